@@ -1,1 +1,3 @@
-fn main(){}
+//! The `vmgate` command.
+
+fn main() {}

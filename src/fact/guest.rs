@@ -1,0 +1,221 @@
+//! What is inside the guest: kernel settings, sockets, processes and the software recognised from them.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Fact;
+
+/// The guest, seen from inside.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Guest {
+    /// The guest's own host name.
+    #[schemars(example = &"web1")]
+    pub hostname: Fact<String>,
+    /// Kernel release, as `uname -r` prints it.
+    #[schemars(example = &"6.1.0-32-cloud-amd64")]
+    pub kernel_release: Fact<String>,
+    /// Kernel settings that decide how long connections survive silence.
+    pub sysctl: Fact<Sysctl>,
+    /// TCP sockets.
+    pub tcp: Fact<Tcp>,
+    /// UDP sockets.
+    pub udp: Fact<Udp>,
+    /// Processes.
+    pub processes: Fact<Vec<Process>>,
+    /// Software that synchronises memory with other servers, recognised from the catalogue.
+    pub memory_sync: Fact<Vec<MemorySync>>,
+}
+
+/// Kernel settings under net.ipv4, which hold for IPv6 too (Linux, Documentation/networking/ip-sysctl).
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sysctl {
+    /// Retransmissions after which the route is looked up again (net.ipv4.tcp_retries1).
+    #[schemars(example = 3)]
+    pub tcp_retries1: Fact<i64>,
+    /// Retransmissions after which an established connection is given up (net.ipv4.tcp_retries2).
+    #[schemars(example = 15)]
+    pub tcp_retries2: Fact<i64>,
+    /// Retransmissions of a SYN before a connect fails (net.ipv4.tcp_syn_retries).
+    #[schemars(example = 6)]
+    pub tcp_syn_retries: Fact<i64>,
+    /// Retransmissions of a SYN-ACK before a half-open connection is dropped (net.ipv4.tcp_synack_retries).
+    #[schemars(example = 5)]
+    pub tcp_synack_retries: Fact<i64>,
+    /// Idle time before the first keepalive probe (net.ipv4.tcp_keepalive_time).
+    #[schemars(example = 7200.0)]
+    pub tcp_keepalive_time_seconds: Fact<f64>,
+    /// Time between keepalive probes (net.ipv4.tcp_keepalive_intvl).
+    #[schemars(example = 75.0)]
+    pub tcp_keepalive_interval_seconds: Fact<f64>,
+    /// Unanswered keepalive probes before the connection is dropped (net.ipv4.tcp_keepalive_probes).
+    #[schemars(example = 9)]
+    pub tcp_keepalive_probes: Fact<i64>,
+}
+
+/// TCP sockets of the guest.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tcp {
+    /// Connections that carry data: every state but listening, time-wait and closed; none over loopback.
+    pub connections: Fact<Vec<TcpConnection>>,
+    /// Sockets that wait for connections.
+    pub listeners: Fact<Vec<Listener>>,
+}
+
+/// One TCP connection.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TcpConnection {
+    /// Address and port at the guest.
+    #[schemars(example = &"10.0.0.5:41822")]
+    pub local: String,
+    /// Address and port of the peer.
+    #[schemars(example = &"10.0.0.7:5432")]
+    pub remote: String,
+    /// State of the connection.
+    #[schemars(example = &"established")]
+    pub state: TcpState,
+    /// Retransmissions of the oldest unacknowledged data so far.
+    #[schemars(example = 0)]
+    pub retransmits: i64,
+    /// How long the connection survives silence, by the guest's settings (Linux net/ipv4/tcp_timer.c).
+    #[schemars(example = 924.6)]
+    pub budget_seconds: Fact<f64>,
+    /// Name of the process that owns the socket; absent where the kernel holds it.
+    #[schemars(example = &"postgres")]
+    pub owner: Fact<Option<String>>,
+}
+
+/// States of a connection that carries data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum TcpState {
+    /// Both ends agree.
+    Established,
+    /// A SYN was sent.
+    SynSent,
+    /// A SYN came and a SYN-ACK was sent.
+    SynReceived,
+    /// One of the closing states that still waits for the peer.
+    Closing,
+}
+
+/// A socket that waits for connections or datagrams.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Listener {
+    /// Address and port it is bound to.
+    #[schemars(example = &"0.0.0.0:22")]
+    pub local: String,
+    /// The port.
+    #[schemars(example = 22)]
+    pub port: u16,
+    /// Name of the process that owns it; absent where the kernel holds it.
+    #[schemars(example = &"sshd")]
+    pub owner: Fact<Option<String>>,
+}
+
+/// UDP sockets of the guest.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Udp {
+    /// Every socket of both families; none bound to loopback.
+    pub sockets: Fact<Vec<UdpSocket>>,
+}
+
+/// One UDP socket.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UdpSocket {
+    /// Address and port at the guest.
+    #[schemars(example = &"0.0.0.0:5405")]
+    pub local: String,
+    /// The local port.
+    #[schemars(example = 5405)]
+    pub port: u16,
+    /// Address and port of the peer; absent where the socket is not connected to one.
+    #[schemars(example = &"10.0.0.9:514")]
+    pub remote: Option<String>,
+    /// Datagrams the kernel dropped because the socket's buffer was full.
+    #[schemars(example = 0)]
+    pub drops: i64,
+    /// Name of the process that owns it; absent where the kernel holds it.
+    #[schemars(example = &"corosync")]
+    pub owner: Fact<Option<String>>,
+    /// The service, by the catalogue's ports and process names; absent where the catalogue does not know it.
+    pub service: Fact<Option<UdpService>>,
+}
+
+/// What the catalogue knows of a UDP service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UdpService {
+    /// The catalogue's id of it.
+    #[schemars(example = &"syslog")]
+    pub id: String,
+    /// What becomes of datagrams lost in the blackout.
+    #[schemars(example = &"lost")]
+    pub loss: LossTolerance,
+    /// Why, in one sentence.
+    #[schemars(example = &"syslog over UDP never repeats a message")]
+    pub why: String,
+}
+
+/// What a service does about datagrams that were lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum LossTolerance {
+    /// The protocol repeats or does not need them: nothing is lost that matters.
+    Repeats,
+    /// They are gone, and a person or a counter may notice.
+    Lost,
+    /// A failure detector counts them: silence has consequences beyond the packets.
+    Detector,
+}
+
+/// One process of the guest. Command lines are redacted before they are stored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Process {
+    /// Process id in the guest.
+    #[schemars(example = 812)]
+    pub pid: u32,
+    /// The kernel's name of it, at most 15 characters.
+    #[schemars(example = &"corosync")]
+    pub name: String,
+    /// Command line with secrets replaced; empty for kernel threads.
+    #[schemars(example = &"/usr/sbin/corosync -f")]
+    pub command: String,
+    /// Scheduler state letter, as in /proc/PID/stat.
+    #[schemars(example = &"S")]
+    pub state: String,
+    /// Resident memory.
+    #[schemars(example = 52_428_800_u64)]
+    pub resident_bytes: u64,
+}
+
+/// Software that synchronises memory or leases with other servers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MemorySync {
+    /// The catalogue's id of it.
+    #[schemars(example = &"corosync")]
+    pub id: String,
+    /// Its name for people.
+    #[schemars(example = &"Corosync")]
+    pub title: String,
+    /// The process it was recognised by.
+    #[schemars(example = &"corosync (pid 812)")]
+    pub seen: String,
+    /// How long its peers bear silence before they declare this member dead.
+    #[schemars(example = 3.0)]
+    pub detector_seconds: Fact<f64>,
+    /// Where that figure comes from: a configuration file, or the vendor's default.
+    #[schemars(example = &"vendor default (corosync.conf(5) token)")]
+    pub detector_source: String,
+    /// What stops it for the time of the move and starts it again.
+    #[schemars(example = &"systemctl stop corosync")]
+    pub stop: String,
+}

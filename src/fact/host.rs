@@ -1,0 +1,170 @@
+//! A hypervisor host: versions, resources, networks.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Fact, Version};
+
+/// A hypervisor host, source or destination.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Host {
+    /// The URI that it was reached by, without secrets.
+    #[schemars(example = &"qemu+ssh://root@hv1/system")]
+    pub uri: Fact<String>,
+    /// Its host name, as libvirt reports it.
+    #[schemars(example = &"hv1.example.org")]
+    pub hostname: Fact<String>,
+    /// The host UUID in libvirt's capabilities; a migration needs two different ones.
+    #[schemars(example = &"6f0d3c4e-1111-4222-8333-123456789abc")]
+    pub uuid: Fact<String>,
+    /// Version of libvirt's daemon.
+    #[schemars(example = &"9.0.0")]
+    pub libvirt_version: Fact<Version>,
+    /// Version of the QEMU installed now.
+    #[schemars(example = &"7.2.22")]
+    pub qemu_version: Fact<Version>,
+    /// Kernel release, as `uname -r` prints it.
+    #[schemars(example = &"6.1.0-32-amd64")]
+    pub kernel_release: Fact<String>,
+    /// CPU model in libvirt's capabilities.
+    #[schemars(example = &"Cascadelake-Server")]
+    pub cpu_model: Fact<String>,
+    /// Whether this host's hypervisor can give the VM's CPU (virConnectCompareHypervisorCPU); only asked of the destination.
+    #[schemars(example = true)]
+    pub offers_guest_cpu: Fact<bool>,
+    /// Logical CPUs online.
+    #[schemars(example = 64)]
+    pub cpus: Fact<u32>,
+    /// Runnable tasks over one minute, by the number of logical CPUs.
+    #[schemars(example = 0.4)]
+    pub load_ratio: Fact<f64>,
+    /// Memory.
+    pub memory: Fact<HostMemory>,
+    /// Huge pages, one entry a size; empty where the host has none.
+    pub huge_pages: Fact<Vec<HugePages>>,
+    /// Machine types that this host's QEMU offers for the VM's architecture.
+    pub machine_types: Fact<Vec<MachineType>>,
+    /// Network interfaces.
+    pub nics: Fact<Vec<Nic>>,
+    /// Routes of the main table, both families.
+    pub routes: Fact<Vec<Route>>,
+    /// Names of the active libvirt networks.
+    #[schemars(example = ["default"])]
+    pub networks: Fact<Vec<String>>,
+    /// UUIDs of the domains that run here now.
+    #[schemars(example = ["5e7c9b3e-6a0e-4c2e-9a53-0d6f5a5c9d11"])]
+    pub active_vms: Fact<Vec<String>>,
+    /// The host's clock less the operator's.
+    #[schemars(example = 0.02)]
+    pub clock_offset_seconds: Fact<f64>,
+}
+
+/// Memory of a host.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HostMemory {
+    /// All of it.
+    #[schemars(example = 274_877_906_944_u64)]
+    pub total_bytes: u64,
+    /// What can be used without swapping (MemAvailable of /proc/meminfo; libvirt's free and cached where there is no probe).
+    #[schemars(example = 64_424_509_440_u64)]
+    pub available_bytes: u64,
+}
+
+/// Huge pages of one size.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HugePages {
+    /// Size of one page.
+    #[schemars(example = 2_097_152_u64)]
+    pub page_bytes: u64,
+    /// Pages not in use.
+    #[schemars(example = 1024)]
+    pub free: u64,
+}
+
+/// A machine type that a QEMU offers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MachineType {
+    /// Versioned name.
+    #[schemars(example = &"pc-q35-7.2")]
+    pub name: String,
+    /// Whether QEMU announces its removal.
+    #[schemars(example = false)]
+    pub deprecated: bool,
+}
+
+/// A network interface of a host.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Nic {
+    /// Its name.
+    #[schemars(example = &"eth1")]
+    pub name: String,
+    /// What it is.
+    #[schemars(example = &"physical")]
+    pub kind: NicKind,
+    /// Whether it is administratively up and has a carrier.
+    #[schemars(example = true)]
+    pub up: bool,
+    /// Nominal speed of the link; absent where the driver has none.
+    #[schemars(example = 1_250_000_000_u64)]
+    pub speed_bytes_per_second: Option<u64>,
+    /// Largest packet it sends.
+    #[schemars(example = 9000)]
+    pub mtu_bytes: u32,
+    /// The bridge or bond it belongs to; absent where it stands alone.
+    #[schemars(example = &"br0")]
+    pub master: Option<String>,
+    /// The interfaces below it, of a bond, VLAN or bridge; empty where there are none.
+    #[schemars(example = ["eth2", "eth3"])]
+    pub lower: Vec<String>,
+    /// Its addresses with prefix length.
+    #[schemars(example = ["10.77.1.1/24"])]
+    pub addresses: Vec<String>,
+    /// Packets received or sent in error, or dropped by the device, since it came up.
+    #[schemars(example = 0)]
+    pub errors: u64,
+}
+
+/// Kinds of network interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum NicKind {
+    /// A device on a bus.
+    Physical,
+    /// A software bridge.
+    Bridge,
+    /// A bond or team.
+    Bond,
+    /// A VLAN on another interface.
+    Vlan,
+    /// One end of a virtual cable.
+    Veth,
+    /// A tap, the host's end of a guest's interface.
+    Tap,
+    /// The loopback interface.
+    Loopback,
+    /// Something else that is not a device.
+    Virtual,
+}
+
+/// A route of a host's main table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// Destination with prefix length; `0.0.0.0/0` and `::/0` are the default routes.
+    #[schemars(example = &"10.77.1.0/24")]
+    pub destination: String,
+    /// Interface it leaves by.
+    #[schemars(example = &"eth1")]
+    pub nic: String,
+    /// Next hop; absent where the destination is on the link.
+    #[schemars(example = &"10.77.1.254")]
+    pub gateway: Option<String>,
+    /// Of several routes to one destination the lowest is taken.
+    #[schemars(example = 100)]
+    pub metric: u32,
+}

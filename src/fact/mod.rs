@@ -1,0 +1,151 @@
+//! What can be known about a move: typed facts, each known or unknown for a reason, and where they came from.
+//!
+//! The types here are the one source of the facts' JSON Schema, of the names that a rule may use, and of the
+//! reference for rule authors. The unit of a number stands at the end of its name.
+
+mod change;
+mod forecast;
+mod guest;
+mod host;
+mod path;
+mod value;
+mod version;
+mod vm;
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use change::Change;
+pub use forecast::{Forecast, ForecastMethod, Quantiles};
+pub use guest::{
+    Guest, Listener, LossTolerance, MemorySync, Process, Sysctl, Tcp, TcpConnection, TcpState, Udp,
+    UdpService, UdpSocket,
+};
+pub use host::{Host, HostMemory, HugePages, MachineType, Nic, NicKind, Route};
+pub use path::{MigrationTransport, Path, PathNic};
+pub use value::{Cause, Fact, Unknown};
+pub use version::{InvalidVersion, Version};
+pub use vm::{Accelerator, CpuMode, DirtyRate, DirtyRateMethod, HostDevice, Vm, VmDisk, VmNic, VmState};
+
+/// All that was learnt for one move. The document that `vmgate collect` writes and `vmgate check --facts` reads.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Facts {
+    /// Names this format.
+    pub schema: FactsSchema,
+    /// When the collection began.
+    pub collected_at: Timestamp,
+    /// How facts were obtained, by the path of the fact or of a group above it; the longest path holds.
+    #[serde(default)]
+    pub provenance: BTreeMap<String, Provenance>,
+    /// The VM that is to move.
+    #[serde(default)]
+    pub vm: Fact<Vm>,
+    /// The guest inside it.
+    #[serde(default)]
+    pub guest: Fact<Guest>,
+    /// The host it runs on.
+    #[serde(default)]
+    pub source: Fact<Host>,
+    /// The host it is to go to.
+    #[serde(default)]
+    pub destination: Fact<Host>,
+    /// The way between them.
+    #[serde(default)]
+    pub path: Fact<Path>,
+    /// What the operator asked for.
+    #[serde(default)]
+    pub change: Change,
+}
+
+/// The names of the facts format that this version reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum FactsSchema {
+    /// The first format.
+    #[serde(rename = "vmgate/facts/v1")]
+    V1,
+}
+
+/// How and when a fact was obtained.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Provenance {
+    /// Who looked.
+    #[schemars(example = &"guest agent")]
+    pub collector: String,
+    /// By what call, file or command.
+    #[schemars(example = &"guest-file-read /proc/net/tcp")]
+    pub method: String,
+    /// When.
+    pub at: Timestamp,
+    /// How long it watched; absent for a single look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window_seconds: Option<f64>,
+}
+
+impl Facts {
+    /// A document in which nothing is known yet.
+    pub fn empty(collected_at: Timestamp) -> Self {
+        Self {
+            schema: FactsSchema::V1,
+            collected_at,
+            provenance: BTreeMap::new(),
+            vm: Fact::default(),
+            guest: Fact::default(),
+            source: Fact::default(),
+            destination: Fact::default(),
+            path: Fact::default(),
+            change: Change::default(),
+        }
+    }
+
+    /// How the fact at `path` (dots between names, as a rule writes it) was obtained.
+    pub fn provenance_of(&self, path: &str) -> Option<&Provenance> {
+        let mut path = path;
+        loop {
+            if let Some(found) = self.provenance.get(path) {
+                return Some(found);
+            }
+            path = path.rsplit_once(['.', '['])?.0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_fact_is_unknown_an_absent_one_is_null() {
+        let text = "{schema: vmgate/facts/v1, collected_at: 2026-11-23T00:00:00Z,
+                    vm: {name: web1, job: null, vcpus: {unknown: no answer, cause: timed-out}}}";
+        let facts: Facts = serde_yaml::from_str(text).unwrap();
+        let vm = facts.vm.known().unwrap();
+        assert_eq!(vm.name, Fact::Known("web1".into()));
+        assert_eq!(vm.job, Fact::Known(None));
+        assert_eq!(vm.vcpus, Fact::unknown(Cause::TimedOut, "no answer"));
+        assert_eq!(vm.uuid, Fact::default());
+        let again: Facts = serde_yaml::from_str(&serde_yaml::to_string(&facts).unwrap()).unwrap();
+        assert_eq!(again, facts);
+    }
+
+    #[test]
+    fn provenance_is_that_of_the_longest_path() {
+        let mut facts = Facts::empty(Timestamp::UNIX_EPOCH);
+        let by = |collector: &str| Provenance {
+            collector: collector.into(),
+            method: String::new(),
+            at: Timestamp::UNIX_EPOCH,
+            window_seconds: None,
+        };
+        facts.provenance.insert("guest".into(), by("agent"));
+        facts.provenance.insert("guest.udp".into(), by("capture"));
+        let collector = |path| facts.provenance_of(path).map(|p| p.collector.as_str());
+        assert_eq!(collector("guest.udp.sockets[3].drops"), Some("capture"));
+        assert_eq!(collector("guest.tcp"), Some("agent"));
+        assert_eq!(collector("vm.name"), None);
+    }
+}

@@ -1,0 +1,96 @@
+//! Versions of hypervisor software: three numbers that are compared as numbers.
+
+use std::{borrow::Cow, fmt, str::FromStr};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use thiserror::Error;
+
+/// A version such as `7.2.22`, written as text and compared number by number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Version {
+    /// First number.
+    pub major: u32,
+    /// Second number; 0 where the text has none.
+    pub minor: u32,
+    /// Third number; 0 where the text has none.
+    pub micro: u32,
+}
+
+/// A text that is not a version.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("`{0}` is not a version: expected one to three numbers with dots between, such as 7.2.22")]
+pub struct InvalidVersion(pub String);
+
+impl Version {
+    /// From libvirt's encoding, `major * 1_000_000 + minor * 1_000 + micro` (virConnectGetVersion).
+    pub fn from_libvirt(encoded: u32) -> Self {
+        Self { major: encoded / 1_000_000, minor: encoded / 1_000 % 1_000, micro: encoded % 1_000 }
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.major, self.minor, self.micro)
+    }
+}
+
+impl FromStr for Version {
+    type Err = InvalidVersion;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let invalid = || InvalidVersion(text.to_owned());
+        let number = |part: Option<&str>| part.map_or(Ok(0), |digits| digits.parse().map_err(|_| invalid()));
+        let mut parts = text.split('.');
+        let major = parts.next().ok_or_else(invalid)?.parse().map_err(|_| invalid())?;
+        let version = Self { major, minor: number(parts.next())?, micro: number(parts.next())? };
+        if parts.next().is_some() { Err(invalid()) } else { Ok(version) }
+    }
+}
+
+impl Serialize for Version {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Version {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+impl JsonSchema for Version {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Version".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "format": "version", "pattern": r"^\d+(\.\d+){0,2}$" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_compare_as_numbers_not_as_text() {
+        let older: Version = "7.2.22".parse().unwrap();
+        let newer: Version = "10.0".parse().unwrap();
+        assert!(older < newer);
+        assert_eq!(newer.to_string(), "10.0.0");
+        assert_eq!(Version::from_libvirt(7_002_022), older);
+    }
+
+    #[test]
+    fn what_is_not_a_version_is_refused() {
+        for text in ["", "7.", "7.2.3.4", "v7", "-1", "7,2"] {
+            assert_eq!(text.parse::<Version>(), Err(InvalidVersion(text.to_owned())), "{text}");
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! vmgate: go or no-go for live migration of KVM/QEMU virtual machines, and a gate that obeys it.
+//!
+//! `collect → fact → forecast → rule → verdict → report`, and `verdict → execute`. Everything from facts to
+//! verdict is pure: the same facts, rules and time give the same verdict. Only `collect` reads the world, only
+//! `execute` changes it.
+
+pub mod fact;
+pub mod rule;

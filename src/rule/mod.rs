@@ -1,0 +1,5 @@
+//! Rules: loaded from YAML, checked against the fact types, evaluated in three-valued logic.
+
+mod outcome;
+
+pub use outcome::{Effect, Evidence, Missing, Outcome, Severity, Status, Step};
