@@ -24,7 +24,7 @@ pub use verify::Verified;
 pub use whereabouts::Whereabouts;
 
 use crate::{
-    collect::libvirt::{Domain, Hypervisor, JobStats, LibvirtError, Migration},
+    collect::libvirt::{Domain, Hypervisor, JobStats, LibvirtError, MigrateParams, Trouble},
     verdict::ExitCode,
 };
 use verify::Baseline;
@@ -133,8 +133,8 @@ impl Hosts {
                 });
             }
         }
-        self.verify(pass, &baseline)?;
-        Ok(Done { took: start.elapsed(), account: domain.completed_job().ok().flatten() })
+        let account = self.verify(pass, &baseline)?;
+        Ok(Done { took: start.elapsed(), account })
     }
 
     /// Makes sure that VM and hosts are those the verdict was about, and notes what works now.
@@ -162,24 +162,25 @@ impl Hosts {
         stop: &AtomicBool,
         watch: &mut dyn FnMut(&JobStats),
     ) -> Result<(), LibvirtError> {
-        let migration = Migration {
-            uri: settings.migrate_address.map(migrate_uri),
-            bandwidth_limit_bytes_per_second: settings.bandwidth_limit_bytes_per_second,
+        let params = MigrateParams {
+            migrate_uri: settings.migrate_address.map(migrate_uri),
+            bandwidth_mib_per_second: settings.bandwidth_limit_bytes_per_second.map(|limit| (limit >> 20).max(1)),
+            max_downtime: Some(Duration::from_secs_f64(settings.longest_blackout_seconds)),
+            auto_converge: false,
+            persistent: domain.is_persistent()?,
         };
         thread::scope(|scope| {
             let (sender, ended) = mpsc::sync_channel(1);
-            scope.spawn(move || sender.send(domain.migrate(&self.destination, &migration)));
-            let mut limit_set = false;
+            scope.spawn(move || sender.send(domain.migrate(&self.destination, &params)));
             let mut aborted = false;
             loop {
                 match ended.recv_timeout(LOOK) {
-                    Ok(result) => return result,
+                    Ok(result) => return result.map(|_| ()),
                     Err(mpsc::RecvTimeoutError::Timeout) => {}
-                    Err(mpsc::RecvTimeoutError::Disconnected) => return Err(domain.lost_sight()),
+                    Err(mpsc::RecvTimeoutError::Disconnected) => return Err(lost_sight(self.source.name())),
                 }
-                let Ok(Some(job)) = domain.job() else { continue };
+                let Ok(Some(job)) = domain.job_info() else { continue };
                 watch(&job);
-                limit_set = limit_set || domain.set_max_downtime(settings.longest_blackout_seconds).is_ok();
                 if stop.load(Ordering::Relaxed) && !aborted {
                     aborted = domain.abort_job().is_ok();
                 }
@@ -187,7 +188,7 @@ impl Hosts {
         })
     }
 
-    fn verify(&self, pass: &Pass, baseline: &Baseline) -> Result<(), Undone> {
+    fn verify(&self, pass: &Pass, baseline: &Baseline) -> Result<Option<JobStats>, Undone> {
         let suffers = |trouble: String| Undone::Suffers { host: self.destination.name().to_owned(), trouble };
         let domain = self.destination.domain(&pass.vm).map_err(|error| suffers(error.to_string()))?;
         let troubles: Vec<String> = baseline
@@ -195,11 +196,24 @@ impl Hosts {
             .into_iter()
             .filter_map(|seen| seen.trouble.map(|trouble| format!("{}: {trouble}", seen.what)))
             .collect();
-        if troubles.is_empty() { Ok(()) } else { Err(suffers(troubles.join("; "))) }
+        if troubles.is_empty() {
+            Ok(domain.completed_job().ok().flatten())
+        } else {
+            Err(suffers(troubles.join("; ")))
+        }
     }
 
     fn stayed(&self, why: String) -> Undone {
         Undone::Stayed { why, host: self.source.name().to_owned() }
+    }
+}
+
+/// The call ended without an answer, which only a defect can cause.
+fn lost_sight(host: &str) -> LibvirtError {
+    LibvirtError {
+        host: host.to_owned(),
+        doing: "migrate the VM".to_owned(),
+        trouble: Trouble::Other("the call ended without an answer".to_owned()),
     }
 }
 

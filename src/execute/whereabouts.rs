@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    collect::libvirt::Hypervisor,
+    collect::libvirt::{Hypervisor, LibvirtError, RunState, Trouble},
     fact::VmState,
 };
 
@@ -61,9 +61,10 @@ impl Whereabouts {
 }
 
 fn presence(vm: &str, host: &Hypervisor) -> Presence {
-    match host.presence_of(vm) {
-        Ok(Some(VmState::ShutOff) | None) => Presence::Inactive,
-        Ok(Some(state)) => Presence::Active(state),
+    match host.domain(vm).and_then(|domain| domain.state()) {
+        Ok(RunState { state: VmState::ShutOff, .. })
+        | Err(LibvirtError { trouble: Trouble::NoSuchVm(_), .. }) => Presence::Inactive,
+        Ok(RunState { state, .. }) => Presence::Active(state),
         Err(error) => Presence::NotTold(error.to_string()),
     }
 }
