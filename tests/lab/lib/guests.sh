@@ -52,9 +52,13 @@ guest_start() {
   guest_xml "$name" "$memory" "$vcpus" "$machine" "$agent" "$nic" \
     "vmgate.name=$name vmgate.address=$address/24 vmgate.gateway=$BUSINESS_GATEWAY vmgate.agent=$agent vmgate.workload=$(guest_words "$workload")" \
     >"$dir/domain.xml"
-  host_exec "$on" virsh -q define "/lab/guests/$name/domain.xml" >/dev/null || die "host $on does not take the definition $dir/domain.xml"
+  host_exec "$on" virsh -q define "/lab/guests/$name/domain.xml" >/dev/null || {
+    rm -f "$dir/address"
+    die "host $on does not take the definition $dir/domain.xml"
+  }
   if ! host_exec "$on" virsh -q start "$name" >/dev/null; then
     host_exec "$on" virsh -q undefine "$name" >/dev/null || true
+    rm -f "$dir/address"
     die "host $on could not start the guest $name; its QEMU's log: lab host $on cat /var/log/libvirt/qemu/$name.log"
   fi
   ((wait > 0)) || return 0
