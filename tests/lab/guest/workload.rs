@@ -70,7 +70,10 @@ impl Settings {
     {
         self.0
             .get(key)
-            .map(|text| text.parse().map_err(|error| format!("{key}={text}: {error}")))
+            .map(|text| {
+                text.parse()
+                    .map_err(|error| format!("{key}={text}: {error}"))
+            })
             .transpose()
     }
 
@@ -78,7 +81,8 @@ impl Settings {
     where
         T::Err: Display,
     {
-        self.optional(key)?.ok_or_else(|| format!("{key}= is missing\n{USAGE}"))
+        self.optional(key)?
+            .ok_or_else(|| format!("{key}= is missing\n{USAGE}"))
     }
 }
 
@@ -186,7 +190,9 @@ fn udp(settings: &Settings) -> Outcome {
         }
         let size: usize = settings.optional("size")?.unwrap_or(100);
         let socket = bind_udp(0)?;
-        socket.connect(to).map_err(|error| format!("connect to {to}: {error}"))?;
+        socket
+            .connect(to)
+            .map_err(|error| format!("connect to {to}: {error}"))?;
         println!("workload udp: {rate} packets/s to {to}");
         send_steadily(&socket, rate, size.clamp(8, 1400));
     }
@@ -217,7 +223,8 @@ fn send_steadily(socket: &UdpSocket, rate: f64, size: usize) {
 }
 
 fn bind_udp(port: u16) -> Result<UdpSocket, String> {
-    UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).map_err(|error| format!("bind udp port {port}: {error}"))
+    UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port))
+        .map_err(|error| format!("bind udp port {port}: {error}"))
 }
 
 fn drain(socket: &UdpSocket) {
@@ -245,7 +252,10 @@ fn tcp(settings: &Settings) -> Outcome {
                 refused = false;
                 let begin = Instant::now();
                 let error = converse(stream, every);
-                println!("workload tcp: connection to {to} lost after {:.1} s: {error}", begin.elapsed().as_secs_f64());
+                println!(
+                    "workload tcp: connection to {to} lost after {:.1} s: {error}",
+                    begin.elapsed().as_secs_f64()
+                );
             }
             Err(error) if !refused => {
                 println!("workload tcp: {to} does not answer yet: {error}");
@@ -273,7 +283,8 @@ fn converse(mut stream: TcpStream, every: Duration) -> std::io::Error {
 
 fn tcp_listen(settings: &Settings) -> Outcome {
     let port: u16 = settings.required("port")?;
-    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).map_err(|error| format!("bind tcp port {port}: {error}"))?;
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))
+        .map_err(|error| format!("bind tcp port {port}: {error}"))?;
     println!("workload tcp-listen: listening on {port}");
     for stream in listener.incoming().flatten() {
         thread::spawn(move || echo(stream));
@@ -296,7 +307,10 @@ fn corosync(settings: &Settings) -> Outcome {
     let peers: Vec<Ipv4Addr> = match settings.optional::<String>("peers")? {
         Some(list) => list
             .split('/')
-            .map(|peer| peer.parse().map_err(|error| format!("peers={list}: {error}")))
+            .map(|peer| {
+                peer.parse()
+                    .map_err(|error| format!("peers={list}: {error}"))
+            })
             .collect::<Result<_, _>>()?,
         None => Vec::new(),
     };
@@ -305,7 +319,9 @@ fn corosync(settings: &Settings) -> Outcome {
         .and_then(|()| fs::write(file, corosync_conf(token, &peers)))
         .map_err(|error| format!("write {file}: {error}"))?;
     let socket = bind_udp(5405)?;
-    socket.set_read_timeout(Some(Duration::from_millis((token / 4).max(10)))).map_err(|error| error.to_string())?;
+    socket
+        .set_read_timeout(Some(Duration::from_millis((token / 4).max(10))))
+        .map_err(|error| error.to_string())?;
     println!("workload corosync: token {token} ms");
     let mut buffer = [0; 2048];
     loop {
@@ -325,7 +341,10 @@ fn corosync_conf(token: u64, peers: &[Ipv4Addr]) -> String {
     );
     let local = Ipv4Addr::LOCALHOST;
     for (index, address) in std::iter::once(&local).chain(peers).enumerate() {
-        text += &format!("    node {{\n        ring0_addr: {address}\n        nodeid: {}\n    }}\n", index + 1);
+        text += &format!(
+            "    node {{\n        ring0_addr: {address}\n        nodeid: {}\n    }}\n",
+            index + 1
+        );
     }
     text + "}\n"
 }

@@ -24,21 +24,20 @@ cache_build_all() {
   local suite job failed=0 jobs=()
   for suite in $(printf '%s\n' "${HOST_SUITE[@]}" | sort -u); do
     [[ -d $(root_path "$suite") ]] && continue
-    contained "$LAB_DIR/lab" internal build_root "$suite" &
+    "${CONTAINED[@]}" "$LAB_DIR/lab" internal build_root "$suite" &
     jobs+=($!)
   done
   for job in "${jobs[@]}"; do
     wait "$job" || failed=1
   done
   ((failed == 0)) || die "a root file system could not be built; the log named above has the reason"
-  [[ -d $(parts_path) ]] || contained "$LAB_DIR/lab" internal build_parts
-  [[ -d $(image_path) ]] || contained "$LAB_DIR/lab" internal build_image
+  [[ -d $(parts_path) ]] || "${CONTAINED[@]}" "$LAB_DIR/lab" internal build_parts
+  [[ -d $(image_path) ]] || "${CONTAINED[@]}" "$LAB_DIR/lab" internal build_image
 }
 
-# A build step has its own mounts and processes, and dies with the `up` that wanted it.
-contained() {
-  setpriv --pdeathsig KILL -- unshare --mount --pid --fork --kill-child=KILL --mount-proc "$@"
-}
+# A build step has its own mounts and processes, and dies with the `up` that wanted it. Not a function: in the
+# background that would put a subshell between the two, which lives on.
+CONTAINED=(setpriv --pdeathsig KILL -- unshare --mount --pid --fork --kill-child=KILL --mount-proc)
 
 # cache_build TARGET CMD...: runs CMD with the folder to fill as last argument.
 cache_build() {

@@ -9,7 +9,8 @@ guest_command() {
     stop) guest_stop "$@" ;;
     list) guest_list ;;
     console) guest_console "$@" ;;
-    *) die "usage: lab guest start|stop|list|console; see lab help" ;;
+    exec) guest_exec "$@" ;;
+    *) die "usage: lab guest start|stop|list|console|exec; see lab help" ;;
   esac
 }
 
@@ -39,18 +40,25 @@ guest_start() {
   [[ $memory =~ ^[0-9]+$ && $memory -ge 128 ]] || die "--memory is in MiB and at least 128, not '$memory'"
   [[ $vcpus =~ ^[1-9][0-9]*$ ]] || die "--vcpus is a number above 0, not '$vcpus'"
   [[ $wait =~ ^[0-9]+$ ]] || die "--wait is in seconds, not '$wait'"
-  guest_host "$name" >/dev/null && die "there is a guest $name on host $(guest_host "$name") already; stop it first: lab guest stop $name"
-
-  local dir address
+  host_exec "$on" test -e "$(guest_boot_path)/initramfs" ||
+    die "host $on does not see this checkout's guest image ($(image_path)); run: lab up"
+  local dir address there
+  if there=$(guest_host "$name"); then
+    die "there is a guest $name on host $there already; stop it first: lab guest stop $name"
+  fi
   dir=$LAB_STATE/guests/$name
   address=$(guest_claim_address "$name") || die "guest $name got no address; is the lab up?"
   : >"$dir/console.log"
   guest_xml "$name" "$memory" "$vcpus" "$machine" "$agent" "$nic" \
     "vmgate.name=$name vmgate.address=$address/24 vmgate.gateway=$BUSINESS_GATEWAY vmgate.agent=$agent vmgate.workload=$(guest_words "$workload")" \
     >"$dir/domain.xml"
-  host_exec "$on" virsh -q define "/lab/guests/$name/domain.xml" >/dev/null || die "host $on does not take the definition $dir/domain.xml"
+  host_exec "$on" virsh -q define "/lab/guests/$name/domain.xml" >/dev/null || {
+    rm -f "$dir/address"
+    die "host $on does not take the definition $dir/domain.xml"
+  }
   if ! host_exec "$on" virsh -q start "$name" >/dev/null; then
     host_exec "$on" virsh -q undefine "$name" >/dev/null || true
+    rm -f "$dir/address"
     die "host $on could not start the guest $name; its QEMU's log: lab host $on cat /var/log/libvirt/qemu/$name.log"
   fi
   ((wait > 0)) || return 0
@@ -60,7 +68,8 @@ guest_start() {
   }
   case $agent in
     on | nofile)
-      wait_until "$wait" host_exec "$on" virsh -q qemu-agent-command --timeout 5 "$name" '{"execute":"guest-ping"}' ||
+      # Not guest-ping: sent through virsh it would taint the domain.
+      wait_until "$wait" host_exec "$on" virsh -q guestinfo "$name" --hostname ||
         die "the agent of guest $name does not answer within $wait s"
       ;;
   esac
@@ -72,7 +81,7 @@ guest_stop() {
   [[ $name =~ ^[a-z][a-z0-9-]*$ ]] || die "usage: lab guest stop NAME"
   for host in "${HOSTS[@]}"; do
     host_process "$host" >/dev/null || continue
-    host_exec "$host" sh -c 'virsh -q destroy "$1"; virsh -q undefine "$1"' sh "$name" >/dev/null 2>&1 || true
+    host_exec "$host" sh -c 'virsh -q destroy "$1"; virsh -q undefine --managed-save --snapshots-metadata "$1"' sh "$name" >/dev/null 2>&1 || true
     ! host_exec "$host" virsh -q domstate "$name" >/dev/null 2>&1 ||
       die "guest $name is still on host $host; see: lab host $host virsh list --all"
   done
@@ -96,12 +105,43 @@ guest_console() {
   cat "$LAB_STATE/guests/$1/console.log"
 }
 
+# Runs a command inside through the agent's guest-exec and ends as it ended. Libvirt marks the domain
+# tainted (custom-ga-command) from then on.
+guest_exec() {
+  need_root
+  local name=${1:-} host reply pid words='' word
+  (($# > 1)) || die "usage: lab guest exec NAME CMD..."
+  host=$(guest_host_running "$name") || die "there is no running guest $name; see: lab guest list"
+  for word in "${@:3}"; do
+    word=${word//\\/\\\\}
+    words+=${words:+,}\"${word//\"/\\\"}\"
+  done
+  reply=$(guest_ask "$host" "$name" "{\"execute\":\"guest-exec\",\"arguments\":{\"path\":\"$2\",\"arg\":[$words],\"capture-output\":true}}") ||
+    die "the agent of $name does not run commands: $reply"
+  pid=$(grep -o '"pid":[0-9]*' <<<"$reply" | cut -d: -f2)
+  while reply=$(guest_ask "$host" "$name" "{\"execute\":\"guest-exec-status\",\"arguments\":{\"pid\":$pid}}"); do
+    if [[ $reply == *'"exited":true'* ]]; then
+      guest_reply_data out-data <<<"$reply"
+      guest_reply_data err-data <<<"$reply" >&2
+      return "$(grep -o '"exitcode":[0-9]*' <<<"$reply" | cut -d: -f2)"
+    fi
+    sleep 0.1
+  done
+  die "the agent of $name stopped answering: $reply"
+}
+
+guest_ask() { host_exec "$1" virsh -q qemu-agent-command --timeout 10 "$2" "$3" 2>&1; }
+
+guest_reply_data() { grep -o "\"$1\":\"[^\"]*\"" | cut -d'"' -f4 | base64 -d || true; }
+
 # The host that knows the guest, running or not.
-guest_host() {
+guest_host() { guest_host_where "$1" 'virsh -q domstate "$1"'; }
+guest_host_running() { guest_host_where "$1" 'virsh -q domstate "$1" | grep -q running'; }
+
+guest_host_where() {
   local host
   for host in "${HOSTS[@]}"; do
-    host_process "$host" >/dev/null || die "host $host is not running; run: lab up"
-    if host_exec "$host" virsh -q domstate "$1" >/dev/null 2>&1; then
+    if host_exec "$host" sh -c "$2" sh "$1" >/dev/null 2>&1; then
       echo "$host"
       return
     fi
@@ -133,6 +173,9 @@ guest_claim_address() {
   ) 8>"$LAB_STATE/guests.lock" && cat "$dir/address"
 }
 
+# Where the hosts see the image: each has the whole cache, so that checkouts with different images share one lab.
+guest_boot_path() { echo "/lab/cache/$(basename "$(image_path)")"; }
+
 guest_mac() {
   local h
   h=$(printf '%s' "$1" | sha256sum)
@@ -142,7 +185,7 @@ guest_mac() {
 # guest_xml NAME MEMORY VCPUS MACHINE AGENT NIC CMDLINE
 guest_xml() {
   local boot
-  boot=/lab/cache/$(basename "$(image_path)")
+  boot=$(guest_boot_path)
   cat <<XML
 <domain type='qemu'>
   <name>$1</name>

@@ -40,9 +40,9 @@ host_process() { recorded_process "$(host_dir "$1")/init.pid"; }
 
 host_note_old_root() {
   local now made
-  now=$(root_path "${HOST_SUITE[$1]}")
-  made=$(cat "$(host_dir "$1")/root.path")
-  [[ $now == "$made" ]] || say "host $1 runs an older recipe ($(basename "$made")); lab down, then lab up, takes the new one"
+  now=$(basename "$(root_path "${HOST_SUITE[$1]}")")
+  made=$(basename "$(cat "$(host_dir "$1")/root.path")")
+  [[ $now == "$made" ]] || say "host $1 runs an older recipe ($made); lab down, then lab up, takes the new one"
 }
 
 host_start() {

@@ -86,7 +86,9 @@ network_migration() {
 network_business() {
   local ns
   ns=$(netns_of "$1")
-  link_exists "$ns" br0 || ip -n "$ns" link add br0 type bridge stp_state 0 forward_delay 0
+  # An address of its own: otherwise it takes its ports' lowest, and changes when a guest comes or goes.
+  link_exists "$ns" br0 ||
+    ip -n "$ns" link add br0 address "02:77:02:00:00:0${HOST_NUMBER[$1]}" type bridge stp_state 0 forward_delay 0
   network_port "$ns" biz0 "biz-$1" business
   ip -n "$ns" link set biz0 master br0 up
   link_address "$ns" br0 "$(business_address "$1")/24"

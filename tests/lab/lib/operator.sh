@@ -46,10 +46,10 @@ operator_ssh_config() {
   cat <<TEXT
 Host $(hostname_of '*') $MANAGEMENT_NET.*
     User root
-    IdentityFile $LAB_STATE/ssh/client
+    IdentityFile "$LAB_STATE/ssh/client"
     IdentitiesOnly yes
     IdentityAgent none
-    UserKnownHostsFile $LAB_STATE/ssh/known_hosts
+    UserKnownHostsFile "$LAB_STATE/ssh/known_hosts"
     GlobalKnownHostsFile none
     StrictHostKeyChecking yes
     UpdateHostKeys no
