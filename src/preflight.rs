@@ -8,7 +8,7 @@ use crate::{
     fact::Facts,
     forecast,
     rule::{Catalogues, LoadErrors, Pack, ParamOverrides, RuleSource},
-    verdict::{self, Verdict, Waivers},
+    verdict::{self, Context, Digest, Digests, Verdict, Waivers},
 };
 
 /// What facts are judged by: rules with their parameters, catalogues and waivers.
@@ -20,16 +20,14 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// The shipped rules and those of `folders`, with the parameters of a profile and of the site.
+    /// The rules of `sources`, with the parameters of a profile and of the site.
     pub fn load(
-        folders: &[PathBuf],
+        sources: &[RuleSource],
         profile: Option<&str>,
         parameters: &ParamOverrides,
     ) -> Result<Self, LoadErrors> {
-        let mut sources = vec![RuleSource::Builtin];
-        sources.extend(folders.iter().cloned().map(RuleSource::Dir));
-        let pack = Pack::load(&sources)?.with_parameters(profile, parameters)?;
-        let catalogues = Catalogues::load(&sources)?;
+        let pack = Pack::load(sources)?.with_parameters(profile, parameters)?;
+        let catalogues = Catalogues::load(sources)?;
         Ok(Self { pack, catalogues, waivers: Waivers::default() })
     }
 
@@ -40,10 +38,21 @@ impl Policy {
     }
 
     /// The verdict on one move at the time `now`. The same input gives the same verdict, byte for byte.
-    pub fn judge(&self, facts: Facts, now: Timestamp) -> Verdict {
-        let digests = verdict::Digests::of(&facts, &self.pack, &self.waivers);
+    pub fn judge(&self, facts: Facts, now: Timestamp, strict: bool) -> Verdict {
+        let digests = Digests {
+            facts: serde_json::to_vec(&facts).ok().map(|bytes| Digest::of(&bytes)),
+            rules: self.pack.digest().parse().ok(),
+            ..Digests::default()
+        };
         let (facts, forecast) = forecast::derive(facts, &self.catalogues);
         let outcomes = self.pack.evaluate(&facts, &forecast, now);
-        verdict::decide(outcomes, &self.waivers, &facts, digests, now)
+        let context = Context {
+            strict,
+            digests,
+            other_rules: self.pack.rules().iter().map(|rule| rule.id.clone()).collect(),
+            forecast: Some(forecast),
+            ..Context::at(now)
+        };
+        verdict::decide(outcomes, &self.waivers, &facts, &context)
     }
 }

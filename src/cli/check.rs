@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{Failure, options, output, session::Session};
-use crate::{collect, fact::Facts, verdict::Exit};
+use crate::{collect, fact::Facts, verdict::ExitCode};
 
 #[derive(Debug, Args)]
 pub(super) struct Check {
@@ -30,13 +30,14 @@ pub(super) struct Check {
 }
 
 impl Check {
-    pub(super) fn run(&self, shared: &options::Shared) -> Result<Exit, Failure> {
+    pub(super) fn run(&self, shared: &options::Shared) -> Result<ExitCode, Failure> {
         let session = Session::open(shared)?;
         let policy = session.policy()?;
+        let reports = self.reports.open()?;
         let mut facts = self.facts(&session)?;
         facts.change = self.goals.over(facts.change);
-        let verdict = policy.judge(facts, session.now());
-        output::report(&self.reports, &[&verdict], shared, self.strict)
+        let verdict = policy.judge(facts, session.now(), self.strict);
+        reports.write(&[verdict], shared)
     }
 
     fn facts(&self, session: &Session) -> Result<Facts, Failure> {

@@ -10,7 +10,7 @@ use super::{
     output,
     session::{Session, with_causes},
 };
-use crate::{collect, fact::{Change, Facts}, verdict::Exit};
+use crate::{collect, fact::{Change, Facts}, verdict::ExitCode};
 
 #[derive(Debug, Args)]
 pub(super) struct Collect {
@@ -26,7 +26,7 @@ pub(super) struct Collect {
 }
 
 impl Collect {
-    pub(super) fn run(&self, shared: &Shared) -> Result<Exit, Failure> {
+    pub(super) fn run(&self, shared: &Shared) -> Result<ExitCode, Failure> {
         let session = Session::open(shared)?;
         let file = self.output.as_deref().map(output::OpenFile::beside).transpose()?;
         let facts = from_hosts(&self.vm, &self.the_move, &self.goals, &session)?;
@@ -35,7 +35,7 @@ impl Collect {
             Some(file) => file.finish_with(&text)?,
             None => output::to_stdout(|out| out.write_all(text.as_bytes()))?,
         }
-        Ok(Exit::Go)
+        Ok(ExitCode::Go)
     }
 }
 

@@ -11,11 +11,11 @@ mod probe;
 mod rules;
 mod session;
 
-use std::process::ExitCode;
+use std::process;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::verdict::Exit;
+use crate::verdict::ExitCode;
 
 /// Go or no-go for the live migration of a KVM/QEMU virtual machine.
 ///
@@ -49,13 +49,13 @@ enum Command {
 }
 
 /// Runs the command that the process's arguments name.
-pub fn main() -> ExitCode {
+pub fn main() -> process::ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(problem) => {
             // A closed pipe is no reason to fail: whoever reads has read enough.
             let _ = problem.print();
-            return if problem.use_stderr() { Exit::Usage.into() } else { ExitCode::SUCCESS };
+            return if problem.use_stderr() { ExitCode::Invalid.into() } else { process::ExitCode::SUCCESS };
         }
     };
     output::start_log(&cli.shared);
@@ -83,18 +83,18 @@ pub fn command() -> clap::Command {
 /// Why a command could not be carried out.
 #[derive(Debug)]
 struct Failure {
-    exit: Exit,
+    exit: ExitCode,
     text: String,
 }
 
 impl Failure {
     /// A mistake in what the user gave: options or files.
     fn usage(text: impl ToString) -> Self {
-        Self { exit: Exit::Usage, text: text.to_string() }
+        Self { exit: ExitCode::Invalid, text: text.to_string() }
     }
 
     /// vmgate could not do its work.
     fn failed(text: impl ToString) -> Self {
-        Self { exit: Exit::Failed, text: text.to_string() }
+        Self { exit: ExitCode::Internal, text: text.to_string() }
     }
 }

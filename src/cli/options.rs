@@ -16,6 +16,9 @@ pub(super) struct Shared {
     /// Folder with further rules; may be repeated
     #[arg(long, global = true, value_name = "DIR")]
     pub rules: Vec<PathBuf>,
+    /// Leave the shipped rules out
+    #[arg(long, global = true)]
+    pub no_builtin_rules: bool,
     /// Named set of rule parameters: standard, strict or realtime
     #[arg(long, global = true, value_name = "NAME")]
     pub profile: Option<String>,

@@ -13,8 +13,8 @@ use tracing_subscriber::{EnvFilter, fmt::time::SystemTime};
 
 use super::{Failure, options::{Shared, When}};
 use crate::{
-    report::{self, Format, Style},
-    verdict::{Exit, Verdict},
+    report::{self, Format, ReportError, Style},
+    verdict::{ExitCode, Verdict},
 };
 
 /// Which reports to write.
@@ -49,7 +49,7 @@ pub(super) struct OpenReports {
     targets: Vec<(Format, Option<OpenFile>)>,
 }
 
-struct OpenFile {
+pub(super) struct OpenFile {
     path: PathBuf,
     draft: NamedTempFile,
 }
@@ -66,13 +66,21 @@ impl Reports {
 }
 
 impl OpenFile {
-    fn beside(path: &Path) -> Result<Self, Failure> {
+    /// A draft beside `path`, so that it can take its place in one step.
+    pub(super) fn beside(path: &Path) -> Result<Self, Failure> {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         if path.is_dir() {
             return Err(unwritable(path, "it is a folder"));
         }
         let draft = NamedTempFile::new_in(folder).map_err(|error| unwritable(path, &error))?;
         Ok(Self { path: path.to_owned(), draft })
+    }
+
+    /// Writes the whole text and puts the file in its place.
+    #[cfg(feature = "libvirt")]
+    pub(super) fn finish_with(mut self, text: &str) -> Result<(), Failure> {
+        self.draft.write_all(text.as_bytes()).map_err(|error| unwritable(&self.path, &error))?;
+        self.finish()
     }
 
     fn finish(self) -> Result<(), Failure> {
@@ -87,17 +95,21 @@ fn unwritable(path: &Path, why: &dyn Display) -> Failure {
 
 impl OpenReports {
     /// Writes every report of `verdicts` and says how to exit.
-    pub(super) fn write(self, verdicts: &[&Verdict], shared: &Shared, strict: bool) -> Result<Exit, Failure> {
+    pub(super) fn write(self, verdicts: &[Verdict], shared: &Shared) -> Result<ExitCode, Failure> {
         for (format, file) in self.targets {
             if let Some(mut file) = file {
-                report::write(format, verdicts, &mut file.draft, &Style::plain(shared.verbose > 0))
-                    .map_err(|error| unwritable(&file.path, &error))?;
+                let style = Style { verbose: shared.verbose > 0, ..Style::default() };
+                report::write(format, verdicts, &mut file.draft, &style)
+                    .map_err(|ReportError::Write { source, .. }| unwritable(&file.path, &source))?;
                 file.finish()?;
             } else {
-                to_stdout(|out| report::write(format, verdicts, out, &style(shared)))?;
+                to_stdout(|out| {
+                    report::write(format, verdicts, out, &style(shared))
+                        .map_err(|ReportError::Write { source, .. }| source)
+                })?;
             }
         }
-        Ok(crate::verdict::exit_of(verdicts, strict))
+        Ok(ExitCode::of_all(verdicts))
     }
 }
 
@@ -120,7 +132,15 @@ fn style(shared: &Shared) -> Style {
         When::Auto => terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
     };
     let width = terminal_size::terminal_size().filter(|_| terminal).map(|(width, _)| usize::from(width.0));
-    Style { colour, verbose: shared.verbose > 0, ..Style::wide(width) }
+    Style { colour, verbose: shared.verbose > 0, width: width.unwrap_or(Style::default().width) }
+}
+
+/// Says on stderr how a command went, unless `-q` was given.
+#[cfg(feature = "libvirt")]
+pub(super) fn say(shared: &Shared, text: &str) {
+    if !shared.quiet {
+        let _ = writeln!(io::stderr(), "vmgate: {text}");
+    }
 }
 
 /// Says on stderr why a command could not be carried out.

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::{Failure, output};
-use crate::{collect::probe, verdict::Exit};
+use crate::{collect::probe, verdict::ExitCode};
 
 #[derive(Debug, Args)]
 pub(super) struct Probe {
@@ -25,7 +25,7 @@ enum What {
 }
 
 impl Probe {
-    pub(super) fn run(&self) -> Result<Exit, Failure> {
+    pub(super) fn run(&self) -> Result<ExitCode, Failure> {
         match &self.what {
             What::Host { resolve } => print(&probe::host::look(resolve)),
             What::Guest => print(&probe::guest::look()),
@@ -33,8 +33,8 @@ impl Probe {
     }
 }
 
-fn print(seen: &impl Serialize) -> Result<Exit, Failure> {
+fn print(seen: &impl Serialize) -> Result<ExitCode, Failure> {
     let text = serde_json::to_string(seen).map_err(Failure::failed)?;
     output::to_stdout(|out| writeln!(out, "{text}"))?;
-    Ok(Exit::Go)
+    Ok(ExitCode::Go)
 }

@@ -1,11 +1,11 @@
 //! What the options and vmgate.yaml together ask for: rules, waivers, time, limits.
 
-use std::{path::Path, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 use jiff::Timestamp;
 
 use super::{Failure, options::Shared};
-use crate::{config::Config, preflight::Policy, verdict::Waivers};
+use crate::{config::Config, preflight::Policy, rule::RuleSource, verdict::Waivers};
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -33,12 +33,17 @@ impl<'a> Session<'a> {
         self.shared.timeout.or(self.config.timeout_seconds).unwrap_or(DEFAULT_TIMEOUT)
     }
 
+    /// Where rules come from, in the order they are loaded.
+    pub(super) fn rule_sources(&self) -> Vec<RuleSource> {
+        let builtin = (!self.shared.no_builtin_rules).then_some(RuleSource::Builtin);
+        let folders = self.config.rules.iter().chain(&self.shared.rules);
+        builtin.into_iter().chain(folders.cloned().map(RuleSource::Dir)).collect()
+    }
+
     /// Rules, catalogues and waivers.
     pub(super) fn policy(&self) -> Result<Policy, Failure> {
-        let mut folders = self.config.rules.clone();
-        folders.extend(self.shared.rules.iter().cloned());
         let profile = self.shared.profile.as_deref().or(self.config.profile.as_deref());
-        let policy = Policy::load(&folders, profile, &self.config.parameters).map_err(Failure::usage)?;
+        let policy = Policy::load(&self.rule_sources(), profile, &self.config.parameters).map_err(Failure::usage)?;
         let waivers = self.shared.waivers.as_deref().or(self.config.waivers.as_deref());
         Ok(match waivers {
             Some(file) => policy.with_waivers(read_waivers(file)?),
@@ -48,7 +53,9 @@ impl<'a> Session<'a> {
 }
 
 fn read_waivers(file: &Path) -> Result<Waivers, Failure> {
-    Waivers::read(file).map_err(|error| Failure::usage(with_causes(&error)))
+    let bytes = fs::read(file)
+        .map_err(|error| Failure::usage(format!("{}: cannot be read: {error}", file.display())))?;
+    Waivers::parse(&file.display().to_string(), &bytes).map_err(Failure::usage)
 }
 
 /// An error and what caused it, in one line.

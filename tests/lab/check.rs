@@ -8,7 +8,7 @@ fn an_idle_guest_is_go_with_every_topic_looked_at() {
     let guest = Guest::start("idle-go", &["--on", "a"]);
     let said = vmgate(&words(&["check", guest.name, "--output", "json"], &a_to_b())).exits(0);
     let verdict = said.json();
-    assert_eq!(verdict["decision"]["go"].as_str().is_some(), true, "{verdict:#}");
+    assert_eq!(verdict["decision"]["answer"], "GO", "{verdict:#}");
     for rule in [
         "udp-listeners-known",
         "tcp-retries-sysctl-sane",
