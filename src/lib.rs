@@ -6,3 +6,4 @@
 
 pub mod fact;
 pub mod rule;
+pub mod verdict;
