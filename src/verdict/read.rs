@@ -81,9 +81,9 @@ mod tests {
     fn what_was_written_is_read_back() {
         let verdict = sample::no_go();
         let json = serde_json::to_vec(&verdict).unwrap();
-        assert_eq!(read("v.json", &json).unwrap(), [verdict.clone()]);
+        assert_eq!(read("v.json", &json).unwrap(), std::slice::from_ref(&verdict));
         let yaml = serde_yaml::to_string(&verdict).unwrap();
-        assert_eq!(read("v.yaml", yaml.as_bytes()).unwrap(), [verdict.clone()]);
+        assert_eq!(read("v.yaml", yaml.as_bytes()).unwrap(), std::slice::from_ref(&verdict));
         let several = Verdicts { schema: VerdictsSchema::V1, verdicts: vec![verdict.clone(), verdict] };
         let json = serde_json::to_vec(&several).unwrap();
         assert_eq!(read("v.json", &json).unwrap(), several.verdicts);
