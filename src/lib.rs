@@ -5,4 +5,6 @@
 //! `execute` changes it.
 
 pub mod fact;
+pub mod report;
 pub mod rule;
+pub mod verdict;

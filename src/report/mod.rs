@@ -1,0 +1,151 @@
+//! Verdicts for people and programs, one file a format. All formats say the same of the same verdicts.
+//!
+//! No format reads the environment, the terminal or the clock: what depends on them is in [`Style`]. Whatever came
+//! from a guest or a host is written through the escape of its format; see [`visible()`] for text that a terminal
+//! will show.
+
+mod by_rule;
+mod json;
+mod markdown;
+#[cfg(test)]
+mod samples;
+mod style;
+mod table;
+mod visible;
+mod words;
+mod yaml;
+
+use std::{fmt, io, io::Write, str::FromStr};
+
+use thiserror::Error;
+
+pub use style::{NARROWEST, Style};
+pub use visible::visible;
+
+use crate::verdict::{Verdict, WaiverFault, WaiverProblem};
+
+/// The formats a report can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Format {
+    /// For a terminal.
+    Table,
+    /// The verdict document.
+    Json,
+    /// The verdict document, easier on the eye.
+    Yaml,
+    /// A comment for a merge request.
+    Markdown,
+}
+
+/// A name that no format has.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("`{0}` is not a report format: expected one of {names}", names = Format::names())]
+pub struct UnknownFormat(pub String);
+
+/// A report that could not be written.
+#[derive(Debug, Error)]
+pub enum ReportError {
+    /// The sink refuses it.
+    #[error("the {format} report cannot be written")]
+    Write {
+        /// The format that was being written.
+        format: Format,
+        /// What the sink said.
+        source: io::Error,
+    },
+}
+
+impl Format {
+    /// Every format, the default first.
+    pub const ALL: [Self; 4] = [Self::Table, Self::Json, Self::Yaml, Self::Markdown];
+
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Table => "table",
+            Self::Json => "json",
+            Self::Yaml => "yaml",
+            Self::Markdown => "markdown",
+        }
+    }
+
+    /// How the name of a file of this format ends.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::Table => "txt",
+            Self::Json => "json",
+            Self::Yaml => "yaml",
+            Self::Markdown => "md",
+        }
+    }
+
+    /// What it is for, in one line for help texts.
+    pub fn about(self) -> &'static str {
+        match self {
+            Self::Table => "for a terminal: what blocks first",
+            Self::Json => "the verdict document, vmgate/verdict/v1",
+            Self::Yaml => "the verdict document, easier on the eye",
+            Self::Markdown => "a comment for a merge request",
+        }
+    }
+
+    fn names() -> String {
+        Self::ALL.map(Self::name).join(", ")
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Format {
+    type Err = UnknownFormat;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|format| format.name() == name)
+            .ok_or_else(|| UnknownFormat(name.to_owned()))
+    }
+}
+
+/// Writes a report on `verdicts` in the order given. One verdict is reported as itself, several as a list.
+pub fn write(
+    format: Format,
+    verdicts: &[Verdict],
+    sink: &mut dyn Write,
+    style: &Style,
+) -> Result<(), ReportError> {
+    match format {
+        Format::Table => table::write(verdicts, sink, style),
+        Format::Json => json::write(verdicts, sink),
+        Format::Yaml => yaml::write(verdicts, sink),
+        Format::Markdown => markdown::write(verdicts, sink, style),
+    }
+    .and_then(|()| sink.flush())
+    .map_err(|source| ReportError::Write { format, source })
+}
+
+/// What is wrong with waivers over all verdicts, each once. A waiver that has nothing to waive in one move and is
+/// used in another is not unused.
+fn waiver_problems(verdicts: &[Verdict]) -> Vec<&WaiverProblem> {
+    let used = |problem: &WaiverProblem| {
+        verdicts.iter().flat_map(Verdict::waived).any(|judged| {
+            judged.outcome.rule == problem.rule
+                && judged.waiver.as_ref().is_some_and(|waiver| {
+                    (&waiver.owner, &waiver.ticket, waiver.until)
+                        == (&problem.owner, &problem.ticket, problem.until)
+                })
+        })
+    };
+    let mut problems: Vec<&WaiverProblem> = verdicts
+        .iter()
+        .flat_map(|verdict| &verdict.waiver_problems)
+        .filter(|problem| problem.fault != WaiverFault::Unused || !used(problem))
+        .collect();
+    problems.sort();
+    problems.dedup();
+    problems
+}
