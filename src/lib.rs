@@ -5,6 +5,8 @@
 //! `execute` changes it.
 
 pub mod collect;
+#[cfg(feature = "libvirt")]
+pub mod execute;
 pub mod fact;
 pub mod report;
 pub mod rule;

@@ -148,7 +148,8 @@ fn what_was_mistyped_is_named() {
 fn facts_that_cannot_be_used_are_refused_with_their_place() {
     let folder = tempfile::tempdir().unwrap();
     let whole = fs::read_to_string(HEALTHY).unwrap();
-    let cut = whole.split_at(whole.find("destination:").unwrap() + 20).0.to_owned() + "\n  nics: [{name: \"mi";
+    let cut =
+        whole.split_at(whole.find("destination:").unwrap() + 20).0.to_owned() + "\n  nics: [{name: \"mi";
     check(&write(&folder, "cut.yaml", &cut), &[]).exits(2).complains("cut.yaml");
     check(&write(&folder, "empty.yaml", ""), &[]).exits(2).complains("empty");
     let typo = whole.replacen("machine_type:", "machin_type:", 1);

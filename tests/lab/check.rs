@@ -42,7 +42,8 @@ fn a_tight_failure_detector_is_no_go_and_says_why() {
 fn a_guest_that_gives_connections_up_early_is_no_go() {
     let peer = Guest::start("peer", &["--on", "a", "--workload", "tcp-listen port=7000"]);
     let address = lab(&["guest", "list"]).stdout;
-    let address = address.lines().find(|line| line.starts_with("peer\t")).unwrap().rsplit('\t').next().unwrap();
+    let address =
+        address.lines().find(|line| line.starts_with("peer\t")).unwrap().rsplit('\t').next().unwrap();
     let workload = format!("tcp to={address}:7000 retries2=1");
     let guest = Guest::start("impatient", &["--on", "a", "--workload", &workload]);
     let said = vmgate(&words(&["check", guest.name, "--output", "json"], &a_to_b())).exits(20);
@@ -53,7 +54,8 @@ fn a_guest_that_gives_connections_up_early_is_no_go() {
 #[test]
 #[ignore = "needs the lab: make lab-test"]
 fn a_facts_file_gives_the_same_verdict_without_a_hypervisor() {
-    let guest = Guest::start("on-file", &["--on", "a", "--workload", "udp to=10.77.2.254:514 rate=10 listen=5060"]);
+    let guest =
+        Guest::start("on-file", &["--on", "a", "--workload", "udp to=10.77.2.254:514 rate=10 listen=5060"]);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("facts.yaml");
     let file = file.to_str().unwrap();
@@ -72,7 +74,8 @@ fn a_facts_file_gives_the_same_verdict_without_a_hypervisor() {
         outcomes.iter().map(|o| (o["rule"].to_string(), o["status"].to_string())).collect::<Vec<_>>()
     };
     // Age is the one thing in which a saved file may differ, and --at is far from its collection.
-    let ageless = |verdict: &serde_json::Value| summary(verdict).into_iter().collect::<std::collections::BTreeSet<_>>();
+    let ageless =
+        |verdict: &serde_json::Value| summary(verdict).into_iter().collect::<std::collections::BTreeSet<_>>();
     assert_eq!(ageless(&live.json()).len(), ageless(&from_file).len());
 }
 
@@ -82,13 +85,19 @@ fn a_machine_type_that_the_other_host_lacks_is_refused_by_vmgate_and_by_libvirt(
     let guest = Guest::start("too-new", &["--on", "b", "--machine", "pc-q35-10.0"]);
     let said = vmgate(&words(&["check", guest.name, "--output", "json"], &b_to_a())).exits(20);
     assert_eq!(statuses(&said.json(), "machine-type-supported"), ["fail"]);
-    assert_eq!(statuses(&said.json(), "destination-hypervisor-not-older").first().map(String::as_str), Some("fail"));
+    assert_eq!(
+        statuses(&said.json(), "destination-hypervisor-not-older").first().map(String::as_str),
+        Some("fail")
+    );
     vmgate(&words(&["migrate", guest.name], &b_to_a())).exits(20).says("machine-type-supported");
 
     let libvirt = lab(&["host", "b", "virsh", "migrate", "--live", guest.name, "qemu+tcp://lab-a/system"]);
     assert_ne!(libvirt.code, 0);
     let text = format!("{}{}", libvirt.stdout, libvirt.stderr);
-    assert!(text.contains("pc-q35-10.0") || text.contains("machine type"), "libvirt refused for another reason: {text}");
+    assert!(
+        text.contains("pc-q35-10.0") || text.contains("machine type"),
+        "libvirt refused for another reason: {text}"
+    );
     assert_eq!(guest.state_on("b"), "running");
 }
 
@@ -100,7 +109,16 @@ fn a_path_that_shares_the_guests_bridge_is_no_go() {
     let from = crate::harness::uri_a();
     let to = uri_b();
     let said = vmgate(&[
-        "check", guest.name, "--from", &from, "--to", &to, "--migrate-address", "10.77.2.2", "--output", "json",
+        "check",
+        guest.name,
+        "--from",
+        &from,
+        "--to",
+        &to,
+        "--migrate-address",
+        "10.77.2.2",
+        "--output",
+        "json",
     ])
     .exits(20);
     assert!(statuses(&said.json(), "migration-nic-dedicated").contains(&"fail".to_owned()));
