@@ -5,4 +5,5 @@
 //! `execute` changes it.
 
 pub mod fact;
+pub mod forecast;
 pub mod rule;
