@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 use super::{Catalogues, Entry, Pattern, Problem, Reference, name_problem, reference_problems};
 use crate::fact::{Cause, Fact, Guest, MemorySync, Process};
 
+/// How the source of a time-out begins that nobody read. Rules look for it.
+const VENDOR_DEFAULT: &str = "vendor default";
+
 /// A catalogue file of software whose members watch each other.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -145,7 +148,7 @@ impl MemorySyncEntry {
             .find_map(|setting| Some((setting.read(command)?, format!("command line {}", setting.key))));
         let (detector_seconds, detector_source) = match (from_command, self.detector_default_seconds) {
             (Some((seconds, source)), _) => (Fact::Known(seconds), source),
-            (None, Some(seconds)) => (Fact::Known(seconds), format!("vendor default ({})", self.detector)),
+            (None, Some(seconds)) => (Fact::Known(seconds), format!("{VENDOR_DEFAULT} ({})", self.detector)),
             (None, None) => (
                 Fact::unknown(Cause::NotSupported, "the vendor names no default"),
                 format!("not known ({})", self.detector),
@@ -231,6 +234,22 @@ impl Catalogues {
             Some(entry.found(format!("listener on port {port}/{protocol}"), ""))
         });
         Fact::Known(found.collect())
+    }
+
+    /// Puts the time-outs that the guest's configuration files set in place of the vendors' defaults. `read` gives the text
+    /// of a file of the guest, or nothing where there is none or it may not be read.
+    pub fn settle(&self, found: &mut [MemorySync], mut read: impl FnMut(&str) -> Option<String>) {
+        for software in
+            found.iter_mut().filter(|software| software.detector_source.starts_with(VENDOR_DEFAULT))
+        {
+            let entry = self.memory_sync().iter().find(|entry| entry.id == software.id);
+            let mut files = entry.into_iter().flat_map(|entry| entry.files().map(move |file| (entry, file)));
+            let set = files.find_map(|(entry, file)| entry.read_file(file, &read(file)?));
+            if let Some((seconds, source)) = set {
+                software.detector_seconds = Fact::Known(seconds);
+                software.detector_source = source;
+            }
+        }
     }
 }
 

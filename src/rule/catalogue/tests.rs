@@ -156,6 +156,31 @@ fn a_timeout_is_read_from_the_configuration_file_and_comments_are_not() {
 }
 
 #[test]
+fn configuration_files_settle_what_was_assumed() {
+    let all = shipped();
+    let processes = vec![
+        process(1, "corosync", "corosync"),
+        process(2, "etcd", "etcd --election-timeout=5000"),
+        process(3, "keepalived", "keepalived"),
+    ];
+    let found = all.recognise(&guest_with(processes));
+    let mut found = found.known().unwrap().clone();
+    let mut asked = Vec::new();
+    all.settle(&mut found, |file| {
+        asked.push(file.to_owned());
+        (file == "/etc/corosync/corosync.conf").then(|| "totem {\n token: 3000\n}".to_owned())
+    });
+    let settled: Vec<_> = found
+        .iter()
+        .map(|one| (*one.detector_seconds.known().unwrap(), one.detector_source.as_str()))
+        .collect();
+    let keepalived = "vendor default (3 × advert_int of 1 s, without the skew)";
+    let corosync = "/etc/corosync/corosync.conf token";
+    assert_eq!(settled, [(3.0, corosync), (3.0, keepalived), (5.0, "command line --election-timeout")]);
+    assert_eq!(asked, ["/etc/corosync/corosync.conf", "/etc/keepalived/keepalived.conf"]);
+}
+
+#[test]
 fn a_port_proves_software_that_no_process_shows() {
     assert_eq!(ids(&listening_on(7788, Fact::Known(None))), ["drbd"], "the kernel listens");
     assert_eq!(ids(&listening_on(4567, Fact::Known(Some("mariadbd".into())))), ["galera"]);
