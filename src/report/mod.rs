@@ -5,10 +5,15 @@
 //! will show.
 
 mod by_rule;
+mod csv;
+mod github;
 mod json;
+mod junit;
 mod markdown;
+mod prometheus;
 #[cfg(test)]
 mod samples;
+mod sarif;
 mod style;
 mod table;
 mod visible;
@@ -35,6 +40,16 @@ pub enum Format {
     Yaml,
     /// A comment for a merge request.
     Markdown,
+    /// JUnit XML, for a CI system's test page.
+    Junit,
+    /// Annotations of a GitHub workflow.
+    Github,
+    /// A line an outcome, for spreadsheets.
+    Csv,
+    /// Metrics for node_exporter's textfile collector.
+    Prometheus,
+    /// SARIF 2.1.0, for code scanning.
+    Sarif,
 }
 
 /// A name that no format has.
@@ -57,7 +72,17 @@ pub enum ReportError {
 
 impl Format {
     /// Every format, the default first.
-    pub const ALL: [Self; 4] = [Self::Table, Self::Json, Self::Yaml, Self::Markdown];
+    pub const ALL: [Self; 9] = [
+        Self::Table,
+        Self::Json,
+        Self::Yaml,
+        Self::Markdown,
+        Self::Junit,
+        Self::Github,
+        Self::Csv,
+        Self::Prometheus,
+        Self::Sarif,
+    ];
 
     /// The name on the command line.
     pub fn name(self) -> &'static str {
@@ -66,16 +91,25 @@ impl Format {
             Self::Json => "json",
             Self::Yaml => "yaml",
             Self::Markdown => "markdown",
+            Self::Junit => "junit",
+            Self::Github => "github",
+            Self::Csv => "csv",
+            Self::Prometheus => "prometheus",
+            Self::Sarif => "sarif",
         }
     }
 
     /// How the name of a file of this format ends.
     pub fn extension(self) -> &'static str {
         match self {
-            Self::Table => "txt",
+            Self::Table | Self::Github => "txt",
             Self::Json => "json",
             Self::Yaml => "yaml",
             Self::Markdown => "md",
+            Self::Junit => "xml",
+            Self::Csv => "csv",
+            Self::Prometheus => "prom",
+            Self::Sarif => "sarif",
         }
     }
 
@@ -86,6 +120,11 @@ impl Format {
             Self::Json => "the verdict document, vmgate/verdict/v1",
             Self::Yaml => "the verdict document, easier on the eye",
             Self::Markdown => "a comment for a merge request",
+            Self::Junit => "JUnit XML, for a CI system's test page",
+            Self::Github => "annotations of a GitHub workflow",
+            Self::Csv => "a line an outcome, for spreadsheets",
+            Self::Prometheus => "metrics for node_exporter's textfile collector",
+            Self::Sarif => "SARIF 2.1.0, for code scanning",
         }
     }
 
@@ -123,6 +162,11 @@ pub fn write(
         Format::Json => json::write(verdicts, sink),
         Format::Yaml => yaml::write(verdicts, sink),
         Format::Markdown => markdown::write(verdicts, sink, style),
+        Format::Junit => junit::write(verdicts, sink),
+        Format::Github => github::write(verdicts, sink),
+        Format::Csv => csv::write(verdicts, sink),
+        Format::Prometheus => prometheus::write(verdicts, sink),
+        Format::Sarif => sarif::write(verdicts, sink),
     }
     .and_then(|()| sink.flush())
     .map_err(|source| ReportError::Write { format, source })

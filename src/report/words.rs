@@ -28,6 +28,23 @@ pub(super) fn severity(severity: Severity) -> &'static str {
     }
 }
 
+pub(super) fn effect(effect: Effect) -> &'static str {
+    match effect {
+        Effect::Note => "note",
+        Effect::Warn => "warn",
+        Effect::Block => "block",
+    }
+}
+
+pub(super) fn status(status: Status) -> &'static str {
+    match status {
+        Status::Pass => "pass",
+        Status::Fail => "fail",
+        Status::Unknown => "unknown",
+        Status::NotApplicable => "not-applicable",
+    }
+}
+
 /// The obstacle in words; none stands for a rule that fails on facts which are there.
 pub(super) fn cause(cause: Option<Cause>) -> &'static str {
     match cause {
