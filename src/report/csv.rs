@@ -60,7 +60,7 @@ fn about(verdict: &Verdict) -> [String; 9] {
         moved.vm.uuid.clone().unwrap_or_default(),
         moved.source.label().to_owned(),
         moved.destination.label().to_owned(),
-        moved.change.clone().unwrap_or_default(),
+        verdict.change.id.clone().unwrap_or_default(),
         verdict.decision.word().to_owned(),
         verdict.exit_code().code().to_string(),
         verdict.evaluated_at.to_string(),

@@ -7,6 +7,7 @@
 mod by_rule;
 mod csv;
 mod github;
+mod html;
 mod json;
 mod junit;
 mod markdown;
@@ -24,6 +25,7 @@ use std::{fmt, io, io::Write, str::FromStr};
 
 use thiserror::Error;
 
+pub use html::{TemplateError, Templates};
 pub use style::{NARROWEST, Style};
 pub use visible::visible;
 
@@ -50,6 +52,8 @@ pub enum Format {
     Prometheus,
     /// SARIF 2.1.0, for code scanning.
     Sarif,
+    /// A page for auditors.
+    Html,
 }
 
 /// A name that no format has.
@@ -68,11 +72,23 @@ pub enum ReportError {
         /// What the sink said.
         source: io::Error,
     },
+    /// A template of the HTML report is wrong.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+}
+
+impl From<html::HtmlError> for ReportError {
+    fn from(error: html::HtmlError) -> Self {
+        match error {
+            html::HtmlError::Template(error) => Self::Template(error),
+            html::HtmlError::Sink(source) => Self::Write { format: Format::Html, source },
+        }
+    }
 }
 
 impl Format {
     /// Every format, the default first.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Table,
         Self::Json,
         Self::Yaml,
@@ -82,6 +98,7 @@ impl Format {
         Self::Csv,
         Self::Prometheus,
         Self::Sarif,
+        Self::Html,
     ];
 
     /// The name on the command line.
@@ -96,6 +113,7 @@ impl Format {
             Self::Csv => "csv",
             Self::Prometheus => "prometheus",
             Self::Sarif => "sarif",
+            Self::Html => "html",
         }
     }
 
@@ -110,6 +128,7 @@ impl Format {
             Self::Csv => "csv",
             Self::Prometheus => "prom",
             Self::Sarif => "sarif",
+            Self::Html => "html",
         }
     }
 
@@ -125,6 +144,7 @@ impl Format {
             Self::Csv => "a line an outcome, for spreadsheets",
             Self::Prometheus => "metrics for node_exporter's textfile collector",
             Self::Sarif => "SARIF 2.1.0, for code scanning",
+            Self::Html => "a page for auditors, in one file",
         }
     }
 
@@ -167,6 +187,7 @@ pub fn write(
         Format::Csv => csv::write(verdicts, sink),
         Format::Prometheus => prometheus::write(verdicts, sink),
         Format::Sarif => sarif::write(verdicts, sink),
+        Format::Html => return html::write(verdicts, sink, &style.templates).map_err(ReportError::from),
     }
     .and_then(|()| sink.flush())
     .map_err(|source| ReportError::Write { format, source })

@@ -15,7 +15,8 @@ fn verdicts(format: Format) -> Vec<Verdict> {
         | Format::Github
         | Format::Csv
         | Format::Prometheus
-        | Format::Sarif => {
+        | Format::Sarif
+        | Format::Html => {
             vec![sample::no_go(), sample::go()]
         }
     }
