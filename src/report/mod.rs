@@ -5,10 +5,16 @@
 //! will show.
 
 mod by_rule;
+mod csv;
+mod github;
+mod html;
 mod json;
+mod junit;
 mod markdown;
+mod prometheus;
 #[cfg(test)]
 mod samples;
+mod sarif;
 mod style;
 mod table;
 mod visible;
@@ -19,6 +25,7 @@ use std::{fmt, io, io::Write, str::FromStr};
 
 use thiserror::Error;
 
+pub use html::{TemplateError, Templates};
 pub use style::{NARROWEST, Style};
 pub use visible::visible;
 
@@ -35,6 +42,18 @@ pub enum Format {
     Yaml,
     /// A comment for a merge request.
     Markdown,
+    /// JUnit XML, for a CI system's test page.
+    Junit,
+    /// Annotations of a GitHub workflow.
+    Github,
+    /// A line an outcome, for spreadsheets.
+    Csv,
+    /// Metrics for node_exporter's textfile collector.
+    Prometheus,
+    /// SARIF 2.1.0, for code scanning.
+    Sarif,
+    /// A page for auditors.
+    Html,
 }
 
 /// A name that no format has.
@@ -53,11 +72,34 @@ pub enum ReportError {
         /// What the sink said.
         source: io::Error,
     },
+    /// A template of the HTML report is wrong.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+}
+
+impl From<html::HtmlError> for ReportError {
+    fn from(error: html::HtmlError) -> Self {
+        match error {
+            html::HtmlError::Template(error) => Self::Template(error),
+            html::HtmlError::Sink(source) => Self::Write { format: Format::Html, source },
+        }
+    }
 }
 
 impl Format {
     /// Every format, the default first.
-    pub const ALL: [Self; 4] = [Self::Table, Self::Json, Self::Yaml, Self::Markdown];
+    pub const ALL: [Self; 10] = [
+        Self::Table,
+        Self::Json,
+        Self::Yaml,
+        Self::Markdown,
+        Self::Junit,
+        Self::Github,
+        Self::Csv,
+        Self::Prometheus,
+        Self::Sarif,
+        Self::Html,
+    ];
 
     /// The name on the command line.
     pub fn name(self) -> &'static str {
@@ -66,16 +108,27 @@ impl Format {
             Self::Json => "json",
             Self::Yaml => "yaml",
             Self::Markdown => "markdown",
+            Self::Junit => "junit",
+            Self::Github => "github",
+            Self::Csv => "csv",
+            Self::Prometheus => "prometheus",
+            Self::Sarif => "sarif",
+            Self::Html => "html",
         }
     }
 
     /// How the name of a file of this format ends.
     pub fn extension(self) -> &'static str {
         match self {
-            Self::Table => "txt",
+            Self::Table | Self::Github => "txt",
             Self::Json => "json",
             Self::Yaml => "yaml",
             Self::Markdown => "md",
+            Self::Junit => "xml",
+            Self::Csv => "csv",
+            Self::Prometheus => "prom",
+            Self::Sarif => "sarif",
+            Self::Html => "html",
         }
     }
 
@@ -86,6 +139,12 @@ impl Format {
             Self::Json => "the verdict document, vmgate/verdict/v1",
             Self::Yaml => "the verdict document, easier on the eye",
             Self::Markdown => "a comment for a merge request",
+            Self::Junit => "JUnit XML, for a CI system's test page",
+            Self::Github => "annotations of a GitHub workflow",
+            Self::Csv => "a line an outcome, for spreadsheets",
+            Self::Prometheus => "metrics for node_exporter's textfile collector",
+            Self::Sarif => "SARIF 2.1.0, for code scanning",
+            Self::Html => "a page for auditors, in one file",
         }
     }
 
@@ -123,6 +182,12 @@ pub fn write(
         Format::Json => json::write(verdicts, sink),
         Format::Yaml => yaml::write(verdicts, sink),
         Format::Markdown => markdown::write(verdicts, sink, style),
+        Format::Junit => junit::write(verdicts, sink),
+        Format::Github => github::write(verdicts, sink),
+        Format::Csv => csv::write(verdicts, sink),
+        Format::Prometheus => prometheus::write(verdicts, sink),
+        Format::Sarif => sarif::write(verdicts, sink),
+        Format::Html => return html::write(verdicts, sink, &style.templates).map_err(ReportError::from),
     }
     .and_then(|()| sink.flush())
     .map_err(|source| ReportError::Write { format, source })

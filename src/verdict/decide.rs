@@ -63,6 +63,7 @@ pub fn decide(outcomes: Vec<Outcome>, waivers: &Waivers, facts: &Facts, context:
         evaluated_at: context.now,
         expires_at: expiry::expires_at(facts, context.now, context.valid_for),
         moved,
+        change: facts.change.clone(),
         decision: decision(&outcomes),
         strict: context.strict,
         counts: count(&outcomes),
@@ -147,7 +148,6 @@ fn moved(facts: &Facts, asked_in: Option<Place>) -> Move {
         vm: vm.map_or_else(Named::default, |vm| Named { name: text(&vm.name), uuid: text(&vm.uuid) }),
         source: host(&facts.source),
         destination: host(&facts.destination),
-        change: facts.change.id.clone(),
         asked_in,
     }
 }
