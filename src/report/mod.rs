@@ -21,7 +21,7 @@ mod visible;
 mod words;
 mod yaml;
 
-use std::{fmt, io, io::Write, str::FromStr};
+use std::{collections::BTreeSet, fmt, io, io::Write, str::FromStr};
 
 use thiserror::Error;
 
@@ -196,21 +196,79 @@ pub fn write(
 /// What is wrong with waivers over all verdicts, each once. A waiver that has nothing to waive in one move and is
 /// used in another is not unused.
 fn waiver_problems(verdicts: &[Verdict]) -> Vec<&WaiverProblem> {
-    let used = |problem: &WaiverProblem| {
-        verdicts.iter().flat_map(Verdict::waived).any(|judged| {
-            judged.outcome.rule == problem.rule
-                && judged.waiver.as_ref().is_some_and(|waiver| {
-                    (&waiver.owner, &waiver.ticket, waiver.until)
-                        == (&problem.owner, &problem.ticket, problem.until)
-                })
-        })
-    };
-    let mut problems: Vec<&WaiverProblem> = verdicts
-        .iter()
-        .flat_map(|verdict| &verdict.waiver_problems)
-        .filter(|problem| problem.fault != WaiverFault::Unused || !used(problem))
+    let waived = verdicts.iter().flat_map(Verdict::waived);
+    let used: BTreeSet<_> = waived
+        .filter_map(|judged| judged.waiver.as_ref().map(|waiver| (judged, waiver)))
+        .map(|(judged, waiver)| (&judged.outcome.rule, &waiver.owner, &waiver.ticket, waiver.until))
         .collect();
-    problems.sort();
-    problems.dedup();
-    problems
+    let is_used = |p: &WaiverProblem| used.contains(&(&p.rule, &p.owner, &p.ticket, p.until));
+    let problems = verdicts.iter().flat_map(|verdict| &verdict.waiver_problems);
+    let problems: BTreeSet<&WaiverProblem> =
+        problems.filter(|problem| problem.fault != WaiverFault::Unused || !is_used(problem)).collect();
+    problems.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        rule::Status,
+        verdict::{Context, Waivers, decide, sample},
+    };
+
+    #[test]
+    fn every_format_is_found_by_its_name() {
+        for format in Format::ALL {
+            assert_eq!(format.name().parse(), Ok(format));
+        }
+        let error = "tabel".parse::<Format>().unwrap_err().to_string();
+        assert!(error.starts_with("`tabel` is not a report format: expected one of table, json"), "{error}");
+    }
+
+    #[test]
+    fn a_waiver_that_another_move_uses_is_not_unused() {
+        let waivers: Waivers = [sample::waiver("a")].into_iter().collect();
+        let on = |status| {
+            let context = Context::at(sample::now());
+            decide(vec![sample::outcome("a", status)], &waivers, &sample::facts("web1"), &context)
+        };
+        assert_eq!(waiver_problems(&[on(Status::Pass)]).len(), 1);
+        assert_eq!(waiver_problems(&[on(Status::Pass), on(Status::Pass)]).len(), 1);
+        assert_eq!(waiver_problems(&[on(Status::Pass), on(Status::Fail)]).len(), 0);
+    }
+
+    #[test]
+    fn a_sink_that_fails_is_an_error_in_every_format() {
+        struct Closed;
+        impl Write for Closed {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        for format in Format::ALL {
+            let result = write(format, &[sample::no_go()], &mut Closed, &Style::default());
+            match result {
+                Err(ReportError::Write { format: named, .. }) => assert_eq!(named, format),
+                other => panic!("{format}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn every_format_says_the_decision_of_every_move() {
+        let verdicts = [sample::no_go(), sample::go()];
+        for format in Format::ALL {
+            let mut out = Vec::new();
+            write(format, &verdicts, &mut out, &Style::default()).unwrap();
+            let text = String::from_utf8(out).unwrap();
+            assert!(text.contains("web1") && text.contains("idle1"), "{format}");
+            assert!(
+                text.contains("NO-GO") || text.contains("exit_code") || text.contains("exitCode"),
+                "{format}"
+            );
+        }
+    }
 }

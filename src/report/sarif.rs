@@ -15,8 +15,8 @@ use serde_json::json;
 
 use super::{json, visible, words};
 use crate::{
-    rule::{Effect, Outcome, Severity, Status},
-    verdict::{Digest, ExitCode, Judged, Move, Verdict},
+    rule::{Effect, Evidence, Missing, Outcome, Severity, Status},
+    verdict::{Digest, ExitCode, Judged, Move, Named, Verdict},
 };
 
 const SCHEMA: &str =
@@ -52,7 +52,19 @@ struct SarifResult<'a> {
     partial_fingerprints: BTreeMap<&'static str, String>,
     /// An empty list says: not suppressed. Viewers need it on all results or on none.
     suppressions: Vec<Suppression>,
-    properties: serde_json::Value,
+    properties: Properties<'a>,
+}
+
+/// What SARIF has no word for.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Properties<'a> {
+    vm: &'a Named,
+    source: &'a Named,
+    destination: &'a Named,
+    effect_now: Option<Effect>,
+    evidence: &'a [Evidence],
+    missing: &'a [Missing],
 }
 
 #[derive(Serialize)]
@@ -64,8 +76,34 @@ struct Text {
 #[serde(rename_all = "camelCase")]
 struct Location {
     #[serde(skip_serializing_if = "Option::is_none")]
-    physical_location: Option<serde_json::Value>,
-    logical_locations: [serde_json::Value; 1],
+    physical_location: Option<PhysicalLocation>,
+    logical_locations: [LogicalLocation; 1],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PhysicalLocation {
+    artifact_location: ArtifactLocation,
+    region: Region,
+}
+
+#[derive(Serialize)]
+struct ArtifactLocation {
+    uri: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Region {
+    start_line: u32,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct LogicalLocation {
+    name: String,
+    fully_qualified_name: String,
+    kind: &'static str,
 }
 
 #[derive(Serialize)]
@@ -139,7 +177,7 @@ fn invocation(verdicts: &[Verdict]) -> serde_json::Value {
     invocation
 }
 
-fn result<'a>(judged: &'a Judged, moved: &Move, indices: &BTreeMap<&str, usize>) -> SarifResult<'a> {
+fn result<'a>(judged: &'a Judged, moved: &'a Move, indices: &BTreeMap<&str, usize>) -> SarifResult<'a> {
     let outcome = &judged.outcome;
     let (kind, level) = match outcome.status {
         Status::Fail => ("fail", level(outcome.effect)),
@@ -156,14 +194,14 @@ fn result<'a>(judged: &'a Judged, moved: &Move, indices: &BTreeMap<&str, usize>)
         locations: [location(outcome, moved)],
         partial_fingerprints: BTreeMap::from([("vmgateFinding/v1", fingerprint(outcome, moved))]),
         suppressions: suppressions(judged),
-        properties: json!({
-            "vm": moved.vm,
-            "source": moved.source,
-            "destination": moved.destination,
-            "effectNow": judged.effect_now,
-            "evidence": outcome.evidence,
-            "missing": outcome.missing,
-        }),
+        properties: Properties {
+            vm: &moved.vm,
+            source: &moved.source,
+            destination: &moved.destination,
+            effect_now: judged.effect_now,
+            evidence: &outcome.evidence,
+            missing: &outcome.missing,
+        },
     }
 }
 
@@ -194,22 +232,18 @@ fn message(text: &str) -> String {
 }
 
 fn location(outcome: &Outcome, moved: &Move) -> Location {
-    let place = moved.asked_in.as_ref().map(|place| {
-        json!({
-            "artifactLocation": { "uri": uri(&place.file) },
-            "region": { "startLine": place.line.max(1) },
-        })
+    let place = moved.asked_in.as_ref().map(|place| PhysicalLocation {
+        artifact_location: ArtifactLocation { uri: uri(&place.file) },
+        region: Region { start_line: place.line.max(1) },
     });
     let subject = outcome.subject.as_ref().map(|subject| format!("/{subject}")).unwrap_or_default();
-    let name = format!("{}{subject}", moved.vm.label());
-    Location {
-        physical_location: place,
-        logical_locations: [json!({
-            "name": visible(moved.vm.label()),
-            "fullyQualifiedName": visible(&name),
-            "kind": "resource",
-        })],
-    }
+    let name = moved.vm.label();
+    let logical = LogicalLocation {
+        name: visible(name).into_owned(),
+        fully_qualified_name: visible(&format!("{name}{subject}")).into_owned(),
+        kind: "resource",
+    };
+    Location { physical_location: place, logical_locations: [logical] }
 }
 
 /// A path as a relative or file URI (RFC 3986): everything but unreserved characters and slashes is escaped.

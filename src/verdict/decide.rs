@@ -80,6 +80,15 @@ fn judge((outcome, waiver): (Outcome, Option<super::Waived>)) -> Judged {
     Judged { outcome, effect_now, waiver }
 }
 
+/// Whether decision, effects and counts are those that follow from the outcomes: not so in a file edited by hand.
+pub(super) fn is_consistent(verdict: &Verdict) -> bool {
+    let effects = verdict.outcomes.iter().all(|judged| {
+        let effect = if judged.waiver.is_some() { None } else { judged.outcome.effect_now() };
+        judged.effect_now == effect && (judged.waiver.is_none() || judged.outcome.waivable)
+    });
+    effects && decision(&verdict.outcomes) == verdict.decision && count(&verdict.outcomes) == verdict.counts
+}
+
 /// Place of an outcome in the document.
 fn rank(judged: &Judged) -> impl Ord + use<'_> {
     let Judged { outcome, effect_now, waiver } = judged;
