@@ -4,5 +4,11 @@
 //! verdict is pure: the same facts, rules and time give the same verdict. Only `collect` reads the world, only
 //! `execute` changes it.
 
+pub mod collect;
+#[cfg(feature = "libvirt")]
+pub mod execute;
 pub mod fact;
+pub mod forecast;
+pub mod report;
 pub mod rule;
+pub mod verdict;

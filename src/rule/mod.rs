@@ -4,6 +4,7 @@
 //! parameters in force, `evaluate` makes outcomes of facts. No I/O after loading, no clock: the same rules, facts
 //! and time give the same outcomes.
 
+pub mod catalogue;
 mod conform;
 mod diagnostic;
 mod document;
@@ -30,3 +31,6 @@ pub use pack::{Pack, Profile};
 pub use param::{Param, ParamError, ParamErrors, ParamOrigin, ParamOverrides};
 pub use rule::{Rule, Texts};
 pub use unit::Unit;
+
+#[cfg(test)]
+mod tests;
