@@ -162,7 +162,7 @@ impl<'a> Run<'a> {
                 Read::Fact(..) => {}
                 Read::Stale(reason, path) => {
                     let path = self.evaluator.path(*path);
-                    missing.push(absent(path, &Unknown::new(Cause::NotCollected, reason.clone())));
+                    missing.push(absent(path, &Unknown::new(Cause::TooOld, reason.clone())));
                 }
                 Read::Fault(reason) => {
                     missing.push(absent(self.rule.id.clone(), &Unknown::new(Cause::Malformed, reason.clone())));
