@@ -8,9 +8,9 @@ use super::{
     Failure,
     options::{Goals, MoveOptions, Shared},
     output,
-    session::{Session, with_causes},
+    session::Session,
 };
-use crate::{collect, fact::{Change, Facts}, verdict::ExitCode};
+use crate::{collect, error::with_causes, fact::{Change, Facts}, verdict::ExitCode};
 
 #[derive(Debug, Args)]
 pub(super) struct Collect {

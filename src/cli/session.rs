@@ -5,7 +5,7 @@ use std::{fs, path::Path, time::Duration};
 use jiff::Timestamp;
 
 use super::{Failure, options::Shared};
-use crate::{config::Config, preflight::Policy, rule::RuleSource, verdict::Waivers};
+use crate::{config::Config, error::with_causes, preflight::Policy, rule::RuleSource, verdict::Waivers};
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -56,15 +56,4 @@ fn read_waivers(file: &Path) -> Result<Waivers, Failure> {
     let bytes = fs::read(file)
         .map_err(|error| Failure::usage(format!("{}: cannot be read: {error}", file.display())))?;
     Waivers::parse(&file.display().to_string(), &bytes).map_err(Failure::usage)
-}
-
-/// An error and what caused it, in one line.
-pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(deeper) = cause {
-        text = format!("{text}: {deeper}");
-        cause = deeper.source();
-    }
-    text
 }

@@ -3,6 +3,7 @@
 //! The shipped catalogues are YAML in `rules/catalogues/`, embedded in the program; a user's rule folder may add
 //! entries under ids of its own. Everything here is pure: names, command lines and ports in, facts out.
 
+mod load;
 mod memory_sync;
 mod pattern;
 mod ports;
@@ -14,6 +15,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
+pub use load::CataloguesError;
 pub use memory_sync::{ListenerPort, MemorySyncCatalogue, MemorySyncEntry, Protocol, Setting};
 pub use pattern::{InvalidPattern, Pattern};
 pub use ports::{InvalidPorts, PortRange};
