@@ -1,3 +1,5 @@
 //! The `vmgate` command.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    vmgate::cli::main()
+}

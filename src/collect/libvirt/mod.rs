@@ -81,6 +81,11 @@ impl Hypervisor {
         Ok(Self { session: Arc::new(session), limit })
     }
 
+    /// What people call the host: its name in the URI.
+    pub fn name(&self) -> &str {
+        &self.limit.host
+    }
+
     /// The same connection with another time limit.
     #[must_use]
     pub fn with_timeout(&self, timeout: Duration) -> Self {

@@ -1,0 +1,72 @@
+# vmgate: `make demo` shows the main job, `make test` proves it. `make help` lists the rest.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+CARGO ?= cargo
+LAB := tests/lab/lab
+HOST_TARGET := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+DEMO_BIN := target/debug/vmgate
+
+.PHONY: help deps build probe release demo test check lint unit rules lab-test lab-up lab-down bench generate drift deny clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+deps: ## Install the Debian packages that building and the lab need (root)
+	@tests/lab/lab install
+
+build: deps probe ## Build vmgate (debug) and its static probe
+	$(CARGO) build
+
+# The probe is the build without libvirt, linked statically, so that it runs wherever only it is copied.
+probe: deps
+	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --profile probe --no-default-features --target $(HOST_TARGET) --target-dir target/static
+	@install -D target/static/$(HOST_TARGET)/probe/vmgate target/debug/vmgate-probe
+	@install -D target/static/$(HOST_TARGET)/probe/vmgate target/release/vmgate-probe
+
+release: deps probe ## Build the optimised binary
+	$(CARGO) build --release
+
+demo: build ## On a fresh machine: a safe VM is migrated, an unsafe one is refused
+	@tests/demo
+
+test: lint unit rules lab-test ## Everything that must hold
+
+lint: deps ## Formatting and clippy, with and without libvirt
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --all-targets -- -D warnings
+	$(CARGO) clippy --all-targets --no-default-features -- -D warnings
+
+unit: build ## Unit, property and command-line tests that need no lab
+	$(CARGO) test
+
+rules: build ## The tests beside the rules
+	$(DEMO_BIN) rules lint
+	$(DEMO_BIN) rules test
+
+lab-test: build ## Tests on two real hypervisor hosts
+	@tests/lab/selftest
+	@eval "$$($(LAB) env)" && $(CARGO) test --test lab -- --include-ignored --test-threads=1
+
+lab-up: deps ## Bring the lab's two hosts up
+	@$(LAB) up
+
+lab-down: ## Take the lab down and leave nothing behind
+	@$(LAB) down
+
+bench: release ## Speed and memory: rules, start-up, a whole check
+	$(CARGO) bench
+	@tests/bench
+
+generate: build ## Write the generated files again: schemas, rule reference, samples
+	@tests/generate
+
+drift: generate ## Fail when a generated file is not fresh
+	@git diff --exit-code -- schema docs reports || { echo "generated files have drifted: commit what 'make generate' wrote" >&2; exit 1; }
+
+deny: ## Licences, sources and bans of the dependencies (cargo-deny)
+	@command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny
+	$(CARGO) deny check licenses bans sources
+
+clean: lab-down ## Remove the lab and what was built
+	$(CARGO) clean

@@ -1,0 +1,51 @@
+//! `vmgate collect`: facts of a move, written to a file that `vmgate check --facts` reads anywhere.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{
+    Failure,
+    options::{Goals, MoveOptions, Shared},
+    output,
+    session::{Session, with_causes},
+};
+use crate::{collect, fact::{Change, Facts}, verdict::ExitCode};
+
+#[derive(Debug, Args)]
+pub(super) struct Collect {
+    /// Name or UUID of the VM
+    vm: String,
+    #[command(flatten)]
+    the_move: MoveOptions,
+    #[command(flatten)]
+    goals: Goals,
+    /// File to write; stdout if not given
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+impl Collect {
+    pub(super) fn run(&self, shared: &Shared) -> Result<ExitCode, Failure> {
+        let session = Session::open(shared)?;
+        let file = self.output.as_deref().map(output::OpenFile::beside).transpose()?;
+        let facts = from_hosts(&self.vm, &self.the_move, &self.goals, &session)?;
+        let text = serde_yaml::to_string(&facts).map_err(Failure::failed)?;
+        match file {
+            Some(file) => file.finish_with(&text)?,
+            None => output::to_stdout(|out| out.write_all(text.as_bytes()))?,
+        }
+        Ok(ExitCode::Go)
+    }
+}
+
+/// Collects the facts of a move from its hosts.
+pub(super) fn from_hosts(
+    vm: &str,
+    the_move: &MoveOptions,
+    goals: &Goals,
+    session: &Session,
+) -> Result<Facts, Failure> {
+    let request = the_move.request(vm, goals.over(Change::default()), session)?;
+    collect::collect(&request, session.now()).map_err(|error| Failure::failed(with_causes(&error)))
+}

@@ -1,0 +1,108 @@
+//! The command line: one file a command, and no logic beyond reading options and choosing an exit code.
+
+#[cfg(feature = "libvirt")]
+mod collect;
+mod check;
+#[cfg(feature = "libvirt")]
+mod migrate;
+mod options;
+mod output;
+mod probe;
+mod report;
+mod rules;
+mod session;
+mod verdict;
+
+use std::process;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::verdict::ExitCode;
+
+/// Go or no-go for the live migration of a KVM/QEMU virtual machine.
+///
+/// Facts are measured on the guest, on both hosts and on the path between them; rules in YAML decide.
+/// Exit codes: 0 GO, 1 vmgate failed, 2 usage or invalid file, 3 nothing evaluated, 10 GO with warnings (--strict),
+/// 20 NO-GO by violation, 21 NO-GO by missing evidence, 30 migration not done and the VM runs where it was,
+/// 31 somebody must look.
+#[derive(Debug, Parser)]
+#[command(name = "vmgate", version, propagate_version = true, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    shared: options::Shared,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Say GO or NO-GO for a move, and why
+    Check(check::Check),
+    /// Write what can be learnt of a move to a facts file
+    #[cfg(feature = "libvirt")]
+    Collect(collect::Collect),
+    /// Check a move and carry it out if the verdict is GO
+    #[cfg(feature = "libvirt")]
+    Migrate(migrate::Migrate),
+    /// Write a saved verdict in other formats
+    Report(report::Report),
+    /// Sign a verdict, or check a signed one
+    Verdict(verdict::VerdictCommand),
+    /// List, show and test rules
+    Rules(rules::Rules),
+    /// Look at the host or guest this runs on, and print what was seen as JSON
+    Probe(probe::Probe),
+}
+
+/// Runs the command that the process's arguments name.
+pub fn main() -> process::ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(problem) => {
+            // A closed pipe is no reason to fail: whoever reads has read enough.
+            let _ = problem.print();
+            return if problem.use_stderr() { ExitCode::Invalid.into() } else { process::ExitCode::SUCCESS };
+        }
+    };
+    output::start_log(&cli.shared);
+    let done = match cli.command {
+        Command::Check(command) => command.run(&cli.shared),
+        #[cfg(feature = "libvirt")]
+        Command::Collect(command) => command.run(&cli.shared),
+        #[cfg(feature = "libvirt")]
+        Command::Migrate(command) => command.run(&cli.shared),
+        Command::Report(command) => command.run(&cli.shared),
+        Command::Verdict(command) => command.run(),
+        Command::Rules(command) => command.run(&cli.shared),
+        Command::Probe(command) => command.run(),
+    };
+    done.unwrap_or_else(|failure| {
+        output::say_failure(&failure);
+        failure.exit
+    })
+    .into()
+}
+
+/// The command tree, for generated documentation.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// Why a command could not be carried out.
+#[derive(Debug)]
+struct Failure {
+    exit: ExitCode,
+    text: String,
+}
+
+impl Failure {
+    /// A mistake in what the user gave: options or files.
+    fn usage(text: impl ToString) -> Self {
+        Self { exit: ExitCode::Invalid, text: text.to_string() }
+    }
+
+    /// vmgate could not do its work.
+    fn failed(text: impl ToString) -> Self {
+        Self { exit: ExitCode::Internal, text: text.to_string() }
+    }
+}

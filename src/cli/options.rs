@@ -1,0 +1,129 @@
+//! Options that several commands share.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, ValueEnum};
+use jiff::Timestamp;
+
+use crate::fact::Change;
+
+/// Options that every command understands.
+#[derive(Debug, Args)]
+pub(super) struct Shared {
+    /// Configuration file; vmgate.yaml in the current folder is read if it is there
+    #[arg(long, global = true, value_name = "FILE", env = "VMGATE_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Folder with further rules; may be repeated
+    #[arg(long, global = true, value_name = "DIR")]
+    pub rules: Vec<PathBuf>,
+    /// Leave the shipped rules out
+    #[arg(long, global = true)]
+    pub no_builtin_rules: bool,
+    /// Named set of rule parameters: standard, strict or realtime
+    #[arg(long, global = true, value_name = "NAME")]
+    pub profile: Option<String>,
+    /// Waivers to lay over the outcomes
+    #[arg(long, global = true, value_name = "FILE")]
+    pub waivers: Option<PathBuf>,
+    /// Time to evaluate at, such as 2026-11-23T22:00:00Z; the present if not given
+    #[arg(long, global = true, value_name = "TIME")]
+    pub at: Option<Timestamp>,
+    /// Longest wait for one answer of a host or guest, in seconds
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds)]
+    pub timeout: Option<Duration>,
+    /// Say more: passed rules in the report, what is being done on stderr
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// Say only errors and the report
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// When to use colour; NO_COLOR is obeyed too
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = When::Auto)]
+    pub color: When,
+}
+
+/// When to colour what a terminal shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum When {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// Which VM is to go where.
+#[cfg(feature = "libvirt")]
+#[derive(Debug, Args)]
+pub(super) struct MoveOptions {
+    /// Libvirt URI of the host the VM runs on, such as qemu+ssh://root@hv1/system
+    #[arg(long, value_name = "URI")]
+    pub from: Option<String>,
+    /// Libvirt URI of the host it is to go to
+    #[arg(long, value_name = "URI")]
+    pub to: Option<String>,
+    /// Address at the destination that takes the migration traffic; as libvirt would choose if not given
+    #[arg(long, value_name = "ADDRESS")]
+    pub migrate_address: Option<std::net::IpAddr>,
+    /// How long to watch the guest dirty its memory, in whole seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=60))]
+    pub dirty_window: u32,
+}
+
+/// What the operator wants of a move.
+#[derive(Debug, Args)]
+pub(super) struct Goals {
+    /// Id of the change this belongs to
+    #[arg(long, value_name = "ID")]
+    pub change_id: Option<String>,
+    /// Longest silence of the guest that is acceptable, in seconds [default: 0.3]
+    #[arg(long, value_name = "SECONDS", value_parser = positive)]
+    pub longest_blackout: Option<f64>,
+    /// Longest duration of the migration that is acceptable, in seconds
+    #[arg(long, value_name = "SECONDS", value_parser = positive)]
+    pub deadline: Option<f64>,
+    /// Limit on the migration traffic, in MiB/s
+    #[arg(long, value_name = "MIB_PER_S", value_parser = clap::value_parser!(u64).range(1..1_000_000))]
+    pub bandwidth_limit: Option<u64>,
+}
+
+impl Goals {
+    /// Whether any goal was given.
+    pub(super) fn is_empty(&self) -> bool {
+        self.change_id.is_none()
+            && self.longest_blackout.is_none()
+            && self.deadline.is_none()
+            && self.bandwidth_limit.is_none()
+    }
+
+    /// Lays the goals that were given over `change`.
+    pub(super) fn over(&self, change: Change) -> Change {
+        Change {
+            id: self.change_id.clone().or(change.id),
+            longest_blackout_seconds: self.longest_blackout.unwrap_or(change.longest_blackout_seconds),
+            deadline_seconds: self.deadline.or(change.deadline_seconds),
+            bandwidth_limit_bytes_per_second: self
+                .bandwidth_limit
+                .map(|mebibytes| mebibytes << 20)
+                .or(change.bandwidth_limit_bytes_per_second),
+            ..change
+        }
+    }
+}
+
+/// A positive, finite number.
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number.is_finite() && number > 0.0 => Ok(number),
+        _ => Err("expected a number above 0, in seconds".to_owned()),
+    }
+}
+
+/// A duration of at least 10 ms and at most one day.
+fn seconds(text: &str) -> Result<Duration, String> {
+    match positive(text) {
+        Ok(number) if (0.01..=86_400.0).contains(&number) => Ok(Duration::from_secs_f64(number)),
+        _ => Err("expected a number of seconds from 0.01 to 86400".to_owned()),
+    }
+}

@@ -1,0 +1,167 @@
+//! Where reports, logs and failures go: reports to stdout or files, everything else to stderr.
+
+use std::{
+    fmt::Display,
+    io::{self, IsTerminal, Write},
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use clap::Args;
+use tempfile::NamedTempFile;
+use tracing_subscriber::{EnvFilter, fmt::time::SystemTime};
+
+use super::{Failure, options::{Shared, When}};
+use crate::{
+    report::{self, Format, ReportError, Style},
+    verdict::{ExitCode, Verdict},
+};
+
+/// Which reports to write.
+#[derive(Debug, Args)]
+pub(super) struct Reports {
+    /// Format of the report, and a file for it; may be repeated. Without a file it goes to stdout
+    #[arg(short, long = "output", value_name = "FORMAT[=PATH]", default_value = "table")]
+    targets: Vec<Target>,
+}
+
+#[derive(Debug, Clone)]
+struct Target {
+    format: Format,
+    file: Option<PathBuf>,
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (format, file) = match text.split_once('=') {
+            Some((_, "")) => return Err("the path after `=` is empty".to_owned()),
+            Some((format, file)) => (format, Some(PathBuf::from(file))),
+            None => (text, None),
+        };
+        Ok(Self { format: format.parse().map_err(|error: report::UnknownFormat| error.to_string())?, file })
+    }
+}
+
+/// Reports whose files could be opened. The files appear whole or not at all.
+pub(super) struct OpenReports {
+    targets: Vec<(Format, Option<OpenFile>)>,
+}
+
+pub(super) struct OpenFile {
+    path: PathBuf,
+    draft: NamedTempFile,
+}
+
+impl Reports {
+    /// Makes sure that every report can be written, before anything is done that it would tell of.
+    pub(super) fn open(&self) -> Result<OpenReports, Failure> {
+        let open = |target: &Target| match &target.file {
+            Some(path) => Ok((target.format, Some(OpenFile::beside(path)?))),
+            None => Ok((target.format, None)),
+        };
+        Ok(OpenReports { targets: self.targets.iter().map(open).collect::<Result<_, _>>()? })
+    }
+}
+
+impl OpenFile {
+    /// A draft beside `path`, so that it can take its place in one step.
+    pub(super) fn beside(path: &Path) -> Result<Self, Failure> {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if path.is_dir() {
+            return Err(unwritable(path, "it is a folder"));
+        }
+        let draft = NamedTempFile::new_in(folder).map_err(|error| unwritable(path, &error))?;
+        Ok(Self { path: path.to_owned(), draft })
+    }
+
+    /// Writes the whole text and puts the file in its place.
+    #[cfg(feature = "libvirt")]
+    pub(super) fn finish_with(mut self, text: &str) -> Result<(), Failure> {
+        self.draft.write_all(text.as_bytes()).map_err(|error| unwritable(&self.path, &error))?;
+        self.finish()
+    }
+
+    fn finish(self) -> Result<(), Failure> {
+        self.draft.persist(&self.path).map_err(|error| unwritable(&self.path, &error.error))?;
+        Ok(())
+    }
+}
+
+fn unwritable(path: &Path, why: &dyn Display) -> Failure {
+    Failure::failed(format!("{}: cannot be written: {why}; choose another path", path.display()))
+}
+
+impl OpenReports {
+    /// Writes every report of `verdicts` and says how to exit.
+    pub(super) fn write(self, verdicts: &[Verdict], shared: &Shared) -> Result<ExitCode, Failure> {
+        for (format, file) in self.targets {
+            if let Some(mut file) = file {
+                let style = Style { verbose: shared.verbose > 0, ..Style::default() };
+                report::write(format, verdicts, &mut file.draft, &style)
+                    .map_err(|ReportError::Write { source, .. }| unwritable(&file.path, &source))?;
+                file.finish()?;
+            } else {
+                to_stdout(|out| {
+                    report::write(format, verdicts, out, &style(shared))
+                        .map_err(|ReportError::Write { source, .. }| source)
+                })?;
+            }
+        }
+        Ok(ExitCode::of_all(verdicts))
+    }
+}
+
+/// Prints on stdout; a reader that has gone away is not an error.
+pub(super) fn to_stdout(print: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failure> {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    match print(&mut out).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::failed(format!("stdout: cannot be written: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn style(shared: &Shared) -> Style {
+    let terminal = io::stdout().is_terminal();
+    let colour = match shared.color {
+        When::Always => true,
+        When::Never => false,
+        When::Auto => terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+    };
+    let width = terminal_size::terminal_size().filter(|_| terminal).map(|(width, _)| usize::from(width.0));
+    Style { colour, verbose: shared.verbose > 0, width: width.unwrap_or(Style::default().width) }
+}
+
+/// Says on stderr how a command went, unless `-q` was given.
+#[cfg(feature = "libvirt")]
+pub(super) fn say(shared: &Shared, text: &str) {
+    if !shared.quiet {
+        let _ = writeln!(io::stderr(), "vmgate: {text}");
+    }
+}
+
+/// Says on stderr why a command could not be carried out.
+pub(super) fn say_failure(failure: &Failure) {
+    let _ = writeln!(io::stderr(), "vmgate: {}", failure.text.trim_end());
+}
+
+/// Starts the log on stderr: warnings, or more with `-v`, or what VMGATE_LOG asks for.
+pub(super) fn start_log(shared: &Shared) {
+    let level = match (shared.quiet, shared.verbose) {
+        (true, _) => "error",
+        (false, 0) => "warn",
+        (false, 1) => "vmgate=info,warn",
+        (false, _) => "vmgate=debug,info",
+    };
+    let filter = EnvFilter::try_from_env("VMGATE_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal() && shared.color != When::Never)
+        .with_target(false)
+        .with_timer(SystemTime)
+        .init();
+}

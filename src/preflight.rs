@@ -1,0 +1,58 @@
+//! The pure way from facts to verdict: derive what follows, evaluate the rules, lay waivers over, decide.
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+
+use crate::{
+    fact::Facts,
+    forecast,
+    rule::{Catalogues, LoadErrors, Pack, ParamOverrides, RuleSource},
+    verdict::{self, Context, Digest, Digests, Verdict, Waivers},
+};
+
+/// What facts are judged by: rules with their parameters, catalogues and waivers.
+pub struct Policy {
+    /// The rules.
+    pub pack: Pack,
+    catalogues: Catalogues,
+    waivers: Waivers,
+}
+
+impl Policy {
+    /// The rules of `sources`, with the parameters of a profile and of the site.
+    pub fn load(
+        sources: &[RuleSource],
+        profile: Option<&str>,
+        parameters: &ParamOverrides,
+    ) -> Result<Self, LoadErrors> {
+        let pack = Pack::load(sources)?.with_parameters(profile, parameters)?;
+        let catalogues = Catalogues::load(sources)?;
+        Ok(Self { pack, catalogues, waivers: Waivers::default() })
+    }
+
+    /// The same policy with waivers.
+    #[must_use]
+    pub fn with_waivers(self, waivers: Waivers) -> Self {
+        Self { waivers, ..self }
+    }
+
+    /// The verdict on one move at the time `now`. The same input gives the same verdict, byte for byte.
+    pub fn judge(&self, facts: Facts, now: Timestamp, strict: bool) -> Verdict {
+        let digests = Digests {
+            facts: serde_json::to_vec(&facts).ok().map(|bytes| Digest::of(&bytes)),
+            rules: self.pack.digest().parse().ok(),
+            ..Digests::default()
+        };
+        let (facts, forecast) = forecast::derive(facts, &self.catalogues);
+        let outcomes = self.pack.evaluate(&facts, &forecast, now);
+        let context = Context {
+            strict,
+            digests,
+            other_rules: self.pack.rules().iter().map(|rule| rule.id.clone()).collect(),
+            forecast: Some(forecast),
+            ..Context::at(now)
+        };
+        verdict::decide(outcomes, &self.waivers, &facts, &context)
+    }
+}

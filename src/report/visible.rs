@@ -1,0 +1,96 @@
+//! Text that is safe to show. The one place for it.
+//!
+//! Names, paths and messages come from guests and may be made to move the cursor, set a terminal's title, hide a
+//! part of a line or turn its direction (CVE-2021-42574). Such characters are shown as `\u{…}` and not obeyed.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+/// `text` with every character that is not shown but obeyed written out as `\u{…}`, and line breaks and tabs as
+/// spaces. What comes out is one line; all of it is seen, in the order in which it stands there.
+pub fn visible(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(is_obeyed) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    for character in text.chars() {
+        match character {
+            '\n' | '\t' => shown.push(' '),
+            _ if is_obeyed(character) => {
+                let _ = write!(shown, "{}", character.escape_unicode()); // writing to a String cannot fail
+            }
+            _ => shown.push(character),
+        }
+    }
+    Cow::Owned(shown)
+}
+
+/// Whether a terminal or a browser does something at this character instead of showing it: Unicode's controls (Cc),
+/// format characters (Cf) that hide or reorder, line and paragraph separators, invisible fillers, and tags.
+pub(super) fn is_obeyed(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            '\u{ad}'
+                | '\u{34f}'
+                | '\u{600}'..='\u{605}'
+                | '\u{61c}'
+                | '\u{6dd}'
+                | '\u{70f}'
+                | '\u{115f}'..='\u{1160}'
+                | '\u{17b4}'..='\u{17b5}'
+                | '\u{180b}'..='\u{180f}'
+                | '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{3164}'
+                | '\u{fe00}'..='\u{fe0f}'
+                | '\u{feff}'
+                | '\u{ffa0}'
+                | '\u{fff0}'..='\u{fffb}'
+                | '\u{1bca0}'..='\u{1bca3}'
+                | '\u{1d173}'..='\u{1d17a}'
+                | '\u{e0000}'..='\u{e0fff}'
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_people_write_stays_as_it_is() {
+        for text in ["", "web1 → web2", "Größe 5 €", "仮想マシン", "שלום", "a\u{301}", "🚚"]
+        {
+            assert!(matches!(visible(text), Cow::Borrowed(same) if same == text), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_a_terminal_obeys_is_written_out() {
+        for (text, shown) in [
+            ("\u{1b}]0;owned\u{7}", r"\u{1b}]0;owned\u{7}"),
+            ("\u{9b}2J", r"\u{9b}2J"),
+            ("a\rb", r"a\u{d}b"),
+            ("a\nb\tc", "a b c"),
+            ("\u{202e}gpj.exe", r"\u{202e}gpj.exe"),
+            ("\u{2066}x\u{2069}\u{200f}", r"\u{2066}x\u{2069}\u{200f}"),
+            ("ad\u{200b}min\u{feff}", r"ad\u{200b}min\u{feff}"),
+            ("\u{e0041}", r"\u{e0041}"),
+            ("\u{2028}\u{85}\u{0}\u{7f}", r"\u{2028}\u{85}\u{0}\u{7f}"),
+        ] {
+            assert_eq!(visible(text), shown);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_that_is_obeyed_comes_out_and_doing_it_twice_changes_nothing(text in any::<String>()) {
+            let once = visible(&text).into_owned();
+            prop_assert!(!once.chars().any(is_obeyed));
+            prop_assert_eq!(visible(&once), once.as_str());
+        }
+    }
+}

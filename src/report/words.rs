@@ -1,0 +1,167 @@
+//! The words that several formats share, so that they say the same.
+
+use jiff::Timestamp;
+
+use crate::{
+    fact::Cause,
+    rule::{Effect, Outcome, Severity, Status, Step},
+    verdict::{Counts, Decision, GoReason, NoGoReason, Verdict, WaiverFault},
+};
+
+pub(super) fn step(step: Step) -> &'static str {
+    match step {
+        Step::Prepare => "prepare",
+        Step::Precopy => "precopy",
+        Step::Stop => "stop",
+        Step::Switch => "switch",
+        Step::Resume => "resume",
+        Step::Policy => "policy",
+    }
+}
+
+pub(super) fn severity(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Low => "low",
+        Severity::Medium => "medium",
+        Severity::High => "high",
+        Severity::Critical => "critical",
+    }
+}
+
+pub(super) fn effect(effect: Effect) -> &'static str {
+    match effect {
+        Effect::Note => "note",
+        Effect::Warn => "warn",
+        Effect::Block => "block",
+    }
+}
+
+pub(super) fn status(status: Status) -> &'static str {
+    match status {
+        Status::Pass => "pass",
+        Status::Fail => "fail",
+        Status::Unknown => "unknown",
+        Status::NotApplicable => "not-applicable",
+    }
+}
+
+/// The obstacle in words; none stands for a rule that fails on facts which are there.
+pub(super) fn cause(cause: Option<Cause>) -> &'static str {
+    match cause {
+        None => "the rule fails",
+        Some(Cause::NotCollected) => "not collected",
+        Some(Cause::NoGuestAgent) => "no guest agent",
+        Some(Cause::AgentForbids) => "agent forbids it",
+        Some(Cause::GuestNotRunning) => "guest not running",
+        Some(Cause::HostUnreachable) => "host unreachable",
+        Some(Cause::NoHostProbe) => "no host probe",
+        Some(Cause::TimedOut) => "timed out",
+        Some(Cause::PermissionDenied) => "permission denied",
+        Some(Cause::NotSupported) => "not supported",
+        Some(Cause::NotAllowed) => "not allowed",
+        Some(Cause::Malformed) => "malformed answer",
+    }
+}
+
+pub(super) fn fault(fault: WaiverFault) -> &'static str {
+    match fault {
+        WaiverFault::Expired => "expired",
+        WaiverFault::NotYetValid => "not yet valid",
+        WaiverFault::Unused => "unused",
+        WaiverFault::UnknownRule => "unknown rule",
+        WaiverFault::NotWaivable => "not waivable",
+    }
+}
+
+/// `1 rule`, `2 rules`.
+pub(super) fn number(count: usize, thing: &str) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
+}
+
+/// A time to the second, UTC, for people.
+pub(super) fn time(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
+}
+
+/// How long before `now` something was, in its two largest units.
+pub(super) fn age(at: Timestamp, now: Timestamp) -> String {
+    let seconds = now.duration_since(at).as_secs();
+    let two = |large: i64, large_unit: &str, small: i64, small_unit: &str| match small {
+        0 => format!("{large} {large_unit}"),
+        _ => format!("{large} {large_unit} {small} {small_unit}"),
+    };
+    match seconds {
+        ..0 => "later than the evaluation".to_owned(),
+        0..60 => format!("{seconds} s"),
+        60..3600 => two(seconds / 60, "min", seconds % 60, "s"),
+        3600..86400 => two(seconds / 3600, "h", seconds % 3600 / 60, "min"),
+        86400.. => two(seconds / 86400, "d", seconds % 86400 / 3600, "h"),
+    }
+}
+
+/// Who moves from where to where, and for which change.
+pub(super) fn movement(verdict: &Verdict) -> String {
+    let moved = &verdict.moved;
+    let change = verdict.change.id.as_ref().map(|id| format!(" (change {id})")).unwrap_or_default();
+    format!("{}: {} -> {}{change}", moved.vm.label(), moved.source.label(), moved.destination.label())
+}
+
+/// The reason of the decision with its figures, in one sentence without a full stop.
+pub(super) fn reason(verdict: &Verdict) -> String {
+    let Counts { blocking, warnings, rules, .. } = verdict.counts;
+    let undecided =
+        verdict.with_effect(Effect::Block).filter(|j| j.outcome.status == Status::Unknown).count();
+    let violated = blocking - undecided.min(blocking);
+    match verdict.decision {
+        Decision::Go(GoReason::AllClear) => format!("nothing speaks against it in {}", number(rules, "rule")),
+        Decision::Go(GoReason::WithWarnings) => format!("nothing blocks; {}", number(warnings, "warning")),
+        Decision::NoGo(NoGoReason::RuleViolated) if undecided > 0 => {
+            format!("{}, and {undecided} undecided for want of evidence", number(violated, "violation"))
+        }
+        Decision::NoGo(NoGoReason::RuleViolated) => number(violated, "violation"),
+        Decision::NoGo(NoGoReason::EvidenceMissing) => {
+            format!("evidence is missing: {undecided} undecided")
+        }
+        Decision::NoGo(NoGoReason::NothingEvaluated) if rules == 0 => {
+            "no rule was evaluated: no rules were loaded".to_owned()
+        }
+        Decision::NoGo(NoGoReason::NothingEvaluated) => {
+            format!("no rule was evaluated: of {} none applies", number(rules, "rule"))
+        }
+    }
+}
+
+/// The subject and the message, without saying the subject twice.
+pub(super) fn finding(outcome: &Outcome) -> String {
+    match &outcome.subject {
+        Some(subject) if !outcome.message.contains(subject.as_str()) => {
+            format!("{subject}: {}", outcome.message)
+        }
+        _ => outcome.message.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verdict::sample;
+
+    #[test]
+    fn an_age_has_its_two_largest_units() {
+        let before = |seconds: i64| {
+            let now = sample::now();
+            age(Timestamp::from_second(now.as_second() - seconds).unwrap(), now)
+        };
+        assert_eq!(before(0), "0 s");
+        assert_eq!(before(116), "1 min 56 s");
+        assert_eq!(before(7200), "2 h");
+        assert_eq!(before(90_061), "1 d 1 h");
+        assert_eq!(before(-1), "later than the evaluation");
+    }
+
+    #[test]
+    fn the_reason_counts_what_is_violated_and_what_is_undecided() {
+        assert_eq!(reason(&sample::no_go()), "3 violations, and 1 undecided for want of evidence");
+        assert_eq!(reason(&sample::go()), "nothing speaks against it in 3 rules");
+    }
+}

@@ -1,0 +1,153 @@
+//! What the process says when it ends. Every command and every format ends with the same code for the same result.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Decision, GoReason, NoGoReason, Verdict};
+
+/// The exit codes of vmgate, all of them. Scripts depend on the numbers: they are never given another meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(into = "u8", try_from = "u8")]
+pub enum ExitCode {
+    /// GO; for `migrate`: done and verified.
+    Go,
+    /// vmgate itself failed.
+    Internal,
+    /// Usage, or an invalid rule, change, waiver or facts file.
+    Invalid,
+    /// Nothing was evaluated.
+    NothingEvaluated,
+    /// GO with warnings, only under `--strict`.
+    GoWithWarnings,
+    /// NO-GO: a rule is violated.
+    RuleViolated,
+    /// NO-GO: evidence is missing or too old.
+    EvidenceMissing,
+    /// The migration was started and did not finish; the VM runs where it was.
+    NotFinished,
+    /// The migration failed and somebody must look.
+    SomebodyMustLook,
+}
+
+/// A number that is none of vmgate's exit codes.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{0} is not an exit code of vmgate: expected one of 0, 1, 2, 3, 10, 20, 21, 30, 31")]
+pub struct InvalidExitCode(pub u8);
+
+impl ExitCode {
+    /// Every code, in the order of the numbers.
+    pub const ALL: [Self; 9] = [
+        Self::Go,
+        Self::Internal,
+        Self::Invalid,
+        Self::NothingEvaluated,
+        Self::GoWithWarnings,
+        Self::RuleViolated,
+        Self::EvidenceMissing,
+        Self::NotFinished,
+        Self::SomebodyMustLook,
+    ];
+
+    /// The number that the shell sees.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Go => 0,
+            Self::Internal => 1,
+            Self::Invalid => 2,
+            Self::NothingEvaluated => 3,
+            Self::GoWithWarnings => 10,
+            Self::RuleViolated => 20,
+            Self::EvidenceMissing => 21,
+            Self::NotFinished => 30,
+            Self::SomebodyMustLook => 31,
+        }
+    }
+
+    /// What it means, for help texts and manual pages.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Go => "GO (for migrate: done and verified)",
+            Self::Internal => "vmgate itself failed",
+            Self::Invalid => "usage, or an invalid rule, change, waiver or facts file",
+            Self::NothingEvaluated => "nothing was evaluated",
+            Self::GoWithWarnings => "GO with warnings, only under --strict",
+            Self::RuleViolated => "NO-GO: a rule is violated",
+            Self::EvidenceMissing => "NO-GO: evidence is missing or too old",
+            Self::NotFinished => "the migration was started and did not finish; the VM runs where it was",
+            Self::SomebodyMustLook => {
+                "the migration failed and somebody must look: the text says where the VM runs"
+            }
+        }
+    }
+
+    /// The code for one verdict. Warnings count only where the verdict was asked for under `--strict`.
+    pub fn of(verdict: &Verdict) -> Self {
+        match verdict.decision {
+            Decision::Go(GoReason::WithWarnings) if verdict.strict => Self::GoWithWarnings,
+            Decision::Go(_) => Self::Go,
+            Decision::NoGo(NoGoReason::RuleViolated) => Self::RuleViolated,
+            Decision::NoGo(NoGoReason::EvidenceMissing) => Self::EvidenceMissing,
+            Decision::NoGo(NoGoReason::NothingEvaluated) => Self::NothingEvaluated,
+        }
+    }
+
+    /// The code for several verdicts: that of the worst, and "nothing was evaluated" where there is none.
+    pub fn of_all(verdicts: &[Verdict]) -> Self {
+        verdicts.iter().map(Self::of).max_by_key(|code| code.gravity()).unwrap_or(Self::NothingEvaluated)
+    }
+
+    /// Rank among the results of several checks. The numbers do not sort by it: a rule that is violated (20)
+    /// outweighs missing evidence (21), and a check that looked at nothing (3) outweighs warnings (10).
+    fn gravity(self) -> u8 {
+        match self {
+            Self::Go => 0,
+            Self::GoWithWarnings => 1,
+            Self::NothingEvaluated => 2,
+            Self::EvidenceMissing => 3,
+            Self::RuleViolated => 4,
+            Self::Invalid => 5,
+            Self::Internal => 6,
+            Self::NotFinished => 7,
+            Self::SomebodyMustLook => 8,
+        }
+    }
+}
+
+impl From<ExitCode> for u8 {
+    fn from(code: ExitCode) -> Self {
+        code.code()
+    }
+}
+
+impl TryFrom<u8> for ExitCode {
+    type Error = InvalidExitCode;
+
+    fn try_from(number: u8) -> Result<Self, Self::Error> {
+        Self::ALL.into_iter().find(|code| code.code() == number).ok_or(InvalidExitCode(number))
+    }
+}
+
+impl From<ExitCode> for std::process::ExitCode {
+    fn from(code: ExitCode) -> Self {
+        code.code().into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_numbers_are_those_of_the_design() {
+        let numbers: Vec<u8> = ExitCode::ALL.iter().map(|code| code.code()).collect();
+        assert_eq!(numbers, [0, 1, 2, 3, 10, 20, 21, 30, 31]);
+        for code in ExitCode::ALL {
+            assert_eq!(ExitCode::try_from(code.code()), Ok(code));
+        }
+        assert_eq!(ExitCode::try_from(4), Err(InvalidExitCode(4)));
+    }
+
+    #[test]
+    fn no_verdicts_at_all_is_not_go() {
+        assert_eq!(ExitCode::of_all(&[]), ExitCode::NothingEvaluated);
+    }
+}

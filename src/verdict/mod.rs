@@ -1,0 +1,39 @@
+//! From outcomes to a verdict: GO or NO-GO for one move, with waivers laid over it and everything it rests on.
+//!
+//! Pure: the same outcomes, waivers, facts and time give the same document, byte for byte. What the process says
+//! when it ends is in [`ExitCode`], for every command.
+
+pub mod attest;
+mod decide;
+mod digest;
+mod document;
+mod exit;
+mod expiry;
+mod read;
+#[cfg(test)]
+pub(crate) mod sample;
+mod unknown;
+pub mod waiver;
+
+pub use decide::{Context, decide};
+pub use digest::{Digest, Digests, InvalidDigest};
+pub use document::{
+    Counts, Decision, GoReason, Judged, Move, Named, NoGoReason, Place, Tool, UnknownGroup, Verdict,
+    VerdictSchema, Waived,
+};
+pub use exit::{ExitCode, InvalidExitCode};
+pub use expiry::VALID_FOR;
+pub use read::{InvalidVerdict, Verdicts, VerdictsSchema, read};
+pub use waiver::{InvalidWaivers, WaiverFault, WaiverFile, WaiverProblem, Waivers};
+
+use schemars::{Schema, schema_for};
+
+/// The JSON Schema of a verdict.
+pub fn schema() -> Schema {
+    schema_for!(Verdict)
+}
+
+/// The JSON Schema of a waiver file.
+pub fn waivers_schema() -> Schema {
+    schema_for!(WaiverFile)
+}

@@ -1,0 +1,207 @@
+//! Fixed outcomes, waivers and verdicts that tests and golden reports are made from.
+
+use serde_json::json;
+
+use super::{
+    Context, Digest, Digests, Place, Verdict, Waivers, decide,
+    waiver::{Day, Glob, Match, Waiver},
+};
+use crate::{
+    fact::{Cause, Fact, Facts, Forecast, Host, Quantiles, Vm},
+    rule::{Effect, Evidence, Missing, Outcome, Severity, Status, Step},
+};
+
+/// An outcome of a rule that blocks.
+pub(crate) fn outcome(rule: &str, status: Status) -> Outcome {
+    Outcome {
+        rule: rule.into(),
+        title: format!("What {rule} demands holds"),
+        step: Step::Prepare,
+        severity: Severity::High,
+        effect: Effect::Block,
+        on_unknown: Effect::Block,
+        status,
+        subject: None,
+        message: format!("{rule} says so"),
+        remediation: None,
+        evidence: vec![],
+        missing: vec![],
+        waivable: true,
+    }
+}
+
+/// A waiver for all subjects of a rule, from 2026-11-01 to 2026-11-30.
+pub(crate) fn waiver(rule: &str) -> Waiver {
+    Waiver {
+        rule: rule.into(),
+        matches: Match { subject: Some(Glob::new("*")), vm: None, host: None },
+        owner: "dba@example.org".into(),
+        reason: "the client reconnects by itself, tested on 2026-11-02".into(),
+        ticket: "OPS-4711".into(),
+        created: day("2026-11-01"),
+        expires: day("2026-11-30"),
+    }
+}
+
+/// A day.
+pub(crate) fn day(text: &str) -> Day {
+    text.parse().unwrap()
+}
+
+/// The time of the samples.
+pub(crate) fn now() -> jiff::Timestamp {
+    "2026-11-23T10:00:00Z".parse().unwrap()
+}
+
+/// A move of `vm` between two hosts of which everything needed here is known.
+pub(crate) fn facts(vm: &str) -> Facts {
+    let host = |name: &str, uuid: &str| {
+        Fact::Known(Host {
+            hostname: Fact::Known(name.into()),
+            uuid: Fact::Known(uuid.into()),
+            ..Host::default()
+        })
+    };
+    let mut facts = Facts::empty("2026-11-23T09:58:00Z".parse().unwrap());
+    facts.change.id = Some("CHG-2041".into());
+    facts.vm = Fact::Known(Vm {
+        name: Fact::Known(vm.into()),
+        uuid: Fact::Known("5e7c9b3e-6a0e-4c2e-9a53-0d6f5a5c9d11".into()),
+        ..Vm::default()
+    });
+    facts.source = host("hv1.example.org", "6f0d3c4e-1111-4222-8333-123456789abc");
+    facts.destination = host("hv2.example.org", "7a1e4d5f-2222-4333-8444-23456789abcd");
+    facts
+}
+
+fn context() -> Context {
+    Context {
+        digests: Digests {
+            facts: Some(Digest::of(b"facts")),
+            rules: Some(Digest::of(b"rules")),
+            waivers: None,
+            change: Some(Digest::of(b"change")),
+        },
+        asked_in: Some(Place { file: "changes/CHG-2041.yaml".into(), line: 12 }),
+        forecast: Some(Forecast {
+            blackout_seconds: Fact::Known(Quantiles { p5: 0.3, p50: 0.9, p95: 2.4 }),
+            total_seconds: Fact::Known(Quantiles { p5: 21.0, p50: 34.0, p95: 58.0 }),
+            dirty_to_bandwidth_ratio: Fact::Known(0.31),
+            ..Forecast::default()
+        }),
+        ..Context::at(now())
+    }
+}
+
+/// GO without a word against it.
+pub(crate) fn go() -> Verdict {
+    let outcomes = vec![
+        outcome("vm-is-running", Status::Pass),
+        Outcome { step: Step::Resume, ..outcome("machine-type-supported", Status::Pass) },
+        Outcome { step: Step::Stop, ..outcome("no-rdma-or-dpdk", Status::NotApplicable) },
+    ];
+    decide(outcomes, &Waivers::default(), &facts("idle1"), &context())
+}
+
+/// NO-GO with something of everything: violations, missing evidence, warnings, notes, waivers that hold and
+/// waivers that do not, and a guest that gives hostile names.
+pub(crate) fn no_go() -> Verdict {
+    let at = Some("2026-11-23T09:58:04Z".parse().unwrap());
+    let from = |path: &str, value, source: &str| Evidence {
+        path: path.into(),
+        value,
+        source: Some(source.into()),
+        at,
+    };
+    let agent = "guest agent: guest-file-read /proc/net/tcp";
+    let connection = |local: &str, remote: &str, budget: f64| Outcome {
+        title: "Every TCP connection outlives the predicted blackout".into(),
+        step: Step::Switch,
+        subject: Some(format!("{local} -> {remote}")),
+        message: format!("{remote} gives up after {budget} s; the blackout may last 2.4 s (p95)"),
+        remediation: Some(
+            "Raise net.ipv4.tcp_retries2 to 8 or more for the time of the change, or move at a quieter hour."
+                .into(),
+        ),
+        evidence: vec![
+            from("guest.tcp.connections[3].budget_seconds", json!(budget), agent),
+            Evidence {
+                path: "forecast.blackout_seconds.p95".into(),
+                value: json!(2.4),
+                source: None,
+                at: None,
+            },
+        ],
+        ..outcome("tcp-retransmission-budget", Status::Fail)
+    };
+    let lacking = |rule: &str, path: &str, effect| Outcome {
+        step: Step::Stop,
+        on_unknown: effect,
+        message: format!("cannot be decided: {path} is not known"),
+        missing: vec![Missing {
+            path: path.into(),
+            reason: "the agent forbids guest-file-open".into(),
+            cause: Cause::AgentForbids,
+        }],
+        ..outcome(rule, Status::Unknown)
+    };
+    let outcomes = vec![
+        connection("10.0.0.5:41822", "10.0.0.7:5432", 1.2),
+        connection("10.0.0.5:41823", "10.0.0.8:5432", 1.2),
+        connection("10.0.0.5:50001", "10.0.0.9:6379", 0.8),
+        Outcome {
+            title: "The destination has the memory that the VM needs".into(),
+            severity: Severity::Critical,
+            message: "hv2.example.org has 3.1 GiB available; web1 needs 4.0 GiB and 0.5 GiB of reserve"
+                .into(),
+            remediation: Some(
+                "Move another VM away from hv2.example.org first, or choose another host.".into(),
+            ),
+            evidence: vec![from(
+                "destination.memory.available_bytes",
+                json!(3_328_599_654_u64),
+                "host probe: /proc/meminfo",
+            )],
+            ..outcome("destination-memory-fits", Status::Fail)
+        },
+        lacking("memory-sync-survives-blackout", "guest.memory_sync", Effect::Block),
+        lacking("udp-listeners-known", "guest.udp.sockets", Effect::Warn),
+        Outcome {
+            title: "The migration interface carries nothing else".into(),
+            severity: Severity::Medium,
+            effect: Effect::Warn,
+            subject: Some("eth1".into()),
+            message: "eth1 carries the default route of hv1.example.org besides the migration".into(),
+            remediation: Some("Give the migration an interface of its own, or shape it with tc.".into()),
+            ..outcome("migration-nic-dedicated", Status::Fail)
+        },
+        Outcome {
+            title: "No process hangs in the kernel".into(),
+            step: Step::Stop,
+            severity: Severity::Low,
+            effect: Effect::Note,
+            subject: Some(
+                "\u{1b}]0;owned\u{7}=cmd|' /C calc'!A0 <script>alert(1)</script> \u{202e}gpj.exe".into(),
+            ),
+            message: "the process is in state D since 40 s".into(),
+            ..outcome("no-uninterruptible-process", Status::Fail)
+        },
+        Outcome { step: Step::Precopy, ..outcome("vm-is-running", Status::Pass) },
+        Outcome {
+            step: Step::Resume,
+            message: "hv2.example.org offers pc-q35-7.2".into(),
+            evidence: vec![from("vm.machine_type", json!("pc-q35-7.2"), "libvirt: virDomainGetXMLDesc")],
+            ..outcome("machine-type-supported", Status::Pass)
+        },
+        Outcome { step: Step::Stop, ..outcome("no-rdma-or-dpdk", Status::NotApplicable) },
+    ];
+    let redis = Match { subject: Some(Glob::new("* -> 10.0.0.9:6379")), ..Match::default() };
+    let waivers: Waivers = [
+        Waiver { matches: redis, ..waiver("tcp-retransmission-budget") },
+        Waiver { expires: day("2026-11-20"), ..waiver("destination-memory-fits") },
+        waiver("vm-is-running"),
+    ]
+    .into_iter()
+    .collect();
+    decide(outcomes, &waivers, &facts("web1"), &context())
+}

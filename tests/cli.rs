@@ -1,0 +1,240 @@
+//! Commands that need no hypervisor, through the real binary: what is said, where, and with which exit code.
+
+use std::{fs, path::Path, process::Command};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+const HEALTHY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/rules/fixtures/idle-vm.yaml");
+const NOW: &str = "2026-11-23T12:00:00Z";
+
+struct Said {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl Said {
+    #[track_caller]
+    fn exits(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "exit code\n--- stdout\n{}\n--- stderr\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    #[track_caller]
+    fn complains(self, text: &str) -> Self {
+        assert!(self.stderr.contains(text), "`{text}` is not on stderr:\n{}", self.stderr);
+        self
+    }
+
+    #[track_caller]
+    fn reports(self, text: &str) -> Self {
+        assert!(self.stdout.contains(text), "`{text}` is not on stdout:\n{}", self.stdout);
+        self
+    }
+}
+
+/// Runs vmgate in an empty folder, so that no vmgate.yaml of the surroundings is read.
+fn vmgate(arguments: &[&str]) -> Said {
+    vmgate_in(&tempfile::tempdir().unwrap(), arguments)
+}
+
+fn vmgate_in(folder: &TempDir, arguments: &[&str]) -> Said {
+    let output = Command::new(env!("CARGO_BIN_EXE_vmgate"))
+        .args(arguments)
+        .current_dir(folder.path())
+        .env_remove("VMGATE_CONFIG")
+        .env_remove("VMGATE_LOG")
+        .output()
+        .unwrap();
+    Said {
+        code: output.status.code().unwrap(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+fn check(facts: &str, more: &[&str]) -> Said {
+    let mut arguments = vec!["check", "--facts", facts, "--at", NOW];
+    arguments.extend(more);
+    vmgate(&arguments)
+}
+
+/// The healthy facts with one place in the text changed.
+fn changed(folder: &TempDir, from: &str, to: &str) -> String {
+    let text = fs::read_to_string(HEALTHY).unwrap();
+    assert!(text.contains(from), "the fixture has no `{from}`");
+    write(folder, "facts.yaml", &text.replacen(from, to, 1))
+}
+
+fn write(folder: &TempDir, name: &str, text: &str) -> String {
+    let path = folder.path().join(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn healthy_facts_are_go() {
+    check(HEALTHY, &[]).exits(0).reports("GO");
+}
+
+#[test]
+fn the_same_facts_rules_and_time_give_the_same_report() {
+    let once = check(HEALTHY, &["--output", "json"]).exits(0).stdout;
+    assert_eq!(once, check(HEALTHY, &["--output", "json"]).exits(0).stdout);
+}
+
+#[test]
+fn a_violation_is_20_and_missing_evidence_is_21() {
+    let folder = tempfile::tempdir().unwrap();
+    let paused = changed(&folder, "state: running", "state: paused");
+    check(&paused, &[]).exits(20).reports("NO-GO").reports("vm-is-running").reports("paused");
+    let blind = changed(&folder, "state: running", "state: {unknown: nobody looked}");
+    check(&blind, &[]).exits(21).reports("NO-GO").reports("nobody looked");
+}
+
+#[test]
+fn a_fact_that_is_left_out_is_missing_evidence_never_a_pass() {
+    let folder = tempfile::tempdir().unwrap();
+    let bare = write(&folder, "bare.yaml", "{schema: vmgate/facts/v1, collected_at: 2026-11-23T00:00:00Z}\n");
+    check(&bare, &[]).exits(21);
+}
+
+#[test]
+fn every_format_has_the_same_exit_code() {
+    let folder = tempfile::tempdir().unwrap();
+    let paused = changed(&folder, "state: running", "state: paused");
+    for format in ["table", "json", "yaml", "markdown"] {
+        let said = check(&paused, &["--output", format]).exits(20);
+        assert!(said.stdout.contains("vm-is-running"), "{format}:\n{}", said.stdout);
+    }
+}
+
+#[test]
+fn several_reports_are_written_in_one_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("verdict.json");
+    let target = format!("json={}", file.display());
+    check(HEALTHY, &["--output", "table", "--output", &target]).exits(0).reports("GO");
+    let verdict: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    assert_eq!(verdict["schema"], "vmgate/verdict/v1");
+}
+
+#[test]
+fn an_output_that_cannot_be_written_fails_and_keeps_the_old_one() {
+    check(HEALTHY, &["--output", "json=/nonexistent/out.json"]).exits(1).complains("/nonexistent/out.json");
+    let folder = tempfile::tempdir().unwrap();
+    let target = format!("json={}", folder.path().display());
+    check(HEALTHY, &["--output", &target]).exits(1).complains("folder");
+    let old = write(&folder, "old.json", "kept");
+    check("/nonexistent/facts.yaml", &["--output", &format!("json={old}")]).exits(2);
+    assert_eq!(fs::read_to_string(&old).unwrap(), "kept");
+}
+
+#[test]
+fn what_was_mistyped_is_named() {
+    vmgate(&[]).exits(2).complains("Usage");
+    vmgate(&["chekc"]).exits(2).complains("check");
+    vmgate(&["check"]).exits(2).complains("--facts");
+    check(HEALTHY, &["--output", "jsno"]).exits(2).complains("json");
+    check(HEALTHY, &["--at", "yesterday"]).exits(2).complains("--at");
+    check(HEALTHY, &["--timeout", "0"]).exits(2).complains("--timeout");
+    check(HEALTHY, &["--profile", "stirct"]).exits(2).complains("strict");
+    check(HEALTHY, &["--longest-blackout", "-1"]).exits(2);
+}
+
+#[test]
+fn facts_that_cannot_be_used_are_refused_with_their_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = fs::read_to_string(HEALTHY).unwrap();
+    let cut =
+        whole.split_at(whole.find("destination:").unwrap() + 20).0.to_owned() + "\n  nics: [{name: \"mi";
+    check(&write(&folder, "cut.yaml", &cut), &[]).exits(2).complains("cut.yaml");
+    check(&write(&folder, "empty.yaml", ""), &[]).exits(2).complains("empty");
+    let typo = whole.replacen("machine_type:", "machin_type:", 1);
+    check(&write(&folder, "typo.yaml", &typo), &[]).exits(2).complains("machin_type");
+    let foreign = whole.replacen("vmgate/facts/v1", "vmgate/facts/v9", 1);
+    check(&write(&folder, "foreign.yaml", &foreign), &[]).exits(2).complains("vmgate/facts/v");
+    check(folder.path().to_str().unwrap(), &[]).exits(2);
+    check("/nonexistent/facts.yaml", &[]).exits(2).complains("/nonexistent/facts.yaml");
+}
+
+#[test]
+fn an_invalid_rule_is_refused_with_line_and_caret() {
+    let folder = tempfile::tempdir().unwrap();
+    let rule = "schema: vmgate/rule/v1
+id: my-rule
+title: The VM has a name
+step: policy
+severity: low
+effect: warn
+rationale: names are good
+assert: vm.nmae != ''
+message: it has none
+remediation: name it
+";
+    write(&folder, "site/my-rule.yaml", rule);
+    let said = vmgate_in(&folder, &["check", "--facts", HEALTHY, "--rules", "site"]).exits(2);
+    assert!(said.stderr.contains("my-rule.yaml:8"), "{}", said.stderr);
+    assert!(said.stderr.contains('^') && said.stderr.contains("name"), "{}", said.stderr);
+}
+
+#[test]
+fn no_rules_at_all_is_3_never_go() {
+    check(HEALTHY, &["--no-builtin-rules"]).exits(3);
+}
+
+#[test]
+fn warnings_are_10_under_strict_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let rule = "schema: vmgate/rule/v1
+id: always-warns
+title: The VM has another name
+step: policy
+severity: low
+effect: warn
+rationale: for the test
+assert: vm.name == 'another'
+message: \"it is called {vm.name}\"
+remediation: rename it
+";
+    write(&folder, "site/always-warns.yaml", rule);
+    let strict = ["check", "--facts", HEALTHY, "--rules", "site", "--no-builtin-rules", "--strict"];
+    vmgate_in(&folder, &strict).exits(10);
+    vmgate_in(&folder, &strict[..strict.len() - 1]).exits(0).reports("always-warns");
+}
+
+#[test]
+fn the_configuration_of_the_folder_is_read_and_its_mistakes_are_said() {
+    let folder = tempfile::tempdir().unwrap();
+    write(&folder, "vmgate.yaml", "profil: strict\n");
+    vmgate_in(&folder, &["check", "--facts", HEALTHY]).exits(2).complains("vmgate.yaml").complains("profil");
+    write(&folder, "vmgate.yaml", "parameters: {no-such-rule: {margin: 3}}\n");
+    vmgate_in(&folder, &["check", "--facts", HEALTHY]).exits(2).complains("no-such-rule");
+}
+
+#[test]
+fn the_rule_pack_passes_its_own_tests() {
+    vmgate(&["rules", "test"]).exits(0);
+    vmgate(&["rules", "lint"]).exits(0);
+    vmgate(&["rules", "list"]).exits(0).reports("destination-memory-fits");
+    vmgate(&["rules", "show", "destination-memory-fits"]).exits(0).reports("free memory");
+    vmgate(&["rules", "show", "destination-memory-fit"]).exits(2).complains("destination-memory-fits");
+}
+
+#[test]
+fn probes_print_json_of_what_they_see_here() {
+    let host: Value = serde_json::from_str(&vmgate(&["probe", "host"]).exits(0).stdout).unwrap();
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    assert!(host.to_string().contains(kernel.trim()), "{host:#}");
+    let guest: Value = serde_json::from_str(&vmgate(&["probe", "guest"]).exits(0).stdout).unwrap();
+    assert!(guest.to_string().contains(kernel.trim()), "{guest:#}");
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let script = format!("'{}' rules list | true; exit ${{PIPESTATUS[0]}}", env!("CARGO_BIN_EXE_vmgate"));
+    let status = Command::new("bash").args(["-c", &script]).current_dir(Path::new("/")).status().unwrap();
+    assert_eq!(status.code(), Some(0));
+}
