@@ -21,7 +21,7 @@ use virt::{error::Error, sys};
 pub use dirty_rate::DirtyRateSample;
 pub use domain::{Domain, RunState};
 pub use error::{LibvirtError, Trouble};
-pub use job::{JobStats, Operation};
+pub use job::{JobEnd, JobStats, Operation};
 pub use migrate::MigrateParams;
 
 use self::{error::trouble_connecting, limit::Limit, session::Session};

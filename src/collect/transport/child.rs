@@ -3,11 +3,12 @@
 use std::{
     io::{Read, Write},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::mpsc::{RecvTimeoutError, channel},
+    sync::mpsc::{Receiver, RecvTimeoutError, channel},
     thread,
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use thiserror::Error;
 
 use crate::collect::text::plain_bytes;
@@ -22,6 +23,8 @@ const POLL: Duration = Duration::from_millis(2);
 pub struct Output {
     /// Its standard output.
     pub stdout: Vec<u8>,
+    /// When the first of it came; none where it printed nothing.
+    pub began: Option<Timestamp>,
 }
 
 /// Why a child brought nothing.
@@ -78,29 +81,36 @@ pub fn run(mut command: Command, input: &[u8], limit: Duration, most: usize) -> 
         RecvTimeoutError::Timeout => ChildFailure::TimedOut,
         RecvTimeoutError::Disconnected => ChildFailure::NotStarted("no thread to read it".into()),
     };
-    let stdout = output.recv_timeout(left()).map_err(timed_out)?;
+    let (stdout, began) = output.recv_timeout(left()).map_err(timed_out)?;
     if stdout.len() > most {
         return Err(ChildFailure::TooMuch(most));
     }
     let status = wait(&mut leash.0, deadline)?;
     if !status.success() {
-        let complaint = complaint.recv_timeout(left()).unwrap_or_default();
+        let (complaint, _) = complaint.recv_timeout(left()).unwrap_or_default();
         let words = plain_bytes(&complaint);
         return Err(ChildFailure::Failed { code: status.code().unwrap_or(-1), complaint: words });
     }
-    Ok(Output { stdout })
+    Ok(Output { stdout, began })
 }
 
-/// Reads a stream to its end on a thread, one byte beyond the limit at the most.
-fn reader(stream: Option<impl Read + Send + 'static>, most: usize) -> std::sync::mpsc::Receiver<Vec<u8>> {
+/// Reads a stream to its end on a thread, one byte beyond the limit at the most. Also says when the first byte came.
+fn reader(stream: Option<impl Read + Send + 'static>, most: usize) -> Receiver<(Vec<u8>, Option<Timestamp>)> {
     let (sender, receiver) = channel();
     thread::spawn(move || {
         let mut text = Vec::new();
+        let mut began = None;
         if let Some(stream) = stream {
+            let mut stream = stream.take(most as u64 + 1);
+            let mut first = [0];
             // What came before an error is what there is.
-            let _ = stream.take(most as u64 + 1).read_to_end(&mut text);
+            if stream.read_exact(&mut first).is_ok() {
+                began = Some(Timestamp::now());
+                text.extend(first);
+                let _ = stream.read_to_end(&mut text);
+            }
         }
-        let _ = sender.send(text);
+        let _ = sender.send((text, began));
     });
     receiver
 }
