@@ -6,7 +6,7 @@
 
 pub mod cli;
 pub mod collect;
-mod config;
+pub mod config;
 mod error;
 #[cfg(feature = "libvirt")]
 pub mod execute;

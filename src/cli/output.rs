@@ -13,6 +13,7 @@ use tracing_subscriber::{EnvFilter, fmt::time::SystemTime};
 
 use super::{Failure, options::{Shared, When}};
 use crate::{
+    error::with_causes,
     report::{self, Format, ReportError, Style},
     verdict::{ExitCode, Verdict},
 };
@@ -100,12 +101,14 @@ impl OpenReports {
             if let Some(mut file) = file {
                 let style = Style { verbose: shared.verbose > 0, ..Style::default() };
                 report::write(format, verdicts, &mut file.draft, &style)
-                    .map_err(|ReportError::Write { source, .. }| unwritable(&file.path, &source))?;
+                    .map_err(|error| unwritable(&file.path, &with_causes(&error)))?;
                 file.finish()?;
             } else {
                 to_stdout(|out| {
-                    report::write(format, verdicts, out, &style(shared))
-                        .map_err(|ReportError::Write { source, .. }| source)
+                    report::write(format, verdicts, out, &style(shared)).map_err(|error| match error {
+                        ReportError::Write { source, .. } => source,
+                        other => io::Error::other(other),
+                    })
                 })?;
             }
         }

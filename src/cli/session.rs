@@ -5,6 +5,8 @@ use std::{fs, path::Path, time::Duration};
 use jiff::Timestamp;
 
 use super::{Failure, options::Shared};
+#[cfg(feature = "libvirt")]
+use crate::collect::{Uri, transport::Transport};
 use crate::{config::Config, error::with_causes, preflight::Policy, rule::RuleSource, verdict::Waivers};
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -31,6 +33,22 @@ impl<'a> Session<'a> {
     #[cfg_attr(not(feature = "libvirt"), allow(dead_code))]
     pub(super) fn timeout(&self) -> Duration {
         self.shared.timeout.or(self.config.timeout_seconds).unwrap_or(DEFAULT_TIMEOUT)
+    }
+
+    /// The way to a host's probe that the configuration names for it.
+    #[cfg(feature = "libvirt")]
+    pub(super) fn probe(&self, uri: &Uri) -> Result<Option<Transport>, Failure> {
+        let Some(host) = uri.host.as_ref() else { return Ok(None) };
+        let Some(config) = self.config.hosts.get(host) else { return Ok(None) };
+        if let Some(command) = &config.exec {
+            return Ok(Some(Transport::Exec(command.clone())));
+        }
+        let Some(target) = &config.ssh else { return Ok(None) };
+        let target = target.trim_start_matches("ssh://");
+        let uri: Uri = format!("qemu+ssh://{target}/system")
+            .parse()
+            .map_err(|_| Failure::usage(format!("hosts.{host}.ssh: `{target}` is not USER@HOST or USER@HOST:PORT")))?;
+        Ok(Some(Transport::for_uri(&uri)))
     }
 
     /// Where rules come from, in the order they are loaded.

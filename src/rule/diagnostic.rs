@@ -206,14 +206,19 @@ impl fmt::Display for LoadErrors {
 
 impl std::error::Error for LoadErrors {}
 
-/// The candidate that is most like `word`, if any is like it at all.
+/// The candidate that is most like `word`, if any is like it at all: a few letters apart, or the same words and more.
 pub(crate) fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let words = |text: &'a str| text.split(['-', '_', '.', '/']);
+    let has_words = |candidate: &'a str| {
+        word.len() > 3 && word.split(['-', '_', '.', '/']).all(|part| words(candidate).any(|other| other == part))
+    };
     candidates
         .into_iter()
         .map(|candidate| (strsim::damerau_levenshtein(word, candidate), candidate))
         .filter(|(distance, candidate)| {
             *distance <= (word.len().max(3) / 3).max(1)
-                || (word.len() > 3 && (candidate.starts_with(word) || candidate.ends_with(word)))
+                || (word.len() > 3 && candidate.starts_with(word))
+                || has_words(candidate)
         })
         .min()
         .map(|(_, candidate)| candidate)

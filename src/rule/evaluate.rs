@@ -161,7 +161,7 @@ impl<'a> Run<'a> {
                 Read::Fact(..) => {}
                 Read::Stale(reason, path) => {
                     let path = self.evaluator.path(*path);
-                    missing.push(absent(path, &Unknown::new(Cause::TooOld, reason.clone())));
+                    missing.push(absent(path, &Unknown::new(Cause::NotCollected, reason.clone())));
                 }
                 Read::Fault(reason) => {
                     missing.push(absent(self.rule.id.clone(), &Unknown::new(Cause::Malformed, reason.clone())));

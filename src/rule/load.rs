@@ -13,6 +13,7 @@ use super::{
     diagnostic::{Problem, SourceFile},
     document::{ParamDocument, RuleDocument},
     expr::{self, Checker, Expr, ExprProblem, Named, Scope, Template},
+    files::RuleFile,
     param::Param,
     program::{Each, Let, Program},
     rule::{Rule, Texts},
@@ -23,8 +24,16 @@ use super::{
 
 static RULE: LazyLock<Type> = LazyLock::new(types::of_schema::<RuleDocument>);
 
+/// Reads rules, each with whether it is shipped.
+pub(crate) fn rules<'a>(
+    files: impl Iterator<Item = &'a RuleFile> + Send,
+) -> Result<Vec<(bool, Result<Rule, Vec<Problem>>)>, Problem> {
+    expr::with_stack(|| files.map(|file| (file.builtin, rule(&file.file))).collect())
+        .map_err(|error| Problem::of_file("rules", format!("cannot be checked: {error}"), "free some memory"))
+}
+
 /// Reads one rule.
-pub(crate) fn rule(file: &Arc<SourceFile>) -> Result<Rule, Vec<Problem>> {
+fn rule(file: &Arc<SourceFile>) -> Result<Rule, Vec<Problem>> {
     let node = yaml::parse(file).map_err(|problem| vec![problem])?;
     let mut problems = conform_node(file, &node, &RULE);
     let mut loader = Loader { file, node: &node, problems: Vec::new() };
@@ -200,9 +209,9 @@ impl Loader<'_> {
         let root = self.node;
         let foreach: Vec<&(Node, Node)> = root.get("foreach").map(Node::entries).unwrap_or_default().iter().collect();
         let variables: Vec<&str> = foreach.iter().filter_map(|(key, _)| key.text()).collect();
-        let (outer, inner) = self.split_lets(&variables);
+        let LetOrder { for_when, outer, inner } = self.let_order(&variables);
         let mut lets = Vec::new();
-        for (name, value) in &outer {
+        for (name, value) in &for_when {
             self.binding(name, value, &mut scope, &mut lets);
         }
         let hide = |reason| move |name: &&str| ((*name).to_owned(), reason);
@@ -214,6 +223,9 @@ impl Loader<'_> {
         let when = self.condition("when", &mut scope);
         if let Some(when) = &when {
             scope.present.extend(expr::implied(when, true, &scope.lets));
+        }
+        for (name, value) in &outer {
+            self.binding(name, value, &mut scope, &mut lets);
         }
         let each = self.foreach(&foreach, &mut scope);
         scope.hidden.clear();
@@ -244,23 +256,38 @@ impl Loader<'_> {
         program
     }
 
-    /// Lets that do not depend on the variables of `foreach`, and those that do, in the order they are written.
-    fn split_lets(&self, variables: &[&str]) -> (Vec<(Node, Node)>, Vec<(Node, Node)>) {
+    /// The lets in the order they are checked: what a guard in `when` proves holds for those that it does not use.
+    fn let_order(&self, variables: &[&str]) -> LetOrder {
         let mut inner_names: Vec<String> = variables.iter().map(|name| (*name).to_owned()).collect();
-        let (mut outer, mut inner) = (Vec::new(), Vec::new());
-        for (key, value) in self.node.get("let").map(Node::entries).unwrap_or_default() {
-            let mut names = Vec::new();
-            if let Ok(parsed) = expr::parse(value.text().unwrap_or_default()) {
-                identifiers(&parsed.expr, &mut names);
-            }
-            if names.iter().any(|name| inner_names.contains(name)) {
-                inner_names.extend(key.text().map(str::to_owned));
-                inner.push((key.clone(), value.clone()));
-            } else {
-                outer.push((key.clone(), value.clone()));
+        let mut when_names = self.names_in(self.node.get("when"));
+        let entries = self.node.get("let").map(Node::entries).unwrap_or_default();
+        for (key, value) in entries.iter().rev() {
+            if key.text().is_some_and(|name| when_names.iter().any(|used| used == name)) {
+                when_names.extend(self.names_in(Some(value)));
             }
         }
-        (outer, inner)
+        let mut order = LetOrder::default();
+        for (key, value) in entries {
+            let entry = (key.clone(), value.clone());
+            if self.names_in(Some(value)).iter().any(|name| inner_names.contains(name)) {
+                inner_names.extend(key.text().map(str::to_owned));
+                order.inner.push(entry);
+            } else if key.text().is_some_and(|name| when_names.iter().any(|used| used == name)) {
+                order.for_when.push(entry);
+            } else {
+                order.outer.push(entry);
+            }
+        }
+        order
+    }
+
+    /// Names that an expression mentions; none where it cannot be parsed.
+    fn names_in(&self, node: Option<&Node>) -> Vec<String> {
+        let mut names = Vec::new();
+        if let Some(Ok(parsed)) = node.and_then(Node::text).map(expr::parse) {
+            identifiers(&parsed.expr, &mut names);
+        }
+        names
     }
 
     fn binding(&mut self, key: &Node, value: &Node, scope: &mut Scope, lets: &mut Vec<Let>) {
@@ -343,6 +370,17 @@ impl Loader<'_> {
             }
         }
     }
+}
+
+/// The lets of a rule, each with its name.
+#[derive(Default)]
+struct LetOrder {
+    /// Those that `when` uses.
+    for_when: Vec<(Node, Node)>,
+    /// The others that speak of the move as a whole.
+    outer: Vec<(Node, Node)>,
+    /// Those that depend on a variable of `foreach`.
+    inner: Vec<(Node, Node)>,
 }
 
 /// Names that an expression mentions.

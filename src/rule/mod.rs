@@ -32,3 +32,6 @@ pub use pack::{Pack, Profile};
 pub use param::{Param, ParamError, ParamErrors, ParamOrigin, ParamOverrides};
 pub use rule::{Rule, Texts};
 pub use unit::Unit;
+
+#[cfg(test)]
+mod tests;

@@ -52,11 +52,16 @@ impl Pack {
     pub fn load(sources: &[RuleSource]) -> Result<Self, LoadErrors> {
         let (files, mut problems) = files::collect(sources);
         let mut rules: Vec<(bool, Rule)> = Vec::new();
-        for file in files.iter().filter(|file| file.role == Role::Rule) {
-            match load::rule(&file.file) {
-                Ok(rule) => rules.push((file.builtin, rule)),
-                Err(found) => problems.extend(found),
+        match load::rules(files.iter().filter(|file| file.role == Role::Rule)) {
+            Ok(loaded) => {
+                for (builtin, rule) in loaded {
+                    match rule {
+                        Ok(rule) => rules.push((builtin, rule)),
+                        Err(found) => problems.extend(found),
+                    }
+                }
             }
+            Err(problem) => problems.push(problem),
         }
         let rules = resolve(rules, &mut problems);
         let profiles = profiles(&files, &rules, problems.is_empty(), &mut problems);

@@ -278,6 +278,9 @@ impl Builder<'_> {
                 Ok(event) => event,
                 Err(error) => {
                     let at = self.byte(error.marker().index());
+                    if error.info().contains("recursion limit") {
+                        return self.too_deep(at..at + 1);
+                    }
                     let message = format!("this is not YAML: {}", error.info());
                     let help = "indent with spaces, and quote a text that contains `: `, ` #`, or starts with `{`, `[`, `!` or `\"`";
                     return self.fail(at..at + 1, &message, "the parser stopped here", help);
@@ -313,6 +316,11 @@ impl Builder<'_> {
         }
     }
 
+    fn too_deep<T>(&self, span: Range<usize>) -> Result<T, Problem> {
+        let message = format!("nested too deeply: at most {DEEPEST} levels are read");
+        self.fail(span, &message, "this level is one too many", "flatten the document")
+    }
+
     fn no_anchors<T>(&self, span: Range<usize>) -> Result<T, Problem> {
         self.fail(
             span,
@@ -324,8 +332,7 @@ impl Builder<'_> {
 
     fn open(&mut self, span: Range<usize>, tag: Option<String>, map: bool) -> Result<(), Problem> {
         if self.stack.len() >= DEEPEST {
-            let message = format!("nested too deeply: at most {DEEPEST} levels are read");
-            return self.fail(span, &message, "this level is one too many", "flatten the document");
+            return self.too_deep(span);
         }
         let first = span.start..span.end.max(span.start + 1).min(self.file.text.len());
         self.stack.push(Open { span: first, tag, map, nodes: Vec::new() });

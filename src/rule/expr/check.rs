@@ -22,6 +22,9 @@ use crate::rule::{
     value::Value,
 };
 
+/// Deepest nesting of an expression: evaluation recurses as deep.
+const DEEPEST: usize = 48;
+
 /// A name that an expression may use beside the facts.
 #[derive(Debug, Clone)]
 pub(crate) struct Named {
@@ -56,6 +59,7 @@ pub(crate) struct Checker<'s> {
     /// Variables of comprehensions around the current node.
     locals: Vec<(Named, usize)>,
     present: Vec<BTreeSet<String>>,
+    depth: usize,
     pub(super) problems: Vec<ExprProblem>,
 }
 
@@ -67,7 +71,7 @@ impl<'s> Checker<'s> {
     pub(crate) fn check(text: &str, scope: &'s mut Scope) -> Result<(Expr, Type), Vec<ExprProblem>> {
         let parsed = parse::parse(text)?;
         let mut checker =
-            Checker { scope, parsed, text: text.to_owned(), locals: Vec::new(), present: Vec::new(), problems: Vec::new() };
+            Checker { scope, parsed, text: text.to_owned(), locals: Vec::new(), present: Vec::new(), depth: 0, problems: Vec::new() };
         let expr = std::mem::take(&mut checker.parsed.expr);
         let checked = checker.expr(&expr);
         if checker.problems.is_empty() { Ok(checked) } else { Err(checker.problems) }
@@ -118,6 +122,17 @@ impl<'s> Checker<'s> {
 
     pub(super) fn expr(&mut self, expr: &IdedExpr) -> Checked {
         let span = self.parsed.span(expr);
+        if self.depth >= DEEPEST {
+            let help = Some("split it with `let`".to_owned());
+            return self.wrong(span, format!("nested too deeply: at most {DEEPEST} levels"), "one level too many", help);
+        }
+        self.depth += 1;
+        let checked = self.any_expr(expr, span);
+        self.depth -= 1;
+        checked
+    }
+
+    fn any_expr(&mut self, expr: &IdedExpr, span: Range<usize>) -> Checked {
         match &expr.expr {
             CelExpr::Literal(literal) => self.literal(literal, span),
             CelExpr::Ident(name) => self.identifier(name, span),
@@ -276,13 +291,17 @@ impl<'s> Checker<'s> {
 
     /// Takes note of guards around.
     fn narrowed(&self, expr: Expr, ty: Type) -> Checked {
-        if ty.optional
-            && let Some(key) = key(&expr)
-            && (self.scope.present.contains(&key) || self.present.iter().any(|present| present.contains(&key)))
-        {
+        if ty.optional && self.is_guarded(&expr) {
             return (expr, Type { optional: false, ..ty });
         }
         (expr, ty)
+    }
+
+    /// Whether a guard around says that this is present.
+    pub(super) fn is_guarded(&self, expr: &Expr) -> bool {
+        key(expr).is_some_and(|key| {
+            self.scope.present.contains(&key) || self.present.iter().any(|present| present.contains(&key))
+        })
     }
 
     /// Checks with what a condition proves to be present.
@@ -435,7 +454,7 @@ impl<'s> Checker<'s> {
         };
         let before = self.problems.len();
         let (value, ty) = self.expr(arg);
-        if self.problems.len() == before && !ty.optional && ty.kind != Kind::Any {
+        if self.problems.len() == before && !ty.optional && ty.kind != Kind::Any && !self.is_guarded(&value) {
             let text = self.text.get(value.span.clone()).unwrap_or_default().to_owned();
             let help = Some("a fact that is not known needs no guard: it makes the rule's outcome unknown".to_owned());
             self.problem(span.clone(), format!("`{text}` is never absent, so this is always true"), "always true", help);

@@ -19,7 +19,7 @@ pub(crate) use check::{Checker, Named, Scope};
 pub(crate) use cost::{MOST as MOST_COST, cost};
 pub(crate) use eval::{Evaluator, Read, Val};
 pub(crate) use narrow::{implied, of_items};
-pub(crate) use parse::parse;
+pub(crate) use parse::{parse, with_stack};
 pub(crate) use template::{Template, check as check_template};
 pub(crate) use tree::{Expr, Node};
 

@@ -77,7 +77,7 @@ impl Checker<'_> {
                 let help = Some("compare with `==` or `!=`".to_owned());
                 return self.problem(span.clone(), "null has no order", "compared with null", help);
             }
-            if !other.1.optional && other.1.kind != Kind::Any {
+            if !other.1.optional && other.1.kind != Kind::Any && !self.is_guarded(&other.0) {
                 let text = self.text.get(other.0.span.clone()).unwrap_or_default().to_owned();
                 let always = comparison == Comparison::NotEqual;
                 let message = format!("`{text}` is never absent, so this is always {always}");
