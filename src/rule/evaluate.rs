@@ -115,6 +115,7 @@ impl<'a> Run<'a> {
         let value = self.evaluator.eval(&self.program.assert);
         let subject = self.program.subject.as_ref().map(|subject| subject.render(&mut self.evaluator));
         let (status, message) = match value {
+            // The message tells of a violation; what holds is what the title says.
             Val::Bool(true) => (Status::Pass, self.rule.title.clone()),
             Val::Bool(false) => (Status::Fail, self.program.message.render(&mut self.evaluator)),
             _ => (Status::Unknown, self.undecided("whether this holds")),
@@ -161,7 +162,7 @@ impl<'a> Run<'a> {
                 Read::Fact(..) => {}
                 Read::Stale(reason, path) => {
                     let path = self.evaluator.path(*path);
-                    missing.push(absent(path, &Unknown::new(Cause::NotCollected, reason.clone())));
+                    missing.push(absent(path, &Unknown::new(Cause::TooOld, reason.clone())));
                 }
                 Read::Fault(reason) => {
                     missing.push(absent(self.rule.id.clone(), &Unknown::new(Cause::Malformed, reason.clone())));

@@ -247,6 +247,7 @@ impl Loader<'_> {
             subject,
             message,
             remediation,
+            can_be_unknown: scope.reads_unknowable.get(),
             slots: scope.next_slot,
         };
         if let Err((what, message)) = program.affordable() {

@@ -17,6 +17,7 @@ mod pack;
 mod param;
 mod program;
 mod rule;
+pub mod test;
 mod types;
 mod unit;
 mod value;

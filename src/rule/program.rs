@@ -15,6 +15,8 @@ pub(crate) struct Program {
     pub(crate) subject: Option<Template>,
     pub(crate) message: Template,
     pub(crate) remediation: Template,
+    /// Whether any fact that it reads can be unknown.
+    pub(crate) can_be_unknown: bool,
     /// Variables of all expressions together.
     pub(crate) slots: usize,
 }

@@ -9,3 +9,11 @@ fn the_shipped_pack_loads() {
         Err(errors) => panic!("{errors}"),
     }
 }
+
+#[test]
+fn the_shipped_pack_passes_its_tests() {
+    let sources = [RuleSource::Builtin];
+    let pack = Pack::load(&sources).unwrap();
+    let report = test::run(&pack, &sources, None);
+    assert!(report.passed(), "{}", report.render(false, true));
+}

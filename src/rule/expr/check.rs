@@ -1,7 +1,7 @@
 //! The type check: from the parser's tree to one that can be evaluated, with every problem that is found.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::{BTreeSet, HashSet},
     ops::Range,
     sync::Arc,
@@ -47,6 +47,8 @@ pub(crate) struct Scope {
     pub(crate) present: BTreeSet<String>,
     /// The next free slot.
     pub(crate) next_slot: usize,
+    /// Whether any fact that was read can be unknown.
+    pub(crate) reads_unknowable: Cell<bool>,
     /// Names that were used: parameters as `params.name`.
     pub(crate) used: RefCell<HashSet<String>>,
 }
@@ -191,6 +193,7 @@ impl<'s> Checker<'s> {
             return self.narrowed(Expr { node: Node::Let(index), span }, ty);
         }
         if let Some((position, field)) = ROOT.field(name) {
+            self.note_unknowable(&field.ty);
             let node = Node::Access { base: Base::Root, steps: vec![position], suffix: name.into() };
             return self.narrowed(Expr { node, span }, field.ty.clone());
         }
@@ -271,6 +274,7 @@ impl<'s> Checker<'s> {
         if ty.optional && !in_chain {
             self.absent_use(&operand, "a field of it is read");
         }
+        self.note_unknowable(&field.ty);
         let mut found = field_type(&ty, field);
         found.optional |= ty.optional && in_chain;
         let node = match operand.node {
@@ -287,6 +291,10 @@ impl<'s> Checker<'s> {
         };
         let narrowed = self.narrowed(Expr { node, span }, found);
         if chained { (chain(narrowed.0), narrowed.1) } else { narrowed }
+    }
+
+    fn note_unknowable(&self, ty: &Type) {
+        self.scope.reads_unknowable.set(self.scope.reads_unknowable.get() || ty.unknowable);
     }
 
     /// Takes note of guards around.

@@ -562,7 +562,7 @@ impl<'a> Evaluator<'a> {
             (Val::Int(a), Val::Double(b)) => Val::Double(fraction(*a as f64, *b)),
             (Val::Double(a), Val::Int(b)) => Val::Double(fraction(*a, *b as f64)),
             (Val::Text(a), Val::Text(b)) if add => Val::Text(format!("{a}{b}").into()),
-            (Val::Time(a), Val::Time(b)) => Val::Duration(a.duration_since(*b)),
+            (Val::Time(a), Val::Time(b)) if operation == Arithmetic::Subtract => Val::Duration(a.duration_since(*b)),
             (Val::Time(time), Val::Duration(span)) | (Val::Duration(span), Val::Time(time)) => {
                 match shifted(time, *span) {
                     Some(time) => Val::Time(time),

@@ -21,7 +21,7 @@ pub(crate) use eval::{Evaluator, Read, Val};
 pub(crate) use narrow::{implied, of_items};
 pub(crate) use parse::{parse, with_stack};
 pub(crate) use template::{Template, check as check_template};
-pub(crate) use tree::{Expr, Node};
+pub(crate) use tree::{Arithmetic, Comparison, Expr, Node, Quantifier};
 
 use std::ops::Range;
 
