@@ -46,14 +46,14 @@ impl LibvirtError {
     /// Why a fact is unknown after this error.
     pub fn cause(&self) -> Cause {
         match self.trouble {
-            Trouble::TimedOut(_) | Trouble::Busy(_) => Cause::TimedOut,
+            Trouble::TimedOut(_) => Cause::TimedOut,
             Trouble::Unreachable(_) | Trouble::ConnectionLost(_) => Cause::HostUnreachable,
             Trouble::PermissionDenied(_) => Cause::PermissionDenied,
             Trouble::NotSupported(_) => Cause::NotSupported,
             Trouble::WrongState(_) => Cause::GuestNotRunning,
             Trouble::AgentSilent(_) => Cause::NoGuestAgent,
             Trouble::AgentRefused(_) => Cause::AgentForbids,
-            Trouble::NoSuchVm(_) | Trouble::Other(_) => Cause::NotCollected,
+            Trouble::NoSuchVm(_) | Trouble::Busy(_) | Trouble::Other(_) => Cause::NotCollected,
         }
     }
 
@@ -220,7 +220,7 @@ mod tests {
             ),
             (55, "Requested operation is not valid: domain is not running", Cause::GuestNotRunning),
             (3, "this function is not supported by the connection driver", Cause::NotSupported),
-            (68, "Timed out during operation: cannot acquire state change lock", Cause::TimedOut),
+            (68, "Timed out during operation: cannot acquire state change lock", Cause::NotCollected),
             (38, "Cannot recv data: Connection reset by peer", Cause::HostUnreachable),
         ];
         for (number, message, cause) in cases {

@@ -306,6 +306,16 @@ mod tests {
     }
 
     #[test]
+    fn a_daemon_that_accepts_and_says_nothing_costs_its_time_limit() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let uri = format!("qemu+tcp://{}/system", listener.local_addr().unwrap()).parse().unwrap();
+        let start = std::time::Instant::now();
+        let error = Hypervisor::open(&uri, Duration::from_millis(200)).unwrap_err();
+        assert_eq!(error.trouble, Trouble::TimedOut(Duration::from_millis(200)));
+        assert!(start.elapsed() < Duration::from_secs(5));
+    }
+
+    #[test]
     fn opening_and_closing_many_times_leaves_nothing_behind() {
         let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
         drop(mock());

@@ -61,14 +61,18 @@ impl Drop for Leash {
 }
 
 /// Runs a command with `input` on its standard input, for at most `limit`.
-pub fn run(mut command: Command, input: &[u8], limit: Duration, most: usize) -> Result<Output, ChildFailure> {
+pub fn run(
+    mut command: Command,
+    input: Vec<u8>,
+    limit: Duration,
+    most: usize,
+) -> Result<Output, ChildFailure> {
     let deadline = Instant::now() + limit;
     command.stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() });
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = command.spawn().map_err(|error| ChildFailure::NotStarted(error.to_string()))?;
     let mut leash = Leash(child);
     if let Some(mut stdin) = leash.0.stdin.take() {
-        let input = input.to_vec();
         // A child that does not read all of it says why on standard error.
         thread::spawn(move || {
             let _ = stdin.write_all(&input);
@@ -141,30 +145,31 @@ mod tests {
     #[test]
     fn a_child_gets_its_input_and_gives_its_output() {
         let input = vec![b'x'; 3 << 20];
-        let output = run(sh("wc -c"), &input, LONG, 100).unwrap();
+        let output = run(sh("wc -c"), input, LONG, 100).unwrap();
         assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "3145728");
     }
 
     #[test]
     fn a_child_that_hangs_is_killed() {
         let start = Instant::now();
-        let failure = run(sh("sleep 600"), &[], Duration::from_millis(50), 100).unwrap_err();
+        let failure = run(sh("sleep 600"), Vec::new(), Duration::from_millis(50), 100).unwrap_err();
         assert_eq!(failure, ChildFailure::TimedOut);
-        let deaf = run(sh("exec >&-; sleep 600"), b"x", Duration::from_millis(50), 100).unwrap_err();
+        let deaf = run(sh("exec >&-; sleep 600"), b"x".to_vec(), Duration::from_millis(50), 100).unwrap_err();
         assert_eq!(deaf, ChildFailure::TimedOut);
         assert!(start.elapsed() < LONG);
     }
 
     #[test]
     fn a_child_that_floods_is_stopped() {
-        assert_eq!(run(sh("yes"), &[], LONG, 1000).unwrap_err(), ChildFailure::TooMuch(1000));
+        assert_eq!(run(sh("yes"), Vec::new(), LONG, 1000).unwrap_err(), ChildFailure::TooMuch(1000));
     }
 
     #[test]
     fn a_child_that_fails_says_why_without_driving_the_terminal() {
-        let failure = run(sh("printf '\\033[2Jno such thing' >&2; exit 3"), &[], LONG, 100).unwrap_err();
+        let failure =
+            run(sh("printf '\\033[2Jno such thing' >&2; exit 3"), Vec::new(), LONG, 100).unwrap_err();
         assert_eq!(failure, ChildFailure::Failed { code: 3, complaint: "?[2Jno such thing".into() });
-        let missing = run(Command::new("/no/such/program"), &[], LONG, 100).unwrap_err();
+        let missing = run(Command::new("/no/such/program"), Vec::new(), LONG, 100).unwrap_err();
         assert!(matches!(missing, ChildFailure::NotStarted(_)));
     }
 }

@@ -103,7 +103,7 @@ fn exec(words: &[String], arguments: &[String], limit: Duration) -> Result<Outpu
     };
     let mut command = Command::new(program);
     command.args(rest).args(arguments);
-    run(command, &[], limit, ANSWER_LIMIT).map_err(|failure| {
+    run(command, Vec::new(), limit, ANSWER_LIMIT).map_err(|failure| {
         let cause = if failure == ChildFailure::TimedOut { Cause::TimedOut } else { Cause::NoHostProbe };
         Unknown::new(cause, format!("the probe command `{program}`: {failure}"))
     })

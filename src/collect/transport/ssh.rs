@@ -80,7 +80,7 @@ impl SshTarget {
         };
         let mut command = self.command(limit);
         command.arg(&script);
-        run(command, &input, limit, most).map_err(|failure| self.explain(failure))
+        run(command, input, limit, most).map_err(|failure| self.explain(failure))
     }
 
     /// ssh with everything that could ask a question switched off.
@@ -200,7 +200,7 @@ mod tests {
                 .env("TMPDIR", folder.path())
                 .arg("-c")
                 .arg(pushed(binary, &["--vm".into(), "it's".into()]));
-            run(command, input, Duration::from_secs(20), 1000)
+            run(command, input.to_vec(), Duration::from_secs(20), 1000)
         };
         let output = shell(binary).unwrap();
         assert_eq!(String::from_utf8_lossy(&output.stdout), "700\n700\nprobe host --vm it's\n");
