@@ -60,7 +60,6 @@ pub(super) fn cause(cause: Option<Cause>) -> &'static str {
         Some(Cause::NotSupported) => "not supported",
         Some(Cause::NotAllowed) => "not allowed",
         Some(Cause::Malformed) => "malformed answer",
-        Some(Cause::TooOld) => "too old",
     }
 }
 
