@@ -4,7 +4,8 @@ use std::{env, fs, path::{Path, PathBuf}};
 
 use clap::{Args, Subcommand};
 
-use super::{Failure, output, session::with_causes};
+use super::{Failure, output};
+use crate::error::with_causes;
 use crate::verdict::{
     self, ExitCode,
     attest::{self, PrivateKey, PublicKey},

@@ -26,6 +26,7 @@ mod unit;
 mod value;
 mod yaml;
 
+pub use catalogue::{Catalogues, CataloguesError};
 pub use conform::conform_facts;
 pub use diagnostic::{LoadErrors, Problem};
 pub use document::{ParamKind, Reference};

@@ -3,6 +3,7 @@
 //! The shipped catalogues are YAML in `rules/catalogues/`, embedded in the program; a user's rule folder may add
 //! entries under ids of its own. Everything here is pure: names, command lines and ports in, facts out.
 
+mod load;
 mod memory_sync;
 mod pattern;
 mod ports;
@@ -13,6 +14,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, de::DeserializeOwned};
 use thiserror::Error;
 
+pub use load::CataloguesError;
 pub use memory_sync::{ListenerPort, MemorySyncCatalogue, MemorySyncEntry, Protocol, Setting};
 pub use pattern::{InvalidPattern, Pattern};
 pub use ports::{InvalidPorts, PortRange};
