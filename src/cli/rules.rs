@@ -3,9 +3,7 @@
 use clap::{Args, Subcommand};
 
 use super::{Failure, options::Shared, output, session::Session};
-use crate::{
-    verdict::ExitCode,
-};
+use crate::verdict::ExitCode;
 
 #[derive(Debug, Args)]
 pub(super) struct Rules {
@@ -23,7 +21,15 @@ impl Rules {
     pub(super) fn run(&self, shared: &Shared) -> Result<ExitCode, Failure> {
         let session = Session::open(shared)?;
         match &self.what {
-            What::List => print(&session.policy()?.pack.rules().iter().map(|r| format!("{} {}\n", r.id, r.title)).collect::<String>()),
+            What::List => print(
+                &session
+                    .policy()?
+                    .pack
+                    .rules()
+                    .iter()
+                    .map(|r| format!("{} {}\n", r.id, r.title))
+                    .collect::<String>(),
+            ),
         }
     }
 }

@@ -5,8 +5,8 @@ use crate::rule::unit::Unit;
 
 /// Units of a message's own that make the bare number the right thing to print: `{x / 1048576} MiB`.
 const WRITTEN_UNITS: [&str; 27] = [
-    "s", "ms", "seconds", "second", "minutes", "min", "h", "hours", "bytes", "byte", "B", "kB", "KB", "KiB", "MB", "MiB",
-    "GB", "GiB", "TiB", "B/s", "kB/s", "KiB/s", "MB/s", "MiB/s", "GB/s", "GiB/s", "%",
+    "s", "ms", "seconds", "second", "minutes", "min", "h", "hours", "bytes", "byte", "B", "kB", "KB", "KiB",
+    "MB", "MiB", "GB", "GiB", "TiB", "B/s", "kB/s", "KiB/s", "MB/s", "MiB/s", "GB/s", "GiB/s", "%",
 ];
 
 /// Whether the text after an interpolation names the unit already.
@@ -48,6 +48,27 @@ pub(crate) fn quantity(value: f64, unit: Unit) -> String {
         Unit::BYTES_PER_SECOND => format!("{}/s", bytes(value).replace(" bytes", " B")),
         Unit::SECONDS => format!("{} s", number(value)),
         _ => number(value),
+    }
+}
+
+/// The number that a value is.
+pub(crate) fn as_number(value: &Val<'_>) -> Option<f64> {
+    match value {
+        #[allow(clippy::cast_precision_loss, reason = "only compared with what was printed of it")]
+        Val::Int(value) => Some(*value as f64),
+        Val::Double(value) => Some(*value),
+        _ => None,
+    }
+}
+
+/// A number without rounding.
+pub(crate) fn exact(value: f64, unit: Unit, bare: bool) -> String {
+    match unit {
+        _ if bare => value.to_string(),
+        Unit::BYTES => format!("{value} bytes"),
+        Unit::BYTES_PER_SECOND => format!("{value} B/s"),
+        Unit::SECONDS => format!("{value} s"),
+        _ => value.to_string(),
     }
 }
 
@@ -96,6 +117,11 @@ mod tests {
         assert_eq!(quantity(0.000_2, Unit::Ratio), "0.0002");
         assert_eq!(quantity(-0.000_000_01, Unit::Ratio), "0");
         assert_eq!(number(60.0), "60");
-        assert!(names_unit(" s; the blackout") && names_unit(" MB/s") && names_unit(" Gbit/s") && !names_unit(" so"));
+        assert!(
+            names_unit(" s; the blackout")
+                && names_unit(" MB/s")
+                && names_unit(" Gbit/s")
+                && !names_unit(" so")
+        );
     }
 }

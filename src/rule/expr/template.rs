@@ -1,16 +1,15 @@
 //! Texts with values in them: `"{c.remote} gives up after {c.budget_seconds} s"`. `{{` and `}}` are braces.
 
+use std::borrow::Cow;
+
 use super::{
     ExprProblem,
     check::{Checker, Scope},
-    eval::Evaluator,
+    eval::{Evaluator, Val},
     print,
     tree::Expr,
 };
-use crate::rule::{
-    types::Kind,
-    unit::Unit,
-};
+use crate::rule::{types::Kind, unit::Unit};
 
 /// A text with expressions in it.
 #[derive(Debug, Clone, Default)]
@@ -45,7 +44,10 @@ pub(crate) fn check(text: &str, scope: &mut Scope) -> Result<Template, Vec<ExprP
                 span: offset..offset + 1,
                 message: "a brace without its partner".to_owned(),
                 label: "this one".to_owned(),
-                help: Some("an expression stands in `{…}`; a brace that is meant as text is doubled: `{{` or `}}`".to_owned()),
+                help: Some(
+                    "an expression stands in `{…}`; a brace that is meant as text is doubled: `{{` or `}}`"
+                        .to_owned(),
+                ),
             });
             rest = tail.get(1..).unwrap_or_default();
             continue;
@@ -53,12 +55,14 @@ pub(crate) fn check(text: &str, scope: &mut Scope) -> Result<Template, Vec<ExprP
         let inner = tail.get(1..len - 1).unwrap_or_default();
         rest = tail.get(len..).unwrap_or_default();
         match Checker::check(inner, scope) {
-            Ok((expr, ty)) if matches!(ty.kind, Kind::Record(_) | Kind::Map(_)) => problems.push(ExprProblem {
-                span: shift(&expr.span, offset + 1),
-                message: format!("{ty} cannot be printed"),
-                label: "a group of fields".to_owned(),
-                help: Some("name one of its fields".to_owned()),
-            }),
+            Ok((expr, ty)) if matches!(ty.kind, Kind::Record(_) | Kind::Map(_)) => {
+                problems.push(ExprProblem {
+                    span: shift(&expr.span, offset + 1),
+                    message: format!("{ty} cannot be printed"),
+                    label: "a group of fields".to_owned(),
+                    help: Some("name one of its fields".to_owned()),
+                })
+            }
             Ok((expr, ty)) => {
                 if !plain.is_empty() {
                     pieces.push(Piece::Text(std::mem::take(&mut plain)));
@@ -66,7 +70,9 @@ pub(crate) fn check(text: &str, scope: &mut Scope) -> Result<Template, Vec<ExprP
                 pieces.push(Piece::Value { expr, unit: ty.unit, bare: print::names_unit(rest) });
             }
             Err(found) => problems.extend(
-                found.into_iter().map(|problem| ExprProblem { span: shift(&problem.span, offset + 1), ..problem }),
+                found
+                    .into_iter()
+                    .map(|problem| ExprProblem { span: shift(&problem.span, offset + 1), ..problem }),
             ),
         }
     }
@@ -108,18 +114,48 @@ impl Template {
         })
     }
 
-    /// The text with its values; what is not known reads `(unknown)`.
+    /// The text with its values; what is not known reads `(unknown)`. Two numbers that differ never read the same: where
+    /// rounding would hide the difference, the full numbers follow in brackets.
     pub(crate) fn render<'a>(&'a self, evaluator: &mut Evaluator<'a>) -> String {
-        let mut text = String::with_capacity(128);
-        for piece in &self.pieces {
-            match piece {
-                Piece::Text(plain) => text.push_str(plain),
-                Piece::Value { expr, unit, bare } => {
+        let values: Vec<Val<'a>> = self
+            .pieces
+            .iter()
+            .map(|piece| match piece {
+                Piece::Text(_) => Val::Null,
+                Piece::Value { expr, .. } => {
                     let mark = evaluator.mark();
                     let value = evaluator.eval(expr);
                     evaluator.forget(mark);
-                    text.push_str(&print::show(&value, *unit, *bare));
+                    value
                 }
+            })
+            .collect();
+        let shown: Vec<Cow<'a, str>> = self
+            .pieces
+            .iter()
+            .zip(&values)
+            .map(|(piece, value)| match piece {
+                Piece::Text(plain) => Cow::Borrowed(plain.as_str()),
+                Piece::Value { unit, bare, .. } => Cow::Owned(print::show(value, *unit, *bare)),
+            })
+            .collect();
+        let numbers: Vec<(usize, f64, Unit, bool)> = (self.pieces.iter().zip(&values).enumerate())
+            .filter_map(|(at, (piece, value))| match piece {
+                Piece::Value { unit, bare, .. } => Some((at, print::as_number(value)?, *unit, *bare)),
+                Piece::Text(_) => None,
+            })
+            .collect();
+        let mut text = String::with_capacity(shown.iter().map(|piece| piece.len()).sum());
+        for (at, piece) in shown.iter().enumerate() {
+            text.push_str(piece);
+            let Some((_, value, unit, bare)) = numbers.iter().find(|(number, ..)| *number == at) else {
+                continue;
+            };
+            let hidden = numbers.iter().any(|(other, other_value, other_unit, _)| {
+                unit == other_unit && value != other_value && shown.get(*other) == Some(piece)
+            });
+            if hidden {
+                text.extend([" (", &print::exact(*value, *unit, *bare), ")"]);
             }
         }
         text

@@ -55,17 +55,29 @@ fn unknown_facts_decide_only_where_nothing_else_does() {
         ("guest.tcp.connections.size() > 0", "unknown", vec!["?guest.tcp.connections"]),
         ("guest.tcp.connections.all(c, c.retransmits == 0)", "unknown", vec!["?guest.tcp.connections"]),
         ("\"br0\" in destination.networks", "unknown", vec!["?destination.networks"]),
-        ("vm.nics.all(n, n.link_up || vm.persistent)", "true", vec!["vm.nics[0].link_up", "vm.nics[1].link_up"]),
+        (
+            "vm.nics.all(n, n.link_up || vm.persistent)",
+            "true",
+            vec!["vm.nics[0].link_up", "vm.nics[1].link_up"],
+        ),
         ("vm.nics.exists(n, n.kind == \"user\")", "true", vec!["vm.nics[1].kind"]),
         ("vm.nics.all(n, n.kind == \"user\")", "false", vec!["vm.nics[0].kind"]),
         ("vm.nics.all(n, n.kind == \"user\" && vm.persistent)", "false", vec!["vm.nics[0].kind"]),
         ("vm.disks.all(d, d.read_only)", "true", vec!["vm.disks"]),
-        ("vm.nics.filter(n, n.link_up && vm.persistent).size() > 0", "unknown", vec!["?vm.persistent", "?vm.persistent"]),
+        (
+            "vm.nics.filter(n, n.link_up && vm.persistent).size() > 0",
+            "unknown",
+            vec!["?vm.persistent", "?vm.persistent"],
+        ),
         ("vm.vcpus / 0", "unknown", vec!["vm.vcpus", "!a division by zero"]),
         ("vm.vcpus / 0 == 1 || vm.vcpus == 4", "true", vec!["vm.vcpus"]),
     ] {
         let (result, paths) = eval(text, &root);
-        assert_eq!((result.as_str(), paths.iter().map(String::as_str).collect::<Vec<_>>()), (expected, reads), "{text}");
+        assert_eq!(
+            (result.as_str(), paths.iter().map(String::as_str).collect::<Vec<_>>()),
+            (expected, reads),
+            "{text}"
+        );
     }
 }
 
@@ -76,8 +88,47 @@ fn a_rule_that_would_take_too_long_is_unknown() {
     facts["vm"]["nics"] = Json::Array(vec![nic; 2_000]);
     let root = root(&facts);
     let started = std::time::Instant::now();
-    let (result, paths) = eval("vm.nics.all(a, vm.nics.all(b, vm.nics.all(c, a.mac == b.mac || c.mac == a.mac)))", &root);
+    let (result, paths) =
+        eval("vm.nics.all(a, vm.nics.all(b, vm.nics.all(c, a.mac == b.mac || c.mac == a.mac)))", &root);
     assert_eq!(result, "unknown");
     assert!(paths.iter().any(|path| path.contains("too many steps")));
     assert!(started.elapsed().as_secs() < 20);
+}
+
+#[test]
+fn texts_have_values_that_people_read() {
+    let mut facts = known_facts();
+    facts["vm"]["memory_bytes"] = json!(4_294_967_297_u64);
+    facts["guest"] = json!({"unknown": "no agent"});
+    let root = root(&facts);
+    for (text, expected) in [
+        ("{vm.memory_bytes} of {destination.memory.total_bytes}", "4 GiB of 256 GiB"),
+        (
+            "{vm.memory_bytes} and {vm.memory_bytes - 1}",
+            "4 GiB (4294967297 bytes) and 4 GiB (4294967296 bytes)",
+        ),
+        ("{vm.memory_bytes / 1048576} MiB", "4096 MiB"),
+        (
+            "{path.bandwidth_bytes_per_second * 8 / 1000000} Mbit/s, {path.bandwidth_bytes_per_second}",
+            "1000 Mbit/s, 119.2 MiB/s",
+        ),
+        ("{forecast.blackout_seconds.p95} s; {change.longest_blackout_seconds}", "0.6 s; 0.3 s"),
+        (
+            "{vm.job}, {vm.persistent}, {vm.nics.map(n, n.mac)}",
+            "none, yes, 52:54:00:00:00:01, 52:54:00:00:00:02",
+        ),
+        ("{guest.hostname} at {now}", "(unknown) at 2026-11-23T01:30:00Z"),
+        ("${{x}} {\"}\" + vm.name}", "${x} }web1"),
+        ("{vm.job != null ? vm.job : 3} {destination.load_ratio}", "3 1.5"),
+    ] {
+        let (template, slots) = with_stack(|| {
+            let mut scope = Scope::default();
+            let template =
+                super::super::check_template(text, &mut scope).unwrap_or_else(|e| panic!("{text}: {e:?}"));
+            (template, scope.next_slot)
+        })
+        .unwrap();
+        let mut evaluator = Evaluator::new(&root, &[], [], slots, None);
+        assert_eq!(template.render(&mut evaluator), expected, "{text}");
+    }
 }
