@@ -12,5 +12,6 @@ mod report;
 mod run;
 
 
+pub(crate) use document::TestDocument;
 pub use report::{CaseReport, RuleReport, TestReport};
 pub use run::run;
