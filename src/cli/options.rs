@@ -130,7 +130,6 @@ pub(super) struct Goals {
 }
 
 impl Goals {
-
     /// Lays the goals that were given over `change`.
     pub(super) fn over(&self, change: Change) -> Change {
         Change {

@@ -11,7 +11,10 @@ use clap::Args;
 use tempfile::NamedTempFile;
 use tracing_subscriber::{EnvFilter, fmt::time::SystemTime};
 
-use super::{Failure, options::{Shared, When}};
+use super::{
+    Failure,
+    options::{Shared, When},
+};
 use crate::{
     error::with_causes,
     report::{self, Format, ReportError, Style},

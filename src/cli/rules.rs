@@ -63,7 +63,9 @@ impl Rules {
             What::Test { run, diff } => tests(&session, run.as_deref(), *diff),
             What::Schema { name } => schema(name.as_deref()),
             What::Facts { markdown: true, .. } => print(&rule::facts_markdown()),
-            What::Facts { path, .. } => print(&rule::facts_reference(path.as_deref()).map_err(Failure::usage)?),
+            What::Facts { path, .. } => {
+                print(&rule::facts_reference(path.as_deref()).map_err(Failure::usage)?)
+            }
             What::Reference => print(&rule::rules_reference(&session.policy()?.pack)),
         }
     }
@@ -73,7 +75,10 @@ fn list(pack: &Pack) -> Result<ExitCode, Failure> {
     if pack.rules().is_empty() {
         return Err(Failure { exit: ExitCode::NothingEvaluated, text: "there are no rules".to_owned() });
     }
-    let rows = pack.rules().iter().map(|rule| [words::step(rule.step), words::effect(rule.effect), &rule.id, &rule.title]);
+    let rows = pack
+        .rules()
+        .iter()
+        .map(|rule| [words::step(rule.step), words::effect(rule.effect), &rule.id, &rule.title]);
     let mut table = tabled::builder::Builder::from_iter(rows).build();
     table.with(tabled::settings::Style::blank());
     print(&format!("{table}\n"))
