@@ -103,6 +103,14 @@ impl Linter<'_> {
                 "leave it out: messages are put in tables",
             );
         }
+        // The message cannot name the item that a quantifier looks at.
+        let mut items = BTreeSet::new();
+        self.rule.program.assert.walk(&mut |expr| {
+            if let Node::Quantify { slot, .. } = &expr.node {
+                items.insert(format!("${slot}"));
+            }
+        });
+        let of_an_item = |key: &String| items.contains(key.split('.').next().unwrap_or_default());
         let mut untold = Vec::new();
         self.rule.program.assert.walk(&mut |expr| {
             if let Node::Compare(comparison, left, right) = &expr.node
@@ -110,7 +118,7 @@ impl Linter<'_> {
             {
                 for side in [left, right] {
                     let keys = self.keys(side);
-                    if !keys.is_empty() && keys.is_disjoint(&told) {
+                    if !keys.is_empty() && keys.is_disjoint(&told) && !keys.iter().any(of_an_item) {
                         untold.push(side.span.clone());
                     }
                 }
