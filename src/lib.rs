@@ -4,5 +4,6 @@
 //! verdict is pure: the same facts, rules and time give the same verdict. Only `collect` reads the world, only
 //! `execute` changes it.
 
+pub mod collect;
 pub mod fact;
 pub mod rule;

@@ -1,0 +1,3 @@
+//! Collection: the one part of vmgate that reads the world.
+
+pub mod probe;
