@@ -142,7 +142,7 @@ fn auxiliary(message: &libc::msghdr) -> Option<libc::tpacket_auxdata> {
             let wanted = libc::CMSG_LEN(u32::try_from(size_of::<libc::tpacket_auxdata>()).ok()?);
             if header.cmsg_level == libc::SOL_PACKET
                 && header.cmsg_type == libc::PACKET_AUXDATA
-                && header.cmsg_len as usize >= wanted as usize
+                && header.cmsg_len >= wanted as _
             {
                 return Some(libc::CMSG_DATA(at).cast::<libc::tpacket_auxdata>().read_unaligned());
             }

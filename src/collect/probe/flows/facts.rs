@@ -8,12 +8,12 @@ use crate::fact::{CaptureMethod, Cause, Fact, UdpCapture, UdpFlow};
 /// It is complete only where every one of them is. The service of a flow is for the catalogue to say.
 pub fn udp_capture(captures: &[FlowCapture]) -> Option<UdpCapture> {
     let names: Vec<_> = captures.iter().map(|capture| capture.interface.as_str()).collect();
-    let captured = captures.iter().any(|capture| capture.method == CaptureMethod::Captured);
+    let lossy = captures.iter().any(|capture| capture.method == CaptureMethod::Captured);
     let frames = captures.iter().map(|capture| capture.frames).sum::<Option<u64>>();
     Some(UdpCapture {
         interface: names.join(", "),
         window_seconds: captures.iter().map(|capture| capture.window_seconds).reduce(f64::min)?,
-        method: if captured { CaptureMethod::Captured } else { CaptureMethod::KernelCounted },
+        method: if lossy { CaptureMethod::Captured } else { CaptureMethod::KernelCounted },
         frames: frames.map_or_else(
             || Fact::unknown(Cause::NotSupported, "only UDP was captured, other frames were not counted"),
             Fact::Known,

@@ -252,6 +252,6 @@ fn flow(ends: Ends, both: &Both, window: Window) -> Flow {
     }
 }
 
-fn mac([a, b, c, d, e, f]: [u8; 6]) -> String {
-    format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
+fn mac(octets: [u8; 6]) -> String {
+    octets.map(|octet| format!("{octet:02x}")).join(":")
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Method;
 
 /// The longest watch.
-pub const LONGEST_WINDOW: Duration = Duration::from_secs(3600);
+pub const LONGEST_WINDOW: Duration = Duration::from_hours(1);
 
 /// Bounds of one watch. Whatever they cut off shows in the result as a hole.
 #[derive(Debug, Clone, PartialEq)]

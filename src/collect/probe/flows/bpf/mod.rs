@@ -4,6 +4,8 @@
 
 mod assembler;
 mod counter;
+mod counting;
+mod headers;
 mod layout;
 #[cfg(test)]
 pub(crate) use syscall::trial;

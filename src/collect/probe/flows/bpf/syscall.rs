@@ -115,7 +115,7 @@ impl Map {
         value_bytes: usize,
         entries: u32,
     ) -> io::Result<Self> {
-        let make = || {
+        let attempt = || {
             let mut attributes = CreateMap {
                 kind: kind as u32,
                 key_bytes: u32::try_from(key_bytes).unwrap_or(u32::MAX),
@@ -127,10 +127,10 @@ impl Map {
             // SAFETY: MAP_CREATE takes this structure; there is no address in it.
             unsafe { bpf(MAP_CREATE, &mut attributes) }
         };
-        let made = match make() {
+        let made = match attempt() {
             Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
                 lift_memory_lock_limit();
-                make()
+                attempt()
             }
             other => other,
         };

@@ -36,7 +36,7 @@ fn what_a_guest_and_its_peer_send_is_counted_exactly() {
         // Somebody listens, so that no ICMP errors make senders fail.
         let _host = ["10.9.0.2:6000", "[fd09::2]:6000"].map(|at| UdpSocket::bind(at).unwrap());
         for method in BOTH {
-            let capture = watched("tap0", method, Limits::default(), || {
+            let capture = watched("tap0", method, &Limits::default(), || {
                 guest.run(|| {
                     let _guest = ["10.9.0.1:5500", "[fd09::1]:5500"].map(|at| UdpSocket::bind(at).unwrap());
                     send("10.9.0.1:5000", "10.9.0.2:6000", 100, 100);
@@ -92,7 +92,7 @@ fn tags_options_fragments_and_offload_are_seen_on_a_tap() {
         let answer = ipv4((peer, guest), 17, &[], None, &udp(6000, 5000, 10));
         let deep = ipv6((v6(5), v6(9)), &[(0, options(8)), (60, options(16))], 17, &udp(5000, 6000, 0));
         for method in BOTH {
-            let capture = watched("tap0", method, Limits::default(), || {
+            let capture = watched("tap0", method, &Limits::default(), || {
                 // The kernel moves the first tag of what comes in to the packet's metadata.
                 tap.send(&ethernet(true, &[(0x8100, 7)], 0x0800, &datagram));
                 tap.send(&ethernet(true, &[(0x88a8, 7), (0x8100, 9)], 0x0800, &datagram));
@@ -146,7 +146,7 @@ fn on_a_macvtap_what_goes_out_is_the_guests() {
         }
         let (guest, peer) = ([10, 8, 0, 5], [10, 8, 0, 9]);
         for method in BOTH {
-            let capture = watched("mac0", method, Limits::default(), || {
+            let capture = watched("mac0", method, &Limits::default(), || {
                 let question = ipv4((guest, peer), 17, &[], None, &udp(5000, 53, 20));
                 let answer = ipv4((peer, guest), 17, &[], None, &udp(53, 5000, 40));
                 inject("mac0", &ethernet(true, &[], 0x0800, &question));
@@ -171,12 +171,11 @@ fn a_capture_with_a_hole_is_not_complete() {
             ethernet(true, &[], 0x0800, &ipv4((guest, peer), 17, &[], Some((4, 100, false)), &[0; 80]));
         let small = Limits { max_flows: 4, ..Limits::default() };
         for method in BOTH {
-            let full =
-                watched("tap0", method, small.clone(), || (1..=9).for_each(|port| tap.send(&datagram(port))));
+            let full = watched("tap0", method, &small, || (1..=9).for_each(|port| tap.send(&datagram(port))));
             assert_eq!((full.complete, full.flows.len(), full.table_full_packets), (false, 4, 5));
-            let strays = watched("tap0", method, small.clone(), || tap.send(&stray));
+            let strays = watched("tap0", method, &small, || tap.send(&stray));
             assert_eq!((strays.complete, strays.stray_fragments), (false, 1));
-            let down = watched("tap0", method, small.clone(), || {
+            let down = watched("tap0", method, &small, || {
                 tap.send(&datagram(1));
                 // `watched` wants the watch to outlast the traffic: let it end a moment later.
                 std::thread::Builder::new()
@@ -192,7 +191,7 @@ fn a_capture_with_a_hole_is_not_complete() {
             assert!(!fact.complete && fact.holes[0].contains("too early"), "{:?}", fact.holes);
         }
         let limits = Limits { buffer_bytes: 1, max_processor_share: 0.01, ..Limits::default() };
-        let burst = watched("tap0", Method::Captured, limits, || {
+        let burst = watched("tap0", Method::Captured, &limits, || {
             (0..20_000).for_each(|_| tap.send(&datagram(1)));
         });
         assert!(burst.drops > 0 && !burst.complete);

@@ -155,26 +155,23 @@ pub(super) fn hostile() -> impl Strategy<Value = Vec<u8>> {
     let rest = prop::collection::vec(any::<u8>(), 0..80);
     (kind, tags, number, chain, rest, any::<[u8; 20]>(), any::<bool>()).prop_map(
         |(kind, tags, last, chain, rest, noise, sane)| {
-            let mut packet = match kind {
-                0x86dd => {
-                    let chain: Vec<_> = chain
-                        .into_iter()
-                        .map(|(number, length, tail)| {
-                            let mut bytes = vec![0, if number == 44 { 0 } else { length }];
-                            bytes.extend(tail);
-                            bytes.resize(if number == 44 { 8 } else { 8 + 8 * usize::from(length) }, 0);
-                            (number, bytes)
-                        })
-                        .collect();
-                    // Few addresses and identifications, so that fragments meet.
-                    ipv6((v6(noise[0] & 1), v6(9)), &chain, last, &rest)
-                }
-                _ => {
-                    let fragment = (noise[1] & 1 == 1)
-                        .then(|| (u16::from(noise[2] & 1), u16::from(noise[3] & 3), noise[3] & 4 != 0));
-                    let options = vec![1; usize::from(noise[4] & 7) * 4];
-                    ipv4(([10, 0, 0, noise[0] & 1], [10, 0, 0, 9]), last, &options, fragment, &rest)
-                }
+            let mut packet = if kind == 0x86dd {
+                let chain: Vec<_> = chain
+                    .into_iter()
+                    .map(|(number, length, tail)| {
+                        let mut bytes = vec![0, if number == 44 { 0 } else { length }];
+                        bytes.extend(tail);
+                        bytes.resize(if number == 44 { 8 } else { 8 + 8 * usize::from(length) }, 0);
+                        (number, bytes)
+                    })
+                    .collect();
+                // Few addresses and identifications, so that fragments meet.
+                ipv6((v6(noise[0] & 1), v6(9)), &chain, last, &rest)
+            } else {
+                let part = (u16::from(noise[2] & 1), u16::from(noise[3] & 3), noise[3] & 4 != 0);
+                let fragment = (noise[1] & 1 == 1).then_some(part);
+                let options = vec![1; usize::from(noise[4] & 7) * 4];
+                ipv4(([10, 0, 0, noise[0] & 1], [10, 0, 0, 9]), last, &options, fragment, &rest)
             };
             if !sane {
                 // A few bytes overwritten, the end cut off.

@@ -79,10 +79,10 @@ impl GuestSide {
 pub(super) fn watched(
     interface: &str,
     method: Method,
-    limits: Limits,
+    limits: &Limits,
     traffic: impl FnOnce(),
 ) -> FlowCapture {
-    let limits = Limits { method: Some(method), ..limits };
+    let limits = Limits { method: Some(method), ..limits.clone() };
     thread::scope(|scope| {
         let watch = scope.spawn(|| watch(interface, Duration::from_millis(1200), &limits));
         let deadline = Instant::now() + Duration::from_secs(5);
