@@ -81,3 +81,55 @@ fn block(tags: usize) -> Vec<sock_filter> {
 pub(crate) fn accept_nothing() -> Vec<sock_filter> {
     vec![sock_filter { code: RETURN, jt: 0, jf: 0, k: 0 }]
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::collect::probe::flows::parse::{Frame, Parsed, parse};
+    use crate::collect::probe::flows::tests::{ethernet, hostile, ipv4};
+
+    /// What the kernel's interpreter does with the few instructions used here.
+    fn run(code: &[sock_filter], frame: &[u8]) -> u32 {
+        let (mut accumulator, mut at) = (0, 0);
+        loop {
+            let step = code[at];
+            let offset = step.k as usize;
+            at += 1;
+            match step.code {
+                RETURN => return step.k,
+                JUMP_EQUAL => at += usize::from(if accumulator == step.k { step.jt } else { step.jf }),
+                LOAD_BYTE => match frame.get(offset) {
+                    Some(byte) => accumulator = u32::from(*byte),
+                    None => return 0,
+                },
+                _ => match frame.get(offset..offset + 2) {
+                    Some(half) => accumulator = u32::from(half[0]) << 8 | u32::from(half[1]),
+                    None => return 0,
+                },
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_udp_stays_in_the_kernel() {
+        let tcp = ipv4(([10, 0, 0, 5], [10, 0, 0, 9]), 6, &[], None, &[0; 40]);
+        for tags in [&[][..], &[(0x8100, 7)], &[(0x88a8, 7), (0x8100, 9)]] {
+            assert_eq!(run(&may_be_udp(), &ethernet(true, tags, 0x0800, &tcp)), 0);
+            assert_eq!(run(&may_be_udp(), &ethernet(true, tags, 0x0806, &tcp)), 0);
+        }
+        assert_eq!(run(&accept_nothing(), &tcp), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_parser_counts_passes(bytes in hostile()) {
+            let frame =
+                Frame { bytes: &bytes, length: bytes.len(), from_guest: true, tag: None, segment_bytes: 0 };
+            if !matches!(parse(frame), Parsed::Other | Parsed::Malformed) {
+                prop_assert_eq!(run(&may_be_udp(), &bytes), SNAP_BYTES);
+            }
+        }
+    }
+}

@@ -5,7 +5,7 @@ pub(super) const GUEST_MAC: [u8; 6] = [0x52, 0x54, 0, 0, 0, 1];
 pub(super) const PEER_MAC: [u8; 6] = [0x52, 0x54, 0, 0, 0, 2];
 
 /// Ethernet header, tags as (EtherType, id), and the payload with its EtherType.
-pub(super) fn ethernet(from_guest: bool, tags: &[(u16, u16)], kind: u16, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn ethernet(from_guest: bool, tags: &[(u16, u16)], kind: u16, payload: &[u8]) -> Vec<u8> {
     let (to, from) = if from_guest { (PEER_MAC, GUEST_MAC) } else { (GUEST_MAC, PEER_MAC) };
     let mut frame = [to, from].concat();
     for (tag, id) in tags {
@@ -18,7 +18,7 @@ pub(super) fn ethernet(from_guest: bool, tags: &[(u16, u16)], kind: u16, payload
 }
 
 /// An IPv4 packet; `fragment` is (identification, offset in 8 bytes, more fragments follow).
-pub(super) fn ipv4(
+pub(crate) fn ipv4(
     (source, destination): ([u8; 4], [u8; 4]),
     protocol: u8,
     options: &[u8],

@@ -5,3 +5,6 @@ mod frames;
 mod namespace;
 mod parsing;
 mod wire;
+
+pub(crate) use frames::{ethernet, ipv4};
+pub(crate) use parsing::hostile;

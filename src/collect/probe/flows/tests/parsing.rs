@@ -131,6 +131,17 @@ fn what_was_cut_off_by_the_capture_is_not_called_malformed() {
 }
 
 #[test]
+fn endless_fragments_do_not_fill_memory() {
+    let part = |id, offset, bytes: &[u8]| {
+        ethernet(true, &[], 0x0800, &ipv4(ENDS, 17, &[], Some((id, offset, offset == 0)), bytes))
+    };
+    let mut frames: Vec<_> = (0..5000).map(|id| part(id, 0, &udp(5000, 514, 8))).collect();
+    frames.extend([part(0, 2, &[0; 8]), part(4999, 2, &[0; 8])]);
+    let (ways, totals) = counted(&frames);
+    assert_eq!((ways[0].1.later_fragments, totals.stray_packets), (1, 1), "the oldest is forgotten");
+}
+
+#[test]
 fn a_full_table_says_so() {
     let mut table = Table::new(2);
     for port in 1..=5 {
@@ -142,7 +153,7 @@ fn a_full_table_says_so() {
 }
 
 /// Bytes that look enough like a packet to get deep into the parser.
-pub(super) fn hostile() -> impl Strategy<Value = Vec<u8>> {
+pub(crate) fn hostile() -> impl Strategy<Value = Vec<u8>> {
     let kind = prop_oneof![
         5 => Just(0x0800_u16), 5 => Just(0x86dd), 1 => Just(0x8100), 1 => Just(0x88a8), 1 => any::<u16>()
     ];
@@ -162,6 +173,9 @@ pub(super) fn hostile() -> impl Strategy<Value = Vec<u8>> {
                         let mut bytes = vec![0, if number == 44 { 0 } else { length }];
                         bytes.extend(tail);
                         bytes.resize(if number == 44 { 8 } else { 8 + 8 * usize::from(length) }, 0);
+                        if number == 44 {
+                            bytes[2..].copy_from_slice(&[0, tail[1] & 0x1f, 0, 0, 0, tail[5] & 1]);
+                        }
                         (number, bytes)
                     })
                     .collect();
