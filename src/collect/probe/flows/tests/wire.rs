@@ -161,6 +161,8 @@ impl Tap {
         // SAFETY: TUNSETIFF takes an ifreq, which is live.
         let result = unsafe { libc::ioctl(file.as_raw_fd(), TUNSETIFF as _, &raw mut request) };
         assert_eq!(result, 0, "{}", io::Error::last_os_error());
+        // The host's own multicast reports go through the filter, since they have an extension header.
+        std::fs::write("/proc/sys/net/ipv6/conf/tap0/disable_ipv6", "1").unwrap();
         ip("link set tap0 up");
         Self(file)
     }
