@@ -1,8 +1,8 @@
 //! The real UDP flows of a VM, seen from the hypervisor host on the VM's tap.
 //!
 //! UDP has no budget: what is sent during the blackout is lost, so what matters is which flows there are and how
-//! fast. The kernel counts them where it may (CAP_BPF and CAP_NET_RAW, see [`bpf`]), else headers are captured
-//! (CAP_NET_RAW, see [`captured`]). Either way a hole is told: only where [`FlowCapture::complete`] holds does
+//! fast. The kernel counts them where it may (CAP_BPF and CAP_NET_RAW, see `bpf`), else headers are captured
+//! (CAP_NET_RAW, see `captured`). Either way a hole is told: only where [`FlowCapture::complete`] holds does
 //! "no such flow" mean that there is none.
 //!
 //! Not seen: UDP inside tunnels (the tunnel itself is seen where it is UDP), PPPoE and MPLS, encrypted extension
@@ -189,15 +189,21 @@ pub fn probe(interfaces: &[String], window: Duration, limits: &Limits) -> FlowPr
     let interfaces = std::thread::scope(|scope| {
         let running: Vec<_> = interfaces
             .iter()
-            .map(|interface| (interface, scope.spawn(move || watch(interface, window, limits))))
+            .map(|interface| {
+                let watching = || watch(interface, window, limits);
+                (interface, std::thread::Builder::new().spawn_scoped(scope, watching))
+            })
             .collect();
         running
             .into_iter()
-            .map(|(interface, thread)| match thread.join() {
-                Ok(Ok(capture)) => InterfaceFlows::Captured(capture),
-                Ok(Err(error)) => failed(interface, error.into()),
-                Err(_) => {
-                    failed(interface, Unknown::new(Cause::Malformed, "the capture failed: a bug in vmgate"))
+            .map(|(interface, thread)| match thread.map(std::thread::ScopedJoinHandle::join) {
+                Ok(Ok(Ok(capture))) => InterfaceFlows::Captured(capture),
+                Ok(Ok(Err(error))) => failed(interface, error.into()),
+                Ok(Err(_)) => {
+                    failed(interface, Unknown::new(Cause::Malformed, "the capture panicked: a bug in vmgate"))
+                }
+                Err(error) => {
+                    failed(interface, Unknown::new(Cause::NotSupported, format!("no thread: {error}")))
                 }
             })
             .collect()
