@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use pnet::datalink::NetworkInterface;
 
 use super::bpf::{
-    self, BrokenJump, COUNT_BYTES, KEY_BYTES, Map, MapKind, Maps, PART_BYTES, Program, TOTAL_BYTES,
+    self, BrokenJump, COUNT_BYTES, Clock, KEY_BYTES, Map, MapKind, Maps, PART_BYTES, Program, TOTAL_BYTES,
     TOTAL_FRAMES, TOTAL_MALFORMED, TOTAL_NO_ROOM, TOTAL_STRAY_OCTETS, TOTAL_STRAY_PACKETS, TOTAL_TOO_DEEP,
 };
 use super::interface::GuestEnd;
@@ -44,7 +44,13 @@ impl Counter {
         let parts = Map::create(MapKind::LruHash, KEY_BYTES, PART_BYTES, MOST_PARTS).map_err(Refusal::Map)?;
         let totals = Map::create(MapKind::Array, 4, TOTAL_BYTES, 1).map_err(Refusal::Map)?;
         let maps = Maps { flows: flows.raw(), parts: parts.raw(), totals: totals.raw() };
-        let program = Program::load(&bpf::assemble(maps, guest)?).map_err(Refusal::Program)?;
+        let program = match Program::load(&bpf::assemble(maps, guest, Clock::Coarse)?) {
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                Program::load(&bpf::assemble(maps, guest, Clock::Exact)?)
+            }
+            other => other,
+        }
+        .map_err(Refusal::Program)?;
         Ok(Self { flows, _parts: parts, totals, program })
     }
 

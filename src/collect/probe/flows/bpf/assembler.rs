@@ -62,6 +62,7 @@ pub(crate) enum Helper {
     MapUpdate = 2,
     KtimeGetNs = 5,
     SkbLoadBytes = 26,
+    KtimeGetCoarseNs = 160,
 }
 
 /// A place in the program to jump to.

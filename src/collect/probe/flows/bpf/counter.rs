@@ -9,6 +9,15 @@ use super::assembler::{Assembler, BrokenJump, Helper, Instruction, Label, Reg, W
 use super::layout::{KEY_BYTES, TOTAL_FRAMES, TOTAL_MALFORMED, TOTAL_TOO_DEEP};
 use crate::collect::probe::flows::GuestEnd;
 
+/// The clocks a program may read. Both go on from the same moment, so that they compare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Clock {
+    /// As of the last tick, at most 10 ms ago; far cheaper. Linux 5.11.
+    Coarse,
+    /// Linux 5.8 for programs that are not under the GPL.
+    Exact,
+}
+
 /// Descriptors of the maps the program writes to.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Maps {
@@ -22,7 +31,8 @@ pub(super) const KEY: i16 = -48;
 pub(super) const PART_KEY: i16 = -96;
 pub(super) const VALUE: i16 = -176;
 pub(super) const HEADER: i16 = -216;
-pub(super) const ETHERNET: i16 = -232;
+/// Just below the next header, so that one call reads both.
+pub(super) const ETHERNET: i16 = HEADER - 14;
 pub(super) const NOW: i16 = -240;
 pub(super) const OCTETS: i16 = -248;
 pub(super) const PACKETS: i16 = -256;
@@ -44,6 +54,7 @@ pub(super) const NEXT: Reg = Reg::R9;
 pub(super) struct Counter {
     pub(super) asm: Assembler,
     pub(super) maps: Maps,
+    pub(super) clock: Clock,
     /// Nothing to count.
     pub(super) done: Label,
     pub(super) malformed: Label,
@@ -51,17 +62,31 @@ pub(super) struct Counter {
     pub(super) ipv4: Label,
     pub(super) ipv6: Label,
     pub(super) udp: Label,
+    /// As `udp`, with the ports in R1.
+    pub(super) ports: Label,
     pub(super) later_fragment: Label,
     pub(super) count: Label,
 }
 
 /// Assembles the program for an interface whose guest is at the given end.
-pub(crate) fn assemble(maps: Maps, guest: GuestEnd) -> Result<Vec<Instruction>, BrokenJump> {
+pub(crate) fn assemble(maps: Maps, guest: GuestEnd, clock: Clock) -> Result<Vec<Instruction>, BrokenJump> {
     let mut asm = Assembler::default();
-    let [done, malformed, too_deep, ipv4, ipv6, udp, later_fragment, count] =
+    let [done, malformed, too_deep, ipv4, ipv6, udp, ports, later_fragment, count] =
         std::array::from_fn(|_| asm.label());
-    let mut counter =
-        Counter { asm, maps, done, malformed, too_deep, ipv4, ipv6, udp, later_fragment, count };
+    let mut counter = Counter {
+        asm,
+        maps,
+        clock,
+        done,
+        malformed,
+        too_deep,
+        ipv4,
+        ipv6,
+        udp,
+        ports,
+        later_fragment,
+        count,
+    };
     counter.begin();
     counter.link_layer(guest);
     counter.internet_v4();
@@ -119,11 +144,21 @@ impl Counter {
         self.asm.call(Helper::MapUpdate);
     }
 
+    /// R0 = now, and so on the stack.
+    pub(super) fn now(&mut self) {
+        self.asm.call(match self.clock {
+            Clock::Coarse => Helper::KtimeGetCoarseNs,
+            Clock::Exact => Helper::KtimeGetNs,
+        });
+        self.asm.store(Width::Double, Reg::R10, NOW, Reg::R0);
+    }
+
     pub(super) fn begin(&mut self) {
         self.asm.copy(SKB, Reg::R1);
         self.asm.set(Reg::R1, 1);
         self.total(TOTAL_FRAMES, Reg::R1);
         self.zero(KEY, KEY_BYTES);
+        self.zero(HEADER, 32);
         self.zero(FRAGMENTS, 8);
         self.zero(IS_FIRST, 8);
         self.zero(IDENTIFICATION, 8);

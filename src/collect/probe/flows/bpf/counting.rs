@@ -1,6 +1,6 @@
 //! The counter's sums: the UDP datagram and its segments, fragments of one datagram, the flow.
 
-use super::assembler::{Alu, Helper, Label, Reg, When, Width};
+use super::assembler::{Alu, Label, Reg, When, Width};
 use super::counter::{
     AT, Counter, ETHERNET, FRAGMENTS, HEADER, IDENTIFICATION, IP, IS_FIRST, KEY, NEXT, NOW, OCTETS, PACKETS,
     PART_KEY, SKB, VALUE,
@@ -23,6 +23,7 @@ impl Counter {
         let asm = &mut self.asm;
         let single = asm.label();
         asm.load(Width::Word, Reg::R1, Reg::R10, HEADER);
+        asm.place(self.ports);
         asm.store(Width::Word, Reg::R10, KEY + KEY_PORTS, Reg::R1);
         // R3: all headers from IP to UDP; they must lie within the packet.
         asm.copy(Reg::R3, AT);
@@ -47,10 +48,9 @@ impl Counter {
         asm.alu_reg(Alu::Add, Reg::R2, Reg::R5);
         asm.store(Width::Double, Reg::R10, OCTETS, Reg::R2);
         asm.place(single);
-        asm.call(Helper::KtimeGetNs);
-        asm.store(Width::Double, Reg::R10, NOW, Reg::R0);
-        asm.load(Width::Double, Reg::R1, Reg::R10, IS_FIRST);
-        asm.jump_if(Reg::R1, When::Equal, 0, self.count);
+        self.now();
+        self.asm.load(Width::Double, Reg::R1, Reg::R10, IS_FIRST);
+        self.asm.jump_if(Reg::R1, When::Equal, 0, self.count);
     }
 
     pub(super) fn part_key(&mut self) {
@@ -155,8 +155,7 @@ impl Counter {
     pub(super) fn fragment_without_ports(&mut self) {
         let [unheard, wait] = std::array::from_fn(|_| self.asm.label());
         self.asm.place(self.later_fragment);
-        self.asm.call(Helper::KtimeGetNs);
-        self.asm.store(Width::Double, Reg::R10, NOW, Reg::R0);
+        self.now();
         self.part_key();
         self.asm.set(Reg::R1, 1);
         self.asm.store(Width::Double, Reg::R10, PACKETS, Reg::R1);

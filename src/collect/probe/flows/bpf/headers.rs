@@ -14,12 +14,21 @@ const SKB_PACKET_TYPE: i16 = 4;
 const SKB_VLAN_PRESENT: i16 = 20;
 const SKB_VLAN_TCI: i16 = 24;
 const PACKET_OUTGOING: i32 = 4;
+/// Ethernet without tags, IPv4 without options, UDP: one call to the kernel reads them all.
+const USUAL_BYTES: i32 = 14 + 20 + 8;
 
 impl Counter {
     /// Direction, VLANs in the packet's metadata and in the frame, EtherType.
     pub(super) fn link_layer(&mut self, guest: GuestEnd) {
+        let (short, read) = (self.asm.label(), self.asm.label());
         self.asm.set(AT, 0);
+        self.asm.load(Width::Word, Reg::R1, SKB, SKB_LENGTH);
+        self.asm.jump_if(Reg::R1, When::Below, USUAL_BYTES, short);
+        self.read(ETHERNET, USUAL_BYTES);
+        self.asm.jump(read);
+        self.asm.place(short);
         self.read(ETHERNET, 14);
+        self.asm.place(read);
         self.asm.set(AT, 14);
         let asm = &mut self.asm;
 
@@ -102,8 +111,13 @@ impl Counter {
     }
 
     pub(super) fn internet_v4(&mut self) {
+        let (elsewhere, read) = (self.asm.label(), self.asm.label());
         self.asm.place(self.ipv4);
+        self.unless_read(elsewhere);
+        self.asm.jump(read);
+        self.asm.place(elsewhere);
         self.read(HEADER, 20);
+        self.asm.place(read);
         let asm = &mut self.asm;
         asm.load(Width::Byte, Reg::R1, Reg::R10, HEADER);
         asm.copy(Reg::R2, Reg::R1);
@@ -132,7 +146,17 @@ impl Counter {
         asm.jump_if(Reg::R1, When::AnyBit, 0x1fff, self.later_fragment);
         asm.alu(Alu::And, Reg::R1, 0x2000);
         asm.store(Width::Double, Reg::R10, IS_FIRST, Reg::R1);
-        asm.jump(self.udp);
+        asm.jump_if(AT, When::NotEqual, 34, self.udp);
+        self.unless_read(self.udp);
+        self.asm.load(Width::Word, Reg::R1, Reg::R10, HEADER + 20);
+        self.asm.jump(self.ports);
+    }
+
+    /// Jumps away unless the packet is of the usual form, whose headers were read with the first call.
+    fn unless_read(&mut self, otherwise: Label) {
+        self.asm.jump_if(IP, When::NotEqual, 14, otherwise);
+        self.asm.load(Width::Word, Reg::R1, SKB, SKB_LENGTH);
+        self.asm.jump_if(Reg::R1, When::Below, USUAL_BYTES, otherwise);
     }
 
     pub(super) fn internet_v6(&mut self) {

@@ -12,7 +12,7 @@ pub(crate) use syscall::trial;
 mod syscall;
 
 pub use assembler::BrokenJump;
-pub(crate) use counter::{Maps, assemble};
+pub(crate) use counter::{Clock, Maps, assemble};
 pub(crate) use layout::{
     COUNT_BYTES, KEY_BYTES, PART_BYTES, TOTAL_BYTES, TOTAL_FRAMES, TOTAL_MALFORMED, TOTAL_NO_ROOM,
     TOTAL_STRAY_OCTETS, TOTAL_STRAY_PACKETS, TOTAL_TOO_DEEP, read_count, read_total, read_way,

@@ -252,8 +252,18 @@ pub(crate) mod trial {
         Some(format!("{error}\n{}", String::from_utf8_lossy(&log).trim_end_matches('\0')))
     }
 
-    /// Runs the program on a frame that came in; `gso_size` stands in its context.
+    /// Runs the program on a frame that came in; `gso_size` stands in its context. Its result.
     pub(crate) fn run(program: &Program, frame: &[u8], gso_size: u16) -> io::Result<u32> {
+        repeat(program, frame, gso_size, 1).map(|(result, _)| result)
+    }
+
+    /// Runs the program so many times; its result, and the nanoseconds of one run.
+    pub(crate) fn repeat(
+        program: &Program,
+        frame: &[u8],
+        gso_size: u16,
+        repeat: u32,
+    ) -> io::Result<(u32, u32)> {
         // The kernel takes one Ethernet header off before a socket filter sees the packet: give it one to take.
         let mut data = vec![0_u8; 14];
         data.extend_from_slice(frame);
@@ -263,13 +273,13 @@ pub(crate) mod trial {
             program: program.raw().unsigned_abs(),
             data_in_bytes: u32::try_from(data.len()).unwrap(),
             data_in: address(data.as_slice()),
-            repeat: 1,
+            repeat,
             context_in_bytes: u32::try_from(context.len()).unwrap(),
             context_in: address(context.as_slice()),
             ..TestRun::default()
         };
         // SAFETY: data and context outlive the call and their sizes are theirs; nothing is written back.
         unsafe { bpf(PROGRAM_TEST_RUN, &mut attributes) }?;
-        Ok(attributes.result)
+        Ok((attributes.result, attributes.duration))
     }
 }
