@@ -3,7 +3,8 @@
 //! `cargo bench --bench flows` as root. A generator sends over a veth pair in a network namespace made here. The
 //! filters run in the sender's softirq, so their cost is not the watcher's processor time: it is the processor time
 //! by which sending a packet gets dearer, measured by sending as fast as possible with and without a watcher.
-//! Bounded: some 3 minutes, at most 800,000 packets a second. `flows quick` takes a quarter of that.
+//! Bounded: some 3 minutes, at most 800,000 packets a second. `flows quick` takes a quarter of
+//! that, `flows sender` measures the sender's cost alone.
 
 #![allow(
     clippy::unwrap_used,
@@ -43,15 +44,23 @@ fn main() {
         assert!(made, "ip {words}");
     }
     let generator = Generator::new("guest0");
+    let sender_only = std::env::args().any(|word| word == "sender");
     let bare = bare_cost(&generator, quick);
     println!("nobody watches: {bare:.0} ns of processor time to send a packet");
     println!("load of the machine: {}", std::fs::read_to_string("/proc/loadavg").unwrap_or_default().trim());
+    if sender_only {
+        for watcher in [Watcher::Refusing, Watcher::Kernel, Watcher::Refusing, Watcher::Kernel] {
+            let dearer = slowdown(watcher, &generator, quick);
+            println!("{}: {dearer:+.0} ns a packet for the sender", watcher.title());
+        }
+        return;
+    }
     println!();
     println!(
         "| watcher | most packets/s without loss | at {AIM}/s: sent/s | lost | watcher, share of a core | dearer for the sender, ns a packet | as share of a core at {AIM}/s |"
     );
     println!("|---|---|---|---|---|---|---|");
-    for watcher in Watcher::ALL {
+    for watcher in Watcher::COUNTING {
         let mut most = 0;
         let mut limit = " (the sender's limit)";
         for rate in RATES {
@@ -78,6 +87,11 @@ fn main() {
         );
     }
     println!();
+    let socket = slowdown(Watcher::Refusing, &generator, quick);
+    println!(
+        "{}: {socket:+.0} ns a packet for the sender; every figure contains it",
+        Watcher::Refusing.title()
+    );
     match kernel_nanoseconds(&generator) {
         Some((nanoseconds, runs)) => println!(
             "the kernel's own account of the program (its clock included): {nanoseconds:.0} ns a packet, {runs} packets"

@@ -26,6 +26,8 @@ pub(crate) enum Watcher {
     PnetFiltered,
     Pnet,
     Tcpdump,
+    /// A packet socket whose filter refuses everything: what any watcher costs before it does anything.
+    Refusing,
 }
 
 /// What one run brought.
@@ -89,7 +91,8 @@ fn interface() -> NetworkInterface {
 }
 
 impl Watcher {
-    pub(crate) const ALL: [Self; 5] =
+    /// Those that count.
+    pub(crate) const COUNTING: [Self; 5] =
         [Self::Kernel, Self::Captured, Self::PnetFiltered, Self::Pnet, Self::Tcpdump];
 
     pub(crate) fn title(self) -> &'static str {
@@ -98,6 +101,7 @@ impl Watcher {
             Self::Captured => "vmgate, captured (cBPF, recvmmsg, pnet parsing)",
             Self::PnetFiltered => "pnet datalink on a socket with cBPF and 16 MiB",
             Self::Pnet => "pnet datalink, plain",
+            Self::Refusing => "a packet socket that refuses everything",
             Self::Tcpdump => "tcpdump -w /dev/null, 16 MiB",
         }
     }
@@ -121,7 +125,8 @@ impl Watcher {
         match self {
             Self::Kernel => with_thread(traffic, |_| vmgate(Method::KernelCounted, window)),
             Self::Captured => with_thread(traffic, |_| vmgate(Method::Captured, window)),
-            Self::PnetFiltered => with_thread(traffic, |stop| pnet(Some(filtered_socket()), stop)),
+            Self::PnetFiltered => with_thread(traffic, |stop| pnet(Some(filtered_socket(512)), stop)),
+            Self::Refusing => with_thread(traffic, |stop| pnet(Some(filtered_socket(0)), stop)),
             Self::Pnet => with_thread(traffic, |stop| pnet(None, stop)),
             Self::Tcpdump => tcpdump(traffic),
         }
@@ -182,14 +187,15 @@ fn is_udp(frame: &[u8]) -> bool {
     read().unwrap_or(false)
 }
 
-fn filtered_socket() -> i32 {
+/// `snap`: how much of a UDP packet it lets through.
+fn filtered_socket(snap: u32) -> i32 {
     let jump = |k, jf| libc::sock_filter { code: 0x15, jt: 0, jf, k };
     let mut code = [
         libc::sock_filter { code: 0x28, jt: 0, jf: 0, k: 12 },
         jump(0x0800, 3),
         libc::sock_filter { code: 0x30, jt: 0, jf: 0, k: 23 },
         jump(17, 1),
-        libc::sock_filter { code: 0x06, jt: 0, jf: 0, k: 512 },
+        libc::sock_filter { code: 0x06, jt: 0, jf: 0, k: snap },
         libc::sock_filter { code: 0x06, jt: 0, jf: 0, k: 0 },
     ];
     let program = libc::sock_fprog { len: 6, filter: code.as_mut_ptr() };
