@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Fact;
+use super::{Fact, UdpCapture};
 
 /// The guest, seen from inside.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -123,6 +123,8 @@ pub struct Listener {
 pub struct Udp {
     /// Every socket of both families; none bound to loopback.
     pub sockets: Fact<Vec<UdpSocket>>,
+    /// What really flows, counted on the host's side of the VM's interfaces.
+    pub flows: Fact<UdpCapture>,
 }
 
 /// One UDP socket.

@@ -4,6 +4,7 @@
 //! reference for rule authors. The unit of a number stands at the end of its name.
 
 mod change;
+mod flow;
 mod forecast;
 mod guest;
 mod host;
@@ -19,6 +20,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use change::Change;
+pub use flow::{CaptureMethod, FlowDirection, UdpCapture, UdpFlow};
 pub use forecast::{Forecast, ForecastMethod, Quantiles};
 pub use guest::{
     Guest, Listener, LossTolerance, MemorySync, Process, Sysctl, Tcp, TcpConnection, TcpState, Udp,
