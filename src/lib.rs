@@ -6,4 +6,5 @@
 
 pub mod collect;
 pub mod fact;
+pub mod forecast;
 pub mod rule;

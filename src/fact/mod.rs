@@ -4,6 +4,7 @@
 //! reference for rule authors. The unit of a number stands at the end of its name.
 
 mod change;
+mod connection;
 mod forecast;
 mod guest;
 mod host;
@@ -19,6 +20,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use change::Change;
+pub use connection::{DecidedBy, KeepAlive, Sctp, SctpAssociation, TcpEvidence, TcpTimer};
 pub use forecast::{Forecast, ForecastMethod, Quantiles};
 pub use guest::{
     Guest, Listener, LossTolerance, MemorySync, Process, Sysctl, Tcp, TcpConnection, TcpState, Udp,
