@@ -155,6 +155,32 @@ pub struct TcpConnection {
     pub owner: Fact<Option<String>>,
 }
 
+impl TcpConnection {
+    /// A connection of which nothing more is known.
+    pub fn new(local: impl Into<String>, remote: impl Into<String>, state: TcpState) -> Self {
+        Self {
+            local: local.into(),
+            remote: remote.into(),
+            state,
+            retransmits: 0,
+            budget_seconds: Fact::default(),
+            gives_up_after_seconds: Fact::default(),
+            actual_end_seconds: Fact::default(),
+            decided_by: Fact::default(),
+            rto_seconds: Fact::default(),
+            rto_min_seconds: Fact::default(),
+            backoff: Fact::default(),
+            unacknowledged: Fact::default(),
+            timer: Fact::default(),
+            user_timeout_seconds: Fact::default(),
+            keepalive: Fact::default(),
+            peer_budget_seconds: Fact::default(),
+            evidence: TcpEvidence::default(),
+            owner: Fact::default(),
+        }
+    }
+}
+
 /// States of a connection that carries data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]

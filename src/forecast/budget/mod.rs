@@ -11,8 +11,9 @@
 //!   longer RTO it may come sooner.
 //! - At that timer nothing is sent any more. A network that returns after the last retransmission returns too late, so
 //!   that the silence a connection **survives** ends there: never less than half the modelled time-out.
-//! - Timers fire late, by up to an eighth of their delay (the timer wheel), and so may skip over the jump.
+//! - Timers fire late, by up to an eighth of their delay (the timer wheel), and so may jump a try: four ninths.
 
+mod derive;
 mod sctp;
 mod side;
 mod tcp;
@@ -22,6 +23,7 @@ mod wheel;
 
 use crate::fact::{DecidedBy, KeepAlive};
 
+pub use derive::{established, fill, fill_peers, handshake, of_connection};
 pub use sctp::{SctpBudget, SctpPath, sctp};
 pub use side::{Outlook, Side, Silence, Survival};
 pub use tcp::{model_timeout_seconds, tcp};

@@ -81,6 +81,7 @@ pub fn look(reader: &dyn GuestReader) -> Guest {
         kernel_release: line("/proc/sys/kernel/osrelease"),
         sysctl: Fact::Known(sysctl::look(reader)),
         tcp: Fact::Known(Tcp { connections, listeners }),
+        sctp: Fact::default(),
         udp: Fact::Known(Udp { sockets: sockets.into() }),
         processes: processes.and_then(|processes| process::facts(&processes, limits)).into(),
         memory_sync: Fact::default(),

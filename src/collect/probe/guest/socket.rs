@@ -59,12 +59,9 @@ pub(super) fn tcp(
                 continue;
             }
             connections.push(TcpConnection {
-                local: local.to_string(),
-                remote: remote.to_string(),
-                state,
                 retransmits: hex_field(line, column::RETRANSMITS).ok_or_else(bad)?,
-                budget_seconds: Fact::default(),
                 owner: Owners::name(owners, entry.inode),
+                ..TcpConnection::new(local.to_string(), remote.to_string(), state)
             });
         }
     }

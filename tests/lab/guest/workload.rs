@@ -1,0 +1,350 @@
+//! What a lab guest does: one static program, started by `rc` once for each workload. It says on its standard output
+//! (the serial console) what it began, and what it lost.
+
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::fs;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::ExitCode;
+use std::str::FromStr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+const MIB: usize = 1024 * 1024;
+const PAGE: usize = 4096;
+
+const USAGE: &str = "usage: workload idle
+       workload dirty size=MIB rate=MIB_PER_SECOND pattern=random|hotcold|sweep
+       workload udp to=IP:PORT rate=PACKETS_PER_SECOND [size=BYTES] [listen=PORT]
+       workload tcp to=IP:PORT [retries2=N] [every=MS]
+       workload tcp-listen port=N
+       corosync -f token=MS [peers=IP/IP]";
+
+type Outcome = Result<(), String>;
+
+fn main() -> ExitCode {
+    let mut words = std::env::args();
+    let program = words.next().unwrap_or_default();
+    let name = if program.ends_with("corosync") {
+        "corosync".to_owned()
+    } else {
+        words.next().unwrap_or_default()
+    };
+    let outcome = Settings::read(words).and_then(|settings| match name.as_str() {
+        "idle" => idle(),
+        "dirty" => dirty(&settings),
+        "udp" => udp(&settings),
+        "tcp" => tcp(&settings),
+        "tcp-listen" => tcp_listen(&settings),
+        "corosync" => corosync(&settings),
+        other => Err(format!("no workload is called '{other}'\n{USAGE}")),
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("workload {name}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The `key=value` words of a command line.
+struct Settings(HashMap<String, String>);
+
+impl Settings {
+    fn read(words: impl Iterator<Item = String>) -> Result<Self, String> {
+        words
+            .filter(|word| !word.starts_with('-'))
+            .map(|word| match word.split_once('=') {
+                Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
+                None => Err(format!("'{word}' is not key=value\n{USAGE}")),
+            })
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+
+    fn optional<T: FromStr>(&self, key: &str) -> Result<Option<T>, String>
+    where
+        T::Err: Display,
+    {
+        self.0
+            .get(key)
+            .map(|text| {
+                text.parse()
+                    .map_err(|error| format!("{key}={text}: {error}"))
+            })
+            .transpose()
+    }
+
+    fn required<T: FromStr>(&self, key: &str) -> Result<T, String>
+    where
+        T::Err: Display,
+    {
+        self.optional(key)?
+            .ok_or_else(|| format!("{key}= is missing\n{USAGE}"))
+    }
+}
+
+fn idle() -> Outcome {
+    loop {
+        thread::sleep(Duration::from_secs(3600));
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Pattern {
+    /// Every page is as likely as any other.
+    Random,
+    /// Nine writes of ten go to a tenth of the pages.
+    HotCold,
+    /// One page after the other, again and again: the worst for pre-copy.
+    Sweep,
+}
+
+impl FromStr for Pattern {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "random" => Ok(Self::Random),
+            "hotcold" => Ok(Self::HotCold),
+            "sweep" => Ok(Self::Sweep),
+            _ => Err("neither random, hotcold nor sweep".to_owned()),
+        }
+    }
+}
+
+/// Dirties pages at a steady rate. What is owed is reckoned from the clock, so that a late wake-up is made good; what a
+/// longer standstill left undone (a migration's blackout) is not.
+fn dirty(settings: &Settings) -> Outcome {
+    let size: usize = settings.required("size")?;
+    let rate: f64 = settings.required("rate")?;
+    let pattern: Pattern = settings.optional("pattern")?.unwrap_or(Pattern::Random);
+    if size == 0 || rate <= 0.0 {
+        return Err("size and rate must be above zero".to_owned());
+    }
+    let pages = size * MIB / PAGE;
+    let pages_per_second = rate * MIB as f64 / PAGE as f64;
+    let mut memory = vec![1_u8; pages * PAGE];
+    println!("workload dirty: {size} MiB at {rate} MiB/s");
+
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut next = 0;
+    let mut value = 0_u64;
+    let mut owed = 0.0;
+    let mut last = Instant::now();
+    loop {
+        thread::sleep(Duration::from_millis(10));
+        let now = Instant::now();
+        owed += (now - last).as_secs_f64().min(0.5) * pages_per_second;
+        last = now;
+        while owed >= 1.0 {
+            owed -= 1.0;
+            let page = match pattern {
+                Pattern::Random => random.below(pages),
+                Pattern::HotCold if random.below(10) > 0 => random.below((pages / 10).max(1)),
+                Pattern::HotCold => random.below(pages),
+                Pattern::Sweep => {
+                    next = (next + 1) % pages;
+                    next
+                }
+            };
+            value = value.wrapping_add(1);
+            // Part of a page at both ends and in the middle: whoever compares pages or samples them sees the change.
+            for offset in [0, PAGE / 2, PAGE - 8] {
+                let at = page * PAGE + offset;
+                memory[at..at + 8].copy_from_slice(&value.to_le_bytes());
+            }
+            std::hint::black_box(&mut memory);
+        }
+    }
+}
+
+/// Xorshift: the standard library has no random numbers, and these need only be spread.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % limit as u64) as usize
+    }
+}
+
+/// Sends numbered datagrams; without `to` only listens. An unreachable peer is no reason to stop: UDP does not know.
+fn udp(settings: &Settings) -> Outcome {
+    let listener = match settings.optional::<u16>("listen")? {
+        Some(port) => {
+            let socket = bind_udp(port)?;
+            println!("workload udp: listening on {port}");
+            Some(thread::spawn(move || drain(&socket)))
+        }
+        None => None,
+    };
+    if let Some(to) = settings.optional::<SocketAddr>("to")? {
+        let rate: f64 = settings.required("rate")?;
+        if rate <= 0.0 {
+            return Err("rate must be above zero".to_owned());
+        }
+        let size: usize = settings.optional("size")?.unwrap_or(100);
+        let socket = bind_udp(0)?;
+        socket
+            .connect(to)
+            .map_err(|error| format!("connect to {to}: {error}"))?;
+        println!("workload udp: {rate} packets/s to {to}");
+        send_steadily(&socket, rate, size.clamp(8, 1400));
+    }
+    if let Some(listener) = listener {
+        let _ = listener.join();
+    }
+    Ok(())
+}
+
+fn send_steadily(socket: &UdpSocket, rate: f64, size: usize) {
+    let mut packet = vec![0_u8; size];
+    let mut number = 0_u64;
+    let mut owed = 0.0;
+    let mut last = Instant::now();
+    let nap = Duration::from_secs_f64((1.0 / rate).clamp(0.001, 1.0));
+    loop {
+        thread::sleep(nap);
+        let now = Instant::now();
+        owed += (now - last).as_secs_f64().min(0.5) * rate;
+        last = now;
+        while owed >= 1.0 {
+            owed -= 1.0;
+            number += 1;
+            packet[..8].copy_from_slice(&number.to_be_bytes());
+            let _ = socket.send(&packet);
+        }
+    }
+}
+
+fn bind_udp(port: u16) -> Result<UdpSocket, String> {
+    UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port))
+        .map_err(|error| format!("bind udp port {port}: {error}"))
+}
+
+fn drain(socket: &UdpSocket) {
+    let mut buffer = [0; 2048];
+    loop {
+        if socket.recv(&mut buffer).is_err() {
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+/// Keeps one connection busy with small requests, each echoed by the peer, and says so when it is lost.
+fn tcp(settings: &Settings) -> Outcome {
+    let to: SocketAddr = settings.required("to")?;
+    let every = Duration::from_millis(settings.optional("every")?.unwrap_or(200));
+    if let Some(retries) = settings.optional::<u32>("retries2")? {
+        fs::write("/proc/sys/net/ipv4/tcp_retries2", retries.to_string())
+            .map_err(|error| format!("set tcp_retries2: {error}"))?;
+    }
+    let mut refused = false;
+    loop {
+        match TcpStream::connect(to) {
+            Ok(stream) => {
+                println!("workload tcp: connected to {to}");
+                refused = false;
+                let begin = Instant::now();
+                let error = converse(stream, every);
+                println!(
+                    "workload tcp: connection to {to} lost after {:.1} s: {error}",
+                    begin.elapsed().as_secs_f64()
+                );
+            }
+            Err(error) if !refused => {
+                println!("workload tcp: {to} does not answer yet: {error}");
+                refused = true;
+            }
+            Err(_) => {}
+        }
+        thread::sleep(Duration::from_secs(1));
+    }
+}
+
+fn converse(mut stream: TcpStream, every: Duration) -> std::io::Error {
+    let mut buffer = [0_u8; 64];
+    loop {
+        if let Err(error) = stream.write_all(b"are you there?\n") {
+            return error;
+        }
+        match stream.read(&mut buffer) {
+            Ok(0) => return ErrorKind::UnexpectedEof.into(),
+            Ok(_) => thread::sleep(every),
+            Err(error) => return error,
+        }
+    }
+}
+
+fn tcp_listen(settings: &Settings) -> Outcome {
+    let port: u16 = settings.required("port")?;
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))
+        .map_err(|error| format!("bind tcp port {port}: {error}"))?;
+    println!("workload tcp-listen: listening on {port}");
+    for stream in listener.incoming().flatten() {
+        thread::spawn(move || echo(stream));
+    }
+    Ok(())
+}
+
+fn echo(mut stream: TcpStream) {
+    let mut buffer = [0_u8; 4096];
+    while let Ok(length @ 1..) = stream.read(&mut buffer) {
+        if stream.write_all(&buffer[..length]).is_err() {
+            return;
+        }
+    }
+}
+
+/// Looks like corosync from outside: its name, its configuration file, its socket, a token to each peer.
+fn corosync(settings: &Settings) -> Outcome {
+    let token: u64 = settings.optional("token")?.unwrap_or(1000);
+    let peers: Vec<Ipv4Addr> = match settings.optional::<String>("peers")? {
+        Some(list) => list
+            .split('/')
+            .map(|peer| {
+                peer.parse()
+                    .map_err(|error| format!("peers={list}: {error}"))
+            })
+            .collect::<Result<_, _>>()?,
+        None => Vec::new(),
+    };
+    let file = "/etc/corosync/corosync.conf";
+    fs::create_dir_all("/etc/corosync")
+        .and_then(|()| fs::write(file, corosync_conf(token, &peers)))
+        .map_err(|error| format!("write {file}: {error}"))?;
+    let socket = bind_udp(5405)?;
+    socket
+        .set_read_timeout(Some(Duration::from_millis((token / 4).max(10))))
+        .map_err(|error| error.to_string())?;
+    println!("workload corosync: token {token} ms");
+    let mut buffer = [0; 2048];
+    loop {
+        for peer in &peers {
+            let _ = socket.send_to(b"token", (*peer, 5405));
+        }
+        if socket.recv(&mut buffer).is_ok() {
+            thread::sleep(Duration::from_millis((token / 4).max(10)));
+        }
+    }
+}
+
+fn corosync_conf(token: u64, peers: &[Ipv4Addr]) -> String {
+    let mut text = format!(
+        "totem {{\n    version: 2\n    cluster_name: lab\n    transport: udpu\n    token: {token}\n}}\n\n\
+         quorum {{\n    provider: corosync_votequorum\n}}\n\nnodelist {{\n"
+    );
+    let local = Ipv4Addr::LOCALHOST;
+    for (index, address) in std::iter::once(&local).chain(peers).enumerate() {
+        text += &format!(
+            "    node {{\n        ring0_addr: {address}\n        nodeid: {}\n    }}\n",
+            index + 1
+        );
+    }
+    text + "}\n"
+}

@@ -1,0 +1,143 @@
+//! Runs vmgate in the operator's namespace against the lab's two hosts, and starts guests that stop with the test.
+
+use std::{
+    env,
+    path::PathBuf,
+    process::{Child, Command, Output, Stdio},
+};
+
+use serde_json::Value;
+
+/// What a command that has ended said.
+pub struct Said {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl From<Output> for Said {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+impl Said {
+    /// Asserts the exit code, and shows everything where it is another.
+    #[track_caller]
+    pub fn exits(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "exit code\n--- stdout\n{}\n--- stderr\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// Asserts that the text stands on stdout or stderr.
+    #[track_caller]
+    pub fn says(self, text: &str) -> Self {
+        let found = self.stdout.contains(text) || self.stderr.contains(text);
+        assert!(found, "`{text}` is missing\n--- stdout\n{}\n--- stderr\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// The report, where `--output json` was asked for.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("{error}\n{}\n{}", self.stdout, self.stderr))
+    }
+}
+
+/// A value that `tests/lab/lab env` exports.
+pub fn setting(name: &str) -> String {
+    env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run these tests with `make lab-test`"))
+}
+
+pub fn uri_a() -> String {
+    setting("VMGATE_LAB_URI_A")
+}
+
+pub fn uri_b() -> String {
+    setting("VMGATE_LAB_URI_B")
+}
+
+/// The lab's own command.
+pub fn lab(arguments: &[&str]) -> Said {
+    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/lab/lab");
+    Command::new(script).args(arguments).stdin(Stdio::null()).output().unwrap().into()
+}
+
+fn vmgate_command(arguments: &[&str]) -> Command {
+    let mut command = Command::new("ip");
+    command
+        .args(["netns", "exec", &setting("VMGATE_LAB_NETNS"), env!("CARGO_BIN_EXE_vmgate")])
+        .args(arguments)
+        .stdin(Stdio::null());
+    command
+}
+
+/// Runs vmgate where the operator is.
+pub fn vmgate(arguments: &[&str]) -> Said {
+    vmgate_command(arguments).output().unwrap().into()
+}
+
+/// Starts vmgate where the operator is and lets it run. `ip netns exec` becomes vmgate, so the pid is vmgate's.
+pub fn start_vmgate(arguments: &[&str]) -> Child {
+    vmgate_command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// Options of a move from a to b over the migration link.
+pub fn a_to_b() -> Vec<String> {
+    the_move(&uri_a(), &uri_b(), &setting("VMGATE_LAB_MIGRATE_B"))
+}
+
+/// Options of a move from b to a over the migration link.
+pub fn b_to_a() -> Vec<String> {
+    the_move(&uri_b(), &uri_a(), &setting("VMGATE_LAB_MIGRATE_A"))
+}
+
+fn the_move(from: &str, to: &str, address: &str) -> Vec<String> {
+    ["--from", from, "--to", to, "--migrate-address", address].map(str::to_owned).to_vec()
+}
+
+/// Arguments of one call, from parts.
+pub fn words<'a>(first: &[&'a str], rest: &'a [String]) -> Vec<&'a str> {
+    first.iter().copied().chain(rest.iter().map(String::as_str)).collect()
+}
+
+/// A guest that is gone when the test ends, however it ends.
+pub struct Guest {
+    pub name: &'static str,
+}
+
+impl Guest {
+    /// Starts a guest and waits until it is ready; `options` as `lab guest start` takes them.
+    pub fn start(name: &'static str, options: &[&str]) -> Self {
+        lab(&["guest", "stop", name]);
+        let mut arguments = vec!["guest", "start", name];
+        arguments.extend(options);
+        lab(&arguments).exits(0);
+        Self { name }
+    }
+
+    /// What libvirt on host `a` or `b` says of the guest: `running`, `paused`, or nothing where it is not known.
+    pub fn state_on(&self, host: &str) -> String {
+        lab(&["host", host, "virsh", "domstate", self.name]).stdout.trim().to_owned()
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        lab(&["guest", "stop", self.name]);
+    }
+}
+
+/// The statuses of a rule in a JSON report, one a subject.
+pub fn statuses(verdict: &Value, rule: &str) -> Vec<String> {
+    let outcomes = verdict["outcomes"].as_array().expect("a verdict has outcomes");
+    outcomes
+        .iter()
+        .filter(|outcome| outcome["rule"] == rule)
+        .map(|outcome| outcome["status"].as_str().unwrap_or_default().to_owned())
+        .collect()
+}

@@ -1,0 +1,44 @@
+# shellcheck shell=bash disable=SC2034
+# What the lab consists of. A further host is one more word in HOSTS and one line in each table.
+
+LAB_CACHE=${VMGATE_LAB_CACHE:-${HOME:-/root}/.cache/vmgate-lab}
+LAB_STATE=${VMGATE_LAB_STATE:-/run/vmgate-lab}
+
+HOSTS=(a b)
+declare -A HOST_SUITE=([a]=bookworm [b]=trixie)
+declare -A HOST_NUMBER=([a]=1 [b]=2)
+OLDEST_SUITE=bookworm # guests are made of this one, so that every host can run them
+
+# Beside libvirt and QEMU, what vmgate and its rules look for on a host.
+HOST_PACKAGES=(libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86
+  iproute2 openssh-server procps ethtool iputils-ping tini)
+GUEST_PACKAGES=(busybox-static qemu-guest-agent kmod)
+GUEST_KERNEL=linux-image-cloud-amd64
+
+OPERATOR=op
+MIGRATION_NET=10.77.1
+BUSINESS_NET=10.77.2
+MANAGEMENT_NET=10.77.3
+BUSINESS_GATEWAY=$BUSINESS_NET.254
+OPERATOR_ADDRESS=$MANAGEMENT_NET.100
+FIRST_GUEST=10 # last byte of the first guest's address; hosts stay below
+
+netns_of() { echo "vmgate-$1"; }
+hostname_of() { echo "lab-$1"; }
+migration_address() { echo "$MIGRATION_NET.${HOST_NUMBER[$1]}"; }
+business_address() { echo "$BUSINESS_NET.${HOST_NUMBER[$1]}"; }
+management_address() { echo "$MANAGEMENT_NET.${HOST_NUMBER[$1]}"; }
+host_dir() { echo "$LAB_STATE/hosts/$1"; }
+
+# The same name always gives the same UUID, so that a rebuilt lab is the same lab.
+uuid_of() {
+  local h
+  h=$(printf 'vmgate-lab %s' "$1" | sha256sum)
+  echo "${h:0:8}-${h:8:4}-4${h:13:3}-8${h:17:3}-${h:20:12}"
+}
+
+is_host() { [[ -n ${1:-} && -n ${HOST_SUITE[$1]:-} ]]; }
+
+need_host() {
+  is_host "${1:-}" || die "'${1:-}' is not a host of the lab; the hosts are: ${HOSTS[*]}"
+}
