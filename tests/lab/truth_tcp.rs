@@ -119,8 +119,8 @@ impl<'a> Guests<'a> {
     fn connect(&self, retries2: u32, options: &str) {
         let peer = &self.peer;
         let out = self.owner(&format!(
-            "kill $(pidof owner) 2>/dev/null; echo {retries2} >/proc/sys/net/ipv4/tcp_retries2
-             (owner to={peer}:7 seconds=600 connections={CONNECTIONS} {options} >/tmp/out 2>&1 </dev/null &)
+            "kill $(pidof owner) 2>/dev/null; echo {retries2} >/proc/sys/net/ipv4/tcp_retries2; \
+             (owner to={peer}:7 seconds=600 connections={CONNECTIONS} {options} >/tmp/out 2>&1 </dev/null &); \
              for i in $(seq 100); do grep -q ready /tmp/out && exit 0; sleep 0.2; done; cat /tmp/out; exit 1"
         ));
         assert!(out.is_empty(), "the connections stand: {out}");
@@ -247,7 +247,13 @@ fn ends(
             table,
             "| {setting} | {} | {} | {:.1} | {} | {} ({:.2} … {:.2}) | {} | {} | {} | {} |",
             if noticed { "same segment" } else { "as behind a router" },
-            range(fates.iter().map(|fate| fate.rto)).replace("0.", "0."),
+            fates
+                .iter()
+                .map(|fate| format!("{:.3}", fate.rto))
+                .collect::<std::collections::BTreeSet<_>>()
+                .into_iter()
+                .collect::<Vec<_>>()
+                .join(" "),
             user_timeout.unwrap_or(model_timeout_seconds(retries2, 0.2, 120.0)),
             range(budgets.iter().map(|budget| budget.survives_seconds)),
             range(budgets.iter().map(|budget| budget.actual_end_seconds)),
@@ -264,7 +270,7 @@ fn ends(
 }
 
 /// Blackouts of different length: which connections are there afterwards?
-fn lengths(guests: &Guests, settings: impl Iterator<Item = u32>, table: &mut String) -> bool {
+fn lengths(guests: &Guests, settings: impl Iterator<Item = u32>, most: usize, table: &mut String) -> bool {
     let mut agreed = true;
     table.push_str(
         "| tcp_retries2 | blackout | packets | predicted | survived | |\n|---|---|---|---|---|---|\n",
@@ -274,14 +280,15 @@ fn lengths(guests: &Guests, settings: impl Iterator<Item = u32>, table: &mut Str
         let usual = predict(retries2, 0.204, None);
         let last_try = usual.tries_seconds.last().copied().unwrap_or(0.0);
         let between = (last_try + usual.earliest_end_seconds.max(last_try)) / 2.0;
-        for (seconds, packets) in [
-            (usual.survives_seconds * 0.6, Packets::Lost),
+        let tried = [
             (between, Packets::Lost),
             (between, Packets::Kept),
+            (usual.survives_seconds * 0.6, Packets::Lost),
             (usual.latest_end_seconds + 0.5, Packets::Lost),
-        ] {
+        ];
+        for (seconds, packets) in tried.into_iter().take(most) {
             guests.connect(retries2, "");
-            let (least, most) = guests.blackout("truth-moved", seconds, packets);
+            let (least, longest) = guests.blackout("truth-moved", seconds, packets);
             let fates = guests.settle(usual.latest_end_seconds + 1.0, (least - 0.2).max(0.15));
             let survived = fates.iter().flatten().filter(|fate| !fate.lost).count();
             let rto = fates.iter().flatten().map(|fate| fate.rto).fold(0.2, f64::max);
@@ -293,10 +300,10 @@ fn lengths(guests: &Guests, settings: impl Iterator<Item = u32>, table: &mut Str
                     .survival
             };
             // The silence that the owner sees is shorter than the blackout by the time until it next sends.
-            let predicted = match (outlook(most), outlook(least - EVERY_SECONDS - NOISE_SECONDS)) {
+            let predicted = match (outlook(longest), outlook(least - EVERY_SECONDS - NOISE_SECONDS)) {
                 (Survival::Certain, _) => "survives",
                 (_, Survival::Lost) => "lost",
-                _ if packets == Packets::Kept && most < budget.earliest_end_seconds => {
+                _ if packets == Packets::Kept && longest < budget.earliest_end_seconds => {
                     "survives: kept packets are answered"
                 }
                 _ if packets == Packets::Lost
@@ -317,7 +324,7 @@ fn lengths(guests: &Guests, settings: impl Iterator<Item = u32>, table: &mut Str
             let verdict = if right { "agrees" } else { "**differs**" };
             let _ = writeln!(
                 table,
-                "| {retries2} | {least:.2} … {most:.2} | {kind} | {predicted} | {survived} of {CONNECTIONS} | {verdict} |"
+                "| {retries2} | {least:.2} … {longest:.2} | {kind} | {predicted} | {survived} of {CONNECTIONS} | {verdict} |"
             );
             eprintln!("{}", table.lines().last().unwrap_or_default());
         }
@@ -360,12 +367,10 @@ fn quick() {
     let lab = Lab::find();
     let guests = Guests::start(&lab);
     let mut table = String::new();
-    let agreed = ends(
-        &guests,
-        [(1, None, false), (2, None, false), (3, None, false), (15, Some(1.5), false)].into_iter(),
-        &mut table,
-    ) & lengths(&guests, 1..=1, &mut table)
-        & own_blackout(&guests, &mut table);
+    let agreed =
+        ends(&guests, [(1, None, false), (2, None, false), (3, None, false)].into_iter(), &mut table)
+            & lengths(&guests, 1..=1, 2, &mut table)
+            & own_blackout(&guests, &mut table);
     assert!(agreed, "{table}");
 }
 
@@ -391,7 +396,7 @@ fn full() {
     ];
     let mut agreed = ends(&guests, settings.chain(more), &mut text);
     text.push_str("\nOn the same segment the owner's kernel notices after half a minute that its neighbour is gone, and takes its backoff back at each failure (RFC 6069, error 113): the end comes nearer to the modelled time-out, and no sooner.\n\n## Blackouts of different length\n\n");
-    agreed &= lengths(&guests, 1..=5, &mut text);
+    agreed &= lengths(&guests, 1..=5, 4, &mut text);
     text.push_str("\nKept: `virsh suspend` alone, the tap holds what is sent until the resume. Lost: the tap off its bridge as well, which is what a migration does.\n\n## Whose clock runs\n");
     agreed &= own_blackout(&guests, &mut text);
     std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/truth-tcp.md"), &text).unwrap();
