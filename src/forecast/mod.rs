@@ -27,6 +27,11 @@ pub fn derive(mut facts: Facts, catalogues: &Catalogues) -> (Facts, Forecast) {
 }
 
 fn fill_budgets(guest: &mut Guest) {
+    if let Fact::Known(sctp) = &mut guest.sctp
+        && let Fact::Known(associations) = &mut sctp.associations
+    {
+        associations.iter_mut().for_each(budget::fill_sctp);
+    }
     let Fact::Known(tcp) = &mut guest.tcp else { return };
     let Fact::Known(connections) = &mut tcp.connections else { return };
     for connection in connections {

@@ -8,6 +8,8 @@
 //! `cargo test --test truth_tcp -- --ignored quick` takes a minute; `… full` ten, and writes docs/truth-tcp.md. Both
 //! need root and a lab that is up; `VMGATE_LAB` names another checkout's `lab`.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
 use std::{fmt::Write as _, path::PathBuf, process::Command, thread::sleep, time::Duration};
 
 use vmgate::forecast::budget::{

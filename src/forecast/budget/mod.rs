@@ -24,7 +24,7 @@ mod wheel;
 use crate::fact::{DecidedBy, KeepAlive};
 
 pub use derive::{established, fill, fill_peers, handshake, of_connection};
-pub use sctp::{SctpBudget, SctpPath, sctp};
+pub use sctp::{SctpBudget, SctpPath, fill_sctp, sctp};
 pub use side::{Outlook, Side, Silence, Survival};
 pub use tcp::{model_timeout_seconds, tcp};
 pub use wheel::Ticks;

@@ -5,6 +5,8 @@
 //! exceed path_max_retrans, the association when its own exceed association_max_retrans. The RTO doubles at each
 //! strike, up to rto_max.
 
+use crate::fact::{Cause, Fact, SctpAssociation};
+
 /// What decides about one association.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SctpPath {
@@ -16,8 +18,6 @@ pub struct SctpPath {
     pub path_max_retrans: u32,
     /// Strikes that the association survives.
     pub association_max_retrans: u32,
-    /// Paths that it has.
-    pub paths: u32,
 }
 
 /// How long an SCTP association survives silence, from the moment when data is sent and lost.
@@ -42,15 +42,44 @@ pub fn sctp(path: &SctpPath) -> SctpBudget {
         }
         at
     };
-    // The strike after the last that is survived; the try before it is the last.
+    // The strike after the last that is survived is the end, the one before it the last try.
     let association = path.association_max_retrans.saturating_add(1);
     let last = path.path_max_retrans.saturating_add(1).min(association);
-    // After a path has failed, data goes by the next one with that path's own RTO: at the least at the same pace.
+    // The association's strikes go on at the pace of its path: so it is with a single one.
     SctpBudget {
         path_ends_seconds: strike_at(last),
         association_ends_seconds: strike_at(association),
         survives_seconds: strike_at(last.saturating_sub(1)),
     }
+}
+
+/// Fills in how long an SCTP association survives, unless that is known already.
+pub fn fill_sctp(association: &mut SctpAssociation) {
+    if association.budget_seconds.known().is_some() {
+        return;
+    }
+    let count = |fact: &Fact<i64>| {
+        fact.clone().and_then(|times| match u32::try_from(times) {
+            Ok(times) => Fact::Known(times),
+            Err(_) => Fact::unknown(Cause::Malformed, format!("{times} is not a number of retransmissions")),
+        })
+    };
+    // Where the RTO is not known, the least that is set is the worst.
+    let rto = match &association.rto_seconds {
+        Fact::Known(rto) => Fact::Known(*rto),
+        Fact::Unknown(_) => association.rto_min_seconds.clone(),
+    };
+    association.budget_seconds = rto.and_then(|rto_seconds| {
+        association.rto_max_seconds.clone().and_then(|rto_max_seconds| {
+            count(&association.path_max_retrans).and_then(|path_max_retrans| {
+                count(&association.association_max_retrans).map(|association_max_retrans| {
+                    let path =
+                        SctpPath { rto_seconds, rto_max_seconds, path_max_retrans, association_max_retrans };
+                    sctp(&path).survives_seconds
+                })
+            })
+        })
+    });
 }
 
 #[cfg(test)]
@@ -64,7 +93,6 @@ mod tests {
         rto_max_seconds: 60.0,
         path_max_retrans: 5,
         association_max_retrans: 10,
-        paths: 1,
     };
 
     #[test]
@@ -84,7 +112,6 @@ mod tests {
             rto_max_seconds: 0.4,
             path_max_retrans: 2,
             association_max_retrans: 4,
-            paths: 2,
         };
         let budget = sctp(&tight);
         assert!((budget.survives_seconds - 0.3).abs() < 1e-9, "{budget:?}");
@@ -92,10 +119,32 @@ mod tests {
         assert!((budget.association_ends_seconds - 1.5).abs() < 1e-9);
     }
 
+    #[test]
+    fn an_sctp_association_lasts_as_long_as_its_path() {
+        let mut association = SctpAssociation {
+            local: "10.0.0.5:36412".into(),
+            remote: "10.0.0.7:36412".into(),
+            path_max_retrans: Fact::Known(5),
+            rto_seconds: Fact::default(),
+            rto_min_seconds: Fact::Known(1.0),
+            rto_max_seconds: Fact::Known(60.0),
+            rto_initial_seconds: Fact::Known(3.0),
+            heartbeat_seconds: Fact::Known(30.0),
+            association_max_retrans: Fact::Known(10),
+            budget_seconds: Fact::default(),
+        };
+        fill_sctp(&mut association);
+        assert!((association.budget_seconds.known().unwrap() - 31.0).abs() < 1e-9);
+        association.budget_seconds = Fact::default();
+        association.rto_max_seconds = Fact::unknown(Cause::AgentForbids, "no files");
+        fill_sctp(&mut association);
+        assert_eq!(association.budget_seconds, Fact::unknown(Cause::AgentForbids, "no files"));
+    }
+
     proptest! {
         #[test]
         fn more_of_anything_is_never_shorter(rto in 0.05..5.0_f64, max in 5.0..60.0_f64, path in 0_u32..12, more in 0_u32..12) {
-            let one = SctpPath { rto_seconds: rto, rto_max_seconds: max, path_max_retrans: path, association_max_retrans: 10, paths: 1 };
+            let one = SctpPath { rto_seconds: rto, rto_max_seconds: max, path_max_retrans: path, association_max_retrans: 10 };
             let budget = sctp(&one);
             prop_assert!(budget.survives_seconds <= budget.path_ends_seconds);
             prop_assert!(budget.path_ends_seconds <= budget.association_ends_seconds);
