@@ -238,7 +238,6 @@ fn ends(
             fates.iter().map(|fate| predict(retries2, fate.rto, user_timeout)).collect();
         let right = fates.len() == CONNECTIONS
             && fates.iter().zip(&budgets).all(|(fate, budget)| {
-                // A neighbour that is noticed takes backoff back (RFC 6069): then only the earliest end holds.
                 let latest =
                     if noticed { budget.latest_end_seconds * 2.0 } else { budget.latest_end_seconds };
                 fate.lost
@@ -404,7 +403,7 @@ fn full() {
         (7, None, true),
     ];
     let mut agreed = ends(&guests, settings.chain(more), &mut text);
-    text.push_str("\nOn the same segment the owner's kernel notices after half a minute that its neighbour is gone, and takes its backoff back at each failure (RFC 6069, error 113): the end comes nearer to the modelled time-out, and no sooner.\n\n## Blackouts of different length\n\n");
+    text.push_str("\nOn the same segment the owner's kernel could notice that its neighbour is gone, and would then take its backoff back (RFC 6069). It does not notice soon enough to matter here: half a minute as reachable, then eight seconds of probes that only a further try begins.\n\n## Blackouts of different length\n\n");
     agreed &= lengths(&guests, 1..=5, 4, &mut text);
     text.push_str("\nKept: `virsh suspend` alone, the tap holds what is sent until the resume. Lost: the tap off its bridge as well, which is what a migration does. A connection that is answered within half a second of the end of the blackout, where the owner had no try to make, was saved by the other end: the blackout had cut off an answer of its own, which it sent again.\n\n## Whose clock runs\n");
     agreed &= own_blackout(&guests, &mut text);

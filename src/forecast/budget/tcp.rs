@@ -76,7 +76,14 @@ struct Plan {
 impl Plan {
     fn of_data(kernel: &Kernel, c: &Connection) -> Self {
         let rto_max = kernel.rto_max_seconds.max(1.0);
-        let rto = c.rto_seconds.clamp(0.001, rto_max);
+        let rto = match c.phase {
+            // Here the kernel keeps the RTO as it is and applies the backoff when it sets the timer.
+            Phase::ZeroWindow => {
+                c.rto_seconds.max(MODEL_RTO_SECONDS) * 2_f64.powf(f64::from(c.backoff.min(31)))
+            }
+            _ => c.rto_seconds,
+        };
+        let rto = rto.clamp(0.001, rto_max);
         // The delays that have gone by, newest first: each half the one after it, down to the RTO without backoff.
         let gone = |delays: u32| -> f64 {
             let halved = |times: u32| rto / 2_f64.powf(f64::from(times.min(c.backoff)));
@@ -122,12 +129,10 @@ impl Plan {
                 return plan;
             }
             Phase::ZeroWindow => {
-                // Here the kernel keeps the RTO as it is and applies the backoff when it sets the timer.
-                let backed_off = rto.max(MODEL_RTO_SECONDS) * 2_f64.powf(f64::from(c.backoff.min(31)));
-                plan.delay_seconds = backed_off.min(rto_max);
-                plan.first_seconds = c.timer_seconds.unwrap_or(plan.delay_seconds).clamp(0.0, rto_max);
                 plan.most_tries = Some(kernel.retries2);
-                plan.clock = Clock::FirstTry;
+                // It doubles no more often than it may try (tcp_send_probe0).
+                let doublings = kernel.retries2.saturating_sub(c.backoff).min(31);
+                plan.most_seconds = (rto * 2_f64.powf(f64::from(doublings))).min(rto_max);
                 plan.decided_by = DecidedBy::ZeroWindowProbe;
             }
         }

@@ -257,6 +257,24 @@ mod tests {
         assert_eq!(look(&files(&ASSOCS[..ASSOCS.len() - 9])).unwrap_err().cause, Cause::Malformed);
     }
 
+    #[test]
+    fn what_linux_6_1_writes_is_understood() {
+        let assocs = format!(
+            "{}\n{}",
+            ASSOCS.lines().next().unwrap(),
+            "6ecd5311 e73ebc37 2   1   3  0       3        0        0       0 10313 59878  5000  127.0.0.1 10.77.2.14 <-> *127.0.0.1 \t    7500    10    10   10    0    0        0        1        0   212992   212992\n"
+        );
+        let mut files = files(&assocs);
+        files.0.insert(
+            PATHS,
+            "ADDR ASSOC_ID HB_ACT RTO MAX_PATH_RTX REM_ADDR_RTX START STATE\n127.0.0.1  3 1 750 5 0 0 2\n"
+                .into(),
+        );
+        let found = look(&files).unwrap();
+        assert_eq!(found[0].local, "127.0.0.1,10.77.2.14:59878");
+        assert_eq!((&found[0].rto_seconds, &found[0].path_max_retrans), (&Fact::Known(3.0), &Fact::Known(5)));
+    }
+
     proptest! {
         #[test]
         fn no_table_panics(text in "[ -~\n]{0,300}", numbers in "[0-9.*: <>-]{0,200}") {
