@@ -3,7 +3,7 @@
 use super::{
     Budget, Connection, Kernel, MODEL_RTO_SECONDS, Phase, Ticks, Traffic, model_timeout_seconds, tcp,
 };
-use crate::fact::{Cause, DecidedBy, Fact, Guest, Sysctl, TcpConnection, TcpEvidence, TcpState, TcpTimer};
+use crate::fact::{Cause, Fact, Guest, Sysctl, TcpConnection, TcpEvidence, TcpState, TcpTimer};
 
 /// RTO of a handshake before a round trip was measured (TCP_TIMEOUT_INIT), in seconds.
 const INITIAL_RTO_SECONDS: f64 = 1.0;
@@ -189,28 +189,12 @@ fn effective_orphan_retries(setting: u32) -> u32 {
     if setting == 0 { 8 } else { setting }
 }
 
-/// What a rule's message says of it.
-impl DecidedBy {
-    /// The setting's name as an administrator knows it.
-    pub fn setting(self) -> &'static str {
-        match self {
-            Self::Retries2 | Self::ZeroWindowProbe => "net.ipv4.tcp_retries2",
-            Self::UserTimeout => "TCP_USER_TIMEOUT",
-            Self::Keepalive => "keepalive",
-            Self::SynRetries => "net.ipv4.tcp_syn_retries",
-            Self::SynackRetries => "net.ipv4.tcp_synack_retries",
-            Self::Orphan => "net.ipv4.tcp_orphan_retries",
-            Self::None => "nothing",
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::fact::{KeepAlive, Tcp};
+    use crate::fact::{DecidedBy, KeepAlive, Tcp};
 
     fn sysctl(retries2: i64, syn: i64, synack: i64) -> Sysctl {
         Sysctl {
