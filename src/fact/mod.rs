@@ -4,6 +4,7 @@
 //! reference for rule authors. The unit of a number stands at the end of its name.
 
 mod change;
+mod connection;
 mod flow;
 mod forecast;
 mod guest;
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 pub use change::Change;
 pub use flow::{CaptureMethod, FlowDirection, UdpCapture, UdpFlow};
+pub use connection::{DecidedBy, KeepAlive, Sctp, SctpAssociation, TcpEvidence, TcpTimer};
 pub use forecast::{Forecast, ForecastMethod, Quantiles};
 pub use guest::{
     Guest, Listener, LossTolerance, MemorySync, Process, Sysctl, Tcp, TcpConnection, TcpState, Udp,

@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use super::{FILE_LIMIT, GuestReader, MOST_PROCESSES, RawProcess};
+use super::{FILE_LIMIT, GuestReader, KernelSockets, MOST_PROCESSES, RawProcess, tcp};
 use crate::fact::{Cause, Unknown};
 
 /// Longest command line that is read.
@@ -33,6 +33,10 @@ impl GuestReader for LocalGuest {
             .collect();
         processes.sort_by_key(|(pid, _)| *pid);
         Ok(processes.into_iter().map(|(_, process)| process).collect())
+    }
+
+    fn kernel_sockets(&self) -> Result<KernelSockets, Unknown> {
+        tcp::gather()
     }
 }
 
