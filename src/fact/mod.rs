@@ -4,8 +4,10 @@
 //! reference for rule authors. The unit of a number stands at the end of its name.
 
 mod change;
+mod detector;
 mod forecast;
 mod guest;
+mod guest_memory;
 mod host;
 mod path;
 mod value;
@@ -19,10 +21,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use change::Change;
+pub use detector::{Detector, DetectorBasis};
 pub use forecast::{Forecast, ForecastMethod, Quantiles};
 pub use guest::{
     Guest, Listener, LossTolerance, MemorySync, Process, Sysctl, Tcp, TcpConnection, TcpState, Udp,
     UdpService, UdpSocket,
+};
+pub use guest_memory::{
+    Allocation, GuestClock, GuestMemory, HugePageProcess, KernelBypass, Pressure, UserSpaceDevice,
 };
 pub use host::{Host, HostMemory, HugePages, MachineType, Nic, NicKind, Route};
 pub use path::{MigrationTransport, Path, PathNic};

@@ -1,18 +1,21 @@
 //! The guest, seen from inside through any [`GuestReader`].
 
+pub mod ask;
 mod local;
 mod process;
 mod redact;
 mod socket;
+mod software;
 mod sysctl;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     collect::text::plain_bytes,
     fact::{Cause, Fact, Guest, Tcp, Udp, Unknown},
 };
 
+use self::ask::{Answers, Question};
 pub use local::LocalGuest;
 pub use process::{Limits, RawProcess};
 
@@ -50,6 +53,18 @@ pub trait GuestReader {
 
     /// The processes with the sockets that each holds open.
     fn processes(&self) -> Result<Vec<RawProcess>, Unknown>;
+
+    /// Answers questions that could not be put before it was known what runs, all in one go where that is possible.
+    fn ask(&self, questions: &BTreeSet<Question>) -> Answers {
+        let answer = |question: &Question| match question {
+            Question::File(path) => self.read(path.as_str()),
+            Question::Command(command) => Err(Unknown::new(
+                Cause::NotSupported,
+                format!("no command can be run in the guest this way: {command}"),
+            )),
+        };
+        questions.iter().map(|question| (question.clone(), answer(question))).collect()
+    }
 }
 
 /// A table with its name, for errors.
@@ -76,6 +91,7 @@ pub fn look(reader: &dyn GuestReader) -> Guest {
     };
     let sockets =
         tables(reader, ["/proc/net/udp", "/proc/net/udp6"]).and_then(|tables| socket::udp(&tables, &owners));
+    let detectors = software::look(reader, &processes);
     Guest {
         hostname: line("/proc/sys/kernel/hostname"),
         kernel_release: line("/proc/sys/kernel/osrelease"),
@@ -84,6 +100,8 @@ pub fn look(reader: &dyn GuestReader) -> Guest {
         udp: Fact::Known(Udp { sockets: sockets.into() }),
         processes: processes.and_then(|processes| process::facts(&processes, limits)).into(),
         memory_sync: Fact::default(),
+        detectors,
+        ..Guest::default()
     }
 }
 

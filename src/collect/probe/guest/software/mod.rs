@@ -1,0 +1,235 @@
+//! Failure detectors of cluster software, read from the software's own tool, its configuration, its command line or
+//! its environment.
+//!
+//! [`SOFTWARE`] lists what is known, one constant each; a constant says how the software is recognised, where its
+//! time-outs stand, and how they are read. Reading is pure: text in, [`Found`] out. Of the text nothing stays but
+//! numbers: configuration holds secrets.
+
+mod ceph;
+mod cloud;
+mod corosync;
+mod database;
+mod drbd;
+mod etcd;
+mod format;
+mod galera;
+mod jvm;
+mod keepalived;
+mod queue;
+mod redis;
+mod running;
+mod seen;
+#[cfg(test)]
+mod testing;
+mod windows;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use self::{
+    running::Running,
+    seen::{Found, Seen},
+};
+use super::{
+    GuestReader, RawProcess,
+    ask::{Answers, Question},
+};
+use crate::fact::{Cause, Detector, DetectorBasis, Fact, Unknown};
+
+/// Most members that are looked at in one guest.
+const MOST_MEMBERS: usize = 256;
+
+/// What is known of one piece of software. `id` is the rule pack's catalogue's.
+struct Software {
+    id: &'static str,
+    /// The kernel's names of its processes, whole.
+    names: &'static [&'static str],
+    /// Words one of which stands in an argument.
+    marks: &'static [&'static str],
+    /// Where its configuration stands when the command line does not say.
+    files: &'static [&'static str],
+    /// Environment variables that carry its settings.
+    variables: &'static [&'static str],
+    /// Files that the command line names, and commands to ask.
+    more: fn(&Running) -> Vec<Question>,
+    /// Files that what was read names.
+    follow: fn(&Seen<'_>) -> Vec<Question>,
+    read: fn(&Seen<'_>) -> Found,
+    /// Its default, and where the vendor says so; none where the vendor names none or it hides a choice.
+    default: Option<(f64, &'static str)>,
+}
+
+impl Software {
+    /// What most have in common: nothing to ask beyond `files`.
+    const PLAIN: Self = Self {
+        id: "",
+        names: &[],
+        marks: &[],
+        files: &[],
+        variables: &[],
+        more: |_| Vec::new(),
+        follow: |_| Vec::new(),
+        read: |_| Found::Nothing,
+        default: None,
+    };
+
+    fn runs_as(&self, running: &Running) -> bool {
+        self.names.contains(&running.name.as_str()) || self.marks.iter().any(|mark| running.says(mark))
+    }
+
+    /// What there is to ask about one member.
+    fn questions(&self, running: &Running) -> Vec<Question> {
+        let mut questions = (self.more)(running);
+        questions.extend(self.files.iter().filter_map(|path| Question::file(*path)));
+        if !self.variables.is_empty() {
+            questions.extend(running.environment());
+        }
+        questions
+    }
+}
+
+/// Everything that vmgate can read the failure detector of.
+const SOFTWARE: [&Software; 25] = [
+    &corosync::COROSYNC,
+    &corosync::PACEMAKER,
+    &corosync::SBD,
+    &keepalived::KEEPALIVED,
+    &etcd::ETCD,
+    &galera::GALERA,
+    &galera::ARBITRATOR,
+    &redis::CLUSTER,
+    &redis::SENTINEL,
+    &queue::ZOOKEEPER,
+    &queue::KAFKA,
+    &queue::RABBITMQ,
+    &cloud::PATRONI,
+    &cloud::CONSUL,
+    &jvm::HAZELCAST,
+    &jvm::INFINISPAN,
+    &jvm::IGNITE,
+    &drbd::DRBD,
+    &database::ORACLE_RAC,
+    &database::MONGODB,
+    &database::ELASTICSEARCH,
+    &database::CASSANDRA,
+    &windows::WSFC,
+    &ceph::OSD,
+    &ceph::MON,
+];
+
+/// Reads the failure detectors of what runs in the guest. Where the processes are not known, the configuration that
+/// is found in its usual place is read instead: it tells the time-out of what may run.
+pub(super) fn look(
+    reader: &dyn GuestReader,
+    processes: &Result<Vec<RawProcess>, Unknown>,
+) -> Fact<Vec<Detector>> {
+    let members = match processes {
+        Ok(processes) => match members(reader, processes) {
+            Ok(members) => members,
+            Err(why) => return Fact::Unknown(why),
+        },
+        Err(_) => SOFTWARE.iter().map(|software| (*software, Running::default())).collect(),
+    };
+    if members.is_empty() {
+        return Fact::Known(Vec::new());
+    }
+    let questions: BTreeSet<Question> =
+        members.iter().flat_map(|(software, running)| software.questions(running)).collect();
+    let mut answers = reader.ask(&questions);
+    if let (Err(why), true) =
+        (processes, answers.values().all(|answer| answer.is_err() && !is_missing(answer)))
+    {
+        return Fact::Unknown(why.clone());
+    }
+    let further: BTreeSet<Question> = members
+        .iter()
+        .flat_map(|(software, running)| (software.follow)(&Seen::of(software, running, &answers)))
+        .filter(|question| !answers.contains_key(question))
+        .collect();
+    if !further.is_empty() {
+        answers.extend(reader.ask(&further));
+    }
+    Fact::Known(detectors(&members, &answers))
+}
+
+/// The processes that are members of something.
+fn members(
+    reader: &dyn GuestReader,
+    processes: &[RawProcess],
+) -> Result<Vec<(&'static Software, Running)>, Unknown> {
+    let mut running: Vec<Running> = processes.iter().map(Running::of).collect();
+    complete(reader, &mut running);
+    let members: Vec<_> = running
+        .into_iter()
+        .flat_map(|running| {
+            let known = SOFTWARE.iter().filter(|software| software.runs_as(&running));
+            known.map(|software| (*software, running.clone())).collect::<Vec<_>>()
+        })
+        .take(MOST_MEMBERS + 1)
+        .collect();
+    if members.len() > MOST_MEMBERS {
+        return Err(Unknown::new(
+            Cause::Malformed,
+            format!("more than {MOST_MEMBERS} processes of cluster software in the guest"),
+        ));
+    }
+    Ok(members)
+}
+
+/// Command lines of Java are longer than what the list of processes holds, and what runs stands at their end.
+fn complete(reader: &dyn GuestReader, running: &mut [Running]) {
+    let questions: BTreeSet<Question> = running
+        .iter()
+        .filter(|running| running.is_cut())
+        .take(MOST_MEMBERS)
+        .filter_map(Running::whole)
+        .collect();
+    if questions.is_empty() {
+        return;
+    }
+    let answers = reader.ask(&questions);
+    for running in running {
+        if let Some(Ok(command)) = running.whole().and_then(|question| answers.get(&question)) {
+            running.set_command(command);
+        }
+    }
+}
+
+/// What the answers say, once for each process group: of several processes that say the same the eldest is named.
+fn detectors(members: &[(&'static Software, Running)], answers: &Answers) -> Vec<Detector> {
+    let mut found: BTreeMap<(&str, String), Detector> = BTreeMap::new();
+    for (software, running) in members {
+        let seen = Seen::of(software, running, answers);
+        let Some(detector) = detector(software, &seen) else { continue };
+        found
+            .entry((software.id, detector.source.clone()))
+            .and_modify(|known| known.pid = known.pid.min(detector.pid))
+            .or_insert(detector);
+    }
+    found.into_values().collect()
+}
+
+fn detector(software: &Software, seen: &Seen<'_>) -> Option<Detector> {
+    let (detector_seconds, basis, source) = match (software.read)(seen) {
+        Found::Timeout { seconds, basis, source } => (Fact::Known(seconds), basis, source),
+        Found::NotAMember => return None,
+        // Without a process there is nothing that would have a default.
+        _ if seen.running.pid.is_none() => return None,
+        Found::Unknown(why) => (Fact::Unknown(why), DetectorBasis::VendorDefault, "not known".to_owned()),
+        Found::Nothing => {
+            let (seconds, reference) = software.default?;
+            let source = format!("vendor default: {reference}{}", seen.obstacles());
+            (Fact::Known(seconds), DetectorBasis::VendorDefault, source)
+        }
+    };
+    Some(Detector {
+        software: software.id.to_owned(),
+        pid: seen.running.pid,
+        detector_seconds,
+        basis,
+        source,
+    })
+}
+
+fn is_missing(answer: &Result<Vec<u8>, Unknown>) -> bool {
+    matches!(answer, Err(why) if why.cause == Cause::NotSupported)
+}
