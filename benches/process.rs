@@ -2,6 +2,8 @@
 //!
 //! `make bench` runs it; without the lab the last part is left out and says so.
 
+#![allow(clippy::expect_used, clippy::cast_precision_loss)]
+
 use std::{
     env,
     process::{Command, Stdio},

@@ -8,6 +8,7 @@ pub mod collect;
 #[cfg(feature = "libvirt")]
 pub mod execute;
 pub mod fact;
+pub mod forecast;
 pub mod report;
 pub mod rule;
 pub mod verdict;

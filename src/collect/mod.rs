@@ -2,11 +2,14 @@
 
 pub mod agent;
 pub mod capabilities;
+pub mod document;
 pub mod domain_xml;
 #[cfg(feature = "libvirt")]
 pub mod libvirt;
+pub mod path;
 pub mod probe;
 pub mod text;
+pub mod transport;
 mod uri;
 
 pub use uri::{InvalidUri, Uri};

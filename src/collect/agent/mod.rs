@@ -20,6 +20,8 @@ use crate::fact::{Cause, Unknown};
 
 /// Bytes asked for in one guest-file-read.
 const CHUNK: usize = 256 << 10;
+/// Most reads of one file: four times what [`FILE_LIMIT`] takes in whole chunks.
+const MOST_READS: usize = 4 * FILE_LIMIT / CHUNK;
 /// Longest wait for the sign of life with which everything begins.
 const PING_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -69,7 +71,7 @@ impl<C: AgentChannel> AgentGuest<C> {
 
     fn read_open(&self, handle: i64, path: &str) -> Result<Vec<u8>, Unknown> {
         let mut content = Vec::new();
-        loop {
+        for _ in 0..MOST_READS {
             let chunk = self.agent.read_file(handle, CHUNK, self.patience()?)?;
             self.spent.set(self.spent.get().saturating_add(chunk.bytes.len()));
             content.extend_from_slice(&chunk.bytes);
@@ -79,13 +81,8 @@ impl<C: AgentChannel> AgentGuest<C> {
             if chunk.end {
                 return Ok(content);
             }
-            if chunk.bytes.is_empty() {
-                return Err(Unknown::new(
-                    Cause::Malformed,
-                    format!("the guest agent sends nothing of {path} and no end"),
-                ));
-            }
         }
+        Err(Unknown::new(Cause::Malformed, format!("the guest agent sends {path} in crumbs and without end")))
     }
 
     /// What is left of the time for this guest.

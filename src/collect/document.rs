@@ -1,0 +1,141 @@
+//! Facts from a file that `vmgate collect` wrote, or that somebody else did.
+
+use std::{
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use thiserror::Error;
+
+use crate::fact::Facts;
+
+/// Largest facts file: that of a guest with [`MOST_SOCKETS`](super::probe::guest::MOST_SOCKETS) sockets and as many
+/// processes is below it.
+const LIMIT: u64 = 32 << 20;
+
+/// A facts file that cannot be used.
+#[derive(Debug, Error)]
+pub enum DocumentError {
+    /// It cannot be read.
+    #[error("{path}: cannot read the facts file: {why}", path = path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        why: String,
+    },
+    /// It is larger than any facts file.
+    #[error("{path}: more than {limit} bytes are no facts file", path = path.display(), limit = LIMIT)]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
+    /// There is nothing in it.
+    #[error("{path}: the facts file is empty: was the collection interrupted?", path = path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It is no text.
+    #[error("{path}: the facts file is not UTF-8 text", path = path.display())]
+    NotText {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It does not hold facts, or not all of them. The words name the place.
+    #[error("{path}: not a facts file of format vmgate/facts/v1: {why}", path = path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        why: String,
+    },
+}
+
+/// Reads a facts file, YAML or JSON.
+pub fn read(path: &Path) -> Result<Facts, DocumentError> {
+    let text = text(path)?;
+    parse(&text).map_err(|why| DocumentError::Invalid { path: path.to_owned(), why })
+}
+
+/// The text of a facts file, bounded, for whoever parses it.
+pub fn text(path: &Path) -> Result<String, DocumentError> {
+    let path = path.to_owned();
+    let mut bytes = Vec::new();
+    let read = File::open(&path).and_then(|file| file.take(LIMIT + 1).read_to_end(&mut bytes));
+    match read {
+        Err(error) => Err(DocumentError::Unreadable { path, why: error.to_string() }),
+        Ok(size) if size as u64 > LIMIT => Err(DocumentError::TooLarge { path }),
+        Ok(_) => match String::from_utf8(bytes) {
+            Err(_) => Err(DocumentError::NotText { path }),
+            Ok(text) if text.trim().is_empty() => Err(DocumentError::Empty { path }),
+            Ok(text) => Ok(text),
+        },
+    }
+}
+
+/// Facts from text; JSON is read as such, since its parser names places better, and YAML would take it slower.
+fn parse(text: &str) -> Result<Facts, String> {
+    if text.trim_start().starts_with('{') && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok() {
+        return serde_json::from_str(text).map_err(|error| error.to_string());
+    }
+    serde_yaml::from_str(text).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use jiff::Timestamp;
+
+    use super::*;
+
+    fn written(content: &[u8]) -> Result<Facts, DocumentError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("facts.yaml");
+        fs::write(&path, content).unwrap();
+        read(&path)
+    }
+
+    #[test]
+    fn yaml_and_json_come_back_as_they_went() {
+        let facts = Facts::empty(Timestamp::UNIX_EPOCH);
+        assert_eq!(written(serde_yaml::to_string(&facts).unwrap().as_bytes()).unwrap(), facts);
+        assert_eq!(written(serde_json::to_string(&facts).unwrap().as_bytes()).unwrap(), facts);
+    }
+
+    #[test]
+    fn what_is_no_facts_file_is_refused_with_its_name_and_place() {
+        let whole =
+            "schema: vmgate/facts/v1\ncollected_at: 2026-11-23T00:00:00Z\nvm: {name: web1, vcpus: 2}\n";
+        let cases: [(&[u8], &str); 8] = [
+            (b"", "empty"),
+            (b" \n\t", "empty"),
+            (b"\xff\xfe\x00", "not UTF-8"),
+            (&whole.as_bytes()[..whole.len() - 12], "line"),
+            (b"schema: vmgate/facts/v2\ncollected_at: 2026-11-23T00:00:00Z\n", "vmgate/facts/v2"),
+            (b"schema: vmgate/facts/v1\ncollected_at: yesterday\n", "collected_at"),
+            (b"schema: vmgate/facts/v1\ncollected_at: 2026-11-23T00:00:00Z\nguset: {}\n", "guset"),
+            (b"[1, 2, 3]", "facts"),
+        ];
+        for (content, sign) in cases {
+            let error = written(content).unwrap_err().to_string();
+            assert!(error.contains("facts.yaml") && error.contains(sign), "{error}");
+        }
+        assert!(matches!(read(Path::new("/no/such/file")), Err(DocumentError::Unreadable { .. })));
+        assert!(matches!(read(Path::new("/")), Err(DocumentError::Unreadable { .. })));
+    }
+
+    #[test]
+    fn a_huge_file_is_refused_before_it_is_parsed() {
+        let error = written(&vec![b'#'; usize::try_from(LIMIT).unwrap() + 2]).unwrap_err();
+        assert!(matches!(error, DocumentError::TooLarge { .. }));
+    }
+
+    #[test]
+    fn deep_nesting_is_an_error_not_a_crash() {
+        assert!(written("[".repeat(200_000).as_bytes()).is_err());
+        assert!(written("{\"a\":".repeat(200_000).as_bytes()).is_err());
+    }
+}
