@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde_saphyr::budget::{Budget, BudgetReport, EnforcingPolicy, check_yaml_budget};
 use thiserror::Error;
 
 use crate::fact::Facts;
@@ -13,6 +14,9 @@ use crate::fact::Facts;
 /// Largest facts file: that of a guest with [`MOST_SOCKETS`](super::probe::guest::MOST_SOCKETS) sockets and as many
 /// processes is below it.
 const LIMIT: u64 = 32 << 20;
+
+/// Deepest nesting of a facts file; the types need less than half of it.
+const DEEPEST: usize = 24;
 
 /// A facts file that cannot be used.
 #[derive(Debug, Error)]
@@ -80,7 +84,33 @@ fn parse(text: &str) -> Result<Facts, String> {
     if text.trim_start().starts_with('{') && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok() {
         return serde_json::from_str(text).map_err(|error| error.to_string());
     }
+    check_shape(text)?;
     serde_yaml::from_str(text).map_err(|error| error.to_string())
+}
+
+/// Refuses what would keep the YAML parser busy for minutes: it takes quadratic time over deep nesting, and aliases
+/// may blow a small text up. Facts need neither. This parser streams, and stops where it sees enough.
+fn check_shape(text: &str) -> Result<(), String> {
+    let budget = Budget {
+        max_depth: DEEPEST,
+        max_aliases: 0,
+        max_events: usize::MAX,
+        max_nodes: usize::MAX,
+        max_total_scalar_bytes: usize::MAX,
+        ..Budget::default()
+    };
+    match check_yaml_budget(text, budget, EnforcingPolicy::AllContent) {
+        Ok(BudgetReport { breached: Some(breach), .. }) => {
+            Err(format!("nested too deeply, or with aliases ({breach:?})"))
+        }
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!(
+            "line {}, column {}: {}",
+            error.marker().line(),
+            error.marker().col() + 1,
+            error.info()
+        )),
+    }
 }
 
 #[cfg(test)]
@@ -137,5 +167,7 @@ mod tests {
     fn deep_nesting_is_an_error_not_a_crash() {
         assert!(written("[".repeat(200_000).as_bytes()).is_err());
         assert!(written("{\"a\":".repeat(200_000).as_bytes()).is_err());
+        assert!(written("- ".repeat(200_000).as_bytes()).is_err());
+        assert!(written(b"a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n").is_err());
     }
 }
