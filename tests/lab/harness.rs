@@ -4,9 +4,11 @@ use std::{
     env,
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
+    time::Duration,
 };
 
 use serde_json::Value;
+use vmgate::collect::{agent::AgentGuest, libvirt::Hypervisor, probe};
 
 /// What a command that has ended said.
 pub struct Said {
@@ -130,6 +132,17 @@ impl Drop for Guest {
     fn drop(&mut self) {
         lab(&["guest", "stop", self.name]);
     }
+}
+
+/// What vmgate's agent transport learns of a guest, on whichever host it runs.
+pub fn facts_of(name: &str) -> vmgate::fact::Guest {
+    let limit = Duration::from_secs(30);
+    let domain = ["VMGATE_LAB_SOCKET_A", "VMGATE_LAB_SOCKET_B"].into_iter().find_map(|socket| {
+        let uri = format!("qemu+unix:///system?socket={}", setting(socket)).parse().unwrap();
+        Hypervisor::open(&uri, limit).unwrap().domain(name).ok()
+    });
+    let guest = AgentGuest::open(domain.expect("no host knows the guest"), limit).unwrap();
+    probe::guest::look(&guest)
 }
 
 /// The statuses of a rule in a JSON report, one a subject.

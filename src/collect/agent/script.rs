@@ -36,16 +36,25 @@ pub(super) struct Gathered {
 /// Runs the script and waits for its end.
 pub(super) fn gather<C: AgentChannel>(agent: &Agent<C>, deadline: Instant) -> Result<Gathered, Unknown> {
     let mark = format!("vmgate-{:016x}", RandomState::new().hash_one(Instant::now()));
+    parse(&run(agent, &script(&mark), deadline)?, &mark)
+}
+
+/// Lets a shell in the guest run a script, and waits for what it prints.
+pub(super) fn run<C: AgentChannel>(
+    agent: &Agent<C>,
+    script: &str,
+    deadline: Instant,
+) -> Result<Vec<u8>, Unknown> {
     let left = || deadline.saturating_duration_since(Instant::now());
-    let pid = agent.start_shell(&script(&mark), left())?;
+    let pid = agent.start_shell(script, left())?;
     let mut pause = FIRST_PAUSE;
     loop {
         thread::sleep(pause.min(left()));
         match agent.shell_status(pid, left())? {
             Execution::Done { truncated: true, .. } => {
-                return Err(Unknown::new(Cause::Malformed, "the guest agent cut off the list of processes"));
+                return Err(Unknown::new(Cause::Malformed, "the guest agent cut off what the shell printed"));
             }
-            Execution::Done { output, .. } => return parse(&output, &mark),
+            Execution::Done { output, .. } => return Ok(output),
             Execution::Running if left().is_zero() => {
                 return Err(Unknown::new(Cause::TimedOut, "the shell in the guest did not end in time"));
             }

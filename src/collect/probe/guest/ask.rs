@@ -12,7 +12,7 @@ pub const MOST_QUESTIONS: usize = 400;
 pub const COMMAND_SECONDS: u32 = 5;
 
 /// One question.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Question {
     /// The text of a regular file, or of one under /proc or /sys.
     File(SafePath),
@@ -26,7 +26,7 @@ pub type Answers = BTreeMap<Question, Result<Vec<u8>, Unknown>>;
 
 /// An absolute path without anything that a shell or a terminal could take for more: a guest's processes name the
 /// files of their configuration, and may name them as they like.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SafePath(String);
 
 impl SafePath {

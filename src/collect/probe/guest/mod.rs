@@ -1,7 +1,10 @@
 //! The guest, seen from inside through any [`GuestReader`].
 
 pub mod ask;
+mod bypass;
+mod clock;
 mod local;
+mod memory;
 mod process;
 mod redact;
 mod socket;
@@ -91,17 +94,23 @@ pub fn look(reader: &dyn GuestReader) -> Guest {
     };
     let sockets =
         tables(reader, ["/proc/net/udp", "/proc/net/udp6"]).and_then(|tables| socket::udp(&tables, &owners));
+    let memory = memory::Before::look(reader);
     let detectors = software::look(reader, &processes);
+    let processes: Fact<_> = processes.and_then(|processes| process::facts(&processes, limits)).into();
+    let answers = reader.ask(&bypass::questions().chain(clock::questions()).collect());
     Guest {
         hostname: line("/proc/sys/kernel/hostname"),
         kernel_release: line("/proc/sys/kernel/osrelease"),
         sysctl: Fact::Known(sysctl::look(reader)),
         tcp: Fact::Known(Tcp { connections, listeners }),
         udp: Fact::Known(Udp { sockets: sockets.into() }),
-        processes: processes.and_then(|processes| process::facts(&processes, limits)).into(),
         memory_sync: Fact::default(),
         detectors,
-        ..Guest::default()
+        kernel_bypass: Fact::Known(bypass::facts(&answers, &processes)),
+        clock: Fact::Known(clock::facts(&answers, &processes)),
+        processes,
+        // Last, so that all the rest fills the time between its two looks.
+        memory: Fact::Known(memory.look_again(reader, limits.page_bytes)),
     }
 }
 
