@@ -57,7 +57,13 @@ fn each_real_daemon_is_recognised_and_its_own_time_out_is_read() {
     assert_read(&facts, "corosync", 3.15, Tool, totem);
     let fencing = format!("{totem}; fencing (stonith-enabled) is on by default");
     assert_read(&facts, "pacemaker", 3.15, Tool, &fencing);
-    assert_read(&facts, "etcd", 1.5, Configuration, "command line election-timeout 1.5 s, heartbeat-interval 0.15 s");
+    assert_read(
+        &facts,
+        "etcd",
+        1.5,
+        Configuration,
+        "command line election-timeout 1.5 s, heartbeat-interval 0.15 s",
+    );
     assert_read(&facts, "redis-cluster", 7.0, Tool, "config get cluster-node-timeout 7 s");
     assert_read(&facts, "redis-sentinel", 5.0, Tool, "sentinel masters, down-after-milliseconds 5 s");
     let vrrp = "/etc/keepalived/keepalived.conf VRRP 3 x advert_int 2 s + skew 0.25 s of priority 192";
@@ -74,13 +80,20 @@ fn each_real_daemon_is_recognised_and_its_own_time_out_is_read() {
     catalogues.prefer_detectors(&mut found, &facts);
     for detector in detectors(&facts) {
         let known = found.iter().find(|software| software.id == detector.software);
-        assert_eq!(known.map(|software| &software.detector_seconds), Some(&detector.detector_seconds), "{detector:?}");
+        assert_eq!(
+            known.map(|software| &software.detector_seconds),
+            Some(&detector.detector_seconds),
+            "{detector:?}"
+        );
     }
 
     // What the guest tells beside: corosync locks its memory, chronyd runs and has nobody to ask.
     let memory = facts.memory.known().unwrap();
     assert!(memory.locked_bytes.known().is_some_and(|bytes| *bytes > 10 << 20), "{memory:?}");
-    assert!(memory.allocation.known().is_some_and(|allocation| allocation.window_seconds >= 1.0), "{memory:?}");
+    assert!(
+        memory.allocation.known().is_some_and(|allocation| allocation.window_seconds >= 1.0),
+        "{memory:?}"
+    );
     assert!(memory.pressure.known().is_some_and(Option::is_some), "{memory:?}");
     let clock = facts.clock.known().unwrap();
     assert_eq!(clock.synchroniser, Fact::Known(Some("chronyd".into())));

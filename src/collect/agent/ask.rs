@@ -18,12 +18,22 @@ use crate::{
 impl<C: AgentChannel> AgentGuest<C> {
     pub(super) fn answers(&self, questions: &BTreeSet<Question>) -> Answers {
         match &self.gathered {
-            Ok(_) => self.by_shell(questions),
+            // Files apart from commands, so that a command that hangs takes no file with it.
+            Ok(_) => {
+                let (files, commands): (BTreeSet<Question>, BTreeSet<Question>) =
+                    questions.iter().cloned().partition(|question| matches!(question, Question::File(_)));
+                let mut answers = self.by_shell(&files);
+                answers.extend(self.by_shell(&commands));
+                answers
+            }
             Err(why) => questions.iter().map(|one| (one.clone(), self.by_file(one, why))).collect(),
         }
     }
 
     fn by_shell(&self, questions: &BTreeSet<Question>) -> Answers {
+        if questions.is_empty() {
+            return Answers::new();
+        }
         let mark = format!("vmgate-{:016x}", RandomState::new().hash_one(Instant::now()));
         let output =
             script::run(&self.agent, &ask::script(questions, &mark), self.deadline).and_then(|output| {

@@ -11,12 +11,15 @@ pub const MOST_QUESTIONS: usize = 400;
 /// Longest run of one command, where the guest has timeout(1).
 pub const COMMAND_SECONDS: u32 = 5;
 
+/// What the script says of a file that is not there.
+const MISSING: &str = "3";
+
 /// One question.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Question {
     /// The text of a regular file, or of one under /proc or /sys.
     File(SafePath),
-    /// What a shell command prints on its standard output; known only where it ends well. It reads and changes
+    /// What a shell command prints on its standard output; known only where that is anything. It reads and changes
     /// nothing. Made of constants and of words that passed [`safe_word`].
     Command(String),
 }
@@ -69,25 +72,20 @@ pub fn safe_word(word: &str) -> bool {
 /// One script that answers everything, for ways in that run a shell in the guest. Answers are marked with a word
 /// that nobody in the guest could know before.
 pub fn script(questions: &BTreeSet<Question>, mark: &str) -> String {
-    let mut script = format!(
+    let prologue = format!(
         "exec 2>/dev/null </dev/null; PATH=/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin:$PATH; \
          LC_ALL=C; export PATH LC_ALL; T=; command -v timeout >/dev/null && T='timeout {COMMAND_SECONDS}'\n\
-         a() {{ printf '\\n%s %s\\n' {mark} $?; }}\n\
-         f() {{ if [ -f \"$1\" ]; then if [ -r \"$1\" ]; then head -c {ANSWER_LIMIT} \"$1\"; a; else false; a; fi; \
-         else (exit 3); a; fi; }}\n"
+         a() {{ printf '\\n%s %s\\n' {mark} $1; }}\n\
+         f() {{ if [ ! -f \"$1\" ]; then a {MISSING}; elif [ ! -r \"$1\" ]; then a 1; \
+         else head -c {ANSWER_LIMIT} \"$1\"; a $?; fi; }}\n\
+         c() {{ o=$($T sh -c \"$1\" | head -c {ANSWER_LIMIT}; printf x); printf %s \"${{o%x}}\"; \
+         if [ \"$o\" = x ]; then a 1; else a 0; fi; }}\n"
     );
-    for question in questions.iter().take(MOST_QUESTIONS) {
-        match question {
-            Question::File(path) => script += &format!("f {}\n", path.as_str()),
-            Question::Command(command) => {
-                let quoted = command.replace('\'', r"'\''");
-                script += &format!("o=$($T sh -c '{quoted}' | head -c {ANSWER_LIMIT}; printf x)\n");
-                // A pipe's status is its last member's: an empty answer counts as failure.
-                script += "[ \"$o\" != x ]; r=$?; printf %s \"${o%x}\"; (exit $r); a\n";
-            }
-        }
-    }
-    script
+    let lines = questions.iter().take(MOST_QUESTIONS).map(|question| match question {
+        Question::File(path) => format!("f {}\n", path.as_str()),
+        Question::Command(command) => format!("c '{}'\n", command.replace('\'', r"'\''")),
+    });
+    prologue + &lines.collect::<String>()
 }
 
 /// Takes the script's output apart.
@@ -120,7 +118,7 @@ fn judge(question: &Question, answer: Option<(Vec<u8>, Vec<u8>)>) -> Result<Vec<
             Err(Unknown::new(Cause::Malformed, format!("the shell in the guest gave no answer about {name}")))
         }
         (_, Some((content, status))) if status == b"0" => Ok(content),
-        (Question::File(_), Some((_, status))) if status == b"3" => Err(missing(name)),
+        (Question::File(_), Some((_, status))) if status == MISSING.as_bytes() => Err(missing(name)),
         (Question::File(_), Some(_)) => {
             Err(Unknown::new(Cause::PermissionDenied, format!("{name} in the guest may not be read")))
         }

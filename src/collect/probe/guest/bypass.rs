@@ -34,9 +34,11 @@ pub(super) fn facts(answers: &Answers, processes: &Fact<Vec<Process>>) -> Kernel
         rdma_devices: lines(answers, RDMA, |line| safe_word(line).then(|| line.to_owned())),
         user_space_devices: lines(answers, DRIVERS, |line| {
             let (driver, address) = line.split_once('/')?;
-            let is_address =
-                address.len() <= 16 && address.chars().all(|c| c.is_ascii_hexdigit() || ":.".contains(c));
-            is_address.then(|| UserSpaceDevice { address: address.to_owned(), driver: driver.to_owned() })
+            let is_driver = ["vfio-pci", "uio_pci_generic", "igb_uio"].contains(&driver);
+            let is_address = (7..=16).contains(&address.len())
+                && address.chars().all(|c| c.is_ascii_hexdigit() || ":.".contains(c));
+            (is_driver && is_address)
+                .then(|| UserSpaceDevice { address: address.to_owned(), driver: driver.to_owned() })
         }),
         huge_page_processes: huge.map(|mut processes| {
             processes.sort_by_key(|process| (std::cmp::Reverse(process.huge_pages_bytes), process.pid));

@@ -11,9 +11,8 @@ use crate::{
 
 const CURRENT: &str = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
 const AVAILABLE: &str = "/sys/devices/system/clocksource/clocksource0/available_clocksource";
-const CHRONY: &str = "chronyc -c tracking";
-const TIMEDATE: &str = "timedatectl show -p NTPSynchronized --value";
-const ADJTIMEX: &str = "adjtimex";
+/// The first that can tell it does.
+const STATE: &str = "chronyc -c tracking || timedatectl show -p NTPSynchronized || adjtimex";
 
 /// Programs that keep a clock right, by the kernel's names of them.
 const SYNCHRONISERS: [&str; 8] =
@@ -24,7 +23,7 @@ const STA_UNSYNC: u64 = 0x40;
 
 pub(super) fn questions() -> impl Iterator<Item = Question> {
     let files = [CURRENT, AVAILABLE].into_iter().filter_map(Question::file);
-    files.chain([CHRONY, TIMEDATE, ADJTIMEX].map(|command| Question::Command(command.to_owned())))
+    files.chain([Question::Command(STATE.to_owned())])
 }
 
 pub(super) fn facts(answers: &Answers, processes: &Fact<Vec<Process>>) -> GuestClock {
@@ -44,25 +43,21 @@ pub(super) fn facts(answers: &Answers, processes: &Fact<Vec<Process>>) -> GuestC
             }
         })
     };
-    let output = |command: &str| match answers.get(&Question::Command(command.to_owned())) {
-        Some(Ok(text)) => Some(String::from_utf8_lossy(text).into_owned()),
-        _ => None,
+    let state = match answers.get(&Question::Command(STATE.to_owned())) {
+        Some(Ok(text)) => Ok(String::from_utf8_lossy(text).into_owned()),
+        Some(Err(why)) if why.cause != Cause::NotSupported => Err(why.clone()),
+        _ => Err(Unknown::new(
+            Cause::NotSupported,
+            "neither chronyc, timedatectl nor adjtimex tells the clock's state in the guest",
+        )),
     };
-    let no_state = || {
-        let reasons = answers.get(&Question::Command(CHRONY.to_owned()));
-        match reasons {
-            Some(Err(why)) if why.cause != Cause::NotSupported => why.clone(),
-            _ => Unknown::new(
-                Cause::NotSupported,
-                "neither chronyc, timedatectl nor adjtimex tells the clock's state",
-            ),
-        }
-    };
-    let chrony = output(CHRONY).and_then(|text| tracking(&text));
-    let synchronised = chrony
-        .map(|(synchronised, _)| synchronised)
-        .or_else(|| output(TIMEDATE).and_then(|text| yes_or_no(&text)))
-        .or_else(|| output(ADJTIMEX).and_then(|text| kernel_status(&text)));
+    let chrony = state.as_ref().ok().and_then(|text| text.lines().find_map(tracking));
+    let synchronised = state.and_then(|text| {
+        let said = chrony.map(|(synchronised, _)| synchronised);
+        said.or_else(|| text.lines().find_map(yes_or_no))
+            .or_else(|| kernel_status(&text))
+            .ok_or_else(|| malformed("the clock's state", "said in words that are not known"))
+    });
     GuestClock {
         source: line(CURRENT).into(),
         available: line(AVAILABLE).map(|text| text.split_whitespace().map(str::to_owned).collect()).into(),
@@ -70,7 +65,7 @@ pub(super) fn facts(answers: &Answers, processes: &Fact<Vec<Process>>) -> GuestC
             let known = |process: &&Process| SYNCHRONISERS.contains(&process.name.as_str());
             processes.iter().find(known).map(|process| process.name.clone())
         }),
-        synchronised: synchronised.ok_or_else(no_state).into(),
+        synchronised: synchronised.into(),
         offset_seconds: match chrony {
             Some((true, offset)) => Fact::Known(offset),
             Some((false, _)) => Fact::unknown(Cause::NotSupported, "chronyd is not synchronised"),
@@ -88,7 +83,7 @@ fn tracking(text: &str) -> Option<(bool, f64)> {
 }
 
 fn yes_or_no(text: &str) -> Option<bool> {
-    match text.trim() {
+    match text.trim().strip_prefix("NTPSynchronized=")? {
         "yes" => Some(true),
         "no" => Some(false),
         _ => None,
@@ -131,25 +126,23 @@ mod tests {
     #[test]
     fn the_state_is_taken_from_whoever_tells_it() {
         let found =
-            clock(&[(CURRENT, "kvm-clock\n"), (AVAILABLE, "kvm-clock tsc acpi_pm \n"), (CHRONY, TRACKING)]);
+            clock(&[(CURRENT, "kvm-clock\n"), (AVAILABLE, "kvm-clock tsc acpi_pm \n"), (STATE, TRACKING)]);
         assert_eq!(found.source, Fact::Known("kvm-clock".into()));
         assert_eq!(found.available.known().unwrap().len(), 3);
         assert_eq!((found.synchronised, found.offset_seconds), (Fact::Known(true), Fact::Known(0.000_012)));
-        let lost = clock(&[
-            (CHRONY, "00000000,,0,0.0,0.0,0.0,0.0,0.0,0.0,0.0,1.0,1.0,0.0,Not synchronised\n"),
-            (TIMEDATE, "yes"),
-        ]);
+        let lost =
+            clock(&[(STATE, "00000000,,0,0.0,0.0,0.0,0.0,0.0,0.0,0.0,1.0,1.0,0.0,Not synchronised\n")]);
         assert_eq!(lost.synchronised, Fact::Known(false));
-        assert_eq!(clock(&[(TIMEDATE, "no\n")]).synchronised, Fact::Known(false));
         assert_eq!(
-            clock(&[(
-                ADJTIMEX,
-                "    mode:         0\n-o  offset:       0 us\n    status:       64 (UNSYNC)\n"
-            )])
-            .synchronised,
+            clock(&[(STATE, "506 Cannot talk to daemon\nNTPSynchronized=no\n")]).synchronised,
             Fact::Known(false)
         );
-        assert_eq!(clock(&[(ADJTIMEX, "  status: 0x2001\n")]).synchronised, Fact::Known(true));
+        assert_eq!(
+            clock(&[(STATE, "    mode:         0\n-o  offset:       0 us\n    status:       64 (UNSYNC)\n")])
+                .synchronised,
+            Fact::Known(false)
+        );
+        assert_eq!(clock(&[(STATE, "  status: 0x2001\n")]).synchronised, Fact::Known(true));
         assert_eq!(clock(&[]).synchronised.known(), None);
         assert_eq!(clock(&[(CURRENT, "\u{1b}[2Jevil")]).source.known(), None);
     }
@@ -158,7 +151,7 @@ mod tests {
         #[test]
         fn no_text_panics(text in "\\PC{0,80}", near in "(status:|0x|[0-9,.]|yes|\n){0,40}") {
             for text in [&text, &near] {
-                let _ = clock(&[(CHRONY, text), (TIMEDATE, text), (ADJTIMEX, text), (CURRENT, text)]);
+                let _ = clock(&[(STATE, text), (CURRENT, text)]);
             }
         }
     }

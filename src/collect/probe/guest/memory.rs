@@ -21,6 +21,9 @@ const PRESSURE: &str = "/proc/pressure/memory";
 /// Shortest time between the two looks from which something can be said.
 const SHORTEST_WINDOW: Duration = Duration::from_secs(1);
 
+/// What the first look reads, and the second reads again but for the last.
+pub(super) const FILES: [&str; 4] = [MEMINFO, VMSTAT, UPTIME, PRESSURE];
+
 /// The first look, which waits for its second.
 pub(super) struct Before {
     answers: Answers,
@@ -29,7 +32,10 @@ pub(super) struct Before {
 
 impl Before {
     pub(super) fn look(reader: &dyn GuestReader) -> Self {
-        Self { answers: reader.ask(&questions(&[MEMINFO, VMSTAT, UPTIME, PRESSURE])), at: Instant::now() }
+        let at = Instant::now();
+        let answers =
+            questions(&FILES).into_iter().map(|question| (question.clone(), reader.read(question.name())));
+        Self { answers: answers.collect(), at }
     }
 
     /// Looks again, a second after the first look or later.
@@ -61,7 +67,8 @@ fn text(answers: &Answers, path: &str) -> Result<String, Unknown> {
 
 /// What two looks say together.
 fn facts(before: &Answers, after: &Answers, page_bytes: u64) -> GuestMemory {
-    let latest = text(after, MEMINFO).map(|text| Counters::of(&text));
+    // Where the second look failed the first is good enough for what does not need two.
+    let latest = text(after, MEMINFO).or_else(|_| text(before, MEMINFO)).map(|text| Counters::of(&text));
     let bytes = |name: &str| -> Fact<u64> {
         latest.clone().and_then(|counters| counters.bytes(name).ok_or_else(|| lacks(MEMINFO, name))).into()
     };

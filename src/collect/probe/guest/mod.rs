@@ -32,7 +32,7 @@ pub const MOST_SOCKETS: usize = 20_000;
 pub const MOST_PROCESSES: usize = 20_000;
 
 /// Every file that [`look`] asks for, for ways into a guest that fetch them all at once.
-pub const FILES: [&str; 14] = [
+pub const FILES: [&str; 18] = [
     "/proc/sys/kernel/hostname",
     "/proc/sys/kernel/osrelease",
     "/proc/self/auxv",
@@ -47,6 +47,10 @@ pub const FILES: [&str; 14] = [
     "/proc/net/tcp6",
     "/proc/net/udp",
     "/proc/net/udp6",
+    memory::FILES[0],
+    memory::FILES[1],
+    memory::FILES[2],
+    memory::FILES[3],
 ];
 
 /// A way into a guest. Implementations bound what they read and say why they could not.
@@ -95,9 +99,10 @@ pub fn look(reader: &dyn GuestReader) -> Guest {
     let sockets =
         tables(reader, ["/proc/net/udp", "/proc/net/udp6"]).and_then(|tables| socket::udp(&tables, &owners));
     let memory = memory::Before::look(reader);
-    let detectors = software::look(reader, &processes);
+    let members = software::Members::find(reader, &processes);
     let processes: Fact<_> = processes.and_then(|processes| process::facts(&processes, limits)).into();
-    let answers = reader.ask(&bypass::questions().chain(clock::questions()).collect());
+    let about_members = members.iter().flat_map(software::Members::questions);
+    let answers = reader.ask(&about_members.chain(bypass::questions()).chain(clock::questions()).collect());
     Guest {
         hostname: line("/proc/sys/kernel/hostname"),
         kernel_release: line("/proc/sys/kernel/osrelease"),
@@ -105,9 +110,9 @@ pub fn look(reader: &dyn GuestReader) -> Guest {
         tcp: Fact::Known(Tcp { connections, listeners }),
         udp: Fact::Known(Udp { sockets: sockets.into() }),
         memory_sync: Fact::default(),
-        detectors,
         kernel_bypass: Fact::Known(bypass::facts(&answers, &processes)),
         clock: Fact::Known(clock::facts(&answers, &processes)),
+        detectors: Fact::from(members).and_then(|members| members.detectors(reader, answers)),
         processes,
         // Last, so that all the rest fills the time between its two looks.
         memory: Fact::Known(memory.look_again(reader, limits.page_bytes)),

@@ -48,7 +48,7 @@ fn read(seen: &Seen<'_>, setting: &str) -> Found {
             let name = line.split('=').next().unwrap_or_default().trim();
             name.replace([' ', '-'], "_") == setting
         };
-        let value = seconds(text.lines().filter(same).last()?.split_once('=')?.1, 1.0)?;
+        let value = seconds(text.lines().rev().find(same)?.split_once('=')?.1, 1.0)?;
         Some(Found::configured(value, format!("{path} {setting} {value} s")))
     };
     told.or_else(configured).unwrap_or(Found::Nothing)

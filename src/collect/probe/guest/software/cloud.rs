@@ -1,5 +1,7 @@
 //! Patroni and Consul: leases and gossip.
 
+use serde_json::Value;
+
 use super::{
     Found, Question, Seen, Software,
     format::{
@@ -81,28 +83,40 @@ struct Gossip {
     places: Vec<String>,
 }
 
+/// A file of Consul's.
+enum Document {
+    Hcl(Vec<Statement>),
+    Json(Value),
+}
+
+impl Document {
+    fn parse(text: &str) -> Option<Self> {
+        if text.trim_start().starts_with('{') {
+            tree::yaml(text).map(Self::Json)
+        } else {
+            Some(Self::Hcl(block::parse(text)))
+        }
+    }
+
+    /// A setting in a section, or outside of any where that is empty.
+    fn value(&self, section: &str, key: &str) -> Option<String> {
+        match self {
+            Self::Json(tree) if section.is_empty() => tree::scalar(tree, key),
+            Self::Json(tree) => tree::scalar(tree, &format!("{section}.{key}")),
+            Self::Hcl(statements) if section.is_empty() => block::value(statements, key).map(str::to_owned),
+            Self::Hcl(statements) => block::named(statements, section)
+                .filter_map(|s| block::value(&s.block, key))
+                .last()
+                .map(str::to_owned),
+        }
+    }
+}
+
 fn consul(seen: &Seen<'_>) -> Found {
     let mut gossip = Gossip { server: seen.running.says("-server"), ..Gossip::default() };
     for (path, text) in seen.files() {
-        let value: Box<dyn Fn(&str, &str) -> Option<String>> = if text.trim_start().starts_with('{') {
-            let Some(tree) = tree::yaml(&text) else { continue };
-            Box::new(move |section, key| {
-                tree::scalar(
-                    &tree,
-                    &if section.is_empty() { key.to_owned() } else { format!("{section}.{key}") },
-                )
-            })
-        } else {
-            let statements = block::parse(&text);
-            Box::new(move |section, key| {
-                let within: Vec<Statement> = if section.is_empty() {
-                    statements.clone()
-                } else {
-                    block::named(&statements, section).flat_map(|s| s.block.clone()).collect()
-                };
-                block::value(&within, key).map(str::to_owned)
-            })
-        };
+        let Some(document) = Document::parse(&text) else { continue };
+        let value = |section: &str, key: &str| document.value(section, key);
         let time = |section, key, bare| value(section, key).and_then(|text| seconds(&text, bare));
         gossip.probe_interval = time("gossip_lan", "probe_interval", 1.0).or(gossip.probe_interval);
         gossip.suspicion_mult = time("gossip_lan", "suspicion_mult", 1.0).or(gossip.suspicion_mult);
@@ -128,6 +142,7 @@ fn consul(seen: &Seen<'_>) -> Found {
 }
 
 #[cfg(test)]
+#[allow(clippy::float_cmp)] // as written, not as computed
 mod tests {
     use super::{
         super::testing::{Case, read},

@@ -30,7 +30,7 @@ pub(super) const PACEMAKER: Software = Software {
     files: &[CONFIGURATION, CIB],
     more: COROSYNC.more,
     read: pacemaker,
-    default: Some((20.0, "Pacemaker Explained, time-out of a monitor operation")),
+    default: COROSYNC.default,
     ..Software::PLAIN
 };
 
@@ -89,7 +89,7 @@ fn configured_totem(text: &str) -> Found {
 /// Membership is Corosync's; a remote node has none and is watched by monitor operations.
 fn pacemaker(seen: &Seen<'_>) -> Found {
     if seen.running.name.contains("remot") {
-        return Found::Nothing;
+        return Found::assumed(20.0, "Pacemaker Explained, time-out of a monitor operation");
     }
     match totem(seen) {
         Found::Timeout { seconds, basis, source } => {
@@ -170,7 +170,7 @@ mod tests {
         };
         assert!(source.ends_with("is off"), "{source}");
         let remote = Case::process("pacemaker-remot", &["pacemaker-remoted"]).file(CONFIGURATION, THREE);
-        assert_eq!(read(&PACEMAKER, &remote), Found::Nothing);
+        assert_eq!(remote.detector(&PACEMAKER).unwrap().detector_seconds.known(), Some(&20.0));
     }
 
     #[test]

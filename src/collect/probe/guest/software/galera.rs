@@ -100,13 +100,10 @@ fn read(seen: &Seen<'_>) -> Found {
 /// The time-outs in a list of provider options, `key = value; key = value`.
 fn evs(place: &str, options: &str, basis: DetectorBasis) -> Option<Found> {
     let value = |key: &str| {
-        options
-            .split([';', '\t', '\n'])
-            .filter_map(|pair| {
-                let (name, value) = pair.split_once('=')?;
-                (name.trim() == key).then(|| seconds(value, 1.0))?
-            })
-            .last()
+        options.rsplit([';', '\t', '\n']).find_map(|pair| {
+            let (name, value) = pair.split_once('=')?;
+            (name.trim() == key).then(|| seconds(value, 1.0))?
+        })
     };
     let suspect = value(SUSPECT);
     let inactive = value(INACTIVE);

@@ -98,6 +98,7 @@ fn jgroups(seen: &Seen<'_>) -> Found {
 }
 
 #[cfg(test)]
+#[allow(clippy::float_cmp)] // as written, not as computed
 mod tests {
     use super::{
         super::testing::{Case, read},

@@ -89,6 +89,7 @@ fn read(seen: &Seen<'_>) -> Found {
 }
 
 #[cfg(test)]
+#[allow(clippy::float_cmp)] // as written, not as computed
 mod tests {
     use super::{
         super::testing::{Case, read},

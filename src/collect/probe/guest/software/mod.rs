@@ -116,39 +116,55 @@ const SOFTWARE: [&Software; 25] = [
     &ceph::MON,
 ];
 
-/// Reads the failure detectors of what runs in the guest. Where the processes are not known, the configuration that
-/// is found in its usual place is read instead: it tells the time-out of what may run.
-pub(super) fn look(
-    reader: &dyn GuestReader,
-    processes: &Result<Vec<RawProcess>, Unknown>,
-) -> Fact<Vec<Detector>> {
-    let members = match processes {
-        Ok(processes) => match members(reader, processes) {
-            Ok(members) => members,
-            Err(why) => return Fact::Unknown(why),
-        },
-        Err(_) => SOFTWARE.iter().map(|software| (*software, Running::default())).collect(),
-    };
-    if members.is_empty() {
-        return Fact::Known(Vec::new());
+/// The members in the guest, before and while they are asked.
+pub(super) struct Members {
+    members: Vec<(&'static Software, Running)>,
+    /// Why the processes are not known. Then the configuration in its usual places is read: it tells the time-outs of
+    /// what may run.
+    unseen: Option<Unknown>,
+}
+
+impl Members {
+    /// Finds them among the processes.
+    pub(super) fn find(
+        reader: &dyn GuestReader,
+        processes: &Result<Vec<RawProcess>, Unknown>,
+    ) -> Result<Self, Unknown> {
+        Ok(match processes {
+            Ok(processes) => Self { members: members(reader, processes)?, unseen: None },
+            Err(why) => Self {
+                members: SOFTWARE.iter().map(|software| (*software, Running::default())).collect(),
+                unseen: Some(why.clone()),
+            },
+        })
     }
-    let questions: BTreeSet<Question> =
-        members.iter().flat_map(|(software, running)| software.questions(running)).collect();
-    let mut answers = reader.ask(&questions);
-    if let (Err(why), true) =
-        (processes, answers.values().all(|answer| answer.is_err() && !is_missing(answer)))
-    {
-        return Fact::Unknown(why.clone());
+
+    /// What there is to ask about them.
+    pub(super) fn questions(&self) -> impl Iterator<Item = Question> {
+        self.members.iter().flat_map(|(software, running)| software.questions(running))
     }
-    let further: BTreeSet<Question> = members
-        .iter()
-        .flat_map(|(software, running)| (software.follow)(&Seen::of(software, running, &answers)))
-        .filter(|question| !answers.contains_key(question))
-        .collect();
-    if !further.is_empty() {
-        answers.extend(reader.ask(&further));
+
+    /// What the answers say, after those have led to further questions.
+    pub(super) fn detectors(&self, reader: &dyn GuestReader, mut answers: Answers) -> Fact<Vec<Detector>> {
+        let asked: BTreeSet<Question> = self.questions().collect();
+        let refused = |question: &Question| match answers.get(question) {
+            Some(Err(why)) => why.cause != Cause::NotSupported,
+            _ => false,
+        };
+        if let (Some(why), true) = (&self.unseen, asked.iter().all(refused)) {
+            return Fact::Unknown(why.clone());
+        }
+        let further: BTreeSet<Question> = self
+            .members
+            .iter()
+            .flat_map(|(software, running)| (software.follow)(&Seen::of(software, running, &answers)))
+            .filter(|question| !answers.contains_key(question))
+            .collect();
+        if !further.is_empty() {
+            answers.extend(reader.ask(&further));
+        }
+        Fact::Known(detectors(&self.members, &answers))
     }
-    Fact::Known(detectors(&members, &answers))
 }
 
 /// The processes that are members of something.
@@ -228,8 +244,4 @@ fn detector(software: &Software, seen: &Seen<'_>) -> Option<Detector> {
         basis,
         source,
     })
-}
-
-fn is_missing(answer: &Result<Vec<u8>, Unknown>) -> bool {
-    matches!(answer, Err(why) if why.cause == Cause::NotSupported)
 }

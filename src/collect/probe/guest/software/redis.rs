@@ -14,7 +14,10 @@ pub(super) const CLUSTER: Software = Software {
     id: "redis-cluster",
     names: &["redis-server", "valkey-server"],
     files: &["/etc/redis/redis.conf", "/etc/redis.conf", "/etc/valkey/valkey.conf"],
-    more: |running| questions(running, "config get cluster-node-timeout", 6379),
+    more: |running| match is_sentinel(running) {
+        true => Vec::new(),
+        false => questions(running, "config get cluster-node-timeout", 6379),
+    },
     read: cluster,
     default: Some((15.0, "redis.conf cluster-node-timeout of 15000 ms")),
     ..Software::PLAIN
@@ -29,7 +32,10 @@ pub(super) const SENTINEL: Software = Software {
         "/etc/sentinel.conf",
         "/etc/valkey/sentinel.conf",
     ],
-    more: |running| questions(running, "sentinel masters", 26379),
+    more: |running| match is_sentinel(running) {
+        true => questions(running, "sentinel masters", 26379),
+        false => Vec::new(),
+    },
     read: sentinel,
     default: Some((30.0, "sentinel.conf down-after-milliseconds of 30000")),
     ..Software::PLAIN

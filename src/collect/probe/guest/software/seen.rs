@@ -31,6 +31,12 @@ impl Found {
         }
     }
 
+    /// Read nowhere: what the vendor says where `reference` tells.
+    pub(super) fn assumed(seconds: f64, reference: &str) -> Self {
+        let source = format!("vendor default: {reference}");
+        Self::Timeout { seconds, basis: DetectorBasis::VendorDefault, source }
+    }
+
     /// Told by the software.
     pub(super) fn told(seconds: f64, source: impl Into<String>) -> Self {
         Self::Timeout { seconds: rounded(seconds), basis: DetectorBasis::Tool, source: source.into() }
