@@ -6,7 +6,11 @@ use std::{
 };
 
 use vmgate::{
-    fact::{Detector, DetectorBasis, Fact, Guest as GuestFacts},
+    fact::{
+        Detector,
+        DetectorBasis::{self, Configuration, Tool},
+        Fact, Guest as GuestFacts,
+    },
     rule::catalogue::Catalogues,
 };
 
@@ -37,7 +41,7 @@ fn assert_read(facts: &GuestFacts, software: &str, seconds: f64, basis: Detector
 }
 
 fn told_by_tools(facts: &GuestFacts) -> usize {
-    detectors(facts).iter().filter(|detector| detector.basis == DetectorBasis::Tool).count()
+    detectors(facts).iter().filter(|detector| detector.basis == Tool).count()
 }
 
 #[test]
@@ -51,7 +55,6 @@ fn each_real_daemon_is_recognised_and_its_own_time_out_is_read() {
     let guest = Guest::start("sw-daemons", &options);
     let facts = settled(&guest, |facts| told_by_tools(facts) >= 5);
 
-    use DetectorBasis::{Configuration, Tool};
     // 2500 ms as configured, and 650 ms for the third node: corosync itself says what it makes of that.
     let totem = "corosync-cmapctl runtime.config.totem.token 3.15 s, totem.consensus 3.78 s";
     assert_read(&facts, "corosync", 3.15, Tool, totem);
@@ -110,9 +113,9 @@ fn settings_are_found_wherever_they_stand() {
     let facts = settled(&guest, |facts| told_by_tools(facts) >= 1);
     // Without a token in the file corosync 3.1 takes its own default, and says so.
     let totem = "corosync-cmapctl runtime.config.totem.token 3 s, totem.consensus 3.6 s";
-    assert_read(&facts, "corosync", 3.0, DetectorBasis::Tool, totem);
+    assert_read(&facts, "corosync", 3.0, Tool, totem);
     let yaml = "/etc/etcd/lab.yml election-timeout 2.5 s, heartbeat-interval 0.1 s";
-    assert_read(&facts, "etcd", 2.5, DetectorBasis::Configuration, yaml);
+    assert_read(&facts, "etcd", 2.5, Configuration, yaml);
     let bfd = "/etc/keepalived/keepalived.conf BFD 5 x min_tx 0.05 s, the tightest of 2";
-    assert_read(&facts, "keepalived", 0.25, DetectorBasis::Configuration, bfd);
+    assert_read(&facts, "keepalived", 0.25, Configuration, bfd);
 }

@@ -14,9 +14,12 @@ pub(super) const CLUSTER: Software = Software {
     id: "redis-cluster",
     names: &["redis-server", "valkey-server"],
     files: &["/etc/redis/redis.conf", "/etc/redis.conf", "/etc/valkey/valkey.conf"],
-    more: |running| match is_sentinel(running) {
-        true => Vec::new(),
-        false => questions(running, "config get cluster-node-timeout", 6379),
+    more: |running| {
+        if is_sentinel(running) {
+            Vec::new()
+        } else {
+            questions(running, "config get cluster-node-timeout", 6379)
+        }
     },
     read: cluster,
     default: Some((15.0, "redis.conf cluster-node-timeout of 15000 ms")),
@@ -32,9 +35,8 @@ pub(super) const SENTINEL: Software = Software {
         "/etc/sentinel.conf",
         "/etc/valkey/sentinel.conf",
     ],
-    more: |running| match is_sentinel(running) {
-        true => questions(running, "sentinel masters", 26379),
-        false => Vec::new(),
+    more: |running| {
+        if is_sentinel(running) { questions(running, "sentinel masters", 26379) } else { Vec::new() }
     },
     read: sentinel,
     default: Some((30.0, "sentinel.conf down-after-milliseconds of 30000")),

@@ -160,7 +160,8 @@ mod tests {
         let mut laughs = "a0: &a0 [x,x,x,x,x,x,x,x,x]\n".to_owned();
         for level in 1..12 {
             let before = level - 1;
-            laughs += &format!("a{level}: &a{level} [{}]\n", format!("*a{before},").repeat(9));
+            let nine = format!("*a{before},").repeat(9);
+            laughs.extend(["a", &level.to_string(), ": &a", &level.to_string(), " [", &nine, "]\n"]);
         }
         assert_eq!(yaml(&laughs), None);
         assert_eq!(yaml(&"[".repeat(100_000)), None);
