@@ -36,7 +36,7 @@ impl Probe {
             What::Host { resolve, vm } => {
                 print(&probe::host::look(&Questions { resolve: resolve.clone(), vm: vm.clone() }))
             }
-            What::Guest => print(&probe::guest::look(&probe::guest::Local)),
+            What::Guest => print(&probe::guest::look(&probe::guest::LocalGuest)),
         }
     }
 }

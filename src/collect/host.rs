@@ -4,7 +4,7 @@ use super::{
     Uri,
     asker::Asker,
     capabilities::{self, Capabilities, GuestArch},
-    libvirt::Hypervisor,
+    libvirt::{Hypervisor, LibvirtError, Trouble},
     text::plain,
     transport::Answer,
 };
@@ -46,11 +46,19 @@ pub(super) fn ask(hypervisor: &Hypervisor, uri: &Uri, hostname: Fact<String>) ->
         qemu_version: asker.ask(|| hypervisor.hypervisor_version()),
         cpus: asker.ask(|| hypervisor.node_info()).map(|info| info.cpus),
         memory: asker.ask(|| hypervisor.memory()),
-        networks: asker.ask(|| hypervisor.active_networks()).map(plain_names),
+        networks: asker.ask(|| networks(hypervisor)).map(plain_names),
         active_vms: asker.ask(|| hypervisor.active_vm_uuids()),
         ..Host::default()
     };
     LibvirtAnswers { facts, capabilities }
+}
+
+/// The active networks. A libvirt that was installed without its network driver has none.
+fn networks(hypervisor: &Hypervisor) -> Result<Vec<String>, LibvirtError> {
+    match hypervisor.active_networks() {
+        Err(LibvirtError { trouble: Trouble::NotSupported(_), .. }) => Ok(Vec::new()),
+        other => other,
+    }
 }
 
 /// The answers of a host that libvirt cannot reach.

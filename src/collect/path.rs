@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::fact::{Cause, Change, Fact, MigrationTransport, Nic, NicKind, Path, PathNic, Route, Unknown};
+use crate::fact::{Cause, Change, Fact, MigrationTransport, Nic, NicKind, Path, PathNic, Route};
 
 /// Most interfaces that may stand on top of one another.
 const DEEPEST: usize = 8;
@@ -36,6 +36,8 @@ fn leaving(address: IpAddr, end: End) -> Fact<PathNic> {
         let best = routes
             .iter()
             .filter_map(|route| Some((prefix_match(&route.destination, address)?, route)))
+            // The kernel takes the first of equal routes, `max_by_key` the last.
+            .rev()
             .max_by_key(|(prefix, route)| (*prefix, u32::MAX - route.metric));
         match best {
             Some((_, route)) => named(&route.nic, end),
@@ -61,7 +63,8 @@ fn holding(address: IpAddr, end: End) -> Fact<PathNic> {
 }
 
 fn named(name: &str, end: End) -> Fact<PathNic> {
-    end.nics.as_ref().and_then(|nics| match nics.iter().find(|nic| nic.name == name) {
+    let seen = end.nics.as_ref().and_then(|nics| end.routes.as_ref().map(|routes| (nics, routes)));
+    seen.and_then(|(nics, routes)| match nics.iter().find(|nic| nic.name == name) {
         Some(nic) => Fact::Known(PathNic {
             name: nic.name.clone(),
             kind: nic.kind,
@@ -69,14 +72,14 @@ fn named(name: &str, end: End) -> Fact<PathNic> {
             speed_bytes_per_second: speed(nic, nics),
             mtu_bytes: nic.mtu_bytes,
             guest_bridge: guest_bridge(nic, nics),
-            carries_default_route: end.routes.known().is_some_and(|routes| {
-                routes.iter().any(|route| is_default(route) && stacked(&route.nic, name, nics))
-            }),
+            carries_default_route: routes
+                .iter()
+                .any(|route| is_default(route) && stacked(&route.nic, name, nics)),
         }),
-        None => Fact::Unknown(Unknown::new(
+        None => Fact::unknown(
             Cause::NotSupported,
             format!("the interface `{name}` of the route is not among the host's interfaces"),
-        )),
+        ),
     })
 }
 
@@ -95,23 +98,12 @@ fn speed(nic: &Nic, nics: &[Nic]) -> Option<u64> {
     })
 }
 
-/// The bridge of guests that shares a wire with the interface: it is that bridge; or the bridge stands on it, or on
-/// a bond or VLAN that stands on it; or both stand on the same interface below.
+/// The bridge that shares a wire with the interface: it is that bridge; or the bridge stands on it, or on a bond or
+/// VLAN that stands on it; or both stand on the same interface below. A bridge without guests now may have some in a
+/// minute, so every bridge counts.
 fn guest_bridge(nic: &Nic, nics: &[Nic]) -> Option<String> {
-    let serves_guests = |bridge: &Nic| {
-        bridge.kind == NicKind::Bridge
-            && (bridge.name == nic.name
-                || nics.iter().any(|other| {
-                    other.master.as_deref() == Some(bridge.name.as_str()) && other.kind == NicKind::Tap
-                })
-                || bridge
-                    .lower
-                    .iter()
-                    .any(|lower| nics.iter().any(|other| other.name == *lower && other.kind != NicKind::Tap)))
-    };
-    nics.iter()
-        .find(|bridge| serves_guests(bridge) && share_a_wire(nic, bridge, nics))
-        .map(|bridge| bridge.name.clone())
+    let mut bridges = nics.iter().filter(|other| other.kind == NicKind::Bridge);
+    bridges.find(|bridge| share_a_wire(nic, bridge, nics)).map(|bridge| bridge.name.clone())
 }
 
 /// Whether two interfaces are the same, stand on one another, or stand on the same third.

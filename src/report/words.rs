@@ -60,6 +60,7 @@ pub(super) fn cause(cause: Option<Cause>) -> &'static str {
         Some(Cause::NotSupported) => "not supported",
         Some(Cause::NotAllowed) => "not allowed",
         Some(Cause::Malformed) => "malformed answer",
+        Some(Cause::TooOld) => "too old",
     }
 }
 

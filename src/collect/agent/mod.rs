@@ -105,13 +105,12 @@ impl<C: AgentChannel> AgentGuest<C> {
 
 impl<C: AgentChannel> GuestReader for AgentGuest<C> {
     fn read(&self, path: &str) -> Result<Vec<u8>, Unknown> {
-        match &self.gathered {
-            Ok(gathered) => {
-                gathered.files.get(path).cloned().ok_or_else(|| {
-                    Unknown::new(Cause::NotSupported, format!("there is no {path} in the guest"))
-                })
-            }
-            Err(_) => self.read_file(path),
+        match self.gathered.as_ref().ok().and_then(|gathered| gathered.files.as_ref()) {
+            Some(files) => files
+                .get(path)
+                .cloned()
+                .ok_or_else(|| Unknown::new(Cause::NotSupported, format!("there is no {path} in the guest"))),
+            None => self.read_file(path),
         }
     }
 

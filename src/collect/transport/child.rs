@@ -3,11 +3,12 @@
 use std::{
     io::{Read, Write},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::mpsc::{RecvTimeoutError, channel},
+    sync::mpsc::{Receiver, RecvTimeoutError, channel},
     thread,
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use thiserror::Error;
 
 use crate::collect::text::plain_bytes;
@@ -22,6 +23,8 @@ const POLL: Duration = Duration::from_millis(2);
 pub struct Output {
     /// Its standard output.
     pub stdout: Vec<u8>,
+    /// When the first of it came; none where it printed nothing.
+    pub began: Option<Timestamp>,
 }
 
 /// Why a child brought nothing.
@@ -58,14 +61,18 @@ impl Drop for Leash {
 }
 
 /// Runs a command with `input` on its standard input, for at most `limit`.
-pub fn run(mut command: Command, input: &[u8], limit: Duration, most: usize) -> Result<Output, ChildFailure> {
+pub fn run(
+    mut command: Command,
+    input: Vec<u8>,
+    limit: Duration,
+    most: usize,
+) -> Result<Output, ChildFailure> {
     let deadline = Instant::now() + limit;
     command.stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() });
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = command.spawn().map_err(|error| ChildFailure::NotStarted(error.to_string()))?;
     let mut leash = Leash(child);
     if let Some(mut stdin) = leash.0.stdin.take() {
-        let input = input.to_vec();
         // A child that does not read all of it says why on standard error.
         thread::spawn(move || {
             let _ = stdin.write_all(&input);
@@ -78,29 +85,36 @@ pub fn run(mut command: Command, input: &[u8], limit: Duration, most: usize) -> 
         RecvTimeoutError::Timeout => ChildFailure::TimedOut,
         RecvTimeoutError::Disconnected => ChildFailure::NotStarted("no thread to read it".into()),
     };
-    let stdout = output.recv_timeout(left()).map_err(timed_out)?;
+    let (stdout, began) = output.recv_timeout(left()).map_err(timed_out)?;
     if stdout.len() > most {
         return Err(ChildFailure::TooMuch(most));
     }
     let status = wait(&mut leash.0, deadline)?;
     if !status.success() {
-        let complaint = complaint.recv_timeout(left()).unwrap_or_default();
+        let (complaint, _) = complaint.recv_timeout(left()).unwrap_or_default();
         let words = plain_bytes(&complaint);
         return Err(ChildFailure::Failed { code: status.code().unwrap_or(-1), complaint: words });
     }
-    Ok(Output { stdout })
+    Ok(Output { stdout, began })
 }
 
-/// Reads a stream to its end on a thread, one byte beyond the limit at the most.
-fn reader(stream: Option<impl Read + Send + 'static>, most: usize) -> std::sync::mpsc::Receiver<Vec<u8>> {
+/// Reads a stream to its end on a thread, one byte beyond the limit at the most. Also says when the first byte came.
+fn reader(stream: Option<impl Read + Send + 'static>, most: usize) -> Receiver<(Vec<u8>, Option<Timestamp>)> {
     let (sender, receiver) = channel();
     thread::spawn(move || {
         let mut text = Vec::new();
+        let mut began = None;
         if let Some(stream) = stream {
+            let mut stream = stream.take(most as u64 + 1);
+            let mut first = [0];
             // What came before an error is what there is.
-            let _ = stream.take(most as u64 + 1).read_to_end(&mut text);
+            if stream.read_exact(&mut first).is_ok() {
+                began = Some(Timestamp::now());
+                text.extend(first);
+                let _ = stream.read_to_end(&mut text);
+            }
         }
-        let _ = sender.send(text);
+        let _ = sender.send((text, began));
     });
     receiver
 }
@@ -131,30 +145,31 @@ mod tests {
     #[test]
     fn a_child_gets_its_input_and_gives_its_output() {
         let input = vec![b'x'; 3 << 20];
-        let output = run(sh("wc -c"), &input, LONG, 100).unwrap();
+        let output = run(sh("wc -c"), input, LONG, 100).unwrap();
         assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "3145728");
     }
 
     #[test]
     fn a_child_that_hangs_is_killed() {
         let start = Instant::now();
-        let failure = run(sh("sleep 600"), &[], Duration::from_millis(50), 100).unwrap_err();
+        let failure = run(sh("sleep 600"), Vec::new(), Duration::from_millis(50), 100).unwrap_err();
         assert_eq!(failure, ChildFailure::TimedOut);
-        let deaf = run(sh("exec >&-; sleep 600"), b"x", Duration::from_millis(50), 100).unwrap_err();
+        let deaf = run(sh("exec >&-; sleep 600"), b"x".to_vec(), Duration::from_millis(50), 100).unwrap_err();
         assert_eq!(deaf, ChildFailure::TimedOut);
         assert!(start.elapsed() < LONG);
     }
 
     #[test]
     fn a_child_that_floods_is_stopped() {
-        assert_eq!(run(sh("yes"), &[], LONG, 1000).unwrap_err(), ChildFailure::TooMuch(1000));
+        assert_eq!(run(sh("yes"), Vec::new(), LONG, 1000).unwrap_err(), ChildFailure::TooMuch(1000));
     }
 
     #[test]
     fn a_child_that_fails_says_why_without_driving_the_terminal() {
-        let failure = run(sh("printf '\\033[2Jno such thing' >&2; exit 3"), &[], LONG, 100).unwrap_err();
+        let failure =
+            run(sh("printf '\\033[2Jno such thing' >&2; exit 3"), Vec::new(), LONG, 100).unwrap_err();
         assert_eq!(failure, ChildFailure::Failed { code: 3, complaint: "?[2Jno such thing".into() });
-        let missing = run(Command::new("/no/such/program"), &[], LONG, 100).unwrap_err();
+        let missing = run(Command::new("/no/such/program"), Vec::new(), LONG, 100).unwrap_err();
         assert!(matches!(missing, ChildFailure::NotStarted(_)));
     }
 }

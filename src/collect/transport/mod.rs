@@ -76,16 +76,8 @@ impl Transport {
         let start = Instant::now();
         let (probe, received) = match self {
             Self::Local => look_here(questions, limit)?,
-            Self::Ssh(target) => {
-                let output = target.run_probe(&arguments(questions), limit, ANSWER_LIMIT)?;
-                let received = Timestamp::now();
-                (parse(&output)?, received)
-            }
-            Self::Exec(words) => {
-                let output = exec(words, &arguments(questions), limit)?;
-                let received = Timestamp::now();
-                (parse(&output)?, received)
-            }
+            Self::Ssh(target) => answered(&target.run_probe(&arguments(questions), limit, ANSWER_LIMIT)?)?,
+            Self::Exec(words) => answered(&exec(words, &arguments(questions), limit)?)?,
             Self::None(why) => return Err(Unknown::new(Cause::NoHostProbe, why.clone())),
         };
         Ok(Answer { probe, received, took: start.elapsed() })
@@ -105,13 +97,13 @@ fn look_here(questions: &Questions, limit: Duration) -> Result<(HostProbe, Times
         .map_err(|_| Unknown::new(Cause::TimedOut, "the probe of this machine did not end in time"))
 }
 
-fn exec(words: &[String], arguments: &[String], limit: Duration) -> Result<Vec<u8>, Unknown> {
+fn exec(words: &[String], arguments: &[String], limit: Duration) -> Result<Output, Unknown> {
     let Some((program, rest)) = words.split_first() else {
         return Err(Unknown::new(Cause::NoHostProbe, "the probe command is empty"));
     };
     let mut command = Command::new(program);
     command.args(rest).args(arguments);
-    run(command, &[], limit, ANSWER_LIMIT).map(|output| output.stdout).map_err(|failure| {
+    run(command, Vec::new(), limit, ANSWER_LIMIT).map_err(|failure| {
         let cause = if failure == ChildFailure::TimedOut { Cause::TimedOut } else { Cause::NoHostProbe };
         Unknown::new(cause, format!("the probe command `{program}`: {failure}"))
     })
@@ -128,13 +120,15 @@ fn arguments(questions: &Questions) -> Vec<String> {
     arguments
 }
 
-fn parse(output: &[u8]) -> Result<HostProbe, Unknown> {
-    serde_json::from_slice(output).map_err(|error| {
+/// The probe's answer, and when it came: the probe reads its clock last and prints at once.
+fn answered(output: &Output) -> Result<(HostProbe, Timestamp), Unknown> {
+    let probe = serde_json::from_slice(&output.stdout).map_err(|error| {
         Unknown::new(
             Cause::Malformed,
             format!("the host probe answered something else ({error}): its vmgate may be another version"),
         )
-    })
+    })?;
+    Ok((probe, output.began.unwrap_or_else(Timestamp::now)))
 }
 
 #[cfg(test)]

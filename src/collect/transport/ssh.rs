@@ -12,7 +12,7 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use super::{ChildFailure, run};
+use super::{ChildFailure, Output, run};
 use crate::{
     collect::Uri,
     fact::{Cause, Unknown},
@@ -73,14 +73,14 @@ impl SshTarget {
         arguments: &[String],
         limit: Duration,
         most: usize,
-    ) -> Result<Vec<u8>, Unknown> {
+    ) -> Result<Output, Unknown> {
         let (script, input) = match probe_binary()? {
             Some(binary) => (pushed(&binary, arguments), binary),
             None => (format!("exec vmgate probe host {}", quoted(arguments)), Vec::new()),
         };
         let mut command = self.command(limit);
         command.arg(&script);
-        run(command, &input, limit, most).map(|output| output.stdout).map_err(|failure| self.explain(failure))
+        run(command, input, limit, most).map_err(|failure| self.explain(failure))
     }
 
     /// ssh with everything that could ask a question switched off.
@@ -122,7 +122,9 @@ impl SshTarget {
                 "vmgate is not installed there, and there is no {PROBE_NAME} here to send \
                  (beside vmgate, at {PACKAGED_PROBE} or named by {PROBE_VARIABLE})"
             )),
-            ChildFailure::Failed { code: code::SSH, complaint } => no_probe(format!("ssh: {complaint}")),
+            ChildFailure::Failed { code: code::SSH, complaint } => {
+                no_probe(format!("ssh: {}", complaint.trim_start_matches("ssh: ")))
+            }
             other => no_probe(other.to_string()),
         }
     }
@@ -198,7 +200,7 @@ mod tests {
                 .env("TMPDIR", folder.path())
                 .arg("-c")
                 .arg(pushed(binary, &["--vm".into(), "it's".into()]));
-            run(command, input, Duration::from_secs(20), 1000)
+            run(command, input.to_vec(), Duration::from_secs(20), 1000)
         };
         let output = shell(binary).unwrap();
         assert_eq!(String::from_utf8_lossy(&output.stdout), "700\n700\nprobe host --vm it's\n");

@@ -4,6 +4,7 @@
 //! entries under ids of its own. Everything here is pure: names, command lines and ports in, facts out.
 
 mod detectors;
+mod load;
 mod memory_sync;
 mod pattern;
 mod ports;
@@ -15,6 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
+pub use load::CataloguesError;
 pub use memory_sync::{ListenerPort, MemorySyncCatalogue, MemorySyncEntry, Protocol, Setting};
 pub use pattern::{InvalidPattern, Pattern};
 pub use ports::{InvalidPorts, PortRange};

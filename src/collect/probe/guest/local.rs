@@ -52,7 +52,7 @@ impl GuestReader for LocalGuest {
         let mark = format!("vmgate-{:016x}", RandomState::new().hash_one(questions));
         let mut shell = Command::new("/bin/sh");
         shell.args(["-c", &ask::script(questions, &mark)]);
-        match run(shell, &[], ASK_LIMIT, TOTAL_LIMIT) {
+        match run(shell, Vec::new(), ASK_LIMIT, TOTAL_LIMIT) {
             Ok(output) => ask::answers(questions, &output.stdout, &mark),
             Err(failure) => {
                 let why = Unknown::new(Cause::NotSupported, format!("a shell that should answer: {failure}"));

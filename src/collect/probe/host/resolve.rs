@@ -28,7 +28,7 @@ pub(super) fn resolve(name: &str, limit: Duration) -> Result<Vec<IpAddr>, Unknow
     }
     let mut command = Command::new("getent");
     command.args(["ahosts", name]).stdin(Stdio::null());
-    let output = run(command, &[], limit, ANSWER_LIMIT).map_err(|failure| match failure {
+    let output = run(command, Vec::new(), limit, ANSWER_LIMIT).map_err(|failure| match failure {
         ChildFailure::TimedOut => {
             Unknown::new(Cause::TimedOut, format!("the host does not resolve `{name}` in time"))
         }

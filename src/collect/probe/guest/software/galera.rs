@@ -79,7 +79,7 @@ fn read(seen: &Seen<'_>) -> Found {
         for setting in lines::settings(&text) {
             match setting.key.replace('-', "_").as_str() {
                 "wsrep_on" => {
-                    on = matches!(setting.value.to_ascii_lowercase().as_str(), "on" | "1" | "true" | "")
+                    on = matches!(setting.value.to_ascii_lowercase().as_str(), "on" | "1" | "true" | "");
                 }
                 // MySQL with Galera has no wsrep_on in its files; a provider is what makes it one.
                 "wsrep_provider" if seen.running.name != "mariadbd" => on |= setting.value != "none",
