@@ -8,7 +8,11 @@ use std::{
 };
 
 use serde_json::Value;
-use vmgate::collect::{agent::AgentGuest, libvirt::Hypervisor, probe};
+use vmgate::collect::{
+    agent::{AgentChannel, AgentFailure, AgentGuest},
+    libvirt::{Domain, Hypervisor},
+    probe,
+};
 
 /// What a command that has ended said.
 pub struct Said {
@@ -136,13 +140,34 @@ impl Drop for Guest {
 
 /// What vmgate's agent transport learns of a guest, on whichever host it runs.
 pub fn facts_of(name: &str) -> vmgate::fact::Guest {
-    let limit = Duration::from_secs(30);
+    probe::guest::look(&AgentGuest::open(agent_of(name), AGENT_LIMIT).unwrap())
+}
+
+/// The same where the agent reads files and runs nothing.
+pub fn facts_without_exec(name: &str) -> vmgate::fact::Guest {
+    probe::guest::look(&AgentGuest::open(NoExec(agent_of(name)), AGENT_LIMIT).unwrap())
+}
+
+/// Time for all that is asked of one guest: emulated, on a machine that has more to do.
+const AGENT_LIMIT: Duration = Duration::from_secs(60);
+
+struct NoExec<C>(C);
+
+impl<C: AgentChannel> AgentChannel for NoExec<C> {
+    fn command(&self, json: &str, patience: Duration) -> Result<String, AgentFailure> {
+        if json.contains("\"guest-exec") {
+            return Err(AgentFailure::Refused("Command guest-exec has been disabled".to_owned()));
+        }
+        self.0.command(json, patience)
+    }
+}
+
+fn agent_of(name: &str) -> Domain {
     let domain = ["VMGATE_LAB_SOCKET_A", "VMGATE_LAB_SOCKET_B"].into_iter().find_map(|socket| {
         let uri = format!("qemu+unix:///system?socket={}", setting(socket)).parse().unwrap();
-        Hypervisor::open(&uri, limit).unwrap().domain(name).ok()
+        Hypervisor::open(&uri, AGENT_LIMIT).unwrap().domain(name).ok()
     });
-    let guest = AgentGuest::open(domain.expect("no host knows the guest"), limit).unwrap();
-    probe::guest::look(&guest)
+    domain.expect("no host knows the guest")
 }
 
 /// The statuses of a rule in a JSON report, one a subject.

@@ -14,7 +14,7 @@ use vmgate::{
     rule::catalogue::Catalogues,
 };
 
-use crate::harness::{Guest, facts_of};
+use crate::harness::{Guest, facts_of, facts_without_exec};
 
 /// How the guest answers once everything in it has settled: daemons take seconds to begin under emulation.
 fn settled(guest: &Guest, ready: impl Fn(&GuestFacts) -> bool) -> GuestFacts {
@@ -118,4 +118,14 @@ fn settings_are_found_wherever_they_stand() {
     assert_read(&facts, "etcd", 2.5, Configuration, yaml);
     let bfd = "/etc/keepalived/keepalived.conf BFD 5 x min_tx 0.05 s, the tightest of 2";
     assert_read(&facts, "keepalived", 0.25, Configuration, bfd);
+
+    // An agent that runs nothing still reads what stands in the usual places; who runs is not known.
+    let files = facts_without_exec(guest.name);
+    assert!(files.processes.known().is_none());
+    assert_read(&files, "keepalived", 0.25, Configuration, bfd);
+    assert!(detectors(&files).iter().all(|detector| detector.pid.is_none()));
+    let clock = files.clock.known().unwrap();
+    assert!(clock.source.known().is_some() && clock.synchronised.known().is_none(), "{clock:?}");
+    let memory = files.memory.known().unwrap();
+    assert!(memory.allocation.known().is_some(), "{memory:?}");
 }

@@ -15,8 +15,8 @@ impl Catalogues {
             if let Some(known) = found.iter_mut().find(|software| software.id == entry.id) {
                 known.detector_seconds = tightest.detector_seconds.clone();
                 known.detector_source.clone_from(&tightest.source);
-            } else if tightest.basis != DetectorBasis::VendorDefault
-                && let Some(pid) = tightest.pid
+            } else if let Some(pid) = tightest.pid
+                && (tightest.basis != DetectorBasis::VendorDefault || is_cut(guest, pid))
             {
                 found.push(MemorySync {
                     id: entry.id.clone(),
@@ -34,6 +34,14 @@ impl Catalogues {
 /// An unknown is the least patient: it may be.
 fn patience(detector: &Detector) -> f64 {
     detector.detector_seconds.known().copied().unwrap_or(f64::NEG_INFINITY)
+}
+
+/// Whether the end of the command line is missing from the facts, and with it what gives the software away: Java's main
+/// class stands behind thousands of characters.
+fn is_cut(guest: &Guest, pid: u32) -> bool {
+    let process =
+        guest.processes.known().and_then(|processes| processes.iter().find(|process| process.pid == pid));
+    process.is_some_and(|process| process.command.ends_with('…'))
 }
 
 fn name_of(guest: &Guest, pid: u32) -> Option<&str> {

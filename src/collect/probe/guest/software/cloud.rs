@@ -17,7 +17,7 @@ use crate::fact::DetectorBasis;
 pub(super) const PATRONI: Software = Software {
     id: "patroni",
     names: &["patroni"],
-    marks: &["/patroni"],
+    marks: &["/bin/patroni"],
     files: &["/etc/patroni/config.yml", "/etc/patroni/patroni.yml", "/etc/patroni.yml"],
     more: |running| {
         let named = running.argument_ending(&[".yml", ".yaml"]).and_then(|path| running.file(path));

@@ -16,7 +16,7 @@ const THREADS: [&str; 5] = ["drbd_w_", "drbd_r_", "drbd_s_", "drbd_a_", "drbd_as
 
 pub(super) const DRBD: Software = Software {
     id: "drbd",
-    names: &["drbd-reissue"],
+    names: &["drbd-reissue", "drbd_w_*", "drbd_r_*", "drbd_s_*", "drbd_a_*", "drbd_as_*"],
     files: &["/etc/drbd.d/global_common.conf", "/etc/drbd.conf"],
     more: |running| {
         let resource = resource(running).map(|name| format!("/etc/drbd.d/{name}.res"));

@@ -41,7 +41,7 @@ const MOST_MEMBERS: usize = 256;
 /// What is known of one piece of software. `id` is the rule pack's catalogue's.
 struct Software {
     id: &'static str,
-    /// The kernel's names of its processes, whole.
+    /// The kernel's names of its processes; one that ends in `*` stands for all that begin so.
     names: &'static [&'static str],
     /// Words one of which stands in an argument.
     marks: &'static [&'static str],
@@ -73,7 +73,11 @@ impl Software {
     };
 
     fn runs_as(&self, running: &Running) -> bool {
-        self.names.contains(&running.name.as_str()) || self.marks.iter().any(|mark| running.says(mark))
+        let named = self.names.iter().any(|name| match name.strip_suffix('*') {
+            Some(start) => running.name.starts_with(start),
+            None => running.name == *name,
+        });
+        named || self.marks.iter().any(|mark| running.says(mark))
     }
 
     /// What there is to ask about one member.
@@ -244,4 +248,43 @@ fn detector(software: &Software, seen: &Seen<'_>) -> Option<Detector> {
         basis,
         source,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{testing::Case, *};
+
+    /// Keys, units and marks of every format around, and a secret.
+    const NEAR: &str = "(totem|nodelist|node|token|vrrp_instance|advert_int|bfd_instance|include|wsrep_on|\\[|\\]|server\\.1|\
+        wsrep_provider_options|evs.suspect_timeout|cluster-enabled|cluster-node-timeout|sentinel|tickTime|syncLimit|\
+        net_ticktime|ttl|bootstrap|gossip_lan|ping-timeout|hunter2|yes|ON|[0-9]{1,4}|ms|PT5S|[{}=:;,<>/\"' \n]){0,40}";
+
+    #[test]
+    fn ids_are_the_catalogues() {
+        let catalogues = crate::rule::catalogue::Catalogues::shipped().unwrap();
+        for software in SOFTWARE {
+            let entry = catalogues.memory_sync().iter().find(|entry| entry.id == software.id);
+            assert!(entry.is_some(), "{} is not in the catalogue", software.id);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_a_reader_panic_or_tell_a_secret(text in NEAR, odd in "\\PC{0,60}", argument in NEAR) {
+            for software in SOFTWARE {
+                let name = software.names.first().map_or("java", |name| name.trim_end_matches('*'));
+                let mut case = Case::process(name, &[name, &argument, software.marks.first().unwrap_or(&"x")]);
+                for path in software.files {
+                    case = case.file(path, if path.len() % 2 == 0 { &text } else { &odd });
+                }
+                if let Some(detector) = case.output(&text).output(&odd).environment(&[&text]).detector(software) {
+                    prop_assert!(!detector.source.contains("hunter2"), "{}", detector.source);
+                    let seconds = detector.detector_seconds.known().copied().unwrap_or(0.0);
+                    prop_assert!(seconds.is_finite() && seconds >= 0.0);
+                }
+            }
+        }
+    }
 }
