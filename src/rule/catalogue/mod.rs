@@ -12,8 +12,7 @@ mod udp;
 
 use std::collections::BTreeSet;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, de::DeserializeOwned};
 use thiserror::Error;
 
 pub use load::CataloguesError;
@@ -21,6 +20,8 @@ pub use memory_sync::{ListenerPort, MemorySyncCatalogue, MemorySyncEntry, Protoc
 pub use pattern::{InvalidPattern, Pattern};
 pub use ports::{InvalidPorts, PortRange};
 pub use udp::{UdpCatalogue, UdpEntry};
+
+use super::Reference;
 
 /// Names and contents of the shipped catalogues.
 const SHIPPED: [(&str, &str); 2] = [
@@ -33,16 +34,6 @@ const SHIPPED: [(&str, &str); 2] = [
 pub struct Catalogues {
     memory_sync: Vec<MemorySyncEntry>,
     udp_services: Vec<UdpEntry>,
-}
-
-/// Where a statement about some software can be checked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Reference {
-    /// What it is.
-    pub title: String,
-    /// Where it is.
-    pub url: String,
 }
 
 /// What is wrong with a catalogue file. Several entries may have several problems each.

@@ -18,7 +18,7 @@ mod tree;
 pub(crate) use check::{Checker, Named, Scope};
 pub(crate) use cost::{MOST as MOST_COST, cost};
 pub(crate) use eval::{Evaluator, Read, Val};
-pub(crate) use narrow::{implied, of_items};
+pub(crate) use narrow::{implied, key, of_items};
 pub(crate) use parse::{parse, with_stack};
 pub(crate) use template::{Template, check as check_template};
 pub(crate) use tree::{Arithmetic, Comparison, Expr, Node, Quantifier};
@@ -33,3 +33,6 @@ pub(crate) struct ExprProblem {
     pub(crate) label: String,
     pub(crate) help: Option<String>,
 }
+
+#[cfg(test)]
+mod tests;

@@ -159,6 +159,9 @@ impl Checker<'_> {
 
     /// Comparisons whose outcome no fact can change.
     fn check_always(&mut self, comparison: Comparison, left: &Checked, right: &Checked, span: &Range<usize>) {
+        if left.1.kind == Kind::Any || right.1.kind == Kind::Any {
+            return;
+        }
         if self.same(&left.0, &right.0) {
             let always = comparison.holds(std::cmp::Ordering::Equal);
             let message = format!("both sides are the same, so this is always {always}");

@@ -104,6 +104,14 @@ fn expression_len(text: &str) -> Option<usize> {
 }
 
 impl Template {
+    /// The expressions in it.
+    pub(crate) fn values(&self) -> impl Iterator<Item = &Expr> {
+        self.pieces.iter().filter_map(|piece| match piece {
+            Piece::Text(_) => None,
+            Piece::Value { expr, .. } => Some(expr),
+        })
+    }
+
     /// The text with its values; what is not known reads `(unknown)`.
     pub(crate) fn render<'a>(&'a self, evaluator: &mut Evaluator<'a>) -> String {
         let mut text = String::with_capacity(128);

@@ -53,6 +53,14 @@ impl Question {
         SafePath::new(path).map(Self::File)
     }
 
+    /// A file of configuration that something in the guest names. Not the kernel's: of those some wait for ever, and
+    /// some forget what was read.
+    pub fn configuration(path: impl Into<String>) -> Option<Self> {
+        let path = path.into();
+        let is_kernels = ["/proc/", "/sys/", "/dev/"].iter().any(|folder| path.starts_with(folder));
+        if is_kernels { None } else { Self::file(path) }
+    }
+
     /// For the reason of an unknown.
     pub fn name(&self) -> &str {
         match self {
@@ -77,7 +85,7 @@ pub fn script(questions: &BTreeSet<Question>, mark: &str) -> String {
          LC_ALL=C; export PATH LC_ALL; T=; command -v timeout >/dev/null && T='timeout {COMMAND_SECONDS}'\n\
          a() {{ printf '\\n%s %s\\n' {mark} $1; }}\n\
          f() {{ if [ ! -f \"$1\" ]; then a {MISSING}; elif [ ! -r \"$1\" ]; then a 1; \
-         else head -c {ANSWER_LIMIT} \"$1\"; a $?; fi; }}\n\
+         else $T head -c {ANSWER_LIMIT} \"$1\"; a $?; fi; }}\n\
          c() {{ o=$($T sh -c \"$1\" | head -c {ANSWER_LIMIT}; printf x); printf %s \"${{o%x}}\"; \
          if [ \"$o\" = x ]; then a 1; else a 0; fi; }}\n"
     );
@@ -194,6 +202,21 @@ mod tests {
         ] {
             assert_eq!(SafePath::new(path), None, "{path}");
         }
+    }
+
+    #[test]
+    fn configuration_is_not_the_kernels() {
+        assert_eq!(Question::configuration("/proc/kmsg"), None);
+        assert!(Question::configuration("/etc/keepalived/a.conf").is_some());
+    }
+
+    #[test]
+    fn a_pipe_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let question = Question::file(pipe.to_str().unwrap()).unwrap();
+        assert!(ask(std::slice::from_ref(&question))[&question].is_err());
     }
 
     proptest! {

@@ -27,7 +27,7 @@ pub(super) const KEEPALIVED: Software = Software {
     },
     follow: |seen| {
         let Some((path, text)) = seen.file() else { return Vec::new() };
-        included(path, &block::parse(&text)).filter_map(Question::file).take(MOST_INCLUDES).collect()
+        included(path, &block::parse(&text)).filter_map(Question::configuration).take(MOST_INCLUDES).collect()
     },
     read,
     default: Some((3.0, "keepalived.conf(5), 3 x advert_int of 1 s without the skew")),

@@ -72,7 +72,7 @@ impl Running {
     /// Asks for a file that the command line names, which may be relative to where the process is.
     pub(super) fn file(&self, path: &str) -> Option<Question> {
         if path.starts_with('/') {
-            return Question::file(path);
+            return Question::configuration(path);
         }
         let path = path.strip_prefix("./").unwrap_or(path);
         Question::file(format!("/proc/{}/cwd/{path}", self.pid?))
