@@ -3,7 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{DecidedBy, Fact, KeepAlive, Sctp, TcpEvidence, TcpTimer, UdpCapture};
+use super::{
+    DecidedBy, Detector, Fact, GuestClock, GuestMemory, KeepAlive, KernelBypass, Sctp, TcpEvidence, TcpTimer,
+    UdpCapture,
+};
 
 /// The guest, seen from inside.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -27,6 +30,14 @@ pub struct Guest {
     pub processes: Fact<Vec<Process>>,
     /// Software that synchronises memory with other servers, recognised from the catalogue.
     pub memory_sync: Fact<Vec<MemorySync>>,
+    /// Failure detectors as configured in the guest, one for each process, whether or not a rule's catalogue knows it.
+    pub detectors: Fact<Vec<Detector>>,
+    /// Memory: how much is left, locked, shared, and being allocated now.
+    pub memory: Fact<GuestMemory>,
+    /// Devices and programs that go past the kernel.
+    pub kernel_bypass: Fact<KernelBypass>,
+    /// The clock.
+    pub clock: Fact<GuestClock>,
 }
 
 /// Kernel settings under net.ipv4, which hold for IPv6 too (Linux, Documentation/networking/ip-sysctl).

@@ -19,7 +19,11 @@ pub fn derive(mut facts: Facts, catalogues: &Catalogues) -> (Facts, Forecast) {
         fill_budgets(guest);
         fill_services(guest, catalogues);
         if guest.memory_sync.known().is_none() {
-            guest.memory_sync = catalogues.recognise(guest);
+            let mut found = catalogues.recognise(guest);
+            if let Fact::Known(found) = &mut found {
+                catalogues.prefer_detectors(found, guest);
+            }
+            guest.memory_sync = found;
         }
     }
     let forecast = forecast(&facts);
