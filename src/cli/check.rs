@@ -45,11 +45,11 @@ impl Check {
             return collect::document::read(file, conform_facts)
                 .map_err(|error| Failure::usage(error.to_string()));
         }
-        self.from_hosts(session)
+        self.ask_hosts(session)
     }
 
     #[cfg(feature = "libvirt")]
-    fn from_hosts(&self, session: &Session) -> Result<Facts, Failure> {
+    fn ask_hosts(&self, session: &Session) -> Result<Facts, Failure> {
         let Some(vm) = self.vm.as_deref() else {
             return Err(Failure::usage(
                 "nothing to check: give a VM with --from URI and --to URI, or a facts file with --facts FILE",
@@ -59,7 +59,7 @@ impl Check {
     }
 
     #[cfg(not(feature = "libvirt"))]
-    fn from_hosts(&self, _: &Session) -> Result<Facts, Failure> {
+    fn ask_hosts(&self, _: &Session) -> Result<Facts, Failure> {
         Err(Failure::usage("this build of vmgate has no libvirt: give --facts FILE"))
     }
 }

@@ -110,7 +110,7 @@ impl OpenReports {
                 to_stdout(|out| {
                     report::write(format, verdicts, out, &style(shared)).map_err(|error| match error {
                         ReportError::Write { source, .. } => source,
-                        other => io::Error::other(other),
+                        template @ ReportError::Template(_) => io::Error::other(template),
                     })
                 })?;
             }

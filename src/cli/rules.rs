@@ -79,30 +79,26 @@ fn list(pack: &Pack) -> Result<ExitCode, Failure> {
         .rules()
         .iter()
         .map(|rule| [words::step(rule.step), words::effect(rule.effect), &rule.id, &rule.title]);
-    let mut table = tabled::builder::Builder::from_iter(rows).build();
+    let mut table = rows.collect::<tabled::builder::Builder>().build();
     table.with(tabled::settings::Style::blank());
     print(&format!("{table}\n"))
 }
 
 fn show(pack: &Pack, id: &str) -> Result<ExitCode, Failure> {
-    match pack.rule(id) {
-        Some(rule) => print(&rule::explain_rule(rule)),
-        None => {
-            let like = closest(id, pack.rules().iter().map(|rule| rule.id.as_str()));
-            let hint = like.map_or_else(
-                || "`vmgate rules list` shows the ids".to_owned(),
-                |like| format!("did you mean `{like}`?"),
-            );
-            Err(Failure::usage(format!("there is no rule `{id}`; {hint}")))
-        }
+    if let Some(rule) = pack.rule(id) {
+        return print(&rule::explain_rule(rule));
     }
+    let like = closest(id, pack.rules().iter().map(|rule| rule.id.as_str()));
+    let hint =
+        like.map_or_else(|| "`vmgate rules list` shows the ids".to_owned(), |like| format!("did you mean `{like}`?"));
+    Err(Failure::usage(format!("there is no rule `{id}`; {hint}")))
 }
 
 fn lint(problems: &[Problem], colour: bool) -> Result<ExitCode, Failure> {
     if problems.is_empty() {
         return Ok(ExitCode::Go);
     }
-    let text: String = problems.iter().map(|problem| format!("{}\n\n", problem.render(colour))).collect();
+    let text: String = problems.iter().flat_map(|problem| [problem.render(colour), "\n\n".to_owned()]).collect();
     print(&text)?;
     Err(Failure::usage(format!("{} findings of style", problems.len())))
 }

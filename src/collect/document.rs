@@ -86,12 +86,11 @@ pub fn text(path: &Path) -> Result<String, DocumentError> {
 /// Facts from text; JSON is read as such, since its parser names places better, and YAML would take it slower.
 fn parse(text: &str, conform: Conform) -> Result<Facts, String> {
     let json = text.trim_start().starts_with('{').then(|| serde_json::from_str(text).ok()).flatten();
-    let document: Value = match json {
-        Some(document) => document,
-        None => {
-            check_shape(text)?;
-            serde_yaml::from_str(text).map_err(|error| error.to_string())?
-        }
+    let document: Value = if let Some(document) = json {
+        document
+    } else {
+        check_shape(text)?;
+        serde_yaml::from_str(text).map_err(|error| error.to_string())?
     };
     conform(&document).map_err(|problems| problems.join("\n  "))?;
     serde_json::from_value(document).map_err(|error| error.to_string())
