@@ -15,7 +15,10 @@ pub(crate) struct SourceFile {
 
 /// One problem: what is wrong, where, and the way out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
+pub struct Problem(Box<Parts>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Parts {
     file: Result<Arc<SourceFile>, String>,
     span: Range<usize>,
     message: String,
@@ -28,7 +31,7 @@ pub struct Problem {
 impl Problem {
     /// A problem at a place in a file.
     pub(crate) fn at(file: &Arc<SourceFile>, span: Range<usize>, message: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Parts {
             file: Ok(Arc::clone(file)),
             span,
             message: message.into(),
@@ -36,12 +39,12 @@ impl Problem {
             help: None,
             related: None,
             warning: false,
-        }
+        }))
     }
 
     /// A problem of a file as a whole, which may be unreadable.
     pub(crate) fn of_file(name: &str, message: impl Into<String>, help: &str) -> Self {
-        Self {
+        Self(Box::new(Parts {
             file: Err(name.to_owned()),
             span: 0..0,
             message: message.into(),
@@ -49,66 +52,66 @@ impl Problem {
             help: Some(help.to_owned()),
             related: None,
             warning: false,
-        }
+        }))
     }
 
     /// What stands beside the caret.
     pub(crate) fn label(mut self, label: impl Into<String>) -> Self {
-        self.label = label.into();
+        self.0.label = label.into();
         self
     }
 
     /// The way out.
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
+        self.0.help = Some(help.into());
         self
     }
 
     /// A second place in the same file that belongs to it.
     pub(crate) fn related(mut self, span: Range<usize>, label: impl Into<String>) -> Self {
-        self.related = Some((span, label.into()));
+        self.0.related = Some((span, label.into()));
         self
     }
 
     /// Style, not an error: shown as a warning.
     pub(crate) fn warning(mut self) -> Self {
-        self.warning = true;
+        self.0.warning = true;
         self
     }
 
     /// The file it is in.
     pub fn file(&self) -> &str {
-        self.file.as_ref().map_or_else(String::as_str, |file| &file.name)
+        self.0.file.as_ref().map_or_else(String::as_str, |file| &file.name)
     }
 
     /// What is wrong.
     pub fn message(&self) -> &str {
-        &self.message
+        &self.0.message
     }
 
     /// The way out, where there is one to name.
     pub fn hint(&self) -> Option<&str> {
-        self.help.as_deref()
+        self.0.help.as_deref()
     }
 
     /// Line and column, both from 1, the column in characters; none for a file as a whole.
     pub fn position(&self) -> Option<(usize, usize)> {
-        let text = &self.file.as_ref().ok()?.text;
-        let before = text.get(..self.span.start.min(text.len()))?;
+        let text = &self.0.file.as_ref().ok()?.text;
+        let before = text.get(..self.0.span.start.min(text.len()))?;
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
         Some((before.matches('\n').count() + 1, before.get(line_start..)?.chars().count() + 1))
     }
 
     /// The text with excerpt, caret and hint.
     pub fn render(&self, color: bool) -> String {
-        let level = if self.warning { Level::WARNING } else { Level::ERROR };
-        let message = visible(&self.message);
-        let help = self.help.as_deref().map(visible);
-        let label = visible(&self.label);
+        let level = if self.0.warning { Level::WARNING } else { Level::ERROR };
+        let message = visible(&self.0.message);
+        let help = self.0.help.as_deref().map(visible);
+        let label = visible(&self.0.label);
         let renderer = if color { Renderer::styled() } else { Renderer::plain() };
         let renderer = renderer.decor_style(DecorStyle::Ascii);
         let text;
-        let mut group = match &self.file {
+        let mut group = match &self.0.file {
             Err(name) => {
                 let title = format!("{}: {message}", visible(name));
                 let group = level.primary_title(title);
@@ -122,8 +125,8 @@ impl Problem {
                 text = visible_source(&file.text);
                 let snippet = Snippet::source(text.as_str())
                     .path(file.name.as_str())
-                    .annotation(AnnotationKind::Primary.span(clamp(&text, &self.span)).label(label));
-                let snippet = match &self.related {
+                    .annotation(AnnotationKind::Primary.span(clamp(&text, &self.0.span)).label(label));
+                let snippet = match &self.0.related {
                     Some((span, label)) => snippet
                         .annotation(AnnotationKind::Context.span(clamp(&text, span)).label(label.as_str())),
                     None => snippet,
@@ -184,15 +187,14 @@ pub struct LoadErrors {
 impl LoadErrors {
     /// All of them as text, with a count at the end.
     pub fn render(&self, color: bool) -> String {
-        let mut text: String =
+        let text: String =
             self.problems.iter().flat_map(|problem| [problem.render(color), "\n\n".to_owned()]).collect();
         let count = self.problems.len();
-        text.push_str(&format!("{count} {}", if count == 1 { "problem" } else { "problems" }));
-        text
+        text + &format!("{count} {}", if count == 1 { "problem" } else { "problems" })
     }
 
     pub(crate) fn new(mut problems: Vec<Problem>) -> Self {
-        problems.sort_by(|a, b| (a.file(), a.span.start).cmp(&(b.file(), b.span.start)));
+        problems.sort_by(|a, b| (a.file(), a.0.span.start).cmp(&(b.file(), b.0.span.start)));
         problems.dedup();
         Self { problems }
     }

@@ -6,6 +6,7 @@ use super::{
     Effect, Pack, Rule, Step,
     diagnostic::Problem,
     expr::{self, Comparison, Expr, Node, Template},
+    value::Value,
     yaml,
 };
 
@@ -68,7 +69,10 @@ impl Linter<'_> {
     /// The title says the healthy state.
     fn title(&mut self) {
         let title = &self.rule.title;
-        let words: Vec<String> = title.split_whitespace().map(str::to_lowercase).collect();
+        let words: Vec<String> = title
+            .split_whitespace()
+            .map(|word| word.trim_matches(|c: char| !c.is_alphanumeric()).to_lowercase())
+            .collect();
         let help = "say the healthy state: \"The destination has memory for the VM\"";
         if words.first().is_some_and(|first| ORDERS.contains(&first.as_str())) {
             self.warn("title", "the title is an order", "not a state", help);
@@ -90,7 +94,7 @@ impl Linter<'_> {
     /// The message has the value and the limit.
     fn message(&mut self) {
         let told = self.told(&self.rule.program.message);
-        if told.is_empty() {
+        if told.is_empty() && self.compares_values() {
             let help = "name what was found and what was wanted, with `{expressions}`";
             self.warn("message", "the message has no value in it", "only words", help);
             return;
@@ -133,6 +137,18 @@ impl Linter<'_> {
         }
     }
 
+    /// Whether the rule compares values, and not only asks whether something is so or is there.
+    fn compares_values(&self) -> bool {
+        let null = |expr: &Expr| matches!(expr.node, Node::Literal(Value::Null));
+        let mut found = false;
+        self.rule.program.assert.walk(&mut |expr| match &expr.node {
+            Node::Compare(_, left, right) => found |= !null(left) && !null(right),
+            Node::In(..) | Node::Matches(..) => found = true,
+            _ => {}
+        });
+        found
+    }
+
     /// Facts and parameters that a template tells.
     fn told(&self, template: &Template) -> BTreeSet<String> {
         template.values().flat_map(|expr| self.keys(expr)).collect()
@@ -151,7 +167,11 @@ impl Linter<'_> {
                 }
                 found.extend(expr::key(expr));
             }
-            _ => found.extend(expr::key(expr)),
+            // Which item of a list is meant does not matter here: variables are called differently.
+            _ => found.extend(expr::key(expr).map(|key| match key.strip_prefix('$') {
+                Some(item) => item.trim_start_matches(|c: char| c.is_ascii_digit()).to_owned(),
+                None => key,
+            })),
         });
         found
     }

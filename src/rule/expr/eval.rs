@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{
     cost,
-    tree::{Arithmetic, Base, Comparison, Expr, Function, Node, Quantifier},
+    tree::{Base, Expr, Node},
 };
 use crate::{fact::Version, rule::value::Value};
 
@@ -87,13 +87,10 @@ pub(crate) struct Evaluator<'a> {
     lets: Vec<&'a Expr>,
     frame: Vec<Val<'a>>,
     paths: Vec<(PathId, Segment<'a>)>,
-    reads: Vec<Read<'a>>,
+    pub(super) reads: Vec<Read<'a>>,
     steps: u64,
     stale: Option<Staleness<'a>>,
 }
-
-/// Facts that are named as deciding one comprehension.
-const MOST_DECIDERS: usize = 8;
 
 impl<'a> Evaluator<'a> {
     pub(crate) fn new(
@@ -190,13 +187,13 @@ impl<'a> Evaluator<'a> {
         PathId(id)
     }
 
-    fn fault(&mut self, reason: impl Into<String>) -> Val<'a> {
+    pub(super) fn fault(&mut self, reason: impl Into<String>) -> Val<'a> {
         self.reads.push(Read::Fault(reason.into()));
         Val::Unknown
     }
 
     /// Notes a fact that was read, and gives what an expression sees of it.
-    fn read(&mut self, value: &'a Value, path: PathId) -> Val<'a> {
+    pub(super) fn read(&mut self, value: &'a Value, path: PathId) -> Val<'a> {
         if let Some(stale) = self.stale
             && !matches!(value, Value::Unknown(_))
             && let Some(reason) = stale(&self.path(path))
@@ -209,19 +206,19 @@ impl<'a> Evaluator<'a> {
     }
 
     /// Reads an item that has not been read yet.
-    fn force(&mut self, value: Val<'a>) -> Val<'a> {
+    pub(super) fn force(&mut self, value: Val<'a>) -> Val<'a> {
         match value {
             Val::Node(node, path) if !node.is_compound() => self.read(node, path),
             other => other,
         }
     }
 
-    fn scalar(&mut self, expr: &'a Expr) -> Val<'a> {
+    pub(super) fn scalar(&mut self, expr: &'a Expr) -> Val<'a> {
         let value = self.eval(expr);
         self.force(value)
     }
 
-    fn spend(&mut self, steps: u64) -> bool {
+    pub(super) fn spend(&mut self, steps: u64) -> bool {
         self.steps += steps;
         self.steps <= cost::MOST
     }
@@ -298,7 +295,7 @@ impl<'a> Evaluator<'a> {
     }
 
     /// Unknown stays unknown; anything else should not have passed the type check.
-    fn not_a(&mut self, value: Val<'a>, expected: &str) -> Val<'a> {
+    pub(super) fn not_a(&mut self, value: Val<'a>, expected: &str) -> Val<'a> {
         match value {
             Val::Unknown => Val::Unknown,
             Val::Null => self.fault(format!("a value is absent where {expected} is needed")),
@@ -402,7 +399,7 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    fn truth(&mut self, value: Val<'a>) -> Option<bool> {
+    pub(super) fn truth(&mut self, value: Val<'a>) -> Option<bool> {
         match value {
             Val::Bool(value) => Some(value),
             other => {
@@ -412,369 +409,4 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    fn membership(&mut self, value: &'a Expr, list: &'a Expr) -> Val<'a> {
-        let value = self.scalar(value);
-        let list = self.eval(list);
-        let items: Vec<Val<'a>> = match &list {
-            Val::Node(node @ Value::List(items), path) => {
-                if let Val::Unknown = self.read(node, *path) {
-                    return Val::Unknown;
-                }
-                items.iter().filter_map(|item| item.scalar_or_list(*path)).collect()
-            }
-            Val::Node(node @ Value::Map(entries), path) => {
-                self.reads.push(Read::Fact(node, *path));
-                return match value {
-                    Val::Text(key) => Val::Bool(entries.contains_key(&*key)),
-                    other => self.not_a(other, "a text"),
-                };
-            }
-            Val::List(items) => items.as_ref().clone().into_iter().map(|item| self.force(item)).collect(),
-            _ => return self.not_a(list, "a list"),
-        };
-        if !self.spend(items.len() as u64) {
-            return self.fault("the rule takes too many steps on these facts");
-        }
-        let mut unknown = false;
-        for item in &items {
-            match equal(&value, item) {
-                Some(true) => return Val::Bool(true),
-                Some(false) => {}
-                None => unknown = true,
-            }
-        }
-        if unknown { Val::Unknown } else { Val::Bool(false) }
-    }
-
-    fn compare(&mut self, comparison: Comparison, left: Val<'a>, right: Val<'a>) -> Val<'a> {
-        let (left, right) = (self.whole(left), self.whole(right));
-        if matches!(comparison, Comparison::Equal | Comparison::NotEqual) {
-            return match equal(&left, &right) {
-                Some(same) => Val::Bool(same == (comparison == Comparison::Equal)),
-                None => Val::Unknown,
-            };
-        }
-        match (order(&left, &right), left, right) {
-            (Order::Is(ordering), ..) => Val::Bool(comparison.holds(ordering)),
-            (Order::None, ..) => Val::Bool(false),
-            (Order::Unlike, Val::Unknown, _) | (Order::Unlike, _, Val::Unknown) => Val::Unknown,
-            (Order::Unlike, Val::Null, _) | (Order::Unlike, _, Val::Null) => {
-                self.fault("a value is absent where it is compared")
-            }
-            (Order::Unlike, ..) => self.fault("two values cannot be compared"),
-        }
-    }
-
-    /// A list of the facts is read as a whole where it is compared.
-    fn whole(&mut self, value: Val<'a>) -> Val<'a> {
-        match value {
-            Val::Node(node @ Value::List(_), path) => self.read(node, path),
-            other => other,
-        }
-    }
-
-    fn call(&mut self, function: Function, args: &'a [Expr]) -> Val<'a> {
-        let mut values = args.iter().map(|arg| self.scalar(arg)).collect::<Vec<_>>().into_iter();
-        let (first, second) = (values.next().unwrap_or(Val::Unknown), values.next());
-        if matches!(first, Val::Unknown) || matches!(second, Some(Val::Unknown)) {
-            return Val::Unknown;
-        }
-        match (function, &first, &second) {
-            (Function::Size, Val::Text(text), _) => {
-                Val::Int(i64::try_from(text.chars().count()).unwrap_or(i64::MAX))
-            }
-            (Function::Size, Val::List(items), _) => Val::Int(i64::try_from(items.len()).unwrap_or(i64::MAX)),
-            (Function::Size, Val::Node(node, path), _) => {
-                let len = match node {
-                    Value::List(items) => items.len(),
-                    Value::Map(entries) => entries.len(),
-                    _ => return self.not_a(first, "a list"),
-                };
-                match self.read(node, *path) {
-                    Val::Unknown => Val::Unknown,
-                    _ => Val::Int(i64::try_from(len).unwrap_or(i64::MAX)),
-                }
-            }
-            (Function::StartsWith, Val::Text(text), Some(Val::Text(part))) => {
-                Val::Bool(text.starts_with(&**part))
-            }
-            (Function::EndsWith, Val::Text(text), Some(Val::Text(part))) => {
-                Val::Bool(text.ends_with(&**part))
-            }
-            (Function::Contains, Val::Text(text), Some(Val::Text(part))) => Val::Bool(text.contains(&**part)),
-            (Function::Text, Val::Text(text), _) => Val::Text(text.clone()),
-            (Function::Text, Val::Bool(value), _) => Val::Text(value.to_string().into()),
-            (Function::Text, Val::Double(value), _) => Val::Text(value.to_string().into()),
-            (Function::Text, value, _) => {
-                Val::Text(super::print::show(value, crate::rule::unit::Unit::Count, true).into())
-            }
-            (Function::Int, Val::Int(value), _) => Val::Int(*value),
-            #[allow(
-                clippy::cast_possible_truncation,
-                clippy::cast_precision_loss,
-                reason = "the range is checked"
-            )]
-            (Function::Int, Val::Double(value), _) if value.abs() < i64::MAX as f64 => {
-                Val::Int(*value as i64)
-            }
-            (Function::Int, Val::Text(text), _) => match text.parse() {
-                Ok(value) => Val::Int(value),
-                Err(_) => self.fault(format!("`{text}` is not a whole number")),
-            },
-            #[allow(clippy::cast_precision_loss, reason = "as CEL's double() does")]
-            (Function::Double, Val::Int(value), _) => Val::Double(*value as f64),
-            (Function::Double, Val::Double(value), _) => Val::Double(*value),
-            (Function::Double, Val::Text(text), _) => match text.parse() {
-                Ok(value) => Val::Double(value),
-                Err(_) => self.fault(format!("`{text}` is not a number")),
-            },
-            (Function::Min | Function::Max, a, Some(b)) => match order(a, b) {
-                Order::Is(ordering) if ordering.is_le() == (function == Function::Min) => first,
-                Order::Is(_) => b.clone(),
-                _ => self.fault("two values cannot be compared"),
-            },
-            (Function::In(unit), Val::Duration(span), _) => {
-                Val::Int(i64::try_from(span.as_millis() / i128::from(unit)).unwrap_or(i64::MAX))
-            }
-            _ => self.not_a(first, "what the function takes"),
-        }
-    }
-
-    #[allow(
-        clippy::cast_precision_loss,
-        reason = "a whole number meets a fraction: both are reckoned as fractions"
-    )]
-    fn arithmetic(&mut self, operation: Arithmetic, left: Val<'a>, right: Val<'a>) -> Val<'a> {
-        let fraction = |a: f64, b: f64| match operation {
-            Arithmetic::Add => a + b,
-            Arithmetic::Subtract => a - b,
-            Arithmetic::Multiply => a * b,
-            Arithmetic::Divide => a / b,
-            Arithmetic::Modulo => a % b,
-        };
-        let shifted = |time: &Timestamp, span: SignedDuration| match operation {
-            Arithmetic::Add => time.checked_add(span).ok(),
-            _ => time.checked_sub(span).ok(),
-        };
-        let add = operation == Arithmetic::Add;
-        match (&left, &right) {
-            (Val::Unknown, _) | (_, Val::Unknown) => Val::Unknown,
-            (Val::Int(_), Val::Int(0)) if matches!(operation, Arithmetic::Divide | Arithmetic::Modulo) => {
-                self.fault("a division by zero")
-            }
-            (Val::Int(a), Val::Int(b)) => {
-                let result = match operation {
-                    Arithmetic::Add => a.checked_add(*b),
-                    Arithmetic::Subtract => a.checked_sub(*b),
-                    Arithmetic::Multiply => a.checked_mul(*b),
-                    Arithmetic::Divide => a.checked_div(*b),
-                    Arithmetic::Modulo => a.checked_rem(*b),
-                };
-                match result {
-                    Some(value) => Val::Int(value),
-                    None => self.fault("a number is too large"),
-                }
-            }
-            (Val::Double(a), Val::Double(b)) => Val::Double(fraction(*a, *b)),
-            (Val::Int(a), Val::Double(b)) => Val::Double(fraction(*a as f64, *b)),
-            (Val::Double(a), Val::Int(b)) => Val::Double(fraction(*a, *b as f64)),
-            (Val::Text(a), Val::Text(b)) if add => Val::Text(format!("{a}{b}").into()),
-            (Val::Time(a), Val::Time(b)) if operation == Arithmetic::Subtract => {
-                Val::Duration(a.duration_since(*b))
-            }
-            (Val::Time(time), Val::Duration(span)) | (Val::Duration(span), Val::Time(time)) => {
-                match shifted(time, *span) {
-                    Some(time) => Val::Time(time),
-                    None => self.fault("a time is out of range"),
-                }
-            }
-            (Val::Duration(a), Val::Duration(b)) => {
-                match if add { a.checked_add(*b) } else { a.checked_sub(*b) } {
-                    Some(span) => Val::Duration(span),
-                    None => self.fault("a duration is too long"),
-                }
-            }
-            (Val::Node(..) | Val::List(_), Val::Node(..) | Val::List(_)) if add => {
-                match (self.items(&left), self.items(&right)) {
-                    (Some(mut items), Some(more)) => {
-                        items.extend(more);
-                        Val::List(Rc::new(items))
-                    }
-                    _ => self.fault("two values cannot be added"),
-                }
-            }
-            _ => self.fault("two values cannot be reckoned with each other"),
-        }
-    }
-
-    fn quantify(
-        &mut self,
-        quantifier: Quantifier,
-        list: &'a Expr,
-        slot: usize,
-        filter: Option<&'a Expr>,
-        body: &'a Expr,
-    ) -> Val<'a> {
-        let start = self.mark();
-        let list = self.eval(list);
-        let Some(items) = self.items(&list) else { return self.not_a(list, "a list") };
-        if items.is_empty()
-            && let Val::Node(node, path) = list
-            && let Val::Unknown = self.read(node, path)
-        {
-            return Val::Unknown;
-        }
-        match quantifier {
-            Quantifier::All => self.decide(start, items, slot, body, false),
-            Quantifier::Exists => self.decide(start, items, slot, body, true),
-            Quantifier::ExistsOne => self.exists_one(items, slot, body),
-            Quantifier::Filter => self.collect(items, slot, Some(body), None),
-            Quantifier::Map => self.collect(items, slot, filter, Some(body)),
-        }
-    }
-
-    /// `all` and `exists`: one item can decide. The evidence is the items that did, or all of them if none did.
-    fn decide(
-        &mut self,
-        start: usize,
-        items: Vec<Val<'a>>,
-        slot: usize,
-        body: &'a Expr,
-        decider: bool,
-    ) -> Val<'a> {
-        let (mut deciders, mut unknown) = (0, false);
-        for item in items {
-            let mark = self.mark();
-            self.bind(slot, item);
-            let value = self.scalar(body);
-            match self.truth(value) {
-                Some(value) if value == decider => {
-                    if deciders == 0 {
-                        self.reads.drain(start..mark);
-                    }
-                    deciders += 1;
-                    if deciders == MOST_DECIDERS {
-                        break;
-                    }
-                }
-                Some(_) if unknown || deciders > 0 => self.forget(mark),
-                Some(_) => {}
-                None if deciders > 0 => self.forget(mark),
-                None => {
-                    if !unknown {
-                        self.reads.drain(start..mark);
-                    }
-                    unknown = true;
-                }
-            }
-        }
-        match (deciders > 0, unknown) {
-            (true, _) => Val::Bool(decider),
-            (false, true) => Val::Unknown,
-            (false, false) => Val::Bool(!decider),
-        }
-    }
-
-    fn exists_one(&mut self, items: Vec<Val<'a>>, slot: usize, body: &'a Expr) -> Val<'a> {
-        let (mut found, mut unknown) = (0, false);
-        for item in items {
-            self.bind(slot, item);
-            let value = self.scalar(body);
-            match self.truth(value) {
-                Some(true) => found += 1,
-                Some(false) => {}
-                None => unknown = true,
-            }
-        }
-        match (found, unknown) {
-            (2.., _) => Val::Bool(false),
-            (_, true) => Val::Unknown,
-            (found, false) => Val::Bool(found == 1),
-        }
-    }
-
-    /// `filter` and `map`. Where a condition is not known, neither is the list.
-    fn collect(
-        &mut self,
-        items: Vec<Val<'a>>,
-        slot: usize,
-        filter: Option<&'a Expr>,
-        body: Option<&'a Expr>,
-    ) -> Val<'a> {
-        let mut collected = Vec::with_capacity(items.len());
-        let mut unknown = false;
-        for item in items {
-            self.bind(slot, item.clone());
-            if let Some(filter) = filter {
-                let value = self.scalar(filter);
-                match self.truth(value) {
-                    Some(true) => {}
-                    Some(false) => continue,
-                    None => {
-                        unknown = true;
-                        continue;
-                    }
-                }
-            }
-            collected.push(match body {
-                Some(body) => self.eval(body),
-                None => item,
-            });
-        }
-        if unknown { Val::Unknown } else { Val::List(Rc::new(collected)) }
-    }
-}
-
-/// How two values compare.
-enum Order {
-    Is(std::cmp::Ordering),
-    /// Numbers without an order: one is not a number.
-    None,
-    /// Not of one kind.
-    Unlike,
-}
-
-#[allow(clippy::cast_precision_loss, reason = "CEL compares numbers by value; facts are below 2^53")]
-fn order(a: &Val<'_>, b: &Val<'_>) -> Order {
-    let ordering = match (a, b) {
-        (Val::Int(a), Val::Int(b)) => Some(a.cmp(b)),
-        (Val::Double(a), Val::Double(b)) => a.partial_cmp(b),
-        (Val::Int(a), Val::Double(b)) => (*a as f64).partial_cmp(b),
-        (Val::Double(a), Val::Int(b)) => a.partial_cmp(&(*b as f64)),
-        (Val::Text(a), Val::Text(b)) => Some(a.cmp(b)),
-        (Val::Version(a), Val::Version(b)) => Some(a.cmp(b)),
-        (Val::Time(a), Val::Time(b)) => Some(a.cmp(b)),
-        (Val::Duration(a), Val::Duration(b)) => Some(a.cmp(b)),
-        (Val::Bool(a), Val::Bool(b)) => Some(a.cmp(b)),
-        _ => return Order::Unlike,
-    };
-    ordering.map_or(Order::None, Order::Is)
-}
-
-/// Whether two values are equal; none where that is not known. Values of different kinds are not equal.
-fn equal(a: &Val<'_>, b: &Val<'_>) -> Option<bool> {
-    match (a, b) {
-        (Val::Unknown, _) | (_, Val::Unknown) => None,
-        (Val::Null, Val::Null) => Some(true),
-        (Val::Node(a, path), _) if a.scalar_or_list(*path).is_some() => equal(&a.scalar_or_list(*path)?, b),
-        (_, Val::Node(b, path)) if b.scalar_or_list(*path).is_some() => equal(a, &b.scalar_or_list(*path)?),
-        (Val::List(a), Val::List(b)) => {
-            if a.len() != b.len() {
-                return Some(false);
-            }
-            let mut all = Some(true);
-            for (a, b) in a.iter().zip(b.iter()) {
-                match equal(a, b) {
-                    Some(true) => {}
-                    Some(false) => return Some(false),
-                    None => all = None,
-                }
-            }
-            all
-        }
-        _ => match order(a, b) {
-            Order::Is(ordering) => Some(ordering.is_eq()),
-            Order::None | Order::Unlike => Some(false),
-        },
-    }
 }

@@ -6,8 +6,9 @@ use cel::common::ast::{CallExpr, Expr as CelExpr, IdedExpr, LiteralValue};
 use regex::RegexBuilder;
 
 use super::{
-    check::{Checked, Checker, is_chain},
+    check::{Checked, Checker},
     duration,
+    names::is_chain,
     tree::{Expr, Function, Node},
 };
 use crate::{

@@ -3,11 +3,15 @@
 //! The text is parsed by the `cel` crate, whose syntax tree the checker turns into the tree in `tree`: fields are
 //! positions, names are slots, every node knows its place in the text. Only checked trees are evaluated.
 
+mod calculate;
 mod check;
+mod comprehend;
+mod comprehensions;
 mod cost;
 mod duration;
 mod eval;
 mod functions;
+mod names;
 mod narrow;
 mod operators;
 mod parse;

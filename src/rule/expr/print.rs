@@ -51,6 +51,27 @@ pub(crate) fn quantity(value: f64, unit: Unit) -> String {
     }
 }
 
+/// The number that a value is.
+pub(crate) fn as_number(value: &Val<'_>) -> Option<f64> {
+    match value {
+        #[allow(clippy::cast_precision_loss, reason = "only compared with what was printed of it")]
+        Val::Int(value) => Some(*value as f64),
+        Val::Double(value) => Some(*value),
+        _ => None,
+    }
+}
+
+/// A number without rounding.
+pub(crate) fn exact(value: f64, unit: Unit, bare: bool) -> String {
+    match unit {
+        _ if bare => value.to_string(),
+        Unit::BYTES => format!("{value} bytes"),
+        Unit::BYTES_PER_SECOND => format!("{value} B/s"),
+        Unit::SECONDS => format!("{value} s"),
+        _ => value.to_string(),
+    }
+}
+
 /// A value as text; `bare` leaves the unit away.
 pub(crate) fn show(value: &Val<'_>, unit: Unit, bare: bool) -> String {
     let unit = if bare { Unit::Count } else { unit };

@@ -19,13 +19,14 @@ pub(super) enum Step {
     Append,
 }
 
-/// Takes a path apart: `vm.nics[0].tap`, `vm.nics.0.tap`, `vm.nics[+]`.
+/// Takes a path apart: `vm.nics[0].tap`, `vm.nics.0.tap`, `vm.nics[+]` or `vm.nics.+`.
 pub(super) fn parse(path: &str) -> Result<Vec<Step>, String> {
     let mut steps = Vec::new();
     for part in path.split('.') {
         let (name, mut rest) = part.split_at(part.find('[').unwrap_or(part.len()));
         match name.parse() {
             Ok(index) => steps.push(Step::Index(index)),
+            Err(_) if name == "+" => steps.push(Step::Append),
             Err(_) if name.is_empty() => return Err(format!("`{path}` is not a path: a name is missing")),
             Err(_) => steps.push(Step::Field(name.to_owned())),
         }
@@ -133,6 +134,7 @@ mod tests {
     fn paths_lead_to_facts() {
         let steps = parse("vm.nics[0].tap").unwrap();
         assert_eq!(steps, parse("vm.nics.0.tap").unwrap());
+        assert_eq!(parse("vm.nics.+"), parse("vm.nics[+]"));
         assert!(type_at(&steps).unwrap().optional);
         assert_eq!(type_at(&parse("vm.nisc").unwrap()).unwrap_err().1.unwrap(), "did you mean `nics`?");
         for wrong in ["", "vm..x", "vm.nics[", "vm.nics[x]", "vm.nics[0]x"] {

@@ -50,7 +50,7 @@ proptest! {
         facts["vm"]["job"] = job.into();
         facts["guest"]["sysctl"]["tcp_retries1"] = retries.into();
         let ours = eval(&text, &root(&facts)).0;
-        let program = cel::Env::stdlib().compile(&text).unwrap();
+        let program = with_stack(|| cel::Env::stdlib().compile(&text)).unwrap().unwrap();
         match program.execute(&cel_context(&facts)) {
             Ok(cel::Value::Bool(theirs)) => prop_assert_eq!(ours, theirs.to_string(), "{}", text),
             Ok(other) => prop_assert!(false, "{text}: {other:?}"),

@@ -166,6 +166,10 @@ fn every_problem_of_an_expression_is_told() {
     assert_eq!(problems.len(), 3, "{problems:?}");
 }
 
+fn template(text: &str) {
+    let _ = with_stack(|| super::super::check_template(text, &mut Scope::default()));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
@@ -179,12 +183,12 @@ proptest! {
     ) {
         let text = tokens.concat();
         let _ = check(&text);
-        let _ = super::super::check_template(&format!("{{{text}}}"), &mut Scope::default());
+        template(&format!("{{{text}}}"));
     }
 
     #[test]
     fn arbitrary_text_does_not_panic_either(text in "\\PC{0,60}") {
         let _ = check(&text);
-        let _ = super::super::check_template(&text, &mut Scope::default());
+        template(&text);
     }
 }

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use proptest::{prelude::*, sample::select};
 use serde_json::{Value as Json, json};
 
-use super::{Checker, Evaluator, Expr, ExprProblem, Read, Scope, Val};
+use super::{Checker, Evaluator, Expr, ExprProblem, Read, Scope, Val, with_stack};
 use crate::{
     fact::{Facts, Forecast},
     rule::value::Value,
@@ -59,9 +59,12 @@ fn root(facts: &Json) -> Value {
 }
 
 fn check(text: &str) -> Result<(Expr, usize), Vec<ExprProblem>> {
-    let mut scope = Scope::default();
-    let (expr, _) = Checker::check(text, &mut scope)?;
-    Ok((expr, scope.next_slot))
+    with_stack(|| {
+        let mut scope = Scope::default();
+        let (expr, _) = Checker::check(text, &mut scope)?;
+        Ok((expr, scope.next_slot))
+    })
+    .unwrap()
 }
 
 /// What comes out: a text for the tests to compare.

@@ -94,3 +94,41 @@ fn a_rule_that_would_take_too_long_is_unknown() {
     assert!(paths.iter().any(|path| path.contains("too many steps")));
     assert!(started.elapsed().as_secs() < 20);
 }
+
+#[test]
+fn texts_have_values_that_people_read() {
+    let mut facts = known_facts();
+    facts["vm"]["memory_bytes"] = json!(4_294_967_297_u64);
+    facts["guest"] = json!({"unknown": "no agent"});
+    let root = root(&facts);
+    for (text, expected) in [
+        ("{vm.memory_bytes} of {destination.memory.total_bytes}", "4 GiB of 256 GiB"),
+        (
+            "{vm.memory_bytes} and {vm.memory_bytes - 1}",
+            "4 GiB (4294967297 bytes) and 4 GiB (4294967296 bytes)",
+        ),
+        ("{vm.memory_bytes / 1048576} MiB", "4096 MiB"),
+        (
+            "{path.bandwidth_bytes_per_second * 8 / 1000000} Mbit/s, {path.bandwidth_bytes_per_second}",
+            "1000 Mbit/s, 119.2 MiB/s",
+        ),
+        ("{forecast.blackout_seconds.p95} s; {change.longest_blackout_seconds}", "0.6 s; 0.3 s"),
+        (
+            "{vm.job}, {vm.persistent}, {vm.nics.map(n, n.mac)}",
+            "none, yes, 52:54:00:00:00:01, 52:54:00:00:00:02",
+        ),
+        ("{guest.hostname} at {now}", "(unknown) at 2026-11-23T01:30:00Z"),
+        ("${{x}} {\"}\" + vm.name}", "${x} }web1"),
+        ("{vm.job != null ? vm.job : 3} {destination.load_ratio}", "3 1.5"),
+    ] {
+        let (template, slots) = with_stack(|| {
+            let mut scope = Scope::default();
+            let template =
+                super::super::check_template(text, &mut scope).unwrap_or_else(|e| panic!("{text}: {e:?}"));
+            (template, scope.next_slot)
+        })
+        .unwrap();
+        let mut evaluator = Evaluator::new(&root, &[], [], slots, None);
+        assert_eq!(template.render(&mut evaluator), expected, "{text}");
+    }
+}
