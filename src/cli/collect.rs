@@ -10,7 +10,12 @@ use super::{
     output,
     session::Session,
 };
-use crate::{collect::{self, CollectError, libvirt::Trouble}, error::with_causes, fact::{Change, Facts}, verdict::ExitCode};
+use crate::{
+    collect::{self, CollectError, libvirt::Trouble},
+    error::with_causes,
+    fact::{Change, Facts},
+    verdict::ExitCode,
+};
 
 #[derive(Debug, Args)]
 pub(super) struct Collect {

@@ -1,8 +1,8 @@
 //! The command line: one file a command, and no logic beyond reading options and choosing an exit code.
 
+mod check;
 #[cfg(feature = "libvirt")]
 mod collect;
-mod check;
 #[cfg(feature = "libvirt")]
 mod migrate;
 mod options;

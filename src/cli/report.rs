@@ -19,7 +19,8 @@ impl Report {
     /// Ends with the code of the verdict, so that a pipeline may look at it again.
     pub(super) fn run(&self, shared: &Shared) -> Result<ExitCode, Failure> {
         let name = self.file.display().to_string();
-        let bytes = fs::read(&self.file).map_err(|error| Failure::usage(format!("{name}: cannot be read: {error}")))?;
+        let bytes = fs::read(&self.file)
+            .map_err(|error| Failure::usage(format!("{name}: cannot be read: {error}")))?;
         let verdicts = verdict::read(&name, &bytes).map_err(Failure::usage)?;
         self.reports.open()?.write(&verdicts, shared)
     }

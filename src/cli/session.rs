@@ -20,7 +20,8 @@ pub(super) struct Session<'a> {
 impl<'a> Session<'a> {
     /// Reads the configuration.
     pub(super) fn open(shared: &'a Shared) -> Result<Self, Failure> {
-        let config = Config::load(shared.config.as_deref()).map_err(|error| Failure::usage(with_causes(&error)))?;
+        let config =
+            Config::load(shared.config.as_deref()).map_err(|error| Failure::usage(with_causes(&error)))?;
         Ok(Self { shared, config })
     }
 
@@ -45,9 +46,9 @@ impl<'a> Session<'a> {
         }
         let Some(target) = &config.ssh else { return Ok(None) };
         let target = target.trim_start_matches("ssh://");
-        let uri: Uri = format!("qemu+ssh://{target}/system")
-            .parse()
-            .map_err(|_| Failure::usage(format!("hosts.{host}.ssh: `{target}` is not USER@HOST or USER@HOST:PORT")))?;
+        let uri: Uri = format!("qemu+ssh://{target}/system").parse().map_err(|_| {
+            Failure::usage(format!("hosts.{host}.ssh: `{target}` is not USER@HOST or USER@HOST:PORT"))
+        })?;
         Ok(Some(Transport::for_uri(&uri)))
     }
 
@@ -61,7 +62,8 @@ impl<'a> Session<'a> {
     /// Rules, catalogues and waivers.
     pub(super) fn policy(&self) -> Result<Policy, Failure> {
         let profile = self.shared.profile.as_deref().or(self.config.profile.as_deref());
-        let policy = Policy::load(&self.rule_sources(), profile, &self.config.parameters).map_err(Failure::usage)?;
+        let policy =
+            Policy::load(&self.rule_sources(), profile, &self.config.parameters).map_err(Failure::usage)?;
         let waivers = self.shared.waivers.as_deref().or(self.config.waivers.as_deref());
         Ok(match waivers {
             Some(file) => policy.with_waivers(read_waivers(file)?),

@@ -1,6 +1,9 @@
 //! `vmgate verdict`: signs a verdict so that it can be trusted elsewhere, and checks one that was signed.
 
-use std::{env, fs, path::{Path, PathBuf}};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
 
 use clap::{Args, Subcommand};
 
@@ -50,7 +53,8 @@ impl VerdictCommand {
 }
 
 fn sign(file: &Path, key: Option<&Path>) -> Result<ExitCode, Failure> {
-    let verdicts = verdict::read(&file.display().to_string(), read(file)?.as_bytes()).map_err(Failure::usage)?;
+    let verdicts =
+        verdict::read(&file.display().to_string(), read(file)?.as_bytes()).map_err(Failure::usage)?;
     let [verdict] = verdicts.as_slice() else {
         return Err(Failure::usage(format!(
             "{}: holds {} verdicts; one is signed at a time",
@@ -85,5 +89,6 @@ fn verify(file: &Path, keys: &[PathBuf]) -> Result<ExitCode, Failure> {
 }
 
 fn read(file: &Path) -> Result<String, Failure> {
-    fs::read_to_string(file).map_err(|error| Failure::usage(format!("{}: cannot be read: {error}", file.display())))
+    fs::read_to_string(file)
+        .map_err(|error| Failure::usage(format!("{}: cannot be read: {error}", file.display())))
 }

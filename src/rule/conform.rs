@@ -59,11 +59,7 @@ static FACTS: LazyLock<Type> = LazyLock::new(types::of_schema::<Facts>);
 /// Whether a document can be read as facts; otherwise everything that is wrong, each with its path.
 pub fn conform_facts(document: &Json) -> Result<(), Vec<String>> {
     let mismatches = conform(document, &FACTS);
-    if mismatches.is_empty() {
-        Ok(())
-    } else {
-        Err(mismatches.iter().map(Mismatch::to_string).collect())
-    }
+    if mismatches.is_empty() { Ok(()) } else { Err(mismatches.iter().map(Mismatch::to_string).collect()) }
 }
 
 /// The type of a facts document.
@@ -135,7 +131,9 @@ impl Walk {
         if value.is_null() && (ty.optional || matches!(ty.kind, Kind::Any | Kind::Null)) {
             return;
         }
-        if value.get("unknown").is_some() && !matches!(&ty.kind, Kind::Record(record) if record.field("unknown").is_some()) {
+        if value.get("unknown").is_some()
+            && !matches!(&ty.kind, Kind::Record(record) if record.field("unknown").is_some())
+        {
             return self.unknown(value, ty);
         }
         match (&ty.kind, value) {
@@ -143,9 +141,14 @@ impl Walk {
             (Kind::Int { min, max }, Json::Number(number)) => match number.as_i64() {
                 None if number.as_u64().is_some() && max.is_none() => {}
                 None => self.wrong(value, ty),
-                Some(number) if min.is_some_and(|min| number < min) || max.is_some_and(|max| number > max) => {
+                Some(number)
+                    if min.is_some_and(|min| number < min) || max.is_some_and(|max| number > max) =>
+                {
                     let bound = |bound: &Option<i64>| bound.map_or_else(|| "…".to_owned(), |b| b.to_string());
-                    self.report(format!("{number} is out of range"), Some(format!("from {} to {}", bound(min), bound(max))));
+                    self.report(
+                        format!("{number} is out of range"),
+                        Some(format!("from {} to {}", bound(min), bound(max))),
+                    );
                 }
                 Some(_) => {}
             },
@@ -197,7 +200,9 @@ impl Walk {
             Json::Object(_) => "a mapping".to_owned(),
         };
         let help = match (value, &ty.kind) {
-            (Json::Null, _) => Some("this is never absent; leave it out, or say why it is unknown".to_owned()),
+            (Json::Null, _) => {
+                Some("this is never absent; leave it out, or say why it is unknown".to_owned())
+            }
             (Json::String(_), Kind::Int { .. } | Kind::Double | Kind::Bool) => {
                 Some("write it without quotes".to_owned())
             }
@@ -210,7 +215,8 @@ impl Walk {
     /// `{unknown: why, cause: …}` where a value could stand.
     fn unknown(&mut self, value: &Json, ty: &Type) {
         if !ty.unknowable && ty.kind != Kind::Any {
-            let help = "it is part of a fact that is known or unknown as a whole: set that to unknown".to_owned();
+            let help =
+                "it is part of a fact that is known or unknown as a whole: set that to unknown".to_owned();
             return self.report("this cannot be unknown by itself", Some(help));
         }
         let unknown = types::of_schema::<crate::fact::Unknown>();
@@ -222,7 +228,9 @@ impl Walk {
     fn record(&mut self, record: &Record, values: &serde_json::Map<String, Json>) {
         for (key, value) in values {
             match record.field(key) {
-                Some((_, field)) => self.inside(Segment::Key(key.clone()), |walk| walk.value(value, &field.ty)),
+                Some((_, field)) => {
+                    self.inside(Segment::Key(key.clone()), |walk| walk.value(value, &field.ty))
+                }
                 None => {
                     let help = match closest(key, record.names()) {
                         Some(like) => format!("did you mean `{like}`?"),
@@ -230,12 +238,18 @@ impl Walk {
                     };
                     self.path.push(Segment::Key(key.clone()));
                     let message = "there is no such field".to_owned();
-                    self.found.push(Mismatch { path: self.path.clone(), at_key: true, message, help: Some(help) });
+                    self.found.push(Mismatch {
+                        path: self.path.clone(),
+                        at_key: true,
+                        message,
+                        help: Some(help),
+                    });
                     self.path.pop();
                 }
             }
         }
-        for field in record.fields.iter().filter(|field| field.required && !values.contains_key(&field.name)) {
+        for field in record.fields.iter().filter(|field| field.required && !values.contains_key(&field.name))
+        {
             let help = (!field.description.is_empty()).then(|| field.description.clone());
             self.report(format!("`{}` is missing", field.name), help);
         }

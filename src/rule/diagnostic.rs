@@ -120,9 +120,9 @@ impl Problem {
             }
             Ok(file) => {
                 text = visible_source(&file.text);
-                let snippet = Snippet::source(text.as_str()).path(file.name.as_str()).annotation(
-                    AnnotationKind::Primary.span(clamp(&text, &self.span)).label(label),
-                );
+                let snippet = Snippet::source(text.as_str())
+                    .path(file.name.as_str())
+                    .annotation(AnnotationKind::Primary.span(clamp(&text, &self.span)).label(label));
                 let snippet = match &self.related {
                     Some((span, label)) => snippet
                         .annotation(AnnotationKind::Context.span(clamp(&text, span)).label(label.as_str())),
@@ -210,7 +210,8 @@ impl std::error::Error for LoadErrors {}
 pub(crate) fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let words = |text: &'a str| text.split(['-', '_', '.', '/']);
     let has_words = |candidate: &'a str| {
-        word.len() > 3 && word.split(['-', '_', '.', '/']).all(|part| words(candidate).any(|other| other == part))
+        word.len() > 3
+            && word.split(['-', '_', '.', '/']).all(|part| words(candidate).any(|other| other == part))
     };
     candidates
         .into_iter()

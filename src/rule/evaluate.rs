@@ -29,10 +29,16 @@ pub(crate) fn evaluate(rule: &Rule, params: &[Value], on: &Subject<'_>) -> Vec<O
 }
 
 /// As [`evaluate`], with other expressions than the rule's own.
-pub(crate) fn evaluate_program(rule: &Rule, program: &Program, params: &[Value], on: &Subject<'_>) -> Vec<Outcome> {
+pub(crate) fn evaluate_program(
+    rule: &Rule,
+    program: &Program,
+    params: &[Value],
+    on: &Subject<'_>,
+) -> Vec<Outcome> {
     let stale = |path: &str| too_old(path, rule.max_age_seconds?, on);
     let lets = program.lets.iter().map(|binding| &binding.expr);
-    let stale: Option<&dyn Fn(&str) -> Option<String>> = if rule.max_age_seconds.is_some() { Some(&stale) } else { None };
+    let stale: Option<&dyn Fn(&str) -> Option<String>> =
+        if rule.max_age_seconds.is_some() { Some(&stale) } else { None };
     let evaluator = Evaluator::new(on.root, params, lets, program.slots, stale);
     let mut run = Run { rule, program, on, evaluator, outcomes: Vec::new() };
     run.whole();
@@ -145,10 +151,13 @@ impl<'a> Run<'a> {
         let (mut evidence, mut missing) = (Vec::new(), Vec::new());
         let mut seen = HashSet::new();
         for read in self.evaluator.reads(0) {
-            let absent = |path: String, why: &Unknown| Missing { path, reason: why.reason.clone(), cause: why.cause };
+            let absent =
+                |path: String, why: &Unknown| Missing { path, reason: why.reason.clone(), cause: why.cause };
             match read {
                 Read::Fact(value, _) if !seen.insert(std::ptr::from_ref::<Value>(value)) => {}
-                Read::Fact(Value::Unknown(why), path) => missing.push(absent(self.evaluator.path(*path), why)),
+                Read::Fact(Value::Unknown(why), path) => {
+                    missing.push(absent(self.evaluator.path(*path), why))
+                }
                 Read::Fact(value, path) if evidence.len() < MOST_EVIDENCE => {
                     let path = self.evaluator.path(*path);
                     let provenance = self.on.facts.provenance_of(&path);
@@ -165,7 +174,8 @@ impl<'a> Run<'a> {
                     missing.push(absent(path, &Unknown::new(Cause::TooOld, reason.clone())));
                 }
                 Read::Fault(reason) => {
-                    missing.push(absent(self.rule.id.clone(), &Unknown::new(Cause::Malformed, reason.clone())));
+                    missing
+                        .push(absent(self.rule.id.clone(), &Unknown::new(Cause::Malformed, reason.clone())));
                 }
             }
         }

@@ -47,13 +47,19 @@ fn body(text: &mut String, rule: &Rule, heading: &str) {
         effect_phrase(rule.effect),
         effect_phrase(rule.on_unknown),
         if rule.waivable { "" } else { " It cannot be waived." },
-        rule.max_age_seconds.map_or_else(String::new, |age| format!(" Facts older than {} count as missing.", age_words(age))),
+        rule.max_age_seconds.map_or_else(String::new, |age| format!(
+            " Facts older than {} count as missing.",
+            age_words(age)
+        )),
     );
     let _ = write!(text, "\n{heading} Why\n\n{}\n", paragraphs(&rule.rationale));
     let _ = write!(text, "\n{heading} What to do\n\n{}\n", paragraphs(&rule.remediation));
     let _ = write!(text, "\n{heading} What is checked\n\n```yaml\n{}```\n", expressions(rule));
     if !rule.params.is_empty() {
-        let _ = write!(text, "\n{heading} Parameters\n\n| name | value | set by | allowed | meaning |\n|---|---|---|---|---|\n");
+        let _ = write!(
+            text,
+            "\n{heading} Parameters\n\n| name | value | set by | allowed | meaning |\n|---|---|---|---|---|\n"
+        );
         for param in &rule.params {
             let unit = match param.unit {
                 super::Unit::Any | super::Unit::Count => String::new(),
@@ -65,7 +71,11 @@ fn body(text: &mut String, rule: &Rule, heading: &str) {
                 (None, Some(max)) => format!("to {max}"),
                 (None, None) => param.ty().kind.to_string(),
             };
-            let default = if param.value == param.default { String::new() } else { format!("; default {}", param.default) };
+            let default = if param.value == param.default {
+                String::new()
+            } else {
+                format!("; default {}", param.default)
+            };
             let _ = writeln!(
                 text,
                 "| `{}` | {}{unit} | {}{default} | {range} | {} |",

@@ -96,7 +96,8 @@ fn folder(dir: &Path) -> Vec<Found> {
         walk(dir, Path::new(""), 0, &mut found);
     } else {
         let why = if dir.exists() { "is not a folder" } else { "does not exist" };
-        let problem = Problem::of_file(&dir.display().to_string(), why, "give --rules a folder with rules in it");
+        let problem =
+            Problem::of_file(&dir.display().to_string(), why, "give --rules a folder with rules in it");
         found.push((PathBuf::from("x.yaml"), Err(problem)));
     }
     found
@@ -111,13 +112,16 @@ fn walk(dir: &Path, inner: &Path, depth: usize, found: &mut Vec<Found>) {
     }
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
-        Err(error) => return found.push(problem(format!("cannot be read: {error}"), "check its permissions")),
+        Err(error) => {
+            return found.push(problem(format!("cannot be read: {error}"), "check its permissions"));
+        }
     };
     let mut names: Vec<_> = entries.filter_map(Result::ok).map(|entry| entry.file_name()).collect();
     names.sort();
     for name in names {
         if found.len() > MOST_FILES {
-            return found.push(problem("holds too many files".into(), "give --rules a folder with only rules in it"));
+            return found
+                .push(problem("holds too many files".into(), "give --rules a folder with only rules in it"));
         }
         let (path, inner) = (dir.join(&name), inner.join(&name));
         let hidden = name.to_string_lossy().starts_with('.');

@@ -12,7 +12,8 @@ use super::{
 /// Words that a title about the healthy state does not begin with.
 const ORDERS: [&str; 8] = ["check", "ensure", "verify", "make", "test", "validate", "detect", "must"];
 /// Words that tell of an unhealthy state.
-const UNHEALTHY: [&str; 8] = ["fails", "failed", "missing", "broken", "insufficient", "exceeded", "error", "wrong"];
+const UNHEALTHY: [&str; 8] =
+    ["fails", "failed", "missing", "broken", "insufficient", "exceeded", "error", "wrong"];
 
 /// Everything that is not good style, as warnings, in the order of the rules.
 pub fn lint(pack: &Pack) -> Vec<Problem> {
@@ -54,7 +55,8 @@ impl Linter<'_> {
             let help = format!("rename the file to {}.yaml", self.rule.id);
             self.warn("id", message, "another name than the file's", &help);
         }
-        let folder = path.parent().and_then(Path::file_name).and_then(|name| name.to_str()).unwrap_or_default();
+        let folder =
+            path.parent().and_then(Path::file_name).and_then(|name| name.to_str()).unwrap_or_default();
         let expected = folder_of(self.rule.step);
         let is_step = Step::all().into_iter().any(|step| folder_of(step) == folder);
         if is_step && folder != expected {
@@ -72,7 +74,12 @@ impl Linter<'_> {
             self.warn("title", "the title is an order", "not a state", help);
         }
         if let Some(word) = words.iter().find(|word| UNHEALTHY.contains(&word.as_str())) {
-            self.warn("title", format!("the title tells of trouble: `{word}`"), "not the healthy state", help);
+            self.warn(
+                "title",
+                format!("the title tells of trouble: `{word}`"),
+                "not the healthy state",
+                help,
+            );
         }
         if title.ends_with('.') || title.chars().count() > 90 || !title.starts_with(char::is_uppercase) {
             let help = "one sentence, a capital first, no full stop, at most 90 characters";
@@ -89,8 +96,21 @@ impl Linter<'_> {
             return;
         }
         if self.rule.texts.message.ends_with('.') {
-            self.warn("message", "the message ends with a full stop", "at its end", "leave it out: messages are put in tables");
+            self.warn(
+                "message",
+                "the message ends with a full stop",
+                "at its end",
+                "leave it out: messages are put in tables",
+            );
         }
+        // The message cannot name the item that a quantifier looks at.
+        let mut items = BTreeSet::new();
+        self.rule.program.assert.walk(&mut |expr| {
+            if let Node::Quantify { slot, .. } = &expr.node {
+                items.insert(format!("${slot}"));
+            }
+        });
+        let of_an_item = |key: &String| items.contains(key.split('.').next().unwrap_or_default());
         let mut untold = Vec::new();
         self.rule.program.assert.walk(&mut |expr| {
             if let Node::Compare(comparison, left, right) = &expr.node
@@ -98,7 +118,7 @@ impl Linter<'_> {
             {
                 for side in [left, right] {
                     let keys = self.keys(side);
-                    if !keys.is_empty() && keys.is_disjoint(&told) {
+                    if !keys.is_empty() && keys.is_disjoint(&told) && !keys.iter().any(of_an_item) {
                         untold.push(side.span.clone());
                     }
                 }
@@ -138,22 +158,52 @@ impl Linter<'_> {
 
     fn texts(&mut self) {
         if self.rule.rationale.chars().count() < 60 {
-            self.warn("rationale", "the rationale is short", "why does it matter?", "say what happens where the rule is violated");
+            self.warn(
+                "rationale",
+                "the rationale is short",
+                "why does it matter?",
+                "say what happens where the rule is violated",
+            );
         }
         if self.rule.remediation.chars().count() < 20 {
-            self.warn("remediation", "the remediation is short", "what is to be done?", "name the setting or the command");
+            self.warn(
+                "remediation",
+                "the remediation is short",
+                "what is to be done?",
+                "name the setting or the command",
+            );
         }
         if self.rule.tags.is_empty() {
-            self.warn("id", "the rule has no tags", "this rule", "add `tags: [network]`, so that it can be found");
+            self.warn(
+                "id",
+                "the rule has no tags",
+                "this rule",
+                "add `tags: [network]`, so that it can be found",
+            );
         }
         for param in &self.rule.params {
             if param.help.chars().count() < 10 {
-                let span = self.rule.node.get("params").and_then(|params| params.key(&param.name)).map_or(0..1, |node| node.span.clone());
-                self.warn_at(span, format!("`{}` is hardly explained", param.name), "this parameter", "say in a sentence what it means");
+                let span = self
+                    .rule
+                    .node
+                    .get("params")
+                    .and_then(|params| params.key(&param.name))
+                    .map_or(0..1, |node| node.span.clone());
+                self.warn_at(
+                    span,
+                    format!("`{}` is hardly explained", param.name),
+                    "this parameter",
+                    "say in a sentence what it means",
+                );
             }
         }
         if let Some(instead) = &self.rule.deprecated {
-            self.warn("deprecated", format!("the rule is deprecated: {instead}"), "since then", "remove it once nobody uses it");
+            self.warn(
+                "deprecated",
+                format!("the rule is deprecated: {instead}"),
+                "since then",
+                "remove it once nobody uses it",
+            );
         }
     }
 
@@ -161,18 +211,38 @@ impl Linter<'_> {
     fn references(&mut self) {
         let items = self.rule.node.get("references").map(yaml::Node::items).unwrap_or_default().to_vec();
         if items.is_empty() {
-            self.warn("id", "the rule has no references", "this rule", "name the manual, RFC or issue that it rests on");
+            self.warn(
+                "id",
+                "the rule has no references",
+                "this rule",
+                "name the manual, RFC or issue that it rests on",
+            );
         }
         for (reference, node) in self.rule.references.clone().iter().zip(&items) {
-            let host = reference.url.strip_prefix("https://").and_then(|rest| rest.split('/').next()).unwrap_or_default();
-            let formed = host.contains('.') && !host.starts_with('.') && !reference.url.contains(char::is_whitespace);
+            let host = reference
+                .url
+                .strip_prefix("https://")
+                .and_then(|rest| rest.split('/').next())
+                .unwrap_or_default();
+            let formed =
+                host.contains('.') && !host.starts_with('.') && !reference.url.contains(char::is_whitespace);
             if !formed {
                 let span = node.get("url").unwrap_or(node).span.clone();
-                self.warn_at(span, format!("`{}` is no address", reference.url), "not https://host/…", "give the full address");
+                self.warn_at(
+                    span,
+                    format!("`{}` is no address", reference.url),
+                    "not https://host/…",
+                    "give the full address",
+                );
             }
             if reference.title.trim().len() < 4 {
                 let span = node.get("title").unwrap_or(node).span.clone();
-                self.warn_at(span, "a reference without a title", "this title", "name what the reader finds there");
+                self.warn_at(
+                    span,
+                    "a reference without a title",
+                    "this title",
+                    "name what the reader finds there",
+                );
             }
         }
     }
@@ -180,7 +250,12 @@ impl Linter<'_> {
     fn consequences(&mut self) {
         if self.rule.effect == Effect::Block && self.rule.on_unknown == Effect::Note {
             let help = "let missing evidence warn at least: `on_unknown: warn`";
-            self.warn("on_unknown", "what blocks when it is seen is passed over when nobody looked", "only a note", help);
+            self.warn(
+                "on_unknown",
+                "what blocks when it is seen is passed over when nobody looked",
+                "only a note",
+                help,
+            );
         }
     }
 }

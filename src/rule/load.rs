@@ -51,7 +51,10 @@ fn rule(file: &Arc<SourceFile>) -> Result<Rule, Vec<Problem>> {
     let text = |key: &str| node.get(key).and_then(Node::text).map(|text| text.trim().to_owned());
     let pairs = |key: &str| {
         let pairs = node.get(key).map(Node::entries).unwrap_or_default();
-        pairs.iter().filter_map(|(key, value)| Some((key.text()?.to_owned(), value.text()?.trim().to_owned()))).collect()
+        pairs
+            .iter()
+            .filter_map(|(key, value)| Some((key.text()?.to_owned(), value.text()?.trim().to_owned())))
+            .collect()
     };
     Ok(Rule {
         texts: Texts {
@@ -104,12 +107,22 @@ impl Loader<'_> {
         });
         if !kebab || id.len() > 64 {
             let message = format!("`{id}` is not an id");
-            self.at(node.span.clone(), message, "not kebab-case", "small letters, digits and hyphens, at most 64: `destination-memory-fits`");
+            self.at(
+                node.span.clone(),
+                message,
+                "not kebab-case",
+                "small letters, digits and hyphens, at most 64: `destination-memory-fits`",
+            );
         }
         if let Some(age) = self.node.get("max_age")
             && age.to_json().as_f64().is_some_and(|seconds| seconds <= 0.0)
         {
-            self.at(age.span.clone(), "an age must be more than 0", "in seconds", "leave it out to accept facts of any age");
+            self.at(
+                age.span.clone(),
+                "an age must be more than 0",
+                "in seconds",
+                "leave it out to accept facts of any age",
+            );
         }
     }
 
@@ -118,11 +131,21 @@ impl Loader<'_> {
         match (self.node.get("foreach"), self.node.get(key)) {
             (None, Some(subject)) => {
                 let span = subject.span.clone();
-                self.at(span, "a subject without `foreach`", "the rule speaks of the move as a whole", "remove it");
+                self.at(
+                    span,
+                    "a subject without `foreach`",
+                    "the rule speaks of the move as a whole",
+                    "remove it",
+                );
             }
             (Some(foreach), None) => {
                 let span = foreach.span.clone();
-                self.at(span, "`foreach` without a subject", "several outcomes, none with a name", "add `subject: \"{x.name}\"`");
+                self.at(
+                    span,
+                    "`foreach` without a subject",
+                    "several outcomes, none with a name",
+                    "add `subject: \"{x.name}\"`",
+                );
             }
             _ => {}
         }
@@ -139,14 +162,29 @@ impl Loader<'_> {
             if declared.is_some() && named != Unit::Count && named != param.unit {
                 let span = value.get("unit").map_or_else(|| key.span.clone(), |unit| unit.span.clone());
                 let message = format!("`{name}` is called {named} and declared as {}", param.unit);
-                self.at(span, message, "the unit and the name disagree", "rename the parameter or correct the unit");
+                self.at(
+                    span,
+                    message,
+                    "the unit and the name disagree",
+                    "rename the parameter or correct the unit",
+                );
             }
             if param.unit != Unit::Count && !param.ty().is_number() {
-                self.at(key.span.clone(), format!("{} has no unit", param.ty().kind), "not a number", "remove the unit");
+                self.at(
+                    key.span.clone(),
+                    format!("{} has no unit", param.ty().kind),
+                    "not a number",
+                    "remove the unit",
+                );
             }
             if let Some(reason) = param.refuses(&param.default) {
                 let span = value.get("default").map_or_else(|| key.span.clone(), |node| node.span.clone());
-                self.at(span, format!("the default of `{name}` does not fit: {reason}"), "the default", "correct the default or the range");
+                self.at(
+                    span,
+                    format!("the default of `{name}` does not fit: {reason}"),
+                    "the default",
+                    "correct the default or the range",
+                );
             }
             param.set(&param.default.clone(), super::param::ParamOrigin::Default);
             params.push(param);
@@ -207,7 +245,8 @@ impl Loader<'_> {
         };
         let before = self.problems.len();
         let root = self.node;
-        let foreach: Vec<&(Node, Node)> = root.get("foreach").map(Node::entries).unwrap_or_default().iter().collect();
+        let foreach: Vec<&(Node, Node)> =
+            root.get("foreach").map(Node::entries).unwrap_or_default().iter().collect();
         let variables: Vec<&str> = foreach.iter().filter_map(|(key, _)| key.text()).collect();
         let LetOrder { for_when, outer, inner } = self.let_order(&variables);
         let mut lets = Vec::new();
@@ -216,7 +255,9 @@ impl Loader<'_> {
         }
         let hide = |reason| move |name: &&str| ((*name).to_owned(), reason);
         scope.hidden.extend(
-            variables.iter().map(hide("`when` speaks of the move as a whole; filter the list of `foreach` instead")),
+            variables
+                .iter()
+                .map(hide("`when` speaks of the move as a whole; filter the list of `foreach` instead")),
         );
         let inner_names: Vec<&str> = inner.iter().filter_map(|(key, _)| key.text()).collect();
         scope.hidden.extend(inner_names.iter().map(hide("it depends on the variable of `foreach`")));
@@ -302,7 +343,12 @@ impl Loader<'_> {
         let unit = Unit::of_name(name);
         if ty.is_number() && unit != Unit::Count && !unit.agrees(ty.unit) {
             let message = format!("`{name}` is called {unit} and is {}", ty.unit);
-            self.at(key.span.clone(), message, "the name says another unit", "rename it, or convert the value");
+            self.at(
+                key.span.clone(),
+                message,
+                "the name says another unit",
+                "rename it, or convert the value",
+            );
         }
         // A literal's unit is what its name says.
         let ty = if ty.unit == Unit::Any && ty.is_number() { Type { unit, ..ty } } else { ty };
@@ -325,7 +371,12 @@ impl Loader<'_> {
                     Kind::Any => {}
                     _ => {
                         let span = value.span.clone();
-                        self.at(span, format!("`foreach` takes a list, and this is {ty}"), "not a list", "name a list, such as `vm.nics`");
+                        self.at(
+                            span,
+                            format!("`foreach` takes a list, and this is {ty}"),
+                            "not a list",
+                            "name a list, such as `vm.nics`",
+                        );
                     }
                 }
                 scope.present.extend(expr::of_items(&list, slot, &scope.lets));
@@ -343,7 +394,12 @@ impl Loader<'_> {
             && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
         if !word {
             let message = format!("`{name}` cannot be a name");
-            self.at(key.span.clone(), message, "not a name", "small letters, digits and underscores: `needed_bytes`");
+            self.at(
+                key.span.clone(),
+                message,
+                "not a name",
+                "small letters, digits and underscores: `needed_bytes`",
+            );
         }
         let taken = types::ROOT.field(name).is_some()
             || name == "params"
@@ -361,11 +417,17 @@ impl Loader<'_> {
         for (section, what) in [("params", "parameter"), ("let", "let"), ("foreach", "variable")] {
             for (key, _) in self.node.get(section).map(Node::entries).unwrap_or_default() {
                 let Some(name) = key.text() else { continue };
-                let is_used = if section == "params" { used.contains(&format!("params.{name}")) } else { used.contains(name) };
+                let is_used = if section == "params" {
+                    used.contains(&format!("params.{name}"))
+                } else {
+                    used.contains(name)
+                };
                 if !is_used {
                     let message = format!("the {what} `{name}` is not used");
                     self.problems.push(
-                        Problem::at(self.file, key.span.clone(), message).label("never used").help("use it, or remove it"),
+                        Problem::at(self.file, key.span.clone(), message)
+                            .label("never used")
+                            .help("use it, or remove it"),
                     );
                 }
             }
@@ -389,7 +451,9 @@ fn identifiers(expr: &IdedExpr, names: &mut Vec<String>) {
     match &expr.expr {
         CelExpr::Ident(name) => names.push(name.clone()),
         CelExpr::Select(select) => identifiers(&select.operand, names),
-        CelExpr::Call(call) => call.target.as_deref().into_iter().chain(&call.args).for_each(|e| identifiers(e, names)),
+        CelExpr::Call(call) => {
+            call.target.as_deref().into_iter().chain(&call.args).for_each(|e| identifiers(e, names))
+        }
         CelExpr::List(list) => list.elements.iter().for_each(|e| identifiers(e, names)),
         _ => {}
     }

@@ -9,8 +9,8 @@ mod conform;
 mod diagnostic;
 mod document;
 mod evaluate;
-mod expr;
 mod explain;
+mod expr;
 mod files;
 mod lint;
 mod load;
@@ -28,6 +28,7 @@ mod yaml;
 
 pub use catalogue::{Catalogues, CataloguesError};
 pub use conform::conform_facts;
+pub(crate) use diagnostic::closest;
 pub use diagnostic::{LoadErrors, Problem};
 pub use document::{ParamKind, Reference};
 pub use explain::{explain_rule, rules_reference};

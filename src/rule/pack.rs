@@ -76,7 +76,8 @@ impl Pack {
     }
 
     fn settle(&mut self) {
-        self.params = self.rules.iter().map(|rule| rule.params.iter().map(super::Param::to_value).collect()).collect();
+        self.params =
+            self.rules.iter().map(|rule| rule.params.iter().map(super::Param::to_value).collect()).collect();
     }
 
     /// The rules in the order of their outcomes.
@@ -95,7 +96,11 @@ impl Pack {
     }
 
     /// The pack with the values of a profile, and over them those of the user's configuration.
-    pub fn with_parameters(mut self, profile: Option<&str>, overrides: &ParamOverrides) -> Result<Self, ParamErrors> {
+    pub fn with_parameters(
+        mut self,
+        profile: Option<&str>,
+        overrides: &ParamOverrides,
+    ) -> Result<Self, ParamErrors> {
         let mut errors = Vec::new();
         if let Some(name) = profile {
             match self.profiles.get(name).cloned() {
@@ -189,10 +194,8 @@ pub(crate) fn set_params(
 
 /// One rule an id. A user's rule takes the place of a shipped one only if it says so.
 fn resolve(rules: Vec<(bool, Rule)>, problems: &mut Vec<Problem>) -> Vec<Rule> {
-    let replaced: HashMap<String, String> = rules
-        .iter()
-        .filter_map(|(_, rule)| Some((rule.replaces.clone()?, rule.file.clone())))
-        .collect();
+    let replaced: HashMap<String, String> =
+        rules.iter().filter_map(|(_, rule)| Some((rule.replaces.clone()?, rule.file.clone()))).collect();
     let ids: Vec<String> = rules.iter().map(|(_, rule)| rule.id.clone()).collect();
     let mut kept: Vec<(bool, Rule)> = Vec::new();
     for (builtin, rule) in rules {
@@ -221,7 +224,10 @@ fn resolve(rules: Vec<(bool, Rule)>, problems: &mut Vec<Problem>) -> Vec<Rule> {
                 let (message, help) = if *first_builtin && !builtin {
                     (
                         format!("`{}` is a shipped rule already, in {}", rule.id, first.file),
-                        format!("give it another id, or say `replaces: {}` if it is to take that rule's place", rule.id),
+                        format!(
+                            "give it another id, or say `replaces: {}` if it is to take that rule's place",
+                            rule.id
+                        ),
                     )
                 } else {
                     (
@@ -276,10 +282,17 @@ fn profiles(
 }
 
 /// The values that a profile gives one rule, each problem at its place.
-fn check_profile(file: &RuleFile, key: &yaml::Node, values: &yaml::Node, rules: &[Rule], problems: &mut Vec<Problem>) {
+fn check_profile(
+    file: &RuleFile,
+    key: &yaml::Node,
+    values: &yaml::Node,
+    rules: &[Rule],
+    problems: &mut Vec<Problem>,
+) {
     let id = key.text().unwrap_or_default();
     let Some(rule) = rules.iter().find(|rule| rule.id == id) else {
-        let problem = Problem::at(&file.file, key.span.clone(), format!("there is no rule `{id}`")).label("no such rule");
+        let problem = Problem::at(&file.file, key.span.clone(), format!("there is no rule `{id}`"))
+            .label("no such rule");
         problems.push(match closest(id, rules.iter().map(|rule| rule.id.as_str())) {
             Some(like) => problem.help(format!("did you mean `{like}`?")),
             None => problem,

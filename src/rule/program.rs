@@ -56,12 +56,15 @@ impl Program {
         let check = |what: &'static str, expr: &Expr, around: usize| {
             let depth = walks(expr, &depths) + around;
             if depth > DEEPEST_WALKS {
-                let message = format!("{depth} walks over lists inside each other; at most {DEEPEST_WALKS} are accepted");
+                let message = format!(
+                    "{depth} walks over lists inside each other; at most {DEEPEST_WALKS} are accepted"
+                );
                 return Err((what, message));
             }
             let steps = expr::cost(expr, &costs);
             if steps > expr::MOST_COST {
-                let message = format!("this may take {steps} steps; at most {} are accepted", expr::MOST_COST);
+                let message =
+                    format!("this may take {steps} steps; at most {} are accepted", expr::MOST_COST);
                 return Err((what, message));
             }
             Ok(())

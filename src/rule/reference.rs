@@ -66,8 +66,13 @@ pub fn fact_fields(path: Option<&str>) -> Result<Vec<FactField>, NoSuchFact> {
     }
     let last = wanted.rsplit('.').next().unwrap_or(&wanted).to_owned();
     let hint = closest(&wanted, all.iter().map(|field| field.path.as_str()))
-        .or_else(|| all.iter().map(|field| field.path.as_str()).find(|path| path.rsplit('.').next() == Some(&last)))
-        .map_or_else(|| "; leave the path out to see all".to_owned(), |like| format!("; did you mean `{like}`?"));
+        .or_else(|| {
+            all.iter().map(|field| field.path.as_str()).find(|path| path.rsplit('.').next() == Some(&last))
+        })
+        .map_or_else(
+            || "; leave the path out to see all".to_owned(),
+            |like| format!("; did you mean `{like}`?"),
+        );
     Err(NoSuchFact { path: path.to_owned(), hint })
 }
 
@@ -188,7 +193,8 @@ pub fn facts_markdown() -> String {
             for (choice, meaning) in &field.choices {
                 let _ = write!(description, "<br>`{choice}`: {}", cell(meaning));
             }
-            let example = field.example.map_or_else(String::new, |example| format!("`{}`", cell(&example.to_string())));
+            let example =
+                field.example.map_or_else(String::new, |example| format!("`{}`", cell(&example.to_string())));
             let _ = writeln!(text, "| `{}` | {} | {description} | {example} |", field.path, {
                 let mut kind = cell(&field.kind);
                 if let Some(unit) = field.unit {
@@ -209,12 +215,19 @@ pub fn schemas() -> Vec<(&'static str, Json)> {
     let mut rule = schema_for!(RuleDocument).to_value();
     let mut test = schema_for!(TestDocument).to_value();
     let mut profile = schema_for!(ProfileDocument).to_value();
-    for (schema, title) in [(&mut rule, "vmgate rule"), (&mut test, "vmgate rule test"), (&mut profile, "vmgate profile")] {
+    for (schema, title) in
+        [(&mut rule, "vmgate rule"), (&mut test, "vmgate rule test"), (&mut profile, "vmgate profile")]
+    {
         if let Some(object) = schema.as_object_mut() {
             object.insert("title".to_owned(), title.into());
         }
     }
-    vec![("facts.v1", schema_for!(Facts).to_value()), ("rule.v1", rule), ("rule-test.v1", test), ("profile.v1", profile)]
+    vec![
+        ("facts.v1", schema_for!(Facts).to_value()),
+        ("rule.v1", rule),
+        ("rule-test.v1", test),
+        ("profile.v1", profile),
+    ]
 }
 
 #[cfg(test)]
@@ -239,7 +252,10 @@ mod tests {
     #[test]
     fn schemas_describe_every_document() {
         let schemas = schemas();
-        assert_eq!(schemas.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["facts.v1", "rule.v1", "rule-test.v1", "profile.v1"]);
+        assert_eq!(
+            schemas.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
+            ["facts.v1", "rule.v1", "rule-test.v1", "profile.v1"]
+        );
         let rule = &schemas[1].1;
         assert_eq!(rule["properties"]["assert"]["type"], "string");
         assert_eq!(rule["additionalProperties"], false);

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    Effect, Severity, Step, diagnostic::SourceFile, document::Reference, param::Param, program::Program, yaml::Node,
+    Effect, Severity, Step, diagnostic::SourceFile, document::Reference, param::Param, program::Program,
+    yaml::Node,
 };
 
 /// A rule.

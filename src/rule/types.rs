@@ -24,7 +24,10 @@ pub(crate) enum Kind {
     Null,
     Bool,
     /// A whole number within bounds.
-    Int { min: Option<i64>, max: Option<i64> },
+    Int {
+        min: Option<i64>,
+        max: Option<i64>,
+    },
     Double,
     Text,
     /// A text out of a fixed list.

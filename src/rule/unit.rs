@@ -31,7 +31,8 @@ impl Unit {
 
     /// The unit that a field's name ends in.
     pub fn of_name(name: &str) -> Self {
-        let ends = |unit: &str| name == unit || name.strip_suffix(unit).is_some_and(|head| head.ends_with('_'));
+        let ends =
+            |unit: &str| name == unit || name.strip_suffix(unit).is_some_and(|head| head.ends_with('_'));
         if ends("bytes_per_second") {
             Self::BYTES_PER_SECOND
         } else if ends("bytes") {
@@ -77,7 +78,9 @@ impl Unit {
             (Self::Of { bytes, seconds }, Self::Of { bytes: b, seconds: s }) => {
                 Self::powers(bytes.saturating_sub(b), seconds.saturating_sub(s))
             }
-            (_, Self::Of { bytes, seconds }) => Self::powers(bytes.saturating_neg(), seconds.saturating_neg()),
+            (_, Self::Of { bytes, seconds }) => {
+                Self::powers(bytes.saturating_neg(), seconds.saturating_neg())
+            }
             (Self::Any, unit) => unit,
             _ => Self::Ratio,
         }

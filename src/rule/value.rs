@@ -82,7 +82,9 @@ impl Value {
                     .fields
                     .iter()
                     .map(|field| {
-                        fields.get(&field.name).map_or_else(Self::not_collected, |json| Self::of_json(json, &field.ty))
+                        fields
+                            .get(&field.name)
+                            .map_or_else(Self::not_collected, |json| Self::of_json(json, &field.ty))
                     })
                     .collect(),
             ),
@@ -129,9 +131,11 @@ impl Value {
                 ),
                 _ => format!("{} fields", values.len()).into(),
             },
-            Self::Map(values) => {
-                values.iter().take(MOST_ITEMS).map(|(key, value)| (key.to_string(), value.to_json(None))).collect()
-            }
+            Self::Map(values) => values
+                .iter()
+                .take(MOST_ITEMS)
+                .map(|(key, value)| (key.to_string(), value.to_json(None)))
+                .collect(),
             Self::Unknown(why) => serde_json::json!({ "unknown": why.reason, "cause": why.cause }),
         }
     }
@@ -276,7 +280,10 @@ impl<'t> ser::Serializer for Reader<'t> {
     }
     fn serialize_seq(self, len: Option<usize>) -> Result<Items<'t>, NotConvertible> {
         static ANY: LazyLock<Type> = LazyLock::new(Type::any);
-        Ok(Items { ty: self.ty.item().unwrap_or(&ANY), items: Vec::with_capacity(len.unwrap_or(0).min(4096)) })
+        Ok(Items {
+            ty: self.ty.item().unwrap_or(&ANY),
+            items: Vec::with_capacity(len.unwrap_or(0).min(4096)),
+        })
     }
     fn serialize_tuple(self, len: usize) -> Result<Items<'t>, NotConvertible> {
         self.serialize_seq(Some(len))

@@ -291,18 +291,29 @@ impl Builder<'_> {
                 Event::DocumentStart(_) => {
                     documents += 1;
                     if documents > 1 {
-                        return self.fail(span, "a second document in one file", "it starts here", "one file, one document: put it in a file of its own");
+                        return self.fail(
+                            span,
+                            "a second document in one file",
+                            "it starts here",
+                            "one file, one document: put it in a file of its own",
+                        );
                     }
                 }
                 Event::Alias(_) => return self.no_anchors(span),
-                Event::Scalar(_, _, anchor, _) | Event::SequenceStart(anchor, _) | Event::MappingStart(anchor, _)
+                Event::Scalar(_, _, anchor, _)
+                | Event::SequenceStart(anchor, _)
+                | Event::MappingStart(anchor, _)
                     if anchor != 0 =>
                 {
                     return self.no_anchors(span);
                 }
                 Event::Scalar(text, style, _, tag) => {
                     let tag = tag.map(|tag| tag.suffix.clone());
-                    self.add(Node { span, tag, content: Content::Scalar { text: text.into_owned(), style } })?;
+                    self.add(Node {
+                        span,
+                        tag,
+                        content: Content::Scalar { text: text.into_owned(), style },
+                    })?;
                 }
                 Event::SequenceStart(_, tag) => self.open(span, tag.map(|tag| tag.suffix.clone()), false)?,
                 Event::MappingStart(_, tag) => self.open(span, tag.map(|tag| tag.suffix.clone()), true)?,
@@ -362,14 +373,20 @@ impl Builder<'_> {
         let is_key = open.map && open.nodes.len().is_multiple_of(2);
         if is_key {
             let Some(key) = node.text() else {
-                return self.fail(node.span, "a key must be a plain word", "this is a list or mapping", "keys are names; quote text that starts with `{` or `[`");
+                return self.fail(
+                    node.span,
+                    "a key must be a plain word",
+                    "this is a list or mapping",
+                    "keys are names; quote text that starts with `{` or `[`",
+                );
             };
             let before = open.nodes.iter().step_by(2).find(|other| other.text() == Some(key));
             if let Some(before) = before {
-                let problem = Problem::at(self.file, node.span.clone(), format!("the key `{key}` is given twice"))
-                    .label("again here")
-                    .related(before.span.clone(), "first here")
-                    .help("remove one of them: which one counts would be a matter of luck");
+                let problem =
+                    Problem::at(self.file, node.span.clone(), format!("the key `{key}` is given twice"))
+                        .label("again here")
+                        .related(before.span.clone(), "first here")
+                        .help("remove one of them: which one counts would be a matter of luck");
                 return Err(problem);
             }
         }
@@ -395,7 +412,9 @@ mod tests {
 
     #[test]
     fn scalars_have_the_types_of_the_core_schema() {
-        let file = file("{a: 1, b: -2.5, c: yes, d: true, e: null, f: \"1\", g: 1e3, h: 7.2.22, i: 2026-11-23T01:00:00Z, j: , k: !absent , l: !unknown \"no agent\"}");
+        let file = file(
+            "{a: 1, b: -2.5, c: yes, d: true, e: null, f: \"1\", g: 1e3, h: 7.2.22, i: 2026-11-23T01:00:00Z, j: , k: !absent , l: !unknown \"no agent\"}",
+        );
         let json = parse(&file).unwrap().to_json();
         let expected = serde_json::json!({
             "a": 1, "b": -2.5, "c": "yes", "d": true, "e": null, "f": "1", "g": 1000.0, "h": "7.2.22",

@@ -72,8 +72,15 @@ impl<'s> Checker<'s> {
     /// Parses and checks; the type is [`Kind::Any`] where there were problems.
     pub(crate) fn check(text: &str, scope: &'s mut Scope) -> Result<(Expr, Type), Vec<ExprProblem>> {
         let parsed = parse::parse(text)?;
-        let mut checker =
-            Checker { scope, parsed, text: text.to_owned(), locals: Vec::new(), present: Vec::new(), depth: 0, problems: Vec::new() };
+        let mut checker = Checker {
+            scope,
+            parsed,
+            text: text.to_owned(),
+            locals: Vec::new(),
+            present: Vec::new(),
+            depth: 0,
+            problems: Vec::new(),
+        };
         let expr = std::mem::take(&mut checker.parsed.expr);
         let checked = checker.expr(&expr);
         if checker.problems.is_empty() { Ok(checked) } else { Err(checker.problems) }
@@ -126,7 +133,12 @@ impl<'s> Checker<'s> {
         let span = self.parsed.span(expr);
         if self.depth >= DEEPEST {
             let help = Some("split it with `let`".to_owned());
-            return self.wrong(span, format!("nested too deeply: at most {DEEPEST} levels"), "one level too many", help);
+            return self.wrong(
+                span,
+                format!("nested too deeply: at most {DEEPEST} levels"),
+                "one level too many",
+                help,
+            );
         }
         self.depth += 1;
         let checked = self.any_expr(expr, span);
@@ -171,7 +183,12 @@ impl<'s> Checker<'s> {
             LiteralValue::String(value) => (Value::Text(value.inner().into()), Kind::Text),
             LiteralValue::UInt(_) | LiteralValue::Bytes(_) => {
                 let help = Some("write the number without `u`; facts have no byte strings".to_owned());
-                return self.wrong(span, "facts have no values of this kind", "no fact compares with it", help);
+                return self.wrong(
+                    span,
+                    "facts have no values of this kind",
+                    "no fact compares with it",
+                    help,
+                );
             }
         };
         let optional = kind == Kind::Null;
@@ -180,7 +197,12 @@ impl<'s> Checker<'s> {
     }
 
     fn identifier(&mut self, name: &str, span: Range<usize>) -> Checked {
-        let variable = self.locals.iter().rev().chain(self.scope.variables.iter().rev()).find(|(named, _)| named.name == name);
+        let variable = self
+            .locals
+            .iter()
+            .rev()
+            .chain(self.scope.variables.iter().rev())
+            .find(|(named, _)| named.name == name);
         if let Some((named, slot)) = variable {
             let node = Node::Access { base: Base::Variable(*slot), steps: Vec::new(), suffix: "".into() };
             let ty = named.ty.clone();
@@ -205,9 +227,10 @@ impl<'s> Checker<'s> {
             let help = Some("name one of them: `params.name`".to_owned());
             return self.wrong(span, "`params` is not a value", "the group of the rule's parameters", help);
         }
-        let below = ROOT.fields.iter().find(|field| {
-            matches!(&field.ty.kind, Kind::Record(record) if record.field(name).is_some())
-        });
+        let below = ROOT
+            .fields
+            .iter()
+            .find(|field| matches!(&field.ty.kind, Kind::Record(record) if record.field(name).is_some()));
         let names: Vec<&str> = self
             .locals
             .iter()
@@ -218,9 +241,13 @@ impl<'s> Checker<'s> {
             .collect();
         let help = match (closest(name, names.iter().copied()), below) {
             (_, Some(group)) => format!("did you mean `{}.{name}`?", group.name),
-            (_, None) if self.scope.params.iter().any(|param| param.name == name) => format!("did you mean `params.{name}`?"),
+            (_, None) if self.scope.params.iter().any(|param| param.name == name) => {
+                format!("did you mean `params.{name}`?")
+            }
             (Some(like), None) => format!("did you mean `{like}`?"),
-            (None, None) => format!("there are {}; `vmgate rules facts` lists what they hold", names.join(", ")),
+            (None, None) => {
+                format!("there are {}; `vmgate rules facts` lists what they hold", names.join(", "))
+            }
         };
         self.wrong(span, format!("nothing is called `{name}`"), "not known", Some(help))
     }
@@ -268,7 +295,12 @@ impl<'s> Checker<'s> {
                 None => format!("it has {}", record.names().collect::<Vec<_>>().join(", ")),
             };
             let owner = self.text.get(operand.span.clone()).unwrap_or_default().to_owned();
-            return self.wrong(name_span, format!("`{owner}` has no field `{name}`"), "no such field", Some(help));
+            return self.wrong(
+                name_span,
+                format!("`{owner}` has no field `{name}`"),
+                "no such field",
+                Some(help),
+            );
         };
         let in_chain = chained || is_chain(&operand);
         if ty.optional && !in_chain {
@@ -313,7 +345,12 @@ impl<'s> Checker<'s> {
     }
 
     /// Checks with what a condition proves to be present.
-    pub(super) fn guarded<T>(&mut self, condition: &Expr, truth: bool, check: impl FnOnce(&mut Self) -> T) -> T {
+    pub(super) fn guarded<T>(
+        &mut self,
+        condition: &Expr,
+        truth: bool,
+        check: impl FnOnce(&mut Self) -> T,
+    ) -> T {
         self.present.push(implied(condition, truth, &self.scope.lets));
         let checked = check(self);
         self.present.pop();
@@ -323,7 +360,9 @@ impl<'s> Checker<'s> {
     /// Reports that an optional value is used where a value must be.
     pub(super) fn absent_use(&mut self, expr: &Expr, how: &str) {
         let text = self.text.get(expr.span.clone()).unwrap_or("x").to_owned();
-        let help = format!("guard it: `{text} != null && …`, or say what counts instead: `{text} != null ? {text} : …`");
+        let help = format!(
+            "guard it: `{text} != null && …`, or say what counts instead: `{text} != null ? {text} : …`"
+        );
         let message = format!("`{text}` may be absent, and {how} without a guard");
         self.problem(expr.span.clone(), message, "may be null", Some(help));
     }
@@ -428,7 +467,12 @@ impl<'s> Checker<'s> {
         let (expr, ty) = self.present(checked, &format!("is {how}"));
         if !matches!(ty.kind, Kind::Bool | Kind::Any) {
             let message = format!("this must be true or false, and is {ty}");
-            self.problem(expr.span.clone(), message, ty.to_string(), Some("compare it with something".to_owned()));
+            self.problem(
+                expr.span.clone(),
+                message,
+                ty.to_string(),
+                Some("compare it with something".to_owned()),
+            );
         }
         expr
     }
@@ -437,14 +481,25 @@ impl<'s> Checker<'s> {
         let left = self.condition(left, "used as a condition");
         let right = self.guarded(&left, and, |this| this.condition(right, "used as a condition"));
         if self.same(&left, &right) {
-            self.problem(right.span.clone(), "both sides are the same", "the same again", Some("remove one of them".to_owned()));
+            self.problem(
+                right.span.clone(),
+                "both sides are the same",
+                "the same again",
+                Some("remove one of them".to_owned()),
+            );
         }
         let (left, right) = (Box::new(left), Box::new(right));
         let node = if and { Node::And(left, right) } else { Node::Or(left, right) };
         (Expr { node, span }, Type::plain(Kind::Bool))
     }
 
-    fn conditional(&mut self, condition: &IdedExpr, then: &IdedExpr, other: &IdedExpr, span: Range<usize>) -> Checked {
+    fn conditional(
+        &mut self,
+        condition: &IdedExpr,
+        then: &IdedExpr,
+        other: &IdedExpr,
+        span: Range<usize>,
+    ) -> Checked {
         let condition = self.condition(condition, "used as a condition");
         let (then, then_type) = self.guarded(&condition, true, |this| this.expr(then));
         let (other, other_type) = self.guarded(&condition, false, |this| this.expr(other));
@@ -464,8 +519,15 @@ impl<'s> Checker<'s> {
         let (value, ty) = self.expr(arg);
         if self.problems.len() == before && !ty.optional && ty.kind != Kind::Any && !self.is_guarded(&value) {
             let text = self.text.get(value.span.clone()).unwrap_or_default().to_owned();
-            let help = Some("a fact that is not known needs no guard: it makes the rule's outcome unknown".to_owned());
-            self.problem(span.clone(), format!("`{text}` is never absent, so this is always true"), "always true", help);
+            let help = Some(
+                "a fact that is not known needs no guard: it makes the rule's outcome unknown".to_owned(),
+            );
+            self.problem(
+                span.clone(),
+                format!("`{text}` is never absent, so this is always true"),
+                "always true",
+                help,
+            );
         }
         (Expr { node: Node::Present(Box::new(value)), span }, Type::plain(Kind::Bool))
     }
@@ -497,12 +559,19 @@ impl<'s> Checker<'s> {
         self.present.push(of_items(&list, slot, &self.scope.lets));
         let (filter, last) = match rest {
             [only] => (None, only),
-            [filter, last] if quantifier == Quantifier::Map => (Some(Box::new(self.condition(filter, "used as a condition"))), last),
+            [filter, last] if quantifier == Quantifier::Map => {
+                (Some(Box::new(self.condition(filter, "used as a condition"))), last)
+            }
             _ => {
                 self.locals.pop();
                 self.present.pop();
                 let help = Some(format!("write `list.{}(x, …)`", call.func_name));
-                return self.wrong(span, format!("`{}` takes a name and an expression", call.func_name), "here", help);
+                return self.wrong(
+                    span,
+                    format!("`{}` takes a name and an expression", call.func_name),
+                    "here",
+                    help,
+                );
             }
         };
         let (body, body_type) = match quantifier {
@@ -548,7 +617,12 @@ impl<'s> Checker<'s> {
             || self.locals.iter().chain(&self.scope.variables).any(|(named, _)| named.name == name);
         if taken || hides {
             let help = Some("choose another name".to_owned());
-            self.problem(span, format!("`{name}` already means something else here"), "hides another name", help);
+            self.problem(
+                span,
+                format!("`{name}` already means something else here"),
+                "hides another name",
+                help,
+            );
         }
     }
 

@@ -363,10 +363,12 @@ impl<'a> Evaluator<'a> {
                     None => self.fault(format!("there is no item {at} in a list of {}", items.len())),
                 }
             }
-            (Val::List(items), Val::Int(at)) => match usize::try_from(*at).ok().and_then(|at| items.get(at)) {
-                Some(item) => self.force(item.clone()),
-                None => self.fault(format!("there is no item {at} in a list of {}", items.len())),
-            },
+            (Val::List(items), Val::Int(at)) => {
+                match usize::try_from(*at).ok().and_then(|at| items.get(at)) {
+                    Some(item) => self.force(item.clone()),
+                    None => self.fault(format!("there is no item {at} in a list of {}", items.len())),
+                }
+            }
             _ => self.not_a(container, "a list"),
         }
     }
@@ -478,7 +480,9 @@ impl<'a> Evaluator<'a> {
             return Val::Unknown;
         }
         match (function, &first, &second) {
-            (Function::Size, Val::Text(text), _) => Val::Int(i64::try_from(text.chars().count()).unwrap_or(i64::MAX)),
+            (Function::Size, Val::Text(text), _) => {
+                Val::Int(i64::try_from(text.chars().count()).unwrap_or(i64::MAX))
+            }
             (Function::Size, Val::List(items), _) => Val::Int(i64::try_from(items.len()).unwrap_or(i64::MAX)),
             (Function::Size, Val::Node(node, path), _) => {
                 let len = match node {
@@ -491,8 +495,12 @@ impl<'a> Evaluator<'a> {
                     _ => Val::Int(i64::try_from(len).unwrap_or(i64::MAX)),
                 }
             }
-            (Function::StartsWith, Val::Text(text), Some(Val::Text(part))) => Val::Bool(text.starts_with(&**part)),
-            (Function::EndsWith, Val::Text(text), Some(Val::Text(part))) => Val::Bool(text.ends_with(&**part)),
+            (Function::StartsWith, Val::Text(text), Some(Val::Text(part))) => {
+                Val::Bool(text.starts_with(&**part))
+            }
+            (Function::EndsWith, Val::Text(text), Some(Val::Text(part))) => {
+                Val::Bool(text.ends_with(&**part))
+            }
             (Function::Contains, Val::Text(text), Some(Val::Text(part))) => Val::Bool(text.contains(&**part)),
             (Function::Text, Val::Text(text), _) => Val::Text(text.clone()),
             (Function::Text, Val::Bool(value), _) => Val::Text(value.to_string().into()),
@@ -501,8 +509,14 @@ impl<'a> Evaluator<'a> {
                 Val::Text(super::print::show(value, crate::rule::unit::Unit::Count, true).into())
             }
             (Function::Int, Val::Int(value), _) => Val::Int(*value),
-            #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "the range is checked")]
-            (Function::Int, Val::Double(value), _) if value.abs() < i64::MAX as f64 => Val::Int(*value as i64),
+            #[allow(
+                clippy::cast_possible_truncation,
+                clippy::cast_precision_loss,
+                reason = "the range is checked"
+            )]
+            (Function::Int, Val::Double(value), _) if value.abs() < i64::MAX as f64 => {
+                Val::Int(*value as i64)
+            }
             (Function::Int, Val::Text(text), _) => match text.parse() {
                 Ok(value) => Val::Int(value),
                 Err(_) => self.fault(format!("`{text}` is not a whole number")),
@@ -526,7 +540,10 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    #[allow(clippy::cast_precision_loss, reason = "a whole number meets a fraction: both are reckoned as fractions")]
+    #[allow(
+        clippy::cast_precision_loss,
+        reason = "a whole number meets a fraction: both are reckoned as fractions"
+    )]
     fn arithmetic(&mut self, operation: Arithmetic, left: Val<'a>, right: Val<'a>) -> Val<'a> {
         let fraction = |a: f64, b: f64| match operation {
             Arithmetic::Add => a + b,
@@ -562,7 +579,9 @@ impl<'a> Evaluator<'a> {
             (Val::Int(a), Val::Double(b)) => Val::Double(fraction(*a as f64, *b)),
             (Val::Double(a), Val::Int(b)) => Val::Double(fraction(*a, *b as f64)),
             (Val::Text(a), Val::Text(b)) if add => Val::Text(format!("{a}{b}").into()),
-            (Val::Time(a), Val::Time(b)) if operation == Arithmetic::Subtract => Val::Duration(a.duration_since(*b)),
+            (Val::Time(a), Val::Time(b)) if operation == Arithmetic::Subtract => {
+                Val::Duration(a.duration_since(*b))
+            }
             (Val::Time(time), Val::Duration(span)) | (Val::Duration(span), Val::Time(time)) => {
                 match shifted(time, *span) {
                     Some(time) => Val::Time(time),
@@ -615,7 +634,14 @@ impl<'a> Evaluator<'a> {
     }
 
     /// `all` and `exists`: one item can decide. The evidence is the items that did, or all of them if none did.
-    fn decide(&mut self, start: usize, items: Vec<Val<'a>>, slot: usize, body: &'a Expr, decider: bool) -> Val<'a> {
+    fn decide(
+        &mut self,
+        start: usize,
+        items: Vec<Val<'a>>,
+        slot: usize,
+        body: &'a Expr,
+        decider: bool,
+    ) -> Val<'a> {
         let (mut deciders, mut unknown) = (0, false);
         for item in items {
             let mark = self.mark();

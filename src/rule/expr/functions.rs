@@ -25,9 +25,31 @@ const LARGEST_PATTERN: usize = 256 * 1024;
 
 /// Names of all functions, for suggestions.
 const NAMES: [&str; 25] = [
-    "size", "startsWith", "endsWith", "contains", "matches", "string", "int", "double", "min", "max", "version",
-    "timestamp", "duration", "getSeconds", "getMinutes", "getHours", "getMilliseconds", "orValue", "has", "all",
-    "exists", "exists_one", "filter", "map", "in",
+    "size",
+    "startsWith",
+    "endsWith",
+    "contains",
+    "matches",
+    "string",
+    "int",
+    "double",
+    "min",
+    "max",
+    "version",
+    "timestamp",
+    "duration",
+    "getSeconds",
+    "getMinutes",
+    "getHours",
+    "getMilliseconds",
+    "orValue",
+    "has",
+    "all",
+    "exists",
+    "exists_one",
+    "filter",
+    "map",
+    "in",
 ];
 
 impl Checker<'_> {
@@ -54,9 +76,17 @@ impl Checker<'_> {
             ("getMinutes", true, [value]) => self.units_in(60_000, Unit::Count, value, span),
             ("getHours", true, [value]) => self.units_in(3_600_000, Unit::Count, value, span),
             _ if NAMES.contains(&name) => {
-                let form = if call.target.is_some() { format!("x.{name}(…)") } else { format!("{name}(…)") };
-                let help = Some(format!("see the list of functions in docs/writing-rules.md for how `{name}` is called"));
-                self.wrong(name_span, format!("`{form}` is not called like this"), "wrong number or place of arguments", help)
+                let form =
+                    if call.target.is_some() { format!("x.{name}(…)") } else { format!("{name}(…)") };
+                let help = Some(format!(
+                    "see the list of functions in docs/writing-rules.md for how `{name}` is called"
+                ));
+                self.wrong(
+                    name_span,
+                    format!("`{form}` is not called like this"),
+                    "wrong number or place of arguments",
+                    help,
+                )
             }
             _ => {
                 let help = match closest(name, NAMES) {
@@ -89,12 +119,23 @@ impl Checker<'_> {
                 Kind::List(_) => Some("for an item of a list use `x in list`".to_owned()),
                 _ => Some("`string(x)` makes a text".to_owned()),
             };
-            self.problem(expr.span.clone(), format!("`{name}` takes a text, and this is {ty}"), ty.to_string(), help);
+            self.problem(
+                expr.span.clone(),
+                format!("`{name}` takes a text, and this is {ty}"),
+                ty.to_string(),
+                help,
+            );
         }
         expr
     }
 
-    fn on_texts(&mut self, function: Function, text: &IdedExpr, other: &IdedExpr, span: Range<usize>) -> Checked {
+    fn on_texts(
+        &mut self,
+        function: Function,
+        text: &IdedExpr,
+        other: &IdedExpr,
+        span: Range<usize>,
+    ) -> Checked {
         let name = match function {
             Function::StartsWith => "startsWith",
             Function::EndsWith => "endsWith",
@@ -111,14 +152,23 @@ impl Checker<'_> {
             let help = Some("write the pattern as a text".to_owned());
             return self.wrong(pattern_span, "a pattern must be written out", "not a text", help);
         };
-        match RegexBuilder::new(literal.inner()).size_limit(LARGEST_PATTERN).dfa_size_limit(LARGEST_PATTERN).build() {
+        match RegexBuilder::new(literal.inner())
+            .size_limit(LARGEST_PATTERN)
+            .dfa_size_limit(LARGEST_PATTERN)
+            .build()
+        {
             Ok(regex) => {
                 (Expr { node: Node::Matches(Box::new(text), Box::new(regex)), span }, Type::plain(Kind::Bool))
             }
             Err(error) => {
                 let text = error.to_string();
                 let reason = text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
-                self.wrong(pattern_span, format!("this is not a pattern: {reason}"), "a regular expression", None)
+                self.wrong(
+                    pattern_span,
+                    format!("this is not a pattern: {reason}"),
+                    "a regular expression",
+                    None,
+                )
             }
         }
     }
@@ -152,7 +202,12 @@ impl Checker<'_> {
         let (b, b_type) = self.operand(b, name);
         for (expr, ty) in [(&a, &a_type), (&b, &b_type)] {
             if !ty.is_number() && ty.kind != Kind::Any {
-                self.problem(expr.span.clone(), format!("`{name}` takes numbers, and this is {ty}"), ty.to_string(), None);
+                self.problem(
+                    expr.span.clone(),
+                    format!("`{name}` takes numbers, and this is {ty}"),
+                    ty.to_string(),
+                    None,
+                );
             }
         }
         let ty = self.unify(a_type, b_type, span.clone(), "the two numbers");
@@ -163,14 +218,20 @@ impl Checker<'_> {
         let (value, ty) = self.expr(value);
         if !is_chain(&value) && ty.kind != Kind::Any {
             let help = Some("read the field with `.?`: `x.?field.orValue(…)`".to_owned());
-            return self.wrong(value.span, "`orValue` follows a field read with `.?`", "not read with `.?`", help);
+            return self.wrong(
+                value.span,
+                "`orValue` follows a field read with `.?`",
+                "not read with `.?`",
+                help,
+            );
         }
         if !ty.optional && ty.kind != Kind::Any {
             let help = Some("read the field with `.`".to_owned());
             self.problem(value.span.clone(), "this is never absent", "the other value is never used", help);
         }
         let (other, other_type) = self.expr(other);
-        let result = self.unify(Type { optional: false, ..ty }, other_type, other.span.clone(), "the two values");
+        let result =
+            self.unify(Type { optional: false, ..ty }, other_type, other.span.clone(), "the two values");
         (Expr { node: Node::OrValue(Box::new(value), Box::new(other)), span }, result)
     }
 
@@ -179,7 +240,12 @@ impl Checker<'_> {
         let literal_span = self.parsed.span(literal);
         let CelExpr::Literal(LiteralValue::String(text)) = &literal.expr else {
             let help = Some("facts have their types already: compare them as they are".to_owned());
-            return self.wrong(literal_span, format!("`{name}` takes a text that is written out"), "not a text", help);
+            return self.wrong(
+                literal_span,
+                format!("`{name}` takes a text that is written out"),
+                "not a text",
+                help,
+            );
         };
         let text = text.inner();
         let (value, kind, example) = match name {
@@ -200,9 +266,17 @@ impl Checker<'_> {
         let (expr, ty) = self.operand(value, "getSeconds");
         if !matches!(ty.kind, Kind::Duration | Kind::Any) {
             let help = Some("the difference of two times is a duration".to_owned());
-            return self.wrong(expr.span, format!("this must be a duration, and is {ty}"), ty.to_string(), help);
+            return self.wrong(
+                expr.span,
+                format!("this must be a duration, and is {ty}"),
+                ty.to_string(),
+                help,
+            );
         }
-        (Expr { node: Node::Call(Function::In(milliseconds), vec![expr]), span }, Type::number(Type::INT, unit))
+        (
+            Expr { node: Node::Call(Function::In(milliseconds), vec![expr]), span },
+            Type::number(Type::INT, unit),
+        )
     }
 }
 

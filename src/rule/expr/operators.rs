@@ -81,7 +81,8 @@ impl Checker<'_> {
                 let text = self.text.get(other.0.span.clone()).unwrap_or_default().to_owned();
                 let always = comparison == Comparison::NotEqual;
                 let message = format!("`{text}` is never absent, so this is always {always}");
-                let help = "a fact that is not known needs no guard: it makes the rule's outcome unknown".to_owned();
+                let help =
+                    "a fact that is not known needs no guard: it makes the rule's outcome unknown".to_owned();
                 self.problem(span.clone(), message, format!("always {always}"), Some(help));
             }
             return;
@@ -134,7 +135,12 @@ impl Checker<'_> {
             _ if is_param(right) => format!("declare the parameter with `unit: {}`", unit_word(a)),
             _ => "convert one of them, or compare with a field of the same unit".to_owned(),
         };
-        self.problem(span.clone(), format!("different units: {a} and {b}"), format!("{a} on the left, {b} on the right"), Some(help));
+        self.problem(
+            span.clone(),
+            format!("different units: {a} and {b}"),
+            format!("{a} on the left, {b} on the right"),
+            Some(help),
+        );
     }
 
     /// A text that is compared with an enumeration must be one of its values.
@@ -166,7 +172,8 @@ impl Checker<'_> {
             return self.problem(span.clone(), message, "always the same", None);
         }
         for (value, other, flipped) in [(left, right, false), (right, left, true)] {
-            let (Kind::Int { min, max }, Node::Literal(Value::Int(limit))) = (&value.1.kind, &other.0.node) else {
+            let (Kind::Int { min, max }, Node::Literal(Value::Int(limit))) = (&value.1.kind, &other.0.node)
+            else {
                 continue;
             };
             let outcome = |bound: &Option<i64>| {
@@ -176,9 +183,8 @@ impl Checker<'_> {
                 })
             };
             let always = match (outcome(min), outcome(max)) {
-                (Some((std::cmp::Ordering::Greater, holds)), _) | (_, Some((std::cmp::Ordering::Less, holds))) => {
-                    Some(holds)
-                }
+                (Some((std::cmp::Ordering::Greater, holds)), _)
+                | (_, Some((std::cmp::Ordering::Less, holds))) => Some(holds),
                 (Some((std::cmp::Ordering::Equal, _)), _) => {
                     at_bound(comparison, flipped, std::cmp::Ordering::Greater)
                 }
@@ -189,8 +195,13 @@ impl Checker<'_> {
             };
             if let Some(always) = always {
                 let text = self.text.get(value.0.span.clone()).unwrap_or_default().to_owned();
-                let show = |bound: &Option<i64>| bound.map_or_else(|| "…".to_owned(), |bound| bound.to_string());
-                let message = format!("`{text}` is always from {} to {}, so this is always {always}", show(min), show(max));
+                let show =
+                    |bound: &Option<i64>| bound.map_or_else(|| "…".to_owned(), |bound| bound.to_string());
+                let message = format!(
+                    "`{text}` is always from {} to {}, so this is always {always}",
+                    show(min),
+                    show(max)
+                );
                 return self.problem(span.clone(), message, format!("always {always}"), None);
             }
         }
@@ -223,7 +234,12 @@ impl Checker<'_> {
             Kind::Any => {}
             _ => {
                 let help = Some("for a part of a text use `.contains(…)`".to_owned());
-                self.problem(list.0.span.clone(), format!("`in` looks into a list, and this is {}", list.1), list.1.to_string(), help);
+                self.problem(
+                    list.0.span.clone(),
+                    format!("`in` looks into a list, and this is {}", list.1),
+                    list.1.to_string(),
+                    help,
+                );
             }
         }
         let node = Node::In(Box::new(value.0), Box::new(list.0));
@@ -300,7 +316,9 @@ impl Checker<'_> {
                 let item = self.unify((**one).clone(), (**other).clone(), span.clone(), "the lists");
                 Type::list(item)
             }
-            (Kind::Timestamp, Kind::Timestamp) if operation == Arithmetic::Subtract => Type::plain(Kind::Duration),
+            (Kind::Timestamp, Kind::Timestamp) if operation == Arithmetic::Subtract => {
+                Type::plain(Kind::Duration)
+            }
             (Kind::Timestamp, Kind::Duration) if sum => Type::plain(Kind::Timestamp),
             (Kind::Duration, Kind::Timestamp) if add => Type::plain(Kind::Timestamp),
             (Kind::Duration, Kind::Duration) if sum => Type::plain(Kind::Duration),
@@ -336,9 +354,8 @@ impl Checker<'_> {
 
 /// What a comparison with the bound of a value's range always says; `inside` is how the values beyond compare.
 fn at_bound(comparison: Comparison, flipped: bool, inside: std::cmp::Ordering) -> Option<bool> {
-    let holds = |ordering: std::cmp::Ordering| {
-        comparison.holds(if flipped { ordering.reverse() } else { ordering })
-    };
+    let holds =
+        |ordering: std::cmp::Ordering| comparison.holds(if flipped { ordering.reverse() } else { ordering });
     (holds(std::cmp::Ordering::Equal) == holds(inside)).then(|| holds(inside))
 }
 
@@ -358,14 +375,22 @@ fn comparable(a: &Type, b: &Type) -> bool {
 fn conversion(a: &Type, b: &Type) -> Option<String> {
     match (&a.kind, &b.kind) {
         (Kind::Version, Kind::Text) => Some("write the version as `version(\"8.2\")`".to_owned()),
-        (Kind::Timestamp, Kind::Text) => Some("write the time as `timestamp(\"2026-11-23T01:00:00Z\")`".to_owned()),
+        (Kind::Timestamp, Kind::Text) => {
+            Some("write the time as `timestamp(\"2026-11-23T01:00:00Z\")`".to_owned())
+        }
         (Kind::Duration, Kind::Text) => Some("write the duration as `duration(\"10m\")`".to_owned()),
-        (Kind::Duration, _) if b.is_number() => Some("`.getSeconds()` makes a number of a duration".to_owned()),
-        (Kind::Timestamp, _) if b.is_number() => Some("add a duration, such as `duration(\"10m\")`".to_owned()),
+        (Kind::Duration, _) if b.is_number() => {
+            Some("`.getSeconds()` makes a number of a duration".to_owned())
+        }
+        (Kind::Timestamp, _) if b.is_number() => {
+            Some("add a duration, such as `duration(\"10m\")`".to_owned())
+        }
         (Kind::Record(record), _) => {
             Some(format!("compare its fields: {}", record.names().take(6).collect::<Vec<_>>().join(", ")))
         }
-        (Kind::Text, _) if b.is_number() => Some("a number stands without quotes; `string(x)` makes a text".to_owned()),
+        (Kind::Text, _) if b.is_number() => {
+            Some("a number stands without quotes; `string(x)` makes a text".to_owned())
+        }
         (Kind::Mixed, _) => Some("its two results are of different kinds".to_owned()),
         _ => None,
     }

@@ -37,10 +37,18 @@ pub(crate) struct Parsed {
 /// Parses without expanding macros: `all`, `has` and the others stay the calls they are written as.
 pub(crate) fn parse(text: &str) -> Result<Parsed, Vec<ExprProblem>> {
     let whole = |message: String, help: &str| {
-        vec![ExprProblem { span: 0..text.len(), message, label: "this expression".into(), help: Some(help.into()) }]
+        vec![ExprProblem {
+            span: 0..text.len(),
+            message,
+            label: "this expression".into(),
+            help: Some(help.into()),
+        }]
     };
     if text.trim().is_empty() {
-        return Err(whole("the expression is empty".into(), "write a condition, such as `vm.state == \"running\"`"));
+        return Err(whole(
+            "the expression is empty".into(),
+            "write a condition, such as `vm.state == \"running\"`",
+        ));
     }
     if text.len() > LONGEST {
         let message = format!("the expression is too long: {} bytes, at most {LONGEST}", text.len());
@@ -91,7 +99,10 @@ fn syntax_problem(text: &str, (line, column): (isize, isize), message: &str) -> 
     let at = line_start + rest.char_indices().nth(column).map_or(rest.len(), |(at, _)| at);
     let message = message.trim_start_matches("Syntax error: ");
     let (message, help) = if message.contains("<EOF>'") || message.contains("'<EOF>") {
-        ("the expression ends too early".to_owned(), Some("an operand or a closing bracket is missing".to_owned()))
+        (
+            "the expression ends too early".to_owned(),
+            Some("an operand or a closing bracket is missing".to_owned()),
+        )
     } else if message.starts_with("token recognition error") {
         let what = message.rsplit_once("at: ").map_or(message, |(_, what)| what);
         (
@@ -100,7 +111,8 @@ fn syntax_problem(text: &str, (line, column): (isize, isize), message: &str) -> 
         )
     } else {
         let plain = message.split(" expecting").next().unwrap_or(message);
-        let plain = plain.replace("mismatched input", "did not expect").replace("extraneous input", "did not expect");
+        let plain =
+            plain.replace("mismatched input", "did not expect").replace("extraneous input", "did not expect");
         let plain = plain.replace("no viable alternative at input", "cannot make sense of");
         (plain, Some("operators are && || ! == != < <= > >= + - * / % in ?:".to_owned()))
     };

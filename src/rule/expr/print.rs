@@ -5,8 +5,8 @@ use crate::rule::unit::Unit;
 
 /// Units of a message's own that make the bare number the right thing to print: `{x / 1048576} MiB`.
 const WRITTEN_UNITS: [&str; 27] = [
-    "s", "ms", "seconds", "second", "minutes", "min", "h", "hours", "bytes", "byte", "B", "kB", "KB", "KiB", "MB", "MiB",
-    "GB", "GiB", "TiB", "B/s", "kB/s", "KiB/s", "MB/s", "MiB/s", "GB/s", "GiB/s", "%",
+    "s", "ms", "seconds", "second", "minutes", "min", "h", "hours", "bytes", "byte", "B", "kB", "KB", "KiB",
+    "MB", "MiB", "GB", "GiB", "TiB", "B/s", "kB/s", "KiB/s", "MB/s", "MiB/s", "GB/s", "GiB/s", "%",
 ];
 
 /// Whether the text after an interpolation names the unit already.
@@ -96,6 +96,11 @@ mod tests {
         assert_eq!(quantity(0.000_2, Unit::Ratio), "0.0002");
         assert_eq!(quantity(-0.000_000_01, Unit::Ratio), "0");
         assert_eq!(number(60.0), "60");
-        assert!(names_unit(" s; the blackout") && names_unit(" MB/s") && names_unit(" Gbit/s") && !names_unit(" so"));
+        assert!(
+            names_unit(" s; the blackout")
+                && names_unit(" MB/s")
+                && names_unit(" Gbit/s")
+                && !names_unit(" so")
+        );
     }
 }

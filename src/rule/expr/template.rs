@@ -7,10 +7,7 @@ use super::{
     print,
     tree::Expr,
 };
-use crate::rule::{
-    types::Kind,
-    unit::Unit,
-};
+use crate::rule::{types::Kind, unit::Unit};
 
 /// A text with expressions in it.
 #[derive(Debug, Clone, Default)]
@@ -45,7 +42,10 @@ pub(crate) fn check(text: &str, scope: &mut Scope) -> Result<Template, Vec<ExprP
                 span: offset..offset + 1,
                 message: "a brace without its partner".to_owned(),
                 label: "this one".to_owned(),
-                help: Some("an expression stands in `{…}`; a brace that is meant as text is doubled: `{{` or `}}`".to_owned()),
+                help: Some(
+                    "an expression stands in `{…}`; a brace that is meant as text is doubled: `{{` or `}}`"
+                        .to_owned(),
+                ),
             });
             rest = tail.get(1..).unwrap_or_default();
             continue;
@@ -53,12 +53,14 @@ pub(crate) fn check(text: &str, scope: &mut Scope) -> Result<Template, Vec<ExprP
         let inner = tail.get(1..len - 1).unwrap_or_default();
         rest = tail.get(len..).unwrap_or_default();
         match Checker::check(inner, scope) {
-            Ok((expr, ty)) if matches!(ty.kind, Kind::Record(_) | Kind::Map(_)) => problems.push(ExprProblem {
-                span: shift(&expr.span, offset + 1),
-                message: format!("{ty} cannot be printed"),
-                label: "a group of fields".to_owned(),
-                help: Some("name one of its fields".to_owned()),
-            }),
+            Ok((expr, ty)) if matches!(ty.kind, Kind::Record(_) | Kind::Map(_)) => {
+                problems.push(ExprProblem {
+                    span: shift(&expr.span, offset + 1),
+                    message: format!("{ty} cannot be printed"),
+                    label: "a group of fields".to_owned(),
+                    help: Some("name one of its fields".to_owned()),
+                })
+            }
             Ok((expr, ty)) => {
                 if !plain.is_empty() {
                     pieces.push(Piece::Text(std::mem::take(&mut plain)));
@@ -66,7 +68,9 @@ pub(crate) fn check(text: &str, scope: &mut Scope) -> Result<Template, Vec<ExprP
                 pieces.push(Piece::Value { expr, unit: ty.unit, bare: print::names_unit(rest) });
             }
             Err(found) => problems.extend(
-                found.into_iter().map(|problem| ExprProblem { span: shift(&problem.span, offset + 1), ..problem }),
+                found
+                    .into_iter()
+                    .map(|problem| ExprProblem { span: shift(&problem.span, offset + 1), ..problem }),
             ),
         }
     }

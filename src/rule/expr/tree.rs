@@ -22,7 +22,11 @@ pub(crate) enum Node {
     /// The rule's `let` of that position.
     Let(usize),
     /// A value below a base, by positions of fields. `suffix` is what that adds to the path.
-    Access { base: Base, steps: Vec<usize>, suffix: Arc<str> },
+    Access {
+        base: Base,
+        steps: Vec<usize>,
+        suffix: Arc<str>,
+    },
     Index(Box<Expr>, Box<Expr>),
     Not(Box<Expr>),
     Negate(Box<Expr>),
@@ -39,7 +43,13 @@ pub(crate) enum Node {
     Call(Function, Vec<Expr>),
     Matches(Box<Expr>, Box<Regex>),
     List(Vec<Expr>),
-    Quantify { quantifier: Quantifier, list: Box<Expr>, slot: usize, filter: Option<Box<Expr>>, body: Box<Expr> },
+    Quantify {
+        quantifier: Quantifier,
+        list: Box<Expr>,
+        slot: usize,
+        filter: Option<Box<Expr>>,
+        body: Box<Expr>,
+    },
 }
 
 /// Where an access begins.
@@ -139,9 +149,11 @@ impl Expr {
             | Node::OrValue(a, b) => vec![a, b],
             Node::Conditional(a, b, c) => vec![a, b, c],
             Node::Call(_, args) | Node::List(args) => args.iter_mut().collect(),
-            Node::Quantify { list, filter, body, .. } => {
-                [Some(list), filter.as_mut(), Some(body)].into_iter().flatten().map(|expr| &mut **expr).collect()
-            }
+            Node::Quantify { list, filter, body, .. } => [Some(list), filter.as_mut(), Some(body)]
+                .into_iter()
+                .flatten()
+                .map(|expr| &mut **expr)
+                .collect(),
         }
     }
 

@@ -1,6 +1,9 @@
 //! A case made ready: its facts, its parameters, and what it expects.
 
-use std::{collections::HashMap, sync::{Arc, LazyLock}};
+use std::{
+    collections::HashMap,
+    sync::{Arc, LazyLock},
+};
 
 use jiff::Timestamp;
 use regex::Regex;
@@ -65,7 +68,9 @@ pub(super) fn tests(file: &Arc<SourceFile>) -> Result<Tests, Vec<Problem>> {
         return Err(problems);
     }
     match serde_json::from_value::<TestDocument>(node.to_json()) {
-        Ok(document) => Ok(Tests { file: Arc::clone(file), node, rule: document.rule, cases: document.cases }),
+        Ok(document) => {
+            Ok(Tests { file: Arc::clone(file), node, rule: document.rule, cases: document.cases })
+        }
         Err(error) => Err(vec![Problem::of_file(&file.name, error.to_string(), "correct the file")]),
     }
 }
@@ -79,7 +84,12 @@ impl Tests {
             let mut maker = Maker { file: &self.file, node, problems: Vec::new() };
             let case = maker.make(document, rule, fixtures);
             if ready.iter().any(|other: &Case| other.name == document.name) {
-                maker.at(node.get("name"), format!("a second case called `{}`", document.name), "the same name", None);
+                maker.at(
+                    node.get("name"),
+                    format!("a second case called `{}`", document.name),
+                    "the same name",
+                    None,
+                );
             }
             match case {
                 Some(case) if maker.problems.is_empty() => ready.push(case),
@@ -133,7 +143,12 @@ impl Maker<'_> {
             return None;
         }
         for mismatch in conform(&json, facts_type()) {
-            self.at(self.node.get("set"), format!("the facts of this case do not fit together: {mismatch}"), "after this", None);
+            self.at(
+                self.node.get("set"),
+                format!("the facts of this case do not fit together: {mismatch}"),
+                "after this",
+                None,
+            );
         }
         let (facts, forecast) = self.read(json, forecast)?;
         let now = document.now.unwrap_or(facts.collected_at);
@@ -151,7 +166,8 @@ impl Maker<'_> {
     }
 
     fn read(&mut self, json: Json, forecast: Json) -> Option<(Facts, Forecast)> {
-        let read = serde_json::from_value(json).and_then(|facts| Ok((facts, serde_json::from_value(forecast)?)));
+        let read =
+            serde_json::from_value(json).and_then(|facts| Ok((facts, serde_json::from_value(forecast)?)));
         match read {
             Ok(read) => Some(read),
             Err(error) => {
@@ -173,7 +189,12 @@ impl Maker<'_> {
         };
         let (target, steps) = match steps.split_first() {
             Some((place::Step::Field(root), _)) if root == "now" => {
-                return self.at(Some(key), "the time is not set here", "not a fact", Some("write `now:` beside `set:`".to_owned()));
+                return self.at(
+                    Some(key),
+                    "the time is not set here",
+                    "not a fact",
+                    Some("write `now:` beside `set:`".to_owned()),
+                );
             }
             Some((place::Step::Field(root), rest)) if root == "forecast" => (forecast, rest),
             _ => (json, steps.as_slice()),
@@ -192,7 +213,12 @@ impl Maker<'_> {
         for param in &mut changed.params {
             param.set(&param.default.clone(), ParamOrigin::Default);
         }
-        pack::set_params(&mut changed, document.params.as_ref().unwrap_or(&std::collections::BTreeMap::new()), &ParamOrigin::Test, &mut errors);
+        pack::set_params(
+            &mut changed,
+            document.params.as_ref().unwrap_or(&std::collections::BTreeMap::new()),
+            &ParamOrigin::Test,
+            &mut errors,
+        );
         for error in errors {
             self.at(self.node.get("params"), error.to_string(), "here", None);
         }
@@ -239,7 +265,9 @@ impl Expect {
             Self::Overall(status) => vec![word(*status).to_owned()],
             Self::Outcomes(expected) => expected
                 .iter()
-                .map(|expected| line(expected.status, expected.subject.as_deref(), expected.message.as_deref()))
+                .map(|expected| {
+                    line(expected.status, expected.subject.as_deref(), expected.message.as_deref())
+                })
                 .collect(),
         }
     }

@@ -11,7 +11,6 @@ mod place;
 mod report;
 mod run;
 
-
 pub(crate) use document::TestDocument;
 pub use report::{CaseReport, RuleReport, TestReport};
 pub use run::run;

@@ -24,11 +24,21 @@ pub(super) fn mutants(program: &Program) -> Vec<Mutant> {
     let mut all = Vec::new();
     if let Some(when) = &program.when {
         for (expr, span, change) in of_expr(when) {
-            all.push(Mutant { program: Program { when: Some(expr), ..program.clone() }, field: "when", span, change });
+            all.push(Mutant {
+                program: Program { when: Some(expr), ..program.clone() },
+                field: "when",
+                span,
+                change,
+            });
         }
     }
     for (expr, span, change) in of_expr(&program.assert) {
-        all.push(Mutant { program: Program { assert: expr, ..program.clone() }, field: "assert", span, change });
+        all.push(Mutant {
+            program: Program { assert: expr, ..program.clone() },
+            field: "assert",
+            span,
+            change,
+        });
     }
     all
 }

@@ -116,7 +116,9 @@ pub(super) fn find<'v>(root: &'v mut Value, steps: &[Step]) -> Option<&'v mut Va
                 let (index, field) = record.field(name)?;
                 (fields.get_mut(index)?, field.ty.clone())
             }
-            (Value::List(items), Step::Index(index), Kind::List(item)) => (items.get_mut(*index)?, (**item).clone()),
+            (Value::List(items), Step::Index(index), Kind::List(item)) => {
+                (items.get_mut(*index)?, (**item).clone())
+            }
             _ => return None,
         };
     }

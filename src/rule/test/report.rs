@@ -82,7 +82,8 @@ impl TestReport {
         self.failures(&mut text, color, diff);
         let failed_cases: usize =
             self.rules.iter().flat_map(|rule| &rule.cases).filter(|case| case.problem.is_some()).count();
-        let findings: usize = self.problems.len() + self.rules.iter().map(|rule| rule.failures.len()).sum::<usize>();
+        let findings: usize =
+            self.problems.len() + self.rules.iter().map(|rule| rule.failures.len()).sum::<usize>();
         let mutants: usize = self.rules.iter().map(|rule| rule.mutants).sum();
         let monotone: usize = self.rules.iter().map(|rule| rule.monotone).sum();
         let _ = write!(

@@ -4,8 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use super::{
     case::{self, Case, Fixtures, Tests, line, overall},
-    mutate,
-    place,
+    mutate, place,
     report::{CaseReport, RuleReport, TestReport},
 };
 use crate::{
@@ -56,7 +55,13 @@ fn fixtures(files: &[RuleFile], problems: &mut Vec<Problem>) -> Fixtures {
 }
 
 /// Tests belong beside their rule. Those of a shipped rule that was replaced are left out.
-fn check_place(file: &RuleFile, tests: Tests, pack: &Pack, all: &mut Vec<Tests>, problems: &mut Vec<Problem>) {
+fn check_place(
+    file: &RuleFile,
+    tests: Tests,
+    pack: &Pack,
+    all: &mut Vec<Tests>,
+    problems: &mut Vec<Problem>,
+) {
     let folder = |name: &str| name.rsplit_once('/').map(|(folder, _)| folder.to_owned());
     match pack.rule(&tests.rule) {
         Some(rule) if folder(&rule.file) == folder(&file.file.name) => all.push(tests),
@@ -66,10 +71,12 @@ fn check_place(file: &RuleFile, tests: Tests, pack: &Pack, all: &mut Vec<Tests>,
             let help = format!("move them beside {}", rule.file);
             problems.push(Problem::of_file(&file.file.name, message, &help));
         }
-        None if file.builtin && pack.rules().iter().any(|rule| rule.replaces.as_ref() == Some(&tests.rule)) => {}
+        None if file.builtin
+            && pack.rules().iter().any(|rule| rule.replaces.as_ref() == Some(&tests.rule)) => {}
         None => {
             let span = tests.node.get("rule").map_or(0..1, |node| node.span.clone());
-            let problem = Problem::at(&file.file, span, format!("there is no rule `{}`", tests.rule)).label("no such rule");
+            let problem = Problem::at(&file.file, span, format!("there is no rule `{}`", tests.rule))
+                .label("no such rule");
             let ids = pack.rules().iter().map(|rule| rule.id.as_str());
             problems.push(match closest(&tests.rule, ids) {
                 Some(like) => problem.help(format!("did you mean `{like}`?")),
@@ -99,7 +106,9 @@ impl Runner<'_> {
             let help = format!("write {}.test.yaml beside it; docs/writing-rules.md shows how", self.rule.id);
             let span = self.rule.node.get("id").map_or(0..1, |node| node.span.clone());
             report.failures.push(
-                Problem::at(&self.rule.source, span, format!("`{}` has no tests", self.rule.id)).label("this rule").help(help),
+                Problem::at(&self.rule.source, span, format!("`{}` has no tests", self.rule.id))
+                    .label("this rule")
+                    .help(help),
             );
             return whole.then_some(report);
         };
@@ -128,8 +137,8 @@ impl Runner<'_> {
     }
 
     fn case_report(&self, tests: &Tests, case: &Case, outcomes: &[Outcome]) -> CaseReport {
-        let remedy_works = case.remediates.is_none()
-            || matches!(overall(outcomes), Status::Pass | Status::NotApplicable);
+        let remedy_works =
+            case.remediates.is_none() || matches!(overall(outcomes), Status::Pass | Status::NotApplicable);
         let passed = case.expect.fits(outcomes) && remedy_works;
         let actual = outcomes
             .iter()
@@ -141,7 +150,8 @@ impl Runner<'_> {
         } else {
             format!("{}: {} does not pass, so the remediation does not help", self.rule.id, case.name)
         };
-        let problem = (!passed).then(|| Problem::at(&tests.file, node.span.clone(), message).label("this case"));
+        let problem =
+            (!passed).then(|| Problem::at(&tests.file, node.span.clone(), message).label("this case"));
         CaseReport { name: case.name.clone(), problem, expected: case.expect.lines(), actual }
     }
 
@@ -151,7 +161,9 @@ impl Runner<'_> {
         let span = tests.node.get("cases").map_or(0..1, |node| node.span.clone());
         let mut missing = |what: &str, help: String| {
             let message = format!("{} has no case that {what}", self.rule.id);
-            report.failures.push(Problem::at(&tests.file, span.clone(), message).label("among these").help(help));
+            report
+                .failures
+                .push(Problem::at(&tests.file, span.clone(), message).label("among these").help(help));
         };
         let conditional = self.rule.program.when.is_some() || !self.rule.program.each.is_empty();
         for (status, what) in [
@@ -170,7 +182,10 @@ impl Runner<'_> {
             }
         }
         if cases.iter().all(|case| case.remediates.is_none()) {
-            missing("shows the remediation", "add one with `remediates: <name of a failing case>` that passes".to_owned());
+            missing(
+                "shows the remediation",
+                "add one with `remediates: <name of a failing case>` that passes".to_owned(),
+            );
         }
         for (case, target) in cases.iter().filter_map(|case| Some((case, case.remediates.as_ref()?))) {
             let failing = cases.iter().zip(&found).find(|(other, _)| other.name == *target);
@@ -187,13 +202,21 @@ impl Runner<'_> {
     /// A list that is written out in `foreach` is never empty.
     fn can_be_empty(&self) -> bool {
         self.rule.program.when.is_some()
-            || self.rule.program.each.iter().any(|each| !matches!(each.list.node, crate::rule::expr::Node::List(_)))
+            || self
+                .rule
+                .program
+                .each
+                .iter()
+                .any(|each| !matches!(each.list.node, crate::rule::expr::Node::List(_)))
     }
 
     /// Knowing less never turns pass into fail, nor fail into pass.
     fn monotone(&self, tests: &Tests, case: &Case, outcomes: &[Outcome], report: &mut RuleReport) {
-        let paths: std::collections::BTreeSet<&str> =
-            outcomes.iter().flat_map(|outcome| &outcome.evidence).map(|evidence| evidence.path.as_str()).collect();
+        let paths: std::collections::BTreeSet<&str> = outcomes
+            .iter()
+            .flat_map(|outcome| &outcome.evidence)
+            .map(|evidence| evidence.path.as_str())
+            .collect();
         for path in paths {
             let Ok(steps) = place::parse(path) else { continue };
             let mut root = case.root.clone();
@@ -203,17 +226,29 @@ impl Runner<'_> {
             let less = evaluate::evaluate(self.rule, &case.params, &subject);
             report.monotone += 1;
             let flipped = less.iter().any(|now| {
-                let before: Vec<Status> =
-                    outcomes.iter().filter(|before| before.subject == now.subject).map(|before| before.status).collect();
+                let before: Vec<Status> = outcomes
+                    .iter()
+                    .filter(|before| before.subject == now.subject)
+                    .map(|before| before.status)
+                    .collect();
                 match now.status {
-                    Status::Pass => !before.is_empty() && !before.contains(&Status::Pass) && before.contains(&Status::Fail),
-                    Status::Fail => !before.is_empty() && !before.contains(&Status::Fail) && before.contains(&Status::Pass),
+                    Status::Pass => {
+                        !before.is_empty()
+                            && !before.contains(&Status::Pass)
+                            && before.contains(&Status::Fail)
+                    }
+                    Status::Fail => {
+                        !before.is_empty()
+                            && !before.contains(&Status::Fail)
+                            && before.contains(&Status::Pass)
+                    }
                     _ => false,
                 }
             });
             if flipped {
                 let node = case.node.get("name").unwrap_or(&case.node);
-                let message = format!("{}: {}: without `{path}` pass and fail change places", self.rule.id, case.name);
+                let message =
+                    format!("{}: {}: without `{path}` pass and fail change places", self.rule.id, case.name);
                 report.failures.push(
                     Problem::at(&tests.file, node.span.clone(), message)
                         .label("this case")
@@ -233,7 +268,8 @@ impl Runner<'_> {
             report.mutants += 1;
             let noticed = cases.iter().zip(&original).any(|(case, before)| {
                 let subject = Subject { facts: &case.facts, root: &case.root, now: case.now };
-                verdicts(&evaluate::evaluate_program(self.rule, &mutant.program, &case.params, &subject)) != *before
+                verdicts(&evaluate::evaluate_program(self.rule, &mutant.program, &case.params, &subject))
+                    != *before
             });
             if !noticed {
                 report.failures.push(self.survivor(&mutant));

@@ -28,7 +28,8 @@ fn cel_context(facts: &Json) -> cel::Context<'static, 'static> {
     for group in ["vm", "guest", "source", "destination", "path", "change"] {
         context.add_variable_from_value(group, cel_value(&facts[group]));
     }
-    let forecast = json!({"blackout_seconds": {"p5": 0.1, "p50": 0.2, "p95": 0.6}, "dirty_to_bandwidth_ratio": 0.2});
+    let forecast =
+        json!({"blackout_seconds": {"p5": 0.1, "p50": 0.2, "p95": 0.6}, "dirty_to_bandwidth_ratio": 0.2});
     context.add_variable_from_value("forecast", cel_value(&forecast));
     context
 }
@@ -63,6 +64,7 @@ proptest! {
 fn most_generated_conditions_are_compared_and_not_refused() {
     use proptest::{strategy::ValueTree, test_runner::TestRunner};
     let mut runner = TestRunner::deterministic();
-    let accepted = (0..300).filter(|_| check(&bool_text().new_tree(&mut runner).unwrap().current()).is_ok()).count();
+    let accepted =
+        (0..300).filter(|_| check(&bool_text().new_tree(&mut runner).unwrap().current()).is_ok()).count();
     assert!(accepted > 150, "only {accepted} of 300");
 }

@@ -16,26 +16,81 @@ fn problem(text: &str) -> (String, String, String) {
 #[test]
 fn wrong_expressions_are_refused_with_place_and_hint() {
     for (text, message, under, hint) in [
-        ("vm.memry_bytes > 1", "`vm` has no field `memry_bytes`", "memry_bytes", "did you mean `memory_bytes`?"),
+        (
+            "vm.memry_bytes > 1",
+            "`vm` has no field `memry_bytes`",
+            "memry_bytes",
+            "did you mean `memory_bytes`?",
+        ),
         ("vn.memory_bytes > 1", "nothing is called `vn`", "vn", "did you mean `vm`?"),
-        ("memory_bytes > 1", "nothing is called `memory_bytes`", "memory_bytes", "did you mean `vm.memory_bytes`?"),
+        (
+            "memory_bytes > 1",
+            "nothing is called `memory_bytes`",
+            "memory_bytes",
+            "did you mean `vm.memory_bytes`?",
+        ),
         ("vm.nics.mac == \"x\"", "a list of VmNic has no field `mac`", "mac", "say of which item"),
         ("vm.name > 3", "a text cannot be compared with a whole number", "vm.name > 3", "without quotes"),
-        ("vm.memory_bytes > forecast.blackout_seconds.p95", "different units: bytes and seconds", "vm.memory_bytes > forecast.blackout_seconds.p95", "convert"),
-        ("vm.memory_bytes + vm.dirty_rate.window_seconds > 1", "different units: bytes and seconds", "vm.memory_bytes + vm.dirty_rate.window_seconds", "convert"),
-        ("vm.memory_bytes / path.bandwidth_bytes_per_second > vm.memory_bytes", "different units: seconds and bytes", "", ""),
+        (
+            "vm.memory_bytes > forecast.blackout_seconds.p95",
+            "different units: bytes and seconds",
+            "vm.memory_bytes > forecast.blackout_seconds.p95",
+            "convert",
+        ),
+        (
+            "vm.memory_bytes + vm.dirty_rate.window_seconds > 1",
+            "different units: bytes and seconds",
+            "vm.memory_bytes + vm.dirty_rate.window_seconds",
+            "convert",
+        ),
+        (
+            "vm.memory_bytes / path.bandwidth_bytes_per_second > vm.memory_bytes",
+            "different units: seconds and bytes",
+            "",
+            "",
+        ),
         ("vm.vcpus > source.load_ratio", "different units: a plain number and a ratio", "", ""),
-        ("vm.job.startsWith(\"m\")", "`vm.job` may be absent, and is given to `startsWith` without a guard", "vm.job", "guard it: `vm.job != null"),
+        (
+            "vm.job.startsWith(\"m\")",
+            "`vm.job` may be absent, and is given to `startsWith` without a guard",
+            "vm.job",
+            "guard it: `vm.job != null",
+        ),
         ("vm.huge_page_bytes > 4096", "`vm.huge_page_bytes` may be absent", "vm.huge_page_bytes", "guard"),
-        ("vm.job != \"backup\"", "`vm.job` may be absent, and is then different from everything", "vm.job", "guard"),
+        (
+            "vm.job != \"backup\"",
+            "`vm.job` may be absent, and is then different from everything",
+            "vm.job",
+            "guard",
+        ),
         ("vm.job == null && vm.job.startsWith(\"m\")", "`vm.job` may be absent", "vm.job", "guard"),
         ("vm.job != null || vm.job.size() > 3", "`vm.job` may be absent", "vm.job", "guard"),
-        ("guest.udp.sockets.all(s, s.service.loss == \"lost\")", "`s.service` may be absent", "s.service", "guard"),
+        (
+            "guest.udp.sockets.all(s, s.service.loss == \"lost\")",
+            "`s.service` may be absent",
+            "s.service",
+            "guard",
+        ),
         ("vm.state == \"runing\"", "it is never \"runing\"", "\"runing\"", "did you mean \"running\"?"),
-        ("vm.state in [\"running\", \"pausd\"]", "it is never \"pausd\"", "\"pausd\"", "did you mean \"paused\"?"),
-        ("vm.name != null", "`vm.name` is never absent, so this is always true", "vm.name != null", "unknown"),
+        (
+            "vm.state in [\"running\", \"pausd\"]",
+            "it is never \"pausd\"",
+            "\"pausd\"",
+            "did you mean \"paused\"?",
+        ),
+        (
+            "vm.name != null",
+            "`vm.name` is never absent, so this is always true",
+            "vm.name != null",
+            "unknown",
+        ),
         ("has(vm.name)", "`vm.name` is never absent, so this is always true", "has(vm.name)", ""),
-        ("vm.vcpus >= 0", "`vm.vcpus` is always from 0 to 4294967295, so this is always true", "vm.vcpus >= 0", ""),
+        (
+            "vm.vcpus >= 0",
+            "`vm.vcpus` is always from 0 to 4294967295, so this is always true",
+            "vm.vcpus >= 0",
+            "",
+        ),
         ("vm.nics.size() < 0", "so this is always false", "", ""),
         ("guest.tcp.listeners.exists(l, l.port > 65535)", "so this is always false", "l.port > 65535", ""),
         ("vm.vcpus == vm.vcpus", "both sides are the same, so this is always true", "", ""),
@@ -45,13 +100,23 @@ fn wrong_expressions_are_refused_with_place_and_hint() {
         ("vm.qemu_version > version(\"8.x\")", "`8.x` is not a version", "\"8.x\"", "version(\"8.2\")"),
         ("now > \"2026-01-01\"", "a time cannot be compared with a text", "", "timestamp("),
         ("vm.nics.exists(n, true)", "`n` is not used", "n", "use it"),
-        ("vm.nics.exists(vm, vm.mac == \"x\")", "`vm` already means something else here", "vm", "another name"),
+        (
+            "vm.nics.exists(vm, vm.mac == \"x\")",
+            "`vm` already means something else here",
+            "vm",
+            "another name",
+        ),
         ("vm.nics.exist(n, n.link_up)", "there is no function `exist`", "exist", "did you mean `exists`?"),
         ("vm.name.size(3) > 1", "is not called like this", "size", "writing-rules"),
         ("vm.name.matches(\"[\")", "this is not a pattern", "\"[\"", ""),
         ("vm.name.matches(vm.name)", "a pattern must be written out", "vm.name", ""),
         ("vm.name.matches(\"(a{1000}){1000}\")", "this is not a pattern", "", ""),
-        ("vm.vcpus && vm.persistent", "this must be true or false, and is a whole number", "vm.vcpus", "compare"),
+        (
+            "vm.vcpus && vm.persistent",
+            "this must be true or false, and is a whole number",
+            "vm.vcpus",
+            "compare",
+        ),
         ("!vm.name", "this must be true or false, and is a text", "vm.name", ""),
         ("vm == source", "cannot be compared", "", "compare its fields"),
         ("\"x\" in vm.name", "`in` looks into a list, and this is a text", "vm.name", "contains"),
@@ -95,7 +160,9 @@ fn guards_make_optional_values_usable() {
 
 #[test]
 fn every_problem_of_an_expression_is_told() {
-    let problems = check("vm.nam == \"x\" && vm.memory_bytes > vm.dirty_rate.window_seconds && vm.job.size() > 1").unwrap_err();
+    let problems =
+        check("vm.nam == \"x\" && vm.memory_bytes > vm.dirty_rate.window_seconds && vm.job.size() > 1")
+            .unwrap_err();
     assert_eq!(problems.len(), 3, "{problems:?}");
 }
 

@@ -18,7 +18,8 @@ const C: &str = "destination.offers_guest_cpu";
 
 fn all_values() -> impl Iterator<Item = [Option<bool>; 3]> {
     let one = [None, Some(false), Some(true)];
-    one.into_iter().flat_map(move |a| one.into_iter().flat_map(move |b| one.into_iter().map(move |c| [a, b, c])))
+    one.into_iter()
+        .flat_map(move |a| one.into_iter().flat_map(move |b| one.into_iter().map(move |c| [a, b, c])))
 }
 
 #[test]
@@ -26,7 +27,8 @@ fn kleenes_tables_hold() {
     for values in all_values() {
         let root = three(values);
         let [a, b, c] = values;
-        let word = |value: Option<bool>| value.map_or_else(|| "unknown".to_owned(), |value| value.to_string());
+        let word =
+            |value: Option<bool>| value.map_or_else(|| "unknown".to_owned(), |value| value.to_string());
         let and = |a: Option<bool>, b: Option<bool>| match (a, b) {
             (Some(false), _) | (_, Some(false)) => Some(false),
             (Some(true), Some(true)) => Some(true),
@@ -66,10 +68,28 @@ fn the_laws_of_the_lattice_hold() {
 
 /// Every place of the facts that can be unknown by itself, as a JSON pointer.
 const PLACES: [&str; 22] = [
-    "/vm", "/vm/name", "/vm/state", "/vm/persistent", "/vm/has_agent_channel", "/vm/vcpus", "/vm/huge_page_bytes", "/vm/job",
-    "/vm/cpu_model", "/vm/nics", "/vm/disks", "/guest", "/guest/hostname", "/guest/sysctl", "/guest/sysctl/tcp_retries2",
-    "/guest/tcp/connections", "/guest/tcp/connections/1/owner", "/source", "/destination/networks", "/destination/cpus",
-    "/destination/offers_guest_cpu", "/path/transport",
+    "/vm",
+    "/vm/name",
+    "/vm/state",
+    "/vm/persistent",
+    "/vm/has_agent_channel",
+    "/vm/vcpus",
+    "/vm/huge_page_bytes",
+    "/vm/job",
+    "/vm/cpu_model",
+    "/vm/nics",
+    "/vm/disks",
+    "/guest",
+    "/guest/hostname",
+    "/guest/sysctl",
+    "/guest/sysctl/tcp_retries2",
+    "/guest/tcp/connections",
+    "/guest/tcp/connections/1/owner",
+    "/source",
+    "/destination/networks",
+    "/destination/cpus",
+    "/destination/offers_guest_cpu",
+    "/path/transport",
 ];
 
 proptest! {

@@ -76,7 +76,9 @@ fn show(value: &Val<'_>) -> String {
         Val::Time(time) => time.to_string(),
         Val::Duration(span) => format!("{}s", span.as_secs_f64()),
         Val::List(items) => format!("[{}]", items.iter().map(show).collect::<Vec<_>>().join(", ")),
-        Val::Node(value, path) => value.scalar_or_list(*path).map_or_else(|| "group".to_owned(), |value| show(&value)),
+        Val::Node(value, path) => {
+            value.scalar_or_list(*path).map_or_else(|| "group".to_owned(), |value| show(&value))
+        }
         Val::Unknown => "unknown".to_owned(),
     }
 }
@@ -101,13 +103,24 @@ fn eval(text: &str, root: &Value) -> (String, Vec<String>) {
 /// A whole number, of no unit.
 fn int_text(depth: u32) -> BoxedStrategy<String> {
     let leaf = select(vec![
-        "vm.vcpus", "source.cpus", "destination.cpus", "guest.sysctl.tcp_retries1", "guest.sysctl.tcp_retries2", "3", "0",
-        "-7", "vm.nics.size()", "destination.networks.size()", "size(vm.name)", "vm.disks.size()",
+        "vm.vcpus",
+        "source.cpus",
+        "destination.cpus",
+        "guest.sysctl.tcp_retries1",
+        "guest.sysctl.tcp_retries2",
+        "3",
+        "0",
+        "-7",
+        "vm.nics.size()",
+        "destination.networks.size()",
+        "size(vm.name)",
+        "vm.disks.size()",
     ])
     .prop_map(str::to_owned);
     leaf.prop_recursive(depth, 12, 3, |inner| {
         prop_oneof![
-            (inner.clone(), select(vec!["+", "-", "*"]), inner.clone()).prop_map(|(a, op, b)| format!("({a} {op} {b})")),
+            (inner.clone(), select(vec!["+", "-", "*"]), inner.clone())
+                .prop_map(|(a, op, b)| format!("({a} {op} {b})")),
             (inner.clone(), select(vec!["/ 2", "% 3"])).prop_map(|(a, op)| format!("({a} {op})")),
             (bool_leaf(), inner.clone(), inner.clone()).prop_map(|(c, a, b)| format!("({c} ? {a} : {b})")),
             bool_leaf().prop_map(|c| format!("vm.nics.filter(f, f.link_up || {c}).size()")),
@@ -118,11 +131,24 @@ fn int_text(depth: u32) -> BoxedStrategy<String> {
 
 fn bool_leaf() -> BoxedStrategy<String> {
     select(vec![
-        "vm.persistent", "vm.has_agent_channel", "destination.offers_guest_cpu", "vm.job == null", "vm.cpu_model == null",
-        "vm.state == \"running\"", "vm.name == guest.hostname", "vm.name.startsWith(\"w\")", "\"br0\" in destination.networks",
-        "vm.name in destination.networks", "path.transport in [\"tls\", \"tunnelled\"]", "source.load_ratio < destination.load_ratio",
-        "vm.huge_page_bytes != null", "guest.tcp.connections.exists(c, c.owner == null)", "vm.disks.all(d, d.read_only)",
-        "forecast.blackout_seconds.p95 > change.longest_blackout_seconds", "true", "false",
+        "vm.persistent",
+        "vm.has_agent_channel",
+        "destination.offers_guest_cpu",
+        "vm.job == null",
+        "vm.cpu_model == null",
+        "vm.state == \"running\"",
+        "vm.name == guest.hostname",
+        "vm.name.startsWith(\"w\")",
+        "\"br0\" in destination.networks",
+        "vm.name in destination.networks",
+        "path.transport in [\"tls\", \"tunnelled\"]",
+        "source.load_ratio < destination.load_ratio",
+        "vm.huge_page_bytes != null",
+        "guest.tcp.connections.exists(c, c.owner == null)",
+        "vm.disks.all(d, d.read_only)",
+        "forecast.blackout_seconds.p95 > change.longest_blackout_seconds",
+        "true",
+        "false",
     ])
     .prop_map(str::to_owned)
     .boxed()
@@ -139,15 +165,20 @@ fn bool_text() -> BoxedStrategy<String> {
                 Just("n.tap == null".to_owned()),
                 Just("n.mac.endsWith(\"1\")".to_owned()),
                 Just("n.kind in [\"bridge\", \"network\"]".to_owned()),
-                (inner.clone(), select(vec!["&&", "||"])).prop_map(|(a, op)| format!("(n.link_up {op} ({a}))")),
+                (inner.clone(), select(vec!["&&", "||"]))
+                    .prop_map(|(a, op)| format!("(n.link_up {op} ({a}))")),
             ];
             prop_oneof![
                 inner.clone().prop_map(|a| format!("!({a})")),
                 (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("(({a}) && ({b}))")),
                 (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("(({a}) || ({b}))")),
-                (inner.clone(), inner.clone(), inner.clone()).prop_map(|(c, a, b)| format!("(({c}) ? ({a}) : ({b}))")),
-                (select(vec!["all", "exists", "exists_one"]), item.clone()).prop_map(|(q, i)| format!("vm.nics.{q}(n, {i})")),
-                item.prop_map(|i| format!("vm.nics.filter(n, {i}).map(m, m.mac).exists(t, t.contains(\"54\"))")),
+                (inner.clone(), inner.clone(), inner.clone())
+                    .prop_map(|(c, a, b)| format!("(({c}) ? ({a}) : ({b}))")),
+                (select(vec!["all", "exists", "exists_one"]), item.clone())
+                    .prop_map(|(q, i)| format!("vm.nics.{q}(n, {i})")),
+                item.prop_map(|i| format!(
+                    "vm.nics.filter(n, {i}).map(m, m.mac).exists(t, t.contains(\"54\"))"
+                )),
             ]
         })
         .boxed()

@@ -55,17 +55,29 @@ fn unknown_facts_decide_only_where_nothing_else_does() {
         ("guest.tcp.connections.size() > 0", "unknown", vec!["?guest.tcp.connections"]),
         ("guest.tcp.connections.all(c, c.retransmits == 0)", "unknown", vec!["?guest.tcp.connections"]),
         ("\"br0\" in destination.networks", "unknown", vec!["?destination.networks"]),
-        ("vm.nics.all(n, n.link_up || vm.persistent)", "true", vec!["vm.nics[0].link_up", "vm.nics[1].link_up"]),
+        (
+            "vm.nics.all(n, n.link_up || vm.persistent)",
+            "true",
+            vec!["vm.nics[0].link_up", "vm.nics[1].link_up"],
+        ),
         ("vm.nics.exists(n, n.kind == \"user\")", "true", vec!["vm.nics[1].kind"]),
         ("vm.nics.all(n, n.kind == \"user\")", "false", vec!["vm.nics[0].kind"]),
         ("vm.nics.all(n, n.kind == \"user\" && vm.persistent)", "false", vec!["vm.nics[0].kind"]),
         ("vm.disks.all(d, d.read_only)", "true", vec!["vm.disks"]),
-        ("vm.nics.filter(n, n.link_up && vm.persistent).size() > 0", "unknown", vec!["?vm.persistent", "?vm.persistent"]),
+        (
+            "vm.nics.filter(n, n.link_up && vm.persistent).size() > 0",
+            "unknown",
+            vec!["?vm.persistent", "?vm.persistent"],
+        ),
         ("vm.vcpus / 0", "unknown", vec!["vm.vcpus", "!a division by zero"]),
         ("vm.vcpus / 0 == 1 || vm.vcpus == 4", "true", vec!["vm.vcpus"]),
     ] {
         let (result, paths) = eval(text, &root);
-        assert_eq!((result.as_str(), paths.iter().map(String::as_str).collect::<Vec<_>>()), (expected, reads), "{text}");
+        assert_eq!(
+            (result.as_str(), paths.iter().map(String::as_str).collect::<Vec<_>>()),
+            (expected, reads),
+            "{text}"
+        );
     }
 }
 
@@ -76,7 +88,8 @@ fn a_rule_that_would_take_too_long_is_unknown() {
     facts["vm"]["nics"] = Json::Array(vec![nic; 2_000]);
     let root = root(&facts);
     let started = std::time::Instant::now();
-    let (result, paths) = eval("vm.nics.all(a, vm.nics.all(b, vm.nics.all(c, a.mac == b.mac || c.mac == a.mac)))", &root);
+    let (result, paths) =
+        eval("vm.nics.all(a, vm.nics.all(b, vm.nics.all(c, a.mac == b.mac || c.mac == a.mac)))", &root);
     assert_eq!(result, "unknown");
     assert!(paths.iter().any(|path| path.contains("too many steps")));
     assert!(started.elapsed().as_secs() < 20);
