@@ -61,7 +61,6 @@ pub(super) fn cause(cause: Option<Cause>) -> &'static str {
         Some(Cause::NotAllowed) => "not allowed",
         Some(Cause::TooOld) => "too old",
         Some(Cause::Malformed) => "malformed answer",
-        Some(Cause::TooOld) => "too old",
     }
 }
 
