@@ -89,8 +89,10 @@ fn show(pack: &Pack, id: &str) -> Result<ExitCode, Failure> {
         return print(&rule::explain_rule(rule));
     }
     let like = closest(id, pack.rules().iter().map(|rule| rule.id.as_str()));
-    let hint =
-        like.map_or_else(|| "`vmgate rules list` shows the ids".to_owned(), |like| format!("did you mean `{like}`?"));
+    let hint = like.map_or_else(
+        || "`vmgate rules list` shows the ids".to_owned(),
+        |like| format!("did you mean `{like}`?"),
+    );
     Err(Failure::usage(format!("there is no rule `{id}`; {hint}")))
 }
 
@@ -98,7 +100,8 @@ fn lint(problems: &[Problem], colour: bool) -> Result<ExitCode, Failure> {
     if problems.is_empty() {
         return Ok(ExitCode::Go);
     }
-    let text: String = problems.iter().flat_map(|problem| [problem.render(colour), "\n\n".to_owned()]).collect();
+    let text: String =
+        problems.iter().flat_map(|problem| [problem.render(colour), "\n\n".to_owned()]).collect();
     print(&text)?;
     Err(Failure::usage(format!("{} findings of style", problems.len())))
 }

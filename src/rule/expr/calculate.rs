@@ -139,7 +139,10 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    #[allow(clippy::cast_precision_loss, reason = "a whole number meets a fraction: both are reckoned as fractions")]
+    #[allow(
+        clippy::cast_precision_loss,
+        reason = "a whole number meets a fraction: both are reckoned as fractions"
+    )]
     pub(super) fn arithmetic(&mut self, operation: Arithmetic, left: Val<'a>, right: Val<'a>) -> Val<'a> {
         let fraction = |a: f64, b: f64| match operation {
             Arithmetic::Add => a + b,

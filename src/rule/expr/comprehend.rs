@@ -128,5 +128,3 @@ impl<'a> Evaluator<'a> {
         if unknown { Val::Unknown } else { Val::List(Rc::new(collected)) }
     }
 }
-
-

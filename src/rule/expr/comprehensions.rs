@@ -37,7 +37,12 @@ impl Checker<'_> {
         (Expr { node: Node::Present(Box::new(value)), span }, Type::plain(Kind::Bool))
     }
 
-    pub(super) fn quantify(&mut self, quantifier: Quantifier, call: &CallExpr, span: Range<usize>) -> Checked {
+    pub(super) fn quantify(
+        &mut self,
+        quantifier: Quantifier,
+        call: &CallExpr,
+        span: Range<usize>,
+    ) -> Checked {
         let (Some(target), [name, rest @ ..]) = (&call.target, call.args.as_slice()) else {
             return self.wrong(span, format!("`{}` is called on a list", call.func_name), "no list", None);
         };

@@ -408,5 +408,4 @@ impl<'a> Evaluator<'a> {
             }
         }
     }
-
 }
