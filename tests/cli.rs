@@ -6,7 +6,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 const HEALTHY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/rules/fixtures/idle-vm.yaml");
-const NOW: &str = "2026-11-23T12:00:00Z";
+const NOW: &str = "2026-11-23T01:05:00Z";
 
 struct Said {
     code: i32,

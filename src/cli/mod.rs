@@ -95,6 +95,8 @@ struct Failure {
     text: String,
 }
 
+// By value, so that they fit into `map_err`.
+#[expect(clippy::needless_pass_by_value)]
 impl Failure {
     /// A mistake in what the user gave: options or files.
     fn usage(text: impl ToString) -> Self {

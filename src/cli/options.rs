@@ -130,14 +130,6 @@ pub(super) struct Goals {
 }
 
 impl Goals {
-    /// Whether any goal was given.
-    pub(super) fn is_empty(&self) -> bool {
-        self.change_id.is_none()
-            && self.longest_blackout.is_none()
-            && self.deadline.is_none()
-            && self.bandwidth_limit.is_none()
-    }
-
     /// Lays the goals that were given over `change`.
     pub(super) fn over(&self, change: Change) -> Change {
         Change {

@@ -110,7 +110,7 @@ impl OpenReports {
                 to_stdout(|out| {
                     report::write(format, verdicts, out, &style(shared)).map_err(|error| match error {
                         ReportError::Write { source, .. } => source,
-                        other => io::Error::other(other),
+                        template @ ReportError::Template(_) => io::Error::other(template),
                     })
                 })?;
             }
@@ -130,13 +130,20 @@ pub(super) fn to_stdout(print: impl FnOnce(&mut dyn Write) -> io::Result<()>) ->
     }
 }
 
-fn style(shared: &Shared) -> Style {
-    let terminal = io::stdout().is_terminal();
-    let colour = match shared.color {
+/// Whether stdout takes colour.
+pub(super) fn colours_stdout(shared: &Shared) -> bool {
+    match shared.color {
         When::Always => true,
         When::Never => false,
-        When::Auto => terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
-    };
+        When::Auto => {
+            io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+        }
+    }
+}
+
+fn style(shared: &Shared) -> Style {
+    let terminal = io::stdout().is_terminal();
+    let colour = colours_stdout(shared);
     let width = terminal_size::terminal_size().filter(|_| terminal).map(|(width, _)| usize::from(width.0));
     let defaults = Style::default();
     Style { colour, verbose: shared.verbose > 0, width: width.unwrap_or(defaults.width), ..defaults }

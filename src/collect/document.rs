@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde_json::Value;
 use serde_saphyr::budget::{Budget, BudgetReport, EnforcingPolicy, check_yaml_budget};
 use thiserror::Error;
 
@@ -57,10 +58,13 @@ pub enum DocumentError {
     },
 }
 
-/// Reads a facts file, YAML or JSON.
-pub fn read(path: &Path) -> Result<Facts, DocumentError> {
+/// Says everything in which a document differs from the fact types, each difference with its path.
+pub type Conform = fn(&Value) -> Result<(), Vec<String>>;
+
+/// Reads a facts file, YAML or JSON. All that `conform` has against it comes back together.
+pub fn read(path: &Path, conform: Conform) -> Result<Facts, DocumentError> {
     let text = text(path)?;
-    parse(&text).map_err(|why| DocumentError::Invalid { path: path.to_owned(), why })
+    parse(&text, conform).map_err(|why| DocumentError::Invalid { path: path.to_owned(), why })
 }
 
 /// The text of a facts file, bounded, for whoever parses it.
@@ -80,12 +84,16 @@ pub fn text(path: &Path) -> Result<String, DocumentError> {
 }
 
 /// Facts from text; JSON is read as such, since its parser names places better, and YAML would take it slower.
-fn parse(text: &str) -> Result<Facts, String> {
-    if text.trim_start().starts_with('{') && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok() {
-        return serde_json::from_str(text).map_err(|error| error.to_string());
-    }
-    check_shape(text)?;
-    serde_yaml::from_str(text).map_err(|error| error.to_string())
+fn parse(text: &str, conform: Conform) -> Result<Facts, String> {
+    let json = text.trim_start().starts_with('{').then(|| serde_json::from_str(text).ok()).flatten();
+    let document: Value = if let Some(document) = json {
+        document
+    } else {
+        check_shape(text)?;
+        serde_yaml::from_str(text).map_err(|error| error.to_string())?
+    };
+    conform(&document).map_err(|problems| problems.join("\n  "))?;
+    serde_json::from_value(document).map_err(|error| error.to_string())
 }
 
 /// Refuses what would keep the YAML parser busy for minutes: it takes quadratic time over deep nesting, and aliases
@@ -125,7 +133,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("facts.yaml");
         fs::write(&path, content).unwrap();
-        read(&path)
+        read(&path, |_| Ok(()))
     }
 
     #[test]
@@ -153,8 +161,11 @@ mod tests {
             let error = written(content).unwrap_err().to_string();
             assert!(error.contains("facts.yaml") && error.contains(sign), "{error}");
         }
-        assert!(matches!(read(Path::new("/no/such/file")), Err(DocumentError::Unreadable { .. })));
-        assert!(matches!(read(Path::new("/")), Err(DocumentError::Unreadable { .. })));
+        assert!(matches!(
+            read(Path::new("/no/such/file"), |_| Ok(())),
+            Err(DocumentError::Unreadable { .. })
+        ));
+        assert!(matches!(read(Path::new("/"), |_| Ok(())), Err(DocumentError::Unreadable { .. })));
     }
 
     #[test]

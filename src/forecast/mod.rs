@@ -3,7 +3,7 @@
 //! Pure: no clock, no input but the facts and the catalogues. A fact that is already known is never replaced, so that
 //! a facts file may say better.
 
-mod budget;
+pub mod budget;
 mod precopy;
 
 pub use budget::{established, handshake, of_connection};
@@ -19,7 +19,11 @@ pub fn derive(mut facts: Facts, catalogues: &Catalogues) -> (Facts, Forecast) {
         fill_budgets(guest);
         fill_services(guest, catalogues);
         if guest.memory_sync.known().is_none() {
-            guest.memory_sync = catalogues.recognise(guest);
+            let mut found = catalogues.recognise(guest);
+            if let Fact::Known(found) = &mut found {
+                catalogues.prefer_detectors(found, guest);
+            }
+            guest.memory_sync = found;
         }
     }
     let forecast = forecast(&facts);
@@ -27,12 +31,15 @@ pub fn derive(mut facts: Facts, catalogues: &Catalogues) -> (Facts, Forecast) {
 }
 
 fn fill_budgets(guest: &mut Guest) {
-    let sysctl = &guest.sysctl;
+    if let Fact::Known(sctp) = &mut guest.sctp
+        && let Fact::Known(associations) = &mut sctp.associations
+    {
+        associations.iter_mut().for_each(budget::fill_sctp);
+    }
     let Fact::Known(tcp) = &mut guest.tcp else { return };
     let Fact::Known(connections) = &mut tcp.connections else { return };
-    for connection in connections.iter_mut().filter(|connection| connection.budget_seconds.known().is_none())
-    {
-        connection.budget_seconds = sysctl.as_ref().and_then(|sysctl| of_connection(connection, sysctl));
+    for connection in connections {
+        budget::fill(connection, &guest.sysctl);
     }
 }
 

@@ -18,7 +18,7 @@ mod sarif;
 mod style;
 mod table;
 mod visible;
-mod words;
+pub(crate) mod words;
 mod yaml;
 
 use std::{collections::BTreeSet, fmt, io, io::Write, str::FromStr};

@@ -8,7 +8,7 @@ use crate::{
     verdict::{Counts, Decision, GoReason, NoGoReason, Verdict, WaiverFault},
 };
 
-pub(super) fn step(step: Step) -> &'static str {
+pub(crate) fn step(step: Step) -> &'static str {
     match step {
         Step::Prepare => "prepare",
         Step::Precopy => "precopy",
@@ -28,7 +28,7 @@ pub(super) fn severity(severity: Severity) -> &'static str {
     }
 }
 
-pub(super) fn effect(effect: Effect) -> &'static str {
+pub(crate) fn effect(effect: Effect) -> &'static str {
     match effect {
         Effect::Note => "note",
         Effect::Warn => "warn",
@@ -59,8 +59,8 @@ pub(super) fn cause(cause: Option<Cause>) -> &'static str {
         Some(Cause::PermissionDenied) => "permission denied",
         Some(Cause::NotSupported) => "not supported",
         Some(Cause::NotAllowed) => "not allowed",
-        Some(Cause::Malformed) => "malformed answer",
         Some(Cause::TooOld) => "too old",
+        Some(Cause::Malformed) => "malformed answer",
     }
 }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, ops::Range, path::Path};
 use super::{
     Effect, Pack, Rule, Step,
     diagnostic::Problem,
-    expr::{self, Comparison, Expr, Node, Template},
+    expr::{self, Base, Comparison, Expr, Node, Template},
     value::Value,
     yaml,
 };
@@ -107,6 +107,20 @@ impl Linter<'_> {
                 "leave it out: messages are put in tables",
             );
         }
+        // The message cannot name the item that a quantifier looks at.
+        let mut items = BTreeSet::new();
+        self.rule.program.assert.walk(&mut |expr| {
+            if let Node::Quantify { slot, .. } = &expr.node {
+                items.insert(*slot);
+            }
+        });
+        let of_an_item = |side: &Expr| {
+            let mut found = false;
+            side.walk(&mut |expr| {
+                found |= matches!(&expr.node, Node::Access { base: Base::Variable(slot), .. } if items.contains(slot));
+            });
+            found
+        };
         let mut untold = Vec::new();
         self.rule.program.assert.walk(&mut |expr| {
             if let Node::Compare(comparison, left, right) = &expr.node
@@ -114,7 +128,7 @@ impl Linter<'_> {
             {
                 for side in [left, right] {
                     let keys = self.keys(side);
-                    if !keys.is_empty() && keys.is_disjoint(&told) {
+                    if !keys.is_empty() && keys.is_disjoint(&told) && !of_an_item(side) {
                         untold.push(side.span.clone());
                     }
                 }

@@ -29,6 +29,7 @@ mod yaml;
 
 pub use catalogue::{Catalogues, CataloguesError};
 pub use conform::conform_facts;
+pub(crate) use diagnostic::closest;
 pub use diagnostic::{LoadErrors, Problem};
 pub use document::{ParamKind, Reference};
 pub use explain::{explain_rule, rules_reference};

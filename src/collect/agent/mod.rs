@@ -4,18 +4,23 @@
 //! one by one and processes stay unknown; where it forbids both, so is the rest. Everything is bounded: each
 //! answer, all answers together, and the time for them.
 
+mod ask;
 mod command;
 mod script;
 
 use std::{
     cell::Cell,
+    collections::BTreeSet,
     time::{Duration, Instant},
 };
 
 pub use command::{AgentChannel, AgentFailure};
 
 use self::command::Agent;
-use super::probe::guest::{FILE_LIMIT, GuestReader, RawProcess, TOTAL_LIMIT};
+use super::probe::guest::{
+    FILE_LIMIT, GuestReader, RawProcess, TOTAL_LIMIT,
+    ask::{Answers, Question},
+};
 use crate::fact::{Cause, Unknown};
 
 /// Bytes asked for in one guest-file-read.
@@ -114,6 +119,10 @@ impl<C: AgentChannel> GuestReader for AgentGuest<C> {
             Ok(gathered) => gathered.processes.clone(),
             Err(why) => Err(why.clone()),
         }
+    }
+
+    fn ask(&self, questions: &BTreeSet<Question>) -> Answers {
+        self.answers(questions)
     }
 }
 

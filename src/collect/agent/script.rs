@@ -48,7 +48,11 @@ pub(super) fn gather<C: AgentChannel>(agent: &Agent<C>, deadline: Instant) -> Re
 }
 
 /// Runs a shell script in the guest and returns what it printed.
-fn run<C: AgentChannel>(agent: &Agent<C>, script: &str, deadline: Instant) -> Result<Vec<u8>, Unknown> {
+pub(super) fn run<C: AgentChannel>(
+    agent: &Agent<C>,
+    script: &str,
+    deadline: Instant,
+) -> Result<Vec<u8>, Unknown> {
     let left = || deadline.saturating_duration_since(Instant::now());
     let pid = agent.start_shell(script, left())?;
     let mut pause = FIRST_PAUSE;

@@ -3,6 +3,7 @@
 //! The shipped catalogues are YAML in `rules/catalogues/`, embedded in the program; a user's rule folder may add
 //! entries under ids of its own. Everything here is pure: names, command lines and ports in, facts out.
 
+mod detectors;
 mod load;
 mod memory_sync;
 mod pattern;
