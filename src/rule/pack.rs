@@ -51,7 +51,18 @@ pub struct Profile {
 impl Pack {
     /// Loads and checks every rule of the sources. All problems of all files come back together.
     pub fn load(sources: &[RuleSource]) -> Result<Self, LoadErrors> {
-        let (files, mut problems) = files::collect(sources);
+        let (files, problems) = files::collect(sources);
+        Self::of_files(&files, problems)
+    }
+
+    /// A pack of one rule that is already in memory; `name` stands for its file in errors.
+    pub fn of_rule(name: &str, bytes: &[u8]) -> Result<Self, LoadErrors> {
+        let file =
+            yaml::source(name.to_owned(), bytes).map_err(|problem| LoadErrors::new(vec![problem]))?;
+        Self::of_files(&[RuleFile { role: Role::Rule, stem: name.to_owned(), builtin: false, file }], Vec::new())
+    }
+
+    fn of_files(files: &[RuleFile], mut problems: Vec<Problem>) -> Result<Self, LoadErrors> {
         let mut rules: Vec<(bool, Rule)> = Vec::new();
         match load::rules(files.iter().filter(|file| file.role == Role::Rule)) {
             Ok(loaded) => {
@@ -65,7 +76,7 @@ impl Pack {
             Err(problem) => problems.push(problem),
         }
         let rules = resolve(rules, &mut problems);
-        let profiles = profiles(&files, &rules, problems.is_empty(), &mut problems);
+        let profiles = profiles(files, &rules, problems.is_empty(), &mut problems);
         if problems.is_empty() { Ok(Self::new(rules, profiles)) } else { Err(LoadErrors::new(problems)) }
     }
 
