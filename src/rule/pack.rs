@@ -57,9 +57,11 @@ impl Pack {
 
     /// A pack of one rule that is already in memory; `name` stands for its file in errors.
     pub fn of_rule(name: &str, bytes: &[u8]) -> Result<Self, LoadErrors> {
-        let file =
-            yaml::source(name.to_owned(), bytes).map_err(|problem| LoadErrors::new(vec![problem]))?;
-        Self::of_files(&[RuleFile { role: Role::Rule, stem: name.to_owned(), builtin: false, file }], Vec::new())
+        let file = yaml::source(name.to_owned(), bytes).map_err(|problem| LoadErrors::new(vec![problem]))?;
+        Self::of_files(
+            &[RuleFile { role: Role::Rule, stem: name.to_owned(), builtin: false, file }],
+            Vec::new(),
+        )
     }
 
     fn of_files(files: &[RuleFile], mut problems: Vec<Problem>) -> Result<Self, LoadErrors> {
@@ -146,12 +148,8 @@ impl Pack {
     /// What every rule says of one move: by step, severity, id and subject.
     pub fn evaluate(&self, facts: &Facts, forecast: &Forecast, now: Timestamp) -> Vec<Outcome> {
         let root = Value::root(facts, forecast, now);
-        let subject = Subject { facts, root: &root, now };
-        self.rules
-            .iter()
-            .zip(&self.params)
-            .flat_map(|(rule, params)| evaluate::evaluate(rule, params, &subject))
-            .collect()
+        let subject = Subject::new(facts, &root, now);
+        evaluate::evaluate(self.rules.iter().zip(self.params.iter().map(Vec::as_slice)), &subject)
     }
 
     /// SHA-256 over what the rules say and the parameters that hold, in hexadecimal.
