@@ -32,7 +32,7 @@ impl<'a> Evaluator<'a> {
             _ => return self.not_a(list, "a list"),
         };
         if !self.spend(items.len() as u64) {
-            return self.fault("the rule takes too many steps on these facts");
+            return self.too_many_steps();
         }
         let mut unknown = false;
         for item in &items {
@@ -178,7 +178,12 @@ impl<'a> Evaluator<'a> {
             (Val::Double(a), Val::Double(b)) => Val::Double(fraction(*a, *b)),
             (Val::Int(a), Val::Double(b)) => Val::Double(fraction(*a as f64, *b)),
             (Val::Double(a), Val::Int(b)) => Val::Double(fraction(*a, *b as f64)),
-            (Val::Text(a), Val::Text(b)) if add => Val::Text(format!("{a}{b}").into()),
+            (Val::Text(a), Val::Text(b)) if add => {
+                if !self.spend((a.len() + b.len()) as u64 / 16) {
+                    return self.too_many_steps();
+                }
+                Val::Text(format!("{a}{b}").into())
+            }
             (Val::Time(a), Val::Time(b)) if operation == Arithmetic::Subtract => {
                 Val::Duration(a.duration_since(*b))
             }
@@ -196,6 +201,9 @@ impl<'a> Evaluator<'a> {
             }
             (Val::Node(..) | Val::List(_), Val::Node(..) | Val::List(_)) if add => {
                 match (self.items(&left), self.items(&right)) {
+                    (Some(items), Some(more)) if !self.spend((items.len() + more.len()) as u64) => {
+                        self.too_many_steps()
+                    }
                     (Some(mut items), Some(more)) => {
                         items.extend(more);
                         Val::List(Rc::new(items))

@@ -28,6 +28,9 @@ impl<'a> Evaluator<'a> {
         {
             return Val::Unknown;
         }
+        if !self.spend(items.len() as u64) {
+            return self.too_many_steps();
+        }
         match quantifier {
             Quantifier::All => self.decide(start, items, slot, body, false),
             Quantifier::Exists => self.decide(start, items, slot, body, true),

@@ -231,6 +231,10 @@ impl<'a> Evaluator<'a> {
         Val::Unknown
     }
 
+    pub(super) fn too_many_steps(&mut self) -> Val<'a> {
+        self.fault("the rule takes too many steps on these facts")
+    }
+
     /// Notes a fact that was read, and gives what an expression sees of it.
     pub(super) fn read(&mut self, value: &'a Value, path: PathId) -> Val<'a> {
         if let Some(freshness) = &self.freshness
@@ -265,7 +269,7 @@ impl<'a> Evaluator<'a> {
     /// The value of an expression; the facts that decided it are added to the reads.
     pub(crate) fn eval(&mut self, expr: &'a Expr) -> Val<'a> {
         if !self.spend(1) {
-            return self.fault("the rule takes too many steps on these facts");
+            return self.too_many_steps();
         }
         match &expr.node {
             Node::Literal(value) => value.scalar_or_list(NO_PATH).unwrap_or(Val::Unknown),
