@@ -48,7 +48,7 @@ pub(crate) fn dotted(path: &[Segment]) -> String {
         match segment {
             Segment::Key(key) if text.is_empty() => text.push_str(key),
             Segment::Key(key) => text.extend([".", key]),
-            Segment::Index(index) => text.push_str(&format!("[{index}]")),
+            Segment::Index(index) => text.extend(["[", &index.to_string(), "]"]),
         }
     }
     text
@@ -80,9 +80,10 @@ pub(crate) fn conform_node(file: &std::sync::Arc<SourceFile>, node: &Node, ty: &
         .into_iter()
         .map(|mismatch| {
             let span = span_of(node, &mismatch.path, mismatch.at_key);
-            let message = match mismatch.path.is_empty() {
-                true => mismatch.message,
-                false => format!("`{}`: {}", dotted(&mismatch.path), mismatch.message),
+            let message = if mismatch.path.is_empty() {
+                mismatch.message
+            } else {
+                format!("`{}`: {}", dotted(&mismatch.path), mismatch.message)
             };
             let problem = Problem::at(file, span, message).label("here");
             match mismatch.help {
@@ -137,7 +138,10 @@ impl Walk {
             return self.unknown(value, ty);
         }
         match (&ty.kind, value) {
-            (Kind::Any | Kind::Mixed, _) | (Kind::Bool, Json::Bool(_)) | (Kind::Text, Json::String(_)) => {}
+            (Kind::Any | Kind::Mixed, _)
+            | (Kind::Bool, Json::Bool(_))
+            | (Kind::Text, Json::String(_))
+            | (Kind::Double, Json::Number(_)) => {}
             (Kind::Int { min, max }, Json::Number(number)) => match number.as_i64() {
                 None if number.as_u64().is_some() && max.is_none() => {}
                 None => self.wrong(value, ty),
@@ -152,7 +156,6 @@ impl Walk {
                 }
                 Some(_) => {}
             },
-            (Kind::Double, Json::Number(_)) => {}
             (Kind::Enum(choices), Json::String(text)) => {
                 if choices.find(text).is_none() {
                     let all: Vec<_> = choices.texts().collect();
@@ -227,26 +230,23 @@ impl Walk {
 
     fn record(&mut self, record: &Record, values: &serde_json::Map<String, Json>) {
         for (key, value) in values {
-            match record.field(key) {
-                Some((_, field)) => {
-                    self.inside(Segment::Key(key.clone()), |walk| walk.value(value, &field.ty))
-                }
-                None => {
-                    let help = match closest(key, record.names()) {
-                        Some(like) => format!("did you mean `{like}`?"),
-                        None => format!("it has {}", record.names().collect::<Vec<_>>().join(", ")),
-                    };
-                    self.path.push(Segment::Key(key.clone()));
-                    let message = "there is no such field".to_owned();
-                    self.found.push(Mismatch {
-                        path: self.path.clone(),
-                        at_key: true,
-                        message,
-                        help: Some(help),
-                    });
-                    self.path.pop();
-                }
+            self.path.push(Segment::Key(key.clone()));
+            if let Some((_, field)) = record.field(key) {
+                self.value(value, &field.ty);
+            } else {
+                let help = match closest(key, record.names()) {
+                    Some(like) => format!("did you mean `{like}`?"),
+                    None => format!("it has {}", record.names().collect::<Vec<_>>().join(", ")),
+                };
+                let message = "there is no such field".to_owned();
+                self.found.push(Mismatch {
+                    path: self.path.clone(),
+                    at_key: true,
+                    message,
+                    help: Some(help),
+                });
             }
+            self.path.pop();
         }
         for field in record.fields.iter().filter(|field| field.required && !values.contains_key(&field.name))
         {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{
     Evidence, Missing, Outcome, Status,
-    expr::{Evaluator, Read, Val},
+    expr::{Evaluator, Read, Staleness, Val},
     program::{Each, Program},
     rule::Rule,
     value::Value,
@@ -37,8 +37,7 @@ pub(crate) fn evaluate_program(
 ) -> Vec<Outcome> {
     let stale = |path: &str| too_old(path, rule.max_age_seconds?, on);
     let lets = program.lets.iter().map(|binding| &binding.expr);
-    let stale: Option<&dyn Fn(&str) -> Option<String>> =
-        if rule.max_age_seconds.is_some() { Some(&stale) } else { None };
+    let stale: Option<Staleness<'_>> = if rule.max_age_seconds.is_some() { Some(&stale) } else { None };
     let evaluator = Evaluator::new(on.root, params, lets, program.slots, stale);
     let mut run = Run { rule, program, on, evaluator, outcomes: Vec::new() };
     run.whole();
@@ -84,8 +83,7 @@ impl<'a> Run<'a> {
                     return self.add(Status::NotApplicable, None, message);
                 }
                 _ => {
-                    let message = self.undecided("whether this applies");
-                    return self.add(Status::Unknown, None, message);
+                    return self.add(Status::Unknown, None, "whether this applies".to_owned());
                 }
             }
         }
@@ -99,8 +97,8 @@ impl<'a> Run<'a> {
         let mark = self.evaluator.mark();
         let list = self.evaluator.eval(&first.list);
         let Some(items) = self.evaluator.items(&list) else {
-            let message = self.undecided(&format!("what `{}` holds", one_line(&first.text)));
-            self.add(Status::Unknown, None, message);
+            let what = format!("what `{}` holds", one_line(&first.text));
+            self.add(Status::Unknown, None, what);
             return self.evaluator.forget(mark);
         };
         if items.is_empty() {
@@ -124,26 +122,10 @@ impl<'a> Run<'a> {
             // The message tells of a violation; what holds is what the title says.
             Val::Bool(true) => (Status::Pass, self.rule.title.clone()),
             Val::Bool(false) => (Status::Fail, self.program.message.render(&mut self.evaluator)),
-            _ => (Status::Unknown, self.undecided("whether this holds")),
+            _ => (Status::Unknown, "whether this holds".to_owned()),
         };
         self.add(status, subject, message);
         self.evaluator.forget(mark);
-    }
-
-    /// What is missing, in a sentence.
-    fn undecided(&self, what: &str) -> String {
-        let (_, missing) = self.evidence();
-        let mut text = format!("cannot tell {what}: ");
-        match missing.first() {
-            None => text.push_str("the facts do not suffice"),
-            Some(first) => {
-                text.push_str(&format!("{} is not known ({})", first.path, first.reason));
-                if missing.len() > 1 {
-                    text.push_str(&format!(", and {} more", missing.len() - 1));
-                }
-            }
-        }
-        text
     }
 
     /// What was read, each fact once: the known and the missing.
@@ -156,7 +138,7 @@ impl<'a> Run<'a> {
             match read {
                 Read::Fact(value, _) if !seen.insert(std::ptr::from_ref::<Value>(value)) => {}
                 Read::Fact(Value::Unknown(why), path) => {
-                    missing.push(absent(self.evaluator.path(*path), why))
+                    missing.push(absent(self.evaluator.path(*path), why));
                 }
                 Read::Fact(value, path) if evidence.len() < MOST_EVIDENCE => {
                     let path = self.evaluator.path(*path);
@@ -184,8 +166,10 @@ impl<'a> Run<'a> {
         (evidence, missing)
     }
 
+    /// Adds an outcome. Of an unknown one `message` says what could not be told.
     fn add(&mut self, status: Status, subject: Option<String>, message: String) {
         let (evidence, missing) = self.evidence();
+        let message = if status == Status::Unknown { undecided(&message, &missing) } else { message };
         let rule = self.rule;
         let remediation = match status {
             Status::Fail | Status::Unknown => Some(self.program.remediation.render(&mut self.evaluator)),
@@ -206,6 +190,22 @@ impl<'a> Run<'a> {
             missing: if status == Status::Unknown { missing } else { Vec::new() },
             waivable: rule.waivable,
         });
+    }
+}
+
+/// What is missing, in a sentence.
+fn undecided(what: &str, missing: &[Missing]) -> String {
+    match missing {
+        [] => format!("cannot tell {what}: the facts do not suffice"),
+        [only] => format!("cannot tell {what}: {} is not known ({})", only.path, only.reason),
+        [first, rest @ ..] => {
+            format!(
+                "cannot tell {what}: {} is not known ({}), and {} more",
+                first.path,
+                first.reason,
+                rest.len()
+            )
+        }
     }
 }
 

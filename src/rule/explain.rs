@@ -124,7 +124,7 @@ fn indent(text: &str) -> String {
 fn paragraphs(text: &str) -> String {
     const WIDTH: usize = 120;
     let mut page = String::new();
-    for (index, paragraph) in text.split("\n").filter(|paragraph| !paragraph.trim().is_empty()).enumerate() {
+    for (index, paragraph) in text.split('\n').filter(|paragraph| !paragraph.trim().is_empty()).enumerate() {
         if index > 0 {
             page.push_str("\n\n");
         }

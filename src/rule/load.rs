@@ -24,10 +24,11 @@ use super::{
 
 static RULE: LazyLock<Type> = LazyLock::new(types::of_schema::<RuleDocument>);
 
-/// Reads rules, each with whether it is shipped.
-pub(crate) fn rules<'a>(
-    files: impl Iterator<Item = &'a RuleFile> + Send,
-) -> Result<Vec<(bool, Result<Rule, Vec<Problem>>)>, Problem> {
+/// A rule, or everything that is wrong with it; and whether it is shipped.
+type Loaded = (bool, Result<Rule, Vec<Problem>>);
+
+/// Reads rules.
+pub(crate) fn rules<'a>(files: impl Iterator<Item = &'a RuleFile> + Send) -> Result<Vec<Loaded>, Problem> {
     expr::with_stack(|| files.map(|file| (file.builtin, rule(&file.file))).collect())
         .map_err(|error| Problem::of_file("rules", format!("cannot be checked: {error}"), "free some memory"))
 }
@@ -301,17 +302,17 @@ impl Loader<'_> {
     /// The lets in the order they are checked: what a guard in `when` proves holds for those that it does not use.
     fn let_order(&self, variables: &[&str]) -> LetOrder {
         let mut inner_names: Vec<String> = variables.iter().map(|name| (*name).to_owned()).collect();
-        let mut when_names = self.names_in(self.node.get("when"));
+        let mut when_names = names_in(self.node.get("when"));
         let entries = self.node.get("let").map(Node::entries).unwrap_or_default();
         for (key, value) in entries.iter().rev() {
             if key.text().is_some_and(|name| when_names.iter().any(|used| used == name)) {
-                when_names.extend(self.names_in(Some(value)));
+                when_names.extend(names_in(Some(value)));
             }
         }
         let mut order = LetOrder::default();
         for (key, value) in entries {
             let entry = (key.clone(), value.clone());
-            if self.names_in(Some(value)).iter().any(|name| inner_names.contains(name)) {
+            if names_in(Some(value)).iter().any(|name| inner_names.contains(name)) {
                 inner_names.extend(key.text().map(str::to_owned));
                 order.inner.push(entry);
             } else if key.text().is_some_and(|name| when_names.iter().any(|used| used == name)) {
@@ -321,15 +322,6 @@ impl Loader<'_> {
             }
         }
         order
-    }
-
-    /// Names that an expression mentions; none where it cannot be parsed.
-    fn names_in(&self, node: Option<&Node>) -> Vec<String> {
-        let mut names = Vec::new();
-        if let Some(Ok(parsed)) = node.and_then(Node::text).map(expr::parse) {
-            identifiers(&parsed.expr, &mut names);
-        }
-        names
     }
 
     fn binding(&mut self, key: &Node, value: &Node, scope: &mut Scope, lets: &mut Vec<Let>) {
@@ -446,13 +438,22 @@ struct LetOrder {
     inner: Vec<(Node, Node)>,
 }
 
-/// Names that an expression mentions.
+/// Names that an expression mentions; none where it cannot be parsed.
+fn names_in(node: Option<&Node>) -> Vec<String> {
+    let mut names = Vec::new();
+    if let Some(Ok(parsed)) = node.and_then(Node::text).map(expr::parse) {
+        identifiers(&parsed.expr, &mut names);
+    }
+    names
+}
+
+/// Names that a parsed expression mentions.
 fn identifiers(expr: &IdedExpr, names: &mut Vec<String>) {
     match &expr.expr {
         CelExpr::Ident(name) => names.push(name.clone()),
         CelExpr::Select(select) => identifiers(&select.operand, names),
         CelExpr::Call(call) => {
-            call.target.as_deref().into_iter().chain(&call.args).for_each(|e| identifiers(e, names))
+            call.target.as_deref().into_iter().chain(&call.args).for_each(|e| identifiers(e, names));
         }
         CelExpr::List(list) => list.elements.iter().for_each(|e| identifiers(e, names)),
         _ => {}

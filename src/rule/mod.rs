@@ -19,6 +19,7 @@ mod pack;
 mod param;
 mod program;
 mod reference;
+#[allow(clippy::module_inception, reason = "the rule itself, among what belongs to rules")]
 mod rule;
 pub mod test;
 mod types;

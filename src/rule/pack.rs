@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    fmt::Write,
     sync::LazyLock,
 };
 
@@ -103,12 +104,11 @@ impl Pack {
     ) -> Result<Self, ParamErrors> {
         let mut errors = Vec::new();
         if let Some(name) = profile {
-            match self.profiles.get(name).cloned() {
-                Some(profile) => self.set(&profile.params, &ParamOrigin::Profile(profile.name), &mut errors),
-                None => {
-                    let known = self.profiles.keys().cloned().collect::<Vec<_>>().join(", ");
-                    errors.push(ParamError::NoProfile { name: name.to_owned(), known });
-                }
+            if let Some(profile) = self.profiles.get(name).cloned() {
+                self.set(&profile.params, &ParamOrigin::Profile(profile.name), &mut errors);
+            } else {
+                let known = self.profiles.keys().cloned().collect::<Vec<_>>().join(", ");
+                errors.push(ParamError::NoProfile { name: name.to_owned(), known });
             }
         }
         self.set(overrides, &ParamOrigin::ConfigFile, &mut errors);
@@ -153,7 +153,10 @@ impl Pack {
             hash.update(content.to_string().as_bytes());
             hash.update([0]);
         }
-        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        hash.finalize().iter().fold(String::with_capacity(64), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
     }
 }
 

@@ -281,7 +281,7 @@ impl SchemaReader<'_> {
         };
         let bound = |key: &str| {
             let bound = schema.get(key)?;
-            bound.as_i64().or_else(|| bound.as_f64().map(|bound| bound as i64))
+            bound.as_i64().or_else(|| format!("{:.0}", bound.as_f64()?).parse().ok())
         };
         let format = schema.get("format").and_then(Json::as_str).unwrap_or_default();
         let kind = match types {

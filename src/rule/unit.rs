@@ -59,8 +59,9 @@ impl Unit {
     /// The unit of a product.
     pub(crate) fn times(self, other: Self) -> Self {
         match (self, other) {
-            (Self::Any, unit) | (unit, Self::Any) => unit,
-            (Self::Ratio | Self::Count, unit @ Self::Of { .. })
+            (Self::Any, unit)
+            | (unit, Self::Any)
+            | (Self::Ratio | Self::Count, unit @ Self::Of { .. })
             | (unit @ Self::Of { .. }, Self::Ratio | Self::Count) => unit,
             (Self::Of { bytes, seconds }, Self::Of { bytes: b, seconds: s }) => {
                 Self::powers(bytes.saturating_add(b), seconds.saturating_add(s))
@@ -73,15 +74,14 @@ impl Unit {
     /// The unit of a quotient.
     pub(crate) fn per(self, other: Self) -> Self {
         match (self, other) {
-            (unit, Self::Any) => unit,
-            (unit @ Self::Of { .. }, Self::Ratio | Self::Count) => unit,
+            (unit, Self::Any) | (unit @ Self::Of { .. }, Self::Ratio | Self::Count) => unit,
             (Self::Of { bytes, seconds }, Self::Of { bytes: b, seconds: s }) => {
                 Self::powers(bytes.saturating_sub(b), seconds.saturating_sub(s))
             }
             (_, Self::Of { bytes, seconds }) => {
                 Self::powers(bytes.saturating_neg(), seconds.saturating_neg())
             }
-            (Self::Any, unit) => unit,
+            (Self::Any, Self::Count) => Self::Count,
             _ => Self::Ratio,
         }
     }

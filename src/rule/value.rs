@@ -306,7 +306,7 @@ impl<'t> ser::Serializer for Reader<'t> {
             Kind::Map(ty) => ty,
             _ => &ANY,
         };
-        Ok(Entries { ty, key: "".into(), entries: BTreeMap::new() })
+        Ok(Entries { ty, key: "".into(), values: BTreeMap::new() })
     }
     fn serialize_struct(self, name: &'static str, _: usize) -> Result<Fields<'t>, NotConvertible> {
         if name == "Unknown" {
@@ -374,7 +374,7 @@ impl ser::SerializeTupleStruct for Items<'_> {
 pub(crate) struct Entries<'t> {
     ty: &'t Type,
     key: Arc<str>,
-    entries: BTreeMap<Arc<str>, Value>,
+    values: BTreeMap<Arc<str>, Value>,
 }
 
 impl ser::SerializeMap for Entries<'_> {
@@ -390,11 +390,11 @@ impl ser::SerializeMap for Entries<'_> {
     }
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), NotConvertible> {
         let value = value.serialize(Reader { ty: self.ty })?;
-        self.entries.insert(Arc::clone(&self.key), value);
+        self.values.insert(Arc::clone(&self.key), value);
         Ok(())
     }
     fn end(self) -> Converted {
-        Ok(Value::Map(self.entries))
+        Ok(Value::Map(self.values))
     }
 }
 

@@ -143,6 +143,7 @@ impl<'a> Evaluator<'a> {
         clippy::cast_precision_loss,
         reason = "a whole number meets a fraction: both are reckoned as fractions"
     )]
+    #[allow(clippy::needless_pass_by_value, reason = "both are what an operand came to")]
     pub(super) fn arithmetic(&mut self, operation: Arithmetic, left: Val<'a>, right: Val<'a>) -> Val<'a> {
         let fraction = |a: f64, b: f64| match operation {
             Arithmetic::Add => a + b,

@@ -70,7 +70,7 @@ impl<'s> Checker<'s> {
     /// Parses and checks; the type is [`Kind::Any`] where there were problems.
     pub(crate) fn check(text: &str, scope: &'s mut Scope) -> Result<(Expr, Type), Vec<ExprProblem>> {
         let parsed = parse::parse(text)?;
-        let mut checker = Checker {
+        let mut this = Checker {
             scope,
             parsed,
             text: text.to_owned(),
@@ -79,9 +79,9 @@ impl<'s> Checker<'s> {
             depth: 0,
             problems: Vec::new(),
         };
-        let expr = std::mem::take(&mut checker.parsed.expr);
-        let checked = checker.expr(&expr);
-        if checker.problems.is_empty() { Ok(checked) } else { Err(checker.problems) }
+        let root = std::mem::take(&mut this.parsed.expr);
+        let checked = this.expr(&root);
+        if this.problems.is_empty() { Ok(checked) } else { Err(this.problems) }
     }
 
     /// As [`Self::check`], for an expression that must be true or false.

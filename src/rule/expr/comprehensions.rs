@@ -47,13 +47,14 @@ impl Checker<'_> {
             return self.wrong(span, format!("`{}` is called on a list", call.func_name), "no list", None);
         };
         let checked = self.expr(target);
-        let (list, ty) = self.present(checked, "its items are looked at");
-        let item = match &ty.kind {
+        let (list, list_type) = self.present(checked, "its items are looked at");
+        let item = match &list_type.kind {
             Kind::List(item) => (**item).clone(),
             Kind::Any => Type::any(),
             _ => {
-                let message = format!("`{}` looks at the items of a list, and this is {ty}", call.func_name);
-                return self.wrong(list.span, message, ty.to_string(), None);
+                let message =
+                    format!("`{}` looks at the items of a list, and this is {list_type}", call.func_name);
+                return self.wrong(list.span, message, list_type.to_string(), None);
             }
         };
         let name_span = self.parsed.span(name);
@@ -67,10 +68,10 @@ impl Checker<'_> {
         let used_before = self.scope.used.borrow_mut().remove(variable);
         self.locals.push((Named { name: variable.clone(), ty: item.clone() }, slot));
         self.present.push(of_items(&list, slot, &self.scope.lets));
-        let (filter, last) = match rest {
+        let (filter, result) = match rest {
             [only] => (None, only),
-            [filter, last] if quantifier == Quantifier::Map => {
-                (Some(Box::new(self.condition(filter, "used as a condition"))), last)
+            [condition, result] if quantifier == Quantifier::Map => {
+                (Some(Box::new(self.condition(condition, "used as a condition"))), result)
             }
             _ => {
                 self.locals.pop();
@@ -86,10 +87,10 @@ impl Checker<'_> {
         };
         let (body, body_type) = match quantifier {
             Quantifier::Map => match filter.clone() {
-                Some(filter) => self.guarded(&filter, true, |this| this.expr(last)),
-                None => self.expr(last),
+                Some(filter) => self.guarded(&filter, true, |this| this.expr(result)),
+                None => self.expr(result),
             },
-            _ => (self.condition(last, "used as a condition"), Type::plain(Kind::Bool)),
+            _ => (self.condition(result, "used as a condition"), Type::plain(Kind::Bool)),
         };
         self.locals.pop();
         self.present.pop();

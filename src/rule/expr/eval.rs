@@ -295,6 +295,7 @@ impl<'a> Evaluator<'a> {
     }
 
     /// Unknown stays unknown; anything else should not have passed the type check.
+    #[allow(clippy::needless_pass_by_value, reason = "it is what remains of a match")]
     pub(super) fn not_a(&mut self, value: Val<'a>, expected: &str) -> Val<'a> {
         match value {
             Val::Unknown => Val::Unknown,

@@ -65,9 +65,9 @@ impl Checker<'_> {
             ("endsWith", true, [text, other]) => self.on_texts(Function::EndsWith, text, other, span),
             ("contains", true, [text, other]) => self.on_texts(Function::Contains, text, other, span),
             ("matches", _, [text, pattern]) => self.matches(text, pattern, span),
-            ("string", false, [value]) => self.to_text(value, span),
-            ("int", false, [value]) => self.to_number(Function::Int, Type::INT, value, span),
-            ("double", false, [value]) => self.to_number(Function::Double, Kind::Double, value, span),
+            ("string", false, [value]) => self.text_of(value, span),
+            ("int", false, [value]) => self.number_of(Function::Int, Type::INT, value, span),
+            ("double", false, [value]) => self.number_of(Function::Double, Kind::Double, value, span),
             ("min", false, [a, b]) => self.extreme(Function::Min, a, b, span),
             ("max", false, [a, b]) => self.extreme(Function::Max, a, b, span),
             ("orValue", true, [value, other]) => self.or_value(value, other, span),
@@ -174,7 +174,7 @@ impl Checker<'_> {
         }
     }
 
-    fn to_text(&mut self, value: &IdedExpr, span: Range<usize>) -> Checked {
+    fn text_of(&mut self, value: &IdedExpr, span: Range<usize>) -> Checked {
         let (expr, ty) = self.operand(value, "string");
         if matches!(ty.kind, Kind::Record(_) | Kind::Map(_)) {
             let help = Some("name one of its fields".to_owned());
@@ -183,7 +183,7 @@ impl Checker<'_> {
         (Expr { node: Node::Call(Function::Text, vec![expr]), span }, Type::plain(Kind::Text))
     }
 
-    fn to_number(&mut self, function: Function, kind: Kind, value: &IdedExpr, span: Range<usize>) -> Checked {
+    fn number_of(&mut self, function: Function, kind: Kind, value: &IdedExpr, span: Range<usize>) -> Checked {
         let name = if function == Function::Int { "int" } else { "double" };
         let (expr, ty) = self.operand(value, name);
         let unit = match &ty.kind {
@@ -254,13 +254,11 @@ impl Checker<'_> {
             "timestamp" => (text.parse().ok().map(Value::Time), Kind::Timestamp, "2026-11-23T01:00:00Z"),
             _ => (duration::parse(text).map(Value::Duration), Kind::Duration, "10m"),
         };
-        match value {
-            Some(value) => (Expr { node: Node::Literal(value), span }, Type::plain(kind)),
-            None => {
-                let help = Some(format!("write it as `{name}(\"{example}\")`"));
-                self.wrong(literal_span, format!("`{text}` is not {kind}"), "cannot be read", help)
-            }
+        if let Some(value) = value {
+            return (Expr { node: Node::Literal(value), span }, Type::plain(kind));
         }
+        let help = Some(format!("write it as `{name}(\"{example}\")`"));
+        self.wrong(literal_span, format!("`{text}` is not {kind}"), "cannot be read", help)
     }
 
     fn units_in(&mut self, milliseconds: i64, unit: Unit, value: &IdedExpr, span: Range<usize>) -> Checked {

@@ -14,6 +14,7 @@ mod functions;
 mod names;
 mod narrow;
 mod operators;
+mod outside;
 mod parse;
 mod print;
 mod template;
@@ -21,7 +22,7 @@ mod tree;
 
 pub(crate) use check::{Checker, Named, Scope};
 pub(crate) use cost::{MOST as MOST_COST, cost};
-pub(crate) use eval::{Evaluator, Read, Val};
+pub(crate) use eval::{Evaluator, Read, Staleness, Val};
 pub(crate) use narrow::{implied, key, of_items};
 pub(crate) use parse::{parse, with_stack};
 pub(crate) use template::{Template, check as check_template};

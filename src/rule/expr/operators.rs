@@ -362,8 +362,9 @@ fn at_bound(comparison: Comparison, flipped: bool, inside: std::cmp::Ordering) -
 /// Whether two values can be equal.
 fn comparable(a: &Type, b: &Type) -> bool {
     match (&a.kind, &b.kind) {
-        (Kind::Any | Kind::Null, _) | (_, Kind::Any | Kind::Null) => true,
-        (Kind::Text | Kind::Enum(_), Kind::Text | Kind::Enum(_)) => true,
+        (Kind::Any | Kind::Null, _)
+        | (_, Kind::Any | Kind::Null)
+        | (Kind::Text | Kind::Enum(_), Kind::Text | Kind::Enum(_)) => true,
         (Kind::List(a), Kind::List(b)) => comparable(a, b),
         (Kind::Record(_) | Kind::Mixed | Kind::Map(_), _) => false,
         _ if a.is_number() && b.is_number() => true,

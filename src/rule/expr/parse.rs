@@ -7,7 +7,7 @@ use cel::{
     common::ast::{Expr as CelExpr, IdedExpr, LiteralValue, SourceInfo},
 };
 
-use super::ExprProblem;
+use super::{ExprProblem, outside};
 
 /// Longest expression.
 const LONGEST: usize = 4_000;
@@ -73,21 +73,7 @@ pub(crate) fn parse(text: &str) -> Result<Parsed, Vec<ExprProblem>> {
 
 /// Operators outside of texts.
 fn count_operators(text: &str) -> usize {
-    let mut count = 0;
-    let mut quote = None;
-    let mut escaped = false;
-    for byte in text.bytes() {
-        match quote {
-            Some(_) if escaped => escaped = false,
-            Some(_) if byte == b'\\' => escaped = true,
-            Some(open) if byte == open => quote = None,
-            Some(_) => {}
-            None if byte == b'"' || byte == b'\'' => quote = Some(byte),
-            None if b".[({?+-*/%<>=!|&".contains(&byte) => count += 1,
-            None => {}
-        }
-    }
-    count
+    outside::of_quotes(text).filter(|(_, byte)| b".[({?+-*/%<>=!|&".contains(byte)).count()
 }
 
 /// The parser's complaint in words that do not name its tables.
@@ -200,23 +186,17 @@ impl Parsed {
     /// Past the bracket that closes the one at `at`.
     fn bracket_end(&self, at: usize) -> usize {
         let mut depth = 0_usize;
-        let mut quote = None;
-        let mut escaped = false;
-        for (offset, byte) in self.text.bytes().enumerate().skip(at) {
-            match quote {
-                Some(_) if escaped => escaped = false,
-                Some(_) if byte == b'\\' => escaped = true,
-                Some(open) if byte == open => quote = None,
-                Some(_) => {}
-                None if byte == b'"' || byte == b'\'' => quote = Some(byte),
-                None if b"([{".contains(&byte) => depth += 1,
-                None if b")]}".contains(&byte) => {
+        let rest = self.text.get(at..).unwrap_or_default();
+        for (offset, byte) in outside::of_quotes(rest) {
+            match byte {
+                b'(' | b'[' | b'{' => depth += 1,
+                b')' | b']' | b'}' => {
                     depth = depth.saturating_sub(1);
                     if depth == 0 {
-                        return offset + 1;
+                        return at + offset + 1;
                     }
                 }
-                None => {}
+                _ => {}
             }
         }
         self.text.len()

@@ -18,7 +18,7 @@ pub(crate) fn names_unit(after: &str) -> bool {
 
 /// A number with as many digits as mean something.
 pub(crate) fn number(value: f64) -> String {
-    if value == value.trunc() && value.abs() < 1e15 {
+    if value.fract().abs() < f64::EPSILON && value.abs() < 1e15 {
         return format!("{value:.0}");
     }
     let digits = match value.abs() {

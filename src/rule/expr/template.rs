@@ -6,7 +6,7 @@ use super::{
     ExprProblem,
     check::{Checker, Scope},
     eval::{Evaluator, Val},
-    print,
+    outside, print,
     tree::Expr,
 };
 use crate::rule::{types::Kind, unit::Unit};
@@ -61,7 +61,7 @@ pub(crate) fn check(text: &str, scope: &mut Scope) -> Result<Template, Vec<ExprP
                     message: format!("{ty} cannot be printed"),
                     label: "a group of fields".to_owned(),
                     help: Some("name one of its fields".to_owned()),
-                })
+                });
             }
             Ok((expr, ty)) => {
                 if !plain.is_empty() {
@@ -89,20 +89,7 @@ fn shift(span: &std::ops::Range<usize>, by: usize) -> std::ops::Range<usize> {
 
 /// Bytes of `{…}` with its braces; braces in texts do not count.
 fn expression_len(text: &str) -> Option<usize> {
-    let mut quote = None;
-    let mut escaped = false;
-    for (at, byte) in text.bytes().enumerate().skip(1) {
-        match quote {
-            Some(_) if escaped => escaped = false,
-            Some(_) if byte == b'\\' => escaped = true,
-            Some(open) if byte == open => quote = None,
-            Some(_) => {}
-            None if byte == b'"' || byte == b'\'' => quote = Some(byte),
-            None if byte == b'}' => return Some(at + 1),
-            None => {}
-        }
-    }
-    None
+    outside::of_quotes(text).find(|(_, byte)| *byte == b'}').map(|(at, _)| at + 1)
 }
 
 impl Template {
@@ -152,7 +139,7 @@ impl Template {
                 continue;
             };
             let hidden = numbers.iter().any(|(other, other_value, other_unit, _)| {
-                unit == other_unit && value != other_value && shown.get(*other) == Some(piece)
+                unit == other_unit && value.total_cmp(other_value).is_ne() && shown.get(*other) == Some(piece)
             });
             if hidden {
                 text.extend([" (", &print::exact(*value, *unit, *bare), ")"]);

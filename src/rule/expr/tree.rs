@@ -114,9 +114,8 @@ impl Expr {
     /// The nodes right below this one.
     pub(crate) fn children(&self) -> Vec<&Expr> {
         match &self.node {
-            Node::Literal(_) | Node::Param(_) | Node::Let(_) => Vec::new(),
             Node::Access { base: Base::Expr(base), .. } => vec![base],
-            Node::Access { .. } => Vec::new(),
+            Node::Access { .. } | Node::Literal(_) | Node::Param(_) | Node::Let(_) => Vec::new(),
             Node::Not(a) | Node::Negate(a) | Node::Present(a) | Node::Matches(a, _) => vec![a],
             Node::Index(a, b)
             | Node::And(a, b)
@@ -136,9 +135,8 @@ impl Expr {
     /// As [`Self::children`], to change them.
     pub(crate) fn children_mut(&mut self) -> Vec<&mut Expr> {
         match &mut self.node {
-            Node::Literal(_) | Node::Param(_) | Node::Let(_) => Vec::new(),
             Node::Access { base: Base::Expr(base), .. } => vec![base],
-            Node::Access { .. } => Vec::new(),
+            Node::Access { .. } | Node::Literal(_) | Node::Param(_) | Node::Let(_) => Vec::new(),
             Node::Not(a) | Node::Negate(a) | Node::Present(a) | Node::Matches(a, _) => vec![a],
             Node::Index(a, b)
             | Node::And(a, b)
@@ -160,8 +158,9 @@ impl Expr {
     /// Whether no fact, parameter or variable has a part in the value.
     pub(crate) fn is_constant(&self) -> bool {
         match &self.node {
-            Node::Param(_) | Node::Let(_) => false,
-            Node::Access { base: Base::Root | Base::Variable(_), .. } => false,
+            Node::Param(_) | Node::Let(_) | Node::Access { base: Base::Root | Base::Variable(_), .. } => {
+                false
+            }
             _ => self.children().into_iter().all(Self::is_constant),
         }
     }

@@ -148,9 +148,8 @@ fn comparisons(from: Comparison) -> &'static [Comparison] {
 
 fn swapped(from: Quantifier) -> Option<Quantifier> {
     match from {
-        Quantifier::All => Some(Quantifier::Exists),
+        Quantifier::All | Quantifier::ExistsOne => Some(Quantifier::Exists),
         Quantifier::Exists => Some(Quantifier::All),
-        Quantifier::ExistsOne => Some(Quantifier::Exists),
         Quantifier::Filter | Quantifier::Map => None,
     }
 }

@@ -52,16 +52,16 @@ pub(super) fn type_at(steps: &[Step]) -> Result<Type, (String, Option<String>)> 
     let mut ty = Type::plain(Kind::Record(Arc::clone(&ROOT)));
     for step in steps {
         ty = match (&ty.kind, step) {
-            (Kind::Record(record), Step::Field(name)) => match record.field(name) {
-                Some((_, field)) => field.ty.clone(),
-                None => {
+            (Kind::Record(record), Step::Field(name)) => {
+                let Some((_, field)) = record.field(name) else {
                     let help = match closest(name, record.names()) {
                         Some(like) => format!("did you mean `{like}`?"),
                         None => format!("there are {}", record.names().collect::<Vec<_>>().join(", ")),
                     };
                     return Err((format!("there is no fact `{name}`"), Some(help)));
-                }
-            },
+                };
+                field.ty.clone()
+            }
             (Kind::List(item), Step::Index(_) | Step::Append) => (**item).clone(),
             (Kind::List(_), Step::Field(name)) => {
                 return Err((format!("`{name}` of which item?"), Some(format!("write `[0].{name}`"))));

@@ -14,6 +14,7 @@ fn problem(text: &str) -> (String, String, String) {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn wrong_expressions_are_refused_with_place_and_hint() {
     for (text, message, under, hint) in [
         (
