@@ -107,14 +107,6 @@ impl Linter<'_> {
                 "leave it out: messages are put in tables",
             );
         }
-        // The message cannot name the item that a quantifier looks at.
-        let mut items = BTreeSet::new();
-        self.rule.program.assert.walk(&mut |expr| {
-            if let Node::Quantify { slot, .. } = &expr.node {
-                items.insert(format!("${slot}"));
-            }
-        });
-        let of_an_item = |key: &String| items.contains(key.split('.').next().unwrap_or_default());
         let mut untold = Vec::new();
         self.rule.program.assert.walk(&mut |expr| {
             if let Node::Compare(comparison, left, right) = &expr.node
@@ -122,7 +114,7 @@ impl Linter<'_> {
             {
                 for side in [left, right] {
                     let keys = self.keys(side);
-                    if !keys.is_empty() && keys.is_disjoint(&told) && !keys.iter().any(of_an_item) {
+                    if !keys.is_empty() && keys.is_disjoint(&told) {
                         untold.push(side.span.clone());
                     }
                 }
@@ -167,10 +159,14 @@ impl Linter<'_> {
                 }
                 found.extend(expr::key(expr));
             }
-            // Which item of a list is meant does not matter here: variables are called differently.
-            _ => found.extend(expr::key(expr).map(|key| match key.strip_prefix('$') {
-                Some(item) => item.trim_start_matches(|c: char| c.is_ascii_digit()).to_owned(),
-                None => key,
+            // Which item of a list is meant does not matter here: variables are called differently, and a whole item
+            // has no name that a message could tell.
+            _ => found.extend(expr::key(expr).and_then(|key| match key.strip_prefix('$') {
+                Some(item) => {
+                    let field = item.trim_start_matches(|c: char| c.is_ascii_digit());
+                    (!field.is_empty()).then(|| field.to_owned())
+                }
+                None => Some(key),
             })),
         });
         found
