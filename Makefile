@@ -7,22 +7,23 @@ LAB := tests/lab/lab
 HOST_TARGET := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 DEMO_BIN := target/debug/vmgate
 
-.PHONY: help deps build probe release demo test check lint unit rules lab-test lab-up lab-down bench generate drift deny clean
+.PHONY: help deps build probe release demo test lint unit rules lab-test lab-up lab-down bench generate drift deny clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 deps: ## Install the Debian packages that building and the lab need (root)
 	@tests/lab/lab install
+	@pkg-config --exists libvirt 2>/dev/null || tests/install libvirt-dev pkg-config
 
 build: deps probe ## Build vmgate (debug) and its static probe
 	$(CARGO) build
+	@cp -f target/static/$(HOST_TARGET)/probe/vmgate-probe target/debug/
 
 # The probe is the build without libvirt, linked statically, so that it runs wherever only it is copied.
 probe: deps
-	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --profile probe --no-default-features --target $(HOST_TARGET) --target-dir target/static
-	@install -D target/static/$(HOST_TARGET)/probe/vmgate target/debug/vmgate-probe
-	@install -D target/static/$(HOST_TARGET)/probe/vmgate target/release/vmgate-probe
+	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --profile probe --bin vmgate-probe --no-default-features --features probe --target $(HOST_TARGET) --target-dir target/static
+	@mkdir -p target/release && cp -f target/static/$(HOST_TARGET)/probe/vmgate-probe target/release/
 
 release: deps probe ## Build the optimised binary
 	$(CARGO) build --release
@@ -46,7 +47,8 @@ rules: build ## The tests beside the rules
 
 lab-test: build ## Tests on two real hypervisor hosts
 	@tests/lab/selftest
-	@eval "$$($(LAB) env)" && $(CARGO) test --test lab -- --include-ignored --test-threads=1
+	@$(LAB) up
+	@eval "$$($(LAB) env)" && $(CARGO) test --test lab --test lab_collect -- --include-ignored --test-threads=1
 
 lab-up: deps ## Bring the lab's two hosts up
 	@$(LAB) up
