@@ -93,7 +93,7 @@ pub enum Accelerator {
 }
 
 /// How a domain's CPU is chosen (`<cpu mode=…>`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum CpuMode {
     /// A named model, the same on every host.
@@ -105,6 +105,7 @@ pub enum CpuMode {
     /// All that the accelerator can offer.
     Maximum,
     /// Not given: the machine type's default.
+    #[default]
     Default,
 }
 

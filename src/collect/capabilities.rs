@@ -1,0 +1,99 @@
+//! A host's capabilities as libvirt describes them: its UUID, its CPU and the machine types of its QEMU.
+
+use std::collections::BTreeMap;
+
+use roxmltree::{Document, Node};
+
+use super::{
+    domain_xml::{child, children},
+    text::plain,
+};
+use crate::fact::MachineType;
+
+/// What the capabilities XML says.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Capabilities {
+    /// The host's UUID.
+    pub uuid: Option<String>,
+    /// Model of the host's CPU.
+    pub cpu_model: Option<String>,
+    /// The guest architectures.
+    guests: BTreeMap<String, Vec<MachineType>>,
+}
+
+impl Capabilities {
+    /// Machine types for an architecture, sorted by name; none where the host cannot run it.
+    pub fn machine_types(&self, arch: &str) -> Option<&[MachineType]> {
+        self.guests.get(arch).map(Vec::as_slice)
+    }
+}
+
+/// Reads a capabilities XML. The error is the parser's.
+pub fn parse(xml: &str) -> Result<Capabilities, roxmltree::Error> {
+    let document = Document::parse(xml)?;
+    let root = document.root_element();
+    let host = child(root, "host");
+    let text = |node: Option<Node>| node.and_then(|node| node.text()).map(plain);
+    let mut guests = BTreeMap::new();
+    for arch in children(root, "guest").filter_map(|guest| child(guest, "arch")) {
+        if let Some(name) = arch.attribute("name") {
+            guests.insert(plain(name), machine_types(arch));
+        }
+    }
+    Ok(Capabilities {
+        uuid: text(host.and_then(|host| child(host, "uuid"))),
+        cpu_model: text(host.and_then(|host| child(host, "cpu")).and_then(|cpu| child(cpu, "model"))),
+        guests,
+    })
+}
+
+/// Machine types of an architecture: those of the architecture itself and of each accelerator, once each. Aliases
+/// such as `q35` are left out: a running VM has the versioned name.
+fn machine_types(arch: Node) -> Vec<MachineType> {
+    let mut found = BTreeMap::new();
+    let nodes = std::iter::once(arch).chain(children(arch, "domain"));
+    for machine in nodes.flat_map(|node| children(node, "machine")) {
+        let name = machine.attribute("canonical").or_else(|| machine.text());
+        if let Some(name) = name {
+            let deprecated = machine.attribute("deprecated") == Some("yes");
+            *found.entry(plain(name)).or_insert(false) |= deprecated;
+        }
+    }
+    found.into_iter().map(|(name, deprecated)| MachineType { name, deprecated }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn machine_types_are_listed_once_with_their_real_names() {
+        let xml = "<capabilities><host><uuid>0d5f1b5a-1111-4222-8333-000000000001</uuid>
+            <cpu><arch>x86_64</arch><model>Cascadelake-Server</model></cpu></host>
+            <guest><os_type>hvm</os_type><arch name='i686'><machine>pc-i440fx-7.2</machine></arch></guest>
+            <guest><os_type>hvm</os_type><arch name='x86_64'><wordsize>64</wordsize>
+              <machine maxCpus='255'>pc-i440fx-7.2</machine>
+              <machine canonical='pc-i440fx-7.2' maxCpus='255'>pc</machine>
+              <machine maxCpus='288' deprecated='yes'>pc-q35-2.4</machine>
+              <machine canonical='pc-q35-7.2' maxCpus='288'>q35</machine>
+              <domain type='qemu'/><domain type='kvm'><machine>pc-q35-7.2</machine></domain>
+            </arch></guest></capabilities>";
+        let capabilities = parse(xml).unwrap();
+        assert_eq!(capabilities.uuid.as_deref(), Some("0d5f1b5a-1111-4222-8333-000000000001"));
+        assert_eq!(capabilities.cpu_model.as_deref(), Some("Cascadelake-Server"));
+        let types: Vec<_> = capabilities
+            .machine_types("x86_64")
+            .unwrap()
+            .iter()
+            .map(|m| (m.name.as_str(), m.deprecated))
+            .collect();
+        assert_eq!(types, [("pc-i440fx-7.2", false), ("pc-q35-2.4", true), ("pc-q35-7.2", false)]);
+        assert_eq!(capabilities.machine_types("s390x"), None);
+    }
+
+    #[test]
+    fn empty_capabilities_are_unknown_and_no_crash() {
+        assert_eq!(parse("<capabilities/>").unwrap(), Capabilities::default());
+        assert!(parse("<capabilities").is_err());
+    }
+}

@@ -1,0 +1,227 @@
+//! What goes wrong when libvirt is asked, said with the host, the thing tried and the way out.
+
+use std::{fmt, time::Duration};
+
+use crate::fact::{Cause, Unknown};
+
+/// A call to libvirt that gave no answer, or the wrong one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct LibvirtError {
+    /// The host that was asked, for people.
+    pub host: String,
+    /// What was tried, to be read after "cannot".
+    pub doing: String,
+    /// The kind of trouble.
+    pub trouble: Trouble,
+}
+
+/// Kinds of trouble with libvirt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trouble {
+    /// No answer within the time limit; the call was abandoned.
+    TimedOut(Duration),
+    /// No connection could be made.
+    Unreachable(String),
+    /// A connection that had been made is gone.
+    ConnectionLost(String),
+    /// Permission was refused.
+    PermissionDenied(String),
+    /// There is no such VM; similar names that do exist.
+    NoSuchVm(Vec<String>),
+    /// This libvirt, driver or hypervisor cannot do it.
+    NotSupported(String),
+    /// Not possible in the VM's present state.
+    WrongState(String),
+    /// Another job holds the VM.
+    Busy(String),
+    /// The guest agent does not answer, or the VM has no channel to it.
+    AgentSilent(String),
+    /// The guest agent answered with an error.
+    AgentRefused(String),
+    /// Anything else, in libvirt's words.
+    Other(String),
+}
+
+impl LibvirtError {
+    /// Why a fact is unknown after this error.
+    pub fn cause(&self) -> Cause {
+        match self.trouble {
+            Trouble::TimedOut(_) | Trouble::Busy(_) => Cause::TimedOut,
+            Trouble::Unreachable(_) | Trouble::ConnectionLost(_) => Cause::HostUnreachable,
+            Trouble::PermissionDenied(_) => Cause::PermissionDenied,
+            Trouble::NotSupported(_) => Cause::NotSupported,
+            Trouble::WrongState(_) => Cause::GuestNotRunning,
+            Trouble::AgentSilent(_) => Cause::NoGuestAgent,
+            Trouble::AgentRefused(_) => Cause::AgentForbids,
+            Trouble::NoSuchVm(_) | Trouble::Other(_) => Cause::NotCollected,
+        }
+    }
+
+    /// Whether libvirt said that the guest agent forbids or does not have the command.
+    pub fn is_agent_refusal(&self) -> bool {
+        matches!(self.trouble, Trouble::AgentRefused(_))
+    }
+}
+
+impl From<LibvirtError> for Unknown {
+    fn from(error: LibvirtError) -> Self {
+        Self::new(error.cause(), error.to_string())
+    }
+}
+
+impl fmt::Display for LibvirtError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, doing, trouble } = self;
+        write!(f, "host {host}: cannot {doing}: ")?;
+        match trouble {
+            Trouble::TimedOut(limit) => {
+                write!(
+                    f,
+                    "no answer within {} s. Look at the host's load, or raise --timeout",
+                    limit.as_secs_f64()
+                )
+            }
+            Trouble::Unreachable(why) => {
+                write!(f, "{why}. Check the URI, the network, and that libvirtd (or virtqemud) runs there")
+            }
+            Trouble::ConnectionLost(why) => {
+                write!(f, "the connection broke: {why}. Check that the host is up")
+            }
+            Trouble::PermissionDenied(why) => write!(
+                f,
+                "{why}. Use a user that libvirt lets manage VMs (root, or a member of the group libvirt); \
+                 over ssh, a key that logs in without a prompt"
+            ),
+            Trouble::NoSuchVm(near) if near.is_empty() => {
+                f.write_str("there is no such VM. `virsh list --all` on the host names them")
+            }
+            Trouble::NoSuchVm(near) => {
+                write!(f, "there is no such VM. Did you mean {}?", near.join(" or "))
+            }
+            Trouble::NotSupported(why) => write!(f, "not supported there: {why}"),
+            Trouble::Busy(why) => write!(f, "another job holds the VM: {why}. Wait for it, or abort it"),
+            Trouble::AgentSilent(why) => write!(
+                f,
+                "{why}. Install and start qemu-guest-agent in the guest and give the VM its \
+                 org.qemu.guest_agent.0 channel"
+            ),
+            Trouble::WrongState(why) | Trouble::AgentRefused(why) | Trouble::Other(why) => f.write_str(why),
+        }
+    }
+}
+
+/// libvirt's own error numbers that change what vmgate says (virErrorNumber).
+mod number {
+    pub(super) const NO_SUPPORT: u32 = 3;
+    pub(super) const OPERATION_DENIED: u32 = 29;
+    pub(super) const SYSTEM_ERROR: u32 = 38;
+    pub(super) const RPC: u32 = 39;
+    pub(super) const NO_DOMAIN: u32 = 42;
+    pub(super) const AUTH_FAILED: u32 = 45;
+    pub(super) const OPERATION_INVALID: u32 = 55;
+    pub(super) const CONFIG_UNSUPPORTED: u32 = 67;
+    pub(super) const OPERATION_TIMEOUT: u32 = 68;
+    pub(super) const ARGUMENT_UNSUPPORTED: u32 = 74;
+    pub(super) const AUTH_CANCELLED: u32 = 79;
+    pub(super) const OPERATION_UNSUPPORTED: u32 = 84;
+    pub(super) const AGENT_UNRESPONSIVE: u32 = 86;
+    pub(super) const ACCESS_DENIED: u32 = 88;
+    pub(super) const AUTH_UNAVAILABLE: u32 = 94;
+    pub(super) const AGENT_UNSYNCED: u32 = 97;
+    pub(super) const AGENT_COMMAND_TIMEOUT: u32 = 112;
+    pub(super) const AGENT_COMMAND_FAILED: u32 = 113;
+}
+
+/// The trouble that libvirt's error number and message stand for.
+pub(super) fn trouble(number: u32, message: &str) -> Trouble {
+    let text = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    let says = |needle: &str| text.to_ascii_lowercase().contains(needle);
+    match number {
+        number::NO_DOMAIN => Trouble::NoSuchVm(Vec::new()),
+        number::OPERATION_DENIED
+        | number::AUTH_FAILED
+        | number::AUTH_CANCELLED
+        | number::AUTH_UNAVAILABLE
+        | number::ACCESS_DENIED => Trouble::PermissionDenied(text),
+        number::AGENT_UNRESPONSIVE | number::AGENT_UNSYNCED | number::AGENT_COMMAND_TIMEOUT => {
+            Trouble::AgentSilent(text)
+        }
+        number::ARGUMENT_UNSUPPORTED if says("guest agent is not configured") => Trouble::AgentSilent(text),
+        number::AGENT_COMMAND_FAILED => Trouble::AgentRefused(text),
+        _ if says("unable to execute qemu agent command") => Trouble::AgentRefused(text),
+        number::NO_SUPPORT
+        | number::CONFIG_UNSUPPORTED
+        | number::ARGUMENT_UNSUPPORTED
+        | number::OPERATION_UNSUPPORTED => Trouble::NotSupported(text),
+        number::OPERATION_TIMEOUT => Trouble::Busy(text),
+        number::OPERATION_INVALID => Trouble::WrongState(text),
+        number::SYSTEM_ERROR | number::RPC if says("permission denied") => Trouble::PermissionDenied(text),
+        number::SYSTEM_ERROR | number::RPC
+            if ["end of file", "connection reset", "broken pipe", "client socket is closed", "keepalive"]
+                .iter()
+                .any(|sign| says(sign)) =>
+        {
+            Trouble::ConnectionLost(text)
+        }
+        _ if says("connection closed due to keepalive") || says("client socket is closed") => {
+            Trouble::ConnectionLost(text)
+        }
+        _ => Trouble::Other(text),
+    }
+}
+
+/// The same for an attempt to connect, where nearly everything means that the host cannot be reached.
+pub(super) fn trouble_connecting(number: u32, message: &str) -> Trouble {
+    let denied = ["permission denied", "host key verification failed", "authentication"];
+    match trouble(number, message) {
+        Trouble::PermissionDenied(text) => Trouble::PermissionDenied(text),
+        Trouble::Other(text) | Trouble::ConnectionLost(text) | Trouble::NotSupported(text) => {
+            let lower = text.to_ascii_lowercase();
+            if denied.iter().any(|sign| lower.contains(sign)) {
+                Trouble::PermissionDenied(text)
+            } else {
+                Trouble::Unreachable(text)
+            }
+        }
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libvirts_words_become_a_cause_with_a_way_out() {
+        let cases = [
+            (42, "Domain not found: no domain with matching name 'x'", Cause::NotCollected),
+            (86, "Guest agent is not responding: QEMU guest agent is not connected", Cause::NoGuestAgent),
+            (74, "argument unsupported: QEMU guest agent is not configured", Cause::NoGuestAgent),
+            (
+                1,
+                "internal error: unable to execute QEMU agent command 'guest-exec': The command guest-exec \
+                 has been disabled for this instance",
+                Cause::AgentForbids,
+            ),
+            (55, "Requested operation is not valid: domain is not running", Cause::GuestNotRunning),
+            (3, "this function is not supported by the connection driver", Cause::NotSupported),
+            (68, "Timed out during operation: cannot acquire state change lock", Cause::TimedOut),
+            (38, "Cannot recv data: Connection reset by peer", Cause::HostUnreachable),
+        ];
+        for (number, message, cause) in cases {
+            let error =
+                LibvirtError { host: "hv1".into(), doing: "look".into(), trouble: trouble(number, message) };
+            assert_eq!(error.cause(), cause, "{message}");
+        }
+    }
+
+    #[test]
+    fn a_refused_connection_is_told_from_a_refused_user() {
+        let refused = "Cannot recv data: ssh: connect to host hv1 port 22: Connection refused: Connection reset by peer";
+        assert!(matches!(trouble_connecting(38, refused), Trouble::Unreachable(_)));
+        let key = "Cannot recv data: Host key verification failed.: Connection reset by peer";
+        assert!(matches!(trouble_connecting(38, key), Trouble::PermissionDenied(_)));
+        let socket = "Failed to connect socket to '/run/libvirt/libvirt-sock': Permission denied";
+        assert!(matches!(trouble_connecting(38, socket), Trouble::PermissionDenied(_)));
+    }
+}

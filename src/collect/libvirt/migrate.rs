@@ -1,0 +1,138 @@
+//! The live migration itself, and the comparison of CPUs that precedes it.
+
+use std::{
+    ffi::{CString, c_char},
+    ptr,
+    time::Duration,
+};
+
+use virt::{error::Error, sys};
+
+use super::{
+    CpuComparison, CpuRequest, Domain, Hypervisor, error::LibvirtError, params::ParamList, session::Session,
+};
+
+/// How a migration is to run. There is no field for libvirt's `unsafe` flag: vmgate never overrides libvirt's own
+/// checks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MigrateParams {
+    /// Where the source's QEMU connects to, such as `tcp:10.77.1.2`; none lets the destination choose.
+    pub migrate_uri: Option<String>,
+    /// Limit of the transfer in MiB a second; none for libvirt's own.
+    pub bandwidth_mib_per_second: Option<u64>,
+    /// Longest stop of the guest that QEMU aims at; none for QEMU's own (300 ms).
+    pub max_downtime: Option<Duration>,
+    /// Whether QEMU may slow the guest's vCPUs so that the migration converges.
+    pub auto_converge: bool,
+    /// Whether the VM's configuration is stored at the destination, and removed at the source.
+    pub persistent: bool,
+}
+
+impl Domain {
+    /// Migrates the VM live and returns it at the destination. Blocks until the migration is over, however long
+    /// that takes; progress and abort come from another thread, over another connection. libvirt's client manages
+    /// the migration, so the two daemons need not reach each other.
+    ///
+    /// Run on the calling thread: there is no time limit, since leaving a migration behind would hide it.
+    pub fn migrate(&self, destination: &Hypervisor, params: &MigrateParams) -> Result<Self, LibvirtError> {
+        let doing = format!("migrate the VM to {}", destination.limit.host);
+        if let Some(downtime) = params.max_downtime {
+            self.set_max_downtime(downtime)?;
+        }
+        let migrated = migrate(self, &destination.session, params)
+            .map_err(|error| self.limit().explain(&doing, &error))?;
+        Ok(Self::new(migrated, &destination.session, &destination.limit))
+    }
+}
+
+fn flags(params: &MigrateParams) -> u32 {
+    let mut flags = sys::VIR_MIGRATE_LIVE | sys::VIR_MIGRATE_ABORT_ON_ERROR;
+    if params.auto_converge {
+        flags |= sys::VIR_MIGRATE_AUTO_CONVERGE;
+    }
+    if params.persistent {
+        flags |= sys::VIR_MIGRATE_PERSIST_DEST | sys::VIR_MIGRATE_UNDEFINE_SOURCE;
+    }
+    flags
+}
+
+fn migrate(
+    domain: &Domain,
+    destination: &Session,
+    params: &MigrateParams,
+) -> Result<virt::domain::Domain, Error> {
+    let mut list = ParamList::new();
+    if let Some(uri) = &params.migrate_uri {
+        list.text(sys::VIR_MIGRATE_PARAM_URI, uri)?;
+    }
+    if let Some(limit) = params.bandwidth_mib_per_second {
+        list.number(sys::VIR_MIGRATE_PARAM_BANDWIDTH, limit)?;
+    }
+    let (values, count) = list.as_parts();
+    // SAFETY: domain and connection are valid while they are borrowed, and the list has `count` parameters.
+    let migrated = unsafe {
+        sys::virDomainMigrate3(domain.as_ptr(), destination.as_ptr(), values, count, flags(params))
+    };
+    if migrated.is_null() {
+        return Err(Error::last_error());
+    }
+    // SAFETY: libvirt returned a new reference, which the wrapper owns from here.
+    Ok(unsafe { virt::domain::Domain::from_ptr(migrated) })
+}
+
+/// Asks a hypervisor whether it can give the CPU.
+pub(super) fn compare_cpu(session: &Session, request: &CpuRequest) -> Result<CpuComparison, Error> {
+    let owned = |text: &Option<String>| text.as_deref().map(CString::new).transpose();
+    let (arch, machine, virt_type) =
+        (owned(&request.arch)?, owned(&request.machine)?, owned(&request.virt_type)?);
+    let cpu = CString::new(request.cpu_xml.as_str())?;
+    let pointer = |text: &Option<CString>| text.as_ref().map_or(ptr::null::<c_char>(), |text| text.as_ptr());
+    // SAFETY: the connection is valid while it is borrowed; every string ends with a NUL or is null, which libvirt
+    // takes as "your default".
+    let answer = unsafe {
+        sys::virConnectCompareHypervisorCPU(
+            session.as_ptr(),
+            ptr::null(),
+            pointer(&arch),
+            pointer(&machine),
+            pointer(&virt_type),
+            cpu.as_ptr(),
+            0,
+        )
+    };
+    if answer == sys::VIR_CPU_COMPARE_IDENTICAL || answer == sys::VIR_CPU_COMPARE_SUPERSET {
+        Ok(CpuComparison::Compatible)
+    } else if answer == sys::VIR_CPU_COMPARE_INCOMPATIBLE {
+        Ok(CpuComparison::Incompatible)
+    } else {
+        Err(Error::last_error())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: MigrateParams = MigrateParams {
+        migrate_uri: None,
+        bandwidth_mib_per_second: None,
+        max_downtime: None,
+        auto_converge: false,
+        persistent: false,
+    };
+
+    #[test]
+    fn a_persistent_vm_is_persistent_at_the_destination_only() {
+        let persistent = flags(&MigrateParams { persistent: true, ..PLAIN });
+        assert_ne!(persistent & sys::VIR_MIGRATE_PERSIST_DEST, 0);
+        assert_ne!(persistent & sys::VIR_MIGRATE_UNDEFINE_SOURCE, 0);
+        assert_eq!(flags(&PLAIN) & (sys::VIR_MIGRATE_PERSIST_DEST | sys::VIR_MIGRATE_UNDEFINE_SOURCE), 0);
+    }
+
+    #[test]
+    fn libvirts_own_checks_are_never_overridden() {
+        let all = MigrateParams { auto_converge: true, persistent: true, ..PLAIN };
+        assert_eq!(flags(&all) & sys::VIR_MIGRATE_UNSAFE, 0);
+        assert_eq!(flags(&all) & (sys::VIR_MIGRATE_PEER2PEER | sys::VIR_MIGRATE_TUNNELLED), 0);
+    }
+}

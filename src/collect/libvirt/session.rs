@@ -1,0 +1,88 @@
+//! One connection to a libvirt daemon: opened without prompts, watched by keepalives, closed without hanging.
+
+use std::{
+    mem::ManuallyDrop,
+    sync::{OnceLock, mpsc::sync_channel},
+    thread,
+    time::Duration,
+};
+
+use virt::{connect::Connect, sys};
+
+/// Seconds between keepalive messages, and how many may stay unanswered before the connection counts as lost.
+const KEEPALIVE: (i32, u32) = (3, 3);
+
+/// Longest wait for a daemon to take leave.
+const CLOSE_LIMIT: Duration = Duration::from_millis(500);
+
+/// An open connection. libvirt's connections may be used from several threads at once.
+#[derive(Debug)]
+pub(super) struct Session(ManuallyDrop<Connect>);
+
+impl Session {
+    /// Connects. Blocks for as long as the transport does.
+    pub(super) fn open(uri: &str) -> Result<Self, virt::error::Error> {
+        start_event_loop();
+        let connect = Connect::open(Some(uri))?;
+        // The mock driver has no keepalive; a connection without it still has the time limit of each call.
+        let _ = connect.set_keep_alive(KEEPALIVE.0, KEEPALIVE.1);
+        Ok(Self(ManuallyDrop::new(connect)))
+    }
+
+    /// The connection, for calls.
+    pub(super) fn connect(&self) -> &Connect {
+        &self.0
+    }
+
+    /// The connection's raw pointer; it is valid for as long as `self` is.
+    pub(super) fn as_ptr(&self) -> sys::virConnectPtr {
+        // SAFETY: the pointer is only passed to libvirt calls made while `self` is borrowed, and `self` holds the
+        // reference that keeps it valid.
+        unsafe { self.0.as_ptr() }
+    }
+}
+
+/// A reference to a connection on its way to the thread that gives it back.
+struct Leaving(sys::virConnectPtr);
+
+// SAFETY: libvirt's connections are reference-counted with atomics and may be released on any thread.
+unsafe impl Send for Leaving {}
+
+impl Leaving {
+    fn close(self) {
+        // SAFETY: the pointer came from virConnectOpen and its one reference is given up here and only here
+        // (`Session` never drops its `Connect`). Failure means that it was not valid, and there is nothing to do.
+        unsafe { sys::virConnectClose(self.0) };
+    }
+}
+
+impl Drop for Session {
+    /// Closing is a call to the daemon too, and a hung daemon must not hang vmgate.
+    fn drop(&mut self) {
+        let leaving = Leaving(self.as_ptr());
+        let (sender, receiver) = sync_channel(1);
+        let worker = thread::Builder::new().name("libvirt close".into()).spawn(move || {
+            leaving.close();
+            let _ = sender.send(());
+        });
+        // Without a thread the connection is left to the end of the process.
+        if worker.is_ok() {
+            let _ = receiver.recv_timeout(CLOSE_LIMIT);
+        }
+    }
+}
+
+/// Starts libvirt's event loop once: it is what answers and sends keepalives. Also silences libvirt's own
+/// printing to stderr, which is vmgate's to write on.
+fn start_event_loop() {
+    static STARTED: OnceLock<()> = OnceLock::new();
+    STARTED.get_or_init(|| {
+        virt::error::clear_error_callback();
+        if virt::event::event_register_default_impl().is_err() {
+            return;
+        }
+        let _ = thread::Builder::new()
+            .name("libvirt events".into())
+            .spawn(|| while virt::event::event_run_default_impl().is_ok() {});
+    });
+}

@@ -1,0 +1,91 @@
+//! This machine as the guest: `vmgate probe guest` runs where the facts are.
+
+use std::{
+    fs::{self, File},
+    io::{ErrorKind, Read},
+    path::Path,
+};
+
+use super::{FILE_LIMIT, GuestReader, MOST_PROCESSES, RawProcess};
+use crate::fact::{Cause, Unknown};
+
+/// Longest command line that is read.
+const COMMAND_LIMIT: usize = 4096;
+
+/// Reads /proc of the machine that vmgate runs on.
+#[derive(Debug, Clone, Copy)]
+pub struct LocalGuest;
+
+impl GuestReader for LocalGuest {
+    fn read(&self, path: &str) -> Result<Vec<u8>, Unknown> {
+        read(Path::new(path), FILE_LIMIT).map_err(|error| why(path, &error))
+    }
+
+    fn processes(&self) -> Result<Vec<RawProcess>, Unknown> {
+        let entries = fs::read_dir("/proc").map_err(|error| why("/proc", &error))?;
+        let mut processes: Vec<(u32, RawProcess)> = entries
+            .filter_map(|entry| {
+                let entry = entry.ok()?;
+                let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
+                Some((pid, process(&entry.path())?))
+            })
+            .take(MOST_PROCESSES + 1)
+            .collect();
+        processes.sort_by_key(|(pid, _)| *pid);
+        Ok(processes.into_iter().map(|(_, process)| process).collect())
+    }
+}
+
+/// One process; none where it ended meanwhile. Sockets of others can only be seen by root.
+fn process(folder: &Path) -> Option<RawProcess> {
+    let sockets = match fs::read_dir(folder.join("fd")) {
+        Ok(links) => Some(links.filter_map(|link| inode(&link.ok()?.path())).collect()),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => None,
+        Err(_) => return None,
+    };
+    Some(RawProcess {
+        stat: read(&folder.join("stat"), COMMAND_LIMIT).ok()?,
+        command: read(&folder.join("cmdline"), COMMAND_LIMIT).ok()?,
+        sockets,
+    })
+}
+
+/// The inode of the socket that a link in /proc/PID/fd stands for.
+fn inode(link: &Path) -> Option<u64> {
+    let target = fs::read_link(link).ok()?;
+    target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+}
+
+fn read(path: &Path, limit: usize) -> std::io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    File::open(path)?.take(limit as u64).read_to_end(&mut text)?;
+    Ok(text)
+}
+
+fn why(path: &str, error: &std::io::Error) -> Unknown {
+    let cause = match error.kind() {
+        ErrorKind::NotFound => Cause::NotSupported,
+        ErrorKind::PermissionDenied => Cause::PermissionDenied,
+        _ => Cause::NotCollected,
+    };
+    Unknown::new(cause, format!("cannot read {path}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{collect::probe::guest::look, fact::Fact};
+
+    #[test]
+    fn this_machine_is_read_whole() {
+        let guest = look(&LocalGuest);
+        assert!(matches!(guest.hostname, Fact::Known(_)));
+        let sysctl = guest.sysctl.known().unwrap();
+        assert!(sysctl.tcp_retries2.known().is_some_and(|retries| *retries > 0));
+        let me = std::process::id();
+        let processes = guest.processes.known().unwrap();
+        assert!(processes.iter().any(|process| process.pid == me && process.resident_bytes > 0));
+        assert!(guest.tcp.known().unwrap().connections.known().is_some());
+        assert!(guest.udp.known().unwrap().sockets.known().is_some());
+    }
+}

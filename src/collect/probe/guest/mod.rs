@@ -1,0 +1,140 @@
+//! The guest, seen from inside through any [`GuestReader`].
+
+mod local;
+mod process;
+mod redact;
+mod socket;
+mod sysctl;
+
+use std::collections::BTreeMap;
+
+use crate::{
+    collect::text::plain_bytes,
+    fact::{Cause, Fact, Guest, Tcp, Udp, Unknown},
+};
+
+pub use local::LocalGuest;
+pub use process::{Limits, RawProcess};
+
+/// Most bytes taken of one file of the guest: room for [`MOST_SOCKETS`] lines of 150 bytes.
+pub const FILE_LIMIT: usize = 4 << 20;
+/// Most bytes taken from one guest in all.
+pub const TOTAL_LIMIT: usize = 16 << 20;
+/// Most sockets of one table; a longer table is not judged at all, since its rest would go unseen.
+pub const MOST_SOCKETS: usize = 20_000;
+/// Most processes; as for sockets.
+pub const MOST_PROCESSES: usize = 20_000;
+
+/// Every file that [`look`] asks for, for ways into a guest that fetch them all at once.
+pub const FILES: [&str; 14] = [
+    "/proc/sys/kernel/hostname",
+    "/proc/sys/kernel/osrelease",
+    "/proc/self/auxv",
+    "/proc/sys/net/ipv4/tcp_retries1",
+    "/proc/sys/net/ipv4/tcp_retries2",
+    "/proc/sys/net/ipv4/tcp_syn_retries",
+    "/proc/sys/net/ipv4/tcp_synack_retries",
+    "/proc/sys/net/ipv4/tcp_keepalive_time",
+    "/proc/sys/net/ipv4/tcp_keepalive_intvl",
+    "/proc/sys/net/ipv4/tcp_keepalive_probes",
+    "/proc/net/tcp",
+    "/proc/net/tcp6",
+    "/proc/net/udp",
+    "/proc/net/udp6",
+];
+
+/// A way into a guest. Implementations bound what they read and say why they could not.
+pub trait GuestReader {
+    /// The whole text of a file under /proc or /sys, at most [`FILE_LIMIT`] bytes.
+    fn read(&self, path: &str) -> Result<Vec<u8>, Unknown>;
+
+    /// The processes with the sockets that each holds open.
+    fn processes(&self) -> Result<Vec<RawProcess>, Unknown>;
+}
+
+/// A table with its name, for errors.
+struct Table<'a> {
+    path: &'a str,
+    text: Vec<u8>,
+}
+
+/// Reads everything that a [`Guest`] says, fact by fact: what one file refuses, another may tell.
+///
+/// Left at its default, to be derived later: the budget of a connection, the service of a UDP socket and the
+/// software recognised from the catalogue.
+pub fn look(reader: &dyn GuestReader) -> Guest {
+    let processes = reader.processes();
+    let owners = processes.as_ref().map(|processes| Owners::of(processes)).map_err(Clone::clone);
+    let page_bytes = reader.read("/proc/self/auxv").ok().and_then(|auxv| process::page_bytes(&auxv));
+    let limits = Limits { page_bytes: page_bytes.unwrap_or(4096) };
+    let line = |path: &str| Fact::from(reader.read(path)).map(|text| plain_bytes(&text));
+    let tcp =
+        tables(reader, ["/proc/net/tcp", "/proc/net/tcp6"]).and_then(|tables| socket::tcp(&tables, &owners));
+    let (connections, listeners) = match tcp {
+        Ok((connections, listeners)) => (Fact::Known(connections), Fact::Known(listeners)),
+        Err(why) => (Fact::Unknown(why.clone()), Fact::Unknown(why)),
+    };
+    let sockets =
+        tables(reader, ["/proc/net/udp", "/proc/net/udp6"]).and_then(|tables| socket::udp(&tables, &owners));
+    Guest {
+        hostname: line("/proc/sys/kernel/hostname"),
+        kernel_release: line("/proc/sys/kernel/osrelease"),
+        sysctl: Fact::Known(sysctl::look(reader)),
+        tcp: Fact::Known(Tcp { connections, listeners }),
+        udp: Fact::Known(Udp { sockets: sockets.into() }),
+        processes: processes.and_then(|processes| process::facts(&processes, limits)).into(),
+        memory_sync: Fact::default(),
+    }
+}
+
+/// Both tables of a protocol. A kernel without IPv6 has no second one; that is no obstacle.
+fn tables<'a>(reader: &dyn GuestReader, [v4, v6]: [&'a str; 2]) -> Result<Vec<Table<'a>>, Unknown> {
+    let mut tables = vec![Table { path: v4, text: reader.read(v4)? }];
+    match reader.read(v6) {
+        Ok(text) => tables.push(Table { path: v6, text }),
+        Err(why) if why.cause == Cause::NotSupported => {}
+        Err(why) => return Err(why),
+    }
+    Ok(tables)
+}
+
+/// Names of the processes that hold each socket, by the socket's inode.
+struct Owners {
+    names: BTreeMap<u64, String>,
+    /// Whether the sockets of every process could be seen.
+    complete: bool,
+}
+
+impl Owners {
+    fn of(processes: &[RawProcess]) -> Self {
+        let mut names = BTreeMap::new();
+        for process in processes {
+            for &inode in process.sockets.iter().flatten() {
+                // Several processes may share a socket, a server and its workers say: the first is the eldest.
+                names.entry(inode).or_insert_with(|| process.name());
+            }
+        }
+        Self { names, complete: processes.iter().all(|process| process.sockets.is_some()) }
+    }
+
+    /// The owner of a socket; known to be none where no process holds it, which leaves the kernel.
+    fn name(owners: &Result<Self, Unknown>, inode: u64) -> Fact<Option<String>> {
+        let owners = match owners {
+            Ok(owners) => owners,
+            Err(why) => return Fact::Unknown(why.clone()),
+        };
+        match owners.names.get(&inode) {
+            Some(name) => Fact::Known(Some(name.clone())),
+            None if owners.complete => Fact::Known(None),
+            None => Fact::unknown(
+                Cause::PermissionDenied,
+                "only root sees the sockets of every process in the guest",
+            ),
+        }
+    }
+}
+
+/// A text that could not be understood.
+fn malformed(path: &str, why: &str) -> Unknown {
+    Unknown::new(Cause::Malformed, format!("{path} in the guest: {why}"))
+}
