@@ -8,6 +8,7 @@ mod forecast;
 mod guest;
 mod host;
 mod path;
+pub mod trace;
 mod value;
 mod version;
 mod vm;
