@@ -6,6 +6,7 @@
 
 pub mod collect;
 pub mod fact;
+pub mod forecast;
 pub mod report;
 pub mod rule;
 pub mod verdict;
