@@ -5,3 +5,4 @@
 //! it, and without control characters afterwards.
 
 pub mod guest;
+pub mod trace;
