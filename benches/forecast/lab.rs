@@ -1,0 +1,161 @@
+//! The lab: guests, the shaped link, migrations by virsh.
+
+use std::{
+    env,
+    fs::{self, File},
+    os::fd::AsRawFd as _,
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use vmgate::{
+    collect::probe::trace::{Options, Qemu, record},
+    fact::trace::DirtyTrace,
+};
+
+use crate::{Came, Outcome, net, plan::Case};
+
+/// A migration that takes longer is aborted.
+pub const DEADLINE_SECONDS: f64 = 60.0;
+/// Held by whoever shapes the lab's migration link.
+const LOCK: &str = "/tmp/vmgate-link.lock";
+const NAME: &str = "fc-bench";
+
+/// Runs the lab's command and returns what it printed.
+pub fn lab(arguments: &[&str]) -> Outcome<String> {
+    let script = env::var("VMGATE_LAB")
+        .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/lab").into());
+    let output = Command::new(script).args(arguments).stdin(Stdio::null()).output()?;
+    if !output.status.success() {
+        return Err(
+            format!("lab {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr)).into()
+        );
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The migration link at a rate, for as long as this lives.
+pub struct Link(#[expect(dead_code, reason = "its lock is held while it is open")] File);
+
+impl Link {
+    /// Waits for the lock and shapes the link.
+    pub fn shape(mbit: u64) -> Outcome<Self> {
+        let file = File::create(LOCK)?;
+        // SAFETY: the descriptor is open for as long as `file` lives.
+        if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX) } != 0 {
+            return Err(std::io::Error::last_os_error().into());
+        }
+        let link = Self(file);
+        lab(&["link", "rate", &format!("{mbit}mbit")])?;
+        Ok(link)
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        if let Err(error) = lab(&["link", "rate", "off"]) {
+            eprintln!("the link stays shaped: {error}");
+        }
+    }
+}
+
+/// A guest that is gone when the case is over.
+pub struct Guest {
+    on: String,
+}
+
+impl Guest {
+    pub fn start(case: &Case) -> Outcome<Self> {
+        lab(&["guest", "stop", NAME])?;
+        let beat = format!("udp to=10.77.2.254:{} rate={} size=64", net::HEARTBEAT_PORT, net::HEARTBEAT_RATE);
+        let workload = if case.workload == "idle" { beat } else { format!("{} + {beat}", case.workload) };
+        let memory = case.memory_mib.to_string();
+        lab(&["guest", "start", NAME, "--on", &case.from, "--memory", &memory, "--workload", &workload])?;
+        thread::sleep(Duration::from_secs(3));
+        Ok(Self { on: case.from.clone() })
+    }
+
+    pub fn trace(&self, seconds: f64) -> Outcome<DirtyTrace> {
+        let options = Options { length: Duration::from_secs_f64(seconds), ..Options::default() };
+        Ok(record(&Qemu::of(NAME)?, &options, || false)?.trace)
+    }
+
+    fn virsh(&self, host: &str, arguments: &[&str]) -> Outcome<String> {
+        lab(&[&["host", host, "virsh", "-q"], arguments].concat())
+    }
+
+    pub fn migrate(&self, case: &Case) -> Outcome<Came> {
+        let to = if self.on == "a" { "b" } else { "a" };
+        self.virsh(&self.on, &["migrate-setmaxdowntime", NAME, &case.limit_ms.to_string()])?;
+        let target = format!("qemu+tcp://lab-{to}/system");
+        let heartbeat = net::Heartbeat::listen()?;
+        thread::sleep(Duration::from_millis(500));
+        let began = Instant::now();
+        let script = env::var("VMGATE_LAB")?;
+        let mut child = Command::new(script)
+            .args([
+                "host",
+                &self.on,
+                "virsh",
+                "-q",
+                "migrate",
+                "--live",
+                "--persistent",
+                "--undefinesource",
+                NAME,
+                &target,
+            ])
+            .args(&case.options)
+            .stdin(Stdio::null())
+            .spawn()?;
+        let mut aborted = false;
+        let status = loop {
+            if let Some(status) = child.try_wait()? {
+                break status;
+            }
+            if !aborted && began.elapsed().as_secs_f64() > DEADLINE_SECONDS {
+                aborted = true;
+                self.virsh(&self.on, &["domjobabort", NAME])?;
+            }
+            thread::sleep(Duration::from_millis(5));
+        };
+        let wall_seconds = began.elapsed().as_secs_f64();
+        thread::sleep(Duration::from_millis(700));
+        let blackout_seconds = heartbeat.longest_silence()?;
+        let completed = status.success();
+        let stats = if completed {
+            self.virsh(to, &["domjobinfo", NAME, "--completed", "--rawstats"])?
+        } else {
+            String::new()
+        };
+        let load = fs::read_to_string("/proc/loadavg")?.split(' ').next().and_then(|load| load.parse().ok());
+        Ok(Came {
+            id: case.id,
+            completed,
+            total_seconds: if completed { stat(&stats, "time_elapsed") / 1e3 } else { wall_seconds },
+            wall_seconds,
+            bytes: stat(&stats, "memory_processed"),
+            rounds: stat(&stats, "memory_iteration"),
+            reported_downtime_seconds: stat(&stats, "downtime") / 1e3,
+            blackout_seconds,
+            setup_seconds: stat(&stats, "setup_time") / 1e3,
+            load: load.unwrap_or(f64::NAN),
+        })
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        if let Err(error) = lab(&["guest", "stop", NAME]) {
+            eprintln!("{error}");
+        }
+    }
+}
+
+/// A figure of `virsh domjobinfo --rawstats`; not a number where it is not there.
+fn stat(text: &str, name: &str) -> f64 {
+    let words = text.lines().filter_map(|line| line.split_once([':', '=']));
+    let found = words.map(|(key, value)| (key.trim(), value)).find(|(key, _)| *key == name);
+    found.and_then(|(_, value)| value.trim().parse().ok()).unwrap_or(f64::NAN)
+}
