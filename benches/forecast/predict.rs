@@ -19,8 +19,8 @@ fn conditions(goodput: f64) -> Conditions {
         zero_page_seconds: 0.8e-6,
         setup_seconds: Range { low: 0.35, high: 0.55 },
         other_bytes: 6.0e5,
-        stop_seconds: Range { low: 0.01, high: 0.03 },
-        start_seconds: Range { low: 0.03, high: 0.06 },
+        stop_seconds: Range { low: 0.02, high: 0.05 },
+        start_seconds: Range { low: 0.05, high: 0.12 },
         finish_seconds: Range { low: 0.02, high: 0.08 },
         ..Conditions::default()
     }

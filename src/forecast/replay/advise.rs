@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{AutoConverge, Conditions, Goal, Replay, Replayer, Settings};
 
 /// Runs for each alternative: enough to choose by.
-const RUNS: u32 = 40;
+const RUNS: u32 = 24;
 /// How sure the recommendation must be.
 const SURE: f64 = 0.95;
 /// Downtime limits that are tried, by the longest blackout.

@@ -22,6 +22,7 @@ pub(super) struct DirtyPages<'a> {
     passes: u32,
     seed: u64,
     synced_at: f64,
+    all: Span,
     chunks: Vec<Chunk>,
     chunk_at_cursor: Option<usize>,
 }
@@ -81,6 +82,7 @@ impl<'a> DirtyPages<'a> {
             passes: 0,
             seed,
             synced_at: now,
+            all: guest.all(),
             chunk_at_cursor: None,
         }
     }
@@ -163,11 +165,11 @@ impl<'a> DirtyPages<'a> {
 
     /// Takes the dirty log over at guest time `now`; returns how many clean pages became dirty.
     pub(super) fn sync(&mut self, now: f64) -> f64 {
-        let before = self.pages;
+        let (before, left_of_cursor) = (self.pages, self.sent_of_cursor);
         let cursor_was_set = self.is_set(self.cursor);
         let mut new = vec![0_u64; self.bits.len()];
         if self.chunks.is_empty() {
-            self.guest.dirtied(self.synced_at, now, self.seed, &self.guest.all(), &mut new);
+            self.guest.dirtied(self.synced_at, now, self.seed, &self.all, &mut new);
         } else {
             self.read_chunks(now, &mut new);
         }
@@ -178,9 +180,8 @@ impl<'a> DirtyPages<'a> {
         if !cursor_was_set || again(&new, self.cursor) {
             self.sent_of_cursor = 0.0;
         }
-        self.bits.iter_mut().zip(&new).for_each(|(to, from)| *to |= from);
+        self.pages = before + left_of_cursor - self.sent_of_cursor + self.add(&new);
         self.synced_at = now;
-        self.pages = self.count() - self.sent_of_cursor;
         (self.pages - before).max(0.0)
     }
 
@@ -202,10 +203,12 @@ impl<'a> DirtyPages<'a> {
         }
     }
 
-    fn count(&self) -> f64 {
+    /// Makes pages dirty; returns how many were not.
+    fn add(&mut self, new: &[u64]) -> f64 {
         let mut sum = 0.0;
-        for (word, weights) in self.bits.iter().zip(self.weights.chunks(64)) {
-            let mut left = *word;
+        for ((bits, new), weights) in self.bits.iter_mut().zip(new).zip(self.weights.chunks(64)) {
+            let mut left = new & !*bits;
+            *bits |= new;
             while left != 0 {
                 sum += weights.get(left.trailing_zeros() as usize).copied().unwrap_or(0.0);
                 left &= left - 1;

@@ -33,11 +33,11 @@ use random::Random;
 use run::{Guess, Run, Went};
 
 /// Most runs of a replay.
-const RUNS: u32 = if cfg!(test) { 40 } else { 200 };
+const RUNS: u32 = if cfg!(test) { 40 } else { 120 };
 /// Fewest, where each takes long because the migration does not end.
-const FEWEST_RUNS: u32 = if cfg!(test) { 8 } else { 24 };
+const FEWEST_RUNS: u32 = if cfg!(test) { 8 } else { 16 };
 /// What the runs of one replay may cost together, in pages of the sample handed over.
-const WORK: u64 = if cfg!(test) { 200_000 } else { 4_000_000 };
+const WORK: u64 = if cfg!(test) { 200_000 } else { 1_500_000 };
 /// A migration without a deadline counts as one that does not converge after this many times what a copy of all RAM
 /// takes, and a while besides.
 const PATIENCE: f64 = 4.0;
@@ -74,7 +74,9 @@ impl<'t> Replayer<'t> {
         let pilot = self.run(settings, conditions, horizon, &mut random, 0.0);
         let mut went = Vec::new();
         let mut work = 0;
-        while went.len() < most as usize && (work < WORK || went.len() < FEWEST_RUNS as usize) {
+        let enough_work = WORK * u64::from(most) / u64::from(RUNS);
+        let fewest = FEWEST_RUNS.min(most / 3);
+        while went.len() < most as usize && (work < enough_work || went.len() < fewest as usize) {
             let one = self.run(settings, conditions, horizon, &mut random, pilot.total_seconds);
             work += one.work;
             went.push(one);

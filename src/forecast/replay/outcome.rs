@@ -10,7 +10,7 @@ use super::{run::Went, settings::Settings};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Replay {
-    /// Share of the runs that completed by the deadline.
+    /// Share of the runs that completed by the deadline, with those that were given up early and would have.
     pub converges_ratio: f64,
     /// From the order to migrate to its end, of the runs that completed; none where no run did.
     pub total_seconds: Option<Quantiles>,
@@ -69,7 +69,7 @@ impl Replay {
         let done: Vec<&Went> = runs.iter().filter(|run| run.converged).collect();
         let of = |figure: fn(&Went) -> f64| quantiles(done.iter().map(|run| figure(run)));
         let all = |figure: fn(&Went) -> f64| quantiles(runs.iter().map(figure)).map_or(0.0, |seen| seen.p50);
-        let converges_ratio = done.len() as f64 / runs.len().max(1) as f64;
+        let converges_ratio = (done.len() as f64 + later(runs, done.len())) / runs.len().max(1) as f64;
         let least_left =
             quantiles(runs.iter().map(|run| run.least_left_seconds).filter(|left| left.is_finite()));
         let limit = if all(|run| run.limited_ratio) > 1.0 - MOST_OF_IT {
@@ -100,6 +100,20 @@ impl Replay {
             runs: u32::try_from(runs.len()).unwrap_or(u32::MAX),
         }
     }
+}
+
+/// Of the runs that were given up, how many would have ended in the time they had left: at the rate at which runs ended
+/// that went on.
+fn later(runs: &[Went], done: usize) -> f64 {
+    let exposed: f64 = runs.iter().map(|run| run.exposed_seconds).sum();
+    if exposed <= 0.0 {
+        return 0.0;
+    }
+    let rate = done as f64 / exposed;
+    runs.iter()
+        .filter(|run| run.given_up_seconds > 0.0)
+        .map(|run| -(-rate * run.given_up_seconds).exp_m1())
+        .sum()
 }
 
 /// The 5th, 50th and 95th percentile, between the two nearest figures.

@@ -33,6 +33,13 @@ const XBZRLE_HEADER: f64 = 11.0;
 /// How much longer the CPU takes for a page sent as a difference: it is compared with the cached one.
 const XBZRLE_COST: f64 = 1.5;
 const PAGE: f64 = PAGE_BYTES as f64;
+/// With this many times the threshold left to send, the threshold is far.
+const FAR: f64 = 4.0;
+/// After so many times round the trace without an end, a run is given up: the same would only come again.
+const PATIENCE_ROUNDS: f64 = 2.0;
+const PATIENCE_SECONDS: f64 = 20.0;
+/// What a sync costs to compute, in pages handed over.
+const SYNC_WORK: u64 = 60;
 
 /// One guess at everything that a forecast does not know exactly.
 #[derive(Debug, Clone)]
@@ -69,6 +76,9 @@ pub(super) struct Went {
     /// Memory dirtied by memory sent after the first pass; 0 where there was no second.
     pub(super) dirtied_to_sent: f64,
     pub(super) throttle_percent: f64,
+    /// Time after the first pass in which it could have ended, and, where it was given up, what was left of its time.
+    pub(super) exposed_seconds: f64,
+    pub(super) given_up_seconds: f64,
     /// Pages handed over, of the sample: what this run cost to compute.
     pub(super) work: u64,
 }
@@ -97,6 +107,7 @@ pub(super) struct Run<'a> {
     limited: f64,
     dirtied_later: f64,
     sent_first: f64,
+    first_pass_ended: Option<f64>,
     least_left: f64,
     work: u64,
 }
@@ -128,6 +139,7 @@ impl<'a> Run<'a> {
             limited: 0.0,
             dirtied_later: 0.0,
             sent_first: 0.0,
+            first_pass_ended: None,
             least_left: f64::INFINITY,
             work: 0,
             guest,
@@ -156,8 +168,20 @@ impl<'a> Run<'a> {
             self.section();
             self.timer();
             self.end_of_section();
+            if self.is_hopeless() {
+                let mut went = self.went(false, 0.0, self.now);
+                went.given_up_seconds = (horizon - self.now).max(0.0);
+                return went;
+            }
         }
         self.went(false, 0.0, self.now)
+    }
+
+    /// Nothing will change any more: the trace went round, and the throttle is what it will be.
+    fn is_hopeless(&self) -> bool {
+        let Some(since) = self.first_pass_ended else { return false };
+        let patience = PATIENCE_SECONDS.max(PATIENCE_ROUNDS * self.guest.seconds());
+        self.now - since > patience && !self.throttle.may_grow()
     }
 
     fn elapse(&mut self, seconds: f64) {
@@ -168,9 +192,11 @@ impl<'a> Run<'a> {
     fn sync(&mut self) {
         if self.syncs == 1 {
             self.sent_first = self.bytes;
+            self.first_pass_ended = Some(self.now);
         }
         let dirtied = self.dirty.sync(self.guest_now) * PAGE;
         self.syncs += 1;
+        self.work += SYNC_WORK;
         if self.syncs > 2 {
             self.dirtied_later += dirtied;
         }
@@ -215,11 +241,13 @@ impl<'a> Run<'a> {
         self.bytes += SECTION_END_BYTES;
     }
 
-    /// Pages until the next look at the clock: QEMU's own number, or so many of them at a time as take a millisecond,
-    /// to spare computing.
+    /// Pages until the next look at the clock: QEMU's own number, or to spare computing several times that, as take a
+    /// moment. The moment is short where the threshold is near and the exact end of a section matters.
     fn stride(&self, page_seconds: f64) -> f64 {
+        let far = self.dirty.pages() * PAGE > FAR * self.threshold;
+        let moment = if far { SECTION_SECONDS / 4.0 } else { 1e-3 };
         let look_seconds = LOOK_PAGES * page_seconds.max((PAGE + PAGE_HEADER) / self.guess.goodput).max(1e-9);
-        LOOK_PAGES * (1e-3 / look_seconds).floor().clamp(1.0, 64.0)
+        LOOK_PAGES * (moment / look_seconds).floor().clamp(1.0, 4096.0)
     }
 
     fn hand_over(&mut self, at: AtCursor, pages: f64, bytes: f64, cpu: f64) {
@@ -355,6 +383,8 @@ impl<'a> Run<'a> {
                 0.0
             },
             throttle_percent: self.throttle.percent(),
+            exposed_seconds: self.first_pass_ended.map_or(0.0, |ended| self.now - ended),
+            given_up_seconds: 0.0,
             work: self.work,
         }
     }

@@ -28,6 +28,11 @@ impl Throttle {
         self.percent
     }
 
+    /// Whether it can still become stronger.
+    pub(super) fn may_grow(&self) -> bool {
+        self.rule.is_some_and(|rule| self.percent < rule.most.clamp(1.0, 99.0))
+    }
+
     /// A sync at `now` found so many bytes newly dirtied, when so many were sent since the start.
     pub(super) fn synced(&mut self, now: f64, dirtied_bytes: f64, sent_bytes: f64) {
         self.dirtied_bytes += dirtied_bytes;

@@ -19,7 +19,9 @@ const BATCH: usize = 64;
 const BACKING_TICKS: usize = 10;
 /// Pages read to learn what reading one costs, and how often.
 const TRIAL_PAGES: usize = 256;
-const TRIALS: u32 = 3;
+const TRIALS: u32 = 5;
+/// A tick reads other pages than a trial, from cold caches: it costs this many times as much.
+const COLD: f64 = 1.5;
 /// Share of the budget that the sample is chosen for; the rest is for ticks that cost more.
 const OF_BUDGET: f64 = 0.85;
 
@@ -62,17 +64,16 @@ impl Watch {
             buffer: vec![0; BATCH * PAGE],
         };
         watch.look_at_backing(|_| true)?;
-        let before = thread_cpu_seconds();
+        // The quickest trial: the others met cold caches, or another process on this core.
+        let mut trial_seconds = f64::INFINITY;
         for _ in 0..TRIALS {
+            let before = thread_cpu_seconds();
             watch.look(|_, _| ())?;
+            trial_seconds = trial_seconds.min(thread_cpu_seconds() - before);
         }
         let read = watch.pages.iter().filter(|page| page.backing == Backing::Present).count();
         // Where next to nothing is there, what a page costs is not known: a careful guess.
-        let page_seconds = if read > TRIAL_PAGES / 8 {
-            (thread_cpu_seconds() - before) / (f64::from(TRIALS) * read as f64)
-        } else {
-            2e-6
-        };
+        let page_seconds = if read > TRIAL_PAGES / 8 { COLD * trial_seconds / read as f64 } else { 2e-6 };
         let share = (read as f64 / watch.pages.len().max(1) as f64).max(0.1);
         let affordable = options.core_ratio * options.tick.as_secs_f64() * OF_BUDGET / (page_seconds * share);
         let wanted = (affordable as usize).clamp(BATCH, options.most_pages.clamp(BATCH, MOST_PAGES));
