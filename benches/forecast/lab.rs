@@ -52,6 +52,18 @@ impl Link {
     }
 }
 
+/// Bytes that left a host over the migration link, and whether it still has the rate.
+fn link_state(host: &str, mbit: u64) -> Outcome<(f64, bool)> {
+    let namespace = format!("vmgate-{host}");
+    let said = |arguments: &[&str]| -> Outcome<String> {
+        Ok(String::from_utf8_lossy(&Command::new(arguments[0]).args(&arguments[1..]).output()?.stdout)
+            .into_owned())
+    };
+    let bytes = said(&["ip", "netns", "exec", &namespace, "cat", "/sys/class/net/mig0/statistics/tx_bytes"])?;
+    let shape = said(&["tc", "-n", &namespace, "qdisc", "show", "dev", "mig0"])?;
+    Ok((bytes.trim().parse()?, shape.contains(&format!("rate {mbit}Mbit"))))
+}
+
 impl Drop for Link {
     fn drop(&mut self) {
         if let Err(error) = lab(&["link", "rate", "off"]) {
@@ -91,6 +103,7 @@ impl Guest {
         let target = format!("qemu+tcp://lab-{to}/system");
         let heartbeat = net::Heartbeat::listen()?;
         thread::sleep(Duration::from_millis(500));
+        let (bytes_before, _) = link_state(&self.on, case.link_mbit)?;
         let began = Instant::now();
         let script = env::var("VMGATE_LAB")?;
         let mut child = Command::new(script)
@@ -121,6 +134,7 @@ impl Guest {
             thread::sleep(Duration::from_millis(5));
         };
         let wall_seconds = began.elapsed().as_secs_f64();
+        let (bytes_after, shaped) = link_state(&self.on, case.link_mbit)?;
         thread::sleep(Duration::from_millis(700));
         let blackout_seconds = heartbeat.longest_silence()?;
         let completed = status.success();
@@ -130,12 +144,14 @@ impl Guest {
             String::new()
         };
         let load = fs::read_to_string("/proc/loadavg")?.split(' ').next().and_then(|load| load.parse().ok());
+        let bytes = stat(&stats, "memory_processed");
         Ok(Came {
             id: case.id,
+            disturbed: !shaped || (completed && bytes_after - bytes_before > bytes * 1.15 + 2e6),
             completed,
             total_seconds: if completed { stat(&stats, "time_elapsed") / 1e3 } else { wall_seconds },
             wall_seconds,
-            bytes: stat(&stats, "memory_processed"),
+            bytes,
             rounds: stat(&stats, "memory_iteration"),
             reported_downtime_seconds: stat(&stats, "downtime") / 1e3,
             blackout_seconds,

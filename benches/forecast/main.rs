@@ -84,6 +84,9 @@ pub struct Came {
     pub blackout_seconds: Option<f64>,
     /// Setup time as QEMU reports it.
     pub setup_seconds: f64,
+    /// Whether the link was not the case's alone: another rate at the end, or more bytes than QEMU sent.
+    #[serde(default)]
+    pub disturbed: bool,
     /// Load of the machine (one minute) when it was over.
     pub load: f64,
 }

@@ -14,14 +14,14 @@ fn conditions(goodput: f64) -> Conditions {
     Conditions {
         goodput_bytes_per_second: goodput,
         goodput_cv: 0.005,
-        socket_queue_bytes: Range { low: 1.0e6, high: 3.0e6 },
+        socket_queue_bytes: Range { low: 1.2e6, high: 4.0e6 },
         page_seconds: 2.0e-6,
         zero_page_seconds: 0.8e-6,
-        setup_seconds: Range { low: 0.35, high: 0.55 },
+        setup_seconds: Range { low: 0.75, high: 1.1 },
         other_bytes: 6.0e5,
-        stop_seconds: Range { low: 0.02, high: 0.05 },
-        start_seconds: Range { low: 0.05, high: 0.12 },
-        finish_seconds: Range { low: 0.02, high: 0.08 },
+        stop_seconds: Range { low: 0.02, high: 0.06 },
+        start_seconds: Range { low: 0.07, high: 0.16 },
+        finish_seconds: Range { low: 0.02, high: 0.1 },
         ..Conditions::default()
     }
 }

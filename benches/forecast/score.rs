@@ -42,7 +42,9 @@ pub fn table(file: &str) -> Outcome<()> {
     println!("|---|---|---|---|---|---|---|---|");
     let mut errors = Errors::default();
     for (prediction, came) in &pairs {
-        errors.add(prediction, came);
+        if !came.disturbed {
+            errors.add(prediction, came);
+        }
         println!("{}", row(prediction, came));
     }
     errors.print();
@@ -74,7 +76,11 @@ fn row(prediction: &Prediction, came: &Came) -> String {
         came.reported_downtime_seconds * 1e3,
         middle(replay.rounds, 1.0),
         came.rounds,
-        held.map(|held| if held { 'y' } else { 'n' }).iter().collect::<String>(),
+        if came.disturbed {
+            "disturbed".into()
+        } else {
+            held.map(|held| if held { 'y' } else { 'n' }).iter().collect::<String>()
+        },
     )
 }
 

@@ -129,3 +129,27 @@ fn quantiles(figures: impl Iterator<Item = f64>) -> Option<Quantiles> {
     };
     Some(Quantiles { p5: at(0.05)?, p50: at(0.5)?, p95: at(0.95)? })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_given_up_counts_for_what_it_would_have_done() {
+        let ended = Went { converged: true, exposed_seconds: 20.0, ..Went::default() };
+        let given_up = Went { exposed_seconds: 60.0, given_up_seconds: 540.0, ..Went::default() };
+        let settings = Settings::default();
+        let never = Replay::from_runs(&[given_up; 4], &settings);
+        assert!(never.converges_ratio < 1e-9 && never.total_seconds.is_none());
+        // One in 80 s: over the 540 s that each of the others had left, nearly all would have ended.
+        let mostly = Replay::from_runs(&[ended, given_up], &settings);
+        assert!((0.95..1.0).contains(&mostly.converges_ratio), "{mostly:?}");
+    }
+
+    #[test]
+    fn quantiles_lie_between_the_figures() {
+        let seen = quantiles((0..=100).map(f64::from)).unwrap();
+        assert!((seen.p5 - 5.0).abs() < 1e-9 && (seen.p50 - 50.0).abs() < 1e-9 && (seen.p95 - 95.0).abs() < 1e-9);
+        assert_eq!(quantiles(std::iter::empty()), None);
+    }
+}
