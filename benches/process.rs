@@ -2,6 +2,8 @@
 //!
 //! `make bench` runs it; without the lab the last part is left out and says so.
 
+#![allow(clippy::expect_used, clippy::cast_precision_loss)]
+
 use std::{
     env,
     process::{Command, Stdio},
@@ -17,7 +19,8 @@ fn main() {
     measure("load and list the rule pack", 30, &[BINARY, "rules", "list"]);
     measure("check a facts file", 30, &[BINARY, "check", "--facts", FACTS]);
 
-    let settings = ["VMGATE_LAB_NETNS", "VMGATE_LAB_URI_A", "VMGATE_LAB_URI_B", "VMGATE_LAB_MIGRATE_B", "VMGATE_LAB"];
+    let settings =
+        ["VMGATE_LAB_NETNS", "VMGATE_LAB_URI_A", "VMGATE_LAB_URI_B", "VMGATE_LAB_MIGRATE_B", "VMGATE_LAB"];
     let found: Option<Vec<String>> = settings.iter().map(|name| env::var(name).ok()).collect();
     let Some([netns, from, to, address, lab]) = found.as_deref() else {
         println!("the check of a real guest was left out: the lab is not up (make bench brings it up)");
@@ -29,8 +32,23 @@ fn main() {
     in_lab(&["guest", "stop", "bench"]);
     assert!(in_lab(&["guest", "start", "bench", "--on", "a"]), "the lab could not start a guest");
     let check = [
-        "ip", "netns", "exec", netns, BINARY, "check", "bench", "--from", from, "--to", to, "--migrate-address",
-        address, "--dirty-window", "1", "--output", "json",
+        "ip",
+        "netns",
+        "exec",
+        netns,
+        BINARY,
+        "check",
+        "bench",
+        "--from",
+        from,
+        "--to",
+        to,
+        "--migrate-address",
+        address,
+        "--dirty-window",
+        "1",
+        "--output",
+        "json",
     ];
     measure("check a guest (1 s of it the dirty window)", 10, &check);
     in_lab(&["guest", "stop", "bench"]);
@@ -43,7 +61,13 @@ fn measure(what: &str, runs: usize, command: &[&str]) {
     seen.sort_unstable();
     let wall = |at: usize| seen.get(at).map_or(0.0, |(wall, _)| wall.as_secs_f64() * 1000.0);
     let peak = seen.iter().map(|(_, kilobytes)| *kilobytes).max().unwrap_or(0);
-    println!("{what:<44} {:>9.1} {:>9.1} {:>9.1} {:>9.1}", wall(0), wall(runs / 2), wall(runs - 1), peak as f64 / 1000.0);
+    println!(
+        "{what:<44} {:>9.1} {:>9.1} {:>9.1} {:>9.1}",
+        wall(0),
+        wall(runs / 2),
+        wall(runs - 1),
+        peak as f64 / 1000.0
+    );
 }
 
 /// Wall time and peak memory (KiB, of the largest process) of one run.

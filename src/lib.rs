@@ -4,9 +4,15 @@
 //! verdict is pure: the same facts, rules and time give the same verdict. Only `collect` reads the world, only
 //! `execute` changes it.
 
+pub mod cli;
 pub mod collect;
+pub mod config;
+mod error;
+#[cfg(feature = "libvirt")]
+pub mod execute;
 pub mod fact;
 pub mod forecast;
+pub mod preflight;
 pub mod report;
 pub mod rule;
 pub mod verdict;

@@ -1,15 +1,28 @@
 //! The pure way from facts to verdict: derive what follows, evaluate the rules, lay waivers over, decide.
 
-use std::path::PathBuf;
-
 use jiff::Timestamp;
+use thiserror::Error;
 
 use crate::{
     fact::Facts,
     forecast,
-    rule::{Catalogues, LoadErrors, Pack, ParamOverrides, RuleSource},
+    rule::{Catalogues, CataloguesError, LoadErrors, Pack, ParamErrors, ParamOverrides, RuleSource},
     verdict::{self, Context, Digest, Digests, Verdict, Waivers},
 };
+
+/// Rules, parameters or catalogues that cannot be used: the user's mistake, told with every place.
+#[derive(Debug, Error)]
+pub enum InvalidPolicy {
+    /// Rule or profile files.
+    #[error(transparent)]
+    Rules(#[from] LoadErrors),
+    /// Values for parameters.
+    #[error(transparent)]
+    Parameters(#[from] ParamErrors),
+    /// Catalogue files.
+    #[error(transparent)]
+    Catalogues(#[from] CataloguesError),
+}
 
 /// What facts are judged by: rules with their parameters, catalogues and waivers.
 pub struct Policy {
@@ -25,7 +38,7 @@ impl Policy {
         sources: &[RuleSource],
         profile: Option<&str>,
         parameters: &ParamOverrides,
-    ) -> Result<Self, LoadErrors> {
+    ) -> Result<Self, InvalidPolicy> {
         let pack = Pack::load(sources)?.with_parameters(profile, parameters)?;
         let catalogues = Catalogues::load(sources)?;
         Ok(Self { pack, catalogues, waivers: Waivers::default() })
@@ -41,7 +54,7 @@ impl Policy {
     pub fn judge(&self, facts: Facts, now: Timestamp, strict: bool) -> Verdict {
         let digests = Digests {
             facts: serde_json::to_vec(&facts).ok().map(|bytes| Digest::of(&bytes)),
-            rules: self.pack.digest().parse().ok(),
+            rules: format!("sha256:{}", self.pack.digest()).parse().ok(),
             ..Digests::default()
         };
         let (facts, forecast) = forecast::derive(facts, &self.catalogues);

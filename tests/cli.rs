@@ -6,7 +6,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 const HEALTHY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/rules/fixtures/idle-vm.yaml");
-const NOW: &str = "2026-11-23T12:00:00Z";
+const NOW: &str = "2026-11-23T01:05:00Z";
 
 struct Said {
     code: i32,
@@ -148,7 +148,8 @@ fn what_was_mistyped_is_named() {
 fn facts_that_cannot_be_used_are_refused_with_their_place() {
     let folder = tempfile::tempdir().unwrap();
     let whole = fs::read_to_string(HEALTHY).unwrap();
-    let cut = whole.split_at(whole.find("destination:").unwrap() + 20).0.to_owned() + "\n  nics: [{name: \"mi";
+    let cut =
+        whole.split_at(whole.find("destination:").unwrap() + 20).0.to_owned() + "\n  nics: [{name: \"mi";
     check(&write(&folder, "cut.yaml", &cut), &[]).exits(2).complains("cut.yaml");
     check(&write(&folder, "empty.yaml", ""), &[]).exits(2).complains("empty");
     let typo = whole.replacen("machine_type:", "machin_type:", 1);

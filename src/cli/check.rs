@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{Failure, options, output, session::Session};
-use crate::{collect, fact::Facts, verdict::ExitCode};
+use crate::{collect, fact::Facts, rule::conform_facts, verdict::ExitCode};
 
 #[derive(Debug, Args)]
 pub(super) struct Check {
-    /// Name or UUID of the VM; not needed with --facts
-    #[cfg_attr(feature = "libvirt", arg(required_unless_present = "facts", requires_all = ["from", "to"]))]
+    /// Name or UUID of the VM, which goes with --from and --to; or else give --facts
+    #[cfg_attr(feature = "libvirt", arg(requires_all = ["from", "to"]))]
     #[cfg_attr(not(feature = "libvirt"), arg(hide = true))]
     vm: Option<String>,
     #[cfg(feature = "libvirt")]
@@ -18,7 +18,7 @@ pub(super) struct Check {
     the_move: options::MoveOptions,
     #[command(flatten)]
     goals: options::Goals,
-    /// Check this facts file; no hypervisor is asked
+    /// Check this facts file instead; no hypervisor is asked
     #[cfg_attr(feature = "libvirt", arg(long, value_name = "FILE", conflicts_with_all = ["vm", "from", "to"]))]
     #[cfg_attr(not(feature = "libvirt"), arg(long, value_name = "FILE", required = true))]
     facts: Option<PathBuf>,
@@ -42,14 +42,19 @@ impl Check {
 
     fn facts(&self, session: &Session) -> Result<Facts, Failure> {
         if let Some(file) = &self.facts {
-            return collect::document::read(file).map_err(|error| Failure::usage(error.to_string()));
+            return collect::document::read(file, conform_facts)
+                .map_err(|error| Failure::usage(error.to_string()));
         }
         self.from_hosts(session)
     }
 
     #[cfg(feature = "libvirt")]
     fn from_hosts(&self, session: &Session) -> Result<Facts, Failure> {
-        let vm = self.vm.as_deref().unwrap_or_default();
+        let Some(vm) = self.vm.as_deref() else {
+            return Err(Failure::usage(
+                "nothing to check: give a VM with --from URI and --to URI, or a facts file with --facts FILE",
+            ));
+        };
         super::collect::from_hosts(vm, &self.the_move, &self.goals, session)
     }
 

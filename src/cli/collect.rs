@@ -8,9 +8,14 @@ use super::{
     Failure,
     options::{Goals, MoveOptions, Shared},
     output,
-    session::{Session, with_causes},
+    session::Session,
 };
-use crate::{collect, fact::{Change, Facts}, verdict::ExitCode};
+use crate::{
+    collect::{self, CollectError, libvirt::Trouble},
+    error::with_causes,
+    fact::{Change, Facts},
+    verdict::ExitCode,
+};
 
 #[derive(Debug, Args)]
 pub(super) struct Collect {
@@ -47,5 +52,12 @@ pub(super) fn from_hosts(
     session: &Session,
 ) -> Result<Facts, Failure> {
     let request = the_move.request(vm, goals.over(Change::default()), session)?;
-    collect::collect(&request, session.now()).map_err(|error| Failure::failed(with_causes(&error)))
+    collect::collect(&request, session.now()).map_err(|error| {
+        let text = with_causes(&error);
+        let mistaken = match &error {
+            CollectError::SameHost { .. } => true,
+            CollectError::Source(error) => matches!(error.trouble, Trouble::NoSuchVm(_)),
+        };
+        if mistaken { Failure::usage(text) } else { Failure::failed(text) }
+    })
 }

@@ -1,15 +1,17 @@
 //! The command line: one file a command, and no logic beyond reading options and choosing an exit code.
 
+mod check;
 #[cfg(feature = "libvirt")]
 mod collect;
-mod check;
 #[cfg(feature = "libvirt")]
 mod migrate;
 mod options;
 mod output;
 mod probe;
+mod report;
 mod rules;
 mod session;
+mod verdict;
 
 use std::process;
 
@@ -42,6 +44,10 @@ enum Command {
     /// Check a move and carry it out if the verdict is GO
     #[cfg(feature = "libvirt")]
     Migrate(migrate::Migrate),
+    /// Write a saved verdict in other formats
+    Report(report::Report),
+    /// Sign a verdict, or check a signed one
+    Verdict(verdict::VerdictCommand),
     /// List, show and test rules
     Rules(rules::Rules),
     /// Look at the host or guest this runs on, and print what was seen as JSON
@@ -65,6 +71,8 @@ pub fn main() -> process::ExitCode {
         Command::Collect(command) => command.run(&cli.shared),
         #[cfg(feature = "libvirt")]
         Command::Migrate(command) => command.run(&cli.shared),
+        Command::Report(command) => command.run(&cli.shared),
+        Command::Verdict(command) => command.run(),
         Command::Rules(command) => command.run(&cli.shared),
         Command::Probe(command) => command.run(),
     };

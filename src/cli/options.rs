@@ -5,7 +5,14 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
+#[cfg(feature = "libvirt")]
+use super::{Failure, session::Session};
 use crate::fact::Change;
+#[cfg(feature = "libvirt")]
+use crate::{
+    collect::{Request, Uri, libvirt::Hypervisor},
+    execute::Hosts,
+};
 
 /// Options that every command understands.
 #[derive(Debug, Args)]
@@ -58,10 +65,10 @@ pub(super) enum When {
 #[derive(Debug, Args)]
 pub(super) struct MoveOptions {
     /// Libvirt URI of the host the VM runs on, such as qemu+ssh://root@hv1/system
-    #[arg(long, value_name = "URI")]
+    #[arg(long, value_name = "URI", requires = "to")]
     pub from: Option<String>,
     /// Libvirt URI of the host it is to go to
-    #[arg(long, value_name = "URI")]
+    #[arg(long, value_name = "URI", requires = "from")]
     pub to: Option<String>,
     /// Address at the destination that takes the migration traffic; as libvirt would choose if not given
     #[arg(long, value_name = "ADDRESS")]
@@ -69,6 +76,40 @@ pub(super) struct MoveOptions {
     /// How long to watch the guest dirty its memory, in whole seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=60))]
     pub dirty_window: u32,
+}
+
+#[cfg(feature = "libvirt")]
+impl MoveOptions {
+    /// What is to be collected for this move.
+    pub(super) fn request(&self, vm: &str, change: Change, session: &Session) -> Result<Request, Failure> {
+        let (from, to) = self.uris()?;
+        Ok(Request {
+            vm: vm.to_owned(),
+            source_probe: session.probe(&from)?,
+            destination_probe: session.probe(&to)?,
+            from,
+            to,
+            migrate_address: self.migrate_address.map(|address| address.to_string()),
+            timeout: session.timeout(),
+            dirty_window_seconds: self.dirty_window,
+            change,
+        })
+    }
+
+    /// Connections to both hosts, for the migration itself.
+    pub(super) fn connect(&self, session: &Session) -> Result<Hosts, Failure> {
+        let (from, to) = self.uris()?;
+        let open = |uri| Hypervisor::open(uri, session.timeout()).map_err(Failure::failed);
+        Ok(Hosts { source: open(&from)?, destination: open(&to)? })
+    }
+
+    fn uris(&self) -> Result<(Uri, Uri), Failure> {
+        let parse = |text: &Option<String>, option| match text {
+            Some(text) => text.parse().map_err(|error| Failure::usage(format!("{option}: {error}"))),
+            None => Err(Failure::usage(format!("{option} URI is missing"))),
+        };
+        Ok((parse(&self.from, "--from")?, parse(&self.to, "--to")?))
+    }
 }
 
 /// What the operator wants of a move.
@@ -89,14 +130,6 @@ pub(super) struct Goals {
 }
 
 impl Goals {
-    /// Whether any goal was given.
-    pub(super) fn is_empty(&self) -> bool {
-        self.change_id.is_none()
-            && self.longest_blackout.is_none()
-            && self.deadline.is_none()
-            && self.bandwidth_limit.is_none()
-    }
-
     /// Lays the goals that were given over `change`.
     pub(super) fn over(&self, change: Change) -> Change {
         Change {

@@ -11,8 +11,12 @@ use clap::Args;
 use tempfile::NamedTempFile;
 use tracing_subscriber::{EnvFilter, fmt::time::SystemTime};
 
-use super::{Failure, options::{Shared, When}};
+use super::{
+    Failure,
+    options::{Shared, When},
+};
 use crate::{
+    error::with_causes,
     report::{self, Format, ReportError, Style},
     verdict::{ExitCode, Verdict},
 };
@@ -70,7 +74,7 @@ impl OpenFile {
     pub(super) fn beside(path: &Path) -> Result<Self, Failure> {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         if path.is_dir() {
-            return Err(unwritable(path, "it is a folder"));
+            return Err(unwritable(path, &"it is a folder"));
         }
         let draft = NamedTempFile::new_in(folder).map_err(|error| unwritable(path, &error))?;
         Ok(Self { path: path.to_owned(), draft })
@@ -100,12 +104,14 @@ impl OpenReports {
             if let Some(mut file) = file {
                 let style = Style { verbose: shared.verbose > 0, ..Style::default() };
                 report::write(format, verdicts, &mut file.draft, &style)
-                    .map_err(|ReportError::Write { source, .. }| unwritable(&file.path, &source))?;
+                    .map_err(|error| unwritable(&file.path, &with_causes(&error)))?;
                 file.finish()?;
             } else {
                 to_stdout(|out| {
-                    report::write(format, verdicts, out, &style(shared))
-                        .map_err(|ReportError::Write { source, .. }| source)
+                    report::write(format, verdicts, out, &style(shared)).map_err(|error| match error {
+                        ReportError::Write { source, .. } => source,
+                        other => io::Error::other(other),
+                    })
                 })?;
             }
         }
@@ -124,15 +130,23 @@ pub(super) fn to_stdout(print: impl FnOnce(&mut dyn Write) -> io::Result<()>) ->
     }
 }
 
-fn style(shared: &Shared) -> Style {
-    let terminal = io::stdout().is_terminal();
-    let colour = match shared.color {
+/// Whether stdout takes colour.
+pub(super) fn colours_stdout(shared: &Shared) -> bool {
+    match shared.color {
         When::Always => true,
         When::Never => false,
-        When::Auto => terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
-    };
+        When::Auto => {
+            io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+        }
+    }
+}
+
+fn style(shared: &Shared) -> Style {
+    let terminal = io::stdout().is_terminal();
+    let colour = colours_stdout(shared);
     let width = terminal_size::terminal_size().filter(|_| terminal).map(|(width, _)| usize::from(width.0));
-    Style { colour, verbose: shared.verbose > 0, width: width.unwrap_or(Style::default().width) }
+    let defaults = Style::default();
+    Style { colour, verbose: shared.verbose > 0, width: width.unwrap_or(defaults.width), ..defaults }
 }
 
 /// Says on stderr how a command went, unless `-q` was given.

@@ -4,7 +4,10 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::{Failure, output};
-use crate::{collect::probe, verdict::ExitCode};
+use crate::{
+    collect::probe::{self, host::Questions},
+    verdict::ExitCode,
+};
 
 #[derive(Debug, Args)]
 pub(super) struct Probe {
@@ -16,9 +19,12 @@ pub(super) struct Probe {
 enum What {
     /// This hypervisor host: interfaces, routes, memory, load, clock
     Host {
-        /// Also resolve this name as this host does; may be repeated
+        /// Also resolve this name as this host does
         #[arg(long, value_name = "NAME")]
-        resolve: Vec<String>,
+        resolve: Option<String>,
+        /// Also look at the QEMU process of the VM with this UUID
+        #[arg(long, value_name = "UUID")]
+        vm: Option<String>,
     },
     /// The guest this runs in: kernel settings, sockets, processes
     Guest,
@@ -27,8 +33,10 @@ enum What {
 impl Probe {
     pub(super) fn run(&self) -> Result<ExitCode, Failure> {
         match &self.what {
-            What::Host { resolve } => print(&probe::host::look(resolve)),
-            What::Guest => print(&probe::guest::look()),
+            What::Host { resolve, vm } => {
+                print(&probe::host::look(&Questions { resolve: resolve.clone(), vm: vm.clone() }))
+            }
+            What::Guest => print(&probe::guest::look(&probe::guest::LocalGuest)),
         }
     }
 }

@@ -5,7 +5,9 @@ use std::{fs, path::Path, time::Duration};
 use jiff::Timestamp;
 
 use super::{Failure, options::Shared};
-use crate::{config::Config, preflight::Policy, rule::RuleSource, verdict::Waivers};
+#[cfg(feature = "libvirt")]
+use crate::collect::{Uri, transport::Transport};
+use crate::{config::Config, error::with_causes, preflight::Policy, rule::RuleSource, verdict::Waivers};
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -18,7 +20,8 @@ pub(super) struct Session<'a> {
 impl<'a> Session<'a> {
     /// Reads the configuration.
     pub(super) fn open(shared: &'a Shared) -> Result<Self, Failure> {
-        let config = Config::load(shared.config.as_deref()).map_err(|error| Failure::usage(with_causes(&error)))?;
+        let config =
+            Config::load(shared.config.as_deref()).map_err(|error| Failure::usage(with_causes(&error)))?;
         Ok(Self { shared, config })
     }
 
@@ -33,6 +36,22 @@ impl<'a> Session<'a> {
         self.shared.timeout.or(self.config.timeout_seconds).unwrap_or(DEFAULT_TIMEOUT)
     }
 
+    /// The way to a host's probe that the configuration names for it.
+    #[cfg(feature = "libvirt")]
+    pub(super) fn probe(&self, uri: &Uri) -> Result<Option<Transport>, Failure> {
+        let Some(host) = uri.host.as_ref() else { return Ok(None) };
+        let Some(config) = self.config.hosts.get(host) else { return Ok(None) };
+        if let Some(command) = &config.exec {
+            return Ok(Some(Transport::Exec(command.clone())));
+        }
+        let Some(target) = &config.ssh else { return Ok(None) };
+        let target = target.trim_start_matches("ssh://");
+        let uri: Uri = format!("qemu+ssh://{target}/system").parse().map_err(|_| {
+            Failure::usage(format!("hosts.{host}.ssh: `{target}` is not USER@HOST or USER@HOST:PORT"))
+        })?;
+        Ok(Some(Transport::for_uri(&uri)))
+    }
+
     /// Where rules come from, in the order they are loaded.
     pub(super) fn rule_sources(&self) -> Vec<RuleSource> {
         let builtin = (!self.shared.no_builtin_rules).then_some(RuleSource::Builtin);
@@ -43,7 +62,8 @@ impl<'a> Session<'a> {
     /// Rules, catalogues and waivers.
     pub(super) fn policy(&self) -> Result<Policy, Failure> {
         let profile = self.shared.profile.as_deref().or(self.config.profile.as_deref());
-        let policy = Policy::load(&self.rule_sources(), profile, &self.config.parameters).map_err(Failure::usage)?;
+        let policy =
+            Policy::load(&self.rule_sources(), profile, &self.config.parameters).map_err(Failure::usage)?;
         let waivers = self.shared.waivers.as_deref().or(self.config.waivers.as_deref());
         Ok(match waivers {
             Some(file) => policy.with_waivers(read_waivers(file)?),
@@ -56,15 +76,4 @@ fn read_waivers(file: &Path) -> Result<Waivers, Failure> {
     let bytes = fs::read(file)
         .map_err(|error| Failure::usage(format!("{}: cannot be read: {error}", file.display())))?;
     Waivers::parse(&file.display().to_string(), &bytes).map_err(Failure::usage)
-}
-
-/// An error and what caused it, in one line.
-pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(deeper) = cause {
-        text = format!("{text}: {deeper}");
-        cause = deeper.source();
-    }
-    text
 }

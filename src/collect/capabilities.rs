@@ -17,15 +17,17 @@ pub struct Capabilities {
     pub uuid: Option<String>,
     /// Model of the host's CPU.
     pub cpu_model: Option<String>,
-    /// The guest architectures.
-    guests: BTreeMap<String, Vec<MachineType>>,
+    /// What the host offers, by the guest's architecture.
+    pub guests: BTreeMap<String, GuestArch>,
 }
 
-impl Capabilities {
-    /// Machine types for an architecture, sorted by name; none where the host cannot run it.
-    pub fn machine_types(&self, arch: &str) -> Option<&[MachineType]> {
-        self.guests.get(arch).map(Vec::as_slice)
-    }
+/// What a host offers to guests of one architecture.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct GuestArch {
+    /// Path of the QEMU that libvirt takes where a domain names none.
+    pub emulator: Option<String>,
+    /// Machine types, sorted by name.
+    pub machine_types: Vec<MachineType>,
 }
 
 /// Reads a capabilities XML. The error is the parser's.
@@ -37,7 +39,9 @@ pub fn parse(xml: &str) -> Result<Capabilities, roxmltree::Error> {
     let mut guests = BTreeMap::new();
     for arch in children(root, "guest").filter_map(|guest| child(guest, "arch")) {
         if let Some(name) = arch.attribute("name") {
-            guests.insert(plain(name), machine_types(arch));
+            let offer =
+                GuestArch { emulator: text(child(arch, "emulator")), machine_types: machine_types(arch) };
+            guests.insert(plain(name), offer);
         }
     }
     Ok(Capabilities {
@@ -71,7 +75,7 @@ mod tests {
         let xml = "<capabilities><host><uuid>0d5f1b5a-1111-4222-8333-000000000001</uuid>
             <cpu><arch>x86_64</arch><model>Cascadelake-Server</model></cpu></host>
             <guest><os_type>hvm</os_type><arch name='i686'><machine>pc-i440fx-7.2</machine></arch></guest>
-            <guest><os_type>hvm</os_type><arch name='x86_64'><wordsize>64</wordsize>
+            <guest><os_type>hvm</os_type><arch name='x86_64'><emulator>/usr/bin/qemu-system-x86_64</emulator>
               <machine maxCpus='255'>pc-i440fx-7.2</machine>
               <machine canonical='pc-i440fx-7.2' maxCpus='255'>pc</machine>
               <machine maxCpus='288' deprecated='yes'>pc-q35-2.4</machine>
@@ -81,14 +85,11 @@ mod tests {
         let capabilities = parse(xml).unwrap();
         assert_eq!(capabilities.uuid.as_deref(), Some("0d5f1b5a-1111-4222-8333-000000000001"));
         assert_eq!(capabilities.cpu_model.as_deref(), Some("Cascadelake-Server"));
-        let types: Vec<_> = capabilities
-            .machine_types("x86_64")
-            .unwrap()
-            .iter()
-            .map(|m| (m.name.as_str(), m.deprecated))
-            .collect();
+        let offer = &capabilities.guests["x86_64"];
+        assert_eq!(offer.emulator.as_deref(), Some("/usr/bin/qemu-system-x86_64"));
+        let types: Vec<_> = offer.machine_types.iter().map(|m| (m.name.as_str(), m.deprecated)).collect();
         assert_eq!(types, [("pc-i440fx-7.2", false), ("pc-q35-2.4", true), ("pc-q35-7.2", false)]);
-        assert_eq!(capabilities.machine_types("s390x"), None);
+        assert!(!capabilities.guests.contains_key("s390x"));
     }
 
     #[test]

@@ -24,7 +24,10 @@ pub use verify::Verified;
 pub use whereabouts::Whereabouts;
 
 use crate::{
-    collect::libvirt::{Domain, Hypervisor, JobStats, LibvirtError, MigrateParams, Trouble},
+    collect::{
+        capabilities,
+        libvirt::{Domain, Hypervisor, JobStats, LibvirtError, MigrateParams, Trouble},
+    },
     verdict::ExitCode,
 };
 use verify::Baseline;
@@ -125,7 +128,11 @@ impl Hosts {
                 return Err(Undone::Unclear { why, whereabouts: seen });
             }
             Err(error) => {
-                let why = if stopped { "the migration was aborted on request".to_owned() } else { error.to_string() };
+                let why = if stopped {
+                    "the migration was aborted on request".to_owned()
+                } else {
+                    error.to_string()
+                };
                 return Err(if seen.only_on_source() {
                     self.stayed(why)
                 } else {
@@ -141,7 +148,7 @@ impl Hosts {
     fn prepare(&self, pass: &Pass) -> Result<(Domain, Baseline), String> {
         let said = |error: LibvirtError| error.to_string();
         for (host, meant) in [(&self.source, &pass.source), (&self.destination, &pass.destination)] {
-            let uuid = host.uuid().map_err(said)?;
+            let uuid = host_uuid(host)?;
             if uuid != *meant {
                 return Err(format!(
                     "host {} has the UUID {uuid}, but the verdict is about host {meant}",
@@ -150,7 +157,7 @@ impl Hosts {
             }
         }
         let domain = self.source.domain(&pass.vm).map_err(said)?;
-        let baseline = Baseline::of(&domain).map_err(said)?;
+        let baseline = Baseline::of(&domain)?;
         Ok((domain, baseline))
     }
 
@@ -164,7 +171,9 @@ impl Hosts {
     ) -> Result<(), LibvirtError> {
         let params = MigrateParams {
             migrate_uri: settings.migrate_address.map(migrate_uri),
-            bandwidth_mib_per_second: settings.bandwidth_limit_bytes_per_second.map(|limit| (limit >> 20).max(1)),
+            bandwidth_mib_per_second: settings
+                .bandwidth_limit_bytes_per_second
+                .map(|limit| (limit >> 20).max(1)),
             max_downtime: Some(Duration::from_secs_f64(settings.longest_blackout_seconds)),
             auto_converge: false,
             persistent: domain.is_persistent()?,
@@ -206,6 +215,13 @@ impl Hosts {
     fn stayed(&self, why: String) -> Undone {
         Undone::Stayed { why, host: self.source.name().to_owned() }
     }
+}
+
+/// The UUID in the host's capabilities.
+fn host_uuid(host: &Hypervisor) -> Result<String, String> {
+    let xml = host.capabilities_xml().map_err(|error| error.to_string())?;
+    let uuid = capabilities::parse(&xml).ok().and_then(|capabilities| capabilities.uuid);
+    uuid.ok_or_else(|| format!("host {} does not tell its UUID", host.name()))
 }
 
 /// The call ended without an answer, which only a defect can cause.

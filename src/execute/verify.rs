@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::collect::libvirt::{Domain, LibvirtError};
+use crate::{
+    collect::{domain_xml, libvirt::Domain},
+    fact::VmNic,
+};
 
 /// How long the guest gets to answer and its interfaces to be there.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -28,8 +31,8 @@ pub struct Verified {
 
 impl Baseline {
     /// What works now.
-    pub(super) fn of(domain: &Domain) -> Result<Self, LibvirtError> {
-        Ok(Self { agent_answers: domain.agent_ping().is_ok(), links_up: domain.links_up()? })
+    pub(super) fn of(domain: &Domain) -> Result<Self, String> {
+        Ok(Self { agent_answers: domain.guest_time().is_ok(), links_up: links_up(domain)? })
     }
 
     /// Holds the domain on the destination against what worked before, waiting a little for it to settle.
@@ -38,20 +41,35 @@ impl Baseline {
         if !self.agent_answers {
             return vec![interfaces];
         }
-        let agent = settled(|| domain.agent_ping().err().map(|error| error.to_string()));
+        let agent = settled(|| domain.guest_time().err().map(|error| error.to_string()));
         vec![Verified { what: "guest agent answers", trouble: agent }, interfaces]
     }
 
     fn interfaces(&self, domain: &Domain) -> Option<String> {
-        let up = match domain.links_up() {
+        let up = match links_up(domain) {
             Ok(up) => up,
-            Err(error) => return Some(error.to_string()),
+            Err(error) => return Some(error),
         };
-        let missing: Vec<_> = self.links_up.iter().filter(|mac| !up.contains(mac)).map(String::as_str).collect();
+        let missing: Vec<_> =
+            self.links_up.iter().filter(|mac| !up.contains(mac)).map(String::as_str).collect();
         (!missing.is_empty()).then(|| {
-            format!("{} was up before and is not now; look at its bridge or network there", missing.join(", "))
+            format!(
+                "{} was up before and is not now; look at its bridge or network there",
+                missing.join(", ")
+            )
         })
     }
+}
+
+/// Hardware addresses of the interfaces that are up and have a device on the host.
+fn links_up(domain: &Domain) -> Result<Vec<String>, String> {
+    let xml = domain.xml().map_err(|error| error.to_string())?;
+    let config = domain_xml::parse(&xml)
+        .map_err(|error| format!("libvirt's domain XML is not well-formed: {error}"))?;
+    let attached = |nic: &VmNic| {
+        nic.link_up && (nic.tap.is_some() || !matches!(nic.kind.as_str(), "bridge" | "network"))
+    };
+    Ok(config.nics.into_iter().filter(attached).map(|nic| nic.mac).collect())
 }
 
 /// Looks again until nothing is wrong or patience is over.

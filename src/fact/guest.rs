@@ -3,7 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Fact;
+use super::{
+    DecidedBy, Detector, Fact, GuestClock, GuestMemory, KeepAlive, KernelBypass, Sctp, TcpEvidence, TcpTimer,
+    UdpCapture,
+};
 
 /// The guest, seen from inside.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -19,12 +22,22 @@ pub struct Guest {
     pub sysctl: Fact<Sysctl>,
     /// TCP sockets.
     pub tcp: Fact<Tcp>,
+    /// SCTP associations.
+    pub sctp: Fact<Sctp>,
     /// UDP sockets.
     pub udp: Fact<Udp>,
     /// Processes.
     pub processes: Fact<Vec<Process>>,
     /// Software that synchronises memory with other servers, recognised from the catalogue.
     pub memory_sync: Fact<Vec<MemorySync>>,
+    /// Failure detectors as configured in the guest, one for each process, whether or not a rule's catalogue knows it.
+    pub detectors: Fact<Vec<Detector>>,
+    /// Memory: how much is left, locked, shared, and being allocated now.
+    pub memory: Fact<GuestMemory>,
+    /// Devices and programs that go past the kernel.
+    pub kernel_bypass: Fact<KernelBypass>,
+    /// The clock.
+    pub clock: Fact<GuestClock>,
 }
 
 /// Kernel settings under net.ipv4, which hold for IPv6 too (Linux, Documentation/networking/ip-sysctl).
@@ -43,6 +56,22 @@ pub struct Sysctl {
     /// Retransmissions of a SYN-ACK before a half-open connection is dropped (net.ipv4.tcp_synack_retries).
     #[schemars(example = 5)]
     pub tcp_synack_retries: Fact<i64>,
+    /// SYN retransmissions before their time-out doubles (net.ipv4.tcp_syn_linear_timeouts, Linux 6.5); absent in
+    /// kernels without it.
+    #[schemars(example = 4)]
+    pub tcp_syn_linear_timeouts: Fact<Option<i64>>,
+    /// Retransmissions of what a closed socket still has to send (net.ipv4.tcp_orphan_retries); 0 stands for 8.
+    #[schemars(example = 0)]
+    pub tcp_orphan_retries: Fact<i64>,
+    /// Loss probes: 3 or 4 for on (net.ipv4.tcp_early_retrans). They delay the first retransmission by one RTO.
+    #[schemars(example = 3)]
+    pub tcp_early_retrans: Fact<i64>,
+    /// Least retransmission time-out (net.ipv4.tcp_rto_min_us, Linux 6.11); absent in kernels without it: 0.2 s.
+    #[schemars(example = 0.2)]
+    pub tcp_rto_min_seconds: Fact<Option<f64>>,
+    /// Greatest retransmission time-out (net.ipv4.tcp_rto_max_ms, Linux 6.15); absent in kernels without it: 120 s.
+    #[schemars(example = 120.0)]
+    pub tcp_rto_max_seconds: Fact<Option<f64>>,
     /// Idle time before the first keepalive probe (net.ipv4.tcp_keepalive_time).
     #[schemars(example = 7200.0)]
     pub tcp_keepalive_time_seconds: Fact<f64>,
@@ -80,12 +109,87 @@ pub struct TcpConnection {
     /// Retransmissions of the oldest unacknowledged data so far.
     #[schemars(example = 0)]
     pub retransmits: i64,
-    /// How long the connection survives silence, by the guest's settings (Linux net/ipv4/tcp_timer.c).
-    #[schemars(example = 924.6)]
+    /// The longest silence that this end certainly survives: up to its last retransmission before it gives up
+    /// (Linux net/ipv4/tcp_timer.c). Its data is taken to be lost and the next to be sent as the silence begins.
+    #[schemars(example = 462.4)]
     pub budget_seconds: Fact<f64>,
+    /// The time that the kernel's settings allow, counted from the first retransmission.
+    #[schemars(example = 924.6)]
+    #[serde(default)]
+    pub gives_up_after_seconds: Fact<f64>,
+    /// When the connection ends: at the first firing of its timer at or after that, counted from the send.
+    #[schemars(example = 940.1)]
+    #[serde(default)]
+    pub actual_end_seconds: Fact<f64>,
+    /// What ends it.
+    #[schemars(example = &"retries2")]
+    #[serde(default)]
+    pub decided_by: Fact<DecidedBy>,
+    /// The retransmission time-out in force, backed off where it is.
+    #[schemars(example = 0.204)]
+    #[serde(default)]
+    pub rto_seconds: Fact<f64>,
+    /// Least retransmission time-out of the route (`ip route … rto_min`); absent where the route sets none.
+    #[schemars(example = 0.05)]
+    #[serde(default)]
+    pub rto_min_seconds: Fact<Option<f64>>,
+    /// How many times the retransmission time-out has been doubled.
+    #[schemars(example = 0)]
+    #[serde(default)]
+    pub backoff: Fact<i64>,
+    /// Whether data waits for an acknowledgement or to be sent.
+    #[schemars(example = true)]
+    #[serde(default)]
+    pub unacknowledged: Fact<bool>,
+    /// The timer that runs.
+    #[schemars(example = &"retransmission")]
+    #[serde(default)]
+    pub timer: Fact<TcpTimer>,
+    /// TCP_USER_TIMEOUT of the socket; absent where the program set none.
+    #[schemars(example = 30.0)]
+    #[serde(default)]
+    pub user_timeout_seconds: Fact<Option<f64>>,
+    /// Keepalive of the socket; absent where it is off.
+    #[serde(default)]
+    pub keepalive: Fact<Option<KeepAlive>>,
+    /// The budget of the other end, whose timers run through the blackout; absent where the peer is no VM that
+    /// vmgate can ask.
+    #[schemars(example = 462.4)]
+    #[serde(default)]
+    pub peer_budget_seconds: Fact<Option<f64>>,
+    /// Where these figures come from.
+    #[schemars(example = &"inet-diag")]
+    #[serde(default)]
+    pub evidence: TcpEvidence,
     /// Name of the process that owns the socket; absent where the kernel holds it.
     #[schemars(example = &"postgres")]
     pub owner: Fact<Option<String>>,
+}
+
+impl TcpConnection {
+    /// A connection of which nothing more is known.
+    pub fn new(local: impl Into<String>, remote: impl Into<String>, state: TcpState) -> Self {
+        Self {
+            local: local.into(),
+            remote: remote.into(),
+            state,
+            retransmits: 0,
+            budget_seconds: Fact::default(),
+            gives_up_after_seconds: Fact::default(),
+            actual_end_seconds: Fact::default(),
+            decided_by: Fact::default(),
+            rto_seconds: Fact::default(),
+            rto_min_seconds: Fact::default(),
+            backoff: Fact::default(),
+            unacknowledged: Fact::default(),
+            timer: Fact::default(),
+            user_timeout_seconds: Fact::default(),
+            keepalive: Fact::default(),
+            peer_budget_seconds: Fact::default(),
+            evidence: TcpEvidence::default(),
+            owner: Fact::default(),
+        }
+    }
 }
 
 /// States of a connection that carries data.
@@ -123,6 +227,8 @@ pub struct Listener {
 pub struct Udp {
     /// Every socket of both families; none bound to loopback.
     pub sockets: Fact<Vec<UdpSocket>>,
+    /// What really flows, counted on the host's side of the VM's interfaces.
+    pub flows: Fact<UdpCapture>,
 }
 
 /// One UDP socket.

@@ -4,8 +4,12 @@
 //! reference for rule authors. The unit of a number stands at the end of its name.
 
 mod change;
+mod connection;
+mod detector;
+mod flow;
 mod forecast;
 mod guest;
+mod guest_memory;
 mod host;
 mod path;
 pub mod trace;
@@ -20,10 +24,16 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use change::Change;
+pub use connection::{DecidedBy, KeepAlive, Sctp, SctpAssociation, TcpEvidence, TcpTimer};
+pub use detector::{Detector, DetectorBasis};
+pub use flow::{CaptureMethod, FlowDirection, UdpCapture, UdpFlow};
 pub use forecast::{Forecast, ForecastMethod, Quantiles};
 pub use guest::{
     Guest, Listener, LossTolerance, MemorySync, Process, Sysctl, Tcp, TcpConnection, TcpState, Udp,
     UdpService, UdpSocket,
+};
+pub use guest_memory::{
+    Allocation, GuestClock, GuestMemory, HugePageProcess, KernelBypass, Pressure, UserSpaceDevice,
 };
 pub use host::{Host, HostMemory, HugePages, MachineType, Nic, NicKind, Route};
 pub use path::{MigrationTransport, Path, PathNic};

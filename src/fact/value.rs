@@ -59,6 +59,8 @@ pub enum Cause {
     NotAllowed,
     /// The answer was too large or could not be understood.
     Malformed,
+    /// It was measured longer ago than the rule accepts.
+    TooOld,
 }
 
 impl Cause {
@@ -85,6 +87,7 @@ impl Cause {
                 "this cannot be learnt here: judge it by hand and waive the rule if it is safe"
             }
             Self::NotAllowed => "allow the measurement with the option that the reason names",
+            Self::TooOld => "collect again, closer to the time of the move",
             Self::Malformed => "look at what the guest or host answers: vmgate could not trust it",
         }
     }

@@ -5,20 +5,27 @@
 //! will show.
 
 mod by_rule;
+mod csv;
+mod github;
+mod html;
 mod json;
+mod junit;
 mod markdown;
+mod prometheus;
 #[cfg(test)]
 mod samples;
+mod sarif;
 mod style;
 mod table;
 mod visible;
-mod words;
+pub(crate) mod words;
 mod yaml;
 
-use std::{fmt, io, io::Write, str::FromStr};
+use std::{collections::BTreeSet, fmt, io, io::Write, str::FromStr};
 
 use thiserror::Error;
 
+pub use html::{TemplateError, Templates};
 pub use style::{NARROWEST, Style};
 pub use visible::visible;
 
@@ -35,6 +42,18 @@ pub enum Format {
     Yaml,
     /// A comment for a merge request.
     Markdown,
+    /// JUnit XML, for a CI system's test page.
+    Junit,
+    /// Annotations of a GitHub workflow.
+    Github,
+    /// A line an outcome, for spreadsheets.
+    Csv,
+    /// Metrics for node_exporter's textfile collector.
+    Prometheus,
+    /// SARIF 2.1.0, for code scanning.
+    Sarif,
+    /// A page for auditors.
+    Html,
 }
 
 /// A name that no format has.
@@ -53,11 +72,34 @@ pub enum ReportError {
         /// What the sink said.
         source: io::Error,
     },
+    /// A template of the HTML report is wrong.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+}
+
+impl From<html::HtmlError> for ReportError {
+    fn from(error: html::HtmlError) -> Self {
+        match error {
+            html::HtmlError::Template(error) => Self::Template(error),
+            html::HtmlError::Sink(source) => Self::Write { format: Format::Html, source },
+        }
+    }
 }
 
 impl Format {
     /// Every format, the default first.
-    pub const ALL: [Self; 4] = [Self::Table, Self::Json, Self::Yaml, Self::Markdown];
+    pub const ALL: [Self; 10] = [
+        Self::Table,
+        Self::Json,
+        Self::Yaml,
+        Self::Markdown,
+        Self::Junit,
+        Self::Github,
+        Self::Csv,
+        Self::Prometheus,
+        Self::Sarif,
+        Self::Html,
+    ];
 
     /// The name on the command line.
     pub fn name(self) -> &'static str {
@@ -66,16 +108,27 @@ impl Format {
             Self::Json => "json",
             Self::Yaml => "yaml",
             Self::Markdown => "markdown",
+            Self::Junit => "junit",
+            Self::Github => "github",
+            Self::Csv => "csv",
+            Self::Prometheus => "prometheus",
+            Self::Sarif => "sarif",
+            Self::Html => "html",
         }
     }
 
     /// How the name of a file of this format ends.
     pub fn extension(self) -> &'static str {
         match self {
-            Self::Table => "txt",
+            Self::Table | Self::Github => "txt",
             Self::Json => "json",
             Self::Yaml => "yaml",
             Self::Markdown => "md",
+            Self::Junit => "xml",
+            Self::Csv => "csv",
+            Self::Prometheus => "prom",
+            Self::Sarif => "sarif",
+            Self::Html => "html",
         }
     }
 
@@ -86,6 +139,12 @@ impl Format {
             Self::Json => "the verdict document, vmgate/verdict/v1",
             Self::Yaml => "the verdict document, easier on the eye",
             Self::Markdown => "a comment for a merge request",
+            Self::Junit => "JUnit XML, for a CI system's test page",
+            Self::Github => "annotations of a GitHub workflow",
+            Self::Csv => "a line an outcome, for spreadsheets",
+            Self::Prometheus => "metrics for node_exporter's textfile collector",
+            Self::Sarif => "SARIF 2.1.0, for code scanning",
+            Self::Html => "a page for auditors, in one file",
         }
     }
 
@@ -123,6 +182,12 @@ pub fn write(
         Format::Json => json::write(verdicts, sink),
         Format::Yaml => yaml::write(verdicts, sink),
         Format::Markdown => markdown::write(verdicts, sink, style),
+        Format::Junit => junit::write(verdicts, sink),
+        Format::Github => github::write(verdicts, sink),
+        Format::Csv => csv::write(verdicts, sink),
+        Format::Prometheus => prometheus::write(verdicts, sink),
+        Format::Sarif => sarif::write(verdicts, sink),
+        Format::Html => return html::write(verdicts, sink, &style.templates).map_err(ReportError::from),
     }
     .and_then(|()| sink.flush())
     .map_err(|source| ReportError::Write { format, source })
@@ -131,21 +196,79 @@ pub fn write(
 /// What is wrong with waivers over all verdicts, each once. A waiver that has nothing to waive in one move and is
 /// used in another is not unused.
 fn waiver_problems(verdicts: &[Verdict]) -> Vec<&WaiverProblem> {
-    let used = |problem: &WaiverProblem| {
-        verdicts.iter().flat_map(Verdict::waived).any(|judged| {
-            judged.outcome.rule == problem.rule
-                && judged.waiver.as_ref().is_some_and(|waiver| {
-                    (&waiver.owner, &waiver.ticket, waiver.until)
-                        == (&problem.owner, &problem.ticket, problem.until)
-                })
-        })
-    };
-    let mut problems: Vec<&WaiverProblem> = verdicts
-        .iter()
-        .flat_map(|verdict| &verdict.waiver_problems)
-        .filter(|problem| problem.fault != WaiverFault::Unused || !used(problem))
+    let waived = verdicts.iter().flat_map(Verdict::waived);
+    let used: BTreeSet<_> = waived
+        .filter_map(|judged| judged.waiver.as_ref().map(|waiver| (judged, waiver)))
+        .map(|(judged, waiver)| (&judged.outcome.rule, &waiver.owner, &waiver.ticket, waiver.until))
         .collect();
-    problems.sort();
-    problems.dedup();
-    problems
+    let is_used = |p: &WaiverProblem| used.contains(&(&p.rule, &p.owner, &p.ticket, p.until));
+    let problems = verdicts.iter().flat_map(|verdict| &verdict.waiver_problems);
+    let problems: BTreeSet<&WaiverProblem> =
+        problems.filter(|problem| problem.fault != WaiverFault::Unused || !is_used(problem)).collect();
+    problems.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        rule::Status,
+        verdict::{Context, Waivers, decide, sample},
+    };
+
+    #[test]
+    fn every_format_is_found_by_its_name() {
+        for format in Format::ALL {
+            assert_eq!(format.name().parse(), Ok(format));
+        }
+        let error = "tabel".parse::<Format>().unwrap_err().to_string();
+        assert!(error.starts_with("`tabel` is not a report format: expected one of table, json"), "{error}");
+    }
+
+    #[test]
+    fn a_waiver_that_another_move_uses_is_not_unused() {
+        let waivers: Waivers = [sample::waiver("a")].into_iter().collect();
+        let on = |status| {
+            let context = Context::at(sample::now());
+            decide(vec![sample::outcome("a", status)], &waivers, &sample::facts("web1"), &context)
+        };
+        assert_eq!(waiver_problems(&[on(Status::Pass)]).len(), 1);
+        assert_eq!(waiver_problems(&[on(Status::Pass), on(Status::Pass)]).len(), 1);
+        assert_eq!(waiver_problems(&[on(Status::Pass), on(Status::Fail)]).len(), 0);
+    }
+
+    #[test]
+    fn a_sink_that_fails_is_an_error_in_every_format() {
+        struct Closed;
+        impl Write for Closed {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        for format in Format::ALL {
+            let result = write(format, &[sample::no_go()], &mut Closed, &Style::default());
+            match result {
+                Err(ReportError::Write { format: named, .. }) => assert_eq!(named, format),
+                other => panic!("{format}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn every_format_says_the_decision_of_every_move() {
+        let verdicts = [sample::no_go(), sample::go()];
+        for format in Format::ALL {
+            let mut out = Vec::new();
+            write(format, &verdicts, &mut out, &Style::default()).unwrap();
+            let text = String::from_utf8(out).unwrap();
+            assert!(text.contains("web1") && text.contains("idle1"), "{format}");
+            assert!(
+                text.contains("NO-GO") || text.contains("exit_code") || text.contains("exitCode"),
+                "{format}"
+            );
+        }
+    }
 }

@@ -10,7 +10,15 @@ use crate::verdict::{Verdict, sample};
 fn verdicts(format: Format) -> Vec<Verdict> {
     match format {
         Format::Table | Format::Json | Format::Yaml => vec![sample::no_go()],
-        Format::Markdown => vec![sample::no_go(), sample::go()],
+        Format::Markdown
+        | Format::Junit
+        | Format::Github
+        | Format::Csv
+        | Format::Prometheus
+        | Format::Sarif
+        | Format::Html => {
+            vec![sample::no_go(), sample::go()]
+        }
     }
 }
 

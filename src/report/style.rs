@@ -1,5 +1,7 @@
 //! What a report depends on besides the verdicts: decided by the caller, who knows terminal and options.
 
+use super::Templates;
+
 /// No table is narrower than this; a terminal that is wraps it.
 pub const NARROWEST: usize = 60;
 
@@ -12,11 +14,13 @@ pub struct Style {
     pub colour: bool,
     /// Whether passes, rules that do not apply, and the evidence of each outcome are listed too.
     pub verbose: bool,
+    /// The templates of the HTML report.
+    pub templates: Templates,
 }
 
 impl Default for Style {
     fn default() -> Self {
-        Self { width: 80, colour: false, verbose: false }
+        Self { width: 80, colour: false, verbose: false, templates: Templates::default() }
     }
 }
 

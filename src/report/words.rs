@@ -8,7 +8,7 @@ use crate::{
     verdict::{Counts, Decision, GoReason, NoGoReason, Verdict, WaiverFault},
 };
 
-pub(super) fn step(step: Step) -> &'static str {
+pub(crate) fn step(step: Step) -> &'static str {
     match step {
         Step::Prepare => "prepare",
         Step::Precopy => "precopy",
@@ -28,6 +28,23 @@ pub(super) fn severity(severity: Severity) -> &'static str {
     }
 }
 
+pub(crate) fn effect(effect: Effect) -> &'static str {
+    match effect {
+        Effect::Note => "note",
+        Effect::Warn => "warn",
+        Effect::Block => "block",
+    }
+}
+
+pub(super) fn status(status: Status) -> &'static str {
+    match status {
+        Status::Pass => "pass",
+        Status::Fail => "fail",
+        Status::Unknown => "unknown",
+        Status::NotApplicable => "not-applicable",
+    }
+}
+
 /// The obstacle in words; none stands for a rule that fails on facts which are there.
 pub(super) fn cause(cause: Option<Cause>) -> &'static str {
     match cause {
@@ -42,6 +59,7 @@ pub(super) fn cause(cause: Option<Cause>) -> &'static str {
         Some(Cause::PermissionDenied) => "permission denied",
         Some(Cause::NotSupported) => "not supported",
         Some(Cause::NotAllowed) => "not allowed",
+        Some(Cause::TooOld) => "too old",
         Some(Cause::Malformed) => "malformed answer",
     }
 }
@@ -66,10 +84,26 @@ pub(super) fn time(time: Timestamp) -> String {
     time.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
 }
 
+/// How long before `now` something was, in its two largest units.
+pub(super) fn age(at: Timestamp, now: Timestamp) -> String {
+    let seconds = now.duration_since(at).as_secs();
+    let two = |large: i64, large_unit: &str, small: i64, small_unit: &str| match small {
+        0 => format!("{large} {large_unit}"),
+        _ => format!("{large} {large_unit} {small} {small_unit}"),
+    };
+    match seconds {
+        ..0 => "later than the evaluation".to_owned(),
+        0..60 => format!("{seconds} s"),
+        60..3600 => two(seconds / 60, "min", seconds % 60, "s"),
+        3600..86400 => two(seconds / 3600, "h", seconds % 3600 / 60, "min"),
+        86400.. => two(seconds / 86400, "d", seconds % 86400 / 3600, "h"),
+    }
+}
+
 /// Who moves from where to where, and for which change.
 pub(super) fn movement(verdict: &Verdict) -> String {
     let moved = &verdict.moved;
-    let change = moved.change.as_ref().map(|id| format!(" (change {id})")).unwrap_or_default();
+    let change = verdict.change.id.as_ref().map(|id| format!(" (change {id})")).unwrap_or_default();
     format!("{}: {} -> {}{change}", moved.vm.label(), moved.source.label(), moved.destination.label())
 }
 
@@ -105,5 +139,30 @@ pub(super) fn finding(outcome: &Outcome) -> String {
             format!("{subject}: {}", outcome.message)
         }
         _ => outcome.message.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verdict::sample;
+
+    #[test]
+    fn an_age_has_its_two_largest_units() {
+        let before = |seconds: i64| {
+            let now = sample::now();
+            age(Timestamp::from_second(now.as_second() - seconds).unwrap(), now)
+        };
+        assert_eq!(before(0), "0 s");
+        assert_eq!(before(116), "1 min 56 s");
+        assert_eq!(before(7200), "2 h");
+        assert_eq!(before(90_061), "1 d 1 h");
+        assert_eq!(before(-1), "later than the evaluation");
+    }
+
+    #[test]
+    fn the_reason_counts_what_is_violated_and_what_is_undecided() {
+        assert_eq!(reason(&sample::no_go()), "3 violations, and 1 undecided for want of evidence");
+        assert_eq!(reason(&sample::go()), "nothing speaks against it in 3 rules");
     }
 }

@@ -5,19 +5,33 @@
 
 use std::io::{self, Write};
 
+use serde::Serialize;
 use serde_json::Value;
 
 use super::{json::List, visible};
-use crate::verdict::Verdict;
+use crate::verdict::{Verdict, VerdictsSchema};
 
 pub(super) fn write(verdicts: &[Verdict], sink: &mut dyn Write) -> io::Result<()> {
-    let document = match verdicts {
-        [verdict] => serde_json::to_value(verdict),
-        several => serde_json::to_value(List::new(several)),
-    };
-    let mut document = document.map_err(io::Error::from)?;
+    let mut sink = io::BufWriter::new(sink);
+    match verdicts {
+        [verdict] => sink.write_all(text(verdict)?.as_bytes())?,
+        [] => sink.write_all(text(&List::new(&[]))?.as_bytes())?,
+        // One after the other, so that a long list does not have to be held as a tree.
+        several => {
+            let schema = serde_json::to_value(VerdictsSchema::V1)?;
+            write!(sink, "schema: {}\nverdicts:\n", schema.as_str().unwrap_or_default())?;
+            for verdict in several {
+                sink.write_all(text(&[verdict])?.as_bytes())?;
+            }
+        }
+    }
+    sink.flush()
+}
+
+fn text(document: &impl Serialize) -> io::Result<String> {
+    let mut document = serde_json::to_value(document)?;
     neutralise(&mut document);
-    serde_yaml::to_writer(sink, &document).map_err(io::Error::other)
+    serde_yaml::to_string(&document).map_err(io::Error::other)
 }
 
 fn neutralise(value: &mut Value) {
@@ -46,5 +60,8 @@ mod tests {
         assert_eq!(verdicts[0].decision, sample::no_go().decision);
         let text = String::from_utf8(bytes).unwrap();
         assert!(!text.chars().any(|c| c != '\n' && super::super::visible::is_obeyed(c)), "{text}");
+        let mut none = Vec::new();
+        write(&[], &mut none).unwrap();
+        assert_eq!(read("v.yaml", &none).unwrap(), []);
     }
 }

@@ -24,6 +24,13 @@ pub enum Step {
     Policy,
 }
 
+impl Step {
+    /// All of them, in the order they happen.
+    pub fn all() -> [Self; 6] {
+        [Self::Prepare, Self::Precopy, Self::Stop, Self::Switch, Self::Resume, Self::Policy]
+    }
+}
+
 /// How bad a violation is, for sorting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]

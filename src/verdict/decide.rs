@@ -63,6 +63,7 @@ pub fn decide(outcomes: Vec<Outcome>, waivers: &Waivers, facts: &Facts, context:
         evaluated_at: context.now,
         expires_at: expiry::expires_at(facts, context.now, context.valid_for),
         moved,
+        change: facts.change.clone(),
         decision: decision(&outcomes),
         strict: context.strict,
         counts: count(&outcomes),
@@ -77,6 +78,15 @@ pub fn decide(outcomes: Vec<Outcome>, waivers: &Waivers, facts: &Facts, context:
 fn judge((outcome, waiver): (Outcome, Option<super::Waived>)) -> Judged {
     let effect_now = if waiver.is_some() { None } else { outcome.effect_now() };
     Judged { outcome, effect_now, waiver }
+}
+
+/// Whether decision, effects and counts are those that follow from the outcomes: not so in a file edited by hand.
+pub(super) fn is_consistent(verdict: &Verdict) -> bool {
+    let effects = verdict.outcomes.iter().all(|judged| {
+        let effect = if judged.waiver.is_some() { None } else { judged.outcome.effect_now() };
+        judged.effect_now == effect && (judged.waiver.is_none() || judged.outcome.waivable)
+    });
+    effects && decision(&verdict.outcomes) == verdict.decision && count(&verdict.outcomes) == verdict.counts
 }
 
 /// Place of an outcome in the document.
@@ -147,7 +157,6 @@ fn moved(facts: &Facts, asked_in: Option<Place>) -> Move {
         vm: vm.map_or_else(Named::default, |vm| Named { name: text(&vm.name), uuid: text(&vm.uuid) }),
         source: host(&facts.source),
         destination: host(&facts.destination),
-        change: facts.change.id.clone(),
         asked_in,
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Digests, ExitCode, WaiverProblem, waiver::Day};
 use crate::{
-    fact::{Cause, Forecast},
+    fact::{Cause, Change, Forecast},
     rule::{Effect, Outcome},
 };
 
@@ -25,6 +25,8 @@ pub struct Verdict {
     /// What was judged.
     #[serde(rename = "move")]
     pub moved: Move,
+    /// What was asked for: the change it belongs to, with its limits.
+    pub change: Change,
     /// The answer.
     pub decision: Decision,
     /// Whether warnings were to count as a failure of the check (`--strict`).
@@ -74,9 +76,6 @@ pub struct Move {
     pub source: Named,
     /// The host it is to go to.
     pub destination: Named,
-    /// Id of the change it belongs to; absent for a check that belongs to none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub change: Option<String>,
     /// Where in a file the move is asked for; absent where it came from the command line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked_in: Option<Place>,

@@ -3,6 +3,7 @@
 //! Pure: the same outcomes, waivers, facts and time give the same document, byte for byte. What the process says
 //! when it ends is in [`ExitCode`], for every command.
 
+pub mod attest;
 mod decide;
 mod digest;
 mod document;

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{Verdict, VerdictSchema};
+use super::{Verdict, VerdictSchema, decide::is_consistent};
 
 /// Verdicts on several moves in one document.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -48,20 +48,34 @@ enum Kind {
 }
 
 /// Reads a verdict or a list of them, JSON or YAML, as `--output json` and `--output yaml` write them. `file` is
-/// only for messages.
+/// only for messages. A decision that does not follow from the outcomes beside it is refused.
 pub fn read(file: &str, bytes: &[u8]) -> Result<Vec<Verdict>, InvalidVerdict> {
     let invalid = |problem: String| InvalidVerdict { file: file.to_owned(), problem };
     let text = std::str::from_utf8(bytes).map_err(|_| invalid("it is not UTF-8 text".to_owned()))?;
-    if text.trim_start().starts_with('{') {
-        let wrong = |error: serde_json::Error| invalid(error.to_string());
-        let head: Head = serde_json::from_str(text).map_err(|e| invalid(no_head(&e)))?;
-        return match head.schema {
-            Kind::One(_) => Ok(vec![serde_json::from_str(text).map_err(wrong)?]),
-            Kind::Several(_) => Ok(serde_json::from_str::<Verdicts>(text).map_err(wrong)?.verdicts),
-        };
+    let verdicts =
+        if text.trim_start().starts_with('{') { json(text) } else { yaml(text) }.map_err(invalid)?;
+    match verdicts.iter().find(|verdict| !is_consistent(verdict)) {
+        None => Ok(verdicts),
+        Some(verdict) => Err(invalid(format!(
+            "the {} on {} does not follow from its outcomes: the file was edited; check again",
+            verdict.decision.word(),
+            verdict.moved.vm.label()
+        ))),
     }
-    let wrong = |error: serde_yaml::Error| invalid(error.to_string());
-    let head: Head = serde_yaml::from_str(text).map_err(|e| invalid(no_head(&e)))?;
+}
+
+fn json(text: &str) -> Result<Vec<Verdict>, String> {
+    let wrong = |error: serde_json::Error| error.to_string();
+    let head: Head = serde_json::from_str(text).map_err(|error| no_head(&error))?;
+    match head.schema {
+        Kind::One(_) => Ok(vec![serde_json::from_str(text).map_err(wrong)?]),
+        Kind::Several(_) => Ok(serde_json::from_str::<Verdicts>(text).map_err(wrong)?.verdicts),
+    }
+}
+
+fn yaml(text: &str) -> Result<Vec<Verdict>, String> {
+    let wrong = |error: serde_yaml::Error| error.to_string();
+    let head: Head = serde_yaml::from_str(text).map_err(|error| no_head(&error))?;
     match head.schema {
         Kind::One(_) => Ok(vec![serde_yaml::from_str(text).map_err(wrong)?]),
         Kind::Several(_) => Ok(serde_yaml::from_str::<Verdicts>(text).map_err(wrong)?.verdicts),
@@ -94,6 +108,22 @@ mod tests {
         for text in ["", "{}", "[]", "schema: vmgate/facts/v1", "{\"schema\": \"vmgate/verdict/v2\"}", "{"] {
             let error = read("v.json", text.as_bytes()).unwrap_err().to_string();
             assert!(error.contains("vmgate/verdict/v1"), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_verdict_that_was_edited_is_refused() {
+        let text = serde_json::to_string(&sample::no_go()).unwrap();
+        let go = r#"{"answer":"GO","because":"all-clear"}"#;
+        let edits = [
+            (r#"{"answer":"NO-GO","because":"rule-violated"}"#, go),
+            (r#""effect_now":"block""#, r#""effect_now":"note""#),
+            (r#""blocking":4"#, r#""blocking":0"#),
+        ];
+        for (from, to) in edits {
+            assert!(text.contains(from), "{from}");
+            let error = read("v.json", text.replacen(from, to, 1).as_bytes()).unwrap_err().to_string();
+            assert!(error.contains("does not follow from its outcomes"), "{error}");
         }
     }
 }

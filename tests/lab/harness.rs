@@ -4,15 +4,21 @@ use std::{
     env,
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
+    time::Duration,
 };
 
 use serde_json::Value;
+use vmgate::collect::{
+    agent::{AgentChannel, AgentFailure, AgentGuest},
+    libvirt::{Domain, Hypervisor},
+    probe,
+};
 
 /// What a command that has ended said.
-pub struct Said {
-    pub code: i32,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Said {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl From<Output> for Said {
@@ -28,40 +34,41 @@ impl From<Output> for Said {
 impl Said {
     /// Asserts the exit code, and shows everything where it is another.
     #[track_caller]
-    pub fn exits(self, code: i32) -> Self {
+    pub(crate) fn exits(self, code: i32) -> Self {
         assert_eq!(self.code, code, "exit code\n--- stdout\n{}\n--- stderr\n{}", self.stdout, self.stderr);
         self
     }
 
     /// Asserts that the text stands on stdout or stderr.
     #[track_caller]
-    pub fn says(self, text: &str) -> Self {
+    pub(crate) fn says(self, text: &str) -> Self {
         let found = self.stdout.contains(text) || self.stderr.contains(text);
         assert!(found, "`{text}` is missing\n--- stdout\n{}\n--- stderr\n{}", self.stdout, self.stderr);
         self
     }
 
     /// The report, where `--output json` was asked for.
-    pub fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}\n{}\n{}", self.stdout, self.stderr))
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("{error}\n{}\n{}", self.stdout, self.stderr))
     }
 }
 
 /// A value that `tests/lab/lab env` exports.
-pub fn setting(name: &str) -> String {
+pub(crate) fn setting(name: &str) -> String {
     env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run these tests with `make lab-test`"))
 }
 
-pub fn uri_a() -> String {
+pub(crate) fn uri_a() -> String {
     setting("VMGATE_LAB_URI_A")
 }
 
-pub fn uri_b() -> String {
+pub(crate) fn uri_b() -> String {
     setting("VMGATE_LAB_URI_B")
 }
 
 /// The lab's own command.
-pub fn lab(arguments: &[&str]) -> Said {
+pub(crate) fn lab(arguments: &[&str]) -> Said {
     let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/lab/lab");
     Command::new(script).args(arguments).stdin(Stdio::null()).output().unwrap().into()
 }
@@ -76,22 +83,22 @@ fn vmgate_command(arguments: &[&str]) -> Command {
 }
 
 /// Runs vmgate where the operator is.
-pub fn vmgate(arguments: &[&str]) -> Said {
+pub(crate) fn vmgate(arguments: &[&str]) -> Said {
     vmgate_command(arguments).output().unwrap().into()
 }
 
 /// Starts vmgate where the operator is and lets it run. `ip netns exec` becomes vmgate, so the pid is vmgate's.
-pub fn start_vmgate(arguments: &[&str]) -> Child {
+pub(crate) fn start_vmgate(arguments: &[&str]) -> Child {
     vmgate_command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 /// Options of a move from a to b over the migration link.
-pub fn a_to_b() -> Vec<String> {
+pub(crate) fn a_to_b() -> Vec<String> {
     the_move(&uri_a(), &uri_b(), &setting("VMGATE_LAB_MIGRATE_B"))
 }
 
 /// Options of a move from b to a over the migration link.
-pub fn b_to_a() -> Vec<String> {
+pub(crate) fn b_to_a() -> Vec<String> {
     the_move(&uri_b(), &uri_a(), &setting("VMGATE_LAB_MIGRATE_A"))
 }
 
@@ -100,18 +107,18 @@ fn the_move(from: &str, to: &str, address: &str) -> Vec<String> {
 }
 
 /// Arguments of one call, from parts.
-pub fn words<'a>(first: &[&'a str], rest: &'a [String]) -> Vec<&'a str> {
+pub(crate) fn words<'a>(first: &[&'a str], rest: &'a [String]) -> Vec<&'a str> {
     first.iter().copied().chain(rest.iter().map(String::as_str)).collect()
 }
 
 /// A guest that is gone when the test ends, however it ends.
-pub struct Guest {
-    pub name: &'static str,
+pub(crate) struct Guest {
+    pub(crate) name: &'static str,
 }
 
 impl Guest {
     /// Starts a guest and waits until it is ready; `options` as `lab guest start` takes them.
-    pub fn start(name: &'static str, options: &[&str]) -> Self {
+    pub(crate) fn start(name: &'static str, options: &[&str]) -> Self {
         lab(&["guest", "stop", name]);
         let mut arguments = vec!["guest", "start", name];
         arguments.extend(options);
@@ -120,7 +127,7 @@ impl Guest {
     }
 
     /// What libvirt on host `a` or `b` says of the guest: `running`, `paused`, or nothing where it is not known.
-    pub fn state_on(&self, host: &str) -> String {
+    pub(crate) fn state_on(&self, host: &str) -> String {
         lab(&["host", host, "virsh", "domstate", self.name]).stdout.trim().to_owned()
     }
 }
@@ -131,8 +138,40 @@ impl Drop for Guest {
     }
 }
 
+/// What vmgate's agent transport learns of a guest, on whichever host it runs.
+pub(crate) fn facts_of(name: &str) -> vmgate::fact::Guest {
+    probe::guest::look(&AgentGuest::open(agent_of(name), AGENT_LIMIT).unwrap())
+}
+
+/// The same where the agent reads files and runs nothing.
+pub(crate) fn facts_without_exec(name: &str) -> vmgate::fact::Guest {
+    probe::guest::look(&AgentGuest::open(NoExec(agent_of(name)), AGENT_LIMIT).unwrap())
+}
+
+/// Time for all that is asked of one guest: emulated, on a machine that has more to do.
+const AGENT_LIMIT: Duration = Duration::from_secs(60);
+
+struct NoExec<C>(C);
+
+impl<C: AgentChannel> AgentChannel for NoExec<C> {
+    fn command(&self, json: &str, patience: Duration) -> Result<String, AgentFailure> {
+        if json.contains("\"guest-exec") {
+            return Err(AgentFailure::Refused("Command guest-exec has been disabled".to_owned()));
+        }
+        self.0.command(json, patience)
+    }
+}
+
+fn agent_of(name: &str) -> Domain {
+    let domain = ["VMGATE_LAB_SOCKET_A", "VMGATE_LAB_SOCKET_B"].into_iter().find_map(|socket| {
+        let uri = format!("qemu+unix:///system?socket={}", setting(socket)).parse().unwrap();
+        Hypervisor::open(&uri, AGENT_LIMIT).unwrap().domain(name).ok()
+    });
+    domain.expect("no host knows the guest")
+}
+
 /// The statuses of a rule in a JSON report, one a subject.
-pub fn statuses(verdict: &Value, rule: &str) -> Vec<String> {
+pub(crate) fn statuses(verdict: &Value, rule: &str) -> Vec<String> {
     let outcomes = verdict["outcomes"].as_array().expect("a verdict has outcomes");
     outcomes
         .iter()

@@ -4,3 +4,4 @@ mod check;
 mod harness;
 mod migrate;
 mod obstacles;
+mod software;

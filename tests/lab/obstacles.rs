@@ -55,7 +55,10 @@ fn an_unknown_vm_is_named_and_its_neighbours_are_offered() {
 #[ignore = "needs the lab: make lab-test"]
 fn the_wrong_host_says_that_the_vm_is_not_there() {
     let guest = Guest::start("elsewhere", &["--on", "a"]);
-    vmgate(&["check", guest.name, "--from", &uri_b(), "--to", &uri_a()]).exits(2).says("elsewhere").says("lab-b");
+    vmgate(&["check", guest.name, "--from", &uri_b(), "--to", &uri_a()])
+        .exits(2)
+        .says("elsewhere")
+        .says("lab-b");
 }
 
 #[test]
@@ -74,7 +77,9 @@ fn an_unreachable_source_is_an_error_an_unreachable_destination_is_missing_evide
     let nowhere = "qemu+tcp://10.77.3.77/system";
     let guest = Guest::start("reachable", &["--on", "a"]);
     let start = Instant::now();
-    vmgate(&["check", guest.name, "--from", nowhere, "--to", &uri_b(), "--timeout", "3"]).exits(1).says("10.77.3.77");
+    vmgate(&["check", guest.name, "--from", nowhere, "--to", &uri_b(), "--timeout", "3"])
+        .exits(1)
+        .says("10.77.3.77");
     vmgate(&["check", guest.name, "--from", &uri_a(), "--to", nowhere, "--timeout", "3"])
         .exits(21)
         .says("10.77.3.77");
@@ -92,7 +97,8 @@ fn a_user_without_permission_is_told_so() {
 #[ignore = "needs the lab: make lab-test"]
 fn hosts_that_go_silent_in_mid_check_do_not_hang_it() {
     let guest = Guest::start("silenced", &["--on", "a"]);
-    let child = start_vmgate(&words(&["check", guest.name, "--timeout", "3", "--dirty-window", "5"], &a_to_b()));
+    let child =
+        start_vmgate(&words(&["check", guest.name, "--timeout", "3", "--dirty-window", "5"], &a_to_b()));
     thread::sleep(Duration::from_secs(3));
     let _silence = Silence::over(&["a", "b"]);
     let start = Instant::now();
@@ -106,7 +112,9 @@ fn hosts_that_go_silent_in_mid_check_do_not_hang_it() {
 fn an_output_that_cannot_be_written_is_said_before_anything_is_done() {
     let guest = Guest::start("unwritten", &["--on", "a"]);
     let missing = "json=/nonexistent/folder/report.json";
-    vmgate(&words(&["migrate", guest.name, "--output", missing], &a_to_b())).exits(1).says("/nonexistent/folder");
+    vmgate(&words(&["migrate", guest.name, "--output", missing], &a_to_b()))
+        .exits(1)
+        .says("/nonexistent/folder");
     assert_eq!((guest.state_on("a").as_str(), guest.state_on("b").as_str()), ("running", ""));
 }
 

@@ -93,7 +93,11 @@ impl<C: AgentChannel> Agent<C> {
     /// Asks for a sign of life and for what the agent may do.
     pub(super) fn greet(channel: C, patience: Duration) -> Result<Self, Unknown> {
         let mut agent = Self { channel, enabled: BTreeSet::new() };
-        let _: Value = agent.ask("guest-ping", &json!({}), patience)?;
+        // An agent that hangs from the start is as good as none, and the way out is the same.
+        let _: Value = agent.ask("guest-ping", &json!({}), patience).map_err(|why| match why.cause {
+            Cause::TimedOut => Unknown { cause: Cause::NoGuestAgent, ..why },
+            _ => why,
+        })?;
         let info: Info = agent.ask("guest-info", &json!({}), patience)?;
         agent.enabled = info
             .supported_commands

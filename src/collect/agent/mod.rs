@@ -4,22 +4,29 @@
 //! one by one and processes stay unknown; where it forbids both, so is the rest. Everything is bounded: each
 //! answer, all answers together, and the time for them.
 
+mod ask;
 mod command;
 mod script;
 
 use std::{
     cell::Cell,
+    collections::BTreeSet,
     time::{Duration, Instant},
 };
 
 pub use command::{AgentChannel, AgentFailure};
 
 use self::command::Agent;
-use super::probe::guest::{FILE_LIMIT, GuestReader, RawProcess, TOTAL_LIMIT};
+use super::probe::guest::{
+    FILE_LIMIT, GuestReader, RawProcess, TOTAL_LIMIT,
+    ask::{Answers, Question},
+};
 use crate::fact::{Cause, Unknown};
 
 /// Bytes asked for in one guest-file-read.
 const CHUNK: usize = 256 << 10;
+/// Most reads of one file: four times what [`FILE_LIMIT`] takes in whole chunks.
+const MOST_READS: usize = 4 * FILE_LIMIT / CHUNK;
 /// Longest wait for the sign of life with which everything begins.
 const PING_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -69,7 +76,7 @@ impl<C: AgentChannel> AgentGuest<C> {
 
     fn read_open(&self, handle: i64, path: &str) -> Result<Vec<u8>, Unknown> {
         let mut content = Vec::new();
-        loop {
+        for _ in 0..MOST_READS {
             let chunk = self.agent.read_file(handle, CHUNK, self.patience()?)?;
             self.spent.set(self.spent.get().saturating_add(chunk.bytes.len()));
             content.extend_from_slice(&chunk.bytes);
@@ -79,13 +86,8 @@ impl<C: AgentChannel> AgentGuest<C> {
             if chunk.end {
                 return Ok(content);
             }
-            if chunk.bytes.is_empty() {
-                return Err(Unknown::new(
-                    Cause::Malformed,
-                    format!("the guest agent sends nothing of {path} and no end"),
-                ));
-            }
         }
+        Err(Unknown::new(Cause::Malformed, format!("the guest agent sends {path} in crumbs and without end")))
     }
 
     /// What is left of the time for this guest.
@@ -103,13 +105,12 @@ impl<C: AgentChannel> AgentGuest<C> {
 
 impl<C: AgentChannel> GuestReader for AgentGuest<C> {
     fn read(&self, path: &str) -> Result<Vec<u8>, Unknown> {
-        match &self.gathered {
-            Ok(gathered) => {
-                gathered.files.get(path).cloned().ok_or_else(|| {
-                    Unknown::new(Cause::NotSupported, format!("there is no {path} in the guest"))
-                })
-            }
-            Err(_) => self.read_file(path),
+        match self.gathered.as_ref().ok().and_then(|gathered| gathered.files.as_ref()) {
+            Some(files) => files
+                .get(path)
+                .cloned()
+                .ok_or_else(|| Unknown::new(Cause::NotSupported, format!("there is no {path} in the guest"))),
+            None => self.read_file(path),
         }
     }
 
@@ -118,6 +119,10 @@ impl<C: AgentChannel> GuestReader for AgentGuest<C> {
             Ok(gathered) => gathered.processes.clone(),
             Err(why) => Err(why.clone()),
         }
+    }
+
+    fn ask(&self, questions: &BTreeSet<Question>) -> Answers {
+        self.answers(questions)
     }
 }
 

@@ -13,39 +13,56 @@ use std::{
 
 use super::command::{Agent, AgentChannel, Execution};
 use crate::{
-    collect::probe::guest::{FILE_LIMIT, FILES, RawProcess, TOTAL_LIMIT},
+    collect::probe::guest::{FILES, RawProcess},
     fact::{Cause, Unknown},
 };
 
 /// Pause before the first look at the script, doubled after each until [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(160);
+/// Longest output of a script: in base64 it must fit into one of libvirt's strings (REMOTE_STRING_MAX, 4 MiB).
+const OUTPUT_LIMIT: usize = 2_900_000;
 /// Longest part of one process's command line.
 const COMMAND_LIMIT: usize = 4096;
 
 /// What the script brought.
 pub(super) struct Gathered {
-    /// Files by path; one that the guest does not have is missing.
-    pub(super) files: BTreeMap<String, Vec<u8>>,
+    /// Files by path, where one that the guest does not have is missing; none at all where they did not fit.
+    pub(super) files: Option<BTreeMap<String, Vec<u8>>>,
     /// The processes, or what is wrong with their list.
     pub(super) processes: Result<Vec<RawProcess>, Unknown>,
     /// Size of it all.
     pub(super) bytes: usize,
 }
 
-/// Runs the script and waits for its end.
+/// Runs the script and waits for its end. A guest with some ten thousand connections has too much for one answer:
+/// then only the processes are asked for again, and the files are left to be read one by one.
 pub(super) fn gather<C: AgentChannel>(agent: &Agent<C>, deadline: Instant) -> Result<Gathered, Unknown> {
     let mark = format!("vmgate-{:016x}", RandomState::new().hash_one(Instant::now()));
+    let output = run(agent, &script(&mark, Some(&FILES)), deadline)?;
+    if output.len() < OUTPUT_LIMIT {
+        return parse(&output, &mark);
+    }
+    let output = run(agent, &script(&mark, None), deadline)?;
+    parse(&output, &mark).map(|gathered| Gathered { files: None, ..gathered })
+}
+
+/// Runs a shell script in the guest and returns what it printed.
+pub(super) fn run<C: AgentChannel>(
+    agent: &Agent<C>,
+    script: &str,
+    deadline: Instant,
+) -> Result<Vec<u8>, Unknown> {
     let left = || deadline.saturating_duration_since(Instant::now());
-    let pid = agent.start_shell(&script(&mark), left())?;
+    let pid = agent.start_shell(script, left())?;
     let mut pause = FIRST_PAUSE;
     loop {
         thread::sleep(pause.min(left()));
         match agent.shell_status(pid, left())? {
             Execution::Done { truncated: true, .. } => {
-                return Err(Unknown::new(Cause::Malformed, "the guest agent cut off the list of processes"));
+                return Err(Unknown::new(Cause::Malformed, "the guest agent cut off what the shell printed"));
             }
-            Execution::Done { output, .. } => return parse(&output, &mark),
+            Execution::Done { output, .. } => return Ok(output),
             Execution::Running if left().is_zero() => {
                 return Err(Unknown::new(Cause::TimedOut, "the shell in the guest did not end in time"));
             }
@@ -55,13 +72,14 @@ pub(super) fn gather<C: AgentChannel>(agent: &Agent<C>, deadline: Instant) -> Re
 }
 
 /// The script. `ls -n` so that no name service is asked; errors of processes that end meanwhile are of no interest.
-fn script(mark: &str) -> String {
-    let files = FILES.join(" ");
+fn script(mark: &str, files: Option<&[&str]>) -> String {
+    let files = files.map(|files| format!("head -c {OUTPUT_LIMIT} {};", files.join(" "))).unwrap_or_default();
     format!(
         "exec 2>/dev/null; cd /proc || exit 1; LC_ALL=C; export LC_ALL; {{ \
-         head -c {FILE_LIMIT} {files}; echo; echo {mark}-stat; cat [0-9]*/stat; echo {mark}-command; \
+         {files} echo; echo {mark}-stat; cat [0-9]*/stat; echo {mark}-command; \
          head -c {COMMAND_LIMIT} [0-9]*/cmdline; echo; echo {mark}-socket; \
-         ls -ln [0-9]*/fd | grep -e '^[0-9]*/fd:' -e 'socket:\\['; echo {mark}-end; }} | head -c {TOTAL_LIMIT}"
+         ls -ln [0-9]*/fd | grep -o -e '^[0-9]*/fd:' -e ' -> socket:\\[[0-9]*]$'; echo {mark}-end; }} \
+         | head -c {OUTPUT_LIMIT}"
     )
 }
 
@@ -82,7 +100,11 @@ fn parse(output: &[u8], mark: &str) -> Result<Gathered, Unknown> {
     let commands = cut("socket").ok_or_else(incomplete)?;
     let sockets = cut("end").ok_or_else(incomplete)?;
     let files = headed(files.strip_suffix(b"\n").unwrap_or(files), |name| FILES.contains(&name))?;
-    Ok(Gathered { files, processes: processes(stats, commands, sockets, mark), bytes: output.len() })
+    Ok(Gathered {
+        files: Some(files),
+        processes: processes(stats, commands, sockets, mark),
+        bytes: output.len(),
+    })
 }
 
 fn find(text: &[u8], needle: &[u8]) -> Option<usize> {
@@ -211,17 +233,18 @@ mod tests {
     use super::*;
 
     /// The script is for a guest, but every Linux has what it needs.
-    fn run(mark: &str) -> Vec<u8> {
-        Command::new("/bin/sh").args(["-c", &script(mark)]).output().unwrap().stdout
+    fn run_here(mark: &str) -> Vec<u8> {
+        Command::new("/bin/sh").args(["-c", &script(mark, Some(&FILES))]).output().unwrap().stdout
     }
 
     #[test]
     fn the_script_finds_this_process_its_command_and_its_sockets() {
         let listener = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let gathered = parse(&run("vmgate-test"), "vmgate-test").unwrap();
-        assert_eq!(gathered.files["/proc/sys/net/ipv4/tcp_retries2"].last(), Some(&b'\n'));
-        let table = String::from_utf8(gathered.files["/proc/net/udp"].clone()).unwrap();
+        let gathered = parse(&run_here("vmgate-test"), "vmgate-test").unwrap();
+        let files = gathered.files.unwrap();
+        assert_eq!(files["/proc/sys/net/ipv4/tcp_retries2"].last(), Some(&b'\n'));
+        let table = String::from_utf8(files["/proc/net/udp"].clone()).unwrap();
         let line = table.lines().find(|line| line.contains(&format!(":{port:04X} "))).unwrap();
         let inode: u64 = line.split_whitespace().nth(9).unwrap().parse().unwrap();
         assert!(table.ends_with('\n') && !table.ends_with("\n\n"));
@@ -238,7 +261,7 @@ mod tests {
     fn a_forged_header_is_found() {
         let text = b"==> 1/cmdline <==\ninit\0\n==> 2/cmdline <==\na\n==> 1/cmdline <==\nevil\0\n";
         assert!(headed(text, |name| name.ends_with("/cmdline")).is_err());
-        let sockets = b"1/fd:\nlrwx------ 1 0 0 64 Nov 23 06:12 3 -> socket:[10]\n2/fd:\n1/fd:\n";
+        let sockets = b"1/fd:\n -> socket:[10]\n2/fd:\n1/fd:\n";
         assert!(socket_inodes(sockets).is_err());
     }
 
@@ -251,7 +274,7 @@ mod tests {
 
     #[test]
     fn output_that_was_cut_off_is_malformed() {
-        let output = run("vmgate-cut");
+        let output = run_here("vmgate-cut");
         assert!(parse(&output[..output.len() / 2], "vmgate-cut").is_err());
         assert!(parse(b"", "vmgate-cut").is_err());
     }

@@ -122,6 +122,12 @@ impl Domain {
         self.with_timeout(patience.saturating_add(AGENT_MARGIN))
             .call("ask the guest agent", move |domain| domain.raw.qemu_agent_command(&json, seconds, 0))
     }
+
+    /// The guest's clock, asked of its agent: seconds since the epoch. Unlike [`Domain::agent_command`] this is a
+    /// call of libvirt's own and does not taint the domain.
+    pub fn guest_time(&self) -> Result<i64, LibvirtError> {
+        self.call("ask the guest agent for the time", |domain| domain.raw.time(0).map(|(seconds, _)| seconds))
+    }
 }
 
 #[cfg(test)]

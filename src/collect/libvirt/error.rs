@@ -46,66 +46,76 @@ impl LibvirtError {
     /// Why a fact is unknown after this error.
     pub fn cause(&self) -> Cause {
         match self.trouble {
-            Trouble::TimedOut(_) | Trouble::Busy(_) => Cause::TimedOut,
+            Trouble::TimedOut(_) => Cause::TimedOut,
             Trouble::Unreachable(_) | Trouble::ConnectionLost(_) => Cause::HostUnreachable,
             Trouble::PermissionDenied(_) => Cause::PermissionDenied,
             Trouble::NotSupported(_) => Cause::NotSupported,
             Trouble::WrongState(_) => Cause::GuestNotRunning,
             Trouble::AgentSilent(_) => Cause::NoGuestAgent,
             Trouble::AgentRefused(_) => Cause::AgentForbids,
-            Trouble::NoSuchVm(_) | Trouble::Other(_) => Cause::NotCollected,
+            Trouble::NoSuchVm(_) | Trouble::Busy(_) | Trouble::Other(_) => Cause::NotCollected,
         }
     }
 
-    /// Whether libvirt said that the guest agent forbids or does not have the command.
-    pub fn is_agent_refusal(&self) -> bool {
-        matches!(self.trouble, Trouble::AgentRefused(_))
+    /// What to do about it; nothing where libvirt's own words are all there is.
+    fn way_out(&self) -> Option<String> {
+        let words = match &self.trouble {
+            Trouble::TimedOut(_) => "Look at the host's load, or raise --timeout",
+            Trouble::Unreachable(_) => {
+                "Check the URI, the network, and that libvirtd (or virtqemud) runs there"
+            }
+            Trouble::ConnectionLost(_) => "Check that the host is up",
+            Trouble::PermissionDenied(_) => {
+                "Use a user that libvirt lets manage VMs (root, or a member of the group libvirt); over ssh, a key \
+                 that logs in without a prompt"
+            }
+            Trouble::NoSuchVm(near) if near.is_empty() => "`virsh list --all` on the host names them",
+            Trouble::NoSuchVm(near) => return Some(format!("Did you mean {}?", near.join(" or "))),
+            Trouble::Busy(_) => "Wait for it, or abort it",
+            Trouble::AgentSilent(_) => {
+                "Install and start qemu-guest-agent in the guest and give the VM its org.qemu.guest_agent.0 channel"
+            }
+            Trouble::NotSupported(_)
+            | Trouble::WrongState(_)
+            | Trouble::AgentRefused(_)
+            | Trouble::Other(_) => return None,
+        };
+        Some(words.to_owned())
+    }
+
+    /// What happened, without the way out.
+    fn reason(&self) -> String {
+        let Self { host, doing, trouble } = self;
+        let why = match trouble {
+            Trouble::TimedOut(limit) => format!("no answer within {} s", limit.as_secs_f64()),
+            Trouble::ConnectionLost(why) => format!("the connection broke: {why}"),
+            Trouble::NoSuchVm(_) => "there is no such VM".to_owned(),
+            Trouble::NotSupported(why) => format!("not supported there: {why}"),
+            Trouble::Busy(why) => format!("another job holds the VM: {why}"),
+            Trouble::Unreachable(why)
+            | Trouble::PermissionDenied(why)
+            | Trouble::WrongState(why)
+            | Trouble::AgentSilent(why)
+            | Trouble::AgentRefused(why)
+            | Trouble::Other(why) => why.clone(),
+        };
+        format!("host {host}: cannot {doing}: {why}")
     }
 }
 
 impl From<LibvirtError> for Unknown {
+    /// The reason alone: the way out is the cause's, and is said once for all facts that share it.
     fn from(error: LibvirtError) -> Self {
-        Self::new(error.cause(), error.to_string())
+        Self::new(error.cause(), error.reason())
     }
 }
 
 impl fmt::Display for LibvirtError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { host, doing, trouble } = self;
-        write!(f, "host {host}: cannot {doing}: ")?;
-        match trouble {
-            Trouble::TimedOut(limit) => {
-                write!(
-                    f,
-                    "no answer within {} s. Look at the host's load, or raise --timeout",
-                    limit.as_secs_f64()
-                )
-            }
-            Trouble::Unreachable(why) => {
-                write!(f, "{why}. Check the URI, the network, and that libvirtd (or virtqemud) runs there")
-            }
-            Trouble::ConnectionLost(why) => {
-                write!(f, "the connection broke: {why}. Check that the host is up")
-            }
-            Trouble::PermissionDenied(why) => write!(
-                f,
-                "{why}. Use a user that libvirt lets manage VMs (root, or a member of the group libvirt); \
-                 over ssh, a key that logs in without a prompt"
-            ),
-            Trouble::NoSuchVm(near) if near.is_empty() => {
-                f.write_str("there is no such VM. `virsh list --all` on the host names them")
-            }
-            Trouble::NoSuchVm(near) => {
-                write!(f, "there is no such VM. Did you mean {}?", near.join(" or "))
-            }
-            Trouble::NotSupported(why) => write!(f, "not supported there: {why}"),
-            Trouble::Busy(why) => write!(f, "another job holds the VM: {why}. Wait for it, or abort it"),
-            Trouble::AgentSilent(why) => write!(
-                f,
-                "{why}. Install and start qemu-guest-agent in the guest and give the VM its \
-                 org.qemu.guest_agent.0 channel"
-            ),
-            Trouble::WrongState(why) | Trouble::AgentRefused(why) | Trouble::Other(why) => f.write_str(why),
+        f.write_str(&self.reason())?;
+        match self.way_out() {
+            Some(way_out) => write!(f, ". {way_out}"),
+            None => Ok(()),
         }
     }
 }
@@ -173,6 +183,11 @@ pub(super) fn trouble(number: u32, message: &str) -> Trouble {
 /// The same for an attempt to connect, where nearly everything means that the host cannot be reached.
 pub(super) fn trouble_connecting(number: u32, message: &str) -> Trouble {
     let denied = ["permission denied", "host key verification failed", "authentication"];
+    // What ssh said stands between libvirt's own words on the pipe to it.
+    let message = message
+        .strip_prefix("Cannot recv data: ")
+        .and_then(|rest| rest.strip_suffix(": Connection reset by peer"))
+        .unwrap_or(message);
     match trouble(number, message) {
         Trouble::PermissionDenied(text) => Trouble::PermissionDenied(text),
         Trouble::Other(text) | Trouble::ConnectionLost(text) | Trouble::NotSupported(text) => {
@@ -205,7 +220,7 @@ mod tests {
             ),
             (55, "Requested operation is not valid: domain is not running", Cause::GuestNotRunning),
             (3, "this function is not supported by the connection driver", Cause::NotSupported),
-            (68, "Timed out during operation: cannot acquire state change lock", Cause::TimedOut),
+            (68, "Timed out during operation: cannot acquire state change lock", Cause::NotCollected),
             (38, "Cannot recv data: Connection reset by peer", Cause::HostUnreachable),
         ];
         for (number, message, cause) in cases {
@@ -218,7 +233,10 @@ mod tests {
     #[test]
     fn a_refused_connection_is_told_from_a_refused_user() {
         let refused = "Cannot recv data: ssh: connect to host hv1 port 22: Connection refused: Connection reset by peer";
-        assert!(matches!(trouble_connecting(38, refused), Trouble::Unreachable(_)));
+        assert_eq!(
+            trouble_connecting(38, refused),
+            Trouble::Unreachable("ssh: connect to host hv1 port 22: Connection refused".into())
+        );
         let key = "Cannot recv data: Host key verification failed.: Connection reset by peer";
         assert!(matches!(trouble_connecting(38, key), Trouble::PermissionDenied(_)));
         let socket = "Failed to connect socket to '/run/libvirt/libvirt-sock': Permission denied";

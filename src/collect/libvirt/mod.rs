@@ -21,7 +21,7 @@ use virt::{error::Error, sys};
 pub use dirty_rate::DirtyRateSample;
 pub use domain::{Domain, RunState};
 pub use error::{LibvirtError, Trouble};
-pub use job::{JobStats, Operation};
+pub use job::{JobEnd, JobStats, Operation};
 pub use migrate::MigrateParams;
 
 use self::{error::trouble_connecting, limit::Limit, session::Session};
@@ -79,6 +79,11 @@ impl Hypervisor {
             limit.error(&doing, trouble_connecting(error.code().to_raw(), error.message()))
         })?;
         Ok(Self { session: Arc::new(session), limit })
+    }
+
+    /// What people call the host: its name in the URI.
+    pub fn name(&self) -> &str {
+        &self.limit.host
     }
 
     /// The same connection with another time limit.
@@ -298,6 +303,16 @@ mod tests {
         let error = Hypervisor::open(&uri, Duration::from_secs(10)).unwrap_err();
         assert!(matches!(error.trouble, Trouble::Unreachable(_)), "{error}");
         assert!(error.to_string().contains("Check the URI"), "{error}");
+    }
+
+    #[test]
+    fn a_daemon_that_accepts_and_says_nothing_costs_its_time_limit() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let uri = format!("qemu+tcp://{}/system", listener.local_addr().unwrap()).parse().unwrap();
+        let start = std::time::Instant::now();
+        let error = Hypervisor::open(&uri, Duration::from_millis(200)).unwrap_err();
+        assert_eq!(error.trouble, Trouble::TimedOut(Duration::from_millis(200)));
+        assert!(start.elapsed() < Duration::from_secs(5));
     }
 
     #[test]

@@ -4,5 +4,7 @@
 //! kernel's own text. All of it is hostile until parsed: bounded in size, validated before the `procfs` crate sees
 //! it, and without control characters afterwards.
 
+pub mod flows;
 pub mod guest;
+pub mod host;
 pub mod trace;

@@ -16,13 +16,14 @@ guest_command() {
 
 guest_start() {
   need_root
-  local name=${1:-} on='' memory=256 vcpus=1 machine=pc-q35-7.2 workload=idle agent=on nic=1 wait=60
+  local name=${1:-} on='' image=small memory='' vcpus=1 machine=pc-q35-7.2 workload=idle agent=on nic=1 wait=60
   [[ $name =~ ^[a-z][a-z0-9-]*$ ]] || die "usage: lab guest start NAME --on HOST ...; a name is a-z, 0-9 and -, '$name' is not"
   shift
   while (($# > 0)); do
     (($# > 1)) || die "guest start: $1 wants a value"
     case $1 in
       --on) on=$2 ;;
+      --image) image=$2 ;;
       --memory) memory=$2 ;;
       --vcpus) vcpus=$2 ;;
       --machine) machine=$2 ;;
@@ -35,13 +36,23 @@ guest_start() {
     shift 2
   done
   need_host "$on"
+  case $image in
+    small) memory=${memory:-256} ;;
+    software)
+      memory=${memory:-768}
+      image_command software
+      ;;
+    *) die "--image is small or software, not '$image'" ;;
+  esac
   [[ $agent =~ ^(on|none|hang|nofile)$ ]] || die "--agent is on, none, hang or nofile, not '$agent'"
   [[ $nic =~ ^[01]$ ]] || die "--nic is 0 or 1, not '$nic'"
   [[ $memory =~ ^[0-9]+$ && $memory -ge 128 ]] || die "--memory is in MiB and at least 128, not '$memory'"
   [[ $vcpus =~ ^[1-9][0-9]*$ ]] || die "--vcpus is a number above 0, not '$vcpus'"
   [[ $wait =~ ^[0-9]+$ ]] || die "--wait is in seconds, not '$wait'"
-  host_exec "$on" test -e "$(guest_boot_path)/initramfs" ||
-    die "host $on does not see this checkout's guest image ($(image_path)); run: lab up"
+  local boot
+  boot=$(guest_boot_path "$image")
+  host_exec "$on" test -e "$boot/initramfs" ||
+    die "host $on does not see this checkout's guest image ($boot); run: lab up"
   local dir address there
   if there=$(guest_host "$name"); then
     die "there is a guest $name on host $there already; stop it first: lab guest stop $name"
@@ -49,7 +60,7 @@ guest_start() {
   dir=$LAB_STATE/guests/$name
   address=$(guest_claim_address "$name") || die "guest $name got no address; is the lab up?"
   : >"$dir/console.log"
-  guest_xml "$name" "$memory" "$vcpus" "$machine" "$agent" "$nic" \
+  guest_xml "$name" "$memory" "$vcpus" "$machine" "$agent" "$nic" "$boot" \
     "vmgate.name=$name vmgate.address=$address/24 vmgate.gateway=$BUSINESS_GATEWAY vmgate.agent=$agent vmgate.workload=$(guest_words "$workload")" \
     >"$dir/domain.xml"
   host_exec "$on" virsh -q define "/lab/guests/$name/domain.xml" >/dev/null || {
@@ -174,7 +185,12 @@ guest_claim_address() {
 }
 
 # Where the hosts see the image: each has the whole cache, so that checkouts with different images share one lab.
-guest_boot_path() { echo "/lab/cache/$(basename "$(image_path)")"; }
+guest_boot_path() {
+  case $1 in
+    small) echo "/lab/cache/$(basename "$(image_path)")" ;;
+    software) echo "/lab/cache/$(basename "$(software_path)")" ;;
+  esac
+}
 
 guest_mac() {
   local h
@@ -182,10 +198,9 @@ guest_mac() {
   echo "52:54:00:${h:0:2}:${h:2:2}:${h:4:2}"
 }
 
-# guest_xml NAME MEMORY VCPUS MACHINE AGENT NIC CMDLINE
+# guest_xml NAME MEMORY VCPUS MACHINE AGENT NIC IMAGE CMDLINE
 guest_xml() {
-  local boot
-  boot=$(guest_boot_path)
+  local boot=$7
   cat <<XML
 <domain type='qemu'>
   <name>$1</name>
@@ -196,7 +211,7 @@ guest_xml() {
     <type arch='x86_64' machine='$4'>hvm</type>
     <kernel>$boot/vmlinuz</kernel>
     <initrd>$boot/initramfs</initrd>
-    <cmdline>console=ttyS0 quiet panic=1 $7</cmdline>
+    <cmdline>console=ttyS0 quiet panic=1 $8</cmdline>
   </os>
   <features><acpi/><apic/></features>
   <cpu mode='custom' match='exact' check='none'><model fallback='forbid'>Nehalem</model></cpu>
@@ -209,6 +224,15 @@ guest_xml() {
     <serial type='file'><source path='/lab/guests/$1/console.log' append='on'/></serial>
     <memballoon model='virtio'/>
     <rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>
+XML
+  [[ $boot != */guest-software-* ]] || cat <<XML
+    <disk type='file' device='disk'>
+      <driver name='qemu' type='raw'/>
+      <source file='$boot/disk.img'/>
+      <target dev='vda' bus='virtio'/>
+      <readonly/>
+      <shareable/>
+    </disk>
 XML
   [[ $6 == 0 ]] || cat <<XML
     <interface type='bridge'>

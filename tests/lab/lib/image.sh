@@ -8,7 +8,7 @@ GUEST_MODULES=(virtio_pci virtio_net virtio_console virtio_balloon virtio_rng vi
 
 image_recipe_parts() {
   root_recipe_base "$OLDEST_SUITE"
-  declare -f root_copy root_apt image_fill_parts image_take_modules image_take_binary
+  declare -f root_copy root_apt image_fill_parts image_take_kernel image_take_modules image_take_binary
   echo "$GUEST_KERNEL" "${GUEST_PACKAGES[@]}" "${GUEST_MODULES[@]}"
 }
 
@@ -22,18 +22,12 @@ internal_build_parts() { cache_build "$(parts_path)" image_fill_parts; }
 internal_build_image() { cache_build "$(image_path)" image_fill; }
 
 image_fill_parts() {
-  local parts=$1 work kernel version file
+  local parts=$1 work file
   work=$parts/work
   mkdir -p "$parts"/tree/{bin,sbin,usr/bin,usr/sbin,etc,lib,lib64,proc,sys,dev,run,tmp,root,var/log,var/run,mnt}
   root_copy "$OLDEST_SUITE" "$work"
   root_apt "$work" install "${GUEST_PACKAGES[@]}"
-  kernel=$(root_chroot "$work" apt-cache depends --important "$GUEST_KERNEL" | awk '$1 == "Depends:" {print $2; exit}')
-  # Into a folder of its own: unpacked onto /, its lib/ would take the place of the link to usr/lib.
-  root_chroot "$work" sh -ec "cd /tmp; apt-get -qq download '$kernel'; dpkg -x '$kernel'_*.deb /tmp/kernel"
-  version=$(basename "$work"/tmp/kernel/lib/modules/*)
-  root_chroot "$work" depmod -b /tmp/kernel "$version"
-  image_take_modules "$work" "$version" "$parts/tree"
-  cp "$work/tmp/kernel/boot/vmlinuz-$version" "$parts/vmlinuz"
+  image_take_kernel "$work" "$parts" "$parts/tree"
 
   cp "$work/bin/busybox" "$parts/tree/bin/busybox"
   root_chroot "$work" busybox --list-full >"$parts/applets"
@@ -45,6 +39,18 @@ image_fill_parts() {
   cp -L "$work/etc/os-release" "$parts/tree/etc/os-release"
   umount "$work/proc"
   rm -rf --one-file-system "$work"
+}
+
+# image_take_kernel ROOT PARTS TREE: the kernel into PARTS, its modules into TREE.
+image_take_kernel() {
+  local work=$1 parts=$2 tree=$3 kernel version
+  kernel=$(root_chroot "$work" apt-cache depends --important "$GUEST_KERNEL" | awk '$1 == "Depends:" {print $2; exit}')
+  # Into a folder of its own: unpacked onto /, its lib/ would take the place of the link to usr/lib.
+  root_chroot "$work" sh -ec "cd /tmp; apt-get -qq download '$kernel'; dpkg -x '$kernel'_*.deb /tmp/kernel"
+  version=$(basename "$work"/tmp/kernel/lib/modules/*)
+  root_chroot "$work" depmod -b /tmp/kernel "$version"
+  image_take_modules "$work" "$version" "$tree"
+  cp "$work/tmp/kernel/boot/vmlinuz-$version" "$parts/vmlinuz"
 }
 
 # image_take_modules ROOT VERSION TREE: the modules we ask for and what they depend on.

@@ -1,16 +1,29 @@
 //! This machine as the guest: `vmgate probe guest` runs where the facts are.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
+    hash::{BuildHasher, RandomState},
     io::{ErrorKind, Read},
     path::Path,
+    process::Command,
+    time::Duration,
 };
 
-use super::{FILE_LIMIT, GuestReader, MOST_PROCESSES, RawProcess};
-use crate::fact::{Cause, Unknown};
+use super::{
+    FILE_LIMIT, GuestReader, KernelSockets, MOST_PROCESSES, RawProcess, TOTAL_LIMIT,
+    ask::{self, Answers, Question},
+    tcp,
+};
+use crate::{
+    collect::transport::run,
+    fact::{Cause, Unknown},
+};
 
 /// Longest command line that is read.
 const COMMAND_LIMIT: usize = 4096;
+/// Longest wait for the answers to further questions.
+const ASK_LIMIT: Duration = Duration::from_secs(30);
 
 /// Reads /proc of the machine that vmgate runs on.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +46,24 @@ impl GuestReader for LocalGuest {
             .collect();
         processes.sort_by_key(|(pid, _)| *pid);
         Ok(processes.into_iter().map(|(_, process)| process).collect())
+    }
+
+    fn kernel_sockets(&self) -> Result<KernelSockets, Unknown> {
+        tcp::gather()
+    }
+
+    /// By the same script as elsewhere: what is no regular file must not be waited for, and a command not for long.
+    fn ask(&self, questions: &BTreeSet<Question>) -> Answers {
+        let mark = format!("vmgate-{:016x}", RandomState::new().hash_one(questions));
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", &ask::script(questions, &mark)]);
+        match run(shell, Vec::new(), ASK_LIMIT, TOTAL_LIMIT) {
+            Ok(output) => ask::answers(questions, &output.stdout, &mark),
+            Err(failure) => {
+                let why = Unknown::new(Cause::NotSupported, format!("a shell that should answer: {failure}"));
+                questions.iter().map(|question| (question.clone(), Err(why.clone()))).collect()
+            }
+        }
     }
 }
 

@@ -1,20 +1,29 @@
 //! The guest, seen from inside through any [`GuestReader`].
 
+pub mod ask;
+mod bypass;
+mod clock;
 mod local;
+mod memory;
 mod process;
 mod redact;
+mod sctp;
 mod socket;
+mod software;
 mod sysctl;
+mod tcp;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     collect::text::plain_bytes,
-    fact::{Cause, Fact, Guest, Tcp, Udp, Unknown},
+    fact::{Cause, Fact, Guest, Sctp, Tcp, Udp, Unknown},
 };
 
+use self::ask::{Answers, Question};
 pub use local::LocalGuest;
 pub use process::{Limits, RawProcess};
+pub use tcp::KernelSockets;
 
 /// Most bytes taken of one file of the guest: room for [`MOST_SOCKETS`] lines of 150 bytes.
 pub const FILE_LIMIT: usize = 4 << 20;
@@ -26,7 +35,7 @@ pub const MOST_SOCKETS: usize = 20_000;
 pub const MOST_PROCESSES: usize = 20_000;
 
 /// Every file that [`look`] asks for, for ways into a guest that fetch them all at once.
-pub const FILES: [&str; 14] = [
+pub const FILES: [&str; 31] = [
     "/proc/sys/kernel/hostname",
     "/proc/sys/kernel/osrelease",
     "/proc/self/auxv",
@@ -34,6 +43,11 @@ pub const FILES: [&str; 14] = [
     "/proc/sys/net/ipv4/tcp_retries2",
     "/proc/sys/net/ipv4/tcp_syn_retries",
     "/proc/sys/net/ipv4/tcp_synack_retries",
+    "/proc/sys/net/ipv4/tcp_syn_linear_timeouts",
+    "/proc/sys/net/ipv4/tcp_orphan_retries",
+    "/proc/sys/net/ipv4/tcp_early_retrans",
+    "/proc/sys/net/ipv4/tcp_rto_min_us",
+    "/proc/sys/net/ipv4/tcp_rto_max_ms",
     "/proc/sys/net/ipv4/tcp_keepalive_time",
     "/proc/sys/net/ipv4/tcp_keepalive_intvl",
     "/proc/sys/net/ipv4/tcp_keepalive_probes",
@@ -41,6 +55,18 @@ pub const FILES: [&str; 14] = [
     "/proc/net/tcp6",
     "/proc/net/udp",
     "/proc/net/udp6",
+    "/proc/net/sctp/assocs",
+    "/proc/net/sctp/remaddr",
+    "/proc/sys/net/sctp/rto_initial",
+    "/proc/sys/net/sctp/rto_min",
+    "/proc/sys/net/sctp/rto_max",
+    "/proc/sys/net/sctp/hb_interval",
+    "/proc/sys/net/sctp/path_max_retrans",
+    "/proc/sys/net/sctp/association_max_retrans",
+    memory::FILES[0],
+    memory::FILES[1],
+    memory::FILES[2],
+    memory::FILES[3],
 ];
 
 /// A way into a guest. Implementations bound what they read and say why they could not.
@@ -50,6 +76,23 @@ pub trait GuestReader {
 
     /// The processes with the sockets that each holds open.
     fn processes(&self) -> Result<Vec<RawProcess>, Unknown>;
+
+    /// What the guest's kernel itself says of its TCP sockets; only a probe that runs in the guest can ask it.
+    fn kernel_sockets(&self) -> Result<KernelSockets, Unknown> {
+        Err(tcp::not_from_here())
+    }
+
+    /// Answers questions that could not be put before it was known what runs, all in one go where that is possible.
+    fn ask(&self, questions: &BTreeSet<Question>) -> Answers {
+        let answer = |question: &Question| match question {
+            Question::File(path) => self.read(path.as_str()),
+            Question::Command(command) => Err(Unknown::new(
+                Cause::NotSupported,
+                format!("no command can be run in the guest this way: {command}"),
+            )),
+        };
+        questions.iter().map(|question| (question.clone(), answer(question))).collect()
+    }
 }
 
 /// A table with its name, for errors.
@@ -71,19 +114,33 @@ pub fn look(reader: &dyn GuestReader) -> Guest {
     let tcp =
         tables(reader, ["/proc/net/tcp", "/proc/net/tcp6"]).and_then(|tables| socket::tcp(&tables, &owners));
     let (connections, listeners) = match tcp {
-        Ok((connections, listeners)) => (Fact::Known(connections), Fact::Known(listeners)),
+        Ok((mut connections, listeners)) => {
+            tcp::refine(&mut connections, reader.kernel_sockets());
+            (Fact::Known(connections), Fact::Known(listeners))
+        }
         Err(why) => (Fact::Unknown(why.clone()), Fact::Unknown(why)),
     };
     let sockets =
         tables(reader, ["/proc/net/udp", "/proc/net/udp6"]).and_then(|tables| socket::udp(&tables, &owners));
+    let memory = memory::Before::look(reader);
+    let members = software::Members::find(reader, &processes);
+    let processes: Fact<_> = processes.and_then(|processes| process::facts(&processes, limits)).into();
+    let about_members = members.iter().flat_map(software::Members::questions);
+    let answers = reader.ask(&about_members.chain(bypass::questions()).chain(clock::questions()).collect());
     Guest {
         hostname: line("/proc/sys/kernel/hostname"),
         kernel_release: line("/proc/sys/kernel/osrelease"),
         sysctl: Fact::Known(sysctl::look(reader)),
         tcp: Fact::Known(Tcp { connections, listeners }),
-        udp: Fact::Known(Udp { sockets: sockets.into() }),
-        processes: processes.and_then(|processes| process::facts(&processes, limits)).into(),
+        sctp: Fact::Known(Sctp { associations: sctp::look(reader).into() }),
+        udp: Fact::Known(Udp { sockets: sockets.into(), ..Udp::default() }),
         memory_sync: Fact::default(),
+        kernel_bypass: Fact::Known(bypass::facts(&answers, &processes)),
+        clock: Fact::Known(clock::facts(&answers, &processes)),
+        detectors: Fact::from(members).and_then(|members| members.detectors(reader, answers)),
+        processes,
+        // Last, so that all the rest fills the time between its two looks.
+        memory: Fact::Known(memory.look_again(reader, limits.page_bytes)),
     }
 }
 

@@ -11,7 +11,7 @@ use procfs_core::{
     net::{TcpNetEntries, TcpState as State, UdpNetEntries},
 };
 
-use super::{MOST_SOCKETS, Owners, Table, malformed};
+use super::{MOST_SOCKETS, Owners, Table, malformed, tcp::fill_from_columns};
 use crate::fact::{Fact, Listener, TcpConnection, TcpState, UdpSocket, Unknown};
 
 /// Sockets live in tables written in the guest's byte order; the rest of this is not used for them.
@@ -58,14 +58,13 @@ pub(super) fn tcp(
             if stays_inside(local.ip(), remote.ip()) {
                 continue;
             }
-            connections.push(TcpConnection {
-                local: local.to_string(),
-                remote: remote.to_string(),
-                state,
+            let mut connection = TcpConnection {
                 retransmits: hex_field(line, column::RETRANSMITS).ok_or_else(bad)?,
-                budget_seconds: Fact::default(),
                 owner: Owners::name(owners, entry.inode),
-            });
+                ..TcpConnection::new(local.to_string(), remote.to_string(), state)
+            };
+            fill_from_columns(&mut connection, line);
+            connections.push(connection);
         }
     }
     Ok((connections, listeners))

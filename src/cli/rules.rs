@@ -1,0 +1,136 @@
+//! `vmgate rules`: what the rules are, what they can name, and whether they hold what they promise.
+
+use clap::{Args, Subcommand};
+use schemars::schema_for;
+
+use super::{Failure, options::Shared, output, session::Session};
+use crate::{
+    report::words,
+    rule::{self, Pack, Problem, catalogue, closest, test},
+    verdict::{self, ExitCode},
+};
+
+#[derive(Debug, Args)]
+pub(super) struct Rules {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// List the rules by step
+    List,
+    /// Explain a rule: why, what to do, and the parameters that hold
+    Show {
+        /// Id of the rule
+        id: String,
+    },
+    /// Look for rules whose text does not serve the reader
+    Lint,
+    /// Run the tests beside the rules
+    Test {
+        /// Only rules whose id contains this
+        #[arg(long, value_name = "PATTERN")]
+        run: Option<String>,
+        /// Show what was expected beside what came
+        #[arg(long)]
+        diff: bool,
+    },
+    /// Print a JSON Schema
+    Schema {
+        /// Name of the schema, such as rule.v1; all names are listed if not given
+        name: Option<String>,
+    },
+    /// List the facts that a rule can name
+    Facts {
+        /// Only this fact and those below it, such as guest.tcp
+        path: Option<String>,
+        /// As the Markdown of docs/facts.md
+        #[arg(long, conflicts_with = "path")]
+        markdown: bool,
+    },
+    /// Print the reference of all rules, the Markdown of docs/rules.md
+    Reference,
+}
+
+impl Rules {
+    pub(super) fn run(&self, shared: &Shared) -> Result<ExitCode, Failure> {
+        let session = Session::open(shared)?;
+        match &self.what {
+            What::List => list(&session.policy()?.pack),
+            What::Show { id } => show(&session.policy()?.pack, id),
+            What::Lint => lint(&rule::lint(&session.policy()?.pack), output::colours_stdout(shared)),
+            What::Test { run, diff } => tests(&session, run.as_deref(), *diff),
+            What::Schema { name } => schema(name.as_deref()),
+            What::Facts { markdown: true, .. } => print(&rule::facts_markdown()),
+            What::Facts { path, .. } => {
+                print(&rule::facts_reference(path.as_deref()).map_err(Failure::usage)?)
+            }
+            What::Reference => print(&rule::rules_reference(&session.policy()?.pack)),
+        }
+    }
+}
+
+fn list(pack: &Pack) -> Result<ExitCode, Failure> {
+    if pack.rules().is_empty() {
+        return Err(Failure { exit: ExitCode::NothingEvaluated, text: "there are no rules".to_owned() });
+    }
+    let rows = pack
+        .rules()
+        .iter()
+        .map(|rule| [words::step(rule.step), words::effect(rule.effect), &rule.id, &rule.title]);
+    let mut table = tabled::builder::Builder::from_iter(rows).build();
+    table.with(tabled::settings::Style::blank());
+    print(&format!("{table}\n"))
+}
+
+fn show(pack: &Pack, id: &str) -> Result<ExitCode, Failure> {
+    match pack.rule(id) {
+        Some(rule) => print(&rule::explain_rule(rule)),
+        None => {
+            let like = closest(id, pack.rules().iter().map(|rule| rule.id.as_str()));
+            let hint = like.map_or_else(
+                || "`vmgate rules list` shows the ids".to_owned(),
+                |like| format!("did you mean `{like}`?"),
+            );
+            Err(Failure::usage(format!("there is no rule `{id}`; {hint}")))
+        }
+    }
+}
+
+fn lint(problems: &[Problem], colour: bool) -> Result<ExitCode, Failure> {
+    if problems.is_empty() {
+        return Ok(ExitCode::Go);
+    }
+    let text: String = problems.iter().map(|problem| format!("{}\n\n", problem.render(colour))).collect();
+    print(&text)?;
+    Err(Failure::usage(format!("{} findings of style", problems.len())))
+}
+
+fn tests(session: &Session, pattern: Option<&str>, diff: bool) -> Result<ExitCode, Failure> {
+    let report = test::run(&session.policy()?.pack, &session.rule_sources(), pattern);
+    print(&report.render(output::colours_stdout(session.shared), diff))?;
+    Ok(if report.passed() { ExitCode::Go } else { ExitCode::Invalid })
+}
+
+fn schema(name: Option<&str>) -> Result<ExitCode, Failure> {
+    let mut schemas = rule::schemas();
+    schemas.extend([
+        ("memory-sync.v1", schema_for!(catalogue::MemorySyncCatalogue).to_value()),
+        ("udp-services.v1", schema_for!(catalogue::UdpCatalogue).to_value()),
+        ("verdict.v1", verdict::schema().to_value()),
+        ("waivers.v1", verdict::waivers_schema().to_value()),
+    ]);
+    let names: Vec<&str> = schemas.iter().map(|(name, _)| *name).collect();
+    let Some(wanted) = name else { return print(&format!("{}\n", names.join("\n"))) };
+    let Some((_, schema)) = schemas.iter().find(|(name, _)| *name == wanted) else {
+        return Err(Failure::usage(format!("there is no schema `{wanted}`; there are {}", names.join(", "))));
+    };
+    let text = serde_json::to_string_pretty(schema).map_err(Failure::failed)?;
+    print(&format!("{text}\n"))
+}
+
+fn print(text: &str) -> Result<ExitCode, Failure> {
+    output::to_stdout(|out| out.write_all(text.as_bytes()))?;
+    Ok(ExitCode::Go)
+}

@@ -1,0 +1,94 @@
+//! `vmgate verdict`: signs a verdict so that it can be trusted elsewhere, and checks one that was signed.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
+
+use clap::{Args, Subcommand};
+
+use super::{Failure, output};
+use crate::error::with_causes;
+use crate::verdict::{
+    self, ExitCode,
+    attest::{self, PrivateKey, PublicKey},
+};
+
+/// Holds the private key in PEM where no file is named.
+const KEY_VARIABLE: &str = "VMGATE_SIGNING_KEY";
+
+#[derive(Debug, Args)]
+pub(super) struct VerdictCommand {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Sign a verdict: an in-toto Statement in a DSSE envelope, Ed25519
+    Sign {
+        /// Verdict as --output json or yaml wrote it
+        file: PathBuf,
+        /// Private key, PKCS#8 in PEM; the variable VMGATE_SIGNING_KEY holds it if not given
+        #[arg(long, value_name = "FILE")]
+        key: Option<PathBuf>,
+    },
+    /// Check an envelope, and print the verdict in it if a trusted key signed it
+    Verify {
+        /// Envelope as `verdict sign` wrote it
+        file: PathBuf,
+        /// Public key that is trusted, in PEM; may be repeated
+        #[arg(long, value_name = "FILE", required = true)]
+        key: Vec<PathBuf>,
+    },
+}
+
+impl VerdictCommand {
+    pub(super) fn run(&self) -> Result<ExitCode, Failure> {
+        match &self.what {
+            What::Sign { file, key } => sign(file, key.as_deref()),
+            What::Verify { file, key } => verify(file, key),
+        }
+    }
+}
+
+fn sign(file: &Path, key: Option<&Path>) -> Result<ExitCode, Failure> {
+    let verdicts =
+        verdict::read(&file.display().to_string(), read(file)?.as_bytes()).map_err(Failure::usage)?;
+    let [verdict] = verdicts.as_slice() else {
+        return Err(Failure::usage(format!(
+            "{}: holds {} verdicts; one is signed at a time",
+            file.display(),
+            verdicts.len()
+        )));
+    };
+    let key = match key {
+        Some(file) => PrivateKey::from_pem(&file.display().to_string(), &read(file)?),
+        None => match env::var(KEY_VARIABLE) {
+            Ok(pem) => PrivateKey::from_pem(KEY_VARIABLE, &pem),
+            Err(_) => return Err(Failure::usage(format!("no key: give --key FILE or set {KEY_VARIABLE}"))),
+        },
+    }
+    .map_err(Failure::usage)?;
+    let envelope = attest::sign(verdict, &key).map_err(|error| Failure::failed(with_causes(&error)))?;
+    let text = serde_json::to_string(&envelope).map_err(Failure::failed)?;
+    output::to_stdout(|out| writeln!(out, "{text}"))?;
+    Ok(ExitCode::Go)
+}
+
+fn verify(file: &Path, keys: &[PathBuf]) -> Result<ExitCode, Failure> {
+    let key = |file: &PathBuf| {
+        PublicKey::from_pem(&file.display().to_string(), &read(file)?).map_err(Failure::usage)
+    };
+    let trusted = keys.iter().map(key).collect::<Result<Vec<_>, _>>()?;
+    let attested = attest::verify(read(file)?.as_bytes(), &trusted)
+        .map_err(|error| Failure::usage(format!("{}: {}", file.display(), with_causes(&error))))?;
+    let text = serde_json::to_string_pretty(&attested.verdict).map_err(Failure::failed)?;
+    output::to_stdout(|out| writeln!(out, "{text}"))?;
+    Ok(ExitCode::Go)
+}
+
+fn read(file: &Path) -> Result<String, Failure> {
+    fs::read_to_string(file)
+        .map_err(|error| Failure::usage(format!("{}: cannot be read: {error}", file.display())))
+}

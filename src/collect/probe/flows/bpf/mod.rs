@@ -1,0 +1,20 @@
+//! Counting in the kernel: an eBPF socket filter, assembled and loaded by vmgate itself.
+//!
+//! It exists as long as the socket it hangs on, so it is gone with the process, however that ends.
+
+mod assembler;
+mod counter;
+mod counting;
+mod headers;
+mod layout;
+#[cfg(test)]
+pub(crate) use syscall::trial;
+mod syscall;
+
+pub use assembler::BrokenJump;
+pub(crate) use counter::{Clock, Maps, assemble};
+pub(crate) use layout::{
+    COUNT_BYTES, KEY_BYTES, PART_BYTES, TOTAL_BYTES, TOTAL_FRAMES, TOTAL_MALFORMED, TOTAL_NO_ROOM,
+    TOTAL_STRAY_OCTETS, TOTAL_STRAY_PACKETS, TOTAL_TOO_DEEP, read_count, read_total, read_way,
+};
+pub(crate) use syscall::{Map, MapKind, Program};

@@ -1,0 +1,88 @@
+//! The interface that is watched: does it exist, is it up, is it Ethernet, and at which end of it is the guest?
+
+use std::ffi::{c_char, c_ulong};
+use std::io;
+use std::os::fd::RawFd;
+
+use pnet::datalink::{self, NetworkInterface};
+
+use super::FlowError;
+
+/// Where the guest is, seen from the interface. It decides which direction is the guest's own sending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GuestEnd {
+    /// At the other end of the wire: tap, veth. What the interface receives, the guest has sent.
+    Peer,
+    /// The interface is the guest's own: macvtap, ipvtap. What the interface sends, the guest has sent.
+    Interface,
+}
+
+/// Finds the interface and makes sure that it can be watched.
+pub(crate) fn find(name: &str) -> Result<NetworkInterface, FlowError> {
+    let mut all = datalink::interfaces();
+    let Some(at) = all.iter().position(|one| one.name == name) else {
+        let others = all.into_iter().map(|one| one.name).take(64).collect::<Vec<_>>().join(", ");
+        return Err(FlowError::NoSuchInterface { interface: shown(name), others });
+    };
+    let found = all.swap_remove(at);
+    if found.is_up() { Ok(found) } else { Err(FlowError::InterfaceDown { interface: found.name }) }
+}
+
+/// A name as it may be printed: what a caller gives can be anything.
+fn shown(name: &str) -> String {
+    name.chars().take(32).map(|c| if c.is_ascii_graphic() { c } else { '?' }).collect()
+}
+
+/// Asks the driver where the guest is. `socket` is any socket of the interface's network namespace.
+pub(crate) fn guest_end(socket: RawFd, interface: &NetworkInterface) -> Result<GuestEnd, FlowError> {
+    let failed = |source| FlowError::Interface { interface: interface.name.clone(), source };
+    let mut request = request(interface);
+    ioctl(socket, libc::SIOCGIFHWADDR, &mut request).map_err(failed)?;
+    // SAFETY: SIOCGIFHWADDR has filled this member of the union.
+    let kind = unsafe { request.ifr_ifru.ifru_hwaddr.sa_family };
+    if !matches!(kind, libc::ARPHRD_ETHER | libc::ARPHRD_LOOPBACK) {
+        return Err(FlowError::NotEthernet { interface: interface.name.clone() });
+    }
+    match driver(socket, interface).as_deref() {
+        Ok("macvlan" | "ipvlan") => Ok(GuestEnd::Interface),
+        Ok(_) => Ok(GuestEnd::Peer),
+        // Drivers without ethtool operations are none of macvtap and ipvtap.
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(GuestEnd::Peer),
+        Err(error) => Err(failed(io::Error::from(error.kind()))),
+    }
+}
+
+fn request(interface: &NetworkInterface) -> libc::ifreq {
+    // SAFETY: all zeros is a valid ifreq.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    // One byte less than there is room for: the name stays terminated.
+    for (to, from) in request.ifr_name.iter_mut().take(libc::IFNAMSIZ - 1).zip(interface.name.bytes()) {
+        *to = c_char::from_ne_bytes([from]);
+    }
+    request
+}
+
+fn ioctl(socket: RawFd, number: c_ulong, request: &mut libc::ifreq) -> io::Result<()> {
+    // SAFETY: both requests made here take an ifreq, and its address, where it holds one, is of a live structure.
+    let result = unsafe { libc::ioctl(socket, number as _, std::ptr::from_mut(request)) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The driver's name (ethtool -i).
+fn driver(socket: RawFd, interface: &NetworkInterface) -> io::Result<String> {
+    const SIOCETHTOOL: c_ulong = 0x8946;
+    const ETHTOOL_GDRVINFO: u32 = 3;
+    /// struct ethtool_drvinfo of include/uapi/linux/ethtool.h.
+    #[repr(C)]
+    struct DriverInfo {
+        command: u32,
+        driver: [u8; 32],
+        rest: [u8; 160],
+    }
+    let mut info = DriverInfo { command: ETHTOOL_GDRVINFO, driver: [0; 32], rest: [0; 160] };
+    let mut request = request(interface);
+    request.ifr_ifru.ifru_data = (&raw mut info).cast();
+    ioctl(socket, SIOCETHTOOL, &mut request)?;
+    let name = info.driver.iter().take_while(|&&byte| byte != 0).copied().collect::<Vec<_>>();
+    Ok(String::from_utf8_lossy(&name).into_owned())
+}

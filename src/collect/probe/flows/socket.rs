@@ -1,0 +1,130 @@
+//! The packet socket that both methods hang on: bound to one interface, deaf until it is.
+
+use std::ffi::c_int;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
+
+use pnet::datalink::NetworkInterface;
+
+/// An AF_PACKET socket. It hears nothing before [`PacketSocket::bind`], so that a filter can be put on first.
+#[derive(Debug)]
+pub(crate) struct PacketSocket(OwnedFd);
+
+/// How a wait ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wake {
+    /// The time is over.
+    Timeout,
+    /// A packet can be read.
+    Readable,
+    /// The interface went down or away.
+    Lost,
+}
+
+impl PacketSocket {
+    pub(crate) fn new() -> io::Result<Self> {
+        // SAFETY: no pointers. Protocol 0: nothing is received until bind names one.
+        let raw = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
+        if raw < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel has just handed out this descriptor, and nobody else knows it.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(raw) }))
+    }
+
+    pub(crate) fn raw(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+
+    /// Sets a socket option to a plain value.
+    pub(crate) fn set<T>(&self, level: c_int, option: c_int, value: &T) -> io::Result<()> {
+        let length = libc::socklen_t::try_from(size_of::<T>()).unwrap_or(0);
+        // SAFETY: pointer and length describe the live value; the kernel only reads it.
+        let result =
+            unsafe { libc::setsockopt(self.raw(), level, option, std::ptr::from_ref(value).cast(), length) };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    /// Room for packets that wait; beyond the system's usual limit where the process may.
+    pub(crate) fn set_buffer(&self, bytes: usize) -> io::Result<()> {
+        let bytes = c_int::try_from(bytes).unwrap_or(c_int::MAX);
+        self.set(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &bytes)
+            .or_else(|_| self.set(libc::SOL_SOCKET, libc::SO_RCVBUF, &bytes))
+    }
+
+    /// Begins to hear every frame of the interface, in both directions.
+    pub(crate) fn bind(&self, interface: &NetworkInterface) -> io::Result<()> {
+        // SAFETY: all zeros is a valid sockaddr_ll.
+        let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+        address.sll_family = u16::try_from(libc::AF_PACKET).unwrap_or(0);
+        address.sll_protocol = u16::try_from(libc::ETH_P_ALL).unwrap_or(0).to_be();
+        address.sll_ifindex = c_int::try_from(interface.index).unwrap_or(0);
+        let length = libc::socklen_t::try_from(size_of::<libc::sockaddr_ll>()).unwrap_or(0);
+        // SAFETY: pointer and length describe the live address.
+        let result = unsafe { libc::bind(self.raw(), (&raw const address).cast(), length) };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    /// Packets that passed the filter and had no room since this was last asked.
+    pub(crate) fn drops(&self) -> io::Result<u64> {
+        const PACKET_STATISTICS: c_int = 6;
+        let mut statistics = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
+        let mut length = libc::socklen_t::try_from(size_of::<libc::tpacket_stats>()).unwrap_or(0);
+        // SAFETY: the kernel writes at most `length` bytes to the live structure, which is two plain numbers.
+        let result = unsafe {
+            let to = (&raw mut statistics).cast();
+            libc::getsockopt(self.raw(), libc::SOL_PACKET, PACKET_STATISTICS, to, &raw mut length)
+        };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(u64::from(statistics.tp_drops)) }
+    }
+
+    /// Waits for a packet, the end of the interface, or the deadline.
+    pub(crate) fn wait(&self, for_packets: bool, deadline: Instant) -> io::Result<Wake> {
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            // Rounded up: a wait of 0 would spin through the last millisecond.
+            let milliseconds = left.saturating_add(Duration::from_micros(999)).as_millis();
+            let mut poll = libc::pollfd {
+                fd: self.raw(),
+                events: if for_packets { libc::POLLIN } else { 0 },
+                revents: 0,
+            };
+            // SAFETY: one live pollfd, as the count says.
+            let result =
+                unsafe { libc::poll(&raw mut poll, 1, c_int::try_from(milliseconds).unwrap_or(c_int::MAX)) };
+            if result < 0 {
+                let error = io::Error::last_os_error();
+                if error.kind() != io::ErrorKind::Interrupted {
+                    return Err(error);
+                }
+            } else if poll.revents & (libc::POLLERR | libc::POLLHUP | libc::POLLNVAL) != 0 {
+                return Ok(Wake::Lost);
+            } else if poll.revents & libc::POLLIN != 0 {
+                return Ok(Wake::Readable);
+            } else if Instant::now() >= deadline {
+                return Ok(Wake::Timeout);
+            }
+        }
+    }
+}
+
+/// Nanoseconds of the clock that the kernel's counter reads too.
+pub(crate) fn monotonic_nanoseconds() -> u64 {
+    clock_nanoseconds(libc::CLOCK_MONOTONIC)
+}
+
+/// How long this thread has had a processor.
+pub(crate) fn thread_nanoseconds() -> u64 {
+    clock_nanoseconds(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
+fn clock_nanoseconds(clock: libc::clockid_t) -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a live timespec. These clocks exist on every Linux, so it cannot fail.
+    unsafe { libc::clock_gettime(clock, &raw mut time) };
+    u64::try_from(time.tv_sec)
+        .unwrap_or(0)
+        .saturating_mul(1_000_000_000)
+        .saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0))
+}

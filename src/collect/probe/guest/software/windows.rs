@@ -1,0 +1,16 @@
+//! Windows Server Failover Clustering: no guest with a /proc runs it, and what runs it keeps its settings in a registry.
+
+use super::{Found, Software};
+use crate::fact::{Cause, Unknown};
+
+pub(super) const WSFC: Software = Software {
+    id: "wsfc",
+    names: &["clussvc", "clussvc.exe"],
+    read: |_| {
+        Found::Unknown(Unknown::new(
+            Cause::NotSupported,
+            "vmgate reads no Windows guest: Get-Cluster tells SameSubnetDelay and SameSubnetThreshold",
+        ))
+    },
+    ..Software::PLAIN
+};

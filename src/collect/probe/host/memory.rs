@@ -1,0 +1,80 @@
+//! Memory, huge pages and CPU lists of the host.
+
+use std::{fs, path::Path};
+
+use procfs::{Current, Meminfo};
+
+use super::{not_read, obstacle};
+use crate::fact::{Cause, HostMemory, HugePages, Unknown};
+
+const HUGE_PAGES: &str = "/sys/kernel/mm/hugepages";
+
+/// All memory, and what can be used without swapping.
+pub(super) fn memory() -> Result<HostMemory, Unknown> {
+    let info = Meminfo::current().map_err(|error| obstacle(&error))?;
+    Ok(HostMemory {
+        total_bytes: info.mem_total,
+        available_bytes: info.mem_available.ok_or_else(|| {
+            Unknown::new(Cause::NotSupported, "the host's kernel is too old for MemAvailable")
+        })?,
+    })
+}
+
+/// The huge page size that is used where none is named.
+pub(super) fn default_huge_page() -> Result<Option<u64>, Unknown> {
+    Meminfo::current().map(|info| info.hugepagesize).map_err(|error| obstacle(&error))
+}
+
+/// Huge pages of every size, smallest first. Pages that are promised to a mapping but not yet used are not free.
+pub(super) fn huge_pages() -> Result<Vec<HugePages>, Unknown> {
+    let entries = match fs::read_dir(HUGE_PAGES) {
+        Ok(entries) => entries,
+        // A kernel without huge pages has none.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(not_read(HUGE_PAGES, &error)),
+    };
+    let mut sizes = Vec::new();
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let Some(kib) = name
+            .to_str()
+            .and_then(|name| name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse::<u64>().ok())
+        else {
+            continue;
+        };
+        let free = number(&entry.path().join("free_hugepages"))?;
+        let promised = number(&entry.path().join("resv_hugepages"))?;
+        sizes.push(HugePages { page_bytes: kib.saturating_mul(1024), free: free.saturating_sub(promised) });
+    }
+    sizes.sort_by_key(|size| size.page_bytes);
+    Ok(sizes)
+}
+
+fn number(path: &Path) -> Result<u64, Unknown> {
+    let shown = path.display().to_string();
+    let text = fs::read_to_string(path).map_err(|error| not_read(&shown, &error))?;
+    text.trim().parse().map_err(|_| Unknown::new(Cause::Malformed, format!("{shown} is not a number")))
+}
+
+/// How many numbers a kernel list such as `0-3,8` names.
+pub(super) fn count_in_list(list: &str) -> Option<u32> {
+    list.trim().split(',').try_fold(0_u32, |count, part| {
+        let (from, to) = part.split_once('-').unwrap_or((part, part));
+        let (from, to): (u32, u32) = (from.parse().ok()?, to.parse().ok()?);
+        count.checked_add(to.checked_sub(from)?.checked_add(1)?)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::count_in_list;
+
+    #[test]
+    fn kernel_lists_are_counted() {
+        assert_eq!(count_in_list("0-3,8"), Some(5));
+        assert_eq!(count_in_list("0"), Some(1));
+        for bad in ["", "3-1", "x", "0-", "0-4294967295"] {
+            assert_eq!(count_in_list(bad), None, "{bad}");
+        }
+    }
+}

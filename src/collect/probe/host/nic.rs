@@ -1,0 +1,165 @@
+//! Network interfaces of the host: addresses by `pnet`, everything else from /sys/class/net.
+
+use std::{fs, path::Path};
+
+use pnet::datalink;
+
+use super::not_read;
+use crate::{
+    collect::text::plain,
+    fact::{Nic, NicKind, Unknown},
+};
+
+const CLASS_NET: &str = "/sys/class/net";
+/// Bytes a second in one Mbit/s.
+const MBIT: u64 = 125_000;
+/// Nominal speed that the kernel gives every veth (drivers/net/veth.c).
+const VETH_MBIT: i64 = 10_000;
+
+/// Every interface, by name.
+pub(super) fn look() -> Result<Vec<Nic>, Unknown> {
+    let entries = fs::read_dir(CLASS_NET).map_err(|error| not_read(CLASS_NET, &error))?;
+    let interfaces = datalink::interfaces();
+    let mut nics: Vec<Nic> = entries
+        .flatten()
+        // Files such as bonding_masters lie beside the interfaces.
+        .filter(|entry| entry.path().join("ifindex").exists())
+        .filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            Some(nic(&entry.path(), &name, &interfaces))
+        })
+        .collect();
+    nics.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(nics)
+}
+
+fn nic(folder: &Path, name: &str, interfaces: &[datalink::NetworkInterface]) -> Nic {
+    // An address may carry a label (`eth0:1`) where an interface's name would stand.
+    let mine = interfaces.iter().filter(|given| given.name.split(':').next() == Some(name));
+    let (mut up, mut addresses) = (false, Vec::new());
+    for interface in mine {
+        up |= interface.is_up() && interface.is_running();
+        addresses.extend(interface.ips.iter().map(|ip| format!("{}/{}", ip.ip(), ip.prefix())));
+    }
+    Nic {
+        name: plain(name),
+        kind: kind(folder),
+        up,
+        speed_bytes_per_second: speed(folder),
+        mtu_bytes: attribute(folder, "mtu").and_then(|mtu| mtu.parse().ok()).unwrap_or(0),
+        master: fs::read_link(folder.join("master")).ok().and_then(|link| last_name(&link)),
+        lower: lower(folder),
+        addresses,
+        errors: ["rx_errors", "tx_errors", "rx_missed_errors"]
+            .iter()
+            .filter_map(|counter| attribute(&folder.join("statistics"), counter)?.parse::<u64>().ok())
+            .sum(),
+    }
+}
+
+/// What an interface is, by what the kernel shows of it. A veth has no mark of its own: it is a pair, so it links to
+/// another interface that is not below it, or it has the speed that only veths are given.
+fn kind(folder: &Path) -> NicKind {
+    let devtype = attribute(folder, "uevent").unwrap_or_default();
+    let devtype = devtype.split_whitespace().find_map(|line| line.strip_prefix("DEVTYPE="));
+    let has = |name: &str| folder.join(name).exists();
+    let differs = || attribute(folder, "iflink") != attribute(folder, "ifindex");
+    match devtype {
+        Some("bridge") => NicKind::Bridge,
+        Some("bond" | "team") => NicKind::Bond,
+        Some("vlan") => NicKind::Vlan,
+        _ if has("bridge") => NicKind::Bridge,
+        _ if has("bonding") => NicKind::Bond,
+        _ if has("tun_flags") => NicKind::Tap,
+        // ARPHRD_LOOPBACK in linux/if_arp.h.
+        _ if attribute(folder, "type").as_deref() == Some("772") => NicKind::Loopback,
+        _ if has("device") => NicKind::Physical,
+        _ if lower(folder).is_empty() && (differs() || megabits(folder) == Some(VETH_MBIT)) => NicKind::Veth,
+        _ => NicKind::Virtual,
+    }
+}
+
+/// Nominal speed; the kernel answers with an error or -1 where there is none.
+fn speed(folder: &Path) -> Option<u64> {
+    u64::try_from(megabits(folder)?).ok().filter(|&megabits| megabits > 0)?.checked_mul(MBIT)
+}
+
+fn megabits(folder: &Path) -> Option<i64> {
+    attribute(folder, "speed")?.parse().ok()
+}
+
+/// Interfaces below a bond, VLAN or bridge.
+fn lower(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| Some(plain(entry.file_name().to_str()?.strip_prefix("lower_")?)))
+        .collect();
+    names.sort();
+    names
+}
+
+fn attribute(folder: &Path, name: &str) -> Option<String> {
+    fs::read_to_string(folder.join(name)).ok().map(|text| text.trim().to_owned())
+}
+
+fn last_name(link: &Path) -> Option<String> {
+    link.file_name()?.to_str().map(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder as /sys/class/net has it.
+    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn kinds_are_told_by_what_the_kernel_shows() {
+        let is = |files: &[(&str, &str)]| kind(folder(files).path());
+        assert_eq!(is(&[("uevent", "DEVTYPE=bridge\nINTERFACE=br0\n")]), NicKind::Bridge);
+        assert_eq!(is(&[("uevent", "DEVTYPE=vlan\n"), ("lower_eth0", "")]), NicKind::Vlan);
+        assert_eq!(is(&[("bonding/mode", "x")]), NicKind::Bond);
+        assert_eq!(is(&[("tun_flags", "0x1002"), ("iflink", "5"), ("ifindex", "5")]), NicKind::Tap);
+        assert_eq!(is(&[("type", "772\n")]), NicKind::Loopback);
+        assert_eq!(is(&[("device/vendor", "0x8086")]), NicKind::Physical);
+        assert_eq!(is(&[("iflink", "9"), ("ifindex", "5")]), NicKind::Veth);
+        assert_eq!(
+            is(&[("iflink", "2"), ("ifindex", "2"), ("speed", "10000")]),
+            NicKind::Veth,
+            "peer elsewhere"
+        );
+        assert_eq!(is(&[("iflink", "9"), ("ifindex", "5"), ("lower_eth0", "")]), NicKind::Virtual, "macvlan");
+        assert_eq!(is(&[("iflink", "3"), ("ifindex", "3")]), NicKind::Virtual, "dummy");
+    }
+
+    #[test]
+    fn a_nic_carries_what_was_counted() {
+        let folder = folder(&[
+            ("speed", "25000"),
+            ("mtu", "9000"),
+            ("statistics/rx_errors", "2"),
+            ("statistics/tx_errors", "3"),
+            ("lower_eth3", ""),
+            ("lower_eth2", ""),
+        ]);
+        let nic = nic(folder.path(), "bond0", &[]);
+        assert_eq!(nic.speed_bytes_per_second, Some(3_125_000_000));
+        assert_eq!((nic.mtu_bytes, nic.errors, nic.up), (9000, 5, false));
+        assert_eq!(nic.lower, ["eth2", "eth3"]);
+        assert_eq!(speed(folder_with_speed("-1").path()), None);
+    }
+
+    fn folder_with_speed(speed: &str) -> tempfile::TempDir {
+        folder(&[("speed", speed)])
+    }
+}

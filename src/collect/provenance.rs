@@ -1,0 +1,75 @@
+//! Where the facts of a collection came from.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::{probe::host::HostProbe, transport::Transport};
+use crate::fact::Provenance;
+
+/// When and how the parts of a collection were obtained.
+pub(super) struct Sources<'a> {
+    pub(super) vm_at: Timestamp,
+    pub(super) dirty_rate_at: Timestamp,
+    pub(super) dirty_window_seconds: Option<f64>,
+    pub(super) guest: &'static str,
+    pub(super) guest_at: Timestamp,
+    pub(super) source: Side<'a>,
+    pub(super) destination: Side<'a>,
+    pub(super) path_at: Timestamp,
+}
+
+/// One host's part.
+pub(super) struct Side<'a> {
+    pub(super) libvirt_at: Timestamp,
+    pub(super) probe_at: Timestamp,
+    pub(super) way: &'a Transport,
+    pub(super) probe: Option<&'a HostProbe>,
+}
+
+/// The provenance of everything that [`collect`](super::collect) gathers, by the path of the fact.
+pub(super) fn of(sources: &Sources) -> BTreeMap<String, Provenance> {
+    let mut notes = BTreeMap::new();
+    let mut note = |path: &str, collector: &str, method: &str, at: Timestamp, window_seconds: Option<f64>| {
+        let provenance =
+            Provenance { collector: collector.into(), method: method.into(), at, window_seconds };
+        notes.insert(path.to_owned(), provenance);
+    };
+    note(
+        "vm",
+        "libvirt",
+        "virDomainGetXMLDesc, virDomainGetState, virDomainGetJobStats",
+        sources.vm_at,
+        None,
+    );
+    note(
+        "vm.qemu_version",
+        "host probe",
+        "/proc/PID/exe of the VM's QEMU, virConnectGetVersion",
+        sources.source.probe_at,
+        None,
+    );
+    note(
+        "vm.dirty_rate",
+        "libvirt",
+        "virDomainStartDirtyRateCalc, page sampling",
+        sources.dirty_rate_at,
+        sources.dirty_window_seconds,
+    );
+    note("guest", "guest agent", sources.guest, sources.guest_at, None);
+    for (name, side) in [("source", &sources.source), ("destination", &sources.destination)] {
+        let calls = "virConnectGetCapabilities, virConnectGetVersion, virNodeGetMemoryStats, virConnectListAllDomains";
+        note(name, "libvirt", calls, side.libvirt_at, None);
+        // libvirt stands in where the probe has no figure for memory.
+        let memory = side.probe.filter(|probe| probe.memory.known().is_some()).map(|_| "memory");
+        let from_probe =
+            ["kernel_release", "load_ratio", "huge_pages", "nics", "routes", "clock_offset_seconds"]
+                .into_iter()
+                .chain(memory);
+        for fact in from_probe {
+            note(&format!("{name}.{fact}"), "host probe", &side.way.method(), side.probe_at, None);
+        }
+    }
+    note("path", "vmgate", "routes of the source, interfaces of both hosts", sources.path_at, None);
+    notes
+}

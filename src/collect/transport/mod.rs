@@ -1,0 +1,176 @@
+//! Ways to run the host probe where the facts are: here, over ssh, or by a command of the user's.
+
+mod child;
+mod ssh;
+
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+
+pub use child::{ChildFailure, Output, run};
+pub use ssh::SshTarget;
+
+use super::{
+    Uri,
+    probe::host::{self, HostProbe, Questions},
+};
+use crate::fact::{Cause, Unknown};
+
+/// Most bytes of a probe's answer: room for some 10,000 interfaces.
+const ANSWER_LIMIT: usize = 8 << 20;
+
+/// A way to a host's probe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Transport {
+    /// The host is this machine.
+    Local,
+    /// Over ssh.
+    Ssh(SshTarget),
+    /// A command that prints the answer of `vmgate probe host` of that host. The probe's arguments are added.
+    Exec(Vec<String>),
+    /// No probe, for this reason.
+    None(String),
+}
+
+/// A probe's answer and when it was there.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The answer.
+    pub probe: HostProbe,
+    /// The operator's clock when it arrived.
+    pub received: Timestamp,
+    /// How long asking took.
+    pub took: Duration,
+}
+
+impl Transport {
+    /// The way that a libvirt URI suggests: over ssh to the host that it names, as the user and with the key that
+    /// it names; root where it goes over TCP or TLS, which know no users; here where it names no host.
+    pub fn for_uri(uri: &Uri) -> Self {
+        if uri.driver == "test" {
+            return Self::None("libvirt's mock hypervisor has no host to look at".to_owned());
+        }
+        match &uri.host {
+            None => Self::Local,
+            Some(host) => Self::Ssh(SshTarget::for_uri(uri, host)),
+        }
+    }
+
+    /// How it is called in provenance.
+    pub fn method(&self) -> String {
+        match self {
+            Self::Local => "vmgate probe host, on this machine".to_owned(),
+            Self::Ssh(target) => format!("vmgate probe host, over ssh to {target}"),
+            Self::Exec(words) => {
+                format!("vmgate probe host, by {}", words.first().map_or("nothing", String::as_str))
+            }
+            Self::None(_) => "none".to_owned(),
+        }
+    }
+
+    /// Asks the host's probe, for at most `limit`.
+    pub fn probe_host(&self, questions: &Questions, limit: Duration) -> Result<Answer, Unknown> {
+        let start = Instant::now();
+        let (probe, received) = match self {
+            Self::Local => look_here(questions, limit)?,
+            Self::Ssh(target) => answered(&target.run_probe(&arguments(questions), limit, ANSWER_LIMIT)?)?,
+            Self::Exec(words) => answered(&exec(words, &arguments(questions), limit)?)?,
+            Self::None(why) => return Err(Unknown::new(Cause::NoHostProbe, why.clone())),
+        };
+        Ok(Answer { probe, received, took: start.elapsed() })
+    }
+}
+
+/// Looks on a thread: a name service or a file system may hang here as anywhere.
+fn look_here(questions: &Questions, limit: Duration) -> Result<(HostProbe, Timestamp), Unknown> {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let questions = questions.clone();
+    std::thread::spawn(move || {
+        let probe = host::look(&questions);
+        let _ = sender.send((probe, Timestamp::now()));
+    });
+    receiver
+        .recv_timeout(limit)
+        .map_err(|_| Unknown::new(Cause::TimedOut, "the probe of this machine did not end in time"))
+}
+
+fn exec(words: &[String], arguments: &[String], limit: Duration) -> Result<Output, Unknown> {
+    let Some((program, rest)) = words.split_first() else {
+        return Err(Unknown::new(Cause::NoHostProbe, "the probe command is empty"));
+    };
+    let mut command = Command::new(program);
+    command.args(rest).args(arguments);
+    run(command, Vec::new(), limit, ANSWER_LIMIT).map_err(|failure| {
+        let cause = if failure == ChildFailure::TimedOut { Cause::TimedOut } else { Cause::NoHostProbe };
+        Unknown::new(cause, format!("the probe command `{program}`: {failure}"))
+    })
+}
+
+/// Arguments of `vmgate probe host` for these questions.
+fn arguments(questions: &Questions) -> Vec<String> {
+    let mut arguments = Vec::new();
+    for (option, value) in [("--resolve", &questions.resolve), ("--vm", &questions.vm)] {
+        if let Some(value) = value {
+            arguments.extend([option.to_owned(), value.clone()]);
+        }
+    }
+    arguments
+}
+
+/// The probe's answer, and when it came: the probe reads its clock last and prints at once.
+fn answered(output: &Output) -> Result<(HostProbe, Timestamp), Unknown> {
+    let probe = serde_json::from_slice(&output.stdout).map_err(|error| {
+        Unknown::new(
+            Cause::Malformed,
+            format!("the host probe answered something else ({error}): its vmgate may be another version"),
+        )
+    })?;
+    Ok((probe, output.began.unwrap_or_else(Timestamp::now)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIME: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn the_uri_suggests_the_way() {
+        let way = |uri: &str| Transport::for_uri(&uri.parse().unwrap());
+        assert_eq!(way("qemu:///system"), Transport::Local);
+        assert!(matches!(way("test:///default"), Transport::None(_)));
+        let Transport::Ssh(target) = way("qemu+ssh://ops@hv1:2222/system?keyfile=/k&no_verify=1") else {
+            panic!("not ssh");
+        };
+        assert_eq!(target.to_string(), "ops@hv1:2222");
+        assert_eq!(target.key_file.as_deref(), Some("/k"));
+        let Transport::Ssh(target) = way("qemu+tcp://hv2:16509/system") else {
+            panic!("not ssh");
+        };
+        assert_eq!(target.to_string(), "root@hv2", "the port is libvirt's, not ssh's");
+    }
+
+    #[test]
+    fn this_machine_answers() {
+        let answer = Transport::Local.probe_host(&Questions::default(), TIME).unwrap();
+        assert!(answer.probe.nics.known().is_some());
+        assert!(answer.received >= answer.probe.clock);
+    }
+
+    #[test]
+    fn a_probe_command_that_misbehaves_is_a_reason_not_a_crash() {
+        let ask = |words: &[&str], limit| {
+            let words = words.iter().map(|word| (*word).to_owned()).collect();
+            Transport::Exec(words).probe_host(&Questions::default(), limit).unwrap_err()
+        };
+        assert_eq!(ask(&["echo", "hello"], TIME).cause, Cause::Malformed);
+        assert_eq!(ask(&["/no/such/probe"], TIME).cause, Cause::NoHostProbe);
+        assert_eq!(ask(&["false"], TIME).cause, Cause::NoHostProbe);
+        assert_eq!(ask(&[], TIME).cause, Cause::NoHostProbe);
+        assert_eq!(ask(&["sh", "-c", "sleep 600"], Duration::from_millis(50)).cause, Cause::TimedOut);
+        assert_eq!(ask(&["yes"], TIME).cause, Cause::NoHostProbe);
+    }
+}

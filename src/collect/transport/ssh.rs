@@ -1,0 +1,221 @@
+//! The probe over ssh, in one round trip: a shell on the host takes the probe's binary from its standard input into
+//! a private folder, checks it, runs it and removes the folder, even when it fails or the connection breaks.
+
+use std::{
+    env,
+    fmt::{self, Write as _},
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use sha2::{Digest, Sha256};
+
+use super::{ChildFailure, Output, run};
+use crate::{
+    collect::Uri,
+    fact::{Cause, Unknown},
+};
+
+/// Names a probe binary in place of the usual ones.
+const PROBE_VARIABLE: &str = "VMGATE_PROBE";
+/// The probe binary's name beside the running program.
+const PROBE_NAME: &str = "vmgate-probe";
+/// Where a package puts it.
+const PACKAGED_PROBE: &str = "/usr/lib/vmgate/vmgate-probe";
+/// A larger file is no probe.
+const PROBE_LIMIT: u64 = 64 << 20;
+
+/// Exit codes of the remote script, beside those of the probe and of ssh (255).
+mod code {
+    pub(super) const NO_FOLDER: i32 = 97;
+    pub(super) const BAD_COPY: i32 = 98;
+    pub(super) const NOT_FOUND: i32 = 127;
+    pub(super) const SSH: i32 = 255;
+}
+
+/// A host to log in to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SshTarget {
+    /// The host's name or address.
+    pub host: String,
+    /// The user there; none leaves it to ssh's configuration.
+    pub user: Option<String>,
+    /// The port; none leaves it to ssh's configuration.
+    pub port: Option<u16>,
+    /// The private key; none leaves it to ssh's configuration and agent.
+    pub key_file: Option<String>,
+    /// Whether an unknown host key is accepted, as the URI's `no_verify=1` says for libvirt.
+    pub accept_any_host_key: bool,
+    /// The ssh program.
+    pub program: String,
+}
+
+impl SshTarget {
+    /// As libvirt itself would log in for this URI.
+    pub fn for_uri(uri: &Uri, host: &str) -> Self {
+        let over_ssh = matches!(uri.transport.as_deref(), Some("ssh" | "libssh" | "libssh2"));
+        let user = if over_ssh { uri.user.clone() } else { Some("root".to_owned()) };
+        Self {
+            host: host.to_owned(),
+            user,
+            port: uri.port.filter(|_| over_ssh),
+            key_file: uri.parameter("keyfile").map(str::to_owned),
+            accept_any_host_key: uri.parameter("no_verify") == Some("1"),
+            program: uri.parameter("command").filter(|_| over_ssh).unwrap_or("ssh").to_owned(),
+        }
+    }
+
+    /// Runs `probe host` there and returns what it printed.
+    pub(super) fn run_probe(
+        &self,
+        arguments: &[String],
+        limit: Duration,
+        most: usize,
+    ) -> Result<Output, Unknown> {
+        let (script, input) = match probe_binary()? {
+            Some(binary) => (pushed(&binary, arguments), binary),
+            None => (format!("exec vmgate probe host {}", quoted(arguments)), Vec::new()),
+        };
+        let mut command = self.command(limit);
+        command.arg(&script);
+        run(command, input, limit, most).map_err(|failure| self.explain(failure))
+    }
+
+    /// ssh with everything that could ask a question switched off.
+    fn command(&self, limit: Duration) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(["-T", "-x", "-a", "-o", "BatchMode=yes", "-o", "ClearAllForwardings=yes"]);
+        command.arg("-o").arg(format!("ConnectTimeout={}", limit.as_secs().max(1)));
+        command.args(["-o", "LogLevel=ERROR"]);
+        if self.accept_any_host_key {
+            command.args(["-o", "StrictHostKeyChecking=no"]);
+        }
+        if let Some(port) = self.port {
+            command.arg("-p").arg(port.to_string());
+        }
+        if let Some(key) = &self.key_file {
+            command.arg("-i").arg(key);
+        }
+        if let Some(user) = &self.user {
+            command.arg("-l").arg(user);
+        }
+        // `--` so that a host that begins with a dash is not an option.
+        command.arg("--").arg(&self.host);
+        command
+    }
+
+    fn explain(&self, failure: ChildFailure) -> Unknown {
+        let no_probe = |why: String| Unknown::new(Cause::NoHostProbe, format!("no probe on {self}: {why}"));
+        match failure {
+            ChildFailure::TimedOut => {
+                Unknown::new(Cause::TimedOut, format!("the probe on {self} did not end in time"))
+            }
+            ChildFailure::Failed { code: code::NO_FOLDER, complaint } => {
+                no_probe(format!("no private folder for it ({complaint})"))
+            }
+            ChildFailure::Failed { code: code::BAD_COPY, .. } => {
+                no_probe("its copy did not arrive whole".to_owned())
+            }
+            ChildFailure::Failed { code: code::NOT_FOUND, .. } => no_probe(format!(
+                "vmgate is not installed there, and there is no {PROBE_NAME} here to send \
+                 (beside vmgate, at {PACKAGED_PROBE} or named by {PROBE_VARIABLE})"
+            )),
+            ChildFailure::Failed { code: code::SSH, complaint } => {
+                no_probe(format!("ssh: {}", complaint.trim_start_matches("ssh: ")))
+            }
+            other => no_probe(other.to_string()),
+        }
+    }
+}
+
+impl fmt::Display for SshTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(user) = &self.user {
+            write!(f, "{user}@")?;
+        }
+        f.write_str(&self.host)?;
+        match self.port {
+            Some(port) => write!(f, ":{port}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The script that receives, checks, runs and removes the probe.
+fn pushed(binary: &[u8], arguments: &[String]) -> String {
+    let mut digest = String::new();
+    for byte in Sha256::digest(binary) {
+        // Writing to a string cannot fail.
+        let _ = write!(digest, "{byte:02x}");
+    }
+    format!(
+        "umask 077; d=$(mktemp -d) || exit {no_folder}; trap 'rm -rf \"$d\"' EXIT; trap 'exit 1' HUP INT TERM PIPE; \
+         head -c {size} >\"$d/vmgate\" && echo '{digest}  '\"$d/vmgate\" | sha256sum -c >/dev/null 2>&1 \
+         || exit {bad_copy}; chmod 700 \"$d/vmgate\" && \"$d/vmgate\" probe host {arguments} </dev/null",
+        no_folder = code::NO_FOLDER,
+        bad_copy = code::BAD_COPY,
+        size = binary.len(),
+        arguments = quoted(arguments),
+    )
+}
+
+/// Words for a shell, each in single quotes.
+fn quoted(words: &[String]) -> String {
+    words.iter().map(|word| format!("'{}'", word.replace('\'', r"'\''"))).collect::<Vec<_>>().join(" ")
+}
+
+/// The probe to send; none where only the host's own vmgate is left to try.
+fn probe_binary() -> Result<Option<Vec<u8>>, Unknown> {
+    if let Some(named) = env::var_os(PROBE_VARIABLE) {
+        let path = PathBuf::from(named);
+        return read(&path).map(Some).map_err(|why| {
+            Unknown::new(Cause::NoHostProbe, format!("{PROBE_VARIABLE} names {}: {why}", path.display()))
+        });
+    }
+    let beside = env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join(PROBE_NAME)));
+    Ok(beside.into_iter().chain([PathBuf::from(PACKAGED_PROBE)]).find_map(|path| read(&path).ok()))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    let size = fs::metadata(path).map_err(|error| error.to_string())?.len();
+    if size > PROBE_LIMIT {
+        return Err(format!("{size} bytes are too much for a probe"));
+    }
+    fs::read(path).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_copy_is_private_checked_run_and_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let binary = b"#!/bin/sh\nstat -c %a \"$(dirname \"$0\")\" \"$0\"; echo \"$@\"\n";
+        let shell = |input: &[u8]| {
+            let mut command = Command::new("/bin/sh");
+            command
+                .env("TMPDIR", folder.path())
+                .arg("-c")
+                .arg(pushed(binary, &["--vm".into(), "it's".into()]));
+            run(command, input.to_vec(), Duration::from_secs(20), 1000)
+        };
+        let output = shell(binary).unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "700\n700\nprobe host --vm it's\n");
+        let failure =
+            shell(b"#!/bin/sh\necho evil; exit 0 \n                                      ").unwrap_err();
+        assert!(matches!(failure, ChildFailure::Failed { code: code::BAD_COPY, .. }), "{failure}");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left behind");
+    }
+
+    #[test]
+    fn a_host_that_looks_like_an_option_is_a_host() {
+        let uri: Uri = "qemu+ssh://hv1/system".parse().unwrap();
+        let target = SshTarget::for_uri(&uri, "-oProxyCommand=touch /tmp/owned");
+        let command = target.command(Duration::from_secs(5));
+        let arguments: Vec<_> = command.get_args().collect();
+        assert_eq!(arguments[arguments.len() - 2], "--");
+    }
+}

@@ -1,0 +1,242 @@
+//! TCP: firing after firing of its timer, as the kernel does it.
+
+use super::{Budget, Connection, Kernel, MODEL_RTO_SECONDS, Phase, Traffic};
+use crate::fact::{DecidedBy, KeepAlive};
+
+/// RTO of a SYN before a round trip was measured (TCP_TIMEOUT_INIT).
+const INITIAL_RTO_SECONDS: f64 = 1.0;
+/// What an orphan gets that is alive while tcp_orphan_retries is 0 (tcp_orphan_retries()).
+const ORPHAN_RETRIES: u32 = 8;
+/// More firings than any setting allows: these settings are bytes in the kernel.
+const MOST_FIRINGS: usize = 1024;
+/// Far below the kernel's resolution; sums of fractions that are not binary may miss an equality.
+const EPSILON: f64 = 1e-9;
+
+/// The kernel's time-out for so many retransmissions from an RTO of `base_seconds` (tcp_model_timeout).
+pub fn model_timeout_seconds(retries: u32, base_seconds: f64, rto_max_seconds: f64) -> f64 {
+    let mut doublings = 0_u32;
+    while doublings < 31 && base_seconds * 2_f64.powf(f64::from(doublings + 1)) <= rto_max_seconds + EPSILON {
+        doublings += 1;
+    }
+    let doubled = |times: u32| (2_f64.powf(f64::from(times + 1)) - 1.0) * base_seconds;
+    let linear = retries.saturating_sub(doublings);
+    doubled(retries.min(doublings)) + f64::from(linear) * rto_max_seconds
+}
+
+/// How long one end of a connection survives silence: the sooner of its data's end and its keepalive's.
+pub fn tcp(kernel: &Kernel, connection: &Connection) -> Budget {
+    let sending = match connection.traffic {
+        Traffic::MaySend => Plan::of_data(kernel, connection).budget(kernel),
+        Traffic::StaysIdle => Budget::endless(),
+    };
+    // Keepalive waits while data is in flight, and serves neither the opening of a connection nor an orphan.
+    let idle = match (connection.phase, connection.keepalive) {
+        (Phase::Established, Some(keepalive)) if connection.retransmits == 0 => {
+            Plan::of_keepalive(connection, keepalive).budget(kernel)
+        }
+        _ => Budget::endless(),
+    };
+    if idle.survives_seconds < sending.survives_seconds { idle } else { sending }
+}
+
+/// From when the kernel counts.
+#[derive(Debug, Clone, Copy)]
+enum Clock {
+    /// From the first firing.
+    FirstTry,
+    /// From so long before the first firing to come.
+    BeforeFirstFiring(f64),
+}
+
+/// How the firings of one timer follow one another.
+#[derive(Debug)]
+struct Plan {
+    /// Delay of the first firing to come.
+    first_seconds: f64,
+    /// What a loss probe usually adds to it.
+    probe_seconds: f64,
+    /// Delay after the first firing, before it is doubled.
+    delay_seconds: f64,
+    /// Firings that do not double the delay.
+    linear: u32,
+    /// Greatest delay.
+    most_seconds: f64,
+    /// Tries made so far.
+    tries: u32,
+    /// Tries after which the next firing is the end; absent where time alone decides.
+    most_tries: Option<u32>,
+    /// Time after which a firing is the end; infinite where tries alone decide.
+    limit_seconds: f64,
+    clock: Clock,
+    /// Whether a firing is set onto the limit (tcp_clamp_rto_to_user_timeout).
+    clamped: bool,
+    decided_by: DecidedBy,
+}
+
+impl Plan {
+    fn of_data(kernel: &Kernel, c: &Connection) -> Self {
+        let rto_max = kernel.rto_max_seconds.max(1.0);
+        let rto = match c.phase {
+            // Here the kernel keeps the RTO as it is and applies the backoff when it sets the timer.
+            Phase::ZeroWindow => {
+                c.rto_seconds.max(MODEL_RTO_SECONDS) * 2_f64.powf(f64::from(c.backoff.min(31)))
+            }
+            _ => c.rto_seconds,
+        };
+        let rto = rto.clamp(0.001, rto_max);
+        // The delays that have gone by, newest first: each half the one after it, down to the RTO without backoff.
+        let gone = |delays: u32| -> f64 {
+            let halved = |times: u32| rto / 2_f64.powf(f64::from(times.min(c.backoff)));
+            (0..delays.min(64)).map(halved).sum()
+        };
+        let lost = c.retransmits > 0;
+        // Where a timer runs that is not known, the worst is that it fires at once.
+        let next = if lost { c.timer_seconds.unwrap_or(0.0).clamp(0.0, rto_max) } else { rto };
+        let mut plan = Self {
+            first_seconds: next,
+            probe_seconds: 0.0,
+            delay_seconds: rto,
+            linear: 0,
+            most_seconds: rto_max,
+            tries: c.retransmits,
+            most_tries: None,
+            limit_seconds: f64::INFINITY,
+            clock: if lost { Clock::BeforeFirstFiring(gone(c.retransmits)) } else { Clock::FirstTry },
+            clamped: false,
+            decided_by: DecidedBy::Retries2,
+        };
+        match c.phase {
+            Phase::Established | Phase::Orphan => {
+                plan.probe_seconds = if kernel.loss_probes && !lost { rto } else { 0.0 };
+                let (retries, by) = match (c.phase, kernel.orphan_retries) {
+                    (Phase::Orphan, 0) if rto < rto_max => (ORPHAN_RETRIES, DecidedBy::Orphan),
+                    (Phase::Orphan, retries) => (retries, DecidedBy::Orphan),
+                    _ => (kernel.retries2, DecidedBy::Retries2),
+                };
+                plan.limit_seconds = model_timeout_seconds(retries, MODEL_RTO_SECONDS, rto_max);
+                plan.decided_by = by;
+            }
+            Phase::SynSent => {
+                plan.most_tries = Some(kernel.syn_retries.saturating_add(kernel.syn_linear_timeouts));
+                plan.linear = kernel.syn_linear_timeouts.saturating_sub(c.retransmits);
+                plan.limit_seconds = model_timeout_seconds(kernel.syn_retries, INITIAL_RTO_SECONDS, rto_max);
+                plan.clock = Clock::BeforeFirstFiring(gone(c.retransmits.saturating_add(1)));
+                plan.decided_by = DecidedBy::SynRetries;
+            }
+            Phase::SynReceived => {
+                plan.most_tries = Some(kernel.synack_retries);
+                plan.decided_by = DecidedBy::SynackRetries;
+                return plan;
+            }
+            Phase::ZeroWindow => {
+                plan.most_tries = Some(kernel.retries2);
+                // It doubles no more often than it may try (tcp_send_probe0).
+                let doublings = kernel.retries2.saturating_sub(c.backoff).min(31);
+                plan.most_seconds = (rto * 2_f64.powf(f64::from(doublings))).min(rto_max);
+                plan.decided_by = DecidedBy::ZeroWindowProbe;
+            }
+        }
+        if let Some(timeout) = c.user_timeout_seconds.filter(|&seconds| seconds > 0.0) {
+            plan.limit_seconds = timeout;
+            plan.clamped = true;
+            plan.decided_by = DecidedBy::UserTimeout;
+        }
+        plan
+    }
+
+    fn of_keepalive(c: &Connection, keepalive: KeepAlive) -> Self {
+        let interval = keepalive.interval_seconds.max(0.001);
+        // Not known since when nothing has come: the worst is that the first probe falls on the silence's begin.
+        let first = c.idle_seconds.map_or(0.0, |idle| (keepalive.idle_seconds - idle).max(0.0));
+        let mut plan = Self {
+            first_seconds: first,
+            probe_seconds: 0.0,
+            delay_seconds: interval,
+            linear: u32::MAX,
+            most_seconds: interval,
+            tries: 0,
+            most_tries: Some(u32::try_from(keepalive.probes).unwrap_or(0)),
+            limit_seconds: f64::INFINITY,
+            clock: Clock::BeforeFirstFiring(keepalive.idle_seconds),
+            clamped: false,
+            decided_by: DecidedBy::Keepalive,
+        };
+        if let Some(timeout) = c.user_timeout_seconds.filter(|&seconds| seconds > 0.0) {
+            // It takes the place of the number of probes, and counts from the last sign of the peer.
+            plan.most_tries = None;
+            plan.limit_seconds = timeout;
+            plan.decided_by = DecidedBy::UserTimeout;
+        }
+        plan
+    }
+
+    /// The firings up to the end: the tries, and the end. `late` adds to each delay; with `firings` the end is taken
+    /// to be the firing after so many tries, whatever the limit says.
+    fn run(&self, probe: bool, late: &dyn Fn(f64) -> f64, firings: Option<usize>) -> (Vec<f64>, f64) {
+        let mut at = self.first_seconds + late(self.first_seconds);
+        if probe {
+            at += self.probe_seconds + late(self.probe_seconds);
+        }
+        let mut begin = match self.clock {
+            Clock::FirstTry => None,
+            Clock::BeforeFirstFiring(seconds) => Some(self.first_seconds - seconds),
+        };
+        let (mut tries, mut linear, mut delay) = (self.tries, self.linear, self.delay_seconds);
+        let mut made = Vec::new();
+        while made.len() < firings.unwrap_or(MOST_FIRINGS) {
+            let elapsed = begin.map_or(0.0, |begin| at - begin);
+            let spent = self.most_tries.is_some_and(|most| tries >= most);
+            let timed_out = tries > 0 && elapsed >= self.limit_seconds - EPSILON;
+            if firings.is_none() && (spent || timed_out) {
+                break;
+            }
+            made.push(at);
+            tries = tries.saturating_add(1);
+            let begin = *begin.get_or_insert(at);
+            if linear > 0 {
+                linear -= 1;
+            } else {
+                delay = (delay * 2.0).min(self.most_seconds);
+            }
+            let next =
+                if self.clamped { delay.min((self.limit_seconds - (at - begin)).max(0.0)) } else { delay };
+            at += next + late(next);
+        }
+        (made, at)
+    }
+
+    fn budget(&self, kernel: &Kernel) -> Budget {
+        let punctual = |_: f64| 0.0;
+        let late = |delay: f64| if delay > 0.0 { kernel.ticks.lateness_seconds(delay) } else { 0.0 };
+        let (tries, end) = self.run(true, &punctual, None);
+        let (early_tries, early_end) = self.run(false, &punctual, None);
+        let (late_tries, _) = self.run(true, &late, None);
+        let (_, latest_end) = self.run(true, &late, Some(tries.len()));
+        // Later firings reach the limit with fewer tries. As many as in the latest course are made in every course, and
+        // in none of them sooner than punctually.
+        let certain = late_tries.len().min(early_tries.len());
+        let survives = certain.checked_sub(1).and_then(|last| early_tries.get(last)).copied();
+        let limit_at = self.limit_seconds
+            + match self.clock {
+                Clock::FirstTry => self.first_seconds,
+                Clock::BeforeFirstFiring(seconds) => self.first_seconds - seconds,
+            };
+        let earliest_end = match early_tries.get(certain) {
+            Some(&skipped) => skipped.max(limit_at),
+            None => early_end,
+        };
+        Budget {
+            survives_seconds: survives.unwrap_or(0.0),
+            gives_up_after_seconds: if self.limit_seconds.is_finite() {
+                self.limit_seconds
+            } else {
+                early_end
+            },
+            actual_end_seconds: end,
+            earliest_end_seconds: earliest_end.min(end),
+            latest_end_seconds: latest_end.max(end),
+            decided_by: self.decided_by,
+            tries_seconds: tries,
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! One line an outcome, for spreadsheets (RFC 4180, with a header).
+//!
+//! A spreadsheet evaluates what begins with `=`, `+`, `-` or `@`: such cells get an apostrophe in front, which says
+//! "text" to it (OWASP, CSV injection).
+
+use std::io::{self, Write};
+
+use super::{visible, words};
+use crate::verdict::{Judged, Verdict};
+
+const HEADER: [&str; 25] = [
+    "vm",
+    "vm_uuid",
+    "source",
+    "destination",
+    "change",
+    "decision",
+    "exit_code",
+    "evaluated_at",
+    "expires_at",
+    "rule",
+    "title",
+    "step",
+    "severity",
+    "effect",
+    "on_unknown",
+    "status",
+    "effect_now",
+    "subject",
+    "message",
+    "remediation",
+    "causes",
+    "waived_by",
+    "waiver_ticket",
+    "waiver_reason",
+    "waived_until",
+];
+
+pub(super) fn write(verdicts: &[Verdict], sink: &mut dyn Write) -> io::Result<()> {
+    let mut sink = io::BufWriter::new(sink);
+    record(HEADER, &mut sink)?;
+    for verdict in verdicts {
+        let about = about(verdict);
+        // A move on which nothing was evaluated must not be missing from the list.
+        if verdict.outcomes.is_empty() {
+            record(about.iter().map(String::as_str).chain([""; 16]), &mut sink)?;
+        }
+        for judged in &verdict.outcomes {
+            let outcome = outcome(judged);
+            record(about.iter().chain(&outcome).map(String::as_str), &mut sink)?;
+        }
+    }
+    sink.flush()
+}
+
+fn about(verdict: &Verdict) -> [String; 9] {
+    let moved = &verdict.moved;
+    [
+        moved.vm.label().to_owned(),
+        moved.vm.uuid.clone().unwrap_or_default(),
+        moved.source.label().to_owned(),
+        moved.destination.label().to_owned(),
+        verdict.change.id.clone().unwrap_or_default(),
+        verdict.decision.word().to_owned(),
+        verdict.exit_code().code().to_string(),
+        verdict.evaluated_at.to_string(),
+        verdict.expires_at.to_string(),
+    ]
+}
+
+fn outcome(judged: &Judged) -> [String; 16] {
+    let outcome = &judged.outcome;
+    let waiver = judged.waiver.as_ref();
+    let mut causes: Vec<&str> =
+        outcome.missing.iter().map(|missing| words::cause(Some(missing.cause))).collect();
+    causes.sort_unstable();
+    causes.dedup();
+    [
+        outcome.rule.clone(),
+        outcome.title.clone(),
+        words::step(outcome.step).to_owned(),
+        words::severity(outcome.severity).to_owned(),
+        words::effect(outcome.effect).to_owned(),
+        words::effect(outcome.on_unknown).to_owned(),
+        words::status(outcome.status).to_owned(),
+        judged.effect_now.map(words::effect).unwrap_or_default().to_owned(),
+        outcome.subject.clone().unwrap_or_default(),
+        outcome.message.clone(),
+        outcome.remediation.clone().unwrap_or_default(),
+        causes.join("; "),
+        waiver.map(|waiver| waiver.owner.clone()).unwrap_or_default(),
+        waiver.map(|waiver| waiver.ticket.clone()).unwrap_or_default(),
+        waiver.map(|waiver| waiver.reason.clone()).unwrap_or_default(),
+        waiver.map(|waiver| waiver.until.to_string()).unwrap_or_default(),
+    ]
+}
+
+fn record<'a>(cells: impl IntoIterator<Item = &'a str>, sink: &mut dyn Write) -> io::Result<()> {
+    for (position, text) in cells.into_iter().enumerate() {
+        if position > 0 {
+            sink.write_all(b",")?;
+        }
+        sink.write_all(cell(text).as_bytes())?;
+    }
+    sink.write_all(b"\r\n")
+}
+
+fn cell(text: &str) -> String {
+    let text = visible(text);
+    let first = text.trim_start().chars().next();
+    // The full-width forms too: some spreadsheets take them for their ASCII likes.
+    let evaluated = matches!(first, Some('=' | '+' | '-' | '@' | '＝' | '＋' | '－' | '＠'));
+    let apostrophe = if evaluated { "'" } else { "" };
+    if evaluated || text.contains(['"', ',', ';', '\'']) {
+        format!("\"{apostrophe}{}\"", text.replace('"', "\"\""))
+    } else {
+        text.into_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verdict::{Context, Waivers, decide, sample};
+
+    #[test]
+    fn nothing_is_evaluated_by_a_spreadsheet() {
+        for (text, shown) in [
+            ("web1", "web1"),
+            ("=cmd|' /C calc'!A0", "\"'=cmd|' /C calc'!A0\""),
+            ("+1", "\"'+1\""),
+            ("-1", "\"'-1\""),
+            ("@SUM(A1)", "\"'@SUM(A1)\""),
+            ("  =1", "\"'  =1\""),
+            ("\t=1", "\"' =1\""),
+            ("＝1", "\"'＝1\""),
+            ("a,\"b\"", "\"a,\"\"b\"\"\""),
+            ("a\r\nb", r"a\u{d} b"),
+        ] {
+            assert_eq!(cell(text), shown);
+        }
+    }
+
+    #[test]
+    fn every_line_has_every_column() {
+        let empty = decide(vec![], &Waivers::default(), &sample::facts("web1"), &Context::at(sample::now()));
+        let mut out = Vec::new();
+        write(&[sample::no_go(), sample::go(), empty], &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let mut lines = 0;
+        for line in text.split_terminator("\r\n") {
+            let mut quoted = false;
+            let commas = line.chars().filter(|c| {
+                quoted ^= *c == '"';
+                *c == ',' && !quoted
+            });
+            assert_eq!(commas.count() + 1, HEADER.len(), "{line}");
+            lines += 1;
+        }
+        assert_eq!(lines, 1 + 11 + 3 + 1);
+    }
+}

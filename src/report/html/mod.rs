@@ -1,0 +1,252 @@
+//! The report for an auditor: one HTML file that needs no network, from the templates in `reports/html/`.
+//!
+//! `page.html` is the page and `move.html` one move on it; moves are rendered one after the other, so that a report
+//! on thousands does not have to fit into memory. Every text is escaped by the engine and made visible first, and
+//! the page's own content security policy lets nothing run but the script that belongs to it.
+
+mod plot;
+mod view;
+
+use std::io::{self, Write};
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use minijinja::{
+    AutoEscape, Environment, UndefinedBehavior, Value, context, escape_formatter, syntax::SyntaxConfig,
+    value::Serde,
+};
+use sha2::{Digest as _, Sha256};
+use thiserror::Error;
+
+use self::view::MoveView;
+use super::{visible, waiver_problems, words};
+use crate::verdict::{Decision, ExitCode, Verdict};
+
+/// Stands in the page for the moves. Text cannot hold it: its `<` would be escaped.
+const MOVES: &str = "<!-- vmgate: moves -->";
+
+/// The templates of the HTML report.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Templates {
+    page: String,
+    one_move: String,
+    style: String,
+    script: String,
+}
+
+/// A template that cannot be used.
+#[derive(Debug, Error)]
+pub enum TemplateError {
+    /// No template has this name.
+    #[error("`{0}` is no template of the report: expected one of {names}", names = Templates::NAMES.join(", "))]
+    UnknownName(String),
+    /// It is not written in the template language, or names what there is not.
+    #[error("the report's template {file} is wrong: {problem}")]
+    Wrong {
+        /// The template.
+        file: String,
+        /// What the engine says, with the line.
+        problem: String,
+    },
+    /// The page has no place for the moves.
+    #[error("the report's template page.html must print {{{{ moves }}}} exactly once: it does so {0} times")]
+    NoMoves(usize),
+}
+
+/// What can go wrong while the report is written.
+#[derive(Debug)]
+pub(super) enum HtmlError {
+    Template(TemplateError),
+    Sink(io::Error),
+}
+
+impl From<minijinja::Error> for HtmlError {
+    fn from(error: minijinja::Error) -> Self {
+        let file = error.name().unwrap_or("page.html").to_owned();
+        Self::Template(TemplateError::Wrong { file, problem: error.to_string() })
+    }
+}
+
+impl From<io::Error> for HtmlError {
+    fn from(error: io::Error) -> Self {
+        Self::Sink(error)
+    }
+}
+
+impl Default for Templates {
+    /// Those that vmgate brings, from `reports/html/`.
+    fn default() -> Self {
+        Self {
+            page: include_str!("../../../reports/html/page.html").to_owned(),
+            one_move: include_str!("../../../reports/html/move.html").to_owned(),
+            style: include_str!("../../../reports/html/style.css").to_owned(),
+            script: include_str!("../../../reports/html/script.js").to_owned(),
+        }
+    }
+}
+
+impl Templates {
+    /// The names of the files in `reports/html/`.
+    pub const NAMES: [&'static str; 4] = ["page.html", "move.html", "style.css", "script.js"];
+
+    /// These templates with one of them replaced by the user's.
+    pub fn with(mut self, name: &str, text: String) -> Result<Self, TemplateError> {
+        match name {
+            "page.html" => self.page = text,
+            "move.html" => self.one_move = text,
+            "style.css" => self.style = text,
+            "script.js" => self.script = text,
+            _ => return Err(TemplateError::UnknownName(name.to_owned())),
+        }
+        Ok(self)
+    }
+
+    fn environment(&self) -> Result<Environment<'_>, minijinja::Error> {
+        let mut environment = Environment::new();
+        environment.set_undefined_behavior(UndefinedBehavior::Strict);
+        environment.set_auto_escape_callback(|_| AutoEscape::Html);
+        environment.set_formatter(|out, state, value| match value.as_str() {
+            Some(text) if !value.is_safe() => {
+                escape_formatter(out, state, &Value::from(visible(text).as_ref()))
+            }
+            _ => escape_formatter(out, state, value),
+        });
+        environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
+        environment.add_template("page.html", &self.page)?;
+        environment.add_template("move.html", &self.one_move)?;
+        Ok(environment)
+    }
+}
+
+pub(super) fn write(
+    verdicts: &[Verdict],
+    sink: &mut dyn Write,
+    templates: &Templates,
+) -> Result<(), HtmlError> {
+    let mut sink = io::BufWriter::new(sink);
+    let environment = templates.environment()?;
+    let page = environment.get_template("page.html")?.render(page(verdicts, templates))?;
+    let Some((before, after)) = page.split_once(MOVES).filter(|(_, after)| !after.contains(MOVES)) else {
+        return Err(HtmlError::Template(TemplateError::NoMoves(page.matches(MOVES).count())));
+    };
+    sink.write_all(before.as_bytes())?;
+    let one_move = environment.get_template("move.html")?;
+    for (position, verdict) in verdicts.iter().enumerate() {
+        let html = one_move.render(Value::from(Serde(MoveView::new(verdict, position + 1))))?;
+        sink.write_all(html.as_bytes())?;
+    }
+    sink.write_all(after.as_bytes())?;
+    Ok(sink.flush()?)
+}
+
+/// What the page knows: the result of the run, one line a move, and its own style and script.
+fn page(verdicts: &[Verdict], templates: &Templates) -> Value {
+    let code = ExitCode::of_all(verdicts);
+    let go = verdicts.iter().filter(|verdict| matches!(verdict.decision, Decision::Go(_))).count();
+    let rows: Vec<Value> =
+        verdicts.iter().enumerate().map(|(position, verdict)| row(position + 1, verdict)).collect();
+    let script_hash = BASE64_STANDARD.encode(Sha256::digest(templates.script.as_bytes()));
+    context! {
+        rows,
+        count => words::number(verdicts.len(), "move"),
+        go,
+        no_go => verdicts.len() - go,
+        exit_code => code.code(),
+        exit_meaning => code.meaning(),
+        evaluated => verdicts.iter().map(|verdict| words::time(verdict.evaluated_at)).max(),
+        tool => env!("CARGO_PKG_NAME"),
+        version => env!("CARGO_PKG_VERSION"),
+        waiver_problems => Serde(view::problems(&waiver_problems(verdicts))),
+        style => Value::from_safe_string(templates.style.clone()),
+        script => Value::from_safe_string(templates.script.clone()),
+        script_hash => Value::from_safe_string(script_hash),
+        moves => Value::from_safe_string(MOVES.to_owned()),
+    }
+}
+
+fn row(number: usize, verdict: &Verdict) -> Value {
+    let moved = &verdict.moved;
+    context! {
+        number,
+        go => matches!(verdict.decision, Decision::Go(_)),
+        word => verdict.decision.word(),
+        vm => moved.vm.label(),
+        source => moved.source.label(),
+        destination => moved.destination.label(),
+        reason => words::reason(verdict),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verdict::sample;
+
+    fn written(verdicts: &[Verdict], templates: &Templates) -> Result<String, HtmlError> {
+        let mut out = Vec::new();
+        write(verdicts, &mut out, templates)?;
+        Ok(String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn a_guest_adds_no_markup_and_nothing_that_is_obeyed() {
+        let benign = written(&[sample::go()], &Templates::default()).unwrap();
+        let mut verdict = sample::go();
+        verdict.moved.vm.name =
+            Some("\"'><script>alert(1)</script><!-- vmgate: moves -->\u{202e}\u{1b}".into());
+        verdict.outcomes[0].outcome.message = "</article><img src=x onerror=alert(1)>".into();
+        verdict.outcomes[0].outcome.rule = "' onclick='alert(1)".into();
+        let hostile = written(&[verdict], &Templates::default()).unwrap();
+        assert_eq!(hostile.matches('<').count(), benign.matches('<').count());
+        assert!(!hostile.chars().any(|c| c != '\n' && super::super::visible::is_obeyed(c)));
+    }
+
+    #[test]
+    fn nothing_is_loaded_from_anywhere() {
+        let page = written(&[sample::no_go(), sample::go()], &Templates::default()).unwrap();
+        for outside in ["src=", "href=\"http", "url(", "@import", "fetch(", "<link", "<iframe"] {
+            assert!(!page.contains(outside), "{outside}");
+        }
+        assert!(page.contains("default-src 'none'"));
+    }
+
+    #[test]
+    fn a_users_template_takes_the_place_of_ours() {
+        let own = |name, text: &str| Templates::default().with(name, text.to_owned());
+        let templates = own("page.html", "<p>{{ count }}</p>{{ moves }}").unwrap();
+        let templates = templates.with("move.html", "<b>{{ word }}</b>".to_owned()).unwrap();
+        assert_eq!(written(&[sample::go()], &templates).unwrap(), "<p>1 move</p><b>GO</b>");
+        assert!(own("pages.html", "").unwrap_err().to_string().contains("page.html, move.html"));
+    }
+
+    #[test]
+    fn a_wrong_template_is_named_with_its_line() {
+        for (name, text, part) in [
+            ("page.html", "no place", "exactly once: it does so 0 times"),
+            ("page.html", "{{ moves }}{{ moves }}", "it does so 2 times"),
+            ("move.html", "\n{{ wordd }}", "move.html"),
+            ("move.html", "{% if %}", "move.html:1"),
+        ] {
+            let templates = Templates::default().with(name, text.to_owned()).unwrap();
+            match written(&[sample::go()], &templates) {
+                Err(HtmlError::Template(error)) => assert!(error.to_string().contains(part), "{error}"),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_not_the_templates_fault() {
+        struct Full;
+        impl Write for Full {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let verdicts = vec![sample::no_go(); 20];
+        let result = write(&verdicts, &mut Full, &Templates::default());
+        assert!(matches!(result, Err(HtmlError::Sink(error)) if error.kind() == io::ErrorKind::StorageFull));
+    }
+}

@@ -1,0 +1,219 @@
+//! What `move.html` knows of a verdict. Users write templates against these names: they are added to, not changed.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{
+    super::{
+        by_rule::{ByRule, by_rule, violations},
+        words,
+    },
+    plot::{Plot, plots},
+};
+use crate::{
+    rule::{Effect, Status},
+    verdict::{Decision, Judged, UnknownGroup, Verdict, Waived, WaiverProblem},
+};
+
+/// One move.
+#[derive(Serialize)]
+pub(super) struct MoveView<'a> {
+    /// Its place in the report, from 1.
+    number: usize,
+    go: bool,
+    warnings: usize,
+    word: &'static str,
+    vm: &'a str,
+    vm_uuid: &'a str,
+    source: &'a str,
+    destination: &'a str,
+    change: Option<&'a str>,
+    reason: String,
+    evaluated: String,
+    expires: String,
+    /// Whether the evidence was too old when it was evaluated.
+    expired: bool,
+    plots: Vec<Plot>,
+    /// Blocking, warnings, notes; only those that hold something.
+    sections: Vec<Section<'a>>,
+    waived: Vec<Group<'a>>,
+    waiver_problems: Vec<Problem<'a>>,
+    passed: Vec<Group<'a>>,
+    not_applicable: Vec<Group<'a>>,
+    digests: Vec<(&'static str, String)>,
+    tool: &'a str,
+    version: &'a str,
+}
+
+/// All with one effect.
+#[derive(Serialize)]
+struct Section<'a> {
+    title: &'static str,
+    /// block, warn or note.
+    effect: &'static str,
+    groups: Vec<Group<'a>>,
+    missing: Vec<Missing<'a>>,
+}
+
+/// Findings of one rule.
+#[derive(Serialize)]
+struct Group<'a> {
+    rule: &'a str,
+    title: &'a str,
+    severity: &'static str,
+    step: &'static str,
+    findings: Vec<Finding<'a>>,
+    remediations: Vec<&'a str>,
+}
+
+/// One finding with what it rests on.
+#[derive(Serialize)]
+struct Finding<'a> {
+    text: String,
+    evidence: Vec<Seen<'a>>,
+    /// The facts that were missing, with the reason.
+    missing: Vec<(&'a str, &'a str)>,
+    waiver: Option<&'a Waived>,
+}
+
+/// A fact that decided.
+#[derive(Serialize)]
+struct Seen<'a> {
+    path: &'a str,
+    value: String,
+    source: &'a str,
+    at: String,
+    /// How old it was when it was used.
+    age: String,
+}
+
+/// Missing evidence with one cause.
+#[derive(Serialize)]
+struct Missing<'a> {
+    cause: &'static str,
+    rules: &'a [String],
+    reasons: &'a [String],
+    way_out: &'a str,
+}
+
+/// A waiver to look at.
+#[derive(Serialize)]
+pub(super) struct Problem<'a> {
+    fault: &'static str,
+    rule: &'a str,
+    about: String,
+    owner: &'a str,
+    ticket: &'a str,
+    until: String,
+    message: &'a str,
+}
+
+impl<'a> MoveView<'a> {
+    pub(super) fn new(verdict: &'a Verdict, number: usize) -> Self {
+        let moved = &verdict.moved;
+        let with_status = |status| {
+            let outcomes = verdict.outcomes.iter();
+            groups(
+                by_rule(outcomes.filter(move |judged| judged.outcome.status == status)),
+                verdict.evaluated_at,
+            )
+        };
+        let d = &verdict.digests;
+        let digests = [("facts", d.facts), ("rules", d.rules), ("waivers", d.waivers), ("change", d.change)];
+        Self {
+            number,
+            go: matches!(verdict.decision, Decision::Go(_)),
+            warnings: verdict.counts.warnings,
+            word: verdict.decision.word(),
+            vm: moved.vm.label(),
+            vm_uuid: moved.vm.uuid.as_deref().unwrap_or_default(),
+            source: moved.source.label(),
+            destination: moved.destination.label(),
+            change: verdict.change.id.as_deref(),
+            reason: words::reason(verdict),
+            evaluated: words::time(verdict.evaluated_at),
+            expires: words::time(verdict.expires_at),
+            expired: verdict.expires_at <= verdict.evaluated_at,
+            plots: plots(verdict),
+            sections: sections(verdict),
+            waived: groups(by_rule(verdict.waived()), verdict.evaluated_at),
+            waiver_problems: problems(&verdict.waiver_problems.iter().collect::<Vec<_>>()),
+            passed: with_status(Status::Pass),
+            not_applicable: with_status(Status::NotApplicable),
+            digests: digests
+                .into_iter()
+                .filter_map(|(name, digest)| Some((name, digest?.to_string())))
+                .collect(),
+            tool: &verdict.tool.name,
+            version: &verdict.tool.version,
+        }
+    }
+}
+
+fn sections(verdict: &Verdict) -> Vec<Section<'_>> {
+    [(Effect::Block, "What blocks"), (Effect::Warn, "Warnings"), (Effect::Note, "Notes")]
+        .into_iter()
+        .map(|(effect, title)| Section {
+            title,
+            effect: words::effect(effect),
+            groups: groups(violations(verdict, effect), verdict.evaluated_at),
+            missing: verdict.unknown.iter().filter(|group| group.effect == effect).map(missing).collect(),
+        })
+        .filter(|section| !section.groups.is_empty() || !section.missing.is_empty())
+        .collect()
+}
+
+fn groups(groups: Vec<ByRule<'_>>, now: Timestamp) -> Vec<Group<'_>> {
+    groups.into_iter().map(|group| one_group(&group, now)).collect()
+}
+
+fn one_group<'a>(group: &ByRule<'a>, now: Timestamp) -> Group<'a> {
+    let first = &group.first.outcome;
+    Group {
+        rule: &first.rule,
+        title: &first.title,
+        severity: words::severity(first.severity),
+        step: words::step(first.step),
+        findings: group.all.iter().map(|judged| finding(judged, now)).collect(),
+        remediations: group.remediations(),
+    }
+}
+
+fn finding(judged: &Judged, now: Timestamp) -> Finding<'_> {
+    let outcome = &judged.outcome;
+    let evidence = outcome.evidence.iter().map(|evidence| Seen {
+        path: &evidence.path,
+        value: evidence.value.to_string(),
+        source: evidence.source.as_deref().unwrap_or_default(),
+        at: evidence.at.map(words::time).unwrap_or_default(),
+        age: evidence.at.map(|at| words::age(at, now)).unwrap_or_default(),
+    });
+    Finding {
+        text: words::finding(outcome),
+        evidence: evidence.collect(),
+        missing: outcome.missing.iter().map(|m| (m.path.as_str(), m.reason.as_str())).collect(),
+        waiver: judged.waiver.as_ref(),
+    }
+}
+
+fn missing(group: &UnknownGroup) -> Missing<'_> {
+    Missing {
+        cause: words::cause(group.cause),
+        rules: &group.rules,
+        reasons: &group.reasons,
+        way_out: &group.way_out,
+    }
+}
+
+pub(super) fn problems<'a>(problems: &[&'a WaiverProblem]) -> Vec<Problem<'a>> {
+    let view = |problem: &&'a WaiverProblem| Problem {
+        fault: words::fault(problem.fault),
+        rule: &problem.rule,
+        about: problem.matches.to_string(),
+        owner: &problem.owner,
+        ticket: &problem.ticket,
+        until: problem.until.to_string(),
+        message: &problem.message,
+    };
+    problems.iter().map(view).collect()
+}

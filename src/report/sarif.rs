@@ -1,0 +1,347 @@
+//! SARIF 2.1.0 (OASIS), for code scanning and for viewers of many tools' results.
+//!
+//! In SARIF's own terms: a violation is of kind `fail` with a level; what cannot be decided is `open`; a pass is
+//! `pass`; what does not apply is `notApplicable`; a waiver is an accepted external suppression. The place is the
+//! line of the change file that asks for the move. Only what vmgate says is modelled here.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    io::{self, Write},
+};
+
+use serde::Serialize;
+use serde_json::json;
+
+use super::{json, visible, words};
+use crate::{
+    rule::{Effect, Evidence, Missing, Outcome, Severity, Status},
+    verdict::{Digest, ExitCode, Judged, Move, Named, Verdict},
+};
+
+const SCHEMA: &str =
+    "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json";
+
+#[derive(Serialize)]
+struct Log<'a> {
+    #[serde(rename = "$schema")]
+    schema: &'static str,
+    version: &'static str,
+    runs: [Run<'a>; 1],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Run<'a> {
+    tool: serde_json::Value,
+    automation_details: serde_json::Value,
+    invocations: [serde_json::Value; 1],
+    column_kind: &'static str,
+    results: Vec<SarifResult<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct SarifResult<'a> {
+    rule_id: &'a str,
+    rule_index: usize,
+    kind: &'static str,
+    level: &'static str,
+    message: Text,
+    locations: [Location; 1],
+    partial_fingerprints: BTreeMap<&'static str, String>,
+    /// An empty list says: not suppressed. Viewers need it on all results or on none.
+    suppressions: Vec<Suppression>,
+    properties: Properties<'a>,
+}
+
+/// What SARIF has no word for.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Properties<'a> {
+    vm: &'a Named,
+    source: &'a Named,
+    destination: &'a Named,
+    effect_now: Option<Effect>,
+    evidence: &'a [Evidence],
+    missing: &'a [Missing],
+}
+
+#[derive(Serialize)]
+struct Text {
+    text: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Location {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    physical_location: Option<PhysicalLocation>,
+    logical_locations: [LogicalLocation; 1],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PhysicalLocation {
+    artifact_location: ArtifactLocation,
+    region: Region,
+}
+
+#[derive(Serialize)]
+struct ArtifactLocation {
+    uri: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Region {
+    start_line: u32,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct LogicalLocation {
+    name: String,
+    fully_qualified_name: String,
+    kind: &'static str,
+}
+
+#[derive(Serialize)]
+struct Suppression {
+    kind: &'static str,
+    status: &'static str,
+    justification: String,
+}
+
+pub(super) fn write(verdicts: &[Verdict], sink: &mut dyn Write) -> io::Result<()> {
+    let rules = rules(verdicts);
+    let indices: BTreeMap<&str, usize> = rules.keys().enumerate().map(|(index, id)| (*id, index)).collect();
+    let results = verdicts
+        .iter()
+        .flat_map(|verdict| verdict.outcomes.iter().map(|judged| result(judged, &verdict.moved, &indices)));
+    let run = Run {
+        tool: json!({ "driver": {
+            "name": "vmgate",
+            "semanticVersion": env!("CARGO_PKG_VERSION"),
+            "rules": rules.values().map(|outcome| rule(outcome)).collect::<Vec<_>>(),
+        }}),
+        automation_details: json!({ "id": "vmgate/" }),
+        invocations: [invocation(verdicts)],
+        column_kind: "unicodeCodePoints",
+        results: results.collect(),
+    };
+    json::pretty(&Log { schema: SCHEMA, version: "2.1.0", runs: [run] }, sink)
+}
+
+/// One outcome of each rule, for what all of them share; by id.
+fn rules(verdicts: &[Verdict]) -> BTreeMap<&str, &Outcome> {
+    let outcomes = verdicts.iter().flat_map(|verdict| &verdict.outcomes).map(|judged| &judged.outcome);
+    let mut rules = BTreeMap::new();
+    for outcome in outcomes {
+        rules.entry(outcome.rule.as_str()).or_insert(outcome);
+    }
+    rules
+}
+
+fn rule(outcome: &Outcome) -> serde_json::Value {
+    // GitHub sorts by a number from 0 to 10 (CVSS's scale).
+    let number = match outcome.severity {
+        Severity::Low => "2.0",
+        Severity::Medium => "5.0",
+        Severity::High => "8.0",
+        Severity::Critical => "9.5",
+    };
+    json!({
+        "id": outcome.rule,
+        "shortDescription": { "text": message(&outcome.title) },
+        "defaultConfiguration": { "level": level(outcome.effect) },
+        "properties": {
+            "tags": [format!("step/{}", words::step(outcome.step))],
+            "severity": words::severity(outcome.severity),
+            "security-severity": number,
+        },
+    })
+}
+
+fn invocation(verdicts: &[Verdict]) -> serde_json::Value {
+    let code = ExitCode::of_all(verdicts);
+    let mut invocation = json!({
+        "executionSuccessful": code != ExitCode::NothingEvaluated,
+        "exitCode": code.code(),
+        "exitCodeDescription": code.meaning(),
+    });
+    let end = verdicts.iter().map(|verdict| verdict.evaluated_at).max();
+    if let (Some(end), Some(fields)) = (end, invocation.as_object_mut()) {
+        fields.insert("endTimeUtc".to_owned(), json!(end));
+    }
+    invocation
+}
+
+fn result<'a>(judged: &'a Judged, moved: &'a Move, indices: &BTreeMap<&str, usize>) -> SarifResult<'a> {
+    let outcome = &judged.outcome;
+    let (kind, level) = match outcome.status {
+        Status::Fail => ("fail", level(outcome.effect)),
+        Status::Unknown => ("open", "none"),
+        Status::Pass => ("pass", "none"),
+        Status::NotApplicable => ("notApplicable", "none"),
+    };
+    SarifResult {
+        rule_id: &outcome.rule,
+        rule_index: indices.get(outcome.rule.as_str()).copied().unwrap_or_default(),
+        kind,
+        level,
+        message: Text { text: text(judged, moved) },
+        locations: [location(outcome, moved)],
+        partial_fingerprints: BTreeMap::from([("vmgateFinding/v1", fingerprint(outcome, moved))]),
+        suppressions: suppressions(judged),
+        properties: Properties {
+            vm: &moved.vm,
+            source: &moved.source,
+            destination: &moved.destination,
+            effect_now: judged.effect_now,
+            evidence: &outcome.evidence,
+            missing: &outcome.missing,
+        },
+    }
+}
+
+fn level(effect: Effect) -> &'static str {
+    match effect {
+        Effect::Block => "error",
+        Effect::Warn => "warning",
+        Effect::Note => "note",
+    }
+}
+
+fn text(judged: &Judged, moved: &Move) -> String {
+    let outcome = &judged.outcome;
+    let mut text = format!("{}: {}", moved.vm.label(), words::finding(outcome));
+    if let Some(remediation) = &outcome.remediation {
+        text.push_str(". Fix: ");
+        text.push_str(remediation);
+    } else if let Some(missing) = outcome.missing.first() {
+        text.push_str(". Way out: ");
+        text.push_str(missing.cause.way_out());
+    }
+    message(&text)
+}
+
+/// Braces are placeholders and `[text](target)` is a link in a SARIF message (3.11.5, 3.11.6).
+fn message(text: &str) -> String {
+    visible(text).replace('{', "{{").replace('}', "}}").replace("](", "]\u{20}(")
+}
+
+fn location(outcome: &Outcome, moved: &Move) -> Location {
+    let place = moved.asked_in.as_ref().map(|place| PhysicalLocation {
+        artifact_location: ArtifactLocation { uri: uri(&place.file) },
+        region: Region { start_line: place.line.max(1) },
+    });
+    let subject = outcome.subject.as_ref().map(|subject| format!("/{subject}")).unwrap_or_default();
+    let name = moved.vm.label();
+    let logical = LogicalLocation {
+        name: visible(name).into_owned(),
+        fully_qualified_name: visible(&format!("{name}{subject}")).into_owned(),
+        kind: "resource",
+    };
+    Location { physical_location: place, logical_locations: [logical] }
+}
+
+/// A path as a relative or file URI (RFC 3986): everything but unreserved characters and slashes is escaped.
+fn uri(path: &str) -> String {
+    let mut uri = if path.starts_with('/') { "file://".to_owned() } else { String::new() };
+    for byte in path.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
+                uri.push(byte.into());
+            }
+            _ => {
+                let _ = write!(uri, "%{byte:02X}"); // writing to a String cannot fail
+            }
+        }
+    }
+    uri
+}
+
+/// The same finding on the same VM keeps it from run to run.
+fn fingerprint(outcome: &Outcome, moved: &Move) -> String {
+    let vm = moved.vm.uuid.as_deref().unwrap_or(moved.vm.label());
+    let subject = outcome.subject.as_deref().unwrap_or_default();
+    let parts = [("rule", outcome.rule.as_str()), ("vm", vm), ("subject", subject)];
+    Digest::of_parts(parts.map(|(name, text)| (name, text.as_bytes()))).hex()
+}
+
+fn suppressions(judged: &Judged) -> Vec<Suppression> {
+    let suppression = |waiver: &crate::verdict::Waived| {
+        let by = format!("{} ({}), until {}: {}", waiver.owner, waiver.ticket, waiver.until, waiver.reason);
+        Suppression { kind: "external", status: "accepted", justification: visible(&by).into_owned() }
+    };
+    judged.waiver.iter().map(suppression).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::verdict::sample;
+
+    fn written(verdicts: &[Verdict]) -> Value {
+        let mut out = Vec::new();
+        write(verdicts, &mut out).unwrap();
+        serde_json::from_slice(&out).unwrap()
+    }
+
+    #[test]
+    fn every_outcome_is_a_result_in_sarifs_own_terms() {
+        let log = written(&[sample::no_go()]);
+        let results = log["runs"][0]["results"].as_array().unwrap();
+        let seen: Vec<_> = results
+            .iter()
+            .map(|r| {
+                (
+                    r["kind"].as_str().unwrap(),
+                    r["level"].as_str().unwrap(),
+                    r["suppressions"].as_array().unwrap().len(),
+                )
+            })
+            .collect();
+        let expected = [
+            ("fail", "error", 0),
+            ("fail", "error", 0),
+            ("fail", "error", 0),
+            ("open", "none", 0),
+            ("fail", "warning", 0),
+            ("open", "none", 0),
+            ("fail", "note", 0),
+            ("fail", "error", 1),
+            ("pass", "none", 0),
+            ("pass", "none", 0),
+            ("notApplicable", "none", 0),
+        ];
+        assert_eq!(seen, expected);
+        let rules = log["runs"][0]["tool"]["driver"]["rules"].as_array().unwrap();
+        for result in results {
+            let index = usize::try_from(result["ruleIndex"].as_u64().unwrap()).unwrap();
+            assert_eq!(rules[index]["id"], result["ruleId"]);
+        }
+        assert_eq!(log["runs"][0]["invocations"][0]["exitCode"], 20);
+    }
+
+    #[test]
+    fn fingerprints_tell_findings_apart_and_stay_the_same() {
+        let log = written(&[sample::no_go(), sample::no_go()]);
+        let results = log["runs"][0]["results"].as_array().unwrap();
+        let prints: Vec<_> =
+            results.iter().map(|r| r["partialFingerprints"]["vmgateFinding/v1"].as_str()).collect();
+        let (first, second) = prints.split_at(11);
+        assert_eq!(first, second);
+        assert_eq!(first.iter().collect::<std::collections::BTreeSet<_>>().len(), 11);
+    }
+
+    #[test]
+    fn a_message_holds_no_link_and_no_placeholder() {
+        assert_eq!(message("[x](http://evil) {0} [::1]:22"), "[x] (http://evil) {{0}} [::1]:22");
+        assert_eq!(uri("changes/a b#1.yaml"), "changes/a%20b%231.yaml");
+        assert_eq!(uri("/srv/ä.yaml"), "file:///srv/%C3%A4.yaml");
+    }
+}

@@ -1,0 +1,89 @@
+//! A regular expression that was compiled when its catalogue was read.
+
+use std::borrow::Cow;
+
+use regex::bytes::{Regex, RegexBuilder};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// Most memory that one compiled pattern may take.
+const SIZE_LIMIT_BYTES: usize = 256 * 1024;
+
+/// A regular expression in the syntax of the regex crate, which takes time linear in the text. Its classes (`\s`, `\d`) are
+/// those of ASCII: command lines and configuration files need no others, and such patterns compile ten times faster.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Pattern(Regex);
+
+/// A text that is not a regular expression, or one too large.
+#[derive(Debug, Error)]
+#[error("pattern `{text}` is not a regular expression: {problem}")]
+pub struct InvalidPattern {
+    text: String,
+    problem: regex::Error,
+}
+
+impl Pattern {
+    /// Whether it matches somewhere in the text.
+    pub fn is_in(&self, text: &str) -> bool {
+        self.0.is_match(text.as_bytes())
+    }
+
+    /// What the first group captured, for every match in the text.
+    pub fn captures<'a>(&'a self, text: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0
+            .captures_iter(text.as_bytes())
+            .filter_map(|found| found.get(1))
+            .filter_map(|group| str::from_utf8(group.as_bytes()).ok())
+    }
+
+    /// Number of capture groups, the whole match not counted.
+    pub fn groups(&self) -> usize {
+        self.0.captures_len() - 1
+    }
+
+    /// As it was written.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+impl TryFrom<String> for Pattern {
+    type Error = InvalidPattern;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        RegexBuilder::new(&text)
+            .unicode(false)
+            .size_limit(SIZE_LIMIT_BYTES)
+            .build()
+            .map(Self)
+            .map_err(|problem| InvalidPattern { text, problem })
+    }
+}
+
+impl From<Pattern> for String {
+    fn from(pattern: Pattern) -> Self {
+        pattern.as_str().to_owned()
+    }
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl JsonSchema for Pattern {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Pattern".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "format": "regex" })
+    }
+}

@@ -1,0 +1,67 @@
+//! One port, or a range of them.
+
+use std::{borrow::Cow, str::FromStr};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// Ports from the first to the last, both included; written `"53"` or `"67-68"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PortRange {
+    first: u16,
+    last: u16,
+}
+
+/// A text that is no port and no range of ports.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("`{0}` is not a port from 1 to 65535, nor two of them in order with a hyphen between")]
+pub struct InvalidPorts(String);
+
+impl PortRange {
+    /// Whether the port is one of them.
+    pub fn contains(self, port: u16) -> bool {
+        (self.first..=self.last).contains(&port)
+    }
+}
+
+impl FromStr for PortRange {
+    type Err = InvalidPorts;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let invalid = || InvalidPorts(text.to_owned());
+        let port = |digits: &str| digits.parse::<u16>().ok().filter(|&port| port > 0).ok_or_else(invalid);
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        let range = Self { first: port(first)?, last: port(last)? };
+        if range.first <= range.last { Ok(range) } else { Err(invalid()) }
+    }
+}
+
+impl TryFrom<String> for PortRange {
+    type Error = InvalidPorts;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<PortRange> for String {
+    fn from(PortRange { first, last }: PortRange) -> Self {
+        if first == last { first.to_string() } else { format!("{first}-{last}") }
+    }
+}
+
+impl JsonSchema for PortRange {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "PortRange".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": r"^\d{1,5}(-\d{1,5})?$" })
+    }
+}

@@ -1,0 +1,226 @@
+//! Problems in rules, tests and facts files, each with its place, and shown in the look of rustc.
+
+use std::{fmt, ops::Range, sync::Arc};
+
+use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet, renderer::DecorStyle};
+
+/// A file that was read, kept for the excerpts of its problems.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct SourceFile {
+    /// Its path as the user wrote it, or its place in the shipped pack.
+    pub(crate) name: String,
+    /// What it holds.
+    pub(crate) text: String,
+}
+
+/// One problem: what is wrong, where, and the way out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    file: Result<Arc<SourceFile>, String>,
+    span: Range<usize>,
+    message: String,
+    label: String,
+    help: Option<String>,
+    related: Option<(Range<usize>, String)>,
+    warning: bool,
+}
+
+impl Problem {
+    /// A problem at a place in a file.
+    pub(crate) fn at(file: &Arc<SourceFile>, span: Range<usize>, message: impl Into<String>) -> Self {
+        Self {
+            file: Ok(Arc::clone(file)),
+            span,
+            message: message.into(),
+            label: String::new(),
+            help: None,
+            related: None,
+            warning: false,
+        }
+    }
+
+    /// A problem of a file as a whole, which may be unreadable.
+    pub(crate) fn of_file(name: &str, message: impl Into<String>, help: &str) -> Self {
+        Self {
+            file: Err(name.to_owned()),
+            span: 0..0,
+            message: message.into(),
+            label: String::new(),
+            help: Some(help.to_owned()),
+            related: None,
+            warning: false,
+        }
+    }
+
+    /// What stands beside the caret.
+    pub(crate) fn label(mut self, label: impl Into<String>) -> Self {
+        self.label = label.into();
+        self
+    }
+
+    /// The way out.
+    pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// A second place in the same file that belongs to it.
+    pub(crate) fn related(mut self, span: Range<usize>, label: impl Into<String>) -> Self {
+        self.related = Some((span, label.into()));
+        self
+    }
+
+    /// Style, not an error: shown as a warning.
+    pub(crate) fn warning(mut self) -> Self {
+        self.warning = true;
+        self
+    }
+
+    /// The file it is in.
+    pub fn file(&self) -> &str {
+        self.file.as_ref().map_or_else(String::as_str, |file| &file.name)
+    }
+
+    /// What is wrong.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The way out, where there is one to name.
+    pub fn hint(&self) -> Option<&str> {
+        self.help.as_deref()
+    }
+
+    /// Line and column, both from 1, the column in characters; none for a file as a whole.
+    pub fn position(&self) -> Option<(usize, usize)> {
+        let text = &self.file.as_ref().ok()?.text;
+        let before = text.get(..self.span.start.min(text.len()))?;
+        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        Some((before.matches('\n').count() + 1, before.get(line_start..)?.chars().count() + 1))
+    }
+
+    /// The text with excerpt, caret and hint.
+    pub fn render(&self, color: bool) -> String {
+        let level = if self.warning { Level::WARNING } else { Level::ERROR };
+        let message = visible(&self.message);
+        let help = self.help.as_deref().map(visible);
+        let label = visible(&self.label);
+        let renderer = if color { Renderer::styled() } else { Renderer::plain() };
+        let renderer = renderer.decor_style(DecorStyle::Ascii);
+        let text;
+        let mut group = match &self.file {
+            Err(name) => {
+                let title = format!("{}: {message}", visible(name));
+                let group = level.primary_title(title);
+                let group = match help {
+                    Some(help) => group.element(Level::HELP.message(help)),
+                    None => group.elements(None::<annotate_snippets::Message<'_>>),
+                };
+                return renderer.render(&[group]);
+            }
+            Ok(file) => {
+                text = visible_source(&file.text);
+                let snippet = Snippet::source(text.as_str())
+                    .path(file.name.as_str())
+                    .annotation(AnnotationKind::Primary.span(clamp(&text, &self.span)).label(label));
+                let snippet = match &self.related {
+                    Some((span, label)) => snippet
+                        .annotation(AnnotationKind::Context.span(clamp(&text, span)).label(label.as_str())),
+                    None => snippet,
+                };
+                level.primary_title(message).element(snippet)
+            }
+        };
+        if let Some(help) = help {
+            group = group.element(Level::HELP.message(help));
+        }
+        renderer.render(&[group])
+    }
+}
+
+/// A span that lies within the text, on character boundaries, and is not empty where that can be.
+fn clamp(text: &str, span: &Range<usize>) -> Range<usize> {
+    let floor = |mut at: usize| {
+        at = at.min(text.len());
+        while !text.is_char_boundary(at) {
+            at -= 1;
+        }
+        at
+    };
+    let start = floor(span.start);
+    let end = floor(span.end).max(start);
+    let one = text.get(start..).and_then(|rest| rest.chars().next()).map_or(0, char::len_utf8);
+    start..if end == start { start + one } else { end }
+}
+
+/// Text from a file without characters that would control the terminal.
+pub(crate) fn visible(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
+}
+
+/// As [`visible`], and of the same length in bytes, so that spans stay right.
+fn visible_source(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| {
+            let keep = !c.is_control() || matches!(c, '\n' | '\t' | '\r');
+            std::iter::repeat_n(if keep { c } else { '?' }, if keep { 1 } else { c.len_utf8() })
+        })
+        .collect()
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.render(false))
+    }
+}
+
+/// All problems of all files that were read, in the order of files and places.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LoadErrors {
+    /// The problems; at least one.
+    pub problems: Vec<Problem>,
+}
+
+impl LoadErrors {
+    /// All of them as text, with a count at the end.
+    pub fn render(&self, color: bool) -> String {
+        let mut text: String =
+            self.problems.iter().flat_map(|problem| [problem.render(color), "\n\n".to_owned()]).collect();
+        let count = self.problems.len();
+        text.push_str(&format!("{count} {}", if count == 1 { "problem" } else { "problems" }));
+        text
+    }
+
+    pub(crate) fn new(mut problems: Vec<Problem>) -> Self {
+        problems.sort_by(|a, b| (a.file(), a.span.start).cmp(&(b.file(), b.span.start)));
+        problems.dedup();
+        Self { problems }
+    }
+}
+
+impl fmt::Display for LoadErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.render(false))
+    }
+}
+
+impl std::error::Error for LoadErrors {}
+
+/// The candidate that is most like `word`, if any is like it at all: a few letters apart, or the same words and more.
+pub(crate) fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let words = |text: &'a str| text.split(['-', '_', '.', '/']);
+    let has_words = |candidate: &'a str| {
+        word.len() > 3
+            && word.split(['-', '_', '.', '/']).all(|part| words(candidate).any(|other| other == part))
+    };
+    candidates
+        .into_iter()
+        .map(|candidate| (strsim::damerau_levenshtein(word, candidate), candidate))
+        .filter(|(distance, candidate)| {
+            *distance <= (word.len().max(3) / 3).max(1)
+                || (word.len() > 3 && candidate.starts_with(word))
+                || has_words(candidate)
+        })
+        .min()
+        .map(|(_, candidate)| candidate)
+}

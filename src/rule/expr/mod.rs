@@ -1,0 +1,38 @@
+//! Expressions: CEL's grammar, checked against the fact types, evaluated in three-valued logic with evidence.
+//!
+//! The text is parsed by the `cel` crate, whose syntax tree the checker turns into the tree in `tree`: fields are
+//! positions, names are slots, every node knows its place in the text. Only checked trees are evaluated.
+
+mod check;
+mod cost;
+mod duration;
+mod eval;
+mod functions;
+mod narrow;
+mod operators;
+mod parse;
+mod print;
+mod template;
+mod tree;
+
+pub(crate) use check::{Checker, Named, Scope};
+pub(crate) use cost::{MOST as MOST_COST, cost};
+pub(crate) use eval::{Evaluator, Read, Val};
+pub(crate) use narrow::{implied, key, of_items};
+pub(crate) use parse::{parse, with_stack};
+pub(crate) use template::{Template, check as check_template};
+pub(crate) use tree::{Arithmetic, Comparison, Expr, Node, Quantifier};
+
+use std::ops::Range;
+
+/// A problem at a place of an expression's text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ExprProblem {
+    pub(crate) span: Range<usize>,
+    pub(crate) message: String,
+    pub(crate) label: String,
+    pub(crate) help: Option<String>,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,288 @@
+//! From text to the `cel` crate's syntax tree, with bounds on what is parsed and with the place of every node.
+
+use std::ops::Range;
+
+use cel::{
+    Env,
+    common::ast::{Expr as CelExpr, IdedExpr, LiteralValue, SourceInfo},
+};
+
+use super::ExprProblem;
+
+/// Longest expression.
+const LONGEST: usize = 4_000;
+/// Most operators, dots and brackets in one expression: each may be one level of the parser's recursion.
+const MOST_OPERATORS: usize = 240;
+/// Stack for the parser, whose frames are large: 96 brackets inside each other take 20 MiB in a debug build.
+const STACK_BYTES: usize = 64 * 1024 * 1024;
+
+/// Runs something that parses expressions on a thread whose stack suffices for every expression that is accepted.
+pub(crate) fn with_stack<T: Send>(work: impl FnOnce() -> T + Send) -> std::io::Result<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("rules".to_owned()).stack_size(STACK_BYTES);
+        match thread.spawn_scoped(scope, work)?.join() {
+            Ok(done) => Ok(done),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
+/// A parsed expression.
+pub(crate) struct Parsed {
+    pub(crate) expr: IdedExpr,
+    info: SourceInfo,
+    text: String,
+}
+
+/// Parses without expanding macros: `all`, `has` and the others stay the calls they are written as.
+pub(crate) fn parse(text: &str) -> Result<Parsed, Vec<ExprProblem>> {
+    let whole = |message: String, help: &str| {
+        vec![ExprProblem {
+            span: 0..text.len(),
+            message,
+            label: "this expression".into(),
+            help: Some(help.into()),
+        }]
+    };
+    if text.trim().is_empty() {
+        return Err(whole(
+            "the expression is empty".into(),
+            "write a condition, such as `vm.state == \"running\"`",
+        ));
+    }
+    if text.len() > LONGEST {
+        let message = format!("the expression is too long: {} bytes, at most {LONGEST}", text.len());
+        return Err(whole(message, "split it with `let`"));
+    }
+    let operators = count_operators(text);
+    if operators > MOST_OPERATORS {
+        let message = format!("the expression is too large: {operators} operators, at most {MOST_OPERATORS}");
+        return Err(whole(message, "split it with `let`"));
+    }
+    match Env::default().parser().parse_with_source_info(text) {
+        Ok((expr, info)) => Ok(Parsed { expr, info, text: text.to_owned() }),
+        Err(errors) => {
+            let mut problems: Vec<_> =
+                errors.errors.iter().map(|error| syntax_problem(text, error.pos, &error.msg)).collect();
+            problems.dedup_by(|a, b| a.span == b.span);
+            problems.truncate(1);
+            Err(problems)
+        }
+    }
+}
+
+/// Operators outside of texts.
+fn count_operators(text: &str) -> usize {
+    let mut count = 0;
+    let mut quote = None;
+    let mut escaped = false;
+    for byte in text.bytes() {
+        match quote {
+            Some(_) if escaped => escaped = false,
+            Some(_) if byte == b'\\' => escaped = true,
+            Some(open) if byte == open => quote = None,
+            Some(_) => {}
+            None if byte == b'"' || byte == b'\'' => quote = Some(byte),
+            None if b".[({?+-*/%<>=!|&".contains(&byte) => count += 1,
+            None => {}
+        }
+    }
+    count
+}
+
+/// The parser's complaint in words that do not name its tables.
+fn syntax_problem(text: &str, (line, column): (isize, isize), message: &str) -> ExprProblem {
+    let line_start: usize =
+        text.split_inclusive('\n').take(usize::try_from(line - 1).unwrap_or(0)).map(str::len).sum();
+    let rest = text.get(line_start..).unwrap_or_default();
+    let column = usize::try_from(column - 1).unwrap_or(0);
+    let at = line_start + rest.char_indices().nth(column).map_or(rest.len(), |(at, _)| at);
+    let message = message.trim_start_matches("Syntax error: ");
+    let (message, help) = if message.contains("<EOF>'") || message.contains("'<EOF>") {
+        (
+            "the expression ends too early".to_owned(),
+            Some("an operand or a closing bracket is missing".to_owned()),
+        )
+    } else if message.starts_with("token recognition error") {
+        let what = message.rsplit_once("at: ").map_or(message, |(_, what)| what);
+        (
+            format!("{what} does not belong in an expression"),
+            Some("a text stands in quotes, closed by the same quote".to_owned()),
+        )
+    } else {
+        let plain = message.split(" expecting").next().unwrap_or(message);
+        let plain =
+            plain.replace("mismatched input", "did not expect").replace("extraneous input", "did not expect");
+        let plain = plain.replace("no viable alternative at input", "cannot make sense of");
+        (plain, Some("operators are && || ! == != < <= > >= + - * / % in ?:".to_owned()))
+    };
+    let len = text.get(at..).and_then(|rest| rest.chars().next()).map_or(0, char::len_utf8);
+    ExprProblem { span: at..at + len, message, label: "here".to_owned(), help }
+}
+
+impl Parsed {
+    /// The bytes of a node in the text.
+    pub(crate) fn span(&self, expr: &IdedExpr) -> Range<usize> {
+        let (start, stop) = self.info.offset_for(expr.id).unwrap_or((0, 0));
+        let (start, stop) = (start as usize, stop as usize);
+        match &expr.expr {
+            CelExpr::Literal(literal) => {
+                let negative = match literal {
+                    LiteralValue::Int(value) => *value.inner() < 0,
+                    LiteralValue::Double(value) => *value.inner() < 0.0,
+                    _ => false,
+                };
+                let signed = negative && start > 0 && self.text.as_bytes().get(start - 1) == Some(&b'-');
+                start - usize::from(signed)..stop + 1
+            }
+            CelExpr::Ident(name) => start..start + name.len(),
+            CelExpr::Select(select) => self.span(&select.operand).start..self.word_end(start + 1),
+            CelExpr::List(_) | CelExpr::Map(_) | CelExpr::Struct(_) => start..self.bracket_end(start),
+            CelExpr::Call(call) => self.call_span(call, start),
+            _ => start..stop + 1,
+        }
+    }
+
+    /// The name of the field that a selection names, or of the function that a call names.
+    pub(crate) fn name_span(&self, expr: &IdedExpr) -> Range<usize> {
+        let (start, _) = self.info.offset_for(expr.id).unwrap_or((0, 0));
+        let start = start as usize;
+        match &expr.expr {
+            CelExpr::Select(_) => {
+                let end = self.word_end(start + 1);
+                self.word_start(end)..end
+            }
+            CelExpr::Call(call) if call.func_name == "_?._" => {
+                let end = self.word_end(start + 1);
+                self.word_start(end)..end
+            }
+            CelExpr::Call(call) if is_word(&call.func_name) => self.word_start(start)..start,
+            _ => self.span(expr),
+        }
+    }
+
+    fn call_span(&self, call: &cel::common::ast::CallExpr, start: usize) -> Range<usize> {
+        let operand = call.target.as_deref().or_else(|| call.args.first()).map(|expr| self.span(expr));
+        match call.func_name.as_str() {
+            "_?._" => operand.map_or(start, |span| span.start)..self.word_end(start + 1),
+            "_[_]" | "_[?_]" => operand.map_or(start, |span| span.start)..self.bracket_end(start),
+            name if is_word(name) => match &call.target {
+                Some(target) => self.span(target).start..self.bracket_end(start),
+                None => self.word_start(start)..self.bracket_end(start),
+            },
+            _ => {
+                let mut span = start..start + 1;
+                for arg in &call.args {
+                    let arg = self.span(arg);
+                    span = span.start.min(arg.start)..span.end.max(arg.end);
+                }
+                span
+            }
+        }
+    }
+
+    /// The end of the word at or after `at`, past white space and a question mark.
+    fn word_end(&self, at: usize) -> usize {
+        let rest = self.text.get(at..).unwrap_or_default();
+        let skipped = rest.len() - rest.trim_start_matches(|c: char| c.is_whitespace() || c == '?').len();
+        let word = rest.get(skipped..).unwrap_or_default();
+        at + skipped + word.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(word.len())
+    }
+
+    /// The start of the word that ends before `at`.
+    fn word_start(&self, at: usize) -> usize {
+        let head = self.text.get(..at).unwrap_or_default();
+        head.rfind(|c: char| !(c.is_alphanumeric() || c == '_')).map_or(0, |before| {
+            before + head.get(before..).and_then(|rest| rest.chars().next()).map_or(1, char::len_utf8)
+        })
+    }
+
+    /// Past the bracket that closes the one at `at`.
+    fn bracket_end(&self, at: usize) -> usize {
+        let mut depth = 0_usize;
+        let mut quote = None;
+        let mut escaped = false;
+        for (offset, byte) in self.text.bytes().enumerate().skip(at) {
+            match quote {
+                Some(_) if escaped => escaped = false,
+                Some(_) if byte == b'\\' => escaped = true,
+                Some(open) if byte == open => quote = None,
+                Some(_) => {}
+                None if byte == b'"' || byte == b'\'' => quote = Some(byte),
+                None if b"([{".contains(&byte) => depth += 1,
+                None if b")]}".contains(&byte) => {
+                    depth = depth.saturating_sub(1);
+                    if depth == 0 {
+                        return offset + 1;
+                    }
+                }
+                None => {}
+            }
+        }
+        self.text.len()
+    }
+}
+
+fn is_word(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_alphabetic())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spans(text: &str) -> Vec<String> {
+        fn visit(parsed: &Parsed, expr: &IdedExpr, text: &str, found: &mut Vec<String>) {
+            found.push(text.get(parsed.span(expr)).unwrap_or("<outside>").to_owned());
+            match &expr.expr {
+                CelExpr::Call(call) => {
+                    for inner in call.target.as_deref().into_iter().chain(&call.args) {
+                        visit(parsed, inner, text, found);
+                    }
+                }
+                CelExpr::Select(select) => visit(parsed, &select.operand, text, found),
+                CelExpr::List(list) => list.elements.iter().for_each(|e| visit(parsed, e, text, found)),
+                _ => {}
+            }
+        }
+        let parsed = parse(text).unwrap();
+        let mut found = Vec::new();
+        visit(&parsed, &parsed.expr, text, &mut found);
+        found
+    }
+
+    #[test]
+    fn every_node_knows_its_text() {
+        assert_eq!(spans("a.b  >  -2"), ["a.b  >  -2", "a.b", "a", "-2"]);
+        assert_eq!(spans("x.all(c, c in ['µ)', \"y\"])")[0], "x.all(c, c in ['µ)', \"y\"])");
+        assert_eq!(spans("'µµ' == b.cc"), ["'µµ' == b.cc", "'µµ'", "b.cc", "b"]);
+        assert_eq!(spans("size(a [ 1 ])"), ["size(a [ 1 ])", "a [ 1 ]", "a", "1"]);
+        assert_eq!(spans("a.?b.orValue(3)")[1], "a.?b");
+    }
+
+    #[test]
+    fn syntax_errors_are_told_in_words() {
+        let message = |text: &str| parse(text).err().unwrap().remove(0).message;
+        assert_eq!(message("a +"), "the expression ends too early");
+        assert_eq!(message("vm.name matches 'x'"), "did not expect 'matches'");
+        assert_eq!(message(""), "the expression is empty");
+        assert!(message("a == 'x").contains("does not belong"));
+        assert!(message("a = b").contains("does not belong"));
+    }
+
+    #[test]
+    fn large_expressions_are_refused_before_they_cost_anything() {
+        with_stack(large_expressions).unwrap();
+    }
+
+    fn large_expressions() {
+        for unit in ["(", "[", "!", "-", "a.", "a+", "a[", "a?b:", "{", "a&&"] {
+            assert!(parse(&unit.repeat(200_000)).is_err());
+            for count in [20, 100, 119, 239] {
+                let _ = parse(&unit.repeat(count));
+                let _ = parse(&format!("{}a", unit.repeat(count)));
+                let _ = parse(&format!("{}a{}", unit.repeat(count), ")".repeat(count)));
+            }
+        }
+    }
+}

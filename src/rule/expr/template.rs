@@ -1,0 +1,131 @@
+//! Texts with values in them: `"{c.remote} gives up after {c.budget_seconds} s"`. `{{` and `}}` are braces.
+
+use super::{
+    ExprProblem,
+    check::{Checker, Scope},
+    eval::Evaluator,
+    print,
+    tree::Expr,
+};
+use crate::rule::{types::Kind, unit::Unit};
+
+/// A text with expressions in it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Template {
+    pub(crate) pieces: Vec<Piece>,
+}
+
+/// A part of a template.
+#[derive(Debug, Clone)]
+pub(crate) enum Piece {
+    Text(String),
+    Value { expr: Expr, unit: Unit, bare: bool },
+}
+
+/// Finds the expressions of a text and checks them.
+pub(crate) fn check(text: &str, scope: &mut Scope) -> Result<Template, Vec<ExprProblem>> {
+    let mut pieces = Vec::new();
+    let mut problems = Vec::new();
+    let mut plain = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(['{', '}']) {
+        let offset = text.len() - rest.len() + at;
+        let (head, tail) = rest.split_at(at);
+        plain.push_str(head);
+        if tail.starts_with("{{") || tail.starts_with("}}") {
+            plain.push_str(tail.get(..1).unwrap_or_default());
+            rest = tail.get(2..).unwrap_or_default();
+            continue;
+        }
+        let Some(len) = tail.starts_with('{').then(|| expression_len(tail)).flatten() else {
+            problems.push(ExprProblem {
+                span: offset..offset + 1,
+                message: "a brace without its partner".to_owned(),
+                label: "this one".to_owned(),
+                help: Some(
+                    "an expression stands in `{…}`; a brace that is meant as text is doubled: `{{` or `}}`"
+                        .to_owned(),
+                ),
+            });
+            rest = tail.get(1..).unwrap_or_default();
+            continue;
+        };
+        let inner = tail.get(1..len - 1).unwrap_or_default();
+        rest = tail.get(len..).unwrap_or_default();
+        match Checker::check(inner, scope) {
+            Ok((expr, ty)) if matches!(ty.kind, Kind::Record(_) | Kind::Map(_)) => {
+                problems.push(ExprProblem {
+                    span: shift(&expr.span, offset + 1),
+                    message: format!("{ty} cannot be printed"),
+                    label: "a group of fields".to_owned(),
+                    help: Some("name one of its fields".to_owned()),
+                })
+            }
+            Ok((expr, ty)) => {
+                if !plain.is_empty() {
+                    pieces.push(Piece::Text(std::mem::take(&mut plain)));
+                }
+                pieces.push(Piece::Value { expr, unit: ty.unit, bare: print::names_unit(rest) });
+            }
+            Err(found) => problems.extend(
+                found
+                    .into_iter()
+                    .map(|problem| ExprProblem { span: shift(&problem.span, offset + 1), ..problem }),
+            ),
+        }
+    }
+    plain.push_str(rest);
+    if !plain.is_empty() {
+        pieces.push(Piece::Text(plain));
+    }
+    if problems.is_empty() { Ok(Template { pieces }) } else { Err(problems) }
+}
+
+fn shift(span: &std::ops::Range<usize>, by: usize) -> std::ops::Range<usize> {
+    span.start + by..span.end + by
+}
+
+/// Bytes of `{…}` with its braces; braces in texts do not count.
+fn expression_len(text: &str) -> Option<usize> {
+    let mut quote = None;
+    let mut escaped = false;
+    for (at, byte) in text.bytes().enumerate().skip(1) {
+        match quote {
+            Some(_) if escaped => escaped = false,
+            Some(_) if byte == b'\\' => escaped = true,
+            Some(open) if byte == open => quote = None,
+            Some(_) => {}
+            None if byte == b'"' || byte == b'\'' => quote = Some(byte),
+            None if byte == b'}' => return Some(at + 1),
+            None => {}
+        }
+    }
+    None
+}
+
+impl Template {
+    /// The expressions in it.
+    pub(crate) fn values(&self) -> impl Iterator<Item = &Expr> {
+        self.pieces.iter().filter_map(|piece| match piece {
+            Piece::Text(_) => None,
+            Piece::Value { expr, .. } => Some(expr),
+        })
+    }
+
+    /// The text with its values; what is not known reads `(unknown)`.
+    pub(crate) fn render<'a>(&'a self, evaluator: &mut Evaluator<'a>) -> String {
+        let mut text = String::with_capacity(128);
+        for piece in &self.pieces {
+            match piece {
+                Piece::Text(plain) => text.push_str(plain),
+                Piece::Value { expr, unit, bare } => {
+                    let mark = evaluator.mark();
+                    let value = evaluator.eval(expr);
+                    evaluator.forget(mark);
+                    text.push_str(&print::show(&value, *unit, *bare));
+                }
+            }
+        }
+        text
+    }
+}

@@ -1,0 +1,96 @@
+//! What comes out, and what is named as having decided it.
+
+use super::*;
+
+#[test]
+fn known_facts_give_known_results() {
+    let root = root(&known_facts());
+    for (text, expected) in [
+        ("vm.memory_max_bytes <= destination.memory.available_bytes", "false"),
+        ("vm.memory_bytes / path.bandwidth_bytes_per_second", "34"),
+        ("double(vm.memory_bytes) / 2.0 > 1.0", "true"),
+        ("source.qemu_version < destination.qemu_version", "true"),
+        ("destination.qemu_version >= version(\"10.0\")", "true"),
+        ("vm.job == null", "true"),
+        ("vm.job == \"backup\"", "false"),
+        ("has(vm.cpu_model) && vm.cpu_model == \"EPYC\"", "true"),
+        ("vm.huge_page_bytes != null ? vm.huge_page_bytes : 4096", "4096"),
+        ("guest.tcp.connections.map(c, c.?owner.orValue(\"kernel\"))", "[\"app\", \"kernel\"]"),
+        ("guest.tcp.connections.filter(c, c.owner != null).map(c, c.owner)", "[\"app\"]"),
+        ("guest.tcp.connections.map(c, c.owner != null, c.owner + \"!\")", "[\"app!\"]"),
+        ("guest.tcp.connections.exists_one(c, c.retransmits > 0)", "true"),
+        ("vm.nics[1].mac", "\"52:54:00:00:00:02\""),
+        ("vm.nics[2].mac", "unknown"),
+        ("vm.vcpus / (source.cpus - 8)", "unknown"),
+        ("(change.window_end != null ? change.window_end : now) - now", "12600s"),
+        ("now + duration(\"10m\") > timestamp(\"2026-11-23T01:39:00Z\")", "true"),
+        ("vm.name.matches(\"^web[0-9]+$\")", "true"),
+        ("min(vm.vcpus, 3) + max(vm.vcpus, 9)", "12"),
+        ("int(source.load_ratio * 10.0)", "5"),
+        ("size(vm.name) == 4", "true"),
+        ("string(vm.vcpus) + \"/\" + vm.name", "\"4/web1\""),
+        ("destination.networks + [vm.name]", "[\"default\", \"br0\", \"web1\"]"),
+        ("vm.nics.map(n, n.kind) == [\"bridge\", \"user\"]", "true"),
+        ("-vm.vcpus % 3", "-1"),
+    ] {
+        assert_eq!(eval(text, &root).0, expected, "{text}");
+    }
+}
+
+#[test]
+fn unknown_facts_decide_only_where_nothing_else_does() {
+    let mut facts = known_facts();
+    facts["vm"]["persistent"] = json!({"unknown": "no answer"});
+    facts["guest"] = json!({"unknown": "no agent", "cause": "no-guest-agent"});
+    facts["vm"]["nics"][1]["link_up"] = json!(true);
+    facts["destination"]["networks"] = json!({"unknown": "not asked"});
+    let root = root(&facts);
+    for (text, expected, reads) in [
+        ("vm.persistent && vm.has_agent_channel", "false", vec!["vm.has_agent_channel"]),
+        ("vm.has_agent_channel && vm.persistent", "false", vec!["vm.has_agent_channel"]),
+        ("vm.persistent || vm.vcpus == 4", "true", vec!["vm.vcpus"]),
+        ("vm.persistent && vm.vcpus == 4", "unknown", vec!["?vm.persistent"]),
+        ("!vm.persistent", "unknown", vec!["?vm.persistent"]),
+        ("vm.persistent ? true : true", "unknown", vec!["?vm.persistent"]),
+        ("guest.tcp.connections.size() > 0", "unknown", vec!["?guest.tcp.connections"]),
+        ("guest.tcp.connections.all(c, c.retransmits == 0)", "unknown", vec!["?guest.tcp.connections"]),
+        ("\"br0\" in destination.networks", "unknown", vec!["?destination.networks"]),
+        (
+            "vm.nics.all(n, n.link_up || vm.persistent)",
+            "true",
+            vec!["vm.nics[0].link_up", "vm.nics[1].link_up"],
+        ),
+        ("vm.nics.exists(n, n.kind == \"user\")", "true", vec!["vm.nics[1].kind"]),
+        ("vm.nics.all(n, n.kind == \"user\")", "false", vec!["vm.nics[0].kind"]),
+        ("vm.nics.all(n, n.kind == \"user\" && vm.persistent)", "false", vec!["vm.nics[0].kind"]),
+        ("vm.disks.all(d, d.read_only)", "true", vec!["vm.disks"]),
+        (
+            "vm.nics.filter(n, n.link_up && vm.persistent).size() > 0",
+            "unknown",
+            vec!["?vm.persistent", "?vm.persistent"],
+        ),
+        ("vm.vcpus / 0", "unknown", vec!["vm.vcpus", "!a division by zero"]),
+        ("vm.vcpus / 0 == 1 || vm.vcpus == 4", "true", vec!["vm.vcpus"]),
+    ] {
+        let (result, paths) = eval(text, &root);
+        assert_eq!(
+            (result.as_str(), paths.iter().map(String::as_str).collect::<Vec<_>>()),
+            (expected, reads),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn a_rule_that_would_take_too_long_is_unknown() {
+    let mut facts = known_facts();
+    let nic = facts["vm"]["nics"][0].clone();
+    facts["vm"]["nics"] = Json::Array(vec![nic; 2_000]);
+    let root = root(&facts);
+    let started = std::time::Instant::now();
+    let (result, paths) =
+        eval("vm.nics.all(a, vm.nics.all(b, vm.nics.all(c, a.mac == b.mac || c.mac == a.mac)))", &root);
+    assert_eq!(result, "unknown");
+    assert!(paths.iter().any(|path| path.contains("too many steps")));
+    assert!(started.elapsed().as_secs() < 20);
+}

@@ -1,0 +1,475 @@
+//! From a rule's file to a rule: document, parameters, expressions, each with every problem it has.
+
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    sync::{Arc, LazyLock},
+};
+
+use cel::common::ast::{Expr as CelExpr, IdedExpr};
+
+use super::{
+    conform::conform_node,
+    diagnostic::{Problem, SourceFile},
+    document::{ParamDocument, RuleDocument},
+    expr::{self, Checker, Expr, ExprProblem, Named, Scope, Template},
+    files::RuleFile,
+    param::Param,
+    program::{Each, Let, Program},
+    rule::{Rule, Texts},
+    types::{self, Kind, Type},
+    unit::Unit,
+    yaml::{self, Content, Node},
+};
+
+static RULE: LazyLock<Type> = LazyLock::new(types::of_schema::<RuleDocument>);
+
+/// Reads rules, each with whether it is shipped.
+pub(crate) fn rules<'a>(
+    files: impl Iterator<Item = &'a RuleFile> + Send,
+) -> Result<Vec<(bool, Result<Rule, Vec<Problem>>)>, Problem> {
+    expr::with_stack(|| files.map(|file| (file.builtin, rule(&file.file))).collect())
+        .map_err(|error| Problem::of_file("rules", format!("cannot be checked: {error}"), "free some memory"))
+}
+
+/// Reads one rule.
+fn rule(file: &Arc<SourceFile>) -> Result<Rule, Vec<Problem>> {
+    let node = yaml::parse(file).map_err(|problem| vec![problem])?;
+    let mut problems = conform_node(file, &node, &RULE);
+    let mut loader = Loader { file, node: &node, problems: Vec::new() };
+    let params = loader.params();
+    let program = loader.program(&params);
+    loader.check_id();
+    loader.check_template_only("subject");
+    problems.extend(loader.problems);
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let broken = |message: String| vec![Problem::of_file(&file.name, message, "correct the file")];
+    let document: RuleDocument =
+        serde_json::from_value(node.to_json()).map_err(|error| broken(error.to_string()))?;
+    let text = |key: &str| node.get(key).and_then(Node::text).map(|text| text.trim().to_owned());
+    let pairs = |key: &str| {
+        let pairs = node.get(key).map(Node::entries).unwrap_or_default();
+        pairs
+            .iter()
+            .filter_map(|(key, value)| Some((key.text()?.to_owned(), value.text()?.trim().to_owned())))
+            .collect()
+    };
+    Ok(Rule {
+        texts: Texts {
+            when: text("when"),
+            foreach: pairs("foreach"),
+            lets: pairs("let"),
+            assert: document.assert.trim().to_owned(),
+            subject: document.subject,
+            message: document.message.trim().to_owned(),
+        },
+        id: document.id,
+        title: document.title,
+        step: document.step,
+        severity: document.severity,
+        effect: document.effect,
+        on_unknown: document.on_unknown.unwrap_or(document.effect),
+        rationale: document.rationale.trim().to_owned(),
+        remediation: document.remediation.trim().to_owned(),
+        references: document.references,
+        params,
+        max_age_seconds: document.max_age,
+        tags: document.tags,
+        deprecated: document.deprecated,
+        waivable: document.waivable,
+        replaces: document.replaces,
+        file: file.name.clone(),
+        program,
+        source: Arc::clone(file),
+        node,
+    })
+}
+
+struct Loader<'a> {
+    file: &'a Arc<SourceFile>,
+    node: &'a Node,
+    problems: Vec<Problem>,
+}
+
+impl Loader<'_> {
+    /// A problem at a node of the document.
+    fn at(&mut self, span: Range<usize>, message: impl Into<String>, label: &str, help: &str) {
+        self.problems.push(Problem::at(self.file, span, message).label(label).help(help));
+    }
+
+    fn check_id(&mut self) {
+        let Some(node) = self.node.get("id") else { return };
+        let id = node.text().unwrap_or_default();
+        let kebab = id.split('-').all(|word| {
+            !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+        });
+        if !kebab || id.len() > 64 {
+            let message = format!("`{id}` is not an id");
+            self.at(
+                node.span.clone(),
+                message,
+                "not kebab-case",
+                "small letters, digits and hyphens, at most 64: `destination-memory-fits`",
+            );
+        }
+        if let Some(age) = self.node.get("max_age")
+            && age.to_json().as_f64().is_some_and(|seconds| seconds <= 0.0)
+        {
+            self.at(
+                age.span.clone(),
+                "an age must be more than 0",
+                "in seconds",
+                "leave it out to accept facts of any age",
+            );
+        }
+    }
+
+    /// A subject without `foreach` tells nothing; `foreach` without a subject tells nothing apart.
+    fn check_template_only(&mut self, key: &str) {
+        match (self.node.get("foreach"), self.node.get(key)) {
+            (None, Some(subject)) => {
+                let span = subject.span.clone();
+                self.at(
+                    span,
+                    "a subject without `foreach`",
+                    "the rule speaks of the move as a whole",
+                    "remove it",
+                );
+            }
+            (Some(foreach), None) => {
+                let span = foreach.span.clone();
+                self.at(
+                    span,
+                    "`foreach` without a subject",
+                    "several outcomes, none with a name",
+                    "add `subject: \"{x.name}\"`",
+                );
+            }
+            _ => {}
+        }
+    }
+
+    fn params(&mut self) -> Vec<Param> {
+        let mut params = Vec::new();
+        for (key, value) in self.node.get("params").map(Node::entries).unwrap_or_default() {
+            let Some(name) = key.text() else { continue };
+            let Ok(document) = serde_json::from_value::<ParamDocument>(value.to_json()) else { continue };
+            let declared = document.unit;
+            let mut param = Param::new(name, document);
+            let named = Unit::of_name(name);
+            if declared.is_some() && named != Unit::Count && named != param.unit {
+                let span = value.get("unit").map_or_else(|| key.span.clone(), |unit| unit.span.clone());
+                let message = format!("`{name}` is called {named} and declared as {}", param.unit);
+                self.at(
+                    span,
+                    message,
+                    "the unit and the name disagree",
+                    "rename the parameter or correct the unit",
+                );
+            }
+            if param.unit != Unit::Count && !param.ty().is_number() {
+                self.at(
+                    key.span.clone(),
+                    format!("{} has no unit", param.ty().kind),
+                    "not a number",
+                    "remove the unit",
+                );
+            }
+            if let Some(reason) = param.refuses(&param.default) {
+                let span = value.get("default").map_or_else(|| key.span.clone(), |node| node.span.clone());
+                self.at(
+                    span,
+                    format!("the default of `{name}` does not fit: {reason}"),
+                    "the default",
+                    "correct the default or the range",
+                );
+            }
+            param.set(&param.default.clone(), super::param::ParamOrigin::Default);
+            params.push(param);
+        }
+        params
+    }
+
+    /// Reports the problems of an expression at its place in the file.
+    fn report(&mut self, node: &Node, problems: Vec<ExprProblem>) {
+        for problem in problems {
+            let start = node.locate(&self.file.text, problem.span.start);
+            let last = problem.span.end.saturating_sub(1).max(problem.span.start);
+            let end = node.locate(&self.file.text, last) + usize::from(problem.span.end > problem.span.start);
+            let at = Problem::at(self.file, start..end.max(start), problem.message).label(problem.label);
+            self.problems.push(match problem.help {
+                Some(help) => at.help(help),
+                None => at,
+            });
+        }
+    }
+
+    fn expression(&mut self, node: &Node, scope: &mut Scope) -> Option<(Expr, Type)> {
+        match Checker::check(node.text()?, scope) {
+            Ok(checked) => Some(checked),
+            Err(problems) => {
+                self.report(node, problems);
+                None
+            }
+        }
+    }
+
+    fn condition(&mut self, key: &str, scope: &mut Scope) -> Option<Expr> {
+        let node = self.node.get(key)?;
+        match Checker::check_condition(node.text()?, scope) {
+            Ok(checked) => Some(checked),
+            Err(problems) => {
+                self.report(node, problems);
+                None
+            }
+        }
+    }
+
+    fn template(&mut self, key: &str, scope: &mut Scope) -> Option<Template> {
+        let node = self.node.get(key)?;
+        match expr::check_template(node.text()?, scope) {
+            Ok(template) => Some(template),
+            Err(problems) => {
+                self.report(node, problems);
+                None
+            }
+        }
+    }
+
+    fn program(&mut self, params: &[Param]) -> Program {
+        let mut scope = Scope {
+            params: params.iter().map(|param| Named { name: param.name.clone(), ty: param.ty() }).collect(),
+            ..Scope::default()
+        };
+        let before = self.problems.len();
+        let root = self.node;
+        let foreach: Vec<&(Node, Node)> =
+            root.get("foreach").map(Node::entries).unwrap_or_default().iter().collect();
+        let variables: Vec<&str> = foreach.iter().filter_map(|(key, _)| key.text()).collect();
+        let LetOrder { for_when, outer, inner } = self.let_order(&variables);
+        let mut lets = Vec::new();
+        for (name, value) in &for_when {
+            self.binding(name, value, &mut scope, &mut lets);
+        }
+        let hide = |reason| move |name: &&str| ((*name).to_owned(), reason);
+        scope.hidden.extend(
+            variables
+                .iter()
+                .map(hide("`when` speaks of the move as a whole; filter the list of `foreach` instead")),
+        );
+        let inner_names: Vec<&str> = inner.iter().filter_map(|(key, _)| key.text()).collect();
+        scope.hidden.extend(inner_names.iter().map(hide("it depends on the variable of `foreach`")));
+        let when = self.condition("when", &mut scope);
+        if let Some(when) = &when {
+            scope.present.extend(expr::implied(when, true, &scope.lets));
+        }
+        for (name, value) in &outer {
+            self.binding(name, value, &mut scope, &mut lets);
+        }
+        let each = self.foreach(&foreach, &mut scope);
+        scope.hidden.clear();
+        for (name, value) in &inner {
+            self.binding(name, value, &mut scope, &mut lets);
+        }
+        let assert = self.condition("assert", &mut scope);
+        let subject = self.template("subject", &mut scope);
+        let message = self.template("message", &mut scope).unwrap_or_default();
+        let remediation = self.template("remediation", &mut scope).unwrap_or_default();
+        if self.problems.len() == before {
+            self.unused(&scope);
+        }
+        let program = Program {
+            lets,
+            when,
+            each,
+            assert: assert.unwrap_or_else(Program::never),
+            subject,
+            message,
+            remediation,
+            can_be_unknown: scope.reads_unknowable.get(),
+            slots: scope.next_slot,
+        };
+        if let Err((what, message)) = program.affordable() {
+            let span = root.get(what).map_or_else(|| root.span.clone(), |node| node.span.clone());
+            self.at(span, message, "too much nesting", "filter the outer list first, or split the rule");
+        }
+        program
+    }
+
+    /// The lets in the order they are checked: what a guard in `when` proves holds for those that it does not use.
+    fn let_order(&self, variables: &[&str]) -> LetOrder {
+        let mut inner_names: Vec<String> = variables.iter().map(|name| (*name).to_owned()).collect();
+        let mut when_names = self.names_in(self.node.get("when"));
+        let entries = self.node.get("let").map(Node::entries).unwrap_or_default();
+        for (key, value) in entries.iter().rev() {
+            if key.text().is_some_and(|name| when_names.iter().any(|used| used == name)) {
+                when_names.extend(self.names_in(Some(value)));
+            }
+        }
+        let mut order = LetOrder::default();
+        for (key, value) in entries {
+            let entry = (key.clone(), value.clone());
+            if self.names_in(Some(value)).iter().any(|name| inner_names.contains(name)) {
+                inner_names.extend(key.text().map(str::to_owned));
+                order.inner.push(entry);
+            } else if key.text().is_some_and(|name| when_names.iter().any(|used| used == name)) {
+                order.for_when.push(entry);
+            } else {
+                order.outer.push(entry);
+            }
+        }
+        order
+    }
+
+    /// Names that an expression mentions; none where it cannot be parsed.
+    fn names_in(&self, node: Option<&Node>) -> Vec<String> {
+        let mut names = Vec::new();
+        if let Some(Ok(parsed)) = node.and_then(Node::text).map(expr::parse) {
+            identifiers(&parsed.expr, &mut names);
+        }
+        names
+    }
+
+    fn binding(&mut self, key: &Node, value: &Node, scope: &mut Scope, lets: &mut Vec<Let>) {
+        let Some(name) = key.text() else { return };
+        self.check_name(key, name, scope);
+        let Some((expr, ty)) = self.expression(value, scope) else {
+            // The name exists all the same, so that its uses are no further problems.
+            scope.lets.push((Named { name: name.to_owned(), ty: Type::any() }, Program::never()));
+            return;
+        };
+        let unit = Unit::of_name(name);
+        if ty.is_number() && unit != Unit::Count && !unit.agrees(ty.unit) {
+            let message = format!("`{name}` is called {unit} and is {}", ty.unit);
+            self.at(
+                key.span.clone(),
+                message,
+                "the name says another unit",
+                "rename it, or convert the value",
+            );
+        }
+        // A literal's unit is what its name says.
+        let ty = if ty.unit == Unit::Any && ty.is_number() { Type { unit, ..ty } } else { ty };
+        lets.push(Let { expr: expr.clone() });
+        scope.lets.push((Named { name: name.to_owned(), ty }, expr));
+    }
+
+    fn foreach(&mut self, entries: &[&(Node, Node)], scope: &mut Scope) -> Vec<Each> {
+        let mut each = Vec::new();
+        for (key, value) in entries.iter().copied() {
+            let Some(name) = key.text() else { continue };
+            self.check_name(key, name, scope);
+            let checked = self.expression(value, scope);
+            let slot = scope.next_slot;
+            scope.next_slot += 1;
+            let mut item = Type::any();
+            if let Some((list, ty)) = checked {
+                match &ty.kind {
+                    Kind::List(of) if !ty.optional => item = (**of).clone(),
+                    Kind::Any => {}
+                    _ => {
+                        let span = value.span.clone();
+                        self.at(
+                            span,
+                            format!("`foreach` takes a list, and this is {ty}"),
+                            "not a list",
+                            "name a list, such as `vm.nics`",
+                        );
+                    }
+                }
+                scope.present.extend(expr::of_items(&list, slot, &scope.lets));
+                let text = value.text().unwrap_or_default().trim().to_owned();
+                each.push(Each { slot, list, text });
+            }
+            scope.hidden.retain(|(hidden, _)| hidden != name);
+            scope.variables.push((Named { name: name.to_owned(), ty: item }, slot));
+        }
+        each
+    }
+
+    fn check_name(&mut self, key: &Node, name: &str, scope: &Scope) {
+        let word = name.starts_with(|c: char| c.is_ascii_lowercase())
+            && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+        if !word {
+            let message = format!("`{name}` cannot be a name");
+            self.at(
+                key.span.clone(),
+                message,
+                "not a name",
+                "small letters, digits and underscores: `needed_bytes`",
+            );
+        }
+        let taken = types::ROOT.field(name).is_some()
+            || name == "params"
+            || scope.variables.iter().any(|(named, _)| named.name == name)
+            || scope.lets.iter().any(|(named, _)| named.name == name);
+        if taken {
+            let message = format!("`{name}` already means something else");
+            self.at(key.span.clone(), message, "hides another name", "choose another name");
+        }
+    }
+
+    /// Names that are declared and never used.
+    fn unused(&mut self, scope: &Scope) {
+        let used = scope.used.borrow();
+        for (section, what) in [("params", "parameter"), ("let", "let"), ("foreach", "variable")] {
+            for (key, _) in self.node.get(section).map(Node::entries).unwrap_or_default() {
+                let Some(name) = key.text() else { continue };
+                let is_used = if section == "params" {
+                    used.contains(&format!("params.{name}"))
+                } else {
+                    used.contains(name)
+                };
+                if !is_used {
+                    let message = format!("the {what} `{name}` is not used");
+                    self.problems.push(
+                        Problem::at(self.file, key.span.clone(), message)
+                            .label("never used")
+                            .help("use it, or remove it"),
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// The lets of a rule, each with its name.
+#[derive(Default)]
+struct LetOrder {
+    /// Those that `when` uses.
+    for_when: Vec<(Node, Node)>,
+    /// The others that speak of the move as a whole.
+    outer: Vec<(Node, Node)>,
+    /// Those that depend on a variable of `foreach`.
+    inner: Vec<(Node, Node)>,
+}
+
+/// Names that an expression mentions.
+fn identifiers(expr: &IdedExpr, names: &mut Vec<String>) {
+    match &expr.expr {
+        CelExpr::Ident(name) => names.push(name.clone()),
+        CelExpr::Select(select) => identifiers(&select.operand, names),
+        CelExpr::Call(call) => {
+            call.target.as_deref().into_iter().chain(&call.args).for_each(|e| identifiers(e, names))
+        }
+        CelExpr::List(list) => list.elements.iter().for_each(|e| identifiers(e, names)),
+        _ => {}
+    }
+}
+
+/// What a rule file holds, for digests: key order and layout do not count.
+pub(crate) fn canonical(node: &Node) -> serde_json::Value {
+    match &node.content {
+        Content::Map(entries) => {
+            let sorted: BTreeMap<String, serde_json::Value> = entries
+                .iter()
+                .filter_map(|(key, value)| Some((key.text()?.to_owned(), canonical(value))))
+                .collect();
+            sorted.into_iter().collect()
+        }
+        Content::List(items) => items.iter().map(canonical).collect(),
+        Content::Scalar { .. } => node.to_json(),
+    }
+}

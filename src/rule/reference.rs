@@ -1,0 +1,263 @@
+//! The facts that rules can name, for rule authors: `vmgate rules facts [PATH]` and the schemas for editors.
+
+use std::{fmt::Write, sync::Arc};
+
+use schemars::schema_for;
+use serde_json::Value as Json;
+use thiserror::Error;
+
+use super::{
+    diagnostic::closest,
+    document::{ProfileDocument, RuleDocument},
+    test::TestDocument,
+    types::{Kind, ROOT, Type, field_type},
+    unit::Unit,
+};
+use crate::fact::Facts;
+
+/// A fact that a rule can name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FactField {
+    /// Its path; `[]` stands for any item of a list.
+    pub path: String,
+    /// What kind of value it is, in words.
+    pub kind: String,
+    /// Its unit, for numbers.
+    pub unit: Option<Unit>,
+    /// Whether it can be absent: rules must guard it.
+    pub optional: bool,
+    /// What it is.
+    pub description: String,
+    /// A value that it may have.
+    pub example: Option<Json>,
+    /// The values of an enumeration, with what they mean.
+    pub choices: Vec<(String, String)>,
+    /// Whether it has fields of its own.
+    pub group: bool,
+}
+
+/// A path that leads to no fact.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("there is no fact `{path}`{hint}")]
+pub struct NoSuchFact {
+    /// The path that was given.
+    pub path: String,
+    /// What it may have meant.
+    pub hint: String,
+}
+
+/// The facts below a path, or all of them, in the order of their types.
+pub fn fact_fields(path: Option<&str>) -> Result<Vec<FactField>, NoSuchFact> {
+    let mut all = Vec::new();
+    let root = Type::plain(Kind::Record(Arc::clone(&ROOT)));
+    walk(&root, "", &mut all);
+    let Some(path) = path else { return Ok(all) };
+    let wanted: String = plain_path(path);
+    let found: Vec<FactField> = all
+        .iter()
+        .filter(|field| {
+            let plain = plain_path(&field.path);
+            plain == wanted || plain.strip_prefix(&wanted).is_some_and(|rest| rest.starts_with('.'))
+        })
+        .cloned()
+        .collect();
+    if !found.is_empty() {
+        return Ok(found);
+    }
+    let last = wanted.rsplit('.').next().unwrap_or(&wanted).to_owned();
+    let hint = closest(&wanted, all.iter().map(|field| field.path.as_str()))
+        .or_else(|| {
+            all.iter().map(|field| field.path.as_str()).find(|path| path.rsplit('.').next() == Some(&last))
+        })
+        .map_or_else(
+            || "; leave the path out to see all".to_owned(),
+            |like| format!("; did you mean `{like}`?"),
+        );
+    Err(NoSuchFact { path: path.to_owned(), hint })
+}
+
+/// A path without positions, so that `vm.nics[0].tap`, `vm.nics[].tap` and `vm.nics.tap` are the same.
+fn plain_path(path: &str) -> String {
+    let mut plain = String::new();
+    let mut inside = false;
+    for c in path.chars() {
+        match c {
+            '[' => inside = true,
+            ']' => inside = false,
+            c if !inside => plain.push(c),
+            _ => {}
+        }
+    }
+    plain
+}
+
+fn walk(ty: &Type, path: &str, all: &mut Vec<FactField>) {
+    let Kind::Record(record) = &ty.kind else { return };
+    for field in &record.fields {
+        let field_type = field_type(ty, field);
+        let mut path = if path.is_empty() { field.name.clone() } else { format!("{path}.{}", field.name) };
+        let inner = field_type.item().cloned().unwrap_or_else(|| field_type.clone());
+        let number = inner.is_number() && !matches!(inner.unit, Unit::Any | Unit::Count);
+        all.push(FactField {
+            path: path.clone(),
+            kind: kind_words(&field_type),
+            unit: number.then_some(inner.unit),
+            optional: field_type.optional,
+            description: field.description.clone(),
+            example: field.example.clone(),
+            choices: match &inner.kind {
+                Kind::Enum(choices) => choices
+                    .choices
+                    .iter()
+                    .map(|choice| (choice.text.to_string(), choice.description.clone()))
+                    .collect(),
+                _ => Vec::new(),
+            },
+            group: matches!(inner.kind, Kind::Record(_)),
+        });
+        if field_type.item().is_some() {
+            path.push_str("[]");
+        }
+        walk(&inner, &path, all);
+    }
+}
+
+fn kind_words(ty: &Type) -> String {
+    match &ty.kind {
+        Kind::Enum(_) => "one of a list".to_owned(),
+        Kind::Record(_) => "group".to_owned(),
+        Kind::List(item) if matches!(item.kind, Kind::Record(_)) => "list of groups".to_owned(),
+        kind => kind.to_string(),
+    }
+}
+
+/// The facts below a path as text: one line a fact, and for a single one all that is known of it.
+pub fn facts_reference(path: Option<&str>) -> Result<String, NoSuchFact> {
+    let fields = fact_fields(path)?;
+    if let [only] = fields.as_slice() {
+        return Ok(one(only));
+    }
+    let width = fields.iter().map(|field| field.path.len()).max().unwrap_or(0);
+    let kinds = fields.iter().map(|field| short_kind(field).chars().count()).max().unwrap_or(0);
+    let mut text = String::new();
+    for field in &fields {
+        let kind = short_kind(field);
+        let pad = " ".repeat(kinds.saturating_sub(kind.chars().count()));
+        let _ = writeln!(text, "{:width$}  {kind}{pad}  {}", field.path, field.description);
+    }
+    Ok(text)
+}
+
+fn short_kind(field: &FactField) -> String {
+    let mut kind = match field.unit {
+        Some(unit) => unit.to_string(),
+        None => field.kind.clone(),
+    };
+    if field.optional {
+        kind.push_str(" or absent");
+    }
+    kind
+}
+
+fn one(field: &FactField) -> String {
+    let mut text = format!("{}\n\n{}\n\n", field.path, field.description);
+    let _ = writeln!(text, "kind:     {}", field.kind);
+    if let Some(unit) = field.unit {
+        let _ = writeln!(text, "unit:     {unit}");
+    }
+    if field.optional {
+        let _ = writeln!(text, "absent:   may be; guard it with `{} != null`", field.path);
+    }
+    if let Some(example) = &field.example {
+        let _ = writeln!(text, "example:  {example}");
+    }
+    for (index, (choice, meaning)) in field.choices.iter().enumerate() {
+        let _ = writeln!(text, "{}{choice}: {meaning}", if index == 0 { "values:   " } else { "          " });
+    }
+    text
+}
+
+/// The facts as a page of the documentation, in Markdown.
+pub fn facts_markdown() -> String {
+    let mut text = String::from(
+        "# Facts\n\nGenerated from the types. What a rule can name; `vmgate rules facts PATH` prints the same. A fact can be \
+         known, absent (where the table says so) or unknown for a reason.\n",
+    );
+    for group in &ROOT.fields {
+        let _ = write!(text, "\n## {}\n\n{}\n\n", group.name, group.description);
+        let Ok(fields) = fact_fields(Some(&group.name)) else { continue };
+        text.push_str("| path | kind | what it is | example |\n|---|---|---|---|\n");
+        for field in fields {
+            let cell = |text: &str| text.replace('|', "\\|");
+            let mut description = cell(&field.description);
+            for (choice, meaning) in &field.choices {
+                let _ = write!(description, "<br>`{choice}`: {}", cell(meaning));
+            }
+            let example =
+                field.example.map_or_else(String::new, |example| format!("`{}`", cell(&example.to_string())));
+            let _ = writeln!(text, "| `{}` | {} | {description} | {example} |", field.path, {
+                let mut kind = cell(&field.kind);
+                if let Some(unit) = field.unit {
+                    let _ = write!(kind, ", {unit}");
+                }
+                if field.optional {
+                    kind.push_str(", may be absent");
+                }
+                kind
+            });
+        }
+    }
+    text
+}
+
+/// JSON Schemas by file name without ending, for editors and for whoever makes these documents.
+pub fn schemas() -> Vec<(&'static str, Json)> {
+    let mut rule = schema_for!(RuleDocument).to_value();
+    let mut test = schema_for!(TestDocument).to_value();
+    let mut profile = schema_for!(ProfileDocument).to_value();
+    for (schema, title) in
+        [(&mut rule, "vmgate rule"), (&mut test, "vmgate rule test"), (&mut profile, "vmgate profile")]
+    {
+        if let Some(object) = schema.as_object_mut() {
+            object.insert("title".to_owned(), title.into());
+        }
+    }
+    vec![
+        ("facts.v1", schema_for!(Facts).to_value()),
+        ("rule.v1", rule),
+        ("rule-test.v1", test),
+        ("profile.v1", profile),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fact_is_found_by_any_way_of_writing_its_path() {
+        for path in ["vm.nics.tap", "vm.nics[].tap", "vm.nics[0].tap"] {
+            let fields = fact_fields(Some(path)).unwrap();
+            assert_eq!(fields.len(), 1, "{path}");
+            assert_eq!(fields[0].path, "vm.nics[].tap");
+            assert!(fields[0].optional);
+        }
+        assert!(facts_reference(Some("vm.state")).unwrap().contains("running: The vCPUs run."));
+        assert!(facts_reference(Some("forecast.total_seconds.p95")).unwrap().contains("unit:     seconds"));
+        assert!(facts_reference(None).unwrap().lines().count() > 100);
+        let error = fact_fields(Some("vm.memory")).unwrap_err();
+        assert!(error.to_string().contains("did you mean `vm.memory_bytes`?"), "{error}");
+    }
+
+    #[test]
+    fn schemas_describe_every_document() {
+        let schemas = schemas();
+        assert_eq!(
+            schemas.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
+            ["facts.v1", "rule.v1", "rule-test.v1", "profile.v1"]
+        );
+        let rule = &schemas[1].1;
+        assert_eq!(rule["properties"]["assert"]["type"], "string");
+        assert_eq!(rule["additionalProperties"], false);
+    }
+}

@@ -1,0 +1,128 @@
+//! Units of numbers. A fact carries its unit at the end of its name, as Prometheus writes them; rules that compare
+//! or add different units do not load.
+
+use std::fmt;
+
+/// The unit of a number, as powers of bytes and seconds, or a special case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Unit {
+    /// A literal: takes the unit of whatever it meets.
+    Any,
+    /// A plain number, such as a count.
+    Count,
+    /// A part of a whole, or one quantity by another of the same unit.
+    Ratio,
+    /// Powers of bytes and of seconds; at least one is not zero.
+    Of {
+        /// Power of bytes.
+        bytes: i8,
+        /// Power of seconds.
+        seconds: i8,
+    },
+}
+
+impl Unit {
+    /// Bytes.
+    pub const BYTES: Self = Self::Of { bytes: 1, seconds: 0 };
+    /// Seconds.
+    pub const SECONDS: Self = Self::Of { bytes: 0, seconds: 1 };
+    /// Bytes per second.
+    pub const BYTES_PER_SECOND: Self = Self::Of { bytes: 1, seconds: -1 };
+
+    /// The unit that a field's name ends in.
+    pub fn of_name(name: &str) -> Self {
+        let ends =
+            |unit: &str| name == unit || name.strip_suffix(unit).is_some_and(|head| head.ends_with('_'));
+        if ends("bytes_per_second") {
+            Self::BYTES_PER_SECOND
+        } else if ends("bytes") {
+            Self::BYTES
+        } else if ends("seconds") {
+            Self::SECONDS
+        } else if ends("ratio") {
+            Self::Ratio
+        } else {
+            Self::Count
+        }
+    }
+
+    /// Whether values of both units can be compared and added.
+    pub(crate) fn agrees(self, other: Self) -> bool {
+        self == other || self == Self::Any || other == Self::Any
+    }
+
+    /// The unit of a sum or of one of two values, for units that agree.
+    pub(crate) fn either(self, other: Self) -> Self {
+        if self == Self::Any { other } else { self }
+    }
+
+    /// The unit of a product.
+    pub(crate) fn times(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Any, unit) | (unit, Self::Any) => unit,
+            (Self::Ratio | Self::Count, unit @ Self::Of { .. })
+            | (unit @ Self::Of { .. }, Self::Ratio | Self::Count) => unit,
+            (Self::Of { bytes, seconds }, Self::Of { bytes: b, seconds: s }) => {
+                Self::powers(bytes.saturating_add(b), seconds.saturating_add(s))
+            }
+            (Self::Count, Self::Count) => Self::Count,
+            _ => Self::Ratio,
+        }
+    }
+
+    /// The unit of a quotient.
+    pub(crate) fn per(self, other: Self) -> Self {
+        match (self, other) {
+            (unit, Self::Any) => unit,
+            (unit @ Self::Of { .. }, Self::Ratio | Self::Count) => unit,
+            (Self::Of { bytes, seconds }, Self::Of { bytes: b, seconds: s }) => {
+                Self::powers(bytes.saturating_sub(b), seconds.saturating_sub(s))
+            }
+            (_, Self::Of { bytes, seconds }) => {
+                Self::powers(bytes.saturating_neg(), seconds.saturating_neg())
+            }
+            (Self::Any, unit) => unit,
+            _ => Self::Ratio,
+        }
+    }
+
+    fn powers(bytes: i8, seconds: i8) -> Self {
+        if bytes == 0 && seconds == 0 { Self::Ratio } else { Self::Of { bytes, seconds } }
+    }
+}
+
+impl fmt::Display for Unit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Any | Self::Count => f.write_str("a plain number"),
+            Self::Ratio => f.write_str("a ratio"),
+            Self::BYTES => f.write_str("bytes"),
+            Self::SECONDS => f.write_str("seconds"),
+            Self::BYTES_PER_SECOND => f.write_str("bytes per second"),
+            Self::Of { bytes: 0, seconds } => write!(f, "seconds to the power of {seconds}"),
+            Self::Of { bytes, seconds: 0 } => write!(f, "bytes to the power of {bytes}"),
+            Self::Of { bytes, seconds } => {
+                write!(f, "bytes to the power of {bytes} by seconds to the power of {seconds}")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_follow_names_and_arithmetic() {
+        assert_eq!(Unit::of_name("rate_bytes_per_second"), Unit::BYTES_PER_SECOND);
+        assert_eq!(Unit::of_name("seconds"), Unit::SECONDS);
+        assert_eq!(Unit::of_name("megabytes"), Unit::Count);
+        assert_eq!(Unit::BYTES.per(Unit::BYTES_PER_SECOND), Unit::SECONDS);
+        assert_eq!(Unit::SECONDS.times(Unit::BYTES_PER_SECOND), Unit::BYTES);
+        assert_eq!(Unit::BYTES.per(Unit::BYTES), Unit::Ratio);
+        assert_eq!(Unit::Ratio.times(Unit::SECONDS), Unit::SECONDS);
+        assert_eq!(Unit::BYTES.per(Unit::Any), Unit::BYTES);
+        assert!(!Unit::BYTES.agrees(Unit::SECONDS) && Unit::BYTES.agrees(Unit::Any));
+        assert!(!Unit::Ratio.agrees(Unit::Count));
+    }
+}

@@ -1,0 +1,482 @@
+//! Facts as values that expressions read: records by field position, unknown facts with their reason.
+//!
+//! The conversion is driven by the types, so that a field is found by its position and the text of an enumeration
+//! is shared and not copied: one check of a fleet converts tens of thousands of documents.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, LazyLock},
+};
+
+use jiff::{SignedDuration, Timestamp};
+use serde::ser::{self, Serialize};
+use serde_json::Value as Json;
+
+use super::types::{Kind, ROOT, Type};
+use crate::fact::{Cause, Facts, Forecast, Unknown, Version};
+
+/// A value of a fact.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Value {
+    Null,
+    Bool(bool),
+    Int(i64),
+    Double(f64),
+    Text(Arc<str>),
+    Version(Version),
+    Time(Timestamp),
+    Duration(SignedDuration),
+    List(Vec<Value>),
+    /// The fields in the order of the type's.
+    Record(Vec<Value>),
+    Map(BTreeMap<Arc<str>, Value>),
+    Unknown(Arc<Unknown>),
+}
+
+static NOT_COLLECTED: LazyLock<Arc<Unknown>> =
+    LazyLock::new(|| Arc::new(Unknown::new(Cause::NotCollected, "not collected")));
+
+impl Value {
+    /// A fact that nobody looked for.
+    pub(crate) fn not_collected() -> Self {
+        Self::Unknown(Arc::clone(&NOT_COLLECTED))
+    }
+
+    fn malformed(reason: impl Into<String>) -> Self {
+        Self::Unknown(Arc::new(Unknown::new(Cause::Malformed, reason)))
+    }
+
+    /// The root of expressions for one move.
+    pub(crate) fn root(facts: &Facts, forecast: &Forecast, now: Timestamp) -> Self {
+        let fields = ROOT.fields.iter().map(|field| match field.name.as_str() {
+            "vm" => Self::of(&facts.vm, &field.ty),
+            "guest" => Self::of(&facts.guest, &field.ty),
+            "source" => Self::of(&facts.source, &field.ty),
+            "destination" => Self::of(&facts.destination, &field.ty),
+            "path" => Self::of(&facts.path, &field.ty),
+            "change" => Self::of(&facts.change, &field.ty),
+            "forecast" => Self::of(forecast, &field.ty),
+            "now" => Self::Time(now),
+            _ => Self::not_collected(),
+        });
+        Self::Record(fields.collect())
+    }
+
+    /// The value of a Rust value, which is of type `ty`.
+    pub(crate) fn of<T: Serialize + ?Sized>(from: &T, ty: &Type) -> Self {
+        from.serialize(Reader { ty }).unwrap_or_else(|error| Self::malformed(error.0))
+    }
+
+    /// The value of a document that conforms to `ty`.
+    pub(crate) fn of_json(json: &Json, ty: &Type) -> Self {
+        match (json, &ty.kind) {
+            (Json::Object(fields), _) if fields.contains_key("unknown") => {
+                match serde_json::from_value::<Unknown>(json.clone()) {
+                    Ok(unknown) => Self::Unknown(Arc::new(unknown)),
+                    Err(error) => Self::malformed(error.to_string()),
+                }
+            }
+            (Json::Object(fields), Kind::Record(record)) => Self::Record(
+                record
+                    .fields
+                    .iter()
+                    .map(|field| {
+                        fields
+                            .get(&field.name)
+                            .map_or_else(Self::not_collected, |json| Self::of_json(json, &field.ty))
+                    })
+                    .collect(),
+            ),
+            (Json::Array(items), Kind::List(item)) => {
+                Self::List(items.iter().map(|json| Self::of_json(json, item)).collect())
+            }
+            _ => Self::of(json, ty),
+        }
+    }
+
+    /// The value as JSON, without the names of records' fields unless `ty` gives them; long lists and texts are cut.
+    pub(crate) fn to_json(&self, ty: Option<&Type>) -> Json {
+        const MOST_ITEMS: usize = 8;
+        const MOST_CHARACTERS: usize = 200;
+        match self {
+            Self::Null => Json::Null,
+            Self::Bool(value) => (*value).into(),
+            Self::Int(value) => (*value).into(),
+            Self::Double(value) => (*value).into(),
+            Self::Text(text) => match text.char_indices().nth(MOST_CHARACTERS) {
+                None => (**text).into(),
+                Some((at, _)) => format!("{}…", text.get(..at).unwrap_or_default()).into(),
+            },
+            Self::Version(version) => version.to_string().into(),
+            Self::Time(time) => time.to_string().into(),
+            Self::Duration(span) => span.to_string().into(),
+            Self::List(items) => {
+                let item_type = ty.and_then(Type::item);
+                let mut json: Vec<Json> =
+                    items.iter().take(MOST_ITEMS).map(|item| item.to_json(item_type)).collect();
+                if items.len() > MOST_ITEMS {
+                    json.push(format!("… {} more", items.len() - MOST_ITEMS).into());
+                }
+                Json::Array(json)
+            }
+            Self::Record(values) => match ty.map(|ty| &ty.kind) {
+                Some(Kind::Record(record)) => Json::Object(
+                    record
+                        .fields
+                        .iter()
+                        .zip(values)
+                        .map(|(field, value)| (field.name.clone(), value.to_json(Some(&field.ty))))
+                        .collect(),
+                ),
+                _ => format!("{} fields", values.len()).into(),
+            },
+            Self::Map(values) => values
+                .iter()
+                .take(MOST_ITEMS)
+                .map(|(key, value)| (key.to_string(), value.to_json(None)))
+                .collect(),
+            Self::Unknown(why) => serde_json::json!({ "unknown": why.reason, "cause": why.cause }),
+        }
+    }
+}
+
+/// What could not be converted. Facts are plain data, so this is a value that JSON cannot express either.
+#[derive(Debug)]
+pub(crate) struct NotConvertible(String);
+
+impl fmt::Display for NotConvertible {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NotConvertible {}
+
+impl ser::Error for NotConvertible {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        Self(message.to_string())
+    }
+}
+
+type Converted = Result<Value, NotConvertible>;
+
+/// Receives a Rust value that is of type `ty`.
+struct Reader<'t> {
+    ty: &'t Type,
+}
+
+impl Reader<'_> {
+    fn whole(&self, value: i64) -> Value {
+        #[allow(clippy::cast_precision_loss, reason = "a whole number where the type asks for a fraction")]
+        if self.ty.kind == Kind::Double { Value::Double(value as f64) } else { Value::Int(value) }
+    }
+}
+
+fn other(what: &str) -> Converted {
+    Err(NotConvertible(format!("{what} is not a fact")))
+}
+
+impl<'t> ser::Serializer for Reader<'t> {
+    type Ok = Value;
+    type Error = NotConvertible;
+    type SerializeSeq = Items<'t>;
+    type SerializeTuple = Items<'t>;
+    type SerializeTupleStruct = Items<'t>;
+    type SerializeTupleVariant = ser::Impossible<Value, NotConvertible>;
+    type SerializeMap = Entries<'t>;
+    type SerializeStruct = Fields<'t>;
+    type SerializeStructVariant = ser::Impossible<Value, NotConvertible>;
+
+    fn serialize_bool(self, value: bool) -> Converted {
+        Ok(Value::Bool(value))
+    }
+    fn serialize_i8(self, value: i8) -> Converted {
+        Ok(self.whole(value.into()))
+    }
+    fn serialize_i16(self, value: i16) -> Converted {
+        Ok(self.whole(value.into()))
+    }
+    fn serialize_i32(self, value: i32) -> Converted {
+        Ok(self.whole(value.into()))
+    }
+    fn serialize_i64(self, value: i64) -> Converted {
+        Ok(self.whole(value))
+    }
+    fn serialize_u8(self, value: u8) -> Converted {
+        Ok(self.whole(value.into()))
+    }
+    fn serialize_u16(self, value: u16) -> Converted {
+        Ok(self.whole(value.into()))
+    }
+    fn serialize_u32(self, value: u32) -> Converted {
+        Ok(self.whole(value.into()))
+    }
+    fn serialize_u64(self, value: u64) -> Converted {
+        match i64::try_from(value) {
+            Ok(value) => Ok(self.whole(value)),
+            Err(_) => Ok(Value::malformed(format!("{value} is too large to reckon with"))),
+        }
+    }
+    fn serialize_f32(self, value: f32) -> Converted {
+        self.serialize_f64(value.into())
+    }
+    fn serialize_f64(self, value: f64) -> Converted {
+        if value.is_finite() {
+            Ok(Value::Double(value))
+        } else {
+            Ok(Value::malformed(format!("{value} is not a finite number")))
+        }
+    }
+    fn serialize_char(self, value: char) -> Converted {
+        self.serialize_str(value.encode_utf8(&mut [0; 4]))
+    }
+    fn serialize_str(self, text: &str) -> Converted {
+        Ok(match &self.ty.kind {
+            Kind::Enum(choices) => match choices.find(text) {
+                Some(choice) => Value::Text(Arc::clone(&choice.text)),
+                None => Value::Text(text.into()),
+            },
+            Kind::Version => match text.parse() {
+                Ok(version) => Value::Version(version),
+                Err(error) => Value::malformed(format!("{error}")),
+            },
+            Kind::Timestamp => match text.parse() {
+                Ok(time) => Value::Time(time),
+                Err(_) => Value::malformed(format!("`{text}` is not a time")),
+            },
+            _ => Value::Text(text.into()),
+        })
+    }
+    fn serialize_bytes(self, _: &[u8]) -> Converted {
+        other("a byte string")
+    }
+    fn serialize_none(self) -> Converted {
+        Ok(Value::Null)
+    }
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Converted {
+        value.serialize(self)
+    }
+    fn serialize_unit(self) -> Converted {
+        Ok(Value::Null)
+    }
+    fn serialize_unit_struct(self, _: &'static str) -> Converted {
+        Ok(Value::Null)
+    }
+    fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Converted {
+        self.serialize_str(variant)
+    }
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, value: &T) -> Converted {
+        value.serialize(self)
+    }
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+        _: &T,
+    ) -> Converted {
+        other("a variant with a value")
+    }
+    fn serialize_seq(self, len: Option<usize>) -> Result<Items<'t>, NotConvertible> {
+        static ANY: LazyLock<Type> = LazyLock::new(Type::any);
+        Ok(Items {
+            ty: self.ty.item().unwrap_or(&ANY),
+            items: Vec::with_capacity(len.unwrap_or(0).min(4096)),
+        })
+    }
+    fn serialize_tuple(self, len: usize) -> Result<Items<'t>, NotConvertible> {
+        self.serialize_seq(Some(len))
+    }
+    fn serialize_tuple_struct(self, _: &'static str, len: usize) -> Result<Items<'t>, NotConvertible> {
+        self.serialize_seq(Some(len))
+    }
+    fn serialize_tuple_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+        _: usize,
+    ) -> Result<Self::SerializeTupleVariant, NotConvertible> {
+        Err(NotConvertible("a variant with values is not a fact".to_owned()))
+    }
+    fn serialize_map(self, _: Option<usize>) -> Result<Entries<'t>, NotConvertible> {
+        static ANY: LazyLock<Type> = LazyLock::new(Type::any);
+        let ty: &Type = match &self.ty.kind {
+            Kind::Map(ty) => ty,
+            _ => &ANY,
+        };
+        Ok(Entries { ty, key: "".into(), entries: BTreeMap::new() })
+    }
+    fn serialize_struct(self, name: &'static str, _: usize) -> Result<Fields<'t>, NotConvertible> {
+        if name == "Unknown" {
+            return Ok(Fields::Unknown(Unknown::new(Cause::NotCollected, "")));
+        }
+        match &self.ty.kind {
+            Kind::Record(record) => {
+                Ok(Fields::Record { record, next: 0, values: Vec::with_capacity(record.fields.len()) })
+            }
+            _ => Err(NotConvertible(format!("`{name}` stands where {} should", self.ty.kind))),
+        }
+    }
+    fn serialize_struct_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+        _: usize,
+    ) -> Result<Self::SerializeStructVariant, NotConvertible> {
+        Err(NotConvertible("a variant with fields is not a fact".to_owned()))
+    }
+}
+
+/// Collects a list.
+pub(crate) struct Items<'t> {
+    ty: &'t Type,
+    items: Vec<Value>,
+}
+
+impl ser::SerializeSeq for Items<'_> {
+    type Ok = Value;
+    type Error = NotConvertible;
+    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), NotConvertible> {
+        self.items.push(value.serialize(Reader { ty: self.ty })?);
+        Ok(())
+    }
+    fn end(self) -> Converted {
+        Ok(Value::List(self.items))
+    }
+}
+
+impl ser::SerializeTuple for Items<'_> {
+    type Ok = Value;
+    type Error = NotConvertible;
+    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), NotConvertible> {
+        ser::SerializeSeq::serialize_element(self, value)
+    }
+    fn end(self) -> Converted {
+        ser::SerializeSeq::end(self)
+    }
+}
+
+impl ser::SerializeTupleStruct for Items<'_> {
+    type Ok = Value;
+    type Error = NotConvertible;
+    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), NotConvertible> {
+        ser::SerializeSeq::serialize_element(self, value)
+    }
+    fn end(self) -> Converted {
+        ser::SerializeSeq::end(self)
+    }
+}
+
+/// Collects names with values of one type.
+pub(crate) struct Entries<'t> {
+    ty: &'t Type,
+    key: Arc<str>,
+    entries: BTreeMap<Arc<str>, Value>,
+}
+
+impl ser::SerializeMap for Entries<'_> {
+    type Ok = Value;
+    type Error = NotConvertible;
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), NotConvertible> {
+        let text = Type::plain(Kind::Text);
+        match key.serialize(Reader { ty: &text })? {
+            Value::Text(key) => self.key = key,
+            other => self.key = other.to_json(None).to_string().into(),
+        }
+        Ok(())
+    }
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), NotConvertible> {
+        let value = value.serialize(Reader { ty: self.ty })?;
+        self.entries.insert(Arc::clone(&self.key), value);
+        Ok(())
+    }
+    fn end(self) -> Converted {
+        Ok(Value::Map(self.entries))
+    }
+}
+
+/// Collects the fields of a record by position, or the two of an unknown.
+pub(crate) enum Fields<'t> {
+    /// A record; `next` is where the next field is expected.
+    Record { record: &'t super::types::Record, next: usize, values: Vec<Value> },
+    /// An unknown fact.
+    Unknown(Unknown),
+}
+
+impl ser::SerializeStruct for Fields<'_> {
+    type Ok = Value;
+    type Error = NotConvertible;
+
+    fn serialize_field<T: Serialize + ?Sized>(
+        &mut self,
+        name: &'static str,
+        value: &T,
+    ) -> Result<(), NotConvertible> {
+        match self {
+            Self::Unknown(unknown) => {
+                match name {
+                    "cause" => {
+                        let cause = serde_json::to_value(value).and_then(serde_json::from_value);
+                        unknown.cause = cause.map_err(|error| NotConvertible(error.to_string()))?;
+                    }
+                    _ => match value.serialize(Reader { ty: &Type::plain(Kind::Text) })? {
+                        Value::Text(reason) => unknown.reason.push_str(&reason),
+                        _ => return Err(NotConvertible("the reason of an unknown is a text".to_owned())),
+                    },
+                }
+                Ok(())
+            }
+            // Fields come in the order of the type's; one that is left out stays unknown.
+            Self::Record { record, next, values } => {
+                let found = record.fields.iter().skip(*next).position(|field| field.name == name);
+                let Some((skipped, field)) =
+                    found.and_then(|skipped| Some((skipped, record.fields.get(*next + skipped)?)))
+                else {
+                    return Err(NotConvertible(format!("{} has no field `{name}`", record.name)));
+                };
+                values.extend((0..skipped).map(|_| Value::not_collected()));
+                values.push(value.serialize(Reader { ty: &field.ty })?);
+                *next += skipped + 1;
+                Ok(())
+            }
+        }
+    }
+
+    fn end(self) -> Converted {
+        match self {
+            Self::Unknown(unknown) => Ok(Value::Unknown(Arc::new(unknown))),
+            Self::Record { record, mut values, .. } => {
+                values.resize_with(record.fields.len(), Value::not_collected);
+                Ok(Value::Record(values))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn facts_become_values_and_keep_what_is_unknown() {
+        let facts: Facts = serde_json::from_value(serde_json::json!({
+            "schema": "vmgate/facts/v1", "collected_at": "2026-11-23T00:00:00Z",
+            "vm": {"name": "web1", "job": null, "vcpus": {"unknown": "no answer", "cause": "timed-out"},
+                   "qemu_version": "7.2.22", "state": "running"},
+            "guest": {"unknown": "no agent", "cause": "no-guest-agent"}
+        }))
+        .unwrap();
+        let root = Value::root(&facts, &Forecast::default(), Timestamp::UNIX_EPOCH);
+        let json = root.to_json(Some(&Type::plain(Kind::Record(Arc::clone(&ROOT)))));
+        assert_eq!(json["vm"]["name"], "web1");
+        assert_eq!(json["vm"]["job"], Json::Null);
+        assert_eq!(json["vm"]["qemu_version"], "7.2.22");
+        assert_eq!(json["vm"]["vcpus"]["cause"], "timed-out");
+        assert_eq!(json["guest"]["unknown"], "no agent");
+        assert_eq!(json["vm"]["uuid"]["unknown"], "not collected");
+        assert_eq!(json["now"], "1970-01-01T00:00:00Z");
+    }
+}
