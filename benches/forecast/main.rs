@@ -18,7 +18,7 @@ mod speed;
 
 use std::{env, error::Error, fs::OpenOptions, io::Write as _, time::Duration};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use vmgate::{
     collect::probe::trace::{Options, Qemu, record},
     fact::trace::TraceCost,
@@ -71,24 +71,36 @@ pub struct Came {
     /// Whether it completed in time.
     pub completed: bool,
     /// Duration as libvirt reports it.
+    #[serde(deserialize_with = "or_nan")]
     pub total_seconds: f64,
     /// Duration of the command.
+    #[serde(deserialize_with = "or_nan")]
     pub wall_seconds: f64,
     /// Bytes of RAM sent, as QEMU reports.
+    #[serde(deserialize_with = "or_nan")]
     pub bytes: f64,
     /// Passes, as QEMU reports (dirty-sync-count).
+    #[serde(deserialize_with = "or_nan")]
     pub rounds: f64,
     /// Downtime as libvirt reports it.
+    #[serde(deserialize_with = "or_nan")]
     pub reported_downtime_seconds: f64,
     /// Silence of the guest's heartbeat, seen outside it.
     pub blackout_seconds: Option<f64>,
     /// Setup time as QEMU reports it.
+    #[serde(deserialize_with = "or_nan")]
     pub setup_seconds: f64,
     /// Whether the link was not the case's alone: another rate at the end, or more bytes than QEMU sent.
     #[serde(default)]
     pub disturbed: bool,
     /// Load of the machine (one minute) when it was over.
+    #[serde(deserialize_with = "or_nan")]
     pub load: f64,
+}
+
+/// JSON has no word for what is not a number.
+fn or_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
 fn main() -> Outcome<()> {

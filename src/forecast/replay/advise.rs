@@ -157,6 +157,7 @@ fn with(step: Step, settings: &Settings, conditions: &Conditions, goal: &Goal) -
 }
 
 fn meets(replay: &Replay, goal: &Goal) -> bool {
-    let short = replay.blackout_seconds.is_some_and(|blackout| blackout.p95 <= goal.longest_blackout_seconds);
-    replay.converges_ratio >= SURE && short
+    let longest = goal.longest_blackout_seconds;
+    let short = replay.blackout_seconds.is_some_and(|blackout| blackout.p95 <= longest);
+    replay.converges_ratio >= SURE && short && replay.throttle_pause_seconds <= longest
 }

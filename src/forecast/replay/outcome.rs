@@ -22,6 +22,9 @@ pub struct Replay {
     pub blackout_seconds: Option<Quantiles>,
     /// Strongest throttle reached, in percent; 0 without auto-converge.
     pub throttle_percent: f64,
+    /// How long the guest stands still at a time under that throttle, again and again while the migration lasts: QEMU lets
+    /// a vCPU run for 10 ms and then sleep, at 99 % for 0.99 s. Peers of the guest notice it as they do a blackout.
+    pub throttle_pause_seconds: f64,
     /// The least that was ever left to send, as time at the goodput: what the guest's dirtying allows at best.
     pub least_left_seconds: Option<Quantiles>,
     /// What makes it as long as it is, or keeps it from completing.
@@ -72,6 +75,7 @@ impl Replay {
         let converges_ratio = (done.len() as f64 + later(runs, done.len())) / runs.len().max(1) as f64;
         let least_left =
             quantiles(runs.iter().map(|run| run.least_left_seconds).filter(|left| left.is_finite()));
+        let throttle_percent = runs.iter().map(|run| run.throttle_percent).fold(0.0, f64::max);
         let limit = if all(|run| run.limited_ratio) > 1.0 - MOST_OF_IT {
             Limit::BandwidthLimit
         } else if converges_ratio < 0.5 {
@@ -94,12 +98,21 @@ impl Replay {
             bytes: of(|run| run.bytes),
             rounds: of(|run| run.rounds),
             blackout_seconds: of(|run| run.blackout_seconds),
-            throttle_percent: runs.iter().map(|run| run.throttle_percent).fold(0.0, f64::max),
+            throttle_percent,
+            throttle_pause_seconds: throttle_pause(throttle_percent),
             least_left_seconds: least_left,
             limit,
             runs: u32::try_from(runs.len()).unwrap_or(u32::MAX),
         }
     }
+}
+
+/// A vCPU runs for this long at a time while it is throttled (CPU_THROTTLE_TIMESLICE_NS).
+const TIMESLICE_SECONDS: f64 = 0.010;
+
+/// What it then sleeps (cpu_throttle_thread).
+fn throttle_pause(percent: f64) -> f64 {
+    TIMESLICE_SECONDS * percent / (100.0 - percent).max(1.0)
 }
 
 /// Of the runs that were given up, how many would have ended in the time they had left: at the rate at which runs ended
@@ -147,9 +160,18 @@ mod tests {
     }
 
     #[test]
+    fn a_throttled_guest_stands_still_for_as_long_as_qemu_lets_it_sleep() {
+        assert!((throttle_pause(99.0) - 0.99).abs() < 1e-9);
+        assert!((throttle_pause(50.0) - 0.01).abs() < 1e-9);
+        assert!(throttle_pause(0.0) < 1e-12);
+    }
+
+    #[test]
     fn quantiles_lie_between_the_figures() {
         let seen = quantiles((0..=100).map(f64::from)).unwrap();
-        assert!((seen.p5 - 5.0).abs() < 1e-9 && (seen.p50 - 50.0).abs() < 1e-9 && (seen.p95 - 95.0).abs() < 1e-9);
+        assert!(
+            (seen.p5 - 5.0).abs() < 1e-9 && (seen.p50 - 50.0).abs() < 1e-9 && (seen.p95 - 95.0).abs() < 1e-9
+        );
         assert_eq!(quantiles(std::iter::empty()), None);
     }
 }
