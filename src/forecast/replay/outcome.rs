@@ -24,6 +24,7 @@ pub struct Replay {
     pub throttle_percent: f64,
     /// How long the guest stands still at a time under that throttle, again and again while the migration lasts: QEMU lets
     /// a vCPU run for 10 ms and then sleep, at 99 % for 0.99 s. Peers of the guest notice it as they do a blackout.
+    #[serde(default)]
     pub throttle_pause_seconds: f64,
     /// The least that was ever left to send, as time at the goodput: what the guest's dirtying allows at best.
     pub least_left_seconds: Option<Quantiles>,
