@@ -17,7 +17,7 @@ use vmgate::{
 use crate::{Came, Outcome, net, plan::Case};
 
 /// A migration that takes longer is aborted.
-pub const DEADLINE_SECONDS: f64 = 60.0;
+pub(crate) const DEADLINE_SECONDS: f64 = 60.0;
 /// Held by whoever shapes the lab's migration link.
 const LOCK: &str = "/tmp/vmgate-link.lock";
 const NAME: &str = "fc-bench";
@@ -27,7 +27,7 @@ fn script() -> String {
 }
 
 /// Runs the lab's command and returns what it printed.
-pub fn lab(arguments: &[&str]) -> Outcome<String> {
+pub(crate) fn lab(arguments: &[&str]) -> Outcome<String> {
     let script = script();
     let output = Command::new(script).args(arguments).stdin(Stdio::null()).output()?;
     if !output.status.success() {
@@ -39,11 +39,11 @@ pub fn lab(arguments: &[&str]) -> Outcome<String> {
 }
 
 /// The migration link at a rate, for as long as this lives.
-pub struct Link(#[expect(dead_code, reason = "its lock is held while it is open")] File);
+pub(crate) struct Link(#[expect(dead_code, reason = "its lock is held while it is open")] File);
 
 impl Link {
     /// Waits for the lock and shapes the link.
-    pub fn shape(mbit: u64) -> Outcome<Self> {
+    pub(crate) fn shape(mbit: u64) -> Outcome<Self> {
         let file = File::create(LOCK)?;
         // SAFETY: the descriptor is open for as long as `file` lives.
         if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX) } != 0 {
@@ -79,13 +79,18 @@ impl Drop for Link {
     }
 }
 
+/// Runs virsh on a host.
+fn virsh(host: &str, arguments: &[&str]) -> Outcome<String> {
+    lab(&[&["host", host, "virsh", "-q"], arguments].concat())
+}
+
 /// A guest that is gone when the case is over.
-pub struct Guest {
+pub(crate) struct Guest {
     on: String,
 }
 
 impl Guest {
-    pub fn start(case: &Case) -> Outcome<Self> {
+    pub(crate) fn start(case: &Case) -> Outcome<Self> {
         lab(&["guest", "stop", NAME])?;
         let beat = format!("udp to=10.77.2.254:{} rate={} size=64", net::HEARTBEAT_PORT, net::HEARTBEAT_RATE);
         let workload = if case.workload == "idle" { beat } else { format!("{} + {beat}", case.workload) };
@@ -95,18 +100,15 @@ impl Guest {
         Ok(Self { on: case.from.clone() })
     }
 
-    pub fn trace(&self, seconds: f64) -> Outcome<DirtyTrace> {
+    #[expect(clippy::unused_self, reason = "only a guest that was started can be traced")]
+    pub(crate) fn trace(&self, seconds: f64) -> Outcome<DirtyTrace> {
         let options = Options { length: Duration::from_secs_f64(seconds), ..Options::default() };
         Ok(record(&Qemu::of(NAME)?, &options, || false)?.trace)
     }
 
-    fn virsh(&self, host: &str, arguments: &[&str]) -> Outcome<String> {
-        lab(&[&["host", host, "virsh", "-q"], arguments].concat())
-    }
-
-    pub fn migrate(&self, case: &Case) -> Outcome<Came> {
+    pub(crate) fn migrate(&self, case: &Case) -> Outcome<Came> {
         let to = if self.on == "a" { "b" } else { "a" };
-        self.virsh(&self.on, &["migrate-setmaxdowntime", NAME, &case.limit_ms.to_string()])?;
+        virsh(&self.on, &["migrate-setmaxdowntime", NAME, &case.limit_ms.to_string()])?;
         let target = format!("qemu+tcp://lab-{to}/system");
         let heartbeat = net::Heartbeat::listen()?;
         thread::sleep(Duration::from_millis(500));
@@ -135,7 +137,7 @@ impl Guest {
             }
             if !aborted && began.elapsed().as_secs_f64() > DEADLINE_SECONDS {
                 aborted = true;
-                self.virsh(&self.on, &["domjobabort", NAME])?;
+                virsh(&self.on, &["domjobabort", NAME])?;
             }
             thread::sleep(Duration::from_millis(5));
         };
@@ -145,7 +147,7 @@ impl Guest {
         let blackout_seconds = heartbeat.longest_silence()?;
         let completed = status.success();
         let stats = if completed {
-            self.virsh(to, &["domjobinfo", NAME, "--completed", "--rawstats"])?
+            virsh(to, &["domjobinfo", NAME, "--completed", "--rawstats"])?
         } else {
             String::new()
         };

@@ -9,6 +9,15 @@
 //! `run` needs root and the lab (VMGATE_LAB names its command). Each case is two JSON lines in OUT: the prediction and
 //! the outcome. The migration link is shaped under a lock and only while a case needs it.
 
+#![allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::indexing_slicing,
+    clippy::similar_names,
+    reason = "a bench: its figures are small, and it may end with a panic"
+)]
+
 mod lab;
 mod net;
 mod plan;
@@ -28,12 +37,12 @@ use vmgate::{
 use plan::Case;
 
 /// What a bench can fail with: it says why and ends.
-pub type Outcome<T> = Result<T, Box<dyn Error>>;
+pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// A line of a result file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Line {
+pub(crate) enum Line {
     /// Written before the migration starts.
     Predicted(Box<Prediction>),
     /// Written when it is over.
@@ -42,60 +51,60 @@ pub enum Line {
 
 /// What was known and foretold before the migration.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Prediction {
+pub(crate) struct Prediction {
     /// The case.
-    pub case: Case,
+    pub(crate) case: Case,
     /// Goodput measured just before, in bytes per second.
-    pub goodput: f64,
+    pub(crate) goodput: f64,
     /// Memory dirtied in 1 s by the goodput.
-    pub rho: f64,
+    pub(crate) rho: f64,
     /// Share of zero pages.
-    pub zero_ratio: f64,
+    pub(crate) zero_ratio: f64,
     /// What the trace cost.
-    pub cost: TraceCost,
+    pub(crate) cost: TraceCost,
     /// Sampled pages.
-    pub pages: usize,
+    pub(crate) pages: usize,
     /// Time that the replay took, in milliseconds.
-    pub replay_ms: f64,
+    pub(crate) replay_ms: f64,
     /// The forecast.
-    pub replay: Replay,
+    pub(crate) replay: Replay,
     /// The simplest forecast: all RAM at the link's rate; the blackout is the limit.
-    pub baseline_seconds: f64,
+    pub(crate) baseline_seconds: f64,
 }
 
 /// What the migration did.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Came {
+pub(crate) struct Came {
     /// Number of the case in its plan.
-    pub id: u32,
+    pub(crate) id: u32,
     /// Whether it completed in time.
-    pub completed: bool,
+    pub(crate) completed: bool,
     /// Duration as libvirt reports it.
     #[serde(deserialize_with = "or_nan")]
-    pub total_seconds: f64,
+    pub(crate) total_seconds: f64,
     /// Duration of the command.
     #[serde(deserialize_with = "or_nan")]
-    pub wall_seconds: f64,
+    pub(crate) wall_seconds: f64,
     /// Bytes of RAM sent, as QEMU reports.
     #[serde(deserialize_with = "or_nan")]
-    pub bytes: f64,
+    pub(crate) bytes: f64,
     /// Passes, as QEMU reports (dirty-sync-count).
     #[serde(deserialize_with = "or_nan")]
-    pub rounds: f64,
+    pub(crate) rounds: f64,
     /// Downtime as libvirt reports it.
     #[serde(deserialize_with = "or_nan")]
-    pub reported_downtime_seconds: f64,
+    pub(crate) reported_downtime_seconds: f64,
     /// Silence of the guest's heartbeat, seen outside it.
-    pub blackout_seconds: Option<f64>,
+    pub(crate) blackout_seconds: Option<f64>,
     /// Setup time as QEMU reports it.
     #[serde(deserialize_with = "or_nan")]
-    pub setup_seconds: f64,
+    pub(crate) setup_seconds: f64,
     /// Whether the link was not the case's alone: another rate at the end, or more bytes than QEMU sent.
     #[serde(default)]
-    pub disturbed: bool,
+    pub(crate) disturbed: bool,
     /// Load of the machine (one minute) when it was over.
     #[serde(deserialize_with = "or_nan")]
-    pub load: f64,
+    pub(crate) load: f64,
 }
 
 /// JSON has no word for what is not a number.

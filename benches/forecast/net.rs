@@ -15,8 +15,8 @@ use std::{
 use crate::Outcome;
 
 /// Where heartbeats go, and how many a second: one each 2.5 ms.
-pub const HEARTBEAT_PORT: u16 = 9911;
-pub const HEARTBEAT_RATE: u32 = 400;
+pub(crate) const HEARTBEAT_PORT: u16 = 9911;
+pub(crate) const HEARTBEAT_RATE: u32 = 400;
 const GOODPUT_PORT: u16 = 9912;
 
 fn here_in(namespace: &str, arguments: &[&str]) -> Outcome<Child> {
@@ -31,15 +31,15 @@ fn here_in(namespace: &str, arguments: &[&str]) -> Outcome<Child> {
 }
 
 /// Listens for heartbeats in the operator's namespace.
-pub struct Heartbeat(Child);
+pub(crate) struct Heartbeat(Child);
 
 impl Heartbeat {
-    pub fn listen() -> Outcome<Self> {
+    pub(crate) fn listen() -> Outcome<Self> {
         here_in("vmgate-op", &["heartbeat", &HEARTBEAT_PORT.to_string()]).map(Self)
     }
 
     /// The longest time between two heartbeats, less the usual; `None` where there were none.
-    pub fn longest_silence(mut self) -> Outcome<Option<f64>> {
+    pub(crate) fn longest_silence(mut self) -> Outcome<Option<f64>> {
         drop(self.0.stdin.take());
         let mut text = String::new();
         self.0.stdout.take().ok_or("no output")?.read_to_string(&mut text)?;
@@ -50,7 +50,7 @@ impl Heartbeat {
 
 /// Prints the longest silence, in seconds, when standard input ends. The kernel's own time of arrival counts: on a busy
 /// machine this program may run late.
-pub fn heartbeat(port: &str) -> Outcome<()> {
+pub(crate) fn heartbeat(port: &str) -> Outcome<()> {
     let socket = UdpSocket::bind(("0.0.0.0", port.parse()?))?;
     socket.set_read_timeout(Some(Duration::from_millis(100)))?;
     let on: libc::c_int = 1;
@@ -106,7 +106,7 @@ fn arrival(socket: &UdpSocket) -> Option<f64> {
 }
 
 /// Goodput of one TCP stream from a host to the other, in bytes per second, over the migration link.
-pub fn goodput(from: &str) -> Outcome<f64> {
+pub(crate) fn goodput(from: &str) -> Outcome<f64> {
     let (to, address) = if from == "a" { ("b", "10.77.1.2") } else { ("a", "10.77.1.1") };
     let sink = here_in(&format!("vmgate-{to}"), &["sink", &GOODPUT_PORT.to_string()])?;
     thread::sleep(Duration::from_millis(200));
@@ -118,7 +118,7 @@ pub fn goodput(from: &str) -> Outcome<f64> {
 }
 
 /// Prints the goodput of the one stream it takes: between its first half second and its end.
-pub fn sink(port: &str) -> Outcome<()> {
+pub(crate) fn sink(port: &str) -> Outcome<()> {
     let (mut stream, _) = TcpListener::bind(("0.0.0.0", port.parse::<u16>()?))?.accept()?;
     let mut buffer = vec![0; 1 << 18];
     let began = Instant::now();
@@ -142,7 +142,7 @@ pub fn sink(port: &str) -> Outcome<()> {
 }
 
 /// Sends for two seconds.
-pub fn source(address: &str) -> Outcome<()> {
+pub(crate) fn source(address: &str) -> Outcome<()> {
     let mut stream = TcpStream::connect(address)?;
     let buffer = vec![7; 1 << 18];
     let began = Instant::now();

@@ -6,21 +6,21 @@ use serde::{Deserialize, Serialize};
 
 /// One migration.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Case {
+pub(crate) struct Case {
     /// Number in its plan.
-    pub id: u32,
+    pub(crate) id: u32,
     /// Host that it starts on: `a` (QEMU 7.2) or `b` (QEMU 10.0).
-    pub from: String,
+    pub(crate) from: String,
     /// RAM.
-    pub memory_mib: u64,
+    pub(crate) memory_mib: u64,
     /// What the guest does, as `lab guest start` takes it.
-    pub workload: String,
+    pub(crate) workload: String,
     /// Rate of the migration link.
-    pub link_mbit: u64,
+    pub(crate) link_mbit: u64,
     /// Downtime limit.
-    pub limit_ms: u64,
+    pub(crate) limit_ms: u64,
     /// Further options of `virsh migrate`.
-    pub options: Vec<String>,
+    pub(crate) options: Vec<String>,
 }
 
 impl fmt::Display for Case {
@@ -35,7 +35,7 @@ impl fmt::Display for Case {
 }
 
 /// Cases drawn over everything that matters. `only` keeps those whose description has it.
-pub fn cases(seed: u64, count: u32, only: Option<&str>) -> Vec<Case> {
+pub(crate) fn cases(seed: u64, count: u32, only: Option<&str>) -> Vec<Case> {
     let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let drawn = (0..count * 50).map(|id| draw(id, &mut random));
     drawn

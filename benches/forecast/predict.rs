@@ -27,7 +27,7 @@ fn conditions(goodput: f64) -> Conditions {
 }
 
 /// Settings of QEMU that the case makes.
-pub fn settings(case: &Case) -> Outcome<Settings> {
+pub(crate) fn settings(case: &Case) -> Outcome<Settings> {
     let has = |option: &str| case.options.iter().any(|word| word == option);
     Ok(Settings {
         qemu: if case.from == "a" { "7.2.22" } else { "10.0.13" }.parse()?,
@@ -39,7 +39,7 @@ pub fn settings(case: &Case) -> Outcome<Settings> {
     })
 }
 
-pub fn predict(case: &Case, trace: &DirtyTrace, goodput: f64) -> Outcome<Prediction> {
+pub(crate) fn predict(case: &Case, trace: &DirtyTrace, goodput: f64) -> Outcome<Prediction> {
     let goal = Goal { longest_blackout_seconds: 10.0, deadline_seconds: Some(DEADLINE_SECONDS) };
     let began = Instant::now();
     let replay =

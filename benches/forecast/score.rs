@@ -7,7 +7,7 @@ use vmgate::{fact::Quantiles, forecast::replay::Replay};
 use crate::{Came, Line, Outcome, Prediction};
 
 /// A forecast on one line.
-pub fn words(replay: &Replay) -> String {
+pub(crate) fn words(replay: &Replay) -> String {
     let range = |figure: Option<Quantiles>, unit: f64| {
         figure.map_or_else(
             || "-".to_owned(),
@@ -25,7 +25,7 @@ pub fn words(replay: &Replay) -> String {
 }
 
 /// Prints all cases of a result file, and their errors together.
-pub fn table(file: &str) -> Outcome<()> {
+pub(crate) fn table(file: &str) -> Outcome<()> {
     let mut predicted: BTreeMap<u32, Box<Prediction>> = BTreeMap::new();
     let mut pairs: Vec<(Box<Prediction>, Came)> = Vec::new();
     for line in fs::read_to_string(file)?.lines() {
