@@ -7,7 +7,7 @@ LAB := tests/lab/lab
 HOST_TARGET := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 DEMO_BIN := target/debug/vmgate
 
-.PHONY: help deps build probe release demo test lint unit rules lab-test lab-up lab-down bench generate drift deny clean
+.PHONY: help deps build probe release demo test lint unit rules lab-test lab-up lab-down bench bench-forecast generate drift deny clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -59,6 +59,12 @@ lab-down: ## Take the lab down and leave nothing behind
 bench: release ## Speed and memory: rules, start-up, a whole check
 	$(CARGO) bench
 	@tests/bench
+
+bench-forecast: deps ## Foretell real migrations in the lab, then do them (FORECAST="--cases 6 --seed 1")
+	@$(LAB) up
+	@mkdir -p target/forecast
+	VMGATE_LAB="$(CURDIR)/$(LAB)" $(CARGO) bench --no-default-features --bench forecast -- run target/forecast/cases.jsonl $(FORECAST)
+	@$(CARGO) bench --no-default-features --bench forecast -- score target/forecast/cases.jsonl
 
 generate: build ## Write the generated files again: schemas, rule reference, samples
 	@tests/generate

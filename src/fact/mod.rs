@@ -12,6 +12,7 @@ mod guest;
 mod guest_memory;
 mod host;
 mod path;
+pub mod trace;
 mod value;
 mod version;
 mod vm;

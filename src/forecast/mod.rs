@@ -5,6 +5,7 @@
 
 pub mod budget;
 mod precopy;
+pub mod replay;
 
 pub use budget::{established, handshake, of_connection};
 
