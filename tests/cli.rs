@@ -1,5 +1,7 @@
 //! Commands that need no hypervisor, through the real binary: what is said, where, and with which exit code.
 
+#![allow(clippy::unwrap_used)] // in helpers of tests too
+
 use std::{fs, path::Path, process::Command};
 
 use serde_json::Value;
