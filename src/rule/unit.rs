@@ -56,33 +56,36 @@ impl Unit {
         if self == Self::Any { other } else { self }
     }
 
-    /// The unit of a product.
+    /// The unit of a product: a part of a quantity is that quantity.
     pub(crate) fn times(self, other: Self) -> Self {
         match (self, other) {
+            // The order matters: a literal says less than a ratio, and that less than a count.
             (Self::Any, unit)
             | (unit, Self::Any)
-            | (Self::Ratio | Self::Count, unit @ Self::Of { .. })
-            | (unit @ Self::Of { .. }, Self::Ratio | Self::Count) => unit,
+            | (Self::Ratio, unit)
+            | (unit, Self::Ratio)
+            | (Self::Count, unit)
+            | (unit, Self::Count) => unit,
             (Self::Of { bytes, seconds }, Self::Of { bytes: b, seconds: s }) => {
                 Self::powers(bytes.saturating_add(b), seconds.saturating_add(s))
             }
-            (Self::Count, Self::Count) => Self::Count,
-            _ => Self::Ratio,
         }
     }
 
-    /// The unit of a quotient.
+    /// The unit of a quotient: one quantity by another of its unit is a ratio.
     pub(crate) fn per(self, other: Self) -> Self {
         match (self, other) {
-            (unit, Self::Any) | (unit @ Self::Of { .. }, Self::Ratio | Self::Count) => unit,
+            (Self::Count, Self::Count) => Self::Ratio,
+            (unit @ (Self::Of { .. } | Self::Count | Self::Ratio), Self::Any | Self::Ratio | Self::Count) => {
+                unit
+            }
             (Self::Of { bytes, seconds }, Self::Of { bytes: b, seconds: s }) => {
                 Self::powers(bytes.saturating_sub(b), seconds.saturating_sub(s))
             }
             (_, Self::Of { bytes, seconds }) => {
                 Self::powers(bytes.saturating_neg(), seconds.saturating_neg())
             }
-            (Self::Any, Self::Count) => Self::Count,
-            _ => Self::Ratio,
+            (Self::Any, unit) => unit,
         }
     }
 
@@ -122,6 +125,12 @@ mod tests {
         assert_eq!(Unit::BYTES.per(Unit::BYTES), Unit::Ratio);
         assert_eq!(Unit::Ratio.times(Unit::SECONDS), Unit::SECONDS);
         assert_eq!(Unit::BYTES.per(Unit::Any), Unit::BYTES);
+        assert_eq!(Unit::Ratio.times(Unit::Count), Unit::Count);
+        assert_eq!(Unit::Count.times(Unit::Ratio), Unit::Count);
+        assert_eq!(Unit::Any.times(Unit::Ratio), Unit::Ratio);
+        assert_eq!(Unit::Ratio.times(Unit::Any), Unit::Ratio);
+        assert_eq!(Unit::Count.per(Unit::Count), Unit::Ratio);
+        assert_eq!(Unit::Count.per(Unit::Ratio), Unit::Count);
         assert!(!Unit::BYTES.agrees(Unit::SECONDS) && Unit::BYTES.agrees(Unit::Any));
         assert!(!Unit::Ratio.agrees(Unit::Count));
     }

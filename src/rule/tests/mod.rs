@@ -1,6 +1,7 @@
 //! Packs of rules as a user loads them: the shipped one, and folders of files good and bad.
 
 mod bad_input;
+mod documentation;
 mod outcomes;
 mod parameters;
 mod testing;
