@@ -76,6 +76,12 @@ pub(super) struct MoveOptions {
     /// How long to watch the guest dirty its memory, in whole seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=60))]
     pub dirty_window: u32,
+    /// How to look into the guest: agent, ssh://USER@HOST[:PORT], exec (the command that vmgate.yaml names for this
+    /// VM), ssh (the place named there) or none [default: what vmgate.yaml names for this VM, else agent].
+    /// libvirt marks a domain as tainted (custom-ga-command) when its guest agent is asked; only none, ssh and exec
+    /// leave it unmarked, and with none every fact of the guest stays unknown
+    #[arg(long, value_name = "WAY")]
+    pub guest: Option<String>,
 }
 
 #[cfg(feature = "libvirt")]
@@ -87,6 +93,7 @@ impl MoveOptions {
             vm: vm.to_owned(),
             source_probe: session.probe(&from)?,
             destination_probe: session.probe(&to)?,
+            guest_way: session.guest_way(vm, self.guest.as_deref())?,
             from,
             to,
             migrate_address: self.migrate_address.map(|address| address.to_string()),

@@ -18,7 +18,7 @@ use super::{
     path,
     probe::host::Questions,
     provenance,
-    transport::{Answer, Transport},
+    transport::{Answer, GuestWay, Transport},
     vm::{self, FoundVm},
     worker::{Clock, Found, Worker},
 };
@@ -46,6 +46,8 @@ pub struct Request {
     pub source_probe: Option<Transport>,
     /// The same for the destination.
     pub destination_probe: Option<Transport>,
+    /// The way into the guest.
+    pub guest_way: GuestWay,
 }
 
 /// Why no facts could be collected at all.
@@ -109,7 +111,8 @@ pub fn collect(request: &Request, now: Timestamp) -> Result<Facts, CollectError>
         vm_at,
         dirty_rate_at: beside.dirty_rate.at,
         dirty_window_seconds: finished_vm.dirty_rate.known().map(|rate| rate.window_seconds),
-        guest: beside.guest.value.as_ref().map_or("none", |(_, method)| *method),
+        guest_collector: request.guest_way.collector(),
+        guest: beside.guest.value.as_ref().map_or("none", |(_, method)| method),
         guest_at: beside.guest.at,
         source: provenance::Side {
             libvirt_at: source_at,
@@ -222,10 +225,13 @@ struct Beside<P, G, R> {
     dirty_rate: R,
 }
 
+/// The guest, and how it was looked into.
+type SeenGuest = (Guest, String);
+
 /// The source's probe, and the address that the migration will go to.
 type SourceProbe = (Result<Answer, Unknown>, Fact<IpAddr>);
 
-impl Beside<Worker<SourceProbe>, Worker<(Guest, &'static str)>, Worker<DirtyRate>> {
+impl Beside<Worker<SourceProbe>, Worker<SeenGuest>, Worker<DirtyRate>> {
     fn start(
         request: &Request,
         domain: &Domain,
@@ -239,14 +245,14 @@ impl Beside<Worker<SourceProbe>, Worker<(Guest, &'static str)>, Worker<DirtyRate
         let source_probe =
             Worker::start(clock, move || Ok(probe_source(&way, wanted, &names, uuid, timeout)));
         let has_channel = vm.config.as_ref().is_none_or(|config| config.has_agent_channel);
-        let (guests, state) = (domain.clone(), vm.state);
-        let guest = Worker::start(clock, move || guest::look(guests, state, has_channel, timeout));
+        let (guests, state, into) = (domain.clone(), vm.state, request.guest_way.clone());
+        let guest = Worker::start(clock, move || guest::look(&into, guests, state, has_channel, timeout));
         let (measured, window) = (domain.clone(), request.dirty_window_seconds);
         let dirty_rate = Worker::start(clock, move || measure(&measured, state, window));
         Self { source_probe, guest, dirty_rate }
     }
 
-    fn join(self) -> Beside<Found<SourceProbe>, Found<(Guest, &'static str)>, Found<DirtyRate>> {
+    fn join(self) -> Beside<Found<SourceProbe>, Found<SeenGuest>, Found<DirtyRate>> {
         Beside {
             source_probe: self.source_probe.join(),
             guest: self.guest.join(),

@@ -12,7 +12,8 @@ pub(super) struct Sources<'a> {
     pub(super) vm_at: Timestamp,
     pub(super) dirty_rate_at: Timestamp,
     pub(super) dirty_window_seconds: Option<f64>,
-    pub(super) guest: &'static str,
+    pub(super) guest_collector: &'static str,
+    pub(super) guest: &'a str,
     pub(super) guest_at: Timestamp,
     pub(super) source: Side<'a>,
     pub(super) destination: Side<'a>,
@@ -56,7 +57,7 @@ pub(super) fn of(sources: &Sources) -> BTreeMap<String, Provenance> {
         sources.dirty_rate_at,
         sources.dirty_window_seconds,
     );
-    note("guest", "guest agent", sources.guest, sources.guest_at, None);
+    note("guest", sources.guest_collector, sources.guest, sources.guest_at, None);
     for (name, side) in [("source", &sources.source), ("destination", &sources.destination)] {
         let calls = "virConnectGetCapabilities, virConnectGetVersion, virNodeGetMemoryStats, virConnectListAllDomains";
         note(name, "libvirt", calls, side.libvirt_at, None);

@@ -1,6 +1,7 @@
-//! Ways to run the host probe where the facts are: here, over ssh, or by a command of the user's.
+//! Ways to run a probe where the facts are: here, over ssh, or by a command of the user's.
 
 mod child;
+pub mod guest;
 mod ssh;
 
 use std::{
@@ -11,7 +12,10 @@ use std::{
 use jiff::Timestamp;
 
 pub use child::{ChildFailure, Output, run};
+pub use guest::GuestWay;
 pub use ssh::SshTarget;
+
+use self::ssh::Subject;
 
 use super::{
     Uri,
@@ -76,7 +80,9 @@ impl Transport {
         let start = Instant::now();
         let (probe, received) = match self {
             Self::Local => look_here(questions, limit)?,
-            Self::Ssh(target) => answered(&target.run_probe(&arguments(questions), limit, ANSWER_LIMIT)?)?,
+            Self::Ssh(target) => {
+                answered(&target.run_probe(Subject::Host, &arguments(questions), limit, ANSWER_LIMIT)?)?
+            }
             Self::Exec(words) => answered(&exec(words, &arguments(questions), limit)?)?,
             Self::None(why) => return Err(Unknown::new(Cause::NoHostProbe, why.clone())),
         };
@@ -103,10 +109,8 @@ fn exec(words: &[String], arguments: &[String], limit: Duration) -> Result<Outpu
     };
     let mut command = Command::new(program);
     command.args(rest).args(arguments);
-    run(command, Vec::new(), limit, ANSWER_LIMIT).map_err(|failure| {
-        let cause = if failure == ChildFailure::TimedOut { Cause::TimedOut } else { Cause::NoHostProbe };
-        Unknown::new(cause, format!("the probe command `{program}`: {failure}"))
-    })
+    run(command, Vec::new(), limit, ANSWER_LIMIT)
+        .map_err(|failure| failure.of_command(Subject::Host, program))
 }
 
 /// Arguments of `vmgate probe host` for these questions.
