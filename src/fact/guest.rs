@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     DecidedBy, Detector, Fact, GuestClock, GuestMemory, KeepAlive, KernelBypass, Sctp, TcpEvidence, TcpTimer,
-    UdpCapture,
+    UdpCapture, Unknown,
 };
 
 /// The guest, seen from inside.
@@ -42,6 +42,26 @@ pub struct Guest {
     pub kernel_bypass: Fact<KernelBypass>,
     /// The clock. By guest agent, ssh and exec; whether it is synchronised not by an agent without guest-exec.
     pub clock: Fact<GuestClock>,
+}
+
+impl Guest {
+    /// A guest of which nothing is known, for one reason.
+    pub fn unknown(why: &Unknown) -> Self {
+        Self {
+            hostname: Fact::Unknown(why.clone()),
+            kernel_release: Fact::Unknown(why.clone()),
+            sysctl: Fact::Unknown(why.clone()),
+            tcp: Fact::Unknown(why.clone()),
+            sctp: Fact::Unknown(why.clone()),
+            udp: Fact::Unknown(why.clone()),
+            processes: Fact::Unknown(why.clone()),
+            memory_sync: Fact::Unknown(why.clone()),
+            detectors: Fact::Unknown(why.clone()),
+            memory: Fact::Unknown(why.clone()),
+            kernel_bypass: Fact::Unknown(why.clone()),
+            clock: Fact::Unknown(why.clone()),
+        }
+    }
 }
 
 /// Kernel settings under net.ipv4, which hold for IPv6 too (Linux, Documentation/networking/ip-sysctl).

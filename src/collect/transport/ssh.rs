@@ -38,26 +38,29 @@ mod code {
 
 /// What a probe looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Subject {
+pub enum Subject {
     /// A hypervisor host.
     Host,
     /// A guest.
     Guest,
+    /// UDP flows on interfaces of a hypervisor host.
+    Flows,
 }
 
 impl Subject {
     /// The subcommand of `vmgate probe`.
-    fn command(self) -> &'static str {
+    pub(super) fn command(self) -> &'static str {
         match self {
             Self::Host => "host",
             Self::Guest => "guest",
+            Self::Flows => "flows",
         }
     }
 
     /// The obstacle where its probe does not run.
     pub(super) fn obstacle(self) -> Cause {
         match self {
-            Self::Host => Cause::NoHostProbe,
+            Self::Host | Self::Flows => Cause::NoHostProbe,
             Self::Guest => Cause::NoGuestProbe,
         }
     }
