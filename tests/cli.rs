@@ -217,6 +217,38 @@ fn the_configuration_of_the_folder_is_read_and_its_mistakes_are_said() {
 }
 
 #[test]
+#[cfg(feature = "libvirt")]
+fn a_way_into_the_guest_that_leads_nowhere_is_a_mistake() {
+    let folder = TempDir::new().unwrap();
+    let ask = |way: &str| {
+        vmgate_in(
+            &folder,
+            &[
+                "collect",
+                "web1",
+                "--from",
+                "test:///default",
+                "--to",
+                "qemu+ssh://hv2/system",
+                "--guest",
+                way,
+            ],
+        )
+    };
+    for (way, words) in [
+        ("exec", "no guests.web1.exec"),
+        ("ssh", "no guests.web1.ssh"),
+        ("ssh://root@web1/etc", "is not USER@HOST"),
+        ("telepathy", "give agent, none, exec, ssh"),
+    ] {
+        let said = ask(way);
+        assert!(said.code == 2 && said.stderr.contains(words), "{way}: {} {}", said.code, said.stderr);
+    }
+    write(&folder, "vmgate.yaml", "guests: {web1: {shh: root@web1}}");
+    assert!(ask("agent").stderr.contains("shh"));
+}
+
+#[test]
 fn the_rule_pack_passes_its_own_tests() {
     vmgate(&["rules", "test"]).exits(0);
     vmgate(&["rules", "lint"]).exits(0);

@@ -55,7 +55,7 @@ pub struct Facts {
     /// The VM that is to move.
     #[serde(default)]
     pub vm: Fact<Vm>,
-    /// The guest inside it.
+    /// The guest inside it, by its guest agent, or by the guest probe over ssh or a command (`--guest`).
     #[serde(default)]
     pub guest: Fact<Guest>,
     /// The host it runs on.

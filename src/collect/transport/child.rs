@@ -11,7 +11,11 @@ use std::{
 use jiff::Timestamp;
 use thiserror::Error;
 
-use crate::collect::text::plain_bytes;
+use super::ssh::Subject;
+use crate::{
+    collect::text::plain_bytes,
+    fact::{Cause, Unknown},
+};
 
 /// Most bytes kept of what a child says on standard error.
 const COMPLAINT_LIMIT: usize = 4096;
@@ -47,6 +51,14 @@ pub enum ChildFailure {
         /// The last it said on standard error.
         complaint: String,
     },
+}
+
+impl ChildFailure {
+    /// Why a probe command of the user's brought nothing.
+    pub(super) fn of_command(&self, subject: Subject, program: &str) -> Unknown {
+        let cause = if *self == Self::TimedOut { Cause::TimedOut } else { subject.obstacle() };
+        Unknown::new(cause, format!("the probe command `{program}`: {self}"))
+    }
 }
 
 /// Kills and reaps its child, whatever way a function is left.
