@@ -1,3 +1,5 @@
+use std::fmt::Write;
+
 use super::*;
 use crate::fact::{LossTolerance, MemorySync, TcpConnection, Udp};
 
@@ -88,11 +90,12 @@ flows:
     ];
     let mut text = udp.to_owned();
     for (local, remote) in ends {
-        text.push_str(&format!(
+        let _ = write!(
+            text,
             "\n  - {{local: '{local}', remote: '{remote}', direction: both, packets_per_second: 1.0, packets: 1,
                   bytes_per_second: 9.0, bytes: 9, multicast_group: null, vlan: null, inner_vlan: null,
                   service: {{unknown: nobody asked}}}}"
-        ));
+        );
     }
     let services = |udp: Udp| {
         let mut facts = fixture("idle-vm");

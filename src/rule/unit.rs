@@ -57,6 +57,7 @@ impl Unit {
     }
 
     /// The unit of a product: a part of a quantity is that quantity.
+    #[allow(clippy::unnested_or_patterns, reason = "nested, they would be tried in another order")]
     pub(crate) fn times(self, other: Self) -> Self {
         match (self, other) {
             // The order matters: a literal says less than a ratio, and that less than a count.
