@@ -1,78 +1,101 @@
 //! From a rule and the facts of one move to outcomes, with evidence.
 
-use std::collections::HashSet;
-
 use jiff::Timestamp;
 
 use super::{
     Evidence, Missing, Outcome, Status,
-    expr::{Evaluator, Read, Staleness, Val},
+    expr::{Evaluator, Freshness, Read, Val},
     program::{Each, Program},
     rule::Rule,
     value::Value,
 };
-use crate::fact::{Cause, Facts, Unknown};
+use crate::fact::{Cause, Facts, Provenance, Unknown};
 
 /// Most facts that one outcome names as its evidence.
 const MOST_EVIDENCE: usize = 16;
 
 /// The facts of one move, ready to be read by every rule.
 pub(crate) struct Subject<'a> {
-    pub(crate) facts: &'a Facts,
-    pub(crate) root: &'a Value,
-    pub(crate) now: Timestamp,
+    facts: &'a Facts,
+    root: &'a Value,
+    now: Timestamp,
+    /// When the oldest of the facts was obtained.
+    oldest: Option<Timestamp>,
+    /// What is said of where facts come from.
+    sources: Vec<(&'a Provenance, String)>,
 }
 
-/// What a rule says of one move.
-pub(crate) fn evaluate(rule: &Rule, params: &[Value], on: &Subject<'_>) -> Vec<Outcome> {
-    evaluate_program(rule, &rule.program, params, on)
+impl<'a> Subject<'a> {
+    pub(crate) fn new(facts: &'a Facts, root: &'a Value, now: Timestamp) -> Self {
+        let all = || facts.provenance.values();
+        Self {
+            facts,
+            root,
+            now,
+            oldest: all().map(|from| from.at).min(),
+            sources: all().map(|from| (from, format!("{}: {}", from.collector, from.method))).collect(),
+        }
+    }
+
+    /// What a rule needs to refuse facts that are too old; nothing where none is.
+    fn freshness(&self, max_age_seconds: Option<f64>) -> Option<Freshness<'a>> {
+        let max_age_seconds = max_age_seconds?;
+        let oldest = self.now.duration_since(self.oldest?).as_secs_f64();
+        (oldest > max_age_seconds).then_some(Freshness { facts: self.facts, now: self.now, max_age_seconds })
+    }
 }
 
-/// As [`evaluate`], with other expressions than the rule's own.
-pub(crate) fn evaluate_program(
-    rule: &Rule,
-    program: &Program,
-    params: &[Value],
-    on: &Subject<'_>,
+/// What rules say of one move, each with the values of its parameters.
+pub(crate) fn evaluate<'a>(
+    rules: impl IntoIterator<Item = (&'a Rule, &'a [Value])>,
+    on: &'a Subject<'a>,
 ) -> Vec<Outcome> {
-    let stale = |path: &str| too_old(path, rule.max_age_seconds?, on);
+    let mut outcomes = Vec::new();
+    let mut evaluator = Evaluator::new(on.root);
+    for (rule, params) in rules {
+        program(rule, &rule.program, params, on, &mut evaluator, &mut outcomes);
+    }
+    outcomes
+}
+
+/// What a rule says with other expressions than its own.
+pub(crate) fn evaluate_program<'a>(
+    rule: &'a Rule,
+    changed: &'a Program,
+    params: &'a [Value],
+    on: &'a Subject<'a>,
+) -> Vec<Outcome> {
+    let mut outcomes = Vec::new();
+    program(rule, changed, params, on, &mut Evaluator::new(on.root), &mut outcomes);
+    outcomes
+}
+
+fn program<'a>(
+    rule: &'a Rule,
+    program: &'a Program,
+    params: &'a [Value],
+    on: &'a Subject<'a>,
+    evaluator: &mut Evaluator<'a>,
+    outcomes: &mut Vec<Outcome>,
+) {
+    let first = outcomes.len();
     let lets = program.lets.iter().map(|binding| &binding.expr);
-    let stale: Option<Staleness<'_>> = if rule.max_age_seconds.is_some() { Some(&stale) } else { None };
-    let evaluator = Evaluator::new(on.root, params, lets, program.slots, stale);
-    let mut run = Run { rule, program, on, evaluator, outcomes: Vec::new() };
-    run.whole();
-    run.outcomes.sort_by(|a, b| a.subject.cmp(&b.subject));
-    run.outcomes
+    evaluator.begin(params, lets, program.slots, on.freshness(rule.max_age_seconds));
+    Run { rule, program, on, evaluator, outcomes }.whole();
+    if let Some(added) = outcomes.get_mut(first..) {
+        added.sort_by(|a, b| a.subject.cmp(&b.subject));
+    }
 }
 
-/// Why the fact at `path` is too old, if it is.
-fn too_old(path: &str, max_age_seconds: f64, on: &Subject<'_>) -> Option<String> {
-    let at = on.facts.provenance_of(path)?.at;
-    let age = on.now.duration_since(at).as_secs_f64();
-    (age > max_age_seconds)
-        .then(|| format!("measured {} ago; the rule accepts {} at most", span(age), span(max_age_seconds)))
-}
-
-/// A span of time in its largest fitting unit.
-fn span(seconds: f64) -> String {
-    let (value, unit) = match seconds {
-        s if s >= 172_800.0 => (s / 86_400.0, "days"),
-        s if s >= 7_200.0 => (s / 3_600.0, "h"),
-        s if s >= 120.0 => (s / 60.0, "min"),
-        s => (s, "s"),
-    };
-    format!("{value:.0} {unit}")
-}
-
-struct Run<'a> {
+struct Run<'a, 'r> {
     rule: &'a Rule,
     program: &'a Program,
     on: &'a Subject<'a>,
-    evaluator: Evaluator<'a>,
-    outcomes: Vec<Outcome>,
+    evaluator: &'r mut Evaluator<'a>,
+    outcomes: &'r mut Vec<Outcome>,
 }
 
-impl<'a> Run<'a> {
+impl<'a> Run<'a, '_> {
     fn whole(&mut self) {
         if let Some(when) = &self.program.when {
             match self.evaluator.eval(when) {
@@ -117,11 +140,11 @@ impl<'a> Run<'a> {
     fn judge(&mut self) {
         let mark = self.evaluator.mark();
         let value = self.evaluator.eval(&self.program.assert);
-        let subject = self.program.subject.as_ref().map(|subject| subject.render(&mut self.evaluator));
+        let subject = self.program.subject.as_ref().map(|subject| subject.render(self.evaluator));
         let (status, message) = match value {
             // The message tells of a violation; what holds is what the title says.
             Val::Bool(true) => (Status::Pass, self.rule.title.clone()),
-            Val::Bool(false) => (Status::Fail, self.program.message.render(&mut self.evaluator)),
+            Val::Bool(false) => (Status::Fail, self.program.message.render(self.evaluator)),
             _ => (Status::Unknown, "whether this holds".to_owned()),
         };
         self.add(status, subject, message);
@@ -130,21 +153,29 @@ impl<'a> Run<'a> {
 
     /// What was read, each fact once: the known and the missing.
     fn evidence(&self) -> (Vec<Evidence>, Vec<Missing>) {
-        let (mut evidence, mut missing) = (Vec::new(), Vec::new());
-        let mut seen = HashSet::new();
-        for read in self.evaluator.reads(0) {
-            let absent =
-                |path: String, why: &Unknown| Missing { path, reason: why.reason.clone(), cause: why.cause };
+        let reads = self.evaluator.reads(0);
+        let mut evidence = Vec::with_capacity(reads.len().min(MOST_EVIDENCE));
+        let mut missing = Vec::new();
+        let absent =
+            |path: String, why: &Unknown| Missing { path, reason: why.reason.clone(), cause: why.cause };
+        for (at, read) in reads.iter().enumerate() {
             match read {
-                Read::Fact(value, _) if !seen.insert(std::ptr::from_ref::<Value>(value)) => {}
+                // The same fact read twice is the same value.
+                Read::Fact(value, _)
+                    if reads.iter().take(at).rev().take(64).any(
+                        |before| matches!(before, Read::Fact(other, _) if std::ptr::eq(*other, *value)),
+                    ) => {}
                 Read::Fact(Value::Unknown(why), path) => {
                     missing.push(absent(self.evaluator.path(*path), why));
                 }
                 Read::Fact(value, path) if evidence.len() < MOST_EVIDENCE => {
                     let path = self.evaluator.path(*path);
                     let provenance = self.on.facts.provenance_of(&path);
+                    let source = |from: &Provenance| {
+                        self.on.sources.iter().find(|(known, _)| std::ptr::eq::<Provenance>(*known, from))
+                    };
                     evidence.push(Evidence {
-                        source: provenance.map(|from| format!("{}: {}", from.collector, from.method)),
+                        source: provenance.and_then(source).map(|(_, text)| text.clone()),
                         at: provenance.map(|from| from.at),
                         value: value.to_json(None),
                         path,
@@ -172,7 +203,7 @@ impl<'a> Run<'a> {
         let message = if status == Status::Unknown { undecided(&message, &missing) } else { message };
         let rule = self.rule;
         let remediation = match status {
-            Status::Fail | Status::Unknown => Some(self.program.remediation.render(&mut self.evaluator)),
+            Status::Fail | Status::Unknown => Some(self.program.remediation.render(self.evaluator)),
             Status::Pass | Status::NotApplicable => None,
         };
         self.outcomes.push(Outcome {

@@ -51,7 +51,20 @@ pub struct Profile {
 impl Pack {
     /// Loads and checks every rule of the sources. All problems of all files come back together.
     pub fn load(sources: &[RuleSource]) -> Result<Self, LoadErrors> {
-        let (files, mut problems) = files::collect(sources);
+        let (files, problems) = files::collect(sources);
+        Self::of_files(&files, problems)
+    }
+
+    /// A pack of one rule that is already in memory; `name` stands for its file in errors.
+    pub fn of_rule(name: &str, bytes: &[u8]) -> Result<Self, LoadErrors> {
+        let file = yaml::source(name.to_owned(), bytes).map_err(|problem| LoadErrors::new(vec![problem]))?;
+        Self::of_files(
+            &[RuleFile { role: Role::Rule, stem: name.to_owned(), builtin: false, file }],
+            Vec::new(),
+        )
+    }
+
+    fn of_files(files: &[RuleFile], mut problems: Vec<Problem>) -> Result<Self, LoadErrors> {
         let mut rules: Vec<(bool, Rule)> = Vec::new();
         match load::rules(files.iter().filter(|file| file.role == Role::Rule)) {
             Ok(loaded) => {
@@ -65,7 +78,7 @@ impl Pack {
             Err(problem) => problems.push(problem),
         }
         let rules = resolve(rules, &mut problems);
-        let profiles = profiles(&files, &rules, problems.is_empty(), &mut problems);
+        let profiles = profiles(files, &rules, problems.is_empty(), &mut problems);
         if problems.is_empty() { Ok(Self::new(rules, profiles)) } else { Err(LoadErrors::new(problems)) }
     }
 
@@ -135,12 +148,8 @@ impl Pack {
     /// What every rule says of one move: by step, severity, id and subject.
     pub fn evaluate(&self, facts: &Facts, forecast: &Forecast, now: Timestamp) -> Vec<Outcome> {
         let root = Value::root(facts, forecast, now);
-        let subject = Subject { facts, root: &root, now };
-        self.rules
-            .iter()
-            .zip(&self.params)
-            .flat_map(|(rule, params)| evaluate::evaluate(rule, params, &subject))
-            .collect()
+        let subject = Subject::new(facts, &root, now);
+        evaluate::evaluate(self.rules.iter().zip(self.params.iter().map(Vec::as_slice)), &subject)
     }
 
     /// SHA-256 over what the rules say and the parameters that hold, in hexadecimal.

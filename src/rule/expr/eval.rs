@@ -3,7 +3,7 @@
 //! A result is true only if it is true whatever the unknown facts are. Every fact that is read is noted; where an
 //! operand did not decide (`false && x`), its notes are dropped again, so that what remains is the evidence.
 
-use std::{borrow::Cow, rc::Rc};
+use std::{borrow::Cow, fmt::Write, rc::Rc};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -11,7 +11,10 @@ use super::{
     cost,
     tree::{Base, Expr, Node},
 };
-use crate::{fact::Version, rule::value::Value};
+use crate::{
+    fact::{Facts, Version},
+    rule::value::Value,
+};
 
 /// A value of an expression.
 #[derive(Debug, Clone)]
@@ -77,10 +80,15 @@ impl Value {
     }
 }
 
-/// Says of the fact at a path why it is too old, if it is.
-pub(crate) type Staleness<'a> = &'a dyn Fn(&str) -> Option<String>;
+/// The oldest that facts may be, for one rule.
+pub(crate) struct Freshness<'a> {
+    pub(crate) facts: &'a Facts,
+    pub(crate) now: Timestamp,
+    pub(crate) max_age_seconds: f64,
+}
 
-/// Evaluates the expressions of one rule over the facts of one move.
+/// Evaluates the expressions of rules over the facts of one move. One evaluator serves all rules in turn, so that its
+/// tables are not made anew for each.
 pub(crate) struct Evaluator<'a> {
     root: &'a Value,
     params: &'a [Value],
@@ -89,27 +97,62 @@ pub(crate) struct Evaluator<'a> {
     paths: Vec<(PathId, Segment<'a>)>,
     pub(super) reads: Vec<Read<'a>>,
     steps: u64,
-    stale: Option<Staleness<'a>>,
+    freshness: Option<Freshness<'a>>,
+}
+
+impl Freshness<'_> {
+    /// Why the fact at a path is too old, if it is.
+    fn refuses(&self, path: &str) -> Option<String> {
+        let at = self.facts.provenance_of(path)?.at;
+        let age = self.now.duration_since(at).as_secs_f64();
+        (age > self.max_age_seconds).then(|| {
+            format!("measured {} ago; the rule accepts {} at most", span(age), span(self.max_age_seconds))
+        })
+    }
+}
+
+/// A span of time in its largest fitting unit.
+fn span(seconds: f64) -> String {
+    let (value, unit) = match seconds {
+        s if s >= 172_800.0 => (s / 86_400.0, "days"),
+        s if s >= 7_200.0 => (s / 3_600.0, "h"),
+        s if s >= 120.0 => (s / 60.0, "min"),
+        s => (s, "s"),
+    };
+    format!("{value:.0} {unit}")
 }
 
 impl<'a> Evaluator<'a> {
-    pub(crate) fn new(
-        root: &'a Value,
-        params: &'a [Value],
-        lets: impl IntoIterator<Item = &'a Expr>,
-        slots: usize,
-        stale: Option<Staleness<'a>>,
-    ) -> Self {
+    pub(crate) fn new(root: &'a Value) -> Self {
         Self {
             root,
-            params,
-            lets: lets.into_iter().collect(),
-            frame: vec![Val::Unknown; slots],
+            params: &[],
+            lets: Vec::new(),
+            frame: Vec::new(),
             paths: Vec::new(),
             reads: Vec::new(),
             steps: 0,
-            stale,
+            freshness: None,
         }
+    }
+
+    /// Makes ready for the expressions of a rule: their parameters, lets and number of variables.
+    pub(crate) fn begin(
+        &mut self,
+        params: &'a [Value],
+        lets: impl IntoIterator<Item = &'a Expr>,
+        slots: usize,
+        freshness: Option<Freshness<'a>>,
+    ) {
+        self.params = params;
+        self.lets.clear();
+        self.lets.extend(lets);
+        self.frame.clear();
+        self.frame.resize(slots, Val::Unknown);
+        self.paths.clear();
+        self.reads.clear();
+        self.steps = 0;
+        self.freshness = freshness;
     }
 
     /// Where the record of reads stands.
@@ -129,24 +172,20 @@ impl<'a> Evaluator<'a> {
 
     /// The path as a rule writes it.
     pub(crate) fn path(&self, id: PathId) -> String {
-        let mut segments = Vec::new();
-        let mut id = id;
-        while let Some((parent, segment)) = self.paths.get(id.0 as usize) {
-            segments.push(*segment);
-            id = *parent;
-        }
         let mut text = String::with_capacity(48);
-        for segment in segments.into_iter().rev() {
-            match segment {
-                Segment::Text(name) => text.push_str(name),
-                Segment::Index(index) => {
-                    text.push('[');
-                    text.push_str(&index.to_string());
-                    text.push(']');
-                }
+        self.write_path(id, &mut text);
+        text
+    }
+
+    fn write_path(&self, id: PathId, text: &mut String) {
+        let Some((parent, segment)) = self.paths.get(id.0 as usize) else { return };
+        self.write_path(*parent, text);
+        match segment {
+            Segment::Text(name) => text.push_str(name),
+            Segment::Index(index) => {
+                let _ = write!(text, "[{index}]");
             }
         }
-        text
     }
 
     /// Sets a variable.
@@ -194,9 +233,9 @@ impl<'a> Evaluator<'a> {
 
     /// Notes a fact that was read, and gives what an expression sees of it.
     pub(super) fn read(&mut self, value: &'a Value, path: PathId) -> Val<'a> {
-        if let Some(stale) = self.stale
+        if let Some(freshness) = &self.freshness
             && !matches!(value, Value::Unknown(_))
-            && let Some(reason) = stale(&self.path(path))
+            && let Some(reason) = freshness.refuses(&self.path(path))
         {
             self.reads.push(Read::Stale(reason, path));
             return Val::Unknown;

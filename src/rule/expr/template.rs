@@ -1,11 +1,9 @@
 //! Texts with values in them: `"{c.remote} gives up after {c.budget_seconds} s"`. `{{` and `}}` are braces.
 
-use std::borrow::Cow;
-
 use super::{
     ExprProblem,
     check::{Checker, Scope},
-    eval::{Evaluator, Val},
+    eval::Evaluator,
     outside, print,
     tree::Expr,
 };
@@ -104,46 +102,39 @@ impl Template {
     /// The text with its values; what is not known reads `(unknown)`. Two numbers that differ never read the same: where
     /// rounding would hide the difference, the full numbers follow in brackets.
     pub(crate) fn render<'a>(&'a self, evaluator: &mut Evaluator<'a>) -> String {
-        let values: Vec<Val<'a>> = self
-            .pieces
-            .iter()
-            .map(|piece| match piece {
-                Piece::Text(_) => Val::Null,
-                Piece::Value { expr, .. } => {
+        let mut text = String::with_capacity(96);
+        // Where numbers stand in the text: start, end, value and unit.
+        let mut numbers: Vec<(usize, usize, f64, Unit, bool)> = Vec::new();
+        for piece in &self.pieces {
+            match piece {
+                Piece::Text(plain) => text.push_str(plain),
+                Piece::Value { expr, unit, bare } => {
                     let mark = evaluator.mark();
                     let value = evaluator.eval(expr);
                     evaluator.forget(mark);
-                    value
+                    let start = text.len();
+                    text.push_str(&print::show(&value, *unit, *bare));
+                    if let Some(number) = print::as_number(&value) {
+                        numbers.push((start, text.len(), number, *unit, *bare));
+                    }
                 }
-            })
-            .collect();
-        let shown: Vec<Cow<'a, str>> = self
-            .pieces
-            .iter()
-            .zip(&values)
-            .map(|(piece, value)| match piece {
-                Piece::Text(plain) => Cow::Borrowed(plain.as_str()),
-                Piece::Value { unit, bare, .. } => Cow::Owned(print::show(value, *unit, *bare)),
-            })
-            .collect();
-        let numbers: Vec<(usize, f64, Unit, bool)> = (self.pieces.iter().zip(&values).enumerate())
-            .filter_map(|(at, (piece, value))| match piece {
-                Piece::Value { unit, bare, .. } => Some((at, print::as_number(value)?, *unit, *bare)),
-                Piece::Text(_) => None,
-            })
-            .collect();
-        let mut text = String::with_capacity(shown.iter().map(|piece| piece.len()).sum());
-        for (at, piece) in shown.iter().enumerate() {
-            text.push_str(piece);
-            let Some((_, value, unit, bare)) = numbers.iter().find(|(number, ..)| *number == at) else {
-                continue;
-            };
-            let hidden = numbers.iter().any(|(other, other_value, other_unit, _)| {
-                unit == other_unit && value.total_cmp(other_value).is_ne() && shown.get(*other) == Some(piece)
-            });
-            if hidden {
-                text.extend([" (", &print::exact(*value, *unit, *bare), ")"]);
             }
+        }
+        if numbers.len() < 2 {
+            return text;
+        }
+        let shown = |(start, end, ..): &(usize, usize, f64, Unit, bool)| text.get(*start..*end);
+        let hidden: Vec<_> = numbers
+            .iter()
+            .filter(|one| {
+                numbers.iter().any(|other| {
+                    one.3 == other.3 && one.2.total_cmp(&other.2).is_ne() && shown(one) == shown(other)
+                })
+            })
+            .map(|(_, end, value, unit, bare)| (*end, format!(" ({})", print::exact(*value, *unit, *bare))))
+            .collect();
+        for (end, exact) in hidden.into_iter().rev() {
+            text.insert_str(end, &exact);
         }
         text
     }

@@ -132,8 +132,8 @@ impl Runner<'_> {
     }
 
     fn evaluate(&self, case: &Case) -> Vec<Outcome> {
-        let subject = Subject { facts: &case.facts, root: &case.root, now: case.now };
-        evaluate::evaluate(self.rule, &case.params, &subject)
+        let subject = Subject::new(&case.facts, &case.root, case.now);
+        evaluate::evaluate([(self.rule, case.params.as_slice())], &subject)
     }
 
     fn case_report(&self, tests: &Tests, case: &Case, outcomes: &[Outcome]) -> CaseReport {
@@ -222,8 +222,8 @@ impl Runner<'_> {
             let mut root = case.root.clone();
             let Some(value) = place::find(&mut root, &steps) else { continue };
             *value = Value::Unknown(Arc::new(Unknown::new(Cause::NotCollected, "taken away")));
-            let subject = Subject { facts: &case.facts, root: &root, now: case.now };
-            let less = evaluate::evaluate(self.rule, &case.params, &subject);
+            let subject = Subject::new(&case.facts, &root, case.now);
+            let less = evaluate::evaluate([(self.rule, case.params.as_slice())], &subject);
             report.monotone += 1;
             let flipped = less.iter().any(|now| {
                 let before: Vec<Status> = outcomes
@@ -267,7 +267,7 @@ impl Runner<'_> {
         for mutant in mutate::mutants(&self.rule.program) {
             report.mutants += 1;
             let noticed = cases.iter().zip(&original).any(|(case, before)| {
-                let subject = Subject { facts: &case.facts, root: &case.root, now: case.now };
+                let subject = Subject::new(&case.facts, &case.root, case.now);
                 verdicts(&evaluate::evaluate_program(self.rule, &mutant.program, &case.params, &subject))
                     != *before
             });

@@ -89,7 +89,8 @@ fn show(value: &Val<'_>) -> String {
 /// The result of an expression, and the paths that were read for it.
 fn eval(text: &str, root: &Value) -> (String, Vec<String>) {
     let (expr, slots) = check(text).unwrap_or_else(|problems| panic!("{text}: {problems:?}"));
-    let mut evaluator = Evaluator::new(root, &[], [], slots, None);
+    let mut evaluator = Evaluator::new(root);
+    evaluator.begin(&[], [], slots, None);
     let value = evaluator.eval(&expr);
     let paths = evaluator
         .reads(0)

@@ -128,7 +128,8 @@ fn texts_have_values_that_people_read() {
             (template, scope.next_slot)
         })
         .unwrap();
-        let mut evaluator = Evaluator::new(&root, &[], [], slots, None);
+        let mut evaluator = Evaluator::new(&root);
+        evaluator.begin(&[], [], slots, None);
         assert_eq!(template.render(&mut evaluator), expected, "{text}");
     }
 }
