@@ -89,6 +89,7 @@ fn request(vm: &str) -> Request {
         change: Change::default(),
         source_probe: None,
         destination_probe: None,
+        attribute: false,
         guest_way: vmgate::collect::transport::GuestWay::Agent,
     }
 }

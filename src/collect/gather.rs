@@ -50,6 +50,8 @@ pub struct Request {
     pub destination_probe: Option<Transport>,
     /// The way into the guest.
     pub guest_way: GuestWay,
+    /// Whether the guest's kernel is to trace which process dirties memory; it slows the guest's writes.
+    pub attribute: bool,
 }
 
 /// Why no facts could be collected at all.
@@ -250,8 +252,11 @@ impl Beside<Worker<SourceProbe>, Worker<SeenGuest>, Worker<UdpCapture>, Worker<D
         let source_probe =
             Worker::start(clock, move || Ok(probe_source(&probe, wanted, &names, uuid, timeout)));
         let has_channel = vm.config.as_ref().is_none_or(|config| config.has_agent_channel);
+        let window = Duration::from_secs(request.dirty_window_seconds.into());
+        let attribute = request.attribute.then_some(window);
         let (guests, state, into) = (domain.clone(), vm.state, request.guest_way.clone());
-        let guest = Worker::start(clock, move || guest::look(&into, guests, state, has_channel, timeout));
+        let guest =
+            Worker::start(clock, move || guest::look(&into, guests, state, has_channel, attribute, timeout));
         let (measured, window) = (domain.clone(), request.dirty_window_seconds);
         let interfaces = flows::Interfaces::of(vm);
         let watcher = way(request.source_probe.as_ref(), &request.from);

@@ -33,6 +33,7 @@ pub(super) fn look(
     domain: Domain,
     state: VmState,
     has_channel: bool,
+    attribute: Option<Duration>,
     timeout: Duration,
 ) -> Result<(Guest, String), Unknown> {
     if state != VmState::Running {
@@ -40,7 +41,7 @@ pub(super) fn look(
     }
     match way {
         GuestWay::Agent => by_agent(domain, has_channel, timeout),
-        GuestWay::Ssh(target) => ways::over_ssh(target, timeout),
+        GuestWay::Ssh(target) => ways::over_ssh(target, attribute, timeout),
         GuestWay::Exec(words) => ways::by_command(words, timeout),
         GuestWay::None(why) => Err(Unknown::new(Cause::NotAllowed, why.clone())),
     }

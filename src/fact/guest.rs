@@ -30,6 +30,9 @@ pub struct Guest {
     pub udp: Fact<Udp>,
     /// Processes. By guest agent with guest-exec, ssh and exec.
     pub processes: Fact<Vec<Process>>,
+    /// The processes that dirty most memory, at most ten, the busiest first. Only with `--attribute`, by ssh, and by exec
+    /// where the command says so.
+    pub dirty_writers: Fact<Vec<DirtyWriter>>,
     /// Software that synchronises memory with other servers, recognised from the catalogue. By guest agent with
     /// guest-exec, ssh and exec.
     pub memory_sync: Fact<Vec<MemorySync>>,
@@ -55,6 +58,7 @@ impl Guest {
             sctp: Fact::Unknown(why.clone()),
             udp: Fact::Unknown(why.clone()),
             processes: Fact::Unknown(why.clone()),
+            dirty_writers: Fact::Unknown(why.clone()),
             memory_sync: Fact::Unknown(why.clone()),
             detectors: Fact::Unknown(why.clone()),
             memory: Fact::Unknown(why.clone()),
@@ -303,6 +307,21 @@ pub enum LossTolerance {
     Lost,
     /// A failure detector counts them: silence has consequences beyond the packets.
     Detector,
+}
+
+/// A process that dirties memory, by the kernel's soft-dirty bits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DirtyWriter {
+    /// Process id in the guest.
+    #[schemars(example = 812)]
+    pub pid: u32,
+    /// The kernel's name of it.
+    #[schemars(example = &"postgres")]
+    pub name: String,
+    /// Memory that it wrote to in the window, each page once, by the window's length. A huge page counts whole.
+    #[schemars(example = 52_428_800_u64)]
+    pub dirty_bytes_per_second: u64,
 }
 
 /// One process of the guest. Command lines are redacted before they are stored.

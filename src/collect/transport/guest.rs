@@ -36,8 +36,17 @@ impl GuestWay {
 }
 
 /// Runs the guest probe over ssh, for at most `limit`. Also says how that was done.
-pub fn over_ssh(target: &SshTarget, limit: Duration) -> Result<(Guest, String), Unknown> {
-    let output = target.run_probe(Subject::Guest, &[], limit, TOTAL_LIMIT)?;
+///
+/// With `attribute` it also names the processes that dirty memory in such a window.
+pub fn over_ssh(
+    target: &SshTarget,
+    attribute: Option<Duration>,
+    limit: Duration,
+) -> Result<(Guest, String), Unknown> {
+    let arguments: Vec<String> =
+        attribute.iter().map(|window| format!("--attribute={}", window.as_secs_f64())).collect();
+    let limit = limit.saturating_add(attribute.unwrap_or_default());
+    let output = target.run_probe(Subject::Guest, &arguments, limit, TOTAL_LIMIT)?;
     Ok((answered(&output)?, format!("vmgate probe guest, over ssh to {target}")))
 }
 
@@ -136,7 +145,7 @@ mod tests {
     fn a_command_that_brings_nothing_is_a_reason() {
         assert_eq!(ask("yes", TIME).unwrap_err().cause, Cause::NoGuestProbe, "it floods");
         assert_eq!(ask("exit 3", TIME).unwrap_err().cause, Cause::NoGuestProbe);
-        assert_eq!(ask("sleep 600", Duration::from_millis(50)).unwrap_err().cause, Cause::TimedOut);
+        assert_eq!(ask("exec sleep 600", Duration::from_millis(50)).unwrap_err().cause, Cause::TimedOut);
         assert_eq!(by_command(&[], TIME).unwrap_err().cause, Cause::NoGuestProbe);
     }
 }
