@@ -7,7 +7,7 @@ LAB := tests/lab/lab
 HOST_TARGET := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 DEMO_BIN := target/debug/vmgate
 
-.PHONY: help deps build probe release demo test lint unit rules lab-test lab-up lab-down bench bench-forecast generate drift deny clean
+.PHONY: help deps build probe release demo test lint unit rules lab-test truth-tcp lab-up lab-down bench bench-forecast generate drift deny clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -31,7 +31,7 @@ release: deps probe ## Build the optimised binary
 demo: build ## On a fresh machine: a safe VM is migrated, an unsafe one is refused
 	@tests/demo
 
-test: lint unit rules lab-test ## Everything that must hold
+test: lint unit rules drift lab-test ## Everything that must hold
 
 lint: deps ## Formatting and clippy, with and without libvirt
 	$(CARGO) fmt --all --check
@@ -40,6 +40,7 @@ lint: deps ## Formatting and clippy, with and without libvirt
 
 unit: build ## Unit, property and command-line tests that need no lab
 	$(CARGO) test
+	$(CARGO) test --lib -- --ignored
 
 rules: build ## The tests beside the rules
 	$(DEMO_BIN) rules lint
@@ -50,6 +51,10 @@ lab-test: build ## Tests on two real hypervisor hosts
 	@$(LAB) up
 	@eval "$$($(LAB) env)" && $(CARGO) test --test lab --test lab_collect -- --include-ignored --test-threads=1
 
+truth-tcp: build ## Do connections live as long as foretold? Eleven minutes; writes docs/truth-tcp.md
+	@$(LAB) up
+	$(CARGO) test --test truth_tcp -- --ignored full
+
 lab-up: deps ## Bring the lab's two hosts up
 	@$(LAB) up
 
@@ -57,8 +62,8 @@ lab-down: ## Take the lab down and leave nothing behind
 	@$(LAB) down
 
 bench: release ## Speed and memory: rules, start-up, a whole check
-	$(CARGO) bench
-	@tests/bench
+	@$(LAB) up
+	@eval "$$($(LAB) env)" && $(CARGO) bench --bench process --bench rules --bench flows
 
 bench-forecast: deps ## Foretell real migrations in the lab, then do them (FORECAST="--cases 6 --seed 1")
 	@$(LAB) up

@@ -16,9 +16,10 @@ use crate::{
 
 /// Options that every command understands.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub(super) struct Shared {
     /// Configuration file; vmgate.yaml in the current folder is read if it is there
-    #[arg(long, global = true, value_name = "FILE", env = "VMGATE_CONFIG")]
+    #[arg(long, global = true, value_name = "FILE", env = "VMGATE_CONFIG", hide_env_values = true)]
     pub config: Option<PathBuf>,
     /// Folder with further rules; may be repeated
     #[arg(long, global = true, value_name = "DIR")]

@@ -164,9 +164,10 @@ mod tests {
     #[test]
     fn a_child_that_hangs_is_killed() {
         let start = Instant::now();
-        let failure = run(sh("sleep 600"), Vec::new(), Duration::from_millis(50), 100).unwrap_err();
+        let failure = run(sh("exec sleep 600"), Vec::new(), Duration::from_millis(50), 100).unwrap_err();
         assert_eq!(failure, ChildFailure::TimedOut);
-        let deaf = run(sh("exec >&-; sleep 600"), b"x".to_vec(), Duration::from_millis(50), 100).unwrap_err();
+        let deaf =
+            run(sh("exec >&-; exec sleep 600"), b"x".to_vec(), Duration::from_millis(50), 100).unwrap_err();
         assert_eq!(deaf, ChildFailure::TimedOut);
         assert!(start.elapsed() < LONG);
     }

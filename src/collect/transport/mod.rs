@@ -205,7 +205,7 @@ mod tests {
         assert_eq!(ask(&["/no/such/probe"], TIME).cause, Cause::NoHostProbe);
         assert_eq!(ask(&["false"], TIME).cause, Cause::NoHostProbe);
         assert_eq!(ask(&[], TIME).cause, Cause::NoHostProbe);
-        assert_eq!(ask(&["sh", "-c", "sleep 600"], Duration::from_millis(50)).cause, Cause::TimedOut);
+        assert_eq!(ask(&["sh", "-c", "exec sleep 600"], Duration::from_millis(50)).cause, Cause::TimedOut);
         assert_eq!(ask(&["yes"], TIME).cause, Cause::NoHostProbe);
     }
 }
