@@ -7,22 +7,23 @@ LAB := tests/lab/lab
 HOST_TARGET := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 DEMO_BIN := target/debug/vmgate
 
-.PHONY: help deps build probe release demo test check lint unit rules lab-test lab-up lab-down bench generate drift deny clean
+.PHONY: help deps build probe release demo test lint unit rules lab-test truth-tcp lab-up lab-down bench bench-forecast generate drift deny clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 deps: ## Install the Debian packages that building and the lab need (root)
 	@tests/lab/lab install
+	@pkg-config --exists libvirt 2>/dev/null || tests/install libvirt-dev pkg-config
 
 build: deps probe ## Build vmgate (debug) and its static probe
 	$(CARGO) build
+	@cp -f target/static/$(HOST_TARGET)/probe/vmgate-probe target/debug/
 
 # The probe is the build without libvirt, linked statically, so that it runs wherever only it is copied.
 probe: deps
-	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --profile probe --no-default-features --target $(HOST_TARGET) --target-dir target/static
-	@install -D target/static/$(HOST_TARGET)/probe/vmgate target/debug/vmgate-probe
-	@install -D target/static/$(HOST_TARGET)/probe/vmgate target/release/vmgate-probe
+	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --profile probe --bin vmgate-probe --no-default-features --features probe --target $(HOST_TARGET) --target-dir target/static
+	@mkdir -p target/release && cp -f target/static/$(HOST_TARGET)/probe/vmgate-probe target/release/
 
 release: deps probe ## Build the optimised binary
 	$(CARGO) build --release
@@ -30,7 +31,7 @@ release: deps probe ## Build the optimised binary
 demo: build ## On a fresh machine: a safe VM is migrated, an unsafe one is refused
 	@tests/demo
 
-test: lint unit rules lab-test ## Everything that must hold
+test: lint unit rules drift lab-test ## Everything that must hold
 
 lint: deps ## Formatting and clippy, with and without libvirt
 	$(CARGO) fmt --all --check
@@ -39,6 +40,7 @@ lint: deps ## Formatting and clippy, with and without libvirt
 
 unit: build ## Unit, property and command-line tests that need no lab
 	$(CARGO) test
+	$(CARGO) test --lib -- --ignored
 
 rules: build ## The tests beside the rules
 	$(DEMO_BIN) rules lint
@@ -46,7 +48,12 @@ rules: build ## The tests beside the rules
 
 lab-test: build ## Tests on two real hypervisor hosts
 	@tests/lab/selftest
-	@eval "$$($(LAB) env)" && $(CARGO) test --test lab -- --include-ignored --test-threads=1
+	@$(LAB) up
+	@eval "$$($(LAB) env)" && $(CARGO) test --test lab --test lab_collect -- --include-ignored --test-threads=1
+
+truth-tcp: build ## Do connections live as long as foretold? Eleven minutes; writes docs/truth-tcp.md
+	@$(LAB) up
+	$(CARGO) test --test truth_tcp -- --ignored full
 
 lab-up: deps ## Bring the lab's two hosts up
 	@$(LAB) up
@@ -55,8 +62,14 @@ lab-down: ## Take the lab down and leave nothing behind
 	@$(LAB) down
 
 bench: release ## Speed and memory: rules, start-up, a whole check
-	$(CARGO) bench
-	@tests/bench
+	@$(LAB) up
+	@eval "$$($(LAB) env)" && $(CARGO) bench --bench process --bench rules --bench flows
+
+bench-forecast: deps ## Foretell real migrations in the lab, then do them (FORECAST="--cases 6 --seed 1")
+	@$(LAB) up
+	@mkdir -p target/forecast
+	VMGATE_LAB="$(CURDIR)/$(LAB)" $(CARGO) bench --no-default-features --bench forecast -- run target/forecast/cases.jsonl $(FORECAST)
+	@$(CARGO) bench --no-default-features --bench forecast -- score target/forecast/cases.jsonl
 
 generate: build ## Write the generated files again: schemas, rule reference, samples
 	@tests/generate

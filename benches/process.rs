@@ -2,7 +2,7 @@
 //!
 //! `make bench` runs it; without the lab the last part is left out and says so.
 
-#![allow(clippy::expect_used, clippy::cast_precision_loss)]
+#![allow(clippy::expect_used, clippy::cast_precision_loss, clippy::zombie_processes)] // wait4 below waits
 
 use std::{
     env,

@@ -3,6 +3,7 @@
 //! `cargo bench --bench rules`. The facts are a fixture's with a few fields changed from move to move, and are
 //! handed over one by one, as a streamed fleet is.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark that cannot begin should stop")]
+#![allow(clippy::indexing_slicing)] // a benchmark may fall
 
 use std::{fs, hint::black_box, sync::Arc};
 

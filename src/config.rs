@@ -34,6 +34,8 @@ pub struct Config {
     pub timeout_seconds: Option<Duration>,
     /// How hosts are reached, by the host name in their URI.
     pub hosts: BTreeMap<String, HostConfig>,
+    /// How guests are looked into, by the VM's name as it is given to vmgate.
+    pub guests: BTreeMap<String, GuestConfig>,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -49,6 +51,16 @@ pub struct HostConfig {
     /// Where `ssh` finds the host, such as `root@10.0.0.7` or `ssh://root@hv1:2222`; from the URI if not given.
     pub ssh: Option<String>,
     /// A command that runs `vmgate probe host` there and prints its answer; takes the place of ssh.
+    pub exec: Option<Vec<String>>,
+}
+
+/// How one guest is looked into, where not through its agent.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GuestConfig {
+    /// Where `ssh` finds the guest, such as `root@10.0.0.5` or `ssh://root@web1:2222`.
+    pub ssh: Option<String>,
+    /// A command that prints the answer of `vmgate probe guest` of that guest; goes before ssh.
     pub exec: Option<Vec<String>>,
 }
 

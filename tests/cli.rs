@@ -1,5 +1,7 @@
 //! Commands that need no hypervisor, through the real binary: what is said, where, and with which exit code.
 
+#![allow(clippy::unwrap_used)] // in helpers of tests too
+
 use std::{fs, path::Path, process::Command};
 
 use serde_json::Value;
@@ -212,6 +214,38 @@ fn the_configuration_of_the_folder_is_read_and_its_mistakes_are_said() {
     vmgate_in(&folder, &["check", "--facts", HEALTHY]).exits(2).complains("vmgate.yaml").complains("profil");
     write(&folder, "vmgate.yaml", "parameters: {no-such-rule: {margin: 3}}\n");
     vmgate_in(&folder, &["check", "--facts", HEALTHY]).exits(2).complains("no-such-rule");
+}
+
+#[test]
+#[cfg(feature = "libvirt")]
+fn a_way_into_the_guest_that_leads_nowhere_is_a_mistake() {
+    let folder = TempDir::new().unwrap();
+    let ask = |way: &str| {
+        vmgate_in(
+            &folder,
+            &[
+                "collect",
+                "web1",
+                "--from",
+                "test:///default",
+                "--to",
+                "qemu+ssh://hv2/system",
+                "--guest",
+                way,
+            ],
+        )
+    };
+    for (way, words) in [
+        ("exec", "no guests.web1.exec"),
+        ("ssh", "no guests.web1.ssh"),
+        ("ssh://root@web1/etc", "is not USER@HOST"),
+        ("telepathy", "give agent, none, exec, ssh"),
+    ] {
+        let said = ask(way);
+        assert!(said.code == 2 && said.stderr.contains(words), "{way}: {} {}", said.code, said.stderr);
+    }
+    write(&folder, "vmgate.yaml", "guests: {web1: {shh: root@web1}}");
+    assert!(ask("agent").stderr.contains("shh"));
 }
 
 #[test]

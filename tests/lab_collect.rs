@@ -89,6 +89,8 @@ fn request(vm: &str) -> Request {
         change: Change::default(),
         source_probe: None,
         destination_probe: None,
+        attribute: false,
+        guest_way: vmgate::collect::transport::GuestWay::Agent,
     }
 }
 
@@ -120,6 +122,11 @@ fn what_runs_in_the_guest_is_what_the_facts_say() {
         let processes = found.processes.known().unwrap();
         assert!(processes.iter().any(|process| process.name == "workload" && process.resident_bytes > 0));
         assert_eq!(found.sysctl.known().unwrap().tcp_retries2, Fact::Known(15));
+
+        let capture = found.udp.known().unwrap().flows.known().unwrap();
+        assert!(capture.complete, "{capture:?}");
+        let flow = capture.flows.iter().find(|flow| flow.remote == "10.77.2.254:514").unwrap();
+        assert!((5.0..=20.0).contains(&flow.packets_per_second), "{flow:?}");
 
         let vm = facts.vm.known().unwrap();
         assert_eq!(vm.state, Fact::Known(VmState::Running));
@@ -181,7 +188,9 @@ fn what_is_missing_is_unknown_for_its_reason_and_the_rest_is_there() {
         let silent = Guest::start("lc-hang", &["--agent", "hang", "--wait", "0"]);
         let start = Instant::now();
         let facts = facts_of(silent.0);
-        assert_eq!(cause(&facts.guest), Cause::NoGuestAgent);
+        let found = guest(&facts);
+        assert_eq!(cause(&found.hostname), Cause::NoGuestAgent);
+        assert!(found.udp.known().unwrap().flows.known().is_some(), "the host sees its flows all the same");
         assert!(facts.destination.known().unwrap().nics.known().is_some());
         assert!(start.elapsed() < TIMEOUT, "a hanging agent cost {:?}", start.elapsed());
 

@@ -45,7 +45,7 @@ impl Check {
             return collect::document::read(file, conform_facts)
                 .map_err(|error| Failure::usage(error.to_string()));
         }
-        self.ask_hosts(session)
+        Self::ask_hosts(self, session)
     }
 
     #[cfg(feature = "libvirt")]
@@ -59,7 +59,7 @@ impl Check {
     }
 
     #[cfg(not(feature = "libvirt"))]
-    fn ask_hosts(&self, _: &Session) -> Result<Facts, Failure> {
+    fn ask_hosts(_: &Self, _: &Session) -> Result<Facts, Failure> {
         Err(Failure::usage("this build of vmgate has no libvirt: give --facts FILE"))
     }
 }

@@ -54,6 +54,26 @@ enum Command {
     Probe(probe::Probe),
 }
 
+/// The probe alone, with the same arguments as `vmgate probe`.
+#[derive(Debug, Parser)]
+#[command(name = "vmgate-probe", version)]
+struct ProbeCli {
+    #[command(subcommand)]
+    command: ProbeCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum ProbeCommand {
+    /// Look at the host or guest this runs on, and print what was seen as JSON
+    Probe(probe::Probe),
+}
+
+/// Runs the probe that the process's arguments name.
+pub fn probe_main() -> process::ExitCode {
+    let ProbeCommand::Probe(command) = ProbeCli::parse().command;
+    ended(command.run())
+}
+
 /// Runs the command that the process's arguments name.
 pub fn main() -> process::ExitCode {
     let cli = match Cli::try_parse() {
@@ -76,6 +96,10 @@ pub fn main() -> process::ExitCode {
         Command::Rules(command) => command.run(&cli.shared),
         Command::Probe(command) => command.run(),
     };
+    ended(done)
+}
+
+fn ended(done: Result<ExitCode, Failure>) -> process::ExitCode {
     done.unwrap_or_else(|failure| {
         output::say_failure(&failure);
         failure.exit

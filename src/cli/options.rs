@@ -16,9 +16,10 @@ use crate::{
 
 /// Options that every command understands.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub(super) struct Shared {
     /// Configuration file; vmgate.yaml in the current folder is read if it is there
-    #[arg(long, global = true, value_name = "FILE", env = "VMGATE_CONFIG")]
+    #[arg(long, global = true, value_name = "FILE", env = "VMGATE_CONFIG", hide_env_values = true)]
     pub config: Option<PathBuf>,
     /// Folder with further rules; may be repeated
     #[arg(long, global = true, value_name = "DIR")]
@@ -73,9 +74,20 @@ pub(super) struct MoveOptions {
     /// Address at the destination that takes the migration traffic; as libvirt would choose if not given
     #[arg(long, value_name = "ADDRESS")]
     pub migrate_address: Option<std::net::IpAddr>,
-    /// How long to watch the guest dirty its memory, in whole seconds
+    /// How long to watch the guest dirty its memory, and its UDP flows on the source host, in whole seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=60))]
     pub dirty_window: u32,
+    /// How to look into the guest: agent, ssh://USER@HOST[:PORT], exec (the command that vmgate.yaml names for this
+    /// VM), ssh (the place named there) or none [default: what vmgate.yaml names for this VM, else agent].
+    /// libvirt marks a domain as tainted (custom-ga-command) when its guest agent is asked; only none, ssh and exec
+    /// leave it unmarked, and with none every fact of the guest stays unknown
+    #[arg(long, value_name = "WAY")]
+    pub guest: Option<String>,
+    /// Also learn which processes of the guest dirty its memory, over ssh as root. It has a cost: every page that the
+    /// guest's processes write next takes one fault of about a microsecond, and a CRIU dump that is going on there is
+    /// disturbed
+    #[arg(long)]
+    pub attribute: bool,
 }
 
 #[cfg(feature = "libvirt")]
@@ -87,6 +99,8 @@ impl MoveOptions {
             vm: vm.to_owned(),
             source_probe: session.probe(&from)?,
             destination_probe: session.probe(&to)?,
+            attribute: self.attribute,
+            guest_way: session.guest_way(vm, self.guest.as_deref())?,
             from,
             to,
             migrate_address: self.migrate_address.map(|address| address.to_string()),
@@ -154,7 +168,7 @@ fn positive(text: &str) -> Result<f64, String> {
 }
 
 /// A duration of at least 10 ms and at most one day.
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     match positive(text) {
         Ok(number) if (0.01..=86_400.0).contains(&number) => Ok(Duration::from_secs_f64(number)),
         _ => Err("expected a number of seconds from 0.01 to 86400".to_owned()),

@@ -1,11 +1,13 @@
 //! `vmgate probe`: what this host, or this guest, can tell of itself. Runs where the facts are; reads only.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::{Failure, output};
+use super::{Failure, options::seconds, output};
 use crate::{
-    collect::probe::{self, host::Questions},
+    collect::probe::{self, flows, host::Questions},
     verdict::ExitCode,
 };
 
@@ -27,7 +29,20 @@ enum What {
         vm: Option<String>,
     },
     /// The guest this runs in: kernel settings, sockets, processes
-    Guest,
+    Guest {
+        /// Also trace for so long which processes dirty memory; each page that they write next costs a fault
+        #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+        attribute: Option<Duration>,
+    },
+    /// The UDP flows on interfaces of VMs on this host; needs CAP_NET_RAW, and CAP_BPF to let the kernel count
+    Flows {
+        /// The VM's interfaces, as `virsh domiflist` names them
+        #[arg(required = true, value_name = "IFACE")]
+        interfaces: Vec<String>,
+        /// How long to watch
+        #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+        seconds: Duration,
+    },
 }
 
 impl Probe {
@@ -36,7 +51,16 @@ impl Probe {
             What::Host { resolve, vm } => {
                 print(&probe::host::look(&Questions { resolve: resolve.clone(), vm: vm.clone() }))
             }
-            What::Guest => print(&probe::guest::look(&probe::guest::LocalGuest)),
+            What::Guest { attribute } => {
+                let mut guest = probe::guest::look(&probe::guest::LocalGuest);
+                if let Some(window) = attribute {
+                    guest.dirty_writers = probe::guest::dirty_writers(*window).into();
+                }
+                print(&guest)
+            }
+            What::Flows { interfaces, seconds } => {
+                print(&flows::probe(interfaces, *seconds, &flows::Limits::default()))
+            }
         }
     }
 }

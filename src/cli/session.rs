@@ -6,7 +6,10 @@ use jiff::Timestamp;
 
 use super::{Failure, options::Shared};
 #[cfg(feature = "libvirt")]
-use crate::collect::{Uri, transport::Transport};
+use crate::collect::{
+    Uri,
+    transport::{GuestWay, SshTarget, Transport},
+};
 use crate::{config::Config, error::with_causes, preflight::Policy, rule::RuleSource, verdict::Waivers};
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -45,11 +48,34 @@ impl<'a> Session<'a> {
             return Ok(Some(Transport::Exec(command.clone())));
         }
         let Some(target) = &config.ssh else { return Ok(None) };
-        let target = target.trim_start_matches("ssh://");
-        let uri: Uri = format!("qemu+ssh://{target}/system").parse().map_err(|_| {
-            Failure::usage(format!("hosts.{host}.ssh: `{target}` is not USER@HOST or USER@HOST:PORT"))
-        })?;
-        Ok(Some(Transport::for_uri(&uri)))
+        ssh_target(target, &format!("hosts.{host}.ssh")).map(Transport::Ssh).map(Some)
+    }
+
+    /// The way into a VM's guest: what the option says, else what the configuration names, else the agent.
+    #[cfg(feature = "libvirt")]
+    pub(super) fn guest_way(&self, vm: &str, option: Option<&str>) -> Result<GuestWay, Failure> {
+        let config = self.config.guests.get(vm);
+        let exec = config.and_then(|config| config.exec.clone()).map(GuestWay::Exec);
+        let ssh = || {
+            let target = config.and_then(|config| config.ssh.as_deref());
+            target
+                .map(|target| ssh_target(target, &format!("guests.{vm}.ssh")).map(GuestWay::Ssh))
+                .transpose()
+        };
+        let not_named = |what: &str| {
+            Failure::usage(format!("--guest {what}: vmgate.yaml has no guests.{vm}.{what}; name it there"))
+        };
+        match option {
+            None => Ok(exec.map_or_else(ssh, |exec| Ok(Some(exec)))?.unwrap_or_default()),
+            Some("agent") => Ok(GuestWay::Agent),
+            Some("none") => Ok(GuestWay::None("the guest was not asked, as --guest none says".to_owned())),
+            Some("exec") => exec.ok_or_else(|| not_named("exec")),
+            Some("ssh") => ssh()?.ok_or_else(|| not_named("ssh")),
+            Some(target) if target.starts_with("ssh://") => ssh_target(target, "--guest").map(GuestWay::Ssh),
+            Some(other) => Err(Failure::usage(format!(
+                "--guest {other}: give agent, none, exec, ssh or ssh://USER@HOST[:PORT]"
+            ))),
+        }
     }
 
     /// Where rules come from, in the order they are loaded.
@@ -70,6 +96,15 @@ impl<'a> Session<'a> {
             None => policy,
         })
     }
+}
+
+#[cfg(feature = "libvirt")]
+fn ssh_target(text: &str, named_by: &str) -> Result<SshTarget, Failure> {
+    text.parse().map_err(|_| {
+        Failure::usage(format!(
+            "{named_by}: `{text}` is not USER@HOST or USER@HOST:PORT, with or without ssh://"
+        ))
+    })
 }
 
 fn read_waivers(file: &Path) -> Result<Waivers, Failure> {

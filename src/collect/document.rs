@@ -133,7 +133,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("facts.yaml");
         fs::write(&path, content).unwrap();
-        read(&path, |_| Ok(()))
+        read(&path, crate::rule::conform_facts)
     }
 
     #[test]

@@ -13,16 +13,18 @@ use jiff::Timestamp;
 use thiserror::Error;
 
 use super::{
-    Uri, guest, host,
+    Uri, flows, guest, host,
     libvirt::{CpuComparison, CpuRequest, Domain, Hypervisor, LibvirtError},
     path,
     probe::host::Questions,
     provenance,
-    transport::{Answer, Transport},
+    transport::{Answer, GuestWay, Transport},
     vm::{self, FoundVm},
     worker::{Clock, Found, Worker},
 };
-use crate::fact::{Cause, Change, DirtyRate, DirtyRateMethod, Fact, Facts, Guest, Host, Unknown, VmState};
+use crate::fact::{
+    Cause, Change, DirtyRate, DirtyRateMethod, Fact, Facts, Guest, Host, UdpCapture, Unknown, VmState,
+};
 
 /// What is to be learnt.
 #[derive(Debug, Clone)]
@@ -46,6 +48,10 @@ pub struct Request {
     pub source_probe: Option<Transport>,
     /// The same for the destination.
     pub destination_probe: Option<Transport>,
+    /// The way into the guest.
+    pub guest_way: GuestWay,
+    /// Whether the guest's kernel is to trace which process dirties memory; it slows the guest's writes.
+    pub attribute: bool,
 }
 
 /// Why no facts could be collected at all.
@@ -109,8 +115,11 @@ pub fn collect(request: &Request, now: Timestamp) -> Result<Facts, CollectError>
         vm_at,
         dirty_rate_at: beside.dirty_rate.at,
         dirty_window_seconds: finished_vm.dirty_rate.known().map(|rate| rate.window_seconds),
-        guest: beside.guest.value.as_ref().map_or("none", |(_, method)| *method),
+        guest_collector: request.guest_way.collector(),
+        guest: beside.guest.value.as_ref().map_or("none", |(_, method)| method),
         guest_at: beside.guest.at,
+        flows_at: beside.flows.at,
+        flows_window_seconds: beside.flows.value.as_ref().ok().map(|capture| capture.window_seconds),
         source: provenance::Side {
             libvirt_at: source_at,
             probe_at: beside.source_probe.at,
@@ -132,7 +141,7 @@ pub fn collect(request: &Request, now: Timestamp) -> Result<Facts, CollectError>
         &request.change,
     ));
     facts.vm = Fact::Known(finished_vm);
-    facts.guest = beside.guest.value.map(|(guest, _)| guest).into();
+    facts.guest = flows::into_guest(beside.guest.value.map(|(guest, _)| guest), beside.flows.value);
     facts.source = Fact::Known(source_host);
     facts.destination = Fact::Known(destination_host);
     Ok(facts)
@@ -216,16 +225,20 @@ fn offers_guest_cpu(destination: &Result<Hypervisor, Unknown>, vm: &FoundVm) -> 
 }
 
 /// What is learnt beside the questions to the source's libvirt.
-struct Beside<P, G, R> {
+struct Beside<P, G, F, R> {
     source_probe: P,
     guest: G,
+    flows: F,
     dirty_rate: R,
 }
+
+/// The guest, and how it was looked into.
+type SeenGuest = (Guest, String);
 
 /// The source's probe, and the address that the migration will go to.
 type SourceProbe = (Result<Answer, Unknown>, Fact<IpAddr>);
 
-impl Beside<Worker<SourceProbe>, Worker<(Guest, &'static str)>, Worker<DirtyRate>> {
+impl Beside<Worker<SourceProbe>, Worker<SeenGuest>, Worker<UdpCapture>, Worker<DirtyRate>> {
     fn start(
         request: &Request,
         domain: &Domain,
@@ -234,22 +247,31 @@ impl Beside<Worker<SourceProbe>, Worker<(Guest, &'static str)>, Worker<DirtyRate
         clock: Clock,
     ) -> Self {
         let wanted = request.migrate_address.as_deref().map(|text| path::host_of_address(text).to_owned());
-        let (way, timeout, uuid) =
+        let (probe, timeout, uuid) =
             (way(request.source_probe.as_ref(), &request.from), request.timeout, vm.uuid.clone());
         let source_probe =
-            Worker::start(clock, move || Ok(probe_source(&way, wanted, &names, uuid, timeout)));
+            Worker::start(clock, move || Ok(probe_source(&probe, wanted, &names, uuid, timeout)));
         let has_channel = vm.config.as_ref().is_none_or(|config| config.has_agent_channel);
-        let (guests, state) = (domain.clone(), vm.state);
-        let guest = Worker::start(clock, move || guest::look(guests, state, has_channel, timeout));
+        let window = Duration::from_secs(request.dirty_window_seconds.into());
+        let attribute = request.attribute.then_some(window);
+        let (guests, state, into) = (domain.clone(), vm.state, request.guest_way.clone());
+        let guest =
+            Worker::start(clock, move || guest::look(&into, guests, state, has_channel, attribute, timeout));
         let (measured, window) = (domain.clone(), request.dirty_window_seconds);
+        let interfaces = flows::Interfaces::of(vm);
+        let watcher = way(request.source_probe.as_ref(), &request.from);
+        let flows = Worker::start(clock, move || {
+            interfaces?.watch(&watcher, Duration::from_secs(window.into()), timeout)
+        });
         let dirty_rate = Worker::start(clock, move || measure(&measured, state, window));
-        Self { source_probe, guest, dirty_rate }
+        Self { source_probe, guest, flows, dirty_rate }
     }
 
-    fn join(self) -> Beside<Found<SourceProbe>, Found<(Guest, &'static str)>, Found<DirtyRate>> {
+    fn join(self) -> Beside<Found<SourceProbe>, Found<SeenGuest>, Found<UdpCapture>, Found<DirtyRate>> {
         Beside {
             source_probe: self.source_probe.join(),
             guest: self.guest.join(),
+            flows: self.flows.join(),
             dirty_rate: self.dirty_rate.join(),
         }
     }

@@ -1,4 +1,4 @@
-//! The guest's facts, by the one way in that a hypervisor gives: its agent.
+//! The guest's facts, by the way in that was chosen: its agent, or the guest probe.
 
 use std::time::Duration;
 
@@ -6,6 +6,7 @@ use super::{
     agent::{AgentChannel, AgentFailure, AgentGuest, Means},
     libvirt::{Domain, LibvirtError, Trouble},
     probe,
+    transport::{GuestWay, guest as ways},
 };
 use crate::fact::{Cause, Guest, Unknown, VmState};
 
@@ -28,14 +29,25 @@ impl AgentChannel for Domain {
 
 /// Looks into the guest, for at most `timeout`. Says how it was done.
 pub(super) fn look(
+    way: &GuestWay,
     domain: Domain,
     state: VmState,
     has_channel: bool,
+    attribute: Option<Duration>,
     timeout: Duration,
-) -> Result<(Guest, &'static str), Unknown> {
+) -> Result<(Guest, String), Unknown> {
     if state != VmState::Running {
         return Err(not_running(state));
     }
+    match way {
+        GuestWay::Agent => by_agent(domain, has_channel, timeout),
+        GuestWay::Ssh(target) => ways::over_ssh(target, attribute, timeout),
+        GuestWay::Exec(words) => ways::by_command(words, timeout),
+        GuestWay::None(why) => Err(Unknown::new(Cause::NotAllowed, why.clone())),
+    }
+}
+
+fn by_agent(domain: Domain, has_channel: bool, timeout: Duration) -> Result<(Guest, String), Unknown> {
     if !has_channel {
         return Err(Unknown::new(Cause::NoGuestAgent, "the VM has no channel for a guest agent"));
     }
@@ -44,7 +56,7 @@ pub(super) fn look(
         Means::Exec => "guest-exec of a shell that reads /proc",
         Means::Files => "guest-file-read of /proc",
     };
-    Ok((probe::guest::look(&guest), method))
+    Ok((probe::guest::look(&guest), method.to_owned()))
 }
 
 /// Why nothing is learnt of a VM that does not run.

@@ -11,6 +11,8 @@ pub mod capabilities;
 pub mod document;
 pub mod domain_xml;
 #[cfg(feature = "libvirt")]
+mod flows;
+#[cfg(feature = "libvirt")]
 mod gather;
 #[cfg(feature = "libvirt")]
 mod guest;

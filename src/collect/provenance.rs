@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::{probe::host::HostProbe, transport::Transport};
+use super::{
+    probe::host::HostProbe,
+    transport::{Subject, Transport},
+};
 use crate::fact::Provenance;
 
 /// When and how the parts of a collection were obtained.
@@ -12,8 +15,11 @@ pub(super) struct Sources<'a> {
     pub(super) vm_at: Timestamp,
     pub(super) dirty_rate_at: Timestamp,
     pub(super) dirty_window_seconds: Option<f64>,
-    pub(super) guest: &'static str,
+    pub(super) guest_collector: &'static str,
+    pub(super) guest: &'a str,
     pub(super) guest_at: Timestamp,
+    pub(super) flows_at: Timestamp,
+    pub(super) flows_window_seconds: Option<f64>,
     pub(super) source: Side<'a>,
     pub(super) destination: Side<'a>,
     pub(super) path_at: Timestamp,
@@ -56,7 +62,14 @@ pub(super) fn of(sources: &Sources) -> BTreeMap<String, Provenance> {
         sources.dirty_rate_at,
         sources.dirty_window_seconds,
     );
-    note("guest", "guest agent", sources.guest, sources.guest_at, None);
+    note("guest", sources.guest_collector, sources.guest, sources.guest_at, None);
+    note(
+        "guest.udp.flows",
+        "host probe",
+        &sources.source.way.method(Subject::Flows),
+        sources.flows_at,
+        sources.flows_window_seconds,
+    );
     for (name, side) in [("source", &sources.source), ("destination", &sources.destination)] {
         let calls = "virConnectGetCapabilities, virConnectGetVersion, virNodeGetMemoryStats, virConnectListAllDomains";
         note(name, "libvirt", calls, side.libvirt_at, None);
@@ -67,7 +80,13 @@ pub(super) fn of(sources: &Sources) -> BTreeMap<String, Provenance> {
                 .into_iter()
                 .chain(memory);
         for fact in from_probe {
-            note(&format!("{name}.{fact}"), "host probe", &side.way.method(), side.probe_at, None);
+            note(
+                &format!("{name}.{fact}"),
+                "host probe",
+                &side.way.method(Subject::Host),
+                side.probe_at,
+                None,
+            );
         }
     }
     note("path", "vmgate", "routes of the source, interfaces of both hosts", sources.path_at, None);

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     DecidedBy, Detector, Fact, GuestClock, GuestMemory, KeepAlive, KernelBypass, Sctp, TcpEvidence, TcpTimer,
-    UdpCapture,
+    UdpCapture, Unknown,
 };
 
 /// The guest, seen from inside.
@@ -18,26 +18,54 @@ pub struct Guest {
     /// Kernel release, as `uname -r` prints it.
     #[schemars(example = &"6.1.0-32-cloud-amd64")]
     pub kernel_release: Fact<String>,
-    /// Kernel settings that decide how long connections survive silence.
+    /// Kernel settings that decide how long connections survive silence. By guest agent, ssh and exec.
     pub sysctl: Fact<Sysctl>,
-    /// TCP sockets.
+    /// TCP sockets. By guest agent, ssh and exec; the kernel's own timers (inet-diag) by ssh and exec only; owners not
+    /// by an agent without guest-exec.
     pub tcp: Fact<Tcp>,
-    /// SCTP associations.
+    /// SCTP associations. By guest agent, ssh and exec.
     pub sctp: Fact<Sctp>,
-    /// UDP sockets.
+    /// UDP. Sockets by guest agent, ssh and exec, their owners not by an agent without guest-exec; flows by the source
+    /// host's probe, whatever the guest allows.
     pub udp: Fact<Udp>,
-    /// Processes.
+    /// Processes. By guest agent with guest-exec, ssh and exec.
     pub processes: Fact<Vec<Process>>,
-    /// Software that synchronises memory with other servers, recognised from the catalogue.
+    /// The processes that dirty most memory, at most ten, the busiest first. Only with `--attribute`, by ssh, and by exec
+    /// where the command says so.
+    pub dirty_writers: Fact<Vec<DirtyWriter>>,
+    /// Software that synchronises memory with other servers, recognised from the catalogue. By guest agent with
+    /// guest-exec, ssh and exec.
     pub memory_sync: Fact<Vec<MemorySync>>,
     /// Failure detectors as configured in the guest, one for each process, whether or not a rule's catalogue knows it.
+    /// By guest agent with guest-exec, ssh and exec.
     pub detectors: Fact<Vec<Detector>>,
-    /// Memory: how much is left, locked, shared, and being allocated now.
+    /// Memory: how much is left, locked, shared, and being allocated now. By guest agent, ssh and exec.
     pub memory: Fact<GuestMemory>,
-    /// Devices and programs that go past the kernel.
+    /// Devices and programs that go past the kernel. By guest agent with guest-exec, ssh and exec.
     pub kernel_bypass: Fact<KernelBypass>,
-    /// The clock.
+    /// The clock. By guest agent, ssh and exec; whether it is synchronised not by an agent without guest-exec.
     pub clock: Fact<GuestClock>,
+}
+
+impl Guest {
+    /// A guest of which nothing is known, for one reason.
+    pub fn unknown(why: &Unknown) -> Self {
+        Self {
+            hostname: Fact::Unknown(why.clone()),
+            kernel_release: Fact::Unknown(why.clone()),
+            sysctl: Fact::Unknown(why.clone()),
+            tcp: Fact::Unknown(why.clone()),
+            sctp: Fact::Unknown(why.clone()),
+            udp: Fact::Unknown(why.clone()),
+            processes: Fact::Unknown(why.clone()),
+            dirty_writers: Fact::Unknown(why.clone()),
+            memory_sync: Fact::Unknown(why.clone()),
+            detectors: Fact::Unknown(why.clone()),
+            memory: Fact::Unknown(why.clone()),
+            kernel_bypass: Fact::Unknown(why.clone()),
+            clock: Fact::Unknown(why.clone()),
+        }
+    }
 }
 
 /// Kernel settings under net.ipv4, which hold for IPv6 too (Linux, Documentation/networking/ip-sysctl).
@@ -279,6 +307,21 @@ pub enum LossTolerance {
     Lost,
     /// A failure detector counts them: silence has consequences beyond the packets.
     Detector,
+}
+
+/// A process that dirties memory, by the kernel's soft-dirty bits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DirtyWriter {
+    /// Process id in the guest.
+    #[schemars(example = 812)]
+    pub pid: u32,
+    /// The kernel's name of it.
+    #[schemars(example = &"postgres")]
+    pub name: String,
+    /// Memory that it wrote to in the window, each page once, by the window's length. A huge page counts whole.
+    #[schemars(example = 52_428_800_u64)]
+    pub dirty_bytes_per_second: u64,
 }
 
 /// One process of the guest. Command lines are redacted before they are stored.

@@ -12,6 +12,7 @@ mod guest;
 mod guest_memory;
 mod host;
 mod path;
+pub mod trace;
 mod value;
 mod version;
 mod vm;
@@ -28,8 +29,8 @@ pub use detector::{Detector, DetectorBasis};
 pub use flow::{CaptureMethod, FlowDirection, UdpCapture, UdpFlow};
 pub use forecast::{Forecast, ForecastMethod, Quantiles};
 pub use guest::{
-    Guest, Listener, LossTolerance, MemorySync, Process, Sysctl, Tcp, TcpConnection, TcpState, Udp,
-    UdpService, UdpSocket,
+    DirtyWriter, Guest, Listener, LossTolerance, MemorySync, Process, Sysctl, Tcp, TcpConnection, TcpState,
+    Udp, UdpService, UdpSocket,
 };
 pub use guest_memory::{
     Allocation, GuestClock, GuestMemory, HugePageProcess, KernelBypass, Pressure, UserSpaceDevice,
@@ -54,7 +55,7 @@ pub struct Facts {
     /// The VM that is to move.
     #[serde(default)]
     pub vm: Fact<Vm>,
-    /// The guest inside it.
+    /// The guest inside it, by its guest agent, or by the guest probe over ssh or a command (`--guest`).
     #[serde(default)]
     pub guest: Fact<Guest>,
     /// The host it runs on.

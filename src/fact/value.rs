@@ -49,6 +49,8 @@ pub enum Cause {
     HostUnreachable,
     /// The host probe did not run.
     NoHostProbe,
+    /// The guest probe did not run.
+    NoGuestProbe,
     /// The answer did not come within the time limit.
     TimedOut,
     /// Permission was refused.
@@ -78,6 +80,9 @@ impl Cause {
             Self::HostUnreachable => "check the URI, the network and that libvirtd runs on the host",
             Self::NoHostProbe => {
                 "make ssh to the host work without a prompt, or name a probe command in vmgate.yaml"
+            }
+            Self::NoGuestProbe => {
+                "make ssh to the guest work without a prompt, or name a probe command for the guest in vmgate.yaml"
             }
             Self::TimedOut => {
                 "try again with a longer --timeout; if it persists, look at the load of that host or guest"

@@ -5,11 +5,12 @@
 
 pub mod budget;
 mod precopy;
+pub mod replay;
 
 pub use budget::{established, handshake, of_connection};
 
 use crate::{
-    fact::{Cause, Fact, Facts, Forecast, ForecastMethod, Guest, Quantiles, UdpService},
+    fact::{Cause, Fact, Facts, Forecast, ForecastMethod, Guest, Quantiles, UdpService, UdpSocket},
     rule::catalogue::Catalogues,
 };
 
@@ -45,11 +46,35 @@ fn fill_budgets(guest: &mut Guest) {
 
 fn fill_services(guest: &mut Guest, catalogues: &Catalogues) {
     let Fact::Known(udp) = &mut guest.udp else { return };
-    let Fact::Known(sockets) = &mut udp.sockets else { return };
-    for socket in sockets.iter_mut().filter(|socket| socket.service.known().is_none()) {
-        let service: Option<UdpService> = catalogues.classify(socket);
-        socket.service = Fact::Known(service);
+    if let Fact::Known(sockets) = &mut udp.sockets {
+        for socket in sockets.iter_mut().filter(|socket| socket.service.known().is_none()) {
+            let service: Option<UdpService> = catalogues.classify(socket);
+            socket.service = Fact::Known(service);
+        }
     }
+    let Fact::Known(capture) = &mut udp.flows else { return };
+    for flow in capture.flows.iter_mut().filter(|flow| flow.service.known().is_none()) {
+        let owner = flow_owner(&udp.sockets, &flow.local);
+        flow.service = Fact::Known(catalogues.classify_flow(flow, owner));
+    }
+}
+
+/// Who owns the guest's end of a flow: the owner of the sockets with its port, where that is one.
+fn flow_owner(sockets: &Fact<Vec<UdpSocket>>, local: &str) -> Fact<Option<String>> {
+    let port = local.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+    sockets.as_ref().and_then(|sockets| {
+        let mut owners =
+            sockets.iter().filter(|socket| Some(socket.port) == port).map(|socket| &socket.owner);
+        match (owners.next(), owners.next()) {
+            (Some(owner), None) => owner.clone(),
+            (Some(owner), Some(other)) if owner == other && owners.all(|other| owner == other) => {
+                owner.clone()
+            }
+            _ => {
+                Fact::unknown(Cause::NotSupported, "no socket, or several of different owners, has the port")
+            }
+        }
+    })
 }
 
 /// The prediction from rates alone. A replay of a measured trace will take its place where there is one.

@@ -1,5 +1,7 @@
+use std::fmt::Write;
+
 use super::*;
-use crate::fact::{LossTolerance, MemorySync, TcpConnection};
+use crate::fact::{LossTolerance, MemorySync, TcpConnection, Udp};
 
 /// The fixtures of the rules are facts files like any other.
 fn fixture(name: &str) -> Facts {
@@ -65,6 +67,51 @@ fn cluster_software_and_services_are_recognised() {
     let (repeats, lost, detector) =
         (Some(LossTolerance::Repeats), Some(LossTolerance::Lost), Some(LossTolerance::Detector));
     assert_eq!(services, [repeats, detector, lost, lost, detector, None]);
+}
+
+#[test]
+fn a_flow_is_recognised_by_either_port_and_by_who_owns_the_guests_end() {
+    let udp = r"
+sockets: [{local: '0.0.0.0:12000', port: 12000, remote: null, drops: 0, owner: asterisk, service: null}]
+flows:
+  interface: vnet0
+  window_seconds: 1.0
+  method: kernel-counted
+  frames: 9
+  drops: 0
+  complete: true
+  holes: []
+  flows:";
+    let ends = [
+        ("10.0.0.5:41000", "10.0.0.9:514"),
+        ("[fd00::5]:53", "[fd00::9]:40000"),
+        ("10.0.0.5:12000", "10.0.0.9:50000"),
+        ("10.0.0.5:12001", "10.0.0.9:50001"),
+    ];
+    let mut text = udp.to_owned();
+    for (local, remote) in ends {
+        let _ = write!(
+            text,
+            "\n  - {{local: '{local}', remote: '{remote}', direction: both, packets_per_second: 1.0, packets: 1,
+                  bytes_per_second: 9.0, bytes: 9, multicast_group: null, vlan: null, inner_vlan: null,
+                  service: {{unknown: nobody asked}}}}"
+        );
+    }
+    let services = |udp: Udp| {
+        let mut facts = fixture("idle-vm");
+        let Fact::Known(guest) = &mut facts.guest else { panic!("no guest") };
+        guest.udp = Fact::Known(udp);
+        let facts = derived(facts).0;
+        let udp = facts.guest.known().unwrap().udp.known().unwrap();
+        let name =
+            |service: &Option<UdpService>| service.as_ref().map_or("none".to_owned(), |s| s.id.clone());
+        let flows = &udp.flows.known().unwrap().flows;
+        flows.iter().map(|flow| flow.service.as_ref().map(name).known().unwrap().clone()).collect::<Vec<_>>()
+    };
+    let udp: Udp = serde_yaml::from_str(&text).unwrap();
+    assert_eq!(services(udp.clone()), ["syslog", "dns", "rtp", "none"]);
+    let blind = Udp { sockets: Fact::unknown(Cause::NoGuestAgent, "no answer"), ..udp };
+    assert_eq!(services(blind), ["syslog", "dns", "none", "none"]);
 }
 
 #[test]

@@ -55,6 +55,7 @@ pub(super) fn cause(cause: Option<Cause>) -> &'static str {
         Some(Cause::GuestNotRunning) => "guest not running",
         Some(Cause::HostUnreachable) => "host unreachable",
         Some(Cause::NoHostProbe) => "no host probe",
+        Some(Cause::NoGuestProbe) => "no guest probe",
         Some(Cause::TimedOut) => "timed out",
         Some(Cause::PermissionDenied) => "permission denied",
         Some(Cause::NotSupported) => "not supported",

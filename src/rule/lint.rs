@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, ops::Range, path::Path};
 use super::{
     Effect, Pack, Rule, Step,
     diagnostic::Problem,
-    expr::{self, Base, Comparison, Expr, Node, Template},
+    expr::{self, Comparison, Expr, Node, Template},
     value::Value,
     yaml,
 };
@@ -107,20 +107,6 @@ impl Linter<'_> {
                 "leave it out: messages are put in tables",
             );
         }
-        // The message cannot name the item that a quantifier looks at.
-        let mut items = BTreeSet::new();
-        self.rule.program.assert.walk(&mut |expr| {
-            if let Node::Quantify { slot, .. } = &expr.node {
-                items.insert(*slot);
-            }
-        });
-        let of_an_item = |side: &Expr| {
-            let mut found = false;
-            side.walk(&mut |expr| {
-                found |= matches!(&expr.node, Node::Access { base: Base::Variable(slot), .. } if items.contains(slot));
-            });
-            found
-        };
         let mut untold = Vec::new();
         self.rule.program.assert.walk(&mut |expr| {
             if let Node::Compare(comparison, left, right) = &expr.node
@@ -128,7 +114,7 @@ impl Linter<'_> {
             {
                 for side in [left, right] {
                     let keys = self.keys(side);
-                    if !keys.is_empty() && keys.is_disjoint(&told) && !of_an_item(side) {
+                    if !keys.is_empty() && keys.is_disjoint(&told) {
                         untold.push(side.span.clone());
                     }
                 }
@@ -173,10 +159,14 @@ impl Linter<'_> {
                 }
                 found.extend(expr::key(expr));
             }
-            // Which item of a list is meant does not matter here: variables are called differently.
-            _ => found.extend(expr::key(expr).map(|key| match key.strip_prefix('$') {
-                Some(item) => item.trim_start_matches(|c: char| c.is_ascii_digit()).to_owned(),
-                None => key,
+            // Which item of a list is meant does not matter here: variables are called differently, and a whole item
+            // has no name that a message could tell.
+            _ => found.extend(expr::key(expr).and_then(|key| match key.strip_prefix('$') {
+                Some(item) => {
+                    let field = item.trim_start_matches(|c: char| c.is_ascii_digit());
+                    (!field.is_empty()).then(|| field.to_owned())
+                }
+                None => Some(key),
             })),
         });
         found

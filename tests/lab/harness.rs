@@ -149,7 +149,7 @@ pub(crate) fn facts_without_exec(name: &str) -> vmgate::fact::Guest {
 }
 
 /// Time for all that is asked of one guest: emulated, on a machine that has more to do.
-const AGENT_LIMIT: Duration = Duration::from_secs(60);
+const AGENT_LIMIT: Duration = Duration::from_mins(1);
 
 struct NoExec<C>(C);
 

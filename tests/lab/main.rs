@@ -1,5 +1,8 @@
 //! vmgate on two real hypervisor hosts: `make lab-test` brings them up and runs these.
 
+#![cfg(feature = "libvirt")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // in helpers of tests too
+
 mod check;
 mod harness;
 mod migrate;

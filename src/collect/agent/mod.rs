@@ -6,6 +6,8 @@
 
 mod ask;
 mod command;
+#[cfg(test)]
+mod hostile;
 mod script;
 
 use std::{

@@ -11,7 +11,11 @@ use std::{
 use jiff::Timestamp;
 use thiserror::Error;
 
-use crate::collect::text::plain_bytes;
+use super::ssh::Subject;
+use crate::{
+    collect::text::plain_bytes,
+    fact::{Cause, Unknown},
+};
 
 /// Most bytes kept of what a child says on standard error.
 const COMPLAINT_LIMIT: usize = 4096;
@@ -47,6 +51,14 @@ pub enum ChildFailure {
         /// The last it said on standard error.
         complaint: String,
     },
+}
+
+impl ChildFailure {
+    /// Why a probe command of the user's brought nothing.
+    pub(super) fn of_command(&self, subject: Subject, program: &str) -> Unknown {
+        let cause = if *self == Self::TimedOut { Cause::TimedOut } else { subject.obstacle() };
+        Unknown::new(cause, format!("the probe command `{program}`: {self}"))
+    }
 }
 
 /// Kills and reaps its child, whatever way a function is left.
@@ -152,9 +164,10 @@ mod tests {
     #[test]
     fn a_child_that_hangs_is_killed() {
         let start = Instant::now();
-        let failure = run(sh("sleep 600"), Vec::new(), Duration::from_millis(50), 100).unwrap_err();
+        let failure = run(sh("exec sleep 600"), Vec::new(), Duration::from_millis(50), 100).unwrap_err();
         assert_eq!(failure, ChildFailure::TimedOut);
-        let deaf = run(sh("exec >&-; sleep 600"), b"x".to_vec(), Duration::from_millis(50), 100).unwrap_err();
+        let deaf =
+            run(sh("exec >&-; exec sleep 600"), b"x".to_vec(), Duration::from_millis(50), 100).unwrap_err();
         assert_eq!(deaf, ChildFailure::TimedOut);
         assert!(start.elapsed() < LONG);
     }

@@ -1,6 +1,7 @@
-//! Ways to run the host probe where the facts are: here, over ssh, or by a command of the user's.
+//! Ways to run a probe where the facts are: here, over ssh, or by a command of the user's.
 
 mod child;
+pub mod guest;
 mod ssh;
 
 use std::{
@@ -11,16 +12,23 @@ use std::{
 use jiff::Timestamp;
 
 pub use child::{ChildFailure, Output, run};
-pub use ssh::SshTarget;
+pub use guest::GuestWay;
+pub use ssh::{SshTarget, Subject};
 
 use super::{
     Uri,
-    probe::host::{self, HostProbe, Questions},
+    probe::{
+        flows::{self, FlowProbe},
+        host::{self, HostProbe, Questions},
+    },
 };
 use crate::fact::{Cause, Unknown};
 
 /// Most bytes of a probe's answer: room for some 10,000 interfaces.
 const ANSWER_LIMIT: usize = 8 << 20;
+
+/// Most bytes of the flows of a VM: room for as many as are told apart on two interfaces.
+const FLOWS_LIMIT: usize = 24 << 20;
 
 /// A way to a host's probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,13 +68,12 @@ impl Transport {
     }
 
     /// How it is called in provenance.
-    pub fn method(&self) -> String {
+    pub fn method(&self, subject: Subject) -> String {
+        let probe = format!("vmgate probe {}", subject.command());
         match self {
-            Self::Local => "vmgate probe host, on this machine".to_owned(),
-            Self::Ssh(target) => format!("vmgate probe host, over ssh to {target}"),
-            Self::Exec(words) => {
-                format!("vmgate probe host, by {}", words.first().map_or("nothing", String::as_str))
-            }
+            Self::Local => format!("{probe}, on this machine"),
+            Self::Ssh(target) => format!("{probe}, over ssh to {target}"),
+            Self::Exec(words) => format!("{probe}, by {}", words.first().map_or("nothing", String::as_str)),
             Self::None(_) => "none".to_owned(),
         }
     }
@@ -76,11 +83,38 @@ impl Transport {
         let start = Instant::now();
         let (probe, received) = match self {
             Self::Local => look_here(questions, limit)?,
-            Self::Ssh(target) => answered(&target.run_probe(&arguments(questions), limit, ANSWER_LIMIT)?)?,
+            Self::Ssh(target) => {
+                answered(&target.run_probe(Subject::Host, &arguments(questions), limit, ANSWER_LIMIT)?)?
+            }
             Self::Exec(words) => answered(&exec(words, &arguments(questions), limit)?)?,
             Self::None(why) => return Err(Unknown::new(Cause::NoHostProbe, why.clone())),
         };
         Ok(Answer { probe, received, took: start.elapsed() })
+    }
+}
+
+impl Transport {
+    /// Watches UDP flows on interfaces of the host for `window`, which passes in this call; for at most `limit` more.
+    pub fn watch_flows(
+        &self,
+        interfaces: &[String],
+        window: Duration,
+        limit: Duration,
+    ) -> Result<FlowProbe, Unknown> {
+        match self {
+            Self::Local => Ok(flows::probe(interfaces, window, &flows::Limits::default())),
+            Self::Ssh(target) => {
+                let mut arguments = vec![format!("--seconds={}", window.as_secs_f64()), "--".to_owned()];
+                arguments.extend_from_slice(interfaces);
+                let output = target.run_probe(Subject::Flows, &arguments, window + limit, FLOWS_LIMIT)?;
+                serde_json::from_slice(&output.stdout).map_err(malformed)
+            }
+            Self::Exec(_) => Err(Unknown::new(
+                Cause::NotSupported,
+                "a probe command runs `vmgate probe host` only: flows are watched over ssh or on this machine",
+            )),
+            Self::None(why) => Err(Unknown::new(Cause::NoHostProbe, why.clone())),
+        }
     }
 }
 
@@ -103,10 +137,8 @@ fn exec(words: &[String], arguments: &[String], limit: Duration) -> Result<Outpu
     };
     let mut command = Command::new(program);
     command.args(rest).args(arguments);
-    run(command, Vec::new(), limit, ANSWER_LIMIT).map_err(|failure| {
-        let cause = if failure == ChildFailure::TimedOut { Cause::TimedOut } else { Cause::NoHostProbe };
-        Unknown::new(cause, format!("the probe command `{program}`: {failure}"))
-    })
+    run(command, Vec::new(), limit, ANSWER_LIMIT)
+        .map_err(|failure| failure.of_command(Subject::Host, program))
 }
 
 /// Arguments of `vmgate probe host` for these questions.
@@ -122,13 +154,16 @@ fn arguments(questions: &Questions) -> Vec<String> {
 
 /// The probe's answer, and when it came: the probe reads its clock last and prints at once.
 fn answered(output: &Output) -> Result<(HostProbe, Timestamp), Unknown> {
-    let probe = serde_json::from_slice(&output.stdout).map_err(|error| {
-        Unknown::new(
-            Cause::Malformed,
-            format!("the host probe answered something else ({error}): its vmgate may be another version"),
-        )
-    })?;
+    let probe = serde_json::from_slice(&output.stdout).map_err(malformed)?;
     Ok((probe, output.began.unwrap_or_else(Timestamp::now)))
+}
+
+#[allow(clippy::needless_pass_by_value)] // for map_err
+fn malformed(error: serde_json::Error) -> Unknown {
+    Unknown::new(
+        Cause::Malformed,
+        format!("the host probe answered something else ({error}): its vmgate may be another version"),
+    )
 }
 
 #[cfg(test)]
@@ -170,7 +205,7 @@ mod tests {
         assert_eq!(ask(&["/no/such/probe"], TIME).cause, Cause::NoHostProbe);
         assert_eq!(ask(&["false"], TIME).cause, Cause::NoHostProbe);
         assert_eq!(ask(&[], TIME).cause, Cause::NoHostProbe);
-        assert_eq!(ask(&["sh", "-c", "sleep 600"], Duration::from_millis(50)).cause, Cause::TimedOut);
+        assert_eq!(ask(&["sh", "-c", "exec sleep 600"], Duration::from_millis(50)).cause, Cause::TimedOut);
         assert_eq!(ask(&["yes"], TIME).cause, Cause::NoHostProbe);
     }
 }

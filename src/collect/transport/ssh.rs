@@ -7,6 +7,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    str::FromStr,
     time::Duration,
 };
 
@@ -14,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use super::{ChildFailure, Output, run};
 use crate::{
-    collect::Uri,
+    collect::{InvalidUri, Uri},
     fact::{Cause, Unknown},
 };
 
@@ -33,6 +34,36 @@ mod code {
     pub(super) const BAD_COPY: i32 = 98;
     pub(super) const NOT_FOUND: i32 = 127;
     pub(super) const SSH: i32 = 255;
+}
+
+/// What a probe looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// A hypervisor host.
+    Host,
+    /// A guest.
+    Guest,
+    /// UDP flows on interfaces of a hypervisor host.
+    Flows,
+}
+
+impl Subject {
+    /// The subcommand of `vmgate probe`.
+    pub(super) fn command(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::Guest => "guest",
+            Self::Flows => "flows",
+        }
+    }
+
+    /// The obstacle where its probe does not run.
+    pub(super) fn obstacle(self) -> Cause {
+        match self {
+            Self::Host | Self::Flows => Cause::NoHostProbe,
+            Self::Guest => Cause::NoGuestProbe,
+        }
+    }
 }
 
 /// A host to log in to.
@@ -67,20 +98,22 @@ impl SshTarget {
         }
     }
 
-    /// Runs `probe host` there and returns what it printed.
+    /// Runs a probe there and returns what it printed.
     pub(super) fn run_probe(
         &self,
+        subject: Subject,
         arguments: &[String],
         limit: Duration,
         most: usize,
     ) -> Result<Output, Unknown> {
-        let (script, input) = match probe_binary()? {
-            Some(binary) => (pushed(&binary, arguments), binary),
-            None => (format!("exec vmgate probe host {}", quoted(arguments)), Vec::new()),
+        let binary = probe_binary().map_err(|why| Unknown::new(subject.obstacle(), why))?;
+        let (script, input) = match binary {
+            Some(binary) => (pushed(&binary, subject, arguments), binary),
+            None => (format!("exec vmgate probe {} {}", subject.command(), quoted(arguments)), Vec::new()),
         };
         let mut command = self.command(limit);
         command.arg(&script);
-        run(command, input, limit, most).map_err(|failure| self.explain(failure))
+        run(command, input, limit, most).map_err(|failure| self.explain(subject, failure))
     }
 
     /// ssh with everything that could ask a question switched off.
@@ -106,8 +139,8 @@ impl SshTarget {
         command
     }
 
-    fn explain(&self, failure: ChildFailure) -> Unknown {
-        let no_probe = |why: String| Unknown::new(Cause::NoHostProbe, format!("no probe on {self}: {why}"));
+    fn explain(&self, subject: Subject, failure: ChildFailure) -> Unknown {
+        let no_probe = |why: String| Unknown::new(subject.obstacle(), format!("no probe on {self}: {why}"));
         match failure {
             ChildFailure::TimedOut => {
                 Unknown::new(Cause::TimedOut, format!("the probe on {self} did not end in time"))
@@ -130,6 +163,20 @@ impl SshTarget {
     }
 }
 
+/// `USER@HOST`, `USER@HOST:PORT`, or the same behind `ssh://`; without a user, ssh's configuration has the word.
+impl FromStr for SshTarget {
+    type Err = InvalidUri;
+
+    fn from_str(text: &str) -> Result<Self, InvalidUri> {
+        let place = text.strip_prefix("ssh://").unwrap_or(text).trim_end_matches('/');
+        let uri: Uri = format!("qemu+ssh://{place}").parse()?;
+        match &uri.host {
+            Some(host) if uri.path.is_empty() => Ok(Self::for_uri(&uri, host)),
+            _ => Err(InvalidUri::NotAUri(text.to_owned())),
+        }
+    }
+}
+
 impl fmt::Display for SshTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(user) = &self.user {
@@ -144,7 +191,7 @@ impl fmt::Display for SshTarget {
 }
 
 /// The script that receives, checks, runs and removes the probe.
-fn pushed(binary: &[u8], arguments: &[String]) -> String {
+fn pushed(binary: &[u8], subject: Subject, arguments: &[String]) -> String {
     let mut digest = String::new();
     for byte in Sha256::digest(binary) {
         // Writing to a string cannot fail.
@@ -153,10 +200,11 @@ fn pushed(binary: &[u8], arguments: &[String]) -> String {
     format!(
         "umask 077; d=$(mktemp -d) || exit {no_folder}; trap 'rm -rf \"$d\"' EXIT; trap 'exit 1' HUP INT TERM PIPE; \
          head -c {size} >\"$d/vmgate\" && echo '{digest}  '\"$d/vmgate\" | sha256sum -c >/dev/null 2>&1 \
-         || exit {bad_copy}; chmod 700 \"$d/vmgate\" && \"$d/vmgate\" probe host {arguments} </dev/null",
+         || exit {bad_copy}; chmod 700 \"$d/vmgate\" && \"$d/vmgate\" probe {subject} {arguments} </dev/null",
         no_folder = code::NO_FOLDER,
         bad_copy = code::BAD_COPY,
         size = binary.len(),
+        subject = subject.command(),
         arguments = quoted(arguments),
     )
 }
@@ -167,12 +215,12 @@ fn quoted(words: &[String]) -> String {
 }
 
 /// The probe to send; none where only the host's own vmgate is left to try.
-fn probe_binary() -> Result<Option<Vec<u8>>, Unknown> {
+fn probe_binary() -> Result<Option<Vec<u8>>, String> {
     if let Some(named) = env::var_os(PROBE_VARIABLE) {
         let path = PathBuf::from(named);
-        return read(&path).map(Some).map_err(|why| {
-            Unknown::new(Cause::NoHostProbe, format!("{PROBE_VARIABLE} names {}: {why}", path.display()))
-        });
+        return read(&path)
+            .map(Some)
+            .map_err(|why| format!("{PROBE_VARIABLE} names {}: {why}", path.display()));
     }
     let beside = env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join(PROBE_NAME)));
     Ok(beside.into_iter().chain([PathBuf::from(PACKAGED_PROBE)]).find_map(|path| read(&path).ok()))
@@ -196,10 +244,11 @@ mod tests {
         let binary = b"#!/bin/sh\nstat -c %a \"$(dirname \"$0\")\" \"$0\"; echo \"$@\"\n";
         let shell = |input: &[u8]| {
             let mut command = Command::new("/bin/sh");
-            command
-                .env("TMPDIR", folder.path())
-                .arg("-c")
-                .arg(pushed(binary, &["--vm".into(), "it's".into()]));
+            command.env("TMPDIR", folder.path()).arg("-c").arg(pushed(
+                binary,
+                Subject::Host,
+                &["--vm".into(), "it's".into()],
+            ));
             run(command, input.to_vec(), Duration::from_secs(20), 1000)
         };
         let output = shell(binary).unwrap();
@@ -208,6 +257,19 @@ mod tests {
             shell(b"#!/bin/sh\necho evil; exit 0 \n                                      ").unwrap_err();
         assert!(matches!(failure, ChildFailure::Failed { code: code::BAD_COPY, .. }), "{failure}");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left behind");
+    }
+
+    #[test]
+    fn a_target_is_written_with_or_without_its_scheme() {
+        for text in ["ssh://ops@web1:2222", "ops@web1:2222", "ssh://ops@web1:2222/"] {
+            let target: SshTarget = text.parse().unwrap();
+            assert_eq!(target.to_string(), "ops@web1:2222");
+        }
+        let keyed: SshTarget = "ssh://web1?keyfile=/k".parse().unwrap();
+        assert_eq!((keyed.user, keyed.key_file.as_deref()), (None, Some("/k")));
+        for text in ["", "ssh://", "root@web1/etc", "root:secret@web1", "web1:port", "we b1"] {
+            assert!(text.parse::<SshTarget>().is_err(), "{text}");
+        }
     }
 
     #[test]

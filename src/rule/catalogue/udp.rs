@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Catalogues, Entry, PortRange, Problem, Reference, name_problem, reference_problems};
-use crate::fact::{LossTolerance, UdpService, UdpSocket};
+use crate::fact::{Fact, LossTolerance, UdpFlow, UdpService, UdpSocket};
 
 /// A catalogue file of UDP services.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -108,6 +108,20 @@ impl Catalogues {
         }
         let (_, entry) = best?;
         Some(UdpService { id: entry.id.clone(), loss: entry.loss, why: entry.why.clone() })
+    }
+}
+
+impl Catalogues {
+    /// The service of a flow, by the ports of both ends and by who owns the guest's end where that is known.
+    pub fn classify_flow(&self, flow: &UdpFlow, owner: Fact<Option<String>>) -> Option<UdpService> {
+        self.classify(&UdpSocket {
+            local: flow.local.clone(),
+            port: port_of(&flow.local)?,
+            remote: Some(flow.remote.clone()),
+            drops: 0,
+            owner,
+            service: Fact::default(),
+        })
     }
 }
 

@@ -26,7 +26,7 @@ pub(crate) use eval::{Evaluator, Freshness, Read, Val};
 pub(crate) use narrow::{implied, key, of_items};
 pub(crate) use parse::{parse, with_stack};
 pub(crate) use template::{Template, check as check_template};
-pub(crate) use tree::{Arithmetic, Base, Comparison, Expr, Node, Quantifier};
+pub(crate) use tree::{Arithmetic, Comparison, Expr, Node, Quantifier};
 
 use std::ops::Range;
 

@@ -24,9 +24,8 @@ install_machine() {
   if [[ -n ${packages// /} ]]; then
     say "installing $packages"
     # shellcheck disable=SC2086 # a list of packages
-    DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=300 \
-      install --no-install-recommends $packages >/dev/null ||
-      die "apt-get could not install $packages; try: apt-get update, then lab install again"
+    "$LAB_DIR/../install" $packages ||
+      die "apt-get could not install $packages; try it by hand to see why"
   fi
   require_tools
 }

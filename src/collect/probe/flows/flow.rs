@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::tally::Tally;
 use super::way::{Count, Way};
 use crate::fact::{CaptureMethod, FlowDirection};
 
 /// UDP flows of one interface over one window.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FlowCapture {
     /// The interface that was watched.
     pub interface: String,
@@ -43,7 +43,7 @@ pub struct FlowCapture {
 }
 
 /// One UDP flow: an endpoint at the guest, one elsewhere, and a VLAN.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Flow {
     /// IP version.
     pub family: Family,
@@ -82,7 +82,7 @@ pub struct Flow {
 }
 
 /// One direction of a flow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Traffic {
     /// IP packets. Every fragment is one.
     pub packets: u64,
@@ -93,7 +93,7 @@ pub struct Traffic {
 }
 
 /// IP version of a flow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Family {
     /// IPv4.
@@ -103,7 +103,7 @@ pub enum Family {
 }
 
 /// Transport protocol of a flow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Protocol {
     /// User Datagram Protocol.

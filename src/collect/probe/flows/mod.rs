@@ -28,7 +28,7 @@ mod way;
 use std::io;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use bpf::BrokenJump;
 pub use facts::udp_capture;
@@ -161,14 +161,14 @@ pub fn watch(interface: &str, window: Duration, limits: &Limits) -> Result<FlowC
 }
 
 /// What `vmgate probe flows` prints.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FlowProbe {
     /// One for each interface, in the order they were given.
     pub interfaces: Vec<InterfaceFlows>,
 }
 
 /// One interface of the probe: its flows, or why they are not known.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum InterfaceFlows {
     /// It was watched.

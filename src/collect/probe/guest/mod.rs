@@ -1,6 +1,7 @@
 //! The guest, seen from inside through any [`GuestReader`].
 
 pub mod ask;
+mod attribute;
 mod bypass;
 mod clock;
 mod local;
@@ -21,6 +22,7 @@ use crate::{
 };
 
 use self::ask::{Answers, Question};
+pub use attribute::dirty_writers;
 pub use local::LocalGuest;
 pub use process::{Limits, RawProcess};
 pub use tcp::KernelSockets;
@@ -138,6 +140,10 @@ pub fn look(reader: &dyn GuestReader) -> Guest {
         kernel_bypass: Fact::Known(bypass::facts(&answers, &processes)),
         clock: Fact::Known(clock::facts(&answers, &processes)),
         detectors: Fact::from(members).and_then(|members| members.detectors(reader, answers)),
+        dirty_writers: Fact::unknown(
+            Cause::NotAllowed,
+            "not measured: allow it with --attribute, which slows the guest's writes, and --guest ssh://… or exec",
+        ),
         processes,
         // Last, so that all the rest fills the time between its two looks.
         memory: Fact::Known(memory.look_again(reader, limits.page_bytes)),

@@ -1,0 +1,182 @@
+//! The dirty-trace sampler: watches a sample of a running guest's pages from its host, outside QEMU.
+//!
+//! It reads /proc/PID/pagemap and the guest's memory (process_vm_readv) and nothing else, changes nothing, and works
+//! for TCG and KVM on any QEMU. Pages without memory behind them and pages in swap are left alone. It keeps to a
+//! share of one core by taking fewer pages and, if need be, by looking less often; what it cost stands in the trace.
+//! It ends by itself when QEMU's migration thread appears. A page rewritten with the same content is not seen to
+//! change, and one changed twice between two looks is seen once.
+
+#![expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "numbers of pages, bytes and ticks lie far below 2^52 and above zero"
+)]
+
+mod content;
+mod hash;
+mod memory;
+mod qemu;
+mod ram;
+mod watch;
+
+use std::{
+    io,
+    time::{Duration, Instant},
+};
+
+use thiserror::Error;
+
+pub use qemu::{Qemu, QemuError};
+pub use ram::{RamBlock, RamError};
+
+use crate::fact::trace::{DirtyTrace, TraceEnd};
+use watch::Watch;
+
+/// What a trace may cost, and how it is taken.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Options {
+    /// How long pages are watched.
+    pub length: Duration,
+    /// Time between two looks at a page.
+    pub tick: Duration,
+    /// Most CPU time, by time.
+    pub core_ratio: f64,
+    /// Most pages.
+    pub most_pages: usize,
+    /// Decides which pages are taken.
+    pub seed: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            length: Duration::from_secs(30),
+            tick: Duration::from_millis(100),
+            core_ratio: 0.05,
+            most_pages: 8192,
+            seed: 0,
+        }
+    }
+}
+
+/// Why no trace was taken.
+#[derive(Debug, Error)]
+pub enum RecordError {
+    /// The VM's process.
+    #[error(transparent)]
+    Qemu(#[from] QemuError),
+    /// The VM's memory.
+    #[error(transparent)]
+    Ram(#[from] RamError),
+    /// A migration is under way: it writes to no page, but it takes the CPU and the result would be of no use.
+    #[error("the VM is being migrated: measure before or after")]
+    Migrating,
+    /// The kernel refuses.
+    #[error("cannot read the memory of process {pid}: run as root on the VM's host")]
+    Memory {
+        /// The process.
+        pid: u32,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// It ended before there was anything to tell.
+    #[error("the measurement ended before the first tick: a migration started, or the VM stopped")]
+    TooShort,
+}
+
+/// A trace, and what was recognised as guest RAM.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recording {
+    /// The trace.
+    pub trace: DirtyTrace,
+    /// Where the guest's RAM lies in QEMU.
+    pub blocks: Vec<RamBlock>,
+}
+
+/// Watches a running VM. `stop` is asked before each tick and ends the trace where it says true.
+pub fn record(
+    qemu: &Qemu,
+    options: &Options,
+    mut stop: impl FnMut() -> bool,
+) -> Result<Recording, RecordError> {
+    qemu.check_readable()?;
+    if qemu.migrates() {
+        return Err(RecordError::Migrating);
+    }
+    let blocks = ram::blocks(qemu.pid, &qemu.backends())?;
+    let busy_before = qemu.vcpu_seconds();
+    let began = Instant::now();
+    let mut next_look = Duration::ZERO;
+    let mut asked = || {
+        let mut ended = None;
+        // The threads are looked at twice a second: it is a read of a few small files for each.
+        if began.elapsed() >= next_look {
+            next_look = began.elapsed() + Duration::from_millis(500);
+            if !qemu.is_alive() {
+                ended = Some(TraceEnd::ProcessGone);
+            } else if qemu.migrates() {
+                ended = Some(TraceEnd::Stopped);
+            }
+        }
+        ended.or_else(|| stop().then_some(TraceEnd::Stopped))
+    };
+    let mut trace = watch_blocks(qemu.pid, &blocks, options, &mut asked)?;
+    if let (Some((before, _)), Some((after, vcpus))) = (busy_before, qemu.vcpu_seconds()) {
+        let possible = began.elapsed().as_secs_f64() * f64::from(vcpus);
+        trace.vcpu_busy_ratio = Some(((after - before) / possible).clamp(0.0, 1.0));
+    }
+    Ok(Recording { trace, blocks })
+}
+
+/// Watches blocks of a process's memory until the time is over or `ended` says why it ends.
+fn watch_blocks(
+    pid: u32,
+    blocks: &[RamBlock],
+    options: &Options,
+    ended: &mut dyn FnMut() -> Option<TraceEnd>,
+) -> Result<DirtyTrace, RecordError> {
+    let refused = |source| RecordError::Memory { pid, source };
+    let began = Instant::now();
+    let cpu_before = memory::thread_cpu_seconds();
+    let mut watch = Watch::begin(pid, blocks, options).map_err(refused)?;
+    let first = Instant::now();
+    let mut last = first;
+    let mut tick = 0_u32;
+    let why = loop {
+        tick += 1;
+        // Never sooner than the budget allows, whatever a tick cost.
+        let spent = memory::thread_cpu_seconds() - cpu_before;
+        let due = first + options.tick * tick;
+        let affordable = began + Duration::from_secs_f64(spent / options.core_ratio.max(0.001));
+        if let Some(wait) = due.max(affordable).checked_duration_since(Instant::now()) {
+            std::thread::sleep(wait);
+        }
+        if let Some(why) = ended() {
+            break why;
+        }
+        let now = Instant::now();
+        match watch.tick(now - last) {
+            Ok(()) => last = now,
+            Err(error) if is_gone(&error) => break TraceEnd::ProcessGone,
+            Err(error) => return Err(refused(error)),
+        }
+        if now - first >= options.length {
+            break TraceEnd::Complete;
+        }
+        // A tick that came late does not make the next ones hurry.
+        while first + options.tick * (tick + 1) <= now {
+            tick += 1;
+        }
+    };
+    let cpu = memory::thread_cpu_seconds() - cpu_before;
+    watch.end(why, cpu, began.elapsed()).ok_or(RecordError::TooShort)
+}
+
+/// What the kernel says of the memory of a process that has ended.
+fn is_gone(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ESRCH) || error.kind() == io::ErrorKind::UnexpectedEof
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,291 @@
+//! Finds the QEMU process of a VM on this host, and what its command line says of its memory.
+
+use std::{fs, io, path::Path};
+
+use serde_json::Value;
+use thiserror::Error;
+
+/// A command line longer than this is none of QEMU's.
+const LONGEST_COMMAND_LINE: u64 = 1 << 20;
+
+/// A QEMU process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Qemu {
+    /// Its process id, as this host numbers it.
+    pub pid: u32,
+    arguments: Vec<String>,
+}
+
+/// Memory that QEMU was told to give the guest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Backend {
+    pub(super) id: String,
+    pub(super) bytes: u64,
+    pub(super) kind: BackendKind,
+}
+
+/// How QEMU gets a backend's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BackendKind {
+    /// Private anonymous memory.
+    Anonymous,
+    /// Anonymous memory shared with other processes, or a memfd.
+    Shared,
+    /// A file, on hugetlbfs for one.
+    File,
+}
+
+/// Why no QEMU process was found, or not one whose memory may be read.
+#[derive(Debug, Error)]
+pub enum QemuError {
+    /// No process of that VM.
+    #[error(
+        "no QEMU process of `{0}` runs on this host; give the VM's name or UUID, and run this on its source host"
+    )]
+    NotFound(String),
+    /// Processes cannot be looked at.
+    #[error("cannot look at the processes of this host: run as root")]
+    Proc(#[source] io::Error),
+    /// Encrypted memory: reading it shows only noise.
+    #[error("the memory of this VM is encrypted ({0}): its dirtying cannot be seen from the host")]
+    Encrypted(&'static str),
+}
+
+impl Qemu {
+    /// The process of the VM with this name or UUID.
+    pub fn of(vm: &str) -> Result<Self, QemuError> {
+        let not_found = || QemuError::NotFound(vm.to_owned());
+        if !vm.contains('/')
+            && let Ok(text) = fs::read_to_string(Path::new("/run/libvirt/qemu").join(format!("{vm}.pid")))
+            && let Ok(pid) = text.trim().parse()
+            && let Some(found) = Self::with_pid(pid).filter(|qemu| qemu.is_of(vm))
+        {
+            return Ok(found);
+        }
+        let processes = fs::read_dir("/proc").map_err(QemuError::Proc)?;
+        let pids = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        pids.filter_map(Self::with_pid).find(|qemu| qemu.is_of(vm)).ok_or_else(not_found)
+    }
+
+    /// The process with this id, where it is a QEMU.
+    pub fn with_pid(pid: u32) -> Option<Self> {
+        let text = read_bounded(&format!("/proc/{pid}/cmdline"))?;
+        let arguments: Vec<String> =
+            text.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect();
+        let program = Path::new(arguments.first()?).file_name()?.to_str()?.to_owned();
+        let is_qemu = program.starts_with("qemu-system-") || program == "qemu-kvm" || program == "kvm";
+        is_qemu.then_some(Self { pid, arguments })
+    }
+
+    fn is_of(&self, vm: &str) -> bool {
+        let named = self
+            .values("-name")
+            .any(|value| value.split(',').any(|part| part == vm || part.strip_prefix("guest=") == Some(vm)));
+        named || self.values("-uuid").any(|uuid| uuid.eq_ignore_ascii_case(vm))
+    }
+
+    fn values<'a>(&'a self, option: &'a str) -> impl Iterator<Item = &'a str> {
+        let after = self.arguments.iter().zip(self.arguments.iter().skip(1));
+        after.filter(move |(name, _)| *name == option).map(|(_, value)| value.as_str())
+    }
+
+    /// Refuses a VM whose memory is encrypted.
+    pub(super) fn check_readable(&self) -> Result<(), QemuError> {
+        let kinds = [
+            ("sev-snp-guest", "SEV-SNP"),
+            ("sev-guest", "SEV"),
+            ("tdx-guest", "TDX"),
+            ("s390-pv-guest", "Secure Execution"),
+        ];
+        let objects: Vec<Object> = self.values("-object").map(Object::parse).collect();
+        let found = kinds.iter().find(|(kind, _)| objects.iter().any(|object| object.kind == *kind));
+        if let Some((_, name)) = found {
+            return Err(QemuError::Encrypted(name));
+        }
+        let machine = |key: &str| self.values("-machine").any(|value| value.contains(key));
+        if machine("confidential-guest-support=") || machine("memory-encryption=") {
+            return Err(QemuError::Encrypted("confidential-guest-support"));
+        }
+        Ok(())
+    }
+
+    /// The memory that QEMU was started with, in the order in which QEMU migrates it: by falling size.
+    pub(super) fn backends(&self) -> Vec<Backend> {
+        let objects = self.values("-object").map(Object::parse);
+        let mut backends: Vec<Backend> = objects.filter_map(|object| object.backend()).collect();
+        if backends.is_empty() {
+            let kind = if self.values("-mem-path").next().is_some() {
+                BackendKind::File
+            } else {
+                BackendKind::Anonymous
+            };
+            let size = self.values("-m").find_map(memory_size);
+            backends.extend(size.map(|bytes| Backend { id: "ram".into(), bytes, kind }));
+        }
+        backends.sort_by_key(|backend| std::cmp::Reverse(backend.bytes));
+        backends
+    }
+
+    /// CPU time of the vCPU threads, and how many there are.
+    pub(super) fn vcpu_seconds(&self) -> Option<(f64, u32)> {
+        let mut seconds = 0.0;
+        let mut vcpus = 0;
+        for (task, name) in self.threads() {
+            if !(name.starts_with("CPU ") || name.starts_with("ALL CPUs")) {
+                continue;
+            }
+            let stat = fs::read_to_string(format!("/proc/{}/task/{task}/stat", self.pid)).ok()?;
+            // After the name in parentheses; utime and stime are the 14th and 15th fields, in clock ticks of 10 ms.
+            let (_, fields) = stat.rsplit_once(')')?;
+            let ticks: u64 = fields
+                .split_whitespace()
+                .skip(11)
+                .take(2)
+                .filter_map(|field| field.parse::<u64>().ok())
+                .sum();
+            seconds += ticks as f64 / 100.0;
+            vcpus += 1;
+        }
+        (vcpus > 0).then_some((seconds, vcpus))
+    }
+
+    /// Whether QEMU's migration thread runs.
+    pub(super) fn migrates(&self) -> bool {
+        self.threads().iter().any(|(_, name)| name == "live_migration" || name.starts_with("mig/src"))
+    }
+
+    /// Whether the process is still there.
+    pub(super) fn is_alive(&self) -> bool {
+        Path::new(&format!("/proc/{}", self.pid)).exists()
+    }
+
+    fn threads(&self) -> Vec<(u32, String)> {
+        let Ok(tasks) = fs::read_dir(format!("/proc/{}/task", self.pid)) else { return Vec::new() };
+        let ids = tasks.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        ids.filter_map(|id: u32| {
+            let name = fs::read_to_string(format!("/proc/{}/task/{id}/comm", self.pid)).ok()?;
+            Some((id, name.trim_end().to_owned()))
+        })
+        .collect()
+    }
+}
+
+fn read_bounded(path: &str) -> Option<Vec<u8>> {
+    use std::io::Read as _;
+    let mut text = Vec::new();
+    fs::File::open(path).ok()?.take(LONGEST_COMMAND_LINE).read_to_end(&mut text).ok()?;
+    Some(text)
+}
+
+/// An `-object` argument, as JSON or as `kind,key=value`.
+struct Object {
+    kind: String,
+    properties: Vec<(String, String)>,
+}
+
+impl Object {
+    fn parse(text: &str) -> Self {
+        if let Ok(Value::Object(fields)) = serde_json::from_str(text) {
+            let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let kind = fields.get("qom-type").map(plain).unwrap_or_default();
+            return Self {
+                kind,
+                properties: fields.iter().map(|(key, value)| (key.clone(), plain(value))).collect(),
+            };
+        }
+        let mut parts = text.split(',');
+        let kind = parts.next().unwrap_or_default().to_owned();
+        let pairs = parts.filter_map(|part| part.split_once('='));
+        Self { kind, properties: pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect() }
+    }
+
+    fn get(&self, key: &str) -> Option<&str> {
+        self.properties.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+    }
+
+    fn backend(&self) -> Option<Backend> {
+        let shared = matches!(self.get("share"), Some("true" | "on" | "yes"));
+        let kind = match self.kind.as_str() {
+            "memory-backend-ram" if shared => BackendKind::Shared,
+            "memory-backend-ram" => BackendKind::Anonymous,
+            "memory-backend-memfd" => BackendKind::Shared,
+            "memory-backend-file" => BackendKind::File,
+            _ => return None,
+        };
+        Some(Backend { id: self.get("id")?.to_owned(), bytes: size(self.get("size")?, 1)?, kind })
+    }
+}
+
+/// The size in `-m 256`, `-m 1G` or `-m size=262144k,maxmem=…`; a plain number is in MiB.
+fn memory_size(value: &str) -> Option<u64> {
+    let first = value.split(',').next()?;
+    size(first.strip_prefix("size=").unwrap_or(first), 1 << 20)
+}
+
+/// A size as QEMU writes it: a number with k, M, G or T, or without, in `unit`s.
+fn size(text: &str, unit: u64) -> Option<u64> {
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let unit = match text.get(digits.len()..)? {
+        "" => unit,
+        "b" | "B" => 1,
+        "k" | "K" => 1 << 10,
+        "m" | "M" => 1 << 20,
+        "g" | "G" => 1 << 30,
+        "t" | "T" => 1 << 40,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(unit).filter(|bytes| *bytes > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn qemu(arguments: &[&str]) -> Qemu {
+        let program = ["/usr/bin/qemu-system-x86_64"].iter().chain(arguments);
+        Qemu { pid: 1, arguments: program.map(|word| (*word).to_owned()).collect() }
+    }
+
+    #[test]
+    fn a_vm_is_known_by_name_and_uuid_and_not_by_a_part_of_them() {
+        let qemu =
+            qemu(&["-name", "guest=web1,debug-threads=on", "-uuid", "5E7C9B3E-6a0e-4c2e-9a53-0d6f5a5c9d11"]);
+        assert!(qemu.is_of("web1") && qemu.is_of("5e7c9b3e-6a0e-4c2e-9a53-0d6f5a5c9d11"));
+        assert!(!qemu.is_of("web") && !qemu.is_of("on") && !qemu.is_of(""));
+    }
+
+    #[test]
+    fn memory_is_read_from_every_way_to_write_it() {
+        let backend = |id: &str, bytes, kind| Backend { id: id.into(), bytes, kind };
+        let json = r#"{"qom-type":"memory-backend-memfd","id":"ram-node1","share":true,"size":536870912}"#;
+        let found = qemu(&["-object", "memory-backend-ram,id=pc.ram,size=256M", "-object", json]).backends();
+        let wanted = [
+            backend("ram-node1", 512 << 20, BackendKind::Shared),
+            backend("pc.ram", 256 << 20, BackendKind::Anonymous),
+        ];
+        assert_eq!(found, wanted);
+        for plain in ["256", "256M", "262144k", "size=262144k,slots=4,maxmem=1G", "size=268435456b"] {
+            assert_eq!(
+                qemu(&["-m", plain]).backends(),
+                [backend("ram", 256 << 20, BackendKind::Anonymous)],
+                "{plain}"
+            );
+        }
+        assert!(qemu(&["-m", "-5"]).backends().is_empty());
+    }
+
+    #[test]
+    fn encrypted_memory_is_refused() {
+        for arguments in [
+            ["-object", r#"{"qom-type":"sev-guest","id":"lsec0"}"#],
+            ["-object", "tdx-guest,id=tdx0"],
+            ["-machine", "q35,confidential-guest-support=lsec0"],
+        ] {
+            assert!(
+                matches!(qemu(&arguments).check_readable(), Err(QemuError::Encrypted(_))),
+                "{arguments:?}"
+            );
+        }
+        assert!(qemu(&["-machine", "q35,usb=off"]).check_readable().is_ok());
+    }
+}

@@ -1,0 +1,119 @@
+//! A row of bits that is small where it is dull: in a document, the lengths of its runs.
+
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+
+use super::{
+    MOST_PAGES, MOST_TICKS,
+    pack::{from_text, put, take, to_text},
+};
+
+/// Bits by number. Written as base64 of run lengths (LEB128), clear and set in turn, clear first; the length leads.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Bits {
+    words: Vec<u64>,
+    len: usize,
+}
+
+impl Bits {
+    /// That many clear bits.
+    pub fn clear(len: usize) -> Self {
+        Self { words: vec![0; len.div_ceil(64)], len }
+    }
+
+    /// How many bits there are.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Sets one bit; one beyond the end is left out.
+    pub fn set(&mut self, at: usize) {
+        if at < self.len
+            && let Some(word) = self.words.get_mut(at / 64)
+        {
+            *word |= 1 << (at % 64);
+        }
+    }
+
+    /// Whether a bit is set; one beyond the end is not.
+    pub fn get(&self, at: usize) -> bool {
+        self.words.get(at / 64).is_some_and(|word| word >> (at % 64) & 1 == 1)
+    }
+
+    /// How many bits are set.
+    pub fn ones(&self) -> usize {
+        self.words.iter().map(|word| word.count_ones() as usize).sum()
+    }
+
+    fn runs(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        put(&mut out, self.len as u64);
+        let (mut value, mut run) = (false, 0_u64);
+        for at in 0..self.len {
+            if self.get(at) == value {
+                run += 1;
+            } else {
+                put(&mut out, run);
+                (value, run) = (!value, 1);
+            }
+        }
+        if value {
+            put(&mut out, run);
+        }
+        out
+    }
+
+    fn from_runs(mut runs: &[u8]) -> Option<Self> {
+        let len = usize::try_from(take(&mut runs)?).ok()?;
+        if len > MOST_PAGES.saturating_mul(MOST_TICKS) / 1024 {
+            return None;
+        }
+        let mut bits = Self::clear(len);
+        let (mut at, mut value) = (0_usize, false);
+        while !runs.is_empty() {
+            let run = usize::try_from(take(&mut runs)?).ok()?;
+            let end = at.checked_add(run).filter(|end| *end <= len)?;
+            if value {
+                (at..end).for_each(|at| bits.set(at));
+            }
+            (at, value) = (end, !value);
+        }
+        Some(bits)
+    }
+}
+
+impl Serialize for Bits {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&to_text(&self.runs()))
+    }
+}
+
+impl<'de> Deserialize<'de> for Bits {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<str>::deserialize(deserializer)?;
+        from_text(&text)
+            .and_then(|runs| Self::from_runs(&runs))
+            .ok_or_else(|| D::Error::custom("not the run lengths of bits in base64"))
+    }
+}
+
+impl JsonSchema for Bits {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Bits".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "contentEncoding": "base64", "description": "Bits as run lengths" })
+    }
+}

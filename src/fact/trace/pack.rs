@@ -1,0 +1,112 @@
+//! Small numbers in few characters: LEB128 in base64, and rising positions as the gaps between them.
+
+use std::borrow::Cow;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+
+use super::MOST_PAGES;
+
+/// Appends a number: seven bits a byte, the lowest first, the high bit set on all but the last.
+pub(super) fn put(out: &mut Vec<u8>, mut number: u64) {
+    loop {
+        let low = (number & 0x7f) as u8;
+        number >>= 7;
+        if number == 0 {
+            out.push(low);
+            return;
+        }
+        out.push(low | 0x80);
+    }
+}
+
+/// Takes a number off the front; `None` where it is cut off or too large.
+pub(super) fn take(from: &mut &[u8]) -> Option<u64> {
+    let mut number = 0_u64;
+    for shift in (0..64).step_by(7) {
+        let (&byte, rest) = from.split_first()?;
+        *from = rest;
+        let low = u64::from(byte & 0x7f);
+        if low.leading_zeros() < shift {
+            return None;
+        }
+        number |= low << shift;
+        if byte & 0x80 == 0 {
+            return Some(number);
+        }
+    }
+    None
+}
+
+pub(super) fn to_text(bytes: &[u8]) -> String {
+    STANDARD_NO_PAD.encode(bytes)
+}
+
+pub(super) fn from_text(text: &str) -> Option<Vec<u8>> {
+    STANDARD_NO_PAD.decode(text).ok()
+}
+
+/// Rising page numbers. Written as base64 of the gaps between them (LEB128), from the first page's number on.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Positions(Vec<u64>);
+
+impl Positions {
+    /// From numbers, which are put in order; one that is there twice stays once.
+    pub fn new(mut positions: Vec<u64>) -> Self {
+        positions.sort_unstable();
+        positions.dedup();
+        Self(positions)
+    }
+
+    /// The numbers, rising.
+    pub fn as_slice(&self) -> &[u64] {
+        &self.0
+    }
+
+    fn unpack(mut gaps: &[u8]) -> Option<Self> {
+        let mut positions = Vec::new();
+        let mut next = 0_u64;
+        while !gaps.is_empty() && positions.len() <= MOST_PAGES {
+            let at = next.checked_add(take(&mut gaps)?)?;
+            positions.push(at);
+            next = at.checked_add(1)?;
+        }
+        gaps.is_empty().then_some(Self(positions))
+    }
+}
+
+impl Serialize for Positions {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut out = Vec::new();
+        let mut next = 0;
+        for &at in &self.0 {
+            put(&mut out, at - next);
+            next = at + 1;
+        }
+        serializer.serialize_str(&to_text(&out))
+    }
+}
+
+impl<'de> Deserialize<'de> for Positions {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<str>::deserialize(deserializer)?;
+        from_text(&text)
+            .and_then(|gaps| Self::unpack(&gaps))
+            .ok_or_else(|| D::Error::custom("not the gaps between page numbers in base64"))
+    }
+}
+
+impl JsonSchema for Positions {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Positions".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "contentEncoding": "base64", "description": "Page numbers as gaps" })
+    }
+}

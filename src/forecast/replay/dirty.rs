@@ -1,0 +1,219 @@
+//! QEMU's dirty bitmap and its cursor.
+//!
+//! The cursor goes on from where it was, in address order and round again; a sync does not move it. Under TCG a page
+//! counts as dirty again from the sync on. KVM clears its log a GiB at a time when the cursor enters it, so there the
+//! time that counts begins later.
+
+use crate::fact::Accelerator;
+
+use super::guest::{Guest, Span};
+
+/// What is still to be sent, as the sampled pages show it. Figures are in pages of the whole RAM.
+#[derive(Debug)]
+pub(super) struct DirtyPages<'a> {
+    guest: &'a Guest,
+    /// Pages that each sampled page stands for in this run; those that stand for none are left out of `alive`.
+    weights: Vec<f64>,
+    alive: Vec<u64>,
+    bits: Vec<u64>,
+    pages: f64,
+    cursor: usize,
+    sent_of_cursor: f64,
+    passes: u32,
+    seed: u64,
+    synced_at: f64,
+    all: Span,
+    chunks: Vec<Chunk>,
+    chunk_at_cursor: Option<usize>,
+}
+
+/// A part of RAM whose dirty log is cleared together.
+#[derive(Debug)]
+struct Chunk {
+    span: Span,
+    /// When the log was cleared; `None` while it still holds what the last sync reported.
+    cleared_at: Option<f64>,
+    /// What the log has reported and not cleared.
+    reported: Vec<u64>,
+}
+
+/// A sampled page at the cursor.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct AtCursor {
+    /// Its number.
+    pub(super) page: usize,
+    /// Pages of those it stands for that are still dirty.
+    pub(super) left: f64,
+    /// Whether it is zero.
+    pub(super) zero: bool,
+}
+
+impl<'a> DirtyPages<'a> {
+    /// All of RAM, as at the start of a migration, at guest time `now`.
+    pub(super) fn all(
+        guest: &'a Guest,
+        weights: Vec<f64>,
+        accelerator: Accelerator,
+        seed: u64,
+        now: f64,
+    ) -> Self {
+        let mut alive = vec![0_u64; guest.zero.len()];
+        for (page, weight) in weights.iter().enumerate() {
+            if *weight > 0.0
+                && let Some(word) = alive.get_mut(page / 64)
+            {
+                *word |= 1 << (page % 64);
+            }
+        }
+        let spans = match accelerator {
+            Accelerator::Kvm => guest.chunks.clone(),
+            Accelerator::Tcg => Vec::new(),
+        };
+        let chunk = |span| Chunk { span, cleared_at: None, reported: alive.clone() };
+        Self {
+            guest,
+            pages: weights.iter().sum(),
+            weights,
+            bits: alive.clone(),
+            chunks: spans.into_iter().map(chunk).collect(),
+            alive,
+            cursor: 0,
+            sent_of_cursor: 0.0,
+            passes: 0,
+            seed,
+            synced_at: now,
+            all: guest.all(),
+            chunk_at_cursor: None,
+        }
+    }
+
+    /// Dirty pages.
+    pub(super) fn pages(&self) -> f64 {
+        self.pages
+    }
+
+    /// How often the cursor has come round.
+    pub(super) fn passes(&self) -> u32 {
+        self.passes
+    }
+
+    /// The next dirty page at or after the cursor, round the end if need be; `None` when all are clean.
+    pub(super) fn seek(&mut self, now: f64) -> Option<AtCursor> {
+        if !self.is_set(self.cursor) {
+            let found = if let Some(page) = self.find(self.cursor) {
+                page
+            } else {
+                self.passes += 1;
+                self.find(0)?
+            };
+            self.cursor = found;
+            self.sent_of_cursor = 0.0;
+        }
+        self.enter(now);
+        let weight = self.weights.get(self.cursor).copied().unwrap_or(0.0);
+        let zero =
+            self.guest.zero.get(self.cursor / 64).is_some_and(|word| word >> (self.cursor % 64) & 1 == 1);
+        Some(AtCursor { page: self.cursor, left: weight - self.sent_of_cursor, zero })
+    }
+
+    fn is_set(&self, page: usize) -> bool {
+        self.bits.get(page / 64).is_some_and(|word| word >> (page % 64) & 1 == 1)
+    }
+
+    fn find(&self, from: usize) -> Option<usize> {
+        let mut words = self.bits.iter().enumerate().skip(from / 64);
+        let (at, first) = words.next()?;
+        let first = first & (u64::MAX << (from % 64));
+        let (at, word) = if first == 0 {
+            words.find(|(_, word)| **word != 0).map(|(at, word)| (at, *word))?
+        } else {
+            (at, first)
+        };
+        Some(at * 64 + word.trailing_zeros() as usize)
+    }
+
+    /// KVM's log of a chunk is cleared before the first page of it is sent after a sync.
+    fn enter(&mut self, now: f64) {
+        if self.chunks.is_empty() {
+            return;
+        }
+        let inside = |chunk: &Chunk| {
+            (chunk.span.first_page..chunk.span.first_page + chunk.span.pages).contains(&self.cursor)
+        };
+        let known = self.chunk_at_cursor.filter(|at| self.chunks.get(*at).is_some_and(inside));
+        let at = known.or_else(|| self.chunks.iter().position(inside));
+        if at != self.chunk_at_cursor || known.is_none() {
+            self.chunk_at_cursor = at;
+        }
+        if let Some(chunk) = at.and_then(|at| self.chunks.get_mut(at)) {
+            chunk.cleared_at.get_or_insert(now);
+        }
+    }
+
+    /// Pages at the cursor were sent; no more than were left there.
+    pub(super) fn sent(&mut self, pages: f64) {
+        self.pages = (self.pages - pages).max(0.0);
+        self.sent_of_cursor += pages;
+        let weight = self.weights.get(self.cursor).copied().unwrap_or(0.0);
+        if self.sent_of_cursor >= weight - 1e-6 {
+            if let Some(word) = self.bits.get_mut(self.cursor / 64) {
+                *word &= !(1 << (self.cursor % 64));
+            }
+            self.sent_of_cursor = 0.0;
+        }
+    }
+
+    /// Takes the dirty log over at guest time `now`; returns how many clean pages became dirty.
+    pub(super) fn sync(&mut self, now: f64) -> f64 {
+        let (before, left_of_cursor) = (self.pages, self.sent_of_cursor);
+        let cursor_was_set = self.is_set(self.cursor);
+        let mut new = vec![0_u64; self.bits.len()];
+        if self.chunks.is_empty() {
+            self.guest.dirtied(self.synced_at, now, self.seed, &self.all, &mut new);
+        } else {
+            self.read_chunks(now, &mut new);
+        }
+        new.iter_mut().zip(&self.alive).for_each(|(word, alive)| *word &= alive);
+        // Of a page sent in part, what was sent is dirty again.
+        let again =
+            |bits: &[u64], at: usize| bits.get(at / 64).is_some_and(|word| word >> (at % 64) & 1 == 1);
+        if !cursor_was_set || again(&new, self.cursor) {
+            self.sent_of_cursor = 0.0;
+        }
+        self.pages = before + left_of_cursor - self.sent_of_cursor + self.add(&new);
+        self.synced_at = now;
+        (self.pages - before).max(0.0)
+    }
+
+    fn read_chunks(&mut self, now: f64, new: &mut [u64]) {
+        for chunk in &mut self.chunks {
+            let mut since_sync = vec![0_u64; new.len()];
+            self.guest.dirtied(self.synced_at, now, self.seed, &chunk.span, &mut since_sync);
+            if let Some(cleared_at) = chunk.cleared_at.take() {
+                let mut since_clear = vec![0_u64; new.len()];
+                self.guest.dirtied(cleared_at, now, self.seed, &chunk.span, &mut since_clear);
+                let reported = since_sync.iter().zip(&since_clear).zip(&chunk.reported);
+                let log: Vec<u64> =
+                    reported.map(|((sync, clear), reported)| sync & !reported | clear).collect();
+                chunk.reported = log;
+            } else {
+                chunk.reported.iter_mut().zip(&since_sync).for_each(|(to, from)| *to |= from);
+            }
+            chunk.span.zip(new, &chunk.reported).for_each(|(to, from)| *to |= from);
+        }
+    }
+
+    /// Makes pages dirty; returns how many were not.
+    fn add(&mut self, new: &[u64]) -> f64 {
+        let mut sum = 0.0;
+        for ((bits, new), weights) in self.bits.iter_mut().zip(new).zip(self.weights.chunks(64)) {
+            let mut left = new & !*bits;
+            *bits |= new;
+            while left != 0 {
+                sum += weights.get(left.trailing_zeros() as usize).copied().unwrap_or(0.0);
+                left &= left - 1;
+            }
+        }
+        sum
+    }
+}

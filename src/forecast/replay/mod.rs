@@ -1,0 +1,158 @@
+//! Replay: QEMU's pre-copy loop run over a dirty trace, many times, to say how a migration will go before it starts.
+//!
+//! Each run is one guess at everything that is not known exactly: the moment at which the migration meets the guest,
+//! which pages the sample happened to hold, the goodput, the socket's queue, the fixed costs, the effect of throttling.
+//! The spread of the runs is the spread of the forecast. Pure: the same trace, settings and seed give the same replay.
+
+#![expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "numbers of pages, bytes and ticks lie far below 2^52 and above zero"
+)]
+
+mod advise;
+mod dirty;
+pub mod fallback;
+mod guest;
+mod link;
+mod outcome;
+mod random;
+mod run;
+mod settings;
+mod throttle;
+
+use crate::fact::trace::{DirtyTrace, PAGE_BYTES, TraceError};
+
+pub use advise::{Advice, Recommended, Step, WhatIf};
+pub use outcome::{Limit, Replay};
+pub use settings::{AutoConverge, Conditions, Goal, Range, Settings};
+
+use guest::Guest;
+use random::Random;
+use run::{Guess, Run, Went};
+
+/// Most runs of a replay.
+const RUNS: u32 = if cfg!(test) { 40 } else { 120 };
+/// Fewest, where each takes long because the migration does not end.
+const FEWEST_RUNS: u32 = if cfg!(test) { 8 } else { 16 };
+/// What the runs of one replay may cost together, in pages of the sample handed over.
+const WORK: u64 = if cfg!(test) { 200_000 } else { 1_500_000 };
+/// A migration without a deadline counts as one that does not converge after this many times what a copy of all RAM
+/// takes, and a while besides.
+const PATIENCE: f64 = 4.0;
+const PATIENCE_SECONDS: f64 = 60.0;
+
+/// A trace made ready to be replayed under any settings.
+#[derive(Debug)]
+pub struct Replayer<'t> {
+    trace: &'t DirtyTrace,
+    guest: Guest,
+}
+
+impl<'t> Replayer<'t> {
+    /// Takes a trace in; refuses one that is empty or contradicts itself.
+    pub fn new(trace: &'t DirtyTrace) -> Result<Self, TraceError> {
+        Ok(Self { trace, guest: Guest::new(trace)? })
+    }
+
+    /// Predicts a migration. `seed` is what the facts hash to, so that the same facts give the same forecast.
+    pub fn replay(&self, settings: &Settings, conditions: &Conditions, goal: &Goal, seed: u64) -> Replay {
+        self.runs(settings, conditions, goal, seed, RUNS)
+    }
+
+    fn runs(
+        &self,
+        settings: &Settings,
+        conditions: &Conditions,
+        goal: &Goal,
+        seed: u64,
+        most: u32,
+    ) -> Replay {
+        let horizon = goal.deadline_seconds.unwrap_or_else(|| self.patience(settings, conditions));
+        let mut random = Random::new(seed);
+        let pilot = self.run(settings, conditions, horizon, &mut random, 0.0);
+        let mut went = Vec::new();
+        let mut work = 0;
+        let enough_work = WORK * u64::from(most) / u64::from(RUNS);
+        let fewest = FEWEST_RUNS.min(most / 3);
+        while went.len() < most as usize && (work < enough_work || went.len() < fewest as usize) {
+            let one = self.run(settings, conditions, horizon, &mut random, pilot.total_seconds);
+            work += one.work;
+            went.push(one);
+        }
+        Replay::from_runs(&went, settings)
+    }
+
+    fn run(
+        &self,
+        settings: &Settings,
+        conditions: &Conditions,
+        horizon: f64,
+        random: &mut Random,
+        expected: f64,
+    ) -> Went {
+        let guess = self.guess(conditions, random, expected);
+        Run::new(&self.guest, settings, conditions, &guess).until(horizon)
+    }
+
+    fn patience(&self, settings: &Settings, conditions: &Conditions) -> f64 {
+        let limit = settings.bandwidth_limit_bytes_per_second.unwrap_or(f64::INFINITY);
+        let bandwidth = conditions.goodput_bytes_per_second.min(limit).max(1.0);
+        PATIENCE * self.trace.ram_bytes as f64 / bandwidth + PATIENCE_SECONDS
+    }
+
+    /// Draws one guess. `expected` is about how long the migration takes: where the trace is longer than that, the
+    /// migration begins early enough not to run over the trace's end.
+    fn guess(&self, conditions: &Conditions, random: &mut Random, expected: f64) -> Guess {
+        let mut within = |range: Range| random.between(range.low, range.high);
+        let setup_seconds = within(conditions.setup_seconds);
+        let stop_seconds = within(conditions.stop_seconds);
+        let start_seconds = within(conditions.start_seconds);
+        let finish_seconds = within(conditions.finish_seconds);
+        let queue_bytes = within(conditions.socket_queue_bytes);
+        let length = self.guest.seconds();
+        let spare = length - expected;
+        let offset_seconds = random.between(0.0, if spare > length / 4.0 { spare } else { length });
+        let goodput = conditions.goodput_bytes_per_second * (conditions.goodput_cv * random.normal()).exp();
+        let busy = random.between(0.2, 1.0);
+        let deltas = self.trace.deltas;
+        Guess {
+            weights: self.resampled(random),
+            offset_seconds,
+            goodput,
+            queue_bytes,
+            setup_seconds,
+            stop_seconds,
+            start_seconds,
+            finish_seconds,
+            vcpu_busy: self.trace.vcpu_busy_ratio.unwrap_or(busy),
+            throttle_effect: random.unit(),
+            delta_bytes: deltas.map_or(PAGE_BYTES as f64, |deltas| deltas.mean_bytes)
+                * random.between(0.8, 1.25),
+            delta_overflow: deltas.map_or(1.0, |deltas| deltas.overflow_ratio),
+            seed: random.next(),
+        }
+    }
+
+    /// Balanced half-samples: of two neighbours one stands for both. Over the runs this shows how far off a figure
+    /// may be because only a sample was seen, and it leaves the order of the pages as it is.
+    fn resampled(&self, random: &mut Random) -> Vec<f64> {
+        let mut weights = Vec::with_capacity(self.guest.weights.len());
+        let mut coins = 0;
+        for (at, pair) in self.guest.weights.chunks(2).enumerate() {
+            if at % 64 == 0 {
+                coins = random.next();
+            }
+            match *pair {
+                [first, second] if coins >> (at % 64) & 1 == 0 => weights.extend([first + second, 0.0]),
+                [first, second] => weights.extend([0.0, first + second]),
+                _ => weights.extend(pair),
+            }
+        }
+        weights
+    }
+}
+
+#[cfg(test)]
+mod tests;

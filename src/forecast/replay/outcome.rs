@@ -1,0 +1,178 @@
+//! What the runs of a replay say together.
+
+use serde::{Deserialize, Serialize};
+
+use crate::fact::Quantiles;
+
+use super::{run::Went, settings::Settings};
+
+/// A predicted migration.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Replay {
+    /// Share of the runs that completed by the deadline, with those that were given up early and would have.
+    pub converges_ratio: f64,
+    /// From the order to migrate to its end, of the runs that completed; none where no run did.
+    pub total_seconds: Option<Quantiles>,
+    /// Bytes that QEMU hands to the network, of the runs that completed.
+    pub bytes: Option<Quantiles>,
+    /// Looks at the dirty bitmap (QEMU's dirty-sync-count), of the runs that completed.
+    pub rounds: Option<Quantiles>,
+    /// Silence of the guest, of the runs that completed.
+    pub blackout_seconds: Option<Quantiles>,
+    /// Strongest throttle reached, in percent; 0 without auto-converge.
+    pub throttle_percent: f64,
+    /// How long the guest stands still at a time under that throttle, again and again while the migration lasts: QEMU lets
+    /// a vCPU run for 10 ms and then sleep, at 99 % for 0.99 s. Peers of the guest notice it as they do a blackout.
+    #[serde(default)]
+    pub throttle_pause_seconds: f64,
+    /// The least that was ever left to send, as time at the goodput: what the guest's dirtying allows at best.
+    pub least_left_seconds: Option<Quantiles>,
+    /// What makes it as long as it is, or keeps it from completing.
+    pub limit: Limit,
+    /// Runs that this rests on.
+    pub runs: u32,
+}
+
+/// What a migration is limited by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Limit {
+    /// The path carries no more.
+    Path,
+    /// QEMU's migration thread sends no faster.
+    Cpu,
+    /// The bandwidth limit of this change.
+    BandwidthLimit,
+    /// Memory is dirtied so fast that most of what is sent was sent before, or that it never ends.
+    DirtyRate,
+    /// What is left stays a little above what the downtime limit allows.
+    DowntimeLimit,
+}
+
+impl Limit {
+    /// The limit in words that fit after "limited by".
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Path => "what the migration path carries",
+            Self::Cpu => "the CPU time that QEMU takes to send a page",
+            Self::BandwidthLimit => "the bandwidth limit set for this change",
+            Self::DirtyRate => "how fast the guest dirties its memory",
+            Self::DowntimeLimit => "the downtime limit: a little more is always left than it allows",
+        }
+    }
+}
+
+/// Above this much of the time, something counts as what limits.
+const MOST_OF_IT: f64 = 0.6;
+/// A migration that would complete with a downtime limit this many times as long is limited by that.
+const LITTLE_MORE: f64 = 4.0;
+
+impl Replay {
+    pub(super) fn from_runs(runs: &[Went], settings: &Settings) -> Self {
+        let done: Vec<&Went> = runs.iter().filter(|run| run.converged).collect();
+        let of = |figure: fn(&Went) -> f64| quantiles(done.iter().map(|run| figure(run)));
+        let all = |figure: fn(&Went) -> f64| quantiles(runs.iter().map(figure)).map_or(0.0, |seen| seen.p50);
+        let converges_ratio = (done.len() as f64 + later(runs, done.len())) / runs.len().max(1) as f64;
+        let least_left =
+            quantiles(runs.iter().map(|run| run.least_left_seconds).filter(|left| left.is_finite()));
+        let throttle_percent = runs.iter().map(|run| run.throttle_percent).fold(0.0, f64::max);
+        let limit = if all(|run| run.limited_ratio) > 1.0 - MOST_OF_IT {
+            Limit::BandwidthLimit
+        } else if converges_ratio < 0.5 {
+            let near = settings.downtime_limit_seconds * LITTLE_MORE;
+            if least_left.is_some_and(|left| left.p50 < near) {
+                Limit::DowntimeLimit
+            } else {
+                Limit::DirtyRate
+            }
+        } else if all(|run| run.dirtied_to_sent) > MOST_OF_IT {
+            Limit::DirtyRate
+        } else if all(|run| run.cpu_ratio) > MOST_OF_IT {
+            Limit::Cpu
+        } else {
+            Limit::Path
+        };
+        Self {
+            converges_ratio,
+            total_seconds: of(|run| run.total_seconds),
+            bytes: of(|run| run.bytes),
+            rounds: of(|run| run.rounds),
+            blackout_seconds: of(|run| run.blackout_seconds),
+            throttle_percent,
+            throttle_pause_seconds: throttle_pause(throttle_percent),
+            least_left_seconds: least_left,
+            limit,
+            runs: u32::try_from(runs.len()).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+/// A vCPU runs for this long at a time while it is throttled (CPU_THROTTLE_TIMESLICE_NS).
+const TIMESLICE_SECONDS: f64 = 0.010;
+
+/// What it then sleeps (cpu_throttle_thread).
+fn throttle_pause(percent: f64) -> f64 {
+    TIMESLICE_SECONDS * percent / (100.0 - percent).max(1.0)
+}
+
+/// Of the runs that were given up, how many would have ended in the time they had left: at the rate at which runs ended
+/// that went on.
+fn later(runs: &[Went], done: usize) -> f64 {
+    let exposed: f64 = runs.iter().map(|run| run.exposed_seconds).sum();
+    if exposed <= 0.0 {
+        return 0.0;
+    }
+    let rate = done as f64 / exposed;
+    runs.iter()
+        .filter(|run| run.given_up_seconds > 0.0)
+        .map(|run| -(-rate * run.given_up_seconds).exp_m1())
+        .sum()
+}
+
+/// The 5th, 50th and 95th percentile, between the two nearest figures.
+fn quantiles(figures: impl Iterator<Item = f64>) -> Option<Quantiles> {
+    let mut sorted: Vec<f64> = figures.collect();
+    sorted.sort_by(f64::total_cmp);
+    let last = sorted.len().checked_sub(1)?;
+    let at = |share: f64| {
+        let place = share * last as f64;
+        let (below, above) = (place.floor() as usize, place.ceil() as usize);
+        let (low, high) = (sorted.get(below)?, sorted.get(above)?);
+        Some(low + (high - low) * place.fract())
+    };
+    Some(Quantiles { p5: at(0.05)?, p50: at(0.5)?, p95: at(0.95)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_given_up_counts_for_what_it_would_have_done() {
+        let ended = Went { converged: true, exposed_seconds: 20.0, ..Went::default() };
+        let given_up = Went { exposed_seconds: 60.0, given_up_seconds: 540.0, ..Went::default() };
+        let settings = Settings::default();
+        let never = Replay::from_runs(&[given_up; 4], &settings);
+        assert!(never.converges_ratio < 1e-9 && never.total_seconds.is_none());
+        // One in 80 s: over the 540 s that each of the others had left, nearly all would have ended.
+        let mostly = Replay::from_runs(&[ended, given_up], &settings);
+        assert!((0.95..1.0).contains(&mostly.converges_ratio), "{mostly:?}");
+    }
+
+    #[test]
+    fn a_throttled_guest_stands_still_for_as_long_as_qemu_lets_it_sleep() {
+        assert!((throttle_pause(99.0) - 0.99).abs() < 1e-9);
+        assert!((throttle_pause(50.0) - 0.01).abs() < 1e-9);
+        assert!(throttle_pause(0.0) < 1e-12);
+    }
+
+    #[test]
+    fn quantiles_lie_between_the_figures() {
+        let seen = quantiles((0..=100).map(f64::from)).unwrap();
+        assert!(
+            (seen.p5 - 5.0).abs() < 1e-9 && (seen.p50 - 50.0).abs() < 1e-9 && (seen.p95 - 95.0).abs() < 1e-9
+        );
+        assert_eq!(quantiles(std::iter::empty()), None);
+    }
+}

@@ -1,0 +1,391 @@
+//! One migration replayed: QEMU's migration thread, step by step, over one guess at everything uncertain.
+//!
+//! The order of steps is that of `migration_thread`, `migration_iteration_run`, `ram_save_iterate` and
+//! `migration_update_counters` in QEMU 7.2 to 10.0. Between them the loop differs in what [`Settings`] says: the sync
+//! on a timer while throttling, and the bandwidth that QEMU is told.
+
+use crate::fact::trace::PAGE_BYTES;
+
+use super::{
+    dirty::{AtCursor, DirtyPages},
+    guest::Guest,
+    link::Link,
+    settings::{Conditions, Settings},
+    throttle::Throttle,
+};
+
+/// A section ends after this long (MAX_WAIT).
+const SECTION_SECONDS: f64 = 0.050;
+/// The clock is looked at every so many pages.
+const LOOK_PAGES: f64 = 64.0;
+/// Bandwidth is measured, and the rate budget renewed, this often (BUFFER_DELAY).
+const WINDOW_SECONDS: f64 = 0.100;
+/// The sync on a timer while throttling (CPU_THROTTLE_DIRTY_SYNC_TIMESLICE_MS).
+const TIMER_SECONDS: f64 = 5.0;
+/// Bytes of a page beside its content, of a zero page, and of a section's end.
+const PAGE_HEADER: f64 = 8.0;
+const ZERO_PAGE_BYTES: f64 = 9.0;
+const SECTION_END_BYTES: f64 = 8.0;
+/// Bytes beside a page's content in a multifd packet of 128: its offset, and its part of the header.
+const MULTIFD_PAGE_HEADER: f64 = 11.0;
+/// Header of a page sent as a difference.
+const XBZRLE_HEADER: f64 = 11.0;
+/// How much longer the CPU takes for a page sent as a difference: it is compared with the cached one.
+const XBZRLE_COST: f64 = 1.5;
+const PAGE: f64 = PAGE_BYTES as f64;
+/// With this many times the threshold left to send, the threshold is far.
+const FAR: f64 = 4.0;
+/// After so many times round the trace without an end, a run is given up: the same would only come again.
+const PATIENCE_ROUNDS: f64 = 2.0;
+const PATIENCE_SECONDS: f64 = 20.0;
+/// What a sync costs to compute, in pages handed over.
+const SYNC_WORK: u64 = 60;
+
+/// One guess at everything that a forecast does not know exactly.
+#[derive(Debug, Clone)]
+pub(super) struct Guess {
+    pub(super) weights: Vec<f64>,
+    pub(super) offset_seconds: f64,
+    pub(super) goodput: f64,
+    pub(super) queue_bytes: f64,
+    pub(super) setup_seconds: f64,
+    pub(super) stop_seconds: f64,
+    pub(super) start_seconds: f64,
+    pub(super) finish_seconds: f64,
+    pub(super) vcpu_busy: f64,
+    pub(super) throttle_effect: f64,
+    pub(super) delta_bytes: f64,
+    pub(super) delta_overflow: f64,
+    pub(super) seed: u64,
+}
+
+/// How one replay went. Times are in seconds from the order to migrate.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(super) struct Went {
+    pub(super) converged: bool,
+    pub(super) total_seconds: f64,
+    pub(super) bytes: f64,
+    pub(super) rounds: f64,
+    pub(super) blackout_seconds: f64,
+    /// Least that was left to send after any sync, as time at the goodput.
+    pub(super) least_left_seconds: f64,
+    /// Time QEMU spent on the CPU, by the time it was sending.
+    pub(super) cpu_ratio: f64,
+    /// Time spent waiting for the rate budget, by the time it was sending.
+    pub(super) limited_ratio: f64,
+    /// Memory dirtied by memory sent after the first pass; 0 where there was no second.
+    pub(super) dirtied_to_sent: f64,
+    pub(super) throttle_percent: f64,
+    /// Time after the first pass in which it could have ended, and, where it was given up, what was left of its time.
+    pub(super) exposed_seconds: f64,
+    pub(super) given_up_seconds: f64,
+    /// Pages handed over, of the sample: what this run cost to compute.
+    pub(super) work: u64,
+}
+
+/// The migration thread.
+pub(super) struct Run<'a> {
+    guest: &'a Guest,
+    settings: &'a Settings,
+    conditions: &'a Conditions,
+    guess: &'a Guess,
+    dirty: DirtyPages<'a>,
+    link: Link,
+    throttle: Throttle,
+    now: f64,
+    guest_now: f64,
+    window_began: f64,
+    window_bytes: f64,
+    threshold: f64,
+    bytes: f64,
+    syncs: u32,
+    next_timer: f64,
+    syncs_at_timer: u32,
+    in_cache: Vec<u64>,
+    cached_pages: f64,
+    cpu: f64,
+    limited: f64,
+    dirtied_later: f64,
+    sent_first: f64,
+    first_pass_ended: Option<f64>,
+    least_left: f64,
+    work: u64,
+}
+
+impl<'a> Run<'a> {
+    pub(super) fn new(
+        guest: &'a Guest,
+        settings: &'a Settings,
+        conditions: &'a Conditions,
+        drawn: &'a Guess,
+    ) -> Self {
+        let at = drawn.offset_seconds;
+        Self {
+            dirty: DirtyPages::all(guest, drawn.weights.clone(), settings.accelerator, drawn.seed, at),
+            link: Link::new(drawn.goodput, drawn.queue_bytes),
+            throttle: Throttle::new(settings.auto_converge),
+            now: 0.0,
+            guest_now: at,
+            window_began: 0.0,
+            window_bytes: 0.0,
+            threshold: 0.0,
+            bytes: 0.0,
+            syncs: 1, // the one at setup
+            next_timer: TIMER_SECONDS,
+            syncs_at_timer: 0,
+            in_cache: vec![0; if settings.xbzrle_cache_bytes.is_some() { guest.zero.len() } else { 0 }],
+            cached_pages: 0.0,
+            cpu: 0.0,
+            limited: 0.0,
+            dirtied_later: 0.0,
+            sent_first: 0.0,
+            first_pass_ended: None,
+            least_left: f64::INFINITY,
+            work: 0,
+            guest,
+            settings,
+            conditions,
+            guess: drawn,
+        }
+    }
+
+    /// Runs until the migration completes, or is still under way at `horizon` seconds from the order to migrate.
+    pub(super) fn until(mut self, horizon: f64) -> Went {
+        let horizon = horizon - self.guess.setup_seconds;
+        self.throttle.synced(self.now, 0.0, 0.0);
+        while self.now < horizon {
+            if self.dirty.pages() * PAGE < self.threshold {
+                self.sync();
+                self.least_left = self.least_left.min(self.dirty.pages() * PAGE / self.guess.goodput);
+            }
+            if self.settings.post_copy && self.syncs > 1 {
+                return self.post_copy();
+            }
+            // At a threshold of zero, in the first window, only a guest with nothing left to send completes.
+            if self.dirty.pages() < 0.5 || self.dirty.pages() * PAGE < self.threshold {
+                return self.complete();
+            }
+            self.section();
+            self.timer();
+            self.end_of_section();
+            if self.is_hopeless() {
+                let mut went = self.went(false, 0.0, self.now);
+                went.given_up_seconds = (horizon - self.now).max(0.0);
+                return went;
+            }
+        }
+        self.went(false, 0.0, self.now)
+    }
+
+    /// Nothing will change any more: the trace went round, and the throttle is what it will be.
+    fn is_hopeless(&self) -> bool {
+        let Some(since) = self.first_pass_ended else { return false };
+        let patience = PATIENCE_SECONDS.max(PATIENCE_ROUNDS * self.guest.seconds());
+        self.now - since > patience && !self.throttle.may_grow()
+    }
+
+    fn elapse(&mut self, seconds: f64) {
+        self.now += seconds;
+        self.guest_now += seconds * self.throttle.speed(self.guess.vcpu_busy, self.guess.throttle_effect);
+    }
+
+    fn sync(&mut self) {
+        if self.syncs == 1 {
+            self.sent_first = self.bytes;
+            self.first_pass_ended = Some(self.now);
+        }
+        let dirtied = self.dirty.sync(self.guest_now) * PAGE;
+        self.syncs += 1;
+        self.work += SYNC_WORK;
+        if self.syncs > 2 {
+            self.dirtied_later += dirtied;
+        }
+        let seconds = self.conditions.sync_seconds_per_gib * self.guest.ram_gib;
+        self.link.pass(seconds);
+        self.elapse(seconds);
+        self.throttle.synced(self.now, dirtied, self.bytes);
+    }
+
+    /// Newer QEMUs sync on a timer while auto-converge is on, so that a long round does not keep the throttle waiting.
+    fn timer(&mut self) {
+        if !self.settings.syncs_while_throttling() || self.now < self.next_timer {
+            return;
+        }
+        if self.syncs > 1 && self.syncs == self.syncs_at_timer {
+            self.sync();
+        }
+        self.syncs_at_timer = self.syncs;
+        self.next_timer += TIMER_SECONDS;
+    }
+
+    fn section(&mut self) {
+        let began = self.now;
+        let mut until_look = self.stride(self.conditions.page_seconds);
+        while !self.budget_spent() {
+            let Some(at) = self.dirty.seek(self.guest_now) else { break };
+            let (bytes, cpu) = self.price(at);
+            let mut pages = at.left.min(until_look);
+            if let Some(left) = self.budget_left() {
+                pages = pages.min((left / bytes).ceil().max(1.0));
+            }
+            self.hand_over(at, pages, bytes, cpu);
+            until_look -= pages;
+            if until_look <= 0.0 {
+                if self.now - began > SECTION_SECONDS {
+                    break;
+                }
+                until_look = self.stride(cpu);
+            }
+        }
+        self.window_bytes += SECTION_END_BYTES;
+        self.bytes += SECTION_END_BYTES;
+    }
+
+    /// Pages until the next look at the clock: QEMU's own number, or to spare computing several times that, as take a
+    /// moment. The moment is short where the threshold is near and the exact end of a section matters.
+    fn stride(&self, page_seconds: f64) -> f64 {
+        let far = self.dirty.pages() * PAGE > FAR * self.threshold;
+        let moment = if far { SECTION_SECONDS / 4.0 } else { 1e-3 };
+        let look_seconds = LOOK_PAGES * page_seconds.max((PAGE + PAGE_HEADER) / self.guess.goodput).max(1e-9);
+        LOOK_PAGES * (moment / look_seconds).floor().clamp(1.0, 4096.0)
+    }
+
+    fn hand_over(&mut self, at: AtCursor, pages: f64, bytes: f64, cpu: f64) {
+        let seconds = self.link.send(pages * bytes, pages * cpu);
+        self.cpu += pages * cpu;
+        self.elapse(seconds);
+        self.window_bytes += pages * bytes;
+        self.bytes += pages * bytes;
+        self.dirty.sent(pages);
+        self.work += 1;
+        self.cache(at.page, pages);
+    }
+
+    /// Bytes on the wire and CPU seconds of one of the pages at the cursor.
+    fn price(&self, at: AtCursor) -> (f64, f64) {
+        if at.zero {
+            return (ZERO_PAGE_BYTES, self.conditions.zero_page_seconds);
+        }
+        let seconds = self.conditions.page_seconds;
+        if let Some(channels) = self.settings.multifd_channels {
+            let seconds = (seconds / f64::from(channels.max(1))).max(self.conditions.zero_page_seconds);
+            return (PAGE + MULTIFD_PAGE_HEADER, seconds);
+        }
+        let whole = PAGE + PAGE_HEADER;
+        if self.in_cache.get(at.page / 64).is_some_and(|word| word >> (at.page % 64) & 1 == 1) {
+            let overflow = self.guess.delta_overflow;
+            let bytes = overflow * whole + (1.0 - overflow) * (XBZRLE_HEADER + self.guess.delta_bytes);
+            return (bytes, seconds * XBZRLE_COST);
+        }
+        (whole, seconds)
+    }
+
+    /// A page sent after the first pass goes to the XBZRLE cache while there is room.
+    fn cache(&mut self, page: usize, pages: f64) {
+        let Some(size) = self.settings.xbzrle_cache_bytes else { return };
+        let bit = 1_u64 << (page % 64);
+        if let Some(word) = self.in_cache.get_mut(page / 64)
+            && *word & bit == 0
+            && self.dirty.passes() > 0
+            && (self.cached_pages + pages) * PAGE <= size as f64
+        {
+            *word |= bit;
+            self.cached_pages += pages;
+        }
+    }
+
+    fn budget_left(&self) -> Option<f64> {
+        let limit = self.settings.bandwidth_limit_bytes_per_second?;
+        Some(limit * WINDOW_SECONDS - self.window_bytes)
+    }
+
+    fn budget_spent(&self) -> bool {
+        self.budget_left().is_some_and(|left| left <= 0.0)
+    }
+
+    /// After each section: a new window if the last one is over, and a wait for it where the budget is spent.
+    fn end_of_section(&mut self) {
+        self.new_window();
+        if self.budget_spent() {
+            let wait = (self.window_began + WINDOW_SECONDS - self.now).max(0.0);
+            self.limited += wait;
+            self.link.pass(wait);
+            self.elapse(wait);
+            self.new_window();
+        }
+    }
+
+    fn new_window(&mut self) {
+        let length = self.now - self.window_began;
+        if length < WINDOW_SECONDS - 1e-9 {
+            return;
+        }
+        let measured = self.window_bytes / length;
+        let bandwidth = self.settings.told_bandwidth().unwrap_or(measured);
+        self.threshold = bandwidth * self.settings.downtime_limit_seconds;
+        self.window_began = self.now;
+        self.window_bytes = 0.0;
+    }
+
+    /// The vCPUs stop, what is left is sent, the guest starts at the destination.
+    fn complete(mut self) -> Went {
+        self.dirty.sync(self.guest_now);
+        self.syncs += 1;
+        self.link.pass(self.guess.stop_seconds);
+        let mut sending = 0.0;
+        while let Some(at) = self.dirty.seek(self.guest_now) {
+            let (bytes, cpu) = self.price(at);
+            sending += self.link.send(at.left * bytes, at.left * cpu);
+            self.bytes += at.left * bytes;
+            self.dirty.sent(at.left);
+            self.cache(at.page, at.left);
+        }
+        sending += self.others();
+        let blackout = self.guess.stop_seconds + sending + self.guess.start_seconds;
+        let end = self.now + blackout + self.guess.finish_seconds;
+        self.went(true, blackout, end)
+    }
+
+    /// The guest goes on at the destination at once, and what is left follows.
+    fn post_copy(mut self) -> Went {
+        self.dirty.sync(self.guest_now);
+        self.syncs += 1;
+        self.link.pass(self.guess.stop_seconds);
+        let sending = self.others();
+        let blackout = self.guess.stop_seconds + sending + self.guess.start_seconds;
+        let rest = self.dirty.pages() * (PAGE + PAGE_HEADER);
+        self.bytes += rest;
+        let end = self.now + blackout + rest / self.guess.goodput + self.guess.finish_seconds;
+        self.went(true, blackout, end)
+    }
+
+    fn others(&mut self) -> f64 {
+        let bytes = self.conditions.other_bytes;
+        self.bytes += bytes;
+        self.link.send(bytes, 0.0) + self.link.drain()
+    }
+
+    fn went(&self, converged: bool, blackout_seconds: f64, end: f64) -> Went {
+        let sending = self.now.max(1e-9);
+        let sent_later = self.bytes - self.sent_first;
+        Went {
+            converged,
+            total_seconds: end + self.guess.setup_seconds,
+            bytes: self.bytes,
+            rounds: f64::from(self.syncs),
+            blackout_seconds,
+            least_left_seconds: self.least_left,
+            cpu_ratio: self.cpu / sending,
+            limited_ratio: self.limited / sending,
+            dirtied_to_sent: if self.syncs > 3 && sent_later > 0.0 {
+                self.dirtied_later / sent_later
+            } else {
+                0.0
+            },
+            throttle_percent: self.throttle.percent(),
+            exposed_seconds: self.first_pass_ended.map_or(0.0, |ended| self.now - ended),
+            given_up_seconds: 0.0,
+            work: self.work,
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! What a replay is told beside the trace: how QEMU is set, what the path and the hosts can do, and what is wanted.
+
+use serde::{Deserialize, Serialize};
+
+use crate::fact::{Accelerator, Version};
+
+/// How the migration is set up. The defaults are libvirt's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Version of the QEMU on the source, which runs the loop.
+    pub qemu: Version,
+    /// What runs the guest: it decides from when on a page counts as dirty again.
+    pub accelerator: Accelerator,
+    /// QEMU's downtime-limit.
+    pub downtime_limit_seconds: f64,
+    /// QEMU's max-bandwidth; none for no limit, as libvirt sets it.
+    pub bandwidth_limit_bytes_per_second: Option<f64>,
+    /// QEMU's avail-switchover-bandwidth (from 8.2): taken for the measured bandwidth; none to measure.
+    pub switchover_bandwidth_bytes_per_second: Option<f64>,
+    /// Slow the vCPUs down when memory is dirtied too fast; none for never.
+    pub auto_converge: Option<AutoConverge>,
+    /// Send differences from the second pass on, with a cache of this size; none for whole pages.
+    pub xbzrle_cache_bytes: Option<u64>,
+    /// Send pages over this many connections; none for one.
+    pub multifd_channels: Option<u32>,
+    /// Go over to post-copy when all of the RAM was sent once.
+    pub post_copy: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            qemu: Version { major: 10, minor: 0, micro: 0 },
+            accelerator: Accelerator::Kvm,
+            downtime_limit_seconds: 0.3,
+            bandwidth_limit_bytes_per_second: None,
+            switchover_bandwidth_bytes_per_second: None,
+            auto_converge: None,
+            xbzrle_cache_bytes: None,
+            multifd_channels: None,
+            post_copy: false,
+        }
+    }
+}
+
+impl Settings {
+    /// Whether this QEMU looks at the dirty bitmap every 5 s while it throttles (from 9.2: cpu-throttle.c).
+    pub(super) fn syncs_while_throttling(&self) -> bool {
+        self.auto_converge.is_some() && self.qemu >= Version { major: 9, minor: 2, micro: 0 }
+    }
+
+    /// The bandwidth that QEMU is told to reckon with, where it is told and new enough to listen.
+    pub(super) fn told_bandwidth(&self) -> Option<f64> {
+        let listens = self.qemu >= Version { major: 8, minor: 2, micro: 0 };
+        self.switchover_bandwidth_bytes_per_second.filter(|_| listens)
+    }
+}
+
+/// QEMU's cpu-throttle parameters, in percent.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AutoConverge {
+    /// First throttle (cpu-throttle-initial).
+    pub initial: f64,
+    /// What is added each time (cpu-throttle-increment).
+    pub increment: f64,
+    /// Strongest throttle (max-cpu-throttle).
+    pub most: f64,
+}
+
+impl Default for AutoConverge {
+    fn default() -> Self {
+        Self { initial: 20.0, increment: 10.0, most: 99.0 }
+    }
+}
+
+/// What the path and the two hosts can do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Conditions {
+    /// Payload that one TCP stream carries in a second.
+    pub goodput_bytes_per_second: f64,
+    /// Standard deviation of the goodput from one migration to the next, by its mean.
+    pub goodput_cv: f64,
+    /// What the kernel takes from QEMU before QEMU has to wait: unsent and unacknowledged bytes.
+    pub socket_queue_bytes: Range,
+    /// CPU time that QEMU takes to send a page.
+    pub page_seconds: f64,
+    /// CPU time that QEMU takes to find a page zero and say so.
+    pub zero_page_seconds: f64,
+    /// Time that a look at the dirty bitmap takes, for each GiB of RAM.
+    pub sync_seconds_per_gib: f64,
+    /// From the order to migrate to the first page: libvirt's preparation, the destination's QEMU, the connection.
+    pub setup_seconds: Range,
+    /// Bytes sent beside the guest's RAM: other RAM blocks, device state.
+    pub other_bytes: f64,
+    /// From the stop of the vCPUs to the first byte of the rest: the last sync, libvirt's round trips.
+    pub stop_seconds: Range,
+    /// From the last byte's arrival to a running guest: device state, lock hand-over, libvirt's round trips.
+    pub start_seconds: Range,
+    /// From a running guest to the end of the migration as libvirt reports it.
+    pub finish_seconds: Range,
+}
+
+impl Default for Conditions {
+    fn default() -> Self {
+        Self {
+            goodput_bytes_per_second: 1.17e8,
+            goodput_cv: 0.01,
+            socket_queue_bytes: Range { low: 1.0e6, high: 3.0e6 },
+            page_seconds: 2.0e-6,
+            zero_page_seconds: 0.7e-6,
+            sync_seconds_per_gib: 0.5e-3,
+            setup_seconds: Range { low: 0.3, high: 0.8 },
+            other_bytes: 5.0e5,
+            stop_seconds: Range { low: 0.01, high: 0.03 },
+            start_seconds: Range { low: 0.03, high: 0.08 },
+            finish_seconds: Range { low: 0.02, high: 0.1 },
+        }
+    }
+}
+
+/// A figure that lies somewhere between two others.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Range {
+    /// The least it is.
+    pub low: f64,
+    /// The most it is.
+    pub high: f64,
+}
+
+/// What the operator wants of the migration.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Goal {
+    /// Longest silence of the guest.
+    pub longest_blackout_seconds: f64,
+    /// Longest duration of the whole; none for no limit.
+    pub deadline_seconds: Option<f64>,
+}

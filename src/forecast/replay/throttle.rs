@@ -1,0 +1,103 @@
+//! Auto-converge: when QEMU slows the vCPUs down, and how much slower the guest then dirties memory.
+
+use super::settings::AutoConverge;
+
+/// Dirtied bytes above this share of the bytes sent count as too many (throttle-trigger-threshold).
+const TRIGGER: f64 = 0.5;
+/// Syncs closer together than this are not looked at.
+const PERIOD_SECONDS: f64 = 1.0;
+
+/// QEMU's throttle: `migration_trigger_throttle` and what is counted for it.
+#[derive(Debug, Clone)]
+pub(super) struct Throttle {
+    rule: Option<AutoConverge>,
+    percent: f64,
+    high: u32,
+    last: Option<f64>,
+    dirtied_bytes: f64,
+    sent_bytes: f64,
+}
+
+impl Throttle {
+    pub(super) fn new(rule: Option<AutoConverge>) -> Self {
+        Self { rule, percent: 0.0, high: 0, last: None, dirtied_bytes: 0.0, sent_bytes: 0.0 }
+    }
+
+    /// How far the vCPUs are throttled, in percent.
+    pub(super) fn percent(&self) -> f64 {
+        self.percent
+    }
+
+    /// Whether it can still become stronger.
+    pub(super) fn may_grow(&self) -> bool {
+        self.rule.is_some_and(|rule| self.percent < rule.most.clamp(1.0, 99.0))
+    }
+
+    /// A sync at `now` found so many bytes newly dirtied, when so many were sent since the start.
+    pub(super) fn synced(&mut self, now: f64, dirtied_bytes: f64, sent_bytes: f64) {
+        self.dirtied_bytes += dirtied_bytes;
+        let last = *self.last.get_or_insert(now);
+        if now <= last + PERIOD_SECONDS {
+            return;
+        }
+        if self.dirtied_bytes > TRIGGER * (sent_bytes - self.sent_bytes) {
+            self.high += 1;
+            if self.high >= 2 {
+                self.high = 0;
+                self.stronger();
+            }
+        }
+        self.last = Some(now);
+        self.dirtied_bytes = 0.0;
+        self.sent_bytes = sent_bytes;
+    }
+
+    fn stronger(&mut self) {
+        if let Some(rule) = self.rule {
+            let next = if self.percent > 0.0 { self.percent + rule.increment } else { rule.initial };
+            self.percent = next.min(rule.most).clamp(1.0, 99.0);
+        }
+    }
+
+    /// How fast the guest works, of its usual speed: between what the vCPU is left with, and that by how busy it was.
+    /// `where_between` in [0, 1] says where.
+    pub(super) fn speed(&self, busy: f64, where_between: f64) -> f64 {
+        let left = 1.0 - self.percent / 100.0;
+        let at_most = (left / busy.clamp(0.01, 1.0)).min(1.0);
+        left + (at_most - left) * where_between
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_throttle_starts_at_the_second_high_sync_and_grows_to_its_most() {
+        let mut throttle = Throttle::new(Some(AutoConverge::default()));
+        let mut seen = Vec::new();
+        for second in 0..40 {
+            let now = f64::from(second) * 1.5;
+            throttle.synced(now, 6e6, f64::from(second) * 1e7);
+            seen.push(throttle.percent());
+        }
+        assert_eq!(seen.get(..6), Some(&[0.0, 0.0, 20.0, 20.0, 30.0, 30.0][..]));
+        assert!((seen.last().copied().unwrap() - 99.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn syncs_within_a_second_are_not_looked_at() {
+        let mut throttle = Throttle::new(Some(AutoConverge::default()));
+        (0..10).for_each(|at| throttle.synced(f64::from(at) * 0.1, 1e9, 0.0));
+        assert!(throttle.percent() < 1e-9);
+    }
+
+    #[test]
+    fn an_idle_vcpu_is_not_slowed_at_one_end_of_the_range() {
+        let mut throttle = Throttle::new(Some(AutoConverge::default()));
+        throttle.percent = 50.0;
+        assert!((throttle.speed(0.3, 1.0) - 1.0).abs() < 1e-9);
+        assert!((throttle.speed(0.3, 0.0) - 0.5).abs() < 1e-9);
+        assert!((throttle.speed(1.0, 1.0) - 0.5).abs() < 1e-9);
+    }
+}
