@@ -49,7 +49,7 @@ rules: build ## The tests beside the rules
 lab-test: build ## Tests on two real hypervisor hosts
 	@tests/lab/selftest
 	@$(LAB) up
-	@eval "$$($(LAB) env)" && $(CARGO) test --test lab --test lab_collect -- --include-ignored --test-threads=1
+	@eval "$$($(LAB) env)" && $(CARGO) test --test lab -- --include-ignored --test-threads=1
 
 truth-tcp: build ## Do connections live as long as foretold? Eleven minutes; writes docs/truth-tcp.md
 	@$(LAB) up

@@ -75,19 +75,19 @@ impl Drop for Leash {
 /// Runs a command with `input` on its standard input, for at most `limit`.
 pub fn run(
     mut command: Command,
-    input: Vec<u8>,
+    input: impl AsRef<[u8]> + Send + 'static,
     limit: Duration,
     most: usize,
 ) -> Result<Output, ChildFailure> {
     let deadline = Instant::now() + limit;
-    command.stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() });
+    command.stdin(if input.as_ref().is_empty() { Stdio::null() } else { Stdio::piped() });
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = command.spawn().map_err(|error| ChildFailure::NotStarted(error.to_string()))?;
     let mut leash = Leash(child);
     if let Some(mut stdin) = leash.0.stdin.take() {
         // A child that does not read all of it says why on standard error.
         thread::spawn(move || {
-            let _ = stdin.write_all(&input);
+            let _ = stdin.write_all(input.as_ref());
         });
     }
     let output = reader(leash.0.stdout.take(), most);

@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     str::FromStr,
+    sync::OnceLock,
     time::Duration,
 };
 
@@ -108,8 +109,8 @@ impl SshTarget {
     ) -> Result<Output, Unknown> {
         let binary = probe_binary().map_err(|why| Unknown::new(subject.obstacle(), why))?;
         let (script, input) = match binary {
-            Some(binary) => (pushed(&binary, subject, arguments), binary),
-            None => (format!("exec vmgate probe {} {}", subject.command(), quoted(arguments)), Vec::new()),
+            Some(binary) => (pushed(binary, subject, arguments), binary),
+            None => (format!("exec vmgate probe {} {}", subject.command(), quoted(arguments)), &[][..]),
         };
         let mut command = self.command(limit);
         command.arg(&script);
@@ -215,7 +216,14 @@ fn quoted(words: &[String]) -> String {
 }
 
 /// The probe to send; none where only the host's own vmgate is left to try.
-fn probe_binary() -> Result<Option<Vec<u8>>, String> {
+///
+/// It is read once, however many hosts and guests it goes to.
+fn probe_binary() -> Result<Option<&'static [u8]>, String> {
+    static BINARY: OnceLock<Result<Option<Vec<u8>>, String>> = OnceLock::new();
+    BINARY.get_or_init(find_probe_binary).as_ref().map(Option::as_deref).map_err(Clone::clone)
+}
+
+fn find_probe_binary() -> Result<Option<Vec<u8>>, String> {
     if let Some(named) = env::var_os(PROBE_VARIABLE) {
         let path = PathBuf::from(named);
         return read(&path)
