@@ -9,9 +9,23 @@ root_path() { echo "$LAB_CACHE/root-$1-$(root_recipe_host "$1" | hash_of)"; }
 parts_path() { echo "$LAB_CACHE/guest-parts-$(image_recipe_parts | hash_of)"; }
 image_path() { echo "$LAB_CACHE/guest-$(image_recipe | hash_of)"; }
 
+# Labs of different names share the cache, so building has a lock of its own: `cache_locked CMD...`.
+# No subshell: it would outlive a killed `up`, and what it builds with it.
+cache_locked() {
+  mkdir -p "$LAB_CACHE"
+  exec 8>"$LAB_CACHE.lock"
+  wait_for_lock 8 "$LAB_CACHE.lock"
+  "$@"
+  exec 8>&-
+}
+
+cache_complete() {
+  cache_sweep
+  cache_build_all
+}
+
 # Only under the lock: then no other build is at work.
 cache_sweep() {
-  mkdir -p "$LAB_CACHE"
   local part
   for part in "$LAB_CACHE"/*.part; do
     [[ -e $part ]] || continue

@@ -17,10 +17,14 @@ need_root() {
 lock_lab() {
   mkdir -p "$(dirname "$LAB_STATE")"
   exec 9>"$LAB_STATE.lock"
-  if ! flock -n 9; then
-    say "another lab command is at work; waiting for it ($LAB_STATE.lock)"
-    flock -w 900 9 || die "waited 15 minutes for $LAB_STATE.lock; see who holds it: fuser -v $LAB_STATE.lock"
-  fi
+  wait_for_lock 9 "$LAB_STATE.lock"
+}
+
+# wait_for_lock DESCRIPTOR FILE
+wait_for_lock() {
+  flock -n "$1" && return
+  say "another lab command is at work; waiting for it ($2)"
+  flock -w 900 "$1" || die "waited 15 minutes for $2; see who holds it: fuser -v $2"
 }
 
 # wait_until SECONDS CMD...: polls CMD ten times a second.

@@ -2,7 +2,9 @@
 # What the lab consists of. A further host is one more word in HOSTS and one line in each table.
 
 LAB_CACHE=${VMGATE_LAB_CACHE:-${HOME:-/root}/.cache/vmgate-lab}
-LAB_STATE=${VMGATE_LAB_STATE:-/run/vmgate-lab}
+# A second lab beside the first: its own namespaces and state, the same cache and addresses.
+LAB_NAME=${VMGATE_LAB_NAME:-}
+LAB_STATE=${VMGATE_LAB_STATE:-/run/vmgate-lab${LAB_NAME:+-$LAB_NAME}}
 
 HOSTS=(a b)
 declare -A HOST_SUITE=([a]=bookworm [b]=trixie)
@@ -23,7 +25,7 @@ BUSINESS_GATEWAY=$BUSINESS_NET.254
 OPERATOR_ADDRESS=$MANAGEMENT_NET.100
 FIRST_GUEST=10 # last byte of the first guest's address; hosts stay below
 
-netns_of() { echo "vmgate-$1"; }
+netns_of() { echo "vmgate${LAB_NAME:+-$LAB_NAME}-$1"; }
 hostname_of() { echo "lab-$1"; }
 migration_address() { echo "$MIGRATION_NET.${HOST_NUMBER[$1]}"; }
 business_address() { echo "$BUSINESS_NET.${HOST_NUMBER[$1]}"; }

@@ -30,8 +30,11 @@ image_command() {
   [[ ${1:-} == software ]] || die "usage: lab image software; the small image is built by lab up"
   require_tools
   [[ -d $(software_path) ]] && return
-  lock_lab
   [[ -d $(base_path "$OLDEST_SUITE") ]] || die "there is no base to build on; run: lab up"
+  cache_locked software_build
+}
+
+software_build() {
   [[ -d $(software_parts_path) ]] || "${CONTAINED[@]}" "$LAB_DIR/lab" internal build_software_parts
   [[ -d $(software_path) ]] || "${CONTAINED[@]}" "$LAB_DIR/lab" internal build_software
 }
