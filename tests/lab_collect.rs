@@ -90,6 +90,9 @@ fn request(vm: &str) -> Request {
         source_probe: None,
         destination_probe: None,
         attribute: false,
+        allow_monitor: false,
+        planned: Vec::new(),
+        maintenance: None,
         guest_way: vmgate::collect::transport::GuestWay::Agent,
     }
 }

@@ -88,6 +88,10 @@ pub(super) struct MoveOptions {
     /// disturbed
     #[arg(long)]
     pub attribute: bool,
+    /// Also ask QEMU's monitor what would block a migration. libvirt marks the domain as tainted (custom-monitor) for it,
+    /// until the VM is started anew
+    #[arg(long)]
+    pub allow_monitor: bool,
 }
 
 #[cfg(feature = "libvirt")]
@@ -100,6 +104,9 @@ impl MoveOptions {
             source_probe: session.probe(&from)?,
             destination_probe: session.probe(&to)?,
             attribute: self.attribute,
+            allow_monitor: self.allow_monitor,
+            planned: Vec::new(),
+            maintenance: session.maintenance(&to),
             guest_way: session.guest_way(vm, self.guest.as_deref())?,
             from,
             to,
