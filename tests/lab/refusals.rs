@@ -1,7 +1,13 @@
 //! What vmgate foretells, and what libvirt and QEMU then answer: one guest a case, on two real hosts. The table in
 //! docs/refusals.md is written by this test.
 
-use std::{fmt::Write as _, fs, path::PathBuf, thread, time::Duration};
+use std::{
+    fmt::Write as _,
+    fs,
+    path::PathBuf,
+    thread,
+    time::{Duration, Instant},
+};
 
 use serde_json::Value;
 
@@ -277,7 +283,15 @@ fn libvirt_refuses_what_vmgate_foretells_and_for_that_reason() {
     let mut rows = Vec::new();
     let mut wrong = Vec::new();
     for case in cases().iter().filter(|case| only.as_deref().is_none_or(|guest| guest == case.guest)) {
-        match run(case) {
+        let begin = Instant::now();
+        let result = run(case);
+        println!(
+            "{:5.1} s  {}: {}",
+            begin.elapsed().as_secs_f64(),
+            case.what,
+            result.as_ref().map_or("wrong", |_| "ok")
+        );
+        match result {
             Ok(row) => rows.push(row),
             Err(why) => wrong.push(format!("{}: {why}", case.what)),
         }
