@@ -12,6 +12,8 @@ pub mod document;
 pub mod domain_xml;
 #[cfg(feature = "libvirt")]
 mod flows;
+#[cfg(fuzzing)]
+pub mod fuzz;
 #[cfg(feature = "libvirt")]
 mod gather;
 #[cfg(feature = "libvirt")]

@@ -65,7 +65,7 @@ pub fn fill_peers(guest: &mut Guest, peers: &[Guest]) {
     for connection in connections {
         let other = ends.iter().find(|end| end.local == connection.remote && end.remote == connection.local);
         if let Some(other) = other {
-            settle(&mut connection.peer_budget_seconds, other.budget_seconds.clone().map(Some));
+            connection.peer_budget_seconds = other.budget_seconds.clone().map(Some);
         }
     }
 }
