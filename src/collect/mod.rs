@@ -23,6 +23,8 @@ mod host;
 #[cfg(feature = "libvirt")]
 pub mod libvirt;
 pub mod path;
+#[cfg(feature = "libvirt")]
+mod peers;
 pub mod probe;
 #[cfg(feature = "libvirt")]
 mod provenance;

@@ -37,6 +37,8 @@ pub struct Guest {
     pub udp: Fact<Udp>,
     /// Multicast groups that it has joined, on whatever interface but the loopback. By guest agent, ssh and exec.
     pub multicast_groups: Fact<Vec<MulticastGroup>>,
+    /// IPv4 neighbours whose hardware address is known. By guest agent, ssh and exec.
+    pub neighbours: Fact<Vec<Neighbour>>,
     /// Processes. By guest agent with guest-exec, ssh and exec.
     pub processes: Fact<Vec<Process>>,
     /// The processes that dirty most memory, at most ten, the busiest first. Only with `--attribute`, by ssh, and by exec
@@ -69,6 +71,7 @@ impl Guest {
             sctp: Fact::Unknown(why.clone()),
             udp: Fact::Unknown(why.clone()),
             multicast_groups: Fact::Unknown(why.clone()),
+            neighbours: Fact::Unknown(why.clone()),
             processes: Fact::Unknown(why.clone()),
             dirty_writers: Fact::Unknown(why.clone()),
             memory_sync: Fact::Unknown(why.clone()),
@@ -131,6 +134,34 @@ pub struct Tcp {
     pub connections: Fact<Vec<TcpConnection>>,
     /// Sockets that wait for connections.
     pub listeners: Fact<Vec<Listener>>,
+    /// VMs on either host that are the other end of a connection, by their own guest agents. Only with `--ask-peers`;
+    /// found by the guest's IPv4 neighbours.
+    pub peers: Fact<Vec<TcpPeer>>,
+}
+
+/// The VM at the other end of connections.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TcpPeer {
+    /// Its name.
+    #[schemars(example = &"db1")]
+    pub vm: String,
+    /// Its kernel's settings.
+    pub sysctl: Fact<Sysctl>,
+    /// Its ends of the common connections.
+    pub connections: Fact<Vec<TcpConnection>>,
+}
+
+/// A neighbour of the guest on one of its links.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Neighbour {
+    /// Its address.
+    #[schemars(example = &"10.0.0.7")]
+    pub address: String,
+    /// Its hardware address.
+    #[schemars(example = &"52:54:00:aa:bb:cc")]
+    pub mac: String,
 }
 
 /// One TCP connection.
@@ -192,8 +223,8 @@ pub struct TcpConnection {
     /// Keepalive of the socket; absent where it is off.
     #[serde(default)]
     pub keepalive: Fact<Option<KeepAlive>>,
-    /// The budget of the other end, whose timers run through the blackout; absent where the peer is no VM that
-    /// vmgate can ask.
+    /// The budget of the other end, whose timers run through the blackout; absent where the peer is no VM that was
+    /// asked (guest.tcp.peers).
     #[schemars(example = 462.4)]
     #[serde(default)]
     pub peer_budget_seconds: Fact<Option<f64>>,

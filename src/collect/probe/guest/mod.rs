@@ -7,6 +7,7 @@ mod clock;
 mod local;
 mod memory;
 mod multicast;
+mod neighbour;
 mod process;
 mod redact;
 mod sctp;
@@ -38,7 +39,7 @@ pub const MOST_SOCKETS: usize = 20_000;
 pub const MOST_PROCESSES: usize = 20_000;
 
 /// Every file that [`look`] asks for, for ways into a guest that fetch them all at once.
-pub const FILES: [&str; 33] = [
+pub const FILES: [&str; 34] = [
     "/proc/sys/kernel/hostname",
     "/proc/sys/kernel/osrelease",
     "/proc/self/auxv",
@@ -58,6 +59,7 @@ pub const FILES: [&str; 33] = [
     "/proc/net/tcp6",
     "/proc/net/udp",
     "/proc/net/udp6",
+    neighbour::ARP,
     multicast::V4,
     multicast::V6,
     "/proc/net/sctp/assocs",
@@ -160,10 +162,11 @@ pub fn look(reader: &dyn GuestReader) -> Guest {
         os: told.os,
         addresses: told.addresses,
         sysctl: Fact::Known(sysctl::look(reader)),
-        tcp: Fact::Known(Tcp { connections, listeners }),
+        tcp: Fact::Known(Tcp { connections, listeners, peers: not_asked() }),
         sctp: Fact::Known(Sctp { associations: sctp::look(reader).into() }),
         udp: Fact::Known(Udp { sockets: sockets.into(), ..Udp::default() }),
         multicast_groups: multicast::look(reader).into(),
+        neighbours: neighbour::look(reader).into(),
         memory_sync: Fact::default(),
         kernel_bypass: Fact::Known(bypass::facts(&answers, &processes)),
         clock: Fact::Known(clock::facts(&answers, &processes)),
@@ -176,6 +179,10 @@ pub fn look(reader: &dyn GuestReader) -> Guest {
         // Last, so that all the rest fills the time between its two looks.
         memory: Fact::Known(memory.look_again(reader, limits.page_bytes)),
     }
+}
+
+fn not_asked<T>() -> Fact<T> {
+    Fact::unknown(Cause::NotAllowed, "not asked: --ask-peers allows it, and marks the peers' VMs as tainted")
 }
 
 /// Both tables of a protocol. A kernel without IPv6 has no second one; that is no obstacle.
