@@ -123,7 +123,10 @@ mod tests {
 
     #[test]
     fn lines_keep_their_breaks_and_colours_and_nothing_else() {
-        assert_eq!(visible_lines("\u{1b}[1m\u{1b}[31merror\u{1b}[0m: a\n  | b"), "\u{1b}[1m\u{1b}[31merror\u{1b}[0m: a\n  | b");
+        assert_eq!(
+            visible_lines("\u{1b}[1m\u{1b}[31merror\u{1b}[0m: a\n  | b"),
+            "\u{1b}[1m\u{1b}[31merror\u{1b}[0m: a\n  | b"
+        );
         assert_eq!(visible_lines("\u{1b}[38;5;9mx"), "\u{1b}[38;5;9mx");
         for (text, shown) in [
             ("a\u{1b}[2Jb", r"a\u{1b}[2Jb"),

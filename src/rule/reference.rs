@@ -255,7 +255,8 @@ mod tests {
         // What is derived needs no way in.
         let direct = of_guest.iter().filter(|field| field.path.matches('.').count() == 1);
         for field in direct {
-            let says = ["guest agent", "ssh", "host's probe"].iter().any(|way| field.description.contains(way));
+            let says =
+                ["guest agent", "ssh", "host's probe"].iter().any(|way| field.description.contains(way));
             assert!(says, "{}: {}", field.path, field.description);
         }
     }

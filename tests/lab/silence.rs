@@ -62,7 +62,8 @@ fn memory_that_grows_is_found_and_settles_with_its_program() {
     );
     // An emulated guest on a busy machine grows more slowly than the rule minds by itself.
     let config = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
-    std::fs::write(config.path(), "rules: {guest-memory-settled: {max_growth_bytes_per_second: 4194304}}\n").unwrap();
+    std::fs::write(config.path(), "rules: {guest-memory-settled: {max_growth_bytes_per_second: 4194304}}\n")
+        .unwrap();
     let options = ["--config", config.path().to_str().unwrap()];
     becomes_with(&guest, "guest-memory-settled", "fail", &options);
     inside(&guest, "kill -9 $(pidof workload)");
@@ -123,12 +124,16 @@ fn a_tight_sctp_path_is_found_and_bears_more_when_it_is_opened_anew() {
     let connect = format!("(workload sctp to={to} >/dev/null 2>&1 </dev/null &)");
     inside(
         &guest,
-        &format!("modprobe sctp && sysctl -w net.sctp.path_max_retrans=1 net.sctp.rto_min=200 net.sctp.rto_max=400 net.sctp.rto_initial=400 && {connect}"),
+        &format!(
+            "modprobe sctp && sysctl -w net.sctp.path_max_retrans=1 net.sctp.rto_min=200 net.sctp.rto_max=400 net.sctp.rto_initial=400 && {connect}"
+        ),
     );
     becomes(&guest, "sctp-paths-survive-blackout", "fail");
     inside(
         &guest,
-        &format!("kill -9 $(pidof workload); sleep 1; sysctl -w net.sctp.rto_max=60000 net.sctp.rto_initial=3000 net.sctp.rto_min=1000 net.sctp.path_max_retrans=5 && {connect}"),
+        &format!(
+            "kill -9 $(pidof workload); sleep 1; sysctl -w net.sctp.rto_max=60000 net.sctp.rto_initial=3000 net.sctp.rto_min=1000 net.sctp.path_max_retrans=5 && {connect}"
+        ),
     );
     becomes(&guest, "sctp-paths-survive-blackout", "pass");
 }
@@ -175,8 +180,10 @@ fn a_multicast_group_is_asked_for_where_the_destination_asks() {
 fn a_stateful_filter_on_the_destinations_bridge_is_found_and_goes_with_its_remedy() {
     let guest = Guest::start("sl-filter", &["--on", "a"]);
     becomes(&guest, "host-conntrack-not-in-path", "pass");
-    let filter = Filter::on_b("add table ip fw; add chain ip fw guests { type filter hook forward priority 0; }; \
-                               add rule ip fw guests ct state established accept");
+    let filter = Filter::on_b(
+        "add table ip fw; add chain ip fw guests { type filter hook forward priority 0; }; \
+                               add rule ip fw guests ct state established accept",
+    );
     lab(&["host", "b", "sysctl", "-q", "-w", "net.bridge.bridge-nf-call-iptables=1"]).exits(0);
     becomes(&guest, "host-conntrack-not-in-path", "fail");
     lab(&["host", "b", "sysctl", "-q", "-w", "net.bridge.bridge-nf-call-iptables=0"]).exits(0);

@@ -103,8 +103,10 @@ impl<'a> Guests<'a> {
     /// Hands the owner its program: the guest listens, and a shell that knows TCP sends.
     fn send(&self, program: &std::path::Path) {
         let to = self.address("truth-owner");
-        self.owner("(nc -l -p 8099 >/bin/owner </dev/null 2>/dev/null &); \
-                    until netstat -ltn | grep -q :8099; do sleep 0.1; done");
+        self.owner(
+            "(nc -l -p 8099 >/bin/owner </dev/null 2>/dev/null &); \
+                    until netstat -ltn | grep -q :8099; do sleep 0.1; done",
+        );
         let script = format!("cat '{}' >/dev/tcp/{to}/8099", program.display());
         self.lab.call(&["run", "bash", "-c", &script]);
         let size = std::fs::metadata(program).unwrap().len();
