@@ -36,6 +36,10 @@ pub(super) struct Shared {
     /// Time to evaluate at, such as 2026-11-23T22:00:00Z; the present if not given
     #[arg(long, global = true, value_name = "TIME")]
     pub at: Option<Timestamp>,
+    /// The ledger: a SQLite file that checks and moves are written down in, made where there is none
+    #[cfg(feature = "ledger")]
+    #[arg(long, global = true, value_name = "FILE", env = "VMGATE_LEDGER", hide_env_values = true)]
+    pub ledger: Option<PathBuf>,
     /// Longest wait for one answer of a host or guest, in seconds
     #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds)]
     pub timeout: Option<Duration>,
