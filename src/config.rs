@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs, io,
+    net::IpAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -46,7 +47,7 @@ enum ConfigSchema {
     V1,
 }
 
-/// How one host is reached.
+/// How one host is reached, and whether it takes VMs.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HostConfig {
@@ -54,6 +55,12 @@ pub struct HostConfig {
     pub ssh: Option<String>,
     /// A command that runs `vmgate probe host` there and prints its answer; takes the place of ssh.
     pub exec: Option<Vec<String>>,
+    /// libvirt's URI of the host, for `vmgate audit`; none leaves the host out where no host is named.
+    pub uri: Option<String>,
+    /// Why the host is not to be given VMs now; none while it may be.
+    pub maintenance: Option<String>,
+    /// Address that migrations to the host go to, for `vmgate audit`.
+    pub migrate_address: Option<IpAddr>,
 }
 
 /// How one guest is looked into, where not through its agent.

@@ -4,6 +4,7 @@
 //! verdict is pure: the same facts, rules and time give the same verdict. Only `collect` reads the world, only
 //! `execute` changes it.
 
+pub mod audit;
 pub mod change;
 pub mod cli;
 pub mod collect;

@@ -1,5 +1,7 @@
 //! The command line: one file a command, and no logic beyond reading options and choosing an exit code.
 
+#[cfg(feature = "libvirt")]
+mod audit;
 mod check;
 #[cfg(feature = "libvirt")]
 mod collect;
@@ -43,6 +45,9 @@ enum Command {
     /// Write what can be learnt of a move to a facts file
     #[cfg(feature = "libvirt")]
     Collect(collect::Collect),
+    /// List every VM of some hosts with the hosts it could go to, and why not to the others
+    #[cfg(feature = "libvirt")]
+    Audit(audit::AuditCommand),
     /// Check a move and carry it out if the verdict is GO
     #[cfg(feature = "libvirt")]
     Migrate(migrate::Migrate),
@@ -94,6 +99,8 @@ pub fn main() -> process::ExitCode {
         Command::Check(command) => command.run(&cli.shared),
         #[cfg(feature = "libvirt")]
         Command::Collect(command) => command.run(&cli.shared),
+        #[cfg(feature = "libvirt")]
+        Command::Audit(command) => command.run(&cli.shared),
         #[cfg(feature = "libvirt")]
         Command::Migrate(command) => command.run(&cli.shared),
         Command::Report(command) => command.run(&cli.shared),

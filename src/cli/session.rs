@@ -7,6 +7,8 @@ use std::{fs, path::Path, time::Duration};
 use jiff::Timestamp;
 
 use super::{Failure, options::Shared};
+#[cfg(feature = "libvirt")]
+use crate::config::HostConfig;
 #[cfg(feature = "ledger")]
 use crate::ledger::{Entry, Ledger};
 #[cfg(feature = "libvirt")]
@@ -104,11 +106,13 @@ impl<'a> Session<'a> {
     pub(super) fn probe(&self, uri: &Uri) -> Result<Option<Transport>, Failure> {
         let Some(host) = uri.host.as_ref() else { return Ok(None) };
         let Some(config) = self.config.hosts.get(host) else { return Ok(None) };
-        if let Some(command) = &config.exec {
-            return Ok(Some(Transport::Exec(command.clone())));
-        }
-        let Some(target) = &config.ssh else { return Ok(None) };
-        ssh_target(target, &format!("hosts.{host}.ssh")).map(Transport::Ssh).map(Some)
+        probe_way(host, config)
+    }
+
+    /// Why the configuration says that a host is not to be given VMs.
+    #[cfg(feature = "libvirt")]
+    pub(super) fn maintenance(&self, uri: &Uri) -> Option<String> {
+        self.config.hosts.get(uri.host.as_ref()?)?.maintenance.clone()
     }
 
     /// The way into a VM's guest: what the option says, else what the configuration names, else the agent.
@@ -156,6 +160,16 @@ impl<'a> Session<'a> {
             None => policy,
         })
     }
+}
+
+/// The way to a host's probe that its configuration names.
+#[cfg(feature = "libvirt")]
+pub(super) fn probe_way(host: &str, config: &HostConfig) -> Result<Option<Transport>, Failure> {
+    if let Some(command) = &config.exec {
+        return Ok(Some(Transport::Exec(command.clone())));
+    }
+    let Some(target) = &config.ssh else { return Ok(None) };
+    ssh_target(target, &format!("hosts.{host}.ssh")).map(Transport::Ssh).map(Some)
 }
 
 #[cfg(feature = "libvirt")]

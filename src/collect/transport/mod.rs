@@ -146,10 +146,14 @@ fn exec(words: &[String], arguments: &[String], limit: Duration) -> Result<Outpu
 /// Arguments of `vmgate probe host` for these questions.
 fn arguments(questions: &Questions) -> Vec<String> {
     let mut arguments = Vec::new();
-    for (option, value) in [("--resolve", &questions.resolve), ("--vm", &questions.vm)] {
-        if let Some(value) = value {
-            arguments.extend([option.to_owned(), value.clone()]);
-        }
+    let all = [
+        ("--resolve", questions.resolve.as_slice()),
+        ("--vm", questions.vms.as_slice()),
+        ("--file", questions.files.as_slice()),
+    ];
+    for (option, values) in all {
+        // With `=`, so that a name that begins with a dash is a name.
+        arguments.extend(values.iter().map(|value| format!("{option}={value}")));
     }
     arguments
 }
