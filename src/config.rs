@@ -29,6 +29,8 @@ pub struct Config {
     pub parameters: ParamOverrides,
     /// File of waivers.
     pub waivers: Option<PathBuf>,
+    /// Private key that `vmgate migrate` signs verdicts with, for destinations that demand it.
+    pub signing_key: Option<PathBuf>,
     /// Longest wait for one answer of a host or guest, in seconds.
     #[serde(deserialize_with = "seconds")]
     pub timeout_seconds: Option<Duration>,
@@ -52,6 +54,9 @@ pub struct HostConfig {
     pub ssh: Option<String>,
     /// A command that runs `vmgate probe host` there and prints its answer; takes the place of ssh.
     pub exec: Option<Vec<String>>,
+    /// A command that runs a shell script there: the script is added as one last argument, as `ssh HOST` and `sh -c`
+    /// take it. Hooks are installed and verdicts brought by it instead of by ssh.
+    pub shell: Option<Vec<String>>,
 }
 
 /// How one guest is looked into, where not through its agent.
@@ -108,7 +113,8 @@ impl Config {
     }
 
     fn relative_to(mut self, folder: &Path) -> Self {
-        self.rules.iter_mut().chain(self.waivers.as_mut()).for_each(|path| *path = folder.join(&*path));
+        let files = self.waivers.iter_mut().chain(self.signing_key.as_mut());
+        self.rules.iter_mut().chain(files).for_each(|path| *path = folder.join(&*path));
         self
     }
 }

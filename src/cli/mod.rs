@@ -3,6 +3,7 @@
 mod check;
 #[cfg(feature = "libvirt")]
 mod collect;
+mod hook;
 #[cfg(feature = "libvirt")]
 mod migrate;
 mod options;
@@ -50,11 +51,13 @@ enum Command {
     Verdict(verdict::VerdictCommand),
     /// List, show and test rules
     Rules(rules::Rules),
+    /// Let migrations into a host only with a signed verdict, whatever tool starts them
+    Hook(hook::Hook),
     /// Look at the host or guest this runs on, and print what was seen as JSON
     Probe(probe::Probe),
 }
 
-/// The probe alone, with the same arguments as `vmgate probe`.
+/// What runs on other machines: the probe, and the hook of a destination.
 #[derive(Debug, Parser)]
 #[command(name = "vmgate-probe", version)]
 struct ProbeCli {
@@ -66,12 +69,17 @@ struct ProbeCli {
 enum ProbeCommand {
     /// Look at the host or guest this runs on, and print what was seen as JSON
     Probe(probe::Probe),
+    /// Decide on incoming migrations of this host
+    #[command(subcommand)]
+    Hook(hook::There),
 }
 
-/// Runs the probe that the process's arguments name.
+/// Runs the part of the static program that the process's arguments name.
 pub fn probe_main() -> process::ExitCode {
-    let ProbeCommand::Probe(command) = ProbeCli::parse().command;
-    ended(command.run())
+    match ProbeCli::parse().command {
+        ProbeCommand::Probe(command) => ended(command.run()),
+        ProbeCommand::Hook(command) => ended(command.run()),
+    }
 }
 
 /// Runs the command that the process's arguments name.
@@ -92,8 +100,9 @@ pub fn main() -> process::ExitCode {
         #[cfg(feature = "libvirt")]
         Command::Migrate(command) => command.run(&cli.shared),
         Command::Report(command) => command.run(&cli.shared),
-        Command::Verdict(command) => command.run(),
+        Command::Verdict(command) => command.run(&cli.shared),
         Command::Rules(command) => command.run(&cli.shared),
+        Command::Hook(command) => command.run(&cli.shared),
         Command::Probe(command) => command.run(),
     };
     ended(done)

@@ -2,6 +2,7 @@
 
 mod child;
 pub mod guest;
+mod shell;
 mod ssh;
 
 use std::{
@@ -13,6 +14,7 @@ use jiff::Timestamp;
 
 pub use child::{ChildFailure, Output, run};
 pub use guest::GuestWay;
+pub use shell::{HostShell, Program, ShellError};
 pub use ssh::{SshTarget, Subject};
 
 use super::{
