@@ -5,6 +5,8 @@ mod check;
 mod collect;
 mod hook;
 #[cfg(feature = "libvirt")]
+mod isolate;
+#[cfg(feature = "libvirt")]
 mod migrate;
 mod options;
 mod output;
@@ -45,6 +47,9 @@ enum Command {
     /// Check a move and carry it out if the verdict is GO
     #[cfg(feature = "libvirt")]
     Migrate(migrate::Migrate),
+    /// Cut a VM off the network at once and keep the evidence, or let it back
+    #[cfg(feature = "libvirt")]
+    Isolate(isolate::Isolate),
     /// Write a saved verdict in other formats
     Report(report::Report),
     /// Sign a verdict, or check a signed one
@@ -99,6 +104,8 @@ pub fn main() -> process::ExitCode {
         Command::Collect(command) => command.run(&cli.shared),
         #[cfg(feature = "libvirt")]
         Command::Migrate(command) => command.run(&cli.shared),
+        #[cfg(feature = "libvirt")]
+        Command::Isolate(command) => command.run(&cli.shared),
         Command::Report(command) => command.run(&cli.shared),
         Command::Verdict(command) => command.run(&cli.shared),
         Command::Rules(command) => command.run(&cli.shared),

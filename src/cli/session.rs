@@ -72,6 +72,7 @@ impl<'a> Session<'a> {
     }
 
     /// The key to sign verdicts with: the one that the environment holds, else the one that the configuration names.
+    #[cfg(feature = "libvirt")]
     pub(super) fn signing_key(&self) -> Result<Option<PrivateKey>, Failure> {
         if let Ok(pem) = env::var(KEY_VARIABLE) {
             return PrivateKey::from_pem(KEY_VARIABLE, &pem).map(Some).map_err(Failure::usage);

@@ -6,6 +6,8 @@
 
 pub mod agent;
 #[cfg(feature = "libvirt")]
+mod alone;
+#[cfg(feature = "libvirt")]
 mod asker;
 pub mod capabilities;
 pub mod document;
@@ -32,6 +34,8 @@ mod vm;
 #[cfg(feature = "libvirt")]
 mod worker;
 
+#[cfg(feature = "libvirt")]
+pub use alone::collect_alone;
 #[cfg(feature = "libvirt")]
 pub use gather::{CollectError, Request, collect};
 pub use uri::{InvalidUri, Uri};

@@ -5,6 +5,8 @@
 
 mod check;
 mod harness;
+mod hook;
+mod isolate;
 mod migrate;
 mod obstacles;
 mod software;

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 pub use child::{ChildFailure, Output, run};
 pub use guest::GuestWay;
 pub use shell::{HostShell, Program, ShellError};
-pub use ssh::{SshTarget, Subject};
+pub use ssh::{SshTarget, Subject, quoted};
 
 use super::{
     Uri,

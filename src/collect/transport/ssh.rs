@@ -215,7 +215,7 @@ pub(super) fn pushed(binary: &[u8], arguments: &str) -> String {
 }
 
 /// Words for a shell, each in single quotes.
-pub(super) fn quoted(words: &[String]) -> String {
+pub fn quoted(words: &[String]) -> String {
     words.iter().map(|word| format!("'{}'", word.replace('\'', r"'\''"))).collect::<Vec<_>>().join(" ")
 }
 
