@@ -145,6 +145,11 @@ impl MoveOptions {
         Ok(Hosts { source: open(&from)?, destination: open(&to)? })
     }
 
+    /// The host that the VM is to go to.
+    pub(super) fn destination(&self) -> Result<Uri, Failure> {
+        self.uris().map(|(_, to)| to)
+    }
+
     fn uris(&self) -> Result<(Uri, Uri), Failure> {
         let parse = |text: &Option<String>, option| match text {
             Some(text) => text.parse().map_err(|error| Failure::usage(format!("{option}: {error}"))),

@@ -6,6 +6,8 @@
 
 pub mod agent;
 #[cfg(feature = "libvirt")]
+mod alone;
+#[cfg(feature = "libvirt")]
 mod asker;
 pub mod capabilities;
 #[cfg(feature = "libvirt")]
@@ -46,6 +48,8 @@ mod vm;
 #[cfg(feature = "libvirt")]
 mod worker;
 
+#[cfg(feature = "libvirt")]
+pub use alone::collect_alone;
 #[cfg(feature = "libvirt")]
 pub use claims::PlannedMove;
 #[cfg(feature = "libvirt")]

@@ -2,6 +2,7 @@
 
 mod child;
 pub mod guest;
+mod shell;
 mod ssh;
 
 use std::{
@@ -14,7 +15,8 @@ use serde_json::Value;
 
 pub use child::{ChildFailure, Output, run};
 pub use guest::GuestWay;
-pub use ssh::{SshTarget, Subject};
+pub use shell::{HostShell, Program, ShellError};
+pub use ssh::{SshTarget, Subject, quoted};
 
 use super::{
     Uri,
