@@ -19,7 +19,7 @@ use super::{
 use crate::audit::Audit;
 use crate::{
     error::with_causes,
-    report::{self, Format, ReportError, Style},
+    report::{self, Format, ReportError, Style, visible_lines},
     verdict::{ExitCode, Verdict},
 };
 
@@ -183,13 +183,27 @@ fn style(shared: &Shared) -> Style {
 #[cfg(feature = "libvirt")]
 pub(super) fn say(shared: &Shared, text: &str) {
     if !shared.quiet {
-        let _ = writeln!(io::stderr(), "vmgate: {text}");
+        let _ = writeln!(io::stderr(), "vmgate: {}", visible_lines(text));
     }
 }
 
 /// Says on stderr why a command could not be carried out.
 pub(super) fn say_failure(failure: &Failure) {
-    let _ = writeln!(io::stderr(), "vmgate: {}", failure.text.trim_end());
+    let _ = writeln!(io::stderr(), "vmgate: {}", visible_lines(failure.text.trim_end()));
+}
+
+/// Standard error for the log: an event may hold a text that came out of a guest.
+struct Harmless;
+
+impl Write for Harmless {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        io::stderr().write_all(visible_lines(&String::from_utf8_lossy(bytes)).as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
 }
 
 /// Starts the log on stderr: warnings, or more with `-v`, or what VMGATE_LOG asks for.
@@ -203,7 +217,7 @@ pub(super) fn start_log(shared: &Shared) {
     let filter = EnvFilter::try_from_env("VMGATE_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr)
+        .with_writer(|| Harmless)
         .with_ansi(io::stderr().is_terminal() && shared.color != When::Never)
         .with_target(false)
         .with_timer(SystemTime)

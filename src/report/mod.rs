@@ -28,6 +28,7 @@ use thiserror::Error;
 pub use html::{TemplateError, Templates};
 pub use style::{NARROWEST, Style};
 pub use visible::visible;
+pub(crate) use visible::visible_lines;
 
 use crate::{
     audit::Audit,
