@@ -15,6 +15,8 @@ use super::{
     Failure,
     options::{Shared, When},
 };
+#[cfg(feature = "libvirt")]
+use crate::audit::Audit;
 use crate::{
     error::with_causes,
     report::{self, Format, ReportError, Style, visible_lines},
@@ -107,15 +109,43 @@ impl OpenReports {
                     .map_err(|error| unwritable(&file.path, &with_causes(&error)))?;
                 file.finish()?;
             } else {
-                to_stdout(|out| {
-                    report::write(format, verdicts, out, &style(shared)).map_err(|error| match error {
-                        ReportError::Write { source, .. } => source,
-                        template @ ReportError::Template(_) => io::Error::other(template),
-                    })
-                })?;
+                to_stdout(|out| report::write(format, verdicts, out, &style(shared)).map_err(of_sink))?;
             }
         }
         Ok(ExitCode::of_all(verdicts))
+    }
+}
+
+/// What the sink said, so that a reader who has gone away is told from other trouble.
+fn of_sink(error: ReportError) -> io::Error {
+    match error {
+        ReportError::Write { source, .. } => source,
+        template @ ReportError::Template(_) => io::Error::other(template),
+    }
+}
+
+#[cfg(feature = "libvirt")]
+impl OpenReports {
+    /// Writes every report of an audit.
+    pub(super) fn write_audit(
+        self,
+        audit: &Audit,
+        verdicts: &[Verdict],
+        shared: &Shared,
+    ) -> Result<(), Failure> {
+        for (format, file) in self.targets {
+            if let Some(mut file) = file {
+                let style = Style { verbose: shared.verbose > 0, ..Style::default() };
+                report::write_audit(format, audit, verdicts, &mut file.draft, &style)
+                    .map_err(|error| unwritable(&file.path, &with_causes(&error)))?;
+                file.finish()?;
+            } else {
+                to_stdout(|out| {
+                    report::write_audit(format, audit, verdicts, out, &style(shared)).map_err(of_sink)
+                })?;
+            }
+        }
+        Ok(())
     }
 }
 
