@@ -50,11 +50,16 @@ impl Policy {
         Self { waivers, ..self }
     }
 
+    /// The digest of the rules with their parameters, as verdicts name it.
+    pub fn digest(&self) -> Option<Digest> {
+        format!("sha256:{}", self.pack.digest()).parse().ok()
+    }
+
     /// The verdict on one move at the time `now`. The same input gives the same verdict, byte for byte.
     pub fn judge(&self, facts: Facts, now: Timestamp, strict: bool) -> Verdict {
         let digests = Digests {
             facts: serde_json::to_vec(&facts).ok().map(|bytes| Digest::of(&bytes)),
-            rules: format!("sha256:{}", self.pack.digest()).parse().ok(),
+            rules: self.digest(),
             ..Digests::default()
         };
         let (facts, forecast) = forecast::derive(facts, &self.catalogues);

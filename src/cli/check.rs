@@ -60,6 +60,8 @@ impl Check {
 
     #[cfg(not(feature = "libvirt"))]
     fn ask_hosts(_: &Self, _: &Session) -> Result<Facts, Failure> {
-        Err(Failure::usage("this build of vmgate has no libvirt: give --facts FILE"))
+        Err(Failure::usage(
+            "this build of vmgate has no libvirt and cannot ask hosts: give --facts FILE, or use the build with libvirt",
+        ))
     }
 }

@@ -3,6 +3,9 @@
 mod check;
 #[cfg(feature = "libvirt")]
 mod collect;
+mod diff;
+mod explain;
+mod generate;
 #[cfg(feature = "libvirt")]
 mod migrate;
 mod options;
@@ -46,12 +49,19 @@ enum Command {
     Migrate(migrate::Migrate),
     /// Write a saved verdict in other formats
     Report(report::Report),
+    /// Tell what has become different between two saved verdicts
+    Diff(diff::Diff),
+    /// Walk from a verdict to one of its outcomes, its rule, the facts under it, and where each came from
+    Explain(explain::Explain),
     /// Sign a verdict, or check a signed one
     Verdict(verdict::VerdictCommand),
     /// List, show and test rules
     Rules(rules::Rules),
     /// Look at the host or guest this runs on, and print what was seen as JSON
     Probe(probe::Probe),
+    /// Write what is made from the program itself: man pages, completions, the command reference
+    #[command(hide = true)]
+    Generate(generate::Generate),
 }
 
 /// The probe alone, with the same arguments as `vmgate probe`.
@@ -92,9 +102,12 @@ pub fn main() -> process::ExitCode {
         #[cfg(feature = "libvirt")]
         Command::Migrate(command) => command.run(&cli.shared),
         Command::Report(command) => command.run(&cli.shared),
+        Command::Diff(command) => command.run(&cli.shared),
+        Command::Explain(command) => command.run(&cli.shared),
         Command::Verdict(command) => command.run(),
         Command::Rules(command) => command.run(&cli.shared),
         Command::Probe(command) => command.run(),
+        Command::Generate(command) => command.run(),
     };
     ended(done)
 }

@@ -4,7 +4,7 @@ use std::{fs, path::Path, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{Failure, options::Shared};
+use super::{Failure, options::Shared, output};
 #[cfg(feature = "libvirt")]
 use crate::collect::{
     Uri,
@@ -108,7 +108,6 @@ fn ssh_target(text: &str, named_by: &str) -> Result<SshTarget, Failure> {
 }
 
 fn read_waivers(file: &Path) -> Result<Waivers, Failure> {
-    let bytes = fs::read(file)
-        .map_err(|error| Failure::usage(format!("{}: cannot be read: {error}", file.display())))?;
+    let bytes = fs::read(file).map_err(|error| output::unreadable(file, &error))?;
     Waivers::parse(&file.display().to_string(), &bytes).map_err(Failure::usage)
 }
