@@ -15,7 +15,7 @@ use std::{
 
 use vmgate::{
     collect,
-    preflight::Policy,
+    preflight::{Asked, Policy},
     report::{self, Format, Style},
     rule::{ParamOverrides, RuleSource, conform_facts},
     verdict::{self, Verdict},
@@ -56,7 +56,7 @@ fn one(moves: &str) -> Verdict {
         Policy::load(&[RuleSource::Builtin], None, &ParamOverrides::new()).expect("the shipped rules");
     let facts =
         collect::document::read(&root.join("rules/fixtures/idle-vm.yaml"), conform_facts).expect("facts");
-    policy.judge(facts, "2026-11-23T01:05:00Z".parse().expect("a time"), false)
+    policy.judge(facts, "2026-11-23T01:05:00Z".parse().expect("a time"), &Asked::default())
 }
 
 /// The child: writes the report to a file, and on stdout the seconds and bytes that it took.

@@ -7,7 +7,7 @@ use clap::Args;
 use super::{Failure, options::Shared, output, session::Session};
 use crate::{
     collect,
-    preflight::Policy,
+    preflight::{Asked, Policy},
     report,
     rule::{closest, conform_facts},
     verdict::{ExitCode, Judged, Verdict, waiver::Glob},
@@ -39,7 +39,7 @@ impl Explain {
             (Some(file), _) => output::read_verdicts(file)?,
             (None, Some(file)) => {
                 let facts = collect::document::read(file, conform_facts).map_err(Failure::usage)?;
-                vec![policy.judge(facts, session.now(), false)]
+                vec![policy.judge(facts, session.now(), &Asked::default())]
             }
             (None, None) => Vec::new(),
         };

@@ -6,6 +6,8 @@ mod collect;
 mod diff;
 mod explain;
 mod generate;
+#[cfg(feature = "ledger")]
+mod ledger;
 #[cfg(feature = "libvirt")]
 mod migrate;
 mod options;
@@ -53,6 +55,9 @@ enum Command {
     Diff(diff::Diff),
     /// Walk from a verdict to one of its outcomes, its rule, the facts under it, and where each came from
     Explain(explain::Explain),
+    /// Read and verify the ledger
+    #[cfg(feature = "ledger")]
+    Ledger(ledger::LedgerCommand),
     /// Sign a verdict, or check a signed one
     Verdict(verdict::VerdictCommand),
     /// List, show and test rules
@@ -104,6 +109,8 @@ pub fn main() -> process::ExitCode {
         Command::Report(command) => command.run(&cli.shared),
         Command::Diff(command) => command.run(&cli.shared),
         Command::Explain(command) => command.run(&cli.shared),
+        #[cfg(feature = "ledger")]
+        Command::Ledger(command) => command.run(&cli.shared),
         Command::Verdict(command) => command.run(),
         Command::Rules(command) => command.run(&cli.shared),
         Command::Probe(command) => command.run(),
