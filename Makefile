@@ -65,6 +65,7 @@ lab-test: build ## Tests on two real hypervisor hosts
 	@tests/lab/selftest
 	@$(LAB) up
 	@eval "$$($(LAB) env)" && $(CARGO) test --test lab -- --include-ignored --test-threads=1
+	@eval "$$($(LAB) env)" && $(CARGO) test --test truth_tcp -- --ignored quick
 
 truth-tcp: build ## Do connections live as long as foretold? Eleven minutes; writes docs/truth-tcp.md
 	@$(LAB) up

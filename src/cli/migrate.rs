@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::{
-    Failure,
+    Failure, hook,
     options::{Goals, MoveOptions, Shared},
     output,
     session::Session,
@@ -50,6 +50,7 @@ impl Migrate {
             .map_err(|refused| Failure { exit: refused.exit(), text: refused.to_string() })?;
 
         let hosts = self.the_move.connect(&session)?;
+        hook::bring_own(&verdict, &self.the_move.destination()?, &session)?;
         let result = self.carry_out(&pass, &hosts, shared);
         match result {
             Ok(done) => {

@@ -96,23 +96,42 @@ pub(super) struct MoveOptions {
     /// they bear silence: in the blackout it is their settings that decide. libvirt marks them as tainted for it
     #[arg(long)]
     pub ask_peers: bool,
+    /// Also ask QEMU's monitor what would block a migration. libvirt marks the domain as tainted (custom-monitor) for it,
+    /// until the VM is started anew
+    #[arg(long)]
+    pub allow_monitor: bool,
 }
 
 #[cfg(feature = "libvirt")]
 impl MoveOptions {
     /// What is to be collected for this move.
     pub(super) fn request(&self, vm: &str, change: Change, session: &Session) -> Result<Request, Failure> {
-        let (from, to) = self.uris()?;
+        self.request_between(self.uris()?, vm, self.guest.as_deref(), self.migrate_address, change, session)
+    }
+
+    /// What is to be collected for a move between these hosts. Of the options only those hold that say how to look.
+    pub(super) fn request_between(
+        &self,
+        (from, to): (Uri, Uri),
+        vm: &str,
+        guest: Option<&str>,
+        migrate_address: Option<std::net::IpAddr>,
+        change: Change,
+        session: &Session,
+    ) -> Result<Request, Failure> {
         Ok(Request {
             vm: vm.to_owned(),
             source_probe: session.probe(&from)?,
             destination_probe: session.probe(&to)?,
             attribute: self.attribute,
             ask_peers: self.ask_peers,
-            guest_way: session.guest_way(vm, self.guest.as_deref())?,
+            allow_monitor: self.allow_monitor,
+            planned: Vec::new(),
+            maintenance: session.maintenance(&to),
+            guest_way: session.guest_way(vm, guest)?,
             from,
             to,
-            migrate_address: self.migrate_address.map(|address| address.to_string()),
+            migrate_address: migrate_address.map(|address| address.to_string()),
             timeout: session.timeout(),
             dirty_window_seconds: self.dirty_window,
             change,
@@ -124,6 +143,11 @@ impl MoveOptions {
         let (from, to) = self.uris()?;
         let open = |uri| Hypervisor::open(uri, session.timeout()).map_err(Failure::failed);
         Ok(Hosts { source: open(&from)?, destination: open(&to)? })
+    }
+
+    /// The host that the VM is to go to.
+    pub(super) fn destination(&self) -> Result<Uri, Failure> {
+        self.uris().map(|(_, to)| to)
     }
 
     fn uris(&self) -> Result<(Uri, Uri), Failure> {

@@ -32,8 +32,12 @@ pub use explain::explain;
 pub use html::{TemplateError, Templates};
 pub use style::{NARROWEST, Style};
 pub use visible::visible;
+pub(crate) use visible::visible_lines;
 
-use crate::verdict::{Move, Verdict, WaiverFault, WaiverProblem};
+use crate::{
+    audit::Audit,
+    verdict::{Move, Verdict, WaiverFault, WaiverProblem},
+};
 
 /// The formats a report can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -215,6 +219,25 @@ pub fn differences(
 /// Writes any document as JSON in which nothing is obeyed by a terminal.
 pub fn document(document: &impl Serialize, sink: &mut dyn Write) -> io::Result<()> {
     json::pretty(document, sink)
+}
+
+/// Writes a report on an audit. The table and the two documents are the audit's own; every other format lists the verdicts
+/// that it was made from.
+pub fn write_audit(
+    format: Format,
+    audit: &Audit,
+    verdicts: &[Verdict],
+    sink: &mut dyn Write,
+    style: &Style,
+) -> Result<(), ReportError> {
+    match format {
+        Format::Table => table::write_audit(audit, sink, style),
+        Format::Json => json::pretty(audit, sink),
+        Format::Yaml => yaml::document(audit, sink),
+        _ => return write(format, verdicts, sink, style),
+    }
+    .and_then(|()| sink.flush())
+    .map_err(|source| ReportError::Write { format, source })
 }
 
 /// What is wrong with waivers over all verdicts, each once. A waiver that has nothing to waive in one move and is

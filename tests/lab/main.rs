@@ -6,7 +6,9 @@
 mod check;
 mod collect;
 mod harness;
+mod hook;
 mod hostile;
+mod isolate;
 mod migrate;
 mod obstacles;
 mod silence;

@@ -2,6 +2,7 @@
 
 mod child;
 pub mod guest;
+mod shell;
 mod ssh;
 
 use std::{
@@ -14,7 +15,8 @@ use serde_json::Value;
 
 pub use child::{ChildFailure, Output, run};
 pub use guest::GuestWay;
-pub use ssh::{SshTarget, Subject};
+pub use shell::{HostShell, Program, ShellError};
+pub use ssh::{SshTarget, Subject, quoted};
 
 use super::{
     Uri,
@@ -146,10 +148,14 @@ fn exec(words: &[String], arguments: &[String], limit: Duration) -> Result<Outpu
 /// Arguments of `vmgate probe host` for these questions.
 fn arguments(questions: &Questions) -> Vec<String> {
     let mut arguments = Vec::new();
-    for (option, value) in [("--resolve", &questions.resolve), ("--vm", &questions.vm)] {
-        if let Some(value) = value {
-            arguments.extend([option.to_owned(), value.clone()]);
-        }
+    let all = [
+        ("--resolve", questions.resolve.as_slice()),
+        ("--vm", questions.vms.as_slice()),
+        ("--file", questions.files.as_slice()),
+    ];
+    for (option, values) in all {
+        // With `=`, so that a name that begins with a dash is a name.
+        arguments.extend(values.iter().map(|value| format!("{option}={value}")));
     }
     arguments
 }

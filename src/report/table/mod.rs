@@ -1,13 +1,13 @@
 //! The report for a terminal: the answer first, then what blocks and how to get rid of it, then the rest.
 
+mod audit;
 mod differences;
 mod grid;
 mod overview;
 
-pub(super) use differences::differences;
-
 use std::io::{self, Write};
 
+pub(super) use self::{audit::write as write_audit, differences::differences};
 use self::grid::{Grid, Line, Row};
 use super::{
     Style,
