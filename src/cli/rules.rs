@@ -74,7 +74,11 @@ impl Rules {
 
 fn list(pack: &Pack) -> Result<ExitCode, Failure> {
     if pack.rules().is_empty() {
-        return Err(Failure { exit: ExitCode::NothingEvaluated, text: "there are no rules".to_owned() });
+        return Err(Failure {
+            exit: ExitCode::NothingEvaluated,
+            text: "no rule is loaded: leave --no-builtin-rules out, or name a folder of rules with --rules"
+                .to_owned(),
+        });
     }
     let rows = pack
         .rules()
@@ -104,7 +108,10 @@ fn lint(problems: &[Problem], colour: bool) -> Result<ExitCode, Failure> {
     let text: String =
         problems.iter().flat_map(|problem| [problem.render(colour), "\n\n".to_owned()]).collect();
     print(&text)?;
-    Err(Failure::usage(format!("{} findings of style", problems.len())))
+    Err(Failure::usage(format!(
+        "{} findings of style: each names above what would serve the reader",
+        problems.len()
+    )))
 }
 
 fn tests(session: &Session, pattern: Option<&str>, diff: bool) -> Result<ExitCode, Failure> {
