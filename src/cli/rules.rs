@@ -5,6 +5,7 @@ use schemars::schema_for;
 
 use super::{Failure, options::Shared, output, session::Session};
 use crate::{
+    audit::Audit,
     change,
     report::words,
     rule::{self, Pack, Problem, catalogue, closest, test},
@@ -127,6 +128,7 @@ fn schema(name: Option<&str>) -> Result<ExitCode, Failure> {
         ("memory-sync.v1", schema_for!(catalogue::MemorySyncCatalogue).to_value()),
         ("udp-services.v1", schema_for!(catalogue::UdpCatalogue).to_value()),
         ("verdict.v1", verdict::schema().to_value()),
+        ("audit.v1", schema_for!(Audit).to_value()),
         ("waivers.v1", verdict::waivers_schema().to_value()),
     ]);
     let names: Vec<&str> = schemas.iter().map(|(name, _)| *name).collect();

@@ -11,5 +11,6 @@ mod hostile;
 mod isolate;
 mod migrate;
 mod obstacles;
+mod refusals;
 mod silence;
 mod software;
