@@ -30,6 +30,10 @@ pub struct Config {
     pub parameters: ParamOverrides,
     /// File of waivers.
     pub waivers: Option<PathBuf>,
+    /// The ledger.
+    pub ledger: Option<PathBuf>,
+    /// Private key that `vmgate migrate` signs verdicts with, for destinations that demand it.
+    pub signing_key: Option<PathBuf>,
     /// Longest wait for one answer of a host or guest, in seconds.
     #[serde(deserialize_with = "seconds")]
     pub timeout_seconds: Option<Duration>,
@@ -59,6 +63,9 @@ pub struct HostConfig {
     pub maintenance: Option<String>,
     /// Address that migrations to the host go to, for `vmgate audit`.
     pub migrate_address: Option<IpAddr>,
+    /// A command that runs a shell script there: the script is added as one last argument, as `ssh HOST` and `sh -c`
+    /// take it. Hooks are installed and verdicts brought by it instead of by ssh.
+    pub shell: Option<Vec<String>>,
 }
 
 /// How one guest is looked into, where not through its agent.
@@ -115,7 +122,8 @@ impl Config {
     }
 
     fn relative_to(mut self, folder: &Path) -> Self {
-        self.rules.iter_mut().chain(self.waivers.as_mut()).for_each(|path| *path = folder.join(&*path));
+        let files = self.waivers.iter_mut().chain(self.ledger.as_mut()).chain(self.signing_key.as_mut());
+        self.rules.iter_mut().chain(files).for_each(|path| *path = folder.join(&*path));
         self
     }
 }

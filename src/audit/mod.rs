@@ -138,7 +138,7 @@ mod tests {
     use super::*;
     use crate::{
         fact::Facts,
-        preflight::Policy,
+        preflight::{Asked, Policy},
         rule::{ParamOverrides, RuleSource},
     };
 
@@ -156,7 +156,7 @@ mod tests {
         JudgedMove {
             source: "hv1".into(),
             destination: destination.into(),
-            verdict: policy.judge(facts, now, false),
+            verdict: policy.judge(facts, now, &Asked::default()),
         }
     }
 

@@ -15,6 +15,7 @@ use crate::{
         libvirt::ask_each,
         survey::{self, HostRequest, SurveyedName},
     },
+    preflight::Asked,
     verdict::{ExitCode, Verdict},
 };
 
@@ -37,7 +38,7 @@ impl AuditCommand {
         let survey = survey::survey(requests, session.timeout(), now);
         let moves = ask_each(&survey.moves(), |wanted| {
             let (source, destination) = survey.ends(*wanted)?;
-            let verdict = policy.judge(survey.facts(*wanted)?, now, false);
+            let verdict = policy.judge(survey.facts(*wanted)?, now, &Asked::default());
             Some(JudgedMove { source: source.to_owned(), destination: destination.to_owned(), verdict })
         });
         let moves: Vec<JudgedMove> = moves.into_iter().flatten().collect();

@@ -19,7 +19,7 @@ use super::{
     libvirt::{Domain, Hypervisor, LibvirtError},
     needed_files,
     offer::{self, Offer, Wanted},
-    path,
+    path, peers,
     probe::host::Questions,
     provenance,
     transport::{Answer, GuestWay, Transport},
@@ -56,6 +56,9 @@ pub struct Request {
     pub guest_way: GuestWay,
     /// Whether the guest's kernel is to trace which process dirties memory; it slows the guest's writes.
     pub attribute: bool,
+    /// Whether VMs on either host that are the other end of a TCP connection are asked, too; libvirt marks them as
+    /// tainted.
+    pub ask_peers: bool,
     /// Whether QEMU's monitor may be asked what blocks a migration; libvirt marks the domain as tainted for it.
     pub allow_monitor: bool,
     /// VMs that are planned to come to the destination before this one.
@@ -161,6 +164,16 @@ pub fn collect(request: &Request, now: Timestamp) -> Result<Facts, CollectError>
     ));
     facts.vm = Fact::Known(finished_vm);
     facts.guest = flows::into_guest(beside.guest.value.map(|(guest, _)| guest), beside.flows.value);
+    if request.ask_peers
+        && let Fact::Known(guest) = &mut facts.guest
+    {
+        let hosts: Vec<&Hypervisor> =
+            [Some(&source), destination.hypervisor.as_ref().ok()].into_iter().flatten().collect();
+        let peers = peers::ask(guest, vm.uuid.as_deref(), &hosts, request.timeout);
+        if let Fact::Known(tcp) = &mut guest.tcp {
+            tcp.peers = peers.into();
+        }
+    }
     facts.source = Fact::Known(source_host);
     facts.destination = Fact::Known(destination_host);
     Ok(facts)

@@ -150,6 +150,7 @@ impl LibvirtAnswers {
                 host.maintenance = Fact::Unknown(why.clone());
                 host.lock_manager = Fact::Unknown(why.clone());
                 host.unprivileged_userfaultfd = Fact::Unknown(why.clone());
+                host.bridge_filters = Fact::Unknown(why.clone());
                 host.clock_offset_seconds = Fact::Unknown(why.clone());
                 return host;
             }
@@ -169,6 +170,7 @@ impl LibvirtAnswers {
         host.maintenance = probe.maintenance.clone();
         host.lock_manager = probe.lock_manager.clone();
         host.unprivileged_userfaultfd = probe.unprivileged_userfaultfd.clone();
+        host.bridge_filters = probe.bridge_filters.clone();
         host.clock_offset_seconds = Fact::Known(probe.clock.duration_since(answer.received).as_secs_f64());
         host
     }

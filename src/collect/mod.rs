@@ -6,6 +6,8 @@
 
 pub mod agent;
 #[cfg(feature = "libvirt")]
+mod alone;
+#[cfg(feature = "libvirt")]
 mod asker;
 pub mod capabilities;
 #[cfg(feature = "libvirt")]
@@ -15,6 +17,8 @@ pub mod domain_capabilities;
 pub mod domain_xml;
 #[cfg(feature = "libvirt")]
 mod flows;
+#[cfg(fuzzing)]
+pub mod fuzz;
 #[cfg(feature = "libvirt")]
 mod gather;
 #[cfg(feature = "libvirt")]
@@ -29,6 +33,8 @@ pub mod network_xml;
 #[cfg(feature = "libvirt")]
 mod offer;
 pub mod path;
+#[cfg(feature = "libvirt")]
+mod peers;
 pub mod probe;
 #[cfg(feature = "libvirt")]
 mod provenance;
@@ -42,6 +48,8 @@ mod vm;
 #[cfg(feature = "libvirt")]
 mod worker;
 
+#[cfg(feature = "libvirt")]
+pub use alone::collect_alone;
 #[cfg(feature = "libvirt")]
 pub use claims::PlannedMove;
 #[cfg(feature = "libvirt")]

@@ -84,6 +84,7 @@ pub(super) fn of(sources: &Sources) -> BTreeMap<String, Provenance> {
             "clock_offset_seconds",
             "numa_nodes",
             "bridges",
+            "bridge_filters",
             "files",
             "maintenance",
             "lock_manager",

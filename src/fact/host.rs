@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Claims, Fact, HostBridge, HostFile, HostJob, HostMemory, HostVm, HugePages, MachineType, NumaNode, Tsc,
-    Version, VirtualNetwork,
+    Bridge, Claims, Fact, HostFile, HostJob, HostMemory, HostVm, HugePages, MachineType, NumaNode,
+    StatefulFilter, Tsc, Version, VirtualNetwork,
 };
 
 /// A hypervisor host, source or destination.
@@ -71,6 +71,9 @@ pub struct Host {
     pub nics: Fact<Vec<Nic>>,
     /// Routes of the main table, both families.
     pub routes: Fact<Vec<Route>>,
+    /// Chains of the packet filter that heed or change the state of connections, where bridged traffic passes them: of
+    /// family bridge always, of the others where bridged traffic is handed to them (net.bridge.bridge-nf-call-iptables).
+    pub bridge_filters: Fact<Vec<StatefulFilter>>,
     /// Names of the active libvirt networks.
     #[schemars(example = ["default"])]
     pub networks: Fact<Vec<String>>,
@@ -80,7 +83,7 @@ pub struct Host {
     #[schemars(example = ["clean-traffic"])]
     pub network_filters: Fact<Vec<String>>,
     /// Bridges, the kernel's and Open vSwitch's.
-    pub bridges: Fact<Vec<HostBridge>>,
+    pub bridges: Fact<Vec<Bridge>>,
     /// Paths that the VM needs, as they are here.
     pub files: Fact<Vec<HostFile>>,
     /// The lock manager that libvirt's QEMU driver uses, lockd or sanlock; absent where it uses none.

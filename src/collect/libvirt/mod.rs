@@ -2,8 +2,8 @@
 //!
 //! Every call runs under a time limit, nothing ever prompts, and the traps of the `virt` crate (statistics that
 //! leak or abort, states that swallow errors) are stepped around with libvirt's C functions. Nothing here changes
-//! a VM except [`Domain::migrate`], [`Domain::abort_job`], [`Domain::set_max_downtime`] and [`Domain::undefine`],
-//! which only the executor calls, and [`Domain::dirty_rate`], which measures.
+//! a VM except [`Domain::migrate`], [`Domain::abort_job`], [`Domain::set_max_downtime`], [`Domain::undefine`],
+//! [`Domain::update_device`] and [`Domain::set_note`], which only the executor calls, and [`Domain::dirty_rate`], which measures.
 
 mod bulk;
 mod cpu;
@@ -12,6 +12,7 @@ mod domain;
 mod error;
 mod job;
 mod limit;
+mod link;
 mod migrate;
 mod obstacles;
 mod params;

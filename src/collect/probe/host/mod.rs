@@ -5,6 +5,7 @@
 
 mod bridge;
 mod file;
+mod filter;
 mod memory;
 mod nic;
 mod numa;
@@ -22,7 +23,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     collect::text::plain,
     fact::{
-        Cause, Fact, HostBridge, HostFile, HostMemory, HugePages, Nic, NumaNode, Route, Unknown, Version,
+        Bridge, Cause, Fact, HostFile, HostMemory, HugePages, Nic, NumaNode, Route, StatefulFilter, Unknown,
+        Version,
     },
 };
 
@@ -70,6 +72,9 @@ pub struct HostProbe {
     /// Routes of the main table.
     #[serde(default)]
     pub routes: Fact<Vec<Route>>,
+    /// Stateful filters that bridged traffic passes.
+    #[serde(default)]
+    pub bridge_filters: Fact<Vec<StatefulFilter>>,
     /// Addresses of the name that was asked for, in the resolver's order.
     #[serde(default)]
     pub resolved: Fact<Vec<IpAddr>>,
@@ -84,7 +89,7 @@ pub struct HostProbe {
     pub numa_nodes: Fact<Vec<NumaNode>>,
     /// Bridges.
     #[serde(default)]
-    pub bridges: Fact<Vec<HostBridge>>,
+    pub bridges: Fact<Vec<Bridge>>,
     /// Why the host is not to be given VMs.
     #[serde(default)]
     pub maintenance: Fact<Option<String>>,
@@ -142,6 +147,7 @@ pub fn look(questions: &Questions) -> HostProbe {
         default_huge_page_bytes: memory::default_huge_page().into(),
         nics: nics.into(),
         routes: routes.into(),
+        bridge_filters: filter::look().into(),
         resolved: match &questions.resolve {
             Some(name) => resolve::resolve(name, RESOLVE_LIMIT).into(),
             None => Fact::unknown(Cause::NotCollected, "no name was asked for"),
@@ -163,6 +169,11 @@ pub fn look(questions: &Questions) -> HostProbe {
         unprivileged_userfaultfd: settings::unprivileged_userfaultfd().into(),
         clock: Timestamp::now(),
     }
+}
+
+#[cfg(fuzzing)]
+pub(in crate::collect) fn fuzz_filters(datagram: &[u8]) {
+    filter::fuzz(datagram);
 }
 
 /// The text of a small file, made harmless.
