@@ -90,6 +90,7 @@ fn request(vm: &str) -> Request {
         source_probe: None,
         destination_probe: None,
         attribute: false,
+        try_path: vmgate::collect::TryPath::No,
         guest_way: vmgate::collect::transport::GuestWay::Agent,
     }
 }

@@ -23,6 +23,8 @@ pub mod libvirt;
 pub mod path;
 pub mod probe;
 #[cfg(feature = "libvirt")]
+mod probes;
+#[cfg(feature = "libvirt")]
 mod provenance;
 pub mod text;
 pub mod transport;
@@ -34,4 +36,6 @@ mod worker;
 
 #[cfg(feature = "libvirt")]
 pub use gather::{CollectError, Request, collect};
+#[cfg(feature = "libvirt")]
+pub use probes::TryPath;
 pub use uri::{InvalidUri, Uri};

@@ -3,6 +3,7 @@
 //! The types here are the one source of the facts' JSON Schema, of the names that a rule may use, and of the
 //! reference for rule authors. The unit of a number stands at the end of its name.
 
+mod certificate;
 mod change;
 mod connection;
 mod detector;
@@ -11,7 +12,9 @@ mod forecast;
 mod guest;
 mod guest_memory;
 mod host;
+mod link;
 mod path;
+mod path_probe;
 pub mod trace;
 mod value;
 mod version;
@@ -23,6 +26,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use certificate::{Certificate, CertificateUse};
 pub use change::Change;
 pub use connection::{DecidedBy, KeepAlive, Sctp, SctpAssociation, TcpEvidence, TcpTimer};
 pub use detector::{Detector, DetectorBasis};
@@ -36,7 +40,9 @@ pub use guest_memory::{
     Allocation, GuestClock, GuestMemory, HugePageProcess, KernelBypass, Pressure, UserSpaceDevice,
 };
 pub use host::{Host, HostMemory, HugePages, MachineType, Nic, NicKind, Route};
-pub use path::{MigrationTransport, Path, PathNic};
+pub use link::{Bond, BondPort, Duplex, Shaper, ShaperKind};
+pub use path::{End, MigrationTransport, Path, PathNic, PathRoute};
+pub use path_probe::{Goodput, MigrationPorts, PortsBasis};
 pub use value::{Cause, Fact, Unknown};
 pub use version::{InvalidVersion, Version};
 pub use vm::{Accelerator, CpuMode, DirtyRate, DirtyRateMethod, HostDevice, Vm, VmDisk, VmNic, VmState};

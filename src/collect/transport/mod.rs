@@ -19,7 +19,7 @@ use super::{
     Uri,
     probe::{
         flows::{self, FlowProbe},
-        host::{self, HostProbe, Questions},
+        host::{self, HostProbe, PeerQuestions, Questions},
     },
 };
 use crate::fact::{Cause, Unknown};
@@ -78,8 +78,9 @@ impl Transport {
         }
     }
 
-    /// Asks the host's probe, for at most `limit`.
+    /// Asks the host's probe, for at most `limit` and what the questions themselves take.
     pub fn probe_host(&self, questions: &Questions, limit: Duration) -> Result<Answer, Unknown> {
+        let limit = limit + questions.peer.as_ref().map_or(Duration::ZERO, PeerQuestions::longest);
         let start = Instant::now();
         let (probe, received) = match self {
             Self::Local => look_here(questions, limit)?,
@@ -144,11 +145,13 @@ fn exec(words: &[String], arguments: &[String], limit: Duration) -> Result<Outpu
 /// Arguments of `vmgate probe host` for these questions.
 fn arguments(questions: &Questions) -> Vec<String> {
     let mut arguments = Vec::new();
-    for (option, value) in [("--resolve", &questions.resolve), ("--vm", &questions.vm)] {
+    let route = questions.route.map(|address| address.to_string());
+    for (option, value) in [("--resolve", &questions.resolve), ("--vm", &questions.vm), ("--route", &route)] {
         if let Some(value) = value {
             arguments.extend([option.to_owned(), value.clone()]);
         }
     }
+    arguments.extend(questions.peer.iter().flat_map(PeerQuestions::arguments));
     arguments
 }
 

@@ -3,17 +3,27 @@
 //! Read-only and without a daemon. It needs no privilege for networks, memory and load; only the VM's own QEMU
 //! process is hidden from users other than root and QEMU's.
 
+mod bond;
 mod memory;
 mod nic;
+pub(in crate::collect) mod path;
 mod process;
 mod resolve;
 mod route;
+mod shaper;
+pub mod trial;
 
 use std::{net::IpAddr, time::Duration};
 
 use jiff::Timestamp;
 use procfs::{Current, LoadAverage};
 use serde::{Deserialize, Serialize};
+
+pub use path::{
+    CertificateFile, Firewall, MigrationConfig, NetworkProbe, PeerProbe, PeerQuestions, RemoteStorage, RouteTo,
+    Traffic, listen_address,
+};
+pub use shaper::{RateLimit, Shapers};
 
 use crate::{
     collect::text::plain,
@@ -30,6 +40,10 @@ pub struct Questions {
     pub resolve: Option<String>,
     /// UUID of a VM whose QEMU process is looked at.
     pub vm: Option<String>,
+    /// Where the migration would go; the first address of the name where this is not given.
+    pub route: Option<IpAddr>,
+    /// What is asked about the way to the other host.
+    pub peer: Option<PeerQuestions>,
 }
 
 /// The answers, as JSON on the probe's standard output.
@@ -68,6 +82,12 @@ pub struct HostProbe {
     /// The VM's QEMU process; absent where the VM does not run here.
     #[serde(default)]
     pub qemu: Fact<Option<QemuProcess>>,
+    /// The migration path, as far as this host alone can tell.
+    #[serde(default)]
+    pub network: NetworkProbe,
+    /// The way to the other host, where one was named.
+    #[serde(default)]
+    pub peer: Fact<PeerProbe>,
     /// The host's clock, read last.
     pub clock: Timestamp,
 }
@@ -95,7 +115,13 @@ pub struct QemuProcess {
 /// Looks at this machine.
 pub fn look(questions: &Questions) -> HostProbe {
     let nics = nic::look();
+    let nics = Fact::from(nics);
     let routes = route::look();
+    let resolved = match &questions.resolve {
+        Some(name) => resolve::resolve(name, RESOLVE_LIMIT).into(),
+        None => Fact::unknown(Cause::NotCollected, "no name was asked for"),
+    };
+    let to = questions.route.map_or_else(|| resolve::first(&resolved), Fact::Known);
     HostProbe {
         schema: HostProbeSchema::V1,
         kernel_release: text("/proc/sys/kernel/osrelease").into(),
@@ -109,16 +135,18 @@ pub fn look(questions: &Questions) -> HostProbe {
         memory: memory::memory().into(),
         huge_pages: memory::huge_pages().into(),
         default_huge_page_bytes: memory::default_huge_page().into(),
-        nics: nics.into(),
         routes: routes.into(),
-        resolved: match &questions.resolve {
-            Some(name) => resolve::resolve(name, RESOLVE_LIMIT).into(),
-            None => Fact::unknown(Cause::NotCollected, "no name was asked for"),
-        },
+        resolved,
         qemu: match &questions.vm {
             Some(uuid) => process::qemu(uuid).into(),
             None => Fact::unknown(Cause::NotCollected, "no VM was asked for"),
         },
+        network: path::look(&to),
+        peer: match &questions.peer {
+            Some(peer) => Fact::Known(path::peer(peer, &nics)),
+            None => Fact::unknown(Cause::NotCollected, "no other host was named"),
+        },
+        nics,
         clock: Timestamp::now(),
     }
 }
@@ -154,7 +182,11 @@ mod tests {
 
     #[test]
     fn this_machine_is_seen_and_the_answer_survives_the_wire() {
-        let questions = Questions { resolve: Some("localhost".into()), vm: Some("no-such-vm".into()) };
+        let questions = Questions {
+            resolve: Some("localhost".into()),
+            vm: Some("no-such-vm".into()),
+            ..Questions::default()
+        };
         let probe = look(&questions);
         let cpus = *probe.cpus.known().unwrap();
         assert!(cpus >= 1);
@@ -167,6 +199,11 @@ mod tests {
         assert_eq!(probe.qemu, Fact::Known(None));
         let json = serde_json::to_string(&probe).unwrap();
         let again: HostProbe = serde_json::from_str(&json).unwrap();
+        let network = &probe.network;
+        assert_eq!(network.route.known().unwrap().route.nic, "lo");
+        assert!(network.shapers.known().is_some() && network.storage.known().is_some());
+        assert!(network.taken_ports.known().is_some());
+        assert_eq!(again.network, probe.network);
         assert_eq!(again.clock, probe.clock);
         assert_eq!(again.nics, probe.nics);
     }

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::netlink::{NotNetlink, attributes, messages, number32};
+use crate::collect::probe::netlink::{NotNetlink, attributes, messages, number32};
 
 /// One socket.
 #[derive(Debug, Clone, PartialEq)]

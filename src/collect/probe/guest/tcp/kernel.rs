@@ -1,74 +1,17 @@
-//! The system calls behind the evidence: netlink sockets, and a look at another process's socket options.
+//! A look at another process's socket options.
 //!
-//! All of it reads only. A dump costs the kernel what `ss -ti` costs. Options cost three system calls a socket more and
-//! need root (pidfd_getfd(2): PTRACE_MODE_ATTACH): for that moment the probe holds the socket too, so that a process
-//! which closes it meanwhile closes it a few microseconds late.
+//! It reads only, costs three system calls a socket and needs root (pidfd_getfd(2): PTRACE_MODE_ATTACH): for that moment
+//! the probe holds the socket too, so that a process which closes it meanwhile closes it a few microseconds late.
 
 use std::{
     io::Error,
-    mem::size_of,
-    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+    os::fd::{AsRawFd, OwnedFd, RawFd},
 };
 
-use crate::fact::KeepAlive;
-
-/// A netlink socket.
-pub(super) struct Netlink(OwnedFd);
-
-/// Longest that the kernel is waited for.
-const PATIENCE_SECONDS: libc::time_t = 2;
-
-impl Netlink {
-    /// Opens one for a protocol (NETLINK_SOCK_DIAG, NETLINK_ROUTE).
-    pub(super) fn open(protocol: libc::c_int) -> Result<Self, Error> {
-        // SAFETY: no pointers; the result is checked before it is owned.
-        let fd = unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, protocol) };
-        let socket = Self(owned(fd)?);
-        let patience = libc::timeval { tv_sec: PATIENCE_SECONDS, tv_usec: 0 };
-        // SAFETY: the value is a timeval of the length given, and lives through the call.
-        let result = unsafe {
-            libc::setsockopt(
-                socket.0.as_raw_fd(),
-                libc::SOL_SOCKET,
-                libc::SO_RCVTIMEO,
-                (&raw const patience).cast(),
-                length_of::<libc::timeval>(),
-            )
-        };
-        checked(result)?;
-        Ok(socket)
-    }
-
-    /// Sends a request to the kernel.
-    pub(super) fn send(&self, request: &[u8]) -> Result<(), Error> {
-        // SAFETY: pointer and length are those of the slice; a netlink socket that is not connected sends to the kernel.
-        let sent = unsafe { libc::send(self.0.as_raw_fd(), request.as_ptr().cast(), request.len(), 0) };
-        if sent < 0 { Err(Error::last_os_error()) } else { Ok(()) }
-    }
-
-    /// One datagram of the answer; what did not fit is an error, as is a sender other than the kernel.
-    pub(super) fn receive<'b>(&self, buffer: &'b mut [u8]) -> Result<&'b [u8], Error> {
-        // SAFETY: all zeroes is a valid sockaddr_nl.
-        let mut sender: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
-        let mut length = length_of::<libc::sockaddr_nl>();
-        // SAFETY: buffer and address are written within the lengths given, and live through the call.
-        let received = unsafe {
-            libc::recvfrom(
-                self.0.as_raw_fd(),
-                buffer.as_mut_ptr().cast(),
-                buffer.len(),
-                libc::MSG_TRUNC,
-                (&raw mut sender).cast(),
-                &raw mut length,
-            )
-        };
-        let received = usize::try_from(received).map_err(|_| Error::last_os_error())?;
-        if sender.nl_pid != 0 {
-            return Err(Error::other("an answer that is not the kernel's"));
-        }
-        buffer.get(..received).ok_or_else(|| Error::other("an answer longer than any that the kernel sends"))
-    }
-}
+use crate::{
+    collect::probe::netlink::socket::{checked, length_of, owned},
+    fact::KeepAlive,
+};
 
 /// Options of a socket that decide its budget.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -113,22 +56,7 @@ fn option(socket: &impl AsRawFd, level: libc::c_int, name: libc::c_int) -> Resul
     Ok(value)
 }
 
-fn owned(fd: RawFd) -> Result<OwnedFd, Error> {
-    checked(fd)?;
-    // SAFETY: a descriptor that the kernel has just made, and that nothing else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
 fn owned_long(fd: libc::c_long) -> Result<OwnedFd, Error> {
     let last = Error::last_os_error();
     owned(RawFd::try_from(fd).unwrap_or(-1)).map_err(|_| last)
-}
-
-fn checked(result: libc::c_int) -> Result<(), Error> {
-    if result < 0 { Err(Error::last_os_error()) } else { Ok(()) }
-}
-
-#[allow(clippy::cast_possible_truncation)] // sizes of a few bytes
-fn length_of<T>() -> libc::socklen_t {
-    size_of::<T>() as libc::socklen_t
 }

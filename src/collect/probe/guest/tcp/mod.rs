@@ -7,7 +7,6 @@ mod columns;
 mod diag;
 mod gather;
 mod kernel;
-mod netlink;
 mod route;
 
 use std::{collections::BTreeMap, net::SocketAddr};

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::netlink::{NotNetlink, attributes, messages, number32};
+use crate::collect::probe::netlink::{NotNetlink, attributes, messages, number32};
 
 const RTM_GETROUTE: u16 = 26;
 const RTM_NEWROUTE: u16 = 24;

@@ -1,24 +1,31 @@
 //! Netlink messages and attributes, taken apart without trust: a length that does not fit ends the reading.
 
+mod ask;
+pub(in crate::collect::probe) mod socket;
+
+pub(in crate::collect::probe) use ask::{Request, dump, one};
+
+use crate::collect::text::plain_bytes;
+
 /// One message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Message<'a> {
+pub(in crate::collect::probe) struct Message<'a> {
     /// nlmsg_type.
-    pub(super) kind: u16,
+    pub(in crate::collect::probe) kind: u16,
     /// What follows the header.
-    pub(super) payload: &'a [u8],
+    pub(in crate::collect::probe) payload: &'a [u8],
 }
 
 /// Bytes that are not what they should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the kernel's netlink answer cannot be taken apart")]
-pub(super) struct NotNetlink;
+pub(in crate::collect::probe) struct NotNetlink;
 
 const HEADER: usize = 16;
 const ATTRIBUTE_HEADER: usize = 4;
 
 /// The messages of one datagram.
-pub(super) fn messages(bytes: &[u8]) -> impl Iterator<Item = Result<Message<'_>, NotNetlink>> {
+pub(in crate::collect::probe) fn messages(bytes: &[u8]) -> impl Iterator<Item = Result<Message<'_>, NotNetlink>> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
         if rest.is_empty() {
@@ -38,8 +45,18 @@ pub(super) fn messages(bytes: &[u8]) -> impl Iterator<Item = Result<Message<'_>,
     })
 }
 
+/// The first attribute of that kind in a payload from `offset` on.
+pub(in crate::collect::probe) fn attribute(payload: &[u8], offset: usize, wanted: u16) -> Option<&[u8]> {
+    attributes(payload, offset).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
+}
+
+/// A text that the kernel ends with a NUL.
+pub(in crate::collect::probe) fn text(value: &[u8]) -> String {
+    plain_bytes(value.split(|&byte| byte == 0).next().unwrap_or_default())
+}
+
 /// The attributes in a payload from `offset` on: kind and value.
-pub(super) fn attributes(payload: &[u8], offset: usize) -> impl Iterator<Item = (u16, &[u8])> {
+pub(in crate::collect::probe) fn attributes(payload: &[u8], offset: usize) -> impl Iterator<Item = (u16, &[u8])> {
     let mut rest = payload.get(offset..).unwrap_or(&[]);
     std::iter::from_fn(move || {
         let length = usize::from(number16(rest, 0)?);
@@ -52,13 +69,18 @@ pub(super) fn attributes(payload: &[u8], offset: usize) -> impl Iterator<Item = 
 }
 
 /// A number in the machine's own order.
-pub(super) fn number16(bytes: &[u8], at: usize) -> Option<u16> {
+pub(in crate::collect::probe) fn number16(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_ne_bytes(bytes.get(at..)?.first_chunk().copied()?))
 }
 
 /// A number in the machine's own order.
-pub(super) fn number32(bytes: &[u8], at: usize) -> Option<u32> {
+pub(in crate::collect::probe) fn number32(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(at..)?.first_chunk().copied()?))
+}
+
+/// A number in the machine's own order.
+pub(in crate::collect::probe) fn number64(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_ne_bytes(bytes.get(at..)?.first_chunk().copied()?))
 }
 
 fn aligned(length: usize) -> usize {
