@@ -86,11 +86,8 @@ pub fn collect(request: &Request, now: Timestamp) -> Result<Facts, CollectError>
     let vm = vm::look(&domain)?;
     let vm_at = clock.now();
     let hostname = Fact::from(source.hostname());
-    let about = About {
-        source_name: hostname.known().cloned(),
-        destination_name: names,
-        vm: vm.uuid.clone(),
-    };
+    let about =
+        About { source_name: hostname.known().cloned(), destination_name: names, vm: vm.uuid.clone() };
     let (measuring, quiet) = channel();
     let probes = probes::start(request, about, quiet, clock);
     let beside = Beside::start(request, &domain, &vm, clock);
@@ -261,11 +258,7 @@ impl Beside<Worker<SeenGuest>, Worker<UdpCapture>, Worker<DirtyRate>> {
     }
 
     fn join(self) -> Beside<Found<SeenGuest>, Found<UdpCapture>, Found<DirtyRate>> {
-        Beside {
-            guest: self.guest.join(),
-            flows: self.flows.join(),
-            dirty_rate: self.dirty_rate.join(),
-        }
+        Beside { guest: self.guest.join(), flows: self.flows.join(), dirty_rate: self.dirty_rate.join() }
     }
 }
 

@@ -16,7 +16,7 @@ use super::{
     libvirt::{Domain, Hypervisor},
     path::{self, End},
     probe::host::{
-        PeerProbe, PeerQuestions, Questions,
+        HostProbe, PeerProbe, PeerQuestions, Questions,
         trial::{Role, Stream, Trial},
     },
     transport::{Answer, Transport},
@@ -56,8 +56,8 @@ pub(super) struct Probes {
     pub(super) back: Fact<PeerProbe>,
     /// When those were there.
     pub(super) peers_at: Timestamp,
-    /// What a stream was allowed; none where there was to be none.
-    pub(super) cap_bytes_per_second: Option<u64>,
+    /// What a stream was allowed, or why there was none.
+    pub(super) cap_bytes_per_second: Result<u64, Unknown>,
 }
 
 impl Probes {
@@ -71,7 +71,7 @@ impl Probes {
             there: Fact::Unknown(why.clone()),
             back: Fact::Unknown(why.clone()),
             peers_at: at,
-            cap_bytes_per_second: None,
+            cap_bytes_per_second: Err(why.clone()),
         }
     }
 }
@@ -103,9 +103,7 @@ fn look(request: &Request, about: About, quiet: &Receiver<()>, clock: Clock) -> 
     let destination_way = way(request.destination_probe.as_ref(), &request.to);
     let destination = {
         let (way, resolve) = (destination_way.clone(), about.source_name);
-        Worker::start(clock, move || {
-            way.probe_host(&Questions { resolve, ..Questions::default() }, timeout)
-        })
+        Worker::start(clock, move || way.probe_host(&Questions { resolve, ..Questions::default() }, timeout))
     };
     let wanted = request.migrate_address.as_deref().map(|text| path::host_of_address(text).to_owned());
     let named = about.destination_name.recv_timeout(timeout).ok();
@@ -117,7 +115,7 @@ fn look(request: &Request, about: About, quiet: &Receiver<()>, clock: Clock) -> 
         there: Fact::default(),
         back: Fact::default(),
         peers_at: clock.now(),
-        cap_bytes_per_second: None,
+        cap_bytes_per_second: Err(not_measured()),
         source,
         destination,
     };
@@ -139,7 +137,8 @@ fn probe_source(
     let literal: Option<IpAddr> = wanted.as_deref().and_then(|name| name.parse().ok());
     // Where an address is given, libvirt does not ask for the name; people and their tools do.
     let resolve = wanted.clone().filter(|_| literal.is_none()).or(named);
-    let answer = way.probe_host(&Questions { resolve: resolve.clone(), vm, route: literal, peer: None }, timeout);
+    let answer =
+        way.probe_host(&Questions { resolve: resolve.clone(), vm, route: literal, peer: None }, timeout);
     let address = match (literal, resolve, &answer) {
         (Some(address), ..) => Fact::Known(address),
         (None, None, _) => Fact::unknown(
@@ -181,18 +180,27 @@ fn ask_each_other(
     let ask = |way: &Transport, address, trial| {
         let (way, timeout) = (way.clone(), request.timeout);
         let peer = Some(PeerQuestions { address, window, trial });
-        Worker::start(clock, move || {
-            way.probe_host(&Questions { peer, ..Questions::default() }, timeout)
-        })
+        Worker::start(clock, move || way.probe_host(&Questions { peer, ..Questions::default() }, timeout))
     };
-    let trial = trial(request, &probes.address, source, destination, quiet);
-    let (listen, connect, refused) = match trial {
-        Ok(None) => (None, None, None),
-        Ok(Some((port, stream))) => {
-            probes.cap_bytes_per_second = stream.map(|stream| stream.cap_bytes_per_second);
-            let listen = Trial { role: Role::Listen(SocketAddr::new(to, port)), stream };
-            (Some(listen), Some(Trial { role: Role::Connect(port), stream }), None)
+    let port = match request.try_path {
+        TryPath::No => Ok(None),
+        TryPath::Connect | TryPath::Stream(_) => {
+            result(&path::ports::free_port(&destination.network)).map(Some)
         }
+    };
+    let stream = match request.try_path {
+        TryPath::Stream(stream) => bounded(stream, request, &probes.address, (source, destination), quiet),
+        TryPath::No | TryPath::Connect => Err(not_measured()),
+    };
+    probes.cap_bytes_per_second =
+        stream.as_ref().map(|stream| stream.cap_bytes_per_second).map_err(Clone::clone);
+    let trial = |role| Trial { role, stream: stream.as_ref().ok().copied() };
+    let (listen, connect, refused) = match port {
+        Ok(port) => (
+            port.map(|port| trial(Role::Listen(SocketAddr::new(to, port)))),
+            port.map(|port| trial(Role::Connect(port))),
+            None,
+        ),
         Err(why) => (None, None, Some(why)),
     };
     let back = ask(destination_way, from, listen);
@@ -215,29 +223,26 @@ fn ask_each_other(
     Ok(())
 }
 
-/// The port and the stream of a trial; none where none is allowed.
-fn trial(
+/// A stream that no end of the path minds, when nothing else is measured any more; or why there may be none.
+fn bounded(
+    stream: Stream,
     request: &Request,
     address: &Fact<IpAddr>,
-    source: &super::probe::host::HostProbe,
-    destination: &super::probe::host::HostProbe,
+    (source, destination): (&HostProbe, &HostProbe),
     quiet: &Receiver<()>,
-) -> Result<Option<(u16, Option<Stream>)>, Unknown> {
-    let stream = match request.try_path {
-        TryPath::No => return Ok(None),
-        TryPath::Connect => None,
-        TryPath::Stream(stream) => {
-            // Until the other measurements have ended; nothing is ever sent through it.
-            let _ = quiet.recv();
-            no_job_runs(request)?;
-            let source = End::of(Ok(source), &source.nics, &source.routes, Fact::default());
-            let destination = End::of(Ok(destination), &destination.nics, &destination.routes, Fact::default());
-            let (source, destination) = path::ends(address, &source, &destination);
-            let cap = stream.cap_bytes_per_second.min(allowed(&source)?).min(allowed(&destination)?);
-            Some(Stream { cap_bytes_per_second: cap, ..stream })
-        }
-    };
-    result(&path::ports::free_port(&destination.network)).map(|port| Some((port, stream)))
+) -> Result<Stream, Unknown> {
+    // Nothing is ever sent through it: it closes.
+    let _ = quiet.recv();
+    no_job_runs(request)?;
+    let source = End::of(Ok(source), &source.nics, &source.routes, Fact::default());
+    let destination = End::of(Ok(destination), &destination.nics, &destination.routes, Fact::default());
+    let (source, destination) = path::ends(address, &source, &destination);
+    let cap = stream.cap_bytes_per_second.min(allowed(&source)?).min(allowed(&destination)?);
+    Ok(Stream { cap_bytes_per_second: cap, ..stream })
+}
+
+fn not_measured() -> Unknown {
+    Unknown::new(Cause::NotAllowed, "it was not measured: --measure-goodput MIB_PER_S allows it")
 }
 
 /// What a stream may take of the link of one end.
@@ -261,9 +266,10 @@ fn allowed(end: &Fact<PathNic>) -> Result<u64, Unknown> {
 /// Whether neither host has a job on any VM.
 fn no_job_runs(request: &Request) -> Result<(), Unknown> {
     for uri in [&request.from, &request.to] {
-        let job = Hypervisor::open(uri, request.timeout)
-            .and_then(|host| host.running_job())
-            .map_err(|error| Unknown::new(Cause::NotAllowed, format!("goodput is not measured, since {error}")))?;
+        let job =
+            Hypervisor::open(uri, request.timeout).and_then(|host| host.running_job()).map_err(|error| {
+                Unknown::new(Cause::NotAllowed, format!("goodput is not measured, since {error}"))
+            })?;
         if let Some(job) = job {
             let why = format!(
                 "goodput is not measured while a job runs on {} ({job}): measure again when it has ended",
@@ -277,9 +283,8 @@ fn no_job_runs(request: &Request) -> Result<(), Unknown> {
 
 /// The limit that libvirt keeps for a VM's migrations, in bytes a second.
 pub(super) fn libvirt_limit(domain: &Domain) -> Fact<Option<u64>> {
-    Fact::from(domain.max_migration_speed()).map(|mebibytes| {
-        (mebibytes < NO_LIMIT_MIB).then(|| mebibytes.saturating_mul(1 << 20))
-    })
+    Fact::from(domain.max_migration_speed())
+        .map(|mebibytes| (mebibytes < NO_LIMIT_MIB).then(|| mebibytes.saturating_mul(1 << 20)))
 }
 
 fn result<T: Clone>(fact: &Fact<T>) -> Result<T, Unknown> {

@@ -93,7 +93,13 @@ pub(super) fn of(sources: &Sources) -> BTreeMap<String, Provenance> {
         }
     }
     note("path", "vmgate", "routes of the source, interfaces of both hosts", sources.path_at, None);
-    note("path.libvirt_limit_bytes_per_second", "libvirt", "virDomainMigrateGetMaxSpeed", sources.vm_at, None);
+    note(
+        "path.libvirt_limit_bytes_per_second",
+        "libvirt",
+        "virDomainMigrateGetMaxSpeed",
+        sources.vm_at,
+        None,
+    );
     note("path.route_back", "host probe", "RTM_GETROUTE at the destination", sources.peers_at, None);
     for end in ["source_nic", "destination_nic"] {
         let used = format!("path.{end}.used_bytes_per_second");

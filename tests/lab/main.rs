@@ -7,4 +7,5 @@ mod check;
 mod harness;
 mod migrate;
 mod obstacles;
+mod path;
 mod software;

@@ -10,15 +10,17 @@ use crate::{
 
 pub(super) fn of(source: &End, destination: &End) -> Fact<Vec<Certificate>> {
     let of = |end: &End, which| {
-        end.network.certificates.as_ref().map(|files| {
-            files.iter().map(|file| certificate(file, which, end.tls_name)).collect::<Vec<_>>()
-        })
+        end.network
+            .certificates
+            .as_ref()
+            .map(|files| files.iter().map(|file| certificate(file, which, end.tls_name)).collect::<Vec<_>>())
     };
-    of(source, fact::End::Source)
-        .and_then(|mut all| of(destination, fact::End::Destination).map(|other| {
+    of(source, fact::End::Source).and_then(|mut all| {
+        of(destination, fact::End::Destination).map(|other| {
             all.extend(other);
             all
-        }))
+        })
+    })
 }
 
 fn certificate(file: &CertificateFile, end: fact::End, tls_name: Option<&str>) -> Certificate {
@@ -27,8 +29,7 @@ fn certificate(file: &CertificateFile, end: fact::End, tls_name: Option<&str>) -
         CertificateUse::LibvirtCa | CertificateUse::LibvirtServer => tls_name.is_some(),
         _ => false,
     };
-    let wanted_name =
-        tls_name.filter(|_| file.purpose == CertificateUse::LibvirtServer).map(str::to_owned);
+    let wanted_name = tls_name.filter(|_| file.purpose == CertificateUse::LibvirtServer).map(str::to_owned);
     Certificate {
         end,
         file: file.file.clone(),
@@ -52,7 +53,9 @@ fn matches(given: &str, wanted: &str) -> bool {
     }
     let (given, wanted) = (given.to_ascii_lowercase(), wanted.to_ascii_lowercase());
     match given.strip_prefix("*.") {
-        Some(domain) => wanted.split_once('.').is_some_and(|(label, rest)| !label.is_empty() && rest == domain),
+        Some(domain) => {
+            wanted.split_once('.').is_some_and(|(label, rest)| !label.is_empty() && rest == domain)
+        }
         None => given == wanted,
     }
 }

@@ -1,6 +1,6 @@
 //! What limits the migration: the links, the change, libvirt, shapers.
 
-use crate::fact::{Cause, Change, Fact, PathNic};
+use crate::fact::{Cause, Change, Fact, PathNic, Shaper};
 
 /// The least rate that something holds the migration to; absent where nothing does. A limit that is known counts even
 /// where others are not: it holds whatever they are.
@@ -25,10 +25,8 @@ pub(super) fn limit(
 
 fn least_shaper(end: &Fact<PathNic>) -> Fact<Option<u64>> {
     end.as_ref().and_then(|nic| {
-        let rates = |shapers: &Vec<crate::fact::Shaper>| {
-            shapers.iter().map(|shaper| shaper.rate_bytes_per_second).min()
-        };
-        nic.shapers.as_ref().map(rates)
+        let least = |shapers: &Vec<Shaper>| shapers.iter().map(|shaper| shaper.rate_bytes_per_second).min();
+        nic.shapers.as_ref().map(least)
     })
 }
 

@@ -67,18 +67,18 @@ impl<'a> End<'a> {
 }
 
 /// Works the path out. `address` is where QEMU at the source will connect to, `libvirt_limit` the rate that libvirt holds
-/// this VM's migrations to.
+/// this VM's migrations to, `cap_bytes_per_second` what a measuring stream was allowed, or why there was none.
 pub fn path(
     address: Fact<IpAddr>,
     source: &End,
     destination: &End,
     change: &Change,
     libvirt_limit: Fact<Option<u64>>,
-    cap_bytes_per_second: Option<u64>,
+    cap_bytes_per_second: Result<u64, Unknown>,
 ) -> Path {
     let (source_nic, destination_nic) = ends(&address, source, destination);
     let certificates = certificates::of(source, destination);
-    let goodput = measured::goodput(destination, cap_bytes_per_second);
+    let goodput = measured::goodput(source, destination, cap_bytes_per_second);
     Path {
         bandwidth_bytes_per_second: limit::bandwidth(&source_nic, &destination_nic, change, &libvirt_limit),
         limit_bytes_per_second: limit::limit(&source_nic, &destination_nic, change, &libvirt_limit),

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     collect::probe::host::RateLimit,
-    fact::{Cause, Fact, Nic, PathNic, Route, Shaper, ShaperKind},
+    fact::{Cause, Fact, Nic, NicKind, PathNic, Route, Shaper, ShaperKind},
 };
 
 /// Which way a shaper looks.
@@ -83,7 +83,7 @@ fn whole(nic: &Nic, nics: &[Nic], routes: &[Route], end: &End, way: Way) -> Path
         // Other traffic of the host itself goes the same way down.
         let shared = |limit: &RateLimit| {
             is_passed_by_others(&limit.nic, name, nics)
-                || (nic.kind != crate::fact::NicKind::Bridge && (carries_default_route || has_storage))
+                || (nic.kind != NicKind::Bridge && (carries_default_route || has_storage))
         };
         here.map(|limit| Shaper {
             nic: limit.nic.clone(),

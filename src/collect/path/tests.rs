@@ -2,7 +2,10 @@
 
 use super::*;
 use crate::{
-    collect::probe::host::{Firewall, MigrationConfig, RateLimit, RemoteStorage, RouteTo, Shapers, trial::Tried},
+    collect::probe::host::{
+        Firewall, MigrationConfig, RateLimit, RemoteStorage, RouteTo, Shapers,
+        trial::{Rates, Tried},
+    },
     fact::{Cause, NicKind, PortsBasis, ShaperKind},
 };
 
@@ -37,7 +40,18 @@ fn end<'a>(nics: &'a Fact<Vec<Nic>>, routes: &'a Fact<Vec<Route>>) -> End<'a> {
 }
 
 fn worked_out(source: &End, destination: &End, change: &Change) -> Path {
-    path(Fact::Known(ADDRESS.parse().unwrap()), source, destination, change, Fact::Known(None), None)
+    path(
+        Fact::Known(ADDRESS.parse().unwrap()),
+        source,
+        destination,
+        change,
+        Fact::Known(None),
+        Err(not_measured()),
+    )
+}
+
+fn not_measured() -> Unknown {
+    Unknown::new(Cause::NotAllowed, "not measured")
 }
 
 const ADDRESS: &str = "10.77.1.2";
@@ -117,10 +131,8 @@ fn sharing_with_guests_is_found_through_vlans_and_bonds() {
 
 #[test]
 fn a_vlan_has_the_speed_of_its_wire_and_a_limit_counts() {
-    let nics = vec![
-        nic("eth0", NicKind::Physical, &[], &[]),
-        nic("v", NicKind::Vlan, &["eth0"], &["10.77.1.2/24"]),
-    ];
+    let nics =
+        vec![nic("eth0", NicKind::Physical, &[], &[]), nic("v", NicKind::Vlan, &["eth0"], &["10.77.1.2/24"])];
     let (nics, routes) = (Fact::Known(nics), Fact::Known(vec![route("10.77.1.0/24", "v", 0)]));
     let end = end(&nics, &routes);
     let change = Change { bandwidth_limit_bytes_per_second: Some(100), ..Change::default() };
@@ -132,12 +144,8 @@ fn a_vlan_has_the_speed_of_its_wire_and_a_limit_counts() {
 #[test]
 fn what_is_missing_is_unknown_with_its_reason() {
     let path = found(vec![], vec![route("192.0.2.0/24", "eth0", 0)]);
-    assert!(
-        matches!(&path.source_nic, Fact::Unknown(why) if why.reason.contains("no route to 10.77.1.2"))
-    );
-    assert!(
-        matches!(&path.destination_nic, Fact::Unknown(why) if why.reason.contains("holds 10.77.1.2"))
-    );
+    assert!(matches!(&path.source_nic, Fact::Unknown(why) if why.reason.contains("no route to 10.77.1.2")));
+    assert!(matches!(&path.destination_nic, Fact::Unknown(why) if why.reason.contains("holds 10.77.1.2")));
     assert!(path.bandwidth_bytes_per_second.known().is_none());
 }
 
@@ -246,7 +254,10 @@ fn ports_are_reachable_when_no_rule_could_stop_it_and_unknown_when_one_could() {
         worked_out(source, destination, &Change::default()).ports.known().unwrap().clone()
     };
     let open = ports(&source, &destination);
-    assert_eq!((open.free, open.reachable, open.basis), (Fact::Known(2), Fact::Known(true), PortsBasis::Rules));
+    assert_eq!(
+        (open.free, open.reachable, open.basis),
+        (Fact::Known(2), Fact::Known(true), PortsBasis::Rules)
+    );
     assert_eq!(super::ports::free_port(&destination.network), Fact::Known(49154));
 
     let incoming = vec!["inet filter input".to_owned()];
@@ -260,7 +271,13 @@ fn ports_are_reachable_when_no_rule_could_stop_it_and_unknown_when_one_could() {
             route: Fact::default(),
             traffic: Fact::default(),
             largest_packet_bytes: Fact::default(),
-            tried: Fact::Known(Tried { met, detail: detail.into(), rtt_seconds: None, rates: None }),
+            tried: Fact::Known(Tried {
+                met,
+                detail: detail.into(),
+                rtt_seconds: None,
+                held_ratio: None,
+                rates: None,
+            }),
         })
     };
     source.peer = tried(true, "it was reached");
@@ -270,4 +287,41 @@ fn ports_are_reachable_when_no_rule_could_stop_it_and_unknown_when_one_could() {
     destination.peer = tried(false, "nothing came");
     let closed = ports(&source, &destination);
     assert_eq!((closed.reachable, closed.detail.as_str()), (Fact::Known(false), "it was not"));
+}
+
+#[test]
+fn goodput_needs_both_ends_accounts() {
+    let (nics, routes) = (Fact::Known(Vec::new()), Fact::Known(Vec::new()));
+    let rates = Rates {
+        mean_bytes_per_second: 100,
+        p5_bytes_per_second: 90,
+        p95_bytes_per_second: 110,
+        carried_bytes: 200,
+        window_seconds: 2.0,
+    };
+    let said = |held_ratio, rates| {
+        let tried = Tried { met: true, detail: "met".into(), rtt_seconds: Some(0.001), held_ratio, rates };
+        let mut end = end(&nics, &routes);
+        end.peer = Fact::Known(PeerProbe {
+            route: Fact::default(),
+            traffic: Fact::default(),
+            largest_packet_bytes: Fact::Known(1500),
+            tried: Fact::Known(tried),
+        });
+        end
+    };
+    let goodput = |source: &End, destination: &End, cap| {
+        let address = Fact::Known(ADDRESS.parse().unwrap());
+        path(address, source, destination, &Change::default(), Fact::Known(None), cap)
+    };
+    let there = said(Some(0.0), None);
+    let free = goodput(&there, &said(None, Some(rates)), Ok(1000));
+    assert!(!free.goodput.known().unwrap().held_at_cap);
+    assert_eq!((free.goodput_bytes_per_second, free.rtt_seconds), (Fact::Known(100), Fact::Known(0.001)));
+    assert_eq!(free.mtu_bytes, Fact::Known(1500));
+    let held = goodput(&said(Some(0.5), None), &said(None, Some(rates)), Ok(100));
+    assert!(held.goodput.known().unwrap().held_at_cap);
+    assert!(goodput(&there, &said(None, None), Ok(1000)).goodput.known().is_none());
+    let refused = goodput(&there, &said(None, Some(rates)), Err(not_measured()));
+    assert_eq!(refused.goodput, Fact::Unknown(not_measured()));
 }

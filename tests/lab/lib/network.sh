@@ -126,3 +126,22 @@ network_link_command() {
     fi
   done
 }
+
+# Only nft's table of the lab is touched. reject answers as a firewall that is polite does; drop says nothing.
+network_firewall_command() {
+  local ns
+  need_root
+  need_host "${1:-}"
+  [[ ${2:-} =~ ^(drop|reject|off)$ && $# -eq 2 ]] || die "usage: lab firewall HOST drop|reject|off"
+  ns=$(netns_of "$1")
+  ip netns exec "$ns" nft delete table inet lab 2>/dev/null || true
+  [[ $2 != off ]] || return 0
+  ip netns exec "$ns" nft -f - <<TEXT || die "nft does not take the rule in $ns"
+table inet lab {
+  chain input {
+    type filter hook input priority 0; policy accept;
+    tcp dport 49152-49215 $([[ $2 == drop ]] && echo drop || echo 'reject with tcp reset')
+  }
+}
+TEXT
+}

@@ -20,8 +20,8 @@ use procfs::{Current, LoadAverage};
 use serde::{Deserialize, Serialize};
 
 pub use path::{
-    CertificateFile, Firewall, MigrationConfig, NetworkProbe, PeerProbe, PeerQuestions, RemoteStorage, RouteTo,
-    Traffic, listen_address,
+    CertificateFile, Firewall, MigrationConfig, NetworkProbe, PeerProbe, PeerQuestions, RemoteStorage,
+    RouteTo, Traffic, listen_address,
 };
 pub use shaper::{RateLimit, Shapers};
 

@@ -52,8 +52,7 @@ pub(in crate::collect::probe) fn one(protocol: libc::c_int, request: &Request) -
     netlink.send(&request.bytes(0))?;
     let mut buffer = vec![0; LONGEST_DATAGRAM];
     let answer = netlink.receive(&mut buffer)?;
-    let message =
-        messages(answer).next().ok_or_else(|| Error::other("no answer"))?.map_err(Error::other)?;
+    let message = messages(answer).next().ok_or_else(|| Error::other("no answer"))?.map_err(Error::other)?;
     match message.kind {
         NLMSG_ERROR => Err(refusal(message.payload)),
         _ => Ok(message.payload.to_vec()),

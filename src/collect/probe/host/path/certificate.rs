@@ -56,7 +56,8 @@ pub(in super::super) fn look(migration: Option<&str>) -> Result<Vec<CertificateF
 
 fn look_under(root: &Path, migration: Option<&str>) -> Result<Vec<CertificateFile>, Unknown> {
     let under = |path: &str| root.join(path.trim_start_matches('/'));
-    let default = if under("/etc/pki/libvirt-migrate").exists() { "/etc/pki/libvirt-migrate" } else { "/etc/pki/qemu" };
+    let default =
+        if under("/etc/pki/libvirt-migrate").exists() { "/etc/pki/libvirt-migrate" } else { "/etc/pki/qemu" };
     let qemu = migration.unwrap_or(default);
     let places = [
         ("/etc/pki/CA/cacert.pem".to_owned(), CertificateUse::LibvirtCa),
@@ -187,9 +188,12 @@ mod tests {
 
     fn authority(folder: &Path, name: &str) {
         let subject = format!("/CN={name}");
-        openssl(folder, &format!(
-            "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout {name}.key -out {name}.pem -subj {subject} -days 30"
-        ));
+        openssl(
+            folder,
+            &format!(
+                "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout {name}.key -out {name}.pem -subj {subject} -days 30"
+            ),
+        );
     }
 
     #[test]
@@ -225,7 +229,10 @@ mod tests {
         assert_eq!(server.issued_by_ca, Fact::Known(true));
         let days = server.valid_until.duration_since(server.valid_from).as_hours() / 24;
         assert_eq!(days, 3);
-        assert_eq!((client.names.as_slice(), &client.issued_by_ca), (&["hv2-client".to_owned()][..], &Fact::Known(false)));
+        assert_eq!(
+            (client.names.as_slice(), &client.issued_by_ca),
+            (&["hv2-client".to_owned()][..], &Fact::Known(false))
+        );
     }
 
     #[test]
@@ -233,7 +240,11 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let folder = root.path().join("etc/pki/qemu");
         fs::create_dir_all(&folder).unwrap();
-        for text in ["", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "-----BEGIN CERTIFICATE-----"] {
+        for text in [
+            "",
+            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+            "-----BEGIN CERTIFICATE-----",
+        ] {
             fs::write(folder.join("server-cert.pem"), text).unwrap();
             let why = look_under(root.path(), None).unwrap_err();
             assert_eq!(why.cause, Cause::Malformed);

@@ -93,7 +93,8 @@ pub struct PeerProbe {
 pub(super) fn look(to: &Fact<IpAddr>) -> NetworkProbe {
     let config = ports::config();
     let folder = config.as_ref().ok().and_then(|config| config.certificates.clone());
-    let range = config.as_ref().map_or(ports::FIRST..=ports::LAST, |config| config.first_port..=config.last_port);
+    let range =
+        config.as_ref().map_or(ports::FIRST..=ports::LAST, |config| config.first_port..=config.last_port);
     NetworkProbe {
         route: to.as_ref().and_then(|address| route::to(*address).into()),
         shapers: shaper::look(to.known().copied()).into(),
@@ -109,7 +110,8 @@ pub(super) fn look(to: &Fact<IpAddr>) -> NetworkProbe {
 pub(super) fn peer(questions: &PeerQuestions, nics: &Fact<Vec<Nic>>) -> PeerProbe {
     let route = Fact::from(route::to(questions.address));
     let traffic = window::watch(questions.window);
-    let not_allowed = || Unknown::new(Cause::NotAllowed, "no packet was sent on the path: --probe-path allows it");
+    let not_allowed =
+        || Unknown::new(Cause::NotAllowed, "no packet was sent on the path: --probe-path allows it");
     let (largest, tried) = match &questions.trial {
         None => (Err(not_allowed()), Err(not_allowed())),
         Some(trial) => {

@@ -46,8 +46,9 @@ pub struct RouteTo {
 /// Asks for the way to an address.
 pub(in super::super) fn to(address: IpAddr) -> Result<RouteTo, Unknown> {
     let answer = one(libc::NETLINK_ROUTE, &request(address)).map_err(|error| unreachable(address, &error))?;
-    parse(address, &answer, &names())
-        .ok_or_else(|| Unknown::new(Cause::Malformed, format!("the kernel's answer for the way to {address}")))
+    parse(address, &answer, &names()).ok_or_else(|| {
+        Unknown::new(Cause::Malformed, format!("the kernel's answer for the way to {address}"))
+    })
 }
 
 fn request(address: IpAddr) -> Request {

@@ -95,9 +95,12 @@ fn u32_takes(payload: &[u8], selector: &[u8], to: Option<IpAddr>) -> Takes {
     let mut takes = protocol_takes(payload, to);
     for index in 0..count {
         let at = KEYS + index * KEY;
-        let (Some(mask), Some(value), Some(offset), Some(indirect)) =
-            (bits(selector, at), bits(selector, at + 4), number32(selector, at + 8), number32(selector, at + 12))
-        else {
+        let (Some(mask), Some(value), Some(offset), Some(indirect)) = (
+            bits(selector, at),
+            bits(selector, at + 4),
+            number32(selector, at + 8),
+            number32(selector, at + 12),
+        ) else {
             return Takes::Some;
         };
         let holds = match to {
@@ -136,12 +139,13 @@ pub(super) mod tests {
             selector.extend(offset.to_ne_bytes());
             selector.extend(0_u32.to_ne_bytes());
         }
-        let given =
-            options(&[(TCA_U32_CLASSID, class.to_ne_bytes().to_vec()), (TCA_U32_SEL, selector)]);
-        message(0x8000_0800, 0x0001_0000, 49152 << 16 | u32::from(IPV4), &[
-            (TCA_KIND, b"u32\0".to_vec()),
-            (TCA_OPTIONS, given),
-        ])
+        let given = options(&[(TCA_U32_CLASSID, class.to_ne_bytes().to_vec()), (TCA_U32_SEL, selector)]);
+        message(
+            0x8000_0800,
+            0x0001_0000,
+            49152 << 16 | u32::from(IPV4),
+            &[(TCA_KIND, b"u32\0".to_vec()), (TCA_OPTIONS, given)],
+        )
     }
 
     fn address(text: &str) -> Option<IpAddr> {
@@ -165,21 +169,30 @@ pub(super) mod tests {
         let police = options(&[(TCA_POLICE_TBF, [vec![0; 20], ratespec(12_500_000)].concat())]);
         let action = options(&[(TCA_ACT_KIND, b"police\0".to_vec()), (TCA_ACT_OPTIONS, police.clone())]);
         let given = options(&[(TCA_MATCHALL_ACT, options(&[(1, action)]))]);
-        let all = message(1, INGRESS_PARENT, u32::from(EVERY_PROTOCOL), &[
-            (TCA_KIND, b"matchall\0".to_vec()),
-            (TCA_OPTIONS, given.clone()),
-        ]);
+        let all = message(
+            1,
+            INGRESS_PARENT,
+            u32::from(EVERY_PROTOCOL),
+            &[(TCA_KIND, b"matchall\0".to_vec()), (TCA_OPTIONS, given.clone())],
+        );
         assert_eq!(policed(&all, address("10.77.2.1")), Some(12_500_000));
-        let flower = message(1, INGRESS_PARENT, u32::from(EVERY_PROTOCOL), &[
-            (TCA_KIND, b"flower\0".to_vec()),
-            (TCA_OPTIONS, given),
-        ]);
+        let flower = message(
+            1,
+            INGRESS_PARENT,
+            u32::from(EVERY_PROTOCOL),
+            &[(TCA_KIND, b"flower\0".to_vec()), (TCA_OPTIONS, given)],
+        );
         assert_eq!(policed(&flower, address("10.77.2.1")), None);
         let keys = [vec![0, 0, 1, 0], vec![0; 12], vec![0; 16]].concat();
-        let old = message(1, INGRESS_PARENT, u32::from(EVERY_PROTOCOL), &[
-            (TCA_KIND, b"u32\0".to_vec()),
-            (TCA_OPTIONS, options(&[(TCA_U32_SEL, keys), (TCA_U32_POLICE, police)])),
-        ]);
+        let old = message(
+            1,
+            INGRESS_PARENT,
+            u32::from(EVERY_PROTOCOL),
+            &[
+                (TCA_KIND, b"u32\0".to_vec()),
+                (TCA_OPTIONS, options(&[(TCA_U32_SEL, keys), (TCA_U32_POLICE, police)])),
+            ],
+        );
         assert_eq!(policed(&old, None), Some(12_500_000), "match u32 0 0");
     }
 

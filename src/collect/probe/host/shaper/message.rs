@@ -119,7 +119,10 @@ pub(super) mod tests {
         let rate = |kind, list: &[(u16, Vec<u8>)]| qdisc(kind, list).rate();
         let n32 = |number: u32| number.to_ne_bytes().to_vec();
         let n64 = |number: u64| number.to_ne_bytes().to_vec();
-        assert_eq!(rate("tbf", &[(TCA_TBF_PARMS, ratespec(25_000_000))]), Some((ShaperKind::Tbf, 25_000_000)));
+        assert_eq!(
+            rate("tbf", &[(TCA_TBF_PARMS, ratespec(25_000_000))]),
+            Some((ShaperKind::Tbf, 25_000_000))
+        );
         let fast = [(TCA_TBF_PARMS, ratespec(u32::MAX)), (TCA_TBF_RATE64, n64(12_500_000_000))];
         assert_eq!(rate("tbf", &fast), Some((ShaperKind::Tbf, 12_500_000_000)));
         assert_eq!(rate("fq", &[(TCA_FQ_FLOW_MAX_RATE, n32(u32::MAX))]), None);

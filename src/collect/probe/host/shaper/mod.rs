@@ -101,7 +101,8 @@ fn sent(
     }
     if root.kind == "mq" {
         // One discipline a hardware queue; a stream may get into any of them.
-        let queues = all.iter().filter(|qdisc| qdisc.parent >> 16 == root.handle >> 16 && qdisc.parent != ROOT);
+        let queues =
+            all.iter().filter(|qdisc| qdisc.parent >> 16 == root.handle >> 16 && qdisc.parent != ROOT);
         let rates: Option<Vec<_>> = queues.map(|queue| queue.rate()).collect();
         return Ok(rates.and_then(|rates| rates.into_iter().max_by_key(|(_, rate)| *rate)));
     }

@@ -14,7 +14,11 @@ const AGAIN: Duration = Duration::from_millis(50);
 /// Longest wait for one attempt; a SYN is sent again after a second (RFC 6298).
 const ATTEMPT: Duration = Duration::from_millis(2500);
 /// Time between two portions of a stream.
-const PORTION: Duration = Duration::from_millis(5);
+const PORTION: Duration = Duration::from_millis(2);
+/// A stream is at most this part of a second ahead of its cap.
+const BURSTS_A_SECOND: u64 = 50;
+/// Largest portion: what a socket takes at once.
+const LARGEST_PORTION: u64 = 1 << 20;
 
 /// Connects within `patience`.
 pub(super) fn connect(to: SocketAddr, stream: Option<&Stream>, patience: Duration) -> Tried {
@@ -26,15 +30,15 @@ pub(super) fn connect(to: SocketAddr, stream: Option<&Stream>, patience: Duratio
             Err(error) => return Tried::not_met(unreached(to, &error)),
         }
     };
-    let met = |detail, rtt_seconds| Tried { met: true, detail, rtt_seconds, rates: None };
+    let met =
+        |detail, rtt_seconds, held_ratio| Tried { met: true, detail, rtt_seconds, held_ratio, rates: None };
     let rtt = match round_trips(&mut connection) {
         Ok(rtt) => rtt,
-        Err(error) => return met(format!("{to} was reached, and then: {error}"), None),
+        Err(error) => return met(format!("{to} was reached, and then: {error}"), None, None),
     };
-    let sent = stream.map_or(Ok(()), |stream| send(&mut connection, stream));
-    match sent {
-        Ok(()) => met(format!("{to} was reached"), Some(rtt)),
-        Err(error) => met(format!("{to} was reached, and the stream broke: {error}"), Some(rtt)),
+    match stream.map(|stream| send(&mut connection, stream)).transpose() {
+        Ok(held) => met(format!("{to} was reached"), Some(rtt), held),
+        Err(error) => met(format!("{to} was reached, and the stream broke: {error}"), Some(rtt), None),
     }
 }
 
@@ -65,28 +69,35 @@ fn round_trips(connection: &mut TcpStream) -> Result<f64, Error> {
     Ok(times.get(ROUND_TRIPS / 2).copied().unwrap_or_default().as_secs_f64())
 }
 
-/// Sends at the cap for the stream's length, and waits until the other end has all of it.
-fn send(connection: &mut TcpStream, stream: &Stream) -> Result<(), Error> {
+/// Sends at the cap for the stream's length, and waits until the other end has all of it. Gives the part of the time in
+/// which it waited for the cap and not for the path.
+fn send(connection: &mut TcpStream, stream: &Stream) -> Result<f64, Error> {
     let length = stream.length.min(LONGEST_STREAM);
     let cap = stream.cap_bytes_per_second.max(1);
-    let most = usize::try_from(cap / 20).unwrap_or(usize::MAX).clamp(1, 1 << 20);
-    let data = vec![0_u8; most];
+    let most = (cap / BURSTS_A_SECOND).clamp(1, LARGEST_PORTION);
+    let data = vec![0_u8; usize::try_from(most).unwrap_or(0)];
     let start = Instant::now();
     let mut sent = 0_u64;
+    let mut held = Duration::ZERO;
     while start.elapsed() < length {
-        let allowed = allowance(cap, start.elapsed()).saturating_sub(sent);
-        let portion = usize::try_from(allowed).unwrap_or(most).min(most);
+        let due = allowance(cap, start.elapsed());
+        // Time in which the path or this machine held the stream up is not made good by a burst above the cap.
+        sent = sent.max(due.saturating_sub(cap / BURSTS_A_SECOND));
+        let portion = usize::try_from(due.saturating_sub(sent).min(most)).unwrap_or(0);
         if portion == 0 {
+            let pause = Instant::now();
             thread::sleep(PORTION);
+            held += pause.elapsed();
             continue;
         }
         let count = connection.write(data.get(..portion).unwrap_or_default())?;
         sent = sent.saturating_add(u64::try_from(count).unwrap_or(0));
     }
+    let held_ratio = held.as_secs_f64() / start.elapsed().as_secs_f64().max(f64::MIN_POSITIVE);
     connection.shutdown(Shutdown::Write)?;
     // The other end closes when it has read everything.
     let mut rest = [0; 1];
-    connection.read(&mut rest).map(|_| ())
+    connection.read(&mut rest).map(|_| held_ratio)
 }
 
 /// Bytes that may have been sent after `elapsed`.

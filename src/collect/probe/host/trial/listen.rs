@@ -18,14 +18,16 @@ const BUFFER: usize = 256 << 10;
 pub(super) fn listen(at: SocketAddr, peer: IpAddr, stream: Option<&Stream>) -> Result<Tried, Unknown> {
     let listener = TcpListener::bind(at)
         .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
-        .map_err(|error| Unknown::new(Cause::NotSupported, format!("the probe cannot listen on {at}: {error}")))?;
+        .map_err(|error| {
+            Unknown::new(Cause::NotSupported, format!("the probe cannot listen on {at}: {error}"))
+        })?;
     // The other end watches its interfaces first, and starts later by as much as two logins may differ.
     let deadline = Instant::now() + PATIENCE + PATIENCE;
     let Some(mut connection) = accept(&listener, peer, deadline) else {
         return Ok(Tried::not_met(format!("nothing came from {peer} to {at}")));
     };
     drop(listener);
-    let met = |detail, rates| Tried { met: true, detail, rtt_seconds: None, rates };
+    let met = |detail, rates| Tried { met: true, detail, rtt_seconds: None, held_ratio: None, rates };
     let answered = echo(&mut connection);
     if let Err(error) = answered {
         return Ok(met(format!("{peer} came to {at}, and then: {error}"), None));

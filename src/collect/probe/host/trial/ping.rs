@@ -13,7 +13,10 @@ use std::{
 };
 
 use pnet::packet::{
-    Packet, icmp, icmp::echo_request::MutableEchoRequestPacket, icmp::{IcmpPacket, IcmpTypes}, ipv4::Ipv4Packet,
+    Packet, icmp,
+    icmp::echo_request::MutableEchoRequestPacket,
+    icmp::{IcmpPacket, IcmpTypes},
+    ipv4::Ipv4Packet,
 };
 
 use crate::{
