@@ -113,6 +113,54 @@ fn every_format_has_the_same_exit_code() {
     }
 }
 
+/// A text of a guest's that would clear the screen, set its title, turn the direction of writing, hide behind invisible
+/// characters, and be a script, a link, a table, a formula or a workflow command.
+const HOSTILE: &str = "\"\\e[2J\\e]0;owned\\a\\u202ecod.exe\\u2066\\u200b\\r\\n::error::x<script>alert(1)</script>[x](javascript:y)|`|=1+1 ${{secrets.x}}\"";
+
+#[test]
+fn hostile_text_is_harmless_in_every_format_and_in_the_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = fs::read_to_string(HEALTHY).unwrap();
+    let text = [
+        "name: web1\n",
+        "hostname: web1\n",
+        "name: sshd, command",
+        "remote: \"10.0.0.9:41822\"",
+        "state: S, resident_bytes: 8388608",
+    ]
+    .iter()
+    .zip(["name: H\n", "hostname: H\n", "name: H, command", "remote: H", "state: D, resident_bytes: 8388608"])
+    .fold(text, |text, (from, to)| {
+        assert!(text.contains(from), "the fixture has no `{from}`");
+        text.replacen(from, &to.replace('H', HOSTILE), 1)
+    });
+    let text = text.replacen("budget_seconds: 462.4", "budget_seconds: 0.1", 1);
+    let text = text.replacen("hostname: hv1.example.org", &format!("hostname: {HOSTILE}"), 1);
+    let facts = write(&folder, "hostile.yaml", &text);
+    let formats =
+        ["table", "json", "yaml", "markdown", "html", "junit", "sarif", "github", "csv", "prometheus"];
+    for format in formats {
+        let said = check(&facts, &["-vv", "--color", "never", "--output", format]).exits(20);
+        assert!(said.stdout.contains("tcp-retransmission-budget"), "{format}: it is about the hostile peer");
+        let obeyed = |c: char| {
+            c.is_control() && c != '\n'
+                || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200b}'..='\u{200f}')
+        };
+        for (stream, text) in [("stdout", &said.stdout), ("stderr", &said.stderr)] {
+            // Rules' texts and layout have no tabs; JUnit and HTML may.
+            let found = text.chars().find(|c| obeyed(*c) && *c != '\t');
+            assert_eq!(found, None, "{format}, {stream}:\n{text}");
+            assert!(!text.lines().any(|line| line.starts_with("::error::x")), "{format}, {stream}:\n{text}");
+        }
+        if matches!(format, "html" | "markdown" | "junit") {
+            assert!(!said.stdout.contains("<script>alert(1)"), "{format}:\n{}", said.stdout);
+        }
+        if format == "markdown" {
+            assert!(!said.stdout.contains("[x](javascript:y)"), "{}", said.stdout);
+        }
+    }
+}
+
 #[test]
 fn several_reports_are_written_in_one_run() {
     let folder = tempfile::tempdir().unwrap();

@@ -15,9 +15,11 @@ use super::{
     Failure,
     options::{Shared, When},
 };
+#[cfg(feature = "libvirt")]
+use crate::audit::Audit;
 use crate::{
     error::with_causes,
-    report::{self, Format, ReportError, Style},
+    report::{self, Format, ReportError, Style, visible_lines},
     verdict::{ExitCode, Verdict},
 };
 
@@ -107,15 +109,43 @@ impl OpenReports {
                     .map_err(|error| unwritable(&file.path, &with_causes(&error)))?;
                 file.finish()?;
             } else {
-                to_stdout(|out| {
-                    report::write(format, verdicts, out, &style(shared)).map_err(|error| match error {
-                        ReportError::Write { source, .. } => source,
-                        template @ ReportError::Template(_) => io::Error::other(template),
-                    })
-                })?;
+                to_stdout(|out| report::write(format, verdicts, out, &style(shared)).map_err(of_sink))?;
             }
         }
         Ok(ExitCode::of_all(verdicts))
+    }
+}
+
+/// What the sink said, so that a reader who has gone away is told from other trouble.
+fn of_sink(error: ReportError) -> io::Error {
+    match error {
+        ReportError::Write { source, .. } => source,
+        template @ ReportError::Template(_) => io::Error::other(template),
+    }
+}
+
+#[cfg(feature = "libvirt")]
+impl OpenReports {
+    /// Writes every report of an audit.
+    pub(super) fn write_audit(
+        self,
+        audit: &Audit,
+        verdicts: &[Verdict],
+        shared: &Shared,
+    ) -> Result<(), Failure> {
+        for (format, file) in self.targets {
+            if let Some(mut file) = file {
+                let style = Style { verbose: shared.verbose > 0, ..Style::default() };
+                report::write_audit(format, audit, verdicts, &mut file.draft, &style)
+                    .map_err(|error| unwritable(&file.path, &with_causes(&error)))?;
+                file.finish()?;
+            } else {
+                to_stdout(|out| {
+                    report::write_audit(format, audit, verdicts, out, &style(shared)).map_err(of_sink)
+                })?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -153,13 +183,27 @@ fn style(shared: &Shared) -> Style {
 #[cfg(feature = "libvirt")]
 pub(super) fn say(shared: &Shared, text: &str) {
     if !shared.quiet {
-        let _ = writeln!(io::stderr(), "vmgate: {text}");
+        let _ = writeln!(io::stderr(), "vmgate: {}", visible_lines(text));
     }
 }
 
 /// Says on stderr why a command could not be carried out.
 pub(super) fn say_failure(failure: &Failure) {
-    let _ = writeln!(io::stderr(), "vmgate: {}", failure.text.trim_end());
+    let _ = writeln!(io::stderr(), "vmgate: {}", visible_lines(failure.text.trim_end()));
+}
+
+/// Standard error for the log: an event may hold a text that came out of a guest.
+struct Harmless;
+
+impl Write for Harmless {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        io::stderr().write_all(visible_lines(&String::from_utf8_lossy(bytes)).as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
 }
 
 /// Starts the log on stderr: warnings, or more with `-v`, or what VMGATE_LOG asks for.
@@ -173,7 +217,7 @@ pub(super) fn start_log(shared: &Shared) {
     let filter = EnvFilter::try_from_env("VMGATE_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr)
+        .with_writer(|| Harmless)
         .with_ansi(io::stderr().is_terminal() && shared.color != When::Never)
         .with_target(false)
         .with_timer(SystemTime)

@@ -59,9 +59,12 @@ struct HostArguments {
     /// Also resolve this name as this host does
     #[arg(long, value_name = "NAME")]
     resolve: Option<String>,
-    /// Also look at the QEMU process of the VM with this UUID
-    #[arg(long, value_name = "UUID")]
-    vm: Option<String>,
+    /// Also look at the QEMU process of the VM with this UUID; may be repeated
+    #[arg(long = "vm", value_name = "UUID")]
+    vms: Vec<String>,
+    /// Also look at this file or block device; may be repeated
+    #[arg(long = "file", value_name = "PATH")]
+    files: Vec<String>,
     /// Where the migration would go: tell the route there; the first address of --resolve if not given
     #[arg(long, value_name = "ADDRESS")]
     route: Option<IpAddr>,
@@ -97,7 +100,13 @@ impl HostArguments {
             window: self.window,
             trial: role.map(|role| Trial { role, stream }),
         });
-        Questions { resolve: self.resolve.clone(), vm: self.vm.clone(), route: self.route, peer }
+        Questions {
+            resolve: self.resolve.clone(),
+            vms: self.vms.clone(),
+            files: self.files.clone(),
+            route: self.route,
+            peer,
+        }
     }
 }
 

@@ -7,15 +7,17 @@ use std::{
 
 use clap::{Args, Subcommand};
 
-use super::{Failure, output};
+use super::{
+    Failure, hook,
+    options::Shared,
+    output,
+    session::{KEY_VARIABLE, Session},
+};
 use crate::error::with_causes;
 use crate::verdict::{
     self, ExitCode,
     attest::{self, PrivateKey, PublicKey},
 };
-
-/// Holds the private key in PEM where no file is named.
-const KEY_VARIABLE: &str = "VMGATE_SIGNING_KEY";
 
 #[derive(Debug, Args)]
 pub(super) struct VerdictCommand {
@@ -33,6 +35,13 @@ enum What {
         #[arg(long, value_name = "FILE")]
         key: Option<PathBuf>,
     },
+    /// Bring a signed verdict to a destination with vmgate's hook, where it lets its VM in once
+    Push {
+        /// The destination: a libvirt URI, or [USER@]HOST[:PORT] for ssh
+        host: String,
+        /// Envelope as `verdict sign` wrote it
+        file: PathBuf,
+    },
     /// Check an envelope, and print the verdict in it if a trusted key signed it
     Verify {
         /// Envelope as `verdict sign` wrote it
@@ -44,8 +53,9 @@ enum What {
 }
 
 impl VerdictCommand {
-    pub(super) fn run(&self) -> Result<ExitCode, Failure> {
+    pub(super) fn run(&self, shared: &Shared) -> Result<ExitCode, Failure> {
         match &self.what {
+            What::Push { host, file } => push(host, file, shared),
             What::Sign { file, key } => sign(file, key.as_deref()),
             What::Verify { file, key } => verify(file, key),
         }
@@ -85,6 +95,22 @@ fn verify(file: &Path, keys: &[PathBuf]) -> Result<ExitCode, Failure> {
         .map_err(|error| Failure::usage(format!("{}: {}", file.display(), with_causes(&error))))?;
     let text = serde_json::to_string_pretty(&attested.verdict).map_err(Failure::failed)?;
     output::to_stdout(|out| writeln!(out, "{text}"))?;
+    Ok(ExitCode::Go)
+}
+
+fn push(host: &str, file: &Path, shared: &Shared) -> Result<ExitCode, Failure> {
+    let session = Session::open(shared)?;
+    let uri = hook::host_named(host)?;
+    let name = uri.host_for_people();
+    let received = hook::bring(&session.shell(&uri)?, name, read(file)?, session.timeout())
+        .map_err(|why| why.into_failure(name))?;
+    output::to_stdout(|out| {
+        writeln!(
+            out,
+            "{name}: {} is let in once until {}, by {}",
+            received.vm, received.expires_at, received.verdict
+        )
+    })?;
     Ok(ExitCode::Go)
 }
 

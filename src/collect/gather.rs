@@ -12,14 +12,19 @@ use jiff::Timestamp;
 use thiserror::Error;
 
 use super::{
-    Uri, flows, guest, host,
-    libvirt::{CpuComparison, CpuRequest, Domain, Hypervisor, LibvirtError},
+    Uri,
+    claims::{self, PlannedMove},
+    flows, guest, host,
+    libvirt::{Domain, Hypervisor, LibvirtError},
+    needed_files,
+    offer::{self, Offer, Wanted},
     path::{self, End},
+    peers,
     probe::host::PeerProbe,
     probes::{self, About, Probes, TryPath, way},
     provenance,
     transport::{Answer, GuestWay, Transport},
-    vm::{self, FoundVm},
+    vm::{self, FoundVm, Monitor},
     worker::{Clock, Found, Worker},
 };
 use crate::fact::{
@@ -54,6 +59,15 @@ pub struct Request {
     pub guest_way: GuestWay,
     /// Whether the guest's kernel is to trace which process dirties memory; it slows the guest's writes.
     pub attribute: bool,
+    /// Whether VMs on either host that are the other end of a TCP connection are asked, too; libvirt marks them as
+    /// tainted.
+    pub ask_peers: bool,
+    /// Whether QEMU's monitor may be asked what blocks a migration; libvirt marks the domain as tainted for it.
+    pub allow_monitor: bool,
+    /// VMs that are planned to come to the destination before this one.
+    pub planned: Vec<PlannedMove>,
+    /// Why the destination is not to be given VMs, as the site's configuration says; none where it says nothing.
+    pub maintenance: Option<String>,
 }
 
 /// Why no facts could be collected at all.
@@ -83,11 +97,16 @@ pub fn collect(request: &Request, now: Timestamp) -> Result<Facts, CollectError>
     let (destination, names) = start_destination(request, clock);
     let source = Hypervisor::open(&request.from, request.timeout)?;
     let domain = source.domain(&request.vm)?;
-    let vm = vm::look(&domain)?;
+    let monitor = if request.allow_monitor { Monitor::Allowed } else { Monitor::Forbidden };
+    let vm = vm::look(&domain, monitor)?;
     let vm_at = clock.now();
     let hostname = Fact::from(source.hostname());
-    let about =
-        About { source_name: hostname.known().cloned(), destination_name: names, vm: vm.uuid.clone() };
+    let about = About {
+        source_name: hostname.known().cloned(),
+        destination_name: names,
+        vms: vm.uuid.clone().into_iter().collect(),
+        files: needed_files::of(&vm.config),
+    };
     let (measuring, quiet) = channel();
     let probes = probes::start(request, about, quiet, clock);
     let beside = Beside::start(request, &domain, &vm, clock);
@@ -106,7 +125,7 @@ pub fn collect(request: &Request, now: Timestamp) -> Result<Facts, CollectError>
             ),
         ));
     }
-    let offers_guest_cpu = offers_guest_cpu(&destination.hypervisor, &vm);
+    let offer = offer_of(&destination.hypervisor, &vm);
     let beside = beside.join();
     // Nothing else is measured any more.
     drop(measuring);
@@ -116,8 +135,12 @@ pub fn collect(request: &Request, now: Timestamp) -> Result<Facts, CollectError>
     let emulator = source_answers.offer(arch).known().and_then(|offer| offer.emulator.clone());
     let source_probe = &probes.source.value;
     let source_host = source_answers.with_probe(arch, source_probe);
-    let destination_host =
-        Host { offers_guest_cpu, ..destination.answers.with_probe(arch, &probes.destination.value) };
+    let mut destination_host = offer.laid_on(destination.answers.with_probe(arch, &probes.destination.value));
+    destination_host.claims =
+        destination_host.claims.map(|claims| claims::with_planned(claims, &request.planned));
+    if let Some(reason) = &request.maintenance {
+        destination_host.maintenance = Fact::Known(Some(reason.clone()));
+    }
     let mut facts = Facts { change: request.change.clone(), ..Facts::empty(now) };
     let finished_vm =
         vm::complete(&vm, &source_host, source_probe, emulator.as_deref(), &beside.dirty_rate.value);
@@ -157,6 +180,16 @@ pub fn collect(request: &Request, now: Timestamp) -> Result<Facts, CollectError>
     ));
     facts.vm = Fact::Known(finished_vm);
     facts.guest = flows::into_guest(beside.guest.value.map(|(guest, _)| guest), beside.flows.value);
+    if request.ask_peers
+        && let Fact::Known(guest) = &mut facts.guest
+    {
+        let hosts: Vec<&Hypervisor> =
+            [Some(&source), destination.hypervisor.as_ref().ok()].into_iter().flatten().collect();
+        let peers = peers::ask(guest, vm.uuid.as_deref(), &hosts, request.timeout);
+        if let Fact::Known(tcp) = &mut guest.tcp {
+            tcp.peers = peers.into();
+        }
+    }
     facts.source = Fact::Known(source_host);
     facts.destination = Fact::Known(destination_host);
     Ok(facts)
@@ -207,25 +240,15 @@ impl SeenDestination {
     }
 }
 
-/// Whether the destination can give the VM its CPU.
-fn offers_guest_cpu(destination: &Result<Hypervisor, Unknown>, vm: &FoundVm) -> Fact<bool> {
-    let hypervisor = match destination {
-        Ok(hypervisor) => hypervisor,
-        Err(why) => return Fact::Unknown(why.clone()),
-    };
-    let Some(config) = &vm.config else {
-        return Fact::unknown(Cause::NotCollected, "the VM's configuration is not known");
-    };
-    let Some(cpu_xml) = config.cpu_xml.clone() else {
-        return Fact::unknown(Cause::NotSupported, "the VM's configuration names no CPU to compare");
-    };
-    let request = CpuRequest {
-        arch: config.arch.clone(),
-        machine: config.machine_type.clone(),
-        virt_type: config.virt_type.clone(),
-        cpu_xml,
-    };
-    Fact::from(hypervisor.compare_cpu(&request)).map(|answer| answer == CpuComparison::Compatible)
+/// What the destination's hypervisor offers to the VM.
+fn offer_of(destination: &Result<Hypervisor, Unknown>, vm: &FoundVm) -> Offer {
+    match (destination, &vm.config) {
+        (Ok(hypervisor), Some(config)) => offer::ask(hypervisor, &Wanted::of(config)),
+        (Err(why), _) => Offer::unknown(why),
+        (Ok(_), None) => {
+            Offer::unknown(&Unknown::new(Cause::NotCollected, "the VM's configuration is not known"))
+        }
+    }
 }
 
 /// What is learnt beside the questions to the source's libvirt.

@@ -82,8 +82,10 @@ pub(super) struct About {
     pub(super) source_name: Option<String>,
     /// The end of the line that the destination's comes through.
     pub(super) destination_name: Receiver<String>,
-    /// UUID of the VM.
-    pub(super) vm: Option<String>,
+    /// UUID of the VM, where it is known.
+    pub(super) vms: Vec<String>,
+    /// Paths that it needs at both hosts.
+    pub(super) files: Vec<String>,
 }
 
 /// The way to a host's probe.
@@ -102,12 +104,15 @@ fn look(request: &Request, about: About, quiet: &Receiver<()>, clock: Clock) -> 
     let source_way = way(request.source_probe.as_ref(), &request.from);
     let destination_way = way(request.destination_probe.as_ref(), &request.to);
     let destination = {
-        let (way, resolve) = (destination_way.clone(), about.source_name);
-        Worker::start(clock, move || way.probe_host(&Questions { resolve, ..Questions::default() }, timeout))
+        let way = destination_way.clone();
+        let questions =
+            Questions { resolve: about.source_name, files: about.files.clone(), ..Questions::default() };
+        Worker::start(clock, move || way.probe_host(&questions, timeout))
     };
     let wanted = request.migrate_address.as_deref().map(|text| path::host_of_address(text).to_owned());
     let named = about.destination_name.recv_timeout(timeout).ok();
-    let (source, address) = probe_source(&source_way, wanted, named, about.vm, timeout);
+    let questions = Questions { vms: about.vms, files: about.files, ..Questions::default() };
+    let (source, address) = probe_source(&source_way, wanted, named, questions, timeout);
     let source = Found { value: source, at: clock.now() };
     let destination = destination.join();
     let mut probes = Probes {
@@ -131,14 +136,14 @@ fn probe_source(
     way: &Transport,
     wanted: Option<String>,
     named: Option<String>,
-    vm: Option<String>,
+    questions: Questions,
     timeout: Duration,
 ) -> (Result<Answer, Unknown>, Fact<IpAddr>) {
     let literal: Option<IpAddr> = wanted.as_deref().and_then(|name| name.parse().ok());
     // Where an address is given, libvirt does not ask for the name; people and their tools do.
     let resolve = wanted.clone().filter(|_| literal.is_none()).or(named);
     let answer =
-        way.probe_host(&Questions { resolve: resolve.clone(), vm, route: literal, peer: None }, timeout);
+        way.probe_host(&Questions { resolve: resolve.clone(), route: literal, ..questions }, timeout);
     let address = match (literal, resolve, &answer) {
         (Some(address), ..) => Fact::Known(address),
         (None, None, _) => Fact::unknown(

@@ -28,8 +28,12 @@ use thiserror::Error;
 pub use html::{TemplateError, Templates};
 pub use style::{NARROWEST, Style};
 pub use visible::visible;
+pub(crate) use visible::visible_lines;
 
-use crate::verdict::{Verdict, WaiverFault, WaiverProblem};
+use crate::{
+    audit::Audit,
+    verdict::{Verdict, WaiverFault, WaiverProblem},
+};
 
 /// The formats a report can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -188,6 +192,25 @@ pub fn write(
         Format::Prometheus => prometheus::write(verdicts, sink),
         Format::Sarif => sarif::write(verdicts, sink),
         Format::Html => return html::write(verdicts, sink, &style.templates).map_err(ReportError::from),
+    }
+    .and_then(|()| sink.flush())
+    .map_err(|source| ReportError::Write { format, source })
+}
+
+/// Writes a report on an audit. The table and the two documents are the audit's own; every other format lists the verdicts
+/// that it was made from.
+pub fn write_audit(
+    format: Format,
+    audit: &Audit,
+    verdicts: &[Verdict],
+    sink: &mut dyn Write,
+    style: &Style,
+) -> Result<(), ReportError> {
+    match format {
+        Format::Table => table::write_audit(audit, sink, style),
+        Format::Json => json::pretty(audit, sink),
+        Format::Yaml => yaml::document(audit, sink),
+        _ => return write(format, verdicts, sink, style),
     }
     .and_then(|()| sink.flush())
     .map_err(|source| ReportError::Write { format, source })

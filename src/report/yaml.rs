@@ -28,6 +28,11 @@ pub(super) fn write(verdicts: &[Verdict], sink: &mut dyn Write) -> io::Result<()
     sink.flush()
 }
 
+/// Another document than a verdict.
+pub(super) fn document(document: &impl Serialize, sink: &mut dyn Write) -> io::Result<()> {
+    sink.write_all(text(document)?.as_bytes())
+}
+
 fn text(document: &impl Serialize) -> io::Result<String> {
     let mut document = serde_json::to_value(document)?;
     neutralise(&mut document);

@@ -1,10 +1,12 @@
 //! The report for a terminal: the answer first, then what blocks and how to get rid of it, then the rest.
 
+mod audit;
 mod grid;
 mod overview;
 
 use std::io::{self, Write};
 
+pub(super) use self::audit::write as write_audit;
 use self::grid::{Grid, Line, Row};
 use super::{
     Style,

@@ -2,10 +2,8 @@
 
 use std::io::{Error, ErrorKind};
 
-use super::{messages, number32, socket::Netlink};
+use super::{NLMSG_DONE, NLMSG_ERROR, Netlink, messages, number32};
 
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
 const NLM_F_REQUEST: u16 = 0x1;
 const NLM_F_DUMP: u16 = 0x300;
 /// A datagram of a dump is at most this long (net/netlink/af_netlink.c, max_recvmsg_len).

@@ -1,11 +1,9 @@
-//! Sockets to the kernel's netlink families, and what every system call around a socket needs.
-//!
-//! Reading only: a dump costs the kernel what `ss -ti` or `tc qdisc show` costs.
+//! A netlink socket: the system calls, read-only and bounded in time.
 
 use std::{
     io::Error,
     mem::size_of,
-    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
 };
 
 /// A netlink socket.
@@ -67,7 +65,7 @@ impl Netlink {
 }
 
 /// A descriptor that a system call has just made, as one that closes itself.
-pub(in crate::collect::probe) fn owned(fd: RawFd) -> Result<OwnedFd, Error> {
+pub(in crate::collect::probe) fn owned(fd: libc::c_int) -> Result<OwnedFd, Error> {
     checked(fd)?;
     // SAFETY: a descriptor that the kernel has just made, and that nothing else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
@@ -78,8 +76,7 @@ pub(in crate::collect::probe) fn checked(result: libc::c_int) -> Result<(), Erro
     if result < 0 { Err(Error::last_os_error()) } else { Ok(()) }
 }
 
-/// The size of a type as socket calls take it.
 #[allow(clippy::cast_possible_truncation)] // sizes of a few bytes
-pub(in crate::collect::probe) fn length_of<T>() -> libc::socklen_t {
+fn length_of<T>() -> libc::socklen_t {
     size_of::<T>() as libc::socklen_t
 }

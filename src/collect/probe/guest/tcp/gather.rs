@@ -16,7 +16,7 @@ use super::{
 use crate::{
     collect::probe::{
         guest::{MOST_PROCESSES, MOST_SOCKETS},
-        netlink::socket::Netlink,
+        netlink::Netlink,
     },
     fact::{Cause, Fact, Unknown},
 };

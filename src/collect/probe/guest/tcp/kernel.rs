@@ -1,17 +1,15 @@
-//! A look at another process's socket options.
+//! A look at another process's socket options, by system calls.
 //!
-//! It reads only, costs three system calls a socket and needs root (pidfd_getfd(2): PTRACE_MODE_ATTACH): for that moment
-//! the probe holds the socket too, so that a process which closes it meanwhile closes it a few microseconds late.
+//! It reads only. Options cost three system calls a socket and need root (pidfd_getfd(2): PTRACE_MODE_ATTACH): for that
+//! moment the probe holds the socket too, so that a process which closes it meanwhile closes it a few microseconds late.
 
 use std::{
     io::Error,
-    os::fd::{AsRawFd, OwnedFd, RawFd},
+    mem::size_of,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
 };
 
-use crate::{
-    collect::probe::netlink::socket::{checked, length_of, owned},
-    fact::KeepAlive,
-};
+use crate::fact::KeepAlive;
 
 /// Options of a socket that decide its budget.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -56,7 +54,22 @@ fn option(socket: &impl AsRawFd, level: libc::c_int, name: libc::c_int) -> Resul
     Ok(value)
 }
 
+fn owned(fd: RawFd) -> Result<OwnedFd, Error> {
+    checked(fd)?;
+    // SAFETY: a descriptor that the kernel has just made, and that nothing else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 fn owned_long(fd: libc::c_long) -> Result<OwnedFd, Error> {
     let last = Error::last_os_error();
     owned(RawFd::try_from(fd).unwrap_or(-1)).map_err(|_| last)
+}
+
+fn checked(result: libc::c_int) -> Result<(), Error> {
+    if result < 0 { Err(Error::last_os_error()) } else { Ok(()) }
+}
+
+#[allow(clippy::cast_possible_truncation)] // sizes of a few bytes
+fn length_of<T>() -> libc::socklen_t {
+    size_of::<T>() as libc::socklen_t
 }

@@ -20,7 +20,7 @@ use pnet::packet::{
 };
 
 use crate::{
-    collect::probe::netlink::socket::{checked, owned},
+    collect::probe::netlink::{checked, owned},
     fact::{Cause, Unknown},
 };
 
