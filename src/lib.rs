@@ -21,3 +21,4 @@ pub mod preflight;
 pub mod report;
 pub mod rule;
 pub mod verdict;
+pub mod way_back;

@@ -5,6 +5,9 @@ mod audit;
 mod check;
 #[cfg(feature = "libvirt")]
 mod collect;
+mod diff;
+mod explain;
+mod generate;
 mod hook;
 #[cfg(feature = "libvirt")]
 mod isolate;
@@ -59,6 +62,10 @@ enum Command {
     Isolate(isolate::Isolate),
     /// Write a saved verdict in other formats
     Report(report::Report),
+    /// Tell what has become different between two saved verdicts
+    Diff(diff::Diff),
+    /// Walk from a verdict to one of its outcomes, its rule, the facts under it, and where each came from
+    Explain(explain::Explain),
     /// Read and verify the ledger
     #[cfg(feature = "ledger")]
     Ledger(ledger::LedgerCommand),
@@ -70,6 +77,9 @@ enum Command {
     Hook(hook::Hook),
     /// Look at the host or guest this runs on, and print what was seen as JSON
     Probe(probe::Probe),
+    /// Write what is made from the program itself: man pages, completions, the command reference
+    #[command(hide = true)]
+    Generate(generate::Generate),
 }
 
 /// What runs on other machines: the probe, and the hook of a destination.
@@ -119,12 +129,15 @@ pub fn main() -> process::ExitCode {
         #[cfg(feature = "libvirt")]
         Command::Isolate(command) => command.run(&cli.shared),
         Command::Report(command) => command.run(&cli.shared),
+        Command::Diff(command) => command.run(&cli.shared),
+        Command::Explain(command) => command.run(&cli.shared),
         #[cfg(feature = "ledger")]
         Command::Ledger(command) => command.run(&cli.shared),
         Command::Verdict(command) => command.run(&cli.shared),
         Command::Rules(command) => command.run(&cli.shared),
         Command::Hook(command) => command.run(&cli.shared),
         Command::Probe(command) => command.run(),
+        Command::Generate(command) => command.run(),
     };
     ended(done)
 }

@@ -181,7 +181,9 @@ impl MoveOptions {
     fn uris(&self) -> Result<(Uri, Uri), Failure> {
         let parse = |text: &Option<String>, option| match text {
             Some(text) => text.parse().map_err(|error| Failure::usage(format!("{option}: {error}"))),
-            None => Err(Failure::usage(format!("{option} URI is missing"))),
+            None => Err(Failure::usage(format!(
+                "{option} is missing: give the libvirt URI of the host, such as qemu+ssh://root@hv1/system"
+            ))),
         };
         Ok((parse(&self.from, "--from")?, parse(&self.to, "--to")?))
     }

@@ -2,6 +2,7 @@
 
 use std::{
     fmt::Display,
+    fs,
     io::{self, IsTerminal, Write},
     path::{Path, PathBuf},
     str::FromStr,
@@ -19,16 +20,23 @@ use super::{
 use crate::audit::Audit;
 use crate::{
     error::with_causes,
-    report::{self, Format, ReportError, Style, visible_lines},
-    verdict::{ExitCode, Verdict},
+    report::{self, Format, ReportError, Style, Templates, visible_lines},
+    verdict::{self, Baseline, ExitCode, Verdict},
 };
 
 /// Which reports to write.
 #[derive(Debug, Args)]
 pub(super) struct Reports {
     /// Format of the report, and a file for it; may be repeated. Without a file it goes to stdout
-    #[arg(short, long = "output", value_name = "FORMAT[=PATH]", default_value = "table")]
+    #[arg(short = 'o', long = "output", value_name = "FORMAT[=PATH]", default_value = "table")]
     targets: Vec<Target>,
+    /// Earlier report to hold this one against, as --output json or yaml wrote it: what is new, changed and fixed
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
+    /// Own template of the HTML report in place of the shipped one: page.html, move.html, style.css or script.js; may
+    /// be repeated
+    #[arg(long = "template", value_name = "FILE")]
+    templates: Vec<PathBuf>,
 }
 
 #[derive(Debug, Clone)]
@@ -53,6 +61,8 @@ impl FromStr for Target {
 /// Reports whose files could be opened. The files appear whole or not at all.
 pub(super) struct OpenReports {
     targets: Vec<(Format, Option<OpenFile>)>,
+    baseline: Option<Baseline>,
+    templates: Templates,
 }
 
 pub(super) struct OpenFile {
@@ -67,8 +77,31 @@ impl Reports {
             Some(path) => Ok((target.format, Some(OpenFile::beside(path)?))),
             None => Ok((target.format, None)),
         };
-        Ok(OpenReports { targets: self.targets.iter().map(open).collect::<Result<_, _>>()? })
+        Ok(OpenReports {
+            targets: self.targets.iter().map(open).collect::<Result<_, _>>()?,
+            baseline: self.baseline.as_deref().map(read_baseline).transpose()?,
+            templates: self.templates.iter().try_fold(Templates::default(), with_template)?,
+        })
     }
+}
+
+/// The verdicts of a saved report.
+pub(super) fn read_verdicts(file: &Path) -> Result<Vec<Verdict>, Failure> {
+    let name = file.display().to_string();
+    let bytes = fs::read(file).map_err(|error| unreadable(file, &error))?;
+    verdict::read(&name, &bytes).map_err(Failure::usage)
+}
+
+/// A saved report to hold later verdicts against.
+pub(super) fn read_baseline(file: &Path) -> Result<Baseline, Failure> {
+    read_verdicts(file).map(Baseline::new)
+}
+
+fn with_template(templates: Templates, file: &PathBuf) -> Result<Templates, Failure> {
+    let unusable = |why: &dyn Display| Failure::usage(format!("--template {}: {why}", file.display()));
+    let text = fs::read_to_string(file).map_err(|error| unusable(&format!("cannot be read: {error}")))?;
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    templates.with(&name, text).map_err(|error| unusable(&error))
 }
 
 impl OpenFile {
@@ -95,6 +128,11 @@ impl OpenFile {
     }
 }
 
+/// A file of the user's that cannot be read.
+pub(super) fn unreadable(path: &Path, why: &dyn Display) -> Failure {
+    Failure::usage(format!("{}: cannot be read: {why}; check its name and permissions", path.display()))
+}
+
 fn unwritable(path: &Path, why: &dyn Display) -> Failure {
     Failure::failed(format!("{}: cannot be written: {why}; choose another path", path.display()))
 }
@@ -102,18 +140,31 @@ fn unwritable(path: &Path, why: &dyn Display) -> Failure {
 impl OpenReports {
     /// Writes every report of `verdicts` and says how to exit.
     pub(super) fn write(self, verdicts: &[Verdict], shared: &Shared) -> Result<ExitCode, Failure> {
+        let compared = self.baseline.map(|baseline| compared(verdicts, &baseline));
+        let verdicts = compared.as_deref().unwrap_or(verdicts);
+        let templates = self.templates;
         for (format, file) in self.targets {
             if let Some(mut file) = file {
-                let style = Style { verbose: shared.verbose > 0, ..Style::default() };
+                let style =
+                    Style { verbose: shared.verbose > 0, templates: templates.clone(), ..Style::default() };
                 report::write(format, verdicts, &mut file.draft, &style)
                     .map_err(|error| unwritable(&file.path, &with_causes(&error)))?;
                 file.finish()?;
             } else {
-                to_stdout(|out| report::write(format, verdicts, out, &style(shared)).map_err(of_sink))?;
+                let style = Style { templates: templates.clone(), ..style(shared) };
+                to_stdout(|out| report::write(format, verdicts, out, &style).map_err(of_sink))?;
             }
         }
         Ok(ExitCode::of_all(verdicts))
     }
+}
+
+fn compared(verdicts: &[Verdict], baseline: &Baseline) -> Vec<Verdict> {
+    let mut verdicts = verdicts.to_vec();
+    for verdict in &mut verdicts {
+        baseline.hold_against(verdict);
+    }
+    verdicts
 }
 
 /// What the sink said, so that a reader who has gone away is told from other trouble.
@@ -153,9 +204,9 @@ impl OpenReports {
 pub(super) fn to_stdout(print: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failure> {
     let mut out = io::BufWriter::new(io::stdout().lock());
     match print(&mut out).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::failed(format!("stdout: cannot be written: {error}")))
-        }
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::failed(format!(
+            "stdout: cannot be written: {error}; write to a file with --output FORMAT=PATH"
+        ))),
         _ => Ok(()),
     }
 }
@@ -171,7 +222,8 @@ pub(super) fn colours_stdout(shared: &Shared) -> bool {
     }
 }
 
-fn style(shared: &Shared) -> Style {
+/// How reports on stdout are to look.
+pub(super) fn style(shared: &Shared) -> Style {
     let terminal = io::stdout().is_terminal();
     let colour = colours_stdout(shared);
     let width = terminal_size::terminal_size().filter(|_| terminal).map(|(width, _)| usize::from(width.0));

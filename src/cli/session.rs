@@ -6,14 +6,15 @@ use std::{env, fs, path::Path, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{Failure, options::Shared};
+use super::{Failure, options::Shared, output};
 #[cfg(feature = "libvirt")]
 use crate::collect::transport::{GuestWay, Transport};
+#[cfg(feature = "libvirt")]
+use crate::config::HostConfig;
 #[cfg(feature = "ledger")]
 use crate::ledger::{Entry, Ledger};
-#[cfg(feature = "libvirt")]
-use crate::{change::ChangeFile, config::HostConfig};
 use crate::{
+    change::ChangeFile,
     collect::{
         Uri,
         transport::{HostShell, SshTarget},
@@ -81,10 +82,8 @@ impl<'a> Session<'a> {
     }
 
     /// A change file.
-    #[cfg(feature = "libvirt")]
     pub(super) fn change(&self, file: &Path) -> Result<ChangeFile, Failure> {
-        let bytes = fs::read(file)
-            .map_err(|error| Failure::usage(format!("{}: cannot be read: {error}", file.display())))?;
+        let bytes = fs::read(file).map_err(|error| output::unreadable(file, &error))?;
         ChangeFile::parse(&file.display().to_string(), &bytes).map_err(Failure::usage)
     }
 
@@ -205,7 +204,6 @@ fn ssh_target(text: &str, named_by: &str) -> Result<SshTarget, Failure> {
 }
 
 fn read_waivers(file: &Path) -> Result<Waivers, Failure> {
-    let bytes = fs::read(file)
-        .map_err(|error| Failure::usage(format!("{}: cannot be read: {error}", file.display())))?;
+    let bytes = fs::read(file).map_err(|error| output::unreadable(file, &error))?;
     Waivers::parse(&file.display().to_string(), &bytes).map_err(Failure::usage)
 }

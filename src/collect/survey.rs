@@ -326,6 +326,16 @@ impl SurveyedHost {
 mod tests {
     use super::*;
 
+    fn request(name: &str, uri: &str) -> HostRequest {
+        HostRequest {
+            name: name.to_owned(),
+            uri: uri.parse().unwrap(),
+            probe: None,
+            maintenance: (name == "b").then(|| "new disks".to_owned()),
+            migrate_address: None,
+        }
+    }
+
     #[test]
     fn many_paths_go_in_several_parts_and_none_is_lost() {
         let paths: Vec<String> = (0..3000).map(|n| format!("/srv/images/vm-{n:040}.qcow2")).collect();
@@ -337,15 +347,32 @@ mod tests {
         assert!(batches(&[]).is_empty());
     }
 
+    /// 10,000 passes over libvirt's mock driver: every call that a survey makes of libvirt's client library, without a
+    /// daemon. About a minute.
+    #[test]
+    #[ignore = "a minute of calls; make unit runs it"]
+    fn ten_thousand_collections_leave_nothing_behind() {
+        let once = || {
+            let requests = vec![request("a", "test:///default"), request("b", "test:///default")];
+            let survey = survey(requests, Duration::from_secs(60), Timestamp::UNIX_EPOCH);
+            assert_eq!(survey.moves().into_iter().filter_map(|wanted| survey.facts(wanted)).count(), 2);
+        };
+        let resident = || {
+            let status = procfs::process::Process::myself().unwrap().status().unwrap();
+            (status.vmrss.unwrap(), status.threads)
+        };
+        (0..1_000).for_each(|_| once());
+        let (before, threads) = resident();
+        (0..10_000).for_each(|_| once());
+        let (after, threads_after) = resident();
+        let grown = after.saturating_sub(before);
+        println!("{before} KiB before, {after} KiB after, {threads} and {threads_after} threads");
+        assert!(grown < 4 << 10, "{grown} KiB more than before");
+        assert!(threads_after <= threads + 4, "{threads_after} threads were {threads}");
+    }
+
     #[test]
     fn a_lost_host_takes_nothing_and_hides_nothing() {
-        let request = |name: &str, uri: &str| HostRequest {
-            name: name.to_owned(),
-            uri: uri.parse().unwrap(),
-            probe: None,
-            maintenance: (name == "b").then(|| "new disks".to_owned()),
-            migrate_address: None,
-        };
         let gone = "qemu+unix:///system?socket=/nonexistent/libvirt-sock";
         let requests =
             vec![request("a", "test:///default"), request("b", "test:///default"), request("c", gone)];

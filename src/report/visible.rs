@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 /// `text` with every character that is not shown but obeyed written out as `\u{…}`, and line breaks and tabs as
 /// spaces. What comes out is one line; all of it is seen, in the order in which it stands there.
 pub fn visible(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(is_obeyed) {
+    if is_plain(text) || !text.chars().any(is_obeyed) {
         return Cow::Borrowed(text);
     }
     let mut shown = String::with_capacity(text.len() + 16);
@@ -23,6 +23,11 @@ pub fn visible(text: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(shown)
+}
+
+/// Whether all of it is printable ASCII, as nearly all text is: said without decoding it.
+pub(super) fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
 /// Text of several lines for a terminal: as [`visible()`], but line breaks stay, and so do the colours that vmgate's own

@@ -12,5 +12,6 @@ mod isolate;
 mod migrate;
 mod obstacles;
 mod path;
+mod refusals;
 mod silence;
 mod software;

@@ -19,8 +19,16 @@ pub(in crate::report) fn write(audit: &Audit, sink: &mut dyn Write, style: &Styl
     summary(audit, &mut sink, style)?;
     for host in &audit.hosts {
         let mut grid = Grid::new(style);
+        let mut groups: Vec<(&AuditedVm, Vec<&str>)> = Vec::new();
         for vm in audit.vms.iter().filter(|vm| vm.host == host.name) {
-            grid.push(row(vm, style));
+            // VMs that share their destinations and reasons share a row: on most hosts that is nearly all of them.
+            match groups.iter_mut().find(|(first, _)| first.destinations == vm.destinations) {
+                Some((_, names)) => names.push(&vm.name),
+                None => groups.push((vm, vec![&vm.name])),
+            }
+        }
+        for (vm, names) in groups {
+            grid.push(row(vm, &names, style));
         }
         if let Some(why) = &host.lost {
             let lines = vec![Line::plain(visible(why).into_owned())];
@@ -45,12 +53,16 @@ fn summary(audit: &Audit, sink: &mut dyn Write, style: &Style) -> io::Result<()>
     writeln!(sink, "{}", style.paint(paint, &text))
 }
 
-fn row(vm: &AuditedVm, style: &Style) -> Row {
+fn row(vm: &AuditedVm, names: &[&str], style: &Style) -> Row {
     let named = |answer| {
         let hosts = vm.destinations.iter().filter(move |destination| destination.answer == answer);
         hosts.map(|destination| visible(&destination.host).into_owned()).collect::<Vec<_>>().join(", ")
     };
     let mut lines = Vec::new();
+    if names.len() > 1 {
+        let names: Vec<_> = names.iter().map(|name| visible(name)).collect();
+        lines.push(Line::plain(names.join(", ")));
+    }
     let yes = named(Answer::Yes);
     if !yes.is_empty() {
         lines.push(Line::plain(format!("can go to {yes}")));
@@ -74,7 +86,11 @@ fn row(vm: &AuditedVm, style: &Style) -> Row {
         lines.push(Line::plain("no other host was named"));
     }
     let paint = if vm.can_move() { None } else { Some(Paint::Bad) };
-    Row { key: visible(&vm.name).into_owned(), paint, lines }
+    let key = match names {
+        [name] => visible(name).into_owned(),
+        several => words::number(several.len(), "VM"),
+    };
+    Row { key, paint, lines }
 }
 
 /// Reasons with all the hosts that they hold for.
