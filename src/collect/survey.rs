@@ -15,7 +15,7 @@ use super::{
     libvirt::{Hypervisor, ask_each},
     needed_files,
     offer::{self, Offer, Wanted},
-    path,
+    path::{self, End},
     probe::host::Questions,
     provenance,
     transport::{Answer, Transport},
@@ -279,11 +279,14 @@ impl Survey {
         let not_measured = Err(Unknown::new(Cause::NotCollected, "an audit measures nothing"));
         let change = Change::default();
         let mut facts = Facts::empty(self.at);
+        let nothing_tried = || Unknown::new(Cause::NotCollected, "an audit tries no path");
         facts.path = Fact::Known(path::path(
             address,
-            path::End { nics: &from.nics, routes: &from.routes },
-            path::End { nics: &to.nics, routes: &to.routes },
+            &source.end(&from),
+            &destination.end(&to),
             &change,
+            Fact::Unknown(nothing_tried()),
+            Err(nothing_tried()),
         ));
         facts.vm = Fact::Known(vm::complete(found, &from, &source.probe, emulator.as_deref(), &not_measured));
         facts.guest = Fact::unknown(Cause::NotCollected, "an audit asks no guest");
@@ -299,6 +302,13 @@ fn not_asked() -> Unknown {
 }
 
 impl SurveyedHost {
+    /// The host as an end of a path, without anything that its probe would have to be asked about the other end.
+    fn end<'a>(&'a self, host: &'a Host) -> End<'a> {
+        let not_asked = Unknown::new(Cause::NotCollected, "an audit asks no host about another");
+        let probe = self.probe.as_ref().map(|answer| &answer.probe);
+        End::of(probe, &host.nics, &host.routes, Fact::Unknown(not_asked)).reached_by(&self.request.uri)
+    }
+
     /// The host as one move sees it: of the files only those that the VM needs.
     fn host(&self, arch: Option<&str>, files: &BTreeSet<String>) -> Host {
         let mut host = self.answers.with_probe(arch, &self.probe);
