@@ -16,7 +16,7 @@ guest_command() {
 
 guest_start() {
   need_root
-  local name=${1:-} on='' image=small memory='' vcpus=1 machine=pc-q35-7.2 workload=idle agent=on nic=1 wait=60
+  local name=${1:-} on='' image=small memory='' vcpus=1 machine=pc-q35-7.2 workload=idle agent=on nic=1 wait=120
   [[ $name =~ ^[a-z][a-z0-9-]*$ ]] || die "usage: lab guest start NAME --on HOST ...; a name is a-z, 0-9 and -, '$name' is not"
   shift
   while (($# > 0)); do
@@ -213,7 +213,7 @@ guest_xml() {
     <type arch='x86_64' machine='$4'>hvm</type>
     <kernel>$boot/vmlinuz</kernel>
     <initrd>$boot/initramfs</initrd>
-    <cmdline>console=ttyS0 quiet panic=1 $8</cmdline>
+    <cmdline>console=ttyS0 quiet panic=1 no_timer_check $8</cmdline>
   </os>
   <features><acpi/><apic/></features>
   <cpu mode='custom' match='exact' check='none'><model fallback='forbid'>Nehalem</model></cpu>
