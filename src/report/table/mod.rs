@@ -7,8 +7,8 @@ mod overview;
 
 use std::io::{self, Write};
 
-pub(super) use self::{audit::write as write_audit, differences::differences};
 use self::grid::{Grid, Line, Row};
+pub(super) use self::{audit::write as write_audit, differences::differences};
 use super::{
     Style,
     by_rule::{ByRule, by_rule, violations},
