@@ -82,9 +82,22 @@ pub struct SurveyedName {
     pub lost: Option<Unknown>,
 }
 
-/// Looks at all hosts, several at a time. `timeout` is the longest wait for one answer.
-pub fn survey(requests: Vec<HostRequest>, timeout: Duration, now: Timestamp) -> Survey {
-    let reached = ask_each(&requests, |request| Reached::ask(request, timeout));
+/// How often [`survey`] says for each host that a part of it is done.
+pub const PARTS: u64 = 2;
+
+/// Looks at all hosts, several at a time. `timeout` is the longest wait for one answer; `done` is called when a part of a
+/// host is done, [`PARTS`] times for each.
+pub fn survey(
+    requests: Vec<HostRequest>,
+    timeout: Duration,
+    now: Timestamp,
+    done: impl Fn() + Sync,
+) -> Survey {
+    let reached = ask_each(&requests, |request| {
+        let reached = Reached::ask(request, timeout);
+        done();
+        reached
+    });
     let needed: Vec<String> = needed_files::of(reached.iter().flat_map(Reached::configs));
     // What a host offers to its own VMs is known: they run there.
     let wanted = wishes(&reached);
@@ -96,7 +109,9 @@ pub fn survey(requests: Vec<HostRequest>, timeout: Duration, now: Timestamp) -> 
         .collect();
     let answers = ask_each(&tasks, |(at, request, reached)| {
         let others = wanted.iter().filter(|(owner, _)| *owner != at).flat_map(|(_, wanted)| wanted);
-        (probe(request, reached, &needed, timeout), reached.offers(others))
+        let answer = (probe(request, reached, &needed, timeout), reached.offers(others));
+        done();
+        answer
     });
     let hosts = requests.into_iter().zip(reached).zip(answers);
     let hosts = hosts.map(|((request, reached), (probe, offers))| SurveyedHost {
@@ -354,7 +369,7 @@ mod tests {
     fn ten_thousand_collections_leave_nothing_behind() {
         let once = || {
             let requests = vec![request("a", "test:///default"), request("b", "test:///default")];
-            let survey = survey(requests, Duration::from_secs(60), Timestamp::UNIX_EPOCH);
+            let survey = survey(requests, Duration::from_secs(60), Timestamp::UNIX_EPOCH, || ());
             assert_eq!(survey.moves().into_iter().filter_map(|wanted| survey.facts(wanted)).count(), 2);
         };
         let resident = || {
@@ -376,7 +391,7 @@ mod tests {
         let gone = "qemu+unix:///system?socket=/nonexistent/libvirt-sock";
         let requests =
             vec![request("a", "test:///default"), request("b", "test:///default"), request("c", gone)];
-        let survey = survey(requests, Duration::from_secs(10), Timestamp::UNIX_EPOCH);
+        let survey = survey(requests, Duration::from_secs(10), Timestamp::UNIX_EPOCH, || {});
         let hosts = survey.hosts();
         assert_eq!(hosts.iter().map(|host| host.running).collect::<Vec<_>>(), [1, 1, 0]);
         assert!(hosts[2].lost.is_some());
