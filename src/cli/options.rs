@@ -72,6 +72,7 @@ pub(super) enum When {
 /// Which VM is to go where.
 #[cfg(feature = "libvirt")]
 #[derive(Debug, Args)]
+#[allow(clippy::struct_excessive_bools)] // flags of a command line
 pub(super) struct MoveOptions {
     /// Libvirt URI of the host the VM runs on, such as qemu+ssh://root@hv1/system
     #[arg(long, value_name = "URI", requires = "to")]

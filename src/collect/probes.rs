@@ -109,7 +109,7 @@ fn look(request: &Request, about: About, quiet: &Receiver<()>, clock: Clock) -> 
             Questions { resolve: about.source_name, files: about.files.clone(), ..Questions::default() };
         Worker::start(clock, move || way.probe_host(&questions, timeout))
     };
-    let wanted = request.migrate_address.as_deref().map(|text| path::host_of_address(text).to_owned());
+    let wanted = request.migrate_address.as_deref().map(path::host_of_address);
     let named = about.destination_name.recv_timeout(timeout).ok();
     let questions = Questions { vms: about.vms, files: about.files, ..Questions::default() };
     let (source, address) = probe_source(&source_way, wanted, named, questions, timeout);
@@ -134,14 +134,14 @@ fn look(request: &Request, about: About, quiet: &Receiver<()>, clock: Clock) -> 
 /// Asks the source's probe, and has it resolve the destination's name, as libvirt there would.
 fn probe_source(
     way: &Transport,
-    wanted: Option<String>,
+    wanted: Option<&str>,
     named: Option<String>,
     questions: Questions,
     timeout: Duration,
 ) -> (Result<Answer, Unknown>, Fact<IpAddr>) {
-    let literal: Option<IpAddr> = wanted.as_deref().and_then(|name| name.parse().ok());
+    let literal: Option<IpAddr> = wanted.and_then(|name| name.parse().ok());
     // Where an address is given, libvirt does not ask for the name; people and their tools do.
-    let resolve = wanted.clone().filter(|_| literal.is_none()).or(named);
+    let resolve = wanted.filter(|_| literal.is_none()).map(str::to_owned).or(named);
     let answer =
         way.probe_host(&Questions { resolve: resolve.clone(), route: literal, ..questions }, timeout);
     let address = match (literal, resolve, &answer) {

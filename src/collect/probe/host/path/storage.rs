@@ -2,7 +2,7 @@
 //! and iSCSI sessions.
 
 use std::{
-    collections::BTreeMap,
+    collections::BTreeSet,
     fs,
     net::{IpAddr, SocketAddr},
     path::Path,
@@ -36,16 +36,16 @@ pub struct RemoteStorage {
 /// Every address of remote storage, each with its way. One without a way is in trouble of its own and left out.
 pub(in super::super) fn look() -> Result<Vec<RemoteStorage>, Unknown> {
     let mounts = procfs::mounts().map_err(|error| obstacle(&error))?;
-    let mut found: BTreeMap<(String, IpAddr), ()> = BTreeMap::new();
+    let mut found: BTreeSet<(String, IpAddr)> = BTreeSet::new();
     for mount in &mounts {
         for address in addresses(mount) {
-            found.insert((format!("{} {}", mount.fs_vfstype, plain(&mount.fs_spec)), address), ());
+            found.insert((format!("{} {}", mount.fs_vfstype, plain(&mount.fs_spec)), address));
         }
     }
     for (target, address) in iscsi(Path::new(ISCSI)) {
-        found.insert((format!("iscsi {target}"), address), ());
+        found.insert((format!("iscsi {target}"), address));
     }
-    let with_way = found.into_keys().take(MOST_ADDRESSES).filter_map(|(what, address)| {
+    let with_way = found.into_iter().take(MOST_ADDRESSES).filter_map(|(what, address)| {
         let nic = route::to(address).ok()?.route.nic;
         Some(RemoteStorage { what, address, nic })
     });

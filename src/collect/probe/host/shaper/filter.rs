@@ -111,10 +111,9 @@ fn u32_takes(payload: &[u8], selector: &[u8], to: Option<IpAddr>) -> Takes {
             _ => None,
         };
         match holds {
-            Some(true) => {}
             Some(false) => return Takes::None,
             None if takes == Takes::All => takes = Takes::Some,
-            None => {}
+            Some(true) | None => {}
         }
     }
     takes

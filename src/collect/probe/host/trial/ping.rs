@@ -141,12 +141,11 @@ impl Pinger {
             }
             match self.socket.recv(&mut buffer) {
                 Ok(count) if self.is_answer(buffer.get(..count).unwrap_or_default()) => return true,
-                // Somebody else's, or an error that an earlier packet brought.
-                Ok(_) => {}
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                     return false;
                 }
-                Err(_) => {}
+                // Somebody else's, or an error that an earlier packet brought.
+                Ok(_) | Err(_) => {}
             }
         }
     }
