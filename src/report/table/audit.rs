@@ -97,7 +97,7 @@ fn since(audit: &Audit, sink: &mut dyn Write, style: &Style) -> io::Result<()> {
 }
 
 fn row(vm: &AuditedVm, names: &[&str], style: &Style) -> Row {
-    let named = |answer| {
+    let hosts_with = |answer| {
         let hosts = vm.destinations.iter().filter(move |destination| destination.answer == answer);
         hosts.map(|destination| visible(&destination.host).into_owned()).collect::<Vec<_>>().join(", ")
     };
@@ -106,7 +106,7 @@ fn row(vm: &AuditedVm, names: &[&str], style: &Style) -> Row {
         let names: Vec<_> = names.iter().map(|name| visible(name)).collect();
         lines.push(Line::plain(names.join(", ")));
     }
-    let yes = named(Answer::Yes);
+    let yes = hosts_with(Answer::Yes);
     if !yes.is_empty() {
         lines.push(Line::plain(format!("can go to {yes}")));
     }
