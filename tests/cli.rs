@@ -415,14 +415,10 @@ fn a_users_template_takes_the_place_of_the_shipped_one() {
 
 /// A change of moves of these VMs from hv1 to hv2, and a folder with the healthy facts, which are about web1.
 fn change_of(folder: &TempDir, vms: &[&str]) -> (String, String) {
-    let moves: String = vms
-        .iter()
-        .map(|vm| {
-            format!(
-                "  - vm: {vm}\n    from: qemu+ssh://root@hv1/system\n    to: qemu+ssh://root@hv2/system\n"
-            )
-        })
-        .collect();
+    let asked = |vm: &&str| {
+        format!("  - vm: {vm}\n    from: qemu+ssh://root@hv1/system\n    to: qemu+ssh://root@hv2/system\n")
+    };
+    let moves = vms.iter().map(asked).collect::<Vec<_>>().concat();
     let text = format!("schema: vmgate/change/v1\nid: CHG-2041\nmoves:\n{moves}");
     write(folder, "facts/web1.yaml", &fs::read_to_string(HEALTHY).unwrap());
     (write(folder, "change.yaml", &text), folder.path().join("facts").to_str().unwrap().to_owned())

@@ -369,7 +369,7 @@ mod tests {
     fn ten_thousand_collections_leave_nothing_behind() {
         let once = || {
             let requests = vec![request("a", "test:///default"), request("b", "test:///default")];
-            let survey = survey(requests, Duration::from_secs(60), Timestamp::UNIX_EPOCH, || ());
+            let survey = survey(requests, Duration::from_mins(1), Timestamp::UNIX_EPOCH, || ());
             assert_eq!(survey.moves().into_iter().filter_map(|wanted| survey.facts(wanted)).count(), 2);
         };
         let resident = || {
