@@ -1,11 +1,18 @@
 //! The command line: one file a command, and no logic beyond reading options and choosing an exit code.
 
+#[cfg(feature = "libvirt")]
+mod audit;
 mod check;
 #[cfg(feature = "libvirt")]
 mod collect;
+mod diff;
+mod explain;
+mod generate;
 mod hook;
 #[cfg(feature = "libvirt")]
 mod isolate;
+#[cfg(feature = "ledger")]
+mod ledger;
 #[cfg(feature = "libvirt")]
 mod migrate;
 mod options;
@@ -44,6 +51,9 @@ enum Command {
     /// Write what can be learnt of a move to a facts file
     #[cfg(feature = "libvirt")]
     Collect(collect::Collect),
+    /// List every VM of some hosts with the hosts it could go to, and why not to the others
+    #[cfg(feature = "libvirt")]
+    Audit(audit::AuditCommand),
     /// Check a move and carry it out if the verdict is GO
     #[cfg(feature = "libvirt")]
     Migrate(migrate::Migrate),
@@ -52,6 +62,13 @@ enum Command {
     Isolate(isolate::Isolate),
     /// Write a saved verdict in other formats
     Report(report::Report),
+    /// Tell what has become different between two saved verdicts
+    Diff(diff::Diff),
+    /// Walk from a verdict to one of its outcomes, its rule, the facts under it, and where each came from
+    Explain(explain::Explain),
+    /// Read and verify the ledger
+    #[cfg(feature = "ledger")]
+    Ledger(ledger::LedgerCommand),
     /// Sign a verdict, or check a signed one
     Verdict(verdict::VerdictCommand),
     /// List, show and test rules
@@ -60,6 +77,9 @@ enum Command {
     Hook(hook::Hook),
     /// Look at the host or guest this runs on, and print what was seen as JSON
     Probe(probe::Probe),
+    /// Write what is made from the program itself: man pages, completions, the command reference
+    #[command(hide = true)]
+    Generate(generate::Generate),
 }
 
 /// What runs on other machines: the probe, and the hook of a destination.
@@ -103,14 +123,21 @@ pub fn main() -> process::ExitCode {
         #[cfg(feature = "libvirt")]
         Command::Collect(command) => command.run(&cli.shared),
         #[cfg(feature = "libvirt")]
+        Command::Audit(command) => command.run(&cli.shared),
+        #[cfg(feature = "libvirt")]
         Command::Migrate(command) => command.run(&cli.shared),
         #[cfg(feature = "libvirt")]
         Command::Isolate(command) => command.run(&cli.shared),
         Command::Report(command) => command.run(&cli.shared),
+        Command::Diff(command) => command.run(&cli.shared),
+        Command::Explain(command) => command.run(&cli.shared),
+        #[cfg(feature = "ledger")]
+        Command::Ledger(command) => command.run(&cli.shared),
         Command::Verdict(command) => command.run(&cli.shared),
         Command::Rules(command) => command.run(&cli.shared),
         Command::Hook(command) => command.run(&cli.shared),
         Command::Probe(command) => command.run(),
+        Command::Generate(command) => command.run(),
     };
     ended(done)
 }
@@ -146,5 +173,23 @@ impl Failure {
     /// vmgate could not do its work.
     fn failed(text: impl ToString) -> Self {
         Self { exit: ExitCode::Internal, text: text.to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vm_whose_name_looks_like_an_option_is_asked_about_all_the_same() {
+        for name in ["--help", "-h", "--version", "-V", "run"] {
+            let words = ["vmgate-hook", "hook", "run", "--", name, "migrate", "begin", "-"];
+            let ProbeCommand::Hook(hook::There::Run { arguments }) =
+                ProbeCli::try_parse_from(words).unwrap().command
+            else {
+                panic!("{name} is something else");
+            };
+            assert_eq!(arguments, [name, "migrate", "begin", "-"]);
+        }
     }
 }

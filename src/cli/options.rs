@@ -36,6 +36,10 @@ pub(super) struct Shared {
     /// Time to evaluate at, such as 2026-11-23T22:00:00Z; the present if not given
     #[arg(long, global = true, value_name = "TIME")]
     pub at: Option<Timestamp>,
+    /// The ledger: a SQLite file that checks and moves are written down in, made where there is none
+    #[cfg(feature = "ledger")]
+    #[arg(long, global = true, value_name = "FILE", env = "VMGATE_LEDGER", hide_env_values = true)]
+    pub ledger: Option<PathBuf>,
     /// Longest wait for one answer of a host or guest, in seconds
     #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds)]
     pub timeout: Option<Duration>,
@@ -88,22 +92,46 @@ pub(super) struct MoveOptions {
     /// disturbed
     #[arg(long)]
     pub attribute: bool,
+    /// Also ask the VMs on either host that are the other end of a TCP connection, through their guest agents, how long
+    /// they bear silence: in the blackout it is their settings that decide. libvirt marks them as tainted for it
+    #[arg(long)]
+    pub ask_peers: bool,
+    /// Also ask QEMU's monitor what would block a migration. libvirt marks the domain as tainted (custom-monitor) for it,
+    /// until the VM is started anew
+    #[arg(long)]
+    pub allow_monitor: bool,
 }
 
 #[cfg(feature = "libvirt")]
 impl MoveOptions {
     /// What is to be collected for this move.
     pub(super) fn request(&self, vm: &str, change: Change, session: &Session) -> Result<Request, Failure> {
-        let (from, to) = self.uris()?;
+        self.request_between(self.uris()?, vm, self.guest.as_deref(), self.migrate_address, change, session)
+    }
+
+    /// What is to be collected for a move between these hosts. Of the options only those hold that say how to look.
+    pub(super) fn request_between(
+        &self,
+        (from, to): (Uri, Uri),
+        vm: &str,
+        guest: Option<&str>,
+        migrate_address: Option<std::net::IpAddr>,
+        change: Change,
+        session: &Session,
+    ) -> Result<Request, Failure> {
         Ok(Request {
             vm: vm.to_owned(),
             source_probe: session.probe(&from)?,
             destination_probe: session.probe(&to)?,
             attribute: self.attribute,
-            guest_way: session.guest_way(vm, self.guest.as_deref())?,
+            ask_peers: self.ask_peers,
+            allow_monitor: self.allow_monitor,
+            planned: Vec::new(),
+            maintenance: session.maintenance(&to),
+            guest_way: session.guest_way(vm, guest)?,
             from,
             to,
-            migrate_address: self.migrate_address.map(|address| address.to_string()),
+            migrate_address: migrate_address.map(|address| address.to_string()),
             timeout: session.timeout(),
             dirty_window_seconds: self.dirty_window,
             change,
@@ -125,7 +153,9 @@ impl MoveOptions {
     fn uris(&self) -> Result<(Uri, Uri), Failure> {
         let parse = |text: &Option<String>, option| match text {
             Some(text) => text.parse().map_err(|error| Failure::usage(format!("{option}: {error}"))),
-            None => Err(Failure::usage(format!("{option} URI is missing"))),
+            None => Err(Failure::usage(format!(
+                "{option} is missing: give the libvirt URI of the host, such as qemu+ssh://root@hv1/system"
+            ))),
         };
         Ok((parse(&self.from, "--from")?, parse(&self.to, "--to")?))
     }

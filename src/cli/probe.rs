@@ -24,9 +24,12 @@ enum What {
         /// Also resolve this name as this host does
         #[arg(long, value_name = "NAME")]
         resolve: Option<String>,
-        /// Also look at the QEMU process of the VM with this UUID
-        #[arg(long, value_name = "UUID")]
-        vm: Option<String>,
+        /// Also look at the QEMU process of the VM with this UUID; may be repeated
+        #[arg(long = "vm", value_name = "UUID")]
+        vms: Vec<String>,
+        /// Also look at this file or block device; may be repeated
+        #[arg(long = "file", value_name = "PATH")]
+        files: Vec<String>,
     },
     /// The guest this runs in: kernel settings, sockets, processes
     Guest {
@@ -48,9 +51,11 @@ enum What {
 impl Probe {
     pub(super) fn run(&self) -> Result<ExitCode, Failure> {
         match &self.what {
-            What::Host { resolve, vm } => {
-                print(&probe::host::look(&Questions { resolve: resolve.clone(), vm: vm.clone() }))
-            }
+            What::Host { resolve, vms, files } => print(&probe::host::look(&Questions {
+                resolve: resolve.clone(),
+                vms: vms.clone(),
+                files: files.clone(),
+            })),
             What::Guest { attribute } => {
                 let mut guest = probe::guest::look(&probe::guest::LocalGuest);
                 if let Some(window) = attribute {

@@ -1,13 +1,20 @@
 //! What the options and vmgate.yaml together ask for: rules, waivers, time, limits.
 
+#[cfg(feature = "ledger")]
+use std::path::PathBuf;
 use std::{env, fs, path::Path, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{Failure, options::Shared};
+use super::{Failure, options::Shared, output};
 #[cfg(feature = "libvirt")]
 use crate::collect::transport::{GuestWay, Transport};
+#[cfg(feature = "libvirt")]
+use crate::config::HostConfig;
+#[cfg(feature = "ledger")]
+use crate::ledger::{Entry, Ledger};
 use crate::{
+    change::ChangeFile,
     collect::{
         Uri,
         transport::{HostShell, SshTarget},
@@ -16,7 +23,7 @@ use crate::{
     error::with_causes,
     preflight::Policy,
     rule::RuleSource,
-    verdict::{Waivers, attest::PrivateKey},
+    verdict::{Verdict, Waivers, attest::PrivateKey},
 };
 
 /// Holds the private key in PEM where no file is named.
@@ -48,16 +55,63 @@ impl<'a> Session<'a> {
         self.shared.timeout.or(self.config.timeout_seconds).unwrap_or(DEFAULT_TIMEOUT)
     }
 
+    /// The ledger, where one is named.
+    #[cfg(feature = "ledger")]
+    pub(super) fn ledger(&self) -> Result<Option<Ledger>, Failure> {
+        let Some(path) = self.ledger_path() else { return Ok(None) };
+        Ledger::open(path).map(Some).map_err(Failure::failed)
+    }
+
+    /// Where the ledger is, if that is said.
+    #[cfg(feature = "ledger")]
+    pub(super) fn ledger_path(&self) -> Option<&Path> {
+        self.shared.ledger.as_deref().or(self.config.ledger.as_deref())
+    }
+
+    /// Where the ledger is that moves are written down in: there is always one.
+    #[cfg(feature = "ledger")]
+    pub(super) fn ledger_for_moves(&self) -> Result<PathBuf, Failure> {
+        if let Some(path) = self.ledger_path() {
+            return Ok(path.to_owned());
+        }
+        let state = env::var_os("XDG_STATE_HOME").filter(|folder| !folder.is_empty()).map(PathBuf::from);
+        let home = || env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
+        state.or_else(home).map(|folder| folder.join("vmgate/ledger.db")).ok_or_else(|| {
+            Failure::usage("there is no ledger: name one with --ledger FILE, or `ledger:` in vmgate.yaml")
+        })
+    }
+
+    /// A change file.
+    pub(super) fn change(&self, file: &Path) -> Result<ChangeFile, Failure> {
+        let bytes = fs::read(file).map_err(|error| output::unreadable(file, &error))?;
+        ChangeFile::parse(&file.display().to_string(), &bytes).map_err(Failure::usage)
+    }
+
+    /// Writes verdicts into the ledger, where one is named.
+    pub(super) fn record(&self, verdicts: &[Verdict]) -> Result<(), Failure> {
+        #[cfg(feature = "ledger")]
+        if let Some(ledger) = self.ledger()? {
+            for verdict in verdicts {
+                ledger.append(&Entry::Verdict(verdict.into())).map_err(Failure::failed)?;
+            }
+        }
+        #[cfg(not(feature = "ledger"))]
+        let _ = verdicts;
+        Ok(())
+    }
+
     /// The way to a host's probe that the configuration names for it.
     #[cfg(feature = "libvirt")]
     pub(super) fn probe(&self, uri: &Uri) -> Result<Option<Transport>, Failure> {
         let Some(host) = uri.host.as_ref() else { return Ok(None) };
         let Some(config) = self.config.hosts.get(host) else { return Ok(None) };
-        if let Some(command) = &config.exec {
-            return Ok(Some(Transport::Exec(command.clone())));
-        }
-        let Some(target) = &config.ssh else { return Ok(None) };
-        ssh_target(target, &format!("hosts.{host}.ssh")).map(Transport::Ssh).map(Some)
+        probe_way(host, config)
+    }
+
+    /// Why the configuration says that a host is not to be given VMs.
+    #[cfg(feature = "libvirt")]
+    pub(super) fn maintenance(&self, uri: &Uri) -> Option<String> {
+        self.config.hosts.get(uri.host.as_ref()?)?.maintenance.clone()
     }
 
     /// The way to a shell on a host: the command that the configuration names for it, else ssh, else here.
@@ -131,6 +185,16 @@ impl<'a> Session<'a> {
     }
 }
 
+/// The way to a host's probe that its configuration names.
+#[cfg(feature = "libvirt")]
+pub(super) fn probe_way(host: &str, config: &HostConfig) -> Result<Option<Transport>, Failure> {
+    if let Some(command) = &config.exec {
+        return Ok(Some(Transport::Exec(command.clone())));
+    }
+    let Some(target) = &config.ssh else { return Ok(None) };
+    ssh_target(target, &format!("hosts.{host}.ssh")).map(Transport::Ssh).map(Some)
+}
+
 fn ssh_target(text: &str, named_by: &str) -> Result<SshTarget, Failure> {
     text.parse().map_err(|_| {
         Failure::usage(format!(
@@ -140,7 +204,6 @@ fn ssh_target(text: &str, named_by: &str) -> Result<SshTarget, Failure> {
 }
 
 fn read_waivers(file: &Path) -> Result<Waivers, Failure> {
-    let bytes = fs::read(file)
-        .map_err(|error| Failure::usage(format!("{}: cannot be read: {error}", file.display())))?;
+    let bytes = fs::read(file).map_err(|error| output::unreadable(file, &error))?;
     Waivers::parse(&file.display().to_string(), &bytes).map_err(Failure::usage)
 }

@@ -7,10 +7,11 @@ use jiff::Timestamp;
 use super::{
     guest, host,
     libvirt::{Domain, Hypervisor, LibvirtError},
+    needed_files,
     probe::host::Questions,
     transport::{GuestWay, Transport},
     uri::Uri,
-    vm,
+    vm::{self, Monitor},
 };
 use crate::fact::{Cause, Fact, Facts, Unknown};
 
@@ -23,9 +24,13 @@ pub fn collect_alone(
     timeout: Duration,
     now: Timestamp,
 ) -> Result<Facts, LibvirtError> {
-    let found = vm::look(domain)?;
+    let found = vm::look(domain, Monitor::Forbidden)?;
     let answers = host::ask(hypervisor, uri, Fact::from(hypervisor.hostname()));
-    let questions = Questions { resolve: None, vm: found.uuid.clone() };
+    let questions = Questions {
+        vms: found.uuid.clone().into_iter().collect(),
+        files: needed_files::of(&found.config),
+        ..Questions::default()
+    };
     let probed = probe.probe_host(&questions, timeout);
     let arch = found.config.as_ref().and_then(|config| config.arch.as_deref());
     let emulator = answers.offer(arch).known().and_then(|offer| offer.emulator.clone());

@@ -13,17 +13,21 @@ use jiff::Timestamp;
 use thiserror::Error;
 
 use super::{
-    Uri, flows, guest, host,
-    libvirt::{CpuComparison, CpuRequest, Domain, Hypervisor, LibvirtError},
-    path,
+    Uri,
+    claims::{self, PlannedMove},
+    flows, guest, host,
+    libvirt::{Domain, Hypervisor, LibvirtError},
+    needed_files,
+    offer::{self, Offer, Wanted},
+    path, peers,
     probe::host::Questions,
     provenance,
     transport::{Answer, GuestWay, Transport},
-    vm::{self, FoundVm},
+    vm::{self, FoundVm, Monitor},
     worker::{Clock, Found, Worker},
 };
 use crate::fact::{
-    Cause, Change, DirtyRate, DirtyRateMethod, Fact, Facts, Guest, Host, UdpCapture, Unknown, VmState,
+    Cause, Change, DirtyRate, DirtyRateMethod, Fact, Facts, Guest, UdpCapture, Unknown, VmState,
 };
 
 /// What is to be learnt.
@@ -52,6 +56,15 @@ pub struct Request {
     pub guest_way: GuestWay,
     /// Whether the guest's kernel is to trace which process dirties memory; it slows the guest's writes.
     pub attribute: bool,
+    /// Whether VMs on either host that are the other end of a TCP connection are asked, too; libvirt marks them as
+    /// tainted.
+    pub ask_peers: bool,
+    /// Whether QEMU's monitor may be asked what blocks a migration; libvirt marks the domain as tainted for it.
+    pub allow_monitor: bool,
+    /// VMs that are planned to come to the destination before this one.
+    pub planned: Vec<PlannedMove>,
+    /// Why the destination is not to be given VMs, as the site's configuration says; none where it says nothing.
+    pub maintenance: Option<String>,
 }
 
 /// Why no facts could be collected at all.
@@ -78,12 +91,17 @@ pub fn collect(request: &Request, now: Timestamp) -> Result<Facts, CollectError>
         return Err(same_host(request, "the URIs are equal".to_owned()));
     }
     let clock = Clock::starting_at(now);
-    let (destination, names) = Destination::start(request, clock);
+    let (files, wanted_files) = channel();
+    let (destination, names) = Destination::start(request, wanted_files, clock);
     let source = Hypervisor::open(&request.from, request.timeout)?;
     let domain = source.domain(&request.vm)?;
-    let vm = vm::look(&domain)?;
+    let monitor = if request.allow_monitor { Monitor::Allowed } else { Monitor::Forbidden };
+    let vm = vm::look(&domain, monitor)?;
+    let needed = needed_files::of(&vm.config);
+    // The destination's probe waits for it; where that has ended already nobody is told.
+    let _ = files.send(needed.clone());
     let vm_at = clock.now();
-    let beside = Beside::start(request, &domain, &vm, names, clock);
+    let beside = Beside::start(request, &domain, &vm, needed, names, clock);
     let source_name = Fact::from(source.hostname());
     let source_answers = host::ask(&source, &request.from, source_name);
     let source_at = clock.now();
@@ -99,15 +117,19 @@ pub fn collect(request: &Request, now: Timestamp) -> Result<Facts, CollectError>
             ),
         ));
     }
-    let offers_guest_cpu = offers_guest_cpu(&destination.hypervisor, &vm);
+    let offer = offer_of(&destination.hypervisor, &vm);
     let beside = beside.join();
 
     let arch = vm.config.as_ref().and_then(|config| config.arch.as_deref());
     let emulator = source_answers.offer(arch).known().and_then(|offer| offer.emulator.clone());
     let (source_probe, address) = split(&beside.source_probe);
     let source_host = source_answers.with_probe(arch, &source_probe);
-    let destination_host =
-        Host { offers_guest_cpu, ..destination.answers.with_probe(arch, &destination.probe.value) };
+    let mut destination_host = offer.laid_on(destination.answers.with_probe(arch, &destination.probe.value));
+    destination_host.claims =
+        destination_host.claims.map(|claims| claims::with_planned(claims, &request.planned));
+    if let Some(reason) = &request.maintenance {
+        destination_host.maintenance = Fact::Known(Some(reason.clone()));
+    }
     let mut facts = Facts { change: request.change.clone(), ..Facts::empty(now) };
     let finished_vm =
         vm::complete(&vm, &source_host, &source_probe, emulator.as_deref(), &beside.dirty_rate.value);
@@ -142,6 +164,16 @@ pub fn collect(request: &Request, now: Timestamp) -> Result<Facts, CollectError>
     ));
     facts.vm = Fact::Known(finished_vm);
     facts.guest = flows::into_guest(beside.guest.value.map(|(guest, _)| guest), beside.flows.value);
+    if request.ask_peers
+        && let Fact::Known(guest) = &mut facts.guest
+    {
+        let hosts: Vec<&Hypervisor> =
+            [Some(&source), destination.hypervisor.as_ref().ok()].into_iter().flatten().collect();
+        let peers = peers::ask(guest, vm.uuid.as_deref(), &hosts, request.timeout);
+        if let Fact::Known(tcp) = &mut guest.tcp {
+            tcp.peers = peers.into();
+        }
+    }
     facts.source = Fact::Known(source_host);
     facts.destination = Fact::Known(destination_host);
     Ok(facts)
@@ -175,7 +207,9 @@ struct SeenDestination {
 impl Destination<Worker<AskedDestination>, Worker<Answer>> {
     /// Starts both, and gives the end of the line that the destination's host name comes through: the source must
     /// resolve it, so it is asked first.
-    fn start(request: &Request, clock: Clock) -> (Self, Receiver<String>) {
+    ///
+    /// The destination's probe waits for the files that the source says the VM needs.
+    fn start(request: &Request, files: Receiver<Vec<String>>, clock: Clock) -> (Self, Receiver<String>) {
         let (sender, names) = channel();
         let (uri, timeout) = (request.to.clone(), request.timeout);
         let libvirt = Worker::start(clock, move || {
@@ -189,7 +223,10 @@ impl Destination<Worker<AskedDestination>, Worker<Answer>> {
             Ok((hypervisor, answers))
         });
         let (way, timeout) = (way(request.destination_probe.as_ref(), &request.to), request.timeout);
-        let probe = Worker::start(clock, move || way.probe_host(&Questions::default(), timeout));
+        let probe = Worker::start(clock, move || {
+            let files = files.recv_timeout(timeout).unwrap_or_default();
+            way.probe_host(&Questions { files, ..Questions::default() }, timeout)
+        });
         (Self { libvirt, probe }, names)
     }
 
@@ -203,25 +240,15 @@ impl Destination<Worker<AskedDestination>, Worker<Answer>> {
     }
 }
 
-/// Whether the destination can give the VM its CPU.
-fn offers_guest_cpu(destination: &Result<Hypervisor, Unknown>, vm: &FoundVm) -> Fact<bool> {
-    let hypervisor = match destination {
-        Ok(hypervisor) => hypervisor,
-        Err(why) => return Fact::Unknown(why.clone()),
-    };
-    let Some(config) = &vm.config else {
-        return Fact::unknown(Cause::NotCollected, "the VM's configuration is not known");
-    };
-    let Some(cpu_xml) = config.cpu_xml.clone() else {
-        return Fact::unknown(Cause::NotSupported, "the VM's configuration names no CPU to compare");
-    };
-    let request = CpuRequest {
-        arch: config.arch.clone(),
-        machine: config.machine_type.clone(),
-        virt_type: config.virt_type.clone(),
-        cpu_xml,
-    };
-    Fact::from(hypervisor.compare_cpu(&request)).map(|answer| answer == CpuComparison::Compatible)
+/// What the destination's hypervisor offers to the VM.
+fn offer_of(destination: &Result<Hypervisor, Unknown>, vm: &FoundVm) -> Offer {
+    match (destination, &vm.config) {
+        (Ok(hypervisor), Some(config)) => offer::ask(hypervisor, &Wanted::of(config)),
+        (Err(why), _) => Offer::unknown(why),
+        (Ok(_), None) => {
+            Offer::unknown(&Unknown::new(Cause::NotCollected, "the VM's configuration is not known"))
+        }
+    }
 }
 
 /// What is learnt beside the questions to the source's libvirt.
@@ -243,14 +270,16 @@ impl Beside<Worker<SourceProbe>, Worker<SeenGuest>, Worker<UdpCapture>, Worker<D
         request: &Request,
         domain: &Domain,
         vm: &FoundVm,
+        files: Vec<String>,
         names: Receiver<String>,
         clock: Clock,
     ) -> Self {
         let wanted = request.migrate_address.as_deref().map(|text| path::host_of_address(text).to_owned());
-        let (probe, timeout, uuid) =
-            (way(request.source_probe.as_ref(), &request.from), request.timeout, vm.uuid.clone());
+        let (probe, timeout) = (way(request.source_probe.as_ref(), &request.from), request.timeout);
+        let questions =
+            Questions { vms: vm.uuid.clone().into_iter().collect(), files, ..Questions::default() };
         let source_probe =
-            Worker::start(clock, move || Ok(probe_source(&probe, wanted, &names, uuid, timeout)));
+            Worker::start(clock, move || Ok(probe_source(&probe, wanted, &names, questions, timeout)));
         let has_channel = vm.config.as_ref().is_none_or(|config| config.has_agent_channel);
         let window = Duration::from_secs(request.dirty_window_seconds.into());
         let attribute = request.attribute.then_some(window);
@@ -282,13 +311,13 @@ fn probe_source(
     way: &Transport,
     wanted: Option<String>,
     names: &Receiver<String>,
-    vm: Option<String>,
+    questions: Questions,
     timeout: Duration,
 ) -> SourceProbe {
     let wanted = wanted.or_else(|| names.recv_timeout(timeout).ok());
     let literal: Option<IpAddr> = wanted.as_deref().and_then(|name| name.parse().ok());
     let resolve = wanted.clone().filter(|_| literal.is_none());
-    let answer = way.probe_host(&Questions { resolve, vm }, timeout);
+    let answer = way.probe_host(&Questions { resolve, ..questions }, timeout);
     let address = match (literal, wanted, &answer) {
         (Some(address), ..) => Fact::Known(address),
         (None, None, _) => Fact::unknown(

@@ -51,7 +51,7 @@ pub(super) fn of(sources: &Sources) -> BTreeMap<String, Provenance> {
     note(
         "vm.qemu_version",
         "host probe",
-        "/proc/PID/exe of the VM's QEMU, virConnectGetVersion",
+        "/proc/PID/exe -version of the VM's QEMU",
         sources.source.probe_at,
         None,
     );
@@ -71,14 +71,27 @@ pub(super) fn of(sources: &Sources) -> BTreeMap<String, Provenance> {
         sources.flows_window_seconds,
     );
     for (name, side) in [("source", &sources.source), ("destination", &sources.destination)] {
-        let calls = "virConnectGetCapabilities, virConnectGetVersion, virNodeGetMemoryStats, virConnectListAllDomains";
+        let calls = "virConnectGetCapabilities, virConnectGetVersion, virNodeGetMemoryStats, virConnectGetAllDomainStats";
         note(name, "libvirt", calls, side.libvirt_at, None);
         // libvirt stands in where the probe has no figure for memory.
         let memory = side.probe.filter(|probe| probe.memory.known().is_some()).map(|_| "memory");
-        let from_probe =
-            ["kernel_release", "load_ratio", "huge_pages", "nics", "routes", "clock_offset_seconds"]
-                .into_iter()
-                .chain(memory);
+        let from_probe = [
+            "kernel_release",
+            "load_ratio",
+            "huge_pages",
+            "nics",
+            "routes",
+            "clock_offset_seconds",
+            "numa_nodes",
+            "bridges",
+            "bridge_filters",
+            "files",
+            "maintenance",
+            "lock_manager",
+            "unprivileged_userfaultfd",
+        ]
+        .into_iter()
+        .chain(memory);
         for fact in from_probe {
             note(
                 &format!("{name}.{fact}"),
@@ -91,4 +104,23 @@ pub(super) fn of(sources: &Sources) -> BTreeMap<String, Provenance> {
     }
     note("path", "vmgate", "routes of the source, interfaces of both hosts", sources.path_at, None);
     notes
+}
+
+/// The provenance of a survey: all of it is of one pass.
+pub(super) fn of_survey(at: Timestamp) -> BTreeMap<String, Provenance> {
+    let note = |collector: &str, method: &str| Provenance {
+        collector: collector.into(),
+        method: method.into(),
+        at,
+        window_seconds: None,
+    };
+    let hosts = note("audit", "libvirt and host probe of every host, once");
+    [
+        ("vm", note("audit", "virDomainGetXMLDesc, virConnectGetAllDomainStats")),
+        ("source", hosts.clone()),
+        ("destination", hosts),
+        ("path", note("vmgate", "routes of the source, interfaces of both hosts")),
+    ]
+    .map(|(path, note)| (path.to_owned(), note))
+    .into()
 }

@@ -105,7 +105,8 @@ fn reload_command(daemon: &Daemon) -> String {
 
 /// Every hook for QEMU that libvirt would run.
 pub(super) fn executable_hooks(layout: &Layout) -> Vec<PathBuf> {
-    let in_folder = fs::read_dir(layout.hook_folder()).into_iter().flatten().flatten().map(|entry| entry.path());
+    let in_folder =
+        fs::read_dir(layout.hook_folder()).into_iter().flatten().flatten().map(|entry| entry.path());
     let mut hooks: Vec<PathBuf> = in_folder.collect();
     hooks.sort();
     hooks.insert(0, layout.main_hook());

@@ -33,7 +33,8 @@ pub(super) enum Unfit {
 
 /// UUIDs are compared without regard to how they were written.
 pub(super) fn same_uuid(one: &str, other: &str) -> bool {
-    let digits = |text: &str| text.chars().filter(|c| *c != '-').map(|c| c.to_ascii_lowercase()).collect::<String>();
+    let digits =
+        |text: &str| text.chars().filter(|c| *c != '-').map(|c| c.to_ascii_lowercase()).collect::<String>();
     digits(one) == digits(other)
 }
 

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    Entry, Event, HookConfig, Install, Layout, Override, install, journal, keyring, overriding, remove, run, status,
-    store,
+    Entry, Event, HookConfig, Install, Layout, Override, install, journal, keyring, overriding, remove, run,
+    status, store,
 };
 
 /// What is to be done.

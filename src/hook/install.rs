@@ -130,14 +130,16 @@ fn check(layout: &Layout, wanted: &Install) -> Result<(), String> {
         PublicKey::from_pem(&key.name, &key.pem).map_err(|why| why.to_string())?;
         let plain = key.name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
         let path = Path::new(&key.name);
-        if !plain || key.name.starts_with('.') || path.extension().is_none_or(|extension| extension != "pem") {
+        if !plain || key.name.starts_with('.') || path.extension().is_none_or(|extension| extension != "pem")
+        {
             return Err(format!(
                 "{}: a key's file is named with letters, digits, `.`, `_` and `-`, and ends in .pem",
                 key.name
             ));
         }
     }
-    let mode = wanted.mode.or_else(|| HookConfig::load(layout).ok().map(|config| config.mode)).unwrap_or_default();
+    let mode =
+        wanted.mode.or_else(|| HookConfig::load(layout).ok().map(|config| config.mode)).unwrap_or_default();
     let trusts = !wanted.keys.is_empty() || keyring::trusted(layout).is_ok();
     if mode == Mode::Enforce && !trusts {
         return Err(format!(
@@ -151,7 +153,9 @@ fn check(layout: &Layout, wanted: &Install) -> Result<(), String> {
 
 fn folders(layout: &Layout) -> io::Result<()> {
     let program = layout.program();
-    for folder in [program.parent(), layout.config().parent(), Some(layout.keys().as_path())].into_iter().flatten() {
+    for folder in
+        [program.parent(), layout.config().parent(), Some(layout.keys().as_path())].into_iter().flatten()
+    {
         trust::make_folder(folder, 0o755)?;
     }
     for folder in [layout.state(), layout.verdicts(), layout.spent()] {
@@ -182,7 +186,12 @@ fn configuration(layout: &Layout, wanted: &Install) -> Result<String, String> {
     Ok(there.filter(|_| new == old).unwrap_or_else(|| new.to_text()))
 }
 
-fn write_record(layout: &Layout, wanted: &Install, program: &[u8], known_by: Vec<Daemon>) -> Result<(), String> {
+fn write_record(
+    layout: &Layout,
+    wanted: &Install,
+    program: &[u8],
+    known_by: Vec<Daemon>,
+) -> Result<(), String> {
     let record = Record {
         vmgate: super::VERSION.to_owned(),
         host_uuid: wanted.host_uuid.clone(),
@@ -192,7 +201,8 @@ fn write_record(layout: &Layout, wanted: &Install, program: &[u8], known_by: Vec
         known_by,
     };
     let text = serde_json::to_vec_pretty(&record).map_err(|error| error.to_string())?;
-    trust::write(&layout.record(), &text, 0o644).map_err(|error| format!("{}: {error}", layout.record().display()))
+    trust::write(&layout.record(), &text, 0o644)
+        .map_err(|error| format!("{}: {error}", layout.record().display()))
 }
 
 /// Hooks for QEMU that are not vmgate's.

@@ -174,9 +174,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let layout = Layout::under(root.path());
         let reason = "x".repeat(40_000);
-        let entry = |number: usize| {
-            Entry::now(Event::OverrideWithdrawn { by: format!("{number} {reason}") })
-        };
+        let entry = |number: usize| Entry::now(Event::OverrideWithdrawn { by: format!("{number} {reason}") });
         for number in 0..200 {
             append(&layout, &entry(number), 1).unwrap();
         }

@@ -36,8 +36,7 @@ pub(super) fn key_files(layout: &Layout) -> Result<Vec<KeyFile>, Distrust> {
 /// The keys that can be trusted. Without any nothing can be decided, and the text says why.
 pub(super) fn trusted(layout: &Layout) -> Result<Vec<PublicKey>, String> {
     let files = key_files(layout).map_err(|why| why.to_string())?;
-    let (keys, problems): (Vec<_>, Vec<_>) =
-        files.into_iter().map(|file| file.key).partition(Result::is_ok);
+    let (keys, problems): (Vec<_>, Vec<_>) = files.into_iter().map(|file| file.key).partition(Result::is_ok);
     let keys: Vec<PublicKey> = keys.into_iter().flatten().collect();
     if keys.is_empty() {
         let mut text = format!("there is no key in {} that can be trusted", layout.keys().display());

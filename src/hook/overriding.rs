@@ -34,7 +34,13 @@ pub struct Override {
 
 impl Override {
     /// One that begins now.
-    pub(super) fn starting(now: Timestamp, minutes: u32, reason: &str, by: &str, vm: Option<String>) -> Result<Self, String> {
+    pub(super) fn starting(
+        now: Timestamp,
+        minutes: u32,
+        reason: &str,
+        by: &str,
+        vm: Option<String>,
+    ) -> Result<Self, String> {
         if minutes == 0 || minutes > LONGEST_MINUTES {
             return Err(format!("an override stands for 1 to {LONGEST_MINUTES} minutes, not {minutes}"));
         }
@@ -50,7 +56,8 @@ impl Override {
     /// Whether it lets this VM in at `now`. A clock that jumped to before its begin ends it as well.
     pub(super) fn covers(&self, vm: &str, now: Timestamp) -> bool {
         let longest = SignedDuration::from_mins(LONGEST_MINUTES.into());
-        let stands = self.since <= now && now < self.until && self.until.duration_since(self.since) <= longest;
+        let stands =
+            self.since <= now && now < self.until && self.until.duration_since(self.since) <= longest;
         stands && self.vm.as_deref().is_none_or(|only| same_uuid(only, vm))
     }
 }

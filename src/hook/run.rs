@@ -15,8 +15,8 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
-    Because, Entry, Event, HookConfig, Layout, Mode, OnError, config::InvalidHookConfig, decide::Asked, install,
-    journal, keyring, overriding, store,
+    Because, Entry, Event, HookConfig, Layout, Mode, OnError, config::InvalidHookConfig, decide::Asked,
+    install, journal, keyring, overriding, store,
 };
 use crate::collect::text::plain;
 
@@ -234,7 +234,8 @@ pub(super) fn lock(layout: &Layout) -> io::Result<File> {
 }
 
 fn undecided(name: &str, lets_in: bool, why: &str) -> Answer {
-    let way_out = "run `vmgate hook status` for this host, and see docs/hook.md for what to do in an emergency";
+    let way_out =
+        "run `vmgate hook status` for this host, and see docs/hook.md for what to do in an emergency";
     let message = if lets_in {
         said(name, "is let in, although nothing could be decided", why)
     } else {

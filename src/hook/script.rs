@@ -24,7 +24,8 @@ pub(super) const MARK: &str = "# vmgate's hook";
 
 /// Calls the program, and knows what to do where it cannot be run.
 const DECIDE: &str = r#"decide() {
-  /usr/lib/vmgate/vmgate-hook hook run "$@"
+  # A VM may be called --help.
+  /usr/lib/vmgate/vmgate-hook hook run -- "$@"
   code=$?
   case $code in 0 | 1) return $code ;; esac
   # It is missing, broken or was killed, and so could not read this itself.
@@ -96,7 +97,10 @@ fn displace(layout: &Layout) -> Result<Vec<PathBuf>, String> {
     match fs::hard_link(&main, &aside) {
         Ok(()) => Ok(vec![aside]),
         // The name was given by an installation that did not come to its end.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && fs::read(&main).ok() == fs::read(&aside).ok() => {
+        Err(error)
+            if error.kind() == io::ErrorKind::AlreadyExists
+                && fs::read(&main).ok() == fs::read(&aside).ok() =>
+        {
             Ok(Vec::new())
         }
         Err(error) => Err(format!(
@@ -123,11 +127,8 @@ pub(super) fn clear_chained(layout: &Layout) -> Result<Vec<PathBuf>, String> {
     if !is_ours(&main) {
         return Ok(Vec::new());
     }
-    let cleared = if fs::symlink_metadata(&aside).is_ok() {
-        fs::rename(&aside, &main)
-    } else {
-        fs::remove_file(&main)
-    };
+    let cleared =
+        if fs::symlink_metadata(&aside).is_ok() { fs::rename(&aside, &main) } else { fs::remove_file(&main) };
     cleared.map_err(|error| format!("{}: {error}", main.display()))?;
     Ok(vec![main])
 }
@@ -142,6 +143,7 @@ mod tests {
         for place in [Place::Folder, Place::Chained] {
             let text = text(place);
             assert!(text.starts_with("#!/bin/sh\n") && text.contains(MARK) && text.contains(PROGRAM));
+            assert!(text.contains("hook run -- \"$@\""), "a VM's name is never an option");
         }
     }
 }

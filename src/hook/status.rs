@@ -70,9 +70,9 @@ pub(super) fn status(layout: &Layout, lines: usize) -> Status {
     Status {
         host_uuid: record.as_ref().map(|record| record.host_uuid.clone()),
         installed_at: record.as_ref().map(|record| record.installed_at),
-        known: record.as_ref().map(|record| {
-            daemon::known(layout, &daemon::that_know(layout, &record.known_by))
-        }),
+        known: record
+            .as_ref()
+            .map(|record| daemon::known(layout, &daemon::that_know(layout, &record.known_by))),
         vmgate: record.map(|record| record.vmgate),
         config,
         keys,

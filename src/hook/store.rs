@@ -183,5 +183,9 @@ fn named_for(file: &Path, vm: &str) -> bool {
 
 /// A UUID as a part of a file's name: a signed text is still a text from elsewhere.
 fn plain_name(uuid: &str) -> String {
-    uuid.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(64).collect::<String>().to_ascii_lowercase()
+    uuid.chars()
+        .filter(|c| c.is_ascii_alphanumeric() || *c == '-')
+        .take(64)
+        .collect::<String>()
+        .to_ascii_lowercase()
 }

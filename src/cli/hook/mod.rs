@@ -4,19 +4,28 @@ mod place;
 #[cfg(feature = "libvirt")]
 mod status;
 
+#[cfg(feature = "libvirt")]
+use std::path::{Path, PathBuf};
 use std::{
     env, fs,
     io::{self, Read},
     time::Duration,
 };
-#[cfg(feature = "libvirt")]
-use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use serde::de::DeserializeOwned;
 
 use self::place::HookHost;
+#[cfg(feature = "libvirt")]
+use super::session::KEY_VARIABLE;
 use super::{Failure, options::Shared, output, session::Session};
+#[cfg(feature = "libvirt")]
+use crate::{
+    collect::Uri,
+    error::with_causes,
+    hook::{Install, Installed, Known, Mode, OnError, Place, SignerKey},
+    verdict::{Verdict, attest},
+};
 use crate::{
     collect::{
         text::plain,
@@ -28,16 +37,9 @@ use crate::{
     },
     verdict::ExitCode,
 };
-#[cfg(feature = "libvirt")]
-use super::session::KEY_VARIABLE;
-#[cfg(feature = "libvirt")]
-use crate::{
-    collect::Uri,
-    error::with_causes,
-    hook::{Install, Installed, Known, Mode, OnError, Place, SignerKey},
-    verdict::{Verdict, attest},
-};
 
+#[cfg(feature = "libvirt")]
+pub(super) use self::place::uuid_of;
 pub(super) use self::place::{NotDone, host_named};
 
 #[derive(Debug, Args)]
@@ -176,8 +178,7 @@ impl Hook {
                     reload: *reload,
                     by: operator(),
                 };
-                let installed: Installed =
-                    ask(&session, host, Program::Sent, &Request::Install(wanted))?;
+                let installed: Installed = ask(&session, host, Program::Sent, &Request::Install(wanted))?;
                 say_installed(&host.name(), &installed)
             }
             What::Remove { host, purge } => {
@@ -191,7 +192,8 @@ impl Hook {
             }
             What::Override { host, withdraw: true, by, .. } => {
                 let by = by.clone().unwrap_or_else(operator);
-                let there: bool = ask(&session, host, Program::Installed(PROGRAM), &Request::Withdraw { by })?;
+                let there: bool =
+                    ask(&session, host, Program::Installed(PROGRAM), &Request::Withdraw { by })?;
                 let text = if there { "the override is withdrawn" } else { "there was no override" };
                 output::to_stdout(|out| writeln!(out, "{}: {text}", host.name()))?;
                 Ok(ExitCode::Go)
@@ -200,12 +202,22 @@ impl Hook {
                 let (Some(reason), Some(by), Some(minutes)) = (reason, by, minutes) else {
                     return Err(Failure::usage("an override needs --reason, --by and --minutes"));
                 };
-                let request =
-                    Request::Override { minutes: *minutes, reason: reason.clone(), by: by.clone(), vm: vm.clone() };
+                let request = Request::Override {
+                    minutes: *minutes,
+                    reason: reason.clone(),
+                    by: by.clone(),
+                    vm: vm.clone(),
+                };
                 let set: Override = ask(&session, host, Program::Installed(PROGRAM), &request)?;
-                let whom = set.vm.as_ref().map_or_else(|| "every VM".to_owned(), |vm| format!("VM {}", plain(vm)));
+                let whom =
+                    set.vm.as_ref().map_or_else(|| "every VM".to_owned(), |vm| format!("VM {}", plain(vm)));
                 output::to_stdout(|out| {
-                    writeln!(out, "{}: {whom} is let in without a verdict until {}; it is logged", host.name(), set.until)
+                    writeln!(
+                        out,
+                        "{}: {whom} is let in without a verdict until {}; it is logged",
+                        host.name(),
+                        set.until
+                    )
                 })?;
                 Ok(ExitCode::Go)
             }
@@ -221,7 +233,8 @@ fn ask<T: DeserializeOwned>(
     request: &Request,
 ) -> Result<T, Failure> {
     let shell = host.shell(session)?;
-    place::ask(&shell, &host.name(), program, request, session.timeout()).map_err(|why| why.into_failure(&host.name()))
+    place::ask(&shell, &host.name(), program, request, session.timeout())
+        .map_err(|why| why.into_failure(&host.name()))
 }
 
 /// Brings a signed verdict to a host that demands it.
@@ -235,8 +248,8 @@ pub(super) fn bring(
     place::ask(shell, host, Program::Installed(PROGRAM), &request, timeout)
 }
 
-/// Signs vmgate's own verdict and brings it to a destination that demands it. Where that does not work the hook there
-/// has the last word, and the VM stays where it runs: so a destination that cannot be asked is only warned of.
+/// Signs vmgate's own verdict and brings it to a destination that demands it. Where that does not work it is only
+/// warned of: the hook there has the last word, and a VM that it refuses stays where it runs.
 #[cfg(feature = "libvirt")]
 pub(super) fn bring_own(verdict: &Verdict, destination: &Uri, session: &Session) -> Result<(), Failure> {
     let host = destination.host_for_people();
@@ -259,8 +272,10 @@ pub(super) fn bring_own(verdict: &Verdict, destination: &Uri, session: &Session)
     };
     let envelope = attest::sign(verdict, &key).map_err(|error| Failure::failed(with_causes(&error)))?;
     let envelope = serde_json::to_string(&envelope).map_err(Failure::failed)?;
-    let received = bring(&shell, host, envelope, session.timeout()).map_err(|why| why.into_failure(host))?;
-    tracing::info!("{host} has the signed verdict {}", received.verdict);
+    match bring(&shell, host, envelope, session.timeout()) {
+        Ok(received) => tracing::info!("{host} has the signed verdict {}", received.verdict),
+        Err(why) => tracing::warn!("{}; the hook there decides without it", why.into_failure(host).text),
+    }
     Ok(())
 }
 

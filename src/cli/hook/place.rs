@@ -6,18 +6,18 @@ use clap::Args;
 use serde::de::DeserializeOwned;
 
 use super::super::{Failure, session::Session};
-#[cfg(feature = "libvirt")]
-use crate::{
-    collect::{capabilities, libvirt::Hypervisor},
-    fact::Version,
-    hook::Place,
-};
 use crate::{
     collect::{
         Uri,
         transport::{HostShell, Program, ShellError},
     },
     hook::host::Request,
+};
+#[cfg(feature = "libvirt")]
+use crate::{
+    collect::{capabilities, libvirt::Hypervisor},
+    fact::Version,
+    hook::Place,
 };
 
 /// The first libvirt that runs every hook of a folder.
@@ -73,7 +73,7 @@ impl HookHost {
 
 /// The host's UUID in its capabilities.
 #[cfg(feature = "libvirt")]
-pub(super) fn uuid_of(host: &Hypervisor) -> Result<String, String> {
+pub(in crate::cli) fn uuid_of(host: &Hypervisor) -> Result<String, String> {
     let xml = host.capabilities_xml().map_err(|error| error.to_string())?;
     let uuid = capabilities::parse(&xml).ok().and_then(|capabilities| capabilities.uuid);
     uuid.ok_or_else(|| format!("libvirt on {} does not tell the host's UUID", host.name()))

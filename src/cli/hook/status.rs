@@ -114,9 +114,14 @@ fn print(out: &mut dyn Write, seen: &Seen) -> io::Result<()> {
     let status = match &seen.status {
         Ok(status) => status,
         Err(NotDone::NoHook) => {
-            return writeln!(out, "{host}: enforces nothing: vmgate's hook is not installed (vmgate hook install)");
+            return writeln!(
+                out,
+                "{host}: enforces nothing: vmgate's hook is not installed (vmgate hook install)"
+            );
         }
-        Err(NotDone::NotAsked(why) | NotDone::Refused(why)) => return writeln!(out, "{host}: not known: {why}"),
+        Err(NotDone::NotAsked(why) | NotDone::Refused(why)) => {
+            return writeln!(out, "{host}: not known: {why}");
+        }
     };
     let trouble = trouble(status);
     let mark = if trouble.is_empty() { "" } else { ", with trouble" };
@@ -147,9 +152,13 @@ fn print(out: &mut dyn Write, seen: &Seen) -> io::Result<()> {
 
 fn in_words(status: &Status) -> String {
     let now: Timestamp = status.clock;
-    let Some(config) = &status.config else { return format!("enforces nothing that is known (its clock: {now})") };
+    let Some(config) = &status.config else {
+        return format!("enforces nothing that is known (its clock: {now})");
+    };
     match (config.mode, config.on_error) {
-        (Mode::AuditOnly, _) => "lets every migration in and writes down which had no verdict (audit-only)".to_owned(),
+        (Mode::AuditOnly, _) => {
+            "lets every migration in and writes down which had no verdict (audit-only)".to_owned()
+        }
         (Mode::Enforce, OnError::Closed) => {
             "lets migrations in only with a signed verdict; refuses where nothing can be decided".to_owned()
         }
@@ -171,7 +180,9 @@ fn line(entry: &Entry) -> String {
             };
             format!("{vm} {done} {because}: {reason}")
         }
-        Event::Received { vm, expires_at, by, .. } => format!("verdict for {vm} until {expires_at}, from {by}"),
+        Event::Received { vm, expires_at, by, .. } => {
+            format!("verdict for {vm} until {expires_at}, from {by}")
+        }
         Event::OverrideSet { reason, by, until, .. } => format!("override until {until} by {by}: {reason}"),
         Event::OverrideWithdrawn { by } => format!("override withdrawn by {by}"),
         Event::Installed { changed, by } => format!("installed by {by}: {}", changed.join(", ")),

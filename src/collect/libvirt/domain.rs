@@ -38,7 +38,7 @@ impl Domain {
         &self.limit
     }
 
-    /// The `virt` crate's domain.
+    /// The `virt` crate's domain, for the calls of it that do no harm.
     pub(super) fn raw(&self) -> &RawDomain {
         &self.raw
     }

@@ -24,7 +24,13 @@ impl Domain {
         let kind = i32::try_from(sys::VIR_DOMAIN_METADATA_ELEMENT).unwrap_or_default();
         self.call("put a note on the VM", move |domain| {
             let prefix = element.is_some().then_some(NOTE_PREFIX);
-            domain.raw().set_metadata(kind, element.as_deref(), prefix, Some(uri), sys::VIR_DOMAIN_AFFECT_LIVE)
+            domain.raw().set_metadata(
+                kind,
+                element.as_deref(),
+                prefix,
+                Some(uri),
+                sys::VIR_DOMAIN_AFFECT_LIVE,
+            )
         })
     }
 }

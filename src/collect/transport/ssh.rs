@@ -256,10 +256,10 @@ mod tests {
         let binary = b"#!/bin/sh\nstat -c %a \"$(dirname \"$0\")\" \"$0\"; echo \"$@\"\n";
         let shell = |input: &[u8]| {
             let mut command = Command::new("/bin/sh");
-            command.env("TMPDIR", folder.path()).arg("-c").arg(pushed(
-                binary,
-                &line(Subject::Host, &["--vm".into(), "it's".into()]),
-            ));
+            command
+                .env("TMPDIR", folder.path())
+                .arg("-c")
+                .arg(pushed(binary, &line(Subject::Host, &["--vm".into(), "it's".into()])));
             run(command, input.to_vec(), Duration::from_secs(20), 1000)
         };
         let output = shell(binary).unwrap();

@@ -86,7 +86,8 @@ fn tail(ways: &Evidence, script: &str) -> Result<Vec<u8>, String> {
 
 fn facts(ways: &Evidence, domain: &Domain) -> Result<Vec<u8>, String> {
     let host = (ways.hypervisor, ways.uri);
-    let looked = collect::collect_alone(domain, host, (ways.probe, ways.guest), ways.timeout, Timestamp::now());
+    let looked =
+        collect::collect_alone(domain, host, (ways.probe, ways.guest), ways.timeout, Timestamp::now());
     let facts = looked.map_err(|error| error.to_string())?;
     serde_json::to_vec_pretty(&facts).map_err(|error| error.to_string())
 }

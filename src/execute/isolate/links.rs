@@ -82,7 +82,9 @@ pub(super) fn read(xml: &str) -> Result<Seen, roxmltree::Error> {
     let domain = document.root_element();
     let devices = child(domain, "devices");
     let named = |name: &'static str| {
-        devices.into_iter().flat_map(move |devices| devices.children().filter(move |node| node.has_tag_name(name)))
+        devices
+            .into_iter()
+            .flat_map(move |devices| devices.children().filter(move |node| node.has_tag_name(name)))
     };
     Ok(Seen {
         interfaces: named("interface").map(|node| interface(node, xml)).collect(),
@@ -96,7 +98,8 @@ fn child<'a, 'input>(node: Node<'a, 'input>, name: &str) -> Option<Node<'a, 'inp
 }
 
 fn interface(node: Node, xml: &str) -> Interface {
-    let attribute = |element: &str, name: &str| child(node, element).and_then(|node| node.attribute(name)).map(plain);
+    let attribute =
+        |element: &str, name: &str| child(node, element).and_then(|node| node.attribute(name)).map(plain);
     let link = child(node, "link");
     let begin = node.range().start;
     Interface {
@@ -169,7 +172,8 @@ impl Interface {
             let end = self.xml.rfind("</interface").unwrap_or(self.xml.len());
             (end, end)
         });
-        let (before, after) = (self.xml.get(..begin).unwrap_or_default(), self.xml.get(end..).unwrap_or_default());
+        let (before, after) =
+            (self.xml.get(..begin).unwrap_or_default(), self.xml.get(end..).unwrap_or_default());
         format!("{before}{}{after}", state.element())
     }
 
@@ -293,10 +297,17 @@ mod tests {
     fn the_note_is_read_back_and_keeps_how_it_was_at_first() {
         let interfaces = seen("").interfaces;
         let at = "2026-11-23T10:00:00Z".parse().unwrap();
-        let note = Note::default().with(interfaces[..2].iter().map(Cut::of), at, "o'ps <x>", "it \"suffers\" & worse");
+        let note = Note::default().with(
+            interfaces[..2].iter().map(Cut::of),
+            at,
+            "o'ps <x>",
+            "it \"suffers\" & worse",
+        );
         // libvirt writes the element back with a prefix of its own.
-        let stored = note.to_xml().replacen("<isolated", &format!("<vmgate:isolated xmlns:vmgate='{NOTE_URI}'"), 1);
-        let stored = stored.replace("</isolated", "</vmgate:isolated").replace("<interface", "<vmgate:interface");
+        let stored =
+            note.to_xml().replacen("<isolated", &format!("<vmgate:isolated xmlns:vmgate='{NOTE_URI}'"), 1);
+        let stored =
+            stored.replace("</isolated", "</vmgate:isolated").replace("<interface", "<vmgate:interface");
         let read_back = seen(&stored).note.unwrap();
         assert_eq!(read_back, note);
         assert!(read_back.cut[1].is(&interfaces[1]) && !read_back.cut[1].is(&interfaces[2]));

@@ -3,11 +3,16 @@
 //! Read-only and without a daemon. It needs no privilege for networks, memory and load; only the VM's own QEMU
 //! process is hidden from users other than root and QEMU's.
 
+mod bridge;
+mod file;
+mod filter;
 mod memory;
 mod nic;
+mod numa;
 mod process;
 mod resolve;
 mod route;
+mod settings;
 
 use std::{net::IpAddr, time::Duration};
 
@@ -17,7 +22,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     collect::text::plain,
-    fact::{Cause, Fact, HostMemory, HugePages, Nic, Route, Unknown},
+    fact::{
+        Bridge, Cause, Fact, HostFile, HostMemory, HugePages, Nic, NumaNode, Route, StatefulFilter, Unknown,
+        Version,
+    },
 };
 
 /// Longest wait for the host's name service.
@@ -28,8 +36,10 @@ const RESOLVE_LIMIT: Duration = Duration::from_secs(5);
 pub struct Questions {
     /// A host name to resolve as this host does.
     pub resolve: Option<String>,
-    /// UUID of a VM whose QEMU process is looked at.
-    pub vm: Option<String>,
+    /// UUIDs of VMs whose QEMU processes are looked at.
+    pub vms: Vec<String>,
+    /// Paths of files and devices that VMs need.
+    pub files: Vec<String>,
 }
 
 /// The answers, as JSON on the probe's standard output.
@@ -62,12 +72,33 @@ pub struct HostProbe {
     /// Routes of the main table.
     #[serde(default)]
     pub routes: Fact<Vec<Route>>,
+    /// Stateful filters that bridged traffic passes.
+    #[serde(default)]
+    pub bridge_filters: Fact<Vec<StatefulFilter>>,
     /// Addresses of the name that was asked for, in the resolver's order.
     #[serde(default)]
     pub resolved: Fact<Vec<IpAddr>>,
-    /// The VM's QEMU process; absent where the VM does not run here.
+    /// The QEMU processes of the VMs that were asked for, as far as they run here.
     #[serde(default)]
-    pub qemu: Fact<Option<QemuProcess>>,
+    pub qemus: Fact<Vec<QemuProcess>>,
+    /// The paths that were asked for.
+    #[serde(default)]
+    pub files: Fact<Vec<HostFile>>,
+    /// NUMA nodes.
+    #[serde(default)]
+    pub numa_nodes: Fact<Vec<NumaNode>>,
+    /// Bridges.
+    #[serde(default)]
+    pub bridges: Fact<Vec<Bridge>>,
+    /// Why the host is not to be given VMs.
+    #[serde(default)]
+    pub maintenance: Fact<Option<String>>,
+    /// libvirt's lock manager.
+    #[serde(default)]
+    pub lock_manager: Fact<Option<String>>,
+    /// Whether processes without privileges may handle page faults.
+    #[serde(default)]
+    pub unprivileged_userfaultfd: Fact<Option<bool>>,
     /// The host's clock, read last.
     pub clock: Timestamp,
 }
@@ -86,6 +117,11 @@ pub enum HostProbeSchema {
 pub struct QemuProcess {
     /// Its id.
     pub pid: u32,
+    /// The VM's UUID.
+    pub uuid: String,
+    /// What the binary that runs says of its version.
+    #[serde(default)]
+    pub version: Fact<Version>,
     /// The binary it was started from.
     pub binary: String,
     /// Whether that binary was replaced or removed since: then the process runs a QEMU that is not the installed one.
@@ -111,16 +147,33 @@ pub fn look(questions: &Questions) -> HostProbe {
         default_huge_page_bytes: memory::default_huge_page().into(),
         nics: nics.into(),
         routes: routes.into(),
+        bridge_filters: filter::look().into(),
         resolved: match &questions.resolve {
             Some(name) => resolve::resolve(name, RESOLVE_LIMIT).into(),
             None => Fact::unknown(Cause::NotCollected, "no name was asked for"),
         },
-        qemu: match &questions.vm {
-            Some(uuid) => process::qemu(uuid).into(),
-            None => Fact::unknown(Cause::NotCollected, "no VM was asked for"),
+        qemus: if questions.vms.is_empty() {
+            Fact::unknown(Cause::NotCollected, "no VM was asked for")
+        } else {
+            process::qemus(&questions.vms).into()
         },
+        files: if questions.files.is_empty() {
+            Fact::Known(Vec::new())
+        } else {
+            file::look(&questions.files).into()
+        },
+        numa_nodes: numa::nodes().into(),
+        bridges: bridge::bridges().into(),
+        maintenance: settings::maintenance().into(),
+        lock_manager: settings::lock_manager().into(),
+        unprivileged_userfaultfd: settings::unprivileged_userfaultfd().into(),
         clock: Timestamp::now(),
     }
+}
+
+#[cfg(fuzzing)]
+pub(in crate::collect) fn fuzz_filters(datagram: &[u8]) {
+    filter::fuzz(datagram);
 }
 
 /// The text of a small file, made harmless.
@@ -154,7 +207,11 @@ mod tests {
 
     #[test]
     fn this_machine_is_seen_and_the_answer_survives_the_wire() {
-        let questions = Questions { resolve: Some("localhost".into()), vm: Some("no-such-vm".into()) };
+        let questions = Questions {
+            resolve: Some("localhost".into()),
+            vms: vec!["no-such-vm".into()],
+            files: vec!["/etc/passwd".into()],
+        };
         let probe = look(&questions);
         let cpus = *probe.cpus.known().unwrap();
         assert!(cpus >= 1);
@@ -164,7 +221,8 @@ mod tests {
         assert!(nics.iter().any(|nic| nic.name == "lo" && nic.kind == crate::fact::NicKind::Loopback));
         assert!(probe.routes.known().is_some());
         assert!(probe.resolved.known().unwrap().iter().all(IpAddr::is_loopback));
-        assert_eq!(probe.qemu, Fact::Known(None));
+        assert_eq!(probe.qemus, Fact::Known(Vec::new()));
+        assert_eq!(probe.files.known().unwrap().len(), 1);
         let json = serde_json::to_string(&probe).unwrap();
         let again: HostProbe = serde_json::from_str(&json).unwrap();
         assert_eq!(again.clock, probe.clock);
