@@ -412,3 +412,57 @@ fn a_users_template_takes_the_place_of_the_shipped_one() {
     let other = write(&folder, "other.html", "");
     check(HEALTHY, &["-o", "html", "--template", &other]).exits(2).complains("expected one of page.html");
 }
+
+/// A change of moves of these VMs from hv1 to hv2, and a folder with the healthy facts, which are about web1.
+fn change_of(folder: &TempDir, vms: &[&str]) -> (String, String) {
+    let asked = |vm: &&str| {
+        format!("  - vm: {vm}\n    from: qemu+ssh://root@hv1/system\n    to: qemu+ssh://root@hv2/system\n")
+    };
+    let moves = vms.iter().map(asked).collect::<Vec<_>>().concat();
+    let text = format!("schema: vmgate/change/v1\nid: CHG-2041\nmoves:\n{moves}");
+    write(folder, "facts/web1.yaml", &fs::read_to_string(HEALTHY).unwrap());
+    (write(folder, "change.yaml", &text), folder.path().join("facts").to_str().unwrap().to_owned())
+}
+
+#[test]
+fn a_change_is_judged_from_facts_files_and_a_move_without_its_own_is_no_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let (change, facts) = change_of(&folder, &["web1"]);
+    let check = |more: &[&str]| {
+        let mut arguments = vec!["check", "--change", &change, "--facts", &facts, "--at", NOW];
+        arguments.extend(more);
+        vmgate(&arguments)
+    };
+    check(&[]).exits(0).reports("change CHG-2041");
+    change_of(&folder, &["web1", "web2"]);
+    let said = check(&["-o", "json"]).exits(21);
+    let document: Value = serde_json::from_str(&said.stdout).unwrap();
+    assert_eq!(document["verdicts"][0]["decision"]["answer"], "GO");
+    assert_eq!(document["verdicts"][1]["move"]["vm"]["name"], "web2");
+    assert_eq!(document["verdicts"][1]["move"]["asked_in"]["line"], 7);
+    check(&["-o", "github"]).exits(21).reports(&format!("::error file={change},line=7,"));
+}
+
+#[test]
+fn verdicts_of_a_change_are_signed_and_verified_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let (change, facts) = change_of(&folder, &["web1", "web2"]);
+    let verdicts = folder.path().join("verdicts.json").to_str().unwrap().to_owned();
+    let json = format!("json={verdicts}");
+    vmgate(&["check", "--change", &change, "--facts", &facts, "--at", NOW, "-o", &json]).exits(21);
+    let openssl = |arguments: &[&str]| {
+        assert!(
+            Command::new("openssl").args(arguments).current_dir(folder.path()).status().unwrap().success()
+        );
+    };
+    openssl(&["genpkey", "-algorithm", "ed25519", "-out", "private.pem"]);
+    openssl(&["pkey", "-in", "private.pem", "-pubout", "-out", "public.pem"]);
+    let signed = vmgate_in(&folder, &["verdict", "sign", &verdicts, "--key", "private.pem"]).exits(0).stdout;
+    assert_eq!(signed.lines().count(), 2);
+    write(&folder, "signed.json", &signed);
+    let verify = ["verdict", "verify", "signed.json", "--key", "public.pem"];
+    let verified = vmgate_in(&folder, &verify).exits(0).stdout;
+    assert_eq!(verified, fs::read_to_string(&verdicts).unwrap());
+    write(&folder, "signed.json", &signed.replacen("\"payload\":\"", "\"payload\":\"e", 1));
+    vmgate_in(&folder, &verify).exits(2);
+}

@@ -4,12 +4,18 @@
 //! undecided; what it says is where a VM cannot go, and where nothing that was looked at stands in the way.
 
 mod document;
+mod first;
+mod since;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-pub use document::{Answer, Audit, AuditSchema, AuditedHost, AuditedVm, Destination, Reason, Undecided};
+pub use document::{
+    Answer, Audit, AuditSchema, AuditSince, AuditedHost, AuditedVm, Destination, FirstStep, Obstacle, Reason,
+    Undecided,
+};
+pub use since::InvalidAudit;
 
 use crate::{
     fact::Cause,
@@ -46,11 +52,14 @@ pub fn audit(hosts: Vec<AuditedHost>, moves: &[JudgedMove], at: Timestamp) -> Au
         host,
         destinations,
     });
+    let vms: Vec<AuditedVm> = vms.collect();
     Audit {
         schema: AuditSchema::V1,
         evaluated_at: at,
         hosts,
-        vms: vms.collect(),
+        first: first::first(&vms),
+        vms,
+        since: None,
         undecided: undecided(moves),
     }
 }

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Failure, options, output, session::Session};
+use super::{
+    Failure, options, output,
+    session::{self, Session},
+};
 use crate::{
     change::{ChangeFile, Evidence, PlannedMove},
     collect,
@@ -47,7 +50,7 @@ impl Check {
         let policy = session.policy()?;
         let reports = self.reports.open()?;
         if let Some(file) = &self.change {
-            let change = session.change(file)?;
+            let change = session::read_change(file)?;
             let policy = policy.and_waivers(change.waivers.clone());
             let evidence = self.facts.as_deref().map(Evidence::read).transpose().map_err(Failure::usage)?;
             let judge = |planned| {
@@ -58,6 +61,7 @@ impl Check {
                 Ok(policy.judge(facts, session.now(), &change.asked_of(planned, self.strict)))
             };
             let verdicts = change.moves.iter().map(judge).collect::<Result<Vec<_>, Failure>>()?;
+            #[cfg(feature = "ledger")]
             session.record(&verdicts)?;
             return reports.write(&verdicts, shared);
         }
@@ -65,6 +69,7 @@ impl Check {
         facts.change = self.goals.over(facts.change);
         let asked = Asked { strict: self.strict, ..Asked::default() };
         let verdict = policy.judge(facts, session.now(), &asked);
+        #[cfg(feature = "ledger")]
         session.record(std::slice::from_ref(&verdict))?;
         reports.write(&[verdict], shared)
     }

@@ -10,7 +10,11 @@ use super::{Failure, session::Session};
 use crate::fact::Change;
 #[cfg(feature = "libvirt")]
 use crate::{
-    collect::{Request, Uri, libvirt::Hypervisor},
+    collect::{
+        Request, TryPath, Uri,
+        libvirt::Hypervisor,
+        probe::host::trial::{LONGEST_STREAM, Stream},
+    },
     execute::Hosts,
 };
 
@@ -68,6 +72,7 @@ pub(super) enum When {
 /// Which VM is to go where.
 #[cfg(feature = "libvirt")]
 #[derive(Debug, Args)]
+#[allow(clippy::struct_excessive_bools)] // flags of a command line
 pub(super) struct MoveOptions {
     /// Libvirt URI of the host the VM runs on, such as qemu+ssh://root@hv1/system
     #[arg(long, value_name = "URI", requires = "to")]
@@ -92,6 +97,18 @@ pub(super) struct MoveOptions {
     /// disturbed
     #[arg(long)]
     pub attribute: bool,
+    /// Also try the migration path. For a moment the destination listens on a free migration port, which the source
+    /// connects to, and a few pings that may not be fragmented go both ways; that proves ports, MTU and round-trip time
+    #[arg(long)]
+    pub probe_path: bool,
+    /// Also measure what one TCP stream between the migration addresses carries, at no more than this rate and at most
+    /// half of the link where others use it, nine tenths where none do; implies --probe-path. Refused while a migration
+    /// or backup runs on either host
+    #[arg(long, value_name = "MIB_PER_S", value_parser = clap::value_parser!(u64).range(1..1_000_000))]
+    pub measure_goodput: Option<u64>,
+    /// How long that stream lasts, in seconds, at most 30
+    #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds, requires = "measure_goodput")]
+    pub measure_seconds: Duration,
     /// Also ask the VMs on either host that are the other end of a TCP connection, through their guest agents, how long
     /// they bear silence: in the blackout it is their settings that decide. libvirt marks them as tainted for it
     #[arg(long)]
@@ -124,6 +141,7 @@ impl MoveOptions {
             source_probe: session.probe(&from)?,
             destination_probe: session.probe(&to)?,
             attribute: self.attribute,
+            try_path: self.try_path(),
             ask_peers: self.ask_peers,
             allow_monitor: self.allow_monitor,
             planned: Vec::new(),
@@ -143,6 +161,17 @@ impl MoveOptions {
         let (from, to) = self.uris()?;
         let open = |uri| Hypervisor::open(uri, session.timeout()).map_err(Failure::failed);
         Ok(Hosts { source: open(&from)?, destination: open(&to)? })
+    }
+
+    fn try_path(&self) -> TryPath {
+        match self.measure_goodput {
+            Some(mebibytes) => TryPath::Stream(Stream {
+                cap_bytes_per_second: mebibytes << 20,
+                length: self.measure_seconds.min(LONGEST_STREAM),
+            }),
+            None if self.probe_path => TryPath::Connect,
+            None => TryPath::No,
+        }
     }
 
     /// The host that the VM is to go to.

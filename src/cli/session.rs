@@ -1,8 +1,10 @@
 //! What the options and vmgate.yaml together ask for: rules, waivers, time, limits.
 
+#[cfg(feature = "libvirt")]
+use std::env;
 #[cfg(feature = "ledger")]
 use std::path::PathBuf;
-use std::{env, fs, path::Path, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 use jiff::Timestamp;
 
@@ -13,6 +15,10 @@ use crate::collect::transport::{GuestWay, Transport};
 use crate::config::HostConfig;
 #[cfg(feature = "ledger")]
 use crate::ledger::{Entry, Ledger};
+#[cfg(feature = "ledger")]
+use crate::verdict::Verdict;
+#[cfg(feature = "libvirt")]
+use crate::verdict::attest::PrivateKey;
 use crate::{
     change::ChangeFile,
     collect::{
@@ -23,7 +29,7 @@ use crate::{
     error::with_causes,
     preflight::Policy,
     rule::RuleSource,
-    verdict::{Verdict, Waivers, attest::PrivateKey},
+    verdict::Waivers,
 };
 
 /// Holds the private key in PEM where no file is named.
@@ -81,22 +87,13 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// A change file.
-    pub(super) fn change(&self, file: &Path) -> Result<ChangeFile, Failure> {
-        let bytes = fs::read(file).map_err(|error| output::unreadable(file, &error))?;
-        ChangeFile::parse(&file.display().to_string(), &bytes).map_err(Failure::usage)
-    }
-
     /// Writes verdicts into the ledger, where one is named.
+    #[cfg(feature = "ledger")]
     pub(super) fn record(&self, verdicts: &[Verdict]) -> Result<(), Failure> {
-        #[cfg(feature = "ledger")]
-        if let Some(ledger) = self.ledger()? {
-            for verdict in verdicts {
-                ledger.append(&Entry::Verdict(verdict.into())).map_err(Failure::failed)?;
-            }
+        let Some(ledger) = self.ledger()? else { return Ok(()) };
+        for verdict in verdicts {
+            ledger.append(&Entry::Verdict(verdict.into())).map_err(Failure::failed)?;
         }
-        #[cfg(not(feature = "ledger"))]
-        let _ = verdicts;
         Ok(())
     }
 
@@ -201,6 +198,12 @@ fn ssh_target(text: &str, named_by: &str) -> Result<SshTarget, Failure> {
             "{named_by}: `{text}` is not USER@HOST or USER@HOST:PORT, with or without ssh://"
         ))
     })
+}
+
+/// Reads a change file.
+pub(super) fn read_change(file: &Path) -> Result<ChangeFile, Failure> {
+    let bytes = fs::read(file).map_err(|error| output::unreadable(file, &error))?;
+    ChangeFile::parse(&file.display().to_string(), &bytes).map_err(Failure::usage)
 }
 
 fn read_waivers(file: &Path) -> Result<Waivers, Failure> {

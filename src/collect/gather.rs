@@ -4,7 +4,6 @@
 //! or the VM itself there is nothing to judge: those are errors.
 
 use std::{
-    net::IpAddr,
     sync::mpsc::{Receiver, channel},
     time::Duration,
 };
@@ -19,15 +18,17 @@ use super::{
     libvirt::{Domain, Hypervisor, LibvirtError},
     needed_files,
     offer::{self, Offer, Wanted},
-    path, peers,
-    probe::host::Questions,
+    path::{self, End},
+    peers,
+    probe::host::PeerProbe,
+    probes::{self, About, Probes, TryPath, way},
     provenance,
     transport::{Answer, GuestWay, Transport},
     vm::{self, FoundVm, Monitor},
     worker::{Clock, Found, Worker},
 };
 use crate::fact::{
-    Cause, Change, DirtyRate, DirtyRateMethod, Fact, Facts, Guest, UdpCapture, Unknown, VmState,
+    Cause, Change, DirtyRate, DirtyRateMethod, Fact, Facts, Guest, Host, UdpCapture, Unknown, VmState,
 };
 
 /// What is to be learnt.
@@ -52,6 +53,8 @@ pub struct Request {
     pub source_probe: Option<Transport>,
     /// The same for the destination.
     pub destination_probe: Option<Transport>,
+    /// How far the path is tried.
+    pub try_path: TryPath,
     /// The way into the guest.
     pub guest_way: GuestWay,
     /// Whether the guest's kernel is to trace which process dirties memory; it slows the guest's writes.
@@ -91,22 +94,27 @@ pub fn collect(request: &Request, now: Timestamp) -> Result<Facts, CollectError>
         return Err(same_host(request, "the URIs are equal".to_owned()));
     }
     let clock = Clock::starting_at(now);
-    let (files, wanted_files) = channel();
-    let (destination, names) = Destination::start(request, wanted_files, clock);
+    let (destination, names) = start_destination(request, clock);
     let source = Hypervisor::open(&request.from, request.timeout)?;
     let domain = source.domain(&request.vm)?;
     let monitor = if request.allow_monitor { Monitor::Allowed } else { Monitor::Forbidden };
     let vm = vm::look(&domain, monitor)?;
-    let needed = needed_files::of(&vm.config);
-    // The destination's probe waits for it; where that has ended already nobody is told.
-    let _ = files.send(needed.clone());
     let vm_at = clock.now();
-    let beside = Beside::start(request, &domain, &vm, needed, names, clock);
-    let source_name = Fact::from(source.hostname());
-    let source_answers = host::ask(&source, &request.from, source_name);
+    let hostname = Fact::from(source.hostname());
+    let about = About {
+        source_name: hostname.known().cloned(),
+        destination_name: names,
+        vms: vm.uuid.clone().into_iter().collect(),
+        files: needed_files::of(&vm.config),
+    };
+    let (measuring, quiet) = channel();
+    let probes = probes::start(request, about, quiet, clock);
+    let beside = Beside::start(request, &domain, &vm, clock);
+    let libvirt_limit = probes::libvirt_limit(&domain);
+    let source_answers = host::ask(&source, &request.from, hostname);
     let source_at = clock.now();
 
-    let destination = destination.join(request);
+    let destination = SeenDestination::from(destination.join(), request);
     if let (Some(one), Some(other)) = (source_answers.uuid(), destination.answers.uuid())
         && one == other
     {
@@ -119,12 +127,15 @@ pub fn collect(request: &Request, now: Timestamp) -> Result<Facts, CollectError>
     }
     let offer = offer_of(&destination.hypervisor, &vm);
     let beside = beside.join();
+    // Nothing else is measured any more.
+    drop(measuring);
+    let probes = probes.join().value.unwrap_or_else(|why| Probes::lost(&why, clock.now()));
 
     let arch = vm.config.as_ref().and_then(|config| config.arch.as_deref());
     let emulator = source_answers.offer(arch).known().and_then(|offer| offer.emulator.clone());
-    let (source_probe, address) = split(&beside.source_probe);
-    let source_host = source_answers.with_probe(arch, &source_probe);
-    let mut destination_host = offer.laid_on(destination.answers.with_probe(arch, &destination.probe.value));
+    let source_probe = &probes.source.value;
+    let source_host = source_answers.with_probe(arch, source_probe);
+    let mut destination_host = offer.laid_on(destination.answers.with_probe(arch, &probes.destination.value));
     destination_host.claims =
         destination_host.claims.map(|claims| claims::with_planned(claims, &request.planned));
     if let Some(reason) = &request.maintenance {
@@ -132,7 +143,7 @@ pub fn collect(request: &Request, now: Timestamp) -> Result<Facts, CollectError>
     }
     let mut facts = Facts { change: request.change.clone(), ..Facts::empty(now) };
     let finished_vm =
-        vm::complete(&vm, &source_host, &source_probe, emulator.as_deref(), &beside.dirty_rate.value);
+        vm::complete(&vm, &source_host, source_probe, emulator.as_deref(), &beside.dirty_rate.value);
     facts.provenance = provenance::of(&provenance::Sources {
         vm_at,
         dirty_rate_at: beside.dirty_rate.at,
@@ -144,23 +155,28 @@ pub fn collect(request: &Request, now: Timestamp) -> Result<Facts, CollectError>
         flows_window_seconds: beside.flows.value.as_ref().ok().map(|capture| capture.window_seconds),
         source: provenance::Side {
             libvirt_at: source_at,
-            probe_at: beside.source_probe.at,
+            probe_at: probes.source.at,
             way: &way(request.source_probe.as_ref(), &request.from),
             probe: source_probe.as_ref().ok().map(|answer| &answer.probe),
         },
         destination: provenance::Side {
             libvirt_at: destination.at,
-            probe_at: destination.probe.at,
+            probe_at: probes.destination.at,
             way: &way(request.destination_probe.as_ref(), &request.to),
-            probe: destination.probe.value.as_ref().ok().map(|answer| &answer.probe),
+            probe: probes.destination.value.as_ref().ok().map(|answer| &answer.probe),
         },
         path_at: clock.now(),
+        peers_at: probes.peers_at,
+        path_window_seconds: request.dirty_window_seconds.into(),
+        path_tried: request.try_path != TryPath::No,
     });
     facts.path = Fact::Known(path::path(
-        address,
-        path::End { nics: &source_host.nics, routes: &source_host.routes },
-        path::End { nics: &destination_host.nics, routes: &destination_host.routes },
+        probes.address.clone(),
+        &end_of(source_probe, &source_host, probes.there).reached_by(&request.from),
+        &end_of(&probes.destination.value, &destination_host, probes.back).reached_by(&request.to),
         &request.change,
+        libvirt_limit,
+        probes.cap_bytes_per_second,
     ));
     facts.vm = Fact::Known(finished_vm);
     facts.guest = flows::into_guest(beside.guest.value.map(|(guest, _)| guest), beside.flows.value);
@@ -179,64 +195,48 @@ pub fn collect(request: &Request, now: Timestamp) -> Result<Facts, CollectError>
     Ok(facts)
 }
 
+fn end_of<'a>(answer: &Result<Answer, Unknown>, host: &'a Host, peer: Fact<PeerProbe>) -> End<'a> {
+    End::of(answer.as_ref().map(|answer| &answer.probe), &host.nics, &host.routes, peer)
+}
+
 fn same_host(request: &Request, why: String) -> CollectError {
     CollectError::SameHost { from: request.from.to_string(), to: request.to.to_string(), why }
 }
 
-/// The way to a host's probe.
-fn way(given: Option<&Transport>, uri: &Uri) -> Transport {
-    given.cloned().unwrap_or_else(|| Transport::for_uri(uri))
-}
-
-/// The destination: its libvirt and its probe.
-struct Destination<L, P> {
-    libvirt: L,
-    probe: P,
-}
-
 type AskedDestination = (Hypervisor, host::LibvirtAnswers);
 
-/// The destination, as far as it answered.
+/// Starts asking the destination's libvirt, and gives the end of the line that its host name comes through: the source
+/// must resolve it, so it is asked first.
+fn start_destination(request: &Request, clock: Clock) -> (Worker<AskedDestination>, Receiver<String>) {
+    let (sender, names) = channel();
+    let (uri, timeout) = (request.to.clone(), request.timeout);
+    let libvirt = Worker::start(clock, move || {
+        let hypervisor = Hypervisor::open(&uri, timeout)?;
+        let hostname = Fact::from(hypervisor.hostname());
+        if let Fact::Known(name) = &hostname {
+            // After an error at the source nobody waits for it any more.
+            let _ = sender.send(name.clone());
+        }
+        let answers = host::ask(&hypervisor, &uri, hostname);
+        Ok((hypervisor, answers))
+    });
+    (libvirt, names)
+}
+
+/// The destination, as far as its libvirt answered.
 struct SeenDestination {
     hypervisor: Result<Hypervisor, Unknown>,
     answers: host::LibvirtAnswers,
     at: Timestamp,
-    probe: Found<Answer>,
 }
 
-impl Destination<Worker<AskedDestination>, Worker<Answer>> {
-    /// Starts both, and gives the end of the line that the destination's host name comes through: the source must
-    /// resolve it, so it is asked first.
-    ///
-    /// The destination's probe waits for the files that the source says the VM needs.
-    fn start(request: &Request, files: Receiver<Vec<String>>, clock: Clock) -> (Self, Receiver<String>) {
-        let (sender, names) = channel();
-        let (uri, timeout) = (request.to.clone(), request.timeout);
-        let libvirt = Worker::start(clock, move || {
-            let hypervisor = Hypervisor::open(&uri, timeout)?;
-            let hostname = Fact::from(hypervisor.hostname());
-            if let Fact::Known(name) = &hostname {
-                // After an error at the source nobody waits for it any more.
-                let _ = sender.send(name.clone());
-            }
-            let answers = host::ask(&hypervisor, &uri, hostname);
-            Ok((hypervisor, answers))
-        });
-        let (way, timeout) = (way(request.destination_probe.as_ref(), &request.to), request.timeout);
-        let probe = Worker::start(clock, move || {
-            let files = files.recv_timeout(timeout).unwrap_or_default();
-            way.probe_host(&Questions { files, ..Questions::default() }, timeout)
-        });
-        (Self { libvirt, probe }, names)
-    }
-
-    fn join(self, request: &Request) -> SeenDestination {
-        let Found { value, at } = self.libvirt.join();
-        let (hypervisor, answers) = match value {
+impl SeenDestination {
+    fn from(asked: Found<AskedDestination>, request: &Request) -> Self {
+        let (hypervisor, answers) = match asked.value {
             Ok((hypervisor, answers)) => (Ok(hypervisor), answers),
             Err(why) => (Err(why.clone()), host::unreachable(&request.to, &why)),
         };
-        SeenDestination { hypervisor, answers, at, probe: self.probe.join() }
+        Self { hypervisor, answers, at: asked.at }
     }
 }
 
@@ -252,8 +252,7 @@ fn offer_of(destination: &Result<Hypervisor, Unknown>, vm: &FoundVm) -> Offer {
 }
 
 /// What is learnt beside the questions to the source's libvirt.
-struct Beside<P, G, F, R> {
-    source_probe: P,
+struct Beside<G, F, R> {
     guest: G,
     flows: F,
     dirty_rate: R,
@@ -262,24 +261,9 @@ struct Beside<P, G, F, R> {
 /// The guest, and how it was looked into.
 type SeenGuest = (Guest, String);
 
-/// The source's probe, and the address that the migration will go to.
-type SourceProbe = (Result<Answer, Unknown>, Fact<IpAddr>);
-
-impl Beside<Worker<SourceProbe>, Worker<SeenGuest>, Worker<UdpCapture>, Worker<DirtyRate>> {
-    fn start(
-        request: &Request,
-        domain: &Domain,
-        vm: &FoundVm,
-        files: Vec<String>,
-        names: Receiver<String>,
-        clock: Clock,
-    ) -> Self {
-        let wanted = request.migrate_address.as_deref().map(|text| path::host_of_address(text).to_owned());
-        let (probe, timeout) = (way(request.source_probe.as_ref(), &request.from), request.timeout);
-        let questions =
-            Questions { vms: vm.uuid.clone().into_iter().collect(), files, ..Questions::default() };
-        let source_probe =
-            Worker::start(clock, move || Ok(probe_source(&probe, wanted, &names, questions, timeout)));
+impl Beside<Worker<SeenGuest>, Worker<UdpCapture>, Worker<DirtyRate>> {
+    fn start(request: &Request, domain: &Domain, vm: &FoundVm, clock: Clock) -> Self {
+        let timeout = request.timeout;
         let has_channel = vm.config.as_ref().is_none_or(|config| config.has_agent_channel);
         let window = Duration::from_secs(request.dirty_window_seconds.into());
         let attribute = request.attribute.then_some(window);
@@ -293,60 +277,11 @@ impl Beside<Worker<SourceProbe>, Worker<SeenGuest>, Worker<UdpCapture>, Worker<D
             interfaces?.watch(&watcher, Duration::from_secs(window.into()), timeout)
         });
         let dirty_rate = Worker::start(clock, move || measure(&measured, state, window));
-        Self { source_probe, guest, flows, dirty_rate }
+        Self { guest, flows, dirty_rate }
     }
 
-    fn join(self) -> Beside<Found<SourceProbe>, Found<SeenGuest>, Found<UdpCapture>, Found<DirtyRate>> {
-        Beside {
-            source_probe: self.source_probe.join(),
-            guest: self.guest.join(),
-            flows: self.flows.join(),
-            dirty_rate: self.dirty_rate.join(),
-        }
-    }
-}
-
-/// Asks the source's probe, and has it resolve the name that the migration will go to, as libvirt there would.
-fn probe_source(
-    way: &Transport,
-    wanted: Option<String>,
-    names: &Receiver<String>,
-    questions: Questions,
-    timeout: Duration,
-) -> SourceProbe {
-    let wanted = wanted.or_else(|| names.recv_timeout(timeout).ok());
-    let literal: Option<IpAddr> = wanted.as_deref().and_then(|name| name.parse().ok());
-    let resolve = wanted.clone().filter(|_| literal.is_none());
-    let answer = way.probe_host(&Questions { resolve, ..questions }, timeout);
-    let address = match (literal, wanted, &answer) {
-        (Some(address), ..) => Fact::Known(address),
-        (None, None, _) => Fact::unknown(
-            Cause::HostUnreachable,
-            "the destination did not tell its host name, and no migration address was given",
-        ),
-        (None, Some(_), Err(why)) => Fact::Unknown(why.clone()),
-        (None, Some(name), Ok(answer)) => first_address(&name, &answer.probe.resolved),
-    };
-    (answer, address)
-}
-
-/// The address that a migration to a name goes to: the first. One that is the source itself leads nowhere.
-fn first_address(name: &str, resolved: &Fact<Vec<IpAddr>>) -> Fact<IpAddr> {
-    resolved.as_ref().and_then(|addresses| match addresses.first() {
-        Some(address) if address.is_loopback() => Fact::unknown(
-            Cause::NotSupported,
-            format!("the source resolves the destination's name `{name}` to itself ({address})"),
-        ),
-        Some(address) => Fact::Known(*address),
-        None => Fact::unknown(Cause::NotSupported, format!("the source cannot resolve `{name}`")),
-    })
-}
-
-/// The source's probe and the address, or for both why the work was lost.
-fn split(found: &Found<SourceProbe>) -> SourceProbe {
-    match &found.value {
-        Ok(both) => both.clone(),
-        Err(why) => (Err(why.clone()), Fact::Unknown(why.clone())),
+    fn join(self) -> Beside<Found<SeenGuest>, Found<UdpCapture>, Found<DirtyRate>> {
+        Beside { guest: self.guest.join(), flows: self.flows.join(), dirty_rate: self.dirty_rate.join() }
     }
 }
 

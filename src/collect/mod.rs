@@ -37,6 +37,8 @@ pub mod path;
 mod peers;
 pub mod probe;
 #[cfg(feature = "libvirt")]
+mod probes;
+#[cfg(feature = "libvirt")]
 mod provenance;
 #[cfg(feature = "libvirt")]
 pub mod survey;
@@ -54,4 +56,6 @@ pub use alone::collect_alone;
 pub use claims::PlannedMove;
 #[cfg(feature = "libvirt")]
 pub use gather::{CollectError, Request, collect};
+#[cfg(feature = "libvirt")]
+pub use probes::TryPath;
 pub use uri::{InvalidUri, Uri};

@@ -23,6 +23,9 @@ pub(super) struct Sources<'a> {
     pub(super) source: Side<'a>,
     pub(super) destination: Side<'a>,
     pub(super) path_at: Timestamp,
+    pub(super) peers_at: Timestamp,
+    pub(super) path_window_seconds: f64,
+    pub(super) path_tried: bool,
 }
 
 /// One host's part.
@@ -103,6 +106,29 @@ pub(super) fn of(sources: &Sources) -> BTreeMap<String, Provenance> {
         }
     }
     note("path", "vmgate", "routes of the source, interfaces of both hosts", sources.path_at, None);
+    note(
+        "path.libvirt_limit_bytes_per_second",
+        "libvirt",
+        "virDomainMigrateGetMaxSpeed",
+        sources.vm_at,
+        None,
+    );
+    note("path.route_back", "host probe", "RTM_GETROUTE at the destination", sources.peers_at, None);
+    for end in ["source_nic", "destination_nic"] {
+        let used = format!("path.{end}.used_bytes_per_second");
+        let window = Some(sources.path_window_seconds);
+        note(&used, "host probe", "/sys/class/net/*/statistics, read twice", sources.peers_at, window);
+    }
+    if sources.path_tried {
+        let tried = "one connection and pings that may not be fragmented, between both hosts' probes";
+        for fact in ["mtu_bytes", "ports", "rtt_seconds"] {
+            note(&format!("path.{fact}"), "host probe", tried, sources.peers_at, None);
+        }
+        for fact in ["goodput", "goodput_bytes_per_second"] {
+            let stream = "one bounded TCP stream between both hosts' probes";
+            note(&format!("path.{fact}"), "host probe", stream, sources.peers_at, None);
+        }
+    }
     notes
 }
 

@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Bridge, Claims, Fact, HostFile, HostJob, HostMemory, HostVm, HugePages, MachineType, NumaNode,
-    StatefulFilter, Tsc, Version, VirtualNetwork,
+    Bond, Bridge, Claims, Duplex, Fact, HostFile, HostJob, HostMemory, HostVm, HugePages, MachineType,
+    NumaNode, StatefulFilter, Tsc, Version, VirtualNetwork,
 };
 
 /// A hypervisor host, source or destination.
@@ -138,6 +138,18 @@ pub struct Nic {
     /// Packets received or sent in error, or dropped by the device, since it came up.
     #[schemars(example = 0)]
     pub errors: u64,
+    /// Packets dropped for want of room since it came up; a bridge also counts what it had no use for.
+    #[serde(default)]
+    #[schemars(example = 0)]
+    pub drops: Fact<u64>,
+    /// Whether it sends and receives at once; absent where the driver does not say.
+    #[schemars(example = &"full")]
+    pub duplex: Option<Duplex>,
+    /// The VLAN that it carries; absent where it is none.
+    #[schemars(example = 110)]
+    pub vlan_id: Option<u16>,
+    /// The bond that it is; absent where it is none.
+    pub bond: Option<Bond>,
 }
 
 /// Kinds of network interface.

@@ -4,6 +4,7 @@
 //! reference for rule authors. The unit of a number stands at the end of its name.
 
 mod bridge;
+mod certificate;
 mod change;
 mod connection;
 mod detector;
@@ -16,7 +17,9 @@ mod host_guests;
 mod host_memory;
 mod host_network;
 mod host_storage;
+mod link;
 mod path;
+mod path_probe;
 pub mod trace;
 mod value;
 mod version;
@@ -30,6 +33,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use bridge::{Bridge, BridgeKind, StatefulFilter};
+pub use certificate::{Certificate, CertificateUse};
 pub use change::Change;
 pub use connection::{DecidedBy, KeepAlive, Sctp, SctpAssociation, TcpEvidence, TcpTimer};
 pub use detector::{Detector, DetectorBasis};
@@ -47,7 +51,9 @@ pub use host_guests::{HostJob, HostVm, MachineType, Tsc};
 pub use host_memory::{Claims, HostMemory, HugePageClaim, HugePages, NumaNode};
 pub use host_network::VirtualNetwork;
 pub use host_storage::{FileKind, HostFile};
-pub use path::{MigrationTransport, Path, PathNic};
+pub use link::{Bond, BondPort, Duplex, Shaper, ShaperKind};
+pub use path::{End, MigrationTransport, Path, PathNic, PathRoute};
+pub use path_probe::{Goodput, MigrationPorts, PortsBasis};
 pub use value::{Cause, Fact, Unknown};
 pub use version::{InvalidVersion, Version};
 pub use vm::{Accelerator, CpuMode, DirtyRate, DirtyRateMethod, HostDevice, Vm, VmDisk, VmNic, VmState};

@@ -209,6 +209,7 @@ pub struct VmNic {
 }
 
 /// A disk of the VM.
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own that a rule names")]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VmDisk {

@@ -11,6 +11,7 @@ mod hostile;
 mod isolate;
 mod migrate;
 mod obstacles;
+mod path;
 mod refusals;
 mod silence;
 mod software;

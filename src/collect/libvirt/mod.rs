@@ -130,6 +130,20 @@ impl Hypervisor {
         })
     }
 
+    /// A job that now runs on any of this host's VMs, as `VM: what it does`. Each VM is asked in turn.
+    pub fn running_job(&self) -> Result<Option<String>, LibvirtError> {
+        let domains = self.call("list the running VMs", |session| {
+            session.connect().list_all_domains(sys::VIR_CONNECT_LIST_DOMAINS_ACTIVE)
+        })?;
+        for raw in domains {
+            let domain = Domain::new(raw, &self.session, &self.limit);
+            if let Some(job) = domain.job_info()? {
+                return Ok(Some(format!("{}: {}", domain.name()?, job.operation.name())));
+            }
+        }
+        Ok(None)
+    }
+
     /// Names of the libvirt networks that are active.
     pub fn active_networks(&self) -> Result<Vec<String>, LibvirtError> {
         self.call("list the networks", |session| {

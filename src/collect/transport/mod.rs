@@ -22,7 +22,7 @@ use super::{
     Uri,
     probe::{
         flows::{self, FlowProbe},
-        host::{self, HostProbe, Questions},
+        host::{self, HostProbe, PeerQuestions, Questions},
     },
     text::plain,
 };
@@ -82,8 +82,9 @@ impl Transport {
         }
     }
 
-    /// Asks the host's probe, for at most `limit`.
+    /// Asks the host's probe, for at most `limit` and what the questions themselves take.
     pub fn probe_host(&self, questions: &Questions, limit: Duration) -> Result<Answer, Unknown> {
+        let limit = limit + questions.peer.as_ref().map_or(Duration::ZERO, PeerQuestions::longest);
         let start = Instant::now();
         let (probe, received) = match self {
             Self::Local => look_here(questions, limit)?,
@@ -148,15 +149,18 @@ fn exec(words: &[String], arguments: &[String], limit: Duration) -> Result<Outpu
 /// Arguments of `vmgate probe host` for these questions.
 fn arguments(questions: &Questions) -> Vec<String> {
     let mut arguments = Vec::new();
+    let route = questions.route.map(|address| address.to_string());
     let all = [
         ("--resolve", questions.resolve.as_slice()),
         ("--vm", questions.vms.as_slice()),
         ("--file", questions.files.as_slice()),
+        ("--route", route.as_slice()),
     ];
     for (option, values) in all {
         // With `=`, so that a name that begins with a dash is a name.
         arguments.extend(values.iter().map(|value| format!("{option}={value}")));
     }
+    arguments.extend(questions.peer.iter().flat_map(PeerQuestions::arguments));
     arguments
 }
 

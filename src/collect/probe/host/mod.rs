@@ -3,22 +3,32 @@
 //! Read-only and without a daemon. It needs no privilege for networks, memory and load; only the VM's own QEMU
 //! process is hidden from users other than root and QEMU's.
 
+mod bond;
 mod bridge;
 mod file;
 mod filter;
 mod memory;
 mod nic;
 mod numa;
+pub(in crate::collect) mod path;
 mod process;
 mod resolve;
 mod route;
 mod settings;
+mod shaper;
+pub mod trial;
 
 use std::{net::IpAddr, time::Duration};
 
 use jiff::Timestamp;
 use procfs::{Current, LoadAverage};
 use serde::{Deserialize, Serialize};
+
+pub use path::{
+    CertificateFile, Firewall, MigrationConfig, NetworkProbe, PeerProbe, PeerQuestions, RemoteStorage,
+    RouteTo, Traffic, listen_address,
+};
+pub use shaper::{RateLimit, Shapers};
 
 use crate::{
     collect::text::plain,
@@ -40,6 +50,10 @@ pub struct Questions {
     pub vms: Vec<String>,
     /// Paths of files and devices that VMs need.
     pub files: Vec<String>,
+    /// Where the migration would go; the first address of the name where this is not given.
+    pub route: Option<IpAddr>,
+    /// What is asked about the way to the other host.
+    pub peer: Option<PeerQuestions>,
 }
 
 /// The answers, as JSON on the probe's standard output.
@@ -99,6 +113,12 @@ pub struct HostProbe {
     /// Whether processes without privileges may handle page faults.
     #[serde(default)]
     pub unprivileged_userfaultfd: Fact<Option<bool>>,
+    /// The migration path, as far as this host alone can tell.
+    #[serde(default)]
+    pub network: NetworkProbe,
+    /// The way to the other host, where one was named.
+    #[serde(default)]
+    pub peer: Fact<PeerProbe>,
     /// The host's clock, read last.
     pub clock: Timestamp,
 }
@@ -131,7 +151,13 @@ pub struct QemuProcess {
 /// Looks at this machine.
 pub fn look(questions: &Questions) -> HostProbe {
     let nics = nic::look();
+    let nics = Fact::from(nics);
     let routes = route::look();
+    let resolved = match &questions.resolve {
+        Some(name) => resolve::resolve(name, RESOLVE_LIMIT).into(),
+        None => Fact::unknown(Cause::NotCollected, "no name was asked for"),
+    };
+    let to = questions.route.map_or_else(|| resolve::first(&resolved), Fact::Known);
     HostProbe {
         schema: HostProbeSchema::V1,
         kernel_release: text("/proc/sys/kernel/osrelease").into(),
@@ -145,13 +171,8 @@ pub fn look(questions: &Questions) -> HostProbe {
         memory: memory::memory().into(),
         huge_pages: memory::huge_pages().into(),
         default_huge_page_bytes: memory::default_huge_page().into(),
-        nics: nics.into(),
         routes: routes.into(),
         bridge_filters: filter::look().into(),
-        resolved: match &questions.resolve {
-            Some(name) => resolve::resolve(name, RESOLVE_LIMIT).into(),
-            None => Fact::unknown(Cause::NotCollected, "no name was asked for"),
-        },
         qemus: if questions.vms.is_empty() {
             Fact::unknown(Cause::NotCollected, "no VM was asked for")
         } else {
@@ -167,6 +188,13 @@ pub fn look(questions: &Questions) -> HostProbe {
         maintenance: settings::maintenance().into(),
         lock_manager: settings::lock_manager().into(),
         unprivileged_userfaultfd: settings::unprivileged_userfaultfd().into(),
+        resolved,
+        network: path::look(&to),
+        peer: match &questions.peer {
+            Some(peer) => Fact::Known(path::peer(peer, &nics)),
+            None => Fact::unknown(Cause::NotCollected, "no other host was named"),
+        },
+        nics,
         clock: Timestamp::now(),
     }
 }
@@ -211,6 +239,7 @@ mod tests {
             resolve: Some("localhost".into()),
             vms: vec!["no-such-vm".into()],
             files: vec!["/etc/passwd".into()],
+            ..Questions::default()
         };
         let probe = look(&questions);
         let cpus = *probe.cpus.known().unwrap();
@@ -225,6 +254,11 @@ mod tests {
         assert_eq!(probe.files.known().unwrap().len(), 1);
         let json = serde_json::to_string(&probe).unwrap();
         let again: HostProbe = serde_json::from_str(&json).unwrap();
+        let network = &probe.network;
+        assert_eq!(network.route.known().unwrap().route.nic, "lo");
+        assert!(network.shapers.known().is_some() && network.storage.known().is_some());
+        assert!(network.taken_ports.known().is_some());
+        assert_eq!(again.network, probe.network);
         assert_eq!(again.clock, probe.clock);
         assert_eq!(again.nics, probe.nics);
     }
