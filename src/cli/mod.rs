@@ -175,3 +175,21 @@ impl Failure {
         Self { exit: ExitCode::Internal, text: text.to_string() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vm_whose_name_looks_like_an_option_is_asked_about_all_the_same() {
+        for name in ["--help", "-h", "--version", "-V", "run"] {
+            let words = ["vmgate-hook", "hook", "run", "--", name, "migrate", "begin", "-"];
+            let ProbeCommand::Hook(hook::There::Run { arguments }) =
+                ProbeCli::try_parse_from(words).unwrap().command
+            else {
+                panic!("{name} is something else");
+            };
+            assert_eq!(arguments, [name, "migrate", "begin", "-"]);
+        }
+    }
+}
