@@ -5,7 +5,6 @@ use schemars::schema_for;
 
 use super::{Failure, options::Shared, output, session::Session};
 use crate::{
-    report::words,
     rule::{self, Pack, Problem, catalogue, closest, test},
     verdict::{self, ExitCode},
 };
@@ -75,10 +74,7 @@ fn list(pack: &Pack) -> Result<ExitCode, Failure> {
     if pack.rules().is_empty() {
         return Err(Failure { exit: ExitCode::NothingEvaluated, text: "there are no rules".to_owned() });
     }
-    let rows = pack
-        .rules()
-        .iter()
-        .map(|rule| [words::step(rule.step), words::effect(rule.effect), &rule.id, &rule.title]);
+    let rows = pack.rules().iter().map(|rule| [rule.step.word(), rule.effect.word(), &rule.id, &rule.title]);
     let mut table = rows.collect::<tabled::builder::Builder>().build();
     table.with(tabled::settings::Style::blank());
     print(&format!("{table}\n"))

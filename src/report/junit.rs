@@ -64,7 +64,7 @@ fn case(judged: &Judged, strict: bool) -> TestCase {
     let text = text(judged);
     let mut case =
         TestCase::new(visible(&format!("{}{subject}", outcome.rule)).as_ref(), status(judged, strict));
-    case.set_classname(format!("vmgate.{}", words::step(outcome.step)));
+    case.set_classname(format!("vmgate.{}", outcome.step.word()));
     if matches!(case.status, TestCaseStatus::Success { .. }) && outcome.status != Status::Pass {
         case.set_system_out(text);
     }
@@ -87,7 +87,7 @@ fn status(judged: &Judged, strict: bool) -> TestCaseStatus {
     };
     let mut status = TestCaseStatus::non_success(kind);
     let cause = outcome.missing.first().map_or("", |missing| words::cause(Some(missing.cause)));
-    let class = if outcome.status == Status::Unknown { cause } else { words::severity(outcome.severity) };
+    let class = if outcome.status == Status::Unknown { cause } else { outcome.severity.word() };
     status.set_message(visible(&outcome.message).as_ref()).set_type(class).set_description(text(judged));
     status
 }

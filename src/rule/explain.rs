@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Effect, Pack, Rule, Severity, Step};
+use super::{Effect, Pack, Rule, Step};
 
 /// The documentation of one rule, in Markdown. Parameters stand with the values that hold and who set them.
 pub fn explain_rule(rule: &Rule) -> String {
@@ -42,8 +42,8 @@ fn body(text: &mut String, rule: &Rule, heading: &str) {
     let _ = write!(
         text,
         "\nStep {}, severity {}. A violation {}; missing evidence {}.{}{}\n",
-        step_word(rule.step),
-        severity_word(rule.severity),
+        rule.step.word(),
+        rule.severity.word(),
         effect_phrase(rule.effect),
         effect_phrase(rule.on_unknown),
         if rule.waivable { "" } else { " It cannot be waived." },
@@ -159,26 +159,6 @@ fn effect_phrase(effect: Effect) -> &'static str {
         Effect::Note => "is noted",
         Effect::Warn => "warns",
         Effect::Block => "blocks",
-    }
-}
-
-fn severity_word(severity: Severity) -> &'static str {
-    match severity {
-        Severity::Low => "low",
-        Severity::Medium => "medium",
-        Severity::High => "high",
-        Severity::Critical => "critical",
-    }
-}
-
-fn step_word(step: Step) -> &'static str {
-    match step {
-        Step::Prepare => "prepare",
-        Step::Precopy => "precopy",
-        Step::Stop => "stop",
-        Step::Switch => "switch",
-        Step::Resume => "resume",
-        Step::Policy => "policy",
     }
 }
 

@@ -262,7 +262,7 @@ impl Expect {
     /// What is expected, a line an outcome.
     pub(super) fn lines(&self) -> Vec<String> {
         match self {
-            Self::Overall(status) => vec![word(*status).to_owned()],
+            Self::Overall(status) => vec![status.word().to_owned()],
             Self::Outcomes(expected) => expected
                 .iter()
                 .map(|expected| {
@@ -296,19 +296,9 @@ pub(super) fn overall(outcomes: &[Outcome]) -> Status {
         .unwrap_or(Status::NotApplicable)
 }
 
-/// A status as tests write it.
-pub(super) fn word(status: Status) -> &'static str {
-    match status {
-        Status::Pass => "pass",
-        Status::Fail => "fail",
-        Status::Unknown => "unknown",
-        Status::NotApplicable => "not-applicable",
-    }
-}
-
 /// An outcome in a line.
 pub(super) fn line(status: Status, subject: Option<&str>, message: Option<&str>) -> String {
-    let mut text = word(status).to_owned();
+    let mut text = status.word().to_owned();
     if let Some(subject) = subject {
         text.extend([" [", subject, "]"]);
     }

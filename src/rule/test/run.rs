@@ -178,7 +178,7 @@ impl Runner<'_> {
                 _ => true,
             };
             if needed && !found.contains(&status) {
-                missing(what, format!("add one with `expect: {}`", case::word(status)));
+                missing(what, format!("add one with `expect: {}`", status.word()));
             }
         }
         if cases.iter().all(|case| case.remediates.is_none()) {
