@@ -7,6 +7,7 @@
 pub mod cli;
 pub mod collect;
 pub mod config;
+pub mod document;
 mod error;
 #[cfg(feature = "libvirt")]
 pub mod execute;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{Failure, options, output, session::Session};
-use crate::{collect, fact::Facts, rule::conform_facts, verdict::ExitCode};
+use crate::{collect, fact::Facts, verdict::ExitCode};
 
 #[derive(Debug, Args)]
 pub(super) struct Check {
@@ -42,8 +42,7 @@ impl Check {
 
     fn facts(&self, session: &Session) -> Result<Facts, Failure> {
         if let Some(file) = &self.facts {
-            return collect::document::read(file, conform_facts)
-                .map_err(|error| Failure::usage(error.to_string()));
+            return collect::document::read(file).map_err(Failure::usage);
         }
         Self::ask_hosts(self, session)
     }

@@ -1,6 +1,6 @@
 //! What the options and vmgate.yaml together ask for: rules, waivers, time, limits.
 
-use std::{fs, path::Path, time::Duration};
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -10,7 +10,12 @@ use crate::collect::{
     Uri,
     transport::{GuestWay, SshTarget, Transport},
 };
-use crate::{config::Config, error::with_causes, preflight::Policy, rule::RuleSource, verdict::Waivers};
+use crate::{
+    config::Config,
+    preflight::{InvalidPolicy, Policy},
+    rule::RuleSource,
+    verdict::Waivers,
+};
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -23,8 +28,7 @@ pub(super) struct Session<'a> {
 impl<'a> Session<'a> {
     /// Reads the configuration.
     pub(super) fn open(shared: &'a Shared) -> Result<Self, Failure> {
-        let config =
-            Config::load(shared.config.as_deref()).map_err(|error| Failure::usage(with_causes(&error)))?;
+        let config = Config::load(shared.config.as_deref()).map_err(Failure::usage)?;
         Ok(Self { shared, config })
     }
 
@@ -36,7 +40,7 @@ impl<'a> Session<'a> {
     /// Longest wait for one remote answer.
     #[cfg_attr(not(feature = "libvirt"), allow(dead_code))]
     pub(super) fn timeout(&self) -> Duration {
-        self.shared.timeout.or(self.config.timeout_seconds).unwrap_or(DEFAULT_TIMEOUT)
+        self.shared.timeout.or(self.config.timeout()).unwrap_or(DEFAULT_TIMEOUT)
     }
 
     /// The way to a host's probe that the configuration names for it.
@@ -85,14 +89,18 @@ impl<'a> Session<'a> {
         builtin.into_iter().chain(folders.cloned().map(RuleSource::Dir)).collect()
     }
 
+    /// Rules with their parameters, and catalogues.
+    pub(super) fn rules(&self) -> Result<Policy, InvalidPolicy> {
+        let profile = self.shared.profile.as_deref().or(self.config.profile.as_deref());
+        Policy::load(&self.rule_sources(), profile, &self.config.parameters)
+    }
+
     /// Rules, catalogues and waivers.
     pub(super) fn policy(&self) -> Result<Policy, Failure> {
-        let profile = self.shared.profile.as_deref().or(self.config.profile.as_deref());
-        let policy =
-            Policy::load(&self.rule_sources(), profile, &self.config.parameters).map_err(Failure::usage)?;
+        let policy = self.rules().map_err(Failure::usage)?;
         let waivers = self.shared.waivers.as_deref().or(self.config.waivers.as_deref());
         Ok(match waivers {
-            Some(file) => policy.with_waivers(read_waivers(file)?),
+            Some(file) => policy.with_waivers(Waivers::read(file).map_err(Failure::usage)?),
             None => policy,
         })
     }
@@ -105,10 +113,4 @@ fn ssh_target(text: &str, named_by: &str) -> Result<SshTarget, Failure> {
             "{named_by}: `{text}` is not USER@HOST or USER@HOST:PORT, with or without ssh://"
         ))
     })
-}
-
-fn read_waivers(file: &Path) -> Result<Waivers, Failure> {
-    let bytes = fs::read(file)
-        .map_err(|error| Failure::usage(format!("{}: cannot be read: {error}", file.display())))?;
-    Waivers::parse(&file.display().to_string(), &bytes).map_err(Failure::usage)
 }

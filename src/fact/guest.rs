@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    DecidedBy, Detector, Fact, GuestClock, GuestMemory, KeepAlive, KernelBypass, Sctp, TcpEvidence, TcpTimer,
-    UdpCapture, Unknown,
+    DecidedBy, Detector, Fact, GuestClock, GuestMemory, KeepAlive, KernelBypass, Means, Sctp, TcpEvidence,
+    TcpTimer, UdpCapture, Unknown,
 };
 
 /// The guest, seen from inside.
@@ -18,32 +18,39 @@ pub struct Guest {
     /// Kernel release, as `uname -r` prints it.
     #[schemars(example = &"6.1.0-32-cloud-amd64")]
     pub kernel_release: Fact<String>,
-    /// Kernel settings that decide how long connections survive silence. By guest agent, ssh and exec.
+    /// Kernel settings that decide how long connections survive silence.
+    #[schemars(extend("x-learnt-by" = Means::GUEST))]
     pub sysctl: Fact<Sysctl>,
-    /// TCP sockets. By guest agent, ssh and exec; the kernel's own timers (inet-diag) by ssh and exec only; owners not
-    /// by an agent without guest-exec.
+    /// TCP sockets. The kernel's own timers (inet-diag) by ssh and exec only.
+    #[schemars(extend("x-learnt-by" = Means::GUEST))]
     pub tcp: Fact<Tcp>,
-    /// SCTP associations. By guest agent, ssh and exec.
+    /// SCTP associations.
+    #[schemars(extend("x-learnt-by" = Means::GUEST))]
     pub sctp: Fact<Sctp>,
-    /// UDP. Sockets by guest agent, ssh and exec, their owners not by an agent without guest-exec; flows by the source
-    /// host's probe, whatever the guest allows.
+    /// UDP sockets and flows.
+    #[schemars(extend("x-learnt-by" = Means::GUEST))]
     pub udp: Fact<Udp>,
-    /// Processes. By guest agent with guest-exec, ssh and exec.
+    /// Processes.
+    #[schemars(extend("x-learnt-by" = Means::GUEST_PROGRAMS))]
     pub processes: Fact<Vec<Process>>,
-    /// The processes that dirty most memory, at most ten, the busiest first. Only with `--attribute`, by ssh, and by exec
-    /// where the command says so.
+    /// The processes that dirty most memory, at most ten, the busiest first. Only with `--attribute`; by exec where the
+    /// command says so.
+    #[schemars(extend("x-learnt-by" = [Means::Ssh, Means::Exec]))]
     pub dirty_writers: Fact<Vec<DirtyWriter>>,
-    /// Software that synchronises memory with other servers, recognised from the catalogue. By guest agent with
-    /// guest-exec, ssh and exec.
+    /// Software that synchronises memory with other servers, recognised from the catalogue.
+    #[schemars(extend("x-learnt-by" = Means::GUEST_PROGRAMS))]
     pub memory_sync: Fact<Vec<MemorySync>>,
     /// Failure detectors as configured in the guest, one for each process, whether or not a rule's catalogue knows it.
-    /// By guest agent with guest-exec, ssh and exec.
+    #[schemars(extend("x-learnt-by" = Means::GUEST_PROGRAMS))]
     pub detectors: Fact<Vec<Detector>>,
-    /// Memory: how much is left, locked, shared, and being allocated now. By guest agent, ssh and exec.
+    /// Memory: how much is left, locked, shared, and being allocated now.
+    #[schemars(extend("x-learnt-by" = Means::GUEST))]
     pub memory: Fact<GuestMemory>,
-    /// Devices and programs that go past the kernel. By guest agent with guest-exec, ssh and exec.
+    /// Devices and programs that go past the kernel.
+    #[schemars(extend("x-learnt-by" = Means::GUEST_PROGRAMS))]
     pub kernel_bypass: Fact<KernelBypass>,
-    /// The clock. By guest agent, ssh and exec; whether it is synchronised not by an agent without guest-exec.
+    /// The clock.
+    #[schemars(extend("x-learnt-by" = Means::GUEST))]
     pub clock: Fact<GuestClock>,
 }
 
@@ -190,7 +197,7 @@ pub struct TcpConnection {
     #[serde(default)]
     pub evidence: TcpEvidence,
     /// Name of the process that owns the socket; absent where the kernel holds it.
-    #[schemars(example = &"postgres")]
+    #[schemars(example = &"postgres", extend("x-learnt-by" = Means::GUEST_PROGRAMS))]
     pub owner: Fact<Option<String>>,
 }
 
@@ -245,7 +252,7 @@ pub struct Listener {
     #[schemars(example = 22)]
     pub port: u16,
     /// Name of the process that owns it; absent where the kernel holds it.
-    #[schemars(example = &"sshd")]
+    #[schemars(example = &"sshd", extend("x-learnt-by" = Means::GUEST_PROGRAMS))]
     pub owner: Fact<Option<String>>,
 }
 
@@ -255,7 +262,8 @@ pub struct Listener {
 pub struct Udp {
     /// Every socket of both families; none bound to loopback.
     pub sockets: Fact<Vec<UdpSocket>>,
-    /// What really flows, counted on the host's side of the VM's interfaces.
+    /// What really flows, counted on the host's side of the VM's interfaces, whatever the guest allows.
+    #[schemars(extend("x-learnt-by" = [Means::HostProbe]))]
     pub flows: Fact<UdpCapture>,
 }
 
@@ -276,7 +284,7 @@ pub struct UdpSocket {
     #[schemars(example = 0)]
     pub drops: i64,
     /// Name of the process that owns it; absent where the kernel holds it.
-    #[schemars(example = &"corosync")]
+    #[schemars(example = &"corosync", extend("x-learnt-by" = Means::GUEST_PROGRAMS))]
     pub owner: Fact<Option<String>>,
     /// The service, by the catalogue's ports and process names; absent where the catalogue does not know it.
     pub service: Fact<Option<UdpService>>,

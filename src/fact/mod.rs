@@ -11,6 +11,7 @@ mod forecast;
 mod guest;
 mod guest_memory;
 mod host;
+mod means;
 mod path;
 pub mod trace;
 mod value;
@@ -36,6 +37,7 @@ pub use guest_memory::{
     Allocation, GuestClock, GuestMemory, HugePageProcess, KernelBypass, Pressure, UserSpaceDevice,
 };
 pub use host::{Host, HostMemory, HugePages, MachineType, Nic, NicKind, Route};
+pub use means::Means;
 pub use path::{MigrationTransport, Path, PathNic};
 pub use value::{Cause, Fact, Unknown};
 pub use version::{InvalidVersion, Version};

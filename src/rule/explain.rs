@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::{Effect, Pack, Rule, Step};
+use crate::document::Unit;
 
 /// The documentation of one rule, in Markdown. Parameters stand with the values that hold and who set them.
 pub fn explain_rule(rule: &Rule) -> String {
@@ -39,6 +40,15 @@ fn body(text: &mut String, rule: &Rule, heading: &str) {
     if let Some(why) = &rule.deprecated {
         let _ = write!(text, "\nDeprecated: {why}\n");
     }
+    if rule.replaces.as_ref() == Some(&rule.id) {
+        let _ = write!(text, "\nIt takes the place of the shipped rule; it is read from {}.\n", rule.file);
+    } else if let Some(replaced) = &rule.replaces {
+        let _ = write!(
+            text,
+            "\nIt takes the place of the shipped rule {replaced}; it is read from {}.\n",
+            rule.file
+        );
+    }
     let _ = write!(
         text,
         "\nStep {}, severity {}. A violation {}; missing evidence {}.{}{}\n",
@@ -62,7 +72,7 @@ fn body(text: &mut String, rule: &Rule, heading: &str) {
         );
         for param in &rule.params {
             let unit = match param.unit {
-                super::Unit::Any | super::Unit::Count => String::new(),
+                Unit::Any | Unit::Count => String::new(),
                 unit => format!(" ({unit})"),
             };
             let range = match (param.min, param.max) {

@@ -3,7 +3,6 @@
 //! A waiver names one rule and what it is about, who answers for it and until when. Days are UTC, the last one
 //! included. One function lays them over the outcomes, [`lay_over`]; there is no second place that matches.
 
-mod day;
 mod glob;
 mod lay;
 mod load;
@@ -11,12 +10,14 @@ mod load;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use day::{Day, InvalidDay};
 pub use glob::Glob;
 pub use lay::{Laid, WaiverFault, WaiverProblem, lay_over};
-pub use load::InvalidWaivers;
+
+use std::path::Path;
 
 use super::{Digest, Move, Named};
+use crate::document::Problems;
+pub use crate::document::{Day, InvalidDay};
 
 /// The most days from a waiver's creation to its last valid day. Longer exceptions belong into the rule.
 pub const MOST_DAYS: i32 = 90;
@@ -89,9 +90,14 @@ pub struct Waivers {
 }
 
 impl Waivers {
-    /// Reads a waiver file. `file` is only for messages.
-    pub fn parse(file: &str, bytes: &[u8]) -> Result<Self, InvalidWaivers> {
-        load::parse(file, bytes).map(Self::from_iter)
+    /// Reads a waiver file.
+    pub fn read(path: &Path) -> Result<Self, Problems> {
+        load::read(path).map(Self::from_iter)
+    }
+
+    /// Reads waivers that are already in memory; `name` stands for their file in errors.
+    pub fn parse(name: &str, bytes: &[u8]) -> Result<Self, Problems> {
+        load::parse(name, bytes).map(Self::from_iter)
     }
 
     /// These and those, for several files.
