@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -39,6 +40,10 @@ pub struct Config {
     pub parameters: ParamOverrides,
     /// File of waivers.
     pub waivers: Option<PathBuf>,
+    /// The ledger.
+    pub ledger: Option<PathBuf>,
+    /// Private key that `vmgate migrate` signs verdicts with, for destinations that demand it.
+    pub signing_key: Option<PathBuf>,
     /// Longest wait for one answer of a host or guest, in seconds.
     #[schemars(range(min = 0.01, max = 86400.0), example = 10.0)]
     pub timeout_seconds: Option<f64>,
@@ -56,7 +61,7 @@ enum ConfigSchema {
     V1,
 }
 
-/// How one host is reached.
+/// How one host is reached, and whether it takes VMs.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HostConfig {
@@ -64,6 +69,15 @@ pub struct HostConfig {
     pub ssh: Option<String>,
     /// A command that runs `vmgate probe host` there and prints its answer; takes the place of ssh.
     pub exec: Option<Vec<String>>,
+    /// libvirt's URI of the host, for `vmgate audit`; none leaves the host out where no host is named.
+    pub uri: Option<String>,
+    /// Why the host is not to be given VMs now; none while it may be.
+    pub maintenance: Option<String>,
+    /// Address that migrations to the host go to, for `vmgate audit`.
+    pub migrate_address: Option<IpAddr>,
+    /// A command that runs a shell script there: the script is added as one last argument, as `ssh HOST` and `sh -c`
+    /// take it. Hooks are installed and verdicts brought by it instead of by ssh.
+    pub shell: Option<Vec<String>>,
 }
 
 /// How one guest is looked into, where not through its agent.
@@ -98,7 +112,8 @@ impl Config {
     }
 
     fn relative_to(mut self, folder: &Path) -> Self {
-        self.rules.iter_mut().chain(self.waivers.as_mut()).for_each(|path| *path = folder.join(&*path));
+        let files = self.waivers.iter_mut().chain(self.ledger.as_mut()).chain(self.signing_key.as_mut());
+        self.rules.iter_mut().chain(files).for_each(|path| *path = folder.join(&*path));
         self
     }
 }
@@ -134,7 +149,11 @@ mod tests {
     fn all_mistakes_are_errors_with_their_places() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("site.yaml");
-        fs::write(&file, "profil: strict\ntimeout_seconds: 0\nhosts: {hv1: {shh: root@hv1}}\n").unwrap();
+        fs::write(
+            &file,
+            "profil: strict\ntimeout_seconds: 0\nhosts: {hv1: {shh: root@hv1, migrate_address: hv1}}\n",
+        )
+        .unwrap();
         let problems = Config::load(Some(&file)).unwrap_err().problems;
         let told: Vec<_> = problems.iter().map(|problem| (problem.message(), problem.position())).collect();
         assert_eq!(
@@ -143,6 +162,7 @@ mod tests {
                 ("`profil`: there is no such field", Some((1, 1))),
                 ("`timeout_seconds` must be from 0.01 to 86400", Some((2, 18))),
                 ("`hosts.hv1.shh`: there is no such field", Some((3, 15))),
+                ("`hosts.hv1.migrate_address`: `hv1` is not an IP address", Some((3, 47))),
             ]
         );
         assert_eq!(problems[0].hint(), Some("did you mean `profile`?"));

@@ -8,7 +8,8 @@ use crate::{
     fact::Facts,
     forecast,
     rule::{Catalogues, Pack, ParamErrors, ParamOverrides, RuleSource},
-    verdict::{self, Context, Digest, Digests, Verdict, Waivers},
+    verdict::{self, Context, Digest, Digests, Place, Verdict, Waivers},
+    way_back,
 };
 
 /// Rules, parameters or catalogues that cannot be used: the user's mistake, told with every place.
@@ -29,6 +30,17 @@ pub struct Policy {
     /// What is known of software by name.
     pub catalogues: Catalogues,
     waivers: Waivers,
+}
+
+/// How a verdict was asked for.
+#[derive(Debug, Clone, Default)]
+pub struct Asked {
+    /// Whether warnings are to count as a failure of the check.
+    pub strict: bool,
+    /// Where in a file the move is asked for.
+    pub place: Option<Place>,
+    /// Digest of that file, where it is a change.
+    pub change: Option<Digest>,
 }
 
 impl Policy {
@@ -55,17 +67,32 @@ impl Policy {
         Self { waivers, ..self }
     }
 
+    /// The same policy with further waivers.
+    #[must_use]
+    pub fn and_waivers(self, waivers: Waivers) -> Self {
+        Self { waivers: self.waivers.and(waivers), ..self }
+    }
+
+    /// The digest of the rules with their parameters, as verdicts name it.
+    pub fn digest(&self) -> Option<Digest> {
+        format!("sha256:{}", self.pack.digest()).parse().ok()
+    }
+
     /// The verdict on one move at the time `now`. The same input gives the same verdict, byte for byte.
-    pub fn judge(&self, facts: Facts, now: Timestamp, strict: bool) -> Verdict {
+    pub fn judge(&self, facts: Facts, now: Timestamp, asked: &Asked) -> Verdict {
         let digests = Digests {
             facts: serde_json::to_vec(&facts).ok().map(|bytes| Digest::of(&bytes)),
-            rules: format!("sha256:{}", self.pack.digest()).parse().ok(),
+            rules: self.digest(),
+            change: asked.change,
             ..Digests::default()
         };
         let (facts, forecast) = forecast::derive(facts, &self.catalogues);
-        let outcomes = self.pack.evaluate(&facts, &forecast, now);
+        let mut outcomes = self.pack.evaluate(&facts, &forecast, now);
+        let back = way_back::outcomes(&self.pack, &facts, &forecast, now, &outcomes);
+        outcomes.extend(back);
         let context = Context {
-            strict,
+            strict: asked.strict,
+            asked_in: asked.place.clone(),
             digests,
             other_rules: self.pack.rules().iter().map(|rule| rule.id.clone()).collect(),
             forecast: Some(forecast),

@@ -1,15 +1,21 @@
-//! `vmgate check`: the verdict, from live hosts or from a facts file.
+//! `vmgate check`: the verdict, from live hosts, from a facts file, or on every move of a change.
 
 use std::path::PathBuf;
 
 use clap::Args;
 
 use super::{Failure, options, output, session::Session};
-use crate::{collect, fact::Facts, verdict::ExitCode};
+use crate::{
+    change::{ChangeFile, Evidence, PlannedMove},
+    collect,
+    fact::Facts,
+    preflight::Asked,
+    verdict::ExitCode,
+};
 
 #[derive(Debug, Args)]
 pub(super) struct Check {
-    /// Name or UUID of the VM, which goes with --from and --to; or else give --facts
+    /// Name or UUID of the VM, which goes with --from and --to; or else give --facts or --change
     #[cfg_attr(feature = "libvirt", arg(requires_all = ["from", "to"]))]
     #[cfg_attr(not(feature = "libvirt"), arg(hide = true))]
     vm: Option<String>,
@@ -18,10 +24,15 @@ pub(super) struct Check {
     the_move: options::MoveOptions,
     #[command(flatten)]
     goals: options::Goals,
-    /// Check this facts file instead; no hypervisor is asked
-    #[cfg_attr(feature = "libvirt", arg(long, value_name = "FILE", conflicts_with_all = ["vm", "from", "to"]))]
-    #[cfg_attr(not(feature = "libvirt"), arg(long, value_name = "FILE", required = true))]
+    /// Check this facts file instead; no hypervisor is asked. With --change a folder of facts files, one for each move
+    #[cfg_attr(feature = "libvirt", arg(long, value_name = "PATH", conflicts_with_all = ["vm", "from", "to"]))]
+    #[cfg_attr(not(feature = "libvirt"), arg(long, value_name = "PATH", required = true))]
     facts: Option<PathBuf>,
+    /// Check every move of this change
+    #[arg(long, value_name = "FILE")]
+    #[cfg_attr(feature = "libvirt", arg(conflicts_with_all = ["vm", "from", "to", "migrate_address", "guest"]))]
+    #[arg(conflicts_with_all = ["change_id", "longest_blackout", "deadline", "bandwidth_limit"])]
+    change: Option<PathBuf>,
     #[command(flatten)]
     reports: output::Reports,
     /// Warnings make the exit code 10
@@ -34,9 +45,26 @@ impl Check {
         let session = Session::open(shared)?;
         let policy = session.policy()?;
         let reports = self.reports.open()?;
+        if let Some(file) = &self.change {
+            let change = session.change(file)?;
+            let policy = policy.and_waivers(change.waivers.clone());
+            let evidence = self.facts.as_deref().map(Evidence::read).transpose().map_err(Failure::usage)?;
+            let judge = |planned| {
+                let facts = match &evidence {
+                    Some(evidence) => evidence.of(&change, planned).map_err(Failure::usage)?,
+                    None => self.ask_hosts_of(&change, planned, &session)?,
+                };
+                Ok(policy.judge(facts, session.now(), &change.asked_of(planned, self.strict)))
+            };
+            let verdicts = change.moves.iter().map(judge).collect::<Result<Vec<_>, Failure>>()?;
+            session.record(&verdicts)?;
+            return reports.write(&verdicts, shared);
+        }
         let mut facts = self.facts(&session)?;
         facts.change = self.goals.over(facts.change);
-        let verdict = policy.judge(facts, session.now(), self.strict);
+        let asked = Asked { strict: self.strict, ..Asked::default() };
+        let verdict = policy.judge(facts, session.now(), &asked);
+        session.record(std::slice::from_ref(&verdict))?;
         reports.write(&[verdict], shared)
     }
 
@@ -51,14 +79,31 @@ impl Check {
     fn ask_hosts(&self, session: &Session) -> Result<Facts, Failure> {
         let Some(vm) = self.vm.as_deref() else {
             return Err(Failure::usage(
-                "nothing to check: give a VM with --from URI and --to URI, or a facts file with --facts FILE",
+                "nothing to check: give a VM with --from URI and --to URI, a facts file with --facts FILE, or a change with --change FILE",
             ));
         };
         super::collect::from_hosts(vm, &self.the_move, &self.goals, session)
     }
 
+    #[cfg(feature = "libvirt")]
+    fn ask_hosts_of(
+        &self,
+        change: &ChangeFile,
+        planned: &PlannedMove,
+        session: &Session,
+    ) -> Result<Facts, Failure> {
+        super::collect::of_planned(change, planned, &self.the_move, session)
+    }
+
+    #[cfg(not(feature = "libvirt"))]
+    fn ask_hosts_of(&self, _: &ChangeFile, _: &PlannedMove, session: &Session) -> Result<Facts, Failure> {
+        Self::ask_hosts(self, session)
+    }
+
     #[cfg(not(feature = "libvirt"))]
     fn ask_hosts(_: &Self, _: &Session) -> Result<Facts, Failure> {
-        Err(Failure::usage("this build of vmgate has no libvirt: give --facts FILE"))
+        Err(Failure::usage(
+            "this build of vmgate has no libvirt and cannot ask hosts: give --facts FILE, or use the build with libvirt",
+        ))
     }
 }

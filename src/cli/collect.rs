@@ -11,6 +11,7 @@ use super::{
     session::Session,
 };
 use crate::{
+    change::{ChangeFile, PlannedMove},
     collect::{self, CollectError, libvirt::Trouble},
     error::with_causes,
     fact::{Change, Facts},
@@ -51,8 +52,26 @@ pub(super) fn from_hosts(
     goals: &Goals,
     session: &Session,
 ) -> Result<Facts, Failure> {
-    let request = the_move.request(vm, goals.over(Change::default()), session)?;
-    collect::collect(&request, session.now()).map_err(|error| {
+    facts(&the_move.request(vm, goals.over(Change::default()), session)?, session.now())
+}
+
+/// Collects the facts of a move of a change. Of the options only those hold that say how to look.
+pub(super) fn of_planned(
+    change: &ChangeFile,
+    planned: &PlannedMove,
+    looking: &MoveOptions,
+    session: &Session,
+) -> Result<Facts, Failure> {
+    let hosts = (planned.from.clone(), planned.to.clone());
+    let (guest, asked) = (planned.guest.as_deref(), change.asked(planned));
+    let request =
+        looking.request_between(hosts, &planned.vm, guest, planned.migrate_address, asked, session)?;
+    facts(&request, session.now())
+}
+
+/// Collects what a request asks for.
+pub(super) fn facts(request: &collect::Request, now: jiff::Timestamp) -> Result<Facts, Failure> {
+    collect::collect(request, now).map_err(|error| {
         let text = with_causes(&error);
         let mistaken = match &error {
             CollectError::SameHost { .. } => true,

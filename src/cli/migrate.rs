@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::{
-    Failure,
+    Failure, hook,
     options::{Goals, MoveOptions, Shared},
     output,
     session::Session,
@@ -19,6 +19,7 @@ use crate::{
     collect::libvirt::JobStats,
     execute::{Done, Hosts, Pass, Settings, Undone},
     fact::Change,
+    preflight::Asked,
     verdict::ExitCode,
 };
 
@@ -43,12 +44,13 @@ impl Migrate {
         let policy = session.policy()?;
         let reports = self.reports.open()?;
         let facts = super::collect::from_hosts(&self.vm, &self.the_move, &self.goals, &session)?;
-        let verdict = policy.judge(facts, session.now(), self.strict);
+        let verdict = policy.judge(facts, session.now(), &Asked { strict: self.strict, ..Asked::default() });
         reports.write(std::slice::from_ref(&verdict), shared)?;
         let pass = Pass::from_verdict(&verdict)
             .map_err(|refused| Failure { exit: refused.exit(), text: refused.to_string() })?;
 
         let hosts = self.the_move.connect(&session)?;
+        hook::bring_own(&verdict, &self.the_move.destination()?, &session)?;
         let result = self.carry_out(&pass, &hosts, shared);
         match result {
             Ok(done) => {

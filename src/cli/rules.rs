@@ -1,10 +1,12 @@
 //! `vmgate rules`: what the rules are, what they can name, and whether they hold what they promise.
 
 use clap::{Args, Subcommand};
+use schemars::schema_for;
 
 use super::{Failure, options::Shared, output, session::Session};
 use crate::{
-    config,
+    audit::Audit,
+    change, config,
     document::{Problem, Problems, closest},
     preflight::{InvalidPolicy, Policy},
     rule::{self, Pack, test},
@@ -76,8 +78,8 @@ impl Rules {
 fn some_rules(session: &Session) -> Result<Policy, Failure> {
     let policy = session.policy()?;
     if policy.pack.rules().is_empty() {
-        let text =
-            "there are no rules: name a folder with --rules, or leave --no-builtin-rules out".to_owned();
+        let text = "no rule is loaded: leave --no-builtin-rules out, or name a folder of rules with --rules"
+            .to_owned();
         return Err(Failure { exit: ExitCode::NothingEvaluated, text });
     }
     Ok(policy)
@@ -111,7 +113,10 @@ fn lint(policy: &Policy, colour: bool) -> Result<ExitCode, Failure> {
     let text: String =
         problems.iter().flat_map(|problem| [problem.render(colour), "\n\n".to_owned()]).collect();
     print(&text)?;
-    Err(Failure::usage(format!("{} findings of style", problems.len())))
+    Err(Failure::usage(format!(
+        "{} findings of style: each names above what would serve the reader",
+        problems.len()
+    )))
 }
 
 fn tests(session: &Session, pattern: Option<&str>, diff: bool) -> Result<ExitCode, Failure> {
@@ -134,8 +139,10 @@ fn tests(session: &Session, pattern: Option<&str>, diff: bool) -> Result<ExitCod
 fn schema(name: Option<&str>) -> Result<ExitCode, Failure> {
     let mut schemas = rule::schemas();
     schemas.extend([
+        ("change.v1", change::schema().to_value()),
         ("config.v1", config::schema().to_value()),
         ("verdict.v1", verdict::schema().to_value()),
+        ("audit.v1", schema_for!(Audit).to_value()),
         ("waivers.v1", verdict::waivers_schema().to_value()),
     ]);
     let names: Vec<&str> = schemas.iter().map(|(name, _)| *name).collect();

@@ -1,21 +1,32 @@
 //! What the options and vmgate.yaml together ask for: rules, waivers, time, limits.
 
-use std::time::Duration;
+#[cfg(feature = "ledger")]
+use std::path::PathBuf;
+use std::{env, fs, path::Path, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{Failure, options::Shared};
+use super::{Failure, options::Shared, output};
 #[cfg(feature = "libvirt")]
-use crate::collect::{
-    Uri,
-    transport::{GuestWay, SshTarget, Transport},
-};
+use crate::collect::transport::{GuestWay, Transport};
+#[cfg(feature = "libvirt")]
+use crate::config::HostConfig;
+#[cfg(feature = "ledger")]
+use crate::ledger::{Entry, Ledger};
 use crate::{
+    change::ChangeFile,
+    collect::{
+        Uri,
+        transport::{HostShell, SshTarget},
+    },
     config::Config,
     preflight::{InvalidPolicy, Policy},
     rule::RuleSource,
-    verdict::Waivers,
+    verdict::{Verdict, Waivers, attest::PrivateKey},
 };
+
+/// Holds the private key in PEM where no file is named.
+pub(super) const KEY_VARIABLE: &str = "VMGATE_SIGNING_KEY";
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -38,9 +49,53 @@ impl<'a> Session<'a> {
     }
 
     /// Longest wait for one remote answer.
-    #[cfg_attr(not(feature = "libvirt"), allow(dead_code))]
     pub(super) fn timeout(&self) -> Duration {
         self.shared.timeout.or(self.config.timeout()).unwrap_or(DEFAULT_TIMEOUT)
+    }
+
+    /// The ledger, where one is named.
+    #[cfg(feature = "ledger")]
+    pub(super) fn ledger(&self) -> Result<Option<Ledger>, Failure> {
+        let Some(path) = self.ledger_path() else { return Ok(None) };
+        Ledger::open(path).map(Some).map_err(Failure::failed)
+    }
+
+    /// Where the ledger is, if that is said.
+    #[cfg(feature = "ledger")]
+    pub(super) fn ledger_path(&self) -> Option<&Path> {
+        self.shared.ledger.as_deref().or(self.config.ledger.as_deref())
+    }
+
+    /// Where the ledger is that moves are written down in: there is always one.
+    #[cfg(feature = "ledger")]
+    pub(super) fn ledger_for_moves(&self) -> Result<PathBuf, Failure> {
+        if let Some(path) = self.ledger_path() {
+            return Ok(path.to_owned());
+        }
+        let state = env::var_os("XDG_STATE_HOME").filter(|folder| !folder.is_empty()).map(PathBuf::from);
+        let home = || env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
+        state.or_else(home).map(|folder| folder.join("vmgate/ledger.db")).ok_or_else(|| {
+            Failure::usage("there is no ledger: name one with --ledger FILE, or `ledger:` in vmgate.yaml")
+        })
+    }
+
+    /// A change file.
+    pub(super) fn change(&self, file: &Path) -> Result<ChangeFile, Failure> {
+        let bytes = fs::read(file).map_err(|error| output::unreadable(file, &error))?;
+        ChangeFile::parse(&file.display().to_string(), &bytes).map_err(Failure::usage)
+    }
+
+    /// Writes verdicts into the ledger, where one is named.
+    pub(super) fn record(&self, verdicts: &[Verdict]) -> Result<(), Failure> {
+        #[cfg(feature = "ledger")]
+        if let Some(ledger) = self.ledger()? {
+            for verdict in verdicts {
+                ledger.append(&Entry::Verdict(verdict.into())).map_err(Failure::failed)?;
+            }
+        }
+        #[cfg(not(feature = "ledger"))]
+        let _ = verdicts;
+        Ok(())
     }
 
     /// The way to a host's probe that the configuration names for it.
@@ -48,11 +103,37 @@ impl<'a> Session<'a> {
     pub(super) fn probe(&self, uri: &Uri) -> Result<Option<Transport>, Failure> {
         let Some(host) = uri.host.as_ref() else { return Ok(None) };
         let Some(config) = self.config.hosts.get(host) else { return Ok(None) };
-        if let Some(command) = &config.exec {
-            return Ok(Some(Transport::Exec(command.clone())));
+        probe_way(host, config)
+    }
+
+    /// Why the configuration says that a host is not to be given VMs.
+    #[cfg(feature = "libvirt")]
+    pub(super) fn maintenance(&self, uri: &Uri) -> Option<String> {
+        self.config.hosts.get(uri.host.as_ref()?)?.maintenance.clone()
+    }
+
+    /// The way to a shell on a host: the command that the configuration names for it, else ssh, else here.
+    pub(super) fn shell(&self, uri: &Uri) -> Result<HostShell, Failure> {
+        let config = uri.host.as_ref().and_then(|host| Some((host, self.config.hosts.get(host)?)));
+        let Some((host, config)) = config else { return Ok(HostShell::for_uri(uri)) };
+        if let Some(command) = &config.shell {
+            return Ok(HostShell::Command(command.clone()));
         }
-        let Some(target) = &config.ssh else { return Ok(None) };
-        ssh_target(target, &format!("hosts.{host}.ssh")).map(Transport::Ssh).map(Some)
+        let Some(target) = &config.ssh else { return Ok(HostShell::for_uri(uri)) };
+        ssh_target(target, &format!("hosts.{host}.ssh")).map(HostShell::Ssh)
+    }
+
+    /// The key to sign verdicts with: the one that the environment holds, else the one that the configuration names.
+    #[cfg(feature = "libvirt")]
+    pub(super) fn signing_key(&self) -> Result<Option<PrivateKey>, Failure> {
+        if let Ok(pem) = env::var(KEY_VARIABLE) {
+            return PrivateKey::from_pem(KEY_VARIABLE, &pem).map(Some).map_err(Failure::usage);
+        }
+        let Some(file) = &self.config.signing_key else { return Ok(None) };
+        let pem = fs::read_to_string(file).map_err(|error| {
+            Failure::usage(format!("signing_key: {}: cannot be read: {error}", file.display()))
+        })?;
+        PrivateKey::from_pem(&file.display().to_string(), &pem).map(Some).map_err(Failure::usage)
     }
 
     /// The way into a VM's guest: what the option says, else what the configuration names, else the agent.
@@ -106,7 +187,16 @@ impl<'a> Session<'a> {
     }
 }
 
+/// The way to a host's probe that its configuration names.
 #[cfg(feature = "libvirt")]
+pub(super) fn probe_way(host: &str, config: &HostConfig) -> Result<Option<Transport>, Failure> {
+    if let Some(command) = &config.exec {
+        return Ok(Some(Transport::Exec(command.clone())));
+    }
+    let Some(target) = &config.ssh else { return Ok(None) };
+    ssh_target(target, &format!("hosts.{host}.ssh")).map(Transport::Ssh).map(Some)
+}
+
 fn ssh_target(text: &str, named_by: &str) -> Result<SshTarget, Failure> {
     text.parse().map_err(|_| {
         Failure::usage(format!(

@@ -6,12 +6,19 @@
 
 pub mod agent;
 #[cfg(feature = "libvirt")]
+mod alone;
+#[cfg(feature = "libvirt")]
 mod asker;
 pub mod capabilities;
+#[cfg(feature = "libvirt")]
+mod claims;
 pub mod document;
+pub mod domain_capabilities;
 pub mod domain_xml;
 #[cfg(feature = "libvirt")]
 mod flows;
+#[cfg(fuzzing)]
+pub mod fuzz;
 #[cfg(feature = "libvirt")]
 mod gather;
 #[cfg(feature = "libvirt")]
@@ -20,10 +27,21 @@ mod guest;
 mod host;
 #[cfg(feature = "libvirt")]
 pub mod libvirt;
+#[cfg(feature = "libvirt")]
+mod needed_files;
+pub mod network_xml;
+#[cfg(feature = "libvirt")]
+mod offer;
 pub mod path;
+#[cfg(feature = "libvirt")]
+mod peers;
 pub mod probe;
 #[cfg(feature = "libvirt")]
+mod probes;
+#[cfg(feature = "libvirt")]
 mod provenance;
+#[cfg(feature = "libvirt")]
+pub mod survey;
 pub mod text;
 pub mod transport;
 mod uri;
@@ -33,5 +51,11 @@ mod vm;
 mod worker;
 
 #[cfg(feature = "libvirt")]
+pub use alone::collect_alone;
+#[cfg(feature = "libvirt")]
+pub use claims::PlannedMove;
+#[cfg(feature = "libvirt")]
 pub use gather::{CollectError, Request, collect};
+#[cfg(feature = "libvirt")]
+pub use probes::TryPath;
 pub use uri::{InvalidUri, Uri};

@@ -182,6 +182,12 @@ impl Walk {
                     self.report(error.to_string(), None);
                 }
             }
+            (Kind::Address, Json::String(text)) => {
+                if text.parse::<std::net::IpAddr>().is_err() {
+                    let help = "write it as 10.0.0.7 or fd00::7".to_owned();
+                    self.report(format!("`{text}` is not an IP address"), Some(help));
+                }
+            }
             (Kind::List(item), Json::Array(values)) => {
                 for (index, value) in values.iter().enumerate() {
                     self.inside(Segment::Index(index), |walk| walk.value(value, item));

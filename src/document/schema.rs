@@ -65,6 +65,7 @@ impl SchemaReader<'_> {
             "string" if format == "version" => Kind::Version,
             "string" if format == "date-time" => Kind::Timestamp,
             "string" if format == "date" => Kind::Day,
+            "string" if format == "ip" => Kind::Address,
             "string" => Kind::Text,
             "null" => Kind::Null,
             "array" => {

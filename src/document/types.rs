@@ -28,6 +28,8 @@ pub(crate) enum Kind {
     Timestamp,
     /// A day, in documents only.
     Day,
+    /// An IP address, in documents only.
+    Address,
     Duration,
     List(Arc<Type>),
     /// Names to values of one type.
@@ -156,6 +158,7 @@ impl fmt::Display for Kind {
             Self::Version => f.write_str("a version"),
             Self::Timestamp => f.write_str("a time"),
             Self::Day => f.write_str("a day"),
+            Self::Address => f.write_str("an IP address"),
             Self::Duration => f.write_str("a duration"),
             Self::List(item) => write!(f, "a list of {}", item.kind.plural()),
             Self::Map(item) => write!(f, "names with {}", item.kind.plural()),

@@ -3,6 +3,8 @@
 //! The types here are the one source of the facts' JSON Schema, of the names that a rule may use, and of the
 //! reference for rule authors. The unit of a number stands at the end of its name.
 
+mod bridge;
+mod certificate;
 mod change;
 mod connection;
 mod detector;
@@ -11,12 +13,19 @@ mod forecast;
 mod guest;
 mod guest_memory;
 mod host;
+mod host_guests;
+mod host_memory;
+mod host_network;
+mod host_storage;
+mod link;
 mod means;
 mod path;
+mod path_probe;
 pub mod trace;
 mod value;
 mod version;
 mod vm;
+mod vm_hardware;
 
 use std::collections::BTreeMap;
 
@@ -24,24 +33,33 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use bridge::{Bridge, BridgeKind, StatefulFilter};
+pub use certificate::{Certificate, CertificateUse};
 pub use change::Change;
 pub use connection::{DecidedBy, KeepAlive, Sctp, SctpAssociation, TcpEvidence, TcpTimer};
 pub use detector::{Detector, DetectorBasis};
-pub use flow::{CaptureMethod, FlowDirection, UdpCapture, UdpFlow};
+pub use flow::{CaptureMethod, FlowDirection, MulticastGroup, UdpCapture, UdpFlow};
 pub use forecast::{Forecast, ForecastMethod, Quantiles};
 pub use guest::{
-    DirtyWriter, Guest, Listener, LossTolerance, MemorySync, Process, Sysctl, Tcp, TcpConnection, TcpState,
-    Udp, UdpService, UdpSocket,
+    DirtyWriter, Guest, Listener, LossTolerance, MemorySync, Neighbour, Process, Sysctl, Tcp, TcpConnection,
+    TcpPeer, TcpState, Udp, UdpService, UdpSocket,
 };
 pub use guest_memory::{
     Allocation, GuestClock, GuestMemory, HugePageProcess, KernelBypass, Pressure, UserSpaceDevice,
 };
-pub use host::{Host, HostMemory, HugePages, MachineType, Nic, NicKind, Route};
+pub use host::{Host, Nic, NicKind, Route};
+pub use host_guests::{HostJob, HostVm, MachineType, Tsc};
+pub use host_memory::{Claims, HostMemory, HugePageClaim, HugePages, NumaNode};
+pub use host_network::VirtualNetwork;
+pub use host_storage::{FileKind, HostFile};
+pub use link::{Bond, BondPort, Duplex, Shaper, ShaperKind};
 pub use means::Means;
-pub use path::{MigrationTransport, Path, PathNic};
+pub use path::{End, MigrationTransport, Path, PathNic, PathRoute};
+pub use path_probe::{Goodput, MigrationPorts, PortsBasis};
 pub use value::{Cause, Fact, Unknown};
 pub use version::{InvalidVersion, Version};
 pub use vm::{Accelerator, CpuMode, DirtyRate, DirtyRateMethod, HostDevice, Vm, VmDisk, VmNic, VmState};
+pub use vm_hardware::{BootFile, Firmware, Placement, Tpm};
 
 /// All that was learnt for one move. The document that `vmgate collect` writes and `vmgate check --facts` reads.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -1,16 +1,19 @@
 //! Runs vmgate in the operator's namespace against the lab's two hosts, and starts guests that stop with the test.
 
 use std::{
-    env,
+    env, fs,
+    io::Write,
+    os::fd::AsRawFd,
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
+    thread,
     time::Duration,
 };
 
 use serde_json::Value;
 use vmgate::collect::{
     agent::{AgentChannel, AgentFailure, AgentGuest},
-    libvirt::{Domain, Hypervisor},
+    libvirt::{Domain, Hypervisor, LibvirtError},
     probe,
 };
 
@@ -73,7 +76,31 @@ pub(crate) fn lab(arguments: &[&str]) -> Said {
     Command::new(script).args(arguments).stdin(Stdio::null()).output().unwrap().into()
 }
 
-fn vmgate_command(arguments: &[&str]) -> Command {
+/// Runs a shell script on a host, with `input` on its standard input.
+pub(crate) fn on_host(host: &str, script: &str, input: &[u8]) -> Said {
+    let mut child = Command::new(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/lab/lab"))
+        .args(["host", host, "sh", "-c", script])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    child.wait_with_output().unwrap().into()
+}
+
+/// Makes a socket where the operator is, for use anywhere: a socket stays in the network that it was made in.
+pub(crate) fn in_operators_network<T: Send + 'static>(make: impl FnOnce() -> T + Send + 'static) -> T {
+    let namespace = fs::File::open(format!("/run/netns/{}", setting("VMGATE_LAB_NETNS"))).unwrap();
+    let made = thread::spawn(move || {
+        // SAFETY: setns(2) takes no pointers; it moves this thread alone, which ends after this.
+        assert_eq!(unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) }, 0);
+        make()
+    });
+    made.join().unwrap()
+}
+
+pub(crate) fn vmgate_command(arguments: &[&str]) -> Command {
     let mut command = Command::new("ip");
     command
         .args(["netns", "exec", &setting("VMGATE_LAB_NETNS"), env!("CARGO_BIN_EXE_vmgate")])
@@ -102,7 +129,8 @@ pub(crate) fn b_to_a() -> Vec<String> {
     the_move(&uri_b(), &uri_a(), &setting("VMGATE_LAB_MIGRATE_A"))
 }
 
-fn the_move(from: &str, to: &str, address: &str) -> Vec<String> {
+/// Options of a move.
+pub(crate) fn the_move(from: &str, to: &str, address: &str) -> Vec<String> {
     ["--from", from, "--to", to, "--migrate-address", address].map(str::to_owned).to_vec()
 }
 
@@ -163,11 +191,31 @@ impl<C: AgentChannel> AgentChannel for NoExec<C> {
 }
 
 fn agent_of(name: &str) -> Domain {
-    let domain = ["VMGATE_LAB_SOCKET_A", "VMGATE_LAB_SOCKET_B"].into_iter().find_map(|socket| {
-        let uri = format!("qemu+unix:///system?socket={}", setting(socket)).parse().unwrap();
-        Hypervisor::open(&uri, AGENT_LIMIT).unwrap().domain(name).ok()
-    });
-    domain.expect("no host knows the guest")
+    ['A', 'B'].into_iter().find_map(|host| domain_on(host, name).ok()).expect("no host knows the guest")
+}
+
+/// libvirt on host `A` or `B`.
+pub(crate) fn host(name: char) -> Hypervisor {
+    let socket = setting(&format!("VMGATE_LAB_SOCKET_{name}"));
+    Hypervisor::open(&format!("qemu+unix:///system?socket={socket}").parse().unwrap(), AGENT_LIMIT).unwrap()
+}
+
+/// A guest on host `A` or `B`.
+pub(crate) fn domain_on(name: char, guest: &str) -> Result<Domain, LibvirtError> {
+    host(name).domain(guest)
+}
+
+/// What `vmgate collect` writes down of a move of this guest.
+pub(crate) fn collected(name: &str, options: &[String]) -> vmgate::fact::Facts {
+    let said = vmgate(&words(&["collect", name], options)).exits(0);
+    serde_yaml::from_str(&said.stdout).unwrap_or_else(|error| panic!("{error}\n{}", said.stdout))
+}
+
+/// The guest's address in the business network.
+pub(crate) fn address_of(name: &str) -> String {
+    let list = lab(&["guest", "list"]).stdout;
+    let line = list.lines().find(|line| line.split('\t').next() == Some(name));
+    line.and_then(|line| line.rsplit('\t').next()).unwrap_or_else(|| panic!("no {name} in {list}")).to_owned()
 }
 
 /// The statuses of a rule in a JSON report, one a subject.

@@ -4,7 +4,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // in helpers of tests too
 
 mod check;
+mod collect;
 mod harness;
+mod hook;
+mod hostile;
+mod isolate;
 mod migrate;
 mod obstacles;
+mod path;
+mod refusals;
+mod silence;
 mod software;

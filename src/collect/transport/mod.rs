@@ -2,6 +2,7 @@
 
 mod child;
 pub mod guest;
+mod shell;
 mod ssh;
 
 use std::{
@@ -10,17 +11,20 @@ use std::{
 };
 
 use jiff::Timestamp;
+use serde_json::Value;
 
 pub use child::{ChildFailure, Output, run};
 pub use guest::GuestWay;
-pub use ssh::{SshTarget, Subject};
+pub use shell::{HostShell, Program, ShellError};
+pub use ssh::{SshTarget, Subject, quoted};
 
 use super::{
     Uri,
     probe::{
         flows::{self, FlowProbe},
-        host::{self, HostProbe, Questions},
+        host::{self, HostProbe, PeerQuestions, Questions},
     },
+    text::plain,
 };
 use crate::fact::{Cause, Unknown};
 
@@ -78,8 +82,9 @@ impl Transport {
         }
     }
 
-    /// Asks the host's probe, for at most `limit`.
+    /// Asks the host's probe, for at most `limit` and what the questions themselves take.
     pub fn probe_host(&self, questions: &Questions, limit: Duration) -> Result<Answer, Unknown> {
+        let limit = limit + questions.peer.as_ref().map_or(Duration::ZERO, PeerQuestions::longest);
         let start = Instant::now();
         let (probe, received) = match self {
             Self::Local => look_here(questions, limit)?,
@@ -144,25 +149,65 @@ fn exec(words: &[String], arguments: &[String], limit: Duration) -> Result<Outpu
 /// Arguments of `vmgate probe host` for these questions.
 fn arguments(questions: &Questions) -> Vec<String> {
     let mut arguments = Vec::new();
-    for (option, value) in [("--resolve", &questions.resolve), ("--vm", &questions.vm)] {
-        if let Some(value) = value {
-            arguments.extend([option.to_owned(), value.clone()]);
-        }
+    let route = questions.route.map(|address| address.to_string());
+    let all = [
+        ("--resolve", questions.resolve.as_slice()),
+        ("--vm", questions.vms.as_slice()),
+        ("--file", questions.files.as_slice()),
+        ("--route", route.as_slice()),
+    ];
+    for (option, values) in all {
+        // With `=`, so that a name that begins with a dash is a name.
+        arguments.extend(values.iter().map(|value| format!("{option}={value}")));
     }
+    arguments.extend(questions.peer.iter().flat_map(PeerQuestions::arguments));
     arguments
 }
 
 /// The probe's answer, and when it came: the probe reads its clock last and prints at once.
 fn answered(output: &Output) -> Result<(HostProbe, Timestamp), Unknown> {
-    let probe = serde_json::from_slice(&output.stdout).map_err(malformed)?;
+    let probe = harmless(&output.stdout).and_then(serde_json::from_value).map_err(malformed)?;
     Ok((probe, output.began.unwrap_or_else(Timestamp::now)))
+}
+
+/// JSON from elsewhere: no text in it keeps what could drive a terminal.
+fn harmless(bytes: &[u8]) -> Result<Value, serde_json::Error> {
+    let mut document = serde_json::from_slice(bytes)?;
+    disarm(&mut document);
+    Ok(document)
+}
+
+/// Makes every text harmless. The parser has bounded how deep this goes.
+fn disarm(value: &mut Value) {
+    match value {
+        Value::String(text) => *text = plain(text),
+        Value::Array(items) => items.iter_mut().for_each(disarm),
+        Value::Object(fields) => fields.values_mut().for_each(disarm),
+        _ => {}
+    }
+}
+
+#[cfg(fuzzing)]
+pub(in crate::collect) fn fuzz_answer(bytes: &[u8]) {
+    let output = Output { stdout: bytes.to_vec(), began: None };
+    let _ = (answered(&output), guest::fuzz_answer(&output));
+    if let Ok(probe) = serde_json::from_slice::<FlowProbe>(bytes) {
+        let captured = probe.interfaces.into_iter().filter_map(|found| match found {
+            flows::InterfaceFlows::Captured(capture) => Some(capture),
+            flows::InterfaceFlows::Failed { .. } => None,
+        });
+        let _ = flows::udp_capture(&captured.collect::<Vec<_>>());
+    }
 }
 
 #[allow(clippy::needless_pass_by_value)] // for map_err
 fn malformed(error: serde_json::Error) -> Unknown {
     Unknown::new(
         Cause::Malformed,
-        format!("the host probe answered something else ({error}): its vmgate may be another version"),
+        format!(
+            "the host probe answered something else ({}): its vmgate may be another version",
+            plain(&error.to_string())
+        ),
     )
 }
 

@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::{
     super::{
         by_rule::{ByRule, by_rule, violations},
+        since::{Entry, entries},
         words,
     },
     plot::{Plot, plots},
@@ -36,6 +37,9 @@ pub(super) struct MoveView<'a> {
     plots: Vec<Plot>,
     /// Blocking, warnings, notes; only those that hold something.
     sections: Vec<Section<'a>>,
+    /// What has become different since the baseline, in figures; none where there is no baseline.
+    since: Option<String>,
+    trends: Vec<Trend<'a>>,
     waived: Vec<Group<'a>>,
     waiver_problems: Vec<Problem<'a>>,
     passed: Vec<Group<'a>>,
@@ -87,6 +91,15 @@ struct Seen<'a> {
     age: String,
 }
 
+/// A finding that is new, changed or fixed.
+#[derive(Serialize)]
+struct Trend<'a> {
+    /// new, changed or fixed.
+    word: &'static str,
+    rule: &'a str,
+    lines: Vec<String>,
+}
+
 /// Missing evidence with one cause.
 #[derive(Serialize)]
 struct Missing<'a> {
@@ -136,6 +149,8 @@ impl<'a> MoveView<'a> {
             expired: verdict.expires_at <= verdict.evaluated_at,
             plots: plots(verdict),
             sections: sections(verdict),
+            since: verdict.since.as_ref().map(words::since),
+            trends: verdict.since.iter().flat_map(entries).map(trend).collect(),
             waived: groups(by_rule(verdict.waived()), verdict.evaluated_at),
             waiver_problems: problems(&verdict.waiver_problems.iter().collect::<Vec<_>>()),
             passed: with_status(Status::Pass),
@@ -194,6 +209,10 @@ fn finding(judged: &Judged, now: Timestamp) -> Finding<'_> {
         missing: outcome.missing.iter().map(|m| (m.path.as_str(), m.reason.as_str())).collect(),
         waiver: judged.waiver.as_ref(),
     }
+}
+
+fn trend(entry: Entry<'_>) -> Trend<'_> {
+    Trend { word: entry.word, rule: entry.rule, lines: entry.lines }
 }
 
 fn missing(group: &UnknownGroup) -> Missing<'_> {

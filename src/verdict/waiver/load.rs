@@ -25,7 +25,7 @@ fn waivers(file: &Arc<SourceFile>) -> Result<Vec<Waiver>, Problems> {
 }
 
 /// What is wrong with one waiver beyond its shape: a text that says nothing, no matcher, a term that is not allowed.
-fn problems(file: &Arc<SourceFile>, waiver: &Node) -> Vec<Problem> {
+pub(crate) fn problems(file: &Arc<SourceFile>, waiver: &Node) -> Vec<Problem> {
     let problem = |node: &Node, message: String, label: &str, help: &str| {
         Problem::at(file, node.span.clone(), message).label(label).help(help)
     };

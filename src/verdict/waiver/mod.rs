@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 pub use glob::Glob;
 pub use lay::{Laid, WaiverFault, WaiverProblem, lay_over};
 
+pub(crate) use load::problems;
+
 use std::path::Path;
 
 use super::{Digest, Move, Named};

@@ -25,6 +25,25 @@ mod tally;
 mod tests;
 mod way;
 
+#[cfg(fuzzing)]
+pub(in crate::collect) fn fuzz_frames(bytes: &[u8]) {
+    let mut table = table::Table::new(64);
+    let mut rest = bytes;
+    for now in 0_u64.. {
+        let Some((&length, after)) = rest.split_first() else { break };
+        let (frame, after) = after.split_at(usize::from(length).min(after.len()));
+        let tag = (length & 1 == 1).then_some(u16::from(length));
+        let segment_bytes = u16::from(length & 2) * 700;
+        let from_guest = length & 4 == 0;
+        table.count(
+            parse::parse(parse::Frame { bytes: frame, length: frame.len(), from_guest, tag, segment_bytes }),
+            now << 28,
+        );
+        rest = after;
+    }
+    let _ = table.finish();
+}
+
 use std::io;
 use std::time::Duration;
 
@@ -59,7 +78,9 @@ pub enum FlowError {
         interface: String,
     },
     /// The interface has no Ethernet headers.
-    #[error("interface {interface} is not Ethernet, so it is not the tap of a VM")]
+    #[error(
+        "interface {interface} is not Ethernet, so it is not the tap of a VM: take the name from `virsh domiflist`"
+    )]
     NotEthernet {
         /// The interface.
         interface: String,
@@ -95,7 +116,7 @@ pub enum FlowError {
         why: String,
     },
     /// The capture broke off.
-    #[error("the capture on {interface} broke off")]
+    #[error("the capture on {interface} broke off; try again")]
     Capture {
         /// The interface.
         interface: String,
