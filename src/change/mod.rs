@@ -19,9 +19,9 @@ pub use plan::{Action, Deed, Plan, RunsOn};
 
 use crate::{
     collect::Uri,
+    document::Problems,
     fact,
     preflight::Asked,
-    rule::LoadErrors,
     verdict::{Digest, Place, Waivers},
 };
 
@@ -69,7 +69,7 @@ pub struct PlannedMove {
 
 impl ChangeFile {
     /// Reads a change file, or says everything that is wrong with it. `name` is the file for messages.
-    pub fn parse(name: &str, bytes: &[u8]) -> Result<Self, LoadErrors> {
+    pub fn parse(name: &str, bytes: &[u8]) -> Result<Self, Problems> {
         load::parse(name, bytes)
     }
 

@@ -38,7 +38,7 @@ moves:
     settings: {auto_converge: false, post_copy: true}
 ";
 
-fn parse(text: &str) -> Result<ChangeFile, LoadErrors> {
+fn parse(text: &str) -> Result<ChangeFile, Problems> {
     ChangeFile::parse("change.yaml", text.as_bytes())
 }
 

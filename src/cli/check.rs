@@ -13,7 +13,6 @@ use crate::{
     collect,
     fact::Facts,
     preflight::Asked,
-    rule::conform_facts,
     verdict::ExitCode,
 };
 
@@ -76,8 +75,7 @@ impl Check {
 
     fn facts(&self, session: &Session) -> Result<Facts, Failure> {
         if let Some(file) = &self.facts {
-            return collect::document::read(file, conform_facts)
-                .map_err(|error| Failure::usage(error.to_string()));
+            return collect::document::read(file).map_err(Failure::usage);
         }
         Self::ask_hosts(self, session)
     }

@@ -26,8 +26,7 @@ use crate::{
         transport::{HostShell, SshTarget},
     },
     config::Config,
-    error::with_causes,
-    preflight::Policy,
+    preflight::{InvalidPolicy, Policy},
     rule::RuleSource,
     verdict::Waivers,
 };
@@ -46,8 +45,7 @@ pub(super) struct Session<'a> {
 impl<'a> Session<'a> {
     /// Reads the configuration.
     pub(super) fn open(shared: &'a Shared) -> Result<Self, Failure> {
-        let config =
-            Config::load(shared.config.as_deref()).map_err(|error| Failure::usage(with_causes(&error)))?;
+        let config = Config::load(shared.config.as_deref()).map_err(Failure::usage)?;
         Ok(Self { shared, config })
     }
 
@@ -58,7 +56,7 @@ impl<'a> Session<'a> {
 
     /// Longest wait for one remote answer.
     pub(super) fn timeout(&self) -> Duration {
-        self.shared.timeout.or(self.config.timeout_seconds).unwrap_or(DEFAULT_TIMEOUT)
+        self.shared.timeout.or(self.config.timeout()).unwrap_or(DEFAULT_TIMEOUT)
     }
 
     /// The ledger, where one is named.
@@ -169,14 +167,18 @@ impl<'a> Session<'a> {
         builtin.into_iter().chain(folders.cloned().map(RuleSource::Dir)).collect()
     }
 
+    /// Rules with their parameters, and catalogues.
+    pub(super) fn rules(&self) -> Result<Policy, InvalidPolicy> {
+        let profile = self.shared.profile.as_deref().or(self.config.profile.as_deref());
+        Policy::load(&self.rule_sources(), profile, &self.config.parameters)
+    }
+
     /// Rules, catalogues and waivers.
     pub(super) fn policy(&self) -> Result<Policy, Failure> {
-        let profile = self.shared.profile.as_deref().or(self.config.profile.as_deref());
-        let policy =
-            Policy::load(&self.rule_sources(), profile, &self.config.parameters).map_err(Failure::usage)?;
+        let policy = self.rules().map_err(Failure::usage)?;
         let waivers = self.shared.waivers.as_deref().or(self.config.waivers.as_deref());
         Ok(match waivers {
-            Some(file) => policy.with_waivers(read_waivers(file)?),
+            Some(file) => policy.with_waivers(Waivers::read(file).map_err(Failure::usage)?),
             None => policy,
         })
     }
@@ -204,9 +206,4 @@ fn ssh_target(text: &str, named_by: &str) -> Result<SshTarget, Failure> {
 pub(super) fn read_change(file: &Path) -> Result<ChangeFile, Failure> {
     let bytes = fs::read(file).map_err(|error| output::unreadable(file, &error))?;
     ChangeFile::parse(&file.display().to_string(), &bytes).map_err(Failure::usage)
-}
-
-fn read_waivers(file: &Path) -> Result<Waivers, Failure> {
-    let bytes = fs::read(file).map_err(|error| output::unreadable(file, &error))?;
-    Waivers::parse(&file.display().to_string(), &bytes).map_err(Failure::usage)
 }

@@ -4,46 +4,9 @@ use jiff::Timestamp;
 
 use crate::{
     fact::Cause,
-    rule::{Effect, Outcome, Severity, Status, Step},
+    rule::{Effect, Outcome, Status},
     verdict::{Counts, Decision, GoReason, NoGoReason, Since, Verdict, WaiverFault},
 };
-
-pub(crate) fn step(step: Step) -> &'static str {
-    match step {
-        Step::Prepare => "prepare",
-        Step::Precopy => "precopy",
-        Step::Stop => "stop",
-        Step::Switch => "switch",
-        Step::Resume => "resume",
-        Step::Policy => "policy",
-    }
-}
-
-pub(super) fn severity(severity: Severity) -> &'static str {
-    match severity {
-        Severity::Low => "low",
-        Severity::Medium => "medium",
-        Severity::High => "high",
-        Severity::Critical => "critical",
-    }
-}
-
-pub(crate) fn effect(effect: Effect) -> &'static str {
-    match effect {
-        Effect::Note => "note",
-        Effect::Warn => "warn",
-        Effect::Block => "block",
-    }
-}
-
-pub(super) fn status(status: Status) -> &'static str {
-    match status {
-        Status::Pass => "pass",
-        Status::Fail => "fail",
-        Status::Unknown => "unknown",
-        Status::NotApplicable => "not-applicable",
-    }
-}
 
 /// The obstacle in words; none stands for a rule that fails on facts which are there.
 pub(super) fn cause(cause: Option<Cause>) -> &'static str {

@@ -13,7 +13,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::ser::{self, Serialize};
 use serde_json::Value as Json;
 
-use super::types::{Kind, ROOT, Type};
+use super::root::ROOT;
+use crate::document::types::{Kind, Type};
 use crate::fact::{Cause, Facts, Forecast, Unknown, Version};
 
 /// A value of a fact.
@@ -401,7 +402,7 @@ impl ser::SerializeMap for Entries<'_> {
 /// Collects the fields of a record by position, or the two of an unknown.
 pub(crate) enum Fields<'t> {
     /// A record; `next` is where the next field is expected.
-    Record { record: &'t super::types::Record, next: usize, values: Vec<Value> },
+    Record { record: &'t crate::document::types::Record, next: usize, values: Vec<Value> },
     /// An unknown fact.
     Unknown(Unknown),
 }

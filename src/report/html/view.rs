@@ -170,7 +170,7 @@ fn sections(verdict: &Verdict) -> Vec<Section<'_>> {
         .into_iter()
         .map(|(effect, title)| Section {
             title,
-            effect: words::effect(effect),
+            effect: effect.word(),
             groups: groups(violations(verdict, effect), verdict.evaluated_at),
             missing: verdict.unknown.iter().filter(|group| group.effect == effect).map(missing).collect(),
         })
@@ -187,8 +187,8 @@ fn one_group<'a>(group: &ByRule<'a>, now: Timestamp) -> Group<'a> {
     Group {
         rule: &first.rule,
         title: &first.title,
-        severity: words::severity(first.severity),
-        step: words::step(first.step),
+        severity: first.severity.word(),
+        step: first.step.word(),
         findings: group.all.iter().map(|judged| finding(judged, now)).collect(),
         remediations: group.remediations(),
     }

@@ -110,7 +110,7 @@ fn violation(group: &ByRule<'_>, effect: Effect, style: &Style) -> Row {
             lines.push(Line::after(if position == 0 { "Fix: " } else { "     " }, visible(text)));
         }
     }
-    Row { key: format!("{}\n{}", words::severity(first.severity), words::step(first.step)), paint, lines }
+    Row { key: format!("{}\n{}", first.severity.word(), first.step.word()), paint, lines }
 }
 
 fn evidence(judged: &Judged, lines: &mut Vec<Line>, style: &Style) {
