@@ -29,6 +29,8 @@ pub struct Config {
     pub parameters: ParamOverrides,
     /// File of waivers.
     pub waivers: Option<PathBuf>,
+    /// Public keys, in PEM, that are trusted to sign verdicts.
+    pub trusted_keys: Vec<PathBuf>,
     /// The ledger.
     pub ledger: Option<PathBuf>,
     /// Longest wait for one answer of a host or guest, in seconds.
@@ -111,7 +113,11 @@ impl Config {
 
     fn relative_to(mut self, folder: &Path) -> Self {
         let files = self.waivers.as_mut().into_iter().chain(self.ledger.as_mut());
-        self.rules.iter_mut().chain(files).for_each(|path| *path = folder.join(&*path));
+        self.rules
+            .iter_mut()
+            .chain(&mut self.trusted_keys)
+            .chain(files)
+            .for_each(|path| *path = folder.join(&*path));
         self
     }
 }

@@ -4,6 +4,8 @@
 mod document;
 mod load;
 mod plan;
+mod prepared;
+mod taken;
 #[cfg(test)]
 mod tests;
 
@@ -14,6 +16,7 @@ use schemars::{Schema, schema_for};
 
 pub use document::{AfterNoGo, Limits, Notify, Settings};
 pub use plan::{Action, Deed, Plan, RunsOn};
+pub use taken::Taken;
 
 use crate::{
     collect::Uri,

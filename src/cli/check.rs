@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{Failure, options, output, session::Session};
+#[cfg(feature = "libvirt")]
+use crate::change::Taken;
 use crate::{collect, fact::Facts, preflight::Asked, rule::conform_facts, verdict::ExitCode};
 
 #[derive(Debug, Args)]
@@ -43,9 +45,16 @@ impl Check {
         if let Some(file) = &self.change {
             let change = session.change(file)?;
             let policy = policy.and_waivers(change.waivers.clone());
+            let mut taken = Taken::default();
             let judge = |planned| {
-                let facts = super::collect::of_planned(&change, planned, &self.the_move, &session)?;
-                Ok(policy.judge(facts, session.now(), &change.asked_of(planned, self.strict)))
+                let request = super::collect::request_of(&change, planned, &self.the_move, &session)?;
+                let mut facts = super::collect::facts(&request, session.now())?;
+                planned.plan.prepare(&mut facts);
+                taken.lay_over(&mut facts);
+                let verdict =
+                    policy.judge(facts.clone(), session.now(), &change.asked_of(planned, self.strict));
+                taken.add(&facts, &verdict);
+                Ok(verdict)
             };
             let verdicts = change.moves.iter().map(judge).collect::<Result<Vec<_>, Failure>>()?;
             session.record(&verdicts)?;

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     change::{ChangeFile, PlannedMove},
-    collect::{self, CollectError, libvirt::Trouble},
+    collect::{self, CollectError, Request, libvirt::Trouble},
     error::with_causes,
     fact::{Change, Facts},
     verdict::ExitCode,
@@ -55,14 +55,14 @@ pub(super) fn from_hosts(
     facts(&the_move.request(vm, goals.over(Change::default()), session)?, session.now())
 }
 
-/// Collects the facts of a move of a change. Of the options only those hold that say how to look.
-pub(super) fn of_planned(
+/// What is to be collected for a move of a change. Of the options only those hold that say how to look.
+pub(super) fn request_of(
     change: &ChangeFile,
     planned: &PlannedMove,
     looking: &MoveOptions,
     session: &Session,
-) -> Result<Facts, Failure> {
-    let request = collect::Request {
+) -> Result<Request, Failure> {
+    Ok(Request {
         vm: planned.vm.clone(),
         source_probe: session.probe(&planned.from)?,
         destination_probe: session.probe(&planned.to)?,
@@ -74,18 +74,20 @@ pub(super) fn of_planned(
         timeout: session.timeout(),
         dirty_window_seconds: looking.dirty_window,
         change: change.asked(planned),
-    };
-    facts(&request, session.now())
+    })
 }
 
 /// Collects what a request asks for.
-pub(super) fn facts(request: &collect::Request, now: jiff::Timestamp) -> Result<Facts, Failure> {
-    collect::collect(request, now).map_err(|error| {
-        let text = with_causes(&error);
-        let mistaken = match &error {
-            CollectError::SameHost { .. } => true,
-            CollectError::Source(error) => matches!(error.trouble, Trouble::NoSuchVm(_)),
-        };
-        if mistaken { Failure::usage(text) } else { Failure::failed(text) }
-    })
+pub(super) fn facts(request: &Request, now: jiff::Timestamp) -> Result<Facts, Failure> {
+    collect::collect(request, now).map_err(|error| failure(&error))
+}
+
+/// Whose fault it is that nothing could be collected.
+pub(super) fn failure(error: &CollectError) -> Failure {
+    let text = with_causes(error);
+    let mistaken = match error {
+        CollectError::SameHost { .. } => true,
+        CollectError::Source(error) => matches!(error.trouble, Trouble::NoSuchVm(_)),
+    };
+    if mistaken { Failure::usage(text) } else { Failure::failed(text) }
 }

@@ -10,6 +10,8 @@ mod migrate;
 mod options;
 mod output;
 mod probe;
+#[cfg(feature = "libvirt")]
+mod recover;
 mod report;
 mod rules;
 mod session;
@@ -43,9 +45,12 @@ enum Command {
     /// Write what can be learnt of a move to a facts file
     #[cfg(feature = "libvirt")]
     Collect(collect::Collect),
-    /// Check a move and carry it out if the verdict is GO
+    /// Check moves and carry them out if the verdict is GO
     #[cfg(feature = "libvirt")]
     Migrate(migrate::Migrate),
+    /// End the moves that a crash left behind: find their VMs, and undo what was prepared
+    #[cfg(feature = "libvirt")]
+    Recover(recover::Recover),
     /// Write a saved verdict in other formats
     Report(report::Report),
     /// Read and verify the ledger
@@ -96,6 +101,8 @@ pub fn main() -> process::ExitCode {
         Command::Collect(command) => command.run(&cli.shared),
         #[cfg(feature = "libvirt")]
         Command::Migrate(command) => command.run(&cli.shared),
+        #[cfg(feature = "libvirt")]
+        Command::Recover(command) => command.run(&cli.shared),
         Command::Report(command) => command.run(&cli.shared),
         #[cfg(feature = "ledger")]
         Command::Ledger(command) => command.run(&cli.shared),

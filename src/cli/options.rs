@@ -7,12 +7,9 @@ use jiff::Timestamp;
 
 #[cfg(feature = "libvirt")]
 use super::{Failure, session::Session};
-use crate::fact::Change;
 #[cfg(feature = "libvirt")]
-use crate::{
-    collect::{Request, Uri, libvirt::Hypervisor},
-    execute::Hosts,
-};
+use crate::collect::{Request, Uri};
+use crate::fact::Change;
 
 /// Options that every command understands.
 #[derive(Debug, Args)]
@@ -112,13 +109,6 @@ impl MoveOptions {
             dirty_window_seconds: self.dirty_window,
             change,
         })
-    }
-
-    /// Connections to both hosts, for the migration itself.
-    pub(super) fn connect(&self, session: &Session) -> Result<Hosts, Failure> {
-        let (from, to) = self.uris()?;
-        let open = |uri| Hypervisor::open(uri, session.timeout()).map_err(Failure::failed);
-        Ok(Hosts { source: open(&from)?, destination: open(&to)? })
     }
 
     fn uris(&self) -> Result<(Uri, Uri), Failure> {

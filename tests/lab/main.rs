@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // in helpers of tests too
 
 mod check;
+mod faults;
 mod harness;
 mod migrate;
 mod obstacles;

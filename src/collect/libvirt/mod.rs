@@ -2,8 +2,9 @@
 //!
 //! Every call runs under a time limit, nothing ever prompts, and the traps of the `virt` crate (statistics that
 //! leak or abort, states that swallow errors) are stepped around with libvirt's C functions. Nothing here changes
-//! a VM except [`Domain::migrate`], [`Domain::abort_job`], [`Domain::set_max_downtime`] and [`Domain::undefine`],
-//! which only the executor calls, and [`Domain::dirty_rate`], which measures.
+//! a VM except [`Domain::migrate`], [`Domain::abort_job`], [`Domain::set_max_downtime`], [`Domain::start_post_copy`],
+//! [`Domain::suspend`], [`Domain::resume`], [`Domain::destroy`] and [`Domain::undefine`], which only the executor
+//! calls, and [`Domain::dirty_rate`], which measures.
 
 mod dirty_rate;
 mod domain;
