@@ -67,6 +67,7 @@ pub(super) fn request_of(
         source_probe: session.probe(&planned.from)?,
         destination_probe: session.probe(&planned.to)?,
         attribute: looking.attribute,
+        ask_peers: looking.ask_peers,
         guest_way: session.guest_way(&planned.vm, planned.guest.as_deref())?,
         from: planned.from.clone(),
         to: planned.to.clone(),

@@ -89,6 +89,10 @@ pub(super) struct MoveOptions {
     /// disturbed
     #[arg(long)]
     pub attribute: bool,
+    /// Also ask the VMs on either host that are the other end of a TCP connection, through their guest agents, how long
+    /// they bear silence: in the blackout it is their settings that decide. libvirt marks them as tainted for it
+    #[arg(long)]
+    pub ask_peers: bool,
 }
 
 #[cfg(feature = "libvirt")]
@@ -101,6 +105,7 @@ impl MoveOptions {
             source_probe: session.probe(&from)?,
             destination_probe: session.probe(&to)?,
             attribute: self.attribute,
+            ask_peers: self.ask_peers,
             guest_way: session.guest_way(vm, self.guest.as_deref())?,
             from,
             to,

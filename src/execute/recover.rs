@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::{
     Hosts, Whereabouts,
     driver::{self, Life},
@@ -12,7 +14,7 @@ use super::{
 };
 use crate::{
     ledger::{
-        Ledger, LedgerError, OpenRun,
+        Entry, Ledger, LedgerError, OpenRun, Record,
         entry::{Ending, State},
     },
     verdict::ExitCode,
@@ -95,10 +97,21 @@ fn one(ledger: &Ledger, open: &OpenRun, timeout: Duration, elsewhere: bool) -> R
     Recovered { run: run.run.clone(), vm: run.vm.label().to_owned(), fate }
 }
 
+/// How long ago the migration began; none where the run did not come so far.
+fn migrating_for(history: &[Record]) -> Option<Duration> {
+    let began = history.iter().find(
+        |record| matches!(&record.entry, Entry::Transition(transition) if transition.state == State::Migrate),
+    )?;
+    Some(Timestamp::now().duration_since(began.at).try_into().unwrap_or_default())
+}
+
 fn bring_to_an_end(journal: &Journal, open: &OpenRun, hosts: &Hosts) -> Fate {
     let vm = journal.vm();
-    resolve::end_job(&vm, hosts);
-    let seen = resolve::settle(&vm, hosts);
+    // A run that never came to its migration has left nothing at the hosts: whatever goes on there is somebody else's.
+    let seen = match migrating_for(&open.history) {
+        Some(ago) if resolve::end_job(&vm, hosts, ago) => resolve::settle(&vm, hosts),
+        _ => Whereabouts::settle(&vm, hosts),
+    };
     let (line, moved) = if seen.only_on_source() {
         (&hosts.source, false)
     } else if seen.only_on_destination() {

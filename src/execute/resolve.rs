@@ -11,9 +11,12 @@ use std::{
 };
 
 use super::{Hosts, Whereabouts, whereabouts::Presence};
+use crate::collect::libvirt::Operation;
 
 /// How long libvirt gets to tidy up after each step.
 const SETTLING: Duration = Duration::from_secs(20);
+/// How much later than the ledger says a migration's job may begin.
+const JOB_SLACK: Duration = Duration::from_secs(15);
 
 /// What can be done about a VM that does not run on one host alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,20 +51,22 @@ pub(super) fn settle(vm: &str, hosts: &Hosts) -> Whereabouts {
     Whereabouts::settle(vm, hosts)
 }
 
-/// Waits for a migration that nobody drives any more: its job is aborted, which leaves the VM where it was.
-pub(super) fn end_job(vm: &str, hosts: &Hosts) {
+/// Ends the job of a migration that began `ago` and that nobody drives any more, which leaves the VM where it was. A job
+/// that began later is somebody else's: it is left alone, and this is false.
+pub(super) fn end_job(vm: &str, hosts: &Hosts, ago: Duration) -> bool {
     let start = Instant::now();
     while start.elapsed() < SETTLING {
-        let Ok(domain) = hosts.source.domain(vm) else { return };
-        match domain.job_info() {
-            Ok(Some(_)) => {
-                // Refused where it has just ended, which the next look shows.
-                let _ = domain.abort_job();
-            }
-            _ => return,
+        let Ok(Some(job)) = hosts.source.domain(vm).and_then(|domain| domain.job_info()) else { return true };
+        let ours = job.operation == Operation::MigrationOut
+            && job.elapsed.is_none_or(|elapsed| elapsed + JOB_SLACK >= ago);
+        if !ours {
+            return false;
         }
+        // Refused where it has just ended, which the next look shows.
+        let _ = hosts.source.domain(vm).and_then(|domain| domain.abort_job());
         thread::sleep(Duration::from_millis(500));
     }
+    true
 }
 
 /// Whether the source has the VM's definition, so that the destination would have got it before it ran there.

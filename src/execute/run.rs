@@ -60,6 +60,8 @@ struct Run<'a> {
     baseline: Option<Baseline>,
     facts: Option<Facts>,
     over: Option<Over>,
+    /// Whether it came to the migration: only then is anything at the hosts its own.
+    migrates: bool,
     began: Instant,
 }
 
@@ -88,6 +90,7 @@ pub(super) fn carry_out(
         baseline: None,
         facts: None,
         over: None,
+        migrates: false,
         began: Instant::now(),
     };
     let went = catch_unwind(AssertUnwindSafe(|| run.forward())).unwrap_or_else(|panic| Err(defect(&*panic)));
@@ -101,7 +104,7 @@ fn defect(panic: &(dyn Any + Send)) -> Halt {
     Halt::Migration { why: format!("vmgate itself failed ({words})") }
 }
 
-/// Makes sure that VM and hosts are those the verdict was about, and that nothing else is at work on the VM.
+/// Makes sure that VM and hosts are those the verdict was about.
 fn hold_against(hosts: &Hosts, assignment: &Assignment) -> Result<Domain, Undone> {
     let moved = &assignment.pass.verdict().moved;
     for (host, meant) in [(&hosts.source, &moved.source), (&hosts.destination, &moved.destination)] {
@@ -115,14 +118,7 @@ fn hold_against(hosts: &Hosts, assignment: &Assignment) -> Result<Domain, Undone
         }
     }
     let not_started = |error: crate::collect::libvirt::LibvirtError| Undone::NotStarted(error.to_string());
-    let domain = hosts.source.domain(assignment.pass.vm()).map_err(not_started)?;
-    if let Some(job) = domain.job_info().map_err(not_started)? {
-        let (vm, job) = (moved.vm.label(), job.operation.name());
-        return Err(Undone::NotStarted(format!(
-            "libvirt runs a job on {vm} ({job}): wait for it, or abort it"
-        )));
-    }
-    Ok(domain)
+    hosts.source.domain(assignment.pass.vm()).map_err(not_started)
 }
 
 fn started(hosts: &Hosts, assignment: &Assignment) -> RunStarted {
@@ -148,6 +144,7 @@ fn started(hosts: &Hosts, assignment: &Assignment) -> RunStarted {
 impl Run<'_> {
     fn forward(&mut self) -> Result<Option<JobStats>, Halt> {
         self.enter(State::Gate)?;
+        self.nothing_else_at_work()?;
         self.go_on()?;
         if let Some(notify) = &self.assignment.plan.notify {
             self.enter(State::Notify)?;
@@ -168,6 +165,17 @@ impl Run<'_> {
         self.go_on()?;
         self.migrate()?;
         self.verify()
+    }
+
+    fn nothing_else_at_work(&self) -> Result<(), Halt> {
+        match self.domain.job_info() {
+            Ok(None) => Ok(()),
+            Ok(Some(job)) => Err(Halt::Before {
+                why: format!("libvirt runs a job on it ({}): wait for it, or abort it", job.operation.name()),
+                exit: ExitCode::RuleViolated,
+            }),
+            Err(error) => Err(Halt::Before { why: error.to_string(), exit: ExitCode::Internal }),
+        }
     }
 
     fn enter(&mut self, state: State) -> Result<(), LedgerError> {
@@ -241,6 +249,7 @@ impl Run<'_> {
 
     fn migrate(&mut self) -> Result<(), Halt> {
         self.enter(State::Migrate)?;
+        self.migrates = true;
         let not_begun =
             |error: crate::collect::libvirt::LibvirtError| Halt::Migration { why: error.to_string() };
         let destination = self.hosts.destination.hypervisor().map_err(not_begun)?;
@@ -300,7 +309,12 @@ impl Run<'_> {
             }
             Err(Halt::Suffers { trouble }) => self.suffers(trouble),
             Err(Halt::Migration { why }) => {
-                let seen = resolve::settle(self.assignment.pass.vm(), self.hosts);
+                let vm = self.assignment.pass.vm();
+                let seen = if self.migrates {
+                    resolve::settle(vm, self.hosts)
+                } else {
+                    Whereabouts::settle(vm, self.hosts)
+                };
                 if seen.only_on_source() {
                     self.journal.note(State::Abort, None, Some(&why));
                     let aborted = self.over.as_ref().is_some_and(|over| over.stopped.is_some());
