@@ -468,3 +468,65 @@ fn verdicts_of_a_change_are_signed_and_verified_together() {
     write(&folder, "signed.json", &signed.replacen("\"payload\":\"", "\"payload\":\"e", 1));
     vmgate_in(&folder, &verify).exits(2);
 }
+
+#[test]
+#[cfg(feature = "ledger")]
+fn the_ledger_keeps_verdicts_and_tells_when_it_was_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let ask = |arguments: &[&str]| {
+        let ledger = ["--ledger", "sub/ledger.db"];
+        vmgate_in(&folder, &[arguments, &ledger].concat())
+    };
+    ask(&["ledger", "verify"]).exits(2).complains("there is no ledger");
+    ask(&["check", "--facts", HEALTHY, "--at", NOW]).exits(0);
+    ask(&["check", "--facts", HEALTHY, "--at", NOW]).exits(0);
+    ask(&["ledger", "list"]).exits(0).reports("GO");
+    ask(&["ledger", "show", "2"]).exits(0).reports("\"kind\": \"verdict\"");
+    ask(&["ledger", "show", "3"]).exits(2).complains("no record or run `3`");
+    ask(&["ledger", "list", "--open"]).exits(0).reports("no records");
+    let said = ask(&["ledger", "verify"]).exits(0).reports("2 records").stdout;
+    let head = said.trim().rsplit_once("head ").unwrap().1.to_owned();
+    ask(&["ledger", "verify", "--head", &head]).exits(0);
+    ask(&["ledger", "verify", "--head", "9:00"]).exits(2).complains("were cut off");
+    ask(&["ledger", "verify", "--head", "1:00"]).exits(2).complains("written anew");
+    // The bytes of a record, exchanged for as many others, as a damaged disk would.
+    let path = folder.path().join("sub/ledger.db");
+    let bytes = fs::read(&path).unwrap();
+    let at = bytes.windows(15).position(|window| window == b"\"kind\":\"verdict").unwrap();
+    let mut changed = bytes.clone();
+    changed[at + 8] = b'V';
+    fs::write(&path, changed).unwrap();
+    ask(&["ledger", "verify"]).exits(2).complains("not as it was written");
+}
+
+#[test]
+#[cfg(feature = "libvirt")]
+fn a_change_that_is_wrong_is_refused_with_everything_that_is_wrong_and_nothing_is_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let text =
+        "schema: vmgate/change/v1\nid: ''\nmoves:\n  - {vm: a, from: here, to: 'qemu:///system', guest: x}\n";
+    fs::write(folder.path().join("change.yaml"), text).unwrap();
+    for command in ["check", "migrate"] {
+        let said =
+            vmgate_in(&folder, &[command, "--change", "change.yaml", "--ledger", "ledger.db"]).exits(2);
+        for part in [
+            "--> change.yaml:2:5",
+            "`id` must be",
+            "is not a libvirt URI",
+            "no way into a guest",
+            "3 problems",
+        ] {
+            assert!(said.stderr.contains(part), "{command}: {part} is missing:\n{}", said.stderr);
+        }
+    }
+    vmgate(&["rules", "schema", "change.v1"]).exits(0).reports("vmgate/change/v1");
+}
+
+#[test]
+#[cfg(feature = "libvirt")]
+fn without_moves_there_is_nothing_to_recover() {
+    let folder = tempfile::tempdir().unwrap();
+    vmgate_in(&folder, &["recover", "--ledger", "ledger.db"]).exits(0).reports("there is no ledger");
+    let saved = ["migrate", "a", "--from", "test:///a", "--to", "test:///b", "--verdict", "none.json"];
+    vmgate_in(&folder, &saved).exits(2).complains("none.json: cannot be read");
+}

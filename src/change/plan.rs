@@ -37,6 +37,8 @@ pub enum Deed {
     StopService {
         /// Its name, as the guest's service manager knows it.
         service: String,
+        /// Names of its processes: what is gone when it is stopped.
+        processes: Vec<String>,
     },
     /// Runs a command, and another one to undo it.
     Run {
@@ -97,7 +99,7 @@ impl Default for Plan {
 impl std::fmt::Display for Action {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.deed {
-            Deed::StopService { service } => write!(f, "stop the service {service} in the guest"),
+            Deed::StopService { service, .. } => write!(f, "stop the service {service} in the guest"),
             Deed::Run { on: RunsOn::Operator, run, .. } => write!(f, "run `{}`", run.join(" ")),
             Deed::Run { on: RunsOn::Guest, run, .. } => write!(f, "run `{}` in the guest", run.join(" ")),
         }

@@ -9,7 +9,7 @@ use super::{
     session::{self, Session},
 };
 use crate::{
-    change::{ChangeFile, Evidence, PlannedMove},
+    change::{ChangeFile, Evidence, PlannedMove, Taken},
     collect,
     fact::Facts,
     preflight::Asked,
@@ -52,12 +52,18 @@ impl Check {
             let change = session::read_change(file)?;
             let policy = policy.and_waivers(change.waivers.clone());
             let evidence = self.facts.as_deref().map(Evidence::read).transpose().map_err(Failure::usage)?;
-            let judge = |planned| {
-                let facts = match &evidence {
+            let mut taken = Taken::default();
+            let judge = |planned: &PlannedMove| {
+                let mut facts = match &evidence {
                     Some(evidence) => evidence.of(&change, planned).map_err(Failure::usage)?,
                     None => self.ask_hosts_of(&change, planned, &session)?,
                 };
-                Ok(policy.judge(facts, session.now(), &change.asked_of(planned, self.strict)))
+                planned.plan.prepare(&mut facts);
+                taken.lay_over(&mut facts);
+                let verdict =
+                    policy.judge(facts.clone(), session.now(), &change.asked_of(planned, self.strict));
+                taken.add(&facts, &verdict);
+                Ok(verdict)
             };
             let verdicts = change.moves.iter().map(judge).collect::<Result<Vec<_>, Failure>>()?;
             #[cfg(feature = "ledger")]
@@ -97,7 +103,10 @@ impl Check {
         planned: &PlannedMove,
         session: &Session,
     ) -> Result<Facts, Failure> {
-        super::collect::of_planned(change, planned, &self.the_move, session)
+        super::collect::facts(
+            &super::collect::request_of(change, planned, &self.the_move, session)?,
+            session.now(),
+        )
     }
 
     #[cfg(not(feature = "libvirt"))]

@@ -156,7 +156,7 @@ fn document(record: &Record) -> serde_json::Value {
 
 fn print_json(records: &[Record]) -> Result<ExitCode, Failure> {
     let lines: Vec<String> = records.iter().map(|record| document(record).to_string()).collect();
-    print(&(lines.join("\n") + "\n"))
+    if lines.is_empty() { Ok(ExitCode::Go) } else { print(&(lines.join("\n") + "\n")) }
 }
 
 fn print_table(records: &[Record]) -> Result<ExitCode, Failure> {

@@ -18,6 +18,8 @@ mod migrate;
 mod options;
 mod output;
 mod probe;
+#[cfg(feature = "libvirt")]
+mod recover;
 mod report;
 mod rules;
 mod session;
@@ -54,9 +56,12 @@ enum Command {
     /// List every VM of some hosts with the hosts it could go to, and why not to the others
     #[cfg(feature = "libvirt")]
     Audit(audit::AuditCommand),
-    /// Check a move and carry it out if the verdict is GO
+    /// Check moves and carry them out if the verdict is GO
     #[cfg(feature = "libvirt")]
     Migrate(migrate::Migrate),
+    /// End the moves that a crash left behind: find their VMs, and undo what was prepared
+    #[cfg(feature = "libvirt")]
+    Recover(recover::Recover),
     /// Cut a VM off the network at once and keep the evidence, or let it back
     #[cfg(feature = "libvirt")]
     Isolate(isolate::Isolate),
@@ -128,6 +133,8 @@ pub fn main() -> process::ExitCode {
         Command::Migrate(command) => command.run(&cli.shared),
         #[cfg(feature = "libvirt")]
         Command::Isolate(command) => command.run(&cli.shared),
+        #[cfg(feature = "libvirt")]
+        Command::Recover(command) => command.run(&cli.shared),
         Command::Report(command) => command.run(&cli.shared),
         Command::Diff(command) => command.run(&cli.shared),
         Command::Explain(command) => command.run(&cli.shared),

@@ -7,16 +7,12 @@ use jiff::Timestamp;
 
 #[cfg(feature = "libvirt")]
 use super::{Failure, session::Session};
-use crate::fact::Change;
 #[cfg(feature = "libvirt")]
-use crate::{
-    collect::{
-        Request, TryPath, Uri,
-        libvirt::Hypervisor,
-        probe::host::trial::{LONGEST_STREAM, Stream},
-    },
-    execute::Hosts,
+use crate::collect::{
+    Request, TryPath, Uri,
+    probe::host::trial::{LONGEST_STREAM, Stream},
 };
+use crate::fact::Change;
 
 /// Options that every command understands.
 #[derive(Debug, Args)]
@@ -156,13 +152,6 @@ impl MoveOptions {
         })
     }
 
-    /// Connections to both hosts, for the migration itself.
-    pub(super) fn connect(&self, session: &Session) -> Result<Hosts, Failure> {
-        let (from, to) = self.uris()?;
-        let open = |uri| Hypervisor::open(uri, session.timeout()).map_err(Failure::failed);
-        Ok(Hosts { source: open(&from)?, destination: open(&to)? })
-    }
-
     fn try_path(&self) -> TryPath {
         match self.measure_goodput {
             Some(mebibytes) => TryPath::Stream(Stream {
@@ -172,11 +161,6 @@ impl MoveOptions {
             None if self.probe_path => TryPath::Connect,
             None => TryPath::No,
         }
-    }
-
-    /// The host that the VM is to go to.
-    pub(super) fn destination(&self) -> Result<Uri, Failure> {
-        self.uris().map(|(_, to)| to)
     }
 
     fn uris(&self) -> Result<(Uri, Uri), Failure> {

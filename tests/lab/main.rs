@@ -5,6 +5,7 @@
 
 mod check;
 mod collect;
+mod faults;
 mod harness;
 mod hook;
 mod hostile;

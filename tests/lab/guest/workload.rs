@@ -16,6 +16,7 @@ const PAGE: usize = 4096;
 
 const USAGE: &str = "usage: workload idle
        workload dirty size=MIB rate=MIB_PER_SECOND pattern=random|hotcold|sweep
+       workload pattern size=MIB rate=MIB_PER_SECOND
        workload udp to=IP:PORT rate=PACKETS_PER_SECOND [size=BYTES] [listen=PORT] [group=IP]
        workload tcp to=IP:PORT [retries2=N] [every=MS]
        workload tcp-listen port=N
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
     let outcome = Settings::read(words).and_then(|settings| match name.as_str() {
         "idle" => idle(),
         "dirty" => dirty(&settings),
+        "pattern" => pattern(&settings),
         "udp" => udp(&settings),
         "tcp" => tcp(&settings),
         "tcp-listen" => tcp_listen(&settings),
@@ -161,6 +163,73 @@ fn dirty(settings: &Settings) -> Outcome {
                 memory[at..at + 8].copy_from_slice(&value.to_le_bytes());
             }
             std::hint::black_box(&mut memory);
+        }
+    }
+}
+
+/// Where `pattern` tells how it stands.
+const PATTERN_STATE: &str = "/run/pattern";
+
+/// Keeps memory full of what can be reckoned again: each word of a page from the page's number and its generation. Pages
+/// are rewritten at a steady rate, and before that they are read; one after the other all of them are read as well. The
+/// file says how many pages were read and how many were not what was written: `read=N broken=N`.
+fn pattern(settings: &Settings) -> Outcome {
+    let size: usize = settings.required("size")?;
+    let rate: f64 = settings.required("rate")?;
+    if size == 0 || rate <= 0.0 {
+        return Err("size and rate must be above zero".to_owned());
+    }
+    const WORDS: usize = PAGE / 8;
+    let pages = size * MIB / PAGE;
+    let mut memory = vec![0_u64; pages * WORDS];
+    let mut generations = vec![0_u64; pages];
+    let word = |page: usize, generation: u64, at: usize| {
+        (page as u64 ^ generation << 32 ^ (at as u64) << 20).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    };
+    let write = |memory: &mut [u64], page: usize, generation: u64| {
+        for (at, slot) in memory[page * WORDS..][..WORDS].iter_mut().enumerate() {
+            *slot = word(page, generation, at);
+        }
+    };
+    let holds = |memory: &[u64], page: usize, generation: u64| {
+        memory[page * WORDS..][..WORDS]
+            .iter()
+            .enumerate()
+            .all(|(at, slot)| *slot == word(page, generation, at))
+    };
+    for page in 0..pages {
+        write(&mut memory, page, 0);
+    }
+    println!("workload pattern: {size} MiB at {rate} MiB/s");
+
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let pages_per_second = rate * MIB as f64 / PAGE as f64;
+    let (mut read, mut broken, mut next, mut owed) = (0_u64, 0_u64, 0, 0.0);
+    let (mut last, mut told) = (Instant::now(), Instant::now());
+    loop {
+        thread::sleep(Duration::from_millis(20));
+        let now = Instant::now();
+        owed += (now - last).as_secs_f64().min(0.5) * pages_per_second;
+        last = now;
+        while owed >= 1.0 {
+            owed -= 1.0;
+            next = (next + 1) % pages;
+            let chosen = random.below(pages);
+            for page in [next, chosen] {
+                read += 1;
+                if !holds(std::hint::black_box(&memory), page, generations[page]) {
+                    broken += 1;
+                    println!("workload pattern: page {page} is not what was written");
+                    write(&mut memory, page, generations[page]);
+                }
+            }
+            generations[chosen] += 1;
+            write(&mut memory, chosen, generations[chosen]);
+        }
+        if told.elapsed() > Duration::from_millis(500) {
+            told = Instant::now();
+            fs::write(PATTERN_STATE, format!("read={read} broken={broken}\n"))
+                .map_err(|error| format!("write {PATTERN_STATE}: {error}"))?;
         }
     }
 }
