@@ -20,7 +20,7 @@ use vmgate::{
         libvirt::{Hypervisor, JobEnd, MigrateParams, Trouble},
         transport::Transport,
     },
-    fact::{Cause, Change, Fact, Facts, Guest as GuestFacts, NicKind, TcpState, VmState},
+    fact::{Cause, Change, DirtyRateMethod, Fact, Facts, Guest as GuestFacts, NicKind, TcpState, VmState},
 };
 
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -85,6 +85,7 @@ fn request(vm: &str) -> Request {
         to: uri('B'),
         migrate_address: None,
         timeout: TIMEOUT,
+        trace_seconds: 2,
         dirty_window_seconds: 1,
         change: Change::default(),
         source_probe: None,
@@ -140,9 +141,15 @@ fn what_runs_in_the_guest_is_what_the_facts_say() {
         assert!(
             destination.machine_types.known().unwrap().iter().any(|machine| machine.name == "pc-q35-10.0")
         );
+        let trace = vm.dirty_trace.known().unwrap();
+        assert_eq!(trace.check(), Ok(()));
+        assert_eq!(trace.ram_bytes, 256 << 20, "guest RAM, and no ROM or video memory");
+        assert!(trace.seconds() >= 1.9 && trace.cost.core_ratio < 0.08, "{:?}", trace.cost);
+        assert_eq!(vm.dirty_rate.known().unwrap().method, DirtyRateMethod::Trace);
+        let watched = facts.provenance_of("vm.dirty_rate.rate_bytes_per_second").unwrap();
         assert_eq!(
-            facts.provenance_of("vm.dirty_rate.rate_bytes_per_second").unwrap().window_seconds,
-            Some(1.0)
+            (watched.collector.as_str(), watched.window_seconds),
+            ("host probe", Some(trace.seconds()))
         );
 
         let path = facts.path.known().unwrap();

@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use super::{Failure, options::seconds, output};
 use crate::{
-    collect::probe::{self, flows, host::Questions},
+    collect::probe::{self, flows, host::Questions, trace},
+    fact::Fact,
     verdict::ExitCode,
 };
 
@@ -19,7 +20,7 @@ pub(super) struct Probe {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// This hypervisor host: interfaces, routes, memory, load, clock
+    /// This hypervisor host: interfaces, routes, memory, load, clock; or, with --trace, how a VM dirties its memory
     Host {
         /// Also resolve this name as this host does
         #[arg(long, value_name = "NAME")]
@@ -27,6 +28,16 @@ enum What {
         /// Also look at the QEMU process of the VM with this UUID
         #[arg(long, value_name = "UUID")]
         vm: Option<String>,
+        /// Trace which pages of this VM change, and tell nothing else; needs root. Ends by itself when a migration, a
+        /// snapshot or another measurement of the VM begins
+        #[arg(long, value_name = "VM", conflicts_with_all = ["resolve", "vm"])]
+        trace: Option<String>,
+        /// How long to trace
+        #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds, requires = "trace")]
+        seconds: Duration,
+        /// Most CPU time that tracing may take, by wall time
+        #[arg(long, value_name = "RATIO", default_value = "0.05", value_parser = core_ratio, requires = "trace")]
+        core_ratio: f64,
     },
     /// The guest this runs in: kernel settings, sockets, processes
     Guest {
@@ -48,7 +59,12 @@ enum What {
 impl Probe {
     pub(super) fn run(&self) -> Result<ExitCode, Failure> {
         match &self.what {
-            What::Host { resolve, vm } => {
+            What::Host { trace: Some(vm), seconds, core_ratio, .. } => {
+                let options =
+                    trace::Options { length: *seconds, core_ratio: *core_ratio, ..trace::Options::default() };
+                print(&Fact::from(trace::of_vm(vm, &options)))
+            }
+            What::Host { resolve, vm, .. } => {
                 print(&probe::host::look(&Questions { resolve: resolve.clone(), vm: vm.clone() }))
             }
             What::Guest { attribute } => {
@@ -62,6 +78,14 @@ impl Probe {
                 print(&flows::probe(interfaces, *seconds, &flows::Limits::default()))
             }
         }
+    }
+}
+
+/// A share of one core, up to half of it.
+fn core_ratio(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(ratio) if (0.001..=0.5).contains(&ratio) => Ok(ratio),
+        _ => Err("expected a share of a core from 0.001 to 0.5".to_owned()),
     }
 }
 

@@ -13,7 +13,9 @@ use jiff::Timestamp;
 use thiserror::Error;
 
 use super::{
-    Uri, flows, guest, host,
+    Uri,
+    dirtying::{Dirtying, Plan, Watched},
+    flows, guest, host,
     libvirt::{CpuComparison, CpuRequest, Domain, Hypervisor, LibvirtError},
     path,
     probe::host::Questions,
@@ -22,9 +24,7 @@ use super::{
     vm::{self, FoundVm},
     worker::{Clock, Found, Worker},
 };
-use crate::fact::{
-    Cause, Change, DirtyRate, DirtyRateMethod, Fact, Facts, Guest, Host, UdpCapture, Unknown, VmState,
-};
+use crate::fact::{Cause, Change, Fact, Facts, Guest, Host, UdpCapture, Unknown};
 
 /// What is to be learnt.
 #[derive(Debug, Clone)]
@@ -40,7 +40,9 @@ pub struct Request {
     pub migrate_address: Option<String>,
     /// Longest wait for one answer of a host or guest.
     pub timeout: Duration,
-    /// Length of the dirty-rate measurement, 1 to 60.
+    /// How long the guest's pages are traced from the source host, in whole seconds; 0 for not at all.
+    pub trace_seconds: u32,
+    /// Shortest window of page sampling where there is no trace, and how long flows are watched; 1 to 60.
     pub dirty_window_seconds: u32,
     /// What the operator asked for; copied into the facts.
     pub change: Change,
@@ -109,12 +111,11 @@ pub fn collect(request: &Request, now: Timestamp) -> Result<Facts, CollectError>
     let destination_host =
         Host { offers_guest_cpu, ..destination.answers.with_probe(arch, &destination.probe.value) };
     let mut facts = Facts { change: request.change.clone(), ..Facts::empty(now) };
-    let finished_vm =
-        vm::complete(&vm, &source_host, &source_probe, emulator.as_deref(), &beside.dirty_rate.value);
+    let dirtying = Dirtying::of(&beside.dirtying.value);
     facts.provenance = provenance::of(&provenance::Sources {
         vm_at,
-        dirty_rate_at: beside.dirty_rate.at,
-        dirty_window_seconds: finished_vm.dirty_rate.known().map(|rate| rate.window_seconds),
+        dirtying: &dirtying,
+        dirtying_at: beside.dirtying.at,
         guest_collector: request.guest_way.collector(),
         guest: beside.guest.value.as_ref().map_or("none", |(_, method)| method),
         guest_at: beside.guest.at,
@@ -140,7 +141,8 @@ pub fn collect(request: &Request, now: Timestamp) -> Result<Facts, CollectError>
         path::End { nics: &destination_host.nics, routes: &destination_host.routes },
         &request.change,
     ));
-    facts.vm = Fact::Known(finished_vm);
+    facts.vm =
+        Fact::Known(dirtying.into_vm(vm::complete(&vm, &source_host, &source_probe, emulator.as_deref())));
     facts.guest = flows::into_guest(beside.guest.value.map(|(guest, _)| guest), beside.flows.value);
     facts.source = Fact::Known(source_host);
     facts.destination = Fact::Known(destination_host);
@@ -225,11 +227,11 @@ fn offers_guest_cpu(destination: &Result<Hypervisor, Unknown>, vm: &FoundVm) -> 
 }
 
 /// What is learnt beside the questions to the source's libvirt.
-struct Beside<P, G, F, R> {
+struct Beside<P, G, F, D> {
     source_probe: P,
     guest: G,
     flows: F,
-    dirty_rate: R,
+    dirtying: D,
 }
 
 /// The guest, and how it was looked into.
@@ -238,7 +240,7 @@ type SeenGuest = (Guest, String);
 /// The source's probe, and the address that the migration will go to.
 type SourceProbe = (Result<Answer, Unknown>, Fact<IpAddr>);
 
-impl Beside<Worker<SourceProbe>, Worker<SeenGuest>, Worker<UdpCapture>, Worker<DirtyRate>> {
+impl Beside<Worker<SourceProbe>, Worker<SeenGuest>, Worker<UdpCapture>, Worker<Dirtying>> {
     fn start(
         request: &Request,
         domain: &Domain,
@@ -257,22 +259,29 @@ impl Beside<Worker<SourceProbe>, Worker<SeenGuest>, Worker<UdpCapture>, Worker<D
         let (guests, state, into) = (domain.clone(), vm.state, request.guest_way.clone());
         let guest =
             Worker::start(clock, move || guest::look(&into, guests, state, has_channel, attribute, timeout));
-        let (measured, window) = (domain.clone(), request.dirty_window_seconds);
+        let window_seconds = request.dirty_window_seconds;
         let interfaces = flows::Interfaces::of(vm);
         let watcher = way(request.source_probe.as_ref(), &request.from);
         let flows = Worker::start(clock, move || {
-            interfaces?.watch(&watcher, Duration::from_secs(window.into()), timeout)
+            interfaces?.watch(&watcher, Duration::from_secs(window_seconds.into()), timeout)
         });
-        let dirty_rate = Worker::start(clock, move || measure(&measured, state, window));
-        Self { source_probe, guest, flows, dirty_rate }
+        let plan = Plan {
+            way: way(request.source_probe.as_ref(), &request.from),
+            trace_seconds: request.trace_seconds,
+            window_seconds,
+            timeout,
+        };
+        let (measured, watched) = (domain.clone(), Watched::of(vm));
+        let dirtying = Worker::start(clock, move || Ok(plan.measure(&measured, &watched)));
+        Self { source_probe, guest, flows, dirtying }
     }
 
-    fn join(self) -> Beside<Found<SourceProbe>, Found<SeenGuest>, Found<UdpCapture>, Found<DirtyRate>> {
+    fn join(self) -> Beside<Found<SourceProbe>, Found<SeenGuest>, Found<UdpCapture>, Found<Dirtying>> {
         Beside {
             source_probe: self.source_probe.join(),
             guest: self.guest.join(),
             flows: self.flows.join(),
-            dirty_rate: self.dirty_rate.join(),
+            dirtying: self.dirtying.join(),
         }
     }
 }
@@ -319,16 +328,4 @@ fn split(found: &Found<SourceProbe>) -> SourceProbe {
         Ok(both) => both.clone(),
         Err(why) => (Err(why.clone()), Fact::Unknown(why.clone())),
     }
-}
-
-fn measure(domain: &Domain, state: VmState, window: u32) -> Result<DirtyRate, Unknown> {
-    if state != VmState::Running {
-        return Err(guest::not_running(state));
-    }
-    let sample = domain.dirty_rate(window)?;
-    Ok(DirtyRate {
-        rate_bytes_per_second: sample.bytes_per_second,
-        window_seconds: f64::from(sample.window_seconds),
-        method: DirtyRateMethod::PageSampling,
-    })
 }

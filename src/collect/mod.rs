@@ -8,6 +8,8 @@ pub mod agent;
 #[cfg(feature = "libvirt")]
 mod asker;
 pub mod capabilities;
+#[cfg(feature = "libvirt")]
+mod dirtying;
 pub mod document;
 pub mod domain_xml;
 #[cfg(feature = "libvirt")]

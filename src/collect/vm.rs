@@ -7,11 +7,11 @@ use super::{
     text::plain,
     transport::Answer,
 };
-use crate::fact::{Cause, DirtyRate, Fact, Host, Unknown, Version, Vm, VmState};
+use crate::fact::{Cause, Fact, Host, Unknown, Version, Vm, VmState};
 
 /// The VM as it was found: its facts, and what the other collectors need of it.
 pub(super) struct FoundVm {
-    /// The facts, without dirty rate and QEMU version.
+    /// The facts, without QEMU version and what a measurement tells.
     pub(super) facts: Vm,
     /// Its configuration; none where the XML could not be read.
     pub(super) config: Option<DomainConfig>,
@@ -48,7 +48,6 @@ pub(super) fn complete(
     source: &Host,
     probe: &Result<Answer, Unknown>,
     emulator: Option<&str>,
-    dirty_rate: &Result<DirtyRate, Unknown>,
 ) -> Vm {
     let config = found.config.as_ref();
     let own = config.and_then(|config| config.emulator.as_deref());
@@ -56,12 +55,7 @@ pub(super) fn complete(
         (Some(Backing::HugeOfDefaultSize), Ok(answer)) => answer.probe.default_huge_page_bytes.clone(),
         _ => found.facts.huge_page_bytes.clone(),
     };
-    Vm {
-        qemu_version: qemu_version(own == emulator, source, probe),
-        dirty_rate: dirty_rate.clone().into(),
-        huge_page_bytes,
-        ..found.facts.clone()
-    }
+    Vm { qemu_version: qemu_version(own == emulator, source, probe), huge_page_bytes, ..found.facts.clone() }
 }
 
 /// The version of the QEMU that runs the VM. It is that of the installed one for as long as the VM's process was

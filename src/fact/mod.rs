@@ -23,11 +23,11 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use change::Change;
+pub use change::{Change, MigrationSettings};
 pub use connection::{DecidedBy, KeepAlive, Sctp, SctpAssociation, TcpEvidence, TcpTimer};
 pub use detector::{Detector, DetectorBasis};
 pub use flow::{CaptureMethod, FlowDirection, UdpCapture, UdpFlow};
-pub use forecast::{Forecast, ForecastMethod, Quantiles};
+pub use forecast::{Alternative, Forecast, ForecastMethod, Quantiles, Remaining};
 pub use guest::{
     DirtyWriter, Guest, Listener, LossTolerance, MemorySync, Process, Sysctl, Tcp, TcpConnection, TcpState,
     Udp, UdpService, UdpSocket,
@@ -39,7 +39,9 @@ pub use host::{Host, HostMemory, HugePages, MachineType, Nic, NicKind, Route};
 pub use path::{MigrationTransport, Path, PathNic};
 pub use value::{Cause, Fact, Unknown};
 pub use version::{InvalidVersion, Version};
-pub use vm::{Accelerator, CpuMode, DirtyRate, DirtyRateMethod, HostDevice, Vm, VmDisk, VmNic, VmState};
+pub use vm::{
+    Accelerator, CpuMode, DirtyRate, DirtyRateMethod, DirtyWindow, HostDevice, Vm, VmDisk, VmNic, VmState,
+};
 
 /// All that was learnt for one move. The document that `vmgate collect` writes and `vmgate check --facts` reads.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -2,9 +2,9 @@
 
 use proptest::prelude::*;
 
-use super::{fallback::Dirtied, fallback::Group, *};
+use super::{fallback::Group, *};
 use crate::fact::{
-    Accelerator, Version,
+    Accelerator, DirtyWindow, Version,
     trace::{Bits, Positions, Stratum, TraceCost, TraceEnd, TraceSchema},
 };
 
@@ -25,7 +25,7 @@ fn guest(ram_mib: u64, step: u64, ticks: usize, dirty: impl Fn(u64, usize) -> bo
         strata: vec![Stratum { pages, sampled: u32::try_from(positions.len()).unwrap() }],
         zero: Bits::clear(positions.len()),
         pages: Positions::new(positions),
-        tick_microseconds: vec![100_000; ticks],
+        tick_microseconds: vec![100_000; ticks].into(),
         changes,
         absent_ratio: 0.0,
         swapped_ratio: 0.0,
@@ -232,6 +232,7 @@ fn advice_names_the_mildest_settings_that_meet_the_goal() {
     assert!(advice.as_it_is.converges_ratio < 0.01);
     let recommended = advice.recommended.unwrap();
     assert_eq!(recommended.step, Some(Step::AutoConverge));
+    assert!(recommended.settings.downtime_limit_seconds < 0.5);
     assert!(recommended.replay.blackout_seconds.unwrap().p95 <= 0.5);
 
     let idle = guest(256, 8, 100, |_, _| false);
@@ -245,11 +246,13 @@ fn windows_are_explained_by_groups_and_a_trace_made_of_them_dirties_as_much() {
     let dirtied = |groups: &[Group], window: f64| -> f64 {
         groups.iter().map(|group| group.pages * (1.0 - f64::exp(-group.rate * window))).sum()
     };
-    let windows = [0.1, 0.5, 1.0, 3.0, 10.0]
-        .map(|window| Dirtied { window_seconds: window, bytes: dirtied(&truth, window) * 4096.0 });
+    let windows = [0.1, 0.5, 1.0, 3.0, 10.0].map(|window| DirtyWindow {
+        window_seconds: window,
+        dirtied_bytes: (dirtied(&truth, window) * 4096.0) as u64,
+    });
     let groups = fallback::fit(&windows, 512 * MIB);
     for seen in windows {
-        near(dirtied(&groups, seen.window_seconds) * 4096.0, seen.bytes, 0.05);
+        near(dirtied(&groups, seen.window_seconds) * 4096.0, seen.dirtied_bytes as f64, 0.05);
     }
     let trace = fallback::trace(&groups, 512 * MIB, 0.3, 1);
     assert_eq!(trace.check(), Ok(()));
