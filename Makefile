@@ -4,7 +4,6 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 CARGO ?= cargo
 LAB := tests/lab/lab
-HOST_TARGET := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 DEMO_BIN := target/debug/vmgate
 
 .PHONY: help deps build probe release demo test lint unit rules lab-test truth-tcp lab-up lab-down bench bench-forecast generate drift deny clean
@@ -16,17 +15,21 @@ deps: ## Install the Debian packages that building and the lab need (root)
 	@tests/lab/lab install
 	@pkg-config --exists libvirt 2>/dev/null || tests/install libvirt-dev pkg-config
 
-build: deps probe ## Build vmgate (debug) and its static probe
+# The probe is the build without libvirt, linked statically, so that it runs wherever only it is copied. Only its own
+# link step is static: the dependencies are those of the other build.
+PROBE := --bin vmgate-probe --no-default-features --features probe
+STATIC := -C target-feature=+crt-static -C strip=symbols
+
+build: deps ## Build vmgate (debug) and its static probe
 	$(CARGO) build
-	@cp -f target/static/$(HOST_TARGET)/probe/vmgate-probe target/debug/
+	$(CARGO) rustc $(PROBE) -- $(STATIC)
 
-# The probe is the build without libvirt, linked statically, so that it runs wherever only it is copied.
-probe: deps
-	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --profile probe --bin vmgate-probe --no-default-features --features probe --target $(HOST_TARGET) --target-dir target/static
-	@mkdir -p target/release && cp -f target/static/$(HOST_TARGET)/probe/vmgate-probe target/release/
+probe: deps ## Build the static probe alone (debug)
+	$(CARGO) rustc $(PROBE) -- $(STATIC)
 
-release: deps probe ## Build the optimised binary
+release: deps ## Build the optimised binary and its static probe
 	$(CARGO) build --release
+	$(CARGO) rustc --release $(PROBE) -- $(STATIC)
 
 demo: build ## On a fresh machine: a safe VM is migrated, an unsafe one is refused
 	@tests/demo

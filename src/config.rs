@@ -29,6 +29,8 @@ pub struct Config {
     pub parameters: ParamOverrides,
     /// File of waivers.
     pub waivers: Option<PathBuf>,
+    /// The ledger.
+    pub ledger: Option<PathBuf>,
     /// Longest wait for one answer of a host or guest, in seconds.
     #[serde(deserialize_with = "seconds")]
     pub timeout_seconds: Option<Duration>,
@@ -108,7 +110,8 @@ impl Config {
     }
 
     fn relative_to(mut self, folder: &Path) -> Self {
-        self.rules.iter_mut().chain(self.waivers.as_mut()).for_each(|path| *path = folder.join(&*path));
+        let files = self.waivers.as_mut().into_iter().chain(self.ledger.as_mut());
+        self.rules.iter_mut().chain(files).for_each(|path| *path = folder.join(&*path));
         self
     }
 }

@@ -4,6 +4,7 @@
 //! verdict is pure: the same facts, rules and time give the same verdict. Only `collect` reads the world, only
 //! `execute` changes it.
 
+pub mod change;
 pub mod cli;
 pub mod collect;
 pub mod config;
@@ -12,6 +13,8 @@ mod error;
 pub mod execute;
 pub mod fact;
 pub mod forecast;
+#[cfg(feature = "ledger")]
+pub mod ledger;
 pub mod preflight;
 pub mod report;
 pub mod rule;

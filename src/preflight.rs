@@ -7,7 +7,7 @@ use crate::{
     fact::Facts,
     forecast,
     rule::{Catalogues, CataloguesError, LoadErrors, Pack, ParamErrors, ParamOverrides, RuleSource},
-    verdict::{self, Context, Digest, Digests, Verdict, Waivers},
+    verdict::{self, Context, Digest, Digests, Place, Verdict, Waivers},
 };
 
 /// Rules, parameters or catalogues that cannot be used: the user's mistake, told with every place.
@@ -32,6 +32,17 @@ pub struct Policy {
     waivers: Waivers,
 }
 
+/// How a verdict was asked for.
+#[derive(Debug, Clone, Default)]
+pub struct Asked {
+    /// Whether warnings are to count as a failure of the check.
+    pub strict: bool,
+    /// Where in a file the move is asked for.
+    pub place: Option<Place>,
+    /// Digest of that file, where it is a change.
+    pub change: Option<Digest>,
+}
+
 impl Policy {
     /// The rules of `sources`, with the parameters of a profile and of the site.
     pub fn load(
@@ -50,17 +61,30 @@ impl Policy {
         Self { waivers, ..self }
     }
 
+    /// The same policy with further waivers.
+    #[must_use]
+    pub fn and_waivers(self, waivers: Waivers) -> Self {
+        Self { waivers: self.waivers.and(waivers), ..self }
+    }
+
+    /// The digest of the rules with their parameters, as verdicts name it.
+    pub fn digest(&self) -> Option<Digest> {
+        format!("sha256:{}", self.pack.digest()).parse().ok()
+    }
+
     /// The verdict on one move at the time `now`. The same input gives the same verdict, byte for byte.
-    pub fn judge(&self, facts: Facts, now: Timestamp, strict: bool) -> Verdict {
+    pub fn judge(&self, facts: Facts, now: Timestamp, asked: &Asked) -> Verdict {
         let digests = Digests {
             facts: serde_json::to_vec(&facts).ok().map(|bytes| Digest::of(&bytes)),
-            rules: format!("sha256:{}", self.pack.digest()).parse().ok(),
+            rules: self.digest(),
+            change: asked.change,
             ..Digests::default()
         };
         let (facts, forecast) = forecast::derive(facts, &self.catalogues);
         let outcomes = self.pack.evaluate(&facts, &forecast, now);
         let context = Context {
-            strict,
+            strict: asked.strict,
+            asked_in: asked.place.clone(),
             digests,
             other_rules: self.pack.rules().iter().map(|rule| rule.id.clone()).collect(),
             forecast: Some(forecast),

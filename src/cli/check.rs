@@ -1,15 +1,15 @@
-//! `vmgate check`: the verdict, from live hosts or from a facts file.
+//! `vmgate check`: the verdict, from live hosts, from a facts file, or on every move of a change.
 
 use std::path::PathBuf;
 
 use clap::Args;
 
 use super::{Failure, options, output, session::Session};
-use crate::{collect, fact::Facts, rule::conform_facts, verdict::ExitCode};
+use crate::{collect, fact::Facts, preflight::Asked, rule::conform_facts, verdict::ExitCode};
 
 #[derive(Debug, Args)]
 pub(super) struct Check {
-    /// Name or UUID of the VM, which goes with --from and --to; or else give --facts
+    /// Name or UUID of the VM, which goes with --from and --to; or else give --facts or --change
     #[cfg_attr(feature = "libvirt", arg(requires_all = ["from", "to"]))]
     #[cfg_attr(not(feature = "libvirt"), arg(hide = true))]
     vm: Option<String>,
@@ -22,6 +22,11 @@ pub(super) struct Check {
     #[cfg_attr(feature = "libvirt", arg(long, value_name = "FILE", conflicts_with_all = ["vm", "from", "to"]))]
     #[cfg_attr(not(feature = "libvirt"), arg(long, value_name = "FILE", required = true))]
     facts: Option<PathBuf>,
+    /// Check every move of this change
+    #[cfg(feature = "libvirt")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["vm", "from", "to", "facts", "migrate_address", "guest"])]
+    #[arg(conflicts_with_all = ["change_id", "longest_blackout", "deadline", "bandwidth_limit"])]
+    change: Option<PathBuf>,
     #[command(flatten)]
     reports: output::Reports,
     /// Warnings make the exit code 10
@@ -34,9 +39,23 @@ impl Check {
         let session = Session::open(shared)?;
         let policy = session.policy()?;
         let reports = self.reports.open()?;
+        #[cfg(feature = "libvirt")]
+        if let Some(file) = &self.change {
+            let change = session.change(file)?;
+            let policy = policy.and_waivers(change.waivers.clone());
+            let judge = |planned| {
+                let facts = super::collect::of_planned(&change, planned, &self.the_move, &session)?;
+                Ok(policy.judge(facts, session.now(), &change.asked_of(planned, self.strict)))
+            };
+            let verdicts = change.moves.iter().map(judge).collect::<Result<Vec<_>, Failure>>()?;
+            session.record(&verdicts)?;
+            return reports.write(&verdicts, shared);
+        }
         let mut facts = self.facts(&session)?;
         facts.change = self.goals.over(facts.change);
-        let verdict = policy.judge(facts, session.now(), self.strict);
+        let asked = Asked { strict: self.strict, ..Asked::default() };
+        let verdict = policy.judge(facts, session.now(), &asked);
+        session.record(std::slice::from_ref(&verdict))?;
         reports.write(&[verdict], shared)
     }
 
@@ -52,7 +71,7 @@ impl Check {
     fn ask_hosts(&self, session: &Session) -> Result<Facts, Failure> {
         let Some(vm) = self.vm.as_deref() else {
             return Err(Failure::usage(
-                "nothing to check: give a VM with --from URI and --to URI, or a facts file with --facts FILE",
+                "nothing to check: give a VM with --from URI and --to URI, a facts file with --facts FILE, or a change with --change FILE",
             ));
         };
         super::collect::from_hosts(vm, &self.the_move, &self.goals, session)

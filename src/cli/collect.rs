@@ -11,6 +11,7 @@ use super::{
     session::Session,
 };
 use crate::{
+    change::{ChangeFile, PlannedMove},
     collect::{self, CollectError, libvirt::Trouble},
     error::with_causes,
     fact::{Change, Facts},
@@ -51,8 +52,36 @@ pub(super) fn from_hosts(
     goals: &Goals,
     session: &Session,
 ) -> Result<Facts, Failure> {
-    let request = the_move.request(vm, goals.over(Change::default()), session)?;
-    collect::collect(&request, session.now()).map_err(|error| {
+    facts(&the_move.request(vm, goals.over(Change::default()), session)?, session.now())
+}
+
+/// Collects the facts of a move of a change. Of the options only those hold that say how to look.
+pub(super) fn of_planned(
+    change: &ChangeFile,
+    planned: &PlannedMove,
+    looking: &MoveOptions,
+    session: &Session,
+) -> Result<Facts, Failure> {
+    let request = collect::Request {
+        vm: planned.vm.clone(),
+        source_probe: session.probe(&planned.from)?,
+        destination_probe: session.probe(&planned.to)?,
+        attribute: looking.attribute,
+        guest_way: session.guest_way(&planned.vm, planned.guest.as_deref())?,
+        from: planned.from.clone(),
+        to: planned.to.clone(),
+        migrate_address: planned.migrate_address.map(|address| address.to_string()),
+        timeout: session.timeout(),
+        trace_seconds: looking.trace_seconds,
+        dirty_window_seconds: looking.dirty_window,
+        change: change.asked(planned),
+    };
+    facts(&request, session.now())
+}
+
+/// Collects what a request asks for.
+pub(super) fn facts(request: &collect::Request, now: jiff::Timestamp) -> Result<Facts, Failure> {
+    collect::collect(request, now).map_err(|error| {
         let text = with_causes(&error);
         let mistaken = match &error {
             CollectError::SameHost { .. } => true,

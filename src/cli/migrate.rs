@@ -19,6 +19,7 @@ use crate::{
     collect::libvirt::JobStats,
     execute::{Done, Hosts, Pass, Settings, Undone},
     fact::Change,
+    preflight::Asked,
     verdict::ExitCode,
 };
 
@@ -43,7 +44,7 @@ impl Migrate {
         let policy = session.policy()?;
         let reports = self.reports.open()?;
         let facts = super::collect::from_hosts(&self.vm, &self.the_move, &self.goals, &session)?;
-        let verdict = policy.judge(facts, session.now(), self.strict);
+        let verdict = policy.judge(facts, session.now(), &Asked { strict: self.strict, ..Asked::default() });
         reports.write(std::slice::from_ref(&verdict), shared)?;
         let pass = Pass::from_verdict(&verdict)
             .map_err(|refused| Failure { exit: refused.exit(), text: refused.to_string() })?;

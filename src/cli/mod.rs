@@ -3,6 +3,8 @@
 mod check;
 #[cfg(feature = "libvirt")]
 mod collect;
+#[cfg(feature = "ledger")]
+mod ledger;
 #[cfg(feature = "libvirt")]
 mod migrate;
 mod options;
@@ -46,6 +48,9 @@ enum Command {
     Migrate(migrate::Migrate),
     /// Write a saved verdict in other formats
     Report(report::Report),
+    /// Read and verify the ledger
+    #[cfg(feature = "ledger")]
+    Ledger(ledger::LedgerCommand),
     /// Sign a verdict, or check a signed one
     Verdict(verdict::VerdictCommand),
     /// List, show and test rules
@@ -92,6 +97,8 @@ pub fn main() -> process::ExitCode {
         #[cfg(feature = "libvirt")]
         Command::Migrate(command) => command.run(&cli.shared),
         Command::Report(command) => command.run(&cli.shared),
+        #[cfg(feature = "ledger")]
+        Command::Ledger(command) => command.run(&cli.shared),
         Command::Verdict(command) => command.run(),
         Command::Rules(command) => command.run(&cli.shared),
         Command::Probe(command) => command.run(),

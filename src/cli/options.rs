@@ -36,6 +36,10 @@ pub(super) struct Shared {
     /// Time to evaluate at, such as 2026-11-23T22:00:00Z; the present if not given
     #[arg(long, global = true, value_name = "TIME")]
     pub at: Option<Timestamp>,
+    /// The ledger: a SQLite file that checks and moves are written down in, made where there is none
+    #[cfg(feature = "ledger")]
+    #[arg(long, global = true, value_name = "FILE", env = "VMGATE_LEDGER", hide_env_values = true)]
+    pub ledger: Option<PathBuf>,
     /// Longest wait for one answer of a host or guest, in seconds
     #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds)]
     pub timeout: Option<Duration>,
@@ -94,6 +98,10 @@ pub(super) struct MoveOptions {
     /// disturbed
     #[arg(long)]
     pub attribute: bool,
+    /// Also ask the VMs on either host that are the other end of a TCP connection, through their guest agents, how long
+    /// they bear silence: in the blackout it is their settings that decide. libvirt marks them as tainted for it
+    #[arg(long)]
+    pub ask_peers: bool,
 }
 
 #[cfg(feature = "libvirt")]
@@ -106,6 +114,7 @@ impl MoveOptions {
             source_probe: session.probe(&from)?,
             destination_probe: session.probe(&to)?,
             attribute: self.attribute,
+            ask_peers: self.ask_peers,
             guest_way: session.guest_way(vm, self.guest.as_deref())?,
             from,
             to,

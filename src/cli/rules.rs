@@ -5,6 +5,7 @@ use schemars::schema_for;
 
 use super::{Failure, options::Shared, output, session::Session};
 use crate::{
+    change,
     report::words,
     rule::{self, Pack, Problem, catalogue, closest, test},
     verdict::{self, ExitCode},
@@ -115,6 +116,7 @@ fn tests(session: &Session, pattern: Option<&str>, diff: bool) -> Result<ExitCod
 fn schema(name: Option<&str>) -> Result<ExitCode, Failure> {
     let mut schemas = rule::schemas();
     schemas.extend([
+        ("change.v1", change::schema().to_value()),
         ("memory-sync.v1", schema_for!(catalogue::MemorySyncCatalogue).to_value()),
         ("udp-services.v1", schema_for!(catalogue::UdpCatalogue).to_value()),
         ("verdict.v1", verdict::schema().to_value()),

@@ -1,16 +1,29 @@
 //! What the options and vmgate.yaml together ask for: rules, waivers, time, limits.
 
+#[cfg(feature = "ledger")]
+use std::{env, path::PathBuf};
 use std::{fs, path::Path, time::Duration};
 
 use jiff::Timestamp;
 
 use super::{Failure, options::Shared};
+#[cfg(feature = "ledger")]
+use crate::ledger::{Entry, Ledger};
 #[cfg(feature = "libvirt")]
-use crate::collect::{
-    Uri,
-    transport::{GuestWay, SshTarget, Transport},
+use crate::{
+    change::ChangeFile,
+    collect::{
+        Uri,
+        transport::{GuestWay, SshTarget, Transport},
+    },
 };
-use crate::{config::Config, error::with_causes, preflight::Policy, rule::RuleSource, verdict::Waivers};
+use crate::{
+    config::Config,
+    error::with_causes,
+    preflight::Policy,
+    rule::RuleSource,
+    verdict::{Verdict, Waivers},
+};
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -37,6 +50,53 @@ impl<'a> Session<'a> {
     #[cfg_attr(not(feature = "libvirt"), allow(dead_code))]
     pub(super) fn timeout(&self) -> Duration {
         self.shared.timeout.or(self.config.timeout_seconds).unwrap_or(DEFAULT_TIMEOUT)
+    }
+
+    /// The ledger, where one is named.
+    #[cfg(feature = "ledger")]
+    pub(super) fn ledger(&self) -> Result<Option<Ledger>, Failure> {
+        let Some(path) = self.ledger_path() else { return Ok(None) };
+        Ledger::open(path).map(Some).map_err(Failure::failed)
+    }
+
+    /// Where the ledger is, if that is said.
+    #[cfg(feature = "ledger")]
+    pub(super) fn ledger_path(&self) -> Option<&Path> {
+        self.shared.ledger.as_deref().or(self.config.ledger.as_deref())
+    }
+
+    /// Where the ledger is that moves are written down in: there is always one.
+    #[cfg(feature = "ledger")]
+    pub(super) fn ledger_for_moves(&self) -> Result<PathBuf, Failure> {
+        if let Some(path) = self.ledger_path() {
+            return Ok(path.to_owned());
+        }
+        let state = env::var_os("XDG_STATE_HOME").filter(|folder| !folder.is_empty()).map(PathBuf::from);
+        let home = || env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
+        state.or_else(home).map(|folder| folder.join("vmgate/ledger.db")).ok_or_else(|| {
+            Failure::usage("there is no ledger: name one with --ledger FILE, or `ledger:` in vmgate.yaml")
+        })
+    }
+
+    /// A change file.
+    #[cfg(feature = "libvirt")]
+    pub(super) fn change(&self, file: &Path) -> Result<ChangeFile, Failure> {
+        let bytes = fs::read(file)
+            .map_err(|error| Failure::usage(format!("{}: cannot be read: {error}", file.display())))?;
+        ChangeFile::parse(&file.display().to_string(), &bytes).map_err(Failure::usage)
+    }
+
+    /// Writes verdicts into the ledger, where one is named.
+    pub(super) fn record(&self, verdicts: &[Verdict]) -> Result<(), Failure> {
+        #[cfg(feature = "ledger")]
+        if let Some(ledger) = self.ledger()? {
+            for verdict in verdicts {
+                ledger.append(&Entry::Verdict(verdict.into())).map_err(Failure::failed)?;
+            }
+        }
+        #[cfg(not(feature = "ledger"))]
+        let _ = verdicts;
+        Ok(())
     }
 
     /// The way to a host's probe that the configuration names for it.

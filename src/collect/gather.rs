@@ -17,7 +17,7 @@ use super::{
     dirtying::{Dirtying, Plan, Watched},
     flows, guest, host,
     libvirt::{CpuComparison, CpuRequest, Domain, Hypervisor, LibvirtError},
-    path,
+    path, peers,
     probe::host::Questions,
     provenance,
     transport::{Answer, GuestWay, Transport},
@@ -54,6 +54,9 @@ pub struct Request {
     pub guest_way: GuestWay,
     /// Whether the guest's kernel is to trace which process dirties memory; it slows the guest's writes.
     pub attribute: bool,
+    /// Whether VMs on either host that are the other end of a TCP connection are asked, too; libvirt marks them as
+    /// tainted.
+    pub ask_peers: bool,
 }
 
 /// Why no facts could be collected at all.
@@ -144,6 +147,15 @@ pub fn collect(request: &Request, now: Timestamp) -> Result<Facts, CollectError>
     facts.vm =
         Fact::Known(dirtying.into_vm(vm::complete(&vm, &source_host, &source_probe, emulator.as_deref())));
     facts.guest = flows::into_guest(beside.guest.value.map(|(guest, _)| guest), beside.flows.value);
+    if request.ask_peers
+        && let Fact::Known(guest) = &mut facts.guest
+    {
+        let hosts: Vec<&Hypervisor> = [Some(&source), destination.hypervisor.as_ref().ok()].into_iter().flatten().collect();
+        let peers = peers::ask(guest, vm.uuid.as_deref(), &hosts, request.timeout);
+        if let Fact::Known(tcp) = &mut guest.tcp {
+            tcp.peers = peers.into();
+        }
+    }
     facts.source = Fact::Known(source_host);
     facts.destination = Fact::Known(destination_host);
     Ok(facts)

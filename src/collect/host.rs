@@ -113,6 +113,8 @@ impl LibvirtAnswers {
                 host.huge_pages = Fact::Unknown(why.clone());
                 host.nics = Fact::Unknown(why.clone());
                 host.routes = Fact::Unknown(why.clone());
+                host.bridges = Fact::Unknown(why.clone());
+                host.bridge_filters = Fact::Unknown(why.clone());
                 host.clock_offset_seconds = Fact::Unknown(why.clone());
                 return host;
             }
@@ -126,6 +128,8 @@ impl LibvirtAnswers {
         host.huge_pages = probe.huge_pages.clone();
         host.nics = probe.nics.clone();
         host.routes = probe.routes.clone();
+        host.bridges = probe.bridges.clone();
+        host.bridge_filters = probe.bridge_filters.clone();
         host.clock_offset_seconds = Fact::Known(probe.clock.duration_since(answer.received).as_secs_f64());
         host
     }

@@ -14,6 +14,8 @@ pub mod document;
 pub mod domain_xml;
 #[cfg(feature = "libvirt")]
 mod flows;
+#[cfg(fuzzing)]
+pub mod fuzz;
 #[cfg(feature = "libvirt")]
 mod gather;
 #[cfg(feature = "libvirt")]
@@ -23,6 +25,8 @@ mod host;
 #[cfg(feature = "libvirt")]
 pub mod libvirt;
 pub mod path;
+#[cfg(feature = "libvirt")]
+mod peers;
 pub mod probe;
 #[cfg(feature = "libvirt")]
 mod provenance;

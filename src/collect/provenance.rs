@@ -74,8 +74,9 @@ pub(super) fn of(sources: &Sources) -> BTreeMap<String, Provenance> {
         // libvirt stands in where the probe has no figure for memory.
         let memory = side.probe.filter(|probe| probe.memory.known().is_some()).map(|_| "memory");
         let from_probe =
-            ["kernel_release", "load_ratio", "huge_pages", "nics", "routes", "clock_offset_seconds"]
+            ["kernel_release", "load_ratio", "huge_pages", "nics", "routes", "bridges", "bridge_filters"]
                 .into_iter()
+                .chain(["clock_offset_seconds"])
                 .chain(memory);
         for fact in from_probe {
             note(

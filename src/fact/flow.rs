@@ -72,6 +72,21 @@ pub struct UdpFlow {
     pub service: Fact<Option<UdpService>>,
 }
 
+/// A multicast group that the guest has joined (/proc/net/igmp, igmp6).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MulticastGroup {
+    /// The group.
+    #[schemars(example = &"239.192.0.1")]
+    pub address: String,
+    /// The guest's interface.
+    #[schemars(example = &"eth0")]
+    pub interface: String,
+    /// Whether it stays on the link (224.0.0.0/24, ff02::/16): switches deliver such groups to everybody.
+    #[schemars(example = false)]
+    pub link_local: bool,
+}
+
 /// Who sends in a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]

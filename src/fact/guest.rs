@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    DecidedBy, Detector, Fact, GuestClock, GuestMemory, KeepAlive, KernelBypass, Sctp, TcpEvidence, TcpTimer,
-    UdpCapture, Unknown,
+    DecidedBy, Detector, Fact, GuestClock, GuestMemory, KeepAlive, KernelBypass, MulticastGroup, Sctp, TcpEvidence,
+    TcpTimer, UdpCapture, Unknown,
 };
 
 /// The guest, seen from inside.
@@ -15,6 +15,13 @@ pub struct Guest {
     /// The guest's own host name.
     #[schemars(example = &"web1")]
     pub hostname: Fact<String>,
+    /// The operating system, as it calls itself. By guest agent, ssh and exec; of Windows too, of which nothing else but
+    /// its name, its release and its addresses is known.
+    #[schemars(example = &"Debian GNU/Linux 12 (bookworm)")]
+    pub os: Fact<String>,
+    /// Addresses of its interfaces, none of the loopback. By guest agent, ssh and exec.
+    #[schemars(example = &["10.0.0.5"])]
+    pub addresses: Fact<Vec<String>>,
     /// Kernel release, as `uname -r` prints it.
     #[schemars(example = &"6.1.0-32-cloud-amd64")]
     pub kernel_release: Fact<String>,
@@ -28,6 +35,10 @@ pub struct Guest {
     /// UDP. Sockets by guest agent, ssh and exec, their owners not by an agent without guest-exec; flows by the source
     /// host's probe, whatever the guest allows.
     pub udp: Fact<Udp>,
+    /// Multicast groups that it has joined, on whatever interface but the loopback. By guest agent, ssh and exec.
+    pub multicast_groups: Fact<Vec<MulticastGroup>>,
+    /// IPv4 neighbours whose hardware address is known. By guest agent, ssh and exec.
+    pub neighbours: Fact<Vec<Neighbour>>,
     /// Processes. By guest agent with guest-exec, ssh and exec.
     pub processes: Fact<Vec<Process>>,
     /// The processes that dirty most memory, at most ten, the busiest first. Only with `--attribute`, by ssh, and by exec
@@ -52,11 +63,15 @@ impl Guest {
     pub fn unknown(why: &Unknown) -> Self {
         Self {
             hostname: Fact::Unknown(why.clone()),
+            os: Fact::Unknown(why.clone()),
+            addresses: Fact::Unknown(why.clone()),
             kernel_release: Fact::Unknown(why.clone()),
             sysctl: Fact::Unknown(why.clone()),
             tcp: Fact::Unknown(why.clone()),
             sctp: Fact::Unknown(why.clone()),
             udp: Fact::Unknown(why.clone()),
+            multicast_groups: Fact::Unknown(why.clone()),
+            neighbours: Fact::Unknown(why.clone()),
             processes: Fact::Unknown(why.clone()),
             dirty_writers: Fact::Unknown(why.clone()),
             memory_sync: Fact::Unknown(why.clone()),
@@ -119,6 +134,34 @@ pub struct Tcp {
     pub connections: Fact<Vec<TcpConnection>>,
     /// Sockets that wait for connections.
     pub listeners: Fact<Vec<Listener>>,
+    /// VMs on either host that are the other end of a connection, by their own guest agents. Only with `--ask-peers`;
+    /// found by the guest's IPv4 neighbours.
+    pub peers: Fact<Vec<TcpPeer>>,
+}
+
+/// The VM at the other end of connections.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TcpPeer {
+    /// Its name.
+    #[schemars(example = &"db1")]
+    pub vm: String,
+    /// Its kernel's settings.
+    pub sysctl: Fact<Sysctl>,
+    /// Its ends of the common connections.
+    pub connections: Fact<Vec<TcpConnection>>,
+}
+
+/// A neighbour of the guest on one of its links.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Neighbour {
+    /// Its address.
+    #[schemars(example = &"10.0.0.7")]
+    pub address: String,
+    /// Its hardware address.
+    #[schemars(example = &"52:54:00:aa:bb:cc")]
+    pub mac: String,
 }
 
 /// One TCP connection.
@@ -180,8 +223,8 @@ pub struct TcpConnection {
     /// Keepalive of the socket; absent where it is off.
     #[serde(default)]
     pub keepalive: Fact<Option<KeepAlive>>,
-    /// The budget of the other end, whose timers run through the blackout; absent where the peer is no VM that
-    /// vmgate can ask.
+    /// The budget of the other end, whose timers run through the blackout; absent where the peer is no VM that was
+    /// asked (guest.tcp.peers).
     #[schemars(example = 462.4)]
     #[serde(default)]
     pub peer_budget_seconds: Fact<Option<f64>>,

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Fact, Version};
+use super::{Bridge, Fact, StatefulFilter, Version};
 
 /// A hypervisor host, source or destination.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -49,6 +49,11 @@ pub struct Host {
     pub nics: Fact<Vec<Nic>>,
     /// Routes of the main table, both families.
     pub routes: Fact<Vec<Route>>,
+    /// Software bridges.
+    pub bridges: Fact<Vec<Bridge>>,
+    /// Chains of the packet filter that heed or change the state of connections, where bridged traffic passes them: of
+    /// family bridge always, of the others where bridged traffic is handed to them (net.bridge.bridge-nf-call-iptables).
+    pub bridge_filters: Fact<Vec<StatefulFilter>>,
     /// Names of the active libvirt networks.
     #[schemars(example = ["default"])]
     pub networks: Fact<Vec<String>>,

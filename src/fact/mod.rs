@@ -3,6 +3,7 @@
 //! The types here are the one source of the facts' JSON Schema, of the names that a rule may use, and of the
 //! reference for rule authors. The unit of a number stands at the end of its name.
 
+mod bridge;
 mod change;
 mod connection;
 mod detector;
@@ -23,14 +24,15 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use bridge::{Bridge, StatefulFilter};
 pub use change::{Change, MigrationSettings};
 pub use connection::{DecidedBy, KeepAlive, Sctp, SctpAssociation, TcpEvidence, TcpTimer};
 pub use detector::{Detector, DetectorBasis};
-pub use flow::{CaptureMethod, FlowDirection, UdpCapture, UdpFlow};
+pub use flow::{CaptureMethod, FlowDirection, MulticastGroup, UdpCapture, UdpFlow};
 pub use forecast::{Alternative, Forecast, ForecastMethod, Quantiles, Remaining};
 pub use guest::{
-    DirtyWriter, Guest, Listener, LossTolerance, MemorySync, Process, Sysctl, Tcp, TcpConnection, TcpState,
-    Udp, UdpService, UdpSocket,
+    DirtyWriter, Guest, Listener, LossTolerance, MemorySync, Neighbour, Process, Sysctl, Tcp, TcpConnection, TcpPeer,
+    TcpState, Udp, UdpService, UdpSocket,
 };
 pub use guest_memory::{
     Allocation, GuestClock, GuestMemory, HugePageProcess, KernelBypass, Pressure, UserSpaceDevice,

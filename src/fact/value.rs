@@ -55,6 +55,8 @@ pub enum Cause {
     TimedOut,
     /// Permission was refused.
     PermissionDenied,
+    /// The guest runs no Linux: only what its agent tells by itself is known.
+    ForeignGuest,
     /// This hypervisor, kernel or agent does not have the means.
     NotSupported,
     /// A measurement that the user has not allowed.
@@ -88,6 +90,9 @@ impl Cause {
                 "try again with a longer --timeout; if it persists, look at the load of that host or guest"
             }
             Self::PermissionDenied => "run vmgate as a user that may read this on the host",
+            Self::ForeignGuest => {
+                "look in the guest by hand (on Windows: Get-Cluster, Get-NetTCPConnection, Get-NetUDPEndpoint), put what you find into a facts file, or waive the rule"
+            }
             Self::NotSupported => {
                 "this cannot be learnt here: judge it by hand and waive the rule if it is safe"
             }

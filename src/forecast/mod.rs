@@ -49,10 +49,12 @@ fn fill_budgets(guest: &mut Guest) {
         associations.iter_mut().for_each(budget::fill_sctp);
     }
     let Fact::Known(tcp) = &mut guest.tcp else { return };
-    let Fact::Known(connections) = &mut tcp.connections else { return };
-    for connection in connections {
-        budget::fill(connection, &guest.sysctl);
+    if let Fact::Known(connections) = &mut tcp.connections {
+        for connection in connections {
+            budget::fill(connection, &guest.sysctl);
+        }
     }
+    budget::fill_peers(tcp);
 }
 
 fn fill_services(guest: &mut Guest, catalogues: &Catalogues) {

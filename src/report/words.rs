@@ -60,6 +60,7 @@ pub(super) fn cause(cause: Option<Cause>) -> &'static str {
         Some(Cause::PermissionDenied) => "permission denied",
         Some(Cause::NotSupported) => "not supported",
         Some(Cause::NotAllowed) => "not allowed",
+        Some(Cause::ForeignGuest) => "no Linux guest",
         Some(Cause::TooOld) => "too old",
         Some(Cause::Malformed) => "malformed answer",
     }

@@ -27,6 +27,15 @@ mod unit;
 mod value;
 mod yaml;
 
+/// What it takes to read another document in the way rules are read: with positions, and all problems together.
+pub(crate) mod positioned {
+    pub(crate) use super::{
+        conform::conform_node,
+        diagnostic::SourceFile,
+        types::{Type, of_schema},
+        yaml::{Node, parse, source},
+    };
+}
 pub use catalogue::{Catalogues, CataloguesError};
 pub use conform::conform_facts;
 pub(crate) use diagnostic::closest;

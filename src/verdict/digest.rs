@@ -40,6 +40,11 @@ impl Digest {
         Self(Sha256::digest(bytes).into())
     }
 
+    /// A digest that was reckoned elsewhere.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     /// The digest of several named parts, such as rule files. Lengths are hashed too, so that bytes cannot move
     /// from one part to the next unseen; the order counts, so sort by name.
     pub fn of_parts<'a>(parts: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Self {

@@ -10,7 +10,7 @@ use std::{
 use serde_json::Value;
 use vmgate::collect::{
     agent::{AgentChannel, AgentFailure, AgentGuest},
-    libvirt::{Domain, Hypervisor},
+    libvirt::{Domain, Hypervisor, LibvirtError},
     probe,
 };
 
@@ -102,7 +102,8 @@ pub(crate) fn b_to_a() -> Vec<String> {
     the_move(&uri_b(), &uri_a(), &setting("VMGATE_LAB_MIGRATE_A"))
 }
 
-fn the_move(from: &str, to: &str, address: &str) -> Vec<String> {
+/// Options of a move.
+pub(crate) fn the_move(from: &str, to: &str, address: &str) -> Vec<String> {
     ["--from", from, "--to", to, "--migrate-address", address].map(str::to_owned).to_vec()
 }
 
@@ -163,11 +164,31 @@ impl<C: AgentChannel> AgentChannel for NoExec<C> {
 }
 
 fn agent_of(name: &str) -> Domain {
-    let domain = ["VMGATE_LAB_SOCKET_A", "VMGATE_LAB_SOCKET_B"].into_iter().find_map(|socket| {
-        let uri = format!("qemu+unix:///system?socket={}", setting(socket)).parse().unwrap();
-        Hypervisor::open(&uri, AGENT_LIMIT).unwrap().domain(name).ok()
-    });
-    domain.expect("no host knows the guest")
+    ['A', 'B'].into_iter().find_map(|host| domain_on(host, name).ok()).expect("no host knows the guest")
+}
+
+/// libvirt on host `A` or `B`.
+pub(crate) fn host(name: char) -> Hypervisor {
+    let socket = setting(&format!("VMGATE_LAB_SOCKET_{name}"));
+    Hypervisor::open(&format!("qemu+unix:///system?socket={socket}").parse().unwrap(), AGENT_LIMIT).unwrap()
+}
+
+/// A guest on host `A` or `B`.
+pub(crate) fn domain_on(name: char, guest: &str) -> Result<Domain, LibvirtError> {
+    host(name).domain(guest)
+}
+
+/// What `vmgate collect` writes down of a move of this guest.
+pub(crate) fn collected(name: &str, options: &[String]) -> vmgate::fact::Facts {
+    let said = vmgate(&words(&["collect", name], options)).exits(0);
+    serde_yaml::from_str(&said.stdout).unwrap_or_else(|error| panic!("{error}\n{}", said.stdout))
+}
+
+/// The guest's address in the business network.
+pub(crate) fn address_of(name: &str) -> String {
+    let list = lab(&["guest", "list"]).stdout;
+    let line = list.lines().find(|line| line.split('\t').next() == Some(name));
+    line.and_then(|line| line.rsplit('\t').next()).unwrap_or_else(|| panic!("no {name} in {list}")).to_owned()
 }
 
 /// The statuses of a rule in a JSON report, one a subject.

@@ -4,7 +4,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // in helpers of tests too
 
 mod check;
+mod collect;
+mod dirtying;
 mod harness;
+mod hostile;
 mod migrate;
 mod obstacles;
+mod silence;
 mod software;

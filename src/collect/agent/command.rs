@@ -156,7 +156,7 @@ impl<C: AgentChannel> Agent<C> {
         })
     }
 
-    fn ask<T: DeserializeOwned>(
+    pub(super) fn ask<T: DeserializeOwned>(
         &self,
         command: &str,
         arguments: &Value,

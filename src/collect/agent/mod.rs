@@ -9,6 +9,7 @@ mod command;
 #[cfg(test)]
 mod hostile;
 mod script;
+mod system;
 
 use std::{
     cell::Cell,
@@ -20,7 +21,7 @@ pub use command::{AgentChannel, AgentFailure};
 
 use self::command::Agent;
 use super::probe::guest::{
-    FILE_LIMIT, GuestReader, RawProcess, TOTAL_LIMIT,
+    FILE_LIMIT, GuestReader, RawProcess, TOTAL_LIMIT, Told,
     ask::{Answers, Question},
 };
 use crate::fact::{Cause, Unknown};
@@ -39,6 +40,9 @@ pub struct AgentGuest<C> {
     spent: Cell<usize>,
     /// What a shell in the guest gathered; or why there is none.
     gathered: Result<script::Gathered, Unknown>,
+    told: Told,
+    /// Why no file can be read in it, where it is no Linux.
+    foreign: Option<Unknown>,
 }
 
 /// What a guest agent is, for provenance.
@@ -55,9 +59,13 @@ impl<C: AgentChannel> AgentGuest<C> {
     pub fn open(channel: C, timeout: Duration) -> Result<Self, Unknown> {
         let deadline = Instant::now() + timeout;
         let agent = Agent::greet(channel, PING_PATIENCE.min(timeout))?;
-        let gathered = script::gather(&agent, deadline);
+        let system = system::ask(&agent, PING_PATIENCE.min(timeout));
+        let gathered = match &system.foreign {
+            Some(why) => Err(why.clone()),
+            None => script::gather(&agent, deadline),
+        };
         let spent = gathered.as_ref().map_or(0, |gathered| gathered.bytes);
-        Ok(Self { agent, deadline, spent: Cell::new(spent), gathered })
+        Ok(Self { agent, deadline, spent: Cell::new(spent), gathered, told: system.told, foreign: system.foreign })
     }
 
     /// How the facts were obtained.
@@ -66,6 +74,9 @@ impl<C: AgentChannel> AgentGuest<C> {
     }
 
     fn read_file(&self, path: &str) -> Result<Vec<u8>, Unknown> {
+        if let Some(why) = &self.foreign {
+            return Err(why.clone());
+        }
         let patience = self.patience()?;
         let handle = self.agent.open_file(path, patience)?;
         let content = self.read_open(handle, path);
@@ -125,6 +136,10 @@ impl<C: AgentChannel> GuestReader for AgentGuest<C> {
 
     fn ask(&self, questions: &BTreeSet<Question>) -> Answers {
         self.answers(questions)
+    }
+
+    fn told(&self) -> Told {
+        self.told.clone()
     }
 }
 

@@ -7,4 +7,5 @@
 pub mod flows;
 pub mod guest;
 pub mod host;
+mod netlink;
 pub mod trace;

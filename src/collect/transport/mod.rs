@@ -10,6 +10,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use serde_json::Value;
 
 pub use child::{ChildFailure, Output, run};
 pub use guest::GuestWay;
@@ -22,6 +23,7 @@ use super::{
         host::{self, HostProbe, Questions},
         trace,
     },
+    text::plain,
 };
 use crate::fact::{Cause, Fact, Unknown, trace::DirtyTrace};
 
@@ -176,15 +178,48 @@ fn arguments(questions: &Questions) -> Vec<String> {
 
 /// The probe's answer, and when it came: the probe reads its clock last and prints at once.
 fn answered(output: &Output) -> Result<(HostProbe, Timestamp), Unknown> {
-    let probe = serde_json::from_slice(&output.stdout).map_err(malformed)?;
+    let probe = harmless(&output.stdout).and_then(serde_json::from_value).map_err(malformed)?;
     Ok((probe, output.began.unwrap_or_else(Timestamp::now)))
+}
+
+/// JSON from elsewhere: no text in it keeps what could drive a terminal.
+fn harmless(bytes: &[u8]) -> Result<Value, serde_json::Error> {
+    let mut document = serde_json::from_slice(bytes)?;
+    disarm(&mut document);
+    Ok(document)
+}
+
+/// Makes every text harmless. The parser has bounded how deep this goes.
+fn disarm(value: &mut Value) {
+    match value {
+        Value::String(text) => *text = plain(text),
+        Value::Array(items) => items.iter_mut().for_each(disarm),
+        Value::Object(fields) => fields.values_mut().for_each(disarm),
+        _ => {}
+    }
+}
+
+#[cfg(fuzzing)]
+pub(in crate::collect) fn fuzz_answer(bytes: &[u8]) {
+    let output = Output { stdout: bytes.to_vec(), began: None };
+    let _ = (answered(&output), guest::fuzz_answer(&output));
+    if let Ok(probe) = serde_json::from_slice::<FlowProbe>(bytes) {
+        let captured = probe.interfaces.into_iter().filter_map(|found| match found {
+            flows::InterfaceFlows::Captured(capture) => Some(capture),
+            flows::InterfaceFlows::Failed { .. } => None,
+        });
+        let _ = flows::udp_capture(&captured.collect::<Vec<_>>());
+    }
 }
 
 #[allow(clippy::needless_pass_by_value)] // for map_err
 fn malformed(error: serde_json::Error) -> Unknown {
     Unknown::new(
         Cause::Malformed,
-        format!("the host probe answered something else ({error}): its vmgate may be another version"),
+        format!(
+            "the host probe answered something else ({}): its vmgate may be another version",
+            plain(&error.to_string())
+        ),
     )
 }
 

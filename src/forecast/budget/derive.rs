@@ -3,7 +3,7 @@
 use super::{
     Budget, Connection, Kernel, MODEL_RTO_SECONDS, Phase, Ticks, Traffic, model_timeout_seconds, tcp,
 };
-use crate::fact::{Cause, Fact, Guest, Sysctl, TcpConnection, TcpEvidence, TcpState, TcpTimer};
+use crate::fact::{Cause, Fact, Sysctl, Tcp, TcpConnection, TcpEvidence, TcpState, TcpTimer};
 
 /// RTO of a handshake before a round trip was measured (TCP_TIMEOUT_INIT), in seconds.
 const INITIAL_RTO_SECONDS: f64 = 1.0;
@@ -56,16 +56,22 @@ pub fn fill(connection: &mut TcpConnection, sysctl: &Fact<Sysctl>) {
     settle(&mut connection.decided_by, budget.map(|budget| budget.decided_by));
 }
 
-/// Fills in the peers' budgets from those of the other guests that were asked: their end of the same connection.
-pub fn fill_peers(guest: &mut Guest, peers: &[Guest]) {
-    let ends: Vec<&TcpConnection> =
-        peers.iter().filter_map(|peer| peer.tcp.known()?.connections.known()).flatten().collect();
-    let Fact::Known(tcp) = &mut guest.tcp else { return };
+/// Fills in the peers' budgets, by their own settings: their end of the same connection.
+pub fn fill_peers(tcp: &mut Tcp) {
+    let Fact::Known(peers) = &mut tcp.peers else { return };
+    let mut ends: Vec<TcpConnection> = Vec::new();
+    for peer in peers {
+        let Fact::Known(theirs) = &mut peer.connections else { continue };
+        for end in theirs {
+            fill(end, &peer.sysctl);
+            ends.push(end.clone());
+        }
+    }
     let Fact::Known(connections) = &mut tcp.connections else { return };
     for connection in connections {
         let other = ends.iter().find(|end| end.local == connection.remote && end.remote == connection.local);
         if let Some(other) = other {
-            settle(&mut connection.peer_budget_seconds, other.budget_seconds.clone().map(Some));
+            connection.peer_budget_seconds = other.budget_seconds.clone().map(Some);
         }
     }
 }
@@ -194,7 +200,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::fact::{DecidedBy, KeepAlive, Tcp};
+    use crate::fact::{DecidedBy, KeepAlive, TcpPeer};
 
     fn sysctl(retries2: i64, syn: i64, synack: i64) -> Sysctl {
         Sysctl {
@@ -296,20 +302,29 @@ mod tests {
 
     #[test]
     fn the_peers_budget_is_that_of_its_own_end() {
-        let guest_with = |connections| Guest {
-            tcp: Fact::Known(Tcp { connections: Fact::Known(connections), listeners: Fact::default() }),
-            ..Guest::default()
+        let far = TcpConnection::new("10.0.0.7:2", "10.0.0.5:1", TcpState::Established);
+        let peer = |sysctl| TcpPeer {
+            vm: "db1".into(),
+            sysctl,
+            connections: Fact::Known(vec![far.clone()]),
         };
-        let mut guest = guest_with(vec![
-            connection(TcpState::Established, 0),
-            TcpConnection::new("10.0.0.5:9", "10.0.0.8:2", TcpState::Established),
-        ]);
-        let mut far = TcpConnection::new("10.0.0.7:2", "10.0.0.5:1", TcpState::Established);
-        far.budget_seconds = Fact::Known(1.5);
-        fill_peers(&mut guest, &[guest_with(vec![far])]);
-        let connections = guest.tcp.known().unwrap().connections.known().unwrap();
-        assert_eq!(connections[0].peer_budget_seconds, Fact::Known(Some(1.5)));
+        let tcp = |peer| {
+            let own = vec![
+                connection(TcpState::Established, 0),
+                TcpConnection::new("10.0.0.5:9", "10.0.0.8:2", TcpState::Established),
+            ];
+            let mut tcp =
+                Tcp { connections: Fact::Known(own), peers: Fact::Known(vec![peer]), ..Tcp::default() };
+            fill_peers(&mut tcp);
+            tcp.connections.known().unwrap().clone()
+        };
+        let settings = sysctl(3, 6, 5);
+        let budget = known(&of_connection(&far, &settings));
+        let connections = tcp(peer(Fact::Known(settings)));
+        assert_eq!(connections[0].peer_budget_seconds, Fact::Known(Some(budget)));
         assert_eq!(connections[1].peer_budget_seconds, Fact::default());
+        let hidden = Fact::unknown(Cause::AgentForbids, "no files");
+        assert_eq!(tcp(peer(hidden.clone()))[0].peer_budget_seconds, hidden.map(|_: Sysctl| None));
     }
 
     proptest! {

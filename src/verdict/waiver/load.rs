@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_saphyr::Spanned;
 use thiserror::Error;
 
-use super::{Day, Glob, MOST_DAYS, Match, Waiver, WaiversSchema};
+use super::{Day, Glob, Match, Waiver, WaiversSchema, wrong_term};
 
 /// A waiver file that cannot be used, with all its problems.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -177,15 +177,8 @@ impl Check<'_> {
     }
 
     fn term(&mut self, created: Day, expires: Day) {
-        let days = expires.days_after(created);
-        if days < 0 {
-            self.wrong(None, &format!("expires {expires}, before it was created ({created})"));
-        } else if days > MOST_DAYS {
-            let latest = created.plus(MOST_DAYS);
-            self.wrong(
-                None,
-                &format!("lasts {days} days; at most {MOST_DAYS} are allowed: let it expire by {latest}"),
-            );
+        if let Some(wrong) = wrong_term(created, expires) {
+            self.wrong(None, &wrong);
         }
     }
 }

@@ -121,6 +121,40 @@ impl FromIterator<Waiver> for Waivers {
     }
 }
 
+impl Waiver {
+    /// What is wrong with it beyond its shape: texts that say nothing, no matcher, dates that are not allowed.
+    pub fn faults(&self) -> Vec<String> {
+        let texts = [
+            ("rule", &self.rule),
+            ("owner", &self.owner),
+            ("reason", &self.reason),
+            ("ticket", &self.ticket),
+        ];
+        let empty = texts.iter().filter(|(_, text)| text.trim().is_empty());
+        let mut faults: Vec<String> = empty.map(|(name, _)| format!("`{name}` is empty")).collect();
+        if self.matches.is_empty() {
+            faults.push(
+                "`match` is empty: give at least one of subject, vm, host (`match: {subject: \"*\"}` for all)".to_owned(),
+            );
+        }
+        faults.extend(wrong_term(self.created, self.expires));
+        faults
+    }
+}
+
+/// What is wrong with the days of a waiver.
+fn wrong_term(created: Day, expires: Day) -> Option<String> {
+    let days = expires.days_after(created);
+    if days < 0 {
+        Some(format!("expires {expires}, before it was created ({created})"))
+    } else if days > MOST_DAYS {
+        let latest = created.plus(MOST_DAYS);
+        Some(format!("lasts {days} days; at most {MOST_DAYS} are allowed: let it expire by {latest}"))
+    } else {
+        None
+    }
+}
+
 impl Match {
     /// Whether no matcher is given, which is not allowed in a file: `subject: "*"` says it plainly.
     pub fn is_empty(&self) -> bool {

@@ -16,9 +16,11 @@ const PAGE: usize = 4096;
 
 const USAGE: &str = "usage: workload idle
        workload dirty size=MIB rate=MIB_PER_SECOND pattern=random|hotcold|zipf|sweep|phases
-       workload udp to=IP:PORT rate=PACKETS_PER_SECOND [size=BYTES] [listen=PORT]
+       workload udp to=IP:PORT rate=PACKETS_PER_SECOND [size=BYTES] [listen=PORT] [group=IP]
        workload tcp to=IP:PORT [retries2=N] [every=MS]
        workload tcp-listen port=N
+       workload sctp to=IP:PORT | listen=PORT
+       workload hold size=MIB kind=locked|shared|huge|grow [rate=MIB_PER_SECOND]
        corosync -f token=MS [peers=IP/IP]";
 
 type Outcome = Result<(), String>;
@@ -37,6 +39,8 @@ fn main() -> ExitCode {
         "udp" => udp(&settings),
         "tcp" => tcp(&settings),
         "tcp-listen" => tcp_listen(&settings),
+        "sctp" => sctp(&settings),
+        "hold" => hold(&settings),
         "corosync" => corosync(&settings),
         other => Err(format!("no workload is called '{other}'\n{USAGE}")),
     });
@@ -204,6 +208,11 @@ fn udp(settings: &Settings) -> Outcome {
     let listener = match settings.optional::<u16>("listen")? {
         Some(port) => {
             let socket = bind_udp(port)?;
+            if let Some(group) = settings.optional::<Ipv4Addr>("group")? {
+                socket
+                    .join_multicast_v4(&group, &Ipv4Addr::UNSPECIFIED)
+                    .map_err(|error| format!("join {group}: {error}"))?;
+            }
             println!("workload udp: listening on {port}");
             Some(thread::spawn(move || drain(&socket)))
         }
@@ -373,4 +382,127 @@ fn corosync_conf(token: u64, peers: &[Ipv4Addr]) -> String {
         );
     }
     text + "}\n"
+}
+
+/// The C library's, which the standard library links anyway.
+mod c {
+    use std::ffi::{c_int, c_void};
+
+    #[repr(C)]
+    pub struct SockaddrIn {
+        pub family: u16,
+        pub port: [u8; 2],
+        pub address: [u8; 4],
+        pub zero: [u8; 8],
+    }
+
+    extern "C" {
+        pub fn mmap(
+            addr: *mut c_void,
+            length: usize,
+            prot: c_int,
+            flags: c_int,
+            fd: c_int,
+            offset: i64,
+        ) -> *mut c_void;
+        pub fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int;
+        pub fn bind(fd: c_int, address: *const SockaddrIn, length: u32) -> c_int;
+        pub fn connect(fd: c_int, address: *const SockaddrIn, length: u32) -> c_int;
+        pub fn listen(fd: c_int, backlog: c_int) -> c_int;
+    }
+}
+
+/// Holds memory of a kind, all of it touched.
+fn hold(settings: &Settings) -> Outcome {
+    const READ_WRITE: i32 = 3;
+    const ANONYMOUS: i32 = 0x20;
+    const POPULATE: i32 = 0x8000;
+    let size: usize = settings.required("size")?;
+    let kind: String = settings.required("kind")?;
+    let flags = match kind.as_str() {
+        "locked" => 0x2 | 0x2000,
+        "shared" => 0x1,
+        "huge" => 0x2 | 0x40000,
+        "grow" => return grow(size, settings.required("rate")?),
+        _ => return Err(format!("kind={kind}: neither locked, shared, huge nor grow")),
+    };
+    // SAFETY: a new mapping of its own, that nothing else is said to be in.
+    let memory = unsafe {
+        c::mmap(
+            std::ptr::null_mut(),
+            size * MIB,
+            READ_WRITE,
+            flags | ANONYMOUS | POPULATE,
+            -1,
+            0,
+        )
+    };
+    if memory as isize == -1 {
+        return Err(format!("hold {size} MiB {kind}: {}", std::io::Error::last_os_error()));
+    }
+    println!("workload hold: {size} MiB {kind}");
+    idle()
+}
+
+/// Takes memory bit by bit, and lets go of it again: a program that loads its data, again and again.
+fn grow(size: usize, rate: usize) -> Outcome {
+    println!("workload hold: up to {size} MiB at {rate} MiB/s");
+    loop {
+        let mut held: Vec<Vec<u8>> = Vec::new();
+        let begin = Instant::now();
+        while held.len() < size {
+            let owed = (begin.elapsed().as_secs_f64() * rate as f64) as usize;
+            while held.len() < owed.min(size) {
+                held.push(vec![1; MIB]);
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        std::hint::black_box(&held);
+    }
+}
+
+/// One SCTP association. The standard library has no SCTP, but such a socket of the TCP kind can be read and written.
+fn sctp(settings: &Settings) -> Outcome {
+    use std::os::fd::FromRawFd;
+    const IPPROTO_SCTP: i32 = 132;
+    // SAFETY: no pointers.
+    let fd = unsafe { c::socket(2, 1, IPPROTO_SCTP) };
+    let failed = |doing: &str| format!("sctp: {doing}: {}", std::io::Error::last_os_error());
+    if fd < 0 {
+        return Err(failed("socket"));
+    }
+    let name = |address: Ipv4Addr, port: u16| c::SockaddrIn {
+        family: 2,
+        port: port.to_be_bytes(),
+        address: address.octets(),
+        zero: [0; 8],
+    };
+    if let Some(port) = settings.optional::<u16>("listen")? {
+        let name = name(Ipv4Addr::UNSPECIFIED, port);
+        // SAFETY: the name is a sockaddr_in of the length given, and lives through the call.
+        if unsafe { c::bind(fd, &name, 16) } != 0 || unsafe { c::listen(fd, 8) } != 0 {
+            return Err(failed("listen"));
+        }
+        // SAFETY: the descriptor is ours; an SCTP socket of this kind accepts as a TCP one does.
+        let listener = unsafe { TcpListener::from_raw_fd(fd) };
+        println!("workload sctp: listening on {port}");
+        for stream in listener.incoming().flatten() {
+            thread::spawn(move || echo(stream));
+        }
+        return Ok(());
+    }
+    let to: std::net::SocketAddrV4 = settings.required("to")?;
+    let name = name(*to.ip(), to.port());
+    for _ in 0..60 {
+        // SAFETY: as above.
+        if unsafe { c::connect(fd, &name, 16) } == 0 {
+            // SAFETY: the descriptor is ours, and nothing else closes it.
+            let stream = unsafe { TcpStream::from_raw_fd(fd) };
+            println!("workload sctp: connected to {to}");
+            let error = converse(stream, Duration::from_secs(1));
+            return Err(format!("association to {to} lost: {error}"));
+        }
+        thread::sleep(Duration::from_secs(1));
+    }
+    Err(failed("connect"))
 }

@@ -44,7 +44,8 @@ guest_start() {
       ;;
     *) die "--image is small or software, not '$image'" ;;
   esac
-  [[ $agent =~ ^(on|none|hang|nofile)$ ]] || die "--agent is on, none, hang or nofile, not '$agent'"
+  [[ $agent =~ ^(on|none|hang|nofile|garbage|flood|mute|late|other)$ ]] ||
+    die "--agent is on, none, hang, nofile, garbage, flood, mute, late or other, not '$agent'"
   [[ $nic =~ ^[01]$ ]] || die "--nic is 0 or 1, not '$nic'"
   [[ $memory =~ ^[0-9]+$ && $memory -ge 128 ]] || die "--memory is in MiB and at least 128, not '$memory'"
   [[ $vcpus =~ ^[1-9][0-9]*$ ]] || die "--vcpus is a number above 0, not '$vcpus'"

@@ -4,7 +4,7 @@
 
 # Modules init asks for; what they depend on comes along.
 GUEST_MODULES=(virtio_pci virtio_net virtio_console virtio_balloon virtio_rng virtio_blk
-  inet_diag tcp_diag udp_diag unix_diag af_packet_diag nf_conntrack sctp)
+  inet_diag tcp_diag udp_diag unix_diag af_packet_diag nf_conntrack sctp uio_pci_generic)
 
 image_recipe_parts() {
   root_recipe_base "$OLDEST_SUITE"
@@ -83,8 +83,11 @@ image_fill() {
   mkdir -p "$image"
   cp -a "$(parts_path)/tree" "$tree"
   cp "$(parts_path)/vmlinuz" "$image/vmlinuz"
-  rustc --edition 2021 -O -C target-feature=+crt-static -C strip=symbols -C panic=abort \
-    -o "$tree/bin/workload" "$LAB_DIR/guest/workload.rs"
+  local program
+  for program in workload hostile-agent; do
+    rustc --edition 2021 -O -C target-feature=+crt-static -C strip=symbols -C panic=abort \
+      -o "$tree/bin/$program" "$LAB_DIR/guest/${program#hostile-}.rs"
+  done
   install -m 755 "$LAB_DIR/guest/init" "$tree/init"
   cp "$LAB_DIR/guest/inittab" "$LAB_DIR/guest/passwd" "$LAB_DIR/guest/group" "$tree/etc/"
   install -m 755 "$LAB_DIR/guest/rc" "$tree/etc/rc"

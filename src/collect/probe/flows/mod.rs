@@ -25,6 +25,22 @@ mod tally;
 mod tests;
 mod way;
 
+#[cfg(fuzzing)]
+pub(in crate::collect) fn fuzz_frames(bytes: &[u8]) {
+    let mut table = table::Table::new(64);
+    let mut rest = bytes;
+    for now in 0_u64.. {
+        let Some((&length, after)) = rest.split_first() else { break };
+        let (frame, after) = after.split_at(usize::from(length).min(after.len()));
+        let tag = (length & 1 == 1).then_some(u16::from(length));
+        let segment_bytes = u16::from(length & 2) * 700;
+        let from_guest = length & 4 == 0;
+        table.count(parse::parse(parse::Frame { bytes: frame, length: frame.len(), from_guest, tag, segment_bytes }), now << 28);
+        rest = after;
+    }
+    let _ = table.finish();
+}
+
 use std::io;
 use std::time::Duration;
 

@@ -11,13 +11,13 @@ use std::{
 };
 
 use super::{
-    FILE_LIMIT, GuestReader, KernelSockets, MOST_PROCESSES, RawProcess, TOTAL_LIMIT,
+    FILE_LIMIT, GuestReader, KernelSockets, MOST_PROCESSES, RawProcess, TOTAL_LIMIT, Told,
     ask::{self, Answers, Question},
     tcp,
 };
 use crate::{
-    collect::transport::run,
-    fact::{Cause, Unknown},
+    collect::{text::plain, transport::run},
+    fact::{Cause, Fact, Unknown},
 };
 
 /// Longest command line that is read.
@@ -52,6 +52,17 @@ impl GuestReader for LocalGuest {
         tcp::gather()
     }
 
+    fn told(&self) -> Told {
+        let addresses = pnet::datalink::interfaces().into_iter().flat_map(|interface| interface.ips);
+        Told {
+            os: self.read("/etc/os-release").and_then(|text| os_name(&text)).into(),
+            addresses: Fact::Known(
+                addresses.map(|address| address.ip()).filter(|ip| !ip.is_loopback()).map(|ip| ip.to_string()).collect(),
+            ),
+            ..Told::default()
+        }
+    }
+
     /// By the same script as elsewhere: what is no regular file must not be waited for, and a command not for long.
     fn ask(&self, questions: &BTreeSet<Question>) -> Answers {
         let mark = format!("vmgate-{:016x}", RandomState::new().hash_one(questions));
@@ -65,6 +76,15 @@ impl GuestReader for LocalGuest {
             }
         }
     }
+}
+
+/// PRETTY_NAME of os-release(5).
+fn os_name(text: &[u8]) -> Result<String, Unknown> {
+    let text = String::from_utf8_lossy(text);
+    let name = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
+    name.map(|name| plain(name.trim_matches(['"', '\'']))).ok_or_else(|| {
+        Unknown::new(Cause::NotSupported, "/etc/os-release in the guest has no PRETTY_NAME")
+    })
 }
 
 /// One process; none where it ended meanwhile. Sockets of others can only be seen by root.
@@ -105,12 +125,14 @@ fn why(path: &str, error: &std::io::Error) -> Unknown {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{collect::probe::guest::look, fact::Fact};
+    use crate::collect::probe::guest::look;
 
     #[test]
     fn this_machine_is_read_whole() {
         let guest = look(&LocalGuest);
         assert!(matches!(guest.hostname, Fact::Known(_)));
+        assert!(guest.addresses.known().is_some());
+        assert_eq!(os_name(b"ID=debian\nPRETTY_NAME=\"Debian \x1b 12\"\n"), Ok("Debian ? 12".into()));
         let sysctl = guest.sysctl.known().unwrap();
         assert!(sysctl.tcp_retries2.known().is_some_and(|retries| *retries > 0));
         let me = std::process::id();

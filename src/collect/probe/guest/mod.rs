@@ -6,6 +6,8 @@ mod bypass;
 mod clock;
 mod local;
 mod memory;
+mod multicast;
+mod neighbour;
 mod process;
 mod redact;
 mod sctp;
@@ -37,7 +39,7 @@ pub const MOST_SOCKETS: usize = 20_000;
 pub const MOST_PROCESSES: usize = 20_000;
 
 /// Every file that [`look`] asks for, for ways into a guest that fetch them all at once.
-pub const FILES: [&str; 31] = [
+pub const FILES: [&str; 34] = [
     "/proc/sys/kernel/hostname",
     "/proc/sys/kernel/osrelease",
     "/proc/self/auxv",
@@ -57,6 +59,9 @@ pub const FILES: [&str; 31] = [
     "/proc/net/tcp6",
     "/proc/net/udp",
     "/proc/net/udp6",
+    neighbour::ARP,
+    multicast::V4,
+    multicast::V6,
     "/proc/net/sctp/assocs",
     "/proc/net/sctp/remaddr",
     "/proc/sys/net/sctp/rto_initial",
@@ -84,6 +89,11 @@ pub trait GuestReader {
         Err(tcp::not_from_here())
     }
 
+    /// What is known without reading a file: of a guest that has no /proc, all that is known.
+    fn told(&self) -> Told {
+        Told::default()
+    }
+
     /// Answers questions that could not be put before it was known what runs, all in one go where that is possible.
     fn ask(&self, questions: &BTreeSet<Question>) -> Answers {
         let answer = |question: &Question| match question {
@@ -95,6 +105,19 @@ pub trait GuestReader {
         };
         questions.iter().map(|question| (question.clone(), answer(question))).collect()
     }
+}
+
+/// What a way into a guest knows of it without reading a file in it.
+#[derive(Debug, Clone, Default)]
+pub struct Told {
+    /// The operating system, in its own words.
+    pub os: Fact<String>,
+    /// The guest's own host name.
+    pub hostname: Fact<String>,
+    /// Release of its kernel.
+    pub kernel_release: Fact<String>,
+    /// Its addresses.
+    pub addresses: Fact<Vec<String>>,
 }
 
 /// A table with its name, for errors.
@@ -112,7 +135,11 @@ pub fn look(reader: &dyn GuestReader) -> Guest {
     let owners = processes.as_ref().map(|processes| Owners::of(processes)).map_err(Clone::clone);
     let page_bytes = reader.read("/proc/self/auxv").ok().and_then(|auxv| process::page_bytes(&auxv));
     let limits = Limits { page_bytes: page_bytes.unwrap_or(4096) };
-    let line = |path: &str| Fact::from(reader.read(path)).map(|text| plain_bytes(&text));
+    let told = reader.told();
+    let line = |path: &str, told: Fact<String>| match reader.read(path) {
+        Ok(text) => Fact::Known(plain_bytes(&text)),
+        Err(why) => told.known().cloned().map_or(Fact::Unknown(why), Fact::Known),
+    };
     let tcp =
         tables(reader, ["/proc/net/tcp", "/proc/net/tcp6"]).and_then(|tables| socket::tcp(&tables, &owners));
     let (connections, listeners) = match tcp {
@@ -130,12 +157,16 @@ pub fn look(reader: &dyn GuestReader) -> Guest {
     let about_members = members.iter().flat_map(software::Members::questions);
     let answers = reader.ask(&about_members.chain(bypass::questions()).chain(clock::questions()).collect());
     Guest {
-        hostname: line("/proc/sys/kernel/hostname"),
-        kernel_release: line("/proc/sys/kernel/osrelease"),
+        hostname: line("/proc/sys/kernel/hostname", told.hostname),
+        kernel_release: line("/proc/sys/kernel/osrelease", told.kernel_release),
+        os: told.os,
+        addresses: told.addresses,
         sysctl: Fact::Known(sysctl::look(reader)),
-        tcp: Fact::Known(Tcp { connections, listeners }),
+        tcp: Fact::Known(Tcp { connections, listeners, peers: not_asked() }),
         sctp: Fact::Known(Sctp { associations: sctp::look(reader).into() }),
         udp: Fact::Known(Udp { sockets: sockets.into(), ..Udp::default() }),
+        multicast_groups: multicast::look(reader).into(),
+        neighbours: neighbour::look(reader).into(),
         memory_sync: Fact::default(),
         kernel_bypass: Fact::Known(bypass::facts(&answers, &processes)),
         clock: Fact::Known(clock::facts(&answers, &processes)),
@@ -148,6 +179,10 @@ pub fn look(reader: &dyn GuestReader) -> Guest {
         // Last, so that all the rest fills the time between its two looks.
         memory: Fact::Known(memory.look_again(reader, limits.page_bytes)),
     }
+}
+
+fn not_asked<T>() -> Fact<T> {
+    Fact::unknown(Cause::NotAllowed, "not asked: --ask-peers allows it, and marks the peers' VMs as tainted")
 }
 
 /// Both tables of a protocol. A kernel without IPv6 has no second one; that is no obstacle.
@@ -195,6 +230,11 @@ impl Owners {
             ),
         }
     }
+}
+
+#[cfg(fuzzing)]
+pub(in crate::collect) fn fuzz_netlink(datagram: &[u8]) {
+    tcp::fuzz(datagram);
 }
 
 /// A text that could not be understood.

@@ -61,6 +61,8 @@ pub(super) fn tcp(
             let mut connection = TcpConnection {
                 retransmits: hex_field(line, column::RETRANSMITS).ok_or_else(bad)?,
                 owner: Owners::name(owners, entry.inode),
+                // Of the other end nothing is known from here.
+                peer_budget_seconds: Fact::Known(None),
                 ..TcpConnection::new(local.to_string(), remote.to_string(), state)
             };
             fill_from_columns(&mut connection, line);

@@ -3,6 +3,8 @@
 //! Read-only and without a daemon. It needs no privilege for networks, memory and load; only the VM's own QEMU
 //! process is hidden from users other than root and QEMU's.
 
+mod bridge;
+mod filter;
 mod memory;
 mod nic;
 mod process;
@@ -17,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     collect::text::plain,
-    fact::{Cause, Fact, HostMemory, HugePages, Nic, Route, Unknown},
+    fact::{Bridge, Cause, Fact, HostMemory, HugePages, Nic, Route, StatefulFilter, Unknown},
 };
 
 /// Longest wait for the host's name service.
@@ -62,6 +64,12 @@ pub struct HostProbe {
     /// Routes of the main table.
     #[serde(default)]
     pub routes: Fact<Vec<Route>>,
+    /// Software bridges.
+    #[serde(default)]
+    pub bridges: Fact<Vec<Bridge>>,
+    /// Stateful filters that bridged traffic passes.
+    #[serde(default)]
+    pub bridge_filters: Fact<Vec<StatefulFilter>>,
     /// Addresses of the name that was asked for, in the resolver's order.
     #[serde(default)]
     pub resolved: Fact<Vec<IpAddr>>,
@@ -111,6 +119,8 @@ pub fn look(questions: &Questions) -> HostProbe {
         default_huge_page_bytes: memory::default_huge_page().into(),
         nics: nics.into(),
         routes: routes.into(),
+        bridges: bridge::look().into(),
+        bridge_filters: filter::look().into(),
         resolved: match &questions.resolve {
             Some(name) => resolve::resolve(name, RESOLVE_LIMIT).into(),
             None => Fact::unknown(Cause::NotCollected, "no name was asked for"),
@@ -121,6 +131,11 @@ pub fn look(questions: &Questions) -> HostProbe {
         },
         clock: Timestamp::now(),
     }
+}
+
+#[cfg(fuzzing)]
+pub(in crate::collect) fn fuzz_filters(datagram: &[u8]) {
+    filter::fuzz(datagram);
 }
 
 /// The text of a small file, made harmless.

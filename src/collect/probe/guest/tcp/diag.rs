@@ -2,7 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::netlink::{NotNetlink, attributes, messages, number32};
+use crate::collect::probe::netlink::{
+    NLMSG_DONE, NLMSG_ERROR, NotNetlink, attributes, messages, number32,
+};
 
 /// One socket.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,8 +43,6 @@ pub(super) struct Batch {
     pub(super) error: Option<i32>,
 }
 
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
 /// SOCK_DIAG_BY_FAMILY.
 pub(super) const BY_FAMILY: u16 = 20;
 const INET_DIAG_INFO: u16 = 2;

@@ -10,11 +10,14 @@ use std::{
 use super::{
     KernelSocket, KernelSockets,
     diag::{self, DiagSocket},
-    kernel::{self, Netlink, SocketOptions},
+    kernel::{self, SocketOptions},
     route, timer,
 };
 use crate::{
-    collect::probe::guest::{MOST_PROCESSES, MOST_SOCKETS},
+    collect::probe::{
+        guest::{MOST_PROCESSES, MOST_SOCKETS},
+        netlink::Netlink,
+    },
     fact::{Cause, Fact, Unknown},
 };
 

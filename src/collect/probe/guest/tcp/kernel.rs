@@ -1,8 +1,7 @@
-//! The system calls behind the evidence: netlink sockets, and a look at another process's socket options.
+//! A look at another process's socket options, by system calls.
 //!
-//! All of it reads only. A dump costs the kernel what `ss -ti` costs. Options cost three system calls a socket more and
-//! need root (pidfd_getfd(2): PTRACE_MODE_ATTACH): for that moment the probe holds the socket too, so that a process
-//! which closes it meanwhile closes it a few microseconds late.
+//! It reads only. Options cost three system calls a socket and need root (pidfd_getfd(2): PTRACE_MODE_ATTACH): for that
+//! moment the probe holds the socket too, so that a process which closes it meanwhile closes it a few microseconds late.
 
 use std::{
     io::Error,
@@ -11,64 +10,6 @@ use std::{
 };
 
 use crate::fact::KeepAlive;
-
-/// A netlink socket.
-pub(super) struct Netlink(OwnedFd);
-
-/// Longest that the kernel is waited for.
-const PATIENCE_SECONDS: libc::time_t = 2;
-
-impl Netlink {
-    /// Opens one for a protocol (NETLINK_SOCK_DIAG, NETLINK_ROUTE).
-    pub(super) fn open(protocol: libc::c_int) -> Result<Self, Error> {
-        // SAFETY: no pointers; the result is checked before it is owned.
-        let fd = unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, protocol) };
-        let socket = Self(owned(fd)?);
-        let patience = libc::timeval { tv_sec: PATIENCE_SECONDS, tv_usec: 0 };
-        // SAFETY: the value is a timeval of the length given, and lives through the call.
-        let result = unsafe {
-            libc::setsockopt(
-                socket.0.as_raw_fd(),
-                libc::SOL_SOCKET,
-                libc::SO_RCVTIMEO,
-                (&raw const patience).cast(),
-                length_of::<libc::timeval>(),
-            )
-        };
-        checked(result)?;
-        Ok(socket)
-    }
-
-    /// Sends a request to the kernel.
-    pub(super) fn send(&self, request: &[u8]) -> Result<(), Error> {
-        // SAFETY: pointer and length are those of the slice; a netlink socket that is not connected sends to the kernel.
-        let sent = unsafe { libc::send(self.0.as_raw_fd(), request.as_ptr().cast(), request.len(), 0) };
-        if sent < 0 { Err(Error::last_os_error()) } else { Ok(()) }
-    }
-
-    /// One datagram of the answer; what did not fit is an error, as is a sender other than the kernel.
-    pub(super) fn receive<'b>(&self, buffer: &'b mut [u8]) -> Result<&'b [u8], Error> {
-        // SAFETY: all zeroes is a valid sockaddr_nl.
-        let mut sender: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
-        let mut length = length_of::<libc::sockaddr_nl>();
-        // SAFETY: buffer and address are written within the lengths given, and live through the call.
-        let received = unsafe {
-            libc::recvfrom(
-                self.0.as_raw_fd(),
-                buffer.as_mut_ptr().cast(),
-                buffer.len(),
-                libc::MSG_TRUNC,
-                (&raw mut sender).cast(),
-                &raw mut length,
-            )
-        };
-        let received = usize::try_from(received).map_err(|_| Error::last_os_error())?;
-        if sender.nl_pid != 0 {
-            return Err(Error::other("an answer that is not the kernel's"));
-        }
-        buffer.get(..received).ok_or_else(|| Error::other("an answer longer than any that the kernel sends"))
-    }
-}
 
 /// Options of a socket that decide its budget.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -7,7 +7,6 @@ mod columns;
 mod diag;
 mod gather;
 mod kernel;
-mod netlink;
 mod route;
 
 use std::{collections::BTreeMap, net::SocketAddr};
@@ -37,7 +36,7 @@ struct KernelSocket {
 /// The answer of a way into the guest that cannot ask its kernel.
 pub(super) fn not_from_here() -> Unknown {
     Unknown::new(
-        Cause::NotSupported,
+        Cause::NoGuestProbe,
         "only a probe that runs in the guest can ask its kernel for socket options",
     )
 }
@@ -76,6 +75,11 @@ pub(super) fn refine(connections: &mut [TcpConnection], sockets: Result<KernelSo
             connection.keepalive = socket.keepalive.clone();
         }
     }
+}
+
+#[cfg(fuzzing)]
+pub(super) fn fuzz(datagram: &[u8]) {
+    let _ = (diag::parse(datagram), route::parse(datagram));
 }
 
 fn set_unknown<T>(fact: &mut Fact<T>, why: &Unknown) {

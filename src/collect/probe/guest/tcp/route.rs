@@ -2,11 +2,10 @@
 
 use std::net::IpAddr;
 
-use super::netlink::{NotNetlink, attributes, messages, number32};
+use crate::collect::probe::netlink::{NLMSG_ERROR, NotNetlink, attributes, messages, number32};
 
 const RTM_GETROUTE: u16 = 26;
 const RTM_NEWROUTE: u16 = 24;
-const NLMSG_ERROR: u16 = 2;
 const RTA_DST: u16 = 1;
 const RTA_METRICS: u16 = 8;
 const RTAX_LOCK: u16 = 1;

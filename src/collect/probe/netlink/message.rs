@@ -2,23 +2,23 @@
 
 /// One message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Message<'a> {
+pub(in crate::collect::probe) struct Message<'a> {
     /// nlmsg_type.
-    pub(super) kind: u16,
+    pub(in crate::collect::probe) kind: u16,
     /// What follows the header.
-    pub(super) payload: &'a [u8],
+    pub(in crate::collect::probe) payload: &'a [u8],
 }
 
 /// Bytes that are not what they should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the kernel's netlink answer cannot be taken apart")]
-pub(super) struct NotNetlink;
+pub(in crate::collect::probe) struct NotNetlink;
 
 const HEADER: usize = 16;
 const ATTRIBUTE_HEADER: usize = 4;
 
 /// The messages of one datagram.
-pub(super) fn messages(bytes: &[u8]) -> impl Iterator<Item = Result<Message<'_>, NotNetlink>> {
+pub(in crate::collect::probe) fn messages(bytes: &[u8]) -> impl Iterator<Item = Result<Message<'_>, NotNetlink>> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
         if rest.is_empty() {
@@ -39,7 +39,7 @@ pub(super) fn messages(bytes: &[u8]) -> impl Iterator<Item = Result<Message<'_>,
 }
 
 /// The attributes in a payload from `offset` on: kind and value.
-pub(super) fn attributes(payload: &[u8], offset: usize) -> impl Iterator<Item = (u16, &[u8])> {
+pub(in crate::collect::probe) fn attributes(payload: &[u8], offset: usize) -> impl Iterator<Item = (u16, &[u8])> {
     let mut rest = payload.get(offset..).unwrap_or(&[]);
     std::iter::from_fn(move || {
         let length = usize::from(number16(rest, 0)?);
@@ -52,12 +52,12 @@ pub(super) fn attributes(payload: &[u8], offset: usize) -> impl Iterator<Item = 
 }
 
 /// A number in the machine's own order.
-pub(super) fn number16(bytes: &[u8], at: usize) -> Option<u16> {
+fn number16(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_ne_bytes(bytes.get(at..)?.first_chunk().copied()?))
 }
 
 /// A number in the machine's own order.
-pub(super) fn number32(bytes: &[u8], at: usize) -> Option<u32> {
+pub(in crate::collect::probe) fn number32(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(at..)?.first_chunk().copied()?))
 }
 

@@ -1,0 +1,12 @@
+//! The kernel's answers over netlink: sockets, routes and packet filters, of any bytes.
+//!
+//! `cargo +nightly fuzz run netlink -- -max_total_time=300`
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use vmgate::collect::fuzz;
+
+fuzz_target!(|data: &[u8]| {
+    fuzz::inet_diag(data);
+    fuzz::packet_filters(data);
+});

@@ -1,0 +1,95 @@
+//! Change files, `vmgate/change/v1`: moves that belong together, with their window, goals, settings, preparation,
+//! limits and waivers. What a rule sees of a change is [`crate::fact::Change`].
+
+mod document;
+mod load;
+mod plan;
+#[cfg(test)]
+mod tests;
+
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use schemars::{Schema, schema_for};
+
+pub use document::{AfterNoGo, Limits, Notify, Settings};
+pub use plan::{Action, Deed, Plan, RunsOn};
+
+use crate::{
+    collect::Uri,
+    fact,
+    preflight::Asked,
+    rule::LoadErrors,
+    verdict::{Digest, Place, Waivers},
+};
+
+/// A change that was read and found right.
+#[derive(Debug, Clone)]
+pub struct ChangeFile {
+    /// Its id in the operator's own books.
+    pub id: String,
+    /// What it is for, in a line.
+    pub title: Option<String>,
+    /// Start of the time in which its moves may run.
+    pub window_start: Option<Timestamp>,
+    /// End of that time.
+    pub window_end: Option<Timestamp>,
+    /// How many moves may run at once.
+    pub limits: Limits,
+    /// What happens to the moves after one that is NO-GO.
+    pub after_no_go: AfterNoGo,
+    /// Exceptions that come with the change.
+    pub waivers: Waivers,
+    /// The moves, in the order in which they are made.
+    pub moves: Vec<PlannedMove>,
+    /// Digest of what it says; layout and comments do not count.
+    pub digest: Digest,
+}
+
+/// One move of a change.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlannedMove {
+    /// Name or UUID of the VM.
+    pub vm: String,
+    /// The host it runs on.
+    pub from: Uri,
+    /// The host it is to go to.
+    pub to: Uri,
+    /// Address at the destination that takes the traffic.
+    pub migrate_address: Option<IpAddr>,
+    /// The way into the guest, as `--guest` takes it.
+    pub guest: Option<String>,
+    /// Goals, settings and preparation.
+    pub plan: Plan,
+    /// Where the file asks for it.
+    pub place: Place,
+}
+
+impl ChangeFile {
+    /// Reads a change file, or says everything that is wrong with it. `name` is the file for messages.
+    pub fn parse(name: &str, bytes: &[u8]) -> Result<Self, LoadErrors> {
+        load::parse(name, bytes)
+    }
+
+    /// How the verdict on one of its moves is asked for.
+    pub fn asked_of(&self, planned: &PlannedMove, strict: bool) -> Asked {
+        Asked { strict, place: Some(planned.place.clone()), change: Some(self.digest) }
+    }
+
+    /// What rules see of this change at one of its moves.
+    pub fn asked(&self, planned: &PlannedMove) -> fact::Change {
+        fact::Change {
+            id: Some(self.id.clone()),
+            window_start: self.window_start,
+            window_end: self.window_end,
+            ..planned.plan.asked()
+        }
+    }
+}
+
+/// The JSON Schema of a change file.
+pub fn schema() -> Schema {
+    let mut schema = schema_for!(document::ChangeDocument);
+    schema.insert("title".to_owned(), "vmgate change".into());
+    schema
+}

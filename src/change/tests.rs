@@ -1,0 +1,149 @@
+use super::*;
+
+const WHOLE: &str = "# a comment
+schema: vmgate/change/v1
+id: CHG-2041
+title: Empty hv1
+window: {start: 2026-11-24T01:00:00Z, end: 2026-11-24T05:00:00Z}
+goals: {longest_blackout_seconds: 0.5, deadline_seconds: 600}
+settings: {bandwidth_limit_bytes_per_second: 125000000, auto_converge: true}
+notify: {longest_delay_seconds: 20}
+prepare:
+  - run: [drain, '1']
+    undo: [undrain]
+limits: {per_destination: 2}
+after_no_go: continue
+waivers:
+  - rule: guest-agent-answers
+    match: {vm: web2}
+    owner: ops@example.org
+    reason: looked at by hand
+    ticket: OPS-1
+    created: 2026-11-20
+    expires: 2026-11-30
+moves:
+  - vm: web1
+    from: qemu+ssh://root@hv1/system
+    to: qemu+ssh://root@hv2/system
+    migrate_address: 10.0.1.2
+    goals: {longest_blackout_seconds: 2}
+    prepare:
+      - stop_service: corosync
+        time_limit_seconds: 15
+  - vm: web2
+    from: qemu+ssh://root@hv1/system
+    to: qemu+ssh://root@hv3/system
+    guest: none
+    notify: {enabled: false}
+    settings: {auto_converge: false, post_copy: true}
+";
+
+fn parse(text: &str) -> Result<ChangeFile, LoadErrors> {
+    ChangeFile::parse("change.yaml", text.as_bytes())
+}
+
+#[test]
+fn a_whole_change_loads_and_moves_take_what_they_do_not_say_from_it() {
+    let change = parse(WHOLE).unwrap();
+    let [web1, web2] = change.moves.as_slice() else { panic!("{:?}", change.moves) };
+    assert_eq!((change.id.as_str(), change.after_no_go), ("CHG-2041", AfterNoGo::Continue));
+    assert_eq!(change.limits, Limits { per_source: 1, per_destination: 2, per_link: 1 });
+    assert_eq!(change.waivers.iter().count(), 1);
+    assert_eq!(web1.place, Place { file: "change.yaml".to_owned(), line: 23 });
+    assert_eq!(web2.place.line, 31);
+    assert!((web1.plan.longest_blackout_seconds - 2.0).abs() < f64::EPSILON);
+    assert!((web2.plan.longest_blackout_seconds - 0.5).abs() < f64::EPSILON);
+    assert_eq!(web1.plan.actions.len(), 2);
+    assert_eq!(web1.plan.actions[1].deed, Deed::StopService { service: "corosync".to_owned() });
+    assert!((web1.plan.notify.as_ref().unwrap().longest_delay_seconds - 20.0).abs() < f64::EPSILON);
+    assert_eq!(web2.plan.notify, None);
+    assert_eq!(web1.plan.settings.auto_converge, Some(true));
+    assert_eq!((web2.plan.settings.auto_converge, web2.plan.settings.post_copy), (Some(false), Some(true)));
+    let asked = change.asked(web2);
+    assert_eq!(asked.id.as_deref(), Some("CHG-2041"));
+    assert_eq!(asked.bandwidth_limit_bytes_per_second, Some(125_000_000));
+    assert_eq!(asked.window_end.unwrap().to_string(), "2026-11-24T05:00:00Z");
+}
+
+#[test]
+fn the_digest_is_of_what_it_says_and_not_of_how_it_looks() {
+    let digest = |text: &str| parse(text).unwrap().digest;
+    let laid_out =
+        WHOLE.replace("# a comment\n", "").replace("{per_destination: 2}", "\n  per_destination: 2");
+    assert_eq!(digest(WHOLE), digest(&laid_out));
+    assert_ne!(digest(WHOLE), digest(&WHOLE.replace("web2", "web3")));
+}
+
+#[test]
+fn all_problems_come_together_each_with_its_place() {
+    let text = "schema: vmgate/change/v1
+id: ''
+window: {start: 2026-11-24T05:00:00Z, end: 2026-11-24T01:00:00Z}
+goals: {longest_blackout_second: 0.5, deadline_seconds: -1}
+settings: {bandwidth_limit_bytes_per_second: 100, post_copy: true, multifd_channels: 300}
+notify: {folder: etc}
+prepare:
+  - run: [drain]
+  - {}
+  - stop_service: '-x; rm'
+  - {stop_service: a, on: guest}
+limits: {per_link: 0}
+waivers:
+  - {rule: a, match: {}, owner: me, reason: so, ticket: T, created: 2026-01-01, expires: 2026-12-01}
+  - {rule: a, match: {vm: a}, owner: me, reason: so, ticket: T, created: 1.1.2026, expires: 2026-12-01}
+moves:
+  - {vm: web1, from: hv1, to: 'qemu+ssh://hv2/system', migrate_address: hv2, guest: telepathy}
+  - {vm: web2, from: 'qemu:///system', to: 'qemu:///system'}
+  - {vm: web2, from: 'qemu:///system', to: 'qemu+ssh://hv2/system'}
+";
+    let problems = parse(text).unwrap_err().problems;
+    let found: Vec<String> = problems
+        .iter()
+        .map(|problem| format!("{}: {}", problem.position().map_or(0, |(line, _)| line), problem.message()))
+        .collect();
+    for (line, part) in [
+        (2, "`id` must be a text"),
+        (3, "ends before it starts"),
+        (4, "`goals.longest_blackout_second`: there is no such field"),
+        (4, "`deadline_seconds` must be above 0"),
+        (5, "less than libvirt can set"),
+        (5, "1 to 255"),
+        (5, "does not go with multifd"),
+        (6, "full path"),
+        (8, "needs its `undo`"),
+        (10, "is no name of a service"),
+        (11, "started again by itself"),
+        (12, "`limits.per_link` must be 1 or more"),
+        (14, "`match` is empty"),
+        (14, "at most 90 are allowed"),
+        (15, "is not a day"),
+        (17, "is not a libvirt URI"),
+        (17, "is no IP address"),
+        (17, "no way into a guest"),
+        (18, "the same host"),
+        (19, "web2 is moved twice"),
+    ] {
+        let place = format!("{line}: ");
+        assert!(
+            found.iter().any(|problem| problem.starts_with(&place) && problem.contains(part)),
+            "{line}: {part} is missing in {found:#?}"
+        );
+    }
+}
+
+#[test]
+fn what_is_no_change_is_refused_and_nothing_panics() {
+    for text in [
+        "",
+        "[]",
+        "schema: vmgate/change/v2\nid: a\nmoves: []",
+        "schema: vmgate/change/v1\nid: a\nmoves: []",
+        "schema: vmgate/change/v1\nid: a\nmoves: 3",
+        "schema: vmgate/change/v1\nid: [a]\nmoves: [[], 3, {prepare: [3, []]}]",
+        "moves: [{vm: &a x}]",
+        "\u{feff}a: b",
+    ] {
+        assert!(parse(text).is_err(), "{text}");
+    }
+    assert!(ChangeFile::parse("c", b"\xff").is_err());
+}

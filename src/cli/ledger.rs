@@ -1,0 +1,182 @@
+//! `vmgate ledger`: what was checked and moved, and whether the record of it is as it was written.
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::{Failure, options::Shared, output, session::Session};
+use crate::{
+    collect::text::plain,
+    ledger::{Head, Ledger, LedgerError, Record, Selection, entry::Kind},
+    verdict::ExitCode,
+};
+
+#[derive(Debug, Args)]
+pub(super) struct LedgerCommand {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// List records, the newest last
+    List {
+        /// No more than the newest N
+        #[arg(short = 'n', long, value_name = "N", default_value_t = 50)]
+        last: u32,
+        /// Only records about this VM, by UUID
+        #[arg(long, value_name = "UUID")]
+        vm: Option<String>,
+        /// Only records of this run
+        #[arg(long, value_name = "RUN")]
+        run: Option<String>,
+        /// Only records of this kind; may be repeated
+        #[arg(long, value_name = "KIND", value_parser = kind)]
+        kind: Vec<Kind>,
+        /// Only runs that have begun and not ended
+        #[arg(long, conflicts_with_all = ["run", "kind"])]
+        open: bool,
+        /// One JSON document a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print one record, or all of a run, as JSON
+    Show {
+        /// Number of the record, or id of the run
+        record: String,
+    },
+    /// Check that no record was changed, removed or put in between
+    Verify {
+        /// A record that must be in it, as an earlier `ledger verify` printed it: without one, records that were cut
+        /// off at the end are not missed
+        #[arg(long, value_name = "NUMBER:DIGEST")]
+        head: Option<String>,
+    },
+}
+
+fn kind(text: &str) -> Result<Kind, String> {
+    let names = || Kind::ALL.map(Kind::name).join(", ");
+    Kind::ALL.into_iter().find(|kind| kind.name() == text).ok_or_else(|| format!("it is one of {}", names()))
+}
+
+impl LedgerCommand {
+    pub(super) fn run(&self, shared: &Shared) -> Result<ExitCode, Failure> {
+        let session = Session::open(shared)?;
+        let path = session.ledger_for_moves()?;
+        let ledger = Ledger::open_existing(&path).map_err(failure)?;
+        match &self.what {
+            What::List { last, vm, run, kind, open, json } => {
+                let selection = if *open { Selection::open_runs() } else { Selection::default() };
+                let kinds = if *open { selection.kinds.clone() } else { kind.clone() };
+                let selection = Selection {
+                    kinds,
+                    vm: vm.clone(),
+                    run: run.clone(),
+                    at_most: Some(*last),
+                    newest: true,
+                    ..selection
+                };
+                let records = ledger.records(&selection).map_err(failure)?;
+                if *json { print_json(&records) } else { print_table(&records) }
+            }
+            What::Show { record } => show(&ledger, record),
+            What::Verify { head } => verify(&ledger, head.as_deref()),
+        }
+    }
+}
+
+/// A chain that is broken is a finding about the file, not a failure of vmgate.
+fn failure(error: LedgerError) -> Failure {
+    match error {
+        LedgerError::Broken(_) | LedgerError::Missing(_) => Failure::usage(error),
+        other => Failure::failed(other),
+    }
+}
+
+fn show(ledger: &Ledger, wanted: &str) -> Result<ExitCode, Failure> {
+    let records = match wanted.parse::<u64>() {
+        Ok(number) => ledger.record(number).map(|record| record.into_iter().collect()),
+        Err(_) => ledger.history(wanted),
+    }
+    .map_err(failure)?;
+    if records.is_empty() {
+        let text = format!("there is no record or run `{wanted}`; `vmgate ledger list` shows them");
+        return Err(Failure::usage(text));
+    }
+    let texts: Result<Vec<_>, _> =
+        records.iter().map(|record| serde_json::to_string_pretty(&document(record))).collect();
+    print(&(texts.map_err(Failure::failed)?.join("\n") + "\n"))
+}
+
+fn verify(ledger: &Ledger, known: Option<&str>) -> Result<ExitCode, Failure> {
+    let head = ledger.verify().map_err(failure)?;
+    if let Some(known) = known {
+        let known = parse_head(known)?;
+        let record = ledger.record(known.sequence).map_err(failure)?;
+        match record {
+            Some(record) if record.digest.hex() == known.digest => {}
+            Some(_) => {
+                let text = format!(
+                    "record {} is another one than it was: the ledger was written anew",
+                    known.sequence
+                );
+                return Err(Failure::usage(text));
+            }
+            None => {
+                let text = format!(
+                    "the ledger ends at record {}, and it had {}: records were cut off",
+                    head.sequence, known.sequence
+                );
+                return Err(Failure::usage(text));
+            }
+        }
+    }
+    print(&format!(
+        "{} records, each as it was written; head {}:{}\n",
+        head.sequence, head.sequence, head.digest
+    ))
+}
+
+fn parse_head(text: &str) -> Result<Head, Failure> {
+    let head = text.split_once(':').and_then(|(sequence, digest)| {
+        Some(Head { sequence: sequence.parse().ok()?, digest: digest.to_owned() })
+    });
+    head.ok_or_else(|| {
+        Failure::usage(format!("--head {text}: give NUMBER:DIGEST, as `vmgate ledger verify` prints it"))
+    })
+}
+
+fn document(record: &Record) -> serde_json::Value {
+    json!({
+        "sequence": record.sequence,
+        "at": record.at,
+        "digest": record.digest,
+        "entry": record.entry,
+    })
+}
+
+fn print_json(records: &[Record]) -> Result<ExitCode, Failure> {
+    let text: String = records.iter().map(|record| format!("{}\n", document(record))).collect();
+    print(&text)
+}
+
+fn print_table(records: &[Record]) -> Result<ExitCode, Failure> {
+    let rows = records.iter().map(|record| {
+        let run = record.entry.run().unwrap_or_default();
+        // Names come from hosts and guests.
+        [
+            record.sequence.to_string(),
+            record.at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            record.entry.kind().name().to_owned(),
+            plain(run),
+            plain(&record.entry.to_string()),
+        ]
+    });
+    let mut table = rows.collect::<tabled::builder::Builder>().build();
+    table.with(tabled::settings::Style::blank());
+    if records.is_empty() { print("no records\n") } else { print(&format!("{table}\n")) }
+}
+
+fn print(text: &str) -> Result<ExitCode, Failure> {
+    output::to_stdout(|out| out.write_all(text.as_bytes()))?;
+    Ok(ExitCode::Go)
+}

@@ -1,0 +1,140 @@
+//! The chain: canonical JSON, hashed with the digest of the record before.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use super::{Entry, LedgerError, Record, Row, Writer};
+use crate::verdict::Digest;
+
+/// What the first record holds as the digest of the one before it.
+const GENESIS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+
+/// The newest record of a chain. Kept somewhere else, it tells later whether the ledger was cut short.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// Its number; 0 for an empty ledger.
+    pub sequence: u64,
+    /// Its digest, in hexadecimal.
+    pub digest: String,
+}
+
+/// Where a chain is broken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broken {
+    /// The first record that does not fit.
+    pub sequence: u64,
+    /// What does not fit.
+    pub why: String,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "record {}: {}", self.sequence, self.why)
+    }
+}
+
+/// Appends an entry to the chain.
+pub(super) fn append(writer: &mut dyn Writer, entry: &Entry, at: Timestamp) -> Result<Record, LedgerError> {
+    let (before, previous) =
+        writer.newest()?.map_or_else(|| (0, GENESIS.to_owned()), |row| (row.sequence, row.digest));
+    let body = canonical(entry)?;
+    let sequence = before + 1;
+    let digest = digest(&previous, sequence, at, &body);
+    let row = Row {
+        sequence,
+        at,
+        kind: entry.kind().name().to_owned(),
+        run: entry.run().map(str::to_owned),
+        vm: entry.vm().map(str::to_owned),
+        body,
+        previous,
+        digest: digest.hex(),
+    };
+    writer.insert(&row)?;
+    Ok(Record { sequence, at, entry: entry.clone(), digest })
+}
+
+/// Hashes a record. No part can run into the next: the digest has a fixed length, number and time end with a line
+/// break that neither can hold.
+fn digest(previous: &str, sequence: u64, at: Timestamp, body: &str) -> Digest {
+    let mut hash = Sha256::new();
+    hash.update(format!("{previous}\n{sequence}\n{at}\n").as_bytes());
+    hash.update(body.as_bytes());
+    Digest::from_bytes(hash.finalize().into())
+}
+
+/// JSON without white space and with sorted names. What is hashed later are the stored bytes, so that no version
+/// of vmgate has to write numbers as another one did.
+fn canonical(entry: &impl Serialize) -> Result<String, LedgerError> {
+    let value = serde_json::to_value(entry).map_err(LedgerError::encode)?;
+    serde_json::to_string(&sorted(value)).map_err(LedgerError::encode)
+}
+
+fn sorted(value: Value) -> Value {
+    match value {
+        Value::Array(items) => items.into_iter().map(sorted).collect(),
+        Value::Object(fields) => {
+            let mut fields: Vec<_> = fields.into_iter().map(|(name, value)| (name, sorted(value))).collect();
+            fields.sort_by(|(a, _), (b, _)| a.cmp(b));
+            Value::Object(fields.into_iter().collect())
+        }
+        other => other,
+    }
+}
+
+impl TryFrom<&Row> for Record {
+    type Error = LedgerError;
+
+    fn try_from(row: &Row) -> Result<Self, LedgerError> {
+        let broken = |why: String| LedgerError::Broken(Broken { sequence: row.sequence, why });
+        let digest = format!("sha256:{}", row.digest).parse();
+        Ok(Self {
+            sequence: row.sequence,
+            at: row.at,
+            entry: serde_json::from_str(&row.body)
+                .map_err(|error| broken(format!("it is none that this version writes: {error}")))?,
+            digest: digest.map_err(|error: crate::verdict::InvalidDigest| broken(error.to_string()))?,
+        })
+    }
+}
+
+/// A chain that is being checked, record by record.
+#[derive(Debug, Default)]
+pub(super) struct Verification {
+    head: Option<Head>,
+}
+
+impl Verification {
+    /// The newest record that was checked.
+    pub(super) fn head(&self) -> Head {
+        self.head.clone().unwrap_or_else(|| Head { sequence: 0, digest: GENESIS.to_owned() })
+    }
+
+    /// Checks the next record.
+    pub(super) fn next(&mut self, row: &Row) -> Result<(), LedgerError> {
+        let head = self.head();
+        let broken = |sequence, why: String| Err(LedgerError::Broken(Broken { sequence, why }));
+        if row.sequence != head.sequence + 1 {
+            let missing = head.sequence + 1;
+            return broken(missing, format!("it is missing; the next is record {}", row.sequence));
+        }
+        if row.previous != head.digest {
+            return broken(row.sequence, "it does not follow from the record before it".to_owned());
+        }
+        if digest(&row.previous, row.sequence, row.at, &row.body).hex() != row.digest {
+            return broken(row.sequence, "what it says is not what was written".to_owned());
+        }
+        let entry = Record::try_from(row)?.entry;
+        if (entry.kind().name(), entry.run(), entry.vm())
+            != (row.kind.as_str(), row.run.as_deref(), row.vm.as_deref())
+        {
+            return broken(row.sequence, "its columns do not say what its body says".to_owned());
+        }
+        self.head = Some(Head { sequence: row.sequence, digest: row.digest.clone() });
+        Ok(())
+    }
+}

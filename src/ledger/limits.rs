@@ -1,0 +1,94 @@
+//! How many moves may run at once: one per VM always, and as many per host and link as the site allows.
+
+use std::fmt;
+
+use thiserror::Error;
+
+use super::{OpenRun, entry::RunStarted};
+use crate::change::Limits;
+
+/// Why a move may not begin now.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{0}", .why.text(.run, .vm))]
+pub struct Refusal {
+    /// What stands in the way.
+    pub why: InTheWay,
+    /// The run that is open.
+    pub run: String,
+    /// The VM that it moves.
+    pub vm: String,
+}
+
+/// What stands in the way of a move.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InTheWay {
+    /// The VM is being moved already.
+    SameVm {
+        /// What drives that move.
+        driver: String,
+    },
+    /// As many moves as are allowed leave the source already.
+    Source(String, u32),
+    /// As many moves as are allowed come to the destination already.
+    Destination(String, u32),
+    /// As many moves as are allowed use the link already.
+    Link(String, String, u32),
+}
+
+impl InTheWay {
+    fn text(&self, run: &str, vm: &str) -> String {
+        let at_most = |what: fmt::Arguments, limit: &u32| {
+            let moves = if *limit == 1 { "move" } else { "moves" };
+            format!(
+                "{what} at most {limit} {moves} at once, and run {run} (VM {vm}) is open: wait for it, raise the limit, \
+                 or run `vmgate recover` if it was left behind"
+            )
+        };
+        match self {
+            Self::SameVm { driver } => format!(
+                "{vm} is being moved already: run {run} by {driver} has not ended. Wait for it, or run `vmgate recover` \
+                 if it was left behind"
+            ),
+            Self::Source(host, limit) => at_most(format_args!("from {host} go"), limit),
+            Self::Destination(host, limit) => at_most(format_args!("to {host} go"), limit),
+            Self::Link(one, other, limit) => at_most(format_args!("between {one} and {other} go"), limit),
+        }
+    }
+}
+
+impl Limits {
+    /// Why `run` may not begin beside the runs that are open.
+    pub(super) fn refuse(&self, run: &RunStarted, open: &[OpenRun]) -> Option<Refusal> {
+        let refusal = |other: &OpenRun, why| Refusal {
+            why,
+            run: other.run.run.clone(),
+            vm: other.run.vm.label().to_owned(),
+        };
+        if let Some(other) = open.iter().find(|other| other.run.vm.uuid == run.vm.uuid) {
+            let driver = other.run.driver.to_string();
+            return Some(refusal(other, InTheWay::SameVm { driver }));
+        }
+        let label = |named: &crate::verdict::Named| named.label().to_owned();
+        let full = |fits: &dyn Fn(&RunStarted) -> bool, limit: u32| {
+            let mut others = open.iter().filter(|other| fits(&other.run));
+            let first = others.next()?;
+            (1 + others.count() >= limit as usize).then_some(first)
+        };
+        let source = &run.source.uuid;
+        let destination = &run.destination.uuid;
+        if let Some(other) = full(&|other| other.source.uuid == *source, self.per_source) {
+            return Some(refusal(other, InTheWay::Source(label(&run.source), self.per_source)));
+        }
+        if let Some(other) = full(&|other| other.destination.uuid == *destination, self.per_destination) {
+            let why = InTheWay::Destination(label(&run.destination), self.per_destination);
+            return Some(refusal(other, why));
+        }
+        let same_link = |other: &RunStarted| {
+            (&other.source.uuid, &other.destination.uuid) == (source, destination)
+                || (&other.source.uuid, &other.destination.uuid) == (destination, source)
+        };
+        full(&same_link, self.per_link).map(|other| {
+            refusal(other, InTheWay::Link(label(&run.source), label(&run.destination), self.per_link))
+        })
+    }
+}

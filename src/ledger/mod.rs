@@ -1,0 +1,168 @@
+//! The ledger: what was checked, moved, isolated and overridden, written down before or as it happens, never changed.
+//!
+//! Append-only and hash-chained: each record holds the digest of the one before it, so that a change to any of them
+//! breaks all that follow. A move holds its VM by the record that it has begun and not ended, so that a crash can
+//! neither lose that hold nor leave it behind unseen. [`Store`] is all that a database has to do.
+
+mod chain;
+pub mod entry;
+mod error;
+mod limits;
+mod query;
+mod sqlite;
+mod store;
+mod words;
+
+use std::{path::Path, sync::Mutex};
+
+use jiff::Timestamp;
+
+pub use chain::{Broken, Head};
+pub use entry::Entry;
+pub use error::LedgerError;
+pub use limits::{InTheWay, Refusal};
+pub use query::{OpenRun, PastForecast, RehearsedPair};
+pub use sqlite::SqliteStore;
+pub use store::{Row, Selection, Store, Writer};
+
+use crate::{change::Limits, verdict::Digest};
+use entry::{Kind, RunStarted};
+
+/// One record: an entry with its place in the chain.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Record {
+    /// Its number, from 1, without gaps.
+    pub sequence: u64,
+    /// When it was written, by the clock of the machine that wrote it. Clocks jump: the sequence is the order.
+    pub at: Timestamp,
+    /// What it says.
+    pub entry: Entry,
+    /// Its own digest, which the next record holds.
+    pub digest: Digest,
+}
+
+/// An open ledger. May be shared between threads; several processes may have it open.
+pub struct Ledger {
+    store: Mutex<Box<dyn Store>>,
+}
+
+impl Ledger {
+    /// Opens the ledger in a SQLite file, and makes it where there is none.
+    pub fn open(path: &Path) -> Result<Self, LedgerError> {
+        Ok(Self::over(Box::new(SqliteStore::open(path)?)))
+    }
+
+    /// Opens an existing ledger to be read.
+    pub fn open_existing(path: &Path) -> Result<Self, LedgerError> {
+        Ok(Self::over(Box::new(SqliteStore::open_existing(path)?)))
+    }
+
+    /// A ledger over another store.
+    pub fn over(store: Box<dyn Store>) -> Self {
+        Self { store: Mutex::new(store) }
+    }
+
+    /// Appends an entry, now.
+    pub fn append(&self, entry: &Entry) -> Result<Record, LedgerError> {
+        self.append_at(entry, Timestamp::now())
+    }
+
+    /// Appends an entry under a given time.
+    pub fn append_at(&self, entry: &Entry, at: Timestamp) -> Result<Record, LedgerError> {
+        self.write(|writer| chain::append(writer, entry, at))
+    }
+
+    /// Begins a run, if nobody else moves the VM and its hosts and link have room for one more move. Looking and
+    /// writing are one transaction: of two that come at once, one is refused.
+    pub fn begin(&self, run: &RunStarted, limits: &Limits) -> Result<Record, LedgerError> {
+        self.write(|writer| {
+            let open = query::open_runs(&writer.select(&Selection::open_runs())?)?;
+            if let Some(refusal) = limits.refuse(run, &open) {
+                return Err(LedgerError::Refused(Box::new(refusal)));
+            }
+            chain::append(writer, &Entry::RunStarted(run.clone()), Timestamp::now())
+        })
+    }
+
+    /// The records that a selection asks for, oldest first.
+    pub fn records(&self, selection: &Selection) -> Result<Vec<Record>, LedgerError> {
+        self.rows(selection)?.iter().map(Record::try_from).collect()
+    }
+
+    /// One record by its number.
+    pub fn record(&self, sequence: u64) -> Result<Option<Record>, LedgerError> {
+        let wanted = Selection { sequence: Some(sequence), ..Selection::default() };
+        Ok(self.records(&wanted)?.pop())
+    }
+
+    /// Checks every digest of the chain and that the columns say what the records say. Gives its newest record.
+    pub fn verify(&self) -> Result<Head, LedgerError> {
+        let mut chain = chain::Verification::default();
+        loop {
+            let after = chain.head().sequence;
+            let rows = self.rows(&Selection { after, at_most: Some(1000), ..Selection::default() })?;
+            if rows.is_empty() {
+                return Ok(chain.head());
+            }
+            rows.iter().try_for_each(|row| chain.next(row))?;
+        }
+    }
+
+    /// Runs that have begun and not ended, oldest first: moves under way, or left behind by a crash.
+    pub fn open_runs(&self) -> Result<Vec<OpenRun>, LedgerError> {
+        let mut runs = query::open_runs(&self.rows(&Selection::open_runs())?)?;
+        for open in &mut runs {
+            open.history = self.history(&open.run.run)?;
+        }
+        Ok(runs)
+    }
+
+    /// Everything that was written of a run.
+    pub fn history(&self, run: &str) -> Result<Vec<Record>, LedgerError> {
+        self.records(&Selection { run: Some(run.to_owned()), ..Selection::default() })
+    }
+
+    /// Pairs of versions and machine type that went well in the `days` before `now`.
+    pub fn rehearsed_pairs(&self, now: Timestamp, days: u32) -> Result<Vec<RehearsedPair>, LedgerError> {
+        let since = now.saturating_sub(jiff::SignedDuration::from_hours(24 * i64::from(days)));
+        let kinds = vec![Kind::Rehearsal, Kind::Migration];
+        let wanted = Selection { kinds, since: since.ok(), ..Selection::default() };
+        Ok(query::rehearsed(&self.records(&wanted)?))
+    }
+
+    /// What was forecast and what came, of migrations between two hosts (by UUID), oldest first.
+    pub fn past_forecasts(&self, source: &str, destination: &str) -> Result<Vec<PastForecast>, LedgerError> {
+        let wanted = Selection { kinds: vec![Kind::Migration], ..Selection::default() };
+        Ok(query::past_forecasts(&self.records(&wanted)?, source, destination))
+    }
+
+    fn rows(&self, selection: &Selection) -> Result<Vec<Row>, LedgerError> {
+        self.lock().select(selection)
+    }
+
+    fn write<T>(
+        &self,
+        mut work: impl FnMut(&mut dyn Writer) -> Result<T, LedgerError>,
+    ) -> Result<T, LedgerError> {
+        let mut written = None;
+        self.lock().write(&mut |writer| {
+            written = Some(work(writer)?);
+            Ok(())
+        })?;
+        written.ok_or_else(|| LedgerError::Store("the store did not do the work it was given".to_owned()))
+    }
+
+    /// A thread that panicked with the lock left no half transaction behind: the store rolls those back.
+    fn lock(&self) -> std::sync::MutexGuard<'_, Box<dyn Store>> {
+        self.store.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Ledger")
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,303 @@
+//! The ledger in one SQLite file. Write-ahead log, so that readers never wait for a writer; every commit is on the
+//! disk before it counts; triggers refuse whatever would change or remove a record.
+
+use std::{
+    fs::File,
+    io::Write as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rusqlite::{
+    Connection, ErrorCode, OpenFlags, OptionalExtension as _, Transaction, TransactionBehavior,
+    params_from_iter, types::Value,
+};
+
+use super::{LedgerError, Row, Selection, Store, Writer};
+
+/// The format of the tables, in `user_version`.
+const FORMAT: i64 = 1;
+
+/// `vmgl`, so that `file` and vmgate can tell a ledger from another database.
+const APPLICATION: i64 = 0x766d_676c;
+
+/// Longest wait for another process's transaction; those last milliseconds.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Kept free on the ledger's disk while the ledger is open, and given up when the disk is full: a run that began can
+/// still be ended properly.
+const RESERVE_BYTES: usize = 256 << 10;
+
+const SCHEMA: &str = "
+CREATE TABLE record (
+  sequence INTEGER PRIMARY KEY,
+  at       TEXT NOT NULL,
+  kind     TEXT NOT NULL,
+  run      TEXT,
+  vm       TEXT,
+  body     TEXT NOT NULL,
+  previous TEXT NOT NULL UNIQUE,
+  digest   TEXT NOT NULL UNIQUE
+) STRICT;
+CREATE INDEX record_kind ON record (kind, sequence);
+CREATE INDEX record_run ON record (run, kind) WHERE run IS NOT NULL;
+CREATE INDEX record_vm ON record (vm, sequence) WHERE vm IS NOT NULL;
+CREATE TRIGGER record_is_never_changed BEFORE UPDATE ON record
+  BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
+CREATE TRIGGER record_is_never_removed BEFORE DELETE ON record
+  BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
+";
+
+const COLUMNS: &str = "sequence, at, kind, run, vm, body, previous, digest";
+
+/// A ledger in a file.
+pub struct SqliteStore {
+    path: PathBuf,
+    connection: Connection,
+    reserve: Option<File>,
+}
+
+impl SqliteStore {
+    /// Opens the file, and makes it where there is none.
+    pub fn open(path: &Path) -> Result<Self, LedgerError> {
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            std::fs::create_dir_all(folder).map_err(|error| unopened(path, &error))?;
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
+        let mut store = Self::connect(path, flags)?;
+        store.set_up()?;
+        store.reserve = reserve(path);
+        Ok(store)
+    }
+
+    /// Opens the file to be read; it must be there.
+    pub fn open_existing(path: &Path) -> Result<Self, LedgerError> {
+        if !path.exists() {
+            return Err(LedgerError::Missing(path.to_owned()));
+        }
+        // A reader takes part in the write-ahead log too, so that a file that nobody writes to stays readable by
+        // those who may only read it there is the second try.
+        let store = Self::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
+            .or_else(|_| Self::connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY))?;
+        match store.format()? {
+            FORMAT => Ok(store),
+            0 => Err(unopened(path, &"it is not a ledger of vmgate")),
+            found => Err(store.newer(found)),
+        }
+    }
+
+    fn connect(path: &Path, flags: OpenFlags) -> Result<Self, LedgerError> {
+        let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+            .map_err(|error| unopened(path, &error))?;
+        let store = Self { path: path.to_owned(), connection, reserve: None };
+        let result = store
+            .connection
+            .busy_timeout(PATIENCE)
+            .and_then(|()| store.connection.pragma_update(None, "synchronous", "FULL"))
+            // Nothing in a ledger file that somebody sent may call functions.
+            .and_then(|()| store.connection.pragma_update(None, "trusted_schema", false));
+        result.map_err(|error| opening(path, &error))?;
+        Ok(store)
+    }
+
+    fn set_up(&mut self) -> Result<(), LedgerError> {
+        let path = self.path.clone();
+        let said = |error: rusqlite::Error| failed(&path, &error);
+        let mode: String = self
+            .connection
+            .query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))
+            .map_err(|error| opening(&path, &error))?;
+        if mode != "wal" {
+            let why = format!("its disk allows no write-ahead log (journal mode {mode}): use a local disk");
+            return Err(unopened(&path, &why));
+        }
+        // Several processes may find the file empty at once: one of them makes the tables.
+        let transaction =
+            self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(said)?;
+        let format: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(said)?;
+        match format {
+            FORMAT => return Ok(()),
+            0 => {}
+            found => return Err(LedgerError::Newer { path, found, known: FORMAT }),
+        }
+        let tables: i64 = transaction
+            .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+            .map_err(said)?;
+        if tables > 0 {
+            return Err(unopened(&path, &"it is another program's database"));
+        }
+        transaction.execute_batch(SCHEMA).map_err(said)?;
+        transaction.pragma_update(None, "user_version", FORMAT).map_err(said)?;
+        transaction.pragma_update(None, "application_id", APPLICATION).map_err(said)?;
+        transaction.commit().map_err(said)
+    }
+
+    fn format(&self) -> Result<i64, LedgerError> {
+        let version = self.connection.query_row("PRAGMA user_version", [], |row| row.get(0));
+        version.map_err(|error| opening(&self.path, &error))
+    }
+
+    fn newer(&self, found: i64) -> LedgerError {
+        LedgerError::Newer { path: self.path.clone(), found, known: FORMAT }
+    }
+
+    fn failed(&self, error: &rusqlite::Error) -> LedgerError {
+        failed(&self.path, error)
+    }
+
+    fn write_once(
+        &mut self,
+        work: &mut dyn FnMut(&mut dyn Writer) -> Result<(), LedgerError>,
+    ) -> Result<(), LedgerError> {
+        let path = &self.path;
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(|error| failed(path, &error))?;
+        work(&mut InTransaction { transaction: &transaction, path })?;
+        transaction.commit().map_err(|error| failed(path, &error))
+    }
+}
+
+impl Store for SqliteStore {
+    fn write(
+        &mut self,
+        work: &mut dyn FnMut(&mut dyn Writer) -> Result<(), LedgerError>,
+    ) -> Result<(), LedgerError> {
+        match self.write_once(work) {
+            Err(LedgerError::DiskFull(_)) if self.reserve.take().is_some() => self.write_once(work),
+            done => done,
+        }
+    }
+
+    fn select(&self, selection: &Selection) -> Result<Vec<Row>, LedgerError> {
+        select(&self.connection, selection).map_err(|error| self.failed(&error))
+    }
+}
+
+struct InTransaction<'a> {
+    transaction: &'a Transaction<'a>,
+    path: &'a Path,
+}
+
+impl Writer for InTransaction<'_> {
+    fn newest(&self) -> Result<Option<Row>, LedgerError> {
+        let query = format!("SELECT {COLUMNS} FROM record ORDER BY sequence DESC LIMIT 1");
+        self.transaction.query_row(&query, [], row).optional().map_err(|error| failed(self.path, &error))
+    }
+
+    fn select(&self, selection: &Selection) -> Result<Vec<Row>, LedgerError> {
+        select(self.transaction, selection).map_err(|error| failed(self.path, &error))
+    }
+
+    fn insert(&mut self, row: &Row) -> Result<(), LedgerError> {
+        let sequence = i64::try_from(row.sequence).unwrap_or(i64::MAX);
+        self.transaction
+            .execute(
+                &format!("INSERT INTO record ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"),
+                (
+                    sequence,
+                    row.at.to_string(),
+                    &row.kind,
+                    &row.run,
+                    &row.vm,
+                    &row.body,
+                    &row.previous,
+                    &row.digest,
+                ),
+            )
+            .map(drop)
+            .map_err(|error| failed(self.path, &error))
+    }
+}
+
+fn select(connection: &Connection, selection: &Selection) -> Result<Vec<Row>, rusqlite::Error> {
+    let mut conditions = vec!["sequence > ?".to_owned()];
+    let mut values = vec![Value::from(i64::try_from(selection.after).unwrap_or(i64::MAX))];
+    let mut only = |condition: &str, value: Value| {
+        conditions.push(condition.to_owned());
+        values.push(value);
+    };
+    if let Some(sequence) = selection.sequence {
+        only("sequence = ?", Value::from(i64::try_from(sequence).unwrap_or(i64::MAX)));
+    }
+    if let Some(run) = &selection.run {
+        only("run = ?", Value::from(run.clone()));
+    }
+    if let Some(vm) = &selection.vm {
+        only("vm = ?", Value::from(vm.clone()));
+    }
+    if let Some(since) = selection.since {
+        // All times are UTC and begin alike, so that comparing texts up to the second is comparing times.
+        only("substr(at, 1, 19) >= ?", Value::from(since.to_string().chars().take(19).collect::<String>()));
+    }
+    if !selection.kinds.is_empty() {
+        let kinds: Vec<String> = selection.kinds.iter().map(|kind| format!("'{}'", kind.name())).collect();
+        conditions.push(format!("kind IN ({})", kinds.join(", ")));
+    }
+    if selection.unended {
+        let ended = "SELECT 1 FROM record AS other WHERE other.run = record.run AND other.kind = 'run-ended'";
+        conditions.push(format!("NOT EXISTS ({ended})"));
+    }
+    let (order, limit) =
+        (if selection.newest { "DESC" } else { "ASC" }, selection.at_most.map_or(-1, i64::from));
+    let query = format!(
+        "SELECT * FROM (SELECT {COLUMNS} FROM record WHERE {} ORDER BY sequence {order} LIMIT {limit}) ORDER BY sequence",
+        conditions.join(" AND ")
+    );
+    connection.prepare(&query)?.query_map(params_from_iter(values), row)?.collect()
+}
+
+fn row(row: &rusqlite::Row) -> rusqlite::Result<Row> {
+    let sequence: i64 = row.get(0)?;
+    let at: String = row.get(1)?;
+    let broken = |column, error: Box<dyn std::error::Error + Send + Sync>| {
+        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, error)
+    };
+    Ok(Row {
+        sequence: u64::try_from(sequence).map_err(|error| broken(0, error.into()))?,
+        at: at.parse().map_err(|error: jiff::Error| broken(1, error.into()))?,
+        kind: row.get(2)?,
+        run: row.get(3)?,
+        vm: row.get(4)?,
+        body: row.get(5)?,
+        previous: row.get(6)?,
+        digest: row.get(7)?,
+    })
+}
+
+fn unopened(path: &Path, why: &impl ToString) -> LedgerError {
+    LedgerError::Unopened { path: path.to_owned(), why: why.to_string() }
+}
+
+/// What a failure means while the file is being opened.
+fn opening(path: &Path, error: &rusqlite::Error) -> LedgerError {
+    match failed(path, error) {
+        LedgerError::Store(_) => unopened(path, error),
+        other => other,
+    }
+}
+
+/// What a failure means. A disk that is full shows as such or, in the log's shared memory, as an I/O error.
+fn failed(path: &Path, error: &rusqlite::Error) -> LedgerError {
+    const IOERR_SHMSIZE: i32 = 10 | (19 << 8);
+    match error.sqlite_error() {
+        Some(inner) if inner.code == ErrorCode::DiskFull || inner.extended_code == IOERR_SHMSIZE => {
+            LedgerError::DiskFull(path.to_owned())
+        }
+        Some(inner) if matches!(inner.code, ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            LedgerError::Locked(path.to_owned())
+        }
+        _ => LedgerError::Store(format!("{}: {error}", path.display())),
+    }
+}
+
+/// A file without a name that takes room on the ledger's disk; none where there is not even that much. A process
+/// that is killed gives it back.
+fn reserve(path: &Path) -> Option<File> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::tempfile_in(folder).ok()?;
+    file.write_all(&vec![1; RESERVE_BYTES]).ok()?;
+    file.sync_all().ok()?;
+    Some(file)
+}

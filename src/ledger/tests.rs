@@ -1,0 +1,256 @@
+use std::{path::PathBuf, sync::Arc, thread};
+
+use proptest::prelude::*;
+
+use super::{
+    entry::{Driver, Ending, Migration, Outcome, Pair, Rehearsal, RunEnded, State, Transition},
+    *,
+};
+use crate::{
+    change::{Limits, Plan},
+    verdict::{ExitCode, Named},
+};
+
+fn fresh() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sub/ledger.db");
+    (folder, path)
+}
+
+fn named(name: &str) -> Named {
+    Named { name: Some(name.to_owned()), uuid: Some(format!("uuid-{name}")) }
+}
+
+fn run(run: &str, vm: &str, source: &str, destination: &str) -> RunStarted {
+    RunStarted {
+        run: run.to_owned(),
+        vm: named(vm),
+        source: named(source),
+        destination: named(destination),
+        from: String::new(),
+        to: String::new(),
+        change: None,
+        change_digest: None,
+        plan: Plan::default(),
+        driver: Driver { machine: "op".to_owned(), boot: "b".to_owned(), pid: 7, started_ticks: 9 },
+    }
+}
+
+fn transition(run: &str, why: &str) -> Entry {
+    Entry::Transition(Transition {
+        run: run.to_owned(),
+        vm: "uuid-web1".to_owned(),
+        state: State::Gate,
+        action: None,
+        mark: None,
+        why: Some(why.to_owned()),
+    })
+}
+
+fn ended(run: &str) -> Entry {
+    Entry::RunEnded(RunEnded {
+        run: run.to_owned(),
+        vm: "uuid-web1".to_owned(),
+        ending: Ending::Done,
+        exit: ExitCode::Go,
+        runs_on: None,
+        why: None,
+        recovered: false,
+    })
+}
+
+/// Opens the file as whoever wants to change it would.
+fn behind_its_back(path: &Path, sql: &str) -> rusqlite::Result<()> {
+    rusqlite::Connection::open(path).unwrap().execute_batch(sql)
+}
+
+#[test]
+fn what_was_written_is_read_back_by_another_process_and_verifies() {
+    let (_folder, path) = fresh();
+    let ledger = Ledger::open(&path).unwrap();
+    assert_eq!(ledger.verify().unwrap().sequence, 0);
+    let written = ledger.append(&transition("r1", "because")).unwrap();
+    ledger.append(&ended("r1")).unwrap();
+    let other = Ledger::open_existing(&path).unwrap();
+    assert_eq!(other.record(1).unwrap(), Some(written));
+    assert_eq!(other.history("r1").unwrap().len(), 2);
+    assert_eq!(other.verify().unwrap().sequence, 2);
+}
+
+#[test]
+fn records_cannot_be_changed_or_removed_and_whoever_drops_the_triggers_is_found_out() {
+    let (_folder, path) = fresh();
+    let ledger = Ledger::open(&path).unwrap();
+    for number in 0..5 {
+        ledger.append(&transition("r1", &format!("step {number}"))).unwrap();
+    }
+    for sql in ["UPDATE record SET body = '{}' WHERE sequence = 2", "DELETE FROM record WHERE sequence = 2"] {
+        let error = behind_its_back(&path, sql).unwrap_err().to_string();
+        assert!(error.contains("append-only"), "{error}");
+    }
+    let unlocked = "DROP TRIGGER record_is_never_changed; DROP TRIGGER record_is_never_removed;";
+    behind_its_back(&path, unlocked).unwrap();
+    for (sql, sequence) in [
+        ("UPDATE record SET vm = 'x' WHERE sequence = 4", 4),
+        ("UPDATE record SET body = replace(body, 'step 2', 'step 9')", 3),
+        ("UPDATE record SET at = '2020-01-01T00:00:00Z' WHERE sequence = 2", 2),
+        ("DELETE FROM record WHERE sequence = 1", 1),
+    ] {
+        behind_its_back(&path, sql).unwrap();
+        match ledger.verify() {
+            Err(LedgerError::Broken(broken)) => assert_eq!(broken.sequence, sequence, "{broken}"),
+            other => panic!("{sql}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_vm_is_held_until_its_run_has_ended_whatever_process_asks() {
+    let (_folder, path) = fresh();
+    let one = Ledger::open(&path).unwrap();
+    let other = Ledger::open(&path).unwrap();
+    let wide = Limits { per_source: 9, per_destination: 9, per_link: 9 };
+    one.begin(&run("r1", "web1", "a", "b"), &wide).unwrap();
+    let refused = other.begin(&run("r2", "web1", "c", "d"), &wide).unwrap_err().to_string();
+    assert!(refused.contains("run r1 by process 7 on op") && refused.contains("vmgate recover"), "{refused}");
+    assert_eq!(other.open_runs().unwrap().len(), 1);
+    drop(one);
+    other.append(&ended("r1")).unwrap();
+    other.begin(&run("r3", "web1", "a", "b"), &wide).unwrap();
+}
+
+#[test]
+fn hosts_and_links_take_as_many_moves_as_they_are_allowed() {
+    let (_folder, path) = fresh();
+    let ledger = Ledger::open(&path).unwrap();
+    let limits = |per_source, per_destination, per_link| Limits { per_source, per_destination, per_link };
+    ledger.begin(&run("r1", "v1", "a", "b"), &Limits::default()).unwrap();
+    for (source, destination, limits, says) in [
+        ("a", "c", limits(1, 9, 9), "from a go at most 1 move"),
+        ("c", "b", limits(9, 1, 9), "to b go at most 1 move"),
+        ("b", "a", limits(9, 9, 1), "between b and a go at most 1 move"),
+    ] {
+        let refused = ledger.begin(&run("r2", "v2", source, destination), &limits).unwrap_err().to_string();
+        assert!(refused.contains(says) && refused.contains("run r1"), "{refused}");
+    }
+    ledger.begin(&run("r2", "v2", "a", "b"), &limits(2, 2, 2)).unwrap();
+    assert!(ledger.begin(&run("r3", "v3", "a", "b"), &limits(2, 2, 2)).is_err());
+    ledger.begin(&run("r3", "v3", "c", "d"), &Limits::default()).unwrap();
+}
+
+#[test]
+fn of_many_that_come_at_once_one_moves_the_vm_and_the_chain_holds() {
+    let (_folder, path) = fresh();
+    let path = Arc::new(path);
+    let begun: Vec<bool> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..8)
+            .map(|number| {
+                let path = Arc::clone(&path);
+                scope.spawn(move || {
+                    let ledger = Ledger::open(&path).unwrap();
+                    ledger.begin(&run(&format!("r{number}"), "web1", "a", "b"), &Limits::default()).is_ok()
+                })
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(begun.iter().filter(|begun| **begun).count(), 1);
+    assert_eq!(Ledger::open(&path).unwrap().verify().unwrap().sequence, 1);
+}
+
+#[test]
+fn only_what_went_well_within_the_days_is_rehearsed() {
+    let (_folder, path) = fresh();
+    let ledger = Ledger::open(&path).unwrap();
+    let now: Timestamp = "2026-11-26T00:00:00Z".parse().unwrap();
+    let pair = Pair {
+        source_version: "7.2.22".parse().unwrap(),
+        destination_version: "10.0.13".parse().unwrap(),
+        machine_type: "pc-q35-7.2".to_owned(),
+    };
+    let rehearsal = |passed| {
+        Entry::Rehearsal(Rehearsal {
+            vm: named("test1"),
+            pair: pair.clone(),
+            there_and_back: true,
+            passed,
+            by: "ops".to_owned(),
+            note: None,
+        })
+    };
+    let migration = |outcome| {
+        Entry::Migration(Migration {
+            run: "r1".to_owned(),
+            vm: named("web1"),
+            source: named("a"),
+            destination: named("b"),
+            pair: Some(pair.clone()),
+            outcome,
+            forecast_total_seconds: None,
+            forecast_blackout_seconds: None,
+            total_seconds: Some(2.5),
+            downtime_seconds: Some(0.1),
+            sent_bytes: None,
+            rounds: None,
+            downtime_limit_seconds: None,
+            throttle_percent: None,
+        })
+    };
+    let at = |entry: &Entry, time: &str| ledger.append_at(entry, time.parse().unwrap()).unwrap();
+    at(&rehearsal(true), "2026-10-01T00:00:00Z");
+    at(&rehearsal(false), "2026-11-20T00:00:00Z");
+    at(&migration(Outcome::Failed), "2026-11-21T00:00:00Z");
+    assert_eq!(ledger.rehearsed_pairs(now, 30).unwrap(), []);
+    assert_eq!(ledger.rehearsed_pairs(now, 90).unwrap().len(), 1);
+    at(&rehearsal(true), "2026-11-22T00:00:00.5Z");
+    at(&migration(Outcome::Completed), "2026-11-23T00:00:00Z");
+    let pairs = ledger.rehearsed_pairs(now, 30).unwrap();
+    assert_eq!((pairs.len(), pairs[0].times), (1, 2));
+    assert_eq!(pairs[0].last.to_string(), "2026-11-23T00:00:00Z");
+    assert_eq!(ledger.past_forecasts("uuid-a", "uuid-b").unwrap().len(), 2);
+    assert_eq!(ledger.past_forecasts("uuid-b", "uuid-a").unwrap(), []);
+}
+
+#[test]
+fn what_is_no_ledger_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    std::fs::write(at("text"), "hello, this is not a database at all").unwrap();
+    behind_its_back(&at("other.db"), "CREATE TABLE t (a)").unwrap();
+    behind_its_back(&at("newer.db"), "CREATE TABLE t (a); PRAGMA user_version = 9").unwrap();
+    for (name, says) in [
+        ("text", "cannot be opened"),
+        ("other.db", "another program's"),
+        ("newer.db", "format 9"),
+        (".", "cannot be opened"),
+    ] {
+        let error = Ledger::open(&at(name)).unwrap_err().to_string();
+        assert!(error.contains(says), "{name}: {error}");
+        assert!(Ledger::open_existing(&at(name)).is_err());
+    }
+    assert!(matches!(Ledger::open_existing(&at("none")), Err(LedgerError::Missing(_))));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+    #[test]
+    fn any_one_changed_byte_of_a_body_breaks_the_chain(at in 0_usize..100, texts in prop::collection::vec(".{0,40}", 1..6)) {
+        let (_folder, path) = fresh();
+        let ledger = Ledger::open(&path).unwrap();
+        for text in &texts {
+            ledger.append(&transition("r1", text)).unwrap();
+        }
+        prop_assert_eq!(ledger.verify().unwrap().sequence, texts.len() as u64);
+        let sequence = at % texts.len() + 1;
+        let place = at % 20 + 1;
+        behind_its_back(&path, "DROP TRIGGER record_is_never_changed").unwrap();
+        behind_its_back(&path, &format!(
+            "UPDATE record SET body = substr(body, 1, {place} - 1) || '~' || substr(body, {place} + 1) WHERE sequence = {sequence}"
+        )).unwrap();
+        let found = match ledger.verify() {
+            Err(LedgerError::Broken(broken)) => broken.sequence,
+            other => panic!("{other:?}"),
+        };
+        prop_assert_eq!(found, sequence as u64);
+    }
+}

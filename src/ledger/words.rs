@@ -1,0 +1,117 @@
+//! An entry in a line of text.
+
+use std::fmt;
+
+use super::{
+    Entry,
+    entry::{IsolationAction, Mark, Migration, Outcome, RunEnded, Transition},
+};
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Verdict(given) => {
+                let moved = &given.moved;
+                let (vm, source, destination) =
+                    (moved.vm.label(), moved.source.label(), moved.destination.label());
+                write!(f, "{vm}, {source} -> {destination}: {}", given.decision.word())?;
+                match given.blocking.as_slice() {
+                    [] => Ok(()),
+                    blocking => write!(f, " by {}", blocking.join(", ")),
+                }
+            }
+            Self::RunStarted(run) => {
+                let (vm, source, destination) = (run.vm.label(), run.source.label(), run.destination.label());
+                write!(f, "{vm}, {source} -> {destination}, by {}", run.driver)
+            }
+            Self::Transition(transition) => transition.fmt(f),
+            Self::RunEnded(ended) => ended.fmt(f),
+            Self::Migration(migration) => migration.fmt(f),
+            Self::Rehearsal(rehearsal) => {
+                let pair = &rehearsal.pair;
+                write!(
+                    f,
+                    "{} of QEMU {} -> {} with {} {}, by {}",
+                    rehearsal.vm.label(),
+                    pair.source_version,
+                    pair.destination_version,
+                    pair.machine_type,
+                    if rehearsal.passed { "went well" } else { "failed" },
+                    rehearsal.by
+                )
+            }
+            Self::Isolation(isolation) => {
+                let done = match isolation.action {
+                    IsolationAction::Isolated => "cut off the network",
+                    IsolationAction::Released => "let back on the network",
+                };
+                let (vm, host) = (isolation.vm.label(), isolation.host.label());
+                write!(f, "{vm} on {host} {done} by {}: {}", isolation.by, isolation.reason)
+            }
+            Self::Override(given) => write!(
+                f,
+                "{} let to {} by {} against {}: {}",
+                given.vm.label(),
+                given.destination.label(),
+                given.by,
+                given.refused_by,
+                given.reason
+            ),
+        }
+    }
+}
+
+impl fmt::Display for Transition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.state.name())?;
+        if let Some(action) = self.action {
+            write!(f, ", action {}", action + 1)?;
+        }
+        match self.mark {
+            Some(Mark::Needless) => f.write_str(" (nothing to do)")?,
+            Some(Mark::Undone) => f.write_str(" undone")?,
+            Some(Mark::NotUndone) => f.write_str(" NOT undone")?,
+            Some(Mark::Doing) | None => {}
+        }
+        self.why.as_ref().map_or(Ok(()), |why| write!(f, ": {why}"))
+    }
+}
+
+impl fmt::Display for RunEnded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.ending.name())?;
+        if self.recovered {
+            f.write_str(" by recovery")?;
+        }
+        match &self.runs_on {
+            Some(host) => write!(f, ", the VM runs on {host}")?,
+            None => f.write_str(", it is not certain where the VM runs")?,
+        }
+        self.why.as_ref().map_or(Ok(()), |why| write!(f, ": {why}"))
+    }
+}
+
+impl fmt::Display for Migration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let outcome = match self.outcome {
+            Outcome::Completed => "migrated",
+            Outcome::Suffers => "migrated, and suffers",
+            Outcome::Aborted => "migration aborted",
+            Outcome::Failed => "migration failed",
+        };
+        write!(f, "{} {outcome}", self.vm.label())?;
+        if let Some(seconds) = self.total_seconds {
+            write!(f, ", {seconds:.1} s")?;
+        }
+        if let Some(forecast) = self.forecast_total_seconds {
+            write!(f, " (forecast {:.1} to {:.1})", forecast.p5, forecast.p95)?;
+        }
+        if let Some(seconds) = self.downtime_seconds {
+            write!(f, ", downtime {seconds:.3} s")?;
+        }
+        if let Some(forecast) = self.forecast_blackout_seconds {
+            write!(f, " (blackout forecast {:.3} to {:.3})", forecast.p5, forecast.p95)?;
+        }
+        Ok(())
+    }
+}
