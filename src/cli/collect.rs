@@ -52,7 +52,8 @@ pub(super) fn from_hosts(
     goals: &Goals,
     session: &Session,
 ) -> Result<Facts, Failure> {
-    facts(&the_move.request(vm, goals.over(Change::default()), session)?, session.now())
+    session
+        .with_history(facts(&the_move.request(vm, goals.over(Change::default()), session)?, session.now())?)
 }
 
 /// Collects the facts of a move of a change. Of the options only those hold that say how to look.
@@ -67,6 +68,7 @@ pub(super) fn of_planned(
         source_probe: session.probe(&planned.from)?,
         destination_probe: session.probe(&planned.to)?,
         attribute: looking.attribute,
+        ask_peers: looking.ask_peers,
         guest_way: session.guest_way(&planned.vm, planned.guest.as_deref())?,
         from: planned.from.clone(),
         to: planned.to.clone(),
@@ -76,7 +78,7 @@ pub(super) fn of_planned(
         dirty_window_seconds: looking.dirty_window,
         change: change.asked(planned),
     };
-    facts(&request, session.now())
+    session.with_history(facts(&request, session.now())?)
 }
 
 /// Collects what a request asks for.

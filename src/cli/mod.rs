@@ -7,6 +7,8 @@ mod collect;
 mod ledger;
 #[cfg(feature = "libvirt")]
 mod migrate;
+#[cfg(feature = "libvirt")]
+mod observe;
 mod options;
 mod output;
 mod probe;
@@ -48,6 +50,9 @@ enum Command {
     Migrate(migrate::Migrate),
     /// Write a saved verdict in other formats
     Report(report::Report),
+    /// Watch how VMs dirty their memory over a day, at low cost, and write it into the ledger
+    #[cfg(feature = "libvirt")]
+    Observe(observe::Observe),
     /// Read and verify the ledger
     #[cfg(feature = "ledger")]
     Ledger(ledger::LedgerCommand),
@@ -96,6 +101,8 @@ pub fn main() -> process::ExitCode {
         Command::Collect(command) => command.run(&cli.shared),
         #[cfg(feature = "libvirt")]
         Command::Migrate(command) => command.run(&cli.shared),
+        #[cfg(feature = "libvirt")]
+        Command::Observe(command) => command.run(&cli.shared),
         Command::Report(command) => command.run(&cli.shared),
         #[cfg(feature = "ledger")]
         Command::Ledger(command) => command.run(&cli.shared),

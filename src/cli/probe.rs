@@ -82,7 +82,7 @@ impl Probe {
 }
 
 /// A share of one core, up to half of it.
-fn core_ratio(text: &str) -> Result<f64, String> {
+pub(super) fn core_ratio(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(ratio) if (0.001..=0.5).contains(&ratio) => Ok(ratio),
         _ => Err("expected a share of a core from 0.001 to 0.5".to_owned()),

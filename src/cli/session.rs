@@ -16,6 +16,7 @@ use crate::{
         Uri,
         transport::{GuestWay, SshTarget, Transport},
     },
+    fact::{Fact, Facts, Host},
 };
 use crate::{
     config::Config,
@@ -84,6 +85,22 @@ impl<'a> Session<'a> {
         let bytes = fs::read(file)
             .map_err(|error| Failure::usage(format!("{}: cannot be read: {error}", file.display())))?;
         ChangeFile::parse(&file.display().to_string(), &bytes).map_err(Failure::usage)
+    }
+
+    /// The facts with what the ledger knows of earlier moves and of this VM, where one is named.
+    #[cfg(feature = "libvirt")]
+    pub(super) fn with_history(&self, facts: Facts) -> Result<Facts, Failure> {
+        if let Some(ledger) = self.ledger()? {
+            let uuid = |host: &Fact<Host>| host.known().and_then(|host| host.uuid.known().cloned());
+            let vm = facts.vm.known().and_then(|vm| vm.uuid.known().cloned());
+            if let (Some(vm), Some(source), Some(destination)) =
+                (vm, uuid(&facts.source), uuid(&facts.destination))
+            {
+                let history = ledger.past(&vm, &source, &destination).map_err(Failure::failed)?;
+                return Ok(Facts { history: Fact::Known(history), ..facts });
+            }
+        }
+        Ok(facts)
     }
 
     /// Writes verdicts into the ledger, where one is named.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::{
     guest,
     libvirt::Domain,
+    probe::trace::Options,
     transport::{Subject, Transport},
     vm::FoundVm,
 };
@@ -69,7 +70,8 @@ impl Plan {
         let Some(uuid) = &vm.uuid else {
             return Err(Unknown::new(Cause::NotCollected, "the VM's UUID is not known"));
         };
-        let trace = self.way.trace(uuid, Duration::from_secs(self.trace_seconds.into()), self.timeout)?;
+        let length = Duration::from_secs(self.trace_seconds.into());
+        let trace = self.way.trace(uuid, length, Options::default().core_ratio, self.timeout)?;
         trace.check().map_err(|error| Unknown::new(Cause::Malformed, error.to_string()))?;
         Ok(trace)
     }

@@ -150,7 +150,8 @@ pub fn collect(request: &Request, now: Timestamp) -> Result<Facts, CollectError>
     if request.ask_peers
         && let Fact::Known(guest) = &mut facts.guest
     {
-        let hosts: Vec<&Hypervisor> = [Some(&source), destination.hypervisor.as_ref().ok()].into_iter().flatten().collect();
+        let hosts: Vec<&Hypervisor> =
+            [Some(&source), destination.hypervisor.as_ref().ok()].into_iter().flatten().collect();
         let peers = peers::ask(guest, vm.uuid.as_deref(), &hosts, request.timeout);
         if let Fact::Known(tcp) = &mut guest.tcp {
             tcp.peers = peers.into();

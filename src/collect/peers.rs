@@ -52,7 +52,10 @@ pub(super) fn ask(
         let uuids = host.active_vm_uuids()?;
         for uuid in uuids.iter().filter(|uuid| Some(uuid.as_str()) != own_uuid).take(MOST_VMS) {
             if Instant::now() > deadline {
-                return Err(Unknown::new(Cause::TimedOut, "there was no time left to look for the peers' VMs"));
+                return Err(Unknown::new(
+                    Cause::TimedOut,
+                    "there was no time left to look for the peers' VMs",
+                ));
             }
             // A VM that has gone meanwhile is no peer any more.
             let Ok(domain) = host.domain(uuid) else { continue };
@@ -87,8 +90,9 @@ fn peer(domain: Domain, own: &[TcpConnection], deadline: Instant) -> TcpPeer {
 
 /// What the peer says of the connections that both ends have.
 fn of_guest(vm: String, guest: Guest, own: &[TcpConnection]) -> TcpPeer {
-    let is_ours =
-        |theirs: &TcpConnection| own.iter().any(|ours| ours.local == theirs.remote && ours.remote == theirs.local);
+    let is_ours = |theirs: &TcpConnection| {
+        own.iter().any(|ours| ours.local == theirs.remote && ours.remote == theirs.local)
+    };
     let connections = guest.tcp.and_then(|tcp| tcp.connections);
     TcpPeer {
         vm,

@@ -20,6 +20,11 @@ pub struct Forecast {
     pub converges_ratio: Fact<f64>,
     /// Duration of the whole migration, where it completes.
     pub total_seconds: Fact<Quantiles>,
+    /// The same as it was replayed, before what earlier migrations between these hosts taught of it.
+    pub replayed_total_seconds: Fact<Quantiles>,
+    /// Earlier migrations between these hosts that the duration is corrected by; 0 where they are too few.
+    #[schemars(example = 12)]
+    pub corrected_by_migrations: u32,
     /// Memory and device state handed to the network, where it completes; pages sent again count again.
     pub sent_bytes: Fact<Quantiles>,
     /// Looks at the dirty bitmap (QEMU's dirty-sync-count), where it completes.
@@ -45,6 +50,9 @@ pub struct Forecast {
     pub alternatives: Fact<Vec<Alternative>>,
     /// The mildest change of settings with which the goals of the change are met; absent where none of those tried does.
     pub recommended: Fact<Option<Alternative>>,
+    /// Hours of the day (UTC) at which the VM was seen to dirty at most half of what it dirties now, the quietest first.
+    #[schemars(example = &[3, 4])]
+    pub quiet_hours: Fact<Vec<u32>>,
     /// The alternatives and the recommendation in one sentence.
     #[schemars(example = &"with auto-converge 26 s; with a path of twice the goodput 9 s; recommended: auto-converge")]
     pub advice: Fact<String>,

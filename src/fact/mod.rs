@@ -11,6 +11,7 @@ mod flow;
 mod forecast;
 mod guest;
 mod guest_memory;
+mod history;
 mod host;
 mod path;
 pub mod trace;
@@ -31,12 +32,13 @@ pub use detector::{Detector, DetectorBasis};
 pub use flow::{CaptureMethod, FlowDirection, MulticastGroup, UdpCapture, UdpFlow};
 pub use forecast::{Alternative, Forecast, ForecastMethod, Quantiles, Remaining};
 pub use guest::{
-    DirtyWriter, Guest, Listener, LossTolerance, MemorySync, Neighbour, Process, Sysctl, Tcp, TcpConnection, TcpPeer,
-    TcpState, Udp, UdpService, UdpSocket,
+    DirtyWriter, Guest, Listener, LossTolerance, MemorySync, Neighbour, Process, Sysctl, Tcp, TcpConnection,
+    TcpPeer, TcpState, Udp, UdpService, UdpSocket,
 };
 pub use guest_memory::{
     Allocation, GuestClock, GuestMemory, HugePageProcess, KernelBypass, Pressure, UserSpaceDevice,
 };
+pub use history::{History, ObservedHour, PastMigration};
 pub use host::{Host, HostMemory, HugePages, MachineType, Nic, NicKind, Route};
 pub use path::{MigrationTransport, Path, PathNic};
 pub use value::{Cause, Fact, Unknown};
@@ -71,6 +73,9 @@ pub struct Facts {
     /// The way between them.
     #[serde(default)]
     pub path: Fact<Path>,
+    /// What the ledger knows of earlier moves and of this VM at other hours.
+    #[serde(default)]
+    pub history: Fact<History>,
     /// What the operator asked for.
     #[serde(default)]
     pub change: Change,
@@ -113,6 +118,7 @@ impl Facts {
             source: Fact::default(),
             destination: Fact::default(),
             path: Fact::default(),
+            history: Fact::default(),
             change: Change::default(),
         }
     }

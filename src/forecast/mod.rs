@@ -11,6 +11,7 @@ pub mod budget;
     reason = "numbers of forecasts are small and above zero"
 )]
 pub mod conformal;
+mod history;
 mod precopy;
 mod predict;
 pub mod replay;

@@ -4,7 +4,7 @@
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    precopy,
+    history, precopy,
     replay::{Advice, AutoConverge, Conditions, Goal, Replay, Replayer, Settings, WhatIf, fallback},
 };
 use crate::fact::{
@@ -30,13 +30,14 @@ struct Evidence {
 /// Predicts the migration, and says in the provenance what the prediction rests on.
 pub(super) fn forecast(facts: &mut Facts) -> Forecast {
     let assumed = precopy::forecast(facts);
-    let (forecast, path, seconds) = match evidence(facts) {
+    let (mut forecast, path, seconds) = match evidence(facts) {
         Some(evidence) => match replayed(facts, &evidence, &assumed) {
             Some(forecast) => (forecast, evidence.path, Some(evidence.seconds)),
             None => (assumed, "vm.dirty_rate", None),
         },
         None => (assumed, "vm.dirty_rate", None),
     };
+    history::correct(&mut forecast, facts);
     if let Some(of) = facts.provenance_of(path) {
         let method = format!("from {path}, which is by {}: {}", of.collector, of.method);
         let own = Provenance { collector: "vmgate".into(), method, at: of.at, window_seconds: seconds };
@@ -77,7 +78,15 @@ fn replayed(facts: &Facts, evidence: &Evidence, assumed: &Forecast) -> Option<Fo
         return None;
     }
     let replayer = Replayer::new(&evidence.trace).ok()?;
-    let advice = replayer.advise(&settings(facts), &conditions, &goal, seed(facts));
+    let seed = seed(facts);
+    let advice = replayer.advise(&settings(facts), &conditions, &goal, seed);
+    let quiet = history::quiet_hours(facts, evidence.trace.dirty_rate().rate_bytes_per_second);
+    let guest = (evidence.trace.ram_bytes, zero_ratio(&evidence.trace));
+    let quietest = quiet
+        .first()
+        .and_then(|hour| history::at_hour(hour, guest, &advice.settings, &conditions, &goal, seed));
+    let mut alternatives: Vec<Alternative> = advice.what_if.iter().map(alternative).collect();
+    alternatives.extend(quietest);
     let Replay { converges_ratio, throttle_pause_seconds, limit, .. } = advice.as_it_is;
     let replay = &advice.as_it_is;
     let figure = |figure: Option<Quantiles>| match figure {
@@ -92,6 +101,8 @@ fn replayed(facts: &Facts, evidence: &Evidence, assumed: &Forecast) -> Option<Fo
         evidence_seconds: Fact::Known(evidence.seconds),
         converges_ratio: Fact::Known(converges_ratio),
         total_seconds: figure(replay.total_seconds),
+        replayed_total_seconds: figure(replay.total_seconds),
+        corrected_by_migrations: 0,
         sent_bytes: figure(replay.bytes),
         rounds: figure(replay.rounds),
         blackout_seconds: figure(replay.blackout_seconds),
@@ -99,12 +110,22 @@ fn replayed(facts: &Facts, evidence: &Evidence, assumed: &Forecast) -> Option<Fo
         throttle_pause_seconds: Fact::Known(throttle_pause_seconds),
         dirty_to_bandwidth_ratio: assumed.dirty_to_bandwidth_ratio.clone(),
         limited_by: Fact::Known(limit.words().to_owned()),
-        alternatives: Fact::Known(advice.what_if.iter().map(alternative).collect()),
+        advice: Fact::Known(words(&advice, &alternatives)),
+        alternatives: Fact::Known(alternatives),
         recommended: Fact::Known(recommended(&advice)),
-        advice: Fact::Known(words(&advice)),
+        quiet_hours: match facts.history.known().map(|history| &history.observed_hours) {
+            Some(Fact::Known(_)) => Fact::Known(quiet.iter().map(|hour| hour.hour).collect()),
+            Some(Fact::Unknown(why)) => Fact::Unknown(why.clone()),
+            None => Fact::unknown(Cause::NotCollected, "no ledger is named that has observations of this VM"),
+        },
         timeline: Fact::Known(replay.timeline.clone()),
         round_ends_seconds: Fact::Known(replay.round_ends_seconds.clone()),
     })
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a sample has far fewer pages than 2^52")]
+fn zero_ratio(trace: &DirtyTrace) -> f64 {
+    trace.zero.ones() as f64 / trace.zero.len().max(1) as f64
 }
 
 /// Settings of QEMU as the change makes them; libvirt's defaults for the rest.
@@ -155,16 +176,12 @@ fn with_words(words: &str, settings: &Settings, replay: &Replay) -> Alternative 
 }
 
 /// What each setting would make of the duration, and the way out.
-fn words(advice: &Advice) -> String {
-    let takes = |replay: &Replay| match replay.total_seconds.filter(|_| replay.converges_ratio >= 0.5) {
-        Some(total) if total.p50 >= 9.5 => format!("{:.0} s", total.p50),
-        Some(total) => format!("{:.1} s", total.p50),
-        None => "not at all".to_owned(),
-    };
-    let mut parts = vec![format!("as it is {}", takes(&advice.as_it_is))];
-    parts.extend(
-        advice.what_if.iter().map(|what| format!("with {} {}", what.step.words(), takes(&what.replay))),
-    );
+fn words(advice: &Advice, alternatives: &[Alternative]) -> String {
+    let Replay { total_seconds, converges_ratio, .. } = &advice.as_it_is;
+    let mut parts = vec![format!("as it is {}", history::in_words(*total_seconds, *converges_ratio))];
+    parts.extend(alternatives.iter().map(|other| {
+        format!("with {} {}", other.setting, history::in_words(other.total_seconds, other.converges_ratio))
+    }));
     parts.push(match &advice.recommended {
         Some(recommended) => match recommended.step {
             Some(step) => format!("recommended: {}", step.words()),

@@ -4,7 +4,10 @@ use super::{
     replay::fallback::{self, Group},
     *,
 };
-use crate::fact::{DirtyWindow, ForecastMethod, LossTolerance, MemorySync, Quantiles, TcpConnection, Udp};
+use crate::fact::{
+    DirtyWindow, ForecastMethod, History, LossTolerance, MemorySync, ObservedHour, PastMigration, Quantiles,
+    TcpConnection, Udp,
+};
 
 /// The fixtures of the rules are facts files like any other.
 fn fixture(name: &str) -> Facts {
@@ -279,4 +282,46 @@ fn a_rate_alone_says_whether_the_copy_catches_up_where_that_is_beyond_doubt() {
     assert_eq!(with(500_000_000), Some(1.0));
     assert_eq!(with(1_000_000_000), None);
     assert_eq!(with(1_800_000_000), Some(0.0));
+}
+
+#[test]
+fn a_duration_is_corrected_by_enough_earlier_migrations_and_what_was_replayed_is_kept() {
+    let with_past = |migrations: usize| {
+        let mut facts = with_trace(20_000.0, 2.0);
+        let at = jiff::Timestamp::UNIX_EPOCH;
+        let forecast_total_seconds = Quantiles { p5: 9.0, p50: 10.0, p95: 11.0 };
+        let past = PastMigration { at, forecast_total_seconds, total_seconds: 15.0 };
+        let past_migrations = Fact::Known(vec![past; migrations]);
+        facts.history = Fact::Known(History { past_migrations, ..History::default() });
+        derived(facts).1
+    };
+    let few = with_past(3);
+    assert_eq!((few.corrected_by_migrations, &few.total_seconds), (0, &few.replayed_total_seconds));
+    let many = with_past(12);
+    assert_eq!(many.corrected_by_migrations, 12);
+    let middle = |figure: &Fact<Quantiles>| figure.known().unwrap().p50;
+    assert!((middle(&many.total_seconds) / middle(&few.total_seconds) - 1.5).abs() < 1e-9);
+    assert!((middle(&many.replayed_total_seconds) - middle(&few.total_seconds)).abs() < 1e-9);
+}
+
+#[test]
+fn quiet_hours_are_named_and_the_quietest_is_forecast() {
+    let hour = |hour, rate_bytes_per_second: u64| ObservedHour {
+        hour,
+        rate_bytes_per_second,
+        dirty_windows: [1.0, 5.0]
+            .map(|window_seconds| DirtyWindow { window_seconds, dirtied_bytes: rate_bytes_per_second * 2 })
+            .to_vec(),
+        observations: 4,
+        last: jiff::Timestamp::UNIX_EPOCH,
+    };
+    // Now 71 MB/s.
+    let mut facts = with_trace(20_000.0, 2.0);
+    let observed_hours = Fact::Known(vec![hour(2, 30_000_000), hour(3, 1_000_000), hour(14, 90_000_000)]);
+    facts.history = Fact::Known(History { observed_hours, ..History::default() });
+    let (_, forecast) = derived(facts);
+    assert_eq!(forecast.quiet_hours, Fact::Known(vec![3, 2]));
+    let advice = forecast.advice.known().unwrap();
+    assert!(advice.contains("with a start at 03:00 UTC, as observed"), "{advice}");
+    assert!(derived(with_trace(20_000.0, 2.0)).1.quiet_hours.known().is_none());
 }

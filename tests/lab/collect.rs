@@ -12,7 +12,8 @@ use vmgate::{
 };
 
 use crate::harness::{
-    Guest, a_to_b, address_of, collected, domain_on, host, lab, setting, the_move, uri_a, uri_b, vmgate, words,
+    Guest, a_to_b, address_of, collected, domain_on, host, lab, setting, the_move, uri_a, uri_b, vmgate,
+    words,
 };
 
 fn cause<T: Debug>(fact: &Fact<T>) -> Cause {
@@ -71,7 +72,10 @@ fn what_the_hosts_are_is_what_the_facts_say() {
     for host in [source, destination] {
         assert_eq!(host.bridge_filters, Fact::Known(Vec::new()));
         let bridges = host.bridges.known().unwrap();
-        assert!(bridges.iter().any(|bridge| bridge.name == "br0" && bridge.multicast_snooping), "{bridges:?}");
+        assert!(
+            bridges.iter().any(|bridge| bridge.name == "br0" && bridge.multicast_snooping),
+            "{bridges:?}"
+        );
     }
     let path = facts.path.known().unwrap();
     assert_eq!(path.destination_address, Fact::Known(setting("VMGATE_LAB_MIGRATE_B")));
@@ -134,7 +138,9 @@ fn what_is_missing_is_unknown_for_its_reason_and_the_rest_is_there() {
 fn one_host_under_two_names_is_found_out() {
     let vm = Guest::start("lc-twice", &["--on", "a", "--wait", "0"]);
     let to = uri_a().replace("lab-a", "10.77.3.1");
-    vmgate(&words(&["collect", vm.name, "--from", &uri_a(), "--to", &to], &[])).exits(2).says("the same host");
+    vmgate(&words(&["collect", vm.name, "--from", &uri_a(), "--to", &to], &[]))
+        .exits(2)
+        .says("the same host");
 }
 
 #[test]

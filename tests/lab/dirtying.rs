@@ -37,7 +37,8 @@ fn probe_on(host: &str) -> String {
 #[ignore = "needs the lab: make lab-test"]
 fn the_trace_of_a_guest_is_of_its_ram_alone_on_either_qemu() {
     for on in ["a", "b"] {
-        let vm = Guest::start("dirty-ram", &["--on", on, "--workload", "dirty size=64 rate=20 pattern=random"]);
+        let vm =
+            Guest::start("dirty-ram", &["--on", on, "--workload", "dirty size=64 rate=20 pattern=random"]);
         let trace = traced(vm.name, on, 4);
         assert_eq!((trace.check(), trace.ended), (Ok(()), TraceEnd::Complete));
         assert_eq!(trace.ram_bytes, 256 * MIB, "no ROM, no video memory, no heap");
@@ -74,7 +75,11 @@ fn without_a_trace_qemu_samples_pages_and_is_asked_nothing_else() {
         let calculated = || lab(&["host", on, "virsh", "-q", "domstats", "--dirtyrate", vm.name]).stdout;
         let facts = collected(vm.name, &the_move);
         assert!(facts.vm.known().unwrap().dirty_trace.known().is_some());
-        assert!(!calculated().contains("calc_mode=page") || calculated().contains("calc_status=0"), "{}", calculated());
+        assert!(
+            !calculated().contains("calc_mode=page") || calculated().contains("calc_status=0"),
+            "{}",
+            calculated()
+        );
 
         let sampled: Vec<String> = the_move.iter().cloned().chain(["--trace-seconds=0".to_owned()]).collect();
         let facts = collected(vm.name, &sampled);
@@ -84,7 +89,8 @@ fn without_a_trace_qemu_samples_pages_and_is_asked_nothing_else() {
         let told = calculated();
         assert!(told.contains("page-sampling") && !told.contains("dirty-bitmap"), "{told}");
         assert_eq!(vm.state_on(on), "running");
-        let (_, forecast) = vmgate::forecast::derive(facts, &vmgate::rule::catalogue::Catalogues::shipped().unwrap());
+        let (_, forecast) =
+            vmgate::forecast::derive(facts, &vmgate::rule::catalogue::Catalogues::shipped().unwrap());
         assert_eq!(forecast.method, Fact::Known(ForecastMethod::ReplayOfWindows));
     }
 }
@@ -95,7 +101,18 @@ fn a_trace_ends_by_itself_when_a_migration_begins() {
     let vm = Guest::start("dirty-job", &["--on", "a"]);
     let tracing = thread::spawn(move || traced("dirty-job", "a", 30));
     thread::sleep(Duration::from_secs(3));
-    lab(&["host", "a", "virsh", "-q", "migrate", "--live", "--persistent", vm.name, "qemu+tcp://lab-b/system"]).exits(0);
+    lab(&[
+        "host",
+        "a",
+        "virsh",
+        "-q",
+        "migrate",
+        "--live",
+        "--persistent",
+        vm.name,
+        "qemu+tcp://lab-b/system",
+    ])
+    .exits(0);
     let trace = tracing.join().unwrap();
     assert_ne!(trace.ended, TraceEnd::Complete);
     assert!(trace.seconds() < 29.0, "{}", trace.seconds());

@@ -15,13 +15,19 @@ fn a_hostile_agent_is_borne(manner: &str, name: &'static str) {
     let said = vmgate(&words(&["check", guest.name, "--timeout", "5"], &a_to_b()));
     assert!(start.elapsed() < Duration::from_secs(40), "{manner}: {:?}", start.elapsed());
     let text = format!("{}{}", said.stdout, said.stderr);
-    let obeyed = |c: char| c.is_control() && !matches!(c, '\n' | '\t') || matches!(c, '\u{202a}'..='\u{202e}');
+    let obeyed =
+        |c: char| c.is_control() && !matches!(c, '\n' | '\t') || matches!(c, '\u{202a}'..='\u{202e}');
     assert!(!text.contains(obeyed), "{manner}: {text:?}");
     said.exits(21);
 
-    let said = vmgate(&words(&["check", guest.name, "--timeout", "5", "--output", "json"], &a_to_b())).exits(21);
+    let said =
+        vmgate(&words(&["check", guest.name, "--timeout", "5", "--output", "json"], &a_to_b())).exits(21);
     assert_eq!(statuses(&said.json(), "memory-sync-survives-blackout"), ["unknown"], "{manner}");
-    assert_eq!(statuses(&said.json(), "destination-memory-fits"), ["pass"], "{manner}: the hosts are judged all the same");
+    assert_eq!(
+        statuses(&said.json(), "destination-memory-fits"),
+        ["pass"],
+        "{manner}: the hosts are judged all the same"
+    );
 
     let mut options = a_to_b();
     options.extend(["--timeout".to_owned(), "5".to_owned()]);

@@ -114,12 +114,16 @@ fn a_tight_sctp_path_is_found_and_bears_more_when_it_is_opened_anew() {
     let connect = format!("(workload sctp to={to} >/dev/null 2>&1 </dev/null &)");
     inside(
         &guest,
-        &format!("modprobe sctp; sysctl -w net.sctp.path_max_retrans=0 net.sctp.rto_min=200 net.sctp.rto_max=400 net.sctp.rto_initial=400; {connect}"),
+        &format!(
+            "modprobe sctp; sysctl -w net.sctp.path_max_retrans=0 net.sctp.rto_min=200 net.sctp.rto_max=400 net.sctp.rto_initial=400; {connect}"
+        ),
     );
     becomes(&guest, "sctp-paths-survive-blackout", "fail");
     inside(
         &guest,
-        &format!("kill -9 $(pidof workload); sleep 1; sysctl -w net.sctp.rto_max=60000 net.sctp.rto_initial=3000 net.sctp.rto_min=1000 net.sctp.path_max_retrans=5; {connect}"),
+        &format!(
+            "kill -9 $(pidof workload); sleep 1; sysctl -w net.sctp.rto_max=60000 net.sctp.rto_initial=3000 net.sctp.rto_min=1000 net.sctp.path_max_retrans=5; {connect}"
+        ),
     );
     becomes(&guest, "sctp-paths-survive-blackout", "pass");
 }
@@ -152,8 +156,10 @@ fn a_multicast_group_is_asked_for_where_the_destination_asks() {
 fn a_stateful_filter_on_the_destinations_bridge_is_found_and_goes_with_its_remedy() {
     let guest = Guest::start("sl-filter", &["--on", "a"]);
     becomes(&guest, "host-conntrack-not-in-path", "pass");
-    let filter = Filter::on_b("add table ip fw; add chain ip fw fwd { type filter hook forward priority 0; }; \
-                               add rule ip fw fwd ct state established accept");
+    let filter = Filter::on_b(
+        "add table ip fw; add chain ip fw fwd { type filter hook forward priority 0; }; \
+                               add rule ip fw fwd ct state established accept",
+    );
     lab(&["host", "b", "sysctl", "-q", "-w", "net.bridge.bridge-nf-call-iptables=1"]).exits(0);
     becomes(&guest, "host-conntrack-not-in-path", "fail");
     lab(&["host", "b", "sysctl", "-q", "-w", "net.bridge.bridge-nf-call-iptables=0"]).exits(0);

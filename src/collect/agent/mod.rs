@@ -65,7 +65,14 @@ impl<C: AgentChannel> AgentGuest<C> {
             None => script::gather(&agent, deadline),
         };
         let spent = gathered.as_ref().map_or(0, |gathered| gathered.bytes);
-        Ok(Self { agent, deadline, spent: Cell::new(spent), gathered, told: system.told, foreign: system.foreign })
+        Ok(Self {
+            agent,
+            deadline,
+            spent: Cell::new(spent),
+            gathered,
+            told: system.told,
+            foreign: system.foreign,
+        })
     }
 
     /// How the facts were obtained.

@@ -112,8 +112,12 @@ fn not_empty(command: &str, text: &str) -> Fact<String> {
 
 /// The addresses but those that never leave the guest.
 fn addresses(interfaces: Vec<Interface>) -> Fact<Vec<String>> {
-    let texts: Vec<String> =
-        interfaces.into_iter().flat_map(|one| one.ip_addresses).map(|one| one.ip_address).take(MOST + 1).collect();
+    let texts: Vec<String> = interfaces
+        .into_iter()
+        .flat_map(|one| one.ip_addresses)
+        .map(|one| one.ip_address)
+        .take(MOST + 1)
+        .collect();
     // Windows writes the interface's number behind an address of the link.
     let parsed: Option<Vec<IpAddr>> =
         texts.iter().map(|text| text.split('%').next().unwrap_or_default().parse().ok()).collect();

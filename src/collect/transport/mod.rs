@@ -126,11 +126,24 @@ impl Transport {
 }
 
 impl Transport {
-    /// Traces a VM's pages on the host for `length`, which passes in this call; for at most `limit` more.
-    pub fn trace(&self, vm: &str, length: Duration, limit: Duration) -> Result<DirtyTrace, Unknown> {
-        let arguments = ["--trace".to_owned(), vm.to_owned(), format!("--seconds={}", length.as_secs_f64())];
+    /// Traces a VM's pages on the host for `length`, which passes in this call, at the cost of a share of a core; for at
+    /// most `limit` more.
+    pub fn trace(
+        &self,
+        vm: &str,
+        length: Duration,
+        core_ratio: f64,
+        limit: Duration,
+    ) -> Result<DirtyTrace, Unknown> {
+        let arguments = [
+            "--trace".to_owned(),
+            vm.to_owned(),
+            format!("--seconds={}", length.as_secs_f64()),
+            format!("--core-ratio={core_ratio}"),
+        ];
+        let options = trace::Options { length, core_ratio, ..trace::Options::default() };
         let output = match self {
-            Self::Local => return trace::of_vm(vm, &trace::Options { length, ..trace::Options::default() }),
+            Self::Local => return trace::of_vm(vm, &options),
             Self::Ssh(target) => target.run_probe(Subject::Trace, &arguments, length + limit, TRACE_LIMIT)?,
             Self::Exec(words) => exec(words, &arguments, length + limit)?,
             Self::None(why) => return Err(Unknown::new(Cause::NoHostProbe, why.clone())),

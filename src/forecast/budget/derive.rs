@@ -303,11 +303,7 @@ mod tests {
     #[test]
     fn the_peers_budget_is_that_of_its_own_end() {
         let far = TcpConnection::new("10.0.0.7:2", "10.0.0.5:1", TcpState::Established);
-        let peer = |sysctl| TcpPeer {
-            vm: "db1".into(),
-            sysctl,
-            connections: Fact::Known(vec![far.clone()]),
-        };
+        let peer = |sysctl| TcpPeer { vm: "db1".into(), sysctl, connections: Fact::Known(vec![far.clone()]) };
         let tcp = |peer| {
             let own = vec![
                 connection(TcpState::Established, 0),

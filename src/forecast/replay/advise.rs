@@ -105,6 +105,11 @@ impl Replayer<'_> {
         Advice { as_it_is, settings: own, what_if, recommended }
     }
 
+    /// A forecast from few runs: enough to choose by.
+    pub fn sketch(&self, settings: &Settings, conditions: &Conditions, goal: &Goal, seed: u64) -> Replay {
+        self.runs(settings, conditions, goal, seed, RUNS)
+    }
+
     /// The settings with the longest downtime limit with which the blackout keeps to the goal. QEMU counts only a part of
     /// the blackout, so that the limit lies below what is accepted, by what the replay says is missing. A limit with which
     /// the migration no longer completes is no help: then the one before it.

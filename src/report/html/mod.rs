@@ -5,6 +5,7 @@
 //! the page's own content security policy lets nothing run but the script that belongs to it.
 
 mod plot;
+mod timeline;
 mod view;
 
 use std::io::{self, Write};

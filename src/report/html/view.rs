@@ -9,6 +9,7 @@ use super::{
         words,
     },
     plot::{Plot, plots},
+    timeline::{Timeline, timeline},
 };
 use crate::{
     rule::{Effect, Status},
@@ -34,6 +35,10 @@ pub(super) struct MoveView<'a> {
     /// Whether the evidence was too old when it was evaluated.
     expired: bool,
     plots: Vec<Plot>,
+    /// Memory left to send by time; none without a replay.
+    timeline: Option<Timeline>,
+    /// What other settings would make of it, in one sentence.
+    advice: Option<&'a str>,
     /// Blocking, warnings, notes; only those that hold something.
     sections: Vec<Section<'a>>,
     waived: Vec<Group<'a>>,
@@ -135,6 +140,12 @@ impl<'a> MoveView<'a> {
             expires: words::time(verdict.expires_at),
             expired: verdict.expires_at <= verdict.evaluated_at,
             plots: plots(verdict),
+            timeline: timeline(verdict),
+            advice: verdict
+                .forecast
+                .as_ref()
+                .and_then(|forecast| forecast.advice.known())
+                .map(String::as_str),
             sections: sections(verdict),
             waived: groups(by_rule(verdict.waived()), verdict.evaluated_at),
             waiver_problems: problems(&verdict.waiver_problems.iter().collect::<Vec<_>>()),

@@ -1,5 +1,6 @@
 //! The report for a terminal: the answer first, then what blocks and how to get rid of it, then the rest.
 
+mod chart;
 mod grid;
 mod overview;
 
@@ -43,6 +44,7 @@ fn needs_attention(verdict: &Verdict) -> bool {
 
 fn one(verdict: &Verdict, sink: &mut dyn Write, style: &Style) -> io::Result<()> {
     head(verdict, sink, style)?;
+    chart::write(verdict, sink, style)?;
     let paint = |effect| if effect == Effect::Block { Paint::Bad } else { Paint::Warning };
     for (effect, title) in
         [(Effect::Block, "What blocks"), (Effect::Warn, "Warnings"), (Effect::Note, "Notes")]

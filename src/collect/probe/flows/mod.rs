@@ -35,7 +35,10 @@ pub(in crate::collect) fn fuzz_frames(bytes: &[u8]) {
         let tag = (length & 1 == 1).then_some(u16::from(length));
         let segment_bytes = u16::from(length & 2) * 700;
         let from_guest = length & 4 == 0;
-        table.count(parse::parse(parse::Frame { bytes: frame, length: frame.len(), from_guest, tag, segment_bytes }), now << 28);
+        table.count(
+            parse::parse(parse::Frame { bytes: frame, length: frame.len(), from_guest, tag, segment_bytes }),
+            now << 28,
+        );
         rest = after;
     }
     let _ = table.finish();

@@ -57,7 +57,11 @@ impl GuestReader for LocalGuest {
         Told {
             os: self.read("/etc/os-release").and_then(|text| os_name(&text)).into(),
             addresses: Fact::Known(
-                addresses.map(|address| address.ip()).filter(|ip| !ip.is_loopback()).map(|ip| ip.to_string()).collect(),
+                addresses
+                    .map(|address| address.ip())
+                    .filter(|ip| !ip.is_loopback())
+                    .map(|ip| ip.to_string())
+                    .collect(),
             ),
             ..Told::default()
         }
@@ -82,9 +86,8 @@ impl GuestReader for LocalGuest {
 fn os_name(text: &[u8]) -> Result<String, Unknown> {
     let text = String::from_utf8_lossy(text);
     let name = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
-    name.map(|name| plain(name.trim_matches(['"', '\'']))).ok_or_else(|| {
-        Unknown::new(Cause::NotSupported, "/etc/os-release in the guest has no PRETTY_NAME")
-    })
+    name.map(|name| plain(name.trim_matches(['"', '\''])))
+        .ok_or_else(|| Unknown::new(Cause::NotSupported, "/etc/os-release in the guest has no PRETTY_NAME"))
 }
 
 /// One process; none where it ended meanwhile. Sockets of others can only be seen by root.

@@ -92,7 +92,8 @@ mod tests {
     #[test]
     fn groups_of_both_families_are_listed() {
         let found: Vec<_> = v4(IGMP).unwrap().into_iter().chain(v6(IGMP6).unwrap()).collect();
-        let seen: Vec<_> = found.iter().map(|group| (&*group.address, &*group.interface, group.link_local)).collect();
+        let seen: Vec<_> =
+            found.iter().map(|group| (&*group.address, &*group.interface, group.link_local)).collect();
         assert_eq!(
             seen,
             [

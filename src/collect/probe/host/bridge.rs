@@ -44,9 +44,11 @@ mod tests {
     #[test]
     fn a_bridge_tells_whether_it_snoops_and_asks() {
         let folder = tempfile::tempdir().unwrap();
-        for (name, value) in
-            [("multicast_snooping", "1\n"), ("multicast_querier", "1\n"), ("multicast_query_interval", "1000\n")]
-        {
+        for (name, value) in [
+            ("multicast_snooping", "1\n"),
+            ("multicast_querier", "1\n"),
+            ("multicast_query_interval", "1000\n"),
+        ] {
             fs::write(folder.path().join(name), value).unwrap();
         }
         let found = bridge(folder.path(), "br0").unwrap();

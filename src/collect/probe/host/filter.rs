@@ -13,9 +13,7 @@ use std::{
 use super::not_read;
 use crate::{
     collect::{
-        probe::netlink::{
-            NLMSG_DONE, NLMSG_ERROR, Netlink, NotNetlink, attributes, messages, number32,
-        },
+        probe::netlink::{NLMSG_DONE, NLMSG_ERROR, Netlink, NotNetlink, attributes, messages, number32},
         text::plain_bytes,
     },
     fact::{Cause, StatefulFilter, Unknown},
@@ -118,7 +116,8 @@ fn ruleset() -> Result<Ruleset, Error> {
 fn request(kind: u16) -> [u8; 20] {
     const REQUEST_AND_DUMP: u16 = 0x301;
     let mut bytes = [0; 20];
-    let head = 20_u32.to_ne_bytes().into_iter().chain(kind.to_ne_bytes()).chain(REQUEST_AND_DUMP.to_ne_bytes());
+    let head =
+        20_u32.to_ne_bytes().into_iter().chain(kind.to_ne_bytes()).chain(REQUEST_AND_DUMP.to_ne_bytes());
     for (place, byte) in bytes.iter_mut().zip(head) {
         *place = byte;
     }
@@ -225,12 +224,23 @@ fn is_stateful(expression: &[u8]) -> bool {
         b"ct" | b"nat" | b"masq" | b"redir" | b"connlimit" | b"synproxy" | b"flow_offload" => true,
         // Extensions of iptables: their own name is the first of what they hold.
         b"match" | b"target" => {
-            let extension = attribute(expression, 0, DATA).and_then(|data| attribute(data, 0, NAME)).map(text);
+            let extension =
+                attribute(expression, 0, DATA).and_then(|data| attribute(data, 0, NAME)).map(text);
             matches!(
                 extension.as_deref(),
                 Some(
-                    b"conntrack" | b"state" | b"connlimit" | b"connbytes" | b"connmark" | b"helper" | b"MASQUERADE"
-                        | b"SNAT" | b"DNAT" | b"REDIRECT" | b"NETMAP" | b"CONNMARK"
+                    b"conntrack"
+                        | b"state"
+                        | b"connlimit"
+                        | b"connbytes"
+                        | b"connmark"
+                        | b"helper"
+                        | b"MASQUERADE"
+                        | b"SNAT"
+                        | b"DNAT"
+                        | b"REDIRECT"
+                        | b"NETMAP"
+                        | b"CONNMARK"
                 )
             )
         }
@@ -278,7 +288,8 @@ mod tests {
     }
 
     fn rule(family: i32, table: &str, chain: &str, expression: &[u8]) -> Vec<u8> {
-        let attributes = [nested(1, table.as_bytes()), nested(2, chain.as_bytes()), nested(4, &nested(1, expression))];
+        let attributes =
+            [nested(1, table.as_bytes()), nested(2, chain.as_bytes()), nested(4, &nested(1, expression))];
         message(NEW_RULE, family, &attributes)
     }
 

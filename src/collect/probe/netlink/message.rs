@@ -18,7 +18,9 @@ const HEADER: usize = 16;
 const ATTRIBUTE_HEADER: usize = 4;
 
 /// The messages of one datagram.
-pub(in crate::collect::probe) fn messages(bytes: &[u8]) -> impl Iterator<Item = Result<Message<'_>, NotNetlink>> {
+pub(in crate::collect::probe) fn messages(
+    bytes: &[u8],
+) -> impl Iterator<Item = Result<Message<'_>, NotNetlink>> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
         if rest.is_empty() {
@@ -39,7 +41,10 @@ pub(in crate::collect::probe) fn messages(bytes: &[u8]) -> impl Iterator<Item = 
 }
 
 /// The attributes in a payload from `offset` on: kind and value.
-pub(in crate::collect::probe) fn attributes(payload: &[u8], offset: usize) -> impl Iterator<Item = (u16, &[u8])> {
+pub(in crate::collect::probe) fn attributes(
+    payload: &[u8],
+    offset: usize,
+) -> impl Iterator<Item = (u16, &[u8])> {
     let mut rest = payload.get(offset..).unwrap_or(&[]);
     std::iter::from_fn(move || {
         let length = usize::from(number16(rest, 0)?);

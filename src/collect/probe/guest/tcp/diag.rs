@@ -2,9 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::collect::probe::netlink::{
-    NLMSG_DONE, NLMSG_ERROR, NotNetlink, attributes, messages, number32,
-};
+use crate::collect::probe::netlink::{NLMSG_DONE, NLMSG_ERROR, NotNetlink, attributes, messages, number32};
 
 /// One socket.
 #[derive(Debug, Clone, PartialEq)]
