@@ -81,7 +81,7 @@ pub(super) struct MoveOptions {
     /// How long to trace from the source host which of the guest's pages change, in whole seconds; longer is better, up
     /// to what the migration takes. It costs at most 5 % of a core there. Where it is not possible (no root, encrypted
     /// memory), QEMU's page sampling in several windows takes its place; 0 asks for that
-    #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u32).range(0..=30))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=30))]
     pub trace_seconds: u32,
     /// How long to watch the guest's UDP flows on the source host, in whole seconds, and the shortest window of page
     /// sampling where there is no trace

@@ -51,6 +51,21 @@ fn the_trace_of_a_guest_is_of_its_ram_alone_on_either_qemu() {
 
 #[test]
 #[ignore = "needs the lab: make lab-test"]
+fn ram_is_recognised_whatever_holds_it() {
+    let huge =
+        std::fs::read_to_string("/proc/sys/vm/nr_hugepages").unwrap().trim().parse::<u32>().unwrap() >= 128;
+    for backing in ["memfd", "hugepages"].into_iter().filter(|backing| huge || *backing != "hugepages") {
+        for on in ["a", "b"] {
+            let vm = Guest::start("dirty-held", &["--on", on, "--backing", backing]);
+            let trace = traced(vm.name, on, 2);
+            assert_eq!((trace.check(), trace.ram_bytes), (Ok(()), 256 * MIB), "{backing} on {on}");
+            assert!(trace.changes.ones() > 0, "{backing} on {on}: even an idle guest writes");
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs the lab: make lab-test"]
 fn what_is_traced_becomes_the_forecast() {
     let vm = Guest::start("dirty-fc", &["--on", "a", "--workload", "dirty size=32 rate=5 pattern=random"]);
     let facts = collected(vm.name, &a_to_b());

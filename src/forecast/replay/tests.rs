@@ -130,6 +130,21 @@ fn a_random_writer_goes_as_the_rounds_worked_out_by_hand() {
 }
 
 #[test]
+fn a_trace_shorter_than_the_migration_does_not_make_a_large_working_set_small() {
+    // 200 MiB of writes at random, of which a second sees 20 MiB; the first pass takes eight.
+    let long = random_writer(256, 200, 0.1);
+    let chance = -(-0.1_f64 * TICK).exp_m1();
+    let second = guest(256, 16, 10, |page, tick| {
+        page < 200 * MIB / PAGE_BYTES && random::to_unit(random::mix(page * 77_003 + tick as u64)) < chance
+    });
+    let bytes = |trace: &DirtyTrace| replay(trace, &tcg(), &bare(33e6)).bytes.unwrap().p50;
+    near(bytes(&second), bytes(&long), 0.12);
+    // And one whose hot pages are always the same is none the larger for it.
+    let hot = |ticks| guest(256, 16, ticks, |page, _| page < 16 * MIB / PAGE_BYTES);
+    near(bytes(&hot(10)), bytes(&hot(300)), 0.02);
+}
+
+#[test]
 fn a_sweep_is_dirtied_in_order_and_converges_below_the_goodput() {
     // 128 MiB swept at 20 MiB/s; the path carries 60 MB/s: ρ = 0.35.
     let pages = 128 * MIB / PAGE_BYTES;
