@@ -6,10 +6,10 @@ CARGO ?= cargo
 LAB := tests/lab/lab
 DEMO_BIN := target/debug/vmgate
 
-.PHONY: help deps build probe release demo test lint unit rules lab-test truth-tcp lab-up lab-down bench bench-forecast generate drift deny clean
+.PHONY: help deps build probe release demo test lint unit rules readers test-browser examples-test package-test lab-test truth-tcp lab-up lab-down bench bench-forecast generate drift recording book install deb static reproducible sbom deny clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 deps: ## Install the Debian packages that building and the lab need (root)
 	@tests/lab/lab install
@@ -34,7 +34,7 @@ release: deps ## Build the optimised binary and its static probe
 demo: build ## On a fresh machine: a safe VM is migrated, an unsafe one is refused
 	@tests/demo
 
-test: lint unit rules drift lab-test ## Everything that must hold
+test: lint unit rules drift readers examples-test package-test lab-test ## Everything that must hold
 
 lint: deps ## Formatting and clippy, with and without libvirt
 	$(CARGO) fmt --all --check
@@ -49,10 +49,23 @@ rules: build ## The tests beside the rules
 	$(DEMO_BIN) rules lint
 	$(DEMO_BIN) rules test
 
+readers: build ## Reports are read by other people's parsers: SARIF's schema, JUnit, Prometheus, CSV, YAML
+	@tests/readers/check
+
+test-browser: build ## The HTML report in Chromium: axe, console, phone, print. Not in `make test`: Chromium takes minutes to install
+	@tests/browser/check
+
+examples-test: build ## The commands of the CI examples, run as they stand there
+	@tests/examples/check
+
+package-test: build ## The Debian package, installed and used in a bare root file system
+	@tests/package/check debug
+
 lab-test: build ## Tests on two real hypervisor hosts
 	@tests/lab/selftest
 	@$(LAB) up
 	@eval "$$($(LAB) env)" && $(CARGO) test --test lab -- --include-ignored --test-threads=1
+	@eval "$$($(LAB) env)" && $(CARGO) test --test truth_tcp -- --ignored quick
 
 truth-tcp: build ## Do connections live as long as foretold? Eleven minutes; writes docs/truth-tcp.md
 	@$(LAB) up
@@ -66,7 +79,7 @@ lab-down: ## Take the lab down and leave nothing behind
 
 bench: release ## Speed and memory: rules, start-up, a whole check
 	@$(LAB) up
-	@eval "$$($(LAB) env)" && $(CARGO) bench --bench process --bench rules --bench flows
+	@eval "$$($(LAB) env)" && $(CARGO) bench --bench process --bench reports --bench rules --bench flows
 
 RESULTS ?= benches/forecast/results/campaign.jsonl
 bench-forecast: deps ## Foretell 144 real migrations in the lab, then do them; goes on where it was (FORECAST="--minutes 60")
@@ -80,6 +93,30 @@ generate: build ## Write the generated files again: schemas, rule reference, sam
 
 drift: generate ## Fail when a generated file is not fresh
 	@git diff --exit-code -- schema docs reports || { echo "generated files have drifted: commit what 'make generate' wrote" >&2; exit 1; }
+
+recording: build ## Write docs/session.svg anew, from the real program
+	@tests/recording/record
+
+book: ## The documentation as a book, in target/book (mdBook; built on the first run, some minutes)
+	@command -v mdbook >/dev/null || $(CARGO) install --locked mdbook
+	mdbook build docs
+
+install: release ## Install the program and its probe for this user (~/.cargo/bin)
+	$(CARGO) install --path . --locked
+	install -m 755 target/release/vmgate-probe "$${CARGO_HOME:-$$HOME/.cargo}/bin/"
+
+deb: release ## The Debian package, in target/debian
+	@packaging/deb release
+
+static: deps ## The part without libvirt as one static file
+	@packaging/static release
+
+reproducible: deps ## Is the same source the same binary? Builds twice and compares
+	@packaging/reproducible release
+
+sbom: ## CycloneDX list of what is in the binary
+	@mkdir -p target
+	packaging/sbom >target/vmgate.cdx.json
 
 deny: ## Licences, sources and bans of the dependencies (cargo-deny)
 	@command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs, io,
+    net::IpAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -31,6 +32,8 @@ pub struct Config {
     pub waivers: Option<PathBuf>,
     /// The ledger.
     pub ledger: Option<PathBuf>,
+    /// Private key that `vmgate migrate` signs verdicts with, for destinations that demand it.
+    pub signing_key: Option<PathBuf>,
     /// Longest wait for one answer of a host or guest, in seconds.
     #[serde(deserialize_with = "seconds")]
     pub timeout_seconds: Option<Duration>,
@@ -46,7 +49,7 @@ enum ConfigSchema {
     V1,
 }
 
-/// How one host is reached.
+/// How one host is reached, and whether it takes VMs.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HostConfig {
@@ -54,6 +57,15 @@ pub struct HostConfig {
     pub ssh: Option<String>,
     /// A command that runs `vmgate probe host` there and prints its answer; takes the place of ssh.
     pub exec: Option<Vec<String>>,
+    /// libvirt's URI of the host, for `vmgate audit`; none leaves the host out where no host is named.
+    pub uri: Option<String>,
+    /// Why the host is not to be given VMs now; none while it may be.
+    pub maintenance: Option<String>,
+    /// Address that migrations to the host go to, for `vmgate audit`.
+    pub migrate_address: Option<IpAddr>,
+    /// A command that runs a shell script there: the script is added as one last argument, as `ssh HOST` and `sh -c`
+    /// take it. Hooks are installed and verdicts brought by it instead of by ssh.
+    pub shell: Option<Vec<String>>,
 }
 
 /// How one guest is looked into, where not through its agent.
@@ -110,7 +122,7 @@ impl Config {
     }
 
     fn relative_to(mut self, folder: &Path) -> Self {
-        let files = self.waivers.as_mut().into_iter().chain(self.ledger.as_mut());
+        let files = self.waivers.iter_mut().chain(self.ledger.as_mut()).chain(self.signing_key.as_mut());
         self.rules.iter_mut().chain(files).for_each(|path| *path = folder.join(&*path));
         self
     }

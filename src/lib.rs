@@ -2,8 +2,9 @@
 //!
 //! `collect → fact → forecast → rule → verdict → report`, and `verdict → execute`. Everything from facts to
 //! verdict is pure: the same facts, rules and time give the same verdict. Only `collect` reads the world, only
-//! `execute` changes it.
+//! `execute` and, on a destination host, `hook` change it.
 
+pub mod audit;
 pub mod change;
 pub mod cli;
 pub mod collect;
@@ -13,9 +14,11 @@ mod error;
 pub mod execute;
 pub mod fact;
 pub mod forecast;
+pub mod hook;
 #[cfg(feature = "ledger")]
 pub mod ledger;
 pub mod preflight;
 pub mod report;
 pub mod rule;
 pub mod verdict;
+pub mod way_back;

@@ -8,6 +8,7 @@ use crate::{
     forecast,
     rule::{Catalogues, CataloguesError, LoadErrors, Pack, ParamErrors, ParamOverrides, RuleSource},
     verdict::{self, Context, Digest, Digests, Place, Verdict, Waivers},
+    way_back,
 };
 
 /// Rules, parameters or catalogues that cannot be used: the user's mistake, told with every place.
@@ -81,7 +82,9 @@ impl Policy {
             ..Digests::default()
         };
         let (facts, forecast) = forecast::derive(facts, &self.catalogues);
-        let outcomes = self.pack.evaluate(&facts, &forecast, now);
+        let mut outcomes = self.pack.evaluate(&facts, &forecast, now);
+        let back = way_back::outcomes(&self.pack, &facts, &forecast, now, &outcomes);
+        outcomes.extend(back);
         let context = Context {
             strict: asked.strict,
             asked_in: asked.place.clone(),

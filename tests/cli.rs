@@ -113,6 +113,54 @@ fn every_format_has_the_same_exit_code() {
     }
 }
 
+/// A text of a guest's that would clear the screen, set its title, turn the direction of writing, hide behind invisible
+/// characters, and be a script, a link, a table, a formula or a workflow command.
+const HOSTILE: &str = "\"\\e[2J\\e]0;owned\\a\\u202ecod.exe\\u2066\\u200b\\r\\n::error::x<script>alert(1)</script>[x](javascript:y)|`|=1+1 ${{secrets.x}}\"";
+
+#[test]
+fn hostile_text_is_harmless_in_every_format_and_in_the_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = fs::read_to_string(HEALTHY).unwrap();
+    let text = [
+        "name: web1\n",
+        "hostname: web1\n",
+        "name: sshd, command",
+        "remote: \"10.0.0.9:41822\"",
+        "state: S, resident_bytes: 8388608",
+    ]
+    .iter()
+    .zip(["name: H\n", "hostname: H\n", "name: H, command", "remote: H", "state: D, resident_bytes: 8388608"])
+    .fold(text, |text, (from, to)| {
+        assert!(text.contains(from), "the fixture has no `{from}`");
+        text.replacen(from, &to.replace('H', HOSTILE), 1)
+    });
+    let text = text.replacen("budget_seconds: 462.4", "budget_seconds: 0.1", 1);
+    let text = text.replacen("hostname: hv1.example.org", &format!("hostname: {HOSTILE}"), 1);
+    let facts = write(&folder, "hostile.yaml", &text);
+    let formats =
+        ["table", "json", "yaml", "markdown", "html", "junit", "sarif", "github", "csv", "prometheus"];
+    for format in formats {
+        let said = check(&facts, &["-vv", "--color", "never", "--output", format]).exits(20);
+        assert!(said.stdout.contains("tcp-retransmission-budget"), "{format}: it is about the hostile peer");
+        let obeyed = |c: char| {
+            c.is_control() && c != '\n'
+                || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200b}'..='\u{200f}')
+        };
+        for (stream, text) in [("stdout", &said.stdout), ("stderr", &said.stderr)] {
+            // Rules' texts and layout have no tabs; JUnit and HTML may.
+            let found = text.chars().find(|c| obeyed(*c) && *c != '\t');
+            assert_eq!(found, None, "{format}, {stream}:\n{text}");
+            assert!(!text.lines().any(|line| line.starts_with("::error::x")), "{format}, {stream}:\n{text}");
+        }
+        if matches!(format, "html" | "markdown" | "junit") {
+            assert!(!said.stdout.contains("<script>alert(1)"), "{format}:\n{}", said.stdout);
+        }
+        if format == "markdown" {
+            assert!(!said.stdout.contains("[x](javascript:y)"), "{}", said.stdout);
+        }
+    }
+}
+
 #[test]
 fn several_reports_are_written_in_one_run() {
     let folder = tempfile::tempdir().unwrap();
@@ -271,4 +319,96 @@ fn a_reader_that_goes_away_is_no_failure() {
     let script = format!("'{}' rules list | true; exit ${{PIPESTATUS[0]}}", env!("CARGO_BIN_EXE_vmgate"));
     let status = Command::new("bash").args(["-c", &script]).current_dir(Path::new("/")).status().unwrap();
     assert_eq!(status.code(), Some(0));
+}
+
+/// A verdict on the healthy facts, or on facts that are changed, saved as JSON.
+fn saved(folder: &TempDir, name: &str, facts: &str) -> String {
+    let file = folder.path().join(name).to_str().unwrap().to_owned();
+    check(facts, &["--output", &format!("json={file}")]);
+    file
+}
+
+#[test]
+fn diff_tells_what_is_new_and_what_is_fixed_and_blames_only_what_is_new() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = saved(&folder, "good.json", HEALTHY);
+    let facts = changed(&folder, "memory_max_bytes: 4294967296", "memory_max_bytes: 4294967296000");
+    let bad = saved(&folder, "bad.json", &facts);
+    vmgate(&["diff", &good, &bad]).exits(20).reports("NO-GO, was GO").reports("destination-memory-fits");
+    vmgate(&["diff", &bad, &good]).exits(0).reports("GO, was NO-GO").reports("fixed");
+    vmgate(&["diff", &bad, &bad]).exits(0).reports("0 new, 0 changed, 0 fixed");
+    let said = vmgate(&["diff", &good, &bad, "--json"]).exits(20);
+    let document: Value = serde_json::from_str(&said.stdout).unwrap();
+    assert_eq!(document["schema"], "vmgate/diff/v1");
+    assert_eq!(document["moves"][0]["since"]["new"][0]["rule"], "destination-memory-fits");
+}
+
+#[test]
+fn every_format_tells_what_became_of_the_findings_of_a_baseline() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = saved(&folder, "good.json", HEALTHY);
+    let facts = changed(&folder, "memory_max_bytes: 4294967296", "memory_max_bytes: 4294967296000");
+    for (format, part) in [
+        ("table", "since 2026-11-23 01:05:00Z (GO): "),
+        ("json", "\"since\""),
+        ("yaml", "since:"),
+        ("markdown", "Since 2026-11-23 01:05:00Z (GO): "),
+        ("junit", "name=\"since\""),
+        ("github", "; since 2026-11-23 01:05:00Z (GO): "),
+        ("csv", ",new\r\n"),
+        ("prometheus", "trend=\"new\"} 1"),
+        ("sarif", "\"baselineState\": \"new\""),
+        ("html", "since 2026-11-23 01:05:00Z (GO): "),
+    ] {
+        check(&facts, &["-o", format, "--baseline", &good]).exits(20).reports(part);
+    }
+}
+
+#[test]
+fn explain_walks_from_the_verdict_to_where_a_fact_came_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let facts = changed(&folder, "memory_max_bytes: 4294967296", "memory_max_bytes: 4294967296000");
+    let verdict = saved(&folder, "verdict.json", &facts);
+    for source in [["--verdict", &verdict], ["--facts", &facts]] {
+        let mut arguments = vec!["explain", "destination-memory-fits", "--at", NOW];
+        arguments.extend(source);
+        vmgate(&arguments)
+            .exits(0)
+            .reports("NO-GO")
+            .reports("assert ")
+            .reports("from ")
+            .reports("What to do");
+    }
+    vmgate(&["explain", "destination-memory-fit", "--verdict", &verdict])
+        .exits(2)
+        .complains("did you mean `destination-memory-fits`?");
+    vmgate(&["explain", "destination-memory-fits", "nothing", "--verdict", &verdict])
+        .exits(2)
+        .complains("the move as a whole");
+    vmgate(&["explain", "vm-is-running", "--verdict", &verdict, "--vm", "other"])
+        .exits(2)
+        .complains("no verdict is on a VM `other`");
+}
+
+#[test]
+fn man_pages_and_completions_know_every_command() {
+    let folder = tempfile::tempdir().unwrap();
+    vmgate(&["generate", "man", folder.path().to_str().unwrap()]).exits(0);
+    let commands = vmgate(&["generate", "commands"]).exits(0).stdout;
+    for name in commands.lines().filter_map(|line| line.strip_prefix("## `")?.strip_suffix('`')) {
+        let page = folder.path().join(format!("{}.1", name.replace(' ', "-")));
+        assert!(page.exists(), "{}", page.display());
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        vmgate(&["generate", "completions", shell]).exits(0).reports("explain");
+    }
+}
+
+#[test]
+fn a_users_template_takes_the_place_of_the_shipped_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let own = write(&folder, "page.html", "<title>Ours</title>{{ moves }}");
+    check(HEALTHY, &["-o", "html", "--template", &own]).exits(0).reports("<title>Ours</title>");
+    let other = write(&folder, "other.html", "");
+    check(HEALTHY, &["-o", "html", "--template", &other]).exits(2).complains("expected one of page.html");
 }

@@ -2,6 +2,7 @@
 //! limits and waivers. What a rule sees of a change is [`crate::fact::Change`].
 
 mod document;
+mod evidence;
 mod load;
 mod plan;
 #[cfg(test)]
@@ -13,6 +14,7 @@ use jiff::Timestamp;
 use schemars::{Schema, schema_for};
 
 pub use document::{AfterNoGo, Limits, Notify, Settings};
+pub use evidence::{Evidence, EvidenceError};
 pub use plan::{Action, Deed, Plan, RunsOn};
 
 use crate::{

@@ -5,7 +5,14 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{Failure, options, output, session::Session};
-use crate::{collect, fact::Facts, preflight::Asked, rule::conform_facts, verdict::ExitCode};
+use crate::{
+    change::{ChangeFile, Evidence, PlannedMove},
+    collect,
+    fact::Facts,
+    preflight::Asked,
+    rule::conform_facts,
+    verdict::ExitCode,
+};
 
 #[derive(Debug, Args)]
 pub(super) struct Check {
@@ -18,13 +25,13 @@ pub(super) struct Check {
     the_move: options::MoveOptions,
     #[command(flatten)]
     goals: options::Goals,
-    /// Check this facts file instead; no hypervisor is asked
-    #[cfg_attr(feature = "libvirt", arg(long, value_name = "FILE", conflicts_with_all = ["vm", "from", "to"]))]
-    #[cfg_attr(not(feature = "libvirt"), arg(long, value_name = "FILE", required = true))]
+    /// Check this facts file instead; no hypervisor is asked. With --change a folder of facts files, one for each move
+    #[cfg_attr(feature = "libvirt", arg(long, value_name = "PATH", conflicts_with_all = ["vm", "from", "to"]))]
+    #[cfg_attr(not(feature = "libvirt"), arg(long, value_name = "PATH", required = true))]
     facts: Option<PathBuf>,
     /// Check every move of this change
-    #[cfg(feature = "libvirt")]
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["vm", "from", "to", "facts", "migrate_address", "guest"])]
+    #[arg(long, value_name = "FILE")]
+    #[cfg_attr(feature = "libvirt", arg(conflicts_with_all = ["vm", "from", "to", "migrate_address", "guest"]))]
     #[arg(conflicts_with_all = ["change_id", "longest_blackout", "deadline", "bandwidth_limit"])]
     change: Option<PathBuf>,
     #[command(flatten)]
@@ -39,12 +46,15 @@ impl Check {
         let session = Session::open(shared)?;
         let policy = session.policy()?;
         let reports = self.reports.open()?;
-        #[cfg(feature = "libvirt")]
         if let Some(file) = &self.change {
             let change = session.change(file)?;
             let policy = policy.and_waivers(change.waivers.clone());
+            let evidence = self.facts.as_deref().map(Evidence::read).transpose().map_err(Failure::usage)?;
             let judge = |planned| {
-                let facts = super::collect::of_planned(&change, planned, &self.the_move, &session)?;
+                let facts = match &evidence {
+                    Some(evidence) => evidence.of(&change, planned).map_err(Failure::usage)?,
+                    None => self.ask_hosts_of(&change, planned, &session)?,
+                };
                 Ok(policy.judge(facts, session.now(), &change.asked_of(planned, self.strict)))
             };
             let verdicts = change.moves.iter().map(judge).collect::<Result<Vec<_>, Failure>>()?;
@@ -77,8 +87,25 @@ impl Check {
         super::collect::from_hosts(vm, &self.the_move, &self.goals, session)
     }
 
+    #[cfg(feature = "libvirt")]
+    fn ask_hosts_of(
+        &self,
+        change: &ChangeFile,
+        planned: &PlannedMove,
+        session: &Session,
+    ) -> Result<Facts, Failure> {
+        super::collect::of_planned(change, planned, &self.the_move, session)
+    }
+
+    #[cfg(not(feature = "libvirt"))]
+    fn ask_hosts_of(&self, _: &ChangeFile, _: &PlannedMove, session: &Session) -> Result<Facts, Failure> {
+        Self::ask_hosts(self, session)
+    }
+
     #[cfg(not(feature = "libvirt"))]
     fn ask_hosts(_: &Self, _: &Session) -> Result<Facts, Failure> {
-        Err(Failure::usage("this build of vmgate has no libvirt: give --facts FILE"))
+        Err(Failure::usage(
+            "this build of vmgate has no libvirt and cannot ask hosts: give --facts FILE, or use the build with libvirt",
+        ))
     }
 }

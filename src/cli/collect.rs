@@ -63,21 +63,10 @@ pub(super) fn of_planned(
     looking: &MoveOptions,
     session: &Session,
 ) -> Result<Facts, Failure> {
-    let request = collect::Request {
-        vm: planned.vm.clone(),
-        source_probe: session.probe(&planned.from)?,
-        destination_probe: session.probe(&planned.to)?,
-        attribute: looking.attribute,
-        ask_peers: looking.ask_peers,
-        guest_way: session.guest_way(&planned.vm, planned.guest.as_deref())?,
-        from: planned.from.clone(),
-        to: planned.to.clone(),
-        migrate_address: planned.migrate_address.map(|address| address.to_string()),
-        timeout: session.timeout(),
-        trace_seconds: looking.trace_seconds,
-        dirty_window_seconds: looking.dirty_window,
-        change: change.asked(planned),
-    };
+    let hosts = (planned.from.clone(), planned.to.clone());
+    let (guest, asked) = (planned.guest.as_deref(), change.asked(planned));
+    let request =
+        looking.request_between(hosts, &planned.vm, guest, planned.migrate_address, asked, session)?;
     session.with_history(facts(&request, session.now())?)
 }
 

@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::{
-    Failure,
+    Failure, hook,
     options::{Goals, MoveOptions, Shared},
     output,
     session::Session,
@@ -50,7 +50,10 @@ impl Migrate {
             .map_err(|refused| Failure { exit: refused.exit(), text: refused.to_string() })?;
 
         let hosts = self.the_move.connect(&session)?;
-        let result = self.carry_out(&pass, &hosts, shared);
+        hook::bring_own(&verdict, &self.the_move.destination()?, &session)?;
+        let forecast = verdict.forecast.as_ref();
+        let limit_seconds = forecast.and_then(|forecast| forecast.downtime_limit_seconds.known().copied());
+        let result = self.carry_out(&pass, &hosts, limit_seconds, shared);
         match result {
             Ok(done) => {
                 output::say(shared, &success(&self.vm, &hosts, &done));
@@ -60,12 +63,19 @@ impl Migrate {
         }
     }
 
-    fn carry_out(&self, pass: &Pass, hosts: &Hosts, shared: &Shared) -> Result<Done, Undone> {
+    /// Migrates with the downtime limit that the forecast chose, which is what the verdict rests on.
+    fn carry_out(
+        &self,
+        pass: &Pass,
+        hosts: &Hosts,
+        limit_seconds: Option<f64>,
+        shared: &Shared,
+    ) -> Result<Done, Undone> {
         let change = self.goals.over(Change::default());
         let settings = Settings {
             migrate_address: self.the_move.migrate_address,
             bandwidth_limit_bytes_per_second: change.bandwidth_limit_bytes_per_second,
-            longest_blackout_seconds: change.longest_blackout_seconds,
+            longest_blackout_seconds: limit_seconds.unwrap_or(change.longest_blackout_seconds),
         };
         let stop = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {

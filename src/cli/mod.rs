@@ -1,8 +1,16 @@
 //! The command line: one file a command, and no logic beyond reading options and choosing an exit code.
 
+#[cfg(feature = "libvirt")]
+mod audit;
 mod check;
 #[cfg(feature = "libvirt")]
 mod collect;
+mod diff;
+mod explain;
+mod generate;
+mod hook;
+#[cfg(feature = "libvirt")]
+mod isolate;
 #[cfg(feature = "ledger")]
 mod ledger;
 #[cfg(feature = "libvirt")]
@@ -45,14 +53,24 @@ enum Command {
     /// Write what can be learnt of a move to a facts file
     #[cfg(feature = "libvirt")]
     Collect(collect::Collect),
+    /// List every VM of some hosts with the hosts it could go to, and why not to the others
+    #[cfg(feature = "libvirt")]
+    Audit(audit::AuditCommand),
     /// Check a move and carry it out if the verdict is GO
     #[cfg(feature = "libvirt")]
     Migrate(migrate::Migrate),
-    /// Write a saved verdict in other formats
-    Report(report::Report),
+    /// Cut a VM off the network at once and keep the evidence, or let it back
+    #[cfg(feature = "libvirt")]
+    Isolate(isolate::Isolate),
     /// Watch how VMs dirty their memory over a day, at low cost, and write it into the ledger
     #[cfg(feature = "libvirt")]
     Observe(observe::Observe),
+    /// Write a saved verdict in other formats
+    Report(report::Report),
+    /// Tell what has become different between two saved verdicts
+    Diff(diff::Diff),
+    /// Walk from a verdict to one of its outcomes, its rule, the facts under it, and where each came from
+    Explain(explain::Explain),
     /// Read and verify the ledger
     #[cfg(feature = "ledger")]
     Ledger(ledger::LedgerCommand),
@@ -60,11 +78,16 @@ enum Command {
     Verdict(verdict::VerdictCommand),
     /// List, show and test rules
     Rules(rules::Rules),
+    /// Let migrations into a host only with a signed verdict, whatever tool starts them
+    Hook(hook::Hook),
     /// Look at the host or guest this runs on, and print what was seen as JSON
     Probe(probe::Probe),
+    /// Write what is made from the program itself: man pages, completions, the command reference
+    #[command(hide = true)]
+    Generate(generate::Generate),
 }
 
-/// The probe alone, with the same arguments as `vmgate probe`.
+/// What runs on other machines: the probe, and the hook of a destination.
 #[derive(Debug, Parser)]
 #[command(name = "vmgate-probe", version)]
 struct ProbeCli {
@@ -76,12 +99,17 @@ struct ProbeCli {
 enum ProbeCommand {
     /// Look at the host or guest this runs on, and print what was seen as JSON
     Probe(probe::Probe),
+    /// Decide on incoming migrations of this host
+    #[command(subcommand)]
+    Hook(hook::There),
 }
 
-/// Runs the probe that the process's arguments name.
+/// Runs the part of the static program that the process's arguments name.
 pub fn probe_main() -> process::ExitCode {
-    let ProbeCommand::Probe(command) = ProbeCli::parse().command;
-    ended(command.run())
+    match ProbeCli::parse().command {
+        ProbeCommand::Probe(command) => ended(command.run()),
+        ProbeCommand::Hook(command) => ended(command.run()),
+    }
 }
 
 /// Runs the command that the process's arguments name.
@@ -100,15 +128,23 @@ pub fn main() -> process::ExitCode {
         #[cfg(feature = "libvirt")]
         Command::Collect(command) => command.run(&cli.shared),
         #[cfg(feature = "libvirt")]
+        Command::Audit(command) => command.run(&cli.shared),
+        #[cfg(feature = "libvirt")]
         Command::Migrate(command) => command.run(&cli.shared),
+        #[cfg(feature = "libvirt")]
+        Command::Isolate(command) => command.run(&cli.shared),
         #[cfg(feature = "libvirt")]
         Command::Observe(command) => command.run(&cli.shared),
         Command::Report(command) => command.run(&cli.shared),
+        Command::Diff(command) => command.run(&cli.shared),
+        Command::Explain(command) => command.run(&cli.shared),
         #[cfg(feature = "ledger")]
         Command::Ledger(command) => command.run(&cli.shared),
-        Command::Verdict(command) => command.run(),
+        Command::Verdict(command) => command.run(&cli.shared),
         Command::Rules(command) => command.run(&cli.shared),
+        Command::Hook(command) => command.run(&cli.shared),
         Command::Probe(command) => command.run(),
+        Command::Generate(command) => command.run(),
     };
     ended(done)
 }

@@ -10,7 +10,11 @@ use super::{Failure, session::Session};
 use crate::fact::Change;
 #[cfg(feature = "libvirt")]
 use crate::{
-    collect::{Request, Uri, libvirt::Hypervisor},
+    collect::{
+        Request, TryPath, Uri,
+        libvirt::Hypervisor,
+        probe::host::trial::{LONGEST_STREAM, Stream},
+    },
     execute::Hosts,
 };
 
@@ -98,27 +102,59 @@ pub(super) struct MoveOptions {
     /// disturbed
     #[arg(long)]
     pub attribute: bool,
+    /// Also try the migration path. For a moment the destination listens on a free migration port, which the source
+    /// connects to, and a few pings that may not be fragmented go both ways; that proves ports, MTU and round-trip time
+    #[arg(long)]
+    pub probe_path: bool,
+    /// Also measure what one TCP stream between the migration addresses carries, at no more than this rate and at most
+    /// half of the link where others use it, nine tenths where none do; implies --probe-path. Refused while a migration
+    /// or backup runs on either host
+    #[arg(long, value_name = "MIB_PER_S", value_parser = clap::value_parser!(u64).range(1..1_000_000))]
+    pub measure_goodput: Option<u64>,
+    /// How long that stream lasts, in seconds, at most 30
+    #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds, requires = "measure_goodput")]
+    pub measure_seconds: Duration,
     /// Also ask the VMs on either host that are the other end of a TCP connection, through their guest agents, how long
     /// they bear silence: in the blackout it is their settings that decide. libvirt marks them as tainted for it
     #[arg(long)]
     pub ask_peers: bool,
+    /// Also ask QEMU's monitor what would block a migration. libvirt marks the domain as tainted (custom-monitor) for it,
+    /// until the VM is started anew
+    #[arg(long)]
+    pub allow_monitor: bool,
 }
 
 #[cfg(feature = "libvirt")]
 impl MoveOptions {
     /// What is to be collected for this move.
     pub(super) fn request(&self, vm: &str, change: Change, session: &Session) -> Result<Request, Failure> {
-        let (from, to) = self.uris()?;
+        self.request_between(self.uris()?, vm, self.guest.as_deref(), self.migrate_address, change, session)
+    }
+
+    /// What is to be collected for a move between these hosts. Of the options only those hold that say how to look.
+    pub(super) fn request_between(
+        &self,
+        (from, to): (Uri, Uri),
+        vm: &str,
+        guest: Option<&str>,
+        migrate_address: Option<std::net::IpAddr>,
+        change: Change,
+        session: &Session,
+    ) -> Result<Request, Failure> {
         Ok(Request {
             vm: vm.to_owned(),
             source_probe: session.probe(&from)?,
             destination_probe: session.probe(&to)?,
             attribute: self.attribute,
+            try_path: self.try_path(),
             ask_peers: self.ask_peers,
-            guest_way: session.guest_way(vm, self.guest.as_deref())?,
+            allow_monitor: self.allow_monitor,
+            planned: Vec::new(),
+            maintenance: session.maintenance(&to),
+            guest_way: session.guest_way(vm, guest)?,
             from,
             to,
-            migrate_address: self.migrate_address.map(|address| address.to_string()),
+            migrate_address: migrate_address.map(|address| address.to_string()),
             timeout: session.timeout(),
             trace_seconds: self.trace_seconds,
             dirty_window_seconds: self.dirty_window,
@@ -133,10 +169,28 @@ impl MoveOptions {
         Ok(Hosts { source: open(&from)?, destination: open(&to)? })
     }
 
+    fn try_path(&self) -> TryPath {
+        match self.measure_goodput {
+            Some(mebibytes) => TryPath::Stream(Stream {
+                cap_bytes_per_second: mebibytes << 20,
+                length: self.measure_seconds.min(LONGEST_STREAM),
+            }),
+            None if self.probe_path => TryPath::Connect,
+            None => TryPath::No,
+        }
+    }
+
+    /// The host that the VM is to go to.
+    pub(super) fn destination(&self) -> Result<Uri, Failure> {
+        self.uris().map(|(_, to)| to)
+    }
+
     fn uris(&self) -> Result<(Uri, Uri), Failure> {
         let parse = |text: &Option<String>, option| match text {
             Some(text) => text.parse().map_err(|error| Failure::usage(format!("{option}: {error}"))),
-            None => Err(Failure::usage(format!("{option} URI is missing"))),
+            None => Err(Failure::usage(format!(
+                "{option} is missing: give the libvirt URI of the host, such as qemu+ssh://root@hv1/system"
+            ))),
         };
         Ok((parse(&self.from, "--from")?, parse(&self.to, "--to")?))
     }

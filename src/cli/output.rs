@@ -2,6 +2,7 @@
 
 use std::{
     fmt::Display,
+    fs,
     io::{self, IsTerminal, Write},
     path::{Path, PathBuf},
     str::FromStr,
@@ -15,18 +16,27 @@ use super::{
     Failure,
     options::{Shared, When},
 };
+#[cfg(feature = "libvirt")]
+use crate::audit::Audit;
 use crate::{
     error::with_causes,
-    report::{self, Format, ReportError, Style},
-    verdict::{ExitCode, Verdict},
+    report::{self, Format, ReportError, Style, Templates, visible_lines},
+    verdict::{self, Baseline, ExitCode, Verdict},
 };
 
 /// Which reports to write.
 #[derive(Debug, Args)]
 pub(super) struct Reports {
     /// Format of the report, and a file for it; may be repeated. Without a file it goes to stdout
-    #[arg(short, long = "output", value_name = "FORMAT[=PATH]", default_value = "table")]
+    #[arg(short = 'o', long = "output", value_name = "FORMAT[=PATH]", default_value = "table")]
     targets: Vec<Target>,
+    /// Earlier report to hold this one against, as --output json or yaml wrote it: what is new, changed and fixed
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
+    /// Own template of the HTML report in place of the shipped one: page.html, move.html, style.css or script.js; may
+    /// be repeated
+    #[arg(long = "template", value_name = "FILE")]
+    templates: Vec<PathBuf>,
 }
 
 #[derive(Debug, Clone)]
@@ -51,6 +61,8 @@ impl FromStr for Target {
 /// Reports whose files could be opened. The files appear whole or not at all.
 pub(super) struct OpenReports {
     targets: Vec<(Format, Option<OpenFile>)>,
+    baseline: Option<Baseline>,
+    templates: Templates,
 }
 
 pub(super) struct OpenFile {
@@ -65,8 +77,31 @@ impl Reports {
             Some(path) => Ok((target.format, Some(OpenFile::beside(path)?))),
             None => Ok((target.format, None)),
         };
-        Ok(OpenReports { targets: self.targets.iter().map(open).collect::<Result<_, _>>()? })
+        Ok(OpenReports {
+            targets: self.targets.iter().map(open).collect::<Result<_, _>>()?,
+            baseline: self.baseline.as_deref().map(read_baseline).transpose()?,
+            templates: self.templates.iter().try_fold(Templates::default(), with_template)?,
+        })
     }
+}
+
+/// The verdicts of a saved report.
+pub(super) fn read_verdicts(file: &Path) -> Result<Vec<Verdict>, Failure> {
+    let name = file.display().to_string();
+    let bytes = fs::read(file).map_err(|error| unreadable(file, &error))?;
+    verdict::read(&name, &bytes).map_err(Failure::usage)
+}
+
+/// A saved report to hold later verdicts against.
+pub(super) fn read_baseline(file: &Path) -> Result<Baseline, Failure> {
+    read_verdicts(file).map(Baseline::new)
+}
+
+fn with_template(templates: Templates, file: &PathBuf) -> Result<Templates, Failure> {
+    let unusable = |why: &dyn Display| Failure::usage(format!("--template {}: {why}", file.display()));
+    let text = fs::read_to_string(file).map_err(|error| unusable(&format!("cannot be read: {error}")))?;
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    templates.with(&name, text).map_err(|error| unusable(&error))
 }
 
 impl OpenFile {
@@ -93,6 +128,11 @@ impl OpenFile {
     }
 }
 
+/// A file of the user's that cannot be read.
+pub(super) fn unreadable(path: &Path, why: &dyn Display) -> Failure {
+    Failure::usage(format!("{}: cannot be read: {why}; check its name and permissions", path.display()))
+}
+
 fn unwritable(path: &Path, why: &dyn Display) -> Failure {
     Failure::failed(format!("{}: cannot be written: {why}; choose another path", path.display()))
 }
@@ -100,22 +140,63 @@ fn unwritable(path: &Path, why: &dyn Display) -> Failure {
 impl OpenReports {
     /// Writes every report of `verdicts` and says how to exit.
     pub(super) fn write(self, verdicts: &[Verdict], shared: &Shared) -> Result<ExitCode, Failure> {
+        let compared = self.baseline.map(|baseline| compared(verdicts, &baseline));
+        let verdicts = compared.as_deref().unwrap_or(verdicts);
+        let templates = self.templates;
         for (format, file) in self.targets {
             if let Some(mut file) = file {
-                let style = Style { verbose: shared.verbose > 0, ..Style::default() };
+                let style =
+                    Style { verbose: shared.verbose > 0, templates: templates.clone(), ..Style::default() };
                 report::write(format, verdicts, &mut file.draft, &style)
                     .map_err(|error| unwritable(&file.path, &with_causes(&error)))?;
                 file.finish()?;
             } else {
-                to_stdout(|out| {
-                    report::write(format, verdicts, out, &style(shared)).map_err(|error| match error {
-                        ReportError::Write { source, .. } => source,
-                        template @ ReportError::Template(_) => io::Error::other(template),
-                    })
-                })?;
+                let style = Style { templates: templates.clone(), ..style(shared) };
+                to_stdout(|out| report::write(format, verdicts, out, &style).map_err(of_sink))?;
             }
         }
         Ok(ExitCode::of_all(verdicts))
+    }
+}
+
+fn compared(verdicts: &[Verdict], baseline: &Baseline) -> Vec<Verdict> {
+    let mut verdicts = verdicts.to_vec();
+    for verdict in &mut verdicts {
+        baseline.hold_against(verdict);
+    }
+    verdicts
+}
+
+/// What the sink said, so that a reader who has gone away is told from other trouble.
+fn of_sink(error: ReportError) -> io::Error {
+    match error {
+        ReportError::Write { source, .. } => source,
+        template @ ReportError::Template(_) => io::Error::other(template),
+    }
+}
+
+#[cfg(feature = "libvirt")]
+impl OpenReports {
+    /// Writes every report of an audit.
+    pub(super) fn write_audit(
+        self,
+        audit: &Audit,
+        verdicts: &[Verdict],
+        shared: &Shared,
+    ) -> Result<(), Failure> {
+        for (format, file) in self.targets {
+            if let Some(mut file) = file {
+                let style = Style { verbose: shared.verbose > 0, ..Style::default() };
+                report::write_audit(format, audit, verdicts, &mut file.draft, &style)
+                    .map_err(|error| unwritable(&file.path, &with_causes(&error)))?;
+                file.finish()?;
+            } else {
+                to_stdout(|out| {
+                    report::write_audit(format, audit, verdicts, out, &style(shared)).map_err(of_sink)
+                })?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -123,9 +204,9 @@ impl OpenReports {
 pub(super) fn to_stdout(print: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failure> {
     let mut out = io::BufWriter::new(io::stdout().lock());
     match print(&mut out).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::failed(format!("stdout: cannot be written: {error}")))
-        }
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::failed(format!(
+            "stdout: cannot be written: {error}; write to a file with --output FORMAT=PATH"
+        ))),
         _ => Ok(()),
     }
 }
@@ -141,7 +222,8 @@ pub(super) fn colours_stdout(shared: &Shared) -> bool {
     }
 }
 
-fn style(shared: &Shared) -> Style {
+/// How reports on stdout are to look.
+pub(super) fn style(shared: &Shared) -> Style {
     let terminal = io::stdout().is_terminal();
     let colour = colours_stdout(shared);
     let width = terminal_size::terminal_size().filter(|_| terminal).map(|(width, _)| usize::from(width.0));
@@ -153,13 +235,27 @@ fn style(shared: &Shared) -> Style {
 #[cfg(feature = "libvirt")]
 pub(super) fn say(shared: &Shared, text: &str) {
     if !shared.quiet {
-        let _ = writeln!(io::stderr(), "vmgate: {text}");
+        let _ = writeln!(io::stderr(), "vmgate: {}", visible_lines(text));
     }
 }
 
 /// Says on stderr why a command could not be carried out.
 pub(super) fn say_failure(failure: &Failure) {
-    let _ = writeln!(io::stderr(), "vmgate: {}", failure.text.trim_end());
+    let _ = writeln!(io::stderr(), "vmgate: {}", visible_lines(failure.text.trim_end()));
+}
+
+/// Standard error for the log: an event may hold a text that came out of a guest.
+struct Harmless;
+
+impl Write for Harmless {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        io::stderr().write_all(visible_lines(&String::from_utf8_lossy(bytes)).as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
 }
 
 /// Starts the log on stderr: warnings, or more with `-v`, or what VMGATE_LOG asks for.
@@ -173,7 +269,7 @@ pub(super) fn start_log(shared: &Shared) {
     let filter = EnvFilter::try_from_env("VMGATE_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr)
+        .with_writer(|| Harmless)
         .with_ansi(io::stderr().is_terminal() && shared.color != When::Never)
         .with_target(false)
         .with_timer(SystemTime)

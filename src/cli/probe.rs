@@ -1,13 +1,23 @@
 //! `vmgate probe`: what this host, or this guest, can tell of itself. Runs where the facts are; reads only.
 
-use std::time::Duration;
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::{Failure, options::seconds, output};
 use crate::{
-    collect::probe::{self, flows, host::Questions, trace},
+    collect::probe::{
+        self, flows,
+        host::{
+            PeerQuestions, Questions, listen_address,
+            trial::{LONGEST_STREAM, Role, Stream, Trial},
+        },
+        trace,
+    },
     fact::Fact,
     verdict::ExitCode,
 };
@@ -20,25 +30,15 @@ pub(super) struct Probe {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// This hypervisor host: interfaces, routes, memory, load, clock; or, with --trace, how a VM dirties its memory
-    Host {
-        /// Also resolve this name as this host does
-        #[arg(long, value_name = "NAME")]
-        resolve: Option<String>,
-        /// Also look at the QEMU process of the VM with this UUID
-        #[arg(long, value_name = "UUID")]
-        vm: Option<String>,
-        /// Trace which pages of this VM change, and tell nothing else; needs root. Ends by itself when a migration, a
-        /// snapshot or another measurement of the VM begins
-        #[arg(long, value_name = "VM", conflicts_with_all = ["resolve", "vm"])]
-        trace: Option<String>,
-        /// How long to trace
-        #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds, requires = "trace")]
-        seconds: Duration,
-        /// Most CPU time that tracing may take, by wall time
-        #[arg(long, value_name = "RATIO", default_value = "0.05", value_parser = core_ratio, requires = "trace")]
-        core_ratio: f64,
-    },
+    /// This hypervisor host: interfaces, routes, shapers, storage, firewall, certificates, memory, load, clock
+    ///
+    /// Reads only; only --listen, --connect and --stream send packets. What it may not see is unknown with the reason, and
+    /// the rest is told. It needs: for the VM's process, root or QEMU's own user (ptrace access to /proc/PID/exe); for the
+    /// firewall's chains, CAP_NET_ADMIN; for pings, CAP_NET_RAW; for the migration ports and certificates, to read
+    /// /etc/libvirt/qemu.conf and /etc/pki, which packages give to root alone. Everything else any user may read: /proc,
+    /// /sys and the kernel's routes and qdiscs by netlink.
+    #[command(verbatim_doc_comment)]
+    Host(HostArguments),
     /// The guest this runs in: kernel settings, sockets, processes
     Guest {
         /// Also trace for so long which processes dirty memory; each page that they write next costs a fault
@@ -56,17 +56,83 @@ enum What {
     },
 }
 
+#[derive(Debug, Args)]
+struct HostArguments {
+    /// Also resolve this name as this host does
+    #[arg(long, value_name = "NAME")]
+    resolve: Option<String>,
+    /// Also look at the QEMU process of the VM with this UUID; may be repeated
+    #[arg(long = "vm", value_name = "UUID")]
+    vms: Vec<String>,
+    /// Also look at this file or block device; may be repeated
+    #[arg(long = "file", value_name = "PATH")]
+    files: Vec<String>,
+    /// Where the migration would go: tell the route there; the first address of --resolve if not given
+    #[arg(long, value_name = "ADDRESS")]
+    route: Option<IpAddr>,
+    /// Also look at the way to this address of the other host, and at what the interfaces carry
+    #[arg(long, value_name = "ADDRESS")]
+    peer: Option<IpAddr>,
+    /// How long the interfaces are watched
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds, requires = "peer")]
+    window: Duration,
+    /// Listen there for one connection of the other host, and ping it
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen_address, requires = "peer")]
+    listen: Option<SocketAddr>,
+    /// Connect to this port of the other host, and ping it
+    #[arg(long, value_name = "PORT", requires = "peer", conflicts_with = "listen")]
+    connect: Option<u16>,
+    /// Send or take a stream of at most so many bytes a second
+    #[arg(long, value_name = "BYTES", requires = "peer", value_parser = clap::value_parser!(u64).range(1..))]
+    stream: Option<u64>,
+    /// How long the stream lasts, at most 30
+    #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds, requires = "stream")]
+    stream_seconds: Duration,
+    /// Trace which pages of this VM change, and tell nothing else; needs root. Ends by itself when a migration, a
+    /// snapshot or another measurement of the VM begins
+    #[arg(long, value_name = "VM", conflicts_with_all = ["resolve", "vms", "files", "route", "peer"])]
+    trace: Option<String>,
+    /// How long to trace
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds, requires = "trace")]
+    seconds: Duration,
+    /// Most CPU time that tracing may take, by wall time
+    #[arg(long, value_name = "RATIO", default_value = "0.05", value_parser = core_ratio, requires = "trace")]
+    core_ratio: f64,
+}
+
+impl HostArguments {
+    fn questions(&self) -> Questions {
+        let stream = self.stream.map(|cap_bytes_per_second| Stream {
+            cap_bytes_per_second,
+            length: self.stream_seconds.min(LONGEST_STREAM),
+        });
+        let role = self.listen.map(Role::Listen).or(self.connect.map(Role::Connect));
+        let peer = self.peer.map(|address| PeerQuestions {
+            address,
+            window: self.window,
+            trial: role.map(|role| Trial { role, stream }),
+        });
+        Questions {
+            resolve: self.resolve.clone(),
+            vms: self.vms.clone(),
+            files: self.files.clone(),
+            route: self.route,
+            peer,
+        }
+    }
+}
+
 impl Probe {
     pub(super) fn run(&self) -> Result<ExitCode, Failure> {
         match &self.what {
-            What::Host { trace: Some(vm), seconds, core_ratio, .. } => {
-                let options =
-                    trace::Options { length: *seconds, core_ratio: *core_ratio, ..trace::Options::default() };
-                print(&Fact::from(trace::of_vm(vm, &options)))
-            }
-            What::Host { resolve, vm, .. } => {
-                print(&probe::host::look(&Questions { resolve: resolve.clone(), vm: vm.clone() }))
-            }
+            What::Host(arguments) => match &arguments.trace {
+                Some(vm) => {
+                    let (length, core_ratio) = (arguments.seconds, arguments.core_ratio);
+                    let options = trace::Options { length, core_ratio, ..trace::Options::default() };
+                    print(&Fact::from(trace::of_vm(vm, &options)))
+                }
+                None => print(&probe::host::look(&arguments.questions())),
+            },
             What::Guest { attribute } => {
                 let mut guest = probe::guest::look(&probe::guest::LocalGuest);
                 if let Some(window) = attribute {

@@ -1,11 +1,11 @@
 //! `vmgate report`: a saved verdict, written again in other formats.
 
-use std::{fs, path::PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 
 use super::{Failure, options::Shared, output};
-use crate::verdict::{self, ExitCode};
+use crate::verdict::ExitCode;
 
 #[derive(Debug, Args)]
 pub(super) struct Report {
@@ -18,10 +18,7 @@ pub(super) struct Report {
 impl Report {
     /// Ends with the code of the verdict, so that a pipeline may look at it again.
     pub(super) fn run(&self, shared: &Shared) -> Result<ExitCode, Failure> {
-        let name = self.file.display().to_string();
-        let bytes = fs::read(&self.file)
-            .map_err(|error| Failure::usage(format!("{name}: cannot be read: {error}")))?;
-        let verdicts = verdict::read(&name, &bytes).map_err(Failure::usage)?;
+        let verdicts = output::read_verdicts(&self.file)?;
         self.reports.open()?.write(&verdicts, shared)
     }
 }

@@ -5,6 +5,7 @@ use schemars::schema_for;
 
 use super::{Failure, options::Shared, output, session::Session};
 use crate::{
+    audit::Audit,
     change,
     report::words,
     rule::{self, Pack, Problem, catalogue, closest, test},
@@ -74,7 +75,11 @@ impl Rules {
 
 fn list(pack: &Pack) -> Result<ExitCode, Failure> {
     if pack.rules().is_empty() {
-        return Err(Failure { exit: ExitCode::NothingEvaluated, text: "there are no rules".to_owned() });
+        return Err(Failure {
+            exit: ExitCode::NothingEvaluated,
+            text: "no rule is loaded: leave --no-builtin-rules out, or name a folder of rules with --rules"
+                .to_owned(),
+        });
     }
     let rows = pack
         .rules()
@@ -104,7 +109,10 @@ fn lint(problems: &[Problem], colour: bool) -> Result<ExitCode, Failure> {
     let text: String =
         problems.iter().flat_map(|problem| [problem.render(colour), "\n\n".to_owned()]).collect();
     print(&text)?;
-    Err(Failure::usage(format!("{} findings of style", problems.len())))
+    Err(Failure::usage(format!(
+        "{} findings of style: each names above what would serve the reader",
+        problems.len()
+    )))
 }
 
 fn tests(session: &Session, pattern: Option<&str>, diff: bool) -> Result<ExitCode, Failure> {
@@ -120,6 +128,7 @@ fn schema(name: Option<&str>) -> Result<ExitCode, Failure> {
         ("memory-sync.v1", schema_for!(catalogue::MemorySyncCatalogue).to_value()),
         ("udp-services.v1", schema_for!(catalogue::UdpCatalogue).to_value()),
         ("verdict.v1", verdict::schema().to_value()),
+        ("audit.v1", schema_for!(Audit).to_value()),
         ("waivers.v1", verdict::waivers_schema().to_value()),
     ]);
     let names: Vec<&str> = schemas.iter().map(|(name, _)| *name).collect();

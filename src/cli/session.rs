@@ -1,30 +1,35 @@
 //! What the options and vmgate.yaml together ask for: rules, waivers, time, limits.
 
 #[cfg(feature = "ledger")]
-use std::{env, path::PathBuf};
-use std::{fs, path::Path, time::Duration};
+use std::path::PathBuf;
+use std::{env, fs, path::Path, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{Failure, options::Shared};
+use super::{Failure, options::Shared, output};
+#[cfg(feature = "libvirt")]
+use crate::collect::transport::{GuestWay, Transport};
+#[cfg(feature = "libvirt")]
+use crate::config::HostConfig;
+#[cfg(feature = "libvirt")]
+use crate::fact::{Fact, Facts, Host};
 #[cfg(feature = "ledger")]
 use crate::ledger::{Entry, Ledger};
-#[cfg(feature = "libvirt")]
 use crate::{
     change::ChangeFile,
     collect::{
         Uri,
-        transport::{GuestWay, SshTarget, Transport},
+        transport::{HostShell, SshTarget},
     },
-    fact::{Fact, Facts, Host},
-};
-use crate::{
     config::Config,
     error::with_causes,
     preflight::Policy,
     rule::RuleSource,
-    verdict::{Verdict, Waivers},
+    verdict::{Verdict, Waivers, attest::PrivateKey},
 };
+
+/// Holds the private key in PEM where no file is named.
+pub(super) const KEY_VARIABLE: &str = "VMGATE_SIGNING_KEY";
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -48,7 +53,6 @@ impl<'a> Session<'a> {
     }
 
     /// Longest wait for one remote answer.
-    #[cfg_attr(not(feature = "libvirt"), allow(dead_code))]
     pub(super) fn timeout(&self) -> Duration {
         self.shared.timeout.or(self.config.timeout_seconds).unwrap_or(DEFAULT_TIMEOUT)
     }
@@ -80,10 +84,8 @@ impl<'a> Session<'a> {
     }
 
     /// A change file.
-    #[cfg(feature = "libvirt")]
     pub(super) fn change(&self, file: &Path) -> Result<ChangeFile, Failure> {
-        let bytes = fs::read(file)
-            .map_err(|error| Failure::usage(format!("{}: cannot be read: {error}", file.display())))?;
+        let bytes = fs::read(file).map_err(|error| output::unreadable(file, &error))?;
         ChangeFile::parse(&file.display().to_string(), &bytes).map_err(Failure::usage)
     }
 
@@ -121,11 +123,37 @@ impl<'a> Session<'a> {
     pub(super) fn probe(&self, uri: &Uri) -> Result<Option<Transport>, Failure> {
         let Some(host) = uri.host.as_ref() else { return Ok(None) };
         let Some(config) = self.config.hosts.get(host) else { return Ok(None) };
-        if let Some(command) = &config.exec {
-            return Ok(Some(Transport::Exec(command.clone())));
+        probe_way(host, config)
+    }
+
+    /// Why the configuration says that a host is not to be given VMs.
+    #[cfg(feature = "libvirt")]
+    pub(super) fn maintenance(&self, uri: &Uri) -> Option<String> {
+        self.config.hosts.get(uri.host.as_ref()?)?.maintenance.clone()
+    }
+
+    /// The way to a shell on a host: the command that the configuration names for it, else ssh, else here.
+    pub(super) fn shell(&self, uri: &Uri) -> Result<HostShell, Failure> {
+        let config = uri.host.as_ref().and_then(|host| Some((host, self.config.hosts.get(host)?)));
+        let Some((host, config)) = config else { return Ok(HostShell::for_uri(uri)) };
+        if let Some(command) = &config.shell {
+            return Ok(HostShell::Command(command.clone()));
         }
-        let Some(target) = &config.ssh else { return Ok(None) };
-        ssh_target(target, &format!("hosts.{host}.ssh")).map(Transport::Ssh).map(Some)
+        let Some(target) = &config.ssh else { return Ok(HostShell::for_uri(uri)) };
+        ssh_target(target, &format!("hosts.{host}.ssh")).map(HostShell::Ssh)
+    }
+
+    /// The key to sign verdicts with: the one that the environment holds, else the one that the configuration names.
+    #[cfg(feature = "libvirt")]
+    pub(super) fn signing_key(&self) -> Result<Option<PrivateKey>, Failure> {
+        if let Ok(pem) = env::var(KEY_VARIABLE) {
+            return PrivateKey::from_pem(KEY_VARIABLE, &pem).map(Some).map_err(Failure::usage);
+        }
+        let Some(file) = &self.config.signing_key else { return Ok(None) };
+        let pem = fs::read_to_string(file).map_err(|error| {
+            Failure::usage(format!("signing_key: {}: cannot be read: {error}", file.display()))
+        })?;
+        PrivateKey::from_pem(&file.display().to_string(), &pem).map(Some).map_err(Failure::usage)
     }
 
     /// The way into a VM's guest: what the option says, else what the configuration names, else the agent.
@@ -175,7 +203,16 @@ impl<'a> Session<'a> {
     }
 }
 
+/// The way to a host's probe that its configuration names.
 #[cfg(feature = "libvirt")]
+pub(super) fn probe_way(host: &str, config: &HostConfig) -> Result<Option<Transport>, Failure> {
+    if let Some(command) = &config.exec {
+        return Ok(Some(Transport::Exec(command.clone())));
+    }
+    let Some(target) = &config.ssh else { return Ok(None) };
+    ssh_target(target, &format!("hosts.{host}.ssh")).map(Transport::Ssh).map(Some)
+}
+
 fn ssh_target(text: &str, named_by: &str) -> Result<SshTarget, Failure> {
     text.parse().map_err(|_| {
         Failure::usage(format!(
@@ -185,7 +222,6 @@ fn ssh_target(text: &str, named_by: &str) -> Result<SshTarget, Failure> {
 }
 
 fn read_waivers(file: &Path) -> Result<Waivers, Failure> {
-    let bytes = fs::read(file)
-        .map_err(|error| Failure::usage(format!("{}: cannot be read: {error}", file.display())))?;
+    let bytes = fs::read(file).map_err(|error| output::unreadable(file, &error))?;
     Waivers::parse(&file.display().to_string(), &bytes).map_err(Failure::usage)
 }

@@ -7,15 +7,17 @@ use std::{
 
 use clap::{Args, Subcommand};
 
-use super::{Failure, output};
-use crate::error::with_causes;
+use super::{
+    Failure, hook,
+    options::Shared,
+    output,
+    session::{KEY_VARIABLE, Session},
+};
 use crate::verdict::{
     self, ExitCode,
     attest::{self, PrivateKey, PublicKey},
 };
-
-/// Holds the private key in PEM where no file is named.
-const KEY_VARIABLE: &str = "VMGATE_SIGNING_KEY";
+use crate::{error::with_causes, report};
 
 #[derive(Debug, Args)]
 pub(super) struct VerdictCommand {
@@ -25,7 +27,7 @@ pub(super) struct VerdictCommand {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Sign a verdict: an in-toto Statement in a DSSE envelope, Ed25519
+    /// Sign a verdict, or each of a list: an in-toto Statement in a DSSE envelope a line, Ed25519
     Sign {
         /// Verdict as --output json or yaml wrote it
         file: PathBuf,
@@ -33,7 +35,14 @@ enum What {
         #[arg(long, value_name = "FILE")]
         key: Option<PathBuf>,
     },
-    /// Check an envelope, and print the verdict in it if a trusted key signed it
+    /// Bring a signed verdict to a destination with vmgate's hook, where it lets its VM in once
+    Push {
+        /// The destination: a libvirt URI, or [USER@]HOST[:PORT] for ssh
+        host: String,
+        /// Envelope as `verdict sign` wrote it
+        file: PathBuf,
+    },
+    /// Check an envelope, or one a line, and print the verdicts in it if a trusted key signed all of them
     Verify {
         /// Envelope as `verdict sign` wrote it
         file: PathBuf,
@@ -44,8 +53,9 @@ enum What {
 }
 
 impl VerdictCommand {
-    pub(super) fn run(&self) -> Result<ExitCode, Failure> {
+    pub(super) fn run(&self, shared: &Shared) -> Result<ExitCode, Failure> {
         match &self.what {
+            What::Push { host, file } => push(host, file, shared),
             What::Sign { file, key } => sign(file, key.as_deref()),
             What::Verify { file, key } => verify(file, key),
         }
@@ -55,13 +65,12 @@ impl VerdictCommand {
 fn sign(file: &Path, key: Option<&Path>) -> Result<ExitCode, Failure> {
     let verdicts =
         verdict::read(&file.display().to_string(), read(file)?.as_bytes()).map_err(Failure::usage)?;
-    let [verdict] = verdicts.as_slice() else {
+    if verdicts.is_empty() {
         return Err(Failure::usage(format!(
-            "{}: holds {} verdicts; one is signed at a time",
-            file.display(),
-            verdicts.len()
+            "{}: holds no verdict to sign: check a move first",
+            file.display()
         )));
-    };
+    }
     let key = match key {
         Some(file) => PrivateKey::from_pem(&file.display().to_string(), &read(file)?),
         None => match env::var(KEY_VARIABLE) {
@@ -70,9 +79,12 @@ fn sign(file: &Path, key: Option<&Path>) -> Result<ExitCode, Failure> {
         },
     }
     .map_err(Failure::usage)?;
-    let envelope = attest::sign(verdict, &key).map_err(|error| Failure::failed(with_causes(&error)))?;
-    let text = serde_json::to_string(&envelope).map_err(Failure::failed)?;
-    output::to_stdout(|out| writeln!(out, "{text}"))?;
+    let mut envelopes = Vec::new();
+    for verdict in &verdicts {
+        let envelope = attest::sign(verdict, &key).map_err(|error| Failure::failed(with_causes(&error)))?;
+        envelopes.push(serde_json::to_string(&envelope).map_err(Failure::failed)?);
+    }
+    output::to_stdout(|out| envelopes.iter().try_for_each(|envelope| writeln!(out, "{envelope}")))?;
     Ok(ExitCode::Go)
 }
 
@@ -81,14 +93,40 @@ fn verify(file: &Path, keys: &[PathBuf]) -> Result<ExitCode, Failure> {
         PublicKey::from_pem(&file.display().to_string(), &read(file)?).map_err(Failure::usage)
     };
     let trusted = keys.iter().map(key).collect::<Result<Vec<_>, _>>()?;
-    let attested = attest::verify(read(file)?.as_bytes(), &trusted)
-        .map_err(|error| Failure::usage(format!("{}: {}", file.display(), with_causes(&error))))?;
-    let text = serde_json::to_string_pretty(&attested.verdict).map_err(Failure::failed)?;
-    output::to_stdout(|out| writeln!(out, "{text}"))?;
+    let text = read(file)?;
+    let verdicts = envelopes(&text).into_iter().map(|envelope| {
+        let attested = attest::verify(envelope.as_bytes(), &trusted)
+            .map_err(|error| Failure::usage(format!("{}: {}", file.display(), with_causes(&error))))?;
+        Ok(attested.verdict)
+    });
+    let verdicts = verdicts.collect::<Result<Vec<_>, Failure>>()?;
+    output::to_stdout(|out| report::verdicts(&verdicts, out))?;
+    Ok(ExitCode::Go)
+}
+
+/// One envelope a line, as `sign` writes them, or one over several lines, as another tool may.
+fn envelopes(text: &str) -> Vec<&str> {
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let whole = |line: &&str| line.starts_with('{') && line.ends_with('}');
+    if !lines.is_empty() && lines.iter().all(whole) { lines } else { vec![text] }
+}
+
+fn push(host: &str, file: &Path, shared: &Shared) -> Result<ExitCode, Failure> {
+    let session = Session::open(shared)?;
+    let uri = hook::host_named(host)?;
+    let name = uri.host_for_people();
+    let received = hook::bring(&session.shell(&uri)?, name, read(file)?, session.timeout())
+        .map_err(|why| why.into_failure(name))?;
+    output::to_stdout(|out| {
+        writeln!(
+            out,
+            "{name}: {} is let in once until {}, by {}",
+            received.vm, received.expires_at, received.verdict
+        )
+    })?;
     Ok(ExitCode::Go)
 }
 
 fn read(file: &Path) -> Result<String, Failure> {
-    fs::read_to_string(file)
-        .map_err(|error| Failure::usage(format!("{}: cannot be read: {error}", file.display())))
+    fs::read_to_string(file).map_err(|error| output::unreadable(file, &error))
 }

@@ -8,7 +8,7 @@ use super::{
     domain_xml::{child, children},
     text::plain,
 };
-use crate::fact::MachineType;
+use crate::fact::{MachineType, Tsc};
 
 /// What the capabilities XML says.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -17,6 +17,8 @@ pub struct Capabilities {
     pub uuid: Option<String>,
     /// Model of the host's CPU.
     pub cpu_model: Option<String>,
+    /// The time stamp counter, where libvirt could measure it.
+    pub tsc: Option<Tsc>,
     /// What the host offers, by the guest's architecture.
     pub guests: BTreeMap<String, GuestArch>,
 }
@@ -46,8 +48,18 @@ pub fn parse(xml: &str) -> Result<Capabilities, roxmltree::Error> {
     }
     Ok(Capabilities {
         uuid: text(host.and_then(|host| child(host, "uuid"))),
+        tsc: host.and_then(|host| child(host, "cpu")).and_then(tsc),
         cpu_model: text(host.and_then(|host| child(host, "cpu")).and_then(|cpu| child(cpu, "model"))),
         guests,
+    })
+}
+
+/// The counter that the host's CPU element names.
+fn tsc(cpu: Node) -> Option<Tsc> {
+    let counter = children(cpu, "counter").find(|counter| counter.attribute("name") == Some("tsc"))?;
+    Some(Tsc {
+        frequency_hertz: counter.attribute("frequency")?.parse().ok()?,
+        scaling: counter.attribute("scaling") == Some("yes"),
     })
 }
 

@@ -110,7 +110,8 @@ impl Plan {
 }
 
 impl Dirtying {
-    fn unknown(why: &Unknown) -> Self {
+    /// Nothing was measured, for this reason.
+    pub(super) fn unknown(why: &Unknown) -> Self {
         Self {
             rate: Fact::Unknown(why.clone()),
             windows: Fact::Unknown(why.clone()),

@@ -31,7 +31,7 @@ pub enum DocumentError {
         why: String,
     },
     /// It is larger than any facts file.
-    #[error("{path}: more than {limit} bytes are no facts file", path = path.display(), limit = LIMIT)]
+    #[error("{path}: longer than {limit} bytes, which no facts file is: check the name", path = path.display(), limit = LIMIT)]
     TooLarge {
         /// The file.
         path: PathBuf,
@@ -43,7 +43,7 @@ pub enum DocumentError {
         path: PathBuf,
     },
     /// It is no text.
-    #[error("{path}: the facts file is not UTF-8 text", path = path.display())]
+    #[error("{path}: the facts file is not UTF-8 text: it is damaged or another file; collect again", path = path.display())]
     NotText {
         /// The file.
         path: PathBuf,

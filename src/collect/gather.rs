@@ -4,7 +4,6 @@
 //! or the VM itself there is nothing to judge: those are errors.
 
 use std::{
-    net::IpAddr,
     sync::mpsc::{Receiver, channel},
     time::Duration,
 };
@@ -14,14 +13,19 @@ use thiserror::Error;
 
 use super::{
     Uri,
+    claims::{self, PlannedMove},
     dirtying::{Dirtying, Plan, Watched},
     flows, guest, host,
-    libvirt::{CpuComparison, CpuRequest, Domain, Hypervisor, LibvirtError},
-    path, peers,
-    probe::host::Questions,
+    libvirt::{Domain, Hypervisor, LibvirtError},
+    needed_files,
+    offer::{self, Offer, Wanted},
+    path::{self, End},
+    peers,
+    probe::host::PeerProbe,
+    probes::{self, About, Probes, TryPath, way},
     provenance,
     transport::{Answer, GuestWay, Transport},
-    vm::{self, FoundVm},
+    vm::{self, FoundVm, Monitor},
     worker::{Clock, Found, Worker},
 };
 use crate::fact::{Cause, Change, Fact, Facts, Guest, Host, UdpCapture, Unknown};
@@ -40,16 +44,18 @@ pub struct Request {
     pub migrate_address: Option<String>,
     /// Longest wait for one answer of a host or guest.
     pub timeout: Duration,
+    /// Length of the dirty-rate measurement, 1 to 60.
+    pub dirty_window_seconds: u32,
     /// How long the guest's pages are traced from the source host, in whole seconds; 0 for not at all.
     pub trace_seconds: u32,
-    /// Shortest window of page sampling where there is no trace, and how long flows are watched; 1 to 60.
-    pub dirty_window_seconds: u32,
     /// What the operator asked for; copied into the facts.
     pub change: Change,
     /// The way to the source's probe; none takes the one that the URI suggests.
     pub source_probe: Option<Transport>,
     /// The same for the destination.
     pub destination_probe: Option<Transport>,
+    /// How far the path is tried.
+    pub try_path: TryPath,
     /// The way into the guest.
     pub guest_way: GuestWay,
     /// Whether the guest's kernel is to trace which process dirties memory; it slows the guest's writes.
@@ -57,6 +63,12 @@ pub struct Request {
     /// Whether VMs on either host that are the other end of a TCP connection are asked, too; libvirt marks them as
     /// tainted.
     pub ask_peers: bool,
+    /// Whether QEMU's monitor may be asked what blocks a migration; libvirt marks the domain as tainted for it.
+    pub allow_monitor: bool,
+    /// VMs that are planned to come to the destination before this one.
+    pub planned: Vec<PlannedMove>,
+    /// Why the destination is not to be given VMs, as the site's configuration says; none where it says nothing.
+    pub maintenance: Option<String>,
 }
 
 /// Why no facts could be collected at all.
@@ -83,17 +95,27 @@ pub fn collect(request: &Request, now: Timestamp) -> Result<Facts, CollectError>
         return Err(same_host(request, "the URIs are equal".to_owned()));
     }
     let clock = Clock::starting_at(now);
-    let (destination, names) = Destination::start(request, clock);
+    let (destination, names) = start_destination(request, clock);
     let source = Hypervisor::open(&request.from, request.timeout)?;
     let domain = source.domain(&request.vm)?;
-    let vm = vm::look(&domain)?;
+    let monitor = if request.allow_monitor { Monitor::Allowed } else { Monitor::Forbidden };
+    let vm = vm::look(&domain, monitor)?;
     let vm_at = clock.now();
-    let beside = Beside::start(request, &domain, &vm, names, clock);
-    let source_name = Fact::from(source.hostname());
-    let source_answers = host::ask(&source, &request.from, source_name);
+    let hostname = Fact::from(source.hostname());
+    let about = About {
+        source_name: hostname.known().cloned(),
+        destination_name: names,
+        vms: vm.uuid.clone().into_iter().collect(),
+        files: needed_files::of(&vm.config),
+    };
+    let (measuring, quiet) = channel();
+    let probes = probes::start(request, about, quiet, clock);
+    let beside = Beside::start(request, &domain, &vm, clock);
+    let libvirt_limit = probes::libvirt_limit(&domain);
+    let source_answers = host::ask(&source, &request.from, hostname);
     let source_at = clock.now();
 
-    let destination = destination.join(request);
+    let destination = SeenDestination::from(destination.join(), request);
     if let (Some(one), Some(other)) = (source_answers.uuid(), destination.answers.uuid())
         && one == other
     {
@@ -104,15 +126,22 @@ pub fn collect(request: &Request, now: Timestamp) -> Result<Facts, CollectError>
             ),
         ));
     }
-    let offers_guest_cpu = offers_guest_cpu(&destination.hypervisor, &vm);
+    let offer = offer_of(&destination.hypervisor, &vm);
     let beside = beside.join();
+    // Nothing else is measured any more.
+    drop(measuring);
+    let probes = probes.join().value.unwrap_or_else(|why| Probes::lost(&why, clock.now()));
 
     let arch = vm.config.as_ref().and_then(|config| config.arch.as_deref());
     let emulator = source_answers.offer(arch).known().and_then(|offer| offer.emulator.clone());
-    let (source_probe, address) = split(&beside.source_probe);
-    let source_host = source_answers.with_probe(arch, &source_probe);
-    let destination_host =
-        Host { offers_guest_cpu, ..destination.answers.with_probe(arch, &destination.probe.value) };
+    let source_probe = &probes.source.value;
+    let source_host = source_answers.with_probe(arch, source_probe);
+    let mut destination_host = offer.laid_on(destination.answers.with_probe(arch, &probes.destination.value));
+    destination_host.claims =
+        destination_host.claims.map(|claims| claims::with_planned(claims, &request.planned));
+    if let Some(reason) = &request.maintenance {
+        destination_host.maintenance = Fact::Known(Some(reason.clone()));
+    }
     let mut facts = Facts { change: request.change.clone(), ..Facts::empty(now) };
     let dirtying = Dirtying::of(&beside.dirtying.value);
     facts.provenance = provenance::of(&provenance::Sources {
@@ -126,26 +155,31 @@ pub fn collect(request: &Request, now: Timestamp) -> Result<Facts, CollectError>
         flows_window_seconds: beside.flows.value.as_ref().ok().map(|capture| capture.window_seconds),
         source: provenance::Side {
             libvirt_at: source_at,
-            probe_at: beside.source_probe.at,
+            probe_at: probes.source.at,
             way: &way(request.source_probe.as_ref(), &request.from),
             probe: source_probe.as_ref().ok().map(|answer| &answer.probe),
         },
         destination: provenance::Side {
             libvirt_at: destination.at,
-            probe_at: destination.probe.at,
+            probe_at: probes.destination.at,
             way: &way(request.destination_probe.as_ref(), &request.to),
-            probe: destination.probe.value.as_ref().ok().map(|answer| &answer.probe),
+            probe: probes.destination.value.as_ref().ok().map(|answer| &answer.probe),
         },
         path_at: clock.now(),
+        peers_at: probes.peers_at,
+        path_window_seconds: request.dirty_window_seconds.into(),
+        path_tried: request.try_path != TryPath::No,
     });
     facts.path = Fact::Known(path::path(
-        address,
-        path::End { nics: &source_host.nics, routes: &source_host.routes },
-        path::End { nics: &destination_host.nics, routes: &destination_host.routes },
+        probes.address.clone(),
+        &end_of(source_probe, &source_host, probes.there).reached_by(&request.from),
+        &end_of(&probes.destination.value, &destination_host, probes.back).reached_by(&request.to),
         &request.change,
+        libvirt_limit,
+        probes.cap_bytes_per_second,
     ));
     facts.vm =
-        Fact::Known(dirtying.into_vm(vm::complete(&vm, &source_host, &source_probe, emulator.as_deref())));
+        Fact::Known(dirtying.into_vm(vm::complete(&vm, &source_host, source_probe, emulator.as_deref())));
     facts.guest = flows::into_guest(beside.guest.value.map(|(guest, _)| guest), beside.flows.value);
     if request.ask_peers
         && let Fact::Known(guest) = &mut facts.guest
@@ -162,86 +196,64 @@ pub fn collect(request: &Request, now: Timestamp) -> Result<Facts, CollectError>
     Ok(facts)
 }
 
+fn end_of<'a>(answer: &Result<Answer, Unknown>, host: &'a Host, peer: Fact<PeerProbe>) -> End<'a> {
+    End::of(answer.as_ref().map(|answer| &answer.probe), &host.nics, &host.routes, peer)
+}
+
 fn same_host(request: &Request, why: String) -> CollectError {
     CollectError::SameHost { from: request.from.to_string(), to: request.to.to_string(), why }
 }
 
-/// The way to a host's probe.
-fn way(given: Option<&Transport>, uri: &Uri) -> Transport {
-    given.cloned().unwrap_or_else(|| Transport::for_uri(uri))
-}
-
-/// The destination: its libvirt and its probe.
-struct Destination<L, P> {
-    libvirt: L,
-    probe: P,
-}
-
 type AskedDestination = (Hypervisor, host::LibvirtAnswers);
 
-/// The destination, as far as it answered.
+/// Starts asking the destination's libvirt, and gives the end of the line that its host name comes through: the source
+/// must resolve it, so it is asked first.
+fn start_destination(request: &Request, clock: Clock) -> (Worker<AskedDestination>, Receiver<String>) {
+    let (sender, names) = channel();
+    let (uri, timeout) = (request.to.clone(), request.timeout);
+    let libvirt = Worker::start(clock, move || {
+        let hypervisor = Hypervisor::open(&uri, timeout)?;
+        let hostname = Fact::from(hypervisor.hostname());
+        if let Fact::Known(name) = &hostname {
+            // After an error at the source nobody waits for it any more.
+            let _ = sender.send(name.clone());
+        }
+        let answers = host::ask(&hypervisor, &uri, hostname);
+        Ok((hypervisor, answers))
+    });
+    (libvirt, names)
+}
+
+/// The destination, as far as its libvirt answered.
 struct SeenDestination {
     hypervisor: Result<Hypervisor, Unknown>,
     answers: host::LibvirtAnswers,
     at: Timestamp,
-    probe: Found<Answer>,
 }
 
-impl Destination<Worker<AskedDestination>, Worker<Answer>> {
-    /// Starts both, and gives the end of the line that the destination's host name comes through: the source must
-    /// resolve it, so it is asked first.
-    fn start(request: &Request, clock: Clock) -> (Self, Receiver<String>) {
-        let (sender, names) = channel();
-        let (uri, timeout) = (request.to.clone(), request.timeout);
-        let libvirt = Worker::start(clock, move || {
-            let hypervisor = Hypervisor::open(&uri, timeout)?;
-            let hostname = Fact::from(hypervisor.hostname());
-            if let Fact::Known(name) = &hostname {
-                // After an error at the source nobody waits for it any more.
-                let _ = sender.send(name.clone());
-            }
-            let answers = host::ask(&hypervisor, &uri, hostname);
-            Ok((hypervisor, answers))
-        });
-        let (way, timeout) = (way(request.destination_probe.as_ref(), &request.to), request.timeout);
-        let probe = Worker::start(clock, move || way.probe_host(&Questions::default(), timeout));
-        (Self { libvirt, probe }, names)
-    }
-
-    fn join(self, request: &Request) -> SeenDestination {
-        let Found { value, at } = self.libvirt.join();
-        let (hypervisor, answers) = match value {
+impl SeenDestination {
+    fn from(asked: Found<AskedDestination>, request: &Request) -> Self {
+        let (hypervisor, answers) = match asked.value {
             Ok((hypervisor, answers)) => (Ok(hypervisor), answers),
             Err(why) => (Err(why.clone()), host::unreachable(&request.to, &why)),
         };
-        SeenDestination { hypervisor, answers, at, probe: self.probe.join() }
+        Self { hypervisor, answers, at: asked.at }
     }
 }
 
-/// Whether the destination can give the VM its CPU.
-fn offers_guest_cpu(destination: &Result<Hypervisor, Unknown>, vm: &FoundVm) -> Fact<bool> {
-    let hypervisor = match destination {
-        Ok(hypervisor) => hypervisor,
-        Err(why) => return Fact::Unknown(why.clone()),
-    };
-    let Some(config) = &vm.config else {
-        return Fact::unknown(Cause::NotCollected, "the VM's configuration is not known");
-    };
-    let Some(cpu_xml) = config.cpu_xml.clone() else {
-        return Fact::unknown(Cause::NotSupported, "the VM's configuration names no CPU to compare");
-    };
-    let request = CpuRequest {
-        arch: config.arch.clone(),
-        machine: config.machine_type.clone(),
-        virt_type: config.virt_type.clone(),
-        cpu_xml,
-    };
-    Fact::from(hypervisor.compare_cpu(&request)).map(|answer| answer == CpuComparison::Compatible)
+/// What the destination's hypervisor offers to the VM.
+fn offer_of(destination: &Result<Hypervisor, Unknown>, vm: &FoundVm) -> Offer {
+    match (destination, &vm.config) {
+        (Ok(hypervisor), Some(config)) => offer::ask(hypervisor, &Wanted::of(config)),
+        (Err(why), _) => Offer::unknown(why),
+        (Ok(_), None) => {
+            Offer::unknown(&Unknown::new(Cause::NotCollected, "the VM's configuration is not known"))
+        }
+    }
 }
 
 /// What is learnt beside the questions to the source's libvirt.
-struct Beside<P, G, F, D> {
-    source_probe: P,
+struct Beside<G, F, D> {
     guest: G,
     flows: F,
     dirtying: D,
@@ -250,22 +262,9 @@ struct Beside<P, G, F, D> {
 /// The guest, and how it was looked into.
 type SeenGuest = (Guest, String);
 
-/// The source's probe, and the address that the migration will go to.
-type SourceProbe = (Result<Answer, Unknown>, Fact<IpAddr>);
-
-impl Beside<Worker<SourceProbe>, Worker<SeenGuest>, Worker<UdpCapture>, Worker<Dirtying>> {
-    fn start(
-        request: &Request,
-        domain: &Domain,
-        vm: &FoundVm,
-        names: Receiver<String>,
-        clock: Clock,
-    ) -> Self {
-        let wanted = request.migrate_address.as_deref().map(|text| path::host_of_address(text).to_owned());
-        let (probe, timeout, uuid) =
-            (way(request.source_probe.as_ref(), &request.from), request.timeout, vm.uuid.clone());
-        let source_probe =
-            Worker::start(clock, move || Ok(probe_source(&probe, wanted, &names, uuid, timeout)));
+impl Beside<Worker<SeenGuest>, Worker<UdpCapture>, Worker<Dirtying>> {
+    fn start(request: &Request, domain: &Domain, vm: &FoundVm, clock: Clock) -> Self {
+        let timeout = request.timeout;
         let has_channel = vm.config.as_ref().is_none_or(|config| config.has_agent_channel);
         let window = Duration::from_secs(request.dirty_window_seconds.into());
         let attribute = request.attribute.then_some(window);
@@ -286,59 +285,10 @@ impl Beside<Worker<SourceProbe>, Worker<SeenGuest>, Worker<UdpCapture>, Worker<D
         };
         let (measured, watched) = (domain.clone(), Watched::of(vm));
         let dirtying = Worker::start(clock, move || Ok(plan.measure(&measured, &watched)));
-        Self { source_probe, guest, flows, dirtying }
+        Self { guest, flows, dirtying }
     }
 
-    fn join(self) -> Beside<Found<SourceProbe>, Found<SeenGuest>, Found<UdpCapture>, Found<Dirtying>> {
-        Beside {
-            source_probe: self.source_probe.join(),
-            guest: self.guest.join(),
-            flows: self.flows.join(),
-            dirtying: self.dirtying.join(),
-        }
-    }
-}
-
-/// Asks the source's probe, and has it resolve the name that the migration will go to, as libvirt there would.
-fn probe_source(
-    way: &Transport,
-    wanted: Option<String>,
-    names: &Receiver<String>,
-    vm: Option<String>,
-    timeout: Duration,
-) -> SourceProbe {
-    let wanted = wanted.or_else(|| names.recv_timeout(timeout).ok());
-    let literal: Option<IpAddr> = wanted.as_deref().and_then(|name| name.parse().ok());
-    let resolve = wanted.clone().filter(|_| literal.is_none());
-    let answer = way.probe_host(&Questions { resolve, vm }, timeout);
-    let address = match (literal, wanted, &answer) {
-        (Some(address), ..) => Fact::Known(address),
-        (None, None, _) => Fact::unknown(
-            Cause::HostUnreachable,
-            "the destination did not tell its host name, and no migration address was given",
-        ),
-        (None, Some(_), Err(why)) => Fact::Unknown(why.clone()),
-        (None, Some(name), Ok(answer)) => first_address(&name, &answer.probe.resolved),
-    };
-    (answer, address)
-}
-
-/// The address that a migration to a name goes to: the first. One that is the source itself leads nowhere.
-fn first_address(name: &str, resolved: &Fact<Vec<IpAddr>>) -> Fact<IpAddr> {
-    resolved.as_ref().and_then(|addresses| match addresses.first() {
-        Some(address) if address.is_loopback() => Fact::unknown(
-            Cause::NotSupported,
-            format!("the source resolves the destination's name `{name}` to itself ({address})"),
-        ),
-        Some(address) => Fact::Known(*address),
-        None => Fact::unknown(Cause::NotSupported, format!("the source cannot resolve `{name}`")),
-    })
-}
-
-/// The source's probe and the address, or for both why the work was lost.
-fn split(found: &Found<SourceProbe>) -> SourceProbe {
-    match &found.value {
-        Ok(both) => both.clone(),
-        Err(why) => (Err(why.clone()), Fact::Unknown(why.clone())),
+    fn join(self) -> Beside<Found<SeenGuest>, Found<UdpCapture>, Found<Dirtying>> {
+        Beside { guest: self.guest.join(), flows: self.flows.join(), dirtying: self.dirtying.join() }
     }
 }

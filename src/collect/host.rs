@@ -4,11 +4,13 @@ use super::{
     Uri,
     asker::Asker,
     capabilities::{self, Capabilities, GuestArch},
-    libvirt::{Hypervisor, LibvirtError, Trouble},
+    claims::{self, Seen},
+    libvirt::{GuestSummary, Hypervisor, LibvirtError, Trouble},
+    network_xml,
     text::plain,
     transport::Answer,
 };
-use crate::fact::{Cause, Fact, Host, Unknown};
+use crate::fact::{Cause, Fact, Host, Unknown, VirtualNetwork};
 
 /// What libvirt told of a host.
 #[derive(Debug, Clone)]
@@ -17,6 +19,8 @@ pub(super) struct LibvirtAnswers {
     facts: Host,
     /// The capabilities, for what depends on the VM.
     capabilities: Fact<Capabilities>,
+    /// Its VMs.
+    pub(super) guests: Fact<Vec<GuestSummary>>,
 }
 
 /// Asks libvirt for everything. `hostname` is asked by the caller, who needs it first.
@@ -37,6 +41,9 @@ pub(super) fn ask(hypervisor: &Hypervisor, uri: &Uri, hostname: Fact<String>) ->
         })
     };
     let plain_names = |names: Vec<String>| names.iter().map(|name| plain(name)).collect();
+    let virtual_networks = asker.ask(|| virtual_networks(hypervisor));
+    let guests = asker.ask(|| hypervisor.guests());
+    let Seen { vms, active, jobs, claims } = claims::of(guests.as_ref().map(Vec::as_slice));
     let facts = Host {
         uri: Fact::Known(uri.to_string()),
         hostname: hostname.map(|name| plain(&name)),
@@ -46,16 +53,34 @@ pub(super) fn ask(hypervisor: &Hypervisor, uri: &Uri, hostname: Fact<String>) ->
         qemu_version: asker.ask(|| hypervisor.hypervisor_version()),
         cpus: asker.ask(|| hypervisor.node_info()).map(|info| info.cpus),
         memory: asker.ask(|| hypervisor.memory()),
-        networks: asker.ask(|| networks(hypervisor)).map(plain_names),
-        active_vms: asker.ask(|| hypervisor.active_vm_uuids()),
+        networks: virtual_networks
+            .as_ref()
+            .map(|networks| networks.iter().map(|network| network.name.clone()).collect()),
+        virtual_networks,
+        network_filters: asker.ask(|| none_without_driver(hypervisor.network_filters())).map(plain_names),
+        tsc: capabilities.as_ref().map(|known| known.tsc.clone()),
+        active_vms: active,
+        vms,
+        jobs,
+        claims,
         ..Host::default()
     };
-    LibvirtAnswers { facts, capabilities }
+    LibvirtAnswers { facts, capabilities, guests }
 }
 
-/// The active networks. A libvirt that was installed without its network driver has none.
-fn networks(hypervisor: &Hypervisor) -> Result<Vec<String>, LibvirtError> {
-    match hypervisor.active_networks() {
+/// The active networks, by name.
+fn virtual_networks(hypervisor: &Hypervisor) -> Result<Vec<VirtualNetwork>, LibvirtError> {
+    let xmls = none_without_driver(hypervisor.active_network_xmls())?;
+    // libvirt wrote them: one that cannot be read, or has no name, is none that a VM could be plugged into.
+    let mut networks: Vec<VirtualNetwork> =
+        xmls.iter().filter_map(|xml| network_xml::parse(xml).ok().flatten()).collect();
+    networks.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(networks)
+}
+
+/// A libvirt that was installed without the driver of a kind of thing has none of them.
+fn none_without_driver<T>(answer: Result<Vec<T>, LibvirtError>) -> Result<Vec<T>, LibvirtError> {
+    match answer {
         Err(LibvirtError { trouble: Trouble::NotSupported(_), .. }) => Ok(Vec::new()),
         other => other,
     }
@@ -73,10 +98,16 @@ pub(super) fn unreachable(uri: &Uri, why: &Unknown) -> LibvirtAnswers {
         cpus: Fact::Unknown(why.clone()),
         memory: Fact::Unknown(why.clone()),
         networks: Fact::Unknown(why.clone()),
+        virtual_networks: Fact::Unknown(why.clone()),
+        network_filters: Fact::Unknown(why.clone()),
+        tsc: Fact::Unknown(why.clone()),
         active_vms: Fact::Unknown(why.clone()),
+        vms: Fact::Unknown(why.clone()),
+        jobs: Fact::Unknown(why.clone()),
+        claims: Fact::Unknown(why.clone()),
         ..Host::default()
     };
-    LibvirtAnswers { facts, capabilities: Fact::Unknown(why.clone()) }
+    LibvirtAnswers { facts, capabilities: Fact::Unknown(why.clone()), guests: Fact::Unknown(why.clone()) }
 }
 
 impl LibvirtAnswers {
@@ -102,9 +133,9 @@ impl LibvirtAnswers {
     }
 
     /// The host's facts, with those of its probe. Where both tell the same, the probe is the better witness.
-    pub(super) fn with_probe(self, arch: Option<&str>, answer: &Result<Answer, Unknown>) -> Host {
+    pub(super) fn with_probe(&self, arch: Option<&str>, answer: &Result<Answer, Unknown>) -> Host {
         let machine_types = self.offer(arch).map(|offer| offer.machine_types);
-        let mut host = Host { machine_types, ..self.facts };
+        let mut host = Host { machine_types, ..self.facts.clone() };
         let answer = match answer {
             Ok(answer) => answer,
             Err(why) => {
@@ -113,7 +144,12 @@ impl LibvirtAnswers {
                 host.huge_pages = Fact::Unknown(why.clone());
                 host.nics = Fact::Unknown(why.clone());
                 host.routes = Fact::Unknown(why.clone());
+                host.numa_nodes = Fact::Unknown(why.clone());
                 host.bridges = Fact::Unknown(why.clone());
+                host.files = Fact::Unknown(why.clone());
+                host.maintenance = Fact::Unknown(why.clone());
+                host.lock_manager = Fact::Unknown(why.clone());
+                host.unprivileged_userfaultfd = Fact::Unknown(why.clone());
                 host.bridge_filters = Fact::Unknown(why.clone());
                 host.clock_offset_seconds = Fact::Unknown(why.clone());
                 return host;
@@ -128,7 +164,12 @@ impl LibvirtAnswers {
         host.huge_pages = probe.huge_pages.clone();
         host.nics = probe.nics.clone();
         host.routes = probe.routes.clone();
+        host.numa_nodes = probe.numa_nodes.clone();
         host.bridges = probe.bridges.clone();
+        host.files = probe.files.clone();
+        host.maintenance = probe.maintenance.clone();
+        host.lock_manager = probe.lock_manager.clone();
+        host.unprivileged_userfaultfd = probe.unprivileged_userfaultfd.clone();
         host.bridge_filters = probe.bridge_filters.clone();
         host.clock_offset_seconds = Fact::Known(probe.clock.duration_since(answer.received).as_secs_f64());
         host

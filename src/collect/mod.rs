@@ -6,11 +6,16 @@
 
 pub mod agent;
 #[cfg(feature = "libvirt")]
+mod alone;
+#[cfg(feature = "libvirt")]
 mod asker;
 pub mod capabilities;
 #[cfg(feature = "libvirt")]
+mod claims;
+#[cfg(feature = "libvirt")]
 mod dirtying;
 pub mod document;
+pub mod domain_capabilities;
 pub mod domain_xml;
 #[cfg(feature = "libvirt")]
 mod flows;
@@ -24,12 +29,21 @@ mod guest;
 mod host;
 #[cfg(feature = "libvirt")]
 pub mod libvirt;
+#[cfg(feature = "libvirt")]
+mod needed_files;
+pub mod network_xml;
+#[cfg(feature = "libvirt")]
+mod offer;
 pub mod path;
 #[cfg(feature = "libvirt")]
 mod peers;
 pub mod probe;
 #[cfg(feature = "libvirt")]
+mod probes;
+#[cfg(feature = "libvirt")]
 mod provenance;
+#[cfg(feature = "libvirt")]
+pub mod survey;
 pub mod text;
 pub mod transport;
 mod uri;
@@ -39,5 +53,11 @@ mod vm;
 mod worker;
 
 #[cfg(feature = "libvirt")]
+pub use alone::collect_alone;
+#[cfg(feature = "libvirt")]
+pub use claims::PlannedMove;
+#[cfg(feature = "libvirt")]
 pub use gather::{CollectError, Request, collect};
+#[cfg(feature = "libvirt")]
+pub use probes::TryPath;
 pub use uri::{InvalidUri, Uri};

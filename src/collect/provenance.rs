@@ -24,6 +24,9 @@ pub(super) struct Sources<'a> {
     pub(super) source: Side<'a>,
     pub(super) destination: Side<'a>,
     pub(super) path_at: Timestamp,
+    pub(super) peers_at: Timestamp,
+    pub(super) path_window_seconds: f64,
+    pub(super) path_tried: bool,
 }
 
 /// One host's part.
@@ -52,7 +55,7 @@ pub(super) fn of(sources: &Sources) -> BTreeMap<String, Provenance> {
     note(
         "vm.qemu_version",
         "host probe",
-        "/proc/PID/exe of the VM's QEMU, virConnectGetVersion",
+        "/proc/PID/exe -version of the VM's QEMU",
         sources.source.probe_at,
         None,
     );
@@ -69,15 +72,27 @@ pub(super) fn of(sources: &Sources) -> BTreeMap<String, Provenance> {
         sources.flows_window_seconds,
     );
     for (name, side) in [("source", &sources.source), ("destination", &sources.destination)] {
-        let calls = "virConnectGetCapabilities, virConnectGetVersion, virNodeGetMemoryStats, virConnectListAllDomains";
+        let calls = "virConnectGetCapabilities, virConnectGetVersion, virNodeGetMemoryStats, virConnectGetAllDomainStats";
         note(name, "libvirt", calls, side.libvirt_at, None);
         // libvirt stands in where the probe has no figure for memory.
         let memory = side.probe.filter(|probe| probe.memory.known().is_some()).map(|_| "memory");
-        let from_probe =
-            ["kernel_release", "load_ratio", "huge_pages", "nics", "routes", "bridges", "bridge_filters"]
-                .into_iter()
-                .chain(["clock_offset_seconds"])
-                .chain(memory);
+        let from_probe = [
+            "kernel_release",
+            "load_ratio",
+            "huge_pages",
+            "nics",
+            "routes",
+            "clock_offset_seconds",
+            "numa_nodes",
+            "bridges",
+            "bridge_filters",
+            "files",
+            "maintenance",
+            "lock_manager",
+            "unprivileged_userfaultfd",
+        ]
+        .into_iter()
+        .chain(memory);
         for fact in from_probe {
             note(
                 &format!("{name}.{fact}"),
@@ -89,5 +104,47 @@ pub(super) fn of(sources: &Sources) -> BTreeMap<String, Provenance> {
         }
     }
     note("path", "vmgate", "routes of the source, interfaces of both hosts", sources.path_at, None);
+    note(
+        "path.libvirt_limit_bytes_per_second",
+        "libvirt",
+        "virDomainMigrateGetMaxSpeed",
+        sources.vm_at,
+        None,
+    );
+    note("path.route_back", "host probe", "RTM_GETROUTE at the destination", sources.peers_at, None);
+    for end in ["source_nic", "destination_nic"] {
+        let used = format!("path.{end}.used_bytes_per_second");
+        let window = Some(sources.path_window_seconds);
+        note(&used, "host probe", "/sys/class/net/*/statistics, read twice", sources.peers_at, window);
+    }
+    if sources.path_tried {
+        let tried = "one connection and pings that may not be fragmented, between both hosts' probes";
+        for fact in ["mtu_bytes", "ports", "rtt_seconds"] {
+            note(&format!("path.{fact}"), "host probe", tried, sources.peers_at, None);
+        }
+        for fact in ["goodput", "goodput_bytes_per_second"] {
+            let stream = "one bounded TCP stream between both hosts' probes";
+            note(&format!("path.{fact}"), "host probe", stream, sources.peers_at, None);
+        }
+    }
     notes
+}
+
+/// The provenance of a survey: all of it is of one pass.
+pub(super) fn of_survey(at: Timestamp) -> BTreeMap<String, Provenance> {
+    let note = |collector: &str, method: &str| Provenance {
+        collector: collector.into(),
+        method: method.into(),
+        at,
+        window_seconds: None,
+    };
+    let hosts = note("audit", "libvirt and host probe of every host, once");
+    [
+        ("vm", note("audit", "virDomainGetXMLDesc, virConnectGetAllDomainStats")),
+        ("source", hosts.clone()),
+        ("destination", hosts),
+        ("path", note("vmgate", "routes of the source, interfaces of both hosts")),
+    ]
+    .map(|(path, note)| (path.to_owned(), note))
+    .into()
 }

@@ -4,6 +4,7 @@
 //! returned: either the VM runs on one host alone, and it is said which, or somebody must look.
 
 mod gate;
+pub mod isolate;
 mod verify;
 mod whereabouts;
 

@@ -1,15 +1,21 @@
-//! What a host's bridges do with the guests' traffic beyond forwarding it.
+//! A host's bridges, and what they do with the guests' traffic beyond forwarding it.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A software bridge of a host (/sys/class/net/NAME/bridge).
+/// A software bridge of a host: the kernel's (/sys/class/net/NAME/bridge) or one of Open vSwitch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Bridge {
     /// Its name.
     #[schemars(example = &"br0")]
     pub name: String,
+    /// Whose bridge it is.
+    #[schemars(example = &"linux")]
+    pub kind: BridgeKind,
+    /// Whether it keeps VLANs apart (vlan_filtering of a Linux bridge; Open vSwitch always does).
+    #[schemars(example = false)]
+    pub vlan_aware: bool,
     /// Whether it sends multicast only to ports that asked for it (IGMP and MLD snooping).
     #[schemars(example = true)]
     pub multicast_snooping: bool,
@@ -19,6 +25,16 @@ pub struct Bridge {
     /// Time between two such queries.
     #[schemars(example = 125.0)]
     pub multicast_query_interval_seconds: f64,
+}
+
+/// Kinds of bridge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum BridgeKind {
+    /// The kernel's own.
+    Linux,
+    /// A bridge of Open vSwitch.
+    OpenVswitch,
 }
 
 /// A rule of a host's packet filter that heeds or changes the state of connections, where bridged traffic passes it.

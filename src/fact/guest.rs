@@ -12,7 +12,7 @@ use super::{
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Guest {
-    /// The guest's own host name.
+    /// The guest's own host name. By guest agent, ssh and exec.
     #[schemars(example = &"web1")]
     pub hostname: Fact<String>,
     /// The operating system, as it calls itself. By guest agent, ssh and exec; of Windows too, of which nothing else but
@@ -22,7 +22,7 @@ pub struct Guest {
     /// Addresses of its interfaces, none of the loopback. By guest agent, ssh and exec.
     #[schemars(example = &["10.0.0.5"])]
     pub addresses: Fact<Vec<String>>,
-    /// Kernel release, as `uname -r` prints it.
+    /// Kernel release, as `uname -r` prints it. By guest agent, ssh and exec.
     #[schemars(example = &"6.1.0-32-cloud-amd64")]
     pub kernel_release: Fact<String>,
     /// Kernel settings that decide how long connections survive silence. By guest agent, ssh and exec.

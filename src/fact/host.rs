@@ -3,7 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Bridge, Fact, StatefulFilter, Version};
+use super::{
+    Bond, Bridge, Claims, Duplex, Fact, HostFile, HostJob, HostMemory, HostVm, HugePages, MachineType,
+    NumaNode, StatefulFilter, Tsc, Version, VirtualNetwork,
+};
 
 /// A hypervisor host, source or destination.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -33,6 +36,21 @@ pub struct Host {
     /// Whether this host's hypervisor can give the VM's CPU (virConnectCompareHypervisorCPU); only asked of the destination.
     #[schemars(example = true)]
     pub offers_guest_cpu: Fact<bool>,
+    /// CPU features of the VM that this host's hypervisor lacks, where libvirt names them; empty where it lacks none. Only
+    /// asked of the destination.
+    #[schemars(example = ["avx512f"])]
+    pub missing_cpu_features: Fact<Vec<String>>,
+    /// CPU models that this host's QEMU knows for the VM's machine type; only asked of the destination.
+    #[schemars(example = ["Cascadelake-Server-v5"])]
+    pub cpu_models: Fact<Vec<String>>,
+    /// Most vCPUs that the VM's machine type may have here; only asked of the destination.
+    #[schemars(example = 288)]
+    pub most_vcpus: Fact<u32>,
+    /// Backends of a TPM that this host's libvirt offers; only asked of the destination.
+    #[schemars(example = ["emulator"])]
+    pub tpm_backends: Fact<Vec<String>>,
+    /// The time stamp counter; absent where libvirt could not measure it.
+    pub tsc: Fact<Option<Tsc>>,
     /// Logical CPUs online.
     #[schemars(example = 64)]
     pub cpus: Fact<u32>,
@@ -43,62 +61,50 @@ pub struct Host {
     pub memory: Fact<HostMemory>,
     /// Huge pages, one entry a size; empty where the host has none.
     pub huge_pages: Fact<Vec<HugePages>>,
+    /// What the VMs of this host, and those on their way to it, may still take.
+    pub claims: Fact<Claims>,
+    /// NUMA nodes.
+    pub numa_nodes: Fact<Vec<NumaNode>>,
     /// Machine types that this host's QEMU offers for the VM's architecture.
     pub machine_types: Fact<Vec<MachineType>>,
     /// Network interfaces.
     pub nics: Fact<Vec<Nic>>,
     /// Routes of the main table, both families.
     pub routes: Fact<Vec<Route>>,
-    /// Software bridges.
-    pub bridges: Fact<Vec<Bridge>>,
     /// Chains of the packet filter that heed or change the state of connections, where bridged traffic passes them: of
     /// family bridge always, of the others where bridged traffic is handed to them (net.bridge.bridge-nf-call-iptables).
     pub bridge_filters: Fact<Vec<StatefulFilter>>,
     /// Names of the active libvirt networks.
     #[schemars(example = ["default"])]
     pub networks: Fact<Vec<String>>,
+    /// Active networks of libvirt, with what they plug interfaces into.
+    pub virtual_networks: Fact<Vec<VirtualNetwork>>,
+    /// Names of libvirt's network filters.
+    #[schemars(example = ["clean-traffic"])]
+    pub network_filters: Fact<Vec<String>>,
+    /// Bridges, the kernel's and Open vSwitch's.
+    pub bridges: Fact<Vec<Bridge>>,
+    /// Paths that the VM needs, as they are here.
+    pub files: Fact<Vec<HostFile>>,
+    /// The lock manager that libvirt's QEMU driver uses, lockd or sanlock; absent where it uses none.
+    #[schemars(example = &"lockd")]
+    pub lock_manager: Fact<Option<String>>,
+    /// Why this host is not to be given VMs now; absent where nothing says so.
+    #[schemars(example = &"kernel update, CHG-2041")]
+    pub maintenance: Fact<Option<String>>,
+    /// Whether a process without privileges may handle page faults (vm.unprivileged_userfaultfd); absent where the kernel has no such setting.
+    #[schemars(example = false)]
+    pub unprivileged_userfaultfd: Fact<Option<bool>>,
+    /// VMs that this host knows, running or only defined.
+    pub vms: Fact<Vec<HostVm>>,
+    /// Jobs that run on VMs here: migrations, backups, snapshots.
+    pub jobs: Fact<Vec<HostJob>>,
     /// UUIDs of the domains that run here now.
     #[schemars(example = ["5e7c9b3e-6a0e-4c2e-9a53-0d6f5a5c9d11"])]
     pub active_vms: Fact<Vec<String>>,
     /// The host's clock less the operator's.
     #[schemars(example = 0.02)]
     pub clock_offset_seconds: Fact<f64>,
-}
-
-/// Memory of a host.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct HostMemory {
-    /// All of it.
-    #[schemars(example = 274_877_906_944_u64)]
-    pub total_bytes: u64,
-    /// What can be used without swapping (MemAvailable of /proc/meminfo; libvirt's free and cached where there is no probe).
-    #[schemars(example = 64_424_509_440_u64)]
-    pub available_bytes: u64,
-}
-
-/// Huge pages of one size.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct HugePages {
-    /// Size of one page.
-    #[schemars(example = 2_097_152_u64)]
-    pub page_bytes: u64,
-    /// Pages not in use.
-    #[schemars(example = 1024)]
-    pub free: u64,
-}
-
-/// A machine type that a QEMU offers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct MachineType {
-    /// Versioned name.
-    #[schemars(example = &"pc-q35-7.2")]
-    pub name: String,
-    /// Whether QEMU announces its removal.
-    #[schemars(example = false)]
-    pub deprecated: bool,
 }
 
 /// A network interface of a host.
@@ -132,6 +138,18 @@ pub struct Nic {
     /// Packets received or sent in error, or dropped by the device, since it came up.
     #[schemars(example = 0)]
     pub errors: u64,
+    /// Packets dropped for want of room since it came up; a bridge also counts what it had no use for.
+    #[serde(default)]
+    #[schemars(example = 0)]
+    pub drops: Fact<u64>,
+    /// Whether it sends and receives at once; absent where the driver does not say.
+    #[schemars(example = &"full")]
+    pub duplex: Option<Duplex>,
+    /// The VLAN that it carries; absent where it is none.
+    #[schemars(example = 110)]
+    pub vlan_id: Option<u16>,
+    /// The bond that it is; absent where it is none.
+    pub bond: Option<Bond>,
 }
 
 /// Kinds of network interface.

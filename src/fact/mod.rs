@@ -4,6 +4,7 @@
 //! reference for rule authors. The unit of a number stands at the end of its name.
 
 mod bridge;
+mod certificate;
 mod change;
 mod connection;
 mod detector;
@@ -13,11 +14,18 @@ mod guest;
 mod guest_memory;
 mod history;
 mod host;
+mod host_guests;
+mod host_memory;
+mod host_network;
+mod host_storage;
+mod link;
 mod path;
+mod path_probe;
 pub mod trace;
 mod value;
 mod version;
 mod vm;
+mod vm_hardware;
 
 use std::collections::BTreeMap;
 
@@ -25,7 +33,8 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use bridge::{Bridge, StatefulFilter};
+pub use bridge::{Bridge, BridgeKind, StatefulFilter};
+pub use certificate::{Certificate, CertificateUse};
 pub use change::{Change, MigrationSettings};
 pub use connection::{DecidedBy, KeepAlive, Sctp, SctpAssociation, TcpEvidence, TcpTimer};
 pub use detector::{Detector, DetectorBasis};
@@ -39,13 +48,20 @@ pub use guest_memory::{
     Allocation, GuestClock, GuestMemory, HugePageProcess, KernelBypass, Pressure, UserSpaceDevice,
 };
 pub use history::{History, ObservedHour, PastMigration};
-pub use host::{Host, HostMemory, HugePages, MachineType, Nic, NicKind, Route};
-pub use path::{MigrationTransport, Path, PathNic};
+pub use host::{Host, Nic, NicKind, Route};
+pub use host_guests::{HostJob, HostVm, MachineType, Tsc};
+pub use host_memory::{Claims, HostMemory, HugePageClaim, HugePages, NumaNode};
+pub use host_network::VirtualNetwork;
+pub use host_storage::{FileKind, HostFile};
+pub use link::{Bond, BondPort, Duplex, Shaper, ShaperKind};
+pub use path::{End, MigrationTransport, Path, PathNic, PathRoute};
+pub use path_probe::{Goodput, MigrationPorts, PortsBasis};
 pub use value::{Cause, Fact, Unknown};
 pub use version::{InvalidVersion, Version};
 pub use vm::{
     Accelerator, CpuMode, DirtyRate, DirtyRateMethod, DirtyWindow, HostDevice, Vm, VmDisk, VmNic, VmState,
 };
+pub use vm_hardware::{BootFile, Firmware, Placement, Tpm};
 
 /// All that was learnt for one move. The document that `vmgate collect` writes and `vmgate check --facts` reads.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Fact, Version, trace::DirtyTrace};
+use super::{BootFile, Fact, Firmware, Placement, Tpm, Version, trace::DirtyTrace};
 
 /// The VM that is to move: its configuration and what it does now.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -39,12 +39,42 @@ pub struct Vm {
     /// Versioned machine type of the running VM.
     #[schemars(example = &"pc-q35-7.2")]
     pub machine_type: Fact<String>,
+    /// Version of QEMU that the machine type is named after; absent where a distribution names its own.
+    #[schemars(example = &"7.2")]
+    pub machine_version: Fact<Option<Version>>,
+    /// Limit on all memory of the VM's process (memtune hard_limit); absent where there is none.
+    #[schemars(example = 5_368_709_120_u64)]
+    pub memory_hard_limit_bytes: Fact<Option<u64>>,
+    /// Where on the host the VM's memory and threads may be.
+    pub placement: Fact<Placement>,
     /// How the CPU is chosen.
     #[schemars(example = &"custom")]
     pub cpu_mode: Fact<CpuMode>,
     /// The CPU model's name; absent where the mode does not name one.
     #[schemars(example = &"Cascadelake-Server-v5")]
     pub cpu_model: Fact<Option<String>>,
+    /// CPU features that the configuration demands by name.
+    #[schemars(example = ["invtsc"])]
+    pub cpu_features: Fact<Vec<String>>,
+    /// Frequency in hertz of the time stamp counter that the guest was promised; absent where none was.
+    #[schemars(example = 2_400_000_000_u64)]
+    pub tsc_frequency_hertz: Fact<Option<u64>>,
+    /// Firmware, where it is not the BIOS that comes with QEMU; else absent.
+    pub firmware: Fact<Option<Firmware>>,
+    /// The trusted platform module; absent where the guest has none.
+    pub tpm: Fact<Option<Tpm>>,
+    /// Memory encryption such as sev, sev-snp, tdx or s390-pv; absent where there is none.
+    #[schemars(example = &"sev")]
+    pub launch_security: Fact<Option<String>>,
+    /// Files of the host that QEMU opens at its start.
+    pub boot_files: Fact<Vec<BootFile>>,
+    /// Snapshots that libvirt keeps of the VM.
+    #[schemars(example = 0)]
+    pub snapshots: Fact<u32>,
+    /// Why QEMU would refuse to migrate the VM now, in its own words (query-migrate, blocked-reasons); absent where
+    /// its monitor was not to be asked: libvirt marks the domain as tainted (custom-monitor), so that takes --allow-monitor.
+    #[schemars(example = ["The vdagent chardev doesn't yet support migration"])]
+    pub migration_blockers: Fact<Option<Vec<String>>>,
     /// Version of the QEMU that runs the VM, which may be older than the one installed.
     #[schemars(example = &"7.2.22")]
     pub qemu_version: Fact<Version>,
@@ -172,6 +202,26 @@ pub struct VmNic {
     /// Whether the link is up as libvirt set it.
     #[schemars(example = true)]
     pub link_up: bool,
+    /// Largest packet that its configuration sets; absent where it takes the bridge's.
+    #[schemars(example = 9000)]
+    #[serde(default)]
+    pub mtu_bytes: Option<u32>,
+    /// VLAN tags; empty where its configuration has none.
+    #[schemars(example = [42])]
+    #[serde(default)]
+    pub vlan_tags: Vec<u32>,
+    /// Port group of the libvirt network; absent where it names none.
+    #[schemars(example = &"vlan42")]
+    #[serde(default)]
+    pub port_group: Option<String>,
+    /// Kind of virtual port, such as openvswitch; absent where it has none.
+    #[schemars(example = &"openvswitch")]
+    #[serde(default)]
+    pub virtual_port: Option<String>,
+    /// Network filter that libvirt puts on it; absent where there is none.
+    #[schemars(example = &"clean-traffic")]
+    #[serde(default)]
+    pub filter: Option<String>,
 }
 
 /// A disk of the VM.
@@ -196,6 +246,30 @@ pub struct VmDisk {
     /// Whether several VMs may write it.
     #[schemars(example = false)]
     pub shareable: bool,
+    /// What the guest takes it for: disk, lun, cdrom or floppy.
+    #[schemars(example = &"disk")]
+    #[serde(default = "disk")]
+    pub device: String,
+    /// Whether what is written is thrown away at the VM's end.
+    #[schemars(example = false)]
+    #[serde(default)]
+    pub transient: bool,
+    /// Whether libvirt starts the VM without it where it is missing (startupPolicy optional).
+    #[schemars(example = false)]
+    #[serde(default)]
+    pub optional: bool,
+    /// Files below it that hold what was never written to it (the backing chain), nearest first.
+    #[schemars(example = ["/srv/images/debian-13.qcow2"])]
+    #[serde(default)]
+    pub backing_files: Vec<String>,
+    /// Block job that runs on it: copy, active-commit, pull, commit, backup; absent where there is none.
+    #[schemars(example = &"copy")]
+    #[serde(default)]
+    pub job: Option<String>,
+}
+
+fn disk() -> String {
+    "disk".to_owned()
 }
 
 /// A device that ties the VM to its host.
@@ -208,4 +282,8 @@ pub struct HostDevice {
     /// Its address or name on the host.
     #[schemars(example = &"0000:3b:00.1")]
     pub address: String,
+    /// Whether libvirt unplugs it before the move and plugs another one in after it (teaming with a virtio interface).
+    #[schemars(example = false)]
+    #[serde(default)]
+    pub teamed: bool,
 }

@@ -49,9 +49,9 @@ fn what_the_idle_fixture_says_is_what_is_derived_from_it() {
     assert_ne!(bare, known);
     let mut facts = derived(bare).0;
     let connection = only_connection(&mut facts);
-    // The fixture gives the kernel's time-out, after which nothing is left; what is survived for certain is less.
+    // The fixture knows the RTO; without it the worst of all is taken.
     assert!(connection.budget_seconds.known().is_some_and(|budget| (410.0..924.6).contains(budget)));
-    assert_eq!(connection.gives_up_after_seconds, only_connection(&mut known.clone()).budget_seconds);
+    assert!(connection.gives_up_after_seconds.known().is_some_and(|seconds| (seconds - 924.6).abs() < 1e-9));
     *connection = only_connection(&mut known.clone()).clone();
     assert!(facts.provenance.remove("forecast").is_some());
     assert_eq!(facts, known);

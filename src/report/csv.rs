@@ -6,9 +6,9 @@
 use std::io::{self, Write};
 
 use super::{visible, words};
-use crate::verdict::{Judged, Verdict};
+use crate::verdict::{Finding, Judged, Verdict};
 
-const HEADER: [&str; 25] = [
+const HEADER: [&str; 26] = [
     "vm",
     "vm_uuid",
     "source",
@@ -34,6 +34,7 @@ const HEADER: [&str; 25] = [
     "waiver_ticket",
     "waiver_reason",
     "waived_until",
+    "since_baseline",
 ];
 
 pub(super) fn write(verdicts: &[Verdict], sink: &mut dyn Write) -> io::Result<()> {
@@ -43,10 +44,10 @@ pub(super) fn write(verdicts: &[Verdict], sink: &mut dyn Write) -> io::Result<()
         let about = about(verdict);
         // A move on which nothing was evaluated must not be missing from the list.
         if verdict.outcomes.is_empty() {
-            record(about.iter().map(String::as_str).chain([""; 16]), &mut sink)?;
+            record(about.iter().map(String::as_str).chain([""; 17]), &mut sink)?;
         }
         for judged in &verdict.outcomes {
-            let outcome = outcome(judged);
+            let outcome = outcome(judged, verdict);
             record(about.iter().chain(&outcome).map(String::as_str), &mut sink)?;
         }
     }
@@ -68,7 +69,7 @@ fn about(verdict: &Verdict) -> [String; 9] {
     ]
 }
 
-fn outcome(judged: &Judged) -> [String; 16] {
+fn outcome(judged: &Judged, verdict: &Verdict) -> [String; 17] {
     let outcome = &judged.outcome;
     let waiver = judged.waiver.as_ref();
     let mut causes: Vec<&str> =
@@ -92,7 +93,20 @@ fn outcome(judged: &Judged) -> [String; 16] {
         waiver.map(|waiver| waiver.ticket.clone()).unwrap_or_default(),
         waiver.map(|waiver| waiver.reason.clone()).unwrap_or_default(),
         waiver.map(|waiver| waiver.until.to_string()).unwrap_or_default(),
+        trend(judged, verdict).unwrap_or_default().to_owned(),
     ]
+}
+
+/// What became of a finding since the baseline; nothing where there is none, or no finding. One that passes now and did
+/// not then is fixed.
+fn trend(judged: &Judged, verdict: &Verdict) -> Option<&'static str> {
+    let since = verdict.since.as_ref()?;
+    let outcome = &judged.outcome;
+    let fixed = |finding: &Finding| finding.rule == outcome.rule && finding.subject == outcome.subject;
+    match since.trend(judged) {
+        Some(trend) => Some(trend.word()),
+        None => since.fixed.iter().any(fixed).then_some("fixed"),
+    }
 }
 
 fn record<'a>(cells: impl IntoIterator<Item = &'a str>, sink: &mut dyn Write) -> io::Result<()> {

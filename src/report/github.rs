@@ -31,8 +31,10 @@ pub(super) fn write(verdicts: &[Verdict], sink: &mut dyn Write) -> io::Result<()
         annotation("warning", &nowhere, &title, &[about], &mut sink)?;
     }
     for verdict in verdicts {
-        let line =
-            format!("{} {}: {}", verdict.decision.word(), words::movement(verdict), words::reason(verdict));
+        let since =
+            verdict.since.as_ref().map(|since| format!("; {}", words::since(since))).unwrap_or_default();
+        let (word, movement) = (verdict.decision.word(), words::movement(verdict));
+        let line = format!("{word} {movement}: {}{since}", words::reason(verdict));
         writeln!(sink, "{}", shown(&line))?;
     }
     if verdicts.is_empty() {

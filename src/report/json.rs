@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 
-use super::visible::is_obeyed;
+use super::visible::{is_obeyed, is_plain};
 use crate::verdict::{Verdict, VerdictsSchema};
 
 /// `Verdicts` without owning them.
@@ -45,6 +45,9 @@ struct Harmless(PrettyFormatter<'static>);
 
 impl Formatter for Harmless {
     fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+        if is_plain(fragment) {
+            return writer.write_all(fragment.as_bytes());
+        }
         let mut rest = fragment;
         while let Some((position, character)) = rest.char_indices().find(|(_, c)| is_obeyed(*c)) {
             let (before, after) = rest.split_at(position);

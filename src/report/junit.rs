@@ -2,11 +2,15 @@
 //!
 //! In JUnit's own terms: a violation that blocks is a failure; missing evidence that blocks is an error, since the
 //! test could not be carried out; what is waived or does not apply is skipped, with the reason. Warnings pass with
-//! their text as output, and fail under `--strict`.
+//! their text as output, and fail under `--strict`. Suites are written one after the other: a tree of all of them
+//! would outgrow the verdicts.
 
-use std::io::{self, Write};
+use std::{
+    borrow::Cow,
+    io::{self, Write},
+};
 
-use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
+use quick_xml::{Writer, events::BytesText};
 
 use super::{visible, words};
 use crate::{
@@ -14,88 +18,220 @@ use crate::{
     verdict::{Decision, Judged, NoGoReason, Verdict},
 };
 
-pub(super) fn write(verdicts: &[Verdict], sink: &mut dyn Write) -> io::Result<()> {
-    let mut report = Report::new("vmgate");
-    for verdict in verdicts {
-        report.add_test_suite(suite(verdict));
-    }
-    if verdicts.is_empty() {
-        let mut suite = TestSuite::new("vmgate");
-        suite.add_test_case(nothing("no move was checked"));
-        report.add_test_suite(suite);
-    }
-    report.serialize(sink).map_err(io::Error::other)
+type Xml<'a> = Writer<&'a mut dyn Write>;
+
+/// What a case came to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Success,
+    Skipped,
+    Failure,
+    Error,
 }
 
-fn suite(verdict: &Verdict) -> TestSuite {
-    let mut suite = TestSuite::new(visible(&words::movement(verdict)).as_ref());
-    for (name, value) in [
+/// How many cases there are of what.
+#[derive(Default)]
+struct Totals {
+    tests: usize,
+    failures: usize,
+    errors: usize,
+    skipped: usize,
+}
+
+impl Totals {
+    fn of(kinds: impl Iterator<Item = Kind>) -> Self {
+        let mut totals = Self::default();
+        for kind in kinds {
+            totals.tests += 1;
+            match kind {
+                Kind::Success => {}
+                Kind::Skipped => totals.skipped += 1,
+                Kind::Failure => totals.failures += 1,
+                Kind::Error => totals.errors += 1,
+            }
+        }
+        totals
+    }
+
+    fn attributes(&self) -> [(&'static str, String); 4] {
+        [
+            ("tests", self.tests.to_string()),
+            ("failures", self.failures.to_string()),
+            ("errors", self.errors.to_string()),
+            ("skipped", self.skipped.to_string()),
+        ]
+    }
+}
+
+pub(super) fn write(verdicts: &[Verdict], sink: &mut dyn Write) -> io::Result<()> {
+    let mut buffered = io::BufWriter::new(sink);
+    let mut xml: Xml<'_> = Writer::new_with_indent(&mut buffered, b' ', 2);
+    xml.get_mut().write_all(b"<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n")?;
+    let none = verdicts.is_empty().then_some(Kind::Error);
+    let totals = Totals::of(verdicts.iter().flat_map(kinds).chain(none));
+    element(
+        "testsuites",
+        [("name", "vmgate".to_owned())].into_iter().chain(totals.attributes()),
+        &mut xml,
+        |xml| {
+            if verdicts.is_empty() {
+                let attributes = [("name", "vmgate".to_owned())].into_iter().chain(totals.attributes());
+                element("testsuite", attributes, xml, |xml| nothing("no move was checked", xml))?;
+            }
+            verdicts.iter().try_for_each(|verdict| suite(verdict, xml))
+        },
+    )?;
+    xml.get_mut().write_all(b"\n")?;
+    buffered.flush()
+}
+
+/// An element with what `inner` writes in it.
+fn element(
+    name: &str,
+    attributes: impl IntoIterator<Item = (&'static str, String)>,
+    xml: &mut Xml<'_>,
+    inner: impl FnOnce(&mut Xml<'_>) -> io::Result<()>,
+) -> io::Result<()> {
+    let attributes: Vec<_> =
+        attributes.into_iter().map(|(name, value)| (name, shown(&value).into_owned())).collect();
+    let attributes = attributes.iter().map(|(name, value)| (*name, value.as_str()));
+    xml.create_element(name).with_attributes(attributes).write_inner_content(inner).map(|_| ())
+}
+
+/// An element with nothing in it.
+fn empty(
+    name: &str,
+    attributes: impl IntoIterator<Item = (&'static str, String)>,
+    xml: &mut Xml<'_>,
+) -> io::Result<()> {
+    let attributes: Vec<_> =
+        attributes.into_iter().map(|(name, value)| (name, shown(&value).into_owned())).collect();
+    let attributes = attributes.iter().map(|(name, value)| (*name, value.as_str()));
+    xml.create_element(name).with_attributes(attributes).write_empty().map(|_| ())
+}
+
+/// Text as XML can hold it: the two characters that `visible` lets pass and XML forbids are written out.
+fn shown(text: &str) -> Cow<'_, str> {
+    let text = visible(text);
+    if text.contains(['\u{fffe}', '\u{ffff}']) {
+        return Cow::Owned(text.replace('\u{fffe}', "\\u{fffe}").replace('\u{ffff}', "\\u{ffff}"));
+    }
+    text
+}
+
+/// What the cases of a move came to. A suite in which nothing failed is green everywhere: that nothing was evaluated
+/// has to be a case of its own.
+fn kinds(verdict: &Verdict) -> impl Iterator<Item = Kind> {
+    let nothing = nothing_evaluated(verdict).then_some(Kind::Error);
+    nothing.into_iter().chain(verdict.outcomes.iter().map(|judged| kind(judged, verdict.strict)))
+}
+
+fn nothing_evaluated(verdict: &Verdict) -> bool {
+    verdict.decision == Decision::NoGo(NoGoReason::NothingEvaluated)
+}
+
+fn kind(judged: &Judged, strict: bool) -> Kind {
+    let counts =
+        judged.effect_now == Some(Effect::Block) || strict && judged.effect_now == Some(Effect::Warn);
+    match judged.outcome.status {
+        _ if judged.waiver.is_some() => Kind::Skipped,
+        Status::NotApplicable => Kind::Skipped,
+        Status::Fail if counts => Kind::Failure,
+        Status::Unknown if counts => Kind::Error,
+        Status::Pass | Status::Fail | Status::Unknown => Kind::Success,
+    }
+}
+
+fn suite(verdict: &Verdict, xml: &mut Xml<'_>) -> io::Result<()> {
+    let totals = Totals::of(kinds(verdict));
+    let attributes = [
+        ("name", words::movement(verdict)),
+        ("timestamp", verdict.evaluated_at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
+    ];
+    element("testsuite", attributes.into_iter().chain(totals.attributes()), xml, |xml| {
+        element("properties", [], xml, |xml| {
+            properties(verdict).into_iter().try_for_each(|(name, value)| {
+                empty("property", [("name", name.to_owned()), ("value", value)], xml)
+            })
+        })?;
+        if nothing_evaluated(verdict) {
+            nothing(&words::reason(verdict), xml)?;
+        }
+        verdict.outcomes.iter().try_for_each(|judged| case(judged, verdict.strict, xml))
+    })
+}
+
+fn properties(verdict: &Verdict) -> Vec<(&'static str, String)> {
+    let mut properties = vec![
         ("decision", verdict.decision.word().to_owned()),
         ("reason", words::reason(verdict)),
         ("evaluated_at", verdict.evaluated_at.to_string()),
         ("expires_at", verdict.expires_at.to_string()),
         ("exit_code", verdict.exit_code().code().to_string()),
-    ] {
-        suite.add_property((name, value.as_str()));
-    }
+    ];
+    properties.extend(verdict.since.as_ref().map(|since| ("since", words::since(since))));
     let digests = &verdict.digests;
-    for (name, digest) in [("facts", digests.facts), ("rules", digests.rules), ("waivers", digests.waivers)] {
-        if let Some(digest) = digest {
-            suite.add_property((format!("{name}_digest").as_str(), digest.to_string().as_str()));
-        }
+    for (name, digest) in [
+        ("facts_digest", digests.facts),
+        ("rules_digest", digests.rules),
+        ("waivers_digest", digests.waivers),
+        ("change_digest", digests.change),
+    ] {
+        properties.extend(digest.map(|digest| (name, digest.to_string())));
     }
-    // A suite in which nothing failed is green everywhere: that nothing was evaluated has to be a case of its own.
-    if verdict.decision == Decision::NoGo(NoGoReason::NothingEvaluated) {
-        suite.add_test_case(nothing(&words::reason(verdict)));
-    }
-    suite.add_test_cases(verdict.outcomes.iter().map(|judged| case(judged, verdict.strict)));
-    suite
+    properties
 }
 
-fn nothing(message: &str) -> TestCase {
-    let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
-    status.set_message(message).set_type("nothing-evaluated");
-    TestCase::new("something-was-evaluated", status)
+/// The case of a move on which nothing was evaluated.
+fn nothing(message: &str, xml: &mut Xml<'_>) -> io::Result<()> {
+    let attributes = [("name", "something-was-evaluated".to_owned()), ("classname", "vmgate".to_owned())];
+    element("testcase", attributes, xml, |xml| {
+        empty("error", [("message", message.to_owned()), ("type", "nothing-evaluated".to_owned())], xml)
+    })
 }
 
-fn case(judged: &Judged, strict: bool) -> TestCase {
+fn case(judged: &Judged, strict: bool, xml: &mut Xml<'_>) -> io::Result<()> {
     let outcome = &judged.outcome;
     let subject = outcome.subject.as_ref().map(|subject| format!(": {subject}")).unwrap_or_default();
-    let text = text(judged);
-    let mut case =
-        TestCase::new(visible(&format!("{}{subject}", outcome.rule)).as_ref(), status(judged, strict));
-    case.set_classname(format!("vmgate.{}", words::step(outcome.step)));
-    if matches!(case.status, TestCaseStatus::Success { .. }) && outcome.status != Status::Pass {
-        case.set_system_out(text);
-    }
-    case
-}
-
-fn status(judged: &Judged, strict: bool) -> TestCaseStatus {
-    let outcome = &judged.outcome;
-    if let Some(waiver) = &judged.waiver {
-        let by = format!("waived by {} ({}) until {}", waiver.owner, waiver.ticket, waiver.until);
-        return skipped(&format!("{by}: {}; {}", waiver.reason, outcome.message));
-    }
-    let counts =
-        judged.effect_now == Some(Effect::Block) || strict && judged.effect_now == Some(Effect::Warn);
-    let kind = match outcome.status {
-        Status::NotApplicable => return skipped(&format!("not applicable: {}", outcome.message)),
-        Status::Fail if counts => NonSuccessKind::Failure,
-        Status::Unknown if counts => NonSuccessKind::Error,
-        Status::Pass | Status::Fail | Status::Unknown => return TestCaseStatus::success(),
+    let attributes = [
+        ("name", format!("{}{subject}", outcome.rule)),
+        ("classname", format!("vmgate.{}", words::step(outcome.step))),
+    ];
+    let problem = |tag, class: &str, xml: &mut Xml<'_>| {
+        let attributes = [("message", outcome.message.clone()), ("type", class.to_owned())];
+        element(tag, attributes, xml, |xml| written(&text(judged), xml))
     };
-    let mut status = TestCaseStatus::non_success(kind);
-    let cause = outcome.missing.first().map_or("", |missing| words::cause(Some(missing.cause)));
-    let class = if outcome.status == Status::Unknown { cause } else { words::severity(outcome.severity) };
-    status.set_message(visible(&outcome.message).as_ref()).set_type(class).set_description(text(judged));
-    status
+    match kind(judged, strict) {
+        Kind::Success if outcome.status == Status::Pass => empty("testcase", attributes, xml),
+        Kind::Success => element("testcase", attributes, xml, |xml| {
+            element("system-out", [], xml, |xml| written(&text(judged), xml))
+        }),
+        Kind::Skipped => element("testcase", attributes, xml, |xml| {
+            empty("skipped", [("message", why_skipped(judged))], xml)
+        }),
+        Kind::Failure => element("testcase", attributes, xml, |xml| {
+            problem("failure", words::severity(outcome.severity), xml)
+        }),
+        Kind::Error => {
+            let cause = outcome.missing.first().map_or("", |missing| words::cause(Some(missing.cause)));
+            element("testcase", attributes, xml, |xml| problem("error", cause, xml))
+        }
+    }
 }
 
-fn skipped(message: &str) -> TestCaseStatus {
-    let mut status = TestCaseStatus::skipped();
-    status.set_message(visible(message).as_ref());
-    status
+fn written(text: &str, xml: &mut Xml<'_>) -> io::Result<()> {
+    xml.write_event(quick_xml::events::Event::Text(BytesText::new(text)))
+}
+
+fn why_skipped(judged: &Judged) -> String {
+    let outcome = &judged.outcome;
+    match &judged.waiver {
+        Some(waiver) => {
+            let by = format!("waived by {} ({}) until {}", waiver.owner, waiver.ticket, waiver.until);
+            format!("{by}: {}; {}", waiver.reason, outcome.message)
+        }
+        None => format!("not applicable: {}", outcome.message),
+    }
 }
 
 /// All there is to say of a finding, a line each.
@@ -113,7 +249,7 @@ fn text(judged: &Judged) -> String {
         lines.push(format!("{} is not known: {}. Way out: {way_out}", missing.path, missing.reason));
     }
     lines.extend(outcome.evidence.iter().map(|evidence| format!("{} = {}", evidence.path, evidence.value)));
-    let shown: Vec<_> = lines.iter().map(|line| visible(line)).collect();
+    let shown: Vec<_> = lines.iter().map(|line| shown(line)).collect();
     shown.join("\n")
 }
 
@@ -122,7 +258,7 @@ mod tests {
     use super::*;
     use crate::verdict::{Context, Waivers, decide, sample};
 
-    /// What a reader that knows nothing of quick-junit finds: (suite, case, outcome) of every case.
+    /// What a reader that knows nothing of the writer finds: (suite, case, outcome) of every case.
     fn cases(verdicts: &[Verdict]) -> Vec<(String, String, &'static str)> {
         let mut out = Vec::new();
         write(verdicts, &mut out).unwrap();

@@ -11,6 +11,7 @@ use std::{
 use super::{
     Style,
     by_rule::{ByRule, by_rule, violations},
+    since::{Entry, entries},
     visible, waiver_problems, words,
 };
 use crate::{
@@ -110,6 +111,10 @@ fn one(verdict: &Verdict, alone: bool, sink: &mut dyn Write, style: &Style) -> i
         items.extend(verdict.unknown.iter().filter(|group| group.effect == effect).map(missing));
         section(title, &items, effect != Effect::Block, sink)?;
     }
+    if let Some(since) = &verdict.since {
+        let items: Vec<String> = entries(since).iter().map(trend).collect();
+        section(&upper_first(&words::since(since)), &items, true, sink)?;
+    }
     section("Waived", &waived(verdict), true, sink)?;
     section("Waivers to look at", &problems(verdict), true, sink)?;
     footer(verdict, sink)
@@ -140,6 +145,14 @@ fn violation(group: &ByRule<'_>, style: &Style) -> String {
     }
     for remediation in group.remediations() {
         let _ = writeln!(item, "  - *Fix:* {}", escaped(remediation));
+    }
+    item
+}
+
+fn trend(entry: &Entry<'_>) -> String {
+    let mut item = format!("- {}: **{}**\n", entry.word, escaped(entry.rule));
+    for line in &entry.lines {
+        let _ = writeln!(item, "  - {}", escaped(line));
     }
     item
 }

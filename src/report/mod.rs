@@ -6,6 +6,7 @@
 
 mod by_rule;
 mod csv;
+mod explain;
 mod github;
 mod html;
 mod json;
@@ -15,6 +16,7 @@ mod prometheus;
 #[cfg(test)]
 mod samples;
 mod sarif;
+mod since;
 mod style;
 mod table;
 mod visible;
@@ -23,13 +25,19 @@ mod yaml;
 
 use std::{collections::BTreeSet, fmt, io, io::Write, str::FromStr};
 
+use serde::Serialize;
 use thiserror::Error;
 
+pub use explain::explain;
 pub use html::{TemplateError, Templates};
 pub use style::{NARROWEST, Style};
 pub use visible::visible;
+pub(crate) use visible::visible_lines;
 
-use crate::verdict::{Verdict, WaiverFault, WaiverProblem};
+use crate::{
+    audit::Audit,
+    verdict::{Move, Verdict, WaiverFault, WaiverProblem},
+};
 
 /// The formats a report can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -188,6 +196,45 @@ pub fn write(
         Format::Prometheus => prometheus::write(verdicts, sink),
         Format::Sarif => sarif::write(verdicts, sink),
         Format::Html => return html::write(verdicts, sink, &style.templates).map_err(ReportError::from),
+    }
+    .and_then(|()| sink.flush())
+    .map_err(|source| ReportError::Write { format, source })
+}
+
+/// Writes verdicts as `--output json` does: one as itself, several as a list.
+pub fn verdicts(verdicts: &[Verdict], sink: &mut dyn Write) -> io::Result<()> {
+    json::write(verdicts, sink)
+}
+
+/// Writes what `verdicts` have that the baseline, which they were held against, had not, and the moves that are `gone`.
+pub fn differences(
+    verdicts: &[Verdict],
+    gone: &[&Move],
+    sink: &mut dyn Write,
+    style: &Style,
+) -> io::Result<()> {
+    table::differences(verdicts, gone, sink, style)
+}
+
+/// Writes any document as JSON in which nothing is obeyed by a terminal.
+pub fn document(document: &impl Serialize, sink: &mut dyn Write) -> io::Result<()> {
+    json::pretty(document, sink)
+}
+
+/// Writes a report on an audit. The table and the two documents are the audit's own; every other format lists the verdicts
+/// that it was made from.
+pub fn write_audit(
+    format: Format,
+    audit: &Audit,
+    verdicts: &[Verdict],
+    sink: &mut dyn Write,
+    style: &Style,
+) -> Result<(), ReportError> {
+    match format {
+        Format::Table => table::write_audit(audit, sink, style),
+        Format::Json => json::pretty(audit, sink),
+        Format::Yaml => yaml::document(audit, sink),
+        _ => return write(format, verdicts, sink, style),
     }
     .and_then(|()| sink.flush())
     .map_err(|source| ReportError::Write { format, source })

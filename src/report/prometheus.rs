@@ -16,7 +16,7 @@ use crate::{
 /// A metric: name, help, and its value for a verdict by further labels.
 type Metric = (&'static str, &'static str, fn(&Verdict) -> Vec<(String, f64)>);
 
-const METRICS: [Metric; 8] = [
+const METRICS: [Metric; 9] = [
     ("vmgate_verdict_go", "Whether the move may run: 1 for GO, 0 for NO-GO.", go),
     ("vmgate_verdict_exit_code", "What vmgate exits with for this move alone.", exit_code),
     ("vmgate_verdict_outcomes", "Outcomes of rules by status.", outcomes),
@@ -27,6 +27,7 @@ const METRICS: [Metric; 8] = [
         "Waivers to look at, by fault; faults that did not occur have none.",
         faults,
     ),
+    ("vmgate_verdict_findings_since_baseline", "Findings by what became of them since the baseline.", since),
     ("vmgate_verdict_evaluated_timestamp_seconds", "When the move was evaluated.", evaluated),
     ("vmgate_verdict_expires_timestamp_seconds", "When the evidence gets too old to act on.", expires),
 ];
@@ -118,6 +119,17 @@ fn faults(verdict: &Verdict) -> Vec<(String, f64)> {
         *faults.entry(words::fault(problem.fault)).or_default() += 1;
     }
     by("fault", faults)
+}
+
+fn since(verdict: &Verdict) -> Vec<(String, f64)> {
+    let Some(since) = &verdict.since else { return Vec::new() };
+    let counts = [
+        ("new", since.new.len()),
+        ("changed", since.changed.len()),
+        ("fixed", since.fixed.len()),
+        ("unchanged", since.unchanged),
+    ];
+    by("trend", counts)
 }
 
 fn evaluated(verdict: &Verdict) -> Vec<(String, f64)> {

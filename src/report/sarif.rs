@@ -1,7 +1,8 @@
 //! SARIF 2.1.0 (OASIS), for code scanning and for viewers of many tools' results.
 //!
 //! In SARIF's own terms: a violation is of kind `fail` with a level; what cannot be decided is `open`; a pass is
-//! `pass`; what does not apply is `notApplicable`; a waiver is an accepted external suppression. The place is the
+//! `pass`; what does not apply is `notApplicable`; a waiver is an accepted external suppression; what became of a finding
+//! since a baseline is its baseline state. The place is the
 //! line of the change file that asks for the move. Only what vmgate says is modelled here.
 
 use std::{
@@ -10,13 +11,13 @@ use std::{
     io::{self, Write},
 };
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::json;
 
 use super::{json, visible, words};
 use crate::{
     rule::{Effect, Evidence, Missing, Outcome, Severity, Status},
-    verdict::{Digest, ExitCode, Judged, Move, Named, Verdict},
+    verdict::{Digest, ExitCode, Judged, Move, Named, Trend, Verdict},
 };
 
 const SCHEMA: &str =
@@ -37,19 +38,38 @@ struct Run<'a> {
     automation_details: serde_json::Value,
     invocations: [serde_json::Value; 1],
     column_kind: &'static str,
-    results: Vec<SarifResult<'a>>,
+    results: Results<'a>,
+}
+
+/// Made one after the other while they are written: together they would outgrow the verdicts.
+struct Results<'a> {
+    verdicts: &'a [Verdict],
+    indices: BTreeMap<&'a str, usize>,
+}
+
+impl Serialize for Results<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.verdicts.iter().flat_map(|verdict| {
+            let found = verdict.outcomes.iter().map(|judged| result(judged, verdict, &self.indices));
+            found.chain(gone(verdict, &self.indices))
+        }))
+    }
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct SarifResult<'a> {
     rule_id: &'a str,
-    rule_index: usize,
+    /// Absent where the rule gave nothing but a finding that is gone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule_index: Option<usize>,
     kind: &'static str,
     level: &'static str,
     message: Text,
     locations: [Location; 1],
     partial_fingerprints: BTreeMap<&'static str, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    baseline_state: Option<&'static str>,
     /// An empty list says: not suppressed. Viewers need it on all results or on none.
     suppressions: Vec<Suppression>,
     properties: Properties<'a>,
@@ -116,9 +136,6 @@ struct Suppression {
 pub(super) fn write(verdicts: &[Verdict], sink: &mut dyn Write) -> io::Result<()> {
     let rules = rules(verdicts);
     let indices: BTreeMap<&str, usize> = rules.keys().enumerate().map(|(index, id)| (*id, index)).collect();
-    let results = verdicts
-        .iter()
-        .flat_map(|verdict| verdict.outcomes.iter().map(|judged| result(judged, &verdict.moved, &indices)));
     let run = Run {
         tool: json!({ "driver": {
             "name": "vmgate",
@@ -128,7 +145,7 @@ pub(super) fn write(verdicts: &[Verdict], sink: &mut dyn Write) -> io::Result<()
         automation_details: json!({ "id": "vmgate/" }),
         invocations: [invocation(verdicts)],
         column_kind: "unicodeCodePoints",
-        results: results.collect(),
+        results: Results { verdicts, indices },
     };
     json::pretty(&Log { schema: SCHEMA, version: "2.1.0", runs: [run] }, sink)
 }
@@ -177,8 +194,8 @@ fn invocation(verdicts: &[Verdict]) -> serde_json::Value {
     invocation
 }
 
-fn result<'a>(judged: &'a Judged, moved: &'a Move, indices: &BTreeMap<&str, usize>) -> SarifResult<'a> {
-    let outcome = &judged.outcome;
+fn result<'a>(judged: &'a Judged, verdict: &'a Verdict, indices: &BTreeMap<&str, usize>) -> SarifResult<'a> {
+    let (outcome, moved) = (&judged.outcome, &verdict.moved);
     let (kind, level) = match outcome.status {
         Status::Fail => ("fail", level(outcome.effect)),
         Status::Unknown => ("open", "none"),
@@ -187,12 +204,17 @@ fn result<'a>(judged: &'a Judged, moved: &'a Move, indices: &BTreeMap<&str, usiz
     };
     SarifResult {
         rule_id: &outcome.rule,
-        rule_index: indices.get(outcome.rule.as_str()).copied().unwrap_or_default(),
+        rule_index: indices.get(outcome.rule.as_str()).copied(),
         kind,
         level,
         message: Text { text: text(judged, moved) },
-        locations: [location(outcome, moved)],
-        partial_fingerprints: BTreeMap::from([("vmgateFinding/v1", fingerprint(outcome, moved))]),
+        locations: [location(outcome.subject.as_deref(), moved)],
+        partial_fingerprints: fingerprints(&outcome.rule, outcome.subject.as_deref(), moved),
+        baseline_state: verdict.since.as_ref().map(|since| match since.trend(judged) {
+            Some(Trend::New) => "new",
+            Some(Trend::Changed) => "updated",
+            Some(Trend::Unchanged) | None => "unchanged",
+        }),
         suppressions: suppressions(judged),
         properties: Properties {
             vm: &moved.vm,
@@ -231,12 +253,12 @@ fn message(text: &str) -> String {
     visible(text).replace('{', "{{").replace('}', "}}").replace("](", "]\u{20}(")
 }
 
-fn location(outcome: &Outcome, moved: &Move) -> Location {
+fn location(subject: Option<&str>, moved: &Move) -> Location {
     let place = moved.asked_in.as_ref().map(|place| PhysicalLocation {
         artifact_location: ArtifactLocation { uri: uri(&place.file) },
         region: Region { start_line: place.line.max(1) },
     });
-    let subject = outcome.subject.as_ref().map(|subject| format!("/{subject}")).unwrap_or_default();
+    let subject = subject.map(|subject| format!("/{subject}")).unwrap_or_default();
     let name = moved.vm.label();
     let logical = LogicalLocation {
         name: visible(name).into_owned(),
@@ -262,12 +284,45 @@ fn uri(path: &str) -> String {
     uri
 }
 
+/// The findings of the baseline that are not there any more.
+fn gone<'a>(verdict: &'a Verdict, indices: &BTreeMap<&str, usize>) -> impl Iterator<Item = SarifResult<'a>> {
+    let moved = &verdict.moved;
+    let fixed = verdict.since.iter().flat_map(|since| &since.fixed);
+    fixed.map(move |finding| {
+        let subject = finding.subject.as_deref();
+        let said = words::about(subject, &finding.message);
+        SarifResult {
+            rule_id: &finding.rule,
+            rule_index: indices.get(finding.rule.as_str()).copied(),
+            kind: if finding.status == Status::Unknown { "open" } else { "fail" },
+            level: match finding.status {
+                Status::Unknown => "none",
+                // A waived finding has no effect, and a failure has to have a level.
+                _ => finding.effect_now.map_or("note", level),
+            },
+            message: Text { text: message(&format!("{}: {said}", moved.vm.label())) },
+            locations: [location(subject, moved)],
+            partial_fingerprints: fingerprints(&finding.rule, subject, moved),
+            baseline_state: Some("absent"),
+            suppressions: Vec::new(),
+            properties: Properties {
+                vm: &moved.vm,
+                source: &moved.source,
+                destination: &moved.destination,
+                effect_now: None,
+                evidence: &[],
+                missing: &[],
+            },
+        }
+    })
+}
+
 /// The same finding on the same VM keeps it from run to run.
-fn fingerprint(outcome: &Outcome, moved: &Move) -> String {
+fn fingerprints(rule: &str, subject: Option<&str>, moved: &Move) -> BTreeMap<&'static str, String> {
     let vm = moved.vm.uuid.as_deref().unwrap_or(moved.vm.label());
-    let subject = outcome.subject.as_deref().unwrap_or_default();
-    let parts = [("rule", outcome.rule.as_str()), ("vm", vm), ("subject", subject)];
-    Digest::of_parts(parts.map(|(name, text)| (name, text.as_bytes()))).hex()
+    let parts = [("rule", rule), ("vm", vm), ("subject", subject.unwrap_or_default())];
+    let digest = Digest::of_parts(parts.map(|(name, text)| (name, text.as_bytes())));
+    BTreeMap::from([("vmgateFinding/v1", digest.hex())])
 }
 
 fn suppressions(judged: &Judged) -> Vec<Suppression> {

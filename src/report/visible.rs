@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 /// `text` with every character that is not shown but obeyed written out as `\u{…}`, and line breaks and tabs as
 /// spaces. What comes out is one line; all of it is seen, in the order in which it stands there.
 pub fn visible(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(is_obeyed) {
+    if is_plain(text) || !text.chars().any(is_obeyed) {
         return Cow::Borrowed(text);
     }
     let mut shown = String::with_capacity(text.len() + 16);
@@ -23,6 +23,47 @@ pub fn visible(text: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(shown)
+}
+
+/// Whether all of it is printable ASCII, as nearly all text is: said without decoding it.
+pub(super) fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+}
+
+/// Text of several lines for a terminal: as [`visible()`], but line breaks stay, and so do the colours that vmgate's own
+/// diagnostics set. Nothing else that begins with an escape does, hidden text not either.
+pub(crate) fn visible_lines(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len() + 16);
+    for (position, line) in text.split('\n').enumerate() {
+        if position > 0 {
+            shown.push('\n');
+        }
+        let mut rest = line;
+        while let Some((before, after)) = rest.split_once('\u{1b}') {
+            shown.push_str(&visible(before));
+            if let Some(colour) = colour(after) {
+                shown.push('\u{1b}');
+                shown.push_str(colour);
+                rest = after.get(colour.len()..).unwrap_or_default();
+            } else {
+                shown.push_str("\\u{1b}");
+                rest = after;
+            }
+        }
+        shown.push_str(&visible(rest));
+    }
+    shown
+}
+
+/// The rest of an escape sequence at the beginning of `text` that sets weight or colour (ECMA-48, SGR).
+fn colour(text: &str) -> Option<&str> {
+    let end = text.find('m').filter(|&end| end <= 16)?;
+    let numbers = text.get(1..end).filter(|_| text.starts_with('['))?;
+    let is_colour = |number: &str| {
+        matches!(number.parse(), Ok(0 | 1 | 4 | 22 | 24 | 30..=39 | 90..=97)) || number.is_empty()
+    };
+    let of_palette = numbers.strip_prefix("38;5;").is_some_and(|number| number.parse::<u8>().is_ok());
+    (numbers.split(';').all(is_colour) || of_palette).then(|| text.get(..=end)).flatten()
 }
 
 /// Whether a terminal or a browser does something at this character instead of showing it: Unicode's controls (Cc),
@@ -85,7 +126,36 @@ mod tests {
         }
     }
 
+    #[test]
+    fn lines_keep_their_breaks_and_colours_and_nothing_else() {
+        assert_eq!(
+            visible_lines("\u{1b}[1m\u{1b}[31merror\u{1b}[0m: a\n  | b"),
+            "\u{1b}[1m\u{1b}[31merror\u{1b}[0m: a\n  | b"
+        );
+        assert_eq!(visible_lines("\u{1b}[38;5;9mx"), "\u{1b}[38;5;9mx");
+        for (text, shown) in [
+            ("a\u{1b}[2Jb", r"a\u{1b}[2Jb"),
+            ("a\u{1b}[8mhidden", r"a\u{1b}[8mhidden"),
+            ("\u{1b}]0;owned\u{7}m", r"\u{1b}]0;owned\u{7}m"),
+            ("\u{202e}gpj\r\n", "\\u{202e}gpj\\u{d}\n"),
+            ("\u{1b}", r"\u{1b}"),
+        ] {
+            assert_eq!(visible_lines(text), shown);
+        }
+    }
+
     proptest! {
+        #[test]
+        fn lines_let_nothing_through(text in any::<String>(), near in "(\u{1b}|\\[|[0-9;m]|a|\n){0,30}") {
+            for text in [text, near] {
+                let shown = visible_lines(&text);
+                let left = shown.split('\u{1b}').enumerate().all(|(position, part)| {
+                    (position == 0 || colour(part).is_some()) && !part.chars().any(|c| c != '\n' && is_obeyed(c))
+                });
+                prop_assert!(left, "{shown:?}");
+            }
+        }
+
         #[test]
         fn nothing_that_is_obeyed_comes_out_and_doing_it_twice_changes_nothing(text in any::<String>()) {
             let once = visible(&text).into_owned();

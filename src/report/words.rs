@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::{
     fact::Cause,
     rule::{Effect, Outcome, Severity, Status, Step},
-    verdict::{Counts, Decision, GoReason, NoGoReason, Verdict, WaiverFault},
+    verdict::{Counts, Decision, GoReason, NoGoReason, Since, Verdict, WaiverFault},
 };
 
 pub(crate) fn step(step: Step) -> &'static str {
@@ -154,13 +154,30 @@ pub(super) fn reason(verdict: &Verdict) -> String {
     }
 }
 
+/// What has become different since the earlier verdict, in figures.
+pub(super) fn since(since: &Since) -> String {
+    let (new, changed, fixed) = (since.new.len(), since.changed.len(), since.fixed.len());
+    match since.evaluated_at.zip(since.decision) {
+        None => format!("not in the baseline: {new} new"),
+        Some((at, decision)) => format!(
+            "since {} ({}): {new} new, {changed} changed, {fixed} fixed, {} unchanged",
+            time(at),
+            decision.word(),
+            since.unchanged
+        ),
+    }
+}
+
 /// The subject and the message, without saying the subject twice.
 pub(super) fn finding(outcome: &Outcome) -> String {
-    match &outcome.subject {
-        Some(subject) if !outcome.message.contains(subject.as_str()) => {
-            format!("{subject}: {}", outcome.message)
-        }
-        _ => outcome.message.clone(),
+    about(outcome.subject.as_deref(), &outcome.message)
+}
+
+/// A subject and a message, without saying the subject twice.
+pub(super) fn about(subject: Option<&str>, message: &str) -> String {
+    match subject {
+        Some(subject) if !message.contains(subject) => format!("{subject}: {message}"),
+        _ => message.to_owned(),
     }
 }
 

@@ -250,6 +250,18 @@ mod tests {
     }
 
     #[test]
+    fn every_fact_of_the_guest_says_which_ways_in_give_it() {
+        let of_guest = fact_fields(Some("guest")).unwrap();
+        // What is derived needs no way in.
+        let direct = of_guest.iter().filter(|field| field.path.matches('.').count() == 1);
+        for field in direct {
+            let says =
+                ["guest agent", "ssh", "host's probe"].iter().any(|way| field.description.contains(way));
+            assert!(says, "{}: {}", field.path, field.description);
+        }
+    }
+
+    #[test]
     fn schemas_describe_every_document() {
         let schemas = schemas();
         assert_eq!(

@@ -71,6 +71,7 @@ pub fn decide(outcomes: Vec<Outcome>, waivers: &Waivers, facts: &Facts, context:
         outcomes,
         waiver_problems: laid.problems,
         forecast: context.forecast.clone(),
+        since: None,
         digests,
     }
 }

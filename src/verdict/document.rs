@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Digests, ExitCode, WaiverProblem, waiver::Day};
+use super::{Digests, ExitCode, Since, WaiverProblem, waiver::Day};
 use crate::{
     fact::{Cause, Change, Forecast},
     rule::{Effect, Outcome},
@@ -44,6 +44,9 @@ pub struct Verdict {
     /// The predicted migration; absent where none was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forecast: Option<Forecast>,
+    /// How it differs from an earlier verdict; absent where it was held against none (`--baseline`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Since>,
     /// What it was reached from.
     pub digests: Digests,
 }

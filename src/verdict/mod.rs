@@ -12,6 +12,7 @@ mod expiry;
 mod read;
 #[cfg(test)]
 pub(crate) mod sample;
+mod since;
 mod unknown;
 pub mod waiver;
 
@@ -24,6 +25,7 @@ pub use document::{
 pub use exit::{ExitCode, InvalidExitCode};
 pub use expiry::VALID_FOR;
 pub use read::{InvalidVerdict, Verdicts, VerdictsSchema, read};
+pub use since::{Baseline, Changed, ChangedValue, Finding, Since, Trend};
 pub use waiver::{InvalidWaivers, WaiverFault, WaiverFile, WaiverProblem, Waivers};
 
 use schemars::{Schema, schema_for};

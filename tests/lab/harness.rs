@@ -1,9 +1,12 @@
 //! Runs vmgate in the operator's namespace against the lab's two hosts, and starts guests that stop with the test.
 
 use std::{
-    env,
+    env, fs,
+    io::Write,
+    os::fd::AsRawFd,
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
+    thread,
     time::Duration,
 };
 
@@ -73,7 +76,31 @@ pub(crate) fn lab(arguments: &[&str]) -> Said {
     Command::new(script).args(arguments).stdin(Stdio::null()).output().unwrap().into()
 }
 
-fn vmgate_command(arguments: &[&str]) -> Command {
+/// Runs a shell script on a host, with `input` on its standard input.
+pub(crate) fn on_host(host: &str, script: &str, input: &[u8]) -> Said {
+    let mut child = Command::new(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/lab/lab"))
+        .args(["host", host, "sh", "-c", script])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    child.wait_with_output().unwrap().into()
+}
+
+/// Makes a socket where the operator is, for use anywhere: a socket stays in the network that it was made in.
+pub(crate) fn in_operators_network<T: Send + 'static>(make: impl FnOnce() -> T + Send + 'static) -> T {
+    let namespace = fs::File::open(format!("/run/netns/{}", setting("VMGATE_LAB_NETNS"))).unwrap();
+    let made = thread::spawn(move || {
+        // SAFETY: setns(2) takes no pointers; it moves this thread alone, which ends after this.
+        assert_eq!(unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) }, 0);
+        make()
+    });
+    made.join().unwrap()
+}
+
+pub(crate) fn vmgate_command(arguments: &[&str]) -> Command {
     let mut command = Command::new("ip");
     command
         .args(["netns", "exec", &setting("VMGATE_LAB_NETNS"), env!("CARGO_BIN_EXE_vmgate")])

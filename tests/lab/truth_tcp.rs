@@ -31,7 +31,6 @@ struct Guests<'a> {
     lab: &'a Lab,
     tap: String,
     peer: String,
-    server: std::process::Child,
 }
 
 /// What became of one connection, in the owner's words.
@@ -83,23 +82,37 @@ impl<'a> Guests<'a> {
             .arg(source)
             .status();
         assert!(built.unwrap().success(), "{source} builds");
-        let server = Command::new(&lab.0)
-            .args(["run", "busybox", "httpd", "-f", "-p", "10.77.2.254:8099", "-h"])
-            .arg(&folder)
-            .spawn()
-            .unwrap();
-        let mut guests = Self { lab, tap: String::new(), peer: String::new(), server };
+        let mut guests = Self { lab, tap: String::new(), peer: String::new() };
         for (name, workload) in [("truth-moved", "tcp-listen port=7"), ("truth-owner", "idle")] {
             let _ = Command::new(&lab.0).args(["guest", "stop", name]).output();
             lab.call(&["guest", "start", name, "--on", "a", "--memory", "160", "--workload", workload]);
         }
         let tap = lab.call(&["host", "a", "sh", "-c", "virsh -q domiflist truth-moved | awk '{print $1}'"]);
         tap.trim().clone_into(&mut guests.tap);
-        let peer = lab.call(&["guest", "exec", "truth-moved", "cat", "/etc/hosts"]);
-        let line = peer.lines().find(|line| line.ends_with("truth-moved")).expect("its own address");
-        line.split_whitespace().next().unwrap().clone_into(&mut guests.peer);
-        guests.owner("wget -q http://10.77.2.254:8099/owner -O /bin/owner && chmod 755 /bin/owner");
+        guests.peer = guests.address("truth-moved");
+        guests.send(&folder.join("owner"));
         guests
+    }
+
+    fn address(&self, name: &str) -> String {
+        let hosts = self.lab.call(&["guest", "exec", name, "cat", "/etc/hosts"]);
+        let line = hosts.lines().find(|line| line.ends_with(name)).expect("its own address");
+        line.split_whitespace().next().unwrap().to_owned()
+    }
+
+    /// Hands the owner its program: the guest listens, and a shell that knows TCP sends.
+    fn send(&self, program: &std::path::Path) {
+        let to = self.address("truth-owner");
+        self.owner(
+            "(nc -l -p 8099 >/bin/owner </dev/null 2>/dev/null &); \
+                    until netstat -ltn | grep -q :8099; do sleep 0.1; done",
+        );
+        let script = format!("cat '{}' >/dev/tcp/{to}/8099", program.display());
+        self.lab.call(&["run", "bash", "-c", &script]);
+        let size = std::fs::metadata(program).unwrap().len();
+        self.owner(&format!(
+            "until [ $(stat -c %s /bin/owner) = {size} ]; do sleep 0.1; done; chmod 755 /bin/owner"
+        ));
     }
 
     fn owner(&self, script: &str) -> String {
@@ -189,8 +202,6 @@ impl Drop for Guests<'_> {
         for name in ["truth-owner", "truth-moved"] {
             let _ = Command::new(&self.lab.0).args(["guest", "stop", name]).output();
         }
-        let _ = self.server.kill();
-        let _ = self.server.wait();
     }
 }
 

@@ -38,6 +38,11 @@ impl Domain {
         &self.limit
     }
 
+    /// The `virt` crate's domain, for the calls of it that do no harm.
+    pub(super) fn raw(&self) -> &RawDomain {
+        &self.raw
+    }
+
     /// The domain's raw pointer; it is valid for as long as `self` is.
     pub(super) fn as_ptr(&self) -> sys::virDomainPtr {
         // SAFETY: only passed to libvirt calls made while `self` is borrowed, and `self` holds the reference that

@@ -141,6 +141,17 @@ impl Domain {
         })
     }
 
+    /// The limit that libvirt keeps for this VM's migrations, in MiB a second (virDomainMigrateGetMaxSpeed); libvirt's
+    /// way to say none is the largest that QEMU can be told.
+    pub fn max_migration_speed(&self) -> Result<u64, LibvirtError> {
+        self.call("ask for the migration's speed limit", |domain| {
+            let mut mebibytes = 0;
+            // SAFETY: the pointer is to a live number that libvirt fills.
+            checked(unsafe { sys::virDomainMigrateGetMaxSpeed(domain.as_ptr(), &raw mut mebibytes, 0) })?;
+            Ok(mebibytes)
+        })
+    }
+
     /// Sets how long QEMU may stop the guest at the end of a migration; also while one runs.
     pub fn set_max_downtime(&self, downtime: Duration) -> Result<(), LibvirtError> {
         let milliseconds = u64::try_from(downtime.as_millis()).unwrap_or(u64::MAX).max(1);

@@ -1,16 +1,10 @@
-//! The live migration itself, and the comparison of CPUs that precedes it.
+//! The live migration itself.
 
-use std::{
-    ffi::{CString, c_char},
-    ptr,
-    time::Duration,
-};
+use std::time::Duration;
 
 use virt::{error::Error, sys};
 
-use super::{
-    CpuComparison, CpuRequest, Domain, Hypervisor, error::LibvirtError, params::ParamList, session::Session,
-};
+use super::{Domain, Hypervisor, error::LibvirtError, params::ParamList, session::Session};
 
 /// How a migration is to run. There is no field for libvirt's `unsafe` flag: vmgate never overrides libvirt's own
 /// checks.
@@ -78,35 +72,6 @@ fn migrate(
     }
     // SAFETY: libvirt returned a new reference, which the wrapper owns from here.
     Ok(unsafe { virt::domain::Domain::from_ptr(migrated) })
-}
-
-/// Asks a hypervisor whether it can give the CPU.
-pub(super) fn compare_cpu(session: &Session, request: &CpuRequest) -> Result<CpuComparison, Error> {
-    let owned = |text: &Option<String>| text.as_deref().map(CString::new).transpose();
-    let (arch, machine, virt_type) =
-        (owned(&request.arch)?, owned(&request.machine)?, owned(&request.virt_type)?);
-    let cpu = CString::new(request.cpu_xml.as_str())?;
-    let pointer = |text: &Option<CString>| text.as_ref().map_or(ptr::null::<c_char>(), |text| text.as_ptr());
-    // SAFETY: the connection is valid while it is borrowed; every string ends with a NUL or is null, which libvirt
-    // takes as "your default".
-    let answer = unsafe {
-        sys::virConnectCompareHypervisorCPU(
-            session.as_ptr(),
-            ptr::null(),
-            pointer(&arch),
-            pointer(&machine),
-            pointer(&virt_type),
-            cpu.as_ptr(),
-            0,
-        )
-    };
-    if answer == sys::VIR_CPU_COMPARE_IDENTICAL || answer == sys::VIR_CPU_COMPARE_SUPERSET {
-        Ok(CpuComparison::Compatible)
-    } else if answer == sys::VIR_CPU_COMPARE_INCOMPATIBLE {
-        Ok(CpuComparison::Incompatible)
-    } else {
-        Err(Error::last_error())
-    }
 }
 
 #[cfg(test)]

@@ -2,15 +2,19 @@
 //!
 //! Every call runs under a time limit, nothing ever prompts, and the traps of the `virt` crate (statistics that
 //! leak or abort, states that swallow errors) are stepped around with libvirt's C functions. Nothing here changes
-//! a VM except [`Domain::migrate`], [`Domain::abort_job`], [`Domain::set_max_downtime`] and [`Domain::undefine`],
-//! which only the executor calls, and [`Domain::dirty_rate`], which measures.
+//! a VM except [`Domain::migrate`], [`Domain::abort_job`], [`Domain::set_max_downtime`], [`Domain::undefine`],
+//! [`Domain::update_device`] and [`Domain::set_note`], which only the executor calls, and [`Domain::dirty_rate`], which measures.
 
+mod bulk;
+mod cpu;
 mod dirty_rate;
 mod domain;
 mod error;
 mod job;
 mod limit;
+mod link;
 mod migrate;
+mod obstacles;
 mod params;
 mod session;
 
@@ -18,6 +22,8 @@ use std::{sync::Arc, time::Duration};
 
 use virt::{error::Error, sys};
 
+pub use bulk::{GuestSummary, ask_each};
+pub use cpu::{CpuComparison, CpuRequest};
 pub use dirty_rate::DirtyRateSample;
 pub use domain::{Domain, RunState};
 pub use error::{LibvirtError, Trouble};
@@ -45,28 +51,6 @@ pub struct NodeInfo {
     pub cpus: u32,
     /// All memory.
     pub memory_bytes: u64,
-}
-
-/// Whether a host can give a VM its CPU (virConnectCompareHypervisorCPU).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CpuComparison {
-    /// It lacks a feature that the VM has.
-    Incompatible,
-    /// It gives the same or more.
-    Compatible,
-}
-
-/// What of a VM's definition decides the CPU that a hypervisor can give it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct CpuRequest {
-    /// Architecture, such as `x86_64`.
-    pub arch: Option<String>,
-    /// Machine type.
-    pub machine: Option<String>,
-    /// `kvm` or `qemu`.
-    pub virt_type: Option<String>,
-    /// The live `<cpu>` element.
-    pub cpu_xml: String,
 }
 
 impl Hypervisor {
@@ -146,6 +130,20 @@ impl Hypervisor {
         })
     }
 
+    /// A job that now runs on any of this host's VMs, as `VM: what it does`. Each VM is asked in turn.
+    pub fn running_job(&self) -> Result<Option<String>, LibvirtError> {
+        let domains = self.call("list the running VMs", |session| {
+            session.connect().list_all_domains(sys::VIR_CONNECT_LIST_DOMAINS_ACTIVE)
+        })?;
+        for raw in domains {
+            let domain = Domain::new(raw, &self.session, &self.limit);
+            if let Some(job) = domain.job_info()? {
+                return Ok(Some(format!("{}: {}", domain.name()?, job.operation.name())));
+            }
+        }
+        Ok(None)
+    }
+
     /// Names of the libvirt networks that are active.
     pub fn active_networks(&self) -> Result<Vec<String>, LibvirtError> {
         self.call("list the networks", |session| {
@@ -153,6 +151,42 @@ impl Hypervisor {
             let mut names: Vec<String> = networks.iter().filter_map(|network| network.name().ok()).collect();
             names.sort();
             Ok(names)
+        })
+    }
+
+    /// XML of the libvirt networks that are active.
+    pub fn active_network_xmls(&self) -> Result<Vec<String>, LibvirtError> {
+        self.call("read the networks", |session| {
+            let networks = session.connect().list_all_networks(sys::VIR_CONNECT_LIST_NETWORKS_ACTIVE)?;
+            Ok(networks.iter().filter_map(|network| network.xml_desc(0).ok()).collect())
+        })
+    }
+
+    /// Names of libvirt's network filters.
+    pub fn network_filters(&self) -> Result<Vec<String>, LibvirtError> {
+        self.call("list the network filters", |session| {
+            let filters = session.connect().list_all_nw_filters(0)?;
+            let mut names: Vec<String> = filters.iter().filter_map(|filter| filter.name().ok()).collect();
+            names.sort();
+            Ok(names)
+        })
+    }
+
+    /// What the QEMU at a path offers to VMs of a machine type (virConnectGetDomainCapabilities).
+    pub fn domain_capabilities_xml(
+        &self,
+        emulator: Option<&str>,
+        request: &CpuRequest,
+    ) -> Result<String, LibvirtError> {
+        let (emulator, request) = (emulator.map(str::to_owned), request.clone());
+        self.call("read what its QEMU offers to this kind of VM", move |session| {
+            session.connect().domain_capabilities(
+                emulator.as_deref(),
+                request.arch.as_deref(),
+                request.machine.as_deref(),
+                request.virt_type.as_deref(),
+                0,
+            )
         })
     }
 
@@ -198,14 +232,6 @@ impl Hypervisor {
         };
         let cached = of("buffers").unwrap_or(0).saturating_add(of("cached").unwrap_or(0));
         Ok(HostMemory { total_bytes, available_bytes: free.saturating_add(cached).min(total_bytes) })
-    }
-
-    /// Whether this hypervisor can give a VM the CPU that it has.
-    pub fn compare_cpu(&self, request: &CpuRequest) -> Result<CpuComparison, LibvirtError> {
-        let request = request.clone();
-        self.call("compare the VM's CPU with the host's", move |session| {
-            migrate::compare_cpu(session, &request)
-        })
     }
 }
 

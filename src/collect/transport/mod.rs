@@ -2,6 +2,7 @@
 
 mod child;
 pub mod guest;
+mod shell;
 mod ssh;
 
 use std::{
@@ -14,13 +15,14 @@ use serde_json::Value;
 
 pub use child::{ChildFailure, Output, run};
 pub use guest::GuestWay;
-pub use ssh::{SshTarget, Subject};
+pub use shell::{HostShell, Program, ShellError};
+pub use ssh::{SshTarget, Subject, quoted};
 
 use super::{
     Uri,
     probe::{
         flows::{self, FlowProbe},
-        host::{self, HostProbe, Questions},
+        host::{self, HostProbe, PeerQuestions, Questions},
         trace,
     },
     text::plain,
@@ -85,8 +87,9 @@ impl Transport {
         }
     }
 
-    /// Asks the host's probe, for at most `limit`.
+    /// Asks the host's probe, for at most `limit` and what the questions themselves take.
     pub fn probe_host(&self, questions: &Questions, limit: Duration) -> Result<Answer, Unknown> {
+        let limit = limit + questions.peer.as_ref().map_or(Duration::ZERO, PeerQuestions::longest);
         let start = Instant::now();
         let (probe, received) = match self {
             Self::Local => look_here(questions, limit)?,
@@ -181,11 +184,18 @@ fn exec(words: &[String], arguments: &[String], limit: Duration) -> Result<Outpu
 /// Arguments of `vmgate probe host` for these questions.
 fn arguments(questions: &Questions) -> Vec<String> {
     let mut arguments = Vec::new();
-    for (option, value) in [("--resolve", &questions.resolve), ("--vm", &questions.vm)] {
-        if let Some(value) = value {
-            arguments.extend([option.to_owned(), value.clone()]);
-        }
+    let route = questions.route.map(|address| address.to_string());
+    let all = [
+        ("--resolve", questions.resolve.as_slice()),
+        ("--vm", questions.vms.as_slice()),
+        ("--file", questions.files.as_slice()),
+        ("--route", route.as_slice()),
+    ];
+    for (option, values) in all {
+        // With `=`, so that a name that begins with a dash is a name.
+        arguments.extend(values.iter().map(|value| format!("{option}={value}")));
     }
+    arguments.extend(questions.peer.iter().flat_map(PeerQuestions::arguments));
     arguments
 }
 

@@ -21,20 +21,20 @@ use crate::{
 };
 
 /// Names a probe binary in place of the usual ones.
-const PROBE_VARIABLE: &str = "VMGATE_PROBE";
+pub(super) const PROBE_VARIABLE: &str = "VMGATE_PROBE";
 /// The probe binary's name beside the running program.
-const PROBE_NAME: &str = "vmgate-probe";
+pub(super) const PROBE_NAME: &str = "vmgate-probe";
 /// Where a package puts it.
-const PACKAGED_PROBE: &str = "/usr/lib/vmgate/vmgate-probe";
+pub(super) const PACKAGED_PROBE: &str = "/usr/lib/vmgate/vmgate-probe";
 /// A larger file is no probe.
 const PROBE_LIMIT: u64 = 64 << 20;
 
 /// Exit codes of the remote script, beside those of the probe and of ssh (255).
-mod code {
-    pub(super) const NO_FOLDER: i32 = 97;
-    pub(super) const BAD_COPY: i32 = 98;
-    pub(super) const NOT_FOUND: i32 = 127;
-    pub(super) const SSH: i32 = 255;
+pub(super) mod code {
+    pub(in super::super) const NO_FOLDER: i32 = 97;
+    pub(in super::super) const BAD_COPY: i32 = 98;
+    pub(in super::super) const NOT_FOUND: i32 = 127;
+    pub(in super::super) const SSH: i32 = 255;
 }
 
 /// What a probe looks at.
@@ -111,8 +111,8 @@ impl SshTarget {
     ) -> Result<Output, Unknown> {
         let binary = probe_binary().map_err(|why| Unknown::new(subject.obstacle(), why))?;
         let (script, input) = match binary {
-            Some(binary) => (pushed(binary, subject, arguments), binary),
-            None => (format!("exec vmgate probe {} {}", subject.command(), quoted(arguments)), &[][..]),
+            Some(binary) => (pushed(binary, &format!("{} </dev/null", line(subject, arguments))), binary),
+            None => (format!("exec vmgate {}", line(subject, arguments)), &[][..]),
         };
         let mut command = self.command(limit);
         command.arg(&script);
@@ -120,7 +120,7 @@ impl SshTarget {
     }
 
     /// ssh with everything that could ask a question switched off.
-    fn command(&self, limit: Duration) -> Command {
+    pub(super) fn command(&self, limit: Duration) -> Command {
         let mut command = Command::new(&self.program);
         command.args(["-T", "-x", "-a", "-o", "BatchMode=yes", "-o", "ClearAllForwardings=yes"]);
         command.arg("-o").arg(format!("ConnectTimeout={}", limit.as_secs().max(1)));
@@ -193,8 +193,14 @@ impl fmt::Display for SshTarget {
     }
 }
 
-/// The script that receives, checks, runs and removes the probe.
-fn pushed(binary: &[u8], subject: Subject, arguments: &[String]) -> String {
+/// Arguments of a probe, for a shell.
+fn line(subject: Subject, arguments: &[String]) -> String {
+    format!("probe {} {}", subject.command(), quoted(arguments))
+}
+
+/// The script that receives, checks, runs and removes the program, with these arguments. What follows the program on
+/// standard input is the program's.
+pub(super) fn pushed(binary: &[u8], arguments: &str) -> String {
     let mut digest = String::new();
     for byte in Sha256::digest(binary) {
         // Writing to a string cannot fail.
@@ -203,24 +209,22 @@ fn pushed(binary: &[u8], subject: Subject, arguments: &[String]) -> String {
     format!(
         "umask 077; d=$(mktemp -d) || exit {no_folder}; trap 'rm -rf \"$d\"' EXIT; trap 'exit 1' HUP INT TERM PIPE; \
          head -c {size} >\"$d/vmgate\" && echo '{digest}  '\"$d/vmgate\" | sha256sum -c >/dev/null 2>&1 \
-         || exit {bad_copy}; chmod 700 \"$d/vmgate\" && \"$d/vmgate\" probe {subject} {arguments} </dev/null",
+         || exit {bad_copy}; chmod 700 \"$d/vmgate\" && \"$d/vmgate\" {arguments}",
         no_folder = code::NO_FOLDER,
         bad_copy = code::BAD_COPY,
         size = binary.len(),
-        subject = subject.command(),
-        arguments = quoted(arguments),
     )
 }
 
 /// Words for a shell, each in single quotes.
-fn quoted(words: &[String]) -> String {
+pub fn quoted(words: &[String]) -> String {
     words.iter().map(|word| format!("'{}'", word.replace('\'', r"'\''"))).collect::<Vec<_>>().join(" ")
 }
 
 /// The probe to send; none where only the host's own vmgate is left to try.
 ///
 /// It is read once, however many hosts and guests it goes to.
-fn probe_binary() -> Result<Option<&'static [u8]>, String> {
+pub(super) fn probe_binary() -> Result<Option<&'static [u8]>, String> {
     static BINARY: OnceLock<Result<Option<Vec<u8>>, String>> = OnceLock::new();
     BINARY.get_or_init(find_probe_binary).as_ref().map(Option::as_deref).map_err(Clone::clone)
 }
@@ -254,11 +258,10 @@ mod tests {
         let binary = b"#!/bin/sh\nstat -c %a \"$(dirname \"$0\")\" \"$0\"; echo \"$@\"\n";
         let shell = |input: &[u8]| {
             let mut command = Command::new("/bin/sh");
-            command.env("TMPDIR", folder.path()).arg("-c").arg(pushed(
-                binary,
-                Subject::Host,
-                &["--vm".into(), "it's".into()],
-            ));
+            command
+                .env("TMPDIR", folder.path())
+                .arg("-c")
+                .arg(pushed(binary, &line(Subject::Host, &["--vm".into(), "it's".into()])));
             run(command, input.to_vec(), Duration::from_secs(20), 1000)
         };
         let output = shell(binary).unwrap();

@@ -4,6 +4,7 @@
 //! on thousands does not have to fit into memory. Every text is escaped by the engine and made visible first, and
 //! the page's own content security policy lets nothing run but the script that belongs to it.
 
+mod overview;
 mod plot;
 mod timeline;
 mod view;
@@ -156,6 +157,8 @@ fn page(verdicts: &[Verdict], templates: &Templates) -> Value {
         evaluated => verdicts.iter().map(|verdict| words::time(verdict.evaluated_at)).max(),
         tool => env!("CARGO_PKG_NAME"),
         version => env!("CARGO_PKG_VERSION"),
+        waivers => Serde(overview::waivers(verdicts)),
+        origins => Serde(overview::origins(verdicts)),
         waiver_problems => Serde(view::problems(&waiver_problems(verdicts))),
         style => Value::from_safe_string(templates.style.clone()),
         script => Value::from_safe_string(templates.script.clone()),

@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::{
     super::{
         by_rule::{ByRule, by_rule, violations},
+        since::{Entry, entries},
         words,
     },
     plot::{Plot, plots},
@@ -41,6 +42,9 @@ pub(super) struct MoveView<'a> {
     advice: Option<&'a str>,
     /// Blocking, warnings, notes; only those that hold something.
     sections: Vec<Section<'a>>,
+    /// What has become different since the baseline, in figures; none where there is no baseline.
+    since: Option<String>,
+    trends: Vec<Trend<'a>>,
     waived: Vec<Group<'a>>,
     waiver_problems: Vec<Problem<'a>>,
     passed: Vec<Group<'a>>,
@@ -90,6 +94,15 @@ struct Seen<'a> {
     at: String,
     /// How old it was when it was used.
     age: String,
+}
+
+/// A finding that is new, changed or fixed.
+#[derive(Serialize)]
+struct Trend<'a> {
+    /// new, changed or fixed.
+    word: &'static str,
+    rule: &'a str,
+    lines: Vec<String>,
 }
 
 /// Missing evidence with one cause.
@@ -147,6 +160,8 @@ impl<'a> MoveView<'a> {
                 .and_then(|forecast| forecast.advice.known())
                 .map(String::as_str),
             sections: sections(verdict),
+            since: verdict.since.as_ref().map(words::since),
+            trends: verdict.since.iter().flat_map(entries).map(trend).collect(),
             waived: groups(by_rule(verdict.waived()), verdict.evaluated_at),
             waiver_problems: problems(&verdict.waiver_problems.iter().collect::<Vec<_>>()),
             passed: with_status(Status::Pass),
@@ -205,6 +220,10 @@ fn finding(judged: &Judged, now: Timestamp) -> Finding<'_> {
         missing: outcome.missing.iter().map(|m| (m.path.as_str(), m.reason.as_str())).collect(),
         waiver: judged.waiver.as_ref(),
     }
+}
+
+fn trend(entry: Entry<'_>) -> Trend<'_> {
+    Trend { word: entry.word, rule: entry.rule, lines: entry.lines }
 }
 
 fn missing(group: &UnknownGroup) -> Missing<'_> {

@@ -1,15 +1,19 @@
 //! The report for a terminal: the answer first, then what blocks and how to get rid of it, then the rest.
 
+mod audit;
 mod chart;
+mod differences;
 mod grid;
 mod overview;
 
 use std::io::{self, Write};
 
 use self::grid::{Grid, Line, Row};
+pub(super) use self::{audit::write as write_audit, differences::differences};
 use super::{
     Style,
     by_rule::{ByRule, by_rule, violations},
+    since::entries,
     style::Paint,
     visible, waiver_problems, words,
 };
@@ -58,6 +62,7 @@ fn one(verdict: &Verdict, sink: &mut dyn Write, style: &Style) -> io::Result<()>
         }
         grid.write(title, sink)?;
     }
+    trends(verdict, sink, style)?;
     waived(verdict, sink, style)?;
     problems(&waiver_problems(std::slice::from_ref(verdict)), sink, style)?;
     passed(verdict, sink, style)
@@ -73,6 +78,7 @@ fn head(verdict: &Verdict, sink: &mut dyn Write, style: &Style) -> io::Result<()
     let mut lines = vec![visible(&words::movement(verdict)).into_owned(), words::reason(verdict)];
     let (at, until) = (words::time(verdict.evaluated_at), words::time(verdict.expires_at));
     lines.push(format!("evaluated {at}, valid until {until}"));
+    lines.extend(verdict.since.as_ref().map(words::since));
     if verdict.expires_at <= verdict.evaluated_at {
         lines.push("already expired: its facts are too old to act on; collect again".to_owned());
     }
@@ -136,6 +142,18 @@ fn missing(group: &UnknownGroup, paint: Paint) -> Row {
     }
     lines.push(Line::after("Way out: ", visible(&group.way_out)));
     Row { key: words::cause(group.cause).to_owned(), paint: Some(paint), lines }
+}
+
+/// What has become different since the baseline.
+fn trends(verdict: &Verdict, sink: &mut dyn Write, style: &Style) -> io::Result<()> {
+    let mut grid = Grid::new(style);
+    for entry in verdict.since.iter().flat_map(entries) {
+        let mut lines = vec![Line::plain(visible(entry.rule))];
+        lines.extend(entry.lines.iter().map(|line| Line::plain(visible(line))));
+        let paint = (entry.word == "new").then_some(Paint::Bad);
+        grid.push(Row { key: entry.word.to_owned(), paint, lines });
+    }
+    grid.write("Since the baseline", sink)
 }
 
 fn waived(verdict: &Verdict, sink: &mut dyn Write, style: &Style) -> io::Result<()> {

@@ -83,7 +83,7 @@ pub enum Problem {
     #[error("no reference: name the vendor's documentation with title and url")]
     NoReference,
     /// A link that nobody can follow.
-    #[error("`{0}` is not an http or https address")]
+    #[error("`{0}` is not an http or https address: name a page of the vendor's documentation")]
     Url(String),
     /// The kernel cuts names.
     #[error("process name `{0}` is longer than the 15 characters that the kernel keeps")]
@@ -95,7 +95,9 @@ pub enum Problem {
     #[error("pattern `{0}` must have exactly one capture group, around the number")]
     CaptureGroups(String),
     /// `with_process` and no process.
-    #[error("with_process is set and no process is named")]
+    #[error(
+        "with_process is set and no process is named: name one under processes, or take with_process out"
+    )]
     NoProcess,
 }
 

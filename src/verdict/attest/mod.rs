@@ -48,6 +48,8 @@ pub struct Attested {
     pub verdict: Verdict,
     /// The id of the trusted key that signed it, see [`PublicKey::id`].
     pub key_id: String,
+    /// The digest of what was signed: the same however its envelope is written, and whoever else signed it.
+    pub statement: Digest,
 }
 
 /// A verdict that cannot be signed, or an envelope that cannot be trusted.
@@ -137,7 +139,7 @@ pub fn verify(envelope: &[u8], trusted: &[PublicKey]) -> Result<Attested, Attest
     let verdict: Verdict =
         serde_json::from_value(statement.predicate).map_err(|error| wrong(error.to_string()))?;
     same_facts(&statement.subject, &verdict)?;
-    Ok(Attested { verdict, key_id: key.id() })
+    Ok(Attested { verdict, key_id: key.id(), statement: Digest::of(&payload) })
 }
 
 fn same_facts(subjects: &[Subject], verdict: &Verdict) -> Result<(), AttestError> {
@@ -207,7 +209,7 @@ MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=
     fn what_was_signed_is_what_is_read() {
         let envelope = sign(&sample::no_go(), &private()).unwrap();
         let attested = verify(&bytes(&envelope), &[other(), public()]).unwrap();
-        assert_eq!(attested, Attested { verdict: sample::no_go(), key_id: public().id() });
+        assert_eq!((attested.verdict, attested.key_id), (sample::no_go(), public().id()));
         assert_eq!(bytes(&envelope), bytes(&sign(&sample::no_go(), &private()).unwrap()), "deterministic");
     }
 

@@ -16,7 +16,7 @@ guest_command() {
 
 guest_start() {
   need_root
-  local name=${1:-} on='' image=small memory='' vcpus=1 machine=pc-q35-7.2 workload=idle agent=on nic=1 backing=ram wait=60
+  local name=${1:-} on='' image=small memory='' vcpus=1 machine=pc-q35-7.2 workload=idle agent=on nic=1 backing=ram wait=120
   [[ $name =~ ^[a-z][a-z0-9-]*$ ]] || die "usage: lab guest start NAME --on HOST ...; a name is a-z, 0-9 and -, '$name' is not"
   shift
   while (($# > 0)); do
@@ -93,7 +93,7 @@ guest_stop() {
   need_root
   local name=${1:-} host
   [[ $name =~ ^[a-z][a-z0-9-]*$ ]] || die "usage: lab guest stop NAME"
-  for host in "${HOSTS[@]}"; do
+  for host in "${ALL_HOSTS[@]}"; do
     host_process "$host" >/dev/null || continue
     host_exec "$host" sh -c 'virsh -q destroy "$1"; virsh -q undefine --managed-save --snapshots-metadata "$1"' sh "$name" >/dev/null 2>&1 || true
     ! host_exec "$host" virsh -q domstate "$name" >/dev/null 2>&1 ||
@@ -105,7 +105,7 @@ guest_stop() {
 guest_list() {
   need_root
   local host name
-  for host in "${HOSTS[@]}"; do
+  for host in "${ALL_HOSTS[@]}"; do
     host_process "$host" >/dev/null || continue
     for name in $(host_exec "$host" virsh -q list --all --name); do
       printf '%s\t%s\t%s\t%s\n' "$name" "$host" "$(host_exec "$host" virsh -q domstate "$name" | head -n 1)" \
@@ -154,7 +154,8 @@ guest_host_running() { guest_host_where "$1" 'virsh -q domstate "$1" | grep -q r
 
 guest_host_where() {
   local host
-  for host in "${HOSTS[@]}"; do
+  for host in "${ALL_HOSTS[@]}"; do
+    host_process "$host" >/dev/null || continue
     if host_exec "$host" sh -c "$2" sh "$1" >/dev/null 2>&1; then
       echo "$host"
       return
@@ -223,7 +224,7 @@ guest_xml() {
     <type arch='x86_64' machine='$4'>hvm</type>
     <kernel>$boot/vmlinuz</kernel>
     <initrd>$boot/initramfs</initrd>
-    <cmdline>console=ttyS0 quiet panic=1 $8</cmdline>
+    <cmdline>console=ttyS0 quiet panic=1 no_timer_check $8</cmdline>
   </os>
   <features><acpi/><apic/></features>
   <cpu mode='custom' match='exact' check='none'><model fallback='forbid'>Nehalem</model></cpu>

@@ -130,7 +130,7 @@ host_configure() {
 names_file() {
   local host
   echo "127.0.0.1 localhost"
-  for host in "${HOSTS[@]}"; do
+  for host in "${ALL_HOSTS[@]}"; do
     echo "$("$1" "$host") $(hostname_of "$host")"
   done
 }

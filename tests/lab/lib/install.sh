@@ -4,7 +4,7 @@
 # command -> Debian package that brings it
 declare -A NEEDED_COMMANDS=([debootstrap]=debootstrap [ip]=iproute2 [tc]=iproute2 [ssh]=openssh-client
   [ssh-keygen]=openssh-client [cpio]=cpio [setpriv]=util-linux [unshare]=util-linux [nsenter]=util-linux
-  [flock]=util-linux [pivot_root]=mount [cc]=gcc [nft]=nftables [virsh]=libvirt-clients)
+  [flock]=util-linux [pivot_root]=mount [cc]=gcc [nft]=nftables [openssl]=openssl [virsh]=libvirt-clients)
 OPTIONAL_COMMANDS=(virsh) # only the selftest uses it, to try qemu+ssh from the operator's namespace
 
 install_missing() {

@@ -1,17 +1,18 @@
 # shellcheck shell=bash
 # Namespaces and links. Every step may find its work done already, and then changes nothing.
 #
-#   mig0   migration: a veth pair straight from host to host
+#   mig0   migration: each host, by a switch that the operator has no address on
 #   br0    business: a bridge on each host for the guests' taps; its port biz0 leads to a switch at the operator's
 #   mgmt0  management: each host, and the operator at .100
 #
-# The switches of business and management are bridges in the operator's namespace, so that a further host is one more port.
+# The switches are bridges in the operator's namespace, so that a further host is one more port: mig-a, biz-a, mgmt-a.
 
 network_up() {
   local host
   for host in "${HOSTS[@]}" "$OPERATOR"; do
     netns_create "$(netns_of "$host")"
   done
+  network_switch migration
   network_switch business "$BUSINESS_GATEWAY/24"
   network_switch mgmt0 "$OPERATOR_ADDRESS/24"
   for host in "${HOSTS[@]}"; do
@@ -23,7 +24,7 @@ network_up() {
 
 network_down() {
   local name
-  for name in "${HOSTS[@]}" "$OPERATOR"; do
+  for name in "${ALL_HOSTS[@]}" "$OPERATOR"; do
     name=$(netns_of "$name")
     [[ -e /run/netns/$name ]] || continue
     netns_stop_processes "$name"
@@ -60,12 +61,12 @@ netns_empty() { [[ -z $(ip netns pids "$1") ]]; }
 
 link_exists() { [[ -n $(ip -n "$1" -o link show dev "$2" 2>/dev/null) ]]; }
 
-# network_switch BRIDGE ADDRESS: in the operator's namespace.
+# network_switch BRIDGE [ADDRESS]: in the operator's namespace.
 network_switch() {
   local ns
   ns=$(netns_of "$OPERATOR")
   link_exists "$ns" "$1" || ip -n "$ns" link add "$1" type bridge stp_state 0 forward_delay 0
-  link_address "$ns" "$1" "$2"
+  if [[ -n ${2:-} ]]; then link_address "$ns" "$1" "$2"; else ip -n "$ns" link set "$1" up; fi
 }
 
 # link_address NETNS LINK ADDRESS: sets it up too.
@@ -74,12 +75,10 @@ link_address() {
   ip -n "$1" link set "$2" up
 }
 
-# Two hosts need no switch; with a third this becomes one more network_switch.
 network_migration() {
-  local ns peer=${HOSTS[1]}
+  local ns
   ns=$(netns_of "$1")
-  link_exists "$ns" mig0 ||
-    ip -n "$ns" link add mig0 mtu 1500 type veth peer name mig0 mtu 1500 netns "$(netns_of "$peer")"
+  network_port "$ns" mig0 "mig-$1" migration
   link_address "$ns" mig0 "$(migration_address "$1")/24"
 }
 
@@ -107,6 +106,7 @@ network_port() {
   local switch_ns
   switch_ns=$(netns_of "$OPERATOR")
   link_exists "$1" "$2" || ip -n "$1" link add "$2" type veth peer name "$3" netns "$switch_ns"
+  link_exists "$switch_ns" "$3" || die "$2 in $1 leads to no switch: an older lab made it; run: lab down, then lab up"
   ip -n "$switch_ns" link set "$3" master "$4" up
 }
 
@@ -114,7 +114,8 @@ network_link_command() {
   [[ ${1:-} == rate && $# -eq 2 ]] || die "usage: lab link rate RATE|off (RATE as tc writes it: 200mbit)"
   need_root
   local host ns
-  for host in "${HOSTS[@]}"; do
+  for host in "${ALL_HOSTS[@]}"; do
+    host_process "$host" >/dev/null || continue
     ns=$(netns_of "$host")
     link_exists "$ns" mig0 || die "there is no mig0 in $ns; run: lab up"
     if [[ $2 == off ]]; then
@@ -124,4 +125,23 @@ network_link_command() {
         die "tc does not take the rate '$2' for mig0 in $ns"
     fi
   done
+}
+
+# Only nft's table of the lab is touched. reject answers as a firewall that is polite does; drop says nothing.
+network_firewall_command() {
+  local ns
+  need_root
+  need_host "${1:-}"
+  [[ ${2:-} =~ ^(drop|reject|off)$ && $# -eq 2 ]] || die "usage: lab firewall HOST drop|reject|off"
+  ns=$(netns_of "$1")
+  ip netns exec "$ns" nft delete table inet lab 2>/dev/null || true
+  [[ $2 != off ]] || return 0
+  ip netns exec "$ns" nft -f - <<TEXT || die "nft does not take the rule in $ns"
+table inet lab {
+  chain input {
+    type filter hook input priority 0; policy accept;
+    tcp dport 49152-49215 $([[ $2 == drop ]] && echo drop || echo 'reject with tcp reset')
+  }
+}
+TEXT
 }

@@ -7,7 +7,7 @@ state_create() {
   chmod 700 "$LAB_STATE/ssh"
   : >"$LAB_STATE/.vmgate-lab"
   local key
-  for key in "${HOSTS[@]}" client; do
+  for key in "${ALL_HOSTS[@]}" client; do
     [[ -e $LAB_STATE/ssh/$key.pub ]] && continue
     rm -f "$LAB_STATE/ssh/$key"
     ssh-keygen -q -t ed25519 -N '' -C "vmgate-lab $key" -f "$LAB_STATE/ssh/$key"
@@ -37,7 +37,7 @@ operator_down() {
 
 operator_known_hosts() {
   local host
-  for host in "${HOSTS[@]}"; do
+  for host in "${ALL_HOSTS[@]}"; do
     echo "$(hostname_of "$host"),$(management_address "$host") $(cut -d' ' -f1,2 "$LAB_STATE/ssh/$host.pub")"
   done
 }
@@ -68,7 +68,7 @@ operator_run() {
 
 operator_env() {
   local host
-  for host in "${HOSTS[@]}"; do
+  for host in "${ALL_HOSTS[@]}"; do
     printf 'export VMGATE_LAB_URI_%s=qemu+ssh://root@%s/system\n' "${host^^}" "$(hostname_of "$host")"
     printf 'export VMGATE_LAB_MIGRATE_%s=%s\n' "${host^^}" "$(migration_address "$host")"
     # For tools that connect without ssh, from any namespace.

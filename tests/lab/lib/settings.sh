@@ -1,14 +1,16 @@
 # shellcheck shell=bash disable=SC2034
-# What the lab consists of. A further host is one more word in HOSTS and one line in each table.
+# What the lab consists of. A further host is one more word in FURTHER_HOSTS and one entry in each table.
 
 LAB_CACHE=${VMGATE_LAB_CACHE:-${HOME:-/root}/.cache/vmgate-lab}
 # A second lab beside the first: its own namespaces and state, the same cache and addresses.
 LAB_NAME=${VMGATE_LAB_NAME:-}
 LAB_STATE=${VMGATE_LAB_STATE:-/run/vmgate-lab${LAB_NAME:+-$LAB_NAME}}
 
-HOSTS=(a b)
-declare -A HOST_SUITE=([a]=bookworm [b]=trixie)
-declare -A HOST_NUMBER=([a]=1 [b]=2)
+HOSTS=(a b)        # those that `lab up` starts
+FURTHER_HOSTS=(c)  # those that it starts only when they are named, since each costs memory and time
+ALL_HOSTS=("${HOSTS[@]}" "${FURTHER_HOSTS[@]}")
+declare -A HOST_SUITE=([a]=bookworm [b]=trixie [c]=trixie)
+declare -A HOST_NUMBER=([a]=1 [b]=2 [c]=3)
 OLDEST_SUITE=bookworm # guests are made of this one, so that every host can run them
 
 # Beside libvirt and QEMU, what vmgate and its rules look for on a host.
@@ -42,5 +44,5 @@ uuid_of() {
 is_host() { [[ -n ${1:-} && -n ${HOST_SUITE[$1]:-} ]]; }
 
 need_host() {
-  is_host "${1:-}" || die "'${1:-}' is not a host of the lab; the hosts are: ${HOSTS[*]}"
+  is_host "${1:-}" || die "'${1:-}' is not a host of the lab; the hosts are: ${ALL_HOSTS[*]}"
 }

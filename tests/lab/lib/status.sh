@@ -4,10 +4,14 @@
 lab_status() {
   need_root
   local failed=0 name host
-  for name in "${HOSTS[@]}" "$OPERATOR"; do
+  local running=("${HOSTS[@]}")
+  for host in "${FURTHER_HOSTS[@]}"; do
+    if host_process "$host" >/dev/null; then running+=("$host"); fi
+  done
+  for name in "${running[@]}" "$OPERATOR"; do
     status_line "namespace $(netns_of "$name")" ip netns exec "$(netns_of "$name")" true || failed=1
   done
-  for host in "${HOSTS[@]}"; do
+  for host in "${running[@]}"; do
     status_line "host $(hostname_of "$host") (${HOST_SUITE[$host]})" host_process "$host" || {
       failed=1
       continue

@@ -78,7 +78,9 @@ pub enum FlowError {
         interface: String,
     },
     /// The interface has no Ethernet headers.
-    #[error("interface {interface} is not Ethernet, so it is not the tap of a VM")]
+    #[error(
+        "interface {interface} is not Ethernet, so it is not the tap of a VM: take the name from `virsh domiflist`"
+    )]
     NotEthernet {
         /// The interface.
         interface: String,
@@ -114,7 +116,7 @@ pub enum FlowError {
         why: String,
     },
     /// The capture broke off.
-    #[error("the capture on {interface} broke off")]
+    #[error("the capture on {interface} broke off; try again")]
     Capture {
         /// The interface.
         interface: String,

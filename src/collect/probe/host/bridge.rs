@@ -1,45 +1,116 @@
-//! Software bridges from /sys/class/net/NAME/bridge.
+//! Bridges of the host: the kernel's, and those of Open vSwitch, whose database is asked read-only.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    io::{self, Read, Write},
+    os::unix::net::UnixStream,
+    path::Path,
+    time::Duration,
+};
+
+use serde_json::Value;
 
 use super::not_read;
 use crate::{
     collect::text::plain,
-    fact::{Bridge, Unknown},
+    fact::{Bridge, BridgeKind, Cause, Unknown},
 };
 
-const CLASS_NET: &str = "/sys/class/net";
+const INTERFACES: &str = "/sys/class/net";
+
 /// Intervals there are in hundredths of a second (USER_HZ), whatever the kernel's own clock.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// Every bridge, by name.
-pub(super) fn look() -> Result<Vec<Bridge>, Unknown> {
-    let entries = fs::read_dir(CLASS_NET).map_err(|error| not_read(CLASS_NET, &error))?;
-    let mut bridges: Vec<Bridge> = entries
-        .flatten()
-        .filter_map(|entry| bridge(&entry.path().join("bridge"), entry.file_name().to_str()?))
-        .collect();
+/// Time between two general queries where nobody sets another (RFC 3376, section 8.2).
+const DEFAULT_QUERY_INTERVAL_SECONDS: f64 = 125.0;
+
+/// Where the server of Open vSwitch's database listens.
+const OVS_SOCKETS: [&str; 2] = ["/run/openvswitch/db.sock", "/var/run/openvswitch/db.sock"];
+
+/// The question for all bridges (RFC 7047, section 4.1.3).
+const OVS_QUESTION: &str = r#"{"method":"transact","id":0,"params":["Open_vSwitch",{"op":"select","table":"Bridge","where":[],"columns":["name","mcast_snooping_enable"]}]}"#;
+
+/// Longest wait for the database, and most bytes of its answer.
+const OVS_LIMIT: Duration = Duration::from_secs(2);
+const OVS_ANSWER: u64 = 1 << 20;
+
+/// All bridges, by name.
+pub(super) fn bridges() -> Result<Vec<Bridge>, Unknown> {
+    let mut bridges = linux()?;
+    let socket = OVS_SOCKETS.iter().map(Path::new).find(|socket| socket.exists());
+    if let Some(socket) = socket {
+        bridges.extend(open_vswitch(socket)?);
+    }
     bridges.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(bridges)
 }
 
-fn bridge(folder: &Path, name: &str) -> Option<Bridge> {
+fn linux() -> Result<Vec<Bridge>, Unknown> {
+    let entries = fs::read_dir(INTERFACES).map_err(|error| not_read(INTERFACES, &error))?;
+    let bridge =
+        |entry: fs::DirEntry| kernel_bridge(&entry.path().join("bridge"), entry.file_name().to_str()?);
+    Ok(entries.flatten().filter_map(bridge).collect())
+}
+
+fn kernel_bridge(folder: &Path, name: &str) -> Option<Bridge> {
     let number = |file: &str| -> Option<u32> {
         fs::read_to_string(folder.join(file)).ok().and_then(|text| text.trim().parse().ok())
     };
     folder.is_dir().then(|| Bridge {
         name: plain(name),
+        kind: BridgeKind::Linux,
+        vlan_aware: number("vlan_filtering") == Some(1),
         // A kernel without snooping sends everything everywhere and asks nobody.
         multicast_snooping: number("multicast_snooping") == Some(1),
         multicast_querier: number("multicast_querier") == Some(1),
-        multicast_query_interval_seconds: f64::from(number("multicast_query_interval").unwrap_or(12_500))
-            / TICKS_PER_SECOND,
+        multicast_query_interval_seconds: number("multicast_query_interval")
+            .map_or(DEFAULT_QUERY_INTERVAL_SECONDS, |ticks| f64::from(ticks) / TICKS_PER_SECOND),
+    })
+}
+
+/// The bridges of Open vSwitch.
+fn open_vswitch(socket: &Path) -> Result<Vec<Bridge>, Unknown> {
+    let bridges = ask(socket).map_err(|error| not_read(&socket.display().to_string(), &error))?;
+    let bridges = bridges.ok_or_else(|| {
+        Unknown::new(Cause::Malformed, "Open vSwitch's database does not answer as RFC 7047 says")
+    })?;
+    Ok(bridges)
+}
+
+fn ask(socket: &Path) -> io::Result<Option<Vec<Bridge>>> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(OVS_LIMIT))?;
+    stream.set_write_timeout(Some(OVS_LIMIT))?;
+    stream.write_all(OVS_QUESTION.as_bytes())?;
+    // The server keeps the line open: the answer ends where its JSON ends.
+    let mut answers = serde_json::Deserializer::from_reader(stream.take(OVS_ANSWER)).into_iter::<Value>();
+    let answer = answers.next().transpose().map_err(io::Error::from)?;
+    let rows = answer.as_ref().and_then(|answer| answer.pointer("/result/0/rows")?.as_array());
+    Ok(rows.map(|rows| rows.iter().filter_map(open_vswitch_bridge).collect()))
+}
+
+/// Open vSwitch listens to queries where it snoops, and sends none itself (ovs-vswitchd.conf.db(5)).
+fn open_vswitch_bridge(row: &Value) -> Option<Bridge> {
+    Some(Bridge {
+        name: plain(row.get("name")?.as_str()?),
+        kind: BridgeKind::OpenVswitch,
+        vlan_aware: true,
+        multicast_snooping: row.get("mcast_snooping_enable").and_then(Value::as_bool).unwrap_or(false),
+        multicast_querier: false,
+        multicast_query_interval_seconds: DEFAULT_QUERY_INTERVAL_SECONDS,
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{os::unix::net::UnixListener, thread};
+
     use super::*;
+
+    #[test]
+    fn bridges_of_this_machine_are_the_kernels() {
+        assert!(bridges().unwrap().iter().all(|bridge| !bridge.name.is_empty()));
+    }
 
     #[test]
     fn a_bridge_tells_whether_it_snoops_and_asks() {
@@ -51,11 +122,35 @@ mod tests {
         ] {
             fs::write(folder.path().join(name), value).unwrap();
         }
-        let found = bridge(folder.path(), "br0").unwrap();
+        let found = kernel_bridge(folder.path(), "br0").unwrap();
         assert_eq!((found.multicast_snooping, found.multicast_querier), (true, true));
         assert!((found.multicast_query_interval_seconds - 10.0).abs() < 1e-9);
-        assert_eq!(bridge(&folder.path().join("none"), "eth0"), None);
+        assert_eq!(kernel_bridge(&folder.path().join("none"), "eth0"), None);
         let silent = tempfile::tempdir().unwrap();
-        assert!(!bridge(silent.path(), "br1").unwrap().multicast_snooping);
+        assert!(!kernel_bridge(silent.path(), "br1").unwrap().multicast_snooping);
+    }
+
+    /// What a real ovsdb-server 3.1 answered, and a server that is something else.
+    #[test]
+    fn open_vswitch_is_asked_and_not_trusted() {
+        let answers = |answer: &'static str| {
+            let folder = tempfile::tempdir().unwrap();
+            let socket = folder.path().join("db.sock");
+            let listener = UnixListener::bind(&socket).unwrap();
+            thread::spawn(move || {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut question = vec![0; OVS_QUESTION.len()];
+                stream.read_exact(&mut question).unwrap();
+                stream.write_all(answer.as_bytes()).unwrap();
+                thread::sleep(Duration::from_millis(200));
+            });
+            open_vswitch(&socket)
+        };
+        let found =
+            answers(r#"{"id":0,"result":[{"rows":[{"name":"br-int"},{"name":"br-ex"}]}],"error":null}"#);
+        let names: Vec<_> = found.unwrap().into_iter().map(|bridge| bridge.name).collect();
+        assert_eq!(names, ["br-int", "br-ex"]);
+        assert!(answers(r#"{"id":0,"error":"no such database"}"#).is_err());
+        assert!(answers("hello").is_err());
     }
 }

@@ -14,16 +14,19 @@ use super::not_read;
 use crate::{
     collect::{
         probe::netlink::{NLMSG_DONE, NLMSG_ERROR, Netlink, NotNetlink, attributes, messages, number32},
-        text::plain_bytes,
+        text::{plain, plain_bytes},
     },
     fact::{Cause, StatefulFilter, Unknown},
 };
 
-/// Whether bridged traffic is handed to the filters of ip and ip6; there only with br_netfilter.
-const HANDED_OVER: [&str; 2] =
-    ["/proc/sys/net/bridge/bridge-nf-call-iptables", "/proc/sys/net/bridge/bridge-nf-call-ip6tables"];
+/// Whether bridged traffic is handed to the filters of ip; there only with br_netfilter.
+const TO_IP: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
+/// The same for ip6.
+const TO_IP6: &str = "/proc/sys/net/bridge/bridge-nf-call-ip6tables";
 /// Tables of the old iptables that are in use.
-const OLD_TABLES: [&str; 2] = ["/proc/net/ip_tables_names", "/proc/net/ip6_tables_names"];
+const OLD_TABLES: &str = "/proc/net/ip_tables_names";
+/// The same for ip6.
+const OLD_TABLES6: &str = "/proc/net/ip6_tables_names";
 
 const NFTABLES: u16 = 10 << 8;
 const NEW_CHAIN: u16 = NFTABLES | 3;
@@ -43,6 +46,13 @@ const PASSED: [u32; 3] = [0, 2, 4];
 /// A chain: family, table and name.
 type ChainId = (u8, String, String);
 
+/// To which families bridged traffic is handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct HandedOver {
+    ip: bool,
+    ip6: bool,
+}
+
 /// What the kernel says of its filters.
 #[derive(Debug, Default)]
 struct Ruleset {
@@ -54,22 +64,11 @@ struct Ruleset {
 
 /// The stateful filters that bridged traffic passes.
 pub(super) fn look() -> Result<Vec<StatefulFilter>, Unknown> {
-    let mut handed_over = false;
-    for path in HANDED_OVER {
-        match fs::read_to_string(path) {
-            Ok(text) => handed_over |= text.trim() != "0",
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(not_read(path, &error)),
-        }
-    }
-    for path in OLD_TABLES.iter().filter(|_| handed_over) {
-        let names = match fs::read_to_string(path) {
-            Ok(names) => names,
-            Err(error) if error.kind() == ErrorKind::NotFound => continue,
-            Err(error) => return Err(not_read(path, &error)),
-        };
-        if !names.trim().is_empty() {
-            let names = plain_bytes(names.as_bytes());
+    let is_on = |path| text(path).map(|text| !matches!(&*text, "" | "0"));
+    let handed_over = HandedOver { ip: is_on(TO_IP)?, ip6: is_on(TO_IP6)? };
+    for (path, handed_over) in [(OLD_TABLES, handed_over.ip), (OLD_TABLES6, handed_over.ip6)] {
+        let names = if handed_over { text(path)? } else { String::new() };
+        if !names.is_empty() {
             return Err(Unknown::new(
                 Cause::NotSupported,
                 format!(
@@ -86,6 +85,15 @@ pub(super) fn look() -> Result<Vec<StatefulFilter>, Unknown> {
         Unknown::new(cause, format!("the host's kernel does not list its packet filters (nftables): {error}"))
     })?;
     Ok(ruleset.passed(handed_over))
+}
+
+/// The text of a file; empty where the kernel has no such file.
+fn text(path: &str) -> Result<String, Unknown> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(plain(&text)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
+        Err(error) => Err(not_read(path, &error)),
+    }
 }
 
 fn ruleset() -> Result<Ruleset, Error> {
@@ -174,7 +182,7 @@ impl Ruleset {
 
     /// The chains that bridged traffic passes. A chain without a hook is called by another of its table, by which is
     /// not followed: it is passed where any of its table is.
-    fn passed(self, handed_over: bool) -> Vec<StatefulFilter> {
+    fn passed(self, handed_over: HandedOver) -> Vec<StatefulFilter> {
         let passed: BTreeSet<(u8, &str)> = self
             .hooks
             .iter()
@@ -191,9 +199,9 @@ impl Ruleset {
             .filter_map(|((family, table, chain), rules)| {
                 let family = match i32::from(*family) {
                     libc::NFPROTO_BRIDGE => "bridge",
-                    libc::NFPROTO_INET if handed_over => "inet",
-                    libc::NFPROTO_IPV4 if handed_over => "ip",
-                    libc::NFPROTO_IPV6 if handed_over => "ip6",
+                    libc::NFPROTO_INET if handed_over.ip || handed_over.ip6 => "inet",
+                    libc::NFPROTO_IPV4 if handed_over.ip => "ip",
+                    libc::NFPROTO_IPV6 if handed_over.ip6 => "ip6",
                     _ => return None,
                 };
                 Some(StatefulFilter {
@@ -211,7 +219,7 @@ impl Ruleset {
 pub(super) fn fuzz(datagram: &[u8]) {
     let mut ruleset = Ruleset::default();
     let _ = ruleset.take(datagram, &mut 0);
-    let _ = ruleset.passed(true);
+    let _ = ruleset.passed(HandedOver { ip: true, ip6: true });
 }
 
 /// Whether an expression heeds or changes the state of connections.
@@ -293,7 +301,9 @@ mod tests {
         message(NEW_RULE, family, &attributes)
     }
 
-    fn seen(datagrams: &[Vec<u8>], handed_over: bool) -> Vec<String> {
+    const BOTH: HandedOver = HandedOver { ip: true, ip6: true };
+
+    fn seen(datagrams: &[Vec<u8>], handed_over: HandedOver) -> Vec<String> {
         let mut ruleset = Ruleset::default();
         for datagram in datagrams {
             ruleset.take(datagram, &mut 0).unwrap();
@@ -320,10 +330,13 @@ mod tests {
             rule(ip, "filter", "called", &state),
             rule(bridge, "guests", "forward", &nested(1, b"counter\0")),
         ];
-        assert_eq!(seen(&rules, true), ["ip filter FORWARD 2", "ip filter called 1"]);
-        assert!(seen(&rules, false).is_empty(), "bridged traffic does not come there");
+        assert_eq!(seen(&rules, BOTH), ["ip filter FORWARD 2", "ip filter called 1"]);
+        assert!(
+            seen(&rules, HandedOver { ip: false, ip6: true }).is_empty(),
+            "bridged traffic does not come there"
+        );
         let bridged = [rules.as_slice(), &[rule(bridge, "guests", "forward", &state)]].concat();
-        assert_eq!(seen(&bridged, false), ["bridge guests forward 1"]);
+        assert_eq!(seen(&bridged, HandedOver { ip: false, ip6: false }), ["bridge guests forward 1"]);
     }
 
     #[test]
@@ -353,7 +366,7 @@ mod tests {
             let mut ruleset = Ruleset::default();
             let _ = ruleset.take(&bytes, &mut 0);
             let _ = ruleset.take(&message(kind, 2, &[bytes.clone()]), &mut 0);
-            let _ = ruleset.passed(true);
+            let _ = ruleset.passed(BOTH);
         }
     }
 }

@@ -27,11 +27,16 @@ pub(super) fn default_huge_page() -> Result<Option<u64>, Unknown> {
 
 /// Huge pages of every size, smallest first. Pages that are promised to a mapping but not yet used are not free.
 pub(super) fn huge_pages() -> Result<Vec<HugePages>, Unknown> {
-    let entries = match fs::read_dir(HUGE_PAGES) {
+    huge_pages_in(Path::new(HUGE_PAGES))
+}
+
+/// The same of a folder that may be a NUMA node's, where promises are not kept apart.
+pub(super) fn huge_pages_in(folder: &Path) -> Result<Vec<HugePages>, Unknown> {
+    let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         // A kernel without huge pages has none.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(not_read(HUGE_PAGES, &error)),
+        Err(error) => return Err(not_read(&folder.display().to_string(), &error)),
     };
     let mut sizes = Vec::new();
     for entry in entries.flatten() {
@@ -43,7 +48,8 @@ pub(super) fn huge_pages() -> Result<Vec<HugePages>, Unknown> {
             continue;
         };
         let free = number(&entry.path().join("free_hugepages"))?;
-        let promised = number(&entry.path().join("resv_hugepages"))?;
+        let promises = entry.path().join("resv_hugepages");
+        let promised = if promises.exists() { number(&promises)? } else { 0 };
         sizes.push(HugePages { page_bytes: kib.saturating_mul(1024), free: free.saturating_sub(promised) });
     }
     sizes.sort_by_key(|size| size.page_bytes);
@@ -56,13 +62,26 @@ fn number(path: &Path) -> Result<u64, Unknown> {
     text.trim().parse().map_err(|_| Unknown::new(Cause::Malformed, format!("{shown} is not a number")))
 }
 
-/// How many numbers a kernel list such as `0-3,8` names.
-pub(super) fn count_in_list(list: &str) -> Option<u32> {
-    list.trim().split(',').try_fold(0_u32, |count, part| {
+/// Most numbers that a list may name: more CPUs than any kernel has.
+const LONGEST_LIST: u32 = 1 << 16;
+
+/// The numbers that a kernel list such as `0-3,8` names.
+pub(super) fn numbers_in_list(list: &str) -> Option<Vec<u32>> {
+    let mut numbers = Vec::new();
+    for part in list.trim().split(',') {
         let (from, to) = part.split_once('-').unwrap_or((part, part));
         let (from, to): (u32, u32) = (from.parse().ok()?, to.parse().ok()?);
-        count.checked_add(to.checked_sub(from)?.checked_add(1)?)
-    })
+        if to.checked_sub(from)? >= LONGEST_LIST {
+            return None;
+        }
+        numbers.extend(from..=to);
+    }
+    Some(numbers)
+}
+
+/// How many they are.
+pub(super) fn count_in_list(list: &str) -> Option<u32> {
+    numbers_in_list(list).and_then(|numbers| u32::try_from(numbers.len()).ok())
 }
 
 #[cfg(test)]

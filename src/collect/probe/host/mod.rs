@@ -3,13 +3,20 @@
 //! Read-only and without a daemon. It needs no privilege for networks, memory and load; only the VM's own QEMU
 //! process is hidden from users other than root and QEMU's.
 
+mod bond;
 mod bridge;
+mod file;
 mod filter;
 mod memory;
 mod nic;
+mod numa;
+pub(in crate::collect) mod path;
 mod process;
 mod resolve;
 mod route;
+mod settings;
+mod shaper;
+pub mod trial;
 
 use std::{net::IpAddr, time::Duration};
 
@@ -17,9 +24,18 @@ use jiff::Timestamp;
 use procfs::{Current, LoadAverage};
 use serde::{Deserialize, Serialize};
 
+pub use path::{
+    CertificateFile, Firewall, MigrationConfig, NetworkProbe, PeerProbe, PeerQuestions, RemoteStorage,
+    RouteTo, Traffic, listen_address,
+};
+pub use shaper::{RateLimit, Shapers};
+
 use crate::{
     collect::text::plain,
-    fact::{Bridge, Cause, Fact, HostMemory, HugePages, Nic, Route, StatefulFilter, Unknown},
+    fact::{
+        Bridge, Cause, Fact, HostFile, HostMemory, HugePages, Nic, NumaNode, Route, StatefulFilter, Unknown,
+        Version,
+    },
 };
 
 /// Longest wait for the host's name service.
@@ -30,8 +46,14 @@ const RESOLVE_LIMIT: Duration = Duration::from_secs(5);
 pub struct Questions {
     /// A host name to resolve as this host does.
     pub resolve: Option<String>,
-    /// UUID of a VM whose QEMU process is looked at.
-    pub vm: Option<String>,
+    /// UUIDs of VMs whose QEMU processes are looked at.
+    pub vms: Vec<String>,
+    /// Paths of files and devices that VMs need.
+    pub files: Vec<String>,
+    /// Where the migration would go; the first address of the name where this is not given.
+    pub route: Option<IpAddr>,
+    /// What is asked about the way to the other host.
+    pub peer: Option<PeerQuestions>,
 }
 
 /// The answers, as JSON on the probe's standard output.
@@ -64,18 +86,39 @@ pub struct HostProbe {
     /// Routes of the main table.
     #[serde(default)]
     pub routes: Fact<Vec<Route>>,
-    /// Software bridges.
-    #[serde(default)]
-    pub bridges: Fact<Vec<Bridge>>,
     /// Stateful filters that bridged traffic passes.
     #[serde(default)]
     pub bridge_filters: Fact<Vec<StatefulFilter>>,
     /// Addresses of the name that was asked for, in the resolver's order.
     #[serde(default)]
     pub resolved: Fact<Vec<IpAddr>>,
-    /// The VM's QEMU process; absent where the VM does not run here.
+    /// The QEMU processes of the VMs that were asked for, as far as they run here.
     #[serde(default)]
-    pub qemu: Fact<Option<QemuProcess>>,
+    pub qemus: Fact<Vec<QemuProcess>>,
+    /// The paths that were asked for.
+    #[serde(default)]
+    pub files: Fact<Vec<HostFile>>,
+    /// NUMA nodes.
+    #[serde(default)]
+    pub numa_nodes: Fact<Vec<NumaNode>>,
+    /// Bridges.
+    #[serde(default)]
+    pub bridges: Fact<Vec<Bridge>>,
+    /// Why the host is not to be given VMs.
+    #[serde(default)]
+    pub maintenance: Fact<Option<String>>,
+    /// libvirt's lock manager.
+    #[serde(default)]
+    pub lock_manager: Fact<Option<String>>,
+    /// Whether processes without privileges may handle page faults.
+    #[serde(default)]
+    pub unprivileged_userfaultfd: Fact<Option<bool>>,
+    /// The migration path, as far as this host alone can tell.
+    #[serde(default)]
+    pub network: NetworkProbe,
+    /// The way to the other host, where one was named.
+    #[serde(default)]
+    pub peer: Fact<PeerProbe>,
     /// The host's clock, read last.
     pub clock: Timestamp,
 }
@@ -94,6 +137,11 @@ pub enum HostProbeSchema {
 pub struct QemuProcess {
     /// Its id.
     pub pid: u32,
+    /// The VM's UUID.
+    pub uuid: String,
+    /// What the binary that runs says of its version.
+    #[serde(default)]
+    pub version: Fact<Version>,
     /// The binary it was started from.
     pub binary: String,
     /// Whether that binary was replaced or removed since: then the process runs a QEMU that is not the installed one.
@@ -103,7 +151,13 @@ pub struct QemuProcess {
 /// Looks at this machine.
 pub fn look(questions: &Questions) -> HostProbe {
     let nics = nic::look();
+    let nics = Fact::from(nics);
     let routes = route::look();
+    let resolved = match &questions.resolve {
+        Some(name) => resolve::resolve(name, RESOLVE_LIMIT).into(),
+        None => Fact::unknown(Cause::NotCollected, "no name was asked for"),
+    };
+    let to = questions.route.map_or_else(|| resolve::first(&resolved), Fact::Known);
     HostProbe {
         schema: HostProbeSchema::V1,
         kernel_release: text("/proc/sys/kernel/osrelease").into(),
@@ -117,18 +171,30 @@ pub fn look(questions: &Questions) -> HostProbe {
         memory: memory::memory().into(),
         huge_pages: memory::huge_pages().into(),
         default_huge_page_bytes: memory::default_huge_page().into(),
-        nics: nics.into(),
         routes: routes.into(),
-        bridges: bridge::look().into(),
         bridge_filters: filter::look().into(),
-        resolved: match &questions.resolve {
-            Some(name) => resolve::resolve(name, RESOLVE_LIMIT).into(),
-            None => Fact::unknown(Cause::NotCollected, "no name was asked for"),
+        qemus: if questions.vms.is_empty() {
+            Fact::unknown(Cause::NotCollected, "no VM was asked for")
+        } else {
+            process::qemus(&questions.vms).into()
         },
-        qemu: match &questions.vm {
-            Some(uuid) => process::qemu(uuid).into(),
-            None => Fact::unknown(Cause::NotCollected, "no VM was asked for"),
+        files: if questions.files.is_empty() {
+            Fact::Known(Vec::new())
+        } else {
+            file::look(&questions.files).into()
         },
+        numa_nodes: numa::nodes().into(),
+        bridges: bridge::bridges().into(),
+        maintenance: settings::maintenance().into(),
+        lock_manager: settings::lock_manager().into(),
+        unprivileged_userfaultfd: settings::unprivileged_userfaultfd().into(),
+        resolved,
+        network: path::look(&to),
+        peer: match &questions.peer {
+            Some(peer) => Fact::Known(path::peer(peer, &nics)),
+            None => Fact::unknown(Cause::NotCollected, "no other host was named"),
+        },
+        nics,
         clock: Timestamp::now(),
     }
 }
@@ -169,7 +235,12 @@ mod tests {
 
     #[test]
     fn this_machine_is_seen_and_the_answer_survives_the_wire() {
-        let questions = Questions { resolve: Some("localhost".into()), vm: Some("no-such-vm".into()) };
+        let questions = Questions {
+            resolve: Some("localhost".into()),
+            vms: vec!["no-such-vm".into()],
+            files: vec!["/etc/passwd".into()],
+            ..Questions::default()
+        };
         let probe = look(&questions);
         let cpus = *probe.cpus.known().unwrap();
         assert!(cpus >= 1);
@@ -179,9 +250,15 @@ mod tests {
         assert!(nics.iter().any(|nic| nic.name == "lo" && nic.kind == crate::fact::NicKind::Loopback));
         assert!(probe.routes.known().is_some());
         assert!(probe.resolved.known().unwrap().iter().all(IpAddr::is_loopback));
-        assert_eq!(probe.qemu, Fact::Known(None));
+        assert_eq!(probe.qemus, Fact::Known(Vec::new()));
+        assert_eq!(probe.files.known().unwrap().len(), 1);
         let json = serde_json::to_string(&probe).unwrap();
         let again: HostProbe = serde_json::from_str(&json).unwrap();
+        let network = &probe.network;
+        assert_eq!(network.route.known().unwrap().route.nic, "lo");
+        assert!(network.shapers.known().is_some() && network.storage.known().is_some());
+        assert!(network.taken_ports.known().is_some());
+        assert_eq!(again.network, probe.network);
         assert_eq!(again.clock, probe.clock);
         assert_eq!(again.nics, probe.nics);
     }

@@ -4,10 +4,10 @@ use std::{fs, path::Path};
 
 use pnet::datalink;
 
-use super::not_read;
+use super::{bond, not_read};
 use crate::{
     collect::text::plain,
-    fact::{Nic, NicKind, Unknown},
+    fact::{Cause, Fact, Nic, NicKind, Unknown},
 };
 
 const CLASS_NET: &str = "/sys/class/net";
@@ -41,9 +41,14 @@ fn nic(folder: &Path, name: &str, interfaces: &[datalink::NetworkInterface]) -> 
         up |= interface.is_up() && interface.is_running();
         addresses.extend(interface.ips.iter().map(|ip| format!("{}/{}", ip.ip(), ip.prefix())));
     }
+    let kind = kind(folder);
     Nic {
         name: plain(name),
-        kind: kind(folder),
+        kind,
+        duplex: attribute(folder, "duplex").and_then(|word| bond::duplex(&word)),
+        vlan_id: (kind == NicKind::Vlan).then(|| vlan_id(name)).flatten(),
+        bond: (kind == NicKind::Bond).then(|| bond::look(name)).flatten(),
+        drops: counted(folder, &["rx_dropped", "tx_dropped"]),
         up,
         speed_bytes_per_second: speed(folder),
         mtu_bytes: attribute(folder, "mtu").and_then(|mtu| mtu.parse().ok()).unwrap_or(0),
@@ -55,6 +60,26 @@ fn nic(folder: &Path, name: &str, interfaces: &[datalink::NetworkInterface]) -> 
             .filter_map(|counter| attribute(&folder.join("statistics"), counter)?.parse::<u64>().ok())
             .sum(),
     }
+}
+
+/// The sum of counters; unknown where the driver lacks one.
+fn counted(folder: &Path, counters: &[&str]) -> Fact<u64> {
+    let statistics = folder.join("statistics");
+    let numbers = counters.iter().map(|counter| attribute(&statistics, counter)?.parse::<u64>().ok());
+    match numbers.sum::<Option<u64>>() {
+        Some(sum) => Fact::Known(sum),
+        None => Fact::unknown(Cause::NotSupported, "the interface counts no drops"),
+    }
+}
+
+/// The number of a VLAN, from the table of the 8021q module: name, number and interface below, by bars.
+fn vlan_id(name: &str) -> Option<u16> {
+    vlan_in(&fs::read_to_string("/proc/net/vlan/config").ok()?, name)
+}
+
+fn vlan_in(table: &str, name: &str) -> Option<u16> {
+    let mut rows = table.lines().map(|line| line.split('|').map(str::trim));
+    rows.find_map(|mut row| (row.next() == Some(name)).then(|| row.next()?.parse().ok())?)
 }
 
 /// What an interface is, by what the kernel shows of it. A veth has no mark of its own: it is a pair, so it links to
@@ -140,6 +165,15 @@ mod tests {
         );
         assert_eq!(is(&[("iflink", "9"), ("ifindex", "5"), ("lower_eth0", "")]), NicKind::Virtual, "macvlan");
         assert_eq!(is(&[("iflink", "3"), ("ifindex", "3")]), NicKind::Virtual, "dummy");
+    }
+
+    #[test]
+    fn a_vlan_has_the_number_that_the_table_says() {
+        let table = "VLAN Dev name\t | VLAN ID\nName-Type: VLAN_NAME_TYPE_RAW_PLUS_VID_NO_PAD\n\
+                     bond0.110      | 110  | bond0\nbond0.11       | 11  | bond0\n";
+        assert_eq!(vlan_in(table, "bond0.11"), Some(11));
+        assert_eq!(vlan_in(table, "bond0.110"), Some(110));
+        assert_eq!(vlan_in(table, "bond0"), None);
     }
 
     #[test]

@@ -11,13 +11,13 @@ use std::{
 
 use crate::{
     collect::transport::{ChildFailure, run},
-    fact::{Cause, Unknown},
+    fact::{Cause, Fact, Unknown},
 };
 
 /// Most bytes of getent's answer.
 const ANSWER_LIMIT: usize = 64 << 10;
 
-/// Addresses of a name, each once, in the resolver's order.
+/// Addresses of a name, each once, in the resolver's order; none where the host does not know the name.
 pub(super) fn resolve(name: &str, limit: Duration) -> Result<Vec<IpAddr>, Unknown> {
     let sound = !name.is_empty()
         && name.len() <= 253
@@ -28,15 +28,18 @@ pub(super) fn resolve(name: &str, limit: Duration) -> Result<Vec<IpAddr>, Unknow
     }
     let mut command = Command::new("getent");
     command.args(["ahosts", name]).stdin(Stdio::null());
-    let output = run(command, Vec::new(), limit, ANSWER_LIMIT).map_err(|failure| match failure {
+    let output = match run(command, Vec::new(), limit, ANSWER_LIMIT) {
+        // getent(1): 2 stands for a name that was not found.
+        Err(ChildFailure::Failed { code: 2, .. }) => return Ok(Vec::new()),
+        other => other,
+    };
+    let output = output.map_err(|failure| match failure {
         ChildFailure::TimedOut => {
             Unknown::new(Cause::TimedOut, format!("the host does not resolve `{name}` in time"))
         }
         ChildFailure::NotStarted(why) => {
             Unknown::new(Cause::NotSupported, format!("getent on the host: {why}"))
         }
-        // getent(1): 2 stands for a name that was not found.
-        ChildFailure::Failed { code: 2, .. } => unresolved(name),
         other => Unknown::new(Cause::NotCollected, format!("getent on the host: {other}")),
     })?;
     let mut addresses: Vec<IpAddr> = Vec::new();
@@ -47,14 +50,15 @@ pub(super) fn resolve(name: &str, limit: Duration) -> Result<Vec<IpAddr>, Unknow
             addresses.push(address);
         }
     }
-    if addresses.is_empty() {
-        return Err(unresolved(name));
-    }
     Ok(addresses)
 }
 
-fn unresolved(name: &str) -> Unknown {
-    Unknown::new(Cause::NotSupported, format!("the host cannot resolve the name `{name}`"))
+/// The address that a connection to the name goes to.
+pub(super) fn first(resolved: &Fact<Vec<IpAddr>>) -> Fact<IpAddr> {
+    resolved.as_ref().and_then(|addresses| match addresses.first() {
+        Some(address) => Fact::Known(*address),
+        None => Fact::unknown(Cause::NotSupported, "the host does not resolve the name"),
+    })
 }
 
 #[cfg(test)]
@@ -69,6 +73,6 @@ mod tests {
         for name in ["", "-s", "a b", "$(id)", "a\u{1b}"] {
             assert_eq!(resolve(name, limit).unwrap_err().cause, Cause::Malformed, "{name}");
         }
-        assert_eq!(resolve("no-such-host.invalid", limit).unwrap_err().cause, Cause::NotSupported);
+        assert!(resolve("no-such-host.invalid", limit).unwrap().is_empty());
     }
 }

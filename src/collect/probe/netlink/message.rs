@@ -1,5 +1,7 @@
 //! Netlink messages and attributes, taken apart without trust: a length that does not fit ends the reading.
 
+use crate::collect::text::plain_bytes;
+
 /// One message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::collect::probe) struct Message<'a> {
@@ -64,6 +66,21 @@ fn number16(bytes: &[u8], at: usize) -> Option<u16> {
 /// A number in the machine's own order.
 pub(in crate::collect::probe) fn number32(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(at..)?.first_chunk().copied()?))
+}
+
+/// A number in the machine's own order.
+pub(in crate::collect::probe) fn number64(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_ne_bytes(bytes.get(at..)?.first_chunk().copied()?))
+}
+
+/// The first attribute of that kind in a payload from `offset` on.
+pub(in crate::collect::probe) fn attribute(payload: &[u8], offset: usize, wanted: u16) -> Option<&[u8]> {
+    attributes(payload, offset).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
+}
+
+/// A text that the kernel ends with a NUL.
+pub(in crate::collect::probe) fn text(value: &[u8]) -> String {
+    plain_bytes(value.split(|&byte| byte == 0).next().unwrap_or_default())
 }
 
 fn aligned(length: usize) -> usize {

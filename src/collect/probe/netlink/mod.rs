@@ -1,10 +1,12 @@
 //! Questions to the kernel of this machine over netlink(7).
 
+mod ask;
 mod message;
 mod socket;
 
-pub(super) use message::{NotNetlink, attributes, messages, number32};
-pub(super) use socket::Netlink;
+pub(super) use ask::{Request, dump, one};
+pub(super) use message::{NotNetlink, attribute, attributes, messages, number32, number64, text};
+pub(super) use socket::{Netlink, checked, owned};
 
 /// nlmsg_type of a refusal, or of an acknowledgement where its code is 0.
 pub(super) const NLMSG_ERROR: u16 = 2;

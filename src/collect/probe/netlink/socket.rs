@@ -64,13 +64,15 @@ impl Netlink {
     }
 }
 
-fn owned(fd: libc::c_int) -> Result<OwnedFd, Error> {
+/// A descriptor that a system call has just made, as one that closes itself.
+pub(in crate::collect::probe) fn owned(fd: libc::c_int) -> Result<OwnedFd, Error> {
     checked(fd)?;
     // SAFETY: a descriptor that the kernel has just made, and that nothing else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-fn checked(result: libc::c_int) -> Result<(), Error> {
+/// The system's error where a call answered with less than zero.
+pub(in crate::collect::probe) fn checked(result: libc::c_int) -> Result<(), Error> {
     if result < 0 { Err(Error::last_os_error()) } else { Ok(()) }
 }
 

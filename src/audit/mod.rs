@@ -1,0 +1,196 @@
+//! The audit: for every VM, to which hosts it could go, and why not to the others.
+//!
+//! Pure: verdicts in, a document out. An audit asks no guest and measures nothing, so that much of a verdict stays
+//! undecided; what it says is where a VM cannot go, and where nothing that was looked at stands in the way.
+
+mod document;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+
+pub use document::{Answer, Audit, AuditSchema, AuditedHost, AuditedVm, Destination, Reason, Undecided};
+
+use crate::{
+    fact::Cause,
+    rule::{Effect, Status},
+    verdict::{Judged, Verdict},
+};
+
+/// Facts that an audit never has: that they are missing says nothing of a destination.
+const NOT_LOOKED_AT: [&str; 6] =
+    ["guest", "path", "forecast", "vm.dirty_rate", "vm.dirty_windows", "vm.dirty_trace"];
+
+/// A move that was judged: names of the two hosts and the verdict.
+#[derive(Debug, Clone)]
+pub struct JudgedMove {
+    /// The host that the VM runs on.
+    pub source: String,
+    /// The host that it could go to.
+    pub destination: String,
+    /// What the rules say of it.
+    pub verdict: Verdict,
+}
+
+/// The audit of `hosts` from the verdicts on every move between them.
+pub fn audit(hosts: Vec<AuditedHost>, moves: &[JudgedMove], at: Timestamp) -> Audit {
+    let mut vms: BTreeMap<(String, String, String), Vec<Destination>> = BTreeMap::new();
+    for judged in moves {
+        let vm = &judged.verdict.moved.vm;
+        let key =
+            (judged.source.clone(), vm.name.clone().unwrap_or_default(), vm.uuid.clone().unwrap_or_default());
+        vms.entry(key).or_default().push(destination(judged));
+    }
+    let vms = vms.into_iter().map(|((host, name, uuid), destinations)| AuditedVm {
+        name,
+        uuid,
+        host,
+        destinations,
+    });
+    Audit {
+        schema: AuditSchema::V1,
+        evaluated_at: at,
+        hosts,
+        vms: vms.collect(),
+        undecided: undecided(moves),
+    }
+}
+
+fn destination(judged: &JudgedMove) -> Destination {
+    let violations = |effect| {
+        let outcomes = judged.verdict.outcomes.iter();
+        outcomes
+            .filter(move |judged| judged.effect_now == Some(effect) && judged.outcome.status == Status::Fail)
+            .map(reason)
+            .collect::<Vec<_>>()
+    };
+    let because = violations(Effect::Block);
+    let open: BTreeSet<&str> = unknown(&judged.verdict)
+        .filter(|judged| judged.outcome.missing.iter().any(|missing| matters(&missing.path)))
+        .map(|judged| judged.outcome.rule.as_str())
+        .collect();
+    Destination {
+        host: judged.destination.clone(),
+        answer: match (because.is_empty(), open.is_empty()) {
+            (false, _) => Answer::No,
+            (true, false) => Answer::Undecided,
+            (true, true) => Answer::Yes,
+        },
+        because,
+        warnings: violations(Effect::Warn),
+        undecided: open.into_iter().map(str::to_owned).collect(),
+    }
+}
+
+fn reason(judged: &Judged) -> Reason {
+    let outcome = &judged.outcome;
+    Reason {
+        rule: outcome.rule.clone(),
+        subject: outcome.subject.clone(),
+        message: outcome.message.clone(),
+        remediation: outcome.remediation.clone(),
+    }
+}
+
+/// Outcomes that block for want of evidence.
+fn unknown(verdict: &Verdict) -> impl Iterator<Item = &Judged> {
+    let outcomes = verdict.outcomes.iter();
+    outcomes
+        .filter(|judged| judged.effect_now == Some(Effect::Block) && judged.outcome.status == Status::Unknown)
+}
+
+/// Whether a missing fact is one that an audit should have had.
+fn matters(path: &str) -> bool {
+    !NOT_LOOKED_AT.iter().any(|group| {
+        path.strip_prefix(group).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    })
+}
+
+/// What could not be decided anywhere, by its cause: one way out for each.
+fn undecided(moves: &[JudgedMove]) -> Vec<Undecided> {
+    let mut groups: BTreeMap<Cause, (BTreeSet<&str>, BTreeSet<&str>, bool)> = BTreeMap::new();
+    for judged in moves.iter().flat_map(|judged| unknown(&judged.verdict)) {
+        for missing in &judged.outcome.missing {
+            let (rules, reasons, counts) = groups.entry(missing.cause).or_default();
+            rules.insert(&judged.outcome.rule);
+            reasons.insert(&missing.reason);
+            *counts |= matters(&missing.path);
+        }
+    }
+    let owned = |texts: BTreeSet<&str>| texts.into_iter().map(str::to_owned).collect();
+    groups
+        .into_iter()
+        .map(|(cause, (rules, reasons, counts))| Undecided {
+            cause,
+            by_design: !counts,
+            rules: owned(rules),
+            reasons: owned(reasons),
+            way_out: if counts {
+                cause.way_out().to_owned()
+            } else {
+                "`vmgate check VM --from URI --to URI` asks the guest and measures before the move".to_owned()
+            },
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        fact::Facts,
+        preflight::{Asked, Policy},
+        rule::{ParamOverrides, RuleSource},
+    };
+
+    fn facts(change: impl FnOnce(&mut serde_yaml::Value)) -> Facts {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/rules/fixtures/idle-vm.yaml");
+        let mut document: serde_yaml::Value =
+            serde_yaml::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        change(&mut document);
+        serde_yaml::from_value(document).unwrap()
+    }
+
+    fn judged(destination: &str, facts: Facts) -> JudgedMove {
+        let policy = Policy::load(&[RuleSource::Builtin], None, &ParamOverrides::new()).unwrap();
+        let now = facts.collected_at;
+        JudgedMove {
+            source: "hv1".into(),
+            destination: destination.into(),
+            verdict: policy.judge(facts, now, &Asked::default()),
+        }
+    }
+
+    #[test]
+    fn a_vm_goes_where_nothing_stands_in_its_way_and_the_others_say_why() {
+        let text = |value: &str| serde_yaml::from_str::<serde_yaml::Value>(value).unwrap();
+        let not_asked = text("{unknown: an audit asks no guest, cause: not-collected}");
+        let moves = [
+            judged("hv2", facts(|document| document["guest"] = not_asked.clone())),
+            judged("hv3", facts(|document| document["destination"]["maintenance"] = text("new disks"))),
+            judged(
+                "hv4",
+                facts(|document| {
+                    document["destination"] = text("{unknown: no route to host, cause: host-unreachable}");
+                }),
+            ),
+        ];
+        let audit = audit(Vec::new(), &moves, Timestamp::UNIX_EPOCH);
+        assert_eq!(audit.vms.len(), 1);
+        let vm = &audit.vms[0];
+        assert_eq!((vm.name.as_str(), vm.host.as_str()), ("web1", "hv1"));
+        let answers: Vec<_> = vm.destinations.iter().map(|d| (d.host.as_str(), d.answer)).collect();
+        assert_eq!(answers, [("hv2", Answer::Yes), ("hv3", Answer::No), ("hv4", Answer::Undecided)]);
+        assert_eq!(vm.destinations[1].because[0].rule, "destination-accepts-moves");
+        assert!(vm.destinations[1].because[0].message.contains("new disks"));
+        let groups: Vec<_> = audit.undecided.iter().map(|group| (group.cause, group.by_design)).collect();
+        assert_eq!(groups, [(Cause::NotCollected, true), (Cause::HostUnreachable, false)]);
+        assert!(!audit.everybody_can_move() || vm.can_move());
+    }
+
+    #[test]
+    fn facts_are_told_apart_by_whole_names() {
+        assert!(!matters("guest.tcp") && !matters("path") && !matters("vm.dirty_rate.window_seconds"));
+        assert!(matters("guests") && matters("vm.dirty") && matters("destination.memory"));
+    }
+}

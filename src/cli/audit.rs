@@ -1,0 +1,104 @@
+//! `vmgate audit`: every VM of some hosts, where it could go, and why not to the others.
+
+use clap::Args;
+
+use super::{
+    Failure,
+    options::Shared,
+    output,
+    session::{self, Session},
+};
+use crate::{
+    audit::{self, AuditedHost, JudgedMove},
+    collect::{
+        Uri,
+        libvirt::ask_each,
+        survey::{self, HostRequest, SurveyedName},
+    },
+    preflight::Asked,
+    verdict::{ExitCode, Verdict},
+};
+
+#[derive(Debug, Args)]
+pub(super) struct AuditCommand {
+    /// Hosts: libvirt URIs, or names under `hosts` in vmgate.yaml that have a `uri`; all of those if none is given
+    #[arg(value_name = "HOST")]
+    hosts: Vec<String>,
+    #[command(flatten)]
+    reports: output::Reports,
+}
+
+impl AuditCommand {
+    pub(super) fn run(&self, shared: &Shared) -> Result<ExitCode, Failure> {
+        let session = Session::open(shared)?;
+        let policy = session.policy()?;
+        let requests = self.requests(&session)?;
+        let reports = self.reports.open()?;
+        let now = session.now();
+        let survey = survey::survey(requests, session.timeout(), now);
+        let moves = ask_each(&survey.moves(), |wanted| {
+            let (source, destination) = survey.ends(*wanted)?;
+            let verdict = policy.judge(survey.facts(*wanted)?, now, &Asked::default());
+            Some(JudgedMove { source: source.to_owned(), destination: destination.to_owned(), verdict })
+        });
+        let moves: Vec<JudgedMove> = moves.into_iter().flatten().collect();
+        let audit = audit::audit(survey.hosts().into_iter().map(audited).collect(), &moves, now);
+        let verdicts: Vec<Verdict> = moves.into_iter().map(|judged| judged.verdict).collect();
+        reports.write_audit(&audit, &verdicts, shared)?;
+        Ok(audit.exit())
+    }
+
+    fn requests(&self, session: &Session) -> Result<Vec<HostRequest>, Failure> {
+        let configured = || {
+            let hosts = session.config.hosts.iter();
+            hosts.filter(|(_, host)| host.uri.is_some()).map(|(name, _)| name.clone()).collect()
+        };
+        let names: Vec<String> = if self.hosts.is_empty() { configured() } else { self.hosts.clone() };
+        if names.is_empty() {
+            return Err(Failure::usage(
+                "no host: give libvirt URIs, or name hosts with a `uri` under `hosts` in vmgate.yaml",
+            ));
+        }
+        names.iter().map(|name| request(name, session)).collect()
+    }
+}
+
+/// A host by its URI, or by its name in the configuration.
+fn request(named: &str, session: &Session) -> Result<HostRequest, Failure> {
+    let configured = session.config.hosts.get(named);
+    let text = match configured.and_then(|host| host.uri.as_deref()) {
+        Some(uri) => uri,
+        None if named.contains("://") => named,
+        None => {
+            return Err(Failure::usage(format!(
+                "{named}: not a libvirt URI, and vmgate.yaml has no hosts.{named}.uri; add it there, or give \
+                 qemu+ssh://{named}/system"
+            )));
+        }
+    };
+    let uri: Uri = text.parse().map_err(|error| Failure::usage(format!("{named}: {error}")))?;
+    let by_uri = || uri.host.as_ref().and_then(|host| session.config.hosts.get(host));
+    let settings = configured.or_else(by_uri);
+    let name = match (configured, &uri.host) {
+        (Some(_), _) => named.to_owned(),
+        (None, Some(host)) => host.clone(),
+        (None, None) => uri.to_string(),
+    };
+    Ok(HostRequest {
+        probe: settings.map_or(Ok(None), |settings| session::probe_way(&name, settings))?,
+        maintenance: settings.and_then(|settings| settings.maintenance.clone()),
+        migrate_address: settings.and_then(|settings| settings.migrate_address),
+        name,
+        uri,
+    })
+}
+
+fn audited(host: SurveyedName) -> AuditedHost {
+    AuditedHost {
+        name: host.name,
+        uri: host.uri,
+        running: host.running,
+        idle: host.idle,
+        lost: host.lost.map(|why| why.reason),
+    }
+}

@@ -1,0 +1,88 @@
+//! `vmgate diff`: what has become different between two saved verdicts.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{Failure, options::Shared, output};
+use crate::{
+    report,
+    rule::{Effect, Status},
+    verdict::{Decision, ExitCode, Move, NoGoReason, Since, Verdict},
+};
+
+#[derive(Debug, Args)]
+pub(super) struct Diff {
+    /// Earlier verdict, or list of them, as --output json or yaml wrote it
+    before: PathBuf,
+    /// Later verdict, or list of them
+    after: PathBuf,
+    /// Print the differences as JSON, vmgate/diff/v1
+    #[arg(long)]
+    json: bool,
+    /// New warnings make the exit code 10
+    #[arg(long)]
+    strict: bool,
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    schema: &'static str,
+    moves: Vec<OneMove<'a>>,
+    gone: &'a [&'a Move],
+}
+
+#[derive(Serialize)]
+struct OneMove<'a> {
+    #[serde(rename = "move")]
+    moved: &'a Move,
+    decision: Decision,
+    since: &'a Since,
+}
+
+impl Diff {
+    /// Ends with 0 unless something new speaks against a move: what was there before is not this change's fault.
+    pub(super) fn run(&self, shared: &Shared) -> Result<ExitCode, Failure> {
+        let baseline = output::read_baseline(&self.before)?;
+        let mut verdicts = output::read_verdicts(&self.after)?;
+        for verdict in &mut verdicts {
+            baseline.hold_against(verdict);
+        }
+        let gone = baseline.gone(&verdicts);
+        if self.json {
+            let moves = verdicts.iter().filter_map(|verdict| {
+                let since = verdict.since.as_ref()?;
+                Some(OneMove { moved: &verdict.moved, decision: verdict.decision, since })
+            });
+            let document = Document { schema: "vmgate/diff/v1", moves: moves.collect(), gone: &gone };
+            output::to_stdout(|out| report::document(&document, out))?;
+        } else {
+            output::to_stdout(|out| report::differences(&verdicts, &gone, out, &output::style(shared)))?;
+        }
+        Ok(self.exit_code(&verdicts))
+    }
+
+    fn exit_code(&self, verdicts: &[Verdict]) -> ExitCode {
+        let any = |effect, status| {
+            let since = verdicts.iter().filter_map(|verdict| verdict.since.as_ref());
+            since.flat_map(|since| since.newly(effect)).any(|finding| finding.status == status)
+        };
+        if any(Effect::Block, Status::Fail) {
+            ExitCode::RuleViolated
+        } else if any(Effect::Block, Status::Unknown) {
+            ExitCode::EvidenceMissing
+        } else if self.strict && (any(Effect::Warn, Status::Fail) || any(Effect::Warn, Status::Unknown)) {
+            ExitCode::GoWithWarnings
+        } else if verdicts.is_empty() || verdicts.iter().any(is_empty) {
+            ExitCode::NothingEvaluated
+        } else {
+            ExitCode::Go
+        }
+    }
+}
+
+/// Nothing was evaluated: that no finding is new says nothing then.
+fn is_empty(verdict: &Verdict) -> bool {
+    verdict.decision == Decision::NoGo(NoGoReason::NothingEvaluated)
+}

@@ -1,0 +1,99 @@
+//! `vmgate explain`: from a verdict to one outcome, its rule, the facts under it, and where each of them came from.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{Failure, options::Shared, output, session::Session};
+use crate::{
+    collect,
+    preflight::{Asked, Policy},
+    report,
+    rule::{closest, conform_facts},
+    verdict::{ExitCode, Judged, Verdict, waiver::Glob},
+};
+
+#[derive(Debug, Args)]
+pub(super) struct Explain {
+    /// Id of the rule
+    rule: String,
+    /// Only the outcomes on this subject; `*` stands for any text
+    subject: Option<String>,
+    /// Verdict, or list of them, as --output json or yaml wrote it
+    #[arg(long, value_name = "FILE", required_unless_present = "facts", conflicts_with = "facts")]
+    verdict: Option<PathBuf>,
+    /// Facts file to reach the verdict from now
+    #[arg(long, value_name = "FILE")]
+    facts: Option<PathBuf>,
+    /// Only moves of this VM, by name or UUID
+    #[arg(long, value_name = "VM")]
+    vm: Option<String>,
+}
+
+impl Explain {
+    /// Ends with 0 where there was something to explain: the verdict's own code is `vmgate report`'s to give.
+    pub(super) fn run(&self, shared: &Shared) -> Result<ExitCode, Failure> {
+        let session = Session::open(shared)?;
+        let policy = session.policy()?;
+        let verdicts = match (&self.verdict, &self.facts) {
+            (Some(file), _) => output::read_verdicts(file)?,
+            (None, Some(file)) => {
+                let facts = collect::document::read(file, conform_facts).map_err(Failure::usage)?;
+                vec![policy.judge(facts, session.now(), &Asked::default())]
+            }
+            (None, None) => Vec::new(),
+        };
+        let of_vm: Vec<&Verdict> = verdicts.iter().filter(|verdict| self.is_of_vm(verdict)).collect();
+        let found: Vec<(&Verdict, &Judged)> = of_vm
+            .iter()
+            .flat_map(|verdict| verdict.outcomes.iter().map(move |judged| (*verdict, judged)))
+            .filter(|(_, judged)| self.is_meant(judged))
+            .collect();
+        if found.is_empty() {
+            return Err(self.nothing(&of_vm, &policy));
+        }
+        let style = output::style(shared);
+        output::to_stdout(|out| {
+            found.iter().try_for_each(|(verdict, judged)| {
+                let rule = policy.pack.rule(&judged.outcome.rule);
+                let same = verdict.digests.rules == policy.digest();
+                report::explain(verdict, judged, rule.map(|rule| (rule, same)), out, &style)
+            })
+        })?;
+        Ok(ExitCode::Go)
+    }
+
+    fn is_of_vm(&self, verdict: &Verdict) -> bool {
+        let names = [&verdict.moved.vm.name, &verdict.moved.vm.uuid];
+        self.vm.as_ref().is_none_or(|vm| names.into_iter().flatten().any(|name| name == vm))
+    }
+
+    fn is_meant(&self, judged: &Judged) -> bool {
+        let subject = judged.outcome.subject.as_deref().unwrap_or_default();
+        judged.outcome.rule == self.rule
+            && self.subject.as_ref().is_none_or(|wanted| Glob::new(wanted).fits(subject))
+    }
+
+    fn nothing(&self, verdicts: &[&Verdict], policy: &Policy) -> Failure {
+        let outcomes = || verdicts.iter().flat_map(|verdict| &verdict.outcomes);
+        let subjects: Vec<&str> = outcomes()
+            .filter(|judged| judged.outcome.rule == self.rule)
+            .map(|judged| judged.outcome.subject.as_deref().unwrap_or("(the move as a whole)"))
+            .collect();
+        let why = if verdicts.is_empty() {
+            let vm = self.vm.as_deref().unwrap_or_default();
+            format!("no verdict is on a VM `{vm}`; leave --vm out to see all")
+        } else if let (Some(wanted), false) = (&self.subject, subjects.is_empty()) {
+            format!("{} has no outcome on `{wanted}`; it has some on {}", self.rule, subjects.join(", "))
+        } else {
+            let known = outcomes().map(|judged| judged.outcome.rule.as_str());
+            let known = known.chain(policy.pack.rules().iter().map(|rule| rule.id.as_str()));
+            let hint = match closest(&self.rule, known.filter(|id| *id != self.rule)) {
+                Some(like) => format!("did you mean `{like}`?"),
+                None => "`vmgate report FILE -v` shows all outcomes".to_owned(),
+            };
+            format!("the verdict has no outcome of a rule `{}`; {hint}", self.rule)
+        };
+        Failure::usage(why)
+    }
+}

@@ -1,0 +1,332 @@
+//! `vmgate hook`: makes a destination refuse migrations without a verdict, and tells what each host enforces.
+
+mod place;
+#[cfg(feature = "libvirt")]
+mod status;
+
+#[cfg(feature = "libvirt")]
+use std::path::{Path, PathBuf};
+use std::{
+    env, fs,
+    io::{self, Read},
+    time::Duration,
+};
+
+use clap::{Args, Subcommand};
+use serde::de::DeserializeOwned;
+
+use self::place::HookHost;
+#[cfg(feature = "libvirt")]
+use super::session::KEY_VARIABLE;
+use super::{Failure, options::Shared, output, session::Session};
+#[cfg(feature = "libvirt")]
+use crate::{
+    collect::Uri,
+    error::with_causes,
+    hook::{Install, Installed, Known, Mode, OnError, Place, SignerKey},
+    verdict::{Verdict, attest},
+};
+use crate::{
+    collect::{
+        text::plain,
+        transport::{HostShell, Program},
+    },
+    hook::{
+        self, Layout, Override, PROGRAM, Received, Removed,
+        host::{Request, carry_out},
+    },
+    verdict::ExitCode,
+};
+
+pub(super) use self::place::{NotDone, host_named};
+
+#[derive(Debug, Args)]
+pub(super) struct Hook {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Let migrations into a host only with a signed verdict; run it again to update
+    #[cfg(feature = "libvirt")]
+    #[command(visible_alias = "update")]
+    Install {
+        #[command(flatten)]
+        host: HookHost,
+        /// Public key whose signatures the host is to trust, in PEM; may be repeated, and adds to those it trusts
+        #[arg(long, value_name = "FILE")]
+        key: Vec<PathBuf>,
+        /// Refuse migrations without a verdict, or only write them down [default: as it is, at first enforce]
+        #[arg(long, value_name = "MODE")]
+        mode: Option<Mode>,
+        /// What happens where nothing can be decided [default: as it is, at first closed]
+        #[arg(long, value_name = "HOW")]
+        on_error: Option<OnError>,
+        /// Longest time for a decision, in seconds, from 0.1 to 60 [default: as it is, at first 5]
+        #[arg(long, value_name = "SECONDS")]
+        time_limit: Option<f64>,
+        /// Make libvirt look for hooks again where it must; this reloads its daemon, and restarts nothing
+        #[arg(long)]
+        reload: bool,
+        /// Stand in the place of the one hook /etc/libvirt/hooks/qemu and call the one that was there, as is done for
+        /// libvirt before 6.5
+        #[arg(long)]
+        chain: bool,
+    },
+    /// Remove the hook; other hooks are left as they were
+    Remove {
+        #[command(flatten)]
+        host: HookHost,
+        /// Remove settings, keys and verdicts too; the log stays
+        #[arg(long)]
+        purge: bool,
+    },
+    /// Tell what hosts enforce: version, mode, keys, and the last decisions
+    #[cfg(feature = "libvirt")]
+    Status(status::StatusOf),
+    /// In an emergency, let migrations in without a verdict for some minutes; it is logged
+    Override {
+        #[command(flatten)]
+        host: HookHost,
+        /// Why
+        #[arg(long, value_name = "TEXT", required_unless_present = "withdraw")]
+        reason: Option<String>,
+        /// Who answers for it
+        #[arg(long, value_name = "NAME", required_unless_present = "withdraw")]
+        by: Option<String>,
+        /// For how long, from 1 to 1440
+        #[arg(long, value_name = "N", required_unless_present = "withdraw")]
+        minutes: Option<u32>,
+        /// Only for the VM with this UUID
+        #[arg(long, value_name = "UUID")]
+        vm: Option<String>,
+        /// End the override that stands
+        #[arg(long, conflicts_with_all = ["reason", "minutes", "vm"])]
+        withdraw: bool,
+    },
+    #[command(flatten)]
+    There(There),
+}
+
+/// What runs on the host itself, called by vmgate's hook and by vmgate elsewhere.
+#[derive(Debug, Subcommand)]
+pub(super) enum There {
+    /// Decide on what libvirt asks; its hook script calls this
+    #[command(hide = true)]
+    Run {
+        /// As libvirt calls a hook: NAME OPERATION SUB-OPERATION EXTRA
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Do what is asked for on stdin, in JSON
+    #[command(hide = true)]
+    Host,
+}
+
+impl There {
+    pub(super) fn run(&self) -> Result<ExitCode, Failure> {
+        match self {
+            Self::Run { arguments } => {
+                let answer = hook::run(Layout::default(), arguments, io::stdin());
+                if let Some(message) = answer.message {
+                    let _ = io::Write::write_fmt(&mut io::stderr(), format_args!("{message}\n"));
+                }
+                Ok(if answer.let_in { ExitCode::Go } else { ExitCode::Internal })
+            }
+            Self::Host => {
+                let mut text = String::new();
+                io::stdin().read_to_string(&mut text).map_err(Failure::failed)?;
+                let request = serde_json::from_str(&text).map_err(|error| {
+                    Failure::usage(format!(
+                        "this is another version of vmgate ({}), which does not know what is asked for: {error}; install \
+                         it again with: vmgate hook install",
+                        hook::VERSION
+                    ))
+                })?;
+                let program = || fs::read("/proc/self/exe");
+                let answer = carry_out(&Layout::default(), request, program).map_err(Failure::usage)?;
+                output::to_stdout(|out| writeln!(out, "{answer}"))?;
+                Ok(ExitCode::Go)
+            }
+        }
+    }
+}
+
+impl Hook {
+    pub(super) fn run(&self, shared: &Shared) -> Result<ExitCode, Failure> {
+        if let What::There(there) = &self.what {
+            return there.run();
+        }
+        let session = Session::open(shared)?;
+        match &self.what {
+            What::There(there) => there.run(),
+            #[cfg(feature = "libvirt")]
+            What::Status(of) => of.run(&session),
+            #[cfg(feature = "libvirt")]
+            What::Install { host, key, mode, on_error, time_limit, reload, chain } => {
+                let (uuid, place) = host.asked_of_libvirt(&session)?;
+                let wanted = Install {
+                    host_uuid: uuid,
+                    place: if *chain { Place::Chained } else { place },
+                    keys: key.iter().map(|file| signer_key(file)).collect::<Result<_, _>>()?,
+                    mode: *mode,
+                    on_error: *on_error,
+                    time_limit_seconds: *time_limit,
+                    reload: *reload,
+                    by: operator(),
+                };
+                let installed: Installed = ask(&session, host, Program::Sent, &Request::Install(wanted))?;
+                say_installed(&host.name(), &installed)
+            }
+            What::Remove { host, purge } => {
+                let request = Request::Remove { purge: *purge, by: operator() };
+                let removed: Removed = ask(&session, host, Program::Installed(PROGRAM), &request)?;
+                output::to_stdout(|out| {
+                    writeln!(out, "{}: the hook is removed ({})", host.name(), removed.changed.join(", "))?;
+                    say_others(out, &removed.others)
+                })?;
+                Ok(ExitCode::Go)
+            }
+            What::Override { host, withdraw: true, by, .. } => {
+                let by = by.clone().unwrap_or_else(operator);
+                let there: bool =
+                    ask(&session, host, Program::Installed(PROGRAM), &Request::Withdraw { by })?;
+                let text = if there { "the override is withdrawn" } else { "there was no override" };
+                output::to_stdout(|out| writeln!(out, "{}: {text}", host.name()))?;
+                Ok(ExitCode::Go)
+            }
+            What::Override { host, reason, by, minutes, vm, withdraw: false } => {
+                let (Some(reason), Some(by), Some(minutes)) = (reason, by, minutes) else {
+                    return Err(Failure::usage("an override needs --reason, --by and --minutes"));
+                };
+                let request = Request::Override {
+                    minutes: *minutes,
+                    reason: reason.clone(),
+                    by: by.clone(),
+                    vm: vm.clone(),
+                };
+                let set: Override = ask(&session, host, Program::Installed(PROGRAM), &request)?;
+                let whom =
+                    set.vm.as_ref().map_or_else(|| "every VM".to_owned(), |vm| format!("VM {}", plain(vm)));
+                output::to_stdout(|out| {
+                    writeln!(
+                        out,
+                        "{}: {whom} is let in without a verdict until {}; it is logged",
+                        host.name(),
+                        set.until
+                    )
+                })?;
+                Ok(ExitCode::Go)
+            }
+        }
+    }
+}
+
+/// Asks the host's vmgate, and reads its answer.
+fn ask<T: DeserializeOwned>(
+    session: &Session,
+    host: &HookHost,
+    program: Program,
+    request: &Request,
+) -> Result<T, Failure> {
+    let shell = host.shell(session)?;
+    place::ask(&shell, &host.name(), program, request, session.timeout())
+        .map_err(|why| why.into_failure(&host.name()))
+}
+
+/// Brings a signed verdict to a host that demands it.
+pub(super) fn bring(
+    shell: &HostShell,
+    host: &str,
+    envelope: String,
+    timeout: Duration,
+) -> Result<Received, NotDone> {
+    let request = Request::Receive { envelope, by: operator() };
+    place::ask(shell, host, Program::Installed(PROGRAM), &request, timeout)
+}
+
+/// Signs vmgate's own verdict and brings it to a destination that demands it. Where that does not work the hook there
+/// has the last word, and the VM stays where it runs: so a destination that cannot be asked is only warned of.
+#[cfg(feature = "libvirt")]
+pub(super) fn bring_own(verdict: &Verdict, destination: &Uri, session: &Session) -> Result<(), Failure> {
+    let host = destination.host_for_people();
+    let shell = session.shell(destination)?;
+    let demands = format!("[ -x {PROGRAM} ] && echo hook || echo none");
+    match shell.read(&demands, session.timeout()) {
+        Ok(answer) if answer.starts_with(b"hook") => {}
+        Ok(_) => return Ok(()),
+        Err(why) => {
+            tracing::warn!("{host}: whether it demands a signed verdict is not known: {why}");
+            return Ok(());
+        }
+    }
+    let Some(key) = session.signing_key()? else {
+        tracing::warn!(
+            "{host} has vmgate's hook, and there is no key to sign the verdict with: set signing_key in vmgate.yaml or \
+             {KEY_VARIABLE}; only a verdict that was pushed before lets the VM in"
+        );
+        return Ok(());
+    };
+    let envelope = attest::sign(verdict, &key).map_err(|error| Failure::failed(with_causes(&error)))?;
+    let envelope = serde_json::to_string(&envelope).map_err(Failure::failed)?;
+    let received = bring(&shell, host, envelope, session.timeout()).map_err(|why| why.into_failure(host))?;
+    tracing::info!("{host} has the signed verdict {}", received.verdict);
+    Ok(())
+}
+
+#[cfg(feature = "libvirt")]
+fn say_installed(host: &str, installed: &Installed) -> Result<ExitCode, Failure> {
+    output::to_stdout(|out| {
+        if installed.changed.is_empty() {
+            writeln!(out, "{host}: the hook is installed, and nothing had to be changed")?;
+        } else {
+            writeln!(out, "{host}: the hook is installed ({})", installed.changed.join(", "))?;
+        }
+        say_others(out, &installed.others)?;
+        match known_words(&installed.known) {
+            (true, text) => writeln!(out, "{host}: {text}"),
+            (false, text) => writeln!(out, "{host}: NOT YET ENFORCED: {text}"),
+        }
+    })?;
+    Ok(ExitCode::Go)
+}
+
+/// Whether libvirt runs the hook, in words.
+#[cfg(feature = "libvirt")]
+fn known_words(known: &Known) -> (bool, String) {
+    match known {
+        Known::Yes => (true, "libvirt runs the hook from now on; no restart is needed".to_owned()),
+        Known::AtStart => (true, "libvirt does not run, and will find the hook when it starts".to_owned()),
+        Known::AfterReload { command } => (
+            false,
+            format!(
+                "libvirt looks for hooks when it starts or reloads, and none was there before. Run there: {command} (or \
+                 install again with --reload); it stops no VM"
+            ),
+        ),
+    }
+}
+
+fn say_others(out: &mut dyn io::Write, others: &[String]) -> io::Result<()> {
+    if others.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "other hooks there go on working: {}", others.join(", "))
+}
+
+#[cfg(feature = "libvirt")]
+fn signer_key(file: &Path) -> Result<SignerKey, Failure> {
+    let pem = fs::read_to_string(file)
+        .map_err(|error| Failure::usage(format!("{}: cannot be read: {error}", file.display())))?;
+    let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+    Ok(SignerKey { name: format!("{stem}.pem"), pem })
+}
+
+/// Who runs vmgate, as far as the environment tells.
+pub(super) fn operator() -> String {
+    let named = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
+    let user = named("SUDO_USER").or_else(|| named("USER")).or_else(|| named("LOGNAME"));
+    let machine = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    plain(&format!("{}@{}", user.as_deref().unwrap_or("somebody"), machine.trim()))
+}

@@ -1,0 +1,192 @@
+//! `vmgate hook status`: what each host enforces, one after the other, as it is there now.
+
+use std::io::{self, Write};
+
+use clap::{Args, ValueEnum};
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::{
+    super::{Failure, output, session::Session},
+    host_named, known_words,
+    place::{self, NotDone, uuid_of},
+};
+use crate::{
+    collect::{Uri, libvirt::Hypervisor, text::plain, transport::Program},
+    hook::{Because, Entry, Event, Mode, OnError, PROGRAM, Status, host::Request},
+    verdict::ExitCode,
+};
+
+#[derive(Debug, Args)]
+pub(super) struct StatusOf {
+    /// Hosts: libvirt URIs, or [USER@]HOST[:PORT] for ssh
+    #[arg(value_name = "HOST", required_unless_present = "local")]
+    hosts: Vec<String>,
+    /// This machine
+    #[arg(long)]
+    local: bool,
+    /// How many of the last decisions to show
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 5)]
+    last: usize,
+    /// How to print it
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = StatusFormat::Text)]
+    output: StatusFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum StatusFormat {
+    /// For people
+    Text,
+    /// One document for all hosts
+    Json,
+}
+
+/// What is known of a host.
+struct Seen {
+    host: String,
+    status: Result<Status, NotDone>,
+}
+
+impl StatusOf {
+    pub(super) fn run(&self, session: &Session) -> Result<ExitCode, Failure> {
+        let named = self.hosts.iter().map(String::as_str).chain(self.local.then_some("qemu:///system"));
+        let uris = named.map(host_named).collect::<Result<Vec<Uri>, _>>()?;
+        let seen = uris.iter().map(|uri| look(uri, self.last, session)).collect::<Result<Vec<_>, _>>()?;
+        output::to_stdout(|out| match self.output {
+            StatusFormat::Text => seen.iter().try_for_each(|seen| print(out, seen)),
+            StatusFormat::Json => {
+                let hosts: Vec<_> = seen.iter().map(document).collect();
+                writeln!(out, "{:#}", json!({"schema": "vmgate/hook-status/v1", "hosts": hosts}))
+            }
+        })?;
+        let enforced = |seen: &Seen| seen.status.as_ref().is_ok_and(|status| trouble(status).is_empty());
+        Ok(if seen.iter().all(enforced) { ExitCode::Go } else { ExitCode::Internal })
+    }
+}
+
+fn look(uri: &Uri, last: usize, session: &Session) -> Result<Seen, Failure> {
+    let host = uri.host_for_people().to_owned();
+    let shell = session.shell(uri)?;
+    let request = Request::Status { lines: last };
+    let mut status: Result<Status, _> =
+        place::ask(&shell, &host, Program::Installed(PROGRAM), &request, session.timeout());
+    if let Ok(status) = &mut status {
+        compare_uuid(uri, status, session);
+    }
+    Ok(Seen { host, status })
+}
+
+/// A verdict names the host by the UUID that libvirt tells, so both must be the same.
+fn compare_uuid(uri: &Uri, status: &mut Status, session: &Session) {
+    let told = Hypervisor::open(uri, session.timeout()).map_err(|error| error.to_string());
+    match (told.and_then(|host| uuid_of(&host)), &status.host_uuid) {
+        (Err(why), _) => status.problems.push(format!("its UUID cannot be compared: {why}")),
+        (Ok(told), Some(recorded)) if told != *recorded => status.problems.push(format!(
+            "libvirt now tells the host UUID {told}, and the hook was installed for {recorded}, so no verdict fits; \
+             install it again with: vmgate hook install"
+        )),
+        _ => {}
+    }
+}
+
+/// Everything that keeps the host from enforcing what it should.
+fn trouble(status: &Status) -> Vec<String> {
+    let mut all = status.problems.clone();
+    if status.vmgate.is_none() && all.is_empty() {
+        all.push("vmgate's hook is not installed".to_owned());
+    }
+    if let Some((false, words)) = status.known.as_ref().map(known_words) {
+        all.push(words);
+    }
+    all
+}
+
+fn document(seen: &Seen) -> serde_json::Value {
+    match &seen.status {
+        Ok(status) => json!({"host": seen.host, "status": status, "trouble": trouble(status)}),
+        Err(NotDone::NoHook) => json!({"host": seen.host, "trouble": ["vmgate's hook is not installed"]}),
+        Err(NotDone::NotAsked(why) | NotDone::Refused(why)) => json!({"host": seen.host, "trouble": [why]}),
+    }
+}
+
+fn print(out: &mut dyn Write, seen: &Seen) -> io::Result<()> {
+    let host = &seen.host;
+    let status = match &seen.status {
+        Ok(status) => status,
+        Err(NotDone::NoHook) => {
+            return writeln!(
+                out,
+                "{host}: enforces nothing: vmgate's hook is not installed (vmgate hook install)"
+            );
+        }
+        Err(NotDone::NotAsked(why) | NotDone::Refused(why)) => {
+            return writeln!(out, "{host}: not known: {why}");
+        }
+    };
+    let trouble = trouble(status);
+    let mark = if trouble.is_empty() { "" } else { ", with trouble" };
+    writeln!(out, "{host}: {}{mark}", in_words(status))?;
+    if let (Some(version), Some(at)) = (&status.vmgate, status.installed_at) {
+        writeln!(out, "  vmgate {version}, installed {at}")?;
+    }
+    if let Some(uuid) = &status.host_uuid {
+        writeln!(out, "  host UUID {}", plain(uuid))?;
+    }
+    for key in &status.keys {
+        writeln!(out, "  key {}: {}", plain(&key.file), key.id.as_deref().unwrap_or("not trusted"))?;
+    }
+    writeln!(out, "  {} signed verdicts wait", status.waiting)?;
+    if let Some(set) = &status.overridden {
+        let whom = set.vm.as_deref().map_or_else(|| "every VM".to_owned(), plain);
+        let (by, reason) = (plain(&set.by), plain(&set.reason));
+        writeln!(out, "  OVERRIDE until {}: {whom} is let in; {by}: {reason}", set.until)?;
+    }
+    for other in &status.others {
+        writeln!(out, "  another hook: {}", plain(other))?;
+    }
+    for trouble in &trouble {
+        writeln!(out, "  trouble: {}", plain(trouble))?;
+    }
+    status.recent.iter().try_for_each(|entry| writeln!(out, "  {}", line(entry)))
+}
+
+fn in_words(status: &Status) -> String {
+    let now: Timestamp = status.clock;
+    let Some(config) = &status.config else {
+        return format!("enforces nothing that is known (its clock: {now})");
+    };
+    match (config.mode, config.on_error) {
+        (Mode::AuditOnly, _) => {
+            "lets every migration in and writes down which had no verdict (audit-only)".to_owned()
+        }
+        (Mode::Enforce, OnError::Closed) => {
+            "lets migrations in only with a signed verdict; refuses where nothing can be decided".to_owned()
+        }
+        (Mode::Enforce, OnError::Open) => {
+            "lets migrations in only with a signed verdict; lets in where nothing can be decided".to_owned()
+        }
+    }
+}
+
+fn line(entry: &Entry) -> String {
+    let what = match &entry.event {
+        Event::Decision { vm, let_in, because, reason, .. } => {
+            let done = if *let_in { "let in" } else { "refused" };
+            let because = match because {
+                Because::Verdict => "by its verdict",
+                Because::NoVerdict => "without a verdict",
+                Because::Override => "by the override",
+                Because::Error => "undecided",
+            };
+            format!("{vm} {done} {because}: {reason}")
+        }
+        Event::Received { vm, expires_at, by, .. } => {
+            format!("verdict for {vm} until {expires_at}, from {by}")
+        }
+        Event::OverrideSet { reason, by, until, .. } => format!("override until {until} by {by}: {reason}"),
+        Event::OverrideWithdrawn { by } => format!("override withdrawn by {by}"),
+        Event::Installed { changed, by } => format!("installed by {by}: {}", changed.join(", ")),
+        Event::Removed { by } => format!("removed by {by}"),
+    };
+    format!("{} {}", entry.at, plain(&what))
+}

@@ -1,0 +1,69 @@
+//! What a host's QEMU offers to one kind of VM, as libvirt's domain capabilities describe it.
+
+use roxmltree::{Document, Node};
+
+use super::{
+    domain_xml::{child, children},
+    text::plain,
+};
+
+/// What the domain capabilities XML says.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DomainCapabilities {
+    /// Most vCPUs of the machine type.
+    pub most_vcpus: Option<u32>,
+    /// CPU models that can be named.
+    pub cpu_models: Vec<String>,
+    /// Backends of a TPM; none where this libvirt does not tell.
+    pub tpm_backends: Option<Vec<String>>,
+}
+
+/// Reads a domain capabilities XML. The error is the parser's.
+pub fn parse(xml: &str) -> Result<DomainCapabilities, roxmltree::Error> {
+    let document = Document::parse(xml)?;
+    let root = document.root_element();
+    let vcpu = child(root, "vcpu").and_then(|vcpu| vcpu.attribute("max"));
+    let modes = child(root, "cpu").into_iter().flat_map(|cpu| children(cpu, "mode"));
+    let custom = modes.filter(|mode| mode.attribute("name") == Some("custom"));
+    let tpm = child(root, "devices").and_then(|devices| child(devices, "tpm"));
+    Ok(DomainCapabilities {
+        most_vcpus: vcpu.and_then(|most| most.parse().ok()),
+        cpu_models: custom
+            .flat_map(|mode| children(mode, "model"))
+            .filter_map(|model| model.text())
+            .map(plain)
+            .collect(),
+        tpm_backends: tpm.map(|tpm| {
+            if tpm.attribute("supported") == Some("yes") { choices(tpm, "backendModel") } else { Vec::new() }
+        }),
+    })
+}
+
+/// Values of an `<enum name=…>`.
+fn choices(node: Node, name: &str) -> Vec<String> {
+    let found = children(node, "enum").find(|list| list.attribute("name") == Some(name));
+    let values = found.into_iter().flat_map(|list| children(list, "value"));
+    values.filter_map(|value| value.text()).map(plain).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_vcpus_and_tpm_are_read() {
+        let xml = "<domainCapabilities><vcpu max='255'/><cpu>
+            <mode name='host-model' supported='yes'><model fallback='forbid'>EPYC</model></mode>
+            <mode name='custom' supported='yes'><model usable='yes' vendor='Intel'>Nehalem</model>
+            <model usable='no'>EPYC-v2</model></mode></cpu>
+            <devices><tpm supported='yes'><enum name='model'><value>tpm-crb</value></enum>
+            <enum name='backendModel'><value>passthrough</value><value>emulator</value></enum></tpm></devices>
+            </domainCapabilities>";
+        let offer = parse(xml).unwrap();
+        assert_eq!(offer.most_vcpus, Some(255));
+        assert_eq!(offer.cpu_models, ["Nehalem", "EPYC-v2"]);
+        assert_eq!(offer.tpm_backends.unwrap(), ["passthrough", "emulator"]);
+        assert_eq!(parse("<domainCapabilities/>").unwrap(), DomainCapabilities::default());
+        assert!(parse("").is_err());
+    }
+}

@@ -1,0 +1,137 @@
+//! Placement, firmware, TPM and the files that QEMU opens: what a destination must match to start the VM at all.
+
+use roxmltree::Node;
+
+use super::{child, children};
+use crate::{
+    collect::text::plain,
+    fact::{BootFile, Firmware, Placement, Tpm},
+};
+
+/// Where libvirt keeps the state of swtpm, a folder a VM.
+const SWTPM_STATE: &str = "/var/lib/libvirt/swtpm";
+
+/// Most numbers that a list such as `0-63` may name: libvirt's own limit is 16384 CPUs.
+const LONGEST_LIST: usize = 16_384;
+
+/// CPU features that must be there.
+pub(super) fn demanded_features(cpu: Node) -> Vec<String> {
+    children(cpu, "feature")
+        .filter(|feature| matches!(feature.attribute("policy"), None | Some("require" | "force")))
+        .filter_map(|feature| feature.attribute("name"))
+        .map(plain)
+        .collect()
+}
+
+/// The frequency that `<timer name='tsc' frequency=…>` promises.
+pub(super) fn tsc_frequency(domain: Node) -> Option<u64> {
+    let clock = child(domain, "clock")?;
+    let timer = children(clock, "timer").find(|timer| timer.attribute("name") == Some("tsc"))?;
+    timer.attribute("frequency")?.parse().ok()
+}
+
+/// NUMA nodes and CPUs of the host that the configuration names.
+pub(super) fn placement(domain: Node) -> Placement {
+    let tune = child(domain, "numatune");
+    let memory = tune.and_then(|tune| child(tune, "memory"));
+    let cells = tune.into_iter().flat_map(|tune| children(tune, "memnode"));
+    let policies: Vec<Node> = memory.into_iter().chain(cells).collect();
+    let numa_nodes = policies.iter().filter_map(|node| node.attribute("nodeset")).flat_map(numbers).collect();
+    let threads = child(domain, "cputune");
+    let pins = threads.into_iter().flat_map(|tune| {
+        ["vcpupin", "emulatorpin", "iothreadpin"].into_iter().flat_map(move |name| children(tune, name))
+    });
+    let everywhere = child(domain, "vcpu").and_then(|vcpu| vcpu.attribute("cpuset"));
+    let pinned_cpus =
+        pins.filter_map(|pin| pin.attribute("cpuset")).chain(everywhere).flat_map(numbers).collect();
+    Placement {
+        strict: policies.iter().any(|node| {
+            // libvirt's default mode is strict.
+            node.attribute("nodeset").is_some() && matches!(node.attribute("mode"), None | Some("strict"))
+        }),
+        numa_nodes: sorted(numa_nodes),
+        pinned_cpus: sorted(pinned_cpus),
+    }
+}
+
+fn sorted(mut list: Vec<u32>) -> Vec<u32> {
+    list.sort_unstable();
+    list.dedup();
+    list
+}
+
+/// The numbers of a list such as `0-3,^2,8` (virBitmapParse).
+pub(super) fn numbers(list: &str) -> Vec<u32> {
+    let (mut named, mut excluded) = (Vec::new(), Vec::new());
+    for part in list.split(',').map(str::trim) {
+        if let Some(number) = part.strip_prefix('^') {
+            excluded.extend(number.parse::<u32>());
+            continue;
+        }
+        let (from, to) = part.split_once('-').unwrap_or((part, part));
+        if let (Ok(from), Ok(to)) = (from.parse::<u32>(), to.parse::<u32>()) {
+            named.extend((from..=to).take(LONGEST_LIST));
+        }
+    }
+    named.retain(|number| !excluded.contains(number));
+    named
+}
+
+/// The firmware image, where the configuration (or libvirt, from `firmware='efi'`) names one.
+pub(super) fn firmware(domain: Node) -> Option<Firmware> {
+    let os = child(domain, "os")?;
+    let loader = child(os, "loader")?;
+    let nvram = child(os, "nvram");
+    // With a source of another type than a file the path stands in a child.
+    let file = |node: Node| {
+        let source = child(node, "source").and_then(|source| source.attribute("file"));
+        node.text().map(plain).filter(|text| !text.is_empty()).or_else(|| source.map(plain))
+    };
+    Some(Firmware {
+        loader: file(loader)?,
+        nvram: nvram.and_then(file),
+        nvram_template: nvram.and_then(|nvram| nvram.attribute("template")).map(plain),
+        secure: loader.attribute("secure") == Some("yes"),
+    })
+}
+
+/// The trusted platform module.
+pub(super) fn tpm(tpm: Node, uuid: Option<&str>) -> Tpm {
+    let backend = child(tpm, "backend");
+    let attribute = |name: &str| backend.and_then(|backend| backend.attribute(name));
+    let kind = attribute("type").map(plain).unwrap_or_default();
+    let source = backend.and_then(|backend| child(backend, "source"));
+    let named = source.and_then(|source| source.attribute("path")).map(plain);
+    let usual = || uuid.map(|uuid| format!("{SWTPM_STATE}/{uuid}"));
+    Tpm {
+        model: tpm.attribute("model").map(plain).unwrap_or_default(),
+        state_folder: if kind == "emulator" { named.or_else(usual) } else { None },
+        backend: kind,
+    }
+}
+
+/// Files that QEMU opens at its start, the firmware's aside.
+pub(super) fn boot_files(domain: Node) -> Vec<BootFile> {
+    let os = child(domain, "os");
+    let devices = child(domain, "devices");
+    let named = |parent: Option<Node>, element: &str, purpose: &str| {
+        let path = parent.and_then(|parent| child(parent, element)).and_then(|node| node.text()).map(plain);
+        path.filter(|path| path.starts_with('/')).map(|path| BootFile { purpose: purpose.to_owned(), path })
+    };
+    let acpi = os.and_then(|os| child(os, "acpi"));
+    let roms = devices.into_iter().flat_map(|devices| devices.children()).filter_map(|device| {
+        let path = plain(child(device, "rom")?.attribute("file")?);
+        path.starts_with('/').then(|| BootFile { purpose: "rom".to_owned(), path })
+    });
+    [
+        named(devices, "emulator", "emulator"),
+        named(os, "kernel", "kernel"),
+        named(os, "initrd", "initrd"),
+        named(os, "dtb", "dtb"),
+        named(acpi, "table", "acpi"),
+    ]
+    .into_iter()
+    .flatten()
+    .chain(roms)
+    .collect()
+}

@@ -1,0 +1,201 @@
+//! The VM's configuration, as far as it bears on a move, read from libvirt's domain XML.
+
+mod devices;
+mod hardware;
+
+use roxmltree::{Document, Node};
+
+use super::text::plain;
+use crate::fact::{Accelerator, BootFile, CpuMode, Firmware, HostDevice, Placement, Tpm, VmDisk, VmNic};
+
+/// Channel that QEMU's guest agent listens on.
+const AGENT_CHANNEL: &str = "org.qemu.guest_agent.0";
+
+/// What libvirt writes for a memory limit that does not limit (VIR_DOMAIN_MEMORY_PARAM_UNLIMITED, in KiB there).
+const UNLIMITED_BYTES: u64 = 9_007_199_254_740_991 << 10;
+
+/// What the domain XML says.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct DomainConfig {
+    /// The domain's name.
+    pub name: Option<String>,
+    /// The domain's UUID.
+    pub uuid: Option<String>,
+    /// What executes the guest; absent for kinds that QEMU does not have.
+    pub accelerator: Option<Accelerator>,
+    /// Memory the VM has now.
+    pub memory_bytes: Option<u64>,
+    /// Most memory it may have, hotplug included.
+    pub memory_max_bytes: Option<u64>,
+    /// Pages that back its memory.
+    pub backing: Backing,
+    /// Virtual CPUs online.
+    pub vcpus: Option<u32>,
+    /// Architecture, such as `x86_64`.
+    pub arch: Option<String>,
+    /// Versioned machine type.
+    pub machine_type: Option<String>,
+    /// Path of the QEMU binary.
+    pub emulator: Option<String>,
+    /// `kvm`, `qemu` …, as libvirt writes it.
+    pub virt_type: Option<String>,
+    /// How the CPU is chosen.
+    pub cpu_mode: CpuMode,
+    /// The CPU model's name.
+    pub cpu_model: Option<String>,
+    /// The `<cpu>` element as it stands.
+    pub cpu_xml: Option<String>,
+    /// Whether the guest agent has its channel.
+    pub has_agent_channel: bool,
+    /// Network interfaces.
+    pub nics: Vec<VmNic>,
+    /// Disks that have a source.
+    pub disks: Vec<VmDisk>,
+    /// Devices that tie the VM to its host.
+    pub host_devices: Vec<HostDevice>,
+    /// CPU features demanded by name.
+    pub cpu_features: Vec<String>,
+    /// Promised frequency of the time stamp counter.
+    pub tsc_frequency_hertz: Option<u64>,
+    /// Limit on the memory of the VM's process.
+    pub memory_hard_limit_bytes: Option<u64>,
+    /// Where memory and threads may be on a host.
+    pub placement: Placement,
+    /// Firmware other than QEMU's BIOS.
+    pub firmware: Option<Firmware>,
+    /// The trusted platform module.
+    pub tpm: Option<Tpm>,
+    /// Kind of memory encryption.
+    pub launch_security: Option<String>,
+    /// Files that QEMU opens at its start.
+    pub boot_files: Vec<BootFile>,
+}
+
+/// Pages that back a VM's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Backing {
+    /// The host's ordinary pages.
+    #[default]
+    Ordinary,
+    /// Huge pages of the host's default size.
+    HugeOfDefaultSize,
+    /// Huge pages of this many bytes.
+    Huge(u64),
+}
+
+/// Reads a domain XML. The error is the parser's.
+pub fn parse(xml: &str) -> Result<DomainConfig, roxmltree::Error> {
+    let document = Document::parse(xml)?;
+    let domain = document.root_element();
+    let os_type = child(domain, "os").and_then(|os| child(os, "type"));
+    let devices = child(domain, "devices");
+    let devices_named =
+        |name: &'static str| devices.into_iter().flat_map(move |devices| children(devices, name));
+    let cpu = child(domain, "cpu");
+    let virt_type = domain.attribute("type").map(plain);
+    let memory = child(domain, "memory").and_then(bytes);
+    let max_memory = child(domain, "maxMemory").and_then(bytes);
+    let uuid = child(domain, "uuid").and_then(|uuid| uuid.text()).map(plain);
+    Ok(DomainConfig {
+        name: child(domain, "name").and_then(|name| name.text()).map(plain),
+        tpm: devices_named("tpm").next().map(|tpm| hardware::tpm(tpm, uuid.as_deref())),
+        uuid,
+        accelerator: match virt_type.as_deref() {
+            Some("kvm") => Some(Accelerator::Kvm),
+            Some("qemu") => Some(Accelerator::Tcg),
+            _ => None,
+        },
+        memory_bytes: child(domain, "currentMemory").and_then(bytes).or(memory),
+        memory_max_bytes: max_memory.max(memory),
+        backing: backing(domain),
+        vcpus: child(domain, "vcpu").and_then(vcpus),
+        arch: os_type.and_then(|os| os.attribute("arch")).map(plain),
+        machine_type: os_type.and_then(|os| os.attribute("machine")).map(plain),
+        emulator: devices_named("emulator").find_map(|node| node.text()).map(plain),
+        virt_type,
+        cpu_mode: cpu.map_or(CpuMode::Default, cpu_mode),
+        cpu_model: cpu.and_then(|cpu| child(cpu, "model")).and_then(|model| model.text()).map(plain),
+        cpu_xml: cpu.and_then(|cpu| xml.get(cpu.range())).map(str::to_owned),
+        has_agent_channel: devices_named("channel").any(|channel| {
+            child(channel, "target").and_then(|target| target.attribute("name")) == Some(AGENT_CHANNEL)
+        }),
+        nics: devices_named("interface").map(devices::nic).collect(),
+        disks: devices_named("disk").filter_map(devices::disk).collect(),
+        host_devices: devices.map(devices::host_devices).unwrap_or_default(),
+        cpu_features: cpu.map(hardware::demanded_features).unwrap_or_default(),
+        tsc_frequency_hertz: hardware::tsc_frequency(domain),
+        memory_hard_limit_bytes: child(domain, "memtune")
+            .and_then(|tune| child(tune, "hard_limit"))
+            .and_then(bytes)
+            .filter(|&limit| limit < UNLIMITED_BYTES),
+        placement: hardware::placement(domain),
+        firmware: hardware::firmware(domain),
+        launch_security: child(domain, "launchSecurity").and_then(|node| node.attribute("type")).map(plain),
+        boot_files: hardware::boot_files(domain),
+    })
+}
+
+/// The first element of that name directly below.
+pub(super) fn child<'a, 'input>(node: Node<'a, 'input>, name: &str) -> Option<Node<'a, 'input>> {
+    node.children().find(|node| node.has_tag_name(name))
+}
+
+/// Elements of that name directly below.
+pub(super) fn children<'a, 'input>(
+    node: Node<'a, 'input>,
+    name: &'static str,
+) -> impl Iterator<Item = Node<'a, 'input>> {
+    node.children().filter(move |node| node.has_tag_name(name))
+}
+
+/// A size with libvirt's unit, which is KiB where none is given.
+fn bytes(node: Node) -> Option<u64> {
+    let number: u64 = node.text()?.trim().parse().ok()?;
+    number.checked_mul(unit(node.attribute("unit").unwrap_or("KiB"))?)
+}
+
+/// Bytes in one of libvirt's units (virScaleInteger).
+fn unit(name: &str) -> Option<u64> {
+    Some(match name {
+        "b" | "byte" | "bytes" => 1,
+        "KB" => 1_000,
+        "k" | "K" | "KiB" => 1 << 10,
+        "MB" => 1_000_000,
+        "M" | "MiB" => 1 << 20,
+        "GB" => 1_000_000_000,
+        "G" | "GiB" => 1 << 30,
+        "TB" => 1_000_000_000_000,
+        "T" | "TiB" => 1 << 40,
+        _ => return None,
+    })
+}
+
+fn backing(domain: Node) -> Backing {
+    let Some(huge) = child(domain, "memoryBacking").and_then(|backing| child(backing, "hugepages")) else {
+        return Backing::Ordinary;
+    };
+    let size = child(huge, "page").and_then(|page| {
+        let size: u64 = page.attribute("size")?.parse().ok()?;
+        size.checked_mul(unit(page.attribute("unit").unwrap_or("KiB"))?)
+    });
+    size.map_or(Backing::HugeOfDefaultSize, Backing::Huge)
+}
+
+fn vcpus(vcpu: Node) -> Option<u32> {
+    vcpu.attribute("current").or_else(|| vcpu.text())?.trim().parse().ok()
+}
+
+fn cpu_mode(cpu: Node) -> CpuMode {
+    match cpu.attribute("mode") {
+        Some("host-model") => CpuMode::HostModel,
+        Some("host-passthrough") => CpuMode::HostPassthrough,
+        Some("maximum") => CpuMode::Maximum,
+        Some("custom") => CpuMode::Custom,
+        // libvirt reads a <cpu> without mode as custom where it names a model.
+        _ if child(cpu, "model").is_some() => CpuMode::Custom,
+        _ => CpuMode::Default,
+    }
+}
+
+#[cfg(test)]
+mod tests;

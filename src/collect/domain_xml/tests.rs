@@ -1,0 +1,188 @@
+//! A whole configuration, and an empty one.
+
+use super::*;
+
+const XML: &str = r"<domain type='qemu' id='1'>
+  <name>web1</name>
+  <uuid>5e7c9b3e-6a0e-4c2e-9a53-0d6f5a5c9d11</uuid>
+  <maxMemory slots='4' unit='KiB'>1048576</maxMemory>
+  <memory unit='KiB'>524288</memory>
+  <currentMemory unit='KiB'>262144</currentMemory>
+  <memoryBacking><hugepages><page size='2' unit='MiB'/></hugepages></memoryBacking>
+  <vcpu placement='static' current='2'>4</vcpu>
+  <os><type arch='x86_64' machine='pc-q35-7.2'>hvm</type></os>
+  <cpu mode='custom' match='exact' check='full'>
+    <model fallback='forbid'>qemu64</model>
+    <feature policy='require' name='x2apic'/>
+  </cpu>
+  <devices>
+    <emulator>/usr/bin/qemu-system-x86_64</emulator>
+    <disk type='file' device='disk'>
+      <driver name='qemu' type='qcow2' cache='none'/>
+      <source file='/srv/web1.qcow2' index='1'/><target dev='vda' bus='virtio'/><shareable/>
+    </disk>
+    <disk type='file' device='cdrom'><target dev='sda' bus='sata'/><readonly/></disk>
+    <disk type='network' device='disk'><source protocol='rbd' name='pool/img'><host name='ceph1'/></source>
+      <target dev='vdb'/></disk>
+    <disk type='volume' device='disk'><source pool='fast' volume='v1'/><target dev='vdc'/></disk>
+    <interface type='bridge'>
+      <mac address='52:54:00:12:34:56'/><source bridge='br0'/><target dev='vnet3'/><model type='virtio'/>
+    </interface>
+    <interface type='network'>
+      <mac address='52:54:00:12:34:57'/><source network='default' bridge='virbr0'/><link state='down'/>
+    </interface>
+    <channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0' state='connected'/></channel>
+    <hostdev mode='subsystem' type='pci' managed='yes'><source>
+      <address domain='0x0000' bus='0x3b' slot='0x00' function='0x1'/></source></hostdev>
+    <hostdev mode='subsystem' type='mdev'><source><address uuid='c2177883-f1bb-47f0-914d-32a22e3a8804'/></source></hostdev>
+    <hostdev mode='subsystem' type='usb'><source><vendor id='0x1234'/><product id='0xbeef'/></source></hostdev>
+    <filesystem type='mount'><driver type='virtiofs'/><source dir='/s'/><target dir='share'/></filesystem>
+    <shmem name='my_shmem0'/>
+  </devices>
+</domain>";
+
+#[test]
+fn a_live_configuration_is_read_whole() {
+    let config = parse(XML).unwrap();
+    assert_eq!(config.accelerator, Some(Accelerator::Tcg));
+    assert_eq!(config.memory_bytes, Some(256 << 20));
+    assert_eq!(config.memory_max_bytes, Some(1 << 30));
+    assert_eq!(config.backing, Backing::Huge(2 << 20));
+    assert_eq!(config.vcpus, Some(2));
+    assert_eq!(config.machine_type.as_deref(), Some("pc-q35-7.2"));
+    assert_eq!((config.cpu_mode, config.cpu_model.as_deref()), (CpuMode::Custom, Some("qemu64")));
+    assert!(config.cpu_xml.unwrap().starts_with("<cpu mode='custom'"));
+    assert!(config.has_agent_channel);
+    let sources: Vec<_> = config.disks.iter().map(|disk| disk.source.as_str()).collect();
+    assert_eq!(sources, ["/srv/web1.qcow2", "pool/img", "fast/v1"], "an empty drive is not a disk");
+    assert_eq!((config.disks[0].cache.as_str(), config.disks[1].cache.as_str()), ("none", "default"));
+    assert!(config.disks[0].shareable);
+    assert_eq!(config.nics[0].tap.as_deref(), Some("vnet3"));
+    assert_eq!(config.nics[1].source.as_deref(), Some("default"));
+    assert!(config.nics[0].link_up && !config.nics[1].link_up);
+    let ties: Vec<_> = config.host_devices.iter().map(|d| format!("{} {}", d.kind, d.address)).collect();
+    assert_eq!(
+        ties,
+        [
+            "pci 0000:3b:00.1",
+            "mdev c2177883-f1bb-47f0-914d-32a22e3a8804",
+            "usb 0x1234:0xbeef",
+            "virtiofs share",
+            "shmem my_shmem0"
+        ]
+    );
+}
+
+#[test]
+fn an_empty_domain_is_mostly_unknown_and_no_crash() {
+    let config = parse("<domain/>").unwrap();
+    assert_eq!(config, DomainConfig::default());
+    assert!(parse("").is_err());
+    assert!(parse("<domain><memory unit='EiB'>99999999999999999999</memory></domain>").is_ok());
+}
+
+const HARDWARE: &str = r"<domain type='kvm'>
+  <name>db1</name>
+  <uuid>5e7c9b3e-6a0e-4c2e-9a53-0d6f5a5c9d11</uuid>
+  <memtune><hard_limit unit='KiB'>9437184</hard_limit></memtune>
+  <vcpu cpuset='0-3,^1'>2</vcpu>
+  <cputune><vcpupin vcpu='0' cpuset='8'/><emulatorpin cpuset='9-10'/><iothreadpin iothread='1' cpuset='8'/></cputune>
+  <numatune><memory mode='preferred' nodeset='1'/><memnode cellid='0' mode='strict' nodeset='0-1'/></numatune>
+  <os>
+    <type arch='x86_64' machine='pc-q35-7.2'>hvm</type>
+    <loader readonly='yes' secure='yes' type='pflash'>/usr/share/OVMF/CODE.fd</loader>
+    <nvram template='/usr/share/OVMF/VARS.fd' type='file'><source file='/var/lib/nvram/db1.fd'/></nvram>
+    <kernel>/boot/vmlinuz</kernel><initrd>/boot/initrd</initrd>
+    <acpi><table type='slic'>/etc/slic</table></acpi>
+  </os>
+  <cpu mode='host-passthrough'>
+    <feature policy='require' name='invtsc'/><feature policy='disable' name='hle'/><feature policy='optional' name='x'/>
+  </cpu>
+  <clock offset='utc'><timer name='rtc'/><timer name='tsc' frequency='2400000000'/></clock>
+  <launchSecurity type='sev'/>
+  <devices>
+    <emulator>/usr/libexec/qemu-kvm</emulator>
+    <disk type='file' device='cdrom'><source file='/iso/a.iso' startupPolicy='optional'/><target dev='sda'/><readonly/></disk>
+    <disk type='file' device='disk'>
+      <source file='/srv/top.qcow2'/><target dev='vda'/><transient/>
+      <backingStore type='file'><source file='/srv/mid.qcow2'/>
+        <backingStore type='network'><source protocol='nbd' name='n'/>
+          <backingStore type='block'><source dev='/dev/base'/><backingStore/></backingStore></backingStore></backingStore>
+      <mirror type='file' job='active-commit'><source file='/srv/mid.qcow2'/></mirror>
+    </disk>
+    <disk type='vhostuser' device='disk'><source type='unix' path='/run/vhost.sock'/><target dev='vdb'/></disk>
+    <interface type='network'>
+      <source network='ovs' portgroup='vlan42' bridge='br-int'/><mtu size='9000'/><filterref filter='clean-traffic'/>
+      <vlan><tag id='42'/><tag id='43'/></vlan><virtualport type='openvswitch'/>
+      <rom bar='on' file='/usr/share/rom.bin'/>
+    </interface>
+    <interface type='hostdev'><mac address='52:54:00:00:00:01'/><source>
+      <address type='pci' domain='0x0000' bus='0x3b' slot='0x10' function='0x2'/></source>
+      <teaming type='transient' persistent='ua-net0'/></interface>
+    <filesystem type='mount'><source dir='/s'/><target dir='plan9'/></filesystem>
+    <channel type='qemu-vdagent'><target type='virtio' name='com.redhat.spice.0'/></channel>
+    <tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>
+  </devices>
+</domain>";
+
+#[test]
+fn placement_firmware_and_ties_to_the_host_are_read() {
+    let config = parse(HARDWARE).unwrap();
+    assert_eq!(config.memory_hard_limit_bytes, Some(9 << 30));
+    assert_eq!(config.placement.pinned_cpus, [0, 2, 3, 8, 9, 10]);
+    assert_eq!((config.placement.numa_nodes.as_slice(), config.placement.strict), (&[0, 1][..], true));
+    let firmware = config.firmware.unwrap();
+    assert_eq!(firmware.loader, "/usr/share/OVMF/CODE.fd");
+    assert_eq!(firmware.nvram.as_deref(), Some("/var/lib/nvram/db1.fd"));
+    assert_eq!(
+        (firmware.nvram_template.as_deref(), firmware.secure),
+        (Some("/usr/share/OVMF/VARS.fd"), true)
+    );
+    assert_eq!(config.cpu_features, ["invtsc"]);
+    assert_eq!(config.tsc_frequency_hertz, Some(2_400_000_000));
+    assert_eq!(config.launch_security.as_deref(), Some("sev"));
+    let files: Vec<_> = config.boot_files.iter().map(|f| format!("{} {}", f.purpose, f.path)).collect();
+    assert_eq!(
+        files,
+        [
+            "emulator /usr/libexec/qemu-kvm",
+            "kernel /boot/vmlinuz",
+            "initrd /boot/initrd",
+            "acpi /etc/slic",
+            "rom /usr/share/rom.bin"
+        ]
+    );
+    let tpm = config.tpm.unwrap();
+    assert_eq!(tpm.backend, "emulator");
+    assert!(tpm.state_folder.unwrap().ends_with("swtpm/5e7c9b3e-6a0e-4c2e-9a53-0d6f5a5c9d11"));
+}
+
+#[test]
+fn disks_interfaces_and_other_devices_are_read_with_what_a_destination_must_have() {
+    let config = parse(HARDWARE).unwrap();
+    assert_eq!((config.disks[0].device.as_str(), config.disks[0].optional), ("cdrom", true));
+    let disk = &config.disks[1];
+    assert!(disk.transient && !config.disks[0].transient);
+    assert_eq!(disk.backing_files, ["/srv/mid.qcow2", "/dev/base"]);
+    assert_eq!(disk.job.as_deref(), Some("active-commit"));
+    let nic = &config.nics[0];
+    assert_eq!((nic.source.as_deref(), nic.port_group.as_deref()), (Some("ovs"), Some("vlan42")));
+    assert_eq!((nic.mtu_bytes, nic.vlan_tags.as_slice()), (Some(9000), &[42, 43][..]));
+    assert_eq!(
+        (nic.virtual_port.as_deref(), nic.filter.as_deref()),
+        (Some("openvswitch"), Some("clean-traffic"))
+    );
+    let ties: Vec<_> = config
+        .host_devices
+        .iter()
+        .map(|d| format!("{} {}{}", d.kind, d.address, if d.teamed { " teamed" } else { "" }))
+        .collect();
+    assert_eq!(ties, ["vhost-user /run/vhost.sock", "pci 0000:3b:10.2 teamed", "9p plan9", "qemu-vdagent "]);
+}
+
+#[test]
+fn lists_of_numbers_are_read_as_libvirt_writes_them() {
+    assert_eq!(hardware::numbers("0-3,^2,8"), [0, 1, 3, 8]);
+    assert!(hardware::numbers("x,3-,-").is_empty());
+    assert!(hardware::numbers("0-4294967295").len() < 20_000, "a huge list is cut");
+}

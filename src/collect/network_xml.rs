@@ -1,0 +1,44 @@
+//! A network of libvirt, as its XML describes it.
+
+use roxmltree::Document;
+
+use super::{
+    domain_xml::{child, children},
+    text::plain,
+};
+use crate::fact::VirtualNetwork;
+
+/// Reads a network XML; none where it has no name. The error is the parser's.
+pub fn parse(xml: &str) -> Result<Option<VirtualNetwork>, roxmltree::Error> {
+    let document = Document::parse(xml)?;
+    let root = document.root_element();
+    let attribute = |element: &str, name: &str| child(root, element).and_then(|node| node.attribute(name));
+    let Some(name) = child(root, "name").and_then(|name| name.text()) else { return Ok(None) };
+    Ok(Some(VirtualNetwork {
+        name: plain(name),
+        bridge: attribute("bridge", "name").map(plain),
+        mtu_bytes: attribute("mtu", "size").and_then(|size| size.parse().ok()),
+        virtual_port: attribute("virtualport", "type").map(plain),
+        port_groups: children(root, "portgroup")
+            .filter_map(|group| group.attribute("name"))
+            .map(plain)
+            .collect(),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_is_read_with_its_port_groups() {
+        let xml = "<network><name>ovs</name><forward mode='bridge'/><bridge name='br-int'/><mtu size='9000'/>
+            <virtualport type='openvswitch'/><portgroup name='vlan42'><vlan><tag id='42'/></vlan></portgroup>
+            <portgroup name='all' default='yes'/></network>";
+        let network = parse(xml).unwrap().unwrap();
+        assert_eq!((network.name.as_str(), network.bridge.as_deref()), ("ovs", Some("br-int")));
+        assert_eq!((network.mtu_bytes, network.virtual_port.as_deref()), (Some(9000), Some("openvswitch")));
+        assert_eq!(network.port_groups, ["vlan42", "all"]);
+        assert_eq!(parse("<network/>").unwrap(), None);
+    }
+}

@@ -1,0 +1,189 @@
+//! Files and block devices that a VM needs: whether they are here, and what tells them from any other.
+
+use std::{
+    fs, io,
+    os::unix::fs::{FileTypeExt, MetadataExt},
+    path::{Path, PathBuf},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+use procfs::process::{MountInfo, Process};
+
+use super::obstacle;
+use crate::{
+    collect::text::plain,
+    fact::{Cause, FileKind, HostFile, Unknown},
+};
+
+/// Longest wait: a file system of a server that is gone does not answer at all.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// Bytes in the sectors that /sys counts a device's size in.
+const SECTOR: u64 = 512;
+
+/// File systems that libvirt takes for shared between hosts (virFileIsSharedFS).
+const SHARED: [&str; 15] = [
+    "nfs",
+    "nfs4",
+    "gfs2",
+    "ocfs2",
+    "afs",
+    "smb3",
+    "smbfs",
+    "cifs",
+    "ceph",
+    "gpfs",
+    "acfs",
+    "beegfs",
+    "fuse.glusterfs",
+    "fuse.quobyte",
+    "fuse.ceph",
+];
+
+/// Looks at every path, on a thread of its own: what hangs there does not hang the probe.
+pub(super) fn look(paths: &[String]) -> Result<Vec<HostFile>, Unknown> {
+    let (sender, receiver) = mpsc::channel();
+    let paths = paths.to_vec();
+    thread::spawn(move || {
+        let _ = sender.send(all(&paths));
+    });
+    receiver.recv_timeout(LIMIT).unwrap_or_else(|_| {
+        let why = format!("the host's file systems did not answer within {} s", LIMIT.as_secs());
+        Err(Unknown::new(Cause::TimedOut, why))
+    })
+}
+
+fn all(paths: &[String]) -> Result<Vec<HostFile>, Unknown> {
+    let mounts = Process::myself().and_then(|this| this.mountinfo()).map_err(|error| obstacle(&error))?.0;
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
+    let boot = boot.as_deref().map(str::trim);
+    Ok(paths.iter().map(|path| one(path, &mounts, boot)).collect())
+}
+
+fn one(path: &str, mounts: &[MountInfo], boot: Option<&str>) -> HostFile {
+    let nothing = HostFile {
+        path: path.to_owned(),
+        kind: FileKind::Missing,
+        filesystem: None,
+        shared_filesystem: false,
+        read_only: false,
+        size_bytes: None,
+        identity: None,
+    };
+    let real = match fs::canonicalize(path) {
+        Ok(real) => real,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return nothing,
+        // Something is there that this user may not look into.
+        Err(_) => return HostFile { kind: FileKind::Other, ..nothing },
+    };
+    let Ok(about) = fs::metadata(&real) else { return HostFile { kind: FileKind::Other, ..nothing } };
+    let kind = about.file_type();
+    if kind.is_block_device() {
+        return block(nothing, about.rdev(), boot);
+    }
+    let mount = mounts.iter().rev().filter(|mount| real.starts_with(unescaped(&mount.mount_point)));
+    let mount = mount.max_by_key(|mount| unescaped(&mount.mount_point).as_os_str().len());
+    let filesystem = mount.map(|mount| plain(&mount.fs_type));
+    let shared_filesystem = filesystem.as_deref().is_some_and(|name| SHARED.contains(&name));
+    let of_the_kernel = || boot.map(|boot| format!("boot {boot} {} {}", about.dev(), about.ino()));
+    HostFile {
+        kind: match () {
+            () if kind.is_file() => FileKind::File,
+            () if kind.is_dir() => FileKind::Folder,
+            () => FileKind::Other,
+        },
+        identity: match (mount, shared_filesystem) {
+            (Some(mount), true) => Some(of_the_export(mount, about.ino())),
+            _ => of_the_kernel(),
+        },
+        read_only: mount.is_some_and(|mount| {
+            mount.mount_options.contains_key("ro") || mount.super_options.contains_key("ro")
+        }),
+        size_bytes: Some(about.size()),
+        filesystem,
+        shared_filesystem,
+        ..nothing
+    }
+}
+
+/// A file of a shared file system: the server's path (hosts may name the server differently) and number of the file.
+fn of_the_export(mount: &MountInfo, inode: u64) -> String {
+    let family = if mount.fs_type.starts_with("nfs") { "nfs" } else { mount.fs_type.as_str() };
+    let source = mount.mount_source.as_deref().unwrap_or_default();
+    let export = source.rsplit_once(':').map_or(source, |(_, path)| path);
+    plain(&format!("{family} {export} {inode}"))
+}
+
+/// A block device: what its maker or the volume manager calls it.
+fn block(nothing: HostFile, device: u64, boot: Option<&str>) -> HostFile {
+    let (major, minor) = (libc::major(device), libc::minor(device));
+    let folder = PathBuf::from(format!("/sys/dev/block/{major}:{minor}"));
+    let read = |name: &str| {
+        let text = fs::read_to_string(folder.join(name)).ok()?;
+        Some(plain(&text)).filter(|text| !text.is_empty())
+    };
+    let name = ["dm/uuid", "wwid", "device/wwid"].into_iter().find_map(read);
+    // A partition's own number belongs to its disk's name.
+    let partition = read("partition");
+    let of_disk = || read("../wwid").or_else(|| read("../device/wwid"));
+    let name = match partition {
+        Some(number) => of_disk().map(|disk| format!("{disk} partition {number}")),
+        None => name,
+    };
+    HostFile {
+        kind: FileKind::Block,
+        read_only: read("ro").as_deref() == Some("1"),
+        size_bytes: read("size").and_then(|sectors| sectors.parse::<u64>().ok()?.checked_mul(SECTOR)),
+        identity: name
+            .map(|name| format!("device {name}"))
+            .or_else(|| boot.map(|boot| format!("boot {boot} device {major}:{minor}"))),
+        ..nothing
+    }
+}
+
+/// A mount point as it is called: the kernel writes blanks and the like as octal numbers (proc_pid_mountinfo(5)).
+fn unescaped(path: &Path) -> PathBuf {
+    let text = path.to_string_lossy();
+    if !text.contains('\\') {
+        return path.to_owned();
+    }
+    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
+        .iter()
+        .fold(text.into_owned(), |text, (escape, meant)| text.replace(escape, meant))
+        .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_the_same_by_every_name_and_a_copy_is_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+        fs::write(path("disk"), "abc").unwrap();
+        fs::copy(path("disk"), path("copy")).unwrap();
+        fs::hard_link(path("disk"), path("link")).unwrap();
+        let names = ["disk", "copy", "link", "none", "."].map(path);
+        let [disk, copy, link, none, dot] = look(&names).unwrap().try_into().unwrap();
+        assert_eq!((disk.kind, disk.size_bytes), (FileKind::File, Some(3)));
+        assert!(disk.filesystem.is_some() && disk.identity.is_some());
+        assert_eq!(disk.identity, link.identity);
+        assert_ne!(disk.identity, copy.identity);
+        assert_eq!((none.kind, none.identity), (FileKind::Missing, None));
+        assert_eq!(dot.kind, FileKind::Folder);
+    }
+
+    #[test]
+    fn proc_can_only_be_read_where_it_is_mounted_so() {
+        let [null] = look(&["/dev/null".to_owned()]).unwrap().try_into().unwrap();
+        assert_eq!(null.kind, FileKind::Other, "a character device is no disk");
+    }
+
+    #[test]
+    fn blanks_in_mount_points_are_read() {
+        assert_eq!(unescaped(Path::new("/mnt/my\\040disk")), Path::new("/mnt/my disk"));
+    }
+}

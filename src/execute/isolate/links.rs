@@ -1,0 +1,318 @@
+//! Interfaces and their links in a domain XML, and vmgate's note among its metadata. No I/O.
+
+use quick_xml::escape::escape;
+use roxmltree::{Document, Node};
+use serde::Serialize;
+
+use crate::collect::text::plain;
+
+/// Names vmgate's note in a domain's metadata.
+pub(super) const NOTE_URI: &str = "https://vmgate.dev/isolated/v1";
+
+/// An interface, as people know it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Link {
+    /// Hardware address.
+    pub mac: String,
+    /// Its device on the host; absent where it has none.
+    pub tap: Option<String>,
+}
+
+/// Something with a network of its own that was not cut.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Uncuttable {
+    /// What it is.
+    pub device: String,
+    /// Why not, and what can be done.
+    pub why: String,
+}
+
+/// What `<link state=…/>` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LinkState {
+    /// Up, said so.
+    Up,
+    /// Nothing is said, which is up.
+    Unsaid,
+    Down,
+}
+
+/// An interface in the XML.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Interface {
+    alias: Option<String>,
+    mac: String,
+    kind: String,
+    tap: Option<String>,
+    pub(super) state: LinkState,
+    /// The element as it stands.
+    xml: String,
+    /// Where its `<link>` stands in that.
+    link: Option<(usize, usize)>,
+}
+
+/// An interface that an isolation cut, and how its link was before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Cut {
+    alias: Option<String>,
+    mac: String,
+    pub(super) was: LinkState,
+}
+
+/// The note on a VM that is isolated.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Note {
+    pub(super) cut: Vec<Cut>,
+    pub(super) at: String,
+    pub(super) by: String,
+    pub(super) reason: String,
+}
+
+/// What bears on an isolation.
+pub(super) struct Seen {
+    pub(super) interfaces: Vec<Interface>,
+    /// Devices of the host given to the guest, which may be network cards.
+    pub(super) host_devices: Vec<Uncuttable>,
+    pub(super) note: Option<Note>,
+}
+
+/// Reads a live domain XML.
+pub(super) fn read(xml: &str) -> Result<Seen, roxmltree::Error> {
+    let document = Document::parse(xml)?;
+    let domain = document.root_element();
+    let devices = child(domain, "devices");
+    let named = |name: &'static str| {
+        devices
+            .into_iter()
+            .flat_map(move |devices| devices.children().filter(move |node| node.has_tag_name(name)))
+    };
+    Ok(Seen {
+        interfaces: named("interface").map(|node| interface(node, xml)).collect(),
+        host_devices: named("hostdev").filter_map(host_device).collect(),
+        note: child(domain, "metadata").and_then(note),
+    })
+}
+
+fn child<'a, 'input>(node: Node<'a, 'input>, name: &str) -> Option<Node<'a, 'input>> {
+    node.children().find(|node| node.has_tag_name(name))
+}
+
+fn interface(node: Node, xml: &str) -> Interface {
+    let attribute =
+        |element: &str, name: &str| child(node, element).and_then(|node| node.attribute(name)).map(plain);
+    let link = child(node, "link");
+    let begin = node.range().start;
+    Interface {
+        alias: attribute("alias", "name"),
+        mac: attribute("mac", "address").unwrap_or_default(),
+        kind: node.attribute("type").map(plain).unwrap_or_default(),
+        tap: attribute("target", "dev"),
+        state: LinkState::of(link.and_then(|link| link.attribute("state"))),
+        xml: xml.get(node.range()).unwrap_or_default().to_owned(),
+        link: link.map(|link| (link.range().start - begin, link.range().end - begin)),
+    }
+}
+
+/// Only PCI and mediated devices can be network cards.
+fn host_device(node: Node) -> Option<Uncuttable> {
+    let kind = node.attribute("type").filter(|kind| matches!(*kind, "pci" | "mdev"))?;
+    let address = child(child(node, "source")?, "address")?;
+    let part = |name: &str| address.attribute(name).map(|text| text.trim_start_matches("0x").to_owned());
+    let place = part("uuid").unwrap_or_else(|| {
+        let part = |name: &str| part(name).unwrap_or_default();
+        format!("{}:{}:{}.{}", part("domain"), part("bus"), part("slot"), part("function"))
+    });
+    Some(Uncuttable {
+        device: plain(&format!("host device {kind} {place}")),
+        why: "the guest drives it itself; if it is a network card, disable its port at the switch or detach it (virsh \
+              detach-device)"
+            .to_owned(),
+    })
+}
+
+impl LinkState {
+    fn of(text: Option<&str>) -> Self {
+        match text {
+            Some("down") => Self::Down,
+            Some("up") => Self::Up,
+            _ => Self::Unsaid,
+        }
+    }
+
+    fn element(self) -> &'static str {
+        match self {
+            Self::Up => "<link state='up'/>",
+            Self::Unsaid => "",
+            Self::Down => "<link state='down'/>",
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Unsaid => "unsaid",
+            Self::Down => "down",
+        }
+    }
+}
+
+impl Interface {
+    /// Whether libvirt can cut it: it cannot where the guest drives the host's card itself.
+    pub(super) fn has_link(&self) -> bool {
+        self.kind != "hostdev"
+    }
+
+    pub(super) fn link(&self) -> Link {
+        Link { mac: self.mac.clone(), tap: self.tap.clone() }
+    }
+
+    /// The element with another link state, as libvirt takes it to change the device.
+    pub(super) fn with(&self, state: LinkState) -> String {
+        let (begin, end) = self.link.unwrap_or_else(|| {
+            let end = self.xml.rfind("</interface").unwrap_or(self.xml.len());
+            (end, end)
+        });
+        let (before, after) =
+            (self.xml.get(..begin).unwrap_or_default(), self.xml.get(end..).unwrap_or_default());
+        format!("{before}{}{after}", state.element())
+    }
+
+    pub(super) fn uncuttable(&self) -> Uncuttable {
+        self.failed(
+            "the guest drives a virtual function of the host's card itself, whose link libvirt cannot set; take it down \
+             on the host (ip link set CARD vf N state disable) or disable its port at the switch",
+        )
+    }
+
+    pub(super) fn failed(&self, why: &str) -> Uncuttable {
+        let tap = self.tap.as_ref().map_or(String::new(), |tap| format!(" ({tap})"));
+        Uncuttable { device: format!("{} interface {}{tap}", self.kind, self.mac), why: why.to_owned() }
+    }
+}
+
+impl Cut {
+    pub(super) fn of(interface: &Interface) -> Self {
+        Self { alias: interface.alias.clone(), mac: interface.mac.clone(), was: interface.state }
+    }
+
+    /// Whether it is this interface: two may have one hardware address, and an alias may be given again.
+    pub(super) fn is(&self, interface: &Interface) -> bool {
+        self.mac == interface.mac && self.alias == interface.alias
+    }
+}
+
+impl Note {
+    /// The note with further interfaces. What it says of those that it has stays: that is how they were at first.
+    pub(super) fn with(
+        mut self,
+        cut: impl Iterator<Item = Cut>,
+        at: jiff::Timestamp,
+        by: &str,
+        reason: &str,
+    ) -> Self {
+        for cut in cut {
+            if !self.cut.iter().any(|there| (&there.mac, &there.alias) == (&cut.mac, &cut.alias)) {
+                self.cut.push(cut);
+            }
+        }
+        if self.at.is_empty() {
+            (self.at, self.by, self.reason) = (at.to_string(), plain(by), plain(reason));
+        }
+        self
+    }
+
+    /// The element for the domain's metadata.
+    pub(super) fn to_xml(&self) -> String {
+        let attribute = |name: &str, value: &str| format!(" {name}='{}'", escape(value));
+        let cut = self.cut.iter().map(|cut| {
+            let alias = cut.alias.as_ref().map_or(String::new(), |alias| attribute("alias", alias));
+            format!("<interface{}{alias}{}/>", attribute("mac", &cut.mac), attribute("was", cut.was.word()))
+        });
+        format!(
+            "<isolated{}{}{}>{}</isolated>",
+            attribute("at", &self.at),
+            attribute("by", &self.by),
+            attribute("reason", &self.reason),
+            cut.collect::<String>()
+        )
+    }
+}
+
+fn note(metadata: Node) -> Option<Note> {
+    let element = metadata.children().find(|node| node.has_tag_name((NOTE_URI, "isolated")))?;
+    let attribute = |node: Node, name: &str| node.attribute(name).map(plain);
+    let cut = element.children().filter(|node| node.tag_name().name() == "interface").map(|node| Cut {
+        alias: attribute(node, "alias"),
+        mac: attribute(node, "mac").unwrap_or_default(),
+        was: LinkState::of(node.attribute("was")),
+    });
+    let said = |name| attribute(element, name).unwrap_or_default();
+    Some(Note { cut: cut.collect(), at: said("at"), by: said("by"), reason: said("reason") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const XML: &str = "<domain type='kvm'><metadata>NOTE</metadata><devices>
+    <interface type='bridge'>
+      <mac address='52:54:00:00:00:01'/><source bridge='br0'/><target dev='vnet1'/><alias name='net0'/>
+    </interface>
+    <interface type='network'><mac address='52:54:00:00:00:02'/><link state='up'/><alias name='net1'/></interface>
+    <interface type='bridge'><mac address='52:54:00:00:00:03'/><link state='down'/><alias name='net2'/></interface>
+    <interface type='hostdev'><mac address='52:54:00:00:00:04'/><alias name='hostdev0'/></interface>
+    <hostdev mode='subsystem' type='pci'><source><address domain='0x0000' bus='0x3b' slot='0x00' function='0x1'/></source></hostdev>
+    <hostdev mode='subsystem' type='usb'><source><vendor id='0x1234'/></source></hostdev>
+    </devices></domain>";
+
+    fn seen(note: &str) -> Seen {
+        read(&XML.replace("NOTE", note)).unwrap()
+    }
+
+    #[test]
+    fn every_interface_is_told_with_its_link() {
+        let seen = seen("");
+        let states: Vec<_> = seen.interfaces.iter().map(|interface| interface.state).collect();
+        assert_eq!(states, [LinkState::Unsaid, LinkState::Up, LinkState::Down, LinkState::Unsaid]);
+        let cuttable: Vec<_> = seen.interfaces.iter().map(Interface::has_link).collect();
+        assert_eq!(cuttable, [true, true, true, false]);
+        assert_eq!(seen.host_devices.len(), 1, "a USB device is no network card");
+        assert_eq!(seen.host_devices[0].device, "host device pci 0000:3b:00.1");
+        assert_eq!(seen.note, None);
+    }
+
+    #[test]
+    fn cutting_and_letting_back_gives_the_same_element() {
+        for interface in seen("").interfaces {
+            let cut = interface.with(LinkState::Down);
+            assert_eq!(cut.matches("<link state='down'/>").count(), 1, "{cut}");
+            let document = format!("<domain><devices>{cut}</devices></domain>");
+            let again = read(&document).unwrap().interfaces.remove(0);
+            assert_eq!(again.state, LinkState::Down);
+            assert_eq!(again.with(interface.state), interface.xml);
+        }
+    }
+
+    #[test]
+    fn the_note_is_read_back_and_keeps_how_it_was_at_first() {
+        let interfaces = seen("").interfaces;
+        let at = "2026-11-23T10:00:00Z".parse().unwrap();
+        let note = Note::default().with(
+            interfaces[..2].iter().map(Cut::of),
+            at,
+            "o'ps <x>",
+            "it \"suffers\" & worse",
+        );
+        // libvirt writes the element back with a prefix of its own.
+        let stored =
+            note.to_xml().replacen("<isolated", &format!("<vmgate:isolated xmlns:vmgate='{NOTE_URI}'"), 1);
+        let stored =
+            stored.replace("</isolated", "</vmgate:isolated").replace("<interface", "<vmgate:interface");
+        let read_back = seen(&stored).note.unwrap();
+        assert_eq!(read_back, note);
+        assert!(read_back.cut[1].is(&interfaces[1]) && !read_back.cut[1].is(&interfaces[2]));
+        let down = Cut { was: LinkState::Down, ..Cut::of(&interfaces[0]) };
+        let twice = read_back.clone().with([down].into_iter(), at, "other", "other");
+        assert_eq!(twice, read_back, "a second isolation does not take the first one's doing for how it was");
+    }
+}

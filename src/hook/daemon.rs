@@ -1,0 +1,117 @@
+//! Whether libvirt knows that there is a hook: it looks once, when it starts or reloads.
+//!
+//! virHookInitialize notes whether any executable hook for QEMU is there; virHookCall then looks into the folder each
+//! time. So a further hook works at once, and the first one after a reload (SIGHUP), which restarts nothing.
+
+use std::{fs, os::unix::fs::MetadataExt, os::unix::fs::PermissionsExt, path::PathBuf};
+
+use procfs::process::Process;
+use serde::{Deserialize, Serialize};
+
+use super::Layout;
+
+/// Programs of libvirt that run QEMU and its hooks.
+const DAEMONS: [&str; 2] = ["libvirtd", "virtqemud"];
+
+/// Whether libvirt runs the hook.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub enum Known {
+    /// It does.
+    Yes,
+    /// It does not run, and will look when it starts.
+    AtStart,
+    /// It runs and has perhaps not looked since the first hook was put there.
+    AfterReload {
+        /// How to make it look.
+        command: String,
+    },
+}
+
+/// A run of a daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Daemon {
+    name: String,
+    pid: i32,
+    /// Ticks between the start of the machine and its own.
+    started_ticks: u64,
+}
+
+impl Daemon {
+    /// When it started, in seconds since the epoch.
+    fn started(&self) -> Option<u64> {
+        let ticks = procfs::ticks_per_second();
+        Some(procfs::boot_time_secs().ok()? + self.started_ticks / ticks.max(1))
+    }
+}
+
+/// The daemons that run now.
+fn running(layout: &Layout) -> Vec<Daemon> {
+    let daemon = |file: PathBuf| {
+        let pid: i32 = fs::read_to_string(file).ok()?.trim().parse().ok()?;
+        let stat = Process::new(pid).ok()?.stat().ok()?;
+        let name = DAEMONS.into_iter().find(|name| *name == stat.comm)?;
+        Some(Daemon { name: name.to_owned(), pid, started_ticks: stat.starttime })
+    };
+    layout.pid_files().into_iter().filter_map(daemon).collect()
+}
+
+/// Daemons that certainly know of a hook: those that were seen to, and those that started after one was there.
+pub(super) fn that_know(layout: &Layout, seen: &[Daemon]) -> Vec<Daemon> {
+    let oldest = executable_hooks(layout)
+        .iter()
+        .filter_map(|path| fs::metadata(path).ok())
+        .filter_map(|metadata| u64::try_from(metadata.ctime()).ok())
+        .min();
+    let knows = |daemon: &Daemon| {
+        // Both times are whole seconds.
+        let started_after = oldest.zip(daemon.started()).is_some_and(|(hook, start)| hook + 1 < start);
+        seen.contains(daemon) || started_after
+    };
+    running(layout).into_iter().filter(knows).collect()
+}
+
+/// Whether libvirt runs the hook, where `knowing` are the daemons that know of one.
+pub(super) fn known(layout: &Layout, knowing: &[Daemon]) -> Known {
+    let running = running(layout);
+    if running.is_empty() {
+        return Known::AtStart;
+    }
+    match running.iter().find(|daemon| !knowing.contains(daemon)) {
+        None => Known::Yes,
+        Some(daemon) => Known::AfterReload { command: reload_command(daemon) },
+    }
+}
+
+/// Makes every daemon that runs look again. No VM and no daemon is stopped by it.
+pub(super) fn reload(layout: &Layout) -> Result<Vec<Daemon>, String> {
+    let running = running(layout);
+    for daemon in &running {
+        // SAFETY: kill(2) takes no pointers.
+        if unsafe { libc::kill(daemon.pid, libc::SIGHUP) } != 0 {
+            return Err(format!("{} does not reload: {}", daemon.name, std::io::Error::last_os_error()));
+        }
+    }
+    Ok(running)
+}
+
+fn reload_command(daemon: &Daemon) -> String {
+    if PathBuf::from("/run/systemd/system").is_dir() {
+        format!("systemctl reload {}", daemon.name)
+    } else {
+        format!("kill -HUP {}", daemon.pid)
+    }
+}
+
+/// Every hook for QEMU that libvirt would run.
+pub(super) fn executable_hooks(layout: &Layout) -> Vec<PathBuf> {
+    let in_folder =
+        fs::read_dir(layout.hook_folder()).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut hooks: Vec<PathBuf> = in_folder.collect();
+    hooks.sort();
+    hooks.insert(0, layout.main_hook());
+    hooks.retain(|path| {
+        fs::metadata(path).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+    });
+    hooks
+}

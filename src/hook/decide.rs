@@ -1,0 +1,106 @@
+//! Whether a verdict that somebody trusted signed lets this VM in here and now. No I/O.
+
+use jiff::Timestamp;
+use thiserror::Error;
+
+use crate::verdict::{Decision, Verdict};
+
+/// Who asks to come in, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Asked {
+    /// The VM's UUID.
+    pub(super) vm: String,
+    /// This host's UUID.
+    pub(super) destination: String,
+}
+
+/// Why a verdict does not let a VM in.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub(super) enum Unfit {
+    /// It is about another VM. Of these there may be many, and none is worth a word.
+    #[error("the verdict is about another VM")]
+    OtherVm,
+    /// It is about another way.
+    #[error("the verdict for it is about the destination host {0}, and this is host {1}")]
+    OtherDestination(String, String),
+    /// It is not GO.
+    #[error("the verdict for it is {0}: {1}")]
+    NotGo(&'static str, &'static str),
+    /// It came too late.
+    #[error("the verdict for it expired at {0}, and it is {1} here")]
+    Expired(Timestamp, Timestamp),
+}
+
+/// UUIDs are compared without regard to how they were written.
+pub(super) fn same_uuid(one: &str, other: &str) -> bool {
+    let digits =
+        |text: &str| text.chars().filter(|c| *c != '-').map(|c| c.to_ascii_lowercase()).collect::<String>();
+    digits(one) == digits(other)
+}
+
+/// Holds a verdict against what is asked. The source host is not among what libvirt tells, so it is not compared.
+pub(super) fn fits(verdict: &Verdict, asked: &Asked, now: Timestamp) -> Result<(), Unfit> {
+    let is = |uuid: &Option<String>, meant: &str| uuid.as_deref().is_some_and(|uuid| same_uuid(uuid, meant));
+    if !is(&verdict.moved.vm.uuid, &asked.vm) {
+        return Err(Unfit::OtherVm);
+    }
+    destined(verdict, &asked.destination, now)
+}
+
+/// The same without regard to the VM: whether it can ever be of use on this host.
+pub(super) fn destined(verdict: &Verdict, host: &str, now: Timestamp) -> Result<(), Unfit> {
+    let destination = verdict.moved.destination.uuid.as_deref().unwrap_or("(not named)");
+    if !same_uuid(destination, host) {
+        return Err(Unfit::OtherDestination(destination.to_owned(), host.to_owned()));
+    }
+    if now >= verdict.expires_at {
+        return Err(Unfit::Expired(verdict.expires_at, now));
+    }
+    if !verdict.lets_pass(now) {
+        let because = match verdict.decision {
+            Decision::Go(_) => "there are warnings, and under --strict they count",
+            no_go @ Decision::NoGo(_) => no_go.because(),
+        };
+        return Err(Unfit::NotGo(verdict.decision.word(), because));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verdict::sample;
+
+    fn asked() -> Asked {
+        let moved = sample::go().moved;
+        Asked { vm: moved.vm.uuid.unwrap(), destination: moved.destination.uuid.unwrap() }
+    }
+
+    #[test]
+    fn a_go_lets_in_its_vm_on_its_destination_until_it_expires() {
+        let go = sample::go();
+        assert_eq!(fits(&go, &asked(), sample::now()), Ok(()));
+        let written_otherwise =
+            Asked { vm: asked().vm.to_uppercase().replace('-', ""), destination: asked().destination };
+        assert_eq!(fits(&go, &written_otherwise, sample::now()), Ok(()));
+        assert!(matches!(fits(&go, &asked(), go.expires_at), Err(Unfit::Expired(..))));
+        let other_vm = Asked { vm: asked().destination, ..asked() };
+        assert_eq!(fits(&go, &other_vm, sample::now()), Err(Unfit::OtherVm));
+        let other_host = Asked { destination: asked().vm, ..asked() };
+        assert!(matches!(fits(&go, &other_host, sample::now()), Err(Unfit::OtherDestination(..))));
+    }
+
+    #[test]
+    fn what_is_no_clear_go_lets_nobody_in() {
+        let mut no_go = sample::no_go();
+        no_go.moved = sample::go().moved;
+        let why = fits(&no_go, &asked(), sample::now()).unwrap_err();
+        assert_eq!(why.to_string(), "the verdict for it is NO-GO: a rule is violated");
+        let mut nameless = sample::go();
+        nameless.moved.vm.uuid = None;
+        assert_eq!(fits(&nameless, &asked(), sample::now()), Err(Unfit::OtherVm));
+        nameless = sample::go();
+        nameless.moved.destination.uuid = None;
+        assert!(matches!(fits(&nameless, &asked(), sample::now()), Err(Unfit::OtherDestination(..))));
+    }
+}

@@ -1,0 +1,220 @@
+//! Installs and updates the hook on the host this runs on. The script that libvirt runs comes last, when everything
+//! that it needs is there; installing again changes only what is different.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Entry, Event, HookConfig, Known, Layout, Mode, OnError, Place,
+    daemon::{self, Daemon},
+    journal, keyring, run, script,
+    trust::{self, Distrust},
+};
+use crate::verdict::{Digest, attest::PublicKey};
+
+const RECORD_LIMIT: u64 = 64 << 10;
+/// A hook of somebody else's that is larger is no script.
+const SCRIPT_LIMIT: u64 = 1 << 20;
+
+/// What is to be installed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Install {
+    /// The host's UUID, as libvirt's capabilities name it: verdicts must name it as their destination.
+    pub host_uuid: String,
+    /// How the hook stands beside others.
+    pub place: Place,
+    /// Keys to trust from now on, beside those that are.
+    pub keys: Vec<SignerKey>,
+    /// Whether to enforce; as it was, where none is given.
+    pub mode: Option<Mode>,
+    /// What to do where nothing can be decided; as it was, where none is given.
+    pub on_error: Option<OnError>,
+    /// Longest time for a decision; as it was, where none is given.
+    pub time_limit_seconds: Option<f64>,
+    /// Whether libvirt's daemons are to be made to look for hooks again.
+    pub reload: bool,
+    /// Who installs.
+    pub by: String,
+}
+
+/// A public key to trust.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignerKey {
+    /// Name of its file.
+    pub name: String,
+    /// The key in PEM.
+    pub pem: String,
+}
+
+/// What was done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Installed {
+    /// What is different now; empty where all of it was there.
+    pub changed: Vec<String>,
+    /// Whether libvirt runs the hook.
+    pub known: Known,
+    /// Somebody else's hooks, which go on working.
+    pub others: Vec<String>,
+}
+
+/// What was installed, and for which host.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Record {
+    /// Version of the program.
+    pub(super) vmgate: String,
+    /// The host's UUID when it was installed.
+    pub(super) host_uuid: String,
+    pub(super) place: Place,
+    /// Digest of the program.
+    pub(super) program: Digest,
+    pub(super) installed_at: Timestamp,
+    /// Runs of libvirt's daemons that know of a hook.
+    pub(super) known_by: Vec<Daemon>,
+}
+
+/// What was installed. The error says that nothing was, or that it cannot be believed.
+pub(super) fn record(layout: &Layout) -> Result<Record, String> {
+    let path = layout.record();
+    let bytes = trust::read(&path, RECORD_LIMIT).map_err(|why| why.to_string())?;
+    serde_json::from_slice(&bytes).map_err(|why| format!("{}: {why}", path.display()))
+}
+
+/// Installs what is missing and replaces what is different.
+pub(super) fn install(layout: &Layout, wanted: &Install, program: &[u8]) -> Result<Installed, String> {
+    check(layout, wanted)?;
+    let known_by = record(layout).map(|record| record.known_by).unwrap_or_default();
+    let mut known_by = daemon::that_know(layout, &known_by);
+    let failed = |error: io::Error| format!("the hook is not installed: {error}");
+    folders(layout).map_err(failed)?;
+    let lock = run::lock(layout).map_err(failed)?;
+    let mut changed = Vec::new();
+    let mut put = |path: &Path, content: &[u8], mode: u32| -> Result<(), String> {
+        if fs::read(path).is_ok_and(|there| there == content) && trust::read(path, u64::MAX - 1).is_ok() {
+            return Ok(());
+        }
+        trust::write(path, content, mode).map_err(|error| format!("{}: {error}", path.display()))?;
+        changed.push(path.display().to_string());
+        Ok(())
+    };
+    put(&layout.program(), program, 0o755)?;
+    for key in &wanted.keys {
+        put(&layout.keys().join(&key.name), key.pem.as_bytes(), 0o644)?;
+    }
+    let config = configuration(layout, wanted)?;
+    put(&layout.config(), config.as_bytes(), 0o644)?;
+    write_record(layout, wanted, program, known_by.clone())?;
+    for path in script::put_in_place(layout, wanted.place)? {
+        changed.push(path.display().to_string());
+    }
+    if wanted.reload {
+        known_by = daemon::reload(layout)?;
+        write_record(layout, wanted, program, known_by.clone())?;
+    }
+    if !changed.is_empty() {
+        let event = Event::Installed { changed: changed.clone(), by: wanted.by.clone() };
+        journal::append(layout, &Entry::now(event), HookConfig::default().log_mebibytes)
+            .map_err(|error| format!("{}: {error}", layout.journal().display()))?;
+    }
+    drop(lock);
+    Ok(Installed { changed, known: daemon::known(layout, &known_by), others: others(layout) })
+}
+
+/// Refuses what would leave a host that lets nobody in, or a file where it does not belong.
+fn check(layout: &Layout, wanted: &Install) -> Result<(), String> {
+    for key in &wanted.keys {
+        PublicKey::from_pem(&key.name, &key.pem).map_err(|why| why.to_string())?;
+        let plain = key.name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
+        let path = Path::new(&key.name);
+        if !plain || key.name.starts_with('.') || path.extension().is_none_or(|extension| extension != "pem")
+        {
+            return Err(format!(
+                "{}: a key's file is named with letters, digits, `.`, `_` and `-`, and ends in .pem",
+                key.name
+            ));
+        }
+    }
+    let mode =
+        wanted.mode.or_else(|| HookConfig::load(layout).ok().map(|config| config.mode)).unwrap_or_default();
+    let trusts = !wanted.keys.is_empty() || keyring::trusted(layout).is_ok();
+    if mode == Mode::Enforce && !trusts {
+        return Err(format!(
+            "no key is trusted here, so no migration could come in: give --key FILE (a public key in PEM), put one into \
+             {}, or use --mode audit-only",
+            layout.keys().display()
+        ));
+    }
+    Ok(())
+}
+
+fn folders(layout: &Layout) -> io::Result<()> {
+    let program = layout.program();
+    for folder in
+        [program.parent(), layout.config().parent(), Some(layout.keys().as_path())].into_iter().flatten()
+    {
+        trust::make_folder(folder, 0o755)?;
+    }
+    for folder in [layout.state(), layout.verdicts(), layout.spent()] {
+        trust::make_folder(&folder, 0o700)?;
+    }
+    Ok(())
+}
+
+/// The file as it is, unless it is missing or something else is wanted. What is wanted is laid over what is there; a
+/// file that cannot be read is not thrown away.
+fn configuration(layout: &Layout, wanted: &Install) -> Result<String, String> {
+    let path = layout.config();
+    let there = match trust::read(&path, RECORD_LIMIT) {
+        Ok(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(why) if Distrust::is_missing(&why) => None,
+        Err(why) => return Err(why.to_string()),
+    };
+    let old = match there {
+        Some(_) => HookConfig::load(layout).map_err(|why| format!("{why}; correct it or move it away"))?,
+        None => HookConfig::default(),
+    };
+    let new = HookConfig {
+        mode: wanted.mode.unwrap_or(old.mode),
+        on_error: wanted.on_error.unwrap_or(old.on_error),
+        time_limit_seconds: wanted.time_limit_seconds.unwrap_or(old.time_limit_seconds),
+        ..old.clone()
+    };
+    Ok(there.filter(|_| new == old).unwrap_or_else(|| new.to_text()))
+}
+
+fn write_record(
+    layout: &Layout,
+    wanted: &Install,
+    program: &[u8],
+    known_by: Vec<Daemon>,
+) -> Result<(), String> {
+    let record = Record {
+        vmgate: super::VERSION.to_owned(),
+        host_uuid: wanted.host_uuid.clone(),
+        place: wanted.place,
+        program: Digest::of(program),
+        installed_at: Timestamp::now(),
+        known_by,
+    };
+    let text = serde_json::to_vec_pretty(&record).map_err(|error| error.to_string())?;
+    trust::write(&layout.record(), &text, 0o644)
+        .map_err(|error| format!("{}: {error}", layout.record().display()))
+}
+
+/// Hooks for QEMU that are not vmgate's.
+pub(super) fn others(layout: &Layout) -> Vec<String> {
+    let mut hooks = daemon::executable_hooks(layout);
+    hooks.push(layout.displaced_hook());
+    hooks.retain(|path| path.exists() && !is_ours(path));
+    hooks.iter().map(|path| path.display().to_string()).collect()
+}
+
+/// Whether a hook is one that vmgate wrote.
+pub(super) fn is_ours(path: &PathBuf) -> bool {
+    let small = fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() <= SCRIPT_LIMIT);
+    small && fs::read(path).is_ok_and(|text| String::from_utf8_lossy(&text).contains(script::MARK))
+}

@@ -1,0 +1,209 @@
+//! The log on the host: every decision and every change of what is enforced, one line of JSON each.
+//!
+//! A line is on disk before the decision takes effect. At a size the file is put aside; four older ones are kept.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, BufRead, BufReader, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Layout, Mode, trust};
+
+/// How many files that were put aside are kept.
+const KEPT: u32 = 4;
+/// Longest line that is read back.
+const LINE: usize = 64 << 10;
+
+/// One line.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The host's clock.
+    pub at: Timestamp,
+    /// The version of vmgate that wrote it.
+    pub vmgate: String,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    /// A migration wanted to come in.
+    Decision {
+        /// The VM's name, as libvirt called it.
+        vm: String,
+        /// Its UUID; absent where it could not be read.
+        uuid: Option<String>,
+        /// Whether it was let in.
+        let_in: bool,
+        /// Why.
+        because: Because,
+        /// The same in words.
+        reason: String,
+        /// The verdict that served or was looked at: the digest of what was signed.
+        verdict: Option<String>,
+        /// The id of the key that signed it.
+        key: Option<String>,
+        /// What the host enforces; absent where that could not be read.
+        mode: Option<Mode>,
+        /// How long the decision took.
+        took_milliseconds: u64,
+    },
+    /// A signed verdict was brought.
+    Received {
+        /// The VM's name in the verdict.
+        vm: String,
+        /// The digest of what was signed.
+        verdict: String,
+        /// Until when it lets the VM in.
+        expires_at: Timestamp,
+        /// Who brought it.
+        by: String,
+    },
+    /// The emergency override was set.
+    OverrideSet {
+        /// Only this VM, by UUID; absent for all.
+        uuid: Option<String>,
+        /// Why.
+        reason: String,
+        /// Who answers for it.
+        by: String,
+        /// When it ends by itself.
+        until: Timestamp,
+    },
+    /// The emergency override was taken back.
+    OverrideWithdrawn {
+        /// Who did so.
+        by: String,
+    },
+    /// The hook was installed or updated.
+    Installed {
+        /// What changed.
+        changed: Vec<String>,
+        /// Who did so.
+        by: String,
+    },
+    /// The hook was removed.
+    Removed {
+        /// Who did so.
+        by: String,
+    },
+}
+
+/// Why a migration was let in or refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Because {
+    /// A signed verdict served.
+    Verdict,
+    /// There was none that fits.
+    NoVerdict,
+    /// The emergency override stood.
+    Override,
+    /// Nothing could be decided, and `on-error` said what happens.
+    Error,
+}
+
+impl Entry {
+    /// An entry of now.
+    pub(super) fn now(event: Event) -> Self {
+        Self { at: Timestamp::now(), vmgate: super::VERSION.to_owned(), event }
+    }
+}
+
+/// Adds a line. The caller holds the lock, so that nobody else puts the file aside meanwhile.
+pub(super) fn append(layout: &Layout, entry: &Entry, most_mebibytes: u64) -> io::Result<()> {
+    let path = layout.journal();
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    trust::make_folder(folder, 0o750)?;
+    if fs::metadata(&path).is_ok_and(|metadata| metadata.len() >= most_mebibytes << 20) {
+        put_aside(&path)?;
+    }
+    let mut line = serde_json::to_vec(entry)?;
+    line.push(b'\n');
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(0o640).custom_flags(libc::O_NOFOLLOW);
+    let mut file = options.open(&path)?;
+    file.write_all(&line)?;
+    file.sync_data()
+}
+
+fn put_aside(path: &Path) -> io::Result<()> {
+    let aside = |number: u32| PathBuf::from(format!("{}.{number}", path.display()));
+    for number in (1..KEPT).rev() {
+        match fs::rename(aside(number), aside(number + 1)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    fs::rename(path, aside(1))
+}
+
+/// The last lines, oldest first. A line of another version that cannot be read is left out.
+pub(super) fn last(layout: &Layout, count: usize) -> Vec<Entry> {
+    let path = layout.journal();
+    let older = PathBuf::from(format!("{}.1", path.display()));
+    let mut entries = entries_of(&path);
+    if entries.len() < count {
+        let mut all = entries_of(&older);
+        all.append(&mut entries);
+        entries = all;
+    }
+    entries.split_off(entries.len().saturating_sub(count))
+}
+
+fn entries_of(path: &Path) -> Vec<Entry> {
+    let Ok(file) = fs::File::open(path) else { return Vec::new() };
+    let lines = BufReader::new(file).split(b'\n').map_while(Result::ok);
+    lines.filter(|line| line.len() <= LINE).filter_map(|line| serde_json::from_slice(&line).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_kept_and_the_file_is_put_aside_at_its_size() {
+        let root = tempfile::tempdir().unwrap();
+        let layout = Layout::under(root.path());
+        let reason = "x".repeat(40_000);
+        let entry = |number: usize| Entry::now(Event::OverrideWithdrawn { by: format!("{number} {reason}") });
+        for number in 0..200 {
+            append(&layout, &entry(number), 1).unwrap();
+        }
+        let last = last(&layout, 40);
+        assert_eq!(last.len(), 40, "over the border between two files");
+        assert!(matches!(&last[39].event, Event::OverrideWithdrawn { by } if by.starts_with("199 ")));
+        let folder = layout.journal().parent().unwrap().to_owned();
+        let mut sizes: Vec<u64> =
+            fs::read_dir(folder).unwrap().map(|file| file.unwrap().metadata().unwrap().len()).collect();
+        sizes.sort_unstable();
+        assert_eq!(sizes.len(), 1 + KEPT as usize, "older ones are gone");
+        assert!(sizes.iter().all(|size| *size < (1 << 20) + 50_000), "{sizes:?}");
+    }
+
+    #[test]
+    fn a_line_is_flat_and_names_its_event() {
+        let decision = Event::Decision {
+            vm: "web1".into(),
+            uuid: Some("u".into()),
+            let_in: false,
+            because: Because::NoVerdict,
+            reason: "none".into(),
+            verdict: None,
+            key: None,
+            mode: Some(Mode::Enforce),
+            took_milliseconds: 3,
+        };
+        let line = serde_json::to_value(Entry::now(decision.clone())).unwrap();
+        assert_eq!((&line["event"], &line["because"]), (&"decision".into(), &"no-verdict".into()));
+        assert_eq!(serde_json::from_value::<Entry>(line).unwrap().event, decision);
+    }
+}

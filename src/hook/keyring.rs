@@ -1,0 +1,49 @@
+//! The keys whose signatures a host trusts: one public key in PEM a file.
+
+use std::path::PathBuf;
+
+use super::{
+    Layout,
+    trust::{self, Distrust},
+};
+use crate::verdict::attest::PublicKey;
+
+/// More is no key.
+const MOST: u64 = 16 << 10;
+
+/// A file of the keys' folder.
+pub(super) struct KeyFile {
+    pub(super) path: PathBuf,
+    /// The key, or why it is not trusted.
+    pub(super) key: Result<PublicKey, String>,
+}
+
+/// All files that end in `.pem`. The error says that the folder itself cannot be believed.
+pub(super) fn key_files(layout: &Layout) -> Result<Vec<KeyFile>, Distrust> {
+    let files = trust::list(&layout.keys())?;
+    let keys = files.into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "pem"));
+    Ok(keys
+        .map(|path| {
+            let key = trust::read(&path, MOST).map_err(|why| why.to_string()).and_then(|bytes| {
+                PublicKey::from_pem(&path.display().to_string(), &String::from_utf8_lossy(&bytes))
+                    .map_err(|why| why.to_string())
+            });
+            KeyFile { path, key }
+        })
+        .collect())
+}
+
+/// The keys that can be trusted. Without any nothing can be decided, and the text says why.
+pub(super) fn trusted(layout: &Layout) -> Result<Vec<PublicKey>, String> {
+    let files = key_files(layout).map_err(|why| why.to_string())?;
+    let (keys, problems): (Vec<_>, Vec<_>) = files.into_iter().map(|file| file.key).partition(Result::is_ok);
+    let keys: Vec<PublicKey> = keys.into_iter().flatten().collect();
+    if keys.is_empty() {
+        let mut text = format!("there is no key in {} that can be trusted", layout.keys().display());
+        for problem in problems.into_iter().filter_map(Result::err) {
+            text = format!("{text}; {problem}");
+        }
+        return Err(text);
+    }
+    Ok(keys)
+}

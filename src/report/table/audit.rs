@@ -1,0 +1,131 @@
+//! The audit for a terminal: host by host, where each VM could go and why not to the others.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+};
+
+use super::{
+    super::{Style, style::Paint, visible, words},
+    grid::{Grid, Line, Row},
+};
+use crate::audit::{Answer, Audit, AuditedVm, Destination, Reason};
+
+/// So many reasons of one missing fact are shown.
+const SHOWN: usize = 3;
+
+pub(in crate::report) fn write(audit: &Audit, sink: &mut dyn Write, style: &Style) -> io::Result<()> {
+    let mut sink = io::BufWriter::new(sink);
+    summary(audit, &mut sink, style)?;
+    for host in &audit.hosts {
+        let mut grid = Grid::new(style);
+        let mut groups: Vec<(&AuditedVm, Vec<&str>)> = Vec::new();
+        for vm in audit.vms.iter().filter(|vm| vm.host == host.name) {
+            // VMs that share their destinations and reasons share a row: on most hosts that is nearly all of them.
+            match groups.iter_mut().find(|(first, _)| first.destinations == vm.destinations) {
+                Some((_, names)) => names.push(&vm.name),
+                None => groups.push((vm, vec![&vm.name])),
+            }
+        }
+        for (vm, names) in groups {
+            grid.push(row(vm, &names, style));
+        }
+        if let Some(why) = &host.lost {
+            let lines = vec![Line::plain(visible(why).into_owned())];
+            grid.push(Row { key: "not reached".to_owned(), paint: Some(Paint::Bad), lines });
+        }
+        let idle = if host.idle > 0 { format!(", {} only defined", host.idle) } else { String::new() };
+        let title = format!("{}: {} running{idle}", visible(&host.name), host.running);
+        grid.write(&title, &mut sink)?;
+    }
+    undecided(audit, &mut sink, style)?;
+    sink.flush()
+}
+
+fn summary(audit: &Audit, sink: &mut dyn Write, style: &Style) -> io::Result<()> {
+    let stuck = audit.vms.iter().filter(|vm| !vm.can_move()).count();
+    let text = match (audit.vms.len(), stuck) {
+        (0, _) => "No VM runs on these hosts.".to_owned(),
+        (all, 0) => format!("Each of {all} VMs has a host that it could go to."),
+        (all, stuck) => format!("{stuck} of {all} VMs have no host that they could go to for sure."),
+    };
+    let paint = if stuck == 0 { Paint::Good } else { Paint::Bad };
+    writeln!(sink, "{}", style.paint(paint, &text))
+}
+
+fn row(vm: &AuditedVm, names: &[&str], style: &Style) -> Row {
+    let named = |answer| {
+        let hosts = vm.destinations.iter().filter(move |destination| destination.answer == answer);
+        hosts.map(|destination| visible(&destination.host).into_owned()).collect::<Vec<_>>().join(", ")
+    };
+    let mut lines = Vec::new();
+    if names.len() > 1 {
+        let names: Vec<_> = names.iter().map(|name| visible(name)).collect();
+        lines.push(Line::plain(names.join(", ")));
+    }
+    let yes = named(Answer::Yes);
+    if !yes.is_empty() {
+        lines.push(Line::plain(format!("can go to {yes}")));
+    }
+    for (reason, hosts) in by_reason(vm, |destination| &destination.because) {
+        lines.push(Line::plain(format!("not to {}: {}", hosts.join(", "), told(reason))));
+    }
+    for destination in vm.destinations.iter().filter(|d| d.answer == Answer::Undecided) {
+        let host = visible(&destination.host);
+        lines.push(Line::plain(format!(
+            "perhaps to {host}: {} not decided",
+            destination.undecided.join(", ")
+        )));
+    }
+    if style.verbose {
+        for (reason, hosts) in by_reason(vm, |destination| &destination.warnings) {
+            lines.push(Line::plain(format!("warning, {}: {}", hosts.join(", "), told(reason))));
+        }
+    }
+    if vm.destinations.is_empty() {
+        lines.push(Line::plain("no other host was named"));
+    }
+    let paint = if vm.can_move() { None } else { Some(Paint::Bad) };
+    let key = match names {
+        [name] => visible(name).into_owned(),
+        several => words::number(several.len(), "VM"),
+    };
+    Row { key, paint, lines }
+}
+
+/// Reasons with all the hosts that they hold for.
+fn by_reason<'a>(
+    vm: &'a AuditedVm,
+    reasons: impl Fn(&'a Destination) -> &'a Vec<Reason>,
+) -> BTreeMap<(&'a str, Option<&'a str>, &'a str), Vec<String>> {
+    let mut grouped: BTreeMap<_, Vec<String>> = BTreeMap::new();
+    for destination in &vm.destinations {
+        for reason in reasons(destination) {
+            let key = (reason.rule.as_str(), reason.subject.as_deref(), reason.message.as_str());
+            grouped.entry(key).or_default().push(visible(&destination.host).into_owned());
+        }
+    }
+    grouped
+}
+
+fn told((rule, subject, message): (&str, Option<&str>, &str)) -> String {
+    let subject = subject.map_or(String::new(), |subject| format!(" [{}]", visible(subject)));
+    format!("{rule}{subject}: {}", visible(message))
+}
+
+fn undecided(audit: &Audit, sink: &mut dyn Write, style: &Style) -> io::Result<()> {
+    let mut grid = Grid::new(style);
+    for group in &audit.undecided {
+        let mut lines = vec![Line::plain(format!("{} rules lack evidence", group.rules.len()))];
+        let shown = if style.verbose { usize::MAX } else { SHOWN };
+        lines
+            .extend(group.reasons.iter().take(shown).map(|reason| Line::plain(visible(reason).into_owned())));
+        if group.reasons.len() > shown {
+            lines.push(Line::plain(format!("and {} more", group.reasons.len().saturating_sub(shown))));
+        }
+        lines.push(Line::after("Fix: ", group.way_out.clone()));
+        let paint = (!group.by_design).then_some(Paint::Warning);
+        grid.push(Row { key: words::cause(Some(group.cause)).to_owned(), paint, lines });
+    }
+    grid.write("Not decided", sink)
+}

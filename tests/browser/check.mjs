@@ -1,0 +1,94 @@
+// The report in Chromium, as readers have it: see `check` beside this file.
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { chromium } from "playwright-core";
+
+const axe = readFileSync("node_modules/axe-core/axe.min.js", "utf8");
+const browser = await chromium.launch({ executablePath: "/usr/bin/chromium", args: ["--no-sandbox"] });
+let checks = 0;
+const check = (what, seen, wanted) => {
+  assert.deepEqual(seen, wanted, what);
+  checks += 1;
+};
+
+async function open(file, { width, scheme }) {
+  const context = await browser.newContext({ viewport: { width, height: 900 }, colorScheme: scheme });
+  const page = await context.newPage();
+  page.setDefaultTimeout(300_000); // a busy machine draws slowly
+  const said = [];
+  page.on("console", (message) => said.push(message.text()));
+  page.on("pageerror", (error) => said.push(String(error)));
+  page.on("dialog", (dialog) => { said.push(`dialog ${dialog.message()}`); dialog.dismiss(); });
+  page.on("request", (request) => { if (!request.url().startsWith("file://")) said.push(request.url()); });
+  await page.goto(`file://${process.cwd()}/${file}.html`);
+  return { page, said, close: () => context.close() };
+}
+
+async function harmless(page, name) {
+  check(`${name}: nothing of a guest ran`, await page.evaluate(() => window.owned), undefined);
+  check(`${name}: one script, the page's own`, await page.locator("script").count(), 1);
+  const foreign = await page.evaluate(() => [...document.querySelectorAll("*")]
+    .filter((element) => ["IMG", "IFRAME", "OBJECT", "LINK"].includes(element.tagName)
+      || [...element.attributes].some(({ name, value }) => name.startsWith("on") || /^\s*javascript:/i.test(value)))
+    .map((element) => element.outerHTML.slice(0, 80)));
+  check(`${name}: no element that a guest brought`, foreign, []);
+}
+
+for (const file of ["sample", "single", "fleet"]) {
+  for (const scheme of ["light", "dark"]) {
+    for (const width of [360, 1280]) {
+      const name = `${file}-${scheme}-${width}`;
+      const { page, said, close } = await open(file, { width, scheme });
+      await harmless(page, name);
+      const [needed, there] = await page.evaluate(() => [document.scrollingElement.scrollWidth, innerWidth]);
+      check(`${name}: the page is no wider than the screen (${needed} of ${there})`, needed <= there, true);
+      // With everything unfolded, so that it is looked at too.
+      if (file !== "fleet") await page.evaluate(() => document.querySelectorAll("details").forEach((d) => { d.open = true; }));
+      await page.evaluate(axe);
+      const { violations } = await page.evaluate(() => window.axe.run({ resultTypes: ["violations"] }));
+      const told = violations.map(({ id, impact, nodes }) => `${impact} ${id}: ${nodes[0].html.slice(0, 160)}`);
+      check(`${name}: axe`, told, []);
+      await page.screenshot({ path: `${name}.png`, fullPage: file !== "fleet" });
+      check(`${name}: console, dialogs and requests`, said, []);
+      await close();
+    }
+  }
+}
+
+{
+  const { page, said, close } = await open("fleet", { width: 1280, scheme: "light" });
+  const shown = () => page.locator(".move:visible").count();
+  const total = await shown();
+  check("all moves are there", total, 60);
+  await page.getByLabel("Search").fill("web10");
+  check("the search leaves one", await shown(), 1);
+  check("and its row in the overview", await page.locator("tbody tr[data-move]:visible").count(), 1);
+  check("and says so to those who hear", await page.locator("#shown").textContent(), "1 of 60 shown");
+  await page.getByLabel("Search").fill("");
+  await page.getByLabel("GO", { exact: true }).uncheck();
+  check("without GO none is left", await shown(), 0);
+  await page.getByLabel("GO", { exact: true }).check();
+  check("with it, all are", await shown(), total);
+  check("console", said, []);
+  await close();
+}
+
+{
+  const { page, close } = await open("sample", { width: 1280, scheme: "light" });
+  await page.keyboard.press("Tab");
+  check("the first stop leads past the head", await page.evaluate(() => document.activeElement.className), "skip");
+  await page.keyboard.press("Enter");
+  check("and there it goes", await page.evaluate(() => document.activeElement.id), "moves");
+  const landmarks = await page.evaluate(() => ["header", "main", "footer", "search"].filter((tag) => document.querySelector(tag)));
+  check("landmarks", landmarks, ["header", "main", "footer", "search"]);
+  await page.emulateMedia({ media: "print" });
+  await page.evaluate(() => dispatchEvent(new Event("beforeprint")));
+  check("the filter is not printed", await page.locator(".filter").isVisible(), false);
+  check("what is folded is printed", await page.locator("details:not([open])").count(), 0);
+  await page.pdf({ path: "sample.pdf", format: "A4" });
+  await page.screenshot({ path: "sample-print.png", fullPage: true });
+  await close();
+}
+
+await browser.close();
+console.log(`browser: ${checks} passed, 0 failed`);

@@ -1,0 +1,367 @@
+//! A destination that demands verdicts, asked by virsh, which knows nothing of vmgate.
+
+use std::{
+    fs, thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::harness::{Guest, Said, a_to_b, lab, on_host, setting, uri_a, uri_b, vmgate, words};
+
+/// Host b with the hook installed, and what is needed to satisfy it. Everything is gone when this is.
+struct Enforced {
+    folder: TempDir,
+}
+
+impl Enforced {
+    fn with(options: &[&str]) -> Self {
+        let enforced = Self { folder: tempfile::tempdir().unwrap() };
+        for name in ["site", "stranger"] {
+            enforced.make_key(name);
+        }
+        enforced.install(&["--reload", "--mode", "enforce", "--on-error", "closed"]).exits(0);
+        // libvirt reloads by itself, in its own time.
+        thread::sleep(Duration::from_secs(1));
+        if !options.is_empty() {
+            enforced.install(options).exits(0);
+        }
+        enforced
+    }
+
+    fn install(&self, options: &[&str]) -> Said {
+        let key = self.path("site.pub.pem");
+        let mut arguments = vec!["hook", "install", "lab-b", "--key", &key, "--timeout", "60"];
+        arguments.extend(options);
+        vmgate(&arguments)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    fn make_key(&self, name: &str) {
+        let (private, public) = (self.path(&format!("{name}.key")), self.path(&format!("{name}.pub.pem")));
+        openssl(&["genpkey", "-algorithm", "ed25519", "-out", &private]);
+        openssl(&["pkey", "-in", &private, "-pubout", "-out", &public]);
+    }
+
+    /// The verdict on the guest's move from a to b, whatever it is.
+    fn check(&self, guest: &Guest, options: &[&str]) -> Value {
+        let mut arguments = words(&["check", guest.name, "--output", "json"], &[]);
+        let a_to_b = a_to_b();
+        arguments.extend(a_to_b.iter().map(String::as_str));
+        arguments.extend(options);
+        vmgate(&arguments).json()
+    }
+
+    /// Signs a verdict and gives the file with the envelope.
+    fn sign(&self, verdict: &Value, key: &str) -> String {
+        let (file, envelope) = (self.path("verdict.json"), self.path("envelope.json"));
+        fs::write(&file, verdict.to_string()).unwrap();
+        let key = self.path(&format!("{key}.key"));
+        let signed = vmgate(&["verdict", "sign", &file, "--key", &key]).exits(0);
+        fs::write(&envelope, signed.stdout).unwrap();
+        envelope
+    }
+
+    /// Puts an envelope where the hook looks, past everything that `verdict push` checks.
+    fn place(&self, guest: &Guest, envelope: &str) {
+        let name = format!("/var/lib/vmgate/verdicts/{}.placed.json", uuid_of(guest));
+        on_host("b", &format!("umask 077; cat > {name}"), &fs::read(envelope).unwrap()).exits(0);
+    }
+
+    fn clear(&self) {
+        on_host("b", "rm -f /var/lib/vmgate/verdicts/*.json", b"").exits(0);
+    }
+
+    fn status(&self) -> Value {
+        let said = vmgate(&["hook", "status", &uri_b(), "--output", "json", "--timeout", "60"]);
+        said.json()["hosts"][0].clone()
+    }
+
+    /// The last decision that was written down.
+    fn decision(&self) -> Value {
+        let status = self.status();
+        let recent = status["status"]["recent"].as_array().unwrap();
+        recent.iter().rfind(|entry| entry["event"] == "decision").cloned().unwrap_or(Value::Null)
+    }
+}
+
+impl Drop for Enforced {
+    fn drop(&mut self) {
+        vmgate(&["hook", "remove", "lab-b", "--purge", "--timeout", "60"]);
+        on_host("b", "rm -rf /etc/libvirt/hooks/* /var/lib/vmgate /var/log/vmgate /tmp/foreign", b"");
+    }
+}
+
+fn openssl(arguments: &[&str]) {
+    let output = std::process::Command::new("openssl").args(arguments).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn uuid_of(guest: &Guest) -> String {
+    let host = if guest.state_on("a").is_empty() { "b" } else { "a" };
+    lab(&["host", host, "virsh", "-q", "domuuid", guest.name]).exits(0).stdout.trim().to_owned()
+}
+
+/// virsh migrates, as somebody would who never heard of vmgate.
+fn virsh_migrate(guest: &Guest, from: &str, to: &str) -> Said {
+    let uri = format!("qemu+tcp://lab-{to}/system");
+    lab(&["host", from, "virsh", "migrate", "--live", "--persistent", "--undefinesource", guest.name, &uri])
+}
+
+#[track_caller]
+fn refused(guest: &Guest, why: &str) {
+    virsh_migrate(guest, "a", "b").exits(1).says(guest.name).says(why);
+    assert_eq!((guest.state_on("a").as_str(), guest.state_on("b").as_str()), ("running", ""), "{why}");
+}
+
+/// Lets the guest in and brings it back.
+#[track_caller]
+fn let_in(guest: &Guest) {
+    virsh_migrate(guest, "a", "b").exits(0);
+    assert_eq!((guest.state_on("a").as_str(), guest.state_on("b").as_str()), ("", "running"));
+    virsh_migrate(guest, "b", "a").exits(0);
+}
+
+#[test]
+#[ignore = "needs the lab: make lab-test"]
+fn a_migration_without_a_verdict_is_refused_and_with_one_passes_once() {
+    let enforced = Enforced::with(&[]);
+    let guest = Guest::start("gated", &["--on", "a"]);
+    refused(&guest, "no signed verdict for it is here");
+    assert_eq!(enforced.decision()["because"], "no-verdict");
+
+    let envelope = enforced.sign(&enforced.check(&guest, &[]), "site");
+    vmgate(&["verdict", "push", &uri_b(), &envelope]).exits(0).says("is let in once");
+    assert_eq!(enforced.status()["status"]["waiting"], 1);
+    let_in(&guest);
+    let decision = enforced.decision();
+    assert_eq!(
+        (&decision["because"], &decision["let_in"]),
+        (&"verdict".into(), &true.into()),
+        "{decision:#}"
+    );
+
+    refused(&guest, "has served already");
+    vmgate(&["verdict", "push", &uri_b(), &envelope]).exits(2).says("serves once");
+    enforced.place(&guest, &envelope);
+    refused(&guest, "has served once already");
+}
+
+#[test]
+#[ignore = "needs the lab: make lab-test"]
+fn only_a_go_for_this_vm_and_this_host_by_a_trusted_key_lets_in() {
+    let enforced = Enforced::with(&[]);
+    let guest = Guest::start("picky", &["--on", "a"]);
+    let go = enforced.check(&guest, &[]);
+    assert_eq!(go["decision"]["answer"], "GO", "{go:#}");
+    let two_hours_ago = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(2);
+    let expired = enforced.check(&guest, &["--at", &two_hours_ago.to_string()]);
+    lab(&["host", "a", "virsh", "-q", "suspend", guest.name]).exits(0);
+    let no_go = enforced.check(&guest, &[]);
+    lab(&["host", "a", "virsh", "-q", "resume", guest.name]).exits(0);
+    assert_eq!(no_go["decision"]["answer"], "NO-GO");
+    let changed = |pointer: &str, value: &str| {
+        let mut verdict = go.clone();
+        *verdict.pointer_mut(pointer).unwrap() = value.into();
+        verdict
+    };
+    let somebody = "11111111-2222-4333-8444-555555555555";
+    let cases = [
+        (expired, "site", "expired"),
+        (no_go, "site", "NO-GO"),
+        (changed("/move/vm/uuid", somebody), "site", "no signed verdict for it is here"),
+        (changed("/move/destination/uuid", somebody), "site", "is about the destination host"),
+        (go.clone(), "stranger", "no signature of the envelope is valid for the trusted keys"),
+    ];
+    for (verdict, key, why) in &cases {
+        let envelope = enforced.sign(verdict, key);
+        if *why != "no signed verdict for it is here" {
+            vmgate(&["verdict", "push", "lab-b", &envelope]).exits(2).says(why);
+        }
+        enforced.place(&guest, &envelope);
+        refused(&guest, why);
+        enforced.clear();
+    }
+
+    let good = enforced.sign(&go, "site");
+    let mut tampered: Value = serde_json::from_slice(&fs::read(&good).unwrap()).unwrap();
+    let payload = tampered["payload"].as_str().unwrap();
+    let other = if payload.as_bytes()[600] == b'A' { "B" } else { "A" };
+    tampered["payload"] = format!("{}{other}{}", &payload[..600], &payload[601..]).into();
+    let file = enforced.path("tampered.json");
+    fs::write(&file, tampered.to_string()).unwrap();
+    enforced.place(&guest, &file);
+    refused(&guest, "the file was changed after it was signed");
+    enforced.clear();
+
+    // What others could have written is not believed, however well it is signed.
+    enforced.place(&guest, &good);
+    on_host("b", "chmod 666 /var/lib/vmgate/verdicts/*.json", b"").exits(0);
+    refused(&guest, "others can write it");
+    on_host("b", "chmod 600 /var/lib/vmgate/verdicts/*.json; chmod 666 /etc/vmgate/keys.d/*.pem", b"")
+        .exits(0);
+    refused(&guest, "others can write it");
+    on_host("b", "chmod 644 /etc/vmgate/keys.d/*.pem", b"").exits(0);
+    let_in(&guest);
+}
+
+#[test]
+#[ignore = "needs the lab: make lab-test"]
+fn where_nothing_can_be_decided_the_configuration_says_what_happens() {
+    let enforced = Enforced::with(&[]);
+    let guest = Guest::start("undecided", &["--on", "a"]);
+    let config = |text: &str| {
+        on_host("b", "cat > /etc/vmgate/hook.yaml", text.as_bytes()).exits(0);
+    };
+    config("mode: enforce\non-error: closed\nno-such-setting: 1\n");
+    refused(&guest, "no-such-setting");
+    config("mode: enforce\non-error: open\nno-such-setting: 1\n");
+    let_in(&guest);
+    assert_eq!(enforced.decision()["because"], "error");
+
+    config("mode: audit-only\n");
+    let_in(&guest);
+    let decision = enforced.decision();
+    assert_eq!(
+        (&decision["because"], &decision["let_in"]),
+        (&"no-verdict".into(), &true.into()),
+        "{decision:#}"
+    );
+
+    // Somebody holds the lock that a decision needs: it ends in time all the same.
+    let hold = "flock /var/lib/vmgate/hook.lock sleep 20 >/dev/null 2>&1 & echo $!";
+    config("mode: enforce\non-error: closed\ntime-limit-seconds: 1\n");
+    let holder = on_host("b", hold, b"").exits(0).stdout;
+    let start = Instant::now();
+    refused(&guest, "nothing was decided within 1 s");
+    assert!(start.elapsed() < Duration::from_secs(15), "took {:?}", start.elapsed());
+    config("mode: enforce\non-error: open\ntime-limit-seconds: 1\n");
+    let_in(&guest);
+    on_host("b", &format!("pkill -P {0}; kill {0}; :", holder.trim()), b"");
+
+    // Without its program, the script knows what to do.
+    on_host("b", "mv /usr/lib/vmgate/vmgate-hook /usr/lib/vmgate/away", b"").exits(0);
+    let_in(&guest);
+    config("mode: enforce\non-error: closed\n");
+    refused(&guest, "could not be run");
+    on_host("b", "mv /usr/lib/vmgate/away /usr/lib/vmgate/vmgate-hook", b"").exits(0);
+}
+
+#[test]
+#[ignore = "needs the lab: make lab-test"]
+fn the_emergency_override_has_a_name_an_end_and_a_trace() {
+    let enforced = Enforced::with(&[]);
+    let guest = Guest::start("urgent", &["--on", "a"]);
+    let set = |more: &[&str]| {
+        let mut arguments = vec!["hook", "override", "lab-b", "--reason", "room 2 is on fire", "--by", "lab"];
+        arguments.extend(more);
+        vmgate(&arguments)
+    };
+    set(&["--minutes", "0"]).exits(2).says("1 to 1440");
+    set(&["--minutes", "5", "--vm", "11111111-2222-4333-8444-555555555555"]).exits(0);
+    refused(&guest, "no signed verdict");
+    set(&["--minutes", "5", "--vm", &uuid_of(&guest)]).exits(0).says("let in without a verdict until");
+    let_in(&guest);
+    let decision = enforced.decision();
+    assert_eq!(decision["because"], "override");
+    assert!(decision["reason"].as_str().unwrap().contains("room 2 is on fire"), "{decision:#}");
+    vmgate(&["hook", "status", "lab-b"]).exits(0).says("OVERRIDE").says("room 2 is on fire");
+
+    // Where nothing can be decided it stands all the same: that is what it is for.
+    on_host("b", "mv /etc/vmgate/keys.d /etc/vmgate/away", b"").exits(0);
+    let_in(&guest);
+    on_host("b", "mv /etc/vmgate/away /etc/vmgate/keys.d", b"").exits(0);
+    vmgate(&["hook", "override", "lab-b", "--withdraw"]).exits(0).says("withdrawn");
+    refused(&guest, "no signed verdict");
+}
+
+#[test]
+#[ignore = "needs the lab: make lab-test"]
+fn another_hook_goes_on_working_through_installation_update_and_removal() {
+    let guest = Guest::start("neighbour", &["--on", "a"]);
+    let foreign = b"#!/bin/sh\necho \"$2/$3\" >> /tmp/foreign\nexit 0\n";
+    let put = "mkdir -p /etc/libvirt/hooks; cat > /etc/libvirt/hooks/qemu; chmod 755 /etc/libvirt/hooks/qemu";
+    on_host("b", put, foreign).exits(0);
+    // libvirt looks for hooks when it starts.
+    lab(&["host", "b", "sh", "-c", "kill $(cat /run/libvirtd.pid)"]).exits(0);
+    thread::sleep(Duration::from_secs(3));
+    lab(&["up"]).exits(0);
+    let calls = || {
+        let said = on_host("b", "grep -c migrate/begin /tmp/foreign; :", b"").stdout;
+        said.trim().parse::<u32>().unwrap_or(0)
+    };
+    let enforced = Enforced { folder: tempfile::tempdir().unwrap() };
+    enforced.make_key("site");
+    for options in [&[][..], &["--chain"]] {
+        let first = enforced.install(options).exits(0).says("libvirt runs the hook from now on");
+        assert!(first.stdout.contains("other hooks there go on working"), "{}", first.stdout);
+        enforced.install(options).exits(0).says("nothing had to be changed");
+        // An update, as a newer version would find it.
+        on_host("b", "echo '# older' >> /etc/libvirt/hooks/qemu.d/90-vmgate", b"");
+        vmgate(&["hook", "update", "lab-b", "--time-limit", "4", "--timeout", "60"]).exits(0);
+        enforced.install(options).exits(0);
+
+        let before = calls();
+        refused(&guest, "no signed verdict");
+        assert_eq!(calls(), before + 1, "{options:?}");
+        let envelope = enforced.sign(&enforced.check(&guest, &[]), "site");
+        vmgate(&["verdict", "push", "lab-b", &envelope]).exits(0);
+        let_in(&guest);
+        assert_eq!(calls(), before + 2, "{options:?}");
+        vmgate(&["hook", "status", "lab-b"]).exits(0).says("another hook");
+    }
+
+    // The other hook may refuse too, and then no verdict is spent.
+    on_host(
+        "b",
+        "printf '#!/bin/sh\\necho not today >&2; exit 3\\n' > /etc/libvirt/hooks/qemu.before-vmgate",
+        b"",
+    );
+    let envelope = enforced.sign(&enforced.check(&guest, &[]), "site");
+    vmgate(&["verdict", "push", "lab-b", &envelope]).exits(0);
+    refused(&guest, "not today");
+    on_host("b", "cat > /etc/libvirt/hooks/qemu.before-vmgate", foreign).exits(0);
+    let_in(&guest);
+
+    let before = calls();
+    vmgate(&["hook", "remove", "lab-b"])
+        .exits(0)
+        .says("other hooks there go on working: /etc/libvirt/hooks/qemu");
+    assert_eq!(on_host("b", "cat /etc/libvirt/hooks/qemu", b"").stdout.as_bytes(), foreign);
+    let_in(&guest);
+    assert_eq!(calls(), before + 1);
+    vmgate(&["hook", "status", "lab-b"]).exits(1).says("not installed");
+}
+
+#[test]
+#[ignore = "needs the lab: make lab-test"]
+fn vmgate_brings_its_own_verdict_and_without_a_key_the_guest_stays() {
+    let enforced = Enforced::with(&[]);
+    let guest = Guest::start("own", &["--on", "a"]);
+    vmgate(&words(&["migrate", guest.name], &a_to_b())).exits(30).says("signing_key").says("is not let in");
+    assert_eq!((guest.state_on("a").as_str(), guest.state_on("b").as_str()), ("running", ""));
+
+    // By a shell of the user's instead of ssh, as one would behind a jump host.
+    let file = enforced.path("vmgate.yaml");
+    let shell = format!("[{}, host, b, sh, -c]", setting("VMGATE_LAB"));
+    fs::write(&file, format!("signing_key: site.key\nhosts: {{lab-b: {{shell: {shell}}}}}\n")).unwrap();
+    vmgate(&words(&["migrate", guest.name, "--config", &file], &a_to_b())).exits(0).says("runs on lab-b");
+    assert_eq!(enforced.decision()["because"], "verdict");
+    assert_eq!(enforced.status()["trouble"], Value::Array(vec![]), "{:#}", enforced.status());
+}
+
+#[test]
+#[ignore = "needs the lab: make lab-test"]
+fn a_host_is_told_apart_from_one_that_enforces() {
+    vmgate(&["hook", "status", &uri_a(), "qemu+tcp://10.77.3.77/system", "--timeout", "3"])
+        .exits(1)
+        .says("lab-a: enforces nothing")
+        .says("10.77.3.77: not known");
+    vmgate(&["hook", "install", "lab-a", "--timeout", "60"]).exits(2).says("no key is trusted");
+    let said = on_host("a", "ls /etc/libvirt/hooks/qemu.d /usr/lib/vmgate /etc/vmgate 2>/dev/null", b"");
+    assert_eq!(said.stdout.trim(), "", "nothing is left of an installation that was refused");
+}

@@ -1,0 +1,264 @@
+//! A guest that is cut off the network, and let back: measured from the command to the last packet.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{TcpListener, UdpSocket},
+    process::Stdio,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use crate::harness::{Guest, in_operators_network, lab, uri_a, vmgate, vmgate_command};
+
+const OPERATOR: &str = "10.77.2.254";
+
+/// Milliseconds from a common start to the last packet that came in.
+#[derive(Clone)]
+struct LastPacket {
+    start: Instant,
+    at: Arc<AtomicU64>,
+}
+
+impl LastPacket {
+    fn new(start: Instant) -> Self {
+        Self { start, at: Arc::new(AtomicU64::new(0)) }
+    }
+
+    fn note(&self) {
+        let now = u64::try_from(self.start.elapsed().as_millis()).unwrap();
+        self.at.store(now, Ordering::SeqCst);
+    }
+
+    fn milliseconds(&self) -> u64 {
+        self.at.load(Ordering::SeqCst)
+    }
+
+    /// Waits for a packet that comes after now.
+    fn comes_again(&self, within: Duration) -> bool {
+        let (seen, start) = (self.milliseconds(), Instant::now());
+        while start.elapsed() < within {
+            if self.milliseconds() > seen {
+                return true;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        false
+    }
+}
+
+/// Listens for the guest's datagrams and echoes its connection.
+fn listen(start: Instant) -> (LastPacket, LastPacket) {
+    let (udp, tcp) = (LastPacket::new(start), LastPacket::new(start));
+    let socket = in_operators_network(|| UdpSocket::bind((OPERATOR, 9000)).unwrap());
+    let noted = udp.clone();
+    thread::spawn(move || {
+        let mut buffer = [0; 2048];
+        while socket.recv(&mut buffer).is_ok() {
+            noted.note();
+        }
+    });
+    let listener = in_operators_network(|| TcpListener::bind((OPERATOR, 9001)).unwrap());
+    let noted = tcp.clone();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let noted = noted.clone();
+            thread::spawn(move || {
+                let mut buffer = [0; 2048];
+                while let Ok(count @ 1..) = stream.read(&mut buffer) {
+                    noted.note();
+                    if stream.write_all(&buffer[..count]).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    (udp, tcp)
+}
+
+/// What libvirt says of the links: each interface that is there, and whether it is down.
+fn links(guest: &Guest) -> Vec<(String, bool)> {
+    let xml = lab(&["host", "a", "virsh", "dumpxml", guest.name]).exits(0).stdout;
+    let document = roxmltree::Document::parse(&xml).unwrap();
+    let interfaces = document
+        .descendants()
+        .filter(|node| node.has_tag_name("interface") && node.attribute("type").is_some());
+    let child = |node: roxmltree::Node<'_, '_>, element: &str, name: &str| {
+        let child = node.children().find(|child| child.has_tag_name(element));
+        child.and_then(|child| child.attribute(name)).unwrap_or_default().to_owned()
+    };
+    interfaces.map(|node| (child(node, "mac", "address"), child(node, "link", "state") == "down")).collect()
+}
+
+fn down(guest: &Guest) -> Vec<bool> {
+    links(guest).into_iter().map(|(_, down)| down).collect()
+}
+
+fn attach(guest: &Guest, mac: &str) {
+    lab(&[
+        "host",
+        "a",
+        "virsh",
+        "-q",
+        "attach-interface",
+        guest.name,
+        "bridge",
+        "br0",
+        "--model",
+        "virtio",
+        "--mac",
+        mac,
+        "--live",
+    ])
+    .exits(0);
+}
+
+#[test]
+#[ignore = "needs the lab: make lab-test"]
+fn a_guest_is_cut_off_at_once_and_let_back_as_it_was() {
+    let (udp, tcp) = listen(Instant::now());
+    let workload =
+        format!("udp to={OPERATOR}:9000 rate=200 size=64 + tcp to={OPERATOR}:9001 retries2=15 every=20");
+    let guest = Guest::start("quarantined", &["--on", "a", "--workload", &workload]);
+    attach(&guest, "52:54:00:aa:00:01");
+    lab(&["host", "a", "virsh", "-q", "domif-setlink", guest.name, "52:54:00:aa:00:01", "down"]).exits(0);
+    assert_eq!(down(&guest), [false, true]);
+    let patience = Duration::from_secs(20);
+    assert!(udp.comes_again(patience) && tcp.comes_again(patience), "the guest sends nothing");
+
+    let folder = tempfile::tempdir().unwrap();
+    let evidence = folder.path().to_str().unwrap();
+    let begun = udp.start.elapsed();
+    let mut child = vmgate_command(&[
+        "isolate",
+        guest.name,
+        "--on",
+        &uri_a(),
+        "--reason",
+        "split brain",
+        "--evidence",
+        evidence,
+    ])
+    .stdout(Stdio::piped())
+    .stderr(Stdio::inherit())
+    .spawn()
+    .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let first = lines.next().unwrap().unwrap();
+    let said = udp.start.elapsed();
+    assert!(first.contains("cut off in"), "{first}");
+    let rest: Vec<String> = lines.map_while(Result::ok).collect();
+    assert!(child.wait().unwrap().success(), "{rest:?}");
+    thread::sleep(Duration::from_secs(2));
+    let last = udp.milliseconds().max(tcp.milliseconds());
+    let of_command = |milliseconds: u128| milliseconds.saturating_sub(begun.as_millis());
+    println!(
+        "{first}; from the start of the command: last UDP packet after {} ms, last TCP after {} ms, said after {} ms",
+        of_command(udp.milliseconds().into()),
+        of_command(tcp.milliseconds().into()),
+        of_command(said.as_millis()),
+    );
+    assert!(u128::from(last) <= said.as_millis() + 50, "a packet came after it was said to be cut off");
+    assert_eq!(down(&guest), [true, true]);
+
+    let kept = std::fs::read_dir(evidence).unwrap().next().unwrap().unwrap().path();
+    let read = |name: &str| {
+        std::fs::read_to_string(kept.join(name)).unwrap_or_else(|why| panic!("{name}: {why}; {rest:?}"))
+    };
+    let isolation: Value = serde_json::from_str(&read("isolation.json")).unwrap();
+    assert!(isolation["isolation"]["took_seconds"].as_f64().unwrap() < 1.0, "{isolation:#}");
+    assert_eq!(isolation["said"]["reason"], "split brain");
+    let facts: Value = serde_json::from_str(&read("facts.json")).unwrap();
+    assert_eq!(facts["vm"]["name"], guest.name);
+    assert_eq!(facts["guest"]["hostname"], guest.name, "the agent is no network");
+    assert!(read("qemu.log").contains("qemu-system-x86_64") && !read("libvirt.log").is_empty());
+    assert!(read("domain-before.xml") != read("domain-after.xml") && read("jobs.json").contains("completed"));
+
+    vmgate(&["isolate", guest.name, "--on", &uri_a(), "--release"])
+        .exits(0)
+        .says("split brain")
+        .says("52:54:00:aa:00:01");
+    assert_eq!(down(&guest), [false, true], "what was down before stays down");
+    assert!(udp.comes_again(patience) && tcp.comes_again(patience), "nothing comes after the release");
+    vmgate(&["isolate", guest.name, "--on", &uri_a(), "--release"]).exits(0).says("nothing was changed");
+}
+
+#[test]
+#[ignore = "needs the lab: make lab-test"]
+fn an_isolation_that_stopped_half_way_is_done_again_and_undone_whole() {
+    let guest = Guest::start("half-cut", &["--on", "a"]);
+    attach(&guest, "52:54:00:aa:00:02");
+    let folder = tempfile::tempdir().unwrap();
+    let evidence = folder.path().to_str().unwrap();
+    let isolate =
+        || vmgate(&["isolate", guest.name, "--on", &uri_a(), "--evidence", evidence, "--guest", "none"]);
+    isolate().exits(0);
+    // As after a crash between the two: noted, and only one of them cut.
+    lab(&["host", "a", "virsh", "-q", "domif-setlink", guest.name, "52:54:00:aa:00:02", "up"]).exits(0);
+    assert_eq!(down(&guest), [true, false]);
+    isolate().exits(0).says("cut off before");
+    assert_eq!(down(&guest), [true, true]);
+    // It migrates with its note, and whoever releases it there needs nothing else.
+    lab(&[
+        "host",
+        "a",
+        "virsh",
+        "migrate",
+        "--live",
+        "--persistent",
+        "--undefinesource",
+        guest.name,
+        "qemu+tcp://lab-b/system",
+    ])
+    .exits(0);
+    lab(&[
+        "host",
+        "b",
+        "virsh",
+        "migrate",
+        "--live",
+        "--persistent",
+        "--undefinesource",
+        guest.name,
+        "qemu+tcp://lab-a/system",
+    ])
+    .exits(0);
+    vmgate(&["isolate", guest.name, "--on", &uri_a(), "--release"]).exits(0).says("let back");
+    assert_eq!(down(&guest), [false, false]);
+
+    // A release that stopped half-way, too.
+    isolate().exits(0);
+    lab(&["host", "a", "virsh", "-q", "domif-setlink", guest.name, "52:54:00:aa:00:02", "up"]).exits(0);
+    vmgate(&["isolate", guest.name, "--on", &uri_a(), "--release"]).exits(0).says("let back");
+    assert_eq!(down(&guest), [false, false]);
+    lab(&["host", "a", "virsh", "-q", "destroy", guest.name]).exits(0);
+    isolate().exits(2).says("not active");
+}
+
+#[test]
+#[ignore = "needs the lab: make lab-test"]
+fn how_long_it_takes_ten_times() {
+    let guest = Guest::start("timed", &["--on", "a"]);
+    let folder = tempfile::tempdir().unwrap();
+    let evidence = folder.path().to_str().unwrap();
+    let mut times: Vec<f64> = (0..10)
+        .map(|_| {
+            vmgate(&["isolate", guest.name, "--on", &uri_a(), "--evidence", evidence, "--guest", "none"])
+                .exits(0);
+            vmgate(&["isolate", guest.name, "--on", &uri_a(), "--release"]).exits(0);
+            let newest =
+                std::fs::read_dir(evidence).unwrap().map(|entry| entry.unwrap().path()).max().unwrap();
+            let text = std::fs::read_to_string(newest.join("isolation.json")).unwrap();
+            serde_json::from_str::<Value>(&text).unwrap()["isolation"]["took_seconds"].as_f64().unwrap()
+        })
+        .collect();
+    times.sort_by(f64::total_cmp);
+    println!("time to isolate, seconds: {times:?}");
+    assert!(times[4] < 1.0, "{times:?}");
+}

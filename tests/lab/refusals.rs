@@ -1,0 +1,436 @@
+//! What vmgate foretells, and what libvirt and QEMU then answer: one guest a case, on two real hosts. The table in
+//! docs/refusals.md is written by this test.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    path::PathBuf,
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use crate::harness::{Guest, a_to_b, b_to_a, lab, setting, vmgate, words};
+
+/// One thing that stands in the way of a move.
+struct Case {
+    /// What it is, for people.
+    what: &'static str,
+    guest: &'static str,
+    /// Where the guest runs: `a` or `b`.
+    on: &'static str,
+    options: &'static [&'static str],
+    /// Changes to the guest's XML before it is started: a text and what takes its place.
+    edits: &'static [(&'static str, &'static str)],
+    /// Commands on hosts before the changed guest is started, after that, and in the end.
+    before: &'static [(&'static str, &'static str)],
+    after: &'static [(&'static str, &'static str)],
+    cleanup: &'static [(&'static str, &'static str)],
+    /// Further arguments of `vmgate check`.
+    arguments: &'static [&'static str],
+    /// The rules that block.
+    foretold: &'static [&'static str],
+    /// What libvirt must say.
+    answer: Answer,
+}
+
+/// What libvirt answers to the move.
+enum Answer {
+    /// It refuses, and says this among other things.
+    Refuses(&'static str),
+    /// It moves the VM: either nothing stands in the way, or libvirt does not look at it.
+    Moves,
+}
+
+const PLAIN: Case = Case {
+    what: "",
+    guest: "",
+    on: "a",
+    options: &[],
+    edits: &[],
+    before: &[],
+    after: &[],
+    cleanup: &[],
+    arguments: &[],
+    foretold: &[],
+    answer: Answer::Moves,
+};
+
+const DISK: &str = "<disk type='file' device='disk'><driver name='qemu' type='raw' cache='writethrough'/>\
+    <source file='/lab/guests/@NAME@/disk.img'/><target dev='vda' bus='virtio'/>@MORE@</disk></devices>";
+
+/// QEMU's own user writes to it, and to what libvirt puts beside it.
+const MAKE_DISK: (&str, &str) = (
+    "a",
+    "cd /lab/guests/@NAME@ && truncate -s 64M disk.img copy.img && chmod 666 disk.img copy.img && chmod 777 .",
+);
+
+fn cases() -> Vec<Case> {
+    vec![
+        Case { what: "nothing", guest: "free", ..PLAIN },
+        Case {
+            what: "bridge missing at the destination",
+            guest: "no-bridge",
+            before: &[("a", "ip link add br7 type bridge && ip link set br7 up")],
+            cleanup: &[("a", "ip link del br7")],
+            edits: &[("bridge='br0'", "bridge='br7'")],
+            foretold: &["destination-networks-exist"],
+            answer: Answer::Refuses("br7"),
+            ..PLAIN
+        },
+        Case {
+            what: "huge pages that the destination does not have free",
+            guest: "huge",
+            before: &[
+                ("a", "mkdir -p /dev/hugepages && mount -t hugetlbfs hugetlbfs /dev/hugepages"),
+                ("b", "mkdir -p /dev/hugepages && mount -t hugetlbfs hugetlbfs /dev/hugepages"),
+                ("a", "echo 68 >/proc/sys/vm/nr_hugepages"),
+                ("a", "kill $(cat /run/libvirtd.pid)"),
+                ("b", "kill $(cat /run/libvirtd.pid)"),
+            ],
+            cleanup: &[("a", "echo 0 >/proc/sys/vm/nr_hugepages")],
+            edits: &[("</memory>", "</memory><memoryBacking><hugepages/></memoryBacking>")],
+            foretold: &["destination-huge-pages-fit"],
+            answer: Answer::Refuses("unable to map backing store"),
+            ..PLAIN
+        },
+        Case {
+            what: "shared memory with another process (shmem)",
+            guest: "shmem",
+            edits: &[(
+                "</devices>",
+                "<shmem name='vmgate'><model type='ivshmem-plain'/><size unit='M'>1</size></shmem></devices>",
+            )],
+            foretold: &["devices-migratable"],
+            answer: Answer::Refuses("ivshmem"),
+            ..PLAIN
+        },
+        Case {
+            what: "a folder shared by 9p, which this guest has not mounted (QEMU refuses once it has)",
+            guest: "plan9",
+            edits: &[(
+                "</devices>",
+                "<filesystem type='mount' accessmode='mapped'><source dir='/srv'/><target dir='x'/></filesystem></devices>",
+            )],
+            foretold: &["devices-migratable"],
+            ..PLAIN
+        },
+        Case {
+            what: "a SPICE agent of QEMU's own (qemu-vdagent), with --allow-monitor",
+            guest: "vdagent",
+            edits: &[(
+                "</devices>",
+                "<channel type='qemu-vdagent'><target type='virtio' name='com.redhat.spice.0'/></channel></devices>",
+            )],
+            arguments: &["--allow-monitor"],
+            foretold: &["devices-migratable", "no-migration-blocker"],
+            answer: Answer::Refuses("vdagent"),
+            ..PLAIN
+        },
+        Case {
+            what: "a snapshot",
+            guest: "snapped",
+            after: &[(
+                "a",
+                "printf '<domainsnapshot><name>s1</name><creationTime>1</creationTime><state>running</state>\
+                 %s</domainsnapshot>' \"$(virsh dumpxml @NAME@)\" >/tmp/s.xml && virsh -q snapshot-create @NAME@ \
+                 /tmp/s.xml --redefine",
+            )],
+            foretold: &["vm-has-no-snapshots"],
+            answer: Answer::Refuses("snapshot"),
+            ..PLAIN
+        },
+        Case {
+            what: "a transient disk",
+            guest: "transient",
+            before: &[MAKE_DISK],
+            edits: &[
+                ("</devices>", DISK),
+                ("@MORE@", "<transient/>"),
+                // libvirt makes the overlay as root.
+                (
+                    "</domain>",
+                    "<seclabel type='static' model='dac' relabel='no'><label>+0:+0</label></seclabel></domain>",
+                ),
+            ],
+            foretold: &["disk-filesystem-shared", "disks-not-transient"],
+            answer: Answer::Refuses("transient"),
+            ..PLAIN
+        },
+        Case {
+            what: "a block job on a disk",
+            guest: "copying",
+            before: &[MAKE_DISK],
+            edits: &[("</devices>", DISK), ("@MORE@", "")],
+            after: &[(
+                "a",
+                "virsh -q blockcopy @NAME@ vda --dest /lab/guests/@NAME@/copy.img --format raw --transient-job --bytes \
+                 --bandwidth 65536 --reuse-external",
+            )],
+            foretold: &["disk-filesystem-shared", "no-block-job-on-disks"],
+            answer: Answer::Refuses("block job"),
+            ..PLAIN
+        },
+        Case {
+            what: "a disk that both hosts see and write, on no file system that libvirt knows as shared",
+            guest: "bind-mount",
+            before: &[MAKE_DISK],
+            edits: &[("</devices>", DISK), ("@MORE@", "")],
+            foretold: &["disk-filesystem-shared"],
+            answer: Answer::Refuses("without shared storage"),
+            ..PLAIN
+        },
+        Case {
+            what: "a disk that both hosts see, and the guest only reads",
+            guest: "only-read",
+            before: &[MAKE_DISK],
+            edits: &[("</devices>", DISK), ("@MORE@", "<readonly/>")],
+            ..PLAIN
+        },
+        Case {
+            what: "an ISO that only the source has",
+            guest: "iso",
+            before: &[("a", "truncate -s 1M /srv/only-a.iso")],
+            edits: &[(
+                "</devices>",
+                "<disk type='file' device='cdrom'><source file='/srv/only-a.iso'/><target dev='sda' bus='sata'/>\
+                 <readonly/></disk></devices>",
+            )],
+            foretold: &["destination-storage-reachable"],
+            answer: Answer::Refuses("/srv/only-a.iso"),
+            ..PLAIN
+        },
+        Case {
+            what: "a kernel for direct boot that only the source has",
+            guest: "kernel",
+            before: &[("a", "cp /lab/cache/guest-*/vmlinuz /srv/only-a-vmlinuz")],
+            edits: &[("<kernel>*</kernel>", "<kernel>/srv/only-a-vmlinuz</kernel>")],
+            foretold: &["destination-has-boot-files"],
+            answer: Answer::Refuses("only-a-vmlinuz"),
+            ..PLAIN
+        },
+        Case {
+            what: "another VM of the same name at the destination",
+            guest: "namesake",
+            after: &[(
+                "b",
+                "sed '/<uuid>/d' /lab/guests/@NAME@/domain.xml >/tmp/d.xml && virsh -q define /tmp/d.xml",
+            )],
+            cleanup: &[("b", "virsh -q undefine @NAME@")],
+            foretold: &["vm-name-free-at-destination"],
+            answer: Answer::Refuses("already exists with uuid"),
+            ..PLAIN
+        },
+        Case {
+            what: "another VM of the same UUID at the destination",
+            guest: "twin",
+            after: &[(
+                "b",
+                "sed 's/<name>twin</<name>other</' /lab/guests/@NAME@/domain.xml >/tmp/d.xml && virsh -q define /tmp/d.xml",
+            )],
+            cleanup: &[("b", "virsh -q undefine other")],
+            foretold: &["vm-name-free-at-destination"],
+            answer: Answer::Refuses("already defined with uuid"),
+            ..PLAIN
+        },
+        Case {
+            what: "the VM running at the destination already",
+            guest: "running-twice",
+            after: &[("b", "virsh -q create /lab/guests/@NAME@/domain.xml --paused")],
+            cleanup: &[("b", "virsh -q destroy @NAME@")],
+            foretold: &["vm-runs-once"],
+            answer: Answer::Refuses("already active"),
+            ..PLAIN
+        },
+        Case {
+            what: "a machine type that the destination does not have",
+            guest: "machine",
+            on: "b",
+            options: &["--machine", "pc-q35-10.0"],
+            foretold: &["machine-type-supported"],
+            answer: Answer::Refuses("machine type"),
+            ..PLAIN
+        },
+        Case {
+            what: "a CPU feature that the destination does not have",
+            guest: "cpu",
+            on: "b",
+            edits: &[(
+                "<cpu *</cpu>",
+                "<cpu mode='custom' match='exact' check='partial'><model fallback='forbid'>Nehalem</model>\
+                 <feature policy='require' name='sha-ni'/></cpu>",
+            )],
+            foretold: &["destination-cpu-offers-guest-features"],
+            answer: Answer::Refuses("sha-ni"),
+            ..PLAIN
+        },
+        Case {
+            what: "a destination in maintenance",
+            guest: "maintained",
+            before: &[("b", "mkdir -p /etc/vmgate && echo 'kernel update' >/etc/vmgate/maintenance")],
+            cleanup: &[("b", "rm /etc/vmgate/maintenance")],
+            foretold: &["destination-accepts-moves"],
+            ..PLAIN
+        },
+    ]
+}
+
+#[test]
+#[ignore = "needs the lab: make lab-test"]
+fn libvirt_refuses_what_vmgate_foretells_and_for_that_reason() {
+    let only = std::env::var("VMGATE_REFUSAL").ok();
+    let mut rows = Vec::new();
+    let mut wrong = Vec::new();
+    for case in cases().iter().filter(|case| only.as_deref().is_none_or(|guest| guest == case.guest)) {
+        let begin = Instant::now();
+        let result = run(case);
+        println!(
+            "{:5.1} s  {}: {}",
+            begin.elapsed().as_secs_f64(),
+            case.what,
+            result.as_ref().map_or("wrong", |_| "ok")
+        );
+        match result {
+            Ok(row) => rows.push(row),
+            Err(why) => wrong.push(format!("{}: {why}", case.what)),
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    if only.is_none() {
+        fs::write(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/refusals.md"), page(&rows)).unwrap();
+    }
+}
+
+/// A line of the table.
+struct Row {
+    what: &'static str,
+    direction: &'static str,
+    foretold: String,
+    answered: String,
+}
+
+fn run(case: &Case) -> Result<Row, String> {
+    let _undo = Undo(case);
+    let guest = start(case)?;
+    for command in case.after {
+        on_host(command, case.guest)?;
+    }
+    let (there, direction, uri) = match case.on {
+        "a" => (a_to_b(), "a → b", "qemu+tcp://lab-b/system"),
+        _ => (b_to_a(), "b → a", "qemu+tcp://lab-a/system"),
+    };
+    let first = [&["check", guest.name, "--guest", "none", "--output", "json"], case.arguments].concat();
+    let verdict = vmgate(&words(&first, &there)).json();
+    let foretold = blocking(&verdict);
+    if foretold.iter().map(|(rule, _)| rule.as_str()).collect::<Vec<_>>() != case.foretold {
+        return Err(format!("vmgate foretold {foretold:?}, not {:?}", case.foretold));
+    }
+    let said = lab(&["host", case.on, "virsh", "migrate", "--live", guest.name, uri]);
+    let text = said.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+    let answered = match (&case.answer, said.code) {
+        (Answer::Moves, 0) => "moves the VM".to_owned(),
+        (Answer::Refuses(reason), code) if code != 0 && text.contains(reason) => refusal(&text),
+        _ => return Err(format!("libvirt answered with {}: {text}", said.code)),
+    };
+    let foretold = foretold.iter().map(|(rule, message)| format!("`{rule}`: {message}"));
+    let foretold = foretold.collect::<Vec<_>>().join("<br>");
+    Ok(Row {
+        what: case.what,
+        direction,
+        foretold: if foretold.is_empty() { "nothing against it".to_owned() } else { foretold },
+        answered,
+    })
+}
+
+/// Starts the guest as the lab makes them, prepares the hosts, and starts it again with its XML changed. It is not waited
+/// for: a migration needs no guest that has booted.
+fn start(case: &Case) -> Result<Guest, String> {
+    let options = ["--on", case.on, "--agent", "none", "--memory", "128", "--wait", "0"];
+    let guest = Guest::start(case.guest, &[&options, case.options].concat());
+    for command in case.before {
+        on_host(command, case.guest)?;
+    }
+    if case.before.iter().any(|(_, command)| command.contains("libvirtd.pid")) {
+        thread::sleep(Duration::from_secs(1));
+        lab(&["up"]).exits(0);
+    }
+    if !case.edits.is_empty() {
+        let folder = PathBuf::from(setting("VMGATE_LAB_STATE")).join("guests").join(case.guest);
+        let file = folder.join("domain.xml");
+        let mut xml = fs::read_to_string(&file).map_err(|error| error.to_string())?;
+        for (old, new) in case.edits {
+            xml = edited(&xml, old, &named(new, case.guest))?;
+        }
+        fs::write(&file, xml).map_err(|error| error.to_string())?;
+        let again = "virsh -q destroy @NAME@ && virsh -q define /lab/guests/@NAME@/domain.xml && virsh -q start @NAME@";
+        on_host(&(case.on, again), case.guest)?;
+    }
+    Ok(guest)
+}
+
+/// Replaces a text; a `*` in it stands for anything.
+fn edited(xml: &str, old: &str, new: &str) -> Result<String, String> {
+    let (begin, end) = old.split_once('*').unwrap_or((old, ""));
+    let missing = || format!("`{old}` is not in the guest's XML");
+    let from = xml.find(begin).ok_or_else(missing)?;
+    let to = from + begin.len() + xml[from + begin.len()..].find(end).ok_or_else(missing)? + end.len();
+    Ok(format!("{}{new}{}", &xml[..from], &xml[to..]))
+}
+
+fn named(text: &str, guest: &str) -> String {
+    text.replace("@NAME@", guest)
+}
+
+fn on_host((host, command): &(&str, &str), guest: &str) -> Result<(), String> {
+    let said = lab(&["host", host, "sh", "-c", &named(command, guest)]);
+    if said.code == 0 { Ok(()) } else { Err(format!("on {host}: {command}: {}", said.stderr)) }
+}
+
+/// What a case changed on the hosts is changed back, however it ends.
+struct Undo<'a>(&'a Case);
+
+impl Drop for Undo<'_> {
+    fn drop(&mut self) {
+        for command in self.0.cleanup {
+            let _ = on_host(command, self.0.guest);
+        }
+    }
+}
+
+/// Rules that block because they are violated, each once, with what they say.
+fn blocking(verdict: &Value) -> Vec<(String, String)> {
+    let outcomes = verdict["outcomes"].as_array().expect("a verdict has outcomes");
+    let mut found: Vec<(String, String)> = outcomes
+        .iter()
+        .filter(|outcome| outcome["status"] == "fail" && outcome["effect_now"] == "block")
+        .map(|outcome| {
+            (outcome["rule"].as_str().unwrap().to_owned(), outcome["message"].as_str().unwrap().to_owned())
+        })
+        .collect();
+    found.sort();
+    found.dedup_by(|a, b| a.0 == b.0);
+    found
+}
+
+/// libvirt's last error, without what differs from run to run.
+fn refusal(text: &str) -> String {
+    let error = text.rsplit_once("error: ").map_or(text, |(_, error)| error);
+    let error = error.split("qemu-system-x86_64: ").last().unwrap_or(error);
+    format!("refuses: {}", error.chars().take(200).collect::<String>())
+}
+
+fn page(rows: &[Row]) -> String {
+    let mut text = String::from(
+        "# What vmgate foretells, and what libvirt answers\n\n\
+         Written by the lab's test `libvirt_refuses_what_vmgate_foretells_and_for_that_reason`, which makes each obstacle on two \
+         real hosts\n(a: QEMU 7.2, libvirt 9.0; b: QEMU 10.0, libvirt 11.3), asks `vmgate check`, and then has libvirt try. Where \
+         libvirt moves a VM that\nvmgate stops, libvirt does not look at that at all.\n\n\
+         | in the way | move | vmgate foretold | libvirt answered |\n|---|---|---|---|\n",
+    );
+    for Row { what, direction, foretold, answered } in rows {
+        let cell = |text: &str| text.replace('|', "\\|");
+        let _ = writeln!(text, "| {what} | {direction} | {} | {} |", cell(foretold), cell(answered));
+    }
+    text
+}
