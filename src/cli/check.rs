@@ -103,10 +103,8 @@ impl Check {
         planned: &PlannedMove,
         session: &Session,
     ) -> Result<Facts, Failure> {
-        super::collect::facts(
-            &super::collect::request_of(change, planned, &self.the_move, session)?,
-            session.now(),
-        )
+        let request = super::collect::request_of(change, planned, &self.the_move, session)?;
+        session.with_history(super::collect::facts(&request, session.now())?)
     }
 
     #[cfg(not(feature = "libvirt"))]

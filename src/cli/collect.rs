@@ -52,7 +52,8 @@ pub(super) fn from_hosts(
     goals: &Goals,
     session: &Session,
 ) -> Result<Facts, Failure> {
-    facts(&the_move.request(vm, goals.over(Change::default()), session)?, session.now())
+    session
+        .with_history(facts(&the_move.request(vm, goals.over(Change::default()), session)?, session.now())?)
 }
 
 /// What is to be collected for a move of a change. Of the options only those hold that say how to look.

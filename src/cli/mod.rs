@@ -15,6 +15,8 @@ mod isolate;
 mod ledger;
 #[cfg(feature = "libvirt")]
 mod migrate;
+#[cfg(feature = "libvirt")]
+mod observe;
 mod options;
 mod output;
 mod probe;
@@ -65,6 +67,9 @@ enum Command {
     /// Cut a VM off the network at once and keep the evidence, or let it back
     #[cfg(feature = "libvirt")]
     Isolate(isolate::Isolate),
+    /// Watch how VMs dirty their memory over a day, at low cost, and write it into the ledger
+    #[cfg(feature = "libvirt")]
+    Observe(observe::Observe),
     /// Write a saved verdict in other formats
     Report(report::Report),
     /// Tell what has become different between two saved verdicts
@@ -96,6 +101,7 @@ struct ProbeCli {
 }
 
 #[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "there is one of it")]
 enum ProbeCommand {
     /// Look at the host or guest this runs on, and print what was seen as JSON
     Probe(probe::Probe),
@@ -135,6 +141,8 @@ pub fn main() -> process::ExitCode {
         Command::Isolate(command) => command.run(&cli.shared),
         #[cfg(feature = "libvirt")]
         Command::Recover(command) => command.run(&cli.shared),
+        #[cfg(feature = "libvirt")]
+        Command::Observe(command) => command.run(&cli.shared),
         Command::Report(command) => command.run(&cli.shared),
         Command::Diff(command) => command.run(&cli.shared),
         Command::Explain(command) => command.run(&cli.shared),

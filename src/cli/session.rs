@@ -13,6 +13,8 @@ use super::{Failure, options::Shared, output};
 use crate::collect::transport::{GuestWay, Transport};
 #[cfg(feature = "libvirt")]
 use crate::config::HostConfig;
+#[cfg(feature = "libvirt")]
+use crate::fact::{Fact, Facts, Host};
 #[cfg(feature = "ledger")]
 use crate::ledger::{Entry, Ledger};
 #[cfg(feature = "ledger")]
@@ -83,6 +85,22 @@ impl<'a> Session<'a> {
         state.or_else(home).map(|folder| folder.join("vmgate/ledger.db")).ok_or_else(|| {
             Failure::usage("there is no ledger: name one with --ledger FILE, or `ledger:` in vmgate.yaml")
         })
+    }
+
+    /// The facts with what the ledger knows of earlier moves and of this VM, where one is named.
+    #[cfg(feature = "libvirt")]
+    pub(super) fn with_history(&self, facts: Facts) -> Result<Facts, Failure> {
+        if let Some(ledger) = self.ledger()? {
+            let uuid = |host: &Fact<Host>| host.known().and_then(|host| host.uuid.known().cloned());
+            let vm = facts.vm.known().and_then(|vm| vm.uuid.known().cloned());
+            if let (Some(vm), Some(source), Some(destination)) =
+                (vm, uuid(&facts.source), uuid(&facts.destination))
+            {
+                let history = ledger.past(&vm, &source, &destination).map_err(Failure::failed)?;
+                return Ok(Facts { history: Fact::Known(history), ..facts });
+            }
+        }
+        Ok(facts)
     }
 
     /// Writes verdicts into the ledger, where one is named.

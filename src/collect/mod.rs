@@ -14,6 +14,8 @@ mod asker;
 pub mod capabilities;
 #[cfg(feature = "libvirt")]
 mod claims;
+#[cfg(feature = "libvirt")]
+mod dirtying;
 pub mod document;
 pub mod domain_capabilities;
 pub mod domain_xml;

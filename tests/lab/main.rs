@@ -5,6 +5,7 @@
 
 mod check;
 mod collect;
+mod dirtying;
 mod faults;
 mod harness;
 mod hook;

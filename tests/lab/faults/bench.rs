@@ -18,7 +18,7 @@ const NAME: &str = "shuttle";
 /// Rate of the migration link: slow enough that a fault meets the migration.
 pub(super) const RATE: &str = "100mbit";
 /// Everything is emulated, on a machine that may have much else to do.
-const PATIENCE: Duration = Duration::from_secs(900);
+const PATIENCE: Duration = Duration::from_mins(15);
 const POLL: Duration = Duration::from_millis(20);
 
 /// One side of a move.
@@ -197,7 +197,7 @@ impl Bench {
         let script = format!(
             "mkdir -p /etc/vmgate/migrate.d; printf '#!/bin/sh\\n{hook}\\n' >/etc/vmgate/migrate.d/10-lab; chmod 755 /etc/vmgate/migrate.d/10-lab"
         );
-        self.in_guest(&script).exits(0);
+        Self::in_guest(&script).exits(0);
         if row.twist == Twist::SmallDisk {
             let disk = self.folder.path().join("disk");
             fs::create_dir_all(&disk).unwrap();
@@ -215,7 +215,7 @@ impl Bench {
             assert!(Command::new("umount").arg(&disk).status().unwrap().success());
             self.ledger = self.folder.path().join("ledger.db");
         }
-        self.in_guest("rm -rf /etc/vmgate");
+        Self::in_guest("rm -rf /etc/vmgate");
     }
 
     /// The change file of a move from where the guest is.
@@ -303,7 +303,7 @@ impl Bench {
         let start = Instant::now();
         loop {
             let said = vmgate(&["recover", "--ledger", &ledger, "--timeout", "90"]);
-            if said.code == 0 || start.elapsed() > Duration::from_secs(60) {
+            if said.code == 0 || start.elapsed() > Duration::from_mins(1) {
                 eprint!("    {}", said.stdout);
                 return said.code;
             }
@@ -326,7 +326,7 @@ impl Bench {
         assert_eq!(defined, [self.on], "it is to be defined where it was");
         lab(&["host", &self.on.to_string(), "virsh", "-q", "start", NAME]).exits(0);
         let start = Instant::now();
-        while !self.in_guest("cat /run/pattern").stdout.contains("read=") && start.elapsed() < PATIENCE {
+        while !Self::in_guest("cat /run/pattern").stdout.contains("read=") && start.elapsed() < PATIENCE {
             thread::sleep(Duration::from_secs(1));
         }
     }
@@ -334,7 +334,7 @@ impl Bench {
     /// Whether all that the guest has read was what it had written, and it still reads.
     fn memory(&self) -> Result<(), String> {
         let read = || {
-            let said = self.in_guest("cat /run/pattern");
+            let said = Self::in_guest("cat /run/pattern");
             let (read, broken) = said.stdout.trim().split_once(' ').unwrap_or_default();
             let number =
                 |text: &str, name: &str| text.strip_prefix(name).and_then(|text| text.parse::<u64>().ok());
@@ -356,10 +356,10 @@ impl Bench {
     }
 
     fn service_is_up(&self) -> bool {
-        self.in_guest("/etc/init.d/lab-service status").code == 0
+        Self::in_guest("/etc/init.d/lab-service status").code == 0
     }
 
-    fn in_guest(&self, script: &str) -> Said {
+    fn in_guest(script: &str) -> Said {
         lab(&["guest", "exec", NAME, "/bin/sh", "-c", script])
     }
 

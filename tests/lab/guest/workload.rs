@@ -15,7 +15,7 @@ const MIB: usize = 1024 * 1024;
 const PAGE: usize = 4096;
 
 const USAGE: &str = "usage: workload idle
-       workload dirty size=MIB rate=MIB_PER_SECOND pattern=random|hotcold|sweep
+       workload dirty size=MIB rate=MIB_PER_SECOND pattern=random|hotcold|zipf|sweep|phases
        workload pattern size=MIB rate=MIB_PER_SECOND
        workload udp to=IP:PORT rate=PACKETS_PER_SECOND [size=BYTES] [listen=PORT] [group=IP]
        workload tcp to=IP:PORT [retries2=N] [every=MS]
@@ -104,8 +104,12 @@ enum Pattern {
     Random,
     /// Nine writes of ten go to a tenth of the pages.
     HotCold,
+    /// The page of rank n is as likely as 1/n: a few are written all the time, most hardly ever.
+    Zipf,
     /// One page after the other, again and again: the worst for pre-copy.
     Sweep,
+    /// At random, for four seconds of eight; then nothing.
+    Phases,
 }
 
 impl FromStr for Pattern {
@@ -115,8 +119,10 @@ impl FromStr for Pattern {
         match text {
             "random" => Ok(Self::Random),
             "hotcold" => Ok(Self::HotCold),
+            "zipf" => Ok(Self::Zipf),
             "sweep" => Ok(Self::Sweep),
-            _ => Err("neither random, hotcold nor sweep".to_owned()),
+            "phases" => Ok(Self::Phases),
+            _ => Err("neither random, hotcold, zipf, sweep nor phases".to_owned()),
         }
     }
 }
@@ -132,25 +138,34 @@ fn dirty(settings: &Settings) -> Outcome {
     }
     let pages = size * MIB / PAGE;
     let pages_per_second = rate * MIB as f64 / PAGE as f64;
-    let mut memory = vec![1_u8; pages * PAGE];
+    // From a page's beginning, so that a page of ours is one of the guest's.
+    let mut memory = vec![1_u8; (pages + 1) * PAGE];
+    let begin = memory.as_ptr().align_offset(PAGE);
+    let memory = &mut memory[begin..begin + pages * PAGE];
     println!("workload dirty: {size} MiB at {rate} MiB/s");
 
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let mut next = 0;
     let mut value = 0_u64;
     let mut owed = 0.0;
-    let mut last = Instant::now();
+    let began = Instant::now();
+    let mut last = began;
     loop {
         thread::sleep(Duration::from_millis(10));
         let now = Instant::now();
+        if matches!(pattern, Pattern::Phases) && (now - began).as_secs() % 8 >= 4 {
+            last = now;
+            continue;
+        }
         owed += (now - last).as_secs_f64().min(0.5) * pages_per_second;
         last = now;
         while owed >= 1.0 {
             owed -= 1.0;
             let page = match pattern {
-                Pattern::Random => random.below(pages),
+                Pattern::Random | Pattern::Phases => random.below(pages),
                 Pattern::HotCold if random.below(10) > 0 => random.below((pages / 10).max(1)),
                 Pattern::HotCold => random.below(pages),
+                Pattern::Zipf => scatter(random.rank(pages), pages),
                 Pattern::Sweep => {
                     next = (next + 1) % pages;
                     next
@@ -162,7 +177,7 @@ fn dirty(settings: &Settings) -> Outcome {
                 let at = page * PAGE + offset;
                 memory[at..at + 8].copy_from_slice(&value.to_le_bytes());
             }
-            std::hint::black_box(&mut memory);
+            std::hint::black_box(&mut *memory);
         }
     }
 }
@@ -244,6 +259,17 @@ impl Random {
         self.0 ^= self.0 << 17;
         (self.0 % limit as u64) as usize
     }
+
+    /// A rank from 0 on, the n-th about as likely as 1/n: the inverse of a logarithmic distribution.
+    fn rank(&mut self, ranks: usize) -> usize {
+        let unit = self.below(1 << 30) as f64 / (1_u64 << 30) as f64;
+        ((ranks as f64).powf(unit) as usize - 1).min(ranks - 1)
+    }
+}
+
+/// Neighbours in rank are no neighbours in memory.
+fn scatter(rank: usize, pages: usize) -> usize {
+    (rank as u64).wrapping_mul(2_654_435_761) as usize % pages
 }
 
 /// Sends numbered datagrams; without `to` only listens. An unreachable peer is no reason to stop: UDP does not know.
