@@ -207,7 +207,7 @@ fn cases() -> Vec<Case> {
         Case {
             what: "a kernel for direct boot that only the source has",
             guest: "kernel",
-            before: &[("a", "cp /lab/cache/guest-*/vmlinuz /srv/only-a-vmlinuz")],
+            before: &[("a", "for k in /lab/cache/guest-*/vmlinuz; do cp $k /srv/only-a-vmlinuz; done")],
             edits: &[("<kernel>*</kernel>", "<kernel>/srv/only-a-vmlinuz</kernel>")],
             foretold: &["destination-has-boot-files"],
             answer: Answer::Refuses("only-a-vmlinuz"),
@@ -218,7 +218,7 @@ fn cases() -> Vec<Case> {
             guest: "namesake",
             after: &[(
                 "b",
-                "sed '/<uuid>/d' /lab/guests/@NAME@/domain.xml >/tmp/d.xml && virsh -q define /tmp/d.xml",
+                "sed 's|<uuid>.*</uuid>|<uuid>5e7c9b3e-0000-4000-8000-000000000001</uuid>|' /lab/guests/@NAME@/domain.xml >/tmp/d.xml && virsh -q define /tmp/d.xml",
             )],
             cleanup: &[("b", "virsh -q undefine @NAME@")],
             foretold: &["vm-name-free-at-destination"],
