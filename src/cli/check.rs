@@ -43,7 +43,7 @@ impl Check {
         let reports = self.reports.open()?;
         #[cfg(feature = "libvirt")]
         if let Some(file) = &self.change {
-            let change = session.change(file)?;
+            let change = super::session::read_change(file)?;
             let policy = policy.and_waivers(change.waivers.clone());
             let mut taken = Taken::default();
             let judge = |planned| {

@@ -89,7 +89,7 @@ impl Migrate {
                 desk.migrate(&order, pass.into_pass()?, earlier)
             }
             Some(file) => {
-                let change = session.change(file)?;
+                let change = super::session::read_change(file)?;
                 let policy = policy.and_waivers(change.waivers.clone());
                 let mut orders = Vec::new();
                 for planned in &change.moves {

@@ -78,14 +78,6 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// A change file.
-    #[cfg(feature = "libvirt")]
-    pub(super) fn change(&self, file: &Path) -> Result<ChangeFile, Failure> {
-        let bytes = fs::read(file)
-            .map_err(|error| Failure::usage(format!("{}: cannot be read: {error}", file.display())))?;
-        ChangeFile::parse(&file.display().to_string(), &bytes).map_err(Failure::usage)
-    }
-
     /// Writes verdicts into the ledger, where one is named.
     pub(super) fn record(&self, verdicts: &[Verdict]) -> Result<(), Failure> {
         #[cfg(feature = "ledger")]
@@ -165,6 +157,14 @@ fn ssh_target(text: &str, named_by: &str) -> Result<SshTarget, Failure> {
             "{named_by}: `{text}` is not USER@HOST or USER@HOST:PORT, with or without ssh://"
         ))
     })
+}
+
+/// A change file.
+#[cfg(feature = "libvirt")]
+pub(super) fn read_change(file: &Path) -> Result<ChangeFile, Failure> {
+    let bytes = fs::read(file)
+        .map_err(|error| Failure::usage(format!("{}: cannot be read: {error}", file.display())))?;
+    ChangeFile::parse(&file.display().to_string(), &bytes).map_err(Failure::usage)
 }
 
 fn read_waivers(file: &Path) -> Result<Waivers, Failure> {

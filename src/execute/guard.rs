@@ -55,6 +55,7 @@ pub struct Outlook {
 
 /// Watches one migration.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "what a change allows, each by itself")]
 pub(super) struct Guard {
     longest_blackout_seconds: f64,
     deadline_seconds: Option<f64>,
@@ -254,14 +255,11 @@ fn outlook(job: &JobStats, limit_seconds: f64) -> Outlook {
 }
 
 fn rates(job: &JobStats) -> String {
-    let mebibytes = |rate: Option<u64>| {
-        rate.map_or_else(|| "an unknown amount of".to_owned(), |rate| (rate >> 20).to_string())
-    };
-    format!(
-        "the guest dirties {} MiB/s and {} MiB/s are sent",
-        mebibytes(job.dirty_bytes_per_second),
-        mebibytes(job.memory_bytes_per_second)
-    )
+    let sent = job.memory_bytes_per_second.unwrap_or(0) >> 20;
+    match job.dirty_bytes_per_second {
+        Some(dirty) => format!("the guest dirties {} MiB/s and {sent} MiB/s are sent", dirty >> 20),
+        None => format!("{sent} MiB/s are sent"),
+    }
 }
 
 #[allow(clippy::cast_precision_loss)] // no guest has 2^53 bytes

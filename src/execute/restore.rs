@@ -15,6 +15,9 @@ use crate::{
     },
 };
 
+/// How often undoing something is tried.
+const TRIES: u32 = 3;
+
 /// What a run has done that is to be undone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct ToUndo {
@@ -52,7 +55,12 @@ impl ToUndo {
         let mut left = Vec::new();
         for number in std::mem::take(&mut self.actions).into_iter().rev() {
             let Some(action) = journal.run.plan.actions.get(number) else { continue };
-            match preparation.undo(action) {
+            // It may be run twice, as the change's author was told; a guest that was just moved may be slow to answer.
+            let undone = (1..TRIES).fold(preparation.undo(action), |undone, _| match undone {
+                Ok(()) => Ok(()),
+                Err(_) => preparation.undo(action),
+            });
+            match undone {
                 Ok(()) => journal.note(State::Restore, Some((number, Mark::Undone)), None),
                 Err(why) => {
                     journal.note(State::Restore, Some((number, Mark::NotUndone)), Some(&why));

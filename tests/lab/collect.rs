@@ -155,6 +155,7 @@ fn a_migration_is_watched_aborted_and_done() {
         max_downtime: Some(Duration::from_millis(300)),
         auto_converge: false,
         persistent: true,
+        ..MigrateParams::default()
     };
     let slow = params.clone();
     let mover = thread::spawn(move || domain_on('A', "lc-move").unwrap().migrate(&host('B'), &slow));

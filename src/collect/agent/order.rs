@@ -5,16 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    PING_PATIENCE,
-    command::{Agent, AgentChannel, Execution},
-};
+use super::command::{Agent, AgentChannel, Execution};
 use crate::{collect::text::plain_bytes, fact::Unknown};
 
 /// Pause between two looks at a script that runs.
 const POLL: Duration = Duration::from_millis(100);
-/// Longest wait for one answer of the agent.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
+/// Longest wait for one answer of the agent: a guest has just been moved, or has much to do.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(15);
 /// How much of what a script says is kept.
 const WORDS: usize = 400;
 
@@ -42,11 +39,17 @@ pub fn order<C: AgentChannel>(
     leave: &dyn Fn() -> bool,
 ) -> Result<Carried, Unknown> {
     let deadline = Instant::now() + limit;
-    let agent = Agent::greet(channel, PING_PATIENCE.min(limit))?;
+    let agent = Agent::greet(channel, ANSWER_PATIENCE.min(limit))?;
     let pid = agent.start_shell(script, ANSWER_PATIENCE)?;
     loop {
         thread::sleep(POLL);
-        if let Execution::Done { output, code, .. } = agent.shell_status(pid, ANSWER_PATIENCE)? {
+        let status = agent.shell_status(pid, ANSWER_PATIENCE);
+        if let Err(why) = &status
+            && Instant::now() >= deadline
+        {
+            return Err(why.clone());
+        }
+        if let Ok(Execution::Done { output, code, .. }) = status {
             let said = plain_bytes(output.trim_ascii());
             let skipped = said.chars().count().saturating_sub(WORDS);
             return Ok(Carried::Ended {

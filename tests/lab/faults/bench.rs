@@ -18,7 +18,7 @@ const NAME: &str = "shuttle";
 /// Rate of the migration link: slow enough that a fault meets the migration.
 pub(super) const RATE: &str = "100mbit";
 /// Everything is emulated, on a machine that may have much else to do.
-const PATIENCE: Duration = Duration::from_secs(400);
+const PATIENCE: Duration = Duration::from_secs(900);
 const POLL: Duration = Duration::from_millis(20);
 
 /// One side of a move.
@@ -142,7 +142,7 @@ impl Bench {
         if row.at.is_none() {
             (row.strike)(self);
         }
-        let mut arguments = vec!["migrate", "--change", &change, "--timeout", "20", "-v"];
+        let mut arguments = vec!["migrate", "--change", &change, "--timeout", "90", "-v"];
         let ledger = self.ledger.display().to_string();
         arguments.extend(["--ledger", &ledger]);
         let signed = self.signed(row, &change);
@@ -250,7 +250,7 @@ impl Bench {
         openssl(&["genpkey", "-algorithm", "ed25519", "-out", &path("private.pem")]);
         openssl(&["pkey", "-in", &path("private.pem"), "-pubout", "-out", &path("public.pem")]);
         let report = format!("json={}", path("verdict.json"));
-        vmgate(&["check", "--change", change, "--timeout", "20", "--output", &report]).exits(0);
+        vmgate(&["check", "--change", change, "--timeout", "90", "--output", &report]).exits(0);
         let signed =
             vmgate(&["verdict", "sign", &path("verdict.json"), "--key", &path("private.pem")]).exits(0);
         fs::write(path("signed.json"), &signed.stdout).unwrap();
@@ -302,7 +302,7 @@ impl Bench {
         let ledger = self.ledger.display().to_string();
         let start = Instant::now();
         loop {
-            let said = vmgate(&["recover", "--ledger", &ledger, "--timeout", "20"]);
+            let said = vmgate(&["recover", "--ledger", &ledger, "--timeout", "90"]);
             if said.code == 0 || start.elapsed() > Duration::from_secs(60) {
                 eprint!("    {}", said.stdout);
                 return said.code;
@@ -383,7 +383,7 @@ impl Bench {
             "--ledger",
             &ledger,
             "--timeout",
-            "20",
+            "90",
             "--longest-blackout",
             "2",
         ]);
@@ -440,9 +440,10 @@ impl Bench {
     pub(super) fn second_vmgate_is_refused(&mut self) {
         let change = self.folder.path().join("change.yaml").display().to_string();
         let ledger = self.ledger.display().to_string();
-        let said = vmgate(&["migrate", "--change", &change, "--ledger", &ledger, "--timeout", "20"]);
+        let said = vmgate(&["migrate", "--change", &change, "--ledger", &ledger, "--timeout", "90"]);
         // By the ledger while the first has not begun to migrate; after that also by a rule.
-        let refused = ["is being moved already", "not migrated"].iter().any(|text| said.stderr.contains(text));
+        let refused =
+            ["is being moved already", "not migrated"].iter().any(|text| said.stderr.contains(text));
         if said.code != 20 || !refused {
             self.failed_inside = Some(format!("the second vmgate ended with {}: {}", said.code, said.stderr));
         }
