@@ -64,7 +64,11 @@ package-test: build ## The Debian package, installed and used in a bare root fil
 lab-test: build ## Tests on two real hypervisor hosts
 	@tests/lab/selftest
 	@$(LAB) up
-	@eval "$$($(LAB) env)" && $(CARGO) test --test lab -- --include-ignored --test-threads=1
+	@eval "$$($(LAB) env)" && $(CARGO) test --test lab -- --include-ignored --test-threads=1 --skip after_every_fault
+
+faults: build ## Break real migrations in every way, most of an hour; writes docs/faults.md
+	@$(LAB) up
+	@eval "$$($(LAB) env)" && VMGATE_WRITE_FAULTS=1 $(CARGO) test --test lab after_every_fault -- --include-ignored --test-threads=1
 	@eval "$$($(LAB) env)" && $(CARGO) test --test truth_tcp -- --ignored quick
 
 truth-tcp: build ## Do connections live as long as foretold? Eleven minutes; writes docs/truth-tcp.md
