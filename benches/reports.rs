@@ -17,7 +17,7 @@ use vmgate::{
     collect,
     preflight::{Asked, Policy},
     report::{self, Format, Style},
-    rule::{ParamOverrides, RuleSource, conform_facts},
+    rule::{ParamOverrides, RuleSource},
     verdict::{self, Verdict},
 };
 
@@ -54,8 +54,7 @@ fn one(moves: &str) -> Verdict {
     }
     let policy =
         Policy::load(&[RuleSource::Builtin], None, &ParamOverrides::new()).expect("the shipped rules");
-    let facts =
-        collect::document::read(&root.join("rules/fixtures/idle-vm.yaml"), conform_facts).expect("facts");
+    let facts = collect::document::read(&root.join("rules/fixtures/idle-vm.yaml")).expect("facts");
     policy.judge(facts, "2026-11-23T01:05:00Z".parse().expect("a time"), &Asked::default())
 }
 

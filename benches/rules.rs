@@ -1,13 +1,13 @@
 //! How fast rules are: loading the pack, judging a fleet with it, and the same expressions in two other engines.
 //!
 //! `cargo bench --bench rules`. The facts are a fixture's with a few fields changed from move to move, and are
-//! handed over one by one, as a streamed fleet is.
+//! handed over one by one, as a streamed fleet is. At the end the memory that this takes is printed.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark that cannot begin should stop")]
 #![allow(clippy::indexing_slicing)] // a benchmark may fall
 
 use std::{fs, hint::black_box, sync::Arc};
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{Criterion, criterion_group};
 use jiff::Timestamp;
 use serde_json::{Value as Json, json};
 use vmgate::{
@@ -97,7 +97,43 @@ fn fleet(c: &mut Criterion) {
                 .sum::<usize>()
         });
     });
+    let nothing = tempfile::tempdir().unwrap();
+    let no_rules = Pack::load(&[RuleSource::Dir(nothing.path().to_owned())]).unwrap();
+    group.bench_function("one move, no rules: facts made ready", |b| {
+        b.iter(|| black_box(no_rules.evaluate(&variants[0], &forecast, now)));
+    });
+    let outcomes = pack.evaluate(&variants[0], &forecast, now);
+    group.bench_function("one move, outcomes written as JSON", |b| {
+        b.iter(|| black_box(serde_json::to_string(&outcomes).unwrap()));
+    });
     group.finish();
+}
+
+/// Resident memory of this process now.
+fn resident_mebibytes() -> f64 {
+    let status = fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: f64 = status.split(' ').nth(1).unwrap().parse().unwrap();
+    pages * 4096.0 / f64::from(1 << 20)
+}
+
+/// Judges a streamed fleet, in which no facts and no outcomes outlive their move, and prints what it takes.
+fn memory() {
+    let pack = Pack::load(&[RuleSource::Builtin]).unwrap();
+    let (forecast, now) = (forecast(), "2026-11-23T01:10:00Z".parse::<Timestamp>().unwrap());
+    let template = fixture();
+    let mut outcomes = 0;
+    for at in 1..=MOVES {
+        let mut json = template.clone();
+        json["vm"]["name"] = format!("vm{at}").into();
+        let facts: Facts = serde_json::from_value(json).unwrap();
+        outcomes += pack.evaluate(&facts, &forecast, now).len();
+        if at == MOVES / 100 || at == MOVES / 10 || at == MOVES {
+            println!(
+                "resident after {at:>6} streamed moves ({outcomes} outcomes): {:.1} MiB",
+                resident_mebibytes()
+            );
+        }
+    }
 }
 
 /// Our engine with rules that only hold one of the expressions each.
@@ -149,4 +185,9 @@ fn engines(c: &mut Criterion) {
 }
 
 criterion_group!(benches, load, fleet, engines);
-criterion_main!(benches);
+
+fn main() {
+    memory();
+    benches();
+    Criterion::default().configure_from_args().final_summary();
+}

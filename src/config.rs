@@ -2,22 +2,32 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
     net::IpAddr,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
+use schemars::{JsonSchema, Schema, schema_for};
 use serde::Deserialize;
-use thiserror::Error;
 
-use crate::rule::ParamOverrides;
+use crate::{
+    document::{LARGEST_BYTES, Node, Problem, Problems, Shape, SourceFile},
+    rule::ParamOverrides,
+};
 
 /// The file that is read from the current folder when none is named.
 pub const DEFAULT_FILE: &str = "vmgate.yaml";
 
+static CONFIG: Shape<Config> = Shape::new();
+
+/// The JSON Schema of the settings.
+pub fn schema() -> Schema {
+    schema_for!(Config)
+}
+
 /// Settings of a site. Paths are relative to the file.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Names this format; may be left out.
@@ -30,27 +40,31 @@ pub struct Config {
     pub parameters: ParamOverrides,
     /// File of waivers.
     pub waivers: Option<PathBuf>,
+    /// Public keys, in PEM, that are trusted to sign verdicts.
+    pub trusted_keys: Vec<PathBuf>,
     /// The ledger.
     pub ledger: Option<PathBuf>,
     /// Private key that `vmgate migrate` signs verdicts with, for destinations that demand it.
     pub signing_key: Option<PathBuf>,
     /// Longest wait for one answer of a host or guest, in seconds.
-    #[serde(deserialize_with = "seconds")]
-    pub timeout_seconds: Option<Duration>,
+    #[schemars(range(min = 0.01, max = 86400.0), example = 10.0)]
+    pub timeout_seconds: Option<f64>,
     /// How hosts are reached, by the host name in their URI.
     pub hosts: BTreeMap<String, HostConfig>,
     /// How guests are looked into, by the VM's name as it is given to vmgate.
     pub guests: BTreeMap<String, GuestConfig>,
 }
 
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+/// The names of the format of settings that this version reads.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 enum ConfigSchema {
+    /// The first format.
     #[serde(rename = "vmgate/config/v1")]
     V1,
 }
 
 /// How one host is reached, and whether it takes VMs.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HostConfig {
     /// Where `ssh` finds the host, such as `root@10.0.0.7` or `ssh://root@hv1:2222`; from the URI if not given.
@@ -69,7 +83,7 @@ pub struct HostConfig {
 }
 
 /// How one guest is looked into, where not through its agent.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct GuestConfig {
     /// Where `ssh` finds the guest, such as `root@10.0.0.5` or `ssh://root@web1:2222`.
@@ -78,67 +92,52 @@ pub struct GuestConfig {
     pub exec: Option<Vec<String>>,
 }
 
-/// A configuration file that cannot be used.
-#[derive(Debug, Error)]
-pub enum ConfigError {
-    /// It cannot be read.
-    #[error("{}: cannot be read", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// It is not a configuration.
-    #[error("{}: {problem}", path.display())]
-    Invalid {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it, and where.
-        problem: String,
-    },
-}
-
 impl Config {
     /// Reads `named`, or [`DEFAULT_FILE`] where it exists, or takes the defaults.
-    pub fn load(named: Option<&Path>) -> Result<Self, ConfigError> {
+    pub fn load(named: Option<&Path>) -> Result<Self, Problems> {
         let path = named.unwrap_or(Path::new(DEFAULT_FILE));
-        let text = match fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(missing) if named.is_none() && missing.kind() == io::ErrorKind::NotFound => {
-                return Ok(Self::default());
-            }
-            Err(source) => return Err(ConfigError::Unreadable { path: path.to_owned(), source }),
-        };
-        let config: Self = if text.trim().is_empty() {
-            Self::default()
-        } else {
-            serde_yaml::from_str(&text).map_err(|problem| ConfigError::Invalid {
-                path: path.to_owned(),
-                problem: problem.to_string(),
-            })?
-        };
+        if named.is_none() && !path.exists() {
+            return Ok(Self::default());
+        }
+        let file = SourceFile::read(path, LARGEST_BYTES)?;
+        let says_nothing = |line: &str| line.trim().is_empty() || line.trim().starts_with('#');
+        if file.text.lines().all(says_nothing) {
+            return Ok(Self::default());
+        }
+        let (config, _) = CONFIG.read(&file, |root| wrong_timeout(&file, root))?;
         Ok(config.relative_to(path.parent().unwrap_or(Path::new(""))))
+    }
+
+    /// Longest wait for one answer, where it is set.
+    pub fn timeout(&self) -> Option<Duration> {
+        self.timeout_seconds.map(Duration::from_secs_f64)
     }
 
     fn relative_to(mut self, folder: &Path) -> Self {
         let files = self.waivers.iter_mut().chain(self.ledger.as_mut()).chain(self.signing_key.as_mut());
-        self.rules.iter_mut().chain(files).for_each(|path| *path = folder.join(&*path));
+        self.rules
+            .iter_mut()
+            .chain(&mut self.trusted_keys)
+            .chain(files)
+            .for_each(|path| *path = folder.join(&*path));
         self
     }
 }
 
-fn seconds<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-    let Some(number) = Option::<f64>::deserialize(deserializer)? else { return Ok(None) };
-    if (0.01..=86_400.0).contains(&number) {
-        Ok(Some(Duration::from_secs_f64(number)))
-    } else {
-        Err(serde::de::Error::custom("timeout_seconds must be from 0.01 to 86400"))
+fn wrong_timeout(file: &Arc<SourceFile>, root: &Node) -> Vec<Problem> {
+    let Some(node) = root.get("timeout_seconds") else { return Vec::new() };
+    let fits = node.to_json().as_f64().is_none_or(|seconds| (0.01..=86_400.0).contains(&seconds));
+    if fits {
+        return Vec::new();
     }
+    let problem = Problem::at(file, node.span.clone(), "`timeout_seconds` must be from 0.01 to 86400");
+    vec![problem.label("out of range").help("leave it out for 10")]
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -149,23 +148,35 @@ mod tests {
         let config = Config::load(Some(&file)).unwrap();
         assert_eq!(config.rules, [folder.path().join("site-rules")]);
         assert_eq!(config.waivers, Some(folder.path().join("waivers.yaml")));
-        assert_eq!(config.timeout_seconds, Some(Duration::from_millis(2500)));
+        assert_eq!(config.timeout(), Some(Duration::from_millis(2500)));
     }
 
     #[test]
-    fn a_misspelt_setting_is_an_error_that_names_it() {
+    fn all_mistakes_are_errors_with_their_places() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("site.yaml");
-        fs::write(&file, "profil: strict\n").unwrap();
-        let text = Config::load(Some(&file)).unwrap_err().to_string();
-        assert!(text.contains("site.yaml") && text.contains("profil"), "{text}");
+        fs::write(
+            &file,
+            "profil: strict\ntimeout_seconds: 0\nhosts: {hv1: {shh: root@hv1, migrate_address: hv1}}\n",
+        )
+        .unwrap();
+        let problems = Config::load(Some(&file)).unwrap_err().problems;
+        let told: Vec<_> = problems.iter().map(|problem| (problem.message(), problem.position())).collect();
+        assert_eq!(
+            told,
+            [
+                ("`profil`: there is no such field", Some((1, 1))),
+                ("`timeout_seconds` must be from 0.01 to 86400", Some((2, 18))),
+                ("`hosts.hv1.shh`: there is no such field", Some((3, 15))),
+                ("`hosts.hv1.migrate_address`: `hv1` is not an IP address", Some((3, 47))),
+            ]
+        );
+        assert_eq!(problems[0].hint(), Some("did you mean `profile`?"));
     }
 
     #[test]
     fn a_named_file_that_is_missing_is_an_error() {
-        assert!(matches!(
-            Config::load(Some(Path::new("no-such-file.yaml"))),
-            Err(ConfigError::Unreadable { .. })
-        ));
+        let error = Config::load(Some(Path::new("no-such-file.yaml"))).unwrap_err().to_string();
+        assert!(error.contains("no-such-file.yaml: cannot be read"), "{error}");
     }
 }

@@ -9,6 +9,7 @@ pub mod change;
 pub mod cli;
 pub mod collect;
 pub mod config;
+pub mod document;
 mod error;
 #[cfg(feature = "libvirt")]
 pub mod execute;

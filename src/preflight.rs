@@ -4,9 +4,10 @@ use jiff::Timestamp;
 use thiserror::Error;
 
 use crate::{
+    document::Problems,
     fact::Facts,
     forecast,
-    rule::{Catalogues, CataloguesError, LoadErrors, Pack, ParamErrors, ParamOverrides, RuleSource},
+    rule::{Catalogues, Pack, ParamErrors, ParamOverrides, RuleSource},
     verdict::{self, Context, Digest, Digests, Place, Verdict, Waivers},
     way_back,
 };
@@ -14,22 +15,20 @@ use crate::{
 /// Rules, parameters or catalogues that cannot be used: the user's mistake, told with every place.
 #[derive(Debug, Error)]
 pub enum InvalidPolicy {
-    /// Rule or profile files.
+    /// Files of rules, profiles or catalogues.
     #[error(transparent)]
-    Rules(#[from] LoadErrors),
+    Files(#[from] Problems),
     /// Values for parameters.
     #[error(transparent)]
     Parameters(#[from] ParamErrors),
-    /// Catalogue files.
-    #[error(transparent)]
-    Catalogues(#[from] CataloguesError),
 }
 
 /// What facts are judged by: rules with their parameters, catalogues and waivers.
 pub struct Policy {
     /// The rules.
     pub pack: Pack,
-    catalogues: Catalogues,
+    /// What is known of software by name.
+    pub catalogues: Catalogues,
     waivers: Waivers,
 }
 
@@ -51,8 +50,14 @@ impl Policy {
         profile: Option<&str>,
         parameters: &ParamOverrides,
     ) -> Result<Self, InvalidPolicy> {
-        let pack = Pack::load(sources)?.with_parameters(profile, parameters)?;
-        let catalogues = Catalogues::load(sources)?;
+        let (pack, catalogues) = match (Pack::load(sources), Catalogues::load(sources)) {
+            (Ok(pack), Ok(catalogues)) => (pack, catalogues),
+            (pack, catalogues) => {
+                let found = [pack.err(), catalogues.err()].into_iter().flatten();
+                return Err(Problems::new(found.flat_map(|errors| errors.problems).collect()).into());
+            }
+        };
+        let pack = pack.with_parameters(profile, parameters)?;
         Ok(Self { pack, catalogues, waivers: Waivers::default() })
     }
 

@@ -1,4 +1,5 @@
-//! A rule file of any bytes, or any text as its expressions: loaded, checked, its errors printed, evaluated.
+//! A rule file of any bytes, or any text as its expressions: loaded, checked, its errors printed, evaluated. After `~`
+//! a waiver file, which is read as all other documents are.
 //!
 //! `cargo +nightly fuzz run rule -- -max_total_time=300`
 #![no_main]
@@ -9,6 +10,7 @@ use libfuzzer_sys::fuzz_target;
 use vmgate::{
     fact::{Facts, Forecast},
     rule::{Pack, explain_rule, lint},
+    verdict::Waivers,
 };
 
 static FACTS: LazyLock<Facts> = LazyLock::new(|| {
@@ -29,6 +31,12 @@ fuzz_target!(|data: &[u8]| {
             Ok(text) => expression(text),
             Err(_) => return,
         },
+        Some((b'~', bytes)) => {
+            if let Err(problems) = Waivers::parse("fuzz.yaml", bytes) {
+                drop(problems.render(true));
+            }
+            return;
+        }
         _ => data.to_vec(),
     };
     match Pack::of_rule("fuzz.yaml", &rule) {

@@ -18,8 +18,71 @@ pub struct Audit {
     pub hosts: Vec<AuditedHost>,
     /// The VMs that run on them, by host and name.
     pub vms: Vec<AuditedVm>,
+    /// What to do first: the obstacles that keep most VMs where they are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub first: Vec<FirstStep>,
+    /// How it differs from an earlier audit; absent where it was held against none (`--baseline`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<AuditSince>,
     /// Missing evidence by its cause, each with one way out.
     pub undecided: Vec<Undecided>,
+}
+
+/// An obstacle at one host, and how much is gained if it is removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FirstStep {
+    /// The rule that is violated.
+    pub rule: String,
+    /// The destination at which it is.
+    pub host: String,
+    /// VMs that can go nowhere now and could go there if this alone were gone.
+    pub frees: usize,
+    /// VMs that it keeps from that host, alone or with others.
+    pub blocks: usize,
+    /// Their names.
+    pub vms: Vec<String>,
+    /// What was found on the first of them.
+    pub message: String,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remediation: Option<String>,
+}
+
+/// How an audit differs from an earlier one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AuditSince {
+    /// When the earlier audit was made.
+    pub evaluated_at: Timestamp,
+    /// Obstacles that were not there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub new: Vec<Obstacle>,
+    /// Obstacles that were there and are not any more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fixed: Vec<Obstacle>,
+    /// How many obstacles are as they were.
+    pub unchanged: usize,
+    /// VMs that the earlier audit saw and this one does not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gone: Vec<String>,
+}
+
+/// What keeps a VM from a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Obstacle {
+    /// The VM.
+    pub vm: String,
+    /// The host that it cannot go to.
+    pub destination: String,
+    /// The rule that is violated.
+    pub rule: String,
+    /// What it was found on; absent where the rule speaks of the move as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// What was found.
+    pub message: String,
 }
 
 /// The names of the audit format.

@@ -4,12 +4,18 @@
 //! undecided; what it says is where a VM cannot go, and where nothing that was looked at stands in the way.
 
 mod document;
+mod first;
+mod since;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-pub use document::{Answer, Audit, AuditSchema, AuditedHost, AuditedVm, Destination, Reason, Undecided};
+pub use document::{
+    Answer, Audit, AuditSchema, AuditSince, AuditedHost, AuditedVm, Destination, FirstStep, Obstacle, Reason,
+    Undecided,
+};
+pub use since::InvalidAudit;
 
 use crate::{
     fact::Cause,
@@ -18,7 +24,8 @@ use crate::{
 };
 
 /// Facts that an audit never has: that they are missing says nothing of a destination.
-const NOT_LOOKED_AT: [&str; 5] = ["guest", "path", "forecast", "vm.dirty_rate", "vm.dirty_windows"];
+const NOT_LOOKED_AT: [&str; 6] =
+    ["guest", "path", "forecast", "vm.dirty_rate", "vm.dirty_windows", "vm.dirty_trace"];
 
 /// A move that was judged: names of the two hosts and the verdict.
 #[derive(Debug, Clone)]
@@ -46,11 +53,14 @@ pub fn audit(hosts: Vec<AuditedHost>, moves: &[JudgedMove], at: Timestamp) -> Au
         host,
         destinations,
     });
+    let vms: Vec<AuditedVm> = vms.collect();
     Audit {
         schema: AuditSchema::V1,
         evaluated_at: at,
         hosts,
-        vms: vms.collect(),
+        first: first::first(&vms),
+        vms,
+        since: None,
         undecided: undecided(moves),
     }
 }

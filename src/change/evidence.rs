@@ -12,12 +12,9 @@ use thiserror::Error;
 
 use super::{ChangeFile, PlannedMove};
 use crate::{
-    collect::{
-        Uri,
-        document::{self, DocumentError},
-    },
+    collect::{Uri, document},
+    document::Problems,
     fact::{Fact, Facts, Host, Vm},
-    rule::conform_facts,
 };
 
 /// A folder of facts files, all of them read.
@@ -39,7 +36,7 @@ pub enum EvidenceError {
     },
     /// One of the files.
     #[error(transparent)]
-    Document(#[from] DocumentError),
+    Document(#[from] Problems),
     /// Two files speak of one move, and which of them holds would be chance.
     #[error("{} and {} are both about the move of {vm}: keep the later one", first.display(), second.display())]
     Twice {
@@ -66,7 +63,7 @@ impl Evidence {
             });
             files.sort();
         }
-        let read = |file: PathBuf| Ok((file.clone(), document::read(&file, conform_facts)?));
+        let read = |file: PathBuf| Ok((file.clone(), document::read(&file)?));
         Ok(Self { files: files.into_iter().map(read).collect::<Result<_, EvidenceError>>()? })
     }
 

@@ -1,6 +1,6 @@
 //! From a change's file to a change: every problem with its place, all together.
 
-use std::{collections::HashMap, net::IpAddr, sync::Arc, sync::LazyLock};
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use super::{
     Action, ChangeFile, Deed, Notify, Plan, PlannedMove,
@@ -8,15 +8,12 @@ use super::{
 };
 use crate::{
     collect::Uri,
+    document::{Node, Problem, Problems, Shape, SourceFile},
     fact,
-    rule::{
-        LoadErrors, Problem,
-        positioned::{self, Node, SourceFile, Type, conform_node, of_schema},
-    },
     verdict::{Digest, Place, waiver},
 };
 
-static CHANGE: LazyLock<Type> = LazyLock::new(of_schema::<ChangeDocument>);
+static CHANGE: Shape<ChangeDocument> = Shape::new();
 
 /// How long an action may take where the file does not say.
 const TIME_LIMIT_SECONDS: f64 = 60.0;
@@ -24,22 +21,14 @@ const TIME_LIMIT_SECONDS: f64 = 60.0;
 /// The longest of any time that a file may name: a day.
 const LONGEST_SECONDS: f64 = 86_400.0;
 
-pub(super) fn parse(name: &str, bytes: &[u8]) -> Result<ChangeFile, LoadErrors> {
-    let one = |problem| LoadErrors::new(vec![problem]);
-    let file = positioned::source(name.to_owned(), bytes).map_err(one)?;
-    let root = positioned::parse(&file).map_err(one)?;
-    let mut problems = conform_node(&file, &root, &CHANGE);
-    let mut check = Check { file: &file, problems: Vec::new() };
-    check.change(&root);
-    problems.append(&mut check.problems);
-    if !problems.is_empty() {
-        return Err(LoadErrors::new(problems));
-    }
-    let json = root.to_json();
-    let digest = Digest::of(sorted(&json).to_string().as_bytes());
-    let broken =
-        |error: serde_json::Error| one(Problem::of_file(name, error.to_string(), "correct the file"));
-    let document: ChangeDocument = serde_json::from_value(json).map_err(broken)?;
+pub(super) fn parse(name: &str, bytes: &[u8]) -> Result<ChangeFile, Problems> {
+    let file = SourceFile::new(name, bytes)?;
+    let (document, root) = CHANGE.read(&file, |root| {
+        let mut check = Check { file: &file, problems: Vec::new() };
+        check.change(root);
+        check.problems
+    })?;
+    let digest = Digest::of(sorted(&root.to_json()).to_string().as_bytes());
     finish(&file, &root, document, digest)
 }
 
@@ -63,12 +52,12 @@ fn finish(
     root: &Node,
     document: ChangeDocument,
     digest: Digest,
-) -> Result<ChangeFile, LoadErrors> {
+) -> Result<ChangeFile, Problems> {
     let nodes = root.get("moves").map(Node::items).unwrap_or_default();
     let moves: Result<Vec<_>, Problem> =
         document.moves.iter().zip(nodes).map(|(asked, node)| planned(asked, &document, file, node)).collect();
     Ok(ChangeFile {
-        moves: moves.map_err(|problem| LoadErrors::new(vec![problem]))?,
+        moves: moves?,
         id: document.id,
         title: document.title,
         window_start: document.window.as_ref().map(|window| window.start),
@@ -130,7 +119,10 @@ fn notify(asked: &NotifyDocument, change: &NotifyDocument) -> Option<Notify> {
 
 fn done(action: &ActionDocument) -> Result<Action, String> {
     let deed = match (&action.stop_service, &action.run, &action.undo) {
-        (Some(service), None, None) => Deed::StopService { service: service.clone() },
+        (Some(service), None, None) => Deed::StopService {
+            service: service.clone(),
+            processes: action.processes.clone().unwrap_or_else(|| vec![service.clone()]),
+        },
         (None, Some(run), Some(undo)) => Deed::Run { on: action.on, run: run.clone(), undo: undo.clone() },
         _ => return Err("an action is either `stop_service`, or `run` with `undo`".to_owned()),
     };
@@ -170,7 +162,7 @@ impl Check<'_> {
             }
         }
         for node in root.get("waivers").map(Node::items).unwrap_or_default() {
-            self.waiver(node);
+            self.problems.extend(waiver::problems(self.file, node));
         }
         if let Some(moves) = root.get("moves") {
             self.moves(moves);
@@ -363,22 +355,6 @@ impl Check<'_> {
         if !(seconds > 0.0 && seconds <= LONGEST_SECONDS) {
             let message = format!("`{key}` must be above 0 and at most {LONGEST_SECONDS}");
             self.wrong(node, message, "out of range", "give it in seconds, or leave it out");
-        }
-    }
-
-    fn waiver(&mut self, node: &Node) {
-        let Ok(read) = serde_json::from_value::<waiver::Waiver>(node.to_json()) else {
-            // The shape has been told already, except for days, which are texts to the schema.
-            for key in ["created", "expires"] {
-                let Some(day) = node.get(key) else { continue };
-                if let Err(error) = day.text().unwrap_or_default().parse::<waiver::Day>() {
-                    self.wrong(day, error.to_string(), "not a day", "write it as 2026-11-23");
-                }
-            }
-            return;
-        };
-        for fault in read.faults() {
-            self.wrong(node, format!("the waiver of {}: {fault}", read.rule), "this waiver", "correct it");
         }
     }
 }

@@ -5,6 +5,8 @@ mod document;
 mod evidence;
 mod load;
 mod plan;
+mod prepared;
+mod taken;
 #[cfg(test)]
 mod tests;
 
@@ -16,12 +18,13 @@ use schemars::{Schema, schema_for};
 pub use document::{AfterNoGo, Limits, Notify, Settings};
 pub use evidence::{Evidence, EvidenceError};
 pub use plan::{Action, Deed, Plan, RunsOn};
+pub use taken::Taken;
 
 use crate::{
     collect::Uri,
+    document::Problems,
     fact,
     preflight::Asked,
-    rule::LoadErrors,
     verdict::{Digest, Place, Waivers},
 };
 
@@ -69,7 +72,7 @@ pub struct PlannedMove {
 
 impl ChangeFile {
     /// Reads a change file, or says everything that is wrong with it. `name` is the file for messages.
-    pub fn parse(name: &str, bytes: &[u8]) -> Result<Self, LoadErrors> {
+    pub fn parse(name: &str, bytes: &[u8]) -> Result<Self, Problems> {
         load::parse(name, bytes)
     }
 

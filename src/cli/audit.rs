@@ -1,5 +1,7 @@
 //! `vmgate audit`: every VM of some hosts, where it could go, and why not to the others.
 
+use std::{collections::BTreeSet, fs, path::PathBuf};
+
 use clap::Args;
 
 use super::{
@@ -24,6 +26,9 @@ pub(super) struct AuditCommand {
     /// Hosts: libvirt URIs, or names under `hosts` in vmgate.yaml that have a `uri`; all of those if none is given
     #[arg(value_name = "HOST")]
     hosts: Vec<String>,
+    /// File of further hosts, one a line; what follows a `#` is a comment
+    #[arg(long, value_name = "FILE")]
+    inventory: Option<PathBuf>,
     #[command(flatten)]
     reports: output::Reports,
 }
@@ -35,16 +40,18 @@ impl AuditCommand {
         let requests = self.requests(&session)?;
         let reports = self.reports.open()?;
         let now = session.now();
-        let survey = survey::survey(requests, session.timeout(), now);
+        let bar = output::progress(shared, requests.len() as u64 * survey::PARTS, "hosts");
+        let survey = survey::survey(requests, session.timeout(), now, || bar.inc(1));
+        bar.finish_and_clear();
         let moves = ask_each(&survey.moves(), |wanted| {
             let (source, destination) = survey.ends(*wanted)?;
             let verdict = policy.judge(survey.facts(*wanted)?, now, &Asked::default());
             Some(JudgedMove { source: source.to_owned(), destination: destination.to_owned(), verdict })
         });
         let moves: Vec<JudgedMove> = moves.into_iter().flatten().collect();
-        let audit = audit::audit(survey.hosts().into_iter().map(audited).collect(), &moves, now);
+        let mut audit = audit::audit(survey.hosts().into_iter().map(audited).collect(), &moves, now);
         let verdicts: Vec<Verdict> = moves.into_iter().map(|judged| judged.verdict).collect();
-        reports.write_audit(&audit, &verdicts, shared)?;
+        reports.write_audit(&mut audit, &verdicts, shared)?;
         Ok(audit.exit())
     }
 
@@ -53,7 +60,15 @@ impl AuditCommand {
             let hosts = session.config.hosts.iter();
             hosts.filter(|(_, host)| host.uri.is_some()).map(|(name, _)| name.clone()).collect()
         };
-        let names: Vec<String> = if self.hosts.is_empty() { configured() } else { self.hosts.clone() };
+        let mut names = self.hosts.clone();
+        if let Some(file) = &self.inventory {
+            let text = fs::read_to_string(file).map_err(|error| output::unreadable(file, &error))?;
+            names.extend(inventory(&text));
+        } else if names.is_empty() {
+            names = configured();
+        }
+        let mut seen = BTreeSet::new();
+        names.retain(|name| seen.insert(name.clone()));
         if names.is_empty() {
             return Err(Failure::usage(
                 "no host: give libvirt URIs, or name hosts with a `uri` under `hosts` in vmgate.yaml",
@@ -61,6 +76,12 @@ impl AuditCommand {
         }
         names.iter().map(|name| request(name, session)).collect()
     }
+}
+
+/// The hosts of an inventory.
+fn inventory(text: &str) -> impl Iterator<Item = String> {
+    let lines = text.lines().map(|line| line.split_once(" #").map_or(line, |(host, _)| host).trim());
+    lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned)
 }
 
 /// A host by its URI, or by its name in the configuration.

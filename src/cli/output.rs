@@ -61,8 +61,14 @@ impl FromStr for Target {
 /// Reports whose files could be opened. The files appear whole or not at all.
 pub(super) struct OpenReports {
     targets: Vec<(Format, Option<OpenFile>)>,
-    baseline: Option<Baseline>,
+    baseline: Option<Saved>,
     templates: Templates,
+}
+
+/// A saved report as it was read: what is in it depends on the command.
+struct Saved {
+    name: String,
+    bytes: Vec<u8>,
 }
 
 pub(super) struct OpenFile {
@@ -79,7 +85,7 @@ impl Reports {
         };
         Ok(OpenReports {
             targets: self.targets.iter().map(open).collect::<Result<_, _>>()?,
-            baseline: self.baseline.as_deref().map(read_baseline).transpose()?,
+            baseline: self.baseline.as_deref().map(saved).transpose()?,
             templates: self.templates.iter().try_fold(Templates::default(), with_template)?,
         })
     }
@@ -87,9 +93,13 @@ impl Reports {
 
 /// The verdicts of a saved report.
 pub(super) fn read_verdicts(file: &Path) -> Result<Vec<Verdict>, Failure> {
-    let name = file.display().to_string();
-    let bytes = fs::read(file).map_err(|error| unreadable(file, &error))?;
+    let Saved { name, bytes } = saved(file)?;
     verdict::read(&name, &bytes).map_err(Failure::usage)
+}
+
+fn saved(file: &Path) -> Result<Saved, Failure> {
+    let bytes = fs::read(file).map_err(|error| unreadable(file, &error))?;
+    Ok(Saved { name: file.display().to_string(), bytes })
 }
 
 /// A saved report to hold later verdicts against.
@@ -140,7 +150,7 @@ fn unwritable(path: &Path, why: &dyn Display) -> Failure {
 impl OpenReports {
     /// Writes every report of `verdicts` and says how to exit.
     pub(super) fn write(self, verdicts: &[Verdict], shared: &Shared) -> Result<ExitCode, Failure> {
-        let compared = self.baseline.map(|baseline| compared(verdicts, &baseline));
+        let compared = self.baseline.map(|saved| compared(verdicts, &saved)).transpose()?;
         let verdicts = compared.as_deref().unwrap_or(verdicts);
         let templates = self.templates;
         for (format, file) in self.targets {
@@ -159,12 +169,13 @@ impl OpenReports {
     }
 }
 
-fn compared(verdicts: &[Verdict], baseline: &Baseline) -> Vec<Verdict> {
+fn compared(verdicts: &[Verdict], saved: &Saved) -> Result<Vec<Verdict>, Failure> {
+    let baseline = Baseline::new(verdict::read(&saved.name, &saved.bytes).map_err(Failure::usage)?);
     let mut verdicts = verdicts.to_vec();
     for verdict in &mut verdicts {
         baseline.hold_against(verdict);
     }
-    verdicts
+    Ok(verdicts)
 }
 
 /// What the sink said, so that a reader who has gone away is told from other trouble.
@@ -180,20 +191,23 @@ impl OpenReports {
     /// Writes every report of an audit.
     pub(super) fn write_audit(
         self,
-        audit: &Audit,
+        audit: &mut Audit,
         verdicts: &[Verdict],
         shared: &Shared,
     ) -> Result<(), Failure> {
+        if let Some(Saved { name, bytes }) = &self.baseline {
+            audit.hold_against(&Audit::read(name, bytes).map_err(Failure::usage)?);
+        }
         for (format, file) in self.targets {
             if let Some(mut file) = file {
-                let style = Style { verbose: shared.verbose > 0, ..Style::default() };
+                let templates = self.templates.clone();
+                let style = Style { verbose: shared.verbose > 0, templates, ..Style::default() };
                 report::write_audit(format, audit, verdicts, &mut file.draft, &style)
                     .map_err(|error| unwritable(&file.path, &with_causes(&error)))?;
                 file.finish()?;
             } else {
-                to_stdout(|out| {
-                    report::write_audit(format, audit, verdicts, out, &style(shared)).map_err(of_sink)
-                })?;
+                let style = Style { templates: self.templates.clone(), ..style(shared) };
+                to_stdout(|out| report::write_audit(format, audit, verdicts, out, &style).map_err(of_sink))?;
             }
         }
         Ok(())
@@ -209,6 +223,20 @@ pub(super) fn to_stdout(print: impl FnOnce(&mut dyn Write) -> io::Result<()>) ->
         ))),
         _ => Ok(()),
     }
+}
+
+/// A bar for something of so many parts, on a terminal only.
+#[cfg(feature = "libvirt")]
+pub(super) fn progress(shared: &Shared, parts: u64, what: &'static str) -> indicatif::ProgressBar {
+    if shared.quiet || !io::stderr().is_terminal() {
+        return indicatif::ProgressBar::hidden();
+    }
+    let bar = indicatif::ProgressBar::new(parts);
+    if let Ok(style) = indicatif::ProgressStyle::with_template("{prefix} [{bar:40}] {percent}% {elapsed}") {
+        bar.set_style(style.progress_chars("=> "));
+    }
+    bar.set_prefix(what);
+    bar
 }
 
 /// Whether stdout takes colour.

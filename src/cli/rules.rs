@@ -6,9 +6,10 @@ use schemars::schema_for;
 use super::{Failure, options::Shared, output, session::Session};
 use crate::{
     audit::Audit,
-    change,
-    report::words,
-    rule::{self, Pack, Problem, catalogue, closest, test},
+    change, config,
+    document::{Problem, Problems, closest},
+    preflight::{InvalidPolicy, Policy},
+    rule::{self, Pack, test},
     verdict::{self, ExitCode},
 };
 
@@ -27,11 +28,11 @@ enum What {
         /// Id of the rule
         id: String,
     },
-    /// Look for rules whose text does not serve the reader
+    /// Look for rules and catalogues whose text does not serve the reader
     Lint,
-    /// Run the tests beside the rules
+    /// Run the tests beside the rules and catalogues
     Test {
-        /// Only rules whose id contains this
+        /// Only rules, or cases written `id: case`, and catalogues whose name contains this
         #[arg(long, value_name = "PATTERN")]
         run: Option<String>,
         /// Show what was expected beside what came
@@ -59,32 +60,33 @@ impl Rules {
     pub(super) fn run(&self, shared: &Shared) -> Result<ExitCode, Failure> {
         let session = Session::open(shared)?;
         match &self.what {
-            What::List => list(&session.policy()?.pack),
+            What::List => list(&some_rules(&session)?.pack),
             What::Show { id } => show(&session.policy()?.pack, id),
-            What::Lint => lint(&rule::lint(&session.policy()?.pack), output::colours_stdout(shared)),
+            What::Lint => lint(&some_rules(&session)?, output::colours_stdout(shared)),
             What::Test { run, diff } => tests(&session, run.as_deref(), *diff),
             What::Schema { name } => schema(name.as_deref()),
             What::Facts { markdown: true, .. } => print(&rule::facts_markdown()),
             What::Facts { path, .. } => {
                 print(&rule::facts_reference(path.as_deref()).map_err(Failure::usage)?)
             }
-            What::Reference => print(&rule::rules_reference(&session.policy()?.pack)),
+            What::Reference => print(&rule::rules_reference(&some_rules(&session)?.pack)),
         }
     }
 }
 
-fn list(pack: &Pack) -> Result<ExitCode, Failure> {
-    if pack.rules().is_empty() {
-        return Err(Failure {
-            exit: ExitCode::NothingEvaluated,
-            text: "no rule is loaded: leave --no-builtin-rules out, or name a folder of rules with --rules"
-                .to_owned(),
-        });
+/// The rules that the options ask for; nothing is done with none, and that is said.
+fn some_rules(session: &Session) -> Result<Policy, Failure> {
+    let policy = session.policy()?;
+    if policy.pack.rules().is_empty() {
+        let text = "no rule is loaded: leave --no-builtin-rules out, or name a folder of rules with --rules"
+            .to_owned();
+        return Err(Failure { exit: ExitCode::NothingEvaluated, text });
     }
-    let rows = pack
-        .rules()
-        .iter()
-        .map(|rule| [words::step(rule.step), words::effect(rule.effect), &rule.id, &rule.title]);
+    Ok(policy)
+}
+
+fn list(pack: &Pack) -> Result<ExitCode, Failure> {
+    let rows = pack.rules().iter().map(|rule| [rule.step.word(), rule.effect.word(), &rule.id, &rule.title]);
     let mut table = rows.collect::<tabled::builder::Builder>().build();
     table.with(tabled::settings::Style::blank());
     print(&format!("{table}\n"))
@@ -102,7 +104,9 @@ fn show(pack: &Pack, id: &str) -> Result<ExitCode, Failure> {
     Err(Failure::usage(format!("there is no rule `{id}`; {hint}")))
 }
 
-fn lint(problems: &[Problem], colour: bool) -> Result<ExitCode, Failure> {
+fn lint(policy: &Policy, colour: bool) -> Result<ExitCode, Failure> {
+    let problems: Vec<Problem> =
+        rule::lint(&policy.pack).into_iter().chain(policy.catalogues.lint()).collect();
     if problems.is_empty() {
         return Ok(ExitCode::Go);
     }
@@ -116,17 +120,27 @@ fn lint(problems: &[Problem], colour: bool) -> Result<ExitCode, Failure> {
 }
 
 fn tests(session: &Session, pattern: Option<&str>, diff: bool) -> Result<ExitCode, Failure> {
-    let report = test::run(&session.policy()?.pack, &session.rule_sources(), pattern);
+    let policy = session.rules().map_err(|error| match error {
+        InvalidPolicy::Files(mut errors) => {
+            errors.problems.extend(test::problems_of_files(&session.rule_sources()));
+            Failure::usage(Problems::from(errors.problems))
+        }
+        other @ InvalidPolicy::Parameters(_) => Failure::usage(other),
+    })?;
+    let report = test::run(&policy.pack, &policy.catalogues, &session.rule_sources(), pattern);
     print(&report.render(output::colours_stdout(session.shared), diff))?;
-    Ok(if report.passed() { ExitCode::Go } else { ExitCode::Invalid })
+    Ok(match report.passed() {
+        true => ExitCode::Go,
+        false if report.is_empty() => ExitCode::NothingEvaluated,
+        false => ExitCode::Invalid,
+    })
 }
 
 fn schema(name: Option<&str>) -> Result<ExitCode, Failure> {
     let mut schemas = rule::schemas();
     schemas.extend([
         ("change.v1", change::schema().to_value()),
-        ("memory-sync.v1", schema_for!(catalogue::MemorySyncCatalogue).to_value()),
-        ("udp-services.v1", schema_for!(catalogue::UdpCatalogue).to_value()),
+        ("config.v1", config::schema().to_value()),
         ("verdict.v1", verdict::schema().to_value()),
         ("audit.v1", schema_for!(Audit).to_value()),
         ("waivers.v1", verdict::waivers_schema().to_value()),

@@ -1,8 +1,10 @@
 //! What the options and vmgate.yaml together ask for: rules, waivers, time, limits.
 
+#[cfg(feature = "libvirt")]
+use std::env;
 #[cfg(feature = "ledger")]
 use std::path::PathBuf;
-use std::{env, fs, path::Path, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 use jiff::Timestamp;
 
@@ -11,8 +13,14 @@ use super::{Failure, options::Shared, output};
 use crate::collect::transport::{GuestWay, Transport};
 #[cfg(feature = "libvirt")]
 use crate::config::HostConfig;
+#[cfg(feature = "libvirt")]
+use crate::fact::{Fact, Facts, Host};
 #[cfg(feature = "ledger")]
 use crate::ledger::{Entry, Ledger};
+#[cfg(feature = "ledger")]
+use crate::verdict::Verdict;
+#[cfg(feature = "libvirt")]
+use crate::verdict::attest::PrivateKey;
 use crate::{
     change::ChangeFile,
     collect::{
@@ -20,10 +28,9 @@ use crate::{
         transport::{HostShell, SshTarget},
     },
     config::Config,
-    error::with_causes,
-    preflight::Policy,
+    preflight::{InvalidPolicy, Policy},
     rule::RuleSource,
-    verdict::{Verdict, Waivers, attest::PrivateKey},
+    verdict::Waivers,
 };
 
 /// Holds the private key in PEM where no file is named.
@@ -40,8 +47,7 @@ pub(super) struct Session<'a> {
 impl<'a> Session<'a> {
     /// Reads the configuration.
     pub(super) fn open(shared: &'a Shared) -> Result<Self, Failure> {
-        let config =
-            Config::load(shared.config.as_deref()).map_err(|error| Failure::usage(with_causes(&error)))?;
+        let config = Config::load(shared.config.as_deref()).map_err(Failure::usage)?;
         Ok(Self { shared, config })
     }
 
@@ -52,7 +58,7 @@ impl<'a> Session<'a> {
 
     /// Longest wait for one remote answer.
     pub(super) fn timeout(&self) -> Duration {
-        self.shared.timeout.or(self.config.timeout_seconds).unwrap_or(DEFAULT_TIMEOUT)
+        self.shared.timeout.or(self.config.timeout()).unwrap_or(DEFAULT_TIMEOUT)
     }
 
     /// The ledger, where one is named.
@@ -81,22 +87,29 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// A change file.
-    pub(super) fn change(&self, file: &Path) -> Result<ChangeFile, Failure> {
-        let bytes = fs::read(file).map_err(|error| output::unreadable(file, &error))?;
-        ChangeFile::parse(&file.display().to_string(), &bytes).map_err(Failure::usage)
+    /// The facts with what the ledger knows of earlier moves and of this VM, where one is named.
+    #[cfg(feature = "libvirt")]
+    pub(super) fn with_history(&self, facts: Facts) -> Result<Facts, Failure> {
+        if let Some(ledger) = self.ledger()? {
+            let uuid = |host: &Fact<Host>| host.known().and_then(|host| host.uuid.known().cloned());
+            let vm = facts.vm.known().and_then(|vm| vm.uuid.known().cloned());
+            if let (Some(vm), Some(source), Some(destination)) =
+                (vm, uuid(&facts.source), uuid(&facts.destination))
+            {
+                let history = ledger.past(&vm, &source, &destination).map_err(Failure::failed)?;
+                return Ok(Facts { history: Fact::Known(history), ..facts });
+            }
+        }
+        Ok(facts)
     }
 
     /// Writes verdicts into the ledger, where one is named.
+    #[cfg(feature = "ledger")]
     pub(super) fn record(&self, verdicts: &[Verdict]) -> Result<(), Failure> {
-        #[cfg(feature = "ledger")]
-        if let Some(ledger) = self.ledger()? {
-            for verdict in verdicts {
-                ledger.append(&Entry::Verdict(verdict.into())).map_err(Failure::failed)?;
-            }
+        let Some(ledger) = self.ledger()? else { return Ok(()) };
+        for verdict in verdicts {
+            ledger.append(&Entry::Verdict(verdict.into())).map_err(Failure::failed)?;
         }
-        #[cfg(not(feature = "ledger"))]
-        let _ = verdicts;
         Ok(())
     }
 
@@ -172,14 +185,18 @@ impl<'a> Session<'a> {
         builtin.into_iter().chain(folders.cloned().map(RuleSource::Dir)).collect()
     }
 
+    /// Rules with their parameters, and catalogues.
+    pub(super) fn rules(&self) -> Result<Policy, InvalidPolicy> {
+        let profile = self.shared.profile.as_deref().or(self.config.profile.as_deref());
+        Policy::load(&self.rule_sources(), profile, &self.config.parameters)
+    }
+
     /// Rules, catalogues and waivers.
     pub(super) fn policy(&self) -> Result<Policy, Failure> {
-        let profile = self.shared.profile.as_deref().or(self.config.profile.as_deref());
-        let policy =
-            Policy::load(&self.rule_sources(), profile, &self.config.parameters).map_err(Failure::usage)?;
+        let policy = self.rules().map_err(Failure::usage)?;
         let waivers = self.shared.waivers.as_deref().or(self.config.waivers.as_deref());
         Ok(match waivers {
-            Some(file) => policy.with_waivers(read_waivers(file)?),
+            Some(file) => policy.with_waivers(Waivers::read(file).map_err(Failure::usage)?),
             None => policy,
         })
     }
@@ -203,7 +220,8 @@ fn ssh_target(text: &str, named_by: &str) -> Result<SshTarget, Failure> {
     })
 }
 
-fn read_waivers(file: &Path) -> Result<Waivers, Failure> {
+/// Reads a change file.
+pub(super) fn read_change(file: &Path) -> Result<ChangeFile, Failure> {
     let bytes = fs::read(file).map_err(|error| output::unreadable(file, &error))?;
-    Waivers::parse(&file.display().to_string(), &bytes).map_err(Failure::usage)
+    ChangeFile::parse(&file.display().to_string(), &bytes).map_err(Failure::usage)
 }

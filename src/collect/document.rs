@@ -1,124 +1,45 @@
 //! Facts from a file that `vmgate collect` wrote, or that somebody else did.
 
-use std::{
-    fs::File,
-    io::Read,
-    path::{Path, PathBuf},
-};
+use std::{path::Path, sync::Arc};
 
 use serde_json::Value;
-use serde_saphyr::budget::{Budget, BudgetReport, EnforcingPolicy, check_yaml_budget};
-use thiserror::Error;
 
-use crate::fact::Facts;
+use crate::{
+    document::{Problem, Problems, Shape, SourceFile, conform},
+    fact::Facts,
+};
 
 /// Largest facts file: that of a guest with [`MOST_SOCKETS`](super::probe::guest::MOST_SOCKETS) sockets and as many
 /// processes is below it.
 const LIMIT: u64 = 32 << 20;
 
-/// Deepest nesting of a facts file; the types need less than half of it.
-const DEEPEST: usize = 24;
+static FACTS: Shape<Facts> = Shape::new();
 
-/// A facts file that cannot be used.
-#[derive(Debug, Error)]
-pub enum DocumentError {
-    /// It cannot be read.
-    #[error("{path}: cannot read the facts file: {why}", path = path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        why: String,
-    },
-    /// It is larger than any facts file.
-    #[error("{path}: longer than {limit} bytes, which no facts file is: check the name", path = path.display(), limit = LIMIT)]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-    },
-    /// There is nothing in it.
-    #[error("{path}: the facts file is empty: was the collection interrupted?", path = path.display())]
-    Empty {
-        /// The file.
-        path: PathBuf,
-    },
-    /// It is no text.
-    #[error("{path}: the facts file is not UTF-8 text: it is damaged or another file; collect again", path = path.display())]
-    NotText {
-        /// The file.
-        path: PathBuf,
-    },
-    /// It does not hold facts, or not all of them. The words name the place.
-    #[error("{path}: not a facts file of format vmgate/facts/v1: {why}", path = path.display())]
-    Invalid {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong, and where.
-        why: String,
-    },
-}
-
-/// Says everything in which a document differs from the fact types, each difference with its path.
-pub type Conform = fn(&Value) -> Result<(), Vec<String>>;
-
-/// Reads a facts file, YAML or JSON. All that `conform` has against it comes back together.
-pub fn read(path: &Path, conform: Conform) -> Result<Facts, DocumentError> {
-    let text = text(path)?;
-    parse(&text, conform).map_err(|why| DocumentError::Invalid { path: path.to_owned(), why })
-}
-
-/// The text of a facts file, bounded, for whoever parses it.
-pub fn text(path: &Path) -> Result<String, DocumentError> {
-    let path = path.to_owned();
-    let mut bytes = Vec::new();
-    let read = File::open(&path).and_then(|file| file.take(LIMIT + 1).read_to_end(&mut bytes));
-    match read {
-        Err(error) => Err(DocumentError::Unreadable { path, why: error.to_string() }),
-        Ok(size) if size as u64 > LIMIT => Err(DocumentError::TooLarge { path }),
-        Ok(_) => match String::from_utf8(bytes) {
-            Err(_) => Err(DocumentError::NotText { path }),
-            Ok(text) if text.trim().is_empty() => Err(DocumentError::Empty { path }),
-            Ok(text) => Ok(text),
-        },
+/// Reads a facts file, YAML or JSON. All that is wrong with it comes back together.
+pub fn read(path: &Path) -> Result<Facts, Problems> {
+    let file = SourceFile::read(path, LIMIT)?;
+    match json(&file.text) {
+        Some(facts) => Ok(facts),
+        None => yaml(&file),
     }
 }
 
-/// Facts from text; JSON is read as such, since its parser names places better, and YAML would take it slower.
-fn parse(text: &str, conform: Conform) -> Result<Facts, String> {
-    let json = text.trim_start().starts_with('{').then(|| serde_json::from_str(text).ok()).flatten();
-    let document: Value = if let Some(document) = json {
-        document
-    } else {
-        check_shape(text)?;
-        serde_yaml::from_str(text).map_err(|error| error.to_string())?
-    };
-    conform(&document).map_err(|problems| problems.join("\n  "))?;
-    serde_json::from_value(document).map_err(|error| error.to_string())
+/// JSON in which nothing is wrong; its own parser is faster, and knows escapes that YAML does not.
+fn json(text: &str) -> Option<Facts> {
+    let document: Value = text.trim_start().starts_with('{').then(|| serde_json::from_str(text).ok())??;
+    conform(&document, FACTS.ty()).is_empty().then(|| serde_json::from_value(document).ok())?
 }
 
-/// Refuses what would keep the YAML parser busy for minutes: it takes quadratic time over deep nesting, and aliases
-/// may blow a small text up. Facts need neither. This parser streams, and stops where it sees enough.
-fn check_shape(text: &str) -> Result<(), String> {
-    let budget = Budget {
-        max_depth: DEEPEST,
-        max_aliases: 0,
-        max_events: usize::MAX,
-        max_nodes: usize::MAX,
-        max_total_scalar_bytes: usize::MAX,
-        ..Budget::default()
-    };
-    match check_yaml_budget(text, budget, EnforcingPolicy::AllContent) {
-        Ok(BudgetReport { breached: Some(breach), .. }) => {
-            Err(format!("nested too deeply, or with aliases ({breach:?})"))
+fn yaml(file: &Arc<SourceFile>) -> Result<Facts, Problems> {
+    let (facts, _) = FACTS.read(file, |_| Vec::new()).map_err(|mut problems| {
+        if let [only] = problems.as_mut_slice()
+            && only.message() == "is empty"
+        {
+            *only = Problem::of_file(&file.name, "is empty", "collect again: the collection was interrupted");
         }
-        Ok(_) => Ok(()),
-        Err(error) => Err(format!(
-            "line {}, column {}: {}",
-            error.marker().line(),
-            error.marker().col() + 1,
-            error.info()
-        )),
-    }
+        problems
+    })?;
+    Ok(facts)
 }
 
 #[cfg(test)]
@@ -129,11 +50,11 @@ mod tests {
 
     use super::*;
 
-    fn written(content: &[u8]) -> Result<Facts, DocumentError> {
+    fn written(content: &[u8]) -> Result<Facts, String> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("facts.yaml");
         fs::write(&path, content).unwrap();
-        read(&path, crate::rule::conform_facts)
+        read(&path).map_err(|problems| problems.to_string())
     }
 
     #[test]
@@ -141,44 +62,48 @@ mod tests {
         let facts = Facts::empty(Timestamp::UNIX_EPOCH);
         assert_eq!(written(serde_yaml::to_string(&facts).unwrap().as_bytes()).unwrap(), facts);
         assert_eq!(written(serde_json::to_string(&facts).unwrap().as_bytes()).unwrap(), facts);
+        assert_eq!(written(serde_json::to_string_pretty(&facts).unwrap().as_bytes()).unwrap(), facts);
     }
 
     #[test]
     fn what_is_no_facts_file_is_refused_with_its_name_and_place() {
         let whole =
             "schema: vmgate/facts/v1\ncollected_at: 2026-11-23T00:00:00Z\nvm: {name: web1, vcpus: 2}\n";
-        let cases: [(&[u8], &str); 8] = [
-            (b"", "empty"),
-            (b" \n\t", "empty"),
+        let cases: [(&[u8], &str); 10] = [
+            (b"", "is empty"),
+            (b" \n\n", "is empty"),
             (b"\xff\xfe\x00", "not UTF-8"),
-            (&whole.as_bytes()[..whole.len() - 12], "line"),
-            (b"schema: vmgate/facts/v2\ncollected_at: 2026-11-23T00:00:00Z\n", "vmgate/facts/v2"),
-            (b"schema: vmgate/facts/v1\ncollected_at: yesterday\n", "collected_at"),
-            (b"schema: vmgate/facts/v1\ncollected_at: 2026-11-23T00:00:00Z\nguset: {}\n", "guset"),
-            (b"[1, 2, 3]", "facts"),
+            (&whole.as_bytes()[..whole.len() - 12], "facts.yaml:3:"),
+            (b"schema: vmgate/facts/v2\ncollected_at: 2026-11-23T00:00:00Z\n", "facts.yaml:1:9"),
+            (b"schema: vmgate/facts/v1\ncollected_at: yesterday\n", "`yesterday` is not a time"),
+            (
+                b"schema: vmgate/facts/v1\ncollected_at: 2026-11-23T00:00:00Z\nguset: {}\n",
+                "did you mean `guest`?",
+            ),
+            (b"{\"schema\": \"vmgate/facts/v1\",\n\t\"guset\": {}}", "facts.yaml:2:"),
+            (b"{\"schema\": \"vmgate/facts/v1\", \"vm\": {}, \"vm\": {}}", "`collected_at` is missing"),
+            (b"[1, 2, 3]", "expected a mapping with `schema`, `collected_at`"),
         ];
         for (content, sign) in cases {
-            let error = written(content).unwrap_err().to_string();
-            assert!(error.contains("facts.yaml") && error.contains(sign), "{error}");
+            let error = written(content).unwrap_err();
+            assert!(error.contains("facts.yaml") && error.contains(sign), "{sign}: {error}");
         }
-        assert!(matches!(
-            read(Path::new("/no/such/file"), |_| Ok(())),
-            Err(DocumentError::Unreadable { .. })
-        ));
-        assert!(matches!(read(Path::new("/"), |_| Ok(())), Err(DocumentError::Unreadable { .. })));
+        assert!(read(Path::new("/no/such/file")).unwrap_err().to_string().contains("cannot be read"));
+        assert!(read(Path::new("/")).unwrap_err().to_string().contains("is a directory"));
     }
 
     #[test]
     fn a_huge_file_is_refused_before_it_is_parsed() {
         let error = written(&vec![b'#'; usize::try_from(LIMIT).unwrap() + 2]).unwrap_err();
-        assert!(matches!(error, DocumentError::TooLarge { .. }));
+        assert!(error.contains("is too large"), "{error}");
     }
 
     #[test]
     fn deep_nesting_is_an_error_not_a_crash() {
-        assert!(written("[".repeat(200_000).as_bytes()).is_err());
-        assert!(written("{\"a\":".repeat(200_000).as_bytes()).is_err());
-        assert!(written("- ".repeat(200_000).as_bytes()).is_err());
-        assert!(written(b"a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n").is_err());
+        for text in ["[".repeat(200_000), "{\"a\":".repeat(200_000), "- ".repeat(200_000)] {
+            assert!(written(text.as_bytes()).unwrap_err().contains("nested too deeply"));
+        }
+        let bomb = written(b"a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n").unwrap_err();
+        assert!(bomb.contains("anchors and aliases are not read"), "{bomb}");
     }
 }

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 
 use super::{
     Uri,
+    dirtying::Dirtying,
     host::{self, LibvirtAnswers},
     libvirt::{Hypervisor, ask_each},
     needed_files,
@@ -82,9 +83,22 @@ pub struct SurveyedName {
     pub lost: Option<Unknown>,
 }
 
-/// Looks at all hosts, several at a time. `timeout` is the longest wait for one answer.
-pub fn survey(requests: Vec<HostRequest>, timeout: Duration, now: Timestamp) -> Survey {
-    let reached = ask_each(&requests, |request| Reached::ask(request, timeout));
+/// How often [`survey`] says for each host that a part of it is done.
+pub const PARTS: u64 = 2;
+
+/// Looks at all hosts, several at a time. `timeout` is the longest wait for one answer; `done` is called when a part of a
+/// host is done, [`PARTS`] times for each.
+pub fn survey(
+    requests: Vec<HostRequest>,
+    timeout: Duration,
+    now: Timestamp,
+    done: impl Fn() + Sync,
+) -> Survey {
+    let reached = ask_each(&requests, |request| {
+        let reached = Reached::ask(request, timeout);
+        done();
+        reached
+    });
     let needed: Vec<String> = needed_files::of(reached.iter().flat_map(Reached::configs));
     // What a host offers to its own VMs is known: they run there.
     let wanted = wishes(&reached);
@@ -96,7 +110,9 @@ pub fn survey(requests: Vec<HostRequest>, timeout: Duration, now: Timestamp) -> 
         .collect();
     let answers = ask_each(&tasks, |(at, request, reached)| {
         let others = wanted.iter().filter(|(owner, _)| *owner != at).flat_map(|(_, wanted)| wanted);
-        (probe(request, reached, &needed, timeout), reached.offers(others))
+        let answer = (probe(request, reached, &needed, timeout), reached.offers(others));
+        done();
+        answer
     });
     let hosts = requests.into_iter().zip(reached).zip(answers);
     let hosts = hosts.map(|((request, reached), (probe, offers))| SurveyedHost {
@@ -276,7 +292,7 @@ impl Survey {
             },
             Fact::Known,
         );
-        let not_measured = Err(Unknown::new(Cause::NotCollected, "an audit measures nothing"));
+        let not_measured = Unknown::new(Cause::NotCollected, "an audit measures nothing");
         let change = Change::default();
         let mut facts = Facts::empty(self.at);
         let nothing_tried = || Unknown::new(Cause::NotCollected, "an audit tries no path");
@@ -288,7 +304,8 @@ impl Survey {
             Fact::Unknown(nothing_tried()),
             Err(nothing_tried()),
         ));
-        facts.vm = Fact::Known(vm::complete(found, &from, &source.probe, emulator.as_deref(), &not_measured));
+        let vm = vm::complete(found, &from, &source.probe, emulator.as_deref());
+        facts.vm = Fact::Known(Dirtying::unknown(&not_measured).into_vm(vm));
         facts.guest = Fact::unknown(Cause::NotCollected, "an audit asks no guest");
         facts.source = Fact::Known(from);
         facts.destination = Fact::Known(to);
@@ -354,7 +371,7 @@ mod tests {
     fn ten_thousand_collections_leave_nothing_behind() {
         let once = || {
             let requests = vec![request("a", "test:///default"), request("b", "test:///default")];
-            let survey = survey(requests, Duration::from_secs(60), Timestamp::UNIX_EPOCH);
+            let survey = survey(requests, Duration::from_mins(1), Timestamp::UNIX_EPOCH, || ());
             assert_eq!(survey.moves().into_iter().filter_map(|wanted| survey.facts(wanted)).count(), 2);
         };
         let resident = || {
@@ -376,7 +393,7 @@ mod tests {
         let gone = "qemu+unix:///system?socket=/nonexistent/libvirt-sock";
         let requests =
             vec![request("a", "test:///default"), request("b", "test:///default"), request("c", gone)];
-        let survey = survey(requests, Duration::from_secs(10), Timestamp::UNIX_EPOCH);
+        let survey = survey(requests, Duration::from_secs(10), Timestamp::UNIX_EPOCH, || {});
         let hosts = survey.hosts();
         assert_eq!(hosts.iter().map(|host| host.running).collect::<Vec<_>>(), [1, 1, 0]);
         assert!(hosts[2].lost.is_some());

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    DecidedBy, Detector, Fact, GuestClock, GuestMemory, KeepAlive, KernelBypass, MulticastGroup, Sctp,
+    DecidedBy, Detector, Fact, GuestClock, GuestMemory, KeepAlive, KernelBypass, Means, MulticastGroup, Sctp,
     TcpEvidence, TcpTimer, UdpCapture, Unknown,
 };
 
@@ -12,49 +12,62 @@ use super::{
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Guest {
-    /// The guest's own host name. By guest agent, ssh and exec.
+    /// The guest's own host name.
+    #[schemars(extend("x-learnt-by" = Means::GUEST))]
     #[schemars(example = &"web1")]
     pub hostname: Fact<String>,
-    /// The operating system, as it calls itself. By guest agent, ssh and exec; of Windows too, of which nothing else but
-    /// its name, its release and its addresses is known.
+    /// The operating system, as it calls itself. Of Windows nothing else but its name, its release and its addresses is
+    /// known.
+    #[schemars(extend("x-learnt-by" = Means::GUEST))]
     #[schemars(example = &"Debian GNU/Linux 12 (bookworm)")]
     pub os: Fact<String>,
-    /// Addresses of its interfaces, none of the loopback. By guest agent, ssh and exec.
+    /// Addresses of its interfaces, none of the loopback.
+    #[schemars(extend("x-learnt-by" = Means::GUEST))]
     #[schemars(example = &["10.0.0.5"])]
     pub addresses: Fact<Vec<String>>,
-    /// Kernel release, as `uname -r` prints it. By guest agent, ssh and exec.
+    /// Kernel release, as `uname -r` prints it.
+    #[schemars(extend("x-learnt-by" = Means::GUEST))]
     #[schemars(example = &"6.1.0-32-cloud-amd64")]
     pub kernel_release: Fact<String>,
-    /// Kernel settings that decide how long connections survive silence. By guest agent, ssh and exec.
+    /// Kernel settings that decide how long connections survive silence.
+    #[schemars(extend("x-learnt-by" = Means::GUEST))]
     pub sysctl: Fact<Sysctl>,
-    /// TCP sockets. By guest agent, ssh and exec; the kernel's own timers (inet-diag) by ssh and exec only; owners not
-    /// by an agent without guest-exec.
+    /// TCP sockets. The kernel's own timers (inet-diag) by ssh and exec only.
+    #[schemars(extend("x-learnt-by" = Means::GUEST))]
     pub tcp: Fact<Tcp>,
-    /// SCTP associations. By guest agent, ssh and exec.
+    /// SCTP associations.
+    #[schemars(extend("x-learnt-by" = Means::GUEST))]
     pub sctp: Fact<Sctp>,
-    /// UDP. Sockets by guest agent, ssh and exec, their owners not by an agent without guest-exec; flows by the source
-    /// host's probe, whatever the guest allows.
+    /// UDP sockets and flows.
+    #[schemars(extend("x-learnt-by" = Means::GUEST))]
     pub udp: Fact<Udp>,
-    /// Multicast groups that it has joined, on whatever interface but the loopback. By guest agent, ssh and exec.
+    /// Multicast groups that it has joined, on whatever interface but the loopback.
+    #[schemars(extend("x-learnt-by" = Means::GUEST))]
     pub multicast_groups: Fact<Vec<MulticastGroup>>,
-    /// IPv4 neighbours whose hardware address is known. By guest agent, ssh and exec.
+    /// IPv4 neighbours whose hardware address is known.
+    #[schemars(extend("x-learnt-by" = Means::GUEST))]
     pub neighbours: Fact<Vec<Neighbour>>,
-    /// Processes. By guest agent with guest-exec, ssh and exec.
+    /// Processes.
+    #[schemars(extend("x-learnt-by" = Means::GUEST_PROGRAMS))]
     pub processes: Fact<Vec<Process>>,
-    /// The processes that dirty most memory, at most ten, the busiest first. Only with `--attribute`, by ssh, and by exec
-    /// where the command says so.
+    /// The processes that dirty most memory, at most ten, the busiest first. Only with `--attribute`; by exec where the
+    /// command says so.
+    #[schemars(extend("x-learnt-by" = [Means::Ssh, Means::Exec]))]
     pub dirty_writers: Fact<Vec<DirtyWriter>>,
-    /// Software that synchronises memory with other servers, recognised from the catalogue. By guest agent with
-    /// guest-exec, ssh and exec.
+    /// Software that synchronises memory with other servers, recognised from the catalogue.
+    #[schemars(extend("x-learnt-by" = Means::GUEST_PROGRAMS))]
     pub memory_sync: Fact<Vec<MemorySync>>,
     /// Failure detectors as configured in the guest, one for each process, whether or not a rule's catalogue knows it.
-    /// By guest agent with guest-exec, ssh and exec.
+    #[schemars(extend("x-learnt-by" = Means::GUEST_PROGRAMS))]
     pub detectors: Fact<Vec<Detector>>,
-    /// Memory: how much is left, locked, shared, and being allocated now. By guest agent, ssh and exec.
+    /// Memory: how much is left, locked, shared, and being allocated now.
+    #[schemars(extend("x-learnt-by" = Means::GUEST))]
     pub memory: Fact<GuestMemory>,
-    /// Devices and programs that go past the kernel. By guest agent with guest-exec, ssh and exec.
+    /// Devices and programs that go past the kernel.
+    #[schemars(extend("x-learnt-by" = Means::GUEST_PROGRAMS))]
     pub kernel_bypass: Fact<KernelBypass>,
-    /// The clock. By guest agent, ssh and exec; whether it is synchronised not by an agent without guest-exec.
+    /// The clock.
+    #[schemars(extend("x-learnt-by" = Means::GUEST))]
     pub clock: Fact<GuestClock>,
 }
 
@@ -233,7 +246,7 @@ pub struct TcpConnection {
     #[serde(default)]
     pub evidence: TcpEvidence,
     /// Name of the process that owns the socket; absent where the kernel holds it.
-    #[schemars(example = &"postgres")]
+    #[schemars(example = &"postgres", extend("x-learnt-by" = Means::GUEST_PROGRAMS))]
     pub owner: Fact<Option<String>>,
 }
 
@@ -288,7 +301,7 @@ pub struct Listener {
     #[schemars(example = 22)]
     pub port: u16,
     /// Name of the process that owns it; absent where the kernel holds it.
-    #[schemars(example = &"sshd")]
+    #[schemars(example = &"sshd", extend("x-learnt-by" = Means::GUEST_PROGRAMS))]
     pub owner: Fact<Option<String>>,
 }
 
@@ -298,7 +311,8 @@ pub struct Listener {
 pub struct Udp {
     /// Every socket of both families; none bound to loopback.
     pub sockets: Fact<Vec<UdpSocket>>,
-    /// What really flows, counted on the host's side of the VM's interfaces.
+    /// What really flows, counted on the host's side of the VM's interfaces, whatever the guest allows.
+    #[schemars(extend("x-learnt-by" = [Means::HostProbe]))]
     pub flows: Fact<UdpCapture>,
 }
 
@@ -319,7 +333,7 @@ pub struct UdpSocket {
     #[schemars(example = 0)]
     pub drops: i64,
     /// Name of the process that owns it; absent where the kernel holds it.
-    #[schemars(example = &"corosync")]
+    #[schemars(example = &"corosync", extend("x-learnt-by" = Means::GUEST_PROGRAMS))]
     pub owner: Fact<Option<String>>,
     /// The service, by the catalogue's ports and process names; absent where the catalogue does not know it.
     pub service: Fact<Option<UdpService>>,

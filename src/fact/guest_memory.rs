@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Fact;
+use super::{Fact, Means};
 
 /// Memory of the guest as its kernel counts it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -126,7 +126,7 @@ pub struct GuestClock {
     #[schemars(example = &"chronyd")]
     pub synchroniser: Fact<Option<String>>,
     /// Whether the time is synchronised now, by the word of chronyc, timedatectl or adjtimex.
-    #[schemars(example = true)]
+    #[schemars(example = true, extend("x-learnt-by" = Means::GUEST_PROGRAMS))]
     pub synchronised: Fact<bool>,
     /// How far the clock is from true time, by chronyc.
     #[schemars(example = 0.000_12)]

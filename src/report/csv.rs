@@ -6,7 +6,10 @@
 use std::io::{self, Write};
 
 use super::{visible, words};
-use crate::verdict::{Finding, Judged, Verdict};
+use crate::{
+    rule::Effect,
+    verdict::{Finding, Judged, Verdict},
+};
 
 const HEADER: [&str; 26] = [
     "vm",
@@ -79,12 +82,12 @@ fn outcome(judged: &Judged, verdict: &Verdict) -> [String; 17] {
     [
         outcome.rule.clone(),
         outcome.title.clone(),
-        words::step(outcome.step).to_owned(),
-        words::severity(outcome.severity).to_owned(),
-        words::effect(outcome.effect).to_owned(),
-        words::effect(outcome.on_unknown).to_owned(),
-        words::status(outcome.status).to_owned(),
-        judged.effect_now.map(words::effect).unwrap_or_default().to_owned(),
+        outcome.step.word().to_owned(),
+        outcome.severity.word().to_owned(),
+        outcome.effect.word().to_owned(),
+        outcome.on_unknown.word().to_owned(),
+        outcome.status.word().to_owned(),
+        judged.effect_now.map(Effect::word).unwrap_or_default().to_owned(),
         outcome.subject.clone().unwrap_or_default(),
         outcome.message.clone(),
         outcome.remediation.clone().unwrap_or_default(),

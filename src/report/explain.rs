@@ -77,14 +77,14 @@ impl Page<'_> {
             (None, Some(Effect::Warn)) => "warns",
             (None, Some(Effect::Block)) => "blocks",
         };
-        let status = words::status(outcome.status);
+        let status = outcome.status.word();
         self.title(&visible(&outcome.rule))?;
         self.line(
             2,
             &format!(
                 "{status}, {effect}; severity {}, step {}",
-                words::severity(outcome.severity),
-                words::step(outcome.step)
+                outcome.severity.word(),
+                outcome.step.word()
             ),
         )?;
         self.line(2, &outcome.title)

@@ -195,7 +195,7 @@ fn case(judged: &Judged, strict: bool, xml: &mut Xml<'_>) -> io::Result<()> {
     let subject = outcome.subject.as_ref().map(|subject| format!(": {subject}")).unwrap_or_default();
     let attributes = [
         ("name", format!("{}{subject}", outcome.rule)),
-        ("classname", format!("vmgate.{}", words::step(outcome.step))),
+        ("classname", format!("vmgate.{}", outcome.step.word())),
     ];
     let problem = |tag, class: &str, xml: &mut Xml<'_>| {
         let attributes = [("message", outcome.message.clone()), ("type", class.to_owned())];
@@ -209,9 +209,9 @@ fn case(judged: &Judged, strict: bool, xml: &mut Xml<'_>) -> io::Result<()> {
         Kind::Skipped => element("testcase", attributes, xml, |xml| {
             empty("skipped", [("message", why_skipped(judged))], xml)
         }),
-        Kind::Failure => element("testcase", attributes, xml, |xml| {
-            problem("failure", words::severity(outcome.severity), xml)
-        }),
+        Kind::Failure => {
+            element("testcase", attributes, xml, |xml| problem("failure", outcome.severity.word(), xml))
+        }
         Kind::Error => {
             let cause = outcome.missing.first().map_or("", |missing| words::cause(Some(missing.cause)));
             element("testcase", attributes, xml, |xml| problem("error", cause, xml))

@@ -134,7 +134,7 @@ fn section(title: &str, items: &[String], folded: bool, sink: &mut dyn Write) ->
 
 fn violation(group: &ByRule<'_>, style: &Style) -> String {
     let first = &group.first.outcome;
-    let kind = format!("{}, {}", words::severity(first.severity), words::step(first.step));
+    let kind = format!("{}, {}", first.severity.word(), first.step.word());
     let mut item = format!("- **{}** ({kind}): {}\n", escaped(&first.rule), escaped(&first.title));
     let shown = if style.verbose { group.all.len() } else { SHOWN };
     for judged in group.all.iter().take(shown) {

@@ -91,7 +91,7 @@ fn outcomes(verdict: &Verdict) -> Vec<(String, f64)> {
         (Status::Unknown, counts.unknown),
         (Status::NotApplicable, counts.not_applicable),
     ];
-    by("status", statuses.map(|(status, count)| (words::status(status), count)))
+    by("status", statuses.map(|(status, count)| (status.word(), count)))
 }
 
 fn effects(verdict: &Verdict) -> Vec<(String, f64)> {

@@ -173,8 +173,8 @@ fn rule(outcome: &Outcome) -> serde_json::Value {
         "shortDescription": { "text": message(&outcome.title) },
         "defaultConfiguration": { "level": level(outcome.effect) },
         "properties": {
-            "tags": [format!("step/{}", words::step(outcome.step))],
-            "severity": words::severity(outcome.severity),
+            "tags": [format!("step/{}", outcome.step.word())],
+            "severity": outcome.severity.word(),
             "security-severity": number,
         },
     })

@@ -1,8 +1,10 @@
 //! What has become different since the baseline, in the words that several formats share.
 
-use crate::verdict::{ChangedValue, Finding, Since};
-
 use super::words;
+use crate::{
+    rule::Effect,
+    verdict::{ChangedValue, Finding, Since},
+};
 
 /// One finding that is new, changed or fixed.
 pub(super) struct Entry<'a> {
@@ -42,8 +44,8 @@ fn said(finding: &Finding) -> String {
 
 /// Status and effect, such as `fail (block)`.
 fn standing(finding: &Finding) -> String {
-    let effect = finding.effect_now.map_or("waived", words::effect);
-    format!("{} ({effect})", words::status(finding.status))
+    let effect = finding.effect_now.map_or("waived", Effect::word);
+    format!("{} ({effect})", finding.status.word())
 }
 
 fn value(value: &ChangedValue) -> String {

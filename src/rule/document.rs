@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Effect, Severity, Step, unit::Unit};
+use super::{Effect, Severity, Step};
+use crate::document::Unit;
 
 /// A rule: one statement about a healthy migration.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

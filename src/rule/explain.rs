@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::{Effect, Pack, Rule, Severity, Step};
+use super::{Effect, Pack, Rule, Step};
+use crate::document::Unit;
 
 /// The documentation of one rule, in Markdown. Parameters stand with the values that hold and who set them.
 pub fn explain_rule(rule: &Rule) -> String {
@@ -39,11 +40,20 @@ fn body(text: &mut String, rule: &Rule, heading: &str) {
     if let Some(why) = &rule.deprecated {
         let _ = write!(text, "\nDeprecated: {why}\n");
     }
+    if rule.replaces.as_ref() == Some(&rule.id) {
+        let _ = write!(text, "\nIt takes the place of the shipped rule; it is read from {}.\n", rule.file);
+    } else if let Some(replaced) = &rule.replaces {
+        let _ = write!(
+            text,
+            "\nIt takes the place of the shipped rule {replaced}; it is read from {}.\n",
+            rule.file
+        );
+    }
     let _ = write!(
         text,
         "\nStep {}, severity {}. A violation {}; missing evidence {}.{}{}\n",
-        step_word(rule.step),
-        severity_word(rule.severity),
+        rule.step.word(),
+        rule.severity.word(),
         effect_phrase(rule.effect),
         effect_phrase(rule.on_unknown),
         if rule.waivable { "" } else { " It cannot be waived." },
@@ -62,7 +72,7 @@ fn body(text: &mut String, rule: &Rule, heading: &str) {
         );
         for param in &rule.params {
             let unit = match param.unit {
-                super::Unit::Any | super::Unit::Count => String::new(),
+                Unit::Any | Unit::Count => String::new(),
                 unit => format!(" ({unit})"),
             };
             let range = match (param.min, param.max) {
@@ -159,26 +169,6 @@ fn effect_phrase(effect: Effect) -> &'static str {
         Effect::Note => "is noted",
         Effect::Warn => "warns",
         Effect::Block => "blocks",
-    }
-}
-
-fn severity_word(severity: Severity) -> &'static str {
-    match severity {
-        Severity::Low => "low",
-        Severity::Medium => "medium",
-        Severity::High => "high",
-        Severity::Critical => "critical",
-    }
-}
-
-fn step_word(step: Step) -> &'static str {
-    match step {
-        Step::Prepare => "prepare",
-        Step::Precopy => "precopy",
-        Step::Stop => "stop",
-        Step::Switch => "switch",
-        Step::Resume => "resume",
-        Step::Policy => "policy",
     }
 }
 

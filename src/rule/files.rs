@@ -8,12 +8,9 @@ use std::{
 
 use include_dir::{Dir, include_dir};
 
-use super::{
-    diagnostic::{Problem, SourceFile},
-    yaml,
-};
+use crate::document::{LARGEST_BYTES, Problem, SourceFile};
 
-/// The shipped rules, with their tests, fixtures and profiles.
+/// The shipped rules, with their tests, fixtures, profiles and catalogues.
 static BUILTIN: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/rules");
 
 /// Deepest folder that is looked into.
@@ -26,7 +23,8 @@ const MOST_FILES: usize = 10_000;
 pub enum RuleSource {
     /// The pack inside the program.
     Builtin,
-    /// A folder: rules anywhere below it, `<id>.yaml` with `<id>.test.yaml` beside; and `fixtures/`, `profiles/`.
+    /// A folder: rules anywhere below it, `<id>.yaml` with `<id>.test.yaml` beside; and `fixtures/`, `profiles/`,
+    /// `catalogues/`.
     Dir(PathBuf),
 }
 
@@ -37,6 +35,14 @@ pub(crate) enum Role {
     Test,
     Fixture,
     Profile,
+    Catalogue,
+    CatalogueTest,
+}
+
+#[cfg(test)]
+impl Role {
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Rule, Self::Test, Self::Fixture, Self::Profile, Self::Catalogue, Self::CatalogueTest];
 }
 
 /// A file of a source.
@@ -49,8 +55,9 @@ pub(crate) struct RuleFile {
     pub(crate) file: Arc<SourceFile>,
 }
 
-/// All files of the sources in a stable order, and what could not be read.
-pub(crate) fn collect(sources: &[RuleSource]) -> (Vec<RuleFile>, Vec<Problem>) {
+/// All files of the sources that are for one of these uses, in a stable order, and what of them could not be read. A
+/// folder that cannot be read counts as a rule.
+pub(crate) fn collect(sources: &[RuleSource], roles: &[Role]) -> (Vec<RuleFile>, Vec<Problem>) {
     let (mut files, mut problems) = (Vec::new(), Vec::new());
     for source in sources {
         let found = match source {
@@ -62,7 +69,7 @@ pub(crate) fn collect(sources: &[RuleSource]) -> (Vec<RuleFile>, Vec<Problem>) {
             RuleSource::Dir(dir) => folder(dir),
         };
         for (path, read) in found {
-            let Some((role, stem)) = role(&path) else { continue };
+            let Some((role, stem)) = role(&path).filter(|(role, _)| roles.contains(role)) else { continue };
             match read {
                 Ok(file) => {
                     files.push(RuleFile { role, stem, builtin: *source == RuleSource::Builtin, file });
@@ -84,7 +91,7 @@ fn embedded(dir: &Dir<'_>, found: &mut Vec<Found>) {
             embedded(dir, found);
         } else if let Some(file) = entry.as_file() {
             let name = format!("rules/{}", file.path().display());
-            found.push((file.path().to_owned(), yaml::source(name, file.contents())));
+            found.push((file.path().to_owned(), SourceFile::new(&name, file.contents())));
         }
     }
 }
@@ -131,7 +138,7 @@ fn walk(dir: &Path, inner: &Path, depth: usize, found: &mut Vec<Found>) {
         if path.is_dir() && !is_yaml(&inner) {
             walk(&path, &inner, depth + 1, found);
         } else if is_yaml(&inner) {
-            found.push((inner, yaml::read(&path)));
+            found.push((inner, SourceFile::read(&path, LARGEST_BYTES)));
         }
     }
 }
@@ -140,7 +147,7 @@ fn is_yaml(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
 }
 
-/// What a path below a source's folder is for; nothing for catalogues and what is not YAML.
+/// What a path below a source's folder is for; nothing for what is not YAML.
 fn role(path: &Path) -> Option<(Role, String)> {
     if !is_yaml(path) {
         return None;
@@ -148,7 +155,8 @@ fn role(path: &Path) -> Option<(Role, String)> {
     let stem = path.file_stem()?.to_str()?.to_owned();
     let folder = path.parent().and_then(|parent| parent.iter().next()).and_then(|first| first.to_str());
     match (folder, stem.strip_suffix(".test")) {
-        (Some("catalogues"), _) => None,
+        (Some("catalogues"), None) => Some((Role::Catalogue, stem)),
+        (Some("catalogues"), Some(catalogue)) => Some((Role::CatalogueTest, catalogue.to_owned())),
         (Some("fixtures"), _) => Some((Role::Fixture, stem)),
         (Some("profiles"), _) => Some((Role::Profile, stem)),
         (_, Some(rule)) => Some((Role::Test, rule.to_owned())),

@@ -4,11 +4,10 @@ use std::{collections::BTreeSet, ops::Range, path::Path};
 
 use super::{
     Effect, Pack, Rule, Step,
-    diagnostic::Problem,
     expr::{self, Comparison, Expr, Node, Template},
     value::Value,
-    yaml,
 };
+use crate::document::{Node as YamlNode, Problem};
 
 /// Words that a title about the healthy state does not begin with.
 const ORDERS: [&str; 8] = ["check", "ensure", "verify", "make", "test", "validate", "detect", "must"];
@@ -225,7 +224,7 @@ impl Linter<'_> {
 
     /// References are there, and have the form of something that can be looked up.
     fn references(&mut self) {
-        let items = self.rule.node.get("references").map(yaml::Node::items).unwrap_or_default().to_vec();
+        let items = self.rule.node.get("references").map(YamlNode::items).unwrap_or_default().to_vec();
         if items.is_empty() {
             self.warn(
                 "id",
@@ -234,31 +233,9 @@ impl Linter<'_> {
                 "name the manual, RFC or issue that it rests on",
             );
         }
-        for (reference, node) in self.rule.references.clone().iter().zip(&items) {
-            let host = reference
-                .url
-                .strip_prefix("https://")
-                .and_then(|rest| rest.split('/').next())
-                .unwrap_or_default();
-            let formed =
-                host.contains('.') && !host.starts_with('.') && !reference.url.contains(char::is_whitespace);
-            if !formed {
-                let span = node.get("url").unwrap_or(node).span.clone();
-                self.warn_at(
-                    span,
-                    format!("`{}` is no address", reference.url),
-                    "not https://host/…",
-                    "give the full address",
-                );
-            }
-            if reference.title.trim().len() < 4 {
-                let span = node.get("title").unwrap_or(node).span.clone();
-                self.warn_at(
-                    span,
-                    "a reference without a title",
-                    "this title",
-                    "name what the reader finds there",
-                );
+        for reference in &items {
+            for (node, message, help) in reference_faults(reference) {
+                self.warn_at(node.span.clone(), message, "of this reference", help);
             }
         }
     }
@@ -274,6 +251,26 @@ impl Linter<'_> {
             );
         }
     }
+}
+
+/// What keeps a reference from being looked up: the part of it, what is wrong, and the way out.
+pub(super) fn reference_faults(reference: &YamlNode) -> Vec<(&YamlNode, String, &'static str)> {
+    let mut faults = Vec::new();
+    let text = |key: &str| reference.get(key).and_then(YamlNode::text).unwrap_or_default();
+    let url = text("url");
+    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    let host = rest.and_then(|rest| rest.split('/').next()).unwrap_or_default();
+    let formed = host.contains('.') && !host.starts_with('.') && !url.contains(char::is_whitespace);
+    if !formed {
+        let help = "give the full address: https://host/…";
+        faults.push((reference.get("url").unwrap_or(reference), format!("`{url}` is no address"), help));
+    }
+    if text("title").trim().len() < 4 {
+        let help = "name what the reader finds there";
+        let node = reference.get("title").unwrap_or(reference);
+        faults.push((node, "a reference without a title".to_owned(), help));
+    }
+    faults
 }
 
 /// The folder of a step.

@@ -1,28 +1,24 @@
 //! From a rule's file to a rule: document, parameters, expressions, each with every problem it has.
 
-use std::{
-    collections::BTreeMap,
-    ops::Range,
-    sync::{Arc, LazyLock},
-};
+use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
 use cel::common::ast::{Expr as CelExpr, IdedExpr};
 
 use super::{
-    conform::conform_node,
-    diagnostic::{Problem, SourceFile},
     document::{ParamDocument, RuleDocument},
     expr::{self, Checker, Expr, ExprProblem, Named, Scope, Template},
     files::RuleFile,
     param::Param,
     program::{Each, Let, Program},
+    root::ROOT,
     rule::{Rule, Texts},
-    types::{self, Kind, Type},
-    unit::Unit,
-    yaml::{self, Content, Node},
+};
+use crate::document::{
+    Content, Node, Parsed, Problem, Shape, SourceFile, Unit, conform_node, parse,
+    types::{Kind, Type},
 };
 
-static RULE: LazyLock<Type> = LazyLock::new(types::of_schema::<RuleDocument>);
+static RULE: Shape<RuleDocument> = Shape::new();
 
 /// A rule, or everything that is wrong with it; and whether it is shipped.
 type Loaded = (bool, Result<Rule, Vec<Problem>>);
@@ -35,8 +31,9 @@ pub(crate) fn rules<'a>(files: impl Iterator<Item = &'a RuleFile> + Send) -> Res
 
 /// Reads one rule.
 fn rule(file: &Arc<SourceFile>) -> Result<Rule, Vec<Problem>> {
-    let node = yaml::parse(file).map_err(|problem| vec![problem])?;
-    let mut problems = conform_node(file, &node, &RULE);
+    let Parsed { node, mut problems } = parse(file);
+    let Some(node) = node else { return Err(problems) };
+    problems.extend(conform_node(file, &node, RULE.ty()));
     let mut loader = Loader { file, node: &node, problems: Vec::new() };
     let params = loader.params();
     let program = loader.program(&params);
@@ -393,7 +390,7 @@ impl Loader<'_> {
                 "small letters, digits and underscores: `needed_bytes`",
             );
         }
-        let taken = types::ROOT.field(name).is_some()
+        let taken = ROOT.field(name).is_some()
             || name == "params"
             || scope.variables.iter().any(|(named, _)| named.name == name)
             || scope.lets.iter().any(|(named, _)| named.name == name);

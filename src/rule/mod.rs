@@ -1,12 +1,10 @@
 //! Rules: loaded from YAML, checked against the fact types, evaluated in three-valued logic.
 //!
-//! `files` finds them, `load` checks one (document by `conform`, expressions by `expr`), `pack` holds all with the
+//! `files` finds them, `load` checks one (its form by `crate::document`, its expressions by `expr`), `pack` holds all with the
 //! parameters in force, `evaluate` makes outcomes of facts. No I/O after loading, no clock: the same rules, facts
 //! and time give the same outcomes.
 
 pub mod catalogue;
-mod conform;
-mod diagnostic;
 mod document;
 mod evaluate;
 mod explain;
@@ -19,27 +17,13 @@ mod pack;
 mod param;
 mod program;
 mod reference;
+mod root;
 #[allow(clippy::module_inception, reason = "the rule itself, among what belongs to rules")]
 mod rule;
 pub mod test;
-mod types;
-mod unit;
 mod value;
-mod yaml;
 
-/// What it takes to read another document in the way rules are read: with positions, and all problems together.
-pub(crate) mod positioned {
-    pub(crate) use super::{
-        conform::conform_node,
-        diagnostic::SourceFile,
-        types::{Type, of_schema},
-        yaml::{Node, parse, source},
-    };
-}
-pub use catalogue::{Catalogues, CataloguesError};
-pub use conform::conform_facts;
-pub(crate) use diagnostic::closest;
-pub use diagnostic::{LoadErrors, Problem};
+pub use catalogue::Catalogues;
 pub use document::{ParamKind, Reference};
 pub use explain::{explain_rule, rules_reference};
 pub use files::RuleSource;
@@ -49,7 +33,6 @@ pub use pack::{Pack, Profile};
 pub use param::{Param, ParamError, ParamErrors, ParamOrigin, ParamOverrides};
 pub use reference::{FactField, NoSuchFact, fact_fields, facts_markdown, facts_reference, schemas};
 pub use rule::{Rule, Texts};
-pub use unit::Unit;
 
 #[cfg(test)]
 mod tests;

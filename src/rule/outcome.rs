@@ -29,6 +29,18 @@ impl Step {
     pub fn all() -> [Self; 6] {
         [Self::Prepare, Self::Precopy, Self::Stop, Self::Switch, Self::Resume, Self::Policy]
     }
+
+    /// Its name, as documents and reports write it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Prepare => "prepare",
+            Self::Precopy => "precopy",
+            Self::Stop => "stop",
+            Self::Switch => "switch",
+            Self::Resume => "resume",
+            Self::Policy => "policy",
+        }
+    }
 }
 
 /// How bad a violation is, for sorting.
@@ -45,6 +57,18 @@ pub enum Severity {
     Critical,
 }
 
+impl Severity {
+    /// Its name, as documents and reports write it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+            Self::Critical => "critical",
+        }
+    }
+}
+
 /// What a violation or missing evidence does to the verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -55,6 +79,17 @@ pub enum Effect {
     Warn,
     /// NO-GO.
     Block,
+}
+
+impl Effect {
+    /// Its name, as documents and reports write it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Note => "note",
+            Self::Warn => "warn",
+            Self::Block => "block",
+        }
+    }
 }
 
 /// What a rule found.
@@ -69,6 +104,18 @@ pub enum Status {
     Unknown,
     /// The rule has nothing to say here: its `when` is false, or its `foreach` is empty.
     NotApplicable,
+}
+
+impl Status {
+    /// Its name, as documents and reports write it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Fail => "fail",
+            Self::Unknown => "unknown",
+            Self::NotApplicable => "not-applicable",
+        }
+    }
 }
 
 /// One rule on one subject.
@@ -142,6 +189,30 @@ impl Outcome {
             Status::Fail => Some(self.effect),
             Status::Unknown => Some(self.on_unknown),
             Status::Pass | Status::NotApplicable => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_those_of_documents() {
+        fn written<T: Serialize>(value: T) -> String {
+            serde_json::to_value(value).unwrap().as_str().unwrap().to_owned()
+        }
+        for step in Step::all() {
+            assert_eq!(step.word(), written(step));
+        }
+        for severity in [Severity::Low, Severity::Medium, Severity::High, Severity::Critical] {
+            assert_eq!(severity.word(), written(severity));
+        }
+        for effect in [Effect::Note, Effect::Warn, Effect::Block] {
+            assert_eq!(effect.word(), written(effect));
+        }
+        for status in [Status::Pass, Status::Fail, Status::Unknown, Status::NotApplicable] {
+            assert_eq!(status.word(), written(status));
         }
     }
 }

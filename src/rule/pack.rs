@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt::Write,
-    sync::LazyLock,
 };
 
 use jiff::Timestamp;
@@ -11,21 +10,18 @@ use sha2::{Digest, Sha256};
 
 use super::{
     Outcome,
-    conform::conform_node,
-    diagnostic::{LoadErrors, Problem, closest},
     document::ProfileDocument,
     evaluate::{self, Subject},
     files::{self, Role, RuleFile, RuleSource},
     load,
     param::{ParamError, ParamErrors, ParamOrigin, ParamOverrides},
     rule::Rule,
-    types::{self, Type},
     value::Value,
-    yaml,
 };
+use crate::document::{Node, Problem, Problems, Shape, SourceFile, closest};
 use crate::fact::{Facts, Forecast};
 
-static PROFILE: LazyLock<Type> = LazyLock::new(types::of_schema::<ProfileDocument>);
+static PROFILE: Shape<ProfileDocument> = Shape::new();
 
 /// Rules that were loaded together.
 #[derive(Debug, Clone)]
@@ -50,21 +46,21 @@ pub struct Profile {
 
 impl Pack {
     /// Loads and checks every rule of the sources. All problems of all files come back together.
-    pub fn load(sources: &[RuleSource]) -> Result<Self, LoadErrors> {
-        let (files, problems) = files::collect(sources);
+    pub fn load(sources: &[RuleSource]) -> Result<Self, Problems> {
+        let (files, problems) = files::collect(sources, &[Role::Rule, Role::Profile]);
         Self::of_files(&files, problems)
     }
 
     /// A pack of one rule that is already in memory; `name` stands for its file in errors.
-    pub fn of_rule(name: &str, bytes: &[u8]) -> Result<Self, LoadErrors> {
-        let file = yaml::source(name.to_owned(), bytes).map_err(|problem| LoadErrors::new(vec![problem]))?;
+    pub fn of_rule(name: &str, bytes: &[u8]) -> Result<Self, Problems> {
+        let file = SourceFile::new(name, bytes)?;
         Self::of_files(
             &[RuleFile { role: Role::Rule, stem: name.to_owned(), builtin: false, file }],
             Vec::new(),
         )
     }
 
-    fn of_files(files: &[RuleFile], mut problems: Vec<Problem>) -> Result<Self, LoadErrors> {
+    fn of_files(files: &[RuleFile], mut problems: Vec<Problem>) -> Result<Self, Problems> {
         let mut rules: Vec<(bool, Rule)> = Vec::new();
         match load::rules(files.iter().filter(|file| file.role == Role::Rule)) {
             Ok(loaded) => {
@@ -79,7 +75,7 @@ impl Pack {
         }
         let rules = resolve(rules, &mut problems);
         let profiles = profiles(files, &rules, problems.is_empty(), &mut problems);
-        if problems.is_empty() { Ok(Self::new(rules, profiles)) } else { Err(LoadErrors::new(problems)) }
+        if problems.is_empty() { Ok(Self::new(rules, profiles)) } else { Err(Problems::new(problems)) }
     }
 
     fn new(mut rules: Vec<Rule>, profiles: BTreeMap<String, Profile>) -> Self {
@@ -263,24 +259,22 @@ fn profiles(
 ) -> BTreeMap<String, Profile> {
     let mut profiles: BTreeMap<String, Profile> = BTreeMap::new();
     for file in files.iter().filter(|file| file.role == Role::Profile) {
-        let node = match yaml::parse(&file.file) {
-            Ok(node) => node,
-            Err(problem) => {
-                problems.push(problem);
+        let check = |node: &Node| {
+            let mut found = Vec::new();
+            if rules_are_complete {
+                for (key, values) in node.get("params").map(Node::entries).unwrap_or_default() {
+                    check_profile(file, key, values, rules, &mut found);
+                }
+            }
+            found
+        };
+        let document = match PROFILE.read(&file.file, check) {
+            Ok((document, _)) => document,
+            Err(found) => {
+                problems.extend(found);
                 continue;
             }
         };
-        let found = conform_node(&file.file, &node, &PROFILE);
-        if !found.is_empty() {
-            problems.extend(found);
-            continue;
-        }
-        let Ok(document) = serde_json::from_value::<ProfileDocument>(node.to_json()) else { continue };
-        if rules_are_complete {
-            for (key, values) in node.get("params").map(yaml::Node::entries).unwrap_or_default() {
-                check_profile(file, key, values, rules, problems);
-            }
-        }
         let profile = profiles.entry(file.stem.clone()).or_insert_with(|| Profile {
             name: file.stem.clone(),
             title: document.title.clone(),
@@ -294,13 +288,7 @@ fn profiles(
 }
 
 /// The values that a profile gives one rule, each problem at its place.
-fn check_profile(
-    file: &RuleFile,
-    key: &yaml::Node,
-    values: &yaml::Node,
-    rules: &[Rule],
-    problems: &mut Vec<Problem>,
-) {
+fn check_profile(file: &RuleFile, key: &Node, values: &Node, rules: &[Rule], problems: &mut Vec<Problem>) {
     let id = key.text().unwrap_or_default();
     let Some(rule) = rules.iter().find(|rule| rule.id == id) else {
         let problem = Problem::at(&file.file, key.span.clone(), format!("there is no rule `{id}`"))

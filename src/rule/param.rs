@@ -7,9 +7,11 @@ use thiserror::Error;
 
 use super::{
     document::{ParamDocument, ParamKind},
-    types::{Kind, Type},
-    unit::Unit,
     value::Value,
+};
+use crate::document::{
+    Unit,
+    types::{Kind, Type},
 };
 
 /// Values for parameters, by rule and parameter, as vmgate.yaml gives them.

@@ -7,13 +7,17 @@ use serde_json::Value as Json;
 use thiserror::Error;
 
 use super::{
-    diagnostic::closest,
+    catalogue::{MemorySyncCatalogue, UdpCatalogue},
     document::{ProfileDocument, RuleDocument},
-    test::TestDocument,
-    types::{Kind, ROOT, Type, field_type},
-    unit::Unit,
+    root::ROOT,
+    test::{CatalogueTestDocument, TestDocument},
+};
+use crate::document::{
+    Unit, closest,
+    types::{Kind, Type, field_type},
 };
 use crate::fact::Facts;
+use crate::fact::Means;
 
 /// A fact that a rule can name.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,6 +36,8 @@ pub struct FactField {
     pub example: Option<Json>,
     /// The values of an enumeration, with what they mean.
     pub choices: Vec<(String, String)>,
+    /// By what means it is learnt, its own or those of the group around it.
+    pub learnt_by: Vec<Means>,
     /// Whether it has fields of its own.
     pub group: bool,
 }
@@ -50,7 +56,7 @@ pub struct NoSuchFact {
 pub fn fact_fields(path: Option<&str>) -> Result<Vec<FactField>, NoSuchFact> {
     let mut all = Vec::new();
     let root = Type::plain(Kind::Record(Arc::clone(&ROOT)));
-    walk(&root, "", &mut all);
+    walk(&root, "", &[], &mut all);
     let Some(path) = path else { return Ok(all) };
     let wanted: String = plain_path(path);
     let found: Vec<FactField> = all
@@ -91,12 +97,13 @@ fn plain_path(path: &str) -> String {
     plain
 }
 
-fn walk(ty: &Type, path: &str, all: &mut Vec<FactField>) {
+fn walk(ty: &Type, path: &str, learnt_by: &[Means], all: &mut Vec<FactField>) {
     let Kind::Record(record) = &ty.kind else { return };
     for field in &record.fields {
         let field_type = field_type(ty, field);
         let mut path = if path.is_empty() { field.name.clone() } else { format!("{path}.{}", field.name) };
         let inner = field_type.item().cloned().unwrap_or_else(|| field_type.clone());
+        let learnt_by = if field.learnt_by.is_empty() { learnt_by } else { &field.learnt_by };
         let number = inner.is_number() && !matches!(inner.unit, Unit::Any | Unit::Count);
         all.push(FactField {
             path: path.clone(),
@@ -113,12 +120,13 @@ fn walk(ty: &Type, path: &str, all: &mut Vec<FactField>) {
                     .collect(),
                 _ => Vec::new(),
             },
+            learnt_by: learnt_by.to_vec(),
             group: matches!(inner.kind, Kind::Record(_)),
         });
         if field_type.item().is_some() {
             path.push_str("[]");
         }
-        walk(&inner, &path, all);
+        walk(&inner, &path, learnt_by, all);
     }
 }
 
@@ -140,10 +148,19 @@ pub fn facts_reference(path: Option<&str>) -> Result<String, NoSuchFact> {
     let width = fields.iter().map(|field| field.path.len()).max().unwrap_or(0);
     let kinds = fields.iter().map(|field| short_kind(field).chars().count()).max().unwrap_or(0);
     let mut text = String::new();
+    let mut around: Vec<Means> = Vec::new();
     for field in &fields {
         let kind = short_kind(field);
         let pad = " ".repeat(kinds.saturating_sub(kind.chars().count()));
-        let _ = writeln!(text, "{:width$}  {kind}{pad}  {}", field.path, field.description);
+        let _ = write!(text, "{:width$}  {kind}{pad}  {}", field.path, field.description);
+        // Where it is another way than that of the line before, which for most is the group around.
+        if field.learnt_by != around {
+            around.clone_from(&field.learnt_by);
+            if !around.is_empty() {
+                let _ = write!(text, " By {}.", means(&around));
+            }
+        }
+        text.push('\n');
     }
     Ok(text)
 }
@@ -171,10 +188,17 @@ fn one(field: &FactField) -> String {
     if let Some(example) = &field.example {
         let _ = writeln!(text, "example:  {example}");
     }
+    if !field.learnt_by.is_empty() {
+        let _ = writeln!(text, "by:       {}", means(&field.learnt_by));
+    }
     for (index, (choice, meaning)) in field.choices.iter().enumerate() {
         let _ = writeln!(text, "{}{choice}: {meaning}", if index == 0 { "values:   " } else { "          " });
     }
     text
+}
+
+fn means(learnt_by: &[Means]) -> String {
+    learnt_by.iter().map(|means| means.words()).collect::<Vec<_>>().join(", ")
 }
 
 /// The facts as a page of the documentation, in Markdown.
@@ -187,11 +211,19 @@ pub fn facts_markdown() -> String {
         let _ = write!(text, "\n## {}\n\n{}\n\n", group.name, group.description);
         let Ok(fields) = fact_fields(Some(&group.name)) else { continue };
         text.push_str("| path | kind | what it is | example |\n|---|---|---|---|\n");
+        let mut around: Vec<Means> = Vec::new();
         for field in fields {
             let cell = |text: &str| text.replace('|', "\\|");
             let mut description = cell(&field.description);
             for (choice, meaning) in &field.choices {
                 let _ = write!(description, "<br>`{choice}`: {}", cell(meaning));
+            }
+            // Where it is another than that of what stands before, which for most is the group around.
+            if field.learnt_by != around {
+                around.clone_from(&field.learnt_by);
+                if !around.is_empty() {
+                    let _ = write!(description, "<br>By {}.", means(&around));
+                }
             }
             let example =
                 field.example.map_or_else(String::new, |example| format!("`{}`", cell(&example.to_string())));
@@ -215,9 +247,13 @@ pub fn schemas() -> Vec<(&'static str, Json)> {
     let mut rule = schema_for!(RuleDocument).to_value();
     let mut test = schema_for!(TestDocument).to_value();
     let mut profile = schema_for!(ProfileDocument).to_value();
-    for (schema, title) in
-        [(&mut rule, "vmgate rule"), (&mut test, "vmgate rule test"), (&mut profile, "vmgate profile")]
-    {
+    let mut catalogue_test = schema_for!(CatalogueTestDocument).to_value();
+    for (schema, title) in [
+        (&mut rule, "vmgate rule"),
+        (&mut test, "vmgate rule test"),
+        (&mut profile, "vmgate profile"),
+        (&mut catalogue_test, "vmgate catalogue test"),
+    ] {
         if let Some(object) = schema.as_object_mut() {
             object.insert("title".to_owned(), title.into());
         }
@@ -227,6 +263,9 @@ pub fn schemas() -> Vec<(&'static str, Json)> {
         ("rule.v1", rule),
         ("rule-test.v1", test),
         ("profile.v1", profile),
+        ("memory-sync.v1", schema_for!(MemorySyncCatalogue).to_value()),
+        ("udp-services.v1", schema_for!(UdpCatalogue).to_value()),
+        ("catalogue-test.v1", catalogue_test),
     ]
 }
 
@@ -244,6 +283,11 @@ mod tests {
         }
         assert!(facts_reference(Some("vm.state")).unwrap().contains("running: The vCPUs run."));
         assert!(facts_reference(Some("forecast.total_seconds.p95")).unwrap().contains("unit:     seconds"));
+        assert!(
+            facts_reference(Some("guest.processes.pid"))
+                .unwrap()
+                .contains("by:       guest agent with guest-exec, ssh, exec\n")
+        );
         assert!(facts_reference(None).unwrap().lines().count() > 100);
         let error = fact_fields(Some("vm.memory")).unwrap_err();
         assert!(error.to_string().contains("did you mean `vm.memory_bytes`?"), "{error}");
@@ -266,10 +310,39 @@ mod tests {
         let schemas = schemas();
         assert_eq!(
             schemas.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
-            ["facts.v1", "rule.v1", "rule-test.v1", "profile.v1"]
+            [
+                "facts.v1",
+                "rule.v1",
+                "rule-test.v1",
+                "profile.v1",
+                "memory-sync.v1",
+                "udp-services.v1",
+                "catalogue-test.v1"
+            ]
         );
         let rule = &schemas[1].1;
         assert_eq!(rule["properties"]["assert"]["type"], "string");
         assert_eq!(rule["additionalProperties"], false);
+    }
+
+    #[test]
+    fn every_way_to_learn_a_fact_is_one_we_know() {
+        fn count(schema: &Json) -> usize {
+            match schema {
+                Json::Array(items) => items.iter().map(count).sum(),
+                Json::Object(fields) => fields
+                    .iter()
+                    .map(|(key, value)| {
+                        if key == Means::KEYWORD {
+                            serde_json::from_value::<Vec<Means>>(value.clone()).unwrap().len()
+                        } else {
+                            count(value)
+                        }
+                    })
+                    .sum(),
+                _ => 0,
+            }
+        }
+        assert!(count(&schema_for!(Facts).to_value()) > 20);
     }
 }

@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{
-    Effect, Severity, Step, diagnostic::SourceFile, document::Reference, param::Param, program::Program,
-    yaml::Node,
-};
+use super::{Effect, Severity, Step, document::Reference, param::Param, program::Program};
+use crate::document::{Node, SourceFile};
 
 /// A rule.
 #[derive(Debug, Clone)]

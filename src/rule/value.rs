@@ -13,7 +13,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::ser::{self, Serialize};
 use serde_json::Value as Json;
 
-use super::types::{Kind, ROOT, Type};
+use super::root::ROOT;
+use crate::document::types::{Kind, Type};
 use crate::fact::{Cause, Facts, Forecast, Unknown, Version};
 
 /// A value of a fact.
@@ -55,6 +56,7 @@ impl Value {
             "source" => Self::of(&facts.source, &field.ty),
             "destination" => Self::of(&facts.destination, &field.ty),
             "path" => Self::of(&facts.path, &field.ty),
+            "history" => Self::of(&facts.history, &field.ty),
             "change" => Self::of(&facts.change, &field.ty),
             "forecast" => Self::of(forecast, &field.ty),
             "now" => Self::Time(now),
@@ -401,7 +403,7 @@ impl ser::SerializeMap for Entries<'_> {
 /// Collects the fields of a record by position, or the two of an unknown.
 pub(crate) enum Fields<'t> {
     /// A record; `next` is where the next field is expected.
-    Record { record: &'t super::types::Record, next: usize, values: Vec<Value> },
+    Record { record: &'t crate::document::types::Record, next: usize, values: Vec<Value> },
     /// An unknown fact.
     Unknown(Unknown),
 }

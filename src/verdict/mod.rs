@@ -26,7 +26,7 @@ pub use exit::{ExitCode, InvalidExitCode};
 pub use expiry::VALID_FOR;
 pub use read::{InvalidVerdict, Verdicts, VerdictsSchema, read};
 pub use since::{Baseline, Changed, ChangedValue, Finding, Since, Trend};
-pub use waiver::{InvalidWaivers, WaiverFault, WaiverFile, WaiverProblem, Waivers};
+pub use waiver::{WaiverFault, WaiverFile, WaiverProblem, Waivers};
 
 use schemars::{Schema, schema_for};
 

@@ -5,6 +5,8 @@
 
 mod check;
 mod collect;
+mod dirtying;
+mod faults;
 mod harness;
 mod hook;
 mod hostile;

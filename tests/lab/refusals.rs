@@ -1,7 +1,13 @@
 //! What vmgate foretells, and what libvirt and QEMU then answer: one guest a case, on two real hosts. The table in
 //! docs/refusals.md is written by this test.
 
-use std::{fmt::Write as _, fs, path::PathBuf, thread, time::Duration};
+use std::{
+    fmt::Write as _,
+    fs,
+    path::PathBuf,
+    thread,
+    time::{Duration, Instant},
+};
 
 use serde_json::Value;
 
@@ -60,6 +66,7 @@ const MAKE_DISK: (&str, &str) = (
     "cd /lab/guests/@NAME@ && truncate -s 64M disk.img copy.img && chmod 666 disk.img copy.img && chmod 777 .",
 );
 
+#[expect(clippy::too_many_lines, reason = "it is a table")]
 fn cases() -> Vec<Case> {
     vec![
         Case { what: "nothing", guest: "free", ..PLAIN },
@@ -277,7 +284,15 @@ fn libvirt_refuses_what_vmgate_foretells_and_for_that_reason() {
     let mut rows = Vec::new();
     let mut wrong = Vec::new();
     for case in cases().iter().filter(|case| only.as_deref().is_none_or(|guest| guest == case.guest)) {
-        match run(case) {
+        let begin = Instant::now();
+        let result = run(case);
+        println!(
+            "{:5.1} s  {}: {}",
+            begin.elapsed().as_secs_f64(),
+            case.what,
+            result.as_ref().map_or_else(String::as_str, |_| "ok")
+        );
+        match result {
             Ok(row) => rows.push(row),
             Err(why) => wrong.push(format!("{}: {why}", case.what)),
         }
@@ -306,7 +321,9 @@ fn run(case: &Case) -> Result<Row, String> {
         "a" => (a_to_b(), "a → b", "qemu+tcp://lab-b/system"),
         _ => (b_to_a(), "b → a", "qemu+tcp://lab-a/system"),
     };
-    let first = [&["check", guest.name, "--guest", "none", "--output", "json"], case.arguments].concat();
+    let first =
+        [&["check", guest.name, "--guest", "none", "--output", "json", "--timeout", "60"], case.arguments]
+            .concat();
     let verdict = vmgate(&words(&first, &there)).json();
     let foretold = blocking(&verdict);
     if foretold.iter().map(|(rule, _)| rule.as_str()).collect::<Vec<_>>() != case.foretold {

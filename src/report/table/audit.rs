@@ -17,6 +17,8 @@ const SHOWN: usize = 3;
 pub(in crate::report) fn write(audit: &Audit, sink: &mut dyn Write, style: &Style) -> io::Result<()> {
     let mut sink = io::BufWriter::new(sink);
     summary(audit, &mut sink, style)?;
+    first(audit, &mut sink, style)?;
+    since(audit, &mut sink, style)?;
     for host in &audit.hosts {
         let mut grid = Grid::new(style);
         let mut groups: Vec<(&AuditedVm, Vec<&str>)> = Vec::new();
@@ -53,8 +55,49 @@ fn summary(audit: &Audit, sink: &mut dyn Write, style: &Style) -> io::Result<()>
     writeln!(sink, "{}", style.paint(paint, &text))
 }
 
+fn first(audit: &Audit, sink: &mut dyn Write, style: &Style) -> io::Result<()> {
+    let mut grid = Grid::new(style);
+    for step in &audit.first {
+        let gained = match step.frees {
+            0 => String::new(),
+            frees => format!("; without it {} could go there", words::number(frees, "stuck VM")),
+        };
+        let kept = words::number(step.blocks, "VM");
+        let mut lines = vec![
+            Line::plain(format!("{} keeps {kept} away{gained}", step.rule)),
+            Line::plain(visible(&step.message)),
+        ];
+        for (position, text) in step.remediation.iter().flat_map(|text| text.trim_end().lines()).enumerate() {
+            lines.push(Line::after(if position == 0 { "Fix: " } else { "     " }, visible(text)));
+        }
+        let paint = (step.frees > 0).then_some(Paint::Bad);
+        grid.push(Row { key: visible(&step.host).into_owned(), paint, lines });
+    }
+    grid.write("What to do first", sink)
+}
+
+fn since(audit: &Audit, sink: &mut dyn Write, style: &Style) -> io::Result<()> {
+    let Some(since) = &audit.since else { return Ok(()) };
+    let mut grid = Grid::new(style);
+    for (word, obstacles) in [("new", &since.new), ("fixed", &since.fixed)] {
+        for obstacle in obstacles {
+            let (vm, host) = (visible(&obstacle.vm), visible(&obstacle.destination));
+            let key = (obstacle.rule.as_str(), obstacle.subject.as_deref(), obstacle.message.as_str());
+            let lines = vec![Line::plain(format!("{vm} to {host}: {}", told(key)))];
+            grid.push(Row { key: word.to_owned(), paint: (word == "new").then_some(Paint::Bad), lines });
+        }
+    }
+    for vm in &since.gone {
+        let lines = vec![Line::plain(format!("{} runs on none of these hosts any more", visible(vm)))];
+        grid.push(Row { key: "gone".to_owned(), paint: None, lines });
+    }
+    let (new, fixed, unchanged) = (since.new.len(), since.fixed.len(), since.unchanged);
+    let at = words::time(since.evaluated_at);
+    grid.write(&format!("Since {at}: {new} new, {fixed} fixed, {unchanged} unchanged"), sink)
+}
+
 fn row(vm: &AuditedVm, names: &[&str], style: &Style) -> Row {
-    let named = |answer| {
+    let hosts_with = |answer| {
         let hosts = vm.destinations.iter().filter(move |destination| destination.answer == answer);
         hosts.map(|destination| visible(&destination.host).into_owned()).collect::<Vec<_>>().join(", ")
     };
@@ -63,7 +106,7 @@ fn row(vm: &AuditedVm, names: &[&str], style: &Style) -> Row {
         let names: Vec<_> = names.iter().map(|name| visible(name)).collect();
         lines.push(Line::plain(names.join(", ")));
     }
-    let yes = named(Answer::Yes);
+    let yes = hosts_with(Answer::Yes);
     if !yes.is_empty() {
         lines.push(Line::plain(format!("can go to {yes}")));
     }

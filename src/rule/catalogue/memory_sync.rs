@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Catalogues, Entry, Pattern, Problem, Reference, name_problem, reference_problems};
+use super::{Catalogues, Pattern, Reference, check::Check};
 use crate::fact::{Cause, Fact, Guest, MemorySync, Process};
 
 /// How the source of a time-out begins that nobody read. Rules look for it.
@@ -13,10 +13,18 @@ const VENDOR_DEFAULT: &str = "vendor default";
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MemorySyncCatalogue {
-    /// Names this format: `vmgate/catalogue/memory-sync/v1`.
-    pub schema: String,
+    /// Names this format.
+    pub schema: MemorySyncSchema,
     /// The software.
     pub entries: Vec<MemorySyncEntry>,
+}
+
+/// The names of this format that this version reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum MemorySyncSchema {
+    /// The first format.
+    #[serde(rename = "vmgate/catalogue/memory-sync/v1")]
+    V1,
 }
 
 impl MemorySyncCatalogue {
@@ -48,9 +56,12 @@ pub struct MemorySyncEntry {
     pub detector_default_seconds: Option<f64>,
     /// Which setting or mechanism that is.
     pub detector: String,
-    /// Where another value than the default would stand.
+    /// How its command line sets another value than the default.
     #[serde(default)]
-    pub settings: Vec<Setting>,
+    pub command_line: Vec<Setting>,
+    /// Files of the guest in which another value would stand.
+    #[serde(default)]
+    pub files: Vec<FileSetting>,
     /// What takes it out of service for the time of a move.
     pub stop: String,
     /// What puts it back.
@@ -80,18 +91,26 @@ pub enum Protocol {
     Udp,
 }
 
-/// Where a failure detector's time-out is written.
+/// How a failure detector's time-out stands on a command line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Setting {
-    /// The configuration file in the guest; absent where it stands on the command line.
-    pub file: Option<String>,
-    /// The setting's name.
+    /// The option's name.
     pub key: String,
     /// A pattern with one group, around the number.
     pub pattern: Pattern,
     /// What one of that number means: 0.001 for milliseconds, 3.0 where peers wait for three intervals.
     pub seconds_each: f64,
+}
+
+/// Where a failure detector's time-out is configured.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FileSetting {
+    /// The configuration file in the guest.
+    pub file: String,
+    /// The setting's name.
+    pub key: String,
 }
 
 impl Setting {
@@ -107,19 +126,6 @@ impl Setting {
 }
 
 impl MemorySyncEntry {
-    /// The time-out that a configuration file of the guest sets, if it is one of this software's files.
-    pub fn read_file(&self, file: &str, text: &str) -> Option<(f64, String)> {
-        self.settings
-            .iter()
-            .filter(|setting| setting.file.as_deref() == Some(file))
-            .find_map(|setting| Some((setting.read(text)?, format!("{file} {}", setting.key))))
-    }
-
-    /// Files of the guest in which its time-out may stand.
-    pub fn files(&self) -> impl Iterator<Item = &str> {
-        self.settings.iter().filter_map(|setting| setting.file.as_deref())
-    }
-
     fn is_process(&self, process: &Process) -> bool {
         self.is_name(&process.name) || self.commands.iter().any(|command| command.is_in(&process.command))
     }
@@ -140,18 +146,24 @@ impl MemorySyncEntry {
         })
     }
 
+    /// Where somebody who wants another value sets it.
+    fn set_where(&self) -> String {
+        self.files.first().map_or_else(String::new, |set| format!("; {} in {} sets it", set.key, set.file))
+    }
+
     fn found(&self, seen: String, command: &str) -> MemorySync {
         let from_command = self
-            .settings
+            .command_line
             .iter()
-            .filter(|setting| setting.file.is_none())
             .find_map(|setting| Some((setting.read(command)?, format!("command line {}", setting.key))));
         let (detector_seconds, detector_source) = match (from_command, self.detector_default_seconds) {
             (Some((seconds, source)), _) => (Fact::Known(seconds), source),
-            (None, Some(seconds)) => (Fact::Known(seconds), format!("{VENDOR_DEFAULT} ({})", self.detector)),
+            (None, Some(seconds)) => {
+                (Fact::Known(seconds), format!("{VENDOR_DEFAULT} ({}){}", self.detector, self.set_where()))
+            }
             (None, None) => (
                 Fact::unknown(Cause::NotSupported, "the vendor names no default"),
-                format!("not known ({})", self.detector),
+                format!("not known ({}){}", self.detector, self.set_where()),
             ),
         };
         MemorySync {
@@ -165,31 +177,22 @@ impl MemorySyncEntry {
     }
 }
 
-impl Entry for MemorySyncEntry {
-    fn id(&self) -> &str {
-        &self.id
+/// What is wrong with an entry beyond its shape.
+pub(super) fn check(check: &mut Check<'_>) {
+    check.referenced();
+    check.recognisable(&["names", "commands", "ports"]);
+    check.names("names");
+    check.names("port_owners");
+    for pattern in check.items("commands") {
+        check.pattern(&pattern, 0);
     }
-
-    fn problems(&self) -> Vec<Problem> {
-        let mut problems: Vec<Problem> = reference_problems(&self.references).collect();
-        if self.references.is_empty() {
-            problems.push(Problem::NoReference);
+    for setting in check.items("command_line") {
+        check.seconds(setting.get("seconds_each"));
+        if let Some(pattern) = setting.get("pattern") {
+            check.pattern(pattern, 1);
         }
-        if self.names.is_empty() && self.commands.is_empty() && self.ports.is_empty() {
-            problems.push(Problem::Unrecognisable);
-        }
-        problems.extend(self.names.iter().chain(&self.port_owners).filter_map(|name| name_problem(name)));
-        let times =
-            self.settings.iter().map(|setting| setting.seconds_each).chain(self.detector_default_seconds);
-        problems.extend(times.filter(|time| !(time.is_finite() && *time > 0.0)).map(Problem::Seconds));
-        problems.extend(
-            self.settings
-                .iter()
-                .filter(|setting| setting.pattern.groups() != 1)
-                .map(|setting| Problem::CaptureGroups(setting.pattern.as_str().to_owned())),
-        );
-        problems
     }
+    check.seconds(check.entry.get("detector_default_seconds"));
 }
 
 /// A port on which something in the guest listens.
@@ -234,22 +237,6 @@ impl Catalogues {
             Some(entry.found(format!("listener on port {port}/{protocol}"), ""))
         });
         Fact::Known(found.collect())
-    }
-
-    /// Puts the time-outs that the guest's configuration files set in place of the vendors' defaults. `read` gives the text
-    /// of a file of the guest, or nothing where there is none or it may not be read.
-    pub fn settle(&self, found: &mut [MemorySync], mut read: impl FnMut(&str) -> Option<String>) {
-        for software in
-            found.iter_mut().filter(|software| software.detector_source.starts_with(VENDOR_DEFAULT))
-        {
-            let entry = self.memory_sync().iter().find(|entry| entry.id == software.id);
-            let mut files = entry.into_iter().flat_map(|entry| entry.files().map(move |file| (entry, file)));
-            let set = files.find_map(|(entry, file)| entry.read_file(file, &read(file)?));
-            if let Some((seconds, source)) = set {
-                software.detector_seconds = Fact::Known(seconds);
-                software.detector_source = source;
-            }
-        }
     }
 }
 

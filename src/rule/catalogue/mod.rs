@@ -1,144 +1,104 @@
 //! What is known of software by name: which of it watches its peers, and which UDP services bear loss.
 //!
 //! The shipped catalogues are YAML in `rules/catalogues/`, embedded in the program; a user's rule folder may add
-//! entries under ids of its own. Everything here is pure: names, command lines and ports in, facts out.
+//! entries under ids of its own in `catalogues/`. Beside each lies its test. Everything here is pure: names, command
+//! lines and ports in, facts out.
 
+mod check;
 mod detectors;
-mod load;
+mod lint;
 mod memory_sync;
 mod pattern;
 mod ports;
 mod udp;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
-use serde::{Deserialize, de::DeserializeOwned};
-use thiserror::Error;
-
-pub use load::CataloguesError;
-pub use memory_sync::{ListenerPort, MemorySyncCatalogue, MemorySyncEntry, Protocol, Setting};
+pub use memory_sync::{FileSetting, ListenerPort, MemorySyncCatalogue, MemorySyncEntry, Protocol, Setting};
 pub use pattern::{InvalidPattern, Pattern};
 pub use ports::{InvalidPorts, PortRange};
 pub use udp::{UdpCatalogue, UdpEntry};
 
-use super::Reference;
+use super::{
+    Reference, RuleSource,
+    files::{self, Role},
+};
+use crate::document::{Node, Parsed, Problem, Problems, Shape, SourceFile, closest, parse};
 
-/// Names and contents of the shipped catalogues.
-const SHIPPED: [(&str, &str); 2] = [
-    ("rules/catalogues/memory-sync.yaml", include_str!("../../../rules/catalogues/memory-sync.yaml")),
-    ("rules/catalogues/udp-services.yaml", include_str!("../../../rules/catalogues/udp-services.yaml")),
-];
+static MEMORY_SYNC: Shape<MemorySyncCatalogue> = Shape::new();
+static UDP: Shape<UdpCatalogue> = Shape::new();
 
 /// All catalogues in use. Order matters only among entries that match equally well: the first wins.
 #[derive(Debug, Clone, Default)]
 pub struct Catalogues {
     memory_sync: Vec<MemorySyncEntry>,
     udp_services: Vec<UdpEntry>,
+    files: Vec<CatalogueFile>,
 }
 
-/// What is wrong with a catalogue file. Several entries may have several problems each.
-#[derive(Debug, Error)]
-pub enum CatalogueError {
-    /// The file is not YAML, or not of the shape that its schema says.
-    #[error("{file}: not a catalogue")]
-    Syntax {
-        /// The file as it was named.
-        file: String,
-        /// Line, column and what was expected.
-        source: serde_yaml::Error,
-    },
-    /// The file names no schema that this version reads.
-    #[error("{file}: schema `{schema}` is not one of {}", [MemorySyncCatalogue::SCHEMA, UdpCatalogue::SCHEMA].join(", "))]
-    UnknownSchema {
-        /// The file as it was named.
-        file: String,
-        /// What it says.
-        schema: String,
-    },
-    /// An entry says something that cannot be.
-    #[error("{file}: entry `{id}`: {problem}")]
-    Entry {
-        /// The file as it was named.
-        file: String,
-        /// The entry's id.
-        id: String,
-        /// What is wrong with it.
-        problem: Problem,
-    },
+/// A catalogue's file, kept for what is said of its entries.
+#[derive(Debug, Clone)]
+pub(super) struct CatalogueFile {
+    pub(super) source: Arc<SourceFile>,
+    pub(super) node: Node,
 }
 
-/// What can be wrong with an entry of a catalogue.
-#[derive(Debug, Clone, PartialEq, Error)]
-pub enum Problem {
-    /// Ids are used in rules and reports.
-    #[error("an id is written in lower case with hyphens, such as `redis-cluster`")]
-    Id,
-    /// One id, two meanings.
-    #[error("another entry has this id already; an entry cannot be replaced, only added under another id")]
-    Duplicate,
-    /// Nothing would ever match it.
-    #[error("nothing to recognise it by: give names, commands, processes or ports")]
-    Unrecognisable,
-    /// A figure without a source is hearsay.
-    #[error("no reference: name the vendor's documentation with title and url")]
-    NoReference,
-    /// A link that nobody can follow.
-    #[error("`{0}` is not an http or https address: name a page of the vendor's documentation")]
-    Url(String),
-    /// The kernel cuts names.
-    #[error("process name `{0}` is longer than the 15 characters that the kernel keeps")]
-    LongName(String),
-    /// A time that cannot be one.
-    #[error("{0} is not a time in seconds above zero")]
-    Seconds(f64),
-    /// A pattern that cannot yield a figure.
-    #[error("pattern `{0}` must have exactly one capture group, around the number")]
-    CaptureGroups(String),
-    /// `with_process` and no process.
-    #[error(
-        "with_process is set and no process is named: name one under processes, or take with_process out"
-    )]
-    NoProcess,
-}
-
-/// What every kind of entry has.
-trait Entry {
-    /// Its id.
-    fn id(&self) -> &str;
-    /// What is wrong with it by itself.
-    fn problems(&self) -> Vec<Problem>;
+impl CatalogueFile {
+    /// Its entries with their ids.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (&str, &Node)> {
+        let entries = self.node.get("entries").map(Node::items).unwrap_or_default();
+        entries.iter().filter_map(|entry| Some((entry.get("id")?.text()?, entry)))
+    }
 }
 
 impl Catalogues {
-    /// The catalogues that vmgate ships.
+    /// Every catalogue of the sources; entries of a user's folder come after the shipped ones.
     ///
-    /// # Errors
-    /// Only if the program was built from broken catalogues; a test sees to it that it was not.
-    pub fn shipped() -> Result<Self, Vec<CatalogueError>> {
-        let mut all = Self::default();
-        let errors: Vec<_> =
-            SHIPPED.into_iter().filter_map(|(file, text)| all.add(file, text).err()).flatten().collect();
-        if errors.is_empty() { Ok(all) } else { Err(errors) }
+    /// Software is recognised by the shipped catalogues even where the shipped rules are left out.
+    pub fn load(sources: &[RuleSource]) -> Result<Self, Problems> {
+        let folders = sources.iter().filter(|source| **source != RuleSource::Builtin);
+        let all: Vec<RuleSource> = std::iter::once(&RuleSource::Builtin).chain(folders).cloned().collect();
+        let (files, mut problems) = files::collect(&all, &[Role::Catalogue]);
+        let mut catalogues = Self::default();
+        for file in &files {
+            problems.extend(catalogues.add(&file.file).err().unwrap_or_default());
+        }
+        if problems.is_empty() { Ok(catalogues) } else { Err(Problems::new(problems)) }
     }
 
-    /// Adds the entries of one more file, named for messages. Adds nothing if anything in it is wrong.
-    ///
-    /// # Errors
-    /// All problems of the file, not just the first.
-    pub fn add(&mut self, file: &str, text: &str) -> Result<(), Vec<CatalogueError>> {
-        match schema_of(file, text)?.as_str() {
-            MemorySyncCatalogue::SCHEMA => {
-                let read: MemorySyncCatalogue = parse(file, text)?;
-                extend(&mut self.memory_sync, file, read.entries)
+    /// The catalogues that vmgate ships.
+    pub fn shipped() -> Result<Self, Problems> {
+        Self::load(&[RuleSource::Builtin])
+    }
+
+    /// Adds the entries of one more file; nothing of it if anything in it is wrong.
+    fn add(&mut self, file: &Arc<SourceFile>) -> Result<(), Vec<Problem>> {
+        let parsed = parse(file);
+        let schema = parsed.node.as_ref().and_then(|root| root.get("schema")).and_then(Node::text);
+        let node = match schema {
+            Some(UdpCatalogue::SCHEMA) => {
+                let known = ids(&self.udp_services, |entry| &entry.id);
+                let (read, node) =
+                    UDP.read_parsed(file, parsed, |root| check::entries(file, root, known, udp::check))?;
+                self.udp_services.extend(read.entries);
+                node
             }
-            UdpCatalogue::SCHEMA => {
-                let read: UdpCatalogue = parse(file, text)?;
-                extend(&mut self.udp_services, file, read.entries)
+            Some(MemorySyncCatalogue::SCHEMA) => {
+                let known = ids(&self.memory_sync, |entry| &entry.id);
+                let check = |root: &Node| check::entries(file, root, known, memory_sync::check);
+                let (read, node) = MEMORY_SYNC.read_parsed(file, parsed, check)?;
+                self.memory_sync.extend(read.entries);
+                node
             }
-            other => {
-                Err(vec![CatalogueError::UnknownSchema { file: file.to_owned(), schema: other.to_owned() }])
-            }
-        }
+            _ => return Err(no_catalogue(file, parsed)),
+        };
+        self.files.push(CatalogueFile { source: Arc::clone(file), node });
+        Ok(())
+    }
+
+    /// Everything in the catalogues that is not good style, as warnings.
+    pub fn lint(&self) -> Vec<Problem> {
+        self.files.iter().flat_map(lint::lint).collect()
     }
 
     /// Software that watches its peers.
@@ -150,65 +110,50 @@ impl Catalogues {
     pub fn udp_services(&self) -> &[UdpEntry] {
         &self.udp_services
     }
-}
 
-fn schema_of(file: &str, text: &str) -> Result<String, Vec<CatalogueError>> {
-    #[derive(Deserialize)]
-    struct Head {
-        schema: String,
+    /// The file of that name.
+    pub(super) fn file(&self, name: &str) -> Option<&CatalogueFile> {
+        self.files.iter().find(|file| file.source.name == name)
     }
-    parse(file, text).map(|head: Head| head.schema)
-}
 
-fn parse<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, Vec<CatalogueError>> {
-    serde_yaml::from_str(text)
-        .map_err(|source| vec![CatalogueError::Syntax { file: file.to_owned(), source }])
-}
-
-fn extend<T: Entry>(known: &mut Vec<T>, file: &str, new: Vec<T>) -> Result<(), Vec<CatalogueError>> {
-    let mut ids: BTreeSet<&str> = known.iter().map(Entry::id).collect();
-    let mut errors = Vec::new();
-    for entry in &new {
-        let mut problems = entry.problems();
-        if !is_kebab_case(entry.id()) {
-            problems.push(Problem::Id);
+    /// The same catalogues with one entry changed.
+    pub(super) fn with(
+        &self,
+        id: &str,
+        software: impl FnOnce(&mut MemorySyncEntry),
+        service: impl FnOnce(&mut UdpEntry),
+    ) -> Self {
+        let mut changed = self.clone();
+        if let Some(entry) = changed.memory_sync.iter_mut().find(|entry| entry.id == id) {
+            software(entry);
         }
-        if !ids.insert(entry.id()) {
-            problems.push(Problem::Duplicate);
+        if let Some(entry) = changed.udp_services.iter_mut().find(|entry| entry.id == id) {
+            service(entry);
         }
-        errors.extend(problems.into_iter().map(|problem| CatalogueError::Entry {
-            file: file.to_owned(),
-            id: entry.id().to_owned(),
-            problem,
-        }));
-    }
-    if errors.is_empty() {
-        known.extend(new);
-        Ok(())
-    } else {
-        Err(errors)
+        changed
     }
 }
 
-fn is_kebab_case(id: &str) -> bool {
-    id.split('-').all(|part| {
-        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
-    })
+fn ids<T>(entries: &[T], id: impl Fn(&T) -> &String) -> BTreeSet<String> {
+    entries.iter().map(|entry| id(entry).clone()).collect()
 }
 
-/// The problem of a process name that no process can have.
-fn name_problem(name: &str) -> Option<Problem> {
-    (name.len() > KERNEL_NAME_LENGTH).then(|| Problem::LongName(name.to_owned()))
-}
-
-/// Characters of a process name that the kernel keeps (TASK_COMM_LEN less the final zero).
-const KERNEL_NAME_LENGTH: usize = 15;
-
-fn reference_problems(references: &[Reference]) -> impl Iterator<Item = Problem> + '_ {
-    references
-        .iter()
-        .filter(|reference| !reference.url.starts_with("https://") && !reference.url.starts_with("http://"))
-        .map(|reference| Problem::Url(reference.url.clone()))
+/// Why a file whose schema is none of ours is no catalogue.
+fn no_catalogue(file: &Arc<SourceFile>, parsed: Parsed) -> Vec<Problem> {
+    let Parsed { node, mut problems } = parsed;
+    let Some(root) = node else { return problems };
+    let known = [MemorySyncCatalogue::SCHEMA, UdpCatalogue::SCHEMA];
+    let schema = root.get("schema");
+    let text = schema.and_then(Node::text).unwrap_or_default();
+    let help = match closest(text, known) {
+        Some(like) => format!("did you mean `{like}`?"),
+        None => format!("begin it with `schema: {}` or `schema: {}`", known[0], known[1]),
+    };
+    let span = schema.map_or(root.span.clone(), |schema| schema.span.clone());
+    problems.push(
+        Problem::at(file, span, "this is not a catalogue").label("no schema of a catalogue").help(help),
+    );
+    problems
 }
 
 #[cfg(test)]

@@ -18,10 +18,17 @@ pub struct Pattern(Regex);
 
 /// A text that is not a regular expression, or one too large.
 #[derive(Debug, Error)]
-#[error("pattern `{text}` is not a regular expression: {problem}")]
+#[error("`{text}` is not a regular expression: {}", last_line(problem))]
 pub struct InvalidPattern {
     text: String,
     problem: regex::Error,
+}
+
+/// What the parser says below its own drawing of the place.
+fn last_line(problem: &regex::Error) -> String {
+    let text = problem.to_string();
+    let line = text.lines().last().unwrap_or_default();
+    line.strip_prefix("error: ").unwrap_or(line).to_owned()
 }
 
 impl Pattern {

@@ -3,17 +3,25 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Catalogues, Entry, PortRange, Problem, Reference, name_problem, reference_problems};
+use super::{Catalogues, PortRange, Reference, check::Check};
 use crate::fact::{Fact, LossTolerance, UdpFlow, UdpService, UdpSocket};
 
 /// A catalogue file of UDP services.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UdpCatalogue {
-    /// Names this format: `vmgate/catalogue/udp-services/v1`.
-    pub schema: String,
+    /// Names this format.
+    pub schema: UdpSchema,
     /// The services.
     pub entries: Vec<UdpEntry>,
+}
+
+/// The names of this format that this version reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum UdpSchema {
+    /// The first format.
+    #[serde(rename = "vmgate/catalogue/udp-services/v1")]
+    V1,
 }
 
 impl UdpCatalogue {
@@ -78,21 +86,17 @@ impl UdpEntry {
     }
 }
 
-impl Entry for UdpEntry {
-    fn id(&self) -> &str {
-        &self.id
-    }
-
-    fn problems(&self) -> Vec<Problem> {
-        let mut problems: Vec<Problem> = reference_problems(&self.references).collect();
-        if self.ports.is_empty() && self.processes.is_empty() {
-            problems.push(Problem::Unrecognisable);
-        }
-        if self.with_process && self.processes.is_empty() {
-            problems.push(Problem::NoProcess);
-        }
-        problems.extend(self.processes.iter().filter_map(|name| name_problem(name)));
-        problems
+/// What is wrong with an entry beyond its shape.
+pub(super) fn check(check: &mut Check<'_>) {
+    check.recognisable(&["ports", "processes"]);
+    check.ports();
+    check.names("processes");
+    if let Some(node) = check.entry.get("with_process").cloned()
+        && node.to_json() == true
+        && check.items("processes").is_empty()
+    {
+        let help = "name the processes, or leave `with_process` out";
+        check.at(&node, "`with_process` is set and no process is named", "nothing can match", help);
     }
 }
 

@@ -15,10 +15,8 @@ use super::{
     parse::{self, Parsed},
     tree::{Comparison, Expr, Node},
 };
-use crate::rule::{
-    types::{Kind, Type},
-    value::Value,
-};
+use crate::document::types::{Kind, Type};
+use crate::rule::value::Value;
 
 /// Deepest nesting of an expression: evaluation recurses as deep.
 const DEEPEST: usize = 48;

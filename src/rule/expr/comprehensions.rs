@@ -9,7 +9,8 @@ use super::{
     narrow::{implied, of_items},
     tree::{Expr, Node, Quantifier},
 };
-use crate::rule::types::{Kind, ROOT, Type};
+use crate::document::types::{Kind, Type};
+use crate::rule::root::ROOT;
 
 impl Checker<'_> {
     pub(super) fn has(&mut self, call: &CallExpr, span: Range<usize>) -> Checked {

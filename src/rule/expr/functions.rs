@@ -12,13 +12,12 @@ use super::{
     tree::{Expr, Function, Node},
 };
 use crate::{
-    fact::Version,
-    rule::{
-        diagnostic::closest,
+    document::{
+        Unit, closest,
         types::{Kind, Type},
-        unit::Unit,
-        value::Value,
     },
+    fact::Version,
+    rule::value::Value,
 };
 
 /// Largest compiled form of a pattern.

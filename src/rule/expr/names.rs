@@ -9,12 +9,11 @@ use super::{
     narrow::{implied, key},
     tree::{Base, Expr, Node},
 };
-use crate::rule::{
-    diagnostic::closest,
-    types::{Kind, ROOT, Type, field_type},
-    unit::Unit,
-    value::Value,
+use crate::document::{
+    Unit, closest,
+    types::{Kind, Type, field_type},
 };
+use crate::rule::{root::ROOT, value::Value};
 
 impl Checker<'_> {
     pub(super) fn literal(&mut self, literal: &LiteralValue, span: Range<usize>) -> Checked {

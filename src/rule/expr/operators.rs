@@ -8,12 +8,11 @@ use super::{
     check::{Checked, Checker},
     tree::{Arithmetic, Comparison, Expr, Node},
 };
-use crate::rule::{
-    diagnostic::closest,
+use crate::document::{
+    Unit, closest,
     types::{Kind, Type},
-    unit::Unit,
-    value::Value,
 };
+use crate::rule::value::Value;
 
 impl Comparison {
     /// As it is written.

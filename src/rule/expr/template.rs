@@ -7,7 +7,7 @@ use super::{
     outside, print,
     tree::Expr,
 };
-use crate::rule::{types::Kind, unit::Unit};
+use crate::document::{Unit, types::Kind};
 
 /// A text with expressions in it.
 #[derive(Debug, Clone, Default)]

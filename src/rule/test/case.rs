@@ -1,9 +1,6 @@
 //! A case made ready: its facts, its parameters, and what it expects.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, LazyLock},
-};
+use std::{collections::HashMap, sync::Arc};
 
 use jiff::Timestamp;
 use regex::Regex;
@@ -14,21 +11,14 @@ use super::{
     place,
 };
 use crate::{
+    document::{Node, Problem, Shape, SourceFile, closest, conform, conform_node, types::Type},
     fact::{Facts, Forecast},
-    rule::{
-        Outcome, Rule, Status,
-        conform::{conform, conform_node, facts_type},
-        diagnostic::{Problem, SourceFile, closest},
-        pack,
-        param::ParamOrigin,
-        types::{self, Type},
-        value::Value,
-        yaml::{self, Node},
-    },
+    rule::{Outcome, Rule, Status, pack, param::ParamOrigin, value::Value},
 };
 
-static TEST: LazyLock<Type> = LazyLock::new(types::of_schema::<TestDocument>);
-static FORECAST: LazyLock<Type> = LazyLock::new(types::of_schema::<Forecast>);
+static TEST: Shape<TestDocument> = Shape::new();
+static FACTS: Shape<Facts> = Shape::new();
+static FORECAST: Shape<Forecast> = Shape::new();
 
 /// Facts files by name.
 pub(super) type Fixtures = HashMap<String, Json>;
@@ -55,24 +45,13 @@ pub(super) struct Tests {
 
 /// Reads a facts file that cases begin with.
 pub(super) fn fixture(file: &Arc<SourceFile>) -> Result<Json, Vec<Problem>> {
-    let node = yaml::parse(file).map_err(|problem| vec![problem])?;
-    let problems = conform_node(file, &node, facts_type());
-    if problems.is_empty() { Ok(node.to_json()) } else { Err(problems) }
+    FACTS.read(file, |_| Vec::new()).map(|(_, node)| node.to_json())
 }
 
 /// Reads the tests of a rule.
 pub(super) fn tests(file: &Arc<SourceFile>) -> Result<Tests, Vec<Problem>> {
-    let node = yaml::parse(file).map_err(|problem| vec![problem])?;
-    let problems = conform_node(file, &node, &TEST);
-    if !problems.is_empty() {
-        return Err(problems);
-    }
-    match serde_json::from_value::<TestDocument>(node.to_json()) {
-        Ok(document) => {
-            Ok(Tests { file: Arc::clone(file), node, rule: document.rule, cases: document.cases })
-        }
-        Err(error) => Err(vec![Problem::of_file(&file.name, error.to_string(), "correct the file")]),
-    }
+    let (document, node) = TEST.read(file, |_| Vec::new())?;
+    Ok(Tests { file: Arc::clone(file), node, rule: document.rule, cases: document.cases })
 }
 
 impl Tests {
@@ -129,7 +108,7 @@ impl Maker<'_> {
         let mut json = fixture.clone();
         let mut forecast = serde_json::json!({});
         if let Some(node) = self.node.get("forecast") {
-            self.problems.extend(conform_node(self.file, node, &FORECAST));
+            self.problems.extend(conform_node(self.file, node, FORECAST.ty()));
             forecast = node.to_json();
         }
         for (key, value) in self.node.get("set").map(Node::entries).unwrap_or_default() {
@@ -142,7 +121,7 @@ impl Maker<'_> {
         if !self.problems.is_empty() {
             return None;
         }
-        for mismatch in conform(&json, facts_type()) {
+        for mismatch in conform(&json, FACTS.ty()) {
             self.at(
                 self.node.get("set"),
                 format!("the facts of this case do not fit together: {mismatch}"),
@@ -262,7 +241,7 @@ impl Expect {
     /// What is expected, a line an outcome.
     pub(super) fn lines(&self) -> Vec<String> {
         match self {
-            Self::Overall(status) => vec![word(*status).to_owned()],
+            Self::Overall(status) => vec![status.word().to_owned()],
             Self::Outcomes(expected) => expected
                 .iter()
                 .map(|expected| {
@@ -296,19 +275,9 @@ pub(super) fn overall(outcomes: &[Outcome]) -> Status {
         .unwrap_or(Status::NotApplicable)
 }
 
-/// A status as tests write it.
-pub(super) fn word(status: Status) -> &'static str {
-    match status {
-        Status::Pass => "pass",
-        Status::Fail => "fail",
-        Status::Unknown => "unknown",
-        Status::NotApplicable => "not-applicable",
-    }
-}
-
 /// An outcome in a line.
 pub(super) fn line(status: Status, subject: Option<&str>, message: Option<&str>) -> String {
-    let mut text = word(status).to_owned();
+    let mut text = status.word().to_owned();
     if let Some(subject) = subject {
         text.extend([" [", subject, "]"]);
     }

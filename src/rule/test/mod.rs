@@ -5,12 +5,14 @@
 //! must not change places), and mutates the rule's operators and numbers (some case must notice).
 
 mod case;
+mod catalogue;
 mod document;
 mod mutate;
 mod place;
 mod report;
 mod run;
 
+pub(crate) use catalogue::CatalogueTestDocument;
 pub(crate) use document::TestDocument;
 pub use report::{CaseReport, RuleReport, TestReport};
-pub use run::run;
+pub use run::{problems_of_files, run};

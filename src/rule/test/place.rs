@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value as Json};
 
-use crate::rule::{
-    diagnostic::closest,
-    types::{Kind, ROOT, Type},
-    value::Value,
+use crate::document::{
+    closest,
+    types::{Kind, Type},
 };
+use crate::rule::{root::ROOT, value::Value};
 
 /// A step of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,12 +2,12 @@
 
 use std::{fmt::Write, time::Duration};
 
-use crate::rule::Problem;
+use crate::document::Problem;
 
 /// What a run of the tests found.
 #[derive(Debug)]
 pub struct TestReport {
-    /// By rule, in the order of the pack.
+    /// By rule, in the order of the pack; then by catalogue.
     pub rules: Vec<RuleReport>,
     /// Test files and fixtures that could not be used.
     pub problems: Vec<Problem>,
@@ -15,10 +15,12 @@ pub struct TestReport {
     pub elapsed: Duration,
 }
 
-/// What the tests of one rule found.
+/// What the tests of one rule or catalogue found.
 #[derive(Debug)]
 pub struct RuleReport {
-    /// The rule's id.
+    /// What it is: a rule or a catalogue.
+    pub kind: &'static str,
+    /// Its id.
     pub rule: String,
     /// Its cases.
     pub cases: Vec<CaseReport>,
@@ -44,8 +46,8 @@ pub struct CaseReport {
 }
 
 impl RuleReport {
-    pub(super) fn new(rule: &str) -> Self {
-        Self { rule: rule.to_owned(), cases: Vec::new(), failures: Vec::new(), mutants: 0, monotone: 0 }
+    pub(super) fn new(kind: &'static str, rule: &str) -> Self {
+        Self { kind, rule: rule.to_owned(), cases: Vec::new(), failures: Vec::new(), mutants: 0, monotone: 0 }
     }
 
     /// Whether everything is as it should be.
@@ -60,6 +62,11 @@ impl TestReport {
         self.problems.is_empty() && !self.rules.is_empty() && self.rules.iter().all(RuleReport::passed)
     }
 
+    /// Whether nothing was tested, and nothing is wrong with what there is.
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty() && self.problems.is_empty()
+    }
+
     /// The report as text; `diff` shows what was expected and found of cases that failed.
     pub fn render(&self, color: bool, diff: bool) -> String {
         let paint = |code: &str, text: &str| {
@@ -68,11 +75,12 @@ impl TestReport {
         let verdict = |passed: bool| if passed { paint("32", "ok") } else { paint("31;1", "FAILED") };
         let mut text = String::new();
         let cases: usize = self.rules.iter().map(|rule| rule.cases.len()).sum();
-        let _ = writeln!(text, "running {cases} cases of {} rules", self.rules.len());
+        let _ = writeln!(text, "running {cases} cases of {}", self.counted());
         for rule in &self.rules {
             let _ = writeln!(
                 text,
-                "rule {} ({} cases, {} mutants) ... {}",
+                "{} {} ({} cases, {} mutants) ... {}",
+                rule.kind,
                 rule.rule,
                 rule.cases.len(),
                 rule.mutants,
@@ -95,6 +103,15 @@ impl TestReport {
             self.elapsed.as_secs_f64()
         );
         text
+    }
+
+    /// How many rules and catalogues there are.
+    fn counted(&self) -> String {
+        let count = |kind: &str| self.rules.iter().filter(|rule| rule.kind == kind).count();
+        match count("catalogue") {
+            0 => format!("{} rules", count("rule")),
+            catalogues => format!("{} rules and {catalogues} catalogues", count("rule")),
+        }
     }
 
     fn failures(&self, text: &mut String, color: bool, diff: bool) {

@@ -4,24 +4,25 @@ use std::{sync::Arc, time::Instant};
 
 use super::{
     case::{self, Case, Fixtures, Tests, line, overall},
-    mutate, place,
+    catalogue, mutate, place,
     report::{CaseReport, RuleReport, TestReport},
 };
 use crate::{
+    document::{Problem, closest},
     fact::{Cause, Unknown},
     rule::{
-        Outcome, Pack, Rule, RuleSource, Status,
-        diagnostic::{Problem, closest},
+        Catalogues, Outcome, Pack, Rule, RuleSource, Status,
         evaluate::{self, Subject},
         files::{self, Role, RuleFile},
         value::Value,
     },
 };
 
-/// Runs the tests of every rule, or of those that `filter` is a part of (`id`, or `id: case`).
-pub fn run(pack: &Pack, sources: &[RuleSource], filter: Option<&str>) -> TestReport {
+/// Runs the tests of every rule and catalogue, or of those that `filter` is a part of (`id`, or `id: case`).
+pub fn run(pack: &Pack, catalogues: &Catalogues, sources: &[RuleSource], filter: Option<&str>) -> TestReport {
     let started = Instant::now();
-    let (files, mut problems) = files::collect(sources);
+    let (files, mut problems) =
+        files::collect(sources, &[Role::Test, Role::Fixture, Role::Catalogue, Role::CatalogueTest]);
     let fixtures = fixtures(&files, &mut problems);
     let mut tests: Vec<Tests> = Vec::new();
     for file in files.iter().filter(|file| file.role == Role::Test) {
@@ -38,7 +39,22 @@ pub fn run(pack: &Pack, sources: &[RuleSource], filter: Option<&str>) -> TestRep
             rules.push(report);
         }
     }
+    rules.extend(catalogue::run(&files, catalogues, filter, &mut problems));
     TestReport { rules, problems, elapsed: started.elapsed() }
+}
+
+/// What is wrong with the files of tests by themselves, for when the rules that they are for do not load.
+pub fn problems_of_files(sources: &[RuleSource]) -> Vec<Problem> {
+    let (files, mut problems) = files::collect(sources, &[Role::Test, Role::Fixture, Role::CatalogueTest]);
+    for RuleFile { role, file, .. } in &files {
+        let found = match role {
+            Role::Fixture => case::fixture(file).err(),
+            Role::CatalogueTest => catalogue::document(file).err(),
+            _ => case::tests(file).err(),
+        };
+        problems.extend(found.unwrap_or_default());
+    }
+    problems
 }
 
 fn fixtures(files: &[RuleFile], problems: &mut Vec<Problem>) -> Fixtures {
@@ -101,7 +117,7 @@ impl Runner<'_> {
 
     fn run(&self, tests: Option<&Tests>) -> Option<RuleReport> {
         let whole = self.selects(None);
-        let mut report = RuleReport::new(&self.rule.id);
+        let mut report = RuleReport::new("rule", &self.rule.id);
         let Some(tests) = tests else {
             let help = format!("write {}.test.yaml beside it; docs/writing-rules.md shows how", self.rule.id);
             let span = self.rule.node.get("id").map_or(0..1, |node| node.span.clone());
@@ -178,7 +194,7 @@ impl Runner<'_> {
                 _ => true,
             };
             if needed && !found.contains(&status) {
-                missing(what, format!("add one with `expect: {}`", case::word(status)));
+                missing(what, format!("add one with `expect: {}`", status.word()));
             }
         }
         if cases.iter().all(|case| case.remediates.is_none()) {

@@ -99,6 +99,11 @@ fn rules_that_cannot_be_right_are_refused() {
             "params.spare_bytes && vm.nics.all(a, vm.nics.all(b, vm.nics.all(c, vm.nics.all(d, a.mac + b.mac == c.mac + d.mac))))\nmessage",
             "4 walks over lists inside each other; at most 3 are accepted",
         ),
+        (
+            "vm.memory_max_bytes + params.spare_bytes\nmessage",
+            "params.spare_bytes && vm.nics.all(a, vm.nics.all(b, vm.nics.all(c, a.mac + b.mac != c.mac)))\nmessage",
+            "this may take ",
+        ),
     ] {
         if message.is_empty() {
             // The parameter is still used by the message.
@@ -157,11 +162,12 @@ fn files_that_are_no_rules_say_what_they_are() {
         "tabs disallowed",
         "begins with a byte order mark",
         "is not UTF-8: byte 7 is wrong",
-        "is too large: 1048577 bytes",
+        "is too large: more than 1048576 bytes",
         "is empty",
-        "expected a group of fields (RuleDocument), found a list",
-        "expected a group of fields (RuleDocument), found the text `hello`",
+        "expected a mapping with `schema`, `id`, `title` and so on, found a list",
+        "expected a mapping with `schema`, `id`, `title` and so on, found the text `hello`",
         "is a directory, not a file",
+        "is not text: byte 4 is zero",
     ] {
         assert!(text.contains(expected), "{expected} is not in\n{text}");
     }

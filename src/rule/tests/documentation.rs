@@ -42,11 +42,13 @@ fn the_examples_load_pass_their_tests_and_are_good_style() {
     let (_dir, source) = site(None);
     let sources = [source];
     let pack = Pack::load(&sources).unwrap_or_else(|errors| panic!("{errors}"));
-    let report = test::run(&pack, &sources, None);
-    assert!(report.passed(), "{}", report.render(false, true));
-    let found = lint(&pack);
+    let catalogues = Catalogues::load(&sources).unwrap_or_else(|errors| panic!("{errors}"));
+    let report = test::run(&pack, &catalogues, &sources, None);
+    assert!(report.passed() && report.rules.len() == 3, "{}", report.render(false, true));
+    let mut found = lint(&pack);
+    found.extend(catalogues.lint());
     assert!(found.is_empty(), "{}", found.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
-    let shown = test::run(&pack, &sources, Some("vcpus-leave-headroom")).render(false, false);
+    let shown = test::run(&pack, &catalogues, &sources, Some("vcpus-leave-headroom")).render(false, false);
     for line in shown.lines().filter(|line| !line.starts_with("test result")) {
         assert!(PAGE.contains(line), "{line}");
     }
@@ -73,7 +75,8 @@ fn the_surviving_mutant_is_reported_as_shown() {
         let old = format!("  - name: {case}\n    given: four-cpus\n");
         let (dir, source) = site(Some((file, &old, &format!("{old}    {set}\n"))));
         let sources = [source];
-        let report = test::run(&Pack::load(&sources).unwrap(), &sources, None);
+        let catalogues = Catalogues::load(&sources).unwrap();
+        let report = test::run(&Pack::load(&sources).unwrap(), &catalogues, &sources, None);
         assert!(!report.passed());
         let text = plain(&report.render(false, false), &dir);
         assert!(text.contains(expected.trim()), "{text}");
@@ -93,5 +96,19 @@ fn the_outcome_is_as_shown() {
         let outcomes = pack.evaluate(&facts, &Forecast::default(), facts.collected_at);
         let outcome = outcomes.iter().find(|outcome| outcome.rule == id).unwrap();
         assert_eq!(serde_json::to_string_pretty(outcome).unwrap(), expected.trim());
+    }
+}
+
+#[test]
+fn parameters_are_set_as_shown() {
+    let (settings, shown) = (blocks("settings:"), blocks("shown:"));
+    for ((id, text), (_, table)) in settings.iter().zip(&shown) {
+        let (dir, source) = site(None);
+        let file = dir.path().join("vmgate.yaml.txt");
+        fs::write(&file, text).unwrap();
+        let config = crate::config::Config::load(Some(&file)).unwrap_or_else(|errors| panic!("{errors}"));
+        let pack = Pack::load(&[source]).unwrap().with_parameters(None, &config.parameters).unwrap();
+        let explained = explain_rule(pack.rule(id).unwrap());
+        assert!(explained.contains(table.trim()), "{explained}");
     }
 }

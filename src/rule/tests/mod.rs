@@ -11,6 +11,7 @@ use std::{fs, path::PathBuf};
 use tempfile::TempDir;
 
 use super::*;
+use crate::document::{Problem, Problems};
 
 /// A rule that is right in every way; `{}` lines are added at its end.
 const FITS: &str = r#"schema: vmgate/rule/v1
@@ -70,7 +71,7 @@ fn folder(files: &[(&str, &str)]) -> (TempDir, RuleSource) {
 }
 
 /// The pack of one rule, with `old` replaced by `new` in [`FITS`].
-fn pack_of(old: &str, new: &str) -> Result<Pack, LoadErrors> {
+fn pack_of(old: &str, new: &str) -> Result<Pack, Problems> {
     assert!(FITS.contains(old), "{old}");
     let (_dir, source) = folder(&[("memory-fits.yaml", &FITS.replacen(old, new, 1))]);
     Pack::load(&[source])
@@ -103,8 +104,20 @@ fn the_shipped_pack_loads() {
 fn the_shipped_pack_passes_its_tests() {
     let sources = [RuleSource::Builtin];
     let pack = Pack::load(&sources).unwrap();
-    let report = test::run(&pack, &sources, None);
+    let report = test::run(&pack, &Catalogues::shipped().unwrap(), &sources, None);
     assert!(report.passed(), "{}", report.render(false, true));
+}
+
+#[test]
+fn the_shipped_files_name_schemas_that_exist() {
+    let (files, _) = files::collect(&[RuleSource::Builtin], &files::Role::ALL);
+    for file in files {
+        let text = &file.file.text;
+        let line = text.lines().next().unwrap_or_default();
+        let Some((_, schema)) = line.split_once("$schema=") else { continue };
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(&file.file.name);
+        assert!(folder.parent().unwrap().join(schema).exists(), "{}: {schema}", file.file.name);
+    }
 }
 
 #[test]

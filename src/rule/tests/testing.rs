@@ -14,7 +14,7 @@ fn run(rule: &str, tests: &str, filter: Option<&str>) -> (bool, String) {
         Ok(pack) => pack,
         Err(errors) => panic!("{errors}"),
     };
-    let report = test::run(&pack, &sources, filter);
+    let report = test::run(&pack, &Catalogues::default(), &sources, filter);
     (report.passed(), report.render(false, true))
 }
 
@@ -156,7 +156,7 @@ fn a_rule_without_tests_and_tests_without_a_rule_are_findings() {
         ("other.test.yaml", FITS_TESTS.replace("rule: memory-fits", "rule: gone").as_str()),
     ]);
     let sources = [source];
-    let report = test::run(&Pack::load(&sources).unwrap(), &sources, None);
+    let report = test::run(&Pack::load(&sources).unwrap(), &Catalogues::default(), &sources, None);
     let text = report.render(false, true);
     assert!(!report.passed());
     assert!(
@@ -174,7 +174,8 @@ fn a_fixture_that_does_not_parse_is_a_finding() {
         ("fixtures/torn.yaml", "vm: {name: [web1"),
     ]);
     let sources = [source];
-    let text = test::run(&Pack::load(&sources).unwrap(), &sources, None).render(false, false);
+    let text = test::run(&Pack::load(&sources).unwrap(), &Catalogues::default(), &sources, None)
+        .render(false, false);
     assert!(text.contains("`vm.nam`: there is no such field") && text.contains("this is not YAML"), "{text}");
 }
 
@@ -203,6 +204,73 @@ fn a_folder_of_rules_may_lie_anywhere() {
     ]);
     assert!(pack_dir(&source).is_absolute());
     let sources = [source];
-    let report = test::run(&Pack::load(&sources).unwrap(), &sources, None);
+    let report = test::run(&Pack::load(&sources).unwrap(), &Catalogues::default(), &sources, None);
     assert!(report.passed(), "{}", report.render(false, true));
+}
+
+const SOFTWARE: &str = "schema: vmgate/catalogue/memory-sync/v1
+entries:
+  - {id: ours, title: Ours, names: [oursd], commands: ['ours --cluster'], detector: peer timeout, stop: systemctl stop ours,
+     command_line: [{key: --timeout, pattern: '--timeout (\\d+)', seconds_each: 0.001}],
+     start: systemctl start ours, references: [{title: Ours, url: 'https://example.org/'}]}
+";
+
+const SOFTWARE_TESTS: &str = "schema: vmgate/catalogue-test/v1
+cases:
+  - {process: oursd, command: oursd --timeout 2500, finds: [ours], seconds: 2.5}
+  - {process: python3, command: /opt/ours --cluster, finds: [ours]}
+  - {process: python3, command: /opt/ours, finds: []}
+";
+
+/// Runs the tests of the catalogue [`SOFTWARE`].
+fn run_catalogue(tests: Option<&str>) -> (bool, String) {
+    let mut files = vec![("catalogues/mine.yaml", SOFTWARE)];
+    files.extend(tests.map(|tests| ("catalogues/mine.test.yaml", tests)));
+    let (_dir, source) = folder(&files);
+    let sources = [source];
+    let catalogues = Catalogues::load(&sources).unwrap_or_else(|errors| panic!("{errors}"));
+    let report = test::run(&Pack::load(&sources).unwrap(), &catalogues, &sources, None);
+    (report.passed(), report.render(false, true))
+}
+
+#[test]
+fn a_tested_catalogue_passes() {
+    let (passed, text) = run_catalogue(Some(SOFTWARE_TESTS));
+    assert!(passed, "{text}");
+    assert!(
+        text.contains(
+            "running 3 cases of 0 rules and 1 catalogues\ncatalogue mine (3 cases, 2 mutants) ... ok"
+        ),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_catalogue_is_held_to_its_tests() {
+    for (old, new, expected) in [
+        ("finds: []", "finds: [ours]", "process /opt/ours: not what it is taken for"),
+        ("finds: []", "finds: [ours]", "  - expected: ours\n  + found:    nothing special\n"),
+        ("seconds: 2.5", "seconds: 2.0", "  - expected: ours, 2 s\n  + found:    ours, 2.5 s\n"),
+        (", seconds: 2.5", "", "ours: no case needs this"),
+        ("command: /opt/ours --cluster, finds: [ours]", "finds: []", "all is found without this pattern"),
+        ("finds: [ours]", "finds: [hours]", "did you mean `ours`?"),
+        ("{process: oursd,", "{process: oursd, udp: 3,", "give one of process, listener and udp"),
+        ("finds: []", "find: []", "did you mean `finds`?"),
+        ("catalogue-test/v1", "catalogue-test/v2", "did you mean `vmgate/catalogue-test/v1`?"),
+    ] {
+        assert!(SOFTWARE_TESTS.contains(old), "{old}");
+        let (passed, text) = run_catalogue(Some(&SOFTWARE_TESTS.replacen(old, new, 1)));
+        assert!(!passed && text.contains(expected), "{new}:\n{text}");
+    }
+    let nothing = "schema: vmgate/catalogue-test/v1\ncases: [{process: init, finds: []}]\n";
+    assert!(run_catalogue(Some(nothing)).1.contains("no case finds `ours`"));
+    assert!(run_catalogue(None).1.contains("the catalogue `mine` has no tests"));
+}
+
+#[test]
+fn tests_of_a_catalogue_that_is_not_there_are_a_finding() {
+    let (_dir, source) = folder(&[("catalogues/gone.test.yaml", SOFTWARE_TESTS)]);
+    let sources = [source];
+    let report = test::run(&Pack::load(&sources).unwrap(), &Catalogues::default(), &sources, None);
+    assert!(report.render(false, false).contains("there is no catalogue `gone` beside these tests"));
 }

@@ -3,7 +3,6 @@
 //! A waiver names one rule and what it is about, who answers for it and until when. Days are UTC, the last one
 //! included. One function lays them over the outcomes, [`lay_over`]; there is no second place that matches.
 
-mod day;
 mod glob;
 mod lay;
 mod load;
@@ -11,12 +10,16 @@ mod load;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use day::{Day, InvalidDay};
 pub use glob::Glob;
 pub use lay::{Laid, WaiverFault, WaiverProblem, lay_over};
-pub use load::InvalidWaivers;
+
+pub(crate) use load::problems;
+
+use std::path::Path;
 
 use super::{Digest, Move, Named};
+use crate::document::Problems;
+pub use crate::document::{Day, InvalidDay};
 
 /// The most days from a waiver's creation to its last valid day. Longer exceptions belong into the rule.
 pub const MOST_DAYS: i32 = 90;
@@ -89,9 +92,14 @@ pub struct Waivers {
 }
 
 impl Waivers {
-    /// Reads a waiver file. `file` is only for messages.
-    pub fn parse(file: &str, bytes: &[u8]) -> Result<Self, InvalidWaivers> {
-        load::parse(file, bytes).map(Self::from_iter)
+    /// Reads a waiver file.
+    pub fn read(path: &Path) -> Result<Self, Problems> {
+        load::read(path).map(Self::from_iter)
+    }
+
+    /// Reads waivers that are already in memory; `name` stands for their file in errors.
+    pub fn parse(name: &str, bytes: &[u8]) -> Result<Self, Problems> {
+        load::parse(name, bytes).map(Self::from_iter)
     }
 
     /// These and those, for several files.
@@ -118,40 +126,6 @@ impl FromIterator<Waiver> for Waivers {
         let mut sorted: Vec<Waiver> = waivers.into_iter().collect();
         sorted.sort_by(|a, b| a.rule.cmp(&b.rule).then(b.expires.cmp(&a.expires)).then_with(|| a.cmp(b)));
         Self { sorted }
-    }
-}
-
-impl Waiver {
-    /// What is wrong with it beyond its shape: texts that say nothing, no matcher, dates that are not allowed.
-    pub fn faults(&self) -> Vec<String> {
-        let texts = [
-            ("rule", &self.rule),
-            ("owner", &self.owner),
-            ("reason", &self.reason),
-            ("ticket", &self.ticket),
-        ];
-        let empty = texts.iter().filter(|(_, text)| text.trim().is_empty());
-        let mut faults: Vec<String> = empty.map(|(name, _)| format!("`{name}` is empty")).collect();
-        if self.matches.is_empty() {
-            faults.push(
-                "`match` is empty: give at least one of subject, vm, host (`match: {subject: \"*\"}` for all)".to_owned(),
-            );
-        }
-        faults.extend(wrong_term(self.created, self.expires));
-        faults
-    }
-}
-
-/// What is wrong with the days of a waiver.
-fn wrong_term(created: Day, expires: Day) -> Option<String> {
-    let days = expires.days_after(created);
-    if days < 0 {
-        Some(format!("expires {expires}, before it was created ({created})"))
-    } else if days > MOST_DAYS {
-        let latest = created.plus(MOST_DAYS);
-        Some(format!("lasts {days} days; at most {MOST_DAYS} are allowed: let it expire by {latest}"))
-    } else {
-        None
     }
 }
 

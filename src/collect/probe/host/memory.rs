@@ -48,8 +48,8 @@ pub(super) fn huge_pages_in(folder: &Path) -> Result<Vec<HugePages>, Unknown> {
             continue;
         };
         let free = number(&entry.path().join("free_hugepages"))?;
-        let promises = entry.path().join("resv_hugepages");
-        let promised = if promises.exists() { number(&promises)? } else { 0 };
+        let kept_apart = entry.path().join("resv_hugepages");
+        let promised = if kept_apart.exists() { number(&kept_apart)? } else { 0 };
         sizes.push(HugePages { page_bytes: kib.saturating_mul(1024), free: free.saturating_sub(promised) });
     }
     sizes.sort_by_key(|size| size.page_bytes);

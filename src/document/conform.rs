@@ -1,15 +1,22 @@
 //! Whether a document has the shape that a type asks for: every mismatch with its path, not just the first.
 
-use std::{fmt, ops::Range, sync::LazyLock};
+use std::{
+    fmt,
+    ops::Range,
+    sync::{Arc, LazyLock},
+};
 
 use serde_json::Value as Json;
 
 use super::{
-    diagnostic::{Problem, SourceFile, closest},
-    types::{self, Kind, Record, Type},
-    yaml::Node,
+    Day, MOST_PROBLEMS, Node, Problem, SourceFile, closest,
+    schema::of_schema,
+    types::{Kind, Record, Type},
 };
-use crate::fact::{Facts, Version};
+use crate::fact::{Unknown, Version};
+
+/// `{unknown: why, cause: …}`.
+static UNKNOWN: LazyLock<Type> = LazyLock::new(of_schema::<Unknown>);
 
 /// A step of the way to a value in a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,19 +61,6 @@ pub(crate) fn dotted(path: &[Segment]) -> String {
     text
 }
 
-static FACTS: LazyLock<Type> = LazyLock::new(types::of_schema::<Facts>);
-
-/// Whether a document can be read as facts; otherwise everything that is wrong, each with its path.
-pub fn conform_facts(document: &Json) -> Result<(), Vec<String>> {
-    let mismatches = conform(document, &FACTS);
-    if mismatches.is_empty() { Ok(()) } else { Err(mismatches.iter().map(Mismatch::to_string).collect()) }
-}
-
-/// The type of a facts document.
-pub(crate) fn facts_type() -> &'static Type {
-    &FACTS
-}
-
 /// Everything in which `document` differs from `ty`.
 pub(crate) fn conform(document: &Json, ty: &Type) -> Vec<Mismatch> {
     let mut walk = Walk { path: Vec::new(), found: Vec::new() };
@@ -75,7 +69,7 @@ pub(crate) fn conform(document: &Json, ty: &Type) -> Vec<Mismatch> {
 }
 
 /// As [`conform`], for a document with positions.
-pub(crate) fn conform_node(file: &std::sync::Arc<SourceFile>, node: &Node, ty: &Type) -> Vec<Problem> {
+pub(crate) fn conform_node(file: &Arc<SourceFile>, node: &Node, ty: &Type) -> Vec<Problem> {
     conform(&node.to_json(), ty)
         .into_iter()
         .map(|mismatch| {
@@ -119,7 +113,13 @@ struct Walk {
 
 impl Walk {
     fn report(&mut self, message: impl Into<String>, help: Option<String>) {
-        self.found.push(Mismatch { path: self.path.clone(), at_key: false, message: message.into(), help });
+        self.add(false, message.into(), help);
+    }
+
+    fn add(&mut self, at_key: bool, message: String, help: Option<String>) {
+        if self.found.len() < MOST_PROBLEMS {
+            self.found.push(Mismatch { path: self.path.clone(), at_key, message, help });
+        }
     }
 
     fn inside(&mut self, segment: Segment, walk: impl FnOnce(&mut Self)) {
@@ -177,6 +177,17 @@ impl Walk {
                     self.report(format!("`{text}` is not a time"), Some(help));
                 }
             }
+            (Kind::Day, Json::String(text)) => {
+                if let Err(error) = text.parse::<Day>() {
+                    self.report(error.to_string(), None);
+                }
+            }
+            (Kind::Address, Json::String(text)) => {
+                if text.parse::<std::net::IpAddr>().is_err() {
+                    let help = "write it as 10.0.0.7 or fd00::7".to_owned();
+                    self.report(format!("`{text}` is not an IP address"), Some(help));
+                }
+            }
             (Kind::List(item), Json::Array(values)) => {
                 for (index, value) in values.iter().enumerate() {
                     self.inside(Segment::Index(index), |walk| walk.value(value, item));
@@ -206,13 +217,20 @@ impl Walk {
             (Json::Null, _) => {
                 Some("this is never absent; leave it out, or say why it is unknown".to_owned())
             }
-            (Json::String(_), Kind::Int { .. } | Kind::Double | Kind::Bool) => {
-                Some("write it without quotes".to_owned())
+            (Json::String(text), Kind::Int { .. } | Kind::Double) => {
+                let number = text.parse::<f64>().is_ok();
+                let way_out = if number {
+                    "write it without quotes"
+                } else {
+                    "write digits; the unit is in the name or the documentation"
+                };
+                Some(way_out.to_owned())
             }
+            (Json::String(_), Kind::Bool) => Some("write `true` or `false` without quotes".to_owned()),
             (Json::Number(_), Kind::Text | Kind::Version) => Some("put it in quotes".to_owned()),
             _ => None,
         };
-        self.report(format!("expected {}, found {given}", ty.kind), help);
+        self.report(format!("expected {}, found {given}", expected(&ty.kind)), help);
     }
 
     /// `{unknown: why, cause: …}` where a value could stand.
@@ -222,8 +240,7 @@ impl Walk {
                 "it is part of a fact that is known or unknown as a whole: set that to unknown".to_owned();
             return self.report("this cannot be unknown by itself", Some(help));
         }
-        let unknown = types::of_schema::<crate::fact::Unknown>();
-        if let (Kind::Record(record), Json::Object(values)) = (&unknown.kind, value) {
+        if let (Kind::Record(record), Json::Object(values)) = (&UNKNOWN.kind, value) {
             self.record(record, values);
         }
     }
@@ -238,13 +255,7 @@ impl Walk {
                     Some(like) => format!("did you mean `{like}`?"),
                     None => format!("it has {}", record.names().collect::<Vec<_>>().join(", ")),
                 };
-                let message = "there is no such field".to_owned();
-                self.found.push(Mismatch {
-                    path: self.path.clone(),
-                    at_key: true,
-                    message,
-                    help: Some(help),
-                });
+                self.add(true, "there is no such field".to_owned(), Some(help));
             }
             self.path.pop();
         }
@@ -281,9 +292,24 @@ impl Walk {
     }
 }
 
+/// A kind in the words of a document.
+fn expected(kind: &Kind) -> String {
+    let Kind::Record(record) = kind else { return kind.to_string() };
+    let quoted: Vec<String> = record.names().take(3).map(|name| format!("`{name}`")).collect();
+    let more = if record.fields.len() > quoted.len() { " and so on" } else { "" };
+    format!("a mapping with {}{more}", quoted.join(", "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fact::Facts;
+
+    #[test]
+    fn of_countless_mistakes_some_are_told() {
+        let document: Json = (0..50_000).map(|at| (format!("k{at}"), Json::Null)).collect();
+        assert_eq!(conform(&document, &of_schema::<Facts>()).len(), MOST_PROBLEMS);
+    }
 
     #[test]
     fn all_mismatches_come_back_with_their_paths() {
@@ -294,7 +320,8 @@ mod tests {
             "guest": {"unknown": "no agent", "cause": "no-agent"},
             "sorce": {}
         });
-        let errors = conform_facts(&document).unwrap_err();
+        let errors: Vec<String> =
+            conform(&document, &of_schema::<Facts>()).iter().map(Mismatch::to_string).collect();
         let expected = [
             "collected_at: `yesterday` is not a time (write it as 2026-11-23T01:00:00Z)",
             "vm.nam: there is no such field (did you mean `name`?)",

@@ -1,17 +1,10 @@
-//! Problems in rules, tests and facts files, each with its place, and shown in the look of rustc.
+//! Problems in documents, each with its place, and shown in the look of rustc.
 
 use std::{fmt, ops::Range, sync::Arc};
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet, renderer::DecorStyle};
 
-/// A file that was read, kept for the excerpts of its problems.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct SourceFile {
-    /// Its path as the user wrote it, or its place in the shipped pack.
-    pub(crate) name: String,
-    /// What it holds.
-    pub(crate) text: String,
-}
+use super::SourceFile;
 
 /// One problem: what is wrong, where, and the way out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -179,18 +172,25 @@ impl fmt::Display for Problem {
 
 /// All problems of all files that were read, in the order of files and places.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct LoadErrors {
+pub struct Problems {
     /// The problems; at least one.
     pub problems: Vec<Problem>,
 }
 
-impl LoadErrors {
-    /// All of them as text, with a count at the end.
+/// Most problems that are printed: whoever has more mends these first.
+const MOST_PRINTED: usize = 50;
+
+impl Problems {
+    /// The problems as text, with a count at the end.
     pub fn render(&self, color: bool) -> String {
-        let text: String =
-            self.problems.iter().flat_map(|problem| [problem.render(color), "\n\n".to_owned()]).collect();
+        let mut text = String::new();
+        for problem in self.problems.iter().take(MOST_PRINTED) {
+            text.extend([problem.render(color).as_str(), "\n\n"]);
+        }
         let count = self.problems.len();
-        text + &format!("{count} {}", if count == 1 { "problem" } else { "problems" })
+        let shown =
+            if count > MOST_PRINTED { format!(", of which {MOST_PRINTED} are shown") } else { String::new() };
+        text + &format!("{count} {}{shown}", if count == 1 { "problem" } else { "problems" })
     }
 
     pub(crate) fn new(mut problems: Vec<Problem>) -> Self {
@@ -200,13 +200,25 @@ impl LoadErrors {
     }
 }
 
-impl fmt::Display for LoadErrors {
+impl From<Problem> for Problems {
+    fn from(problem: Problem) -> Self {
+        Self { problems: vec![problem] }
+    }
+}
+
+impl From<Vec<Problem>> for Problems {
+    fn from(problems: Vec<Problem>) -> Self {
+        Self::new(problems)
+    }
+}
+
+impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.render(false))
     }
 }
 
-impl std::error::Error for LoadErrors {}
+impl std::error::Error for Problems {}
 
 /// The candidate that is most like `word`, if any is like it at all: a few letters apart, or the same words and more.
 pub(crate) fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {

@@ -1,0 +1,99 @@
+//! What to do first: the obstacles that stand in the way of most VMs, each with its way out.
+
+use std::collections::BTreeMap;
+
+use super::{Answer, AuditedVm, FirstStep, Reason};
+
+/// So many are worth naming: what comes after them changes once they are gone.
+const NAMED: usize = 5;
+
+/// The obstacles, by how many VMs would have a destination if this one alone were gone, then by how many moves they block.
+pub(super) fn first(vms: &[AuditedVm]) -> Vec<FirstStep> {
+    let mut steps: BTreeMap<(&str, &str), FirstStep> = BTreeMap::new();
+    for vm in vms {
+        for destination in vm.destinations.iter().filter(|destination| destination.answer == Answer::No) {
+            let mut rules: Vec<&str> =
+                destination.because.iter().map(|reason| reason.rule.as_str()).collect();
+            rules.dedup();
+            for reason in &destination.because {
+                let key = (reason.rule.as_str(), destination.host.as_str());
+                let step = steps.entry(key).or_insert_with(|| blank(reason, &destination.host));
+                if step.vms.last() != Some(&vm.name) {
+                    step.blocks += 1;
+                    step.frees += usize::from(!vm.can_move() && rules.len() == 1);
+                    step.vms.push(vm.name.clone());
+                }
+            }
+        }
+    }
+    let mut steps: Vec<FirstStep> = steps.into_values().collect();
+    steps.sort_by(|a, b| {
+        let rank = |step: &FirstStep| (step.frees, step.blocks);
+        rank(b).cmp(&rank(a)).then_with(|| (&a.rule, &a.host).cmp(&(&b.rule, &b.host)))
+    });
+    steps.truncate(NAMED);
+    steps
+}
+
+fn blank(reason: &Reason, host: &str) -> FirstStep {
+    FirstStep {
+        rule: reason.rule.clone(),
+        host: host.to_owned(),
+        frees: 0,
+        blocks: 0,
+        vms: Vec::new(),
+        message: reason.message.clone(),
+        remediation: reason.remediation.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::Destination;
+
+    fn vm(name: &str, destinations: &[(&str, &[&str])]) -> AuditedVm {
+        let destinations = destinations.iter().map(|(host, rules)| Destination {
+            host: (*host).to_owned(),
+            answer: if rules.is_empty() { Answer::Yes } else { Answer::No },
+            because: rules
+                .iter()
+                .map(|rule| Reason {
+                    rule: (*rule).to_owned(),
+                    subject: None,
+                    message: "m".into(),
+                    remediation: None,
+                })
+                .collect(),
+            warnings: vec![],
+            undecided: vec![],
+        });
+        AuditedVm {
+            name: name.into(),
+            uuid: name.into(),
+            host: "hv1".into(),
+            destinations: destinations.collect(),
+        }
+    }
+
+    #[test]
+    fn what_frees_most_vms_comes_first_even_if_something_else_blocks_more_moves() {
+        let vms = [
+            vm("a", &[("hv2", &["memory"])]),
+            vm("b", &[("hv2", &["memory"])]),
+            vm("c", &[("hv2", &["network", "memory"]), ("hv3", &["network"])]),
+            vm("d", &[("hv2", &["network"]), ("hv3", &[])]),
+            vm("e", &[("hv2", &["network"]), ("hv3", &[])]),
+            vm("f", &[("hv2", &["network"]), ("hv3", &[])]),
+        ];
+        let steps = first(&vms);
+        let seen: Vec<_> =
+            steps.iter().map(|s| (s.rule.as_str(), s.host.as_str(), s.frees, s.blocks)).collect();
+        assert_eq!(seen, [("memory", "hv2", 2, 3), ("network", "hv3", 1, 1), ("network", "hv2", 0, 4)]);
+    }
+
+    #[test]
+    fn where_nothing_blocks_there_is_nothing_to_do() {
+        assert_eq!(first(&[vm("a", &[("hv2", &[])])]), []);
+    }
+}
