@@ -11,6 +11,7 @@ mod error;
 #[cfg(feature = "libvirt")]
 pub mod execute;
 pub mod fact;
+pub mod fleet;
 pub mod forecast;
 pub mod preflight;
 pub mod report;
