@@ -111,7 +111,7 @@ impl<'a> Placer<'a> {
         let mut units = self.units(vms);
         let roomiest = self.room.most(&self.destinations);
         units.sort_by(|one, other| {
-            let (one_hard, other_hard) = (self.hardness(one, &roomiest), self.hardness(other, &roomiest));
+            let (one_hard, other_hard) = (Self::hardness(one, &roomiest), Self::hardness(other, &roomiest));
             other_hard.total_cmp(&one_hard).then(one.vms.cmp(&other.vms))
         });
         let (kept, fresh): (Vec<_>, Vec<_>) =
@@ -151,12 +151,11 @@ impl<'a> Placer<'a> {
             }
         }
         let refused: HashSet<HostId> = banned.iter().map(|banned| banned.destination).collect();
-        match self.make_room(&unit, &refused) {
-            Some(host) => self.put(unit, host),
-            None => {
-                let unplaced = self.explain(&unit, &banned);
-                placement.unplaced.extend(unplaced);
-            }
+        if let Some(host) = self.make_room(&unit, &refused) {
+            self.put(unit, host);
+        } else {
+            let unplaced = self.explain(&unit, &banned);
+            placement.unplaced.extend(unplaced);
         }
     }
 
@@ -299,7 +298,7 @@ impl<'a> Placer<'a> {
     /// The largest part of the roomiest host that the unit would fill: what fits nearly nowhere is placed first, and units
     /// of several or bound to one host before all.
     #[allow(clippy::cast_precision_loss)] // amounts are compared
-    fn hardness(&self, unit: &Unit, roomiest: &[u64]) -> f64 {
+    fn hardness(unit: &Unit, roomiest: &[u64]) -> f64 {
         let bound = f64::from(u8::from(unit.bound_to.is_some() || unit.vms.len() > 1));
         let part = unit.needs.iter().zip(roomiest).map(|(need, most)| *need as f64 / (*most).max(1) as f64);
         bound + part.fold(0.0, f64::max).min(1.0)

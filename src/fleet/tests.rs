@@ -1,3 +1,5 @@
+#![allow(clippy::float_cmp)] // whole seconds
+
 use std::collections::{HashMap, HashSet};
 
 use proptest::prelude::*;
