@@ -28,6 +28,7 @@ pub(crate) struct Constants {
 
 /// Costs that do not depend on the guest's memory.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[allow(clippy::struct_field_names)]
 pub(crate) struct Fixed {
     pub(crate) setup_seconds: Range,
     pub(crate) stop_seconds: Range,

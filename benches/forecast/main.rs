@@ -11,6 +11,7 @@
 //! the outcome. It goes on where it was interrupted, and ends after so many minutes. A third of the cases comes first:
 //! what they teach of the lab's fixed costs is written beside OUT before any other case runs, and not changed again.
 
+#![allow(clippy::pedantic)] // a campaign, run by hand
 #![allow(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,

@@ -13,7 +13,7 @@ use bench::{Bench, Seen};
 use rows::{Row, rows};
 
 #[test]
-#[ignore = "needs the lab, and a quarter of an hour: make lab-test"]
+#[ignore = "needs the lab, and most of an hour: make faults"]
 fn after_every_fault_the_vm_runs_exactly_once_and_nothing_is_lost() {
     let wanted = std::env::var("VMGATE_FAULT").unwrap_or_default();
     let chosen: Vec<Row> = rows().into_iter().filter(|row| row.name.contains(&wanted)).collect();

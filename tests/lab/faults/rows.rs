@@ -63,7 +63,6 @@ fn kill_destination_daemon(bench: &mut Bench) {
 }
 
 /// All rows.
-#[allow(clippy::too_many_lines)] // a table
 pub(super) fn rows() -> Vec<Row> {
     use State::{Gate, Migrate, Notify, Prepare, Recheck, Restore, Verify};
     let mut rows = vec![Row {
