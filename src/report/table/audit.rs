@@ -21,16 +21,17 @@ pub(in crate::report) fn write(audit: &Audit, sink: &mut dyn Write, style: &Styl
     since(audit, &mut sink, style)?;
     for host in &audit.hosts {
         let mut grid = Grid::new(style);
-        let mut groups: Vec<(&AuditedVm, Vec<&str>)> = Vec::new();
+        // VMs of which the same is said share a row: on most hosts that is nearly all of them.
+        let mut groups: Vec<(Vec<String>, bool, Vec<&str>)> = Vec::new();
         for vm in audit.vms.iter().filter(|vm| vm.host == host.name) {
-            // VMs that share their destinations and reasons share a row: on most hosts that is nearly all of them.
-            match groups.iter_mut().find(|(first, _)| first.destinations == vm.destinations) {
-                Some((_, names)) => names.push(&vm.name),
-                None => groups.push((vm, vec![&vm.name])),
+            let (said, can_move) = (said(vm, style), vm.can_move());
+            match groups.iter_mut().find(|(lines, can, _)| (lines, *can) == (&said, can_move)) {
+                Some((.., names)) => names.push(&vm.name),
+                None => groups.push((said, can_move, vec![&vm.name])),
             }
         }
-        for (vm, names) in groups {
-            grid.push(row(vm, &names, style));
+        for (said, can_move, names) in groups {
+            grid.push(row(said, can_move, &names));
         }
         if let Some(why) = &host.lost {
             let lines = vec![Line::plain(visible(why).into_owned())];
@@ -96,44 +97,49 @@ fn since(audit: &Audit, sink: &mut dyn Write, style: &Style) -> io::Result<()> {
     grid.write(&format!("Since {at}: {new} new, {fixed} fixed, {unchanged} unchanged"), sink)
 }
 
-fn row(vm: &AuditedVm, names: &[&str], style: &Style) -> Row {
+/// What is said of a VM's destinations, a line each.
+fn said(vm: &AuditedVm, style: &Style) -> Vec<String> {
     let hosts_with = |answer| {
         let hosts = vm.destinations.iter().filter(move |destination| destination.answer == answer);
         hosts.map(|destination| visible(&destination.host).into_owned()).collect::<Vec<_>>().join(", ")
     };
     let mut lines = Vec::new();
-    if names.len() > 1 {
-        let names: Vec<_> = names.iter().map(|name| visible(name)).collect();
-        lines.push(Line::plain(names.join(", ")));
-    }
     let yes = hosts_with(Answer::Yes);
     if !yes.is_empty() {
-        lines.push(Line::plain(format!("can go to {yes}")));
+        lines.push(format!("can go to {yes}"));
     }
     for (reason, hosts) in by_reason(vm, |destination| &destination.because) {
-        lines.push(Line::plain(format!("not to {}: {}", hosts.join(", "), told(reason))));
+        lines.push(format!("not to {}: {}", hosts.join(", "), told(reason)));
     }
     for destination in vm.destinations.iter().filter(|d| d.answer == Answer::Undecided) {
         let host = visible(&destination.host);
-        lines.push(Line::plain(format!(
-            "perhaps to {host}: {} not decided",
-            destination.undecided.join(", ")
-        )));
+        let rules = words::number(destination.undecided.len(), "rule");
+        let which =
+            if style.verbose { format!(": {}", destination.undecided.join(", ")) } else { String::new() };
+        lines.push(format!("perhaps to {host}: {rules} not decided{which}"));
     }
     if style.verbose {
         for (reason, hosts) in by_reason(vm, |destination| &destination.warnings) {
-            lines.push(Line::plain(format!("warning, {}: {}", hosts.join(", "), told(reason))));
+            lines.push(format!("warning, {}: {}", hosts.join(", "), told(reason)));
         }
     }
     if vm.destinations.is_empty() {
-        lines.push(Line::plain("no other host was named"));
+        lines.push("no other host was named".to_owned());
     }
-    let paint = if vm.can_move() { None } else { Some(Paint::Bad) };
-    let key = match names {
-        [name] => visible(name).into_owned(),
-        several => words::number(several.len(), "VM"),
+    lines
+}
+
+/// The row of one VM, or of several of which the same is said.
+fn row(said: Vec<String>, can_move: bool, names: &[&str]) -> Row {
+    let (key, names) = match names {
+        [name] => (visible(name).into_owned(), None),
+        several => {
+            let listed: Vec<_> = several.iter().map(|name| visible(name)).collect();
+            (words::number(several.len(), "VM"), Some(listed.join(", ")))
+        }
     };
-    Row { key, paint, lines }
+    let lines = names.into_iter().chain(said).map(Line::plain).collect();
+    Row { key, paint: (!can_move).then_some(Paint::Bad), lines }
 }
 
 /// Reasons with all the hosts that they hold for.
