@@ -130,7 +130,7 @@ mod tests {
         assert!(!kernel_bridge(silent.path(), "br1").unwrap().multicast_snooping);
     }
 
-    /// What a real ovsdb-server 3.1 answered, and a server that is something else.
+    /// Answers in the form of RFC 7047, from a stand-in for the server, and one that is something else.
     #[test]
     fn open_vswitch_is_asked_and_not_trusted() {
         let answers = |answer: &'static str| {
