@@ -34,7 +34,7 @@ release: deps ## Build the optimised binary and its static probe
 demo: build ## On a fresh machine: a safe VM is migrated, an unsafe one is refused
 	@tests/demo
 
-test: lint unit rules drift readers examples-test package-test lab-test ## Everything that must hold
+test: lint unit rules drift lab-test ## Everything that must hold
 
 lint: deps ## Formatting and clippy, with and without libvirt
 	$(CARGO) fmt --all --check
@@ -64,7 +64,11 @@ package-test: build ## The Debian package, installed and used in a bare root fil
 lab-test: build ## Tests on two real hypervisor hosts
 	@tests/lab/selftest
 	@$(LAB) up
-	@eval "$$($(LAB) env)" && $(CARGO) test --test lab -- --include-ignored --test-threads=1
+	@eval "$$($(LAB) env)" && $(CARGO) test --test lab -- --include-ignored --test-threads=1 --skip after_every_fault
+
+faults: build ## Break real migrations in every way, most of an hour; writes docs/faults.md
+	@$(LAB) up
+	@eval "$$($(LAB) env)" && VMGATE_WRITE_FAULTS=1 $(CARGO) test --test lab after_every_fault -- --include-ignored --test-threads=1
 	@eval "$$($(LAB) env)" && $(CARGO) test --test truth_tcp -- --ignored quick
 
 truth-tcp: build ## Do connections live as long as foretold? Eleven minutes; writes docs/truth-tcp.md
@@ -81,11 +85,12 @@ bench: release ## Speed and memory: rules, start-up, a whole check
 	@$(LAB) up
 	@eval "$$($(LAB) env)" && $(CARGO) bench --bench process --bench reports --bench rules --bench flows
 
-bench-forecast: deps ## Foretell real migrations in the lab, then do them (FORECAST="--cases 6 --seed 1")
+RESULTS ?= benches/forecast/results/campaign.jsonl
+bench-forecast: deps ## Foretell 144 real migrations in the lab, then do them; goes on where it was (FORECAST="--minutes 60")
 	@$(LAB) up
-	@mkdir -p target/forecast
-	VMGATE_LAB="$(CURDIR)/$(LAB)" $(CARGO) bench --no-default-features --bench forecast -- run target/forecast/cases.jsonl $(FORECAST)
-	@$(CARGO) bench --no-default-features --bench forecast -- score target/forecast/cases.jsonl
+	@eval "$$($(LAB) env)" && $(CARGO) bench --no-default-features --bench forecast -- run $(RESULTS) $(FORECAST)
+	@$(CARGO) bench --no-default-features --bench forecast -- score $(RESULTS)
+	@$(CARGO) bench --no-default-features --bench forecast -- docs $(RESULTS) docs
 
 generate: build ## Write the generated files again: schemas, rule reference, samples
 	@tests/generate

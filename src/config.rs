@@ -40,6 +40,8 @@ pub struct Config {
     pub parameters: ParamOverrides,
     /// File of waivers.
     pub waivers: Option<PathBuf>,
+    /// Public keys, in PEM, that are trusted to sign verdicts.
+    pub trusted_keys: Vec<PathBuf>,
     /// The ledger.
     pub ledger: Option<PathBuf>,
     /// Private key that `vmgate migrate` signs verdicts with, for destinations that demand it.
@@ -113,7 +115,11 @@ impl Config {
 
     fn relative_to(mut self, folder: &Path) -> Self {
         let files = self.waivers.iter_mut().chain(self.ledger.as_mut()).chain(self.signing_key.as_mut());
-        self.rules.iter_mut().chain(files).for_each(|path| *path = folder.join(&*path));
+        self.rules
+            .iter_mut()
+            .chain(&mut self.trusted_keys)
+            .chain(files)
+            .for_each(|path| *path = folder.join(&*path));
         self
     }
 }

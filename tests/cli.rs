@@ -146,7 +146,9 @@ fn hostile_text_is_harmless_in_every_format_and_in_the_log() {
             c.is_control() && c != '\n'
                 || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200b}'..='\u{200f}')
         };
-        for (stream, text) in [("stdout", &said.stdout), ("stderr", &said.stderr)] {
+        // RFC 4180 ends the lines of CSV with CRLF.
+        let stdout = if format == "csv" { said.stdout.replace("\r\n", "\n") } else { said.stdout.clone() };
+        for (stream, text) in [("stdout", &stdout), ("stderr", &said.stderr)] {
             // Rules' texts and layout have no tabs; JUnit and HTML may.
             let found = text.chars().find(|c| obeyed(*c) && *c != '\t');
             assert_eq!(found, None, "{format}, {stream}:\n{text}");
@@ -356,7 +358,7 @@ fn every_format_tells_what_became_of_the_findings_of_a_baseline() {
         ("junit", "name=\"since\""),
         ("github", "; since 2026-11-23 01:05:00Z (GO): "),
         ("csv", ",new\r\n"),
-        ("prometheus", "trend=\"new\"} 1"),
+        ("prometheus", "trend=\"new\"} 2"),
         ("sarif", "\"baselineState\": \"new\""),
         ("html", "since 2026-11-23 01:05:00Z (GO): "),
     ] {
@@ -415,14 +417,10 @@ fn a_users_template_takes_the_place_of_the_shipped_one() {
 
 /// A change of moves of these VMs from hv1 to hv2, and a folder with the healthy facts, which are about web1.
 fn change_of(folder: &TempDir, vms: &[&str]) -> (String, String) {
-    let moves: String = vms
-        .iter()
-        .map(|vm| {
-            format!(
-                "  - vm: {vm}\n    from: qemu+ssh://root@hv1/system\n    to: qemu+ssh://root@hv2/system\n"
-            )
-        })
-        .collect();
+    let asked = |vm: &&str| {
+        format!("  - vm: {vm}\n    from: qemu+ssh://root@hv1/system\n    to: qemu+ssh://root@hv2/system\n")
+    };
+    let moves = vms.iter().map(asked).collect::<Vec<_>>().concat();
     let text = format!("schema: vmgate/change/v1\nid: CHG-2041\nmoves:\n{moves}");
     write(folder, "facts/web1.yaml", &fs::read_to_string(HEALTHY).unwrap());
     (write(folder, "change.yaml", &text), folder.path().join("facts").to_str().unwrap().to_owned())
@@ -469,4 +467,66 @@ fn verdicts_of_a_change_are_signed_and_verified_together() {
     assert_eq!(verified, fs::read_to_string(&verdicts).unwrap());
     write(&folder, "signed.json", &signed.replacen("\"payload\":\"", "\"payload\":\"e", 1));
     vmgate_in(&folder, &verify).exits(2);
+}
+
+#[test]
+#[cfg(feature = "ledger")]
+fn the_ledger_keeps_verdicts_and_tells_when_it_was_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let ask = |arguments: &[&str]| {
+        let ledger = ["--ledger", "sub/ledger.db"];
+        vmgate_in(&folder, &[arguments, &ledger].concat())
+    };
+    ask(&["ledger", "verify"]).exits(2).complains("there is no ledger");
+    ask(&["check", "--facts", HEALTHY, "--at", NOW]).exits(0);
+    ask(&["check", "--facts", HEALTHY, "--at", NOW]).exits(0);
+    ask(&["ledger", "list"]).exits(0).reports("GO");
+    ask(&["ledger", "show", "2"]).exits(0).reports("\"kind\": \"verdict\"");
+    ask(&["ledger", "show", "3"]).exits(2).complains("no record or run `3`");
+    ask(&["ledger", "list", "--open"]).exits(0).reports("no records");
+    let said = ask(&["ledger", "verify"]).exits(0).reports("2 records").stdout;
+    let head = said.trim().rsplit_once("head ").unwrap().1.to_owned();
+    ask(&["ledger", "verify", "--head", &head]).exits(0);
+    ask(&["ledger", "verify", "--head", "9:00"]).exits(2).complains("were cut off");
+    ask(&["ledger", "verify", "--head", "1:00"]).exits(2).complains("written anew");
+    // The bytes of a record, exchanged for as many others, as a damaged disk would.
+    let path = folder.path().join("sub/ledger.db");
+    let bytes = fs::read(&path).unwrap();
+    let at = bytes.windows(15).position(|window| window == b"\"kind\":\"verdict").unwrap();
+    let mut changed = bytes.clone();
+    changed[at + 8] = b'V';
+    fs::write(&path, changed).unwrap();
+    ask(&["ledger", "verify"]).exits(2).complains("not as it was written");
+}
+
+#[test]
+#[cfg(feature = "libvirt")]
+fn a_change_that_is_wrong_is_refused_with_everything_that_is_wrong_and_nothing_is_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let text =
+        "schema: vmgate/change/v1\nid: ''\nmoves:\n  - {vm: a, from: here, to: 'qemu:///system', guest: x}\n";
+    fs::write(folder.path().join("change.yaml"), text).unwrap();
+    for command in ["check", "migrate"] {
+        let said =
+            vmgate_in(&folder, &[command, "--change", "change.yaml", "--ledger", "ledger.db"]).exits(2);
+        for part in [
+            "--> change.yaml:2:5",
+            "`id` must be",
+            "is not a libvirt URI",
+            "no way into a guest",
+            "3 problems",
+        ] {
+            assert!(said.stderr.contains(part), "{command}: {part} is missing:\n{}", said.stderr);
+        }
+    }
+    vmgate(&["rules", "schema", "change.v1"]).exits(0).reports("vmgate/change/v1");
+}
+
+#[test]
+#[cfg(feature = "libvirt")]
+fn without_moves_there_is_nothing_to_recover() {
+    let folder = tempfile::tempdir().unwrap();
+    vmgate_in(&folder, &["recover", "--ledger", "ledger.db"]).exits(0).reports("there is no ledger");
+    let saved = ["migrate", "a", "--from", "test:///a", "--to", "test:///b", "--verdict", "none.json"];
+    vmgate_in(&folder, &saved).exits(2).complains("none.json: cannot be read");
 }

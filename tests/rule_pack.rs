@@ -46,9 +46,14 @@ fn known<T>(fact: &mut Fact<T>) -> &mut T {
 /// A healthy move the other way: from the newer host to the older one.
 fn back() -> Facts {
     let mut facts = fixture("idle-vm");
+    // What only a destination is asked.
+    let there = known(&mut facts.destination).clone();
+    let here = known(&mut facts.source);
+    (here.cpu_models, here.most_vcpus) = (there.cpu_models, there.most_vcpus);
     std::mem::swap(&mut facts.source, &mut facts.destination);
     let path = known(&mut facts.path);
     path.destination_address = Fact::Known("10.77.1.1".into());
+    std::mem::swap(&mut path.destination_name_addresses, &mut path.source_name_addresses);
     let (vm, destination) = (known(&mut facts.vm), known(&mut facts.destination));
     vm.qemu_version = Fact::Known("10.0.13".parse().unwrap());
     destination.active_vms = Fact::Known(Vec::new());

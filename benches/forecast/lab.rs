@@ -4,9 +4,10 @@ use std::{
     env,
     fs::{self, File},
     os::fd::AsRawFd as _,
+    path::Path,
     process::{Command, Stdio},
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use vmgate::{
@@ -14,12 +15,10 @@ use vmgate::{
     fact::trace::DirtyTrace,
 };
 
-use crate::{Came, Outcome, net, plan::Case};
+use crate::{Came, Outcome, load::Load, net, plan::Case};
 
 /// A migration that takes longer is aborted.
 pub(crate) const DEADLINE_SECONDS: f64 = 60.0;
-/// Held by whoever shapes the lab's migration link.
-const LOCK: &str = "/tmp/vmgate-link.lock";
 const NAME: &str = "fc-bench";
 
 fn script() -> String {
@@ -44,7 +43,9 @@ pub(crate) struct Link(#[expect(dead_code, reason = "its lock is held while it i
 impl Link {
     /// Waits for the lock and shapes the link.
     pub(crate) fn shape(mbit: u64) -> Outcome<Self> {
-        let file = File::create(LOCK)?;
+        // In the lab's own state: whoever else shapes this lab's link waits.
+        let state = env::var("VMGATE_LAB_STATE").unwrap_or_else(|_| "/run/vmgate-lab".into());
+        let file = File::create(Path::new(&state).join("link.lock"))?;
         // SAFETY: the descriptor is open for as long as `file` lives.
         if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX) } != 0 {
             return Err(std::io::Error::last_os_error().into());
@@ -55,9 +56,17 @@ impl Link {
     }
 }
 
+/// The lab's namespace of a host, or of the operator (`op`): beside that which `lab env` names.
+pub(crate) fn namespace(of: &str) -> Outcome<String> {
+    let operators = env::var("VMGATE_LAB_NETNS")
+        .map_err(|_| "VMGATE_LAB_NETNS is not set: bring the lab up and eval its `lab env`")?;
+    let prefix = operators.strip_suffix("op").ok_or("VMGATE_LAB_NETNS is not the operator's namespace")?;
+    Ok(format!("{prefix}{of}"))
+}
+
 /// Bytes that left a host over the migration link, and whether it still has the rate.
 fn link_state(host: &str, mbit: u64) -> Outcome<(f64, bool)> {
-    let namespace = format!("vmgate-{host}");
+    let namespace = namespace(host)?;
     let said = |arguments: &[&str]| -> Outcome<String> {
         Ok(String::from_utf8_lossy(&Command::new(arguments[0]).args(&arguments[1..]).output()?.stdout)
             .into_owned())
@@ -70,8 +79,8 @@ fn link_state(host: &str, mbit: u64) -> Outcome<(f64, bool)> {
 impl Drop for Link {
     /// Not by the lab's command: whatever became of that, others must find the link as it was.
     fn drop(&mut self) {
-        for namespace in ["vmgate-a", "vmgate-b"] {
-            let arguments = ["-n", namespace, "qdisc", "delete", "dev", "mig0", "root"];
+        for namespace in ["a", "b"].into_iter().filter_map(|host| namespace(host).ok()) {
+            let arguments = ["-n", &namespace, "qdisc", "delete", "dev", "mig0", "root"];
             if !Command::new("tc").args(arguments).status().is_ok_and(|status| status.success()) {
                 eprintln!("the link of {namespace} may still be shaped: tc {}", arguments.join(" "));
             }
@@ -95,8 +104,12 @@ impl Guest {
         let beat = format!("udp to=10.77.2.254:{} rate={} size=64", net::HEARTBEAT_PORT, net::HEARTBEAT_RATE);
         let workload = if case.workload == "idle" { beat } else { format!("{} + {beat}", case.workload) };
         let memory = case.memory_mib.to_string();
-        lab(&["guest", "start", NAME, "--on", &case.from, "--memory", &memory, "--workload", &workload])?;
-        thread::sleep(Duration::from_secs(3));
+        let image = case.image();
+        let mut arguments = vec!["guest", "start", NAME, "--on", &case.from, "--image", image];
+        arguments.extend(["--memory", &memory, "--workload", &workload]);
+        lab(&arguments)?;
+        // Real programs take a while until they do what they do for good.
+        thread::sleep(Duration::from_secs(if image == "software" { 12 } else { 3 }));
         Ok(Self { on: case.from.clone() })
     }
 
@@ -113,6 +126,7 @@ impl Guest {
         let heartbeat = net::Heartbeat::listen()?;
         thread::sleep(Duration::from_millis(500));
         let (bytes_before, _) = link_state(&self.on, case.link_mbit)?;
+        let load = Load::now();
         let began = Instant::now();
         let mut child = Command::new(script())
             .args([
@@ -142,9 +156,11 @@ impl Guest {
             thread::sleep(Duration::from_millis(5));
         };
         let wall_seconds = began.elapsed().as_secs_f64();
+        let pressure = load.since();
+        let ended = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs_f64();
         let (bytes_after, shaped) = link_state(&self.on, case.link_mbit)?;
         thread::sleep(Duration::from_millis(700));
-        let blackout_seconds = heartbeat.longest_silence()?;
+        let silences = heartbeat.silences()?;
         let completed = status.success();
         let stats = if completed {
             virsh(to, &["domjobinfo", NAME, "--completed", "--rawstats"])?
@@ -162,7 +178,9 @@ impl Guest {
             bytes,
             rounds: stat(&stats, "memory_iteration"),
             reported_downtime_seconds: stat(&stats, "downtime") / 1e3,
-            blackout_seconds,
+            blackout_seconds: net::around(&silences, ended),
+            longest_silence_seconds: silences.iter().map(|(_, length)| *length).reduce(f64::max),
+            pressure,
             setup_seconds: stat(&stats, "setup_time") / 1e3,
             load: load.unwrap_or(f64::NAN),
         })

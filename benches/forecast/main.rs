@@ -1,14 +1,17 @@
 //! The validation bench: forecasts of real migrations in the lab, written down before each starts, beside what came.
 //!
 //! ```text
-//! cargo bench --bench forecast -- run OUT [--seed N] [--cases N] [--trace SECONDS] [--only TEXT]
-//! cargo bench --bench forecast -- score FILE      a table, and the errors of all cases together
+//! cargo bench --bench forecast -- run OUT [--seed N] [--share 1.0] [--minutes N] [--trace SECONDS] [--only TEXT]
+//! cargo bench --bench forecast -- score FILE      a table of all cases, and the errors by kind
+//! cargo bench --bench forecast -- docs FILE DIR   docs/forecast.md and its plots
 //! cargo bench --bench forecast -- speed           what a replay costs
 //! cargo bench --bench forecast -- trace VM SECONDS
 //! ```
-//! `run` needs root and the lab (VMGATE_LAB names its command). Each case is two JSON lines in OUT: the prediction and
-//! the outcome. The migration link is shaped under a lock and only while a case needs it.
+//! `run` needs root and the lab (`eval "$(tests/lab/lab env)"`). Each case is two JSON lines in OUT: the prediction and
+//! the outcome. It goes on where it was interrupted, and ends after so many minutes. A third of the cases comes first:
+//! what they teach of the lab's fixed costs is written beside OUT before any other case runs, and not changed again.
 
+#![allow(clippy::pedantic)] // a campaign, run by hand
 #![allow(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
@@ -18,14 +21,19 @@
     reason = "a bench: its figures are small, and it may end with a panic"
 )]
 
+mod baseline;
+mod campaign;
+mod constants;
+mod docs;
 mod lab;
+mod load;
 mod net;
 mod plan;
 mod predict;
 mod score;
 mod speed;
 
-use std::{env, error::Error, fs::OpenOptions, io::Write as _, time::Duration};
+use std::{env, error::Error, path::Path, time::Duration};
 
 use serde::{Deserialize, Deserializer, Serialize};
 use vmgate::{
@@ -34,6 +42,9 @@ use vmgate::{
     forecast::replay::Replay,
 };
 
+use baseline::Baseline;
+use campaign::Campaign;
+use load::Pressure;
 use plan::Case;
 
 /// What a bench can fail with: it says why and ends.
@@ -56,6 +67,9 @@ pub(crate) struct Prediction {
     pub(crate) case: Case,
     /// Goodput measured just before, in bytes per second.
     pub(crate) goodput: f64,
+    /// Unsent and unacknowledged bytes in the socket of that measurement.
+    #[serde(default)]
+    pub(crate) queue_bytes: f64,
     /// Memory dirtied in 1 s by the goodput.
     pub(crate) rho: f64,
     /// Share of zero pages.
@@ -68,8 +82,14 @@ pub(crate) struct Prediction {
     pub(crate) replay_ms: f64,
     /// The forecast.
     pub(crate) replay: Replay,
-    /// The simplest forecast: all RAM at the link's rate; the blackout is the limit.
-    pub(crate) baseline_seconds: f64,
+    /// What two simpler models say.
+    #[serde(default)]
+    pub(crate) mean_rate: Option<Baseline>,
+    #[serde(default)]
+    pub(crate) working_set: Option<Baseline>,
+    /// Cases that the fixed costs were learnt from; 0 while they are being learnt.
+    #[serde(default)]
+    pub(crate) learnt_from: usize,
 }
 
 /// What the migration did.
@@ -94,8 +114,11 @@ pub(crate) struct Came {
     /// Downtime as libvirt reports it.
     #[serde(deserialize_with = "or_nan")]
     pub(crate) reported_downtime_seconds: f64,
-    /// Silence of the guest's heartbeat, seen outside it.
+    /// Silence of the guest's heartbeat around the switch, seen outside it.
     pub(crate) blackout_seconds: Option<f64>,
+    /// Its longest silence while the migration ran: a throttled guest has longer ones than the switch.
+    #[serde(default)]
+    pub(crate) longest_silence_seconds: Option<f64>,
     /// Setup time as QEMU reports it.
     #[serde(deserialize_with = "or_nan")]
     pub(crate) setup_seconds: f64,
@@ -105,6 +128,9 @@ pub(crate) struct Came {
     /// Load of the machine (one minute) when it was over.
     #[serde(deserialize_with = "or_nan")]
     pub(crate) load: f64,
+    /// What else the machine did while it ran.
+    #[serde(default)]
+    pub(crate) pressure: Pressure,
 }
 
 /// JSON has no word for what is not a number.
@@ -122,48 +148,26 @@ fn main() -> Outcome<()> {
         Some("heartbeat") => net::heartbeat(word(1).unwrap_or_default()),
         Some("sink") => net::sink(word(1).unwrap_or_default()),
         Some("source") => net::source(word(1).unwrap_or_default()),
-        Some("score") => score::table(word(1).unwrap_or_default()),
+        Some("score") => score::table(Path::new(word(1).unwrap_or_default())),
+        Some("docs") => {
+            docs::write(Path::new(word(1).ok_or("docs FILE DIR")?), Path::new(word(2).unwrap_or("docs")))
+        }
         Some("trace") => trace(word(1).unwrap_or_default(), word(2).unwrap_or("10").parse()?),
         Some("run") => {
             let seed = option("--seed").unwrap_or("1").parse()?;
-            let cases = option("--cases").unwrap_or("6").parse()?;
-            let seconds = option("--trace").unwrap_or("15").parse()?;
-            let plan = plan::cases(seed, cases, option("--only"));
-            run(word(1).ok_or("run OUT")?, &plan, seconds)
+            let share = option("--share").unwrap_or("1").parse()?;
+            let minutes: f64 = option("--minutes").unwrap_or("1440").parse()?;
+            let campaign = Campaign {
+                out: word(1).ok_or("run OUT")?.into(),
+                plan: plan::cases(seed, share, option("--only")),
+                trace_seconds: option("--trace").unwrap_or("15").parse()?,
+                most: Duration::from_secs_f64(minutes * 60.0),
+            };
+            campaign.run()
         }
         None | Some("speed") => speed::measure(),
-        Some(other) => Err(format!("there is no `{other}`: run, score, speed or trace").into()),
+        Some(other) => Err(format!("there is no `{other}`: run, score, docs, speed or trace").into()),
     }
-}
-
-fn run(out: &str, plan: &[Case], trace_seconds: f64) -> Outcome<()> {
-    let mut file = OpenOptions::new().create(true).append(true).open(out)?;
-    let mut write = |line: &Line| -> Outcome<()> {
-        writeln!(file, "{}", serde_json::to_string(line)?)?;
-        Ok(file.sync_all()?)
-    };
-    for case in plan {
-        println!("{case}");
-        let guest = lab::Guest::start(case)?;
-        let trace = guest.trace(trace_seconds)?;
-        let link = lab::Link::shape(case.link_mbit)?;
-        let goodput = net::goodput(&case.from)?;
-        let prediction = predict::predict(case, &trace, goodput)?;
-        println!("  foretold {}", score::words(&prediction.replay));
-        write(&Line::Predicted(Box::new(prediction)))?;
-        let came = guest.migrate(case)?;
-        drop(link);
-        println!(
-            "  came     total {:.2} s, {:.1} MB, blackout {:.0} ms ({:.0} reported), {} rounds",
-            came.total_seconds,
-            came.bytes / 1e6,
-            came.blackout_seconds.unwrap_or(f64::NAN) * 1e3,
-            came.reported_downtime_seconds * 1e3,
-            came.rounds
-        );
-        write(&Line::Came(came))?;
-    }
-    Ok(())
 }
 
 fn trace(vm: &str, seconds: f64) -> Outcome<()> {

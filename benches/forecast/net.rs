@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::Outcome;
+use crate::{Outcome, lab};
 
 /// Where heartbeats go, and how many a second: one each 2.5 ms.
 pub(crate) const HEARTBEAT_PORT: u16 = 9911;
@@ -35,20 +35,33 @@ pub(crate) struct Heartbeat(Child);
 
 impl Heartbeat {
     pub(crate) fn listen() -> Outcome<Self> {
-        here_in("vmgate-op", &["heartbeat", &HEARTBEAT_PORT.to_string()]).map(Self)
+        here_in(&lab::namespace("op")?, &["heartbeat", &HEARTBEAT_PORT.to_string()]).map(Self)
     }
 
-    /// The longest time between two heartbeats, less the usual; `None` where there were none.
-    pub(crate) fn longest_silence(mut self) -> Outcome<Option<f64>> {
+    /// Times between two heartbeats that are longer than usual, less the usual: when each ended, in seconds since 1970,
+    /// and its length.
+    pub(crate) fn silences(mut self) -> Outcome<Vec<(f64, f64)>> {
         drop(self.0.stdin.take());
         let mut text = String::new();
         self.0.stdout.take().ok_or("no output")?.read_to_string(&mut text)?;
         self.0.wait()?;
-        Ok(text.trim().parse().ok())
+        Ok(serde_json::from_str(&text)?)
     }
 }
 
-/// Prints the longest silence, in seconds, when standard input ends. The kernel's own time of arrival counts: on a busy
+/// Silences end that much before and after the command at the most which waits for the migration.
+const BEFORE_SECONDS: f64 = 1.0;
+const AFTER_SECONDS: f64 = 0.5;
+
+/// The silence of the switch: the longest that ended when the migration did. One of a throttled guest, earlier on, may be
+/// longer. Where none did, the longest of all.
+pub(crate) fn around(silences: &[(f64, f64)], ended: f64) -> Option<f64> {
+    let longest = |of: &mut dyn Iterator<Item = &(f64, f64)>| of.map(|(_, length)| *length).reduce(f64::max);
+    let near = |(end, _): &&(f64, f64)| (ended - BEFORE_SECONDS..ended + AFTER_SECONDS).contains(end);
+    longest(&mut silences.iter().filter(near)).or_else(|| longest(&mut silences.iter()))
+}
+
+/// Prints silences of more than 10 ms as JSON when standard input ends. The kernel's own time of arrival counts: on a busy
 /// machine this program may run late.
 pub(crate) fn heartbeat(port: &str) -> Outcome<()> {
     let socket = UdpSocket::bind(("0.0.0.0", port.parse()?))?;
@@ -75,8 +88,11 @@ pub(crate) fn heartbeat(port: &str) -> Outcome<()> {
     let mut gaps: Vec<f64> =
         arrivals.iter().zip(arrivals.iter().skip(1)).map(|(one, next)| next - one).collect();
     gaps.sort_by(f64::total_cmp);
-    let (Some(usual), Some(longest)) = (gaps.get(gaps.len() / 2), gaps.last()) else { return Ok(()) };
-    println!("{}", longest - usual);
+    let usual = gaps.get(gaps.len() / 2).copied().unwrap_or(0.0);
+    let between = arrivals.iter().zip(arrivals.iter().skip(1));
+    let silences: Vec<(f64, f64)> =
+        between.map(|(one, next)| (*next, next - one - usual)).filter(|(_, length)| *length > 0.01).collect();
+    println!("{}", serde_json::to_string(&silences)?);
     Ok(())
 }
 
@@ -105,15 +121,28 @@ fn arrival(socket: &UdpSocket) -> Option<f64> {
     Some(time.tv_sec as f64 + time.tv_nsec as f64 / 1e9)
 }
 
-/// Goodput of one TCP stream from a host to the other, in bytes per second, over the migration link.
-pub(crate) fn goodput(from: &str) -> Outcome<f64> {
+/// What one TCP stream does on the migration link.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Goodput {
+    pub(crate) bytes_per_second: f64,
+    /// Unsent and unacknowledged bytes that the sender's socket held.
+    pub(crate) queue_bytes: f64,
+}
+
+/// Measures one TCP stream from a host to the other.
+pub(crate) fn goodput(from: &str) -> Outcome<Goodput> {
     let (to, address) = if from == "a" { ("b", "10.77.1.2") } else { ("a", "10.77.1.1") };
-    let sink = here_in(&format!("vmgate-{to}"), &["sink", &GOODPUT_PORT.to_string()])?;
+    let sink = here_in(&lab::namespace(to)?, &["sink", &GOODPUT_PORT.to_string()])?;
     thread::sleep(Duration::from_millis(200));
-    let mut source = here_in(&format!("vmgate-{from}"), &["source", &format!("{address}:{GOODPUT_PORT}")])?;
+    let source = here_in(&lab::namespace(from)?, &["source", &format!("{address}:{GOODPUT_PORT}")])?;
+    Ok(Goodput { bytes_per_second: said(sink)?, queue_bytes: said(source)? })
+}
+
+/// The number that a program of ours printed.
+fn said(mut child: Child) -> Outcome<f64> {
     let mut line = String::new();
-    BufReader::new(sink.stdout.ok_or("no output")?).read_line(&mut line)?;
-    source.wait()?;
+    BufReader::new(child.stdout.take().ok_or("no output")?).read_line(&mut line)?;
+    child.wait()?;
     Ok(line.trim().parse()?)
 }
 
@@ -141,13 +170,22 @@ pub(crate) fn sink(port: &str) -> Outcome<()> {
     Ok(())
 }
 
-/// Sends for two seconds.
+/// Sends for two seconds, and prints the middle of what was queued in the second of them.
 pub(crate) fn source(address: &str) -> Outcome<()> {
     let mut stream = TcpStream::connect(address)?;
     let buffer = vec![7; 1 << 18];
     let began = Instant::now();
+    let mut queued: Vec<i32> = Vec::new();
     while began.elapsed() < Duration::from_secs(2) {
         stream.write_all(&buffer)?;
+        let mut bytes: libc::c_int = 0;
+        // SAFETY: the descriptor is the stream's, and the pointer is to a live int, which is what TIOCOUTQ fills.
+        let asked = unsafe { libc::ioctl(stream.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+        if asked == 0 && began.elapsed() > Duration::from_secs(1) {
+            queued.push(bytes);
+        }
     }
+    queued.sort_unstable();
+    println!("{}", queued.get(queued.len() / 2).copied().unwrap_or(0));
     Ok(())
 }

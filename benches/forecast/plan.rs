@@ -9,6 +9,15 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct Case {
     /// Number in its plan.
     pub(crate) id: u32,
+    /// Whether the lab's fixed costs are learnt from it, or the forecast is tried on it.
+    #[serde(default)]
+    pub(crate) part: Part,
+    /// What it belongs to in the tables.
+    #[serde(default)]
+    pub(crate) kind: Kind,
+    /// The case that it repeats, for the noise floor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) repeats: Option<u32>,
     /// Host that it starts on: `a` (QEMU 7.2) or `b` (QEMU 10.0).
     pub(crate) from: String,
     /// RAM.
@@ -23,9 +32,113 @@ pub(crate) struct Case {
     pub(crate) options: Vec<String>,
 }
 
+/// What a case is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Part {
+    /// The lab's fixed costs are learnt from it.
+    #[default]
+    Tune,
+    /// The forecast is tried on it, with all constants frozen.
+    HeldOut,
+}
+
+/// What a guest does, or how QEMU is set: rows of the tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Kind {
+    #[default]
+    Idle,
+    Random,
+    HotCold,
+    Zipf,
+    Sweep,
+    Phases,
+    Redis,
+    Sqlite,
+    Stress,
+    Compile,
+    AutoConverge,
+    Xbzrle,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 12] = [
+        Self::Idle,
+        Self::Random,
+        Self::HotCold,
+        Self::Zipf,
+        Self::Sweep,
+        Self::Phases,
+        Self::Redis,
+        Self::Sqlite,
+        Self::Stress,
+        Self::Compile,
+        Self::AutoConverge,
+        Self::Xbzrle,
+    ];
+
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Random => "random writer",
+            Self::HotCold => "hot and cold",
+            Self::Zipf => "Zipf",
+            Self::Sweep => "sequential sweep",
+            Self::Phases => "phases",
+            Self::Redis => "redis",
+            Self::Sqlite => "sqlite",
+            Self::Stress => "stress-ng",
+            Self::Compile => "a compiler",
+            Self::AutoConverge => "auto-converge",
+            Self::Xbzrle => "XBZRLE",
+        }
+    }
+
+    /// How many cases of it a whole plan has.
+    fn cases(self) -> u32 {
+        match self {
+            Self::Idle | Self::Phases => 12,
+            Self::Random => 24,
+            Self::HotCold | Self::Zipf => 15,
+            Self::Sweep => 18,
+            Self::Redis | Self::Sqlite | Self::Stress | Self::Compile => 3,
+            Self::AutoConverge | Self::Xbzrle => 12,
+        }
+    }
+
+    fn pattern(self) -> Option<&'static str> {
+        match self {
+            Self::Random => Some("random"),
+            Self::HotCold => Some("hotcold"),
+            Self::Zipf => Some("zipf"),
+            Self::Sweep => Some("sweep"),
+            Self::Phases => Some("phases"),
+            _ => None,
+        }
+    }
+
+    fn program(self) -> Option<&'static str> {
+        match self {
+            Self::Redis => Some("software redis-load keys=20000"),
+            Self::Sqlite => Some("software sqlite rows=20000"),
+            Self::Stress => Some("software stress size=48"),
+            Self::Compile => Some("software compile"),
+            _ => None,
+        }
+    }
+}
+
+impl Case {
+    /// The image that has what the guest runs.
+    pub(crate) fn image(&self) -> &'static str {
+        if self.kind.program().is_some() { "software" } else { "small" }
+    }
+}
+
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { id, from, memory_mib, workload, link_mbit, limit_ms, options } = self;
+        let Self { id, from, memory_mib, workload, link_mbit, limit_ms, options, .. } = self;
         write!(
             f,
             "{id}: {memory_mib} MiB from {from}, {workload}, {link_mbit} Mbit/s, {limit_ms} ms {}",
@@ -34,35 +147,90 @@ impl fmt::Display for Case {
     }
 }
 
-/// Cases drawn over everything that matters. `only` keeps those whose description has it.
-pub(crate) fn cases(seed: u64, count: u32, only: Option<&str>) -> Vec<Case> {
+/// Cases that are done again for the noise floor, and how often.
+const REPEATED: usize = 3;
+const REPEATS: usize = 4;
+
+/// The plan: of each kind a third to tune on, drawn by the seed, and a few cases again. The cases to tune on come
+/// first. `share` of each kind is taken, at least one of each part; `only` keeps the kinds whose name has it.
+pub(crate) fn cases(seed: u64, share: f64, only: Option<&str>) -> Vec<Case> {
     let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-    let drawn = (0..count * 50).map(|id| draw(id, &mut random));
-    drawn
-        .filter(|case| only.is_none_or(|text| case.to_string().contains(text)))
-        .take(count as usize)
-        .collect()
+    let mut plan = Vec::new();
+    for kind in Kind::ALL.into_iter().filter(|kind| only.is_none_or(|text| kind.words().contains(text))) {
+        let all = kind.cases();
+        let wanted = ((f64::from(all) * share).round() as usize).clamp(2.min(all as usize), all as usize);
+        let mut drawn: Vec<Case> = (0..all).map(|_| draw(kind, &mut random)).collect();
+        drawn.truncate(wanted);
+        for (at, case) in drawn.iter_mut().enumerate() {
+            case.part = if at % 3 == 0 { Part::Tune } else { Part::HeldOut };
+        }
+        plan.extend(drawn);
+    }
+    random.shuffle(&mut plan);
+    plan.sort_by_key(|case| case.part);
+    for (id, case) in (0..).zip(&mut plan) {
+        case.id = id;
+    }
+    if share > 0.5 {
+        let steady = |case: &&Case| case.part == Part::HeldOut && case.kind == Kind::Random;
+        let again: Vec<Case> = plan.iter().filter(steady).take(REPEATED).cloned().collect();
+        for case in again.iter().flat_map(|case| std::iter::repeat_n(case, REPEATS)) {
+            let id = plan.len() as u32;
+            plan.push(Case { id, repeats: Some(case.id), ..case.clone() });
+        }
+    }
+    plan
 }
 
-fn draw(id: u32, random: &mut Random) -> Case {
-    let from = *random.of(&["a", "a", "b"]);
-    let memory_mib = *random.of(&[256, 512, 512, 768]);
-    let link_mbit = *random.of(&[100, 200, 400, 800]);
-    let limit_ms = *random.of(&[100, 300, 300, 1000]);
-    let working = *random.of(&[32, 64, 128]);
-    // Up to one and a half times what the link carries, mostly well below.
-    let share = *random.of(&[0.1, 0.3, 0.5, 0.7, 0.95, 1.4]);
-    let rate = (link_mbit as f64 / 8.0 * 0.95 * share).clamp(1.0, 60.0);
-    let pattern = *random.of(&["random", "random", "hotcold", "sweep"]);
-    let workload = match random.below(8) {
-        0 => "idle".to_owned(),
-        _ => format!("dirty size={working} rate={rate:.0} pattern={pattern}"),
+fn draw(kind: Kind, random: &mut Random) -> Case {
+    let from = *random.of(&["a", "b"]);
+    let memory_mib = if kind.program().is_some() { 768 } else { *random.of(&[256, 512, 512, 1024]) };
+    let mut link_mbit = *random.of(&[50, 100, 200, 400, 800, 1200, 2000]);
+    let mut limit_ms = *random.of(&[50, 100, 300, 300, 500, 1000, 2000]);
+    let working = *random.of(&[16, 32, 64, 128]);
+    let filled = *random.of(&[0, 0, 32, 128]).min(&(memory_mib / 4));
+    // Up to one and a half times what the link carries, mostly below; an emulated guest dirties 80 MiB/s at the most.
+    let share = *random.of(&[0.05, 0.2, 0.4, 0.6, 0.75, 0.9, 1.1, 1.5]);
+    let pattern = match kind {
+        Kind::AutoConverge | Kind::Xbzrle => *random.of(&["random", "hotcold", "sweep"]),
+        other => other.pattern().unwrap_or_default(),
     };
-    let options = match random.below(8) {
-        0 => vec!["--auto-converge".to_owned()],
-        _ => Vec::new(),
+    let is_program = kind.program().is_some();
+    // A first pass over what is not zero should take half a minute at the most.
+    let first_pass_mib = if is_program { 400 } else { 100 + working + filled };
+    while link_mbit < 2000 && first_pass_mib * 8 > link_mbit * 30 {
+        link_mbit *= 2;
+    }
+    if matches!(kind, Kind::AutoConverge) {
+        limit_ms = limit_ms.max(100);
+    }
+    let rate = (link_mbit as f64 / 8.0 * 0.956 / 1.048_576 * share).clamp(0.5, 80.0);
+    let mut workload = match (kind, kind.program()) {
+        (Kind::Idle, _) => "idle".to_owned(),
+        (_, Some(program)) => program.to_owned(),
+        _ => format!("dirty size={working} rate={rate:.1} pattern={pattern}"),
     };
-    Case { id, from: from.to_owned(), memory_mib, workload, link_mbit, limit_ms, options }
+    if filled > 0 && !is_program {
+        // Filled once, and then as good as left alone.
+        workload += &format!(" + dirty size={filled} rate=0.1 pattern=random");
+    }
+    let options: &[&str] = match kind {
+        Kind::AutoConverge => &["--auto-converge"],
+        Kind::Xbzrle => &["--compressed", "--comp-methods", "xbzrle", "--comp-xbzrle-cache", "67108864"],
+        _ => &[],
+    };
+    Case {
+        id: 0,
+        part: Part::Tune,
+        kind,
+        repeats: None,
+        from: from.to_owned(),
+        memory_mib,
+        workload,
+        link_mbit,
+        limit_ms,
+        options: options.iter().map(|word| (*word).to_owned()).collect(),
+    }
 }
 
 /// Xorshift.
@@ -78,5 +246,11 @@ impl Random {
 
     fn of<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
         &choices[self.below(choices.len())]
+    }
+
+    fn shuffle<T>(&mut self, items: &mut [T]) {
+        for at in (1..items.len()).rev() {
+            items.swap(at, self.below(at + 1));
+        }
     }
 }

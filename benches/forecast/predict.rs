@@ -4,30 +4,15 @@ use std::time::Instant;
 
 use vmgate::{
     fact::{Accelerator, trace::DirtyTrace},
-    forecast::replay::{AutoConverge, Conditions, Goal, Range, Replayer, Settings},
+    forecast::replay::{AutoConverge, Goal, Replayer, Settings},
 };
 
-use crate::{Outcome, Prediction, lab::DEADLINE_SECONDS, plan::Case};
-
-/// What the lab's two hosts cost beside the path: learnt from tuning runs, then left alone.
-fn conditions(goodput: f64) -> Conditions {
-    Conditions {
-        goodput_bytes_per_second: goodput,
-        goodput_cv: 0.005,
-        socket_queue_bytes: Range { low: 1.2e6, high: 4.0e6 },
-        page_seconds: 2.0e-6,
-        zero_page_seconds: 0.8e-6,
-        setup_seconds: Range { low: 0.75, high: 1.1 },
-        other_bytes: 6.0e5,
-        stop_seconds: Range { low: 0.02, high: 0.06 },
-        start_seconds: Range { low: 0.07, high: 0.16 },
-        finish_seconds: Range { low: 0.02, high: 0.1 },
-        ..Conditions::default()
-    }
-}
+use crate::{
+    Outcome, Prediction, baseline, constants::Constants, lab::DEADLINE_SECONDS, net::Goodput, plan::Case,
+};
 
 /// Settings of QEMU that the case makes.
-pub(crate) fn settings(case: &Case) -> Outcome<Settings> {
+fn settings(case: &Case) -> Outcome<Settings> {
     let has = |option: &str| case.options.iter().any(|word| word == option);
     Ok(Settings {
         qemu: if case.from == "a" { "7.2.22" } else { "10.0.13" }.parse()?,
@@ -39,39 +24,35 @@ pub(crate) fn settings(case: &Case) -> Outcome<Settings> {
     })
 }
 
-pub(crate) fn predict(case: &Case, trace: &DirtyTrace, goodput: f64) -> Outcome<Prediction> {
+pub(crate) fn predict(
+    case: &Case,
+    trace: &DirtyTrace,
+    path: Goodput,
+    constants: &Constants,
+) -> Outcome<Prediction> {
     let goal = Goal { longest_blackout_seconds: 10.0, deadline_seconds: Some(DEADLINE_SECONDS) };
+    let goodput = path.bytes_per_second;
+    let conditions = constants.conditions(&case.from, goodput, path.queue_bytes);
     let began = Instant::now();
-    let replay =
-        Replayer::new(trace)?.replay(&settings(case)?, &conditions(goodput), &goal, u64::from(case.id));
+    let mut replay = Replayer::new(trace)?.replay(&settings(case)?, &conditions, &goal, u64::from(case.id));
     let replay_ms = began.elapsed().as_secs_f64() * 1e3;
+    // Results are kept in the repository: a plot of each would be most of them.
+    replay.timeline.clear();
+    replay.round_ends_seconds.clear();
     let pages = trace.pages.as_slice().len();
+    let limit_seconds = case.limit_ms as f64 / 1e3;
     Ok(Prediction {
         case: case.clone(),
         goodput,
-        rho: dirtied_in_a_second(trace) / goodput,
+        queue_bytes: path.queue_bytes,
+        rho: trace.dirty_rate().rate_bytes_per_second as f64 / goodput,
         zero_ratio: trace.zero.ones() as f64 / pages as f64,
         cost: trace.cost,
         pages,
         replay_ms,
         replay,
-        baseline_seconds: trace.ram_bytes as f64 / (case.link_mbit as f64 / 8.0 * 1e6),
+        mean_rate: Some(baseline::mean_rate(trace, case.link_mbit, limit_seconds)),
+        working_set: Some(baseline::working_set(trace, goodput, limit_seconds)),
+        learnt_from: constants.cases,
     })
-}
-
-/// Mean memory dirtied in one second.
-fn dirtied_in_a_second(trace: &DirtyTrace) -> f64 {
-    let ticks = trace.tick_microseconds.len();
-    let in_second = ((ticks as f64 / trace.seconds()).round() as usize).clamp(1, ticks);
-    let seconds = (ticks / in_second).max(1);
-    let pages = trace.pages.as_slice().len();
-    let dirty: usize = (0..pages)
-        .map(|page| {
-            let in_this = |second: usize| {
-                (0..in_second).any(|tick| trace.changes.get(page * ticks + second * in_second + tick))
-            };
-            (0..seconds).filter(|second| in_this(*second)).count()
-        })
-        .sum();
-    dirty as f64 / seconds as f64 / pages as f64 * trace.ram_bytes as f64
 }

@@ -1,10 +1,25 @@
 //! How far off the predictions were.
 
-use std::{collections::BTreeMap, fs};
+use std::path::Path;
 
-use vmgate::{fact::Quantiles, forecast::replay::Replay};
+use vmgate::{
+    fact::Quantiles,
+    forecast::{conformal::Correction, replay::Replay},
+};
 
-use crate::{Came, Line, Outcome, Prediction};
+use crate::{
+    Came, Outcome, Prediction,
+    baseline::Baseline,
+    campaign,
+    constants::corrections,
+    plan::{Kind, Part},
+};
+
+/// A prediction with what came.
+pub(crate) type Pair = (Prediction, Came);
+
+/// Between these dirty rates, by the goodput, nobody can be sure.
+const NEAR: std::ops::RangeInclusive<f64> = 0.9..=1.1;
 
 /// A forecast on one line.
 pub(crate) fn words(replay: &Replay) -> String {
@@ -24,41 +39,26 @@ pub(crate) fn words(replay: &Replay) -> String {
     )
 }
 
-/// Prints all cases of a result file, and their errors together.
-pub(crate) fn table(file: &str) -> Outcome<()> {
-    let mut predicted: BTreeMap<u32, Box<Prediction>> = BTreeMap::new();
-    let mut pairs: Vec<(Box<Prediction>, Came)> = Vec::new();
-    for line in fs::read_to_string(file)?.lines() {
-        match serde_json::from_str(line)? {
-            Line::Predicted(prediction) => {
-                predicted.insert(prediction.case.id, prediction);
-            }
-            Line::Came(came) => pairs.extend(predicted.remove(&came.id).map(|prediction| (prediction, came))),
-        }
-    }
+/// Prints all cases of a result file, and their errors by kind.
+pub(crate) fn table(file: &Path) -> Outcome<()> {
+    let pairs = campaign::read(file)?;
     println!(
         "| case | ρ | P | total s: foretold, came | MB: foretold, came | blackout ms: foretold, came (reported) | rounds | in 90 % |"
     );
     println!("|---|---|---|---|---|---|---|---|");
-    let mut errors = Errors::default();
-    for (prediction, came) in &pairs {
-        if !came.disturbed {
-            errors.add(prediction, came);
-        }
-        println!("{}", row(prediction, came));
+    pairs.iter().for_each(|pair| println!("{}", row(pair)));
+    println!("\n{HEAD}");
+    let scored = Scored::of(&pairs);
+    for (name, group) in scored.groups() {
+        println!("{}", scored.score(&group).row(&name));
     }
-    errors.print();
     Ok(())
 }
 
-fn row(prediction: &Prediction, came: &Came) -> String {
+fn row((prediction, came): &Pair) -> String {
     let replay = &prediction.replay;
     let middle = |figure: Option<Quantiles>, unit: f64| figure.map_or(f64::NAN, |figure| figure.p50 / unit);
-    let held = [
-        within(replay.total_seconds, came.total_seconds),
-        within(replay.bytes, came.bytes),
-        within(replay.blackout_seconds, came.blackout_seconds.unwrap_or(f64::NAN)),
-    ];
+    let held = figures(prediction, came).map(|(foretold, came)| within(foretold, came));
     format!(
         "| {} | {:.2} | {:.2} {} | {:.2}, {:.2} ({:+.1} %) | {:.0}, {:.0} ({:+.1} %) | {:.0}, {:.0} ({:.0}) | {:.0}, {:.0} | {} |",
         prediction.case,
@@ -84,66 +84,165 @@ fn row(prediction: &Prediction, came: &Came) -> String {
     )
 }
 
+/// Total time, bytes and blackout: foretold and come.
+fn figures(prediction: &Prediction, came: &Came) -> [(Option<Quantiles>, f64); 3] {
+    let replay = &prediction.replay;
+    [
+        (replay.total_seconds, came.total_seconds),
+        (replay.bytes, came.bytes),
+        (replay.blackout_seconds, came.blackout_seconds.unwrap_or(f64::NAN)),
+    ]
+}
+
 fn within(range: Option<Quantiles>, value: f64) -> bool {
     range.is_some_and(|range| (range.p5..=range.p95).contains(&value))
 }
 
-/// Absolute errors of the cases that completed and were foretold to.
-#[derive(Default)]
-struct Errors {
-    right: usize,
-    all: usize,
-    total: Vec<f64>,
-    bytes: Vec<f64>,
-    blackout_ms: Vec<f64>,
-    baseline: Vec<f64>,
-    held: usize,
-    held_of: usize,
+/// Results that count, with what those to tune on teach of the intervals.
+pub(crate) struct Scored<'a> {
+    pairs: Vec<&'a Pair>,
+    corrections: [Option<Correction>; 3],
 }
 
-impl Errors {
-    fn add(&mut self, prediction: &Prediction, came: &Came) {
-        self.all += 1;
-        self.right += usize::from((prediction.replay.converges_ratio >= 0.5) == came.completed);
-        let replay = &prediction.replay;
-        let (true, Some(total), Some(bytes), Some(blackout)) =
-            (came.completed, replay.total_seconds, replay.bytes, replay.blackout_seconds)
-        else {
-            return;
-        };
-        self.total.push((total.p50 / came.total_seconds - 1.0).abs() * 100.0);
-        self.baseline.push((prediction.baseline_seconds / came.total_seconds - 1.0).abs() * 100.0);
-        self.bytes.push((bytes.p50 / came.bytes - 1.0).abs() * 100.0);
-        self.held += usize::from(within(Some(total), came.total_seconds))
-            + usize::from(within(Some(bytes), came.bytes));
-        self.held_of += 2;
-        if let Some(real) = came.blackout_seconds {
-            self.blackout_ms.push((blackout.p50 - real).abs() * 1e3);
-            self.held += usize::from(within(Some(blackout), real));
-            self.held_of += 1;
+impl<'a> Scored<'a> {
+    pub(crate) fn of(pairs: &'a [Pair]) -> Self {
+        let tuning: Vec<Pair> =
+            pairs.iter().filter(|(prediction, _)| prediction.case.part == Part::Tune).cloned().collect();
+        Self {
+            pairs: pairs.iter().filter(|(_, came)| !came.disturbed).collect(),
+            corrections: corrections(&tuning),
         }
     }
 
-    fn print(mut self) {
-        println!("\nconverges or not: right in {} of {}", self.right, self.all);
-        println!("90 % interval holds in {} of {}", self.held, self.held_of);
-        let figures = [
-            ("total, %", &mut self.total),
-            ("total by RAM over link rate, %", &mut self.baseline),
-            ("bytes, %", &mut self.bytes),
-            ("blackout, ms", &mut self.blackout_ms),
-        ];
-        for (name, errors) in figures {
-            errors.sort_by(f64::total_cmp);
-            let Some(last) = errors.len().checked_sub(1) else { continue };
-            let at = |share: f64| errors[(share * last as f64).round() as usize];
-            println!(
-                "error of {name}: median {:.1}, p90 {:.1}, worst {:.1} ({} cases)",
-                at(0.5),
-                at(0.9),
-                at(1.0),
-                last + 1
-            );
-        }
+    /// Those held out which are of that kind, or all.
+    pub(crate) fn held_out(&self, keep: impl Fn(&Pair) -> bool) -> Vec<&'a Pair> {
+        let held_out =
+            self.pairs.iter().copied().filter(|(prediction, _)| prediction.case.part == Part::HeldOut);
+        held_out.filter(|pair| keep(pair)).collect()
     }
+
+    /// The rows of the table by kind.
+    pub(crate) fn groups(&self) -> Vec<(String, Vec<&'a Pair>)> {
+        let plain =
+            |(prediction, _): &Pair| !matches!(prediction.case.kind, Kind::AutoConverge | Kind::Xbzrle);
+        let mut groups = vec![
+            ("all held out".to_owned(), self.held_out(|_| true)),
+            ("without auto-converge and XBZRLE".to_owned(), self.held_out(plain)),
+            (
+                "of these, on a quiet machine".to_owned(),
+                self.held_out(|pair| plain(pair) && pair.1.pressure.stalled_ratio < crate::load::BUSY),
+            ),
+            ("from QEMU 7.2".to_owned(), self.held_out(|pair| plain(pair) && pair.0.case.from == "a")),
+            ("from QEMU 10.0".to_owned(), self.held_out(|pair| plain(pair) && pair.0.case.from == "b")),
+        ];
+        groups.extend(
+            Kind::ALL.map(|kind| (kind.words().to_owned(), self.held_out(|pair| pair.0.case.kind == kind))),
+        );
+        let tuning = self.pairs.iter().copied().filter(|pair| pair.0.case.part == Part::Tune);
+        groups.push(("(those tuned on)".to_owned(), tuning.collect()));
+        groups.retain(|(_, group)| !group.is_empty());
+        groups
+    }
+
+    pub(crate) fn score(&self, group: &[&Pair]) -> Score {
+        let mut score = Score::default();
+        for (prediction, came) in group {
+            score.cases += 1;
+            let right = (prediction.replay.converges_ratio >= 0.5) == came.completed;
+            let of = if NEAR.contains(&prediction.rho) { &mut score.near } else { &mut score.clear };
+            of.0 += usize::from(right);
+            of.1 += 1;
+            if !came.completed {
+                continue;
+            }
+            let figures = figures(prediction, came);
+            let errors = [&mut score.total, &mut score.bytes, &mut score.blackout_ms];
+            for ((index, (foretold, real)), errors) in figures.into_iter().enumerate().zip(errors) {
+                let Some(foretold) = foretold.filter(|_| real.is_finite()) else { continue };
+                errors.push(if index == 2 {
+                    (foretold.p50 - real).abs() * 1e3
+                } else {
+                    (foretold.p50 / real - 1.0).abs() * 100.0
+                });
+                score.held.0 += usize::from(within(Some(foretold), real));
+                score.held.1 += 1;
+                if let Some(correction) = self.corrections[index] {
+                    score.held_corrected.0 += usize::from(within(Some(correction.apply(foretold)), real));
+                    score.held_corrected.1 += 1;
+                }
+            }
+        }
+        score
+    }
+
+    /// How a simpler model did on the same cases.
+    pub(crate) fn baseline(&self, group: &[&Pair], of: fn(&Prediction) -> Option<Baseline>) -> Score {
+        let mut score = Score::default();
+        for (prediction, came) in group {
+            let Some(said) = of(prediction) else { continue };
+            score.cases += 1;
+            let counted = if NEAR.contains(&prediction.rho) { &mut score.near } else { &mut score.clear };
+            counted.0 += usize::from(said.converges == came.completed);
+            counted.1 += 1;
+            if came.completed && said.converges {
+                score.total.push((said.total_seconds / came.total_seconds - 1.0).abs() * 100.0);
+                score.bytes.push((said.bytes / came.bytes - 1.0).abs() * 100.0);
+                score
+                    .blackout_ms
+                    .extend(came.blackout_seconds.map(|real| (said.blackout_seconds - real).abs() * 1e3));
+            }
+        }
+        score
+    }
+}
+
+/// Errors of a group of cases, absolute, of those that completed and were foretold to.
+#[derive(Default)]
+pub(crate) struct Score {
+    pub(crate) cases: usize,
+    /// Whether it converges: right, of so many, where the dirty rate is clearly off the goodput and where it is near.
+    pub(crate) clear: (usize, usize),
+    pub(crate) near: (usize, usize),
+    pub(crate) total: Vec<f64>,
+    pub(crate) bytes: Vec<f64>,
+    pub(crate) blackout_ms: Vec<f64>,
+    /// Figures that lay in their 90 % interval, of so many; and with intervals corrected by the cases tuned on.
+    pub(crate) held: (usize, usize),
+    pub(crate) held_corrected: (usize, usize),
+}
+
+pub(crate) const HEAD: &str = "| cases | | converges: right, clear and near | total time, % | bytes, % | blackout, ms | in the 90 % interval | corrected |\n|---|---|---|---|---|---|---|---|";
+
+impl Score {
+    pub(crate) fn row(&self, name: &str) -> String {
+        let share = |(held, of): (usize, usize)| match of {
+            0 => "-".to_owned(),
+            _ => format!("{:.0} % of {of}", held as f64 / of as f64 * 100.0),
+        };
+        format!(
+            "| {name} | {} | {}/{} and {}/{} | {} | {} | {} | {} | {} |",
+            self.cases,
+            self.clear.0,
+            self.clear.1,
+            self.near.0,
+            self.near.1,
+            spread(&self.total, 1),
+            spread(&self.bytes, 1),
+            spread(&self.blackout_ms, 0),
+            share(self.held),
+            share(self.held_corrected)
+        )
+    }
+}
+
+/// Median, ninth decile and worst.
+fn spread(errors: &[f64], digits: usize) -> String {
+    let at = |share: f64| quantile(errors, share).map_or("-".to_owned(), |error| format!("{error:.digits$}"));
+    format!("{}, {}, {}", at(0.5), at(0.9), at(1.0))
+}
+
+pub(crate) fn quantile(errors: &[f64], share: f64) -> Option<f64> {
+    let mut sorted = errors.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get((share * sorted.len().checked_sub(1)? as f64).round() as usize).copied()
 }

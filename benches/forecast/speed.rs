@@ -68,7 +68,7 @@ fn guest(hot: u64, chance: f64) -> DirtyTrace {
         ram_bytes: 16 << 30,
         strata: vec![Stratum { pages: (16 << 30) / PAGE_BYTES, sampled: PAGES as u32 }],
         pages: Positions::new((0..PAGES).map(|at| at * 512 + 17).collect()),
-        tick_microseconds: vec![100_000; TICKS],
+        tick_microseconds: vec![100_000; TICKS].into(),
         changes,
         zero: Bits::clear(PAGES as usize),
         absent_ratio: 0.0,

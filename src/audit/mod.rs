@@ -24,7 +24,8 @@ use crate::{
 };
 
 /// Facts that an audit never has: that they are missing says nothing of a destination.
-const NOT_LOOKED_AT: [&str; 5] = ["guest", "path", "forecast", "vm.dirty_rate", "vm.dirty_windows"];
+const NOT_LOOKED_AT: [&str; 6] =
+    ["guest", "path", "forecast", "vm.dirty_rate", "vm.dirty_windows", "vm.dirty_trace"];
 
 /// A move that was judged: names of the two hosts and the verdict.
 #[derive(Debug, Clone)]

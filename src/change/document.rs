@@ -172,6 +172,10 @@ pub(super) struct ActionDocument {
     /// Service in the guest that is stopped, and started again if it ran.
     #[schemars(example = &"corosync")]
     pub(super) stop_service: Option<String>,
+    /// Names of its processes, as the kernel has them; the service's own name where it is left out. The check judges
+    /// the guest without them; whether they are really gone is seen just before the migration.
+    #[schemars(example = ["mariadbd"])]
+    pub(super) processes: Option<Vec<String>>,
     /// Program and arguments; it finds VMGATE_VM, VMGATE_VM_UUID, VMGATE_FROM, VMGATE_TO and VMGATE_CHANGE in its
     /// environment.
     pub(super) run: Option<Vec<String>>,

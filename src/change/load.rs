@@ -119,7 +119,10 @@ fn notify(asked: &NotifyDocument, change: &NotifyDocument) -> Option<Notify> {
 
 fn done(action: &ActionDocument) -> Result<Action, String> {
     let deed = match (&action.stop_service, &action.run, &action.undo) {
-        (Some(service), None, None) => Deed::StopService { service: service.clone() },
+        (Some(service), None, None) => Deed::StopService {
+            service: service.clone(),
+            processes: action.processes.clone().unwrap_or_else(|| vec![service.clone()]),
+        },
         (None, Some(run), Some(undo)) => Deed::Run { on: action.on, run: run.clone(), undo: undo.clone() },
         _ => return Err("an action is either `stop_service`, or `run` with `undo`".to_owned()),
     };

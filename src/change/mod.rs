@@ -5,6 +5,8 @@ mod document;
 mod evidence;
 mod load;
 mod plan;
+mod prepared;
+mod taken;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +18,7 @@ use schemars::{Schema, schema_for};
 pub use document::{AfterNoGo, Limits, Notify, Settings};
 pub use evidence::{Evidence, EvidenceError};
 pub use plan::{Action, Deed, Plan, RunsOn};
+pub use taken::Taken;
 
 use crate::{
     collect::Uri,

@@ -37,6 +37,8 @@ pub enum Deed {
     StopService {
         /// Its name, as the guest's service manager knows it.
         service: String,
+        /// Names of its processes: what is gone when it is stopped.
+        processes: Vec<String>,
     },
     /// Runs a command, and another one to undo it.
     Run {
@@ -60,6 +62,9 @@ pub enum RunsOn {
     Guest,
 }
 
+/// libvirt's default for the cache of XBZRLE.
+const XBZRLE_CACHE_BYTES: u64 = 64 << 20;
+
 impl Plan {
     /// What rules see of this plan.
     pub fn asked(&self) -> fact::Change {
@@ -67,6 +72,12 @@ impl Plan {
             longest_blackout_seconds: self.longest_blackout_seconds,
             deadline_seconds: self.deadline_seconds,
             bandwidth_limit_bytes_per_second: self.settings.bandwidth_limit_bytes_per_second,
+            settings: fact::MigrationSettings {
+                auto_converge: self.settings.auto_converge == Some(true),
+                xbzrle_cache_bytes: (self.settings.xbzrle == Some(true)).then_some(XBZRLE_CACHE_BYTES),
+                multifd_channels: self.settings.multifd_channels,
+                post_copy: self.settings.post_copy == Some(true),
+            },
             ..fact::Change::default()
         }
     }
@@ -80,6 +91,10 @@ impl From<&fact::Change> for Plan {
             deadline_seconds: change.deadline_seconds,
             settings: Settings {
                 bandwidth_limit_bytes_per_second: change.bandwidth_limit_bytes_per_second,
+                auto_converge: change.settings.auto_converge.then_some(true),
+                xbzrle: change.settings.xbzrle_cache_bytes.is_some().then_some(true),
+                multifd_channels: change.settings.multifd_channels,
+                post_copy: change.settings.post_copy.then_some(true),
                 ..Settings::default()
             },
             notify: Some(Notify::default()),
@@ -97,7 +112,7 @@ impl Default for Plan {
 impl std::fmt::Display for Action {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.deed {
-            Deed::StopService { service } => write!(f, "stop the service {service} in the guest"),
+            Deed::StopService { service, .. } => write!(f, "stop the service {service} in the guest"),
             Deed::Run { on: RunsOn::Operator, run, .. } => write!(f, "run `{}`", run.join(" ")),
             Deed::Run { on: RunsOn::Guest, run, .. } => write!(f, "run `{}` in the guest", run.join(" ")),
         }

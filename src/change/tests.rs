@@ -54,7 +54,10 @@ fn a_whole_change_loads_and_moves_take_what_they_do_not_say_from_it() {
     assert!((web1.plan.longest_blackout_seconds - 2.0).abs() < f64::EPSILON);
     assert!((web2.plan.longest_blackout_seconds - 0.5).abs() < f64::EPSILON);
     assert_eq!(web1.plan.actions.len(), 2);
-    assert_eq!(web1.plan.actions[1].deed, Deed::StopService { service: "corosync".to_owned() });
+    assert_eq!(
+        web1.plan.actions[1].deed,
+        Deed::StopService { service: "corosync".to_owned(), processes: vec!["corosync".to_owned()] }
+    );
     assert!((web1.plan.notify.as_ref().unwrap().longest_delay_seconds - 20.0).abs() < f64::EPSILON);
     assert_eq!(web2.plan.notify, None);
     assert_eq!(web1.plan.settings.auto_converge, Some(true));

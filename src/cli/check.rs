@@ -4,9 +4,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Failure, options, output, session::Session};
+use super::{
+    Failure, options, output,
+    session::{self, Session},
+};
 use crate::{
-    change::{ChangeFile, Evidence, PlannedMove},
+    change::{ChangeFile, Evidence, PlannedMove, Taken},
     collect,
     fact::Facts,
     preflight::Asked,
@@ -46,17 +49,24 @@ impl Check {
         let policy = session.policy()?;
         let reports = self.reports.open()?;
         if let Some(file) = &self.change {
-            let change = session.change(file)?;
+            let change = session::read_change(file)?;
             let policy = policy.and_waivers(change.waivers.clone());
             let evidence = self.facts.as_deref().map(Evidence::read).transpose().map_err(Failure::usage)?;
-            let judge = |planned| {
-                let facts = match &evidence {
+            let mut taken = Taken::default();
+            let judge = |planned: &PlannedMove| {
+                let mut facts = match &evidence {
                     Some(evidence) => evidence.of(&change, planned).map_err(Failure::usage)?,
                     None => self.ask_hosts_of(&change, planned, &session)?,
                 };
-                Ok(policy.judge(facts, session.now(), &change.asked_of(planned, self.strict)))
+                planned.plan.prepare(&mut facts);
+                taken.lay_over(&mut facts);
+                let verdict =
+                    policy.judge(facts.clone(), session.now(), &change.asked_of(planned, self.strict));
+                taken.add(&facts, &verdict);
+                Ok(verdict)
             };
             let verdicts = change.moves.iter().map(judge).collect::<Result<Vec<_>, Failure>>()?;
+            #[cfg(feature = "ledger")]
             session.record(&verdicts)?;
             return reports.write(&verdicts, shared);
         }
@@ -64,6 +74,7 @@ impl Check {
         facts.change = self.goals.over(facts.change);
         let asked = Asked { strict: self.strict, ..Asked::default() };
         let verdict = policy.judge(facts, session.now(), &asked);
+        #[cfg(feature = "ledger")]
         session.record(std::slice::from_ref(&verdict))?;
         reports.write(&[verdict], shared)
     }
@@ -92,7 +103,8 @@ impl Check {
         planned: &PlannedMove,
         session: &Session,
     ) -> Result<Facts, Failure> {
-        super::collect::of_planned(change, planned, &self.the_move, session)
+        let request = super::collect::request_of(change, planned, &self.the_move, session)?;
+        session.with_history(super::collect::facts(&request, session.now())?)
     }
 
     #[cfg(not(feature = "libvirt"))]

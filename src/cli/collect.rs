@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     change::{ChangeFile, PlannedMove},
-    collect::{self, CollectError, libvirt::Trouble},
+    collect::{self, CollectError, Request, libvirt::Trouble},
     error::with_causes,
     fact::{Change, Facts},
     verdict::ExitCode,
@@ -52,31 +52,33 @@ pub(super) fn from_hosts(
     goals: &Goals,
     session: &Session,
 ) -> Result<Facts, Failure> {
-    facts(&the_move.request(vm, goals.over(Change::default()), session)?, session.now())
+    session
+        .with_history(facts(&the_move.request(vm, goals.over(Change::default()), session)?, session.now())?)
 }
 
-/// Collects the facts of a move of a change. Of the options only those hold that say how to look.
-pub(super) fn of_planned(
+/// What is to be collected for a move of a change. Of the options only those hold that say how to look.
+pub(super) fn request_of(
     change: &ChangeFile,
     planned: &PlannedMove,
     looking: &MoveOptions,
     session: &Session,
-) -> Result<Facts, Failure> {
+) -> Result<Request, Failure> {
     let hosts = (planned.from.clone(), planned.to.clone());
     let (guest, asked) = (planned.guest.as_deref(), change.asked(planned));
-    let request =
-        looking.request_between(hosts, &planned.vm, guest, planned.migrate_address, asked, session)?;
-    facts(&request, session.now())
+    looking.request_between(hosts, &planned.vm, guest, planned.migrate_address, asked, session)
 }
 
 /// Collects what a request asks for.
-pub(super) fn facts(request: &collect::Request, now: jiff::Timestamp) -> Result<Facts, Failure> {
-    collect::collect(request, now).map_err(|error| {
-        let text = with_causes(&error);
-        let mistaken = match &error {
-            CollectError::SameHost { .. } => true,
-            CollectError::Source(error) => matches!(error.trouble, Trouble::NoSuchVm(_)),
-        };
-        if mistaken { Failure::usage(text) } else { Failure::failed(text) }
-    })
+pub(super) fn facts(request: &Request, now: jiff::Timestamp) -> Result<Facts, Failure> {
+    collect::collect(request, now).map_err(|error| failure(&error))
+}
+
+/// Whose fault it is that nothing could be collected.
+pub(super) fn failure(error: &CollectError) -> Failure {
+    let text = with_causes(error);
+    let mistaken = match error {
+        CollectError::SameHost { .. } => true,
+        CollectError::Source(error) => matches!(error.trouble, Trouble::NoSuchVm(_)),
+    };
+    if mistaken { Failure::usage(text) } else { Failure::failed(text) }
 }

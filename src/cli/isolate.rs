@@ -13,7 +13,11 @@ use crate::{
         text::plain,
         transport::Transport,
     },
-    execute::isolate::{self, Evidence, Isolated, Kept, Link, NotIsolated, Released, Uncuttable},
+    error::with_causes,
+    execute::isolate::{
+        self, Circumstances, Evidence, Isolated, Kept, Link, NotIsolated, Released, Uncuttable,
+    },
+    ledger::{Entry, Ledger},
     verdict::ExitCode,
 };
 
@@ -50,14 +54,31 @@ impl Isolate {
         })?;
         if self.release {
             let released = isolate::release(&domain, hypervisor.name()).map_err(failure)?;
-            return say_released(&released);
+            say_released(&released)?;
+            if released.isolated.is_some() {
+                write_down(&session, &released.entry(self.around(&hypervisor, None)))?;
+            }
+            return Ok(released.exit());
         }
         let by = hook::operator();
         let isolated = isolate::isolate(&domain, hypervisor.name(), &by, &self.reason).map_err(failure)?;
         // Said before the evidence is taken, which needs its time.
         say_isolated(&isolated)?;
-        self.keep(&session, (&hypervisor, &uri), &domain, &isolated, &by)?;
+        let kept = self.keep(&session, (&hypervisor, &uri), &domain, &isolated, &by);
+        // Written down even where no evidence could be kept.
+        write_down(&session, &isolated.entry(self.around(&hypervisor, kept.as_ref().ok())))?;
+        say_kept(&kept?)?;
         Ok(isolated.exit())
+    }
+
+    fn around(&self, hypervisor: &Hypervisor, kept: Option<&Kept>) -> Circumstances {
+        Circumstances {
+            host_uuid: hook::uuid_of(hypervisor).ok(),
+            by: hook::operator(),
+            reason: self.reason.clone(),
+            evidence: kept.map(|kept| kept.folder.display().to_string()),
+            run: None,
+        }
     }
 
     fn keep(
@@ -67,7 +88,7 @@ impl Isolate {
         domain: &Domain,
         isolated: &Isolated,
         by: &str,
-    ) -> Result<(), Failure> {
+    ) -> Result<Kept, Failure> {
         let folder = match &self.evidence {
             Some(folder) => folder.clone(),
             None => state_folder()?,
@@ -83,15 +104,26 @@ impl Isolate {
             folder: &folder,
         };
         let said = json!({"reason": self.reason, "by": by});
-        let kept = isolate::keep(&ways, domain, isolated, &said).map_err(|error| {
+        isolate::keep(&ways, domain, isolated, &said).map_err(|error| {
             Failure::failed(format!(
                 "{} is cut off, but the evidence cannot be kept in {}: {error}",
                 isolated.vm,
                 folder.display()
             ))
-        })?;
-        say_kept(&kept)
+        })
     }
+}
+
+fn write_down(session: &Session, entry: &Entry) -> Result<(), Failure> {
+    let path = session.ledger_for_moves()?;
+    let ledger = Ledger::open(&path);
+    ledger.and_then(|ledger| ledger.append(entry)).map(|_| ()).map_err(|error| {
+        Failure::failed(format!(
+            "it is done, but not written down in {}: {}",
+            path.display(),
+            with_causes(&error)
+        ))
+    })
 }
 
 #[allow(clippy::needless_pass_by_value)] // for map_err
@@ -134,7 +166,7 @@ fn say_kept(kept: &Kept) -> Result<(), Failure> {
     })
 }
 
-fn say_released(released: &Released) -> Result<ExitCode, Failure> {
+fn say_released(released: &Released) -> Result<(), Failure> {
     output::to_stdout(|out| {
         let Released { vm, host, .. } = released;
         match (&released.isolated, released.released.as_slice()) {
@@ -148,8 +180,7 @@ fn say_released(released: &Released) -> Result<ExitCode, Failure> {
             writeln!(out, "down, and not by vmgate: {}", names(&released.down_before))?;
         }
         left_over(out, "NOT LET BACK", &released.not_released)
-    })?;
-    Ok(if released.not_released.is_empty() { ExitCode::Go } else { ExitCode::SomebodyMustLook })
+    })
 }
 
 fn left_over(out: &mut dyn std::io::Write, what: &str, devices: &[Uncuttable]) -> std::io::Result<()> {

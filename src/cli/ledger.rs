@@ -155,8 +155,8 @@ fn document(record: &Record) -> serde_json::Value {
 }
 
 fn print_json(records: &[Record]) -> Result<ExitCode, Failure> {
-    let text: String = records.iter().map(|record| format!("{}\n", document(record))).collect();
-    print(&text)
+    let lines: Vec<String> = records.iter().map(|record| document(record).to_string()).collect();
+    if lines.is_empty() { Ok(ExitCode::Go) } else { print(&(lines.join("\n") + "\n")) }
 }
 
 fn print_table(records: &[Record]) -> Result<ExitCode, Failure> {

@@ -15,9 +15,13 @@ mod isolate;
 mod ledger;
 #[cfg(feature = "libvirt")]
 mod migrate;
+#[cfg(feature = "libvirt")]
+mod observe;
 mod options;
 mod output;
 mod probe;
+#[cfg(feature = "libvirt")]
+mod recover;
 mod report;
 mod rules;
 mod session;
@@ -54,12 +58,18 @@ enum Command {
     /// List every VM of some hosts with the hosts it could go to, and why not to the others
     #[cfg(feature = "libvirt")]
     Audit(audit::AuditCommand),
-    /// Check a move and carry it out if the verdict is GO
+    /// Check moves and carry them out if the verdict is GO
     #[cfg(feature = "libvirt")]
     Migrate(migrate::Migrate),
+    /// End the moves that a crash left behind: find their VMs, and undo what was prepared
+    #[cfg(feature = "libvirt")]
+    Recover(recover::Recover),
     /// Cut a VM off the network at once and keep the evidence, or let it back
     #[cfg(feature = "libvirt")]
     Isolate(isolate::Isolate),
+    /// Watch how VMs dirty their memory over a day, at low cost, and write it into the ledger
+    #[cfg(feature = "libvirt")]
+    Observe(observe::Observe),
     /// Write a saved verdict in other formats
     Report(report::Report),
     /// Tell what has become different between two saved verdicts
@@ -91,6 +101,7 @@ struct ProbeCli {
 }
 
 #[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "there is one of it")]
 enum ProbeCommand {
     /// Look at the host or guest this runs on, and print what was seen as JSON
     Probe(probe::Probe),
@@ -128,6 +139,10 @@ pub fn main() -> process::ExitCode {
         Command::Migrate(command) => command.run(&cli.shared),
         #[cfg(feature = "libvirt")]
         Command::Isolate(command) => command.run(&cli.shared),
+        #[cfg(feature = "libvirt")]
+        Command::Recover(command) => command.run(&cli.shared),
+        #[cfg(feature = "libvirt")]
+        Command::Observe(command) => command.run(&cli.shared),
         Command::Report(command) => command.run(&cli.shared),
         Command::Diff(command) => command.run(&cli.shared),
         Command::Explain(command) => command.run(&cli.shared),
@@ -173,5 +188,23 @@ impl Failure {
     /// vmgate could not do its work.
     fn failed(text: impl ToString) -> Self {
         Self { exit: ExitCode::Internal, text: text.to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vm_whose_name_looks_like_an_option_is_asked_about_all_the_same() {
+        for name in ["--help", "-h", "--version", "-V", "run"] {
+            let words = ["vmgate-hook", "hook", "run", "--", name, "migrate", "begin", "-"];
+            let ProbeCommand::Hook(hook::There::Run { arguments }) =
+                ProbeCli::try_parse_from(words).unwrap().command
+            else {
+                panic!("{name} is something else");
+            };
+            assert_eq!(arguments, [name, "migrate", "begin", "-"]);
+        }
     }
 }

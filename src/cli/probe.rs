@@ -16,7 +16,9 @@ use crate::{
             PeerQuestions, Questions, listen_address,
             trial::{LONGEST_STREAM, Role, Stream, Trial},
         },
+        trace,
     },
+    fact::Fact,
     verdict::ExitCode,
 };
 
@@ -86,6 +88,16 @@ struct HostArguments {
     /// How long the stream lasts, at most 30
     #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds, requires = "stream")]
     stream_seconds: Duration,
+    /// Trace which pages of this VM change, and tell nothing else; needs root. Ends by itself when a migration, a
+    /// snapshot or another measurement of the VM begins
+    #[arg(long, value_name = "VM", conflicts_with_all = ["resolve", "vms", "files", "route", "peer"])]
+    trace: Option<String>,
+    /// How long to trace
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds, requires = "trace")]
+    seconds: Duration,
+    /// Most CPU time that tracing may take, by wall time
+    #[arg(long, value_name = "RATIO", default_value = "0.05", value_parser = core_ratio, requires = "trace")]
+    core_ratio: f64,
 }
 
 impl HostArguments {
@@ -113,7 +125,14 @@ impl HostArguments {
 impl Probe {
     pub(super) fn run(&self) -> Result<ExitCode, Failure> {
         match &self.what {
-            What::Host(arguments) => print(&probe::host::look(&arguments.questions())),
+            What::Host(arguments) => match &arguments.trace {
+                Some(vm) => {
+                    let (length, core_ratio) = (arguments.seconds, arguments.core_ratio);
+                    let options = trace::Options { length, core_ratio, ..trace::Options::default() };
+                    print(&Fact::from(trace::of_vm(vm, &options)))
+                }
+                None => print(&probe::host::look(&arguments.questions())),
+            },
             What::Guest { attribute } => {
                 let mut guest = probe::guest::look(&probe::guest::LocalGuest);
                 if let Some(window) = attribute {
@@ -125,6 +144,14 @@ impl Probe {
                 print(&flows::probe(interfaces, *seconds, &flows::Limits::default()))
             }
         }
+    }
+}
+
+/// A share of one core, up to half of it.
+pub(super) fn core_ratio(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(ratio) if (0.001..=0.5).contains(&ratio) => Ok(ratio),
+        _ => Err("expected a share of a core from 0.001 to 0.5".to_owned()),
     }
 }
 

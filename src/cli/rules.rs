@@ -125,7 +125,7 @@ fn tests(session: &Session, pattern: Option<&str>, diff: bool) -> Result<ExitCod
             errors.problems.extend(test::problems_of_files(&session.rule_sources()));
             Failure::usage(Problems::from(errors.problems))
         }
-        other => Failure::usage(other),
+        other @ InvalidPolicy::Parameters(_) => Failure::usage(other),
     })?;
     let report = test::run(&policy.pack, &policy.catalogues, &session.rule_sources(), pattern);
     print(&report.render(output::colours_stdout(session.shared), diff))?;

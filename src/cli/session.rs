@@ -1,8 +1,10 @@
 //! What the options and vmgate.yaml together ask for: rules, waivers, time, limits.
 
+#[cfg(feature = "libvirt")]
+use std::env;
 #[cfg(feature = "ledger")]
 use std::path::PathBuf;
-use std::{env, fs, path::Path, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 use jiff::Timestamp;
 
@@ -11,8 +13,14 @@ use super::{Failure, options::Shared, output};
 use crate::collect::transport::{GuestWay, Transport};
 #[cfg(feature = "libvirt")]
 use crate::config::HostConfig;
+#[cfg(feature = "libvirt")]
+use crate::fact::{Fact, Facts, Host};
 #[cfg(feature = "ledger")]
 use crate::ledger::{Entry, Ledger};
+#[cfg(feature = "ledger")]
+use crate::verdict::Verdict;
+#[cfg(feature = "libvirt")]
+use crate::verdict::attest::PrivateKey;
 use crate::{
     change::ChangeFile,
     collect::{
@@ -22,7 +30,7 @@ use crate::{
     config::Config,
     preflight::{InvalidPolicy, Policy},
     rule::RuleSource,
-    verdict::{Verdict, Waivers, attest::PrivateKey},
+    verdict::Waivers,
 };
 
 /// Holds the private key in PEM where no file is named.
@@ -79,22 +87,29 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// A change file.
-    pub(super) fn change(&self, file: &Path) -> Result<ChangeFile, Failure> {
-        let bytes = fs::read(file).map_err(|error| output::unreadable(file, &error))?;
-        ChangeFile::parse(&file.display().to_string(), &bytes).map_err(Failure::usage)
+    /// The facts with what the ledger knows of earlier moves and of this VM, where one is named.
+    #[cfg(feature = "libvirt")]
+    pub(super) fn with_history(&self, facts: Facts) -> Result<Facts, Failure> {
+        if let Some(ledger) = self.ledger()? {
+            let uuid = |host: &Fact<Host>| host.known().and_then(|host| host.uuid.known().cloned());
+            let vm = facts.vm.known().and_then(|vm| vm.uuid.known().cloned());
+            if let (Some(vm), Some(source), Some(destination)) =
+                (vm, uuid(&facts.source), uuid(&facts.destination))
+            {
+                let history = ledger.past(&vm, &source, &destination).map_err(Failure::failed)?;
+                return Ok(Facts { history: Fact::Known(history), ..facts });
+            }
+        }
+        Ok(facts)
     }
 
     /// Writes verdicts into the ledger, where one is named.
+    #[cfg(feature = "ledger")]
     pub(super) fn record(&self, verdicts: &[Verdict]) -> Result<(), Failure> {
-        #[cfg(feature = "ledger")]
-        if let Some(ledger) = self.ledger()? {
-            for verdict in verdicts {
-                ledger.append(&Entry::Verdict(verdict.into())).map_err(Failure::failed)?;
-            }
+        let Some(ledger) = self.ledger()? else { return Ok(()) };
+        for verdict in verdicts {
+            ledger.append(&Entry::Verdict(verdict.into())).map_err(Failure::failed)?;
         }
-        #[cfg(not(feature = "ledger"))]
-        let _ = verdicts;
         Ok(())
     }
 
@@ -203,4 +218,10 @@ fn ssh_target(text: &str, named_by: &str) -> Result<SshTarget, Failure> {
             "{named_by}: `{text}` is not USER@HOST or USER@HOST:PORT, with or without ssh://"
         ))
     })
+}
+
+/// Reads a change file.
+pub(super) fn read_change(file: &Path) -> Result<ChangeFile, Failure> {
+    let bytes = fs::read(file).map_err(|error| output::unreadable(file, &error))?;
+    ChangeFile::parse(&file.display().to_string(), &bytes).map_err(Failure::usage)
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{
+    dirtying::Dirtying,
     guest, host,
     libvirt::{Domain, Hypervisor, LibvirtError},
     needed_files,
@@ -35,12 +36,13 @@ pub fn collect_alone(
     let arch = found.config.as_ref().and_then(|config| config.arch.as_deref());
     let emulator = answers.offer(arch).known().and_then(|offer| offer.emulator.clone());
     let source = answers.with_probe(arch, &probed);
-    let not_measured = Err(Unknown::new(Cause::NotCollected, "nothing is measured on a VM in trouble"));
+    let not_measured = Unknown::new(Cause::NotCollected, "nothing is measured on a VM in trouble");
+    let vm = vm::complete(&found, &source, &probed, emulator.as_deref());
     let has_channel = found.config.as_ref().is_none_or(|config| config.has_agent_channel);
     let seen = guest::look(into, domain.clone(), found.state, has_channel, None, timeout);
     let nowhere = || Fact::unknown(Cause::NotCollected, "the VM is to go nowhere");
     Ok(Facts {
-        vm: Fact::Known(vm::complete(&found, &source, &probed, emulator.as_deref(), &not_measured)),
+        vm: Fact::Known(Dirtying::unknown(&not_measured).into_vm(vm)),
         guest: seen.map(|(guest, _)| guest).into(),
         source: Fact::Known(source),
         destination: nowhere(),

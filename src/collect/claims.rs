@@ -101,7 +101,7 @@ pub(super) fn with_planned(claims: Claims, planned: &[PlannedMove]) -> Claims {
                 match same {
                     Some(claim) => claim.claimed_bytes = claim.claimed_bytes.saturating_add(bytes),
                     None => {
-                        claims.planned_huge_pages.push(HugePageClaim { page_bytes, claimed_bytes: bytes })
+                        claims.planned_huge_pages.push(HugePageClaim { page_bytes, claimed_bytes: bytes });
                     }
                 }
             }

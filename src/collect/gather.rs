@@ -14,6 +14,7 @@ use thiserror::Error;
 use super::{
     Uri,
     claims::{self, PlannedMove},
+    dirtying::{Dirtying, Plan, Watched},
     flows, guest, host,
     libvirt::{Domain, Hypervisor, LibvirtError},
     needed_files,
@@ -27,9 +28,7 @@ use super::{
     vm::{self, FoundVm, Monitor},
     worker::{Clock, Found, Worker},
 };
-use crate::fact::{
-    Cause, Change, DirtyRate, DirtyRateMethod, Fact, Facts, Guest, Host, UdpCapture, Unknown, VmState,
-};
+use crate::fact::{Cause, Change, Fact, Facts, Guest, Host, UdpCapture, Unknown};
 
 /// What is to be learnt.
 #[derive(Debug, Clone)]
@@ -47,6 +46,8 @@ pub struct Request {
     pub timeout: Duration,
     /// Length of the dirty-rate measurement, 1 to 60.
     pub dirty_window_seconds: u32,
+    /// How long the guest's pages are traced from the source host, in whole seconds; 0 for not at all.
+    pub trace_seconds: u32,
     /// What the operator asked for; copied into the facts.
     pub change: Change,
     /// The way to the source's probe; none takes the one that the URI suggests.
@@ -142,12 +143,11 @@ pub fn collect(request: &Request, now: Timestamp) -> Result<Facts, CollectError>
         destination_host.maintenance = Fact::Known(Some(reason.clone()));
     }
     let mut facts = Facts { change: request.change.clone(), ..Facts::empty(now) };
-    let finished_vm =
-        vm::complete(&vm, &source_host, source_probe, emulator.as_deref(), &beside.dirty_rate.value);
+    let dirtying = Dirtying::of(&beside.dirtying.value);
     facts.provenance = provenance::of(&provenance::Sources {
         vm_at,
-        dirty_rate_at: beside.dirty_rate.at,
-        dirty_window_seconds: finished_vm.dirty_rate.known().map(|rate| rate.window_seconds),
+        dirtying: &dirtying,
+        dirtying_at: beside.dirtying.at,
         guest_collector: request.guest_way.collector(),
         guest: beside.guest.value.as_ref().map_or("none", |(_, method)| method),
         guest_at: beside.guest.at,
@@ -178,7 +178,8 @@ pub fn collect(request: &Request, now: Timestamp) -> Result<Facts, CollectError>
         libvirt_limit,
         probes.cap_bytes_per_second,
     ));
-    facts.vm = Fact::Known(finished_vm);
+    facts.vm =
+        Fact::Known(dirtying.into_vm(vm::complete(&vm, &source_host, source_probe, emulator.as_deref())));
     facts.guest = flows::into_guest(beside.guest.value.map(|(guest, _)| guest), beside.flows.value);
     if request.ask_peers
         && let Fact::Known(guest) = &mut facts.guest
@@ -252,16 +253,16 @@ fn offer_of(destination: &Result<Hypervisor, Unknown>, vm: &FoundVm) -> Offer {
 }
 
 /// What is learnt beside the questions to the source's libvirt.
-struct Beside<G, F, R> {
+struct Beside<G, F, D> {
     guest: G,
     flows: F,
-    dirty_rate: R,
+    dirtying: D,
 }
 
 /// The guest, and how it was looked into.
 type SeenGuest = (Guest, String);
 
-impl Beside<Worker<SeenGuest>, Worker<UdpCapture>, Worker<DirtyRate>> {
+impl Beside<Worker<SeenGuest>, Worker<UdpCapture>, Worker<Dirtying>> {
     fn start(request: &Request, domain: &Domain, vm: &FoundVm, clock: Clock) -> Self {
         let timeout = request.timeout;
         let has_channel = vm.config.as_ref().is_none_or(|config| config.has_agent_channel);
@@ -270,29 +271,24 @@ impl Beside<Worker<SeenGuest>, Worker<UdpCapture>, Worker<DirtyRate>> {
         let (guests, state, into) = (domain.clone(), vm.state, request.guest_way.clone());
         let guest =
             Worker::start(clock, move || guest::look(&into, guests, state, has_channel, attribute, timeout));
-        let (measured, window) = (domain.clone(), request.dirty_window_seconds);
+        let window_seconds = request.dirty_window_seconds;
         let interfaces = flows::Interfaces::of(vm);
         let watcher = way(request.source_probe.as_ref(), &request.from);
         let flows = Worker::start(clock, move || {
-            interfaces?.watch(&watcher, Duration::from_secs(window.into()), timeout)
+            interfaces?.watch(&watcher, Duration::from_secs(window_seconds.into()), timeout)
         });
-        let dirty_rate = Worker::start(clock, move || measure(&measured, state, window));
-        Self { guest, flows, dirty_rate }
+        let plan = Plan {
+            way: way(request.source_probe.as_ref(), &request.from),
+            trace_seconds: request.trace_seconds,
+            window_seconds,
+            timeout,
+        };
+        let (measured, watched) = (domain.clone(), Watched::of(vm));
+        let dirtying = Worker::start(clock, move || Ok(plan.measure(&measured, &watched)));
+        Self { guest, flows, dirtying }
     }
 
-    fn join(self) -> Beside<Found<SeenGuest>, Found<UdpCapture>, Found<DirtyRate>> {
-        Beside { guest: self.guest.join(), flows: self.flows.join(), dirty_rate: self.dirty_rate.join() }
+    fn join(self) -> Beside<Found<SeenGuest>, Found<UdpCapture>, Found<Dirtying>> {
+        Beside { guest: self.guest.join(), flows: self.flows.join(), dirtying: self.dirtying.join() }
     }
-}
-
-fn measure(domain: &Domain, state: VmState, window: u32) -> Result<DirtyRate, Unknown> {
-    if state != VmState::Running {
-        return Err(guest::not_running(state));
-    }
-    let sample = domain.dirty_rate(window)?;
-    Ok(DirtyRate {
-        rate_bytes_per_second: sample.bytes_per_second,
-        window_seconds: f64::from(sample.window_seconds),
-        method: DirtyRateMethod::PageSampling,
-    })
 }

@@ -4,6 +4,8 @@
 //! learnt is an unknown fact with its reason. The probes ([`probe`]) and their parsers need no hypervisor; what
 //! talks to one is behind the feature `libvirt`.
 
+#[cfg(feature = "libvirt")]
+pub mod again;
 pub mod agent;
 #[cfg(feature = "libvirt")]
 mod alone;
@@ -12,6 +14,8 @@ mod asker;
 pub mod capabilities;
 #[cfg(feature = "libvirt")]
 mod claims;
+#[cfg(feature = "libvirt")]
+mod dirtying;
 pub mod document;
 pub mod domain_capabilities;
 pub mod domain_xml;

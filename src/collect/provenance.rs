@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::{
+    dirtying::Dirtying,
     probe::host::HostProbe,
     transport::{Subject, Transport},
 };
@@ -13,8 +14,8 @@ use crate::fact::Provenance;
 /// When and how the parts of a collection were obtained.
 pub(super) struct Sources<'a> {
     pub(super) vm_at: Timestamp,
-    pub(super) dirty_rate_at: Timestamp,
-    pub(super) dirty_window_seconds: Option<f64>,
+    pub(super) dirtying: &'a Dirtying,
+    pub(super) dirtying_at: Timestamp,
     pub(super) guest_collector: &'static str,
     pub(super) guest: &'a str,
     pub(super) guest_at: Timestamp,
@@ -58,13 +59,10 @@ pub(super) fn of(sources: &Sources) -> BTreeMap<String, Provenance> {
         sources.source.probe_at,
         None,
     );
-    note(
-        "vm.dirty_rate",
-        "libvirt",
-        "virDomainStartDirtyRateCalc, page sampling",
-        sources.dirty_rate_at,
-        sources.dirty_window_seconds,
-    );
+    let Dirtying { collector, method, seconds, .. } = sources.dirtying;
+    for fact in ["vm.dirty_rate", "vm.dirty_windows", "vm.dirty_trace"] {
+        note(fact, collector, method, sources.dirtying_at, *seconds);
+    }
     note("guest", sources.guest_collector, sources.guest, sources.guest_at, None);
     note(
         "guest.udp.flows",

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 
 use super::{
     Uri,
+    dirtying::Dirtying,
     host::{self, LibvirtAnswers},
     libvirt::{Hypervisor, ask_each},
     needed_files,
@@ -291,7 +292,7 @@ impl Survey {
             },
             Fact::Known,
         );
-        let not_measured = Err(Unknown::new(Cause::NotCollected, "an audit measures nothing"));
+        let not_measured = Unknown::new(Cause::NotCollected, "an audit measures nothing");
         let change = Change::default();
         let mut facts = Facts::empty(self.at);
         let nothing_tried = || Unknown::new(Cause::NotCollected, "an audit tries no path");
@@ -303,7 +304,8 @@ impl Survey {
             Fact::Unknown(nothing_tried()),
             Err(nothing_tried()),
         ));
-        facts.vm = Fact::Known(vm::complete(found, &from, &source.probe, emulator.as_deref(), &not_measured));
+        let vm = vm::complete(found, &from, &source.probe, emulator.as_deref());
+        facts.vm = Fact::Known(Dirtying::unknown(&not_measured).into_vm(vm));
         facts.guest = Fact::unknown(Cause::NotCollected, "an audit asks no guest");
         facts.source = Fact::Known(from);
         facts.destination = Fact::Known(to);
@@ -369,7 +371,7 @@ mod tests {
     fn ten_thousand_collections_leave_nothing_behind() {
         let once = || {
             let requests = vec![request("a", "test:///default"), request("b", "test:///default")];
-            let survey = survey(requests, Duration::from_secs(60), Timestamp::UNIX_EPOCH, || ());
+            let survey = survey(requests, Duration::from_mins(1), Timestamp::UNIX_EPOCH, || ());
             assert_eq!(survey.moves().into_iter().filter_map(|wanted| survey.facts(wanted)).count(), 2);
         };
         let resident = || {

@@ -7,7 +7,7 @@ use super::{
     text::plain,
     transport::Answer,
 };
-use crate::fact::{Cause, DirtyRate, Fact, Host, Unknown, Version, Vm, VmState};
+use crate::fact::{Cause, Fact, Host, Unknown, Version, Vm, VmState};
 
 /// The VM as it was found: its facts, and what the other collectors need of it.
 pub(super) struct FoundVm {
@@ -81,7 +81,6 @@ pub(super) fn complete(
     source: &Host,
     probe: &Result<Answer, Unknown>,
     emulator: Option<&str>,
-    dirty_rate: &Result<DirtyRate, Unknown>,
 ) -> Vm {
     let config = found.config.as_ref();
     let own = config.and_then(|config| config.emulator.as_deref());
@@ -91,7 +90,6 @@ pub(super) fn complete(
     };
     Vm {
         qemu_version: qemu_version(found.uuid.as_deref(), own == emulator, source, probe),
-        dirty_rate: dirty_rate.clone().into(),
         huge_page_bytes,
         ..found.facts.clone()
     }

@@ -108,7 +108,7 @@ impl Builder<'_> {
                 Ok(event) => event,
                 Err(error) => {
                     let at = self.place.byte(error.marker().index());
-                    return Err(self.grammar(at..at + 1, error.info()));
+                    return Err(Box::new(self.grammar(at..at + 1, error.info())));
                 }
             };
             let span = self.place.byte(span.start.index())..self.place.byte(span.end.index());
@@ -150,18 +150,18 @@ impl Builder<'_> {
         Err(Box::new(Problem::of_file(&file.name, "is empty", "write something into it, or remove it")))
     }
 
-    fn grammar(&self, span: Range<usize>, info: &str) -> Box<Problem> {
+    fn grammar(&self, span: Range<usize>, info: &str) -> Problem {
         if info.contains("recursion limit") {
             return self.too_deep(span);
         }
         let message = format!("this is not YAML: {info}");
         let help = "indent with spaces, and quote a text that contains `: `, ` #`, or starts with `{`, `[`, `*`, `&`, `!` or `\"`";
-        Box::new(self.problem(span, &message, "the parser stopped here", help))
+        self.problem(span, &message, "the parser stopped here", help)
     }
 
-    fn too_deep(&self, span: Range<usize>) -> Box<Problem> {
+    fn too_deep(&self, span: Range<usize>) -> Problem {
         let message = format!("nested too deeply: at most {DEEPEST} levels are read");
-        Box::new(self.problem(span, &message, "this level is one too many", "flatten the document"))
+        self.problem(span, &message, "this level is one too many", "flatten the document")
     }
 
     fn no_anchor(&mut self, anchor: usize, span: &Range<usize>) {
@@ -186,7 +186,7 @@ impl Builder<'_> {
         content: OpenContent,
     ) -> Result<(), Box<Problem>> {
         if self.stack.len() >= DEEPEST {
-            return Err(self.too_deep(span));
+            return Err(Box::new(self.too_deep(span)));
         }
         let first = span.start..span.end.max(span.start + 1).min(self.file.text.len());
         self.stack.push(Open { span: first, tag, content });
@@ -207,17 +207,18 @@ impl Builder<'_> {
         match self.stack.last_mut().map(|open| &mut open.content) {
             None => self.done = Some(node),
             Some(OpenContent::List(items)) => items.push(node),
-            Some(OpenContent::Map { entries, key, seen }) => match key.take() {
-                Some(name) => entries.push((name, node)),
-                None => {
-                    if let Some(problem) = wrong_key(file, &node, seen)
-                        && self.problems.len() < MOST_PROBLEMS
-                    {
-                        self.problems.push(problem);
-                    }
-                    *key = Some(node);
+            Some(OpenContent::Map { entries, key, seen }) => {
+                if let Some(name) = key.take() {
+                    entries.push((name, node));
+                    return;
                 }
-            },
+                if let Some(problem) = wrong_key(file, &node, seen)
+                    && self.problems.len() < MOST_PROBLEMS
+                {
+                    self.problems.push(problem);
+                }
+                *key = Some(node);
+            }
         }
     }
 }

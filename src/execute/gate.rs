@@ -1,15 +1,20 @@
-//! The gate: a migration starts with a [`Pass`], and only a GO gives one.
+//! The gate: a migration starts with a [`Pass`], and only a GO that still holds gives one.
 
+use jiff::Timestamp;
 use thiserror::Error;
 
-use crate::verdict::{Decision, ExitCode, Verdict};
+use crate::{
+    rule::Effect,
+    verdict::{
+        Decision, Digest, ExitCode, Judged, Named, Verdict,
+        attest::{self, AttestError, PublicKey},
+    },
+};
 
 /// The right to migrate one VM between two hosts, given by a verdict. There is no other way to make one.
 #[derive(Debug)]
 pub struct Pass {
-    pub(super) vm: String,
-    pub(super) source: String,
-    pub(super) destination: String,
+    verdict: Verdict,
 }
 
 /// Why a verdict opens no gate.
@@ -30,6 +35,42 @@ pub enum Refused {
     /// The verdict does not say for certain what it is about.
     #[error("not migrated: the verdict does not name {0}, so it cannot be held against the hosts")]
     Unnamed(&'static str),
+    /// It is too old to act on.
+    #[error("not migrated: the verdict on {vm} expired at {expired}, and it is {now}: check again")]
+    Expired {
+        /// The VM's name.
+        vm: String,
+        /// When.
+        expired: Timestamp,
+        /// The time it is held against.
+        now: Timestamp,
+    },
+    /// No trusted key signed it.
+    #[error("not migrated: {0}")]
+    NotTrusted(#[source] AttestError),
+    /// It was reached for something else.
+    #[error("not migrated: the verdict on {vm} was reached for {reached}, and this is {asked}: check again")]
+    Other {
+        /// The VM's name.
+        vm: String,
+        /// What it was reached for.
+        reached: String,
+        /// What is asked for now.
+        asked: String,
+    },
+}
+
+/// What a saved verdict is held against.
+#[derive(Debug, Clone)]
+pub struct Asked<'a> {
+    /// Name or UUID of the VM.
+    pub vm: &'a str,
+    /// Digest of the change; none for a move that belongs to none.
+    pub change: Option<Digest>,
+    /// Digest of the rules with their parameters.
+    pub rules: Option<Digest>,
+    /// The time.
+    pub now: Timestamp,
 }
 
 impl Refused {
@@ -37,29 +78,167 @@ impl Refused {
     pub fn exit(&self) -> ExitCode {
         match self {
             Self::NotGo { exit, .. } => *exit,
-            Self::Unnamed(_) => ExitCode::EvidenceMissing,
+            Self::Unnamed(_) | Self::Expired { .. } => ExitCode::EvidenceMissing,
+            Self::NotTrusted(_) | Self::Other { .. } => ExitCode::Invalid,
         }
     }
 }
 
 impl Pass {
-    /// Opens the gate if `verdict` is GO; under `--strict` a GO with warnings does not open it.
-    pub fn from_verdict(verdict: &Verdict) -> Result<Self, Refused> {
-        let exit = ExitCode::of(verdict);
-        let named = |name: &Option<String>| name.clone().unwrap_or_else(|| "the VM".to_owned());
+    /// Opens the gate if `verdict` is GO at `now`; under `--strict` a GO with warnings does not open it.
+    pub fn from_verdict(verdict: Verdict, now: Timestamp) -> Result<Self, Refused> {
+        let exit = ExitCode::of(&verdict);
+        let label = |named: &Named| named.name.clone().unwrap_or_else(|| "the VM".to_owned());
         if !matches!(verdict.decision, Decision::Go(_)) || exit != ExitCode::Go {
             return Err(Refused::NotGo {
-                vm: named(&verdict.moved.vm.name),
-                source_host: named(&verdict.moved.source.name),
+                vm: label(&verdict.moved.vm),
+                source_host: label(&verdict.moved.source),
                 because: exit.meaning().to_owned(),
                 exit,
             });
         }
-        let uuid = |uuid: &Option<String>, whose| uuid.clone().ok_or(Refused::Unnamed(whose));
-        Ok(Self {
-            vm: uuid(&verdict.moved.vm.uuid, "the VM's UUID")?,
-            source: uuid(&verdict.moved.source.uuid, "the source host's UUID")?,
-            destination: uuid(&verdict.moved.destination.uuid, "the destination host's UUID")?,
-        })
+        if !verdict.lets_pass(now) {
+            let (vm, expired) = (label(&verdict.moved.vm), verdict.expires_at);
+            return Err(Refused::Expired { vm, expired, now });
+        }
+        let moved = &verdict.moved;
+        for (named, whose) in [
+            (&moved.vm, "the VM's UUID"),
+            (&moved.source, "the source host's UUID"),
+            (&moved.destination, "the destination host's UUID"),
+        ] {
+            if named.uuid.is_none() {
+                return Err(Refused::Unnamed(whose));
+            }
+        }
+        Ok(Self { verdict })
+    }
+
+    /// Opens the gate if the envelope holds a verdict that a trusted key signed, that is GO and has not expired, and that
+    /// was reached for this VM, this change and these rules. Hosts are held against it when they are met.
+    pub fn from_envelope(envelope: &[u8], trusted: &[PublicKey], asked: &Asked) -> Result<Self, Refused> {
+        let verdict = attest::verify(envelope, trusted).map_err(Refused::NotTrusted)?.verdict;
+        let vm = verdict.moved.vm.label().to_owned();
+        let other = |reached: String, asked: String| Err(Refused::Other { vm: vm.clone(), reached, asked });
+        let names = [&verdict.moved.vm.name, &verdict.moved.vm.uuid];
+        if !names.into_iter().flatten().any(|name| name == asked.vm) {
+            return other(format!("the VM {vm}"), format!("the VM {}", asked.vm));
+        }
+        let words = |digest: Option<Digest>, what: &str| {
+            digest.map_or_else(|| format!("no {what}"), |digest| format!("the {what} {digest}"))
+        };
+        let digests = &verdict.digests;
+        if digests.change != asked.change {
+            return other(words(digests.change, "change"), words(asked.change, "change"));
+        }
+        if digests.rules != asked.rules || asked.rules.is_none() {
+            return other(words(digests.rules, "rules"), words(asked.rules, "rules"));
+        }
+        Self::from_verdict(verdict, asked.now)
+    }
+
+    /// The verdict that gave it.
+    pub fn verdict(&self) -> &Verdict {
+        &self.verdict
+    }
+
+    /// UUID of the VM.
+    pub(super) fn vm(&self) -> &str {
+        self.verdict.moved.vm.uuid.as_deref().unwrap_or_default()
+    }
+}
+
+/// What blocks now and did not before: the reason why a verdict no longer holds.
+pub(super) fn what_changed(before: &Verdict, after: &Verdict) -> String {
+    let same = |one: &Judged, other: &Judged| {
+        (&one.outcome.rule, &one.outcome.subject) == (&other.outcome.rule, &other.outcome.subject)
+    };
+    let blocked_before: Vec<&Judged> = before.with_effect(Effect::Block).collect();
+    let new: Vec<String> = after
+        .with_effect(Effect::Block)
+        .filter(|now| !blocked_before.iter().any(|before| same(before, now)))
+        .map(|judged| format!("{}: {}", judged.outcome.rule, judged.outcome.message))
+        .collect();
+    if new.is_empty() { ExitCode::of(after).meaning().to_owned() } else { new.join("; ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verdict::{attest::PrivateKey, sample};
+
+    /// RFC 8410 section 10.3 gives the first; the second is another one of that form.
+    const KEYS: [&str; 2] = [
+        "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n-----END PRIVATE KEY-----",
+        "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8g\n-----END PRIVATE KEY-----",
+    ];
+
+    fn key(number: usize) -> PrivateKey {
+        PrivateKey::from_pem("key", KEYS[number]).unwrap()
+    }
+
+    /// A GO for certain hosts, rules and change.
+    fn go() -> Verdict {
+        let mut verdict = sample::go();
+        verdict.moved.vm.uuid = Some("vm-uuid".to_owned());
+        verdict.moved.source.uuid = Some("source-uuid".to_owned());
+        verdict.moved.destination.uuid = Some("destination-uuid".to_owned());
+        verdict.digests.rules = Some(Digest::of(b"rules"));
+        verdict.digests.change = Some(Digest::of(b"change"));
+        verdict
+    }
+
+    fn asked(verdict: &Verdict) -> Asked<'static> {
+        Asked {
+            vm: "vm-uuid",
+            change: Some(Digest::of(b"change")),
+            rules: Some(Digest::of(b"rules")),
+            now: verdict.evaluated_at,
+        }
+    }
+
+    fn open(verdict: &Verdict, asked: &Asked, signer: usize) -> Result<Pass, Refused> {
+        let envelope = attest::sign(verdict, &key(signer)).unwrap();
+        Pass::from_envelope(&serde_json::to_vec(&envelope).unwrap(), &[key(0).public()], asked)
+    }
+
+    #[test]
+    fn a_signed_go_opens_the_gate_for_what_it_was_reached_for_and_nothing_else() {
+        let verdict = go();
+        let this = asked(&verdict);
+        assert_eq!(open(&verdict, &this, 0).unwrap().vm(), "vm-uuid");
+        assert!(matches!(open(&verdict, &this, 1), Err(Refused::NotTrusted(_))));
+        let late = Asked { now: verdict.expires_at, ..this.clone() };
+        assert!(matches!(open(&verdict, &late, 0), Err(Refused::Expired { .. })));
+        for other in [
+            Asked { vm: "another", ..this.clone() },
+            Asked { change: None, ..this.clone() },
+            Asked { change: Some(Digest::of(b"another")), ..this.clone() },
+            Asked { rules: Some(Digest::of(b"another")), ..this.clone() },
+            Asked { rules: None, ..this.clone() },
+        ] {
+            let refused = open(&verdict, &other, 0).unwrap_err();
+            assert!(matches!(refused, Refused::Other { .. }), "{refused}");
+        }
+        let mut unnamed = go();
+        unnamed.moved.destination.uuid = None;
+        assert!(matches!(open(&unnamed, &this, 0), Err(Refused::Unnamed(_))));
+    }
+
+    #[test]
+    fn a_signed_no_go_opens_nothing() {
+        let mut verdict = sample::no_go();
+        verdict.moved.vm.uuid = Some("vm-uuid".to_owned());
+        (verdict.digests.rules, verdict.digests.change) =
+            (Some(Digest::of(b"rules")), Some(Digest::of(b"change")));
+        let refused = open(&verdict, &asked(&verdict), 0).unwrap_err();
+        assert_eq!(refused.exit(), ExitCode::RuleViolated, "{refused}");
+    }
+
+    #[test]
+    fn what_changed_is_what_blocks_now_and_did_not() {
+        let text = what_changed(&go(), &sample::no_go());
+        let blocking = sample::no_go().with_effect(Effect::Block).next().unwrap().outcome.rule.clone();
+        assert!(text.contains(&blocking), "{text}");
     }
 }

@@ -5,21 +5,40 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::{Hosts, Line};
 use crate::{
-    collect::libvirt::{Hypervisor, LibvirtError, RunState, Trouble},
+    collect::libvirt::{LibvirtError, RunState, Trouble},
     fact::VmState,
 };
 
-/// How long the hosts get to tidy up after a migration before their answer counts.
-const SETTLING: Duration = Duration::from_secs(10);
+/// How long the hosts get to tidy up after a migration, and to be reached again, before their answer counts.
+const SETTLING: Duration = Duration::from_secs(20);
+/// Time between two looks.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// libvirt's reasons for a paused domain that only a migration gives (virDomainPausedReason).
+mod reason {
+    pub(super) const MIGRATION: i32 = 2;
+    pub(super) const STARTING_UP: i32 = 11;
+    pub(super) const POST_COPY: i32 = 12;
+    pub(super) const POST_COPY_FAILED: i32 = 13;
+}
 
 /// What one host says of the VM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Presence {
-    /// It is active there, in this state.
+    /// It runs there.
+    Running,
+    /// A migration holds it there: the source's copy after it was handed over, or the destination's before.
+    HeldByMigration,
+    /// Post-copy failed: what the VM is, is spread over both hosts.
+    PostCopyFailed,
+    /// It is active there in another state.
     Active(VmState),
-    /// It is not active there: not known, or known and shut off.
-    Inactive,
+    /// It is defined there and shut off.
+    ShutOff,
+    /// It is not known there.
+    NotKnown,
     /// The host did not say.
     NotTold(String),
 }
@@ -33,38 +52,51 @@ pub struct Whereabouts {
 
 impl Whereabouts {
     /// Asks both hosts once.
-    fn look(vm: &str, source: &Hypervisor, destination: &Hypervisor) -> Self {
-        Self { source: presence(vm, source), destination: presence(vm, destination) }
+    pub(super) fn look(vm: &str, hosts: &Hosts) -> Self {
+        Self { source: presence(vm, &hosts.source), destination: presence(vm, &hosts.destination) }
     }
 
     /// Asks both hosts until one of them alone has the VM, or the time to settle is over.
-    pub(super) fn settle(vm: &str, source: &Hypervisor, destination: &Hypervisor) -> Self {
+    pub(super) fn settle(vm: &str, hosts: &Hosts) -> Self {
         let start = Instant::now();
         loop {
-            let seen = Self::look(vm, source, destination);
+            let seen = Self::look(vm, hosts);
             if seen.only_on_source() || seen.only_on_destination() || start.elapsed() > SETTLING {
                 return seen;
             }
-            thread::sleep(Duration::from_millis(200));
+            thread::sleep(LOOK);
         }
     }
 
     /// It runs on the source and is not active on the destination.
     pub(super) fn only_on_source(&self) -> bool {
-        self.source == Presence::Active(VmState::Running) && self.destination == Presence::Inactive
+        self.source == Presence::Running && self.destination.is_absent()
     }
 
     /// It runs on the destination and is not active on the source.
     pub(super) fn only_on_destination(&self) -> bool {
-        self.destination == Presence::Active(VmState::Running) && self.source == Presence::Inactive
+        self.destination == Presence::Running && self.source.is_absent()
     }
 }
 
-fn presence(vm: &str, host: &Hypervisor) -> Presence {
+impl Presence {
+    /// The host says that the VM is not active there.
+    pub(super) fn is_absent(&self) -> bool {
+        matches!(self, Self::ShutOff | Self::NotKnown)
+    }
+}
+
+fn presence(vm: &str, host: &Line) -> Presence {
     match host.domain(vm).and_then(|domain| domain.state()) {
-        Ok(RunState { state: VmState::ShutOff, .. })
-        | Err(LibvirtError { trouble: Trouble::NoSuchVm(_), .. }) => Presence::Inactive,
+        Ok(RunState { state: VmState::Running, .. }) => Presence::Running,
+        Ok(RunState { state: VmState::ShutOff, .. }) => Presence::ShutOff,
+        Ok(RunState { state: VmState::Paused, reason: reason::POST_COPY_FAILED }) => Presence::PostCopyFailed,
+        Ok(RunState {
+            state: VmState::Paused,
+            reason: reason::MIGRATION | reason::STARTING_UP | reason::POST_COPY,
+        }) => Presence::HeldByMigration,
         Ok(RunState { state, .. }) => Presence::Active(state),
+        Err(LibvirtError { trouble: Trouble::NoSuchVm(_), .. }) => Presence::NotKnown,
         Err(error) => Presence::NotTold(error.to_string()),
     }
 }
@@ -78,10 +110,13 @@ impl fmt::Display for Whereabouts {
 impl fmt::Display for Presence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Active(VmState::Running) => f.write_str("runs"),
+            Self::Running => f.write_str("runs"),
+            Self::HeldByMigration => f.write_str("is held paused by the migration"),
+            Self::PostCopyFailed => f.write_str("is paused by a post-copy that failed"),
             Self::Active(VmState::Paused) => f.write_str("is paused"),
             Self::Active(_) => f.write_str("is active but does not run"),
-            Self::Inactive => f.write_str("is not active"),
+            Self::ShutOff => f.write_str("is shut off"),
+            Self::NotKnown => f.write_str("is not known"),
             Self::NotTold(why) => write!(f, "could not be asked for ({why})"),
         }
     }
@@ -91,23 +126,23 @@ impl fmt::Display for Presence {
 mod tests {
     use super::*;
 
-    fn at(source: Presence, destination: Presence) -> Whereabouts {
-        Whereabouts { source, destination }
-    }
-
     #[test]
     fn running_on_one_host_counts_only_if_the_other_one_says_it_is_not_there() {
-        let running = Presence::Active(VmState::Running);
-        let silent = Presence::NotTold("no answer".into());
-        assert!(at(running.clone(), Presence::Inactive).only_on_source());
-        assert!(at(Presence::Inactive, running.clone()).only_on_destination());
+        let silent = || Presence::NotTold("no answer".into());
+        let at = |source, destination| Whereabouts { source, destination };
+        for absent in [Presence::ShutOff, Presence::NotKnown] {
+            assert!(at(Presence::Running, absent.clone()).only_on_source());
+            assert!(at(absent, Presence::Running).only_on_destination());
+        }
         for unclear in [
-            at(running.clone(), running.clone()),
-            at(running.clone(), silent.clone()),
-            at(silent, running.clone()),
-            at(Presence::Inactive, Presence::Inactive),
-            at(Presence::Active(VmState::Paused), Presence::Inactive),
-            at(Presence::Inactive, Presence::Active(VmState::Paused)),
+            at(Presence::Running, Presence::Running),
+            at(Presence::Running, silent()),
+            at(silent(), Presence::Running),
+            at(Presence::ShutOff, Presence::NotKnown),
+            at(Presence::Running, Presence::HeldByMigration),
+            at(Presence::HeldByMigration, Presence::Running),
+            at(Presence::Active(VmState::Paused), Presence::NotKnown),
+            at(Presence::NotKnown, Presence::Active(VmState::Paused)),
         ] {
             assert!(!unclear.only_on_source() && !unclear.only_on_destination(), "{unclear}");
         }

@@ -20,6 +20,8 @@ pub struct Change {
     /// Limit set on the migration traffic; absent for none.
     #[schemars(example = 125_000_000_u64)]
     pub bandwidth_limit_bytes_per_second: Option<u64>,
+    /// How QEMU is to be set up for it, beside the downtime limit, which the forecast chooses.
+    pub settings: MigrationSettings,
     /// Start of the time in which the move may run; absent for any time.
     #[schemars(example = &"2026-11-24T01:00:00Z")]
     pub window_start: Option<Timestamp>,
@@ -35,8 +37,27 @@ impl Default for Change {
             longest_blackout_seconds: 0.3,
             deadline_seconds: None,
             bandwidth_limit_bytes_per_second: None,
+            settings: MigrationSettings::default(),
             window_start: None,
             window_end: None,
         }
     }
+}
+
+/// Capabilities of QEMU's migration that the operator allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct MigrationSettings {
+    /// Slow the guest's vCPUs down where it dirties memory too fast (auto-converge).
+    #[schemars(example = false)]
+    pub auto_converge: bool,
+    /// Send differences of pages sent before, with a cache of this size (XBZRLE); absent for whole pages.
+    #[schemars(example = 67_108_864_u64)]
+    pub xbzrle_cache_bytes: Option<u64>,
+    /// Send memory over this many connections (multifd); absent for one.
+    #[schemars(example = 4)]
+    pub multifd_channels: Option<u32>,
+    /// Start the guest at the destination before all of its memory is there (post-copy).
+    #[schemars(example = false)]
+    pub post_copy: bool,
 }

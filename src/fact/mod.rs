@@ -12,6 +12,7 @@ mod flow;
 mod forecast;
 mod guest;
 mod guest_memory;
+mod history;
 mod host;
 mod host_guests;
 mod host_memory;
@@ -35,11 +36,11 @@ use serde::{Deserialize, Serialize};
 
 pub use bridge::{Bridge, BridgeKind, StatefulFilter};
 pub use certificate::{Certificate, CertificateUse};
-pub use change::Change;
+pub use change::{Change, MigrationSettings};
 pub use connection::{DecidedBy, KeepAlive, Sctp, SctpAssociation, TcpEvidence, TcpTimer};
 pub use detector::{Detector, DetectorBasis};
 pub use flow::{CaptureMethod, FlowDirection, MulticastGroup, UdpCapture, UdpFlow};
-pub use forecast::{Forecast, ForecastMethod, Quantiles};
+pub use forecast::{Alternative, Forecast, ForecastMethod, Quantiles, Remaining};
 pub use guest::{
     DirtyWriter, Guest, Listener, LossTolerance, MemorySync, Neighbour, Process, Sysctl, Tcp, TcpConnection,
     TcpPeer, TcpState, Udp, UdpService, UdpSocket,
@@ -47,6 +48,7 @@ pub use guest::{
 pub use guest_memory::{
     Allocation, GuestClock, GuestMemory, HugePageProcess, KernelBypass, Pressure, UserSpaceDevice,
 };
+pub use history::{History, ObservedHour, PastMigration};
 pub use host::{Host, Nic, NicKind, Route};
 pub use host_guests::{HostJob, HostVm, MachineType, Tsc};
 pub use host_memory::{Claims, HostMemory, HugePageClaim, HugePages, NumaNode};
@@ -58,7 +60,9 @@ pub use path::{End, MigrationTransport, Path, PathNic, PathRoute};
 pub use path_probe::{Goodput, MigrationPorts, PortsBasis};
 pub use value::{Cause, Fact, Unknown};
 pub use version::{InvalidVersion, Version};
-pub use vm::{Accelerator, CpuMode, DirtyRate, DirtyRateMethod, HostDevice, Vm, VmDisk, VmNic, VmState};
+pub use vm::{
+    Accelerator, CpuMode, DirtyRate, DirtyRateMethod, DirtyWindow, HostDevice, Vm, VmDisk, VmNic, VmState,
+};
 pub use vm_hardware::{BootFile, Firmware, Placement, Tpm};
 
 /// All that was learnt for one move. The document that `vmgate collect` writes and `vmgate check --facts` reads.
@@ -87,6 +91,9 @@ pub struct Facts {
     /// The way between them.
     #[serde(default)]
     pub path: Fact<Path>,
+    /// What the ledger knows of earlier moves and of this VM at other hours.
+    #[serde(default)]
+    pub history: Fact<History>,
     /// What the operator asked for.
     #[serde(default)]
     pub change: Change,
@@ -129,6 +136,7 @@ impl Facts {
             source: Fact::default(),
             destination: Fact::default(),
             path: Fact::default(),
+            history: Fact::default(),
             change: Change::default(),
         }
     }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{BootFile, Fact, Firmware, Placement, Tpm, Version};
+use super::{BootFile, Fact, Firmware, Placement, Tpm, Version, trace::DirtyTrace};
 
 /// The VM that is to move: its configuration and what it does now.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -86,6 +86,10 @@ pub struct Vm {
     pub job: Fact<Option<String>>,
     /// How fast the guest dirties memory.
     pub dirty_rate: Fact<DirtyRate>,
+    /// Memory dirtied in windows of several lengths. It saturates: a page written twice in a window counts once.
+    pub dirty_windows: Fact<Vec<DirtyWindow>>,
+    /// Which of the guest's pages changed when, as sampled from the source host: what the forecast replays.
+    pub dirty_trace: Fact<DirtyTrace>,
     /// Network interfaces.
     pub nics: Fact<Vec<VmNic>>,
     /// Disks.
@@ -154,6 +158,18 @@ pub struct DirtyRate {
     pub method: DirtyRateMethod,
 }
 
+/// Memory dirtied in a window of some length: unique pages, not writes.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DirtyWindow {
+    /// Length of the window.
+    #[schemars(example = 1.0)]
+    pub window_seconds: f64,
+    /// Memory dirtied in it.
+    #[schemars(example = 20_971_520_u64)]
+    pub dirtied_bytes: u64,
+}
+
 /// Ways to measure a dirty rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -209,6 +225,7 @@ pub struct VmNic {
 }
 
 /// A disk of the VM.
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own that a rule names")]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VmDisk {

@@ -4,13 +4,22 @@
 //! a facts file may say better.
 
 pub mod budget;
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "numbers of forecasts are small and above zero"
+)]
+pub mod conformal;
+mod history;
 mod precopy;
+mod predict;
 pub mod replay;
 
 pub use budget::{established, handshake, of_connection};
 
 use crate::{
-    fact::{Cause, Fact, Facts, Forecast, ForecastMethod, Guest, Quantiles, UdpService, UdpSocket},
+    fact::{Cause, Fact, Facts, Forecast, Guest, UdpService, UdpSocket, Vm},
     rule::catalogue::Catalogues,
 };
 
@@ -27,7 +36,10 @@ pub fn derive(mut facts: Facts, catalogues: &Catalogues) -> (Facts, Forecast) {
             guest.memory_sync = found;
         }
     }
-    let forecast = forecast(&facts);
+    if let Fact::Known(vm) = &mut facts.vm {
+        fill_dirtying(vm);
+    }
+    let forecast = predict::forecast(&mut facts);
     (facts, forecast)
 }
 
@@ -79,31 +91,14 @@ fn flow_owner(sockets: &Fact<Vec<UdpSocket>>, local: &str) -> Fact<Option<String
     })
 }
 
-/// The prediction from rates alone. A replay of a measured trace will take its place where there is one.
-fn forecast(facts: &Facts) -> Forecast {
-    let limit = facts.change.longest_blackout_seconds;
-    let bandwidth = facts.path.as_ref().and_then(|path| precopy::bandwidth(path, &facts.change));
-    let rate = facts.vm.as_ref().and_then(|vm| vm.dirty_rate.as_ref().map(|rate| rate.rate_bytes_per_second));
-    let memory = facts.vm.as_ref().and_then(|vm| vm.memory_bytes.clone());
-    let ratio = precopy::ratio(&rate, &bandwidth);
-    Forecast {
-        method: Fact::Known(ForecastMethod::Assumed),
-        blackout_seconds: assumed_blackout(limit),
-        total_seconds: precopy::total(&memory, &bandwidth, &ratio),
-        dirty_to_bandwidth_ratio: ratio,
+/// What a trace tells of the rates, where they were not told.
+fn fill_dirtying(vm: &mut Vm) {
+    let Some(trace) = vm.dirty_trace.known().filter(|trace| trace.check().is_ok()) else { return };
+    if vm.dirty_windows.known().is_none() {
+        vm.dirty_windows = Fact::Known(trace.dirty_windows());
     }
-}
-
-/// QEMU stops the guest when it believes that the rest can be sent within the limit. It does not count what the socket
-/// still holds, device state, the hand-over of locks and libvirt's round trips: of a limit of 300 ms, 285 to 353 ms
-/// were measured for the first alone (FORECAST.md). Twice the limit covers them, half of it is a guest that hardly
-/// writes. An assumption, and said to be one.
-fn assumed_blackout(limit_seconds: f64) -> Fact<Quantiles> {
-    if limit_seconds.is_finite() && limit_seconds > 0.0 {
-        let p50 = limit_seconds;
-        Fact::Known(Quantiles { p5: p50 / 2.0, p50, p95: p50 * 2.0 })
-    } else {
-        Fact::unknown(Cause::Malformed, format!("a longest blackout of {limit_seconds} s is not one"))
+    if vm.dirty_rate.known().is_none() {
+        vm.dirty_rate = Fact::Known(trace.dirty_rate());
     }
 }
 

@@ -149,12 +149,14 @@ fn put_aside(path: &Path) -> io::Result<()> {
 /// The last lines, oldest first. A line of another version that cannot be read is left out.
 pub(super) fn last(layout: &Layout, count: usize) -> Vec<Entry> {
     let path = layout.journal();
-    let older = PathBuf::from(format!("{}.1", path.display()));
     let mut entries = entries_of(&path);
-    if entries.len() < count {
-        let mut all = entries_of(&older);
-        all.append(&mut entries);
-        entries = all;
+    for number in 1..=KEPT {
+        if entries.len() >= count {
+            break;
+        }
+        let mut older = entries_of(&PathBuf::from(format!("{}.{number}", path.display())));
+        older.append(&mut entries);
+        entries = older;
     }
     entries.split_off(entries.len().saturating_sub(count))
 }

@@ -24,7 +24,8 @@ pub(super) const MARK: &str = "# vmgate's hook";
 
 /// Calls the program, and knows what to do where it cannot be run.
 const DECIDE: &str = r#"decide() {
-  /usr/lib/vmgate/vmgate-hook hook run "$@"
+  # A VM may be called --help.
+  /usr/lib/vmgate/vmgate-hook hook run -- "$@"
   code=$?
   case $code in 0 | 1) return $code ;; esac
   # It is missing, broken or was killed, and so could not read this itself.
@@ -142,6 +143,7 @@ mod tests {
         for place in [Place::Folder, Place::Chained] {
             let text = text(place);
             assert!(text.starts_with("#!/bin/sh\n") && text.contains(MARK) && text.contains(PROGRAM));
+            assert!(text.contains("hook run -- \"$@\""), "a VM's name is never an option");
         }
     }
 }

@@ -70,8 +70,8 @@ fn digest(previous: &str, sequence: u64, at: Timestamp, body: &str) -> Digest {
 /// JSON without white space and with sorted names. What is hashed later are the stored bytes, so that no version
 /// of vmgate has to write numbers as another one did.
 fn canonical(entry: &impl Serialize) -> Result<String, LedgerError> {
-    let value = serde_json::to_value(entry).map_err(LedgerError::encode)?;
-    serde_json::to_string(&sorted(value)).map_err(LedgerError::encode)
+    let value = serde_json::to_value(entry).map_err(|error| LedgerError::encode(&error))?;
+    serde_json::to_string(&sorted(value)).map_err(|error| LedgerError::encode(&error))
 }
 
 fn sorted(value: Value) -> Value {

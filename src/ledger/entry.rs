@@ -5,6 +5,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::Observation;
 use crate::{
     change::Plan,
     fact::{Quantiles, Version},
@@ -31,6 +32,8 @@ pub enum Entry {
     Isolation(Isolation),
     /// Somebody let something pass that would have been refused.
     Override(Override),
+    /// A VM was watched dirtying its memory.
+    Observation(Observation),
 }
 
 /// The kinds of entries.
@@ -52,6 +55,8 @@ pub enum Kind {
     Isolation,
     /// [`Entry::Override`]
     Override,
+    /// [`Entry::Observation`]
+    Observation,
 }
 
 /// The states of a run, in the order of a run that goes well; the last three are ways out.
@@ -341,6 +346,7 @@ impl Entry {
             Self::Rehearsal(_) => Kind::Rehearsal,
             Self::Isolation(_) => Kind::Isolation,
             Self::Override(_) => Kind::Override,
+            Self::Observation(_) => Kind::Observation,
         }
     }
 
@@ -352,7 +358,7 @@ impl Entry {
             Self::RunEnded(entry) => Some(&entry.run),
             Self::Migration(entry) => Some(&entry.run),
             Self::Isolation(entry) => entry.run.as_deref(),
-            Self::Verdict(_) | Self::Rehearsal(_) | Self::Override(_) => None,
+            Self::Verdict(_) | Self::Rehearsal(_) | Self::Override(_) | Self::Observation(_) => None,
         }
     }
 
@@ -367,13 +373,14 @@ impl Entry {
             Self::Rehearsal(entry) => entry.vm.uuid.as_deref(),
             Self::Isolation(entry) => entry.vm.uuid.as_deref(),
             Self::Override(entry) => entry.vm.uuid.as_deref(),
+            Self::Observation(entry) => entry.vm.uuid.as_deref(),
         }
     }
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Verdict,
         Self::RunStarted,
         Self::Transition,
@@ -382,6 +389,7 @@ impl Kind {
         Self::Rehearsal,
         Self::Isolation,
         Self::Override,
+        Self::Observation,
     ];
 
     /// Its name, as the records write it.
@@ -395,6 +403,7 @@ impl Kind {
             Self::Rehearsal => "rehearsal",
             Self::Isolation => "isolation",
             Self::Override => "override",
+            Self::Observation => "observation",
         }
     }
 }

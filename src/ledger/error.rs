@@ -51,7 +51,7 @@ pub enum LedgerError {
 }
 
 impl LedgerError {
-    pub(super) fn encode(error: impl ToString) -> Self {
+    pub(super) fn encode(error: &impl ToString) -> Self {
         Self::Encode(error.to_string())
     }
 }

@@ -8,6 +8,7 @@ mod chain;
 pub mod entry;
 mod error;
 mod limits;
+mod observation;
 mod query;
 mod sqlite;
 mod store;
@@ -21,11 +22,16 @@ pub use chain::{Broken, Head};
 pub use entry::Entry;
 pub use error::LedgerError;
 pub use limits::{InTheWay, Refusal};
+pub use observation::Observation;
 pub use query::{OpenRun, PastForecast, RehearsedPair};
 pub use sqlite::SqliteStore;
 pub use store::{Row, Selection, Store, Writer};
 
-use crate::{change::Limits, verdict::Digest};
+use crate::{
+    change::Limits,
+    fact::{Fact, History},
+    verdict::Digest,
+};
 use entry::{Kind, RunStarted};
 
 /// One record: an entry with its place in the chain.
@@ -134,6 +140,17 @@ impl Ledger {
     pub fn past_forecasts(&self, source: &str, destination: &str) -> Result<Vec<PastForecast>, LedgerError> {
         let wanted = Selection { kinds: vec![Kind::Migration], ..Selection::default() };
         Ok(query::past_forecasts(&self.records(&wanted)?, source, destination))
+    }
+
+    /// What the ledger knows of earlier moves between two hosts and of a VM at other hours, all by UUID.
+    pub fn past(&self, vm: &str, source: &str, destination: &str) -> Result<History, LedgerError> {
+        let wanted = Selection { kinds: vec![Kind::Observation], ..Selection::default() };
+        Ok(History {
+            past_migrations: Fact::Known(observation::past_migrations(
+                &self.past_forecasts(source, destination)?,
+            )),
+            observed_hours: Fact::Known(observation::hours(&self.records(&wanted)?, vm)),
+        })
     }
 
     fn rows(&self, selection: &Selection) -> Result<Vec<Row>, LedgerError> {

@@ -280,7 +280,7 @@ fn opening(path: &Path, error: &rusqlite::Error) -> LedgerError {
 
 /// What a failure means. A disk that is full shows as such or, in the log's shared memory, as an I/O error.
 fn failed(path: &Path, error: &rusqlite::Error) -> LedgerError {
-    const IOERR_SHMSIZE: i32 = 10 | (19 << 8);
+    const IOERR_SHMSIZE: i32 = 0x0a | (0x13 << 8);
     match error.sqlite_error() {
         Some(inner) if inner.code == ErrorCode::DiskFull || inner.extended_code == IOERR_SHMSIZE => {
             LedgerError::DiskFull(path.to_owned())

@@ -48,6 +48,14 @@ impl fmt::Display for Entry {
                 let (vm, host) = (isolation.vm.label(), isolation.host.label());
                 write!(f, "{vm} on {host} {done} by {}: {}", isolation.by, isolation.reason)
             }
+            Self::Observation(seen) => write!(
+                f,
+                "{} on {} dirties {:.1} MiB/s, watched for {:.0} s",
+                seen.vm.label(),
+                seen.host.label(),
+                f64::from(u32::try_from(seen.rate_bytes_per_second >> 10).unwrap_or(u32::MAX)) / 1024.0,
+                seen.watched_seconds
+            ),
             Self::Override(given) => write!(
                 f,
                 "{} let to {} by {} against {}: {}",

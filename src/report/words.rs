@@ -44,6 +44,26 @@ pub(super) fn number(count: usize, thing: &str) -> String {
     format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
 }
 
+/// An amount of memory, with two figures.
+pub(super) fn bytes(bytes: f64) -> String {
+    let units =
+        [(1_099_511_627_776.0, "TiB"), (1_073_741_824.0, "GiB"), (1_048_576.0, "MiB"), (1024.0, "KiB")];
+    let unit = units.into_iter().find(|(size, _)| bytes >= *size);
+    let (size, name) = unit.unwrap_or((1.0, "bytes"));
+    let amount = bytes / size;
+    if amount < 10.0 { format!("{amount:.1} {name}") } else { format!("{amount:.0} {name}") }
+}
+
+/// A length of time, with two figures or three: milliseconds below a tenth of a second.
+pub(super) fn seconds(seconds: f64) -> String {
+    match seconds {
+        ..0.1 => format!("{:.0} ms", seconds * 1000.0),
+        ..1.0 => format!("{} s", (seconds * 100.0).round() / 100.0),
+        ..100.0 => format!("{} s", (seconds * 10.0).round() / 10.0),
+        _ => format!("{seconds:.0} s"),
+    }
+}
+
 /// A time to the second, UTC, for people.
 pub(super) fn time(time: Timestamp) -> String {
     time.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
@@ -140,6 +160,12 @@ mod tests {
         assert_eq!(before(7200), "2 h");
         assert_eq!(before(90_061), "1 d 1 h");
         assert_eq!(before(-1), "later than the evaluation");
+    }
+
+    #[test]
+    fn amounts_and_lengths_have_the_figures_that_matter() {
+        assert_eq!([0.0, 5.2e9, 4.3e8].map(bytes), ["0.0 bytes", "4.8 GiB", "410 MiB"]);
+        assert_eq!([0.043, 0.2345, 34.04, 600.3].map(seconds), ["43 ms", "0.23 s", "34 s", "600 s"]);
     }
 
     #[test]

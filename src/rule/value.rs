@@ -56,6 +56,7 @@ impl Value {
             "source" => Self::of(&facts.source, &field.ty),
             "destination" => Self::of(&facts.destination, &field.ty),
             "path" => Self::of(&facts.path, &field.ty),
+            "history" => Self::of(&facts.history, &field.ty),
             "change" => Self::of(&facts.change, &field.ty),
             "forecast" => Self::of(forecast, &field.ty),
             "now" => Self::Time(now),

@@ -95,6 +95,11 @@ impl ExitCode {
         verdicts.iter().map(Self::of).max_by_key(|code| code.gravity()).unwrap_or(Self::NothingEvaluated)
     }
 
+    /// The gravest of several codes; GO where there is none.
+    pub fn worst(codes: impl IntoIterator<Item = Self>) -> Self {
+        codes.into_iter().max_by_key(|code| code.gravity()).unwrap_or(Self::Go)
+    }
+
     /// Rank among the results of several checks. The numbers do not sort by it: a rule that is violated (20)
     /// outweighs missing evidence (21), and a check that looked at nothing (3) outweighs warnings (10).
     fn gravity(self) -> u8 {

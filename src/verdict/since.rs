@@ -185,7 +185,9 @@ fn findings(verdict: &Verdict) -> BTreeMap<FindingKey<'_>, &Judged> {
     let mut found = BTreeMap::new();
     for judged in verdict.outcomes.iter().filter(|judged| is_finding(judged)) {
         let (rule, subject) = (judged.outcome.rule.as_str(), judged.outcome.subject.as_deref());
-        let nth = (0..).find(|nth| !found.contains_key(&(rule, subject, *nth))).unwrap_or_default();
+        let nth = (0..=verdict.outcomes.len())
+            .find(|nth| !found.contains_key(&(rule, subject, *nth)))
+            .unwrap_or_default();
         found.insert((rule, subject, nth), judged);
     }
     found

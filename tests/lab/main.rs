@@ -2,9 +2,17 @@
 
 #![cfg(feature = "libvirt")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // in helpers of tests too
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unused_self,
+    clippy::redundant_closure_for_method_calls,
+    clippy::too_many_lines
+)] // tables of faults and places
 
 mod check;
 mod collect;
+mod dirtying;
+mod faults;
 mod harness;
 mod hook;
 mod hostile;

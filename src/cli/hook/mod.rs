@@ -38,6 +38,8 @@ use crate::{
     verdict::ExitCode,
 };
 
+#[cfg(feature = "libvirt")]
+pub(super) use self::place::uuid_of;
 pub(super) use self::place::{NotDone, host_named};
 
 #[derive(Debug, Args)]
@@ -246,8 +248,8 @@ pub(super) fn bring(
     place::ask(shell, host, Program::Installed(PROGRAM), &request, timeout)
 }
 
-/// Signs vmgate's own verdict and brings it to a destination that demands it. Where that does not work the hook there
-/// has the last word, and the VM stays where it runs: so a destination that cannot be asked is only warned of.
+/// Signs vmgate's own verdict and brings it to a destination that demands it. Where that does not work it is only
+/// warned of: the hook there has the last word, and a VM that it refuses stays where it runs.
 #[cfg(feature = "libvirt")]
 pub(super) fn bring_own(verdict: &Verdict, destination: &Uri, session: &Session) -> Result<(), Failure> {
     let host = destination.host_for_people();
@@ -270,8 +272,10 @@ pub(super) fn bring_own(verdict: &Verdict, destination: &Uri, session: &Session)
     };
     let envelope = attest::sign(verdict, &key).map_err(|error| Failure::failed(with_causes(&error)))?;
     let envelope = serde_json::to_string(&envelope).map_err(Failure::failed)?;
-    let received = bring(&shell, host, envelope, session.timeout()).map_err(|why| why.into_failure(host))?;
-    tracing::info!("{host} has the signed verdict {}", received.verdict);
+    match bring(&shell, host, envelope, session.timeout()) {
+        Ok(received) => tracing::info!("{host} has the signed verdict {}", received.verdict),
+        Err(why) => tracing::warn!("{}; the hook there decides without it", why.into_failure(host).text),
+    }
     Ok(())
 }
 

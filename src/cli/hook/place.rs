@@ -73,7 +73,7 @@ impl HookHost {
 
 /// The host's UUID in its capabilities.
 #[cfg(feature = "libvirt")]
-pub(super) fn uuid_of(host: &Hypervisor) -> Result<String, String> {
+pub(in crate::cli) fn uuid_of(host: &Hypervisor) -> Result<String, String> {
     let xml = host.capabilities_xml().map_err(|error| error.to_string())?;
     let uuid = capabilities::parse(&xml).ok().and_then(|capabilities| capabilities.uuid);
     uuid.ok_or_else(|| format!("libvirt on {} does not tell the host's UUID", host.name()))

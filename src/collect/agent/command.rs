@@ -46,7 +46,12 @@ pub(super) struct Chunk {
 /// Where a command that the agent runs has got to.
 pub(super) enum Execution {
     Running,
-    Done { output: Vec<u8>, truncated: bool },
+    /// `code` is absent where a signal ended it.
+    Done {
+        output: Vec<u8>,
+        truncated: bool,
+        code: Option<i64>,
+    },
 }
 
 #[derive(Deserialize)]
@@ -87,6 +92,8 @@ struct Status {
     output: String,
     #[serde(rename = "out-truncated", default)]
     truncated: bool,
+    #[serde(default)]
+    exitcode: Option<i64>,
 }
 
 impl<C: AgentChannel> Agent<C> {
@@ -153,6 +160,7 @@ impl<C: AgentChannel> Agent<C> {
         Ok(Execution::Done {
             output: decode("guest-exec-status", &status.output)?,
             truncated: status.truncated,
+            code: status.exitcode,
         })
     }
 

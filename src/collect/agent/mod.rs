@@ -8,6 +8,7 @@ mod ask;
 mod command;
 #[cfg(test)]
 mod hostile;
+mod order;
 mod script;
 mod system;
 
@@ -18,6 +19,7 @@ use std::{
 };
 
 pub use command::{AgentChannel, AgentFailure};
+pub use order::{Carried, order};
 
 use self::command::Agent;
 use super::probe::guest::{

@@ -87,11 +87,12 @@ fn host_device(node: Node) -> Option<HostDevice> {
     let (kind, address) = match (node.tag_name().name(), kind) {
         ("hostdev", kind) => (kind.unwrap_or("hostdev"), source_address(node)),
         ("interface", Some("hostdev")) => ("pci", source_address(node)),
-        ("interface", Some("vdpa")) => ("vdpa", attribute("source", "dev").unwrap_or_default().to_owned()),
+        ("interface", Some("vdpa")) | ("disk", Some("vhostvdpa")) => {
+            ("vdpa", attribute("source", "dev").unwrap_or_default().to_owned())
+        }
         ("interface" | "disk", Some("vhostuser")) => {
             ("vhost-user", attribute("source", "path").unwrap_or_default().to_owned())
         }
-        ("disk", Some("vhostvdpa")) => ("vdpa", attribute("source", "dev").unwrap_or_default().to_owned()),
         ("disk", Some("nvme")) => ("nvme", source_address(node)),
         ("filesystem", _) => {
             let kind = if attribute("driver", "type") == Some("virtiofs") { "virtiofs" } else { "9p" };

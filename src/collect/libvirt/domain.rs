@@ -117,6 +117,38 @@ impl Domain {
         })
     }
 
+    /// Stops the guest's CPUs.
+    pub fn suspend(&self) -> Result<(), LibvirtError> {
+        self.call("suspend the VM", |domain| {
+            // SAFETY: the domain is valid while it is borrowed.
+            checked(unsafe { sys::virDomainSuspend(domain.as_ptr()) })
+        })
+    }
+
+    /// Lets the guest's CPUs run again.
+    pub fn resume(&self) -> Result<(), LibvirtError> {
+        self.call("resume the VM", |domain| {
+            // SAFETY: the domain is valid while it is borrowed.
+            checked(unsafe { sys::virDomainResume(domain.as_ptr()) })
+        })
+    }
+
+    /// Ends the VM's QEMU at once. For a copy that was left paused by a migration that is over, and nothing else.
+    pub fn destroy(&self) -> Result<(), LibvirtError> {
+        self.call("end the paused copy of the VM", |domain| {
+            // SAFETY: the domain is valid while it is borrowed.
+            checked(unsafe { sys::virDomainDestroyFlags(domain.as_ptr(), 0) })
+        })
+    }
+
+    /// Frames that the guest has sent through a device of the host since it is there.
+    pub fn frames_sent(&self, device: &str) -> Result<u64, LibvirtError> {
+        let device = device.to_owned();
+        self.call("count the frames of an interface", move |domain| {
+            domain.raw.interface_stats(&device).map(|stats| u64::try_from(stats.tx_packets).unwrap_or(0))
+        })
+    }
+
     /// Sends a command to the guest agent and gives its answer, both JSON. `patience` is the agent's; it is
     /// rounded up to whole seconds, and the call may not take longer than it and the way there and back.
     ///

@@ -152,6 +152,15 @@ impl Domain {
         })
     }
 
+    /// Lets the guest go on at the destination while memory is still on its way. Only for a migration that was begun
+    /// with it allowed; from then on a failure loses the VM.
+    pub fn start_post_copy(&self) -> Result<(), LibvirtError> {
+        self.call("switch the migration to post-copy", |domain| {
+            // SAFETY: the domain is valid while it is borrowed.
+            checked(unsafe { sys::virDomainMigrateStartPostCopy(domain.as_ptr(), 0) })
+        })
+    }
+
     /// Sets how long QEMU may stop the guest at the end of a migration; also while one runs.
     pub fn set_max_downtime(&self, downtime: Duration) -> Result<(), LibvirtError> {
         let milliseconds = u64::try_from(downtime.as_millis()).unwrap_or(u64::MAX).max(1);

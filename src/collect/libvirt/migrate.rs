@@ -1,6 +1,6 @@
 //! The live migration itself.
 
-use std::time::Duration;
+use std::{ffi::c_int, time::Duration};
 
 use virt::{error::Error, sys};
 
@@ -8,7 +8,8 @@ use super::{Domain, Hypervisor, error::LibvirtError, params::ParamList, session:
 
 /// How a migration is to run. There is no field for libvirt's `unsafe` flag: vmgate never overrides libvirt's own
 /// checks.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of virDomainMigrate3")]
 pub struct MigrateParams {
     /// Where the source's QEMU connects to, such as `tcp:10.77.1.2`; none lets the destination choose.
     pub migrate_uri: Option<String>,
@@ -18,6 +19,14 @@ pub struct MigrateParams {
     pub max_downtime: Option<Duration>,
     /// Whether QEMU may slow the guest's vCPUs so that the migration converges.
     pub auto_converge: bool,
+    /// Whether it may be switched to post-copy while it runs, see [`Domain::start_post_copy`].
+    pub post_copy: bool,
+    /// Whether pages are sent as what changed in them.
+    pub xbzrle: bool,
+    /// Connections to send over; a single stream for none.
+    pub multifd_channels: Option<u32>,
+    /// Whether the traffic goes over TLS.
+    pub tls: bool,
     /// Whether the VM's configuration is stored at the destination, and removed at the source.
     pub persistent: bool,
 }
@@ -44,6 +53,18 @@ fn flags(params: &MigrateParams) -> u32 {
     if params.auto_converge {
         flags |= sys::VIR_MIGRATE_AUTO_CONVERGE;
     }
+    if params.post_copy {
+        flags |= sys::VIR_MIGRATE_POSTCOPY;
+    }
+    if params.xbzrle {
+        flags |= sys::VIR_MIGRATE_COMPRESSED;
+    }
+    if params.multifd_channels.is_some() {
+        flags |= sys::VIR_MIGRATE_PARALLEL;
+    }
+    if params.tls {
+        flags |= sys::VIR_MIGRATE_TLS;
+    }
     if params.persistent {
         flags |= sys::VIR_MIGRATE_PERSIST_DEST | sys::VIR_MIGRATE_UNDEFINE_SOURCE;
     }
@@ -62,6 +83,15 @@ fn migrate(
     if let Some(limit) = params.bandwidth_mib_per_second {
         list.number(sys::VIR_MIGRATE_PARAM_BANDWIDTH, limit)?;
     }
+    if params.xbzrle {
+        list.text(sys::VIR_MIGRATE_PARAM_COMPRESSION, "xbzrle")?;
+    }
+    if let Some(channels) = params.multifd_channels {
+        list.int(
+            sys::VIR_MIGRATE_PARAM_PARALLEL_CONNECTIONS,
+            c_int::try_from(channels).unwrap_or(c_int::MAX),
+        )?;
+    }
     let (values, count) = list.as_parts();
     // SAFETY: domain and connection are valid while they are borrowed, and the list has `count` parameters.
     let migrated = unsafe {
@@ -78,25 +108,29 @@ fn migrate(
 mod tests {
     use super::*;
 
-    const PLAIN: MigrateParams = MigrateParams {
-        migrate_uri: None,
-        bandwidth_mib_per_second: None,
-        max_downtime: None,
-        auto_converge: false,
-        persistent: false,
-    };
-
     #[test]
     fn a_persistent_vm_is_persistent_at_the_destination_only() {
-        let persistent = flags(&MigrateParams { persistent: true, ..PLAIN });
+        let persistent = flags(&MigrateParams { persistent: true, ..MigrateParams::default() });
         assert_ne!(persistent & sys::VIR_MIGRATE_PERSIST_DEST, 0);
         assert_ne!(persistent & sys::VIR_MIGRATE_UNDEFINE_SOURCE, 0);
-        assert_eq!(flags(&PLAIN) & (sys::VIR_MIGRATE_PERSIST_DEST | sys::VIR_MIGRATE_UNDEFINE_SOURCE), 0);
+        assert_eq!(
+            flags(&MigrateParams::default())
+                & (sys::VIR_MIGRATE_PERSIST_DEST | sys::VIR_MIGRATE_UNDEFINE_SOURCE),
+            0
+        );
     }
 
     #[test]
     fn libvirts_own_checks_are_never_overridden() {
-        let all = MigrateParams { auto_converge: true, persistent: true, ..PLAIN };
+        let all = MigrateParams {
+            auto_converge: true,
+            post_copy: true,
+            xbzrle: true,
+            multifd_channels: Some(4),
+            tls: true,
+            persistent: true,
+            ..MigrateParams::default()
+        };
         assert_eq!(flags(&all) & sys::VIR_MIGRATE_UNSAFE, 0);
         assert_eq!(flags(&all) & (sys::VIR_MIGRATE_PEER2PEER | sys::VIR_MIGRATE_TUNNELLED), 0);
     }

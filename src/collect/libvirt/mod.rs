@@ -2,8 +2,9 @@
 //!
 //! Every call runs under a time limit, nothing ever prompts, and the traps of the `virt` crate (statistics that
 //! leak or abort, states that swallow errors) are stepped around with libvirt's C functions. Nothing here changes
-//! a VM except [`Domain::migrate`], [`Domain::abort_job`], [`Domain::set_max_downtime`], [`Domain::undefine`],
-//! [`Domain::update_device`] and [`Domain::set_note`], which only the executor calls, and [`Domain::dirty_rate`], which measures.
+//! a VM except [`Domain::migrate`], [`Domain::abort_job`], [`Domain::set_max_downtime`], [`Domain::start_post_copy`],
+//! [`Domain::suspend`], [`Domain::resume`], [`Domain::destroy`], [`Domain::undefine`], [`Domain::update_device`] and
+//! [`Domain::set_note`], which only the executor calls, and [`Domain::dirty_rate`], which measures.
 
 mod bulk;
 mod cpu;

@@ -142,6 +142,21 @@ impl ParamList {
         checked(result)
     }
 
+    /// Adds a signed 32-bit number.
+    pub(super) fn int(&mut self, name: &CStr, value: c_int) -> Result<(), Error> {
+        // SAFETY: as for `text`.
+        let result = unsafe {
+            sys::virTypedParamsAddInt(
+                &raw mut self.params,
+                &raw mut self.count,
+                &raw mut self.capacity,
+                name.as_ptr(),
+                value,
+            )
+        };
+        checked(result)
+    }
+
     /// The list as libvirt's calls take it: pointer and length, valid while `self` is.
     pub(super) fn as_parts(&mut self) -> (sys::virTypedParameterPtr, u32) {
         (self.params, u32::try_from(self.count).unwrap_or(0))

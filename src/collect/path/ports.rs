@@ -14,6 +14,7 @@ pub(in crate::collect) fn range(destination: &NetworkProbe) -> Fact<RangeInclusi
 }
 
 /// The port that a trial takes: the highest free one, since libvirt gives out the lowest.
+#[cfg(any(feature = "libvirt", test))]
 pub(in crate::collect) fn free_port(destination: &NetworkProbe) -> Fact<u16> {
     range(destination).and_then(|range| {
         destination.taken_ports.as_ref().and_then(|taken| {

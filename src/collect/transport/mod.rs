@@ -23,13 +23,17 @@ use super::{
     probe::{
         flows::{self, FlowProbe},
         host::{self, HostProbe, PeerQuestions, Questions},
+        trace,
     },
     text::plain,
 };
-use crate::fact::{Cause, Unknown};
+use crate::fact::{Cause, Fact, Unknown, trace::DirtyTrace};
 
 /// Most bytes of a probe's answer: room for some 10,000 interfaces.
 const ANSWER_LIMIT: usize = 8 << 20;
+
+/// Most bytes of a dirty trace: room for the largest sample of a guest that changes every page at random.
+const TRACE_LIMIT: usize = 24 << 20;
 
 /// Most bytes of the flows of a VM: room for as many as are told apart on two interfaces.
 const FLOWS_LIMIT: usize = 24 << 20;
@@ -73,7 +77,8 @@ impl Transport {
 
     /// How it is called in provenance.
     pub fn method(&self, subject: Subject) -> String {
-        let probe = format!("vmgate probe {}", subject.command());
+        let trace = if subject == Subject::Trace { " --trace" } else { "" };
+        let probe = format!("vmgate probe {}{trace}", subject.command());
         match self {
             Self::Local => format!("{probe}, on this machine"),
             Self::Ssh(target) => format!("{probe}, over ssh to {target}"),
@@ -119,6 +124,36 @@ impl Transport {
                 "a probe command runs `vmgate probe host` only: flows are watched over ssh or on this machine",
             )),
             Self::None(why) => Err(Unknown::new(Cause::NoHostProbe, why.clone())),
+        }
+    }
+}
+
+impl Transport {
+    /// Traces a VM's pages on the host for `length`, which passes in this call, at the cost of a share of a core; for at
+    /// most `limit` more.
+    pub fn trace(
+        &self,
+        vm: &str,
+        length: Duration,
+        core_ratio: f64,
+        limit: Duration,
+    ) -> Result<DirtyTrace, Unknown> {
+        let arguments = [
+            "--trace".to_owned(),
+            vm.to_owned(),
+            format!("--seconds={}", length.as_secs_f64()),
+            format!("--core-ratio={core_ratio}"),
+        ];
+        let options = trace::Options { length, core_ratio, ..trace::Options::default() };
+        let output = match self {
+            Self::Local => return trace::of_vm(vm, &options),
+            Self::Ssh(target) => target.run_probe(Subject::Trace, &arguments, length + limit, TRACE_LIMIT)?,
+            Self::Exec(words) => exec(words, &arguments, length + limit)?,
+            Self::None(why) => return Err(Unknown::new(Cause::NoHostProbe, why.clone())),
+        };
+        match serde_json::from_slice(&output.stdout).map_err(malformed)? {
+            Fact::Known(trace) => Ok(trace),
+            Fact::Unknown(why) => Err(why),
         }
     }
 }

@@ -46,13 +46,15 @@ pub enum Subject {
     Guest,
     /// UDP flows on interfaces of a hypervisor host.
     Flows,
+    /// How a guest dirties its memory, from its hypervisor host.
+    Trace,
 }
 
 impl Subject {
     /// The subcommand of `vmgate probe`.
     pub(super) fn command(self) -> &'static str {
         match self {
-            Self::Host => "host",
+            Self::Host | Self::Trace => "host",
             Self::Guest => "guest",
             Self::Flows => "flows",
         }
@@ -61,7 +63,7 @@ impl Subject {
     /// The obstacle where its probe does not run.
     pub(super) fn obstacle(self) -> Cause {
         match self {
-            Self::Host | Self::Flows => Cause::NoHostProbe,
+            Self::Host | Self::Flows | Self::Trace => Cause::NoHostProbe,
             Self::Guest => Cause::NoGuestProbe,
         }
     }

@@ -18,10 +18,16 @@ pub use links::{Link, Uncuttable};
 
 use self::links::{Cut, Interface, LinkState, NOTE_URI};
 use crate::{
-    collect::libvirt::{Domain, LibvirtError, Trouble},
-    collect::text::plain,
+    collect::{
+        libvirt::{Domain, LibvirtError, Trouble},
+        text::plain,
+    },
     fact::VmState,
-    verdict::ExitCode,
+    ledger::{
+        Entry,
+        entry::{Isolation, IsolationAction},
+    },
+    verdict::{ExitCode, Named},
 };
 
 /// How long a call may take: longer than a busy libvirt needs, since nothing else stops the harm.
@@ -70,6 +76,23 @@ pub struct Released {
     pub not_released: Vec<Uncuttable>,
     /// Who had isolated it, when and why; absent where it was not isolated.
     pub isolated: Option<String>,
+    /// Time until libvirt had let back the last of them.
+    pub took_seconds: f64,
+}
+
+/// What a change of a VM's links is written down with.
+#[derive(Debug, Clone, Default)]
+pub struct Circumstances {
+    /// The host's UUID, where it is known.
+    pub host_uuid: Option<String>,
+    /// Who asked for it.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// Where the evidence is kept.
+    pub evidence: Option<String>,
+    /// The run of a move that it belongs to.
+    pub run: Option<String>,
 }
 
 /// Why nothing was changed.
@@ -102,10 +125,53 @@ impl Isolated {
         self.not_cut.is_empty()
     }
 
+    /// The entry for the ledger.
+    pub fn entry(&self, around: Circumstances) -> Entry {
+        let vm = named(&self.vm, Some(self.uuid.clone()));
+        entry((vm, &self.host), IsolationAction::Isolated, &self.cut, self.took_seconds, around)
+    }
+
     /// How the process ends.
     pub fn exit(&self) -> ExitCode {
         if self.is_whole() { ExitCode::Go } else { ExitCode::SomebodyMustLook }
     }
+}
+
+impl Released {
+    /// The entry for the ledger.
+    pub fn entry(&self, around: Circumstances) -> Entry {
+        let vm = named(&self.vm, Some(self.uuid.clone()));
+        entry((vm, &self.host), IsolationAction::Released, &self.released, self.took_seconds, around)
+    }
+
+    /// How the process ends.
+    pub fn exit(&self) -> ExitCode {
+        if self.not_released.is_empty() { ExitCode::Go } else { ExitCode::SomebodyMustLook }
+    }
+}
+
+fn named(name: &str, uuid: Option<String>) -> Named {
+    Named { name: Some(name.to_owned()), uuid }
+}
+
+fn entry(
+    (vm, host): (Named, &str),
+    action: IsolationAction,
+    links: &[Link],
+    took_seconds: f64,
+    around: Circumstances,
+) -> Entry {
+    Entry::Isolation(Isolation {
+        vm,
+        host: named(host, around.host_uuid),
+        action,
+        interfaces: links.iter().map(|link| link.mac.clone()).collect(),
+        took_seconds,
+        reason: around.reason,
+        by: around.by,
+        evidence: around.evidence,
+        run: around.run,
+    })
 }
 
 /// Cuts every interface of the running VM. What cannot be cut is named and does not keep the others from being cut.
@@ -158,6 +224,7 @@ pub fn isolate(domain: &Domain, host: &str, by: &str, reason: &str) -> Result<Is
 
 /// Lets back what an isolation cut, and nothing else. Doing it again does the rest.
 pub fn release(domain: &Domain, host: &str) -> Result<Released, NotIsolated> {
+    let start = Instant::now();
     let domain = domain.with_timeout(CALL_LIMIT);
     let (vm, uuid, xml) = active(&domain, host)?;
     let seen = links::read(&xml).map_err(|why| malformed(&vm, &why))?;
@@ -174,12 +241,22 @@ pub fn release(domain: &Domain, host: &str) -> Result<Released, NotIsolated> {
             Err(error) => not_released.push(interface.failed(&error.to_string())),
         }
     }
+    let took_seconds = start.elapsed().as_secs_f64();
     // The note stays for what is left to do.
     if not_released.is_empty() && !note.cut.is_empty() {
         domain.set_note(NOTE_URI, None)?;
     }
     let isolated = (!note.cut.is_empty()).then(|| format!("{} at {}: {}", note.by, note.at, note.reason));
-    Ok(Released { vm, uuid, host: host.to_owned(), released, down_before, not_released, isolated })
+    Ok(Released {
+        vm,
+        uuid,
+        host: host.to_owned(),
+        released,
+        down_before,
+        not_released,
+        isolated,
+        took_seconds,
+    })
 }
 
 /// Name, UUID and live configuration of a VM that is active.

@@ -52,22 +52,45 @@ impl Bits {
         self.words.iter().map(|word| word.count_ones() as usize).sum()
     }
 
+    /// The numbers of the set bits from `begin` up to `end`, rising.
+    pub fn ones_between(&self, begin: usize, end: usize) -> impl Iterator<Item = usize> + '_ {
+        let end = end.min(self.len);
+        let mut at = begin;
+        std::iter::from_fn(move || {
+            at = self.end_of_run(at, false);
+            (at < end).then(|| {
+                at += 1;
+                at - 1
+            })
+        })
+    }
+
     fn runs(&self) -> Vec<u8> {
         let mut out = Vec::new();
         put(&mut out, self.len as u64);
-        let (mut value, mut run) = (false, 0_u64);
-        for at in 0..self.len {
-            if self.get(at) == value {
-                run += 1;
-            } else {
-                put(&mut out, run);
-                (value, run) = (!value, 1);
+        let (mut value, mut begin) = (false, 0);
+        // The last run is written only where it is of set bits: the length says the rest.
+        while begin < self.len {
+            let end = self.end_of_run(begin, value);
+            if end < self.len || value {
+                put(&mut out, (end - begin) as u64);
             }
-        }
-        if value {
-            put(&mut out, run);
+            (value, begin) = (!value, end);
         }
         out
+    }
+
+    /// Where the run of bits of that value ends which begins at `at`.
+    fn end_of_run(&self, at: usize, value: bool) -> usize {
+        let mut skip = at % 64;
+        for (number, word) in self.words.iter().enumerate().skip(at / 64) {
+            let other = (if value { !word } else { *word }) & (u64::MAX << skip);
+            if other != 0 {
+                return (number * 64 + other.trailing_zeros() as usize).min(self.len);
+            }
+            skip = 0;
+        }
+        self.len
     }
 
     fn from_runs(mut runs: &[u8]) -> Option<Self> {

@@ -6,13 +6,20 @@
 
 mod bits;
 mod pack;
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "numbers of pages, ticks and bytes lie far below 2^52 and above zero"
+)]
+mod windows;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use bits::Bits;
-pub use pack::Positions;
+pub use pack::{Positions, Ticks};
 
 /// Size of a page in every trace: what QEMU sends at a time, on x86 and most others.
 pub const PAGE_BYTES: u64 = 4096;
@@ -34,7 +41,7 @@ pub struct DirtyTrace {
     /// Page numbers of the sampled pages, rising.
     pub pages: Positions,
     /// How long each tick lasted, in microseconds.
-    pub tick_microseconds: Vec<u32>,
+    pub tick_microseconds: Ticks,
     /// A bit for each page and tick, page by page: set where the page's content was not that of a tick before.
     pub changes: Bits,
     /// A bit for each page: set where it held only zeros, or was never touched, when last looked at.

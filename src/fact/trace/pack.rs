@@ -1,12 +1,12 @@
-//! Small numbers in few characters: LEB128 in base64, and rising positions as the gaps between them.
+//! Small numbers in few characters: LEB128 in base64, rising positions as the gaps between them, ticks as they are.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, ops::Deref};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-use super::MOST_PAGES;
+use super::{MOST_PAGES, MOST_TICKS};
 
 /// Appends a number: seven bits a byte, the lowest first, the high bit set on all but the last.
 pub(super) fn put(out: &mut Vec<u8>, mut number: u64) {
@@ -108,5 +108,64 @@ impl JsonSchema for Positions {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "string", "contentEncoding": "base64", "description": "Page numbers as gaps" })
+    }
+}
+
+/// Lengths of ticks in microseconds. Written as base64 of LEB128 numbers.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Ticks(Vec<u32>);
+
+impl From<Vec<u32>> for Ticks {
+    fn from(microseconds: Vec<u32>) -> Self {
+        Self(microseconds)
+    }
+}
+
+impl Deref for Ticks {
+    type Target = [u32];
+
+    fn deref(&self) -> &[u32] {
+        &self.0
+    }
+}
+
+impl Ticks {
+    fn unpack(mut bytes: &[u8]) -> Option<Self> {
+        let mut ticks = Vec::new();
+        while !bytes.is_empty() && ticks.len() <= MOST_TICKS {
+            ticks.push(u32::try_from(take(&mut bytes)?).ok()?);
+        }
+        bytes.is_empty().then_some(Self(ticks))
+    }
+}
+
+impl Serialize for Ticks {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut out = Vec::new();
+        self.0.iter().for_each(|tick| put(&mut out, (*tick).into()));
+        serializer.serialize_str(&to_text(&out))
+    }
+}
+
+impl<'de> Deserialize<'de> for Ticks {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<str>::deserialize(deserializer)?;
+        from_text(&text)
+            .and_then(|bytes| Self::unpack(&bytes))
+            .ok_or_else(|| D::Error::custom("not the lengths of ticks in base64"))
+    }
+}
+
+impl JsonSchema for Ticks {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Ticks".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "contentEncoding": "base64", "description": "Lengths of ticks" })
     }
 }

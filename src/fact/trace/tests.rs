@@ -13,7 +13,7 @@ fn trace(pages: Vec<u64>, ticks: usize, set: &[usize]) -> DirtyTrace {
         ram_bytes: 1000 * PAGE_BYTES,
         strata: vec![Stratum { pages: 1000, sampled: u32::try_from(sampled).unwrap() }],
         pages: Positions::new(pages),
-        tick_microseconds: vec![100_000; ticks],
+        tick_microseconds: vec![100_000; ticks].into(),
         changes,
         zero: Bits::clear(sampled),
         absent_ratio: 0.0,
@@ -37,7 +37,7 @@ fn a_sound_trace_passes_and_each_contradiction_is_named() {
     assert_eq!(outside.check(), Err(TraceError::Unsound("a page lies outside its stratum")));
 
     let mut short = sound.clone();
-    short.tick_microseconds.pop();
+    short.tick_microseconds = vec![100_000; 3].into();
     assert!(matches!(short.check(), Err(TraceError::Unsound(_))));
 
     let mut empty = sound;
@@ -55,6 +55,25 @@ fn a_trace_with_few_changes_is_a_small_document() {
     let text = serde_json::to_string(&trace).unwrap();
     assert!(text.len() < 30_000, "{} bytes", text.len());
     assert_eq!(serde_json::from_str::<DirtyTrace>(&text).unwrap(), trace);
+}
+
+#[test]
+fn unique_pages_are_counted_once_in_each_window() {
+    // Of 1000 pages 4 are sampled over 2 s: the first changes in every tick, the second once, the others never.
+    let mut set: Vec<usize> = (0..20).collect();
+    set.push(20 + 3);
+    let trace = trace(vec![1, 2, 500, 900], 20, &set);
+    let windows: Vec<(f64, u64)> = trace
+        .dirty_windows()
+        .iter()
+        .map(|seen| (seen.window_seconds, seen.dirtied_bytes / PAGE_BYTES))
+        .collect();
+    // 250 pages a sampled one: always the first, and the second in one window of 20, 10, 4, 2, 1.
+    let wanted = [(0.1, 262), (0.2, 275), (0.5, 312), (1.0, 375), (2.0, 500)];
+    assert_eq!(windows.len(), wanted.len());
+    for ((seconds, pages), (wanted_seconds, wanted_pages)) in windows.iter().zip(wanted) {
+        assert!((seconds - wanted_seconds).abs() < 1e-9 && pages.abs_diff(wanted_pages) <= 1, "{windows:?}");
+    }
 }
 
 #[test]
@@ -87,5 +106,6 @@ proptest! {
     fn hostile_text_is_read_or_refused(text in "[A-Za-z0-9+/]{0,40}") {
         let _ = serde_json::from_str::<Bits>(&format!("\"{text}\""));
         let _ = serde_json::from_str::<Positions>(&format!("\"{text}\""));
+        let _ = serde_json::from_str::<Ticks>(&format!("\"{text}\""));
     }
 }

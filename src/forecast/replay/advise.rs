@@ -8,8 +8,11 @@ use super::{AutoConverge, Conditions, Goal, Replay, Replayer, Settings};
 const RUNS: u32 = 24;
 /// How sure the recommendation must be.
 const SURE: f64 = 0.95;
-/// Downtime limits that are tried, by the longest blackout.
-const LIMIT_STEPS: [f64; 6] = [1.0, 0.8, 0.6, 0.4, 0.25, 0.1];
+/// The part of the accepted blackout that a downtime limit is chosen for: it is chosen by few runs.
+const AIM: f64 = 0.97;
+/// How often a downtime limit is corrected at most, and the least that is tried.
+const CORRECTIONS: u32 = 3;
+const LEAST_LIMIT_SECONDS: f64 = 0.01;
 
 /// A forecast with its alternatives.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -17,6 +20,8 @@ const LIMIT_STEPS: [f64; 6] = [1.0, 0.8, 0.6, 0.4, 0.25, 0.1];
 pub struct Advice {
     /// The migration as it is set up.
     pub as_it_is: Replay,
+    /// Its settings with the downtime limit that was chosen.
+    pub settings: Settings,
     /// What one change would make of it.
     pub what_if: Vec<WhatIf>,
     /// The mildest settings that meet the goal; none where none of those tried does.
@@ -29,6 +34,8 @@ pub struct Advice {
 pub struct WhatIf {
     /// The change.
     pub step: Step,
+    /// All of the settings.
+    pub settings: Settings,
     /// The migration then.
     pub replay: Replay,
 }
@@ -49,8 +56,6 @@ pub struct Recommended {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Step {
-    /// This downtime limit, in seconds.
-    DowntimeLimit(f64),
     /// No bandwidth limit.
     NoBandwidthLimit,
     /// A path of twice the goodput.
@@ -67,55 +72,71 @@ pub enum Step {
 
 impl Step {
     /// The step in words that fit after "with".
-    pub fn words(self) -> String {
+    pub fn words(self) -> &'static str {
         match self {
-            Self::DowntimeLimit(seconds) => format!("a downtime limit of {:.0} ms", seconds * 1000.0),
-            Self::NoBandwidthLimit => "no bandwidth limit".into(),
-            Self::TwiceTheGoodput => "a path of twice the goodput".into(),
-            Self::Multifd => "4 parallel connections (multifd)".into(),
-            Self::Xbzrle => "XBZRLE".into(),
-            Self::AutoConverge => "auto-converge".into(),
-            Self::PostCopy => "post-copy".into(),
+            Self::NoBandwidthLimit => "no bandwidth limit",
+            Self::TwiceTheGoodput => "a path of twice the goodput",
+            Self::Multifd => "4 parallel connections (multifd)",
+            Self::Xbzrle => "XBZRLE",
+            Self::AutoConverge => "auto-converge",
+            Self::PostCopy => "post-copy",
         }
     }
 }
 
 impl Replayer<'_> {
-    /// Predicts the migration as it is set up, with each change, and names the mildest settings that meet the goal.
+    /// Predicts the migration as it is set up, with each change, and names the mildest settings that meet the goal. Each
+    /// time the downtime limit is the longest with which the blackout keeps to the goal, where there is one.
     pub fn advise(&self, settings: &Settings, conditions: &Conditions, goal: &Goal, seed: u64) -> Advice {
-        let as_it_is = self.replay(settings, conditions, goal, seed);
+        let own = self.limited(settings, conditions, goal, seed);
+        let as_it_is = self.replay(&own, conditions, goal, seed);
         let try_out = |step: Step| {
-            let (settings, conditions) = with(step, settings, conditions, goal);
-            WhatIf { step, replay: self.runs(&settings, &conditions, goal, seed, RUNS) }
+            let (settings, conditions) = with(step, settings, conditions);
+            let settings = self.limited(&settings, &conditions, goal, seed);
+            WhatIf { step, replay: self.runs(&settings, &conditions, goal, seed, RUNS), settings }
         };
         let what_if: Vec<WhatIf> = steps(settings).into_iter().map(try_out).collect();
         let recommended = if meets(&as_it_is, goal) {
-            Some(Recommended { step: None, settings: settings.clone(), replay: as_it_is.clone() })
+            Some(Recommended { step: None, settings: own.clone(), replay: as_it_is.clone() })
         } else {
-            self.mildest(settings, conditions, goal, seed, &what_if)
+            let others = what_if.iter().filter(|what| what.step != Step::TwiceTheGoodput);
+            others.filter(|what| meets(&what.replay, goal)).map(Recommended::from).next()
         };
-        Advice { as_it_is, what_if, recommended }
+        Advice { as_it_is, settings: own, what_if, recommended }
     }
 
-    fn mildest(
-        &self,
-        settings: &Settings,
-        conditions: &Conditions,
-        goal: &Goal,
-        seed: u64,
-        what_if: &[WhatIf],
-    ) -> Option<Recommended> {
-        let limits = LIMIT_STEPS.iter().map(|part| {
-            let step = Step::DowntimeLimit(goal.longest_blackout_seconds * part);
-            let (settings, conditions) = with(step, settings, conditions, goal);
-            (step, self.runs(&settings, &conditions, goal, seed, RUNS))
-        });
-        let others = what_if.iter().filter(|what| what.step != Step::TwiceTheGoodput);
-        let others = others.map(|what| (what.step, what.replay.clone()));
-        limits.chain(others).find(|(_, replay)| meets(replay, goal)).map(|(step, replay)| {
-            let (settings, _) = with(step, settings, conditions, goal);
-            Recommended { step: Some(step), settings, replay }
-        })
+    /// A forecast from few runs: enough to choose by.
+    pub fn sketch(&self, settings: &Settings, conditions: &Conditions, goal: &Goal, seed: u64) -> Replay {
+        self.runs(settings, conditions, goal, seed, RUNS)
+    }
+
+    /// The settings with the longest downtime limit with which the blackout keeps to the goal. QEMU counts only a part of
+    /// the blackout, so that the limit lies below what is accepted, by what the replay says is missing. A limit with which
+    /// the migration no longer completes is no help: then the one before it.
+    fn limited(&self, settings: &Settings, conditions: &Conditions, goal: &Goal, seed: u64) -> Settings {
+        let aim = goal.longest_blackout_seconds * AIM;
+        let with = |limit: f64| Settings { downtime_limit_seconds: limit, ..settings.clone() };
+        let mut chosen = with(goal.longest_blackout_seconds);
+        let mut tried = chosen.clone();
+        for _ in 0..CORRECTIONS {
+            let replay = self.runs(&tried, conditions, goal, seed, RUNS);
+            let Some(blackout) = replay.blackout_seconds.filter(|_| replay.converges_ratio >= SURE) else {
+                break;
+            };
+            chosen = tried;
+            let over = blackout.p95 - aim;
+            if over <= 0.0 || chosen.downtime_limit_seconds <= LEAST_LIMIT_SECONDS {
+                break;
+            }
+            tried = with((chosen.downtime_limit_seconds - over).max(LEAST_LIMIT_SECONDS));
+        }
+        chosen
+    }
+}
+
+impl From<&WhatIf> for Recommended {
+    fn from(what: &WhatIf) -> Self {
+        Self { step: Some(what.step), settings: what.settings.clone(), replay: what.replay.clone() }
     }
 }
 
@@ -140,10 +161,9 @@ fn steps(settings: &Settings) -> Vec<Step> {
     steps
 }
 
-fn with(step: Step, settings: &Settings, conditions: &Conditions, goal: &Goal) -> (Settings, Conditions) {
+fn with(step: Step, settings: &Settings, conditions: &Conditions) -> (Settings, Conditions) {
     let (mut settings, mut conditions) = (settings.clone(), conditions.clone());
     match step {
-        Step::DowntimeLimit(seconds) => settings.downtime_limit_seconds = seconds,
         Step::NoBandwidthLimit => settings.bandwidth_limit_bytes_per_second = None,
         Step::TwiceTheGoodput => conditions.goodput_bytes_per_second *= 2.0,
         Step::Multifd => settings.multifd_channels = Some(4),
@@ -151,8 +171,6 @@ fn with(step: Step, settings: &Settings, conditions: &Conditions, goal: &Goal) -
         Step::AutoConverge => settings.auto_converge = Some(AutoConverge::default()),
         Step::PostCopy => settings.post_copy = true,
     }
-    // Whatever else changes, a limit above the blackout that is accepted makes no sense.
-    settings.downtime_limit_seconds = settings.downtime_limit_seconds.min(goal.longest_blackout_seconds);
     (settings, conditions)
 }
 

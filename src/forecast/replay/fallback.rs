@@ -4,20 +4,12 @@
 //! D(t) = Σ Nₖ (1 − e^(−λₖ t)), fitted by non-negative least squares. A guest of such groups is then written down as a
 //! trace, so that one replay serves both. What it does not know, it spreads: groups lie anywhere in RAM.
 
-use crate::fact::trace::{
-    Bits, DirtyTrace, PAGE_BYTES, Positions, Stratum, TraceCost, TraceEnd, TraceSchema,
+use crate::fact::{
+    DirtyWindow,
+    trace::{Bits, DirtyTrace, PAGE_BYTES, Positions, Stratum, TraceCost, TraceEnd, TraceSchema},
 };
 
 use super::random::Random;
-
-/// Memory dirtied in a window of some length: unique pages, not writes.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Dirtied {
-    /// Length of the window.
-    pub window_seconds: f64,
-    /// Memory dirtied in it.
-    pub bytes: f64,
-}
 
 /// Pages written at random, each on average so many times a second.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -37,10 +29,12 @@ const SWEEPS: u32 = 40_000;
 const RATES: [f64; 13] = [0.003, 0.0065, 0.014, 0.03, 0.065, 0.14, 0.3, 0.65, 1.4, 3.0, 6.5, 14.0, 30.0];
 
 /// Groups of pages that explain the windows, at most as many pages as the RAM has.
-pub fn fit(windows: &[Dirtied], ram_bytes: u64) -> Vec<Group> {
+pub fn fit(windows: &[DirtyWindow], ram_bytes: u64) -> Vec<Group> {
     let most = (ram_bytes / PAGE_BYTES) as f64;
-    let seen: Vec<(f64, f64)> =
-        windows.iter().map(|seen| (seen.window_seconds, seen.bytes / PAGE_BYTES as f64)).collect();
+    let seen: Vec<(f64, f64)> = windows
+        .iter()
+        .map(|seen| (seen.window_seconds, seen.dirtied_bytes as f64 / PAGE_BYTES as f64))
+        .collect();
     let mut groups = RATES.map(|rate| (Group { pages: 0.0, rate }, parts(rate, &seen)));
     // Coordinate descent: each group in turn takes what the others leave, and never less than nothing. All is by the
     // size of the window's own figure, or the longest window would be all that counts.
@@ -95,7 +89,7 @@ pub fn trace(groups: &[Group], ram_bytes: u64, zero_ratio: f64, seed: u64) -> Di
         ram_bytes: ram_pages * PAGE_BYTES,
         strata: vec![Stratum { pages: ram_pages, sampled }],
         pages: Positions::new(positions),
-        tick_microseconds: vec![100_000; TICKS],
+        tick_microseconds: vec![100_000; TICKS].into(),
         changes,
         zero,
         absent_ratio: 0.0,

@@ -1,7 +1,10 @@
 //! The guest as the trace shows it: which pages it dirties between two moments of its own time.
 //!
 //! The trace is laid out by tick, so that what was dirtied over a while is the union of a few rows of bits. Guest time
-//! goes on past the end of the trace at its beginning; it runs slower while QEMU throttles the vCPUs.
+//! goes on past the end of the trace at its beginning, with other pages in place of those that changed once; it runs
+//! slower while QEMU throttles the vCPUs.
+
+use std::borrow::Cow;
 
 use crate::fact::trace::{DirtyTrace, TraceError};
 
@@ -20,6 +23,11 @@ pub(super) struct Guest {
     /// Changed pages, a row of words for each tick, and for all of them together.
     rows: Vec<Vec<u64>>,
     ever: Vec<u64>,
+    /// Pages that changed in one tick alone. Of pages seen once there are about as many more that were not seen (Good 1953):
+    /// past the trace's end others take their place, or a short trace would make a guest's working set too small.
+    once: Vec<u64>,
+    /// Words of bits with a page in them that is not zero: where those others lie.
+    used: Vec<usize>,
     /// End of each tick from the trace's beginning, in seconds.
     ends: Vec<f64>,
     /// Writes that a page is expected to see in a tick beyond the one that its bit tells of.
@@ -81,6 +89,7 @@ impl Guest {
         let mut rows = vec![vec![0_u64; words]; ticks];
         let mut zero = vec![0_u64; words];
         let mut again = Vec::with_capacity(pages);
+        let mut once = vec![0_u64; words];
         for page in 0..pages {
             let bit = 1_u64 << (page % 64);
             let mut changed = 0_usize;
@@ -94,6 +103,11 @@ impl Guest {
             }
             if trace.zero.get(page)
                 && let Some(word) = zero.get_mut(page / 64)
+            {
+                *word |= bit;
+            }
+            if changed == 1
+                && let Some(word) = once.get_mut(page / 64)
             {
                 *word |= bit;
             }
@@ -113,9 +127,11 @@ impl Guest {
             chunks: chunks(trace.pages.as_slice()),
             weights: trace.weights(),
             ram_gib: trace.ram_bytes as f64 / (1_u64 << 30) as f64,
+            used: (0..words).filter(|at| zero.get(*at).is_some_and(|word| *word != u64::MAX)).collect(),
             zero,
             rows,
             ever,
+            once,
             again,
         })
     }
@@ -134,31 +150,49 @@ impl Guest {
     /// `seed` decides on pages whose tick lies only partly in that time; the same seed decides the same for each.
     pub(super) fn dirtied(&self, from: f64, to: f64, seed: u64, span: &Span, dirty: &mut [u64]) {
         let length = self.seconds();
-        if to - from >= length {
-            span.zip(dirty, &self.ever).for_each(|(to, from)| *to |= from);
-            return;
-        }
-        let lap = (from / length).floor();
-        let (from, to) = (from - lap * length, to - lap * length);
-        self.within(from, to.min(length), seed ^ mix(lap as u64), span, dirty);
-        if to > length {
-            self.within(0.0, to - length, seed ^ mix(lap as u64 + 1), span, dirty);
+        for lap in (from / length) as u64..=(to / length) as u64 {
+            let began = lap as f64 * length;
+            let (from, to) = ((from - began).max(0.0), (to - began).min(length));
+            if from <= 0.0 && to >= length {
+                span.zip(dirty, &self.in_lap(&self.ever, lap)).for_each(|(to, from)| *to |= from);
+            } else {
+                self.within(lap, (from, to), seed ^ mix(lap), span, dirty);
+            }
         }
     }
 
-    fn within(&self, from: f64, to: f64, seed: u64, span: &Span, dirty: &mut [u64]) {
+    /// A row as it is when the trace is gone through for the `lap`-th time, from 0.
+    fn in_lap<'r>(&self, row: &'r [u64], lap: u64) -> Cow<'r, [u64]> {
+        if lap == 0 {
+            return Cow::Borrowed(row);
+        }
+        let mut out: Vec<u64> = row.iter().zip(&self.once).map(|(row, once)| row & !once).collect();
+        let by = mix(lap) as usize % self.used.len().max(1);
+        let others = self.used.iter().cycle().skip(by);
+        for (&from, &to) in self.used.iter().zip(others) {
+            let moved = row.get(from).zip(self.once.get(from)).map_or(0, |(row, once)| row & once);
+            let zero = self.zero.get(to).copied().unwrap_or(0);
+            if let Some(word) = out.get_mut(to) {
+                *word |= moved & !zero;
+            }
+        }
+        Cow::Owned(out)
+    }
+
+    fn within(&self, lap: u64, (from, to): (f64, f64), seed: u64, span: &Span, dirty: &mut [u64]) {
         let first = self.ends.partition_point(|end| *end <= from);
         let mut begin = first.checked_sub(1).and_then(|at| self.ends.get(at)).copied().unwrap_or(0.0);
         for (tick, (row, end)) in self.rows.iter().zip(&self.ends).enumerate().skip(first) {
             if begin >= to {
                 return;
             }
+            let row = self.in_lap(row, lap);
             if begin >= from && *end <= to {
-                span.zip(dirty, row).for_each(|(to, from)| *to |= from);
+                span.zip(dirty, &row).for_each(|(to, from)| *to |= from);
             } else {
                 let length = end - begin;
                 let part = ((from - begin).max(0.0) / length, ((to - begin) / length).min(1.0));
-                self.partly(row, part, mix(seed ^ tick as u64), span, dirty);
+                self.partly(&row, part, mix(seed ^ tick as u64), span, dirty);
             }
             begin = *end;
         }

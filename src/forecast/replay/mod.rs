@@ -16,6 +16,7 @@ mod dirty;
 pub mod fallback;
 mod guest;
 mod link;
+mod moments;
 mod outcome;
 mod random;
 mod run;
@@ -29,6 +30,7 @@ pub use outcome::{Limit, Replay};
 pub use settings::{AutoConverge, Conditions, Goal, Range, Settings};
 
 use guest::Guest;
+use moments::Moments;
 use random::Random;
 use run::{Guess, Run, Went};
 
@@ -38,7 +40,7 @@ const RUNS: u32 = if cfg!(test) { 40 } else { 120 };
 const FEWEST_RUNS: u32 = if cfg!(test) { 8 } else { 16 };
 /// What the runs of one replay may cost together, in pages of the sample handed over.
 const WORK: u64 = if cfg!(test) { 200_000 } else { 1_500_000 };
-/// A migration without a deadline counts as one that does not converge after this many times what a copy of all RAM
+/// A migration counts as one that does not converge after this many times what a copy of all RAM
 /// takes, and a while besides.
 const PATIENCE: f64 = 4.0;
 const PATIENCE_SECONDS: f64 = 60.0;
@@ -69,19 +71,23 @@ impl<'t> Replayer<'t> {
         seed: u64,
         most: u32,
     ) -> Replay {
-        let horizon = goal.deadline_seconds.unwrap_or_else(|| self.patience(settings, conditions));
+        // Beyond the deadline too: how late it would be is worth knowing.
+        let patience = self.patience(settings, conditions);
+        let deadline = goal.deadline_seconds.unwrap_or(patience);
+        let horizon = deadline.max(patience);
         let mut random = Random::new(seed);
-        let pilot = self.run(settings, conditions, horizon, &mut random, 0.0);
+        let pilot = self.run(settings, conditions, horizon, &mut random, 0.0, f64::INFINITY);
+        let step = Moments::step(pilot.total_seconds);
         let mut went = Vec::new();
         let mut work = 0;
         let enough_work = WORK * u64::from(most) / u64::from(RUNS);
         let fewest = FEWEST_RUNS.min(most / 3);
         while went.len() < most as usize && (work < enough_work || went.len() < fewest as usize) {
-            let one = self.run(settings, conditions, horizon, &mut random, pilot.total_seconds);
+            let one = self.run(settings, conditions, horizon, &mut random, pilot.total_seconds, step);
             work += one.work;
             went.push(one);
         }
-        Replay::from_runs(&went, settings)
+        Replay::from_runs(&went, settings, deadline)
     }
 
     fn run(
@@ -91,8 +97,9 @@ impl<'t> Replayer<'t> {
         horizon: f64,
         random: &mut Random,
         expected: f64,
+        moment_seconds: f64,
     ) -> Went {
-        let guess = self.guess(conditions, random, expected);
+        let guess = Guess { moment_seconds, ..self.guess(conditions, random, expected) };
         Run::new(&self.guest, settings, conditions, &guess).until(horizon)
     }
 
@@ -132,6 +139,7 @@ impl<'t> Replayer<'t> {
                 * random.between(0.8, 1.25),
             delta_overflow: deltas.map_or(1.0, |deltas| deltas.overflow_ratio),
             seed: random.next(),
+            moment_seconds: f64::INFINITY,
         }
     }
 

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::fact::Quantiles;
+use crate::fact::{Quantiles, Remaining};
 
-use super::{run::Went, settings::Settings};
+use super::{moments, run::Went, settings::Settings};
 
 /// A predicted migration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,6 +32,12 @@ pub struct Replay {
     pub limit: Limit,
     /// Runs that this rests on.
     pub runs: u32,
+    /// Memory left to send as the migration goes on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub timeline: Vec<Remaining>,
+    /// Ends of the rounds in the run whose duration is the middle one, from the order to migrate.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub round_ends_seconds: Vec<f64>,
 }
 
 /// What a migration is limited by.
@@ -69,11 +75,13 @@ const MOST_OF_IT: f64 = 0.6;
 const LITTLE_MORE: f64 = 4.0;
 
 impl Replay {
-    pub(super) fn from_runs(runs: &[Went], settings: &Settings) -> Self {
+    pub(super) fn from_runs(runs: &[Went], settings: &Settings, deadline_seconds: f64) -> Self {
         let done: Vec<&Went> = runs.iter().filter(|run| run.converged).collect();
         let of = |figure: fn(&Went) -> f64| quantiles(done.iter().map(|run| figure(run)));
         let all = |figure: fn(&Went) -> f64| quantiles(runs.iter().map(figure)).map_or(0.0, |seen| seen.p50);
-        let converges_ratio = (done.len() as f64 + later(runs, done.len())) / runs.len().max(1) as f64;
+        let in_time = done.iter().filter(|run| run.total_seconds <= deadline_seconds).count();
+        let later = later(runs, done.len(), deadline_seconds);
+        let converges_ratio = (in_time as f64 + later) / runs.len().max(1) as f64;
         let least_left =
             quantiles(runs.iter().map(|run| run.least_left_seconds).filter(|left| left.is_finite()));
         let throttle_percent = runs.iter().map(|run| run.throttle_percent).fold(0.0, f64::max);
@@ -104,6 +112,8 @@ impl Replay {
             least_left_seconds: least_left,
             limit,
             runs: u32::try_from(runs.len()).unwrap_or(u32::MAX),
+            timeline: moments::timeline(runs),
+            round_ends_seconds: moments::rounds_of_the_middle(runs),
         }
     }
 }
@@ -116,22 +126,22 @@ fn throttle_pause(percent: f64) -> f64 {
     TIMESLICE_SECONDS * percent / (100.0 - percent).max(1.0)
 }
 
-/// Of the runs that were given up, how many would have ended in the time they had left: at the rate at which runs ended
+/// Of the runs that were given up, how many would have ended by the deadline: at the rate at which runs ended
 /// that went on.
-fn later(runs: &[Went], done: usize) -> f64 {
+fn later(runs: &[Went], done: usize, deadline_seconds: f64) -> f64 {
     let exposed: f64 = runs.iter().map(|run| run.exposed_seconds).sum();
     if exposed <= 0.0 {
         return 0.0;
     }
     let rate = done as f64 / exposed;
     runs.iter()
-        .filter(|run| run.given_up_seconds > 0.0)
-        .map(|run| -(-rate * run.given_up_seconds).exp_m1())
+        .filter_map(|run| run.given_up_at)
+        .map(|at| -(-rate * (deadline_seconds - at).max(0.0)).exp_m1())
         .sum()
 }
 
 /// The 5th, 50th and 95th percentile, between the two nearest figures.
-fn quantiles(figures: impl Iterator<Item = f64>) -> Option<Quantiles> {
+pub(super) fn quantiles(figures: impl Iterator<Item = f64>) -> Option<Quantiles> {
     let mut sorted: Vec<f64> = figures.collect();
     sorted.sort_by(f64::total_cmp);
     let last = sorted.len().checked_sub(1)?;
@@ -151,12 +161,12 @@ mod tests {
     #[test]
     fn a_run_given_up_counts_for_what_it_would_have_done() {
         let ended = Went { converged: true, exposed_seconds: 20.0, ..Went::default() };
-        let given_up = Went { exposed_seconds: 60.0, given_up_seconds: 540.0, ..Went::default() };
+        let given_up = Went { exposed_seconds: 60.0, given_up_at: Some(60.0), ..Went::default() };
         let settings = Settings::default();
-        let never = Replay::from_runs(&[given_up; 4], &settings);
+        let never = Replay::from_runs(&vec![given_up.clone(); 4], &settings, 600.0);
         assert!(never.converges_ratio < 1e-9 && never.total_seconds.is_none());
         // One in 80 s: over the 540 s that each of the others had left, nearly all would have ended.
-        let mostly = Replay::from_runs(&[ended, given_up], &settings);
+        let mostly = Replay::from_runs(&[ended, given_up], &settings, 600.0);
         assert!((0.95..1.0).contains(&mostly.converges_ratio), "{mostly:?}");
     }
 

@@ -10,6 +10,7 @@ use super::{
     dirty::{AtCursor, DirtyPages},
     guest::Guest,
     link::Link,
+    moments::Moments,
     settings::{Conditions, Settings},
     throttle::Throttle,
 };
@@ -57,10 +58,12 @@ pub(super) struct Guess {
     pub(super) delta_bytes: f64,
     pub(super) delta_overflow: f64,
     pub(super) seed: u64,
+    /// Time between two moments that are kept for the plot; infinite for none.
+    pub(super) moment_seconds: f64,
 }
 
 /// How one replay went. Times are in seconds from the order to migrate.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Went {
     pub(super) converged: bool,
     pub(super) total_seconds: f64,
@@ -76,11 +79,14 @@ pub(super) struct Went {
     /// Memory dirtied by memory sent after the first pass; 0 where there was no second.
     pub(super) dirtied_to_sent: f64,
     pub(super) throttle_percent: f64,
-    /// Time after the first pass in which it could have ended, and, where it was given up, what was left of its time.
+    /// Time after the first pass in which it could have ended.
     pub(super) exposed_seconds: f64,
-    pub(super) given_up_seconds: f64,
+    /// When it was given up, though it had time left.
+    pub(super) given_up_at: Option<f64>,
     /// Pages handed over, of the sample: what this run cost to compute.
     pub(super) work: u64,
+    /// What was left at each moment, and when rounds ended.
+    pub(super) moments: Moments,
 }
 
 /// The migration thread.
@@ -110,6 +116,7 @@ pub(super) struct Run<'a> {
     first_pass_ended: Option<f64>,
     least_left: f64,
     work: u64,
+    moments: Moments,
 }
 
 impl<'a> Run<'a> {
@@ -142,6 +149,7 @@ impl<'a> Run<'a> {
             first_pass_ended: None,
             least_left: f64::INFINITY,
             work: 0,
+            moments: Moments::every(drawn.moment_seconds),
             guest,
             settings,
             conditions,
@@ -169,12 +177,13 @@ impl<'a> Run<'a> {
             self.timer();
             self.end_of_section();
             if self.is_hopeless() {
-                let mut went = self.went(false, 0.0, self.now);
-                went.given_up_seconds = (horizon - self.now).max(0.0);
-                return went;
+                let now = self.now;
+                let given_up_at = Some(now + self.guess.setup_seconds);
+                return Went { given_up_at, ..self.went(false, 0.0, now) };
             }
         }
-        self.went(false, 0.0, self.now)
+        let now = self.now;
+        self.went(false, 0.0, now)
     }
 
     /// Nothing will change any more: the trace went round, and the throttle is what it will be.
@@ -186,6 +195,7 @@ impl<'a> Run<'a> {
 
     fn elapse(&mut self, seconds: f64) {
         self.now += seconds;
+        self.moments.pass(self.now + self.guess.setup_seconds, self.dirty.pages() * PAGE);
         self.guest_now += seconds * self.throttle.speed(self.guess.vcpu_busy, self.guess.throttle_effect);
     }
 
@@ -194,6 +204,7 @@ impl<'a> Run<'a> {
             self.sent_first = self.bytes;
             self.first_pass_ended = Some(self.now);
         }
+        self.moments.round_ends.push(self.now + self.guess.setup_seconds);
         let dirtied = self.dirty.sync(self.guest_now) * PAGE;
         self.syncs += 1;
         self.work += SYNC_WORK;
@@ -365,7 +376,7 @@ impl<'a> Run<'a> {
         self.link.send(bytes, 0.0) + self.link.drain()
     }
 
-    fn went(&self, converged: bool, blackout_seconds: f64, end: f64) -> Went {
+    fn went(self, converged: bool, blackout_seconds: f64, end: f64) -> Went {
         let sending = self.now.max(1e-9);
         let sent_later = self.bytes - self.sent_first;
         Went {
@@ -384,8 +395,9 @@ impl<'a> Run<'a> {
             },
             throttle_percent: self.throttle.percent(),
             exposed_seconds: self.first_pass_ended.map_or(0.0, |ended| self.now - ended),
-            given_up_seconds: 0.0,
+            given_up_at: None,
             work: self.work,
+            moments: self.moments,
         }
     }
 }

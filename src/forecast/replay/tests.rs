@@ -2,9 +2,9 @@
 
 use proptest::prelude::*;
 
-use super::{fallback::Dirtied, fallback::Group, *};
+use super::{fallback::Group, *};
 use crate::fact::{
-    Accelerator, Version,
+    Accelerator, DirtyWindow, Version,
     trace::{Bits, Positions, Stratum, TraceCost, TraceEnd, TraceSchema},
 };
 
@@ -25,7 +25,7 @@ fn guest(ram_mib: u64, step: u64, ticks: usize, dirty: impl Fn(u64, usize) -> bo
         strata: vec![Stratum { pages, sampled: u32::try_from(positions.len()).unwrap() }],
         zero: Bits::clear(positions.len()),
         pages: Positions::new(positions),
-        tick_microseconds: vec![100_000; ticks],
+        tick_microseconds: vec![100_000; ticks].into(),
         changes,
         absent_ratio: 0.0,
         swapped_ratio: 0.0,
@@ -127,6 +127,21 @@ fn a_random_writer_goes_as_the_rounds_worked_out_by_hand() {
     let replay = replay(&random_writer(512, 64, rate), &tcg(), &bare(48e6));
     near(replay.total_seconds.unwrap().p50, seconds, 0.02);
     near(replay.bytes.unwrap().p50, pages * 4104.0, 0.02);
+}
+
+#[test]
+fn a_trace_shorter_than_the_migration_does_not_make_a_large_working_set_small() {
+    // 200 MiB of writes at random, of which a second sees 20 MiB; the first pass takes eight.
+    let long = random_writer(256, 200, 0.1);
+    let chance = -(-0.1_f64 * TICK).exp_m1();
+    let second = guest(256, 16, 10, |page, tick| {
+        page < 200 * MIB / PAGE_BYTES && random::to_unit(random::mix(page * 77_003 + tick as u64)) < chance
+    });
+    let bytes = |trace: &DirtyTrace| replay(trace, &tcg(), &bare(33e6)).bytes.unwrap().p50;
+    near(bytes(&second), bytes(&long), 0.12);
+    // And one whose hot pages are always the same is none the larger for it.
+    let hot = |ticks| guest(256, 16, ticks, |page, _| page < 16 * MIB / PAGE_BYTES);
+    near(bytes(&hot(10)), bytes(&hot(300)), 0.02);
 }
 
 #[test]
@@ -232,6 +247,7 @@ fn advice_names_the_mildest_settings_that_meet_the_goal() {
     assert!(advice.as_it_is.converges_ratio < 0.01);
     let recommended = advice.recommended.unwrap();
     assert_eq!(recommended.step, Some(Step::AutoConverge));
+    assert!(recommended.settings.downtime_limit_seconds < 0.5);
     assert!(recommended.replay.blackout_seconds.unwrap().p95 <= 0.5);
 
     let idle = guest(256, 8, 100, |_, _| false);
@@ -245,11 +261,13 @@ fn windows_are_explained_by_groups_and_a_trace_made_of_them_dirties_as_much() {
     let dirtied = |groups: &[Group], window: f64| -> f64 {
         groups.iter().map(|group| group.pages * (1.0 - f64::exp(-group.rate * window))).sum()
     };
-    let windows = [0.1, 0.5, 1.0, 3.0, 10.0]
-        .map(|window| Dirtied { window_seconds: window, bytes: dirtied(&truth, window) * 4096.0 });
+    let windows = [0.1, 0.5, 1.0, 3.0, 10.0].map(|window| DirtyWindow {
+        window_seconds: window,
+        dirtied_bytes: (dirtied(&truth, window) * 4096.0) as u64,
+    });
     let groups = fallback::fit(&windows, 512 * MIB);
     for seen in windows {
-        near(dirtied(&groups, seen.window_seconds) * 4096.0, seen.bytes, 0.05);
+        near(dirtied(&groups, seen.window_seconds) * 4096.0, seen.dirtied_bytes as f64, 0.05);
     }
     let trace = fallback::trace(&groups, 512 * MIB, 0.3, 1);
     assert_eq!(trace.check(), Ok(()));

@@ -6,6 +6,7 @@
 
 mod overview;
 mod plot;
+mod timeline;
 mod view;
 
 use std::io::{self, Write};

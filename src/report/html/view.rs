@@ -10,6 +10,7 @@ use super::{
         words,
     },
     plot::{Plot, plots},
+    timeline::{Timeline, timeline},
 };
 use crate::{
     rule::{Effect, Status},
@@ -35,6 +36,10 @@ pub(super) struct MoveView<'a> {
     /// Whether the evidence was too old when it was evaluated.
     expired: bool,
     plots: Vec<Plot>,
+    /// Memory left to send by time; none without a replay.
+    timeline: Option<Timeline>,
+    /// What other settings would make of it, in one sentence.
+    advice: Option<&'a str>,
     /// Blocking, warnings, notes; only those that hold something.
     sections: Vec<Section<'a>>,
     /// What has become different since the baseline, in figures; none where there is no baseline.
@@ -148,6 +153,12 @@ impl<'a> MoveView<'a> {
             expires: words::time(verdict.expires_at),
             expired: verdict.expires_at <= verdict.evaluated_at,
             plots: plots(verdict),
+            timeline: timeline(verdict),
+            advice: verdict
+                .forecast
+                .as_ref()
+                .and_then(|forecast| forecast.advice.known())
+                .map(String::as_str),
             sections: sections(verdict),
             since: verdict.since.as_ref().map(words::since),
             trends: verdict.since.iter().flat_map(entries).map(trend).collect(),

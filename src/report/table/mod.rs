@@ -1,6 +1,7 @@
 //! The report for a terminal: the answer first, then what blocks and how to get rid of it, then the rest.
 
 mod audit;
+mod chart;
 mod differences;
 mod grid;
 mod overview;
@@ -47,6 +48,7 @@ fn needs_attention(verdict: &Verdict) -> bool {
 
 fn one(verdict: &Verdict, sink: &mut dyn Write, style: &Style) -> io::Result<()> {
     head(verdict, sink, style)?;
+    chart::write(verdict, sink, style)?;
     let paint = |effect| if effect == Effect::Block { Paint::Bad } else { Paint::Warning };
     for (effect, title) in
         [(Effect::Block, "What blocks"), (Effect::Warn, "Warnings"), (Effect::Note, "Notes")]

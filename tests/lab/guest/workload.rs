@@ -15,7 +15,8 @@ const MIB: usize = 1024 * 1024;
 const PAGE: usize = 4096;
 
 const USAGE: &str = "usage: workload idle
-       workload dirty size=MIB rate=MIB_PER_SECOND pattern=random|hotcold|sweep
+       workload dirty size=MIB rate=MIB_PER_SECOND pattern=random|hotcold|zipf|sweep|phases
+       workload pattern size=MIB rate=MIB_PER_SECOND
        workload udp to=IP:PORT rate=PACKETS_PER_SECOND [size=BYTES] [listen=PORT] [group=IP]
        workload tcp to=IP:PORT [retries2=N] [every=MS]
        workload tcp-listen port=N
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
     let outcome = Settings::read(words).and_then(|settings| match name.as_str() {
         "idle" => idle(),
         "dirty" => dirty(&settings),
+        "pattern" => pattern(&settings),
         "udp" => udp(&settings),
         "tcp" => tcp(&settings),
         "tcp-listen" => tcp_listen(&settings),
@@ -102,8 +104,12 @@ enum Pattern {
     Random,
     /// Nine writes of ten go to a tenth of the pages.
     HotCold,
+    /// The page of rank n is as likely as 1/n: a few are written all the time, most hardly ever.
+    Zipf,
     /// One page after the other, again and again: the worst for pre-copy.
     Sweep,
+    /// At random, for four seconds of eight; then nothing.
+    Phases,
 }
 
 impl FromStr for Pattern {
@@ -113,8 +119,10 @@ impl FromStr for Pattern {
         match text {
             "random" => Ok(Self::Random),
             "hotcold" => Ok(Self::HotCold),
+            "zipf" => Ok(Self::Zipf),
             "sweep" => Ok(Self::Sweep),
-            _ => Err("neither random, hotcold nor sweep".to_owned()),
+            "phases" => Ok(Self::Phases),
+            _ => Err("neither random, hotcold, zipf, sweep nor phases".to_owned()),
         }
     }
 }
@@ -130,25 +138,34 @@ fn dirty(settings: &Settings) -> Outcome {
     }
     let pages = size * MIB / PAGE;
     let pages_per_second = rate * MIB as f64 / PAGE as f64;
-    let mut memory = vec![1_u8; pages * PAGE];
+    // From a page's beginning, so that a page of ours is one of the guest's.
+    let mut memory = vec![1_u8; (pages + 1) * PAGE];
+    let begin = memory.as_ptr().align_offset(PAGE);
+    let memory = &mut memory[begin..begin + pages * PAGE];
     println!("workload dirty: {size} MiB at {rate} MiB/s");
 
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let mut next = 0;
     let mut value = 0_u64;
     let mut owed = 0.0;
-    let mut last = Instant::now();
+    let began = Instant::now();
+    let mut last = began;
     loop {
         thread::sleep(Duration::from_millis(10));
         let now = Instant::now();
+        if matches!(pattern, Pattern::Phases) && (now - began).as_secs() % 8 >= 4 {
+            last = now;
+            continue;
+        }
         owed += (now - last).as_secs_f64().min(0.5) * pages_per_second;
         last = now;
         while owed >= 1.0 {
             owed -= 1.0;
             let page = match pattern {
-                Pattern::Random => random.below(pages),
+                Pattern::Random | Pattern::Phases => random.below(pages),
                 Pattern::HotCold if random.below(10) > 0 => random.below((pages / 10).max(1)),
                 Pattern::HotCold => random.below(pages),
+                Pattern::Zipf => scatter(random.rank(pages), pages),
                 Pattern::Sweep => {
                     next = (next + 1) % pages;
                     next
@@ -160,7 +177,74 @@ fn dirty(settings: &Settings) -> Outcome {
                 let at = page * PAGE + offset;
                 memory[at..at + 8].copy_from_slice(&value.to_le_bytes());
             }
-            std::hint::black_box(&mut memory);
+            std::hint::black_box(&mut *memory);
+        }
+    }
+}
+
+/// Where `pattern` tells how it stands.
+const PATTERN_STATE: &str = "/run/pattern";
+
+/// Keeps memory full of what can be reckoned again: each word of a page from the page's number and its generation. Pages
+/// are rewritten at a steady rate, and before that they are read; one after the other all of them are read as well. The
+/// file says how many pages were read and how many were not what was written: `read=N broken=N`.
+fn pattern(settings: &Settings) -> Outcome {
+    let size: usize = settings.required("size")?;
+    let rate: f64 = settings.required("rate")?;
+    if size == 0 || rate <= 0.0 {
+        return Err("size and rate must be above zero".to_owned());
+    }
+    const WORDS: usize = PAGE / 8;
+    let pages = size * MIB / PAGE;
+    let mut memory = vec![0_u64; pages * WORDS];
+    let mut generations = vec![0_u64; pages];
+    let word = |page: usize, generation: u64, at: usize| {
+        (page as u64 ^ generation << 32 ^ (at as u64) << 20).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    };
+    let write = |memory: &mut [u64], page: usize, generation: u64| {
+        for (at, slot) in memory[page * WORDS..][..WORDS].iter_mut().enumerate() {
+            *slot = word(page, generation, at);
+        }
+    };
+    let holds = |memory: &[u64], page: usize, generation: u64| {
+        memory[page * WORDS..][..WORDS]
+            .iter()
+            .enumerate()
+            .all(|(at, slot)| *slot == word(page, generation, at))
+    };
+    for page in 0..pages {
+        write(&mut memory, page, 0);
+    }
+    println!("workload pattern: {size} MiB at {rate} MiB/s");
+
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let pages_per_second = rate * MIB as f64 / PAGE as f64;
+    let (mut read, mut broken, mut next, mut owed) = (0_u64, 0_u64, 0, 0.0);
+    let (mut last, mut told) = (Instant::now(), Instant::now());
+    loop {
+        thread::sleep(Duration::from_millis(20));
+        let now = Instant::now();
+        owed += (now - last).as_secs_f64().min(0.5) * pages_per_second;
+        last = now;
+        while owed >= 1.0 {
+            owed -= 1.0;
+            next = (next + 1) % pages;
+            let chosen = random.below(pages);
+            for page in [next, chosen] {
+                read += 1;
+                if !holds(std::hint::black_box(&memory), page, generations[page]) {
+                    broken += 1;
+                    println!("workload pattern: page {page} is not what was written");
+                    write(&mut memory, page, generations[page]);
+                }
+            }
+            generations[chosen] += 1;
+            write(&mut memory, chosen, generations[chosen]);
+        }
+        if told.elapsed() > Duration::from_millis(500) {
+            told = Instant::now();
+            fs::write(PATTERN_STATE, format!("read={read} broken={broken}\n"))
+                .map_err(|error| format!("write {PATTERN_STATE}: {error}"))?;
         }
     }
 }
@@ -175,6 +259,17 @@ impl Random {
         self.0 ^= self.0 << 17;
         (self.0 % limit as u64) as usize
     }
+
+    /// A rank from 0 on, the n-th about as likely as 1/n: the inverse of a logarithmic distribution.
+    fn rank(&mut self, ranks: usize) -> usize {
+        let unit = self.below(1 << 30) as f64 / (1_u64 << 30) as f64;
+        ((ranks as f64).powf(unit) as usize - 1).min(ranks - 1)
+    }
+}
+
+/// Neighbours in rank are no neighbours in memory.
+fn scatter(rank: usize, pages: usize) -> usize {
+    (rank as u64).wrapping_mul(2_654_435_761) as usize % pages
 }
 
 /// Sends numbered datagrams; without `to` only listens. An unreachable peer is no reason to stop: UDP does not know.

@@ -16,7 +16,7 @@ guest_command() {
 
 guest_start() {
   need_root
-  local name=${1:-} on='' image=small memory='' vcpus=1 machine=pc-q35-7.2 workload=idle agent=on nic=1 wait=120
+  local name=${1:-} on='' image=small memory='' vcpus=1 machine=pc-q35-7.2 workload=idle agent=on nic=1 backing=ram wait=120
   [[ $name =~ ^[a-z][a-z0-9-]*$ ]] || die "usage: lab guest start NAME --on HOST ...; a name is a-z, 0-9 and -, '$name' is not"
   shift
   while (($# > 0)); do
@@ -30,6 +30,7 @@ guest_start() {
       --workload) workload=$2 ;;
       --agent) agent=$2 ;;
       --nic) nic=$2 ;;
+      --backing) backing=$2 ;;
       --wait) wait=$2 ;;
       *) die "guest start: there is no option '$1'; see lab help" ;;
     esac
@@ -47,6 +48,7 @@ guest_start() {
   [[ $agent =~ ^(on|none|hang|nofile|garbage|flood|mute|late|other)$ ]] ||
     die "--agent is on, none, hang, nofile, garbage, flood, mute, late or other, not '$agent'"
   [[ $nic =~ ^[01]$ ]] || die "--nic is 0 or 1, not '$nic'"
+  [[ $backing =~ ^(ram|memfd|hugepages)$ ]] || die "--backing is ram, memfd or hugepages, not '$backing'"
   [[ $memory =~ ^[0-9]+$ && $memory -ge 128 ]] || die "--memory is in MiB and at least 128, not '$memory'"
   [[ $vcpus =~ ^[1-9][0-9]*$ ]] || die "--vcpus is a number above 0, not '$vcpus'"
   [[ $wait =~ ^[0-9]+$ ]] || die "--wait is in seconds, not '$wait'"
@@ -63,7 +65,7 @@ guest_start() {
   : >"$dir/console.log"
   guest_xml "$name" "$memory" "$vcpus" "$machine" "$agent" "$nic" "$boot" \
     "vmgate.name=$name vmgate.address=$address/24 vmgate.gateway=$BUSINESS_GATEWAY vmgate.agent=$agent vmgate.workload=$(guest_words "$workload")" \
-    >"$dir/domain.xml"
+    "$backing" >"$dir/domain.xml"
   host_exec "$on" virsh -q define "/lab/guests/$name/domain.xml" >/dev/null || {
     rm -f "$dir/address"
     die "host $on does not take the definition $dir/domain.xml"
@@ -200,7 +202,15 @@ guest_mac() {
   echo "52:54:00:${h:0:2}:${h:2:2}:${h:4:2}"
 }
 
-# guest_xml NAME MEMORY VCPUS MACHINE AGENT NIC IMAGE CMDLINE
+# What holds the guest's memory. Huge pages must be there: sysctl vm.nr_hugepages=N.
+guest_backing_xml() {
+  case $1 in
+    memfd) echo "<memoryBacking><source type='memfd'/><access mode='shared'/></memoryBacking>" ;;
+    hugepages) echo "<memoryBacking><hugepages/></memoryBacking>" ;;
+  esac
+}
+
+# guest_xml NAME MEMORY VCPUS MACHINE AGENT NIC IMAGE CMDLINE BACKING
 guest_xml() {
   local boot=$7
   cat <<XML
@@ -208,6 +218,7 @@ guest_xml() {
   <name>$1</name>
   <uuid>$(uuid_of "guest $1")</uuid>
   <memory unit='MiB'>$2</memory>
+  $(guest_backing_xml "$9")
   <vcpu>$3</vcpu>
   <os>
     <type arch='x86_64' machine='$4'>hvm</type>

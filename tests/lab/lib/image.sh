@@ -91,6 +91,7 @@ image_fill() {
   install -m 755 "$LAB_DIR/guest/init" "$tree/init"
   cp "$LAB_DIR/guest/inittab" "$LAB_DIR/guest/passwd" "$LAB_DIR/guest/group" "$tree/etc/"
   install -m 755 "$LAB_DIR/guest/rc" "$tree/etc/rc"
+  install -D -m 755 "$LAB_DIR/guest/service" "$tree/etc/init.d/lab-service"
   (cd "$tree" && find . -print0 | cpio --quiet --null -o -H newc -R 0:0) | gzip -6 >"$image/initramfs"
   rm -rf "$tree"
 }

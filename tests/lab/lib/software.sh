@@ -3,7 +3,8 @@
 # disk image that all such guests share read-only; what one writes stays in its memory. Built when it is first wanted.
 
 SOFTWARE_PACKAGES=(busybox-static qemu-guest-agent iproute2 procps kmod hostname
-  corosync pacemaker etcd-server redis-server redis-sentinel keepalived mariadb-server galera-4 chrony)
+  corosync pacemaker etcd-server redis-server redis-sentinel keepalived mariadb-server galera-4 chrony
+  redis-tools sqlite3 stress-ng tcc libc6-dev)
 SOFTWARE_MODULES=(ext4 overlay)
 SOFTWARE_DISK_MIB=1536 # sparse
 

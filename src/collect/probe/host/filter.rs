@@ -365,7 +365,7 @@ mod tests {
         fn no_answer_panics(bytes in prop::collection::vec(any::<u8>(), 0..200), kind in prop::sample::select(vec![NEW_CHAIN, NEW_RULE])) {
             let mut ruleset = Ruleset::default();
             let _ = ruleset.take(&bytes, &mut 0);
-            let _ = ruleset.take(&message(kind, 2, &[bytes.clone()]), &mut 0);
+            let _ = ruleset.take(&message(kind, 2, std::slice::from_ref(&bytes)), &mut 0);
             let _ = ruleset.passed(BOTH);
         }
     }

@@ -40,11 +40,11 @@ fn read(path: &Path) -> Result<Option<String>, Unknown> {
 
 /// The text that libvirt's configuration gives a name: `name = "value"`, comments aside; the last one holds.
 fn setting(text: &str, name: &str) -> Option<String> {
-    let lines = text.lines().filter_map(|line| {
+    let mut lines = text.lines().filter_map(|line| {
         let (key, value) = line.split_once('=')?;
         (key.trim() == name).then(|| plain(value.trim().trim_matches(['"', '\''])))
     });
-    lines.last().filter(|value| !value.is_empty())
+    lines.next_back().filter(|value| !value.is_empty())
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! It reads /proc/PID/pagemap and the guest's memory (process_vm_readv) and nothing else, changes nothing, and works
 //! for TCG and KVM on any QEMU. Pages without memory behind them and pages in swap are left alone. It keeps to a
 //! share of one core by taking fewer pages and, if need be, by looking less often; what it cost stands in the trace.
-//! It ends by itself when QEMU's migration thread appears. A page rewritten with the same content is not seen to
+//! It ends by itself when a thread of QEMU's for a migration, snapshot or measurement appears. A page rewritten with the same content is not seen to
 //! change, and one changed twice between two looks is seen once.
 
 #![expect(
@@ -30,7 +30,10 @@ use thiserror::Error;
 pub use qemu::{Qemu, QemuError};
 pub use ram::{RamBlock, RamError};
 
-use crate::fact::trace::{DirtyTrace, TraceEnd};
+use crate::fact::{
+    Cause, Unknown,
+    trace::{DirtyTrace, TraceEnd},
+};
 use watch::Watch;
 
 /// What a trace may cost, and how it is taken.
@@ -69,8 +72,8 @@ pub enum RecordError {
     /// The VM's memory.
     #[error(transparent)]
     Ram(#[from] RamError),
-    /// A migration is under way: it writes to no page, but it takes the CPU and the result would be of no use.
-    #[error("the VM is being migrated: measure before or after")]
+    /// A migration, a snapshot or another measurement is under way: it takes the CPU, and the result would be of no use.
+    #[error("the VM is being migrated, saved or measured: trace it before or after")]
     Migrating,
     /// The kernel refuses.
     #[error("cannot read the memory of process {pid}: run as root on the VM's host")]
@@ -94,6 +97,26 @@ pub struct Recording {
     pub blocks: Vec<RamBlock>,
 }
 
+impl From<RecordError> for Unknown {
+    fn from(error: RecordError) -> Self {
+        let cause = match &error {
+            RecordError::Migrating => Cause::NotAllowed,
+            RecordError::Memory { .. }
+            | RecordError::Ram(RamError::Maps(..))
+            | RecordError::Qemu(QemuError::Proc(_)) => Cause::PermissionDenied,
+            RecordError::Qemu(_) | RecordError::Ram(_) => Cause::NotSupported,
+            RecordError::TooShort => Cause::NotCollected,
+        };
+        Self::new(cause, error.to_string())
+    }
+}
+
+/// Traces the VM with this name or UUID, which runs on this host.
+pub fn of_vm(vm: &str, options: &Options) -> Result<DirtyTrace, Unknown> {
+    let qemu = Qemu::of(vm).map_err(RecordError::from)?;
+    Ok(record(&qemu, options, || false)?.trace)
+}
+
 /// Watches a running VM. `stop` is asked before each tick and ends the trace where it says true.
 pub fn record(
     qemu: &Qemu,
@@ -101,7 +124,7 @@ pub fn record(
     mut stop: impl FnMut() -> bool,
 ) -> Result<Recording, RecordError> {
     qemu.check_readable()?;
-    if qemu.migrates() {
+    if qemu.is_busy() {
         return Err(RecordError::Migrating);
     }
     let blocks = ram::blocks(qemu.pid, &qemu.backends())?;
@@ -115,7 +138,7 @@ pub fn record(
             next_look = began.elapsed() + Duration::from_millis(500);
             if !qemu.is_alive() {
                 ended = Some(TraceEnd::ProcessGone);
-            } else if qemu.migrates() {
+            } else if qemu.is_busy() {
                 ended = Some(TraceEnd::Stopped);
             }
         }

@@ -149,9 +149,9 @@ impl Qemu {
         (vcpus > 0).then_some((seconds, vcpus))
     }
 
-    /// Whether QEMU's migration thread runs.
-    pub(super) fn migrates(&self) -> bool {
-        self.threads().iter().any(|(_, name)| name == "live_migration" || name.starts_with("mig/src"))
+    /// Whether QEMU migrates the VM, saves it, takes a snapshot in the background, or measures its dirty rate.
+    pub(super) fn is_busy(&self) -> bool {
+        self.threads().iter().any(|(_, name)| is_of_a_job(name))
     }
 
     /// Whether the process is still there.
@@ -216,6 +216,12 @@ impl Object {
     }
 }
 
+/// Threads of QEMU 7.2 (`live_migration`, `bg_snapshot`, `get_dirtyrate`) and of newer ones, which all begin with `mig/`.
+/// The kernel keeps 15 characters of a name.
+fn is_of_a_job(thread: &str) -> bool {
+    ["live_migration", "bg_snapshot", "get_dirtyrate"].contains(&thread) || thread.starts_with("mig/")
+}
+
 /// The size in `-m 256`, `-m 1G` or `-m size=262144k,maxmem=…`; a plain number is in MiB.
 fn memory_size(value: &str) -> Option<u64> {
     let first = value.split(',').next()?;
@@ -272,6 +278,23 @@ mod tests {
             );
         }
         assert!(qemu(&["-m", "-5"]).backends().is_empty());
+    }
+
+    #[test]
+    fn jobs_are_known_by_their_threads() {
+        for thread in [
+            "live_migration",
+            "mig/src/main",
+            "mig/src/send_1",
+            "mig/snapshot",
+            "bg_snapshot",
+            "get_dirtyrate",
+        ] {
+            assert!(is_of_a_job(thread), "{thread}");
+        }
+        for thread in ["CPU 0/KVM", "IO mon_iothread", "qemu-system-x86", "worker", "migrator"] {
+            assert!(!is_of_a_job(thread), "{thread}");
+        }
     }
 
     #[test]

@@ -182,7 +182,7 @@ impl Watch {
             ram_bytes: self.ram_pages * PAGE_BYTES,
             strata: vec![Stratum { pages: self.ram_pages, sampled: u32::try_from(self.pages.len()).ok()? }],
             pages: Positions::new(self.pages.iter().map(|page| page.number).collect()),
-            tick_microseconds: self.tick_microseconds,
+            tick_microseconds: self.tick_microseconds.into(),
             changes,
             zero,
             absent_ratio: share(Backing::Absent),

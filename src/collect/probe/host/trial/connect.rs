@@ -75,6 +75,8 @@ fn send(connection: &mut TcpStream, stream: &Stream) -> Result<f64, Error> {
     let length = stream.length.min(LONGEST_STREAM);
     let cap = stream.cap_bytes_per_second.max(1);
     let most = (cap / BURSTS_A_SECOND).clamp(1, LARGEST_PORTION);
+    // Without a least portion every turn of the loop would send the few bytes that have just become due.
+    let least = allowance(cap, PORTION).clamp(1, most);
     let data = vec![0_u8; usize::try_from(most).unwrap_or(0)];
     let start = Instant::now();
     let mut sent = 0_u64;
@@ -83,13 +85,14 @@ fn send(connection: &mut TcpStream, stream: &Stream) -> Result<f64, Error> {
         let due = allowance(cap, start.elapsed());
         // Time in which the path or this machine held the stream up is not made good by a burst above the cap.
         sent = sent.max(due.saturating_sub(cap / BURSTS_A_SECOND));
-        let portion = usize::try_from(due.saturating_sub(sent).min(most)).unwrap_or(0);
-        if portion == 0 {
+        let ready = due.saturating_sub(sent);
+        if ready < least {
             let pause = Instant::now();
             thread::sleep(PORTION);
             held += pause.elapsed();
             continue;
         }
+        let portion = usize::try_from(ready.min(most)).unwrap_or(0);
         let count = connection.write(data.get(..portion).unwrap_or_default())?;
         sent = sent.saturating_add(u64::try_from(count).unwrap_or(0));
     }

@@ -1,0 +1,116 @@
+//! The campaign: every case of the plan, one after the other. It may be interrupted at any time and goes on where it was.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, OpenOptions},
+    io::Write as _,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    Came, Line, Outcome, Prediction,
+    constants::Constants,
+    lab, net,
+    plan::{Case, Part},
+    predict, score,
+};
+
+/// How a campaign is run.
+pub(crate) struct Campaign {
+    /// Where results go, and the constants beside them.
+    pub(crate) out: PathBuf,
+    pub(crate) plan: Vec<Case>,
+    pub(crate) trace_seconds: f64,
+    /// When to stop, between two cases.
+    pub(crate) most: Duration,
+}
+
+/// Predictions with what came, of a result file. One that was interrupted in between has no outcome and is left out.
+pub(crate) fn read(file: &Path) -> Outcome<Vec<(Prediction, Came)>> {
+    let mut predicted: BTreeMap<u32, Prediction> = BTreeMap::new();
+    let mut pairs = Vec::new();
+    let text = if file.exists() { fs::read_to_string(file)? } else { String::new() };
+    // A line that was cut off by an interruption is no result.
+    for line in text.lines().filter_map(|line| serde_json::from_str(line).ok()) {
+        match line {
+            Line::Predicted(prediction) => {
+                predicted.insert(prediction.case.id, *prediction);
+            }
+            Line::Came(came) => pairs.extend(predicted.remove(&came.id).map(|prediction| (prediction, came))),
+        }
+    }
+    Ok(pairs)
+}
+
+impl Campaign {
+    pub(crate) fn run(&self) -> Outcome<()> {
+        let began = Instant::now();
+        let mut done = read(&self.out)?;
+        let known: BTreeSet<u32> = done.iter().map(|(prediction, _)| prediction.case.id).collect();
+        let mut failed = 0;
+        for case in self.plan.iter().filter(|case| !known.contains(&case.id)) {
+            if began.elapsed() > self.most {
+                println!("the time is over; the same command goes on with case {}", case.id);
+                return Ok(());
+            }
+            let constants = self.constants(case.part, &done)?;
+            println!("{} of {}: {case}", case.id + 1, self.plan.len());
+            match self.one(case, &constants) {
+                Ok(pair) => done.push(pair),
+                // Such as a guest that was not ready in time: it is tried again by the next run.
+                Err(error) => {
+                    failed += 1;
+                    eprintln!("  not done: {error}");
+                }
+            }
+        }
+        println!("{} cases are done, {failed} could not be", done.len());
+        Ok(())
+    }
+
+    /// While cases to tune on are run, the widest guess; then what they taught, written down once and never changed.
+    fn constants(&self, part: Part, done: &[(Prediction, Came)]) -> Outcome<Constants> {
+        let file = self.out.with_extension("constants.json");
+        if part == Part::Tune {
+            return Ok(Constants::default());
+        }
+        if let Some(frozen) = Constants::read(&file)? {
+            return Ok(frozen);
+        }
+        let of_tuning = |(prediction, _): &&(Prediction, Came)| prediction.case.part == Part::Tune;
+        let learnt = Constants::default().learn(&done.iter().filter(of_tuning).cloned().collect::<Vec<_>>());
+        learnt.write(&file)?;
+        println!("the fixed costs are frozen in {}", file.display());
+        Ok(learnt)
+    }
+
+    fn one(&self, case: &Case, constants: &Constants) -> Outcome<(Prediction, Came)> {
+        let guest = lab::Guest::start(case)?;
+        let trace = guest.trace(self.trace_seconds)?;
+        let link = lab::Link::shape(case.link_mbit)?;
+        let path = net::goodput(&case.from)?;
+        let prediction = predict::predict(case, &trace, path, constants)?;
+        println!("  foretold {}", score::words(&prediction.replay));
+        self.write(&Line::Predicted(Box::new(prediction.clone())))?;
+        let came = guest.migrate(case)?;
+        drop(link);
+        println!(
+            "  came     total {:.2} s, {:.1} MB, blackout {:.0} ms ({:.0} reported), {} rounds, pressure {:.2}",
+            came.total_seconds,
+            came.bytes / 1e6,
+            came.blackout_seconds.unwrap_or(f64::NAN) * 1e3,
+            came.reported_downtime_seconds * 1e3,
+            came.rounds,
+            came.pressure.stalled_ratio
+        );
+        self.write(&Line::Came(came.clone()))?;
+        Ok((prediction, came))
+    }
+
+    fn write(&self, line: &Line) -> Outcome<()> {
+        let mut file = OpenOptions::new().create(true).append(true).open(&self.out)?;
+        writeln!(file, "{}", serde_json::to_string(line)?)?;
+        Ok(file.sync_all()?)
+    }
+}

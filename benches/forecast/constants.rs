@@ -1,0 +1,136 @@
+//! The lab's fixed costs: learnt from the cases to tune on, then frozen in a file before any other case runs.
+
+use std::{fs, path::Path};
+
+use serde::{Deserialize, Serialize};
+use vmgate::{
+    fact::Quantiles,
+    forecast::{
+        conformal::{Correction, Past},
+        replay::{Conditions, Range},
+    },
+};
+
+use crate::{Came, Outcome, Prediction, plan::Kind};
+
+/// Fewest cases of a direction that its costs are learnt from.
+const FEWEST: usize = 4;
+
+/// What is learnt.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Constants {
+    /// Fixed costs of migrations from the older host, and from the newer one.
+    pub(crate) from_a: Fixed,
+    pub(crate) from_b: Fixed,
+    /// Cases that they were learnt from.
+    pub(crate) cases: usize,
+}
+
+/// Costs that do not depend on the guest's memory.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[allow(clippy::struct_field_names)]
+pub(crate) struct Fixed {
+    pub(crate) setup_seconds: Range,
+    pub(crate) stop_seconds: Range,
+    pub(crate) start_seconds: Range,
+    pub(crate) finish_seconds: Range,
+}
+
+impl Default for Constants {
+    /// Before anything was learnt: wide.
+    fn default() -> Self {
+        let fixed = Fixed {
+            setup_seconds: Range { low: 0.4, high: 1.2 },
+            stop_seconds: Range { low: 0.01, high: 0.05 },
+            start_seconds: Range { low: 0.04, high: 0.2 },
+            finish_seconds: Range { low: 0.02, high: 0.1 },
+        };
+        Self { from_a: fixed, from_b: fixed, cases: 0 }
+    }
+}
+
+impl Constants {
+    pub(crate) fn read(file: &Path) -> Outcome<Option<Self>> {
+        if !file.exists() {
+            return Ok(None);
+        }
+        Ok(Some(serde_json::from_str(&fs::read_to_string(file)?)?))
+    }
+
+    pub(crate) fn write(&self, file: &Path) -> Outcome<()> {
+        Ok(fs::write(file, serde_json::to_string_pretty(self)? + "\n")?)
+    }
+
+    /// Moves the costs by what the forecasts, made with these, were off.
+    pub(crate) fn learn(&self, pairs: &[(Prediction, Came)]) -> Self {
+        let of = |from: &str, fixed: Fixed| -> Fixed {
+            let usable = pairs.iter().filter(|(prediction, came)| {
+                let plain = !matches!(prediction.case.kind, Kind::AutoConverge | Kind::Xbzrle);
+                prediction.case.from == from && plain && came.completed && !came.disturbed
+            });
+            let (mut blackout, mut setup) = (Vec::new(), Vec::new());
+            for (prediction, came) in usable {
+                let (Some(foretold), Some(total), Some(real)) = (
+                    prediction.replay.blackout_seconds,
+                    prediction.replay.total_seconds,
+                    came.blackout_seconds,
+                ) else {
+                    continue;
+                };
+                blackout.push(real - foretold.p50);
+                setup.push(came.total_seconds - total.p50 - (real - foretold.p50));
+            }
+            Fixed {
+                setup_seconds: moved(fixed.setup_seconds, setup),
+                start_seconds: moved(fixed.start_seconds, blackout),
+                ..fixed
+            }
+        };
+        Self { from_a: of("a", self.from_a), from_b: of("b", self.from_b), cases: pairs.len() }
+    }
+
+    pub(crate) fn conditions(&self, from: &str, goodput: f64, queue_bytes: f64) -> Conditions {
+        let fixed = if from == "a" { self.from_a } else { self.from_b };
+        Conditions {
+            goodput_bytes_per_second: goodput,
+            goodput_cv: 0.005,
+            socket_queue_bytes: Range { low: 0.7 * queue_bytes, high: 1.1 * queue_bytes },
+            setup_seconds: fixed.setup_seconds,
+            stop_seconds: fixed.stop_seconds,
+            start_seconds: fixed.start_seconds,
+            finish_seconds: fixed.finish_seconds,
+            ..Conditions::default()
+        }
+    }
+}
+
+/// The range around the old middle in which nine of ten of the residuals lie.
+fn moved(range: Range, mut residuals: Vec<f64>) -> Range {
+    if residuals.len() < FEWEST {
+        return range;
+    }
+    residuals.sort_by(f64::total_cmp);
+    let middle = (range.low + range.high) / 2.0;
+    let at = |share: f64| residuals[(share * (residuals.len() - 1) as f64).round() as usize];
+    let low = (middle + at(0.05)).max(0.0);
+    Range { low, high: (middle + at(0.95)).max(low) }
+}
+
+/// What the cases to tune on teach about the intervals: total time, bytes, blackout.
+pub(crate) fn corrections(pairs: &[(Prediction, Came)]) -> [Option<Correction>; 3] {
+    let learn = |foretold: fn(&Prediction) -> Option<Quantiles>, came: fn(&Came) -> f64| {
+        let done = pairs.iter().filter(|(_, came)| came.completed && !came.disturbed);
+        let past: Vec<Past> = done
+            .filter_map(|(prediction, one)| Some(Past { foretold: foretold(prediction)?, came: came(one) }))
+            .collect();
+        Correction::from_past(&past)
+    };
+    [
+        learn(|prediction| prediction.replay.total_seconds, |came| came.total_seconds),
+        learn(|prediction| prediction.replay.bytes, |came| came.bytes),
+        learn(
+            |prediction| prediction.replay.blackout_seconds,
+            |came| came.blackout_seconds.unwrap_or(f64::NAN),
+        ),
+    ]
+}

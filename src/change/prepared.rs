@@ -1,0 +1,56 @@
+//! The guest as a change's preparation will leave it.
+
+use std::collections::BTreeSet;
+
+use super::{Deed, Plan};
+use crate::fact::{Fact, Facts, Guest};
+
+/// Longest name that the kernel keeps of a process.
+const KERNEL_NAME: usize = 15;
+
+impl Plan {
+    /// Takes what the plan stops out of the facts: the processes of its services, their sockets and their flows. A
+    /// verdict on such facts is one on the move as it is planned; what is really gone is seen just before the migration,
+    /// when nothing is taken out.
+    pub fn prepare(&self, facts: &mut Facts) {
+        let stopped: BTreeSet<String> = self
+            .actions
+            .iter()
+            .filter_map(|action| match &action.deed {
+                Deed::StopService { processes, .. } => Some(processes),
+                Deed::Run { .. } => None,
+            })
+            .flatten()
+            .map(|name| name.chars().take(KERNEL_NAME).collect())
+            .collect();
+        if let Fact::Known(guest) = &mut facts.guest
+            && !stopped.is_empty()
+        {
+            without(guest, &stopped);
+        }
+    }
+}
+
+fn without(guest: &mut Guest, stopped: &BTreeSet<String>) {
+    let goes =
+        |owner: &Fact<Option<String>>| matches!(owner, Fact::Known(Some(name)) if stopped.contains(name));
+    if let Fact::Known(processes) = &mut guest.processes {
+        processes.retain(|process| !stopped.contains(&process.name));
+    }
+    if let Fact::Known(tcp) = &mut guest.tcp {
+        if let Fact::Known(connections) = &mut tcp.connections {
+            connections.retain(|connection| !goes(&connection.owner));
+        }
+        if let Fact::Known(listeners) = &mut tcp.listeners {
+            listeners.retain(|listener| !goes(&listener.owner));
+        }
+    }
+    let Fact::Known(udp) = &mut guest.udp else { return };
+    let Fact::Known(sockets) = &mut udp.sockets else { return };
+    let (gone, stay): (Vec<_>, Vec<_>) = sockets.drain(..).partition(|socket| goes(&socket.owner));
+    *sockets = stay;
+    let ports: BTreeSet<String> = gone.iter().map(|socket| format!(":{}", socket.port)).collect();
+    if let Fact::Known(capture) = &mut udp.flows {
+        capture.flows.retain(|flow| !ports.iter().any(|port| flow.local.ends_with(port.as_str())));
+    }
+}

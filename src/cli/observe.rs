@@ -1,0 +1,106 @@
+//! `vmgate observe`: watches how VMs dirty their memory, now and then over a day, and writes it into the ledger.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use clap::Args;
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use super::{
+    Failure,
+    options::{Shared, seconds},
+    output,
+    session::Session,
+};
+use crate::{
+    collect::{Uri, libvirt::Hypervisor, transport::Transport},
+    ledger::{Entry, Ledger, Observation},
+    verdict::{ExitCode, Named},
+};
+
+/// A pause is slept in parts of this length, so that Ctrl-C is obeyed.
+const NAP: Duration = Duration::from_millis(200);
+
+#[derive(Debug, Args)]
+pub(super) struct Observe {
+    /// Names or UUIDs of the VMs
+    #[arg(required = true, value_name = "VM")]
+    vms: Vec<String>,
+    /// Libvirt URI of the host they run on
+    #[arg(long, value_name = "URI")]
+    from: Uri,
+    /// How long to observe, in seconds; a day if not given
+    #[arg(long = "for", value_name = "SECONDS", default_value = "86400", value_parser = seconds)]
+    length: Duration,
+    /// Time between two looks at a VM, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "900", value_parser = seconds)]
+    every: Duration,
+    /// How long to look each time, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
+    window: Duration,
+    /// Most CPU time of the host that looking may take, as a share of a core
+    #[arg(long, value_name = "RATIO", default_value = "0.02", value_parser = super::probe::core_ratio)]
+    core_ratio: f64,
+}
+
+impl Observe {
+    pub(super) fn run(&self, shared: &Shared) -> Result<ExitCode, Failure> {
+        let session = Session::open(shared)?;
+        let ledger = Ledger::open(&session.ledger_for_moves()?).map_err(Failure::failed)?;
+        let way = session.probe(&self.from)?.unwrap_or_else(|| Transport::for_uri(&self.from));
+        let stop = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM] {
+            signal_hook::flag::register(signal, Arc::clone(&stop)).map_err(Failure::failed)?;
+        }
+        let began = Instant::now();
+        let mut round = 0_u32;
+        while began.elapsed() <= self.length && !stop.load(Ordering::Relaxed) {
+            for vm in &self.vms {
+                match self.look(vm, &way, &session) {
+                    Ok(seen) => {
+                        output::say(shared, &format!("{vm}: {} MiB/s", seen.rate_bytes_per_second >> 20));
+                        ledger.append(&Entry::Observation(seen)).map_err(Failure::failed)?;
+                    }
+                    // A VM that is off, or busy with a job, may be looked at the next time.
+                    Err(why) => output::say(shared, &format!("{vm}: not seen: {why}")),
+                }
+            }
+            round += 1;
+            let next = self.every.saturating_mul(round);
+            while began.elapsed() < next.min(self.length) && !stop.load(Ordering::Relaxed) {
+                thread::sleep(NAP);
+            }
+            if next > self.length {
+                break;
+            }
+        }
+        Ok(ExitCode::Go)
+    }
+
+    fn look(&self, vm: &str, way: &Transport, session: &Session) -> Result<Observation, String> {
+        let host = Hypervisor::open(&self.from, session.timeout()).map_err(|error| error.to_string())?;
+        let domain = host.domain(vm).map_err(|error| error.to_string())?;
+        if let Ok(Some(job)) = domain.job_info() {
+            return Err(format!("a {} job runs", job.operation.name()));
+        }
+        let uuid = domain.uuid().map_err(|error| error.to_string())?;
+        let trace =
+            way.trace(&uuid, self.window, self.core_ratio, session.timeout()).map_err(|why| why.reason)?;
+        let capabilities = host.capabilities_xml().ok();
+        let capabilities = capabilities.and_then(|xml| crate::collect::capabilities::parse(&xml).ok());
+        Ok(Observation {
+            vm: Named { name: domain.name().ok(), uuid: Some(uuid) },
+            host: Named { name: Some(host.name().to_owned()), uuid: capabilities.and_then(|seen| seen.uuid) },
+            watched_seconds: trace.seconds(),
+            rate_bytes_per_second: trace.dirty_rate().rate_bytes_per_second,
+            dirty_windows: trace.dirty_windows(),
+            core_ratio: trace.cost.core_ratio,
+        })
+    }
+}

@@ -1,0 +1,141 @@
+//! After a crash: the ledger says which runs were left behind, both hosts say where their VMs are.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{
+    Hosts, Whereabouts,
+    driver::{self, Life},
+    journal::Journal,
+    notify::News,
+    resolve,
+    restore::ToUndo,
+};
+use crate::{
+    ledger::{
+        Entry, Ledger, LedgerError, OpenRun, Record,
+        entry::{Ending, State},
+    },
+    verdict::ExitCode,
+};
+
+/// What became of a run that was open.
+#[derive(Debug)]
+pub struct Recovered {
+    /// Id of the run.
+    pub run: String,
+    /// The VM.
+    pub vm: String,
+    /// How it stands now.
+    pub fate: Fate,
+}
+
+/// How a run stands after a recovery.
+#[derive(Debug)]
+pub enum Fate {
+    /// Its process still runs, so it was left alone.
+    Driven(String),
+    /// It ended: the VM runs on this host alone, and what was prepared is undone.
+    Ended {
+        /// The host.
+        host: String,
+        /// Whether that is the destination.
+        moved: bool,
+    },
+    /// The VM runs on this host, and something could not be undone; the run stays open.
+    NotRestored {
+        /// The host.
+        host: String,
+        /// What could not be undone, and why.
+        left: Vec<String>,
+    },
+    /// The VM runs on no host: it has stopped, as it may without vmgate. The run is ended.
+    Stopped(Whereabouts),
+    /// It is not certain where the VM runs, or how often; the run stays open.
+    Unclear(Whereabouts),
+    /// The URIs in the ledger cannot be used.
+    Unusable(String),
+}
+
+impl Fate {
+    /// How the process ends.
+    pub fn exit(&self) -> ExitCode {
+        match self {
+            Self::Driven(_) | Self::Ended { .. } => ExitCode::Go,
+            Self::Unusable(_) => ExitCode::Internal,
+            Self::NotRestored { .. } | Self::Stopped(_) | Self::Unclear(_) => ExitCode::SomebodyMustLook,
+        }
+    }
+}
+
+/// Finishes or rolls back every run that was left behind. `elsewhere` also takes runs that began on another machine,
+/// whose process cannot be looked for.
+pub fn recover(ledger: &Ledger, timeout: Duration, elsewhere: bool) -> Result<Vec<Recovered>, LedgerError> {
+    let open = ledger.open_runs()?;
+    Ok(open.iter().map(|open| one(ledger, open, timeout, elsewhere)).collect())
+}
+
+fn one(ledger: &Ledger, open: &OpenRun, timeout: Duration, elsewhere: bool) -> Recovered {
+    let run = &open.run;
+    let fate = match driver::life(&run.driver) {
+        Life::Alive => Fate::Driven(run.driver.to_string()),
+        Life::Elsewhere if !elsewhere => Fate::Driven(format!(
+            "{}, which cannot be looked at from here (--elsewhere if it is gone)",
+            run.driver
+        )),
+        Life::Gone | Life::Elsewhere => match (run.from.parse(), run.to.parse()) {
+            (Ok(from), Ok(to)) => {
+                let journal = Journal { ledger, run, recovers: true };
+                bring_to_an_end(&journal, open, &Hosts::new(from, to, timeout))
+            }
+            (from, to) => Fate::Unusable(
+                [from.err(), to.err()].into_iter().flatten().map(|error| error.to_string()).collect(),
+            ),
+        },
+    };
+    Recovered { run: run.run.clone(), vm: run.vm.label().to_owned(), fate }
+}
+
+/// How long ago the migration began; none where the run did not come so far.
+fn migrating_for(history: &[Record]) -> Option<Duration> {
+    let began = history.iter().find(
+        |record| matches!(&record.entry, Entry::Transition(transition) if transition.state == State::Migrate),
+    )?;
+    Some(Timestamp::now().duration_since(began.at).try_into().unwrap_or_default())
+}
+
+fn bring_to_an_end(journal: &Journal, open: &OpenRun, hosts: &Hosts) -> Fate {
+    let vm = journal.vm();
+    // A run that never came to its migration has left nothing at the hosts: whatever goes on there is somebody else's.
+    let seen = match migrating_for(&open.history) {
+        Some(ago) if resolve::end_job(&vm, hosts, ago) => resolve::settle(&vm, hosts),
+        _ => Whereabouts::settle(&vm, hosts),
+    };
+    let (line, moved) = if seen.only_on_source() {
+        (&hosts.source, false)
+    } else if seen.only_on_destination() {
+        (&hosts.destination, true)
+    } else if seen.source.is_absent() && seen.destination.is_absent() {
+        let why = format!("the VM has stopped: {seen}");
+        journal.end(Ending::Failed, ExitCode::SomebodyMustLook, None, Some(&why));
+        return Fate::Stopped(seen);
+    } else {
+        journal.note(State::Fail, None, Some(&format!("recovery: {seen}")));
+        return Fate::Unclear(seen);
+    };
+    let host = line.name().to_owned();
+    let mut to_undo = ToUndo::of(&open.history);
+    let news = if moved { News::After } else { News::Stayed };
+    let left = match line.domain(&vm) {
+        Ok(domain) => to_undo.undo(journal, &domain, news),
+        Err(error) => vec![error.to_string()],
+    };
+    if !left.is_empty() {
+        return Fate::NotRestored { host, left };
+    }
+    let (ending, exit) =
+        if moved { (Ending::Done, ExitCode::Go) } else { (Ending::Aborted, ExitCode::NotFinished) };
+    journal.end(ending, exit, Some(&host), Some("it was left behind, and recovered"));
+    Fate::Ended { host, moved }
+}

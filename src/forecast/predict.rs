@@ -1,0 +1,193 @@
+//! The predicted migration from the facts of a move: a replay of the dirty trace, else of the windows that were
+//! measured, else an estimate from rates.
+
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    history, precopy,
+    replay::{Advice, AutoConverge, Conditions, Goal, Replay, Replayer, Settings, WhatIf, fallback},
+};
+use crate::fact::{
+    Accelerator, Alternative, Cause, Fact, Facts, Forecast, ForecastMethod, Provenance, Quantiles, Vm,
+    trace::DirtyTrace,
+};
+
+/// Fewest windows that a guest is made up from: with one, any mixture of pages would explain it.
+const FEWEST_WINDOWS: usize = 2;
+/// How far the goodput may be from one migration to the next: measured, or reckoned from the nominal speed.
+const MEASURED_CV: f64 = 0.01;
+const NOMINAL_CV: f64 = 0.05;
+
+/// What a replay runs over.
+struct Evidence {
+    trace: DirtyTrace,
+    method: ForecastMethod,
+    /// The fact that it comes from.
+    path: &'static str,
+    seconds: f64,
+}
+
+/// Predicts the migration, and says in the provenance what the prediction rests on.
+pub(super) fn forecast(facts: &mut Facts) -> Forecast {
+    let assumed = precopy::forecast(facts);
+    let (mut forecast, path, seconds) = match evidence(facts) {
+        Some(evidence) => match replayed(facts, &evidence, &assumed) {
+            Some(forecast) => (forecast, evidence.path, Some(evidence.seconds)),
+            None => (assumed, "vm.dirty_rate", None),
+        },
+        None => (assumed, "vm.dirty_rate", None),
+    };
+    history::correct(&mut forecast, facts);
+    if let Some(of) = facts.provenance_of(path) {
+        let method = format!("from {path}, which is by {}: {}", of.collector, of.method);
+        let own = Provenance { collector: "vmgate".into(), method, at: of.at, window_seconds: seconds };
+        facts.provenance.insert("forecast".into(), own);
+    }
+    forecast
+}
+
+fn evidence(facts: &Facts) -> Option<Evidence> {
+    let vm = facts.vm.known()?;
+    if let Some(trace) = vm.dirty_trace.known().filter(|trace| trace.check().is_ok()) {
+        let (method, path) = (ForecastMethod::Replay, "vm.dirty_trace");
+        return Some(Evidence { trace: trace.clone(), method, path, seconds: trace.seconds() });
+    }
+    let windows = vm.dirty_windows.known().filter(|windows| windows.len() >= FEWEST_WINDOWS)?;
+    let ram_bytes = *vm.memory_bytes.known()?;
+    let groups = fallback::fit(windows, ram_bytes);
+    let longest = windows.iter().map(|window| window.window_seconds).fold(0.0, f64::max);
+    // Page sampling says nothing of zero pages: all of the RAM is taken to be sent.
+    let trace = fallback::trace(&groups, ram_bytes, 0.0, seed(facts));
+    let (method, path) = (ForecastMethod::ReplayOfWindows, "vm.dirty_windows");
+    Some(Evidence { trace, method, path, seconds: longest })
+}
+
+/// The forecast by replay; `None` where it is not known what the path carries.
+fn replayed(facts: &Facts, evidence: &Evidence, assumed: &Forecast) -> Option<Forecast> {
+    let path = facts.path.known()?;
+    let goodput = *precopy::carried(path).known()?;
+    let change = &facts.change;
+    let cv = if path.goodput_bytes_per_second.known().is_some() { MEASURED_CV } else { NOMINAL_CV };
+    let conditions =
+        Conditions { goodput_bytes_per_second: goodput, goodput_cv: cv, ..Conditions::default() };
+    let goal = Goal {
+        longest_blackout_seconds: change.longest_blackout_seconds,
+        deadline_seconds: change.deadline_seconds,
+    };
+    if goal.longest_blackout_seconds.is_nan() || goal.longest_blackout_seconds <= 0.0 || goodput <= 0.0 {
+        return None;
+    }
+    let replayer = Replayer::new(&evidence.trace).ok()?;
+    let seed = seed(facts);
+    let advice = replayer.advise(&settings(facts), &conditions, &goal, seed);
+    let quiet = history::quiet_hours(facts, evidence.trace.dirty_rate().rate_bytes_per_second);
+    let guest = (evidence.trace.ram_bytes, zero_ratio(&evidence.trace));
+    let quietest = quiet
+        .first()
+        .and_then(|hour| history::at_hour(hour, guest, &advice.settings, &conditions, &goal, seed));
+    let mut alternatives: Vec<Alternative> = advice.what_if.iter().map(alternative).collect();
+    alternatives.extend(quietest);
+    let Replay { converges_ratio, throttle_pause_seconds, limit, .. } = advice.as_it_is;
+    let replay = &advice.as_it_is;
+    let figure = |figure: Option<Quantiles>| match figure {
+        Some(figure) => Fact::Known(figure),
+        None => Fact::unknown(
+            Cause::NotSupported,
+            format!("no replay of the migration completes: it is limited by {}", limit.words()),
+        ),
+    };
+    Some(Forecast {
+        method: Fact::Known(evidence.method),
+        evidence_seconds: Fact::Known(evidence.seconds),
+        converges_ratio: Fact::Known(converges_ratio),
+        total_seconds: figure(replay.total_seconds),
+        replayed_total_seconds: figure(replay.total_seconds),
+        corrected_by_migrations: 0,
+        sent_bytes: figure(replay.bytes),
+        rounds: figure(replay.rounds),
+        blackout_seconds: figure(replay.blackout_seconds),
+        downtime_limit_seconds: Fact::Known(advice.settings.downtime_limit_seconds),
+        throttle_pause_seconds: Fact::Known(throttle_pause_seconds),
+        dirty_to_bandwidth_ratio: assumed.dirty_to_bandwidth_ratio.clone(),
+        limited_by: Fact::Known(limit.words().to_owned()),
+        advice: Fact::Known(words(&advice, &alternatives)),
+        alternatives: Fact::Known(alternatives),
+        recommended: Fact::Known(recommended(&advice)),
+        quiet_hours: match facts.history.known().map(|history| &history.observed_hours) {
+            Some(Fact::Known(_)) => Fact::Known(quiet.iter().map(|hour| hour.hour).collect()),
+            Some(Fact::Unknown(why)) => Fact::Unknown(why.clone()),
+            None => Fact::unknown(Cause::NotCollected, "no ledger is named that has observations of this VM"),
+        },
+        timeline: Fact::Known(replay.timeline.clone()),
+        round_ends_seconds: Fact::Known(replay.round_ends_seconds.clone()),
+    })
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a sample has far fewer pages than 2^52")]
+fn zero_ratio(trace: &DirtyTrace) -> f64 {
+    trace.zero.ones() as f64 / trace.zero.len().max(1) as f64
+}
+
+/// Settings of QEMU as the change makes them; libvirt's defaults for the rest.
+fn settings(facts: &Facts) -> Settings {
+    let (change, vm) = (&facts.change, facts.vm.known());
+    let known = |accelerator: fn(&Vm) -> Option<Accelerator>| vm.and_then(accelerator);
+    let defaults = Settings::default();
+    Settings {
+        qemu: vm.and_then(|vm| vm.qemu_version.known().copied()).unwrap_or(defaults.qemu),
+        // Emulation counts a page as dirty for longer: the careful guess where it is not known.
+        accelerator: known(|vm| vm.accelerator.known().copied()).unwrap_or(Accelerator::Tcg),
+        downtime_limit_seconds: change.longest_blackout_seconds,
+        bandwidth_limit_bytes_per_second: change.bandwidth_limit_bytes_per_second.map(precopy::as_f64),
+        switchover_bandwidth_bytes_per_second: None,
+        auto_converge: change.settings.auto_converge.then(AutoConverge::default),
+        xbzrle_cache_bytes: change.settings.xbzrle_cache_bytes,
+        multifd_channels: change.settings.multifd_channels,
+        post_copy: change.settings.post_copy,
+    }
+}
+
+/// The same facts give the same forecast: everything random in it follows from them.
+fn seed(facts: &Facts) -> u64 {
+    let text = serde_json::to_vec(&(&facts.vm, &facts.path, &facts.change)).unwrap_or_default();
+    let digest = Sha256::digest(text);
+    digest.iter().take(8).fold(0, |seed, byte| seed << 8 | u64::from(*byte))
+}
+
+fn alternative(what: &WhatIf) -> Alternative {
+    with_words(what.step.words(), &what.settings, &what.replay)
+}
+
+fn recommended(advice: &Advice) -> Option<Alternative> {
+    let recommended = advice.recommended.as_ref()?;
+    let words = recommended.step.map_or("the settings as they are", super::replay::Step::words);
+    Some(with_words(words, &recommended.settings, &recommended.replay))
+}
+
+fn with_words(words: &str, settings: &Settings, replay: &Replay) -> Alternative {
+    Alternative {
+        setting: words.to_owned(),
+        converges_ratio: replay.converges_ratio,
+        total_seconds: replay.total_seconds,
+        blackout_seconds: replay.blackout_seconds,
+        throttle_pause_seconds: replay.throttle_pause_seconds,
+        downtime_limit_seconds: settings.downtime_limit_seconds,
+    }
+}
+
+/// What each setting would make of the duration, and the way out.
+fn words(advice: &Advice, alternatives: &[Alternative]) -> String {
+    let Replay { total_seconds, converges_ratio, .. } = &advice.as_it_is;
+    let mut parts = vec![format!("as it is {}", history::in_words(*total_seconds, *converges_ratio))];
+    parts.extend(alternatives.iter().map(|other| {
+        format!("with {} {}", other.setting, history::in_words(other.total_seconds, other.converges_ratio))
+    }));
+    parts.push(match &advice.recommended {
+        Some(recommended) => match recommended.step {
+            Some(step) => format!("recommended: {}", step.words()),
+            None => "the settings meet the goals".to_owned(),
+        },
+        None => "no single setting meets the goals: take load off the guest, or use a faster path".to_owned(),
+    });
+    parts.join("; ")
+}

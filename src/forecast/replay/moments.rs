@@ -1,0 +1,69 @@
+//! How a migration goes on: memory left at equal steps of time, and the ends of the rounds. What a plot shows.
+
+use crate::fact::Remaining;
+
+use super::{outcome::quantiles, run::Went};
+
+/// Most moments of a run.
+pub(super) const MOST: usize = 64;
+/// Steps that a migration of the expected length has.
+const STEPS: f64 = 40.0;
+/// Most ends of rounds that are told.
+const MOST_ROUNDS: usize = 64;
+
+/// What was left to send at each moment of one run.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct Moments {
+    every_seconds: f64,
+    left_bytes: Vec<f64>,
+    pub(super) round_ends: Vec<f64>,
+}
+
+impl Moments {
+    pub(super) fn every(seconds: f64) -> Self {
+        Self { every_seconds: seconds, ..Self::default() }
+    }
+
+    /// The step for a migration that takes about so long.
+    pub(super) fn step(expected_seconds: f64) -> f64 {
+        (expected_seconds / STEPS).max(1e-3)
+    }
+
+    /// It is `now`, counted from the order to migrate, and until now so much was left.
+    pub(super) fn pass(&mut self, now: f64, left_bytes: f64) {
+        while self.left_bytes.len() < MOST && now >= self.every_seconds * self.left_bytes.len() as f64 {
+            self.left_bytes.push(left_bytes);
+        }
+    }
+}
+
+/// What was left at a moment: nothing where the run had ended, and until then what was left when its guest stopped.
+fn left_at(run: &Went, moment: usize) -> f64 {
+    let is_over = run.converged && moment as f64 * run.moments.every_seconds >= run.total_seconds;
+    let seen = run.moments.left_bytes.get(moment).or(run.moments.left_bytes.last());
+    if is_over { 0.0 } else { seen.copied().unwrap_or(0.0) }
+}
+
+/// The runs together, until all are over.
+pub(super) fn timeline(runs: &[Went]) -> Vec<Remaining> {
+    let Some(step) = runs.first().map(|run| run.moments.every_seconds).filter(|step| step.is_finite()) else {
+        return Vec::new();
+    };
+    let mut timeline = Vec::new();
+    for moment in 0..MOST {
+        let Some(remaining_bytes) = quantiles(runs.iter().map(|run| left_at(run, moment))) else { break };
+        timeline.push(Remaining { at_seconds: moment as f64 * step, remaining_bytes });
+        if remaining_bytes.p95 <= 0.0 {
+            break;
+        }
+    }
+    timeline
+}
+
+/// Ends of the rounds of the run whose duration is the middle one.
+pub(super) fn rounds_of_the_middle(runs: &[Went]) -> Vec<f64> {
+    let mut by_length: Vec<&Went> = runs.iter().collect();
+    by_length.sort_by(|one, other| one.total_seconds.total_cmp(&other.total_seconds));
+    let middle = by_length.get(by_length.len() / 2);
+    middle.map_or_else(Vec::new, |run| run.moments.round_ends.iter().take(MOST_ROUNDS).copied().collect())
+}

@@ -1,0 +1,112 @@
+//! How VMs dirtied their memory over time: observations, and what they say of the hours of the day.
+
+use std::collections::BTreeMap;
+
+use jiff::{Timestamp, tz::TimeZone};
+use serde::{Deserialize, Serialize};
+
+use super::{Entry, PastForecast, Record, entry::Outcome};
+use crate::{
+    fact::{DirtyWindow, ObservedHour, PastMigration},
+    verdict::Named,
+};
+
+/// A VM was watched for a while, at low cost.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Observation {
+    /// The VM.
+    pub vm: Named,
+    /// The host it ran on.
+    pub host: Named,
+    /// How long it was watched, seconds.
+    pub watched_seconds: f64,
+    /// Memory dirtied in a second.
+    pub rate_bytes_per_second: u64,
+    /// Memory dirtied in windows of several lengths.
+    pub dirty_windows: Vec<DirtyWindow>,
+    /// CPU time that watching took, by time.
+    pub core_ratio: f64,
+}
+
+/// The hours of the day that records of a VM tell of: each with its busiest observation.
+pub(super) fn hours(records: &[Record], vm: &str) -> Vec<ObservedHour> {
+    let mut hours: BTreeMap<u32, ObservedHour> = BTreeMap::new();
+    for record in records {
+        let Entry::Observation(seen) = &record.entry else { continue };
+        if seen.vm.uuid.as_deref() != Some(vm) {
+            continue;
+        }
+        let hour = hour_of(record.at);
+        let one = ObservedHour {
+            hour,
+            rate_bytes_per_second: seen.rate_bytes_per_second,
+            dirty_windows: seen.dirty_windows.clone(),
+            observations: 1,
+            last: record.at,
+        };
+        hours
+            .entry(hour)
+            .and_modify(|known| {
+                let (observations, last) = (known.observations + 1, known.last.max(one.last));
+                if one.rate_bytes_per_second > known.rate_bytes_per_second {
+                    *known = one.clone();
+                }
+                (known.observations, known.last) = (observations, last);
+            })
+            .or_insert(one);
+    }
+    hours.into_values().collect()
+}
+
+fn hour_of(at: Timestamp) -> u32 {
+    u32::try_from(at.to_zoned(TimeZone::UTC).hour()).unwrap_or(0)
+}
+
+/// Migrations that completed, with what was foretold of them.
+pub(super) fn past_migrations(past: &[PastForecast]) -> Vec<PastMigration> {
+    let completed = past.iter().filter(|past| past.migration.outcome == Outcome::Completed);
+    completed
+        .filter_map(|past| {
+            Some(PastMigration {
+                at: past.at,
+                forecast_total_seconds: past.migration.forecast_total_seconds?,
+                total_seconds: past.migration.total_seconds?,
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verdict::Digest;
+
+    #[test]
+    fn an_hour_is_told_by_its_busiest_observation_over_all_days() {
+        let record = |at: &str, uuid: &str, rate_bytes_per_second| Record {
+            sequence: 1,
+            at: at.parse().unwrap(),
+            entry: Entry::Observation(Observation {
+                vm: Named { name: None, uuid: Some(uuid.into()) },
+                host: Named::default(),
+                watched_seconds: 5.0,
+                rate_bytes_per_second,
+                dirty_windows: Vec::new(),
+                core_ratio: 0.01,
+            }),
+            digest: Digest::of(b""),
+        };
+        let records = [
+            record("2026-11-22T03:10:00Z", "one", 5),
+            record("2026-11-23T03:40:00Z", "one", 9),
+            record("2026-11-23T03:50:00Z", "one", 7),
+            record("2026-11-23T14:00:00Z", "one", 50),
+            record("2026-11-23T03:40:00Z", "other", 90),
+        ];
+        let seen = hours(&records, "one");
+        let told: Vec<_> =
+            seen.iter().map(|hour| (hour.hour, hour.rate_bytes_per_second, hour.observations)).collect();
+        assert_eq!(told, [(3, 9, 3), (14, 50, 1)]);
+        assert_eq!(seen[0].last, "2026-11-23T03:50:00Z".parse().unwrap());
+    }
+}
