@@ -6,7 +6,7 @@ CARGO ?= cargo
 LAB := tests/lab/lab
 DEMO_BIN := target/debug/vmgate
 
-.PHONY: help deps build probe release demo test lint unit rules readers test-browser examples-test package-test lab-test truth-tcp lab-up lab-down bench bench-forecast generate drift recording book install deb static reproducible sbom deny clean
+.PHONY: lab-selftest faults help deps build probe release demo test lint unit rules readers test-browser examples-test package-test lab-test truth-tcp lab-up lab-down bench bench-forecast generate drift recording book install deb static reproducible sbom deny clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -34,7 +34,7 @@ release: deps ## Build the optimised binary and its static probe
 demo: build ## On a fresh machine: a safe VM is migrated, an unsafe one is refused
 	@tests/demo
 
-test: lint unit rules drift lab-test ## Everything that must hold
+test: lint unit rules drift lab-selftest ## Everything that must hold
 
 lint: deps ## Formatting and clippy, with and without libvirt
 	$(CARGO) fmt --all --check
@@ -60,6 +60,9 @@ examples-test: build ## The commands of the CI examples, run as they stand there
 
 package-test: build ## The Debian package, installed and used in a bare root file system
 	@tests/package/check debug
+
+lab-selftest: build ## The lab itself: two hosts, guests, migrations there and back
+	@tests/lab/selftest
 
 lab-test: build ## Tests on two real hypervisor hosts
 	@tests/lab/selftest

@@ -14,6 +14,7 @@ mod error;
 #[cfg(feature = "libvirt")]
 pub mod execute;
 pub mod fact;
+pub mod fleet;
 pub mod forecast;
 pub mod hook;
 #[cfg(feature = "ledger")]

@@ -5,7 +5,7 @@
 //! `cargo +nightly fuzz run guest -- -max_total_time=300`
 #![no_main]
 
-use std::{cell::Cell, collections::BTreeSet};
+use std::{cell::Cell, collections::BTreeSet, sync::LazyLock};
 
 use libfuzzer_sys::fuzz_target;
 use vmgate::{
@@ -25,6 +25,9 @@ const NAMES: [&str; 24] = [
     "java", "beam.smp", "patroni", "consul", "drbdsetup", "ocssd.bin", "mongod", "ceph-osd", "ceph-mon", "clussvc.exe",
     "chronyd", "python3", "memcached", "nginx", "x",
 ];
+
+static CATALOGUES: LazyLock<Catalogues> =
+    LazyLock::new(|| Catalogues::shipped().expect("the shipped catalogues load"));
 
 struct Text<'a> {
     name: &'static str,
@@ -75,5 +78,5 @@ fuzz_target!(|data: &[u8]| {
     let text = serde_json::to_string(&guest).expect("facts can be written");
     assert!(!text.contains("\\u001b") && !text.contains('\u{202e}'), "{text}");
     let facts = Facts { guest: vmgate::fact::Fact::Known(guest), ..Facts::empty("2026-11-23T00:00:00Z".parse().unwrap()) };
-    let _ = derive(facts, &Catalogues::shipped().expect("the shipped catalogues load"));
+    let _ = derive(facts, &CATALOGUES);
 });

@@ -27,7 +27,8 @@ pub struct Goodput {
     /// The rate that it was not allowed to exceed.
     #[schemars(example = 625_000_000_u64)]
     pub cap_bytes_per_second: u64,
-    /// Whether that rate held it back: then the path carries at least the mean, and nobody knows how much more.
+    /// Whether that rate, or a host that is too busy, held it back and not the path: then the path carries at least the
+    /// mean, and nobody knows how much more.
     #[schemars(example = false)]
     pub held_at_cap: bool,
 }

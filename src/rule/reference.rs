@@ -299,9 +299,9 @@ mod tests {
         // What is derived needs no way in.
         let direct = of_guest.iter().filter(|field| field.path.matches('.').count() == 1);
         for field in direct {
-            let says =
-                ["guest agent", "ssh", "host's probe"].iter().any(|way| field.description.contains(way));
-            assert!(says, "{}: {}", field.path, field.description);
+            let told = facts_reference(Some(&field.path)).unwrap();
+            let says = ["by:  ", "guest agent", "ssh", "host's probe"].iter().any(|way| told.contains(way));
+            assert!(says, "{}: {told}", field.path);
         }
     }
 

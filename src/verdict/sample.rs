@@ -108,8 +108,9 @@ fn context() -> Context {
 /// Memory that is sent at a steady pace, and then the little that is dirtied meanwhile.
 fn timeline() -> Vec<Remaining> {
     let moment = |at_seconds: f64| {
-        let left =
-            |end: f64| (4.3e9 * (1.0 - at_seconds / end)).max(if at_seconds < end + 4.0 { 2e8 } else { 0.0 });
+        let left = |end: f64| {
+            (4.3e9_f64 * (1.0 - at_seconds / end)).round().max(if at_seconds < end + 4.0 { 2e8 } else { 0.0 })
+        };
         let remaining_bytes = Quantiles { p5: left(20.0), p50: left(30.0), p95: left(54.0) };
         Remaining { at_seconds, remaining_bytes }
     };

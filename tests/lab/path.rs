@@ -23,11 +23,17 @@ impl Drop for Undo {
     }
 }
 
+/// A guest that has to exist and no more: nobody waits until it is up, and nobody looks into it.
+fn only_there(name: &'static str) -> Guest {
+    Guest::start(name, &["--on", "a", "--agent", "none", "--wait", "0"])
+}
+
 /// The facts that `vmgate collect` writes with these options.
 fn facts(guest: &Guest, options: &[&str], the_move: &[String]) -> Value {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("facts.yaml");
-    let mut arguments = words(&["collect", guest.name, "--output", file.to_str().unwrap()], the_move);
+    let mut arguments =
+        words(&["collect", guest.name, "--guest", "none", "--output", file.to_str().unwrap()], the_move);
     arguments.extend(options);
     vmgate(&arguments).exits(0);
     serde_yaml::from_str(&fs::read_to_string(&file).unwrap()).unwrap()
@@ -35,7 +41,7 @@ fn facts(guest: &Guest, options: &[&str], the_move: &[String]) -> Value {
 
 /// A verdict with these options, whatever it is.
 fn verdict(guest: &Guest, options: &[&str], the_move: &[String]) -> Value {
-    let mut arguments = words(&["check", guest.name, "--output", "json"], the_move);
+    let mut arguments = words(&["check", guest.name, "--guest", "none", "--output", "json"], the_move);
     arguments.extend(options);
     vmgate(&arguments).json()
 }
@@ -68,7 +74,7 @@ fn libvirt_migrates(guest: &Guest, uri: &str) -> Said {
 #[test]
 #[ignore = "needs the lab: make lab-test"]
 fn a_sound_path_is_proven_to_be_one() {
-    let guest = Guest::start("path-sound", &["--on", "a"]);
+    let guest = only_there("path-sound");
     let facts = facts(&guest, &["--probe-path"], &a_to_b());
     let path = &facts["path"];
     assert_eq!(path["mtu_bytes"], 1500, "{path:#}");
@@ -100,7 +106,7 @@ fn a_sound_path_is_proven_to_be_one() {
 #[test]
 #[ignore = "needs the lab: make lab-test"]
 fn goodput_is_what_the_shaper_lets_through_and_never_above_the_cap() {
-    let guest = Guest::start("path-goodput", &["--on", "a"]);
+    let guest = only_there("path-goodput");
     let unshaped = facts(&guest, &["--measure-goodput", "8", "--measure-seconds", "1"], &a_to_b());
     let capped = &unshaped["path"]["goodput"];
     assert_eq!(capped["held_at_cap"], true, "{capped:#}");
@@ -124,7 +130,7 @@ fn goodput_is_what_the_shaper_lets_through_and_never_above_the_cap() {
 #[test]
 #[ignore = "needs the lab: make lab-test"]
 fn nothing_is_measured_while_a_migration_runs() {
-    let guest = Guest::start("path-quiet", &["--on", "a"]);
+    let guest = only_there("path-quiet");
     let busy =
         Guest::start("path-busy", &["--on", "a", "--workload", "dirty size=64 rate=30 pattern=random"]);
     let _undo = Undo::with(&[&["host", "a", "virsh", "domjobabort", "path-busy"], &["link", "rate", "off"]]);
@@ -140,7 +146,7 @@ fn nothing_is_measured_while_a_migration_runs() {
 #[ignore = "needs the lab: make lab-test"]
 fn a_shared_network_is_no_go_and_every_cure_that_is_named_cures() {
     const RULE: &str = "migration-traffic-shaped-when-shared";
-    let guest = Guest::start("path-shared", &["--on", "a"]);
+    let guest = only_there("path-shared");
     let path = over_the_bridge();
     let refused = verdict(&guest, &[], &path);
     failed(&refused, RULE, "br0 also carries other traffic");
@@ -224,7 +230,7 @@ fn the_changes_limit_is_applied_through_libvirt() {
 #[test]
 #[ignore = "needs the lab: make lab-test"]
 fn a_policy_rule_that_leads_elsewhere_is_seen() {
-    let guest = Guest::start("path-policy", &["--on", "a"]);
+    let guest = only_there("path-policy");
     let _undo = Undo::with(&[
         &["host", "a", "ip", "rule", "del", "to", "10.77.1.2", "table", "100"],
         &["host", "a", "ip", "route", "flush", "table", "100"],
@@ -245,7 +251,7 @@ fn a_policy_rule_that_leads_elsewhere_is_seen() {
 #[ignore = "needs the lab: make lab-test"]
 fn a_wrong_mtu_is_seen_at_an_end_and_at_the_switch_between() {
     const RULE: &str = "migration-path-mtu-consistent";
-    let guest = Guest::start("path-mtu", &["--on", "a"]);
+    let guest = only_there("path-mtu");
     let _undo = Undo::with(&[
         &["host", "b", "ip", "link", "set", "mig0", "mtu", "1500"],
         &["run", "ip", "link", "set", "mig-b", "mtu", "1500"],
@@ -264,7 +270,7 @@ fn a_wrong_mtu_is_seen_at_an_end_and_at_the_switch_between() {
 #[ignore = "needs the lab: make lab-test"]
 fn a_firewall_on_the_migration_ports_is_found_and_libvirt_fails_there() {
     const RULE: &str = "migration-ports-reachable";
-    let guest = Guest::start("path-ports", &["--on", "a"]);
+    let guest = only_there("path-ports");
     let _undo = Undo::with(&[&["firewall", "b", "off"]]);
     lab(&["firewall", "b", "drop"]).exits(0);
     let untried = facts(&guest, &[], &a_to_b());
@@ -287,7 +293,7 @@ fn a_firewall_on_the_migration_ports_is_found_and_libvirt_fails_there() {
 #[test]
 #[ignore = "needs the lab: make lab-test"]
 fn names_that_lead_elsewhere_are_found_and_libvirt_fails_there() {
-    let guest = Guest::start("path-names", &["--on", "a"]);
+    let guest = only_there("path-names");
     let restore = "cp /run/hosts.kept /etc/hosts";
     let _undo = Undo::with(&[&["host", "a", "sh", "-c", restore]]);
     lab(&["host", "a", "sh", "-c", "cp /etc/hosts /run/hosts.kept"]).exits(0);
@@ -311,7 +317,7 @@ fn names_that_lead_elsewhere_are_found_and_libvirt_fails_there() {
 #[ignore = "needs the lab: make lab-test"]
 fn an_expired_certificate_and_one_for_another_name_are_found_and_libvirt_refuses_them() {
     const RULE: &str = "migration-certificates-valid";
-    let guest = Guest::start("path-tls", &["--on", "a"]);
+    let guest = only_there("path-tls");
     let folder = tempfile::tempdir().unwrap();
     let pki = folder.path();
     let uri = format!("qemu+tls://lab-b/system?pkipath={}", pki.display());

@@ -9,7 +9,7 @@ use crate::harness::{Guest, a_to_b, address_of, lab, statuses, vmgate, words};
 
 /// The statuses of a rule now, as `vmgate check` with these options gives them.
 fn now(guest: &Guest, rule: &str, options: &[&str]) -> Vec<String> {
-    let all = [&["check", guest.name, "--output", "json"], options].concat();
+    let all = [&["check", guest.name, "--timeout", "60", "--output", "json"], options].concat();
     statuses(&vmgate(&words(&all, &a_to_b())).json(), rule)
 }
 
@@ -62,7 +62,7 @@ fn memory_that_grows_is_found_and_settles_with_its_program() {
     );
     // An emulated guest on a busy machine grows more slowly than the rule minds by itself.
     let config = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
-    std::fs::write(config.path(), "rules: {guest-memory-settled: {max_growth_bytes_per_second: 4194304}}\n")
+    std::fs::write(config.path(), "schema: vmgate/config/v1\nparameters: {guest-memory-settled: {max_growth_bytes_per_second: 4194304}}\n")
         .unwrap();
     let options = ["--config", config.path().to_str().unwrap()];
     becomes_with(&guest, "guest-memory-settled", "fail", &options);

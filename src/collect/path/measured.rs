@@ -3,8 +3,8 @@
 use super::End;
 use crate::fact::{Cause, Fact, Goodput, Unknown};
 
-/// Part of a stream's time from which on its cap, and not the path, decided its rate.
-const HELD_RATIO: f64 = 0.1;
+/// Part of a stream's time, not spent in waiting for the path, from which on the path did not decide its rate.
+const HELD_RATIO: f64 = 0.5;
 
 /// The largest packet that passes both ways.
 pub(super) fn mtu(source: &End, destination: &End) -> Fact<u32> {

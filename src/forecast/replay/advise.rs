@@ -88,8 +88,17 @@ impl Replayer<'_> {
     /// Predicts the migration as it is set up, with each change, and names the mildest settings that meet the goal. Each
     /// time the downtime limit is the longest with which the blackout keeps to the goal, where there is one.
     pub fn advise(&self, settings: &Settings, conditions: &Conditions, goal: &Goal, seed: u64) -> Advice {
-        let own = self.limited(settings, conditions, goal, seed);
-        let as_it_is = self.replay(&own, conditions, goal, seed);
+        let mut own = self.limited(settings, conditions, goal, seed);
+        let mut as_it_is = self.replay(&own, conditions, goal, seed);
+        // More runs may see a longer blackout than the few by which the limit was chosen.
+        if let Some(shorter) = shorter(&own, &as_it_is, goal)
+            && as_it_is.blackout_seconds.is_some_and(|seen| seen.p95 > goal.longest_blackout_seconds)
+        {
+            let again = self.replay(&shorter, conditions, goal, seed);
+            if again.converges_ratio >= SURE {
+                (own, as_it_is) = (shorter, again);
+            }
+        }
         let try_out = |step: Step| {
             let (settings, conditions) = with(step, settings, conditions);
             let settings = self.limited(&settings, &conditions, goal, seed);
@@ -114,21 +123,18 @@ impl Replayer<'_> {
     /// the blackout, so that the limit lies below what is accepted, by what the replay says is missing. A limit with which
     /// the migration no longer completes is no help: then the one before it.
     fn limited(&self, settings: &Settings, conditions: &Conditions, goal: &Goal, seed: u64) -> Settings {
-        let aim = goal.longest_blackout_seconds * AIM;
-        let with = |limit: f64| Settings { downtime_limit_seconds: limit, ..settings.clone() };
-        let mut chosen = with(goal.longest_blackout_seconds);
+        let longest = goal.longest_blackout_seconds;
+        let mut chosen = Settings { downtime_limit_seconds: longest, ..settings.clone() };
         let mut tried = chosen.clone();
         for _ in 0..CORRECTIONS {
             let replay = self.runs(&tried, conditions, goal, seed, RUNS);
-            let Some(blackout) = replay.blackout_seconds.filter(|_| replay.converges_ratio >= SURE) else {
-                break;
-            };
-            chosen = tried;
-            let over = blackout.p95 - aim;
-            if over <= 0.0 || chosen.downtime_limit_seconds <= LEAST_LIMIT_SECONDS {
+            if replay.blackout_seconds.is_none() || replay.converges_ratio < SURE {
                 break;
             }
-            tried = with((chosen.downtime_limit_seconds - over).max(LEAST_LIMIT_SECONDS));
+            let next = shorter(&tried, &replay, goal);
+            chosen = tried;
+            let Some(next) = next else { break };
+            tried = next;
         }
         chosen
     }
@@ -138,6 +144,17 @@ impl From<&WhatIf> for Recommended {
     fn from(what: &WhatIf) -> Self {
         Self { step: Some(what.step), settings: what.settings.clone(), replay: what.replay.clone() }
     }
+}
+
+/// The settings with a limit shorter by what the blackout is too long; `None` where it is not, or where no shorter one is
+/// tried.
+fn shorter(settings: &Settings, replay: &Replay, goal: &Goal) -> Option<Settings> {
+    let over = replay.blackout_seconds?.p95 - goal.longest_blackout_seconds * AIM;
+    let limit = settings.downtime_limit_seconds;
+    (over > 0.0 && limit > LEAST_LIMIT_SECONDS).then(|| Settings {
+        downtime_limit_seconds: (limit - over).max(LEAST_LIMIT_SECONDS),
+        ..settings.clone()
+    })
 }
 
 /// Changes worth trying, the mildest first. QEMU refuses multifd together with XBZRLE or with post-copy.

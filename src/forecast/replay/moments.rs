@@ -1,6 +1,6 @@
 //! How a migration goes on: memory left at equal steps of time, and the ends of the rounds. What a plot shows.
 
-use crate::fact::Remaining;
+use crate::fact::{Quantiles, Remaining};
 
 use super::{outcome::quantiles, run::Went};
 
@@ -52,7 +52,12 @@ pub(super) fn timeline(runs: &[Went]) -> Vec<Remaining> {
     let mut timeline = Vec::new();
     for moment in 0..MOST {
         let Some(remaining_bytes) = quantiles(runs.iter().map(|run| left_at(run, moment))) else { break };
-        timeline.push(Remaining { at_seconds: moment as f64 * step, remaining_bytes });
+        let Quantiles { p5, p50, p95 } = remaining_bytes;
+        // Whole bytes and milliseconds: more says nothing, and does not survive every reader of JSON.
+        timeline.push(Remaining {
+            at_seconds: (moment as f64 * step * 1e3).round() / 1e3,
+            remaining_bytes: Quantiles { p5: p5.round(), p50: p50.round(), p95: p95.round() },
+        });
         if remaining_bytes.p95 <= 0.0 {
             break;
         }
@@ -65,5 +70,7 @@ pub(super) fn rounds_of_the_middle(runs: &[Went]) -> Vec<f64> {
     let mut by_length: Vec<&Went> = runs.iter().collect();
     by_length.sort_by(|one, other| one.total_seconds.total_cmp(&other.total_seconds));
     let middle = by_length.get(by_length.len() / 2);
-    middle.map_or_else(Vec::new, |run| run.moments.round_ends.iter().take(MOST_ROUNDS).copied().collect())
+    middle.map_or_else(Vec::new, |run| {
+        run.moments.round_ends.iter().take(MOST_ROUNDS).map(|at| (at * 1e3).round() / 1e3).collect()
+    })
 }

@@ -140,7 +140,7 @@ fn a_trace_shorter_than_the_migration_does_not_make_a_large_working_set_small() 
     let bytes = |trace: &DirtyTrace| replay(trace, &tcg(), &bare(33e6)).bytes.unwrap().p50;
     near(bytes(&second), bytes(&long), 0.12);
     // And one whose hot pages are always the same is none the larger for it.
-    let hot = |ticks| guest(256, 16, ticks, |page, _| page < 16 * MIB / PAGE_BYTES);
+    let hot = |ticks| guest(256, 16, ticks, |page, _| page < 4 * MIB / PAGE_BYTES);
     near(bytes(&hot(10)), bytes(&hot(300)), 0.02);
 }
 

@@ -70,7 +70,7 @@ fn round_trips(connection: &mut TcpStream) -> Result<f64, Error> {
 }
 
 /// Sends at the cap for the stream's length, and waits until the other end has all of it. Gives the part of the time in
-/// which it waited for the cap and not for the path.
+/// which it did not wait for the path to take what it wrote.
 fn send(connection: &mut TcpStream, stream: &Stream) -> Result<f64, Error> {
     let length = stream.length.min(LONGEST_STREAM);
     let cap = stream.cap_bytes_per_second.max(1);
@@ -80,23 +80,23 @@ fn send(connection: &mut TcpStream, stream: &Stream) -> Result<f64, Error> {
     let data = vec![0_u8; usize::try_from(most).unwrap_or(0)];
     let start = Instant::now();
     let mut sent = 0_u64;
-    let mut held = Duration::ZERO;
+    let mut waited = Duration::ZERO;
     while start.elapsed() < length {
         let due = allowance(cap, start.elapsed());
         // Time in which the path or this machine held the stream up is not made good by a burst above the cap.
         sent = sent.max(due.saturating_sub(cap / BURSTS_A_SECOND));
         let ready = due.saturating_sub(sent);
         if ready < least {
-            let pause = Instant::now();
             thread::sleep(PORTION);
-            held += pause.elapsed();
             continue;
         }
         let portion = usize::try_from(ready.min(most)).unwrap_or(0);
+        let begin = Instant::now();
         let count = connection.write(data.get(..portion).unwrap_or_default())?;
+        waited += begin.elapsed();
         sent = sent.saturating_add(u64::try_from(count).unwrap_or(0));
     }
-    let held_ratio = held.as_secs_f64() / start.elapsed().as_secs_f64().max(f64::MIN_POSITIVE);
+    let held_ratio = 1.0 - waited.as_secs_f64() / start.elapsed().as_secs_f64().max(f64::MIN_POSITIVE);
     connection.shutdown(Shutdown::Write)?;
     // The other end closes when it has read everything.
     let mut rest = [0; 1];

@@ -71,7 +71,8 @@ pub struct Tried {
     pub detail: String,
     /// Median round-trip time; only the end that connects knows it.
     pub rtt_seconds: Option<f64>,
-    /// Part of a stream's time in which its cap held it back; only the end that connects knows it.
+    /// Part of a stream's time in which it did not wait for the path: its cap, or the host itself, held it back. Only the
+    /// end that connects knows it.
     pub held_ratio: Option<f64>,
     /// What arrived of a stream; only the end that listens knows it.
     pub rates: Option<Rates>,
@@ -128,7 +129,7 @@ mod tests {
         let here = listener.join().unwrap();
         assert!(there.met && here.met, "{there:?} {here:?}");
         assert!(there.rtt_seconds.unwrap() < 1.0);
-        assert!(there.held_ratio.unwrap() > 0.1, "the loopback carries more than 8 MiB/s: {there:?}");
+        assert!(there.held_ratio.unwrap() > 0.5, "the loopback carries more than 8 MiB/s: {there:?}");
         let rates = here.rates.unwrap();
         assert!(rates.mean_bytes_per_second <= 9 << 20, "above its cap: {rates:?}");
         assert!(rates.mean_bytes_per_second >= 2 << 20, "far below its cap: {rates:?}");

@@ -1,0 +1,70 @@
+//! Which hosts a VM's groups allow, while a plan is made.
+
+use std::collections::HashMap;
+
+use super::{Affinity, Fleet, GroupScope, HostId, Togetherness, VmId};
+
+/// Where the members of all groups are, now or by the plan.
+pub(super) struct Groups<'a> {
+    fleet: &'a Fleet,
+    of_vm: HashMap<VmId, Vec<usize>>,
+    at: Vec<HostId>,
+}
+
+impl<'a> Groups<'a> {
+    pub(super) fn of(fleet: &'a Fleet) -> Self {
+        let mut of_vm: HashMap<VmId, Vec<usize>> = HashMap::new();
+        for (number, group) in fleet.affinities.iter().enumerate() {
+            for vm in &group.vms {
+                of_vm.entry(*vm).or_default().push(number);
+            }
+        }
+        Self { fleet, of_vm, at: fleet.vms.iter().map(|vm| vm.host).collect() }
+    }
+
+    /// The groups that a VM is in.
+    pub(super) fn of_vm(&self, vm: VmId) -> impl Iterator<Item = &'a Affinity> + '_ {
+        let fleet = self.fleet;
+        self.of_vm.get(&vm).into_iter().flatten().filter_map(move |number| fleet.affinities.get(*number))
+    }
+
+    /// Where a VM is by the plan so far.
+    pub(super) fn place(&self, vm: VmId) -> Option<HostId> {
+        self.at.get(vm.0).copied()
+    }
+
+    pub(super) fn put(&mut self, vm: VmId, host: HostId) {
+        if let Some(at) = self.at.get_mut(vm.0) {
+            *at = host;
+        }
+    }
+
+    /// The group that keeps `vm` off `host`; `leaving` says which hosts are being emptied, whose VMs do not count for
+    /// groups that belong together: they are yet to find their place.
+    pub(super) fn against(
+        &self,
+        vm: VmId,
+        host: HostId,
+        leaving: &dyn Fn(HostId) -> bool,
+    ) -> Option<&'a Affinity> {
+        self.of_vm(vm).find(|group| {
+            let Some((rule, scope)) = group.rule else { return false };
+            let mut others =
+                group.vms.iter().filter(|other| **other != vm).filter_map(|other| self.place(*other));
+            match rule {
+                Togetherness::Apart => others.any(|at| self.same(at, host, scope)),
+                Togetherness::Together => others.any(|at| !leaving(at) && !self.same(at, host, scope)),
+            }
+        })
+    }
+
+    fn same(&self, one: HostId, other: HostId, scope: GroupScope) -> bool {
+        match scope {
+            GroupScope::Host => one == other,
+            GroupScope::Rack => {
+                let rack = |id| self.fleet.host(id).map(|host| &host.rack);
+                one == other || rack(one) == rack(other)
+            }
+        }
+    }
+}

@@ -1,0 +1,397 @@
+//! Where each VM goes.
+//!
+//! Hardest first: the VM that takes the largest part of what is free anywhere. Its destination is the one that is
+//! busy least with moves that come in, as long as any is busier than the busiest source (that one decides how long the
+//! whole takes), and among those the one that is left with most room. Only the chosen pair is held against the
+//! rules; where they refuse, the next is tried. What finds no room makes some: a VM that is already placed goes elsewhere.
+
+use std::collections::HashSet;
+
+use super::{Fleet, HostId, Togetherness, VmId, groups::Groups, room::Room};
+
+/// Judges one move by the rules and the forecast.
+pub trait Oracle {
+    /// What the rules and the forecast say of this move. Room for it is the planner's own business.
+    fn judge(&self, vm: VmId, destination: HostId) -> Ruling;
+
+    /// How long the move takes at this bandwidth, seconds; none where it does not end.
+    fn seconds(&self, vm: VmId, bytes_per_second: u64) -> Option<f64>;
+}
+
+/// What the rules say of one move.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ruling {
+    /// GO.
+    Go,
+    /// NO-GO for this destination.
+    Not(Vec<String>),
+    /// NO-GO for a reason that lies in the VM or its source: no destination cures it.
+    Nowhere(Vec<String>),
+}
+
+/// A move that was refused, with the reasons.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Banned {
+    /// Where the VM would have gone.
+    pub destination: HostId,
+    /// Why not.
+    pub reasons: Vec<String>,
+}
+
+/// A VM without a destination, and what would give it one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unplaced {
+    /// The VM.
+    pub vm: VmId,
+    /// Why it cannot go, most hopeful first.
+    pub reasons: Vec<String>,
+    /// The cheapest way out.
+    pub way_out: String,
+}
+
+/// Destinations of VMs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Placement {
+    /// Each VM that found one, with its destination, in the order they were placed.
+    pub moves: Vec<(VmId, HostId)>,
+    /// Those that did not.
+    pub unplaced: Vec<Unplaced>,
+}
+
+/// VMs that must go to one host together; nearly always one alone.
+#[derive(Debug)]
+struct Unit {
+    vms: Vec<VmId>,
+    needs: Vec<u64>,
+    /// The host where members stay that do not move.
+    bound_to: Option<HostId>,
+}
+
+/// What is known while a placement is made.
+pub(super) struct Placer<'a> {
+    fleet: &'a Fleet,
+    oracle: &'a dyn Oracle,
+    destinations: Vec<HostId>,
+    leaving: HashSet<HostId>,
+    room: Room,
+    groups: Groups<'a>,
+    /// Seconds of moves into a host, by the number of moves that it takes at once.
+    busy: Vec<f64>,
+    /// No host is busier with moves out of it than this.
+    bottleneck_seconds: f64,
+    placed: Vec<(Unit, HostId)>,
+}
+
+impl<'a> Placer<'a> {
+    /// A placer that may use `destinations` and empties `leaving`.
+    pub(super) fn new(
+        fleet: &'a Fleet,
+        oracle: &'a dyn Oracle,
+        destinations: &[HostId],
+        leaving: &[HostId],
+    ) -> Self {
+        let leaving: HashSet<HostId> = leaving.iter().copied().collect();
+        let usable = |id: &HostId| !leaving.contains(id) && fleet.host(*id).is_some_and(|host| host.accepts);
+        Self {
+            destinations: destinations.iter().copied().filter(usable).collect(),
+            room: Room::of(fleet),
+            groups: Groups::of(fleet),
+            busy: vec![0.0; fleet.hosts.len()],
+            bottleneck_seconds: 0.0,
+            placed: Vec::new(),
+            fleet,
+            oracle,
+            leaving,
+        }
+    }
+
+    /// A destination for each of `vms`; `preferred` names the one of an earlier plan, which is kept where it still serves.
+    pub(super) fn place(&mut self, vms: &[VmId], preferred: &dyn Fn(VmId) -> Option<HostId>) -> Placement {
+        self.bottleneck_seconds = self.busiest_source(vms);
+        let mut units = self.units(vms);
+        let roomiest = self.room.most(&self.destinations);
+        units.sort_by(|one, other| {
+            let (one_hard, other_hard) = (Self::hardness(one, &roomiest), Self::hardness(other, &roomiest));
+            other_hard.total_cmp(&one_hard).then(one.vms.cmp(&other.vms))
+        });
+        let (kept, fresh): (Vec<_>, Vec<_>) =
+            units.into_iter().partition(|unit| unit.vms.iter().any(|vm| preferred(*vm).is_some()));
+        let mut placement = Placement::default();
+        for unit in kept.into_iter().chain(fresh) {
+            let wish = unit.vms.iter().find_map(|vm| preferred(*vm));
+            self.place_unit(unit, wish, &mut placement);
+        }
+        placement.moves =
+            self.placed.iter().flat_map(|(unit, host)| unit.vms.iter().map(|vm| (*vm, *host))).collect();
+        placement
+    }
+
+    fn place_unit(&mut self, unit: Unit, wish: Option<HostId>, placement: &mut Placement) {
+        let mut banned = Vec::new();
+        let mut candidates = self.candidates(&unit);
+        if let Some(wish) = wish {
+            candidates.sort_by_key(|host| *host != wish);
+        }
+        for host in candidates {
+            match self.judge(&unit, host) {
+                Ruling::Go => return self.put(unit, host),
+                Ruling::Not(reasons) => banned.push(Banned { destination: host, reasons }),
+                Ruling::Nowhere(reasons) => {
+                    placement.unplaced.extend(unit.vms.iter().map(|vm| {
+                        Unplaced {
+                            vm: *vm,
+                            reasons: reasons.clone(),
+                            way_out:
+                                "no other destination helps: cure the VM, or shut it down for the change"
+                                    .to_owned(),
+                        }
+                    }));
+                    return;
+                }
+            }
+        }
+        let refused: HashSet<HostId> = banned.iter().map(|banned| banned.destination).collect();
+        if let Some(host) = self.make_room(&unit, &refused) {
+            self.put(unit, host);
+        } else {
+            let unplaced = self.explain(&unit, &banned);
+            placement.unplaced.extend(unplaced);
+        }
+    }
+
+    /// Where the unit fits and is allowed, best first.
+    fn candidates(&self, unit: &Unit) -> Vec<HostId> {
+        let mut scored: Vec<(u64, f64, f64, HostId)> = self
+            .destinations
+            .iter()
+            .filter(|host| self.room.fits(&unit.needs, **host) && self.allowed(unit, **host))
+            .map(|host| {
+                let busy = self.busy_after(unit, *host);
+                (self.over_the_bottleneck(busy), self.room.fill_after(&unit.needs, *host), busy, *host)
+            })
+            .collect();
+        scored.sort_by(|one, other| {
+            (one.0.cmp(&other.0))
+                .then(one.1.total_cmp(&other.1))
+                .then(one.2.total_cmp(&other.2))
+                .then(one.3.cmp(&other.3))
+        });
+        scored.into_iter().map(|(.., host)| host).collect()
+    }
+
+    fn allowed(&self, unit: &Unit, host: HostId) -> bool {
+        let elsewhere = unit.bound_to.is_some_and(|bound| bound != host);
+        let leaving = |host: HostId| self.leaving.contains(&host);
+        !elsewhere
+            && unit.vms.iter().all(|vm| {
+                self.fleet.vm(*vm).is_some_and(|vm| vm.host != host)
+                    && self.groups.against(*vm, host, &leaving).is_none()
+            })
+    }
+
+    /// By how many times the busiest source's time this host would be busy longer: 0 as long as it does not matter.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a small number, and not below 0
+    fn over_the_bottleneck(&self, busy: f64) -> u64 {
+        if busy <= self.bottleneck_seconds { 0 } else { (busy * 1e3) as u64 + 1 }
+    }
+
+    fn judge(&self, unit: &Unit, host: HostId) -> Ruling {
+        unit.vms
+            .iter()
+            .map(|vm| self.oracle.judge(*vm, host))
+            .find(|ruling| *ruling != Ruling::Go)
+            .unwrap_or(Ruling::Go)
+    }
+
+    fn put(&mut self, unit: Unit, host: HostId) {
+        self.room.take(&unit.needs, host);
+        let busy = self.busy_after(&unit, host);
+        if let Some(seconds) = self.busy.get_mut(host.0) {
+            *seconds = busy;
+        }
+        for vm in &unit.vms {
+            self.groups.put(*vm, host);
+        }
+        self.placed.push((unit, host));
+    }
+
+    /// Takes the unit at `at` in the list of placed ones away from its host again.
+    fn lift(&mut self, at: usize) -> (Unit, HostId) {
+        let (unit, host) = self.placed.remove(at);
+        self.room.give_back(&unit.needs, host);
+        let seconds = self.seconds_into(&unit, host);
+        if let Some(busy) = self.busy.get_mut(host.0) {
+            *busy = (*busy - seconds).max(0.0);
+        }
+        for vm in &unit.vms {
+            if let Some(home) = self.fleet.vm(*vm).map(|vm| vm.host) {
+                self.groups.put(*vm, home);
+            }
+        }
+        (unit, host)
+    }
+
+    /// Moves one unit that is already placed to another host, so that this one fits where that one was.
+    fn make_room(&mut self, unit: &Unit, refused: &HashSet<HostId>) -> Option<HostId> {
+        for at in (0..self.placed.len()).rev() {
+            let Some((_, host)) = self.placed.get(at) else { continue };
+            let host = *host;
+            if refused.contains(&host) || self.room.fits(&unit.needs, host) {
+                continue;
+            }
+            let (other, _) = self.lift(at);
+            let helps = self.room.fits(&unit.needs, host) && self.allowed(unit, host);
+            if helps && self.judge(unit, host) == Ruling::Go {
+                self.room.take(&unit.needs, host);
+                let elsewhere = self
+                    .candidates(&other)
+                    .into_iter()
+                    .find(|candidate| *candidate != host && self.judge(&other, *candidate) == Ruling::Go);
+                self.room.give_back(&unit.needs, host);
+                if let Some(elsewhere) = elsewhere {
+                    self.put(other, elsewhere);
+                    return Some(host);
+                }
+            }
+            self.put_back(at, other, host);
+        }
+        None
+    }
+
+    fn put_back(&mut self, at: usize, unit: Unit, host: HostId) {
+        self.put(unit, host);
+        if let Some(last) = self.placed.pop() {
+            self.placed.insert(at, last);
+        }
+    }
+
+    fn busy_after(&self, unit: &Unit, host: HostId) -> f64 {
+        self.busy.get(host.0).copied().unwrap_or(0.0) + self.seconds_into(unit, host)
+    }
+
+    #[allow(clippy::cast_precision_loss)] // a number of slots
+    fn seconds_into(&self, unit: &Unit, host: HostId) -> f64 {
+        let slots = self.fleet.limits.incoming_per_host.max(1) as f64;
+        unit.vms.iter().map(|vm| self.seconds(*vm, host)).sum::<f64>() / slots
+    }
+
+    /// How long a move takes; one without an end counts as an hour, and the rules will have their word on it.
+    fn seconds(&self, vm: VmId, host: HostId) -> f64 {
+        let Some(source) = self.fleet.vm(vm).map(|vm| vm.host) else { return 0.0 };
+        self.oracle.seconds(vm, self.fleet.share_bytes_per_second(source, host)).unwrap_or(3600.0)
+    }
+
+    #[allow(clippy::cast_precision_loss)] // a number of slots
+    fn busiest_source(&self, vms: &[VmId]) -> f64 {
+        let mut out = vec![0.0; self.fleet.hosts.len()];
+        let Some(some) = self.destinations.first() else { return 0.0 };
+        for vm in vms {
+            if let Some(source) = self.fleet.vm(*vm)
+                && let Some(seconds) = out.get_mut(source.host.0)
+            {
+                *seconds += self.seconds(*vm, *some) / self.fleet.limits.outgoing_per_host.max(1) as f64;
+            }
+        }
+        out.into_iter().fold(0.0, f64::max)
+    }
+
+    /// The largest part of the roomiest host that the unit would fill: what fits nearly nowhere is placed first, and units
+    /// of several or bound to one host before all.
+    #[allow(clippy::cast_precision_loss)] // amounts are compared
+    fn hardness(unit: &Unit, roomiest: &[u64]) -> f64 {
+        let bound = f64::from(u8::from(unit.bound_to.is_some() || unit.vms.len() > 1));
+        let part = unit.needs.iter().zip(roomiest).map(|(need, most)| *need as f64 / (*most).max(1) as f64);
+        bound + part.fold(0.0, f64::max).min(1.0)
+    }
+
+    /// VMs that must be on one host become one unit.
+    fn units(&self, vms: &[VmId]) -> Vec<Unit> {
+        let moving: HashSet<VmId> = vms.iter().copied().collect();
+        let mut seen = HashSet::new();
+        let mut units = Vec::new();
+        for vm in vms {
+            if !seen.insert(*vm) {
+                continue;
+            }
+            let mut unit = Unit { vms: vec![*vm], needs: Vec::new(), bound_to: None };
+            let mut next = 0;
+            while let Some(member) = unit.vms.get(next).copied() {
+                next += 1;
+                let together = self
+                    .groups
+                    .of_vm(member)
+                    .filter(|group| group.rule == Some((Togetherness::Together, super::GroupScope::Host)));
+                for other in together.flat_map(|group| &group.vms) {
+                    if moving.contains(other) {
+                        if seen.insert(*other) {
+                            unit.vms.push(*other);
+                        }
+                    } else if unit.bound_to.is_none() {
+                        unit.bound_to = self.groups.place(*other).filter(|at| !self.leaving.contains(at));
+                    }
+                }
+            }
+            unit.vms.sort_unstable();
+            unit.needs = self.sum(&unit.vms);
+            units.push(unit);
+        }
+        units
+    }
+
+    fn sum(&self, vms: &[VmId]) -> Vec<u64> {
+        let mut sum = vec![0_u64; self.fleet.resources.len()];
+        for vm in vms.iter().filter_map(|vm| self.fleet.vm(*vm)) {
+            for (sum, need) in sum.iter_mut().zip(&vm.needs) {
+                *sum = sum.saturating_add(*need);
+            }
+        }
+        sum
+    }
+
+    /// Why a unit found no place, and what would be the least to do about it.
+    fn explain(&self, unit: &Unit, banned: &[Banned]) -> Vec<Unplaced> {
+        let name = |host: HostId| self.fleet.host(host).map_or("?", |host| host.name.as_str());
+        let mut reasons: Vec<String> = Vec::new();
+        let mut ways: Vec<String> = Vec::new();
+        let mut refused = banned.to_vec();
+        refused.sort_by_key(|banned| banned.reasons.len());
+        for banned in refused.iter().take(3) {
+            reasons.push(format!("{}: {}", name(banned.destination), banned.reasons.join("; ")));
+        }
+        if let Some(best) = refused.first() {
+            ways.push(format!("cure what keeps it off {}", name(best.destination)));
+        }
+        let leaving = |host: HostId| self.leaving.contains(&host);
+        let short = self
+            .destinations
+            .iter()
+            .filter(|host| !refused.iter().any(|banned| banned.destination == **host))
+            .map(|host| (self.room.missing(&unit.needs, *host), *host))
+            .min_by_key(|(missing, _)| {
+                missing.iter().map(|(_, amount)| *amount).fold(0, u64::saturating_add)
+            });
+        if let Some((missing, host)) = short {
+            for (resource, amount) in &missing {
+                if let Some(resource) = self.fleet.resources.get(*resource) {
+                    let amount = super::model::amount_in_words(resource, *amount);
+                    reasons.push(format!("{}, the nearest to fit, lacks {amount} of {resource}", name(host)));
+                    ways.insert(0, format!("free {amount} of {resource} on {}", name(host)));
+                }
+            }
+            let group = unit.vms.iter().find_map(|vm| self.groups.against(*vm, host, &leaving));
+            if let Some(group) = group {
+                reasons.push(format!("the group `{}` keeps it off {}", group.name, name(host)));
+                ways.push(format!("relax the group `{}`", group.name));
+            }
+        }
+        if self.destinations.is_empty() {
+            reasons.push("no destination accepts VMs".to_owned());
+        }
+        let way_out =
+            ways.into_iter().next().unwrap_or_else(|| "name further destinations with --into".to_owned());
+        unit.vms
+            .iter()
+            .map(|vm| Unplaced { vm: *vm, reasons: reasons.clone(), way_out: way_out.clone() })
+            .collect()
+    }
+}
