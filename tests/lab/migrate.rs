@@ -32,7 +32,7 @@ fn a_no_go_is_not_migrated_and_the_guest_stays() {
 #[ignore = "needs the lab: make lab-test"]
 fn ctrl_c_aborts_the_migration_and_the_guest_goes_on_where_it_was() {
     let guest = Guest::start("aborted", &["--on", "a"]);
-    let _slow = SlowLink::at("30mbit");
+    let _slow = SlowLink::at("100mbit");
     let child = start_vmgate(&words(&["migrate", guest.name], &a_to_b()));
     let pid = libc::pid_t::try_from(child.id()).unwrap();
     wait_for_the_copy(&guest);
@@ -49,7 +49,7 @@ fn ctrl_c_aborts_the_migration_and_the_guest_goes_on_where_it_was() {
 #[ignore = "needs the lab: make lab-test"]
 fn a_migration_that_fails_says_where_the_guest_runs() {
     let guest = Guest::start("cut-off", &["--on", "a"]);
-    let _slow = SlowLink::at("30mbit");
+    let _slow = SlowLink::at("100mbit");
     let child = start_vmgate(&words(&["migrate", guest.name], &a_to_b()));
     wait_for_the_copy(&guest);
     // The destination's QEMU dies under the migration: only the lab's own process, by its pid.
