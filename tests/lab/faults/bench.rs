@@ -120,7 +120,7 @@ impl Bench {
                 "--wait",
                 "300",
                 "--workload",
-                "pattern size=24 rate=1 + service",
+                "pattern size=24 rate=4 + service",
             ],
         );
         let ledger = folder.path().join("ledger.db");
