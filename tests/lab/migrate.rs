@@ -23,7 +23,7 @@ fn a_guest_goes_there_and_back_and_is_verified_each_time() {
 #[test]
 #[ignore = "needs the lab: make lab-test"]
 fn a_no_go_is_not_migrated_and_the_guest_stays() {
-    let guest = Guest::start("stays", &["--on", "a", "--workload", "corosync token=1000"]);
+    let guest = Guest::start("stays", &["--on", "a", "--workload", "corosync token=100"]);
     vmgate(&words(&["migrate", guest.name], &a_to_b())).exits(20).says("NO-GO").says("not migrated");
     assert_eq!((guest.state_on("a").as_str(), guest.state_on("b").as_str()), ("running", ""));
 }
@@ -31,15 +31,11 @@ fn a_no_go_is_not_migrated_and_the_guest_stays() {
 #[test]
 #[ignore = "needs the lab: make lab-test"]
 fn ctrl_c_aborts_the_migration_and_the_guest_goes_on_where_it_was() {
-    let guest = Guest::start(
-        "aborted",
-        &["--on", "a", "--memory", "512", "--workload", "dirty size=128 rate=30 pattern=random"],
-    );
-    let _slow = SlowLink::at("50mbit");
+    let guest = Guest::start("aborted", &["--on", "a"]);
+    let _slow = SlowLink::at("100mbit");
     let child = start_vmgate(&words(&["migrate", guest.name], &a_to_b()));
     let pid = libc::pid_t::try_from(child.id()).unwrap();
-    thread::sleep(Duration::from_secs(8));
-    assert!(lab(&["host", "a", "virsh", "-q", "domjobinfo", guest.name]).stdout.contains("Unbounded"));
+    wait_for_the_copy(&guest);
     // SAFETY: kill(2) takes no pointers, and the child has not been waited for, so the pid is its own.
     assert_eq!(unsafe { libc::kill(pid, libc::SIGINT) }, 0);
     let said: Said = child.wait_with_output().unwrap().into();
@@ -52,13 +48,10 @@ fn ctrl_c_aborts_the_migration_and_the_guest_goes_on_where_it_was() {
 #[test]
 #[ignore = "needs the lab: make lab-test"]
 fn a_migration_that_fails_says_where_the_guest_runs() {
-    let guest = Guest::start(
-        "cut-off",
-        &["--on", "a", "--memory", "512", "--workload", "dirty size=128 rate=30 pattern=random"],
-    );
-    let _slow = SlowLink::at("50mbit");
+    let guest = Guest::start("cut-off", &["--on", "a"]);
+    let _slow = SlowLink::at("100mbit");
     let child = start_vmgate(&words(&["migrate", guest.name], &a_to_b()));
-    thread::sleep(Duration::from_secs(8));
+    wait_for_the_copy(&guest);
     // The destination's QEMU dies under the migration: only the lab's own process, by its pid.
     lab(&["host", "b", "sh", "-c", "kill -9 $(cat /run/libvirt/qemu/cut-off.pid)"]).exits(0);
     let said: Said = child.wait_with_output().unwrap().into();
@@ -122,6 +115,19 @@ fn a_pair_of_versions_that_is_new_is_rehearsed_with_a_vm_that_may_be_lost() {
 fn openssl(arguments: &[&str]) {
     let said: Said = std::process::Command::new("openssl").args(arguments).output().unwrap().into();
     said.exits(0);
+}
+
+/// Waits until the memory of a guest is under way.
+#[track_caller]
+fn wait_for_the_copy(guest: &Guest) {
+    for _ in 0..240 {
+        let job = lab(&["host", "a", "virsh", "-q", "domjobinfo", guest.name]).stdout;
+        if job.contains("Memory processed") && job.contains("Unbounded") {
+            return;
+        }
+        thread::sleep(Duration::from_millis(500));
+    }
+    panic!("no migration of {} began within two minutes", guest.name);
 }
 
 /// The migration link at a lower rate, for as long as this lives.
