@@ -70,8 +70,9 @@ lab-test: build ## Tests on two real hypervisor hosts
 	@eval "$$($(LAB) env)" && $(CARGO) test --test lab -- --include-ignored --test-threads=1 --skip after_every_fault
 	@eval "$$($(LAB) env)" && $(CARGO) test --test truth_tcp -- --ignored quick
 
-faults: build ## Break real migrations in every way, most of an hour; writes docs/faults.md
+faults: build ## Break real migrations in every way, more than an hour; writes docs/faults.md
 	@$(LAB) up
+	@rm -f docs/faults.md
 	@eval "$$($(LAB) env)" && VMGATE_WRITE_FAULTS=1 $(CARGO) test --test lab after_every_fault -- --include-ignored --test-threads=1
 
 truth-tcp: build ## Do connections live as long as foretold? Eleven minutes; writes docs/truth-tcp.md

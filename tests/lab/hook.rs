@@ -276,6 +276,15 @@ fn the_emergency_override_has_a_name_an_end_and_a_trace() {
     assert_eq!(decision["because"], "override");
     assert!(decision["reason"].as_str().unwrap().contains("room 2 is on fire"), "{decision:#}");
     vmgate(&["hook", "status", "lab-b"]).exits(0).says("OVERRIDE").says("room 2 is on fire");
+    // Both, and the VM that came in by the second, are in the ledger, each once however often the host is looked at.
+    vmgate(&["hook", "status", "lab-b"]).exits(0);
+    let written =
+        vmgate(&["ledger", "list", "--kind", "override"]).exits(0).says("urgent let to lab-b").stdout;
+    assert_eq!(
+        (written.lines().count(), written.matches("may be let to lab-b by lab").count()),
+        (3, 2),
+        "{written}"
+    );
 
     // Where nothing can be decided it stands all the same: that is what it is for.
     on_host("b", "mv /etc/vmgate/keys.d /etc/vmgate/away", b"").exits(0);

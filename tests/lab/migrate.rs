@@ -1,8 +1,8 @@
 //! Real migrations: done and verified, refused, aborted, failed.
 
-use std::{thread, time::Duration};
+use std::{fs, thread, time::Duration};
 
-use crate::harness::{Guest, Said, a_to_b, b_to_a, lab, start_vmgate, vmgate, words};
+use crate::harness::{Guest, Said, a_to_b, b_to_a, lab, start_vmgate, statuses, vmgate, words};
 
 #[test]
 #[ignore = "needs the lab: make lab-test"]
@@ -59,6 +59,64 @@ fn a_migration_that_fails_says_where_the_guest_runs() {
     assert_eq!((guest.state_on("a").as_str(), guest.state_on("b").as_str()), ("running", ""));
 }
 
+#[test]
+#[ignore = "needs the lab: make lab-test"]
+fn a_saved_verdict_opens_the_gate_only_signed_by_a_trusted_key_and_for_this_move() {
+    let guest = Guest::start("signed", &["--on", "a"]);
+    let other = Guest::start("unsigned", &["--on", "a"]);
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    for key in ["site", "stranger"] {
+        let (private, public) = (path(&format!("{key}.key")), path(&format!("{key}.pem")));
+        openssl(&["genpkey", "-algorithm", "ed25519", "-out", &private]);
+        openssl(&["pkey", "-in", &private, "-pubout", "-out", &public]);
+    }
+    let report = format!("json={}", path("verdict.json"));
+    vmgate(&words(&["check", guest.name, "--output", &report], &a_to_b())).exits(0);
+    for key in ["site", "stranger"] {
+        let private = path(&format!("{key}.key"));
+        let envelope = vmgate(&["verdict", "sign", &path("verdict.json"), "--key", &private]).exits(0).stdout;
+        fs::write(path(&format!("{key}.json")), envelope).unwrap();
+    }
+    let key = path("site.pem");
+    let migrate = |vm: &str, verdict: &str| {
+        vmgate(&words(&["migrate", vm, "--verdict", &path(verdict), "--trusted-key", &key], &a_to_b()))
+    };
+    migrate(guest.name, "stranger.json").exits(2).says("not migrated");
+    migrate(other.name, "site.json").exits(2).says("was reached for the VM signed");
+    // Facts are taken again all the same: what has become NO-GO since stays where it is.
+    lab(&["host", "a", "virsh", "-q", "suspend", guest.name]).exits(0);
+    migrate(guest.name, "site.json").exits(20).says("the verdict no longer holds: vm-is-running");
+    lab(&["host", "a", "virsh", "-q", "resume", guest.name]).exits(0);
+    assert_eq!((guest.state_on("a").as_str(), guest.state_on("b").as_str()), ("running", ""));
+
+    migrate(guest.name, "site.json").exits(0).says("runs on lab-b");
+    assert_eq!((guest.state_on("a").as_str(), guest.state_on("b").as_str()), ("", "running"));
+}
+
+#[test]
+#[ignore = "needs the lab: make lab-test"]
+fn a_pair_of_versions_that_is_new_is_rehearsed_with_a_vm_that_may_be_lost() {
+    let rehearser = Guest::start("rehearser", &["--on", "a"]);
+    let asked = |options: &[&str]| {
+        let first = ["check", rehearser.name, "--profile", "strict", "--output", "json"];
+        let verdict = vmgate(&words(&[&first[..], options].concat(), &a_to_b())).json();
+        statuses(&verdict, "version-pair-rehearsed")
+    };
+    assert_eq!(asked(&[]), ["fail"]);
+    assert_eq!(asked(&["--rehearsal"]), ["not-applicable"]);
+    vmgate(&words(&["migrate", rehearser.name, "--rehearsal"], &a_to_b())).exits(0);
+    vmgate(&["ledger", "list", "--kind", "rehearsal"]).exits(0).says("went well");
+    lab(&["guest", "stop", rehearser.name]).exits(0);
+    let _again = Guest::start("rehearser", &["--on", "a"]);
+    assert_eq!(asked(&[]), ["pass"]);
+}
+
+fn openssl(arguments: &[&str]) {
+    let said: Said = std::process::Command::new("openssl").args(arguments).output().unwrap().into();
+    said.exits(0);
+}
+
 /// Waits until the memory of a guest is under way.
 #[track_caller]
 fn wait_for_the_copy(guest: &Guest) {
@@ -73,10 +131,10 @@ fn wait_for_the_copy(guest: &Guest) {
 }
 
 /// The migration link at a lower rate, for as long as this lives.
-struct SlowLink;
+pub(crate) struct SlowLink;
 
 impl SlowLink {
-    fn at(rate: &str) -> Self {
+    pub(crate) fn at(rate: &str) -> Self {
         lab(&["link", "rate", rate]).exits(0);
         Self
     }
