@@ -24,7 +24,6 @@ pub struct Change {
     pub settings: MigrationSettings,
     /// Whether this move tries out a pair of hypervisor versions, on a VM that may be lost.
     #[schemars(example = false)]
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub rehearsal: bool,
     /// Start of the time in which the move may run; absent for any time.
     #[schemars(example = &"2026-11-24T01:00:00Z")]

@@ -147,9 +147,14 @@ fn settings(facts: &Facts) -> Settings {
     }
 }
 
-/// The same facts give the same forecast: everything random in it follows from them.
+/// The same facts give the same forecast: everything random in it follows from them. That a move is a rehearsal says nothing
+/// of the migration.
 fn seed(facts: &Facts) -> u64 {
-    let text = serde_json::to_vec(&(&facts.vm, &facts.path, &facts.change)).unwrap_or_default();
+    let mut change = serde_json::to_value(&facts.change).unwrap_or_default();
+    if let Some(change) = change.as_object_mut() {
+        change.shift_remove("rehearsal");
+    }
+    let text = serde_json::to_vec(&(&facts.vm, &facts.path, &change)).unwrap_or_default();
     let digest = Sha256::digest(text);
     digest.iter().take(8).fold(0, |seed, byte| seed << 8 | u64::from(*byte))
 }

@@ -31,14 +31,23 @@ fn after_every_fault_the_vm_runs_exactly_once_and_nothing_is_lost() {
     let mut bench = Bench::new();
     let mut failures = Vec::new();
     for row in chosen {
-        let seen = bench.run(row);
+        let mut seen = bench.run(row);
+        // A machine that has much else to do may be NO-GO for a while: the fault has met nothing then.
+        for _ in 0..2 {
+            if seen.met_the_move() {
+                break;
+            }
+            seen = bench.run(row);
+        }
         eprintln!("{}", seen.line(row));
         page.put(row.name, seen.line(row));
         if var_os("VMGATE_WRITE_FAULTS").is_some() {
             page.write(&all);
         }
         let complaints = seen.complaints(row);
-        complaints.iter().for_each(|(row, what)| eprintln!("    {row}: {what}"));
+        for (row, what) in &complaints {
+            eprintln!("    {row}: {what}");
+        }
         failures.extend(complaints);
     }
     println!("{}", page.text(&all));

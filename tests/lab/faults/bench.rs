@@ -19,6 +19,8 @@ pub(super) const NAME: &str = "shuttle";
 pub(super) const RATE: &str = "100mbit";
 /// Everything is emulated, on a machine that may have much else to do.
 pub(super) const PATIENCE: Duration = Duration::from_mins(15);
+/// How it begins where a fault met nothing.
+const NOT_ENTERED: &str = "the run did not enter";
 const POLL: Duration = Duration::from_millis(20);
 
 /// One side of a move.
@@ -42,6 +44,8 @@ pub(super) struct Bench {
 pub(super) struct Seen {
     code: i32,
     stderr: String,
+    /// The lines of the report that say NO-GO, and why.
+    blocking: String,
     recovered: Option<i32>,
     runs_on: Vec<char>,
     moved: bool,
@@ -79,6 +83,11 @@ impl Seen {
         )
     }
 
+    /// Whether the fault could strike when it was to.
+    pub(super) fn met_the_move(&self) -> bool {
+        !self.inside.as_ref().is_some_and(|why| why.starts_with(NOT_ENTERED))
+    }
+
     /// Everything that is not as it must be.
     pub(super) fn complaints(&self, row: &Row) -> Vec<(&'static str, String)> {
         let mut complaints = Vec::new();
@@ -89,7 +98,7 @@ impl Seen {
         };
         must(
             row.exits.contains(&self.code),
-            format!("exit {}, not {:?}: {}", self.code, row.exits, self.stderr),
+            format!("exit {}, not {:?}: {}\n{}", self.code, row.exits, self.stderr, self.blocking),
         );
         must(self.stderr.contains(row.says), format!("`{}` is not said: {}", row.says, self.stderr));
         must(
@@ -178,6 +187,13 @@ impl Bench {
         Seen {
             code: said.code,
             stderr: said.stderr,
+            blocking: said
+                .stdout
+                .lines()
+                .filter(|line| line.contains("block"))
+                .take(20)
+                .collect::<Vec<_>>()
+                .join("\n"),
             recovered,
             runs_on,
             moved,
@@ -278,7 +294,7 @@ impl Bench {
             }
             thread::sleep(POLL);
         }
-        self.failed_inside = Some(format!("the run did not enter {}", state.name()));
+        self.failed_inside = Some(format!("{NOT_ENTERED} {}", state.name()));
     }
 
     /// Whether the migration has begun to send.

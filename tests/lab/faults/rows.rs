@@ -240,7 +240,7 @@ pub(super) fn rows() -> Vec<Row> {
         Row {
             at: None,
             moves: Some(false),
-            says: "agent",
+            says: "evidence is missing",
             twist: Twist::DeafGuest,
             heal: |bench| bench.wait_for_agent(),
             ..row("guest's agent hangs: before", Gate, |bench| bench.deafen(90), &[20, 21])
