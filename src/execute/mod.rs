@@ -120,7 +120,7 @@ pub enum Undone {
         /// What does not work.
         trouble: String,
         /// What was done about it.
-        cut_off: CutOff,
+        cut_off: Box<CutOff>,
     },
     /// The VM runs on one host alone, but what was prepared could not be undone.
     #[error(

@@ -88,7 +88,7 @@ impl Run<'_> {
         }
         let why = format!("{trouble}; {cut_off}");
         self.journal.end(cut_off.ending(), ExitCode::SomebodyMustLook, Some(&host), Some(&why));
-        Err(Undone::Suffers { host, trouble, cut_off })
+        Err(Undone::Suffers { host, trouble, cut_off: Box::new(cut_off) })
     }
 
     /// Whether the change asks for a VM that suffers to be cut off.
@@ -224,7 +224,7 @@ mod tests {
         assert!(failed.to_string().contains("could NOT be cut off the network: no answer"));
         assert_eq!((failed.ending(), CutOff::NotAsked.ending()), (Ending::Failed, Ending::Failed));
         let undone =
-            Undone::Suffers { host: "hv2".to_owned(), trouble: "it is deaf".to_owned(), cut_off: cut };
+            Undone::Suffers { host: "hv2".to_owned(), trouble: "it is deaf".to_owned(), cut_off: Box::new(cut) };
         assert_eq!(undone.exit(), ExitCode::SomebodyMustLook);
         let text = undone.to_string();
         assert!(

@@ -45,7 +45,9 @@ fn after_every_fault_the_vm_runs_exactly_once_and_nothing_is_lost() {
             page.write(&all);
         }
         let complaints = seen.complaints(row);
-        complaints.iter().for_each(|(row, what)| eprintln!("    {row}: {what}"));
+        for (row, what) in &complaints {
+            eprintln!("    {row}: {what}");
+        }
         failures.extend(complaints);
     }
     println!("{}", page.text(&all));

@@ -33,7 +33,7 @@ fn a_no_go_is_not_migrated_and_the_guest_stays() {
 fn ctrl_c_aborts_the_migration_and_the_guest_goes_on_where_it_was() {
     let guest = Guest::start("aborted", &["--on", "a"]);
     let _slow = SlowLink::at("100mbit");
-    let child = start_vmgate(&words(&["migrate", guest.name], &a_to_b()));
+    let child = start_vmgate(&words(&["migrate", guest.name, "--longest-blackout", "2"], &a_to_b()));
     let pid = libc::pid_t::try_from(child.id()).unwrap();
     wait_for_the_copy(&guest);
     // SAFETY: kill(2) takes no pointers, and the child has not been waited for, so the pid is its own.
@@ -50,7 +50,7 @@ fn ctrl_c_aborts_the_migration_and_the_guest_goes_on_where_it_was() {
 fn a_migration_that_fails_says_where_the_guest_runs() {
     let guest = Guest::start("cut-off", &["--on", "a"]);
     let _slow = SlowLink::at("100mbit");
-    let child = start_vmgate(&words(&["migrate", guest.name], &a_to_b()));
+    let child = start_vmgate(&words(&["migrate", guest.name, "--longest-blackout", "2"], &a_to_b()));
     wait_for_the_copy(&guest);
     // The destination's QEMU dies under the migration: only the lab's own process, by its pid.
     lab(&["host", "b", "sh", "-c", "kill -9 $(cat /run/libvirt/qemu/cut-off.pid)"]).exits(0);
