@@ -223,8 +223,11 @@ mod tests {
         let failed = CutOff::Failed { vm: "web1".to_owned(), uri, why: "no answer".to_owned() };
         assert!(failed.to_string().contains("could NOT be cut off the network: no answer"));
         assert_eq!((failed.ending(), CutOff::NotAsked.ending()), (Ending::Failed, Ending::Failed));
-        let undone =
-            Undone::Suffers { host: "hv2".to_owned(), trouble: "it is deaf".to_owned(), cut_off: Box::new(cut) };
+        let undone = Undone::Suffers {
+            host: "hv2".to_owned(),
+            trouble: "it is deaf".to_owned(),
+            cut_off: Box::new(cut),
+        };
         assert_eq!(undone.exit(), ExitCode::SomebodyMustLook);
         let text = undone.to_string();
         assert!(
