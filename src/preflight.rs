@@ -7,7 +7,7 @@ use crate::{
     document::Problems,
     fact::Facts,
     forecast,
-    rule::{Catalogues, Pack, ParamErrors, ParamOverrides, RuleSource},
+    rule::{Catalogues, Outcome, Pack, ParamErrors, ParamOverrides, RuleSource},
     verdict::{self, Context, Digest, Digests, Place, Verdict, Waivers},
     way_back,
 };
@@ -76,6 +76,13 @@ impl Policy {
     /// The digest of the rules with their parameters, as verdicts name it.
     pub fn digest(&self) -> Option<Digest> {
         format!("sha256:{}", self.pack.digest()).parse().ok()
+    }
+
+    /// What stands in the way back and not in the way there.
+    pub fn way_back(&self, facts: &Facts, now: Timestamp) -> Vec<Outcome> {
+        let (facts, forecast) = forecast::derive(facts.clone(), &self.catalogues);
+        let there = self.pack.evaluate(&facts, &forecast, now);
+        way_back::outcomes(&self.pack, &facts, &forecast, now, &there)
     }
 
     /// The verdict on one move at the time `now`. The same input gives the same verdict, byte for byte.

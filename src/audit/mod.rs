@@ -45,7 +45,7 @@ pub fn audit(hosts: Vec<AuditedHost>, moves: &[JudgedMove], at: Timestamp) -> Au
         let vm = &judged.verdict.moved.vm;
         let key =
             (judged.source.clone(), vm.name.clone().unwrap_or_default(), vm.uuid.clone().unwrap_or_default());
-        vms.entry(key).or_default().push(destination(judged));
+        vms.entry(key).or_default().push(destination(&judged.destination, &judged.verdict));
     }
     let vms = vms.into_iter().map(|((host, name, uuid), destinations)| AuditedVm {
         name,
@@ -65,21 +65,23 @@ pub fn audit(hosts: Vec<AuditedHost>, moves: &[JudgedMove], at: Timestamp) -> Au
     }
 }
 
-fn destination(judged: &JudgedMove) -> Destination {
+/// What a verdict on facts that an audit has says of a destination: a guest that was not asked, and a path that was not
+/// tried, are no reason against it.
+pub fn destination(host: &str, verdict: &Verdict) -> Destination {
     let violations = |effect| {
-        let outcomes = judged.verdict.outcomes.iter();
+        let outcomes = verdict.outcomes.iter();
         outcomes
             .filter(move |judged| judged.effect_now == Some(effect) && judged.outcome.status == Status::Fail)
             .map(reason)
             .collect::<Vec<_>>()
     };
     let because = violations(Effect::Block);
-    let open: BTreeSet<&str> = unknown(&judged.verdict)
+    let open: BTreeSet<&str> = unknown(verdict)
         .filter(|judged| judged.outcome.missing.iter().any(|missing| matters(&missing.path)))
         .map(|judged| judged.outcome.rule.as_str())
         .collect();
     Destination {
-        host: judged.destination.clone(),
+        host: host.to_owned(),
         answer: match (because.is_empty(), open.is_empty()) {
             (false, _) => Answer::No,
             (true, false) => Answer::Undecided,

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::RunsOn;
-use crate::verdict::waiver::Waiver;
+use crate::{fact::Version, verdict::waiver::Waiver};
 
 /// Moves that belong together.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -41,6 +41,16 @@ pub(super) struct ChangeDocument {
     /// How many moves may run at once.
     #[serde(default)]
     pub(super) limits: Limits,
+    /// How many moves may run at once altogether; as many as the hosts allow where it is left out.
+    #[schemars(range(min = 1))]
+    pub(super) at_once: Option<u32>,
+    /// Parts of the change, in their order: the moves of one begin when those before are over. One part where it is left
+    /// out.
+    #[serde(default)]
+    pub(super) waves: Vec<WaveDocument>,
+    /// VMs that a plan could not place. Nothing reads them but people.
+    #[serde(default)]
+    pub(super) stays: Vec<StaysDocument>,
     /// What happens to the moves after one that is NO-GO.
     #[serde(default)]
     pub(super) after_no_go: AfterNoGo,
@@ -57,6 +67,62 @@ pub(super) enum ChangeSchema {
     /// The first format.
     #[serde(rename = "vmgate/change/v1")]
     V1,
+}
+
+/// A part of a change.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WaveDocument {
+    /// Its name, which its moves repeat.
+    #[schemars(example = &"back to r1")]
+    pub(super) name: String,
+    /// What must be before its first move begins; nothing where it is left out.
+    pub(super) wait_for: Option<WaitForDocument>,
+}
+
+/// Hosts that must have had their maintenance.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WaitForDocument {
+    /// libvirt URIs of the hosts that must answer and take VMs.
+    #[schemars(example = ["qemu+ssh://root@hv1/system"])]
+    pub(super) hosts: Vec<String>,
+    /// What they must have.
+    #[serde(default)]
+    pub(super) versions: Versions,
+}
+
+/// Versions that a host has. Where none is named, nothing tells that its maintenance is over but the people who did it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Versions {
+    /// Of the installed QEMU, at least.
+    #[schemars(example = &"10.0.13")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub qemu_version: Option<Version>,
+    /// Of libvirt's daemon, at least.
+    #[schemars(example = &"11.3.0")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub libvirt_version: Option<Version>,
+}
+
+/// A VM that a plan could not place.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code, reason = "people read it, and its shape is checked")]
+pub(super) struct StaysDocument {
+    /// The VM.
+    #[schemars(example = &"gpu1")]
+    pub(super) vm: String,
+    /// Libvirt URI of the host it stays on.
+    #[schemars(example = &"qemu+ssh://root@hv1/system")]
+    pub(super) on: String,
+    /// Why, the most hopeful reason first.
+    #[schemars(example = ["devices-migratable: 0000:3b:00.1 is given to the VM"])]
+    pub(super) because: Vec<String>,
+    /// The cheapest way out.
+    #[schemars(example = &"free 4.0 GiB of memory on hv2")]
+    pub(super) way_out: String,
 }
 
 /// The time in which a change may run.
@@ -263,4 +329,14 @@ pub(super) struct MoveDocument {
     /// Done before this move, after what the change does before each.
     #[serde(default)]
     pub(super) prepare: Vec<ActionDocument>,
+    /// The part of the change that it belongs to, where the change has `waves`.
+    #[schemars(example = &"empty r1")]
+    pub(super) wave: Option<String>,
+    /// Names of groups of which no other member moves at the same time: the members of one cluster.
+    #[schemars(example = ["galera-shop"])]
+    #[serde(default)]
+    pub(super) exclusive: Vec<String>,
+    /// How long it takes by the plan's forecast.
+    #[schemars(example = 42.0)]
+    pub(super) expected_seconds: Option<f64>,
 }

@@ -67,6 +67,11 @@ impl Evidence {
         Ok(Self { files: files.into_iter().map(read).collect::<Result<_, EvidenceError>>()? })
     }
 
+    /// All of them, for whoever puts them together otherwise.
+    pub fn into_facts(self) -> Vec<Facts> {
+        self.files.into_iter().map(|(_, facts)| facts).collect()
+    }
+
     /// The facts of a move of `change`. Where no file has them all are unknown, which is a verdict too: nobody looked.
     pub fn of(&self, change: &ChangeFile, planned: &PlannedMove) -> Result<Facts, EvidenceError> {
         let mut about = self.files.iter().filter(|(_, facts)| is_about(facts, planned));
@@ -91,7 +96,7 @@ fn is_about(facts: &Facts, planned: &PlannedMove) -> bool {
 }
 
 /// Whether a host is the one that is reached by `uri`: it was reached by the same, or is called like the host in it.
-fn is_host(host: &Fact<Host>, uri: &Uri) -> bool {
+pub(crate) fn is_host(host: &Fact<Host>, uri: &Uri) -> bool {
     let Some(host) = host.known() else { return false };
     match host.uri.known().and_then(|text| text.parse::<Uri>().ok()) {
         Some(reached_by) => reached_by == *uri,

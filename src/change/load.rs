@@ -3,8 +3,8 @@
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use super::{
-    Action, ChangeFile, Deed, Notify, Plan, PlannedMove,
-    document::{ActionDocument, ChangeDocument, Goals, MoveDocument, NotifyDocument},
+    Action, ChangeFile, Deed, Notify, Plan, PlannedMove, WaitFor, Wave,
+    document::{ActionDocument, ChangeDocument, Goals, MoveDocument, NotifyDocument, WaveDocument},
 };
 use crate::{
     collect::Uri,
@@ -21,8 +21,11 @@ const TIME_LIMIT_SECONDS: f64 = 60.0;
 /// The longest of any time that a file may name: a day.
 const LONGEST_SECONDS: f64 = 86_400.0;
 
+/// Largest change: a plan of tens of thousands of moves is below it.
+pub(super) const LIMIT: u64 = 16 << 20;
+
 pub(super) fn parse(name: &str, bytes: &[u8]) -> Result<ChangeFile, Problems> {
-    let file = SourceFile::new(name, bytes)?;
+    let file = SourceFile::bounded(name, bytes.to_vec(), LIMIT)?;
     let (document, root) = CHANGE.read(&file, |root| {
         let mut check = Check { file: &file, problems: Vec::new() };
         check.change(root);
@@ -56,8 +59,14 @@ fn finish(
     let nodes = root.get("moves").map(Node::items).unwrap_or_default();
     let moves: Result<Vec<_>, Problem> =
         document.moves.iter().zip(nodes).map(|(asked, node)| planned(asked, &document, file, node)).collect();
+    let nodes = root.get("waves").map(Node::items).unwrap_or_default();
+    let waves: Result<Vec<_>, Problem> =
+        document.waves.iter().zip(nodes).map(|(wave, node)| self::wave(wave, file, node)).collect();
+    let waves = Some(waves?).filter(|waves| !waves.is_empty()).unwrap_or_else(|| vec![Wave::default()]);
     Ok(ChangeFile {
         moves: moves?,
+        waves,
+        at_once: document.at_once,
         id: document.id,
         title: document.title,
         window_start: document.window.as_ref().map(|window| window.start),
@@ -67,6 +76,18 @@ fn finish(
         waivers: document.waivers.into_iter().collect(),
         digest,
     })
+}
+
+fn wave(wave: &WaveDocument, file: &Arc<SourceFile>, node: &Node) -> Result<Wave, Problem> {
+    let wait_for = wave.wait_for.as_ref().map(|wanted| {
+        let hosts = wanted.hosts.iter().map(|uri| uri.parse::<Uri>());
+        Ok(WaitFor { hosts: hosts.collect::<Result<_, _>>()?, versions: wanted.versions })
+    });
+    let wait_for =
+        wait_for.transpose().map_err(|error: crate::collect::InvalidUri| {
+            Problem::at(file, node.span.clone(), error.to_string())
+        })?;
+    Ok(Wave { name: wave.name.clone(), wait_for })
 }
 
 fn planned(
@@ -96,6 +117,13 @@ fn planned(
             notify: notify(&asked.notify, &change.notify),
             actions: actions.map(|action| done(action).map_err(&problem)).collect::<Result<_, _>>()?,
         },
+        wave: change
+            .waves
+            .iter()
+            .position(|wave| Some(&wave.name) == asked.wave.as_ref())
+            .unwrap_or_default(),
+        exclusive: asked.exclusive.clone(),
+        expected_seconds: asked.expected_seconds,
         place: Place { file: file.name.clone(), line: u32::try_from(line).unwrap_or(u32::MAX) },
     })
 }
@@ -167,6 +195,44 @@ impl Check<'_> {
         }
         if let Some(moves) = root.get("moves") {
             self.moves(moves);
+            self.waves(root.get("waves").map(Node::items).unwrap_or_default(), moves.items());
+        }
+    }
+
+    /// Each move belongs to a part of the change that is there, and they stand in the order of the parts.
+    fn waves(&mut self, waves: &[Node], moves: &[Node]) {
+        let mut names: Vec<&str> = Vec::new();
+        for wave in waves {
+            if let Some(name) = wave.get("name") {
+                self.text(name, "name", 128);
+                let text = name.text().unwrap_or_default();
+                if names.contains(&text) {
+                    self.wrong(name, format!("the wave `{text}` is there twice"), "again", "rename one");
+                }
+                names.push(text);
+            }
+            for host in wave.get("wait_for").and_then(|wait| wait.get("hosts")).map(Node::items).unwrap_or_default() {
+                self.uri(host);
+            }
+        }
+        let mut reached = 0;
+        for node in moves {
+            let Some(wave) = node.get("wave") else {
+                if !waves.is_empty() && !node.entries().is_empty() {
+                    let help = "name one of `waves`, or leave them out";
+                    self.wrong(node, "this move belongs to no wave", "`wave` is missing", help);
+                }
+                continue;
+            };
+            let text = wave.text().unwrap_or_default();
+            match names.iter().position(|name| *name == text) {
+                None => self.wrong(wave, format!("there is no wave `{text}`"), "not known", "name it under `waves`"),
+                Some(at) if at < reached => {
+                    let help = "moves stand in the order of their waves";
+                    self.wrong(wave, format!("the wave `{text}` has begun before"), "too late", help);
+                }
+                Some(at) => reached = at,
+            }
         }
     }
 
@@ -291,6 +357,7 @@ impl Check<'_> {
         let mut seen: HashMap<(&str, &str), &Node> = HashMap::new();
         for node in moves.items() {
             self.shared(node);
+            self.seconds(node, "expected_seconds");
             let vm = node.get("vm");
             if let Some(vm) = vm {
                 self.text(vm, "vm", 256);

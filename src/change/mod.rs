@@ -2,6 +2,7 @@
 //! limits and waivers. What a rule sees of a change is [`crate::fact::Change`].
 
 mod document;
+mod draft;
 mod evidence;
 mod load;
 mod plan;
@@ -15,7 +16,9 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use schemars::{Schema, schema_for};
 
-pub use document::{AfterNoGo, Limits, Notify, Settings};
+pub use document::{AfterNoGo, Limits, Notify, Settings, Versions};
+pub use draft::{Draft, DraftMove, DraftWave, Stays};
+pub(crate) use evidence::is_host;
 pub use evidence::{Evidence, EvidenceError};
 pub use plan::{Action, Deed, Plan, RunsOn};
 pub use taken::Taken;
@@ -41,6 +44,10 @@ pub struct ChangeFile {
     pub window_end: Option<Timestamp>,
     /// How many moves may run at once.
     pub limits: Limits,
+    /// How many moves may run at once altogether; none for as many as the hosts allow.
+    pub at_once: Option<u32>,
+    /// Its parts, in their order; at least one.
+    pub waves: Vec<Wave>,
     /// What happens to the moves after one that is NO-GO.
     pub after_no_go: AfterNoGo,
     /// Exceptions that come with the change.
@@ -49,6 +56,24 @@ pub struct ChangeFile {
     pub moves: Vec<PlannedMove>,
     /// Digest of what it says; layout and comments do not count.
     pub digest: Digest,
+}
+
+/// A part of a change: its moves begin when those of the parts before are over.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Wave {
+    /// Its name; empty where the change has but one.
+    pub name: String,
+    /// What must be before its first move.
+    pub wait_for: Option<WaitFor>,
+}
+
+/// Hosts that must have had their maintenance.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WaitFor {
+    /// The hosts.
+    pub hosts: Vec<Uri>,
+    /// What they must have.
+    pub versions: Versions,
 }
 
 /// One move of a change.
@@ -66,6 +91,12 @@ pub struct PlannedMove {
     pub guest: Option<String>,
     /// Goals, settings and preparation.
     pub plan: Plan,
+    /// Its place in [`ChangeFile::waves`].
+    pub wave: usize,
+    /// Groups of which no other member moves at the same time.
+    pub exclusive: Vec<String>,
+    /// How long it takes by the plan's forecast, where there was a plan.
+    pub expected_seconds: Option<f64>,
     /// Where the file asks for it.
     pub place: Place,
 }

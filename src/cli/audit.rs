@@ -98,12 +98,18 @@ fn request(named: &str, session: &Session) -> Result<HostRequest, Failure> {
         }
     };
     let uri: Uri = text.parse().map_err(|error| Failure::usage(format!("{named}: {error}")))?;
+    request_of(named, uri, session)
+}
+
+/// A host that is called `named`, with what the configuration says of it.
+pub(super) fn request_of(named: &str, uri: Uri, session: &Session) -> Result<HostRequest, Failure> {
+    let configured = session.config.hosts.get(named);
     let by_uri = || uri.host.as_ref().and_then(|host| session.config.hosts.get(host));
     let settings = configured.or_else(by_uri);
-    let name = match (configured, &uri.host) {
-        (Some(_), _) => named.to_owned(),
-        (None, Some(host)) => host.clone(),
-        (None, None) => uri.to_string(),
+    let name = match (named.contains("://"), &uri.host) {
+        (false, _) => named.to_owned(),
+        (true, Some(host)) => host.clone(),
+        (true, None) => uri.to_string(),
     };
     Ok(HostRequest {
         probe: settings.map_or(Ok(None), |settings| session::probe_way(&name, settings))?,

@@ -6,6 +6,7 @@ mod check;
 #[cfg(feature = "libvirt")]
 mod collect;
 mod diff;
+mod evacuate;
 mod explain;
 mod generate;
 mod hook;
@@ -58,6 +59,8 @@ enum Command {
     /// List every VM of some hosts with the hosts it could go to, and why not to the others
     #[cfg(feature = "libvirt")]
     Audit(audit::AuditCommand),
+    /// Plan how hosts are emptied for maintenance: which VM goes where, in what order, and how long it takes
+    Evacuate(evacuate::Evacuate),
     /// Check moves and carry them out if the verdict is GO
     #[cfg(feature = "libvirt")]
     Migrate(migrate::Migrate),
@@ -135,6 +138,7 @@ pub fn main() -> process::ExitCode {
         Command::Collect(command) => command.run(&cli.shared),
         #[cfg(feature = "libvirt")]
         Command::Audit(command) => command.run(&cli.shared),
+        Command::Evacuate(command) => command.run(&cli.shared),
         #[cfg(feature = "libvirt")]
         Command::Migrate(command) => command.run(&cli.shared),
         #[cfg(feature = "libvirt")]

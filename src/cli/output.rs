@@ -126,7 +126,6 @@ impl OpenFile {
     }
 
     /// Writes the whole text and puts the file in its place.
-    #[cfg(feature = "libvirt")]
     pub(super) fn finish_with(mut self, text: &str) -> Result<(), Failure> {
         self.draft.write_all(text.as_bytes()).map_err(|error| unwritable(&self.path, &error))?;
         self.finish()

@@ -8,6 +8,7 @@ use crate::{
     audit::Audit,
     change, config,
     document::{Problem, Problems, closest},
+    fleet::inventory,
     preflight::{InvalidPolicy, Policy},
     rule::{self, Pack, test},
     verdict::{self, ExitCode},
@@ -141,6 +142,7 @@ fn schema(name: Option<&str>) -> Result<ExitCode, Failure> {
     schemas.extend([
         ("change.v1", change::schema().to_value()),
         ("config.v1", config::schema().to_value()),
+        ("inventory.v1", inventory::schema().to_value()),
         ("verdict.v1", verdict::schema().to_value()),
         ("audit.v1", schema_for!(Audit).to_value()),
         ("waivers.v1", verdict::waivers_schema().to_value()),

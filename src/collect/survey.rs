@@ -252,6 +252,26 @@ impl Survey {
         self.hosts.iter().map(name).collect()
     }
 
+    /// The hosts by themselves, in the order they were named; unknown for one that did not answer.
+    pub fn host_facts(&self) -> Vec<Fact<Host>> {
+        let of = |host: &SurveyedHost| match &host.lost {
+            Some(why) => Fact::Unknown(why.clone()),
+            None => Fact::Known(host.host(None, &BTreeSet::new())),
+        };
+        self.hosts.iter().map(of).collect()
+    }
+
+    /// Every running VM: the place of its host, and its own place there.
+    pub fn vms(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
+        let hosts = self.hosts.iter().enumerate();
+        hosts.flat_map(|(at, host)| (0..host.vms.len()).map(move |vm| (at, vm)))
+    }
+
+    /// The move of a VM, by the place of its host and its own there, to another host.
+    pub fn possible(source: usize, vm: usize, destination: usize) -> PossibleMove {
+        PossibleMove { source, vm, destination }
+    }
+
     /// Every move of a running VM to another host: host by host, VM by VM.
     pub fn moves(&self) -> Vec<PossibleMove> {
         let hosts = self.hosts.iter().enumerate();

@@ -39,7 +39,8 @@ impl SourceFile {
         Self::bounded(name, bytes.to_vec(), LARGEST_BYTES)
     }
 
-    fn bounded(name: &str, bytes: Vec<u8>, most: u64) -> Result<Arc<Self>, Problem> {
+    /// The same for a file of at most `most` bytes, which a program may have written.
+    pub(crate) fn bounded(name: &str, bytes: Vec<u8>, most: u64) -> Result<Arc<Self>, Problem> {
         if bytes.len() as u64 > most {
             let message = format!("is too large: more than {most} bytes");
             return Err(Problem::of_file(name, message, "split the file"));

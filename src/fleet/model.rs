@@ -61,6 +61,8 @@ pub struct Fleet {
     pub vms: Vec<FleetVm>,
     /// Groups of VMs.
     pub affinities: Vec<Affinity>,
+    /// Networks that migrations go over.
+    pub networks: Vec<FleetNetwork>,
     /// How much may happen at once.
     pub limits: Limits,
 }
@@ -78,6 +80,26 @@ pub struct FleetHost {
     pub free: Vec<u64>,
     /// What its migration link carries.
     pub bandwidth_bytes_per_second: u64,
+    /// Places in [`Fleet::networks`] that its migrations may go over; empty where it reaches every host.
+    pub networks: Vec<usize>,
+}
+
+/// A network as the planner sees it.
+#[derive(Debug, Clone)]
+pub struct FleetNetwork {
+    /// Its name.
+    pub name: String,
+    /// What all moves over it may use together; none for no limit.
+    pub bandwidth_bytes_per_second: Option<u64>,
+}
+
+/// The way between two hosts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Over no network that is counted.
+    Direct,
+    /// Over this one of [`Fleet::networks`].
+    Over(usize),
 }
 
 /// A VM as the planner sees it.
@@ -155,13 +177,33 @@ impl Fleet {
         self.vms.get(id.0)
     }
 
+    /// The way from one host to another; none where they share no network.
+    pub(super) fn way(&self, source: HostId, destination: HostId) -> Option<Way> {
+        let (source, destination) = (self.host(source)?, self.host(destination)?);
+        if source.networks.is_empty() || destination.networks.is_empty() {
+            return Some(Way::Direct);
+        }
+        let shared = source.networks.iter().find(|network| destination.networks.contains(network));
+        shared.map(|network| Way::Over(*network))
+    }
+
     /// What one migration from `source` to `destination` gets of the links while all slots of both are in use, bytes per
     /// second.
     pub fn share_bytes_per_second(&self, source: HostId, destination: HostId) -> u64 {
         let part = |id: HostId, slots: usize| {
             self.host(id).map_or(0, |host| host.bandwidth_bytes_per_second / slots.max(1) as u64)
         };
-        part(source, self.limits.outgoing_per_host).min(part(destination, self.limits.incoming_per_host))
+        let ends =
+            part(source, self.limits.outgoing_per_host).min(part(destination, self.limits.incoming_per_host));
+        match self.way(source, destination) {
+            Some(Way::Over(network)) => self.capacity(network).map_or(ends, |capacity| ends.min(capacity)),
+            _ => ends,
+        }
+    }
+
+    /// What a network carries, where that is limited.
+    pub(super) fn capacity(&self, network: usize) -> Option<u64> {
+        self.networks.get(network)?.bandwidth_bytes_per_second
     }
 }
 

@@ -24,9 +24,18 @@ pub enum Ruling {
     /// GO.
     Go,
     /// NO-GO for this destination.
-    Not(Vec<String>),
+    Not(Vec<Why>),
     /// NO-GO for a reason that lies in the VM or its source: no destination cures it.
-    Nowhere(Vec<String>),
+    Nowhere(Vec<Why>),
+}
+
+/// Why a move is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Why {
+    /// The rule, and what it found.
+    pub reason: String,
+    /// What to do about it; none where nobody said.
+    pub way_out: Option<String>,
 }
 
 /// A move that was refused, with the reasons.
@@ -35,7 +44,7 @@ pub struct Banned {
     /// Where the VM would have gone.
     pub destination: HostId,
     /// Why not.
-    pub reasons: Vec<String>,
+    pub reasons: Vec<Why>,
 }
 
 /// A VM without a destination, and what would give it one.
@@ -56,6 +65,19 @@ pub struct Placement {
     pub moves: Vec<(VmId, HostId)>,
     /// Those that did not.
     pub unplaced: Vec<Unplaced>,
+}
+
+impl Placement {
+    /// The unit stays wherever it is, for reasons that no destination cures.
+    fn stay(&mut self, unit: &Unit, reasons: Vec<Why>) {
+        let way_out = reasons.iter().find_map(|why| why.way_out.clone()).unwrap_or_else(|| {
+            "no other destination helps: cure the VM, or shut it down for the change".to_owned()
+        });
+        let reasons: Vec<String> = reasons.into_iter().map(|why| why.reason).collect();
+        let stays =
+            |vm: &VmId| Unplaced { vm: *vm, reasons: reasons.clone(), way_out: way_out.clone() };
+        self.unplaced.extend(unit.vms.iter().map(stays));
+    }
 }
 
 /// VMs that must go to one host together; nearly always one alone.
@@ -136,27 +158,33 @@ impl<'a> Placer<'a> {
             match self.judge(&unit, host) {
                 Ruling::Go => return self.put(unit, host),
                 Ruling::Not(reasons) => banned.push(Banned { destination: host, reasons }),
-                Ruling::Nowhere(reasons) => {
-                    placement.unplaced.extend(unit.vms.iter().map(|vm| {
-                        Unplaced {
-                            vm: *vm,
-                            reasons: reasons.clone(),
-                            way_out:
-                                "no other destination helps: cure the VM, or shut it down for the change"
-                                    .to_owned(),
-                        }
-                    }));
-                    return;
-                }
+                Ruling::Nowhere(reasons) => return placement.stay(&unit, reasons),
             }
         }
         let refused: HashSet<HostId> = banned.iter().map(|banned| banned.destination).collect();
         if let Some(host) = self.make_room(&unit, &refused) {
-            self.put(unit, host);
-        } else {
-            let unplaced = self.explain(&unit, &banned);
-            placement.unplaced.extend(unplaced);
+            return self.put(unit, host);
         }
+        // Where no rule was asked for want of room, one that no destination cures is told all the same.
+        if banned.is_empty()
+            && let Some((_, nearest)) = self.nearest(&unit, &[])
+            && let Ruling::Nowhere(reasons) = self.judge(&unit, nearest)
+        {
+            return placement.stay(&unit, reasons);
+        }
+        let unplaced = self.explain(&unit, &banned);
+        placement.unplaced.extend(unplaced);
+    }
+
+    /// The destination where least is missing for the unit, and what; of those that no rule refused.
+    fn nearest(&self, unit: &Unit, refused: &[Banned]) -> Option<(Vec<(usize, u64)>, HostId)> {
+        self.destinations
+            .iter()
+            .filter(|host| !refused.iter().any(|banned| banned.destination == **host))
+            .map(|host| (self.room.missing(&unit.needs, *host), *host))
+            .min_by_key(|(missing, _)| {
+                missing.iter().map(|(_, amount)| *amount).fold(0, u64::saturating_add)
+            })
     }
 
     /// Where the unit fits and is allowed, best first.
@@ -184,7 +212,7 @@ impl<'a> Placer<'a> {
         let leaving = |host: HostId| self.leaving.contains(&host);
         !elsewhere
             && unit.vms.iter().all(|vm| {
-                self.fleet.vm(*vm).is_some_and(|vm| vm.host != host)
+                self.fleet.vm(*vm).is_some_and(|vm| vm.host != host && self.fleet.way(vm.host, host).is_some())
                     && self.groups.against(*vm, host, &leaving).is_none()
             })
     }
@@ -356,20 +384,19 @@ impl<'a> Placer<'a> {
         let mut refused = banned.to_vec();
         refused.sort_by_key(|banned| banned.reasons.len());
         for banned in refused.iter().take(3) {
-            reasons.push(format!("{}: {}", name(banned.destination), banned.reasons.join("; ")));
+            let words: Vec<&str> = banned.reasons.iter().map(|why| why.reason.as_str()).collect();
+            reasons.push(format!("{}: {}", name(banned.destination), words.join("; ")));
         }
         if let Some(best) = refused.first() {
-            ways.push(format!("cure what keeps it off {}", name(best.destination)));
+            let remedies: Vec<&str> = best.reasons.iter().filter_map(|why| why.way_out.as_deref()).collect();
+            let remedy = match remedies.as_slice() {
+                [only] if best.reasons.len() == 1 => format!(": {only}"),
+                _ => String::new(),
+            };
+            ways.push(format!("cure what keeps it off {}{remedy}", name(best.destination)));
         }
         let leaving = |host: HostId| self.leaving.contains(&host);
-        let short = self
-            .destinations
-            .iter()
-            .filter(|host| !refused.iter().any(|banned| banned.destination == **host))
-            .map(|host| (self.room.missing(&unit.needs, *host), *host))
-            .min_by_key(|(missing, _)| {
-                missing.iter().map(|(_, amount)| *amount).fold(0, u64::saturating_add)
-            });
+        let short = self.nearest(unit, &refused);
         if let Some((missing, host)) = short {
             for (resource, amount) in &missing {
                 if let Some(resource) = self.fleet.resources.get(*resource) {
@@ -379,6 +406,11 @@ impl<'a> Placer<'a> {
                 }
             }
             let group = unit.vms.iter().find_map(|vm| self.groups.against(*vm, host, &leaving));
+            let source = unit.vms.first().and_then(|vm| self.fleet.vm(*vm)).map(|vm| vm.host);
+            if source.is_some_and(|source| self.fleet.way(source, host).is_none()) {
+                reasons.push(format!("{} is on no migration network of its host", name(host)));
+                ways.push("name a destination with --into that shares a network with its host".to_owned());
+            }
             if let Some(group) = group {
                 reasons.push(format!("the group `{}` keeps it off {}", group.name, name(host)));
                 ways.push(format!("relax the group `{}`", group.name));

@@ -1,8 +1,13 @@
 //! Plans: hosts are emptied at once, or rack after rack with their VMs brought back.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    fmt,
+};
 
-use super::{Fleet, HostId, Oracle, Schedule, Unplaced, VmId, place::Placer, schedule};
+use super::{
+    Fleet, HostId, Oracle, Resource, Schedule, Unplaced, VmId, model::amount_in_words, place::Placer, schedule,
+};
 
 /// What is to be emptied, and into what.
 pub struct PlanRequest<'a> {
@@ -32,6 +37,36 @@ pub struct Plan {
     pub waves: Vec<Wave>,
     /// VMs that stay, each with its reasons.
     pub unplaced: Vec<Unplaced>,
+    /// What the destinations of a wave lack in all: no placement, however clever, would do.
+    pub shortfalls: Vec<Shortfall>,
+}
+
+/// Something of which the destinations together have too little.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shortfall {
+    /// The wave that it is about.
+    pub wave: String,
+    /// Of what.
+    pub resource: Resource,
+    /// What the VMs need.
+    pub needed: u64,
+    /// What is free.
+    pub free: u64,
+}
+
+impl fmt::Display for Shortfall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let amount = |amount| amount_in_words(&self.resource, amount);
+        write!(
+            f,
+            "{}: the destinations lack {} of {}: {} is needed and {} is free",
+            self.wave,
+            amount(self.needed.saturating_sub(self.free)),
+            self.resource,
+            amount(self.needed),
+            amount(self.free)
+        )
+    }
 }
 
 impl Plan {
@@ -44,37 +79,96 @@ impl Plan {
 /// Empties all hosts in one wave.
 pub fn evacuate(fleet: &Fleet, oracle: &dyn Oracle, request: &PlanRequest<'_>) -> Plan {
     let (wave, unplaced) = empty(fleet, oracle, request, &request.empty);
-    Plan { waves: vec![wave], unplaced }
+    let shortfalls = shortfalls(fleet, request, &wave.title);
+    Plan { waves: vec![wave], unplaced, shortfalls }
 }
 
-/// Empties one rack at a time, and brings its VMs back before the next: each VM of the hosts moves there and back.
+/// How much of a rolling maintenance is away at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// One rack after the other.
+    Rack,
+    /// As many racks as the others have room for: fewer waits for the hosts.
+    Room,
+}
+
+/// Empties some racks at a time, and brings their VMs back before the next: each VM of the hosts moves there and back.
 /// While a rack is away, the other racks of `request.empty` take VMs as well as those of `request.into`.
-pub fn rolling(fleet: &Fleet, oracle: &dyn Oracle, request: &PlanRequest<'_>) -> Plan {
+pub fn rolling(fleet: &Fleet, oracle: &dyn Oracle, request: &PlanRequest<'_>, pace: Pace) -> Plan {
     let mut racks: BTreeMap<&str, Vec<HostId>> = BTreeMap::new();
     for host in &request.empty {
         if let Some(known) = fleet.host(*host) {
             racks.entry(&known.rack).or_default().push(*host);
         }
     }
+    let mut left: Vec<(&str, Vec<HostId>)> = racks.into_iter().collect();
     let mut plan = Plan::default();
-    for (rack, hosts) in racks {
-        let mut into = request.into.clone();
-        into.extend(
-            request.empty.iter().filter(|host| !hosts.contains(host) && !request.into.contains(host)),
-        );
-        let (mut wave, unplaced) = empty(
-            fleet,
-            oracle,
-            &PlanRequest { empty: hosts.clone(), into, earlier: request.earlier },
-            &hosts,
-        );
-        wave.title = format!("empty {rack}");
+    while !left.is_empty() {
+        let mut count = match pace {
+            Pace::Rack => 1,
+            Pace::Room => most_by_room(fleet, request, &left),
+        };
+        // What fits in all may not fit host by host: then some racks wait for the next turn.
+        let (of_racks, mut wave, unplaced) = loop {
+            let hosts: Vec<HostId> = left.iter().take(count).flat_map(|(_, hosts)| hosts).copied().collect();
+            let of_racks = PlanRequest { into: others(request, &hosts), empty: hosts, earlier: request.earlier };
+            let (wave, unplaced) = empty(fleet, oracle, &of_racks, &of_racks.empty);
+            if unplaced.is_empty() || count == 1 {
+                break (of_racks, wave, unplaced);
+            }
+            count -= (count / 8).max(1);
+        };
+        let racks = match left.drain(..count).map(|(rack, _)| rack).collect::<Vec<_>>().as_slice() {
+            [rack] => (*rack).to_owned(),
+            [first, .., last] => format!("{first} to {last}"),
+            [] => String::new(),
+        };
+        wave.title = format!("empty {racks}");
+        plan.shortfalls.extend(shortfalls(fleet, &of_racks, &wave.title));
         let back = back(fleet, oracle, &wave);
         plan.unplaced.extend(unplaced);
         plan.waves.push(wave);
-        plan.waves.push(Wave { title: format!("back to {rack}"), empties: Vec::new(), schedule: back });
+        plan.waves.push(Wave { title: format!("back to {racks}"), empties: Vec::new(), schedule: back });
     }
     plan
+}
+
+/// Where the VMs of `hosts` may go while these are away.
+fn others(request: &PlanRequest<'_>, hosts: &[HostId]) -> Vec<HostId> {
+    let away: HashSet<HostId> = hosts.iter().copied().collect();
+    let named: HashSet<HostId> = request.into.iter().copied().collect();
+    let mut into = request.into.clone();
+    into.extend(request.empty.iter().filter(|host| !away.contains(host) && !named.contains(host)));
+    into
+}
+
+/// How many of the racks can be away at once by the sums alone: no more than what the others have room for.
+fn most_by_room(fleet: &Fleet, request: &PlanRequest<'_>, racks: &[(&str, Vec<HostId>)]) -> usize {
+    let mut needs: HashMap<HostId, Vec<u64>> = HashMap::new();
+    for vm in &fleet.vms {
+        let sum = needs.entry(vm.host).or_insert_with(|| vec![0; fleet.resources.len()]);
+        add(sum, &vm.needs);
+    }
+    let sum = |hosts: &mut dyn Iterator<Item = &Vec<u64>>| {
+        let mut sum = vec![0_u64; fleet.resources.len()];
+        hosts.for_each(|amounts| add(&mut sum, amounts));
+        sum
+    };
+    let fits = |count: &usize| {
+        let hosts: Vec<HostId> = racks.iter().take(*count).flat_map(|(_, hosts)| hosts).copied().collect();
+        let needed = sum(&mut hosts.iter().filter_map(|host| needs.get(host)));
+        let into = others(request, &hosts);
+        let takes = into.iter().filter_map(|host| fleet.host(*host)).filter(|host| host.accepts);
+        let free = sum(&mut takes.map(|host| &host.free));
+        needed.iter().zip(&free).all(|(needed, free)| needed <= free)
+    };
+    (1..=racks.len()).take_while(fits).last().unwrap_or(1)
+}
+
+fn add(sum: &mut [u64], amounts: &[u64]) {
+    for (sum, amount) in sum.iter_mut().zip(amounts) {
+        *sum = sum.saturating_add(*amount);
+    }
 }
 
 fn empty(
@@ -83,15 +177,31 @@ fn empty(
     request: &PlanRequest<'_>,
     hosts: &[HostId],
 ) -> (Wave, Vec<Unplaced>) {
+    let emptied: HashSet<HostId> = hosts.iter().copied().collect();
     let vms: Vec<VmId> = (0..fleet.vms.len())
         .map(VmId)
-        .filter(|vm| fleet.vm(*vm).is_some_and(|vm| hosts.contains(&vm.host)))
+        .filter(|vm| fleet.vm(*vm).is_some_and(|vm| emptied.contains(&vm.host)))
         .collect();
     let placement = Placer::new(fleet, oracle, &request.into, hosts).place(&vms, request.earlier);
     let timed: Vec<(VmId, HostId, f64)> =
         placement.moves.iter().map(|(vm, to)| (*vm, *to, seconds(fleet, oracle, *vm, *to))).collect();
     let title = format!("empty {}", counted(hosts.len(), "host"));
     (Wave { title, empties: hosts.to_vec(), schedule: schedule(fleet, &timed) }, placement.unplaced)
+}
+
+/// What all VMs of the hosts need more than all destinations have.
+fn shortfalls(fleet: &Fleet, request: &PlanRequest<'_>, wave: &str) -> Vec<Shortfall> {
+    let takes = |id: &&HostId| !request.empty.contains(id) && fleet.host(**id).is_some_and(|host| host.accepts);
+    let sum = |amounts: &mut dyn Iterator<Item = Option<u64>>| amounts.flatten().fold(0, u64::saturating_add);
+    let of = |(at, resource): (usize, &Resource)| {
+        let into = request.into.iter().filter(takes).filter_map(|id| fleet.host(*id));
+        let leaving = fleet.vms.iter().filter(|vm| request.empty.contains(&vm.host));
+        let free = sum(&mut into.map(|host| host.free.get(at).copied()));
+        let needed = sum(&mut leaving.map(|vm| vm.needs.get(at).copied()));
+        let short = Shortfall { wave: wave.to_owned(), resource: resource.clone(), needed, free };
+        (needed > free).then_some(short)
+    };
+    fleet.resources.iter().enumerate().filter_map(of).collect()
 }
 
 /// The same moves the other way. A VM's source is then where the first wave put it.

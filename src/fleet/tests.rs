@@ -16,6 +16,10 @@ struct Judge {
     memory: Vec<u64>,
 }
 
+fn why(reason: &str) -> Why {
+    Why { reason: reason.to_owned(), way_out: None }
+}
+
 impl Judge {
     fn of(fleet: &Fleet) -> Self {
         Self { memory: fleet.vms.iter().map(|vm| vm.memory_bytes).collect(), ..Self::default() }
@@ -25,9 +29,9 @@ impl Judge {
 impl Oracle for Judge {
     fn judge(&self, vm: VmId, destination: HostId) -> Ruling {
         if self.stuck.contains(&vm) {
-            Ruling::Nowhere(vec!["a device of the host is passed through".to_owned()])
+            Ruling::Nowhere(vec![why("a device of the host is passed through")])
         } else if self.refuses.contains(&(vm, destination)) {
-            Ruling::Not(vec!["destination-networks-exist: br0 is missing".to_owned()])
+            Ruling::Not(vec![why("destination-networks-exist: br0 is missing")])
         } else {
             Ruling::Go
         }
@@ -47,6 +51,7 @@ fn fleet(free: &[u64], vms: &[(usize, u64)]) -> Fleet {
         accepts: true,
         free: vec![free * GIB],
         bandwidth_bytes_per_second: GIB,
+        networks: Vec::new(),
     });
     let vms = vms.iter().enumerate().map(|(number, (host, size))| FleetVm {
         name: format!("vm{number}"),
@@ -111,6 +116,35 @@ fn a_pool_that_is_too_small_says_by_how_much() {
     let plan = evacuate(&fleet, &Judge::of(&fleet), &request(&[0], &[1, 2]));
     assert_eq!(plan.unplaced[0].reasons, ["hv1, the nearest to fit, lacks 1.0 GiB of memory"]);
     assert_eq!(plan.unplaced[0].way_out, "free 1.0 GiB of memory on hv1");
+    assert_eq!(plan.shortfalls, [], "5 GiB are free, only not on one host");
+}
+
+#[test]
+fn what_no_placement_could_do_is_said_of_all_destinations_together() {
+    let fleet = fleet(&[0, 3, 2], &[(0, 3), (0, 3)]);
+    let plan = evacuate(&fleet, &Judge::of(&fleet), &request(&[0], &[1, 2]));
+    let told: Vec<String> = plan.shortfalls.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        told,
+        ["empty 1 host: the destinations lack 1.0 GiB of memory: 6.0 GiB is needed and 5.0 GiB is free"]
+    );
+}
+
+#[test]
+fn hosts_that_share_no_network_exchange_no_vms_and_a_full_network_makes_moves_wait() {
+    let mut fleet = fleet(&[0, 0, 8, 8], &[(0, 1), (1, 1)]);
+    let link = |name: &str, bandwidth| FleetNetwork { name: name.into(), bandwidth_bytes_per_second: bandwidth };
+    fleet.networks = vec![link("a", Some(GIB + GIB / 2)), link("b", None)];
+    for host in &mut fleet.hosts {
+        host.networks = vec![0];
+    }
+    let plan = evacuate(&fleet, &Judge::of(&fleet), &request(&[0, 1], &[2, 3]));
+    assert_eq!(plan.makespan_seconds(), 2.0, "the network carries one move at its full rate and half another");
+    fleet.hosts[3].networks = vec![1];
+    let plan = evacuate(&fleet, &Judge::of(&fleet), &request(&[0], &[3]));
+    assert_eq!(plan.unplaced[0].reasons, ["hv3 is on no migration network of its host"]);
+    let plan = evacuate(&fleet, &Judge::of(&fleet), &request(&[0], &[2, 3]));
+    assert_eq!(destinations(&plan)[&VmId(0)], HostId(2));
 }
 
 #[test]
@@ -182,13 +216,24 @@ fn an_earlier_plan_is_kept_where_it_serves() {
 #[test]
 fn rolling_empties_a_rack_and_brings_its_vms_back_before_the_next() {
     let fleet = fleet(&[2, 2, 2, 2], &[(0, 1), (1, 1), (2, 1), (3, 1)]);
-    let plan = rolling(&fleet, &Judge::of(&fleet), &request(&[0, 1, 2, 3], &[]));
+    let plan = rolling(&fleet, &Judge::of(&fleet), &request(&[0, 1, 2, 3], &[]), Pace::Rack);
     let titles: Vec<&str> = plan.waves.iter().map(|wave| wave.title.as_str()).collect();
     assert_eq!(titles, ["empty r0", "back to r0", "empty r1", "back to r1"]);
     assert_eq!(plan.unplaced, []);
     for moved in &plan.waves[1].schedule.moves {
         assert_eq!(moved.destination, fleet.vms[moved.vm.0].host);
     }
+}
+
+#[test]
+fn as_many_racks_are_away_at_once_as_the_others_have_room_for() {
+    let fleet = fleet(&[1, 1, 1, 1, 1, 1, 1, 1], &(0..8).map(|host| (host, 1)).collect::<Vec<_>>());
+    let all: Vec<usize> = (0..8).collect();
+    let plan = rolling(&fleet, &Judge::of(&fleet), &request(&all, &[]), Pace::Room);
+    let titles: Vec<&str> = plan.waves.iter().map(|wave| wave.title.as_str()).collect();
+    assert_eq!(titles, ["empty r0 to r1", "back to r0 to r1", "empty r2 to r3", "back to r2 to r3"]);
+    assert_eq!(plan.unplaced, []);
+    assert_eq!(plan.makespan_seconds(), 4.0, "each host gives and takes one");
 }
 
 #[test]

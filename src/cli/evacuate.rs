@@ -1,0 +1,221 @@
+//! `vmgate evacuate`: a plan that empties hosts, as a change file for `vmgate run` and `vmgate migrate`.
+
+use std::{collections::HashMap, fs, path::PathBuf};
+
+use clap::{Args, ValueEnum};
+use jiff::Timestamp;
+
+use super::{
+    Failure,
+    options::{Goals, Shared},
+    output,
+    session::{Session, read_change},
+};
+use crate::{
+    change::{ChangeFile, Evidence},
+    fact::Change,
+    fleet::{
+        self, FilesSite, Fleet, HostId, Judge, Pace, Plan, PlanRequest, Proposal, Purpose, Site, VmId,
+        inventory::Inventory,
+    },
+    preflight::Policy,
+    report::visible_lines,
+    verdict::ExitCode,
+};
+
+/// The rule that knows what QEMU needs beside a guest's memory, and its parameter.
+const OVERHEAD: (&str, &str) = ("destination-memory-fits", "overhead_bytes");
+
+#[derive(Debug, Args)]
+pub(super) struct Evacuate {
+    /// Hosts to empty, by their name in the inventory, their pool or their rack
+    #[arg(value_name = "HOST", required = true)]
+    hosts: Vec<String>,
+    /// Hosts that may take the VMs, by name, pool or rack. With --rolling the racks that are not being emptied take VMs too
+    #[arg(long, value_name = "POOL|HOST", num_args = 1.., required_unless_present = "rolling")]
+    into: Vec<String>,
+    /// The inventory: hosts with racks, pools, networks and limits, and groups of VMs
+    #[arg(long, value_name = "FILE")]
+    inventory: PathBuf,
+    /// Take what is known of hosts and VMs from these facts files, a file or a folder; no hypervisor is asked
+    #[cfg_attr(feature = "libvirt", arg(long, value_name = "PATH"))]
+    #[cfg_attr(not(feature = "libvirt"), arg(long, value_name = "PATH", required = true))]
+    facts: Option<PathBuf>,
+    /// Change file to write; without it the plan is only told
+    #[arg(short = 'o', long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Empty one rack after the other, or as many at a time as the rest has room for, and bring the VMs back before the
+    /// next: the change waits in between until the hosts have what `after_maintenance` of the inventory says
+    #[arg(long, value_name = "PACE", num_args = 0..=1, require_equals = true, default_missing_value = "rack")]
+    rolling: Option<Rolling>,
+    /// Earlier change of this plan: moves that still serve stay as they are, with all that people wrote into it
+    #[arg(long, value_name = "OLD")]
+    replan: Option<PathBuf>,
+    /// When the change may run, from
+    #[arg(long, value_name = "TIME", requires = "window_end")]
+    window_start: Option<Timestamp>,
+    /// When the change may run, until
+    #[arg(long, value_name = "TIME", requires = "window_start")]
+    window_end: Option<Timestamp>,
+    #[command(flatten)]
+    goals: Goals,
+}
+
+/// How much is away at once.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Rolling {
+    /// One rack
+    Rack,
+    /// As many racks as the others have room for
+    Room,
+}
+
+impl Evacuate {
+    pub(super) fn run(&self, shared: &Shared) -> Result<ExitCode, Failure> {
+        let session = Session::open(shared)?;
+        let policy = session.policy()?;
+        let inventory = Inventory::read(&self.inventory).map_err(Failure::usage)?;
+        let empty = inventory.select(&self.hosts).map_err(Failure::usage)?;
+        let into = inventory.select(&self.into).map_err(Failure::usage)?;
+        let earlier = self.replan.as_deref().map(read_change).transpose()?;
+        let draft_file = self.output.as_deref().map(output::OpenFile::beside).transpose()?;
+        let site = self.site(&inventory, &session)?;
+        let overhead = overhead_bytes(&policy);
+        let (fleet, notes) = fleet::build(&inventory, &*site, overhead).map_err(Failure::usage)?;
+        let asked = self.goals.over(Change::default());
+        let mut judge = Judge::new(&policy, &*site, &fleet, &asked, session.now());
+        if self.rolling.is_some() {
+            judge = judge.there_and_back(inventory.after_maintenance);
+        }
+        let kept = earlier.as_ref().map(|change| kept(change, &inventory, &fleet)).unwrap_or_default();
+        let ids = |places: &[usize]| places.iter().copied().map(HostId).collect();
+        let request =
+            PlanRequest { empty: ids(&empty), into: ids(&into), earlier: &|vm| kept.get(&vm).copied() };
+        let plan = match self.rolling {
+            None => fleet::evacuate(&fleet, &judge, &request),
+            Some(Rolling::Rack) => fleet::rolling(&fleet, &judge, &request, Pace::Rack),
+            Some(Rolling::Room) => fleet::rolling(&fleet, &judge, &request, Pace::Room),
+        };
+        let purpose = self.purpose();
+        let proposal =
+            Proposal { inventory: &inventory, fleet: &fleet, judge: &judge, plan: &plan, notes: &notes, purpose };
+        if let Some(file) = draft_file {
+            file.finish_with(&self.text(&proposal)?)?;
+        }
+        output::to_stdout(|out| write!(out, "{}", visible_lines(&proposal.to_string())))?;
+        Ok(exit(&plan, &empty, &*site))
+    }
+
+    /// The change, read back before anybody else does. There is none where nothing can be moved.
+    fn text(&self, proposal: &Proposal) -> Result<String, Failure> {
+        let draft = proposal.draft();
+        if draft.moves.is_empty() {
+            return Err(Failure {
+                exit: if proposal.plan.unplaced.is_empty() {
+                    ExitCode::NothingEvaluated
+                } else {
+                    ExitCode::RuleViolated
+                },
+                text: format!("no change is written, since no VM can be moved\n{proposal}"),
+            });
+        }
+        let text = match &self.replan {
+            None => draft.text(),
+            Some(file) => {
+                let bytes = fs::read(file).map_err(|error| output::unreadable(file, &error))?;
+                draft.over(&file.display().to_string(), &bytes).map_err(Failure::usage)?
+            }
+        };
+        ChangeFile::parse("the planned change", text.as_bytes()).map_err(Failure::failed)?;
+        Ok(text)
+    }
+
+    fn site(&self, inventory: &Inventory, session: &Session) -> Result<Box<dyn Site>, Failure> {
+        match &self.facts {
+            Some(path) => {
+                let files = Evidence::read(path).map_err(Failure::usage)?.into_facts();
+                Ok(Box::new(FilesSite::new(inventory, files)))
+            }
+            None => look(inventory, session),
+        }
+    }
+
+    fn purpose(&self) -> Purpose {
+        let names = self.hosts.join(", ");
+        let title =
+            format!("Empty {names}{}", self.rolling.map_or("", |_| ", and bring their VMs back"));
+        Purpose {
+            id: self.goals.change_id.clone().unwrap_or_else(|| format!("empty-{}", self.hosts.join("-"))),
+            title,
+            window: self.window_start.zip(self.window_end),
+            longest_blackout_seconds: self.goals.longest_blackout,
+            deadline_seconds: self.goals.deadline,
+        }
+    }
+}
+
+/// The destinations of an earlier change, for VMs that are still where it found them.
+fn kept(change: &ChangeFile, inventory: &Inventory, fleet: &Fleet) -> HashMap<VmId, HostId> {
+    let host_at = |uri: &crate::collect::Uri| inventory.hosts.iter().position(|host| host.uri == *uri);
+    let vm_at = |name: &str, from: usize| {
+        fleet.vms.iter().position(|vm| vm.name == name && vm.host == HostId(from)).map(VmId)
+    };
+    let moves = change.moves.iter().filter_map(|moved| {
+        Some((vm_at(&moved.vm, host_at(&moved.from)?)?, HostId(host_at(&moved.to)?)))
+    });
+    moves.collect()
+}
+
+fn overhead_bytes(policy: &Policy) -> u64 {
+    let rule = policy.pack.rule(OVERHEAD.0);
+    let param = rule.and_then(|rule| rule.params.iter().find(|param| param.name == OVERHEAD.1));
+    param.and_then(|param| param.value.as_u64()).unwrap_or(0)
+}
+
+/// 0 where all VMs can go; 20 where some cannot; 21 where a host that is to be emptied did not answer.
+fn exit(plan: &Plan, empty: &[usize], site: &dyn Site) -> ExitCode {
+    let lost = |host: &&usize| site.hosts().get(**host).is_some_and(|host| host.known().is_none());
+    if !plan.unplaced.is_empty() {
+        ExitCode::RuleViolated
+    } else if empty.iter().any(|host| lost(&host)) {
+        ExitCode::EvidenceMissing
+    } else if plan.waves.iter().all(|wave| wave.schedule.moves.is_empty()) {
+        ExitCode::NothingEvaluated
+    } else {
+        ExitCode::Go
+    }
+}
+
+#[cfg(feature = "libvirt")]
+fn look(inventory: &Inventory, session: &Session) -> Result<Box<dyn Site>, Failure> {
+    use crate::{
+        collect::survey::{self, HostRequest},
+        fleet::SurveySite,
+        ledger::{Selection, entry::Kind},
+    };
+    let requests = inventory.hosts.iter().map(|host| {
+        let known = super::audit::request_of(&host.name, host.uri.clone(), session)?;
+        Ok(HostRequest {
+            maintenance: host.maintenance.clone().or(known.maintenance.clone()),
+            migrate_address: host.migrate_address.or(known.migrate_address),
+            ..known
+        })
+    });
+    let requests: Vec<HostRequest> = requests.collect::<Result<_, Failure>>()?;
+    let bar = output::progress(session.shared, requests.len() as u64 * survey::PARTS, "hosts");
+    let survey = survey::survey(requests, session.timeout(), session.now(), || bar.inc(1));
+    bar.finish_and_clear();
+    let observations = match session.ledger()? {
+        Some(ledger) => {
+            let wanted = Selection { kinds: vec![Kind::Observation], ..Selection::default() };
+            ledger.records(&wanted).map_err(Failure::failed)?
+        }
+        None => Vec::new(),
+    };
+    Ok(Box::new(SurveySite::new(survey, &observations)))
+}
+
+#[cfg(not(feature = "libvirt"))]
+fn look(_: &Inventory, _: &Session) -> Result<Box<dyn Site>, Failure> {
+    Err(Failure::usage("this build of vmgate has no libvirt and cannot ask hosts: give --facts PATH"))
+}

@@ -1,0 +1,191 @@
+//! A site out of facts files, without a hypervisor: each file tells of a VM, of its host and of one destination.
+//!
+//! What a destination was asked about one kind of VM (whether it offers its CPU, its machine type) holds for others of that
+//! kind. Paths between hosts that no file is about are as unknown as an audit leaves them.
+
+use std::collections::HashMap;
+
+use super::{SeenVm, Site, inventory::Inventory};
+use crate::{
+    change::is_host,
+    collect::path::{self, End},
+    fact::{Cause, Change, Fact, Facts, Host, Provenance, Unknown, Vm},
+};
+
+/// Facts files, put together.
+#[derive(Debug)]
+pub struct FilesSite {
+    files: Vec<Facts>,
+    hosts: Vec<Fact<Host>>,
+    vms: Vec<SeenVm>,
+    /// The file of each VM.
+    file_of: Vec<usize>,
+    /// The newest file that tells of each host, and whether as its destination.
+    told_by: Vec<Option<(usize, bool)>>,
+    /// Files by the VM and the destination they are about.
+    exact: HashMap<(usize, usize), usize>,
+    offers: HashMap<(usize, Kind), Host>,
+    addresses: Vec<Fact<std::net::IpAddr>>,
+}
+
+/// VMs of one kind get the same answers from a destination.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Kind(String);
+
+impl Kind {
+    fn of(vm: &Vm) -> Self {
+        let asked = (&vm.machine_type, &vm.cpu_mode, &vm.cpu_model, &vm.cpu_features);
+        Self(serde_json::to_string(&asked).unwrap_or_default())
+    }
+}
+
+impl FilesSite {
+    /// The site that facts files tell of. Hosts that are not in the inventory are left out.
+    pub fn new(inventory: &Inventory, mut files: Vec<Facts>) -> Self {
+        files.sort_by_key(|facts| facts.collected_at);
+        let place = |host: &Fact<Host>| inventory.hosts.iter().position(|known| is_host(host, &known.uri));
+        let nobody = || Fact::unknown(Cause::NotCollected, "no facts file tells of it");
+        let mut site = Self {
+            hosts: inventory.hosts.iter().map(|_| nobody()).collect(),
+            told_by: vec![None; inventory.hosts.len()],
+            addresses: inventory.hosts.iter().map(|host| address(host.migrate_address)).collect(),
+            vms: Vec::new(),
+            file_of: Vec::new(),
+            exact: HashMap::new(),
+            offers: HashMap::new(),
+            files: Vec::new(),
+        };
+        let mut known: HashMap<String, usize> = HashMap::new();
+        for (number, facts) in files.iter().enumerate() {
+            let (source, destination) = (place(&facts.source), place(&facts.destination));
+            for (at, host, is_destination) in [(source, &facts.source, false), (destination, &facts.destination, true)] {
+                if let (Some(at), Fact::Known(host)) = (at, host) {
+                    site.tell_of_host(at, host, number, is_destination);
+                }
+            }
+            let (Fact::Known(vm), Some(host)) = (&facts.vm, source) else { continue };
+            let seen = SeenVm { host, vm: vm.clone() };
+            let key = vm.uuid.known().or(vm.name.known()).cloned().unwrap_or_default();
+            let at = *known.entry(key).or_insert(site.vms.len());
+            match (site.vms.get_mut(at), site.file_of.get_mut(at)) {
+                (Some(vm), Some(file)) => (*vm, *file) = (seen, number),
+                _ => {
+                    site.vms.push(seen);
+                    site.file_of.push(number);
+                }
+            }
+            if let (Some(destination), Fact::Known(host)) = (destination, &facts.destination) {
+                site.exact.insert((at, destination), number);
+                site.offers.insert((destination, Kind::of(vm)), host.clone());
+            }
+        }
+        site.files = files;
+        site
+    }
+
+    /// The newest file tells of a host; of the files on it that VMs need every one does.
+    fn tell_of_host(&mut self, at: usize, host: &Host, number: usize, is_destination: bool) {
+        let Some(known) = self.hosts.get_mut(at) else { return };
+        let mut newest = host.clone();
+        if let Fact::Known(Host { files: Fact::Known(earlier), .. }) = known
+            && let Fact::Known(files) = &mut newest.files
+        {
+            let more = earlier.iter().filter(|file| !files.iter().any(|known| known.path == file.path));
+            let more: Vec<_> = more.cloned().collect();
+            files.extend(more);
+        }
+        *known = Fact::Known(newest);
+        if let Some(told) = self.told_by.get_mut(at) {
+            *told = Some((number, is_destination));
+        }
+    }
+
+    /// A destination as a kind of VM sees it.
+    fn destination(&self, at: usize, vm: &Vm) -> Fact<Host> {
+        let Some(Fact::Known(host)) = self.hosts.get(at) else {
+            return self.hosts.get(at).cloned().unwrap_or_default();
+        };
+        let asked = self.offers.get(&(at, Kind::of(vm)));
+        let not_asked = Unknown::new(Cause::NotCollected, "no facts file asks it about a VM of this kind");
+        fn answer<T: Clone>(asked: Option<&Host>, of: fn(&Host) -> &Fact<T>, not_asked: &Unknown) -> Fact<T> {
+            asked.map_or_else(|| Fact::Unknown(not_asked.clone()), |host| of(host).clone())
+        }
+        Fact::Known(Host {
+            offers_guest_cpu: answer(asked, |host| &host.offers_guest_cpu, &not_asked),
+            missing_cpu_features: answer(asked, |host| &host.missing_cpu_features, &not_asked),
+            cpu_models: answer(asked, |host| &host.cpu_models, &not_asked),
+            most_vcpus: answer(asked, |host| &host.most_vcpus, &not_asked),
+            tpm_backends: answer(asked, |host| &host.tpm_backends, &not_asked),
+            ..host.clone()
+        })
+    }
+
+    fn provenance(&self, own: &Facts, destination: usize) -> std::collections::BTreeMap<String, Provenance> {
+        let of = |path: &str, group: &str| path == group || path.starts_with(&format!("{group}."));
+        let mut all: std::collections::BTreeMap<_, _> = own
+            .provenance
+            .iter()
+            .filter(|(path, _)| !of(path, "destination") && !of(path, "path"))
+            .map(|(path, by)| (path.clone(), by.clone()))
+            .collect();
+        let Some((number, is_destination)) = self.told_by.get(destination).copied().flatten() else { return all };
+        let group = if is_destination { "destination" } else { "source" };
+        for (path, by) in self.files.get(number).into_iter().flat_map(|facts| &facts.provenance) {
+            if of(path, group) {
+                all.insert(format!("destination{}", path.get(group.len()..).unwrap_or_default()), by.clone());
+            }
+        }
+        all
+    }
+}
+
+impl Site for FilesSite {
+    fn hosts(&self) -> &[Fact<Host>] {
+        &self.hosts
+    }
+
+    fn vms(&self) -> &[SeenVm] {
+        &self.vms
+    }
+
+    fn facts(&self, vm: usize, destination: usize) -> Facts {
+        let file = |number: &usize| self.files.get(*number);
+        if let Some(facts) = self.exact.get(&(vm, destination)).and_then(file) {
+            return facts.clone();
+        }
+        let (Some(own), Some(seen)) = (self.file_of.get(vm).and_then(file), self.vms.get(vm)) else {
+            return Facts::empty(jiff::Timestamp::UNIX_EPOCH);
+        };
+        let to = self.destination(destination, &seen.vm);
+        let told = self.told_by.get(destination).copied().flatten().and_then(|(number, _)| file(&number));
+        let path = match (&own.source, &to, self.addresses.get(destination)) {
+            (Fact::Known(from), Fact::Known(to), Some(address)) => Fact::Known(untried(from, to, address)),
+            _ => Fact::unknown(Cause::NotCollected, "one end of the path is not known"),
+        };
+        Facts {
+            collected_at: told.map_or(own.collected_at, |told| own.collected_at.min(told.collected_at)),
+            provenance: self.provenance(own, destination),
+            destination: to,
+            path,
+            ..own.clone()
+        }
+    }
+}
+
+fn address(address: Option<std::net::IpAddr>) -> Fact<std::net::IpAddr> {
+    address.map_or_else(
+        || Fact::unknown(Cause::NotCollected, "the inventory names no migrate_address of the destination"),
+        Fact::Known,
+    )
+}
+
+/// A path that nobody tried, from what its ends say of themselves.
+pub(super) fn untried(from: &Host, to: &Host, address: &Fact<std::net::IpAddr>) -> crate::fact::Path {
+    let why = || Unknown::new(Cause::NotCollected, "nobody looked at this path: it is planned for the first time");
+    let (from, to) = (silent_end(from, &why()), silent_end(to, &why()));
+    path::path(address.clone(), &from, &to, &Change::default(), Fact::Unknown(why()), Err(why()))
+}
+
+fn silent_end<'a>(host: &'a Host, why: &Unknown) -> End<'a> {
+    End::of(Err(why), &host.nics, &host.routes, Fact::Unknown(why.clone()))
+}
