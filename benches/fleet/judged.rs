@@ -28,7 +28,8 @@ impl MadeUp {
     fn new() -> Self {
         let file = concat!(env!("CARGO_MANIFEST_DIR"), "/rules/fixtures/idle-vm.yaml");
         let facts: Facts = serde_yaml::from_str(&fs::read_to_string(file).unwrap()).unwrap();
-        let (destination, vm) = (facts.destination.known().unwrap().clone(), facts.vm.known().unwrap().clone());
+        let (destination, vm) =
+            (facts.destination.known().unwrap().clone(), facts.vm.known().unwrap().clone());
         let host = |at: usize| {
             let mut host = destination.clone();
             host.uri = Fact::Known(format!("qemu+ssh://root@hv{at}/system"));
@@ -91,7 +92,10 @@ pub(crate) fn with_the_rules() {
     let (inventory, read) = timed(inventory);
     let site = MadeUp::new();
     let ((fleet, _), built) = timed(|| build(&inventory, &site, 256 << 20).unwrap());
-    println!("\n{HOSTS} hosts × {VMS_PER_HOST} VMs, every move judged by {} rules:", policy.pack.rules().len());
+    println!(
+        "\n{HOSTS} hosts × {VMS_PER_HOST} VMs, every move judged by {} rules:",
+        policy.pack.rules().len()
+    );
     println!("- inventory read in {read:.2} s, fleet counted in {built:.2} s");
     let now = site.facts.collected_at;
     let judge = || Judge::new(&policy, &site, &fleet, &Change::default(), now);

@@ -12,8 +12,8 @@ mod judged;
 use std::time::{Duration, Instant};
 
 use vmgate::fleet::{
-    Fleet, FleetHost, FleetVm, HostId, Limits, Oracle, Pace, Plan, PlanRequest, Resource, Ruling, VmId, evacuate,
-    rolling, schedule,
+    Fleet, FleetHost, FleetVm, HostId, Limits, Oracle, Pace, Plan, PlanRequest, Resource, Ruling, VmId,
+    evacuate, rolling, schedule,
 };
 
 /// What one of htools' programs may take before it is stopped.
@@ -99,7 +99,9 @@ fn makespan(fleet: &Fleet, moves: &[(VmId, HostId)]) -> f64 {
 
 /// A tenth of the hosts is emptied into the others.
 fn against_hbal() -> bool {
-    println!("| hosts × VMs, of which are emptied | vmgate: planned in, moves, makespan | hbal: planned in, moves, makespan in its job sets, in our order |");
+    println!(
+        "| hosts × VMs, of which are emptied | vmgate: planned in, moves, makespan | hbal: planned in, moves, makespan in its job sets, in our order |"
+    );
     println!("|---|---|---|");
     let mut never_worse = true;
     for (hosts, emptied) in [(20, 2), (40, 4), (60, 6), (100, 10), (1000, 100)] {
@@ -114,7 +116,12 @@ fn against_hbal() -> bool {
                 let sets: f64 = hbal.job_sets.iter().map(|set| makespan(&fleet, set)).sum();
                 let at_best = sets.min(makespan(&fleet, &all));
                 never_worse &= moves(&plan) <= all.len() && plan.makespan_seconds() <= at_best + 1e-6;
-                format!("{:.3} s, {}, {sets:.0} s, {:.0} s", hbal.took_seconds, all.len(), makespan(&fleet, &all))
+                format!(
+                    "{:.3} s, {}, {sets:.0} s, {:.0} s",
+                    hbal.took_seconds,
+                    all.len(),
+                    makespan(&fleet, &all)
+                )
             }
         };
         println!("| {hosts} × 20, {emptied} | {ours} | {theirs} |");
@@ -124,12 +131,15 @@ fn against_hbal() -> bool {
 
 /// Every host is emptied once, as many at a time as the others have room for, and gets its VMs back.
 fn against_hroller() -> bool {
-    println!("\n| hosts × VMs, all emptied in turn | vmgate: planned in, waits for hosts, makespan there and back | hroller |");
+    println!(
+        "\n| hosts × VMs, all emptied in turn | vmgate: planned in, waits for hosts, makespan there and back | hroller |"
+    );
     println!("|---|---|---|");
     let mut never_worse = true;
     for hosts in [100, 1000] {
         let fleet = fleet(hosts, 20);
-        let all = PlanRequest { empty: (0..hosts).map(HostId).collect(), into: Vec::new(), earlier: &|_| None };
+        let all =
+            PlanRequest { empty: (0..hosts).map(HostId).collect(), into: Vec::new(), earlier: &|_| None };
         let (plan, took) = timed(|| rolling(&fleet, &Amounts(&fleet), &all, Pace::Room));
         assert_eq!(plan.unplaced, [], "each host's VMs find room");
         let waits = plan.waves.len() / 2;
@@ -138,7 +148,8 @@ fn against_hroller() -> bool {
             None => format!("not done in {} s", PATIENCE.as_secs()),
             Some(hroller) => {
                 let groups = hroller.job_sets.len();
-                let there_and_back: f64 = hroller.job_sets.iter().map(|set| 2.0 * makespan(&fleet, set)).sum();
+                let there_and_back: f64 =
+                    hroller.job_sets.iter().map(|set| 2.0 * makespan(&fleet, set)).sum();
                 never_worse &= waits <= groups && plan.makespan_seconds() <= there_and_back + 1e-6;
                 format!("{:.3} s, {groups}, {there_and_back:.0} s", hroller.took_seconds)
             }

@@ -78,7 +78,6 @@ pub struct Stays {
     pub way_out: String,
 }
 
-
 impl Draft {
     /// The change as YAML.
     pub fn text(&self) -> String {
@@ -119,7 +118,8 @@ impl Draft {
             fields.shift_remove(gone);
         }
         self.lay_plan(fields, moves);
-        let head: String = file.text.lines().take_while(|line| line.starts_with('#')).map(|line| format!("{line}\n")).collect();
+        let comments = file.text.lines().take_while(|line| line.starts_with('#'));
+        let head: String = comments.flat_map(|line| [line, "\n"]).collect();
         Ok(head + &yaml(&document))
     }
 
@@ -144,7 +144,8 @@ impl Draft {
     /// The planned moves, those of an earlier file first where they are still planned. One that goes elsewhere keeps what
     /// people added to it.
     fn merged(&self, written: Vec<Value>) -> Vec<Value> {
-        let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let text =
+            |value: &Value, key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
         let key = |moved: &DraftMove| (moved.vm.clone(), moved.from.clone());
         let mut planned: HashMap<(String, String), &DraftMove> =
             self.moves.iter().map(|moved| (key(moved), moved)).collect();
@@ -266,7 +267,10 @@ mod tests {
     fn a_draft_is_read_back_as_it_was_meant() {
         let change = ChangeFile::parse("c.yaml", draft(vec![moved("db1", "hv2")]).text().as_bytes()).unwrap();
         assert_eq!(change.title.as_deref(), Some("Empty hv1: for \"disks\"\n"));
-        assert_eq!((change.limits.per_source, change.limits.per_destination, change.limits.per_link), (2, 1, 1));
+        assert_eq!(
+            (change.limits.per_source, change.limits.per_destination, change.limits.per_link),
+            (2, 1, 1)
+        );
         let wait_for = change.waves[1].wait_for.as_ref().unwrap();
         assert_eq!(wait_for.versions.qemu_version, "10.0".parse().ok());
         let db1 = &change.moves[0];
@@ -278,9 +282,14 @@ mod tests {
     #[test]
     fn over_an_earlier_change_only_what_is_planned_anew_differs() {
         let earlier = draft(vec![moved("db1", "hv2"), moved("db2", "hv2"), moved("gone", "hv2")]).text();
-        let earlier = format!("# reviewed by ann\n{earlier}").replace("  - vm: db2", "  - guest: none\n    vm: db2");
+        let earlier =
+            format!("# reviewed by ann\n{earlier}").replace("  - vm: db2", "  - guest: none\n    vm: db2");
         let earlier = earlier.replace("- vm: db2", "- guest: none\n  vm: db2");
-        let again = draft(vec![moved("new", "hv3"), moved("db2", "hv3"), DraftMove { expected_seconds: 13.0, ..moved("db1", "hv2") }]);
+        let again = draft(vec![
+            moved("new", "hv3"),
+            moved("db2", "hv3"),
+            DraftMove { expected_seconds: 13.0, ..moved("db1", "hv2") },
+        ]);
         let text = again.over("c.yaml", earlier.as_bytes()).unwrap();
         assert!(text.starts_with("# reviewed by ann\n"), "{text}");
         let change = ChangeFile::parse("c.yaml", text.as_bytes()).unwrap();

@@ -97,8 +97,14 @@ impl Evacuate {
             Some(Rolling::Room) => fleet::rolling(&fleet, &judge, &request, Pace::Room),
         };
         let purpose = self.purpose();
-        let proposal =
-            Proposal { inventory: &inventory, fleet: &fleet, judge: &judge, plan: &plan, notes: &notes, purpose };
+        let proposal = Proposal {
+            inventory: &inventory,
+            fleet: &fleet,
+            judge: &judge,
+            plan: &plan,
+            notes: &notes,
+            purpose,
+        };
         if let Some(file) = draft_file {
             file.finish_with(&self.text(&proposal)?)?;
         }
@@ -142,8 +148,7 @@ impl Evacuate {
 
     fn purpose(&self) -> Purpose {
         let names = self.hosts.join(", ");
-        let title =
-            format!("Empty {names}{}", self.rolling.map_or("", |_| ", and bring their VMs back"));
+        let title = format!("Empty {names}{}", self.rolling.map_or("", |_| ", and bring their VMs back"));
         Purpose {
             id: self.goals.change_id.clone().unwrap_or_else(|| format!("empty-{}", self.hosts.join("-"))),
             title,
@@ -160,9 +165,10 @@ fn kept(change: &ChangeFile, inventory: &Inventory, fleet: &Fleet) -> HashMap<Vm
     let vm_at = |name: &str, from: usize| {
         fleet.vms.iter().position(|vm| vm.name == name && vm.host == HostId(from)).map(VmId)
     };
-    let moves = change.moves.iter().filter_map(|moved| {
-        Some((vm_at(&moved.vm, host_at(&moved.from)?)?, HostId(host_at(&moved.to)?)))
-    });
+    let moves = change
+        .moves
+        .iter()
+        .filter_map(|moved| Some((vm_at(&moved.vm, host_at(&moved.from)?)?, HostId(host_at(&moved.to)?))));
     moves.collect()
 }
 

@@ -36,7 +36,11 @@ pub struct Ambiguous {
 }
 
 /// The fleet. `overhead_bytes` is what QEMU needs beside a guest's memory.
-pub fn build(inventory: &Inventory, site: &dyn Site, overhead_bytes: u64) -> Result<(Fleet, Notes), Ambiguous> {
+pub fn build(
+    inventory: &Inventory,
+    site: &dyn Site,
+    overhead_bytes: u64,
+) -> Result<(Fleet, Notes), Ambiguous> {
     let mut notes = Notes::default();
     let resources = resources(inventory, site);
     let hosts = inventory.hosts.iter().zip(site.hosts()).enumerate();
@@ -121,7 +125,9 @@ fn host<'a>(
     let vcpus: u64 = vms.map(|vm| u64::from(vm.vm.vcpus.known().copied().unwrap_or(0))).sum();
     let has = |resource: &Resource| match resource {
         // What is not known is for the rules to say, which ask for evidence; it is no lack of room.
-        Resource::Memory => seen.map_or(0, |host| free_memory(host).unwrap_or(u64::MAX)).saturating_sub(reserve),
+        Resource::Memory => {
+            seen.map_or(0, |host| free_memory(host).unwrap_or(u64::MAX)).saturating_sub(reserve)
+        }
         Resource::Vcpus => vcpus_free(seen, ratio, vcpus),
         Resource::HugePages { page_bytes } => free_huge_pages(seen, *page_bytes),
         Resource::NodeMemory { node } => node_of(seen, *node).map_or(0, |node| node.available_bytes),
@@ -147,7 +153,8 @@ fn host<'a>(
 
 /// What is free for VMs that are yet to be planned, as the rule `destination-memory-fits` reckons it.
 fn free_memory(host: &Host) -> Option<u64> {
-    let promised = host.claims.known().map_or(0, |claims| claims.incoming_bytes.saturating_add(claims.planned_bytes));
+    let promised =
+        host.claims.known().map_or(0, |claims| claims.incoming_bytes.saturating_add(claims.planned_bytes));
     Some(host.memory.known()?.available_bytes.saturating_sub(promised))
 }
 
@@ -186,7 +193,8 @@ fn affinities(inventory: &Inventory, site: &dyn Site, notes: &mut Notes) -> Resu
     for group in &inventory.groups {
         let mut vms = Vec::new();
         for name in &group.vms {
-            let mut called = site.vms().iter().enumerate().filter(|(_, vm)| vm.is_called(name)).map(|(at, _)| VmId(at));
+            let mut called =
+                site.vms().iter().enumerate().filter(|(_, vm)| vm.is_called(name)).map(|(at, _)| VmId(at));
             match (called.next(), called.next()) {
                 (Some(_), Some(_)) => {
                     return Err(Ambiguous { group: group.name.clone(), vm: name.clone() });

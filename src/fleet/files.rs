@@ -58,7 +58,9 @@ impl FilesSite {
         let mut known: HashMap<String, usize> = HashMap::new();
         for (number, facts) in files.iter().enumerate() {
             let (source, destination) = (place(&facts.source), place(&facts.destination));
-            for (at, host, is_destination) in [(source, &facts.source, false), (destination, &facts.destination, true)] {
+            for (at, host, is_destination) in
+                [(source, &facts.source, false), (destination, &facts.destination, true)]
+            {
                 if let (Some(at), Fact::Known(host)) = (at, host) {
                     site.tell_of_host(at, host, number, is_destination);
                 }
@@ -107,9 +109,6 @@ impl FilesSite {
         };
         let asked = self.offers.get(&(at, Kind::of(vm)));
         let not_asked = Unknown::new(Cause::NotCollected, "no facts file asks it about a VM of this kind");
-        fn answer<T: Clone>(asked: Option<&Host>, of: fn(&Host) -> &Fact<T>, not_asked: &Unknown) -> Fact<T> {
-            asked.map_or_else(|| Fact::Unknown(not_asked.clone()), |host| of(host).clone())
-        }
         Fact::Known(Host {
             offers_guest_cpu: answer(asked, |host| &host.offers_guest_cpu, &not_asked),
             missing_cpu_features: answer(asked, |host| &host.missing_cpu_features, &not_asked),
@@ -128,7 +127,9 @@ impl FilesSite {
             .filter(|(path, _)| !of(path, "destination") && !of(path, "path"))
             .map(|(path, by)| (path.clone(), by.clone()))
             .collect();
-        let Some((number, is_destination)) = self.told_by.get(destination).copied().flatten() else { return all };
+        let Some((number, is_destination)) = self.told_by.get(destination).copied().flatten() else {
+            return all;
+        };
         let group = if is_destination { "destination" } else { "source" };
         for (path, by) in self.files.get(number).into_iter().flat_map(|facts| &facts.provenance) {
             if of(path, group) {
@@ -181,11 +182,17 @@ fn address(address: Option<std::net::IpAddr>) -> Fact<std::net::IpAddr> {
 
 /// A path that nobody tried, from what its ends say of themselves.
 pub(super) fn untried(from: &Host, to: &Host, address: &Fact<std::net::IpAddr>) -> crate::fact::Path {
-    let why = || Unknown::new(Cause::NotCollected, "nobody looked at this path: it is planned for the first time");
+    let why =
+        || Unknown::new(Cause::NotCollected, "nobody looked at this path: it is planned for the first time");
     let (from, to) = (silent_end(from, &why()), silent_end(to, &why()));
     path::path(address.clone(), &from, &to, &Change::default(), Fact::Unknown(why()), Err(why()))
 }
 
 fn silent_end<'a>(host: &'a Host, why: &Unknown) -> End<'a> {
     End::of(Err(why), &host.nics, &host.routes, Fact::Unknown(why.clone()))
+}
+
+/// What a destination said when it was asked.
+fn answer<T: Clone>(asked: Option<&Host>, of: fn(&Host) -> &Fact<T>, not_asked: &Unknown) -> Fact<T> {
+    asked.map_or_else(|| Fact::Unknown(not_asked.clone()), |host| of(host).clone())
 }

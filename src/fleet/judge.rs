@@ -36,7 +36,13 @@ pub struct Judge<'a> {
 
 impl<'a> Judge<'a> {
     /// A judge at the time `now`. The window of `asked` is the plan's business: the plan is made before it opens.
-    pub fn new(policy: &'a Policy, site: &'a dyn Site, fleet: &'a Fleet, asked: &Change, now: Timestamp) -> Self {
+    pub fn new(
+        policy: &'a Policy,
+        site: &'a dyn Site,
+        fleet: &'a Fleet,
+        asked: &Change,
+        now: Timestamp,
+    ) -> Self {
         let asked = Change { window_start: None, window_end: None, ..asked.clone() };
         Self { policy, site, fleet, asked, now, back_to: None, times: RefCell::default() }
     }
@@ -102,7 +108,12 @@ impl<'a> Judge<'a> {
             set(&mut source.libvirt_version, versions.libvirt_version);
         }
         let found = self.policy.way_back(&facts, self.now).into_iter();
-        found.map(|found| Why { reason: format!("{}: {}", found.rule, found.message), way_out: found.remediation }).collect()
+        found
+            .map(|found| Why {
+                reason: format!("{}: {}", found.rule, found.message),
+                way_out: found.remediation,
+            })
+            .collect()
     }
 
     fn forecast_seconds(&self, vm: &Vm, bytes_per_second: u64) -> Option<f64> {
@@ -141,7 +152,8 @@ impl Oracle for Judge<'_> {
                 way_out: because.remediation.as_ref().map(|text| text.trim().to_owned()),
             })
             .collect();
-        if seen.answer == Answer::No && verdict.outcomes.iter().filter(|judged| blocks(judged)).any(anywhere) {
+        if seen.answer == Answer::No && verdict.outcomes.iter().filter(|judged| blocks(judged)).any(anywhere)
+        {
             return Ruling::Nowhere(reasons);
         }
         reasons.extend(seen.undecided.iter().map(|rule| {

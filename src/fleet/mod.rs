@@ -22,7 +22,8 @@ pub use build::{Ambiguous, Notes, build};
 pub use files::FilesSite;
 pub use judge::Judge;
 pub use model::{
-    Affinity, Fleet, FleetHost, FleetNetwork, FleetVm, GroupScope, HostId, Limits, Resource, Togetherness, VmId, need,
+    Affinity, Fleet, FleetHost, FleetNetwork, FleetVm, GroupScope, HostId, Limits, Resource, Togetherness,
+    VmId, need,
 };
 pub use place::{Banned, Oracle, Placement, Ruling, Unplaced, Why};
 pub use plan::{Pace, Plan, PlanRequest, Shortfall, Wave, evacuate, rolling};

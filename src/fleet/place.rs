@@ -74,8 +74,7 @@ impl Placement {
             "no other destination helps: cure the VM, or shut it down for the change".to_owned()
         });
         let reasons: Vec<String> = reasons.into_iter().map(|why| why.reason).collect();
-        let stays =
-            |vm: &VmId| Unplaced { vm: *vm, reasons: reasons.clone(), way_out: way_out.clone() };
+        let stays = |vm: &VmId| Unplaced { vm: *vm, reasons: reasons.clone(), way_out: way_out.clone() };
         self.unplaced.extend(unit.vms.iter().map(stays));
     }
 }
@@ -182,9 +181,7 @@ impl<'a> Placer<'a> {
             .iter()
             .filter(|host| !refused.iter().any(|banned| banned.destination == **host))
             .map(|host| (self.room.missing(&unit.needs, *host), *host))
-            .min_by_key(|(missing, _)| {
-                missing.iter().map(|(_, amount)| *amount).fold(0, u64::saturating_add)
-            })
+            .min_by_key(|(missing, _)| missing.iter().map(|(_, amount)| *amount).fold(0, u64::saturating_add))
     }
 
     /// Where the unit fits and is allowed, best first.
@@ -212,7 +209,9 @@ impl<'a> Placer<'a> {
         let leaving = |host: HostId| self.leaving.contains(&host);
         !elsewhere
             && unit.vms.iter().all(|vm| {
-                self.fleet.vm(*vm).is_some_and(|vm| vm.host != host && self.fleet.way(vm.host, host).is_some())
+                self.fleet
+                    .vm(*vm)
+                    .is_some_and(|vm| vm.host != host && self.fleet.way(vm.host, host).is_some())
                     && self.groups.against(*vm, host, &leaving).is_none()
             })
     }

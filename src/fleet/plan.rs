@@ -6,7 +6,8 @@ use std::{
 };
 
 use super::{
-    Fleet, HostId, Oracle, Resource, Schedule, Unplaced, VmId, model::amount_in_words, place::Placer, schedule,
+    Fleet, HostId, Oracle, Resource, Schedule, Unplaced, VmId, model::amount_in_words, place::Placer,
+    schedule,
 };
 
 /// What is to be emptied, and into what.
@@ -111,7 +112,8 @@ pub fn rolling(fleet: &Fleet, oracle: &dyn Oracle, request: &PlanRequest<'_>, pa
         // What fits in all may not fit host by host: then some racks wait for the next turn.
         let (of_racks, mut wave, unplaced) = loop {
             let hosts: Vec<HostId> = left.iter().take(count).flat_map(|(_, hosts)| hosts).copied().collect();
-            let of_racks = PlanRequest { into: others(request, &hosts), empty: hosts, earlier: request.earlier };
+            let of_racks =
+                PlanRequest { into: others(request, &hosts), empty: hosts, earlier: request.earlier };
             let (wave, unplaced) = empty(fleet, oracle, &of_racks, &of_racks.empty);
             if unplaced.is_empty() || count == 1 {
                 break (of_racks, wave, unplaced);
@@ -191,7 +193,8 @@ fn empty(
 
 /// What all VMs of the hosts need more than all destinations have.
 fn shortfalls(fleet: &Fleet, request: &PlanRequest<'_>, wave: &str) -> Vec<Shortfall> {
-    let takes = |id: &&HostId| !request.empty.contains(id) && fleet.host(**id).is_some_and(|host| host.accepts);
+    let takes =
+        |id: &&HostId| !request.empty.contains(id) && fleet.host(**id).is_some_and(|host| host.accepts);
     let sum = |amounts: &mut dyn Iterator<Item = Option<u64>>| amounts.flatten().fold(0, u64::saturating_add);
     let of = |(at, resource): (usize, &Resource)| {
         let into = request.into.iter().filter(takes).filter_map(|id| fleet.host(*id));

@@ -102,7 +102,9 @@ pub fn schedule(fleet: &Fleet, moves: &[(VmId, HostId, f64)]) -> Schedule {
     let mut ends: BinaryHeap<Reverse<(Time, usize)>> = BinaryHeap::new();
     let mut clock = 0.0;
     loop {
-        while let Some(started) = now.next(&waiting, &work).and_then(|(host, at)| take(&mut waiting, host, at)) {
+        while let Some(started) =
+            now.next(&waiting, &work).and_then(|(host, at)| take(&mut waiting, host, at))
+        {
             now.start(&started);
             work.begins(&started);
             let end_seconds = clock + started.seconds;

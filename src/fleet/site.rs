@@ -32,6 +32,8 @@ impl SeenVm {
 
     /// Whether a person means this VM by `name`.
     pub fn is_called(&self, name: &str) -> bool {
-        [&self.vm.name, &self.vm.uuid].into_iter().any(|known| known.known().is_some_and(|known| known == name))
+        [&self.vm.name, &self.vm.uuid]
+            .into_iter()
+            .any(|known| known.known().is_some_and(|known| known == name))
     }
 }

@@ -33,7 +33,8 @@ impl SurveySite {
             };
             observed.insert(uuid.clone(), (rate, record.at));
         }
-        let mut site = Self { hosts: survey.host_facts(), survey, vms: Vec::new(), places: Vec::new(), observed };
+        let mut site =
+            Self { hosts: survey.host_facts(), survey, vms: Vec::new(), places: Vec::new(), observed };
         let vms: Vec<(usize, usize)> = site.survey.vms().collect();
         for (host, place) in vms {
             let facts = site.looked_up(host, place, host);
@@ -75,7 +76,8 @@ impl Site for SurveySite {
 
     fn facts(&self, vm: usize, destination: usize) -> Facts {
         let host = self.vms.get(vm).map(|seen| seen.host);
-        let facts = host.zip(self.places.get(vm)).and_then(|(host, place)| self.looked_up(host, *place, destination));
+        let facts =
+            host.zip(self.places.get(vm)).and_then(|(host, place)| self.looked_up(host, *place, destination));
         facts.unwrap_or_else(|| Facts::empty(jiff::Timestamp::UNIX_EPOCH))
     }
 }

@@ -133,13 +133,18 @@ fn what_no_placement_could_do_is_said_of_all_destinations_together() {
 #[test]
 fn hosts_that_share_no_network_exchange_no_vms_and_a_full_network_makes_moves_wait() {
     let mut fleet = fleet(&[0, 0, 8, 8], &[(0, 1), (1, 1)]);
-    let link = |name: &str, bandwidth| FleetNetwork { name: name.into(), bandwidth_bytes_per_second: bandwidth };
+    let link =
+        |name: &str, bandwidth| FleetNetwork { name: name.into(), bandwidth_bytes_per_second: bandwidth };
     fleet.networks = vec![link("a", Some(GIB + GIB / 2)), link("b", None)];
     for host in &mut fleet.hosts {
         host.networks = vec![0];
     }
     let plan = evacuate(&fleet, &Judge::of(&fleet), &request(&[0, 1], &[2, 3]));
-    assert_eq!(plan.makespan_seconds(), 2.0, "the network carries one move at its full rate and half another");
+    assert_eq!(
+        plan.makespan_seconds(),
+        2.0,
+        "the network carries one move at its full rate and half another"
+    );
     fleet.hosts[3].networks = vec![1];
     let plan = evacuate(&fleet, &Judge::of(&fleet), &request(&[0], &[3]));
     assert_eq!(plan.unplaced[0].reasons, ["hv3 is on no migration network of its host"]);

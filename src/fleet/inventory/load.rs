@@ -154,7 +154,12 @@ impl Check<'_> {
             && let Some(name) = node.text()
             && pools.iter().any(|pool| pool == name)
         {
-            self.wrong(node, format!("`{name}` is a pool too"), "a host", "`--into` could mean either: rename one");
+            self.wrong(
+                node,
+                format!("`{name}` is a pool too"),
+                "a host",
+                "`--into` could mean either: rename one",
+            );
         }
         if let Some(node) = host.get("uri")
             && let Some(Err(error)) = node.text().map(str::parse::<Uri>)
@@ -190,7 +195,12 @@ impl Check<'_> {
             self.wrong(group, "this group says nothing of its VMs", "without effect", help);
         }
         if vms.items().len() < 2 {
-            self.wrong(vms, "a group has two VMs or more", "fewer", "name the others, or leave the group out");
+            self.wrong(
+                vms,
+                "a group has two VMs or more",
+                "fewer",
+                "name the others, or leave the group out",
+            );
         }
         let mut seen: HashMap<&str, &Node> = HashMap::new();
         for vm in vms.items() {
@@ -229,9 +239,13 @@ fn contradictions(file: &Arc<SourceFile>, root: &Node, groups: &[Group]) -> Vec<
             let other = apart.vms.iter().skip(at + 1).find_map(|vm| Some((vm, reached.get(vm.as_str())?)));
             let Some((other, chain)) = other else { continue };
             let place = node.get("vms").unwrap_or(node);
-            let message = format!("the groups go in a circle: `{first}` and `{other}` must be apart and together");
+            let message =
+                format!("the groups go in a circle: `{first}` and `{other}` must be apart and together");
             let label = format!("`{}` keeps them apart", apart.name);
-            let help = format!("{} keep them together: take one of the two out of one of these groups", quoted(chain));
+            let help = format!(
+                "{} keep them together: take one of the two out of one of these groups",
+                quoted(chain)
+            );
             found.push(Problem::at(file, place.span.clone(), message).label(label).help(help));
             break;
         }

@@ -27,7 +27,8 @@ fn hosts_are_named_by_themselves_by_pool_and_by_rack() {
     assert_eq!(inventory.limits, Limits { outgoing_per_host: 2, incoming_per_host: 1, total: 10 });
     assert_eq!(inventory.hosts[2].rack, "hv3");
     assert_eq!(inventory.groups[0].rule, Some((Togetherness::Apart, GroupScope::Host)));
-    let select = |names: &[&str]| inventory.select(&names.iter().map(|&name| name.into()).collect::<Vec<_>>());
+    let select =
+        |names: &[&str]| inventory.select(&names.iter().map(|&name| name.into()).collect::<Vec<_>>());
     assert_eq!(select(&["spare", "hv1"]), Ok(vec![0, 2]));
     assert_eq!(select(&["r1"]), Ok(vec![0, 1]));
     assert_eq!(select(&["compute", "hv2"]), Ok(vec![0, 1]));
@@ -99,7 +100,9 @@ fn a_circle_of_groups_is_named_with_all_that_are_in_it() {
 
 #[test]
 fn what_is_no_inventory_is_refused_and_nothing_panics() {
-    for text in ["", "[]", "schema: vmgate/inventory/v1\nhosts: []", "schema: vmgate/inventory/v1\nhosts: [[], 3]"] {
+    for text in
+        ["", "[]", "schema: vmgate/inventory/v1\nhosts: []", "schema: vmgate/inventory/v1\nhosts: [[], 3]"]
+    {
         assert!(parse(text).is_err(), "{text}");
     }
 }
