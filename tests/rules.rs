@@ -303,6 +303,15 @@ fn catalogues_are_tested_like_rules() {
 }
 
 #[test]
+fn a_copy_of_the_shipped_rules_takes_their_place_with_its_catalogues() {
+    let copy = concat!(env!("CARGO_MANIFEST_DIR"), "/rules");
+    let site = Site::new(&[]);
+    site.vmgate(&["--rules", copy, "--no-builtin-rules", "rules", "lint"], 0);
+    let catalogues = concat!(env!("CARGO_MANIFEST_DIR"), "/rules/catalogues");
+    site.vmgate(&["--rules", catalogues, "rules", "lint"], 2);
+}
+
+#[test]
 fn a_waiver_is_laid_over_and_shown_or_reported() {
     let waiver = "schema: vmgate/waivers/v1
 waivers:

@@ -1,4 +1,4 @@
-//! docs/forecast.md and its plots, from a result file: no figure in them is written by hand.
+//! docs/forecast-measured.md and its plots, from a result file: no figure in them is written by hand.
 
 use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
 
@@ -30,7 +30,7 @@ pub(crate) fn write(file: &Path, folder: &Path) -> Outcome<()> {
     ] {
         fs::write(plots.join(format!("{name}.svg")), scatter(title, points))?;
     }
-    fs::write(folder.join("forecast.md"), page(file, &pairs, &scored)?)?;
+    fs::write(folder.join("forecast-measured.md"), page(file, &pairs, &scored)?)?;
     Ok(())
 }
 

@@ -28,6 +28,10 @@ pub(super) struct ChangeDocument {
     /// How QEMU is to migrate; for every move.
     #[serde(default)]
     pub(super) settings: Settings,
+    /// Whether its moves try out a pair of hypervisor versions, on VMs that may be lost: the ledger remembers them as
+    /// rehearsals, and no rehearsal is asked for before them.
+    #[serde(default)]
+    pub(super) rehearsal: bool,
     /// How guests are told.
     #[serde(default)]
     pub(super) notify: NotifyDocument,
@@ -164,6 +168,10 @@ pub struct Settings {
     /// left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suspend: Option<bool>,
+    /// Whether the VM is cut off the network at once where it does not work at the destination as it did before the move,
+    /// so that the damage stays local; `vmgate isolate VM --on URI --release` lets it back. No where it is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub isolate: Option<bool>,
     /// Whether pages are sent as what changed in them (XBZRLE), which costs CPU time at the source.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub xbzrle: Option<bool>,
@@ -187,6 +195,7 @@ impl Settings {
             auto_converge: self.auto_converge.or(others.auto_converge),
             post_copy: self.post_copy.or(others.post_copy),
             suspend: self.suspend.or(others.suspend),
+            isolate: self.isolate.or(others.isolate),
             xbzrle: self.xbzrle.or(others.xbzrle),
             multifd_channels: self.multifd_channels.or(others.multifd_channels),
             tls: self.tls.or(others.tls),

@@ -113,6 +113,7 @@ fn planned(
                 .unwrap_or(fact::Change::default().longest_blackout_seconds),
             deadline_seconds: asked.goals.deadline_seconds.or(change.goals.deadline_seconds),
             settings: asked.settings.clone().or(&change.settings),
+            rehearsal: change.rehearsal,
             notify: notify(&asked.notify, &change.notify),
             actions: actions.map(|action| done(action).map_err(&problem)).collect::<Result<_, _>>()?,
         },

@@ -14,6 +14,9 @@ pub struct Plan {
     pub deadline_seconds: Option<f64>,
     /// How QEMU is to migrate it.
     pub settings: Settings,
+    /// Whether the move tries out a pair of hypervisor versions, on a VM that may be lost.
+    #[serde(default)]
+    pub rehearsal: bool,
     /// How the guest is told; none where it is not.
     pub notify: Option<Notify>,
     /// What is done before, in this order, and undone after, in the other.
@@ -78,6 +81,7 @@ impl Plan {
                 multifd_channels: self.settings.multifd_channels,
                 post_copy: self.settings.post_copy == Some(true),
             },
+            rehearsal: self.rehearsal,
             ..fact::Change::default()
         }
     }
@@ -97,6 +101,7 @@ impl From<&fact::Change> for Plan {
                 post_copy: change.settings.post_copy.then_some(true),
                 ..Settings::default()
             },
+            rehearsal: change.rehearsal,
             notify: Some(Notify::default()),
             actions: Vec::new(),
         }

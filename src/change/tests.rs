@@ -6,7 +6,7 @@ id: CHG-2041
 title: Empty hv1
 window: {start: 2026-11-24T01:00:00Z, end: 2026-11-24T05:00:00Z}
 goals: {longest_blackout_seconds: 0.5, deadline_seconds: 600}
-settings: {bandwidth_limit_bytes_per_second: 125000000, auto_converge: true}
+settings: {bandwidth_limit_bytes_per_second: 125000000, auto_converge: true, isolate: true}
 notify: {longest_delay_seconds: 20}
 prepare:
   - run: [drain, '1']
@@ -35,7 +35,7 @@ moves:
     to: qemu+ssh://root@hv3/system
     guest: none
     notify: {enabled: false}
-    settings: {auto_converge: false, post_copy: true}
+    settings: {auto_converge: false, post_copy: true, isolate: false}
 ";
 
 fn parse(text: &str) -> Result<ChangeFile, Problems> {
@@ -53,6 +53,10 @@ fn a_whole_change_loads_and_moves_take_what_they_do_not_say_from_it() {
     assert_eq!(web2.place.line, 31);
     assert!((web1.plan.longest_blackout_seconds - 2.0).abs() < f64::EPSILON);
     assert!((web2.plan.longest_blackout_seconds - 0.5).abs() < f64::EPSILON);
+    assert_eq!((web1.plan.settings.isolate, web2.plan.settings.isolate), (Some(true), Some(false)));
+    assert!(!web1.plan.rehearsal && !change.asked(web1).rehearsal);
+    let rehearsal = parse(&WHOLE.replacen("title:", "rehearsal: true\ntitle:", 1)).unwrap();
+    assert!(rehearsal.asked(&rehearsal.moves[1]).rehearsal, "it is told to the rules");
     assert_eq!(web1.plan.actions.len(), 2);
     assert_eq!(
         web1.plan.actions[1].deed,

@@ -91,7 +91,9 @@ impl Isolate {
     ) -> Result<Kept, Failure> {
         let folder = match &self.evidence {
             Some(folder) => folder.clone(),
-            None => state_folder()?,
+            None => evidence_folder().ok_or_else(|| {
+                Failure::usage("there is no folder for the evidence: name one with --evidence DIR")
+            })?,
         };
         let probe = session.probe(uri)?.unwrap_or_else(|| Transport::for_uri(uri));
         let ways = Evidence {
@@ -134,11 +136,11 @@ fn failure(error: NotIsolated) -> Failure {
     }
 }
 
-fn state_folder() -> Result<PathBuf, Failure> {
+/// Where evidence is kept if no folder is named; none where there is no home.
+pub(super) fn evidence_folder() -> Option<PathBuf> {
     let state = env::var_os("XDG_STATE_HOME").filter(|folder| !folder.is_empty()).map(PathBuf::from);
     let home = || env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
-    let folder = state.or_else(home).map(|folder| folder.join("vmgate/isolated"));
-    folder.ok_or_else(|| Failure::usage("there is no folder for the evidence: name one with --evidence DIR"))
+    state.or_else(home).map(|folder| folder.join("vmgate/isolated"))
 }
 
 fn say_isolated(isolated: &Isolated) -> Result<(), Failure> {

@@ -1,12 +1,14 @@
 //! `vmgate ledger`: what was checked and moved, and whether the record of it is as it was written.
 
+use std::io::{self, IsTerminal};
+
 use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::{Failure, options::Shared, output, session::Session};
 use crate::{
     collect::text::plain,
-    ledger::{Head, Ledger, LedgerError, Record, Selection, entry::Kind},
+    ledger::{Entry, Head, Ledger, LedgerError, Record, Selection, entry::Kind},
     verdict::ExitCode,
 };
 
@@ -76,7 +78,7 @@ impl LedgerCommand {
                     ..selection
                 };
                 let records = ledger.records(&selection).map_err(failure)?;
-                if *json { print_json(&records) } else { print_table(&records) }
+                if *json { print_json(&records) } else { print_table(&records, shared) }
             }
             What::Show { record } => show(&ledger, record),
             What::Verify { head } => verify(&ledger, head.as_deref()),
@@ -159,21 +161,26 @@ fn print_json(records: &[Record]) -> Result<ExitCode, Failure> {
     if lines.is_empty() { Ok(ExitCode::Go) } else { print(&(lines.join("\n") + "\n")) }
 }
 
-fn print_table(records: &[Record]) -> Result<ExitCode, Failure> {
-    let rows = records.iter().map(|record| {
-        let run = record.entry.run().unwrap_or_default();
+/// A record a paragraph: number, time and kind, then what it says.
+fn print_table(records: &[Record], shared: &Shared) -> Result<ExitCode, Failure> {
+    if records.is_empty() {
+        return print("no records\n");
+    }
+    // Piped, a record is a line.
+    let width = if io::stdout().is_terminal() { output::style(shared).width } else { usize::MAX };
+    let paragraphs = records.iter().map(|record| {
+        let time = record.at.strftime("%Y-%m-%d %H:%M:%SZ");
+        let lead = format!("{:>6}  {time}  {:<12} ", record.sequence, record.entry.kind().name());
+        let hang = " ".repeat(10);
         // Names come from hosts and guests.
-        [
-            record.sequence.to_string(),
-            record.at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-            record.entry.kind().name().to_owned(),
-            plain(run),
-            plain(&record.entry.to_string()),
-        ]
+        let said = plain(&match &record.entry {
+            Entry::RunStarted(_) => format!("{} {}", record.entry.run().unwrap_or_default(), record.entry),
+            other => other.to_string(),
+        });
+        let options = textwrap::Options::new(width).word_splitter(textwrap::WordSplitter::NoHyphenation);
+        textwrap::fill(&said, options.initial_indent(&lead).subsequent_indent(&hang)) + "\n"
     });
-    let mut table = rows.collect::<tabled::builder::Builder>().build();
-    table.with(tabled::settings::Style::blank());
-    if records.is_empty() { print("no records\n") } else { print(&format!("{table}\n")) }
+    print(&paragraphs.collect::<String>())
 }
 
 fn print(text: &str) -> Result<ExitCode, Failure> {

@@ -12,7 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::{
-    Failure, collect, hook,
+    Failure, collect, hook, isolate,
     options::{Goals, MoveOptions, Shared},
     output,
     session::{Session, read_change},
@@ -20,7 +20,7 @@ use super::{
 use crate::{
     change::{AfterNoGo, Limits, Plan},
     collect::transport::GuestWay,
-    execute::{self, Assignment, Done, Event, Hosts, Judge, Pass, Progress, Undone},
+    execute::{self, Assignment, Done, Event, Hosts, Judge, Keeper, Pass, Progress, Undone},
     fact::{Change, Facts},
     ledger::{Entry, Ledger, entry::State},
     preflight::{Asked, Policy},
@@ -38,7 +38,7 @@ pub(super) struct Migrate {
     goals: Goals,
     /// Make every move of this change, one after the other
     #[arg(long, value_name = "FILE", conflicts_with_all = ["vm", "from", "to", "migrate_address", "guest"])]
-    #[arg(conflicts_with_all = ["change_id", "longest_blackout", "deadline", "bandwidth_limit"])]
+    #[arg(conflicts_with_all = ["change_id", "longest_blackout", "deadline", "bandwidth_limit", "rehearsal"])]
     change: Option<PathBuf>,
     /// Saved verdict, signed by `vmgate verdict sign`, that opens the gate in place of a check; may be repeated. The
     /// facts are still taken again just before the start, and must be GO
@@ -50,6 +50,14 @@ pub(super) struct Migrate {
     /// Go on with the other moves of the change after one that is NO-GO or was not made
     #[arg(long, requires = "change")]
     go_on: bool,
+    /// Cut the VM off the network at once where it does not work at the destination as it did before: `vmgate isolate VM
+    /// --on URI --release` lets it back. In a change, `settings: {isolate: true}` says so
+    #[arg(long, conflicts_with = "change")]
+    isolate: bool,
+    /// Folder to keep the evidence in of a VM that was cut off [default: vmgate/isolated in $XDG_STATE_HOME or
+    /// ~/.local/state]
+    #[arg(long, value_name = "DIR")]
+    evidence: Option<PathBuf>,
     #[command(flatten)]
     reports: output::Reports,
     /// Warnings keep the VM where it is, with exit code 10
@@ -71,6 +79,7 @@ struct Desk<'a> {
     ledger: Ledger,
     stop: Arc<AtomicBool>,
     session: &'a Session<'a>,
+    evidence: Option<PathBuf>,
     envelopes: Vec<Vec<u8>>,
     trusted: Vec<PublicKey>,
 }
@@ -128,7 +137,9 @@ impl Migrate {
             signal_hook::flag::register(signal, Arc::clone(&stop))
                 .map_err(|error| Failure::failed(format!("Ctrl-C could not be caught: {error}")))?;
         }
-        Ok(Desk { ledger: Ledger::open(&path).map_err(Failure::failed)?, stop, session, envelopes, trusted })
+        let evidence = self.evidence.clone().or_else(isolate::evidence_folder);
+        let ledger = Ledger::open(&path).map_err(Failure::failed)?;
+        Ok(Desk { ledger, stop, session, evidence, envelopes, trusted })
     }
 
     fn order<'a>(&self, policy: &'a Policy, session: &Session) -> Result<Order<'a>, Failure> {
@@ -136,9 +147,11 @@ impl Migrate {
         let change = self.goals.over(Change::default());
         let request = self.the_move.request(&vm, change.clone(), session)?;
         let asked = Asked { strict: self.strict, ..Asked::default() };
+        let mut plan = Plan::from(&change);
+        plan.settings.isolate = self.isolate.then_some(true);
         Ok(Order {
             vm,
-            plan: seen_by(&request.guest_way, Plan::from(&change)),
+            plan: seen_by(&request.guest_way, plan),
             judge: Judge { policy, request, asked, at: session.shared.at },
             limits: Limits::default(),
             address: self.the_move.migrate_address,
@@ -196,7 +209,7 @@ impl Desk<'_> {
             let why = why.unwrap_or_else(|| Failure::usage("no verdict was given"));
             return (Opened::Refused(why, Vec::new()), None);
         }
-        let (facts, verdict) = match order.judge.planned(&order.plan) {
+        let (facts, verdict) = match order.judge.planned(&order.plan, &self.ledger) {
             Ok(found) => found,
             Err(error) => return (Opened::Refused(collect::failure(&error), Vec::new()), None),
         };
@@ -220,6 +233,11 @@ impl Desk<'_> {
             plan: &order.plan,
             migrate_address: order.address,
             limits: order.limits,
+            keeper: Keeper {
+                by: hook::operator(),
+                shell: self.session.shell(&request.to)?,
+                folder: self.evidence.clone(),
+            },
         };
         hook::bring_own(assignment.pass.verdict(), &request.to, self.session)?;
         let bar = progress_bar(shared);

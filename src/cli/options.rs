@@ -196,6 +196,9 @@ pub(super) struct Goals {
     /// Limit on the migration traffic, in MiB/s
     #[arg(long, value_name = "MIB_PER_S", value_parser = clap::value_parser!(u64).range(1..1_000_000))]
     pub bandwidth_limit: Option<u64>,
+    /// This move tries out a pair of hypervisor versions, on a VM that may be lost: no rehearsal is asked for before it
+    #[arg(long)]
+    pub rehearsal: bool,
 }
 
 impl Goals {
@@ -209,6 +212,7 @@ impl Goals {
                 .bandwidth_limit
                 .map(|mebibytes| mebibytes << 20)
                 .or(change.bandwidth_limit_bytes_per_second),
+            rehearsal: self.rehearsal || change.rehearsal,
             ..change
         }
     }

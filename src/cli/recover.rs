@@ -50,6 +50,9 @@ fn words(one: &Recovered) -> String {
         Fate::Ended { host, moved: false } => {
             format!("{vm}: runs on {host}, where it was; what was prepared is undone (run {run} has ended)")
         }
+        Fate::Isolated { host, cut_off } => format!(
+            "{vm}: runs on {host}, where it was to go and does not work as before; {cut_off} (run {run} has ended)"
+        ),
         Fate::NotRestored { host, left } => format!(
             "{vm}: runs on {host}, but this could not be undone: {}. Do it by hand, or run `vmgate recover` again (run \
              {run} stays open)",

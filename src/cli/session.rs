@@ -14,7 +14,7 @@ use crate::collect::transport::{GuestWay, Transport};
 #[cfg(feature = "libvirt")]
 use crate::config::HostConfig;
 #[cfg(feature = "libvirt")]
-use crate::fact::{Fact, Facts, Host};
+use crate::fact::Facts;
 #[cfg(feature = "ledger")]
 use crate::ledger::{Entry, Ledger};
 #[cfg(feature = "ledger")]
@@ -89,16 +89,9 @@ impl<'a> Session<'a> {
 
     /// The facts with what the ledger knows of earlier moves and of this VM, where one is named.
     #[cfg(feature = "libvirt")]
-    pub(super) fn with_history(&self, facts: Facts) -> Result<Facts, Failure> {
+    pub(super) fn with_history(&self, mut facts: Facts) -> Result<Facts, Failure> {
         if let Some(ledger) = self.ledger()? {
-            let uuid = |host: &Fact<Host>| host.known().and_then(|host| host.uuid.known().cloned());
-            let vm = facts.vm.known().and_then(|vm| vm.uuid.known().cloned());
-            if let (Some(vm), Some(source), Some(destination)) =
-                (vm, uuid(&facts.source), uuid(&facts.destination))
-            {
-                let history = ledger.past(&vm, &source, &destination).map_err(Failure::failed)?;
-                return Ok(Facts { history: Fact::Known(history), ..facts });
-            }
+            ledger.add_history(&mut facts).map_err(Failure::failed)?;
         }
         Ok(facts)
     }

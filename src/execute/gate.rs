@@ -1,5 +1,7 @@
 //! The gate: a migration starts with a [`Pass`], and only a GO that still holds gives one.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use jiff::Timestamp;
 use thiserror::Error;
 
@@ -148,24 +150,47 @@ impl Pass {
     }
 }
 
-/// What blocks now and did not before: the reason why a verdict no longer holds.
+/// What blocks now and did not before: the reason why a verdict no longer holds. Rules that lack their facts for one
+/// reason are told together: a host that does not answer is one trouble, not a dozen.
 pub(super) fn what_changed(before: &Verdict, after: &Verdict) -> String {
     let same = |one: &Judged, other: &Judged| {
         (&one.outcome.rule, &one.outcome.subject) == (&other.outcome.rule, &other.outcome.subject)
     };
     let blocked_before: Vec<&Judged> = before.with_effect(Effect::Block).collect();
-    let new: Vec<String> = after
-        .with_effect(Effect::Block)
-        .filter(|now| !blocked_before.iter().any(|before| same(before, now)))
-        .map(|judged| format!("{}: {}", judged.outcome.rule, judged.outcome.message))
-        .collect();
-    if new.is_empty() { ExitCode::of(after).meaning().to_owned() } else { new.join("; ") }
+    let new =
+        after.with_effect(Effect::Block).filter(|now| !blocked_before.iter().any(|before| same(before, now)));
+    let (undecided, violated): (Vec<&Judged>, Vec<&Judged>) =
+        new.partition(|judged| !judged.outcome.missing.is_empty());
+    let mut by_reason: BTreeMap<BTreeSet<&str>, Vec<&Judged>> = BTreeMap::new();
+    for judged in undecided {
+        let reasons = judged.outcome.missing.iter().map(|missing| missing.reason.as_str()).collect();
+        by_reason.entry(reasons).or_default().push(judged);
+    }
+    let mut words: Vec<String> = violated.into_iter().map(alone).collect();
+    words.extend(by_reason.into_iter().map(|(reasons, judged)| match judged.as_slice() {
+        [one] => alone(one),
+        several => {
+            let rules: BTreeSet<&str> = several.iter().map(|judged| judged.outcome.rule.as_str()).collect();
+            let (count, reasons) = (rules.len(), reasons.into_iter().collect::<Vec<_>>().join("; "));
+            let rules = rules.into_iter().collect::<Vec<_>>().join(", ");
+            format!("{count} rules cannot be decided: {reasons} ({rules})")
+        }
+    }));
+    if words.is_empty() { ExitCode::of(after).meaning().to_owned() } else { words.join("; ") }
+}
+
+fn alone(judged: &Judged) -> String {
+    format!("{}: {}", judged.outcome.rule, judged.outcome.message)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verdict::{attest::PrivateKey, sample};
+    use crate::{
+        fact::Cause,
+        rule::{Missing, Outcome, Status},
+        verdict::{attest::PrivateKey, sample},
+    };
 
     /// RFC 8410 section 10.3 gives the first; the second is another one of that form.
     const KEYS: [&str; 2] = [
@@ -240,5 +265,26 @@ mod tests {
         let text = what_changed(&go(), &sample::no_go());
         let blocking = sample::no_go().with_effect(Effect::Block).next().unwrap().outcome.rule.clone();
         assert!(text.contains(&blocking), "{text}");
+    }
+
+    #[test]
+    fn what_lacks_its_facts_for_one_reason_is_told_once() {
+        let lacking = |rule: &str, reason: &str| Judged {
+            outcome: Outcome {
+                missing: vec![Missing {
+                    path: format!("destination.{rule}"),
+                    reason: reason.to_owned(),
+                    cause: Cause::HostUnreachable,
+                }],
+                ..sample::outcome(rule, Status::Unknown)
+            },
+            effect_now: Some(Effect::Block),
+            waiver: None,
+        };
+        let mut after = sample::no_go();
+        after.outcomes = vec![lacking("c", "no answer"), lacking("b", "no agent"), lacking("a", "no answer")];
+        let text = what_changed(&go(), &after);
+        assert!(text.contains("2 rules cannot be decided: no answer (a, c)"), "{text}");
+        assert!(text.contains("b: ") && text.matches("no answer").count() == 1, "{text}");
     }
 }

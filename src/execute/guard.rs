@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use crate::{change::Plan, collect::libvirt::JobStats};
 
-/// Part of the longest blackout that QEMU may use at first, and at last: the rest is for what QEMU does not count, the
-/// device state, the hand-over of locks and libvirt's round trips (FORECAST.md).
+/// Part of the longest blackout that QEMU may use at first where the forecast names no limit, and at last: the rest is for
+/// what QEMU does not count, the device state, the hand-over of locks and libvirt's round trips (FORECAST.md).
 const FIRST_PART: f64 = 0.5;
 const LAST_PART: f64 = 0.85;
 /// By how much the limit is raised at a time.
@@ -74,15 +74,21 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    pub(super) fn new(plan: &Plan) -> Self {
+    /// `forecast_limit_seconds` is the limit that the forecast rests on: with another one, another migration would run
+    /// than the one that was judged.
+    pub(super) fn new(plan: &Plan, forecast_limit_seconds: Option<f64>) -> Self {
+        let goal = plan.longest_blackout_seconds;
         let yes = |setting: Option<bool>| setting.unwrap_or(false);
         Self {
-            longest_blackout_seconds: plan.longest_blackout_seconds,
+            longest_blackout_seconds: goal,
             deadline_seconds: plan.deadline_seconds,
             auto_converge: yes(plan.settings.auto_converge),
             post_copy: yes(plan.settings.post_copy),
             suspend: yes(plan.settings.suspend),
-            limit_seconds: (plan.longest_blackout_seconds * FIRST_PART).max(LEAST_LIMIT_SECONDS),
+            limit_seconds: forecast_limit_seconds
+                .unwrap_or(goal * FIRST_PART)
+                .min(goal)
+                .max(LEAST_LIMIT_SECONDS),
             round: 0,
             least_left: f64::INFINITY,
             bad_rounds: 0,
@@ -309,7 +315,7 @@ mod tests {
 
     #[test]
     fn what_does_not_converge_gets_a_longer_stop_within_the_goal_and_is_then_given_up_with_the_reason() {
-        let mut guard = Guard::new(&plan(None, Settings::default()));
+        let mut guard = Guard::new(&plan(None, Settings::default()), None);
         assert_eq!(guard.limit(), Duration::from_millis(500));
         let measures = stuck(&mut guard, 40, None);
         let (last, raised) = measures.split_last().unwrap();
@@ -328,19 +334,32 @@ mod tests {
     }
 
     #[test]
+    fn it_begins_with_the_limit_of_the_forecast_and_still_goes_no_further_than_the_goal() {
+        let begin = |limit| Guard::new(&plan(None, Settings::default()), Some(limit)).limit();
+        assert_eq!(begin(0.72), Duration::from_millis(720));
+        assert_eq!(begin(3.0), Duration::from_secs(1), "no forecast goes beyond the goal");
+        assert_eq!(begin(0.0), Duration::from_secs_f64(LEAST_LIMIT_SECONDS));
+        let mut guard = Guard::new(&plan(None, Settings::default()), Some(0.72));
+        let measures = stuck(&mut guard, 40, None);
+        assert_eq!(measures[0], Measure::RaiseLimit(Duration::from_secs_f64(LAST_PART)));
+        assert!(matches!(measures[1], Measure::GiveUp(_)), "{measures:?}");
+    }
+
+    #[test]
     fn what_the_change_allows_comes_before_giving_up_and_nothing_else_does() {
-        let allowed = |settings| stuck(&mut Guard::new(&plan(None, settings)), 40, None).pop().unwrap();
+        let allowed = |settings| stuck(&mut Guard::new(&plan(None, settings), None), 40, None).pop().unwrap();
         let yes = Some(true);
         assert!(matches!(
             allowed(Settings { post_copy: yes, suspend: yes, ..Settings::default() }),
             Measure::PostCopy(_)
         ));
         assert!(matches!(allowed(Settings { suspend: yes, ..Settings::default() }), Measure::Suspend(_)));
-        let mut patient = Guard::new(&plan(None, Settings { auto_converge: yes, ..Settings::default() }));
+        let mut patient =
+            Guard::new(&plan(None, Settings { auto_converge: yes, ..Settings::default() }), None);
         assert!(
             stuck(&mut patient, 40, Some(50)).iter().all(|measure| matches!(measure, Measure::RaiseLimit(_)))
         );
-        let mut spent = Guard::new(&plan(None, Settings { auto_converge: yes, ..Settings::default() }));
+        let mut spent = Guard::new(&plan(None, Settings { auto_converge: yes, ..Settings::default() }), None);
         assert!(
             matches!(stuck(&mut spent, 40, Some(99)).pop(), Some(Measure::GiveUp(why)) if why.contains("slowed by 99 %"))
         );
@@ -348,7 +367,7 @@ mod tests {
 
     #[test]
     fn a_link_too_slow_for_the_first_pass_is_given_up_early() {
-        let mut guard = Guard::new(&plan(Some(60.0), Settings::default()));
+        let mut guard = Guard::new(&plan(Some(60.0), Settings::default()), None);
         let mut measures = Vec::new();
         for second in 1..30 {
             let stats = job(1, 1000 - 5 * second, 5, None);
@@ -359,7 +378,7 @@ mod tests {
 
     #[test]
     fn past_its_deadline_a_migration_is_given_up_even_without_statistics() {
-        let mut guard = Guard::new(&plan(Some(60.0), Settings::default()));
+        let mut guard = Guard::new(&plan(Some(60.0), Settings::default()), None);
         let silent = JobStats { memory_remaining_bytes: None, iteration: None, ..job(0, 0, 0, None) };
         assert_eq!(guard.look(&silent, Duration::from_secs(59)).1, None);
         assert!(matches!(guard.look(&silent, Duration::from_secs(61)).1, Some(Measure::GiveUp(_))));
@@ -367,7 +386,7 @@ mod tests {
 
     #[test]
     fn a_link_that_carries_nothing_is_given_up() {
-        let mut guard = Guard::new(&plan(None, Settings::default()));
+        let mut guard = Guard::new(&plan(None, Settings::default()), None);
         let mut at = |second, sent| {
             let stats = JobStats { data_processed_bytes: Some(sent), ..job(1, 500, 100, None) };
             guard.look(&stats, Duration::from_secs(second)).1
@@ -381,7 +400,7 @@ mod tests {
 
     #[test]
     fn a_migration_that_converges_is_left_alone() {
-        let mut guard = Guard::new(&plan(Some(60.0), Settings::default()));
+        let mut guard = Guard::new(&plan(Some(60.0), Settings::default()), None);
         for (second, (round, left)) in
             [(1, 900), (1, 400), (2, 300), (3, 150), (4, 80), (5, 40)].into_iter().enumerate()
         {
@@ -400,7 +419,7 @@ mod tests {
             post_copy: Option<bool>,
         ) {
             let settings = Settings { auto_converge, post_copy, ..Settings::default() };
-            let mut guard = Guard::new(&plan(Some(60.0), settings));
+            let mut guard = Guard::new(&plan(Some(60.0), settings), None);
             for (left, sent, dirtied, round, throttle) in stats {
                 let stats = JobStats {
                     memory_remaining_bytes: Some(left),

@@ -6,6 +6,7 @@ use crate::{
     change::Plan,
     collect::{self, CollectError, Request},
     fact::Facts,
+    ledger::Ledger,
     preflight::{Asked, Policy},
     verdict::Verdict,
 };
@@ -29,17 +30,27 @@ impl Judge<'_> {
     }
 
     /// The move as it is planned: what the plan stops counts as stopped.
-    pub fn planned(&self, plan: &Plan) -> Result<(Facts, Verdict), CollectError> {
-        let mut facts = collect::collect(&self.request, self.now())?;
+    pub fn planned(&self, plan: &Plan, ledger: &Ledger) -> Result<(Facts, Verdict), CollectError> {
+        let mut facts = self.collect(ledger)?;
         plan.prepare(&mut facts);
         let verdict = self.policy.judge(facts.clone(), self.now(), &self.asked);
         Ok((facts, verdict))
     }
 
     /// The move as it is now.
-    pub fn as_it_is(&self) -> Result<(Facts, Verdict), CollectError> {
-        let facts = collect::collect(&self.request, self.now())?;
+    pub fn as_it_is(&self, ledger: &Ledger) -> Result<(Facts, Verdict), CollectError> {
+        let facts = self.collect(ledger)?;
         let verdict = self.policy.judge(facts.clone(), self.now(), &self.asked);
         Ok((facts, verdict))
+    }
+
+    /// The facts, with what the ledger knows of earlier moves: both verdicts of a run rest on the same kind of evidence.
+    fn collect(&self, ledger: &Ledger) -> Result<Facts, CollectError> {
+        let mut facts = collect::collect(&self.request, self.now())?;
+        // The history stays unknown, and the forecast uncorrected; a ledger that cannot be written stops the run itself.
+        if let Err(error) = ledger.add_history(&mut facts) {
+            tracing::warn!("what the ledger knows of earlier moves cannot be read: {error}");
+        }
+        Ok(facts)
     }
 }

@@ -47,12 +47,11 @@ pub(super) struct Over {
 pub(super) fn migrate(
     domain: &Domain,
     destination: &Hypervisor,
-    plan: &Plan,
-    address: Option<IpAddr>,
+    mut guard: Guard,
+    (plan, address): (&Plan, Option<IpAddr>),
     stop: &AtomicBool,
     watch: &mut dyn FnMut(&Progress),
 ) -> Result<Over, LibvirtError> {
-    let mut guard = Guard::new(plan);
     let params = params(domain, plan, address, guard.limit())?;
     let start = Instant::now();
     thread::scope(|scope| {

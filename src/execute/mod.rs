@@ -4,6 +4,7 @@
 //! returned: either the VM runs on one host alone, and it is said which, or somebody must look. Every step is in the
 //! ledger before it is taken, so that `recover` can end what a crash left behind.
 
+mod account;
 mod driver;
 mod gate;
 mod guard;
@@ -18,6 +19,7 @@ mod recover;
 mod resolve;
 mod restore;
 mod run;
+mod suffering;
 mod verify;
 mod whereabouts;
 
@@ -31,6 +33,7 @@ pub use hosts::{Hosts, Line};
 pub use judge::Judge;
 pub use migration::Progress;
 pub use recover::{Fate, Recovered, recover};
+pub use suffering::{CutOff, Keeper};
 pub use whereabouts::Whereabouts;
 
 use crate::{
@@ -55,6 +58,8 @@ pub struct Assignment<'a> {
     pub migrate_address: Option<IpAddr>,
     /// How many moves may run at once.
     pub limits: Limits,
+    /// Who keeps the evidence where the VM has to be cut off the network.
+    pub keeper: Keeper,
 }
 
 /// What a run tells while it runs.
@@ -108,12 +113,14 @@ pub enum Undone {
         whereabouts: Whereabouts,
     },
     /// The VM runs on the destination alone, but something that worked before does not.
-    #[error("the VM runs on {host}, but {trouble}; somebody must look. Nothing was isolated or stopped")]
+    #[error("the VM runs on {host}, but {trouble}; somebody must look: {cut_off}")]
     Suffers {
         /// The destination host's name.
         host: String,
         /// What does not work.
         trouble: String,
+        /// What was done about it.
+        cut_off: Box<CutOff>,
     },
     /// The VM runs on one host alone, but what was prepared could not be undone.
     #[error(

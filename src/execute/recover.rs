@@ -7,10 +7,12 @@ use jiff::Timestamp;
 use super::{
     Hosts, Whereabouts,
     driver::{self, Life},
+    isolate::Circumstances,
     journal::Journal,
     notify::News,
     resolve,
     restore::ToUndo,
+    suffering::{CutOff, cut_off, write_down},
 };
 use crate::{
     ledger::{
@@ -19,6 +21,9 @@ use crate::{
     },
     verdict::ExitCode,
 };
+
+/// Who cuts off a VM that a run was about to cut off when it was left behind.
+const BY: &str = "vmgate recover";
 
 /// What became of a run that was open.
 #[derive(Debug)]
@@ -43,6 +48,13 @@ pub enum Fate {
         /// Whether that is the destination.
         moved: bool,
     },
+    /// The VM runs on the destination, where it suffers: it was to be cut off the network, and is now, as far as it says.
+    Isolated {
+        /// The host.
+        host: String,
+        /// What was cut.
+        cut_off: CutOff,
+    },
     /// The VM runs on this host, and something could not be undone; the run stays open.
     NotRestored {
         /// The host.
@@ -64,7 +76,9 @@ impl Fate {
         match self {
             Self::Driven(_) | Self::Ended { .. } => ExitCode::Go,
             Self::Unusable(_) => ExitCode::Internal,
-            Self::NotRestored { .. } | Self::Stopped(_) | Self::Unclear(_) => ExitCode::SomebodyMustLook,
+            Self::NotRestored { .. } | Self::Isolated { .. } | Self::Stopped(_) | Self::Unclear(_) => {
+                ExitCode::SomebodyMustLook
+            }
         }
     }
 }
@@ -105,6 +119,16 @@ fn migrating_for(history: &[Record]) -> Option<Duration> {
     Some(Timestamp::now().duration_since(began.at).try_into().unwrap_or_default())
 }
 
+/// Why the VM was about to be cut off when the run was left behind, if it was.
+fn isolation_begun(history: &[Record]) -> Option<&str> {
+    history.iter().find_map(|record| match &record.entry {
+        Entry::Transition(transition) if transition.state == State::Isolate => {
+            Some(transition.why.as_deref().unwrap_or_default())
+        }
+        _ => None,
+    })
+}
+
 fn bring_to_an_end(journal: &Journal, open: &OpenRun, hosts: &Hosts) -> Fate {
     let vm = journal.vm();
     // A run that never came to its migration has left nothing at the hosts: whatever goes on there is somebody else's.
@@ -125,6 +149,21 @@ fn bring_to_an_end(journal: &Journal, open: &OpenRun, hosts: &Hosts) -> Fate {
         return Fate::Unclear(seen);
     };
     let host = line.name().to_owned();
+    // Before what was prepared is undone: that takes its time, and harm may be done meanwhile.
+    let cut_off = isolation_begun(&open.history).filter(|_| moved).map(|trouble| {
+        let cut_off = cut_off(&vm, hosts, BY, trouble);
+        if let CutOff::Cut { isolated, .. } = &cut_off {
+            let around = Circumstances {
+                host_uuid: open.run.destination.uuid.clone(),
+                by: BY.to_owned(),
+                reason: trouble.to_owned(),
+                evidence: None,
+                run: Some(open.run.run.clone()),
+            };
+            write_down(journal.ledger, &isolated.entry(around));
+        }
+        cut_off
+    });
     let mut to_undo = ToUndo::of(&open.history);
     let news = if moved { News::After } else { News::Stayed };
     let left = match line.domain(&vm) {
@@ -134,8 +173,42 @@ fn bring_to_an_end(journal: &Journal, open: &OpenRun, hosts: &Hosts) -> Fate {
     if !left.is_empty() {
         return Fate::NotRestored { host, left };
     }
+    if let Some(cut_off) = cut_off {
+        let why = format!("it was left behind, and recovered; {cut_off}");
+        journal.end(cut_off.ending(), ExitCode::SomebodyMustLook, Some(&host), Some(&why));
+        return Fate::Isolated { host, cut_off };
+    }
     let (ending, exit) =
         if moved { (Ending::Done, ExitCode::Go) } else { (Ending::Aborted, ExitCode::NotFinished) };
     journal.end(ending, exit, Some(&host), Some("it was left behind, and recovered"));
     Fate::Ended { host, moved }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ledger::entry::Transition, verdict::Digest};
+
+    #[test]
+    fn a_vm_that_was_about_to_be_cut_off_is_told_by_its_reason() {
+        let entered = |state, why: Option<&str>| Record {
+            sequence: 1,
+            at: Timestamp::UNIX_EPOCH,
+            entry: Entry::Transition(Transition {
+                run: "r1".to_owned(),
+                vm: "uuid".to_owned(),
+                state,
+                action: None,
+                mark: None,
+                why: why.map(str::to_owned),
+            }),
+            digest: Digest::of(b""),
+        };
+        let verified = entered(State::Verify, None);
+        assert_eq!(isolation_begun(std::slice::from_ref(&verified)), None);
+        assert_eq!(
+            isolation_begun(&[verified, entered(State::Isolate, Some("it is deaf"))]),
+            Some("it is deaf")
+        );
+    }
 }

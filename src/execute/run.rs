@@ -10,6 +10,7 @@ use std::{
 
 use super::{
     Assignment, Done, Event, Hosts, Undone, Whereabouts, driver, gate,
+    guard::Guard,
     journal::Journal,
     migration::{self, Over},
     notify::{self, Answer, News},
@@ -21,10 +22,10 @@ use super::{
 use crate::{
     collect::libvirt::{Domain, JobStats},
     error::with_causes,
-    fact::Facts,
+    fact::{Facts, Forecast, ForecastMethod},
     ledger::{
         Entry, Ledger, LedgerError,
-        entry::{Ending, Mark, Migration, Outcome, Pair, RunStarted, State},
+        entry::{Ending, Mark, Outcome, RunStarted, State},
     },
     verdict::ExitCode,
 };
@@ -49,17 +50,19 @@ impl From<LedgerError> for Halt {
 }
 
 /// A run under way.
-struct Run<'a> {
-    hosts: &'a Hosts,
-    assignment: &'a Assignment<'a>,
-    journal: Journal<'a>,
+pub(super) struct Run<'a> {
+    pub(super) hosts: &'a Hosts,
+    pub(super) assignment: &'a Assignment<'a>,
+    pub(super) journal: Journal<'a>,
     stop: &'a AtomicBool,
-    watch: &'a mut dyn FnMut(Event),
-    domain: Domain,
-    to_undo: ToUndo,
+    pub(super) watch: &'a mut dyn FnMut(Event),
+    pub(super) domain: Domain,
+    pub(super) to_undo: ToUndo,
     baseline: Option<Baseline>,
-    facts: Option<Facts>,
-    over: Option<Over>,
+    pub(super) facts: Option<Facts>,
+    pub(super) over: Option<Over>,
+    /// The downtime limit that the forecast of the recheck rests on.
+    downtime_limit_seconds: Option<f64>,
     /// Whether it came to the migration: only then is anything at the hosts its own.
     migrates: bool,
     began: Instant,
@@ -90,6 +93,7 @@ pub(super) fn carry_out(
         baseline: None,
         facts: None,
         over: None,
+        downtime_limit_seconds: None,
         migrates: false,
         began: Instant::now(),
     };
@@ -220,9 +224,8 @@ impl Run<'_> {
     fn recheck(&mut self) -> Result<(), Halt> {
         self.enter(State::Recheck)?;
         let exit = ExitCode::EvidenceMissing;
-        let (facts, verdict) = self.assignment.judge.as_it_is().map_err(|error| Halt::Before {
-            why: format!("the facts could not be taken again: {}", with_causes(&error)),
-            exit,
+        let (facts, verdict) = self.assignment.judge.as_it_is(self.journal.ledger).map_err(|error| {
+            Halt::Before { why: format!("the facts could not be taken again: {}", with_causes(&error)), exit }
         })?;
         self.journal.ledger.append(&Entry::Verdict((&verdict).into()))?;
         let before = self.assignment.pass.verdict();
@@ -244,6 +247,7 @@ impl Run<'_> {
         let baseline = Baseline::of(&self.domain, &facts, self.assignment.earlier.as_ref());
         self.baseline = Some(baseline.map_err(|why| Halt::Before { why, exit: ExitCode::Internal })?);
         self.facts = Some(facts);
+        self.downtime_limit_seconds = verdict.forecast.as_ref().and_then(chosen_limit);
         Ok(())
     }
 
@@ -257,8 +261,8 @@ impl Run<'_> {
         let over = migration::migrate(
             &self.domain,
             &destination,
-            self.assignment.plan,
-            self.assignment.migrate_address,
+            Guard::new(self.assignment.plan, self.downtime_limit_seconds),
+            (self.assignment.plan, self.assignment.migrate_address),
             self.stop,
             &mut |progress| watch(Event::Migrating(progress)),
         )
@@ -287,15 +291,16 @@ impl Run<'_> {
     fn look_at_destination(&mut self) -> Result<Option<JobStats>, Halt> {
         let suffers = |trouble: String| Halt::Suffers { trouble };
         let domain = self.hosts.destination.domain(self.assignment.pass.vm());
-        let domain = domain.map_err(|error| suffers(error.to_string()))?;
-        let account = domain.completed_job().ok().flatten();
+        self.domain = domain.map_err(|error| suffers(error.to_string()))?;
+        let account = self.domain.completed_job().ok().flatten();
         let request = &self.assignment.judge.request;
         let blackout = self.assignment.plan.longest_blackout_seconds;
-        let troubles = self.baseline.as_ref().map_or_else(
-            || vec!["nothing was noted of it before".to_owned()],
-            |baseline| baseline.verify(&domain, request, blackout),
-        );
-        self.domain = domain;
+        // What is cut off for the first trouble is not asked for others, which the cut itself would cause.
+        let most = if self.isolates() { 1 } else { usize::MAX };
+        let troubles: Vec<String> = match &self.baseline {
+            Some(baseline) => baseline.troubles(&self.domain, request, blackout).take(most).collect(),
+            None => vec!["nothing was noted of it before".to_owned()],
+        };
         if troubles.is_empty() { Ok(account) } else { Err(suffers(troubles.join("; "))) }
     }
 
@@ -368,61 +373,35 @@ impl Run<'_> {
         Err(Undone::Stayed { why, host, exit })
     }
 
-    fn suffers(&mut self, trouble: String) -> Result<Done, Undone> {
-        let host = self.hosts.destination.name().to_owned();
-        self.journal.note(State::Fail, None, Some(&trouble));
-        let account = self.domain.completed_job().ok().flatten();
-        self.account_for(account.as_ref(), Outcome::Suffers);
-        let left = self.to_undo.undo(&self.journal, &self.domain, News::After);
-        if !left.is_empty() {
-            return Err(Undone::NotRestored { host, why: trouble, left });
-        }
-        self.journal.end(Ending::Failed, ExitCode::SomebodyMustLook, Some(&host), Some(&trouble));
-        Err(Undone::Suffers { host, trouble })
-    }
-
     /// The run stays open, so that nobody else touches the VM, and a recovery can finish it.
     fn unclear(&mut self, why: String, whereabouts: Whereabouts) -> Result<Done, Undone> {
         self.journal.note(State::Fail, None, Some(&format!("{why}; {whereabouts}")));
         self.account_for(None, Outcome::Failed);
         Err(Undone::Unclear { why, whereabouts })
     }
-
-    /// Writes down what was forecast and what came.
-    fn account_for(&self, account: Option<&JobStats>, outcome: Outcome) {
-        let verdict = self.assignment.pass.verdict();
-        let forecast = verdict.forecast.as_ref();
-        let last = self.over.as_ref().and_then(|over| over.last.as_ref());
-        let stats = account.or(last);
-        let seconds = |time: std::time::Duration| time.as_secs_f64();
-        let entry = Entry::Migration(Migration {
-            run: self.journal.run.run.clone(),
-            vm: verdict.moved.vm.clone(),
-            source: verdict.moved.source.clone(),
-            destination: verdict.moved.destination.clone(),
-            pair: self.facts.as_ref().and_then(pair),
-            outcome,
-            forecast_total_seconds: forecast.and_then(|forecast| forecast.total_seconds.known().copied()),
-            forecast_blackout_seconds: forecast
-                .and_then(|forecast| forecast.blackout_seconds.known().copied()),
-            total_seconds: stats.and_then(|stats| stats.elapsed).map(seconds),
-            downtime_seconds: account.and_then(|account| account.downtime).map(seconds),
-            sent_bytes: stats.and_then(|stats| stats.data_processed_bytes),
-            rounds: stats.and_then(|stats| stats.iteration),
-            downtime_limit_seconds: self.over.as_ref().map(|over| seconds(over.limit)),
-            throttle_percent: last.and_then(|last| last.throttle_percent),
-        });
-        if let Err(error) = self.journal.ledger.append(&entry) {
-            tracing::error!("what came of the forecast is not in the ledger: {error}");
-        }
-    }
 }
 
-fn pair(facts: &Facts) -> Option<Pair> {
-    let vm = facts.vm.known()?;
-    Some(Pair {
-        source_version: *facts.source.known()?.qemu_version.known()?,
-        destination_version: *facts.destination.known()?.qemu_version.known()?,
-        machine_type: vm.machine_type.known()?.clone(),
-    })
+/// The downtime limit that a forecast rests on; none where it assumed one.
+fn chosen_limit(forecast: &Forecast) -> Option<f64> {
+    let replayed = *forecast.method.known()? != ForecastMethod::Assumed;
+    forecast.downtime_limit_seconds.known().copied().filter(|_| replayed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fact::Fact;
+
+    #[test]
+    fn a_limit_that_was_only_assumed_is_no_choice_of_the_forecast() {
+        let forecast = |method| Forecast {
+            method: Fact::Known(method),
+            downtime_limit_seconds: Fact::Known(0.2),
+            ..Forecast::default()
+        };
+        assert_eq!(chosen_limit(&forecast(ForecastMethod::Replay)), Some(0.2));
+        assert_eq!(chosen_limit(&forecast(ForecastMethod::ReplayOfWindows)), Some(0.2));
+        assert_eq!(chosen_limit(&forecast(ForecastMethod::Assumed)), None);
+        assert_eq!(chosen_limit(&Forecast::default()), None);
+    }
 }

@@ -56,19 +56,26 @@ impl Baseline {
         })
     }
 
-    /// Holds the VM on the destination against what worked before, waiting a little for it to settle. Gives what does
-    /// not work.
-    pub(super) fn verify(&self, domain: &Domain, request: &Request, blackout_seconds: f64) -> Vec<String> {
-        let mut troubles = Vec::new();
-        troubles.extend(settled(|| self.interfaces(domain)));
-        troubles.extend(settled(|| self.clock(domain, blackout_seconds)));
-        troubles.extend(settled(|| self.sockets(domain, request)));
-        troubles.extend(settled(|| self.flows(domain, request)));
-        troubles.extend(settled(|| {
+    /// Holds the VM on the destination against what worked before, one thing after the other, waiting a little for each to
+    /// settle. Gives what does not work, as soon as that is certain.
+    pub(super) fn troubles<'s>(
+        &'s self,
+        domain: &'s Domain,
+        request: &'s Request,
+        blackout_seconds: f64,
+    ) -> impl Iterator<Item = String> + 's {
+        let job = || {
             let job = domain.job_info().ok().flatten()?;
             Some(format!("a job still runs on it ({})", job.operation.name()))
-        }));
-        troubles
+        };
+        let looks: [Box<dyn Fn() -> Option<String> + 's>; 5] = [
+            Box::new(|| self.interfaces(domain)),
+            Box::new(move || self.clock(domain, blackout_seconds)),
+            Box::new(|| self.sockets(domain, request)),
+            Box::new(|| self.flows(domain, request)),
+            Box::new(job),
+        ];
+        looks.into_iter().filter_map(settled)
     }
 
     fn interfaces(&self, domain: &Domain) -> Option<String> {

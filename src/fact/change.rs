@@ -22,6 +22,9 @@ pub struct Change {
     pub bandwidth_limit_bytes_per_second: Option<u64>,
     /// How QEMU is to be set up for it, beside the downtime limit, which the forecast chooses.
     pub settings: MigrationSettings,
+    /// Whether this move tries out a pair of hypervisor versions, on a VM that may be lost.
+    #[schemars(example = false)]
+    pub rehearsal: bool,
     /// Start of the time in which the move may run; absent for any time.
     #[schemars(example = &"2026-11-24T01:00:00Z")]
     pub window_start: Option<Timestamp>,
@@ -38,6 +41,7 @@ impl Default for Change {
             deadline_seconds: None,
             bandwidth_limit_bytes_per_second: None,
             settings: MigrationSettings::default(),
+            rehearsal: false,
             window_start: None,
             window_end: None,
         }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{DirtyWindow, Fact, Quantiles};
+use super::{DirtyWindow, Fact, Quantiles, Version};
 
 /// What was seen before. From the ledger; unknown where none is named.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -15,6 +15,29 @@ pub struct History {
     /// How this VM dirtied its memory at hours of the day, as `vmgate observe` saw it; hours without observations are left
     /// out.
     pub observed_hours: Fact<Vec<ObservedHour>>,
+    /// Pairs of QEMU versions that VMs were moved between, whatever the hosts, and that were verified afterwards.
+    pub version_pairs: Fact<Vec<VersionPair>>,
+}
+
+/// Two QEMU versions and a machine type: what decides whether one side takes what the other sends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VersionPair {
+    /// The version that ran the VM at the source.
+    #[schemars(example = &"7.2.22")]
+    pub source_version: Version,
+    /// The version at the destination.
+    #[schemars(example = &"10.0.13")]
+    pub destination_version: Version,
+    /// The VM's machine type, as libvirt writes it.
+    #[schemars(example = &"pc-q35-7.2")]
+    pub machine_type: String,
+    /// When a VM that may be lost was last moved so and was verified; absent where none was.
+    #[schemars(example = &"2026-11-01T10:00:00Z")]
+    pub rehearsed_at: Option<Timestamp>,
+    /// When any other VM was last moved so and was verified; absent where none was: the pair is new to production.
+    #[schemars(example = &"2026-11-22T01:04:00Z")]
+    pub moved_at: Option<Timestamp>,
 }
 
 /// A migration that is over.

@@ -48,7 +48,7 @@ pub use guest::{
 pub use guest_memory::{
     Allocation, GuestClock, GuestMemory, HugePageProcess, KernelBypass, Pressure, UserSpaceDevice,
 };
-pub use history::{History, ObservedHour, PastMigration};
+pub use history::{History, ObservedHour, PastMigration, VersionPair};
 pub use host::{Host, Nic, NicKind, Route};
 pub use host_guests::{HostJob, HostVm, MachineType, Tsc};
 pub use host_memory::{Claims, HostMemory, HugePageClaim, HugePages, NumaNode};

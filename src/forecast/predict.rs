@@ -147,9 +147,14 @@ fn settings(facts: &Facts) -> Settings {
     }
 }
 
-/// The same facts give the same forecast: everything random in it follows from them.
+/// The same facts give the same forecast: everything random in it follows from them. That a move is a rehearsal says nothing
+/// of the migration.
 fn seed(facts: &Facts) -> u64 {
-    let text = serde_json::to_vec(&(&facts.vm, &facts.path, &facts.change)).unwrap_or_default();
+    let mut change = serde_json::to_value(&facts.change).unwrap_or_default();
+    if let Some(change) = change.as_object_mut() {
+        change.shift_remove("rehearsal");
+    }
+    let text = serde_json::to_vec(&(&facts.vm, &facts.path, &change)).unwrap_or_default();
     let digest = Sha256::digest(text);
     digest.iter().take(8).fold(0, |seed, byte| seed << 8 | u64::from(*byte))
 }
@@ -175,13 +180,33 @@ fn with_words(words: &str, settings: &Settings, replay: &Replay) -> Alternative 
     }
 }
 
-/// What each setting would make of the duration, and the way out.
+/// Whether a setting makes the migration at least a twentieth longer or shorter, or decides whether it ends at all.
+fn makes_a_difference(other: &Alternative, as_it_is: &Replay) -> bool {
+    let median = |total: Option<Quantiles>, converges_ratio| {
+        total.filter(|_| converges_ratio >= 0.5).map(|total| total.p50)
+    };
+    match (
+        median(other.total_seconds, other.converges_ratio),
+        median(as_it_is.total_seconds, as_it_is.converges_ratio),
+    ) {
+        (Some(other), Some(now)) => (other - now).abs() >= now * 0.05,
+        (other, now) => other.is_some() != now.is_some(),
+    }
+}
+
+/// What settings would make of the duration, where they make a difference, and the way out.
 fn words(advice: &Advice, alternatives: &[Alternative]) -> String {
     let Replay { total_seconds, converges_ratio, .. } = &advice.as_it_is;
     let mut parts = vec![format!("as it is {}", history::in_words(*total_seconds, *converges_ratio))];
-    parts.extend(alternatives.iter().map(|other| {
-        format!("with {} {}", other.setting, history::in_words(other.total_seconds, other.converges_ratio))
-    }));
+    parts.extend(alternatives.iter().filter(|other| makes_a_difference(other, &advice.as_it_is)).map(
+        |other| {
+            format!(
+                "with {} {}",
+                other.setting,
+                history::in_words(other.total_seconds, other.converges_ratio)
+            )
+        },
+    ));
     parts.push(match &advice.recommended {
         Some(recommended) => match recommended.step {
             Some(step) => format!("recommended: {}", step.words()),

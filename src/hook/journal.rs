@@ -16,6 +16,8 @@ use super::{Layout, Mode, trust};
 
 /// How many files that were put aside are kept.
 const KEPT: u32 = 4;
+/// Most lines about overrides that are told.
+const OVERRIDES: usize = 500;
 /// Longest line that is read back.
 const LINE: usize = 64 << 10;
 
@@ -146,6 +148,18 @@ fn put_aside(path: &Path) -> io::Result<()> {
     fs::rename(path, aside(1))
 }
 
+/// The last lines about overrides that were set or let a VM in, oldest first.
+pub(super) fn overrides(layout: &Layout) -> Vec<Entry> {
+    let mut found = last(layout, usize::MAX);
+    found.retain(|entry| {
+        matches!(
+            entry.event,
+            Event::OverrideSet { .. } | Event::Decision { because: Because::Override, let_in: true, .. }
+        )
+    });
+    found.split_off(found.len().saturating_sub(OVERRIDES))
+}
+
 /// The last lines, oldest first. A line of another version that cannot be read is left out.
 pub(super) fn last(layout: &Layout, count: usize) -> Vec<Entry> {
     let path = layout.journal();
@@ -189,6 +203,38 @@ mod tests {
         sizes.sort_unstable();
         assert_eq!(sizes.len(), 1 + KEPT as usize, "older ones are gone");
         assert!(sizes.iter().all(|size| *size < (1 << 20) + 50_000), "{sizes:?}");
+    }
+
+    #[test]
+    fn overrides_are_told_whatever_came_after_them() {
+        let root = tempfile::tempdir().unwrap();
+        let layout = Layout::under(root.path());
+        let decision = |because, let_in| Event::Decision {
+            vm: "web1".into(),
+            uuid: Some("u".into()),
+            let_in,
+            because,
+            reason: "r".into(),
+            verdict: None,
+            key: None,
+            mode: Some(Mode::Enforce),
+            took_milliseconds: 3,
+        };
+        let set = Event::OverrideSet {
+            uuid: None,
+            reason: "fire".into(),
+            by: "ops".into(),
+            until: Timestamp::UNIX_EPOCH,
+        };
+        let used = decision(Because::Override, true);
+        for event in [set.clone(), used.clone(), decision(Because::Override, false)] {
+            append(&layout, &Entry::now(event), 1).unwrap();
+        }
+        for _ in 0..20 {
+            append(&layout, &Entry::now(decision(Because::NoVerdict, false)), 1).unwrap();
+        }
+        let told: Vec<Event> = overrides(&layout).into_iter().map(|entry| entry.event).collect();
+        assert_eq!(told, [set, used]);
     }
 
     #[test]

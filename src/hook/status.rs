@@ -37,6 +37,9 @@ pub struct Status {
     pub problems: Vec<String>,
     /// The last lines of the log, oldest first.
     pub recent: Vec<Entry>,
+    /// The last lines of the log about overrides, set or used, oldest first: what belongs into a ledger.
+    #[serde(default)]
+    pub overrides: Vec<Entry>,
     /// The host's clock, which decides when a verdict expires.
     pub clock: Timestamp,
 }
@@ -81,6 +84,7 @@ pub(super) fn status(layout: &Layout, lines: usize) -> Status {
         waiting: store::waiting(layout),
         problems,
         recent: journal::last(layout, lines),
+        overrides: journal::overrides(layout),
         clock,
     }
 }

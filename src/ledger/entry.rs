@@ -235,8 +235,15 @@ pub struct Migration {
     pub pair: Option<Pair>,
     /// How it ended.
     pub outcome: Outcome,
-    /// Forecast of the whole duration, seconds.
+    /// Whether it was a rehearsal, on a VM that may be lost.
+    #[serde(default)]
+    pub rehearsal: bool,
+    /// Forecast of the whole duration, seconds, as the verdict had it.
     pub forecast_total_seconds: Option<Quantiles>,
+    /// The same before earlier migrations corrected it, seconds: what later ones are corrected by. Learning from what
+    /// was corrected already would take back the correction.
+    #[serde(default)]
+    pub replayed_total_seconds: Option<Quantiles>,
     /// Forecast of the blackout, seconds.
     pub forecast_blackout_seconds: Option<Quantiles>,
     /// The duration that libvirt gives, seconds.
@@ -332,6 +339,12 @@ pub struct Override {
     pub by: String,
     /// Why.
     pub reason: String,
+    /// When it happened, by the clock of the host that let it pass; absent where the record is made at once.
+    #[serde(default)]
+    pub at: Option<Timestamp>,
+    /// Until when it stands, of one that was set; absent for a VM that was let pass.
+    #[serde(default)]
+    pub until: Option<Timestamp>,
 }
 
 impl Entry {

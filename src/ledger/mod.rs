@@ -23,13 +23,13 @@ pub use entry::Entry;
 pub use error::LedgerError;
 pub use limits::{InTheWay, Refusal};
 pub use observation::Observation;
-pub use query::{OpenRun, PastForecast, RehearsedPair};
+pub use query::{OpenRun, PastForecast};
 pub use sqlite::SqliteStore;
 pub use store::{Row, Selection, Store, Writer};
 
 use crate::{
     change::Limits,
-    fact::{Fact, History},
+    fact::{Fact, Facts, History, Host, VersionPair},
     verdict::Digest,
 };
 use entry::{Kind, RunStarted};
@@ -128,12 +128,11 @@ impl Ledger {
         self.records(&Selection { run: Some(run.to_owned()), ..Selection::default() })
     }
 
-    /// Pairs of versions and machine type that went well in the `days` before `now`.
-    pub fn rehearsed_pairs(&self, now: Timestamp, days: u32) -> Result<Vec<RehearsedPair>, LedgerError> {
-        let since = now.saturating_sub(jiff::SignedDuration::from_hours(24 * i64::from(days)));
+    /// Pairs of versions that VMs were moved between and verified afterwards.
+    pub fn version_pairs(&self) -> Result<Vec<VersionPair>, LedgerError> {
         let kinds = vec![Kind::Rehearsal, Kind::Migration];
-        let wanted = Selection { kinds, since: since.ok(), ..Selection::default() };
-        Ok(query::rehearsed(&self.records(&wanted)?))
+        let wanted = Selection { kinds, ..Selection::default() };
+        Ok(query::version_pairs(&self.records(&wanted)?))
     }
 
     /// What was forecast and what came, of migrations between two hosts (by UUID), oldest first.
@@ -150,7 +149,20 @@ impl Ledger {
                 &self.past_forecasts(source, destination)?,
             )),
             observed_hours: Fact::Known(observation::hours(&self.records(&wanted)?, vm)),
+            version_pairs: Fact::Known(self.version_pairs()?),
         })
+    }
+
+    /// Adds to the facts of a move what the ledger knows of earlier ones, where they name the VM and both hosts.
+    pub fn add_history(&self, facts: &mut Facts) -> Result<(), LedgerError> {
+        let uuid = |host: &Fact<Host>| host.known().and_then(|host| host.uuid.known().cloned());
+        let vm = facts.vm.known().and_then(|vm| vm.uuid.known().cloned());
+        if let (Some(vm), Some(source), Some(destination)) =
+            (vm, uuid(&facts.source), uuid(&facts.destination))
+        {
+            facts.history = Fact::Known(self.past(&vm, &source, &destination)?);
+        }
+        Ok(())
     }
 
     fn rows(&self, selection: &Selection) -> Result<Vec<Row>, LedgerError> {

@@ -69,7 +69,7 @@ pub(super) fn past_migrations(past: &[PastForecast]) -> Vec<PastMigration> {
         .filter_map(|past| {
             Some(PastMigration {
                 at: past.at,
-                forecast_total_seconds: past.migration.forecast_total_seconds?,
+                forecast_total_seconds: past.migration.replayed_total_seconds?,
                 total_seconds: past.migration.total_seconds?,
             })
         })

@@ -6,9 +6,9 @@ use jiff::Timestamp;
 
 use super::{
     Entry, LedgerError, Record, Row,
-    entry::{Migration, Outcome, RunStarted},
+    entry::{Migration, Outcome, Pair, RunStarted},
 };
-use crate::fact::Version;
+use crate::fact::{Version, VersionPair};
 
 /// A run that has begun and not ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,21 +19,6 @@ pub struct OpenRun {
     pub run: RunStarted,
     /// Everything that was written of it, oldest first.
     pub history: Vec<Record>,
-}
-
-/// A pair of QEMU versions and a machine type that a VM was moved with, and that went well.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RehearsedPair {
-    /// QEMU at the source.
-    pub source_version: Version,
-    /// QEMU at the destination.
-    pub destination_version: Version,
-    /// The machine type, as libvirt writes it.
-    pub machine_type: String,
-    /// The last time.
-    pub last: Timestamp,
-    /// How many times.
-    pub times: u32,
 }
 
 /// What was forecast of a migration, and what came.
@@ -57,30 +42,32 @@ pub(super) fn open_runs(rows: &[Row]) -> Result<Vec<OpenRun>, LedgerError> {
     Ok(runs)
 }
 
-/// The pairs in records of rehearsals and migrations: only what ended well is a rehearsal of anything.
-pub(super) fn rehearsed(records: &[Record]) -> Vec<RehearsedPair> {
-    let mut pairs: BTreeMap<(Version, Version, String), (Timestamp, u32)> = BTreeMap::new();
+/// The pairs of versions in records of rehearsals and migrations: only what ended well is proof of anything.
+pub(super) fn version_pairs(records: &[Record]) -> Vec<VersionPair> {
+    let mut pairs: BTreeMap<(Version, Version, String), VersionPair> = BTreeMap::new();
     for record in records {
-        let pair = match &record.entry {
-            Entry::Rehearsal(rehearsal) if rehearsal.passed => Some(&rehearsal.pair),
-            Entry::Migration(migration) if migration.outcome == Outcome::Completed => migration.pair.as_ref(),
-            _ => None,
+        let (pair, rehearsal) = match &record.entry {
+            Entry::Rehearsal(rehearsal) if rehearsal.passed => (Some(&rehearsal.pair), true),
+            Entry::Migration(migration) if migration.outcome == Outcome::Completed => {
+                (migration.pair.as_ref(), migration.rehearsal)
+            }
+            _ => continue,
         };
-        let Some(pair) = pair else { continue };
-        let key = (pair.source_version, pair.destination_version, pair.machine_type.clone());
-        let seen = pairs.entry(key).or_insert((record.at, 0));
-        *seen = (seen.0.max(record.at), seen.1 + 1);
-    }
-    pairs
-        .into_iter()
-        .map(|((source_version, destination_version, machine_type), (last, times))| RehearsedPair {
+        let Some(Pair { source_version, destination_version, machine_type }) = pair.cloned() else {
+            continue;
+        };
+        let key = (source_version, destination_version, machine_type.clone());
+        let known = pairs.entry(key).or_insert(VersionPair {
             source_version,
             destination_version,
             machine_type,
-            last,
-            times,
-        })
-        .collect()
+            rehearsed_at: None,
+            moved_at: None,
+        });
+        let last = if rehearsal { &mut known.rehearsed_at } else { &mut known.moved_at };
+        *last = (*last).max(Some(record.at));
+    }
+    pairs.into_values().collect()
 }
 
 /// The migrations between two hosts, by UUID, in that direction.

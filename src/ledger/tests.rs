@@ -159,10 +159,9 @@ fn of_many_that_come_at_once_one_moves_the_vm_and_the_chain_holds() {
 }
 
 #[test]
-fn only_what_went_well_within_the_days_is_rehearsed() {
+fn a_pair_of_versions_is_known_by_what_went_well_and_rehearsals_are_told_apart() {
     let (_folder, path) = fresh();
     let ledger = Ledger::open(&path).unwrap();
-    let now: Timestamp = "2026-11-26T00:00:00Z".parse().unwrap();
     let pair = Pair {
         source_version: "7.2.22".parse().unwrap(),
         destination_version: "10.0.13".parse().unwrap(),
@@ -178,7 +177,7 @@ fn only_what_went_well_within_the_days_is_rehearsed() {
             note: None,
         })
     };
-    let migration = |outcome| {
+    let migration = |outcome, rehearsal| {
         Entry::Migration(Migration {
             run: "r1".to_owned(),
             vm: named("web1"),
@@ -186,7 +185,9 @@ fn only_what_went_well_within_the_days_is_rehearsed() {
             destination: named("b"),
             pair: Some(pair.clone()),
             outcome,
+            rehearsal,
             forecast_total_seconds: None,
+            replayed_total_seconds: None,
             forecast_blackout_seconds: None,
             total_seconds: Some(2.5),
             downtime_seconds: Some(0.1),
@@ -197,17 +198,29 @@ fn only_what_went_well_within_the_days_is_rehearsed() {
         })
     };
     let at = |entry: &Entry, time: &str| ledger.append_at(entry, time.parse().unwrap()).unwrap();
-    at(&rehearsal(true), "2026-10-01T00:00:00Z");
-    at(&rehearsal(false), "2026-11-20T00:00:00Z");
-    at(&migration(Outcome::Failed), "2026-11-21T00:00:00Z");
-    assert_eq!(ledger.rehearsed_pairs(now, 30).unwrap(), []);
-    assert_eq!(ledger.rehearsed_pairs(now, 90).unwrap().len(), 1);
-    at(&rehearsal(true), "2026-11-22T00:00:00.5Z");
-    at(&migration(Outcome::Completed), "2026-11-23T00:00:00Z");
-    let pairs = ledger.rehearsed_pairs(now, 30).unwrap();
-    assert_eq!((pairs.len(), pairs[0].times), (1, 2));
-    assert_eq!(pairs[0].last.to_string(), "2026-11-23T00:00:00Z");
-    assert_eq!(ledger.past_forecasts("uuid-a", "uuid-b").unwrap().len(), 2);
+    let known = || {
+        let pairs = ledger.version_pairs().unwrap();
+        assert!(pairs.len() <= 1, "{pairs:?}");
+        let text = |at: Option<Timestamp>| at.map(|at| at.to_string());
+        pairs.first().map(|pair| (text(pair.rehearsed_at), text(pair.moved_at)))
+    };
+    at(&rehearsal(false), "2026-10-01T00:00:00Z");
+    at(&migration(Outcome::Failed, false), "2026-10-02T00:00:00Z");
+    at(&migration(Outcome::Suffers, false), "2026-10-03T00:00:00Z");
+    assert_eq!(known(), None);
+    at(&rehearsal(true), "2026-11-20T00:00:00Z");
+    at(&rehearsal(true), "2026-11-19T00:00:00Z");
+    assert_eq!(
+        known(),
+        Some((Some("2026-11-20T00:00:00Z".to_owned()), None)),
+        "clocks jump: the later counts"
+    );
+    at(&migration(Outcome::Completed, true), "2026-11-22T00:00:00Z");
+    assert_eq!(known(), Some((Some("2026-11-22T00:00:00Z".to_owned()), None)), "still new to production");
+    at(&migration(Outcome::Completed, false), "2026-11-23T00:00:00Z");
+    let both = (Some("2026-11-22T00:00:00Z".to_owned()), Some("2026-11-23T00:00:00Z".to_owned()));
+    assert_eq!(known(), Some(both));
+    assert_eq!(ledger.past_forecasts("uuid-a", "uuid-b").unwrap().len(), 4);
     assert_eq!(ledger.past_forecasts("uuid-b", "uuid-a").unwrap(), []);
 }
 

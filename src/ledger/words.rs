@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::{
     Entry,
-    entry::{IsolationAction, Mark, Migration, Outcome, RunEnded, Transition},
+    entry::{IsolationAction, Mark, Migration, Outcome, Override, RunEnded, Transition},
 };
 
 impl fmt::Display for Entry {
@@ -56,15 +56,22 @@ impl fmt::Display for Entry {
                 f64::from(u32::try_from(seen.rate_bytes_per_second >> 10).unwrap_or(u32::MAX)) / 1024.0,
                 seen.watched_seconds
             ),
-            Self::Override(given) => write!(
-                f,
-                "{} let to {} by {} against {}: {}",
-                given.vm.label(),
-                given.destination.label(),
-                given.by,
-                given.refused_by,
-                given.reason
-            ),
+            Self::Override(given) => given.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Override {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { vm, destination, refused_by, by, reason, until, .. } = self;
+        let host = destination.label();
+        match until {
+            Some(until) => {
+                let whom =
+                    vm.uuid.as_deref().map_or_else(|| "every VM".to_owned(), |uuid| format!("VM {uuid}"));
+                write!(f, "{whom} may be let to {host} by {by} until {until}, past {refused_by}: {reason}")
+            }
+            None => write!(f, "{} let to {host} by {by}, past {refused_by}: {reason}", vm.label()),
         }
     }
 }

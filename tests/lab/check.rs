@@ -29,7 +29,7 @@ fn an_idle_guest_is_go_with_every_topic_looked_at() {
 #[test]
 #[ignore = "needs the lab: make lab-test"]
 fn a_tight_failure_detector_is_no_go_and_says_why() {
-    let guest = Guest::start("tight", &["--on", "a", "--workload", "corosync token=1000"]);
+    let guest = Guest::start("tight", &["--on", "a", "--workload", "corosync token=100"]);
     vmgate(&words(&["check", guest.name], &a_to_b()))
         .exits(20)
         .says("NO-GO")
@@ -85,7 +85,7 @@ fn blocking(verdict: &serde_json::Value) -> Vec<String> {
 #[test]
 #[ignore = "needs the lab: make lab-test"]
 fn a_waiver_with_a_name_on_it_is_the_way_past_a_rule() {
-    let guest = Guest::start("waived", &["--on", "a", "--workload", "corosync token=1000"]);
+    let guest = Guest::start("waived", &["--on", "a", "--workload", "corosync token=100"]);
     let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
     let today = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
     let text = format!(

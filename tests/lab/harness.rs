@@ -2,15 +2,16 @@
 
 use std::{
     env, fs,
-    io::Write,
+    io::{Read, Write},
     os::fd::AsRawFd,
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
-    thread,
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
 use serde_json::Value;
+use tempfile::TempDir;
 use vmgate::collect::{
     agent::{AgentChannel, AgentFailure, AgentGuest},
     libvirt::{Domain, Hypervisor, LibvirtError},
@@ -100,11 +101,23 @@ pub(crate) fn in_operators_network<T: Send + 'static>(make: impl FnOnce() -> T +
     made.join().unwrap()
 }
 
+thread_local! {
+    /// A test runs in a thread of its own; its ledger goes with it. Nobody's own ledger is written to, and no test sees what
+    /// another one has moved.
+    static LEDGER: TempDir = tempfile::tempdir().unwrap();
+}
+
+/// The ledger of this test.
+pub(crate) fn ledger() -> PathBuf {
+    LEDGER.with(|folder| folder.path().join("ledger.db"))
+}
+
 pub(crate) fn vmgate_command(arguments: &[&str]) -> Command {
     let mut command = Command::new("ip");
     command
         .args(["netns", "exec", &setting("VMGATE_LAB_NETNS"), env!("CARGO_BIN_EXE_vmgate")])
         .args(arguments)
+        .env("VMGATE_LEDGER", ledger())
         .stdin(Stdio::null());
     command
 }
@@ -117,6 +130,37 @@ pub(crate) fn vmgate(arguments: &[&str]) -> Said {
 /// Starts vmgate where the operator is and lets it run. `ip netns exec` becomes vmgate, so the pid is vmgate's.
 pub(crate) fn start_vmgate(arguments: &[&str]) -> Child {
     vmgate_command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// vmgate that runs. What it says is read all the while: with nobody at the other end of a full pipe it would wait.
+pub(crate) struct Running {
+    pub(crate) child: Child,
+    stdout: JoinHandle<Vec<u8>>,
+    stderr: JoinHandle<Vec<u8>>,
+}
+
+impl Running {
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        let mut child = start_vmgate(arguments);
+        let (stdout, stderr) = (read_all(child.stdout.take()), read_all(child.stderr.take()));
+        Self { child, stdout, stderr }
+    }
+
+    /// What it has said when it has ended.
+    pub(crate) fn said(mut self) -> Said {
+        let status = self.child.wait().unwrap();
+        let (stdout, stderr) = (self.stdout.join().unwrap(), self.stderr.join().unwrap());
+        Output { status, stdout, stderr }.into()
+    }
+}
+
+fn read_all<R: Read + Send + 'static>(pipe: Option<R>) -> JoinHandle<Vec<u8>> {
+    let mut pipe = pipe.unwrap();
+    thread::spawn(move || {
+        let mut text = Vec::new();
+        pipe.read_to_end(&mut text).unwrap();
+        text
+    })
 }
 
 /// Options of a move from a to b over the migration link.

@@ -276,6 +276,15 @@ fn the_emergency_override_has_a_name_an_end_and_a_trace() {
     assert_eq!(decision["because"], "override");
     assert!(decision["reason"].as_str().unwrap().contains("room 2 is on fire"), "{decision:#}");
     vmgate(&["hook", "status", "lab-b"]).exits(0).says("OVERRIDE").says("room 2 is on fire");
+    // Both, and the VM that came in by the second, are in the ledger, each once however often the host is looked at.
+    vmgate(&["hook", "status", "lab-b"]).exits(0);
+    let written =
+        vmgate(&["ledger", "list", "--kind", "override"]).exits(0).says("urgent let to lab-b").stdout;
+    assert_eq!(
+        (written.lines().count(), written.matches("may be let to lab-b by lab").count()),
+        (3, 2),
+        "{written}"
+    );
 
     // Where nothing can be decided it stands all the same: that is what it is for.
     on_host("b", "mv /etc/vmgate/keys.d /etc/vmgate/away", b"").exits(0);
@@ -312,7 +321,8 @@ fn another_hook_goes_on_working_through_installation_update_and_removal() {
         enforced.install(options).exits(0);
 
         let before = calls();
-        refused(&guest, "no signed verdict");
+        // At first there is none; the second time, the one of before has served.
+        refused(&guest, "neighbour is not let in");
         assert_eq!(calls(), before + 1, "{options:?}");
         let envelope = enforced.sign(&enforced.check(&guest, &[]), "site");
         vmgate(&["verdict", "push", "lab-b", &envelope]).exits(0);

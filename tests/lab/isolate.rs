@@ -5,7 +5,7 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, UdpSocket},
     path::PathBuf,
-    process::Stdio,
+    process::{Child, Stdio},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -17,7 +17,13 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::harness::{Guest, Said, in_operators_network, lab, uri_a, vmgate, vmgate_command};
+use crate::{
+    harness::{
+        Guest, Said, a_to_b, b_to_a, in_operators_network, lab, start_vmgate, uri_a, vmgate, vmgate_command,
+        words,
+    },
+    migrate::SlowLink,
+};
 
 const OPERATOR: &str = "10.77.2.254";
 
@@ -115,9 +121,9 @@ impl Cutter {
     }
 }
 
-/// What libvirt says of the links: each interface that is there, and whether it is down.
-fn links(guest: &Guest) -> Vec<(String, bool)> {
-    let xml = lab(&["host", "a", "virsh", "dumpxml", guest.name]).exits(0).stdout;
+/// What libvirt on a host says of the links: each interface that is there, and whether it is down.
+fn links(guest: &Guest, host: &str) -> Vec<(String, bool)> {
+    let xml = lab(&["host", host, "virsh", "dumpxml", guest.name]).exits(0).stdout;
     let document = roxmltree::Document::parse(&xml).unwrap();
     let interfaces = document
         .descendants()
@@ -130,7 +136,7 @@ fn links(guest: &Guest) -> Vec<(String, bool)> {
 }
 
 fn down(guest: &Guest) -> Vec<bool> {
-    links(guest).into_iter().map(|(_, down)| down).collect()
+    links(guest, "a").into_iter().map(|(_, down)| down).collect()
 }
 
 fn attach(guest: &Guest, mac: &str) {
@@ -262,4 +268,95 @@ fn how_long_it_takes_ten_times() {
     times.sort_by(f64::total_cmp);
     println!("time to isolate, seconds: {times:?}");
     assert!(times[4] < 1.0, "{times:?}");
+}
+
+/// A move that asks for isolation, of a guest whose service dies on the way.
+struct Deadly {
+    evidence: TempDir,
+}
+
+impl Deadly {
+    /// Starts the move, and kills the service when what works has been noted and the memory is under way.
+    fn start(&self, guest: &Guest, from: &str, options: &[String]) -> Child {
+        let evidence = self.evidence.path().to_str().unwrap();
+        let first = ["migrate", guest.name, "--isolate", "--evidence", evidence];
+        let more = ["--longest-blackout", "2", "--timeout", "60"];
+        let child = start_vmgate(&words(&[&first[..], &more[..]].concat(), options));
+        wait_until("it migrates", || {
+            lab(&["host", from, "virsh", "-q", "domjobinfo", guest.name]).stdout.contains("Memory processed")
+        });
+        in_guest(guest, "kill $(pidof workload)").exits(0);
+        child
+    }
+}
+
+fn in_guest(guest: &Guest, script: &str) -> Said {
+    lab(&["guest", "exec", guest.name, "/bin/sh", "-c", script])
+}
+
+fn wait_until(what: &str, holds: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < Duration::from_mins(5), "not within five minutes: {what}");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// The steps that the ledger has of its last run.
+fn written() -> Vec<String> {
+    let list = vmgate(&["ledger", "list", "--json", "-n", "200"]).stdout;
+    let entry = |line: &str| serde_json::from_str::<Value>(line).unwrap()["entry"].clone();
+    let step = |entry: Value| match entry["kind"].as_str().unwrap() {
+        "transition" => entry["state"].as_str().unwrap().to_owned(),
+        "run-ended" => format!("ended {}", entry["ending"].as_str().unwrap()),
+        other => other.to_owned(),
+    };
+    list.lines().map(entry).map(step).collect()
+}
+
+#[test]
+#[ignore = "needs the lab: make lab-test"]
+fn a_guest_that_does_not_work_after_its_move_is_cut_off_where_it_is_even_across_a_crash() {
+    let guest =
+        Guest::start("sufferer", &["--on", "a", "--memory", "192", "--workload", "tcp-listen port=7000"]);
+    let _slow = SlowLink::at("100mbit");
+    let deadly = Deadly { evidence: tempfile::tempdir().unwrap() };
+    let said: Said = deadly.start(&guest, "a", &a_to_b()).wait_with_output().unwrap().into();
+    let said = said
+        .exits(31)
+        .says("the VM runs on lab-b, but gone since the move: TCP listener")
+        .says("somebody must look: it was isolated: its interfaces (52:54:00:")
+        .says(deadly.evidence.path().to_str().unwrap());
+    assert_eq!(links(&guest, "b").iter().map(|(_, down)| *down).collect::<Vec<_>>(), [true]);
+    assert_eq!(
+        (guest.state_on("a").as_str(), guest.state_on("b").as_str()),
+        ("", "running"),
+        "it is not stopped"
+    );
+    let steps = written();
+    let at =
+        |step: &str| steps.iter().position(|one| one == step).unwrap_or_else(|| panic!("{step}: {steps:?}"));
+    assert!(at("verify") < at("isolate") && at("isolate") < at("isolation"), "{steps:?}");
+    assert!(at("isolation") < at("restore") && at("restore") < at("ended isolated"), "{steps:?}");
+
+    // The way out is what was said, word by word.
+    let (_, way_out) = said.stderr.trim().rsplit_once("To let it back: vmgate ").unwrap();
+    vmgate(&way_out.split(' ').collect::<Vec<_>>()).exits(0).says("let back").says("gone since the move");
+    assert_eq!(links(&guest, "b").iter().map(|(_, down)| *down).collect::<Vec<_>>(), [false]);
+
+    // Killed before it is cut off, or just after: whoever recovers cuts it off.
+    in_guest(&guest, "setsid workload tcp-listen port=7000 >/dev/null 2>&1 &").exits(0);
+    let mut child = deadly.start(&guest, "b", &b_to_a());
+    let before = steps.iter().filter(|step| *step == "isolate").count();
+    wait_until("it is to be isolated", || {
+        written().iter().filter(|step| *step == "isolate").count() > before
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    vmgate(&["recover", "--timeout", "60"]).exits(31).says("runs on lab-a").says("it was isolated");
+    assert_eq!(down(&guest), [true]);
+    assert_eq!(written().last().map(String::as_str), Some("ended isolated"));
+    vmgate(&["isolate", guest.name, "--on", &uri_a(), "--release"]).exits(0).says("let back");
+    assert_eq!(down(&guest), [false]);
+    vmgate(&["ledger", "verify"]).exits(0);
 }

@@ -1,8 +1,8 @@
 //! Real migrations: done and verified, refused, aborted, failed.
 
-use std::{thread, time::Duration};
+use std::{fs, thread, time::Duration};
 
-use crate::harness::{Guest, Said, a_to_b, b_to_a, lab, start_vmgate, vmgate, words};
+use crate::harness::{Guest, Said, a_to_b, b_to_a, lab, start_vmgate, statuses, vmgate, words};
 
 #[test]
 #[ignore = "needs the lab: make lab-test"]
@@ -23,7 +23,7 @@ fn a_guest_goes_there_and_back_and_is_verified_each_time() {
 #[test]
 #[ignore = "needs the lab: make lab-test"]
 fn a_no_go_is_not_migrated_and_the_guest_stays() {
-    let guest = Guest::start("stays", &["--on", "a", "--workload", "corosync token=1000"]);
+    let guest = Guest::start("stays", &["--on", "a", "--workload", "corosync token=100"]);
     vmgate(&words(&["migrate", guest.name], &a_to_b())).exits(20).says("NO-GO").says("not migrated");
     assert_eq!((guest.state_on("a").as_str(), guest.state_on("b").as_str()), ("running", ""));
 }
@@ -31,15 +31,11 @@ fn a_no_go_is_not_migrated_and_the_guest_stays() {
 #[test]
 #[ignore = "needs the lab: make lab-test"]
 fn ctrl_c_aborts_the_migration_and_the_guest_goes_on_where_it_was() {
-    let guest = Guest::start(
-        "aborted",
-        &["--on", "a", "--memory", "512", "--workload", "dirty size=128 rate=30 pattern=random"],
-    );
-    let _slow = SlowLink::at("50mbit");
-    let child = start_vmgate(&words(&["migrate", guest.name], &a_to_b()));
+    let guest = Guest::start("aborted", &["--on", "a"]);
+    let _slow = SlowLink::at("100mbit");
+    let child = start_vmgate(&words(&["migrate", guest.name, "--longest-blackout", "2"], &a_to_b()));
     let pid = libc::pid_t::try_from(child.id()).unwrap();
-    thread::sleep(Duration::from_secs(8));
-    assert!(lab(&["host", "a", "virsh", "-q", "domjobinfo", guest.name]).stdout.contains("Unbounded"));
+    wait_for_the_copy(&guest);
     // SAFETY: kill(2) takes no pointers, and the child has not been waited for, so the pid is its own.
     assert_eq!(unsafe { libc::kill(pid, libc::SIGINT) }, 0);
     let said: Said = child.wait_with_output().unwrap().into();
@@ -52,13 +48,10 @@ fn ctrl_c_aborts_the_migration_and_the_guest_goes_on_where_it_was() {
 #[test]
 #[ignore = "needs the lab: make lab-test"]
 fn a_migration_that_fails_says_where_the_guest_runs() {
-    let guest = Guest::start(
-        "cut-off",
-        &["--on", "a", "--memory", "512", "--workload", "dirty size=128 rate=30 pattern=random"],
-    );
-    let _slow = SlowLink::at("50mbit");
-    let child = start_vmgate(&words(&["migrate", guest.name], &a_to_b()));
-    thread::sleep(Duration::from_secs(8));
+    let guest = Guest::start("cut-off", &["--on", "a"]);
+    let _slow = SlowLink::at("100mbit");
+    let child = start_vmgate(&words(&["migrate", guest.name, "--longest-blackout", "2"], &a_to_b()));
+    wait_for_the_copy(&guest);
     // The destination's QEMU dies under the migration: only the lab's own process, by its pid.
     lab(&["host", "b", "sh", "-c", "kill -9 $(cat /run/libvirt/qemu/cut-off.pid)"]).exits(0);
     let said: Said = child.wait_with_output().unwrap().into();
@@ -66,11 +59,83 @@ fn a_migration_that_fails_says_where_the_guest_runs() {
     assert_eq!((guest.state_on("a").as_str(), guest.state_on("b").as_str()), ("running", ""));
 }
 
+#[test]
+#[ignore = "needs the lab: make lab-test"]
+fn a_saved_verdict_opens_the_gate_only_signed_by_a_trusted_key_and_for_this_move() {
+    let guest = Guest::start("signed", &["--on", "a"]);
+    let other = Guest::start("unsigned", &["--on", "a"]);
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    for key in ["site", "stranger"] {
+        let (private, public) = (path(&format!("{key}.key")), path(&format!("{key}.pem")));
+        openssl(&["genpkey", "-algorithm", "ed25519", "-out", &private]);
+        openssl(&["pkey", "-in", &private, "-pubout", "-out", &public]);
+    }
+    let report = format!("json={}", path("verdict.json"));
+    vmgate(&words(&["check", guest.name, "--output", &report], &a_to_b())).exits(0);
+    for key in ["site", "stranger"] {
+        let private = path(&format!("{key}.key"));
+        let envelope = vmgate(&["verdict", "sign", &path("verdict.json"), "--key", &private]).exits(0).stdout;
+        fs::write(path(&format!("{key}.json")), envelope).unwrap();
+    }
+    let key = path("site.pem");
+    let migrate = |vm: &str, verdict: &str| {
+        vmgate(&words(&["migrate", vm, "--verdict", &path(verdict), "--trusted-key", &key], &a_to_b()))
+    };
+    migrate(guest.name, "stranger.json").exits(2).says("not migrated");
+    migrate(other.name, "site.json").exits(2).says("was reached for the VM signed");
+    // Facts are taken again all the same: what has become NO-GO since stays where it is.
+    lab(&["host", "a", "virsh", "-q", "suspend", guest.name]).exits(0);
+    migrate(guest.name, "site.json").exits(20).says("the verdict no longer holds: vm-is-running");
+    lab(&["host", "a", "virsh", "-q", "resume", guest.name]).exits(0);
+    assert_eq!((guest.state_on("a").as_str(), guest.state_on("b").as_str()), ("running", ""));
+
+    migrate(guest.name, "site.json").exits(0).says("runs on lab-b");
+    assert_eq!((guest.state_on("a").as_str(), guest.state_on("b").as_str()), ("", "running"));
+}
+
+#[test]
+#[ignore = "needs the lab: make lab-test"]
+fn a_pair_of_versions_that_is_new_is_rehearsed_with_a_vm_that_may_be_lost() {
+    let rehearser = Guest::start("rehearser", &["--on", "a"]);
+    let asked = |options: &[&str]| {
+        let first = ["check", rehearser.name, "--profile", "strict", "--output", "json"];
+        let verdict = vmgate(&words(&[&first[..], options].concat(), &a_to_b())).json();
+        statuses(&verdict, "version-pair-rehearsed")
+    };
+    assert_eq!(asked(&[]), ["fail"]);
+    assert_eq!(asked(&["--rehearsal"]), ["not-applicable"]);
+    vmgate(&words(&["migrate", rehearser.name, "--rehearsal"], &a_to_b())).exits(0);
+    vmgate(&["ledger", "list", "--kind", "rehearsal"]).exits(0).says("went well");
+    lab(&["guest", "stop", rehearser.name]).exits(0);
+    let _again = Guest::start("rehearser", &["--on", "a"]);
+    // The move passes; that nobody has rehearsed the way back is a warning.
+    assert_eq!(asked(&[]), ["fail", "pass"]);
+}
+
+fn openssl(arguments: &[&str]) {
+    let said: Said = std::process::Command::new("openssl").args(arguments).output().unwrap().into();
+    said.exits(0);
+}
+
+/// Waits until the memory of a guest is under way.
+#[track_caller]
+fn wait_for_the_copy(guest: &Guest) {
+    for _ in 0..240 {
+        let job = lab(&["host", "a", "virsh", "-q", "domjobinfo", guest.name]).stdout;
+        if job.contains("Memory processed") && job.contains("Unbounded") {
+            return;
+        }
+        thread::sleep(Duration::from_millis(500));
+    }
+    panic!("no migration of {} began within two minutes", guest.name);
+}
+
 /// The migration link at a lower rate, for as long as this lives.
-struct SlowLink;
+pub(crate) struct SlowLink;
 
 impl SlowLink {
-    fn at(rate: &str) -> Self {
+    pub(crate) fn at(rate: &str) -> Self {
         lab(&["link", "rate", rate]).exits(0);
         Self
     }

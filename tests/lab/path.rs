@@ -345,7 +345,7 @@ fn an_expired_certificate_and_one_for_another_name_are_found_and_libvirt_refuses
     failed(&verdict(&guest, &[], &the_move), RULE, "to 2020-01-02T00:00:00Z");
     let libvirt = virsh();
     assert_ne!(libvirt.code, 0);
-    libvirt.says("expired");
+    libvirt.says("Certificate failed validation");
 
     certificate(pki, "server", "lab-x", "20991231000000Z");
     lab(&["tls", "b", pki.to_str().unwrap()]).exits(0);

@@ -22,12 +22,14 @@ struct Case {
     options: &'static [&'static str],
     /// Changes to the guest's XML before it is started: a text and what takes its place.
     edits: &'static [(&'static str, &'static str)],
-    /// Commands on hosts before the changed guest is started, after that, and in the end.
+    /// Commands on hosts (or of the lab itself) before the changed guest is started, after that, and in the end.
     before: &'static [(&'static str, &'static str)],
     after: &'static [(&'static str, &'static str)],
     cleanup: &'static [(&'static str, &'static str)],
     /// Further arguments of `vmgate check`.
     arguments: &'static [&'static str],
+    /// Where libvirt is told to connect, if not to the destination's name.
+    uri: Option<&'static str>,
     /// The rules that block.
     foretold: &'static [&'static str],
     /// What libvirt must say.
@@ -52,6 +54,7 @@ const PLAIN: Case = Case {
     after: &[],
     cleanup: &[],
     arguments: &[],
+    uri: None,
     foretold: &[],
     answer: Answer::Moves,
 };
@@ -214,6 +217,29 @@ fn cases() -> Vec<Case> {
             ..PLAIN
         },
         Case {
+            what: "a firewall before the migration ports, with --probe-path",
+            guest: "walled",
+            before: &[("lab", "firewall b reject")],
+            cleanup: &[("lab", "firewall b off")],
+            arguments: &["--probe-path"],
+            foretold: &["migration-ports-reachable"],
+            answer: Answer::Refuses("unable to connect to server at 'lab-b:49152'"),
+            ..PLAIN
+        },
+        Case {
+            what: "the destination's name, which leads the source to itself (127.0.1.1, as Debian installs it)",
+            guest: "misnamed",
+            before: &[
+                ("a", "cp /etc/hosts /run/hosts.kept"),
+                ("a", "sed 's/.* lab-b$/127.0.1.1 lab-b/' /run/hosts.kept >/etc/hosts"),
+            ],
+            cleanup: &[("a", "cp /run/hosts.kept /etc/hosts")],
+            uri: Some("qemu+tcp://10.77.1.2/system"),
+            foretold: &["hosts-resolve-each-other"],
+            answer: Answer::Refuses("unable to connect to server at 'lab-b:49152'"),
+            ..PLAIN
+        },
+        Case {
             what: "another VM of the same name at the destination",
             guest: "namesake",
             after: &[(
@@ -318,6 +344,7 @@ fn run(case: &Case) -> Result<Row, String> {
         "a" => (a_to_b(), "a → b", "qemu+tcp://lab-b/system"),
         _ => (b_to_a(), "b → a", "qemu+tcp://lab-a/system"),
     };
+    let uri = case.uri.unwrap_or(uri);
     let first =
         [&["check", guest.name, "--guest", "none", "--output", "json", "--timeout", "60"], case.arguments]
             .concat();
@@ -382,7 +409,10 @@ fn named(text: &str, guest: &str) -> String {
 }
 
 fn on_host((host, command): &(&str, &str), guest: &str) -> Result<(), String> {
-    let said = lab(&["host", host, "sh", "-c", &named(command, guest)]);
+    let said = match *host {
+        "lab" => lab(&command.split(' ').collect::<Vec<_>>()),
+        host => lab(&["host", host, "sh", "-c", &named(command, guest)]),
+    };
     if said.code == 0 { Ok(()) } else { Err(format!("on {host}: {command}: {}", said.stderr)) }
 }
 

@@ -1,5 +1,7 @@
 //! `vmgate hook`: makes a destination refuse migrations without a verdict, and tells what each host enforces.
 
+#[cfg(feature = "libvirt")]
+mod overrides;
 mod place;
 #[cfg(feature = "libvirt")]
 mod status;
@@ -209,6 +211,12 @@ impl Hook {
                     vm: vm.clone(),
                 };
                 let set: Override = ask(&session, host, Program::Installed(PROGRAM), &request)?;
+                #[cfg(feature = "libvirt")]
+                if let Ok(status) =
+                    ask(&session, host, Program::Installed(PROGRAM), &Request::Status { lines: 0 })
+                {
+                    overrides::write_down(&session, &host.name(), &status);
+                }
                 let whom =
                     set.vm.as_ref().map_or_else(|| "every VM".to_owned(), |vm| format!("VM {}", plain(vm)));
                 output::to_stdout(|out| {

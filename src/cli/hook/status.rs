@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{
     super::{Failure, output, session::Session},
-    host_named, known_words,
+    host_named, known_words, overrides,
     place::{self, NotDone, uuid_of},
 };
 use crate::{
@@ -72,6 +72,7 @@ fn look(uri: &Uri, last: usize, session: &Session) -> Result<Seen, Failure> {
         place::ask(&shell, &host, Program::Installed(PROGRAM), &request, session.timeout());
     if let Ok(status) = &mut status {
         compare_uuid(uri, status, session);
+        overrides::write_down(session, &host, status);
     }
     Ok(Seen { host, status })
 }

@@ -54,11 +54,17 @@ impl CatalogueFile {
 impl Catalogues {
     /// Every catalogue of the sources; entries of a user's folder come after the shipped ones.
     ///
-    /// Software is recognised by the shipped catalogues even where the shipped rules are left out.
+    /// Software is recognised by the shipped catalogues even where the shipped rules are left out; a folder's file of the same
+    /// name takes the place of a shipped one then.
     pub fn load(sources: &[RuleSource]) -> Result<Self, Problems> {
         let folders = sources.iter().filter(|source| **source != RuleSource::Builtin);
         let all: Vec<RuleSource> = std::iter::once(&RuleSource::Builtin).chain(folders).cloned().collect();
-        let (files, mut problems) = files::collect(&all, &[Role::Catalogue]);
+        let (mut files, mut problems) = files::collect(&all, &[Role::Catalogue]);
+        if !sources.contains(&RuleSource::Builtin) {
+            let own: BTreeSet<String> =
+                files.iter().filter(|file| !file.builtin).map(|file| file.stem.clone()).collect();
+            files.retain(|file| !file.builtin || !own.contains(&file.stem));
+        }
         let mut catalogues = Self::default();
         for file in &files {
             problems.extend(catalogues.add(&file.file).err().unwrap_or_default());

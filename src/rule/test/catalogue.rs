@@ -173,10 +173,11 @@ pub(super) fn run(
             reports.push(catalogue(file, tests, catalogues));
         }
     }
-    problems.extend(tests.into_values().map(|file| {
+    for file in tests.into_values() {
         let message = format!("there is no catalogue `{}` beside these tests", file.stem);
-        Problem::of_file(&file.file.name, message, "write the catalogue, or remove its tests")
-    }));
+        problems.push(Problem::of_file(&file.file.name, message, "write the catalogue, or remove its tests"));
+        problems.extend(document(&file.file).err().unwrap_or_default());
+    }
     reports
 }
 

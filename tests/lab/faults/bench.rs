@@ -3,7 +3,7 @@
 use std::{
     fs,
     path::PathBuf,
-    process::{Child, Command},
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
@@ -12,13 +12,15 @@ use tempfile::TempDir;
 use vmgate::ledger::{Entry, Ledger, entry::State};
 
 use super::rows::{Row, Twist};
-use crate::harness::{Guest, Said, lab, setting, start_vmgate, uri_a, uri_b, vmgate};
+use crate::harness::{Guest, Running, Said, lab, setting, uri_a, uri_b, vmgate};
 
-const NAME: &str = "shuttle";
+pub(super) const NAME: &str = "shuttle";
 /// Rate of the migration link: slow enough that a fault meets the migration.
 pub(super) const RATE: &str = "100mbit";
 /// Everything is emulated, on a machine that may have much else to do.
-const PATIENCE: Duration = Duration::from_mins(15);
+pub(super) const PATIENCE: Duration = Duration::from_mins(15);
+/// How it begins where a fault met nothing.
+const NOT_ENTERED: &str = "the run did not enter";
 const POLL: Duration = Duration::from_millis(20);
 
 /// One side of a move.
@@ -32,16 +34,18 @@ pub(super) struct Bench {
     guest: Guest,
     /// The host that the guest is on.
     on: char,
-    folder: TempDir,
-    ledger: PathBuf,
-    child: Option<Child>,
-    failed_inside: Option<String>,
+    pub(super) folder: TempDir,
+    pub(super) ledger: PathBuf,
+    pub(super) child: Option<Running>,
+    pub(super) failed_inside: Option<String>,
 }
 
 /// What was seen of a row.
 pub(super) struct Seen {
     code: i32,
     stderr: String,
+    /// The lines of the report that say NO-GO, and why.
+    blocking: String,
     recovered: Option<i32>,
     runs_on: Vec<char>,
     moved: bool,
@@ -54,8 +58,8 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    pub(super) const HEAD: &str = "| fault | exit | recover | runs on | memory | service | next move | s | vmgate says |\n\
-                                   |---|---|---|---|---|---|---|---|---|";
+    pub(super) const HEAD: &str = "| fault | as it must be | exit | recover | runs on | memory | service | next move | s | vmgate says |\n\
+                                   |---|---|---|---|---|---|---|---|---|---|";
 
     pub(super) fn line(&self, row: &Row) -> String {
         let exit = if self.code < 0 { "killed".to_owned() } else { self.code.to_string() };
@@ -69,13 +73,19 @@ impl Seen {
         let says = self.stderr.lines().rfind(|line| line.starts_with("vmgate: ")).unwrap_or_default();
         let says: String = says.trim_start_matches("vmgate: ").replace('|', "/").chars().take(160).collect();
         format!(
-            "| {} | {exit} | {recovered} | {runs_on} | {} | {} | {} | {} | {says} |",
+            "| {} | {} | {exit} | {recovered} | {runs_on} | {} | {} | {} | {} | {says} |",
             row.name,
+            if self.complaints(row).is_empty() { "yes" } else { "NO" },
             if self.memory.is_ok() { "intact" } else { "BROKEN" },
             if self.service_up { "up" } else { "DOWN" },
             if self.next == 0 { "works".to_owned() } else { format!("FAILS ({})", self.next) },
             self.seconds
         )
+    }
+
+    /// Whether the fault could strike when it was to.
+    pub(super) fn met_the_move(&self) -> bool {
+        !self.inside.as_ref().is_some_and(|why| why.starts_with(NOT_ENTERED))
     }
 
     /// Everything that is not as it must be.
@@ -88,7 +98,7 @@ impl Seen {
         };
         must(
             row.exits.contains(&self.code),
-            format!("exit {}, not {:?}: {}", self.code, row.exits, self.stderr),
+            format!("exit {}, not {:?}: {}\n{}", self.code, row.exits, self.stderr, self.blocking),
         );
         must(self.stderr.contains(row.says), format!("`{}` is not said: {}", row.says, self.stderr));
         must(
@@ -119,14 +129,14 @@ impl Bench {
                 "--wait",
                 "300",
                 "--workload",
-                "pattern size=24 rate=1 + service",
+                "pattern size=24 rate=4 + service",
             ],
         );
         let ledger = folder.path().join("ledger.db");
         Self { guest, on: 'a', folder, ledger, child: None, failed_inside: None }
     }
 
-    fn host(&self, side: Side) -> &'static str {
+    pub(super) fn host(&self, side: Side) -> &'static str {
         match (self.on, side) {
             ('a', Side::Source) | ('b', Side::Destination) => "a",
             _ => "b",
@@ -142,14 +152,16 @@ impl Bench {
         if row.at.is_none() {
             (row.strike)(self);
         }
-        let mut arguments = vec!["migrate", "--change", &change, "--timeout", "90", "-v"];
+        // An agent that hangs is waited for as long as that.
+        let timeout = if row.twist == Twist::DeafGuest { "15" } else { "90" };
+        let mut arguments = vec!["migrate", "--change", &change, "--timeout", timeout, "-v"];
         let ledger = self.ledger.display().to_string();
         arguments.extend(["--ledger", &ledger]);
         let signed = self.signed(row, &change);
         if let Some((verdict, key, late)) = &signed {
             arguments.extend(["--verdict", verdict, "--trusted-key", key, "--at", late]);
         }
-        self.child = Some(start_vmgate(&arguments));
+        self.child = Some(Running::start(&arguments));
         if let (Some(state), None) = (row.at, &signed)
             && !matches!(row.twist, Twist::EndlessHook | Twist::HookObjects)
         {
@@ -175,6 +187,13 @@ impl Bench {
         Seen {
             code: said.code,
             stderr: said.stderr,
+            blocking: said
+                .stdout
+                .lines()
+                .filter(|line| line.contains("block"))
+                .take(20)
+                .collect::<Vec<_>>()
+                .join("\n"),
             recovered,
             runs_on,
             moved,
@@ -270,12 +289,12 @@ impl Bench {
             if entered && (state != State::Migrate || self.migrates()) {
                 return;
             }
-            if self.child.as_mut().is_some_and(|child| child.try_wait().unwrap().is_some()) {
+            if self.child.as_mut().is_some_and(|running| running.child.try_wait().unwrap().is_some()) {
                 break;
             }
             thread::sleep(POLL);
         }
-        self.failed_inside = Some(format!("the run did not enter {}", state.name()));
+        self.failed_inside = Some(format!("{NOT_ENTERED} {}", state.name()));
     }
 
     /// Whether the migration has begun to send.
@@ -286,16 +305,16 @@ impl Bench {
     }
 
     fn wait_for_vmgate(&mut self) -> Said {
-        let mut child = self.child.take().unwrap();
+        let mut running = self.child.take().unwrap();
         let start = Instant::now();
-        while child.try_wait().unwrap().is_none() {
+        while running.child.try_wait().unwrap().is_none() {
             if start.elapsed() > PATIENCE {
                 self.failed_inside = Some("vmgate did not end".to_owned());
-                let _ = child.kill();
+                let _ = running.child.kill();
             }
             thread::sleep(POLL);
         }
-        child.wait_with_output().unwrap().into()
+        running.said()
     }
 
     fn recover(&self) -> i32 {
@@ -359,7 +378,7 @@ impl Bench {
         Self::in_guest("/etc/init.d/lab-service status").code == 0
     }
 
-    fn in_guest(script: &str) -> Said {
+    pub(super) fn in_guest(script: &str) -> Said {
         lab(&["guest", "exec", NAME, "/bin/sh", "-c", script])
     }
 
@@ -391,78 +410,6 @@ impl Bench {
             self.on = *one;
         }
         said
-    }
-
-    pub(super) fn kill_vmgate(&mut self) {
-        self.signal_vmgate(libc::SIGKILL);
-    }
-
-    pub(super) fn signal_vmgate(&mut self, signal: i32) {
-        let pid = libc::pid_t::try_from(self.child.as_ref().unwrap().id()).unwrap();
-        // SAFETY: kill(2) takes no pointers, and the child has not been waited for, so the pid is its own.
-        assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
-    }
-
-    pub(super) fn signal_daemon(&mut self, side: Side, signal: &str) {
-        let command = format!("kill -{signal} $(cat /run/libvirtd.pid)");
-        lab(&["host", self.host(side), "sh", "-c", &command]).exits(0);
-    }
-
-    pub(super) fn stop_daemon(&mut self, side: Side, seconds: u64) {
-        self.signal_daemon(side, "STOP");
-        thread::sleep(Duration::from_secs(seconds));
-        self.signal_daemon(side, "CONT");
-    }
-
-    pub(super) fn kill_qemu(&mut self, side: Side) {
-        let command = format!("kill -9 $(cat /run/libvirt/qemu/{NAME}.pid)");
-        lab(&["host", self.host(side), "sh", "-c", &command]).exits(0);
-    }
-
-    /// Cuts the migration link, or joins it.
-    pub(super) fn link(&mut self, up: bool) {
-        let state = if up { "up" } else { "down" };
-        lab(&["host", "a", "ip", "link", "set", "mig0", state]).exits(0);
-    }
-
-    pub(super) fn cut_management(&mut self, seconds: u64) {
-        for state in ["down", "up"] {
-            for host in ["a", "b"] {
-                lab(&["run", "ip", "link", "set", &format!("mgmt-{host}"), state]).exits(0);
-            }
-            if state == "down" {
-                thread::sleep(Duration::from_secs(seconds));
-            }
-        }
-    }
-
-    /// A second vmgate on the same VM must be refused, and must not disturb the first.
-    pub(super) fn second_vmgate_is_refused(&mut self) {
-        let change = self.folder.path().join("change.yaml").display().to_string();
-        let ledger = self.ledger.display().to_string();
-        let said = vmgate(&["migrate", "--change", &change, "--ledger", &ledger, "--timeout", "90"]);
-        // By the ledger while the first has not begun to migrate; after that also by a rule.
-        let refused =
-            ["is being moved already", "not migrated"].iter().any(|text| said.stderr.contains(text));
-        if said.code != 20 || !refused {
-            self.failed_inside = Some(format!("the second vmgate ended with {}: {}", said.code, said.stderr));
-        }
-    }
-
-    pub(super) fn fill_disk(&mut self) {
-        let file = self.folder.path().join("disk/full");
-        let mut text = Vec::new();
-        // As much as there is, and not a byte less.
-        while fs::write(&file, &text).is_ok() {
-            text.resize(text.len() + 4096, 1_u8);
-            if text.len() > 4 << 20 {
-                break;
-            }
-        }
-    }
-
-    pub(super) fn free_disk(&mut self) {
-        let _ = fs::remove_file(self.folder.path().join("disk/full"));
     }
 }
 

@@ -4,7 +4,10 @@ use std::{thread, time::Duration};
 
 use vmgate::ledger::entry::State;
 
-use super::bench::{Bench, Side};
+use super::{
+    bench::{Bench, Side},
+    strikes::{DEFINITIONS, STARTING},
+};
 use crate::harness::lab;
 
 /// A fault.
@@ -38,6 +41,8 @@ pub(super) enum Twist {
     SmallDisk,
     /// The VM's QEMU dies with the fault.
     VmDies,
+    /// Its agent does not answer; vmgate waits for it no longer than 15 s.
+    DeafGuest,
 }
 
 fn nothing(_: &mut Bench) {}
@@ -200,6 +205,59 @@ pub(super) fn rows() -> Vec<Row> {
             twist: Twist::SmallDisk,
             heal: |bench| bench.free_disk(),
             ..row("ledger's disk full: prepare", Prepare, |bench| bench.fill_disk(), &[0, 1])
+        },
+        Row {
+            moves: Some(false),
+            says: "where it was",
+            heal: |bench| bench.give_memory(),
+            ..row(
+                "destination out of memory",
+                Prepare,
+                |bench| bench.take_memory(Side::Destination, 96),
+                &[30],
+            )
+        },
+        Row {
+            moves: Some(false),
+            says: "where it was",
+            heal: |bench| bench.free_host_disks(),
+            ..row(
+                "destination's disk full: nothing starts",
+                Prepare,
+                |bench| bench.fill_host_disk(Side::Destination, STARTING),
+                &[30],
+            )
+        },
+        Row {
+            heal: |bench| bench.free_host_disks(),
+            ..row(
+                "destination's disk full: no definition",
+                Migrate,
+                |bench| bench.fill_host_disk(Side::Destination, DEFINITIONS),
+                &[0, 30],
+            )
+        },
+        Row {
+            at: None,
+            moves: Some(false),
+            says: "evidence is missing",
+            twist: Twist::DeafGuest,
+            heal: |bench| bench.wait_for_agent(),
+            ..row("guest's agent hangs: before", Gate, |bench| bench.deafen(90), &[20, 21])
+        },
+        Row {
+            twist: Twist::DeafGuest,
+            heal: |bench| bench.wait_for_agent(),
+            ..row(
+                "guest's agent hangs 60 s: prepare",
+                Prepare,
+                |bench| bench.deafen(60),
+                &[0, 20, 21, 30, 31],
+            )
+        },
+        Row {
+            heal: |bench| bench.wait_for_agent(),
+            ..row("guest's agent hangs 30 s: migrate", Migrate, |bench| bench.deafen(30), &[0, 31])
         },
         Row {
             moves: Some(false),

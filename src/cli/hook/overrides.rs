@@ -1,0 +1,101 @@
+//! Overrides of a host's hook, written into the ledger: set by hand in an emergency, and used by VMs that came in.
+//!
+//! The host's own log is where they are written first, since an emergency may have no ledger at hand. Whenever vmgate looks at
+//! the host afterwards, what its log tells and the ledger does not have yet is added.
+
+use crate::{
+    cli::session::Session,
+    collect::text::plain,
+    hook::{Because, Event, Status},
+    ledger::{
+        Entry, Ledger, LedgerError, Selection,
+        entry::{Kind, Override},
+    },
+    verdict::Named,
+};
+
+/// What would have refused the VM.
+const REFUSED_BY: &str = "the host's hook";
+
+/// Adds to the ledger what it does not have yet. Nothing else depends on it, so that a ledger that fails is only warned of.
+pub(super) fn write_down(session: &Session, host: &str, status: &Status) {
+    if status.overrides.is_empty() {
+        return;
+    }
+    let Ok(path) = session.ledger_for_moves() else { return };
+    if let Err(error) = Ledger::open(&path).and_then(|ledger| add(&ledger, host, status)) {
+        tracing::warn!("the overrides of {host} are not in the ledger {}: {error}", path.display());
+    }
+}
+
+fn add(ledger: &Ledger, host: &str, status: &Status) -> Result<(), LedgerError> {
+    let wanted = Selection { kinds: vec![Kind::Override], ..Selection::default() };
+    let known = ledger.records(&wanted)?;
+    let known = |new: &Override| {
+        known.iter().any(|record| match &record.entry {
+            Entry::Override(old) => {
+                (&old.destination.uuid, &old.vm, old.at) == (&new.destination.uuid, &new.vm, new.at)
+            }
+            _ => false,
+        })
+    };
+    for new in overrides(host, status).into_iter().filter(|new| !known(new)) {
+        ledger.append(&Entry::Override(new))?;
+    }
+    Ok(())
+}
+
+fn overrides(host: &str, status: &Status) -> Vec<Override> {
+    let destination = Named { name: Some(host.to_owned()), uuid: status.host_uuid.clone() };
+    let entries = status.overrides.iter().filter_map(|entry| {
+        let (vm, by, reason, until) = match &entry.event {
+            Event::OverrideSet { uuid, reason, by, until } => {
+                (Named { name: None, uuid: uuid.clone() }, plain(by), reason, Some(*until))
+            }
+            Event::Decision { vm, uuid, reason, because: Because::Override, .. } => {
+                let by = "whoever set the override".to_owned();
+                (Named { name: Some(plain(vm)), uuid: uuid.clone() }, by, reason, None)
+            }
+            _ => return None,
+        };
+        let (destination, at) = (destination.clone(), Some(entry.at));
+        let (refused_by, reason) = (REFUSED_BY.to_owned(), plain(reason));
+        Some(Override { vm, source: None, destination, refused_by, by, reason, at, until })
+    });
+    entries.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_host_tells_twice_is_written_once() {
+        let told = serde_json::json!({
+            "host_uuid": "b", "keys": [], "others": [], "waiting": 0, "problems": [], "recent": [],
+            "clock": "2026-11-26T10:00:00Z",
+            "overrides": [
+                {"at": "2026-11-26T09:00:00Z", "vmgate": "0.1.0", "event": "override-set", "uuid": null,
+                 "reason": "fire", "by": "ops", "until": "2026-11-26T09:30:00Z"},
+                {"at": "2026-11-26T09:05:00Z", "vmgate": "0.1.0", "event": "decision", "vm": "web1", "uuid": "u",
+                 "let_in": true, "because": "override", "reason": "the override of ops stands: fire",
+                 "verdict": null, "key": null, "mode": "enforce", "took_milliseconds": 3},
+            ],
+        });
+        let status: Status = serde_json::from_value(told).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(&folder.path().join("ledger.db")).unwrap();
+        for host in ["hv2", "10.0.0.2"] {
+            add(&ledger, host, &status).unwrap();
+        }
+        let records = ledger.records(&Selection::default()).unwrap();
+        let words: Vec<String> = records.iter().map(|record| record.entry.to_string()).collect();
+        assert_eq!(
+            words,
+            [
+                "every VM may be let to hv2 by ops until 2026-11-26T09:30:00Z, past the host's hook: fire",
+                "web1 let to hv2 by whoever set the override, past the host's hook: the override of ops stands: fire",
+            ]
+        );
+    }
+}
