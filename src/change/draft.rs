@@ -118,8 +118,9 @@ impl Draft {
             fields.shift_remove(gone);
         }
         self.lay_plan(fields, moves);
-        let head = file.text.split_inclusive('\n').take_while(|line| line.starts_with('#'));
-        Ok(head.collect::<String>() + &yaml(&document))
+        let comments = file.text.lines().take_while(|line| line.starts_with('#'));
+        let head: String = comments.flat_map(|line| [line, "\n"]).collect();
+        Ok(head + &yaml(&document))
     }
 
     fn lay_plan(&self, fields: &mut Map<String, Value>, moves: Vec<Value>) {

@@ -69,11 +69,12 @@ impl FilesSite {
             let seen = SeenVm { host, vm: vm.clone() };
             let key = vm.uuid.known().or(vm.name.known()).cloned().unwrap_or_default();
             let at = *known.entry(key).or_insert(site.vms.len());
-            if let (Some(vm), Some(file)) = (site.vms.get_mut(at), site.file_of.get_mut(at)) {
-                (*vm, *file) = (seen, number);
-            } else {
-                site.vms.push(seen);
-                site.file_of.push(number);
+            match (site.vms.get_mut(at), site.file_of.get_mut(at)) {
+                (Some(vm), Some(file)) => (*vm, *file) = (seen, number),
+                _ => {
+                    site.vms.push(seen);
+                    site.file_of.push(number);
+                }
             }
             if let (Some(destination), Fact::Known(host)) = (destination, &facts.destination) {
                 site.exact.insert((at, destination), number);
@@ -191,7 +192,7 @@ fn silent_end<'a>(host: &'a Host, why: &Unknown) -> End<'a> {
     End::of(Err(why), &host.nics, &host.routes, Fact::Unknown(why.clone()))
 }
 
-/// A fact of a host that was asked about a kind of VM.
+/// What a destination said when it was asked.
 fn answer<T: Clone>(asked: Option<&Host>, of: fn(&Host) -> &Fact<T>, not_asked: &Unknown) -> Fact<T> {
     asked.map_or_else(|| Fact::Unknown(not_asked.clone()), |host| of(host).clone())
 }
