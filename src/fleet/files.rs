@@ -69,12 +69,11 @@ impl FilesSite {
             let seen = SeenVm { host, vm: vm.clone() };
             let key = vm.uuid.known().or(vm.name.known()).cloned().unwrap_or_default();
             let at = *known.entry(key).or_insert(site.vms.len());
-            match (site.vms.get_mut(at), site.file_of.get_mut(at)) {
-                (Some(vm), Some(file)) => (*vm, *file) = (seen, number),
-                _ => {
-                    site.vms.push(seen);
-                    site.file_of.push(number);
-                }
+            if let (Some(vm), Some(file)) = (site.vms.get_mut(at), site.file_of.get_mut(at)) {
+                (*vm, *file) = (seen, number);
+            } else {
+                site.vms.push(seen);
+                site.file_of.push(number);
             }
             if let (Some(destination), Fact::Known(host)) = (destination, &facts.destination) {
                 site.exact.insert((at, destination), number);
