@@ -71,8 +71,8 @@ fn an_idle_guest_between_healthy_hosts_is_held_up_by_nothing() {
 }
 
 #[test]
-fn the_strict_profile_wants_a_change_to_belong_to() {
-    assert_eq!(blocking(&judge(fixture("idle-vm"), "strict")), ["change-recorded"]);
+fn the_strict_profile_wants_a_change_to_belong_to_and_a_rehearsal() {
+    assert_eq!(blocking(&judge(fixture("idle-vm"), "strict")), ["change-recorded", "version-pair-rehearsed"]);
 }
 
 #[test]
