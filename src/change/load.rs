@@ -67,6 +67,7 @@ fn finish(
         moves: moves?,
         waves,
         at_once: document.at_once,
+        error_budget: document.error_budget,
         id: document.id,
         title: document.title,
         window_start: document.window.as_ref().map(|window| window.start),
@@ -83,10 +84,9 @@ fn wave(wave: &WaveDocument, file: &Arc<SourceFile>, node: &Node) -> Result<Wave
         let hosts = wanted.hosts.iter().map(|uri| uri.parse::<Uri>());
         Ok(WaitFor { hosts: hosts.collect::<Result<_, _>>()?, versions: wanted.versions })
     });
-    let wait_for =
-        wait_for.transpose().map_err(|error: crate::collect::InvalidUri| {
-            Problem::at(file, node.span.clone(), error.to_string())
-        })?;
+    let wait_for = wait_for.transpose().map_err(|error: crate::collect::InvalidUri| {
+        Problem::at(file, node.span.clone(), error.to_string())
+    })?;
     Ok(Wave { name: wave.name.clone(), wait_for })
 }
 
@@ -211,7 +211,9 @@ impl Check<'_> {
                 }
                 names.push(text);
             }
-            for host in wave.get("wait_for").and_then(|wait| wait.get("hosts")).map(Node::items).unwrap_or_default() {
+            for host in
+                wave.get("wait_for").and_then(|wait| wait.get("hosts")).map(Node::items).unwrap_or_default()
+            {
                 self.uri(host);
             }
         }
@@ -226,7 +228,12 @@ impl Check<'_> {
             };
             let text = wave.text().unwrap_or_default();
             match names.iter().position(|name| *name == text) {
-                None => self.wrong(wave, format!("there is no wave `{text}`"), "not known", "name it under `waves`"),
+                None => self.wrong(
+                    wave,
+                    format!("there is no wave `{text}`"),
+                    "not known",
+                    "name it under `waves`",
+                ),
                 Some(at) if at < reached => {
                     let help = "moves stand in the order of their waves";
                     self.wrong(wave, format!("the wave `{text}` has begun before"), "too late", help);
