@@ -5,6 +5,8 @@
 //! `execute` and, on a destination host, `hook` change it.
 
 pub mod audit;
+#[cfg(feature = "ledger")]
+pub mod campaign;
 pub mod change;
 pub mod cli;
 pub mod collect;

@@ -44,6 +44,9 @@ pub(super) struct ChangeDocument {
     /// How many moves may run at once altogether; as many as the hosts allow where it is left out.
     #[schemars(range(min = 1))]
     pub(super) at_once: Option<u32>,
+    /// How many moves may fail before `vmgate run` begins no other; any number where it is left out.
+    #[schemars(range(min = 1))]
+    pub(super) error_budget: Option<u32>,
     /// Parts of the change, in their order: the moves of one begin when those before are over. One part where it is left
     /// out.
     #[serde(default)]

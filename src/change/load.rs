@@ -67,6 +67,7 @@ fn finish(
         moves: moves?,
         waves,
         at_once: document.at_once,
+        error_budget: document.error_budget,
         id: document.id,
         title: document.title,
         window_start: document.window.as_ref().map(|window| window.start),

@@ -46,6 +46,8 @@ pub struct ChangeFile {
     pub limits: Limits,
     /// How many moves may run at once altogether; none for as many as the hosts allow.
     pub at_once: Option<u32>,
+    /// How many moves may fail before `vmgate run` begins no other.
+    pub error_budget: Option<u32>,
     /// Its parts, in their order; at least one.
     pub waves: Vec<Wave>,
     /// What happens to the moves after one that is NO-GO.

@@ -18,7 +18,7 @@ use super::{
     session::{Session, read_change},
 };
 use crate::{
-    change::{AfterNoGo, Limits, Plan},
+    change::{AfterNoGo, ChangeFile, Limits, Plan, PlannedMove},
     collect::transport::GuestWay,
     execute::{self, Assignment, Done, Event, Hosts, Judge, Keeper, Pass, Progress, Undone},
     fact::{Change, Facts},
@@ -66,16 +66,16 @@ pub(super) struct Migrate {
 }
 
 /// One move that is asked for.
-struct Order<'a> {
-    vm: String,
-    judge: Judge<'a>,
-    plan: Plan,
-    limits: Limits,
-    address: Option<std::net::IpAddr>,
+pub(super) struct Order<'a> {
+    pub(super) vm: String,
+    pub(super) judge: Judge<'a>,
+    pub(super) plan: Plan,
+    pub(super) limits: Limits,
+    pub(super) address: Option<std::net::IpAddr>,
 }
 
 /// What all moves of a run share.
-struct Desk<'a> {
+pub(super) struct Desk<'a> {
     ledger: Ledger,
     stop: Arc<AtomicBool>,
     session: &'a Session<'a>,
@@ -100,18 +100,14 @@ impl Migrate {
             Some(file) => {
                 let change = read_change(file)?;
                 let policy = policy.and_waivers(change.waivers.clone());
-                let mut orders = Vec::new();
-                for planned in &change.moves {
-                    let request = collect::request_of(&change, planned, &self.the_move, &session)?;
-                    let asked = change.asked_of(planned, self.strict);
-                    orders.push(Order {
-                        vm: planned.vm.clone(),
-                        plan: seen_by(&request.guest_way, planned.plan.clone()),
-                        judge: Judge { policy: &policy, request, asked, at: shared.at },
-                        limits: change.limits,
-                        address: planned.migrate_address,
-                    });
+                if let Some(wave) = change.waves.iter().find(|wave| wave.wait_for.is_some()) {
+                    let name = &wave.name;
+                    return Err(Failure::usage(format!(
+                        "the wave `{name}` waits for the maintenance of hosts: `vmgate run --change {}` does that",
+                        file.display()
+                    )));
                 }
+                let orders = orders(&change, &policy, &self.the_move, self.strict, &session)?;
                 let go_on = self.go_on || change.after_no_go == AfterNoGo::Continue;
                 desk.migrate_all(&orders, go_on, reports)
             }
@@ -159,6 +155,27 @@ impl Migrate {
     }
 }
 
+/// The moves of a change, in its order.
+pub(super) fn orders<'a>(
+    change: &ChangeFile,
+    policy: &'a Policy,
+    look: &MoveOptions,
+    strict: bool,
+    session: &Session,
+) -> Result<Vec<Order<'a>>, Failure> {
+    let order = |planned: &PlannedMove| {
+        let request = collect::request_of(change, planned, look, session)?;
+        Ok(Order {
+            vm: planned.vm.clone(),
+            plan: seen_by(&request.guest_way, planned.plan.clone()),
+            judge: Judge { policy, request, asked: change.asked_of(planned, strict), at: session.shared.at },
+            limits: change.limits,
+            address: planned.migrate_address,
+        })
+    };
+    change.moves.iter().map(order).collect()
+}
+
 /// A guest that is not to be looked into, or not through its agent, is not told through its agent either.
 fn seen_by(way: &GuestWay, plan: Plan) -> Plan {
     let notify = plan.notify.filter(|_| *way == GuestWay::Agent);
@@ -166,7 +183,7 @@ fn seen_by(way: &GuestWay, plan: Plan) -> Plan {
 }
 
 /// What the gate said.
-enum Opened {
+pub(super) enum Opened {
     Pass(Box<Pass>),
     Refused(Failure, Vec<Verdict>),
 }
@@ -187,9 +204,19 @@ impl Opened {
     }
 }
 
-impl Desk<'_> {
+impl<'a> Desk<'a> {
+    /// The desk of a runner, at which no saved verdict counts.
+    pub(super) fn of_runner(ledger: Ledger, stop: Arc<AtomicBool>, session: &'a Session<'a>) -> Self {
+        let evidence = isolate::evidence_folder();
+        Self { ledger, stop, session, evidence, envelopes: Vec::new(), trusted: Vec::new() }
+    }
+
+    pub(super) fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
     /// Opens the gate by a saved verdict, or by a check. Also gives the facts of that check.
-    fn gate(&self, order: &Order) -> (Opened, Option<Facts>) {
+    pub(super) fn gate(&self, order: &Order) -> (Opened, Option<Facts>) {
         let refused = |refused: execute::Refused| Failure { exit: refused.exit(), text: refused.to_string() };
         if !self.envelopes.is_empty() {
             let asked = execute::Asked {
@@ -224,8 +251,35 @@ impl Desk<'_> {
 
     fn migrate(&self, order: &Order, pass: Pass, earlier: Option<Facts>) -> Result<ExitCode, Failure> {
         let shared = self.session.shared;
+        let hosts = self.hosts(order);
+        let bar = progress_bar(shared);
+        let result = self.carry_out(order, &hosts, pass, earlier, &mut |event| tell(&bar, &event));
+        bar.finish_and_clear();
+        match result? {
+            Ok(done) => {
+                output::say(shared, &success(&order.vm, &hosts, &done));
+                Ok(ExitCode::Go)
+            }
+            Err(undone) => Err(failure(&undone)),
+        }
+    }
+
+    /// Lines to the hosts of a move.
+    pub(super) fn hosts(&self, order: &Order) -> Hosts {
         let request = &order.judge.request;
-        let hosts = Hosts::new(request.from.clone(), request.to.clone(), self.session.timeout());
+        Hosts::new(request.from.clone(), request.to.clone(), self.session.timeout())
+    }
+
+    /// Makes a move that was let pass.
+    pub(super) fn carry_out(
+        &self,
+        order: &Order,
+        hosts: &Hosts,
+        pass: Pass,
+        earlier: Option<Facts>,
+        watch: &mut dyn FnMut(Event),
+    ) -> Result<Result<Done, Undone>, Failure> {
+        let destination = &order.judge.request.to;
         let assignment = Assignment {
             pass,
             earlier,
@@ -235,21 +289,12 @@ impl Desk<'_> {
             limits: order.limits,
             keeper: Keeper {
                 by: hook::operator(),
-                shell: self.session.shell(&request.to)?,
+                shell: self.session.shell(destination)?,
                 folder: self.evidence.clone(),
             },
         };
-        hook::bring_own(assignment.pass.verdict(), &request.to, self.session)?;
-        let bar = progress_bar(shared);
-        let result = hosts.carry_out(&assignment, &self.ledger, &self.stop, &mut |event| tell(&bar, &event));
-        bar.finish_and_clear();
-        match result {
-            Ok(done) => {
-                output::say(shared, &success(&order.vm, &hosts, &done));
-                Ok(ExitCode::Go)
-            }
-            Err(undone) => Err(failure(&undone)),
-        }
+        hook::bring_own(assignment.pass.verdict(), destination, self.session)?;
+        Ok(hosts.carry_out(&assignment, &self.ledger, &self.stop, watch))
     }
 
     /// The moves of a change in their order, each judged when its turn comes: with the memory and the bandwidth that the

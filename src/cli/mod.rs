@@ -2,6 +2,8 @@
 
 #[cfg(feature = "libvirt")]
 mod audit;
+#[cfg(feature = "libvirt")]
+mod campaign;
 mod check;
 #[cfg(feature = "libvirt")]
 mod collect;
@@ -25,6 +27,8 @@ mod probe;
 mod recover;
 mod report;
 mod rules;
+#[cfg(feature = "libvirt")]
+mod run;
 mod session;
 mod verdict;
 
@@ -64,6 +68,15 @@ enum Command {
     /// Check moves and carry them out if the verdict is GO
     #[cfg(feature = "libvirt")]
     Migrate(migrate::Migrate),
+    /// Carry out a change, together with other runners that are started for it
+    #[cfg(feature = "libvirt")]
+    Run(run::Run),
+    /// Show how far a change is that runners carry out
+    #[cfg(feature = "libvirt")]
+    Status(campaign::Status),
+    /// Pause, resume or stop a change that runners carry out
+    #[cfg(feature = "libvirt")]
+    Campaign(campaign::CampaignCommand),
     /// End the moves that a crash left behind: find their VMs, and undo what was prepared
     #[cfg(feature = "libvirt")]
     Recover(recover::Recover),
@@ -141,6 +154,12 @@ pub fn main() -> process::ExitCode {
         Command::Evacuate(command) => command.run(&cli.shared),
         #[cfg(feature = "libvirt")]
         Command::Migrate(command) => command.run(&cli.shared),
+        #[cfg(feature = "libvirt")]
+        Command::Run(command) => command.run(&cli.shared),
+        #[cfg(feature = "libvirt")]
+        Command::Status(command) => command.run(&cli.shared),
+        #[cfg(feature = "libvirt")]
+        Command::Campaign(command) => command.run(&cli.shared),
         #[cfg(feature = "libvirt")]
         Command::Isolate(command) => command.run(&cli.shared),
         #[cfg(feature = "libvirt")]

@@ -45,6 +45,8 @@ mod probes;
 #[cfg(feature = "libvirt")]
 mod provenance;
 #[cfg(feature = "libvirt")]
+pub mod ready;
+#[cfg(feature = "libvirt")]
 pub mod survey;
 pub mod text;
 pub mod transport;

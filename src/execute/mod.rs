@@ -20,6 +20,7 @@ mod resolve;
 mod restore;
 mod run;
 mod suffering;
+mod take_over;
 mod verify;
 mod whereabouts;
 
@@ -34,6 +35,7 @@ pub use judge::Judge;
 pub use migration::Progress;
 pub use recover::{Fate, Recovered, recover};
 pub use suffering::{CutOff, Keeper};
+pub use take_over::{driver, take_over};
 pub use whereabouts::Whereabouts;
 
 use crate::{

@@ -129,7 +129,7 @@ fn isolation_begun(history: &[Record]) -> Option<&str> {
     })
 }
 
-fn bring_to_an_end(journal: &Journal, open: &OpenRun, hosts: &Hosts) -> Fate {
+pub(super) fn bring_to_an_end(journal: &Journal, open: &OpenRun, hosts: &Hosts) -> Fate {
     let vm = journal.vm();
     // A run that never came to its migration has left nothing at the hosts: whatever goes on there is somebody else's.
     let seen = match migrating_for(&open.history) {

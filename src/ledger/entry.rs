@@ -5,7 +5,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::Observation;
+use super::{Campaign, Expulsion, Observation};
 use crate::{
     change::Plan,
     fact::{Quantiles, Version},
@@ -34,6 +34,10 @@ pub enum Entry {
     Override(Override),
     /// A VM was watched dirtying its memory.
     Observation(Observation),
+    /// A change that several runners carry out goes on.
+    Campaign(Campaign),
+    /// A runner can act no more.
+    Expulsion(Expulsion),
 }
 
 /// The kinds of entries.
@@ -57,6 +61,10 @@ pub enum Kind {
     Override,
     /// [`Entry::Observation`]
     Observation,
+    /// [`Entry::Campaign`]
+    Campaign,
+    /// [`Entry::Expulsion`]
+    Expulsion,
 }
 
 /// The states of a run, in the order of a run that goes well; the last three are ways out.
@@ -360,10 +368,12 @@ impl Entry {
             Self::Isolation(_) => Kind::Isolation,
             Self::Override(_) => Kind::Override,
             Self::Observation(_) => Kind::Observation,
+            Self::Campaign(_) => Kind::Campaign,
+            Self::Expulsion(_) => Kind::Expulsion,
         }
     }
 
-    /// The run that it belongs to.
+    /// The run that it belongs to; of a campaign the campaign, of an expulsion the runner.
     pub fn run(&self) -> Option<&str> {
         match self {
             Self::RunStarted(entry) => Some(&entry.run),
@@ -371,6 +381,8 @@ impl Entry {
             Self::RunEnded(entry) => Some(&entry.run),
             Self::Migration(entry) => Some(&entry.run),
             Self::Isolation(entry) => entry.run.as_deref(),
+            Self::Campaign(entry) => Some(&entry.campaign),
+            Self::Expulsion(entry) => Some(&entry.runner),
             Self::Verdict(_) | Self::Rehearsal(_) | Self::Override(_) | Self::Observation(_) => None,
         }
     }
@@ -387,13 +399,14 @@ impl Entry {
             Self::Isolation(entry) => entry.vm.uuid.as_deref(),
             Self::Override(entry) => entry.vm.uuid.as_deref(),
             Self::Observation(entry) => entry.vm.uuid.as_deref(),
+            Self::Campaign(_) | Self::Expulsion(_) => None,
         }
     }
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Verdict,
         Self::RunStarted,
         Self::Transition,
@@ -403,6 +416,8 @@ impl Kind {
         Self::Isolation,
         Self::Override,
         Self::Observation,
+        Self::Campaign,
+        Self::Expulsion,
     ];
 
     /// Its name, as the records write it.
@@ -417,6 +432,8 @@ impl Kind {
             Self::Isolation => "isolation",
             Self::Override => "override",
             Self::Observation => "observation",
+            Self::Campaign => "campaign",
+            Self::Expulsion => "expulsion",
         }
     }
 }

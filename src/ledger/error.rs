@@ -45,6 +45,11 @@ pub enum LedgerError {
     /// The entry cannot be written.
     #[error("the entry cannot be written as JSON: {0}")]
     Encode(String),
+    /// The runner that writes has lost its lease.
+    #[error(
+        "this runner was not heard of for too long, and another one has taken its moves over: it can act no more"
+    )]
+    Expelled,
     /// Another move stands in the way.
     #[error(transparent)]
     Refused(Box<Refusal>),

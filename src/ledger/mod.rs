@@ -4,6 +4,7 @@
 //! breaks all that follow. A move holds its VM by the record that it has begun and not ended, so that a crash can
 //! neither lose that hold nor leave it behind unseen. [`Store`] is all that a database has to do.
 
+pub mod campaign;
 mod chain;
 pub mod entry;
 mod error;
@@ -18,6 +19,7 @@ use std::{path::Path, sync::Mutex};
 
 use jiff::Timestamp;
 
+pub use campaign::{Campaign, Expulsion};
 pub use chain::{Broken, Head};
 pub use entry::Entry;
 pub use error::LedgerError;
@@ -50,6 +52,8 @@ pub struct Record {
 /// An open ledger. May be shared between threads; several processes may have it open.
 pub struct Ledger {
     store: Mutex<Box<dyn Store>>,
+    /// The runner that writes, where there is one: once it was expelled, nothing of it is written any more.
+    runner: Option<String>,
 }
 
 impl Ledger {
@@ -65,7 +69,30 @@ impl Ledger {
 
     /// A ledger over another store.
     pub fn over(store: Box<dyn Store>) -> Self {
-        Self { store: Mutex::new(store) }
+        Self { store: Mutex::new(store), runner: None }
+    }
+
+    /// The same ledger for a runner of campaigns. Every record is held against its expulsion in the transaction that writes
+    /// it: a runner that was given up can write no step, and a step that is not written is not taken.
+    #[must_use]
+    pub fn of_runner(self, runner: &str) -> Self {
+        Self { runner: Some(runner.to_owned()), ..self }
+    }
+
+    /// Reads the records of these kinds after a number and lets `work` choose, on what they say, an entry to append: in one
+    /// transaction, so that of two that choose at once one sees what the other chose. `work` may be called twice.
+    pub fn decide<T>(
+        &self,
+        selection: &Selection,
+        mut work: impl FnMut(&[Record]) -> Result<(T, Option<Entry>), LedgerError>,
+    ) -> Result<(T, Option<Record>), LedgerError> {
+        self.write(|writer| {
+            let records: Vec<Record> =
+                writer.select(selection)?.iter().map(Record::try_from).collect::<Result<_, _>>()?;
+            let (answer, entry) = work(&records)?;
+            let record = entry.map(|entry| chain::append(writer, &entry, Timestamp::now())).transpose()?;
+            Ok((answer, record))
+        })
     }
 
     /// Appends an entry, now.
@@ -175,10 +202,23 @@ impl Ledger {
     ) -> Result<T, LedgerError> {
         let mut written = None;
         self.lock().write(&mut |writer| {
+            self.still_in(writer)?;
             written = Some(work(writer)?);
             Ok(())
         })?;
         written.ok_or_else(|| LedgerError::Store("the store did not do the work it was given".to_owned()))
+    }
+
+    /// Whether the runner that writes may still do so.
+    fn still_in(&self, writer: &dyn Writer) -> Result<(), LedgerError> {
+        let Some(runner) = &self.runner else { return Ok(()) };
+        let wanted = Selection {
+            kinds: vec![Kind::Expulsion],
+            run: Some(runner.clone()),
+            at_most: Some(1),
+            ..Selection::default()
+        };
+        if writer.select(&wanted)?.is_empty() { Ok(()) } else { Err(LedgerError::Expelled) }
     }
 
     /// A thread that panicked with the lock left no half transaction behind: the store rolls those back.

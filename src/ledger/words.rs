@@ -56,6 +56,8 @@ impl fmt::Display for Entry {
                 f64::from(u32::try_from(seen.rate_bytes_per_second >> 10).unwrap_or(u32::MAX)) / 1024.0,
                 seen.watched_seconds
             ),
+            Self::Campaign(event) => event.fmt(f),
+            Self::Expulsion(expulsion) => expulsion.fmt(f),
             Self::Override(given) => given.fmt(f),
         }
     }

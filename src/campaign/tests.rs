@@ -1,0 +1,351 @@
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::*;
+use crate::{
+    ledger::{
+        Campaign, Entry, Expulsion, Ledger, LedgerError, Record,
+        campaign::{Event, Released, Steering},
+        entry::Driver,
+    },
+    verdict::ExitCode,
+};
+
+/// Hosts that exist nowhere: a move takes some milliseconds, and it is written down what ran beside what.
+#[derive(Default)]
+struct Simulated {
+    /// Moves that fail so often before they succeed.
+    fails: Mutex<HashMap<usize, u32>>,
+    made: Mutex<Vec<usize>>,
+    taken_over: Mutex<Vec<usize>>,
+    running: Mutex<Vec<usize>>,
+    most: AtomicUsize,
+    waves: Mutex<Vec<usize>>,
+    takes: Duration,
+}
+
+impl Simulated {
+    fn new() -> Self {
+        Self { takes: Duration::from_millis(10), ..Self::default() }
+    }
+
+    fn made(&self) -> Vec<usize> {
+        let mut made = self.made.lock().unwrap().clone();
+        made.sort_unstable();
+        made
+    }
+}
+
+impl Mover for Simulated {
+    fn make(&self, at: usize, stop: &AtomicBool) -> Released {
+        {
+            let mut running = self.running.lock().unwrap();
+            running.push(at);
+            self.most.fetch_max(running.len(), Ordering::SeqCst);
+        }
+        let start = Instant::now();
+        while start.elapsed() < self.takes && !stop.load(Ordering::SeqCst) {
+            thread::sleep(Duration::from_millis(2));
+        }
+        self.running.lock().unwrap().retain(|other| *other != at);
+        if stop.load(Ordering::SeqCst) {
+            return again("aborted");
+        }
+        if let Some(left) = self.fails.lock().unwrap().get_mut(&at).filter(|left| **left > 0) {
+            *left -= 1;
+            return again("no luck");
+        }
+        self.made.lock().unwrap().push(at);
+        Released::Done
+    }
+
+    fn take_over(&self, at: usize) -> Released {
+        self.taken_over.lock().unwrap().push(at);
+        again("its runner was lost")
+    }
+
+    fn wave_ready(&self, wave: usize) -> Result<(), String> {
+        self.waves.lock().unwrap().push(wave);
+        Ok(())
+    }
+}
+
+fn again(why: &str) -> Released {
+    Released::Again { why: why.into(), exit: ExitCode::NotFinished, after_seconds: 0.0 }
+}
+
+/// A change that moves so many VMs, each between two hosts of its own unless `one` host gives them all.
+fn change(moves: usize, head: &str, one: bool) -> ChangeFile {
+    let moves: Vec<String> = (0..moves)
+        .map(|at| {
+            let from = if one { 0 } else { at };
+            format!(
+                "  - {{vm: vm{at}, from: 'qemu+ssh://a{from}/system', to: 'qemu+ssh://b{at}/system', expected_seconds: 30}}\n"
+            )
+        })
+        .collect();
+    let text = format!("schema: vmgate/change/v1\nid: CHG-1\n{head}moves:\n{}", moves.concat());
+    ChangeFile::parse("change.yaml", text.as_bytes()).unwrap()
+}
+
+fn driver() -> Driver {
+    Driver { machine: "here".into(), boot: "b".into(), pid: 1, started_ticks: 1 }
+}
+
+const QUICK: Settings = Settings {
+    jobs: 4,
+    attempts: 3,
+    lease_seconds: 60.0,
+    backoff_seconds: 0.02,
+    look: Duration::from_millis(20),
+};
+
+/// A lease that a test can wait for, and that a busy machine keeps.
+const SHORT_LEASE: Settings = Settings { lease_seconds: 6.0, ..QUICK };
+
+fn run(file: &Path, name: &str, change: &ChangeFile, mover: &Simulated) -> Result<Summary, RunnerError> {
+    run_with(file, name, change, mover, QUICK, &Arc::default())
+}
+
+fn run_with(
+    file: &Path,
+    name: &str,
+    change: &ChangeFile,
+    mover: &Simulated,
+    settings: Settings,
+    stop: &Arc<AtomicBool>,
+) -> Result<Summary, RunnerError> {
+    let ledger = Ledger::open(file).unwrap().of_runner(name);
+    let runner = Runner {
+        ledger: &ledger,
+        change,
+        mover,
+        name: name.into(),
+        driver: driver(),
+        settings,
+        drain: Arc::default(),
+        stop: Arc::clone(stop),
+        tell: &|_| {},
+    };
+    runner.run()
+}
+
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn file(&self) -> std::path::PathBuf {
+        self.0.path().join("ledger.db")
+    }
+
+    fn write(&self, change: &ChangeFile, event: Event) -> Record {
+        let entry = Entry::Campaign(Campaign { campaign: change.digest.to_string(), event });
+        Ledger::open(&self.file()).unwrap().append(&entry).unwrap()
+    }
+
+    fn state(&self, change: &ChangeFile) -> State {
+        let mut state = State::new(&change.digest.to_string());
+        let ledger = Ledger::open(&self.file()).unwrap();
+        ledger.verify().unwrap();
+        state.read(&ledger.records(&state.unread()).unwrap(), uptime_seconds());
+        state
+    }
+}
+
+const COMPLETE: Summary = Summary { ending: Some(Ending::Complete) };
+
+#[test]
+fn runners_share_a_change_and_no_move_is_made_twice_or_left_out() {
+    let (place, change, hosts) = (Place::new(), change(24, "at_once: 5\n", false), Simulated::new());
+    thread::scope(|scope| {
+        for name in ["one", "two", "three"] {
+            let (place, change, hosts) = (&place, &change, &hosts);
+            scope.spawn(move || assert_eq!(run(&place.file(), name, change, hosts).unwrap(), COMPLETE));
+        }
+    });
+    assert_eq!(hosts.made(), (0..24).collect::<Vec<_>>());
+    assert!(hosts.most.load(Ordering::SeqCst) <= 5, "no more at once than the change allows");
+    assert_eq!(place.state(&change).counts(None), Counts { done: 24, ..Counts::default() });
+}
+
+#[test]
+fn the_limits_of_hosts_and_groups_hold_across_runners() {
+    let place = Place::new();
+    let hosts = Simulated::new();
+    let one_source = change(6, "", true);
+    thread::scope(|scope| {
+        for name in ["one", "two"] {
+            let (place, change, hosts) = (&place, &one_source, &hosts);
+            scope.spawn(move || run(&place.file(), name, change, hosts).unwrap());
+        }
+    });
+    assert_eq!(hosts.made().len(), 6);
+    assert_eq!(hosts.most.load(Ordering::SeqCst), 1, "one host gives one at a time");
+}
+
+#[test]
+fn a_move_is_tried_again_with_growing_pauses_and_given_up_in_the_end() {
+    let (place, change, hosts) = (Place::new(), change(2, "", false), Simulated::new());
+    *hosts.fails.lock().unwrap() = HashMap::from([(0, 2), (1, 9)]);
+    run(&place.file(), "one", &change, &hosts).unwrap();
+    let state = place.state(&change);
+    assert!(matches!(state.tasks[0].state, TaskState::Done { .. }));
+    let TaskState::Failed { why, exit } = &state.tasks[1].state else { panic!("{:?}", state.tasks[1]) };
+    assert_eq!((why.as_str(), *exit), ("no luck (tried 3 times)", ExitCode::NotFinished));
+    let ledger = Ledger::open(&place.file()).unwrap();
+    let pauses = ledger.records(&State::new(&change.digest.to_string()).unread()).unwrap();
+    let pauses: Vec<f64> = pauses
+        .iter()
+        .filter_map(|record| match &record.entry {
+            Entry::Campaign(Campaign {
+                event: Event::Released { at: 1, how: Released::Again { after_seconds, .. }, .. },
+                ..
+            }) => Some(*after_seconds),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(pauses, [0.02, 0.04]);
+}
+
+#[test]
+fn when_the_error_budget_is_used_up_nothing_begins_until_somebody_resumes() {
+    let (place, hosts) = (Place::new(), Simulated::new());
+    let change = change(6, "error_budget: 2\nat_once: 1\n", false);
+    *hosts.fails.lock().unwrap() = HashMap::from([(0, 9), (1, 9)]);
+    thread::scope(|scope| {
+        let once = Settings { attempts: 1, ..QUICK };
+        let runner =
+            scope.spawn(|| run_with(&place.file(), "one", &change, &hosts, once, &Arc::default()).unwrap());
+        let start = Instant::now();
+        while place.state(&change).failures < 2 {
+            assert!(start.elapsed() < Duration::from_secs(20), "{:?}", place.state(&change));
+            thread::sleep(Duration::from_millis(20));
+        }
+        thread::sleep(Duration::from_millis(200));
+        assert_eq!(hosts.made(), [] as [usize; 0]);
+        place.write(&change, Event::Steered { what: Steering::Resume, by: "ann".into() });
+        assert_eq!(runner.join().unwrap(), COMPLETE);
+    });
+    assert_eq!(hosts.made(), [2, 3, 4, 5]);
+}
+
+#[test]
+fn paused_nothing_begins_and_stopped_runners_end() {
+    let (place, change, hosts) = (Place::new(), change(3, "", false), Simulated::new());
+    place.write(&change, opened(&change));
+    place.write(&change, Event::Steered { what: Steering::Pause, by: "ann".into() });
+    thread::scope(|scope| {
+        let runner = scope.spawn(|| run(&place.file(), "one", &change, &hosts).unwrap());
+        thread::sleep(Duration::from_millis(300));
+        assert!(!runner.is_finished());
+        place.write(&change, Event::Steered { what: Steering::Stop, by: "bob".into() });
+        assert_eq!(runner.join().unwrap(), Summary { ending: Some(Ending::Stopped("bob".into())) });
+    });
+    assert_eq!(hosts.made(), [] as [usize; 0]);
+    let status = render(&place.state(&change), jiff::Timestamp::now());
+    assert!(status.contains("0 of 3 moves done") && status.contains("stopped by bob"), "{status}");
+}
+
+#[test]
+fn nothing_begins_that_would_not_be_over_before_the_window_closes() {
+    let (place, hosts) = (Place::new(), Simulated::new());
+    let end = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(20);
+    let change = change(3, &format!("window: {{start: 2026-01-01T00:00:00Z, end: {end}}}\n"), false);
+    let summary = run(&place.file(), "one", &change, &hosts).unwrap();
+    assert_eq!(summary, Summary { ending: Some(Ending::WindowCloses(3)) });
+    assert_eq!(hosts.made(), [] as [usize; 0]);
+}
+
+#[test]
+fn a_wave_waits_for_the_one_before_and_brings_back_only_what_went() {
+    let (place, hosts) = (Place::new(), Simulated::new());
+    let text = "schema: vmgate/change/v1
+id: CHG-2
+waves: [{name: empty r1}, {name: back to r1}]
+moves:
+  - {vm: a, from: 'qemu+ssh://a/system', to: 'qemu+ssh://b/system', wave: empty r1}
+  - {vm: b, from: 'qemu+ssh://c/system', to: 'qemu+ssh://d/system', wave: empty r1}
+  - {vm: a, from: 'qemu+ssh://b/system', to: 'qemu+ssh://a/system', wave: back to r1}
+  - {vm: b, from: 'qemu+ssh://d/system', to: 'qemu+ssh://c/system', wave: back to r1}
+";
+    let change = ChangeFile::parse("c.yaml", text.as_bytes()).unwrap();
+    hosts.fails.lock().unwrap().insert(1, 9);
+    assert_eq!(run(&place.file(), "one", &change, &hosts).unwrap(), COMPLETE);
+    assert_eq!(*hosts.made.lock().unwrap(), [0, 2], "b never went");
+    assert_eq!(*hosts.waves.lock().unwrap(), [1]);
+    let expected = Counts { done: 2, failed: 1, needless: 1, ..Counts::default() };
+    assert_eq!(place.state(&change).counts(None), expected);
+}
+
+#[test]
+fn a_runner_that_died_is_expelled_and_its_move_recovered_before_it_is_made_again() {
+    let (place, change, hosts) = (Place::new(), change(2, "", false), Simulated::new());
+    place.write(&change, opened(&change));
+    place.write(&change, Event::Beat { runner: "dead".into(), driver: driver() });
+    let token = place.write(&change, Event::Claimed { runner: "dead".into(), at: 0 }).sequence;
+    let dead = Ledger::open(&place.file()).unwrap().of_runner("dead");
+    let began = Instant::now();
+    let summary = run_with(&place.file(), "one", &change, &hosts, SHORT_LEASE, &Arc::default());
+    assert_eq!(summary.unwrap(), COMPLETE);
+    assert!(began.elapsed() >= Duration::from_secs(6), "not before the lease is over");
+    assert_eq!(*hosts.taken_over.lock().unwrap(), [0]);
+    assert_eq!(hosts.made(), [0, 1]);
+    // Were it only asleep, it could neither end its claim nor take a step of a move when it wakes.
+    let late = Event::Released { at: 0, token, how: Released::Done };
+    let entry = Entry::Campaign(Campaign { campaign: change.digest.to_string(), event: late.clone() });
+    assert!(matches!(dead.append(&entry), Err(LedgerError::Expelled)));
+    // And what is written past the fence counts for nothing: its token is not the one that is held.
+    let before = place.state(&change).tasks;
+    place.write(&change, late);
+    assert_eq!(place.state(&change).tasks, before);
+}
+
+#[test]
+fn a_runner_that_slept_past_half_its_lease_aborts_what_it_has_under_way() {
+    let (place, change) = (Place::new(), change(1, "", false));
+    let hosts = Simulated { takes: Duration::from_secs(20), ..Simulated::default() };
+    let stop: Arc<AtomicBool> = Arc::default();
+    thread::scope(|scope| {
+        let runner = scope.spawn(|| run_with(&place.file(), "sleeper", &change, &hosts, SHORT_LEASE, &stop));
+        let start = Instant::now();
+        while hosts.running.lock().unwrap().is_empty() {
+            assert!(start.elapsed() < Duration::from_secs(10));
+            thread::sleep(Duration::from_millis(10));
+        }
+        let expelled = Expulsion {
+            campaign: change.digest.to_string(),
+            runner: "sleeper".into(),
+            by: "other".into(),
+            silent_seconds: 60,
+        };
+        Ledger::open(&place.file()).unwrap().append(&Entry::Expulsion(expelled)).unwrap();
+        assert!(matches!(runner.join().unwrap(), Err(RunnerError::LeaseLost)));
+        assert!(start.elapsed() < Duration::from_secs(10), "its move was aborted and not waited for");
+    });
+    assert_eq!(hosts.made(), [] as [usize; 0]);
+    assert!(matches!(place.state(&change).tasks[0].state, TaskState::Orphaned { .. }));
+}
+
+#[test]
+fn a_lease_ends_at_its_half_by_a_clock_that_nobody_sets() {
+    let lost: Arc<AtomicBool> = Arc::default();
+    let lease = Lease::new(4.0, Arc::clone(&lost));
+    assert!(lease.holds());
+    thread::sleep(Duration::from_millis(400));
+    assert!(lease.holds());
+    thread::sleep(Duration::from_secs(2));
+    assert!(!lease.holds() && lost.load(Ordering::SeqCst));
+    lease.renew(uptime_seconds());
+    assert!(!lease.holds(), "what is lost is lost");
+}
