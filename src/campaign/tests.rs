@@ -223,8 +223,8 @@ fn when_the_error_budget_is_used_up_nothing_begins_until_somebody_resumes() {
     let (place, hosts) = (Place::new(), Simulated::new());
     let change = change(6, "error_budget: 2\nat_once: 1\n", false);
     *hosts.fails.lock().unwrap() = HashMap::from([(0, 9), (1, 9)]);
+    let once = Settings { attempts: 1, ..QUICK };
     thread::scope(|scope| {
-        let once = Settings { attempts: 1, ..QUICK };
         let runner =
             scope.spawn(|| run_with(&place.file(), "one", &change, &hosts, once, &Arc::default()).unwrap());
         let start = Instant::now();

@@ -89,13 +89,12 @@ impl CampaignCommand {
         let campaign = find(&ledger, change.as_deref())?;
         let state = read(&ledger, &campaign)?;
         let by = whoever();
-        let (event, said) = match what {
-            Some(what) => (Event::Steered { what, by }, format!("{} is {}", state.id, what.word())),
-            None => {
-                let wave = state.wave();
-                let name = state.waves.get(wave).cloned().unwrap_or_default();
-                (Event::WaveOpened { wave, by }, format!("{}: `{name}` may begin", state.id))
-            }
+        let (event, said) = if let Some(what) = what {
+            (Event::Steered { what, by }, format!("{} is {}", state.id, what.word()))
+        } else {
+            let wave = state.wave();
+            let name = state.waves.get(wave).cloned().unwrap_or_default();
+            (Event::WaveOpened { wave, by }, format!("{}: `{name}` may begin", state.id))
         };
         ledger.append(&Entry::Campaign(Campaign { campaign, event })).map_err(Failure::failed)?;
         output::say(shared, &said);

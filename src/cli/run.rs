@@ -153,11 +153,11 @@ fn heed_signals(drain: &Arc<AtomicBool>, stop: &Arc<AtomicBool>) -> Result<(), F
             thread::sleep(Duration::from_millis(100));
         }
         // From here on a signal means more.
-        [SIGINT, SIGTERM, SIGHUP].into_iter().for_each(|signal| {
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
             if let Err(error) = signal_hook::flag::register(signal, Arc::clone(&stop)) {
                 tracing::warn!("a second Ctrl-C cannot be caught: {error}");
             }
-        });
+        }
     });
     Ok(())
 }
