@@ -34,7 +34,7 @@ release: deps ## Build the optimised binary and its static probe
 demo: build ## On a fresh machine: a safe VM is migrated, an unsafe one is refused
 	@tests/demo
 
-test: lint unit rules drift lab-core ## Everything that must hold, but for the slow parts of `make lab-test`
+test: lint unit rules drift lab-core ## Everything that must hold, but for the slow tests in the lab (`make lab-test`)
 
 lint: deps ## Formatting and clippy, with and without libvirt
 	$(CARGO) fmt --all --check
@@ -64,11 +64,11 @@ package-test: build ## The Debian package, installed and used in a bare root fil
 lab-selftest: build ## The lab itself: two hosts, guests, migrations there and back
 	@tests/lab/selftest
 
-# Tests of vmgate in the lab. What makes obstacles of every kind on hosts, in guests and on the path is left to `make lab-test`.
+# Tests of vmgate in the lab. What takes longest is left to `make lab-test`.
 LAB_TEST := eval "$$($(LAB) env)" && $(CARGO) test --test lab -- --include-ignored --test-threads=1 --skip after_every_fault
-lab-core: lab-selftest ## The main job on two real hypervisor hosts, and what goes wrong with it
+lab-core: lab-selftest ## The main job on two real hypervisor hosts, and bad input to it
 	@$(LAB) up
-	@$(LAB_TEST) --skip path:: --skip silence:: --skip refusals::
+	@$(LAB_TEST) check:: collect:: migrate:: obstacles::
 
 lab-test: lab-selftest ## All tests on real hypervisor hosts, most of an hour
 	@$(LAB) up
