@@ -2,27 +2,19 @@
 
 #![allow(clippy::unwrap_used)] // in helpers of tests too
 
+mod said;
+
 use std::{fs, path::Path, process::Command};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
+use said::{Said, vmgate_in};
+
 const HEALTHY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/rules/fixtures/idle-vm.yaml");
 const NOW: &str = "2026-11-23T01:05:00Z";
 
-struct Said {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
-
 impl Said {
-    #[track_caller]
-    fn exits(self, code: i32) -> Self {
-        assert_eq!(self.code, code, "exit code\n--- stdout\n{}\n--- stderr\n{}", self.stdout, self.stderr);
-        self
-    }
-
     #[track_caller]
     fn complains(self, text: &str) -> Self {
         assert!(self.stderr.contains(text), "`{text}` is not on stderr:\n{}", self.stderr);
@@ -38,22 +30,7 @@ impl Said {
 
 /// Runs vmgate in an empty folder, so that no vmgate.yaml of the surroundings is read.
 fn vmgate(arguments: &[&str]) -> Said {
-    vmgate_in(&tempfile::tempdir().unwrap(), arguments)
-}
-
-fn vmgate_in(folder: &TempDir, arguments: &[&str]) -> Said {
-    let output = Command::new(env!("CARGO_BIN_EXE_vmgate"))
-        .args(arguments)
-        .current_dir(folder.path())
-        .env_remove("VMGATE_CONFIG")
-        .env_remove("VMGATE_LOG")
-        .output()
-        .unwrap();
-    Said {
-        code: output.status.code().unwrap(),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
+    vmgate_in(tempfile::tempdir().unwrap().path(), arguments)
 }
 
 fn check(facts: &str, more: &[&str]) -> Said {
@@ -229,7 +206,7 @@ message: it has none
 remediation: name it
 ";
     write(&folder, "site/my-rule.yaml", rule);
-    let said = vmgate_in(&folder, &["check", "--facts", HEALTHY, "--rules", "site"]).exits(2);
+    let said = vmgate_in(folder.path(), &["check", "--facts", HEALTHY, "--rules", "site"]).exits(2);
     assert!(said.stderr.contains("my-rule.yaml:8"), "{}", said.stderr);
     assert!(said.stderr.contains('^') && said.stderr.contains("name"), "{}", said.stderr);
 }
@@ -255,17 +232,20 @@ remediation: rename it
 ";
     write(&folder, "site/always-warns.yaml", rule);
     let strict = ["check", "--facts", HEALTHY, "--rules", "site", "--no-builtin-rules", "--strict"];
-    vmgate_in(&folder, &strict).exits(10);
-    vmgate_in(&folder, &strict[..strict.len() - 1]).exits(0).reports("always-warns");
+    vmgate_in(folder.path(), &strict).exits(10);
+    vmgate_in(folder.path(), &strict[..strict.len() - 1]).exits(0).reports("always-warns");
 }
 
 #[test]
 fn the_configuration_of_the_folder_is_read_and_its_mistakes_are_said() {
     let folder = tempfile::tempdir().unwrap();
     write(&folder, "vmgate.yaml", "profil: strict\n");
-    vmgate_in(&folder, &["check", "--facts", HEALTHY]).exits(2).complains("vmgate.yaml").complains("profil");
+    vmgate_in(folder.path(), &["check", "--facts", HEALTHY])
+        .exits(2)
+        .complains("vmgate.yaml")
+        .complains("profil");
     write(&folder, "vmgate.yaml", "parameters: {no-such-rule: {margin: 3}}\n");
-    vmgate_in(&folder, &["check", "--facts", HEALTHY]).exits(2).complains("no-such-rule");
+    vmgate_in(folder.path(), &["check", "--facts", HEALTHY]).exits(2).complains("no-such-rule");
 }
 
 #[test]
@@ -274,7 +254,7 @@ fn a_way_into_the_guest_that_leads_nowhere_is_a_mistake() {
     let folder = TempDir::new().unwrap();
     let ask = |way: &str| {
         vmgate_in(
-            &folder,
+            folder.path(),
             &[
                 "collect",
                 "web1",
@@ -461,14 +441,15 @@ fn verdicts_of_a_change_are_signed_and_verified_together() {
     };
     openssl(&["genpkey", "-algorithm", "ed25519", "-out", "private.pem"]);
     openssl(&["pkey", "-in", "private.pem", "-pubout", "-out", "public.pem"]);
-    let signed = vmgate_in(&folder, &["verdict", "sign", &verdicts, "--key", "private.pem"]).exits(0).stdout;
+    let signed =
+        vmgate_in(folder.path(), &["verdict", "sign", &verdicts, "--key", "private.pem"]).exits(0).stdout;
     assert_eq!(signed.lines().count(), 2);
     write(&folder, "signed.json", &signed);
     let verify = ["verdict", "verify", "signed.json", "--key", "public.pem"];
-    let verified = vmgate_in(&folder, &verify).exits(0).stdout;
+    let verified = vmgate_in(folder.path(), &verify).exits(0).stdout;
     assert_eq!(verified, fs::read_to_string(&verdicts).unwrap());
     write(&folder, "signed.json", &signed.replacen("\"payload\":\"", "\"payload\":\"e", 1));
-    vmgate_in(&folder, &verify).exits(2);
+    vmgate_in(folder.path(), &verify).exits(2);
 }
 
 #[test]
@@ -477,7 +458,7 @@ fn the_ledger_keeps_verdicts_and_tells_when_it_was_changed() {
     let folder = tempfile::tempdir().unwrap();
     let ask = |arguments: &[&str]| {
         let ledger = ["--ledger", "sub/ledger.db"];
-        vmgate_in(&folder, &[arguments, &ledger].concat())
+        vmgate_in(folder.path(), &[arguments, &ledger].concat())
     };
     ask(&["ledger", "verify"]).exits(2).complains("there is no ledger");
     ask(&["check", "--facts", HEALTHY, "--at", NOW]).exits(0);
@@ -510,7 +491,7 @@ fn a_change_that_is_wrong_is_refused_with_everything_that_is_wrong_and_nothing_i
     fs::write(folder.path().join("change.yaml"), text).unwrap();
     for command in ["check", "migrate"] {
         let said =
-            vmgate_in(&folder, &[command, "--change", "change.yaml", "--ledger", "ledger.db"]).exits(2);
+            vmgate_in(folder.path(), &[command, "--change", "change.yaml", "--ledger", "ledger.db"]).exits(2);
         for part in [
             "--> change.yaml:2:5",
             "`id` must be",
@@ -528,7 +509,7 @@ fn a_change_that_is_wrong_is_refused_with_everything_that_is_wrong_and_nothing_i
 #[cfg(feature = "libvirt")]
 fn without_moves_there_is_nothing_to_recover() {
     let folder = tempfile::tempdir().unwrap();
-    vmgate_in(&folder, &["recover", "--ledger", "ledger.db"]).exits(0).reports("there is no ledger");
+    vmgate_in(folder.path(), &["recover", "--ledger", "ledger.db"]).exits(0).reports("there is no ledger");
     let saved = ["migrate", "a", "--from", "test:///a", "--to", "test:///b", "--verdict", "none.json"];
-    vmgate_in(&folder, &saved).exits(2).complains("none.json: cannot be read");
+    vmgate_in(folder.path(), &saved).exits(2).complains("none.json: cannot be read");
 }

@@ -2,28 +2,20 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use std::{fmt::Write as _, fs, path::Path, process::Command};
+mod said;
+
+use std::{fmt::Write as _, fs, path::Path};
 
 use tempfile::TempDir;
+
+use said::{Said, vmgate_in};
 
 const HEALTHY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/rules/fixtures/idle-vm.yaml");
 const NOW: &str = "2026-11-23T01:05:00Z";
 const VMS: usize = 6;
 const GIB: u64 = 1 << 30;
 
-struct Said {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
-
 impl Said {
-    #[track_caller]
-    fn exits(self, code: i32) -> Self {
-        assert_eq!(self.code, code, "exit code\n--- stdout\n{}\n--- stderr\n{}", self.stdout, self.stderr);
-        self
-    }
-
     #[track_caller]
     fn says(self, text: &str) -> Self {
         let all = format!("{}{}", self.stdout, self.stderr);
@@ -115,19 +107,7 @@ impl Lab {
 }
 
 fn vmgate(folder: &Path, arguments: &str) -> Said {
-    let output = Command::new(env!("CARGO_BIN_EXE_vmgate"))
-        .args(arguments.split_whitespace())
-        .current_dir(folder)
-        .env_remove("VMGATE_CONFIG")
-        .env_remove("VMGATE_LEDGER")
-        .env("NO_COLOR", "1")
-        .output()
-        .unwrap();
-    Said {
-        code: output.status.code().unwrap(),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
+    vmgate_in(folder, &arguments.split_whitespace().collect::<Vec<_>>())
 }
 
 #[test]

@@ -224,19 +224,21 @@ fn when_the_error_budget_is_used_up_nothing_begins_until_somebody_resumes() {
     let change = change(6, "error_budget: 2\nat_once: 1\n", false);
     *hosts.fails.lock().unwrap() = HashMap::from([(0, 9), (1, 9)]);
     let once = Settings { attempts: 1, ..QUICK };
-    thread::scope(|scope| {
+    // Nothing is asserted before the runner is let go on: it would wait for ever.
+    let before = thread::scope(|scope| {
         let runner =
             scope.spawn(|| run_with(&place.file(), "one", &change, &hosts, once, &Arc::default()).unwrap());
         let start = Instant::now();
-        while place.state(&change).failures < 2 {
-            assert!(start.elapsed() < Duration::from_secs(20), "{:?}", place.state(&change));
+        while place.state(&change).failures < 2 && start.elapsed() < Duration::from_secs(20) {
             thread::sleep(Duration::from_millis(20));
         }
         thread::sleep(Duration::from_millis(200));
-        assert_eq!(hosts.made(), [] as [usize; 0]);
+        let before = (place.state(&change).failures, hosts.made());
         place.write(&change, Event::Steered { what: Steering::Resume, by: "ann".into() });
         assert_eq!(runner.join().unwrap(), COMPLETE);
+        before
     });
+    assert_eq!(before, (2, Vec::new()));
     assert_eq!(hosts.made(), [2, 3, 4, 5]);
 }
 

@@ -5,7 +5,7 @@ use std::{io::IsTerminal, thread, time::Duration};
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
-use super::{Failure, options::Shared, output, session::Session};
+use super::{Failure, hook, options::Shared, output, session::Session};
 use crate::{
     campaign::{State, render, uptime_seconds},
     ledger::{
@@ -69,7 +69,9 @@ impl Status {
                 write!(out, "{clear}{text}")
             })?;
             let counts = state.counts(None);
-            if !self.watch || counts.waiting + counts.running == 0 {
+            let stopped = matches!(state.steering, Some((Steering::Stop, _)));
+            let is_over = counts.running == 0 && (stopped || counts.waiting == 0);
+            if !self.watch || is_over {
                 return Ok(if counts.failed > 0 { ExitCode::NotFinished } else { ExitCode::Go });
             }
             thread::sleep(Duration::from_secs(2));
@@ -88,7 +90,7 @@ impl CampaignCommand {
         };
         let campaign = find(&ledger, change.as_deref())?;
         let state = read(&ledger, &campaign)?;
-        let by = whoever();
+        let by = hook::operator();
         let (event, said) = if let Some(what) = what {
             (Event::Steered { what, by }, format!("{} is {}", state.id, what.word()))
         } else {
@@ -128,8 +130,4 @@ fn find(ledger: &Ledger, change: Option<&str>) -> Result<String, Failure> {
         let which = change.map_or(String::new(), |change| format!(" of {change}"));
         Failure::usage(format!("the ledger has no campaign{which}: `vmgate run --change FILE` begins one"))
     })
-}
-
-fn whoever() -> String {
-    std::env::var("SUDO_USER").or_else(|_| std::env::var("USER")).unwrap_or_else(|_| "somebody".to_owned())
 }

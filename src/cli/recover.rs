@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::{Failure, options::Shared, output, session::Session};
 use crate::{
-    execute::{Fate, Recovered, recover},
+    execute::{Recovered, recover},
     ledger::Ledger,
     verdict::ExitCode,
 };
@@ -39,34 +39,6 @@ impl Recover {
 }
 
 fn words(one: &Recovered) -> String {
-    let (vm, run) = (&one.vm, &one.run);
-    match &one.fate {
-        Fate::Driven(by) => format!("{vm}: left alone, run {run} is driven by {by}"),
-        Fate::Ended { host, moved: true } => {
-            format!(
-                "{vm}: runs on {host}, where it was to go; what was prepared is undone (run {run} has ended)"
-            )
-        }
-        Fate::Ended { host, moved: false } => {
-            format!("{vm}: runs on {host}, where it was; what was prepared is undone (run {run} has ended)")
-        }
-        Fate::Isolated { host, cut_off } => format!(
-            "{vm}: runs on {host}, where it was to go and does not work as before; {cut_off} (run {run} has ended)"
-        ),
-        Fate::NotRestored { host, left } => format!(
-            "{vm}: runs on {host}, but this could not be undone: {}. Do it by hand, or run `vmgate recover` again (run \
-             {run} stays open)",
-            left.join("; ")
-        ),
-        Fate::Stopped(seen) => {
-            format!("{vm}: does not run: {seen}. Start it where it is defined, once (run {run} has ended)")
-        }
-        Fate::Unclear(seen) => format!(
-            "{vm}: somebody must look: {seen}. Nothing was started or stopped; run `vmgate recover` again when both hosts \
-             answer (run {run} stays open)"
-        ),
-        Fate::Unusable(why) => {
-            format!("{vm}: the ledger's URIs cannot be used: {why} (run {run} stays open)")
-        }
-    }
+    let stands = if one.fate.is_end() { "has ended" } else { "stays open" };
+    format!("{}: {} (run {} {stands})", one.vm, one.fate, one.run)
 }

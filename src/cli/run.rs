@@ -215,7 +215,7 @@ impl Mover for Live<'_> {
                 text: format!("its runner was lost; it runs on {host}, where it was"),
             }),
             Ok(fate) => Released::Failed {
-                why: format!("its runner was lost, and it is not certain how far it came: {fate:?}"),
+                why: format!("its runner was lost; {fate}"),
                 exit: ExitCode::SomebodyMustLook,
             },
             Err(error) => Self::again(Failure::failed(error)),

@@ -1,6 +1,6 @@
 //! After a crash: the ledger says which runs were left behind, both hosts say where their VMs are.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use jiff::Timestamp;
 
@@ -70,7 +70,40 @@ pub enum Fate {
     Unusable(String),
 }
 
+impl fmt::Display for Fate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Driven(by) => write!(f, "it was left alone, since it is driven by {by}"),
+            Self::Ended { host, moved } => {
+                let where_it = if *moved { "where it was to go" } else { "where it was" };
+                write!(f, "it runs on {host}, {where_it}; what was prepared is undone")
+            }
+            Self::Isolated { host, cut_off } => {
+                write!(f, "it runs on {host}, where it was to go and does not work as before; {cut_off}")
+            }
+            Self::NotRestored { host, left } => write!(
+                f,
+                "it runs on {host}, but this could not be undone: {}. Do it by hand, or run `vmgate recover` again",
+                left.join("; ")
+            ),
+            Self::Stopped(seen) => {
+                write!(f, "it does not run: {seen}. Start it where it is defined, once")
+            }
+            Self::Unclear(seen) => write!(
+                f,
+                "somebody must look: {seen}. Nothing was started or stopped; run `vmgate recover` again when both hosts answer"
+            ),
+            Self::Unusable(why) => write!(f, "the ledger's URIs cannot be used: {why}"),
+        }
+    }
+}
+
 impl Fate {
+    /// Whether the run has ended, so that nothing is left to recover.
+    pub fn is_end(&self) -> bool {
+        matches!(self, Self::Ended { .. } | Self::Isolated { .. } | Self::Stopped(_))
+    }
+
     /// How the process ends.
     pub fn exit(&self) -> ExitCode {
         match self {
