@@ -271,3 +271,38 @@ pub(crate) fn statuses(verdict: &Value, rule: &str) -> Vec<String> {
         .map(|outcome| outcome["status"].as_str().unwrap_or_default().to_owned())
         .collect()
 }
+
+/// Waits until the memory of a guest is under way.
+#[track_caller]
+pub(crate) fn wait_for_the_copy(guest: &Guest) {
+    for _ in 0..240 {
+        let job = lab(&["host", "a", "virsh", "-q", "domjobinfo", guest.name]).stdout;
+        if job.contains("Memory processed") && job.contains("Unbounded") {
+            return;
+        }
+        thread::sleep(Duration::from_millis(500));
+    }
+    panic!("no migration of {} began within two minutes", guest.name);
+}
+
+/// The migration link at a lower rate, for as long as this lives.
+pub(crate) struct SlowLink;
+
+impl SlowLink {
+    pub(crate) fn at(rate: &str) -> Self {
+        lab(&["link", "rate", rate]).exits(0);
+        Self
+    }
+}
+
+impl Drop for SlowLink {
+    fn drop(&mut self) {
+        lab(&["link", "rate", "off"]);
+    }
+}
+
+/// Migrations that came to their end, by this test's ledger.
+pub(crate) fn completed_migrations() -> usize {
+    let said = vmgate(&["ledger", "list", "--kind", "migration", "--json"]).exits(0);
+    said.stdout.lines().filter(|line| line.contains(r#""outcome":"completed""#)).count()
+}

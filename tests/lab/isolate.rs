@@ -17,12 +17,9 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{
-    harness::{
-        Guest, Said, a_to_b, b_to_a, in_operators_network, lab, start_vmgate, uri_a, vmgate, vmgate_command,
-        words,
-    },
-    migrate::SlowLink,
+use crate::harness::{
+    Guest, Said, SlowLink, a_to_b, b_to_a, in_operators_network, lab, start_vmgate, uri_a, vmgate,
+    vmgate_command, words,
 };
 
 const OPERATOR: &str = "10.77.2.254";

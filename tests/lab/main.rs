@@ -9,6 +9,7 @@
     clippy::too_many_lines
 )] // tables of faults and places
 
+mod campaign;
 mod check;
 mod collect;
 mod dirtying;

@@ -1,8 +1,10 @@
 //! Real migrations: done and verified, refused, aborted, failed.
 
-use std::{fs, thread, time::Duration};
+use std::fs;
 
-use crate::harness::{Guest, Said, a_to_b, b_to_a, lab, start_vmgate, statuses, vmgate, words};
+use crate::harness::{
+    Guest, Said, SlowLink, a_to_b, b_to_a, lab, start_vmgate, statuses, vmgate, wait_for_the_copy, words,
+};
 
 #[test]
 #[ignore = "needs the lab: make lab-test"]
@@ -116,33 +118,4 @@ fn a_pair_of_versions_that_is_new_is_rehearsed_with_a_vm_that_may_be_lost() {
 fn openssl(arguments: &[&str]) {
     let said: Said = std::process::Command::new("openssl").args(arguments).output().unwrap().into();
     said.exits(0);
-}
-
-/// Waits until the memory of a guest is under way.
-#[track_caller]
-fn wait_for_the_copy(guest: &Guest) {
-    for _ in 0..240 {
-        let job = lab(&["host", "a", "virsh", "-q", "domjobinfo", guest.name]).stdout;
-        if job.contains("Memory processed") && job.contains("Unbounded") {
-            return;
-        }
-        thread::sleep(Duration::from_millis(500));
-    }
-    panic!("no migration of {} began within two minutes", guest.name);
-}
-
-/// The migration link at a lower rate, for as long as this lives.
-pub(crate) struct SlowLink;
-
-impl SlowLink {
-    pub(crate) fn at(rate: &str) -> Self {
-        lab(&["link", "rate", rate]).exits(0);
-        Self
-    }
-}
-
-impl Drop for SlowLink {
-    fn drop(&mut self) {
-        lab(&["link", "rate", "off"]);
-    }
 }
