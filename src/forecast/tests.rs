@@ -249,6 +249,16 @@ fn a_guest_that_outruns_the_path_has_no_duration_and_is_told_what_helps() {
 }
 
 #[test]
+fn advice_names_only_what_makes_a_difference() {
+    let (_, forecast) = derived(with_trace(20_000.0, 2.0));
+    let tried: Vec<&str> =
+        forecast.alternatives.known().unwrap().iter().map(|other| other.setting.as_str()).collect();
+    assert!(tried.contains(&"a path of twice the goodput") && tried.contains(&"auto-converge"), "{tried:?}");
+    let advice = forecast.advice.known().unwrap();
+    assert!(advice.contains("twice the goodput") && !advice.contains("auto-converge"), "{advice}");
+}
+
+#[test]
 fn without_a_trace_several_windows_are_replayed_and_one_is_not() {
     let window = |window_seconds, dirtied_bytes| DirtyWindow { window_seconds, dirtied_bytes };
     let with = |windows: &[DirtyWindow]| {
