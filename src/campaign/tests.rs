@@ -314,6 +314,20 @@ fn a_runner_that_died_is_expelled_and_its_move_recovered_before_it_is_made_again
 }
 
 #[test]
+fn what_ends_a_claim_that_is_no_longer_held_counts_for_nothing() {
+    let (place, change) = (Place::new(), change(1, "", false));
+    place.write(&change, opened(&change));
+    let claim = |runner: &str| place.write(&change, Event::Claimed { runner: runner.into(), at: 0 }).sequence;
+    let (old, new) = (claim("one"), claim("two"));
+    let done = |token| place.write(&change, Event::Released { at: 0, token, how: Released::Done });
+    done(old);
+    let state = place.state(&change);
+    assert!(matches!(&state.tasks[0].state, TaskState::Claimed { token, .. } if *token == new), "{state:?}");
+    done(new);
+    assert_eq!(place.state(&change).counts(None).done, 1);
+}
+
+#[test]
 fn a_runner_that_slept_past_half_its_lease_aborts_what_it_has_under_way() {
     let (place, change) = (Place::new(), change(1, "", false));
     let hosts = Simulated { takes: Duration::from_secs(20), ..Simulated::default() };
