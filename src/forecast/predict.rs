@@ -180,33 +180,22 @@ fn with_words(words: &str, settings: &Settings, replay: &Replay) -> Alternative 
     }
 }
 
-/// Whether a setting makes the migration at least a twentieth longer or shorter, or decides whether it ends at all.
-fn makes_a_difference(other: &Alternative, as_it_is: &Replay) -> bool {
+/// Whether a setting makes the migration at least a twentieth shorter, or lets it end at all.
+fn helps(other: &Alternative, as_it_is: &Replay) -> bool {
     let median = |total: Option<Quantiles>, converges_ratio| {
         total.filter(|_| converges_ratio >= 0.5).map(|total| total.p50)
     };
-    match (
-        median(other.total_seconds, other.converges_ratio),
-        median(as_it_is.total_seconds, as_it_is.converges_ratio),
-    ) {
-        (Some(other), Some(now)) => (other - now).abs() >= now * 0.05,
-        (other, now) => other.is_some() != now.is_some(),
-    }
+    let now = median(as_it_is.total_seconds, as_it_is.converges_ratio).unwrap_or(f64::INFINITY);
+    median(other.total_seconds, other.converges_ratio).is_some_and(|other| other <= now * 0.95)
 }
 
-/// What settings would make of the duration, where they make a difference, and the way out.
+/// What settings would make of the duration, where they help, and the way out.
 fn words(advice: &Advice, alternatives: &[Alternative]) -> String {
     let Replay { total_seconds, converges_ratio, .. } = &advice.as_it_is;
     let mut parts = vec![format!("as it is {}", history::in_words(*total_seconds, *converges_ratio))];
-    parts.extend(alternatives.iter().filter(|other| makes_a_difference(other, &advice.as_it_is)).map(
-        |other| {
-            format!(
-                "with {} {}",
-                other.setting,
-                history::in_words(other.total_seconds, other.converges_ratio)
-            )
-        },
-    ));
+    parts.extend(alternatives.iter().filter(|other| helps(other, &advice.as_it_is)).map(|other| {
+        format!("with {} {}", other.setting, history::in_words(other.total_seconds, other.converges_ratio))
+    }));
     parts.push(match &advice.recommended {
         Some(recommended) => match recommended.step {
             Some(step) => format!("recommended: {}", step.words()),

@@ -249,7 +249,7 @@ fn a_guest_that_outruns_the_path_has_no_duration_and_is_told_what_helps() {
 }
 
 #[test]
-fn advice_names_only_what_makes_a_difference() {
+fn advice_names_only_what_helps() {
     let (_, forecast) = derived(with_trace(20_000.0, 2.0));
     let tried: Vec<&str> =
         forecast.alternatives.known().unwrap().iter().map(|other| other.setting.as_str()).collect();
