@@ -227,6 +227,7 @@ fn seconds(fleet: &Fleet, oracle: &dyn Oracle, vm: VmId, to: HostId) -> f64 {
     oracle.seconds(vm, fleet.share_bytes_per_second(source, to)).unwrap_or(3600.0)
 }
 
-fn counted(count: usize, thing: &str) -> String {
+/// `1 host`, `2 hosts`.
+pub(super) fn counted(count: usize, thing: &str) -> String {
     format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
 }

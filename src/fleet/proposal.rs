@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Fleet, HostId, Judge, Notes, Plan, Scheduled, VmId, Wave, inventory::Inventory};
+use super::{Fleet, HostId, Judge, Notes, Plan, Scheduled, VmId, Wave, inventory::Inventory, plan::counted};
 use crate::change::{Draft, DraftMove, DraftWave, Stays};
 
 /// What a change is for.
@@ -190,10 +190,6 @@ impl Proposal<'_> {
         }
         text
     }
-}
-
-fn counted(count: usize, thing: &str) -> String {
-    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Seconds as people say them: 42 s, 12 min, 3 h 5 min.
