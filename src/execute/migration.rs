@@ -56,7 +56,7 @@ pub(super) fn migrate(
     let start = Instant::now();
     thread::scope(|scope| {
         let (sender, ended) = mpsc::sync_channel(1);
-        scope.spawn(move || sender.send(domain.migrate(destination, &params).map(drop)));
+        scope.spawn(move || sender.send(domain.migrate(destination, &params)));
         let (mut stopped, mut last) = (None, None);
         let result = loop {
             match ended.recv_timeout(LOOK) {

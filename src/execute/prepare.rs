@@ -1,6 +1,6 @@
 //! Preparation: services are stopped and commands run before a move, and all of it is undone after it.
 
-use std::{process::Command, time::Duration};
+use std::{io, process::Command, time::Duration};
 
 use super::notify::quoted;
 use crate::{
@@ -91,7 +91,7 @@ impl Preparation<'_> {
         // Ctrl-C is for vmgate: a command that undoes something must not die of it.
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let limit = Duration::from_secs_f64(action.time_limit_seconds);
-        transport::run(command, Vec::new(), limit, OUTPUT)
+        transport::run(command, io::empty(), limit, OUTPUT)
             .map(drop)
             .map_err(|failure| format!("`{program}`: {failure}"))
     }

@@ -9,6 +9,7 @@ use std::{
     collections::BTreeMap,
     fmt::Write as _,
     io::{self, Write},
+    sync::Arc,
 };
 
 use serde::{Serialize, Serializer};
@@ -83,7 +84,7 @@ struct Properties<'a> {
     source: &'a Named,
     destination: &'a Named,
     effect_now: Option<Effect>,
-    evidence: &'a [Evidence],
+    evidence: &'a [Arc<Evidence>],
     missing: &'a [Missing],
 }
 

@@ -1,5 +1,7 @@
 //! From a rule and the facts of one move to outcomes, with evidence.
 
+use std::{collections::HashMap, ptr, sync::Arc};
+
 use jiff::Timestamp;
 
 use super::{
@@ -37,6 +39,18 @@ impl<'a> Subject<'a> {
         }
     }
 
+    /// A fact with where it comes from.
+    fn evidence(&self, path: String, value: &Value) -> Evidence {
+        let provenance = self.facts.provenance_of(&path);
+        let source = |from: &Provenance| self.sources.iter().find(|(known, _)| ptr::eq(*known, from));
+        Evidence {
+            source: provenance.and_then(source).map(|(_, text)| text.clone()),
+            at: provenance.map(|from| from.at),
+            value: value.to_json(None),
+            path,
+        }
+    }
+
     /// What a rule needs to refuse facts that are too old; nothing where none is.
     fn freshness(&self, max_age_seconds: Option<f64>) -> Option<Freshness<'a>> {
         let max_age_seconds = max_age_seconds?;
@@ -45,6 +59,9 @@ impl<'a> Subject<'a> {
     }
 }
 
+/// The evidence that facts of one move have been in so far, by their place in memory: many rules read the same facts.
+type Known = HashMap<*const Value, Arc<Evidence>>;
+
 /// What rules say of one move, each with the values of its parameters.
 pub(crate) fn evaluate<'a>(
     rules: impl IntoIterator<Item = (&'a Rule, &'a [Value])>,
@@ -52,8 +69,9 @@ pub(crate) fn evaluate<'a>(
 ) -> Vec<Outcome> {
     let mut outcomes = Vec::new();
     let mut evaluator = Evaluator::new(on.root);
+    let mut known = Known::new();
     for (rule, params) in rules {
-        program(rule, &rule.program, params, on, &mut evaluator, &mut outcomes);
+        program(rule, &rule.program, params, on, &mut evaluator, &mut known, &mut outcomes);
     }
     outcomes
 }
@@ -66,7 +84,7 @@ pub(crate) fn evaluate_program<'a>(
     on: &'a Subject<'a>,
 ) -> Vec<Outcome> {
     let mut outcomes = Vec::new();
-    program(rule, changed, params, on, &mut Evaluator::new(on.root), &mut outcomes);
+    program(rule, changed, params, on, &mut Evaluator::new(on.root), &mut Known::new(), &mut outcomes);
     outcomes
 }
 
@@ -76,12 +94,13 @@ fn program<'a>(
     params: &'a [Value],
     on: &'a Subject<'a>,
     evaluator: &mut Evaluator<'a>,
+    known: &mut Known,
     outcomes: &mut Vec<Outcome>,
 ) {
     let first = outcomes.len();
     let lets = program.lets.iter().map(|binding| &binding.expr);
     evaluator.begin(params, lets, program.slots, on.freshness(rule.max_age_seconds));
-    Run { rule, program, on, evaluator, outcomes }.whole();
+    Run { rule, program, on, evaluator, known, outcomes }.whole();
     if let Some(added) = outcomes.get_mut(first..) {
         added.sort_by(|a, b| a.subject.cmp(&b.subject));
     }
@@ -92,6 +111,7 @@ struct Run<'a, 'r> {
     program: &'a Program,
     on: &'a Subject<'a>,
     evaluator: &'r mut Evaluator<'a>,
+    known: &'r mut Known,
     outcomes: &'r mut Vec<Outcome>,
 }
 
@@ -152,7 +172,7 @@ impl<'a> Run<'a, '_> {
     }
 
     /// What was read, each fact once: the known and the missing.
-    fn evidence(&self) -> (Vec<Evidence>, Vec<Missing>) {
+    fn evidence(&mut self) -> (Vec<Arc<Evidence>>, Vec<Missing>) {
         let reads = self.evaluator.reads(0);
         let mut evidence = Vec::with_capacity(reads.len().min(MOST_EVIDENCE));
         let mut missing = Vec::new();
@@ -162,24 +182,18 @@ impl<'a> Run<'a, '_> {
             match read {
                 // The same fact read twice is the same value.
                 Read::Fact(value, _)
-                    if reads.iter().take(at).rev().take(64).any(
-                        |before| matches!(before, Read::Fact(other, _) if std::ptr::eq(*other, *value)),
-                    ) => {}
+                    if reads
+                        .iter()
+                        .take(at)
+                        .rev()
+                        .take(64)
+                        .any(|before| matches!(before, Read::Fact(other, _) if ptr::eq(*other, *value))) => {}
                 Read::Fact(Value::Unknown(why), path) => {
                     missing.push(absent(self.evaluator.path(*path), why));
                 }
                 Read::Fact(value, path) if evidence.len() < MOST_EVIDENCE => {
-                    let path = self.evaluator.path(*path);
-                    let provenance = self.on.facts.provenance_of(&path);
-                    let source = |from: &Provenance| {
-                        self.on.sources.iter().find(|(known, _)| std::ptr::eq::<Provenance>(*known, from))
-                    };
-                    evidence.push(Evidence {
-                        source: provenance.and_then(source).map(|(_, text)| text.clone()),
-                        at: provenance.map(|from| from.at),
-                        value: value.to_json(None),
-                        path,
-                    });
+                    let told = || Arc::new(self.on.evidence(self.evaluator.path(*path), value));
+                    evidence.push(Arc::clone(self.known.entry(ptr::from_ref(*value)).or_insert_with(told)));
                 }
                 Read::Fact(..) => {}
                 Read::Stale(reason, path) => {

@@ -68,9 +68,9 @@ pub(crate) fn collect(sources: &[RuleSource], roles: &[Role]) -> (Vec<RuleFile>,
             }
             RuleSource::Dir(dir) => folder(dir),
         };
-        for (path, read) in found {
+        for (path, content) in found {
             let Some((role, stem)) = role(&path).filter(|(role, _)| roles.contains(role)) else { continue };
-            match read {
+            match content.read(&path) {
                 Ok(file) => {
                     files.push(RuleFile { role, stem, builtin: *source == RuleSource::Builtin, file });
                 }
@@ -81,17 +81,34 @@ pub(crate) fn collect(sources: &[RuleSource], roles: &[Role]) -> (Vec<RuleFile>,
     (files, problems)
 }
 
-type Found = (PathBuf, Result<Arc<SourceFile>, Problem>);
+/// A file's path below its source, and what it holds.
+type Found = (PathBuf, Content);
 
-fn embedded(dir: &Dir<'_>, found: &mut Vec<Found>) {
+/// What a file holds, which is only read where its use is wanted.
+enum Content {
+    Embedded(&'static [u8]),
+    OnDisk(PathBuf),
+    Unreadable(Problem),
+}
+
+impl Content {
+    fn read(self, path: &Path) -> Result<Arc<SourceFile>, Problem> {
+        match self {
+            Self::Embedded(bytes) => SourceFile::new(&format!("rules/{}", path.display()), bytes),
+            Self::OnDisk(place) => SourceFile::read(&place, LARGEST_BYTES),
+            Self::Unreadable(problem) => Err(problem),
+        }
+    }
+}
+
+fn embedded(dir: &'static Dir<'_>, found: &mut Vec<Found>) {
     let mut entries: Vec<_> = dir.entries().iter().collect();
     entries.sort_by_key(|entry| entry.path().to_owned());
     for entry in entries {
         if let Some(dir) = entry.as_dir() {
             embedded(dir, found);
         } else if let Some(file) = entry.as_file() {
-            let name = format!("rules/{}", file.path().display());
-            found.push((file.path().to_owned(), SourceFile::new(&name, file.contents())));
+            found.push((file.path().to_owned(), Content::Embedded(file.contents())));
         }
     }
 }
@@ -105,14 +122,15 @@ fn folder(dir: &Path) -> Vec<Found> {
         let why = if dir.exists() { "is not a folder" } else { "does not exist" };
         let problem =
             Problem::of_file(&dir.display().to_string(), why, "give --rules a folder with rules in it");
-        found.push((PathBuf::from("x.yaml"), Err(problem)));
+        found.push((PathBuf::from("x.yaml"), Content::Unreadable(problem)));
     }
     found
 }
 
 fn walk(dir: &Path, inner: &Path, depth: usize, found: &mut Vec<Found>) {
     let problem = |message: String, help: &str| {
-        (PathBuf::from("x.yaml"), Err(Problem::of_file(&dir.display().to_string(), message, help)))
+        let problem = Problem::of_file(&dir.display().to_string(), message, help);
+        (PathBuf::from("x.yaml"), Content::Unreadable(problem))
     };
     if depth > DEEPEST {
         return found.push(problem("is nested too deeply".into(), "keep rules at most 8 folders deep"));
@@ -138,7 +156,7 @@ fn walk(dir: &Path, inner: &Path, depth: usize, found: &mut Vec<Found>) {
         if path.is_dir() && !is_yaml(&inner) {
             walk(&path, &inner, depth + 1, found);
         } else if is_yaml(&inner) {
-            found.push((inner, SourceFile::read(&path, LARGEST_BYTES)));
+            found.push((inner, Content::OnDisk(path)));
         }
     }
 }

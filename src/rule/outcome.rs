@@ -1,5 +1,7 @@
 //! What a rule says of one subject, with the facts that decided it.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -146,7 +148,7 @@ pub struct Outcome {
     pub remediation: Option<String>,
     /// The facts that decided it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub evidence: Vec<Evidence>,
+    pub evidence: Vec<Arc<Evidence>>,
     /// The facts that were missing; only where the status is unknown.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<Missing>,

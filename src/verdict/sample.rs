@@ -1,5 +1,7 @@
 //! Fixed outcomes, waivers and verdicts that tests and golden reports are made from.
 
+use std::sync::Arc;
+
 use serde_json::json;
 
 use super::{
@@ -131,13 +133,11 @@ pub(crate) fn go() -> Verdict {
 /// waivers that do not, and a guest that gives hostile names.
 pub(crate) fn no_go() -> Verdict {
     let at = Some("2026-11-23T09:58:04Z".parse().unwrap());
-    let from = |path: &str, value, source: &str| Evidence {
-        path: path.into(),
-        value,
-        source: Some(source.into()),
-        at,
+    let from = |path: &str, value, source: Option<&str>| {
+        let at = source.and(at);
+        Arc::new(Evidence { path: path.into(), value, source: source.map(str::to_owned), at })
     };
-    let agent = "guest agent: guest-file-read /proc/net/tcp";
+    let agent = Some("guest agent: guest-file-read /proc/net/tcp");
     let connection = |local: &str, remote: &str, budget: f64| Outcome {
         title: "Every TCP connection outlives the predicted blackout".into(),
         step: Step::Switch,
@@ -149,12 +149,7 @@ pub(crate) fn no_go() -> Verdict {
         ),
         evidence: vec![
             from("guest.tcp.connections[3].budget_seconds", json!(budget), agent),
-            Evidence {
-                path: "forecast.blackout_seconds.p95".into(),
-                value: json!(2.4),
-                source: None,
-                at: None,
-            },
+            from("forecast.blackout_seconds.p95", json!(2.4), None),
         ],
         ..outcome("tcp-retransmission-budget", Status::Fail)
     };
@@ -184,7 +179,7 @@ pub(crate) fn no_go() -> Verdict {
             evidence: vec![from(
                 "destination.memory.available_bytes",
                 json!(3_328_599_654_u64),
-                "host probe: /proc/meminfo",
+                Some("host probe: /proc/meminfo"),
             )],
             ..outcome("destination-memory-fits", Status::Fail)
         },
@@ -214,7 +209,11 @@ pub(crate) fn no_go() -> Verdict {
         Outcome {
             step: Step::Resume,
             message: "hv2.example.org offers pc-q35-7.2".into(),
-            evidence: vec![from("vm.machine_type", json!("pc-q35-7.2"), "libvirt: virDomainGetXMLDesc")],
+            evidence: vec![from(
+                "vm.machine_type",
+                json!("pc-q35-7.2"),
+                Some("libvirt: virDomainGetXMLDesc"),
+            )],
             ..outcome("machine-type-supported", Status::Pass)
         },
         Outcome { step: Step::Stop, ..outcome("no-rdma-or-dpdk", Status::NotApplicable) },

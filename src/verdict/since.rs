@@ -243,6 +243,8 @@ fn key(moved: &Move) -> MoveKey {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use serde_json::json;
 
     use super::*;
@@ -280,8 +282,9 @@ mod tests {
     #[test]
     fn a_changed_finding_names_the_values_that_differ_wherever_they_stood_in_their_list() {
         let with = |position: usize, budget: f64, other: f64| {
-            let evidence =
-                |path: String, value: f64| Evidence { path, value: json!(value), source: None, at: None };
+            let evidence = |path: String, value: f64| {
+                Arc::new(Evidence { path, value: json!(value), source: None, at: None })
+            };
             Outcome {
                 evidence: vec![
                     evidence(format!("guest.tcp.connections[{position}].budget_seconds"), budget),

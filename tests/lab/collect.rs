@@ -177,7 +177,8 @@ fn a_migration_is_watched_aborted_and_done() {
     assert!(matches!(domain_on('B', vm.name).unwrap_err().trouble, Trouble::NoSuchVm(_)));
 
     let fast = MigrateParams { bandwidth_mib_per_second: None, ..params };
-    let arrived = watcher.migrate(&host('B'), &fast).unwrap();
+    watcher.migrate(&host('B'), &fast).unwrap();
+    let arrived = domain_on('B', vm.name).unwrap();
     assert_eq!(arrived.state().unwrap().state, VmState::Running);
     assert!(arrived.is_persistent().unwrap());
     let done = arrived.completed_job().unwrap().unwrap();

@@ -38,6 +38,11 @@ impl Domain {
         &self.limit
     }
 
+    /// The connection it was found over.
+    pub(super) fn session(&self) -> &Session {
+        &self.session
+    }
+
     /// The `virt` crate's domain, for the calls of it that do no harm.
     pub(super) fn raw(&self) -> &RawDomain {
         &self.raw

@@ -32,19 +32,23 @@ pub struct MigrateParams {
 }
 
 impl Domain {
-    /// Migrates the VM live and returns it at the destination. Blocks until the migration is over, however long
-    /// that takes; progress and abort come from another thread, over another connection. libvirt's client manages
-    /// the migration, so the two daemons need not reach each other.
+    /// Migrates the VM live. Blocks until the migration is over, however long that takes; progress and abort come from
+    /// another thread, over another connection. libvirt's client manages the migration, so the two daemons need not reach
+    /// each other.
     ///
-    /// Run on the calling thread: there is no time limit, since leaving a migration behind would hide it.
-    pub fn migrate(&self, destination: &Hypervisor, params: &MigrateParams) -> Result<Self, LibvirtError> {
+    /// Run on the calling thread and over connections of its own: there is no time limit, since leaving a migration behind
+    /// would hide it, but a daemon that is silent for some ten seconds ends it.
+    pub fn migrate(&self, destination: &Hypervisor, params: &MigrateParams) -> Result<(), LibvirtError> {
         let doing = format!("migrate the VM to {}", destination.limit.host);
         if let Some(downtime) = params.max_downtime {
             self.set_max_downtime(downtime)?;
         }
-        let migrated = migrate(self, &destination.session, params)
-            .map_err(|error| self.limit().explain(&doing, &error))?;
-        Ok(Self::new(migrated, &destination.session, &destination.limit))
+        let explained = |error| self.limit().explain(&doing, &error);
+        let uuid = self.uuid()?;
+        let from = self.session().watched().map_err(explained)?;
+        let to = destination.session.watched().map_err(explained)?;
+        let vm = from.session().connect().lookup_domain_by_uuid_string(&uuid).map_err(explained)?;
+        migrate(&vm, to.session(), params).map_err(explained)
     }
 }
 
@@ -72,10 +76,10 @@ fn flags(params: &MigrateParams) -> u32 {
 }
 
 fn migrate(
-    domain: &Domain,
+    domain: &virt::domain::Domain,
     destination: &Session,
     params: &MigrateParams,
-) -> Result<virt::domain::Domain, Error> {
+) -> Result<(), Error> {
     let mut list = ParamList::new();
     if let Some(uri) = &params.migrate_uri {
         list.text(sys::VIR_MIGRATE_PARAM_URI, uri)?;
@@ -101,7 +105,8 @@ fn migrate(
         return Err(Error::last_error());
     }
     // SAFETY: libvirt returned a new reference, which the wrapper owns from here.
-    Ok(unsafe { virt::domain::Domain::from_ptr(migrated) })
+    drop(unsafe { virt::domain::Domain::from_ptr(migrated) });
+    Ok(())
 }
 
 #[cfg(test)]

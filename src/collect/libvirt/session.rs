@@ -1,6 +1,12 @@
-//! One connection to a libvirt daemon: opened without prompts, watched by keepalives, closed without hanging.
+//! One connection to a libvirt daemon: opened without prompts, closed without hanging.
+//!
+//! Before libvirt 10.3 (CVE-2024-4418) a client falls when a keepalive ends a connection on which two calls wait. So a
+//! connection either has no keepalive, and may be used from several threads, each call with its time limit; or it has one,
+//! and a single thread.
 
 use std::{
+    cell::Cell,
+    marker::PhantomData,
     mem::ManuallyDrop,
     sync::{OnceLock, mpsc::sync_channel},
     thread,
@@ -15,30 +21,50 @@ const KEEPALIVE: (i32, u32) = (3, 3);
 /// Longest wait for a daemon to take leave.
 const CLOSE_LIMIT: Duration = Duration::from_millis(500);
 
-/// An open connection. libvirt's connections may be used from several threads at once.
+/// An open connection, which may be used from several threads at once.
 #[derive(Debug)]
-pub(super) struct Session(ManuallyDrop<Connect>);
+pub(super) struct Session {
+    connect: ManuallyDrop<Connect>,
+    uri: String,
+}
+
+/// A connection for one call that may last: a daemon that is silent meanwhile ends it. It is neither `Clone` nor `Sync`, so
+/// that one thread has it.
+#[derive(Debug)]
+pub(super) struct WatchedSession(Session, PhantomData<Cell<()>>);
 
 impl Session {
     /// Connects. Blocks for as long as the transport does.
     pub(super) fn open(uri: &str) -> Result<Self, virt::error::Error> {
         start_event_loop();
-        let connect = Connect::open(Some(uri))?;
-        // The mock driver has no keepalive; a connection without it still has the time limit of each call.
-        let _ = connect.set_keep_alive(KEEPALIVE.0, KEEPALIVE.1);
-        Ok(Self(ManuallyDrop::new(connect)))
+        let connect = ManuallyDrop::new(Connect::open(Some(uri))?);
+        Ok(Self { connect, uri: uri.to_owned() })
+    }
+
+    /// Another connection to the same daemon, with a keepalive. Blocks for as long as the transport does.
+    pub(super) fn watched(&self) -> Result<WatchedSession, virt::error::Error> {
+        let session = Self::open(&self.uri)?;
+        session.connect.set_keep_alive(KEEPALIVE.0, KEEPALIVE.1)?;
+        Ok(WatchedSession(session, PhantomData))
     }
 
     /// The connection, for calls.
     pub(super) fn connect(&self) -> &Connect {
-        &self.0
+        &self.connect
     }
 
     /// The connection's raw pointer; it is valid for as long as `self` is.
     pub(super) fn as_ptr(&self) -> sys::virConnectPtr {
         // SAFETY: the pointer is only passed to libvirt calls made while `self` is borrowed, and `self` holds the
         // reference that keeps it valid.
-        unsafe { self.0.as_ptr() }
+        unsafe { self.connect.as_ptr() }
+    }
+}
+
+impl WatchedSession {
+    /// The connection.
+    pub(super) fn session(&self) -> &Session {
+        &self.0
     }
 }
 

@@ -1,7 +1,7 @@
 //! A child process with bounds: on its time, on its output, and on what is left of it afterwards (nothing).
 
 use std::{
-    io::{Read, Write},
+    io::{self, Read},
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
     thread,
@@ -75,19 +75,18 @@ impl Drop for Leash {
 /// Runs a command with `input` on its standard input, for at most `limit`.
 pub fn run(
     mut command: Command,
-    input: impl AsRef<[u8]> + Send + 'static,
+    mut input: impl Read + Send + 'static,
     limit: Duration,
     most: usize,
 ) -> Result<Output, ChildFailure> {
     let deadline = Instant::now() + limit;
-    command.stdin(if input.as_ref().is_empty() { Stdio::null() } else { Stdio::piped() });
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = command.spawn().map_err(|error| ChildFailure::NotStarted(error.to_string()))?;
     let mut leash = Leash(child);
     if let Some(mut stdin) = leash.0.stdin.take() {
         // A child that does not read all of it says why on standard error.
         thread::spawn(move || {
-            let _ = stdin.write_all(input.as_ref());
+            let _ = io::copy(&mut input, &mut stdin);
         });
     }
     let output = reader(leash.0.stdout.take(), most);
@@ -156,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_child_gets_its_input_and_gives_its_output() {
-        let input = vec![b'x'; 3 << 20];
+        let input = io::repeat(b'x').take(3 << 20);
         let output = run(sh("wc -c"), input, LONG, 100).unwrap();
         assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "3145728");
     }
@@ -164,25 +163,25 @@ mod tests {
     #[test]
     fn a_child_that_hangs_is_killed() {
         let start = Instant::now();
-        let failure = run(sh("exec sleep 600"), Vec::new(), Duration::from_millis(50), 100).unwrap_err();
+        let failure = run(sh("exec sleep 600"), io::empty(), Duration::from_millis(50), 100).unwrap_err();
         assert_eq!(failure, ChildFailure::TimedOut);
         let deaf =
-            run(sh("exec >&-; exec sleep 600"), b"x".to_vec(), Duration::from_millis(50), 100).unwrap_err();
+            run(sh("exec >&-; exec sleep 600"), &b"x"[..], Duration::from_millis(50), 100).unwrap_err();
         assert_eq!(deaf, ChildFailure::TimedOut);
         assert!(start.elapsed() < LONG);
     }
 
     #[test]
     fn a_child_that_floods_is_stopped() {
-        assert_eq!(run(sh("yes"), Vec::new(), LONG, 1000).unwrap_err(), ChildFailure::TooMuch(1000));
+        assert_eq!(run(sh("yes"), io::empty(), LONG, 1000).unwrap_err(), ChildFailure::TooMuch(1000));
     }
 
     #[test]
     fn a_child_that_fails_says_why_without_driving_the_terminal() {
         let failure =
-            run(sh("printf '\\033[2Jno such thing' >&2; exit 3"), Vec::new(), LONG, 100).unwrap_err();
+            run(sh("printf '\\033[2Jno such thing' >&2; exit 3"), io::empty(), LONG, 100).unwrap_err();
         assert_eq!(failure, ChildFailure::Failed { code: 3, complaint: "?[2Jno such thing".into() });
-        let missing = run(Command::new("/no/such/program"), Vec::new(), LONG, 100).unwrap_err();
+        let missing = run(Command::new("/no/such/program"), io::empty(), LONG, 100).unwrap_err();
         assert!(matches!(missing, ChildFailure::NotStarted(_)));
     }
 }

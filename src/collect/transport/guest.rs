@@ -1,6 +1,6 @@
 //! Ways into the guest: its agent, or the guest probe over ssh or by a command of the user's.
 
-use std::{process::Command, time::Duration};
+use std::{io, process::Command, time::Duration};
 
 use serde_json::Value;
 
@@ -58,7 +58,7 @@ pub fn by_command(words: &[String], limit: Duration) -> Result<(Guest, String), 
     };
     let mut command = Command::new(program);
     command.args(rest);
-    let output = super::run(command, Vec::new(), limit, TOTAL_LIMIT)
+    let output = super::run(command, io::empty(), limit, TOTAL_LIMIT)
         .map_err(|failure| failure.of_command(Subject::Guest, program))?;
     Ok((answered(&output)?, format!("vmgate probe guest, by {program}")))
 }

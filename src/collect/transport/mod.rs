@@ -6,6 +6,7 @@ mod shell;
 mod ssh;
 
 use std::{
+    io,
     process::Command,
     time::{Duration, Instant},
 };
@@ -177,7 +178,7 @@ fn exec(words: &[String], arguments: &[String], limit: Duration) -> Result<Outpu
     };
     let mut command = Command::new(program);
     command.args(rest).args(arguments);
-    run(command, Vec::new(), limit, ANSWER_LIMIT)
+    run(command, io::empty(), limit, ANSWER_LIMIT)
         .map_err(|failure| failure.of_command(Subject::Host, program))
 }
 

@@ -3,7 +3,11 @@
 //! The program is sent, checked, run and removed as a probe is, or is the one that was installed there. What it is to
 //! do comes on its standard input, and never stands on a command line.
 
-use std::{process::Command, time::Duration};
+use std::{
+    io::{self, Cursor, Read},
+    process::Command,
+    time::Duration,
+};
 
 use thiserror::Error;
 
@@ -70,24 +74,32 @@ impl HostShell {
         limit: Duration,
     ) -> Result<Vec<u8>, ShellError> {
         let arguments = ssh::quoted(arguments);
-        let (script, input) = match program {
+        let input = Cursor::new(input.to_vec());
+        let answer = match program {
             Program::Installed(path) => {
-                (format!("[ -x {path} ] || exit {NOT_INSTALLED}; exec {path} {arguments}"), input.to_vec())
+                let script = format!("[ -x {path} ] || exit {NOT_INSTALLED}; exec {path} {arguments}");
+                self.script(&script, input, limit)
             }
             Program::Sent => {
                 let binary = to_send().map_err(ShellError::Unreachable)?;
-                (ssh::pushed(binary, &arguments), [binary, input].concat())
+                let file = binary.open().map_err(ShellError::Unreachable)?;
+                self.script(&binary.pushed(&arguments), file.chain(input), limit)
             }
         };
-        self.script(&script, input, limit).map_err(explain)
+        answer.map_err(explain)
     }
 
     /// Runs a script that only reads, and gives what it prints.
     pub fn read(&self, script: &str, limit: Duration) -> Result<Vec<u8>, ShellError> {
-        self.script(script, Vec::new(), limit).map_err(explain)
+        self.script(script, io::empty(), limit).map_err(explain)
     }
 
-    fn script(&self, script: &str, input: Vec<u8>, limit: Duration) -> Result<Vec<u8>, ChildFailure> {
+    fn script(
+        &self,
+        script: &str,
+        input: impl Read + Send + 'static,
+        limit: Duration,
+    ) -> Result<Vec<u8>, ChildFailure> {
         let mut command = match self {
             Self::Local => {
                 let mut command = Command::new("/bin/sh");
@@ -109,7 +121,7 @@ impl HostShell {
 }
 
 /// The static program; without it nothing can be sent.
-fn to_send() -> Result<&'static [u8], String> {
+fn to_send() -> Result<&'static ssh::ProbeBinary, String> {
     ssh::probe_binary()?.ok_or_else(|| {
         format!(
             "there is no {} here to send: put it beside vmgate or at {}, or name it with {}",

@@ -4,7 +4,8 @@
 use std::{
     env,
     fmt::{self, Write as _},
-    fs,
+    fs::File,
+    io,
     path::{Path, PathBuf},
     process::Command,
     str::FromStr,
@@ -110,13 +111,16 @@ impl SshTarget {
         most: usize,
     ) -> Result<Output, Unknown> {
         let binary = probe_binary().map_err(|why| Unknown::new(subject.obstacle(), why))?;
-        let (script, input) = match binary {
-            Some(binary) => (pushed(binary, &format!("{} </dev/null", line(subject, arguments))), binary),
-            None => (format!("exec vmgate {}", line(subject, arguments)), &[][..]),
-        };
         let mut command = self.command(limit);
-        command.arg(&script);
-        run(command, input, limit, most).map_err(|failure| self.explain(subject, failure))
+        let output = if let Some(binary) = binary {
+            command.arg(binary.pushed(&format!("{} </dev/null", line(subject, arguments))));
+            let file = binary.open().map_err(|why| Unknown::new(subject.obstacle(), why))?;
+            run(command, file, limit, most)
+        } else {
+            command.arg(format!("exec vmgate {}", line(subject, arguments)));
+            run(command, io::empty(), limit, most)
+        };
+        output.map_err(|failure| self.explain(subject, failure))
     }
 
     /// ssh with everything that could ask a question switched off.
@@ -198,73 +202,96 @@ fn line(subject: Subject, arguments: &[String]) -> String {
     format!("probe {} {}", subject.command(), quoted(arguments))
 }
 
-/// The script that receives, checks, runs and removes the program, with these arguments. What follows the program on
-/// standard input is the program's.
-pub(super) fn pushed(binary: &[u8], arguments: &str) -> String {
-    let mut digest = String::new();
-    for byte in Sha256::digest(binary) {
-        // Writing to a string cannot fail.
-        let _ = write!(digest, "{byte:02x}");
-    }
-    format!(
-        "umask 077; d=$(mktemp -d) || exit {no_folder}; trap 'rm -rf \"$d\"' EXIT; trap 'exit 1' HUP INT TERM PIPE; \
-         head -c {size} >\"$d/vmgate\" && echo '{digest}  '\"$d/vmgate\" | sha256sum -c >/dev/null 2>&1 \
-         || exit {bad_copy}; chmod 700 \"$d/vmgate\" && \"$d/vmgate\" {arguments}",
-        no_folder = code::NO_FOLDER,
-        bad_copy = code::BAD_COPY,
-        size = binary.len(),
-    )
-}
-
 /// Words for a shell, each in single quotes.
 pub fn quoted(words: &[String]) -> String {
     words.iter().map(|word| format!("'{}'", word.replace('\'', r"'\''"))).collect::<Vec<_>>().join(" ")
 }
 
-/// The probe to send; none where only the host's own vmgate is left to try.
-///
-/// It is read once, however many hosts and guests it goes to.
-pub(super) fn probe_binary() -> Result<Option<&'static [u8]>, String> {
-    static BINARY: OnceLock<Result<Option<Vec<u8>>, String>> = OnceLock::new();
-    BINARY.get_or_init(find_probe_binary).as_ref().map(Option::as_deref).map_err(Clone::clone)
+/// The probe to send: a file here, and what it must be when it arrives.
+pub(super) struct ProbeBinary {
+    path: PathBuf,
+    size: u64,
+    digest: String,
 }
 
-fn find_probe_binary() -> Result<Option<Vec<u8>>, String> {
+impl ProbeBinary {
+    fn read(path: &Path) -> Result<Self, String> {
+        let mut file = File::open(path).map_err(|error| error.to_string())?;
+        let size = file.metadata().map_err(|error| error.to_string())?.len();
+        if size > PROBE_LIMIT {
+            return Err(format!("{size} bytes are too much for a probe"));
+        }
+        let mut hash = Sha256::new();
+        io::copy(&mut file, &mut hash).map_err(|error| error.to_string())?;
+        let digest = hash.finalize().iter().fold(String::new(), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        });
+        Ok(Self { path: path.to_owned(), size, digest })
+    }
+
+    /// Its content, to be sent.
+    pub(super) fn open(&self) -> Result<File, String> {
+        File::open(&self.path).map_err(|error| format!("{}: {error}", self.path.display()))
+    }
+
+    /// The script that receives, checks, runs and removes the program, with these arguments. What follows the program on
+    /// standard input is the program's.
+    pub(super) fn pushed(&self, arguments: &str) -> String {
+        format!(
+            "umask 077; d=$(mktemp -d) || exit {no_folder}; trap 'rm -rf \"$d\"' EXIT; trap 'exit 1' HUP INT TERM PIPE; \
+             head -c {size} >\"$d/vmgate\" && echo '{digest}  '\"$d/vmgate\" | sha256sum -c >/dev/null 2>&1 \
+             || exit {bad_copy}; chmod 700 \"$d/vmgate\" && \"$d/vmgate\" {arguments}",
+            no_folder = code::NO_FOLDER,
+            bad_copy = code::BAD_COPY,
+            size = self.size,
+            digest = self.digest,
+        )
+    }
+}
+
+/// The probe to send; none where only the host's own vmgate is left to try.
+///
+/// It is looked for once, however many hosts and guests it goes to.
+pub(super) fn probe_binary() -> Result<Option<&'static ProbeBinary>, String> {
+    static BINARY: OnceLock<Result<Option<ProbeBinary>, String>> = OnceLock::new();
+    BINARY.get_or_init(find_probe_binary).as_ref().map(Option::as_ref).map_err(Clone::clone)
+}
+
+fn find_probe_binary() -> Result<Option<ProbeBinary>, String> {
     if let Some(named) = env::var_os(PROBE_VARIABLE) {
         let path = PathBuf::from(named);
-        return read(&path)
+        return ProbeBinary::read(&path)
             .map(Some)
             .map_err(|why| format!("{PROBE_VARIABLE} names {}: {why}", path.display()));
     }
     let beside = env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join(PROBE_NAME)));
-    Ok(beside.into_iter().chain([PathBuf::from(PACKAGED_PROBE)]).find_map(|path| read(&path).ok()))
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let size = fs::metadata(path).map_err(|error| error.to_string())?.len();
-    if size > PROBE_LIMIT {
-        return Err(format!("{size} bytes are too much for a probe"));
-    }
-    fs::read(path).map_err(|error| error.to_string())
+    let places = beside.into_iter().chain([PathBuf::from(PACKAGED_PROBE)]);
+    Ok(places.into_iter().find_map(|path| ProbeBinary::read(&path).ok()))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
     fn the_copy_is_private_checked_run_and_removed() {
         let folder = tempfile::tempdir().unwrap();
-        let binary = b"#!/bin/sh\nstat -c %a \"$(dirname \"$0\")\" \"$0\"; echo \"$@\"\n";
-        let shell = |input: &[u8]| {
+        let program = b"#!/bin/sh\nstat -c %a \"$(dirname \"$0\")\" \"$0\"; echo \"$@\"\n";
+        let place = tempfile::NamedTempFile::new().unwrap();
+        fs::write(place.path(), program).unwrap();
+        let binary = ProbeBinary::read(place.path()).unwrap();
+        let shell = |input: &'static [u8]| {
             let mut command = Command::new("/bin/sh");
             command
                 .env("TMPDIR", folder.path())
                 .arg("-c")
-                .arg(pushed(binary, &line(Subject::Host, &["--vm".into(), "it's".into()])));
-            run(command, input.to_vec(), Duration::from_secs(20), 1000)
+                .arg(binary.pushed(&line(Subject::Host, &["--vm".into(), "it's".into()])));
+            run(command, input, Duration::from_secs(20), 1000)
         };
-        let output = shell(binary).unwrap();
+        let output = shell(program).unwrap();
         assert_eq!(String::from_utf8_lossy(&output.stdout), "700\n700\nprobe host --vm it's\n");
         let failure =
             shell(b"#!/bin/sh\necho evil; exit 0 \n                                      ").unwrap_err();

@@ -159,7 +159,7 @@ pub(super) fn rows() -> Vec<Row> {
             },
             ..row(
                 "migration link slow",
-                Prepare,
+                Migrate,
                 |_| {
                     lab(&["link", "rate", "4mbit"]).exits(0);
                 },

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     fs::{self, File},
     hash::{BuildHasher, RandomState},
-    io::{ErrorKind, Read},
+    io::{self, ErrorKind, Read},
     path::Path,
     process::Command,
     time::Duration,
@@ -72,7 +72,7 @@ impl GuestReader for LocalGuest {
         let mark = format!("vmgate-{:016x}", RandomState::new().hash_one(questions));
         let mut shell = Command::new("/bin/sh");
         shell.args(["-c", &ask::script(questions, &mark)]);
-        match run(shell, Vec::new(), ASK_LIMIT, TOTAL_LIMIT) {
+        match run(shell, io::empty(), ASK_LIMIT, TOTAL_LIMIT) {
             Ok(output) => ask::answers(questions, &output.stdout, &mark),
             Err(failure) => {
                 let why = Unknown::new(Cause::NotSupported, format!("a shell that should answer: {failure}"));

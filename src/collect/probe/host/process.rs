@@ -1,7 +1,12 @@
 //! The QEMU process of a VM, and whether its binary is still the installed one.
 
 use std::{
-    collections::BTreeMap, fs, io::ErrorKind, os::unix::fs::MetadataExt, path::Path, process::Command,
+    collections::BTreeMap,
+    fs,
+    io::{self, ErrorKind},
+    os::unix::fs::MetadataExt,
+    path::Path,
+    process::Command,
     time::Duration,
 };
 
@@ -80,7 +85,7 @@ fn process(folder: &Path, pid: u32, uuid: &str, versions: &mut Versions) -> Resu
 fn version(exe: &Path) -> Fact<Version> {
     let mut command = Command::new(exe);
     command.arg("-version").env_clear();
-    let said = transport::run(command, Vec::new(), VERSION_LIMIT, VERSION_ANSWER);
+    let said = transport::run(command, io::empty(), VERSION_LIMIT, VERSION_ANSWER);
     match said {
         Ok(output) => version_in(&String::from_utf8_lossy(&output.stdout)).map_or_else(
             || Fact::unknown(Cause::Malformed, "the VM's QEMU does not tell its version"),

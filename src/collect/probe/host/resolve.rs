@@ -4,6 +4,7 @@
 //! own, and the answer must be the one that libvirtd on this host gets.
 
 use std::{
+    io,
     net::IpAddr,
     process::{Command, Stdio},
     time::Duration,
@@ -28,7 +29,7 @@ pub(super) fn resolve(name: &str, limit: Duration) -> Result<Vec<IpAddr>, Unknow
     }
     let mut command = Command::new("getent");
     command.args(["ahosts", name]).stdin(Stdio::null());
-    let output = match run(command, Vec::new(), limit, ANSWER_LIMIT) {
+    let output = match run(command, io::empty(), limit, ANSWER_LIMIT) {
         // getent(1): 2 stands for a name that was not found.
         Err(ChildFailure::Failed { code: 2, .. }) => return Ok(Vec::new()),
         other => other,
