@@ -261,11 +261,18 @@ fn outlook(job: &JobStats, limit_seconds: f64) -> Outlook {
 }
 
 fn rates(job: &JobStats) -> String {
-    let sent = job.memory_bytes_per_second.unwrap_or(0) >> 20;
+    let sent = mebibytes(job.memory_bytes_per_second.unwrap_or(0));
     match job.dirty_bytes_per_second {
-        Some(dirty) => format!("the guest dirties {} MiB/s and {sent} MiB/s are sent", dirty >> 20),
+        Some(dirty) => format!("the guest dirties {} MiB/s and {sent} MiB/s are sent", mebibytes(dirty)),
         None => format!("{sent} MiB/s are sent"),
     }
+}
+
+/// `0.4`, `3.2`, `150`: two digits at least.
+#[allow(clippy::cast_precision_loss)] // for people
+fn mebibytes(bytes: u64) -> String {
+    let mebibytes = bytes as f64 / f64::from(1 << 20);
+    format!("{mebibytes:.*}", usize::from(mebibytes < 10.0))
 }
 
 #[allow(clippy::cast_precision_loss)] // no guest has 2^53 bytes
