@@ -33,7 +33,9 @@ def pre_commit():
 def page():
     """Writes the files of a page of the documentation to a folder."""
     for name, body in re.findall(r"<!-- file: (\S+) -->\n```yaml\n(.*?)```", text, re.S):
-        (Path(sys.argv[3]) / name).write_text(body)
+        file = Path(sys.argv[3]) / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(body)
     return ""
 
 

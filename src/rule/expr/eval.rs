@@ -244,7 +244,10 @@ impl<'a> Evaluator<'a> {
             self.reads.push(Read::Stale(reason, path));
             return Val::Unknown;
         }
-        self.reads.push(Read::Fact(value, path));
+        // What a rule or its parameters hold is no fact.
+        if path != NO_PATH {
+            self.reads.push(Read::Fact(value, path));
+        }
         value.scalar_or_list(path).unwrap_or(Val::Node(value, path))
     }
 

@@ -143,3 +143,13 @@ fn the_same_facts_give_the_same_outcomes() {
     assert_eq!(first, serde_json::to_string(&again.evaluate(&facts, &Forecast::default(), now)).unwrap());
     assert_eq!(pack.digest(), again.digest());
 }
+
+#[test]
+fn what_a_rule_writes_out_is_no_evidence() {
+    let pack = Pack::load(&[RuleSource::Builtin]).unwrap();
+    let text = include_str!("../../../rules/fixtures/busy-cluster-member.yaml");
+    let facts: Facts = serde_yaml::from_str(text).unwrap();
+    let found = pack.evaluate(&facts, &Forecast::default(), facts.collected_at);
+    let nameless = found.iter().filter(|one| one.evidence.iter().any(|fact| fact.path.is_empty()));
+    assert_eq!(nameless.map(|one| one.rule.as_str()).collect::<Vec<_>>(), Vec::<&str>::new());
+}
