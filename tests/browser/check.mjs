@@ -44,10 +44,13 @@ for (const file of ["sample", "single", "fleet"]) {
       check(`${name}: the page is no wider than the screen (${needed} of ${there})`, needed <= there, true);
       // With everything unfolded, so that it is looked at too.
       if (file !== "fleet") await page.evaluate(() => document.querySelectorAll("details").forEach((d) => { d.open = true; }));
-      await page.evaluate(axe);
-      const { violations } = await page.evaluate(() => window.axe.run({ resultTypes: ["violations"] }));
-      const told = violations.map(({ id, impact, nodes }) => `${impact} ${id}: ${nodes[0].html.slice(0, 160)}`);
-      check(`${name}: axe`, told, []);
+      // axe takes minutes for the fleet, whose moves are built as the single one.
+      if (file !== "fleet" || (scheme === "light" && width === 1280)) {
+        await page.evaluate(axe);
+        const { violations } = await page.evaluate(() => window.axe.run({ resultTypes: ["violations"] }));
+        const told = violations.map(({ id, impact, nodes }) => `${impact} ${id}: ${nodes[0].html.slice(0, 160)}`);
+        check(`${name}: axe`, told, []);
+      }
       await page.screenshot({ path: `${name}.png`, fullPage: file !== "fleet" });
       check(`${name}: console, dialogs and requests`, said, []);
       await close();
