@@ -39,7 +39,7 @@ impl Domain {
     }
 
     /// The connection it was found over.
-    pub(super) fn session(&self) -> &Session {
+    pub(super) fn session(&self) -> &Arc<Session> {
         &self.session
     }
 

@@ -1,10 +1,10 @@
 //! The live migration itself.
 
-use std::{ffi::c_int, time::Duration};
+use std::{ffi::c_int, sync::Arc, time::Duration};
 
 use virt::{error::Error, sys};
 
-use super::{Domain, Hypervisor, error::LibvirtError, params::ParamList, session::Session};
+use super::{Domain, Hypervisor, error::LibvirtError, limit::Limit, params::ParamList, session::Session};
 
 /// How a migration is to run. There is no field for libvirt's `unsafe` flag: vmgate never overrides libvirt's own
 /// checks.
@@ -45,8 +45,12 @@ impl Domain {
         }
         let explained = |error| self.limit().explain(&doing, &error);
         let uuid = self.uuid()?;
-        let from = self.session().watched().map_err(explained)?;
-        let to = destination.session.watched().map_err(explained)?;
+        let watched = |limit: &Limit, session: &Arc<Session>| {
+            let session = Arc::clone(session);
+            limit.call(&doing, move || session.watched())
+        };
+        let from = watched(self.limit(), self.session())?;
+        let to = watched(&destination.limit, &destination.session)?;
         let vm = from.session().connect().lookup_domain_by_uuid_string(&uuid).map_err(explained)?;
         migrate(&vm, to.session(), params).map_err(explained)
     }
