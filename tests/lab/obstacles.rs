@@ -97,9 +97,9 @@ fn a_user_without_permission_is_told_so() {
 #[ignore = "needs the lab: make lab-test"]
 fn hosts_that_go_silent_in_mid_check_do_not_hang_it() {
     let guest = Guest::start("silenced", &["--on", "a"]);
-    let child =
-        start_vmgate(&words(&["check", guest.name, "--timeout", "3", "--dirty-window", "5"], &a_to_b()));
-    thread::sleep(Duration::from_secs(3));
+    let quick = ["check", guest.name, "--timeout", "3", "--trace-seconds", "0", "--dirty-window", "10"];
+    let child = start_vmgate(&words(&quick, &a_to_b()));
+    wait_for_page_sampling(&guest);
     let _silence = Silence::over(&["a", "b"]);
     let start = Instant::now();
     let said: Said = child.wait_with_output().unwrap().into();
@@ -116,6 +116,19 @@ fn an_output_that_cannot_be_written_is_said_before_anything_is_done() {
         .exits(1)
         .says("/nonexistent/folder");
     assert_eq!((guest.state_on("a").as_str(), guest.state_on("b").as_str()), ("running", ""));
+}
+
+/// Waits until QEMU samples the pages of a guest on host `a`.
+fn wait_for_page_sampling(guest: &Guest) {
+    const MEASURING: &str = "dirtyrate.calc_status=1";
+    for _ in 0..600 {
+        let statistics = lab(&["host", "a", "virsh", "domstats", "--dirtyrate", guest.name]).stdout;
+        if statistics.contains(MEASURING) {
+            return;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    panic!("nobody asked for the dirty rate of {}", guest.name);
 }
 
 /// The management link of hosts is down for as long as this lives: nothing that vmgate asks is answered.
