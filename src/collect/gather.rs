@@ -22,7 +22,7 @@ use super::{
     path::{self, End},
     peers,
     probe::host::PeerProbe,
-    probes::{self, About, Probes, TryPath, way},
+    probes::{self, About, Probes, Told, TryPath, Ways},
     provenance,
     transport::{Answer, GuestWay, Transport},
     vm::{self, FoundVm, Monitor},
@@ -95,42 +95,40 @@ pub fn collect(request: &Request, now: Timestamp) -> Result<Facts, CollectError>
         return Err(same_host(request, "the URIs are equal".to_owned()));
     }
     let clock = Clock::starting_at(now);
+    let ways = Ways::to_hosts_of(request);
     let (destination, names) = start_destination(request, clock);
-    let source = Hypervisor::open(&request.from, request.timeout)?;
-    let domain = source.domain(&request.vm)?;
-    let monitor = if request.allow_monitor { Monitor::Allowed } else { Monitor::Forbidden };
-    let vm = vm::look(&domain, monitor)?;
+    let (tell, about) = channel();
+    let (measuring, quiet) = channel();
+    let probes = probes::start(request, &ways, Told { destination_name: names, about, quiet }, clock);
+    let (source, domain, vm) = match vm_at_source(request) {
+        Ok(found) => found,
+        Err(error) => {
+            drop(tell);
+            // What was begun at the hosts is ended there before this returns.
+            probes.join();
+            return Err(error.into());
+        }
+    };
     let vm_at = clock.now();
     let hostname = Fact::from(source.hostname());
-    let about = About {
+    // Where the probes are lost, their own answer says so.
+    let _ = tell.send(About {
         source_name: hostname.known().cloned(),
-        destination_name: names,
         vms: vm.uuid.clone().into_iter().collect(),
         files: needed_files::of(&vm.config),
-    };
-    let (measuring, quiet) = channel();
-    let probes = probes::start(request, about, quiet, clock);
-    let beside = Beside::start(request, &domain, &vm, clock);
+    });
+    let beside = Beside::start(request, &ways.source, &domain, &vm, clock);
     let libvirt_limit = probes::libvirt_limit(&domain);
     let source_answers = host::ask(&source, &request.from, hostname);
     let source_at = clock.now();
 
     let destination = SeenDestination::from(destination.join(), request);
-    if let (Some(one), Some(other)) = (source_answers.uuid(), destination.answers.uuid())
-        && one == other
-    {
-        return Err(same_host(
-            request,
-            format!(
-                "both have the host UUID {one}; if they are two machines, give one its own host_uuid in libvirtd.conf"
-            ),
-        ));
-    }
     let offer = offer_of(&destination.hypervisor, &vm);
     let beside = beside.join();
     // Nothing else is measured any more.
     drop(measuring);
     let probes = probes.join().value.unwrap_or_else(|why| Probes::lost(&why, clock.now()));
+    refuse_one_host(request, source_answers.uuid(), destination.answers.uuid())?;
 
     let arch = vm.config.as_ref().and_then(|config| config.arch.as_deref());
     let emulator = source_answers.offer(arch).known().and_then(|offer| offer.emulator.clone());
@@ -156,13 +154,13 @@ pub fn collect(request: &Request, now: Timestamp) -> Result<Facts, CollectError>
         source: provenance::Side {
             libvirt_at: source_at,
             probe_at: probes.source.at,
-            way: &way(request.source_probe.as_ref(), &request.from),
+            way: &ways.source,
             probe: source_probe.as_ref().ok().map(|answer| &answer.probe),
         },
         destination: provenance::Side {
             libvirt_at: destination.at,
             probe_at: probes.destination.at,
-            way: &way(request.destination_probe.as_ref(), &request.to),
+            way: &ways.destination,
             probe: probes.destination.value.as_ref().ok().map(|answer| &answer.probe),
         },
         path_at: clock.now(),
@@ -196,8 +194,32 @@ pub fn collect(request: &Request, now: Timestamp) -> Result<Facts, CollectError>
     Ok(facts)
 }
 
+fn vm_at_source(request: &Request) -> Result<(Hypervisor, Domain, FoundVm), LibvirtError> {
+    let source = Hypervisor::open(&request.from, request.timeout)?;
+    let domain = source.domain(&request.vm)?;
+    let monitor = if request.allow_monitor { Monitor::Allowed } else { Monitor::Forbidden };
+    let vm = vm::look(&domain, monitor)?;
+    Ok((source, domain, vm))
+}
+
 fn end_of<'a>(answer: &Result<Answer, Unknown>, host: &'a Host, peer: Fact<PeerProbe>) -> End<'a> {
     End::of(answer.as_ref().map(|answer| &answer.probe), &host.nics, &host.routes, peer)
+}
+
+fn refuse_one_host(
+    request: &Request,
+    source: Option<&str>,
+    destination: Option<&str>,
+) -> Result<(), CollectError> {
+    match (source, destination) {
+        (Some(one), Some(other)) if one == other => Err(same_host(
+            request,
+            format!(
+                "both have the host UUID {one}; if they are two machines, give one its own host_uuid in libvirtd.conf"
+            ),
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn same_host(request: &Request, why: String) -> CollectError {
@@ -263,7 +285,7 @@ struct Beside<G, F, D> {
 type SeenGuest = (Guest, String);
 
 impl Beside<Worker<SeenGuest>, Worker<UdpCapture>, Worker<Dirtying>> {
-    fn start(request: &Request, domain: &Domain, vm: &FoundVm, clock: Clock) -> Self {
+    fn start(request: &Request, way: &Transport, domain: &Domain, vm: &FoundVm, clock: Clock) -> Self {
         let timeout = request.timeout;
         let has_channel = vm.config.as_ref().is_none_or(|config| config.has_agent_channel);
         let window = Duration::from_secs(request.dirty_window_seconds.into());
@@ -273,16 +295,11 @@ impl Beside<Worker<SeenGuest>, Worker<UdpCapture>, Worker<Dirtying>> {
             Worker::start(clock, move || guest::look(&into, guests, state, has_channel, attribute, timeout));
         let window_seconds = request.dirty_window_seconds;
         let interfaces = flows::Interfaces::of(vm);
-        let watcher = way(request.source_probe.as_ref(), &request.from);
+        let watcher = way.clone();
         let flows = Worker::start(clock, move || {
             interfaces?.watch(&watcher, Duration::from_secs(window_seconds.into()), timeout)
         });
-        let plan = Plan {
-            way: way(request.source_probe.as_ref(), &request.from),
-            trace_seconds: request.trace_seconds,
-            window_seconds,
-            timeout,
-        };
+        let plan = Plan { way: way.clone(), trace_seconds: request.trace_seconds, window_seconds, timeout };
         let (measured, watched) = (domain.clone(), Watched::of(vm));
         let dirtying = Worker::start(clock, move || Ok(plan.measure(&measured, &watched)));
         Self { guest, flows, dirtying }

@@ -1,4 +1,5 @@
-//! Both hosts' probes: first each for itself, then, when the two ends of the path are known, each about the other.
+//! Both hosts' probes: first where the path's two ends are, beside the questions to libvirt, then all that they know: of
+//! themselves, of the VM, and each of the other.
 //!
 //! The second look watches the interfaces while the guest's dirty rate is measured. A stream waits until nothing else is
 //! measured, and is refused while a migration or a backup runs.
@@ -12,7 +13,7 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
-    Request, Uri,
+    Request,
     libvirt::{Domain, Hypervisor},
     path::{self, End},
     probe::host::{
@@ -76,75 +77,147 @@ impl Probes {
     }
 }
 
-/// The hosts' names as each tells its own, and the VM.
+/// The ways to both hosts' probes.
+#[derive(Debug, Clone)]
+pub(super) struct Ways {
+    pub(super) source: Transport,
+    pub(super) destination: Transport,
+}
+
+impl Ways {
+    /// Those that the request names, or its URIs suggest. Over ssh, both logins begin now.
+    pub(super) fn to_hosts_of(request: &Request) -> Self {
+        let way = |given: &Option<Transport>, uri| {
+            given.clone().unwrap_or_else(|| Transport::for_uri(uri)).kept(request.timeout)
+        };
+        Self {
+            source: way(&request.source_probe, &request.from),
+            destination: way(&request.destination_probe, &request.to),
+        }
+    }
+}
+
+/// What libvirt at the source told.
 pub(super) struct About {
     /// The source's host name.
     pub(super) source_name: Option<String>,
-    /// The end of the line that the destination's comes through.
-    pub(super) destination_name: Receiver<String>,
     /// UUID of the VM, where it is known.
     pub(super) vms: Vec<String>,
     /// Paths that it needs at both hosts.
     pub(super) files: Vec<String>,
 }
 
-/// The way to a host's probe.
-pub(super) fn way(given: Option<&Transport>, uri: &Uri) -> Transport {
-    given.cloned().unwrap_or_else(|| Transport::for_uri(uri))
+/// What is told while the probes look.
+pub(super) struct Told {
+    /// The destination's host name, as its libvirt says.
+    pub(super) destination_name: Receiver<String>,
+    pub(super) about: Receiver<About>,
+    /// Closes when nothing else is measured any more.
+    pub(super) quiet: Receiver<()>,
 }
 
-/// Starts looking. `quiet` closes when nothing else is measured any more.
-pub(super) fn start(request: &Request, about: About, quiet: Receiver<()>, clock: Clock) -> Worker<Probes> {
-    let request = request.clone();
-    Worker::start(clock, move || Ok(look(&request, about, &quiet, clock)))
+/// Starts looking.
+pub(super) fn start(request: &Request, ways: &Ways, told: Told, clock: Clock) -> Worker<Probes> {
+    let (request, ways) = (request.clone(), ways.clone());
+    Worker::start(clock, move || Ok(look(&request, &ways, &told, clock)))
 }
 
-fn look(request: &Request, about: About, quiet: &Receiver<()>, clock: Clock) -> Probes {
+fn look(request: &Request, ways: &Ways, told: &Told, clock: Clock) -> Probes {
     let timeout = request.timeout;
-    let source_way = way(request.source_probe.as_ref(), &request.from);
-    let destination_way = way(request.destination_probe.as_ref(), &request.to);
-    let destination = {
-        let way = destination_way.clone();
-        let questions =
-            Questions { resolve: about.source_name, files: about.files.clone(), ..Questions::default() };
-        Worker::start(clock, move || way.probe_host(&questions, timeout))
-    };
     let wanted = request.migrate_address.as_deref().map(path::host_of_address);
-    let named = about.destination_name.recv_timeout(timeout).ok();
-    let questions = Questions { vms: about.vms, files: about.files, ..Questions::default() };
-    let (source, address) = probe_source(&source_way, wanted, named, questions, timeout);
-    let source = Found { value: source, at: clock.now() };
-    let destination = destination.join();
-    let mut probes = Probes {
-        address,
-        there: Fact::default(),
-        back: Fact::default(),
+    let literal: Option<IpAddr> = wanted.and_then(|name| name.parse().ok());
+    let destination = {
+        let way = ways.destination.clone();
+        Worker::start(clock, move || way.probe_host(&Questions::default(), timeout))
+    };
+    let destination_name = || told.destination_name.recv_timeout(timeout).ok();
+    // libvirt resolves the destination's name where no address is given.
+    let name = match (literal, wanted) {
+        (Some(_), _) => None,
+        (None, Some(name)) => Some(name.to_owned()),
+        (None, None) => destination_name(),
+    };
+    let (source, address) = find_address(&ways.source, literal, name.clone(), timeout);
+    let destination = destination.join().value;
+    let Ok(about) = told.about.recv() else {
+        return Probes::lost(&Unknown::new(Cause::NotCollected, "the source was not reached"), clock.now());
+    };
+    let encounter = Encounter::plan(request, &address, (&source, &destination), &told.quiet);
+    let (there, back) = match &encounter {
+        Ok(encounter) => (Some(encounter.there), Some(encounter.back)),
+        Err(_) => (None, None),
+    };
+    let back = ask_again(
+        &ways.destination,
+        destination,
+        Questions {
+            resolve: about.source_name,
+            files: about.files.clone(),
+            peer: back,
+            ..Questions::default()
+        },
+        timeout,
+        clock,
+    );
+    let there = ask_again(
+        &ways.source,
+        source,
+        Questions {
+            // Where an address is given libvirt does not ask for the name; people and their tools do.
+            resolve: name.or_else(destination_name),
+            vms: about.vms,
+            files: about.files,
+            peer: there,
+            ..Questions::default()
+        },
+        timeout,
+        clock,
+    );
+    let (source, destination) = (there.join(), back.join());
+    let peer = |found: &Found<Answer>| match (&encounter, &found.value) {
+        (Ok(encounter), Ok(answer)) => encounter.judge(answer.probe.peer.clone()),
+        (Err(why), _) | (_, Err(why)) => Fact::Unknown(why.clone()),
+    };
+    Probes {
+        there: peer(&source),
+        back: peer(&destination),
         peers_at: clock.now(),
-        cap_bytes_per_second: Err(not_measured()),
+        cap_bytes_per_second: encounter.map_or_else(|_| Err(not_measured()), |encounter| encounter.cap),
+        address,
         source,
         destination,
-    };
-    if let Err(why) = ask_each_other(request, &source_way, &destination_way, &mut probes, quiet, clock) {
-        probes.there = Fact::Unknown(why.clone());
-        probes.back = Fact::Unknown(why);
     }
-    probes
 }
 
-/// Asks the source's probe, and has it resolve the destination's name, as libvirt there would.
-fn probe_source(
+/// Asks a probe that has answered before for the rest. Where it fails now, what it said then holds; of the network it holds
+/// in any case, since a port that is tried is not a port that is taken.
+fn ask_again(
     way: &Transport,
-    wanted: Option<&str>,
-    named: Option<String>,
+    before: Result<Answer, Unknown>,
     questions: Questions,
     timeout: Duration,
+    clock: Clock,
+) -> Worker<Answer> {
+    let way = way.clone();
+    Worker::start(clock, move || {
+        let before = before?;
+        Ok(match way.probe_host(&questions, timeout) {
+            Ok(answer) => answer.with_network_of(before),
+            Err(why) => before.without_the_rest(&why),
+        })
+    })
+}
+
+/// Has the source's probe find where the migration goes: to that address, or to that name as libvirt there would resolve it.
+fn find_address(
+    way: &Transport,
+    literal: Option<IpAddr>,
+    name: Option<String>,
+    timeout: Duration,
 ) -> (Result<Answer, Unknown>, Fact<IpAddr>) {
-    let literal: Option<IpAddr> = wanted.and_then(|name| name.parse().ok());
-    // Where an address is given, libvirt does not ask for the name; people and their tools do.
-    let resolve = wanted.filter(|_| literal.is_none()).map(str::to_owned).or(named);
     let answer =
-        way.probe_host(&Questions { resolve: resolve.clone(), route: literal, ..questions }, timeout);
-    let address = match (literal, resolve, &answer) {
+        way.probe_host(&Questions { resolve: name.clone(), route: literal, ..Questions::default() }, timeout);
+    let address = match (literal, name, &answer) {
         (Some(address), ..) => Fact::Known(address),
         (None, None, _) => Fact::unknown(
             Cause::HostUnreachable,
@@ -168,64 +241,88 @@ fn first_address(name: &str, resolved: &Fact<Vec<IpAddr>>) -> Fact<IpAddr> {
     })
 }
 
-/// Asks each probe about the other host, at the same time.
-fn ask_each_other(
-    request: &Request,
-    source_way: &Transport,
-    destination_way: &Transport,
-    probes: &mut Probes,
-    quiet: &Receiver<()>,
-    clock: Clock,
-) -> Result<(), Unknown> {
-    let source = &probes.source.value.as_ref().map_err(Clone::clone)?.probe;
-    let destination = &probes.destination.value.as_ref().map_err(Clone::clone)?.probe;
-    let to = result(&probes.address)?;
-    let from = result(&source.network.route)?.from;
-    let window = Duration::from_secs(request.dirty_window_seconds.into());
-    let ask = |way: &Transport, address, trial| {
-        let (way, timeout) = (way.clone(), request.timeout);
-        let peer = Some(PeerQuestions { address, window, trial });
-        Worker::start(clock, move || way.probe_host(&Questions { peer, ..Questions::default() }, timeout))
-    };
-    let port = match request.try_path {
-        TryPath::No => Ok(None),
-        TryPath::Connect | TryPath::Stream(_) => {
-            result(&path::ports::free_port(&destination.network)).map(Some)
+impl Answer {
+    /// The answer to a second question, with what the first one said of the network.
+    fn with_network_of(self, first: Self) -> Self {
+        Self { probe: HostProbe { network: first.probe.network, ..self.probe }, ..self }
+    }
+
+    /// The answer to a first question, where the probe failed at the second for this reason.
+    fn without_the_rest(self, why: &Unknown) -> Self {
+        let resolved = match self.probe.resolved {
+            Fact::Unknown(_) => Fact::Unknown(why.clone()),
+            known @ Fact::Known(_) => known,
+        };
+        let probe = HostProbe {
+            resolved,
+            qemus: Fact::Unknown(why.clone()),
+            files: Fact::Unknown(why.clone()),
+            peer: Fact::Unknown(why.clone()),
+            ..self.probe
+        };
+        Self { probe, ..self }
+    }
+}
+
+/// What each end is asked about the other.
+struct Encounter {
+    /// Asked of the source.
+    there: PeerQuestions,
+    /// Asked of the destination.
+    back: PeerQuestions,
+    /// What a stream may take, or why there is none.
+    cap: Result<u64, Unknown>,
+    /// Why no packet is sent, though it was allowed.
+    refused: Option<Unknown>,
+}
+
+impl Encounter {
+    /// Possible where both ends have answered and it is known where the migration goes.
+    fn plan(
+        request: &Request,
+        address: &Fact<IpAddr>,
+        (source, destination): (&Result<Answer, Unknown>, &Result<Answer, Unknown>),
+        quiet: &Receiver<()>,
+    ) -> Result<Self, Unknown> {
+        let source = &source.as_ref().map_err(Clone::clone)?.probe;
+        let destination = &destination.as_ref().map_err(Clone::clone)?.probe;
+        let to = result(address)?;
+        let from = result(&source.network.route)?.from;
+        let stream = match request.try_path {
+            TryPath::Stream(stream) => bounded(stream, request, address, (source, destination), quiet),
+            TryPath::No | TryPath::Connect => Err(not_measured()),
+        };
+        let (port, refused) = match request.try_path {
+            TryPath::No => (None, None),
+            TryPath::Connect | TryPath::Stream(_) => {
+                match result(&path::ports::free_port(&destination.network)) {
+                    Ok(port) => (Some(port), None),
+                    Err(why) => (None, Some(why)),
+                }
+            }
+        };
+        let window = Duration::from_secs(request.dirty_window_seconds.into());
+        let trial = |role| Trial { role, stream: stream.as_ref().ok().copied() };
+        let ask = |address, role: Option<Role>| PeerQuestions { address, window, trial: role.map(trial) };
+        Ok(Self {
+            there: ask(to, port.map(Role::Connect)),
+            back: ask(from, port.map(|port| Role::Listen(SocketAddr::new(to, port)))),
+            cap: stream.as_ref().map(|stream| stream.cap_bytes_per_second).map_err(Clone::clone),
+            refused,
+        })
+    }
+
+    /// What an end said, with the reason where it was not to try.
+    fn judge(&self, peer: Fact<PeerProbe>) -> Fact<PeerProbe> {
+        match &self.refused {
+            Some(why) => peer.map(|peer| PeerProbe {
+                largest_packet_bytes: Fact::Unknown(why.clone()),
+                tried: Fact::Unknown(why.clone()),
+                ..peer
+            }),
+            None => peer,
         }
-    };
-    let stream = match request.try_path {
-        TryPath::Stream(stream) => bounded(stream, request, &probes.address, (source, destination), quiet),
-        TryPath::No | TryPath::Connect => Err(not_measured()),
-    };
-    probes.cap_bytes_per_second =
-        stream.as_ref().map(|stream| stream.cap_bytes_per_second).map_err(Clone::clone);
-    let trial = |role| Trial { role, stream: stream.as_ref().ok().copied() };
-    let (listen, connect, refused) = match port {
-        Ok(port) => (
-            port.map(|port| trial(Role::Listen(SocketAddr::new(to, port)))),
-            port.map(|port| trial(Role::Connect(port))),
-            None,
-        ),
-        Err(why) => (None, None, Some(why)),
-    };
-    let back = ask(destination_way, from, listen);
-    let there = ask(source_way, to, connect);
-    let peer = |found: Found<Answer>| match found.value {
-        Ok(answer) => answer.probe.peer,
-        Err(why) => Fact::Unknown(why),
-    };
-    let because = |peer: Fact<PeerProbe>| match &refused {
-        Some(why) => peer.map(|peer| PeerProbe {
-            largest_packet_bytes: Fact::Unknown(why.clone()),
-            tried: Fact::Unknown(why.clone()),
-            ..peer
-        }),
-        None => peer,
-    };
-    probes.there = because(peer(there.join()));
-    probes.back = because(peer(back.join()));
-    probes.peers_at = clock.now();
-    Ok(())
+    }
 }
 
 /// A stream that no end of the path minds, when nothing else is measured any more; or why there may be none.

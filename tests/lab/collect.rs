@@ -2,7 +2,7 @@
 
 use std::{
     fmt::Debug,
-    thread,
+    fs, thread,
     time::{Duration, Instant},
 };
 
@@ -12,8 +12,8 @@ use vmgate::{
 };
 
 use crate::harness::{
-    Guest, a_to_b, address_of, collected, domain_on, host, lab, setting, the_move, uri_a, uri_b, vmgate,
-    words,
+    Guest, a_to_b, address_of, collected, domain_on, host, lab, on_host, setting, start_vmgate, the_move,
+    uri_a, uri_b, vmgate, vmgate_command, words,
 };
 
 fn cause<T: Debug>(fact: &Fact<T>) -> Cause {
@@ -185,4 +185,35 @@ fn a_migration_is_watched_aborted_and_done() {
     assert_eq!(done.end, Some(JobEnd::Completed));
     assert!(done.downtime > Some(Duration::ZERO), "{done:?}");
     assert!(matches!(domain_on('A', vm.name).unwrap_err().trouble, Trouble::NoSuchVm(_)));
+}
+
+#[test]
+#[ignore = "needs the lab: make lab-test"]
+fn the_probe_goes_when_vmgate_goes_in_whatever_way() {
+    let vm = Guest::start("lc-gone", &["--on", "a"]);
+    let here = tempfile::tempdir().unwrap();
+    let mut command = vmgate_command(&words(&["collect", vm.name], &a_to_b()));
+    assert!(command.env("TMPDIR", here.path()).output().unwrap().status.success());
+    assert_eq!(fs::read_dir(here.path()).unwrap().count(), 0);
+    assert_eq!(["a", "b"].map(probe_folders), ["", ""]);
+
+    let mut child = start_vmgate(&words(&["collect", vm.name, "--trace-seconds", "30"], &a_to_b()));
+    wait_until("the probe is there", || !probe_folders("a").is_empty());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    wait_until("the probe is gone", || ["a", "b"].map(probe_folders) == ["", ""]);
+}
+
+fn probe_folders(host: &str) -> String {
+    on_host(host, "ls -d /tmp/tmp.* 2>/dev/null || true", &[]).exits(0).stdout
+}
+
+fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    for _ in 0..200 {
+        if is_so() {
+            return;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    panic!("not so within ten seconds: {what}");
 }

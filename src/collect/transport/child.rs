@@ -61,52 +61,72 @@ impl ChildFailure {
     }
 }
 
-/// Kills and reaps its child, whatever way a function is left.
-struct Leash(Child);
+/// A child that is killed and reaped, whatever way a function is left.
+#[derive(Debug)]
+pub(super) struct Leash {
+    pub(super) child: Child,
+    complaint: Receiver<(Vec<u8>, Option<Timestamp>)>,
+}
+
+impl Leash {
+    /// Starts a command with all its streams in hand.
+    pub(super) fn start(mut command: Command) -> Result<Self, ChildFailure> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(|error| ChildFailure::NotStarted(error.to_string()))?;
+        let complaint = reader(child.stderr.take(), COMPLAINT_LIMIT);
+        Ok(Self { child, complaint })
+    }
+
+    /// Waits for its end, which must be a good one.
+    pub(super) fn end(&mut self, deadline: Instant) -> Result<(), ChildFailure> {
+        let status = wait(&mut self.child, deadline)?;
+        if status.success() {
+            return Ok(());
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        let (complaint, _) = self.complaint.recv_timeout(left).unwrap_or_default();
+        Err(ChildFailure::Failed { code: status.code().unwrap_or(-1), complaint: plain_bytes(&complaint) })
+    }
+}
 
 impl Drop for Leash {
     fn drop(&mut self) {
         // Both fail only for a child that has ended and was reaped.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
 /// Runs a command with `input` on its standard input, for at most `limit`.
 pub fn run(
-    mut command: Command,
+    command: Command,
     mut input: impl Read + Send + 'static,
     limit: Duration,
     most: usize,
 ) -> Result<Output, ChildFailure> {
     let deadline = Instant::now() + limit;
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let child = command.spawn().map_err(|error| ChildFailure::NotStarted(error.to_string()))?;
-    let mut leash = Leash(child);
-    if let Some(mut stdin) = leash.0.stdin.take() {
+    let mut leash = Leash::start(command)?;
+    if let Some(mut stdin) = leash.child.stdin.take() {
         // A child that does not read all of it says why on standard error.
         thread::spawn(move || {
             let _ = io::copy(&mut input, &mut stdin);
         });
     }
-    let output = reader(leash.0.stdout.take(), most);
-    let complaint = reader(leash.0.stderr.take(), COMPLAINT_LIMIT);
-    let left = || deadline.saturating_duration_since(Instant::now());
-    let timed_out = |error| match error {
-        RecvTimeoutError::Timeout => ChildFailure::TimedOut,
-        RecvTimeoutError::Disconnected => ChildFailure::NotStarted("no thread to read it".into()),
-    };
-    let (stdout, began) = output.recv_timeout(left()).map_err(timed_out)?;
+    let output = reader(leash.child.stdout.take(), most);
+    let (stdout, began) = receive(&output, deadline)?;
     if stdout.len() > most {
         return Err(ChildFailure::TooMuch(most));
     }
-    let status = wait(&mut leash.0, deadline)?;
-    if !status.success() {
-        let (complaint, _) = complaint.recv_timeout(left()).unwrap_or_default();
-        let words = plain_bytes(&complaint);
-        return Err(ChildFailure::Failed { code: status.code().unwrap_or(-1), complaint: words });
-    }
+    leash.end(deadline)?;
     Ok(Output { stdout, began })
+}
+
+/// What a thread that reads has to tell, until the deadline.
+pub(super) fn receive<T>(reader: &Receiver<T>, deadline: Instant) -> Result<T, ChildFailure> {
+    reader.recv_timeout(deadline.saturating_duration_since(Instant::now())).map_err(|error| match error {
+        RecvTimeoutError::Timeout => ChildFailure::TimedOut,
+        RecvTimeoutError::Disconnected => ChildFailure::NotStarted("no thread to read it".into()),
+    })
 }
 
 /// Reads a stream to its end on a thread, one byte beyond the limit at the most. Also says when the first byte came.

@@ -2,20 +2,18 @@
 
 mod child;
 pub mod guest;
+mod login;
 mod shell;
 mod ssh;
 
-use std::{
-    io,
-    process::Command,
-    time::{Duration, Instant},
-};
+use std::{io, process::Command, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use serde_json::Value;
 
 pub use child::{ChildFailure, Output, run};
 pub use guest::GuestWay;
+pub use login::Login;
 pub use shell::{HostShell, Program, ShellError};
 pub use ssh::{SshTarget, Subject, quoted};
 
@@ -40,12 +38,14 @@ const TRACE_LIMIT: usize = 24 << 20;
 const FLOWS_LIMIT: usize = 24 << 20;
 
 /// A way to a host's probe.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Transport {
     /// The host is this machine.
     Local,
     /// Over ssh.
     Ssh(SshTarget),
+    /// Over ssh, with the probe kept ready there.
+    Kept(Arc<Login>),
     /// A command that prints the answer of `vmgate probe host` of that host. The probe's arguments are added.
     Exec(Vec<String>),
     /// No probe, for this reason.
@@ -59,8 +59,6 @@ pub struct Answer {
     pub probe: HostProbe,
     /// The operator's clock when it arrived.
     pub received: Timestamp,
-    /// How long asking took.
-    pub took: Duration,
 }
 
 impl Transport {
@@ -76,6 +74,18 @@ impl Transport {
         }
     }
 
+    /// The same for several questions: where it is a way over ssh, it logs in once, from now on. For as long as one of its
+    /// clones lives, the probe lies ready at the host.
+    #[must_use]
+    pub fn kept(self, limit: Duration) -> Self {
+        match &self {
+            Self::Ssh(target) => {
+                Login::begin(target, limit).map_or(self, |login| Self::Kept(Arc::new(login)))
+            }
+            _ => self,
+        }
+    }
+
     /// How it is called in provenance.
     pub fn method(&self, subject: Subject) -> String {
         let trace = if subject == Subject::Trace { " --trace" } else { "" };
@@ -83,6 +93,7 @@ impl Transport {
         match self {
             Self::Local => format!("{probe}, on this machine"),
             Self::Ssh(target) => format!("{probe}, over ssh to {target}"),
+            Self::Kept(login) => format!("{probe}, over ssh to {}", login.target()),
             Self::Exec(words) => format!("{probe}, by {}", words.first().map_or("nothing", String::as_str)),
             Self::None(_) => "none".to_owned(),
         }
@@ -91,16 +102,18 @@ impl Transport {
     /// Asks the host's probe, for at most `limit` and what the questions themselves take.
     pub fn probe_host(&self, questions: &Questions, limit: Duration) -> Result<Answer, Unknown> {
         let limit = limit + questions.peer.as_ref().map_or(Duration::ZERO, PeerQuestions::longest);
-        let start = Instant::now();
         let (probe, received) = match self {
             Self::Local => look_here(questions, limit)?,
             Self::Ssh(target) => {
                 answered(&target.run_probe(Subject::Host, &arguments(questions), limit, ANSWER_LIMIT)?)?
             }
+            Self::Kept(login) => {
+                answered(&login.run_probe(Subject::Host, &arguments(questions), limit, ANSWER_LIMIT)?)?
+            }
             Self::Exec(words) => answered(&exec(words, &arguments(questions), limit)?)?,
             Self::None(why) => return Err(Unknown::new(Cause::NoHostProbe, why.clone())),
         };
-        Ok(Answer { probe, received, took: start.elapsed() })
+        Ok(Answer { probe, received })
     }
 }
 
@@ -112,13 +125,15 @@ impl Transport {
         window: Duration,
         limit: Duration,
     ) -> Result<FlowProbe, Unknown> {
+        let mut arguments = vec![format!("--seconds={}", window.as_secs_f64()), "--".to_owned()];
+        arguments.extend_from_slice(interfaces);
         match self {
             Self::Local => Ok(flows::probe(interfaces, window, &flows::Limits::default())),
             Self::Ssh(target) => {
-                let mut arguments = vec![format!("--seconds={}", window.as_secs_f64()), "--".to_owned()];
-                arguments.extend_from_slice(interfaces);
-                let output = target.run_probe(Subject::Flows, &arguments, window + limit, FLOWS_LIMIT)?;
-                serde_json::from_slice(&output.stdout).map_err(malformed)
+                counted(&target.run_probe(Subject::Flows, &arguments, window + limit, FLOWS_LIMIT)?)
+            }
+            Self::Kept(login) => {
+                counted(&login.run_probe(Subject::Flows, &arguments, window + limit, FLOWS_LIMIT)?)
             }
             Self::Exec(_) => Err(Unknown::new(
                 Cause::NotSupported,
@@ -149,6 +164,7 @@ impl Transport {
         let output = match self {
             Self::Local => return trace::of_vm(vm, &options),
             Self::Ssh(target) => target.run_probe(Subject::Trace, &arguments, length + limit, TRACE_LIMIT)?,
+            Self::Kept(login) => login.run_probe(Subject::Trace, &arguments, length + limit, TRACE_LIMIT)?,
             Self::Exec(words) => exec(words, &arguments, length + limit)?,
             Self::None(why) => return Err(Unknown::new(Cause::NoHostProbe, why.clone())),
         };
@@ -206,6 +222,10 @@ fn answered(output: &Output) -> Result<(HostProbe, Timestamp), Unknown> {
     Ok((probe, output.began.unwrap_or_else(Timestamp::now)))
 }
 
+fn counted(output: &Output) -> Result<FlowProbe, Unknown> {
+    serde_json::from_slice(&output.stdout).map_err(malformed)
+}
+
 /// JSON from elsewhere: no text in it keeps what could drive a terminal.
 fn harmless(bytes: &[u8]) -> Result<Value, serde_json::Error> {
     let mut document = serde_json::from_slice(bytes)?;
@@ -256,7 +276,7 @@ mod tests {
     #[test]
     fn the_uri_suggests_the_way() {
         let way = |uri: &str| Transport::for_uri(&uri.parse().unwrap());
-        assert_eq!(way("qemu:///system"), Transport::Local);
+        assert!(matches!(way("qemu:///system"), Transport::Local));
         assert!(matches!(way("test:///default"), Transport::None(_)));
         let Transport::Ssh(target) = way("qemu+ssh://ops@hv1:2222/system?keyfile=/k&no_verify=1") else {
             panic!("not ssh");

@@ -106,7 +106,7 @@ impl HostShell {
                 command.arg("-c");
                 command
             }
-            Self::Ssh(target) => target.command(limit),
+            Self::Ssh(target) => target.command(limit, &[]),
             Self::Command(words) => {
                 let (program, rest) =
                     words.split_first().ok_or_else(|| ChildFailure::NotStarted("it is empty".to_owned()))?;

@@ -3,6 +3,7 @@
 
 use std::{
     env,
+    ffi::OsStr,
     fmt::{self, Write as _},
     fs::File,
     io,
@@ -111,7 +112,7 @@ impl SshTarget {
         most: usize,
     ) -> Result<Output, Unknown> {
         let binary = probe_binary().map_err(|why| Unknown::new(subject.obstacle(), why))?;
-        let mut command = self.command(limit);
+        let mut command = self.command(limit, &[]);
         let output = if let Some(binary) = binary {
             command.arg(binary.pushed(&format!("{} </dev/null", line(subject, arguments))));
             let file = binary.open().map_err(|why| Unknown::new(subject.obstacle(), why))?;
@@ -123,9 +124,10 @@ impl SshTarget {
         output.map_err(|failure| self.explain(subject, failure))
     }
 
-    /// ssh with everything that could ask a question switched off.
-    pub(super) fn command(&self, limit: Duration) -> Command {
+    /// ssh with everything that could ask a question switched off, and with more options.
+    pub(super) fn command(&self, limit: Duration, options: &[&OsStr]) -> Command {
         let mut command = Command::new(&self.program);
+        command.args(options);
         command.args(["-T", "-x", "-a", "-o", "BatchMode=yes", "-o", "ClearAllForwardings=yes"]);
         command.arg("-o").arg(format!("ConnectTimeout={}", limit.as_secs().max(1)));
         command.args(["-o", "LogLevel=ERROR"]);
@@ -146,7 +148,7 @@ impl SshTarget {
         command
     }
 
-    fn explain(&self, subject: Subject, failure: ChildFailure) -> Unknown {
+    pub(super) fn explain(&self, subject: Subject, failure: ChildFailure) -> Unknown {
         let no_probe = |why: String| Unknown::new(subject.obstacle(), format!("no probe on {self}: {why}"));
         match failure {
             ChildFailure::TimedOut => {
@@ -198,7 +200,7 @@ impl fmt::Display for SshTarget {
 }
 
 /// Arguments of a probe, for a shell.
-fn line(subject: Subject, arguments: &[String]) -> String {
+pub(super) fn line(subject: Subject, arguments: &[String]) -> String {
     format!("probe {} {}", subject.command(), quoted(arguments))
 }
 
@@ -238,10 +240,15 @@ impl ProbeBinary {
     /// The script that receives, checks, runs and removes the program, with these arguments. What follows the program on
     /// standard input is the program's.
     pub(super) fn pushed(&self, arguments: &str) -> String {
+        self.received(&format!("\"$d/vmgate\" {arguments}"))
+    }
+
+    /// The script that receives and checks the program, runs a script that finds it at `$d/vmgate`, and removes it.
+    pub(super) fn received(&self, script: &str) -> String {
         format!(
             "umask 077; d=$(mktemp -d) || exit {no_folder}; trap 'rm -rf \"$d\"' EXIT; trap 'exit 1' HUP INT TERM PIPE; \
              head -c {size} >\"$d/vmgate\" && echo '{digest}  '\"$d/vmgate\" | sha256sum -c >/dev/null 2>&1 \
-             || exit {bad_copy}; chmod 700 \"$d/vmgate\" && \"$d/vmgate\" {arguments}",
+             || exit {bad_copy}; chmod 700 \"$d/vmgate\" && {script}",
             no_folder = code::NO_FOLDER,
             bad_copy = code::BAD_COPY,
             size = self.size,
@@ -316,7 +323,7 @@ mod tests {
     fn a_host_that_looks_like_an_option_is_a_host() {
         let uri: Uri = "qemu+ssh://hv1/system".parse().unwrap();
         let target = SshTarget::for_uri(&uri, "-oProxyCommand=touch /tmp/owned");
-        let command = target.command(Duration::from_secs(5));
+        let command = target.command(Duration::from_secs(5), &[]);
         let arguments: Vec<_> = command.get_args().collect();
         assert_eq!(arguments[arguments.len() - 2], "--");
     }

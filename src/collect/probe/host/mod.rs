@@ -18,7 +18,7 @@ mod settings;
 mod shaper;
 pub mod trial;
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, thread, time::Duration};
 
 use jiff::Timestamp;
 use procfs::{Current, LoadAverage};
@@ -150,9 +150,22 @@ pub struct QemuProcess {
 
 /// Looks at this machine.
 pub fn look(questions: &Questions) -> HostProbe {
-    let nics = nic::look();
-    let nics = Fact::from(nics);
-    let routes = route::look();
+    let nics = Fact::from(nic::look());
+    thread::scope(|scope| {
+        // It watches for a while, and the rest is looked at meanwhile.
+        let peer = questions.peer.as_ref().map(|peer| scope.spawn(|| path::peer(peer, &nics)));
+        let host = HostProbe { nics: nics.clone(), ..look_beside(questions) };
+        let peer = match peer.map(thread::ScopedJoinHandle::join) {
+            Some(Ok(peer)) => Fact::Known(peer),
+            Some(Err(_)) => Fact::unknown(Cause::Malformed, "the probe could not cope with what it saw"),
+            None => Fact::unknown(Cause::NotCollected, "no other host was named"),
+        };
+        HostProbe { peer, clock: Timestamp::now(), ..host }
+    })
+}
+
+/// Everything but the interfaces and the other host.
+fn look_beside(questions: &Questions) -> HostProbe {
     let resolved = match &questions.resolve {
         Some(name) => resolve::resolve(name, RESOLVE_LIMIT).into(),
         None => Fact::unknown(Cause::NotCollected, "no name was asked for"),
@@ -171,7 +184,7 @@ pub fn look(questions: &Questions) -> HostProbe {
         memory: memory::memory().into(),
         huge_pages: memory::huge_pages().into(),
         default_huge_page_bytes: memory::default_huge_page().into(),
-        routes: routes.into(),
+        routes: route::look().into(),
         bridge_filters: filter::look().into(),
         qemus: if questions.vms.is_empty() {
             Fact::unknown(Cause::NotCollected, "no VM was asked for")
@@ -190,11 +203,8 @@ pub fn look(questions: &Questions) -> HostProbe {
         unprivileged_userfaultfd: settings::unprivileged_userfaultfd().into(),
         resolved,
         network: path::look(&to),
-        peer: match &questions.peer {
-            Some(peer) => Fact::Known(path::peer(peer, &nics)),
-            None => Fact::unknown(Cause::NotCollected, "no other host was named"),
-        },
-        nics,
+        peer: Fact::default(),
+        nics: Fact::default(),
         clock: Timestamp::now(),
     }
 }
