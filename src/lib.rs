@@ -24,5 +24,7 @@ pub mod ledger;
 pub mod preflight;
 pub mod report;
 pub mod rule;
+#[cfg(feature = "libvirt")]
+pub mod serve;
 pub mod verdict;
 pub mod way_back;

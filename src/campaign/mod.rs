@@ -7,16 +7,22 @@
 //! that is not written is not taken. It has stopped by itself before that, at half of the lease. Its moves are taken over
 //! by way of a recovery, which ends whatever migration it left behind before anything else is done with the VM.
 
+mod board;
 mod lease;
+mod metrics;
 mod next;
+mod page;
 mod runner;
 mod state;
 mod status;
 #[cfg(test)]
 mod tests;
 
+pub use board::{Board, HostCounts, MoveSeen};
 pub use lease::{Lease, uptime_seconds};
+pub use metrics::metrics;
 pub use next::{Choice, Ending};
+pub use page::page;
 pub use runner::{Mover, Runner, RunnerError, Settings, Summary};
 pub use state::{State, Task, TaskState};
 pub use status::{Counts, render};

@@ -3,12 +3,13 @@
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
+use serde::Serialize;
 
-use super::{State, TaskState};
+use super::{State, Task, TaskState};
 use crate::{collect::text::plain, ledger::campaign::Steering};
 
 /// How many moves stand where.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     /// Done and verified.
     pub done: usize,
@@ -27,15 +28,27 @@ impl State {
     pub fn counts(&self, wave: Option<usize>) -> Counts {
         let mut counts = Counts::default();
         for task in self.tasks.iter().filter(|task| wave.is_none_or(|wave| task.the_move.wave == wave)) {
-            match task.state {
-                TaskState::Done { .. } => counts.done += 1,
-                TaskState::Failed { .. } => counts.failed += 1,
-                TaskState::Claimed { .. } | TaskState::Orphaned { .. } => counts.running += 1,
-                TaskState::Waiting { .. } if self.is_needless(task) => counts.needless += 1,
-                TaskState::Waiting { .. } => counts.waiting += 1,
-            }
+            self.count(task, &mut counts);
         }
         counts
+    }
+
+    /// Adds one move to the count of its like.
+    pub(super) fn count(&self, task: &Task, counts: &mut Counts) {
+        match task.state {
+            TaskState::Done { .. } => counts.done += 1,
+            TaskState::Failed { .. } => counts.failed += 1,
+            TaskState::Claimed { .. } | TaskState::Orphaned { .. } => counts.running += 1,
+            TaskState::Waiting { .. } if self.is_needless(task) => counts.needless += 1,
+            TaskState::Waiting { .. } => counts.waiting += 1,
+        }
+    }
+}
+
+impl Counts {
+    /// All of them.
+    pub fn all(self) -> usize {
+        self.done + self.running + self.waiting + self.failed + self.needless
     }
 }
 
@@ -67,8 +80,7 @@ pub fn render(state: &State, now: Timestamp) -> String {
     }
     for (number, wave) in state.waves.iter().enumerate().filter(|_| state.waves.len() > 1) {
         let counts = state.counts(Some(number));
-        let all = counts.done + counts.running + counts.waiting + counts.failed + counts.needless;
-        let _ = writeln!(text, "  {}: {} of {all}", plain(wave), counts.done + counts.needless);
+        let _ = writeln!(text, "  {}: {} of {}", plain(wave), counts.done + counts.needless, counts.all());
     }
     for (name, runner) in state.runners.iter().filter(|(_, runner)| !runner.gone) {
         let ago = now.duration_since(runner.last).as_secs();

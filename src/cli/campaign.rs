@@ -104,7 +104,7 @@ impl CampaignCommand {
     }
 }
 
-fn open(shared: &Shared) -> Result<Ledger, Failure> {
+pub(super) fn open(shared: &Shared) -> Result<Ledger, Failure> {
     let session = Session::open(shared)?;
     Ledger::open_existing(&session.ledger_for_moves()?).map_err(Failure::usage)
 }
@@ -118,7 +118,7 @@ pub(super) fn read(ledger: &Ledger, campaign: &str) -> Result<State, Failure> {
 }
 
 /// The newest campaign, of that change where one is named.
-fn find(ledger: &Ledger, change: Option<&str>) -> Result<String, Failure> {
+pub(super) fn find(ledger: &Ledger, change: Option<&str>) -> Result<String, Failure> {
     let wanted = Selection { kinds: vec![Kind::Campaign], ..Selection::default() };
     let records = ledger.records(&wanted).map_err(Failure::failed)?;
     let opened = records.iter().rev().filter_map(|record| match &record.entry {

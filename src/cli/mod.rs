@@ -29,6 +29,8 @@ mod report;
 mod rules;
 #[cfg(feature = "libvirt")]
 mod run;
+#[cfg(feature = "libvirt")]
+mod serve;
 mod session;
 mod verdict;
 
@@ -74,6 +76,9 @@ enum Command {
     /// Show how far a change is that runners carry out
     #[cfg(feature = "libvirt")]
     Status(campaign::Status),
+    /// Show that in a browser, and to Prometheus, read-only
+    #[cfg(feature = "libvirt")]
+    Serve(serve::Serve),
     /// Pause, resume or stop a change that runners carry out
     #[cfg(feature = "libvirt")]
     Campaign(campaign::CampaignCommand),
@@ -158,6 +163,8 @@ pub fn main() -> process::ExitCode {
         Command::Run(command) => command.run(&cli.shared),
         #[cfg(feature = "libvirt")]
         Command::Status(command) => command.run(&cli.shared),
+        #[cfg(feature = "libvirt")]
+        Command::Serve(command) => command.run(&cli.shared),
         #[cfg(feature = "libvirt")]
         Command::Campaign(command) => command.run(&cli.shared),
         #[cfg(feature = "libvirt")]

@@ -8,11 +8,11 @@ mod by_rule;
 mod csv;
 mod explain;
 mod github;
-mod html;
+pub(crate) mod html;
 mod json;
 mod junit;
 mod markdown;
-mod prometheus;
+pub(crate) mod prometheus;
 #[cfg(test)]
 mod samples;
 mod sarif;

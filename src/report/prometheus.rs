@@ -53,7 +53,8 @@ fn labels(verdict: &Verdict) -> String {
     names.map(|(name, named)| label(name, named.label())).join(",")
 }
 
-fn label(name: &str, value: &str) -> String {
+/// A label with its value.
+pub(crate) fn label(name: &str, value: &str) -> String {
     format!("{name}=\"{}\"", visible(value).replace('\\', "\\\\").replace('"', "\\\""))
 }
 

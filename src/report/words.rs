@@ -55,7 +55,7 @@ pub(super) fn bytes(bytes: f64) -> String {
 }
 
 /// A length of time, with two figures or three: milliseconds below a tenth of a second.
-pub(super) fn seconds(seconds: f64) -> String {
+pub(crate) fn seconds(seconds: f64) -> String {
     match seconds {
         ..0.1 => format!("{:.0} ms", seconds * 1000.0),
         ..1.0 => format!("{} s", (seconds * 100.0).round() / 100.0),
@@ -65,7 +65,7 @@ pub(super) fn seconds(seconds: f64) -> String {
 }
 
 /// A time to the second, UTC, for people.
-pub(super) fn time(time: Timestamp) -> String {
+pub(crate) fn time(time: Timestamp) -> String {
     time.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
 }
 

@@ -11,7 +11,11 @@ const check = (what, seen, wanted) => {
   checks += 1;
 };
 
+const served = process.env.VMGATE_PAGE;
+const addresses = { campaign: served };
+
 async function open(file, { width, scheme }) {
+  const address = addresses[file] ?? `file://${process.cwd()}/${file}.html`;
   const context = await browser.newContext({ viewport: { width, height: 900 }, colorScheme: scheme });
   const page = await context.newPage();
   page.setDefaultTimeout(300_000); // a busy machine draws slowly
@@ -19,8 +23,8 @@ async function open(file, { width, scheme }) {
   page.on("console", (message) => said.push(message.text()));
   page.on("pageerror", (error) => said.push(String(error)));
   page.on("dialog", (dialog) => { said.push(`dialog ${dialog.message()}`); dialog.dismiss(); });
-  page.on("request", (request) => { if (!request.url().startsWith("file://")) said.push(request.url()); });
-  await page.goto(`file://${process.cwd()}/${file}.html`);
+  page.on("request", (request) => { if (!request.url().startsWith("file://") && request.url() !== served) said.push(request.url()); });
+  await page.goto(address);
   return { page, said, close: () => context.close() };
 }
 
@@ -34,7 +38,7 @@ async function harmless(page, name) {
   check(`${name}: no element that a guest brought`, foreign, []);
 }
 
-for (const file of ["sample", "single", "fleet"]) {
+for (const file of ["sample", "single", "fleet", "campaign"]) {
   for (const scheme of ["light", "dark"]) {
     for (const width of [360, 1280]) {
       const name = `${file}-${scheme}-${width}`;
@@ -90,6 +94,21 @@ for (const file of ["sample", "single", "fleet"]) {
   check("what is folded is printed", await page.locator("details:not([open])").count(), 0);
   await page.pdf({ path: "sample.pdf", format: "A4" });
   await page.screenshot({ path: "sample-print.png", fullPage: true });
+  await close();
+}
+
+{
+  const { page, close } = await open("campaign", { width: 1280, scheme: "light" });
+  check("the campaign's title", await page.title(), "1 of 4, 1 failed: CHG <b>7</b> – vmgate");
+  const asOf = () => page.locator("main .brand").textContent();
+  const before = await asOf();
+  await page.waitForFunction((text) => document.querySelector("main .brand").textContent !== text, before);
+  check("it goes on by itself, to a later time", await asOf() > before, true);
+  check("a progress bar says what it is of", await page.getByRole("progressbar", { name: "empty r1" }).count(), 1);
+  process.kill(Number(process.env.VMGATE_SERVE_PID));
+  await page.waitForFunction(() => document.getElementById("lost").textContent !== "");
+  check("when vmgate is gone the page says that it is old", (await page.locator("#lost").textContent()).startsWith("This is old"), true);
+  check("and keeps what it had", await page.locator("main table").count(), 4);
   await close();
 }
 

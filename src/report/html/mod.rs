@@ -103,20 +103,29 @@ impl Templates {
     }
 
     fn environment(&self) -> Result<Environment<'_>, minijinja::Error> {
-        let mut environment = Environment::new();
-        environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        environment.set_auto_escape_callback(|_| AutoEscape::Html);
-        environment.set_formatter(|out, state, value| match value.as_str() {
-            Some(text) if !value.is_safe() => {
-                escape_formatter(out, state, &Value::from(visible(text).as_ref()))
-            }
-            _ => escape_formatter(out, state, value),
-        });
-        environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
+        let mut environment = engine()?;
         environment.add_template("page.html", &self.page)?;
         environment.add_template("move.html", &self.one_move)?;
         Ok(environment)
     }
+}
+
+/// The template engine: every text is escaped and made visible, and a name that is not there is an error.
+pub(crate) fn engine<'a>() -> Result<Environment<'a>, minijinja::Error> {
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_auto_escape_callback(|_| AutoEscape::Html);
+    environment.set_formatter(|out, state, value| match value.as_str() {
+        Some(text) if !value.is_safe() => escape_formatter(out, state, &Value::from(visible(text).as_ref())),
+        _ => escape_formatter(out, state, value),
+    });
+    environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
+    Ok(environment)
+}
+
+/// A script's place in a content security policy.
+pub(crate) fn script_hash(script: &str) -> String {
+    BASE64_STANDARD.encode(Sha256::digest(script.as_bytes()))
 }
 
 pub(super) fn write(
@@ -146,7 +155,6 @@ fn page(verdicts: &[Verdict], templates: &Templates) -> Value {
     let go = verdicts.iter().filter(|verdict| matches!(verdict.decision, Decision::Go(_))).count();
     let rows: Vec<Value> =
         verdicts.iter().enumerate().map(|(position, verdict)| row(position + 1, verdict)).collect();
-    let script_hash = BASE64_STANDARD.encode(Sha256::digest(templates.script.as_bytes()));
     context! {
         rows,
         count => words::number(verdicts.len(), "move"),
@@ -162,7 +170,7 @@ fn page(verdicts: &[Verdict], templates: &Templates) -> Value {
         waiver_problems => Serde(view::problems(&waiver_problems(verdicts))),
         style => Value::from_safe_string(templates.style.clone()),
         script => Value::from_safe_string(templates.script.clone()),
-        script_hash => Value::from_safe_string(script_hash),
+        script_hash => Value::from_safe_string(script_hash(&templates.script)),
         moves => Value::from_safe_string(MOVES.to_owned()),
     }
 }
