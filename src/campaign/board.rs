@@ -158,3 +158,182 @@ impl Board {
 pub(super) fn host_name(uri: &str) -> String {
     uri.parse().map_or_else(|_| uri.to_owned(), |uri: Uri| uri.host_for_people().to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::{
+        campaign::{metrics, opened, page, tests::driver, uptime_seconds},
+        change::{ChangeFile, Plan},
+        fact::Quantiles,
+        ledger::{
+            Campaign, Ledger,
+            campaign::{Event, Released},
+            entry::{self, Outcome, RunEnded, RunStarted},
+        },
+        verdict::{ExitCode, Named, sample},
+    };
+
+    /// A campaign with every state in it, and with names that a guest chose; its file is `place`'s.
+    fn eventful(place: &Path) -> ChangeFile {
+        let text = "schema: vmgate/change/v1
+id: \"CHG <b>7</b>\"
+error_budget: 3
+waves: [{name: empty r1}, {name: back to r1}]
+moves:
+  - {vm: web1, from: 'qemu+ssh://hv1/system', to: 'qemu+ssh://hv2/system', wave: empty r1, expected_seconds: 12}
+  - {vm: \"<img src=x onerror=owned=1>\", from: 'qemu+ssh://hv1/system', to: 'qemu+ssh://hv3/system', wave: empty r1}
+  - {vm: db1, from: 'qemu+ssh://hv1/system', to: 'qemu+ssh://hv2/system', wave: empty r1, expected_seconds: 90}
+  - {vm: web1, from: 'qemu+ssh://hv2/system', to: 'qemu+ssh://hv1/system', wave: back to r1}
+";
+        let change = ChangeFile::parse("c.yaml", text.as_bytes()).unwrap();
+        let ledger = Ledger::open(place).unwrap();
+        let campaign = |event| {
+            let entry = Entry::Campaign(Campaign { campaign: change.digest.to_string(), event });
+            ledger.append(&entry).unwrap().sequence
+        };
+        let named = |name: &str| Named { name: Some(name.into()), uuid: None };
+        campaign(opened(&change));
+        campaign(Event::Beat { runner: "night-1".into(), driver: driver() });
+        let claim = |at| campaign(Event::Claimed { runner: "night-1".into(), at });
+        let released = |at, token, how| campaign(Event::Released { at, token, how });
+
+        let token = claim(0);
+        let mut verdict = VerdictGiven::from(&sample::go());
+        verdict.change = Some(change.id.clone());
+        verdict.moved.vm = named("web1");
+        ledger.append(&Entry::Verdict(verdict)).unwrap();
+        ledger
+            .append(&Entry::RunStarted(RunStarted {
+                run: "r1".into(),
+                vm: named("web1"),
+                source: named("hv1"),
+                destination: named("hv2"),
+                from: "qemu+ssh://hv1/system".into(),
+                to: "qemu+ssh://hv2/system".into(),
+                change: Some(change.id.clone()),
+                change_digest: None,
+                plan: Plan::default(),
+                driver: driver(),
+            }))
+            .unwrap();
+        ledger
+            .append(&Entry::Migration(Migration {
+                run: "r1".into(),
+                vm: named("web1"),
+                source: named("hv1"),
+                destination: named("hv2"),
+                pair: None,
+                outcome: Outcome::Completed,
+                rehearsal: false,
+                forecast_total_seconds: Some(Quantiles { p5: 9.0, p50: 11.0, p95: 14.0 }),
+                replayed_total_seconds: None,
+                forecast_blackout_seconds: Some(Quantiles { p5: 0.05, p50: 0.08, p95: 0.2 }),
+                total_seconds: Some(12.34),
+                downtime_seconds: Some(0.071),
+                sent_bytes: Some(1 << 30),
+                rounds: Some(4),
+                downtime_limit_seconds: Some(0.3),
+                throttle_percent: None,
+            }))
+            .unwrap();
+        ledger
+            .append(&Entry::RunEnded(RunEnded {
+                run: "r1".into(),
+                vm: String::new(),
+                ending: entry::Ending::Done,
+                exit: ExitCode::Go,
+                runs_on: Some("hv2".into()),
+                why: None,
+                recovered: false,
+            }))
+            .unwrap();
+        released(0, token, Released::Done);
+        let token = claim(1);
+        released(
+            1,
+            token,
+            Released::Failed { why: "NO-GO: \u{1b}[2J</main>".into(), exit: ExitCode::RuleViolated },
+        );
+        claim(2);
+        change
+    }
+
+    fn board(place: &Path, change: &ChangeFile) -> Board {
+        let mut board = Board::new(&change.digest.to_string());
+        let ledger = Ledger::open(place).unwrap();
+        board.read(&ledger.records(&board.unread()).unwrap(), uptime_seconds());
+        assert!(ledger.records(&board.unread()).unwrap().is_empty(), "nothing is read twice");
+        board
+    }
+
+    #[test]
+    fn the_board_has_forecast_and_outcome_of_each_move_and_where_its_vm_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("ledger.db");
+        let change = eventful(&place);
+        let board = board(&place, &change);
+        assert_eq!(
+            board.state.counts(None),
+            Counts { done: 1, running: 1, waiting: 1, failed: 1, needless: 0 }
+        );
+        let first = &board.moves[0];
+        assert_eq!(first.runs_on.as_deref(), Some("hv2"));
+        assert_eq!(first.migration.as_ref().unwrap().total_seconds, Some(12.34));
+        assert!(first.verdict.is_some());
+        assert_eq!(board.moves[3], MoveSeen::default(), "the way back is another move");
+        let hv1 = board.hosts().into_iter().find(|(name, _)| name == "hv1").unwrap().1;
+        assert_eq!((hv1.leaving.all(), hv1.leaving.done, hv1.coming.waiting), (3, 1, 1));
+    }
+
+    #[test]
+    fn the_page_says_what_the_board_has_and_obeys_no_guest() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("ledger.db");
+        let change = eventful(&place);
+        let page = page(&board(&place, &change), jiff::Timestamp::now()).unwrap();
+        for wanted in [
+            "1 of 4 moves done, 1 running, 1 to come, 1 failed",
+            "12.3 s</td><td>11 s (9 s to 14 s)",
+            "71 ms</td><td>80 ms (50 ms to 0.2 s)",
+            "CHG &lt;b&gt;7&lt;&#x2f;b&gt;",
+            "not certain",
+        ] {
+            assert!(page.contains(wanted), "{wanted} is not in {page}");
+        }
+        for danger in ["<img", "<b>7", "\u{1b}"] {
+            assert!(!page.contains(danger), "{danger:?}");
+        }
+        assert_eq!(page.matches("</main>").count(), 1);
+    }
+
+    #[test]
+    fn prometheus_reads_the_board() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("ledger.db");
+        let change = eventful(&place);
+        let text = metrics(&board(&place, &change));
+        let change = "change=\"CHG <b>7</b>\"";
+        for wanted in [
+            format!("vmgate_campaign_moves{{{change},state=\"failed\"}} 1"),
+            format!("vmgate_campaign_host_moves{{{change},host=\"hv1\",direction=\"out\",state=\"done\"}} 1"),
+            format!("vmgate_campaign_wave_moves{{{change},wave=\"back to r1\",state=\"waiting\"}} 1"),
+            format!("vmgate_campaign_migration_seconds{{{change}}} 12.34"),
+            format!("vmgate_campaign_migrations_within_forecast{{{change}}} 1"),
+            format!("vmgate_campaign_error_budget{{{change}}} 3"),
+        ] {
+            assert!(text.lines().any(|line| line == wanted), "{wanted} is not in {text}");
+        }
+        let names: Vec<&str> = text.lines().filter(|line| line.starts_with("# TYPE")).collect();
+        assert_eq!(names.len(), 12);
+    }
+
+    /// For `tests/browser/check`, which looks at the page that vmgate serves of it.
+    #[test]
+    #[ignore = "writes the ledger that VMGATE_BROWSER_LEDGER names"]
+    fn a_ledger_for_the_browser() {
+        eventful(Path::new(&std::env::var("VMGATE_BROWSER_LEDGER").unwrap()));
+    }
+}
