@@ -3,12 +3,16 @@
 //! `cargo bench --bench campaign [MOVES [RUNNERS]]`: 1,000 hosts, 20 VMs each, 8 runners, each a process of its own. A move
 //! takes no time, so what is measured is the ledger: claims a second, its size, the memory of a runner, and how long the
 //! whole chain takes to verify. VMGATE_LEDGER=postgres://… measures that ledger in place of a SQLite file.
-#![allow(clippy::unwrap_used, clippy::cast_precision_loss, missing_docs, reason = "a benchmark that cannot go on stops")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_precision_loss,
+    missing_docs,
+    reason = "a benchmark that cannot go on stops"
+)]
 
 use std::{
     env,
     fmt::Write as _,
-    path::Path,
     process::{Child, Command},
     sync::{Arc, atomic::AtomicBool},
     time::{Duration, Instant},
@@ -47,7 +51,8 @@ fn main() {
     let number = |at: usize, usual| words.get(at).map_or(usual, |word| word.parse().unwrap());
     let (moves, runners): (usize, usize) = (number(0, 20 * HOSTS), number(1, 8));
     let folder = tempfile::tempdir().unwrap();
-    let place = env::var("VMGATE_LEDGER").unwrap_or_else(|_| folder.path().join("ledger.db").display().to_string());
+    let place =
+        env::var("VMGATE_LEDGER").unwrap_or_else(|_| folder.path().join("ledger.db").display().to_string());
 
     let start = Instant::now();
     let children: Vec<Child> = (0..runners)
@@ -59,15 +64,15 @@ fn main() {
     let peaks: Vec<i64> = children.into_iter().map(peak_kilobytes).collect();
     let seconds = start.elapsed().as_secs_f64();
 
-    let ledger = Ledger::open(Path::new(&place)).unwrap();
+    let ledger = Ledger::open(&place).unwrap();
     let (head, verifying) = timed(|| ledger.verify().unwrap());
     let mut board = Board::new(&change(moves).digest.to_string());
-    let ((), reading) =
-        timed(|| board.read(&ledger.records(&board.unread()).unwrap(), uptime_seconds()));
+    let ((), reading) = timed(|| board.read(&ledger.records(&board.unread()).unwrap(), uptime_seconds()));
     assert_eq!(board.state.counts(None).done, moves, "every move is made");
     let attempts: u32 = board.state.tasks.iter().map(|task| task.attempts).sum();
     assert_eq!(attempts as usize, moves, "none is made twice");
-    let (shown, showing) = timed(|| page(&board, jiff::Timestamp::now()).unwrap().len() + metrics(&board).len());
+    let (shown, showing) =
+        timed(|| page(&board, jiff::Timestamp::now()).unwrap().len() + metrics(&board).len());
 
     println!("{moves} moves of {HOSTS} hosts, {runners} runners, {seconds:.1} s");
     println!("claims a second              {:>10.0}", moves as f64 / seconds);
@@ -101,7 +106,7 @@ fn change(moves: usize) -> ChangeFile {
 }
 
 fn run(name: &str, change: &ChangeFile, place: &str) {
-    let ledger = Ledger::open(Path::new(place)).unwrap().of_runner(name);
+    let ledger = Ledger::open(place).unwrap().of_runner(name);
     let settings = Settings {
         jobs: 16,
         attempts: 3,
@@ -114,7 +119,12 @@ fn run(name: &str, change: &ChangeFile, place: &str) {
         change,
         mover: &Nowhere,
         name: name.to_owned(),
-        driver: Driver { machine: "bench".into(), boot: "b".into(), pid: std::process::id(), started_ticks: 0 },
+        driver: Driver {
+            machine: "bench".into(),
+            boot: "b".into(),
+            pid: std::process::id(),
+            started_ticks: 0,
+        },
         settings,
         drain: Arc::default(),
         stop: Arc::default(),

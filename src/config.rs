@@ -13,6 +13,7 @@ use serde::Deserialize;
 
 use crate::{
     document::{LARGEST_BYTES, Node, Problem, Problems, Shape, SourceFile},
+    place::Place,
     rule::ParamOverrides,
 };
 
@@ -42,8 +43,8 @@ pub struct Config {
     pub waivers: Option<PathBuf>,
     /// Public keys, in PEM, that are trusted to sign verdicts.
     pub trusted_keys: Vec<PathBuf>,
-    /// The ledger.
-    pub ledger: Option<PathBuf>,
+    /// The ledger: a file, or the URL of a PostgreSQL database.
+    pub ledger: Option<Place>,
     /// Private key that `vmgate migrate` signs verdicts with, for destinations that demand it.
     pub signing_key: Option<PathBuf>,
     /// Longest wait for one answer of a host or guest, in seconds.
@@ -114,7 +115,11 @@ impl Config {
     }
 
     fn relative_to(mut self, folder: &Path) -> Self {
-        let files = self.waivers.iter_mut().chain(self.ledger.as_mut()).chain(self.signing_key.as_mut());
+        let ledger = match &mut self.ledger {
+            Some(Place::File(path)) => Some(path),
+            _ => None,
+        };
+        let files = self.waivers.iter_mut().chain(ledger).chain(self.signing_key.as_mut());
         self.rules
             .iter_mut()
             .chain(&mut self.trusted_keys)
@@ -144,10 +149,15 @@ mod tests {
     fn paths_are_relative_to_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("site.yaml");
-        fs::write(&file, "rules: [site-rules]\nwaivers: waivers.yaml\ntimeout_seconds: 2.5\n").unwrap();
+        fs::write(
+            &file,
+            "rules: [site-rules]\nwaivers: waivers.yaml\nledger: ledger.db\ntimeout_seconds: 2.5\n",
+        )
+        .unwrap();
         let config = Config::load(Some(&file)).unwrap();
         assert_eq!(config.rules, [folder.path().join("site-rules")]);
         assert_eq!(config.waivers, Some(folder.path().join("waivers.yaml")));
+        assert_eq!(config.ledger, Some(Place::File(folder.path().join("ledger.db"))));
         assert_eq!(config.timeout(), Some(Duration::from_millis(2500)));
     }
 

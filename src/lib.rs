@@ -21,6 +21,7 @@ pub mod forecast;
 pub mod hook;
 #[cfg(feature = "ledger")]
 pub mod ledger;
+pub mod place;
 pub mod preflight;
 pub mod report;
 pub mod rule;

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)] // in helpers of tests too
 
+#[cfg(feature = "postgres")]
+mod cluster;
 mod said;
 
 use std::{fs, path::Path, process::Command};
@@ -480,6 +482,60 @@ fn the_ledger_keeps_verdicts_and_tells_when_it_was_changed() {
     changed[at + 8] = b'V';
     fs::write(&path, changed).unwrap();
     ask(&["ledger", "verify"]).exits(2).complains("not as it was written");
+}
+
+#[test]
+#[cfg(feature = "postgres")]
+fn a_ledger_in_postgresql_is_used_as_one_in_a_file_and_its_password_is_never_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let owner = cluster::database();
+    cluster::psql(&owner, "CREATE ROLE runner LOGIN PASSWORD 'secret'").unwrap();
+    let runner = owner.replace("//owner@", "//runner:secret@");
+    let ask = |store: &str, arguments: &[&str]| {
+        let said = vmgate_in(folder.path(), &[arguments, &["--store", store]].concat());
+        assert!(!(said.stdout.clone() + &said.stderr).contains("secret"), "{}{}", said.stdout, said.stderr);
+        said
+    };
+    ask(&runner, &["ledger", "verify"]).exits(2).complains("`vmgate ledger init`");
+    ask(&owner, &["ledger", "init"]).exits(0).reports("the ledger is there");
+    ask(&runner, &["ledger", "list"]).exits(1).complains("permission denied");
+    ask(&owner, &["ledger", "init", "--runner", "runner"]).exits(0);
+    ask(&runner, &["check", "--facts", HEALTHY, "--at", NOW]).exits(0);
+    fs::write(folder.path().join("vmgate.yaml"), format!("ledger: \"{runner}\"\n")).unwrap();
+    vmgate_in(folder.path(), &["check", "--facts", HEALTHY, "--at", NOW]).exits(0);
+    ask(&runner, &["ledger", "list"]).exits(0).reports("GO");
+    ask(&runner, &["ledger", "show", "2"]).exits(0).reports("\"kind\": \"verdict\"");
+    ask(&runner, &["ledger", "verify"]).exits(0).reports("2 records");
+    ask(&format!("{runner}&sslmode=require"), &["ledger", "list"]).exits(1).complains("verify-full");
+    vmgate_in(folder.path(), &["ledger", "init", "--ledger", "l.db", "--runner", "x"]).exits(2);
+}
+
+#[test]
+#[cfg(all(feature = "postgres", feature = "libvirt"))]
+fn of_two_runners_for_one_change_each_move_is_taken_by_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = cluster::database();
+    vmgate_in(folder.path(), &["ledger", "init", "--store", &store]).exits(0);
+    let moves: String = (0..6)
+        .map(|vm| format!("  - {{vm: vm{vm}, from: 'test:///from{vm}', to: 'test:///to{vm}'}}\n"))
+        .collect();
+    let change = format!("schema: vmgate/change/v1\nid: CHG-1\nmoves:\n{moves}");
+    fs::write(folder.path().join("change.yaml"), change).unwrap();
+    let run = ["run", "--change", "change.yaml", "--attempts", "1", "--store", &store];
+    // No such hosts: each move is tried once and given up.
+    std::thread::scope(|scope| {
+        let runners = [(); 2].map(|()| scope.spawn(|| vmgate_in(folder.path(), &run)));
+        for runner in runners {
+            assert_ne!(runner.join().unwrap().code, 0);
+        }
+    });
+    let list = ["ledger", "list", "-n", "1000", "--kind", "campaign", "--store", &store];
+    let said = vmgate_in(folder.path(), &list).exits(0).stdout;
+    assert_eq!(said.matches(" takes move ").count(), 6, "{said}");
+    assert_eq!(said.matches(" has ended").count(), 2, "{said}");
+    vmgate_in(folder.path(), &["status", "--store", &store]).exits(30).reports("0 of 6 moves done");
+    vmgate_in(folder.path(), &["campaign", "stop", "--store", &store]).exits(0);
+    vmgate_in(folder.path(), &["recover", "--store", &store]).exits(0).reports("nothing to recover");
 }
 
 #[test]

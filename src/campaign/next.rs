@@ -130,7 +130,7 @@ impl State {
             open += 1;
             if !self.fits_window(task, terms.now) {
                 late += 1;
-            } else if is_due(task, terms.now) && busy.lets(task, &terms.limits) {
+            } else if is_due(task, terms.uptime_seconds) && busy.lets(task, &terms.limits) {
                 return Choice::Take(at);
             }
         }
@@ -148,8 +148,8 @@ impl State {
     }
 }
 
-fn is_due(task: &Task, now: Timestamp) -> bool {
-    !matches!(task.state, TaskState::Waiting { not_before: Some(time), .. } if now < time)
+fn is_due(task: &Task, uptime_seconds: f64) -> bool {
+    !matches!(task.state, TaskState::Waiting { not_before_seconds, .. } if uptime_seconds < not_before_seconds)
 }
 
 impl<'a> Busy<'a> {

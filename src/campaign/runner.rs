@@ -128,8 +128,10 @@ impl Runner<'_> {
         let failed: Mutex<Option<LedgerError>> = Mutex::new(None);
         let ending = thread::scope(|scope| {
             scope.spawn(|| self.beat(&lease, &over));
+            scope.spawn(|| Self::watch(&lease, &over));
             let ending = loop {
-                if self.drain.load(Ordering::Relaxed) || !lease.holds() {
+                let has_failed = failed.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+                if self.drain.load(Ordering::Relaxed) || !lease.holds() || has_failed {
                     break Ok(None);
                 }
                 if running.load(Ordering::SeqCst) >= self.settings.jobs {
@@ -138,16 +140,23 @@ impl Runner<'_> {
                 }
                 let (choice, token) = match self.choose(&mut state) {
                     Ok(chosen) => chosen,
+                    // What may have been claimed has nobody who carries it out, unless this runner is given up.
+                    Err(error @ LedgerError::Unanswered { .. }) => break Err(error),
+                    Err(error) if error.passes() => {
+                        (self.tell)(&error.to_string());
+                        self.wait();
+                        continue;
+                    }
                     Err(error) => break Err(error),
                 };
                 match choice {
                     Choice::Take(at) | Choice::TakeOver(at) => {
-                        let (underway, failed) = (Underway::begin(&running), &failed);
+                        let (underway, failed, lease) = (Underway::begin(&running), &failed, &lease);
                         let attempt = state.tasks.get(at).map_or(1, |task| task.attempts);
                         let takes_over = matches!(choice, Choice::TakeOver(_));
                         scope.spawn(move || {
                             let _underway = underway;
-                            if let Err(error) = self.carry_out(at, token, attempt, takes_over) {
+                            if let Err(error) = self.carry_out(at, token, attempt, takes_over, lease) {
                                 *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
                             }
                         });
@@ -245,7 +254,14 @@ impl Runner<'_> {
         }
     }
 
-    fn carry_out(&self, at: usize, token: u64, attempt: u32, takes_over: bool) -> Result<(), LedgerError> {
+    fn carry_out(
+        &self,
+        at: usize,
+        token: u64,
+        attempt: u32,
+        takes_over: bool,
+        lease: &Lease,
+    ) -> Result<(), LedgerError> {
         let how = if takes_over { self.mover.take_over(at) } else { self.mover.make(at, &self.stop) };
         let how = match how {
             Released::Again { why, exit, .. } if attempt >= self.settings.attempts => {
@@ -259,7 +275,21 @@ impl Runner<'_> {
         };
         let vm = self.change.moves.get(at).map_or("?", |planned| planned.vm.as_str());
         (self.tell)(&format!("{vm} {how}"));
-        self.write(Event::Released { at, token, how })
+        // A claim ends once, however often that is written.
+        loop {
+            match self.write(Event::Released { at, token, how: how.clone() }) {
+                Err(error) if error.passes() && lease.holds() => self.wait(),
+                done => return done,
+            }
+        }
+    }
+
+    /// Finds out within 100 ms that the lease is lost: after a process stood still, or while the ledger does not answer.
+    fn watch(lease: &Lease, over: &AtomicBool) {
+        while !over.load(Ordering::SeqCst) {
+            thread::sleep(Duration::from_millis(100));
+            lease.holds();
+        }
     }
 
     /// Says again and again that this runner is at work, until it is over or the lease is lost.
@@ -269,8 +299,6 @@ impl Runner<'_> {
         while !over.load(Ordering::SeqCst) {
             let step = every.min(Duration::from_millis(100));
             thread::sleep(step);
-            // A process that was stopped for a while finds that out here, before anything else.
-            lease.holds();
             waited += step;
             if waited < every {
                 continue;

@@ -58,8 +58,8 @@ pub struct Task {
 pub enum TaskState {
     /// Nobody has it.
     Waiting {
-        /// Not before this time.
-        not_before: Option<Timestamp>,
+        /// Not before this, by the reader's uptime: a pause counts from when it was read, as silence does.
+        not_before_seconds: f64,
         /// Why it was not made yet, where it was tried.
         why: Option<String>,
     },
@@ -166,7 +166,9 @@ impl State {
                     task.attempts += 1;
                 }
             }
-            Event::Released { at, token, how } => self.released(*at, *token, how, record.at),
+            Event::Released { at, token, how } => {
+                self.released(*at, *token, how, record.at, uptime_seconds);
+            }
             Event::WaveOpened { wave, .. } => self.waves_open.push(*wave),
             Event::Steered { what, by } => {
                 if *what == Steering::Resume {
@@ -178,21 +180,20 @@ impl State {
     }
 
     /// What ends a claim that is no longer held counts for nothing: that is what its token is for.
-    fn released(&mut self, at: usize, token: u64, how: &Released, now: Timestamp) {
+    fn released(&mut self, at: usize, token: u64, how: &Released, now: Timestamp, uptime_seconds: f64) {
         let Some(task) = self.tasks.get_mut(at) else { return };
         if !matches!(&task.state, TaskState::Claimed { token: held, .. } if *held == token) {
             return;
         }
         task.state = match how {
             Released::Done => TaskState::Done { at: now },
-            Released::Again { why, after_seconds, .. } => {
-                let pause = jiff::SignedDuration::try_from_secs_f64(*after_seconds).unwrap_or_default();
-                TaskState::Waiting { not_before: now.checked_add(pause).ok(), why: Some(why.clone()) }
-            }
+            Released::Again { why, after_seconds, .. } => TaskState::Waiting {
+                not_before_seconds: uptime_seconds + after_seconds,
+                why: Some(why.clone()),
+            },
             Released::Busy { why } => {
                 task.attempts = task.attempts.saturating_sub(1);
-                let pause = jiff::SignedDuration::from_secs(1);
-                TaskState::Waiting { not_before: now.checked_add(pause).ok(), why: Some(why.clone()) }
+                TaskState::Waiting { not_before_seconds: uptime_seconds + 1.0, why: Some(why.clone()) }
             }
             Released::Failed { why, exit } => {
                 self.failures += 1;
@@ -233,6 +234,6 @@ impl State {
 
 impl Task {
     fn new(the_move: CampaignMove) -> Self {
-        Self { the_move, state: TaskState::Waiting { not_before: None, why: None }, attempts: 0 }
+        Self { the_move, state: TaskState::Waiting { not_before_seconds: 0.0, why: None }, attempts: 0 }
     }
 }

@@ -1,6 +1,5 @@
 use std::{
     collections::HashMap,
-    path::Path,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -12,9 +11,10 @@ use std::{
 use super::*;
 use crate::{
     ledger::{
-        Campaign, Entry, Expulsion, Ledger, LedgerError, Record,
+        Campaign, Entry, Expulsion, LedgerError, Record,
         campaign::{Event, Released, Steering},
         entry::Driver,
+        fresh::{Fresh, in_every_store},
     },
     verdict::ExitCode,
 };
@@ -111,19 +111,19 @@ const QUICK: Settings = Settings {
 /// A lease that a test can wait for, and that a busy machine keeps.
 const SHORT_LEASE: Settings = Settings { lease_seconds: 6.0, ..QUICK };
 
-fn run(file: &Path, name: &str, change: &ChangeFile, mover: &Simulated) -> Result<Summary, RunnerError> {
-    run_with(file, name, change, mover, QUICK, &Arc::default())
+fn run(fresh: &Fresh, name: &str, change: &ChangeFile, mover: &Simulated) -> Result<Summary, RunnerError> {
+    run_with(fresh, name, change, mover, QUICK, &Arc::default())
 }
 
 fn run_with(
-    file: &Path,
+    fresh: &Fresh,
     name: &str,
     change: &ChangeFile,
     mover: &Simulated,
     settings: Settings,
     stop: &Arc<AtomicBool>,
 ) -> Result<Summary, RunnerError> {
-    let ledger = Ledger::open(file).unwrap().of_runner(name);
+    let ledger = fresh.ledger().of_runner(name);
     let runner = Runner {
         ledger: &ledger,
         change,
@@ -138,25 +138,15 @@ fn run_with(
     runner.run()
 }
 
-struct Place(tempfile::TempDir);
-
-impl Place {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    fn file(&self) -> std::path::PathBuf {
-        self.0.path().join("ledger.db")
-    }
-
+impl Fresh {
     fn write(&self, change: &ChangeFile, event: Event) -> Record {
         let entry = Entry::Campaign(Campaign { campaign: change.digest.to_string(), event });
-        Ledger::open(&self.file()).unwrap().append(&entry).unwrap()
+        self.ledger().append(&entry).unwrap()
     }
 
     fn state(&self, change: &ChangeFile) -> State {
         let mut state = State::new(&change.digest.to_string());
-        let ledger = Ledger::open(&self.file()).unwrap();
+        let ledger = self.ledger();
         ledger.verify().unwrap();
         state.read(&ledger.records(&state.unread()).unwrap(), uptime_seconds());
         state
@@ -165,45 +155,71 @@ impl Place {
 
 const COMPLETE: Summary = Summary { ending: Some(Ending::Complete) };
 
-#[test]
-fn runners_share_a_change_and_no_move_is_made_twice_or_left_out() {
-    let (place, change, hosts) = (Place::new(), change(24, "at_once: 5\n", false), Simulated::new());
+in_every_store! {
+    eight_runners_take_each_of_many_moves_once
+    runners_share_a_change_and_no_move_is_made_twice_or_left_out
+    the_limits_of_hosts_and_groups_hold_across_runners
+    a_move_is_tried_again_with_growing_pauses_and_given_up_in_the_end
+    when_the_error_budget_is_used_up_nothing_begins_until_somebody_resumes
+    paused_nothing_begins_and_stopped_runners_end
+    nothing_begins_that_would_not_be_over_before_the_window_closes
+    a_wave_waits_for_the_one_before_and_brings_back_only_what_went
+    a_runner_that_died_is_expelled_and_its_move_recovered_before_it_is_made_again
+    what_ends_a_claim_that_is_no_longer_held_counts_for_nothing
+    a_runner_that_slept_past_half_its_lease_aborts_what_it_has_under_way
+}
+
+fn runners_share_a_change_and_no_move_is_made_twice_or_left_out(fresh: &Fresh) {
+    let (change, hosts) = (change(24, "at_once: 5\n", false), Simulated::new());
     thread::scope(|scope| {
         for name in ["one", "two", "three"] {
-            let (place, change, hosts) = (&place, &change, &hosts);
-            scope.spawn(move || assert_eq!(run(&place.file(), name, change, hosts).unwrap(), COMPLETE));
+            let (change, hosts) = (&change, &hosts);
+            scope.spawn(move || assert_eq!(run(fresh, name, change, hosts).unwrap(), COMPLETE));
         }
     });
     assert_eq!(hosts.made(), (0..24).collect::<Vec<_>>());
     assert!(hosts.most.load(Ordering::SeqCst) <= 5, "no more at once than the change allows");
-    assert_eq!(place.state(&change).counts(None), Counts { done: 24, ..Counts::default() });
+    assert_eq!(fresh.state(&change).counts(None), Counts { done: 24, ..Counts::default() });
 }
 
-#[test]
-fn the_limits_of_hosts_and_groups_hold_across_runners() {
-    let place = Place::new();
+/// Moves that take no time: what is left is the ledger. `--nocapture` shows what it manages.
+fn eight_runners_take_each_of_many_moves_once(fresh: &Fresh) {
+    const MOVES: usize = 160;
+    let (change, hosts) = (change(MOVES, "", false), Simulated::default());
+    let start = Instant::now();
+    thread::scope(|scope| {
+        for name in ["one", "two", "three", "four", "five", "six", "seven", "eight"] {
+            let (change, hosts) = (&change, &hosts);
+            scope.spawn(move || run(fresh, name, change, hosts).unwrap());
+        }
+    });
+    assert_eq!(hosts.made(), (0..MOVES).collect::<Vec<_>>());
+    let records = fresh.ledger().verify().unwrap().sequence;
+    println!("{:?}: {records} records in {:.2} s", fresh.place, start.elapsed().as_secs_f64());
+}
+
+fn the_limits_of_hosts_and_groups_hold_across_runners(fresh: &Fresh) {
     let hosts = Simulated::new();
     let one_source = change(6, "", true);
     thread::scope(|scope| {
         for name in ["one", "two"] {
-            let (place, change, hosts) = (&place, &one_source, &hosts);
-            scope.spawn(move || run(&place.file(), name, change, hosts).unwrap());
+            let (change, hosts) = (&one_source, &hosts);
+            scope.spawn(move || run(fresh, name, change, hosts).unwrap());
         }
     });
     assert_eq!(hosts.made().len(), 6);
     assert_eq!(hosts.most.load(Ordering::SeqCst), 1, "one host gives one at a time");
 }
 
-#[test]
-fn a_move_is_tried_again_with_growing_pauses_and_given_up_in_the_end() {
-    let (place, change, hosts) = (Place::new(), change(2, "", false), Simulated::new());
+fn a_move_is_tried_again_with_growing_pauses_and_given_up_in_the_end(fresh: &Fresh) {
+    let (change, hosts) = (change(2, "", false), Simulated::new());
     *hosts.fails.lock().unwrap() = HashMap::from([(0, 2), (1, 9)]);
-    run(&place.file(), "one", &change, &hosts).unwrap();
-    let state = place.state(&change);
+    run(fresh, "one", &change, &hosts).unwrap();
+    let state = fresh.state(&change);
     assert!(matches!(state.tasks[0].state, TaskState::Done { .. }));
     let TaskState::Failed { why, exit } = &state.tasks[1].state else { panic!("{:?}", state.tasks[1]) };
     assert_eq!((why.as_str(), *exit), ("no luck (tried 3 times)", ExitCode::NotFinished));
-    let ledger = Ledger::open(&place.file()).unwrap();
+    let ledger = fresh.ledger();
     let pauses = ledger.records(&State::new(&change.digest.to_string()).unread()).unwrap();
     let pauses: Vec<f64> = pauses
         .iter()
@@ -218,23 +234,21 @@ fn a_move_is_tried_again_with_growing_pauses_and_given_up_in_the_end() {
     assert_eq!(pauses, [0.02, 0.04]);
 }
 
-#[test]
-fn when_the_error_budget_is_used_up_nothing_begins_until_somebody_resumes() {
-    let (place, hosts) = (Place::new(), Simulated::new());
+fn when_the_error_budget_is_used_up_nothing_begins_until_somebody_resumes(fresh: &Fresh) {
+    let hosts = Simulated::new();
     let change = change(6, "error_budget: 2\nat_once: 1\n", false);
     *hosts.fails.lock().unwrap() = HashMap::from([(0, 9), (1, 9)]);
     let once = Settings { attempts: 1, ..QUICK };
     // Nothing is asserted before the runner is let go on: it would wait for ever.
     let before = thread::scope(|scope| {
-        let runner =
-            scope.spawn(|| run_with(&place.file(), "one", &change, &hosts, once, &Arc::default()).unwrap());
+        let runner = scope.spawn(|| run_with(fresh, "one", &change, &hosts, once, &Arc::default()).unwrap());
         let start = Instant::now();
-        while place.state(&change).failures < 2 && start.elapsed() < Duration::from_secs(20) {
+        while fresh.state(&change).failures < 2 && start.elapsed() < Duration::from_secs(20) {
             thread::sleep(Duration::from_millis(20));
         }
         thread::sleep(Duration::from_millis(200));
-        let before = (place.state(&change).failures, hosts.made());
-        place.write(&change, Event::Steered { what: Steering::Resume, by: "ann".into() });
+        let before = (fresh.state(&change).failures, hosts.made());
+        fresh.write(&change, Event::Steered { what: Steering::Resume, by: "ann".into() });
         assert_eq!(runner.join().unwrap(), COMPLETE);
         before
     });
@@ -242,36 +256,33 @@ fn when_the_error_budget_is_used_up_nothing_begins_until_somebody_resumes() {
     assert_eq!(hosts.made(), [2, 3, 4, 5]);
 }
 
-#[test]
-fn paused_nothing_begins_and_stopped_runners_end() {
-    let (place, change, hosts) = (Place::new(), change(3, "", false), Simulated::new());
-    place.write(&change, opened(&change));
-    place.write(&change, Event::Steered { what: Steering::Pause, by: "ann".into() });
+fn paused_nothing_begins_and_stopped_runners_end(fresh: &Fresh) {
+    let (change, hosts) = (change(3, "", false), Simulated::new());
+    fresh.write(&change, opened(&change));
+    fresh.write(&change, Event::Steered { what: Steering::Pause, by: "ann".into() });
     thread::scope(|scope| {
-        let runner = scope.spawn(|| run(&place.file(), "one", &change, &hosts).unwrap());
+        let runner = scope.spawn(|| run(fresh, "one", &change, &hosts).unwrap());
         thread::sleep(Duration::from_millis(300));
         assert!(!runner.is_finished());
-        place.write(&change, Event::Steered { what: Steering::Stop, by: "bob".into() });
+        fresh.write(&change, Event::Steered { what: Steering::Stop, by: "bob".into() });
         assert_eq!(runner.join().unwrap(), Summary { ending: Some(Ending::Stopped("bob".into())) });
     });
     assert_eq!(hosts.made(), [] as [usize; 0]);
-    let status = render(&place.state(&change), jiff::Timestamp::now());
+    let status = render(&fresh.state(&change), jiff::Timestamp::now());
     assert!(status.contains("0 of 3 moves done") && status.contains("stopped by bob"), "{status}");
 }
 
-#[test]
-fn nothing_begins_that_would_not_be_over_before_the_window_closes() {
-    let (place, hosts) = (Place::new(), Simulated::new());
+fn nothing_begins_that_would_not_be_over_before_the_window_closes(fresh: &Fresh) {
+    let hosts = Simulated::new();
     let end = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(20);
     let change = change(3, &format!("window: {{start: 2026-01-01T00:00:00Z, end: {end}}}\n"), false);
-    let summary = run(&place.file(), "one", &change, &hosts).unwrap();
+    let summary = run(fresh, "one", &change, &hosts).unwrap();
     assert_eq!(summary, Summary { ending: Some(Ending::WindowCloses(3)) });
     assert_eq!(hosts.made(), [] as [usize; 0]);
 }
 
-#[test]
-fn a_wave_waits_for_the_one_before_and_brings_back_only_what_went() {
-    let (place, hosts) = (Place::new(), Simulated::new());
+fn a_wave_waits_for_the_one_before_and_brings_back_only_what_went(fresh: &Fresh) {
+    let hosts = Simulated::new();
     let text = "schema: vmgate/change/v1
 id: CHG-2
 waves: [{name: empty r1}, {name: back to r1}]
@@ -283,22 +294,21 @@ moves:
 ";
     let change = ChangeFile::parse("c.yaml", text.as_bytes()).unwrap();
     hosts.fails.lock().unwrap().insert(1, 9);
-    assert_eq!(run(&place.file(), "one", &change, &hosts).unwrap(), COMPLETE);
+    assert_eq!(run(fresh, "one", &change, &hosts).unwrap(), COMPLETE);
     assert_eq!(*hosts.made.lock().unwrap(), [0, 2], "b never went");
     assert_eq!(*hosts.waves.lock().unwrap(), [1]);
     let expected = Counts { done: 2, failed: 1, needless: 1, ..Counts::default() };
-    assert_eq!(place.state(&change).counts(None), expected);
+    assert_eq!(fresh.state(&change).counts(None), expected);
 }
 
-#[test]
-fn a_runner_that_died_is_expelled_and_its_move_recovered_before_it_is_made_again() {
-    let (place, change, hosts) = (Place::new(), change(2, "", false), Simulated::new());
-    place.write(&change, opened(&change));
-    place.write(&change, Event::Beat { runner: "dead".into(), driver: driver() });
-    let token = place.write(&change, Event::Claimed { runner: "dead".into(), at: 0 }).sequence;
-    let dead = Ledger::open(&place.file()).unwrap().of_runner("dead");
+fn a_runner_that_died_is_expelled_and_its_move_recovered_before_it_is_made_again(fresh: &Fresh) {
+    let (change, hosts) = (change(2, "", false), Simulated::new());
+    fresh.write(&change, opened(&change));
+    fresh.write(&change, Event::Beat { runner: "dead".into(), driver: driver() });
+    let token = fresh.write(&change, Event::Claimed { runner: "dead".into(), at: 0 }).sequence;
+    let dead = fresh.ledger().of_runner("dead");
     let began = Instant::now();
-    let summary = run_with(&place.file(), "one", &change, &hosts, SHORT_LEASE, &Arc::default());
+    let summary = run_with(fresh, "one", &change, &hosts, SHORT_LEASE, &Arc::default());
     assert_eq!(summary.unwrap(), COMPLETE);
     assert!(began.elapsed() >= Duration::from_secs(6), "not before the lease is over");
     assert_eq!(*hosts.taken_over.lock().unwrap(), [0]);
@@ -308,32 +318,30 @@ fn a_runner_that_died_is_expelled_and_its_move_recovered_before_it_is_made_again
     let entry = Entry::Campaign(Campaign { campaign: change.digest.to_string(), event: late.clone() });
     assert!(matches!(dead.append(&entry), Err(LedgerError::Expelled)));
     // And what is written past the fence counts for nothing: its token is not the one that is held.
-    let before = place.state(&change).tasks;
-    place.write(&change, late);
-    assert_eq!(place.state(&change).tasks, before);
+    let before = fresh.state(&change).tasks;
+    fresh.write(&change, late);
+    assert_eq!(fresh.state(&change).tasks, before);
 }
 
-#[test]
-fn what_ends_a_claim_that_is_no_longer_held_counts_for_nothing() {
-    let (place, change) = (Place::new(), change(1, "", false));
-    place.write(&change, opened(&change));
-    let claim = |runner: &str| place.write(&change, Event::Claimed { runner: runner.into(), at: 0 }).sequence;
+fn what_ends_a_claim_that_is_no_longer_held_counts_for_nothing(fresh: &Fresh) {
+    let change = change(1, "", false);
+    fresh.write(&change, opened(&change));
+    let claim = |runner: &str| fresh.write(&change, Event::Claimed { runner: runner.into(), at: 0 }).sequence;
     let (old, new) = (claim("one"), claim("two"));
-    let done = |token| place.write(&change, Event::Released { at: 0, token, how: Released::Done });
+    let done = |token| fresh.write(&change, Event::Released { at: 0, token, how: Released::Done });
     done(old);
-    let state = place.state(&change);
+    let state = fresh.state(&change);
     assert!(matches!(&state.tasks[0].state, TaskState::Claimed { token, .. } if *token == new), "{state:?}");
     done(new);
-    assert_eq!(place.state(&change).counts(None).done, 1);
+    assert_eq!(fresh.state(&change).counts(None).done, 1);
 }
 
-#[test]
-fn a_runner_that_slept_past_half_its_lease_aborts_what_it_has_under_way() {
-    let (place, change) = (Place::new(), change(1, "", false));
+fn a_runner_that_slept_past_half_its_lease_aborts_what_it_has_under_way(fresh: &Fresh) {
+    let change = change(1, "", false);
     let hosts = Simulated { takes: Duration::from_secs(20), ..Simulated::default() };
     let stop: Arc<AtomicBool> = Arc::default();
     thread::scope(|scope| {
-        let runner = scope.spawn(|| run_with(&place.file(), "sleeper", &change, &hosts, SHORT_LEASE, &stop));
+        let runner = scope.spawn(|| run_with(fresh, "sleeper", &change, &hosts, SHORT_LEASE, &stop));
         let start = Instant::now();
         while hosts.running.lock().unwrap().is_empty() {
             assert!(start.elapsed() < Duration::from_secs(10));
@@ -345,12 +353,12 @@ fn a_runner_that_slept_past_half_its_lease_aborts_what_it_has_under_way() {
             by: "other".into(),
             silent_seconds: 60,
         };
-        Ledger::open(&place.file()).unwrap().append(&Entry::Expulsion(expelled)).unwrap();
+        fresh.ledger().append(&Entry::Expulsion(expelled)).unwrap();
         assert!(matches!(runner.join().unwrap(), Err(RunnerError::LeaseLost)));
         assert!(start.elapsed() < Duration::from_secs(10), "its move was aborted and not waited for");
     });
     assert_eq!(hosts.made(), [] as [usize; 0]);
-    assert!(matches!(place.state(&change).tasks[0].state, TaskState::Orphaned { .. }));
+    assert!(matches!(fresh.state(&change).tasks[0].state, TaskState::Orphaned { .. }));
 }
 
 #[test]

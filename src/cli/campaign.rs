@@ -106,7 +106,7 @@ impl CampaignCommand {
 
 pub(super) fn open(shared: &Shared) -> Result<Ledger, Failure> {
     let session = Session::open(shared)?;
-    Ledger::open_existing(&session.ledger_for_moves()?).map_err(Failure::usage)
+    Ledger::open_existing(session.ledger_for_moves()?).map_err(Failure::usage)
 }
 
 /// The state of a campaign, by its digest.

@@ -117,14 +117,10 @@ impl Isolate {
 }
 
 fn write_down(session: &Session, entry: &Entry) -> Result<(), Failure> {
-    let path = session.ledger_for_moves()?;
-    let ledger = Ledger::open(&path);
+    let place = session.ledger_for_moves()?;
+    let ledger = Ledger::open(place.clone());
     ledger.and_then(|ledger| ledger.append(entry)).map(|_| ()).map_err(|error| {
-        Failure::failed(format!(
-            "it is done, but not written down in {}: {}",
-            path.display(),
-            with_causes(&error)
-        ))
+        Failure::failed(format!("it is done, but not written down in {place}: {}", with_causes(&error)))
     })
 }
 

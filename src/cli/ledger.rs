@@ -9,6 +9,7 @@ use super::{Failure, options::Shared, output, session::Session};
 use crate::{
     collect::text::plain,
     ledger::{Entry, Head, Ledger, LedgerError, Record, Selection, entry::Kind},
+    place::Place,
     verdict::ExitCode,
 };
 
@@ -20,6 +21,13 @@ pub(super) struct LedgerCommand {
 
 #[derive(Debug, Subcommand)]
 enum What {
+    /// Make a ledger, which a PostgreSQL database needs once, and let roles use it
+    Init {
+        /// Role of the database that may read the ledger and append to it, and may change or remove nothing; may be
+        /// repeated
+        #[arg(long, value_name = "ROLE")]
+        runner: Vec<String>,
+    },
     /// List records, the newest last
     List {
         /// No more than the newest N
@@ -63,9 +71,13 @@ fn kind(text: &str) -> Result<Kind, String> {
 impl LedgerCommand {
     pub(super) fn run(&self, shared: &Shared) -> Result<ExitCode, Failure> {
         let session = Session::open(shared)?;
-        let path = session.ledger_for_moves()?;
-        let ledger = Ledger::open_existing(&path).map_err(failure)?;
+        let place = session.ledger_for_moves()?;
+        if let What::Init { runner } = &self.what {
+            return init(place, runner);
+        }
+        let ledger = Ledger::open_existing(place).map_err(failure)?;
         match &self.what {
+            What::Init { .. } => Ok(ExitCode::Go),
             What::List { last, vm, run, kind, open, json } => {
                 let selection = if *open { Selection::open_runs() } else { Selection::default() };
                 let kinds = if *open { selection.kinds.clone() } else { kind.clone() };
@@ -86,10 +98,21 @@ impl LedgerCommand {
     }
 }
 
+fn init(place: Place, runners: &[String]) -> Result<ExitCode, Failure> {
+    if matches!(place, Place::File(_)) && !runners.is_empty() {
+        return Err(Failure::usage(
+            "--runner is for a ledger in PostgreSQL: who may use a file its mode says",
+        ));
+    }
+    let said = format!("{place}: the ledger is there\n");
+    Ledger::init(place, runners).map_err(failure)?;
+    print(&said)
+}
+
 /// A chain that is broken is a finding about the file, not a failure of vmgate.
 fn failure(error: LedgerError) -> Failure {
     match error {
-        LedgerError::Broken(_) | LedgerError::Missing(_) => Failure::usage(error),
+        LedgerError::Broken(_) | LedgerError::Missing { .. } => Failure::usage(error),
         other => Failure::failed(other),
     }
 }

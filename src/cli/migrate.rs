@@ -115,7 +115,7 @@ impl Migrate {
     }
 
     fn desk<'a>(&self, session: &'a Session<'a>) -> Result<Desk<'a>, Failure> {
-        let path = session.ledger_for_moves()?;
+        let place = session.ledger_for_moves()?;
         let read = |file: &PathBuf| {
             std::fs::read(file)
                 .map_err(|error| Failure::usage(format!("{}: cannot be read: {error}", file.display())))
@@ -134,7 +134,7 @@ impl Migrate {
                 .map_err(|error| Failure::failed(format!("Ctrl-C could not be caught: {error}")))?;
         }
         let evidence = self.evidence.clone().or_else(isolate::evidence_folder);
-        let ledger = Ledger::open(&path).map_err(Failure::failed)?;
+        let ledger = Ledger::open(place).map_err(Failure::failed)?;
         Ok(Desk { ledger, stop, session, evidence, envelopes, trusted })
     }
 

@@ -52,7 +52,7 @@ pub(super) struct Observe {
 impl Observe {
     pub(super) fn run(&self, shared: &Shared) -> Result<ExitCode, Failure> {
         let session = Session::open(shared)?;
-        let ledger = Ledger::open(&session.ledger_for_moves()?).map_err(Failure::failed)?;
+        let ledger = Ledger::open(session.ledger_for_moves()?).map_err(Failure::failed)?;
         let way = session.probe(&self.from)?.unwrap_or_else(|| Transport::for_uri(&self.from));
         let stop = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {

@@ -13,6 +13,8 @@ use crate::collect::{
     probe::host::trial::{LONGEST_STREAM, Stream},
 };
 use crate::fact::Change;
+#[cfg(feature = "ledger")]
+use crate::place::Place;
 
 /// Options that every command understands.
 #[derive(Debug, Args)]
@@ -36,10 +38,18 @@ pub(super) struct Shared {
     /// Time to evaluate at, such as 2026-11-23T22:00:00Z; the present if not given
     #[arg(long, global = true, value_name = "TIME")]
     pub at: Option<Timestamp>,
-    /// The ledger: a SQLite file that checks and moves are written down in, made where there is none
+    /// The ledger that checks and moves are written down in: a SQLite file, made where there is none, or
+    /// postgres://USER@HOST:PORT/NAME, which runners on several machines share
     #[cfg(feature = "ledger")]
-    #[arg(long, global = true, value_name = "FILE", env = "VMGATE_LEDGER", hide_env_values = true)]
-    pub ledger: Option<PathBuf>,
+    #[arg(
+        long,
+        visible_alias = "store",
+        global = true,
+        value_name = "PLACE",
+        env = "VMGATE_LEDGER",
+        hide_env_values = true
+    )]
+    pub ledger: Option<Place>,
     /// Longest wait for one answer of a host or guest, in seconds
     #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds)]
     pub timeout: Option<Duration>,

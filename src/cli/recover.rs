@@ -6,6 +6,7 @@ use super::{Failure, options::Shared, output, session::Session};
 use crate::{
     execute::{Recovered, recover},
     ledger::Ledger,
+    place::Place,
     verdict::ExitCode,
 };
 
@@ -19,14 +20,12 @@ pub(super) struct Recover {
 impl Recover {
     pub(super) fn run(&self, shared: &Shared) -> Result<ExitCode, Failure> {
         let session = Session::open(shared)?;
-        let path = session.ledger_for_moves()?;
-        if !path.exists() {
-            output::to_stdout(|out| {
-                writeln!(out, "nothing to recover: there is no ledger {}", path.display())
-            })?;
+        let place = session.ledger_for_moves()?;
+        if matches!(&place, Place::File(path) if !path.exists()) {
+            output::to_stdout(|out| writeln!(out, "nothing to recover: there is no ledger {place}"))?;
             return Ok(ExitCode::Go);
         }
-        let ledger = Ledger::open(&path).map_err(Failure::failed)?;
+        let ledger = Ledger::open(place).map_err(Failure::failed)?;
         let recovered = recover(&ledger, session.timeout(), self.elsewhere).map_err(Failure::failed)?;
         output::to_stdout(|out| {
             if recovered.is_empty() {

@@ -68,8 +68,7 @@ impl Run {
         let policy = session.policy()?.and_waivers(change.waivers.clone());
         let driver = execute::driver();
         let name = format!("{}-{}-{}", driver.machine, driver.pid, driver.started_ticks);
-        let path = session.ledger_for_moves()?;
-        let ledger = Ledger::open(&path).map_err(Failure::failed)?.of_runner(&name);
+        let ledger = Ledger::open(session.ledger_for_moves()?).map_err(Failure::failed)?.of_runner(&name);
         let (drain, stop) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let desk = Desk::of_runner(ledger, Arc::clone(&stop), &session);
         let orders = orders(&change, &policy, &self.look, self.strict, &session)?;

@@ -18,6 +18,8 @@ use crate::fact::Facts;
 #[cfg(feature = "ledger")]
 use crate::ledger::{Entry, Ledger};
 #[cfg(feature = "ledger")]
+use crate::place::Place;
+#[cfg(feature = "ledger")]
 use crate::verdict::Verdict;
 #[cfg(feature = "libvirt")]
 use crate::verdict::attest::PrivateKey;
@@ -64,26 +66,25 @@ impl<'a> Session<'a> {
     /// The ledger, where one is named.
     #[cfg(feature = "ledger")]
     pub(super) fn ledger(&self) -> Result<Option<Ledger>, Failure> {
-        let Some(path) = self.ledger_path() else { return Ok(None) };
-        Ledger::open(path).map(Some).map_err(Failure::failed)
+        self.ledger_place().map(Ledger::open).transpose().map_err(Failure::failed)
     }
 
     /// Where the ledger is, if that is said.
     #[cfg(feature = "ledger")]
-    pub(super) fn ledger_path(&self) -> Option<&Path> {
-        self.shared.ledger.as_deref().or(self.config.ledger.as_deref())
+    pub(super) fn ledger_place(&self) -> Option<Place> {
+        self.shared.ledger.clone().or_else(|| self.config.ledger.clone())
     }
 
     /// Where the ledger is that moves are written down in: there is always one.
     #[cfg(feature = "ledger")]
-    pub(super) fn ledger_for_moves(&self) -> Result<PathBuf, Failure> {
-        if let Some(path) = self.ledger_path() {
-            return Ok(path.to_owned());
+    pub(super) fn ledger_for_moves(&self) -> Result<Place, Failure> {
+        if let Some(place) = self.ledger_place() {
+            return Ok(place);
         }
         let state = env::var_os("XDG_STATE_HOME").filter(|folder| !folder.is_empty()).map(PathBuf::from);
         let home = || env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
-        state.or_else(home).map(|folder| folder.join("vmgate/ledger.db")).ok_or_else(|| {
-            Failure::usage("there is no ledger: name one with --ledger FILE, or `ledger:` in vmgate.yaml")
+        state.or_else(home).map(|folder| folder.join("vmgate/ledger.db").into()).ok_or_else(|| {
+            Failure::usage("there is no ledger: name one with --ledger PLACE, or `ledger:` in vmgate.yaml")
         })
     }
 

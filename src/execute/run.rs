@@ -253,6 +253,7 @@ impl Run<'_> {
 
     fn migrate(&mut self) -> Result<(), Halt> {
         self.enter(State::Migrate)?;
+        self.go_on()?;
         self.migrates = true;
         let not_begun =
             |error: crate::collect::libvirt::LibvirtError| Halt::Migration { why: error.to_string() };

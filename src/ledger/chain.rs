@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::{Entry, LedgerError, Record, Row, Writer};
+use super::{Entry, LedgerError, Record, Row, Selection, Writer};
 use crate::verdict::Digest;
 
 /// What the first record holds as the digest of the one before it.
@@ -39,8 +39,8 @@ impl fmt::Display for Broken {
 
 /// Appends an entry to the chain.
 pub(super) fn append(writer: &mut dyn Writer, entry: &Entry, at: Timestamp) -> Result<Record, LedgerError> {
-    let (before, previous) =
-        writer.newest()?.map_or_else(|| (0, GENESIS.to_owned()), |row| (row.sequence, row.digest));
+    let newest = writer.select(&Selection::newest())?.pop();
+    let (before, previous) = newest.map_or_else(|| (0, GENESIS.to_owned()), |row| (row.sequence, row.digest));
     let body = canonical(entry)?;
     let sequence = before + 1;
     let digest = digest(&previous, sequence, at, &body);

@@ -1,41 +1,74 @@
 //! What goes wrong with the ledger.
 
-use std::path::PathBuf;
-
 use thiserror::Error;
 
 use super::{Broken, Refusal};
+use crate::place::Place;
 
 /// The ledger could not be read or written, or does not allow what was asked.
 #[derive(Debug, Error)]
 pub enum LedgerError {
     /// There is no ledger where one is to be read.
-    #[error("{}: there is no ledger; the first check or move with --ledger makes one", .0.display())]
-    Missing(PathBuf),
-    /// The file cannot be opened.
-    #[error("{}: the ledger cannot be opened: {why}", path.display())]
+    #[error("{place}: there is no ledger; {}", is_made_by(.place))]
+    Missing {
+        /// Where it was looked for.
+        place: Place,
+    },
+    /// It cannot be opened.
+    #[error("{place}: the ledger cannot be opened: {why}")]
     Unopened {
-        /// The file.
-        path: PathBuf,
+        /// Where it is.
+        place: Place,
         /// Why.
         why: String,
     },
     /// A newer vmgate wrote it.
-    #[error("{}: the ledger has format {found}, and this version of vmgate knows {known}: use a newer vmgate", path.display())]
+    #[error(
+        "{place}: the ledger has format {found}, and this version of vmgate knows {known}: use a newer vmgate"
+    )]
     Newer {
-        /// The file.
-        path: PathBuf,
+        /// Where it is.
+        place: Place,
         /// The format it has.
         found: i64,
         /// The newest format that is known here.
         known: i64,
     },
     /// There is no room for another record. Nothing was written.
-    #[error("{}: the disk under the ledger is full, so nothing was written: free some space there", .0.display())]
-    DiskFull(PathBuf),
-    /// Another process kept the ledger locked for too long.
-    #[error("{}: another process keeps the ledger locked; try again", .0.display())]
-    Locked(PathBuf),
+    #[error("{0}: the disk under the ledger is full, so nothing was written: free some space there")]
+    DiskFull(Place),
+    /// Others kept the ledger locked for too long.
+    #[error("{0}: another process keeps the ledger locked; try again")]
+    Locked(Place),
+    /// The database cannot be reached, or went away. Nothing was written.
+    #[error("{place}: the ledger cannot be reached: {why}")]
+    Unreachable {
+        /// Where it is.
+        place: Place,
+        /// Why.
+        why: String,
+    },
+    /// The database went away while a record was written.
+    #[error(
+        "{place}: the ledger went away while a record was written, so that it is not known whether it has it ({why}): look with \
+         `vmgate ledger list` when it is back"
+    )]
+    Unanswered {
+        /// Where it is.
+        place: Place,
+        /// What happened.
+        why: String,
+    },
+    /// The role that reads or writes may not.
+    #[error(
+        "{place}: {why}: as the owner of the ledger, `vmgate ledger init --runner ROLE` lets a role do what it has to"
+    )]
+    Denied {
+        /// Where it is.
+        place: Place,
+        /// What PostgreSQL says.
+        why: String,
+    },
     /// The database failed.
     #[error("the ledger failed: {0}")]
     Store(String),
@@ -56,7 +89,26 @@ pub enum LedgerError {
 }
 
 impl LedgerError {
+    /// Whether the connection to the database is gone.
+    #[cfg(feature = "postgres")]
+    pub(super) fn is_lost(&self) -> bool {
+        matches!(self, Self::Unreachable { .. })
+    }
+
+    /// Whether it may be otherwise in a moment.
+    pub fn passes(&self) -> bool {
+        matches!(self, Self::Locked(_) | Self::Unreachable { .. } | Self::Unanswered { .. })
+    }
+
     pub(super) fn encode(error: &impl ToString) -> Self {
         Self::Encode(error.to_string())
+    }
+}
+
+/// How a ledger comes to be there.
+fn is_made_by(place: &Place) -> &'static str {
+    match place {
+        Place::File(_) => "the first check or move with --ledger makes one",
+        Place::Database(_) => "`vmgate ledger init` as the owner of the database makes one",
     }
 }

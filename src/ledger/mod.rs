@@ -10,12 +10,15 @@ pub mod entry;
 mod error;
 mod limits;
 mod observation;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod query;
+mod sql;
 mod sqlite;
 mod store;
 mod words;
 
-use std::{path::Path, sync::Mutex};
+use std::sync::Mutex;
 
 use jiff::Timestamp;
 
@@ -25,6 +28,8 @@ pub use entry::Entry;
 pub use error::LedgerError;
 pub use limits::{InTheWay, Refusal};
 pub use observation::Observation;
+#[cfg(feature = "postgres")]
+pub use postgres::PostgresStore;
 pub use query::{OpenRun, PastForecast};
 pub use sqlite::SqliteStore;
 pub use store::{Row, Selection, Store, Writer};
@@ -32,6 +37,7 @@ pub use store::{Row, Selection, Store, Writer};
 use crate::{
     change::Limits,
     fact::{Fact, Facts, History, Host, VersionPair},
+    place::Place,
     verdict::Digest,
 };
 use entry::{Kind, RunStarted};
@@ -57,14 +63,42 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Opens the ledger in a SQLite file, and makes it where there is none.
-    pub fn open(path: &Path) -> Result<Self, LedgerError> {
-        Ok(Self::over(Box::new(SqliteStore::open(path)?)))
+    /// Opens a ledger. A file is made where there is none.
+    pub fn open(place: impl Into<Place>) -> Result<Self, LedgerError> {
+        match place.into() {
+            Place::File(path) => Ok(Self::over(Box::new(SqliteStore::open(&path)?))),
+            Place::Database(url) => Self::in_database(&url),
+        }
     }
 
     /// Opens an existing ledger to be read.
-    pub fn open_existing(path: &Path) -> Result<Self, LedgerError> {
-        Ok(Self::over(Box::new(SqliteStore::open_existing(path)?)))
+    pub fn open_existing(place: impl Into<Place>) -> Result<Self, LedgerError> {
+        match place.into() {
+            Place::File(path) => Ok(Self::over(Box::new(SqliteStore::open_existing(&path)?))),
+            Place::Database(url) => Self::in_database(&url),
+        }
+    }
+
+    /// Makes a ledger where there is none, and lets these roles of its database read it and append to it.
+    pub fn init(place: Place, runners: &[String]) -> Result<(), LedgerError> {
+        match place {
+            Place::File(_) => Self::open(place).map(drop),
+            #[cfg(feature = "postgres")]
+            Place::Database(url) => PostgresStore::init(&url, runners),
+            #[cfg(not(feature = "postgres"))]
+            Place::Database(url) => Self::in_database(&url).map(drop),
+        }
+    }
+
+    #[cfg(feature = "postgres")]
+    fn in_database(url: &str) -> Result<Self, LedgerError> {
+        Ok(Self::over(Box::new(PostgresStore::open(url)?)))
+    }
+
+    #[cfg(not(feature = "postgres"))]
+    fn in_database(url: &str) -> Result<Self, LedgerError> {
+        let why = "this build of vmgate keeps ledgers in files only".to_owned();
+        Err(LedgerError::Unopened { place: url.into(), why })
     }
 
     /// A ledger over another store.
@@ -210,7 +244,7 @@ impl Ledger {
     }
 
     /// Whether the runner that writes may still do so.
-    fn still_in(&self, writer: &dyn Writer) -> Result<(), LedgerError> {
+    fn still_in(&self, writer: &mut dyn Writer) -> Result<(), LedgerError> {
         let Some(runner) = &self.runner else { return Ok(()) };
         let wanted = Selection {
             kinds: vec![Kind::Expulsion],
@@ -233,5 +267,7 @@ impl std::fmt::Debug for Ledger {
     }
 }
 
+#[cfg(test)]
+pub(crate) mod fresh;
 #[cfg(test)]
 mod tests;

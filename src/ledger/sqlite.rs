@@ -9,11 +9,13 @@ use std::{
 };
 
 use rusqlite::{
-    Connection, ErrorCode, OpenFlags, OptionalExtension as _, Transaction, TransactionBehavior,
-    params_from_iter, types::Value,
+    Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior, params_from_iter, types::Value,
 };
 
-use super::{LedgerError, Row, Selection, Store, Writer};
+use super::{
+    LedgerError, Row, Selection, Store, Writer,
+    sql::{self, COLUMNS, number},
+};
 
 /// The format of the tables, in `user_version`.
 const FORMAT: i64 = 1;
@@ -48,8 +50,6 @@ CREATE TRIGGER record_is_never_removed BEFORE DELETE ON record
   BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
 ";
 
-const COLUMNS: &str = "sequence, at, kind, run, vm, body, previous, digest";
-
 /// A ledger in a file.
 pub struct SqliteStore {
     path: PathBuf,
@@ -73,7 +73,7 @@ impl SqliteStore {
     /// Opens the file to be read; it must be there.
     pub fn open_existing(path: &Path) -> Result<Self, LedgerError> {
         if !path.exists() {
-            return Err(LedgerError::Missing(path.to_owned()));
+            return Err(LedgerError::Missing { place: path.into() });
         }
         // A reader takes part in the write-ahead log too, so that a file that nobody writes to stays readable by
         // those who may only read it there is the second try.
@@ -118,7 +118,7 @@ impl SqliteStore {
         match format {
             FORMAT => return Ok(()),
             0 => {}
-            found => return Err(LedgerError::Newer { path, found, known: FORMAT }),
+            found => return Err(LedgerError::Newer { place: path.into(), found, known: FORMAT }),
         }
         let tables: i64 = transaction
             .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
@@ -138,7 +138,7 @@ impl SqliteStore {
     }
 
     fn newer(&self, found: i64) -> LedgerError {
-        LedgerError::Newer { path: self.path.clone(), found, known: FORMAT }
+        LedgerError::Newer { place: self.path.as_path().into(), found, known: FORMAT }
     }
 
     fn failed(&self, error: &rusqlite::Error) -> LedgerError {
@@ -170,7 +170,7 @@ impl Store for SqliteStore {
         }
     }
 
-    fn select(&self, selection: &Selection) -> Result<Vec<Row>, LedgerError> {
+    fn select(&mut self, selection: &Selection) -> Result<Vec<Row>, LedgerError> {
         select(&self.connection, selection).map_err(|error| self.failed(&error))
     }
 }
@@ -181,22 +181,16 @@ struct InTransaction<'a> {
 }
 
 impl Writer for InTransaction<'_> {
-    fn newest(&self) -> Result<Option<Row>, LedgerError> {
-        let query = format!("SELECT {COLUMNS} FROM record ORDER BY sequence DESC LIMIT 1");
-        self.transaction.query_row(&query, [], row).optional().map_err(|error| failed(self.path, &error))
-    }
-
-    fn select(&self, selection: &Selection) -> Result<Vec<Row>, LedgerError> {
+    fn select(&mut self, selection: &Selection) -> Result<Vec<Row>, LedgerError> {
         select(self.transaction, selection).map_err(|error| failed(self.path, &error))
     }
 
     fn insert(&mut self, row: &Row) -> Result<(), LedgerError> {
-        let sequence = i64::try_from(row.sequence).unwrap_or(i64::MAX);
         self.transaction
             .execute(
                 &format!("INSERT INTO record ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"),
                 (
-                    sequence,
+                    number(row.sequence),
                     row.at.to_string(),
                     &row.kind,
                     &row.run,
@@ -212,39 +206,11 @@ impl Writer for InTransaction<'_> {
 }
 
 fn select(connection: &Connection, selection: &Selection) -> Result<Vec<Row>, rusqlite::Error> {
-    let mut conditions = vec!["sequence > ?".to_owned()];
-    let mut values = vec![Value::from(i64::try_from(selection.after).unwrap_or(i64::MAX))];
-    let mut only = |condition: &str, value: Value| {
-        conditions.push(condition.to_owned());
-        values.push(value);
-    };
-    if let Some(sequence) = selection.sequence {
-        only("sequence = ?", Value::from(i64::try_from(sequence).unwrap_or(i64::MAX)));
-    }
-    if let Some(run) = &selection.run {
-        only("run = ?", Value::from(run.clone()));
-    }
-    if let Some(vm) = &selection.vm {
-        only("vm = ?", Value::from(vm.clone()));
-    }
-    if let Some(since) = selection.since {
-        // All times are UTC and begin alike, so that comparing texts up to the second is comparing times.
-        only("substr(at, 1, 19) >= ?", Value::from(since.to_string().chars().take(19).collect::<String>()));
-    }
-    if !selection.kinds.is_empty() {
-        let kinds: Vec<String> = selection.kinds.iter().map(|kind| format!("'{}'", kind.name())).collect();
-        conditions.push(format!("kind IN ({})", kinds.join(", ")));
-    }
-    if selection.unended {
-        let ended = "SELECT 1 FROM record AS other WHERE other.run = record.run AND other.kind = 'run-ended'";
-        conditions.push(format!("NOT EXISTS ({ended})"));
-    }
-    let (order, limit) =
-        (if selection.newest { "DESC" } else { "ASC" }, selection.at_most.map_or(-1, i64::from));
-    let query = format!(
-        "SELECT * FROM (SELECT {COLUMNS} FROM record WHERE {} ORDER BY sequence {order} LIMIT {limit}) ORDER BY sequence",
-        conditions.join(" AND ")
-    );
+    let (query, values) = selection.sql();
+    let values = values.into_iter().map(|value| match value {
+        sql::Value::Number(number) => Value::from(number),
+        sql::Value::Text(text) => Value::from(text),
+    });
     connection.prepare(&query)?.query_map(params_from_iter(values), row)?.collect()
 }
 
@@ -267,7 +233,7 @@ fn row(row: &rusqlite::Row) -> rusqlite::Result<Row> {
 }
 
 fn unopened(path: &Path, why: &impl ToString) -> LedgerError {
-    LedgerError::Unopened { path: path.to_owned(), why: why.to_string() }
+    LedgerError::Unopened { place: path.into(), why: why.to_string() }
 }
 
 /// What a failure means while the file is being opened.
@@ -283,10 +249,10 @@ fn failed(path: &Path, error: &rusqlite::Error) -> LedgerError {
     const IOERR_SHMSIZE: i32 = 0x0a | (0x13 << 8);
     match error.sqlite_error() {
         Some(inner) if inner.code == ErrorCode::DiskFull || inner.extended_code == IOERR_SHMSIZE => {
-            LedgerError::DiskFull(path.to_owned())
+            LedgerError::DiskFull(path.into())
         }
         Some(inner) if matches!(inner.code, ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-            LedgerError::Locked(path.to_owned())
+            LedgerError::Locked(path.into())
         }
         _ => LedgerError::Store(format!("{}: {error}", path.display())),
     }

@@ -51,6 +51,11 @@ pub struct Selection {
 }
 
 impl Selection {
+    /// The newest record of all.
+    pub fn newest() -> Self {
+        Self { at_most: Some(1), newest: true, ..Self::default() }
+    }
+
     /// First records of the runs that have not ended.
     pub fn open_runs() -> Self {
         Self { kinds: vec![Kind::RunStarted], unended: true, ..Self::default() }
@@ -60,23 +65,21 @@ impl Selection {
 /// A database with the ledger in it.
 pub trait Store: Send {
     /// Runs `work` in one transaction that no other writer can come between, and keeps what it wrote on stable
-    /// storage before this returns. Nothing is kept where `work` fails.
+    /// storage before this returns. Nothing is kept where `work` fails. It may be run again, where a database went
+    /// away in between; what it wrote is then kept once.
     fn write(
         &mut self,
         work: &mut dyn FnMut(&mut dyn Writer) -> Result<(), LedgerError>,
     ) -> Result<(), LedgerError>;
 
     /// The rows of a selection, oldest first.
-    fn select(&self, selection: &Selection) -> Result<Vec<Row>, LedgerError>;
+    fn select(&mut self, selection: &Selection) -> Result<Vec<Row>, LedgerError>;
 }
 
 /// The ledger within a transaction.
 pub trait Writer {
-    /// The newest row.
-    fn newest(&self) -> Result<Option<Row>, LedgerError>;
-
     /// The rows of a selection, oldest first.
-    fn select(&self, selection: &Selection) -> Result<Vec<Row>, LedgerError>;
+    fn select(&mut self, selection: &Selection) -> Result<Vec<Row>, LedgerError>;
 
     /// Adds a row.
     fn insert(&mut self, row: &Row) -> Result<(), LedgerError>;

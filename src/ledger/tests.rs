@@ -1,21 +1,16 @@
-use std::{path::PathBuf, sync::Arc, thread};
+use std::thread;
 
 use proptest::prelude::*;
 
 use super::{
     entry::{Driver, Ending, Migration, Outcome, Pair, Rehearsal, RunEnded, State, Transition},
+    fresh::{Fresh, in_every_store},
     *,
 };
 use crate::{
     change::{Limits, Plan},
     verdict::{ExitCode, Named},
 };
-
-fn fresh() -> (tempfile::TempDir, PathBuf) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("sub/ledger.db");
-    (folder, path)
-}
 
 fn named(name: &str) -> Named {
     Named { name: Some(name.to_owned()), uuid: Some(format!("uuid-{name}")) }
@@ -59,44 +54,43 @@ fn ended(run: &str) -> Entry {
     })
 }
 
-/// Opens the file as whoever wants to change it would.
-fn behind_its_back(path: &Path, sql: &str) -> rusqlite::Result<()> {
-    rusqlite::Connection::open(path).unwrap().execute_batch(sql)
+in_every_store! {
+    what_was_written_is_read_back_by_another_process_and_verifies
+    records_cannot_be_changed_or_removed_and_whoever_drops_the_triggers_is_found_out
+    a_vm_is_held_until_its_run_has_ended_whatever_process_asks
+    hosts_and_links_take_as_many_moves_as_they_are_allowed
+    of_many_that_come_at_once_one_moves_the_vm_and_the_chain_holds
+    a_pair_of_versions_is_known_by_what_went_well_and_rehearsals_are_told_apart
 }
 
-#[test]
-fn what_was_written_is_read_back_by_another_process_and_verifies() {
-    let (_folder, path) = fresh();
-    let ledger = Ledger::open(&path).unwrap();
+fn what_was_written_is_read_back_by_another_process_and_verifies(fresh: &Fresh) {
+    let ledger = fresh.ledger();
     assert_eq!(ledger.verify().unwrap().sequence, 0);
     let written = ledger.append(&transition("r1", "because")).unwrap();
     ledger.append(&ended("r1")).unwrap();
-    let other = Ledger::open_existing(&path).unwrap();
+    let other = Ledger::open_existing(fresh.place.clone()).unwrap();
     assert_eq!(other.record(1).unwrap(), Some(written));
     assert_eq!(other.history("r1").unwrap().len(), 2);
     assert_eq!(other.verify().unwrap().sequence, 2);
 }
 
-#[test]
-fn records_cannot_be_changed_or_removed_and_whoever_drops_the_triggers_is_found_out() {
-    let (_folder, path) = fresh();
-    let ledger = Ledger::open(&path).unwrap();
+fn records_cannot_be_changed_or_removed_and_whoever_drops_the_triggers_is_found_out(fresh: &Fresh) {
+    let ledger = fresh.ledger();
     for number in 0..5 {
         ledger.append(&transition("r1", &format!("step {number}"))).unwrap();
     }
     for sql in ["UPDATE record SET body = '{}' WHERE sequence = 2", "DELETE FROM record WHERE sequence = 2"] {
-        let error = behind_its_back(&path, sql).unwrap_err().to_string();
+        let error = fresh.behind_its_back(sql).unwrap_err();
         assert!(error.contains("append-only"), "{error}");
     }
-    let unlocked = "DROP TRIGGER record_is_never_changed; DROP TRIGGER record_is_never_removed;";
-    behind_its_back(&path, unlocked).unwrap();
+    fresh.unlock();
     for (sql, sequence) in [
         ("UPDATE record SET vm = 'x' WHERE sequence = 4", 4),
         ("UPDATE record SET body = replace(body, 'step 2', 'step 9')", 3),
         ("UPDATE record SET at = '2020-01-01T00:00:00Z' WHERE sequence = 2", 2),
         ("DELETE FROM record WHERE sequence = 1", 1),
     ] {
-        behind_its_back(&path, sql).unwrap();
+        fresh.behind_its_back(sql).unwrap();
         match ledger.verify() {
             Err(LedgerError::Broken(broken)) => assert_eq!(broken.sequence, sequence, "{broken}"),
             other => panic!("{sql}: {other:?}"),
@@ -104,11 +98,9 @@ fn records_cannot_be_changed_or_removed_and_whoever_drops_the_triggers_is_found_
     }
 }
 
-#[test]
-fn a_vm_is_held_until_its_run_has_ended_whatever_process_asks() {
-    let (_folder, path) = fresh();
-    let one = Ledger::open(&path).unwrap();
-    let other = Ledger::open(&path).unwrap();
+fn a_vm_is_held_until_its_run_has_ended_whatever_process_asks(fresh: &Fresh) {
+    let one = fresh.ledger();
+    let other = fresh.ledger();
     let wide = Limits { per_source: 9, per_destination: 9, per_link: 9 };
     one.begin(&run("r1", "web1", "a", "b"), &wide).unwrap();
     let refused = other.begin(&run("r2", "web1", "c", "d"), &wide).unwrap_err().to_string();
@@ -119,10 +111,8 @@ fn a_vm_is_held_until_its_run_has_ended_whatever_process_asks() {
     other.begin(&run("r3", "web1", "a", "b"), &wide).unwrap();
 }
 
-#[test]
-fn hosts_and_links_take_as_many_moves_as_they_are_allowed() {
-    let (_folder, path) = fresh();
-    let ledger = Ledger::open(&path).unwrap();
+fn hosts_and_links_take_as_many_moves_as_they_are_allowed(fresh: &Fresh) {
+    let ledger = fresh.ledger();
     let limits = |per_source, per_destination, per_link| Limits { per_source, per_destination, per_link };
     ledger.begin(&run("r1", "v1", "a", "b"), &Limits::default()).unwrap();
     for (source, destination, limits, says) in [
@@ -138,16 +128,12 @@ fn hosts_and_links_take_as_many_moves_as_they_are_allowed() {
     ledger.begin(&run("r3", "v3", "c", "d"), &Limits::default()).unwrap();
 }
 
-#[test]
-fn of_many_that_come_at_once_one_moves_the_vm_and_the_chain_holds() {
-    let (_folder, path) = fresh();
-    let path = Arc::new(path);
+fn of_many_that_come_at_once_one_moves_the_vm_and_the_chain_holds(fresh: &Fresh) {
     let begun: Vec<bool> = thread::scope(|scope| {
         let threads: Vec<_> = (0..8)
             .map(|number| {
-                let path = Arc::clone(&path);
                 scope.spawn(move || {
-                    let ledger = Ledger::open(&path).unwrap();
+                    let ledger = fresh.ledger();
                     ledger.begin(&run(&format!("r{number}"), "web1", "a", "b"), &Limits::default()).is_ok()
                 })
             })
@@ -155,13 +141,11 @@ fn of_many_that_come_at_once_one_moves_the_vm_and_the_chain_holds() {
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     assert_eq!(begun.iter().filter(|begun| **begun).count(), 1);
-    assert_eq!(Ledger::open(&path).unwrap().verify().unwrap().sequence, 1);
+    assert_eq!(fresh.ledger().verify().unwrap().sequence, 1);
 }
 
-#[test]
-fn a_pair_of_versions_is_known_by_what_went_well_and_rehearsals_are_told_apart() {
-    let (_folder, path) = fresh();
-    let ledger = Ledger::open(&path).unwrap();
+fn a_pair_of_versions_is_known_by_what_went_well_and_rehearsals_are_told_apart(fresh: &Fresh) {
+    let ledger = fresh.ledger();
     let pair = Pair {
         source_version: "7.2.22".parse().unwrap(),
         destination_version: "10.0.13".parse().unwrap(),
@@ -229,8 +213,9 @@ fn what_is_no_ledger_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     std::fs::write(at("text"), "hello, this is not a database at all").unwrap();
-    behind_its_back(&at("other.db"), "CREATE TABLE t (a)").unwrap();
-    behind_its_back(&at("newer.db"), "CREATE TABLE t (a); PRAGMA user_version = 9").unwrap();
+    let other = |name, sql| rusqlite::Connection::open(at(name)).unwrap().execute_batch(sql).unwrap();
+    other("other.db", "CREATE TABLE t (a)");
+    other("newer.db", "CREATE TABLE t (a); PRAGMA user_version = 9");
     for (name, says) in [
         ("text", "cannot be opened"),
         ("other.db", "another program's"),
@@ -241,23 +226,23 @@ fn what_is_no_ledger_is_left_alone() {
         assert!(error.contains(says), "{name}: {error}");
         assert!(Ledger::open_existing(&at(name)).is_err());
     }
-    assert!(matches!(Ledger::open_existing(&at("none")), Err(LedgerError::Missing(_))));
+    assert!(matches!(Ledger::open_existing(&at("none")), Err(LedgerError::Missing { .. })));
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
     #[test]
     fn any_one_changed_byte_of_a_body_breaks_the_chain(at in 0_usize..100, texts in prop::collection::vec(".{0,40}", 1..6)) {
-        let (_folder, path) = fresh();
-        let ledger = Ledger::open(&path).unwrap();
+        let fresh = Fresh::in_file();
+        let ledger = fresh.ledger();
         for text in &texts {
             ledger.append(&transition("r1", text)).unwrap();
         }
         prop_assert_eq!(ledger.verify().unwrap().sequence, texts.len() as u64);
         let sequence = at % texts.len() + 1;
         let place = at % 20 + 1;
-        behind_its_back(&path, "DROP TRIGGER record_is_never_changed").unwrap();
-        behind_its_back(&path, &format!(
+        fresh.unlock();
+        fresh.behind_its_back(&format!(
             "UPDATE record SET body = substr(body, 1, {place} - 1) || '~' || substr(body, {place} + 1) WHERE sequence = {sequence}"
         )).unwrap();
         let found = match ledger.verify() {

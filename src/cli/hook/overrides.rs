@@ -22,9 +22,9 @@ pub(super) fn write_down(session: &Session, host: &str, status: &Status) {
     if status.overrides.is_empty() {
         return;
     }
-    let Ok(path) = session.ledger_for_moves() else { return };
-    if let Err(error) = Ledger::open(&path).and_then(|ledger| add(&ledger, host, status)) {
-        tracing::warn!("the overrides of {host} are not in the ledger {}: {error}", path.display());
+    let Ok(place) = session.ledger_for_moves() else { return };
+    if let Err(error) = Ledger::open(place.clone()).and_then(|ledger| add(&ledger, host, status)) {
+        tracing::warn!("the overrides of {host} are not in the ledger {place}: {error}");
     }
 }
 

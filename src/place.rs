@@ -1,0 +1,103 @@
+//! Where a ledger is. A URL may hold a password, so that it is never shown as it was given.
+
+use std::{
+    ffi::{OsStr, OsString},
+    fmt,
+    path::PathBuf,
+};
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// Where a ledger is: a SQLite file, or a PostgreSQL database by its URL.
+#[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(from = "String")]
+#[schemars(with = "String")]
+pub enum Place {
+    /// A file, made where there is none.
+    File(PathBuf),
+    /// A database, as `postgres://USER@HOST:PORT/NAME`.
+    Database(String),
+}
+
+impl<T: AsRef<OsStr> + ?Sized> From<&T> for Place {
+    fn from(text: &T) -> Self {
+        let text = text.as_ref();
+        match text.to_str() {
+            Some(url) if url.contains("://") => Self::Database(url.to_owned()),
+            _ => Self::File(text.into()),
+        }
+    }
+}
+
+impl From<String> for Place {
+    fn from(text: String) -> Self {
+        Self::from(&text)
+    }
+}
+
+impl From<OsString> for Place {
+    fn from(text: OsString) -> Self {
+        Self::from(&text)
+    }
+}
+
+impl From<PathBuf> for Place {
+    fn from(path: PathBuf) -> Self {
+        Self::File(path)
+    }
+}
+
+/// The parts of a URL: scheme; user and password; host, port and database; parameters. None where they cannot be told
+/// apart for certain, as with an `@` in a password.
+pub(crate) fn parts(url: &str) -> Option<(&str, &str, &str, &str)> {
+    let (scheme, rest) = url.split_once("://")?;
+    let (rest, parameters) = rest.split_once('?').unwrap_or((rest, ""));
+    let (who, at) = rest.split_once('@').unwrap_or(("", rest));
+    (!at.contains('@') && !parameters.contains('@')).then_some((scheme, who, at, parameters))
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Database(url) => match parts(url) {
+                Some((scheme, "", at, _)) => write!(f, "{scheme}://{at}"),
+                Some((scheme, who, at, _)) => {
+                    let user = who.split(':').next().unwrap_or_default();
+                    write!(f, "{scheme}://{user}@{at}")
+                }
+                None => f.write_str("the ledger's URL"),
+            },
+        }
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Place({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_never_shown_wherever_it_stands() {
+        for (url, shown) in [
+            ("postgres://ann@db:5432/vmgate", "postgres://ann@db:5432/vmgate"),
+            ("postgres://ann:secret@db/vmgate?sslmode=verify-full", "postgres://ann@db/vmgate"),
+            ("postgres://ann:sec/ret@db/vmgate", "postgres://ann@db/vmgate"),
+            ("postgres://db/vmgate?user=ann&password=secret", "postgres://db/vmgate"),
+            ("postgres://ann:sec@ret@db/vmgate", "the ledger's URL"),
+            ("postgres://ann:sec?ret@db/vmgate", "the ledger's URL"),
+            ("postgres://db/vmgate?password=sec@ret", "the ledger's URL"),
+        ] {
+            let place = Place::from(url);
+            assert_eq!(place.to_string(), shown);
+            assert!(!format!("{place:?}").contains("sec"), "{place:?}");
+        }
+        assert_eq!(Place::from("a/ledger.db"), Place::File("a/ledger.db".into()));
+    }
+}
