@@ -44,6 +44,7 @@ pub struct Config {
     /// Public keys, in PEM, that are trusted to sign verdicts.
     pub trusted_keys: Vec<PathBuf>,
     /// The ledger: a file, or the URL of a PostgreSQL database.
+    #[schemars(with = "Option<String>")]
     pub ledger: Option<Place>,
     /// Private key that `vmgate migrate` signs verdicts with, for destinations that demand it.
     pub signing_key: Option<PathBuf>,

@@ -6,13 +6,11 @@ use std::{
     path::PathBuf,
 };
 
-use schemars::JsonSchema;
 use serde::Deserialize;
 
 /// Where a ledger is: a SQLite file, or a PostgreSQL database by its URL.
-#[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(from = "String")]
-#[schemars(with = "String")]
 pub enum Place {
     /// A file, made where there is none.
     File(PathBuf),

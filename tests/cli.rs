@@ -516,10 +516,9 @@ fn of_two_runners_for_one_change_each_move_is_taken_by_one() {
     let folder = tempfile::tempdir().unwrap();
     let store = cluster::database();
     vmgate_in(folder.path(), &["ledger", "init", "--store", &store]).exits(0);
-    let moves: String = (0..6)
-        .map(|vm| format!("  - {{vm: vm{vm}, from: 'test:///from{vm}', to: 'test:///to{vm}'}}\n"))
-        .collect();
-    let change = format!("schema: vmgate/change/v1\nid: CHG-1\nmoves:\n{moves}");
+    let a_move = |vm| format!("  - {{vm: vm{vm}, from: 'test:///from{vm}', to: 'test:///to{vm}'}}\n");
+    let moves: Vec<String> = (0..6).map(a_move).collect();
+    let change = format!("schema: vmgate/change/v1\nid: CHG-1\nmoves:\n{}", moves.concat());
     fs::write(folder.path().join("change.yaml"), change).unwrap();
     let run = ["run", "--change", "change.yaml", "--attempts", "1", "--store", &store];
     // No such hosts: each move is tried once and given up.

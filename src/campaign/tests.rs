@@ -9,6 +9,8 @@ use std::{
 };
 
 use super::*;
+#[cfg(feature = "postgres")]
+use crate::ledger::fresh::cluster::Cluster;
 use crate::{
     ledger::{
         Campaign, Entry, Expulsion, LedgerError, Record,
@@ -166,6 +168,7 @@ in_every_store! {
     a_wave_waits_for_the_one_before_and_brings_back_only_what_went
     a_runner_that_died_is_expelled_and_its_move_recovered_before_it_is_made_again
     what_ends_a_claim_that_is_no_longer_held_counts_for_nothing
+    clocks_that_are_apart_do_not_stretch_a_pause
     a_runner_that_slept_past_half_its_lease_aborts_what_it_has_under_way
 }
 
@@ -336,6 +339,20 @@ fn what_ends_a_claim_that_is_no_longer_held_counts_for_nothing(fresh: &Fresh) {
     assert_eq!(fresh.state(&change).counts(None).done, 1);
 }
 
+fn clocks_that_are_apart_do_not_stretch_a_pause(fresh: &Fresh) {
+    let (change, hosts) = (change(1, "", false), Simulated::new());
+    fresh.write(&change, opened(&change));
+    let token = fresh.write(&change, Event::Claimed { runner: "ahead".into(), at: 0 }).sequence;
+    let how = Released::Again { why: "no luck".into(), exit: ExitCode::NotFinished, after_seconds: 0.5 };
+    let event = Event::Released { at: 0, token, how };
+    let entry = Entry::Campaign(Campaign { campaign: change.digest.to_string(), event });
+    let in_an_hour = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1);
+    fresh.ledger().append_at(&entry, in_an_hour).unwrap();
+    let start = Instant::now();
+    assert_eq!(run(fresh, "one", &change, &hosts).unwrap(), COMPLETE);
+    assert!((0.5..30.0).contains(&start.elapsed().as_secs_f64()), "{:?}", start.elapsed());
+}
+
 fn a_runner_that_slept_past_half_its_lease_aborts_what_it_has_under_way(fresh: &Fresh) {
     let change = change(1, "", false);
     let hosts = Simulated { takes: Duration::from_secs(20), ..Simulated::default() };
@@ -359,6 +376,55 @@ fn a_runner_that_slept_past_half_its_lease_aborts_what_it_has_under_way(fresh: &
     });
     assert_eq!(hosts.made(), [] as [usize; 0]);
     assert!(matches!(fresh.state(&change).tasks[0].state, TaskState::Orphaned { .. }));
+}
+
+#[test]
+#[cfg(feature = "postgres")]
+fn runners_go_on_after_their_database_was_restarted() {
+    let mut server = Cluster::own();
+    let fresh = Fresh::at(server.database());
+    let change = change(12, "", false);
+    let hosts = Simulated { takes: Duration::from_millis(300), ..Simulated::default() };
+    let one_at_a_time = Settings { jobs: 1, ..QUICK };
+    thread::scope(|scope| {
+        let runners = ["one", "two"].map(|name| {
+            let (fresh, change, hosts) = (&fresh, &change, &hosts);
+            scope.spawn(move || run_with(fresh, name, change, hosts, one_at_a_time, &Arc::default()))
+        });
+        thread::sleep(Duration::from_millis(700));
+        for order in ["stop", "start", "crash", "start"] {
+            server.order(order);
+        }
+        for runner in runners {
+            assert_eq!(runner.join().unwrap().unwrap(), COMPLETE);
+        }
+    });
+    assert_eq!(hosts.made(), (0..12).collect::<Vec<_>>());
+    assert_eq!(fresh.state(&change).counts(None).done, 12);
+}
+
+#[test]
+#[cfg(feature = "postgres")]
+fn a_runner_whose_database_does_not_answer_aborts_at_half_its_lease() {
+    let mut server = Cluster::own();
+    let fresh = Fresh::at(server.database());
+    let change = change(1, "", false);
+    let hosts = Simulated { takes: Duration::from_secs(60), ..Simulated::default() };
+    thread::scope(|scope| {
+        let runner = scope.spawn(|| run_with(&fresh, "one", &change, &hosts, SHORT_LEASE, &Arc::default()));
+        while hosts.running.lock().unwrap().is_empty() {
+            thread::sleep(Duration::from_millis(10));
+        }
+        server.order("freeze");
+        let start = Instant::now();
+        while !hosts.running.lock().unwrap().is_empty() {
+            thread::sleep(Duration::from_millis(10));
+        }
+        let silent = start.elapsed();
+        server.order("thaw");
+        assert!(silent < Duration::from_secs(5), "{silent:?}");
+        assert!(matches!(runner.join().unwrap(), Err(RunnerError::LeaseLost)));
+    });
 }
 
 #[test]

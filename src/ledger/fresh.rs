@@ -21,7 +21,12 @@ impl Fresh {
 
     #[cfg(feature = "postgres")]
     pub(crate) fn in_database() -> Self {
-        let url = cluster::database();
+        Self::at(cluster::database())
+    }
+
+    /// In this empty database.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn at(url: String) -> Self {
         Ledger::init(url.clone().into(), &[]).unwrap();
         Self { place: url.into(), _folder: tempfile::tempdir().unwrap() }
     }
