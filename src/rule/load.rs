@@ -67,8 +67,8 @@ fn rule(file: &Arc<SourceFile>, parser: &Rc<Parser>) -> Result<Rule, Vec<Problem
             subject: document.subject,
             message: document.message.trim().to_owned(),
         },
-        id: document.id,
-        title: document.title,
+        id: document.id.into(),
+        title: document.title.trim().into(),
         step: document.step,
         severity: document.severity,
         effect: document.effect,
@@ -287,6 +287,11 @@ impl Loader<'_> {
         let program = Program {
             lets,
             when,
+            elsewhere: format!(
+                "does not apply here: it is for moves where {}",
+                root.get("when").map(one_line).unwrap_or_default()
+            )
+            .into(),
             each,
             assert: assert.unwrap_or_else(Program::never),
             subject,
@@ -385,8 +390,9 @@ impl Loader<'_> {
                     }
                 }
                 scope.present.extend(expr::of_items(&list, slot, &scope.lets));
-                let text = value.text().unwrap_or_default().trim().to_owned();
-                each.push(Each { slot, list, text });
+                let text = one_line(value);
+                let empty = format!("nothing to check: `{text}` is empty").into();
+                each.push(Each { slot, list, text, empty });
             }
             scope.hidden.retain(|(hidden, _)| hidden != name);
             scope.variables.push((Named { name: name.to_owned(), ty: item }, slot));
@@ -438,6 +444,11 @@ impl Loader<'_> {
             }
         }
     }
+}
+
+/// An expression as it is shown in a sentence.
+fn one_line(node: &Node) -> String {
+    node.text().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// The lets of a rule, each with its name.
