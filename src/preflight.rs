@@ -101,7 +101,7 @@ impl Policy {
             strict: asked.strict,
             asked_in: asked.place.clone(),
             digests,
-            other_rules: self.pack.rules().iter().map(|rule| rule.id.clone()).collect(),
+            other_rules: self.pack.rules().iter().map(|rule| rule.id.to_string()).collect(),
             forecast: Some(forecast),
             ..Context::at(now)
         };

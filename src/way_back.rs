@@ -103,7 +103,7 @@ mod tests {
         source.machine_types = Fact::Known(Vec::new());
         let found = back(&facts);
         assert_eq!(found.len(), 1);
-        assert_eq!(found[0].rule, "machine-type-supported");
+        assert_eq!(&*found[0].rule, "machine-type-supported");
         assert_eq!(found[0].subject.as_deref(), Some("on the way back"));
         assert_eq!(found[0].effect_now(), Some(Effect::Warn));
     }

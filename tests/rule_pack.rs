@@ -25,7 +25,7 @@ fn rules_that(effect: Effect, outcomes: &[Outcome]) -> Vec<&str> {
     let mut rules: Vec<&str> = outcomes
         .iter()
         .filter(|outcome| outcome.effect_now() == Some(effect))
-        .map(|outcome| outcome.rule.as_str())
+        .map(|outcome| &*outcome.rule)
         .collect();
     rules.sort_unstable();
     rules.dedup();

@@ -78,7 +78,7 @@ pub fn destination(host: &str, verdict: &Verdict) -> Destination {
     let because = violations(Effect::Block);
     let open: BTreeSet<&str> = unknown(verdict)
         .filter(|judged| judged.outcome.missing.iter().any(|missing| matters(&missing.path)))
-        .map(|judged| judged.outcome.rule.as_str())
+        .map(|judged| &*judged.outcome.rule)
         .collect();
     Destination {
         host: host.to_owned(),
@@ -96,9 +96,9 @@ pub fn destination(host: &str, verdict: &Verdict) -> Destination {
 fn reason(judged: &Judged) -> Reason {
     let outcome = &judged.outcome;
     Reason {
-        rule: outcome.rule.clone(),
+        rule: outcome.rule.to_string(),
         subject: outcome.subject.clone(),
-        message: outcome.message.clone(),
+        message: outcome.message.to_string(),
         remediation: outcome.remediation.clone(),
     }
 }

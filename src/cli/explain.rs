@@ -70,14 +70,14 @@ impl Explain {
 
     fn is_meant(&self, judged: &Judged) -> bool {
         let subject = judged.outcome.subject.as_deref().unwrap_or_default();
-        judged.outcome.rule == self.rule
+        *judged.outcome.rule == *self.rule
             && self.subject.as_ref().is_none_or(|wanted| Glob::new(wanted).fits(subject))
     }
 
     fn nothing(&self, verdicts: &[&Verdict], policy: &Policy) -> Failure {
         let outcomes = || verdicts.iter().flat_map(|verdict| &verdict.outcomes);
         let subjects: Vec<&str> = outcomes()
-            .filter(|judged| judged.outcome.rule == self.rule)
+            .filter(|judged| *judged.outcome.rule == *self.rule)
             .map(|judged| judged.outcome.subject.as_deref().unwrap_or("(the move as a whole)"))
             .collect();
         let why = if verdicts.is_empty() {
@@ -86,8 +86,8 @@ impl Explain {
         } else if let (Some(wanted), false) = (&self.subject, subjects.is_empty()) {
             format!("{} has no outcome on `{wanted}`; it has some on {}", self.rule, subjects.join(", "))
         } else {
-            let known = outcomes().map(|judged| judged.outcome.rule.as_str());
-            let known = known.chain(policy.pack.rules().iter().map(|rule| rule.id.as_str()));
+            let known = outcomes().map(|judged| &*judged.outcome.rule);
+            let known = known.chain(policy.pack.rules().iter().map(|rule| &*rule.id));
             let hint = match closest(&self.rule, known.filter(|id| *id != self.rule)) {
                 Some(like) => format!("did you mean `{like}`?"),
                 None => "`vmgate report FILE -v` shows all outcomes".to_owned(),

@@ -97,7 +97,7 @@ fn show(pack: &Pack, id: &str) -> Result<ExitCode, Failure> {
     if let Some(rule) = pack.rule(id) {
         return print(&rule::explain_rule(rule));
     }
-    let like = closest(id, pack.rules().iter().map(|rule| rule.id.as_str()));
+    let like = closest(id, pack.rules().iter().map(|rule| &*rule.id));
     let hint = like.map_or_else(
         || "`vmgate rules list` shows the ids".to_owned(),
         |like| format!("did you mean `{like}`?"),

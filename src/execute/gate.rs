@@ -170,7 +170,7 @@ pub(super) fn what_changed(before: &Verdict, after: &Verdict) -> String {
     words.extend(by_reason.into_iter().map(|(reasons, judged)| match judged.as_slice() {
         [one] => alone(one),
         several => {
-            let rules: BTreeSet<&str> = several.iter().map(|judged| judged.outcome.rule.as_str()).collect();
+            let rules: BTreeSet<&str> = several.iter().map(|judged| &*judged.outcome.rule).collect();
             let (count, reasons) = (rules.len(), reasons.into_iter().collect::<Vec<_>>().join("; "));
             let rules = rules.into_iter().collect::<Vec<_>>().join(", ");
             format!("{count} rules cannot be decided: {reasons} ({rules})")
@@ -264,7 +264,7 @@ mod tests {
     fn what_changed_is_what_blocks_now_and_did_not() {
         let text = what_changed(&go(), &sample::no_go());
         let blocking = sample::no_go().with_effect(Effect::Block).next().unwrap().outcome.rule.clone();
-        assert!(text.contains(&blocking), "{text}");
+        assert!(text.contains(&*blocking), "{text}");
     }
 
     #[test]

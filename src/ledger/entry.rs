@@ -471,7 +471,7 @@ impl Ending {
 impl From<&Verdict> for VerdictGiven {
     fn from(verdict: &Verdict) -> Self {
         let blocking =
-            verdict.with_effect(crate::rule::Effect::Block).map(|judged| judged.outcome.rule.clone());
+            verdict.with_effect(crate::rule::Effect::Block).map(|judged| judged.outcome.rule.to_string());
         let mut blocking: Vec<String> = blocking.collect();
         blocking.dedup();
         Self {

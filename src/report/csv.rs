@@ -80,8 +80,8 @@ fn outcome(judged: &Judged, verdict: &Verdict) -> [String; 17] {
     causes.sort_unstable();
     causes.dedup();
     [
-        outcome.rule.clone(),
-        outcome.title.clone(),
+        outcome.rule.to_string(),
+        outcome.title.to_string(),
         outcome.step.word().to_owned(),
         outcome.severity.word().to_owned(),
         outcome.effect.word().to_owned(),
@@ -89,7 +89,7 @@ fn outcome(judged: &Judged, verdict: &Verdict) -> [String; 17] {
         outcome.status.word().to_owned(),
         judged.effect_now.map(Effect::word).unwrap_or_default().to_owned(),
         outcome.subject.clone().unwrap_or_default(),
-        outcome.message.clone(),
+        outcome.message.to_string(),
         outcome.remediation.clone().unwrap_or_default(),
         causes.join("; "),
         waiver.map(|waiver| waiver.owner.clone()).unwrap_or_default(),
@@ -105,7 +105,7 @@ fn outcome(judged: &Judged, verdict: &Verdict) -> [String; 17] {
 fn trend(judged: &Judged, verdict: &Verdict) -> Option<&'static str> {
     let since = verdict.since.as_ref()?;
     let outcome = &judged.outcome;
-    let fixed = |finding: &Finding| finding.rule == outcome.rule && finding.subject == outcome.subject;
+    let fixed = |finding: &Finding| *finding.rule == *outcome.rule && finding.subject == outcome.subject;
     match since.trend(judged) {
         Some(trend) => Some(trend.word()),
         None => since.fixed.iter().any(fixed).then_some("fixed"),

@@ -183,7 +183,7 @@ mod tests {
 
     fn explained(rule: &str) -> String {
         let verdict = sample::no_go();
-        let judged = verdict.outcomes.iter().find(|judged| judged.outcome.rule == rule).unwrap();
+        let judged = verdict.outcomes.iter().find(|judged| &*judged.outcome.rule == rule).unwrap();
         let mut out = Vec::new();
         explain(&verdict, judged, None, &mut out, &Style::default()).unwrap();
         String::from_utf8(out).unwrap()

@@ -77,7 +77,7 @@ fn one(verdict: &Verdict, sink: &mut dyn Write) -> io::Result<()> {
 }
 
 fn findings(group: &ByRule<'_>) -> Vec<String> {
-    let mut lines = vec![group.first.outcome.title.clone()];
+    let mut lines = vec![group.first.outcome.title.to_string()];
     lines.extend(group.all.iter().take(SHOWN).map(|judged| words::finding(&judged.outcome)));
     if group.all.len() > SHOWN {
         lines.push(format!("… and {} more", group.all.len() - SHOWN));

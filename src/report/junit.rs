@@ -198,7 +198,7 @@ fn case(judged: &Judged, strict: bool, xml: &mut Xml<'_>) -> io::Result<()> {
         ("classname", format!("vmgate.{}", outcome.step.word())),
     ];
     let problem = |tag, class: &str, xml: &mut Xml<'_>| {
-        let attributes = [("message", outcome.message.clone()), ("type", class.to_owned())];
+        let attributes = [("message", outcome.message.to_string()), ("type", class.to_owned())];
         element(tag, attributes, xml, |xml| written(&text(judged), xml))
     };
     match kind(judged, strict) {

@@ -246,9 +246,9 @@ fn waiver_problems(verdicts: &[Verdict]) -> Vec<&WaiverProblem> {
     let waived = verdicts.iter().flat_map(Verdict::waived);
     let used: BTreeSet<_> = waived
         .filter_map(|judged| judged.waiver.as_ref().map(|waiver| (judged, waiver)))
-        .map(|(judged, waiver)| (&judged.outcome.rule, &waiver.owner, &waiver.ticket, waiver.until))
+        .map(|(judged, waiver)| (&*judged.outcome.rule, &waiver.owner, &waiver.ticket, waiver.until))
         .collect();
-    let is_used = |p: &WaiverProblem| used.contains(&(&p.rule, &p.owner, &p.ticket, p.until));
+    let is_used = |p: &WaiverProblem| used.contains(&(&*p.rule, &p.owner, &p.ticket, p.until));
     let problems = verdicts.iter().flat_map(|verdict| &verdict.waiver_problems);
     let problems: BTreeSet<&WaiverProblem> =
         problems.filter(|problem| problem.fault != WaiverFault::Unused || !is_used(problem)).collect();

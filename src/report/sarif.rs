@@ -156,7 +156,7 @@ fn rules(verdicts: &[Verdict]) -> BTreeMap<&str, &Outcome> {
     let outcomes = verdicts.iter().flat_map(|verdict| &verdict.outcomes).map(|judged| &judged.outcome);
     let mut rules = BTreeMap::new();
     for outcome in outcomes {
-        rules.entry(outcome.rule.as_str()).or_insert(outcome);
+        rules.entry(&*outcome.rule).or_insert(outcome);
     }
     rules
 }
@@ -205,7 +205,7 @@ fn result<'a>(judged: &'a Judged, verdict: &'a Verdict, indices: &BTreeMap<&str,
     };
     SarifResult {
         rule_id: &outcome.rule,
-        rule_index: indices.get(outcome.rule.as_str()).copied(),
+        rule_index: indices.get(&*outcome.rule).copied(),
         kind,
         level,
         message: Text { text: text(judged, moved) },

@@ -1,6 +1,6 @@
 //! From a rule and the facts of one move to outcomes, with evidence.
 
-use std::{collections::HashMap, ptr, sync::Arc};
+use std::{cmp::Reverse, collections::HashMap, ptr, sync::Arc};
 
 use jiff::Timestamp;
 
@@ -23,29 +23,41 @@ pub(crate) struct Subject<'a> {
     now: Timestamp,
     /// When the oldest of the facts was obtained.
     oldest: Option<Timestamp>,
-    /// What is said of where facts come from.
-    sources: Vec<(&'a Provenance, String)>,
+    /// Where facts come from, by the path of the fact or of a group above it; longest paths first.
+    origins: Vec<Origin<'a>>,
+}
+
+/// Where the facts at and below a path come from.
+struct Origin<'a> {
+    path: &'a str,
+    source: Arc<str>,
+    at: Timestamp,
+}
+
+impl Origin<'_> {
+    fn is_of(&self, path: &str) -> bool {
+        path.strip_prefix(self.path).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    }
 }
 
 impl<'a> Subject<'a> {
     pub(crate) fn new(facts: &'a Facts, root: &'a Value, now: Timestamp) -> Self {
-        let all = || facts.provenance.values();
-        Self {
-            facts,
-            root,
-            now,
-            oldest: all().map(|from| from.at).min(),
-            sources: all().map(|from| (from, format!("{}: {}", from.collector, from.method))).collect(),
-        }
+        let origin = |(path, from): (&'a String, &'a Provenance)| Origin {
+            path,
+            source: format!("{}: {}", from.collector, from.method).into(),
+            at: from.at,
+        };
+        let mut origins: Vec<_> = facts.provenance.iter().map(origin).collect();
+        origins.sort_by_key(|origin| Reverse(origin.path.len()));
+        Self { facts, root, now, oldest: origins.iter().map(|origin| origin.at).min(), origins }
     }
 
     /// A fact with where it comes from.
     fn evidence(&self, path: String, value: &Value) -> Evidence {
-        let provenance = self.facts.provenance_of(&path);
-        let source = |from: &Provenance| self.sources.iter().find(|(known, _)| ptr::eq(*known, from));
+        let origin = self.origins.iter().find(|origin| origin.is_of(&path));
         Evidence {
-            source: provenance.and_then(source).map(|(_, text)| text.clone()),
-            at: provenance.map(|from| from.at),
+            source: origin.map(|origin| Arc::clone(&origin.source)),
+            at: origin.map(|origin| origin.at),
             value: value.to_json(None),
             path,
         }
@@ -64,12 +76,13 @@ type Known = HashMap<*const Value, Arc<Evidence>>;
 
 /// What rules say of one move, each with the values of its parameters.
 pub(crate) fn evaluate<'a>(
-    rules: impl IntoIterator<Item = (&'a Rule, &'a [Value])>,
+    rules: impl ExactSizeIterator<Item = (&'a Rule, &'a [Value])>,
     on: &'a Subject<'a>,
 ) -> Vec<Outcome> {
-    let mut outcomes = Vec::new();
+    // Most rules say one thing of a move, a few one of each connection or disk.
+    let mut outcomes = Vec::with_capacity(rules.len() * 3 / 2);
     let mut evaluator = Evaluator::new(on.root);
-    let mut known = Known::new();
+    let mut known = Known::with_capacity(rules.len() * 2);
     for (rule, params) in rules {
         program(rule, &rule.program, params, on, &mut evaluator, &mut known, &mut outcomes);
     }
@@ -121,13 +134,9 @@ impl<'a> Run<'a, '_> {
             match self.evaluator.eval(when) {
                 Val::Bool(true) => {}
                 Val::Bool(false) => {
-                    let text = self.rule.texts.when.as_deref().unwrap_or_default();
-                    let message = format!("does not apply here: it is for moves where {}", one_line(text));
-                    return self.add(Status::NotApplicable, None, message);
+                    return self.add(Status::NotApplicable, None, Arc::clone(&self.program.elsewhere));
                 }
-                _ => {
-                    return self.add(Status::Unknown, None, "whether this applies".to_owned());
-                }
+                _ => return self.undecided(None, "whether this applies"),
             }
         }
         self.evaluator.forget(0);
@@ -140,14 +149,12 @@ impl<'a> Run<'a, '_> {
         let mark = self.evaluator.mark();
         let list = self.evaluator.eval(&first.list);
         let Some(items) = self.evaluator.items(&list) else {
-            let what = format!("what `{}` holds", one_line(&first.text));
-            self.add(Status::Unknown, None, what);
+            self.undecided(None, &format!("what `{}` holds", first.text));
             return self.evaluator.forget(mark);
         };
         if items.is_empty() {
             self.evaluator.consume(&list);
-            let message = format!("nothing to check: `{}` is empty", one_line(&first.text));
-            self.add(Status::NotApplicable, None, message);
+            self.add(Status::NotApplicable, None, Arc::clone(&first.empty));
             return self.evaluator.forget(mark);
         }
         self.evaluator.forget(mark);
@@ -161,13 +168,15 @@ impl<'a> Run<'a, '_> {
         let mark = self.evaluator.mark();
         let value = self.evaluator.eval(&self.program.assert);
         let subject = self.program.subject.as_ref().map(|subject| subject.render(self.evaluator));
-        let (status, message) = match value {
+        match value {
             // The message tells of a violation; what holds is what the title says.
-            Val::Bool(true) => (Status::Pass, self.rule.title.clone()),
-            Val::Bool(false) => (Status::Fail, self.program.message.render(self.evaluator)),
-            _ => (Status::Unknown, "whether this holds".to_owned()),
-        };
-        self.add(status, subject, message);
+            Val::Bool(true) => self.add(Status::Pass, subject, Arc::clone(&self.rule.title)),
+            Val::Bool(false) => {
+                let message = self.program.message.render(self.evaluator).trim().into();
+                self.add(Status::Fail, subject, message);
+            }
+            _ => self.undecided(subject, "whether this holds"),
+        }
         self.evaluator.forget(mark);
     }
 
@@ -201,8 +210,10 @@ impl<'a> Run<'a, '_> {
                     missing.push(absent(path, &Unknown::new(Cause::TooOld, reason.clone())));
                 }
                 Read::Fault(reason) => {
-                    missing
-                        .push(absent(self.rule.id.clone(), &Unknown::new(Cause::Malformed, reason.clone())));
+                    missing.push(absent(
+                        self.rule.id.to_string(),
+                        &Unknown::new(Cause::Malformed, reason.clone()),
+                    ));
                 }
             }
         }
@@ -211,35 +222,52 @@ impl<'a> Run<'a, '_> {
         (evidence, missing)
     }
 
-    /// Adds an outcome. Of an unknown one `message` says what could not be told.
-    fn add(&mut self, status: Status, subject: Option<String>, message: String) {
+    /// Adds an outcome that the facts decided.
+    fn add(&mut self, status: Status, subject: Option<String>, message: Arc<str>) {
+        let (evidence, _) = self.evidence();
+        self.push(status, subject, message, evidence, Vec::new());
+    }
+
+    /// Adds an outcome that the facts do not suffice for; `what` says what cannot be told.
+    fn undecided(&mut self, subject: Option<String>, what: &str) {
         let (evidence, missing) = self.evidence();
-        let message = if status == Status::Unknown { undecided(&message, &missing) } else { message };
+        let message = cannot_tell(what, &missing).trim().into();
+        self.push(Status::Unknown, subject, message, evidence, missing);
+    }
+
+    fn push(
+        &mut self,
+        status: Status,
+        subject: Option<String>,
+        message: Arc<str>,
+        evidence: Vec<Arc<Evidence>>,
+        missing: Vec<Missing>,
+    ) {
         let rule = self.rule;
         let remediation = match status {
             Status::Fail | Status::Unknown => Some(self.program.remediation.render(self.evaluator)),
             Status::Pass | Status::NotApplicable => None,
         };
         self.outcomes.push(Outcome {
-            rule: rule.id.clone(),
-            title: rule.title.clone(),
+            rule: Arc::clone(&rule.id),
+            title: Arc::clone(&rule.title),
             step: rule.step,
             severity: rule.severity,
             effect: rule.effect,
             on_unknown: rule.on_unknown,
             status,
             subject,
-            message: message.trim().to_owned(),
+            message,
             remediation: remediation.map(|text| text.trim().to_owned()),
             evidence,
-            missing: if status == Status::Unknown { missing } else { Vec::new() },
+            missing,
             waivable: rule.waivable,
         });
     }
 }
 
 /// What is missing, in a sentence.
-fn undecided(what: &str, missing: &[Missing]) -> String {
+fn cannot_tell(what: &str, missing: &[Missing]) -> String {
     match missing {
         [] => format!("cannot tell {what}: the facts do not suffice"),
         [only] => format!("cannot tell {what}: {} is not known ({})", only.path, only.reason),
@@ -252,8 +280,4 @@ fn undecided(what: &str, missing: &[Missing]) -> String {
             )
         }
     }
-}
-
-fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -40,7 +40,7 @@ fn body(text: &mut String, rule: &Rule, heading: &str) {
     if let Some(why) = &rule.deprecated {
         let _ = write!(text, "\nDeprecated: {why}\n");
     }
-    if rule.replaces.as_ref() == Some(&rule.id) {
+    if rule.replaces.as_deref() == Some(&*rule.id) {
         let _ = write!(text, "\nIt takes the place of the shipped rule; it is read from {}.\n", rule.file);
     } else if let Some(replaced) = &rule.replaces {
         let _ = write!(

@@ -50,7 +50,7 @@ impl Linter<'_> {
     fn place(&mut self) {
         let path = Path::new(&self.rule.file);
         let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-        if stem != self.rule.id {
+        if *stem != *self.rule.id {
             let message = format!("the file is called `{stem}` and the rule `{}`", self.rule.id);
             let help = format!("rename the file to {}.yaml", self.rule.id);
             self.warn("id", message, "another name than the file's", &help);

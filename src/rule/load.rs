@@ -1,12 +1,12 @@
 //! From a rule's file to a rule: document, parameters, expressions, each with every problem it has.
 
-use std::{collections::BTreeMap, ops::Range, sync::Arc};
+use std::{collections::BTreeMap, ops::Range, rc::Rc, sync::Arc};
 
 use cel::common::ast::{Expr as CelExpr, IdedExpr};
 
 use super::{
     document::{ParamDocument, RuleDocument},
-    expr::{self, Checker, Expr, ExprProblem, Named, Scope, Template},
+    expr::{self, Checker, Expr, ExprProblem, Named, Parser, Scope, Template},
     files::RuleFile,
     param::Param,
     program::{Each, Let, Program},
@@ -25,16 +25,20 @@ type Loaded = (bool, Result<Rule, Vec<Problem>>);
 
 /// Reads rules.
 pub(crate) fn rules<'a>(files: impl Iterator<Item = &'a RuleFile> + Send) -> Result<Vec<Loaded>, Problem> {
-    expr::with_stack(|| files.map(|file| (file.builtin, rule(&file.file))).collect())
+    let load = || {
+        let parser = Rc::default();
+        files.map(|file| (file.builtin, rule(&file.file, &parser))).collect()
+    };
+    expr::with_stack(load)
         .map_err(|error| Problem::of_file("rules", format!("cannot be checked: {error}"), "free some memory"))
 }
 
 /// Reads one rule.
-fn rule(file: &Arc<SourceFile>) -> Result<Rule, Vec<Problem>> {
+fn rule(file: &Arc<SourceFile>, parser: &Rc<Parser>) -> Result<Rule, Vec<Problem>> {
     let Parsed { node, mut problems } = parse(file);
     let Some(node) = node else { return Err(problems) };
     problems.extend(conform_node(file, &node, RULE.ty()));
-    let mut loader = Loader { file, node: &node, problems: Vec::new() };
+    let mut loader = Loader { file, node: &node, parser, problems: Vec::new() };
     let params = loader.params();
     let program = loader.program(&params);
     loader.check_id();
@@ -63,8 +67,8 @@ fn rule(file: &Arc<SourceFile>) -> Result<Rule, Vec<Problem>> {
             subject: document.subject,
             message: document.message.trim().to_owned(),
         },
-        id: document.id,
-        title: document.title,
+        id: document.id.into(),
+        title: document.title.trim().into(),
         step: document.step,
         severity: document.severity,
         effect: document.effect,
@@ -88,6 +92,7 @@ fn rule(file: &Arc<SourceFile>) -> Result<Rule, Vec<Problem>> {
 struct Loader<'a> {
     file: &'a Arc<SourceFile>,
     node: &'a Node,
+    parser: &'a Rc<Parser>,
     problems: Vec<Problem>,
 }
 
@@ -238,6 +243,7 @@ impl Loader<'_> {
 
     fn program(&mut self, params: &[Param]) -> Program {
         let mut scope = Scope {
+            parser: Rc::clone(self.parser),
             params: params.iter().map(|param| Named { name: param.name.clone(), ty: param.ty() }).collect(),
             ..Scope::default()
         };
@@ -281,6 +287,11 @@ impl Loader<'_> {
         let program = Program {
             lets,
             when,
+            elsewhere: format!(
+                "does not apply here: it is for moves where {}",
+                root.get("when").map(one_line).unwrap_or_default()
+            )
+            .into(),
             each,
             assert: assert.unwrap_or_else(Program::never),
             subject,
@@ -299,17 +310,18 @@ impl Loader<'_> {
     /// The lets in the order they are checked: what a guard in `when` proves holds for those that it does not use.
     fn let_order(&self, variables: &[&str]) -> LetOrder {
         let mut inner_names: Vec<String> = variables.iter().map(|name| (*name).to_owned()).collect();
-        let mut when_names = names_in(self.node.get("when"));
+        let names_in = |node: &Node| self.names_in(node);
+        let mut when_names = self.node.get("when").map(names_in).unwrap_or_default();
         let entries = self.node.get("let").map(Node::entries).unwrap_or_default();
         for (key, value) in entries.iter().rev() {
             if key.text().is_some_and(|name| when_names.iter().any(|used| used == name)) {
-                when_names.extend(names_in(Some(value)));
+                when_names.extend(names_in(value));
             }
         }
         let mut order = LetOrder::default();
         for (key, value) in entries {
             let entry = (key.clone(), value.clone());
-            if names_in(Some(value)).iter().any(|name| inner_names.contains(name)) {
+            if names_in(value).iter().any(|name| inner_names.contains(name)) {
                 inner_names.extend(key.text().map(str::to_owned));
                 order.inner.push(entry);
             } else if key.text().is_some_and(|name| when_names.iter().any(|used| used == name)) {
@@ -319,6 +331,15 @@ impl Loader<'_> {
             }
         }
         order
+    }
+
+    /// Names that an expression mentions; none where it cannot be parsed.
+    fn names_in(&self, node: &Node) -> Vec<String> {
+        let mut names = Vec::new();
+        if let Some(Ok(parsed)) = node.text().map(|text| self.parser.parse(text)) {
+            identifiers(&parsed.expr, &mut names);
+        }
+        names
     }
 
     fn binding(&mut self, key: &Node, value: &Node, scope: &mut Scope, lets: &mut Vec<Let>) {
@@ -369,8 +390,9 @@ impl Loader<'_> {
                     }
                 }
                 scope.present.extend(expr::of_items(&list, slot, &scope.lets));
-                let text = value.text().unwrap_or_default().trim().to_owned();
-                each.push(Each { slot, list, text });
+                let text = one_line(value);
+                let empty = format!("nothing to check: `{text}` is empty").into();
+                each.push(Each { slot, list, text, empty });
             }
             scope.hidden.retain(|(hidden, _)| hidden != name);
             scope.variables.push((Named { name: name.to_owned(), ty: item }, slot));
@@ -424,6 +446,11 @@ impl Loader<'_> {
     }
 }
 
+/// An expression as it is shown in a sentence.
+fn one_line(node: &Node) -> String {
+    node.text().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// The lets of a rule, each with its name.
 #[derive(Default)]
 struct LetOrder {
@@ -433,15 +460,6 @@ struct LetOrder {
     outer: Vec<(Node, Node)>,
     /// Those that depend on a variable of `foreach`.
     inner: Vec<(Node, Node)>,
-}
-
-/// Names that an expression mentions; none where it cannot be parsed.
-fn names_in(node: Option<&Node>) -> Vec<String> {
-    let mut names = Vec::new();
-    if let Some(Ok(parsed)) = node.and_then(Node::text).map(expr::parse) {
-        identifiers(&parsed.expr, &mut names);
-    }
-    names
 }
 
 /// Names that a parsed expression mentions.

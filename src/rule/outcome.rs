@@ -125,9 +125,9 @@ impl Status {
 #[serde(deny_unknown_fields)]
 pub struct Outcome {
     /// The rule's id.
-    pub rule: String,
+    pub rule: Arc<str>,
     /// The rule's title: the healthy state.
-    pub title: String,
+    pub title: Arc<str>,
     /// The step it belongs to.
     pub step: Step,
     /// How bad a violation is.
@@ -142,7 +142,7 @@ pub struct Outcome {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
     /// What was found, in a sentence with the values.
-    pub message: String,
+    pub message: Arc<str>,
     /// What to do about it; only where the status is fail or unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remediation: Option<String>,
@@ -166,7 +166,7 @@ pub struct Evidence {
     pub value: serde_json::Value,
     /// Who obtained it and how; absent where the document does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub source: Option<String>,
+    pub source: Option<Arc<str>>,
     /// When it was obtained; absent where the document does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<Timestamp>,

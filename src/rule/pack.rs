@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt::Write,
+    sync::Arc,
 };
 
 use jiff::Timestamp;
@@ -97,7 +98,7 @@ impl Pack {
 
     /// The rule of that id.
     pub fn rule(&self, id: &str) -> Option<&Rule> {
-        self.rules.iter().find(|rule| rule.id == id)
+        self.rules.iter().find(|rule| &*rule.id == id)
     }
 
     /// The profiles there are.
@@ -128,10 +129,10 @@ impl Pack {
     fn set(&mut self, values: &ParamOverrides, origin: &ParamOrigin, errors: &mut Vec<ParamError>) {
         for (id, values) in values {
             let hint = || {
-                closest(id, self.rules.iter().map(|rule| rule.id.as_str()))
+                closest(id, self.rules.iter().map(|rule| &*rule.id))
                     .map_or_else(String::new, |like| format!("; did you mean `{like}`?"))
             };
-            let Some(position) = self.rules.iter().position(|rule| rule.id == *id) else {
+            let Some(position) = self.rules.iter().position(|rule| *rule.id == **id) else {
                 errors.push(ParamError::NoRule { rule: id.clone(), origin: origin.clone(), hint: hint() });
                 continue;
             };
@@ -181,7 +182,7 @@ pub(crate) fn set_params(
         };
         match rule.params.iter_mut().find(|param| param.name == *name) {
             None => errors.push(ParamError::NoParam {
-                rule: rule.id.clone(),
+                rule: rule.id.to_string(),
                 param: name.clone(),
                 origin: origin.clone(),
                 hint,
@@ -189,7 +190,7 @@ pub(crate) fn set_params(
             Some(param) => match param.refuses(value) {
                 None => param.set(value, origin.clone()),
                 Some(reason) => errors.push(ParamError::BadValue {
-                    rule: rule.id.clone(),
+                    rule: rule.id.to_string(),
                     param: name.clone(),
                     value: value.to_string(),
                     origin: origin.clone(),
@@ -204,14 +205,14 @@ pub(crate) fn set_params(
 fn resolve(rules: Vec<(bool, Rule)>, problems: &mut Vec<Problem>) -> Vec<Rule> {
     let replaced: HashMap<String, String> =
         rules.iter().filter_map(|(_, rule)| Some((rule.replaces.clone()?, rule.file.clone()))).collect();
-    let ids: Vec<String> = rules.iter().map(|(_, rule)| rule.id.clone()).collect();
+    let ids: Vec<Arc<str>> = rules.iter().map(|(_, rule)| Arc::clone(&rule.id)).collect();
     let mut kept: Vec<(bool, Rule)> = Vec::new();
     for (builtin, rule) in rules {
         if let Some(target) = &rule.replaces
-            && !ids.iter().any(|id| id == target)
+            && !ids.iter().any(|id| **id == **target)
         {
             let span = rule.node.get("replaces").map_or(0..1, |node| node.span.clone());
-            let help = match closest(target, ids.iter().map(String::as_str)) {
+            let help = match closest(target, ids.iter().map(|id| &**id)) {
                 Some(like) => format!("did you mean `{like}`?"),
                 None => "`vmgate rules list` shows the ids".to_owned(),
             };
@@ -221,7 +222,7 @@ fn resolve(rules: Vec<(bool, Rule)>, problems: &mut Vec<Problem>) -> Vec<Rule> {
                     .help(help),
             );
         }
-        let gone = replaced.get(&rule.id).is_some_and(|by| *by != rule.file);
+        let gone = replaced.get(&*rule.id).is_some_and(|by| *by != rule.file);
         if gone {
             continue;
         }
@@ -290,10 +291,10 @@ fn profiles(
 /// The values that a profile gives one rule, each problem at its place.
 fn check_profile(file: &RuleFile, key: &Node, values: &Node, rules: &[Rule], problems: &mut Vec<Problem>) {
     let id = key.text().unwrap_or_default();
-    let Some(rule) = rules.iter().find(|rule| rule.id == id) else {
+    let Some(rule) = rules.iter().find(|rule| &*rule.id == id) else {
         let problem = Problem::at(&file.file, key.span.clone(), format!("there is no rule `{id}`"))
             .label("no such rule");
-        problems.push(match closest(id, rules.iter().map(|rule| rule.id.as_str())) {
+        problems.push(match closest(id, rules.iter().map(|rule| &*rule.id)) {
             Some(like) => problem.help(format!("did you mean `{like}`?")),
             None => problem,
         });

@@ -1,5 +1,7 @@
 //! The checked expressions of one rule.
 
+use std::sync::Arc;
+
 use super::{
     expr::{self, Expr, Node, Template},
     value::Value,
@@ -10,6 +12,8 @@ use super::{
 pub(crate) struct Program {
     pub(crate) lets: Vec<Let>,
     pub(crate) when: Option<Expr>,
+    /// What the rule says where `when` is false.
+    pub(crate) elsewhere: Arc<str>,
     pub(crate) each: Vec<Each>,
     pub(crate) assert: Expr,
     pub(crate) subject: Option<Template>,
@@ -32,8 +36,10 @@ pub(crate) struct Let {
 pub(crate) struct Each {
     pub(crate) slot: usize,
     pub(crate) list: Expr,
-    /// The list as the rule writes it.
+    /// The list as the rule writes it, on one line.
     pub(crate) text: String,
+    /// What the rule says where the list is empty.
+    pub(crate) empty: Arc<str>,
 }
 
 /// Deepest nesting of walks over lists, `foreach` included.

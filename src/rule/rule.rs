@@ -9,9 +9,9 @@ use crate::document::{Node, SourceFile};
 #[derive(Debug, Clone)]
 pub struct Rule {
     /// Its name.
-    pub id: String,
+    pub id: Arc<str>,
     /// The healthy state.
-    pub title: String,
+    pub title: Arc<str>,
     /// The step of a migration that it belongs to.
     pub step: Step,
     /// How bad a violation is.

@@ -127,7 +127,7 @@ fn decision(outcomes: &[Judged]) -> Decision {
 }
 
 fn count(outcomes: &[Judged]) -> Counts {
-    let rules: BTreeSet<&str> = outcomes.iter().map(|judged| judged.outcome.rule.as_str()).collect();
+    let rules: BTreeSet<&str> = outcomes.iter().map(|judged| &*judged.outcome.rule).collect();
     let mut counts = Counts { rules: rules.len(), ..Counts::default() };
     for judged in outcomes {
         *match judged.outcome.status {

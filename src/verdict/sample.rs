@@ -17,14 +17,14 @@ use crate::{
 pub(crate) fn outcome(rule: &str, status: Status) -> Outcome {
     Outcome {
         rule: rule.into(),
-        title: format!("What {rule} demands holds"),
+        title: format!("What {rule} demands holds").into(),
         step: Step::Prepare,
         severity: Severity::High,
         effect: Effect::Block,
         on_unknown: Effect::Block,
         status,
         subject: None,
-        message: format!("{rule} says so"),
+        message: format!("{rule} says so").into(),
         remediation: None,
         evidence: vec![],
         missing: vec![],
@@ -135,14 +135,14 @@ pub(crate) fn no_go() -> Verdict {
     let at = Some("2026-11-23T09:58:04Z".parse().unwrap());
     let from = |path: &str, value, source: Option<&str>| {
         let at = source.and(at);
-        Arc::new(Evidence { path: path.into(), value, source: source.map(str::to_owned), at })
+        Arc::new(Evidence { path: path.into(), value, source: source.map(Arc::from), at })
     };
     let agent = Some("guest agent: guest-file-read /proc/net/tcp");
     let connection = |local: &str, remote: &str, budget: f64| Outcome {
         title: "Every TCP connection outlives the predicted blackout".into(),
         step: Step::Switch,
         subject: Some(format!("{local} -> {remote}")),
-        message: format!("{remote} gives up after {budget} s; the blackout may last 2.4 s (p95)"),
+        message: format!("{remote} gives up after {budget} s; the blackout may last 2.4 s (p95)").into(),
         remediation: Some(
             "Raise net.ipv4.tcp_retries2 to 8 or more for the time of the change, or move at a quieter hour."
                 .into(),
@@ -156,7 +156,7 @@ pub(crate) fn no_go() -> Verdict {
     let lacking = |rule: &str, path: &str, effect| Outcome {
         step: Step::Stop,
         on_unknown: effect,
-        message: format!("cannot be decided: {path} is not known"),
+        message: format!("cannot be decided: {path} is not known").into(),
         missing: vec![Missing {
             path: path.into(),
             reason: "the agent forbids guest-file-open".into(),

@@ -125,7 +125,7 @@ impl Since {
     /// What became of a finding that is there now; none for an outcome that is no finding.
     pub fn trend(&self, judged: &Judged) -> Option<Trend> {
         let is = |finding: &Finding| {
-            finding.rule == judged.outcome.rule && finding.subject == judged.outcome.subject
+            *finding.rule == *judged.outcome.rule && finding.subject == judged.outcome.subject
         };
         match () {
             () if !is_finding(judged) => None,
@@ -184,7 +184,7 @@ fn since(verdict: &Verdict, earlier: Option<&Verdict>) -> Since {
 fn findings(verdict: &Verdict) -> BTreeMap<FindingKey<'_>, &Judged> {
     let mut found = BTreeMap::new();
     for judged in verdict.outcomes.iter().filter(|judged| is_finding(judged)) {
-        let (rule, subject) = (judged.outcome.rule.as_str(), judged.outcome.subject.as_deref());
+        let (rule, subject) = (&*judged.outcome.rule, judged.outcome.subject.as_deref());
         let nth = (0..=verdict.outcomes.len())
             .find(|nth| !found.contains_key(&(rule, subject, *nth)))
             .unwrap_or_default();
@@ -200,11 +200,11 @@ fn is_finding(judged: &Judged) -> bool {
 fn finding(judged: &Judged) -> Finding {
     let outcome = &judged.outcome;
     Finding {
-        rule: outcome.rule.clone(),
+        rule: outcome.rule.to_string(),
         subject: outcome.subject.clone(),
         status: outcome.status,
         effect_now: judged.effect_now,
-        message: outcome.message.clone(),
+        message: outcome.message.to_string(),
     }
 }
 

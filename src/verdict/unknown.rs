@@ -36,7 +36,7 @@ fn reasons_by_cause(judged: &Judged) -> BTreeMap<Option<Cause>, BTreeSet<&str>> 
 }
 
 fn one_group(cause: Option<Cause>, members: &[(&Judged, BTreeSet<&str>)]) -> Option<UnknownGroup> {
-    let rules: BTreeSet<&str> = members.iter().map(|(judged, _)| judged.outcome.rule.as_str()).collect();
+    let rules: BTreeSet<&str> = members.iter().map(|(judged, _)| &*judged.outcome.rule).collect();
     let reasons: BTreeSet<&str> = members.iter().flat_map(|(_, reasons)| reasons.iter().copied()).collect();
     let way_out = cause.map_or(
         "the facts are there, but the rule fails on them: read its message and correct the rule",

@@ -34,8 +34,7 @@ pub(super) fn waivers(verdicts: &[Verdict]) -> Vec<Waiver<'_>> {
     for (number, verdict) in verdicts.iter().enumerate() {
         for judged in verdict.waived() {
             let Some(Waived { owner, reason, ticket, until }) = &judged.waiver else { continue };
-            let key =
-                (*until, judged.outcome.rule.as_str(), owner.as_str(), ticket.as_str(), reason.as_str());
+            let key = (*until, &*judged.outcome.rule, owner.as_str(), ticket.as_str(), reason.as_str());
             let (findings, moves) = lying.entry(key).or_default();
             *findings += 1;
             moves.insert(number);

@@ -252,7 +252,7 @@ mod tests {
         let mut verdict = sample::no_go();
         verdict.moved.vm.name = Some("仮".repeat(300));
         verdict.moved.source.name = Some("h".repeat(300));
-        verdict.outcomes[0].outcome.message = "x".repeat(500);
+        verdict.outcomes[0].outcome.message = "x".repeat(500).into();
         let text = written(&[verdict, sample::go()], &Style::default());
         assert!(widest(&text) <= 80);
     }

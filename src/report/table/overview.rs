@@ -76,7 +76,7 @@ fn why(verdict: &Verdict) -> String {
     let blocking = verdict.with_effect(Effect::Block);
     let mut violated: Vec<&str> = blocking
         .filter(|judged| judged.outcome.status == Status::Fail)
-        .map(|judged| judged.outcome.rule.as_str())
+        .map(|judged| &*judged.outcome.rule)
         .collect();
     violated.dedup();
     if violated.is_empty() { words::reason(verdict) } else { visible(&violated.join(", ")).into_owned() }

@@ -16,7 +16,7 @@ impl<'a> Evaluator<'a> {
         let list = self.eval(list);
         let items: Vec<Val<'a>> = match &list {
             Val::Node(node @ Value::List(items), path) => {
-                if let Val::Unknown = self.read(node, *path) {
+                if !self.note(node, *path) {
                     return Val::Unknown;
                 }
                 items.iter().filter_map(|item| item.scalar_or_list(*path)).collect()
@@ -28,7 +28,7 @@ impl<'a> Evaluator<'a> {
                     other => self.not_a(other, "a text"),
                 };
             }
-            Val::List(items) => items.as_ref().clone().into_iter().map(|item| self.force(item)).collect(),
+            Val::List(items) => items.iter().map(|item| self.force(item.clone())).collect(),
             _ => return self.not_a(list, "a list"),
         };
         if !self.spend(items.len() as u64) {
@@ -89,9 +89,10 @@ impl<'a> Evaluator<'a> {
                     Value::Map(entries) => entries.len(),
                     _ => return self.not_a(first, "a list"),
                 };
-                match self.read(node, *path) {
-                    Val::Unknown => Val::Unknown,
-                    _ => Val::Int(i64::try_from(len).unwrap_or(i64::MAX)),
+                if self.note(node, *path) {
+                    Val::Int(i64::try_from(len).unwrap_or(i64::MAX))
+                } else {
+                    Val::Unknown
                 }
             }
             (Function::StartsWith, Val::Text(text), Some(Val::Text(part))) => {

@@ -4,6 +4,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::{BTreeSet, HashSet},
     ops::Range,
+    rc::Rc,
     sync::Arc,
 };
 
@@ -12,7 +13,7 @@ use cel::common::ast::{CallExpr, Expr as CelExpr, IdedExpr, LiteralValue, operat
 use super::{
     ExprProblem,
     comprehensions::quantifier,
-    parse::{self, Parsed},
+    parse::{Parsed, Parser},
     tree::{Comparison, Expr, Node},
 };
 use crate::document::types::{Kind, Type};
@@ -29,8 +30,9 @@ pub(crate) struct Named {
 }
 
 /// What the expressions of a rule can see.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Scope {
+    pub(crate) parser: Rc<Parser>,
     /// Parameters, as `params.name`.
     pub(crate) params: Vec<Named>,
     /// The lets that were checked so far, by position; the expression is needed to see through named conditions.
@@ -52,7 +54,7 @@ pub(crate) struct Scope {
 /// Checks one expression.
 pub(crate) struct Checker<'s> {
     pub(super) scope: &'s mut Scope,
-    pub(super) parsed: Parsed,
+    pub(super) parsed: Rc<Parsed>,
     pub(super) text: String,
     /// Variables of comprehensions around the current node.
     pub(super) locals: Vec<(Named, usize)>,
@@ -67,18 +69,17 @@ pub(super) type Checked = (Expr, Type);
 impl<'s> Checker<'s> {
     /// Parses and checks; the type is [`Kind::Any`] where there were problems.
     pub(crate) fn check(text: &str, scope: &'s mut Scope) -> Result<(Expr, Type), Vec<ExprProblem>> {
-        let parsed = parse::parse(text)?;
+        let parsed = scope.parser.parse(text)?;
         let mut this = Checker {
             scope,
-            parsed,
+            parsed: Rc::clone(&parsed),
             text: text.to_owned(),
             locals: Vec::new(),
             present: Vec::new(),
             depth: 0,
             problems: Vec::new(),
         };
-        let root = std::mem::take(&mut this.parsed.expr);
-        let checked = this.expr(&root);
+        let checked = this.expr(&parsed.expr);
         if this.problems.is_empty() { Ok(checked) } else { Err(this.problems) }
     }
 

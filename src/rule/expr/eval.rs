@@ -216,7 +216,7 @@ impl<'a> Evaluator<'a> {
     /// Notes that a list was read as a whole.
     pub(crate) fn consume(&mut self, list: &Val<'a>) {
         if let Val::Node(node, path) = list {
-            self.read(node, *path);
+            self.note(node, *path);
         }
     }
 
@@ -237,18 +237,27 @@ impl<'a> Evaluator<'a> {
 
     /// Notes a fact that was read, and gives what an expression sees of it.
     pub(super) fn read(&mut self, value: &'a Value, path: PathId) -> Val<'a> {
+        if self.note(value, path) {
+            value.scalar_or_list(path).unwrap_or(Val::Node(value, path))
+        } else {
+            Val::Unknown
+        }
+    }
+
+    /// Notes a fact that was read; false where it is too old to count.
+    pub(super) fn note(&mut self, value: &'a Value, path: PathId) -> bool {
         if let Some(freshness) = &self.freshness
             && !matches!(value, Value::Unknown(_))
             && let Some(reason) = freshness.refuses(&self.path(path))
         {
             self.reads.push(Read::Stale(reason, path));
-            return Val::Unknown;
+            return false;
         }
         // What a rule or its parameters hold is no fact.
         if path != NO_PATH {
             self.reads.push(Read::Fact(value, path));
         }
-        value.scalar_or_list(path).unwrap_or(Val::Node(value, path))
+        true
     }
 
     /// Reads an item that has not been read yet.

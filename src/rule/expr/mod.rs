@@ -24,7 +24,7 @@ pub(crate) use check::{Checker, Named, Scope};
 pub(crate) use cost::{MOST as MOST_COST, cost};
 pub(crate) use eval::{Evaluator, Freshness, Read, Val};
 pub(crate) use narrow::{implied, key, of_items};
-pub(crate) use parse::{parse, with_stack};
+pub(crate) use parse::{Parser, with_stack};
 pub(crate) use template::{Template, check as check_template};
 pub(crate) use tree::{Arithmetic, Comparison, Expr, Node, Quantifier};
 

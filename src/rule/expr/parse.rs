@@ -1,6 +1,6 @@
 //! From text to the `cel` crate's syntax tree, with bounds on what is parsed and with the place of every node.
 
-use std::ops::Range;
+use std::{cell::RefCell, collections::HashMap, ops::Range, rc::Rc};
 
 use cel::{
     Env,
@@ -27,6 +27,23 @@ pub(crate) fn with_stack<T: Send>(work: impl FnOnce() -> T + Send) -> std::io::R
     })
 }
 
+/// Parses each text once: rules say the same things again and again, and parsing is most of what loading a pack takes.
+#[derive(Default)]
+pub(crate) struct Parser {
+    parsed: RefCell<HashMap<String, Result<Rc<Parsed>, Vec<ExprProblem>>>>,
+}
+
+impl Parser {
+    pub(crate) fn parse(&self, text: &str) -> Result<Rc<Parsed>, Vec<ExprProblem>> {
+        if let Some(known) = self.parsed.borrow().get(text) {
+            return known.clone();
+        }
+        let parsed = parse(text).map(Rc::new);
+        self.parsed.borrow_mut().insert(text.to_owned(), parsed.clone());
+        parsed
+    }
+}
+
 /// A parsed expression.
 pub(crate) struct Parsed {
     pub(crate) expr: IdedExpr,
@@ -35,7 +52,7 @@ pub(crate) struct Parsed {
 }
 
 /// Parses without expanding macros: `all`, `has` and the others stay the calls they are written as.
-pub(crate) fn parse(text: &str) -> Result<Parsed, Vec<ExprProblem>> {
+fn parse(text: &str) -> Result<Parsed, Vec<ExprProblem>> {
     let whole = |message: String, help: &str| {
         vec![ExprProblem {
             span: 0..text.len(),

@@ -33,7 +33,7 @@ pub fn run(pack: &Pack, catalogues: &Catalogues, sources: &[RuleSource], filter:
     }
     let mut rules = Vec::new();
     for rule in pack.rules() {
-        let tests = tests.iter().find(|tests| tests.rule == rule.id);
+        let tests = tests.iter().find(|tests| *tests.rule == *rule.id);
         let runner = Runner { rule, fixtures: &fixtures, filter };
         if let Some(report) = runner.run(tests) {
             rules.push(report);
@@ -93,7 +93,7 @@ fn check_place(
             let span = tests.node.get("rule").map_or(0..1, |node| node.span.clone());
             let problem = Problem::at(&file.file, span, format!("there is no rule `{}`", tests.rule))
                 .label("no such rule");
-            let ids = pack.rules().iter().map(|rule| rule.id.as_str());
+            let ids = pack.rules().iter().map(|rule| &*rule.id);
             problems.push(match closest(&tests.rule, ids) {
                 Some(like) => problem.help(format!("did you mean `{like}`?")),
                 None => problem.help("write the rule, or remove its tests"),
@@ -149,7 +149,7 @@ impl Runner<'_> {
 
     fn evaluate(&self, case: &Case) -> Vec<Outcome> {
         let subject = Subject::new(&case.facts, &case.root, case.now);
-        evaluate::evaluate([(self.rule, case.params.as_slice())], &subject)
+        evaluate::evaluate([(self.rule, case.params.as_slice())].into_iter(), &subject)
     }
 
     fn case_report(&self, tests: &Tests, case: &Case, outcomes: &[Outcome]) -> CaseReport {
@@ -239,7 +239,7 @@ impl Runner<'_> {
             let Some(value) = place::find(&mut root, &steps) else { continue };
             *value = Value::Unknown(Arc::new(Unknown::new(Cause::NotCollected, "taken away")));
             let subject = Subject::new(&case.facts, &root, case.now);
-            let less = evaluate::evaluate([(self.rule, case.params.as_slice())], &subject);
+            let less = evaluate::evaluate([(self.rule, case.params.as_slice())].into_iter(), &subject);
             report.monotone += 1;
             let flipped = less.iter().any(|now| {
                 let before: Vec<Status> = outcomes

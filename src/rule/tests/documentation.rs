@@ -94,7 +94,7 @@ fn the_outcome_is_as_shown() {
         facts["vm"]["nics"][0]["link_up"] = false.into();
         let facts: crate::fact::Facts = serde_json::from_value(facts).unwrap();
         let outcomes = pack.evaluate(&facts, &Forecast::default(), facts.collected_at);
-        let outcome = outcomes.iter().find(|outcome| outcome.rule == id).unwrap();
+        let outcome = outcomes.iter().find(|outcome| &*outcome.rule == id).unwrap();
         assert_eq!(serde_json::to_string_pretty(outcome).unwrap(), expected.trim());
     }
 }

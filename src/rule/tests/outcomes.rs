@@ -52,7 +52,7 @@ fn outcomes_come_by_step_severity_id_and_subject() {
         FITS.replace("id: memory-fits", "id: also-fits").replace("severity: high", "severity: critical");
     let found = outcomes(&[NICS, FITS, &other], &facts(|_| ()));
     let order: Vec<_> =
-        found.iter().map(|outcome| (outcome.rule.as_str(), outcome.subject.as_deref())).collect();
+        found.iter().map(|outcome| (&*outcome.rule, outcome.subject.as_deref())).collect();
     assert_eq!(
         order,
         [("also-fits", None), ("memory-fits", None), ("nic-up", Some("a")), ("nic-up", Some("b"))]
@@ -64,7 +64,7 @@ fn an_outcome_names_what_decided_it_and_where_that_is_from() {
     let found = outcomes(&[NICS], &facts(|_| ()));
     let down = &found[1];
     assert_eq!((down.status, down.effect, down.on_unknown), (Status::Fail, Effect::Warn, Effect::Note));
-    assert_eq!(down.message, "none of b is down");
+    assert_eq!(&*down.message, "none of b is down");
     assert_eq!(down.remediation.as_deref(), Some("Set it up with `virsh domif-setlink web1 b up`."));
     let evidence: Vec<_> = down
         .evidence
@@ -73,7 +73,7 @@ fn an_outcome_names_what_decided_it_and_where_that_is_from() {
         .collect();
     assert_eq!(evidence, [("vm.nics[0].link_up", json!(false), Some("libvirt: virDomainGetXMLDesc"))]);
     assert_eq!(down.evidence[0].at, "2026-11-23T01:00:00Z".parse().ok());
-    assert_eq!((found[0].status, found[0].message.as_str()), (Status::Pass, "Every interface is up"));
+    assert_eq!((found[0].status, &*found[0].message), (Status::Pass, "Every interface is up"));
     assert_eq!(found[0].remediation, None);
 }
 
@@ -90,7 +90,7 @@ fn what_is_not_known_makes_one_outcome_and_not_silence() {
         [Missing { path: "vm.nics".into(), reason: "no answer".into(), cause: Cause::TimedOut }]
     );
     assert_eq!(
-        found[0].message,
+        &*found[0].message,
         "cannot tell what `vm.nics.filter(n, n.kind != \"user\")` holds: vm.nics is not known (no answer)"
     );
 
@@ -110,7 +110,7 @@ fn what_is_not_known_makes_one_outcome_and_not_silence() {
 fn what_does_not_apply_is_not_a_pass() {
     let found = outcomes(&[NICS], &facts(|document| document["vm"]["nics"] = json!([])));
     assert_eq!((found.len(), found[0].status), (1, Status::NotApplicable));
-    assert_eq!(found[0].message, "nothing to check: `vm.nics.filter(n, n.kind != \"user\")` is empty");
+    assert_eq!(&*found[0].message, "nothing to check: `vm.nics.filter(n, n.kind != \"user\")` is empty");
     let found = outcomes(&[NICS], &facts(|document| document["vm"]["state"] = json!("paused")));
     assert_eq!((found.len(), found[0].status), (1, Status::NotApplicable));
     assert_eq!(found[0].evidence[0].path, "vm.state");
@@ -151,5 +151,5 @@ fn what_a_rule_writes_out_is_no_evidence() {
     let facts: Facts = serde_yaml::from_str(text).unwrap();
     let found = pack.evaluate(&facts, &Forecast::default(), facts.collected_at);
     let nameless = found.iter().filter(|one| one.evidence.iter().any(|fact| fact.path.is_empty()));
-    assert_eq!(nameless.map(|one| one.rule.as_str()).collect::<Vec<_>>(), Vec::<&str>::new());
+    assert_eq!(nameless.map(|one| &*one.rule).collect::<Vec<_>>(), Vec::<&str>::new());
 }

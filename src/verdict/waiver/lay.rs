@@ -69,7 +69,7 @@ pub fn lay_over(
     let mut outcomes: Vec<_> = outcomes.into_iter().map(|outcome| (outcome, None)).collect();
     let mut problems = Vec::new();
     for waiver in waivers.iter().filter(|waiver| waiver.matches.fits_move(moved)) {
-        let rules = outcomes.iter().map(|(outcome, _)| outcome.rule.as_str());
+        let rules = outcomes.iter().map(|(outcome, _)| &*outcome.rule);
         let mut rules: BTreeSet<&str> = rules.collect();
         rules.extend(other_rules.iter().map(String::as_str));
         if !rules.contains(waiver.rule.as_str()) {
@@ -136,7 +136,7 @@ fn unknown_rule(id: &str, rules: &BTreeSet<&str>) -> String {
 impl Waiver {
     fn is_about(&self, outcome: &Outcome) -> bool {
         let finding = matches!(outcome.status, Status::Fail | Status::Unknown);
-        finding && outcome.rule == self.rule && self.matches.fits_subject(outcome.subject.as_deref())
+        finding && *outcome.rule == *self.rule && self.matches.fits_subject(outcome.subject.as_deref())
     }
 
     fn waived(&self) -> Waived {
