@@ -220,7 +220,7 @@ mod tests {
     /// What a page over an empty campaign answers to a request.
     fn answered(token: Option<&str>, request: &str) -> String {
         let folder = tempfile::tempdir().unwrap();
-        let ledger = Ledger::open(&folder.path().join("ledger.db")).unwrap();
+        let ledger = Ledger::open(folder.path().join("ledger.db")).unwrap();
         let page = Page::open("127.0.0.1:0".parse().unwrap(), token, ledger, "sha256:0").unwrap();
         let stop = AtomicBool::new(false);
         thread::scope(|scope| {
@@ -268,7 +268,7 @@ mod tests {
     fn nothing_is_open_to_others_by_mistake() {
         let open = |address: &str, token| {
             let folder = tempfile::tempdir().unwrap();
-            let ledger = Ledger::open(&folder.path().join("ledger.db")).unwrap();
+            let ledger = Ledger::open(folder.path().join("ledger.db")).unwrap();
             Page::open(address.parse().unwrap(), token, ledger, "sha256:0").err().unwrap().to_string()
         };
         assert!(open("0.0.0.0:0", None).contains("--token-file"));

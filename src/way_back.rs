@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use crate::{
     fact::{Fact, Facts, Forecast, Host, Vm},
-    rule::{Effect, Outcome, Pack, Status},
+    rule::{Effect, Outcome, Pack, Rule, Status},
 };
 
 /// Rules with this tag hold for the way back too.
@@ -22,17 +22,15 @@ pub fn outcomes(
     now: Timestamp,
     there: &[Outcome],
 ) -> Vec<Outcome> {
-    let holds = |outcome: &Outcome| {
-        pack.rule(&outcome.rule).is_some_and(|rule| rule.tags.iter().any(|tag| tag == TAG))
-    };
+    let is_tagged = |rule: &Rule| rule.tags.iter().any(|tag| tag == TAG);
     let told_already = |found: &Outcome| {
         there.iter().any(|outcome| {
             (&outcome.rule, &outcome.subject, outcome.status) == (&found.rule, &found.subject, Status::Fail)
         })
     };
-    let found = pack.evaluate(&reversed(facts.clone()), forecast, now).into_iter();
+    let found = pack.evaluate_those(is_tagged, &reversed(facts.clone()), forecast, now).into_iter();
     found
-        .filter(|outcome| outcome.status == Status::Fail && holds(outcome) && !told_already(outcome))
+        .filter(|outcome| outcome.status == Status::Fail && !told_already(outcome))
         .map(|outcome| Outcome {
             subject: Some(match &outcome.subject {
                 Some(subject) => format!("{SUBJECT}: {subject}"),

@@ -409,7 +409,7 @@ fn a_runner_whose_database_does_not_answer_aborts_at_half_its_lease() {
     let mut server = Cluster::own();
     let fresh = Fresh::at(server.database());
     let change = change(1, "", false);
-    let hosts = Simulated { takes: Duration::from_secs(60), ..Simulated::default() };
+    let hosts = Simulated { takes: Duration::from_mins(1), ..Simulated::default() };
     thread::scope(|scope| {
         let runner = scope.spawn(|| run_with(&fresh, "one", &change, &hosts, SHORT_LEASE, &Arc::default()));
         while hosts.running.lock().unwrap().is_empty() {

@@ -92,7 +92,7 @@ mod tests {
     /// What the ledger remembers of a migration that took `total` seconds and was foretold so.
     fn remembered(forecast: &Forecast, total: f64) -> PastMigration {
         let folder = tempfile::tempdir().unwrap();
-        let ledger = Ledger::open(&folder.path().join("ledger.db")).unwrap();
+        let ledger = Ledger::open(folder.path().join("ledger.db")).unwrap();
         let named = |name: &str| Named { name: None, uuid: Some(name.to_owned()) };
         let [forecast_total_seconds, replayed_total_seconds, forecast_blackout_seconds] = foretold(forecast);
         let migration = Migration {

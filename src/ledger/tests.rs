@@ -222,11 +222,11 @@ fn what_is_no_ledger_is_left_alone() {
         ("newer.db", "format 9"),
         (".", "cannot be opened"),
     ] {
-        let error = Ledger::open(&at(name)).unwrap_err().to_string();
+        let error = Ledger::open(at(name)).unwrap_err().to_string();
         assert!(error.contains(says), "{name}: {error}");
-        assert!(Ledger::open_existing(&at(name)).is_err());
+        assert!(Ledger::open_existing(at(name)).is_err());
     }
-    assert!(matches!(Ledger::open_existing(&at("none")), Err(LedgerError::Missing { .. })));
+    assert!(matches!(Ledger::open_existing(at("none")), Err(LedgerError::Missing { .. })));
 }
 
 proptest! {

@@ -144,9 +144,26 @@ impl Pack {
 
     /// What every rule says of one move: by step, severity, id and subject.
     pub fn evaluate(&self, facts: &Facts, forecast: &Forecast, now: Timestamp) -> Vec<Outcome> {
+        self.evaluate_those(|_| true, facts, forecast, now)
+    }
+
+    /// The same of some rules.
+    pub fn evaluate_those(
+        &self,
+        is_wanted: impl Fn(&Rule) -> bool,
+        facts: &Facts,
+        forecast: &Forecast,
+        now: Timestamp,
+    ) -> Vec<Outcome> {
         let root = Value::root(facts, forecast, now);
         let subject = Subject::new(facts, &root, now);
-        evaluate::evaluate(self.rules.iter().zip(self.params.iter().map(Vec::as_slice)), &subject)
+        let rules: Vec<_> = self
+            .rules
+            .iter()
+            .zip(self.params.iter().map(Vec::as_slice))
+            .filter(|(rule, _)| is_wanted(rule))
+            .collect();
+        evaluate::evaluate(rules.into_iter(), &subject)
     }
 
     /// SHA-256 over what the rules say and the parameters that hold, in hexadecimal.

@@ -84,7 +84,7 @@ mod tests {
         });
         let status: Status = serde_json::from_value(told).unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let ledger = Ledger::open(&folder.path().join("ledger.db")).unwrap();
+        let ledger = Ledger::open(folder.path().join("ledger.db")).unwrap();
         for host in ["hv2", "10.0.0.2"] {
             add(&ledger, host, &status).unwrap();
         }

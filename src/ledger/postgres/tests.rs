@@ -65,8 +65,8 @@ fn nothing_is_lost_or_doubled(url: &str, each: usize, strike: impl FnOnce(&Atomi
     thread::scope(|scope| {
         let writers: Vec<_> = (0..4)
             .map(|writer| {
+                let ledger = open(url);
                 scope.spawn(move || {
-                    let ledger = open(url);
                     for number in 0..each {
                         ledger.append(&entry(&format!("{writer}-{number}"))).unwrap();
                         thread::sleep(Duration::from_millis(5));
@@ -75,7 +75,9 @@ fn nothing_is_lost_or_doubled(url: &str, each: usize, strike: impl FnOnce(&Atomi
             })
             .collect();
         scope.spawn(|| {
-            writers.into_iter().for_each(|writer| writer.join().unwrap());
+            for writer in writers {
+                writer.join().unwrap();
+            }
             over.store(true, Ordering::SeqCst);
         });
         strike(&over);
@@ -178,7 +180,7 @@ fn connections_that_are_cut_lose_and_double_nothing() {
 fn a_server_that_is_restarted_or_crashes_loses_and_doubles_nothing() {
     let mut server = Cluster::own();
     let url = made(server.database());
-    nothing_is_lost_or_doubled(&url, 100, |_| {
+    nothing_is_lost_or_doubled(&url, 60, |_| {
         for end in ["stop", "crash"] {
             thread::sleep(Duration::from_millis(300));
             server.order(end);
@@ -252,7 +254,7 @@ fn cutting(server: &Path, socket: &Path, cut: Cut) -> Arc<AtomicBool> {
 }
 
 fn pass_on(mut client: UnixStream, mut server: UnixStream, cut: Cut, has_cut: &AtomicBool) {
-    let mut bytes = [0; 1 << 16];
+    let mut bytes = vec![0; 1 << 16];
     while let Ok(length @ 1..) = client.read(&mut bytes) {
         let asked = &bytes[..length];
         let commits = asked.windows(7).any(|window| window == b"COMMIT\0");

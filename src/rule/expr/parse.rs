@@ -30,11 +30,13 @@ pub(crate) fn with_stack<T: Send>(work: impl FnOnce() -> T + Send) -> std::io::R
 /// Parses each text once: rules say the same things again and again, and parsing is most of what loading a pack takes.
 #[derive(Default)]
 pub(crate) struct Parser {
-    parsed: RefCell<HashMap<String, Result<Rc<Parsed>, Vec<ExprProblem>>>>,
+    parsed: RefCell<HashMap<String, Parse>>,
 }
 
+type Parse = Result<Rc<Parsed>, Vec<ExprProblem>>;
+
 impl Parser {
-    pub(crate) fn parse(&self, text: &str) -> Result<Rc<Parsed>, Vec<ExprProblem>> {
+    pub(crate) fn parse(&self, text: &str) -> Parse {
         if let Some(known) = self.parsed.borrow().get(text) {
             return known.clone();
         }

@@ -51,8 +51,7 @@ fn outcomes_come_by_step_severity_id_and_subject() {
     let other =
         FITS.replace("id: memory-fits", "id: also-fits").replace("severity: high", "severity: critical");
     let found = outcomes(&[NICS, FITS, &other], &facts(|_| ()));
-    let order: Vec<_> =
-        found.iter().map(|outcome| (&*outcome.rule, outcome.subject.as_deref())).collect();
+    let order: Vec<_> = found.iter().map(|outcome| (&*outcome.rule, outcome.subject.as_deref())).collect();
     assert_eq!(
         order,
         [("also-fits", None), ("memory-fits", None), ("nic-up", Some("a")), ("nic-up", Some("b"))]
