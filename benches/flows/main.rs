@@ -61,6 +61,10 @@ fn main() {
     );
     println!("|---|---|---|---|---|---|---|");
     for watcher in Watcher::COUNTING {
+        if matches!(watcher, Watcher::Tcpdump) && Command::new("tcpdump").arg("--version").output().is_err() {
+            println!("| tcpdump | not installed here | | | | | |");
+            continue;
+        }
         let mut most = 0;
         let mut limit = " (the sender's limit)";
         for rate in RATES {
