@@ -205,20 +205,34 @@ moves:
         verdict.change = Some(change.id.clone());
         verdict.moved.vm = named("web1");
         ledger.append(&Entry::Verdict(verdict)).unwrap();
-        ledger
-            .append(&Entry::RunStarted(RunStarted {
-                run: "r1".into(),
+        let run_started = |run: &str, from: &str| {
+            let started = RunStarted {
+                run: run.into(),
                 vm: named("web1"),
-                source: named("hv1"),
+                source: named(from),
                 destination: named("hv2"),
-                from: "qemu+ssh://hv1/system".into(),
+                from: format!("qemu+ssh://{from}/system"),
                 to: "qemu+ssh://hv2/system".into(),
                 change: Some(change.id.clone()),
                 change_digest: None,
                 plan: Plan::default(),
                 driver: driver(),
-            }))
-            .unwrap();
+            };
+            ledger.append(&Entry::RunStarted(started)).unwrap();
+        };
+        let run_ended = |run: &str, on: &str| {
+            let ended = RunEnded {
+                run: run.into(),
+                vm: String::new(),
+                ending: entry::Ending::Done,
+                exit: ExitCode::Go,
+                runs_on: Some(on.into()),
+                why: None,
+                recovered: false,
+            };
+            ledger.append(&Entry::RunEnded(ended)).unwrap();
+        };
+        run_started("r1", "hv1");
         ledger
             .append(&Entry::Migration(Migration {
                 run: "r1".into(),
@@ -239,17 +253,10 @@ moves:
                 throttle_percent: None,
             }))
             .unwrap();
-        ledger
-            .append(&Entry::RunEnded(RunEnded {
-                run: "r1".into(),
-                vm: String::new(),
-                ending: entry::Ending::Done,
-                exit: ExitCode::Go,
-                runs_on: Some("hv2".into()),
-                why: None,
-                recovered: false,
-            }))
-            .unwrap();
+        run_ended("r1", "hv2");
+        // Another way than the change has: none of its moves.
+        run_started("r2", "hv9");
+        run_ended("r2", "hv9");
         released(0, token, Released::Done);
         let token = claim(1);
         released(

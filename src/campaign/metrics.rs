@@ -2,15 +2,15 @@
 
 use std::fmt::Write as _;
 
-use jiff::Timestamp;
-
 use super::{Board, Counts};
-use crate::{ledger::campaign::Steering, report::prometheus::label};
+use crate::{
+    ledger::campaign::Steering,
+    report::prometheus::{label, number, seconds},
+};
 
-/// A metric: name, type, help, and its values by labels.
-struct Metric {
+/// A gauge: name, help, and its values by labels.
+struct Gauge {
     name: &'static str,
-    kind: &'static str,
     help: &'static str,
     samples: Vec<(Vec<String>, f64)>,
 }
@@ -19,8 +19,8 @@ struct Metric {
 pub fn metrics(board: &Board) -> String {
     let change = label("change", &board.state.id);
     let mut text = String::new();
-    for Metric { name, kind, help, samples } in all(board) {
-        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    for Gauge { name, help, samples } in all(board) {
+        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge");
         for (labels, value) in samples {
             let labels = [vec![change.clone()], labels].concat().join(",");
             let _ = writeln!(text, "{name}{{{labels}}} {value}");
@@ -29,9 +29,9 @@ pub fn metrics(board: &Board) -> String {
     text
 }
 
-fn all(board: &Board) -> Vec<Metric> {
+fn all(board: &Board) -> Vec<Gauge> {
     let state = &board.state;
-    let gauge = |name, help, samples| Metric { name, kind: "gauge", help, samples };
+    let gauge = |name, help, samples| Gauge { name, help, samples };
     let alone = |value| vec![(Vec::new(), value)];
     let is = |holds| alone(if holds { 1.0 } else { 0.0 });
     let waves = state
@@ -82,34 +82,33 @@ fn all(board: &Board) -> Vec<Metric> {
 }
 
 /// What migrations took, and what was forecast of the same ones.
-fn migrations(board: &Board) -> [Metric; 5] {
+fn migrations(board: &Board) -> [Gauge; 5] {
     let seen = || board.moves.iter().filter_map(|seen| seen.migration.as_ref());
     let both = || {
         seen().filter_map(|migration| {
             Some((migration.forecast_total_seconds.as_ref()?, migration.total_seconds?))
         })
     };
-    let counter =
-        |name, help, value| Metric { name, kind: "gauge", help, samples: vec![(Vec::new(), value)] };
+    let gauge = |name, help, value| Gauge { name, help, samples: vec![(Vec::new(), value)] };
     let within = both().filter(|(forecast, came)| (forecast.p5..=forecast.p95).contains(came));
     [
-        counter(
+        gauge(
             "vmgate_campaign_migrations_forecast",
             "Migrations whose duration is known beside its forecast.",
             number(both().count()),
         ),
-        counter(
+        gauge(
             "vmgate_campaign_migrations_within_forecast",
             "Those of them that took no less and no longer than nine of ten should.",
             number(within.count()),
         ),
-        counter(
+        gauge(
             "vmgate_campaign_forecast_seconds",
             "What their forecasts add up to.",
             both().map(|(forecast, _)| forecast.p50).sum(),
         ),
-        counter("vmgate_campaign_migration_seconds", "What they took.", both().map(|(_, came)| came).sum()),
-        counter(
+        gauge("vmgate_campaign_migration_seconds", "What they took.", both().map(|(_, came)| came).sum()),
+        gauge(
             "vmgate_campaign_longest_downtime_seconds",
             "The longest stop of a guest that QEMU gave.",
             seen().filter_map(|migration| migration.downtime_seconds).fold(0.0, f64::max),
@@ -122,14 +121,4 @@ fn by_state(labels: &[String], counts: Counts) -> Vec<(Vec<String>, f64)> {
     [("done", done), ("running", running), ("waiting", waiting), ("failed", failed), ("needless", needless)]
         .map(|(state, count)| ([labels, &[label("state", state)]].concat(), number(count)))
         .to_vec()
-}
-
-#[expect(clippy::cast_precision_loss, reason = "counts of moves are far below 2^52")]
-fn number(count: usize) -> f64 {
-    count as f64
-}
-
-#[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 are far below 2^52")]
-fn seconds(time: Timestamp) -> f64 {
-    time.as_millisecond() as f64 / 1000.0
 }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use minijinja::{Value, context, value::Serde};
 use serde::Serialize;
 
-use super::{Board, Counts, MoveSeen, State, Task, TaskState, board::host_name};
+use super::{Board, Counts, MoveSeen, State, Task, TaskState, board::host_name, status::closes};
 use crate::{
     fact::Quantiles,
     ledger::campaign::Steering,
@@ -71,7 +71,7 @@ pub fn page(board: &Board, now: Timestamp) -> Result<String, minijinja::Error> {
         id => state.id.clone(),
         word => standing(state),
         whole => Serde(part(&state.id, state.counts(None))),
-        window => state.window_end.map(|end| window(end, now)),
+        window => state.window_end.map(|end| format!("The window {} ({}).", closes(end, now), words::time(end))),
         error_budget => state.error_budget,
         failures => state.failures,
         waves => Serde(waves.collect::<Vec<_>>()),
@@ -114,12 +114,6 @@ fn standing(state: &State) -> String {
         _ if counts.running + counts.waiting == 0 => "over".to_owned(),
         _ => "under way".to_owned(),
     }
-}
-
-fn window(end: Timestamp, now: Timestamp) -> String {
-    let left = end.duration_since(now).as_secs();
-    let words = if left > 0 { format!("closes in {} min", left / 60) } else { "is closed".to_owned() };
-    format!("The window {words} ({}).", words::time(end))
 }
 
 fn part(name: &str, counts: Counts) -> Part {

@@ -74,9 +74,7 @@ pub fn render(state: &State, now: Timestamp) -> String {
         Some((what, by)) => text.extend([what.word(), " by ", &plain(by), "\n"]),
     }
     if let Some(end) = state.window_end {
-        let left = end.duration_since(now).as_secs();
-        let words = if left > 0 { format!("closes in {} min", left / 60) } else { "is closed".to_owned() };
-        let _ = writeln!(text, "the window {words}");
+        let _ = writeln!(text, "the window {}", closes(end, now));
     }
     for (number, wave) in state.waves.iter().enumerate().filter(|_| state.waves.len() > 1) {
         let counts = state.counts(Some(number));
@@ -102,4 +100,10 @@ pub fn render(state: &State, now: Timestamp) -> String {
         };
     }
     text
+}
+
+/// When a window closes, for people.
+pub(super) fn closes(end: Timestamp, now: Timestamp) -> String {
+    let left = end.duration_since(now).as_secs();
+    if left > 0 { format!("closes in {} min", left / 60) } else { "is closed".to_owned() }
 }

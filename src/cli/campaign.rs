@@ -5,7 +5,7 @@ use std::{io::IsTerminal, thread, time::Duration};
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
-use super::{Failure, hook, options::Shared, output, session::Session};
+use super::{Failure, hook, ledger, options::Shared, output, session::Session};
 use crate::{
     campaign::{State, render, uptime_seconds},
     ledger::{
@@ -106,7 +106,7 @@ impl CampaignCommand {
 
 pub(super) fn open(shared: &Shared) -> Result<Ledger, Failure> {
     let session = Session::open(shared)?;
-    Ledger::open_existing(session.ledger_for_moves()?).map_err(Failure::usage)
+    Ledger::open_existing(session.ledger_for_moves()?).map_err(ledger::failure)
 }
 
 /// The state of a campaign, by its digest.

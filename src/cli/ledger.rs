@@ -110,7 +110,7 @@ fn init(place: Place, runners: &[String]) -> Result<ExitCode, Failure> {
 }
 
 /// A chain that is broken is a finding about the file, not a failure of vmgate.
-fn failure(error: LedgerError) -> Failure {
+pub(super) fn failure(error: LedgerError) -> Failure {
     match error {
         LedgerError::Broken(_) | LedgerError::Missing { .. } => Failure::usage(error),
         other => Failure::failed(other),

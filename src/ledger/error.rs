@@ -41,7 +41,9 @@ pub enum LedgerError {
     #[error("{0}: another process keeps the ledger locked; try again")]
     Locked(Place),
     /// The database cannot be reached, or went away. Nothing was written.
-    #[error("{place}: the ledger cannot be reached: {why}")]
+    #[error(
+        "{place}: the ledger cannot be reached: {why}; see that PostgreSQL runs there and lets this machine in"
+    )]
     Unreachable {
         /// Where it is.
         place: Place,

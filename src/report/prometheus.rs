@@ -66,13 +66,15 @@ fn by(name: &str, values: impl IntoIterator<Item = (&'static str, usize)>) -> Ve
     values.into_iter().map(|(value, count)| (format!(",{}", label(name, value)), number(count))).collect()
 }
 
-#[expect(clippy::cast_precision_loss, reason = "counts of outcomes are far below 2^52")]
-fn number(count: usize) -> f64 {
+/// A count as a value.
+#[expect(clippy::cast_precision_loss, reason = "counts of outcomes and moves are far below 2^52")]
+pub(crate) fn number(count: usize) -> f64 {
     count as f64
 }
 
+/// A time as a value: seconds since 1970.
 #[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 are far below 2^52")]
-fn seconds(time: jiff::Timestamp) -> f64 {
+pub(crate) fn seconds(time: jiff::Timestamp) -> f64 {
     time.as_millisecond() as f64 / 1000.0
 }
 
