@@ -8,10 +8,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use vmgate::fact::trace::DirtyTrace;
+
 use crate::{
     Came, Line, Outcome, Prediction,
     constants::Constants,
-    lab, net,
+    lab,
+    net::{self, Goodput},
     plan::{Case, Part},
     predict, score,
 };
@@ -41,6 +44,29 @@ pub(crate) fn read(file: &Path) -> Outcome<Vec<(Prediction, Came)>> {
         }
     }
     Ok(pairs)
+}
+
+/// Where the trace of a case is kept.
+fn kept(results: &Path, id: u32) -> PathBuf {
+    results.with_extension("traces").join(format!("{id}.json"))
+}
+
+/// The cases to tune on, foretold anew by today's predictor from their kept traces: what a change of the predictor is worth
+/// before anything is held out. Their fixed costs are learnt from themselves.
+pub(crate) fn again(results: &Path) -> Outcome<Vec<(Prediction, Came)>> {
+    let mut pairs = read(results)?;
+    pairs.retain(|(prediction, _)| prediction.case.part == Part::Tune);
+    let foretell = |pairs: Vec<(Prediction, Came)>, constants: &Constants| -> Outcome<Vec<_>> {
+        let one = |(before, came): (Prediction, Came)| {
+            let trace = serde_json::from_slice(&fs::read(kept(results, before.case.id))?)?;
+            let path = Goodput { bytes_per_second: before.goodput, queue_bytes: before.queue_bytes };
+            Ok((predict::predict(&before.case, &trace, path, constants)?, came))
+        };
+        pairs.into_iter().map(one).collect()
+    };
+    let first = foretell(pairs, &Constants::default())?;
+    let learnt = Constants::default().learn(&first);
+    foretell(first, &learnt)
 }
 
 impl Campaign {
@@ -90,6 +116,7 @@ impl Campaign {
         let trace = guest.trace(self.trace_seconds)?;
         let link = lab::Link::shape(case.link_mbit)?;
         let path = net::goodput(&case.from)?;
+        self.keep(case, &trace)?;
         let prediction = predict::predict(case, &trace, path, constants)?;
         println!("  foretold {}", score::words(&prediction.replay));
         self.write(&Line::Predicted(Box::new(prediction.clone())))?;
@@ -106,6 +133,13 @@ impl Campaign {
         );
         self.write(&Line::Came(came.clone()))?;
         Ok((prediction, came))
+    }
+
+    /// Keeps the trace beside the results (not in the repository): a changed predictor is tried on it, see [`again`].
+    fn keep(&self, case: &Case, trace: &DirtyTrace) -> Outcome<()> {
+        let file = kept(&self.out, case.id);
+        fs::create_dir_all(file.parent().ok_or("the result file has no folder")?)?;
+        Ok(fs::write(file, serde_json::to_vec(trace)?)?)
     }
 
     fn write(&self, line: &Line) -> Outcome<()> {

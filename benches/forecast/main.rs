@@ -3,6 +3,7 @@
 //! ```text
 //! cargo bench --bench forecast -- run OUT [--seed N] [--share 1.0] [--minutes N] [--trace SECONDS] [--only TEXT]
 //! cargo bench --bench forecast -- score FILE      a table of all cases, and the errors by kind
+//! cargo bench --bench forecast -- again FILE      the same of the cases to tune on, foretold anew from their kept traces
 //! cargo bench --bench forecast -- docs FILE DIR   docs/forecast-measured.md and its plots
 //! cargo bench --bench forecast -- speed           what a replay costs
 //! cargo bench --bench forecast -- trace VM SECONDS
@@ -148,7 +149,8 @@ fn main() -> Outcome<()> {
         Some("heartbeat") => net::heartbeat(word(1).unwrap_or_default()),
         Some("sink") => net::sink(word(1).unwrap_or_default()),
         Some("source") => net::source(word(1).unwrap_or_default()),
-        Some("score") => score::table(Path::new(word(1).unwrap_or_default())),
+        Some("score") => score::table(&campaign::read(Path::new(word(1).ok_or("score FILE")?))?),
+        Some("again") => score::table(&campaign::again(Path::new(word(1).ok_or("again FILE")?))?),
         Some("docs") => {
             docs::write(Path::new(word(1).ok_or("docs FILE DIR")?), Path::new(word(2).unwrap_or("docs")))
         }
@@ -166,7 +168,7 @@ fn main() -> Outcome<()> {
             campaign.run()
         }
         None | Some("speed") => speed::measure(),
-        Some(other) => Err(format!("there is no `{other}`: run, score, docs, speed or trace").into()),
+        Some(other) => Err(format!("there is no `{other}`: run, score, again, docs, speed or trace").into()),
     }
 }
 

@@ -1,7 +1,5 @@
 //! How far off the predictions were.
 
-use std::path::Path;
-
 use vmgate::{
     fact::Quantiles,
     forecast::{conformal::Correction, replay::Replay},
@@ -10,7 +8,6 @@ use vmgate::{
 use crate::{
     Came, Outcome, Prediction,
     baseline::Baseline,
-    campaign,
     constants::corrections,
     plan::{Kind, Part},
 };
@@ -39,16 +36,15 @@ pub(crate) fn words(replay: &Replay) -> String {
     )
 }
 
-/// Prints all cases of a result file, and their errors by kind.
-pub(crate) fn table(file: &Path) -> Outcome<()> {
-    let pairs = campaign::read(file)?;
+/// Prints all cases, and their errors by kind.
+pub(crate) fn table(pairs: &[Pair]) -> Outcome<()> {
     println!(
         "| case | ρ | P | total s: foretold, came | MB: foretold, came | blackout ms: foretold, came (reported) | rounds | in 90 % |"
     );
     println!("|---|---|---|---|---|---|---|---|");
     pairs.iter().for_each(|pair| println!("{}", row(pair)));
     println!("\n{HEAD}");
-    let scored = Scored::of(&pairs);
+    let scored = Scored::of(pairs);
     for (name, group) in scored.groups() {
         println!("{}", scored.score(&group).row(&name));
     }
