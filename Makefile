@@ -6,7 +6,7 @@ CARGO ?= cargo
 LAB := tests/lab/lab
 DEMO_BIN := target/debug/vmgate
 
-.PHONY: postgresql lab-selftest lab-core faults help deps build probe release demo test lint unit rules readers test-browser examples-test package-test lab-test truth-tcp lab-up lab-down bench bench-forecast generate drift recording book install deb static reproducible sbom deny clean
+.PHONY: postgresql lab-selftest lab-core faults fleet-faults help deps build probe release demo test lint unit rules readers test-browser examples-test package-test lab-test truth-tcp lab-up lab-down bench bench-forecast generate drift recording book install deb static reproducible sbom deny clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -82,7 +82,13 @@ lab-test: lab-selftest ## All tests on real hypervisor hosts, most of an hour
 faults: build ## Break real migrations in every way, more than an hour; writes docs/faults.md
 	@$(LAB) up
 	@rm -f docs/faults.md
-	@eval "$$($(LAB) env)" && VMGATE_WRITE_FAULTS=1 $(CARGO) test --test lab after_every_fault -- --include-ignored --test-threads=1
+	@eval "$$($(LAB) env)" && VMGATE_WRITE_FAULTS=1 $(CARGO) test --test lab after_every_fault_the -- --include-ignored --test-threads=1
+
+fleet-faults: build postgresql ## Break runners and their database under campaigns on three hosts, most of an hour; writes docs/fleet-faults.md
+	@$(LAB) up
+	@tests/install faketime
+	@rm -f docs/fleet-faults.md
+	@eval "$$($(LAB) env)" && VMGATE_WRITE_FAULTS=1 $(CARGO) test --test lab after_every_fault_of_a_campaign -- --include-ignored --test-threads=1
 
 truth-tcp: build ## Do connections live as long as foretold? Eleven minutes; writes docs/truth-tcp.md
 	@$(LAB) up

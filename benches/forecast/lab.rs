@@ -72,8 +72,9 @@ fn link_state(host: &str, mbit: u64) -> Outcome<(f64, bool)> {
             .into_owned())
     };
     let bytes = said(&["ip", "netns", "exec", &namespace, "cat", "/sys/class/net/mig0/statistics/tx_bytes"])?;
-    let shape = said(&["tc", "-n", &namespace, "qdisc", "show", "dev", "mig0"])?;
-    Ok((bytes.trim().parse()?, shape.contains(&format!("rate {mbit}Mbit"))))
+    let shape = said(&["tc", "-json", "-n", &namespace, "qdisc", "show", "dev", "mig0"])?;
+    let shape: serde_json::Value = serde_json::from_str(&shape)?;
+    Ok((bytes.trim().parse()?, shape[0]["options"]["rate"] == mbit * 125_000))
 }
 
 impl Drop for Link {

@@ -1,5 +1,7 @@
 //! A PostgreSQL server of this test program's own, in a folder of its own, without TCP: gone with the program, however that ends.
 
+#![allow(dead_code)] // not every program needs all of it
+
 use std::{
     io::{BufRead as _, BufReader, Write as _},
     path::{Path, PathBuf},
@@ -61,7 +63,6 @@ done
 "#;
 
 /// A server.
-#[allow(dead_code)] // not every program needs all of it
 pub(crate) struct Cluster {
     folder: PathBuf,
     port: Option<u16>,
@@ -75,7 +76,6 @@ static SHARED: LazyLock<Cluster> = LazyLock::new(|| Cluster::start(None));
 
 static DATABASES: AtomicU32 = AtomicU32::new(1);
 
-#[allow(dead_code)]
 impl Cluster {
     /// A server of one test alone, which may stop it.
     pub(crate) fn own() -> Self {

@@ -129,7 +129,11 @@ pub(crate) fn vmgate(arguments: &[&str]) -> Said {
 
 /// Starts vmgate where the operator is and lets it run. `ip netns exec` becomes vmgate, so the pid is vmgate's.
 pub(crate) fn start_vmgate(arguments: &[&str]) -> Child {
-    vmgate_command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    piped(vmgate_command(arguments))
+}
+
+fn piped(mut command: Command) -> Child {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 /// vmgate that runs. What it says is read all the while: with nobody at the other end of a full pipe it would wait.
@@ -141,7 +145,14 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(arguments: &[&str]) -> Self {
-        let mut child = start_vmgate(arguments);
+        Self::start_with(arguments, &[])
+    }
+
+    /// The same with these variables in its environment.
+    pub(crate) fn start_with(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut command = vmgate_command(arguments);
+        command.envs(environment.iter().copied());
+        let mut child = piped(command);
         let (stdout, stderr) = (read_all(child.stdout.take()), read_all(child.stderr.take()));
         Self { child, stdout, stderr }
     }

@@ -14,6 +14,7 @@ mod check;
 mod collect;
 mod dirtying;
 mod faults;
+mod fleet;
 mod harness;
 mod hook;
 mod hostile;

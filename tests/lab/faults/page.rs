@@ -1,51 +1,46 @@
-//! docs/faults.md: what the last run of each row has seen.
+//! A page of faults: what the last run of each row has seen.
 
 use std::{collections::BTreeMap, fs};
 
-use super::{bench::Seen, rows::Row};
-
-const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/faults.md");
-
 /// The lines of the page, by the names of their rows.
-pub(super) struct Page {
+pub(crate) struct Page {
+    file: &'static str,
     lines: BTreeMap<String, String>,
 }
 
 impl Page {
     /// What is there; nothing where there is no page.
-    pub(super) fn read() -> Self {
-        let text = fs::read_to_string(FILE).unwrap_or_default();
+    pub(crate) fn read(file: &'static str) -> Self {
+        let text = fs::read_to_string(file).unwrap_or_default();
         let named =
             |line: &str| Some((line.strip_prefix("| ")?.split(" | ").next()?.to_owned(), line.to_owned()));
-        Self { lines: text.lines().filter_map(named).collect() }
+        Self { file, lines: text.lines().filter_map(named).collect() }
     }
 
-    pub(super) fn put(&mut self, row: &str, line: String) {
+    pub(crate) fn put(&mut self, row: &str, line: String) {
         self.lines.insert(row.to_owned(), line);
     }
 
     /// Whether the row ran, and all of it was as it must be.
-    pub(super) fn is_right(&self, row: &str) -> bool {
+    pub(crate) fn is_right(&self, row: &str) -> bool {
         self.lines.get(row).is_some_and(|line| line.split(" | ").nth(1) == Some("yes"))
     }
 
-    /// The table of all rows, and how many of them are right.
-    pub(super) fn text(&self, rows: &[Row]) -> String {
-        let line = |row: &Row| match self.lines.get(row.name) {
+    /// The table of these rows, and how many of them are right: they `end` well.
+    pub(crate) fn text(&self, columns: &str, rows: &[&str], end: &str) -> String {
+        let line = |row: &&str| match self.lines.get(*row) {
             Some(line) => line.clone(),
-            None => format!("| {} | not run | | | | | | | | |", row.name),
+            None => format!(
+                "| {row} | not run |{}",
+                " |".repeat(columns.lines().next().unwrap_or_default().matches('|').count() - 3)
+            ),
         };
         let lines: Vec<String> = rows.iter().map(line).collect();
-        let right = rows.iter().filter(|row| self.is_right(row.name)).count();
-        format!(
-            "{}\n{}\n\n{right} of {} faults leave the VM running once, intact, with its service up.\n",
-            Seen::HEAD,
-            lines.join("\n"),
-            rows.len()
-        )
+        let right = rows.iter().filter(|row| self.is_right(row)).count();
+        format!("{columns}\n{}\n\n{right} of {} faults {end}\n", lines.join("\n"), rows.len())
     }
 
-    pub(super) fn write(&self, rows: &[Row]) {
-        fs::write(FILE, format!("{}\n{}", include_str!("head.md"), self.text(rows))).unwrap();
+    pub(crate) fn write(&self, head: &str, columns: &str, rows: &[&str], end: &str) {
+        fs::write(self.file, format!("{head}\n{}", self.text(columns, rows, end))).unwrap();
     }
 }
