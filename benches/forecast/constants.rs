@@ -11,7 +11,7 @@ use vmgate::{
     },
 };
 
-use crate::{Came, Outcome, Prediction, plan::Kind};
+use crate::{Came, Outcome, Prediction, plan::Kind, score::quantile};
 
 /// Fewest cases of a direction that its costs are learnt from.
 const FEWEST: usize = 4;
@@ -70,15 +70,17 @@ impl Constants {
             });
             let (mut blackout, mut setup) = (Vec::new(), Vec::new());
             for (prediction, came) in usable {
-                let (Some(foretold), Some(total), Some(real)) = (
-                    prediction.replay.blackout_seconds,
-                    prediction.replay.total_seconds,
-                    came.blackout_seconds,
-                ) else {
+                let replay = &prediction.replay;
+                let (Some(foretold), Some(total), Some(bytes), Some(real)) =
+                    (replay.blackout_seconds, replay.total_seconds, replay.bytes, came.blackout_seconds)
+                else {
                     continue;
                 };
-                blackout.push(real - foretold.p50);
-                setup.push(came.total_seconds - total.p50 - (real - foretold.p50));
+                let longer_blackout = real - foretold.p50;
+                // What a longer blackout and more bytes explain is no preparation.
+                let sending = (came.bytes - bytes.p50) / prediction.goodput;
+                blackout.push(longer_blackout);
+                setup.push(came.total_seconds - total.p50 - longer_blackout - sending);
             }
             Fixed {
                 setup_seconds: moved(fixed.setup_seconds, setup),
@@ -104,16 +106,16 @@ impl Constants {
     }
 }
 
-/// The range around the old middle in which nine of ten of the residuals lie.
-fn moved(range: Range, mut residuals: Vec<f64>) -> Range {
+/// The range around the old middle, moved by the middle residual, in which nine of ten of them lie.
+fn moved(range: Range, residuals: Vec<f64>) -> Range {
     if residuals.len() < FEWEST {
         return range;
     }
-    residuals.sort_by(f64::total_cmp);
-    let middle = (range.low + range.high) / 2.0;
-    let at = |share: f64| residuals[(share * (residuals.len() - 1) as f64).round() as usize];
-    let low = (middle + at(0.05)).max(0.0);
-    Range { low, high: (middle + at(0.95)).max(low) }
+    let middle = quantile(&residuals, 0.5).unwrap_or_default();
+    let off: Vec<f64> = residuals.iter().map(|residual| (residual - middle).abs()).collect();
+    let half = quantile(&off, 0.9).unwrap_or_default();
+    let now = (range.low + range.high) / 2.0 + middle;
+    Range { low: (now - half).max(0.0), high: (now + half).max(0.0) }
 }
 
 /// What the cases to tune on teach about the intervals: total time, bytes, blackout.
