@@ -7,8 +7,11 @@ use vmgate::fact::trace::DirtyTrace;
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Baseline {
     pub(crate) converges: bool,
+    #[serde(deserialize_with = "crate::or_nan")]
     pub(crate) total_seconds: f64,
+    #[serde(deserialize_with = "crate::or_nan")]
     pub(crate) bytes: f64,
+    #[serde(deserialize_with = "crate::or_nan")]
     pub(crate) blackout_seconds: f64,
 }
 

@@ -178,6 +178,8 @@ pub(crate) fn cases(seed: u64, share: f64, only: Option<&str>) -> Vec<Case> {
             let id = plan.len() as u32;
             plan.push(Case { id, repeats: Some(case.id), ..case.clone() });
         }
+        // A campaign that is ended early has its noise floor.
+        plan.sort_by_key(|case| (case.part, case.repeats.is_none()));
     }
     plan
 }
