@@ -109,8 +109,14 @@ impl Guest {
         let mut arguments = vec!["guest", "start", NAME, "--on", &case.from, "--image", image];
         arguments.extend(["--memory", &memory, "--workload", &workload]);
         lab(&arguments)?;
-        // Real programs take a while until they do what they do for good.
-        thread::sleep(Duration::from_secs(if image == "software" { 12 } else { 3 }));
+        // Until it does what it does for good: real programs take a while, and so does filling 128 MiB for the first time.
+        let fills_much = case.workload.contains("size=128");
+        let settled_seconds = match image {
+            "software" => 12,
+            _ if fills_much => 7,
+            _ => 3,
+        };
+        thread::sleep(Duration::from_secs(settled_seconds));
         Ok(Self { on: case.from.clone() })
     }
 
