@@ -51,11 +51,9 @@ fn kept(results: &Path, id: u32) -> PathBuf {
     results.with_extension("traces").join(format!("{id}.json"))
 }
 
-/// The cases to tune on, foretold anew by today's predictor from their kept traces: what a change of the predictor is worth
-/// before anything is held out. Their fixed costs are learnt from themselves.
+/// All cases, foretold anew by today's predictor from their kept traces, with the fixed costs that were frozen, else those that
+/// the cases teach: what a change of the predictor is worth. No proof of it: it was not frozen before they ran.
 pub(crate) fn again(results: &Path) -> Outcome<Vec<(Prediction, Came)>> {
-    let mut pairs = read(results)?;
-    pairs.retain(|(prediction, _)| prediction.case.part == Part::Tune);
     let foretell = |pairs: Vec<(Prediction, Came)>, constants: &Constants| -> Outcome<Vec<_>> {
         let one = |(before, came): (Prediction, Came)| {
             let trace = serde_json::from_slice(&fs::read(kept(results, before.case.id))?)?;
@@ -64,9 +62,18 @@ pub(crate) fn again(results: &Path) -> Outcome<Vec<(Prediction, Came)>> {
         };
         pairs.into_iter().map(one).collect()
     };
+    let pairs = read(results)?;
+    if let Some(frozen) = Constants::read(&frozen(results))? {
+        return foretell(pairs, &frozen);
+    }
     let first = foretell(pairs, &Constants::default())?;
     let learnt = Constants::default().learn(&first);
     foretell(first, &learnt)
+}
+
+/// Where the fixed costs are kept that were learnt.
+fn frozen(results: &Path) -> PathBuf {
+    results.with_extension("constants.json")
 }
 
 impl Campaign {
@@ -97,7 +104,7 @@ impl Campaign {
 
     /// While cases to tune on are run, the widest guess; then what they taught, written down once and never changed.
     fn constants(&self, part: Part, done: &[(Prediction, Came)]) -> Outcome<Constants> {
-        let file = self.out.with_extension("constants.json");
+        let file = frozen(&self.out);
         if part == Part::Tune {
             return Ok(Constants::default());
         }

@@ -3,7 +3,7 @@
 //! ```text
 //! cargo bench --bench forecast -- run OUT [--seed N] [--share 1.0] [--minutes N] [--trace SECONDS] [--only TEXT]
 //! cargo bench --bench forecast -- score FILE      a table of all cases, and the errors by kind
-//! cargo bench --bench forecast -- again FILE      the same of the cases to tune on, foretold anew from their kept traces
+//! cargo bench --bench forecast -- again FILE      the same, foretold anew by today's predictor from the kept traces
 //! cargo bench --bench forecast -- docs FILE DIR   docs/forecast-measured.md and its plots
 //! cargo bench --bench forecast -- speed           what a replay costs
 //! cargo bench --bench forecast -- trace VM SECONDS
