@@ -121,10 +121,15 @@ pub(super) fn watched(interface: &str, method: Method, limits: &Limits, traffic:
     panic!("the traffic took longer than the watch");
 }
 
-/// Whether a packet socket of this namespace hears every protocol (ETH_P_ALL is 0003).
+/// Whether a packet socket of this namespace hears every protocol (ETH_P_ALL is 0003) by now: its column R says so, a
+/// moment after it is bound.
 fn somebody_listens() -> bool {
     let sockets = read_to_string("/proc/thread-self/net/packet").unwrap();
-    sockets.lines().any(|line| line.split_whitespace().nth(3) == Some("0003"))
+    let hears = |line: &str| {
+        let mut columns = line.split_whitespace().skip(3);
+        columns.next() == Some("0003") && columns.nth(1) == Some("1")
+    };
+    sockets.lines().any(hears)
 }
 
 /// Sends a frame out of the interface, as if its owner did.
