@@ -17,7 +17,10 @@ use std::{
 };
 
 use tempfile::TempDir;
-use vmgate::ledger::{Entry, Ledger, entry::State};
+use vmgate::{
+    ledger::{Entry, Ledger, entry::State},
+    place::Place,
+};
 
 use crate::{
     faults::page::Page,
@@ -100,7 +103,7 @@ struct Seen {
     status: String,
     verified: bool,
     inside: Option<String>,
-    said: String,
+    said: Vec<String>,
     seconds: u64,
 }
 
@@ -197,6 +200,7 @@ impl Fleet {
     fn run(&mut self, row: &Row) -> Seen {
         let start = Instant::now();
         self.store = self.cluster.database();
+        Ledger::init(Place::from(&self.store), &[]).unwrap();
         (self.struck, self.inside) = (None, None);
         let before = self.places();
         let wanted: Vec<char> = before.iter().map(|on| next(on.first().copied().unwrap_or('c'))).collect();
@@ -353,10 +357,9 @@ impl Fleet {
     }
 
     /// What the runners ended with, and what they said.
-    fn wait_for_runners(&mut self) -> (Vec<i32>, String) {
+    fn wait_for_runners(&mut self) -> (Vec<i32>, Vec<String>) {
         let start = Instant::now();
-        let mut said = String::new();
-        let codes = std::mem::take(&mut self.runners).into_iter().map(|mut runner| {
+        let ended = std::mem::take(&mut self.runners).into_iter().map(|mut runner| {
             while runner.child.try_wait().unwrap().is_none() {
                 if start.elapsed() > PATIENCE {
                     self.inside = Some("a runner did not end".to_owned());
@@ -365,11 +368,9 @@ impl Fleet {
                 thread::sleep(Duration::from_millis(100));
             }
             let ended = runner.said();
-            writeln!(said, "---\n{}\n{}", ended.stdout, ended.stderr).unwrap();
-            ended.code
+            (ended.code, format!("{}\n{}", ended.stdout, ended.stderr))
         });
-        let codes = codes.collect();
-        (codes, said)
+        ended.unzip()
     }
 }
 
