@@ -152,7 +152,7 @@ impl Seen {
                 if any_may_be_struck || self.struck == Some(number) { row.struck } else { &[0] };
             must(
                 may.contains(code),
-                format!("runner {number} ended with {code}, not {may:?}\n{}", self.said),
+                format!("runner {number} ended with {code}, not {may:?}\n{}", self.said[number]),
             );
         }
         must(self.arrived() == GUESTS.len(), format!("where they run: {:?}", self.places));
