@@ -51,7 +51,7 @@ fn page(file: &Path, pairs: &[Pair], scored: &Scored) -> Outcome<String> {
     aims(&mut text, &scored.score(&all))?;
     writeln!(
         text,
-        "\n## By kind\n\nErrors are absolute: median, ninth decile, worst. Converges or not: right of so many where\nthe dirty rate lies clearly off the goodput, and where it is within 0.9 to 1.1 of it.\n\n{HEAD}"
+        "\n## By kind\n\nErrors are absolute: median, ninth decile, worst. Converges or not: right of so many where\nthe dirty rate lies clearly off the goodput, and where it is within 0.9 to 1.1 of it. \"Corrected\" is by how far those\ntuned on were off, which were foretold with the wide costs from before: it may be worse.\n\n{HEAD}"
     )?;
     for (name, group) in scored.groups() {
         writeln!(text, "{}", scored.score(&group).row(&name))?;
