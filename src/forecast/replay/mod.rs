@@ -118,6 +118,7 @@ impl<'t> Replayer<'t> {
         let start_seconds = within(conditions.start_seconds);
         let finish_seconds = within(conditions.finish_seconds);
         let queue_bytes = within(conditions.socket_queue_bytes);
+        let silent_pages = within(conditions.silent_pages);
         let length = self.guest.seconds();
         let spare = length - expected;
         let offset_seconds = random.between(0.0, if spare > length / 4.0 { spare } else { length });
@@ -129,6 +130,7 @@ impl<'t> Replayer<'t> {
             offset_seconds,
             goodput,
             queue_bytes,
+            silent_pages,
             setup_seconds,
             stop_seconds,
             start_seconds,

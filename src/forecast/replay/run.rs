@@ -39,6 +39,10 @@ const FAR: f64 = 4.0;
 /// After so many times round the trace without an end, a run is given up: the same would only come again.
 const PATIENCE_ROUNDS: f64 = 2.0;
 const PATIENCE_SECONDS: f64 = 20.0;
+/// In this time the kernel has written all of the pages that it writes all the time.
+const SILENT_SECONDS: f64 = 0.02;
+/// Their number at the cursor.
+const SILENT: usize = usize::MAX;
 /// What a sync costs to compute, in pages handed over.
 const SYNC_WORK: u64 = 60;
 
@@ -49,6 +53,7 @@ pub(super) struct Guess {
     pub(super) offset_seconds: f64,
     pub(super) goodput: f64,
     pub(super) queue_bytes: f64,
+    pub(super) silent_pages: f64,
     pub(super) setup_seconds: f64,
     pub(super) stop_seconds: f64,
     pub(super) start_seconds: f64,
@@ -96,6 +101,9 @@ pub(super) struct Run<'a> {
     conditions: &'a Conditions,
     guess: &'a Guess,
     dirty: DirtyPages<'a>,
+    /// Dirty pages that no trace shows, and the guest's time since which they are written.
+    silent: f64,
+    silent_since: f64,
     link: Link,
     throttle: Throttle,
     now: f64,
@@ -129,6 +137,8 @@ impl<'a> Run<'a> {
         let at = drawn.offset_seconds;
         Self {
             dirty: DirtyPages::all(guest, drawn.weights.clone(), settings.accelerator, drawn.seed, at),
+            silent: 0.0, // all of RAM is dirty anyway
+            silent_since: at,
             link: Link::new(drawn.goodput, drawn.queue_bytes),
             throttle: Throttle::new(settings.auto_converge),
             now: 0.0,
@@ -162,15 +172,15 @@ impl<'a> Run<'a> {
         let horizon = horizon - self.guess.setup_seconds;
         self.throttle.synced(self.now, 0.0, 0.0);
         while self.now < horizon {
-            if self.dirty.pages() * PAGE < self.threshold {
+            if self.left() < self.threshold {
                 self.sync();
-                self.least_left = self.least_left.min(self.dirty.pages() * PAGE / self.guess.goodput);
+                self.least_left = self.least_left.min(self.left() / self.guess.goodput);
             }
             if self.settings.post_copy && self.syncs > 1 {
                 return self.post_copy();
             }
             // At a threshold of zero, in the first window, only a guest with nothing left to send completes.
-            if self.dirty.pages() < 0.5 || self.dirty.pages() * PAGE < self.threshold {
+            if self.left() < 0.5 * PAGE || self.left() < self.threshold {
                 return self.complete();
             }
             self.section();
@@ -195,8 +205,39 @@ impl<'a> Run<'a> {
 
     fn elapse(&mut self, seconds: f64) {
         self.now += seconds;
-        self.moments.pass(self.now + self.guess.setup_seconds, self.dirty.pages() * PAGE);
+        self.moments.pass(self.now + self.guess.setup_seconds, self.left());
         self.guest_now += seconds * self.throttle.speed(self.guess.vcpu_busy, self.guess.throttle_effect);
+    }
+
+    /// Bytes left to send.
+    fn left(&self) -> f64 {
+        (self.dirty.pages() + self.silent) * PAGE
+    }
+
+    /// Takes the dirty log over; returns the bytes that were clean and are dirty.
+    fn read_dirty_log(&mut self) -> f64 {
+        let before = self.left();
+        self.dirty.sync(self.guest_now);
+        let written = (self.guest_now - self.silent_since) / SILENT_SECONDS;
+        self.silent = self.silent.max(self.guess.silent_pages * written.min(1.0));
+        self.silent_since = self.guest_now;
+        self.syncs += 1;
+        (self.left() - before).max(0.0)
+    }
+
+    /// What is sent next.
+    fn seek(&mut self) -> Option<AtCursor> {
+        let silent =
+            (self.silent >= 0.5).then_some(AtCursor { page: SILENT, left: self.silent, zero: false });
+        self.dirty.seek(self.guest_now).or(silent)
+    }
+
+    fn sent(&mut self, at: AtCursor, pages: f64) {
+        if at.page == SILENT {
+            self.silent -= pages;
+        } else {
+            self.dirty.sent(pages);
+        }
     }
 
     fn sync(&mut self) {
@@ -205,8 +246,7 @@ impl<'a> Run<'a> {
             self.first_pass_ended = Some(self.now);
         }
         self.moments.round_ends.push(self.now + self.guess.setup_seconds);
-        let dirtied = self.dirty.sync(self.guest_now) * PAGE;
-        self.syncs += 1;
+        let dirtied = self.read_dirty_log();
         self.work += SYNC_WORK;
         if self.syncs > 2 {
             self.dirtied_later += dirtied;
@@ -233,7 +273,7 @@ impl<'a> Run<'a> {
         let began = self.now;
         let mut until_look = self.stride(self.conditions.page_seconds);
         while !self.budget_spent() {
-            let Some(at) = self.dirty.seek(self.guest_now) else { break };
+            let Some(at) = self.seek() else { break };
             let (bytes, cpu) = self.price(at);
             let mut pages = at.left.min(until_look);
             if let Some(left) = self.budget_left() {
@@ -255,7 +295,7 @@ impl<'a> Run<'a> {
     /// Pages until the next look at the clock: QEMU's own number, or to spare computing several times that, as take a
     /// moment. The moment is short where the threshold is near and the exact end of a section matters.
     fn stride(&self, page_seconds: f64) -> f64 {
-        let far = self.dirty.pages() * PAGE > FAR * self.threshold;
+        let far = self.left() > FAR * self.threshold;
         let moment = if far { SECTION_SECONDS / 4.0 } else { 1e-3 };
         let look_seconds = LOOK_PAGES * page_seconds.max((PAGE + PAGE_HEADER) / self.guess.goodput).max(1e-9);
         LOOK_PAGES * (moment / look_seconds).floor().clamp(1.0, 4096.0)
@@ -267,7 +307,7 @@ impl<'a> Run<'a> {
         self.elapse(seconds);
         self.window_bytes += pages * bytes;
         self.bytes += pages * bytes;
-        self.dirty.sent(pages);
+        self.sent(at, pages);
         self.work += 1;
         self.cache(at.page, pages);
     }
@@ -340,15 +380,14 @@ impl<'a> Run<'a> {
 
     /// The vCPUs stop, what is left is sent, the guest starts at the destination.
     fn complete(mut self) -> Went {
-        self.dirty.sync(self.guest_now);
-        self.syncs += 1;
+        self.read_dirty_log();
         self.link.pass(self.guess.stop_seconds);
         let mut sending = 0.0;
-        while let Some(at) = self.dirty.seek(self.guest_now) {
+        while let Some(at) = self.seek() {
             let (bytes, cpu) = self.price(at);
             sending += self.link.send(at.left * bytes, at.left * cpu);
             self.bytes += at.left * bytes;
-            self.dirty.sent(at.left);
+            self.sent(at, at.left);
             self.cache(at.page, at.left);
         }
         sending += self.others();
@@ -359,12 +398,11 @@ impl<'a> Run<'a> {
 
     /// The guest goes on at the destination at once, and what is left follows.
     fn post_copy(mut self) -> Went {
-        self.dirty.sync(self.guest_now);
-        self.syncs += 1;
+        self.read_dirty_log();
         self.link.pass(self.guess.stop_seconds);
         let sending = self.others();
         let blackout = self.guess.stop_seconds + sending + self.guess.start_seconds;
-        let rest = self.dirty.pages() * (PAGE + PAGE_HEADER);
+        let rest = self.left() / PAGE * (PAGE + PAGE_HEADER);
         self.bytes += rest;
         let end = self.now + blackout + rest / self.guess.goodput + self.guess.finish_seconds;
         self.went(true, blackout, end)

@@ -91,6 +91,9 @@ pub struct Conditions {
     pub zero_page_seconds: f64,
     /// Time that a look at the dirty bitmap takes, for each GiB of RAM.
     pub sync_seconds_per_gib: f64,
+    /// Pages that the guest's kernel writes all the time with what they held a moment before: locks, counters. A trace of
+    /// contents does not see them.
+    pub silent_pages: Range,
     /// From the order to migrate to the first page: libvirt's preparation, the destination's QEMU, the connection.
     pub setup_seconds: Range,
     /// Bytes sent beside the guest's RAM: other RAM blocks, device state.
@@ -112,6 +115,7 @@ impl Default for Conditions {
             page_seconds: 2.0e-6,
             zero_page_seconds: 0.7e-6,
             sync_seconds_per_gib: 0.5e-3,
+            silent_pages: Range { low: 60.0, high: 140.0 },
             setup_seconds: Range { low: 0.3, high: 0.8 },
             other_bytes: 5.0e5,
             stop_seconds: Range { low: 0.01, high: 0.03 },

@@ -56,6 +56,7 @@ fn bare(goodput: f64) -> Conditions {
         page_seconds: 1e-7,
         zero_page_seconds: 1e-7,
         sync_seconds_per_gib: 0.0,
+        silent_pages: none,
         setup_seconds: none,
         other_bytes: 0.0,
         stop_seconds: none,
