@@ -24,7 +24,7 @@ use crate::{
     campaign::{Ending, Mover, Runner, RunnerError, Settings, Summary, uptime_seconds},
     change::ChangeFile,
     collect::ready,
-    execute::{self, Fate, Undone},
+    execute::{self, Fate, Hosts, Undone},
     ledger::{Ledger, campaign::Released},
     verdict::ExitCode,
 };
@@ -162,6 +162,13 @@ fn heed_signals(drain: &Arc<AtomicBool>, stop: &Arc<AtomicBool>) -> Result<(), F
 }
 
 impl Live<'_> {
+    fn refused(&self, order: &Order, hosts: &Hosts, failure: Failure) -> Released {
+        match execute::has_moved(self.desk.ledger(), self.change.digest, &order.vm, hosts) {
+            Ok(true) => Released::Done,
+            Ok(false) | Err(_) => Self::again(failure),
+        }
+    }
+
     fn again(failure: Failure) -> Released {
         Released::Again { why: failure.text, exit: failure.exit, after_seconds: 0.0 }
     }
@@ -177,11 +184,11 @@ impl Mover for Live<'_> {
             };
         };
         let began = uptime_seconds();
+        let hosts = self.desk.hosts(order);
         let (pass, earlier) = match self.desk.gate(order) {
             (Opened::Pass(pass), earlier) => (*pass, earlier),
-            (Opened::Refused(failure, _), _) => return Self::again(failure),
+            (Opened::Refused(failure, _), _) => return self.refused(order, &hosts, failure),
         };
-        let hosts = self.desk.hosts(order);
         let made = self.desk.carry_out(order, &hosts, pass, earlier, &mut |event| {
             tracing::debug!("{}, {:.0} s: {event:?}", order.vm, uptime_seconds() - began);
         });

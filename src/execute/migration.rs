@@ -64,8 +64,9 @@ pub(super) fn migrate(
                 Err(mpsc::RecvTimeoutError::Timeout) => {}
                 Err(mpsc::RecvTimeoutError::Disconnected) => break Err(lost_sight(destination.name())),
             }
-            if stop.load(Ordering::Relaxed) && stopped.is_none() && domain.abort_job().is_ok() {
-                stopped = Some("the migration was aborted on request".to_owned());
+            // Asked again and again: before QEMU's part has begun libvirt agrees, and goes on.
+            if stop.load(Ordering::Relaxed) && domain.abort_job().is_ok() {
+                stopped.get_or_insert_with(|| "the migration was aborted on request".to_owned());
             }
             let Ok(Some(job)) = domain.job_info() else { continue };
             let elapsed = start.elapsed();

@@ -35,7 +35,7 @@ pub use judge::Judge;
 pub use migration::Progress;
 pub use recover::{Fate, Recovered, recover};
 pub use suffering::{CutOff, Keeper};
-pub use take_over::{driver, take_over};
+pub use take_over::{driver, has_moved, take_over};
 pub use whereabouts::Whereabouts;
 
 use crate::{

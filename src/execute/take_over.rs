@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use super::{Fate, Hosts, Whereabouts, driver as process, journal::Journal, recover::bring_to_an_end};
 use crate::{
-    ledger::{Ledger, LedgerError, entry::Driver},
+    ledger::{
+        Entry, Ledger, LedgerError, Selection,
+        entry::{Driver, Kind, RunStarted},
+    },
     verdict::Digest,
 };
 
@@ -24,13 +27,8 @@ pub fn take_over(
     hosts: &Hosts,
     timeout: Duration,
 ) -> Result<Fate, LedgerError> {
-    let is_it = |run: &crate::ledger::entry::RunStarted| {
-        run.change_digest == Some(change)
-            && run.from == hosts.source.uri().to_string()
-            && [&run.vm.name, &run.vm.uuid].into_iter().flatten().any(|name| name == vm)
-    };
     let open = ledger.open_runs()?;
-    if let Some(open) = open.iter().find(|open| is_it(&open.run)) {
+    if let Some(open) = open.iter().find(|open| is_of(&open.run, change, vm, hosts)) {
         let journal = Journal { ledger, run: &open.run, recovers: true };
         return Ok(match (open.run.from.parse(), open.run.to.parse()) {
             (Ok(from), Ok(to)) => bring_to_an_end(&journal, open, &Hosts::new(from, to, timeout)),
@@ -46,4 +44,22 @@ pub fn take_over(
     } else {
         Fate::Unclear(seen)
     })
+}
+
+/// Whether a VM that was left where it was has moved since: a runner that was counted out while it stood still before
+/// libvirt's call goes on with that call for a moment, which may be the last of it.
+pub fn has_moved(ledger: &Ledger, change: Digest, vm: &str, hosts: &Hosts) -> Result<bool, LedgerError> {
+    if !Whereabouts::look(vm, hosts).only_on_destination() {
+        return Ok(false);
+    }
+    let begun = ledger.records(&Selection { kinds: vec![Kind::RunStarted], ..Selection::default() })?;
+    Ok(begun
+        .iter()
+        .any(|record| matches!(&record.entry, Entry::RunStarted(run) if is_of(run, change, vm, hosts))))
+}
+
+fn is_of(run: &RunStarted, change: Digest, vm: &str, hosts: &Hosts) -> bool {
+    run.change_digest == Some(change)
+        && run.from == hosts.source.uri().to_string()
+        && [&run.vm.name, &run.vm.uuid].into_iter().flatten().any(|name| name == vm)
 }
