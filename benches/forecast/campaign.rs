@@ -12,7 +12,7 @@ use vmgate::fact::trace::DirtyTrace;
 
 use crate::{
     Came, Line, Outcome, Prediction,
-    constants::Constants,
+    constants::{Constants, corrections},
     lab,
     net::{self, Goodput},
     plan::{Case, Part},
@@ -24,13 +24,15 @@ pub(crate) struct Campaign {
     /// Where results go, and the constants beside them.
     pub(crate) out: PathBuf,
     pub(crate) plan: Vec<Case>,
+    /// Results of an earlier campaign, all of whose cases are those tuned on.
+    pub(crate) tuned_on: Option<PathBuf>,
     pub(crate) trace_seconds: f64,
     /// When to stop, between two cases.
     pub(crate) most: Duration,
 }
 
 /// Predictions with what came, of a result file. One that was interrupted in between has no outcome and is left out.
-pub(crate) fn read(file: &Path) -> Outcome<Vec<(Prediction, Came)>> {
+fn read(file: &Path) -> Outcome<Vec<(Prediction, Came)>> {
     let mut predicted: BTreeMap<u32, Prediction> = BTreeMap::new();
     let mut pairs = Vec::new();
     let text = if file.exists() { fs::read_to_string(file)? } else { String::new() };
@@ -51,24 +53,42 @@ fn kept(results: &Path, id: u32) -> PathBuf {
     results.with_extension("traces").join(format!("{id}.json"))
 }
 
-/// All cases, foretold anew by today's predictor from their kept traces, with the fixed costs that were frozen, else those that
-/// the cases teach: what a change of the predictor is worth. No proof of it: it was not frozen before they ran.
-pub(crate) fn again(results: &Path) -> Outcome<Vec<(Prediction, Came)>> {
-    let foretell = |pairs: Vec<(Prediction, Came)>, constants: &Constants| -> Outcome<Vec<_>> {
-        let one = |(before, came): (Prediction, Came)| {
-            let trace = serde_json::from_slice(&fs::read(kept(results, before.case.id))?)?;
-            let path = Goodput { bytes_per_second: before.goodput, queue_bytes: before.queue_bytes };
-            Ok((predict::predict(&before.case, &trace, path, constants)?, came))
-        };
-        pairs.into_iter().map(one).collect()
+/// Cases, foretold anew by today's predictor from their kept traces.
+fn foretell(
+    results: &Path,
+    pairs: Vec<(Prediction, Came)>,
+    constants: &Constants,
+) -> Outcome<Vec<(Prediction, Came)>> {
+    let one = |(before, came): (Prediction, Came)| {
+        let trace = serde_json::from_slice(&fs::read(kept(results, before.case.id))?)?;
+        let path = Goodput { bytes_per_second: before.goodput, queue_bytes: before.queue_bytes };
+        Ok((predict::predict(&before.case, &trace, path, constants)?, came))
     };
+    pairs.into_iter().map(one).collect()
+}
+
+/// What cases teach today's predictor.
+fn learn(results: &Path, pairs: Vec<(Prediction, Came)>) -> Outcome<Constants> {
+    let pairs = foretell(results, pairs, &Constants::default())?;
+    let learnt = Constants::default().learn(&pairs);
+    let corrections = corrections(&foretell(results, pairs, &learnt)?);
+    Ok(Constants { corrections, ..learnt })
+}
+
+/// All cases, foretold anew with what was frozen, else with what they teach: what a change of the predictor is worth. No
+/// proof of it: it was not frozen before they ran.
+pub(crate) fn again(results: &Path) -> Outcome<(Vec<(Prediction, Came)>, Constants)> {
     let pairs = read(results)?;
-    if let Some(frozen) = Constants::read(&frozen(results))? {
-        return foretell(pairs, &frozen);
-    }
-    let first = foretell(pairs, &Constants::default())?;
-    let learnt = Constants::default().learn(&first);
-    foretell(first, &learnt)
+    let constants = match Constants::read(&frozen(results))? {
+        Some(frozen) => frozen,
+        None => learn(results, pairs.clone())?,
+    };
+    Ok((foretell(results, pairs, &constants)?, constants))
+}
+
+/// The cases of a result file, with what was frozen for those held out.
+pub(crate) fn results(file: &Path) -> Outcome<(Vec<(Prediction, Came)>, Constants)> {
+    Ok((read(file)?, Constants::read(&frozen(file))?.unwrap_or_default()))
 }
 
 /// Where the fixed costs are kept that were learnt.
@@ -111,10 +131,14 @@ impl Campaign {
         if let Some(frozen) = Constants::read(&file)? {
             return Ok(frozen);
         }
-        let of_tuning = |(prediction, _): &&(Prediction, Came)| prediction.case.part == Part::Tune;
-        let learnt = Constants::default().learn(&done.iter().filter(of_tuning).cloned().collect::<Vec<_>>());
+        let learnt = if let Some(earlier) = &self.tuned_on {
+            learn(earlier, read(earlier)?)?
+        } else {
+            let of_tuning = |(prediction, _): &&(Prediction, Came)| prediction.case.part == Part::Tune;
+            learn(&self.out, done.iter().filter(of_tuning).cloned().collect())?
+        };
         learnt.write(&file)?;
-        println!("the fixed costs are frozen in {}", file.display());
+        println!("what {} cases taught is frozen in {}", learnt.cases, file.display());
         Ok(learnt)
     }
 

@@ -1,4 +1,5 @@
-//! The lab's fixed costs: learnt from the cases to tune on, then frozen in a file before any other case runs.
+//! The lab's fixed costs: learnt from the cases to tune on, then frozen in a file before any other case runs. With them what
+//! those cases teach of the intervals.
 
 use std::{fs, path::Path};
 
@@ -24,6 +25,9 @@ pub(crate) struct Constants {
     pub(crate) from_b: Fixed,
     /// Cases that they were learnt from.
     pub(crate) cases: usize,
+    /// What these cases, foretold with these costs, teach about the intervals of total time, bytes and blackout.
+    #[serde(default)]
+    pub(crate) corrections: [Option<Correction>; 3],
 }
 
 /// Costs that do not depend on the guest's memory.
@@ -45,7 +49,7 @@ impl Default for Constants {
             start_seconds: Range { low: 0.04, high: 0.2 },
             finish_seconds: Range { low: 0.02, high: 0.1 },
         };
-        Self { from_a: fixed, from_b: fixed, cases: 0 }
+        Self { from_a: fixed, from_b: fixed, cases: 0, corrections: [None; 3] }
     }
 }
 
@@ -88,7 +92,12 @@ impl Constants {
                 ..fixed
             }
         };
-        Self { from_a: of("a", self.from_a), from_b: of("b", self.from_b), cases: pairs.len() }
+        Self {
+            from_a: of("a", self.from_a),
+            from_b: of("b", self.from_b),
+            cases: pairs.len(),
+            corrections: [None; 3],
+        }
     }
 
     pub(crate) fn conditions(&self, from: &str, goodput: f64, queue_bytes: f64) -> Conditions {
@@ -118,7 +127,7 @@ fn moved(range: Range, residuals: Vec<f64>) -> Range {
     Range { low: (now - half).max(0.0), high: (now + half).max(0.0) }
 }
 
-/// What the cases to tune on teach about the intervals: total time, bytes, blackout.
+/// What cases teach about the intervals of total time, bytes and blackout.
 pub(crate) fn corrections(pairs: &[(Prediction, Came)]) -> [Option<Correction>; 3] {
     let learn = |foretold: fn(&Prediction) -> Option<Quantiles>, came: fn(&Came) -> f64| {
         let done = pairs.iter().filter(|(_, came)| came.completed && !came.disturbed);

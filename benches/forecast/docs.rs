@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
 
 use crate::{
     Outcome, campaign,
+    constants::Constants,
     plan::Kind,
     score::{HEAD, Pair, Score, Scored, quantile},
 };
@@ -13,8 +14,8 @@ const SIDE: f64 = 420.0;
 const MARGIN: f64 = 48.0;
 
 pub(crate) fn write(file: &Path, folder: &Path) -> Outcome<()> {
-    let pairs = campaign::read(file)?;
-    let scored = Scored::of(&pairs);
+    let (pairs, constants) = campaign::results(file)?;
+    let scored = Scored::of(&pairs, &constants);
     let plots = folder.join("forecast");
     fs::create_dir_all(&plots)?;
     let done = scored.held_out(|(_, came)| came.completed);
@@ -30,11 +31,11 @@ pub(crate) fn write(file: &Path, folder: &Path) -> Outcome<()> {
     ] {
         fs::write(plots.join(format!("{name}.svg")), scatter(title, points))?;
     }
-    fs::write(folder.join("forecast-measured.md"), page(file, &pairs, &scored)?)?;
+    fs::write(folder.join("forecast-measured.md"), page(file, &pairs, &constants, &scored)?)?;
     Ok(())
 }
 
-fn page(file: &Path, pairs: &[Pair], scored: &Scored) -> Outcome<String> {
+fn page(file: &Path, pairs: &[Pair], constants: &Constants, scored: &Scored) -> Outcome<String> {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let mut text = String::new();
     writeln!(text, "# How good the forecast is\n")?;
@@ -42,16 +43,17 @@ fn page(file: &Path, pairs: &[Pair], scored: &Scored) -> Outcome<String> {
         text,
         "Written by `make bench-forecast` from `benches/forecast/results/{name}`: {} real migrations between QEMU 7.2 and\n\
          10.0 through libvirt, in the lab, of emulated guests. Each was foretold before it started, from a trace of 15 s and\n\
-         the goodput of one TCP stream; the blackout is the silence of a heartbeat every 2.5 ms, seen outside the guest. A\n\
-         third of the cases ran first: from them the lab's fixed costs were learnt, and frozen. The tables are of the rest.\n",
-        pairs.len()
+         the goodput of one TCP stream; the blackout is the silence of a heartbeat every 2.5 ms, seen outside the guest.\n\
+         {} earlier ones taught the lab's fixed costs, which were frozen before the first of those held out.\n",
+        pairs.len(),
+        constants.cases
     )?;
     let all = scored.held_out(|_| true);
     writeln!(text, "## Aims\n\n| | aim | all held out |\n|---|---|---|")?;
     aims(&mut text, &scored.score(&all))?;
     writeln!(
         text,
-        "\n## By kind\n\nErrors are absolute: median, ninth decile, worst. Converges or not: right of so many where\nthe dirty rate lies clearly off the goodput, and where it is within 0.9 to 1.1 of it. \"Corrected\" is by how far those\ntuned on were off, which were foretold with the wide costs from before: it may be worse.\n\n{HEAD}"
+        "\n## By kind\n\nErrors are absolute: median, ninth decile, worst. Converges or not: right of so many where\nthe dirty rate lies clearly off the goodput, and where it is within 0.9 to 1.1 of it. \"Corrected\" is by how far those\ntuned on were off, foretold with the frozen costs.\n\n{HEAD}"
     )?;
     for (name, group) in scored.groups() {
         writeln!(text, "{}", scored.score(&group).row(&name))?;
@@ -105,17 +107,26 @@ fn noise(text: &mut String, pairs: &[Pair]) -> Outcome<()> {
     }
     writeln!(
         text,
-        "\n## Noise floor\n\nThe same migration several times: what no forecast can be better than.\n\n| case | times | total s | blackout ms |\n|---|---|---|---|"
+        "\n## Noise floor\n\nThe same migration several times: what no forecast can be better than. \"Off\" is by how much one of them is off their\nmiddle, at the median.\n\n| case | times | total s | off | blackout ms | off |\n|---|---|---|---|---|---|"
     )?;
     for group in groups.values().filter(|group| group.len() > 1) {
         let range = |of: fn(&Pair) -> f64, digits: usize| {
             let figures: Vec<f64> = group.iter().map(|pair| of(pair)).collect();
             let at = |share| quantile(&figures, share).unwrap_or(f64::NAN);
-            format!("{:.digits$} to {:.digits$}", at(0.0), at(1.0))
+            let middle = at(0.5);
+            let off: Vec<f64> = figures.iter().map(|figure| (figure - middle).abs()).collect();
+            let off = quantile(&off, 0.5).unwrap_or(f64::NAN);
+            (format!("{:.digits$} to {:.digits$}", at(0.0), at(1.0)), off, middle)
         };
-        let total = range(|pair| pair.1.total_seconds, 2);
-        let blackout = range(|pair| pair.1.blackout_seconds.unwrap_or(f64::NAN) * 1e3, 0);
-        writeln!(text, "| {} | {} | {total} | {blackout} |", group[0].0.case, group.len())?;
+        let (total, off_total, middle) = range(|pair| pair.1.total_seconds, 2);
+        let (blackout, off_blackout, _) = range(|pair| pair.1.blackout_seconds.unwrap_or(f64::NAN) * 1e3, 0);
+        writeln!(
+            text,
+            "| {} | {} | {total} | {:.1} % | {blackout} | {off_blackout:.0} ms |",
+            group[0].0.case,
+            group.len(),
+            off_total / middle * 100.0
+        )?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! The validation bench: forecasts of real migrations in the lab, written down before each starts, beside what came.
 //!
 //! ```text
-//! cargo bench --bench forecast -- run OUT [--seed N] [--share 1.0] [--minutes N] [--trace SECONDS] [--only TEXT]
+//! cargo bench --bench forecast -- run OUT [--seed N] [--share 1.0] [--minutes N] [--trace SECONDS] [--only TEXT] [--tuned-on FILE]
 //! cargo bench --bench forecast -- score FILE      a table of all cases, and the errors by kind
 //! cargo bench --bench forecast -- again FILE      the same, foretold anew by today's predictor from the kept traces
 //! cargo bench --bench forecast -- docs FILE DIR   docs/forecast-measured.md and its plots
@@ -9,8 +9,9 @@
 //! cargo bench --bench forecast -- trace VM SECONDS
 //! ```
 //! `run` needs root and the lab (`eval "$(tests/lab/lab env)"`). Each case is two JSON lines in OUT: the prediction and
-//! the outcome. It goes on where it was interrupted, and ends after so many minutes. A third of the cases comes first:
-//! what they teach of the lab's fixed costs is written beside OUT before any other case runs, and not changed again.
+//! the outcome. It goes on where it was interrupted, and ends after so many minutes. A third of the cases comes first, or
+//! all of an earlier campaign was it (FILE, with its traces): what they teach of the lab's fixed costs is written beside
+//! OUT before any other case runs, and not changed again.
 
 #![allow(clippy::pedantic)] // a campaign, run by hand
 #![allow(
@@ -34,7 +35,12 @@ mod predict;
 mod score;
 mod speed;
 
-use std::{env, error::Error, path::Path, time::Duration};
+use std::{
+    env,
+    error::Error,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use serde::{Deserialize, Deserializer, Serialize};
 use vmgate::{
@@ -149,7 +155,7 @@ fn main() -> Outcome<()> {
         Some("heartbeat") => net::heartbeat(word(1).unwrap_or_default()),
         Some("sink") => net::sink(word(1).unwrap_or_default()),
         Some("source") => net::source(word(1).unwrap_or_default()),
-        Some("score") => score::table(&campaign::read(Path::new(word(1).ok_or("score FILE")?))?),
+        Some("score") => score::table(&campaign::results(Path::new(word(1).ok_or("score FILE")?))?),
         Some("again") => score::table(&campaign::again(Path::new(word(1).ok_or("again FILE")?))?),
         Some("docs") => {
             docs::write(Path::new(word(1).ok_or("docs FILE DIR")?), Path::new(word(2).unwrap_or("docs")))
@@ -159,9 +165,11 @@ fn main() -> Outcome<()> {
             let seed = option("--seed").unwrap_or("1").parse()?;
             let share = option("--share").unwrap_or("1").parse()?;
             let minutes: f64 = option("--minutes").unwrap_or("1440").parse()?;
+            let tuned_on = option("--tuned-on").map(PathBuf::from);
             let campaign = Campaign {
                 out: word(1).ok_or("run OUT")?.into(),
-                plan: plan::cases(seed, share, option("--only")),
+                plan: plan::cases(seed, share, option("--only"), tuned_on.is_none()),
+                tuned_on,
                 trace_seconds: option("--trace").unwrap_or("15").parse()?,
                 most: Duration::from_secs_f64(minutes * 60.0),
             };

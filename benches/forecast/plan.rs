@@ -152,8 +152,9 @@ const REPEATED: usize = 3;
 const REPEATS: usize = 4;
 
 /// The plan: of each kind a third to tune on, drawn by the seed, and a few cases again. The cases to tune on come
-/// first. `share` of each kind is taken, at least one of each part; `only` keeps the kinds whose name has it.
-pub(crate) fn cases(seed: u64, share: f64, only: Option<&str>) -> Vec<Case> {
+/// first. `share` of each kind is taken, at least one of each part; `only` keeps the kinds whose name has it; without `tune`
+/// all are held out.
+pub(crate) fn cases(seed: u64, share: f64, only: Option<&str>, tune: bool) -> Vec<Case> {
     let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let mut plan = Vec::new();
     for kind in Kind::ALL.into_iter().filter(|kind| only.is_none_or(|text| kind.words().contains(text))) {
@@ -162,7 +163,7 @@ pub(crate) fn cases(seed: u64, share: f64, only: Option<&str>) -> Vec<Case> {
         let mut drawn: Vec<Case> = (0..all).map(|_| draw(kind, &mut random)).collect();
         drawn.truncate(wanted);
         for (at, case) in drawn.iter_mut().enumerate() {
-            case.part = if at % 3 == 0 { Part::Tune } else { Part::HeldOut };
+            case.part = if tune && at % 3 == 0 { Part::Tune } else { Part::HeldOut };
         }
         plan.extend(drawn);
     }

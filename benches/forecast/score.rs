@@ -8,7 +8,7 @@ use vmgate::{
 use crate::{
     Came, Outcome, Prediction,
     baseline::Baseline,
-    constants::corrections,
+    constants::Constants,
     plan::{Kind, Part},
 };
 
@@ -17,6 +17,9 @@ pub(crate) type Pair = (Prediction, Came);
 
 /// Between these dirty rates, by the goodput, nobody can be sure.
 const NEAR: std::ops::RangeInclusive<f64> = 0.9..=1.1;
+
+/// Of shorter migrations, the tenths of a second by which libvirt's preparation varies are many per cent.
+const LONG_SECONDS: f64 = 5.0;
 
 /// A forecast on one line.
 pub(crate) fn words(replay: &Replay) -> String {
@@ -37,14 +40,14 @@ pub(crate) fn words(replay: &Replay) -> String {
 }
 
 /// Prints all cases, and their errors by kind.
-pub(crate) fn table(pairs: &[Pair]) -> Outcome<()> {
+pub(crate) fn table((pairs, constants): &(Vec<Pair>, Constants)) -> Outcome<()> {
     println!(
         "| case | ρ | P | total s: foretold, came | MB: foretold, came | blackout ms: foretold, came (reported) | rounds | in 90 % |"
     );
     println!("|---|---|---|---|---|---|---|---|");
     pairs.iter().for_each(|pair| println!("{}", row(pair)));
     println!("\n{HEAD}");
-    let scored = Scored::of(pairs);
+    let scored = Scored::of(pairs, constants);
     for (name, group) in scored.groups() {
         println!("{}", scored.score(&group).row(&name));
     }
@@ -94,19 +97,17 @@ fn within(range: Option<Quantiles>, value: f64) -> bool {
     range.is_some_and(|range| (range.p5..=range.p95).contains(&value))
 }
 
-/// Results that count, with what those to tune on teach of the intervals.
+/// Results that count, with what was learnt of the intervals before.
 pub(crate) struct Scored<'a> {
     pairs: Vec<&'a Pair>,
     corrections: [Option<Correction>; 3],
 }
 
 impl<'a> Scored<'a> {
-    pub(crate) fn of(pairs: &'a [Pair]) -> Self {
-        let tuning: Vec<Pair> =
-            pairs.iter().filter(|(prediction, _)| prediction.case.part == Part::Tune).cloned().collect();
+    pub(crate) fn of(pairs: &'a [Pair], constants: &Constants) -> Self {
         Self {
             pairs: pairs.iter().filter(|(_, came)| !came.disturbed).collect(),
-            corrections: corrections(&tuning),
+            corrections: constants.corrections,
         }
     }
 
@@ -128,6 +129,8 @@ impl<'a> Scored<'a> {
                 "of these, on a quiet machine".to_owned(),
                 self.held_out(|pair| plain(pair) && pair.1.pressure.stalled_ratio < crate::load::BUSY),
             ),
+            ("shorter than 5 s".to_owned(), self.held_out(|(_, came)| came.total_seconds < LONG_SECONDS)),
+            ("5 s and longer".to_owned(), self.held_out(|(_, came)| came.total_seconds >= LONG_SECONDS)),
             ("from QEMU 7.2".to_owned(), self.held_out(|pair| plain(pair) && pair.0.case.from == "a")),
             ("from QEMU 10.0".to_owned(), self.held_out(|pair| plain(pair) && pair.0.case.from == "b")),
         ];

@@ -4,6 +4,8 @@
 //! The interval is then widened, or narrowed, by the score that nine of ten earlier forecasts stayed below, whatever the
 //! reason for the misses was. It needs nothing of the model but that the next migration is like the earlier ones.
 
+use serde::{Deserialize, Serialize};
+
 use crate::fact::Quantiles;
 
 /// Share of the figures that an interval from p5 to p95 shall hold.
@@ -21,7 +23,7 @@ pub struct Past {
 }
 
 /// How much intervals are to be widened, as a part of the middle.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Correction {
     widen_ratio: f64,
     /// By how much the middle was off, at the median.

@@ -1,11 +1,12 @@
 //! What each setting would change, and the mildest that meets the goal.
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{AutoConverge, Conditions, Goal, Replay, Replayer, Settings};
 
 /// Runs for each alternative: enough to choose by.
-const RUNS: u32 = 24;
+const RUNS: usize = 24;
 /// How sure the recommendation must be.
 const SURE: f64 = 0.95;
 /// The part of the accepted blackout that a downtime limit is chosen for: it is chosen by few runs.
@@ -104,7 +105,7 @@ impl Replayer<'_> {
             let settings = self.limited(&settings, &conditions, goal, seed);
             WhatIf { step, replay: self.runs(&settings, &conditions, goal, seed, RUNS), settings }
         };
-        let what_if: Vec<WhatIf> = steps(settings).into_iter().map(try_out).collect();
+        let what_if: Vec<WhatIf> = steps(settings).into_par_iter().map(try_out).collect();
         let recommended = if meets(&as_it_is, goal) {
             Some(Recommended { step: None, settings: own.clone(), replay: as_it_is.clone() })
         } else {

@@ -23,6 +23,8 @@ mod run;
 mod settings;
 mod throttle;
 
+use rayon::prelude::*;
+
 use crate::fact::trace::{DirtyTrace, PAGE_BYTES, TraceError};
 
 pub use advise::{Advice, Recommended, Step, WhatIf};
@@ -35,9 +37,11 @@ use random::Random;
 use run::{Guess, Run, Went};
 
 /// Most runs of a replay.
-const RUNS: u32 = if cfg!(test) { 40 } else { 120 };
+const RUNS: usize = if cfg!(test) { 40 } else { 120 };
 /// Fewest, where each takes long because the migration does not end.
-const FEWEST_RUNS: u32 = if cfg!(test) { 8 } else { 16 };
+const FEWEST_RUNS: usize = if cfg!(test) { 8 } else { 16 };
+/// Runs side by side. The number does not depend on the machine: nor may a forecast.
+const AT_ONCE: usize = 8;
 /// What the runs of one replay may cost together, in pages of the sample handed over.
 const WORK: u64 = if cfg!(test) { 200_000 } else { 1_500_000 };
 /// A migration counts as one that does not converge after this many times what a copy of all RAM
@@ -69,38 +73,29 @@ impl<'t> Replayer<'t> {
         conditions: &Conditions,
         goal: &Goal,
         seed: u64,
-        most: u32,
+        most: usize,
     ) -> Replay {
         // Beyond the deadline too: how late it would be is worth knowing.
         let patience = self.patience(settings, conditions);
         let deadline = goal.deadline_seconds.unwrap_or(patience);
         let horizon = deadline.max(patience);
+        let run = |guess: Guess| Run::new(&self.guest, settings, conditions, &guess).until(horizon);
         let mut random = Random::new(seed);
-        let pilot = self.run(settings, conditions, horizon, &mut random, 0.0, f64::INFINITY);
-        let step = Moments::step(pilot.total_seconds);
-        let mut went = Vec::new();
+        let pilot = run(self.guess(conditions, &mut random, 0.0));
+        let moment_seconds = Moments::step(pilot.total_seconds);
+        let mut went: Vec<Went> = Vec::new();
         let mut work = 0;
-        let enough_work = WORK * u64::from(most) / u64::from(RUNS);
+        let enough_work = WORK * most as u64 / RUNS as u64;
         let fewest = FEWEST_RUNS.min(most / 3);
-        while went.len() < most as usize && (work < enough_work || went.len() < fewest as usize) {
-            let one = self.run(settings, conditions, horizon, &mut random, pilot.total_seconds, step);
-            work += one.work;
-            went.push(one);
+        while went.len() < most && (work < enough_work || went.len() < fewest) {
+            let guess =
+                |_| Guess { moment_seconds, ..self.guess(conditions, &mut random, pilot.total_seconds) };
+            let guesses: Vec<Guess> = (0..AT_ONCE).map(guess).collect();
+            let runs: Vec<Went> = guesses.into_par_iter().map(run).collect();
+            work += runs.iter().map(|one| one.work).sum::<u64>();
+            went.extend(runs);
         }
         Replay::from_runs(&went, settings, deadline)
-    }
-
-    fn run(
-        &self,
-        settings: &Settings,
-        conditions: &Conditions,
-        horizon: f64,
-        random: &mut Random,
-        expected: f64,
-        moment_seconds: f64,
-    ) -> Went {
-        let guess = Guess { moment_seconds, ..self.guess(conditions, random, expected) };
-        Run::new(&self.guest, settings, conditions, &guess).until(horizon)
     }
 
     fn patience(&self, settings: &Settings, conditions: &Conditions) -> f64 {

@@ -11,6 +11,7 @@ use super::{
     guest::Guest,
     link::Link,
     moments::Moments,
+    random::{mix, to_unit},
     settings::{Conditions, Settings},
     throttle::Throttle,
 };
@@ -39,8 +40,8 @@ const FAR: f64 = 4.0;
 /// After so many times round the trace without an end, a run is given up: the same would only come again.
 const PATIENCE_ROUNDS: f64 = 2.0;
 const PATIENCE_SECONDS: f64 = 20.0;
-/// In this time the kernel has written all of the pages that it writes all the time.
-const SILENT_SECONDS: f64 = 0.02;
+/// In this time on a vCPU the kernel has written all of the pages that it writes all the time.
+const SILENT_BUSY_SECONDS: f64 = 0.005;
 /// Their number at the cursor.
 const SILENT: usize = usize::MAX;
 /// What a sync costs to compute, in pages handed over.
@@ -218,7 +219,7 @@ impl<'a> Run<'a> {
     fn read_dirty_log(&mut self) -> f64 {
         let before = self.left();
         self.dirty.sync(self.guest_now);
-        let written = (self.guest_now - self.silent_since) / SILENT_SECONDS;
+        let written = (self.guest_now - self.silent_since) * self.guess.vcpu_busy / SILENT_BUSY_SECONDS;
         self.silent = self.silent.max(self.guess.silent_pages * written.min(1.0));
         self.silent_since = self.guest_now;
         self.syncs += 1;
@@ -323,6 +324,9 @@ impl<'a> Run<'a> {
             return (PAGE + MULTIFD_PAGE_HEADER, seconds);
         }
         let whole = PAGE + PAGE_HEADER;
+        if at.page == SILENT && self.settings.xbzrle_cache_bytes.is_some() {
+            return (XBZRLE_HEADER, seconds * XBZRLE_COST);
+        }
         if self.in_cache.get(at.page / 64).is_some_and(|word| word >> (at.page % 64) & 1 == 1) {
             let overflow = self.guess.delta_overflow;
             let bytes = overflow * whole + (1.0 - overflow) * (XBZRLE_HEADER + self.guess.delta_bytes);
@@ -331,14 +335,15 @@ impl<'a> Run<'a> {
         (whole, seconds)
     }
 
-    /// A page sent after the first pass goes to the XBZRLE cache while there is room.
+    /// A page sent after the first pass goes to its slot of the XBZRLE cache, unless another page has it.
     fn cache(&mut self, page: usize, pages: f64) {
         let Some(size) = self.settings.xbzrle_cache_bytes else { return };
+        let free = 1.0 - self.cached_pages * PAGE / size as f64;
         let bit = 1_u64 << (page % 64);
         if let Some(word) = self.in_cache.get_mut(page / 64)
             && *word & bit == 0
             && self.dirty.passes() > 0
-            && (self.cached_pages + pages) * PAGE <= size as f64
+            && to_unit(mix(self.guess.seed ^ page as u64)) < free
         {
             *word |= bit;
             self.cached_pages += pages;
