@@ -1,6 +1,9 @@
 //! Real migrations: done and verified, refused, aborted, failed.
 
-use std::fs;
+use std::{
+    fs, thread,
+    time::{Duration, Instant},
+};
 
 use crate::harness::{
     Guest, Said, SlowLink, a_to_b, b_to_a, lab, start_vmgate, statuses, vmgate, wait_for_the_copy, words,
@@ -45,6 +48,25 @@ fn ctrl_c_aborts_the_migration_and_the_guest_goes_on_where_it_was() {
     assert_eq!((guest.state_on("a").as_str(), guest.state_on("b").as_str()), ("running", ""));
     let job = lab(&["host", "a", "virsh", "-q", "domjobinfo", guest.name]);
     assert!(job.stdout.contains("None"), "a job is left behind: {}", job.stdout);
+}
+
+#[test]
+#[ignore = "needs the lab: make lab-test"]
+fn ctrl_c_while_the_destination_prepares_is_not_lost() {
+    let guest = Guest::start("too-early", &["--on", "a"]);
+    let _slow = SlowLink::at("100mbit");
+    let child = start_vmgate(&words(&["migrate", guest.name, "--longest-blackout", "2"], &a_to_b()));
+    let pid = libc::pid_t::try_from(child.id()).unwrap();
+    let start = Instant::now();
+    while guest.state_on("b").is_empty() {
+        assert!(start.elapsed() < Duration::from_mins(2), "the destination never prepared");
+        thread::sleep(Duration::from_millis(20));
+    }
+    // SAFETY: kill(2) takes no pointers, and the child has not been waited for, so the pid is its own.
+    assert_eq!(unsafe { libc::kill(pid, libc::SIGINT) }, 0);
+    let said: Said = child.wait_with_output().unwrap().into();
+    said.exits(30).says("on request").says("runs on lab-a");
+    assert_eq!((guest.state_on("a").as_str(), guest.state_on("b").as_str()), ("running", ""));
 }
 
 #[test]
