@@ -63,3 +63,54 @@ fn is_of(run: &RunStarted, change: Digest, vm: &str, hosts: &Hosts) -> bool {
         && run.from == hosts.source.uri().to_string()
         && [&run.vm.name, &run.vm.uuid].into_iter().flatten().any(|name| name == vm)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use super::*;
+    use crate::{change::Plan, ledger::fresh::Fresh, verdict::Named};
+
+    /// A host of libvirt's test driver that runs these VMs.
+    fn host(folder: &Path, name: &str, vms: &[&str]) -> String {
+        let domain = |vm: &&str| {
+            format!(
+                "<domain type='test'><name>{vm}</name><memory>1024</memory><os><type>hvm</type></os></domain>"
+            )
+        };
+        let file = folder.join(name);
+        fs::write(&file, format!("<node>{}</node>", vms.iter().map(domain).collect::<String>())).unwrap();
+        format!("test://{}", file.display())
+    }
+
+    fn has_moved_between(source: &[&str], destination: &[&str], begun: bool) -> bool {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to) = (host(folder.path(), "from", source), host(folder.path(), "to", destination));
+        let timeout = Duration::from_secs(10);
+        let hosts = Hosts::new(from.parse().unwrap(), to.parse().unwrap(), timeout);
+        let (ledger, change) = (Fresh::in_file().ledger(), Digest::of(b"change"));
+        let named = |name: &str| Named { name: Some(name.to_owned()), uuid: None };
+        let run = RunStarted {
+            run: "r1".to_owned(),
+            vm: named("web"),
+            source: named("from"),
+            destination: named("to"),
+            from,
+            to,
+            change: None,
+            change_digest: Some(if begun { change } else { Digest::of(b"another") }),
+            plan: Plan::default(),
+            driver: driver(),
+        };
+        ledger.append(&Entry::RunStarted(run)).unwrap();
+        has_moved(&ledger, change, "web", &hosts).unwrap()
+    }
+
+    #[test]
+    fn a_vm_at_its_destination_was_moved_only_by_a_run_of_the_change_and_only_if_it_is_nowhere_else() {
+        assert!(has_moved_between(&["other"], &["web"], true));
+        assert!(!has_moved_between(&["other"], &["web"], false), "somebody else's VM of that name");
+        assert!(!has_moved_between(&["web"], &["web"], true), "it runs twice");
+        assert!(!has_moved_between(&["web"], &["other"], true));
+    }
+}
