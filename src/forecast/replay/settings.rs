@@ -115,7 +115,7 @@ impl Default for Conditions {
             page_seconds: 2.0e-6,
             zero_page_seconds: 0.7e-6,
             sync_seconds_per_gib: 0.5e-3,
-            silent_pages: Range { low: 60.0, high: 140.0 },
+            silent_pages: Range { low: 110.0, high: 150.0 },
             setup_seconds: Range { low: 0.3, high: 0.8 },
             other_bytes: 5.0e5,
             stop_seconds: Range { low: 0.01, high: 0.03 },
