@@ -6,7 +6,9 @@ use std::{
 };
 
 use super::{
-    Fleet, HostId, Oracle, Resource, Schedule, Unplaced, VmId, model::amount_in_words, place::Placer,
+    Fleet, HostId, Oracle, Resource, Schedule, Unplaced, VmId,
+    model::amount_in_words,
+    place::{Placement, Placer},
     schedule,
 };
 
@@ -79,9 +81,10 @@ impl Plan {
 
 /// Empties all hosts in one wave.
 pub fn evacuate(fleet: &Fleet, oracle: &dyn Oracle, request: &PlanRequest<'_>) -> Plan {
-    let (wave, unplaced) = empty(fleet, oracle, request, &request.empty);
+    let placement = placement(fleet, oracle, request);
+    let wave = wave(fleet, oracle, &request.empty, &placement);
     let shortfalls = shortfalls(fleet, request, &wave.title);
-    Plan { waves: vec![wave], unplaced, shortfalls }
+    Plan { waves: vec![wave], unplaced: placement.unplaced, shortfalls }
 }
 
 /// How much of a rolling maintenance is away at once.
@@ -110,13 +113,13 @@ pub fn rolling(fleet: &Fleet, oracle: &dyn Oracle, request: &PlanRequest<'_>, pa
             Pace::Room => most_by_room(fleet, request, &left),
         };
         // What fits in all may not fit host by host: then some racks wait for the next turn.
-        let (of_racks, mut wave, unplaced) = loop {
+        let (of_racks, placement) = loop {
             let hosts: Vec<HostId> = left.iter().take(count).flat_map(|(_, hosts)| hosts).copied().collect();
             let of_racks =
                 PlanRequest { into: others(request, &hosts), empty: hosts, earlier: request.earlier };
-            let (wave, unplaced) = empty(fleet, oracle, &of_racks, &of_racks.empty);
-            if unplaced.is_empty() || count == 1 {
-                break (of_racks, wave, unplaced);
+            let placement = placement(fleet, oracle, &of_racks);
+            if placement.unplaced.is_empty() || count == 1 {
+                break (of_racks, placement);
             }
             count -= (count / 8).max(1);
         };
@@ -125,10 +128,11 @@ pub fn rolling(fleet: &Fleet, oracle: &dyn Oracle, request: &PlanRequest<'_>, pa
             [first, .., last] => format!("{first} to {last}"),
             [] => String::new(),
         };
-        wave.title = format!("empty {racks}");
+        let wave =
+            Wave { title: format!("empty {racks}"), ..wave(fleet, oracle, &of_racks.empty, &placement) };
         plan.shortfalls.extend(shortfalls(fleet, &of_racks, &wave.title));
         let back = back(fleet, oracle, &wave);
-        plan.unplaced.extend(unplaced);
+        plan.unplaced.extend(placement.unplaced);
         plan.waves.push(wave);
         plan.waves.push(Wave { title: format!("back to {racks}"), empties: Vec::new(), schedule: back });
     }
@@ -173,22 +177,22 @@ fn add(sum: &mut [u64], amounts: &[u64]) {
     }
 }
 
-fn empty(
-    fleet: &Fleet,
-    oracle: &dyn Oracle,
-    request: &PlanRequest<'_>,
-    hosts: &[HostId],
-) -> (Wave, Vec<Unplaced>) {
-    let emptied: HashSet<HostId> = hosts.iter().copied().collect();
+/// A destination for each VM of the hosts that are to be emptied.
+fn placement(fleet: &Fleet, oracle: &dyn Oracle, request: &PlanRequest<'_>) -> Placement {
+    let emptied: HashSet<HostId> = request.empty.iter().copied().collect();
     let vms: Vec<VmId> = (0..fleet.vms.len())
         .map(VmId)
         .filter(|vm| fleet.vm(*vm).is_some_and(|vm| emptied.contains(&vm.host)))
         .collect();
-    let placement = Placer::new(fleet, oracle, &request.into, hosts).place(&vms, request.earlier);
+    Placer::new(fleet, oracle, &request.into, &request.empty).place(&vms, request.earlier)
+}
+
+/// The moves of a placement in time.
+fn wave(fleet: &Fleet, oracle: &dyn Oracle, hosts: &[HostId], placement: &Placement) -> Wave {
     let timed: Vec<(VmId, HostId, f64)> =
         placement.moves.iter().map(|(vm, to)| (*vm, *to, seconds(fleet, oracle, *vm, *to))).collect();
     let title = format!("empty {}", counted(hosts.len(), "host"));
-    (Wave { title, empties: hosts.to_vec(), schedule: schedule(fleet, &timed) }, placement.unplaced)
+    Wave { title, empties: hosts.to_vec(), schedule: schedule(fleet, &timed) }
 }
 
 /// What all VMs of the hosts need more than all destinations have.

@@ -7,7 +7,8 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap, HashMap, HashSet},
+    collections::{BinaryHeap, HashMap, HashSet},
+    iter, mem,
 };
 
 use super::{Fleet, HostId, VmId, model::Way};
@@ -64,36 +65,43 @@ struct Waiting {
     share: Option<(usize, u64)>,
 }
 
+/// Moves that have not started, by their source, the longest first.
+struct Queues {
+    of_source: Vec<Vec<Waiting>>,
+    /// Of each source the move to start next, with its urgency; looked for again where that may have changed.
+    next: Vec<Option<(f64, usize)>>,
+    changed: Vec<bool>,
+    /// Sources with moves into a host, of a group, and over a network that is limited.
+    into: Vec<Vec<usize>>,
+    groups: HashMap<usize, Vec<usize>>,
+    networks: HashMap<usize, Vec<usize>>,
+}
+
 /// What goes on at one moment.
 struct Now<'a> {
     fleet: &'a Fleet,
-    outgoing: HashMap<HostId, usize>,
-    incoming: HashMap<HostId, usize>,
+    outgoing: Vec<usize>,
+    incoming: Vec<usize>,
     groups: HashSet<usize>,
     networks: HashMap<usize, u64>,
     running: usize,
 }
 
 /// Seconds of moves that have yet to start, out of and into each host.
-#[derive(Default)]
 struct Work {
-    out: HashMap<HostId, f64>,
-    into: HashMap<HostId, f64>,
+    out: Vec<f64>,
+    into: Vec<f64>,
 }
 
 /// Times for `moves`, each with its duration in seconds.
 pub fn schedule(fleet: &Fleet, moves: &[(VmId, HostId, f64)]) -> Schedule {
-    let mut waiting = waiting(fleet, moves);
-    let mut work = Work::default();
-    for moved in waiting.values().flatten() {
-        *work.out.entry(moved.source).or_default() += moved.seconds;
-        *work.into.entry(moved.destination).or_default() += moved.seconds;
-    }
+    let mut queues = Queues::of(fleet, moves);
+    let mut work = Work::of(&queues);
     let mut done = Schedule { lower_bound_seconds: work.lower_bound(fleet), ..Schedule::default() };
     let mut now = Now {
         fleet,
-        outgoing: HashMap::new(),
-        incoming: HashMap::new(),
+        outgoing: vec![0; queues.of_source.len()],
+        incoming: vec![0; queues.of_source.len()],
         groups: HashSet::new(),
         networks: HashMap::new(),
         running: 0,
@@ -102,11 +110,10 @@ pub fn schedule(fleet: &Fleet, moves: &[(VmId, HostId, f64)]) -> Schedule {
     let mut ends: BinaryHeap<Reverse<(Time, usize)>> = BinaryHeap::new();
     let mut clock = 0.0;
     loop {
-        while let Some(started) =
-            now.next(&waiting, &work).and_then(|(host, at)| take(&mut waiting, host, at))
-        {
+        while let Some(started) = queues.take(&now, &work) {
             now.start(&started);
             work.begins(&started);
+            queues.affected_by(&started);
             let end_seconds = clock + started.seconds;
             done.moves.push(Scheduled {
                 vm: started.vm,
@@ -121,75 +128,103 @@ pub fn schedule(fleet: &Fleet, moves: &[(VmId, HostId, f64)]) -> Schedule {
         clock = end;
         if let Some(ended) = running.get_mut(at).and_then(Option::take) {
             now.end(&ended);
+            queues.affected_by(&ended);
         }
     }
     done.makespan_seconds = clock;
     done
 }
 
-/// The moves by their source, the longest first.
-fn waiting(fleet: &Fleet, moves: &[(VmId, HostId, f64)]) -> BTreeMap<HostId, Vec<Waiting>> {
-    let mut exclusive: HashMap<VmId, Vec<usize>> = HashMap::new();
-    for (number, group) in fleet.affinities.iter().enumerate().filter(|(_, group)| group.one_at_a_time) {
-        for vm in &group.vms {
-            exclusive.entry(*vm).or_default().push(number);
+impl Queues {
+    fn of(fleet: &Fleet, moves: &[(VmId, HostId, f64)]) -> Self {
+        let mut exclusive: HashMap<VmId, Vec<usize>> = HashMap::new();
+        for (number, group) in fleet.affinities.iter().enumerate().filter(|(_, group)| group.one_at_a_time) {
+            for vm in &group.vms {
+                exclusive.entry(*vm).or_default().push(number);
+            }
+        }
+        let hosts = fleet.hosts.len();
+        let mut queues = Self {
+            of_source: iter::repeat_with(Vec::new).take(hosts).collect(),
+            next: vec![None; hosts],
+            changed: vec![true; hosts],
+            into: vec![Vec::new(); hosts],
+            groups: HashMap::new(),
+            networks: HashMap::new(),
+        };
+        for (vm, destination, seconds) in moves {
+            let Some(source) = fleet.vm(*vm).map(|vm| vm.host) else { continue };
+            let share = match fleet.way(source, *destination) {
+                Some(Way::Over(network)) if fleet.capacity(network).is_some() => {
+                    Some((network, fleet.share_bytes_per_second(source, *destination)))
+                }
+                _ => None,
+            };
+            let exclusive = exclusive.remove(vm).unwrap_or_default();
+            if let Some(sources) = queues.into.get_mut(destination.0) {
+                sources.push(source.0);
+            }
+            for group in &exclusive {
+                queues.groups.entry(*group).or_default().push(source.0);
+            }
+            if let Some((network, _)) = share {
+                queues.networks.entry(network).or_default().push(source.0);
+            }
+            let (vm, destination, seconds) = (*vm, *destination, *seconds);
+            if let Some(queue) = queues.of_source.get_mut(source.0) {
+                queue.push(Waiting { vm, source, destination, seconds, exclusive, share });
+            }
+        }
+        for queue in &mut queues.of_source {
+            queue.sort_by(|one, other| other.seconds.total_cmp(&one.seconds).then(one.vm.cmp(&other.vm)));
+        }
+        queues
+    }
+
+    /// The move to start now: of those that may, the one whose hosts have most work before them.
+    fn take(&mut self, now: &Now, work: &Work) -> Option<Waiting> {
+        if now.running >= now.fleet.limits.total {
+            return None;
+        }
+        let mut best: Option<(f64, usize, usize)> = None;
+        let sources = self.of_source.iter().zip(&mut self.next).zip(&mut self.changed).enumerate();
+        for (source, ((queue, next), changed)) in sources {
+            if mem::take(changed) {
+                *next = now.most_urgent(source, queue, work);
+            }
+            if let Some((urgency, at)) = *next
+                && best.is_none_or(|(most, ..)| urgency > most)
+            {
+                best = Some((urgency, source, at));
+            }
+        }
+        let (_, source, at) = best?;
+        self.of_source.get_mut(source).map(|queue| queue.remove(at))
+    }
+
+    /// A move has begun or ended: of these sources another may be next.
+    fn affected_by(&mut self, moved: &Waiting) {
+        let into = self.into.get(moved.destination.0).into_iter().flatten();
+        let groups = moved.exclusive.iter().filter_map(|group| self.groups.get(group)).flatten();
+        let network = moved.share.and_then(|(network, _)| self.networks.get(&network)).into_iter().flatten();
+        for source in into.chain(groups).chain(network).chain(iter::once(&moved.source.0)) {
+            if let Some(changed) = self.changed.get_mut(*source) {
+                *changed = true;
+            }
         }
     }
-    let mut waiting: BTreeMap<HostId, Vec<Waiting>> = BTreeMap::new();
-    for (vm, destination, seconds) in moves {
-        let Some(source) = fleet.vm(*vm).map(|vm| vm.host) else { continue };
-        let share = match fleet.way(source, *destination) {
-            Some(Way::Over(network)) => Some((network, fleet.share_bytes_per_second(source, *destination))),
-            _ => None,
-        };
-        waiting.entry(source).or_default().push(Waiting {
-            vm: *vm,
-            source,
-            destination: *destination,
-            seconds: *seconds,
-            exclusive: exclusive.remove(vm).unwrap_or_default(),
-            share,
-        });
-    }
-    for queue in waiting.values_mut() {
-        queue.sort_by(|one, other| other.seconds.total_cmp(&one.seconds).then(one.vm.cmp(&other.vm)));
-    }
-    waiting
-}
-
-fn take(waiting: &mut BTreeMap<HostId, Vec<Waiting>>, host: HostId, at: usize) -> Option<Waiting> {
-    let queue = waiting.get_mut(&host)?;
-    let taken = (at < queue.len()).then(|| queue.remove(at));
-    if queue.is_empty() {
-        waiting.remove(&host);
-    }
-    taken
 }
 
 impl Now<'_> {
-    /// The move to start now: of those that may, the one whose hosts have most work before them.
-    fn next(&self, waiting: &BTreeMap<HostId, Vec<Waiting>>, work: &Work) -> Option<(HostId, usize)> {
-        if self.running >= self.fleet.limits.total {
+    /// The move of a source to start next, with its urgency.
+    fn most_urgent(&self, source: usize, queue: &[Waiting], work: &Work) -> Option<(f64, usize)> {
+        if count(&self.outgoing, HostId(source)) >= self.fleet.limits.outgoing_per_host {
             return None;
         }
-        let mut best: Option<(f64, HostId, usize)> = None;
-        for (host, queue) in waiting {
-            if count(&self.outgoing, *host) >= self.fleet.limits.outgoing_per_host {
-                continue;
-            }
-            let urgent = queue
-                .iter()
-                .enumerate()
-                .filter(|(_, waiting)| self.lets(waiting))
-                .map(|(at, waiting)| (work.before(waiting), at))
-                .max_by(|one, other| one.0.total_cmp(&other.0).then(other.1.cmp(&one.1)));
-            if let Some((urgency, at)) = urgent
-                && best.is_none_or(|(most, ..)| urgency > most)
-            {
-                best = Some((urgency, *host, at));
-            }
-        }
-        best.map(|(_, host, at)| (host, at))
+        let those = queue.iter().enumerate().filter(|(_, waiting)| self.lets(waiting));
+        those
+            .map(|(at, waiting)| (work.before(waiting), at))
+            .max_by(|one, other| one.0.total_cmp(&other.0).then(other.1.cmp(&one.1)))
     }
 
     fn lets(&self, waiting: &Waiting) -> bool {
@@ -205,8 +240,8 @@ impl Now<'_> {
     }
 
     fn start(&mut self, started: &Waiting) {
-        *self.outgoing.entry(started.source).or_default() += 1;
-        *self.incoming.entry(started.destination).or_default() += 1;
+        change(&mut self.outgoing, started.source, |moves| *moves += 1);
+        change(&mut self.incoming, started.destination, |moves| *moves += 1);
         self.groups.extend(&started.exclusive);
         if let Some((network, share)) = started.share {
             *self.networks.entry(network).or_default() += share;
@@ -215,8 +250,8 @@ impl Now<'_> {
     }
 
     fn end(&mut self, ended: &Waiting) {
-        *self.outgoing.entry(ended.source).or_default() -= 1;
-        *self.incoming.entry(ended.destination).or_default() -= 1;
+        change(&mut self.outgoing, ended.source, |moves| *moves -= 1);
+        change(&mut self.incoming, ended.destination, |moves| *moves -= 1);
         self.groups.retain(|group| !ended.exclusive.contains(group));
         if let Some((network, share)) = ended.share {
             *self.networks.entry(network).or_default() -= share;
@@ -225,26 +260,43 @@ impl Now<'_> {
     }
 }
 
-fn count(counts: &HashMap<HostId, usize>, host: HostId) -> usize {
-    counts.get(&host).copied().unwrap_or(0)
+fn count(counts: &[usize], host: HostId) -> usize {
+    counts.get(host.0).copied().unwrap_or(0)
+}
+
+/// Changes the figure of a host.
+fn change<T>(figures: &mut [T], host: HostId, how: impl FnOnce(&mut T)) {
+    if let Some(figure) = figures.get_mut(host.0) {
+        how(figure);
+    }
 }
 
 impl Work {
+    fn of(queues: &Queues) -> Self {
+        let hosts = queues.of_source.len();
+        let mut work = Self { out: vec![0.0; hosts], into: vec![0.0; hosts] };
+        for moved in queues.of_source.iter().flatten() {
+            change(&mut work.out, moved.source, |seconds| *seconds += moved.seconds);
+            change(&mut work.into, moved.destination, |seconds| *seconds += moved.seconds);
+        }
+        work
+    }
+
     /// The work before the busier of a move's hosts.
     fn before(&self, waiting: &Waiting) -> f64 {
-        let left = |work: &HashMap<HostId, f64>, host| work.get(&host).copied().unwrap_or(0.0);
+        let left = |work: &[f64], host: HostId| work.get(host.0).copied().unwrap_or(0.0);
         left(&self.out, waiting.source).max(left(&self.into, waiting.destination))
     }
 
     fn begins(&mut self, started: &Waiting) {
-        *self.out.entry(started.source).or_default() -= started.seconds;
-        *self.into.entry(started.destination).or_default() -= started.seconds;
+        change(&mut self.out, started.source, |seconds| *seconds -= started.seconds);
+        change(&mut self.into, started.destination, |seconds| *seconds -= started.seconds);
     }
 
     #[allow(clippy::cast_precision_loss)] // numbers of slots
     fn lower_bound(&self, fleet: &Fleet) -> f64 {
-        let most = |work: &HashMap<HostId, f64>, slots: usize| {
-            work.values().map(|seconds| seconds / slots.max(1) as f64).fold(0.0, f64::max)
+        let most = |work: &[f64], slots: usize| {
+            work.iter().map(|seconds| seconds / slots.max(1) as f64).fold(0.0, f64::max)
         };
         most(&self.out, fleet.limits.outgoing_per_host).max(most(&self.into, fleet.limits.incoming_per_host))
     }
