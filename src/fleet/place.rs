@@ -65,6 +65,8 @@ pub struct Placement {
     pub moves: Vec<(VmId, HostId)>,
     /// Those that did not.
     pub unplaced: Vec<Unplaced>,
+    /// Whether one of these may find room where fewer hosts are emptied: no rule keeps it off all destinations.
+    pub lacks_room: bool,
 }
 
 impl Placement {
@@ -101,6 +103,8 @@ pub(super) struct Placer<'a> {
     /// No host is busier with moves out of it than this.
     bottleneck_seconds: f64,
     placed: Vec<(Unit, HostId)>,
+    /// Whether it ends with the first VM that lacks room.
+    all_or_none: bool,
 }
 
 impl<'a> Placer<'a> {
@@ -120,10 +124,16 @@ impl<'a> Placer<'a> {
             busy: vec![0.0; fleet.hosts.len()],
             bottleneck_seconds: 0.0,
             placed: Vec::new(),
+            all_or_none: false,
             fleet,
             oracle,
             leaving,
         }
+    }
+
+    /// The same, which ends with the first VM that lacks room.
+    pub(super) fn all_or_none(self, all_or_none: bool) -> Self {
+        Self { all_or_none, ..self }
     }
 
     /// A destination for each of `vms`; `preferred` names the one of an earlier plan, which is kept where it still serves.
@@ -141,6 +151,9 @@ impl<'a> Placer<'a> {
         for unit in kept.into_iter().chain(fresh) {
             let wish = unit.vms.iter().find_map(|vm| preferred(*vm));
             self.place_unit(unit, wish, &mut placement);
+            if self.all_or_none && placement.lacks_room {
+                break;
+            }
         }
         placement.moves =
             self.placed.iter().flat_map(|(unit, host)| unit.vms.iter().map(|vm| (*vm, *host))).collect();
@@ -171,6 +184,7 @@ impl<'a> Placer<'a> {
         {
             return placement.stay(&unit, reasons);
         }
+        placement.lacks_room |= self.nearest(&unit, &banned).is_some();
         let unplaced = self.explain(&unit, &banned);
         placement.unplaced.extend(unplaced);
     }

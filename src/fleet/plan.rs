@@ -81,7 +81,7 @@ impl Plan {
 
 /// Empties all hosts in one wave.
 pub fn evacuate(fleet: &Fleet, oracle: &dyn Oracle, request: &PlanRequest<'_>) -> Plan {
-    let placement = placement(fleet, oracle, request);
+    let placement = placement(fleet, oracle, request, false);
     let wave = wave(fleet, oracle, &request.empty, &placement);
     let shortfalls = shortfalls(fleet, request, &wave.title);
     Plan { waves: vec![wave], unplaced: placement.unplaced, shortfalls }
@@ -117,8 +117,8 @@ pub fn rolling(fleet: &Fleet, oracle: &dyn Oracle, request: &PlanRequest<'_>, pa
             let hosts: Vec<HostId> = left.iter().take(count).flat_map(|(_, hosts)| hosts).copied().collect();
             let of_racks =
                 PlanRequest { into: others(request, &hosts), empty: hosts, earlier: request.earlier };
-            let placement = placement(fleet, oracle, &of_racks);
-            if placement.unplaced.is_empty() || count == 1 {
+            let placement = placement(fleet, oracle, &of_racks, count > 1);
+            if !placement.lacks_room || count == 1 {
                 break (of_racks, placement);
             }
             count -= (count / 8).max(1);
@@ -177,14 +177,15 @@ fn add(sum: &mut [u64], amounts: &[u64]) {
     }
 }
 
-/// A destination for each VM of the hosts that are to be emptied.
-fn placement(fleet: &Fleet, oracle: &dyn Oracle, request: &PlanRequest<'_>) -> Placement {
+/// A destination for each VM of the hosts that are to be emptied; `all_or_none` ends with the first that lacks room.
+fn placement(fleet: &Fleet, oracle: &dyn Oracle, request: &PlanRequest<'_>, all_or_none: bool) -> Placement {
     let emptied: HashSet<HostId> = request.empty.iter().copied().collect();
     let vms: Vec<VmId> = (0..fleet.vms.len())
         .map(VmId)
         .filter(|vm| fleet.vm(*vm).is_some_and(|vm| emptied.contains(&vm.host)))
         .collect();
-    Placer::new(fleet, oracle, &request.into, &request.empty).place(&vms, request.earlier)
+    let mut placer = Placer::new(fleet, oracle, &request.into, &request.empty).all_or_none(all_or_none);
+    placer.place(&vms, request.earlier)
 }
 
 /// The moves of a placement in time.

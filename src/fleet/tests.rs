@@ -242,6 +242,17 @@ fn as_many_racks_are_away_at_once_as_the_others_have_room_for() {
 }
 
 #[test]
+fn a_vm_that_can_go_nowhere_does_not_make_the_others_wait() {
+    let fleet = fleet(&[1, 1, 1, 1, 1, 1, 1, 1], &(0..8).map(|host| (host, 1)).collect::<Vec<_>>());
+    let judge = Judge { stuck: HashSet::from([VmId(0)]), ..Judge::of(&fleet) };
+    let all: Vec<usize> = (0..8).collect();
+    let plan = rolling(&fleet, &judge, &request(&all, &[]), Pace::Room);
+    let titles: Vec<&str> = plan.waves.iter().map(|wave| wave.title.as_str()).collect();
+    assert_eq!(titles, ["empty r0 to r1", "back to r0 to r1", "empty r2 to r3", "back to r2 to r3"]);
+    assert_eq!(plan.unplaced.iter().map(|unplaced| unplaced.vm).collect::<Vec<_>>(), [VmId(0)]);
+}
+
+#[test]
 fn a_host_in_maintenance_takes_nothing() {
     let mut fleet = fleet(&[0, 8, 8], &[(0, 1)]);
     fleet.hosts[1].accepts = false;
