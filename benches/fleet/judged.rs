@@ -27,11 +27,14 @@ struct MadeUp {
 impl MadeUp {
     fn new() -> Self {
         let file = concat!(env!("CARGO_MANIFEST_DIR"), "/rules/fixtures/idle-vm.yaml");
-        let facts: Facts = serde_yaml::from_str(&fs::read_to_string(file).unwrap()).unwrap();
-        let (destination, vm) =
-            (facts.destination.known().unwrap().clone(), facts.vm.known().unwrap().clone());
+        let text = fs::read_to_string(file).unwrap();
+        let parse = |text: &str| -> Facts { serde_yaml::from_str(text).unwrap() };
+        let facts = parse(&text);
+        let vm = facts.vm.known().unwrap().clone();
         let host = |at: usize| {
-            let mut host = destination.clone();
+            let address = format!("10.{}.{}.1/24", at / 256, at % 256);
+            let mut host =
+                parse(&text.replace("10.77.1.2/24", &address)).destination.known().unwrap().clone();
             host.uri = Fact::Known(format!("qemu+ssh://root@hv{at}/system"));
             host.hostname = Fact::Known(format!("hv{at}"));
             host.uuid = Fact::Known(format!("6f0d3c4e-1111-4222-8333-{at:012}"));
