@@ -162,6 +162,7 @@ fn heed_signals(drain: &Arc<AtomicBool>, stop: &Arc<AtomicBool>) -> Result<(), F
 }
 
 impl Live<'_> {
+    /// What is refused may be done already, by a runner that was counted out in the middle of it.
     fn refused(&self, order: &Order, hosts: &Hosts, failure: Failure) -> Released {
         match execute::has_moved(self.desk.ledger(), self.change.digest, &order.vm, hosts) {
             Ok(true) => Released::Done,

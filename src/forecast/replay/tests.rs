@@ -220,6 +220,41 @@ fn differences_of_pages_make_a_rewriter_converge() {
 }
 
 #[test]
+fn pages_that_share_a_slot_of_the_cache_are_sent_whole() {
+    let mut trace = random_writer(256, 64, 1.0);
+    trace.deltas = Some(crate::fact::trace::Deltas {
+        lag_seconds: 1.0,
+        mean_bytes: 40.0,
+        overflow_ratio: 0.0,
+        compared: 100,
+    });
+    let bytes = |cache: u64| {
+        let settings = Settings { xbzrle_cache_bytes: Some(cache), downtime_limit_seconds: 0.05, ..tcg() };
+        let (replayer, conditions) = (Replayer::new(&trace).unwrap(), bare(40e6));
+        let guess = replayer.guess(&conditions, &mut Random::new(7), 0.0);
+        Run::new(&replayer.guest, &settings, &conditions, &guess).until(20.0).bytes
+    };
+    // A cache as large as the working set holds about two thirds of it.
+    let (tight, ample) = (bytes(64 * MIB), bytes(4096 * MIB));
+    assert!(tight > 1.05 * ample, "{tight} {ample}");
+}
+
+#[test]
+fn what_the_kernel_rewrites_keeps_a_short_limit_from_being_met() {
+    let mut trace = guest(64, 4, 100, |_, _| false);
+    let settings = Settings { downtime_limit_seconds: 0.05, ..tcg() };
+    // The limit lets 146 pages through.
+    let converges = |trace: &DirtyTrace, pages: f64| {
+        let conditions = Conditions { silent_pages: Range { low: pages, high: pages }, ..bare(12e6) };
+        replay(trace, &settings, &conditions).converges_ratio
+    };
+    assert!(converges(&trace, 100.0) > 0.99);
+    assert!(converges(&trace, 200.0) < 0.01);
+    trace.vcpu_busy_ratio = Some(0.0);
+    assert!(converges(&trace, 200.0) > 0.99, "a vCPU that does nothing writes nothing");
+}
+
+#[test]
 fn what_is_queued_adds_to_the_blackout() {
     let trace = random_writer(256, 64, 0.1);
     let with = |bytes: f64| {
