@@ -5,7 +5,8 @@ use std::{
     fs::File,
     io::Write as _,
     path::{Path, PathBuf},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use rusqlite::{
@@ -64,10 +65,16 @@ impl SqliteStore {
             std::fs::create_dir_all(folder).map_err(|error| unopened(path, &error))?;
         }
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
-        let mut store = Self::connect(path, flags)?;
-        store.set_up()?;
-        store.reserve = reserve(path);
-        Ok(store)
+        let begin = Instant::now();
+        loop {
+            match Self::connect(path, flags).and_then(Self::set_up) {
+                // While one turns a new file to its write-ahead log, SQLite refuses the others at once.
+                Err(LedgerError::Locked(_)) if begin.elapsed() < PATIENCE => {
+                    thread::sleep(Duration::from_millis(10));
+                }
+                opened => return Ok(Self { reserve: reserve(path), ..opened? }),
+            }
+        }
     }
 
     /// Opens the file to be read; it must be there.
@@ -100,7 +107,7 @@ impl SqliteStore {
         Ok(store)
     }
 
-    fn set_up(&mut self) -> Result<(), LedgerError> {
+    fn set_up(mut self) -> Result<Self, LedgerError> {
         let path = self.path.clone();
         let said = |error: rusqlite::Error| failed(&path, &error);
         let mode: String = self
@@ -116,7 +123,10 @@ impl SqliteStore {
             self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(said)?;
         let format: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(said)?;
         match format {
-            FORMAT => return Ok(()),
+            FORMAT => {
+                drop(transaction);
+                return Ok(self);
+            }
             0 => {}
             found => return Err(LedgerError::Newer { place: path.into(), found, known: FORMAT }),
         }
@@ -129,7 +139,8 @@ impl SqliteStore {
         transaction.execute_batch(SCHEMA).map_err(said)?;
         transaction.pragma_update(None, "user_version", FORMAT).map_err(said)?;
         transaction.pragma_update(None, "application_id", APPLICATION).map_err(said)?;
-        transaction.commit().map_err(said)
+        transaction.commit().map_err(said)?;
+        Ok(self)
     }
 
     fn format(&self) -> Result<i64, LedgerError> {

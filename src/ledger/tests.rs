@@ -1,4 +1,4 @@
-use std::thread;
+use std::{sync::Barrier, thread};
 
 use proptest::prelude::*;
 
@@ -52,6 +52,24 @@ fn ended(run: &str) -> Entry {
         why: None,
         recovered: false,
     })
+}
+
+/// SQLite refuses some of them without waiting, hence the many.
+#[test]
+fn those_who_open_a_new_file_at_once_all_find_a_ledger() {
+    for _ in 0..30 {
+        let (fresh, together) = (Fresh::in_file(), Barrier::new(8));
+        thread::scope(|scope| {
+            for name in 0..8 {
+                let (fresh, together) = (&fresh, &together);
+                scope.spawn(move || {
+                    together.wait();
+                    fresh.ledger().append(&ended(&name.to_string())).unwrap();
+                });
+            }
+        });
+        assert_eq!(fresh.ledger().verify().unwrap().sequence, 8);
+    }
 }
 
 in_every_store! {
