@@ -4,7 +4,7 @@
 //! goes on past the end of the trace at its beginning, with other pages in place of those that changed once; it runs
 //! slower while QEMU throttles the vCPUs.
 
-use std::borrow::Cow;
+use std::ops::Range;
 
 use crate::fact::trace::{DirtyTrace, TraceError};
 
@@ -20,14 +20,13 @@ pub(super) struct Guest {
     pub(super) weights: Vec<f64>,
     /// A bit for each sampled page: zero.
     pub(super) zero: Vec<u64>,
-    /// Changed pages, a row of words for each tick, and for all of them together.
-    rows: Vec<Vec<u64>>,
-    ever: Vec<u64>,
+    changed: Changed,
     /// Pages that changed in one tick alone. Of pages seen once there are about as many more that were not seen (Good 1953):
     /// past the trace's end others take their place, or a short trace would make a guest's working set too small.
     once: Vec<u64>,
-    /// Words of bits with a page in them that is not zero: where those others lie.
+    /// Words of bits with a page in them that is not zero: where those others lie. And the place of each word among them.
     used: Vec<usize>,
+    place: Vec<Option<usize>>,
     /// End of each tick from the trace's beginning, in seconds.
     ends: Vec<f64>,
     /// Writes that a page is expected to see in a tick beyond the one that its bit tells of.
@@ -113,9 +112,13 @@ impl Guest {
             }
             again.push(further_writes(changed, ticks));
         }
-        let mut ever = vec![0_u64; words];
-        for row in &rows {
-            ever.iter_mut().zip(row).for_each(|(to, from)| *to |= from);
+        let mut used = Vec::new();
+        let mut place = vec![None; words];
+        for (word, (zero, place)) in zero.iter().zip(&mut place).enumerate() {
+            if *zero != u64::MAX {
+                *place = Some(used.len());
+                used.push(word);
+            }
         }
         let mut end = 0.0;
         let ends = trace.tick_microseconds.iter().map(|tick| {
@@ -127,10 +130,10 @@ impl Guest {
             chunks: chunks(trace.pages.as_slice()),
             weights: trace.weights(),
             ram_gib: trace.ram_bytes as f64 / (1_u64 << 30) as f64,
-            used: (0..words).filter(|at| zero.get(*at).is_some_and(|word| *word != u64::MAX)).collect(),
+            used,
+            place,
             zero,
-            rows,
-            ever,
+            changed: Changed::new(rows),
             once,
             again,
         })
@@ -152,55 +155,60 @@ impl Guest {
         let length = self.seconds();
         for lap in (from / length) as u64..=(to / length) as u64 {
             let began = lap as f64 * length;
-            let (from, to) = ((from - began).max(0.0), (to - began).min(length));
-            if from <= 0.0 && to >= length {
-                span.zip(dirty, &self.in_lap(&self.ever, lap)).for_each(|(to, from)| *to |= from);
-            } else {
-                self.within(lap, (from, to), seed ^ mix(lap), span, dirty);
-            }
+            let within = ((from - began).max(0.0), (to - began).min(length));
+            self.within(lap, within, seed ^ mix(lap), span, dirty);
         }
-    }
-
-    /// A row as it is when the trace is gone through for the `lap`-th time, from 0.
-    fn in_lap<'r>(&self, row: &'r [u64], lap: u64) -> Cow<'r, [u64]> {
-        if lap == 0 {
-            return Cow::Borrowed(row);
-        }
-        let mut out: Vec<u64> = row.iter().zip(&self.once).map(|(row, once)| row & !once).collect();
-        let by = mix(lap) as usize % self.used.len().max(1);
-        let others = self.used.iter().cycle().skip(by);
-        for (&from, &to) in self.used.iter().zip(others) {
-            let moved = row.get(from).zip(self.once.get(from)).map_or(0, |(row, once)| row & once);
-            let zero = self.zero.get(to).copied().unwrap_or(0);
-            if let Some(word) = out.get_mut(to) {
-                *word |= moved & !zero;
-            }
-        }
-        Cow::Owned(out)
     }
 
     fn within(&self, lap: u64, (from, to): (f64, f64), seed: u64, span: &Span, dirty: &mut [u64]) {
-        let first = self.ends.partition_point(|end| *end <= from);
-        let mut begin = first.checked_sub(1).and_then(|at| self.ends.get(at)).copied().unwrap_or(0.0);
-        for (tick, (row, end)) in self.rows.iter().zip(&self.ends).enumerate().skip(first) {
-            if begin >= to {
-                return;
+        let tick_at = |moment| self.ends.partition_point(|end| *end <= moment);
+        let begin =
+            |tick: usize| tick.checked_sub(1).and_then(|at| self.ends.get(at)).copied().unwrap_or(0.0);
+        let (first, last) = (tick_at(from), tick_at(to));
+        let whole = if begin(first) < from { first + 1 } else { first }..last;
+        for row in self.changed.over(whole.clone()) {
+            for (at, word) in self.words(row, lap, span) {
+                if let Some(to) = dirty.get_mut(at) {
+                    *to |= word;
+                }
             }
-            let row = self.in_lap(row, lap);
-            if begin >= from && *end <= to {
-                span.zip(dirty, &row).for_each(|(to, from)| *to |= from);
-            } else {
-                let length = end - begin;
-                let part = ((from - begin).max(0.0) / length, ((to - begin) / length).min(1.0));
-                self.partly(&row, part, mix(seed ^ tick as u64), span, dirty);
-            }
-            begin = *end;
+        }
+        for tick in (first..whole.start).chain(whole.end.max(whole.start)..=last) {
+            let (Some(row), Some(end)) = (self.changed.at(tick), self.ends.get(tick)) else { continue };
+            let (begin, length) = (begin(tick), end - begin(tick));
+            let part = ((from - begin).max(0.0) / length, ((to - begin) / length).min(1.0));
+            self.partly(self.words(row, lap, span), part, mix(seed ^ tick as u64), dirty);
         }
     }
 
+    /// The words of a row in `span`, as they are when the trace is gone through for the `lap`-th time, from 0.
+    fn words<'a>(
+        &'a self,
+        row: &'a [u64],
+        lap: u64,
+        span: &'a Span,
+    ) -> impl Iterator<Item = (usize, u64)> + 'a {
+        let used = self.used.len();
+        let by = if lap == 0 { 0 } else { used - mix(lap) as usize % used.max(1) };
+        let others = move |at: usize| {
+            let from = *self.used.get((self.place.get(at).copied().flatten()? + by) % used)?;
+            Some(row.get(from)? & self.once.get(from)? & !self.zero.get(at)?)
+        };
+        span.words(row).zip(&span.mask).map(move |((at, word), mask)| match self.once.get(at) {
+            Some(once) if lap > 0 => (at, (word & !once | others(at).unwrap_or(0)) & mask),
+            _ => (at, word),
+        })
+    }
+
     /// A page of a tick of which only a part counts: its one known write lies anywhere in the tick, further ones may too.
-    fn partly(&self, row: &[u64], (begin, end): (f64, f64), seed: u64, span: &Span, dirty: &mut [u64]) {
-        for (at, word) in span.words(row) {
+    fn partly(
+        &self,
+        row: impl Iterator<Item = (usize, u64)>,
+        (begin, end): (f64, f64),
+        seed: u64,
+        dirty: &mut [u64],
+    ) {
+        for (at, word) in row {
             let Some(to) = dirty.get_mut(at) else { return };
             let mut left = word & !*to;
             while left != 0 {
@@ -216,6 +224,54 @@ impl Guest {
                 }
             }
         }
+    }
+}
+
+/// Changed pages: a row of words for each tick, over them the row of each two together, and so on (a segment tree), so that
+/// what changed in any number of ticks is the union of a few rows.
+#[derive(Debug)]
+struct Changed {
+    tree: Vec<Vec<u64>>,
+    ticks: usize,
+}
+
+impl Changed {
+    fn new(rows: Vec<Vec<u64>>) -> Self {
+        let ticks = rows.len();
+        let mut tree = vec![Vec::new(); ticks];
+        tree.extend(rows);
+        for node in (1..ticks).rev() {
+            let both = tree.get(2 * node).zip(tree.get(2 * node + 1));
+            let union =
+                both.map(|(one, other)| one.iter().zip(other).map(|(one, other)| one | other).collect());
+            if let Some((node, union)) = tree.get_mut(node).zip(union) {
+                *node = union;
+            }
+        }
+        Self { tree, ticks }
+    }
+
+    /// The row of one tick.
+    fn at(&self, tick: usize) -> Option<&[u64]> {
+        self.tree.get(self.ticks + tick).map(Vec::as_slice)
+    }
+
+    /// Rows whose union is what changed in these ticks.
+    fn over(&self, ticks: Range<usize>) -> impl Iterator<Item = &[u64]> {
+        let (mut first, mut end) = (self.ticks + ticks.start, self.ticks + ticks.end);
+        let mut nodes = Vec::new();
+        while first < end {
+            if first % 2 == 1 {
+                nodes.push(first);
+                first += 1;
+            }
+            if end % 2 == 1 {
+                end -= 1;
+                nodes.push(end);
+            }
+            (first, end) = (first / 2, end / 2);
+        }
+        nodes.into_iter().filter_map(|node| self.tree.get(node)).map(Vec::as_slice)
     }
 }
 
@@ -237,4 +293,30 @@ fn chunks(positions: &[u64]) -> Vec<Span> {
         span
     });
     spans.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_changed_in_some_ticks_is_the_union_of_their_rows(
+            rows in prop::collection::vec(prop::collection::vec(any::<u64>(), 3), 1..40),
+            cuts in (0_usize..40, 0_usize..40),
+        ) {
+            let (first, end) = (cuts.0.min(cuts.1).min(rows.len()), cuts.0.max(cuts.1).min(rows.len()));
+            let union = |rows: &mut dyn Iterator<Item = &[u64]>| {
+                rows.fold(vec![0; 3], |sum, row| sum.iter().zip(row).map(|(one, other)| one | other).collect())
+            };
+            let wanted: Vec<u64> = union(&mut rows[first..end].iter().map(Vec::as_slice));
+            let changed = Changed::new(rows.clone());
+            prop_assert_eq!(union(&mut changed.over(first..end)), wanted);
+            prop_assert!(changed.over(first..end).count() <= 12);
+            prop_assert!((0..rows.len()).all(|tick| changed.at(tick) == rows.get(tick).map(Vec::as_slice)));
+            prop_assert!(changed.at(rows.len()).is_none());
+        }
+    }
 }

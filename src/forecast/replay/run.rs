@@ -272,7 +272,7 @@ impl<'a> Run<'a> {
 
     fn section(&mut self) {
         let began = self.now;
-        let mut until_look = self.stride(self.conditions.page_seconds);
+        let mut until_look = self.stride(self.conditions.page_seconds, 0.0);
         while !self.budget_spent() {
             let Some(at) = self.seek() else { break };
             let (bytes, cpu) = self.price(at);
@@ -286,18 +286,19 @@ impl<'a> Run<'a> {
                 if self.now - began > SECTION_SECONDS {
                     break;
                 }
-                until_look = self.stride(cpu);
+                until_look = self.stride(cpu, self.now - began);
             }
         }
         self.window_bytes += SECTION_END_BYTES;
         self.bytes += SECTION_END_BYTES;
     }
 
-    /// Pages until the next look at the clock: QEMU's own number, or to spare computing several times that, as take a
-    /// moment. The moment is short where the threshold is near and the exact end of a section matters.
-    fn stride(&self, page_seconds: f64) -> f64 {
+    /// Pages until the next look at the clock, in a section that is so old: QEMU's own number, or to spare computing several
+    /// times that: while the threshold is far, what is left of the section takes; where it is near and the exact end of
+    /// a section matters, what a moment takes.
+    fn stride(&self, page_seconds: f64, age_seconds: f64) -> f64 {
         let far = self.left() > FAR * self.threshold;
-        let moment = if far { SECTION_SECONDS / 4.0 } else { 1e-3 };
+        let moment = if far { SECTION_SECONDS - age_seconds } else { 1e-3 };
         let look_seconds = LOOK_PAGES * page_seconds.max((PAGE + PAGE_HEADER) / self.guess.goodput).max(1e-9);
         LOOK_PAGES * (moment / look_seconds).floor().clamp(1.0, 4096.0)
     }
