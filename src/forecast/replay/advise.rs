@@ -11,8 +11,8 @@ const RUNS: usize = 24;
 const SURE: f64 = 0.95;
 /// The part of the accepted blackout that a downtime limit is chosen for: it is chosen by few runs.
 const AIM: f64 = 0.97;
-/// How often a downtime limit is corrected at most, and the least that is tried.
-const CORRECTIONS: u32 = 3;
+/// How many downtime limits are tried at most, and the least.
+const LIMITS: u32 = 3;
 const LEAST_LIMIT_SECONDS: f64 = 0.01;
 
 /// A forecast with its alternatives.
@@ -89,7 +89,7 @@ impl Replayer<'_> {
     /// Predicts the migration as it is set up, with each change, and names the mildest settings that meet the goal. Each
     /// time the downtime limit is the longest with which the blackout keeps to the goal, where there is one.
     pub fn advise(&self, settings: &Settings, conditions: &Conditions, goal: &Goal, seed: u64) -> Advice {
-        let mut own = self.limited(settings, conditions, goal, seed);
+        let (mut own, _) = self.limited(settings, conditions, goal, seed);
         let mut as_it_is = self.replay(&own, conditions, goal, seed);
         // More runs may see a longer blackout than the few by which the limit was chosen.
         if let Some(shorter) = shorter(&own, &as_it_is, goal)
@@ -102,8 +102,8 @@ impl Replayer<'_> {
         }
         let try_out = |step: Step| {
             let (settings, conditions) = with(step, settings, conditions);
-            let settings = self.limited(&settings, &conditions, goal, seed);
-            WhatIf { step, replay: self.runs(&settings, &conditions, goal, seed, RUNS), settings }
+            let (settings, replay) = self.limited(&settings, &conditions, goal, seed);
+            WhatIf { step, settings, replay }
         };
         let what_if: Vec<WhatIf> = steps(settings).into_par_iter().map(try_out).collect();
         let recommended = if meets(&as_it_is, goal) {
@@ -120,22 +120,32 @@ impl Replayer<'_> {
         self.runs(settings, conditions, goal, seed, RUNS)
     }
 
-    /// The settings with the longest downtime limit with which the blackout keeps to the goal. QEMU counts only a part of
-    /// the blackout, so that the limit lies below what is accepted, by what the replay says is missing. A limit with which
-    /// the migration no longer completes is no help: then the one before it.
-    fn limited(&self, settings: &Settings, conditions: &Conditions, goal: &Goal, seed: u64) -> Settings {
+    /// The settings with the longest downtime limit with which the blackout keeps to the goal, and a sketch of the migration
+    /// with them. QEMU counts only a part of the blackout, so that the limit lies below what is accepted, by what the
+    /// sketch says is missing. A limit with which the migration no longer completes is no help: then the one before it.
+    fn limited(
+        &self,
+        settings: &Settings,
+        conditions: &Conditions,
+        goal: &Goal,
+        seed: u64,
+    ) -> (Settings, Replay) {
+        let sketch = |settings: Settings| {
+            let replay = self.sketch(&settings, conditions, goal, seed);
+            (settings, replay)
+        };
         let longest = goal.longest_blackout_seconds;
-        let mut chosen = Settings { downtime_limit_seconds: longest, ..settings.clone() };
-        let mut tried = chosen.clone();
-        for _ in 0..CORRECTIONS {
-            let replay = self.runs(&tried, conditions, goal, seed, RUNS);
-            if replay.blackout_seconds.is_none() || replay.converges_ratio < SURE {
+        let mut chosen = sketch(Settings { downtime_limit_seconds: longest, ..settings.clone() });
+        for _ in 1..LIMITS {
+            let Some(next) = shorter(&chosen.0, &chosen.1, goal).filter(|_| chosen.1.converges_ratio >= SURE)
+            else {
+                break;
+            };
+            let next = sketch(next);
+            if next.1.blackout_seconds.is_none() || next.1.converges_ratio < SURE {
                 break;
             }
-            let next = shorter(&tried, &replay, goal);
-            chosen = tried;
-            let Some(next) = next else { break };
-            tried = next;
+            chosen = next;
         }
         chosen
     }

@@ -43,7 +43,7 @@ const FEWEST_RUNS: usize = if cfg!(test) { 8 } else { 16 };
 /// Runs side by side. The number does not depend on the machine: nor may a forecast.
 const AT_ONCE: usize = 8;
 /// What the runs of one replay may cost together, in pages of the sample handed over.
-const WORK: u64 = if cfg!(test) { 100_000 } else { 700_000 };
+const WORK: u64 = if cfg!(test) { 150_000 } else { 1_000_000 };
 /// A migration counts as one that does not converge after this many times what a copy of all RAM
 /// takes, and a while besides.
 const PATIENCE: f64 = 4.0;

@@ -107,6 +107,8 @@ pub(super) struct Run<'a> {
     silent_since: f64,
     link: Link,
     throttle: Throttle,
+    /// How fast the guest works, of its usual speed.
+    speed: f64,
     now: f64,
     guest_now: f64,
     window_began: f64,
@@ -142,6 +144,7 @@ impl<'a> Run<'a> {
             silent_since: at,
             link: Link::new(drawn.goodput, drawn.queue_bytes),
             throttle: Throttle::new(settings.auto_converge),
+            speed: 1.0,
             now: 0.0,
             guest_now: at,
             window_began: 0.0,
@@ -207,7 +210,7 @@ impl<'a> Run<'a> {
     fn elapse(&mut self, seconds: f64) {
         self.now += seconds;
         self.moments.pass(self.now + self.guess.setup_seconds, self.left());
-        self.guest_now += seconds * self.throttle.speed(self.guess.vcpu_busy, self.guess.throttle_effect);
+        self.guest_now += seconds * self.speed;
     }
 
     /// Bytes left to send.
@@ -256,6 +259,7 @@ impl<'a> Run<'a> {
         self.link.pass(seconds);
         self.elapse(seconds);
         self.throttle.synced(self.now, dirtied, self.bytes);
+        self.speed = self.throttle.speed(self.guess.vcpu_busy, self.guess.throttle_effect);
     }
 
     /// Newer QEMUs sync on a timer while auto-converge is on, so that a long round does not keep the throttle waiting.
