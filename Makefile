@@ -104,9 +104,9 @@ bench: release ## Speed and memory: rules, start-up, a whole check
 	@$(LAB) up
 	@eval "$$($(LAB) env)" && $(CARGO) bench --bench process --bench reports --bench rules --bench flows
 
-RESULTS ?= benches/forecast/results/campaign-3.jsonl
-FORECAST ?= --seed 3 --tuned-on benches/forecast/results/campaign.jsonl
-bench-forecast: deps ## Foretell 144 real migrations in the lab, then do them; goes on where it was (RESULTS=new.jsonl FORECAST="--seed 4")
+RESULTS ?= benches/forecast/results/campaign-4.jsonl
+FORECAST ?= --seed 4 --tuned-on benches/forecast/results/campaign.jsonl
+bench-forecast: deps ## Foretell 144 real migrations in the lab, then do them; goes on where it was (RESULTS=new.jsonl FORECAST="--seed 5")
 	@$(LAB) up
 	@eval "$$($(LAB) env)" && $(CARGO) bench --no-default-features --bench forecast -- run $(RESULTS) $(FORECAST)
 	@$(CARGO) bench --no-default-features --bench forecast -- score $(RESULTS)
