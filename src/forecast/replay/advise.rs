@@ -137,12 +137,9 @@ impl Replayer<'_> {
         let longest = goal.longest_blackout_seconds;
         let mut chosen = sketch(Settings { downtime_limit_seconds: longest, ..settings.clone() });
         for _ in 1..LIMITS {
-            let Some(next) = shorter(&chosen.0, &chosen.1, goal).filter(|_| chosen.1.converges_ratio >= SURE)
-            else {
-                break;
-            };
+            let Some(next) = shorter(&chosen.0, &chosen.1, goal) else { break };
             let next = sketch(next);
-            if next.1.blackout_seconds.is_none() || next.1.converges_ratio < SURE {
+            if next.1.converges_ratio < SURE {
                 break;
             }
             chosen = next;

@@ -315,7 +315,9 @@ impl<'a> Run<'a> {
         self.bytes += pages * bytes;
         self.sent(at, pages);
         self.work += 1;
-        self.cache(at.page, pages);
+        if pages >= at.left {
+            self.cache(at.page);
+        }
     }
 
     /// Bytes on the wire and CPU seconds of one of the pages at the cursor.
@@ -340,8 +342,9 @@ impl<'a> Run<'a> {
         (whole, seconds)
     }
 
-    /// A page sent after the first pass goes to its slot of the XBZRLE cache, unless another page has it.
-    fn cache(&mut self, page: usize, pages: f64) {
+    /// A page sent after the first pass goes to its slot of the XBZRLE cache, unless another page has it. All that a sampled
+    /// page stands for go there together, once the last of them was sent.
+    fn cache(&mut self, page: usize) {
         let Some(size) = self.settings.xbzrle_cache_bytes else { return };
         let free = 1.0 - self.cached_pages * PAGE / size as f64;
         let bit = 1_u64 << (page % 64);
@@ -351,7 +354,7 @@ impl<'a> Run<'a> {
             && to_unit(mix(self.guess.seed ^ page as u64)) < free
         {
             *word |= bit;
-            self.cached_pages += pages;
+            self.cached_pages += self.guess.weights.get(page).copied().unwrap_or(0.0);
         }
     }
 
@@ -398,7 +401,7 @@ impl<'a> Run<'a> {
             sending += self.link.send(at.left * bytes, at.left * cpu);
             self.bytes += at.left * bytes;
             self.sent(at, at.left);
-            self.cache(at.page, at.left);
+            self.cache(at.page);
         }
         sending += self.others();
         let blackout = self.guess.stop_seconds + sending + self.guess.start_seconds;

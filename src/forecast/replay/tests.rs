@@ -240,6 +240,25 @@ fn pages_that_share_a_slot_of_the_cache_are_sent_whole() {
 }
 
 #[test]
+fn a_page_is_sent_whole_until_it_is_in_the_cache_however_many_it_stands_for() {
+    // Each page is written once, before it is sent for the first time: there is nothing to send as a difference.
+    let mut trace = guest(128, 128, 300, |page, tick| page < 16_384 && tick == 1);
+    trace.deltas = Some(crate::fact::trace::Deltas {
+        lag_seconds: 1.0,
+        mean_bytes: 40.0,
+        overflow_ratio: 0.0,
+        compared: 100,
+    });
+    let bytes = |xbzrle_cache_bytes| {
+        let settings = Settings { xbzrle_cache_bytes, downtime_limit_seconds: 0.05, ..tcg() };
+        let (replayer, conditions) = (Replayer::new(&trace).unwrap(), bare(12e6));
+        let guess = Guess { offset_seconds: 0.0, ..replayer.guess(&conditions, &mut Random::new(7), 0.0) };
+        Run::new(&replayer.guest, &settings, &conditions, &guess).until(29.0).bytes
+    };
+    near(bytes(Some(4096 * MIB)), bytes(None), 0.001);
+}
+
+#[test]
 fn what_the_kernel_rewrites_keeps_a_short_limit_from_being_met() {
     let mut trace = guest(64, 4, 100, |_, _| false);
     let settings = Settings { downtime_limit_seconds: 0.05, ..tcg() };
