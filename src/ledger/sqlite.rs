@@ -72,7 +72,10 @@ impl SqliteStore {
                 Err(LedgerError::Locked(_)) if begin.elapsed() < PATIENCE => {
                     thread::sleep(Duration::from_millis(10));
                 }
-                opened => return Ok(Self { reserve: reserve(path), ..opened? }),
+                opened => {
+                    let store = opened?;
+                    return Ok(Self { reserve: reserve(path), ..store });
+                }
             }
         }
     }
