@@ -15,7 +15,6 @@ pub mod document;
 mod error;
 #[cfg(feature = "libvirt")]
 pub mod execute;
-pub mod fact;
 pub mod fleet;
 pub mod forecast;
 pub mod hook;

@@ -5,12 +5,12 @@ use thiserror::Error;
 
 use crate::{
     document::Problems,
-    fact::Facts,
     forecast,
     rule::{Catalogues, Outcome, Pack, ParamErrors, ParamOverrides, RuleSource},
     verdict::{self, Context, Digest, Digests, Place, Verdict, Waivers},
     way_back,
 };
+use vmgate_facts::Facts;
 
 /// Rules, parameters or catalogues that cannot be used: the user's mistake, told with every place.
 #[derive(Debug, Error)]

@@ -3,10 +3,8 @@
 
 use jiff::Timestamp;
 
-use crate::{
-    fact::{Fact, Facts, Forecast, Host, Vm},
-    rule::{Effect, Outcome, Pack, Rule, Status},
-};
+use crate::rule::{Effect, Outcome, Pack, Rule, Status};
+use vmgate_facts::{Fact, Facts, Forecast, Host, Vm};
 
 /// Rules with this tag hold for the way back too.
 pub const TAG: &str = "way-back";

@@ -2,10 +2,10 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
 use vmgate::{
-    fact::{Cause, Fact, Facts, MachineType},
     forecast::derive,
     rule::{Effect, Outcome, Pack, ParamOverrides, RuleSource, Status, catalogue::Catalogues},
 };
+use vmgate_facts::{Cause, Fact, Facts, MachineType};
 
 fn fixture(name: &str) -> Facts {
     let path = format!("{}/rules/fixtures/{name}.yaml", env!("CARGO_MANIFEST_DIR"));

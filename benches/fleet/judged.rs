@@ -3,11 +3,11 @@
 use std::fs;
 
 use vmgate::{
-    fact::{Change, Fact, Facts, Host},
     fleet::{HostId, Judge, Pace, PlanRequest, SeenVm, Site, build, evacuate, inventory::Inventory, rolling},
     preflight::Policy,
     rule::{ParamOverrides, RuleSource},
 };
+use vmgate_facts::{Change, Fact, Facts, Host};
 
 use super::{moves, timed};
 

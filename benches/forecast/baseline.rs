@@ -1,7 +1,7 @@
 //! Two simpler forecasts on the same inputs, to hold ours against.
 
 use serde::{Deserialize, Serialize};
-use vmgate::fact::trace::DirtyTrace;
+use vmgate_facts::trace::DirtyTrace;
 
 /// What a simpler model says.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]

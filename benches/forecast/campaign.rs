@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use vmgate::fact::trace::DirtyTrace;
+use vmgate_facts::trace::DirtyTrace;
 
 use crate::{
     Came, Line, Outcome, Prediction,

@@ -4,13 +4,11 @@
 use std::{fs, path::Path};
 
 use serde::{Deserialize, Serialize};
-use vmgate::{
-    fact::Quantiles,
-    forecast::{
-        conformal::{Correction, Past},
-        replay::{Conditions, Range},
-    },
+use vmgate::forecast::{
+    conformal::{Correction, Past},
+    replay::{Conditions, Range},
 };
+use vmgate_facts::Quantiles;
 
 use crate::{Came, Outcome, Prediction, plan::Kind, score::quantile};
 

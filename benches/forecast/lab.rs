@@ -10,10 +10,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use vmgate::{
-    collect::probe::trace::{Options, Qemu, record},
-    fact::trace::DirtyTrace,
-};
+use vmgate::collect::probe::trace::{Options, Qemu, record};
+use vmgate_facts::trace::DirtyTrace;
 
 use crate::{Came, Outcome, load::Load, net, plan::Case};
 

@@ -45,9 +45,9 @@ use std::{
 use serde::{Deserialize, Deserializer, Serialize};
 use vmgate::{
     collect::probe::trace::{Options, Qemu, record},
-    fact::trace::TraceCost,
     forecast::replay::Replay,
 };
+use vmgate_facts::trace::TraceCost;
 
 use baseline::Baseline;
 use campaign::Campaign;

@@ -2,10 +2,8 @@
 
 use std::time::Instant;
 
-use vmgate::{
-    fact::{Accelerator, trace::DirtyTrace},
-    forecast::replay::{AutoConverge, Goal, Replayer, Settings},
-};
+use vmgate::forecast::replay::{AutoConverge, Goal, Replayer, Settings};
+use vmgate_facts::{Accelerator, trace::DirtyTrace};
 
 use crate::{
     Outcome, Prediction, baseline, constants::Constants, lab::DEADLINE_SECONDS, net::Goodput, plan::Case,

@@ -1,9 +1,7 @@
 //! How far off the predictions were.
 
-use vmgate::{
-    fact::Quantiles,
-    forecast::{conformal::Correction, replay::Replay},
-};
+use vmgate::forecast::{conformal::Correction, replay::Replay};
+use vmgate_facts::Quantiles;
 
 use crate::{
     Came, Outcome, Prediction,

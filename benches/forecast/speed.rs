@@ -2,12 +2,10 @@
 
 use std::time::Instant;
 
-use vmgate::{
-    fact::{
-        Accelerator,
-        trace::{Bits, DirtyTrace, PAGE_BYTES, Positions, Stratum, TraceCost, TraceEnd, TraceSchema},
-    },
-    forecast::replay::{Conditions, Goal, Replayer, Settings},
+use vmgate::forecast::replay::{Conditions, Goal, Replayer, Settings};
+use vmgate_facts::{
+    Accelerator,
+    trace::{Bits, DirtyTrace, PAGE_BYTES, Positions, Stratum, TraceCost, TraceEnd, TraceSchema},
 };
 
 use crate::Outcome;

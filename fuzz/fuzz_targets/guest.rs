@@ -47,7 +47,7 @@ impl GuestReader for Text<'_> {
     fn read(&self, path: &str) -> Result<Vec<u8>, Unknown> {
         // The memory is looked at a second time only where these are there, and that takes a second.
         match path {
-            "/proc/uptime" => Err(Unknown::new(vmgate::fact::Cause::NotSupported, "no")),
+            "/proc/uptime" => Err(Unknown::new(vmgate_facts::Cause::NotSupported, "no")),
             _ => Ok(self.text()),
         }
     }
@@ -77,6 +77,6 @@ fuzz_target!(|data: &[u8]| {
     let guest = look(&Text { name, texts, next: Cell::new(0) });
     let text = serde_json::to_string(&guest).expect("facts can be written");
     assert!(!text.contains("\\u001b") && !text.contains('\u{202e}'), "{text}");
-    let facts = Facts { guest: vmgate::fact::Fact::Known(guest), ..Facts::empty("2026-11-23T00:00:00Z".parse().unwrap()) };
+    let facts = Facts { guest: vmgate_facts::Fact::Known(guest), ..Facts::empty("2026-11-23T00:00:00Z".parse().unwrap()) };
     let _ = derive(facts, &CATALOGUES);
 });

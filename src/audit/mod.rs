@@ -18,10 +18,10 @@ pub use document::{
 pub use since::InvalidAudit;
 
 use crate::{
-    fact::Cause,
     rule::{Effect, Status},
     verdict::{Judged, Verdict},
 };
+use vmgate_facts::Cause;
 
 /// Facts that an audit never has: that they are missing says nothing of a destination.
 const NOT_LOOKED_AT: [&str; 6] =
@@ -149,10 +149,10 @@ fn undecided(moves: &[JudgedMove]) -> Vec<Undecided> {
 mod tests {
     use super::*;
     use crate::{
-        fact::Facts,
         preflight::{Asked, Policy},
         rule::{ParamOverrides, RuleSource},
     };
+    use vmgate_facts::Facts;
 
     fn facts(change: impl FnOnce(&mut serde_yaml::Value)) -> Facts {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/rules/fixtures/idle-vm.yaml");

@@ -5,13 +5,11 @@ use std::{collections::HashMap, slice};
 use serde::Serialize;
 
 use super::{Counts, State, Task, TaskState};
-use crate::{
-    collect::Uri,
-    ledger::{
-        Entry, Record, Selection,
-        entry::{Kind, Migration, VerdictGiven},
-    },
+use crate::ledger::{
+    Entry, Record, Selection,
+    entry::{Kind, Migration, VerdictGiven},
 };
+use vmgate_facts::Uri;
 
 /// A campaign with the verdicts, runs and migrations of its moves, as far as they were read.
 #[derive(Debug, Clone)]
@@ -167,7 +165,6 @@ mod tests {
     use crate::{
         campaign::{metrics, opened, page, tests::driver, uptime_seconds},
         change::{ChangeFile, Plan},
-        fact::Quantiles,
         ledger::{
             Campaign, Ledger,
             campaign::{Event, Released},
@@ -175,6 +172,7 @@ mod tests {
         },
         verdict::{ExitCode, Named, sample},
     };
+    use vmgate_facts::Quantiles;
 
     /// A campaign with every state in it, and with names that a guest chose; its file is `place`'s.
     fn eventful(place: &Path) -> ChangeFile {

@@ -6,11 +6,11 @@ use serde::Serialize;
 
 use super::{Board, Counts, MoveSeen, State, Task, TaskState, board::host_name, status::closes};
 use crate::{
-    fact::Quantiles,
     ledger::campaign::Steering,
     report::{html, words},
     verdict::Decision,
 };
+use vmgate_facts::Quantiles;
 
 const PAGE: &str = include_str!("../../reports/campaign/page.html");
 const SCRIPT: &str = include_str!("../../reports/campaign/script.js");

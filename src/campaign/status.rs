@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{State, Task, TaskState};
-use crate::{collect::text::plain, ledger::campaign::Steering};
+use crate::ledger::campaign::Steering;
+use vmgate_facts::text::plain;
 
 /// How many moves stand where.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]

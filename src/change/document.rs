@@ -5,7 +5,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::RunsOn;
-use crate::{fact::Version, verdict::waiver::Waiver};
+use crate::verdict::waiver::Waiver;
+use vmgate_facts::Version;
 
 /// Moves that belong together.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

@@ -11,11 +11,8 @@ use std::{
 use thiserror::Error;
 
 use super::{ChangeFile, PlannedMove};
-use crate::{
-    collect::{Uri, document},
-    document::Problems,
-    fact::{Fact, Facts, Host, Vm},
-};
+use crate::{collect::document, document::Problems};
+use vmgate_facts::{Fact, Facts, Host, Uri, Vm};
 
 /// A folder of facts files, all of them read.
 #[derive(Debug)]

@@ -7,11 +7,10 @@ use super::{
     document::{ActionDocument, ChangeDocument, Goals, MoveDocument, NotifyDocument, WaveDocument},
 };
 use crate::{
-    collect::Uri,
     document::{Node, Problem, Problems, Shape, SourceFile},
-    fact,
     verdict::{Digest, Place, waiver},
 };
+use vmgate_facts::Uri;
 
 static CHANGE: Shape<ChangeDocument> = Shape::new();
 
@@ -84,9 +83,9 @@ fn wave(wave: &WaveDocument, file: &Arc<SourceFile>, node: &Node) -> Result<Wave
         let hosts = wanted.hosts.iter().map(|uri| uri.parse::<Uri>());
         Ok(WaitFor { hosts: hosts.collect::<Result<_, _>>()?, versions: wanted.versions })
     });
-    let wait_for = wait_for.transpose().map_err(|error: crate::collect::InvalidUri| {
-        Problem::at(file, node.span.clone(), error.to_string())
-    })?;
+    let wait_for = wait_for
+        .transpose()
+        .map_err(|error: vmgate_facts::InvalidUri| Problem::at(file, node.span.clone(), error.to_string()))?;
     Ok(Wave { name: wave.name.clone(), wait_for })
 }
 
@@ -110,7 +109,7 @@ fn planned(
         plan: Plan {
             longest_blackout_seconds: blackout(&asked.goals)
                 .or(blackout(&change.goals))
-                .unwrap_or(fact::Change::default().longest_blackout_seconds),
+                .unwrap_or(vmgate_facts::Change::default().longest_blackout_seconds),
             deadline_seconds: asked.goals.deadline_seconds.or(change.goals.deadline_seconds),
             settings: asked.settings.clone().or(&change.settings),
             rehearsal: change.rehearsal,

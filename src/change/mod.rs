@@ -1,5 +1,5 @@
 //! Change files, `vmgate/change/v1`: moves that belong together, with their window, goals, settings, preparation,
-//! limits and waivers. What a rule sees of a change is [`crate::fact::Change`].
+//! limits and waivers. What a rule sees of a change is [`vmgate_facts::Change`].
 
 mod document;
 mod draft;
@@ -24,12 +24,11 @@ pub use plan::{Action, Deed, Plan, RunsOn};
 pub use taken::Taken;
 
 use crate::{
-    collect::Uri,
     document::Problems,
-    fact,
     preflight::Asked,
     verdict::{Digest, Place, Waivers},
 };
+use vmgate_facts::Uri;
 
 /// A change that was read and found right.
 #[derive(Debug, Clone)]
@@ -115,8 +114,8 @@ impl ChangeFile {
     }
 
     /// What rules see of this change at one of its moves.
-    pub fn asked(&self, planned: &PlannedMove) -> fact::Change {
-        fact::Change {
+    pub fn asked(&self, planned: &PlannedMove) -> vmgate_facts::Change {
+        vmgate_facts::Change {
             id: Some(self.id.clone()),
             window_start: self.window_start,
             window_end: self.window_end,

@@ -3,7 +3,6 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Notify, Settings};
-use crate::fact;
 
 /// Goals, settings and preparation of one move.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -70,26 +69,26 @@ const XBZRLE_CACHE_BYTES: u64 = 64 << 20;
 
 impl Plan {
     /// What rules see of this plan.
-    pub fn asked(&self) -> fact::Change {
-        fact::Change {
+    pub fn asked(&self) -> vmgate_facts::Change {
+        vmgate_facts::Change {
             longest_blackout_seconds: self.longest_blackout_seconds,
             deadline_seconds: self.deadline_seconds,
             bandwidth_limit_bytes_per_second: self.settings.bandwidth_limit_bytes_per_second,
-            settings: fact::MigrationSettings {
+            settings: vmgate_facts::MigrationSettings {
                 auto_converge: self.settings.auto_converge == Some(true),
                 xbzrle_cache_bytes: (self.settings.xbzrle == Some(true)).then_some(XBZRLE_CACHE_BYTES),
                 multifd_channels: self.settings.multifd_channels,
                 post_copy: self.settings.post_copy == Some(true),
             },
             rehearsal: self.rehearsal,
-            ..fact::Change::default()
+            ..vmgate_facts::Change::default()
         }
     }
 }
 
-impl From<&fact::Change> for Plan {
+impl From<&vmgate_facts::Change> for Plan {
     /// The plan of a move that is asked for on the command line.
-    fn from(change: &fact::Change) -> Self {
+    fn from(change: &vmgate_facts::Change) -> Self {
         Self {
             longest_blackout_seconds: change.longest_blackout_seconds,
             deadline_seconds: change.deadline_seconds,
@@ -110,7 +109,7 @@ impl From<&fact::Change> for Plan {
 
 impl Default for Plan {
     fn default() -> Self {
-        Self::from(&fact::Change::default())
+        Self::from(&vmgate_facts::Change::default())
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Deed, Plan};
-use crate::fact::{Fact, Facts, Guest};
+use vmgate_facts::{Fact, Facts, Guest};
 
 /// Longest name that the kernel keeps of a process.
 const KERNEL_NAME: usize = 15;

@@ -2,10 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::{
-    fact::{Fact, Facts},
-    verdict::{Decision, Verdict},
-};
+use crate::verdict::{Decision, Verdict};
+use vmgate_facts::{Fact, Facts};
 
 /// Memory that earlier moves take of their destinations, by the host's UUID.
 #[derive(Debug, Default)]
@@ -43,10 +41,8 @@ impl Taken {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        fact::{Host, HostMemory, Vm},
-        verdict::sample,
-    };
+    use crate::verdict::sample;
+    use vmgate_facts::{Host, HostMemory, Vm};
 
     fn facts() -> Facts {
         let mut facts = Facts::empty(sample::now());

@@ -13,13 +13,13 @@ use super::{
 use crate::{
     audit::{self, AuditedHost, JudgedMove},
     collect::{
-        Uri,
         libvirt::ask_each,
         survey::{self, HostRequest, SurveyedName},
     },
     preflight::Asked,
     verdict::{ExitCode, Verdict},
 };
+use vmgate_facts::Uri;
 
 #[derive(Debug, Args)]
 pub(super) struct AuditCommand {

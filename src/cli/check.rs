@@ -11,10 +11,10 @@ use super::{
 use crate::{
     change::{ChangeFile, Evidence, PlannedMove, Taken},
     collect,
-    fact::Facts,
     preflight::Asked,
     verdict::ExitCode,
 };
+use vmgate_facts::Facts;
 
 #[derive(Debug, Args)]
 pub(super) struct Check {

@@ -14,9 +14,9 @@ use crate::{
     change::{ChangeFile, PlannedMove},
     collect::{self, CollectError, Request, libvirt::Trouble},
     error::with_causes,
-    fact::{Change, Facts},
     verdict::ExitCode,
 };
+use vmgate_facts::{Change, Facts};
 
 #[derive(Debug, Args)]
 pub(super) struct Collect {

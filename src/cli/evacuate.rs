@@ -13,7 +13,6 @@ use super::{
 };
 use crate::{
     change::{ChangeFile, Evidence},
-    fact::Change,
     fleet::{
         self, FilesSite, Fleet, HostId, Judge, Pace, Plan, PlanRequest, Proposal, Purpose, Site, VmId,
         inventory::Inventory,
@@ -22,6 +21,7 @@ use crate::{
     report::visible_lines,
     verdict::ExitCode,
 };
+use vmgate_facts::Change;
 
 /// The rule that knows what QEMU needs beside a guest's memory, and its parameter.
 const OVERHEAD: (&str, &str) = ("destination-memory-fits", "overhead_bytes");
@@ -161,7 +161,7 @@ impl Evacuate {
 
 /// The destinations of an earlier change, for VMs that are still where it found them.
 fn kept(change: &ChangeFile, inventory: &Inventory, fleet: &Fleet) -> HashMap<VmId, HostId> {
-    let host_at = |uri: &crate::collect::Uri| inventory.hosts.iter().position(|host| host.uri == *uri);
+    let host_at = |uri: &vmgate_facts::Uri| inventory.hosts.iter().position(|host| host.uri == *uri);
     let vm_at = |name: &str, from: usize| {
         fleet.vms.iter().position(|vm| vm.name == name && vm.host == HostId(from)).map(VmId)
     };

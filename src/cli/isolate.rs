@@ -8,9 +8,7 @@ use serde_json::json;
 use super::{Failure, hook, options::Shared, output, session::Session};
 use crate::{
     collect::{
-        Uri,
         libvirt::{Domain, Hypervisor, Trouble},
-        text::plain,
         transport::Transport,
     },
     error::with_causes,
@@ -20,6 +18,7 @@ use crate::{
     ledger::{Entry, Ledger},
     verdict::ExitCode,
 };
+use vmgate_facts::{Uri, text::plain};
 
 #[derive(Debug, Args)]
 pub(super) struct Isolate {

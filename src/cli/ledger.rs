@@ -7,11 +7,11 @@ use serde_json::json;
 
 use super::{Failure, options::Shared, output, session::Session};
 use crate::{
-    collect::text::plain,
     ledger::{Entry, Head, Ledger, LedgerError, Record, Selection, entry::Kind},
     place::Place,
     verdict::ExitCode,
 };
+use vmgate_facts::text::plain;
 
 #[derive(Debug, Args)]
 pub(super) struct LedgerCommand {

@@ -21,11 +21,11 @@ use crate::{
     change::{AfterNoGo, ChangeFile, Limits, Plan, PlannedMove},
     collect::transport::GuestWay,
     execute::{self, Assignment, Done, Event, Hosts, Judge, Keeper, Pass, Progress, Undone},
-    fact::{Change, Facts},
     ledger::{Entry, Ledger, entry::State},
     preflight::{Asked, Policy},
     verdict::{ExitCode, Verdict, attest::PublicKey},
 };
+use vmgate_facts::{Change, Facts};
 
 #[derive(Debug, Args)]
 pub(super) struct Migrate {

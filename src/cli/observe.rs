@@ -19,10 +19,11 @@ use super::{
     session::Session,
 };
 use crate::{
-    collect::{Uri, libvirt::Hypervisor, transport::Transport},
+    collect::{libvirt::Hypervisor, transport::Transport},
     ledger::{Entry, Ledger, Observation},
     verdict::{ExitCode, Named},
 };
+use vmgate_facts::Uri;
 
 /// A pause is slept in parts of this length, so that Ctrl-C is obeyed.
 const NAP: Duration = Duration::from_millis(200);

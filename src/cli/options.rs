@@ -9,12 +9,13 @@ use jiff::Timestamp;
 use super::{Failure, session::Session};
 #[cfg(feature = "libvirt")]
 use crate::collect::{
-    Request, TryPath, Uri,
+    Request, TryPath,
     probe::host::trial::{LONGEST_STREAM, Stream},
 };
-use crate::fact::Change;
 #[cfg(feature = "ledger")]
 use crate::place::Place;
+use vmgate_facts::Change;
+use vmgate_facts::Uri;
 
 /// Options that every command understands.
 #[derive(Debug, Args)]

@@ -18,9 +18,9 @@ use crate::{
         },
         trace,
     },
-    fact::Fact,
     verdict::ExitCode,
 };
+use vmgate_facts::Fact;
 
 #[derive(Debug, Args)]
 pub(super) struct Probe {

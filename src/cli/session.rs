@@ -13,8 +13,6 @@ use super::{Failure, options::Shared, output};
 use crate::collect::transport::{GuestWay, Transport};
 #[cfg(feature = "libvirt")]
 use crate::config::HostConfig;
-#[cfg(feature = "libvirt")]
-use crate::fact::Facts;
 #[cfg(feature = "ledger")]
 use crate::ledger::{Entry, Ledger};
 #[cfg(feature = "ledger")]
@@ -25,15 +23,15 @@ use crate::verdict::Verdict;
 use crate::verdict::attest::PrivateKey;
 use crate::{
     change::ChangeFile,
-    collect::{
-        Uri,
-        transport::{HostShell, SshTarget},
-    },
+    collect::transport::{HostShell, SshTarget},
     config::Config,
     preflight::{InvalidPolicy, Policy},
     rule::RuleSource,
     verdict::Waivers,
 };
+#[cfg(feature = "libvirt")]
+use vmgate_facts::Facts;
+use vmgate_facts::Uri;
 
 /// Holds the private key in PEM where no file is named.
 pub(super) const KEY_VARIABLE: &str = "VMGATE_SIGNING_KEY";

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Request, flows::Interfaces, guest, libvirt::Domain, transport::Transport, vm};
-use crate::fact::{Guest, UdpCapture, Unknown, VmState};
+use vmgate_facts::{Guest, UdpCapture, Unknown, VmState};
 
 /// The guest, by the way that the request names, wherever it runs now.
 pub fn guest(request: &Request, domain: &Domain) -> Result<Guest, Unknown> {

@@ -11,10 +11,10 @@ use super::{
     needed_files,
     probe::host::Questions,
     transport::{GuestWay, Transport},
-    uri::Uri,
     vm::{self, Monitor},
 };
-use crate::fact::{Cause, Fact, Facts, Unknown};
+use vmgate_facts::Uri;
+use vmgate_facts::{Cause, Fact, Facts, Unknown};
 
 /// The facts of a VM and its host, which stands as the source. Nothing is measured, and nothing but the VM's state is
 /// needed: what cannot be learnt is unknown.

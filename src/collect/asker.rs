@@ -2,7 +2,7 @@
 //! asked, so that a dead host costs one time limit and not ten.
 
 use super::libvirt::{LibvirtError, Trouble};
-use crate::fact::{Fact, Unknown};
+use vmgate_facts::{Fact, Unknown};
 
 /// Asks until the host is lost.
 #[derive(Debug, Default)]
@@ -36,7 +36,7 @@ impl Asker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fact::Cause;
+    use vmgate_facts::Cause;
 
     #[test]
     fn a_lost_host_is_not_asked_again() {

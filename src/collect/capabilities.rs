@@ -4,11 +4,9 @@ use std::collections::BTreeMap;
 
 use roxmltree::{Document, Node};
 
-use super::{
-    domain_xml::{child, children},
-    text::plain,
-};
-use crate::fact::{MachineType, Tsc};
+use super::domain_xml::{child, children};
+use vmgate_facts::text::plain;
+use vmgate_facts::{MachineType, Tsc};
 
 /// What the capabilities XML says.
 #[derive(Debug, Clone, PartialEq, Default)]

@@ -3,9 +3,9 @@
 use super::{
     domain_xml::{self, Backing},
     libvirt::{Domain, GuestSummary, ask_each},
-    text::plain,
 };
-use crate::fact::{Claims, Fact, HostJob, HostVm, HugePageClaim};
+use vmgate_facts::text::plain;
+use vmgate_facts::{Claims, Fact, HostJob, HostVm, HugePageClaim};
 
 /// A VM that is to come to the destination before the one that is judged. The caller plans it: nothing on the hosts
 /// tells.

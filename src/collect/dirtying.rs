@@ -12,7 +12,7 @@ use super::{
     transport::{Subject, Transport},
     vm::FoundVm,
 };
-use crate::fact::{
+use vmgate_facts::{
     Cause, DirtyRate, DirtyRateMethod, DirtyWindow, Fact, Unknown, Vm, VmState, trace::DirtyTrace,
 };
 

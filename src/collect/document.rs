@@ -4,10 +4,8 @@ use std::{path::Path, sync::Arc};
 
 use serde_json::Value;
 
-use crate::{
-    document::{Problem, Problems, Shape, SourceFile, conform},
-    fact::Facts,
-};
+use crate::document::{Problem, Problems, Shape, SourceFile, conform};
+use vmgate_facts::Facts;
 
 /// Largest facts file: that of a guest with [`MOST_SOCKETS`](super::probe::guest::MOST_SOCKETS) sockets and as many
 /// processes is below it.

@@ -2,10 +2,8 @@
 
 use roxmltree::{Document, Node};
 
-use super::{
-    domain_xml::{child, children},
-    text::plain,
-};
+use super::domain_xml::{child, children};
+use vmgate_facts::text::plain;
 
 /// What the domain capabilities XML says.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -5,11 +5,11 @@ use std::time::Duration;
 use super::{
     guest,
     probe::flows::{FlowProbe, InterfaceFlows, udp_capture},
-    text::plain,
     transport::Transport,
     vm::FoundVm,
 };
-use crate::fact::{Cause, Fact, Guest, Udp, UdpCapture, Unknown, VmState};
+use vmgate_facts::text::plain;
+use vmgate_facts::{Cause, Fact, Guest, Udp, UdpCapture, Unknown, VmState};
 
 /// Most interfaces of one VM that are watched.
 const MOST_TAPS: usize = 32;
@@ -121,10 +121,8 @@ pub(super) fn into_guest(guest: Result<Guest, Unknown>, flows: Result<UdpCapture
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        collect::{domain_xml, probe::flows::FlowCapture},
-        fact::Vm,
-    };
+    use crate::collect::{domain_xml, probe::flows::FlowCapture};
+    use vmgate_facts::Vm;
 
     fn found(devices: &str) -> FoundVm {
         let xml = format!("<domain type='kvm'><devices>{devices}</devices></domain>");

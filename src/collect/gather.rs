@@ -12,7 +12,6 @@ use jiff::Timestamp;
 use thiserror::Error;
 
 use super::{
-    Uri,
     claims::{self, PlannedMove},
     dirtying::{Dirtying, Plan, Watched},
     flows, guest, host,
@@ -28,7 +27,8 @@ use super::{
     vm::{self, FoundVm, Monitor},
     worker::{Clock, Found, Worker},
 };
-use crate::fact::{Cause, Change, Fact, Facts, Guest, Host, UdpCapture, Unknown};
+use vmgate_facts::Uri;
+use vmgate_facts::{Cause, Change, Fact, Facts, Guest, Host, UdpCapture, Unknown};
 
 /// What is to be learnt.
 #[derive(Debug, Clone)]

@@ -8,7 +8,7 @@ use super::{
     probe,
     transport::{GuestWay, guest as ways},
 };
-use crate::fact::{Cause, Guest, Unknown, VmState};
+use vmgate_facts::{Cause, Guest, Unknown, VmState};
 
 impl AgentChannel for Domain {
     fn command(&self, json: &str, patience: Duration) -> Result<String, AgentFailure> {

@@ -1,16 +1,15 @@
 //! The facts of a host: libvirt's answers and the host probe's, laid together.
 
 use super::{
-    Uri,
     asker::Asker,
     capabilities::{self, Capabilities, GuestArch},
     claims::{self, Seen},
     libvirt::{GuestSummary, Hypervisor, LibvirtError, Trouble},
     network_xml,
-    text::plain,
     transport::Answer,
 };
-use crate::fact::{Cause, Fact, Host, Unknown, VirtualNetwork};
+use vmgate_facts::{Cause, Fact, Host, Unknown, VirtualNetwork};
+use vmgate_facts::{Uri, text::plain};
 
 /// What libvirt told of a host.
 #[derive(Debug, Clone)]

@@ -48,9 +48,7 @@ mod provenance;
 pub mod ready;
 #[cfg(feature = "libvirt")]
 pub mod survey;
-pub mod text;
 pub mod transport;
-mod uri;
 #[cfg(feature = "libvirt")]
 mod vm;
 #[cfg(feature = "libvirt")]
@@ -64,4 +62,3 @@ pub use claims::PlannedMove;
 pub use gather::{CollectError, Request, collect};
 #[cfg(feature = "libvirt")]
 pub use probes::TryPath;
-pub use uri::{InvalidUri, Uri};

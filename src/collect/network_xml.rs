@@ -2,11 +2,9 @@
 
 use roxmltree::Document;
 
-use super::{
-    domain_xml::{child, children},
-    text::plain,
-};
-use crate::fact::VirtualNetwork;
+use super::domain_xml::{child, children};
+use vmgate_facts::VirtualNetwork;
+use vmgate_facts::text::plain;
 
 /// Reads a network XML; none where it has no name. The error is the parser's.
 pub fn parse(xml: &str) -> Result<Option<VirtualNetwork>, roxmltree::Error> {

@@ -6,7 +6,7 @@ use super::{
     domain_xml::DomainConfig,
     libvirt::{CpuComparison, CpuRequest, Hypervisor},
 };
-use crate::fact::{Cause, Fact, Host, Unknown};
+use vmgate_facts::{Cause, Fact, Host, Unknown};
 
 /// The facts of a destination that depend on the VM.
 #[derive(Debug, Clone, PartialEq, Default)]

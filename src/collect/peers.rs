@@ -14,9 +14,9 @@ use super::{
     domain_xml,
     libvirt::{Domain, Hypervisor},
     probe,
-    text::plain,
 };
-use crate::fact::{Cause, Fact, Guest, TcpConnection, TcpPeer, Unknown};
+use vmgate_facts::text::plain;
+use vmgate_facts::{Cause, Fact, Guest, TcpConnection, TcpPeer, Unknown};
 
 /// Most VMs whose configuration is read for their addresses, on each host.
 const MOST_VMS: usize = 500;
@@ -104,7 +104,7 @@ fn of_guest(vm: String, guest: Guest, own: &[TcpConnection]) -> TcpPeer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fact::{Tcp, TcpState};
+    use vmgate_facts::{Tcp, TcpState};
 
     #[test]
     fn of_a_peer_only_the_common_connections_are_kept() {

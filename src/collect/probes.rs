@@ -23,7 +23,7 @@ use super::{
     transport::{Answer, Transport},
     worker::{Clock, Found, Worker},
 };
-use crate::fact::{Cause, Fact, PathNic, Unknown};
+use vmgate_facts::{Cause, Fact, PathNic, Unknown};
 
 /// Part of a link that a stream may take where others use the link too, and where none do.
 const SHARED_LINK_RATIO: f64 = 0.5;

@@ -9,7 +9,7 @@ use super::{
     probe::host::HostProbe,
     transport::{Subject, Transport},
 };
-use crate::fact::Provenance;
+use vmgate_facts::Provenance;
 
 /// When and how the parts of a collection were obtained.
 pub(super) struct Sources<'a> {

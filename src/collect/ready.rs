@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Uri, host, libvirt::Hypervisor};
-use crate::{
-    change::Versions,
-    fact::{Cause, Fact, Unknown, Version},
-};
+use super::{host, libvirt::Hypervisor};
+use crate::change::Versions;
+use vmgate_facts::Uri;
+use vmgate_facts::{Cause, Fact, Unknown, Version};
 
 /// Whether the host is ready; else what is missing.
 pub fn ready(uri: &Uri, wanted: &Versions, timeout: Duration) -> Result<(), String> {

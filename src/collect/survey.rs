@@ -10,7 +10,6 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
-    Uri,
     dirtying::Dirtying,
     host::{self, LibvirtAnswers},
     libvirt::{Hypervisor, ask_each},
@@ -22,7 +21,8 @@ use super::{
     transport::{Answer, Transport},
     vm::{self, FoundVm, Monitor},
 };
-use crate::fact::{Cause, Change, Fact, Facts, Host, Unknown, VmState};
+use vmgate_facts::Uri;
+use vmgate_facts::{Cause, Change, Fact, Facts, Host, Unknown, VmState};
 
 /// Most bytes of paths that one call of a probe takes on its command line; Linux gives one argument 128 KiB.
 const PATHS_AT_ONCE: usize = 64 << 10;

@@ -4,10 +4,10 @@ use super::{
     asker::Asker,
     domain_xml::{self, Backing, DomainConfig},
     libvirt::{Domain, LibvirtError, RunState},
-    text::plain,
     transport::Answer,
 };
-use crate::fact::{Cause, Fact, Host, Unknown, Version, Vm, VmState};
+use vmgate_facts::text::plain;
+use vmgate_facts::{Cause, Fact, Host, Unknown, Version, Vm, VmState};
 
 /// The VM as it was found: its facts, and what the other collectors need of it.
 pub(super) struct FoundVm {

@@ -7,7 +7,7 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::fact::{Cause, Unknown};
+use vmgate_facts::{Cause, Unknown};
 
 /// The operator's clock through the collection: its begin is given, and it goes on from there.
 #[derive(Debug, Clone, Copy)]

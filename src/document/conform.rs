@@ -13,7 +13,7 @@ use super::{
     schema::of_schema,
     types::{Kind, Record, Type},
 };
-use crate::fact::{Unknown, Version};
+use vmgate_facts::{Unknown, Version};
 
 /// `{unknown: why, cause: …}`.
 static UNKNOWN: LazyLock<Type> = LazyLock::new(of_schema::<Unknown>);
@@ -303,7 +303,7 @@ fn expected(kind: &Kind) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fact::Facts;
+    use vmgate_facts::Facts;
 
     #[test]
     fn of_countless_mistakes_some_are_told() {

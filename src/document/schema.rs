@@ -9,7 +9,7 @@ use super::{
     Unit,
     types::{Choice, Choices, Field, Kind, Record, Type},
 };
-use crate::fact::Means;
+use vmgate_facts::Means;
 
 /// The type of a Rust type's JSON form.
 pub(crate) fn of_schema<T: JsonSchema>() -> Type {

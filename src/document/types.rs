@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use serde_json::Value as Json;
 
 use super::Unit;
-use crate::fact::Means;
+use vmgate_facts::Means;
 
 /// What kind of value something is.
 #[derive(Debug, Clone, PartialEq)]

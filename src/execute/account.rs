@@ -5,12 +5,12 @@ use std::time::Duration;
 use super::run::Run;
 use crate::{
     collect::libvirt::JobStats,
-    fact::{Fact, Facts, Forecast, Quantiles},
     ledger::{
         Entry,
         entry::{Migration, Outcome, Pair, Rehearsal},
     },
 };
+use vmgate_facts::{Fact, Facts, Forecast, Quantiles};
 
 impl Run<'_> {
     /// Writes down what was forecast and what came. `account` is libvirt's own, where the migration completed.
@@ -82,12 +82,8 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::{
-        fact::{History, PastMigration, Vm},
-        ledger::Ledger,
-        rule::Catalogues,
-        verdict::Named,
-    };
+    use crate::{ledger::Ledger, rule::Catalogues, verdict::Named};
+    use vmgate_facts::{History, PastMigration, Vm};
 
     /// What the ledger remembers of a migration that took `total` seconds and was foretold so.
     fn remembered(forecast: &Forecast, total: f64) -> PastMigration {

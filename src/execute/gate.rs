@@ -187,10 +187,10 @@ fn alone(judged: &Judged) -> String {
 mod tests {
     use super::*;
     use crate::{
-        fact::Cause,
         rule::{Missing, Outcome, Status},
         verdict::{attest::PrivateKey, sample},
     };
+    use vmgate_facts::Cause;
 
     /// RFC 8410 section 10.3 gives the first; the second is another one of that form.
     const KEYS: [&str; 2] = [

@@ -6,9 +6,10 @@ use std::{
 };
 
 use crate::collect::{
-    Uri, capabilities,
+    capabilities,
     libvirt::{Domain, Hypervisor, LibvirtError, Trouble},
 };
+use vmgate_facts::Uri;
 
 /// Both hosts of a move.
 #[derive(Debug)]

@@ -5,11 +5,11 @@ use jiff::Timestamp;
 use crate::{
     change::Plan,
     collect::{self, CollectError, Request},
-    fact::Facts,
     ledger::Ledger,
     preflight::{Asked, Policy},
     verdict::Verdict,
 };
+use vmgate_facts::Facts;
 
 /// All that it takes to judge one move, as often as need be.
 pub struct Judge<'a> {

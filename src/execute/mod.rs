@@ -41,10 +41,10 @@ pub use whereabouts::Whereabouts;
 use crate::{
     change::{Limits, Plan},
     collect::libvirt::JobStats,
-    fact::Facts,
     ledger::{Ledger, Refusal, entry::State},
     verdict::ExitCode,
 };
+use vmgate_facts::Facts;
 
 /// A move that is to be made.
 pub struct Assignment<'a> {

@@ -98,7 +98,7 @@ impl Remedy {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fact::VmState;
+    use vmgate_facts::VmState;
 
     #[test]
     fn nothing_is_done_unless_the_other_side_is_certain() {

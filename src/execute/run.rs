@@ -22,13 +22,13 @@ use super::{
 use crate::{
     collect::libvirt::{Domain, JobStats},
     error::with_causes,
-    fact::{Facts, Forecast, ForecastMethod},
     ledger::{
         Entry, Ledger, LedgerError,
         entry::{Ending, Mark, Outcome, RunStarted, State},
     },
     verdict::ExitCode,
 };
+use vmgate_facts::{Facts, Forecast, ForecastMethod};
 
 /// Why a run does not go on.
 enum Halt {
@@ -391,7 +391,7 @@ fn chosen_limit(forecast: &Forecast) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fact::Fact;
+    use vmgate_facts::Fact;
 
     #[test]
     fn a_limit_that_was_only_assumed_is_no_choice_of_the_forecast() {

@@ -12,10 +12,7 @@ use super::{
     run::Run,
 };
 use crate::{
-    collect::{
-        Uri,
-        transport::{HostShell, Transport},
-    },
+    collect::transport::{HostShell, Transport},
     error::with_causes,
     ledger::{
         Entry, Ledger,
@@ -23,6 +20,7 @@ use crate::{
     },
     verdict::ExitCode,
 };
+use vmgate_facts::Uri;
 
 /// Who keeps the evidence of a VM that is cut off, and where.
 #[derive(Debug)]

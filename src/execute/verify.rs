@@ -8,10 +8,8 @@ use std::{
 
 use jiff::Timestamp;
 
-use crate::{
-    collect::{Request, again, domain_xml, libvirt::Domain},
-    fact::{Fact, Facts, Guest, TcpState, VmNic},
-};
+use crate::collect::{Request, again, domain_xml, libvirt::Domain};
+use vmgate_facts::{Fact, Facts, Guest, TcpState, VmNic};
 
 /// How long the guest gets to answer and its interfaces to be there.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -137,7 +135,7 @@ impl Baseline {
         match again::flows(request, domain, Duration::from_secs(2)) {
             Ok(capture) => {
                 let guest = Guest {
-                    udp: Fact::Known(crate::fact::Udp { flows: Fact::Known(capture), ..Default::default() }),
+                    udp: Fact::Known(vmgate_facts::Udp { flows: Fact::Known(capture), ..Default::default() }),
                     ..Guest::default()
                 };
                 let there = all_flows(&guest, 0.0);

@@ -6,10 +6,8 @@ use std::{
 };
 
 use super::{Hosts, Line};
-use crate::{
-    collect::libvirt::{LibvirtError, RunState, Trouble},
-    fact::VmState,
-};
+use crate::collect::libvirt::{LibvirtError, RunState, Trouble};
+use vmgate_facts::VmState;
 
 /// How long the hosts get to tidy up after a migration, and to be reached again, before their answer counts.
 const SETTLING: Duration = Duration::from_secs(20);

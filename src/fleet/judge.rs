@@ -8,12 +8,12 @@ use super::{Fleet, HostId, Oracle, Ruling, Site, VmId, Why};
 use crate::{
     audit::{self, Answer},
     change::Versions,
-    fact::{Change, Fact, Facts, Path, Vm},
     forecast,
     preflight::{Asked, Policy},
     rule::{Effect, Status},
     verdict::Judged,
 };
+use vmgate_facts::{Change, Fact, Facts, Path, Vm};
 
 /// What a move takes beside the memory that is sent, where nothing is known of how the guest dirties it: what the
 /// forecast from rates counts for it.

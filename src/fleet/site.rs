@@ -1,6 +1,6 @@
 //! What is known of the hosts of an inventory and of the VMs on them, wherever it was learnt.
 
-use crate::fact::{Fact, Facts, Host, Vm};
+use vmgate_facts::{Fact, Facts, Host, Vm};
 
 /// A site as far as it was seen.
 pub trait Site: Sync {

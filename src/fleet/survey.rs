@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use super::{SeenVm, Site};
 use crate::{
     collect::survey::Survey,
-    fact::{DirtyRate, DirtyRateMethod, Fact, Facts, Host, Provenance},
     ledger::{Entry, Record},
 };
+use vmgate_facts::{DirtyRate, DirtyRateMethod, Fact, Facts, Host, Provenance};
 
 /// Hosts that were looked at, in the inventory's order.
 pub struct SurveySite {

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::fact::Quantiles;
+use vmgate_facts::Quantiles;
 
 /// Share of the figures that an interval from p5 to p95 shall hold.
 const COVERAGE: f64 = 0.9;

@@ -4,7 +4,7 @@ use super::{
     conformal::{Correction, Past},
     replay::{Conditions, Goal, Replayer, Settings, fallback},
 };
-use crate::fact::{Alternative, Fact, Facts, Forecast, History, ObservedHour, Quantiles};
+use vmgate_facts::{Alternative, Fact, Facts, Forecast, History, ObservedHour, Quantiles};
 
 /// An hour counts as quiet where the VM dirties at most this part of what it dirties now.
 const QUIET: f64 = 0.5;

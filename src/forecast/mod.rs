@@ -18,10 +18,8 @@ pub mod replay;
 
 pub use budget::{established, handshake, of_connection};
 
-use crate::{
-    fact::{Cause, Fact, Facts, Forecast, Guest, UdpService, UdpSocket, Vm},
-    rule::catalogue::Catalogues,
-};
+use crate::rule::catalogue::Catalogues;
+use vmgate_facts::{Cause, Fact, Facts, Forecast, Guest, UdpService, UdpSocket, Vm};
 
 /// Fills in what follows from the facts, and predicts the migration.
 pub fn derive(mut facts: Facts, catalogues: &Catalogues) -> (Facts, Forecast) {

@@ -4,7 +4,7 @@
 //! length shrinks by ρ = dirty rate / bandwidth, and all rounds together take M/B × 1/(1 − ρ). It is an upper bound for a
 //! guest whose working set is small, since pages written twice in a round are sent once.
 
-use crate::fact::{Cause, Change, Fact, Facts, Forecast, ForecastMethod, Path, Quantiles};
+use vmgate_facts::{Cause, Change, Fact, Facts, Forecast, ForecastMethod, Path, Quantiles};
 
 /// What one TCP stream carries of a link's nominal speed where nobody measured it: 0.9564 was seen at MTU 1500 on a link
 /// without other traffic (FORECAST.md), and a little is left for the rest.

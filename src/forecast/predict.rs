@@ -7,7 +7,7 @@ use super::{
     history, precopy,
     replay::{Advice, AutoConverge, Conditions, Goal, Replay, Replayer, Settings, WhatIf, fallback},
 };
-use crate::fact::{
+use vmgate_facts::{
     Accelerator, Alternative, Cause, Fact, Facts, Forecast, ForecastMethod, Provenance, Quantiles, Vm,
     trace::DirtyTrace,
 };

@@ -6,7 +6,7 @@ use super::{
     replay::fallback::{self, Group},
     *,
 };
-use crate::fact::{
+use vmgate_facts::{
     DirtyWindow, ForecastMethod, History, LossTolerance, MemorySync, ObservedHour, PastMigration, Quantiles,
     TcpConnection, Udp,
 };

@@ -18,7 +18,7 @@ use super::{
     Because, Entry, Event, HookConfig, Layout, Mode, OnError, config::InvalidHookConfig, decide::Asked,
     install, journal, keyring, overriding, store,
 };
-use crate::collect::text::plain;
+use vmgate_facts::text::plain;
 
 /// Most of a domain XML that is read.
 const XML_LIMIT: u64 = 16 << 20;

@@ -18,10 +18,10 @@ use super::{
     trust,
 };
 use crate::{
-    collect::text::plain,
     error::with_causes,
     verdict::attest::{self, Attested, PublicKey},
 };
+use vmgate_facts::text::plain;
 
 /// A larger file is no verdict.
 const MOST: u64 = 32 << 20;

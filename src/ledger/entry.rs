@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::{Campaign, Expulsion, Observation};
 use crate::{
     change::Plan,
-    fact::{Quantiles, Version},
     verdict::{Counts, Decision, Digest, Digests, ExitCode, Move, Named, Verdict},
 };
+use vmgate_facts::{Quantiles, Version};
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

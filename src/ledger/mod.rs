@@ -34,13 +34,9 @@ pub use query::{OpenRun, PastForecast};
 pub use sqlite::SqliteStore;
 pub use store::{Row, Selection, Store, Writer};
 
-use crate::{
-    change::Limits,
-    fact::{Fact, Facts, History, Host, VersionPair},
-    place::Place,
-    verdict::Digest,
-};
+use crate::{change::Limits, place::Place, verdict::Digest};
 use entry::{Kind, RunStarted};
+use vmgate_facts::{Fact, Facts, History, Host, VersionPair};
 
 /// One record: an entry with its place in the chain.
 #[derive(Debug, Clone, PartialEq)]

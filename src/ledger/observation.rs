@@ -6,10 +6,8 @@ use jiff::{Timestamp, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 
 use super::{Entry, PastForecast, Record, entry::Outcome};
-use crate::{
-    fact::{DirtyWindow, ObservedHour, PastMigration},
-    verdict::Named,
-};
+use crate::verdict::Named;
+use vmgate_facts::{DirtyWindow, ObservedHour, PastMigration};
 
 /// A VM was watched for a while, at low cost.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

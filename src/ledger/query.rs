@@ -8,7 +8,7 @@ use super::{
     Entry, LedgerError, Record, Row,
     entry::{Migration, Outcome, Pair, RunStarted},
 };
-use crate::fact::{Version, VersionPair};
+use vmgate_facts::{Version, VersionPair};
 
 /// A run that has begun and not ended.
 #[derive(Debug, Clone, PartialEq)]

@@ -210,7 +210,7 @@ mod tests {
             "{text}"
         );
         assert!(
-            text.contains(crate::fact::Cause::AgentForbids.way_out().split(' ').next().unwrap()),
+            text.contains(vmgate_facts::Cause::AgentForbids.way_out().split(' ').next().unwrap()),
             "{text}"
         );
     }

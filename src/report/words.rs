@@ -3,10 +3,10 @@
 use jiff::Timestamp;
 
 use crate::{
-    fact::Cause,
     rule::{Effect, Outcome, Status},
     verdict::{Counts, Decision, GoReason, NoGoReason, Since, Verdict, WaiverFault},
 };
+use vmgate_facts::Cause;
 
 /// The obstacle in words; none stands for a rule that fails on facts which are there.
 pub(super) fn cause(cause: Option<Cause>) -> &'static str {

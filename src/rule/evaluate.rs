@@ -11,7 +11,7 @@ use super::{
     rule::Rule,
     value::Value,
 };
-use crate::fact::{Cause, Facts, Provenance, Unknown};
+use vmgate_facts::{Cause, Facts, Provenance, Unknown};
 
 /// Most facts that one outcome names as its evidence.
 const MOST_EVIDENCE: usize = 16;

@@ -20,7 +20,7 @@ use super::{
     value::Value,
 };
 use crate::document::{Node, Problem, Problems, Shape, SourceFile, closest};
-use crate::fact::{Facts, Forecast};
+use vmgate_facts::{Facts, Forecast};
 
 static PROFILE: Shape<ProfileDocument> = Shape::new();
 

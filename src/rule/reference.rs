@@ -16,8 +16,8 @@ use crate::document::{
     Unit, closest,
     types::{Kind, Type, field_type},
 };
-use crate::fact::Facts;
-use crate::fact::Means;
+use vmgate_facts::Facts;
+use vmgate_facts::Means;
 
 /// A fact that a rule can name.
 #[derive(Debug, Clone, PartialEq)]

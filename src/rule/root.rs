@@ -7,13 +7,11 @@ use std::sync::{Arc, LazyLock};
 
 use serde_json::Value as Json;
 
-use crate::{
-    document::{
-        schema::of_schema,
-        types::{Field, Kind, Record, Type},
-    },
-    fact::{Facts, Forecast},
+use crate::document::{
+    schema::of_schema,
+    types::{Field, Kind, Record, Type},
 };
+use vmgate_facts::{Facts, Forecast};
 
 /// The fields of the facts document that are about the document and not about the move.
 const ABOUT_THE_DOCUMENT: [&str; 3] = ["schema", "collected_at", "provenance"];

@@ -15,7 +15,7 @@ use serde_json::Value as Json;
 
 use super::root::ROOT;
 use crate::document::types::{Kind, Type};
-use crate::fact::{Cause, Facts, Forecast, Unknown, Version};
+use vmgate_facts::{Cause, Facts, Forecast, Unknown, Version};
 
 /// A value of a fact.
 #[derive(Debug, Clone, PartialEq)]

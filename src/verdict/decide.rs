@@ -9,10 +9,8 @@ use super::{
     VerdictSchema, Waivers, expiry, unknown,
     waiver::{Day, lay_over},
 };
-use crate::{
-    fact::{Fact, Facts, Forecast},
-    rule::{Effect, Outcome, Status},
-};
+use crate::rule::{Effect, Outcome, Status};
+use vmgate_facts::{Fact, Facts, Forecast};
 
 /// What a verdict depends on besides outcomes, waivers and facts.
 #[derive(Debug, Clone)]
@@ -149,7 +147,7 @@ fn count(outcomes: &[Judged]) -> Counts {
 
 fn moved(facts: &Facts, asked_in: Option<Place>) -> Move {
     let text = |fact: &Fact<String>| fact.known().cloned();
-    let host = |host: &Fact<crate::fact::Host>| {
+    let host = |host: &Fact<vmgate_facts::Host>| {
         host.known()
             .map_or_else(Named::default, |host| Named { name: text(&host.hostname), uuid: text(&host.uuid) })
     };

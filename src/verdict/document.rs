@@ -5,10 +5,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Digests, ExitCode, Since, WaiverProblem, waiver::Day};
-use crate::{
-    fact::{Cause, Change, Forecast},
-    rule::{Effect, Outcome},
-};
+use crate::rule::{Effect, Outcome};
+use vmgate_facts::{Cause, Change, Forecast};
 
 /// GO or NO-GO for one move, with all outcomes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

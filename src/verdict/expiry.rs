@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::fact::Facts;
+use vmgate_facts::Facts;
 
 /// How long a verdict holds after its oldest volatile fact, where nothing else is asked for.
 pub const VALID_FOR: SignedDuration = SignedDuration::from_hours(1);
@@ -45,7 +45,7 @@ fn is_stable(path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fact::Provenance;
+    use vmgate_facts::Provenance;
 
     fn at(text: &str) -> Timestamp {
         text.parse().unwrap()

@@ -8,10 +8,8 @@ use super::{
     Context, Digest, Digests, Place, Verdict, Waivers, decide,
     waiver::{Day, Glob, Match, Waiver},
 };
-use crate::{
-    fact::{Cause, Fact, Facts, Forecast, ForecastMethod, Host, Quantiles, Remaining, Vm},
-    rule::{Effect, Evidence, Missing, Outcome, Severity, Status, Step},
-};
+use crate::rule::{Effect, Evidence, Missing, Outcome, Severity, Status, Step};
+use vmgate_facts::{Cause, Fact, Facts, Forecast, ForecastMethod, Host, Quantiles, Remaining, Vm};
 
 /// An outcome of a rule that blocks.
 pub(crate) fn outcome(rule: &str, status: Status) -> Outcome {

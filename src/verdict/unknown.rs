@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Judged, UnknownGroup};
-use crate::{fact::Cause, rule::Status};
+use crate::rule::Status;
+use vmgate_facts::Cause;
 
 /// Groups the undecided outcomes that no waiver lies over; the gravest effect first, then the largest group.
 /// An outcome that lacks facts for several causes is counted with each: all of them have to be removed.

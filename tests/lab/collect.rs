@@ -6,10 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use vmgate::{
-    collect::libvirt::{JobEnd, MigrateParams, Trouble},
-    fact::{Cause, Fact, Guest as GuestFacts, NicKind, TcpState, VmState},
-};
+use vmgate::collect::libvirt::{JobEnd, MigrateParams, Trouble};
+use vmgate_facts::{Cause, Fact, Guest as GuestFacts, NicKind, TcpState, VmState};
 
 use crate::harness::{
     Guest, a_to_b, address_of, collected, domain_on, host, lab, on_host, setting, start_vmgate, the_move,
@@ -23,7 +21,7 @@ fn cause<T: Debug>(fact: &Fact<T>) -> Cause {
     }
 }
 
-fn guest(facts: &vmgate::fact::Facts) -> &GuestFacts {
+fn guest(facts: &vmgate_facts::Facts) -> &GuestFacts {
     facts.guest.known().unwrap_or_else(|| panic!("{:?}", facts.guest))
 }
 

@@ -3,7 +3,7 @@
 
 use std::{thread, time::Duration};
 
-use vmgate::fact::{
+use vmgate_facts::{
     DirtyRateMethod, Fact, ForecastMethod,
     trace::{DirtyTrace, TraceEnd},
 };

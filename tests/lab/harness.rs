@@ -222,12 +222,12 @@ impl Drop for Guest {
 }
 
 /// What vmgate's agent transport learns of a guest, on whichever host it runs.
-pub(crate) fn facts_of(name: &str) -> vmgate::fact::Guest {
+pub(crate) fn facts_of(name: &str) -> vmgate_facts::Guest {
     probe::guest::look(&AgentGuest::open(agent_of(name), AGENT_LIMIT).unwrap())
 }
 
 /// The same where the agent reads files and runs nothing.
-pub(crate) fn facts_without_exec(name: &str) -> vmgate::fact::Guest {
+pub(crate) fn facts_without_exec(name: &str) -> vmgate_facts::Guest {
     probe::guest::look(&AgentGuest::open(NoExec(agent_of(name)), AGENT_LIMIT).unwrap())
 }
 
@@ -261,7 +261,7 @@ pub(crate) fn domain_on(name: char, guest: &str) -> Result<Domain, LibvirtError>
 }
 
 /// What `vmgate collect` writes down of a move of this guest.
-pub(crate) fn collected(name: &str, options: &[String]) -> vmgate::fact::Facts {
+pub(crate) fn collected(name: &str, options: &[String]) -> vmgate_facts::Facts {
     let said = vmgate(&words(&["collect", name], options)).exits(0);
     serde_yaml::from_str(&said.stdout).unwrap_or_else(|error| panic!("{error}\n{}", said.stdout))
 }

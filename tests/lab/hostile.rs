@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use vmgate::fact::Fact;
+use vmgate_facts::Fact;
 
 use crate::harness::{Guest, a_to_b, collected, statuses, vmgate, words};
 

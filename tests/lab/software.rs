@@ -5,13 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use vmgate::{
-    fact::{
-        Detector,
-        DetectorBasis::{self, Configuration, Tool},
-        Fact, Guest as GuestFacts,
-    },
-    rule::catalogue::Catalogues,
+use vmgate::rule::catalogue::Catalogues;
+use vmgate_facts::{
+    Detector,
+    DetectorBasis::{self, Configuration, Tool},
+    Fact, Guest as GuestFacts,
 };
 
 use crate::harness::{Guest, facts_of, facts_without_exec};

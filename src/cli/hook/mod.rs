@@ -17,32 +17,30 @@ use std::{
 use clap::{Args, Subcommand};
 use serde::de::DeserializeOwned;
 
-use self::place::HookHost;
 #[cfg(feature = "libvirt")]
 use super::session::KEY_VARIABLE;
 use super::{Failure, options::Shared, output, session::Session};
-#[cfg(feature = "libvirt")]
+use crate::cli::hook::place::HookHost;
 use crate::{
-    collect::Uri,
-    error::with_causes,
-    hook::{Install, Installed, Known, Mode, OnError, Place, SignerKey},
-    verdict::{Verdict, attest},
-};
-use crate::{
-    collect::{
-        text::plain,
-        transport::{HostShell, Program},
-    },
+    collect::transport::{HostShell, Program},
     hook::{
         self, Layout, Override, PROGRAM, Received, Removed,
         host::{Request, carry_out},
     },
     verdict::ExitCode,
 };
+#[cfg(feature = "libvirt")]
+use crate::{
+    error::with_causes,
+    hook::{Install, Installed, Known, Mode, OnError, Place, SignerKey},
+    verdict::{Verdict, attest},
+};
+use vmgate_facts::Uri;
+use vmgate_facts::text::plain;
 
 #[cfg(feature = "libvirt")]
-pub(super) use self::place::uuid_of;
-pub(super) use self::place::{NotDone, host_named};
+pub(super) use crate::cli::hook::place::uuid_of;
+pub(super) use crate::cli::hook::place::{NotDone, host_named};
 
 #[derive(Debug, Args)]
 pub(super) struct Hook {

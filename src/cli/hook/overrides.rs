@@ -5,7 +5,6 @@
 
 use crate::{
     cli::session::Session,
-    collect::text::plain,
     hook::{Because, Event, Status},
     ledger::{
         Entry, Ledger, LedgerError, Selection,
@@ -13,6 +12,7 @@ use crate::{
     },
     verdict::Named,
 };
+use vmgate_facts::text::plain;
 
 /// What would have refused the VM.
 const REFUSED_BY: &str = "the host's hook";

@@ -7,18 +7,16 @@ use serde::de::DeserializeOwned;
 
 use super::super::{Failure, session::Session};
 use crate::{
-    collect::{
-        Uri,
-        transport::{HostShell, Program, ShellError},
-    },
+    collect::transport::{HostShell, Program, ShellError},
     hook::host::Request,
 };
 #[cfg(feature = "libvirt")]
 use crate::{
     collect::{capabilities, libvirt::Hypervisor},
-    fact::Version,
     hook::Place,
 };
+use vmgate_facts::Uri;
+use vmgate_facts::Version;
 
 /// The first libvirt that runs every hook of a folder.
 #[cfg(feature = "libvirt")]

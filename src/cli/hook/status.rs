@@ -12,10 +12,11 @@ use super::{
     place::{self, NotDone, uuid_of},
 };
 use crate::{
-    collect::{Uri, libvirt::Hypervisor, text::plain, transport::Program},
+    collect::{libvirt::Hypervisor, transport::Program},
     hook::{Because, Entry, Event, Mode, OnError, PROGRAM, Status, host::Request},
     verdict::ExitCode,
 };
+use vmgate_facts::{Uri, text::plain};
 
 #[derive(Debug, Args)]
 pub(super) struct StatusOf {

@@ -7,13 +7,11 @@ use std::{
 };
 
 use super::{AgentChannel, AgentGuest, script};
-use crate::{
-    collect::probe::guest::{
-        TOTAL_LIMIT,
-        ask::{self, Answers, Question},
-    },
-    fact::{Cause, Unknown},
+use crate::collect::probe::guest::{
+    TOTAL_LIMIT,
+    ask::{self, Answers, Question},
 };
+use vmgate_facts::{Cause, Unknown};
 
 impl<C: AgentChannel> AgentGuest<C> {
     pub(super) fn answers(&self, questions: &BTreeSet<Question>) -> Answers {

@@ -6,10 +6,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use crate::{
-    collect::text::plain,
-    fact::{Cause, Unknown},
-};
+use vmgate_facts::{Cause, Unknown, text::plain};
 
 /// Longest answer that is parsed: the largest output of a shell, in base64.
 const ANSWER_LIMIT: usize = 24 << 20;

@@ -11,10 +11,8 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
 use super::{AgentChannel, AgentFailure, AgentGuest};
-use crate::{
-    collect::probe::guest::look,
-    fact::{Cause, Fact, Guest, Unknown},
-};
+use crate::collect::probe::guest::look;
+use vmgate_facts::{Cause, Fact, Guest, Unknown};
 
 /// An agent that allows everything and then answers as it likes.
 struct Hostile<F>(RefCell<F>);

@@ -21,12 +21,12 @@ use std::{
 pub use command::{AgentChannel, AgentFailure};
 pub use order::{Carried, order};
 
-use self::command::Agent;
 use super::probe::guest::{
     FILE_LIMIT, GuestReader, RawProcess, TOTAL_LIMIT, Told,
     ask::{Answers, Question},
 };
-use crate::fact::{Cause, Unknown};
+use crate::collect::agent::command::Agent;
+use vmgate_facts::{Cause, Unknown};
 
 /// Bytes asked for in one guest-file-read.
 const CHUNK: usize = 256 << 10;
@@ -157,7 +157,8 @@ pub(crate) mod tests {
     use std::{cell::RefCell, collections::BTreeMap};
 
     use super::*;
-    use crate::{collect::probe::guest::look, fact::Fact};
+    use crate::collect::probe::guest::look;
+    use vmgate_facts::Fact;
 
     /// An agent made of canned answers, by command.
     pub(crate) struct Canned {

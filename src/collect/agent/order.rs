@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::command::{Agent, AgentChannel, Execution};
-use crate::{collect::text::plain_bytes, fact::Unknown};
+use vmgate_facts::{Unknown, text::plain_bytes};
 
 /// Pause between two looks at a script that runs.
 const POLL: Duration = Duration::from_millis(100);

@@ -12,10 +12,8 @@ use std::{
 };
 
 use super::command::{Agent, AgentChannel, Execution};
-use crate::{
-    collect::probe::guest::{FILES, RawProcess},
-    fact::{Cause, Unknown},
-};
+use crate::collect::probe::guest::{FILES, RawProcess};
+use vmgate_facts::{Cause, Unknown};
 
 /// Pause before the first look at the script, doubled after each until [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(10);

@@ -7,10 +7,8 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::command::{Agent, AgentChannel};
-use crate::{
-    collect::{probe::guest::Told, text::plain},
-    fact::{Cause, Fact, Unknown},
-};
+use crate::collect::probe::guest::Told;
+use vmgate_facts::{Cause, Fact, Unknown, text::plain};
 
 /// Most interfaces and addresses; more are none of a guest.
 const MOST: usize = 4096;
@@ -137,10 +135,8 @@ mod tests {
     use std::time::Duration;
 
     use super::super::{AgentGuest, tests::Canned};
-    use crate::{
-        collect::probe::guest::look,
-        fact::{Cause, Fact, Guest},
-    };
+    use crate::collect::probe::guest::look;
+    use vmgate_facts::{Cause, Fact, Guest};
 
     /// Written by hand in the form of qemu-ga's schema, not recorded from a Windows guest.
     const INFO: &str = r#"{"return": {"version": "109.0.0", "supported_commands": [

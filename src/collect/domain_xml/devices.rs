@@ -3,10 +3,7 @@
 use roxmltree::Node;
 
 use super::{child, children};
-use crate::{
-    collect::text::plain,
-    fact::{HostDevice, VmDisk, VmNic},
-};
+use vmgate_facts::{HostDevice, VmDisk, VmNic, text::plain};
 
 /// Deepest backing chain that is read; libvirt's own limit is 200.
 const DEEPEST_CHAIN: usize = 200;

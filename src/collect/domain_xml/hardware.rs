@@ -3,10 +3,7 @@
 use roxmltree::Node;
 
 use super::{child, children};
-use crate::{
-    collect::text::plain,
-    fact::{BootFile, Firmware, Placement, Tpm},
-};
+use vmgate_facts::{BootFile, Firmware, Placement, Tpm, text::plain};
 
 /// Where libvirt keeps the state of swtpm, a folder a VM.
 const SWTPM_STATE: &str = "/var/lib/libvirt/swtpm";

@@ -5,8 +5,8 @@ mod hardware;
 
 use roxmltree::{Document, Node};
 
-use super::text::plain;
-use crate::fact::{Accelerator, BootFile, CpuMode, Firmware, HostDevice, Placement, Tpm, VmDisk, VmNic};
+use vmgate_facts::text::plain;
+use vmgate_facts::{Accelerator, BootFile, CpuMode, Firmware, HostDevice, Placement, Tpm, VmDisk, VmNic};
 
 /// Channel that QEMU's guest agent listens on.
 const AGENT_CHANNEL: &str = "org.qemu.guest_agent.0";

@@ -5,7 +5,7 @@ use std::{ffi::c_int, sync::Arc, time::Duration};
 use virt::{domain::Domain as RawDomain, error::Error, sys};
 
 use super::{error::LibvirtError, limit::Limit, params::checked, session::Session};
-use crate::fact::VmState;
+use vmgate_facts::VmState;
 
 /// Room that a call gets beyond the agent's own time limit, for the way there and back.
 const AGENT_MARGIN: Duration = Duration::from_secs(1);

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use crate::fact::{Cause, Unknown};
+use vmgate_facts::{Cause, Unknown};
 
 /// A call to libvirt that gave no answer, or the wrong one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -31,9 +31,9 @@ pub use error::{LibvirtError, Trouble};
 pub use job::{JobEnd, JobStats, Operation};
 pub use migrate::MigrateParams;
 
-use self::{error::trouble_connecting, limit::Limit, session::Session};
-use super::Uri;
-use crate::fact::{HostMemory, Version};
+use crate::collect::libvirt::{error::trouble_connecting, limit::Limit, session::Session};
+use vmgate_facts::Uri;
+use vmgate_facts::{HostMemory, Version};
 
 /// How many names are offered in place of an unknown VM.
 const NEAR_NAMES: usize = 3;

@@ -3,10 +3,8 @@
 use std::net::IpAddr;
 
 use super::End;
-use crate::{
-    collect::probe::host::CertificateFile,
-    fact::{self, Certificate, CertificateUse, Fact},
-};
+use crate::collect::probe::host::CertificateFile;
+use vmgate_facts::{Certificate, CertificateUse, Fact};
 
 pub(super) fn of(source: &End, destination: &End) -> Fact<Vec<Certificate>> {
     let of = |end: &End, which| {
@@ -15,15 +13,15 @@ pub(super) fn of(source: &End, destination: &End) -> Fact<Vec<Certificate>> {
             .as_ref()
             .map(|files| files.iter().map(|file| certificate(file, which, end.tls_name)).collect::<Vec<_>>())
     };
-    of(source, fact::End::Source).and_then(|mut all| {
-        of(destination, fact::End::Destination).map(|other| {
+    of(source, vmgate_facts::End::Source).and_then(|mut all| {
+        of(destination, vmgate_facts::End::Destination).map(|other| {
             all.extend(other);
             all
         })
     })
 }
 
-fn certificate(file: &CertificateFile, end: fact::End, tls_name: Option<&str>) -> Certificate {
+fn certificate(file: &CertificateFile, end: vmgate_facts::End, tls_name: Option<&str>) -> Certificate {
     // The migration itself is not encrypted by vmgate, so that QEMU's certificates are not used.
     let used = match file.purpose {
         CertificateUse::LibvirtCa | CertificateUse::LibvirtServer => tls_name.is_some(),

@@ -1,6 +1,6 @@
 //! What limits the migration: the links, the change, libvirt, shapers.
 
-use crate::fact::{Cause, Change, Fact, PathNic, Shaper};
+use vmgate_facts::{Cause, Change, Fact, PathNic, Shaper};
 
 /// The least rate that something holds the migration to; absent where nothing does. A limit that is known counts even
 /// where others are not: it holds whatever they are.

@@ -1,7 +1,7 @@
 //! What was proven and measured on the path, out of both ends' accounts.
 
 use super::End;
-use crate::fact::{Cause, Fact, Goodput, Unknown};
+use vmgate_facts::{Cause, Fact, Goodput, Unknown};
 
 /// Part of a stream's time, not spent in waiting for the path, from which on the path did not decide its rate.
 const HELD_RATIO: f64 = 0.5;

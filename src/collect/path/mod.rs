@@ -12,11 +12,9 @@ use std::net::IpAddr;
 
 pub use address::host_of_address;
 
-use super::{
-    Uri,
-    probe::host::{HostProbe, NetworkProbe, PeerProbe},
-};
-use crate::fact::{Change, Fact, MigrationTransport, Nic, Path, PathNic, PathRoute, Route, Unknown};
+use super::probe::host::{HostProbe, NetworkProbe, PeerProbe};
+use vmgate_facts::Uri;
+use vmgate_facts::{Change, Fact, MigrationTransport, Nic, Path, PathNic, PathRoute, Route, Unknown};
 
 /// What is known of one end.
 #[derive(Debug, Clone)]

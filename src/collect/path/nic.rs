@@ -7,10 +7,8 @@ use super::{
     address::{prefix_match, split_prefix},
     wire::{devices, guest_bridge, is_passed_by_others, speed, stacked},
 };
-use crate::{
-    collect::probe::host::RateLimit,
-    fact::{Cause, Fact, Nic, NicKind, PathNic, Route, Shaper, ShaperKind},
-};
+use crate::collect::probe::host::RateLimit;
+use vmgate_facts::{Cause, Fact, Nic, NicKind, PathNic, Route, Shaper, ShaperKind};
 
 /// Which way a shaper looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,10 +3,8 @@
 use std::ops::RangeInclusive;
 
 use super::End;
-use crate::{
-    collect::probe::host::NetworkProbe,
-    fact::{Cause, Fact, MigrationPorts, PortsBasis, Unknown},
-};
+use crate::collect::probe::host::NetworkProbe;
+use vmgate_facts::{Cause, Fact, MigrationPorts, PortsBasis, Unknown};
 
 /// The range, as the destination's qemu.conf has it.
 pub(in crate::collect) fn range(destination: &NetworkProbe) -> Fact<RangeInclusive<u16>> {

@@ -1,13 +1,11 @@
 //! The path worked out from made-up networks.
 
 use super::*;
-use crate::{
-    collect::probe::host::{
-        Firewall, MigrationConfig, RateLimit, RemoteStorage, RouteTo, Shapers,
-        trial::{Rates, Tried},
-    },
-    fact::{Cause, NicKind, PortsBasis, ShaperKind},
+use crate::collect::probe::host::{
+    Firewall, MigrationConfig, RateLimit, RemoteStorage, RouteTo, Shapers,
+    trial::{Rates, Tried},
 };
+use vmgate_facts::{Cause, NicKind, PortsBasis, ShaperKind};
 
 fn nic(name: &str, kind: NicKind, lower: &[&str], addresses: &[&str]) -> Nic {
     Nic {

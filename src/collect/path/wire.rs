@@ -1,6 +1,6 @@
 //! Which interfaces share a wire: bonds, VLANs and bridges stand on others, and what stands on one third shares it.
 
-use crate::fact::{Nic, NicKind};
+use vmgate_facts::{Nic, NicKind};
 
 /// Most interfaces that may stand on top of one another.
 const DEEPEST: usize = 8;

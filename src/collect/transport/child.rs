@@ -12,10 +12,7 @@ use jiff::Timestamp;
 use thiserror::Error;
 
 use super::ssh::Subject;
-use crate::{
-    collect::text::plain_bytes,
-    fact::{Cause, Unknown},
-};
+use vmgate_facts::{Cause, Unknown, text::plain_bytes};
 
 /// Most bytes kept of what a child says on standard error.
 const COMPLAINT_LIMIT: usize = 4096;

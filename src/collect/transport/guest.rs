@@ -5,10 +5,8 @@ use std::{io, process::Command, time::Duration};
 use serde_json::Value;
 
 use super::{Output, SshTarget, ssh::Subject};
-use crate::{
-    collect::{probe::guest::TOTAL_LIMIT, text::plain},
-    fact::{Cause, Guest, Unknown},
-};
+use crate::collect::probe::guest::TOTAL_LIMIT;
+use vmgate_facts::{Cause, Guest, Unknown, text::plain};
 
 /// A way into a guest.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -93,7 +91,7 @@ pub(super) fn fuzz_answer(output: &Output) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fact::Fact;
+    use vmgate_facts::Fact;
 
     const TIME: Duration = Duration::from_secs(20);
 

@@ -24,7 +24,7 @@ use super::{
     run,
     ssh::{line, probe_binary, quoted},
 };
-use crate::fact::Unknown;
+use vmgate_facts::Unknown;
 
 /// Longest name of a control socket: ssh adds 17 characters to it, and a socket's address holds 107 (unix(7)).
 const SOCKET_NAME_LIMIT: usize = 90;

@@ -17,16 +17,13 @@ pub use login::Login;
 pub use shell::{HostShell, Program, ShellError};
 pub use ssh::{SshTarget, Subject, quoted};
 
-use super::{
-    Uri,
-    probe::{
-        flows::{self, FlowProbe},
-        host::{self, HostProbe, PeerQuestions, Questions},
-        trace,
-    },
-    text::plain,
+use super::probe::{
+    flows::{self, FlowProbe},
+    host::{self, HostProbe, PeerQuestions, Questions},
+    trace,
 };
-use crate::fact::{Cause, Fact, Unknown, trace::DirtyTrace};
+use vmgate_facts::{Cause, Fact, Unknown, trace::DirtyTrace};
+use vmgate_facts::{Uri, text::plain};
 
 /// Most bytes of a probe's answer: room for some 10,000 interfaces.
 const ANSWER_LIMIT: usize = 8 << 20;

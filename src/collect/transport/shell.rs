@@ -15,7 +15,7 @@ use super::{
     ChildFailure, SshTarget, run,
     ssh::{self, code},
 };
-use crate::collect::Uri;
+use vmgate_facts::Uri;
 
 /// Most bytes of an answer.
 const ANSWER_LIMIT: usize = 8 << 20;

@@ -17,10 +17,7 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use super::{ChildFailure, Output, run};
-use crate::{
-    collect::{InvalidUri, Uri},
-    fact::{Cause, Unknown},
-};
+use vmgate_facts::{Cause, InvalidUri, Unknown, Uri};
 
 /// Names a probe binary in place of the usual ones.
 pub(super) const PROBE_VARIABLE: &str = "VMGATE_PROBE";

@@ -13,10 +13,11 @@ use serde_json::{Value, json};
 
 use super::Isolated;
 use crate::collect::{
-    self, Uri,
+    self,
     libvirt::{Domain, Hypervisor, JobStats, LibvirtError},
     transport::{GuestWay, HostShell, Transport, quoted},
 };
+use vmgate_facts::Uri;
 
 /// Bytes of each log that are kept, from its end.
 const LOG_TAIL: u32 = 1 << 20;

@@ -4,7 +4,7 @@ use quick_xml::escape::escape;
 use roxmltree::{Document, Node};
 use serde::Serialize;
 
-use crate::collect::text::plain;
+use vmgate_facts::text::plain;
 
 /// Names vmgate's note in a domain's metadata.
 pub(super) const NOTE_URI: &str = "https://vmgate.dev/isolated/v1";

@@ -16,19 +16,16 @@ use thiserror::Error;
 pub use evidence::{Evidence, Kept, keep};
 pub use links::{Link, Uncuttable};
 
-use self::links::{Cut, Interface, LinkState, NOTE_URI};
+use crate::execute::isolate::links::{Cut, Interface, LinkState, NOTE_URI};
 use crate::{
-    collect::{
-        libvirt::{Domain, LibvirtError, Trouble},
-        text::plain,
-    },
-    fact::VmState,
+    collect::libvirt::{Domain, LibvirtError, Trouble},
     ledger::{
         Entry,
         entry::{Isolation, IsolationAction},
     },
     verdict::{ExitCode, Named},
 };
+use vmgate_facts::{VmState, text::plain};
 
 /// How long a call may take: longer than a busy libvirt needs, since nothing else stops the harm.
 const CALL_LIMIT: Duration = Duration::from_secs(35);

@@ -7,10 +7,10 @@ use super::{
     document::{GroupDocument, HostDocument, InventoryDocument, Place},
 };
 use crate::{
-    collect::Uri,
     document::{Node, Problem, Problems, Shape, SourceFile, closest},
     fleet::{GroupScope, Limits, Togetherness},
 };
+use vmgate_facts::Uri;
 
 static INVENTORY: Shape<InventoryDocument> = Shape::new();
 

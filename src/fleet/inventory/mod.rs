@@ -13,9 +13,9 @@ use thiserror::Error;
 use super::{GroupScope, Limits, Togetherness};
 use crate::{
     change::Versions,
-    collect::Uri,
     document::{Problems, SourceFile, closest},
 };
+use vmgate_facts::Uri;
 
 /// Largest inventory: that of tens of thousands of hosts is below it.
 const LIMIT: u64 = 16 << 20;

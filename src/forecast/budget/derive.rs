@@ -3,7 +3,7 @@
 use super::{
     Budget, Connection, Kernel, MODEL_RTO_SECONDS, Phase, Ticks, Traffic, model_timeout_seconds, tcp,
 };
-use crate::fact::{Cause, Fact, Sysctl, Tcp, TcpConnection, TcpEvidence, TcpState, TcpTimer};
+use vmgate_facts::{Cause, Fact, Sysctl, Tcp, TcpConnection, TcpEvidence, TcpState, TcpTimer};
 
 /// RTO of a handshake before a round trip was measured (TCP_TIMEOUT_INIT), in seconds.
 const INITIAL_RTO_SECONDS: f64 = 1.0;
@@ -200,7 +200,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::fact::{DecidedBy, KeepAlive, TcpPeer};
+    use vmgate_facts::{DecidedBy, KeepAlive, TcpPeer};
 
     fn sysctl(retries2: i64, syn: i64, synack: i64) -> Sysctl {
         Sysctl {

@@ -21,7 +21,7 @@ mod tcp;
 mod tests;
 mod wheel;
 
-use crate::fact::{DecidedBy, KeepAlive};
+use vmgate_facts::{DecidedBy, KeepAlive};
 
 pub use derive::{established, fill, fill_peers, handshake, of_connection};
 pub use sctp::{SctpBudget, SctpPath, fill_sctp, sctp};

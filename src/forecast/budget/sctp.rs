@@ -5,7 +5,7 @@
 //! exceed path_max_retrans, the association when its own exceed association_max_retrans. The RTO doubles at each
 //! strike, up to rto_max.
 
-use crate::fact::{Cause, Fact, SctpAssociation};
+use vmgate_facts::{Cause, Fact, SctpAssociation};
 
 /// What decides about one association.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -1,7 +1,7 @@
 //! TCP: firing after firing of its timer, as the kernel does it.
 
 use super::{Budget, Connection, Kernel, MODEL_RTO_SECONDS, Phase, Traffic};
-use crate::fact::{DecidedBy, KeepAlive};
+use vmgate_facts::{DecidedBy, KeepAlive};
 
 /// RTO of a SYN before a round trip was measured (TCP_TIMEOUT_INIT).
 const INITIAL_RTO_SECONDS: f64 = 1.0;

@@ -4,7 +4,7 @@
 //! counts as dirty again from the sync on. KVM clears its log a GiB at a time when the cursor enters it, so there the
 //! time that counts begins later.
 
-use crate::fact::Accelerator;
+use vmgate_facts::Accelerator;
 
 use super::guest::{Guest, Span};
 

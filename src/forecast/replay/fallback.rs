@@ -4,7 +4,7 @@
 //! D(t) = Σ Nₖ (1 − e^(−λₖ t)), fitted by non-negative least squares. A guest of such groups is then written down as a
 //! trace, so that one replay serves both. What it does not know, it spreads: groups lie anywhere in RAM.
 
-use crate::fact::{
+use vmgate_facts::{
     DirtyWindow,
     trace::{Bits, DirtyTrace, PAGE_BYTES, Positions, Stratum, TraceCost, TraceEnd, TraceSchema},
 };

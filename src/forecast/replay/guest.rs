@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use crate::fact::trace::{DirtyTrace, TraceError};
+use vmgate_facts::trace::{DirtyTrace, TraceError};
 
 use super::random::{mix, to_unit};
 

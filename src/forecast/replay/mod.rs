@@ -25,7 +25,7 @@ mod throttle;
 
 use rayon::prelude::*;
 
-use crate::fact::trace::{DirtyTrace, PAGE_BYTES, TraceError};
+use vmgate_facts::trace::{DirtyTrace, PAGE_BYTES, TraceError};
 
 pub use advise::{Advice, Recommended, Step, WhatIf};
 pub use outcome::{Limit, Replay};

@@ -1,6 +1,6 @@
 //! How a migration goes on: memory left at equal steps of time, and the ends of the rounds. What a plot shows.
 
-use crate::fact::{Quantiles, Remaining};
+use vmgate_facts::{Quantiles, Remaining};
 
 use super::{outcome::quantiles, run::Went};
 

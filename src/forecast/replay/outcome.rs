@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::fact::{Quantiles, Remaining};
+use vmgate_facts::{Quantiles, Remaining};
 
 use super::{moments, run::Went, settings::Settings};
 

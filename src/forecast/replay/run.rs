@@ -4,7 +4,7 @@
 //! `migration_update_counters` in QEMU 7.2 to 10.0. Between them the loop differs in what [`Settings`] says: the sync
 //! on a timer while throttling, and the bandwidth that QEMU is told.
 
-use crate::fact::trace::PAGE_BYTES;
+use vmgate_facts::trace::PAGE_BYTES;
 
 use super::{
     dirty::{AtCursor, DirtyPages},

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::fact::{Accelerator, Version};
+use vmgate_facts::{Accelerator, Version};
 
 /// How the migration is set up. The defaults are libvirt's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::{fallback::Group, *};
-use crate::fact::{
+use vmgate_facts::{
     Accelerator, DirtyWindow, Version,
     trace::{Bits, Positions, Stratum, TraceCost, TraceEnd, TraceSchema},
 };
@@ -207,7 +207,7 @@ fn differences_of_pages_make_a_rewriter_converge() {
     let mut trace = random_writer(256, 24, 5.0);
     let without = replay(&trace, &tcg(), &bare(40e6));
     assert!(without.converges_ratio < 0.01, "{without:?}");
-    trace.deltas = Some(crate::fact::trace::Deltas {
+    trace.deltas = Some(vmgate_facts::trace::Deltas {
         lag_seconds: 1.0,
         mean_bytes: 40.0,
         overflow_ratio: 0.0,
@@ -222,7 +222,7 @@ fn differences_of_pages_make_a_rewriter_converge() {
 #[test]
 fn pages_that_share_a_slot_of_the_cache_are_sent_whole() {
     let mut trace = random_writer(256, 64, 1.0);
-    trace.deltas = Some(crate::fact::trace::Deltas {
+    trace.deltas = Some(vmgate_facts::trace::Deltas {
         lag_seconds: 1.0,
         mean_bytes: 40.0,
         overflow_ratio: 0.0,
@@ -243,7 +243,7 @@ fn pages_that_share_a_slot_of_the_cache_are_sent_whole() {
 fn a_page_is_sent_whole_until_it_is_in_the_cache_however_many_it_stands_for() {
     // Each page is written once, before it is sent for the first time: there is nothing to send as a difference.
     let mut trace = guest(128, 128, 300, |page, tick| page < 16_384 && tick == 1);
-    trace.deltas = Some(crate::fact::trace::Deltas {
+    trace.deltas = Some(vmgate_facts::trace::Deltas {
         lag_seconds: 1.0,
         mean_bytes: 40.0,
         overflow_ratio: 0.0,

@@ -19,8 +19,8 @@ use minijinja::{
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
-use self::view::MoveView;
 use super::{visible, waiver_problems, words};
+use crate::report::html::view::MoveView;
 use crate::verdict::{Decision, ExitCode, Verdict};
 
 /// Stands in the page for the moves. Text cannot hold it: its `<` would be escaped.

@@ -2,10 +2,8 @@
 
 use serde::Serialize;
 
-use crate::{
-    fact::{Fact, Quantiles},
-    verdict::Verdict,
-};
+use crate::verdict::Verdict;
+use vmgate_facts::{Fact, Quantiles};
 
 /// One bar. Positions are per cent of the width of the plot.
 #[derive(Debug, Serialize, PartialEq)]

@@ -5,10 +5,8 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::super::words;
-use crate::{
-    fact::{Forecast, Remaining},
-    verdict::Verdict,
-};
+use crate::verdict::Verdict;
+use vmgate_facts::{Forecast, Remaining};
 
 /// Size of the picture, in its own units, and what is left free for words at the bottom.
 const WIDTH: f64 = 600.0;
@@ -96,10 +94,8 @@ fn tenth(place: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        fact::{Fact, Quantiles},
-        verdict::sample,
-    };
+    use crate::verdict::sample;
+    use vmgate_facts::{Fact, Quantiles};
 
     #[test]
     fn the_picture_goes_from_all_of_the_memory_to_nothing() {

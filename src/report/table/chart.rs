@@ -6,10 +6,8 @@ use super::{
     super::{Style, style::Paint, visible, words},
     grid::at_spaces,
 };
-use crate::{
-    fact::{Fact, Forecast, Quantiles},
-    verdict::Verdict,
-};
+use crate::verdict::Verdict;
+use vmgate_facts::{Fact, Forecast, Quantiles};
 
 /// Eighths of a line of text.
 const BLOCKS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];

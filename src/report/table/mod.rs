@@ -8,8 +8,6 @@ mod overview;
 
 use std::io::{self, Write};
 
-use self::grid::{Grid, Line, Row};
-pub(super) use self::{audit::write as write_audit, differences::differences};
 use super::{
     Style,
     by_rule::{ByRule, by_rule, violations},
@@ -17,6 +15,8 @@ use super::{
     style::Paint,
     visible, waiver_problems, words,
 };
+use crate::report::table::grid::{Grid, Line, Row};
+pub(super) use crate::report::table::{audit::write as write_audit, differences::differences};
 use crate::{
     rule::{Effect, Status},
     verdict::{Decision, Judged, UnknownGroup, Verdict, WaiverProblem},

@@ -1,7 +1,7 @@
 //! What the guest's own configuration says of its failure detectors, laid over what the catalogue assumes.
 
 use super::Catalogues;
-use crate::fact::{Detector, DetectorBasis, Fact, Guest, MemorySync};
+use vmgate_facts::{Detector, DetectorBasis, Fact, Guest, MemorySync};
 
 impl Catalogues {
     /// Puts the time-outs that were read in the guest in place of the vendors' defaults; of several members of one
@@ -52,7 +52,7 @@ fn name_of(guest: &Guest, pid: u32) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fact::{Cause, Process};
+    use vmgate_facts::{Cause, Process};
 
     fn detector(software: &str, pid: u32, seconds: f64, basis: DetectorBasis) -> Detector {
         Detector {

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Catalogues, Pattern, Reference, check::Check};
-use crate::fact::{Cause, Fact, Guest, MemorySync, Process};
+use vmgate_facts::{Cause, Fact, Guest, MemorySync, Process};
 
 /// How the source of a time-out begins that nobody read. Rules look for it.
 const VENDOR_DEFAULT: &str = "vendor default";

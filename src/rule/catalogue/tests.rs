@@ -1,10 +1,8 @@
 use std::fs;
 
 use super::*;
-use crate::{
-    document::Problems,
-    fact::{Cause, Fact, Guest, Listener, LossTolerance, Process, Tcp, UdpService, UdpSocket},
-};
+use crate::document::Problems;
+use vmgate_facts::{Cause, Fact, Guest, Listener, LossTolerance, Process, Tcp, UdpService, UdpSocket};
 
 fn shipped() -> Catalogues {
     Catalogues::shipped().unwrap()

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Catalogues, PortRange, Reference, check::Check};
-use crate::fact::{Fact, LossTolerance, UdpFlow, UdpService, UdpSocket};
+use vmgate_facts::{Fact, LossTolerance, UdpFlow, UdpService, UdpSocket};
 
 /// A catalogue file of UDP services.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

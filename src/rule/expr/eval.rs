@@ -11,10 +11,8 @@ use super::{
     cost,
     tree::{Base, Expr, Node},
 };
-use crate::{
-    fact::{Facts, Version},
-    rule::value::Value,
-};
+use crate::rule::value::Value;
+use vmgate_facts::{Facts, Version};
 
 /// A value of an expression.
 #[derive(Debug, Clone)]

@@ -16,9 +16,9 @@ use crate::{
         Unit, closest,
         types::{Kind, Type},
     },
-    fact::Version,
     rule::value::Value,
 };
+use vmgate_facts::Version;
 
 /// Largest compiled form of a pattern.
 const LARGEST_PATTERN: usize = 256 * 1024;

@@ -12,9 +12,9 @@ use super::{
 };
 use crate::{
     document::{Node, Problem, Shape, SourceFile, closest, conform, conform_node, types::Type},
-    fact::{Facts, Forecast},
     rule::{Outcome, Rule, Status, pack, param::ParamOrigin, value::Value},
 };
+use vmgate_facts::{Facts, Forecast};
 
 static TEST: Shape<TestDocument> = Shape::new();
 static FACTS: Shape<Facts> = Shape::new();

@@ -11,13 +11,13 @@ use serde::Deserialize;
 use super::report::{CaseReport, RuleReport};
 use crate::{
     document::{Node, Problem, Shape, SourceFile, closest},
-    fact::{Fact, Guest, Listener, Process, Tcp, Udp, UdpSocket},
     rule::{
         Catalogues,
         catalogue::{MemorySyncEntry, UdpEntry},
         files::{Role, RuleFile},
     },
 };
+use vmgate_facts::{Fact, Guest, Listener, Process, Tcp, Udp, UdpSocket};
 
 static TESTS: Shape<CatalogueTestDocument> = Shape::new();
 

@@ -9,7 +9,6 @@ use super::{
 };
 use crate::{
     document::{Problem, closest},
-    fact::{Cause, Unknown},
     rule::{
         Catalogues, Outcome, Pack, Rule, RuleSource, Status,
         evaluate::{self, Subject},
@@ -17,6 +16,7 @@ use crate::{
         value::Value,
     },
 };
+use vmgate_facts::{Cause, Unknown};
 
 /// Runs the tests of every rule and catalogue, or of those that `filter` is a part of (`id`, or `id: case`).
 pub fn run(pack: &Pack, catalogues: &Catalogues, sources: &[RuleSource], filter: Option<&str>) -> TestReport {

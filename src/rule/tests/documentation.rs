@@ -1,7 +1,7 @@
 //! docs/writing-rules.md: its files load and pass their tests, and its outputs are what comes out.
 
 use super::*;
-use crate::fact::Forecast;
+use vmgate_facts::Forecast;
 
 const PAGE: &str = include_str!("../../../docs/writing-rules.md");
 
@@ -92,7 +92,7 @@ fn the_outcome_is_as_shown() {
         let text = fs::read_to_string(dir.path().join("fixtures/four-cpus.yaml")).unwrap();
         let mut facts: serde_json::Value = serde_yaml::from_str(&text).unwrap();
         facts["vm"]["nics"][0]["link_up"] = false.into();
-        let facts: crate::fact::Facts = serde_json::from_value(facts).unwrap();
+        let facts: vmgate_facts::Facts = serde_json::from_value(facts).unwrap();
         let outcomes = pack.evaluate(&facts, &Forecast::default(), facts.collected_at);
         let outcome = outcomes.iter().find(|outcome| &*outcome.rule == id).unwrap();
         assert_eq!(serde_json::to_string_pretty(outcome).unwrap(), expected.trim());

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::*;
-use crate::fact::{Cause, Facts, Forecast};
+use vmgate_facts::{Cause, Facts, Forecast};
 
 const NICS: &str = r#"schema: vmgate/rule/v1
 id: nic-up

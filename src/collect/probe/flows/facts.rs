@@ -1,7 +1,7 @@
 //! From captures to the fact that rules see.
 
 use super::flow::{Flow, FlowCapture};
-use crate::fact::{CaptureMethod, Cause, Fact, UdpCapture, UdpFlow};
+use vmgate_facts::{CaptureMethod, Cause, Fact, UdpCapture, UdpFlow};
 
 /// The fact `guest.udp.flows` from the captures of all the VM's interfaces; `None` without any.
 ///
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
     use crate::collect::probe::flows::tally::Tally;
     use crate::collect::probe::flows::way::{Count, Totals, Way};
-    use crate::fact::{FlowDirection, Udp};
+    use vmgate_facts::{FlowDirection, Udp};
 
     fn capture(interface: &str, drops: u64) -> FlowCapture {
         let way = |from_guest, source: &str, destination: &str| Way {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::tally::Tally;
 use super::way::{Count, Way};
-use crate::fact::{CaptureMethod, FlowDirection};
+use vmgate_facts::{CaptureMethod, FlowDirection};
 
 /// UDP flows of one interface over one window.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -55,8 +55,8 @@ pub use flow::{Family, Flow, FlowCapture, Protocol, Traffic};
 pub use interface::GuestEnd;
 pub use limits::{LONGEST_WINDOW, Limits};
 
-pub use crate::fact::CaptureMethod as Method;
-use crate::fact::{Cause, Unknown};
+pub use vmgate_facts::CaptureMethod as Method;
+use vmgate_facts::{Cause, Unknown};
 
 /// Why flows could not be watched.
 #[derive(Debug, thiserror::Error)]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::fact::{Cause, Unknown};
+use vmgate_facts::{Cause, Unknown};
 
 /// Most bytes taken of one answer.
 pub const ANSWER_LIMIT: usize = 256 << 10;

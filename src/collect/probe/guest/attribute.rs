@@ -15,10 +15,7 @@ use std::{
 };
 
 use super::MOST_PROCESSES;
-use crate::{
-    collect::text::plain_bytes,
-    fact::{Cause, DirtyWriter, Unknown},
-};
+use vmgate_facts::{Cause, DirtyWriter, Unknown, text::plain_bytes};
 
 /// How many are named.
 const TOP: usize = 10;

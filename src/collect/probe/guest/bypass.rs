@@ -3,7 +3,7 @@
 //! Folders can only be listed by a shell; the agent reads files alone.
 
 use super::ask::{Answers, Question, safe_word};
-use crate::fact::{Cause, Fact, HugePageProcess, KernelBypass, Process, Unknown, UserSpaceDevice};
+use vmgate_facts::{Cause, Fact, HugePageProcess, KernelBypass, Process, Unknown, UserSpaceDevice};
 
 // `echo` at the end: nothing there is an answer too.
 const RDMA: &str = "ls /sys/class/infiniband 2>/dev/null; echo end";

@@ -4,10 +4,7 @@ use super::{
     ask::{Answers, Question},
     malformed,
 };
-use crate::{
-    collect::text::plain,
-    fact::{Cause, Fact, GuestClock, Process, Unknown},
-};
+use vmgate_facts::{Cause, Fact, GuestClock, Process, Unknown, text::plain};
 
 const CURRENT: &str = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
 const AVAILABLE: &str = "/sys/devices/system/clocksource/clocksource0/available_clocksource";

@@ -15,10 +15,8 @@ use super::{
     ask::{self, Answers, Question},
     tcp,
 };
-use crate::{
-    collect::{text::plain, transport::run},
-    fact::{Cause, Fact, Unknown},
-};
+use crate::collect::transport::run;
+use vmgate_facts::{Cause, Fact, Unknown, text::plain};
 
 /// Longest command line that is read.
 const COMMAND_LIMIT: usize = 4096;

@@ -11,7 +11,7 @@ use super::{
     ask::{Answers, Question},
     malformed,
 };
-use crate::fact::{Allocation, Cause, Fact, GuestMemory, Pressure, Unknown};
+use vmgate_facts::{Allocation, Cause, Fact, GuestMemory, Pressure, Unknown};
 
 const MEMINFO: &str = "/proc/meminfo";
 const VMSTAT: &str = "/proc/vmstat";

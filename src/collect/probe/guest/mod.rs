@@ -18,12 +18,9 @@ mod tcp;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{
-    collect::text::plain_bytes,
-    fact::{Cause, Fact, Guest, Sctp, Tcp, Udp, Unknown},
-};
+use vmgate_facts::{Cause, Fact, Guest, Sctp, Tcp, Udp, Unknown, text::plain_bytes};
 
-use self::ask::{Answers, Question};
+use crate::collect::probe::guest::ask::{Answers, Question};
 pub use attribute::dirty_writers;
 pub use local::LocalGuest;
 pub use process::{Limits, RawProcess};

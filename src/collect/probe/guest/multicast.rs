@@ -6,10 +6,7 @@ use std::{
 };
 
 use super::{GuestReader, MOST_SOCKETS, malformed};
-use crate::{
-    collect::text::plain,
-    fact::{Cause, MulticastGroup, Unknown},
-};
+use vmgate_facts::{Cause, MulticastGroup, Unknown, text::plain};
 
 pub(super) const V4: &str = "/proc/net/igmp";
 pub(super) const V6: &str = "/proc/net/igmp6";

@@ -4,7 +4,7 @@
 use std::net::Ipv4Addr;
 
 use super::{GuestReader, MOST_SOCKETS, malformed};
-use crate::fact::{Neighbour, Unknown};
+use vmgate_facts::{Neighbour, Unknown};
 
 pub(super) const ARP: &str = "/proc/net/arp";
 /// ATF_COM: the hardware address is known.

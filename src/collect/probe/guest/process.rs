@@ -3,9 +3,9 @@
 use procfs_core::{FromRead, process::Stat};
 
 use super::{MOST_PROCESSES, malformed, redact::redact};
-use crate::{
-    collect::text::{plain, plain_bytes},
-    fact::{Process, Unknown},
+use vmgate_facts::{
+    Process, Unknown,
+    text::{plain, plain_bytes},
 };
 
 /// Longest command line that is kept.

@@ -4,10 +4,7 @@
 //! interval of an association is the setting's, their ratio tells; else the RTO is taken as the least that is set.
 
 use super::{GuestReader, MOST_SOCKETS, malformed};
-use crate::{
-    collect::text::plain,
-    fact::{Cause, Fact, SctpAssociation, Unknown},
-};
+use vmgate_facts::{Cause, Fact, SctpAssociation, Unknown, text::plain};
 
 const ASSOCIATIONS: &str = "/proc/net/sctp/assocs";
 const PATHS: &str = "/proc/net/sctp/remaddr";

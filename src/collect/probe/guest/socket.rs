@@ -12,7 +12,7 @@ use procfs_core::{
 };
 
 use super::{MOST_SOCKETS, Owners, Table, malformed, tcp::fill_from_columns};
-use crate::fact::{Fact, Listener, TcpConnection, TcpState, UdpSocket, Unknown};
+use vmgate_facts::{Fact, Listener, TcpConnection, TcpState, UdpSocket, Unknown};
 
 /// Sockets live in tables written in the guest's byte order; the rest of this is not used for them.
 const SYSTEM: ExplicitSystemInfo =
@@ -155,7 +155,7 @@ fn hex_field(line: &str, column: usize) -> Option<i64> {
 
 fn excerpt(line: &str) -> String {
     let short: String = line.chars().take(60).collect();
-    crate::collect::text::plain(&short)
+    vmgate_facts::text::plain(&short)
 }
 
 /// IPv4 addresses that an IPv6 socket carries are shown as what they are.
@@ -173,7 +173,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::fact::Cause;
+    use vmgate_facts::Cause;
 
     const TCP: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n   \
         0: 00000000:0016 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 15083 1 0 100 0 0 10 0\n   \

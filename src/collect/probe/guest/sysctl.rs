@@ -1,7 +1,7 @@
 //! Kernel settings from /proc/sys/net/ipv4.
 
 use super::{GuestReader, malformed};
-use crate::fact::{Cause, Fact, Sysctl, Unknown};
+use vmgate_facts::{Cause, Fact, Sysctl, Unknown};
 
 /// Reads each setting for itself: an old kernel may lack one.
 pub(super) fn look(reader: &dyn GuestReader) -> Sysctl {

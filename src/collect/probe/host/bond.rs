@@ -2,10 +2,7 @@
 
 use std::{fs, path::Path};
 
-use crate::{
-    collect::text::plain,
-    fact::{Bond, BondPort, Duplex},
-};
+use vmgate_facts::{Bond, BondPort, Duplex, text::plain};
 
 const BONDING: &str = "/proc/net/bonding";
 

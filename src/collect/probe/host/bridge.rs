@@ -11,10 +11,7 @@ use std::{
 use serde_json::Value;
 
 use super::not_read;
-use crate::{
-    collect::text::plain,
-    fact::{Bridge, BridgeKind, Cause, Unknown},
-};
+use vmgate_facts::{Bridge, BridgeKind, Cause, Unknown, text::plain};
 
 const INTERFACES: &str = "/sys/class/net";
 

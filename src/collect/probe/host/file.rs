@@ -12,10 +12,7 @@ use std::{
 use procfs::process::{MountInfo, Process};
 
 use super::obstacle;
-use crate::{
-    collect::text::plain,
-    fact::{Cause, FileKind, HostFile, Unknown},
-};
+use vmgate_facts::{Cause, FileKind, HostFile, Unknown, text::plain};
 
 /// Longest wait: a file system of a server that is gone does not answer at all.
 const LIMIT: Duration = Duration::from_secs(5);

@@ -11,12 +11,12 @@ use std::{
 };
 
 use super::not_read;
-use crate::{
-    collect::{
-        probe::netlink::{NLMSG_DONE, NLMSG_ERROR, Netlink, NotNetlink, attributes, messages, number32},
-        text::{plain, plain_bytes},
-    },
-    fact::{Cause, StatefulFilter, Unknown},
+use crate::collect::probe::netlink::{
+    NLMSG_DONE, NLMSG_ERROR, Netlink, NotNetlink, attributes, messages, number32,
+};
+use vmgate_facts::{
+    Cause, StatefulFilter, Unknown,
+    text::{plain, plain_bytes},
 };
 
 /// Whether bridged traffic is handed to the filters of ip; there only with br_netfilter.

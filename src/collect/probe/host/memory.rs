@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use procfs::{Current, Meminfo};
 
 use super::{not_read, obstacle};
-use crate::fact::{Cause, HostMemory, HugePages, Unknown};
+use vmgate_facts::{Cause, HostMemory, HugePages, Unknown};
 
 const HUGE_PAGES: &str = "/sys/kernel/mm/hugepages";
 

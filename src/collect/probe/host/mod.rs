@@ -30,12 +30,9 @@ pub use path::{
 };
 pub use shaper::{RateLimit, Shapers};
 
-use crate::{
-    collect::text::plain,
-    fact::{
-        Bridge, Cause, Fact, HostFile, HostMemory, HugePages, Nic, NumaNode, Route, StatefulFilter, Unknown,
-        Version,
-    },
+use vmgate_facts::{
+    Bridge, Cause, Fact, HostFile, HostMemory, HugePages, Nic, NumaNode, Route, StatefulFilter, Unknown,
+    Version, text::plain,
 };
 
 /// Longest wait for the host's name service.
@@ -257,7 +254,7 @@ mod tests {
         let memory = probe.memory.known().unwrap();
         assert!(memory.available_bytes > 0 && memory.available_bytes <= memory.total_bytes);
         let nics = probe.nics.known().unwrap();
-        assert!(nics.iter().any(|nic| nic.name == "lo" && nic.kind == crate::fact::NicKind::Loopback));
+        assert!(nics.iter().any(|nic| nic.name == "lo" && nic.kind == vmgate_facts::NicKind::Loopback));
         assert!(probe.routes.known().is_some());
         assert!(probe.resolved.known().unwrap().iter().all(IpAddr::is_loopback));
         assert_eq!(probe.qemus, Fact::Known(Vec::new()));

@@ -5,10 +5,7 @@ use std::{fs, path::Path};
 use pnet::datalink;
 
 use super::{bond, not_read};
-use crate::{
-    collect::text::plain,
-    fact::{Cause, Fact, Nic, NicKind, Unknown},
-};
+use vmgate_facts::{Cause, Fact, Nic, NicKind, Unknown, text::plain};
 
 const CLASS_NET: &str = "/sys/class/net";
 /// Bytes a second in one Mbit/s.

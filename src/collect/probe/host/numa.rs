@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use super::{memory, not_read, text};
-use crate::fact::{Cause, NumaNode, Unknown};
+use vmgate_facts::{Cause, NumaNode, Unknown};
 
 const NODES: &str = "/sys/devices/system/node";
 const ONLINE_CPUS: &str = "/sys/devices/system/cpu/online";

@@ -11,10 +11,8 @@ use std::{
 };
 
 use super::{QemuProcess, not_read};
-use crate::{
-    collect::{text::plain, transport},
-    fact::{Cause, Fact, Unknown, Version},
-};
+use crate::collect::transport;
+use vmgate_facts::{Cause, Fact, Unknown, Version, text::plain};
 
 /// Longest wait for a QEMU to tell its version, and most bytes of the answer.
 const VERSION_LIMIT: Duration = Duration::from_secs(3);

@@ -10,10 +10,8 @@ use std::{
     time::Duration,
 };
 
-use crate::{
-    collect::transport::{ChildFailure, run},
-    fact::{Cause, Fact, Unknown},
-};
+use crate::collect::transport::{ChildFailure, run};
+use vmgate_facts::{Cause, Fact, Unknown};
 
 /// Most bytes of getent's answer.
 const ANSWER_LIMIT: usize = 64 << 10;

@@ -3,10 +3,7 @@
 use std::{fs, net::Ipv6Addr};
 
 use super::{not_read, obstacle};
-use crate::{
-    collect::text::plain,
-    fact::{Cause, Route, Unknown},
-};
+use vmgate_facts::{Cause, Route, Unknown, text::plain};
 
 const IPV6_ROUTE: &str = "/proc/net/ipv6_route";
 

@@ -3,7 +3,7 @@
 use std::{fs, io::ErrorKind, path::Path};
 
 use super::not_read;
-use crate::{collect::text::plain, fact::Unknown};
+use vmgate_facts::{Unknown, text::plain};
 
 /// A host with this file is not to be given VMs; what stands in it is the reason.
 const MAINTENANCE: &str = "/etc/vmgate/maintenance";

@@ -1,6 +1,6 @@
 //! Netlink messages and attributes, taken apart without trust: a length that does not fit ends the reading.
 
-use crate::collect::text::plain_bytes;
+use vmgate_facts::text::plain_bytes;
 
 /// One message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::fact::trace::Deltas;
+use vmgate_facts::trace::Deltas;
 
 use super::hash::PAGE;
 

@@ -3,7 +3,7 @@
 //! Eight lanes of multiply and rotate, so that the CPU works on all at once. Not against an adversary: a guest that
 //! forged equal hashes would only make its own forecast wrong.
 
-use crate::fact::trace::PAGE_BYTES;
+use vmgate_facts::trace::PAGE_BYTES;
 
 /// Size of a page, as an index.
 pub(super) const PAGE: usize = PAGE_BYTES as usize;

@@ -30,7 +30,7 @@ use thiserror::Error;
 pub use qemu::{Qemu, QemuError};
 pub use ram::{RamBlock, RamError};
 
-use crate::fact::{
+use vmgate_facts::{
     Cause, Unknown,
     trace::{DirtyTrace, TraceEnd},
 };

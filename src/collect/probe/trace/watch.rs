@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use crate::fact::trace::{
+use vmgate_facts::trace::{
     Bits, DirtyTrace, MOST_PAGES, PAGE_BYTES, Positions, Stratum, TraceCost, TraceEnd, TraceSchema,
 };
 

@@ -10,10 +10,8 @@ use proptest::{prelude::*, sample::select};
 use serde_json::{Value as Json, json};
 
 use super::{Checker, Evaluator, Expr, ExprProblem, Read, Scope, Val, with_stack};
-use crate::{
-    fact::{Facts, Forecast},
-    rule::value::Value,
-};
+use crate::rule::value::Value;
+use vmgate_facts::{Facts, Forecast};
 
 /// A move of which everything that the tests name is known.
 fn known_facts() -> Json {

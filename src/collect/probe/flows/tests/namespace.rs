@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::frames::{GUEST_MAC, PEER_MAC, ethernet, fragment, ipv4, ipv6, options, udp, v6};
 use super::wire::{GuestSide, Tap, drop_capabilities, in_namespace, inject, ip, watched};
 use crate::collect::probe::flows::{Flow, FlowCapture, Limits, Method, Traffic, probe, udp_capture, watch};
-use crate::fact::FlowDirection;
+use vmgate_facts::FlowDirection;
 
 const BOTH: [Method; 2] = [Method::KernelCounted, Method::Captured];
 

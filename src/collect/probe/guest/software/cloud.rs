@@ -10,7 +10,7 @@ use super::{
         tree,
     },
 };
-use crate::fact::DetectorBasis;
+use vmgate_facts::DetectorBasis;
 
 /// Patroni's dynamic configuration: the leader's key expires ttl (30 s) after it was renewed, which happens every
 /// loop_wait (10 s): a leader that falls silent has at least the difference.

@@ -4,7 +4,7 @@ use super::{
     Found, Question, Seen, Software,
     format::{duration::seconds, tree},
 };
-use crate::fact::{Cause, Unknown};
+use vmgate_facts::{Cause, Unknown};
 
 const MILLISECOND: f64 = 0.001;
 

@@ -9,7 +9,7 @@ use super::{
         duration::seconds,
     },
 };
-use crate::fact::DetectorBasis;
+use vmgate_facts::DetectorBasis;
 
 const TENTH: f64 = 0.1;
 const THREADS: [&str; 5] = ["drbd_w_", "drbd_r_", "drbd_s_", "drbd_a_", "drbd_as_"];

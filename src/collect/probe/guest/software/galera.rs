@@ -5,7 +5,7 @@ use super::{
     Found, Question, Seen, Software,
     format::{duration::seconds, lines},
 };
-use crate::fact::DetectorBasis;
+use vmgate_facts::DetectorBasis;
 
 const SUSPECT: &str = "evs.suspect_timeout";
 const INACTIVE: &str = "evs.inactive_timeout";

@@ -25,15 +25,15 @@ mod windows;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use self::{
-    running::Running,
-    seen::{Found, Seen},
-};
 use super::{
     GuestReader, RawProcess,
     ask::{Answers, Question},
 };
-use crate::fact::{Cause, Detector, DetectorBasis, Fact, Unknown};
+use crate::collect::probe::guest::software::{
+    running::Running,
+    seen::{Found, Seen},
+};
+use vmgate_facts::{Cause, Detector, DetectorBasis, Fact, Unknown};
 
 /// Most members that are looked at in one guest.
 const MOST_MEMBERS: usize = 256;

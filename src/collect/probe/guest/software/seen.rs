@@ -3,10 +3,8 @@
 use std::borrow::Cow;
 
 use super::{Running, Software};
-use crate::{
-    collect::probe::guest::ask::{Answers, Question},
-    fact::{Cause, DetectorBasis, Unknown},
-};
+use crate::collect::probe::guest::ask::{Answers, Question};
+use vmgate_facts::{Cause, DetectorBasis, Unknown};
 
 /// The end of reading.
 #[derive(Debug, Clone, PartialEq)]

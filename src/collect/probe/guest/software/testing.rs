@@ -3,13 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::{Found, Running, Seen, Software, detector};
-use crate::{
-    collect::probe::guest::{
-        RawProcess,
-        ask::{Answers, Question, missing},
-    },
-    fact::{Cause, Detector, Unknown},
+use crate::collect::probe::guest::{
+    RawProcess,
+    ask::{Answers, Question, missing},
 };
+use vmgate_facts::{Cause, Detector, Unknown};
 
 /// A process, the files around it and what its tools say.
 #[derive(Default)]

@@ -1,7 +1,7 @@
 //! Windows Server Failover Clustering: no guest with a /proc runs it, and what runs it keeps its settings in a registry.
 
 use super::{Found, Software};
-use crate::fact::{Cause, Unknown};
+use vmgate_facts::{Cause, Unknown};
 
 pub(super) const WSFC: Software = Software {
     id: "wsfc",

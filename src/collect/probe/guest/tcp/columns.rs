@@ -1,7 +1,7 @@
 //! The columns of /proc/net/tcp that tell of timers (net/ipv4/tcp_ipv4.c, get_tcp4_sock).
 
 use super::timer;
-use crate::fact::{Cause, Fact, TcpConnection, TcpTimer};
+use vmgate_facts::{Cause, Fact, TcpConnection, TcpTimer};
 
 /// Positions in a line after splitting at blanks.
 mod column {
@@ -58,7 +58,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::fact::{TcpEvidence, TcpState};
+    use vmgate_facts::{TcpEvidence, TcpState};
 
     fn filled(line: &str) -> TcpConnection {
         let mut connection = TcpConnection::new("10.0.0.5:1", "10.0.0.7:2", TcpState::Established);

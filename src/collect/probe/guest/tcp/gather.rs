@@ -13,13 +13,11 @@ use super::{
     kernel::{self, SocketOptions},
     route, timer,
 };
-use crate::{
-    collect::probe::{
-        guest::{MOST_PROCESSES, MOST_SOCKETS},
-        netlink::Netlink,
-    },
-    fact::{Cause, Fact, Unknown},
+use crate::collect::probe::{
+    guest::{MOST_PROCESSES, MOST_SOCKETS},
+    netlink::Netlink,
 };
+use vmgate_facts::{Cause, Fact, Unknown};
 
 /// States that may carry data: all but time-wait, closed and listening (net/tcp_states.h).
 const STATES: u32 = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 11 | 1 << 12;
@@ -178,7 +176,7 @@ mod tests {
     use std::{io::Write as _, net::TcpStream, os::fd::AsRawFd, time::Duration};
 
     use super::*;
-    use crate::fact::KeepAlive;
+    use vmgate_facts::KeepAlive;
 
     #[test]
     fn this_kernel_tells_of_a_connection_of_our_own() {

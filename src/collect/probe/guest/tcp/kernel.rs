@@ -9,7 +9,7 @@ use std::{
     os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
 };
 
-use crate::fact::KeepAlive;
+use vmgate_facts::KeepAlive;
 
 /// Options of a socket that decide its budget.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -11,7 +11,7 @@ mod route;
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
-use crate::fact::{Cause, Fact, KeepAlive, TcpConnection, TcpEvidence, TcpTimer, Unknown};
+use vmgate_facts::{Cause, Fact, KeepAlive, TcpConnection, TcpEvidence, TcpTimer, Unknown};
 
 pub(super) use columns::fill as fill_from_columns;
 pub(super) use gather::gather;
@@ -102,7 +102,7 @@ fn timer(number: u8) -> Option<TcpTimer> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fact::TcpState;
+    use vmgate_facts::TcpState;
 
     #[test]
     fn the_kernels_word_replaces_that_of_proc() {

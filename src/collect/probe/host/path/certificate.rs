@@ -16,12 +16,10 @@ use x509_cert::{
     ext::pkix::{AuthorityKeyIdentifier, SubjectAltName, SubjectKeyIdentifier, name::GeneralName},
 };
 
-use crate::{
-    collect::{
-        probe::host::not_read,
-        text::{plain, plain_bytes},
-    },
-    fact::{Cause, CertificateUse, Fact, Unknown},
+use crate::collect::probe::host::not_read;
+use vmgate_facts::{
+    Cause, CertificateUse, Fact, Unknown,
+    text::{plain, plain_bytes},
 };
 
 /// Larger files are no certificates.

@@ -27,7 +27,7 @@ use super::{
     shaper::{self, Shapers},
     trial::{self, Role, Trial, Tried},
 };
-use crate::fact::{Cause, Fact, Nic, Unknown};
+use vmgate_facts::{Cause, Fact, Nic, Unknown};
 
 /// What every look at a host tells of its network, beside interfaces and routes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]

@@ -4,13 +4,8 @@ use std::{fs, ops::RangeInclusive, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    collect::{
-        probe::host::{not_read, obstacle},
-        text::plain,
-    },
-    fact::Unknown,
-};
+use crate::collect::probe::host::{not_read, obstacle};
+use vmgate_facts::{Unknown, text::plain};
 
 const QEMU_CONF: &str = "/etc/libvirt/qemu.conf";
 /// libvirt's own range (src/qemu/qemu_conf.c).

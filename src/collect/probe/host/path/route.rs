@@ -11,13 +11,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    collect::{
-        probe::netlink::{Request, attribute, number32, one},
-        text::plain,
-    },
-    fact::{Cause, PathRoute, Unknown},
-};
+use crate::collect::probe::netlink::{Request, attribute, number32, one};
+use vmgate_facts::{Cause, PathRoute, Unknown, text::plain};
 
 const RTM_GETROUTE: u16 = 26;
 const RTA_DST: u16 = 1;

@@ -12,10 +12,8 @@ use procfs::MountEntry;
 use serde::{Deserialize, Serialize};
 
 use super::route;
-use crate::{
-    collect::{probe::host::obstacle, text::plain},
-    fact::Unknown,
-};
+use crate::collect::probe::host::obstacle;
+use vmgate_facts::{Unknown, text::plain};
 
 const ISCSI: &str = "/sys/class/iscsi_connection";
 /// Different addresses whose route is asked for.

@@ -9,7 +9,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::super::not_read;
-use crate::{collect::text::plain, fact::Unknown};
+use vmgate_facts::{Unknown, text::plain};
 
 /// Longest window.
 pub(in super::super) const LONGEST: Duration = Duration::from_mins(1);

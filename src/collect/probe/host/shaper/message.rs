@@ -1,9 +1,7 @@
 //! A queueing discipline as the kernel tells of it (linux/pkt_sched.h).
 
-use crate::{
-    collect::probe::netlink::{attribute, number32, number64, text},
-    fact::ShaperKind,
-};
+use crate::collect::probe::netlink::{attribute, number32, number64, text};
+use vmgate_facts::ShaperKind;
 
 /// The parent of a root qdisc.
 pub(super) const ROOT: u32 = 0xffff_ffff;

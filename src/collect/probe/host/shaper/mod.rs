@@ -17,11 +17,9 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use self::message::{INGRESS, Qdisc, ROOT};
-use crate::{
-    collect::probe::netlink::{Request, dump},
-    fact::{Cause, ShaperKind, Unknown},
-};
+use crate::collect::probe::host::shaper::message::{INGRESS, Qdisc, ROOT};
+use crate::collect::probe::netlink::{Request, dump};
+use vmgate_facts::{Cause, ShaperKind, Unknown};
 
 const RTM_GETQDISC: u16 = 38;
 const RTM_GETTCLASS: u16 = 42;

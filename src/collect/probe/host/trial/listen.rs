@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{PATIENCE, ROUND_TRIPS, Rates, Stream, Tried};
-use crate::fact::{Cause, Unknown};
+use vmgate_facts::{Cause, Unknown};
 
 /// Pause between two looks for a connection.
 const POLL: Duration = Duration::from_millis(2);

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 pub(super) use ping::largest_packet;
 pub use rate::Rates;
 
-use crate::fact::{Cause, Unknown};
+use vmgate_facts::{Cause, Unknown};
 
 /// Longest wait of one end for the other.
 pub(in crate::collect) const PATIENCE: Duration = Duration::from_secs(5);

@@ -19,10 +19,8 @@ use pnet::packet::{
     ipv4::Ipv4Packet,
 };
 
-use crate::{
-    collect::probe::netlink::{checked, owned},
-    fact::{Cause, Unknown},
-};
+use crate::collect::probe::netlink::{checked, owned};
+use vmgate_facts::{Cause, Unknown};
 
 /// Longest wait for the first answer, which shows the round-trip time.
 const FIRST: Duration = Duration::from_secs(1);

@@ -51,7 +51,7 @@ pub struct Forecast {
     /// The mildest change of settings with which the goals of the change are met; absent where none of those tried does.
     pub recommended: Fact<Option<Alternative>>,
     /// Hours of the day (UTC) at which the VM was seen to dirty at most half of what it dirties now, the quietest first.
-    #[schemars(example = &[3, 4])]
+    #[schemars(example = vec![3, 4])]
     pub quiet_hours: Fact<Vec<u32>>,
     /// The alternatives and the recommendation in one sentence.
     #[schemars(example = &"with auto-converge 26 s; with a path of twice the goodput 9 s; recommended: auto-converge")]
@@ -59,7 +59,7 @@ pub struct Forecast {
     /// Memory left to send as the migration goes on: what a plot shows.
     pub timeline: Fact<Vec<Remaining>>,
     /// When the rounds end in the middle one of the replays, from the order to migrate.
-    #[schemars(example = &[4.0, 4.8])]
+    #[schemars(example = vec![4.0, 4.8])]
     pub round_ends_seconds: Fact<Vec<f64>>,
 }
 

@@ -43,10 +43,10 @@ pub struct Path {
     /// The ports at the destination that take the migration.
     pub ports: Fact<MigrationPorts>,
     /// Addresses of the destination's host name, as the source resolves it; empty where it does not.
-    #[schemars(example = ["10.77.1.2"])]
+    #[schemars(example = vec!["10.77.1.2"])]
     pub destination_name_addresses: Fact<Vec<String>>,
     /// Addresses of the source's host name, as the destination resolves it; empty where it does not.
-    #[schemars(example = ["10.77.1.1"])]
+    #[schemars(example = vec!["10.77.1.1"])]
     pub source_name_addresses: Fact<Vec<String>>,
     /// X.509 certificates of libvirt and QEMU at both hosts; empty where they have none.
     pub certificates: Fact<Vec<Certificate>>,
@@ -125,11 +125,11 @@ pub struct PathNic {
     /// The interface and everything below it that its packets go through, down to the wire, bonds, VLANs and bridges
     /// taken apart; guests' taps are left out.
     #[serde(default)]
-    #[schemars(example = ["eth1.110", "bond0", "eth2", "eth3"])]
+    #[schemars(example = vec!["eth1.110", "bond0", "eth2", "eth3"])]
     pub devices: Fact<Vec<String>>,
     /// Remote storage of the host that is reached over the same wire.
     #[serde(default)]
-    #[schemars(example = ["nfs 10.77.1.9:/images"])]
+    #[schemars(example = vec!["nfs 10.77.1.9:/images"])]
     pub storage: Fact<Vec<String>>,
     /// What holds migration traffic back there.
     #[serde(default)]

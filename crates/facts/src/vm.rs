@@ -54,7 +54,7 @@ pub struct Vm {
     #[schemars(example = &"Cascadelake-Server-v5")]
     pub cpu_model: Fact<Option<String>>,
     /// CPU features that the configuration demands by name.
-    #[schemars(example = ["invtsc"])]
+    #[schemars(example = vec!["invtsc"])]
     pub cpu_features: Fact<Vec<String>>,
     /// Frequency in hertz of the time stamp counter that the guest was promised; absent where none was.
     #[schemars(example = 2_400_000_000_u64)]
@@ -73,7 +73,7 @@ pub struct Vm {
     pub snapshots: Fact<u32>,
     /// Why QEMU would refuse to migrate the VM now, in its own words (query-migrate, blocked-reasons); absent where
     /// its monitor was not to be asked: libvirt marks the domain as tainted (custom-monitor), so that takes --allow-monitor.
-    #[schemars(example = ["The vdagent chardev doesn't yet support migration"])]
+    #[schemars(example = vec!["The vdagent chardev doesn't yet support migration"])]
     pub migration_blockers: Fact<Option<Vec<String>>>,
     /// Version of the QEMU that runs the VM, which may be older than the one installed.
     #[schemars(example = &"7.2.22")]
@@ -207,7 +207,7 @@ pub struct VmNic {
     #[serde(default)]
     pub mtu_bytes: Option<u32>,
     /// VLAN tags; empty where its configuration has none.
-    #[schemars(example = [42])]
+    #[schemars(example = vec![42])]
     #[serde(default)]
     pub vlan_tags: Vec<u32>,
     /// Port group of the libvirt network; absent where it names none.
@@ -260,7 +260,7 @@ pub struct VmDisk {
     #[serde(default)]
     pub optional: bool,
     /// Files below it that hold what was never written to it (the backing chain), nearest first.
-    #[schemars(example = ["/srv/images/debian-13.qcow2"])]
+    #[schemars(example = vec!["/srv/images/debian-13.qcow2"])]
     #[serde(default)]
     pub backing_files: Vec<String>,
     /// Block job that runs on it: copy, active-commit, pull, commit, backup; absent where there is none.

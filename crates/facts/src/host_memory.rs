@@ -41,7 +41,7 @@ pub struct NumaNode {
     #[schemars(example = 68_719_476_736_u64)]
     pub available_bytes: u64,
     /// CPUs of the node that are online.
-    #[schemars(example = [0, 1, 2, 3])]
+    #[schemars(example = vec![0, 1, 2, 3])]
     pub cpus: Vec<u32>,
     /// Huge pages of the node, one entry a size.
     pub huge_pages: Vec<HugePages>,
@@ -63,7 +63,7 @@ pub struct Claims {
     /// Huge pages of VMs that are planned to come before this one. A QEMU that receives a VM has taken its pages at its start.
     pub planned_huge_pages: Vec<HugePageClaim>,
     /// Names of the VMs that come in now or are planned to.
-    #[schemars(example = ["web2"])]
+    #[schemars(example = vec!["web2"])]
     pub vms: Vec<String>,
 }
 

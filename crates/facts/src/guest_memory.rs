@@ -77,7 +77,7 @@ pub struct Allocation {
 #[serde(deny_unknown_fields, default)]
 pub struct KernelBypass {
     /// RDMA devices (/sys/class/infiniband).
-    #[schemars(example = &["mlx5_0"])]
+    #[schemars(example = vec!["mlx5_0"])]
     pub rdma_devices: Fact<Vec<String>>,
     /// PCI devices that a program drives by itself, as DPDK does: bound to vfio-pci or a uio driver.
     pub user_space_devices: Fact<Vec<UserSpaceDevice>>,
@@ -120,7 +120,7 @@ pub struct GuestClock {
     #[schemars(example = &"kvm-clock")]
     pub source: Fact<String>,
     /// The clock sources that the kernel would take.
-    #[schemars(example = &["kvm-clock", "tsc", "acpi_pm"])]
+    #[schemars(example = vec!["kvm-clock", "tsc", "acpi_pm"])]
     pub available: Fact<Vec<String>>,
     /// The program that keeps the time right; absent where none of the known ones runs.
     #[schemars(example = &"chronyd")]

@@ -20,6 +20,6 @@ pub struct VirtualNetwork {
     #[schemars(example = &"openvswitch")]
     pub virtual_port: Option<String>,
     /// Names of its port groups.
-    #[schemars(example = ["vlan42"])]
+    #[schemars(example = vec!["vlan42"])]
     pub port_groups: Vec<String>,
 }

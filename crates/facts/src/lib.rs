@@ -22,7 +22,9 @@ mod link;
 mod means;
 mod path;
 mod path_probe;
+pub mod text;
 pub mod trace;
+mod uri;
 mod value;
 mod version;
 mod vm;
@@ -58,6 +60,7 @@ pub use link::{Bond, BondPort, Duplex, Shaper, ShaperKind};
 pub use means::Means;
 pub use path::{End, MigrationTransport, Path, PathNic, PathRoute};
 pub use path_probe::{Goodput, MigrationPorts, PortsBasis};
+pub use uri::{InvalidUri, Uri};
 pub use value::{Cause, Fact, Unknown};
 pub use version::{InvalidVersion, Version};
 pub use vm::{

@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 pub struct Placement {
     /// NUMA nodes of the host that numatune or memnode name; empty where memory may be anywhere.
-    #[schemars(example = [0])]
+    #[schemars(example = vec![0])]
     pub numa_nodes: Vec<u32>,
     /// Whether memory may come from those nodes only (mode strict).
     #[schemars(example = true)]
     pub strict: bool,
     /// CPUs of the host that vCPUs, the emulator or I/O threads are pinned to; empty where they may run anywhere.
-    #[schemars(example = [2, 3])]
+    #[schemars(example = vec![2, 3])]
     pub pinned_cpus: Vec<u32>,
 }
 

@@ -38,16 +38,16 @@ pub struct Host {
     pub offers_guest_cpu: Fact<bool>,
     /// CPU features of the VM that this host's hypervisor lacks, where libvirt names them; empty where it lacks none. Only
     /// asked of the destination.
-    #[schemars(example = ["avx512f"])]
+    #[schemars(example = vec!["avx512f"])]
     pub missing_cpu_features: Fact<Vec<String>>,
     /// CPU models that this host's QEMU knows for the VM's machine type; only asked of the destination.
-    #[schemars(example = ["Cascadelake-Server-v5"])]
+    #[schemars(example = vec!["Cascadelake-Server-v5"])]
     pub cpu_models: Fact<Vec<String>>,
     /// Most vCPUs that the VM's machine type may have here; only asked of the destination.
     #[schemars(example = 288)]
     pub most_vcpus: Fact<u32>,
     /// Backends of a TPM that this host's libvirt offers; only asked of the destination.
-    #[schemars(example = ["emulator"])]
+    #[schemars(example = vec!["emulator"])]
     pub tpm_backends: Fact<Vec<String>>,
     /// The time stamp counter; absent where libvirt could not measure it.
     pub tsc: Fact<Option<Tsc>>,
@@ -75,12 +75,12 @@ pub struct Host {
     /// family bridge always, of the others where bridged traffic is handed to them (net.bridge.bridge-nf-call-iptables).
     pub bridge_filters: Fact<Vec<StatefulFilter>>,
     /// Names of the active libvirt networks.
-    #[schemars(example = ["default"])]
+    #[schemars(example = vec!["default"])]
     pub networks: Fact<Vec<String>>,
     /// Active networks of libvirt, with what they plug interfaces into.
     pub virtual_networks: Fact<Vec<VirtualNetwork>>,
     /// Names of libvirt's network filters.
-    #[schemars(example = ["clean-traffic"])]
+    #[schemars(example = vec!["clean-traffic"])]
     pub network_filters: Fact<Vec<String>>,
     /// Bridges, the kernel's and Open vSwitch's.
     pub bridges: Fact<Vec<Bridge>>,
@@ -100,7 +100,7 @@ pub struct Host {
     /// Jobs that run on VMs here: migrations, backups, snapshots.
     pub jobs: Fact<Vec<HostJob>>,
     /// UUIDs of the domains that run here now.
-    #[schemars(example = ["5e7c9b3e-6a0e-4c2e-9a53-0d6f5a5c9d11"])]
+    #[schemars(example = vec!["5e7c9b3e-6a0e-4c2e-9a53-0d6f5a5c9d11"])]
     pub active_vms: Fact<Vec<String>>,
     /// The host's clock less the operator's.
     #[schemars(example = 0.02)]
@@ -130,10 +130,10 @@ pub struct Nic {
     #[schemars(example = &"br0")]
     pub master: Option<String>,
     /// The interfaces below it, of a bond, VLAN or bridge; empty where there are none.
-    #[schemars(example = ["eth2", "eth3"])]
+    #[schemars(example = vec!["eth2", "eth3"])]
     pub lower: Vec<String>,
     /// Its addresses with prefix length.
-    #[schemars(example = ["10.77.1.1/24"])]
+    #[schemars(example = vec!["10.77.1.1/24"])]
     pub addresses: Vec<String>,
     /// Packets received or sent in error, or dropped by the device, since it came up.
     #[schemars(example = 0)]

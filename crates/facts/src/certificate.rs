@@ -33,7 +33,7 @@ pub struct Certificate {
     #[schemars(example = &"2027-01-01T00:00:00Z")]
     pub valid_until: Timestamp,
     /// DNS names and addresses that it is for (subjectAltName; the common name where it has none).
-    #[schemars(example = ["hv2.example.org", "10.77.1.2"])]
+    #[schemars(example = vec!["hv2.example.org", "10.77.1.2"])]
     pub names: Vec<String>,
     /// The name under which the other side looks for its holder, where it is one of a server that TLS is spoken to.
     #[schemars(example = &"hv2.example.org")]

@@ -1,7 +1,7 @@
 //! D(t): how much memory is dirtied in windows of several lengths, as a trace shows it.
 
 use super::{DirtyTrace, PAGE_BYTES};
-use crate::fact::{DirtyRate, DirtyRateMethod, DirtyWindow};
+use crate::{DirtyRate, DirtyRateMethod, DirtyWindow};
 
 /// Lengths that are told where the trace is as long, in seconds.
 const LENGTHS: [f64; 9] = [0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0];

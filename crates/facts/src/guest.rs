@@ -23,7 +23,7 @@ pub struct Guest {
     pub os: Fact<String>,
     /// Addresses of its interfaces, none of the loopback.
     #[schemars(extend("x-learnt-by" = Means::GUEST))]
-    #[schemars(example = &["10.0.0.5"])]
+    #[schemars(example = vec!["10.0.0.5"])]
     pub addresses: Fact<Vec<String>>,
     /// Kernel release, as `uname -r` prints it.
     #[schemars(extend("x-learnt-by" = Means::GUEST))]
