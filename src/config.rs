@@ -11,11 +11,8 @@ use std::{
 use schemars::{JsonSchema, Schema, schema_for};
 use serde::Deserialize;
 
-use crate::{
-    document::{LARGEST_BYTES, Node, Problem, Problems, Shape, SourceFile},
-    place::Place,
-    rule::ParamOverrides,
-};
+use crate::{place::Place, rule::ParamOverrides};
+use vmgate_documents::{LARGEST_BYTES, Node, Problem, Problems, Shape, SourceFile};
 
 /// The file that is read from the current folder when none is named.
 pub const DEFAULT_FILE: &str = "vmgate.yaml";

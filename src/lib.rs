@@ -11,8 +11,6 @@ pub mod change;
 pub mod cli;
 pub mod collect;
 pub mod config;
-pub mod document;
-mod error;
 #[cfg(feature = "libvirt")]
 pub mod execute;
 pub mod fleet;

@@ -4,12 +4,13 @@ use jiff::Timestamp;
 use thiserror::Error;
 
 use crate::{
-    document::Problems,
     forecast,
     rule::{Catalogues, Outcome, Pack, ParamErrors, ParamOverrides, RuleSource},
-    verdict::{self, Context, Digest, Digests, Place, Verdict, Waivers},
+    verdict::{self, Context, Digests, Place, Verdict, Waivers},
     way_back,
 };
+use vmgate_attest::Digest;
+use vmgate_documents::Problems;
 use vmgate_facts::Facts;
 
 /// Rules, parameters or catalogues that cannot be used: the user's mistake, told with every place.

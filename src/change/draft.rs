@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use serde_json::{Map, Value, json};
 
 use super::{Versions, load::LIMIT};
-use crate::document::{Problems, SourceFile, parse};
+use vmgate_documents::{Problems, SourceFile, parse};
 
 /// A change that is to be written.
 #[derive(Debug, Clone, Default)]

@@ -11,7 +11,7 @@ use std::{
 use thiserror::Error;
 
 use super::{ChangeFile, PlannedMove};
-use crate::{collect::document, document::Problems};
+use vmgate_documents::{Problems, facts_file as document};
 use vmgate_facts::{Fact, Facts, Host, Uri, Vm};
 
 /// A folder of facts files, all of them read.

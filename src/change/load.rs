@@ -6,10 +6,9 @@ use super::{
     Action, ChangeFile, Deed, Notify, Plan, PlannedMove, WaitFor, Wave,
     document::{ActionDocument, ChangeDocument, Goals, MoveDocument, NotifyDocument, WaveDocument},
 };
-use crate::{
-    document::{Node, Problem, Problems, Shape, SourceFile},
-    verdict::{Digest, Place, waiver},
-};
+use crate::verdict::{Place, waiver};
+use vmgate_attest::Digest;
+use vmgate_documents::{Node, Problem, Problems, Shape, SourceFile};
 use vmgate_facts::Uri;
 
 static CHANGE: Shape<ChangeDocument> = Shape::new();

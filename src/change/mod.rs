@@ -24,10 +24,11 @@ pub use plan::{Action, Deed, Plan, RunsOn};
 pub use taken::Taken;
 
 use crate::{
-    document::Problems,
     preflight::Asked,
-    verdict::{Digest, Place, Waivers},
+    verdict::{Place, Waivers},
 };
+use vmgate_attest::Digest;
+use vmgate_documents::Problems;
 use vmgate_facts::Uri;
 
 /// A change that was read and found right.

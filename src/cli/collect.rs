@@ -13,9 +13,9 @@ use super::{
 use crate::{
     change::{ChangeFile, PlannedMove},
     collect::{self, CollectError, Request, libvirt::Trouble},
-    error::with_causes,
     verdict::ExitCode,
 };
+use vmgate_facts::text::with_causes;
 use vmgate_facts::{Change, Facts};
 
 #[derive(Debug, Args)]

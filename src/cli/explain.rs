@@ -7,11 +7,11 @@ use clap::Args;
 use super::{Failure, options::Shared, output, session::Session};
 use crate::{
     collect,
-    document::closest,
     preflight::{Asked, Policy},
     report,
     verdict::{ExitCode, Judged, Verdict, waiver::Glob},
 };
+use vmgate_documents::closest;
 
 #[derive(Debug, Args)]
 pub(super) struct Explain {
@@ -38,7 +38,7 @@ impl Explain {
         let verdicts = match (&self.verdict, &self.facts) {
             (Some(file), _) => output::read_verdicts(file)?,
             (None, Some(file)) => {
-                let facts = collect::document::read(file).map_err(Failure::usage)?;
+                let facts = vmgate_documents::facts_file::read(file).map_err(Failure::usage)?;
                 vec![policy.judge(facts, session.now(), &Asked::default())]
             }
             (None, None) => Vec::new(),

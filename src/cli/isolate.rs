@@ -11,13 +11,13 @@ use crate::{
         libvirt::{Domain, Hypervisor, Trouble},
         transport::Transport,
     },
-    error::with_causes,
     execute::isolate::{
         self, Circumstances, Evidence, Isolated, Kept, Link, NotIsolated, Released, Uncuttable,
     },
     ledger::{Entry, Ledger},
     verdict::ExitCode,
 };
+use vmgate_facts::text::with_causes;
 use vmgate_facts::{Uri, text::plain};
 
 #[derive(Debug, Args)]

@@ -23,8 +23,9 @@ use crate::{
     execute::{self, Assignment, Done, Event, Hosts, Judge, Keeper, Pass, Progress, Undone},
     ledger::{Entry, Ledger, entry::State},
     preflight::{Asked, Policy},
-    verdict::{ExitCode, Verdict, attest::PublicKey},
+    verdict::{ExitCode, Verdict},
 };
+use vmgate_attest::PublicKey;
 use vmgate_facts::{Change, Facts};
 
 #[derive(Debug, Args)]

@@ -19,10 +19,10 @@ use super::{
 #[cfg(feature = "libvirt")]
 use crate::audit::Audit;
 use crate::{
-    error::with_causes,
     report::{self, Format, ReportError, Style, Templates, visible_lines},
     verdict::{self, Baseline, ExitCode, Verdict},
 };
+use vmgate_facts::text::with_causes;
 
 /// Which reports to write.
 #[derive(Debug, Args)]

@@ -7,12 +7,12 @@ use super::{Failure, options::Shared, output, session::Session};
 use crate::{
     audit::Audit,
     change, config,
-    document::{Problem, Problems, closest},
     fleet::inventory,
     preflight::{InvalidPolicy, Policy},
     rule::{self, Pack, test},
     verdict::{self, ExitCode},
 };
+use vmgate_documents::{Problem, Problems, closest};
 
 #[derive(Debug, Args)]
 pub(super) struct Rules {

@@ -19,8 +19,6 @@ use crate::ledger::{Entry, Ledger};
 use crate::place::Place;
 #[cfg(feature = "ledger")]
 use crate::verdict::Verdict;
-#[cfg(feature = "libvirt")]
-use crate::verdict::attest::PrivateKey;
 use crate::{
     change::ChangeFile,
     collect::transport::{HostShell, SshTarget},
@@ -29,6 +27,8 @@ use crate::{
     rule::RuleSource,
     verdict::Waivers,
 };
+#[cfg(feature = "libvirt")]
+use vmgate_attest::PrivateKey;
 #[cfg(feature = "libvirt")]
 use vmgate_facts::Facts;
 use vmgate_facts::Uri;

@@ -13,11 +13,11 @@ use super::{
     output,
     session::{KEY_VARIABLE, Session},
 };
-use crate::verdict::{
-    self, ExitCode,
-    attest::{self, PrivateKey, PublicKey},
-};
-use crate::{error::with_causes, report};
+use crate::report;
+use crate::verdict::{self, ExitCode};
+use vmgate_attest as attest;
+use vmgate_attest::{PrivateKey, PublicKey};
+use vmgate_facts::text::with_causes;
 
 #[derive(Debug, Args)]
 pub(super) struct VerdictCommand {
@@ -95,7 +95,7 @@ fn verify(file: &Path, keys: &[PathBuf]) -> Result<ExitCode, Failure> {
     let trusted = keys.iter().map(key).collect::<Result<Vec<_>, _>>()?;
     let text = read(file)?;
     let verdicts = envelopes(&text).into_iter().map(|envelope| {
-        let attested = attest::verify(envelope.as_bytes(), &trusted)
+        let attested = attest::verify::<crate::verdict::Verdict>(envelope.as_bytes(), &trusted)
             .map_err(|error| Failure::usage(format!("{}: {}", file.display(), with_causes(&error))))?;
         Ok(attested.verdict)
     });

@@ -16,7 +16,6 @@ pub mod capabilities;
 mod claims;
 #[cfg(feature = "libvirt")]
 mod dirtying;
-pub mod document;
 pub mod domain_capabilities;
 pub mod domain_xml;
 #[cfg(feature = "libvirt")]

@@ -7,11 +7,10 @@ use thiserror::Error;
 
 use crate::{
     rule::Effect,
-    verdict::{
-        Decision, Digest, ExitCode, Judged, Named, Verdict,
-        attest::{self, AttestError, PublicKey},
-    },
+    verdict::{Decision, ExitCode, Judged, Named, Verdict},
 };
+use vmgate_attest as attest;
+use vmgate_attest::{AttestError, Digest, PublicKey};
 
 /// The right to migrate one VM between two hosts, given by a verdict. There is no other way to make one.
 #[derive(Debug)]
@@ -119,7 +118,7 @@ impl Pass {
     /// Opens the gate if the envelope holds a verdict that a trusted key signed, that is GO and has not expired, and that
     /// was reached for this VM, this change and these rules. Hosts are held against it when they are met.
     pub fn from_envelope(envelope: &[u8], trusted: &[PublicKey], asked: &Asked) -> Result<Self, Refused> {
-        let verdict = attest::verify(envelope, trusted).map_err(Refused::NotTrusted)?.verdict;
+        let verdict = attest::verify::<Verdict>(envelope, trusted).map_err(Refused::NotTrusted)?.verdict;
         let vm = verdict.moved.vm.label().to_owned();
         let other = |reached: String, asked: String| Err(Refused::Other { vm: vm.clone(), reached, asked });
         let names = [&verdict.moved.vm.name, &verdict.moved.vm.uuid];
@@ -188,8 +187,9 @@ mod tests {
     use super::*;
     use crate::{
         rule::{Missing, Outcome, Status},
-        verdict::{attest::PrivateKey, sample},
+        verdict::sample,
     };
+    use vmgate_attest::PrivateKey;
     use vmgate_facts::Cause;
 
     /// RFC 8410 section 10.3 gives the first; the second is another one of that form.

@@ -220,7 +220,8 @@ pub(super) fn bring_to_an_end(journal: &Journal, open: &OpenRun, hosts: &Hosts) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ledger::entry::Transition, verdict::Digest};
+    use crate::ledger::entry::Transition;
+    use vmgate_attest::Digest;
 
     #[test]
     fn a_vm_that_was_about_to_be_cut_off_is_told_by_its_reason() {

@@ -87,7 +87,8 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::{ledger::entry::Transition, verdict::Digest};
+    use crate::ledger::entry::Transition;
+    use vmgate_attest::Digest;
 
     fn record(action: Option<usize>, mark: Option<Mark>, state: State) -> Record {
         let (run, vm) = ("r1".to_owned(), "uuid".to_owned());

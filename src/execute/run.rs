@@ -21,13 +21,13 @@ use super::{
 };
 use crate::{
     collect::libvirt::{Domain, JobStats},
-    error::with_causes,
     ledger::{
         Entry, Ledger, LedgerError,
         entry::{Ending, Mark, Outcome, RunStarted, State},
     },
     verdict::ExitCode,
 };
+use vmgate_facts::text::with_causes;
 use vmgate_facts::{Facts, Forecast, ForecastMethod};
 
 /// Why a run does not go on.

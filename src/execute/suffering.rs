@@ -13,7 +13,6 @@ use super::{
 };
 use crate::{
     collect::transport::{HostShell, Transport},
-    error::with_causes,
     ledger::{
         Entry, Ledger,
         entry::{Ending, Outcome, State},
@@ -21,6 +20,7 @@ use crate::{
     verdict::ExitCode,
 };
 use vmgate_facts::Uri;
+use vmgate_facts::text::with_causes;
 
 /// Who keeps the evidence of a VM that is cut off, and where.
 #[derive(Debug)]

@@ -6,13 +6,11 @@
 use std::time::Duration;
 
 use super::{Fate, Hosts, Whereabouts, driver as process, journal::Journal, recover::bring_to_an_end};
-use crate::{
-    ledger::{
-        Entry, Ledger, LedgerError, Selection,
-        entry::{Driver, Kind, RunStarted},
-    },
-    verdict::Digest,
+use crate::ledger::{
+    Entry, Ledger, LedgerError, Selection,
+    entry::{Driver, Kind, RunStarted},
 };
+use vmgate_attest::Digest;
 
 /// The process that this is.
 pub fn driver() -> Driver {

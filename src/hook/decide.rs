@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use thiserror::Error;
 
-use crate::verdict::{Decision, Verdict};
+use vmgate_attest::{Decision, Permit};
 
 /// Who asks to come in, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub(super) fn same_uuid(one: &str, other: &str) -> bool {
 }
 
 /// Holds a verdict against what is asked. The source host is not among what libvirt tells, so it is not compared.
-pub(super) fn fits(verdict: &Verdict, asked: &Asked, now: Timestamp) -> Result<(), Unfit> {
+pub(super) fn fits(verdict: &Permit, asked: &Asked, now: Timestamp) -> Result<(), Unfit> {
     let is = |uuid: &Option<String>, meant: &str| uuid.as_deref().is_some_and(|uuid| same_uuid(uuid, meant));
     if !is(&verdict.moved.vm.uuid, &asked.vm) {
         return Err(Unfit::OtherVm);
@@ -48,7 +48,7 @@ pub(super) fn fits(verdict: &Verdict, asked: &Asked, now: Timestamp) -> Result<(
 }
 
 /// The same without regard to the VM: whether it can ever be of use on this host.
-pub(super) fn destined(verdict: &Verdict, host: &str, now: Timestamp) -> Result<(), Unfit> {
+pub(super) fn destined(verdict: &Permit, host: &str, now: Timestamp) -> Result<(), Unfit> {
     let destination = verdict.moved.destination.uuid.as_deref().unwrap_or("(not named)");
     if !same_uuid(destination, host) {
         return Err(Unfit::OtherDestination(destination.to_owned(), host.to_owned()));
@@ -68,39 +68,58 @@ pub(super) fn destined(verdict: &Verdict, host: &str, now: Timestamp) -> Result<
 
 #[cfg(test)]
 mod tests {
+    use vmgate_attest::{Digest, GoReason, Named, NoGoReason, PermitDigests, PermitSchema, PermittedMove};
+
     use super::*;
-    use crate::verdict::sample;
+
+    fn now() -> Timestamp {
+        "2026-11-23T10:00:00Z".parse().unwrap()
+    }
+
+    fn go() -> Permit {
+        let uuid = |digit: char| {
+            let uuid = "00000000-0000-4000-8000-00000000000a".replace('a', &digit.to_string());
+            Named { name: None, uuid: Some(uuid) }
+        };
+        Permit {
+            schema: PermitSchema::V1,
+            expires_at: "2026-11-23T11:00:00Z".parse().unwrap(),
+            moved: PermittedMove { vm: uuid('a'), destination: uuid('b') },
+            decision: Decision::Go(GoReason::AllClear),
+            strict: false,
+            digests: PermitDigests { facts: Some(Digest::of(b"facts")) },
+        }
+    }
 
     fn asked() -> Asked {
-        let moved = sample::go().moved;
+        let moved = go().moved;
         Asked { vm: moved.vm.uuid.unwrap(), destination: moved.destination.uuid.unwrap() }
     }
 
     #[test]
     fn a_go_lets_in_its_vm_on_its_destination_until_it_expires() {
-        let go = sample::go();
-        assert_eq!(fits(&go, &asked(), sample::now()), Ok(()));
+        let permit = go();
+        assert_eq!(fits(&permit, &asked(), now()), Ok(()));
         let written_otherwise =
             Asked { vm: asked().vm.to_uppercase().replace('-', ""), destination: asked().destination };
-        assert_eq!(fits(&go, &written_otherwise, sample::now()), Ok(()));
-        assert!(matches!(fits(&go, &asked(), go.expires_at), Err(Unfit::Expired(..))));
+        assert_eq!(fits(&permit, &written_otherwise, now()), Ok(()));
+        assert!(matches!(fits(&permit, &asked(), permit.expires_at), Err(Unfit::Expired(..))));
         let other_vm = Asked { vm: asked().destination, ..asked() };
-        assert_eq!(fits(&go, &other_vm, sample::now()), Err(Unfit::OtherVm));
+        assert_eq!(fits(&permit, &other_vm, now()), Err(Unfit::OtherVm));
         let other_host = Asked { destination: asked().vm, ..asked() };
-        assert!(matches!(fits(&go, &other_host, sample::now()), Err(Unfit::OtherDestination(..))));
+        assert!(matches!(fits(&permit, &other_host, now()), Err(Unfit::OtherDestination(..))));
     }
 
     #[test]
     fn what_is_no_clear_go_lets_nobody_in() {
-        let mut no_go = sample::no_go();
-        no_go.moved = sample::go().moved;
-        let why = fits(&no_go, &asked(), sample::now()).unwrap_err();
+        let no_go = Permit { decision: Decision::NoGo(NoGoReason::RuleViolated), ..go() };
+        let why = fits(&no_go, &asked(), now()).unwrap_err();
         assert_eq!(why.to_string(), "the verdict for it is NO-GO: a rule is violated");
-        let mut nameless = sample::go();
+        let mut nameless = go();
         nameless.moved.vm.uuid = None;
-        assert_eq!(fits(&nameless, &asked(), sample::now()), Err(Unfit::OtherVm));
-        nameless = sample::go();
+        assert_eq!(fits(&nameless, &asked(), now()), Err(Unfit::OtherVm));
+        nameless = go();
         nameless.moved.destination.uuid = None;
-        assert!(matches!(fits(&nameless, &asked(), sample::now()), Err(Unfit::OtherDestination(..))));
+        assert!(matches!(fits(&nameless, &asked(), now()), Err(Unfit::OtherDestination(..))));
     }
 }

@@ -15,7 +15,7 @@ use super::{
     journal, keyring, run, script,
     trust::{self, Distrust},
 };
-use crate::verdict::{Digest, attest::PublicKey};
+use vmgate_attest::{Digest, PublicKey};
 
 const RECORD_LIMIT: u64 = 64 << 10;
 /// A hook of somebody else's that is larger is no script.

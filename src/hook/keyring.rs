@@ -6,7 +6,7 @@ use super::{
     Layout,
     trust::{self, Distrust},
 };
-use crate::verdict::attest::PublicKey;
+use vmgate_attest::PublicKey;
 
 /// More is no key.
 const MOST: u64 = 16 << 10;

@@ -10,7 +10,8 @@ use super::{
     install::{self, Record},
     journal, keyring, overriding, script, store, trust,
 };
-use crate::{error::with_causes, verdict::Digest};
+use vmgate_attest::Digest;
+use vmgate_facts::text::with_causes;
 
 /// What a host enforces.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -17,11 +17,10 @@ use super::{
     decide::{self, Asked, Unfit},
     trust,
 };
-use crate::{
-    error::with_causes,
-    verdict::attest::{self, Attested, PublicKey},
-};
+use vmgate_attest as attest;
+use vmgate_attest::{Attested, Permit, PublicKey};
 use vmgate_facts::text::plain;
+use vmgate_facts::text::with_causes;
 
 /// A larger file is no verdict.
 const MOST: u64 = 32 << 20;
@@ -31,7 +30,7 @@ const KEPT: SignedDuration = SignedDuration::from_hours(24 * 90);
 /// A verdict that lets the VM in, and waits.
 pub(super) struct Fitting {
     file: PathBuf,
-    pub(super) attested: Attested,
+    pub(super) attested: Attested<Permit>,
 }
 
 /// What was found for a VM.
@@ -120,7 +119,7 @@ pub(super) fn receive(
     keys: &[PublicKey],
     now: Timestamp,
 ) -> Result<Received, String> {
-    let attested = attest::verify(envelope, keys).map_err(|why| with_causes(&why))?;
+    let attested: Attested<Permit> = attest::verify(envelope, keys).map_err(|why| with_causes(&why))?;
     let verdict = &attested.verdict;
     let Some(vm) = verdict.moved.vm.uuid.as_deref() else {
         return Err("the verdict does not name the VM's UUID, so nothing can be held against it".to_owned());
@@ -160,14 +159,14 @@ pub(super) fn waiting(layout: &Layout) -> usize {
     trust::list(&layout.verdicts()).unwrap_or_default().len()
 }
 
-fn open(file: &Path, keys: &[PublicKey]) -> Result<Attested, String> {
+fn open(file: &Path, keys: &[PublicKey]) -> Result<Attested<Permit>, String> {
     let bytes = trust::read(file, MOST).map_err(|why| why.to_string())?;
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     attest::verify(&bytes, keys).map_err(|why| format!("{}: {}", plain(&name), with_causes(&why)))
 }
 
 /// Its name begins with the VM's UUID, so that a spent one tells whom it let in without being read.
-fn spent_name(layout: &Layout, attested: &Attested) -> PathBuf {
+fn spent_name(layout: &Layout, attested: &Attested<Permit>) -> PathBuf {
     let vm = attested.verdict.moved.vm.uuid.as_deref().unwrap_or_default();
     layout.spent().join(format!("{}.{}.json", plain_name(vm), attested.statement.hex()))
 }

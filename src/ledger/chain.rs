@@ -8,7 +8,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::{Entry, LedgerError, Record, Row, Selection, Writer};
-use crate::verdict::Digest;
+use vmgate_attest::Digest;
 
 /// What the first record holds as the digest of the one before it.
 const GENESIS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
@@ -97,7 +97,7 @@ impl TryFrom<&Row> for Record {
             at: row.at,
             entry: serde_json::from_str(&row.body)
                 .map_err(|error| broken(format!("it is none that this version writes: {error}")))?,
-            digest: digest.map_err(|error: crate::verdict::InvalidDigest| broken(error.to_string()))?,
+            digest: digest.map_err(|error: vmgate_attest::InvalidDigest| broken(error.to_string()))?,
         })
     }
 }

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::{Campaign, Expulsion, Observation};
 use crate::{
     change::Plan,
-    verdict::{Counts, Decision, Digest, Digests, ExitCode, Move, Named, Verdict},
+    verdict::{Counts, Decision, Digests, ExitCode, Move, Named, Verdict},
 };
+use vmgate_attest::Digest;
 use vmgate_facts::{Quantiles, Version};
 
 /// One thing that happened.

@@ -34,8 +34,9 @@ pub use query::{OpenRun, PastForecast};
 pub use sqlite::SqliteStore;
 pub use store::{Row, Selection, Store, Writer};
 
-use crate::{change::Limits, place::Place, verdict::Digest};
+use crate::{change::Limits, place::Place};
 use entry::{Kind, RunStarted};
+use vmgate_attest::Digest;
 use vmgate_facts::{Fact, Facts, History, Host, VersionPair};
 
 /// One record: an entry with its place in the chain.

@@ -77,7 +77,7 @@ pub(super) fn past_migrations(past: &[PastForecast]) -> Vec<PastMigration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verdict::Digest;
+    use vmgate_attest::Digest;
 
     #[test]
     fn an_hour_is_told_by_its_busiest_observation_over_all_days() {

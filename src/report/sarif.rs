@@ -18,8 +18,9 @@ use serde_json::json;
 use super::{json, visible, words};
 use crate::{
     rule::{Effect, Evidence, Missing, Outcome, Severity, Status},
-    verdict::{Digest, ExitCode, Judged, Move, Named, Trend, Verdict},
+    verdict::{ExitCode, Judged, Move, Named, Trend, Verdict},
 };
+use vmgate_attest::Digest;
 
 const SCHEMA: &str =
     "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json";

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Effect, Severity, Step};
-use crate::document::Unit;
+use vmgate_facts::Unit;
 
 /// A rule: one statement about a healthy migration.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

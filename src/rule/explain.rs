@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{Effect, Pack, Rule, Step};
-use crate::document::Unit;
+use vmgate_facts::Unit;
 
 /// The documentation of one rule, in Markdown. Parameters stand with the values that hold and who set them.
 pub fn explain_rule(rule: &Rule) -> String {

@@ -8,7 +8,7 @@ use std::{
 
 use include_dir::{Dir, include_dir};
 
-use crate::document::{LARGEST_BYTES, Problem, SourceFile};
+use vmgate_documents::{LARGEST_BYTES, Problem, SourceFile};
 
 /// The shipped rules, with their tests, fixtures, profiles and catalogues.
 static BUILTIN: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/rules");

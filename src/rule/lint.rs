@@ -7,7 +7,7 @@ use super::{
     expr::{self, Comparison, Expr, Node, Template},
     value::Value,
 };
-use crate::document::{Node as YamlNode, Problem};
+use vmgate_documents::{Node as YamlNode, Problem};
 
 /// Words that a title about the healthy state does not begin with.
 const ORDERS: [&str; 8] = ["check", "ensure", "verify", "make", "test", "validate", "detect", "must"];

@@ -13,10 +13,11 @@ use super::{
     root::ROOT,
     rule::{Rule, Texts},
 };
-use crate::document::{
-    Content, Node, Parsed, Problem, Shape, SourceFile, Unit, conform_node, parse,
+use vmgate_documents::{
+    Content, Node, Parsed, Problem, Shape, SourceFile, conform_node, parse,
     types::{Kind, Type},
 };
+use vmgate_facts::Unit;
 
 static RULE: Shape<RuleDocument> = Shape::new();
 

@@ -1,6 +1,6 @@
 //! Rules: loaded from YAML, checked against the fact types, evaluated in three-valued logic.
 //!
-//! `files` finds them, `load` checks one (its form by `crate::document`, its expressions by `expr`), `pack` holds all with the
+//! `files` finds them, `load` checks one (its form by `vmgate_documents`, its expressions by `expr`), `pack` holds all with the
 //! parameters in force, `evaluate` makes outcomes of facts. No I/O after loading, no clock: the same rules, facts
 //! and time give the same outcomes.
 

@@ -19,7 +19,7 @@ use super::{
     rule::Rule,
     value::Value,
 };
-use crate::document::{Node, Problem, Problems, Shape, SourceFile, closest};
+use vmgate_documents::{Node, Problem, Problems, Shape, SourceFile, closest};
 use vmgate_facts::{Facts, Forecast};
 
 static PROFILE: Shape<ProfileDocument> = Shape::new();

@@ -9,10 +9,8 @@ use super::{
     document::{ParamDocument, ParamKind},
     value::Value,
 };
-use crate::document::{
-    Unit,
-    types::{Kind, Type},
-};
+use vmgate_documents::types::{Kind, Type};
+use vmgate_facts::Unit;
 
 /// Values for parameters, by rule and parameter, as vmgate.yaml gives them.
 pub type ParamOverrides = BTreeMap<String, BTreeMap<String, Json>>;

@@ -12,12 +12,13 @@ use super::{
     root::ROOT,
     test::{CatalogueTestDocument, TestDocument},
 };
-use crate::document::{
-    Unit, closest,
+use vmgate_documents::{
+    closest,
     types::{Kind, Type, field_type},
 };
 use vmgate_facts::Facts;
 use vmgate_facts::Means;
+use vmgate_facts::Unit;
 
 /// A fact that a rule can name.
 #[derive(Debug, Clone, PartialEq)]

@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 
 use serde_json::Value as Json;
 
-use crate::document::{
+use vmgate_documents::{
     schema::of_schema,
     types::{Field, Kind, Record, Type},
 };
@@ -56,7 +56,7 @@ pub(crate) static ROOT: LazyLock<Arc<Record>> = LazyLock::new(|| {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::document::Unit;
+    use vmgate_facts::Unit;
 
     fn field<'a>(path: &str, from: &'a Record) -> &'a Field {
         match path.split_once('.') {

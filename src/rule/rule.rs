@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Effect, Severity, Step, document::Reference, param::Param, program::Program};
-use crate::document::{Node, SourceFile};
+use vmgate_documents::{Node, SourceFile};
 
 /// A rule.
 #[derive(Debug, Clone)]

@@ -14,7 +14,7 @@ use serde::ser::{self, Serialize};
 use serde_json::Value as Json;
 
 use super::root::ROOT;
-use crate::document::types::{Kind, Type};
+use vmgate_documents::types::{Kind, Type};
 use vmgate_facts::{Cause, Facts, Forecast, Unknown, Version};
 
 /// A value of a fact.
@@ -403,7 +403,7 @@ impl ser::SerializeMap for Entries<'_> {
 /// Collects the fields of a record by position, or the two of an unknown.
 pub(crate) enum Fields<'t> {
     /// A record; `next` is where the next field is expected.
-    Record { record: &'t crate::document::types::Record, next: usize, values: Vec<Value> },
+    Record { record: &'t vmgate_documents::types::Record, next: usize, values: Vec<Value> },
     /// An unknown fact.
     Unknown(Unknown),
 }

@@ -4,9 +4,28 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Digests, ExitCode, Since, WaiverProblem, waiver::Day};
+use super::{ExitCode, Since, WaiverProblem, waiver::Day};
 use crate::rule::{Effect, Outcome};
+use vmgate_attest::{Decision, Digest, Named, Permit, Predicate};
 use vmgate_facts::{Cause, Change, Forecast};
+
+/// The digests of everything that went into a verdict.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Digests {
+    /// Of the facts document as it was read or written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub facts: Option<Digest>,
+    /// Of all rule files with their parameters, see [`Digest::of_parts`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rules: Option<Digest>,
+    /// Of the waiver files; absent where none was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waivers: Option<Digest>,
+    /// Of the change file; absent where none was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub change: Option<Digest>,
+}
 
 /// GO or NO-GO for one move, with all outcomes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -82,18 +101,6 @@ pub struct Move {
     pub asked_in: Option<Place>,
 }
 
-/// What a VM or host is called.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Named {
-    /// Its name; absent where it is not known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// Its UUID; absent where it is not known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub uuid: Option<String>,
-}
-
 /// A line of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -102,40 +109,6 @@ pub struct Place {
     pub file: String,
     /// The line, from 1.
     pub line: u32,
-}
-
-/// The answer and the class of its reason.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "answer", content = "because")]
-pub enum Decision {
-    /// Nothing blocks.
-    #[serde(rename = "GO")]
-    Go(GoReason),
-    /// Something blocks, or nothing was looked at.
-    #[serde(rename = "NO-GO")]
-    NoGo(NoGoReason),
-}
-
-/// Why it is GO.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum GoReason {
-    /// No rule has anything against it.
-    AllClear,
-    /// Nothing blocks, but there are warnings.
-    WithWarnings,
-}
-
-/// Why it is NO-GO.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum NoGoReason {
-    /// A rule that blocks is violated; there may be missing evidence besides.
-    RuleViolated,
-    /// No rule that blocks is violated, but some cannot be decided.
-    EvidenceMissing,
-    /// There were no rules, or none applied: nobody looked, so nobody can say GO.
-    NothingEvaluated,
 }
 
 /// How many outcomes there are of each kind.
@@ -209,6 +182,18 @@ pub struct UnknownGroup {
     pub way_out: String,
 }
 
+impl Predicate for Verdict {
+    const TYPE: &'static str = Permit::TYPE;
+
+    fn facts(&self) -> Option<Digest> {
+        self.digests.facts
+    }
+
+    fn label(&self) -> &str {
+        self.moved.vm.label()
+    }
+}
+
 impl Verdict {
     /// The code to exit with for this verdict alone.
     pub fn exit_code(&self) -> ExitCode {
@@ -228,48 +213,5 @@ impl Verdict {
     /// The outcomes that a waiver lies over.
     pub fn waived(&self) -> impl Iterator<Item = &Judged> {
         self.outcomes.iter().filter(|judged| judged.waiver.is_some())
-    }
-}
-
-impl Decision {
-    /// GO or NO-GO.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Go(_) => "GO",
-            Self::NoGo(_) => "NO-GO",
-        }
-    }
-
-    /// The class of its reason in words that end a sentence.
-    pub fn because(self) -> &'static str {
-        match self {
-            Self::Go(GoReason::AllClear) => "nothing speaks against it",
-            Self::Go(GoReason::WithWarnings) => "nothing blocks, but there are warnings",
-            Self::NoGo(NoGoReason::RuleViolated) => "a rule is violated",
-            Self::NoGo(NoGoReason::EvidenceMissing) => "evidence is missing",
-            Self::NoGo(NoGoReason::NothingEvaluated) => "no rule was evaluated",
-        }
-    }
-}
-
-impl Named {
-    /// The name, else the UUID, else what it is not.
-    pub fn label(&self) -> &str {
-        self.name.as_deref().or(self.uuid.as_deref()).unwrap_or("(unknown)")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_decision_is_two_words_in_a_document() {
-        let decision = Decision::NoGo(NoGoReason::EvidenceMissing);
-        let text = serde_json::to_string(&decision).unwrap();
-        assert_eq!(text, r#"{"answer":"NO-GO","because":"evidence-missing"}"#);
-        assert_eq!(serde_json::from_str::<Decision>(&text).unwrap(), decision);
-        let crossed = r#"{"answer":"GO","because":"evidence-missing"}"#;
-        assert!(serde_json::from_str::<Decision>(crossed).is_err(), "GO for missing evidence must not parse");
     }
 }

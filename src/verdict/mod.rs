@@ -3,9 +3,7 @@
 //! Pure: the same outcomes, waivers, facts and time give the same document, byte for byte. What the process says
 //! when it ends is in [`ExitCode`], for every command.
 
-pub mod attest;
 mod decide;
-mod digest;
 mod document;
 mod exit;
 mod expiry;
@@ -17,15 +15,14 @@ mod unknown;
 pub mod waiver;
 
 pub use decide::{Context, decide};
-pub use digest::{Digest, Digests, InvalidDigest};
 pub use document::{
-    Counts, Decision, GoReason, Judged, Move, Named, NoGoReason, Place, Tool, UnknownGroup, Verdict,
-    VerdictSchema, Waived,
+    Counts, Digests, Judged, Move, Place, Tool, UnknownGroup, Verdict, VerdictSchema, Waived,
 };
 pub use exit::{ExitCode, InvalidExitCode};
 pub use expiry::VALID_FOR;
 pub use read::{InvalidVerdict, Verdicts, VerdictsSchema, read};
 pub use since::{Baseline, Changed, ChangedValue, Finding, Since, Trend};
+pub use vmgate_attest::{Decision, GoReason, Named, NoGoReason};
 pub use waiver::{WaiverFault, WaiverFile, WaiverProblem, Waivers};
 
 use schemars::{Schema, schema_for};

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::{
-    Context, Digest, Digests, Place, Verdict, Waivers, decide,
+    Context, Digests, Place, Verdict, Waivers, decide,
     waiver::{Day, Glob, Match, Waiver},
 };
 use crate::rule::{Effect, Evidence, Missing, Outcome, Severity, Status, Step};
+use vmgate_attest::Digest;
 use vmgate_facts::{Cause, Fact, Facts, Forecast, ForecastMethod, Host, Quantiles, Remaining, Vm};
 
 /// An outcome of a rule that blocks.

@@ -31,12 +31,13 @@ use crate::{
 };
 #[cfg(feature = "libvirt")]
 use crate::{
-    error::with_causes,
     hook::{Install, Installed, Known, Mode, OnError, Place, SignerKey},
-    verdict::{Verdict, attest},
+    verdict::Verdict,
 };
+use vmgate_attest as attest;
 use vmgate_facts::Uri;
 use vmgate_facts::text::plain;
+use vmgate_facts::text::with_causes;
 
 #[cfg(feature = "libvirt")]
 pub(super) use crate::cli::hook::place::uuid_of;

@@ -6,10 +6,8 @@ use super::{
     Group, Inventory, InventoryHost, Network, Pool,
     document::{GroupDocument, HostDocument, InventoryDocument, Place},
 };
-use crate::{
-    document::{Node, Problem, Problems, Shape, SourceFile, closest},
-    fleet::{GroupScope, Limits, Togetherness},
-};
+use crate::fleet::{GroupScope, Limits, Togetherness};
+use vmgate_documents::{Node, Problem, Problems, Shape, SourceFile, closest};
 use vmgate_facts::Uri;
 
 static INVENTORY: Shape<InventoryDocument> = Shape::new();

@@ -11,10 +11,8 @@ use schemars::{Schema, schema_for};
 use thiserror::Error;
 
 use super::{GroupScope, Limits, Togetherness};
-use crate::{
-    change::Versions,
-    document::{Problems, SourceFile, closest},
-};
+use crate::change::Versions;
+use vmgate_documents::{Problems, SourceFile, closest};
 use vmgate_facts::Uri;
 
 /// Largest inventory: that of tens of thousands of hosts is below it.

@@ -12,7 +12,8 @@ use tokio_postgres::{
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::{error::with_causes, place};
+use crate::place;
+use vmgate_facts::text::with_causes;
 
 /// Where a server is and how it is spoken to.
 pub(super) struct Address {

@@ -26,8 +26,9 @@ use super::{
     LedgerError, Row, Selection, Store, Writer,
     sql::{COLUMNS, Value, number},
 };
-use crate::{error::with_causes, place::Place};
+use crate::place::Place;
 use address::Address;
+use vmgate_facts::text::with_causes;
 
 /// The format of the tables, in `vmgate.format`.
 const FORMAT: i64 = 1;

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::{Pattern, PortRange};
-use crate::document::{Node, Problem, SourceFile};
+use vmgate_documents::{Node, Problem, SourceFile};
 
 /// Characters of a process name that the kernel keeps (TASK_COMM_LEN less the final zero).
 const KERNEL_NAME_LENGTH: usize = 15;

@@ -3,10 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::CatalogueFile;
-use crate::{
-    document::{Node, Problem},
-    rule::lint::reference_faults,
-};
+use crate::rule::lint::reference_faults;
+use vmgate_documents::{Node, Problem};
 
 /// Everything in a catalogue that is not good style, as warnings.
 pub(super) fn lint(file: &CatalogueFile) -> Vec<Problem> {

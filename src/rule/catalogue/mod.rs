@@ -23,7 +23,7 @@ use super::{
     Reference, RuleSource,
     files::{self, Role},
 };
-use crate::document::{Node, Parsed, Problem, Problems, Shape, SourceFile, closest, parse};
+use vmgate_documents::{Node, Parsed, Problem, Problems, Shape, SourceFile, closest, parse};
 
 static MEMORY_SYNC: Shape<MemorySyncCatalogue> = Shape::new();
 static UDP: Shape<UdpCatalogue> = Shape::new();

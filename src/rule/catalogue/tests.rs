@@ -1,7 +1,7 @@
 use std::fs;
 
 use super::*;
-use crate::document::Problems;
+use vmgate_documents::Problems;
 use vmgate_facts::{Cause, Fact, Guest, Listener, LossTolerance, Process, Tcp, UdpService, UdpSocket};
 
 fn shipped() -> Catalogues {

@@ -106,7 +106,7 @@ impl<'a> Evaluator<'a> {
             (Function::Text, Val::Bool(value), _) => Val::Text(value.to_string().into()),
             (Function::Text, Val::Double(value), _) => Val::Text(value.to_string().into()),
             (Function::Text, value, _) => {
-                Val::Text(super::print::show(value, crate::document::Unit::Count, true).into())
+                Val::Text(super::print::show(value, vmgate_facts::Unit::Count, true).into())
             }
             (Function::Int, Val::Int(value), _) => Val::Int(*value),
             #[allow(

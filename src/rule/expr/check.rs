@@ -16,8 +16,8 @@ use super::{
     parse::{Parsed, Parser},
     tree::{Comparison, Expr, Node},
 };
-use crate::document::types::{Kind, Type};
 use crate::rule::value::Value;
+use vmgate_documents::types::{Kind, Type};
 
 /// Deepest nesting of an expression: evaluation recurses as deep.
 const DEEPEST: usize = 48;

@@ -9,8 +9,8 @@ use super::{
     narrow::{implied, of_items},
     tree::{Expr, Node, Quantifier},
 };
-use crate::document::types::{Kind, Type};
 use crate::rule::root::ROOT;
+use vmgate_documents::types::{Kind, Type};
 
 impl Checker<'_> {
     pub(super) fn has(&mut self, call: &CallExpr, span: Range<usize>) -> Checked {

@@ -11,13 +11,12 @@ use super::{
     names::is_chain,
     tree::{Expr, Function, Node},
 };
-use crate::{
-    document::{
-        Unit, closest,
-        types::{Kind, Type},
-    },
-    rule::value::Value,
+use crate::rule::value::Value;
+use vmgate_documents::{
+    closest,
+    types::{Kind, Type},
 };
+use vmgate_facts::Unit;
 use vmgate_facts::Version;
 
 /// Largest compiled form of a pattern.

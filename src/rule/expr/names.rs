@@ -9,11 +9,12 @@ use super::{
     narrow::{implied, key},
     tree::{Base, Expr, Node},
 };
-use crate::document::{
-    Unit, closest,
+use crate::rule::{root::ROOT, value::Value};
+use vmgate_documents::{
+    closest,
     types::{Kind, Type, field_type},
 };
-use crate::rule::{root::ROOT, value::Value};
+use vmgate_facts::Unit;
 
 impl Checker<'_> {
     pub(super) fn literal(&mut self, literal: &LiteralValue, span: Range<usize>) -> Checked {

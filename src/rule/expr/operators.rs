@@ -8,11 +8,12 @@ use super::{
     check::{Checked, Checker},
     tree::{Arithmetic, Comparison, Expr, Node},
 };
-use crate::document::{
-    Unit, closest,
+use crate::rule::value::Value;
+use vmgate_documents::{
+    closest,
     types::{Kind, Type},
 };
-use crate::rule::value::Value;
+use vmgate_facts::Unit;
 
 impl Comparison {
     /// As it is written.

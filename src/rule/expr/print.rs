@@ -1,7 +1,7 @@
 //! Values as people read them: bytes as GiB, seconds without noise, lists with commas.
 
 use super::eval::Val;
-use crate::document::Unit;
+use vmgate_facts::Unit;
 
 /// Units of a message's own that make the bare number the right thing to print: `{x / 1048576} MiB`.
 const WRITTEN_UNITS: [&str; 27] = [

@@ -7,7 +7,8 @@ use super::{
     outside, print,
     tree::Expr,
 };
-use crate::document::{Unit, types::Kind};
+use vmgate_documents::types::Kind;
+use vmgate_facts::Unit;
 
 /// A text with expressions in it.
 #[derive(Debug, Clone, Default)]

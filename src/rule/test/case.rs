@@ -10,10 +10,8 @@ use super::{
     document::{CaseDocument, Expect, ExpectedOutcome, TestDocument},
     place,
 };
-use crate::{
-    document::{Node, Problem, Shape, SourceFile, closest, conform, conform_node, types::Type},
-    rule::{Outcome, Rule, Status, pack, param::ParamOrigin, value::Value},
-};
+use crate::rule::{Outcome, Rule, Status, pack, param::ParamOrigin, value::Value};
+use vmgate_documents::{Node, Problem, Shape, SourceFile, closest, conform, conform_node, types::Type};
 use vmgate_facts::{Facts, Forecast};
 
 static TEST: Shape<TestDocument> = Shape::new();

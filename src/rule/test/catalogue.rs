@@ -9,14 +9,12 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::report::{CaseReport, RuleReport};
-use crate::{
-    document::{Node, Problem, Shape, SourceFile, closest},
-    rule::{
-        Catalogues,
-        catalogue::{MemorySyncEntry, UdpEntry},
-        files::{Role, RuleFile},
-    },
+use crate::rule::{
+    Catalogues,
+    catalogue::{MemorySyncEntry, UdpEntry},
+    files::{Role, RuleFile},
 };
+use vmgate_documents::{Node, Problem, Shape, SourceFile, closest};
 use vmgate_facts::{Fact, Guest, Listener, Process, Tcp, Udp, UdpSocket};
 
 static TESTS: Shape<CatalogueTestDocument> = Shape::new();

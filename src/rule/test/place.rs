@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value as Json};
 
-use crate::document::{
+use crate::rule::{root::ROOT, value::Value};
+use vmgate_documents::{
     closest,
     types::{Kind, Type},
 };
-use crate::rule::{root::ROOT, value::Value};
 
 /// A step of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, time::Duration};
 
-use crate::document::Problem;
+use vmgate_documents::Problem;
 
 /// What a run of the tests found.
 #[derive(Debug)]

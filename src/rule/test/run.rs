@@ -7,15 +7,13 @@ use super::{
     catalogue, mutate, place,
     report::{CaseReport, RuleReport, TestReport},
 };
-use crate::{
-    document::{Problem, closest},
-    rule::{
-        Catalogues, Outcome, Pack, Rule, RuleSource, Status,
-        evaluate::{self, Subject},
-        files::{self, Role, RuleFile},
-        value::Value,
-    },
+use crate::rule::{
+    Catalogues, Outcome, Pack, Rule, RuleSource, Status,
+    evaluate::{self, Subject},
+    files::{self, Role, RuleFile},
+    value::Value,
 };
+use vmgate_documents::{Problem, closest};
 use vmgate_facts::{Cause, Unknown};
 
 /// Runs the tests of every rule and catalogue, or of those that `filter` is a part of (`id`, or `id: case`).

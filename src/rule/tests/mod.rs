@@ -11,7 +11,7 @@ use std::{fs, path::PathBuf};
 use tempfile::TempDir;
 
 use super::*;
-use crate::document::{Problem, Problems};
+use vmgate_documents::{Problem, Problems};
 
 /// A rule that is right in every way; `{}` lines are added at its end.
 const FITS: &str = r#"schema: vmgate/rule/v1

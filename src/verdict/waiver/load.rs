@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use super::{Day, MOST_DAYS, Waiver, WaiverFile};
-use crate::document::{LARGEST_BYTES, Node, Problem, Problems, Shape, SourceFile};
+use vmgate_documents::{LARGEST_BYTES, Node, Problem, Problems, Shape, SourceFile};
 
 static WAIVERS: Shape<WaiverFile> = Shape::new();
 
@@ -86,7 +86,7 @@ waivers:
     /// Line and message of every problem.
     fn problems(text: &str) -> Vec<(usize, String)> {
         let errors = Waivers::parse("w.yaml", text.as_bytes()).expect_err(text);
-        let line = |problem: &crate::document::Problem| problem.position().map_or(0, |(line, _)| line);
+        let line = |problem: &vmgate_documents::Problem| problem.position().map_or(0, |(line, _)| line);
         errors.problems.iter().map(|problem| (line(problem), problem.message().to_owned())).collect()
     }
 

@@ -17,9 +17,10 @@ pub(crate) use load::problems;
 
 use std::path::Path;
 
-use super::{Digest, Move, Named};
-use crate::document::Problems;
-pub use crate::document::{Day, InvalidDay};
+use super::{Move, Named};
+use vmgate_attest::Digest;
+use vmgate_documents::Problems;
+pub use vmgate_facts::{Day, InvalidDay};
 
 /// The most days from a waiver's creation to its last valid day. Longer exceptions belong into the rule.
 pub const MOST_DAYS: i32 = 90;

@@ -17,14 +17,14 @@ use super::{Content, MOST_PROBLEMS, Node, Problem, SourceFile};
 const DEEPEST: usize = 48;
 
 /// A document as far as it could be read, and all that is wrong with it as YAML.
-pub(crate) struct Parsed {
+pub struct Parsed {
     /// The tree; absent where the file cannot be read to its end.
-    pub(crate) node: Option<Node>,
-    pub(crate) problems: Vec<Problem>,
+    pub node: Option<Node>,
+    pub problems: Vec<Problem>,
 }
 
 /// Parses one document. After an error of the grammar what follows could not be trusted, so the first is the last.
-pub(crate) fn parse(file: &Arc<SourceFile>) -> Parsed {
+pub fn parse(file: &Arc<SourceFile>) -> Parsed {
     let mut builder = Builder {
         file,
         place: Place { text: &file.text, ascii: file.text.is_ascii(), character: 0, byte: 0 },

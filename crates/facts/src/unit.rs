@@ -47,18 +47,18 @@ impl Unit {
     }
 
     /// Whether values of both units can be compared and added.
-    pub(crate) fn agrees(self, other: Self) -> bool {
+    pub fn agrees(self, other: Self) -> bool {
         self == other || self == Self::Any || other == Self::Any
     }
 
     /// The unit of a sum or of one of two values, for units that agree.
-    pub(crate) fn either(self, other: Self) -> Self {
+    pub fn either(self, other: Self) -> Self {
         if self == Self::Any { other } else { self }
     }
 
     /// The unit of a product: a part of a quantity is that quantity.
     #[allow(clippy::unnested_or_patterns, reason = "nested, they would be tried in another order")]
-    pub(crate) fn times(self, other: Self) -> Self {
+    pub fn times(self, other: Self) -> Self {
         match (self, other) {
             // The order matters: a literal says less than a ratio, and that less than a count.
             (Self::Any, unit)
@@ -74,7 +74,7 @@ impl Unit {
     }
 
     /// The unit of a quotient: one quantity by another of its unit is a ratio.
-    pub(crate) fn per(self, other: Self) -> Self {
+    pub fn per(self, other: Self) -> Self {
         match (self, other) {
             (Self::Count, Self::Count) => Self::Ratio,
             (unit @ (Self::Of { .. } | Self::Count | Self::Ratio), Self::Any | Self::Ratio | Self::Count) => {

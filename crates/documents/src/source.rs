@@ -5,20 +5,20 @@ use std::{fs::File, io::Read, path::Path, sync::Arc};
 use super::Problem;
 
 /// Largest file that people write by hand.
-pub(crate) const LARGEST_BYTES: u64 = 1 << 20;
+pub const LARGEST_BYTES: u64 = 1 << 20;
 
 /// A file that was read, kept for the excerpts of its problems.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct SourceFile {
+pub struct SourceFile {
     /// Its path as the user wrote it, or its place in the shipped pack.
-    pub(crate) name: String,
+    pub name: String,
     /// What it holds.
-    pub(crate) text: String,
+    pub text: String,
 }
 
 impl SourceFile {
     /// Reads a file: at most `most` bytes of UTF-8, and not nothing.
-    pub(crate) fn read(path: &Path, most: u64) -> Result<Arc<Self>, Problem> {
+    pub fn read(path: &Path, most: u64) -> Result<Arc<Self>, Problem> {
         let name = path.display().to_string();
         let unreadable = |error: std::io::Error| {
             let message = format!("cannot be read: {error}");
@@ -35,12 +35,12 @@ impl SourceFile {
     }
 
     /// The same checks for a file that people write and that is already in memory.
-    pub(crate) fn new(name: &str, bytes: &[u8]) -> Result<Arc<Self>, Problem> {
+    pub fn new(name: &str, bytes: &[u8]) -> Result<Arc<Self>, Problem> {
         Self::bounded(name, bytes.to_vec(), LARGEST_BYTES)
     }
 
     /// The same for a file of at most `most` bytes, which a program may have written.
-    pub(crate) fn bounded(name: &str, bytes: Vec<u8>, most: u64) -> Result<Arc<Self>, Problem> {
+    pub fn bounded(name: &str, bytes: Vec<u8>, most: u64) -> Result<Arc<Self>, Problem> {
         if bytes.len() as u64 > most {
             let message = format!("is too large: more than {most} bytes");
             return Err(Problem::of_file(name, message, "split the file"));

@@ -16,24 +16,6 @@ pub struct Digest([u8; 32]);
 #[error("`{0}` is not a digest: expected `sha256:` and 64 lower-case hexadecimal digits")]
 pub struct InvalidDigest(pub String);
 
-/// The digests of everything that went into a verdict.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Digests {
-    /// Of the facts document as it was read or written.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub facts: Option<Digest>,
-    /// Of all rule files with their parameters, see [`Digest::of_parts`].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rules: Option<Digest>,
-    /// Of the waiver files; absent where none was given.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub waivers: Option<Digest>,
-    /// Of the change file; absent where none was given.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub change: Option<Digest>,
-}
-
 impl Digest {
     /// The digest of one run of bytes.
     pub fn of(bytes: &[u8]) -> Self {

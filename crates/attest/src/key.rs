@@ -8,7 +8,7 @@ use ed25519_dalek::{
 };
 use thiserror::Error;
 
-use crate::verdict::Digest;
+use crate::Digest;
 
 /// A key to sign with. Never printed; wiped from memory when it is dropped.
 pub struct PrivateKey(SigningKey);

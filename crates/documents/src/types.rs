@@ -4,12 +4,12 @@ use std::{fmt, sync::Arc};
 
 use serde_json::Value as Json;
 
-use super::Unit;
 use vmgate_facts::Means;
+use vmgate_facts::Unit;
 
 /// What kind of value something is.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// Anything; also the type of an expression with a problem, so that one mistake is told once.
     Any,
     /// Only `null`.
@@ -43,95 +43,95 @@ pub(crate) enum Kind {
 
 /// A kind with what else is known of the value.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Type {
-    pub(crate) kind: Kind,
+pub struct Type {
+    pub kind: Kind,
     /// Whether it can be absent (null).
-    pub(crate) optional: bool,
+    pub optional: bool,
     /// Whether it can be unknown.
-    pub(crate) unknowable: bool,
+    pub unknowable: bool,
     /// Unit of a number, or of the numbers of a list.
-    pub(crate) unit: Unit,
+    pub unit: Unit,
 }
 
 /// A fixed list of texts.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Choices {
-    pub(crate) choices: Vec<Choice>,
+pub struct Choices {
+    pub choices: Vec<Choice>,
 }
 
 /// One of a fixed list of texts.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Choice {
-    pub(crate) text: Arc<str>,
-    pub(crate) description: String,
+pub struct Choice {
+    pub text: Arc<str>,
+    pub description: String,
 }
 
 /// A value with named fields.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Record {
-    pub(crate) name: String,
-    pub(crate) fields: Vec<Field>,
+pub struct Record {
+    pub name: String,
+    pub fields: Vec<Field>,
 }
 
 /// A named field of a record.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Field {
-    pub(crate) name: String,
-    pub(crate) ty: Type,
+pub struct Field {
+    pub name: String,
+    pub ty: Type,
     /// Whether a document must have it.
-    pub(crate) required: bool,
-    pub(crate) description: String,
-    pub(crate) example: Option<Json>,
+    pub required: bool,
+    pub description: String,
+    pub example: Option<Json>,
     /// By what means it is learnt, where the schema says so.
-    pub(crate) learnt_by: Vec<Means>,
+    pub learnt_by: Vec<Means>,
 }
 
 impl Record {
     /// Position and field of that name.
-    pub(crate) fn field(&self, name: &str) -> Option<(usize, &Field)> {
+    pub fn field(&self, name: &str) -> Option<(usize, &Field)> {
         self.fields.iter().enumerate().find(|(_, field)| field.name == name)
     }
 
-    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+    pub fn names(&self) -> impl Iterator<Item = &str> {
         self.fields.iter().map(|field| field.name.as_str())
     }
 }
 
 impl Choices {
-    pub(crate) fn find(&self, text: &str) -> Option<&Choice> {
+    pub fn find(&self, text: &str) -> Option<&Choice> {
         self.choices.iter().find(|choice| &*choice.text == text)
     }
 
-    pub(crate) fn texts(&self) -> impl Iterator<Item = &str> {
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
         self.choices.iter().map(|choice| &*choice.text)
     }
 }
 
 impl Type {
-    pub(crate) fn plain(kind: Kind) -> Self {
+    pub fn plain(kind: Kind) -> Self {
         Self { kind, optional: false, unknowable: false, unit: Unit::Count }
     }
 
-    pub(crate) fn number(kind: Kind, unit: Unit) -> Self {
+    pub fn number(kind: Kind, unit: Unit) -> Self {
         Self { unit, ..Self::plain(kind) }
     }
 
-    pub(crate) const INT: Kind = Kind::Int { min: None, max: None };
+    pub const INT: Kind = Kind::Int { min: None, max: None };
 
-    pub(crate) fn any() -> Self {
+    pub fn any() -> Self {
         Self { unit: Unit::Any, ..Self::plain(Kind::Any) }
     }
 
-    pub(crate) fn list(of: Type) -> Self {
+    pub fn list(of: Type) -> Self {
         Self { unit: of.unit, ..Self::plain(Kind::List(Arc::new(of))) }
     }
 
-    pub(crate) fn is_number(&self) -> bool {
+    pub fn is_number(&self) -> bool {
         matches!(self.kind, Kind::Int { .. } | Kind::Double)
     }
 
     /// The type of the items of a list.
-    pub(crate) fn item(&self) -> Option<&Type> {
+    pub fn item(&self) -> Option<&Type> {
         match &self.kind {
             Kind::List(item) => Some(item),
             _ => None,
@@ -205,7 +205,7 @@ impl fmt::Display for Type {
 
 /// The type of a field of a record that itself stands in a field of type `owner`: the quantiles of
 /// `blackout_seconds` are seconds.
-pub(crate) fn field_type(owner: &Type, field: &Field) -> Type {
+pub fn field_type(owner: &Type, field: &Field) -> Type {
     let inherits = field.ty.is_number() && field.ty.unit == Unit::Count && owner.item().is_none();
     if inherits { Type { unit: owner.unit, ..field.ty.clone() } } else { field.ty.clone() }
 }

@@ -4,10 +4,10 @@ use std::{path::Path, sync::Arc};
 
 use serde_json::Value;
 
-use crate::document::{Problem, Problems, Shape, SourceFile, conform};
+use crate::{Problem, Problems, Shape, SourceFile, conform};
 use vmgate_facts::Facts;
 
-/// Largest facts file: that of a guest with [`MOST_SOCKETS`](super::probe::guest::MOST_SOCKETS) sockets and as many
+/// Largest facts file, in bytes: that of a guest with as many sockets as the probe tells of and as many
 /// processes is below it.
 const LIMIT: u64 = 32 << 20;
 

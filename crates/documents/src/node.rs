@@ -7,18 +7,18 @@ use serde_json::{Map, Number, Value};
 
 /// A node of the tree.
 #[derive(Debug, Clone)]
-pub(crate) struct Node {
+pub struct Node {
     /// Its bytes in the file; those of its first character for block lists and mappings.
-    pub(crate) span: Range<usize>,
+    pub span: Range<usize>,
     /// Its tag without the exclamation mark, such as `unknown`.
-    pub(crate) tag: Option<String>,
+    pub tag: Option<String>,
     /// What it holds.
-    pub(crate) content: Content,
+    pub content: Content,
 }
 
 /// What a node holds.
 #[derive(Debug, Clone)]
-pub(crate) enum Content {
+pub enum Content {
     /// A scalar as it reads once quotes, escapes and folding are resolved.
     Scalar { text: String, style: ScalarStyle },
     /// A list.
@@ -29,12 +29,12 @@ pub(crate) enum Content {
 
 impl Node {
     /// Nothing, where something could not be read.
-    pub(crate) fn null(span: Range<usize>) -> Self {
+    pub fn null(span: Range<usize>) -> Self {
         Self { span, tag: None, content: Content::Scalar { text: String::new(), style: ScalarStyle::Plain } }
     }
 
     /// The text of a scalar.
-    pub(crate) fn text(&self) -> Option<&str> {
+    pub fn text(&self) -> Option<&str> {
         match &self.content {
             Content::Scalar { text, .. } => Some(text),
             _ => None,
@@ -42,7 +42,7 @@ impl Node {
     }
 
     /// The entries of a mapping; none for anything else.
-    pub(crate) fn entries(&self) -> &[(Node, Node)] {
+    pub fn entries(&self) -> &[(Node, Node)] {
         match &self.content {
             Content::Map(entries) => entries,
             _ => &[],
@@ -50,7 +50,7 @@ impl Node {
     }
 
     /// The items of a list; none for anything else.
-    pub(crate) fn items(&self) -> &[Node] {
+    pub fn items(&self) -> &[Node] {
         match &self.content {
             Content::List(items) => items,
             _ => &[],
@@ -58,18 +58,18 @@ impl Node {
     }
 
     /// The value under `key` of a mapping.
-    pub(crate) fn get(&self, key: &str) -> Option<&Node> {
+    pub fn get(&self, key: &str) -> Option<&Node> {
         self.entries().iter().find(|(name, _)| name.text() == Some(key)).map(|(_, value)| value)
     }
 
     /// The key node `key` of a mapping.
-    pub(crate) fn key(&self, key: &str) -> Option<&Node> {
+    pub fn key(&self, key: &str) -> Option<&Node> {
         self.entries().iter().find(|(name, _)| name.text() == Some(key)).map(|(name, _)| name)
     }
 
     /// The same document as JSON, with the scalar types of YAML 1.2's core schema. `!unknown "why"` becomes
     /// `{unknown: "why"}` and `!absent` becomes null.
-    pub(crate) fn to_json(&self) -> Value {
+    pub fn to_json(&self) -> Value {
         match (&self.content, self.tag.as_deref()) {
             (Content::Scalar { text, .. }, Some("unknown")) => {
                 Value::Object(Map::from_iter([("unknown".to_owned(), Value::String(text.clone()))]))
@@ -91,7 +91,7 @@ impl Node {
     ///
     /// Characters other than white space come in the same order in both, one for one or as an escape, so the two
     /// are walked side by side.
-    pub(crate) fn locate(&self, file: &str, offset: usize) -> usize {
+    pub fn locate(&self, file: &str, offset: usize) -> usize {
         let Content::Scalar { text, style } = &self.content else { return self.span.start };
         let mut source = Cursor { file, at: self.span.start, style: *style };
         if matches!(style, ScalarStyle::DoubleQuoted | ScalarStyle::SingleQuoted) {
@@ -191,7 +191,7 @@ fn plain(text: &str) -> Value {
 mod tests {
     use std::sync::Arc;
 
-    use crate::document::{SourceFile, yaml::parse};
+    use crate::{SourceFile, yaml::parse};
 
     fn file(text: &str) -> Arc<SourceFile> {
         SourceFile::new("x.yaml", text.as_bytes()).unwrap()

@@ -4,13 +4,12 @@
 //! Rust type, and with every problem of a file shown together, in the look of rustc, with a caret and a way out.
 
 mod conform;
-mod day;
+pub mod facts_file;
 mod node;
 mod problem;
-pub(crate) mod schema;
+pub mod schema;
 mod source;
-pub(crate) mod types;
-mod unit;
+pub mod types;
 mod yaml;
 
 use std::{
@@ -21,38 +20,36 @@ use std::{
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
-pub(crate) use conform::{conform, conform_node};
-pub use day::{Day, InvalidDay};
-pub(crate) use node::{Content, Node};
-pub(crate) use problem::closest;
+pub use conform::{conform, conform_node};
+pub use node::{Content, Node};
+pub use problem::closest;
 pub use problem::{Problem, Problems};
-pub(crate) use source::{LARGEST_BYTES, SourceFile};
-pub use unit::Unit;
-pub(crate) use yaml::{Parsed, parse};
+pub use source::{LARGEST_BYTES, SourceFile};
+pub use yaml::{Parsed, parse};
 
 use types::Type;
 
 /// Most problems of one kind that are looked for in one document: whoever has more begins with these.
-pub(crate) const MOST_PROBLEMS: usize = 200;
+pub const MOST_PROBLEMS: usize = 200;
 
 /// The shape of one kind of document, worked out from its Rust type when the first of them is read.
-pub(crate) struct Shape<T> {
+pub struct Shape<T> {
     ty: LazyLock<Type>,
     of: PhantomData<fn() -> T>,
 }
 
 impl<T: JsonSchema + DeserializeOwned> Shape<T> {
-    pub(crate) const fn new() -> Self {
+    pub const fn new() -> Self {
         Self { ty: LazyLock::new(schema::of_schema::<T>), of: PhantomData }
     }
 
     /// The shape as a type.
-    pub(crate) fn ty(&self) -> &Type {
+    pub fn ty(&self) -> &Type {
         &self.ty
     }
 
     /// Reads a document of this shape, or says everything that is wrong with it. `more` adds what no schema can say.
-    pub(crate) fn read(
+    pub fn read(
         &self,
         file: &Arc<SourceFile>,
         more: impl FnOnce(&Node) -> Vec<Problem>,
@@ -61,7 +58,7 @@ impl<T: JsonSchema + DeserializeOwned> Shape<T> {
     }
 
     /// As [`Self::read`], for a document that was parsed to see of which shape it is.
-    pub(crate) fn read_parsed(
+    pub fn read_parsed(
         &self,
         file: &Arc<SourceFile>,
         parsed: Parsed,

@@ -9,10 +9,11 @@ use std::{
 use serde_json::Value as Json;
 
 use super::{
-    Day, MOST_PROBLEMS, Node, Problem, SourceFile, closest,
+    MOST_PROBLEMS, Node, Problem, SourceFile, closest,
     schema::of_schema,
     types::{Kind, Record, Type},
 };
+use vmgate_facts::Day;
 use vmgate_facts::{Unknown, Version};
 
 /// `{unknown: why, cause: …}`.
@@ -20,19 +21,19 @@ static UNKNOWN: LazyLock<Type> = LazyLock::new(of_schema::<Unknown>);
 
 /// A step of the way to a value in a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Segment {
+pub enum Segment {
     Key(String),
     Index(usize),
 }
 
 /// One place where a document does not have the shape it should.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Mismatch {
-    pub(crate) path: Vec<Segment>,
+pub struct Mismatch {
+    pub path: Vec<Segment>,
     /// Whether the key is wrong and not its value.
-    pub(crate) at_key: bool,
-    pub(crate) message: String,
-    pub(crate) help: Option<String>,
+    pub at_key: bool,
+    pub message: String,
+    pub help: Option<String>,
 }
 
 impl fmt::Display for Mismatch {
@@ -49,7 +50,7 @@ impl fmt::Display for Mismatch {
 }
 
 /// The path as a rule writes it.
-pub(crate) fn dotted(path: &[Segment]) -> String {
+pub fn dotted(path: &[Segment]) -> String {
     let mut text = String::new();
     for segment in path {
         match segment {
@@ -62,14 +63,14 @@ pub(crate) fn dotted(path: &[Segment]) -> String {
 }
 
 /// Everything in which `document` differs from `ty`.
-pub(crate) fn conform(document: &Json, ty: &Type) -> Vec<Mismatch> {
+pub fn conform(document: &Json, ty: &Type) -> Vec<Mismatch> {
     let mut walk = Walk { path: Vec::new(), found: Vec::new() };
     walk.value(document, ty);
     walk.found
 }
 
 /// As [`conform`], for a document with positions.
-pub(crate) fn conform_node(file: &Arc<SourceFile>, node: &Node, ty: &Type) -> Vec<Problem> {
+pub fn conform_node(file: &Arc<SourceFile>, node: &Node, ty: &Type) -> Vec<Problem> {
     conform(&node.to_json(), ty)
         .into_iter()
         .map(|mismatch| {

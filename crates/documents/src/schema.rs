@@ -5,14 +5,12 @@ use std::{collections::HashMap, sync::Arc};
 use schemars::{JsonSchema, schema_for};
 use serde_json::Value as Json;
 
-use super::{
-    Unit,
-    types::{Choice, Choices, Field, Kind, Record, Type},
-};
+use super::types::{Choice, Choices, Field, Kind, Record, Type};
 use vmgate_facts::Means;
+use vmgate_facts::Unit;
 
 /// The type of a Rust type's JSON form.
-pub(crate) fn of_schema<T: JsonSchema>() -> Type {
+pub fn of_schema<T: JsonSchema>() -> Type {
     let schema = schema_for!(T).to_value();
     let empty = serde_json::Map::new();
     let definitions = schema.get("$defs").and_then(Json::as_object).unwrap_or(&empty);

@@ -4,21 +4,32 @@
 //! What is trusted is the key and nothing in the envelope: its key id is only a hint, and the statement is read
 //! after the signature holds. Specifications: in-toto attestation v1 (spec/v1), DSSE v1.0 (protocol.md, envelope.md).
 
+mod digest;
 mod dsse;
 mod key;
+mod permit;
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
+pub use digest::{Digest, InvalidDigest};
 pub use dsse::{DsseSignature, Envelope};
 pub use key::{InvalidKey, PrivateKey, PublicKey};
+pub use permit::{Decision, GoReason, Named, NoGoReason, Permit, PermitDigests, PermitSchema, PermittedMove};
 
-use super::{Digest, InvalidDigest, Verdict};
+/// A document that is signed as the predicate of a statement about facts.
+pub trait Predicate {
+    /// The in-toto predicate type, a URI.
+    const TYPE: &'static str;
 
-/// What the predicate is: a verdict of vmgate, first format.
-pub const PREDICATE_TYPE: &str = "https://vmgate.dev/verdict/v1";
+    /// Digest of the facts that the document is about; none where it does not name them.
+    fn facts(&self) -> Option<Digest>;
+
+    /// Name of the VM, for the subject and for messages.
+    fn label(&self) -> &str;
+}
 
 const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
 const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
@@ -43,9 +54,9 @@ struct Subject {
 
 /// A verdict whose signature holds.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Attested {
-    /// The verdict that was signed.
-    pub verdict: Verdict,
+pub struct Attested<P> {
+    /// The verdict that was signed, or the part of it that its reader needs.
+    pub verdict: P,
     /// The id of the trusted key that signed it, see [`PublicKey::id`].
     pub key_id: String,
     /// The digest of what was signed: the same however its envelope is written, and whoever else signed it.
@@ -100,16 +111,16 @@ pub enum AttestError {
 }
 
 /// Signs a verdict. The envelope's bytes depend only on the verdict and the key.
-pub fn sign(verdict: &Verdict, key: &PrivateKey) -> Result<Envelope, AttestError> {
-    let label = verdict.moved.vm.label();
-    let facts = verdict.digests.facts.ok_or_else(|| AttestError::NoFactsDigest(label.to_owned()))?;
+pub fn sign<P: Predicate + Serialize>(verdict: &P, key: &PrivateKey) -> Result<Envelope, AttestError> {
+    let label = verdict.label();
+    let facts = verdict.facts().ok_or_else(|| AttestError::NoFactsDigest(label.to_owned()))?;
     let statement = Statement {
         kind: STATEMENT_TYPE.to_owned(),
         subject: vec![Subject {
             name: format!("facts of {label}"),
             digest: BTreeMap::from([("sha256".to_owned(), facts.hex())]),
         }],
-        predicate_type: PREDICATE_TYPE.to_owned(),
+        predicate_type: P::TYPE.to_owned(),
         predicate: verdict,
     };
     let payload = serde_json::to_vec(&statement).map_err(AttestError::Encode)?;
@@ -117,8 +128,13 @@ pub fn sign(verdict: &Verdict, key: &PrivateKey) -> Result<Envelope, AttestError
 }
 
 /// Reads an envelope and gives out its verdict if one of the `trusted` keys signed it. Whether the verdict is still
-/// valid, and whether it is on the facts at hand, is for the caller to ask: [`Verdict::lets_pass`], `digests`.
-pub fn verify(envelope: &[u8], trusted: &[PublicKey]) -> Result<Attested, AttestError> {
+/// valid, and whether it is on the facts at hand, is for the caller to ask.
+///
+/// `P` may be the whole document or only the fields that its reader needs, so that readers of different versions agree.
+pub fn verify<P: Predicate + DeserializeOwned>(
+    envelope: &[u8],
+    trusted: &[PublicKey],
+) -> Result<Attested<P>, AttestError> {
     if trusted.is_empty() {
         return Err(AttestError::NoKeys);
     }
@@ -130,40 +146,86 @@ pub fn verify(envelope: &[u8], trusted: &[PublicKey]) -> Result<Attested, Attest
     if statement.kind != STATEMENT_TYPE {
         return Err(wrong(format!("its _type is `{}`, not {STATEMENT_TYPE}", statement.kind)));
     }
-    if statement.predicate_type != PREDICATE_TYPE {
-        return Err(wrong(format!(
-            "its predicateType is `{}`, not {PREDICATE_TYPE}",
-            statement.predicate_type
-        )));
+    if statement.predicate_type != P::TYPE {
+        return Err(wrong(format!("its predicateType is `{}`, not {}", statement.predicate_type, P::TYPE)));
     }
-    let verdict: Verdict =
-        serde_json::from_value(statement.predicate).map_err(|error| wrong(error.to_string()))?;
-    same_facts(&statement.subject, &verdict)?;
+    let verdict: P = serde_json::from_value(statement.predicate).map_err(|error| wrong(error.to_string()))?;
+    same_facts(&statement.subject, verdict.facts())?;
     Ok(Attested { verdict, key_id: key.id(), statement: Digest::of(&payload) })
 }
 
-fn same_facts(subjects: &[Subject], verdict: &Verdict) -> Result<(), AttestError> {
+fn same_facts(subjects: &[Subject], facts: Option<Digest>) -> Result<(), AttestError> {
     let digest = |subject: &Subject| -> Result<Digest, InvalidDigest> {
         let hex = subject.digest.get("sha256").map_or("", String::as_str);
         format!("sha256:{hex}").parse()
     };
     if let [subject] = subjects
-        && digest(subject).ok() == verdict.digests.facts
-        && verdict.digests.facts.is_some()
+        && digest(subject).ok() == facts
+        && facts.is_some()
     {
         return Ok(());
     }
     let names: Vec<String> = subjects.iter().map(|subject| format!("{:?}", subject.digest)).collect();
     Err(AttestError::OtherSubject {
         subject: names.join(", "),
-        verdict: verdict.digests.facts.map_or_else(|| "no facts".to_owned(), |digest| digest.to_string()),
+        verdict: facts.map_or_else(|| "no facts".to_owned(), |digest| digest.to_string()),
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use self::sample::Verdict;
     use super::*;
-    use crate::verdict::sample;
+
+    /// A verdict as small as one can be.
+    mod sample {
+        use serde::{Deserialize, Serialize};
+
+        use crate::{Digest, Predicate};
+
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        pub(super) struct Verdict {
+            schema: Schema,
+            vm: String,
+            pub(super) digests: Digests,
+        }
+
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        enum Schema {
+            #[serde(rename = "vmgate/verdict/v1")]
+            V1,
+        }
+
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        pub(super) struct Digests {
+            pub(super) facts: Option<Digest>,
+        }
+
+        impl Predicate for Verdict {
+            const TYPE: &'static str = "https://vmgate.dev/verdict/v1";
+
+            fn facts(&self) -> Option<Digest> {
+                self.digests.facts
+            }
+
+            fn label(&self) -> &str {
+                &self.vm
+            }
+        }
+
+        pub(super) fn go() -> Verdict {
+            verdict("idle1")
+        }
+
+        pub(super) fn no_go() -> Verdict {
+            verdict("redis1")
+        }
+
+        fn verdict(vm: &str) -> Verdict {
+            let facts = Some(Digest::of(vm.as_bytes()));
+            Verdict { schema: Schema::V1, vm: vm.to_owned(), digests: Digests { facts } }
+        }
+    }
 
     /// RFC 8410 section 10.3 gives this key pair.
     const PRIVATE: &str = "-----BEGIN PRIVATE KEY-----
@@ -200,7 +262,7 @@ MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=
         serde_json::json!({
             "_type": STATEMENT_TYPE,
             "subject": [{"name": "x", "digest": {"sha256": sample::no_go().digests.facts.unwrap().hex()}}],
-            "predicateType": PREDICATE_TYPE,
+            "predicateType": Verdict::TYPE,
             "predicate": sample::no_go(),
         })
     }
@@ -208,7 +270,7 @@ MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=
     #[test]
     fn what_was_signed_is_what_is_read() {
         let envelope = sign(&sample::no_go(), &private()).unwrap();
-        let attested = verify(&bytes(&envelope), &[other(), public()]).unwrap();
+        let attested = verify::<Verdict>(&bytes(&envelope), &[other(), public()]).unwrap();
         assert_eq!((attested.verdict, attested.key_id), (sample::no_go(), public().id()));
         assert_eq!(bytes(&envelope), bytes(&sign(&sample::no_go(), &private()).unwrap()), "deterministic");
     }
@@ -216,10 +278,10 @@ MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=
     #[test]
     fn another_key_or_no_key_is_not_trusted() {
         let envelope = bytes(&sign(&sample::go(), &private()).unwrap());
-        let error = verify(&envelope, &[other()]).unwrap_err();
+        let error = verify::<Verdict>(&envelope, &[other()]).unwrap_err();
         assert!(error.to_string().contains(&public().id()), "{error}");
         assert!(matches!(error, AttestError::NotTrusted { .. }));
-        assert!(matches!(verify(&envelope, &[]), Err(AttestError::NoKeys)));
+        assert!(matches!(verify::<Verdict>(&envelope, &[]), Err(AttestError::NoKeys)));
     }
 
     #[test]
@@ -233,13 +295,13 @@ MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=
         let mut unsigned = envelope.clone();
         unsigned.signatures.clear();
         for changed in [swapped, other_type, unsigned] {
-            assert!(verify(&bytes(&changed), &[public()]).is_err(), "{changed:?}");
+            assert!(verify::<Verdict>(&bytes(&changed), &[public()]).is_err(), "{changed:?}");
         }
         let good = bytes(&envelope);
         for position in (0..good.len()).step_by(97) {
             let mut changed = good.clone();
             changed[position] ^= 1;
-            let result = verify(&changed, &[public()]);
+            let result = verify::<Verdict>(&changed, &[public()]);
             // A key id is a hint that nobody relies on; everything else is signed.
             assert!(!matches!(result, Ok(found) if found.verdict != sample::no_go()), "at {position}");
         }
@@ -249,17 +311,17 @@ MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=
     fn a_key_id_that_lies_changes_nothing() {
         let mut envelope = sign(&sample::go(), &private()).unwrap();
         envelope.signatures[0].keyid = other().id();
-        assert!(verify(&bytes(&envelope), &[public()]).is_ok());
-        assert!(verify(&bytes(&envelope), &[other()]).is_err());
+        assert!(verify::<Verdict>(&bytes(&envelope), &[public()]).is_ok());
+        assert!(verify::<Verdict>(&bytes(&envelope), &[other()]).is_err());
     }
 
     #[test]
     fn a_valid_signature_on_something_else_is_not_a_verdict() {
-        assert!(verify(&signed(&statement()), &[public()]).is_ok());
+        assert!(verify::<Verdict>(&signed(&statement()), &[public()]).is_ok());
         let change = |pointer: &str, value: serde_json::Value| {
             let mut statement = statement();
             *statement.pointer_mut(pointer).unwrap() = value;
-            verify(&signed(&statement), &[public()]).unwrap_err()
+            verify::<Verdict>(&signed(&statement), &[public()]).unwrap_err()
         };
         assert!(matches!(
             change("/_type", "https://in-toto.io/Statement/v0.1".into()),
@@ -293,7 +355,7 @@ MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=
     fn what_is_no_envelope_is_refused() {
         for text in ["", "{}", "[]", "{\"payload\": 1}"] {
             assert!(
-                matches!(verify(text.as_bytes(), &[public()]), Err(AttestError::NotAnEnvelope(_))),
+                matches!(verify::<Verdict>(text.as_bytes(), &[public()]), Err(AttestError::NotAnEnvelope(_))),
                 "{text}"
             );
         }

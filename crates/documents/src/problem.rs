@@ -23,7 +23,7 @@ struct Parts {
 
 impl Problem {
     /// A problem at a place in a file.
-    pub(crate) fn at(file: &Arc<SourceFile>, span: Range<usize>, message: impl Into<String>) -> Self {
+    pub fn at(file: &Arc<SourceFile>, span: Range<usize>, message: impl Into<String>) -> Self {
         Self(Box::new(Parts {
             file: Ok(Arc::clone(file)),
             span,
@@ -36,7 +36,7 @@ impl Problem {
     }
 
     /// A problem of a file as a whole, which may be unreadable.
-    pub(crate) fn of_file(name: &str, message: impl Into<String>, help: &str) -> Self {
+    pub fn of_file(name: &str, message: impl Into<String>, help: &str) -> Self {
         Self(Box::new(Parts {
             file: Err(name.to_owned()),
             span: 0..0,
@@ -49,25 +49,25 @@ impl Problem {
     }
 
     /// What stands beside the caret.
-    pub(crate) fn label(mut self, label: impl Into<String>) -> Self {
+    pub fn label(mut self, label: impl Into<String>) -> Self {
         self.0.label = label.into();
         self
     }
 
     /// The way out.
-    pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
+    pub fn help(mut self, help: impl Into<String>) -> Self {
         self.0.help = Some(help.into());
         self
     }
 
     /// A second place in the same file that belongs to it.
-    pub(crate) fn related(mut self, span: Range<usize>, label: impl Into<String>) -> Self {
+    pub fn related(mut self, span: Range<usize>, label: impl Into<String>) -> Self {
         self.0.related = Some((span, label.into()));
         self
     }
 
     /// Style, not an error: shown as a warning.
-    pub(crate) fn warning(mut self) -> Self {
+    pub fn warning(mut self) -> Self {
         self.0.warning = true;
         self
     }
@@ -150,7 +150,7 @@ fn clamp(text: &str, span: &Range<usize>) -> Range<usize> {
 }
 
 /// Text from a file without characters that would control the terminal.
-pub(crate) fn visible(text: &str) -> String {
+pub fn visible(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
 }
 
@@ -193,7 +193,7 @@ impl Problems {
         text + &format!("{count} {}{shown}", if count == 1 { "problem" } else { "problems" })
     }
 
-    pub(crate) fn new(mut problems: Vec<Problem>) -> Self {
+    pub fn new(mut problems: Vec<Problem>) -> Self {
         problems.sort_by(|a, b| (a.file(), a.0.span.start).cmp(&(b.file(), b.0.span.start)));
         problems.dedup();
         Self { problems }
@@ -221,7 +221,7 @@ impl fmt::Display for Problems {
 impl std::error::Error for Problems {}
 
 /// The candidate that is most like `word`, if any is like it at all: a few letters apart, or the same words and more.
-pub(crate) fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let words = |text: &'a str| text.split(['-', '_', '.', '/']);
     let has_words = |candidate: &'a str| {
         word.len() > 3

@@ -1,0 +1,162 @@
+//! The part of a verdict that whoever admits a VM acts on. Every other field is ignored, so that a hook obeys verdicts
+//! of newer versions too.
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Digest, Predicate};
+
+/// A verdict, `vmgate/verdict/v1`, as far as a destination host reads it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Permit {
+    /// Name of the verdict's format.
+    pub schema: PermitSchema,
+    /// End of its validity.
+    pub expires_at: Timestamp,
+    /// The VM and where it may go.
+    #[serde(rename = "move")]
+    pub moved: PermittedMove,
+    /// GO or NO-GO.
+    pub decision: Decision,
+    /// True if warnings count as a failure of the check (`--strict`).
+    pub strict: bool,
+    /// Digests of what it was reached from.
+    pub digests: PermitDigests,
+}
+
+/// Names of the verdict formats that a destination accepts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PermitSchema {
+    /// The first format.
+    #[serde(rename = "vmgate/verdict/v1")]
+    V1,
+}
+
+/// The move of a verdict.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PermittedMove {
+    /// The VM.
+    pub vm: Named,
+    /// The host that it may go to.
+    pub destination: Named,
+}
+
+/// The digests of a verdict.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PermitDigests {
+    /// Of the facts.
+    pub facts: Option<Digest>,
+}
+
+impl Predicate for Permit {
+    const TYPE: &'static str = "https://vmgate.dev/verdict/v1";
+
+    fn facts(&self) -> Option<Digest> {
+        self.digests.facts
+    }
+
+    fn label(&self) -> &str {
+        self.moved.vm.label()
+    }
+}
+
+impl Permit {
+    /// True if a migration may run on it at `now`: GO, not expired, and without warnings where they count.
+    pub fn lets_pass(&self, now: Timestamp) -> bool {
+        let go = match self.decision {
+            Decision::Go(GoReason::AllClear) => true,
+            Decision::Go(GoReason::WithWarnings) => !self.strict,
+            Decision::NoGo(_) => false,
+        };
+        go && now < self.expires_at
+    }
+}
+
+/// What a VM or host is called.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Named {
+    /// Its name; absent where it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Its UUID; absent where it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<String>,
+}
+
+/// The answer and the class of its reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "answer", content = "because")]
+pub enum Decision {
+    /// Nothing blocks.
+    #[serde(rename = "GO")]
+    Go(GoReason),
+    /// Something blocks, or nothing was looked at.
+    #[serde(rename = "NO-GO")]
+    NoGo(NoGoReason),
+}
+
+/// Why it is GO.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum GoReason {
+    /// No rule has anything against it.
+    AllClear,
+    /// Nothing blocks, but there are warnings.
+    WithWarnings,
+}
+
+/// Why it is NO-GO.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum NoGoReason {
+    /// A rule that blocks is violated; there may be missing evidence besides.
+    RuleViolated,
+    /// No rule that blocks is violated, but some cannot be decided.
+    EvidenceMissing,
+    /// There were no rules, or none applied: nobody looked, so nobody can say GO.
+    NothingEvaluated,
+}
+
+impl Decision {
+    /// GO or NO-GO.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Go(_) => "GO",
+            Self::NoGo(_) => "NO-GO",
+        }
+    }
+
+    /// The class of its reason in words that end a sentence.
+    pub fn because(self) -> &'static str {
+        match self {
+            Self::Go(GoReason::AllClear) => "nothing speaks against it",
+            Self::Go(GoReason::WithWarnings) => "nothing blocks, but there are warnings",
+            Self::NoGo(NoGoReason::RuleViolated) => "a rule is violated",
+            Self::NoGo(NoGoReason::EvidenceMissing) => "evidence is missing",
+            Self::NoGo(NoGoReason::NothingEvaluated) => "no rule was evaluated",
+        }
+    }
+}
+
+impl Named {
+    /// The name, else the UUID, else what it is not.
+    pub fn label(&self) -> &str {
+        self.name.as_deref().or(self.uuid.as_deref()).unwrap_or("(unknown)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_decision_is_two_words_in_a_document() {
+        let decision = Decision::NoGo(NoGoReason::EvidenceMissing);
+        let text = serde_json::to_string(&decision).unwrap();
+        assert_eq!(text, r#"{"answer":"NO-GO","because":"evidence-missing"}"#);
+        assert_eq!(serde_json::from_str::<Decision>(&text).unwrap(), decision);
+        let crossed = r#"{"answer":"GO","because":"evidence-missing"}"#;
+        assert!(serde_json::from_str::<Decision>(crossed).is_err(), "GO for missing evidence must not parse");
+    }
+}
