@@ -20,9 +20,9 @@ use std::{
 
 use vmgate::{
     campaign::{Board, Mover, Runner, Settings, metrics, page, uptime_seconds},
-    change::ChangeFile,
     ledger::{Ledger, campaign::Released, entry::Driver},
 };
+use vmgate_judge::change::ChangeFile;
 
 const HOSTS: usize = 1000;
 

@@ -15,11 +15,11 @@ use std::{
 
 use vmgate::{
     collect,
-    preflight::{Asked, Policy},
     report::{self, Format, Style},
-    rule::{ParamOverrides, RuleSource},
-    verdict::{self, Verdict},
 };
+use vmgate_judge::{Asked, Policy};
+use vmgate_rules::{ParamOverrides, RuleSource};
+use vmgate_verdict::Verdict;
 
 const MOVES: usize = 10_000;
 
@@ -50,7 +50,7 @@ fn one(moves: &str) -> Verdict {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     if moves == "sample" {
         let bytes = fs::read(root.join("reports/samples/json.json")).expect("the sample");
-        return verdict::read("json.json", &bytes).expect("a verdict").remove(0);
+        return vmgate_verdict::read("json.json", &bytes).expect("a verdict").remove(0);
     }
     let policy =
         Policy::load(&[RuleSource::Builtin], None, &ParamOverrides::new()).expect("the shipped rules");

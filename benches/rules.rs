@@ -10,8 +10,8 @@ use std::{fs, hint::black_box, sync::Arc};
 use criterion::{Criterion, criterion_group};
 use jiff::Timestamp;
 use serde_json::{Value as Json, json};
-use vmgate::rule::{Pack, RuleSource};
 use vmgate_facts::{Facts, Forecast};
+use vmgate_rules::{Pack, RuleSource};
 
 const MOVES: usize = 10_000;
 

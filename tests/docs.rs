@@ -9,7 +9,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use vmgate::{config::Config, verdict::Waivers};
+use vmgate::config::Config;
+use vmgate_verdict::Waivers;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -164,7 +165,7 @@ fn the_example_files_are_read() {
 #[test]
 fn every_cause_and_every_exit_code_is_explained() {
     let failures = fs::read_to_string(root().join("docs/failures.md")).unwrap().to_lowercase();
-    let schema = serde_json::to_value(vmgate::verdict::schema()).unwrap();
+    let schema = serde_json::to_value(vmgate_verdict::schema()).unwrap();
     let causes = schema["$defs"]["Cause"]["oneOf"].as_array().unwrap().clone();
     assert!(causes.len() > 10, "{causes:?}");
     let unexplained: Vec<String> = causes
@@ -174,7 +175,7 @@ fn every_cause_and_every_exit_code_is_explained() {
         .collect();
     assert!(unexplained.is_empty(), "docs/failures.md says nothing of {unexplained:?}");
     let concepts = fs::read_to_string(root().join("docs/concepts.md")).unwrap();
-    for code in vmgate::verdict::ExitCode::ALL {
+    for code in vmgate_verdict::ExitCode::ALL {
         assert!(
             concepts.contains(&format!("| {} |", code.code())),
             "docs/concepts.md has no exit code {}",

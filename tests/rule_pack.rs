@@ -1,11 +1,10 @@
 //! What the shipped rules say of whole moves: the cases that operators meet first.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
-use vmgate::{
-    forecast::derive,
-    rule::{Effect, Outcome, Pack, ParamOverrides, RuleSource, Status, catalogue::Catalogues},
-};
 use vmgate_facts::{Cause, Fact, Facts, MachineType};
+use vmgate_forecast::derive;
+use vmgate_rules::{Pack, ParamOverrides, RuleSource, catalogue::Catalogues};
+use vmgate_verdict::{Effect, Outcome, Status};
 
 fn fixture(name: &str) -> Facts {
     let path = format!("{}/rules/fixtures/{name}.yaml", env!("CARGO_MANIFEST_DIR"));

@@ -2,12 +2,12 @@
 
 use std::fs;
 
-use vmgate::{
-    fleet::{HostId, Judge, Pace, PlanRequest, SeenVm, Site, build, evacuate, inventory::Inventory, rolling},
-    preflight::Policy,
-    rule::{ParamOverrides, RuleSource},
+use vmgate::fleet::{
+    HostId, Judge, Pace, PlanRequest, SeenVm, Site, build, evacuate, inventory::Inventory, rolling,
 };
 use vmgate_facts::{Change, Fact, Facts, Host};
+use vmgate_judge::Policy;
+use vmgate_rules::{ParamOverrides, RuleSource};
 
 use super::{moves, timed};
 

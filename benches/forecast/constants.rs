@@ -4,11 +4,11 @@
 use std::{fs, path::Path};
 
 use serde::{Deserialize, Serialize};
-use vmgate::forecast::{
+use vmgate_facts::Quantiles;
+use vmgate_forecast::{
     conformal::{Correction, Past},
     replay::{Conditions, Range},
 };
-use vmgate_facts::Quantiles;
 
 use crate::{Came, Outcome, Prediction, plan::Kind, score::quantile};
 

@@ -43,11 +43,9 @@ use std::{
 };
 
 use serde::{Deserialize, Deserializer, Serialize};
-use vmgate::{
-    collect::probe::trace::{Options, Qemu, record},
-    forecast::replay::Replay,
-};
+use vmgate::collect::probe::trace::{Options, Qemu, record};
 use vmgate_facts::trace::TraceCost;
+use vmgate_forecast::replay::Replay;
 
 use baseline::Baseline;
 use campaign::Campaign;

@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use vmgate::forecast::replay::{AutoConverge, Goal, Replayer, Settings};
 use vmgate_facts::{Accelerator, trace::DirtyTrace};
+use vmgate_forecast::replay::{AutoConverge, Goal, Replayer, Settings};
 
 use crate::{
     Outcome, Prediction, baseline, constants::Constants, lab::DEADLINE_SECONDS, net::Goodput, plan::Case,

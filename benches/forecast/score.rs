@@ -1,7 +1,7 @@
 //! How far off the predictions were.
 
-use vmgate::forecast::{conformal::Correction, replay::Replay};
 use vmgate_facts::Quantiles;
+use vmgate_forecast::{conformal::Correction, replay::Replay};
 
 use crate::{
     Came, Outcome, Prediction,

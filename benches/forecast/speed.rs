@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
-use vmgate::forecast::replay::{Conditions, Goal, Replayer, Settings};
 use vmgate_facts::{
     Accelerator,
     trace::{Bits, DirtyTrace, PAGE_BYTES, Positions, Stratum, TraceCost, TraceEnd, TraceSchema},
 };
+use vmgate_forecast::replay::{Conditions, Goal, Replayer, Settings};
 
 use crate::Outcome;
 

@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::verdict::ExitCode;
 use vmgate_facts::Cause;
+use vmgate_verdict::ExitCode;
 
 /// Every VM of some hosts, with the destinations that it could go to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

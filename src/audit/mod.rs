@@ -17,11 +17,8 @@ pub use document::{
 };
 pub use since::InvalidAudit;
 
-use crate::{
-    rule::{Effect, Status},
-    verdict::{Judged, Verdict},
-};
 use vmgate_facts::Cause;
+use vmgate_verdict::{Effect, Judged, Status, Verdict};
 
 /// Facts that an audit never has: that they are missing says nothing of a destination.
 const NOT_LOOKED_AT: [&str; 6] =
@@ -148,11 +145,9 @@ fn undecided(moves: &[JudgedMove]) -> Vec<Undecided> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        preflight::{Asked, Policy},
-        rule::{ParamOverrides, RuleSource},
-    };
     use vmgate_facts::Facts;
+    use vmgate_judge::{Asked, Policy};
+    use vmgate_rules::{ParamOverrides, RuleSource};
 
     fn facts(change: impl FnOnce(&mut serde_yaml::Value)) -> Facts {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/rules/fixtures/idle-vm.yaml");

@@ -164,15 +164,15 @@ mod tests {
     use super::*;
     use crate::{
         campaign::{metrics, opened, page, tests::driver, uptime_seconds},
-        change::{ChangeFile, Plan},
         ledger::{
             Campaign, Ledger,
             campaign::{Event, Released},
             entry::{self, Outcome, RunEnded, RunStarted},
         },
-        verdict::{ExitCode, Named, sample},
     };
     use vmgate_facts::Quantiles;
+    use vmgate_judge::change::{ChangeFile, Plan};
+    use vmgate_verdict::{ExitCode, Named, sample};
 
     /// A campaign with every state in it, and with names that a guest chose; its file is `place`'s.
     fn eventful(place: &Path) -> ChangeFile {

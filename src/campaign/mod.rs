@@ -27,10 +27,8 @@ pub use runner::{Mover, Runner, RunnerError, Settings, Summary};
 pub use state::{State, Task, TaskState};
 pub use status::{Counts, render};
 
-use crate::{
-    change::ChangeFile,
-    ledger::campaign::{CampaignMove, Event},
-};
+use crate::ledger::campaign::{CampaignMove, Event};
+use vmgate_judge::change::ChangeFile;
 
 /// What the first runner of a change writes.
 pub fn opened(change: &ChangeFile) -> Event {

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 
 use super::{State, Task, TaskState};
-use crate::{change::Limits, ledger::campaign::Steering};
+use crate::ledger::campaign::Steering;
+use vmgate_judge::change::Limits;
 
 /// What is to be done next.
 #[derive(Debug, Clone, PartialEq)]

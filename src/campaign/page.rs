@@ -8,9 +8,9 @@ use super::{Board, Counts, MoveSeen, State, Task, TaskState, board::host_name, s
 use crate::{
     ledger::campaign::Steering,
     report::{html, words},
-    verdict::Decision,
 };
 use vmgate_facts::Quantiles;
+use vmgate_verdict::Decision;
 
 const PAGE: &str = include_str!("../../reports/campaign/page.html");
 const SCRIPT: &str = include_str!("../../reports/campaign/script.js");

@@ -13,14 +13,12 @@ use jiff::Timestamp;
 use thiserror::Error;
 
 use super::{Choice, Ending, Lease, State, next::Terms, opened, uptime_seconds};
-use crate::{
-    change::ChangeFile,
-    ledger::{
-        Campaign, Entry, Expulsion, Ledger, LedgerError,
-        campaign::{Event, Released},
-        entry::Driver,
-    },
+use crate::ledger::{
+    Campaign, Entry, Expulsion, Ledger, LedgerError,
+    campaign::{Event, Released},
+    entry::Driver,
 };
+use vmgate_judge::change::ChangeFile;
 
 /// Time between two looks at the campaign while nothing can begin.
 const LOOK: Duration = Duration::from_millis(500);

@@ -4,14 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
 
-use crate::{
-    ledger::{
-        Campaign, Entry, Expulsion, Record, Selection,
-        campaign::{CampaignMove, Event, Released, Steering},
-        entry::Kind,
-    },
-    verdict::ExitCode,
+use crate::ledger::{
+    Campaign, Entry, Expulsion, Record, Selection,
+    campaign::{CampaignMove, Event, Released, Steering},
+    entry::Kind,
 };
+use vmgate_verdict::ExitCode;
 
 /// A campaign as far as its records were read.
 #[derive(Debug, Clone, Default)]

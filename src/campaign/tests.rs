@@ -11,15 +11,13 @@ use std::{
 use super::*;
 #[cfg(feature = "postgres")]
 use crate::ledger::fresh::cluster::Cluster;
-use crate::{
-    ledger::{
-        Campaign, Entry, Expulsion, LedgerError, Record,
-        campaign::{Event, Released, Steering},
-        entry::Driver,
-        fresh::{Fresh, in_every_store},
-    },
-    verdict::ExitCode,
+use crate::ledger::{
+    Campaign, Entry, Expulsion, LedgerError, Record,
+    campaign::{Event, Released, Steering},
+    entry::Driver,
+    fresh::{Fresh, in_every_store},
 };
+use vmgate_verdict::ExitCode;
 
 /// Hosts that exist nowhere: a move takes some milliseconds, and it is written down what ran beside what.
 #[derive(Default)]

@@ -16,10 +16,10 @@ use crate::{
         libvirt::ask_each,
         survey::{self, HostRequest, SurveyedName},
     },
-    preflight::Asked,
-    verdict::{ExitCode, Verdict},
 };
 use vmgate_facts::Uri;
+use vmgate_judge::Asked;
+use vmgate_verdict::{ExitCode, Verdict};
 
 #[derive(Debug, Args)]
 pub(super) struct AuditCommand {

@@ -13,8 +13,8 @@ use crate::{
         campaign::{Event, Steering},
         entry::Kind,
     },
-    verdict::ExitCode,
 };
+use vmgate_verdict::ExitCode;
 
 #[derive(Debug, Args)]
 pub(super) struct Status {

@@ -8,13 +8,13 @@ use super::{
     Failure, options, output,
     session::{self, Session},
 };
-use crate::{
-    change::{ChangeFile, Evidence, PlannedMove, Taken},
-    collect,
-    preflight::Asked,
-    verdict::ExitCode,
-};
+use crate::collect;
 use vmgate_facts::Facts;
+use vmgate_judge::{
+    Asked,
+    change::{ChangeFile, Evidence, PlannedMove, Taken},
+};
+use vmgate_verdict::ExitCode;
 
 #[derive(Debug, Args)]
 pub(super) struct Check {

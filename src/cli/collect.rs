@@ -10,13 +10,11 @@ use super::{
     output,
     session::Session,
 };
-use crate::{
-    change::{ChangeFile, PlannedMove},
-    collect::{self, CollectError, Request, libvirt::Trouble},
-    verdict::ExitCode,
-};
+use crate::collect::{self, CollectError, Request, libvirt::Trouble};
 use vmgate_facts::text::with_causes;
 use vmgate_facts::{Change, Facts};
+use vmgate_judge::change::{ChangeFile, PlannedMove};
+use vmgate_verdict::ExitCode;
 
 #[derive(Debug, Args)]
 pub(super) struct Collect {

@@ -6,11 +6,8 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{Failure, options::Shared, output};
-use crate::{
-    report,
-    rule::{Effect, Status},
-    verdict::{Decision, ExitCode, Move, NoGoReason, Since, Verdict},
-};
+use crate::report;
+use vmgate_verdict::{Decision, Effect, ExitCode, Move, NoGoReason, Since, Status, Verdict};
 
 #[derive(Debug, Args)]
 pub(super) struct Diff {

@@ -12,16 +12,18 @@ use super::{
     session::{Session, read_change},
 };
 use crate::{
-    change::{ChangeFile, Evidence},
     fleet::{
         self, FilesSite, Fleet, HostId, Judge, Pace, Plan, PlanRequest, Proposal, Purpose, Site, VmId,
         inventory::Inventory,
     },
-    preflight::Policy,
     report::visible_lines,
-    verdict::ExitCode,
 };
 use vmgate_facts::Change;
+use vmgate_judge::{
+    Policy,
+    change::{ChangeFile, Evidence},
+};
+use vmgate_verdict::ExitCode;
 
 /// The rule that knows what QEMU needs beside a guest's memory, and its parameter.
 const OVERHEAD: (&str, &str) = ("destination-memory-fits", "overhead_bytes");

@@ -5,13 +5,10 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{Failure, options::Shared, output, session::Session};
-use crate::{
-    collect,
-    preflight::{Asked, Policy},
-    report,
-    verdict::{ExitCode, Judged, Verdict, waiver::Glob},
-};
+use crate::{collect, report};
 use vmgate_documents::closest;
+use vmgate_judge::{Asked, Policy};
+use vmgate_verdict::{ExitCode, Judged, Verdict, waiver::Glob};
 
 #[derive(Debug, Args)]
 pub(super) struct Explain {

@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use clap_complete::Shell;
 
 use super::{Failure, output};
-use crate::verdict::ExitCode;
+use vmgate_verdict::ExitCode;
 
 #[derive(Debug, Args)]
 pub(super) struct Generate {

@@ -15,10 +15,10 @@ use crate::{
         self, Circumstances, Evidence, Isolated, Kept, Link, NotIsolated, Released, Uncuttable,
     },
     ledger::{Entry, Ledger},
-    verdict::ExitCode,
 };
 use vmgate_facts::text::with_causes;
 use vmgate_facts::{Uri, text::plain};
+use vmgate_verdict::ExitCode;
 
 #[derive(Debug, Args)]
 pub(super) struct Isolate {

@@ -9,9 +9,9 @@ use super::{Failure, options::Shared, output, session::Session};
 use crate::{
     ledger::{Entry, Head, Ledger, LedgerError, Record, Selection, entry::Kind},
     place::Place,
-    verdict::ExitCode,
 };
 use vmgate_facts::text::plain;
+use vmgate_verdict::ExitCode;
 
 #[derive(Debug, Args)]
 pub(super) struct LedgerCommand {

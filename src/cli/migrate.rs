@@ -18,15 +18,17 @@ use super::{
     session::{Session, read_change},
 };
 use crate::{
-    change::{AfterNoGo, ChangeFile, Limits, Plan, PlannedMove},
     collect::transport::GuestWay,
     execute::{self, Assignment, Done, Event, Hosts, Judge, Keeper, Pass, Progress, Undone},
     ledger::{Entry, Ledger, entry::State},
-    preflight::{Asked, Policy},
-    verdict::{ExitCode, Verdict},
 };
 use vmgate_attest::PublicKey;
 use vmgate_facts::{Change, Facts};
+use vmgate_judge::{
+    Asked, Policy,
+    change::{AfterNoGo, ChangeFile, Limits, Plan, PlannedMove},
+};
+use vmgate_verdict::{ExitCode, Verdict};
 
 #[derive(Debug, Args)]
 pub(super) struct Migrate {

@@ -38,7 +38,7 @@ use std::process;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::verdict::ExitCode;
+use vmgate_verdict::ExitCode;
 
 /// Go or no-go for the live migration of a KVM/QEMU virtual machine.
 ///

@@ -21,9 +21,9 @@ use super::{
 use crate::{
     collect::{libvirt::Hypervisor, transport::Transport},
     ledger::{Entry, Ledger, Observation},
-    verdict::{ExitCode, Named},
 };
 use vmgate_facts::Uri;
+use vmgate_verdict::{ExitCode, Named};
 
 /// A pause is slept in parts of this length, so that Ctrl-C is obeyed.
 const NAP: Duration = Duration::from_millis(200);

@@ -18,11 +18,9 @@ use super::{
 };
 #[cfg(feature = "libvirt")]
 use crate::audit::Audit;
-use crate::{
-    report::{self, Format, ReportError, Style, Templates, visible_lines},
-    verdict::{self, Baseline, ExitCode, Verdict},
-};
+use crate::report::{self, Format, ReportError, Style, Templates, visible_lines};
 use vmgate_facts::text::with_causes;
+use vmgate_verdict::{Baseline, ExitCode, Verdict};
 
 /// Which reports to write.
 #[derive(Debug, Args)]
@@ -94,7 +92,7 @@ impl Reports {
 /// The verdicts of a saved report.
 pub(super) fn read_verdicts(file: &Path) -> Result<Vec<Verdict>, Failure> {
     let Saved { name, bytes } = saved(file)?;
-    verdict::read(&name, &bytes).map_err(Failure::usage)
+    vmgate_verdict::read(&name, &bytes).map_err(Failure::usage)
 }
 
 fn saved(file: &Path) -> Result<Saved, Failure> {
@@ -169,7 +167,7 @@ impl OpenReports {
 }
 
 fn compared(verdicts: &[Verdict], saved: &Saved) -> Result<Vec<Verdict>, Failure> {
-    let baseline = Baseline::new(verdict::read(&saved.name, &saved.bytes).map_err(Failure::usage)?);
+    let baseline = Baseline::new(vmgate_verdict::read(&saved.name, &saved.bytes).map_err(Failure::usage)?);
     let mut verdicts = verdicts.to_vec();
     for verdict in &mut verdicts {
         baseline.hold_against(verdict);

@@ -9,18 +9,16 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::{Failure, options::seconds, output};
-use crate::{
-    collect::probe::{
-        self, flows,
-        host::{
-            PeerQuestions, Questions, listen_address,
-            trial::{LONGEST_STREAM, Role, Stream, Trial},
-        },
-        trace,
+use crate::collect::probe::{
+    self, flows,
+    host::{
+        PeerQuestions, Questions, listen_address,
+        trial::{LONGEST_STREAM, Role, Stream, Trial},
     },
-    verdict::ExitCode,
+    trace,
 };
 use vmgate_facts::Fact;
+use vmgate_verdict::ExitCode;
 
 #[derive(Debug, Args)]
 pub(super) struct Probe {

@@ -7,8 +7,8 @@ use crate::{
     execute::{Recovered, recover},
     ledger::Ledger,
     place::Place,
-    verdict::ExitCode,
 };
+use vmgate_verdict::ExitCode;
 
 #[derive(Debug, Args)]
 pub(super) struct Recover {

@@ -4,15 +4,11 @@ use clap::{Args, Subcommand};
 use schemars::schema_for;
 
 use super::{Failure, options::Shared, output, session::Session};
-use crate::{
-    audit::Audit,
-    change, config,
-    fleet::inventory,
-    preflight::{InvalidPolicy, Policy},
-    rule::{self, Pack, test},
-    verdict::{self, ExitCode},
-};
+use crate::{audit::Audit, config, fleet::inventory};
 use vmgate_documents::{Problem, Problems, closest};
+use vmgate_judge::{InvalidPolicy, Policy, change};
+use vmgate_rules::{Pack, test};
+use vmgate_verdict::ExitCode;
 
 #[derive(Debug, Args)]
 pub(super) struct Rules {
@@ -66,11 +62,11 @@ impl Rules {
             What::Lint => lint(&some_rules(&session)?, output::colours_stdout(shared)),
             What::Test { run, diff } => tests(&session, run.as_deref(), *diff),
             What::Schema { name } => schema(name.as_deref()),
-            What::Facts { markdown: true, .. } => print(&rule::facts_markdown()),
+            What::Facts { markdown: true, .. } => print(&vmgate_rules::facts_markdown()),
             What::Facts { path, .. } => {
-                print(&rule::facts_reference(path.as_deref()).map_err(Failure::usage)?)
+                print(&vmgate_rules::facts_reference(path.as_deref()).map_err(Failure::usage)?)
             }
-            What::Reference => print(&rule::rules_reference(&some_rules(&session)?.pack)),
+            What::Reference => print(&vmgate_rules::rules_reference(&some_rules(&session)?.pack)),
         }
     }
 }
@@ -95,7 +91,7 @@ fn list(pack: &Pack) -> Result<ExitCode, Failure> {
 
 fn show(pack: &Pack, id: &str) -> Result<ExitCode, Failure> {
     if let Some(rule) = pack.rule(id) {
-        return print(&rule::explain_rule(rule));
+        return print(&vmgate_rules::explain_rule(rule));
     }
     let like = closest(id, pack.rules().iter().map(|rule| &*rule.id));
     let hint = like.map_or_else(
@@ -107,7 +103,7 @@ fn show(pack: &Pack, id: &str) -> Result<ExitCode, Failure> {
 
 fn lint(policy: &Policy, colour: bool) -> Result<ExitCode, Failure> {
     let problems: Vec<Problem> =
-        rule::lint(&policy.pack).into_iter().chain(policy.catalogues.lint()).collect();
+        vmgate_rules::lint(&policy.pack).into_iter().chain(policy.catalogues.lint()).collect();
     if problems.is_empty() {
         return Ok(ExitCode::Go);
     }
@@ -138,14 +134,14 @@ fn tests(session: &Session, pattern: Option<&str>, diff: bool) -> Result<ExitCod
 }
 
 fn schema(name: Option<&str>) -> Result<ExitCode, Failure> {
-    let mut schemas = rule::schemas();
+    let mut schemas = vmgate_rules::schemas();
     schemas.extend([
         ("change.v1", change::schema().to_value()),
         ("config.v1", config::schema().to_value()),
         ("inventory.v1", inventory::schema().to_value()),
-        ("verdict.v1", verdict::schema().to_value()),
+        ("verdict.v1", vmgate_verdict::schema().to_value()),
         ("audit.v1", schema_for!(Audit).to_value()),
-        ("waivers.v1", verdict::waivers_schema().to_value()),
+        ("waivers.v1", vmgate_verdict::waivers_schema().to_value()),
     ]);
     let names: Vec<&str> = schemas.iter().map(|(name, _)| *name).collect();
     let Some(wanted) = name else { return print(&format!("{}\n", names.join("\n"))) };

@@ -22,12 +22,12 @@ use super::{
 };
 use crate::{
     campaign::{Ending, Mover, Runner, RunnerError, Settings, Summary, uptime_seconds},
-    change::ChangeFile,
     collect::ready,
     execute::{self, Fate, Hosts, Undone},
     ledger::{Ledger, campaign::Released},
-    verdict::ExitCode,
 };
+use vmgate_judge::change::ChangeFile;
+use vmgate_verdict::ExitCode;
 
 #[derive(Debug, Args)]
 pub(super) struct Run {
@@ -233,7 +233,7 @@ impl Mover for Live<'_> {
         let wave = self.change.waves.get(wave);
         let Some(wait_for) = wave.and_then(|wave| wave.wait_for.as_ref()) else { return Ok(()) };
         let name = wave.map_or("", |wave| wave.name.as_str());
-        if wait_for.versions == crate::change::Versions::default() {
+        if wait_for.versions == vmgate_judge::change::Versions::default() {
             return Err(format!(
                 "the hosts that `{name}` waits for are empty: when their maintenance is over, `vmgate campaign open {}`",
                 self.change.id

@@ -14,7 +14,8 @@ use clap::Args;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::{Failure, campaign, options::Shared, output};
-use crate::{serve::Page, verdict::ExitCode};
+use crate::serve::Page;
+use vmgate_verdict::ExitCode;
 
 #[derive(Debug, Args)]
 pub(super) struct Serve {

@@ -17,21 +17,20 @@ use crate::config::HostConfig;
 use crate::ledger::{Entry, Ledger};
 #[cfg(feature = "ledger")]
 use crate::place::Place;
-#[cfg(feature = "ledger")]
-use crate::verdict::Verdict;
 use crate::{
-    change::ChangeFile,
     collect::transport::{HostShell, SshTarget},
     config::Config,
-    preflight::{InvalidPolicy, Policy},
-    rule::RuleSource,
-    verdict::Waivers,
 };
 #[cfg(feature = "libvirt")]
 use vmgate_attest::PrivateKey;
 #[cfg(feature = "libvirt")]
 use vmgate_facts::Facts;
 use vmgate_facts::Uri;
+use vmgate_judge::{InvalidPolicy, Policy, change::ChangeFile};
+use vmgate_rules::RuleSource;
+#[cfg(feature = "ledger")]
+use vmgate_verdict::Verdict;
+use vmgate_verdict::Waivers;
 
 /// Holds the private key in PEM where no file is named.
 pub(super) const KEY_VARIABLE: &str = "VMGATE_SIGNING_KEY";

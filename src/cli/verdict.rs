@@ -14,10 +14,9 @@ use super::{
     session::{KEY_VARIABLE, Session},
 };
 use crate::report;
-use crate::verdict::{self, ExitCode};
-use vmgate_attest as attest;
 use vmgate_attest::{PrivateKey, PublicKey};
 use vmgate_facts::text::with_causes;
+use vmgate_verdict::ExitCode;
 
 #[derive(Debug, Args)]
 pub(super) struct VerdictCommand {
@@ -64,7 +63,7 @@ impl VerdictCommand {
 
 fn sign(file: &Path, key: Option<&Path>) -> Result<ExitCode, Failure> {
     let verdicts =
-        verdict::read(&file.display().to_string(), read(file)?.as_bytes()).map_err(Failure::usage)?;
+        vmgate_verdict::read(&file.display().to_string(), read(file)?.as_bytes()).map_err(Failure::usage)?;
     if verdicts.is_empty() {
         return Err(Failure::usage(format!(
             "{}: holds no verdict to sign: check a move first",
@@ -81,7 +80,8 @@ fn sign(file: &Path, key: Option<&Path>) -> Result<ExitCode, Failure> {
     .map_err(Failure::usage)?;
     let mut envelopes = Vec::new();
     for verdict in &verdicts {
-        let envelope = attest::sign(verdict, &key).map_err(|error| Failure::failed(with_causes(&error)))?;
+        let envelope =
+            vmgate_attest::sign(verdict, &key).map_err(|error| Failure::failed(with_causes(&error)))?;
         envelopes.push(serde_json::to_string(&envelope).map_err(Failure::failed)?);
     }
     output::to_stdout(|out| envelopes.iter().try_for_each(|envelope| writeln!(out, "{envelope}")))?;
@@ -95,7 +95,7 @@ fn verify(file: &Path, keys: &[PathBuf]) -> Result<ExitCode, Failure> {
     let trusted = keys.iter().map(key).collect::<Result<Vec<_>, _>>()?;
     let text = read(file)?;
     let verdicts = envelopes(&text).into_iter().map(|envelope| {
-        let attested = attest::verify::<crate::verdict::Verdict>(envelope.as_bytes(), &trusted)
+        let attested = vmgate_attest::verify::<vmgate_verdict::Verdict>(envelope.as_bytes(), &trusted)
             .map_err(|error| Failure::usage(format!("{}: {}", file.display(), with_causes(&error))))?;
         Ok(attested.verdict)
     });

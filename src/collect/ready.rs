@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::{host, libvirt::Hypervisor};
-use crate::change::Versions;
 use vmgate_facts::Uri;
 use vmgate_facts::{Cause, Fact, Unknown, Version};
+use vmgate_judge::change::Versions;
 
 /// Whether the host is ready; else what is missing.
 pub fn ready(uri: &Uri, wanted: &Versions, timeout: Duration) -> Result<(), String> {

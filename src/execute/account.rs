@@ -82,8 +82,10 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::{ledger::Ledger, rule::Catalogues, verdict::Named};
+    use crate::ledger::Ledger;
     use vmgate_facts::{History, PastMigration, Vm};
+    use vmgate_rules::Catalogues;
+    use vmgate_verdict::Named;
 
     /// What the ledger remembers of a migration that took `total` seconds and was foretold so.
     fn remembered(forecast: &Forecast, total: f64) -> PastMigration {
@@ -120,7 +122,7 @@ mod tests {
         let foretold_with = |past: Vec<PastMigration>| {
             let history = History { past_migrations: Fact::Known(past), ..History::default() };
             let facts = Facts { history: Fact::Known(history), ..facts.clone() };
-            crate::forecast::derive(facts, &Catalogues::default()).1
+            vmgate_forecast::derive(facts, &Catalogues::default()).1
         };
         let first = foretold_with(Vec::new());
         let came = first.total_seconds.known().unwrap().p50 * 1.5;

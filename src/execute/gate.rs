@@ -5,12 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use thiserror::Error;
 
-use crate::{
-    rule::Effect,
-    verdict::{Decision, ExitCode, Judged, Named, Verdict},
-};
-use vmgate_attest as attest;
 use vmgate_attest::{AttestError, Digest, PublicKey};
+use vmgate_verdict::{Decision, Effect, ExitCode, Judged, Named, Verdict};
 
 /// The right to migrate one VM between two hosts, given by a verdict. There is no other way to make one.
 #[derive(Debug)]
@@ -118,7 +114,8 @@ impl Pass {
     /// Opens the gate if the envelope holds a verdict that a trusted key signed, that is GO and has not expired, and that
     /// was reached for this VM, this change and these rules. Hosts are held against it when they are met.
     pub fn from_envelope(envelope: &[u8], trusted: &[PublicKey], asked: &Asked) -> Result<Self, Refused> {
-        let verdict = attest::verify::<Verdict>(envelope, trusted).map_err(Refused::NotTrusted)?.verdict;
+        let verdict =
+            vmgate_attest::verify::<Verdict>(envelope, trusted).map_err(Refused::NotTrusted)?.verdict;
         let vm = verdict.moved.vm.label().to_owned();
         let other = |reached: String, asked: String| Err(Refused::Other { vm: vm.clone(), reached, asked });
         let names = [&verdict.moved.vm.name, &verdict.moved.vm.uuid];
@@ -185,12 +182,9 @@ fn alone(judged: &Judged) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        rule::{Missing, Outcome, Status},
-        verdict::sample,
-    };
     use vmgate_attest::PrivateKey;
     use vmgate_facts::Cause;
+    use vmgate_verdict::{Missing, Outcome, Status, sample};
 
     /// RFC 8410 section 10.3 gives the first; the second is another one of that form.
     const KEYS: [&str; 2] = [
@@ -223,7 +217,7 @@ mod tests {
     }
 
     fn open(verdict: &Verdict, asked: &Asked, signer: usize) -> Result<Pass, Refused> {
-        let envelope = attest::sign(verdict, &key(signer)).unwrap();
+        let envelope = vmgate_attest::sign(verdict, &key(signer)).unwrap();
         Pass::from_envelope(&serde_json::to_vec(&envelope).unwrap(), &[key(0).public()], asked)
     }
 

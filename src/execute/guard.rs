@@ -6,7 +6,8 @@
 
 use std::time::Duration;
 
-use crate::{change::Plan, collect::libvirt::JobStats};
+use crate::collect::libvirt::JobStats;
+use vmgate_judge::change::Plan;
 
 /// Part of the longest blackout that QEMU may use at first where the forecast names no limit, and at last: the rest is for
 /// what QEMU does not count, the device state, the hand-over of locks and libvirt's round trips (FORECAST.md).
@@ -285,7 +286,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{change::Settings, collect::libvirt::Operation};
+    use crate::collect::libvirt::Operation;
+    use vmgate_judge::change::Settings;
 
     const MIB: u64 = 1 << 20;
 

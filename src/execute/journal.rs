@@ -1,12 +1,10 @@
 //! A run's own pen for the ledger: each step is written before it is taken.
 
-use crate::{
-    ledger::{
-        Entry, Ledger, LedgerError,
-        entry::{Ending, Mark, RunEnded, RunStarted, State, Transition},
-    },
-    verdict::ExitCode,
+use crate::ledger::{
+    Entry, Ledger, LedgerError,
+    entry::{Ending, Mark, RunEnded, RunStarted, State, Transition},
 };
+use vmgate_verdict::ExitCode;
 
 /// The ledger, for one run.
 pub(super) struct Journal<'a> {

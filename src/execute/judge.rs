@@ -3,13 +3,12 @@
 use jiff::Timestamp;
 
 use crate::{
-    change::Plan,
     collect::{self, CollectError, Request},
     ledger::Ledger,
-    preflight::{Asked, Policy},
-    verdict::Verdict,
 };
 use vmgate_facts::Facts;
+use vmgate_judge::{Asked, Policy, change::Plan};
+use vmgate_verdict::Verdict;
 
 /// All that it takes to judge one move, as often as need be.
 pub struct Judge<'a> {

@@ -11,10 +11,8 @@ use std::{
 };
 
 use super::guard::{Guard, Measure, Outlook};
-use crate::{
-    change::Plan,
-    collect::libvirt::{Domain, Hypervisor, JobStats, LibvirtError, MigrateParams, Trouble},
-};
+use crate::collect::libvirt::{Domain, Hypervisor, JobStats, LibvirtError, MigrateParams, Trouble};
+use vmgate_judge::change::Plan;
 
 /// Time between two looks at a running migration.
 const LOOK: Duration = Duration::from_millis(200);

@@ -39,12 +39,12 @@ pub use take_over::{driver, has_moved, take_over};
 pub use whereabouts::Whereabouts;
 
 use crate::{
-    change::{Limits, Plan},
     collect::libvirt::JobStats,
     ledger::{Ledger, Refusal, entry::State},
-    verdict::ExitCode,
 };
 use vmgate_facts::Facts;
+use vmgate_judge::change::{Limits, Plan};
+use vmgate_verdict::ExitCode;
 
 /// A move that is to be made.
 pub struct Assignment<'a> {

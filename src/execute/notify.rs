@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use crate::{
-    change::Notify,
-    collect::{
-        agent::{Carried, order},
-        libvirt::Domain,
-    },
+use crate::collect::{
+    agent::{Carried, order},
+    libvirt::Domain,
 };
+use vmgate_judge::change::Notify;
 
 /// How long hooks may take when it is over: nothing waits for them that matters.
 const AFTERWARDS: Duration = Duration::from_secs(30);

@@ -4,7 +4,6 @@ use std::{io, process::Command, time::Duration};
 
 use super::notify::quoted;
 use crate::{
-    change::{Action, Deed, RunsOn},
     collect::{
         agent::{Carried, order},
         libvirt::Domain,
@@ -12,6 +11,7 @@ use crate::{
     },
     ledger::entry::RunStarted,
 };
+use vmgate_judge::change::{Action, Deed, RunsOn};
 
 /// Most that is kept of what a command prints.
 const OUTPUT: usize = 64 << 10;

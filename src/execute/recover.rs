@@ -14,13 +14,11 @@ use super::{
     restore::ToUndo,
     suffering::{CutOff, cut_off, write_down},
 };
-use crate::{
-    ledger::{
-        Entry, Ledger, LedgerError, OpenRun, Record,
-        entry::{Ending, State},
-    },
-    verdict::ExitCode,
+use crate::ledger::{
+    Entry, Ledger, LedgerError, OpenRun, Record,
+    entry::{Ending, State},
 };
+use vmgate_verdict::ExitCode;
 
 /// Who cuts off a VM that a run was about to cut off when it was left behind.
 const BY: &str = "vmgate recover";

@@ -25,10 +25,10 @@ use crate::{
         Entry, Ledger, LedgerError,
         entry::{Ending, Mark, Outcome, RunStarted, State},
     },
-    verdict::ExitCode,
 };
 use vmgate_facts::text::with_causes;
 use vmgate_facts::{Facts, Forecast, ForecastMethod};
+use vmgate_verdict::ExitCode;
 
 /// Why a run does not go on.
 enum Halt {

@@ -17,10 +17,10 @@ use crate::{
         Entry, Ledger,
         entry::{Ending, Outcome, State},
     },
-    verdict::ExitCode,
 };
 use vmgate_facts::Uri;
 use vmgate_facts::text::with_causes;
+use vmgate_verdict::ExitCode;
 
 /// Who keeps the evidence of a VM that is cut off, and where.
 #[derive(Debug)]

@@ -67,7 +67,9 @@ mod tests {
     use std::{fs, path::Path};
 
     use super::*;
-    use crate::{change::Plan, ledger::fresh::Fresh, verdict::Named};
+    use crate::ledger::fresh::Fresh;
+    use vmgate_judge::change::Plan;
+    use vmgate_verdict::Named;
 
     /// A host of libvirt's test driver that runs these VMs.
     fn host(folder: &Path, name: &str, vms: &[&str]) -> String {

@@ -6,11 +6,9 @@
 use std::collections::HashMap;
 
 use super::{SeenVm, Site, inventory::Inventory};
-use crate::{
-    change::is_host,
-    collect::path::{self, End},
-};
+use crate::collect::path::{self, End};
 use vmgate_facts::{Cause, Change, Fact, Facts, Host, Provenance, Unknown, Vm};
+use vmgate_judge::change::is_host;
 
 /// Facts files, put together.
 #[derive(Debug)]

@@ -5,15 +5,10 @@ use std::{cell::RefCell, collections::HashMap};
 use jiff::Timestamp;
 
 use super::{Fleet, HostId, Oracle, Ruling, Site, VmId, Why};
-use crate::{
-    audit::{self, Answer},
-    change::Versions,
-    forecast,
-    preflight::{Asked, Policy},
-    rule::{Effect, Status},
-    verdict::Judged,
-};
+use crate::audit::{self, Answer};
 use vmgate_facts::{Change, Fact, Facts, Path, Vm};
+use vmgate_judge::{Asked, Policy, change::Versions};
+use vmgate_verdict::{Effect, Judged, Status};
 
 /// What a move takes beside the memory that is sent, where nothing is known of how the guest dirties it: what the
 /// forecast from rates counts for it.
@@ -125,7 +120,7 @@ impl<'a> Judge<'a> {
             goodput_bytes_per_second: Fact::Known(bytes_per_second),
             ..Path::default()
         });
-        let (_, forecast) = forecast::derive(facts, &self.policy.catalogues);
+        let (_, forecast) = vmgate_forecast::derive(facts, &self.policy.catalogues);
         match (&forecast.total_seconds, vm.memory_bytes.known().or(vm.memory_max_bytes.known())) {
             (Fact::Known(total), _) => Some(total.p95),
             #[allow(clippy::cast_precision_loss)] // no guest has 2^53 bytes

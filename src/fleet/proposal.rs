@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{Fleet, HostId, Judge, Notes, Plan, Scheduled, VmId, Wave, inventory::Inventory, plan::counted};
-use crate::change::{Draft, DraftMove, DraftWave, Stays};
+use vmgate_judge::change::{Draft, DraftMove, DraftWave, Stays};
 
 /// What a change is for.
 #[derive(Debug, Clone, Default)]

@@ -17,7 +17,6 @@ use super::{
     decide::{self, Asked, Unfit},
     trust,
 };
-use vmgate_attest as attest;
 use vmgate_attest::{Attested, Permit, PublicKey};
 use vmgate_facts::text::plain;
 use vmgate_facts::text::with_causes;
@@ -119,7 +118,8 @@ pub(super) fn receive(
     keys: &[PublicKey],
     now: Timestamp,
 ) -> Result<Received, String> {
-    let attested: Attested<Permit> = attest::verify(envelope, keys).map_err(|why| with_causes(&why))?;
+    let attested: Attested<Permit> =
+        vmgate_attest::verify(envelope, keys).map_err(|why| with_causes(&why))?;
     let verdict = &attested.verdict;
     let Some(vm) = verdict.moved.vm.uuid.as_deref() else {
         return Err("the verdict does not name the VM's UUID, so nothing can be held against it".to_owned());
@@ -162,7 +162,7 @@ pub(super) fn waiting(layout: &Layout) -> usize {
 fn open(file: &Path, keys: &[PublicKey]) -> Result<Attested<Permit>, String> {
     let bytes = trust::read(file, MOST).map_err(|why| why.to_string())?;
     let name = file.file_name().unwrap_or_default().to_string_lossy();
-    attest::verify(&bytes, keys).map_err(|why| format!("{}: {}", plain(&name), with_causes(&why)))
+    vmgate_attest::verify(&bytes, keys).map_err(|why| format!("{}: {}", plain(&name), with_causes(&why)))
 }
 
 /// Its name begins with the VM's UUID, so that a spent one tells whom it let in without being read.

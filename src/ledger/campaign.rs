@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::entry::Driver;
-use crate::verdict::ExitCode;
+use vmgate_verdict::ExitCode;
 
 /// Something that happened to a campaign.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -6,12 +6,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Campaign, Expulsion, Observation};
-use crate::{
-    change::Plan,
-    verdict::{Counts, Decision, Digests, ExitCode, Move, Named, Verdict},
-};
 use vmgate_attest::Digest;
 use vmgate_facts::{Quantiles, Version};
+use vmgate_judge::change::Plan;
+use vmgate_verdict::{Counts, Decision, Digests, ExitCode, Move, Named, Verdict};
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -472,7 +470,7 @@ impl Ending {
 impl From<&Verdict> for VerdictGiven {
     fn from(verdict: &Verdict) -> Self {
         let blocking =
-            verdict.with_effect(crate::rule::Effect::Block).map(|judged| judged.outcome.rule.to_string());
+            verdict.with_effect(vmgate_verdict::Effect::Block).map(|judged| judged.outcome.rule.to_string());
         let mut blocking: Vec<String> = blocking.collect();
         blocking.dedup();
         Self {

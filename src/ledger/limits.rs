@@ -5,7 +5,7 @@ use std::fmt;
 use thiserror::Error;
 
 use super::{OpenRun, entry::RunStarted};
-use crate::change::Limits;
+use vmgate_judge::change::Limits;
 
 /// Why a move may not begin now.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -56,39 +56,37 @@ impl InTheWay {
     }
 }
 
-impl Limits {
-    /// Why `run` may not begin beside the runs that are open.
-    pub(super) fn refuse(&self, run: &RunStarted, open: &[OpenRun]) -> Option<Refusal> {
-        let refusal = |other: &OpenRun, why| Refusal {
-            why,
-            run: other.run.run.clone(),
-            vm: other.run.vm.label().to_owned(),
-        };
-        if let Some(other) = open.iter().find(|other| other.run.vm.uuid == run.vm.uuid) {
-            let driver = other.run.driver.to_string();
-            return Some(refusal(other, InTheWay::SameVm { driver }));
-        }
-        let label = |named: &crate::verdict::Named| named.label().to_owned();
-        let full = |fits: &dyn Fn(&RunStarted) -> bool, limit: u32| {
-            let mut others = open.iter().filter(|other| fits(&other.run));
-            let first = others.next()?;
-            (1 + others.count() >= limit as usize).then_some(first)
-        };
-        let source = &run.source.uuid;
-        let destination = &run.destination.uuid;
-        if let Some(other) = full(&|other| other.source.uuid == *source, self.per_source) {
-            return Some(refusal(other, InTheWay::Source(label(&run.source), self.per_source)));
-        }
-        if let Some(other) = full(&|other| other.destination.uuid == *destination, self.per_destination) {
-            let why = InTheWay::Destination(label(&run.destination), self.per_destination);
-            return Some(refusal(other, why));
-        }
-        let same_link = |other: &RunStarted| {
-            (&other.source.uuid, &other.destination.uuid) == (source, destination)
-                || (&other.source.uuid, &other.destination.uuid) == (destination, source)
-        };
-        full(&same_link, self.per_link).map(|other| {
-            refusal(other, InTheWay::Link(label(&run.source), label(&run.destination), self.per_link))
-        })
+/// Why `run` may not begin beside the runs that are open.
+pub(super) fn refuse(limits: &Limits, run: &RunStarted, open: &[OpenRun]) -> Option<Refusal> {
+    let refusal = |other: &OpenRun, why| Refusal {
+        why,
+        run: other.run.run.clone(),
+        vm: other.run.vm.label().to_owned(),
+    };
+    if let Some(other) = open.iter().find(|other| other.run.vm.uuid == run.vm.uuid) {
+        let driver = other.run.driver.to_string();
+        return Some(refusal(other, InTheWay::SameVm { driver }));
     }
+    let label = |named: &vmgate_verdict::Named| named.label().to_owned();
+    let full = |fits: &dyn Fn(&RunStarted) -> bool, limit: u32| {
+        let mut others = open.iter().filter(|other| fits(&other.run));
+        let first = others.next()?;
+        (1 + others.count() >= limit as usize).then_some(first)
+    };
+    let source = &run.source.uuid;
+    let destination = &run.destination.uuid;
+    if let Some(other) = full(&|other| other.source.uuid == *source, limits.per_source) {
+        return Some(refusal(other, InTheWay::Source(label(&run.source), limits.per_source)));
+    }
+    if let Some(other) = full(&|other| other.destination.uuid == *destination, limits.per_destination) {
+        let why = InTheWay::Destination(label(&run.destination), limits.per_destination);
+        return Some(refusal(other, why));
+    }
+    let same_link = |other: &RunStarted| {
+        (&other.source.uuid, &other.destination.uuid) == (source, destination)
+            || (&other.source.uuid, &other.destination.uuid) == (destination, source)
+    };
+    full(&same_link, limits.per_link).map(|other| {
+        refusal(other, InTheWay::Link(label(&run.source), label(&run.destination), limits.per_link))
+    })
 }

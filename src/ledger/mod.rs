@@ -34,10 +34,11 @@ pub use query::{OpenRun, PastForecast};
 pub use sqlite::SqliteStore;
 pub use store::{Row, Selection, Store, Writer};
 
-use crate::{change::Limits, place::Place};
+use crate::place::Place;
 use entry::{Kind, RunStarted};
 use vmgate_attest::Digest;
 use vmgate_facts::{Fact, Facts, History, Host, VersionPair};
+use vmgate_judge::change::Limits;
 
 /// One record: an entry with its place in the chain.
 #[derive(Debug, Clone, PartialEq)]
@@ -141,7 +142,7 @@ impl Ledger {
     pub fn begin(&self, run: &RunStarted, limits: &Limits) -> Result<Record, LedgerError> {
         self.write(|writer| {
             let open = query::open_runs(&writer.select(&Selection::open_runs())?)?;
-            if let Some(refusal) = limits.refuse(run, &open) {
+            if let Some(refusal) = limits::refuse(limits, run, &open) {
                 return Err(LedgerError::Refused(Box::new(refusal)));
             }
             chain::append(writer, &Entry::RunStarted(run.clone()), Timestamp::now())

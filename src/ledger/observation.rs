@@ -6,8 +6,8 @@ use jiff::{Timestamp, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 
 use super::{Entry, PastForecast, Record, entry::Outcome};
-use crate::verdict::Named;
 use vmgate_facts::{DirtyWindow, ObservedHour, PastMigration};
+use vmgate_verdict::Named;
 
 /// A VM was watched for a while, at low cost.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -7,10 +7,8 @@ use super::{
     fresh::{Fresh, in_every_store},
     *,
 };
-use crate::{
-    change::{Limits, Plan},
-    verdict::{ExitCode, Named},
-};
+use vmgate_judge::change::{Limits, Plan};
+use vmgate_verdict::{ExitCode, Named};
 
 fn named(name: &str) -> Named {
     Named { name: Some(name.to_owned()), uuid: Some(format!("uuid-{name}")) }

@@ -1,9 +1,6 @@
 //! Outcomes of one rule belong together: two hundred connections that break are one finding with one way out.
 
-use crate::{
-    rule::{Effect, Status},
-    verdict::{Judged, Verdict},
-};
+use vmgate_verdict::{Effect, Judged, Status, Verdict};
 
 /// Neighbouring outcomes of one rule, never empty.
 #[derive(Debug)]

@@ -6,10 +6,7 @@
 use std::io::{self, Write};
 
 use super::{visible, words};
-use crate::{
-    rule::Effect,
-    verdict::{Finding, Judged, Verdict},
-};
+use vmgate_verdict::{Effect, Finding, Judged, Verdict};
 
 const HEADER: [&str; 26] = [
     "vm",
@@ -138,7 +135,7 @@ fn cell(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verdict::{Context, Waivers, decide, sample};
+    use vmgate_verdict::{Context, Waivers, decide, sample};
 
     #[test]
     fn nothing_is_evaluated_by_a_spreadsheet() {

@@ -4,10 +4,8 @@
 use std::io::{self, Write};
 
 use super::{Style, style::Paint, visible, words};
-use crate::{
-    rule::{Effect, Evidence, Rule, Status},
-    verdict::{Judged, Verdict},
-};
+use vmgate_rules::Rule;
+use vmgate_verdict::{Effect, Evidence, Judged, Status, Verdict};
 
 /// Writes the explanation of `judged`, an outcome of `verdict`. With the rule comes whether it is of the very rules
 /// that the verdict was reached with.
@@ -179,7 +177,7 @@ fn origin(evidence: &Evidence, verdict: &Verdict) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verdict::sample;
+    use vmgate_verdict::sample;
 
     fn explained(rule: &str) -> String {
         let verdict = sample::no_go();

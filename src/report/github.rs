@@ -10,10 +10,7 @@ use super::{
     by_rule::{ByRule, violations},
     visible, waiver_problems, words,
 };
-use crate::{
-    rule::Effect,
-    verdict::{Move, Verdict},
-};
+use vmgate_verdict::{Effect, Move, Verdict};
 
 /// So many findings of one rule are named; GitHub cuts long annotations.
 const SHOWN: usize = 5;
@@ -116,7 +113,7 @@ fn property(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verdict::sample;
+    use vmgate_verdict::sample;
 
     fn written(verdicts: &[Verdict]) -> String {
         let mut out = Vec::new();

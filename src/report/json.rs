@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 
 use super::visible::{is_obeyed, is_plain};
-use crate::verdict::{Verdict, VerdictsSchema};
+use vmgate_verdict::{Verdict, VerdictsSchema};
 
 /// `Verdicts` without owning them.
 #[derive(Serialize)]
@@ -100,7 +100,7 @@ impl Formatter for Harmless {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verdict::{read, sample};
+    use vmgate_verdict::{read, sample};
 
     fn written(verdicts: &[Verdict]) -> Vec<u8> {
         let mut bytes = Vec::new();

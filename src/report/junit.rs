@@ -13,10 +13,7 @@ use std::{
 use quick_xml::{Writer, events::BytesText};
 
 use super::{visible, words};
-use crate::{
-    rule::{Effect, Status},
-    verdict::{Decision, Judged, NoGoReason, Verdict},
-};
+use vmgate_verdict::{Decision, Effect, Judged, NoGoReason, Status, Verdict};
 
 type Xml<'a> = Writer<&'a mut dyn Write>;
 
@@ -256,7 +253,7 @@ fn text(judged: &Judged) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verdict::{Context, Waivers, decide, sample};
+    use vmgate_verdict::{Context, Waivers, decide, sample};
 
     /// What a reader that knows nothing of the writer finds: (suite, case, outcome) of every case.
     fn cases(verdicts: &[Verdict]) -> Vec<(String, String, &'static str)> {

@@ -14,10 +14,7 @@ use super::{
     since::{Entry, entries},
     visible, waiver_problems, words,
 };
-use crate::{
-    rule::Effect,
-    verdict::{Decision, ExitCode, UnknownGroup, Verdict},
-};
+use vmgate_verdict::{Decision, Effect, ExitCode, UnknownGroup, Verdict};
 
 /// So many findings of one rule are listed; comments have a limit of 65,536 characters on GitHub.
 const SHOWN: usize = 10;
@@ -190,7 +187,7 @@ fn waived(verdict: &Verdict) -> Vec<String> {
 
 fn problems(verdict: &Verdict) -> Vec<String> {
     let problems = waiver_problems(std::slice::from_ref(verdict));
-    let item = |problem: &&crate::verdict::WaiverProblem| {
+    let item = |problem: &&vmgate_verdict::WaiverProblem| {
         let about = format!("{}; {}, {}", problem.matches, problem.owner, problem.ticket);
         format!("- **{}** ({}): {}\n", escaped(&problem.rule), escaped(&about), escaped(&problem.message))
     };
@@ -219,7 +216,7 @@ fn upper_first(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verdict::sample;
+    use vmgate_verdict::sample;
 
     #[test]
     fn what_looks_like_markdown_is_shown_as_it_was_written() {

@@ -34,10 +34,8 @@ pub use style::{NARROWEST, Style};
 pub use visible::visible;
 pub(crate) use visible::visible_lines;
 
-use crate::{
-    audit::Audit,
-    verdict::{Move, Verdict, WaiverFault, WaiverProblem},
-};
+use crate::audit::Audit;
+use vmgate_verdict::{Move, Verdict, WaiverFault, WaiverProblem};
 
 /// The formats a report can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -258,10 +256,7 @@ fn waiver_problems(verdicts: &[Verdict]) -> Vec<&WaiverProblem> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        rule::Status,
-        verdict::{Context, Waivers, decide, sample},
-    };
+    use vmgate_verdict::{Context, Status, Waivers, decide, sample};
 
     #[test]
     fn every_format_is_found_by_its_name() {

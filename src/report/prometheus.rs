@@ -8,10 +8,7 @@ use std::{
 };
 
 use super::{visible, words};
-use crate::{
-    rule::{Effect, Status},
-    verdict::{Decision, Verdict},
-};
+use vmgate_verdict::{Decision, Effect, Status, Verdict};
 
 /// A metric: name, help, and its value for a verdict by further labels.
 type Metric = (&'static str, &'static str, fn(&Verdict) -> Vec<(String, f64)>);
@@ -146,7 +143,7 @@ fn expires(verdict: &Verdict) -> Vec<(String, f64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verdict::sample;
+    use vmgate_verdict::sample;
 
     fn written(verdicts: &[Verdict]) -> String {
         let mut out = Vec::new();

@@ -5,7 +5,7 @@
 use std::{fs, path::PathBuf};
 
 use super::{Format, Style, write};
-use crate::verdict::{Verdict, sample};
+use vmgate_verdict::{Verdict, sample};
 
 fn verdicts(format: Format) -> Vec<Verdict> {
     match format {

@@ -16,11 +16,10 @@ use serde::{Serialize, Serializer};
 use serde_json::json;
 
 use super::{json, visible, words};
-use crate::{
-    rule::{Effect, Evidence, Missing, Outcome, Severity, Status},
-    verdict::{ExitCode, Judged, Move, Named, Trend, Verdict},
-};
 use vmgate_attest::Digest;
+use vmgate_verdict::{
+    Effect, Evidence, ExitCode, Judged, Missing, Move, Named, Outcome, Severity, Status, Trend, Verdict,
+};
 
 const SCHEMA: &str =
     "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json";
@@ -328,7 +327,7 @@ fn fingerprints(rule: &str, subject: Option<&str>, moved: &Move) -> BTreeMap<&'s
 }
 
 fn suppressions(judged: &Judged) -> Vec<Suppression> {
-    let suppression = |waiver: &crate::verdict::Waived| {
+    let suppression = |waiver: &vmgate_verdict::Waived| {
         let by = format!("{} ({}), until {}: {}", waiver.owner, waiver.ticket, waiver.until, waiver.reason);
         Suppression { kind: "external", status: "accepted", justification: visible(&by).into_owned() }
     };
@@ -340,7 +339,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::verdict::sample;
+    use vmgate_verdict::sample;
 
     fn written(verdicts: &[Verdict]) -> Value {
         let mut out = Vec::new();

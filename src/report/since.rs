@@ -1,10 +1,7 @@
 //! What has become different since the baseline, in the words that several formats share.
 
 use super::words;
-use crate::{
-    rule::Effect,
-    verdict::{ChangedValue, Finding, Since},
-};
+use vmgate_verdict::{ChangedValue, Effect, Finding, Since};
 
 /// One finding that is new, changed or fixed.
 pub(super) struct Entry<'a> {

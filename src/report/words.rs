@@ -2,11 +2,10 @@
 
 use jiff::Timestamp;
 
-use crate::{
-    rule::{Effect, Outcome, Status},
-    verdict::{Counts, Decision, GoReason, NoGoReason, Since, Verdict, WaiverFault},
-};
 use vmgate_facts::Cause;
+use vmgate_verdict::{
+    Counts, Decision, Effect, GoReason, NoGoReason, Outcome, Since, Status, Verdict, WaiverFault,
+};
 
 /// The obstacle in words; none stands for a rule that fails on facts which are there.
 pub(super) fn cause(cause: Option<Cause>) -> &'static str {
@@ -147,7 +146,7 @@ pub(super) fn about(subject: Option<&str>, message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verdict::sample;
+    use vmgate_verdict::sample;
 
     #[test]
     fn an_age_has_its_two_largest_units() {

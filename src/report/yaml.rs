@@ -16,7 +16,7 @@ use super::{
     json::List,
     visible::{is_obeyed, is_plain},
 };
-use crate::verdict::{Verdict, VerdictsSchema};
+use vmgate_verdict::{Verdict, VerdictsSchema};
 
 pub(super) fn write(verdicts: &[Verdict], sink: &mut dyn Write) -> io::Result<()> {
     let mut sink = io::BufWriter::new(sink);
@@ -165,7 +165,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::verdict::{read, sample};
+    use vmgate_verdict::{read, sample};
 
     #[test]
     fn it_reads_back_as_the_same_verdicts_and_holds_nothing_that_is_obeyed() {

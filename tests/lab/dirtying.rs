@@ -107,7 +107,7 @@ fn without_a_trace_qemu_samples_pages_and_is_asked_nothing_else() {
         assert!(told.contains("page-sampling") && !told.contains("dirty-bitmap"), "{told}");
         assert_eq!(vm.state_on(on), "running");
         let (_, forecast) =
-            vmgate::forecast::derive(facts, &vmgate::rule::catalogue::Catalogues::shipped().unwrap());
+            vmgate_forecast::derive(facts, &vmgate_rules::catalogue::Catalogues::shipped().unwrap());
         assert_eq!(forecast.method, Fact::Known(ForecastMethod::ReplayOfWindows));
     }
 }

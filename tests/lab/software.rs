@@ -5,12 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use vmgate::rule::catalogue::Catalogues;
 use vmgate_facts::{
     Detector,
     DetectorBasis::{self, Configuration, Tool},
     Fact, Guest as GuestFacts,
 };
+use vmgate_rules::catalogue::Catalogues;
 
 use crate::harness::{Guest, facts_of, facts_without_exec};
 

@@ -1,5 +1,5 @@
 //! The truth test of the TCP budgets: connections between two lab guests through real blackouts, measured against
-//! what `vmgate::forecast::budget` predicts.
+//! what `vmgate_forecast::budget` predicts.
 //!
 //! The guest `truth-moved` is stopped with `virsh suspend`; `truth-owner` keeps sending to it and is the peer whose
 //! clock runs. In a migration what is sent meanwhile is lost with the source's tap, so the tap is also taken off its
@@ -12,7 +12,7 @@
 
 use std::{fmt::Write as _, path::PathBuf, process::Command, thread::sleep, time::Duration};
 
-use vmgate::forecast::budget::{
+use vmgate_forecast::budget::{
     Budget, Connection, Kernel, Side, Silence, Survival, Ticks, model_timeout_seconds, tcp,
 };
 

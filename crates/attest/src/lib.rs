@@ -174,8 +174,8 @@ fn same_facts(subjects: &[Subject], facts: Option<Digest>) -> Result<(), AttestE
 
 #[cfg(test)]
 mod tests {
-    use self::sample::Verdict;
     use super::*;
+    use crate::tests::sample::Verdict;
 
     /// A verdict as small as one can be.
     mod sample {

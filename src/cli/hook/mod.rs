@@ -21,23 +21,20 @@ use serde::de::DeserializeOwned;
 use super::session::KEY_VARIABLE;
 use super::{Failure, options::Shared, output, session::Session};
 use crate::cli::hook::place::HookHost;
+#[cfg(feature = "libvirt")]
+use crate::hook::{Install, Installed, Known, Mode, OnError, Place, SignerKey};
 use crate::{
     collect::transport::{HostShell, Program},
     hook::{
         self, Layout, Override, PROGRAM, Received, Removed,
         host::{Request, carry_out},
     },
-    verdict::ExitCode,
 };
-#[cfg(feature = "libvirt")]
-use crate::{
-    hook::{Install, Installed, Known, Mode, OnError, Place, SignerKey},
-    verdict::Verdict,
-};
-use vmgate_attest as attest;
 use vmgate_facts::Uri;
 use vmgate_facts::text::plain;
 use vmgate_facts::text::with_causes;
+use vmgate_verdict::ExitCode;
+use vmgate_verdict::Verdict;
 
 #[cfg(feature = "libvirt")]
 pub(super) use crate::cli::hook::place::uuid_of;
@@ -277,7 +274,8 @@ pub(super) fn bring_own(verdict: &Verdict, destination: &Uri, session: &Session)
         );
         return Ok(());
     };
-    let envelope = attest::sign(verdict, &key).map_err(|error| Failure::failed(with_causes(&error)))?;
+    let envelope =
+        vmgate_attest::sign(verdict, &key).map_err(|error| Failure::failed(with_causes(&error)))?;
     let envelope = serde_json::to_string(&envelope).map_err(Failure::failed)?;
     match bring(&shell, host, envelope, session.timeout()) {
         Ok(received) => tracing::info!("{host} has the signed verdict {}", received.verdict),

@@ -10,9 +10,9 @@ use crate::{
         Entry, Ledger, LedgerError, Selection,
         entry::{Kind, Override},
     },
-    verdict::Named,
 };
 use vmgate_facts::text::plain;
+use vmgate_verdict::Named;
 
 /// What would have refused the VM.
 const REFUSED_BY: &str = "the host's hook";

@@ -14,9 +14,9 @@ use super::{
 use crate::{
     collect::{libvirt::Hypervisor, transport::Program},
     hook::{Because, Entry, Event, Mode, OnError, PROGRAM, Status, host::Request},
-    verdict::ExitCode,
 };
 use vmgate_facts::{Uri, text::plain};
+use vmgate_verdict::ExitCode;
 
 #[derive(Debug, Args)]
 pub(super) struct StatusOf {

@@ -23,9 +23,9 @@ use crate::{
         Entry,
         entry::{Isolation, IsolationAction},
     },
-    verdict::{ExitCode, Named},
 };
 use vmgate_facts::{VmState, text::plain};
+use vmgate_verdict::{ExitCode, Named};
 
 /// How long a call may take: longer than a busy libvirt needs, since nothing else stops the harm.
 const CALL_LIMIT: Duration = Duration::from_secs(35);

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::change::Versions;
+use vmgate_judge::change::Versions;
 
 /// Hosts of a site, and what must hold between the VMs on them.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -85,7 +85,7 @@ pub(super) struct HostDocument {
     #[schemars(example = &"compute")]
     pub(super) pool: Option<String>,
     /// Networks that its migrations may go over; VMs move only between hosts that share one. Any where it is left out.
-    #[schemars(example = ["migration-a"])]
+    #[schemars(example = vec!["migration-a"])]
     #[serde(default)]
     pub(super) networks: Vec<String>,
     /// Address that migrations to it go to; as libvirt would choose where it is left out.
@@ -106,7 +106,7 @@ pub(super) struct GroupDocument {
     #[schemars(example = &"galera-shop")]
     pub(super) name: String,
     /// Names or UUIDs of the VMs.
-    #[schemars(example = ["db1", "db2", "db3"])]
+    #[schemars(example = vec!["db1", "db2", "db3"])]
     pub(super) vms: Vec<String>,
     /// No two of them in one of these.
     pub(super) apart: Option<Place>,

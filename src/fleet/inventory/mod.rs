@@ -11,9 +11,9 @@ use schemars::{Schema, schema_for};
 use thiserror::Error;
 
 use super::{GroupScope, Limits, Togetherness};
-use crate::change::Versions;
 use vmgate_documents::{Problems, SourceFile, closest};
 use vmgate_facts::Uri;
+use vmgate_judge::change::Versions;
 
 /// Largest inventory: that of tens of thousands of hosts is below it.
 const LIMIT: u64 = 16 << 20;

@@ -21,7 +21,7 @@ use thiserror::Error;
 
 use super::{visible, waiver_problems, words};
 use crate::report::html::view::MoveView;
-use crate::verdict::{Decision, ExitCode, Verdict};
+use vmgate_verdict::{Decision, ExitCode, Verdict};
 
 /// Stands in the page for the moves. Text cannot hold it: its `<` would be escaped.
 const MOVES: &str = "<!-- vmgate: moves -->";
@@ -191,7 +191,7 @@ fn row(number: usize, verdict: &Verdict) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verdict::sample;
+    use vmgate_verdict::sample;
 
     fn written(verdicts: &[Verdict], templates: &Templates) -> Result<String, HtmlError> {
         let mut out = Vec::new();

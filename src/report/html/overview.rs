@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::super::words;
-use crate::verdict::{Verdict, Waived, waiver::Day};
+use vmgate_verdict::{Verdict, Waived, waiver::Day};
 
 /// A waiver in force, over all moves.
 #[derive(Debug, Serialize, PartialEq, Eq)]
@@ -71,7 +71,7 @@ pub(super) fn origins(verdicts: &[Verdict]) -> Vec<Origin> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verdict::sample;
+    use vmgate_verdict::sample;
 
     #[test]
     fn a_waiver_is_one_line_for_all_moves_it_lies_on() {

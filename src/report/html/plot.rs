@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use crate::verdict::Verdict;
 use vmgate_facts::{Fact, Quantiles};
+use vmgate_verdict::Verdict;
 
 /// One bar. Positions are per cent of the width of the plot.
 #[derive(Debug, Serialize, PartialEq)]

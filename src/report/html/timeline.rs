@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::super::words;
-use crate::verdict::Verdict;
 use vmgate_facts::{Forecast, Remaining};
+use vmgate_verdict::Verdict;
 
 /// Size of the picture, in its own units, and what is left free for words at the bottom.
 const WIDTH: f64 = 600.0;
@@ -94,8 +94,8 @@ fn tenth(place: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verdict::sample;
     use vmgate_facts::{Fact, Quantiles};
+    use vmgate_verdict::sample;
 
     #[test]
     fn the_picture_goes_from_all_of_the_memory_to_nothing() {

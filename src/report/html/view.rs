@@ -12,10 +12,7 @@ use super::{
     plot::{Plot, plots},
     timeline::{Timeline, timeline},
 };
-use crate::{
-    rule::{Effect, Status},
-    verdict::{Decision, Judged, UnknownGroup, Verdict, Waived, WaiverProblem},
-};
+use vmgate_verdict::{Decision, Effect, Judged, Status, UnknownGroup, Verdict, Waived, WaiverProblem};
 
 /// One move.
 #[derive(Serialize)]

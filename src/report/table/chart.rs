@@ -6,8 +6,8 @@ use super::{
     super::{Style, style::Paint, visible, words},
     grid::at_spaces,
 };
-use crate::verdict::Verdict;
 use vmgate_facts::{Fact, Forecast, Quantiles};
+use vmgate_verdict::Verdict;
 
 /// Eighths of a line of text.
 const BLOCKS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
@@ -90,7 +90,7 @@ fn blocks(shares: &[f64]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verdict::sample;
+    use vmgate_verdict::sample;
 
     #[test]
     fn blocks_are_as_high_as_what_is_left() {

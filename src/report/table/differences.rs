@@ -6,7 +6,7 @@ use super::{
     super::{Style, style::Paint, visible, words},
     trends,
 };
-use crate::verdict::{Move, Verdict};
+use vmgate_verdict::{Move, Verdict};
 
 /// Writes what `verdicts` have that the baseline had not, and the moves that are `gone`.
 pub(in crate::report) fn differences(
@@ -22,7 +22,7 @@ pub(in crate::report) fn differences(
         let counts = [since.new.len(), since.changed.len(), since.fixed.len(), since.unchanged];
         totals.iter_mut().zip(counts).for_each(|(total, count)| *total += count);
         let word = verdict.decision.word();
-        let turned = since.decision.map(crate::verdict::Decision::word).filter(|before| *before != word);
+        let turned = since.decision.map(vmgate_verdict::Decision::word).filter(|before| *before != word);
         if since.new.is_empty() && since.changed.is_empty() && since.fixed.is_empty() && turned.is_none() {
             continue;
         }

@@ -17,10 +17,7 @@ use super::{
 };
 use crate::report::table::grid::{Grid, Line, Row};
 pub(super) use crate::report::table::{audit::write as write_audit, differences::differences};
-use crate::{
-    rule::{Effect, Status},
-    verdict::{Decision, Judged, UnknownGroup, Verdict, WaiverProblem},
-};
+use vmgate_verdict::{Decision, Effect, Judged, Status, UnknownGroup, Verdict, WaiverProblem};
 
 /// So many findings of one rule are shown; the rest is a number, unless the report is verbose.
 const SHOWN: usize = 5;
@@ -215,10 +212,7 @@ fn digests(verdict: &Verdict, sink: &mut dyn Write) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        rule::Outcome,
-        verdict::{Context, Waivers, decide, sample},
-    };
+    use vmgate_verdict::{Context, Outcome, Waivers, decide, sample};
 
     fn written(verdicts: &[Verdict], style: &Style) -> String {
         let mut out = Vec::new();

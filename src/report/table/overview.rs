@@ -11,10 +11,7 @@ use super::{
     super::{Style, visible, words},
     grid::at_spaces,
 };
-use crate::{
-    rule::{Effect, Status},
-    verdict::{Decision, ExitCode, Verdict},
-};
+use vmgate_verdict::{Decision, Effect, ExitCode, Status, Verdict};
 
 /// Spaces between two columns.
 const GAP: usize = 2;

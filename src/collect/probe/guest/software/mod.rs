@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn ids_are_the_catalogues() {
-        let catalogues = crate::rule::catalogue::Catalogues::shipped().unwrap();
+        let catalogues = vmgate_rules::catalogue::Catalogues::shipped().unwrap();
         for software in SOFTWARE {
             let entry = catalogues.memory_sync().iter().find(|entry| entry.id == software.id);
             assert!(entry.is_some(), "{} is not in the catalogue", software.id);

@@ -1,0 +1,104 @@
+//! What follows from the facts by arithmetic: budgets, recognised software, and the predicted migration.
+//!
+//! Pure: no clock, no input but the facts and the catalogues. A fact that is already known is never replaced, so that
+//! a facts file may say better.
+
+pub mod budget;
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "numbers of forecasts are small and above zero"
+)]
+pub mod conformal;
+mod history;
+mod precopy;
+mod predict;
+pub mod replay;
+
+pub use budget::{established, handshake, of_connection};
+
+use vmgate_facts::{Cause, Fact, Facts, Forecast, Guest, UdpService, UdpSocket, Vm};
+use vmgate_rules::catalogue::Catalogues;
+
+/// Fills in what follows from the facts, and predicts the migration.
+pub fn derive(mut facts: Facts, catalogues: &Catalogues) -> (Facts, Forecast) {
+    if let Fact::Known(guest) = &mut facts.guest {
+        fill_budgets(guest);
+        fill_services(guest, catalogues);
+        if guest.memory_sync.known().is_none() {
+            let mut found = catalogues.recognise(guest);
+            if let Fact::Known(found) = &mut found {
+                catalogues.prefer_detectors(found, guest);
+            }
+            guest.memory_sync = found;
+        }
+    }
+    if let Fact::Known(vm) = &mut facts.vm {
+        fill_dirtying(vm);
+    }
+    let forecast = predict::forecast(&mut facts);
+    (facts, forecast)
+}
+
+fn fill_budgets(guest: &mut Guest) {
+    if let Fact::Known(sctp) = &mut guest.sctp
+        && let Fact::Known(associations) = &mut sctp.associations
+    {
+        associations.iter_mut().for_each(budget::fill_sctp);
+    }
+    let Fact::Known(tcp) = &mut guest.tcp else { return };
+    if let Fact::Known(connections) = &mut tcp.connections {
+        for connection in connections {
+            budget::fill(connection, &guest.sysctl);
+        }
+    }
+    budget::fill_peers(tcp);
+}
+
+fn fill_services(guest: &mut Guest, catalogues: &Catalogues) {
+    let Fact::Known(udp) = &mut guest.udp else { return };
+    if let Fact::Known(sockets) = &mut udp.sockets {
+        for socket in sockets.iter_mut().filter(|socket| socket.service.known().is_none()) {
+            let service: Option<UdpService> = catalogues.classify(socket);
+            socket.service = Fact::Known(service);
+        }
+    }
+    let Fact::Known(capture) = &mut udp.flows else { return };
+    for flow in capture.flows.iter_mut().filter(|flow| flow.service.known().is_none()) {
+        let owner = flow_owner(&udp.sockets, &flow.local);
+        flow.service = Fact::Known(catalogues.classify_flow(flow, owner));
+    }
+}
+
+/// Who owns the guest's end of a flow: the owner of the sockets with its port, where that is one.
+fn flow_owner(sockets: &Fact<Vec<UdpSocket>>, local: &str) -> Fact<Option<String>> {
+    let port = local.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+    sockets.as_ref().and_then(|sockets| {
+        let mut owners =
+            sockets.iter().filter(|socket| Some(socket.port) == port).map(|socket| &socket.owner);
+        match (owners.next(), owners.next()) {
+            (Some(owner), None) => owner.clone(),
+            (Some(owner), Some(other)) if owner == other && owners.all(|other| owner == other) => {
+                owner.clone()
+            }
+            _ => {
+                Fact::unknown(Cause::NotSupported, "no socket, or several of different owners, has the port")
+            }
+        }
+    })
+}
+
+/// What a trace tells of the rates, where they were not told.
+fn fill_dirtying(vm: &mut Vm) {
+    let Some(trace) = vm.dirty_trace.known().filter(|trace| trace.check().is_ok()) else { return };
+    if vm.dirty_windows.known().is_none() {
+        vm.dirty_windows = Fact::Known(trace.dirty_windows());
+    }
+    if vm.dirty_rate.known().is_none() {
+        vm.dirty_rate = Fact::Known(trace.dirty_rate());
+    }
+}
+
+#[cfg(test)]
+mod tests;

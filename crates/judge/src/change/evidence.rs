@@ -1,0 +1,163 @@
+//! Facts files for the moves of a change: collected where the hypervisors are, judged where the change is reviewed.
+//!
+//! A file is evidence for a move only where it is of the same VM and the same two hosts: facts about another destination
+//! would say GO to a move that nobody looked at.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use thiserror::Error;
+
+use super::{ChangeFile, PlannedMove};
+use vmgate_documents::{Problems, facts_file as document};
+use vmgate_facts::{Fact, Facts, Host, Uri, Vm};
+
+/// A folder of facts files, all of them read.
+#[derive(Debug)]
+pub struct Evidence {
+    files: Vec<(PathBuf, Facts)>,
+}
+
+/// Facts files that cannot be used.
+#[derive(Debug, Error)]
+pub enum EvidenceError {
+    /// The folder, or the one file, cannot be read.
+    #[error("{}: cannot be read: {source}; name a facts file, or a folder of them", path.display())]
+    Unreadable {
+        /// What was named.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// One of the files.
+    #[error(transparent)]
+    Document(#[from] Problems),
+    /// Two files speak of one move, and which of them holds would be chance.
+    #[error("{} and {} are both about the move of {vm}: keep the later one", first.display(), second.display())]
+    Twice {
+        /// The VM.
+        vm: String,
+        /// The one file.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+    },
+}
+
+impl Evidence {
+    /// Reads a facts file, or all of a folder: those whose names end in yaml, yml or json.
+    pub fn read(path: &Path) -> Result<Self, EvidenceError> {
+        let unreadable = |source| EvidenceError::Unreadable { path: path.to_owned(), source };
+        let mut files = vec![path.to_owned()];
+        if path.is_dir() {
+            let entries = fs::read_dir(path).map_err(unreadable)?;
+            files = entries.map(|entry| Ok(entry?.path())).collect::<Result<_, _>>().map_err(unreadable)?;
+            files.retain(|file| {
+                let extension = file.extension().and_then(|extension| extension.to_str());
+                extension.is_some_and(|extension| matches!(extension, "yaml" | "yml" | "json"))
+            });
+            files.sort();
+        }
+        let read = |file: PathBuf| Ok((file.clone(), document::read(&file)?));
+        Ok(Self { files: files.into_iter().map(read).collect::<Result<_, EvidenceError>>()? })
+    }
+
+    /// All of them, for whoever puts them together otherwise.
+    pub fn into_facts(self) -> Vec<Facts> {
+        self.files.into_iter().map(|(_, facts)| facts).collect()
+    }
+
+    /// The facts of a move of `change`. Where no file has them all are unknown, which is a verdict too: nobody looked.
+    pub fn of(&self, change: &ChangeFile, planned: &PlannedMove) -> Result<Facts, EvidenceError> {
+        let mut about = self.files.iter().filter(|(_, facts)| is_about(facts, planned));
+        let mut facts = match (about.next(), about.next()) {
+            (Some((first, _)), Some((second, _))) => {
+                let (first, second) = (first.clone(), second.clone());
+                return Err(EvidenceError::Twice { vm: planned.vm.clone(), first, second });
+            }
+            (Some((_, facts)), None) => facts.clone(),
+            (None, _) => nothing_known(planned),
+        };
+        facts.change = change.asked(planned);
+        Ok(facts)
+    }
+}
+
+fn is_about(facts: &Facts, planned: &PlannedMove) -> bool {
+    let vm = facts.vm.known();
+    let names = vm.into_iter().flat_map(|vm| [vm.name.known(), vm.uuid.known()]).flatten();
+    let is_vm = names.into_iter().any(|name| *name == planned.vm);
+    is_vm && is_host(&facts.source, &planned.from) && is_host(&facts.destination, &planned.to)
+}
+
+/// Whether a host is the one that is reached by `uri`: it was reached by the same, or is called like the host in it.
+pub fn is_host(host: &Fact<Host>, uri: &Uri) -> bool {
+    let Some(host) = host.known() else { return false };
+    match host.uri.known().and_then(|text| text.parse::<Uri>().ok()) {
+        Some(reached_by) => reached_by == *uri,
+        None => host.hostname.known().is_some() && host.hostname.known() == uri.host.as_ref(),
+    }
+}
+
+/// Names alone, so that the verdict says what it is about.
+fn nothing_known(planned: &PlannedMove) -> Facts {
+    let host = |uri: &Uri| {
+        let hostname = uri.host.clone().map_or_else(Fact::default, Fact::Known);
+        Fact::Known(Host { uri: Fact::Known(uri.to_string()), hostname, ..Host::default() })
+    };
+    let mut facts = Facts::empty(jiff::Timestamp::UNIX_EPOCH);
+    facts.vm = Fact::Known(Vm { name: Fact::Known(planned.vm.clone()), ..Vm::default() });
+    facts.source = host(&planned.from);
+    facts.destination = host(&planned.to);
+    facts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IDLE: &str = include_str!("../../../../rules/fixtures/idle-vm.yaml");
+
+    fn change(to: &str) -> ChangeFile {
+        let text = format!(
+            "schema: vmgate/change/v1\nid: CHG-1\nmoves:\n  - vm: web1\n    from: qemu+ssh://root@hv1/system\n    to: {to}\n"
+        );
+        ChangeFile::parse("c.yaml", text.as_bytes()).unwrap()
+    }
+
+    fn evidence(files: &[(&str, &str)]) -> Evidence {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            fs::write(folder.path().join(name), text).unwrap();
+        }
+        Evidence::read(folder.path()).unwrap()
+    }
+
+    #[test]
+    fn a_file_is_evidence_for_the_move_that_it_is_about() {
+        let evidence = evidence(&[("web1.yaml", IDLE), ("notes.txt", "not facts")]);
+        let change = change("qemu+ssh://root@hv2/system");
+        let facts = evidence.of(&change, &change.moves[0]).unwrap();
+        assert!(facts.guest.known().is_some());
+        assert_eq!(facts.change.id.as_deref(), Some("CHG-1"));
+    }
+
+    #[test]
+    fn facts_about_another_destination_are_no_evidence() {
+        let evidence = evidence(&[("web1.yaml", IDLE)]);
+        let change = change("qemu+ssh://root@hv3/system");
+        let facts = evidence.of(&change, &change.moves[0]).unwrap();
+        assert_eq!(facts.guest.known(), None);
+        assert_eq!(facts.destination.known().unwrap().hostname, Fact::Known("hv3".to_owned()));
+    }
+
+    #[test]
+    fn two_files_about_one_move_are_refused() {
+        let evidence = evidence(&[("a.yaml", IDLE), ("b.yaml", IDLE)]);
+        let change = change("qemu+ssh://root@hv2/system");
+        let error = evidence.of(&change, &change.moves[0]).unwrap_err().to_string();
+        assert!(error.contains("a.yaml") && error.contains("b.yaml") && error.contains("web1"), "{error}");
+    }
+}

@@ -1,0 +1,433 @@
+//! From a change's file to a change: every problem with its place, all together.
+
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
+
+use super::{
+    Action, ChangeFile, Deed, Notify, Plan, PlannedMove, WaitFor, Wave,
+    document::{ActionDocument, ChangeDocument, Goals, MoveDocument, NotifyDocument, WaveDocument},
+};
+use vmgate_attest::Digest;
+use vmgate_documents::{Node, Problem, Problems, Shape, SourceFile};
+use vmgate_facts::Uri;
+use vmgate_verdict::{Place, waiver};
+
+static CHANGE: Shape<ChangeDocument> = Shape::new();
+
+/// How long an action may take where the file does not say.
+const TIME_LIMIT_SECONDS: f64 = 60.0;
+
+/// The longest of any time that a file may name: a day.
+const LONGEST_SECONDS: f64 = 86_400.0;
+
+/// Largest change: a plan of tens of thousands of moves is below it.
+pub(super) const LIMIT: u64 = 16 << 20;
+
+pub(super) fn parse(name: &str, bytes: &[u8]) -> Result<ChangeFile, Problems> {
+    let file = SourceFile::bounded(name, bytes.to_vec(), LIMIT)?;
+    let (document, root) = CHANGE.read(&file, |root| {
+        let mut check = Check { file: &file, problems: Vec::new() };
+        check.change(root);
+        check.problems
+    })?;
+    let digest = Digest::of(sorted(&root.to_json()).to_string().as_bytes());
+    finish(&file, &root, document, digest)
+}
+
+/// The same document with its names in order, so that moving lines about is no change.
+fn sorted(value: &serde_json::Value) -> serde_json::Value {
+    use serde_json::Value;
+    match value {
+        Value::Array(items) => items.iter().map(sorted).collect(),
+        Value::Object(fields) => {
+            let mut fields: Vec<_> =
+                fields.iter().map(|(name, value)| (name.clone(), sorted(value))).collect();
+            fields.sort_by(|(a, _), (b, _)| a.cmp(b));
+            Value::Object(fields.into_iter().collect())
+        }
+        other => other.clone(),
+    }
+}
+
+fn finish(
+    file: &Arc<SourceFile>,
+    root: &Node,
+    document: ChangeDocument,
+    digest: Digest,
+) -> Result<ChangeFile, Problems> {
+    let nodes = root.get("moves").map(Node::items).unwrap_or_default();
+    let moves: Result<Vec<_>, Problem> =
+        document.moves.iter().zip(nodes).map(|(asked, node)| planned(asked, &document, file, node)).collect();
+    let nodes = root.get("waves").map(Node::items).unwrap_or_default();
+    let waves: Result<Vec<_>, Problem> =
+        document.waves.iter().zip(nodes).map(|(wave, node)| self::wave(wave, file, node)).collect();
+    let waves = Some(waves?).filter(|waves| !waves.is_empty()).unwrap_or_else(|| vec![Wave::default()]);
+    Ok(ChangeFile {
+        moves: moves?,
+        waves,
+        at_once: document.at_once,
+        error_budget: document.error_budget,
+        id: document.id,
+        title: document.title,
+        window_start: document.window.as_ref().map(|window| window.start),
+        window_end: document.window.as_ref().map(|window| window.end),
+        limits: document.limits,
+        after_no_go: document.after_no_go,
+        waivers: document.waivers.into_iter().collect(),
+        digest,
+    })
+}
+
+fn wave(wave: &WaveDocument, file: &Arc<SourceFile>, node: &Node) -> Result<Wave, Problem> {
+    let wait_for = wave.wait_for.as_ref().map(|wanted| {
+        let hosts = wanted.hosts.iter().map(|uri| uri.parse::<Uri>());
+        Ok(WaitFor { hosts: hosts.collect::<Result<_, _>>()?, versions: wanted.versions })
+    });
+    let wait_for = wait_for
+        .transpose()
+        .map_err(|error: vmgate_facts::InvalidUri| Problem::at(file, node.span.clone(), error.to_string()))?;
+    Ok(Wave { name: wave.name.clone(), wait_for })
+}
+
+fn planned(
+    asked: &MoveDocument,
+    change: &ChangeDocument,
+    file: &Arc<SourceFile>,
+    node: &Node,
+) -> Result<PlannedMove, Problem> {
+    let problem = |error: String| Problem::at(file, node.span.clone(), error);
+    let line = problem(String::new()).position().map_or(1, |(line, _)| line);
+    let uri = |text: &str| text.parse::<Uri>().map_err(|error| problem(error.to_string()));
+    let address = asked.migrate_address.as_deref().map(str::parse::<IpAddr>).transpose();
+    let actions = change.prepare.iter().chain(&asked.prepare);
+    Ok(PlannedMove {
+        vm: asked.vm.clone(),
+        from: uri(&asked.from)?,
+        to: uri(&asked.to)?,
+        migrate_address: address.map_err(|error| problem(error.to_string()))?,
+        guest: asked.guest.clone(),
+        plan: Plan {
+            longest_blackout_seconds: blackout(&asked.goals)
+                .or(blackout(&change.goals))
+                .unwrap_or(vmgate_facts::Change::default().longest_blackout_seconds),
+            deadline_seconds: asked.goals.deadline_seconds.or(change.goals.deadline_seconds),
+            settings: asked.settings.clone().or(&change.settings),
+            rehearsal: change.rehearsal,
+            notify: notify(&asked.notify, &change.notify),
+            actions: actions.map(|action| done(action).map_err(&problem)).collect::<Result<_, _>>()?,
+        },
+        wave: change
+            .waves
+            .iter()
+            .position(|wave| Some(&wave.name) == asked.wave.as_ref())
+            .unwrap_or_default(),
+        exclusive: asked.exclusive.clone(),
+        expected_seconds: asked.expected_seconds,
+        place: Place { file: file.name.clone(), line: u32::try_from(line).unwrap_or(u32::MAX) },
+    })
+}
+
+fn blackout(goals: &Goals) -> Option<f64> {
+    goals.longest_blackout_seconds
+}
+
+fn notify(asked: &NotifyDocument, change: &NotifyDocument) -> Option<Notify> {
+    asked.enabled.or(change.enabled).unwrap_or(true).then(|| Notify {
+        folder: asked
+            .folder
+            .clone()
+            .or_else(|| change.folder.clone())
+            .unwrap_or_else(|| Notify::FOLDER.to_owned()),
+        longest_delay_seconds: asked
+            .longest_delay_seconds
+            .or(change.longest_delay_seconds)
+            .unwrap_or(Notify::LONGEST_DELAY_SECONDS),
+    })
+}
+
+fn done(action: &ActionDocument) -> Result<Action, String> {
+    let deed = match (&action.stop_service, &action.run, &action.undo) {
+        (Some(service), None, None) => Deed::StopService {
+            service: service.clone(),
+            processes: action.processes.clone().unwrap_or_else(|| vec![service.clone()]),
+        },
+        (None, Some(run), Some(undo)) => Deed::Run { on: action.on, run: run.clone(), undo: undo.clone() },
+        _ => return Err("an action is either `stop_service`, or `run` with `undo`".to_owned()),
+    };
+    Ok(Action { deed, time_limit_seconds: action.time_limit_seconds.unwrap_or(TIME_LIMIT_SECONDS) })
+}
+
+/// What the types alone cannot say.
+struct Check<'a> {
+    file: &'a Arc<SourceFile>,
+    problems: Vec<Problem>,
+}
+
+impl Check<'_> {
+    fn wrong(&mut self, node: &Node, message: impl Into<String>, label: &str, help: &str) {
+        self.problems.push(Problem::at(self.file, node.span.clone(), message).label(label).help(help));
+    }
+
+    fn change(&mut self, root: &Node) {
+        if let Some(id) = root.get("id") {
+            self.text(id, "id", 128);
+        }
+        if let Some(window) = root.get("window") {
+            self.window(window);
+        }
+        self.shared(root);
+        if let Some(limits) = root.get("limits") {
+            for (name, limit) in limits.entries() {
+                if limit.to_json().as_i64().is_some_and(|limit| limit < 1) {
+                    let what = name.text().unwrap_or_default().to_owned();
+                    self.wrong(
+                        limit,
+                        format!("`limits.{what}` must be 1 or more"),
+                        "with this nothing could ever move",
+                        "leave it out for 1",
+                    );
+                }
+            }
+        }
+        for node in root.get("waivers").map(Node::items).unwrap_or_default() {
+            self.problems.extend(waiver::problems(self.file, node));
+        }
+        if let Some(moves) = root.get("moves") {
+            self.moves(moves);
+            self.waves(root.get("waves").map(Node::items).unwrap_or_default(), moves.items());
+        }
+    }
+
+    /// Each move belongs to a part of the change that is there, and they stand in the order of the parts.
+    fn waves(&mut self, waves: &[Node], moves: &[Node]) {
+        let mut names: Vec<&str> = Vec::new();
+        for wave in waves {
+            if let Some(name) = wave.get("name") {
+                self.text(name, "name", 128);
+                let text = name.text().unwrap_or_default();
+                if names.contains(&text) {
+                    self.wrong(name, format!("the wave `{text}` is there twice"), "again", "rename one");
+                }
+                names.push(text);
+            }
+            for host in
+                wave.get("wait_for").and_then(|wait| wait.get("hosts")).map(Node::items).unwrap_or_default()
+            {
+                self.uri(host);
+            }
+        }
+        let mut reached = 0;
+        for node in moves {
+            let Some(wave) = node.get("wave") else {
+                if !waves.is_empty() && !node.entries().is_empty() {
+                    let help = "name one of `waves`, or leave them out";
+                    self.wrong(node, "this move belongs to no wave", "`wave` is missing", help);
+                }
+                continue;
+            };
+            let text = wave.text().unwrap_or_default();
+            match names.iter().position(|name| *name == text) {
+                None => self.wrong(
+                    wave,
+                    format!("there is no wave `{text}`"),
+                    "not known",
+                    "name it under `waves`",
+                ),
+                Some(at) if at < reached => {
+                    let help = "moves stand in the order of their waves";
+                    self.wrong(wave, format!("the wave `{text}` has begun before"), "too late", help);
+                }
+                Some(at) => reached = at,
+            }
+        }
+    }
+
+    fn window(&mut self, window: &Node) {
+        let time = |key: &str| window.get(key)?.text()?.parse::<jiff::Timestamp>().ok();
+        if let (Some(start), Some(end), Some(node)) = (time("start"), time("end"), window.get("end"))
+            && end <= start
+        {
+            self.wrong(node, "the window ends before it starts", "not after the start", "exchange the two");
+        }
+    }
+
+    /// What a change and a move both have.
+    fn shared(&mut self, node: &Node) {
+        if let Some(goals) = node.get("goals") {
+            for key in ["longest_blackout_seconds", "deadline_seconds"] {
+                self.seconds(goals, key);
+            }
+        }
+        if let Some(settings) = node.get("settings") {
+            self.settings(settings);
+        }
+        if let Some(notify) = node.get("notify") {
+            self.seconds(notify, "longest_delay_seconds");
+            if let Some(folder) = notify.get("folder")
+                && !folder.text().unwrap_or("/").starts_with('/')
+            {
+                self.wrong(
+                    folder,
+                    "the folder of hooks must be a full path",
+                    "not from /",
+                    "begin it with /",
+                );
+            }
+        }
+        for action in node.get("prepare").map(Node::items).unwrap_or_default() {
+            self.action(action);
+        }
+    }
+
+    fn settings(&mut self, settings: &Node) {
+        let number = |key: &str| Some((settings.get(key)?, settings.get(key)?.to_json().as_u64()?));
+        if let Some((node, limit)) = number("bandwidth_limit_bytes_per_second")
+            && limit < 1 << 20
+        {
+            self.wrong(
+                node,
+                format!("{limit} bytes a second is less than libvirt can set"),
+                "less than 1 MiB/s",
+                "give 1048576 or more, or leave it out for no limit",
+            );
+        }
+        if let Some((node, channels)) = number("multifd_channels")
+            && !(1..=255).contains(&channels)
+        {
+            self.wrong(node, "QEMU has 1 to 255 multifd channels", "out of range", "2 to 8 are usual");
+        }
+        let set = |key: &str| settings.get(key).is_some_and(|node| node.text() == Some("true"));
+        if let Some(node) = settings.get("post_copy")
+            && set("post_copy")
+            && settings.get("multifd_channels").is_some()
+        {
+            self.wrong(
+                node,
+                "post-copy does not go with multifd before QEMU 10.1",
+                "leave out one of the two",
+                "multifd for a fast link, post-copy for a guest that never converges",
+            );
+        }
+    }
+
+    fn action(&mut self, action: &Node) {
+        self.seconds(action, "time_limit_seconds");
+        let given = |key: &str| action.get(key).is_some();
+        let (service, run, undo) = (given("stop_service"), given("run"), given("undo"));
+        let is_map = !action.entries().is_empty();
+        if is_map && service == run {
+            self.wrong(
+                action,
+                "an action is either `stop_service` or `run`",
+                if service { "this has both" } else { "this has neither" },
+                "`- stop_service: NAME`, or `- run: [PROGRAM, ARGUMENT]` with `undo: [PROGRAM, ARGUMENT]`",
+            );
+        } else if run && !undo {
+            self.wrong(
+                action,
+                "a command needs its `undo`",
+                "this has none",
+                "say what undoes it; `undo: []` where there is nothing to undo",
+            );
+        } else if service && (undo || given("on")) {
+            self.wrong(
+                action,
+                "a service is started again by itself, in the guest",
+                "`undo` and `on` belong to `run`",
+                "leave them out",
+            );
+        }
+        if let Some(service) = action.get("stop_service") {
+            let name = service.text().unwrap_or_default();
+            let plain = |c: char| c.is_ascii_alphanumeric() || "-_.@:".contains(c);
+            if name.is_empty() || name.starts_with('-') || !name.chars().all(plain) {
+                self.wrong(
+                    service,
+                    format!("`{name}` is no name of a service"),
+                    "letters, digits and - _ . @ :",
+                    "write it as `systemctl stop` takes it",
+                );
+            }
+        }
+        if let Some(run) = action.get("run")
+            && run.items().first().and_then(Node::text).unwrap_or_default().is_empty()
+        {
+            self.wrong(run, "the command is empty", "no program", "name the program first");
+        }
+    }
+
+    fn moves(&mut self, moves: &Node) {
+        if moves.items().is_empty() {
+            self.wrong(moves, "there are no moves", "empty", "name at least one VM with `from` and `to`");
+        }
+        let mut seen: HashMap<(&str, &str), &Node> = HashMap::new();
+        for node in moves.items() {
+            self.shared(node);
+            self.seconds(node, "expected_seconds");
+            let vm = node.get("vm");
+            if let Some(vm) = vm {
+                self.text(vm, "vm", 256);
+            }
+            let text = |key: &str| node.get(key).and_then(Node::text);
+            let uris: Vec<_> = ["from", "to"].iter().filter_map(|key| self.uri(node.get(key)?)).collect();
+            if let (Some(to), [one, other]) = (node.get("to"), uris.as_slice())
+                && one == other
+            {
+                self.wrong(to, "source and destination are the same host", "the same", "name another one");
+            }
+            if let (Some(vm), Some(name), Some(from)) = (vm, text("vm"), text("from"))
+                && let Some(before) = seen.insert((name, from), vm)
+            {
+                let problem = Problem::at(self.file, vm.span.clone(), format!("{name} is moved twice"))
+                    .label("again")
+                    .related(before.span.clone(), "first")
+                    .help("a VM moves once in a change: write a second change for the way on");
+                self.problems.push(problem);
+            }
+            if let Some(address) = node.get("migrate_address")
+                && address.text().unwrap_or_default().parse::<IpAddr>().is_err()
+            {
+                let message = format!("`{}` is no IP address", address.text().unwrap_or_default());
+                self.wrong(address, message, "not an address", "give it as numbers, without a port");
+            }
+            if let Some(guest) = node.get("guest") {
+                self.guest(guest);
+            }
+        }
+    }
+
+    fn guest(&mut self, guest: &Node) {
+        let way = guest.text().unwrap_or_default();
+        if !matches!(way, "agent" | "none" | "exec" | "ssh") && !way.starts_with("ssh://") {
+            let message = format!("`{way}` is no way into a guest");
+            self.wrong(guest, message, "unknown", "agent, none, exec, ssh or ssh://USER@HOST[:PORT]");
+        }
+    }
+
+    fn uri(&mut self, node: &Node) -> Option<Uri> {
+        match node.text()?.parse::<Uri>() {
+            Ok(uri) => Some(uri),
+            Err(error) => {
+                self.wrong(node, error.to_string(), "this URI", "see https://libvirt.org/uri.html");
+                None
+            }
+        }
+    }
+
+    fn text(&mut self, node: &Node, key: &str, longest: usize) {
+        let text = node.text().unwrap_or("x");
+        if text.trim().is_empty() || text.len() > longest || text.chars().any(char::is_control) {
+            let message =
+                format!("`{key}` must be a text of 1 to {longest} bytes without control characters");
+            self.wrong(node, message, "this is not", "shorten it, or fill it in");
+        }
+    }
+
+    fn seconds(&mut self, parent: &Node, key: &str) {
+        let Some(node) = parent.get(key) else { return };
+        let Some(seconds) = node.to_json().as_f64() else { return };
+        if !(seconds > 0.0 && seconds <= LONGEST_SECONDS) {
+            let message = format!("`{key}` must be above 0 and at most {LONGEST_SECONDS}");
+            self.wrong(node, message, "out of range", "give it in seconds, or leave it out");
+        }
+    }
+}

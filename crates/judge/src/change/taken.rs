@@ -1,0 +1,75 @@
+//! What the moves of a change before this one will have taken, where all of them are only checked.
+
+use std::collections::BTreeMap;
+
+use vmgate_facts::{Fact, Facts};
+use vmgate_verdict::{Decision, Verdict};
+
+/// Memory that earlier moves take of their destinations, by the host's UUID.
+#[derive(Debug, Default)]
+pub struct Taken {
+    memory_bytes: BTreeMap<String, u64>,
+}
+
+impl Taken {
+    /// Takes it out of the facts of the next move. Moves are made one after the other, so that each has the bandwidth for
+    /// itself.
+    pub fn lay_over(&self, facts: &mut Facts) {
+        let Fact::Known(destination) = &mut facts.destination else { return };
+        let Fact::Known(uuid) = &destination.uuid else { return };
+        let Some(taken) = self.memory_bytes.get(uuid) else { return };
+        if let Fact::Known(memory) = &mut destination.memory {
+            memory.available_bytes = memory.available_bytes.saturating_sub(*taken);
+        }
+    }
+
+    /// Counts a move: one that is not GO is not made, and takes nothing.
+    pub fn add(&mut self, facts: &Facts, verdict: &Verdict) {
+        let (Decision::Go(_), Some(vm), Some(destination)) =
+            (verdict.decision, facts.vm.known(), facts.destination.known())
+        else {
+            return;
+        };
+        let most = vm.memory_max_bytes.known().or(vm.memory_bytes.known());
+        if let (Some(most), Fact::Known(uuid)) = (most, &destination.uuid) {
+            let taken = self.memory_bytes.entry(uuid.clone()).or_default();
+            *taken = taken.saturating_add(*most);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vmgate_facts::{Host, HostMemory, Vm};
+    use vmgate_verdict::sample;
+
+    fn facts() -> Facts {
+        let mut facts = Facts::empty(sample::now());
+        facts.vm = Fact::Known(Vm { memory_max_bytes: Fact::Known(60), ..Vm::default() });
+        facts.destination = Fact::Known(Host {
+            uuid: Fact::Known("b".to_owned()),
+            memory: Fact::Known(HostMemory { total_bytes: 200, available_bytes: 100 }),
+            ..Host::default()
+        });
+        facts
+    }
+
+    fn left(taken: &Taken) -> u64 {
+        let mut facts = facts();
+        taken.lay_over(&mut facts);
+        facts.destination.known().unwrap().memory.known().unwrap().available_bytes
+    }
+
+    #[test]
+    fn each_go_takes_its_memory_from_the_next_and_a_no_go_takes_none() {
+        let mut taken = Taken::default();
+        assert_eq!(left(&taken), 100);
+        taken.add(&facts(), &sample::no_go());
+        assert_eq!(left(&taken), 100);
+        taken.add(&facts(), &sample::go());
+        assert_eq!(left(&taken), 40);
+        taken.add(&facts(), &sample::go());
+        assert_eq!(left(&taken), 0);
+    }
+}

@@ -1,0 +1,70 @@
+//! Style of catalogues: what a reader will miss.
+
+use std::collections::BTreeMap;
+
+use super::CatalogueFile;
+use crate::lint::reference_faults;
+use vmgate_documents::{Node, Problem};
+
+/// Everything in a catalogue that is not good style, as warnings.
+pub(super) fn lint(file: &CatalogueFile) -> Vec<Problem> {
+    let mut found = Vec::new();
+    let mut warn = |node: &Node, message: String, label: &str, help: &str| {
+        found.push(Problem::at(&file.source, node.span.clone(), message).label(label).help(help).warning());
+    };
+    let mut owners: BTreeMap<String, String> = BTreeMap::new();
+    for (id, entry) in file.entries() {
+        for (key, least, help) in [
+            ("title", 2, "say what people call it"),
+            ("why", 12, "say in a sentence what becomes of a lost datagram"),
+            ("detector", 8, "name the setting or mechanism, and its default"),
+            ("stop", 6, "name the command that takes it out of service"),
+            ("start", 6, "name the command that puts it back"),
+        ] {
+            let Some(node) = entry.get(key) else { continue };
+            let text = node.text().unwrap_or_default();
+            if text.trim().chars().count() < least {
+                warn(node, format!("`{key}` of {id} says little"), "this text", help);
+            } else if text.ends_with('.') {
+                warn(
+                    node,
+                    format!("`{key}` of {id} ends with a full stop"),
+                    "at its end",
+                    "leave it out: it is put into sentences",
+                );
+            }
+        }
+        for setting in entry.get("files").map(Node::items).unwrap_or_default() {
+            if let Some(node) = setting.get("file")
+                && !node.text().is_some_and(|path| path.starts_with('/'))
+            {
+                warn(node, format!("a file of {id} is not named in full"), "no full path", "begin it with /");
+            }
+        }
+        for reference in entry.get("references").map(Node::items).unwrap_or_default() {
+            for (node, message, help) in reference_faults(reference) {
+                warn(node, message, "of this reference", help);
+            }
+        }
+        let names = ["names", "processes"].into_iter().filter_map(|key| entry.get(key)).flat_map(Node::items);
+        for node in names {
+            let name = node.text().unwrap_or_default().to_owned();
+            match owners.get(&name) {
+                Some(other) if other == id => {
+                    warn(node, format!("{id} names `{name}` twice"), "again", "remove one of them");
+                }
+                Some(other) => {
+                    let message = format!("{id} and {other} both claim the process `{name}`");
+                    warn(
+                        node,
+                        message,
+                        "claimed before",
+                        "tell them apart by a pattern for their command lines",
+                    );
+                }
+                None => drop(owners.insert(name, id.to_owned())),
+            }
+        }
+    }
+    found
+}

@@ -1,0 +1,283 @@
+//! From a rule and the facts of one move to outcomes, with evidence.
+
+use std::{cmp::Reverse, collections::HashMap, ptr, sync::Arc};
+
+use jiff::Timestamp;
+
+use super::{
+    expr::{Evaluator, Freshness, Read, Val},
+    program::{Each, Program},
+    rule::Rule,
+    value::Value,
+};
+use vmgate_facts::{Cause, Facts, Provenance, Unknown};
+use vmgate_verdict::{Evidence, Missing, Outcome, Status};
+
+/// Most facts that one outcome names as its evidence.
+const MOST_EVIDENCE: usize = 16;
+
+/// The facts of one move, ready to be read by every rule.
+pub(crate) struct Subject<'a> {
+    facts: &'a Facts,
+    root: &'a Value,
+    now: Timestamp,
+    /// When the oldest of the facts was obtained.
+    oldest: Option<Timestamp>,
+    /// Where facts come from, by the path of the fact or of a group above it; longest paths first.
+    origins: Vec<Origin<'a>>,
+}
+
+/// Where the facts at and below a path come from.
+struct Origin<'a> {
+    path: &'a str,
+    source: Arc<str>,
+    at: Timestamp,
+}
+
+impl Origin<'_> {
+    fn is_of(&self, path: &str) -> bool {
+        path.strip_prefix(self.path).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    }
+}
+
+impl<'a> Subject<'a> {
+    pub(crate) fn new(facts: &'a Facts, root: &'a Value, now: Timestamp) -> Self {
+        let origin = |(path, from): (&'a String, &'a Provenance)| Origin {
+            path,
+            source: format!("{}: {}", from.collector, from.method).into(),
+            at: from.at,
+        };
+        let mut origins: Vec<_> = facts.provenance.iter().map(origin).collect();
+        origins.sort_by_key(|origin| Reverse(origin.path.len()));
+        Self { facts, root, now, oldest: origins.iter().map(|origin| origin.at).min(), origins }
+    }
+
+    /// A fact with where it comes from.
+    fn evidence(&self, path: String, value: &Value) -> Evidence {
+        let origin = self.origins.iter().find(|origin| origin.is_of(&path));
+        Evidence {
+            source: origin.map(|origin| Arc::clone(&origin.source)),
+            at: origin.map(|origin| origin.at),
+            value: value.to_json(None),
+            path,
+        }
+    }
+
+    /// What a rule needs to refuse facts that are too old; nothing where none is.
+    fn freshness(&self, max_age_seconds: Option<f64>) -> Option<Freshness<'a>> {
+        let max_age_seconds = max_age_seconds?;
+        let oldest = self.now.duration_since(self.oldest?).as_secs_f64();
+        (oldest > max_age_seconds).then_some(Freshness { facts: self.facts, now: self.now, max_age_seconds })
+    }
+}
+
+/// The evidence that facts of one move have been in so far, by their place in memory: many rules read the same facts.
+type Known = HashMap<*const Value, Arc<Evidence>>;
+
+/// What rules say of one move, each with the values of its parameters.
+pub(crate) fn evaluate<'a>(
+    rules: impl ExactSizeIterator<Item = (&'a Rule, &'a [Value])>,
+    on: &'a Subject<'a>,
+) -> Vec<Outcome> {
+    // Most rules say one thing of a move, a few one of each connection or disk.
+    let mut outcomes = Vec::with_capacity(rules.len() * 3 / 2);
+    let mut evaluator = Evaluator::new(on.root);
+    let mut known = Known::with_capacity(rules.len() * 2);
+    for (rule, params) in rules {
+        program(rule, &rule.program, params, on, &mut evaluator, &mut known, &mut outcomes);
+    }
+    outcomes
+}
+
+/// What a rule says with other expressions than its own.
+pub(crate) fn evaluate_program<'a>(
+    rule: &'a Rule,
+    changed: &'a Program,
+    params: &'a [Value],
+    on: &'a Subject<'a>,
+) -> Vec<Outcome> {
+    let mut outcomes = Vec::new();
+    program(rule, changed, params, on, &mut Evaluator::new(on.root), &mut Known::new(), &mut outcomes);
+    outcomes
+}
+
+fn program<'a>(
+    rule: &'a Rule,
+    program: &'a Program,
+    params: &'a [Value],
+    on: &'a Subject<'a>,
+    evaluator: &mut Evaluator<'a>,
+    known: &mut Known,
+    outcomes: &mut Vec<Outcome>,
+) {
+    let first = outcomes.len();
+    let lets = program.lets.iter().map(|binding| &binding.expr);
+    evaluator.begin(params, lets, program.slots, on.freshness(rule.max_age_seconds));
+    Run { rule, program, on, evaluator, known, outcomes }.whole();
+    if let Some(added) = outcomes.get_mut(first..) {
+        added.sort_by(|a, b| a.subject.cmp(&b.subject));
+    }
+}
+
+struct Run<'a, 'r> {
+    rule: &'a Rule,
+    program: &'a Program,
+    on: &'a Subject<'a>,
+    evaluator: &'r mut Evaluator<'a>,
+    known: &'r mut Known,
+    outcomes: &'r mut Vec<Outcome>,
+}
+
+impl<'a> Run<'a, '_> {
+    fn whole(&mut self) {
+        if let Some(when) = &self.program.when {
+            match self.evaluator.eval(when) {
+                Val::Bool(true) => {}
+                Val::Bool(false) => {
+                    return self.add(Status::NotApplicable, None, Arc::clone(&self.program.elsewhere));
+                }
+                _ => return self.undecided(None, "whether this applies"),
+            }
+        }
+        self.evaluator.forget(0);
+        self.each(&self.program.each);
+    }
+
+    /// Binds the variables of `foreach` one by one and judges every combination.
+    fn each(&mut self, each: &'a [Each]) {
+        let Some((first, rest)) = each.split_first() else { return self.judge() };
+        let mark = self.evaluator.mark();
+        let list = self.evaluator.eval(&first.list);
+        let Some(items) = self.evaluator.items(&list) else {
+            self.undecided(None, &format!("what `{}` holds", first.text));
+            return self.evaluator.forget(mark);
+        };
+        if items.is_empty() {
+            self.evaluator.consume(&list);
+            self.add(Status::NotApplicable, None, Arc::clone(&first.empty));
+            return self.evaluator.forget(mark);
+        }
+        self.evaluator.forget(mark);
+        for item in items {
+            self.evaluator.bind(first.slot, item);
+            self.each(rest);
+        }
+    }
+
+    fn judge(&mut self) {
+        let mark = self.evaluator.mark();
+        let value = self.evaluator.eval(&self.program.assert);
+        let subject = self.program.subject.as_ref().map(|subject| subject.render(self.evaluator));
+        match value {
+            // The message tells of a violation; what holds is what the title says.
+            Val::Bool(true) => self.add(Status::Pass, subject, Arc::clone(&self.rule.title)),
+            Val::Bool(false) => {
+                let message = self.program.message.render(self.evaluator).trim().into();
+                self.add(Status::Fail, subject, message);
+            }
+            _ => self.undecided(subject, "whether this holds"),
+        }
+        self.evaluator.forget(mark);
+    }
+
+    /// What was read, each fact once: the known and the missing.
+    fn evidence(&mut self) -> (Vec<Arc<Evidence>>, Vec<Missing>) {
+        let reads = self.evaluator.reads(0);
+        let mut evidence = Vec::with_capacity(reads.len().min(MOST_EVIDENCE));
+        let mut missing = Vec::new();
+        let absent =
+            |path: String, why: &Unknown| Missing { path, reason: why.reason.clone(), cause: why.cause };
+        for (at, read) in reads.iter().enumerate() {
+            match read {
+                // The same fact read twice is the same value.
+                Read::Fact(value, _)
+                    if reads
+                        .iter()
+                        .take(at)
+                        .rev()
+                        .take(64)
+                        .any(|before| matches!(before, Read::Fact(other, _) if ptr::eq(*other, *value))) => {}
+                Read::Fact(Value::Unknown(why), path) => {
+                    missing.push(absent(self.evaluator.path(*path), why));
+                }
+                Read::Fact(value, path) if evidence.len() < MOST_EVIDENCE => {
+                    let told = || Arc::new(self.on.evidence(self.evaluator.path(*path), value));
+                    evidence.push(Arc::clone(self.known.entry(ptr::from_ref(*value)).or_insert_with(told)));
+                }
+                Read::Fact(..) => {}
+                Read::Stale(reason, path) => {
+                    let path = self.evaluator.path(*path);
+                    missing.push(absent(path, &Unknown::new(Cause::TooOld, reason.clone())));
+                }
+                Read::Fault(reason) => {
+                    missing.push(absent(
+                        self.rule.id.to_string(),
+                        &Unknown::new(Cause::Malformed, reason.clone()),
+                    ));
+                }
+            }
+        }
+        missing.sort();
+        missing.dedup();
+        (evidence, missing)
+    }
+
+    /// Adds an outcome that the facts decided.
+    fn add(&mut self, status: Status, subject: Option<String>, message: Arc<str>) {
+        let (evidence, _) = self.evidence();
+        self.push(status, subject, message, evidence, Vec::new());
+    }
+
+    /// Adds an outcome that the facts do not suffice for; `what` says what cannot be told.
+    fn undecided(&mut self, subject: Option<String>, what: &str) {
+        let (evidence, missing) = self.evidence();
+        let message = cannot_tell(what, &missing).trim().into();
+        self.push(Status::Unknown, subject, message, evidence, missing);
+    }
+
+    fn push(
+        &mut self,
+        status: Status,
+        subject: Option<String>,
+        message: Arc<str>,
+        evidence: Vec<Arc<Evidence>>,
+        missing: Vec<Missing>,
+    ) {
+        let rule = self.rule;
+        let remediation = match status {
+            Status::Fail | Status::Unknown => Some(self.program.remediation.render(self.evaluator)),
+            Status::Pass | Status::NotApplicable => None,
+        };
+        self.outcomes.push(Outcome {
+            rule: Arc::clone(&rule.id),
+            title: Arc::clone(&rule.title),
+            step: rule.step,
+            severity: rule.severity,
+            effect: rule.effect,
+            on_unknown: rule.on_unknown,
+            status,
+            subject,
+            message,
+            remediation: remediation.map(|text| text.trim().to_owned()),
+            evidence,
+            missing,
+            waivable: rule.waivable,
+        });
+    }
+}
+
+/// What is missing, in a sentence.
+fn cannot_tell(what: &str, missing: &[Missing]) -> String {
+    match missing {
+        [] => format!("cannot tell {what}: the facts do not suffice"),
+        [only] => format!("cannot tell {what}: {} is not known ({})", only.path, only.reason),
+        [first, rest @ ..] => {
+            format!(
+                "cannot tell {what}: {} is not known ({}), and {} more",
+                first.path,
+                first.reason,
+                rest.len()
+            )
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! The type check of `all`, `exists`, `filter` and `map`, and of `has`.
+
+use std::ops::Range;
+
+use cel::common::ast::{CallExpr, Expr as CelExpr, operators};
+
+use super::{
+    check::{Checked, Checker, Named},
+    narrow::{implied, of_items},
+    tree::{Expr, Node, Quantifier},
+};
+use crate::root::ROOT;
+use vmgate_documents::types::{Kind, Type};
+
+impl Checker<'_> {
+    pub(super) fn has(&mut self, call: &CallExpr, span: Range<usize>) -> Checked {
+        let arg = match call.args.as_slice() {
+            [arg] if matches!(arg.expr, CelExpr::Select(_)) => arg,
+            _ => {
+                let help = Some("write `has(vm.job)`".to_owned());
+                return self.wrong(span, "`has` takes one field of something", "not a field", help);
+            }
+        };
+        let before = self.problems.len();
+        let (value, ty) = self.expr(arg);
+        if self.problems.len() == before && !ty.optional && ty.kind != Kind::Any && !self.is_guarded(&value) {
+            let text = self.text.get(value.span.clone()).unwrap_or_default().to_owned();
+            let help = Some(
+                "a fact that is not known needs no guard: it makes the rule's outcome unknown".to_owned(),
+            );
+            self.problem(
+                span.clone(),
+                format!("`{text}` is never absent, so this is always true"),
+                "always true",
+                help,
+            );
+        }
+        (Expr { node: Node::Present(Box::new(value)), span }, Type::plain(Kind::Bool))
+    }
+
+    pub(super) fn quantify(
+        &mut self,
+        quantifier: Quantifier,
+        call: &CallExpr,
+        span: Range<usize>,
+    ) -> Checked {
+        let (Some(target), [name, rest @ ..]) = (&call.target, call.args.as_slice()) else {
+            return self.wrong(span, format!("`{}` is called on a list", call.func_name), "no list", None);
+        };
+        let checked = self.expr(target);
+        let (list, list_type) = self.present(checked, "its items are looked at");
+        let item = match &list_type.kind {
+            Kind::List(item) => (**item).clone(),
+            Kind::Any => Type::any(),
+            _ => {
+                let message =
+                    format!("`{}` looks at the items of a list, and this is {list_type}", call.func_name);
+                return self.wrong(list.span, message, list_type.to_string(), None);
+            }
+        };
+        let name_span = self.parsed.span(name);
+        let CelExpr::Ident(variable) = &name.expr else {
+            let help = Some(format!("write `list.{}(x, …)`", call.func_name));
+            return self.wrong(name_span, "a name for the item must come first", "not a name", help);
+        };
+        self.new_name(variable, name_span.clone());
+        let slot = self.scope.next_slot;
+        self.scope.next_slot += 1;
+        let used_before = self.scope.used.borrow_mut().remove(variable);
+        self.locals.push((Named { name: variable.clone(), ty: item.clone() }, slot));
+        self.present.push(of_items(&list, slot, &self.scope.lets));
+        let (filter, result) = match rest {
+            [only] => (None, only),
+            [condition, result] if quantifier == Quantifier::Map => {
+                (Some(Box::new(self.condition(condition, "used as a condition"))), result)
+            }
+            _ => {
+                self.locals.pop();
+                self.present.pop();
+                let help = Some(format!("write `list.{}(x, …)`", call.func_name));
+                return self.wrong(
+                    span,
+                    format!("`{}` takes a name and an expression", call.func_name),
+                    "here",
+                    help,
+                );
+            }
+        };
+        let (body, body_type) = match quantifier {
+            Quantifier::Map => match filter.clone() {
+                Some(filter) => self.guarded(&filter, true, |this| this.expr(result)),
+                None => self.expr(result),
+            },
+            _ => (self.condition(result, "used as a condition"), Type::plain(Kind::Bool)),
+        };
+        self.locals.pop();
+        self.present.pop();
+        let used = !self.scope.used.borrow_mut().remove(variable);
+        if used_before {
+            self.scope.used.borrow_mut().insert(variable.clone());
+        }
+        if used {
+            let help = Some("use it in the expression after it".to_owned());
+            self.problem(name_span, format!("`{variable}` is not used"), "never used", help);
+        }
+        let ty = match quantifier {
+            Quantifier::Map => Type::list(body_type),
+            Quantifier::Filter => Type::list(self.filtered(item, &body)),
+            _ => Type::plain(Kind::Bool),
+        };
+        let node = Node::Quantify { quantifier, list: Box::new(list), slot, filter, body: Box::new(body) };
+        (Expr { node, span }, ty)
+    }
+
+    /// The items that a filter lets through.
+    pub(super) fn filtered(&self, item: Type, condition: &Expr) -> Type {
+        let proven = implied(condition, true, &self.scope.lets);
+        // Guards on fields of items are lost: the type of a record does not change with them.
+        if item.optional && proven.iter().any(|key| key.starts_with('$') && !key.contains('.')) {
+            return Type { optional: false, ..item };
+        }
+        item
+    }
+
+    /// A name that must not hide another.
+    pub(crate) fn new_name(&mut self, name: &str, span: Range<usize>) {
+        let taken = ROOT.field(name).is_some() || name == "params";
+        let hides = self.scope.lets.iter().any(|(named, _)| named.name == name)
+            || self.locals.iter().chain(&self.scope.variables).any(|(named, _)| named.name == name);
+        if taken || hides {
+            let help = Some("choose another name".to_owned());
+            self.problem(
+                span,
+                format!("`{name}` already means something else here"),
+                "hides another name",
+                help,
+            );
+        }
+    }
+}
+
+pub(super) fn quantifier(call: &CallExpr) -> Option<Quantifier> {
+    call.target.as_ref()?;
+    Some(match call.func_name.as_str() {
+        operators::ALL => Quantifier::All,
+        operators::EXISTS => Quantifier::Exists,
+        operators::EXISTS_ONE | "existsOne" => Quantifier::ExistsOne,
+        operators::FILTER => Quantifier::Filter,
+        operators::MAP => Quantifier::Map,
+        _ => return None,
+    })
+}

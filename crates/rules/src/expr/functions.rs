@@ -1,0 +1,286 @@
+//! The type check of functions.
+
+use std::ops::Range;
+
+use cel::common::ast::{CallExpr, Expr as CelExpr, IdedExpr, LiteralValue};
+use regex::RegexBuilder;
+
+use super::{
+    check::{Checked, Checker},
+    duration,
+    names::is_chain,
+    tree::{Expr, Function, Node},
+};
+use crate::value::Value;
+use vmgate_documents::{
+    closest,
+    types::{Kind, Type},
+};
+use vmgate_facts::Unit;
+use vmgate_facts::Version;
+
+/// Largest compiled form of a pattern.
+const LARGEST_PATTERN: usize = 256 * 1024;
+
+/// Names of all functions, for suggestions.
+const NAMES: [&str; 25] = [
+    "size",
+    "startsWith",
+    "endsWith",
+    "contains",
+    "matches",
+    "string",
+    "int",
+    "double",
+    "min",
+    "max",
+    "version",
+    "timestamp",
+    "duration",
+    "getSeconds",
+    "getMinutes",
+    "getHours",
+    "getMilliseconds",
+    "orValue",
+    "has",
+    "all",
+    "exists",
+    "exists_one",
+    "filter",
+    "map",
+    "in",
+];
+
+impl Checker<'_> {
+    pub(super) fn function(&mut self, expr: &IdedExpr, call: &CallExpr, span: Range<usize>) -> Checked {
+        let name_span = self.parsed.name_span(expr);
+        let name = call.func_name.as_str();
+        // `x.f(a)` and `f(x, a)` are the same to what follows.
+        let operands: Vec<&IdedExpr> = call.target.as_deref().into_iter().chain(&call.args).collect();
+        match (name, call.target.is_some(), operands.as_slice()) {
+            ("size", _, [value]) => self.size(value, span),
+            ("startsWith", true, [text, other]) => self.on_texts(Function::StartsWith, text, other, span),
+            ("endsWith", true, [text, other]) => self.on_texts(Function::EndsWith, text, other, span),
+            ("contains", true, [text, other]) => self.on_texts(Function::Contains, text, other, span),
+            ("matches", _, [text, pattern]) => self.matches(text, pattern, span),
+            ("string", false, [value]) => self.text_of(value, span),
+            ("int", false, [value]) => self.number_of(Function::Int, Type::INT, value, span),
+            ("double", false, [value]) => self.number_of(Function::Double, Kind::Double, value, span),
+            ("min", false, [a, b]) => self.extreme(Function::Min, a, b, span),
+            ("max", false, [a, b]) => self.extreme(Function::Max, a, b, span),
+            ("orValue", true, [value, other]) => self.or_value(value, other, span),
+            ("version" | "timestamp" | "duration", false, [literal]) => self.constant(name, literal, span),
+            ("getMilliseconds", true, [value]) => self.units_in(1, Unit::Count, value, span),
+            ("getSeconds", true, [value]) => self.units_in(1_000, Unit::SECONDS, value, span),
+            ("getMinutes", true, [value]) => self.units_in(60_000, Unit::Count, value, span),
+            ("getHours", true, [value]) => self.units_in(3_600_000, Unit::Count, value, span),
+            _ if NAMES.contains(&name) => {
+                let form =
+                    if call.target.is_some() { format!("x.{name}(…)") } else { format!("{name}(…)") };
+                let help = Some(format!(
+                    "see the list of functions in docs/writing-rules.md for how `{name}` is called"
+                ));
+                self.wrong(
+                    name_span,
+                    format!("`{form}` is not called like this"),
+                    "wrong number or place of arguments",
+                    help,
+                )
+            }
+            _ => {
+                let help = match closest(name, NAMES) {
+                    Some(like) => format!("did you mean `{like}`?"),
+                    None => format!("there are {}", NAMES.join(", ")),
+                };
+                self.wrong(name_span, format!("there is no function `{name}`"), "not known", Some(help))
+            }
+        }
+    }
+
+    fn operand(&mut self, expr: &IdedExpr, name: &str) -> Checked {
+        let checked = self.expr(expr);
+        self.present(checked, &format!("is given to `{name}`"))
+    }
+
+    fn size(&mut self, value: &IdedExpr, span: Range<usize>) -> Checked {
+        let (expr, ty) = self.operand(value, "size");
+        if !matches!(ty.kind, Kind::List(_) | Kind::Map(_) | Kind::Text | Kind::Enum(_) | Kind::Any) {
+            return self.wrong(expr.span, format!("{ty} has no size"), ty.to_string(), None);
+        }
+        let kind = Kind::Int { min: Some(0), max: None };
+        (Expr { node: Node::Call(Function::Size, vec![expr]), span }, Type::plain(kind))
+    }
+
+    fn text(&mut self, expr: &IdedExpr, name: &str) -> Expr {
+        let (expr, ty) = self.operand(expr, name);
+        if !matches!(ty.kind, Kind::Text | Kind::Enum(_) | Kind::Any) {
+            let help = match ty.kind {
+                Kind::List(_) => Some("for an item of a list use `x in list`".to_owned()),
+                _ => Some("`string(x)` makes a text".to_owned()),
+            };
+            self.problem(
+                expr.span.clone(),
+                format!("`{name}` takes a text, and this is {ty}"),
+                ty.to_string(),
+                help,
+            );
+        }
+        expr
+    }
+
+    fn on_texts(
+        &mut self,
+        function: Function,
+        text: &IdedExpr,
+        other: &IdedExpr,
+        span: Range<usize>,
+    ) -> Checked {
+        let name = match function {
+            Function::StartsWith => "startsWith",
+            Function::EndsWith => "endsWith",
+            _ => "contains",
+        };
+        let args = vec![self.text(text, name), self.text(other, name)];
+        (Expr { node: Node::Call(function, args), span }, Type::plain(Kind::Bool))
+    }
+
+    fn matches(&mut self, text: &IdedExpr, pattern: &IdedExpr, span: Range<usize>) -> Checked {
+        let text = self.text(text, "matches");
+        let pattern_span = self.parsed.span(pattern);
+        let CelExpr::Literal(LiteralValue::String(literal)) = &pattern.expr else {
+            let help = Some("write the pattern as a text".to_owned());
+            return self.wrong(pattern_span, "a pattern must be written out", "not a text", help);
+        };
+        match RegexBuilder::new(literal.inner())
+            .size_limit(LARGEST_PATTERN)
+            .dfa_size_limit(LARGEST_PATTERN)
+            .build()
+        {
+            Ok(regex) => {
+                (Expr { node: Node::Matches(Box::new(text), Box::new(regex)), span }, Type::plain(Kind::Bool))
+            }
+            Err(error) => {
+                let text = error.to_string();
+                let reason = text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+                self.wrong(
+                    pattern_span,
+                    format!("this is not a pattern: {reason}"),
+                    "a regular expression",
+                    None,
+                )
+            }
+        }
+    }
+
+    fn text_of(&mut self, value: &IdedExpr, span: Range<usize>) -> Checked {
+        let (expr, ty) = self.operand(value, "string");
+        if matches!(ty.kind, Kind::Record(_) | Kind::Map(_)) {
+            let help = Some("name one of its fields".to_owned());
+            return self.wrong(expr.span, format!("{ty} cannot be made a text"), ty.to_string(), help);
+        }
+        (Expr { node: Node::Call(Function::Text, vec![expr]), span }, Type::plain(Kind::Text))
+    }
+
+    fn number_of(&mut self, function: Function, kind: Kind, value: &IdedExpr, span: Range<usize>) -> Checked {
+        let name = if function == Function::Int { "int" } else { "double" };
+        let (expr, ty) = self.operand(value, name);
+        let unit = match &ty.kind {
+            Kind::Text | Kind::Any => Unit::Any,
+            _ if ty.is_number() => ty.unit,
+            _ => {
+                let message = format!("`{name}` makes a number of a number or text, and this is {ty}");
+                return self.wrong(expr.span, message, ty.to_string(), conversion_of(&ty));
+            }
+        };
+        (Expr { node: Node::Call(function, vec![expr]), span }, Type::number(kind, unit))
+    }
+
+    fn extreme(&mut self, function: Function, a: &IdedExpr, b: &IdedExpr, span: Range<usize>) -> Checked {
+        let name = if function == Function::Min { "min" } else { "max" };
+        let (a, a_type) = self.operand(a, name);
+        let (b, b_type) = self.operand(b, name);
+        for (expr, ty) in [(&a, &a_type), (&b, &b_type)] {
+            if !ty.is_number() && ty.kind != Kind::Any {
+                self.problem(
+                    expr.span.clone(),
+                    format!("`{name}` takes numbers, and this is {ty}"),
+                    ty.to_string(),
+                    None,
+                );
+            }
+        }
+        let ty = self.unify(a_type, b_type, span.clone(), "the two numbers");
+        (Expr { node: Node::Call(function, vec![a, b]), span }, ty)
+    }
+
+    fn or_value(&mut self, value: &IdedExpr, other: &IdedExpr, span: Range<usize>) -> Checked {
+        let (value, ty) = self.expr(value);
+        if !is_chain(&value) && ty.kind != Kind::Any {
+            let help = Some("read the field with `.?`: `x.?field.orValue(…)`".to_owned());
+            return self.wrong(
+                value.span,
+                "`orValue` follows a field read with `.?`",
+                "not read with `.?`",
+                help,
+            );
+        }
+        if !ty.optional && ty.kind != Kind::Any {
+            let help = Some("read the field with `.`".to_owned());
+            self.problem(value.span.clone(), "this is never absent", "the other value is never used", help);
+        }
+        let (other, other_type) = self.expr(other);
+        let result =
+            self.unify(Type { optional: false, ..ty }, other_type, other.span.clone(), "the two values");
+        (Expr { node: Node::OrValue(Box::new(value), Box::new(other)), span }, result)
+    }
+
+    /// `version("8.2")` and the like: constants, read when the rule is loaded.
+    fn constant(&mut self, name: &str, literal: &IdedExpr, span: Range<usize>) -> Checked {
+        let literal_span = self.parsed.span(literal);
+        let CelExpr::Literal(LiteralValue::String(text)) = &literal.expr else {
+            let help = Some("facts have their types already: compare them as they are".to_owned());
+            return self.wrong(
+                literal_span,
+                format!("`{name}` takes a text that is written out"),
+                "not a text",
+                help,
+            );
+        };
+        let text = text.inner();
+        let (value, kind, example) = match name {
+            "version" => (text.parse::<Version>().ok().map(Value::Version), Kind::Version, "8.2"),
+            "timestamp" => (text.parse().ok().map(Value::Time), Kind::Timestamp, "2026-11-23T01:00:00Z"),
+            _ => (duration::parse(text).map(Value::Duration), Kind::Duration, "10m"),
+        };
+        if let Some(value) = value {
+            return (Expr { node: Node::Literal(value), span }, Type::plain(kind));
+        }
+        let help = Some(format!("write it as `{name}(\"{example}\")`"));
+        self.wrong(literal_span, format!("`{text}` is not {kind}"), "cannot be read", help)
+    }
+
+    fn units_in(&mut self, milliseconds: i64, unit: Unit, value: &IdedExpr, span: Range<usize>) -> Checked {
+        let (expr, ty) = self.operand(value, "getSeconds");
+        if !matches!(ty.kind, Kind::Duration | Kind::Any) {
+            let help = Some("the difference of two times is a duration".to_owned());
+            return self.wrong(
+                expr.span,
+                format!("this must be a duration, and is {ty}"),
+                ty.to_string(),
+                help,
+            );
+        }
+        (
+            Expr { node: Node::Call(Function::In(milliseconds), vec![expr]), span },
+            Type::number(Type::INT, unit),
+        )
+    }
+}
+
+fn conversion_of(ty: &Type) -> Option<String> {
+    match ty.kind {
+        Kind::Duration => Some("`.getSeconds()` makes a number of a duration".to_owned()),
+        Kind::List(_) => Some("`.size()` is the number of its items".to_owned()),
+        _ => None,
+    }
+}

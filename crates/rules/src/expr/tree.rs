@@ -1,0 +1,175 @@
+//! The tree of a checked expression.
+
+use std::{ops::Range, sync::Arc};
+
+use regex::Regex;
+
+use crate::value::Value;
+
+/// A node with its place in the expression's text.
+#[derive(Debug, Clone)]
+pub(crate) struct Expr {
+    pub(crate) node: Node,
+    pub(crate) span: Range<usize>,
+}
+
+/// What a node does.
+#[derive(Debug, Clone)]
+pub(crate) enum Node {
+    Literal(Value),
+    /// The rule's parameter of that position.
+    Param(usize),
+    /// The rule's `let` of that position.
+    Let(usize),
+    /// A value below a base, by positions of fields. `suffix` is what that adds to the path.
+    Access {
+        base: Base,
+        steps: Vec<usize>,
+        suffix: Arc<str>,
+    },
+    Index(Box<Expr>, Box<Expr>),
+    Not(Box<Expr>),
+    Negate(Box<Expr>),
+    And(Box<Expr>, Box<Expr>),
+    Or(Box<Expr>, Box<Expr>),
+    Conditional(Box<Expr>, Box<Expr>, Box<Expr>),
+    Compare(Comparison, Box<Expr>, Box<Expr>),
+    Arithmetic(Arithmetic, Box<Expr>, Box<Expr>),
+    In(Box<Expr>, Box<Expr>),
+    /// Whether a value is not absent.
+    Present(Box<Expr>),
+    /// The first, or the second where the first is absent.
+    OrValue(Box<Expr>, Box<Expr>),
+    Call(Function, Vec<Expr>),
+    Matches(Box<Expr>, Box<Regex>),
+    List(Vec<Expr>),
+    Quantify {
+        quantifier: Quantifier,
+        list: Box<Expr>,
+        slot: usize,
+        filter: Option<Box<Expr>>,
+        body: Box<Expr>,
+    },
+}
+
+/// Where an access begins.
+#[derive(Debug, Clone)]
+pub(crate) enum Base {
+    /// The facts.
+    Root,
+    /// The variable in that slot.
+    Variable(usize),
+    /// Another expression.
+    Expr(Box<Expr>),
+}
+
+/// Comparisons.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Comparison {
+    Equal,
+    NotEqual,
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+}
+
+/// Operations on numbers, times and texts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Arithmetic {
+    Add,
+    Subtract,
+    Multiply,
+    Divide,
+    Modulo,
+}
+
+/// Comprehensions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Quantifier {
+    All,
+    Exists,
+    ExistsOne,
+    Filter,
+    Map,
+}
+
+/// Functions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Function {
+    Size,
+    StartsWith,
+    EndsWith,
+    Contains,
+    Text,
+    Int,
+    Double,
+    Min,
+    Max,
+    /// Whole units in a duration, by the unit's length in milliseconds.
+    In(i64),
+}
+
+impl Expr {
+    /// The nodes right below this one.
+    pub(crate) fn children(&self) -> Vec<&Expr> {
+        match &self.node {
+            Node::Access { base: Base::Expr(base), .. } => vec![base],
+            Node::Access { .. } | Node::Literal(_) | Node::Param(_) | Node::Let(_) => Vec::new(),
+            Node::Not(a) | Node::Negate(a) | Node::Present(a) | Node::Matches(a, _) => vec![a],
+            Node::Index(a, b)
+            | Node::And(a, b)
+            | Node::Or(a, b)
+            | Node::Compare(_, a, b)
+            | Node::Arithmetic(_, a, b)
+            | Node::In(a, b)
+            | Node::OrValue(a, b) => vec![a, b],
+            Node::Conditional(a, b, c) => vec![a, b, c],
+            Node::Call(_, args) | Node::List(args) => args.iter().collect(),
+            Node::Quantify { list, filter, body, .. } => {
+                [Some(list), filter.as_ref(), Some(body)].into_iter().flatten().map(|expr| &**expr).collect()
+            }
+        }
+    }
+
+    /// As [`Self::children`], to change them.
+    pub(crate) fn children_mut(&mut self) -> Vec<&mut Expr> {
+        match &mut self.node {
+            Node::Access { base: Base::Expr(base), .. } => vec![base],
+            Node::Access { .. } | Node::Literal(_) | Node::Param(_) | Node::Let(_) => Vec::new(),
+            Node::Not(a) | Node::Negate(a) | Node::Present(a) | Node::Matches(a, _) => vec![a],
+            Node::Index(a, b)
+            | Node::And(a, b)
+            | Node::Or(a, b)
+            | Node::Compare(_, a, b)
+            | Node::Arithmetic(_, a, b)
+            | Node::In(a, b)
+            | Node::OrValue(a, b) => vec![a, b],
+            Node::Conditional(a, b, c) => vec![a, b, c],
+            Node::Call(_, args) | Node::List(args) => args.iter_mut().collect(),
+            Node::Quantify { list, filter, body, .. } => [Some(list), filter.as_mut(), Some(body)]
+                .into_iter()
+                .flatten()
+                .map(|expr| &mut **expr)
+                .collect(),
+        }
+    }
+
+    /// Whether no fact, parameter or variable has a part in the value.
+    pub(crate) fn is_constant(&self) -> bool {
+        match &self.node {
+            Node::Param(_) | Node::Let(_) | Node::Access { base: Base::Root | Base::Variable(_), .. } => {
+                false
+            }
+            _ => self.children().into_iter().all(Self::is_constant),
+        }
+    }
+
+    /// Calls `visit` for this node and every node below it.
+    pub(crate) fn walk(&self, visit: &mut dyn FnMut(&Expr)) {
+        visit(self);
+        for child in self.children() {
+            child.walk(visit);
+        }
+    }
+}

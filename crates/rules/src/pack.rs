@@ -1,0 +1,340 @@
+//! A pack of rules: loaded, checked, with the parameters that hold, ready to judge moves.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt::Write,
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+
+use super::{
+    document::ProfileDocument,
+    evaluate::{self, Subject},
+    files::{self, Role, RuleFile, RuleSource},
+    load,
+    param::{ParamError, ParamErrors, ParamOrigin, ParamOverrides},
+    rule::Rule,
+    value::Value,
+};
+use vmgate_documents::{Node, Problem, Problems, Shape, SourceFile, closest};
+use vmgate_facts::{Facts, Forecast};
+use vmgate_verdict::Outcome;
+
+static PROFILE: Shape<ProfileDocument> = Shape::new();
+
+/// Rules that were loaded together.
+#[derive(Debug, Clone)]
+pub struct Pack {
+    /// By step, severity (high first) and id: the order of outcomes.
+    rules: Vec<Rule>,
+    profiles: BTreeMap<String, Profile>,
+    /// The values of each rule's parameters.
+    params: Vec<Vec<Value>>,
+}
+
+/// Values for parameters, for one kind of guests.
+#[derive(Debug, Clone)]
+pub struct Profile {
+    /// Its name.
+    pub name: String,
+    /// For whom it is.
+    pub title: String,
+    /// Values by rule and parameter.
+    pub params: ParamOverrides,
+}
+
+impl Pack {
+    /// Loads and checks every rule of the sources. All problems of all files come back together.
+    pub fn load(sources: &[RuleSource]) -> Result<Self, Problems> {
+        let (files, problems) = files::collect(sources, &[Role::Rule, Role::Profile]);
+        Self::of_files(&files, problems)
+    }
+
+    /// A pack of one rule that is already in memory; `name` stands for its file in errors.
+    pub fn of_rule(name: &str, bytes: &[u8]) -> Result<Self, Problems> {
+        let file = SourceFile::new(name, bytes)?;
+        Self::of_files(
+            &[RuleFile { role: Role::Rule, stem: name.to_owned(), builtin: false, file }],
+            Vec::new(),
+        )
+    }
+
+    fn of_files(files: &[RuleFile], mut problems: Vec<Problem>) -> Result<Self, Problems> {
+        let mut rules: Vec<(bool, Rule)> = Vec::new();
+        match load::rules(files.iter().filter(|file| file.role == Role::Rule)) {
+            Ok(loaded) => {
+                for (builtin, rule) in loaded {
+                    match rule {
+                        Ok(rule) => rules.push((builtin, rule)),
+                        Err(found) => problems.extend(found),
+                    }
+                }
+            }
+            Err(problem) => problems.push(problem),
+        }
+        let rules = resolve(rules, &mut problems);
+        let profiles = profiles(files, &rules, problems.is_empty(), &mut problems);
+        if problems.is_empty() { Ok(Self::new(rules, profiles)) } else { Err(Problems::new(problems)) }
+    }
+
+    fn new(mut rules: Vec<Rule>, profiles: BTreeMap<String, Profile>) -> Self {
+        rules.sort_by(|a, b| (a.step, b.severity, &a.id).cmp(&(b.step, a.severity, &b.id)));
+        let mut pack = Self { rules, profiles, params: Vec::new() };
+        pack.settle();
+        pack
+    }
+
+    fn settle(&mut self) {
+        self.params =
+            self.rules.iter().map(|rule| rule.params.iter().map(super::Param::to_value).collect()).collect();
+    }
+
+    /// The rules in the order of their outcomes.
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// The rule of that id.
+    pub fn rule(&self, id: &str) -> Option<&Rule> {
+        self.rules.iter().find(|rule| &*rule.id == id)
+    }
+
+    /// The profiles there are.
+    pub fn profiles(&self) -> impl Iterator<Item = &Profile> {
+        self.profiles.values()
+    }
+
+    /// The pack with the values of a profile, and over them those of the user's configuration.
+    pub fn with_parameters(
+        mut self,
+        profile: Option<&str>,
+        overrides: &ParamOverrides,
+    ) -> Result<Self, ParamErrors> {
+        let mut errors = Vec::new();
+        if let Some(name) = profile {
+            if let Some(profile) = self.profiles.get(name).cloned() {
+                self.set(&profile.params, &ParamOrigin::Profile(profile.name), &mut errors);
+            } else {
+                let known = self.profiles.keys().cloned().collect::<Vec<_>>().join(", ");
+                errors.push(ParamError::NoProfile { name: name.to_owned(), known });
+            }
+        }
+        self.set(overrides, &ParamOrigin::ConfigFile, &mut errors);
+        self.settle();
+        if errors.is_empty() { Ok(self) } else { Err(ParamErrors(errors)) }
+    }
+
+    fn set(&mut self, values: &ParamOverrides, origin: &ParamOrigin, errors: &mut Vec<ParamError>) {
+        for (id, values) in values {
+            let hint = || {
+                closest(id, self.rules.iter().map(|rule| &*rule.id))
+                    .map_or_else(String::new, |like| format!("; did you mean `{like}`?"))
+            };
+            let Some(position) = self.rules.iter().position(|rule| *rule.id == **id) else {
+                errors.push(ParamError::NoRule { rule: id.clone(), origin: origin.clone(), hint: hint() });
+                continue;
+            };
+            if let Some(rule) = self.rules.get_mut(position) {
+                set_params(rule, values, origin, errors);
+            }
+        }
+    }
+
+    /// What every rule says of one move: by step, severity, id and subject.
+    pub fn evaluate(&self, facts: &Facts, forecast: &Forecast, now: Timestamp) -> Vec<Outcome> {
+        self.evaluate_those(|_| true, facts, forecast, now)
+    }
+
+    /// The same of some rules.
+    pub fn evaluate_those(
+        &self,
+        is_wanted: impl Fn(&Rule) -> bool,
+        facts: &Facts,
+        forecast: &Forecast,
+        now: Timestamp,
+    ) -> Vec<Outcome> {
+        let root = Value::root(facts, forecast, now);
+        let subject = Subject::new(facts, &root, now);
+        let rules: Vec<_> = self
+            .rules
+            .iter()
+            .zip(self.params.iter().map(Vec::as_slice))
+            .filter(|(rule, _)| is_wanted(rule))
+            .collect();
+        evaluate::evaluate(rules.into_iter(), &subject)
+    }
+
+    /// SHA-256 over what the rules say and the parameters that hold, in hexadecimal.
+    pub fn digest(&self) -> String {
+        let mut hash = Sha256::new();
+        for rule in &self.rules {
+            let params: BTreeMap<&str, &serde_json::Value> =
+                rule.params.iter().map(|param| (param.name.as_str(), &param.value)).collect();
+            let content = serde_json::json!({ "rule": load::canonical(&rule.node), "params": params });
+            hash.update(content.to_string().as_bytes());
+            hash.update([0]);
+        }
+        hash.finalize().iter().fold(String::with_capacity(64), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+    }
+}
+
+/// Sets parameters of one rule.
+pub(crate) fn set_params(
+    rule: &mut Rule,
+    values: &BTreeMap<String, serde_json::Value>,
+    origin: &ParamOrigin,
+    errors: &mut Vec<ParamError>,
+) {
+    for (name, value) in values {
+        let names: Vec<&str> = rule.params.iter().map(|param| param.name.as_str()).collect();
+        let hint = match closest(name, names.iter().copied()) {
+            Some(like) => format!("; did you mean `{like}`?"),
+            None if names.is_empty() => String::new(),
+            None => format!("; it has {}", names.join(", ")),
+        };
+        match rule.params.iter_mut().find(|param| param.name == *name) {
+            None => errors.push(ParamError::NoParam {
+                rule: rule.id.to_string(),
+                param: name.clone(),
+                origin: origin.clone(),
+                hint,
+            }),
+            Some(param) => match param.refuses(value) {
+                None => param.set(value, origin.clone()),
+                Some(reason) => errors.push(ParamError::BadValue {
+                    rule: rule.id.to_string(),
+                    param: name.clone(),
+                    value: value.to_string(),
+                    origin: origin.clone(),
+                    reason,
+                }),
+            },
+        }
+    }
+}
+
+/// One rule an id. A user's rule takes the place of a shipped one only if it says so.
+fn resolve(rules: Vec<(bool, Rule)>, problems: &mut Vec<Problem>) -> Vec<Rule> {
+    let replaced: HashMap<String, String> =
+        rules.iter().filter_map(|(_, rule)| Some((rule.replaces.clone()?, rule.file.clone()))).collect();
+    let ids: Vec<Arc<str>> = rules.iter().map(|(_, rule)| Arc::clone(&rule.id)).collect();
+    let mut kept: Vec<(bool, Rule)> = Vec::new();
+    for (builtin, rule) in rules {
+        if let Some(target) = &rule.replaces
+            && !ids.iter().any(|id| **id == **target)
+        {
+            let span = rule.node.get("replaces").map_or(0..1, |node| node.span.clone());
+            let help = match closest(target, ids.iter().map(|id| &**id)) {
+                Some(like) => format!("did you mean `{like}`?"),
+                None => "`vmgate rules list` shows the ids".to_owned(),
+            };
+            problems.push(
+                Problem::at(&rule.source, span, format!("there is no rule `{target}` to replace"))
+                    .label("no such rule")
+                    .help(help),
+            );
+        }
+        let gone = replaced.get(&*rule.id).is_some_and(|by| *by != rule.file);
+        if gone {
+            continue;
+        }
+        match kept.iter().find(|(_, other)| other.id == rule.id) {
+            None => kept.push((builtin, rule)),
+            Some((first_builtin, first)) => {
+                let span = rule.node.get("id").map_or(0..1, |node| node.span.clone());
+                let (message, help) = if *first_builtin && !builtin {
+                    (
+                        format!("`{}` is a shipped rule already, in {}", rule.id, first.file),
+                        format!(
+                            "give it another id, or say `replaces: {}` if it is to take that rule's place",
+                            rule.id
+                        ),
+                    )
+                } else {
+                    (
+                        format!("`{}` is defined twice: here and in {}", rule.id, first.file),
+                        "rename or remove one of them".to_owned(),
+                    )
+                };
+                problems.push(Problem::at(&rule.source, span, message).label("the same id").help(help));
+            }
+        }
+    }
+    kept.into_iter().map(|(_, rule)| rule).collect()
+}
+
+/// Profiles by name; a later source adds to what an earlier one says.
+fn profiles(
+    files: &[RuleFile],
+    rules: &[Rule],
+    rules_are_complete: bool,
+    problems: &mut Vec<Problem>,
+) -> BTreeMap<String, Profile> {
+    let mut profiles: BTreeMap<String, Profile> = BTreeMap::new();
+    for file in files.iter().filter(|file| file.role == Role::Profile) {
+        let check = |node: &Node| {
+            let mut found = Vec::new();
+            if rules_are_complete {
+                for (key, values) in node.get("params").map(Node::entries).unwrap_or_default() {
+                    check_profile(file, key, values, rules, &mut found);
+                }
+            }
+            found
+        };
+        let document = match PROFILE.read(&file.file, check) {
+            Ok((document, _)) => document,
+            Err(found) => {
+                problems.extend(found);
+                continue;
+            }
+        };
+        let profile = profiles.entry(file.stem.clone()).or_insert_with(|| Profile {
+            name: file.stem.clone(),
+            title: document.title.clone(),
+            params: ParamOverrides::new(),
+        });
+        for (rule, values) in document.params {
+            profile.params.entry(rule).or_default().extend(values);
+        }
+    }
+    profiles
+}
+
+/// The values that a profile gives one rule, each problem at its place.
+fn check_profile(file: &RuleFile, key: &Node, values: &Node, rules: &[Rule], problems: &mut Vec<Problem>) {
+    let id = key.text().unwrap_or_default();
+    let Some(rule) = rules.iter().find(|rule| &*rule.id == id) else {
+        let problem = Problem::at(&file.file, key.span.clone(), format!("there is no rule `{id}`"))
+            .label("no such rule");
+        problems.push(match closest(id, rules.iter().map(|rule| &*rule.id)) {
+            Some(like) => problem.help(format!("did you mean `{like}`?")),
+            None => problem,
+        });
+        return;
+    };
+    for (name, value) in values.entries() {
+        let text = name.text().unwrap_or_default();
+        match rule.params.iter().find(|param| param.name == text) {
+            None => {
+                let known: Vec<&str> = rule.params.iter().map(|param| param.name.as_str()).collect();
+                let message = format!("{id} has no parameter `{text}`");
+                problems.push(
+                    Problem::at(&file.file, name.span.clone(), message)
+                        .label("no such parameter")
+                        .help(format!("it has {}", known.join(", "))),
+                );
+            }
+            Some(param) => {
+                if let Some(reason) = param.refuses(&value.to_json()) {
+                    let message = format!("`{text}` of {id} does not fit: {reason}");
+                    problems.push(Problem::at(&file.file, value.span.clone(), message).label("this value"));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,374 @@
+//! Tests of catalogues: what a process, a listener or a UDP socket is taken for.
+//!
+//! Beside `catalogues/<name>.yaml` stands `<name>.test.yaml`. Every entry needs a case that finds it, and every
+//! pattern a case that fails without it: patterns are where catalogues go wrong.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::report::{CaseReport, RuleReport};
+use crate::{
+    Catalogues,
+    catalogue::{MemorySyncEntry, UdpEntry},
+    files::{Role, RuleFile},
+};
+use vmgate_documents::{Node, Problem, Shape, SourceFile, closest};
+use vmgate_facts::{Fact, Guest, Listener, Process, Tcp, Udp, UdpSocket};
+
+static TESTS: Shape<CatalogueTestDocument> = Shape::new();
+
+/// The tests of one catalogue. The file is called `<name>.test.yaml` and stands beside `<name>.yaml`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code, reason = "the schema is checked when the document is read")]
+pub(crate) struct CatalogueTestDocument {
+    /// Names this format.
+    pub(crate) schema: CatalogueTestSchema,
+    /// What must be recognised, case by case.
+    pub(crate) cases: Vec<CatalogueCase>,
+}
+
+/// The names of the format of catalogue tests that this version reads.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+pub(crate) enum CatalogueTestSchema {
+    /// The first format.
+    #[serde(rename = "vmgate/catalogue-test/v1")]
+    V1,
+}
+
+/// One case: something that is seen in a guest, and what it is taken for. It has one of process, listener and udp.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CatalogueCase {
+    /// A process of the guest, by the kernel's name for it.
+    #[schemars(example = &"corosync")]
+    process: Option<String>,
+    /// The command line of the process; its name where it is left out.
+    #[schemars(example = &"/usr/sbin/corosync -f")]
+    command: Option<String>,
+    /// A TCP port that somebody listens on.
+    #[schemars(example = 7788)]
+    listener: Option<u16>,
+    /// The port of a UDP socket.
+    #[schemars(example = 5405)]
+    udp: Option<u16>,
+    /// Address and port of the peer of a connected UDP socket.
+    #[schemars(example = &"10.0.0.9:514")]
+    peer: Option<String>,
+    /// Process that owns the port: null for the kernel, left out where nobody knows.
+    #[serde(default)]
+    owner: Fact<Option<String>>,
+    /// Ids of the entries that it is taken for; an empty list where it is nothing special.
+    #[schemars(example = vec!["corosync"])]
+    finds: Vec<String>,
+    /// The time-out that its command line sets.
+    #[schemars(example = 5.0)]
+    seconds: Option<f64>,
+}
+
+/// What was found, with the time-outs.
+type Found = Vec<(String, Option<f64>)>;
+
+impl CatalogueCase {
+    fn name(&self) -> String {
+        let of = match &self.owner {
+            Fact::Known(Some(owner)) => format!(" of {owner}"),
+            Fact::Known(None) => " of the kernel".to_owned(),
+            Fact::Unknown(_) => String::new(),
+        };
+        match (&self.process, self.listener, self.udp) {
+            (Some(process), ..) => format!("process {}", self.command.as_ref().unwrap_or(process)),
+            (None, Some(port), _) => format!("listener {port}{of}"),
+            (None, None, Some(port)) => {
+                let to = self.peer.as_ref().map_or_else(String::new, |peer| format!(" to {peer}"));
+                format!("udp {port}{of}{to}")
+            }
+            _ => "nothing".to_owned(),
+        }
+    }
+
+    fn socket(&self, port: u16) -> UdpSocket {
+        UdpSocket {
+            local: format!("0.0.0.0:{port}"),
+            port,
+            remote: self.peer.clone(),
+            drops: 0,
+            owner: self.owner.clone(),
+            service: Fact::default(),
+        }
+    }
+
+    /// What the software catalogues make of it.
+    fn software(&self, catalogues: &Catalogues) -> Found {
+        let mut guest = Guest { processes: Fact::Known(Vec::new()), ..Guest::default() };
+        if let Some(name) = &self.process {
+            guest.processes = Fact::Known(vec![Process {
+                pid: 1,
+                name: name.clone(),
+                command: self.command.clone().unwrap_or_else(|| name.clone()),
+                state: "S".into(),
+                resident_bytes: 0,
+            }]);
+        }
+        if let Some(port) = self.listener {
+            let local = format!("0.0.0.0:{port}");
+            let listeners = Fact::Known(vec![Listener { local, port, owner: self.owner.clone() }]);
+            guest.tcp = Fact::Known(Tcp { listeners, ..Tcp::default() });
+        }
+        if let Some(port) = self.udp {
+            guest.udp = Fact::Known(Udp { sockets: Fact::Known(vec![self.socket(port)]), ..Udp::default() });
+        }
+        let found = catalogues.recognise(&guest);
+        let found = found.known().into_iter().flatten();
+        found.map(|one| (one.id.clone(), one.detector_seconds.known().copied())).collect()
+    }
+
+    /// What the UDP catalogues make of it.
+    fn service(&self, catalogues: &Catalogues) -> Found {
+        let service = self.udp.and_then(|port| catalogues.classify(&self.socket(port)));
+        service.map(|service| (service.id, None)).into_iter().collect()
+    }
+
+    fn found(&self, catalogues: &Catalogues, of: Kind) -> Found {
+        match of {
+            Kind::Software => self.software(catalogues),
+            Kind::Services => self.service(catalogues),
+        }
+    }
+
+    fn fits(&self, found: &Found) -> bool {
+        let ids: Vec<&str> = found.iter().map(|(id, _)| id.as_str()).collect();
+        ids == self.finds
+            && self.seconds.is_none_or(|seconds| found.iter().all(|(_, is)| *is == Some(seconds)))
+    }
+}
+
+/// What a catalogue is about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Software,
+    Services,
+}
+
+/// Tests every catalogue among the files, or those that `filter` is a part of.
+pub(super) fn run(
+    files: &[RuleFile],
+    catalogues: &Catalogues,
+    filter: Option<&str>,
+    problems: &mut Vec<Problem>,
+) -> Vec<RuleReport> {
+    let mut tests: BTreeMap<String, &RuleFile> = files
+        .iter()
+        .filter(|file| file.role == Role::CatalogueTest)
+        .map(|file| (place(file), file))
+        .collect();
+    let mut reports = Vec::new();
+    for file in files.iter().filter(|file| file.role == Role::Catalogue) {
+        let tests = tests.remove(&place(file));
+        if filter.is_none_or(|filter| file.stem.contains(filter)) {
+            reports.push(catalogue(file, tests, catalogues));
+        }
+    }
+    for file in tests.into_values() {
+        let message = format!("there is no catalogue `{}` beside these tests", file.stem);
+        problems.push(Problem::of_file(&file.file.name, message, "write the catalogue, or remove its tests"));
+        problems.extend(document(&file.file).err().unwrap_or_default());
+    }
+    reports
+}
+
+/// Folder and name, by which a catalogue and its tests belong together.
+fn place(file: &RuleFile) -> String {
+    let folder = file.file.name.rsplit_once('/').map_or("", |(folder, _)| folder);
+    format!("{folder}/{}", file.stem)
+}
+
+fn catalogue(file: &RuleFile, tests: Option<&RuleFile>, catalogues: &Catalogues) -> RuleReport {
+    let mut report = RuleReport::new("catalogue", &file.stem);
+    let Some(tests) = tests else {
+        let message = format!("the catalogue `{}` has no tests", file.stem);
+        let help = format!("write {}.test.yaml beside it; docs/writing-rules.md shows how", file.stem);
+        report.failures.push(Problem::of_file(&file.file.name, message, &help));
+        return report;
+    };
+    match document(&tests.file) {
+        Err(found) => report.failures.extend(found),
+        Ok((document, node)) => {
+            let nodes = node.get("cases").map(Node::items).unwrap_or_default();
+            let run = Run { file: &tests.file, cases: &document.cases, nodes, catalogues };
+            run.run(file, &mut report);
+        }
+    }
+    report
+}
+
+/// Reads the tests of a catalogue.
+pub(super) fn document(file: &Arc<SourceFile>) -> Result<(CatalogueTestDocument, Node), Vec<Problem>> {
+    TESTS.read(file, |root| one_thing_each(file, root))
+}
+
+/// A case shows one thing.
+fn one_thing_each(file: &Arc<SourceFile>, root: &Node) -> Vec<Problem> {
+    let cases = root.get("cases").map(Node::items).unwrap_or_default();
+    let wrong = cases.iter().filter(|case| {
+        ["process", "listener", "udp"].into_iter().filter(|key| case.get(key).is_some()).count() != 1
+    });
+    wrong
+        .map(|case| {
+            Problem::at(file, case.span.clone(), "a case shows one thing")
+                .label("this case")
+                .help("give one of process, listener and udp")
+        })
+        .collect()
+}
+
+struct Run<'a> {
+    file: &'a Arc<SourceFile>,
+    cases: &'a [CatalogueCase],
+    nodes: &'a [Node],
+    catalogues: &'a Catalogues,
+}
+
+impl Run<'_> {
+    fn run(&self, file: &RuleFile, report: &mut RuleReport) {
+        let Some(catalogue) = self.catalogues.file(&file.file.name) else {
+            let help = "load the catalogues of the folder whose tests are run";
+            report.failures.push(Problem::of_file(&file.file.name, "is tested and not loaded", help));
+            return;
+        };
+        let entries: Vec<(&str, &Node)> = catalogue.entries().collect();
+        let services = self.catalogues.udp_services();
+        let of_services = entries.iter().all(|(id, _)| services.iter().any(|entry| entry.id == *id))
+            && catalogue.node.get("schema").and_then(Node::text)
+                == Some(crate::catalogue::UdpCatalogue::SCHEMA);
+        let kind = if of_services { Kind::Services } else { Kind::Software };
+        for (case, node) in self.cases.iter().zip(self.nodes) {
+            report.cases.push(self.case(case, node, kind));
+            report.failures.extend(case.finds.iter().filter_map(|id| self.unknown_id(id, node, &entries)));
+        }
+        for (id, node) in &entries {
+            if !self.cases.iter().any(|case| case.finds.iter().any(|found| found == id)) {
+                let node = node.get("id").unwrap_or(node);
+                let problem =
+                    Problem::at(&catalogue.source, node.span.clone(), format!("no case finds `{id}`"));
+                let help = format!("add one to {}", self.file.name);
+                report.failures.push(problem.label("this entry").help(help));
+            }
+            self.mutants(id, node, kind, &catalogue.source, report);
+        }
+    }
+
+    fn case(&self, case: &CatalogueCase, node: &Node, kind: Kind) -> CaseReport {
+        let found = case.found(self.catalogues, kind);
+        let message = || format!("{}: not what it is taken for", case.name());
+        let problem = (!case.fits(&found))
+            .then(|| Problem::at(self.file, node.span.clone(), message()).label("this case"));
+        let line = |id: &str, seconds: Option<f64>| match seconds {
+            Some(seconds) => format!("{id}, {seconds} s"),
+            None => id.to_owned(),
+        };
+        let lines = |all: Vec<String>| if all.is_empty() { vec!["nothing special".to_owned()] } else { all };
+        CaseReport {
+            name: case.name(),
+            problem,
+            expected: lines(case.finds.iter().map(|id| line(id, case.seconds)).collect()),
+            actual: lines(found.iter().map(|(id, seconds)| line(id, *seconds)).collect()),
+        }
+    }
+
+    fn unknown_id(&self, id: &str, node: &Node, entries: &[(&str, &Node)]) -> Option<Problem> {
+        let software = self.catalogues.memory_sync().iter().map(|entry| entry.id.as_str());
+        let services = self.catalogues.udp_services().iter().map(|entry| entry.id.as_str());
+        if software.chain(services).any(|known| known == id) {
+            return None;
+        }
+        let node = node.get("finds").unwrap_or(node);
+        let problem = Problem::at(self.file, node.span.clone(), format!("there is no entry `{id}`"));
+        let problem = problem.label("no such entry");
+        Some(match closest(id, entries.iter().map(|(id, _)| *id)) {
+            Some(like) => problem.help(format!("did you mean `{like}`?")),
+            None => problem.help("name the id of an entry"),
+        })
+    }
+
+    /// Every pattern of an entry must be needed by a case.
+    fn mutants(&self, id: &str, node: &Node, kind: Kind, source: &Arc<SourceFile>, report: &mut RuleReport) {
+        for mutant in mutants(node, kind) {
+            report.mutants += 1;
+            let changed =
+                self.catalogues.with(id, |entry| mutant.software(entry), |entry| mutant.service(entry));
+            // Only a case about this entry, or one that is nothing special, can notice.
+            let about =
+                |case: &&CatalogueCase| case.finds.is_empty() || case.finds.iter().any(|found| found == id);
+            if self.cases.iter().filter(about).all(|case| case.fits(&case.found(&changed, kind))) {
+                let message = format!("{id}: no case needs this");
+                let problem = Problem::at(source, mutant.span(node), message).label(mutant.what());
+                report.failures.push(problem.help(format!("add one to {}", self.file.name)));
+            }
+        }
+    }
+}
+
+/// A part of an entry that is left out, by its position.
+enum Mutant {
+    Command(usize),
+    Option(usize),
+    Prefix(usize),
+    WithProcess,
+}
+
+/// Everything in an entry that looks for more than one text.
+fn mutants(entry: &Node, kind: Kind) -> Vec<Mutant> {
+    let positions = |key: &str| 0..entry.get(key).map_or(0, |list| list.items().len());
+    if kind == Kind::Services {
+        let with_process = entry.get("with_process").is_some_and(|node| node.to_json() == true);
+        return if with_process { vec![Mutant::WithProcess] } else { Vec::new() };
+    }
+    let names = entry.get("names").map(Node::items).unwrap_or_default();
+    let prefixes =
+        names.iter().enumerate().filter(|(_, name)| name.text().is_some_and(|name| name.ends_with('*')));
+    positions("commands")
+        .map(Mutant::Command)
+        .chain(positions("command_line").map(Mutant::Option))
+        .chain(prefixes.map(|(at, _)| Mutant::Prefix(at)))
+        .collect()
+}
+
+impl Mutant {
+    fn software(&self, entry: &mut MemorySyncEntry) {
+        match self {
+            Self::Command(at) => drop(entry.commands.remove(*at)),
+            Self::Option(at) => drop(entry.command_line.remove(*at)),
+            Self::Prefix(at) => drop(entry.names.remove(*at)),
+            Self::WithProcess => {}
+        }
+    }
+
+    fn service(&self, entry: &mut UdpEntry) {
+        if matches!(self, Self::WithProcess) {
+            entry.with_process = false;
+        }
+    }
+
+    fn what(&self) -> &'static str {
+        match self {
+            Self::Command(_) => "all is found without this pattern",
+            Self::Option(_) => "no case sets it",
+            Self::Prefix(_) => "all is found without this name",
+            Self::WithProcess => "all stays the same without it",
+        }
+    }
+
+    fn span(&self, entry: &Node) -> std::ops::Range<usize> {
+        let (key, at) = match self {
+            Self::Command(at) => ("commands", *at),
+            Self::Option(at) => ("command_line", *at),
+            Self::Prefix(at) => ("names", *at),
+            Self::WithProcess => ("with_process", usize::MAX),
+        };
+        let list = entry.get(key);
+        list.and_then(|list| list.items().get(at)).or(list).unwrap_or(entry).span.clone()
+    }
+}

@@ -1,0 +1,269 @@
+//! Lays waivers over outcomes. Pure: the day is an input, and the order of waivers and outcomes means nothing.
+
+use std::collections::BTreeSet;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Day, Match, Waiver, Waivers};
+use crate::{Move, Outcome, Status, Waived};
+
+/// A waiver that did not do what its owner meant. It changes no decision.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WaiverProblem {
+    /// The rule that the waiver names.
+    pub rule: String,
+    /// What the waiver is about.
+    #[serde(rename = "match")]
+    pub matches: Match,
+    /// What is wrong with it.
+    pub fault: WaiverFault,
+    /// Who answers for the waiver.
+    pub owner: String,
+    /// Where the waiver was agreed.
+    pub ticket: String,
+    /// The last day on which the waiver holds, UTC.
+    pub until: Day,
+    /// What is wrong and what to do, in a sentence.
+    pub message: String,
+}
+
+/// What can be wrong with a valid waiver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum WaiverFault {
+    /// Its last valid day is over: what it would have waived is not waived.
+    Expired,
+    /// Its first day has not come: what it would have waived is not waived.
+    NotYetValid,
+    /// It is about this move, and there is nothing to waive.
+    Unused,
+    /// No rule has this id.
+    UnknownRule,
+    /// The rule may not be waived.
+    NotWaivable,
+}
+
+/// Outcomes with the waivers that lie over them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Laid {
+    /// Each outcome in the order it came, with the waiver that holds for it.
+    pub outcomes: Vec<(Outcome, Option<Waived>)>,
+    /// What is wrong with waivers that are about this move, sorted.
+    pub problems: Vec<WaiverProblem>,
+}
+
+/// Lays `waivers` over `outcomes` on the day `today`. `other_rules` are rules that exist and gave no outcome.
+/// Waivers whose vm or host matcher does not fit the move are left alone: they are about other moves.
+pub fn lay_over(
+    outcomes: Vec<Outcome>,
+    waivers: &Waivers,
+    moved: &Move,
+    other_rules: &BTreeSet<String>,
+    today: Day,
+) -> Laid {
+    let mut outcomes: Vec<_> = outcomes.into_iter().map(|outcome| (outcome, None)).collect();
+    let mut problems = Vec::new();
+    for waiver in waivers.iter().filter(|waiver| waiver.matches.fits_move(moved)) {
+        let rules = outcomes.iter().map(|(outcome, _)| &*outcome.rule);
+        let mut rules: BTreeSet<&str> = rules.collect();
+        rules.extend(other_rules.iter().map(String::as_str));
+        if !rules.contains(waiver.rule.as_str()) {
+            problems.push(waiver.problem(WaiverFault::UnknownRule, unknown_rule(&waiver.rule, &rules)));
+            continue;
+        }
+        if let Some((fault, message)) = lay_one(waiver, &mut outcomes, today) {
+            problems.push(waiver.problem(fault, message));
+        }
+    }
+    problems.sort();
+    problems.dedup();
+    Laid { outcomes, problems }
+}
+
+fn lay_one(
+    waiver: &Waiver,
+    outcomes: &mut [(Outcome, Option<Waived>)],
+    today: Day,
+) -> Option<(WaiverFault, String)> {
+    let found: Vec<_> = outcomes.iter_mut().filter(|(outcome, _)| waiver.is_about(outcome)).collect();
+    let count = found.len();
+    let findings = if count == 1 { "1 finding".to_owned() } else { format!("{count} findings") };
+    let stays =
+        if count == 0 { "nothing is left to waive".to_owned() } else { format!("{findings} not waived") };
+    if today > waiver.expires {
+        let way_out = if count == 0 { "remove it" } else { "mend the cause, or have it agreed anew" };
+        let message = format!("expired: its last day was {}; {stays}: {way_out}", waiver.expires);
+        return Some((WaiverFault::Expired, message));
+    }
+    if today < waiver.created {
+        let message = format!("not yet valid: its first day is {}; {stays}", waiver.created);
+        return Some((WaiverFault::NotYetValid, message));
+    }
+    if count == 0 {
+        return Some((WaiverFault::Unused, "unused: there is nothing to waive; remove it".to_owned()));
+    }
+    let mut refused = false;
+    for (outcome, waived) in found {
+        if outcome.waivable {
+            waived.get_or_insert_with(|| waiver.waived());
+        } else {
+            refused = true;
+        }
+    }
+    refused.then(|| {
+        let message = "the rule may not be waived (waivable: false): mend the cause, and remove the waiver";
+        (WaiverFault::NotWaivable, message.to_owned())
+    })
+}
+
+fn unknown_rule(id: &str, rules: &BTreeSet<&str>) -> String {
+    let nearest = rules
+        .iter()
+        .map(|rule| (strsim::damerau_levenshtein(id, rule), rule))
+        .filter(|(distance, _)| *distance <= 1 + id.chars().count() / 4)
+        .min();
+    match nearest {
+        Some((_, rule)) => format!("no rule is called {id}: did you mean {rule}?"),
+        None => format!("no rule is called {id}: `vmgate rules list` shows the ids"),
+    }
+}
+
+impl Waiver {
+    fn is_about(&self, outcome: &Outcome) -> bool {
+        let finding = matches!(outcome.status, Status::Fail | Status::Unknown);
+        finding && *outcome.rule == *self.rule && self.matches.fits_subject(outcome.subject.as_deref())
+    }
+
+    fn waived(&self) -> Waived {
+        Waived {
+            owner: self.owner.clone(),
+            reason: self.reason.clone(),
+            ticket: self.ticket.clone(),
+            until: self.expires,
+        }
+    }
+
+    fn problem(&self, fault: WaiverFault, message: String) -> WaiverProblem {
+        WaiverProblem {
+            rule: self.rule.clone(),
+            matches: self.matches.clone(),
+            fault,
+            owner: self.owner.clone(),
+            ticket: self.ticket.clone(),
+            until: self.expires,
+            message,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Named, sample};
+
+    fn lay(outcomes: Vec<Outcome>, waiver: Waiver, today: &str) -> Laid {
+        let moved = Move {
+            vm: Named { name: Some("web1".into()), uuid: None },
+            source: Named { name: Some("hv1".into()), uuid: None },
+            ..Move::default()
+        };
+        lay_over(outcomes, &[waiver].into_iter().collect(), &moved, &BTreeSet::new(), today.parse().unwrap())
+    }
+
+    fn faults(laid: &Laid) -> Vec<WaiverFault> {
+        laid.problems.iter().map(|problem| problem.fault).collect()
+    }
+
+    fn waived(laid: &Laid) -> bool {
+        laid.outcomes.iter().any(|(_, waived)| waived.is_some())
+    }
+
+    #[test]
+    fn a_waiver_holds_from_its_first_day_to_its_last_and_not_beyond() {
+        for (today, holds) in
+            [("2026-10-31", false), ("2026-11-01", true), ("2026-11-30", true), ("2026-12-01", false)]
+        {
+            let laid = lay(vec![sample::outcome("a", Status::Fail)], sample::waiver("a"), today);
+            assert_eq!(waived(&laid), holds, "{today}");
+            assert_eq!(laid.problems.is_empty(), holds, "{today}");
+        }
+    }
+
+    #[test]
+    fn an_expired_waiver_says_what_it_would_have_waived() {
+        let laid = lay(vec![sample::outcome("a", Status::Fail)], sample::waiver("a"), "2026-12-01");
+        let expected = "expired: its last day was 2026-11-30; 1 finding not waived: \
+                        mend the cause, or have it agreed anew";
+        assert_eq!(laid.problems[0].message, expected);
+    }
+
+    #[test]
+    fn only_what_the_matchers_fit_is_waived() {
+        let mut waiver = sample::waiver("a");
+        let outcome = || vec![Outcome { subject: Some("eth0".into()), ..sample::outcome("a", Status::Fail) }];
+        let mut with = |subject: Option<&str>, vm: Option<&str>, host: Option<&str>| {
+            let glob = |text: Option<&str>| text.map(super::super::Glob::new);
+            waiver.matches = Match { subject: glob(subject), vm: glob(vm), host: glob(host) };
+            let laid = lay(outcome(), waiver.clone(), "2026-11-02");
+            (waived(&laid), faults(&laid))
+        };
+        assert_eq!(with(Some("eth*"), Some("web1"), Some("hv1")), (true, vec![]));
+        assert_eq!(with(Some("eno*"), Some("web1"), None), (false, vec![WaiverFault::Unused]));
+        assert_eq!(with(Some("eth*"), Some("db*"), None), (false, vec![]), "it is about another move");
+        assert_eq!(
+            with(Some("eth*"), None, Some("hv2")),
+            (false, vec![]),
+            "a host that is not known fits none"
+        );
+    }
+
+    #[test]
+    fn an_unknown_is_waived_like_a_violation_a_pass_is_not() {
+        let lay_on = |status| lay(vec![sample::outcome("a", status)], sample::waiver("a"), "2026-11-02");
+        assert!(waived(&lay_on(Status::Unknown)));
+        for status in [Status::Pass, Status::NotApplicable] {
+            let laid = lay_on(status);
+            assert!(!waived(&laid));
+            assert_eq!(faults(&laid), [WaiverFault::Unused]);
+        }
+    }
+
+    #[test]
+    fn what_may_not_be_waived_is_not() {
+        let outcome = Outcome { waivable: false, ..sample::outcome("a", Status::Fail) };
+        let laid = lay(vec![outcome], sample::waiver("a"), "2026-11-02");
+        assert!(!waived(&laid));
+        assert_eq!(faults(&laid), [WaiverFault::NotWaivable]);
+    }
+
+    #[test]
+    fn a_rule_that_does_not_exist_is_named_with_the_nearest_that_does() {
+        let laid = lay(
+            vec![sample::outcome("forecast-converges", Status::Fail)],
+            sample::waiver("forecast-converge"),
+            "2026-11-02",
+        );
+        assert_eq!(faults(&laid), [WaiverFault::UnknownRule]);
+        assert_eq!(
+            laid.problems[0].message,
+            "no rule is called forecast-converge: did you mean forecast-converges?"
+        );
+    }
+
+    #[test]
+    fn of_several_that_fit_the_longest_valid_is_shown_and_none_is_unused() {
+        let short = sample::waiver("a");
+        let long = Waiver { expires: "2026-12-24".parse().unwrap(), ..short.clone() };
+        for waivers in [[short.clone(), long.clone()], [long, short]] {
+            let outcomes = vec![sample::outcome("a", Status::Fail)];
+            let today = "2026-11-02".parse().unwrap();
+            let laid =
+                lay_over(outcomes, &waivers.into_iter().collect(), &Move::default(), &BTreeSet::new(), today);
+            let until = laid.outcomes[0].1.as_ref().map(|waived| waived.until.to_string());
+            assert_eq!(until.as_deref(), Some("2026-12-24"));
+            assert_eq!(laid.problems, []);
+        }
+    }
+}
