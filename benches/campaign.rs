@@ -18,11 +18,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use vmgate::{
-    campaign::{Board, Mover, Runner, Settings, metrics, page, uptime_seconds},
-    ledger::{Ledger, campaign::Released, entry::Driver},
-};
+use vmgate::serve::{board::Board, metrics, page};
+use vmgate_execute::campaign::{Mover, Runner, Settings, uptime_seconds};
 use vmgate_judge::change::ChangeFile;
+use vmgate_ledger::{Ledger, campaign::Released, entry::Driver};
 
 const HOSTS: usize = 1000;
 

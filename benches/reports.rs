@@ -13,10 +13,7 @@ use std::{
     time::Instant,
 };
 
-use vmgate::{
-    collect,
-    report::{self, Format, Style},
-};
+use vmgate::report::{self, Format, Style};
 use vmgate_judge::{Asked, Policy};
 use vmgate_rules::{ParamOverrides, RuleSource};
 use vmgate_verdict::Verdict;

@@ -11,8 +11,8 @@ use std::{
 use schemars::{JsonSchema, Schema, schema_for};
 use serde::Deserialize;
 
-use crate::place::Place;
 use vmgate_documents::{LARGEST_BYTES, Node, Problem, Problems, Shape, SourceFile};
+use vmgate_ledger::Place;
 use vmgate_rules::ParamOverrides;
 
 /// The file that is read from the current folder when none is named.

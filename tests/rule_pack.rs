@@ -162,3 +162,11 @@ fn what_nobody_measured_of_the_path_is_taken_from_its_nominal_speed() {
     assert_eq!(blocking(&outcomes), ["dirty-rate-below-goodput", "forecast-converges"]);
     assert!(outcomes.iter().any(|outcome| outcome.status == Status::Unknown));
 }
+
+#[test]
+fn software_that_the_probe_recognises_is_in_the_catalogue() {
+    let catalogues = Catalogues::shipped().unwrap();
+    for id in vmgate_probe::guest::recognised_software() {
+        assert!(catalogues.memory_sync().iter().any(|entry| entry.id == id), "{id} is not in the catalogue");
+    }
+}

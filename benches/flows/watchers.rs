@@ -12,7 +12,7 @@ use pnet::packet::Packet;
 use pnet::packet::ethernet::EthernetPacket;
 use pnet::packet::ipv4::Ipv4Packet;
 use pnet::packet::udp::UdpPacket;
-use vmgate::collect::probe::flows::{Limits, Method, watch};
+use vmgate_probe::flows::{Limits, Method, watch};
 
 use crate::generator::Generator;
 

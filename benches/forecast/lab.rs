@@ -10,8 +10,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use vmgate::collect::probe::trace::{Options, Qemu, record};
 use vmgate_facts::trace::DirtyTrace;
+use vmgate_probe::trace::{Options, Qemu, record};
 
 use crate::{Came, Outcome, load::Load, net, plan::Case};
 

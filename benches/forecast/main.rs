@@ -43,9 +43,9 @@ use std::{
 };
 
 use serde::{Deserialize, Deserializer, Serialize};
-use vmgate::collect::probe::trace::{Options, Qemu, record};
 use vmgate_facts::trace::TraceCost;
 use vmgate_forecast::replay::Replay;
+use vmgate_probe::trace::{Options, Qemu, record};
 
 use baseline::Baseline;
 use campaign::Campaign;

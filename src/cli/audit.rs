@@ -10,15 +10,11 @@ use super::{
     output,
     session::{self, Session},
 };
-use crate::{
-    audit::{self, AuditedHost, JudgedMove},
-    collect::{
-        libvirt::ask_each,
-        survey::{self, HostRequest, SurveyedName},
-    },
-};
+use crate::audit::{self, AuditedHost, JudgedMove};
+use vmgate_collect::survey::{self, HostRequest, SurveyedName};
 use vmgate_facts::Uri;
 use vmgate_judge::Asked;
+use vmgate_libvirt::ask_each;
 use vmgate_verdict::{ExitCode, Verdict};
 
 #[derive(Debug, Args)]

@@ -6,13 +6,11 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
 use super::{Failure, hook, ledger, options::Shared, output, session::Session};
-use crate::{
-    campaign::{State, render, uptime_seconds},
-    ledger::{
-        Campaign, Entry, Ledger, Selection,
-        campaign::{Event, Steering},
-        entry::Kind,
-    },
+use vmgate_execute::campaign::{State, render, uptime_seconds};
+use vmgate_ledger::{
+    Campaign, Entry, Ledger, Selection,
+    campaign::{Event, Steering},
+    entry::Kind,
 };
 use vmgate_verdict::ExitCode;
 

@@ -8,7 +8,6 @@ use super::{
     Failure, options, output,
     session::{self, Session},
 };
-use crate::collect;
 use vmgate_facts::Facts;
 use vmgate_judge::{
     Asked,
@@ -66,7 +65,6 @@ impl Check {
                 Ok(verdict)
             };
             let verdicts = change.moves.iter().map(judge).collect::<Result<Vec<_>, Failure>>()?;
-            #[cfg(feature = "ledger")]
             session.record(&verdicts)?;
             return reports.write(&verdicts, shared);
         }
@@ -74,7 +72,6 @@ impl Check {
         facts.change = self.goals.over(facts.change);
         let asked = Asked { strict: self.strict, ..Asked::default() };
         let verdict = policy.judge(facts, session.now(), &asked);
-        #[cfg(feature = "ledger")]
         session.record(std::slice::from_ref(&verdict))?;
         reports.write(&[verdict], shared)
     }

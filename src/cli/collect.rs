@@ -10,10 +10,11 @@ use super::{
     output,
     session::Session,
 };
-use crate::collect::{self, CollectError, Request, libvirt::Trouble};
+use vmgate_collect::{CollectError, Request};
 use vmgate_facts::text::with_causes;
 use vmgate_facts::{Change, Facts};
 use vmgate_judge::change::{ChangeFile, PlannedMove};
+use vmgate_libvirt::Trouble;
 use vmgate_verdict::ExitCode;
 
 #[derive(Debug, Args)]
@@ -68,7 +69,7 @@ pub(super) fn request_of(
 
 /// Collects what a request asks for.
 pub(super) fn facts(request: &Request, now: jiff::Timestamp) -> Result<Facts, Failure> {
-    collect::collect(request, now).map_err(|error| failure(&error))
+    vmgate_collect::collect(request, now).map_err(|error| failure(&error))
 }
 
 /// Whose fault it is that nothing could be collected.

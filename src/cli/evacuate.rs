@@ -196,11 +196,9 @@ fn exit(plan: &Plan, empty: &[usize], site: &dyn Site) -> ExitCode {
 
 #[cfg(feature = "libvirt")]
 fn look(inventory: &Inventory, session: &Session) -> Result<Box<dyn Site>, Failure> {
-    use crate::{
-        collect::survey::{self, HostRequest},
-        fleet::SurveySite,
-        ledger::{Selection, entry::Kind},
-    };
+    use crate::fleet::SurveySite;
+    use vmgate_collect::survey::{self, HostRequest};
+    use vmgate_ledger::{Selection, entry::Kind};
     let requests = inventory.hosts.iter().map(|host| {
         let known = super::audit::request_of(&host.name, host.uri.clone(), session)?;
         Ok(HostRequest {

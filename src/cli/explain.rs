@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{Failure, options::Shared, output, session::Session};
-use crate::{collect, report};
+use crate::report;
 use vmgate_documents::closest;
 use vmgate_judge::{Asked, Policy};
 use vmgate_verdict::{ExitCode, Judged, Verdict, waiver::Glob};

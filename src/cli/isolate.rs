@@ -6,18 +6,14 @@ use clap::Args;
 use serde_json::json;
 
 use super::{Failure, hook, options::Shared, output, session::Session};
-use crate::{
-    collect::{
-        libvirt::{Domain, Hypervisor, Trouble},
-        transport::Transport,
-    },
-    execute::isolate::{
-        self, Circumstances, Evidence, Isolated, Kept, Link, NotIsolated, Released, Uncuttable,
-    },
-    ledger::{Entry, Ledger},
+use vmgate_collect::transport::Transport;
+use vmgate_execute::isolate::{
+    self, Circumstances, Evidence, Isolated, Kept, Link, NotIsolated, Released, Uncuttable,
 };
 use vmgate_facts::text::with_causes;
 use vmgate_facts::{Uri, text::plain};
+use vmgate_ledger::{Entry, Ledger};
+use vmgate_libvirt::{Domain, Hypervisor, Trouble};
 use vmgate_verdict::ExitCode;
 
 #[derive(Debug, Args)]

@@ -6,11 +6,8 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::{Failure, options::Shared, output, session::Session};
-use crate::{
-    ledger::{Entry, Head, Ledger, LedgerError, Record, Selection, entry::Kind},
-    place::Place,
-};
 use vmgate_facts::text::plain;
+use vmgate_ledger::{Entry, Head, Ledger, LedgerError, Place, Record, Selection, entry::Kind};
 use vmgate_verdict::ExitCode;
 
 #[derive(Debug, Args)]

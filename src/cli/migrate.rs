@@ -17,17 +17,15 @@ use super::{
     output,
     session::{Session, read_change},
 };
-use crate::{
-    collect::transport::GuestWay,
-    execute::{self, Assignment, Done, Event, Hosts, Judge, Keeper, Pass, Progress, Undone},
-    ledger::{Entry, Ledger, entry::State},
-};
 use vmgate_attest::PublicKey;
+use vmgate_collect::guest_probe::GuestWay;
+use vmgate_execute::{Assignment, Done, Event, Hosts, Judge, Keeper, Pass, Progress, Undone};
 use vmgate_facts::{Change, Facts};
 use vmgate_judge::{
     Asked, Policy,
     change::{AfterNoGo, ChangeFile, Limits, Plan, PlannedMove},
 };
+use vmgate_ledger::{Entry, Ledger, entry::State};
 use vmgate_verdict::{ExitCode, Verdict};
 
 #[derive(Debug, Args)]
@@ -220,9 +218,10 @@ impl<'a> Desk<'a> {
 
     /// Opens the gate by a saved verdict, or by a check. Also gives the facts of that check.
     pub(super) fn gate(&self, order: &Order) -> (Opened, Option<Facts>) {
-        let refused = |refused: execute::Refused| Failure { exit: refused.exit(), text: refused.to_string() };
+        let refused =
+            |refused: vmgate_execute::Refused| Failure { exit: refused.exit(), text: refused.to_string() };
         if !self.envelopes.is_empty() {
-            let asked = execute::Asked {
+            let asked = vmgate_execute::Asked {
                 vm: &order.vm,
                 change: order.judge.asked.change,
                 rules: order.judge.policy.digest(),

@@ -14,7 +14,6 @@ mod generate;
 mod hook;
 #[cfg(feature = "libvirt")]
 mod isolate;
-#[cfg(feature = "ledger")]
 mod ledger;
 #[cfg(feature = "libvirt")]
 mod migrate;
@@ -98,7 +97,6 @@ enum Command {
     /// Walk from a verdict to one of its outcomes, its rule, the facts under it, and where each came from
     Explain(explain::Explain),
     /// Read and verify the ledger
-    #[cfg(feature = "ledger")]
     Ledger(ledger::LedgerCommand),
     /// Sign a verdict, or check a signed one
     Verdict(verdict::VerdictCommand),
@@ -111,32 +109,6 @@ enum Command {
     /// Write what is made from the program itself: man pages, completions, the command reference
     #[command(hide = true)]
     Generate(generate::Generate),
-}
-
-/// What runs on other machines: the probe, and the hook of a destination.
-#[derive(Debug, Parser)]
-#[command(name = "vmgate-probe", version)]
-struct ProbeCli {
-    #[command(subcommand)]
-    command: ProbeCommand,
-}
-
-#[derive(Debug, Subcommand)]
-#[allow(clippy::large_enum_variant, reason = "there is one of it")]
-enum ProbeCommand {
-    /// Look at the host or guest this runs on, and print what was seen as JSON
-    Probe(probe::Probe),
-    /// Decide on incoming migrations of this host
-    #[command(subcommand)]
-    Hook(hook::There),
-}
-
-/// Runs the part of the static program that the process's arguments name.
-pub fn probe_main() -> process::ExitCode {
-    match ProbeCli::parse().command {
-        ProbeCommand::Probe(command) => ended(command.run()),
-        ProbeCommand::Hook(command) => ended(command.run()),
-    }
 }
 
 /// Runs the command that the process's arguments name.
@@ -176,7 +148,6 @@ pub fn main() -> process::ExitCode {
         Command::Report(command) => command.run(&cli.shared),
         Command::Diff(command) => command.run(&cli.shared),
         Command::Explain(command) => command.run(&cli.shared),
-        #[cfg(feature = "ledger")]
         Command::Ledger(command) => command.run(&cli.shared),
         Command::Verdict(command) => command.run(&cli.shared),
         Command::Rules(command) => command.run(&cli.shared),
@@ -218,23 +189,5 @@ impl Failure {
     /// vmgate could not do its work.
     fn failed(text: impl ToString) -> Self {
         Self { exit: ExitCode::Internal, text: text.to_string() }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_vm_whose_name_looks_like_an_option_is_asked_about_all_the_same() {
-        for name in ["--help", "-h", "--version", "-V", "run"] {
-            let words = ["vmgate-hook", "hook", "run", "--", name, "migrate", "begin", "-"];
-            let ProbeCommand::Hook(hook::There::Run { arguments }) =
-                ProbeCli::try_parse_from(words).unwrap().command
-            else {
-                panic!("{name} is something else");
-            };
-            assert_eq!(arguments, [name, "migrate", "begin", "-"]);
-        }
     }
 }

@@ -18,11 +18,10 @@ use super::{
     output,
     session::Session,
 };
-use crate::{
-    collect::{libvirt::Hypervisor, transport::Transport},
-    ledger::{Entry, Ledger, Observation},
-};
+use vmgate_collect::transport::Transport;
 use vmgate_facts::Uri;
+use vmgate_ledger::{Entry, Ledger, Observation};
+use vmgate_libvirt::Hypervisor;
 use vmgate_verdict::{ExitCode, Named};
 
 /// A pause is slept in parts of this length, so that Ctrl-C is obeyed.
@@ -94,7 +93,7 @@ impl Observe {
         let trace =
             way.trace(&uuid, self.window, self.core_ratio, session.timeout()).map_err(|why| why.reason)?;
         let capabilities = host.capabilities_xml().ok();
-        let capabilities = capabilities.and_then(|xml| crate::collect::capabilities::parse(&xml).ok());
+        let capabilities = capabilities.and_then(|xml| vmgate_libvirt::capabilities::parse(&xml).ok());
         Ok(Observation {
             vm: Named { name: domain.name().ok(), uuid: Some(uuid) },
             host: Named { name: Some(host.name().to_owned()), uuid: capabilities.and_then(|seen| seen.uuid) },

@@ -8,14 +8,11 @@ use jiff::Timestamp;
 #[cfg(feature = "libvirt")]
 use super::{Failure, session::Session};
 #[cfg(feature = "libvirt")]
-use crate::collect::{
-    Request, TryPath,
-    probe::host::trial::{LONGEST_STREAM, Stream},
-};
-#[cfg(feature = "ledger")]
-use crate::place::Place;
+use vmgate_collect::{Request, TryPath};
 use vmgate_facts::Change;
 use vmgate_facts::Uri;
+use vmgate_ledger::Place;
+use vmgate_probe::host::trial::{LONGEST_STREAM, Stream};
 
 /// Options that every command understands.
 #[derive(Debug, Args)]
@@ -41,7 +38,6 @@ pub(super) struct Shared {
     pub at: Option<Timestamp>,
     /// The ledger that checks and moves are written down in: a SQLite file, made where there is none, or
     /// postgres://USER@HOST:PORT/NAME, which runners on several machines share
-    #[cfg(feature = "ledger")]
     #[arg(
         long,
         visible_alias = "store",

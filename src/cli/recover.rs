@@ -3,11 +3,8 @@
 use clap::Args;
 
 use super::{Failure, options::Shared, output, session::Session};
-use crate::{
-    execute::{Recovered, recover},
-    ledger::Ledger,
-    place::Place,
-};
+use vmgate_execute::{Recovered, recover};
+use vmgate_ledger::{Ledger, Place};
 use vmgate_verdict::ExitCode;
 
 #[derive(Debug, Args)]

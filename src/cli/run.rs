@@ -20,13 +20,13 @@ use super::{
     output,
     session::{Session, read_change},
 };
-use crate::{
+use vmgate_collect::ready;
+use vmgate_execute::{
+    Fate, Hosts, Undone,
     campaign::{Ending, Mover, Runner, RunnerError, Settings, Summary, uptime_seconds},
-    collect::ready,
-    execute::{self, Fate, Hosts, Undone},
-    ledger::{Ledger, campaign::Released},
 };
 use vmgate_judge::change::ChangeFile;
+use vmgate_ledger::{Ledger, campaign::Released};
 use vmgate_verdict::ExitCode;
 
 #[derive(Debug, Args)]
@@ -66,7 +66,7 @@ impl Run {
         let session = Session::open(shared)?;
         let change = read_change(&self.change)?;
         let policy = session.policy()?.and_waivers(change.waivers.clone());
-        let driver = execute::driver();
+        let driver = vmgate_execute::driver();
         let name = format!("{}-{}-{}", driver.machine, driver.pid, driver.started_ticks);
         let ledger = Ledger::open(session.ledger_for_moves()?).map_err(Failure::failed)?.of_runner(&name);
         let (drain, stop) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
@@ -93,7 +93,7 @@ impl Run {
         };
         let summary = runner.run();
         let state = super::campaign::read(desk.ledger(), &change.digest.to_string())?;
-        output::say(shared, crate::campaign::render(&state, session.now()).trim_end());
+        output::say(shared, vmgate_execute::campaign::render(&state, session.now()).trim_end());
         match summary {
             Ok(summary) => Ok(exit(&summary, &state)),
             Err(error @ RunnerError::LeaseLost) => {
@@ -105,8 +105,8 @@ impl Run {
 }
 
 /// The worst that became of a move; 30 where some were not begun.
-fn exit(summary: &Summary, state: &crate::campaign::State) -> ExitCode {
-    use crate::campaign::TaskState;
+fn exit(summary: &Summary, state: &vmgate_execute::campaign::State) -> ExitCode {
+    use vmgate_execute::campaign::TaskState;
     let failed = state.tasks.iter().filter_map(|task| match &task.state {
         TaskState::Failed { exit, .. } => Some(*exit),
         _ => None,
@@ -164,7 +164,7 @@ fn heed_signals(drain: &Arc<AtomicBool>, stop: &Arc<AtomicBool>) -> Result<(), F
 impl Live<'_> {
     /// What is refused may be done already, by a runner that was counted out in the middle of it.
     fn refused(&self, order: &Order, hosts: &Hosts, failure: Failure) -> Released {
-        match execute::has_moved(self.desk.ledger(), self.change.digest, &order.vm, hosts) {
+        match vmgate_execute::has_moved(self.desk.ledger(), self.change.digest, &order.vm, hosts) {
             Ok(true) => Released::Done,
             Ok(false) | Err(_) => Self::again(failure),
         }
@@ -215,7 +215,13 @@ impl Mover for Live<'_> {
             };
         };
         let hosts = self.desk.hosts(order);
-        match execute::take_over(self.desk.ledger(), self.change.digest, &order.vm, &hosts, self.timeout) {
+        match vmgate_execute::take_over(
+            self.desk.ledger(),
+            self.change.digest,
+            &order.vm,
+            &hosts,
+            self.timeout,
+        ) {
             Ok(Fate::Ended { moved: true, .. }) => Released::Done,
             Ok(Fate::Ended { host, .. }) => Self::again(Failure {
                 exit: ExitCode::NotFinished,

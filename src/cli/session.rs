@@ -2,33 +2,27 @@
 
 #[cfg(feature = "libvirt")]
 use std::env;
-#[cfg(feature = "ledger")]
 use std::path::PathBuf;
 use std::{fs, path::Path, time::Duration};
 
 use jiff::Timestamp;
 
 use super::{Failure, options::Shared, output};
-#[cfg(feature = "libvirt")]
-use crate::collect::transport::{GuestWay, Transport};
+use crate::config::Config;
 #[cfg(feature = "libvirt")]
 use crate::config::HostConfig;
-#[cfg(feature = "ledger")]
-use crate::ledger::{Entry, Ledger};
-#[cfg(feature = "ledger")]
-use crate::place::Place;
-use crate::{
-    collect::transport::{HostShell, SshTarget},
-    config::Config,
-};
 #[cfg(feature = "libvirt")]
 use vmgate_attest::PrivateKey;
+#[cfg(feature = "libvirt")]
+use vmgate_collect::{guest_probe::GuestWay, transport::Transport};
 #[cfg(feature = "libvirt")]
 use vmgate_facts::Facts;
 use vmgate_facts::Uri;
 use vmgate_judge::{InvalidPolicy, Policy, change::ChangeFile};
+use vmgate_ledger::Place;
+use vmgate_ledger::{Entry, Ledger};
+use vmgate_reach::{HostShell, SshTarget};
 use vmgate_rules::RuleSource;
-#[cfg(feature = "ledger")]
 use vmgate_verdict::Verdict;
 use vmgate_verdict::Waivers;
 
@@ -61,19 +55,16 @@ impl<'a> Session<'a> {
     }
 
     /// The ledger, where one is named.
-    #[cfg(feature = "ledger")]
     pub(super) fn ledger(&self) -> Result<Option<Ledger>, Failure> {
         self.ledger_place().map(Ledger::open).transpose().map_err(Failure::failed)
     }
 
     /// Where the ledger is, if that is said.
-    #[cfg(feature = "ledger")]
     pub(super) fn ledger_place(&self) -> Option<Place> {
         self.shared.ledger.clone().or_else(|| self.config.ledger.clone())
     }
 
     /// Where the ledger is that moves are written down in: there is always one.
-    #[cfg(feature = "ledger")]
     pub(super) fn ledger_for_moves(&self) -> Result<Place, Failure> {
         if let Some(place) = self.ledger_place() {
             return Ok(place);
@@ -95,7 +86,6 @@ impl<'a> Session<'a> {
     }
 
     /// Writes verdicts into the ledger, where one is named.
-    #[cfg(feature = "ledger")]
     pub(super) fn record(&self, verdicts: &[Verdict]) -> Result<(), Failure> {
         let Some(ledger) = self.ledger()? else { return Ok(()) };
         for verdict in verdicts {

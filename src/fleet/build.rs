@@ -8,8 +8,8 @@ use super::{
     Affinity, Fleet, FleetHost, FleetNetwork, FleetVm, HostId, Resource, SeenVm, Site, VmId,
     inventory::{Inventory, InventoryHost},
 };
-use crate::collect::path::host_of_address;
 use vmgate_facts::{Fact, Host, HugePages, NumaNode, Vm};
+use vmgate_probe::path::host_of_address;
 
 /// A link that nobody told the speed of is taken for this: 1 Gbit/s.
 const ASSUMED_LINK_BYTES_PER_SECOND: u64 = 125_000_000;

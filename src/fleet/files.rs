@@ -6,9 +6,9 @@
 use std::collections::HashMap;
 
 use super::{SeenVm, Site, inventory::Inventory};
-use crate::collect::path::{self, End};
 use vmgate_facts::{Cause, Change, Fact, Facts, Host, Provenance, Unknown, Vm};
 use vmgate_judge::change::is_host;
+use vmgate_probe::path::{self, End};
 
 /// Facts files, put together.
 #[derive(Debug)]

@@ -3,11 +3,9 @@
 use std::collections::HashMap;
 
 use super::{SeenVm, Site};
-use crate::{
-    collect::survey::Survey,
-    ledger::{Entry, Record},
-};
+use vmgate_collect::survey::Survey;
 use vmgate_facts::{DirtyRate, DirtyRateMethod, Fact, Facts, Host, Provenance};
+use vmgate_ledger::{Entry, Record};
 
 /// Hosts that were looked at, in the inventory's order.
 pub struct SurveySite {

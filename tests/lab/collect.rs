@@ -6,8 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use vmgate::collect::libvirt::{JobEnd, MigrateParams, Trouble};
 use vmgate_facts::{Cause, Fact, Guest as GuestFacts, NicKind, TcpState, VmState};
+use vmgate_libvirt::{JobEnd, MigrateParams, Trouble};
 
 use crate::harness::{
     Guest, a_to_b, address_of, collected, domain_on, host, lab, on_host, setting, start_vmgate, the_move,

@@ -12,11 +12,9 @@ use std::{
 
 use serde_json::Value;
 use tempfile::TempDir;
-use vmgate::collect::{
-    agent::{AgentChannel, AgentFailure, AgentGuest},
-    libvirt::{Domain, Hypervisor, LibvirtError},
-    probe,
-};
+use vmgate_collect::agent::AgentGuest;
+use vmgate_libvirt::{Domain, Hypervisor, LibvirtError};
+use vmgate_reach::agent::{AgentChannel, AgentFailure};
 
 /// What a command that has ended said.
 pub(crate) struct Said {
@@ -223,12 +221,12 @@ impl Drop for Guest {
 
 /// What vmgate's agent transport learns of a guest, on whichever host it runs.
 pub(crate) fn facts_of(name: &str) -> vmgate_facts::Guest {
-    probe::guest::look(&AgentGuest::open(agent_of(name), AGENT_LIMIT).unwrap())
+    vmgate_probe::guest::look(&AgentGuest::open(agent_of(name), AGENT_LIMIT).unwrap())
 }
 
 /// The same where the agent reads files and runs nothing.
 pub(crate) fn facts_without_exec(name: &str) -> vmgate_facts::Guest {
-    probe::guest::look(&AgentGuest::open(NoExec(agent_of(name)), AGENT_LIMIT).unwrap())
+    vmgate_probe::guest::look(&AgentGuest::open(NoExec(agent_of(name)), AGENT_LIMIT).unwrap())
 }
 
 /// Time for all that is asked of one guest: emulated, on a machine that has more to do.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// A software bridge of a host: the kernel's (/sys/class/net/NAME/bridge) or one of Open vSwitch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Bridge {
     /// Its name.
     #[schemars(example = &"br0")]
@@ -39,7 +39,7 @@ pub enum BridgeKind {
 
 /// A rule of a host's packet filter that heeds or changes the state of connections, where bridged traffic passes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct StatefulFilter {
     /// Family of its table, as nft names them: bridge, inet, ip or ip6.
     #[schemars(example = &"bridge")]

@@ -8,7 +8,7 @@ use super::{End, Fact};
 
 /// One X.509 certificate under /etc/pki of a host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Certificate {
     /// The host that has it.
     #[schemars(example = &"destination")]

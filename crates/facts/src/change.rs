@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 /// What was asked for. Given by the operator, so always known.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
 pub struct Change {
     /// Id of the change in the operator's own books; absent for a check that belongs to none.
     #[schemars(example = &"CHG-2041")]
@@ -50,7 +51,8 @@ impl Default for Change {
 
 /// Capabilities of QEMU's migration that the operator allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
 pub struct MigrationSettings {
     /// Slow the guest's vCPUs down where it dirties memory too fast (auto-converge).
     #[schemars(example = false)]

@@ -32,7 +32,7 @@ pub enum TcpTimer {
 
 /// Keepalive of one socket (socket(7) SO_KEEPALIVE, tcp(7)).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct KeepAlive {
     /// Idle time before the first probe (TCP_KEEPIDLE).
     #[schemars(example = 7200.0)]
@@ -69,7 +69,8 @@ pub enum DecidedBy {
 
 /// SCTP of the guest.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
 pub struct Sctp {
     /// Associations; empty where the kernel has SCTP and nobody uses it, or has none.
     pub associations: Fact<Vec<SctpAssociation>>,
@@ -77,7 +78,7 @@ pub struct Sctp {
 
 /// One SCTP association (RFC 9260; /proc/net/sctp/assocs, sysctl net.sctp).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct SctpAssociation {
     /// Addresses and port at the guest.
     #[schemars(example = &"10.0.0.5:36412")]

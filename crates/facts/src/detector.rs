@@ -11,7 +11,7 @@ use super::Fact;
 /// The figure counts from the last message that the peers saw. That may be one heartbeat older than the blackout, so
 /// it is to be compared with a margin: every detector here allows for at least two heartbeats.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Detector {
     /// The catalogue's id of the software.
     #[schemars(example = &"corosync")]

@@ -7,7 +7,7 @@ use super::{Fact, UdpService};
 
 /// What was seen on the VM's interfaces over a window.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct UdpCapture {
     /// The host's interfaces that were watched, separated by commas.
     #[schemars(example = &"vnet3")]
@@ -36,7 +36,7 @@ pub struct UdpCapture {
 
 /// One UDP flow between the guest and somebody else.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct UdpFlow {
     /// Address and port at the guest; for what is sent to a group or broadcast, that address.
     #[schemars(example = &"10.0.0.5:514")]
@@ -74,7 +74,7 @@ pub struct UdpFlow {
 
 /// A multicast group that the guest has joined (/proc/net/igmp, igmp6).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct MulticastGroup {
     /// The group.
     #[schemars(example = &"239.192.0.1")]

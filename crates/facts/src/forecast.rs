@@ -7,7 +7,8 @@ use super::Fact;
 
 /// What the migration is predicted to be. Derived from the other facts; never part of a facts file.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
 pub struct Forecast {
     /// How the figures were made.
     #[schemars(example = &"replay")]
@@ -77,7 +78,7 @@ pub enum ForecastMethod {
 
 /// A predicted figure with its spread.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Quantiles {
     /// One in twenty is below.
     #[schemars(example = 0.1)]
@@ -92,7 +93,7 @@ pub struct Quantiles {
 
 /// What one other setting would make of the migration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Alternative {
     /// The setting, in words that fit after "with".
     #[schemars(example = &"auto-converge")]
@@ -114,7 +115,7 @@ pub struct Alternative {
 
 /// Memory left to send at a moment of the migration.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Remaining {
     /// The moment, from the order to migrate.
     #[schemars(example = 2.5)]

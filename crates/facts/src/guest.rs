@@ -10,7 +10,8 @@ use super::{
 
 /// The guest, seen from inside.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
 pub struct Guest {
     /// The guest's own host name.
     #[schemars(extend("x-learnt-by" = Means::GUEST))]
@@ -98,7 +99,8 @@ impl Guest {
 
 /// Kernel settings under net.ipv4, which hold for IPv6 too (Linux, Documentation/networking/ip-sysctl).
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
 pub struct Sysctl {
     /// Retransmissions after which the route is looked up again (net.ipv4.tcp_retries1).
     #[schemars(example = 3)]
@@ -141,7 +143,8 @@ pub struct Sysctl {
 
 /// TCP sockets of the guest.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
 pub struct Tcp {
     /// Connections that carry data: every state but listening, time-wait and closed; none over loopback.
     pub connections: Fact<Vec<TcpConnection>>,
@@ -154,7 +157,7 @@ pub struct Tcp {
 
 /// The VM at the other end of connections.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct TcpPeer {
     /// Its name.
     #[schemars(example = &"db1")]
@@ -167,7 +170,7 @@ pub struct TcpPeer {
 
 /// A neighbour of the guest on one of its links.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Neighbour {
     /// Its address.
     #[schemars(example = &"10.0.0.7")]
@@ -179,7 +182,7 @@ pub struct Neighbour {
 
 /// One TCP connection.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct TcpConnection {
     /// Address and port at the guest.
     #[schemars(example = &"10.0.0.5:41822")]
@@ -292,7 +295,7 @@ pub enum TcpState {
 
 /// A socket that waits for connections or datagrams.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Listener {
     /// Address and port it is bound to.
     #[schemars(example = &"0.0.0.0:22")]
@@ -307,7 +310,8 @@ pub struct Listener {
 
 /// UDP sockets of the guest.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
 pub struct Udp {
     /// Every socket of both families; none bound to loopback.
     pub sockets: Fact<Vec<UdpSocket>>,
@@ -318,7 +322,7 @@ pub struct Udp {
 
 /// One UDP socket.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct UdpSocket {
     /// Address and port at the guest.
     #[schemars(example = &"0.0.0.0:5405")]
@@ -341,7 +345,7 @@ pub struct UdpSocket {
 
 /// What the catalogue knows of a UDP service.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct UdpService {
     /// The catalogue's id of it.
     #[schemars(example = &"syslog")]
@@ -368,7 +372,7 @@ pub enum LossTolerance {
 
 /// A process that dirties memory, by the kernel's soft-dirty bits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct DirtyWriter {
     /// Process id in the guest.
     #[schemars(example = 812)]
@@ -383,7 +387,7 @@ pub struct DirtyWriter {
 
 /// One process of the guest. Command lines are redacted before they are stored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Process {
     /// Process id in the guest.
     #[schemars(example = 812)]
@@ -404,7 +408,7 @@ pub struct Process {
 
 /// Software that synchronises memory or leases with other servers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct MemorySync {
     /// The catalogue's id of it.
     #[schemars(example = &"corosync")]

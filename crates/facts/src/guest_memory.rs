@@ -7,7 +7,8 @@ use super::{Fact, Means};
 
 /// Memory of the guest as its kernel counts it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
 pub struct GuestMemory {
     /// Memory that can be had without swapping (MemAvailable).
     #[schemars(example = 2_147_483_648_u64)]
@@ -32,7 +33,7 @@ pub struct GuestMemory {
 
 /// Pressure stall information of memory (Linux, Documentation/accounting/psi.rst), averaged over ten seconds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Pressure {
     /// Share of time in which at least one task waited.
     #[schemars(example = 0.02)]
@@ -44,7 +45,7 @@ pub struct Pressure {
 
 /// The difference between two looks at /proc/vmstat and /proc/meminfo.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Allocation {
     /// Time between the two looks, by the guest's own uptime.
     #[schemars(example = 1.02)]
@@ -74,7 +75,8 @@ pub struct Allocation {
 
 /// Devices and programs that go past the guest's kernel.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
 pub struct KernelBypass {
     /// RDMA devices (/sys/class/infiniband).
     #[schemars(example = vec!["mlx5_0"])]
@@ -87,7 +89,7 @@ pub struct KernelBypass {
 
 /// A PCI device without a kernel driver of its own kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct UserSpaceDevice {
     /// PCI address in the guest.
     #[schemars(example = &"0000:05:00.0")]
@@ -99,7 +101,7 @@ pub struct UserSpaceDevice {
 
 /// A process that holds huge pages (HugetlbPages in /proc/PID/status).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct HugePageProcess {
     /// Process id in the guest.
     #[schemars(example = 812)]
@@ -114,7 +116,8 @@ pub struct HugePageProcess {
 
 /// The guest's clock: what counts the time, and what keeps it right.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
 pub struct GuestClock {
     /// The clock source in use.
     #[schemars(example = &"kvm-clock")]

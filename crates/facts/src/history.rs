@@ -8,7 +8,8 @@ use super::{DirtyWindow, Fact, Quantiles, Version};
 
 /// What was seen before. From the ledger; unknown where none is named.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
 pub struct History {
     /// Earlier migrations from this source to this destination that completed: foretold, and come.
     pub past_migrations: Fact<Vec<PastMigration>>,
@@ -21,7 +22,7 @@ pub struct History {
 
 /// Two QEMU versions and a machine type: what decides whether one side takes what the other sends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct VersionPair {
     /// The version that ran the VM at the source.
     #[schemars(example = &"7.2.22")]
@@ -42,7 +43,7 @@ pub struct VersionPair {
 
 /// A migration that is over.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct PastMigration {
     /// When it ended.
     #[schemars(example = &"2026-11-22T01:04:00Z")]
@@ -56,7 +57,7 @@ pub struct PastMigration {
 
 /// An hour of the day, in UTC, over all days that were observed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct ObservedHour {
     /// The hour, 0 to 23.
     #[schemars(example = 3)]

@@ -10,7 +10,8 @@ use super::{
 
 /// A hypervisor host, source or destination.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
 pub struct Host {
     /// The URI that it was reached by, without secrets.
     #[schemars(example = &"qemu+ssh://root@hv1/system")]
@@ -109,7 +110,7 @@ pub struct Host {
 
 /// A network interface of a host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Nic {
     /// Its name.
     #[schemars(example = &"eth1")]
@@ -176,7 +177,7 @@ pub enum NicKind {
 
 /// A route of a host's main table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Route {
     /// Destination with prefix length; `0.0.0.0/0` and `::/0` are the default routes.
     #[schemars(example = &"10.77.1.0/24")]

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// A machine type that a QEMU offers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct MachineType {
     /// Versioned name.
     #[schemars(example = &"pc-q35-7.2")]
@@ -17,7 +17,7 @@ pub struct MachineType {
 
 /// A VM that a host knows, running or only defined.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct HostVm {
     /// The domain's name.
     #[schemars(example = &"web2")]
@@ -32,7 +32,7 @@ pub struct HostVm {
 
 /// A job that runs on one of a host's VMs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct HostJob {
     /// The domain's name.
     #[schemars(example = &"web2")]
@@ -44,7 +44,7 @@ pub struct HostJob {
 
 /// A host's time stamp counter, as libvirt measured it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Tsc {
     /// Its frequency in hertz.
     #[schemars(example = 2_400_000_000_u64)]

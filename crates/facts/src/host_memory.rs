@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// Memory of a host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct HostMemory {
     /// All of it.
     #[schemars(example = 274_877_906_944_u64)]
@@ -17,7 +17,7 @@ pub struct HostMemory {
 
 /// Huge pages of one size.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct HugePages {
     /// Size of one page.
     #[schemars(example = 2_097_152_u64)]
@@ -29,7 +29,7 @@ pub struct HugePages {
 
 /// A NUMA node of a host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct NumaNode {
     /// Its number, as `numatune` names it.
     #[schemars(example = 0)]
@@ -49,7 +49,7 @@ pub struct NumaNode {
 
 /// What the VMs of a host may still ask of it, and the VMs that are on their way to it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Claims {
     /// Most memory that all VMs running there may use together, on ordinary pages or huge ones.
     #[schemars(example = 103_079_215_104_u64)]
@@ -69,7 +69,7 @@ pub struct Claims {
 
 /// Huge pages of one size that are promised.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct HugePageClaim {
     /// Size of one page.
     #[schemars(example = 2_097_152_u64)]

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// An active network of libvirt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct VirtualNetwork {
     /// Its name.
     #[schemars(example = &"default")]

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// A path that the VM needs, as it is on a host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct HostFile {
     /// The path, as the VM's configuration names it.
     #[schemars(example = &"/srv/images/web1.qcow2")]

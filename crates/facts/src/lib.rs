@@ -74,7 +74,7 @@ pub use vm_hardware::{BootFile, Firmware, Placement, Tpm};
 
 /// All that was learnt for one move. The document that `vmgate collect` writes and `vmgate check --facts` reads.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Facts {
     /// Names this format.
     pub schema: FactsSchema,
@@ -116,7 +116,7 @@ pub enum FactsSchema {
 
 /// How and when a fact was obtained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Provenance {
     /// Who looked.
     #[schemars(example = &"guest agent")]

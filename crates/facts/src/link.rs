@@ -15,7 +15,7 @@ pub enum Duplex {
 
 /// A bond, as /proc/net/bonding shows it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Bond {
     /// Its mode, in the kernel's words.
     #[schemars(example = &"fault-tolerance (active-backup)")]
@@ -29,7 +29,7 @@ pub struct Bond {
 
 /// One port of a bond.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct BondPort {
     /// The interface's name.
     #[schemars(example = &"eth2")]
@@ -44,7 +44,7 @@ pub struct BondPort {
 
 /// Something in the kernel that holds traffic back to a rate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Shaper {
     /// The interface that it is on.
     #[schemars(example = &"mig0")]

@@ -7,7 +7,8 @@ use super::{Certificate, Fact, Goodput, MigrationPorts, NicKind, Shaper};
 
 /// The way that migration traffic takes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
 pub struct Path {
     /// Address at the destination that QEMU connects to.
     #[schemars(example = &"10.77.1.2")]
@@ -84,7 +85,7 @@ pub enum End {
 
 /// What the kernel answers when it is asked for the way to an address (`ip route get`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct PathRoute {
     /// The interface that it leaves by.
     #[schemars(example = &"eth1")]
@@ -99,7 +100,7 @@ pub struct PathRoute {
 
 /// One end of the migration path.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct PathNic {
     /// The interface's name.
     #[schemars(example = &"eth1")]

@@ -7,7 +7,7 @@ use super::Fact;
 
 /// What one bounded TCP stream from the source's migration address to the destination's carried.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Goodput {
     /// Mean over the stream without its first tenth of a second.
     #[schemars(example = 117_000_000_u64)]
@@ -35,7 +35,7 @@ pub struct Goodput {
 
 /// The ports that libvirt gives to incoming migrations at the destination.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct MigrationPorts {
     /// First of the range (migration_port_min in qemu.conf; 49152).
     #[schemars(example = 49152)]

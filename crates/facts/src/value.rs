@@ -20,7 +20,7 @@ pub enum Fact<T> {
 
 /// Why a fact is not known.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Unknown {
     /// What went wrong, in the words of whoever tried.
     #[serde(rename = "unknown")]

@@ -7,7 +7,8 @@ use super::{BootFile, Fact, Firmware, Placement, Tpm, Version, trace::DirtyTrace
 
 /// The VM that is to move: its configuration and what it does now.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
 pub struct Vm {
     /// The domain's name on the source.
     #[schemars(example = &"web1")]
@@ -145,7 +146,7 @@ pub enum CpuMode {
 
 /// How fast memory is dirtied. The window belongs to the rate: rates of different windows do not compare.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct DirtyRate {
     /// Memory dirtied in the window, by its length.
     #[schemars(example = 20_971_520_u64)]
@@ -160,7 +161,7 @@ pub struct DirtyRate {
 
 /// Memory dirtied in a window of some length: unique pages, not writes.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct DirtyWindow {
     /// Length of the window.
     #[schemars(example = 1.0)]
@@ -182,7 +183,7 @@ pub enum DirtyRateMethod {
 
 /// A network interface of the VM.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct VmNic {
     /// Hardware address.
     #[schemars(example = &"52:54:00:12:34:56")]
@@ -227,7 +228,7 @@ pub struct VmNic {
 /// A disk of the VM.
 #[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own that a rule names")]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct VmDisk {
     /// The device's name in the domain.
     #[schemars(example = &"vda")]
@@ -275,7 +276,7 @@ fn disk() -> String {
 
 /// A device that ties the VM to its host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct HostDevice {
     /// Kind of device: pci, usb, mdev, virtiofs, 9p, shmem …
     #[schemars(example = &"pci")]

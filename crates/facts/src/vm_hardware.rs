@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// Where on a host the VM's memory and threads may be.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Placement {
     /// NUMA nodes of the host that numatune or memnode name; empty where memory may be anywhere.
     #[schemars(example = vec![0])]
@@ -20,7 +20,7 @@ pub struct Placement {
 
 /// The guest's firmware, where it is not the BIOS that comes with QEMU.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Firmware {
     /// The image on the host.
     #[schemars(example = &"/usr/share/OVMF/OVMF_CODE_4M.fd")]
@@ -38,7 +38,7 @@ pub struct Firmware {
 
 /// The guest's trusted platform module.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Tpm {
     /// The device that the guest sees.
     #[schemars(example = &"tpm-crb")]
@@ -53,7 +53,7 @@ pub struct Tpm {
 
 /// A file of the host that QEMU opens at its start, at the destination too.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct BootFile {
     /// What it is for: emulator, kernel, initrd, dtb, acpi, rom.
     #[schemars(example = &"kernel")]

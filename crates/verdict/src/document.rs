@@ -11,7 +11,8 @@ use vmgate_facts::{Cause, Change, Forecast};
 
 /// The digests of everything that went into a verdict.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
 pub struct Digests {
     /// Of the facts document as it was read or written.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -29,7 +30,7 @@ pub struct Digests {
 
 /// GO or NO-GO for one move, with all outcomes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Verdict {
     /// Names this format.
     pub schema: VerdictSchema,
@@ -78,7 +79,7 @@ pub enum VerdictSchema {
 
 /// The program that reached a verdict.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Tool {
     /// Its name.
     pub name: String,
@@ -88,7 +89,7 @@ pub struct Tool {
 
 /// One VM, from a source host to a destination host.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Move {
     /// The VM.
     pub vm: Named,
@@ -103,7 +104,7 @@ pub struct Move {
 
 /// A line of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Place {
     /// The file as it was named on the command line.
     pub file: String,
@@ -113,7 +114,7 @@ pub struct Place {
 
 /// How many outcomes there are of each kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Counts {
     /// Different rules.
     pub rules: usize,
@@ -151,7 +152,7 @@ pub struct Judged {
 
 /// Who waived a finding, why, and until when.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Waived {
     /// Who answers for it.
     pub owner: String,
@@ -165,7 +166,7 @@ pub struct Waived {
 
 /// Missing evidence with one cause.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct UnknownGroup {
     /// The obstacle; absent where a rule could not be evaluated for another reason than a missing fact.
     #[serde(default, skip_serializing_if = "Option::is_none")]

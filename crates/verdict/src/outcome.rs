@@ -122,7 +122,7 @@ impl Status {
 
 /// One rule on one subject.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Outcome {
     /// The rule's id.
     pub rule: Arc<str>,
@@ -158,7 +158,7 @@ pub struct Outcome {
 
 /// A fact that decided an outcome.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Evidence {
     /// Its path, as a rule writes it, with list positions.
     pub path: String,
@@ -174,7 +174,7 @@ pub struct Evidence {
 
 /// A fact that an outcome would have needed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Missing {
     /// Its path, as a rule writes it.
     pub path: String,

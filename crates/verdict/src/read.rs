@@ -8,7 +8,7 @@ use super::{Verdict, VerdictSchema, decide::is_consistent};
 
 /// Verdicts on several moves in one document.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Verdicts {
     /// Names this format.
     pub schema: VerdictsSchema,

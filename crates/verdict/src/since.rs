@@ -15,7 +15,7 @@ use crate::{Effect, Status};
 
 /// How a verdict differs from an earlier one on the same move.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Since {
     /// When the earlier verdict was reached; absent where the earlier report has none on this move.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -38,7 +38,7 @@ pub struct Since {
 
 /// A finding, in short.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Finding {
     /// The rule's id.
     pub rule: String,
@@ -56,7 +56,7 @@ pub struct Finding {
 
 /// A finding that is not as it was.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Changed {
     /// As it was.
     pub before: Finding,
@@ -69,7 +69,7 @@ pub struct Changed {
 
 /// A fact with another value than before.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct ChangedValue {
     /// Its path, as a rule writes it, without list positions: they may be others in every collection.
     pub path: String,

@@ -14,25 +14,28 @@ use std::{
     time::Duration,
 };
 
-use clap::{Args, Subcommand};
+use clap::{
+    Args, Subcommand,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 use serde::de::DeserializeOwned;
+use std::str::FromStr;
+use strum::VariantNames;
 
 #[cfg(feature = "libvirt")]
 use super::session::KEY_VARIABLE;
 use super::{Failure, options::Shared, output, session::Session};
 use crate::cli::hook::place::HookHost;
-#[cfg(feature = "libvirt")]
-use crate::hook::{Install, Installed, Known, Mode, OnError, Place, SignerKey};
-use crate::{
-    collect::transport::{HostShell, Program},
-    hook::{
-        self, Layout, Override, PROGRAM, Received, Removed,
-        host::{Request, carry_out},
-    },
-};
 use vmgate_facts::Uri;
 use vmgate_facts::text::plain;
 use vmgate_facts::text::with_causes;
+#[cfg(feature = "libvirt")]
+use vmgate_hook::{Install, Installed, Known, Mode, OnError, Place, SignerKey};
+use vmgate_hook::{
+    Layout, Override, PROGRAM, Received, Removed,
+    host::{Request, carry_out},
+};
+use vmgate_reach::{HostShell, Program};
 use vmgate_verdict::ExitCode;
 use vmgate_verdict::Verdict;
 
@@ -59,9 +62,11 @@ enum What {
         key: Vec<PathBuf>,
         /// Refuse migrations without a verdict, or only write them down [default: as it is, at first enforce]
         #[arg(long, value_name = "MODE")]
+        #[arg(value_parser = named::<Mode>())]
         mode: Option<Mode>,
         /// What happens where nothing can be decided [default: as it is, at first closed]
         #[arg(long, value_name = "HOW")]
+        #[arg(value_parser = named::<OnError>())]
         on_error: Option<OnError>,
         /// Longest time for a decision, in seconds, from 0.1 to 60 [default: as it is, at first 5]
         #[arg(long, value_name = "SECONDS")]
@@ -105,62 +110,12 @@ enum What {
         #[arg(long, conflicts_with_all = ["reason", "minutes", "vm"])]
         withdraw: bool,
     },
-    #[command(flatten)]
-    There(There),
-}
-
-/// What runs on the host itself, called by vmgate's hook and by vmgate elsewhere.
-#[derive(Debug, Subcommand)]
-pub(super) enum There {
-    /// Decide on what libvirt asks; its hook script calls this
-    #[command(hide = true)]
-    Run {
-        /// As libvirt calls a hook: NAME OPERATION SUB-OPERATION EXTRA
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        arguments: Vec<String>,
-    },
-    /// Do what is asked for on stdin, in JSON
-    #[command(hide = true)]
-    Host,
-}
-
-impl There {
-    pub(super) fn run(&self) -> Result<ExitCode, Failure> {
-        match self {
-            Self::Run { arguments } => {
-                let answer = hook::run(Layout::default(), arguments, io::stdin());
-                if let Some(message) = answer.message {
-                    let _ = io::Write::write_fmt(&mut io::stderr(), format_args!("{message}\n"));
-                }
-                Ok(if answer.let_in { ExitCode::Go } else { ExitCode::Internal })
-            }
-            Self::Host => {
-                let mut text = String::new();
-                io::stdin().read_to_string(&mut text).map_err(Failure::failed)?;
-                let request = serde_json::from_str(&text).map_err(|error| {
-                    Failure::usage(format!(
-                        "this is another version of vmgate ({}), which does not know what is asked for: {error}; install \
-                         it again with: vmgate hook install",
-                        hook::VERSION
-                    ))
-                })?;
-                let program = || fs::read("/proc/self/exe");
-                let answer = carry_out(&Layout::default(), request, program).map_err(Failure::usage)?;
-                output::to_stdout(|out| writeln!(out, "{answer}"))?;
-                Ok(ExitCode::Go)
-            }
-        }
-    }
 }
 
 impl Hook {
     pub(super) fn run(&self, shared: &Shared) -> Result<ExitCode, Failure> {
-        if let What::There(there) = &self.what {
-            return there.run();
-        }
         let session = Session::open(shared)?;
         match &self.what {
-            What::There(there) => there.run(),
             #[cfg(feature = "libvirt")]
             What::Status(of) => of.run(&session),
             #[cfg(feature = "libvirt")]
@@ -338,4 +293,12 @@ pub(super) fn operator() -> String {
     let user = named("SUDO_USER").or_else(|| named("USER")).or_else(|| named("LOGNAME"));
     let machine = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     plain(&format!("{}@{}", user.as_deref().unwrap_or("somebody"), machine.trim()))
+}
+
+/// Reads one of an enum's names, which help and errors list.
+fn named<T>() -> impl TypedValueParser<Value = T>
+where
+    T: FromStr<Err = strum::ParseError> + VariantNames + Clone + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(T::VARIANTS).try_map(|name| name.parse::<T>())
 }

@@ -3,15 +3,13 @@
 //! The host's own log is where they are written first, since an emergency may have no ledger at hand. Whenever vmgate looks at
 //! the host afterwards, what its log tells and the ledger does not have yet is added.
 
-use crate::{
-    cli::session::Session,
-    hook::{Because, Event, Status},
-    ledger::{
-        Entry, Ledger, LedgerError, Selection,
-        entry::{Kind, Override},
-    },
-};
+use crate::cli::session::Session;
 use vmgate_facts::text::plain;
+use vmgate_hook::{Because, Event, Status};
+use vmgate_ledger::{
+    Entry, Ledger, LedgerError, Selection,
+    entry::{Kind, Override},
+};
 use vmgate_verdict::Named;
 
 /// What would have refused the VM.

@@ -6,17 +6,13 @@ use clap::Args;
 use serde::de::DeserializeOwned;
 
 use super::super::{Failure, session::Session};
-use crate::{
-    collect::transport::{HostShell, Program, ShellError},
-    hook::host::Request,
-};
-#[cfg(feature = "libvirt")]
-use crate::{
-    collect::{capabilities, libvirt::Hypervisor},
-    hook::Place,
-};
 use vmgate_facts::Uri;
 use vmgate_facts::Version;
+use vmgate_hook::Place;
+use vmgate_hook::host::Request;
+#[cfg(feature = "libvirt")]
+use vmgate_libvirt::{Hypervisor, capabilities};
+use vmgate_reach::{HostShell, Program, ShellError};
 
 /// The first libvirt that runs every hook of a folder.
 #[cfg(feature = "libvirt")]

@@ -11,11 +11,10 @@ use super::{
     host_named, known_words, overrides,
     place::{self, NotDone, uuid_of},
 };
-use crate::{
-    collect::{libvirt::Hypervisor, transport::Program},
-    hook::{Because, Entry, Event, Mode, OnError, PROGRAM, Status, host::Request},
-};
 use vmgate_facts::{Uri, text::plain};
+use vmgate_hook::{Because, Entry, Event, Mode, OnError, PROGRAM, Status, host::Request};
+use vmgate_libvirt::Hypervisor;
+use vmgate_reach::Program;
 use vmgate_verdict::ExitCode;
 
 #[derive(Debug, Args)]

@@ -9,7 +9,7 @@ use std::{
 };
 
 use tempfile::TempDir;
-use vmgate::ledger::{Entry, Ledger, entry::State};
+use vmgate_ledger::{Entry, Ledger, entry::State};
 
 use super::rows::{Row, Twist};
 use crate::harness::{Guest, Running, Said, lab, setting, uri_a, uri_b, vmgate};

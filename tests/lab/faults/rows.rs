@@ -2,7 +2,7 @@
 
 use std::{thread, time::Duration};
 
-use vmgate::ledger::entry::State;
+use vmgate_ledger::entry::State;
 
 use super::{
     bench::{Bench, Side},

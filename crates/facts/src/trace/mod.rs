@@ -30,7 +30,7 @@ pub const MOST_TICKS: usize = 1 << 20;
 
 /// When which pages of a guest changed. Measured outside QEMU, without any change to it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct DirtyTrace {
     /// Names this format.
     pub schema: TraceSchema,
@@ -80,7 +80,7 @@ pub enum TraceSchema {
 
 /// A run of pages of which some were sampled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Stratum {
     /// Pages in it.
     #[schemars(example = 65536)]
@@ -92,7 +92,7 @@ pub struct Stratum {
 
 /// What rewriting a page as a difference (XBZRLE) would take.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Deltas {
     /// Time between the two versions that were compared.
     #[schemars(example = 1.0)]
@@ -110,7 +110,7 @@ pub struct Deltas {
 
 /// What a trace cost the host.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct TraceCost {
     /// CPU time of the sampler by wall time.
     #[schemars(example = 0.045)]

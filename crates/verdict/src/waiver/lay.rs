@@ -10,7 +10,7 @@ use crate::{Move, Outcome, Status, Waived};
 
 /// A waiver that did not do what its owner meant. It changes no decision.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct WaiverProblem {
     /// The rule that the waiver names.
     pub rule: String,

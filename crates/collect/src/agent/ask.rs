@@ -1,0 +1,57 @@
+//! Further questions through the agent: in one shell command where it runs those, else file by file.
+
+use std::{
+    collections::BTreeSet,
+    hash::{BuildHasher, RandomState},
+    time::Instant,
+};
+
+use super::{AgentGuest, script};
+use vmgate_facts::{Cause, Unknown};
+use vmgate_probe::guest::{
+    TOTAL_LIMIT,
+    ask::{self, Answers, Question},
+};
+use vmgate_reach::agent::AgentChannel;
+
+impl<C: AgentChannel> AgentGuest<C> {
+    pub(super) fn answers(&self, questions: &BTreeSet<Question>) -> Answers {
+        match &self.gathered {
+            // Files apart from commands, so that a command that hangs takes no file with it.
+            Ok(_) => {
+                let (files, commands): (BTreeSet<Question>, BTreeSet<Question>) =
+                    questions.iter().cloned().partition(|question| matches!(question, Question::File(_)));
+                let mut answers = self.by_shell(&files);
+                answers.extend(self.by_shell(&commands));
+                answers
+            }
+            Err(why) => questions.iter().map(|one| (one.clone(), self.by_file(one, why))).collect(),
+        }
+    }
+
+    fn by_shell(&self, questions: &BTreeSet<Question>) -> Answers {
+        if questions.is_empty() {
+            return Answers::new();
+        }
+        let mark = format!("vmgate-{:016x}", RandomState::new().hash_one(Instant::now()));
+        let output =
+            script::run(&self.agent, &ask::script(questions, &mark), self.deadline).and_then(|output| {
+                self.spent.set(self.spent.get().saturating_add(output.len()));
+                if self.spent.get() > TOTAL_LIMIT {
+                    return Err(Unknown::new(Cause::Malformed, "the guest sends too much"));
+                }
+                Ok(output)
+            });
+        match output {
+            Ok(output) => ask::answers(questions, &output, &mark),
+            Err(why) => questions.iter().map(|question| (question.clone(), Err(why.clone()))).collect(),
+        }
+    }
+
+    fn by_file(&self, question: &Question, no_shell: &Unknown) -> Result<Vec<u8>, Unknown> {
+        match question {
+            Question::File(path) => self.read_file(path.as_str()),
+            Question::Command(_) => Err(no_shell.clone()),
+        }
+    }
+}

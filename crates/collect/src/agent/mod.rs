@@ -1,0 +1,235 @@
+//! The QEMU guest agent as a way into the guest.
+//!
+//! Where the agent may run a shell, one command fetches everything; where it may only read files, they are read
+//! one by one and processes stay unknown; where it forbids both, so is the rest. Everything is bounded: each
+//! answer, all answers together, and the time for them.
+
+mod ask;
+#[cfg(test)]
+mod hostile;
+mod script;
+mod system;
+
+use std::{
+    cell::Cell,
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use vmgate_reach::agent::AgentChannel;
+
+use vmgate_facts::{Cause, Unknown};
+use vmgate_probe::guest::{
+    FILE_LIMIT, GuestReader, RawProcess, TOTAL_LIMIT, Told,
+    ask::{Answers, Question},
+};
+use vmgate_reach::agent::Agent;
+
+/// Bytes asked for in one guest-file-read.
+const CHUNK: usize = 256 << 10;
+/// Most reads of one file: four times what [`FILE_LIMIT`] takes in whole chunks.
+const MOST_READS: usize = 4 * FILE_LIMIT / CHUNK;
+/// Longest wait for the sign of life with which everything begins.
+const PING_PATIENCE: Duration = Duration::from_secs(3);
+
+/// A guest whose agent has answered.
+pub struct AgentGuest<C> {
+    agent: Agent<C>,
+    deadline: Instant,
+    spent: Cell<usize>,
+    /// What a shell in the guest gathered; or why there is none.
+    gathered: Result<script::Gathered, Unknown>,
+    told: Told,
+    /// Why no file can be read in it, where it is no Linux.
+    foreign: Option<Unknown>,
+}
+
+/// What a guest agent is, for provenance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Means {
+    /// A shell command that the agent ran.
+    Exec,
+    /// Files that the agent read.
+    Files,
+}
+
+impl<C: AgentChannel> AgentGuest<C> {
+    /// Looks for the agent and, where it may run a shell, lets it gather everything. `timeout` is for all of it.
+    pub fn open(channel: C, timeout: Duration) -> Result<Self, Unknown> {
+        let deadline = Instant::now() + timeout;
+        let agent = Agent::greet(channel, PING_PATIENCE.min(timeout))?;
+        let system = system::ask(&agent, PING_PATIENCE.min(timeout));
+        let gathered = match &system.foreign {
+            Some(why) => Err(why.clone()),
+            None => script::gather(&agent, deadline),
+        };
+        let spent = gathered.as_ref().map_or(0, |gathered| gathered.bytes);
+        Ok(Self {
+            agent,
+            deadline,
+            spent: Cell::new(spent),
+            gathered,
+            told: system.told,
+            foreign: system.foreign,
+        })
+    }
+
+    /// How the facts were obtained.
+    pub fn means(&self) -> Means {
+        if self.gathered.is_ok() { Means::Exec } else { Means::Files }
+    }
+
+    fn read_file(&self, path: &str) -> Result<Vec<u8>, Unknown> {
+        if let Some(why) = &self.foreign {
+            return Err(why.clone());
+        }
+        let patience = self.patience()?;
+        let handle = self.agent.open_file(path, patience)?;
+        let content = self.read_open(handle, path);
+        // A handle that stays open costs the agent a file; an agent that has gone silent is not asked again.
+        if !matches!(&content, Err(why) if why.cause == Cause::TimedOut) {
+            let _ = self.agent.close_file(handle, patience);
+        }
+        content
+    }
+
+    fn read_open(&self, handle: i64, path: &str) -> Result<Vec<u8>, Unknown> {
+        let mut content = Vec::new();
+        for _ in 0..MOST_READS {
+            let chunk = self.agent.read_file(handle, CHUNK, self.patience()?)?;
+            self.spent.set(self.spent.get().saturating_add(chunk.bytes.len()));
+            content.extend_from_slice(&chunk.bytes);
+            if content.len() > FILE_LIMIT || self.spent.get() > TOTAL_LIMIT {
+                return Err(Unknown::new(Cause::Malformed, format!("{path} in the guest is too large")));
+            }
+            if chunk.end {
+                return Ok(content);
+            }
+        }
+        Err(Unknown::new(Cause::Malformed, format!("the guest agent sends {path} in crumbs and without end")))
+    }
+
+    /// What is left of the time for this guest.
+    fn patience(&self) -> Result<Duration, Unknown> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(Unknown::new(
+                Cause::TimedOut,
+                "the guest agent took too long over all answers together",
+            ));
+        }
+        Ok(left)
+    }
+}
+
+impl<C: AgentChannel> GuestReader for AgentGuest<C> {
+    fn read(&self, path: &str) -> Result<Vec<u8>, Unknown> {
+        match self.gathered.as_ref().ok().and_then(|gathered| gathered.files.as_ref()) {
+            Some(files) => files
+                .get(path)
+                .cloned()
+                .ok_or_else(|| Unknown::new(Cause::NotSupported, format!("there is no {path} in the guest"))),
+            None => self.read_file(path),
+        }
+    }
+
+    fn processes(&self) -> Result<Vec<RawProcess>, Unknown> {
+        match &self.gathered {
+            Ok(gathered) => gathered.processes.clone(),
+            Err(why) => Err(why.clone()),
+        }
+    }
+
+    fn ask(&self, questions: &BTreeSet<Question>) -> Answers {
+        self.answers(questions)
+    }
+
+    fn told(&self) -> Told {
+        self.told.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vmgate_facts::Fact;
+    use vmgate_probe::guest::look;
+    use vmgate_reach::canned::Canned;
+
+    const INFO_FILES: &str = r#"{"return":{"version":"7.2","supported_commands":[
+        {"name":"guest-file-open","enabled":true},{"name":"guest-file-read","enabled":true},
+        {"name":"guest-file-close","enabled":true},{"name":"guest-exec","enabled":false}]}}"#;
+    const TIME: Duration = Duration::from_secs(5);
+
+    fn files(read: &[&str]) -> AgentGuest<Canned> {
+        let canned = Canned::new(&[
+            ("guest-ping", &[r#"{"return":{}}"#]),
+            ("guest-info", &[INFO_FILES]),
+            ("guest-file-open", &[r#"{"return":1000}"#]),
+            ("guest-file-read", read),
+            ("guest-file-close", &[r#"{"return":{}}"#]),
+        ]);
+        AgentGuest::open(canned, TIME).unwrap()
+    }
+
+    #[test]
+    fn an_agent_without_exec_gives_files_and_no_processes() {
+        let guest = files(&[
+            r#"{"return":{"count":4,"buf-b64":"d2Vi","eof":false}}"#,
+            r#"{"return":{"count":2,"buf-b64":"MQo=","eof":true}}"#,
+        ]);
+        assert_eq!(guest.means(), Means::Files);
+        assert_eq!(guest.read("/proc/sys/kernel/hostname").unwrap(), b"web1\n");
+        assert_eq!(guest.processes().unwrap_err().cause, Cause::AgentForbids);
+    }
+
+    #[test]
+    fn a_hostile_agent_yields_unknowns_and_no_crash() {
+        for answer in [
+            "",
+            "{",
+            "[]",
+            "null",
+            r#"{"return":{}}"#,
+            r#"{"return":{"count":1000000000,"buf-b64":"////","eof":false}}"#,
+            r#"{"return":{"count":-1,"buf-b64":"!!!","eof":true}}"#,
+            r#"{"return":{"count":0,"buf-b64":"","eof":false}}"#,
+            r#"{"return":{"count":3,"buf-b64":"G1szMW0=","eof":true}}"#,
+            r#"{"error":{"class":"GenericError","desc":"no"}}"#,
+        ] {
+            let found = look(&files(&[answer]));
+            let tcp = found.tcp.known().unwrap();
+            assert!(tcp.connections.known().is_none(), "{answer}");
+            assert!(found.udp.known().unwrap().sockets.known().is_none(), "{answer}");
+            assert!(found.sysctl.known().unwrap().tcp_retries2.known().is_none(), "{answer}");
+            if let Fact::Known(name) = found.hostname {
+                assert!(!name.contains('\u{1b}'));
+            }
+        }
+    }
+
+    #[test]
+    fn an_agent_that_sends_without_end_is_cut_off() {
+        let chunk =
+            format!(r#"{{"return":{{"count":196608,"buf-b64":"{}","eof":false}}}}"#, "AAAA".repeat(65_536));
+        let guest = files(&[&chunk]);
+        let why = guest.read("/proc/net/tcp").unwrap_err();
+        assert_eq!((why.cause, why.reason.contains("too large")), (Cause::Malformed, true));
+    }
+
+    #[test]
+    fn an_agent_that_forbids_everything_is_told_from_one_that_is_not_there() {
+        let forbids = Canned::new(&[
+            ("guest-ping", &[r#"{"return":{}}"#]),
+            ("guest-info", &[r#"{"return":{"version":"9","supported_commands":[]}}"#]),
+        ]);
+        let found = look(&AgentGuest::open(forbids, TIME).unwrap());
+        let cause = |fact: &Fact<String>| match fact {
+            Fact::Unknown(why) => why.cause,
+            Fact::Known(_) => panic!("known"),
+        };
+        assert_eq!(cause(&found.hostname), Cause::AgentForbids);
+        let silent = AgentGuest::open(Canned::new(&[]), TIME).err().unwrap();
+        assert_eq!(silent.cause, Cause::AgentForbids);
+    }
+}

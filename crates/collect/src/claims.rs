@@ -1,0 +1,141 @@
+//! What is promised of a host's memory: VMs that run there, come in now, or are planned to come first.
+
+use vmgate_facts::text::plain;
+use vmgate_facts::{Claims, Fact, HostJob, HostVm, HugePageClaim};
+use vmgate_libvirt::{
+    Domain, GuestSummary, ask_each,
+    domain_xml::{self, Backing},
+};
+
+/// A VM that is to come to the destination before the one that is judged. The caller plans it: nothing on the hosts
+/// tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedMove {
+    /// The VM's name.
+    pub vm: String,
+    /// Most memory that it may have.
+    pub memory_bytes: u64,
+    /// Size of the huge pages that back it; none for ordinary pages.
+    pub huge_page_bytes: Option<u64>,
+}
+
+/// What a host's VMs do and claim.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct Seen {
+    pub(super) vms: Fact<Vec<HostVm>>,
+    pub(super) active: Fact<Vec<String>>,
+    pub(super) jobs: Fact<Vec<HostJob>>,
+    pub(super) claims: Fact<Claims>,
+}
+
+/// The name that libvirt's job operation has for a VM that comes in.
+const INCOMING: &str = "migration-in";
+
+/// What the VMs of a host say. Asks each running one for its job, and each that comes in for its memory.
+pub(super) fn of(guests: Fact<&[GuestSummary]>) -> Seen {
+    let jobs = guests.clone().map(jobs);
+    let listed = guests.clone().map(|guests| {
+        let vm = |guest: &GuestSummary| HostVm {
+            name: plain(&guest.name),
+            uuid: guest.uuid.clone(),
+            active: guest.active,
+        };
+        guests.iter().map(vm).collect::<Vec<_>>()
+    });
+    let active = listed.as_ref().map(|vms| {
+        let mut uuids: Vec<String> = vms.iter().filter(|vm| vm.active).map(|vm| vm.uuid.clone()).collect();
+        uuids.sort();
+        uuids
+    });
+    let claims = guests.and_then(|guests| jobs.as_ref().map(|jobs| claims(guests, jobs)));
+    Seen { vms: listed, active, jobs, claims }
+}
+
+fn jobs(guests: &[GuestSummary]) -> Vec<HostJob> {
+    let active: Vec<&GuestSummary> = guests.iter().filter(|guest| guest.active).collect();
+    let found = ask_each(&active, |guest| {
+        // A VM that went away meanwhile has no job.
+        let job = guest.domain.job_info().ok().flatten()?;
+        let running = job.end.is_none();
+        running.then(|| HostJob { vm: plain(&guest.name), operation: job.operation.name().to_owned() })
+    });
+    found.into_iter().flatten().collect()
+}
+
+fn claims(guests: &[GuestSummary], jobs: &[HostJob]) -> Claims {
+    let running = guests.iter().filter(|guest| guest.active);
+    let comes_in = |guest: &&GuestSummary| {
+        let name = plain(&guest.name);
+        jobs.iter().any(|job| job.operation == INCOMING && job.vm == name)
+    };
+    let incoming: Vec<&GuestSummary> = guests.iter().filter(comes_in).collect();
+    Claims {
+        running_bytes: running.filter_map(|guest| guest.memory_max_bytes).fold(0, u64::saturating_add),
+        incoming_bytes: incoming.iter().map(|guest| yet_to_fill(guest)).fold(0, u64::saturating_add),
+        vms: incoming.iter().map(|guest| plain(&guest.name)).collect(),
+        ..Claims::default()
+    }
+}
+
+/// Ordinary memory that an arriving VM has yet to take: what it may have, less what its process already holds.
+fn yet_to_fill(guest: &GuestSummary) -> u64 {
+    let on_huge_pages = backing(&guest.domain).is_some_and(|backing| backing != Backing::Ordinary);
+    if on_huge_pages {
+        return 0;
+    }
+    guest.memory_max_bytes.unwrap_or(0).saturating_sub(guest.resident_bytes.unwrap_or(0))
+}
+
+fn backing(domain: &Domain) -> Option<Backing> {
+    domain_xml::parse(&domain.xml().ok()?).ok().map(|config| config.backing)
+}
+
+/// The claims with the moves that are planned to come first.
+pub(super) fn with_planned(claims: Claims, planned: &[PlannedMove]) -> Claims {
+    planned.iter().fold(claims, |mut claims, planned| {
+        let bytes = planned.memory_bytes;
+        match planned.huge_page_bytes {
+            None => claims.planned_bytes = claims.planned_bytes.saturating_add(bytes),
+            Some(page_bytes) => {
+                let same = claims.planned_huge_pages.iter_mut().find(|claim| claim.page_bytes == page_bytes);
+                match same {
+                    Some(claim) => claim.claimed_bytes = claim.claimed_bytes.saturating_add(bytes),
+                    None => {
+                        claims.planned_huge_pages.push(HugePageClaim { page_bytes, claimed_bytes: bytes });
+                    }
+                }
+            }
+        }
+        claims.vms.push(planned.vm.clone());
+        claims
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn planned_moves_add_up_by_the_kind_of_page() {
+        let planned = |vm: &str, memory_bytes, huge_page_bytes| PlannedMove {
+            vm: vm.into(),
+            memory_bytes,
+            huge_page_bytes,
+        };
+        let claims = with_planned(
+            Claims { incoming_bytes: 5, ..Claims::default() },
+            &[
+                planned("a", 1, None),
+                planned("b", 2, None),
+                planned("c", 4, Some(2 << 20)),
+                planned("d", 8, Some(2 << 20)),
+                planned("e", 16, Some(1 << 30)),
+            ],
+        );
+        assert_eq!((claims.incoming_bytes, claims.planned_bytes), (5, 3));
+        let huge: Vec<_> =
+            claims.planned_huge_pages.iter().map(|c| (c.page_bytes, c.claimed_bytes)).collect();
+        assert_eq!(huge, [(2 << 20, 12), (1 << 30, 16)]);
+        assert_eq!(claims.vms, ["a", "b", "c", "d", "e"]);
+    }
+}

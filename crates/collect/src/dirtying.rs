@@ -1,0 +1,217 @@
+//! How the guest dirties memory: by a trace from the source host, and where that cannot be had, by QEMU's page sampling
+//! in windows of several lengths, one after the other.
+//!
+//! Nothing else is ever asked of QEMU: its other modes kill a guest under emulation, or see nothing.
+
+use std::time::Duration;
+
+use super::{guest, transport::Transport, vm::FoundVm};
+use vmgate_facts::{
+    Cause, DirtyRate, DirtyRateMethod, DirtyWindow, Fact, Unknown, Vm, VmState, trace::DirtyTrace,
+};
+use vmgate_libvirt::Domain;
+use vmgate_probe::trace::Options;
+use vmgate_reach::Subject;
+
+/// Longest window of page sampling, in seconds (virDomainStartDirtyRateCalc).
+const LONGEST_WINDOW: u32 = 60;
+
+/// What is to be measured, and by what way.
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    /// The way to the source's probe.
+    pub(super) way: Transport,
+    /// Length of the trace, in seconds; 0 for none.
+    pub(super) trace_seconds: u32,
+    /// Shortest window of page sampling, in seconds.
+    pub(super) window_seconds: u32,
+    /// Longest wait for an answer, beyond the measurement itself.
+    pub(super) timeout: Duration,
+}
+
+/// What was measured.
+#[derive(Debug, Clone)]
+pub(super) struct Dirtying {
+    rate: Fact<DirtyRate>,
+    windows: Fact<Vec<DirtyWindow>>,
+    trace: Fact<DirtyTrace>,
+    /// Who measured, and by what call.
+    pub(super) collector: &'static str,
+    pub(super) method: String,
+    /// How long it took in all.
+    pub(super) seconds: Option<f64>,
+}
+
+impl Plan {
+    /// Measures, for as long as the plan says. Nothing is measured beside a job of the VM.
+    pub(super) fn measure(&self, domain: &Domain, vm: &Watched) -> Dirtying {
+        let not_possible = vm.not_possible();
+        match not_possible.map_or_else(|| self.trace(vm), Err) {
+            Ok(trace) => Dirtying {
+                rate: Fact::Known(trace.dirty_rate()),
+                windows: Fact::Known(trace.dirty_windows()),
+                seconds: Some(trace.seconds()),
+                trace: Fact::Known(trace),
+                collector: "host probe",
+                method: self.way.method("trace"),
+            },
+            Err(why) if vm.not_possible().is_some() => Dirtying::unknown(&why),
+            Err(why) => self.sampled(domain, why),
+        }
+    }
+
+    fn trace(&self, vm: &Watched) -> Result<DirtyTrace, Unknown> {
+        if self.trace_seconds == 0 {
+            return Err(Unknown::new(Cause::NotAllowed, "no trace is taken, as --trace-seconds 0 says"));
+        }
+        let Some(uuid) = &vm.uuid else {
+            return Err(Unknown::new(Cause::NotCollected, "the VM's UUID is not known"));
+        };
+        let length = Duration::from_secs(self.trace_seconds.into());
+        let trace = self.way.trace(uuid, length, Options::default().core_ratio, self.timeout)?;
+        trace.check().map_err(|error| Unknown::new(Cause::Malformed, error.to_string()))?;
+        Ok(trace)
+    }
+
+    /// Page sampling, where no trace could be had for that reason. A single window says too little: see
+    /// [`DirtyWindow`].
+    fn sampled(&self, domain: &Domain, why: Unknown) -> Dirtying {
+        let mut windows = Vec::new();
+        for seconds in windows_within(self.window_seconds, self.trace_seconds) {
+            match domain.dirty_rate(seconds) {
+                Ok(sample) => windows.push(DirtyWindow {
+                    window_seconds: f64::from(sample.window_seconds),
+                    dirtied_bytes: sample.bytes_per_second.saturating_mul(sample.window_seconds.into()),
+                }),
+                Err(error) if windows.is_empty() => {
+                    return Dirtying { trace: Fact::Unknown(why), ..Dirtying::unknown(&error.into()) };
+                }
+                // A job has started, or QEMU has gone: what was seen before holds.
+                Err(_) => break,
+            }
+        }
+        let rate = windows.first().map(|window| DirtyRate {
+            rate_bytes_per_second: window.dirtied_bytes / u64::from(self.window_seconds.max(1)),
+            window_seconds: window.window_seconds,
+            method: DirtyRateMethod::PageSampling,
+        });
+        Dirtying {
+            rate: rate.ok_or_else(|| Unknown::new(Cause::NotCollected, "nothing was measured")).into(),
+            seconds: Some(windows.iter().map(|window| window.window_seconds).sum()),
+            windows: Fact::Known(windows),
+            trace: Fact::Unknown(why),
+            collector: "libvirt",
+            method: "virDomainStartDirtyRateCalc, page sampling".to_owned(),
+        }
+    }
+}
+
+impl Dirtying {
+    /// Nothing was measured, for this reason.
+    pub(super) fn unknown(why: &Unknown) -> Self {
+        Self {
+            rate: Fact::Unknown(why.clone()),
+            windows: Fact::Unknown(why.clone()),
+            trace: Fact::Unknown(why.clone()),
+            collector: "libvirt",
+            method: "virDomainStartDirtyRateCalc, page sampling".to_owned(),
+            seconds: None,
+        }
+    }
+
+    /// The same, where the work was lost.
+    pub(super) fn of(found: &Result<Self, Unknown>) -> Self {
+        found.as_ref().map_or_else(Self::unknown, Self::clone)
+    }
+
+    /// Writes what was measured into the VM's facts.
+    pub(super) fn into_vm(self, vm: Vm) -> Vm {
+        Vm { dirty_rate: self.rate, dirty_windows: self.windows, dirty_trace: self.trace, ..vm }
+    }
+}
+
+/// What must be known of a VM before it is measured.
+#[derive(Debug, Clone)]
+pub(super) struct Watched {
+    uuid: Option<String>,
+    state: VmState,
+    job: Option<String>,
+}
+
+impl Watched {
+    pub(super) fn of(vm: &FoundVm) -> Self {
+        Self { uuid: vm.uuid.clone(), state: vm.state, job: vm.facts.job.known().cloned().flatten() }
+    }
+
+    fn not_possible(&self) -> Option<Unknown> {
+        if self.state != VmState::Running {
+            return Some(guest::not_running(self.state));
+        }
+        self.job.as_ref().map(|job| {
+            Unknown::new(
+                Cause::NotAllowed,
+                format!("nothing is measured beside the VM's job ({job}): check again when it has ended"),
+            )
+        })
+    }
+}
+
+/// Windows that double, at least two, and more for as long as all of them together take no longer than `most`.
+fn windows_within(first: u32, most: u32) -> Vec<u32> {
+    let first = first.clamp(1, LONGEST_WINDOW);
+    let mut windows = vec![first];
+    let mut next = first * 2;
+    while next <= LONGEST_WINDOW && (windows.len() < 2 || windows.iter().sum::<u32>() + next <= most) {
+        windows.push(next);
+        next *= 2;
+    }
+    windows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_double_for_as_long_as_there_is_time() {
+        assert_eq!(windows_within(1, 0), [1, 2]);
+        assert_eq!(windows_within(1, 7), [1, 2, 4]);
+        assert_eq!(windows_within(2, 30), [2, 4, 8, 16]);
+        assert_eq!(windows_within(60, 30), [60]);
+    }
+
+    #[test]
+    fn nothing_is_measured_of_a_vm_that_is_busy_or_stands_still() {
+        let vm = Watched { uuid: None, state: VmState::Running, job: None };
+        assert_eq!(vm.not_possible(), None);
+        let busy = Watched { job: Some("backup".into()), ..vm.clone() };
+        assert!(busy.not_possible().unwrap().reason.contains("backup"));
+        let paused = Watched { state: VmState::Paused, ..vm };
+        assert_eq!(paused.not_possible().unwrap().cause, Cause::GuestNotRunning);
+    }
+
+    /// The modes that kill a guest, or see nothing, cannot be asked for: no file of the program names them.
+    #[test]
+    fn no_other_way_to_measure_is_ever_asked_of_qemu() {
+        let forbidden =
+            [["DIRTYRATE_MODE_", "DIRTY_BITMAP"], ["DIRTYRATE_MODE_", "DIRTY_RING"], ["calc-dirty-", "rate"]];
+        let mut folders = vec![std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))];
+        let mut files = 0;
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                files += 1;
+                let text = std::fs::read_to_string(&path).unwrap();
+                let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+                for (line, words) in code.flat_map(|line| forbidden.iter().map(move |words| (line, words))) {
+                    assert!(!line.contains(&words.concat()), "{}: {line}", path.display());
+                }
+            }
+        }
+        assert!(files > 100);
+    }
+}

@@ -1,0 +1,197 @@
+//! The VM's UDP flows, watched on the source host's side of its interfaces: the guest need not cooperate.
+
+use std::time::Duration;
+
+use super::{guest, transport::Transport, vm::FoundVm};
+use vmgate_facts::text::plain;
+use vmgate_facts::{Cause, Fact, Guest, Udp, UdpCapture, Unknown, VmState};
+use vmgate_probe::flows::{FlowProbe, InterfaceFlows, udp_capture};
+
+/// Most interfaces of one VM that are watched.
+const MOST_TAPS: usize = 32;
+
+/// Where a VM's traffic crosses its host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Interfaces {
+    /// Interfaces of the host that can be watched.
+    taps: Vec<String>,
+    /// Ways past them, in words.
+    unseen: Vec<String>,
+}
+
+impl Interfaces {
+    /// The interfaces of a VM; or why nothing can be watched.
+    pub(super) fn of(vm: &FoundVm) -> Result<Self, Unknown> {
+        if vm.state != VmState::Running {
+            return Err(guest::not_running(vm.state));
+        }
+        if let Fact::Known(Some(job)) = &vm.facts.job {
+            return Err(Unknown::new(
+                Cause::NotAllowed,
+                format!("nothing is measured beside the VM's job ({job}): check again when it has ended"),
+            ));
+        }
+        let Some(config) = &vm.config else {
+            return Err(Unknown::new(Cause::NotCollected, "the VM's configuration is not known"));
+        };
+        let mut found = Self { taps: Vec::new(), unseen: Vec::new() };
+        for nic in &config.nics {
+            match &nic.tap {
+                Some(tap) if found.taps.len() < MOST_TAPS => found.taps.push(tap.clone()),
+                Some(tap) => found.unseen.push(format!("{tap}: only {MOST_TAPS} interfaces are watched")),
+                // Passed-through devices follow.
+                None if matches!(nic.kind.as_str(), "hostdev" | "vdpa") => {}
+                None => found
+                    .unseen
+                    .push(format!("the {} interface {} has no device on the host", nic.kind, nic.mac)),
+            }
+        }
+        let passed_through =
+            config.host_devices.iter().filter(|device| matches!(&*device.kind, "pci" | "vdpa"));
+        found.unseen.extend(passed_through.map(|device| {
+            format!("{} {} is passed through: what it carries is not seen", device.kind, device.address)
+        }));
+        if found.taps.is_empty() {
+            let mut why = "the VM has no interface on the host to watch".to_owned();
+            if !found.unseen.is_empty() {
+                why = format!("{why}: {}", found.unseen.join("; "));
+            }
+            return Err(Unknown::new(Cause::NotSupported, why));
+        }
+        Ok(found)
+    }
+
+    /// Watches them for `window`; the answer may take `limit` longer.
+    pub(super) fn watch(
+        self,
+        way: &Transport,
+        window: Duration,
+        limit: Duration,
+    ) -> Result<UdpCapture, Unknown> {
+        let probe = way.watch_flows(&self.taps, window, limit)?;
+        self.merge(probe)
+    }
+
+    /// One capture of all interfaces: complete only where every one was watched and there is no way past them.
+    fn merge(self, probe: FlowProbe) -> Result<UdpCapture, Unknown> {
+        let (mut captures, mut failures) = (Vec::new(), Vec::new());
+        for found in probe.interfaces {
+            match found {
+                InterfaceFlows::Captured(capture) => captures.push(capture),
+                InterfaceFlows::Failed { unknown, .. } => failures.push(unknown),
+            }
+        }
+        let forgotten = |tap: &&String| !captures.iter().any(|capture| capture.interface == **tap);
+        if failures.is_empty()
+            && let Some(tap) = self.taps.iter().find(forgotten)
+        {
+            failures.push(Unknown::new(Cause::Malformed, format!("the host probe says nothing of {tap}")));
+        }
+        let Some(mut capture) = udp_capture(&captures) else {
+            return Err(failures
+                .into_iter()
+                .next()
+                .unwrap_or_else(|| Unknown::new(Cause::Malformed, "the host probe watched no interface")));
+        };
+        let holes = failures.into_iter().map(|why| plain(&why.reason)).chain(self.unseen);
+        capture.holes.extend(holes);
+        capture.complete &= capture.holes.is_empty();
+        Ok(capture)
+    }
+}
+
+/// The guest with its flows. One that cannot be looked into still has them, and nothing else.
+pub(super) fn into_guest(guest: Result<Guest, Unknown>, flows: Result<UdpCapture, Unknown>) -> Fact<Guest> {
+    let guest = match (guest, &flows) {
+        (Ok(guest), _) => guest,
+        (Err(why), Ok(_)) => Guest::unknown(&why),
+        (Err(why), Err(_)) => return Fact::Unknown(why),
+    };
+    let sockets = match guest.udp {
+        Fact::Known(udp) => udp.sockets,
+        Fact::Unknown(why) => Fact::Unknown(why),
+    };
+    Fact::Known(Guest { udp: Fact::Known(Udp { sockets, flows: flows.into() }), ..guest })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vmgate_facts::Vm;
+    use vmgate_libvirt::domain_xml;
+    use vmgate_probe::flows::FlowCapture;
+
+    fn found(devices: &str) -> FoundVm {
+        let xml = format!("<domain type='kvm'><devices>{devices}</devices></domain>");
+        FoundVm {
+            facts: Vm { job: Fact::Known(None), ..Vm::default() },
+            config: Some(domain_xml::parse(&xml).unwrap()),
+            state: VmState::Running,
+            uuid: None,
+        }
+    }
+
+    fn tap(name: &str) -> String {
+        format!("<interface type='bridge'><source bridge='br0'/><target dev='{name}'/></interface>")
+    }
+
+    fn captured(interface: &str) -> InterfaceFlows {
+        let text = format!(
+            r#"{{"interface":"{interface}","method":"kernel-counted","kernel_refused":null,"window_seconds":1.0,
+            "frames":9,"drops":0,"table_full_packets":0,"stray_fragments":0,"stray_fragment_bytes":0,
+            "unreadable_packets":0,"malformed_packets":0,"interrupted":false,"complete":true,"flows":[]}}"#
+        );
+        InterfaceFlows::Captured(serde_json::from_str::<FlowCapture>(&text).unwrap())
+    }
+
+    fn failed(interface: &str) -> InterfaceFlows {
+        let unknown = Unknown::new(Cause::PermissionDenied, format!("may not open {interface}"));
+        InterfaceFlows::Failed { interface: interface.into(), unknown }
+    }
+
+    #[test]
+    fn every_interface_is_watched_or_the_capture_has_a_hole() {
+        let whole = Interfaces::of(&found(&tap("vnet1"))).unwrap();
+        let capture = whole.merge(FlowProbe { interfaces: vec![captured("vnet1")] }).unwrap();
+        assert!(capture.complete && capture.holes.is_empty());
+
+        let two = Interfaces::of(&found(&(tap("vnet1") + &tap("vnet2")))).unwrap();
+        let half = FlowProbe { interfaces: vec![captured("vnet1"), failed("vnet2")] };
+        let capture = two.clone().merge(half).unwrap();
+        assert_eq!((capture.complete, capture.holes), (false, vec!["may not open vnet2".to_owned()]));
+        let silent = FlowProbe { interfaces: vec![captured("vnet1")] };
+        assert!(!two.clone().merge(silent).unwrap().complete);
+        let none = FlowProbe { interfaces: vec![failed("vnet1"), failed("vnet2")] };
+        assert_eq!(two.merge(none).unwrap_err().cause, Cause::PermissionDenied);
+
+        let bypassed = tap("vnet1") + "<interface type='user'/>";
+        let capture = Interfaces::of(&found(&bypassed))
+            .unwrap()
+            .merge(FlowProbe { interfaces: vec![captured("vnet1")] });
+        assert!(!capture.unwrap().complete, "the second interface is not seen");
+    }
+
+    #[test]
+    fn without_a_tap_flows_are_unknown_for_that_reason() {
+        let why = Interfaces::of(&found("<interface type='user'/>")).unwrap_err();
+        assert_eq!(why.cause, Cause::NotSupported);
+        let paused = FoundVm { state: VmState::Paused, ..found(&tap("vnet1")) };
+        assert_eq!(Interfaces::of(&paused).unwrap_err().cause, Cause::GuestNotRunning);
+        let mut busy = found(&tap("vnet1"));
+        busy.facts.job = Fact::Known(Some("backup".into()));
+        assert_eq!(Interfaces::of(&busy).unwrap_err().cause, Cause::NotAllowed);
+    }
+
+    #[test]
+    fn a_guest_without_an_agent_has_its_flows_and_no_more() {
+        let no_agent = || Unknown::new(Cause::NoGuestAgent, "no agent");
+        let whole = Interfaces::of(&found(&tap("vnet1"))).unwrap();
+        let capture = whole.merge(FlowProbe { interfaces: vec![captured("vnet1")] }).unwrap();
+        let guest = into_guest(Err(no_agent()), Ok(capture)).known().unwrap().clone();
+        let udp = guest.udp.known().unwrap();
+        assert!(udp.flows.known().is_some());
+        assert_eq!(udp.sockets, Fact::Unknown(no_agent()));
+        assert_eq!(guest.processes, Fact::Unknown(no_agent()));
+        assert_eq!(into_guest(Err(no_agent()), Err(no_agent())), Fact::Unknown(no_agent()));
+    }
+}

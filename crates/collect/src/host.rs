@@ -1,0 +1,183 @@
+//! The facts of a host: libvirt's answers and the host probe's, laid together.
+
+use super::{
+    asker::Asker,
+    claims::{self, Seen},
+    transport::Answer,
+};
+use vmgate_facts::{Cause, Fact, Host, Unknown, VirtualNetwork};
+use vmgate_facts::{Uri, text::plain};
+use vmgate_libvirt::{
+    GuestSummary, Hypervisor, LibvirtError, Trouble,
+    capabilities::{self, Capabilities, GuestArch},
+    network_xml,
+};
+
+/// What libvirt told of a host.
+#[derive(Debug, Clone)]
+pub(super) struct LibvirtAnswers {
+    /// The facts that need no probe.
+    facts: Host,
+    /// The capabilities, for what depends on the VM.
+    capabilities: Fact<Capabilities>,
+    /// Its VMs.
+    pub(super) guests: Fact<Vec<GuestSummary>>,
+}
+
+/// Asks libvirt for everything. `hostname` is asked by the caller, who needs it first.
+pub(super) fn ask(hypervisor: &Hypervisor, uri: &Uri, hostname: Fact<String>) -> LibvirtAnswers {
+    let mut asker = Asker::default();
+    let capabilities = asker.ask(|| hypervisor.capabilities_xml()).and_then(|xml| {
+        capabilities::parse(&xml).map_or_else(
+            |error| Fact::unknown(Cause::Malformed, format!("the host's capabilities: {error}")),
+            Fact::Known,
+        )
+    });
+    let named = |what: &str, name: fn(&Capabilities) -> Option<String>| {
+        capabilities.as_ref().and_then(|known| {
+            name(known).map_or_else(
+                || Fact::unknown(Cause::NotSupported, format!("the host's capabilities name no {what}")),
+                Fact::Known,
+            )
+        })
+    };
+    let plain_names = |names: Vec<String>| names.iter().map(|name| plain(name)).collect();
+    let virtual_networks = asker.ask(|| virtual_networks(hypervisor));
+    let guests = asker.ask(|| hypervisor.guests());
+    let Seen { vms, active, jobs, claims } = claims::of(guests.as_ref().map(Vec::as_slice));
+    let facts = Host {
+        uri: Fact::Known(uri.to_string()),
+        hostname: hostname.map(|name| plain(&name)),
+        uuid: named("UUID", |known| known.uuid.clone()),
+        cpu_model: named("CPU model", |known| known.cpu_model.clone()),
+        libvirt_version: asker.ask(|| hypervisor.libvirt_version()),
+        qemu_version: asker.ask(|| hypervisor.hypervisor_version()),
+        cpus: asker.ask(|| hypervisor.node_info()).map(|info| info.cpus),
+        memory: asker.ask(|| hypervisor.memory()),
+        networks: virtual_networks
+            .as_ref()
+            .map(|networks| networks.iter().map(|network| network.name.clone()).collect()),
+        virtual_networks,
+        network_filters: asker.ask(|| none_without_driver(hypervisor.network_filters())).map(plain_names),
+        tsc: capabilities.as_ref().map(|known| known.tsc.clone()),
+        active_vms: active,
+        vms,
+        jobs,
+        claims,
+        ..Host::default()
+    };
+    LibvirtAnswers { facts, capabilities, guests }
+}
+
+/// The active networks, by name.
+fn virtual_networks(hypervisor: &Hypervisor) -> Result<Vec<VirtualNetwork>, LibvirtError> {
+    let xmls = none_without_driver(hypervisor.active_network_xmls())?;
+    // libvirt wrote them: one that cannot be read, or has no name, is none that a VM could be plugged into.
+    let mut networks: Vec<VirtualNetwork> =
+        xmls.iter().filter_map(|xml| network_xml::parse(xml).ok().flatten()).collect();
+    networks.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(networks)
+}
+
+/// A libvirt that was installed without the driver of a kind of thing has none of them.
+fn none_without_driver<T>(answer: Result<Vec<T>, LibvirtError>) -> Result<Vec<T>, LibvirtError> {
+    match answer {
+        Err(LibvirtError { trouble: Trouble::NotSupported(_), .. }) => Ok(Vec::new()),
+        other => other,
+    }
+}
+
+/// The answers of a host that libvirt cannot reach.
+pub(super) fn unreachable(uri: &Uri, why: &Unknown) -> LibvirtAnswers {
+    let facts = Host {
+        uri: Fact::Known(uri.to_string()),
+        hostname: Fact::Unknown(why.clone()),
+        uuid: Fact::Unknown(why.clone()),
+        cpu_model: Fact::Unknown(why.clone()),
+        libvirt_version: Fact::Unknown(why.clone()),
+        qemu_version: Fact::Unknown(why.clone()),
+        cpus: Fact::Unknown(why.clone()),
+        memory: Fact::Unknown(why.clone()),
+        networks: Fact::Unknown(why.clone()),
+        virtual_networks: Fact::Unknown(why.clone()),
+        network_filters: Fact::Unknown(why.clone()),
+        tsc: Fact::Unknown(why.clone()),
+        active_vms: Fact::Unknown(why.clone()),
+        vms: Fact::Unknown(why.clone()),
+        jobs: Fact::Unknown(why.clone()),
+        claims: Fact::Unknown(why.clone()),
+        ..Host::default()
+    };
+    LibvirtAnswers { facts, capabilities: Fact::Unknown(why.clone()), guests: Fact::Unknown(why.clone()) }
+}
+
+impl LibvirtAnswers {
+    /// The host's UUID, where it is known.
+    pub(super) fn uuid(&self) -> Option<&str> {
+        self.facts.uuid.known().map(String::as_str)
+    }
+
+    /// What the host offers to guests of an architecture.
+    pub(super) fn offer(&self, arch: Option<&str>) -> Fact<GuestArch> {
+        let Some(arch) = arch else {
+            return Fact::unknown(Cause::NotCollected, "the VM's architecture is not known");
+        };
+        self.capabilities.as_ref().and_then(|known| {
+            known.guests.get(arch).cloned().map_or_else(
+                || {
+                    let why = format!("the host has no QEMU for guests of the architecture {}", plain(arch));
+                    Fact::unknown(Cause::NotSupported, why)
+                },
+                Fact::Known,
+            )
+        })
+    }
+
+    /// The host's facts, with those of its probe. Where both tell the same, the probe is the better witness.
+    pub(super) fn with_probe(&self, arch: Option<&str>, answer: &Result<Answer, Unknown>) -> Host {
+        let machine_types = self.offer(arch).map(|offer| offer.machine_types);
+        let mut host = Host { machine_types, ..self.facts.clone() };
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(why) => {
+                host.kernel_release = Fact::Unknown(why.clone());
+                host.load_ratio = Fact::Unknown(why.clone());
+                host.huge_pages = Fact::Unknown(why.clone());
+                host.nics = Fact::Unknown(why.clone());
+                host.routes = Fact::Unknown(why.clone());
+                host.numa_nodes = Fact::Unknown(why.clone());
+                host.bridges = Fact::Unknown(why.clone());
+                host.files = Fact::Unknown(why.clone());
+                host.maintenance = Fact::Unknown(why.clone());
+                host.lock_manager = Fact::Unknown(why.clone());
+                host.unprivileged_userfaultfd = Fact::Unknown(why.clone());
+                host.bridge_filters = Fact::Unknown(why.clone());
+                host.clock_offset_seconds = Fact::Unknown(why.clone());
+                return host;
+            }
+        };
+        let probe = &answer.probe;
+        host.kernel_release = probe.kernel_release.clone();
+        host.memory = better(probe.memory.clone(), host.memory);
+        host.cpus = better(probe.cpus.clone(), host.cpus);
+        host.load_ratio =
+            probe.load.clone().and_then(|load| host.cpus.clone().map(|cpus| load / f64::from(cpus.max(1))));
+        host.huge_pages = probe.huge_pages.clone();
+        host.nics = probe.nics.clone();
+        host.routes = probe.routes.clone();
+        host.numa_nodes = probe.numa_nodes.clone();
+        host.bridges = probe.bridges.clone();
+        host.files = probe.files.clone();
+        host.maintenance = probe.maintenance.clone();
+        host.lock_manager = probe.lock_manager.clone();
+        host.unprivileged_userfaultfd = probe.unprivileged_userfaultfd.clone();
+        host.bridge_filters = probe.bridge_filters.clone();
+        host.clock_offset_seconds = Fact::Known(probe.clock.duration_since(answer.received).as_secs_f64());
+        host
+    }
+}
+
+/// The first where it is known.
+fn better<T>(first: Fact<T>, second: Fact<T>) -> Fact<T> {
+    if first.known().is_some() { first } else { second }
+}

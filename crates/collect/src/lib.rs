@@ -1,0 +1,38 @@
+//! Collection: the one part of vmgate that reads the world.
+//!
+//! Reads through libvirt, probes on both hosts, and the guest's agent or probe. Whatever cannot be learnt is an unknown
+//! fact with its reason. Nothing here can change a VM: this crate has no `unsafe`, and so cannot call what libvirt has for
+//! that.
+
+#![forbid(unsafe_code)]
+
+pub mod again;
+pub mod agent;
+mod alone;
+mod asker;
+mod claims;
+mod dirtying;
+mod flows;
+#[cfg(fuzzing)]
+pub mod fuzz;
+mod gather;
+mod guest;
+pub mod guest_probe;
+mod host;
+mod needed_files;
+mod offer;
+mod peers;
+mod probes;
+mod provenance;
+pub mod ready;
+pub mod survey;
+pub mod transport;
+mod vm;
+mod worker;
+
+pub use alone::collect_alone;
+pub use claims::PlannedMove;
+pub use gather::{CollectError, Request, collect};
+pub use guest_probe::GuestWay;
+pub use probes::TryPath;
+pub use transport::{Answer, Transport};

@@ -1,0 +1,22 @@
+//! The files and devices of a host that a VM needs: what both hosts' probes are to look at.
+
+use vmgate_libvirt::domain_xml::DomainConfig;
+
+/// Absolute paths, each once.
+pub(super) fn of<'a>(configs: impl IntoIterator<Item = &'a DomainConfig>) -> Vec<String> {
+    let mut paths: Vec<String> = configs.into_iter().flat_map(of_one).collect();
+    paths.sort();
+    paths.dedup();
+    paths
+}
+
+fn of_one(config: &DomainConfig) -> Vec<String> {
+    let on_host = config.disks.iter().filter(|disk| matches!(disk.kind.as_str(), "file" | "block" | "dir"));
+    let disks = on_host.flat_map(|disk| std::iter::once(&disk.source).chain(&disk.backing_files));
+    let boot = config.boot_files.iter().map(|file| &file.path);
+    let firmware = config.firmware.iter().flat_map(|firmware| {
+        std::iter::once(&firmware.loader).chain(&firmware.nvram).chain(&firmware.nvram_template)
+    });
+    let tpm = config.tpm.iter().filter_map(|tpm| tpm.state_folder.as_ref());
+    disks.chain(boot).chain(firmware).chain(tpm).filter(|path| path.starts_with('/')).cloned().collect()
+}

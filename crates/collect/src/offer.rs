@@ -1,0 +1,98 @@
+//! What a host's hypervisor offers to one VM: its CPU, its machine type's limits, its TPM.
+
+use super::asker::Asker;
+use vmgate_facts::{Cause, Fact, Host, Unknown};
+use vmgate_libvirt::{CpuComparison, CpuRequest, Hypervisor, domain_capabilities, domain_xml::DomainConfig};
+
+/// The facts of a destination that depend on the VM.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct Offer {
+    offers_guest_cpu: Fact<bool>,
+    missing_cpu_features: Fact<Vec<String>>,
+    cpu_models: Fact<Vec<String>>,
+    most_vcpus: Fact<u32>,
+    tpm_backends: Fact<Vec<String>>,
+}
+
+/// What of a VM's configuration decides the offer; VMs that agree in it get the same answer.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Wanted {
+    cpu: CpuRequest,
+    emulator: Option<String>,
+}
+
+impl Wanted {
+    /// What a VM of this configuration wants.
+    pub(super) fn of(config: &DomainConfig) -> Self {
+        Self {
+            cpu: CpuRequest {
+                arch: config.arch.clone(),
+                machine: config.machine_type.clone(),
+                virt_type: config.virt_type.clone(),
+                cpu_xml: config.cpu_xml.clone().unwrap_or_default(),
+            },
+            emulator: config.emulator.clone(),
+        }
+    }
+}
+
+/// Asks a hypervisor.
+pub(super) fn ask(hypervisor: &Hypervisor, wanted: &Wanted) -> Offer {
+    let mut asker = Asker::default();
+    let comparison = if wanted.cpu.cpu_xml.is_empty() {
+        Fact::unknown(Cause::NotSupported, "the VM's configuration names no CPU to compare")
+    } else {
+        asker.ask(|| hypervisor.compare_cpu(&wanted.cpu))
+    };
+    let capabilities = asker
+        .ask(|| hypervisor.domain_capabilities_xml(wanted.emulator.as_deref(), &wanted.cpu))
+        .and_then(|xml| {
+            domain_capabilities::parse(&xml).map_or_else(
+                |error| Fact::unknown(Cause::Malformed, format!("the domain capabilities: {error}")),
+                Fact::Known,
+            )
+        });
+    let untold =
+        |what: &str| Unknown::new(Cause::NotSupported, format!("the domain capabilities name no {what}"));
+    Offer {
+        offers_guest_cpu: comparison.as_ref().map(|answer| *answer == CpuComparison::Compatible),
+        missing_cpu_features: comparison.and_then(|answer| match answer {
+            CpuComparison::Compatible => Fact::Known(Vec::new()),
+            CpuComparison::Incompatible(names) if names.is_empty() => {
+                Fact::unknown(Cause::NotSupported, "libvirt does not name what its CPU lacks")
+            }
+            CpuComparison::Incompatible(names) => Fact::Known(names),
+        }),
+        cpu_models: capabilities.as_ref().map(|known| known.cpu_models.clone()),
+        most_vcpus: capabilities
+            .as_ref()
+            .and_then(|known| known.most_vcpus.ok_or_else(|| untold("most vCPUs")).into()),
+        tpm_backends: capabilities
+            .and_then(|known| known.tpm_backends.ok_or_else(|| untold("TPM backends")).into()),
+    }
+}
+
+impl Offer {
+    /// The offer of a host that cannot be asked.
+    pub(super) fn unknown(why: &Unknown) -> Self {
+        Self {
+            offers_guest_cpu: Fact::Unknown(why.clone()),
+            missing_cpu_features: Fact::Unknown(why.clone()),
+            cpu_models: Fact::Unknown(why.clone()),
+            most_vcpus: Fact::Unknown(why.clone()),
+            tpm_backends: Fact::Unknown(why.clone()),
+        }
+    }
+
+    /// The host with its offer.
+    pub(super) fn laid_on(self, host: Host) -> Host {
+        Host {
+            offers_guest_cpu: self.offers_guest_cpu,
+            missing_cpu_features: self.missing_cpu_features,
+            cpu_models: self.cpu_models,
+            most_vcpus: self.most_vcpus,
+            tpm_backends: self.tpm_backends,
+            ..host
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! The other end of the VM's TCP connections, where it is a VM on one of the two hosts. While the guest is stopped it is
+//! the peer's timers that run, so its settings decide.
+//!
+//! Only where the user asks for it: libvirt marks a domain as tainted when its guest agent is asked.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use super::agent::AgentGuest;
+use vmgate_facts::text::plain;
+use vmgate_facts::{Cause, Fact, Guest, TcpConnection, TcpPeer, Unknown};
+use vmgate_libvirt::{Domain, Hypervisor, domain_xml};
+
+/// Most VMs whose configuration is read for their addresses, on each host.
+const MOST_VMS: usize = 500;
+/// Most VMs that are asked.
+const MOST_PEERS: usize = 8;
+/// Longest time for one of them.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Asks the peers of `guest` that run on these hosts, for at most `limit` in all.
+pub(super) fn ask(
+    guest: &Guest,
+    own_uuid: Option<&str>,
+    hosts: &[&Hypervisor],
+    limit: Duration,
+) -> Result<Vec<TcpPeer>, Unknown> {
+    let deadline = Instant::now() + limit;
+    let connections = known(guest.tcp.as_ref().and_then(|tcp| tcp.connections.clone()))?;
+    let neighbours = known(guest.neighbours.clone())?;
+    let remotes: BTreeSet<String> = connections
+        .iter()
+        .filter_map(|one| Some(one.remote.parse::<SocketAddr>().ok()?.ip().to_string()))
+        .collect();
+    let macs: BTreeSet<&str> = neighbours
+        .iter()
+        .filter(|neighbour| remotes.contains(&neighbour.address))
+        .map(|neighbour| neighbour.mac.as_str())
+        .collect();
+    if macs.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut found: BTreeMap<String, Domain> = BTreeMap::new();
+    for host in hosts {
+        let uuids = host.active_vm_uuids()?;
+        for uuid in uuids.iter().filter(|uuid| Some(uuid.as_str()) != own_uuid).take(MOST_VMS) {
+            if Instant::now() > deadline {
+                return Err(Unknown::new(
+                    Cause::TimedOut,
+                    "there was no time left to look for the peers' VMs",
+                ));
+            }
+            // A VM that has gone meanwhile is no peer any more.
+            let Ok(domain) = host.domain(uuid) else { continue };
+            let config = domain.xml().ok().and_then(|xml| domain_xml::parse(&xml).ok());
+            let is_peer = config.is_some_and(|config| {
+                config.nics.iter().any(|nic| macs.contains(nic.mac.to_ascii_lowercase().as_str()))
+            });
+            if is_peer && found.len() < MOST_PEERS {
+                found.insert(uuid.clone(), domain);
+            }
+        }
+    }
+    Ok(found.into_values().map(|domain| peer(domain, connections.as_slice(), deadline)).collect())
+}
+
+fn known<T>(fact: Fact<T>) -> Result<T, Unknown> {
+    match fact {
+        Fact::Known(value) => Ok(value),
+        Fact::Unknown(why) => Err(why),
+    }
+}
+
+fn peer(domain: Domain, own: &[TcpConnection], deadline: Instant) -> TcpPeer {
+    let vm = domain.name().map(|name| plain(&name)).unwrap_or_default();
+    let left = deadline.saturating_duration_since(Instant::now()).min(PATIENCE);
+    let seen = AgentGuest::open(domain, left).map(|agent| vmgate_probe::guest::look(&agent));
+    match seen {
+        Ok(guest) => of_guest(vm, guest, own),
+        Err(why) => TcpPeer { vm, sysctl: Fact::Unknown(why.clone()), connections: Fact::Unknown(why) },
+    }
+}
+
+/// What the peer says of the connections that both ends have.
+fn of_guest(vm: String, guest: Guest, own: &[TcpConnection]) -> TcpPeer {
+    let is_ours = |theirs: &TcpConnection| {
+        own.iter().any(|ours| ours.local == theirs.remote && ours.remote == theirs.local)
+    };
+    let connections = guest.tcp.and_then(|tcp| tcp.connections);
+    TcpPeer {
+        vm,
+        sysctl: guest.sysctl,
+        connections: connections.map(|all| all.into_iter().filter(is_ours).collect()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vmgate_facts::{Tcp, TcpState};
+
+    #[test]
+    fn of_a_peer_only_the_common_connections_are_kept() {
+        let end = |local: &str, remote: &str| TcpConnection::new(local, remote, TcpState::Established);
+        let own = [end("10.0.0.5:1", "10.0.0.7:2")];
+        let theirs = vec![end("10.0.0.7:2", "10.0.0.5:1"), end("10.0.0.7:2", "10.0.0.9:4")];
+        let tcp = Tcp { connections: Fact::Known(theirs.clone()), ..Tcp::default() };
+        let guest = Guest { tcp: Fact::Known(tcp), ..Guest::default() };
+        let peer = of_guest("db1".into(), guest, &own);
+        assert_eq!(peer.connections, Fact::Known(vec![theirs[0].clone()]));
+    }
+}

@@ -1,0 +1,434 @@
+//! Many hosts with all their VMs, learnt in one pass: each host is connected to once and its probe runs once, however
+//! many VMs and destinations there are. Nothing is measured and no guest is asked.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::IpAddr,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+
+use super::{
+    dirtying::Dirtying,
+    host::{self, LibvirtAnswers},
+    needed_files,
+    offer::{self, Offer, Wanted},
+    provenance,
+    transport::{Answer, Transport},
+    vm::{self, FoundVm, Monitor},
+};
+use vmgate_facts::Uri;
+use vmgate_facts::{Cause, Change, Fact, Facts, Host, Unknown, VmState};
+use vmgate_libvirt::{Hypervisor, ask_each};
+use vmgate_probe::{
+    host::Questions,
+    path::{self, End},
+};
+
+/// Most bytes of paths that one call of a probe takes on its command line; Linux gives one argument 128 KiB.
+const PATHS_AT_ONCE: usize = 64 << 10;
+
+/// A host that is to be looked at.
+#[derive(Debug, Clone)]
+pub struct HostRequest {
+    /// What people call it.
+    pub name: String,
+    /// How libvirt reaches it.
+    pub uri: Uri,
+    /// The way to its probe; none takes the one that the URI suggests.
+    pub probe: Option<Transport>,
+    /// Why it is not to be given VMs, as the site's configuration says.
+    pub maintenance: Option<String>,
+    /// The address that migrations to it go to; none where the configuration names none.
+    pub migrate_address: Option<IpAddr>,
+}
+
+/// What was found: hosts, and the VMs that run on each.
+pub struct Survey {
+    hosts: Vec<SurveyedHost>,
+    at: Timestamp,
+}
+
+/// One host, as far as it answered.
+struct SurveyedHost {
+    request: HostRequest,
+    answers: LibvirtAnswers,
+    probe: Result<Answer, Unknown>,
+    vms: Vec<FoundVm>,
+    idle: usize,
+    /// What it offers to VMs of other hosts.
+    offers: HashMap<Wanted, Offer>,
+    lost: Option<Unknown>,
+}
+
+/// A move that could be made: a VM of the survey, and another host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PossibleMove {
+    source: usize,
+    vm: usize,
+    destination: usize,
+}
+
+/// A host of the survey, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SurveyedName {
+    /// What people call it.
+    pub name: String,
+    /// Its URI, without secrets.
+    pub uri: String,
+    /// VMs that run there.
+    pub running: usize,
+    /// VMs that are defined there and do not run.
+    pub idle: usize,
+    /// Why it did not answer; none where it did.
+    pub lost: Option<Unknown>,
+}
+
+/// How often [`survey`] says for each host that a part of it is done.
+pub const PARTS: u64 = 2;
+
+/// Looks at all hosts, several at a time. `timeout` is the longest wait for one answer; `done` is called when a part of a
+/// host is done, [`PARTS`] times for each.
+pub fn survey(
+    requests: Vec<HostRequest>,
+    timeout: Duration,
+    now: Timestamp,
+    done: impl Fn() + Sync,
+) -> Survey {
+    let reached = ask_each(&requests, |request| {
+        let reached = Reached::ask(request, timeout);
+        done();
+        reached
+    });
+    let needed: Vec<String> = needed_files::of(reached.iter().flat_map(Reached::configs));
+    // What a host offers to its own VMs is known: they run there.
+    let wanted = wishes(&reached);
+    let tasks: Vec<(usize, &HostRequest, &Reached)> = requests
+        .iter()
+        .zip(&reached)
+        .enumerate()
+        .map(|(at, (request, reached))| (at, request, reached))
+        .collect();
+    let answers = ask_each(&tasks, |(at, request, reached)| {
+        let others = wanted.iter().filter(|(owner, _)| *owner != at).flat_map(|(_, wanted)| wanted);
+        let answer = (probe(request, reached, &needed, timeout), reached.offers(others));
+        done();
+        answer
+    });
+    let hosts = requests.into_iter().zip(reached).zip(answers);
+    let hosts = hosts.map(|((request, reached), (probe, offers))| SurveyedHost {
+        request,
+        answers: reached.answers,
+        probe,
+        vms: reached.vms,
+        idle: reached.idle,
+        offers,
+        lost: reached.hypervisor.err(),
+    });
+    Survey { hosts: hosts.collect(), at: now }
+}
+
+/// What VMs of each host want, each kind once.
+fn wishes(reached: &[Reached]) -> BTreeMap<usize, Vec<Wanted>> {
+    let of = |host: &Reached| {
+        let mut seen = Vec::new();
+        for wanted in host.configs().map(Wanted::of) {
+            if !seen.contains(&wanted) {
+                seen.push(wanted);
+            }
+        }
+        seen
+    };
+    reached.iter().enumerate().map(|(at, host)| (at, of(host))).collect()
+}
+
+/// A host after the first round: what its libvirt told.
+struct Reached {
+    hypervisor: Result<Hypervisor, Unknown>,
+    answers: LibvirtAnswers,
+    vms: Vec<FoundVm>,
+    idle: usize,
+}
+
+impl Reached {
+    fn ask(request: &HostRequest, timeout: Duration) -> Self {
+        let hypervisor = match Hypervisor::open(&request.uri, timeout) {
+            Ok(hypervisor) => hypervisor,
+            Err(error) => {
+                let why = Unknown::from(error);
+                let answers = host::unreachable(&request.uri, &why);
+                return Self { hypervisor: Err(why), answers, vms: Vec::new(), idle: 0 };
+            }
+        };
+        let hostname = Fact::from(hypervisor.hostname());
+        let answers = host::ask(&hypervisor, &request.uri, hostname);
+        let guests = answers.guests.known().map(Vec::as_slice).unwrap_or_default();
+        let active: Vec<_> = guests.iter().filter(|guest| guest.active).collect();
+        // One that ended meanwhile is not a VM of the host any more.
+        let vms = ask_each(&active, |guest| vm::look(&guest.domain, Monitor::Forbidden).ok());
+        let vms: Vec<FoundVm> = vms.into_iter().flatten().filter(|vm| vm.state != VmState::ShutOff).collect();
+        let idle = guests.len().saturating_sub(vms.len());
+        Self { hypervisor: Ok(hypervisor), vms, idle, answers }
+    }
+
+    fn configs(&self) -> impl Iterator<Item = &vmgate_libvirt::domain_xml::DomainConfig> {
+        self.vms.iter().filter_map(|vm| vm.config.as_ref())
+    }
+
+    fn offers<'a>(&self, wanted: impl Iterator<Item = &'a Wanted>) -> HashMap<Wanted, Offer> {
+        let mut different: Vec<&Wanted> = Vec::new();
+        for wanted in wanted {
+            if !different.contains(&wanted) {
+                different.push(wanted);
+            }
+        }
+        match &self.hypervisor {
+            Ok(hypervisor) => {
+                let offers = ask_each(&different, |wanted| offer::ask(hypervisor, wanted));
+                different.into_iter().cloned().zip(offers).collect()
+            }
+            Err(why) => different.into_iter().map(|wanted| (wanted.clone(), Offer::unknown(why))).collect(),
+        }
+    }
+}
+
+/// Asks a host's probe for the host, its own VMs' processes and the files that any VM needs.
+fn probe(
+    request: &HostRequest,
+    reached: &Reached,
+    needed: &[String],
+    timeout: Duration,
+) -> Result<Answer, Unknown> {
+    // The way to a probe is mostly that of libvirt: a host that is lost is not waited for twice.
+    if let Err(why) = &reached.hypervisor {
+        return Err(why.clone());
+    }
+    let way = request.probe.clone().unwrap_or_else(|| Transport::for_uri(&request.uri));
+    let mut batches = batches(needed).into_iter();
+    let vms = reached.vms.iter().filter_map(|vm| vm.uuid.clone()).collect();
+    let files = batches.next().unwrap_or_default();
+    let mut answer = way.probe_host(&Questions { vms, files, ..Questions::default() }, timeout)?;
+    for files in batches {
+        let more = way.probe_host(&Questions { files, ..Questions::default() }, timeout)?;
+        answer.probe.files = match (answer.probe.files, more.probe.files) {
+            (Fact::Known(mut all), Fact::Known(more)) => {
+                all.extend(more);
+                Fact::Known(all)
+            }
+            (Fact::Unknown(why), _) | (_, Fact::Unknown(why)) => Fact::Unknown(why),
+        };
+    }
+    Ok(answer)
+}
+
+/// The paths in parts that fit on a command line: with few VMs it is one.
+fn batches(paths: &[String]) -> Vec<Vec<String>> {
+    let mut parts: Vec<Vec<String>> = Vec::new();
+    let mut room = 0_usize;
+    for path in paths {
+        // Quotes and the option's name take their room too.
+        let size = path.len().saturating_add(16);
+        if size > room {
+            parts.push(Vec::new());
+            room = PATHS_AT_ONCE;
+        }
+        room = room.saturating_sub(size);
+        if let Some(part) = parts.last_mut() {
+            part.push(path.clone());
+        }
+    }
+    parts
+}
+
+impl Survey {
+    /// The hosts, in the order they were named.
+    pub fn hosts(&self) -> Vec<SurveyedName> {
+        let name = |host: &SurveyedHost| SurveyedName {
+            name: host.request.name.clone(),
+            uri: host.request.uri.to_string(),
+            running: host.vms.len(),
+            idle: host.idle,
+            lost: host.lost.clone(),
+        };
+        self.hosts.iter().map(name).collect()
+    }
+
+    /// The hosts by themselves, in the order they were named; unknown for one that did not answer.
+    pub fn host_facts(&self) -> Vec<Fact<Host>> {
+        let of = |host: &SurveyedHost| match &host.lost {
+            Some(why) => Fact::Unknown(why.clone()),
+            None => Fact::Known(host.host(None, &BTreeSet::new())),
+        };
+        self.hosts.iter().map(of).collect()
+    }
+
+    /// Every running VM: the place of its host, and its own place there.
+    pub fn vms(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
+        let hosts = self.hosts.iter().enumerate();
+        hosts.flat_map(|(at, host)| (0..host.vms.len()).map(move |vm| (at, vm)))
+    }
+
+    /// The move of a VM, by the place of its host and its own there, to another host.
+    pub fn possible(source: usize, vm: usize, destination: usize) -> PossibleMove {
+        PossibleMove { source, vm, destination }
+    }
+
+    /// Every move of a running VM to another host: host by host, VM by VM.
+    pub fn moves(&self) -> Vec<PossibleMove> {
+        let hosts = self.hosts.iter().enumerate();
+        hosts
+            .flat_map(|(source, host)| {
+                (0..host.vms.len()).flat_map(move |vm| {
+                    let others = (0..self.hosts.len()).filter(move |destination| *destination != source);
+                    others.map(move |destination| PossibleMove { source, vm, destination })
+                })
+            })
+            .collect()
+    }
+
+    /// Names of the host that a move begins at and of the one that it leads to.
+    pub fn ends(&self, wanted: PossibleMove) -> Option<(&str, &str)> {
+        let name = |at: usize| self.hosts.get(at).map(|host| host.request.name.as_str());
+        Some((name(wanted.source)?, name(wanted.destination)?))
+    }
+
+    /// All that the survey knows of one move, as `collect` would write it. None for a move of another survey.
+    pub fn facts(&self, wanted: PossibleMove) -> Option<Facts> {
+        let (source, destination) = (self.hosts.get(wanted.source)?, self.hosts.get(wanted.destination)?);
+        let found = source.vms.get(wanted.vm)?;
+        let config = found.config.as_ref();
+        let arch = config.and_then(|config| config.arch.as_deref());
+        let files: BTreeSet<String> = needed_files::of(config).into_iter().collect();
+        let from = source.host(arch, &files);
+        let offer = config.and_then(|config| destination.offers.get(&Wanted::of(config)).cloned());
+        let to =
+            offer.unwrap_or_else(|| Offer::unknown(&not_asked())).laid_on(destination.host(arch, &files));
+        let emulator = source.answers.offer(arch).known().and_then(|offer| offer.emulator.clone());
+        let address = destination.request.migrate_address.map_or_else(
+            || {
+                Fact::unknown(
+                    Cause::NotCollected,
+                    "an audit resolves no names: give hosts.NAME.migrate_address in vmgate.yaml",
+                )
+            },
+            Fact::Known,
+        );
+        let not_measured = Unknown::new(Cause::NotCollected, "an audit measures nothing");
+        let change = Change::default();
+        let mut facts = Facts::empty(self.at);
+        let nothing_tried = || Unknown::new(Cause::NotCollected, "an audit tries no path");
+        facts.path = Fact::Known(path::path(
+            address,
+            &source.end(&from),
+            &destination.end(&to),
+            &change,
+            Fact::Unknown(nothing_tried()),
+            Err(nothing_tried()),
+        ));
+        let vm = vm::complete(found, &from, &source.probe, emulator.as_deref());
+        facts.vm = Fact::Known(Dirtying::unknown(&not_measured).into_vm(vm));
+        facts.guest = Fact::unknown(Cause::NotCollected, "an audit asks no guest");
+        facts.source = Fact::Known(from);
+        facts.destination = Fact::Known(to);
+        facts.provenance = provenance::of_survey(self.at);
+        Some(facts)
+    }
+}
+
+fn not_asked() -> Unknown {
+    Unknown::new(Cause::NotCollected, "the VM's configuration could not be read")
+}
+
+impl SurveyedHost {
+    /// The host as an end of a path, without anything that its probe would have to be asked about the other end.
+    fn end<'a>(&'a self, host: &'a Host) -> End<'a> {
+        let not_asked = Unknown::new(Cause::NotCollected, "an audit asks no host about another");
+        let probe = self.probe.as_ref().map(|answer| &answer.probe);
+        End::of(probe, &host.nics, &host.routes, Fact::Unknown(not_asked)).reached_by(&self.request.uri)
+    }
+
+    /// The host as one move sees it: of the files only those that the VM needs.
+    fn host(&self, arch: Option<&str>, files: &BTreeSet<String>) -> Host {
+        let mut host = self.answers.with_probe(arch, &self.probe);
+        if let Fact::Known(all) = &mut host.files {
+            all.retain(|file| files.contains(&file.path));
+        }
+        if let Some(reason) = &self.request.maintenance {
+            host.maintenance = Fact::Known(Some(reason.clone()));
+        }
+        host
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(name: &str, uri: &str) -> HostRequest {
+        HostRequest {
+            name: name.to_owned(),
+            uri: uri.parse().unwrap(),
+            probe: None,
+            maintenance: (name == "b").then(|| "new disks".to_owned()),
+            migrate_address: None,
+        }
+    }
+
+    #[test]
+    fn many_paths_go_in_several_parts_and_none_is_lost() {
+        let paths: Vec<String> = (0..3000).map(|n| format!("/srv/images/vm-{n:040}.qcow2")).collect();
+        let parts = batches(&paths);
+        assert!(parts.len() > 1);
+        assert!(parts.iter().all(|part| part.iter().map(String::len).sum::<usize>() < PATHS_AT_ONCE));
+        assert_eq!(parts.concat(), paths);
+        assert_eq!(batches(&paths[..3]).len(), 1);
+        assert!(batches(&[]).is_empty());
+    }
+
+    /// 10,000 hosts, two a survey, by libvirt's mock driver: every call that a survey makes of libvirt's client library, without a
+    /// daemon. About a minute.
+    #[test]
+    #[ignore = "a minute of calls; make unit runs it"]
+    fn ten_thousand_collections_leave_nothing_behind() {
+        let once = || {
+            let requests = vec![request("a", "test:///default"), request("b", "test:///default")];
+            let survey = survey(requests, Duration::from_mins(1), Timestamp::UNIX_EPOCH, || ());
+            assert_eq!(survey.moves().into_iter().filter_map(|wanted| survey.facts(wanted)).count(), 2);
+        };
+        let resident = || {
+            let status = procfs::process::Process::myself().unwrap().status().unwrap();
+            (status.vmrss.unwrap(), status.threads)
+        };
+        (0..500).for_each(|_| once());
+        let (before, threads) = resident();
+        (0..5_000).for_each(|_| once());
+        let (after, threads_after) = resident();
+        let grown = after.saturating_sub(before);
+        println!("{before} KiB before, {after} KiB after, {threads} and {threads_after} threads");
+        assert!(grown < 4 << 10, "{grown} KiB more than before");
+        assert!(threads_after <= threads + 4, "{threads_after} threads were {threads}");
+    }
+
+    #[test]
+    fn a_lost_host_takes_nothing_and_hides_nothing() {
+        let gone = "qemu+unix:///system?socket=/nonexistent/libvirt-sock";
+        let requests =
+            vec![request("a", "test:///default"), request("b", "test:///default"), request("c", gone)];
+        let survey = survey(requests, Duration::from_secs(10), Timestamp::UNIX_EPOCH, || {});
+        let hosts = survey.hosts();
+        assert_eq!(hosts.iter().map(|host| host.running).collect::<Vec<_>>(), [1, 1, 0]);
+        assert!(hosts[2].lost.is_some());
+        let moves = survey.moves();
+        assert_eq!(moves.len(), 4, "each of two VMs to each of two other hosts");
+        let ends: Vec<_> = moves.iter().map(|wanted| survey.ends(*wanted).unwrap()).collect();
+        assert_eq!(ends, [("a", "b"), ("a", "c"), ("b", "a"), ("b", "c")]);
+        let facts = survey.facts(moves[0]).unwrap();
+        assert_eq!(facts.vm.known().unwrap().name, Fact::Known("test".into()));
+        let destination = facts.destination.known().unwrap();
+        assert_eq!(destination.maintenance, Fact::Known(Some("new disks".into())));
+        let lost = survey.facts(moves[1]).unwrap();
+        let vms = &lost.destination.known().unwrap().vms;
+        assert!(matches!(vms, Fact::Unknown(why) if why.cause == Cause::HostUnreachable), "{vms:?}");
+    }
+}

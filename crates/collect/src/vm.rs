@@ -1,0 +1,189 @@
+//! The facts of the VM: libvirt's answers and the domain XML, as far as each could be had.
+
+use super::{asker::Asker, transport::Answer};
+use vmgate_facts::text::plain;
+use vmgate_facts::{Cause, Fact, Host, Unknown, Version, Vm, VmState};
+use vmgate_libvirt::{
+    Domain, LibvirtError, RunState,
+    domain_xml::{self, Backing, DomainConfig},
+};
+
+/// The VM as it was found: its facts, and what the other collectors need of it.
+pub(super) struct FoundVm {
+    /// The facts, without dirty rate and QEMU version.
+    pub(super) facts: Vm,
+    /// Its configuration; none where the XML could not be read.
+    pub(super) config: Option<DomainConfig>,
+    /// What it does now.
+    pub(super) state: VmState,
+    /// Its UUID.
+    pub(super) uuid: Option<String>,
+}
+
+/// Whether QEMU's monitor may be asked, for which libvirt marks the domain as tainted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Monitor {
+    Allowed,
+    Forbidden,
+}
+
+/// Asks for everything that needs no measurement. Without a state nothing else makes sense: that is an error.
+pub(super) fn look(domain: &Domain, monitor: Monitor) -> Result<FoundVm, LibvirtError> {
+    let RunState { state, .. } = domain.state()?;
+    let mut asker = Asker::default();
+    let uuid = asker.ask(|| domain.uuid());
+    let config = asker
+        .ask(|| domain.xml())
+        .and_then(|xml| configuration(&xml))
+        .map(|config| if state == VmState::Running { with_block_jobs(config, domain) } else { config });
+    let mut facts = Vm {
+        name: asker.ask(|| domain.name()).map(|name| plain(&name)),
+        uuid: uuid.clone(),
+        state: Fact::Known(state),
+        persistent: asker.ask(|| domain.is_persistent()),
+        job: asker.ask(|| domain.job_info()).map(|job| job.map(|job| job.operation.name().to_owned())),
+        snapshots: asker.ask(|| domain.snapshots()),
+        migration_blockers: match (monitor, state) {
+            (Monitor::Forbidden, _) => Fact::Known(None),
+            (Monitor::Allowed, VmState::Running | VmState::Paused) => asker
+                .ask(|| domain.migration_blockers())
+                .map(|reasons| Some(reasons.iter().map(|r| plain(r)).collect())),
+            (Monitor::Allowed, _) => {
+                Fact::unknown(Cause::GuestNotRunning, "the VM has no QEMU that could be asked")
+            }
+        },
+        ..Vm::default()
+    };
+    fill(&mut facts, &config);
+    Ok(FoundVm { facts, config: config.known().cloned(), state, uuid: uuid.known().cloned() })
+}
+
+/// The configuration in a domain XML.
+pub(super) fn configuration(xml: &str) -> Fact<DomainConfig> {
+    domain_xml::parse(xml).map_or_else(
+        |error| Fact::unknown(Cause::Malformed, format!("the VM's configuration: {error}")),
+        Fact::Known,
+    )
+}
+
+/// The configuration with the block jobs that its XML does not tell: it names copies and active commits only.
+fn with_block_jobs(mut config: DomainConfig, domain: &Domain) -> DomainConfig {
+    for disk in config.disks.iter_mut().filter(|disk| disk.job.is_none()) {
+        disk.job = domain.block_job(&disk.target).ok().flatten().map(str::to_owned);
+    }
+    config
+}
+
+/// The VM's facts with those that need the source host's, too. `emulator` is the QEMU whose version the host told.
+pub(super) fn complete(
+    found: &FoundVm,
+    source: &Host,
+    probe: &Result<Answer, Unknown>,
+    emulator: Option<&str>,
+) -> Vm {
+    let config = found.config.as_ref();
+    let own = config.and_then(|config| config.emulator.as_deref());
+    let huge_page_bytes = match (config.map(|config| config.backing), probe) {
+        (Some(Backing::HugeOfDefaultSize), Ok(answer)) => answer.probe.default_huge_page_bytes.clone(),
+        _ => found.facts.huge_page_bytes.clone(),
+    };
+    Vm {
+        qemu_version: qemu_version(found.uuid.as_deref(), own == emulator, source, probe),
+        huge_page_bytes,
+        ..found.facts.clone()
+    }
+}
+
+/// The version of the QEMU that runs the VM, as its own binary tells it, or else that of the installed one for as long as
+/// the VM's process was started from the binary that is installed. QEMU's monitor would tell it too, but asking there taints the domain.
+fn qemu_version(
+    uuid: Option<&str>,
+    is_host_default: bool,
+    source: &Host,
+    probe: &Result<Answer, Unknown>,
+) -> Fact<Version> {
+    let process = match probe {
+        Ok(answer) => answer.probe.qemus.as_ref().map(|qemus| {
+            qemus.iter().find(|qemu| uuid.is_some_and(|uuid| qemu.uuid.eq_ignore_ascii_case(uuid))).cloned()
+        }),
+        Err(why) => Fact::Unknown(why.clone()),
+    };
+    process.and_then(|process| match process {
+        Some(process) if process.version.known().is_some() => process.version,
+        None => Fact::unknown(Cause::NotSupported, "no QEMU process of the VM was found on the source host"),
+        Some(process) if process.replaced => Fact::unknown(
+            Cause::NotSupported,
+            format!("{} was replaced after the VM was started, and the VM runs the old one", process.binary),
+        ),
+        Some(process) if !is_host_default => Fact::unknown(
+            Cause::NotSupported,
+            format!("the VM runs {}, which is not the QEMU whose version libvirt tells", process.binary),
+        ),
+        Some(_) => source.qemu_version.clone(),
+    })
+}
+
+/// Facts that the domain XML holds.
+fn fill(facts: &mut Vm, config: &Fact<DomainConfig>) {
+    /// A part of the configuration, or why there is none.
+    fn part<T>(
+        config: &Fact<DomainConfig>,
+        name: &str,
+        take: impl Fn(&DomainConfig) -> Option<T>,
+    ) -> Fact<T> {
+        config.as_ref().and_then(|config| match take(config) {
+            Some(value) => Fact::Known(value),
+            None => Fact::unknown(Cause::NotSupported, format!("the VM's configuration names no {name}")),
+        })
+    }
+    facts.accelerator = part(config, "accelerator that QEMU has", |config| config.accelerator);
+    facts.memory_bytes = part(config, "memory", |config| config.memory_bytes);
+    facts.memory_max_bytes = part(config, "memory", |config| config.memory_max_bytes);
+    facts.huge_page_bytes = config.as_ref().and_then(|config| match config.backing {
+        Backing::Ordinary => Fact::Known(None),
+        Backing::Huge(bytes) => Fact::Known(Some(bytes)),
+        // The host probe tells the size.
+        Backing::HugeOfDefaultSize => {
+            Fact::unknown(Cause::NoHostProbe, "huge pages of the source host's default size")
+        }
+    });
+    facts.vcpus = part(config, "vCPUs", |config| config.vcpus);
+    facts.machine_type = part(config, "machine type", |config| config.machine_type.clone());
+    facts.cpu_mode = part(config, "CPU", |config| Some(config.cpu_mode));
+    facts.cpu_model = part(config, "CPU", |config| Some(config.cpu_model.clone()));
+    facts.machine_version = facts.machine_type.as_ref().map(|name| machine_version(name));
+    facts.memory_hard_limit_bytes = part(config, "memory", |config| Some(config.memory_hard_limit_bytes));
+    facts.placement = part(config, "placement", |config| Some(config.placement.clone()));
+    facts.cpu_features = part(config, "CPU", |config| Some(config.cpu_features.clone()));
+    facts.tsc_frequency_hertz = part(config, "clock", |config| Some(config.tsc_frequency_hertz));
+    facts.firmware = part(config, "firmware", |config| Some(config.firmware.clone()));
+    facts.tpm = part(config, "TPM", |config| Some(config.tpm.clone()));
+    facts.launch_security = part(config, "launch security", |config| Some(config.launch_security.clone()));
+    facts.boot_files = part(config, "file", |config| Some(config.boot_files.clone()));
+    facts.has_agent_channel = part(config, "channel", |config| Some(config.has_agent_channel));
+    facts.nics = part(config, "interface", |config| Some(config.nics.clone()));
+    facts.disks = part(config, "disk", |config| Some(config.disks.clone()));
+    facts.host_devices = part(config, "device", |config| Some(config.host_devices.clone()));
+}
+
+/// The version of QEMU that a machine type is named after: `pc-q35-7.2`, `pc-i440fx-9.1`, `virt-8.0`. A distribution's
+/// own names (`pc-q35-rhel9.4.0`, `pc-i440fx-jammy`) tell none.
+fn machine_version(name: &str) -> Option<Version> {
+    let (_, version) = name.rsplit_once('-')?;
+    version.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_qemus_own_machine_types_tell_a_version() {
+        let version = |name| machine_version(name).map(|version| version.to_string());
+        assert_eq!(version("pc-q35-7.2"), Some("7.2.0".into()));
+        assert_eq!(version("s390-ccw-virtio-9.1"), Some("9.1.0".into()));
+        assert_eq!(version("pc-q35-rhel9.4.0"), None);
+        assert_eq!(version("pc-i440fx-jammy"), None);
+        assert_eq!(version("q35"), None);
+    }
+}

@@ -1,0 +1,102 @@
+//! Orders to a guest: a shell script that changes something there, with its exit code.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use vmgate_facts::{Unknown, text::plain_bytes};
+use vmgate_reach::agent::{Agent, AgentChannel, Execution};
+
+/// Pause between two looks at a script that runs.
+const POLL: Duration = Duration::from_millis(100);
+/// Longest wait for one answer of the agent: a guest has just been moved, or has much to do.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(15);
+/// How much of what a script says is kept.
+const WORDS: usize = 400;
+
+/// How an order went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Carried {
+    /// It ended with this code; -1 where a signal ended it.
+    Ended {
+        /// The exit code.
+        code: i64,
+        /// The last of what it printed, harmless to a terminal.
+        said: String,
+    },
+    /// It still ran at the end of its time, and goes on in the guest.
+    StillRuns,
+    /// Nobody waits for it any more; it goes on in the guest.
+    Left,
+}
+
+/// Runs a shell script in the guest and waits for its end, for at most `limit`, or until `leave` says so.
+pub fn order<C: AgentChannel>(
+    channel: C,
+    script: &str,
+    limit: Duration,
+    leave: &dyn Fn() -> bool,
+) -> Result<Carried, Unknown> {
+    let deadline = Instant::now() + limit;
+    let agent = Agent::greet(channel, ANSWER_PATIENCE.min(limit))?;
+    let pid = agent.start_shell(script, ANSWER_PATIENCE)?;
+    loop {
+        thread::sleep(POLL);
+        let status = agent.shell_status(pid, ANSWER_PATIENCE);
+        if let Err(why) = &status
+            && Instant::now() >= deadline
+        {
+            return Err(why.clone());
+        }
+        if let Ok(Execution::Done { output, code, .. }) = status {
+            let said = plain_bytes(output.trim_ascii());
+            let skipped = said.chars().count().saturating_sub(WORDS);
+            return Ok(Carried::Ended {
+                code: code.unwrap_or(-1),
+                said: said.chars().skip(skipped).collect(),
+            });
+        }
+        if leave() {
+            return Ok(Carried::Left);
+        }
+        if Instant::now() >= deadline {
+            return Ok(Carried::StillRuns);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vmgate_reach::canned::Canned;
+
+    const INFO: &str = r#"{"return":{"supported_commands":[
+        {"name":"guest-exec","enabled":true},{"name":"guest-exec-status","enabled":true}]}}"#;
+
+    fn guest(status: &[&str]) -> Canned {
+        Canned::new(&[
+            ("guest-ping", &[r#"{"return":{}}"#]),
+            ("guest-info", &[INFO]),
+            ("guest-exec", &[r#"{"return":{"pid":7}}"#]),
+            ("guest-exec-status", status),
+        ])
+    }
+
+    #[test]
+    fn an_order_ends_with_its_code_and_words_that_cannot_drive_a_terminal() {
+        let running = r#"{"return":{"exited":false}}"#;
+        // `no` and an escape sequence.
+        let ended = r#"{"return":{"exited":true,"exitcode":3,"out-data":"bm8bWzJK"}}"#;
+        let carried = order(guest(&[running, ended]), "x", Duration::from_secs(5), &|| false).unwrap();
+        assert_eq!(carried, Carried::Ended { code: 3, said: "no?[2J".to_owned() });
+    }
+
+    #[test]
+    fn an_order_that_does_not_end_costs_its_time_or_until_it_is_left() {
+        let running = [r#"{"return":{"exited":false}}"#];
+        let wait = |limit, leave: bool| order(guest(&running), "x", limit, &|| leave).unwrap();
+        assert_eq!(wait(Duration::from_millis(250), false), Carried::StillRuns);
+        assert_eq!(wait(Duration::from_mins(10), true), Carried::Left);
+    }
+}

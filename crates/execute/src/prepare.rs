@@ -1,0 +1,139 @@
+//! Preparation: services are stopped and commands run before a move, and all of it is undone after it.
+
+use std::{io, process::Command, time::Duration};
+
+use super::notify::quoted;
+use crate::hand::Carried;
+use crate::hand::order;
+use vmgate_collect::transport;
+use vmgate_judge::change::{Action, Deed, RunsOn};
+use vmgate_ledger::entry::RunStarted;
+use vmgate_libvirt::Domain;
+
+/// Most that is kept of what a command prints.
+const OUTPUT: usize = 64 << 10;
+
+/// What is done with a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verb {
+    IsActive,
+    Stop,
+    Start,
+}
+
+/// Preparation of one run's VM, on the host where it is.
+pub(super) struct Preparation<'a> {
+    pub(super) run: &'a RunStarted,
+    pub(super) domain: &'a Domain,
+}
+
+impl Preparation<'_> {
+    /// Whether there is anything to do: a service that does not run is not stopped, and not started afterwards.
+    pub(super) fn is_needed(&self, action: &Action) -> Result<bool, String> {
+        match &action.deed {
+            Deed::Run { .. } => Ok(true),
+            Deed::StopService { service, .. } => {
+                match self.in_guest(&service_script(service, Verb::IsActive), action)? {
+                    0 => Ok(true),
+                    127 => Err(format!("the guest knows no service {service}")),
+                    _ => Ok(false),
+                }
+            }
+        }
+    }
+
+    /// Does it.
+    pub(super) fn carry_out(&self, action: &Action) -> Result<(), String> {
+        match &action.deed {
+            Deed::StopService { service, .. } => self.service(service, Verb::Stop, action),
+            Deed::Run { on, run, .. } => self.command(*on, run, action),
+        }
+    }
+
+    /// Undoes it.
+    pub(super) fn undo(&self, action: &Action) -> Result<(), String> {
+        match &action.deed {
+            Deed::StopService { service, .. } => self.service(service, Verb::Start, action),
+            Deed::Run { undo, .. } if undo.is_empty() => Ok(()),
+            Deed::Run { on, undo, .. } => self.command(*on, undo, action),
+        }
+    }
+
+    fn service(&self, service: &str, verb: Verb, action: &Action) -> Result<(), String> {
+        match self.in_guest(&service_script(service, verb), action)? {
+            0 => Ok(()),
+            code => Err(format!("the guest's service manager ended with {code} for {service}")),
+        }
+    }
+
+    fn command(&self, on: RunsOn, words: &[String], action: &Action) -> Result<(), String> {
+        match on {
+            RunsOn::Operator => self.here(words, action),
+            RunsOn::Guest => {
+                let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+                let variables = self.variables().map(|(name, value)| format!("{name}={}", quoted(&value)));
+                let script = format!("exec 2>&1; {} exec {}", variables.join(" "), words.join(" "));
+                match self.in_guest(&script, action)? {
+                    0 => Ok(()),
+                    code => Err(format!("it ended with {code} in the guest")),
+                }
+            }
+        }
+    }
+
+    fn here(&self, words: &[String], action: &Action) -> Result<(), String> {
+        let Some((program, arguments)) = words.split_first() else { return Ok(()) };
+        let mut command = Command::new(program);
+        command.args(arguments).envs(self.variables());
+        // Ctrl-C is for vmgate: a command that undoes something must not die of it.
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let limit = Duration::from_secs_f64(action.time_limit_seconds);
+        vmgate_process::run(command, io::empty(), limit, OUTPUT)
+            .map(drop)
+            .map_err(|failure| format!("`{program}`: {failure}"))
+    }
+
+    fn in_guest(&self, script: &str, action: &Action) -> Result<i64, String> {
+        let limit = Duration::from_secs_f64(action.time_limit_seconds);
+        match order(self.domain.clone(), script, limit, &|| false) {
+            Ok(Carried::Ended { code, said }) => {
+                if code != 0 && !said.is_empty() {
+                    tracing::info!("the guest says: {said}");
+                }
+                Ok(code)
+            }
+            Ok(Carried::StillRuns | Carried::Left) => {
+                Err(format!("it did not end within {} s in the guest", action.time_limit_seconds))
+            }
+            Err(why) => Err(why.reason),
+        }
+    }
+
+    fn variables(&self) -> [(&'static str, String); 5] {
+        let run = self.run;
+        [
+            ("VMGATE_VM", run.vm.label().to_owned()),
+            ("VMGATE_VM_UUID", run.vm.uuid.clone().unwrap_or_default()),
+            ("VMGATE_FROM", run.from.clone()),
+            ("VMGATE_TO", run.to.clone()),
+            ("VMGATE_CHANGE", run.change.clone().unwrap_or_default()),
+        ]
+    }
+}
+
+/// A script that asks the guest's service manager: systemd, `OpenRC`, or the scripts of /etc/init.d. It ends with 127
+/// where none knows the service.
+fn service_script(service: &str, verb: Verb) -> String {
+    let (systemd, script) = match verb {
+        Verb::IsActive => ("is-active --quiet", "status"),
+        Verb::Stop => ("stop", "stop"),
+        Verb::Start => ("start", "start"),
+    };
+    format!(
+        "exec 2>&1; s={service}; if [ -d /run/systemd/system ]; then \
+         systemctl cat \"$s\" >/dev/null 2>&1 || exit 127; systemctl {systemd} \"$s\"; \
+         elif command -v rc-service >/dev/null && rc-service -e \"$s\"; then rc-service \"$s\" {script}; \
+         elif [ -x \"/etc/init.d/$s\" ]; then \"/etc/init.d/$s\" {script}; else exit 127; fi",
+        service = quoted(service)
+    )
+}

@@ -1,0 +1,116 @@
+//! Another runner's move: what it began is ended, whether its process is gone or only stands still.
+//!
+//! That runner was expelled from the ledger before, so that it takes no further step. What it may still have at the
+//! hypervisor is one migration job, which libvirt runs one of for a domain: it is ended here before anything else is done.
+
+use std::time::Duration;
+
+use super::{Fate, Hosts, Whereabouts, driver as process, journal::Journal, recover::bring_to_an_end};
+use vmgate_attest::Digest;
+use vmgate_ledger::{
+    Entry, Ledger, LedgerError, Selection,
+    entry::{Driver, Kind, RunStarted},
+};
+
+/// The process that this is.
+pub fn driver() -> Driver {
+    process::myself()
+}
+
+/// Ends what another runner began of a move of a change. Where it began nothing, the hosts say where the VM is.
+pub fn take_over(
+    ledger: &Ledger,
+    change: Digest,
+    vm: &str,
+    hosts: &Hosts,
+    timeout: Duration,
+) -> Result<Fate, LedgerError> {
+    let open = ledger.open_runs()?;
+    if let Some(open) = open.iter().find(|open| is_of(&open.run, change, vm, hosts)) {
+        let journal = Journal { ledger, run: &open.run, recovers: true };
+        return Ok(match (open.run.from.parse(), open.run.to.parse()) {
+            (Ok(from), Ok(to)) => bring_to_an_end(&journal, open, &Hosts::new(from, to, timeout)),
+            _ => Fate::Unusable("the URIs in the ledger cannot be read".to_owned()),
+        });
+    }
+    let seen = Whereabouts::settle(vm, hosts);
+    let ended = |line: &super::Line, moved| Fate::Ended { host: line.name().to_owned(), moved };
+    Ok(if seen.only_on_destination() {
+        ended(&hosts.destination, true)
+    } else if seen.only_on_source() {
+        ended(&hosts.source, false)
+    } else {
+        Fate::Unclear(seen)
+    })
+}
+
+/// Whether a VM that was left where it was has moved since: a runner that was counted out while it stood still before
+/// libvirt's call goes on with that call for a moment, which may be the last of it.
+pub fn has_moved(ledger: &Ledger, change: Digest, vm: &str, hosts: &Hosts) -> Result<bool, LedgerError> {
+    if !Whereabouts::look(vm, hosts).only_on_destination() {
+        return Ok(false);
+    }
+    let begun = ledger.records(&Selection { kinds: vec![Kind::RunStarted], ..Selection::default() })?;
+    Ok(begun
+        .iter()
+        .any(|record| matches!(&record.entry, Entry::RunStarted(run) if is_of(run, change, vm, hosts))))
+}
+
+fn is_of(run: &RunStarted, change: Digest, vm: &str, hosts: &Hosts) -> bool {
+    run.change_digest == Some(change)
+        && run.from == hosts.source.uri().to_string()
+        && [&run.vm.name, &run.vm.uuid].into_iter().flatten().any(|name| name == vm)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use super::*;
+    use vmgate_judge::change::Plan;
+    use vmgate_ledger::fresh::Fresh;
+    use vmgate_verdict::Named;
+
+    /// A host of libvirt's test driver that runs these VMs.
+    fn host(folder: &Path, name: &str, vms: &[&str]) -> String {
+        let domain = |vm: &&str| {
+            format!(
+                "<domain type='test'><name>{vm}</name><memory>1024</memory><os><type>hvm</type></os></domain>"
+            )
+        };
+        let file = folder.join(name);
+        fs::write(&file, format!("<node>{}</node>", vms.iter().map(domain).collect::<String>())).unwrap();
+        format!("test://{}", file.display())
+    }
+
+    fn has_moved_between(source: &[&str], destination: &[&str], begun: bool) -> bool {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to) = (host(folder.path(), "from", source), host(folder.path(), "to", destination));
+        let timeout = Duration::from_secs(10);
+        let hosts = Hosts::new(from.parse().unwrap(), to.parse().unwrap(), timeout);
+        let (ledger, change) = (Fresh::in_file().ledger(), Digest::of(b"change"));
+        let named = |name: &str| Named { name: Some(name.to_owned()), uuid: None };
+        let run = RunStarted {
+            run: "r1".to_owned(),
+            vm: named("web"),
+            source: named("from"),
+            destination: named("to"),
+            from,
+            to,
+            change: None,
+            change_digest: Some(if begun { change } else { Digest::of(b"another") }),
+            plan: Plan::default(),
+            driver: driver(),
+        };
+        ledger.append(&Entry::RunStarted(run)).unwrap();
+        has_moved(&ledger, change, "web", &hosts).unwrap()
+    }
+
+    #[test]
+    fn a_vm_at_its_destination_was_moved_only_by_a_run_of_the_change_and_only_if_it_is_nowhere_else() {
+        assert!(has_moved_between(&["other"], &["web"], true));
+        assert!(!has_moved_between(&["other"], &["web"], false), "somebody else's VM of that name");
+        assert!(!has_moved_between(&["web"], &["web"], true), "it runs twice");
+        assert!(!has_moved_between(&["web"], &["other"], true));
+    }
+}

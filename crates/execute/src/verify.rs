@@ -1,0 +1,215 @@
+//! After the migration: what worked before works now.
+
+use std::{
+    collections::BTreeSet,
+    thread,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+
+use vmgate_collect::{Request, again};
+use vmgate_facts::{Fact, Facts, Guest, TcpState, VmNic};
+use vmgate_libvirt::{Domain, domain_xml};
+
+/// How long the guest gets to answer and its interfaces to be there.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// How far the guest's clock may have moved against the operator's, beside the blackout: libvirt tells whole seconds.
+const CLOCK_SECONDS: f64 = 2.0;
+/// Flows with fewer packets a second may pause for as long as they are watched.
+const STEADY_PACKETS_PER_SECOND: f64 = 5.0;
+
+/// What worked before the migration, and so must work after it.
+#[derive(Debug, Clone)]
+pub(super) struct Baseline {
+    links_up: Vec<String>,
+    talking: Vec<String>,
+    clock_offset_seconds: Option<f64>,
+    sockets: BTreeSet<String>,
+    flows: BTreeSet<String>,
+}
+
+impl Baseline {
+    /// What works now. `facts` are those of a moment ago, `earlier` those that the verdict was reached on, where they are
+    /// at hand: a socket or flow that is in both is there to stay.
+    pub(super) fn of(domain: &Domain, facts: &Facts, earlier: Option<&Facts>) -> Result<Self, String> {
+        let nics = nics(domain)?;
+        let talks = |nic: &&VmNic| {
+            nic.tap.as_deref().is_some_and(|tap| domain.frames_sent(tap).is_ok_and(|sent| sent > 0))
+        };
+        let both = |of: &dyn Fn(&Guest) -> BTreeSet<String>| {
+            let now = facts.guest.known().map(of).unwrap_or_default();
+            match earlier.and_then(|earlier| earlier.guest.known()).map(of) {
+                Some(before) => now.intersection(&before).cloned().collect(),
+                None => BTreeSet::new(),
+            }
+        };
+        let mut lasting = both(&sockets);
+        lasting.extend(facts.guest.known().map(listeners).unwrap_or_default());
+        Ok(Self {
+            talking: nics.iter().filter(talks).map(|nic| nic.mac.clone()).collect(),
+            links_up: nics.into_iter().map(|nic| nic.mac).collect(),
+            clock_offset_seconds: clock_offset_seconds(domain).ok(),
+            sockets: lasting,
+            flows: both(&steady_flows),
+        })
+    }
+
+    /// Holds the VM on the destination against what worked before, one thing after the other, waiting a little for each to
+    /// settle. Gives what does not work, as soon as that is certain.
+    pub(super) fn troubles<'s>(
+        &'s self,
+        domain: &'s Domain,
+        request: &'s Request,
+        blackout_seconds: f64,
+    ) -> impl Iterator<Item = String> + 's {
+        let job = || {
+            let job = domain.job_info().ok().flatten()?;
+            Some(format!("a job still runs on it ({})", job.operation.name()))
+        };
+        let looks: [Box<dyn Fn() -> Option<String> + 's>; 5] = [
+            Box::new(|| self.interfaces(domain)),
+            Box::new(move || self.clock(domain, blackout_seconds)),
+            Box::new(|| self.sockets(domain, request)),
+            Box::new(|| self.flows(domain, request)),
+            Box::new(job),
+        ];
+        looks.into_iter().filter_map(settled)
+    }
+
+    fn interfaces(&self, domain: &Domain) -> Option<String> {
+        let nics = match nics(domain) {
+            Ok(nics) => nics,
+            Err(error) => return Some(error),
+        };
+        let up = |mac: &&String| !nics.iter().any(|nic| nic.mac == **mac);
+        let missing: Vec<&str> = self.links_up.iter().filter(up).map(String::as_str).collect();
+        if !missing.is_empty() {
+            return Some(format!(
+                "interface {} was up before and is not now; look at its bridge or network there",
+                missing.join(", ")
+            ));
+        }
+        // The guest, or QEMU in its name, announces itself from where it is now: switches learn the port by that.
+        let silent = |nic: &&VmNic| {
+            self.talking.contains(&nic.mac)
+                && nic.tap.as_deref().is_some_and(|tap| domain.frames_sent(tap).is_ok_and(|sent| sent == 0))
+        };
+        let silent: Vec<&str> = nics.iter().filter(silent).map(|nic| nic.mac.as_str()).collect();
+        (!silent.is_empty()).then(|| {
+            format!(
+                "interface {} has sent nothing from there, so that no switch knows where it is",
+                silent.join(", ")
+            )
+        })
+    }
+
+    fn clock(&self, domain: &Domain, blackout_seconds: f64) -> Option<String> {
+        let before = self.clock_offset_seconds?;
+        match clock_offset_seconds(domain) {
+            Err(error) => Some(format!("its guest agent answered before and does not now ({error})")),
+            Ok(now) if (now - before).abs() > CLOCK_SECONDS + blackout_seconds => {
+                Some(format!("its clock has moved by {:.0} s", now - before))
+            }
+            Ok(_) => None,
+        }
+    }
+
+    fn sockets(&self, domain: &Domain, request: &Request) -> Option<String> {
+        if self.sockets.is_empty() {
+            return None;
+        }
+        match again::guest(request, domain) {
+            Ok(guest) => {
+                let mut there = sockets(&guest);
+                there.extend(listeners(&guest));
+                lost("gone since the move", self.sockets.difference(&there))
+            }
+            Err(why) => Some(format!("its sockets cannot be looked at any more ({})", why.reason)),
+        }
+    }
+
+    fn flows(&self, domain: &Domain, request: &Request) -> Option<String> {
+        if self.flows.is_empty() {
+            return None;
+        }
+        match again::flows(request, domain, Duration::from_secs(2)) {
+            Ok(capture) => {
+                let guest = Guest {
+                    udp: Fact::Known(vmgate_facts::Udp { flows: Fact::Known(capture), ..Default::default() }),
+                    ..Guest::default()
+                };
+                let there = all_flows(&guest, 0.0);
+                lost("silent since the move", self.flows.difference(&there))
+            }
+            Err(why) => {
+                tracing::warn!("the VM's flows cannot be watched on the destination: {}", why.reason);
+                None
+            }
+        }
+    }
+}
+
+fn lost<'a>(how: &str, missing: impl Iterator<Item = &'a String>) -> Option<String> {
+    let missing: Vec<&str> = missing.map(String::as_str).collect();
+    (!missing.is_empty()).then(|| format!("{how}: {}", missing.join(", ")))
+}
+
+/// Sockets that wait for connections: a service does not take them down and up again.
+fn listeners(guest: &Guest) -> BTreeSet<String> {
+    let listeners = guest.tcp.known().and_then(|tcp| tcp.listeners.known());
+    listeners.into_iter().flatten().map(|listener| format!("TCP listener {}", listener.local)).collect()
+}
+
+/// Connections and UDP sockets.
+fn sockets(guest: &Guest) -> BTreeSet<String> {
+    let connections = guest.tcp.known().and_then(|tcp| tcp.connections.known());
+    let connections = connections.into_iter().flatten().filter(|one| one.state == TcpState::Established);
+    let connections = connections.map(|one| format!("TCP connection {} -> {}", one.local, one.remote));
+    let sockets = guest.udp.known().and_then(|udp| udp.sockets.known());
+    let sockets = sockets.into_iter().flatten().map(|socket| format!("UDP socket {}", socket.local));
+    connections.chain(sockets).collect()
+}
+
+fn steady_flows(guest: &Guest) -> BTreeSet<String> {
+    all_flows(guest, STEADY_PACKETS_PER_SECOND)
+}
+
+fn all_flows(guest: &Guest, least: f64) -> BTreeSet<String> {
+    let capture = guest.udp.known().and_then(|udp| udp.flows.known());
+    let flows = capture.into_iter().flat_map(|capture| &capture.flows);
+    flows
+        .filter(|flow| flow.packets_per_second >= least)
+        .map(|flow| format!("UDP flow {} - {}", flow.local, flow.remote))
+        .collect()
+}
+
+/// The guest's clock less the operator's.
+#[allow(clippy::cast_precision_loss)] // seconds since the epoch
+fn clock_offset_seconds(domain: &Domain) -> Result<f64, String> {
+    let guest = domain.guest_time().map_err(|error| error.to_string())?;
+    Ok(guest as f64 - Timestamp::now().as_duration().as_secs_f64())
+}
+
+/// Interfaces that are up and have a device on the host.
+fn nics(domain: &Domain) -> Result<Vec<VmNic>, String> {
+    let xml = domain.xml().map_err(|error| error.to_string())?;
+    let config = domain_xml::parse(&xml)
+        .map_err(|error| format!("libvirt's domain XML is not well-formed: {error}"))?;
+    let attached = |nic: &VmNic| {
+        nic.link_up && (nic.tap.is_some() || !matches!(nic.kind.as_str(), "bridge" | "network"))
+    };
+    Ok(config.nics.into_iter().filter(attached).collect())
+}
+
+/// Looks again until nothing is wrong or patience is over.
+fn settled(look: impl Fn() -> Option<String>) -> Option<String> {
+    let start = Instant::now();
+    loop {
+        let trouble = look();
+        if trouble.is_none() || start.elapsed() > PATIENCE {
+            return trouble;
+        }
+        thread::sleep(Duration::from_millis(200));
+    }
+}

@@ -1,0 +1,118 @@
+//! The emergency override: for some minutes migrations come in without a verdict, with a name and a reason on it.
+
+use std::{fs, io};
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Layout,
+    decide::same_uuid,
+    trust::{self, Distrust},
+};
+
+/// Longest time an override may stand.
+pub(super) const LONGEST_MINUTES: u32 = 24 * 60;
+const MOST: u64 = 64 << 10;
+
+/// An override that somebody set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Override {
+    /// Why.
+    pub reason: String,
+    /// Who answers for it.
+    pub by: String,
+    /// When it was set.
+    pub since: Timestamp,
+    /// When it ends by itself.
+    pub until: Timestamp,
+    /// Only this VM, by UUID; all where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vm: Option<String>,
+}
+
+impl Override {
+    /// One that begins now.
+    pub(super) fn starting(
+        now: Timestamp,
+        minutes: u32,
+        reason: &str,
+        by: &str,
+        vm: Option<String>,
+    ) -> Result<Self, String> {
+        if minutes == 0 || minutes > LONGEST_MINUTES {
+            return Err(format!("an override stands for 1 to {LONGEST_MINUTES} minutes, not {minutes}"));
+        }
+        for (text, what) in [(reason, "--reason"), (by, "--by")] {
+            if text.trim().is_empty() {
+                return Err(format!("{what} is empty: an override needs a reason and a name"));
+            }
+        }
+        let until = now.saturating_add(SignedDuration::from_mins(minutes.into())).unwrap_or(now);
+        Ok(Self { reason: reason.trim().to_owned(), by: by.trim().to_owned(), since: now, until, vm })
+    }
+
+    /// Whether it lets this VM in at `now`. A clock that jumped to before its begin ends it as well.
+    pub(super) fn covers(&self, vm: &str, now: Timestamp) -> bool {
+        let longest = SignedDuration::from_mins(LONGEST_MINUTES.into());
+        let stands =
+            self.since <= now && now < self.until && self.until.duration_since(self.since) <= longest;
+        stands && self.vm.as_deref().is_none_or(|only| same_uuid(only, vm))
+    }
+}
+
+/// The override that was set last, if there is one. The error says that it cannot be believed.
+pub(super) fn load(layout: &Layout) -> Result<Option<Override>, String> {
+    let path = layout.override_file();
+    let bytes = match trust::read(&path, MOST) {
+        Ok(bytes) => bytes,
+        Err(why) if Distrust::is_missing(&why) => return Ok(None),
+        Err(why) => return Err(why.to_string()),
+    };
+    serde_json::from_slice(&bytes).map(Some).map_err(|why| format!("{}: {why}", path.display()))
+}
+
+pub(super) fn save(layout: &Layout, set: &Override) -> io::Result<()> {
+    trust::write(&layout.override_file(), &serde_json::to_vec_pretty(set)?, 0o600)
+}
+
+/// Takes it back; `false` where there was none.
+pub(super) fn withdraw(layout: &Layout) -> io::Result<bool> {
+    match fs::remove_file(layout.override_file()) {
+        Ok(()) => trust::sync_folder(&layout.state()).map(|()| true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn it_stands_for_its_minutes_and_for_its_vm() {
+        let now = at("2026-11-23T10:00:00Z");
+        let set = Override::starting(now, 30, " fire in room 2 ", "ops", Some("aa-bb".into())).unwrap();
+        assert!(set.covers("AABB", now) && set.covers("aa-bb", at("2026-11-23T10:29:59Z")));
+        assert!(!set.covers("aa-bb", at("2026-11-23T10:30:00Z")), "over");
+        assert!(!set.covers("aa-bb", at("2026-11-23T09:59:59Z")), "the clock jumped back");
+        assert!(!set.covers("cc-dd", now), "another VM");
+        let all = Override { vm: None, ..set.clone() };
+        assert!(all.covers("cc-dd", now));
+        let forever = Override { until: at("2036-11-23T10:00:00Z"), ..all };
+        assert!(!forever.covers("cc-dd", now), "nobody sets that through vmgate");
+    }
+
+    #[test]
+    fn it_needs_an_end_a_reason_and_a_name() {
+        let now = at("2026-11-23T10:00:00Z");
+        assert!(Override::starting(now, 0, "r", "b", None).is_err());
+        assert!(Override::starting(now, LONGEST_MINUTES + 1, "r", "b", None).is_err());
+        assert!(Override::starting(now, 1, "  ", "b", None).unwrap_err().contains("--reason"));
+        assert!(Override::starting(now, 1, "r", "", None).unwrap_err().contains("--by"));
+    }
+}

@@ -1,0 +1,25 @@
+//! The guest agent's channel, through libvirt.
+
+use std::time::Duration;
+
+use vmgate_facts::{Cause, Unknown};
+use vmgate_reach::agent::{AgentChannel, AgentFailure};
+
+use super::{Domain, LibvirtError, Trouble};
+
+impl AgentChannel for Domain {
+    fn command(&self, json: &str, patience: Duration) -> Result<String, AgentFailure> {
+        self.agent_command(json, patience).map_err(|error| {
+            let LibvirtError { trouble, .. } = &error;
+            match trouble {
+                Trouble::AgentSilent(words) => AgentFailure::Silent(words.clone()),
+                Trouble::AgentRefused(words) => AgentFailure::Refused(words.clone()),
+                Trouble::TimedOut(limit) => AgentFailure::NoWay(Unknown::new(
+                    Cause::TimedOut,
+                    format!("the guest agent did not answer within {} s", limit.as_secs_f64()),
+                )),
+                _ => AgentFailure::NoWay(error.into()),
+            }
+        })
+    }
+}

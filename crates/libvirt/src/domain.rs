@@ -1,0 +1,168 @@
+//! A VM of a hypervisor: what it is, what it does, and its guest agent.
+
+use std::{ffi::c_int, sync::Arc, time::Duration};
+
+use virt::{domain::Domain as RawDomain, error::Error, sys};
+
+use super::{error::LibvirtError, limit::Limit, params::checked, session::Session};
+use vmgate_facts::VmState;
+
+/// Room that a call gets beyond the agent's own time limit, for the way there and back.
+const AGENT_MARGIN: Duration = Duration::from_secs(1);
+
+/// A VM, found on a hypervisor. Cheap to clone; clones may be used from several threads at once.
+#[derive(Debug, Clone)]
+pub struct Domain {
+    raw: Arc<RawDomain>,
+    // After `raw`, so that the connection is closed by the session, which does it without hanging.
+    session: Arc<Session>,
+    limit: Limit,
+}
+
+/// What a VM does now, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunState {
+    /// The state.
+    pub state: VmState,
+    /// libvirt's number for the reason, whose meaning depends on the state (virDomainRunningReason …).
+    pub reason: i32,
+}
+
+impl Domain {
+    pub(super) fn new(raw: RawDomain, session: &Arc<Session>, limit: &Limit) -> Self {
+        Self { raw: Arc::new(raw), session: Arc::clone(session), limit: limit.clone() }
+    }
+
+    /// Whom calls go to and how long they may take.
+    pub(super) fn limit(&self) -> &Limit {
+        &self.limit
+    }
+
+    /// The connection it was found over.
+    pub(super) fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+
+    /// The `virt` crate's domain, for the calls of it that do no harm.
+    pub(super) fn raw(&self) -> &RawDomain {
+        &self.raw
+    }
+
+    /// The domain's raw pointer; it is valid for as long as `self` is.
+    pub(super) fn as_ptr(&self) -> sys::virDomainPtr {
+        // SAFETY: only passed to libvirt calls made while `self` is borrowed, and `self` holds the reference that
+        // keeps it valid.
+        unsafe { self.raw.as_ptr() }
+    }
+
+    /// The same VM with another time limit.
+    #[must_use]
+    pub fn with_timeout(&self, timeout: Duration) -> Self {
+        let limit = Limit { host: self.limit.host.clone(), timeout };
+        Self { raw: Arc::clone(&self.raw), session: Arc::clone(&self.session), limit }
+    }
+
+    /// Runs a call on the VM under the time limit.
+    pub(super) fn call<T: Send + 'static>(
+        &self,
+        doing: &str,
+        work: impl FnOnce(&Self) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, LibvirtError> {
+        let domain = self.clone();
+        self.limit.call(doing, move || work(&domain))
+    }
+
+    /// The VM's name.
+    pub fn name(&self) -> Result<String, LibvirtError> {
+        self.call("ask for the VM's name", |domain| domain.raw.name())
+    }
+
+    /// The VM's UUID.
+    pub fn uuid(&self) -> Result<String, LibvirtError> {
+        self.call("ask for the VM's UUID", |domain| domain.raw.uuid_string())
+    }
+
+    /// The live configuration; the stored one where the VM does not run.
+    pub fn xml(&self) -> Result<String, LibvirtError> {
+        self.call("read the VM's configuration", |domain| domain.raw.xml_desc(0))
+    }
+
+    /// What the VM does now.
+    pub fn state(&self) -> Result<RunState, LibvirtError> {
+        let (state, reason) = self.call("ask for the VM's state", |domain| {
+            let (mut state, mut reason): (c_int, c_int) = (-1, -1);
+            // SAFETY: both pointers are to live integers that libvirt fills.
+            checked(unsafe { sys::virDomainGetState(domain.as_ptr(), &raw mut state, &raw mut reason, 0) })?;
+            Ok((state, reason))
+        })?;
+        let state = match u32::try_from(state).unwrap_or(sys::VIR_DOMAIN_NOSTATE) {
+            // A VM that is blocked on a resource is running all the same.
+            sys::VIR_DOMAIN_RUNNING | sys::VIR_DOMAIN_BLOCKED | sys::VIR_DOMAIN_NOSTATE => VmState::Running,
+            sys::VIR_DOMAIN_PAUSED => VmState::Paused,
+            sys::VIR_DOMAIN_SHUTDOWN => VmState::ShuttingDown,
+            sys::VIR_DOMAIN_CRASHED => VmState::Crashed,
+            sys::VIR_DOMAIN_PMSUSPENDED => VmState::Suspended,
+            _ => VmState::ShutOff,
+        };
+        Ok(RunState { state, reason })
+    }
+
+    /// Whether the configuration is stored on the host.
+    pub fn is_persistent(&self) -> Result<bool, LibvirtError> {
+        self.call("ask whether the VM is persistent", |domain| domain.raw.is_persistent())
+    }
+
+    /// Frames that the guest has sent through a device of the host since it is there.
+    pub fn frames_sent(&self, device: &str) -> Result<u64, LibvirtError> {
+        let device = device.to_owned();
+        self.call("count the frames of an interface", move |domain| {
+            domain.raw.interface_stats(&device).map(|stats| u64::try_from(stats.tx_packets).unwrap_or(0))
+        })
+    }
+
+    /// Sends a command to the guest agent and gives its answer, both JSON. `patience` is the agent's; it is
+    /// rounded up to whole seconds, and the call may not take longer than it and the way there and back.
+    ///
+    /// libvirt speaks to one agent command at a time, and before each it makes sure that the agent listens.
+    pub fn agent_command(&self, json: &str, patience: Duration) -> Result<String, LibvirtError> {
+        let seconds = c_int::try_from(patience.as_millis().div_ceil(1000)).unwrap_or(c_int::MAX).max(1);
+        let json = json.to_owned();
+        self.with_timeout(patience.saturating_add(AGENT_MARGIN))
+            .call("ask the guest agent", move |domain| domain.raw.qemu_agent_command(&json, seconds, 0))
+    }
+
+    /// The guest's clock, asked of its agent: seconds since the epoch. Unlike [`Domain::agent_command`] this is a
+    /// call of libvirt's own and does not taint the domain.
+    pub fn guest_time(&self) -> Result<i64, LibvirtError> {
+        self.call("ask the guest agent for the time", |domain| domain.raw.time(0).map(|(seconds, _)| seconds))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Hypervisor, Trouble};
+    use super::*;
+
+    fn mock() -> Domain {
+        let host = Hypervisor::open(&"test:///default".parse().unwrap(), Duration::from_secs(10)).unwrap();
+        host.domain("test").unwrap()
+    }
+
+    #[test]
+    fn a_mock_vm_tells_about_itself() {
+        let vm = mock();
+        assert_eq!(vm.name().unwrap(), "test");
+        assert_eq!(vm.uuid().unwrap().len(), 36);
+        assert_eq!(vm.state().unwrap().state, VmState::Running);
+        assert!(vm.is_persistent().unwrap());
+        assert!(vm.xml().unwrap().contains("<name>test</name>"));
+    }
+
+    #[test]
+    fn a_driver_without_agent_says_so() {
+        let error = mock().agent_command(r#"{"execute":"guest-ping"}"#, Duration::from_secs(1)).unwrap_err();
+        assert!(matches!(error.trouble, Trouble::NotSupported(_)), "{error}");
+        let nul = mock().agent_command("a\0b", Duration::from_secs(1));
+        assert!(nul.is_err());
+    }
+}

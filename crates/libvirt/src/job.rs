@@ -1,0 +1,194 @@
+//! The job that runs on a VM, such as a migration: how far it is, and how it is stopped.
+
+use std::{ffi::c_int, ptr, time::Duration};
+
+use virt::sys;
+
+use super::{
+    Domain,
+    error::{LibvirtError, Trouble},
+    params::{Values, checked},
+};
+
+/// Figures of a job. A figure that libvirt did not give is absent.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobStats {
+    /// What the job does.
+    pub operation: Operation,
+    /// How it ended; none while it runs.
+    pub end: Option<JobEnd>,
+    /// Time since its start.
+    pub elapsed: Option<Duration>,
+    /// Bytes of memory and disk that it has to carry, at the least.
+    pub data_total_bytes: Option<u64>,
+    /// Bytes carried.
+    pub data_processed_bytes: Option<u64>,
+    /// Bytes still to carry.
+    pub data_remaining_bytes: Option<u64>,
+    /// Bytes of memory still to carry.
+    pub memory_remaining_bytes: Option<u64>,
+    /// Speed of the transfer.
+    pub memory_bytes_per_second: Option<u64>,
+    /// How fast the guest dirties memory, as QEMU measured it in the last round.
+    pub dirty_bytes_per_second: Option<u64>,
+    /// Rounds over the memory so far.
+    pub iteration: Option<u64>,
+    /// How long the guest was (or, while the job runs, is expected to be) stopped.
+    pub downtime: Option<Duration>,
+    /// How much of the guest's CPU time auto-converge takes away, in percent.
+    pub throttle_percent: Option<u64>,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+
+/// How a job ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobEnd {
+    /// It did what it was to do.
+    Completed,
+    /// It failed.
+    Failed,
+    /// It was aborted.
+    Cancelled,
+}
+
+/// What a job does (virDomainJobOperation).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// Sends the VM to another host.
+    MigrationOut,
+    /// Receives the VM.
+    MigrationIn,
+    /// Backs disks up.
+    Backup,
+    /// Takes, deletes or reverts to a snapshot.
+    Snapshot,
+    /// Saves or dumps memory.
+    Save,
+    /// Anything else.
+    Other,
+}
+
+impl Operation {
+    fn from_number(number: u64) -> Self {
+        match u32::try_from(number).unwrap_or(0) {
+            sys::VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT => Self::MigrationOut,
+            sys::VIR_DOMAIN_JOB_OPERATION_MIGRATION_IN => Self::MigrationIn,
+            sys::VIR_DOMAIN_JOB_OPERATION_BACKUP => Self::Backup,
+            sys::VIR_DOMAIN_JOB_OPERATION_SNAPSHOT
+            | sys::VIR_DOMAIN_JOB_OPERATION_SNAPSHOT_REVERT
+            | sys::VIR_DOMAIN_JOB_OPERATION_SNAPSHOT_DELETE => Self::Snapshot,
+            sys::VIR_DOMAIN_JOB_OPERATION_SAVE | sys::VIR_DOMAIN_JOB_OPERATION_DUMP => Self::Save,
+            _ => Self::Other,
+        }
+    }
+
+    /// Its name, as facts write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::MigrationOut => "migration-out",
+            Self::MigrationIn => "migration-in",
+            Self::Backup => "backup",
+            Self::Snapshot => "snapshot",
+            Self::Save => "save",
+            Self::Other => "other",
+        }
+    }
+}
+
+impl Domain {
+    /// The job that runs on the VM now; none where there is none, or where the VM does not run.
+    pub fn job_info(&self) -> Result<Option<JobStats>, LibvirtError> {
+        match self.job_stats(0) {
+            Err(LibvirtError { trouble: Trouble::WrongState(_), .. }) => Ok(None),
+            other => other,
+        }
+    }
+
+    /// Figures of the last job that ended. libvirt keeps them until the next job starts or the VM stops; after a
+    /// migration they are to be asked for at the destination.
+    pub fn completed_job(&self) -> Result<Option<JobStats>, LibvirtError> {
+        self.job_stats(sys::VIR_DOMAIN_JOB_STATS_COMPLETED | sys::VIR_DOMAIN_JOB_STATS_KEEP_COMPLETED)
+    }
+
+    fn job_stats(&self, flags: u32) -> Result<Option<JobStats>, LibvirtError> {
+        self.call("ask for the VM's job", move |domain| {
+            let (mut kind, mut count): (c_int, c_int) = (0, 0);
+            let mut params = ptr::null_mut();
+            // SAFETY: all three pointers are to live variables that libvirt fills; it allocates the array.
+            checked(unsafe {
+                sys::virDomainGetJobStats(
+                    domain.as_ptr(),
+                    &raw mut kind,
+                    &raw mut params,
+                    &raw mut count,
+                    flags,
+                )
+            })?;
+            // SAFETY: libvirt filled `count` parameters, or none and a null pointer where no job runs.
+            let values = unsafe { Values::copied(params, count) };
+            // SAFETY: the array is libvirt's, is not used after this, and null is allowed.
+            unsafe { sys::virTypedParamsFree(params, count) };
+            Ok(stats(u32::try_from(kind).unwrap_or(sys::VIR_DOMAIN_JOB_NONE), &values))
+        })
+    }
+
+    /// The limit that libvirt keeps for this VM's migrations, in MiB a second (virDomainMigrateGetMaxSpeed); libvirt's
+    /// way to say none is the largest that QEMU can be told.
+    pub fn max_migration_speed(&self) -> Result<u64, LibvirtError> {
+        self.call("ask for the migration's speed limit", |domain| {
+            let mut mebibytes = 0;
+            // SAFETY: the pointer is to a live number that libvirt fills.
+            checked(unsafe { sys::virDomainMigrateGetMaxSpeed(domain.as_ptr(), &raw mut mebibytes, 0) })?;
+            Ok(mebibytes)
+        })
+    }
+}
+
+/// The figures of a job of that kind; none for libvirt's "no job".
+fn stats(kind: u32, values: &Values) -> Option<JobStats> {
+    let end = match kind {
+        sys::VIR_DOMAIN_JOB_NONE => return None,
+        sys::VIR_DOMAIN_JOB_COMPLETED => Some(JobEnd::Completed),
+        sys::VIR_DOMAIN_JOB_FAILED => Some(JobEnd::Failed),
+        sys::VIR_DOMAIN_JOB_CANCELLED => Some(JobEnd::Cancelled),
+        _ => None,
+    };
+    let milliseconds = |name| values.number(name).map(Duration::from_millis);
+    // libvirt's dirty rate counts pages a second; its page size stands beside it.
+    let page = values.number(sys::VIR_DOMAIN_JOB_MEMORY_PAGE_SIZE).unwrap_or(4096);
+    Some(JobStats {
+        operation: Operation::from_number(values.number(sys::VIR_DOMAIN_JOB_OPERATION).unwrap_or(0)),
+        end,
+        elapsed: milliseconds(sys::VIR_DOMAIN_JOB_TIME_ELAPSED),
+        data_total_bytes: values.number(sys::VIR_DOMAIN_JOB_DATA_TOTAL),
+        data_processed_bytes: values.number(sys::VIR_DOMAIN_JOB_DATA_PROCESSED),
+        data_remaining_bytes: values.number(sys::VIR_DOMAIN_JOB_DATA_REMAINING),
+        memory_remaining_bytes: values.number(sys::VIR_DOMAIN_JOB_MEMORY_REMAINING),
+        memory_bytes_per_second: values.number(sys::VIR_DOMAIN_JOB_MEMORY_BPS),
+        dirty_bytes_per_second: values
+            .number(sys::VIR_DOMAIN_JOB_MEMORY_DIRTY_RATE)
+            .map(|pages| pages.saturating_mul(page)),
+        iteration: values.number(sys::VIR_DOMAIN_JOB_MEMORY_ITERATION),
+        downtime: milliseconds(sys::VIR_DOMAIN_JOB_DOWNTIME),
+        throttle_percent: values.number(sys::VIR_DOMAIN_JOB_AUTO_CONVERGE_THROTTLE),
+        error: values.text(sys::VIR_DOMAIN_JOB_ERRMSG).map(str::to_owned),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_job_is_no_crash() {
+        assert_eq!(stats(sys::VIR_DOMAIN_JOB_NONE, &Values::default()), None);
+        let uri = "test:///default".parse().unwrap();
+        let host = super::super::Hypervisor::open(&uri, Duration::from_secs(10)).unwrap();
+        // The mock driver may not know jobs; it must say so and not bring vmgate down.
+        match host.domain("test").unwrap().job_info() {
+            Ok(job) => assert_eq!(job, None),
+            Err(error) => assert!(matches!(error.trouble, Trouble::NotSupported(_)), "{error}"),
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! The program that counts UDP flows in the kernel, as a socket filter: it looks at every frame of the interface
+//! and lets none of them through to the socket.
+//!
+//! The packet is read with bpf_skb_load_bytes only, so no guest can make it read beyond a packet. What it does is
+//! what [`parse`](crate::flows::parse) does with a captured frame; a test runs both on the same
+//! frames and compares.
+
+use super::assembler::{Assembler, BrokenJump, Helper, Instruction, Label, Reg, When, Width};
+use super::layout::{KEY_BYTES, TOTAL_FRAMES, TOTAL_MALFORMED, TOTAL_TOO_DEEP};
+use crate::flows::GuestEnd;
+
+/// The clocks a program may read. Both go on from the same moment, so that they compare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Clock {
+    /// As of the last tick, at most 10 ms ago; far cheaper. Linux 5.11.
+    Coarse,
+    /// Linux 5.8 for programs that are not under the GPL.
+    Exact,
+}
+
+/// Descriptors of the maps the program writes to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Maps {
+    pub(crate) flows: i32,
+    pub(crate) parts: i32,
+    pub(crate) totals: i32,
+}
+
+// The stack, below R10.
+pub(super) const KEY: i16 = -48;
+pub(super) const PART_KEY: i16 = -96;
+pub(super) const VALUE: i16 = -176;
+pub(super) const HEADER: i16 = -216;
+/// Just below the next header, so that one call reads both.
+pub(super) const ETHERNET: i16 = HEADER - 14;
+pub(super) const NOW: i16 = -240;
+pub(super) const OCTETS: i16 = -248;
+pub(super) const PACKETS: i16 = -256;
+pub(super) const FRAGMENTS: i16 = -264;
+/// Not zero: the packet is the first of a fragmented datagram.
+pub(super) const IS_FIRST: i16 = -272;
+pub(super) const IDENTIFICATION: i16 = -280;
+
+/// The context, all along.
+pub(super) const SKB: Reg = Reg::R6;
+/// Offset in the frame of what is looked at next.
+pub(super) const AT: Reg = Reg::R7;
+/// Offset of the IP header.
+pub(super) const IP: Reg = Reg::R8;
+/// EtherType, then the next header's protocol, then the map value that is filled.
+pub(super) const NEXT: Reg = Reg::R9;
+
+/// The program while it is written.
+pub(super) struct Counter {
+    pub(super) asm: Assembler,
+    pub(super) maps: Maps,
+    pub(super) clock: Clock,
+    /// Nothing to count.
+    pub(super) done: Label,
+    pub(super) malformed: Label,
+    pub(super) too_deep: Label,
+    pub(super) ipv4: Label,
+    pub(super) ipv6: Label,
+    pub(super) udp: Label,
+    /// As `udp`, with the ports in R1.
+    pub(super) ports: Label,
+    pub(super) later_fragment: Label,
+    pub(super) count: Label,
+}
+
+/// Assembles the program for an interface whose guest is at the given end.
+pub(crate) fn assemble(maps: Maps, guest: GuestEnd, clock: Clock) -> Result<Vec<Instruction>, BrokenJump> {
+    let mut asm = Assembler::default();
+    let [done, malformed, too_deep, ipv4, ipv6, udp, ports, later_fragment, count] =
+        std::array::from_fn(|_| asm.label());
+    let mut counter = Counter {
+        asm,
+        maps,
+        clock,
+        done,
+        malformed,
+        too_deep,
+        ipv4,
+        ipv6,
+        udp,
+        ports,
+        later_fragment,
+        count,
+    };
+    counter.begin();
+    counter.link_layer(guest);
+    counter.internet_v4();
+    counter.internet_v6();
+    counter.datagram();
+    counter.first_fragment();
+    counter.fragment_without_ports();
+    counter.add_up();
+    counter.ends();
+    counter.asm.finish()
+}
+
+impl Counter {
+    /// Reads `length` bytes of the frame at [`AT`] to the stack, or gives the packet up as malformed.
+    pub(super) fn read(&mut self, to: i16, length: i32) {
+        let asm = &mut self.asm;
+        asm.copy(Reg::R1, SKB);
+        asm.copy(Reg::R2, AT);
+        asm.stack(Reg::R3, to);
+        asm.set(Reg::R4, length);
+        asm.call(Helper::SkbLoadBytes);
+        asm.jump_if(Reg::R0, When::NotEqual, 0, self.malformed);
+    }
+
+    pub(super) fn zero(&mut self, from: i16, bytes: usize) {
+        for double in 0..i16::try_from(bytes / 8).unwrap_or(0) {
+            self.asm.store_value(Width::Double, Reg::R10, from + 8 * double, 0);
+        }
+    }
+
+    pub(super) fn move_doubles(&mut self, to: i16, from: (Reg, i16), bytes: usize) {
+        for double in 0..i16::try_from(bytes / 8).unwrap_or(0) {
+            self.asm.load(Width::Double, Reg::R1, from.0, from.1 + 8 * double);
+            self.asm.store(Width::Double, Reg::R10, to + 8 * double, Reg::R1);
+        }
+    }
+
+    /// Adds a register to one of the totals; R2 is lost.
+    pub(super) fn total(&mut self, at: i16, amount: Reg) {
+        self.asm.map_value(Reg::R2, self.maps.totals, i32::from(at));
+        self.asm.atomic_add(Reg::R2, 0, amount);
+    }
+
+    pub(super) fn lookup(&mut self, map: i32, key: i16) {
+        self.asm.map(Reg::R1, map);
+        self.asm.stack(Reg::R2, key);
+        self.asm.call(Helper::MapLookup);
+    }
+
+    pub(super) fn update(&mut self, map: i32, key: i16, flags: i32) {
+        self.asm.map(Reg::R1, map);
+        self.asm.stack(Reg::R2, key);
+        self.asm.stack(Reg::R3, VALUE);
+        self.asm.set(Reg::R4, flags);
+        self.asm.call(Helper::MapUpdate);
+    }
+
+    /// R0 = now, and so on the stack.
+    pub(super) fn now(&mut self) {
+        self.asm.call(match self.clock {
+            Clock::Coarse => Helper::KtimeGetCoarseNs,
+            Clock::Exact => Helper::KtimeGetNs,
+        });
+        self.asm.store(Width::Double, Reg::R10, NOW, Reg::R0);
+    }
+
+    pub(super) fn begin(&mut self) {
+        self.asm.copy(SKB, Reg::R1);
+        self.asm.set(Reg::R1, 1);
+        self.total(TOTAL_FRAMES, Reg::R1);
+        self.zero(KEY, KEY_BYTES);
+        self.zero(HEADER, 32);
+        self.zero(FRAGMENTS, 8);
+        self.zero(IS_FIRST, 8);
+        self.zero(IDENTIFICATION, 8);
+    }
+
+    /// The ways out; the result is always 0: nothing goes to the socket.
+    fn ends(&mut self) {
+        for (label, total) in [(self.malformed, TOTAL_MALFORMED), (self.too_deep, TOTAL_TOO_DEEP)] {
+            self.asm.place(label);
+            self.asm.set(Reg::R1, 1);
+            self.total(total, Reg::R1);
+            self.asm.jump(self.done);
+        }
+        self.asm.place(self.done);
+        self.asm.set(Reg::R0, 0);
+        self.asm.exit();
+    }
+}

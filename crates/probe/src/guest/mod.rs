@@ -1,0 +1,241 @@
+//! The guest, seen from inside through any [`GuestReader`].
+
+pub mod ask;
+mod attribute;
+mod bypass;
+mod clock;
+mod local;
+mod memory;
+mod multicast;
+mod neighbour;
+mod process;
+mod redact;
+mod sctp;
+mod socket;
+mod software;
+mod sysctl;
+mod tcp;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use vmgate_facts::{Cause, Fact, Guest, Sctp, Tcp, Udp, Unknown, text::plain_bytes};
+
+use crate::guest::ask::{Answers, Question};
+pub use attribute::dirty_writers;
+pub use local::LocalGuest;
+pub use process::{Limits, RawProcess};
+pub use software::recognised_software;
+pub use tcp::KernelSockets;
+
+/// Most bytes taken of one file of the guest: room for [`MOST_SOCKETS`] lines of 150 bytes.
+pub const FILE_LIMIT: usize = 4 << 20;
+/// Most bytes taken from one guest in all.
+pub const TOTAL_LIMIT: usize = 16 << 20;
+/// Most sockets of one table; a longer table is not judged at all, since its rest would go unseen.
+pub const MOST_SOCKETS: usize = 20_000;
+/// Most processes; as for sockets.
+pub const MOST_PROCESSES: usize = 20_000;
+
+/// Every file that [`look`] asks for, for ways into a guest that fetch them all at once.
+pub const FILES: [&str; 34] = [
+    "/proc/sys/kernel/hostname",
+    "/proc/sys/kernel/osrelease",
+    "/proc/self/auxv",
+    "/proc/sys/net/ipv4/tcp_retries1",
+    "/proc/sys/net/ipv4/tcp_retries2",
+    "/proc/sys/net/ipv4/tcp_syn_retries",
+    "/proc/sys/net/ipv4/tcp_synack_retries",
+    "/proc/sys/net/ipv4/tcp_syn_linear_timeouts",
+    "/proc/sys/net/ipv4/tcp_orphan_retries",
+    "/proc/sys/net/ipv4/tcp_early_retrans",
+    "/proc/sys/net/ipv4/tcp_rto_min_us",
+    "/proc/sys/net/ipv4/tcp_rto_max_ms",
+    "/proc/sys/net/ipv4/tcp_keepalive_time",
+    "/proc/sys/net/ipv4/tcp_keepalive_intvl",
+    "/proc/sys/net/ipv4/tcp_keepalive_probes",
+    "/proc/net/tcp",
+    "/proc/net/tcp6",
+    "/proc/net/udp",
+    "/proc/net/udp6",
+    neighbour::ARP,
+    multicast::V4,
+    multicast::V6,
+    "/proc/net/sctp/assocs",
+    "/proc/net/sctp/remaddr",
+    "/proc/sys/net/sctp/rto_initial",
+    "/proc/sys/net/sctp/rto_min",
+    "/proc/sys/net/sctp/rto_max",
+    "/proc/sys/net/sctp/hb_interval",
+    "/proc/sys/net/sctp/path_max_retrans",
+    "/proc/sys/net/sctp/association_max_retrans",
+    memory::FILES[0],
+    memory::FILES[1],
+    memory::FILES[2],
+    memory::FILES[3],
+];
+
+/// A way into a guest. Implementations bound what they read and say why they could not.
+pub trait GuestReader {
+    /// The whole text of a file under /proc or /sys, at most [`FILE_LIMIT`] bytes.
+    fn read(&self, path: &str) -> Result<Vec<u8>, Unknown>;
+
+    /// The processes with the sockets that each holds open.
+    fn processes(&self) -> Result<Vec<RawProcess>, Unknown>;
+
+    /// What the guest's kernel itself says of its TCP sockets; only a probe that runs in the guest can ask it.
+    fn kernel_sockets(&self) -> Result<KernelSockets, Unknown> {
+        Err(tcp::not_from_here())
+    }
+
+    /// What is known without reading a file: of a guest that has no /proc, all that is known.
+    fn told(&self) -> Told {
+        Told::default()
+    }
+
+    /// Answers questions that could not be put before it was known what runs, all in one go where that is possible.
+    fn ask(&self, questions: &BTreeSet<Question>) -> Answers {
+        let answer = |question: &Question| match question {
+            Question::File(path) => self.read(path.as_str()),
+            Question::Command(command) => Err(Unknown::new(
+                Cause::NotSupported,
+                format!("no command can be run in the guest this way: {command}"),
+            )),
+        };
+        questions.iter().map(|question| (question.clone(), answer(question))).collect()
+    }
+}
+
+/// What a way into a guest knows of it without reading a file in it.
+#[derive(Debug, Clone, Default)]
+pub struct Told {
+    /// The operating system, in its own words.
+    pub os: Fact<String>,
+    /// The guest's own host name.
+    pub hostname: Fact<String>,
+    /// Release of its kernel.
+    pub kernel_release: Fact<String>,
+    /// Its addresses.
+    pub addresses: Fact<Vec<String>>,
+}
+
+/// A table with its name, for errors.
+struct Table<'a> {
+    path: &'a str,
+    text: Vec<u8>,
+}
+
+/// Reads everything that a [`Guest`] says, fact by fact: what one file refuses, another may tell.
+///
+/// Left at its default, to be derived later: the budget of a connection, the service of a UDP socket and the
+/// software recognised from the catalogue.
+pub fn look(reader: &dyn GuestReader) -> Guest {
+    let processes = reader.processes();
+    let owners = processes.as_ref().map(|processes| Owners::of(processes)).map_err(Clone::clone);
+    let page_bytes = reader.read("/proc/self/auxv").ok().and_then(|auxv| process::page_bytes(&auxv));
+    let limits = Limits { page_bytes: page_bytes.unwrap_or(4096) };
+    let told = reader.told();
+    let line = |path: &str, told: Fact<String>| match reader.read(path) {
+        Ok(text) => Fact::Known(plain_bytes(&text)),
+        Err(why) => told.known().cloned().map_or(Fact::Unknown(why), Fact::Known),
+    };
+    let tcp =
+        tables(reader, ["/proc/net/tcp", "/proc/net/tcp6"]).and_then(|tables| socket::tcp(&tables, &owners));
+    let (connections, listeners) = match tcp {
+        Ok((mut connections, listeners)) => {
+            tcp::refine(&mut connections, reader.kernel_sockets());
+            (Fact::Known(connections), Fact::Known(listeners))
+        }
+        Err(why) => (Fact::Unknown(why.clone()), Fact::Unknown(why)),
+    };
+    let sockets =
+        tables(reader, ["/proc/net/udp", "/proc/net/udp6"]).and_then(|tables| socket::udp(&tables, &owners));
+    let memory = memory::Before::look(reader);
+    let members = software::Members::find(reader, &processes);
+    let processes: Fact<_> = processes.and_then(|processes| process::facts(&processes, limits)).into();
+    let about_members = members.iter().flat_map(software::Members::questions);
+    let answers = reader.ask(&about_members.chain(bypass::questions()).chain(clock::questions()).collect());
+    Guest {
+        hostname: line("/proc/sys/kernel/hostname", told.hostname),
+        kernel_release: line("/proc/sys/kernel/osrelease", told.kernel_release),
+        os: told.os,
+        addresses: told.addresses,
+        sysctl: Fact::Known(sysctl::look(reader)),
+        tcp: Fact::Known(Tcp { connections, listeners, peers: not_asked() }),
+        sctp: Fact::Known(Sctp { associations: sctp::look(reader).into() }),
+        udp: Fact::Known(Udp { sockets: sockets.into(), ..Udp::default() }),
+        multicast_groups: multicast::look(reader).into(),
+        neighbours: neighbour::look(reader).into(),
+        memory_sync: Fact::default(),
+        kernel_bypass: Fact::Known(bypass::facts(&answers, &processes)),
+        clock: Fact::Known(clock::facts(&answers, &processes)),
+        detectors: Fact::from(members).and_then(|members| members.detectors(reader, answers)),
+        dirty_writers: Fact::unknown(
+            Cause::NotAllowed,
+            "not measured: allow it with --attribute, which slows the guest's writes, and --guest ssh://… or exec",
+        ),
+        processes,
+        // Last, so that all the rest fills the time between its two looks.
+        memory: Fact::Known(memory.look_again(reader, limits.page_bytes)),
+    }
+}
+
+fn not_asked<T>() -> Fact<T> {
+    Fact::unknown(Cause::NotAllowed, "not asked: --ask-peers allows it, and marks the peers' VMs as tainted")
+}
+
+/// Both tables of a protocol. A kernel without IPv6 has no second one; that is no obstacle.
+fn tables<'a>(reader: &dyn GuestReader, [v4, v6]: [&'a str; 2]) -> Result<Vec<Table<'a>>, Unknown> {
+    let mut tables = vec![Table { path: v4, text: reader.read(v4)? }];
+    match reader.read(v6) {
+        Ok(text) => tables.push(Table { path: v6, text }),
+        Err(why) if why.cause == Cause::NotSupported => {}
+        Err(why) => return Err(why),
+    }
+    Ok(tables)
+}
+
+/// Names of the processes that hold each socket, by the socket's inode.
+struct Owners {
+    names: BTreeMap<u64, String>,
+    /// Whether the sockets of every process could be seen.
+    complete: bool,
+}
+
+impl Owners {
+    fn of(processes: &[RawProcess]) -> Self {
+        let mut names = BTreeMap::new();
+        for process in processes {
+            for &inode in process.sockets.iter().flatten() {
+                // Several processes may share a socket, a server and its workers say: the first is the eldest.
+                names.entry(inode).or_insert_with(|| process.name());
+            }
+        }
+        Self { names, complete: processes.iter().all(|process| process.sockets.is_some()) }
+    }
+
+    /// The owner of a socket; known to be none where no process holds it, which leaves the kernel.
+    fn name(owners: &Result<Self, Unknown>, inode: u64) -> Fact<Option<String>> {
+        let owners = match owners {
+            Ok(owners) => owners,
+            Err(why) => return Fact::Unknown(why.clone()),
+        };
+        match owners.names.get(&inode) {
+            Some(name) => Fact::Known(Some(name.clone())),
+            None if owners.complete => Fact::Known(None),
+            None => Fact::unknown(
+                Cause::PermissionDenied,
+                "only root sees the sockets of every process in the guest",
+            ),
+        }
+    }
+}
+
+#[cfg(fuzzing)]
+pub(crate) fn fuzz_netlink(datagram: &[u8]) {
+    tcp::fuzz(datagram);
+}
+
+/// A text that could not be understood.
+fn malformed(path: &str, why: &str) -> Unknown {
+    Unknown::new(Cause::Malformed, format!("{path} in the guest: {why}"))
+}

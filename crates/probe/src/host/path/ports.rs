@@ -1,0 +1,103 @@
+//! What this host's QEMU driver is told about incoming migrations, and which of its ports are taken.
+
+use std::{fs, ops::RangeInclusive, path::Path};
+
+use serde::{Deserialize, Serialize};
+
+use crate::host::{not_read, obstacle};
+use vmgate_facts::{Unknown, text::plain};
+
+const QEMU_CONF: &str = "/etc/libvirt/qemu.conf";
+/// libvirt's own range (src/qemu/qemu_conf.c).
+pub(crate) const FIRST: u16 = 49152;
+pub(crate) const LAST: u16 = 49215;
+
+/// What qemu.conf says about migrations.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MigrationConfig {
+    /// First port (migration_port_min).
+    pub first_port: u16,
+    /// Last port (migration_port_max).
+    pub last_port: u16,
+    /// The name or address that this host gives to sources (migration_host); none for its host name.
+    pub host: Option<String>,
+    /// The address that QEMU listens on (migration_address); none for all.
+    pub address: Option<String>,
+    /// The folder of the certificates for migrations (migrate_tls_x509_cert_dir, default_tls_x509_cert_dir).
+    pub certificates: Option<String>,
+}
+
+impl Default for MigrationConfig {
+    fn default() -> Self {
+        Self { first_port: FIRST, last_port: LAST, host: None, address: None, certificates: None }
+    }
+}
+
+/// Reads qemu.conf; needs root where, as packages have it, the folder is root's alone.
+pub(crate) fn config() -> Result<MigrationConfig, Unknown> {
+    match fs::read_to_string(Path::new(QEMU_CONF)) {
+        Ok(text) => Ok(parse(&text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(MigrationConfig::default()),
+        Err(error) => Err(not_read(QEMU_CONF, &error)),
+    }
+}
+
+/// Lines are `name = "text"` or `name = number`; what is left out has its default.
+fn parse(text: &str) -> MigrationConfig {
+    let value = |wanted: &str| {
+        let mut lines = text.lines().filter_map(|line| line.split_once('='));
+        let (_, value) = lines.rfind(|(name, _)| name.trim() == wanted)?;
+        let value = value.split('#').next().unwrap_or(value).trim().trim_matches('"');
+        Some(plain(value)).filter(|value| !value.is_empty())
+    };
+    let port = |wanted, default| value(wanted).and_then(|port| port.parse().ok()).unwrap_or(default);
+    MigrationConfig {
+        first_port: port("migration_port_min", FIRST),
+        last_port: port("migration_port_max", LAST),
+        host: value("migration_host"),
+        address: value("migration_address"),
+        certificates: value("migrate_tls_x509_cert_dir").or_else(|| value("default_tls_x509_cert_dir")),
+    }
+}
+
+/// Ports of the range that a socket of this host has, whatever its state.
+pub(crate) fn taken(range: &RangeInclusive<u16>) -> Result<Vec<u16>, Unknown> {
+    let mut sockets = procfs::net::tcp().map_err(|error| obstacle(&error))?;
+    // A kernel without IPv6 has no such file.
+    sockets.extend(procfs::net::tcp6().unwrap_or_default());
+    let mut ports: Vec<u16> = sockets
+        .iter()
+        .map(|socket| socket.local_address.port())
+        .filter(|port| range.contains(port))
+        .collect();
+    ports.sort_unstable();
+    ports.dedup();
+    Ok(ports)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn what_is_set_counts_and_comments_do_not() {
+        let text = "# migration_port_min = 1\nmigration_port_min = 50000\n\
+                    migration_host = \"hv2-mig\" # the fast one\nmigration_address = \"\"\n";
+        let config = parse(text);
+        assert_eq!((config.first_port, config.last_port), (50000, LAST));
+        assert_eq!((config.host.as_deref(), config.address), (Some("hv2-mig"), None));
+        assert_eq!(parse(""), MigrationConfig::default());
+        assert_eq!(parse("migration_port_max = many\n").last_port, LAST);
+    }
+
+    #[test]
+    fn a_port_that_is_listened_on_is_taken() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert_eq!(taken(&(port..=port)).unwrap(), [port]);
+        drop(listener);
+        assert!(taken(&(port..=port)).unwrap().is_empty());
+    }
+}

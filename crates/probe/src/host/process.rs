@@ -1,0 +1,133 @@
+//! The QEMU process of a VM, and whether its binary is still the installed one.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{self, ErrorKind},
+    os::unix::fs::MetadataExt,
+    path::Path,
+    process::Command,
+    time::Duration,
+};
+
+use super::{QemuProcess, not_read};
+use vmgate_facts::{Cause, Fact, Unknown, Version, text::plain};
+use vmgate_process::run;
+
+/// Longest wait for a QEMU to tell its version, and most bytes of the answer.
+const VERSION_LIMIT: Duration = Duration::from_secs(3);
+const VERSION_ANSWER: usize = 64 << 10;
+
+/// What the kernel adds to the name of a binary that was replaced or removed (proc_pid_exe(5)).
+const DELETED: &str = " (deleted)";
+
+/// The processes that were started with `-uuid UUID`, as libvirt starts QEMU, for one of these VMs.
+pub(super) fn qemus(vms: &[String]) -> Result<Vec<QemuProcess>, Unknown> {
+    let entries = fs::read_dir("/proc").map_err(|error| not_read("/proc", &error))?;
+    let mut found = Vec::new();
+    let mut versions = BTreeMap::new();
+    for entry in entries.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        let Ok(command) = fs::read(entry.path().join("cmdline")) else { continue };
+        let named = uuid_of(&command);
+        if let Some(uuid) =
+            vms.iter().find(|vm| named.is_some_and(|given| given.eq_ignore_ascii_case(vm.as_bytes())))
+        {
+            found.push(process(&entry.path(), pid, uuid, &mut versions)?);
+        }
+    }
+    // With hidepid a user sees none but their own processes, and that says nothing.
+    if found.is_empty() && fs::read("/proc/1/cmdline").is_err() {
+        return Err(Unknown::new(Cause::PermissionDenied, "the host hides processes from this user"));
+    }
+    found.sort_by_key(|process| process.pid);
+    Ok(found)
+}
+
+/// What follows `-uuid`.
+fn uuid_of(command: &[u8]) -> Option<&[u8]> {
+    let mut arguments = command.split(|&byte| byte == 0);
+    arguments.find(|argument| *argument == b"-uuid")?;
+    arguments.next()
+}
+
+/// Versions of binaries, by device and inode: a host's VMs mostly share one.
+type Versions = BTreeMap<(u64, u64), Fact<Version>>;
+
+fn process(folder: &Path, pid: u32, uuid: &str, versions: &mut Versions) -> Result<QemuProcess, Unknown> {
+    let exe = folder.join("exe");
+    let link = fs::read_link(&exe).map_err(|error| match error.kind() {
+        ErrorKind::PermissionDenied => Unknown::new(
+            Cause::PermissionDenied,
+            "only root and QEMU's own user see which binary the VM runs",
+        ),
+        _ => not_read(&format!("/proc/{pid}/exe"), &error),
+    })?;
+    let shown = link.to_string_lossy();
+    let version = match fs::metadata(&exe) {
+        Ok(about) => versions.entry((about.dev(), about.ino())).or_insert_with(|| version(&exe)).clone(),
+        Err(error) => Fact::Unknown(not_read(&format!("/proc/{pid}/exe"), &error)),
+    };
+    Ok(QemuProcess {
+        pid,
+        uuid: uuid.to_owned(),
+        version,
+        binary: plain(shown.strip_suffix(DELETED).unwrap_or(&shown)),
+        replaced: shown.ends_with(DELETED),
+    })
+}
+
+/// What the very binary that runs says of itself, replaced or not: the kernel keeps it behind /proc/PID/exe.
+fn version(exe: &Path) -> Fact<Version> {
+    let mut command = Command::new(exe);
+    command.arg("-version").env_clear();
+    let said = run(command, io::empty(), VERSION_LIMIT, VERSION_ANSWER);
+    match said {
+        Ok(output) => version_in(&String::from_utf8_lossy(&output.stdout)).map_or_else(
+            || Fact::unknown(Cause::Malformed, "the VM's QEMU does not tell its version"),
+            Fact::Known,
+        ),
+        Err(failure) => {
+            Fact::unknown(Cause::NotSupported, format!("the VM's QEMU does not tell its version: {failure}"))
+        }
+    }
+}
+
+/// The version in `QEMU emulator version 7.2.22 (Debian …)`.
+fn version_in(text: &str) -> Option<Version> {
+    let (_, rest) = text.split_once(" version ")?;
+    rest.split(|c: char| c != '.' && !c.is_ascii_digit()).next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vm_is_known_by_its_uuid_argument_only() {
+        let uuid = "5e7c9b3e-6a0e-4c2e-9a53-0d6f5a5c9d11";
+        let command =
+            format!("/usr/bin/qemu-system-x86_64\0-name\0web1\0-uuid\0{}\0-m\x001G\0", uuid.to_uppercase());
+        assert!(uuid_of(command.as_bytes()).unwrap().eq_ignore_ascii_case(uuid.as_bytes()));
+        assert_eq!(uuid_of(format!("grep\0{uuid}\0").as_bytes()), None);
+        assert_eq!(uuid_of(b"qemu\0-uuid"), None);
+    }
+
+    #[test]
+    fn a_vm_that_does_not_run_here_has_no_process() {
+        assert_eq!(qemus(&["00000000-0000-0000-0000-00000000dead".to_owned()]), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn distributions_write_their_own_version_after_qemus() {
+        let version = |text| version_in(text).map(|version| version.to_string());
+        assert_eq!(
+            version("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7)\nCopyright"),
+            Some("7.2.22".into())
+        );
+        assert_eq!(version("QEMU emulator version 10.0.13"), Some("10.0.13".into()));
+        assert_eq!(version("something else"), None);
+    }
+}

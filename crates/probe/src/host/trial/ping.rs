@@ -1,0 +1,206 @@
+//! The largest packet that reaches the other end in one piece: ICMP echo requests that no router may fragment
+//! (RFC 1191's DF), sent whatever path MTU the kernel believes in (IP_PMTUDISC_PROBE).
+//!
+//! Only the way there is proven: the kernel fragments its reply where it must. So both ends ping.
+
+use std::{
+    io::{Error, ErrorKind},
+    mem::size_of,
+    net::{IpAddr, SocketAddr, UdpSocket},
+    os::fd::{AsRawFd, OwnedFd},
+    process,
+    time::{Duration, Instant},
+};
+
+use pnet::packet::{
+    Packet, icmp,
+    icmp::echo_request::MutableEchoRequestPacket,
+    icmp::{IcmpPacket, IcmpTypes},
+    ipv4::Ipv4Packet,
+};
+
+use crate::netlink::{checked, owned};
+use vmgate_facts::{Cause, Unknown};
+
+/// Longest wait for the first answer, which shows the round-trip time.
+const FIRST: Duration = Duration::from_secs(1);
+/// Least wait for an answer; a lost packet must not look as one that is too large.
+const LEAST: Duration = Duration::from_millis(150);
+/// Attempts before a size is held for too large.
+const ATTEMPTS: usize = 2;
+/// Sizes that networks often have, tried before a search.
+const USUAL: [u32; 9] = [8942, 4352, 1500, 1492, 1480, 1450, 1420, 1400, 1280];
+/// A size that every path carries (RFC 791's 576).
+const SMALL: u32 = 576;
+const ICMP_HEADER: u32 = 8;
+const ICMP6_ECHO_REQUEST: u8 = 128;
+const ICMP6_ECHO_REPLY: u8 = 129;
+
+/// The largest packet, of at most `mtu` bytes, that reaches `peer`.
+pub(crate) fn largest_packet(peer: IpAddr, mtu: u32) -> Result<u32, Unknown> {
+    let mut pinger = Pinger::open(peer).map_err(|error| {
+        let cause = match error.kind() {
+            ErrorKind::PermissionDenied => Cause::PermissionDenied,
+            _ => Cause::NotSupported,
+        };
+        Unknown::new(cause, format!("a raw ICMP socket on the host (it needs CAP_NET_RAW): {error}"))
+    })?;
+    let start = Instant::now();
+    if !pinger.passes(SMALL.min(mtu), FIRST) {
+        let why = format!("{peer} does not answer to ping: what a packet may measure is not proven");
+        return Err(Unknown::new(Cause::NotSupported, why));
+    }
+    let patience = LEAST.max(start.elapsed() * 4);
+    Ok(search(mtu, |size| pinger.passes(size, patience)))
+}
+
+/// The largest size up to `most` that passes, where SMALL does.
+fn search(most: u32, mut passes: impl FnMut(u32) -> bool) -> u32 {
+    if most <= SMALL || passes(most) {
+        return most;
+    }
+    let mut high = most;
+    let mut low = SMALL;
+    for size in USUAL.into_iter().filter(|&size| size < most) {
+        if passes(size) {
+            low = size;
+            break;
+        }
+        high = size;
+    }
+    // Nearly always the usual size is the very one.
+    if high - low > 1 && !passes(low + 1) {
+        return low;
+    }
+    while high - low > 1 {
+        let middle = low.midpoint(high);
+        if passes(middle) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    low
+}
+
+struct Pinger {
+    socket: UdpSocket,
+    is_ipv4: bool,
+    identifier: u16,
+    sequence: u16,
+}
+
+impl Pinger {
+    fn open(peer: IpAddr) -> Result<Self, Error> {
+        let is_ipv4 = peer.is_ipv4();
+        let (family, protocol, level, option) = if is_ipv4 {
+            (libc::AF_INET, libc::IPPROTO_ICMP, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER)
+        } else {
+            (libc::AF_INET6, libc::IPPROTO_ICMPV6, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER)
+        };
+        // SAFETY: no pointers; the result is checked before it is owned.
+        let fd: OwnedFd =
+            owned(unsafe { libc::socket(family, libc::SOCK_RAW | libc::SOCK_CLOEXEC, protocol) })?;
+        // The same value for both families.
+        let probe: libc::c_int = libc::IP_PMTUDISC_PROBE;
+        let length = libc::socklen_t::try_from(size_of::<libc::c_int>()).unwrap_or(4);
+        // SAFETY: the value is an integer of the length given, and lives through the call.
+        checked(unsafe {
+            libc::setsockopt(fd.as_raw_fd(), level, option, (&raw const probe).cast(), length)
+        })?;
+        // A raw socket takes the same calls as one of UDP; the port is not used.
+        let socket = UdpSocket::from(fd);
+        socket.connect(SocketAddr::new(peer, 0))?;
+        let identifier = u16::try_from(process::id() & 0xffff).unwrap_or(0);
+        Ok(Self { socket, is_ipv4, identifier, sequence: 0 })
+    }
+
+    /// Whether a packet of that size is answered.
+    fn passes(&mut self, size: u32, patience: Duration) -> bool {
+        (0..ATTEMPTS).any(|_| self.ping(size, patience))
+    }
+
+    fn ping(&mut self, size: u32, patience: Duration) -> bool {
+        self.sequence = self.sequence.wrapping_add(1);
+        let header = if self.is_ipv4 { 20 } else { 40 };
+        let length = size.saturating_sub(header).max(ICMP_HEADER);
+        let mut packet = vec![0_u8; usize::try_from(length).unwrap_or(0)];
+        self.fill(&mut packet);
+        // EMSGSIZE: larger than the interface itself takes.
+        if self.socket.send(&packet).is_err() {
+            return false;
+        }
+        let deadline = Instant::now() + patience;
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.socket.set_read_timeout(Some(left)).is_err() {
+                return false;
+            }
+            match self.socket.recv(&mut buffer) {
+                Ok(count) if self.is_answer(buffer.get(..count).unwrap_or_default()) => return true,
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                    return false;
+                }
+                // Somebody else's, or an error that an earlier packet brought.
+                Ok(_) | Err(_) => {}
+            }
+        }
+    }
+
+    fn fill(&self, packet: &mut [u8]) {
+        let Some(mut echo) = MutableEchoRequestPacket::new(packet) else { return };
+        echo.set_identifier(self.identifier);
+        echo.set_sequence_number(self.sequence);
+        if self.is_ipv4 {
+            echo.set_icmp_type(IcmpTypes::EchoRequest);
+            let sum = IcmpPacket::new(echo.packet()).map_or(0, |packet| icmp::checksum(&packet));
+            echo.set_checksum(sum);
+        } else {
+            // The kernel reckons the checksum of ICMPv6 itself.
+            echo.set_icmp_type(icmp::IcmpType(ICMP6_ECHO_REQUEST));
+        }
+    }
+
+    /// Whether it is the answer to the last packet; a raw IPv4 socket gives the IP header too.
+    fn is_answer(&self, bytes: &[u8]) -> bool {
+        let header = if self.is_ipv4 {
+            Ipv4Packet::new(bytes).map_or(0, |packet| usize::from(packet.get_header_length()) * 4)
+        } else {
+            0
+        };
+        let reply = if self.is_ipv4 { IcmpTypes::EchoReply.0 } else { ICMP6_ECHO_REPLY };
+        let mut expected = self.identifier.to_be_bytes().to_vec();
+        expected.extend(self.sequence.to_be_bytes());
+        let icmp = bytes.get(header..).unwrap_or_default();
+        icmp.first() == Some(&reply) && icmp.get(4..8) == Some(expected.as_slice())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_search_finds_the_size_in_few_steps() {
+        for (most, real) in
+            [(1500, 1500), (9000, 1500), (9000, 9000), (9000, 1501), (1500, 1450), (1500, 600), (9000, 576)]
+        {
+            let mut steps = 0;
+            let found = search(most, |size| {
+                steps += 1;
+                size <= real
+            });
+            assert_eq!(found, real, "of {most}");
+            assert!(steps <= 25, "{steps} steps");
+        }
+    }
+
+    #[test]
+    #[ignore = "needs CAP_NET_RAW"]
+    fn this_machine_answers_to_its_own_pings() {
+        for peer in ["127.0.0.1", "::1"] {
+            assert_eq!(largest_packet(peer.parse().unwrap(), 9000), Ok(9000), "{peer}");
+        }
+    }
+}

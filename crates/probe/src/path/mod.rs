@@ -1,0 +1,118 @@
+//! The migration path, worked out from what both hosts said of their networks and of each other. No I/O.
+
+mod address;
+mod certificates;
+mod limit;
+mod measured;
+mod nic;
+pub mod ports;
+mod wire;
+
+use std::net::IpAddr;
+
+pub use address::host_of_address;
+
+use crate::host::{HostProbe, NetworkProbe, PeerProbe};
+use vmgate_facts::Uri;
+use vmgate_facts::{Change, Fact, MigrationTransport, Nic, Path, PathNic, PathRoute, Route, Unknown};
+
+/// What is known of one end.
+#[derive(Debug, Clone)]
+pub struct End<'a> {
+    /// Its interfaces.
+    pub nics: &'a Fact<Vec<Nic>>,
+    /// Its routes.
+    pub routes: &'a Fact<Vec<Route>>,
+    /// What else its probe says of its network.
+    pub network: NetworkProbe,
+    /// Addresses of the other end's name, as this end resolves it.
+    pub resolved: Fact<Vec<IpAddr>>,
+    /// What it says of the way to the other end.
+    pub peer: Fact<PeerProbe>,
+    /// The name that TLS to this end's libvirtd looks for; none where libvirt is not reached by TLS.
+    pub tls_name: Option<&'a str>,
+}
+
+impl<'a> End<'a> {
+    /// An end from what its probe answered; without an answer all of it is unknown for that reason.
+    pub fn of(
+        probe: Result<&HostProbe, &Unknown>,
+        nics: &'a Fact<Vec<Nic>>,
+        routes: &'a Fact<Vec<Route>>,
+        peer: Fact<PeerProbe>,
+    ) -> Self {
+        let (network, resolved) = match probe {
+            Ok(probe) => (probe.network.clone(), probe.resolved.clone()),
+            Err(why) => (NetworkProbe::unknown(why), Fact::Unknown(why.clone())),
+        };
+        Self { nics, routes, network, resolved, peer, tls_name: None }
+    }
+
+    /// The same, reached by libvirt at that URI: with TLS, the certificate must be for the host that it names.
+    #[must_use]
+    pub fn reached_by(self, uri: &'a Uri) -> Self {
+        let is_tls = match uri.transport.as_deref() {
+            Some(transport) => transport == "tls",
+            // libvirt's own choice for a URI that names a host and no transport.
+            None => true,
+        };
+        Self { tls_name: uri.host.as_deref().filter(|_| is_tls), ..self }
+    }
+
+    fn with_peer<T>(&self, part: impl FnOnce(&PeerProbe) -> Fact<T>) -> Fact<T> {
+        self.peer.as_ref().and_then(part)
+    }
+}
+
+/// Works the path out. `address` is where QEMU at the source will connect to, `libvirt_limit` the rate that libvirt holds
+/// this VM's migrations to, `cap_bytes_per_second` what a measuring stream was allowed, or why there was none.
+pub fn path(
+    address: Fact<IpAddr>,
+    source: &End,
+    destination: &End,
+    change: &Change,
+    libvirt_limit: Fact<Option<u64>>,
+    cap_bytes_per_second: Result<u64, Unknown>,
+) -> Path {
+    let (source_nic, destination_nic) = ends(&address, source, destination);
+    let certificates = certificates::of(source, destination);
+    let goodput = measured::goodput(source, destination, cap_bytes_per_second);
+    Path {
+        bandwidth_bytes_per_second: limit::bandwidth(&source_nic, &destination_nic, change, &libvirt_limit),
+        limit_bytes_per_second: limit::limit(&source_nic, &destination_nic, change, &libvirt_limit),
+        libvirt_limit_bytes_per_second: libvirt_limit,
+        source_address: source.network.route.as_ref().map(|route| route.from.to_string()),
+        route_there: source.network.route.as_ref().map(|found| found.route.clone()),
+        route_back: route_back(destination),
+        mtu_bytes: measured::mtu(source, destination),
+        ports: ports::of(source, destination),
+        destination_name_addresses: texts(&source.resolved),
+        source_name_addresses: texts(&destination.resolved),
+        certificates,
+        rtt_seconds: measured::rtt(source),
+        goodput_bytes_per_second: goodput.as_ref().map(|goodput| goodput.mean_bytes_per_second),
+        goodput,
+        destination_address: address.map(|address| address.to_string()),
+        transport: Fact::Known(MigrationTransport::Tcp),
+        source_nic,
+        destination_nic,
+    }
+}
+
+/// The interfaces at both ends.
+pub fn ends(address: &Fact<IpAddr>, source: &End, destination: &End) -> (Fact<PathNic>, Fact<PathNic>) {
+    let source_nic = address.as_ref().and_then(|address| nic::leaving(*address, source));
+    let destination_nic = address.as_ref().and_then(|address| nic::holding(*address, destination));
+    (source_nic, destination_nic)
+}
+
+fn route_back(destination: &End) -> Fact<PathRoute> {
+    destination.with_peer(|peer| peer.route.as_ref().map(|found| found.route.clone()))
+}
+
+fn texts(addresses: &Fact<Vec<IpAddr>>) -> Fact<Vec<String>> {
+    addresses.as_ref().map(|addresses| addresses.iter().map(ToString::to_string).collect())
+}
+
+#[cfg(test)]
+mod tests;

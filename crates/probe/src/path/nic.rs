@@ -1,0 +1,126 @@
+//! The interface of each end, and what shares it.
+
+use std::net::IpAddr;
+
+use super::{
+    End,
+    address::{prefix_match, split_prefix},
+    wire::{devices, guest_bridge, is_passed_by_others, speed, stacked},
+};
+use crate::host::RateLimit;
+use vmgate_facts::{Cause, Fact, Nic, NicKind, PathNic, Route, Shaper, ShaperKind};
+
+/// Which way a shaper looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Sending,
+    Receiving,
+}
+
+/// The interface that the source's kernel sends to the address by. Where it was not asked, the longest matching route of
+/// the main table; of equal ones the lowest metric.
+pub(super) fn leaving(address: IpAddr, end: &End) -> Fact<PathNic> {
+    if let Fact::Known(found) = &end.network.route
+        && found.to == address
+    {
+        return named(&found.route.nic, end, Way::Sending);
+    }
+    end.routes.as_ref().and_then(|routes| {
+        let best = routes
+            .iter()
+            .filter_map(|route| Some((prefix_match(&route.destination, address)?, route)))
+            // The kernel takes the first of equal routes, `max_by_key` the last.
+            .rev()
+            .max_by_key(|(prefix, route)| (*prefix, u32::MAX - route.metric));
+        match best {
+            Some((_, route)) => named(&route.nic, end, Way::Sending),
+            None => Fact::unknown(Cause::NotSupported, format!("the source host has no route to {address}")),
+        }
+    })
+}
+
+/// The interface that holds the address.
+pub(super) fn holding(address: IpAddr, end: &End) -> Fact<PathNic> {
+    end.nics.as_ref().and_then(|nics| {
+        let holds = |nic: &&Nic| {
+            nic.addresses.iter().any(|given| split_prefix(given).map(|(ip, _)| ip) == Some(address))
+        };
+        match nics.iter().find(holds) {
+            Some(nic) => named(&nic.name, end, Way::Receiving),
+            None => Fact::unknown(
+                Cause::NotSupported,
+                format!("no interface of the destination host holds {address}"),
+            ),
+        }
+    })
+}
+
+fn named(name: &str, end: &End, way: Way) -> Fact<PathNic> {
+    let seen = end.nics.as_ref().and_then(|nics| end.routes.as_ref().map(|routes| (nics, routes)));
+    seen.and_then(|(nics, routes)| match nics.iter().find(|nic| nic.name == name) {
+        Some(nic) => Fact::Known(whole(nic, nics, routes, end, way)),
+        None => Fact::unknown(
+            Cause::NotSupported,
+            format!("the interface `{name}` of the route is not among the host's interfaces"),
+        ),
+    })
+}
+
+fn whole(nic: &Nic, nics: &[Nic], routes: &[Route], end: &End, way: Way) -> PathNic {
+    let name = nic.name.as_str();
+    let devices = devices(nic, nics);
+    let carries_default_route =
+        routes.iter().any(|route| is_default(route) && stacked(&route.nic, name, nics));
+    let storage: Fact<Vec<String>> = end.network.storage.as_ref().map(|storage| {
+        storage.iter().filter(|one| stacked(&one.nic, name, nics)).map(|one| one.what.clone()).collect()
+    });
+    let has_storage = storage.known().is_none_or(|storage| !storage.is_empty());
+    let shapers = end.network.shapers.as_ref().map(|shapers| {
+        let limits = if way == Way::Sending { &shapers.sent } else { &shapers.received };
+        let here = limits.iter().filter(|limit| devices.contains(&limit.nic));
+        // Other traffic of the host itself goes the same way down.
+        let shared = |limit: &RateLimit| {
+            is_passed_by_others(&limit.nic, name, nics)
+                || (nic.kind != NicKind::Bridge && (carries_default_route || has_storage))
+        };
+        here.map(|limit| Shaper {
+            nic: limit.nic.clone(),
+            kind: limit.kind,
+            rate_bytes_per_second: limit.rate_bytes_per_second,
+            shared: is_one_bucket(limit.kind) && shared(limit),
+        })
+        .collect()
+    });
+    let used = end.with_peer(|peer| {
+        peer.traffic.as_ref().map(|traffic| {
+            let seen = devices.iter().filter_map(|device| traffic.get(device));
+            seen.map(|seen| seen.received_bytes_per_second.max(seen.sent_bytes_per_second)).max().unwrap_or(0)
+        })
+    });
+    PathNic {
+        name: nic.name.clone(),
+        kind: nic.kind,
+        up: nic.up,
+        speed_bytes_per_second: speed(nic, nics),
+        mtu_bytes: nic.mtu_bytes,
+        guest_bridge: guest_bridge(nic, nics),
+        carries_default_route,
+        storage,
+        shapers,
+        used_bytes_per_second: used,
+        devices: Fact::Known(devices),
+    }
+}
+
+/// Whether everything that passes has to share the rate; the others hold each flow or class to it.
+fn is_one_bucket(kind: ShaperKind) -> bool {
+    match kind {
+        ShaperKind::Tbf | ShaperKind::Police => true,
+        // CAKE gives each host and flow its share, fq each flow a rate, HTB each class.
+        ShaperKind::Htb | ShaperKind::Fq | ShaperKind::Cake => false,
+    }
+}
+
+fn is_default(route: &Route) -> bool {
+    split_prefix(&route.destination).is_some_and(|(ip, prefix)| ip.is_unspecified() && prefix == 0)
+}

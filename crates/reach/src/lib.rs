@@ -1,0 +1,17 @@
+//! Ways to other machines, as bytes: ssh, a login that is kept, a shell, a command of the user's, the guest agent's commands.
+//!
+//! Knows neither facts' meaning nor rules: callers hand in the bytes of a question and get the bytes of an answer.
+//! Nothing ever prompts, every call has a time limit, and nothing stays on the other machine.
+
+pub mod agent;
+#[cfg(any(test, feature = "sample"))]
+pub mod canned;
+mod login;
+mod on_host;
+mod shell;
+mod ssh;
+
+pub use login::Login;
+pub use on_host::{Embedded, embed};
+pub use shell::{HostShell, Program, ShellError};
+pub use ssh::{SshTarget, Subject, of_command, quoted};

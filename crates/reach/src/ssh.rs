@@ -1,0 +1,216 @@
+//! The on-host program over ssh, in one round trip: a shell on the host takes the program from its standard input into
+//! a private folder, checks it, runs it and removes the folder, even when it fails or the connection breaks.
+
+use std::{
+    ffi::OsStr,
+    fmt,
+    io::{Cursor, Read},
+    process::Command,
+    str::FromStr,
+    time::Duration,
+};
+
+use vmgate_facts::{Cause, InvalidUri, Unknown, Uri};
+use vmgate_process::{ChildFailure, Output, run};
+
+use super::on_host::{NAME, PACKAGED, VARIABLE, on_host_program};
+
+/// Command that answers a question where vmgate is installed.
+pub(super) const INSTALLED: &str = "vmgate probe ask";
+
+/// Exit codes of the remote script, beside those of the probe and of ssh (255).
+pub(super) mod code {
+    pub(crate) const NO_GZIP: i32 = 95;
+    pub(crate) const NO_FOLDER: i32 = 97;
+    pub(crate) const BAD_COPY: i32 = 98;
+    pub(crate) const NOT_FOUND: i32 = 127;
+    pub(crate) const SSH: i32 = 255;
+}
+
+/// Machine that an on-host program runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// A hypervisor host.
+    Host,
+    /// A guest.
+    Guest,
+}
+
+impl Subject {
+    /// Cause of every fact that is unknown where its probe does not run.
+    pub fn obstacle(self) -> Cause {
+        match self {
+            Self::Host => Cause::NoHostProbe,
+            Self::Guest => Cause::NoGuestProbe,
+        }
+    }
+}
+
+/// Why a probe command of the user's brought nothing.
+pub fn of_command(failure: &ChildFailure, subject: Subject, program: &str) -> Unknown {
+    let cause = if *failure == ChildFailure::TimedOut { Cause::TimedOut } else { subject.obstacle() };
+    Unknown::new(cause, format!("the probe command `{program}`: {failure}"))
+}
+
+/// A host to log in to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SshTarget {
+    /// The host's name or address.
+    pub host: String,
+    /// The user there; none leaves it to ssh's configuration.
+    pub user: Option<String>,
+    /// The port; none leaves it to ssh's configuration.
+    pub port: Option<u16>,
+    /// The private key; none leaves it to ssh's configuration and agent.
+    pub key_file: Option<String>,
+    /// Whether an unknown host key is accepted, as the URI's `no_verify=1` says for libvirt.
+    pub accept_any_host_key: bool,
+    /// The ssh program.
+    pub program: String,
+}
+
+impl SshTarget {
+    /// As libvirt itself would log in for this URI.
+    pub fn for_uri(uri: &Uri, host: &str) -> Self {
+        let over_ssh = matches!(uri.transport.as_deref(), Some("ssh" | "libssh" | "libssh2"));
+        let user = if over_ssh { uri.user.clone() } else { Some("root".to_owned()) };
+        Self {
+            host: host.to_owned(),
+            user,
+            port: uri.port.filter(|_| over_ssh),
+            key_file: uri.parameter("keyfile").map(str::to_owned),
+            accept_any_host_key: uri.parameter("no_verify") == Some("1"),
+            program: uri.parameter("command").filter(|_| over_ssh).unwrap_or("ssh").to_owned(),
+        }
+    }
+
+    /// Runs the on-host program there, with the question on its standard input, and returns what it printed.
+    pub fn ask(
+        &self,
+        subject: Subject,
+        question: &[u8],
+        limit: Duration,
+        most: usize,
+    ) -> Result<Output, Unknown> {
+        let program = on_host_program().map_err(|why| Unknown::new(subject.obstacle(), why))?;
+        let mut command = self.command(limit, &[]);
+        let question = Cursor::new(question.to_vec());
+        let output = if let Some(program) = program {
+            command.arg(program.pushed(""));
+            run(command, program.bytes().chain(question), limit, most)
+        } else {
+            command.arg(format!("exec {INSTALLED}"));
+            run(command, question, limit, most)
+        };
+        output.map_err(|failure| self.explain(subject, failure))
+    }
+
+    /// ssh with everything that could ask a question switched off, and with more options.
+    pub(super) fn command(&self, limit: Duration, options: &[&OsStr]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(options);
+        command.args(["-T", "-x", "-a", "-o", "BatchMode=yes", "-o", "ClearAllForwardings=yes"]);
+        command.arg("-o").arg(format!("ConnectTimeout={}", limit.as_secs().max(1)));
+        command.args(["-o", "LogLevel=ERROR"]);
+        if self.accept_any_host_key {
+            command.args(["-o", "StrictHostKeyChecking=no"]);
+        }
+        if let Some(port) = self.port {
+            command.arg("-p").arg(port.to_string());
+        }
+        if let Some(key) = &self.key_file {
+            command.arg("-i").arg(key);
+        }
+        if let Some(user) = &self.user {
+            command.arg("-l").arg(user);
+        }
+        // `--` so that a host that begins with a dash is not an option.
+        command.arg("--").arg(&self.host);
+        command
+    }
+
+    pub(super) fn explain(&self, subject: Subject, failure: ChildFailure) -> Unknown {
+        let no_probe = |why: String| Unknown::new(subject.obstacle(), format!("no probe on {self}: {why}"));
+        match failure {
+            ChildFailure::TimedOut => {
+                Unknown::new(Cause::TimedOut, format!("the probe on {self} did not end in time"))
+            }
+            ChildFailure::Failed { code: code::NO_FOLDER, complaint } => {
+                no_probe(format!("no private folder for it ({complaint})"))
+            }
+            ChildFailure::Failed { code: code::BAD_COPY, .. } => {
+                no_probe("its copy did not arrive whole".to_owned())
+            }
+            ChildFailure::Failed { code: code::NO_GZIP, .. } => {
+                no_probe("gzip is not installed there, which unpacks it: install gzip".to_owned())
+            }
+            ChildFailure::Failed { code: code::NOT_FOUND, .. } => no_probe(format!(
+                "vmgate is not installed there, and there is no {NAME} here to send \
+                 (beside vmgate, at {PACKAGED} or named by {VARIABLE})"
+            )),
+            ChildFailure::Failed { code: code::SSH, complaint } => {
+                no_probe(format!("ssh: {}", complaint.trim_start_matches("ssh: ")))
+            }
+            other => no_probe(other.to_string()),
+        }
+    }
+}
+
+/// `USER@HOST`, `USER@HOST:PORT`, or the same behind `ssh://`; without a user, ssh's configuration has the word.
+impl FromStr for SshTarget {
+    type Err = InvalidUri;
+
+    fn from_str(text: &str) -> Result<Self, InvalidUri> {
+        let place = text.strip_prefix("ssh://").unwrap_or(text).trim_end_matches('/');
+        let uri: Uri = format!("qemu+ssh://{place}").parse()?;
+        match &uri.host {
+            Some(host) if uri.path.is_empty() => Ok(Self::for_uri(&uri, host)),
+            _ => Err(InvalidUri::NotAUri(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for SshTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(user) = &self.user {
+            write!(f, "{user}@")?;
+        }
+        f.write_str(&self.host)?;
+        match self.port {
+            Some(port) => write!(f, ":{port}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Words for a shell, each in single quotes.
+pub fn quoted(words: &[String]) -> String {
+    words.iter().map(|word| format!("'{}'", word.replace('\'', r"'\''"))).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_written_with_or_without_its_scheme() {
+        for text in ["ssh://ops@web1:2222", "ops@web1:2222", "ssh://ops@web1:2222/"] {
+            let target: SshTarget = text.parse().unwrap();
+            assert_eq!(target.to_string(), "ops@web1:2222");
+        }
+        let keyed: SshTarget = "ssh://web1?keyfile=/k".parse().unwrap();
+        assert_eq!((keyed.user, keyed.key_file.as_deref()), (None, Some("/k")));
+        for text in ["", "ssh://", "root@web1/etc", "root:secret@web1", "web1:port", "we b1"] {
+            assert!(text.parse::<SshTarget>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_host_that_looks_like_an_option_is_a_host() {
+        let uri: Uri = "qemu+ssh://hv1/system".parse().unwrap();
+        let target = SshTarget::for_uri(&uri, "-oProxyCommand=touch /tmp/owned");
+        let command = target.command(Duration::from_secs(5), &[]);
+        let arguments: Vec<_> = command.get_args().collect();
+        assert_eq!(arguments[arguments.len() - 2], "--");
+    }
+}

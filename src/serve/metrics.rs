@@ -1,0 +1,123 @@
+//! A campaign as Prometheus reads it.
+
+use std::fmt::Write as _;
+
+use crate::report::prometheus::{label, number, seconds};
+use crate::serve::board::Board;
+use vmgate_execute::campaign::Counts;
+use vmgate_ledger::campaign::Steering;
+
+/// A gauge: name, help, and its values by labels.
+struct Gauge {
+    name: &'static str,
+    help: &'static str,
+    samples: Vec<(Vec<String>, f64)>,
+}
+
+/// The metrics of a campaign, in Prometheus's text format.
+pub fn metrics(board: &Board) -> String {
+    let change = label("change", &board.state.id);
+    let mut text = String::new();
+    for Gauge { name, help, samples } in all(board) {
+        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge");
+        for (labels, value) in samples {
+            let labels = [vec![change.clone()], labels].concat().join(",");
+            let _ = writeln!(text, "{name}{{{labels}}} {value}");
+        }
+    }
+    text
+}
+
+fn all(board: &Board) -> Vec<Gauge> {
+    let state = &board.state;
+    let gauge = |name, help, samples| Gauge { name, help, samples };
+    let alone = |value| vec![(Vec::new(), value)];
+    let is = |holds| alone(if holds { 1.0 } else { 0.0 });
+    let waves = state
+        .waves
+        .iter()
+        .enumerate()
+        .flat_map(|(at, name)| by_state(&[label("wave", name)], state.counts(Some(at))));
+    let hosts = board.hosts().into_iter().flat_map(|(name, counts)| {
+        [("out", counts.leaving), ("in", counts.coming)]
+            .into_iter()
+            .flat_map(move |(way, counts)| by_state(&[label("host", &name), label("direction", way)], counts))
+    });
+    let runners = state.runners.iter().filter(|(_, runner)| !runner.gone);
+    let mut metrics = vec![
+        gauge("vmgate_campaign_moves", "Moves by where they stand.", by_state(&[], state.counts(None))),
+        gauge("vmgate_campaign_wave_moves", "Moves of a wave by where they stand.", waves.collect()),
+        gauge(
+            "vmgate_campaign_host_moves",
+            "Moves out of and into a host by where they stand.",
+            hosts.collect(),
+        ),
+        gauge(
+            "vmgate_campaign_paused",
+            "Whether somebody paused or stopped it.",
+            is(matches!(state.steering, Some((Steering::Pause | Steering::Stop, _)))),
+        ),
+        gauge(
+            "vmgate_campaign_failures",
+            "Moves that failed since it began or was last resumed.",
+            alone(f64::from(state.failures)),
+        ),
+        gauge(
+            "vmgate_campaign_runner_heard_timestamp_seconds",
+            "When a runner last said that it is at work, by its clock.",
+            runners.map(|(name, runner)| (vec![label("runner", name)], seconds(runner.last))).collect(),
+        ),
+    ];
+    if let Some(budget) = state.error_budget {
+        let help = "Failures at which no other move begins.";
+        metrics.push(gauge("vmgate_campaign_error_budget", help, alone(f64::from(budget))));
+    }
+    if let Some(end) = state.window_end {
+        let help = "When the window closes.";
+        metrics.push(gauge("vmgate_campaign_window_end_timestamp_seconds", help, alone(seconds(end))));
+    }
+    metrics.extend(migrations(board));
+    metrics
+}
+
+/// What migrations took, and what was forecast of the same ones.
+fn migrations(board: &Board) -> [Gauge; 5] {
+    let seen = || board.moves.iter().filter_map(|seen| seen.migration.as_ref());
+    let both = || {
+        seen().filter_map(|migration| {
+            Some((migration.forecast_total_seconds.as_ref()?, migration.total_seconds?))
+        })
+    };
+    let gauge = |name, help, value| Gauge { name, help, samples: vec![(Vec::new(), value)] };
+    let within = both().filter(|(forecast, came)| (forecast.p5..=forecast.p95).contains(came));
+    [
+        gauge(
+            "vmgate_campaign_migrations_forecast",
+            "Migrations whose duration is known beside its forecast.",
+            number(both().count()),
+        ),
+        gauge(
+            "vmgate_campaign_migrations_within_forecast",
+            "Those of them that took no less and no longer than nine of ten should.",
+            number(within.count()),
+        ),
+        gauge(
+            "vmgate_campaign_forecast_seconds",
+            "What their forecasts add up to.",
+            both().map(|(forecast, _)| forecast.p50).sum(),
+        ),
+        gauge("vmgate_campaign_migration_seconds", "What they took.", both().map(|(_, came)| came).sum()),
+        gauge(
+            "vmgate_campaign_longest_downtime_seconds",
+            "The longest stop of a guest that QEMU gave.",
+            seen().filter_map(|migration| migration.downtime_seconds).fold(0.0, f64::max),
+        ),
+    ]
+}
+
+fn by_state(labels: &[String], counts: Counts) -> Vec<(Vec<String>, f64)> {
+    let Counts { done, running, waiting, failed, needless } = counts;
+    [("done", done), ("running", running), ("waiting", waiting), ("failed", failed), ("needless", needless)]
+        .map(|(state, count)| ([labels, &[label("state", state)]].concat(), number(count)))
+        .to_vec()
+}

@@ -1,0 +1,170 @@
+//! The page that `vmgate serve` shows of a campaign, from the template in `reports/campaign/`.
+
+use jiff::Timestamp;
+use minijinja::{Value, context, value::Serde};
+use serde::Serialize;
+
+use super::board::host_name;
+use crate::report::{html, words};
+use crate::serve::board::{Board, MoveSeen};
+use vmgate_execute::campaign::{Counts, State, Task, TaskState, closes};
+use vmgate_facts::Quantiles;
+use vmgate_ledger::campaign::Steering;
+use vmgate_verdict::Decision;
+
+const PAGE: &str = include_str!("../../reports/campaign/page.html");
+const SCRIPT: &str = include_str!("../../reports/campaign/script.js");
+const STYLE: &str = include_str!("../../reports/html/style.css");
+const MORE_STYLE: &str = include_str!("../../reports/campaign/style.css");
+
+/// Moves that are shown beside those that run or failed: a page of more is of no use to people.
+const MOST_MOVES: usize = 500;
+
+/// One move, in words.
+#[derive(Serialize)]
+struct Row {
+    vm: String,
+    from: String,
+    to: String,
+    word: &'static str,
+    why: String,
+    verdict: Option<&'static str>,
+    blocking: String,
+    forecast: Option<String>,
+    actual: Option<String>,
+    blackout_forecast: Option<String>,
+    blackout: Option<String>,
+    place: String,
+}
+
+/// A part of the campaign and how far it is.
+#[derive(Serialize)]
+struct Part {
+    name: String,
+    counts: Counts,
+    all: usize,
+    over: usize,
+}
+
+/// The page, as HTML.
+pub fn page(board: &Board, now: Timestamp) -> Result<String, minijinja::Error> {
+    let state = &board.state;
+    let rows: Vec<(usize, Row)> = state
+        .tasks
+        .iter()
+        .zip(&board.moves)
+        .map(|(task, seen)| (urgency(task), row(state, task, seen, now)))
+        .collect();
+    let mut order: Vec<usize> = (0..rows.len()).collect();
+    order.sort_by_key(|at| rows.get(*at).map(|(urgency, _)| *urgency));
+    let pressing = rows.iter().filter(|(urgency, _)| *urgency < CALM).count();
+    let most = pressing.max(MOST_MOVES);
+    let shown: Vec<&Row> =
+        order.iter().take(most).filter_map(|at| rows.get(*at)).map(|(_, row)| row).collect();
+    let waves = state.waves.iter().enumerate().map(|(at, name)| part(name, state.counts(Some(at))));
+    let hosts = board.hosts();
+    let leaving = hosts.iter().filter(|(_, counts)| counts.leaving.all() > 0);
+    let coming = hosts.iter().filter(|(_, counts)| counts.coming.all() > 0);
+    let mut engine = html::engine()?;
+    engine.add_template("page.html", PAGE)?;
+    engine.get_template("page.html")?.render(context! {
+        id => state.id.clone(),
+        word => standing(state),
+        whole => Serde(part(&state.id, state.counts(None))),
+        window => state.window_end.map(|end| format!("The window {} ({}).", closes(end, now), words::time(end))),
+        error_budget => state.error_budget,
+        failures => state.failures,
+        waves => Serde(waves.collect::<Vec<_>>()),
+        leaving => Serde(leaving.map(|(name, counts)| part(name, counts.leaving)).collect::<Vec<_>>()),
+        coming => Serde(coming.map(|(name, counts)| part(name, counts.coming)).collect::<Vec<_>>()),
+        runners => state.runners.iter().filter(|(_, runner)| !runner.gone).map(|(name, runner)| context! {
+            name, process => runner.driver.clone(), ago => now.duration_since(runner.last).as_secs(),
+        }).collect::<Vec<_>>(),
+        hidden => rows.len().saturating_sub(shown.len()),
+        moves => Serde(shown),
+        at => words::time(now),
+        version => env!("CARGO_PKG_VERSION"),
+        style => Value::from_safe_string([STYLE, MORE_STYLE].concat()),
+        script => Value::from_safe_string(SCRIPT.to_owned()),
+        script_hash => Value::from_safe_string(html::script_hash(SCRIPT)),
+    })
+}
+
+/// The first that is not of the pressing ones.
+const CALM: usize = 3;
+
+fn urgency(task: &Task) -> usize {
+    match &task.state {
+        TaskState::Failed { .. } => 0,
+        TaskState::Orphaned { .. } => 1,
+        TaskState::Claimed { .. } => 2,
+        TaskState::Waiting { why: Some(_), .. } => CALM,
+        TaskState::Waiting { .. } => CALM + 1,
+        TaskState::Done { .. } => CALM + 2,
+    }
+}
+
+fn standing(state: &State) -> String {
+    let counts = state.counts(None);
+    match &state.steering {
+        Some((what @ (Steering::Pause | Steering::Stop), by)) => format!("{} by {by}", what.word()),
+        _ if state.error_budget.is_some_and(|budget| state.failures >= budget) => {
+            "held up: its error budget is used up (`vmgate campaign resume` goes on)".to_owned()
+        }
+        _ if counts.running + counts.waiting == 0 => "over".to_owned(),
+        _ => "under way".to_owned(),
+    }
+}
+
+fn part(name: &str, counts: Counts) -> Part {
+    Part { name: name.to_owned(), counts, all: counts.all(), over: counts.done + counts.needless }
+}
+
+fn row(state: &State, task: &Task, seen: &MoveSeen, now: Timestamp) -> Row {
+    let the_move = &task.the_move;
+    let (word, why) = match &task.state {
+        TaskState::Done { at } => ("done", words::time(*at)),
+        TaskState::Failed { why, .. } => ("failed", why.clone()),
+        TaskState::Claimed { runner, since, .. } => {
+            ("running", format!("for {} s, by {runner}", now.duration_since(*since).as_secs()))
+        }
+        TaskState::Orphaned { .. } => ("orphaned", "its runner is gone: another takes it over".to_owned()),
+        TaskState::Waiting { .. } if state.is_needless(task) => {
+            ("needless", "an earlier move of the VM was not made".to_owned())
+        }
+        TaskState::Waiting { why, .. } => ("waits", why.clone().unwrap_or_default()),
+    };
+    let (from, to) = (host_name(&the_move.from), host_name(&the_move.to));
+    let place = match (&task.state, &seen.runs_on) {
+        (_, Some(host)) => host.clone(),
+        (TaskState::Done { .. }, None) => to.clone(),
+        (TaskState::Waiting { .. }, None) if task.attempts == 0 => from.clone(),
+        _ => "not certain".to_owned(),
+    };
+    let migration = seen.migration.as_ref();
+    let verdict = seen.verdict.as_ref();
+    let planned = the_move.expected_seconds.map(|seconds| format!("{} planned", words::seconds(seconds)));
+    Row {
+        word,
+        why,
+        verdict: verdict.map(|given| match given.decision {
+            Decision::Go(_) => "GO",
+            Decision::NoGo(_) => "NO-GO",
+        }),
+        blocking: verdict.map(|given| given.blocking.join(", ")).unwrap_or_default(),
+        forecast: migration.and_then(|seen| range(seen.forecast_total_seconds.as_ref())).or(planned),
+        actual: migration.and_then(|seen| seen.total_seconds).map(words::seconds),
+        blackout_forecast: migration.and_then(|seen| range(seen.forecast_blackout_seconds.as_ref())),
+        blackout: migration.and_then(|seen| seen.downtime_seconds).map(words::seconds),
+        vm: the_move.vm.clone(),
+        from,
+        to,
+        place,
+    }
+}
+
+fn range(forecast: Option<&Quantiles>) -> Option<String> {
+    let Quantiles { p5, p50, p95 } = forecast?;
+    let [low, middle, high] = [p5, p50, p95].map(|seconds| words::seconds(*seconds));
+    Some(format!("{middle} ({low} to {high})"))
+}
