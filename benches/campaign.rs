@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use vmgate::serve::{board::Board, metrics, page};
+use vmgate::serve::{Board, metrics, page};
 use vmgate_execute::campaign::{Mover, Runner, Settings, uptime_seconds};
 use vmgate_judge::change::ChangeFile;
 use vmgate_ledger::{Ledger, campaign::Released, entry::Driver};

@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used)] // in helpers of tests too
 
-#[cfg(feature = "postgres")]
 mod cluster;
 mod said;
 
@@ -485,7 +484,7 @@ fn the_ledger_keeps_verdicts_and_tells_when_it_was_changed() {
 }
 
 #[test]
-#[cfg(feature = "postgres")]
+
 fn a_ledger_in_postgresql_is_used_as_one_in_a_file_and_its_password_is_never_shown() {
     let folder = tempfile::tempdir().unwrap();
     let owner = cluster::database();
@@ -511,7 +510,7 @@ fn a_ledger_in_postgresql_is_used_as_one_in_a_file_and_its_password_is_never_sho
 }
 
 #[test]
-#[cfg(all(feature = "postgres", feature = "libvirt"))]
+#[cfg(feature = "libvirt")]
 fn of_two_runners_for_one_change_each_move_is_taken_by_one() {
     let folder = tempfile::tempdir().unwrap();
     let store = cluster::database();

@@ -153,7 +153,7 @@ impl Board {
 }
 
 /// The host of a libvirt URI, for people.
-pub(super) fn host_name(uri: &str) -> String {
+pub fn host_name(uri: &str) -> String {
     uri.parse().map_or_else(|_| uri.to_owned(), |uri: Uri| uri.host_for_people().to_owned())
 }
 
@@ -161,7 +161,7 @@ pub(super) fn host_name(uri: &str) -> String {
 mod tests {
     use std::path::Path;
 
-    use super::super::{metrics::metrics, page::page};
+    use crate::serve::{metrics::metrics, page::page};
     use super::*;
     use vmgate_execute::campaign::{opened, uptime_seconds};
     use vmgate_facts::Quantiles;

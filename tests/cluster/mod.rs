@@ -1,6 +1,6 @@
 //! A PostgreSQL server of this test program's own, in a folder of its own, without TCP: gone with the program, however that ends.
 
-#![allow(dead_code)] // not every program needs all of it
+#![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used, clippy::panic, clippy::missing_panics_doc)] // not every program needs all of it
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
@@ -63,7 +63,7 @@ done
 "#;
 
 /// A server.
-pub struct Cluster {
+pub(super) struct Cluster {
     folder: PathBuf,
     port: Option<u16>,
     keeper: Child,
@@ -78,12 +78,12 @@ static DATABASES: AtomicU32 = AtomicU32::new(1);
 
 impl Cluster {
     /// A server of one test alone, which may stop it.
-    pub fn own() -> Self {
+    pub(super) fn own() -> Self {
         Self::start(None)
     }
 
     /// The same with TLS on this port of 127.0.0.1.
-    pub(crate) fn with_tls(port: u16) -> Self {
+    pub fn with_tls(port: u16) -> Self {
         Self::start(Some(port))
     }
 
@@ -113,7 +113,7 @@ impl Cluster {
     }
 
     /// Does something with the server: stop, crash, start, freeze or thaw.
-    pub fn order(&mut self, order: &str) {
+    pub(super) fn order(&mut self, order: &str) {
         writeln!(self.orders.as_mut().unwrap(), "{order}").unwrap();
         let mut done = String::new();
         self.answers.read_line(&mut done).unwrap();
@@ -121,41 +121,41 @@ impl Cluster {
     }
 
     /// A file of the server's data.
-    pub(crate) fn file(&self, name: &str) -> PathBuf {
+    pub fn file(&self, name: &str) -> PathBuf {
         self.folder.join("data").join(name)
     }
 
     /// The folder of its socket.
-    pub(crate) fn folder(&self) -> &Path {
+    pub fn folder(&self) -> &Path {
         &self.folder
     }
 
     /// A new, empty database of this server, by its URL as its owner.
-    pub fn database(&self) -> String {
+    pub(super) fn database(&self) -> String {
         let name = format!("test{}", DATABASES.fetch_add(1, Ordering::SeqCst));
         self.sql("postgres", &format!("CREATE DATABASE {name}"));
         self.url("owner", &name)
     }
 
     /// The URL of a database over the server's socket.
-    pub(crate) fn url(&self, user: &str, database: &str) -> String {
+    pub fn url(&self, user: &str, database: &str) -> String {
         let port = self.port.map_or(String::new(), |port| format!("&port={port}"));
         format!("postgres://{user}@/{database}?host={}{port}", self.folder.display())
     }
 
     /// Runs SQL as the owner of everything, and gives what it prints.
-    pub(crate) fn sql(&self, database: &str, sql: &str) -> String {
+    pub fn sql(&self, database: &str, sql: &str) -> String {
         psql(&self.url("owner", database), sql).unwrap()
     }
 }
 
 /// A new, empty database on the shared server.
-pub(crate) fn database() -> String {
+pub fn database() -> String {
     SHARED.database()
 }
 
 /// Runs SQL in a database, and gives what it prints or complains of.
-pub(crate) fn psql(url: &str, sql: &str) -> Result<String, String> {
+pub fn psql(url: &str, sql: &str) -> Result<String, String> {
     let output =
         Command::new("psql").args(["-qAtX", "-v", "ON_ERROR_STOP=1", url, "-c", sql]).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap().trim().to_owned();

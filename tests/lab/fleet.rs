@@ -17,7 +17,7 @@ use std::{
 };
 
 use tempfile::TempDir;
-use vmgate_ledger::{Entry, Ledger, entry::State, place::Place};
+use vmgate_ledger::{Entry, Ledger, entry::State, Place};
 
 use crate::{
     faults::page::Page,

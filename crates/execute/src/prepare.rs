@@ -5,7 +5,6 @@ use std::{io, process::Command, time::Duration};
 use super::notify::quoted;
 use crate::hand::Carried;
 use crate::hand::order;
-use vmgate_collect::transport;
 use vmgate_judge::change::{Action, Deed, RunsOn};
 use vmgate_ledger::entry::RunStarted;
 use vmgate_libvirt::Domain;

@@ -32,8 +32,8 @@ use vmgate_facts::text::with_causes;
 #[cfg(feature = "libvirt")]
 use vmgate_hook::{Install, Installed, Known, Mode, OnError, Place, SignerKey};
 use vmgate_hook::{
-    Layout, Override, PROGRAM, Received, Removed,
-    host::{Request, carry_out},
+    Override, PROGRAM, Received, Removed,
+    host::Request,
 };
 use vmgate_reach::{HostShell, Program};
 use vmgate_verdict::ExitCode;

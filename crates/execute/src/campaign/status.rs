@@ -104,7 +104,7 @@ pub fn render(state: &State, now: Timestamp) -> String {
 }
 
 /// When a window closes, for people.
-pub(super) fn closes(end: Timestamp, now: Timestamp) -> String {
+pub fn closes(end: Timestamp, now: Timestamp) -> String {
     let left = end.duration_since(now).as_secs();
     if left > 0 { format!("closes in {} min", left / 60) } else { "is closed".to_owned() }
 }

@@ -17,7 +17,7 @@ const WORDS: usize = 400;
 
 /// How an order went.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Carried {
+pub(crate) enum Carried {
     /// It ended with this code; -1 where a signal ended it.
     Ended {
         /// The exit code.
@@ -32,7 +32,7 @@ pub enum Carried {
 }
 
 /// Runs a shell script in the guest and waits for its end, for at most `limit`, or until `leave` says so.
-pub fn order<C: AgentChannel>(
+pub(crate) fn order<C: AgentChannel>(
     channel: C,
     script: &str,
     limit: Duration,
