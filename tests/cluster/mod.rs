@@ -63,7 +63,7 @@ done
 "#;
 
 /// A server.
-pub(super) struct Cluster {
+pub struct Cluster {
     folder: PathBuf,
     port: Option<u16>,
     keeper: Child,
@@ -78,7 +78,7 @@ static DATABASES: AtomicU32 = AtomicU32::new(1);
 
 impl Cluster {
     /// A server of one test alone, which may stop it.
-    pub(super) fn own() -> Self {
+    pub fn own() -> Self {
         Self::start(None)
     }
 
@@ -113,7 +113,7 @@ impl Cluster {
     }
 
     /// Does something with the server: stop, crash, start, freeze or thaw.
-    pub(super) fn order(&mut self, order: &str) {
+    pub fn order(&mut self, order: &str) {
         writeln!(self.orders.as_mut().unwrap(), "{order}").unwrap();
         let mut done = String::new();
         self.answers.read_line(&mut done).unwrap();
@@ -131,7 +131,7 @@ impl Cluster {
     }
 
     /// A new, empty database of this server, by its URL as its owner.
-    pub(super) fn database(&self) -> String {
+    pub fn database(&self) -> String {
         let name = format!("test{}", DATABASES.fetch_add(1, Ordering::SeqCst));
         self.sql("postgres", &format!("CREATE DATABASE {name}"));
         self.url("owner", &name)
