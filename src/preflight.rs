@@ -8,7 +8,7 @@ use crate::{
     fact::Facts,
     forecast,
     rule::{Catalogues, Outcome, Pack, ParamErrors, ParamOverrides, RuleSource},
-    verdict::{self, Context, Digest, Digests, Place, Verdict, Waivers},
+    verdict::{self, DecisionContext, Digest, Digests, FileLine, Verdict, Waivers},
     way_back,
 };
 
@@ -38,7 +38,7 @@ pub struct Asked {
     /// Whether warnings are to count as a failure of the check.
     pub strict: bool,
     /// Where in a file the move is asked for.
-    pub place: Option<Place>,
+    pub place: Option<FileLine>,
     /// Digest of that file, where it is a change.
     pub change: Option<Digest>,
 }
@@ -97,13 +97,13 @@ impl Policy {
         let mut outcomes = self.pack.evaluate(&facts, &forecast, now);
         let back = way_back::outcomes(&self.pack, &facts, &forecast, now, &outcomes);
         outcomes.extend(back);
-        let context = Context {
+        let context = DecisionContext {
             strict: asked.strict,
             asked_in: asked.place.clone(),
             digests,
             other_rules: self.pack.rules().iter().map(|rule| rule.id.to_string()).collect(),
             forecast: Some(forecast),
-            ..Context::at(now)
+            ..DecisionContext::at(now)
         };
         verdict::decide(outcomes, &self.waivers, &facts, &context)
     }

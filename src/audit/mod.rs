@@ -20,7 +20,7 @@ pub use since::InvalidAudit;
 use crate::{
     fact::Cause,
     rule::{Effect, Status},
-    verdict::{Judged, Verdict},
+    verdict::{JudgedOutcome, Verdict},
 };
 
 /// Facts that an audit never has: that they are missing says nothing of a destination.
@@ -93,7 +93,7 @@ pub fn destination(host: &str, verdict: &Verdict) -> Destination {
     }
 }
 
-fn reason(judged: &Judged) -> Reason {
+fn reason(judged: &JudgedOutcome) -> Reason {
     let outcome = &judged.outcome;
     Reason {
         rule: outcome.rule.to_string(),
@@ -104,7 +104,7 @@ fn reason(judged: &Judged) -> Reason {
 }
 
 /// Outcomes that block for want of evidence.
-fn unknown(verdict: &Verdict) -> impl Iterator<Item = &Judged> {
+fn unknown(verdict: &Verdict) -> impl Iterator<Item = &JudgedOutcome> {
     let outcomes = verdict.outcomes.iter();
     outcomes
         .filter(|judged| judged.effect_now == Some(Effect::Block) && judged.outcome.status == Status::Unknown)

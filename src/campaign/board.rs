@@ -173,7 +173,7 @@ mod tests {
             campaign::{Event, Released},
             entry::{self, Outcome, RunEnded, RunStarted},
         },
-        verdict::{ExitCode, Named, sample},
+        verdict::{ExitCode, NameAndUuid, sample},
     };
 
     /// A campaign with every state in it, and with names that a guest chose; its file is `place`'s.
@@ -194,7 +194,7 @@ moves:
             let entry = Entry::Campaign(Campaign { campaign: change.digest.to_string(), event });
             ledger.append(&entry).unwrap().sequence
         };
-        let named = |name: &str| Named { name: Some(name.into()), uuid: None };
+        let named = |name: &str| NameAndUuid { name: Some(name.into()), uuid: None };
         campaign(opened(&change));
         campaign(Event::Beat { runner: "night-1".into(), driver: driver() });
         let claim = |at| campaign(Event::Claimed { runner: "night-1".into(), at });

@@ -10,7 +10,7 @@ use crate::{
     collect::Uri,
     document::{Node, Problem, Problems, Shape, SourceFile},
     fact,
-    verdict::{Digest, Place, waiver},
+    verdict::{Digest, FileLine, waiver},
 };
 
 static CHANGE: Shape<ChangeDocument> = Shape::new();
@@ -124,7 +124,7 @@ fn planned(
             .unwrap_or_default(),
         exclusive: asked.exclusive.clone(),
         expected_seconds: asked.expected_seconds,
-        place: Place { file: file.name.clone(), line: u32::try_from(line).unwrap_or(u32::MAX) },
+        place: FileLine { file: file.name.clone(), line: u32::try_from(line).unwrap_or(u32::MAX) },
     })
 }
 

@@ -28,7 +28,7 @@ use crate::{
     document::Problems,
     fact,
     preflight::Asked,
-    verdict::{Digest, Place, Waivers},
+    verdict::{Digest, FileLine, Waivers},
 };
 
 /// A change that was read and found right.
@@ -100,7 +100,7 @@ pub struct PlannedMove {
     /// How long it takes by the plan's forecast, where there was a plan.
     pub expected_seconds: Option<f64>,
     /// Where the file asks for it.
-    pub place: Place,
+    pub place: FileLine,
 }
 
 impl ChangeFile {

@@ -9,7 +9,7 @@ use super::{Failure, options::Shared, output};
 use crate::{
     report,
     rule::{Effect, Status},
-    verdict::{Decision, ExitCode, Move, NoGoReason, Since, Verdict},
+    verdict::{Decision, ExitCode, Move, NoGoReason, BaselineComparison, Verdict},
 };
 
 #[derive(Debug, Args)]
@@ -38,7 +38,7 @@ struct OneMove<'a> {
     #[serde(rename = "move")]
     moved: &'a Move,
     decision: Decision,
-    since: &'a Since,
+    since: &'a BaselineComparison,
 }
 
 impl Diff {
@@ -47,9 +47,9 @@ impl Diff {
         let baseline = output::read_baseline(&self.before)?;
         let mut verdicts = output::read_verdicts(&self.after)?;
         for verdict in &mut verdicts {
-            baseline.hold_against(verdict);
+            baseline.compare(verdict);
         }
-        let gone = baseline.gone(&verdicts);
+        let gone = baseline.missing_moves(&verdicts);
         if self.json {
             let moves = verdicts.iter().filter_map(|verdict| {
                 let since = verdict.since.as_ref()?;
@@ -66,7 +66,7 @@ impl Diff {
     fn exit_code(&self, verdicts: &[Verdict]) -> ExitCode {
         let any = |effect, status| {
             let since = verdicts.iter().filter_map(|verdict| verdict.since.as_ref());
-            since.flat_map(|since| since.newly(effect)).any(|finding| finding.status == status)
+            since.flat_map(|since| since.newly_with_effect(effect)).any(|finding| finding.status == status)
         };
         if any(Effect::Block, Status::Fail) {
             ExitCode::RuleViolated

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     collect::{Uri, libvirt::Hypervisor, transport::Transport},
     ledger::{Entry, Ledger, Observation},
-    verdict::{ExitCode, Named},
+    verdict::{ExitCode, NameAndUuid},
 };
 
 /// A pause is slept in parts of this length, so that Ctrl-C is obeyed.
@@ -95,8 +95,8 @@ impl Observe {
         let capabilities = host.capabilities_xml().ok();
         let capabilities = capabilities.and_then(|xml| crate::collect::capabilities::parse(&xml).ok());
         Ok(Observation {
-            vm: Named { name: domain.name().ok(), uuid: Some(uuid) },
-            host: Named { name: Some(host.name().to_owned()), uuid: capabilities.and_then(|seen| seen.uuid) },
+            vm: NameAndUuid { name: domain.name().ok(), uuid: Some(uuid) },
+            host: NameAndUuid { name: Some(host.name().to_owned()), uuid: capabilities.and_then(|seen| seen.uuid) },
             watched_seconds: trace.seconds(),
             rate_bytes_per_second: trace.dirty_rate().rate_bytes_per_second,
             dirty_windows: trace.dirty_windows(),

@@ -147,7 +147,7 @@ impl Undone {
             Self::Busy(_) => ExitCode::RuleViolated,
             Self::Stayed { exit, .. } => *exit,
             Self::Unclear { .. } | Self::Suffers { .. } | Self::NotRestored { .. } => {
-                ExitCode::SomebodyMustLook
+                ExitCode::OperatorNeeded
             }
         }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use thiserror::Error;
 
 use super::{
-    Affinity, Fleet, FleetHost, FleetNetwork, FleetVm, HostId, Resource, SeenVm, Site, VmId,
+    AffinityGroup, Fleet, FleetHost, FleetNetwork, FleetVm, HostId, Resource, SiteVm, Site, VmId,
     inventory::{Inventory, InventoryHost},
 };
 use crate::{
@@ -18,7 +18,7 @@ const ASSUMED_LINK_BYTES_PER_SECOND: u64 = 125_000_000;
 
 /// What a built fleet left open.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Notes {
+pub struct BuildNotes {
     /// Hosts that did not answer, by name, with the reason.
     pub unreached: Vec<(String, String)>,
     /// Members of groups that no host has.
@@ -30,7 +30,7 @@ pub struct Notes {
 /// A group that could mean either of two VMs.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("the group `{group}` names the VM `{vm}`, and several are called so: name it by its UUID")]
-pub struct Ambiguous {
+pub struct AmbiguousMember {
     group: String,
     vm: String,
 }
@@ -40,17 +40,17 @@ pub fn build(
     inventory: &Inventory,
     site: &dyn Site,
     overhead_bytes: u64,
-) -> Result<(Fleet, Notes), Ambiguous> {
-    let mut notes = Notes::default();
+) -> Result<(Fleet, BuildNotes), AmbiguousMember> {
+    let mut notes = BuildNotes::default();
     let resources = resources(inventory, site);
     let hosts = inventory.hosts.iter().zip(site.hosts()).enumerate();
     let hosts: Vec<FleetHost> = hosts
-        .map(|(at, (told, seen))| {
+        .map(|(at, (declared, seen))| {
             if let Fact::Unknown(why) = seen {
-                notes.unreached.push((told.name.clone(), why.reason.clone()));
+                notes.unreached.push((declared.name.clone(), why.reason.clone()));
             }
             let vms = site.vms().iter().filter(|vm| vm.host == at);
-            host(inventory, told, seen.known(), vms, &resources, &mut notes)
+            host(inventory, declared, seen.known(), vms, &resources, &mut notes)
         })
         .collect();
     let vms = site.vms().iter().map(|seen| FleetVm {
@@ -114,13 +114,13 @@ fn needs(vm: &Vm, resource: &Resource, overhead_bytes: u64) -> u64 {
 
 fn host<'a>(
     inventory: &Inventory,
-    told: &InventoryHost,
+    declared: &InventoryHost,
     seen: Option<&Host>,
-    vms: impl Iterator<Item = &'a SeenVm>,
+    vms: impl Iterator<Item = &'a SiteVm>,
     resources: &[Resource],
-    notes: &mut Notes,
+    notes: &mut BuildNotes,
 ) -> FleetHost {
-    let pool = told.pool.and_then(|pool| inventory.pools.get(pool));
+    let pool = declared.pool.and_then(|pool| inventory.pools.get(pool));
     let (reserve, ratio) = pool.map_or((0, None), |pool| (pool.reserve_bytes, pool.vcpus_per_cpu));
     let vcpus: u64 = vms.map(|vm| u64::from(vm.vm.vcpus.known().copied().unwrap_or(0))).sum();
     let has = |resource: &Resource| match resource {
@@ -135,19 +135,19 @@ fn host<'a>(
             node_of(seen, *node).map_or(0, |node| bytes_in(&node.huge_pages, *page_bytes))
         }
     };
-    let link = told.bandwidth_bytes_per_second.or_else(|| seen.and_then(|host| speed(told, host)));
+    let link = declared.bandwidth_bytes_per_second.or_else(|| seen.and_then(|host| speed(declared, host)));
     if link.is_none() && seen.is_some() {
-        notes.assumed_links.push(told.name.clone());
+        notes.assumed_links.push(declared.name.clone());
     }
-    let in_maintenance = told.maintenance.is_some()
+    let in_maintenance = declared.maintenance.is_some()
         || seen.is_some_and(|host| matches!(&host.maintenance, Fact::Known(Some(_))));
     FleetHost {
-        name: told.name.clone(),
-        rack: told.rack.clone(),
+        name: declared.name.clone(),
+        rack: declared.rack.clone(),
         accepts: seen.is_some() && !in_maintenance,
         free: resources.iter().map(has).collect(),
         bandwidth_bytes_per_second: link.unwrap_or(ASSUMED_LINK_BYTES_PER_SECOND),
-        networks: told.networks.clone(),
+        networks: declared.networks.clone(),
     }
 }
 
@@ -182,13 +182,13 @@ fn node_of(seen: Option<&Host>, id: u32) -> Option<&NumaNode> {
 }
 
 /// Speed of the interface that holds the host's migration address.
-fn speed(told: &InventoryHost, host: &Host) -> Option<u64> {
-    let address = told.migrate_address?.to_string();
+fn speed(declared: &InventoryHost, host: &Host) -> Option<u64> {
+    let address = declared.migrate_address?.to_string();
     let holds = |held: &String| held.split('/').next().is_some_and(|held| host_of_address(held) == address);
     host.nics.known()?.iter().find(|nic| nic.addresses.iter().any(holds))?.speed_bytes_per_second
 }
 
-fn affinities(inventory: &Inventory, site: &dyn Site, notes: &mut Notes) -> Result<Vec<Affinity>, Ambiguous> {
+fn affinities(inventory: &Inventory, site: &dyn Site, notes: &mut BuildNotes) -> Result<Vec<AffinityGroup>, AmbiguousMember> {
     let mut affinities = Vec::new();
     for group in &inventory.groups {
         let mut vms = Vec::new();
@@ -197,13 +197,13 @@ fn affinities(inventory: &Inventory, site: &dyn Site, notes: &mut Notes) -> Resu
                 site.vms().iter().enumerate().filter(|(_, vm)| vm.is_called(name)).map(|(at, _)| VmId(at));
             match (called.next(), called.next()) {
                 (Some(_), Some(_)) => {
-                    return Err(Ambiguous { group: group.name.clone(), vm: name.clone() });
+                    return Err(AmbiguousMember { group: group.name.clone(), vm: name.clone() });
                 }
                 (Some(vm), None) => vms.push(vm),
                 (None, _) => notes.missing.push((group.name.clone(), name.clone())),
             }
         }
-        affinities.push(Affinity {
+        affinities.push(AffinityGroup {
             name: group.name.clone(),
             rule: group.rule,
             vms,

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use super::{SeenVm, Site, inventory::Inventory};
+use super::{SiteVm, Site, inventory::Inventory};
 use crate::{
     change::is_host,
     collect::path::{self, End},
@@ -17,11 +17,11 @@ use crate::{
 pub struct FilesSite {
     files: Vec<Facts>,
     hosts: Vec<Fact<Host>>,
-    vms: Vec<SeenVm>,
+    vms: Vec<SiteVm>,
     /// The file of each VM.
     file_of: Vec<usize>,
     /// The newest file that tells of each host, and whether as its destination.
-    told_by: Vec<Option<(usize, bool)>>,
+    newest_file: Vec<Option<(usize, bool)>>,
     /// Files by the VM and the destination they are about.
     exact: HashMap<(usize, usize), usize>,
     offers: HashMap<(usize, Kind), Host>,
@@ -47,7 +47,7 @@ impl FilesSite {
         let nobody = || Fact::unknown(Cause::NotCollected, "no facts file tells of it");
         let mut site = Self {
             hosts: inventory.hosts.iter().map(|_| nobody()).collect(),
-            told_by: vec![None; inventory.hosts.len()],
+            newest_file: vec![None; inventory.hosts.len()],
             addresses: inventory.hosts.iter().map(|host| address(host.migrate_address)).collect(),
             vms: Vec::new(),
             file_of: Vec::new(),
@@ -62,11 +62,11 @@ impl FilesSite {
                 [(source, &facts.source, false), (destination, &facts.destination, true)]
             {
                 if let (Some(at), Fact::Known(host)) = (at, host) {
-                    site.tell_of_host(at, host, number, is_destination);
+                    site.add_host(at, host, number, is_destination);
                 }
             }
             let (Fact::Known(vm), Some(host)) = (&facts.vm, source) else { continue };
-            let seen = SeenVm { host, vm: vm.clone() };
+            let seen = SiteVm { host, vm: vm.clone() };
             let key = vm.uuid.known().or(vm.name.known()).cloned().unwrap_or_default();
             let at = *known.entry(key).or_insert(site.vms.len());
             if let (Some(vm), Some(file)) = (site.vms.get_mut(at), site.file_of.get_mut(at)) {
@@ -85,7 +85,7 @@ impl FilesSite {
     }
 
     /// The newest file tells of a host; of the files on it that VMs need every one does.
-    fn tell_of_host(&mut self, at: usize, host: &Host, number: usize, is_destination: bool) {
+    fn add_host(&mut self, at: usize, host: &Host, number: usize, is_destination: bool) {
         let Some(known) = self.hosts.get_mut(at) else { return };
         let mut newest = host.clone();
         if let Fact::Known(Host { files: Fact::Known(earlier), .. }) = known
@@ -96,7 +96,7 @@ impl FilesSite {
             files.extend(more);
         }
         *known = Fact::Known(newest);
-        if let Some(told) = self.told_by.get_mut(at) {
+        if let Some(told) = self.newest_file.get_mut(at) {
             *told = Some((number, is_destination));
         }
     }
@@ -126,7 +126,7 @@ impl FilesSite {
             .filter(|(path, _)| !of(path, "destination") && !of(path, "path"))
             .map(|(path, by)| (path.clone(), by.clone()))
             .collect();
-        let Some((number, is_destination)) = self.told_by.get(destination).copied().flatten() else {
+        let Some((number, is_destination)) = self.newest_file.get(destination).copied().flatten() else {
             return all;
         };
         let group = if is_destination { "destination" } else { "source" };
@@ -144,7 +144,7 @@ impl Site for FilesSite {
         &self.hosts
     }
 
-    fn vms(&self) -> &[SeenVm] {
+    fn vms(&self) -> &[SiteVm] {
         &self.vms
     }
 
@@ -157,7 +157,7 @@ impl Site for FilesSite {
             return Facts::empty(jiff::Timestamp::UNIX_EPOCH);
         };
         let to = self.destination(destination, &seen.vm);
-        let told = self.told_by.get(destination).copied().flatten().and_then(|(number, _)| file(&number));
+        let told = self.newest_file.get(destination).copied().flatten().and_then(|(number, _)| file(&number));
         let path = match (&own.source, &to, self.addresses.get(destination)) {
             (Fact::Known(from), Fact::Known(to), Some(address)) => Fact::Known(untried(from, to, address)),
             _ => Fact::unknown(Cause::NotCollected, "one end of the path is not known"),

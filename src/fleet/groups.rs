@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Affinity, Fleet, GroupScope, HostId, Togetherness, VmId};
+use super::{AffinityGroup, Fleet, GroupScope, HostId, AffinityRule, VmId};
 
 /// Where the members of all groups are, now or by the plan.
 pub(super) struct Groups<'a> {
@@ -23,7 +23,7 @@ impl<'a> Groups<'a> {
     }
 
     /// The groups that a VM is in.
-    pub(super) fn of_vm(&self, vm: VmId) -> impl Iterator<Item = &'a Affinity> + '_ {
+    pub(super) fn of_vm(&self, vm: VmId) -> impl Iterator<Item = &'a AffinityGroup> + '_ {
         let fleet = self.fleet;
         self.of_vm.get(&vm).into_iter().flatten().filter_map(move |number| fleet.affinities.get(*number))
     }
@@ -46,14 +46,14 @@ impl<'a> Groups<'a> {
         vm: VmId,
         host: HostId,
         leaving: &dyn Fn(HostId) -> bool,
-    ) -> Option<&'a Affinity> {
+    ) -> Option<&'a AffinityGroup> {
         self.of_vm(vm).find(|group| {
             let Some((rule, scope)) = group.rule else { return false };
             let mut others =
                 group.vms.iter().filter(|other| **other != vm).filter_map(|other| self.place(*other));
             match rule {
-                Togetherness::Apart => others.any(|at| self.same(at, host, scope)),
-                Togetherness::Together => others.any(|at| !leaving(at) && !self.same(at, host, scope)),
+                AffinityRule::Apart => others.any(|at| self.same(at, host, scope)),
+                AffinityRule::Together => others.any(|at| !leaving(at) && !self.same(at, host, scope)),
             }
         })
     }

@@ -7,29 +7,29 @@ mod build;
 mod files;
 mod groups;
 pub mod inventory;
-mod judge;
+mod oracle;
 mod model;
-mod place;
+mod placement;
 mod plan;
 mod proposal;
-mod room;
+mod free_resources;
 mod schedule;
 mod site;
 #[cfg(feature = "libvirt")]
 mod survey;
 
-pub use build::{Ambiguous, Notes, build};
+pub use build::{AmbiguousMember, BuildNotes, build};
 pub use files::FilesSite;
-pub use judge::Judge;
+pub use oracle::PolicyOracle;
 pub use model::{
-    Affinity, Fleet, FleetHost, FleetNetwork, FleetVm, GroupScope, HostId, Limits, Resource, Togetherness,
+    AffinityGroup, Fleet, FleetHost, FleetNetwork, FleetVm, GroupScope, HostId, Limits, Resource, AffinityRule,
     VmId, need,
 };
-pub use place::{Banned, Oracle, Placement, Ruling, Unplaced, Why};
-pub use plan::{Pace, Plan, PlanRequest, Shortfall, Wave, evacuate, rolling};
-pub use proposal::{Proposal, Purpose};
-pub use schedule::{Schedule, Scheduled, schedule};
-pub use site::{SeenVm, Site};
+pub use placement::{RefusedDestination, Oracle, Placement, Ruling, UnplacedVm, RefusalReason};
+pub use plan::{RollingPace, FleetPlan, PlanRequest, Shortfall, Wave, evacuate, rolling};
+pub use proposal::{Proposal, ChangeHeader};
+pub use schedule::{Schedule, ScheduledMove, schedule};
+pub use site::{SiteVm, Site};
 #[cfg(feature = "libvirt")]
 pub use survey::SurveySite;
 

@@ -60,7 +60,7 @@ pub struct Fleet {
     /// All VMs that may have to move, and those that count for a group.
     pub vms: Vec<FleetVm>,
     /// Groups of VMs.
-    pub affinities: Vec<Affinity>,
+    pub affinities: Vec<AffinityGroup>,
     /// Networks that migrations go over.
     pub networks: Vec<FleetNetwork>,
     /// How much may happen at once.
@@ -95,7 +95,7 @@ pub struct FleetNetwork {
 
 /// The way between two hosts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum MigrationRoute {
     /// Over no network that is counted.
     Direct,
     /// Over this one of [`Fleet::networks`].
@@ -119,7 +119,7 @@ pub struct FleetVm {
 
 /// Whether the VMs of a group belong on one place or on different ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Togetherness {
+pub enum AffinityRule {
     /// All on one.
     Together,
     /// No two on one.
@@ -138,11 +138,11 @@ pub enum GroupScope {
 /// A group of VMs that belong together or apart; and, since members of a cluster must not stand still together,
 /// whether two of them may move at once.
 #[derive(Debug, Clone)]
-pub struct Affinity {
+pub struct AffinityGroup {
     /// What it is called in messages.
     pub name: String,
     /// Together, apart, or only a cluster of which one member moves at a time.
-    pub rule: Option<(Togetherness, GroupScope)>,
+    pub rule: Option<(AffinityRule, GroupScope)>,
     /// Its members.
     pub vms: Vec<VmId>,
     /// Never two of them in migration at once.
@@ -178,13 +178,13 @@ impl Fleet {
     }
 
     /// The way from one host to another; none where they share no network.
-    pub(super) fn way(&self, source: HostId, destination: HostId) -> Option<Way> {
+    pub(super) fn route(&self, source: HostId, destination: HostId) -> Option<MigrationRoute> {
         let (source, destination) = (self.host(source)?, self.host(destination)?);
         if source.networks.is_empty() || destination.networks.is_empty() {
-            return Some(Way::Direct);
+            return Some(MigrationRoute::Direct);
         }
         let shared = source.networks.iter().find(|network| destination.networks.contains(network));
-        shared.map(|network| Way::Over(*network))
+        shared.map(|network| MigrationRoute::Over(*network))
     }
 
     /// What one migration from `source` to `destination` gets of the links while all slots of both are in use, bytes per
@@ -195,8 +195,8 @@ impl Fleet {
         };
         let ends =
             part(source, self.limits.outgoing_per_host).min(part(destination, self.limits.incoming_per_host));
-        match self.way(source, destination) {
-            Some(Way::Over(network)) => self.capacity(network).map_or(ends, |capacity| ends.min(capacity)),
+        match self.route(source, destination) {
+            Some(MigrationRoute::Over(network)) => self.capacity(network).map_or(ends, |capacity| ends.min(capacity)),
             _ => ends,
         }
     }

@@ -6,9 +6,9 @@ use std::{
 };
 
 use super::{
-    Fleet, HostId, Oracle, Resource, Schedule, Unplaced, VmId,
+    Fleet, HostId, Oracle, Resource, Schedule, UnplacedVm, VmId,
     model::amount_in_words,
-    place::{Placement, Placer},
+    placement::{Placement, Placer},
     schedule,
 };
 
@@ -35,11 +35,11 @@ pub struct Wave {
 
 /// What is to be done, and what cannot be.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Plan {
+pub struct FleetPlan {
     /// In order.
     pub waves: Vec<Wave>,
     /// VMs that stay, each with its reasons.
-    pub unplaced: Vec<Unplaced>,
+    pub unplaced: Vec<UnplacedVm>,
     /// What the destinations of a wave lack in all: no placement, however clever, would do.
     pub shortfalls: Vec<Shortfall>,
 }
@@ -72,7 +72,7 @@ impl fmt::Display for Shortfall {
     }
 }
 
-impl Plan {
+impl FleetPlan {
     /// All waves after each other, seconds. The maintenance between them is not counted.
     pub fn makespan_seconds(&self) -> f64 {
         self.waves.iter().map(|wave| wave.schedule.makespan_seconds).sum()
@@ -80,25 +80,25 @@ impl Plan {
 }
 
 /// Empties all hosts in one wave.
-pub fn evacuate(fleet: &Fleet, oracle: &dyn Oracle, request: &PlanRequest<'_>) -> Plan {
+pub fn evacuate(fleet: &Fleet, oracle: &dyn Oracle, request: &PlanRequest<'_>) -> FleetPlan {
     let placement = placement(fleet, oracle, request, false);
     let wave = wave(fleet, oracle, &request.empty, &placement);
     let shortfalls = shortfalls(fleet, request, &wave.title);
-    Plan { waves: vec![wave], unplaced: placement.unplaced, shortfalls }
+    FleetPlan { waves: vec![wave], unplaced: placement.unplaced, shortfalls }
 }
 
 /// How much of a rolling maintenance is away at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pace {
+pub enum RollingPace {
     /// One rack after the other.
-    Rack,
+    RackByRack,
     /// As many racks as the others have room for: fewer waits for the hosts.
-    Room,
+    AsRoomAllows,
 }
 
 /// Empties some racks at a time, and brings their VMs back before the next: each VM of the hosts moves there and back.
 /// While a rack is away, the other racks of `request.empty` take VMs as well as those of `request.into`.
-pub fn rolling(fleet: &Fleet, oracle: &dyn Oracle, request: &PlanRequest<'_>, pace: Pace) -> Plan {
+pub fn rolling(fleet: &Fleet, oracle: &dyn Oracle, request: &PlanRequest<'_>, pace: RollingPace) -> FleetPlan {
     let mut racks: BTreeMap<&str, Vec<HostId>> = BTreeMap::new();
     for host in &request.empty {
         if let Some(known) = fleet.host(*host) {
@@ -106,11 +106,11 @@ pub fn rolling(fleet: &Fleet, oracle: &dyn Oracle, request: &PlanRequest<'_>, pa
         }
     }
     let mut left: Vec<(&str, Vec<HostId>)> = racks.into_iter().collect();
-    let mut plan = Plan::default();
+    let mut plan = FleetPlan::default();
     while !left.is_empty() {
         let mut count = match pace {
-            Pace::Rack => 1,
-            Pace::Room => most_by_room(fleet, request, &left),
+            RollingPace::RackByRack => 1,
+            RollingPace::AsRoomAllows => most_by_room(fleet, request, &left),
         };
         // What fits in all may not fit host by host: then some racks wait for the next turn.
         let (of_racks, placement) = loop {

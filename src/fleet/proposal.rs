@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use super::{Fleet, HostId, Judge, Notes, Plan, Scheduled, VmId, Wave, inventory::Inventory, plan::counted};
+use super::{Fleet, HostId, PolicyOracle, BuildNotes, FleetPlan, ScheduledMove, VmId, Wave, inventory::Inventory, plan::counted};
 use crate::change::{Draft, DraftMove, DraftWave, Stays};
 
 /// What a change is for.
 #[derive(Debug, Clone, Default)]
-pub struct Purpose {
+pub struct ChangeHeader {
     /// Its id in the operator's own books.
     pub id: String,
     /// What it is for, in a line.
@@ -27,13 +27,13 @@ pub struct Proposal<'a> {
     /// What was counted.
     pub fleet: &'a Fleet,
     /// Who was asked.
-    pub judge: &'a Judge<'a>,
+    pub judge: &'a PolicyOracle<'a>,
     /// What is to be done.
-    pub plan: &'a Plan,
+    pub plan: &'a FleetPlan,
     /// What was left open.
-    pub notes: &'a Notes,
+    pub notes: &'a BuildNotes,
     /// What for.
-    pub purpose: Purpose,
+    pub header: ChangeHeader,
 }
 
 impl Proposal<'_> {
@@ -61,11 +61,11 @@ impl Proposal<'_> {
             DraftWave { name: wave.title.clone(), wait_for }
         });
         Draft {
-            id: self.purpose.id.clone(),
-            title: self.purpose.title.clone(),
-            window: self.purpose.window,
-            longest_blackout_seconds: self.purpose.longest_blackout_seconds,
-            deadline_seconds: self.purpose.deadline_seconds,
+            id: self.header.id.clone(),
+            title: self.header.title.clone(),
+            window: self.header.window,
+            longest_blackout_seconds: self.header.longest_blackout_seconds,
+            deadline_seconds: self.header.deadline_seconds,
             per_source: number(limits.outgoing_per_host),
             per_destination: number(limits.incoming_per_host),
             at_once: (limits.total != usize::MAX).then(|| number(limits.total)),
@@ -75,7 +75,7 @@ impl Proposal<'_> {
         }
     }
 
-    fn moved(&self, moved: &Scheduled, places: &mut [HostId], wave: Option<&Wave>) -> Option<DraftMove> {
+    fn moved(&self, moved: &ScheduledMove, places: &mut [HostId], wave: Option<&Wave>) -> Option<DraftMove> {
         let place = places.get_mut(moved.vm.0)?;
         let from = std::mem::replace(place, moved.destination);
         let to = self.inventory.hosts.get(moved.destination.0)?;
@@ -86,7 +86,7 @@ impl Proposal<'_> {
             from: self.uri(from)?,
             to: to.uri.to_string(),
             migrate_address: to.migrate_address.map(|address| address.to_string()),
-            bandwidth_limit_bytes_per_second: self.judge.limit(from, moved.destination),
+            bandwidth_limit_bytes_per_second: self.judge.bandwidth_limit(from, moved.destination),
             wave: wave.map(|wave| wave.title.clone()),
             exclusive: exclusive.map(|group| group.name.clone()).collect(),
             expected_seconds: moved.end_seconds - moved.start_seconds,
@@ -117,7 +117,7 @@ impl Proposal<'_> {
 
     /// Whether the plan takes longer than its window, seconds: what it takes, and what there is.
     pub fn outlasts_window(&self) -> Option<(f64, f64)> {
-        let (start, end) = self.purpose.window?;
+        let (start, end) = self.header.window?;
         let (takes, has) = (self.plan.makespan_seconds(), end.duration_since(start).as_secs_f64());
         (takes > has).then_some((takes, has))
     }
@@ -130,7 +130,7 @@ impl fmt::Display for Proposal<'_> {
         writeln!(
             f,
             "{}: {moving} of {} move in {}; these moves cannot take less than {}",
-            self.purpose.title,
+            self.header.title,
             counted(moving + stays, "VM"),
             duration(self.plan.makespan_seconds()),
             duration(bound)
@@ -181,7 +181,7 @@ impl Proposal<'_> {
                 "the link of {first}{others} is taken for 1 Gbit/s: give bandwidth_bytes_per_second in the inventory"
             ));
         }
-        match self.judge.counted_as_idle(self.moving()) {
+        match self.judge.assumed_idle(self.moving()) {
             0 => {}
             idle => line(format_args!(
                 "how they dirty memory is not known of {}, which are planned as idle: `vmgate observe` learns it",

@@ -11,11 +11,11 @@ use std::{
     iter, mem,
 };
 
-use super::{Fleet, HostId, VmId, model::Way};
+use super::{Fleet, HostId, VmId, model::MigrationRoute};
 
 /// One move with its time.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Scheduled {
+pub struct ScheduledMove {
     /// The VM.
     pub vm: VmId,
     /// Where it goes.
@@ -30,7 +30,7 @@ pub struct Scheduled {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Schedule {
     /// By start, then by VM.
-    pub moves: Vec<Scheduled>,
+    pub moves: Vec<ScheduledMove>,
     /// When the last one ends.
     pub makespan_seconds: f64,
     /// No schedule of these moves can end before.
@@ -54,7 +54,7 @@ impl Ord for Time {
 }
 
 /// A move that has not started.
-struct Waiting {
+struct PendingMove {
     vm: VmId,
     source: HostId,
     destination: HostId,
@@ -67,7 +67,7 @@ struct Waiting {
 
 /// Moves that have not started, by their source, the longest first.
 struct Queues {
-    of_source: Vec<Vec<Waiting>>,
+    of_source: Vec<Vec<PendingMove>>,
     /// Of each source the move to start next, with its urgency; looked for again where that may have changed.
     next: Vec<Option<(f64, usize)>>,
     changed: Vec<bool>,
@@ -78,7 +78,7 @@ struct Queues {
 }
 
 /// What goes on at one moment.
-struct Now<'a> {
+struct RunningMoves<'a> {
     fleet: &'a Fleet,
     outgoing: Vec<usize>,
     incoming: Vec<usize>,
@@ -88,7 +88,7 @@ struct Now<'a> {
 }
 
 /// Seconds of moves that have yet to start, out of and into each host.
-struct Work {
+struct RemainingWork {
     out: Vec<f64>,
     into: Vec<f64>,
 }
@@ -96,9 +96,9 @@ struct Work {
 /// Times for `moves`, each with its duration in seconds.
 pub fn schedule(fleet: &Fleet, moves: &[(VmId, HostId, f64)]) -> Schedule {
     let mut queues = Queues::of(fleet, moves);
-    let mut work = Work::of(&queues);
+    let mut work = RemainingWork::of(&queues);
     let mut done = Schedule { lower_bound_seconds: work.lower_bound(fleet), ..Schedule::default() };
-    let mut now = Now {
+    let mut now = RunningMoves {
         fleet,
         outgoing: vec![0; queues.of_source.len()],
         incoming: vec![0; queues.of_source.len()],
@@ -106,7 +106,7 @@ pub fn schedule(fleet: &Fleet, moves: &[(VmId, HostId, f64)]) -> Schedule {
         networks: HashMap::new(),
         running: 0,
     };
-    let mut running: Vec<Option<Waiting>> = Vec::new();
+    let mut running: Vec<Option<PendingMove>> = Vec::new();
     let mut ends: BinaryHeap<Reverse<(Time, usize)>> = BinaryHeap::new();
     let mut clock = 0.0;
     loop {
@@ -115,7 +115,7 @@ pub fn schedule(fleet: &Fleet, moves: &[(VmId, HostId, f64)]) -> Schedule {
             work.begins(&started);
             queues.affected_by(&started);
             let end_seconds = clock + started.seconds;
-            done.moves.push(Scheduled {
+            done.moves.push(ScheduledMove {
                 vm: started.vm,
                 destination: started.destination,
                 start_seconds: clock,
@@ -154,8 +154,8 @@ impl Queues {
         };
         for (vm, destination, seconds) in moves {
             let Some(source) = fleet.vm(*vm).map(|vm| vm.host) else { continue };
-            let share = match fleet.way(source, *destination) {
-                Some(Way::Over(network)) if fleet.capacity(network).is_some() => {
+            let share = match fleet.route(source, *destination) {
+                Some(MigrationRoute::Over(network)) if fleet.capacity(network).is_some() => {
                     Some((network, fleet.share_bytes_per_second(source, *destination)))
                 }
                 _ => None,
@@ -172,7 +172,7 @@ impl Queues {
             }
             let (vm, destination, seconds) = (*vm, *destination, *seconds);
             if let Some(queue) = queues.of_source.get_mut(source.0) {
-                queue.push(Waiting { vm, source, destination, seconds, exclusive, share });
+                queue.push(PendingMove { vm, source, destination, seconds, exclusive, share });
             }
         }
         for queue in &mut queues.of_source {
@@ -182,7 +182,7 @@ impl Queues {
     }
 
     /// The move to start now: of those that may, the one whose hosts have most work before them.
-    fn take(&mut self, now: &Now, work: &Work) -> Option<Waiting> {
+    fn take(&mut self, now: &RunningMoves, work: &RemainingWork) -> Option<PendingMove> {
         if now.running >= now.fleet.limits.total {
             return None;
         }
@@ -203,7 +203,7 @@ impl Queues {
     }
 
     /// A move has begun or ended: of these sources another may be next.
-    fn affected_by(&mut self, moved: &Waiting) {
+    fn affected_by(&mut self, moved: &PendingMove) {
         let into = self.into.get(moved.destination.0).into_iter().flatten();
         let groups = moved.exclusive.iter().filter_map(|group| self.groups.get(group)).flatten();
         let network = moved.share.and_then(|(network, _)| self.networks.get(&network)).into_iter().flatten();
@@ -215,19 +215,19 @@ impl Queues {
     }
 }
 
-impl Now<'_> {
+impl RunningMoves<'_> {
     /// The move of a source to start next, with its urgency.
-    fn most_urgent(&self, source: usize, queue: &[Waiting], work: &Work) -> Option<(f64, usize)> {
+    fn most_urgent(&self, source: usize, queue: &[PendingMove], work: &RemainingWork) -> Option<(f64, usize)> {
         if count(&self.outgoing, HostId(source)) >= self.fleet.limits.outgoing_per_host {
             return None;
         }
-        let those = queue.iter().enumerate().filter(|(_, waiting)| self.lets(waiting));
+        let those = queue.iter().enumerate().filter(|(_, waiting)| self.may_start(waiting));
         those
             .map(|(at, waiting)| (work.before(waiting), at))
             .max_by(|one, other| one.0.total_cmp(&other.0).then(other.1.cmp(&one.1)))
     }
 
-    fn lets(&self, waiting: &Waiting) -> bool {
+    fn may_start(&self, waiting: &PendingMove) -> bool {
         let has_room = |(network, share): (usize, u64)| {
             let used = self.networks.get(&network).copied().unwrap_or(0);
             // What runs alone may take all that there is.
@@ -239,7 +239,7 @@ impl Now<'_> {
             && waiting.share.is_none_or(has_room)
     }
 
-    fn start(&mut self, started: &Waiting) {
+    fn start(&mut self, started: &PendingMove) {
         change(&mut self.outgoing, started.source, |moves| *moves += 1);
         change(&mut self.incoming, started.destination, |moves| *moves += 1);
         self.groups.extend(&started.exclusive);
@@ -249,7 +249,7 @@ impl Now<'_> {
         self.running += 1;
     }
 
-    fn end(&mut self, ended: &Waiting) {
+    fn end(&mut self, ended: &PendingMove) {
         change(&mut self.outgoing, ended.source, |moves| *moves -= 1);
         change(&mut self.incoming, ended.destination, |moves| *moves -= 1);
         self.groups.retain(|group| !ended.exclusive.contains(group));
@@ -271,7 +271,7 @@ fn change<T>(figures: &mut [T], host: HostId, how: impl FnOnce(&mut T)) {
     }
 }
 
-impl Work {
+impl RemainingWork {
     fn of(queues: &Queues) -> Self {
         let hosts = queues.of_source.len();
         let mut work = Self { out: vec![0.0; hosts], into: vec![0.0; hosts] };
@@ -283,12 +283,12 @@ impl Work {
     }
 
     /// The work before the busier of a move's hosts.
-    fn before(&self, waiting: &Waiting) -> f64 {
+    fn before(&self, waiting: &PendingMove) -> f64 {
         let left = |work: &[f64], host: HostId| work.get(host.0).copied().unwrap_or(0.0);
         left(&self.out, waiting.source).max(left(&self.into, waiting.destination))
     }
 
-    fn begins(&mut self, started: &Waiting) {
+    fn begins(&mut self, started: &PendingMove) {
         change(&mut self.out, started.source, |seconds| *seconds -= started.seconds);
         change(&mut self.into, started.destination, |seconds| *seconds -= started.seconds);
     }

@@ -8,7 +8,7 @@ pub trait Site: Sync {
     fn hosts(&self) -> &[Fact<Host>];
 
     /// The VMs that run on them.
-    fn vms(&self) -> &[SeenVm];
+    fn vms(&self) -> &[SiteVm];
 
     /// All that is known of the move of a VM, by its place in [`Self::vms`], to a host, by its place in [`Self::hosts`].
     fn facts(&self, vm: usize, destination: usize) -> Facts;
@@ -16,14 +16,14 @@ pub trait Site: Sync {
 
 /// A VM that runs.
 #[derive(Debug, Clone)]
-pub struct SeenVm {
+pub struct SiteVm {
     /// The place of its host.
     pub host: usize,
     /// What is known of it.
     pub vm: Vm,
 }
 
-impl SeenVm {
+impl SiteVm {
     /// Its name, else its UUID.
     pub fn name(&self) -> &str {
         let known = self.vm.name.known().or(self.vm.uuid.known());

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{SeenVm, Site};
+use super::{SiteVm, Site};
 use crate::{
     collect::survey::Survey,
     fact::{DirtyRate, DirtyRateMethod, Fact, Facts, Host, Provenance},
@@ -13,7 +13,7 @@ use crate::{
 pub struct SurveySite {
     survey: Survey,
     hosts: Vec<Fact<Host>>,
-    vms: Vec<SeenVm>,
+    vms: Vec<SiteVm>,
     /// The place of each VM on its host.
     places: Vec<usize>,
     observed: HashMap<String, (DirtyRate, jiff::Timestamp)>,
@@ -39,7 +39,7 @@ impl SurveySite {
         for (host, place) in vms {
             let facts = site.looked_up(host, place, host);
             if let Some(Facts { vm: Fact::Known(vm), .. }) = facts {
-                site.vms.push(SeenVm { host, vm });
+                site.vms.push(SiteVm { host, vm });
                 site.places.push(place);
             }
         }
@@ -70,7 +70,7 @@ impl Site for SurveySite {
         &self.hosts
     }
 
-    fn vms(&self) -> &[SeenVm] {
+    fn vms(&self) -> &[SiteVm] {
         &self.vms
     }
 

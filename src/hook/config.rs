@@ -17,7 +17,7 @@ pub struct HookConfig {
     /// Names this format.
     pub schema: HookSchema,
     /// Whether a migration without a verdict is refused or only written down.
-    pub mode: Mode,
+    pub mode: EnforcementMode,
     /// What happens where nothing can be decided.
     pub on_error: OnError,
     /// Longest time that libvirt waits for the decision, 0.1 to 60.
@@ -41,7 +41,7 @@ pub enum HookSchema {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[derive(clap::ValueEnum)]
-pub enum Mode {
+pub enum EnforcementMode {
     /// No migration comes in without a verdict.
     #[default]
     Enforce,
@@ -65,7 +65,7 @@ impl Default for HookConfig {
     fn default() -> Self {
         Self {
             schema: HookSchema::V1,
-            mode: Mode::default(),
+            mode: EnforcementMode::default(),
             on_error: OnError::default(),
             time_limit_seconds: 5.0,
             log_mebibytes: 10,
@@ -164,11 +164,11 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_back() {
-        for mode in [Mode::Enforce, Mode::AuditOnly] {
+        for mode in [EnforcementMode::Enforce, EnforcementMode::AuditOnly] {
             for on_error in [OnError::Closed, OnError::Open] {
                 let config = HookConfig { mode, on_error, time_limit_seconds: 0.5, ..HookConfig::default() };
                 assert_eq!(HookConfig::parse(&config.to_text()).unwrap(), config);
-                let open = on_error == OnError::Open || mode == Mode::AuditOnly;
+                let open = on_error == OnError::Open || mode == EnforcementMode::AuditOnly;
                 assert_eq!(lets_in(&config.to_text()), open);
             }
         }

@@ -16,9 +16,10 @@ const DAEMONS: [&str; 2] = ["libvirtd", "virtqemud"];
 /// Whether libvirt runs the hook.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "kebab-case")]
-pub enum Known {
-    /// It does.
-    Yes,
+pub enum HookActivation {
+    /// libvirt runs the hook.
+    #[serde(rename = "yes")]
+    Active,
     /// It does not run, and will look when it starts.
     AtStart,
     /// It runs and has perhaps not looked since the first hook was put there.
@@ -57,7 +58,7 @@ fn running(layout: &Layout) -> Vec<Daemon> {
 }
 
 /// Daemons that certainly know of a hook: those that were seen to, and those that started after one was there.
-pub(super) fn that_know(layout: &Layout, seen: &[Daemon]) -> Vec<Daemon> {
+pub(super) fn aware_daemons(layout: &Layout, seen: &[Daemon]) -> Vec<Daemon> {
     let oldest = executable_hooks(layout)
         .iter()
         .filter_map(|path| fs::metadata(path).ok())
@@ -72,14 +73,14 @@ pub(super) fn that_know(layout: &Layout, seen: &[Daemon]) -> Vec<Daemon> {
 }
 
 /// Whether libvirt runs the hook, where `knowing` are the daemons that know of one.
-pub(super) fn known(layout: &Layout, knowing: &[Daemon]) -> Known {
+pub(super) fn activation(layout: &Layout, knowing: &[Daemon]) -> HookActivation {
     let running = running(layout);
     if running.is_empty() {
-        return Known::AtStart;
+        return HookActivation::AtStart;
     }
     match running.iter().find(|daemon| !knowing.contains(daemon)) {
-        None => Known::Yes,
-        Some(daemon) => Known::AfterReload { command: reload_command(daemon) },
+        None => HookActivation::Active,
+        Some(daemon) => HookActivation::AfterReload { command: reload_command(daemon) },
     }
 }
 

@@ -7,7 +7,7 @@ use crate::verdict::{Decision, Verdict};
 
 /// Who asks to come in, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Asked {
+pub(super) struct IncomingMigration {
     /// The VM's UUID.
     pub(super) vm: String,
     /// This host's UUID.
@@ -16,7 +16,7 @@ pub(super) struct Asked {
 
 /// Why a verdict does not let a VM in.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub(super) enum Unfit {
+pub(super) enum VerdictMismatch {
     /// It is about another VM. Of these there may be many, and none is worth a word.
     #[error("the verdict is about another VM")]
     OtherVm,
@@ -39,29 +39,29 @@ pub(super) fn same_uuid(one: &str, other: &str) -> bool {
 }
 
 /// Holds a verdict against what is asked. The source host is not among what libvirt tells, so it is not compared.
-pub(super) fn fits(verdict: &Verdict, asked: &Asked, now: Timestamp) -> Result<(), Unfit> {
+pub(super) fn check(verdict: &Verdict, asked: &IncomingMigration, now: Timestamp) -> Result<(), VerdictMismatch> {
     let is = |uuid: &Option<String>, meant: &str| uuid.as_deref().is_some_and(|uuid| same_uuid(uuid, meant));
     if !is(&verdict.moved.vm.uuid, &asked.vm) {
-        return Err(Unfit::OtherVm);
+        return Err(VerdictMismatch::OtherVm);
     }
-    destined(verdict, &asked.destination, now)
+    check_destination(verdict, &asked.destination, now)
 }
 
 /// The same without regard to the VM: whether it can ever be of use on this host.
-pub(super) fn destined(verdict: &Verdict, host: &str, now: Timestamp) -> Result<(), Unfit> {
+pub(super) fn check_destination(verdict: &Verdict, host: &str, now: Timestamp) -> Result<(), VerdictMismatch> {
     let destination = verdict.moved.destination.uuid.as_deref().unwrap_or("(not named)");
     if !same_uuid(destination, host) {
-        return Err(Unfit::OtherDestination(destination.to_owned(), host.to_owned()));
+        return Err(VerdictMismatch::OtherDestination(destination.to_owned(), host.to_owned()));
     }
     if now >= verdict.expires_at {
-        return Err(Unfit::Expired(verdict.expires_at, now));
+        return Err(VerdictMismatch::Expired(verdict.expires_at, now));
     }
-    if !verdict.lets_pass(now) {
+    if !verdict.permits_migration(now) {
         let because = match verdict.decision {
             Decision::Go(_) => "there are warnings, and under --strict they count",
-            no_go @ Decision::NoGo(_) => no_go.because(),
+            no_go @ Decision::NoGo(_) => no_go.reason(),
         };
-        return Err(Unfit::NotGo(verdict.decision.word(), because));
+        return Err(VerdictMismatch::NotGo(verdict.decision.word(), because));
     }
     Ok(())
 }
@@ -71,36 +71,36 @@ mod tests {
     use super::*;
     use crate::verdict::sample;
 
-    fn asked() -> Asked {
+    fn asked() -> IncomingMigration {
         let moved = sample::go().moved;
-        Asked { vm: moved.vm.uuid.unwrap(), destination: moved.destination.uuid.unwrap() }
+        IncomingMigration { vm: moved.vm.uuid.unwrap(), destination: moved.destination.uuid.unwrap() }
     }
 
     #[test]
     fn a_go_lets_in_its_vm_on_its_destination_until_it_expires() {
         let go = sample::go();
-        assert_eq!(fits(&go, &asked(), sample::now()), Ok(()));
+        assert_eq!(check(&go, &asked(), sample::now()), Ok(()));
         let written_otherwise =
-            Asked { vm: asked().vm.to_uppercase().replace('-', ""), destination: asked().destination };
-        assert_eq!(fits(&go, &written_otherwise, sample::now()), Ok(()));
-        assert!(matches!(fits(&go, &asked(), go.expires_at), Err(Unfit::Expired(..))));
-        let other_vm = Asked { vm: asked().destination, ..asked() };
-        assert_eq!(fits(&go, &other_vm, sample::now()), Err(Unfit::OtherVm));
-        let other_host = Asked { destination: asked().vm, ..asked() };
-        assert!(matches!(fits(&go, &other_host, sample::now()), Err(Unfit::OtherDestination(..))));
+            IncomingMigration { vm: asked().vm.to_uppercase().replace('-', ""), destination: asked().destination };
+        assert_eq!(check(&go, &written_otherwise, sample::now()), Ok(()));
+        assert!(matches!(check(&go, &asked(), go.expires_at), Err(VerdictMismatch::Expired(..))));
+        let other_vm = IncomingMigration { vm: asked().destination, ..asked() };
+        assert_eq!(check(&go, &other_vm, sample::now()), Err(VerdictMismatch::OtherVm));
+        let other_host = IncomingMigration { destination: asked().vm, ..asked() };
+        assert!(matches!(check(&go, &other_host, sample::now()), Err(VerdictMismatch::OtherDestination(..))));
     }
 
     #[test]
     fn what_is_no_clear_go_lets_nobody_in() {
         let mut no_go = sample::no_go();
         no_go.moved = sample::go().moved;
-        let why = fits(&no_go, &asked(), sample::now()).unwrap_err();
+        let why = check(&no_go, &asked(), sample::now()).unwrap_err();
         assert_eq!(why.to_string(), "the verdict for it is NO-GO: a rule is violated");
         let mut nameless = sample::go();
         nameless.moved.vm.uuid = None;
-        assert_eq!(fits(&nameless, &asked(), sample::now()), Err(Unfit::OtherVm));
+        assert_eq!(check(&nameless, &asked(), sample::now()), Err(VerdictMismatch::OtherVm));
         nameless = sample::go();
         nameless.moved.destination.uuid = None;
-        assert!(matches!(fits(&nameless, &asked(), sample::now()), Err(Unfit::OtherDestination(..))));
+        assert!(matches!(check(&nameless, &asked(), sample::now()), Err(VerdictMismatch::OtherDestination(..))));
     }
 }

@@ -10,10 +10,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Entry, Event, HookConfig, Known, Layout, Mode, OnError, Place,
+    JournalEntry, JournalEvent, HookConfig, HookActivation, Layout, EnforcementMode, OnError, HookPlacement,
     daemon::{self, Daemon},
     journal, keyring, run, script,
-    trust::{self, Distrust},
+    trust::{self, UntrustedFile},
 };
 use crate::verdict::{Digest, attest::PublicKey};
 
@@ -23,15 +23,15 @@ const SCRIPT_LIMIT: u64 = 1 << 20;
 
 /// What is to be installed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Install {
+pub struct InstallRequest {
     /// The host's UUID, as libvirt's capabilities name it: verdicts must name it as their destination.
     pub host_uuid: String,
     /// How the hook stands beside others.
-    pub place: Place,
+    pub place: HookPlacement,
     /// Keys to trust from now on, beside those that are.
     pub keys: Vec<SignerKey>,
     /// Whether to enforce; as it was, where none is given.
-    pub mode: Option<Mode>,
+    pub mode: Option<EnforcementMode>,
     /// What to do where nothing can be decided; as it was, where none is given.
     pub on_error: Option<OnError>,
     /// Longest time for a decision; as it was, where none is given.
@@ -53,23 +53,23 @@ pub struct SignerKey {
 
 /// What was done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Installed {
+pub struct InstallReport {
     /// What is different now; empty where all of it was there.
     pub changed: Vec<String>,
     /// Whether libvirt runs the hook.
-    pub known: Known,
+    pub known: HookActivation,
     /// Somebody else's hooks, which go on working.
     pub others: Vec<String>,
 }
 
 /// What was installed, and for which host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Record {
+pub(super) struct InstallRecord {
     /// Version of the program.
     pub(super) vmgate: String,
     /// The host's UUID when it was installed.
     pub(super) host_uuid: String,
-    pub(super) place: Place,
+    pub(super) place: HookPlacement,
     /// Digest of the program.
     pub(super) program: Digest,
     pub(super) installed_at: Timestamp,
@@ -78,17 +78,17 @@ pub(super) struct Record {
 }
 
 /// What was installed. The error says that nothing was, or that it cannot be believed.
-pub(super) fn record(layout: &Layout) -> Result<Record, String> {
+pub(super) fn record(layout: &Layout) -> Result<InstallRecord, String> {
     let path = layout.record();
     let bytes = trust::read(&path, RECORD_LIMIT).map_err(|why| why.to_string())?;
     serde_json::from_slice(&bytes).map_err(|why| format!("{}: {why}", path.display()))
 }
 
 /// Installs what is missing and replaces what is different.
-pub(super) fn install(layout: &Layout, wanted: &Install, program: &[u8]) -> Result<Installed, String> {
+pub(super) fn install(layout: &Layout, wanted: &InstallRequest, program: &[u8]) -> Result<InstallReport, String> {
     check(layout, wanted)?;
     let known_by = record(layout).map(|record| record.known_by).unwrap_or_default();
-    let mut known_by = daemon::that_know(layout, &known_by);
+    let mut known_by = daemon::aware_daemons(layout, &known_by);
     let failed = |error: io::Error| format!("the hook is not installed: {error}");
     folders(layout).map_err(failed)?;
     let lock = run::lock(layout).map_err(failed)?;
@@ -116,16 +116,16 @@ pub(super) fn install(layout: &Layout, wanted: &Install, program: &[u8]) -> Resu
         write_record(layout, wanted, program, known_by.clone())?;
     }
     if !changed.is_empty() {
-        let event = Event::Installed { changed: changed.clone(), by: wanted.by.clone() };
-        journal::append(layout, &Entry::now(event), HookConfig::default().log_mebibytes)
+        let event = JournalEvent::Installed { changed: changed.clone(), by: wanted.by.clone() };
+        journal::append(layout, &JournalEntry::now(event), HookConfig::default().log_mebibytes)
             .map_err(|error| format!("{}: {error}", layout.journal().display()))?;
     }
     drop(lock);
-    Ok(Installed { changed, known: daemon::known(layout, &known_by), others: others(layout) })
+    Ok(InstallReport { changed, known: daemon::activation(layout, &known_by), others: others(layout) })
 }
 
 /// Refuses what would leave a host that lets nobody in, or a file where it does not belong.
-fn check(layout: &Layout, wanted: &Install) -> Result<(), String> {
+fn check(layout: &Layout, wanted: &InstallRequest) -> Result<(), String> {
     for key in &wanted.keys {
         PublicKey::from_pem(&key.name, &key.pem).map_err(|why| why.to_string())?;
         let plain = key.name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
@@ -141,7 +141,7 @@ fn check(layout: &Layout, wanted: &Install) -> Result<(), String> {
     let mode =
         wanted.mode.or_else(|| HookConfig::load(layout).ok().map(|config| config.mode)).unwrap_or_default();
     let trusts = !wanted.keys.is_empty() || keyring::trusted(layout).is_ok();
-    if mode == Mode::Enforce && !trusts {
+    if mode == EnforcementMode::Enforce && !trusts {
         return Err(format!(
             "no key is trusted here, so no migration could come in: give --key FILE (a public key in PEM), put one into \
              {}, or use --mode audit-only",
@@ -166,11 +166,11 @@ fn folders(layout: &Layout) -> io::Result<()> {
 
 /// The file as it is, unless it is missing or something else is wanted. What is wanted is laid over what is there; a
 /// file that cannot be read is not thrown away.
-fn configuration(layout: &Layout, wanted: &Install) -> Result<String, String> {
+fn configuration(layout: &Layout, wanted: &InstallRequest) -> Result<String, String> {
     let path = layout.config();
     let there = match trust::read(&path, RECORD_LIMIT) {
         Ok(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
-        Err(why) if Distrust::is_missing(&why) => None,
+        Err(why) if UntrustedFile::is_missing(&why) => None,
         Err(why) => return Err(why.to_string()),
     };
     let old = match there {
@@ -188,11 +188,11 @@ fn configuration(layout: &Layout, wanted: &Install) -> Result<String, String> {
 
 fn write_record(
     layout: &Layout,
-    wanted: &Install,
+    wanted: &InstallRequest,
     program: &[u8],
     known_by: Vec<Daemon>,
 ) -> Result<(), String> {
-    let record = Record {
+    let record = InstallRecord {
         vmgate: super::VERSION.to_owned(),
         host_uuid: wanted.host_uuid.clone(),
         place: wanted.place,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::{
     Layout,
-    trust::{self, Distrust},
+    trust::{self, UntrustedFile},
 };
 use crate::verdict::attest::PublicKey;
 
@@ -19,7 +19,7 @@ pub(super) struct KeyFile {
 }
 
 /// All files that end in `.pem`. The error says that the folder itself cannot be believed.
-pub(super) fn key_files(layout: &Layout) -> Result<Vec<KeyFile>, Distrust> {
+pub(super) fn key_files(layout: &Layout) -> Result<Vec<KeyFile>, UntrustedFile> {
     let files = trust::list(&layout.keys())?;
     let keys = files.into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "pem"));
     Ok(keys

@@ -8,12 +8,12 @@
 pub mod config;
 mod daemon;
 mod decide;
-pub mod host;
+pub mod requests;
 mod install;
 mod journal;
 mod keyring;
 mod layout;
-mod overriding;
+mod emergency_override;
 mod remove;
 mod run;
 mod script;
@@ -21,17 +21,17 @@ mod status;
 mod store;
 mod trust;
 
-pub use config::{HookConfig, Mode, OnError};
-pub use daemon::Known;
-pub use install::{Install, Installed, SignerKey};
-pub use journal::{Because, Entry, Event};
+pub use config::{HookConfig, EnforcementMode, OnError};
+pub use daemon::HookActivation;
+pub use install::{InstallRequest, InstallReport, SignerKey};
+pub use journal::{DecisionReason, JournalEntry, JournalEvent};
 pub use layout::{Layout, PROGRAM};
-pub use overriding::Override;
-pub use remove::Removed;
-pub use run::{Answer, run};
-pub use script::Place;
-pub use status::{KeySeen, Status};
-pub use store::Received;
+pub use emergency_override::Override;
+pub use remove::RemovalReport;
+pub use run::{HookAnswer, run};
+pub use script::HookPlacement;
+pub use status::{KeyFileStatus, HookStatus};
+pub use store::ReceivedVerdict;
 
 /// The version of vmgate that is built here.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -4,11 +4,11 @@ use std::{fs, io};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Entry, Event, HookConfig, Layout, install, journal, run, script};
+use super::{JournalEntry, JournalEvent, HookConfig, Layout, install, journal, run, script};
 
 /// What was removed and what is left.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Removed {
+pub struct RemovalReport {
     /// Files that are gone or are as they were before.
     pub changed: Vec<String>,
     /// Somebody else's hooks, which go on working.
@@ -17,7 +17,7 @@ pub struct Removed {
 
 /// Removes the scripts first, so that libvirt never calls a program that is gone. With `purge`, settings, keys and
 /// verdicts go too; the log stays in any case.
-pub(super) fn remove(layout: &Layout, purge: bool, by: &str) -> Result<Removed, String> {
+pub(super) fn remove(layout: &Layout, purge: bool, by: &str) -> Result<RemovalReport, String> {
     let lock = run::lock(layout).ok();
     let mut changed = script::clear_folder(layout)?;
     changed.extend(script::clear_chained(layout)?);
@@ -42,11 +42,11 @@ pub(super) fn remove(layout: &Layout, purge: bool, by: &str) -> Result<Removed, 
         }
     }
     if !changed.is_empty() {
-        let event = Event::Removed { by: by.to_owned() };
-        journal::append(layout, &Entry::now(event), HookConfig::default().log_mebibytes)
+        let event = JournalEvent::Removed { by: by.to_owned() };
+        journal::append(layout, &JournalEntry::now(event), HookConfig::default().log_mebibytes)
             .map_err(|error| format!("{}: {error}", layout.journal().display()))?;
     }
     drop(lock);
     let changed = changed.iter().map(|path| path.display().to_string()).collect();
-    Ok(Removed { changed, others: install::others(layout) })
+    Ok(RemovalReport { changed, others: install::others(layout) })
 }

@@ -15,8 +15,8 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
-    Because, Entry, Event, HookConfig, Layout, Mode, OnError, config::InvalidHookConfig, decide::Asked,
-    install, journal, keyring, overriding, store,
+    DecisionReason, JournalEntry, JournalEvent, HookConfig, Layout, EnforcementMode, OnError, config::InvalidHookConfig, decide::IncomingMigration,
+    install, journal, keyring, emergency_override, store,
 };
 use crate::collect::text::plain;
 
@@ -27,24 +27,24 @@ const UNCONFIGURED: Duration = Duration::from_secs(5);
 
 /// What libvirt is told, and the person behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub struct HookAnswer {
     /// Whether the migration goes on.
     pub let_in: bool,
     /// For standard error, which libvirt passes on to whoever started a migration that is refused.
     pub message: Option<String>,
 }
 
-impl Answer {
+impl HookAnswer {
     fn silent() -> Self {
         Self { let_in: true, message: None }
     }
 }
 
 /// Decides on what libvirt asks: `NAME OPERATION SUB-OPERATION EXTRA`, with the domain XML on `xml`.
-pub fn run(layout: Layout, arguments: &[String], xml: impl Read + Send + 'static) -> Answer {
-    let [name, operation, sub_operation, ..] = arguments else { return Answer::silent() };
+pub fn run(layout: Layout, arguments: &[String], xml: impl Read + Send + 'static) -> HookAnswer {
+    let [name, operation, sub_operation, ..] = arguments else { return HookAnswer::silent() };
     if (operation.as_str(), sub_operation.as_str()) != ("migrate", "begin") {
-        return Answer::silent();
+        return HookAnswer::silent();
     }
     let name = plain(name);
     let start = Instant::now();
@@ -53,8 +53,8 @@ pub fn run(layout: Layout, arguments: &[String], xml: impl Read + Send + 'static
     let asked_name = name.clone();
     let worker = thread::Builder::new().name("hook".into()).spawn(move || {
         let config = HookConfig::load(&layout);
-        let _ = sender.send(Step::Configured(settings(&config)));
-        let _ = sender.send(Step::Answered(answer(&layout, &asked_name, config, xml, start)));
+        let _ = sender.send(WorkerMessage::Configured(limit_and_fallback(&config)));
+        let _ = sender.send(WorkerMessage::Answered(answer(&layout, &asked_name, config, xml, start)));
     });
     if let Err(error) = worker {
         return undecided(&name, false, &format!("no thread to decide on: {error}"));
@@ -63,8 +63,8 @@ pub fn run(layout: Layout, arguments: &[String], xml: impl Read + Send + 'static
     let mut lets_in = false;
     loop {
         match receiver.recv_timeout(limit.saturating_sub(start.elapsed())) {
-            Ok(Step::Configured((its_limit, its_lets_in))) => (limit, lets_in) = (its_limit, its_lets_in),
-            Ok(Step::Answered(answer)) => return answer,
+            Ok(WorkerMessage::Configured((its_limit, its_lets_in))) => (limit, lets_in) = (its_limit, its_lets_in),
+            Ok(WorkerMessage::Answered(answer)) => return answer,
             Err(mpsc::RecvTimeoutError::Timeout) => {
                 let why = format!("nothing was decided within {} s", limit.as_secs_f64());
                 return undecided(&name, lets_in, &why);
@@ -76,34 +76,34 @@ pub fn run(layout: Layout, arguments: &[String], xml: impl Read + Send + 'static
     }
 }
 
-enum Step {
+enum WorkerMessage {
     Configured((Duration, bool)),
-    Answered(Answer),
+    Answered(HookAnswer),
 }
 
 /// The time limit, and whether a migration comes in where nothing is decided.
-fn settings(config: &Result<HookConfig, InvalidHookConfig>) -> (Duration, bool) {
+fn limit_and_fallback(config: &Result<HookConfig, InvalidHookConfig>) -> (Duration, bool) {
     match config {
         Ok(config) => {
-            (config.time_limit(), config.mode == Mode::AuditOnly || config.on_error == OnError::Open)
+            (config.time_limit(), config.mode == EnforcementMode::AuditOnly || config.on_error == OnError::Open)
         }
         Err(invalid) => (UNCONFIGURED, invalid.lets_in),
     }
 }
 
 /// What was decided, before the mode is laid over it.
-struct Decision {
+struct HookDecision {
     let_in: bool,
-    because: Because,
+    because: DecisionReason,
     reason: String,
     verdict: Option<String>,
     key: Option<String>,
     uuid: Option<String>,
 }
 
-impl Decision {
+impl HookDecision {
     fn error(uuid: Option<String>, let_in: bool, reason: String) -> Self {
-        Self { let_in, because: Because::Error, reason, verdict: None, key: None, uuid }
+        Self { let_in, because: DecisionReason::Error, reason, verdict: None, key: None, uuid }
     }
 }
 
@@ -114,8 +114,8 @@ fn answer(
     config: Result<HookConfig, InvalidHookConfig>,
     xml: impl Read,
     start: Instant,
-) -> Answer {
-    let (_, lets_in) = settings(&config);
+) -> HookAnswer {
+    let (_, lets_in) = limit_and_fallback(&config);
     let mut uuid = None;
     let lock = lock(layout);
     let decided = match &lock {
@@ -125,11 +125,11 @@ fn answer(
             decide(layout, &vm, config.as_ref().err())
         }),
     };
-    let decision = decided.unwrap_or_else(|why| Decision::error(uuid, lets_in, why));
+    let decision = decided.unwrap_or_else(|why| HookDecision::error(uuid, lets_in, why));
     let config = config.ok();
     let mode = config.as_ref().map(|config| config.mode);
-    let mut let_in = decision.let_in || mode == Some(Mode::AuditOnly);
-    let event = Event::Decision {
+    let mut let_in = decision.let_in || mode == Some(EnforcementMode::AuditOnly);
+    let event = JournalEvent::Decision {
         vm: name.to_owned(),
         uuid: decision.uuid.clone(),
         let_in,
@@ -141,40 +141,40 @@ fn answer(
         took_milliseconds: u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
     };
     let size = config.unwrap_or_default().log_mebibytes;
-    let logged = journal::append(layout, &Entry::now(event), size);
+    let logged = journal::append(layout, &JournalEntry::now(event), size);
     let mut reason = decision.reason;
     if let Err(error) = &logged {
         reason = format!("{reason}; {} cannot be written: {error}", layout.journal().display());
         // An override that leaves no trace is none.
-        if decision.because == Because::Override && mode != Some(Mode::AuditOnly) {
+        if decision.because == DecisionReason::Override && mode != Some(EnforcementMode::AuditOnly) {
             let_in = false;
         }
     }
     match (let_in, decision.because) {
-        (true, _) => Answer { let_in, message: logged.err().map(|_| said(name, "is let in", &reason)) },
-        (false, Because::Error) => undecided(name, false, &reason),
-        (false, _) => Answer { let_in, message: Some(refusal(name, &reason)) },
+        (true, _) => HookAnswer { let_in, message: logged.err().map(|_| message(name, "is let in", &reason)) },
+        (false, DecisionReason::Error) => undecided(name, false, &reason),
+        (false, _) => HookAnswer { let_in, message: Some(refusal(name, &reason)) },
     }
 }
 
 /// A verdict lets it in, or else an override, which also stands where nothing else can be decided: that is what it is
 /// for. The error says that nothing can be decided.
-fn decide(layout: &Layout, vm: &str, invalid: Option<&InvalidHookConfig>) -> Result<Decision, String> {
+fn decide(layout: &Layout, vm: &str, invalid: Option<&InvalidHookConfig>) -> Result<HookDecision, String> {
     let now = Timestamp::now();
     let by_verdict = match invalid {
         Some(invalid) => Err(invalid.to_string()),
         None => by_verdict(layout, vm, now),
     };
-    if let Ok(Decision { let_in: true, .. }) = by_verdict {
+    if let Ok(HookDecision { let_in: true, .. }) = by_verdict {
         return by_verdict;
     }
-    match overriding::load(layout) {
+    match emergency_override::load(layout) {
         Ok(Some(set)) if set.covers(vm, now) => {
             let reason = format!("the override of {} stands until {}: {}", set.by, set.until, set.reason);
-            Ok(Decision { because: Because::Override, ..Decision::error(Some(vm.to_owned()), true, reason) })
+            Ok(HookDecision { because: DecisionReason::Override, ..HookDecision::error(Some(vm.to_owned()), true, reason) })
         }
         Ok(_) => by_verdict,
-        Err(distrust) => by_verdict.map(|refused| Decision {
+        Err(distrust) => by_verdict.map(|refused| HookDecision {
             reason: format!("{}; the override does not count: {distrust}", refused.reason),
             ..refused
         }),
@@ -182,32 +182,32 @@ fn decide(layout: &Layout, vm: &str, invalid: Option<&InvalidHookConfig>) -> Res
 }
 
 /// Looks for a verdict that fits, and serves it.
-fn by_verdict(layout: &Layout, vm: &str, now: Timestamp) -> Result<Decision, String> {
+fn by_verdict(layout: &Layout, vm: &str, now: Timestamp) -> Result<HookDecision, String> {
     let record = install::record(layout)?;
     let keys = keyring::trusted(layout)?;
-    let asked = Asked { vm: vm.to_owned(), destination: record.host_uuid };
+    let asked = IncomingMigration { vm: vm.to_owned(), destination: record.host_uuid };
     let found = store::search(layout, &asked, &keys, now)?;
-    for fitting in &found.fitting {
-        let served = store::serve(layout, fitting)
+    for matching in &found.matching {
+        let served = store::mark_used(layout, matching)
             .map_err(|why| format!("{}: a verdict cannot be served: {why}", layout.spent().display()))?;
         if served {
-            let verdict = fitting.attested.statement.to_string();
-            return Ok(Decision {
+            let verdict = matching.attested.statement.to_string();
+            return Ok(HookDecision {
                 let_in: true,
-                because: Because::Verdict,
+                because: DecisionReason::Verdict,
                 reason: "a signed GO let it in, and has now served".to_owned(),
                 verdict: Some(verdict),
-                key: Some(fitting.attested.key_id.clone()),
+                key: Some(matching.attested.key_id.clone()),
                 uuid: Some(vm.to_owned()),
             });
         }
     }
-    let reason = match found.unfit.as_slice() {
+    let reason = match found.mismatches.as_slice() {
         [] => "no signed verdict for it is here".to_owned(),
         reasons => reasons.iter().take(3).map(String::as_str).collect::<Vec<_>>().join("; "),
     };
-    let refused = Decision::error(Some(vm.to_owned()), false, reason);
-    Ok(Decision { because: Because::NoVerdict, ..refused })
+    let refused = HookDecision::error(Some(vm.to_owned()), false, reason);
+    Ok(HookDecision { because: DecisionReason::NoVerdict, ..refused })
 }
 
 /// The VM's UUID in its XML.
@@ -233,25 +233,25 @@ pub(super) fn lock(layout: &Layout) -> io::Result<File> {
     Ok(file)
 }
 
-fn undecided(name: &str, lets_in: bool, why: &str) -> Answer {
+fn undecided(name: &str, lets_in: bool, why: &str) -> HookAnswer {
     let way_out =
         "run `vmgate hook status` for this host, and see docs/hook.md for what to do in an emergency";
     let message = if lets_in {
-        said(name, "is let in, although nothing could be decided", why)
+        message(name, "is let in, although nothing could be decided", why)
     } else {
-        format!("{}; {way_out}", said(name, "is not let in, because nothing could be decided", why))
+        format!("{}; {way_out}", message(name, "is not let in, because nothing could be decided", why))
     };
-    Answer { let_in: lets_in, message: Some(message) }
+    HookAnswer { let_in: lets_in, message: Some(message) }
 }
 
 fn refusal(name: &str, reason: &str) -> String {
     format!(
         "{}. It stays where it runs. Check the move with vmgate and bring the signed verdict here (`vmgate migrate` does \
          both; `vmgate verdict push`), or in an emergency: vmgate hook override",
-        said(name, "is not let in", reason)
+        message(name, "is not let in", reason)
     )
 }
 
-fn said(name: &str, what: &str, reason: &str) -> String {
+fn message(name: &str, what: &str, reason: &str) -> String {
     format!("vmgate: {name} {what}: {reason}")
 }

@@ -12,7 +12,7 @@ use super::{Layout, install::is_ours, trust};
 /// How vmgate's hook stands beside others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Place {
+pub enum HookPlacement {
     /// One script among others in `qemu.d`, which libvirt runs from 6.5 on.
     Folder,
     /// In the place of the one hook of older versions, calling the one that stood there first.
@@ -36,17 +36,17 @@ const DECIDE: &str = r#"decide() {
 "#;
 
 /// The script for this place.
-pub(super) fn text(place: Place) -> String {
+pub(super) fn text(place: HookPlacement) -> String {
     let head = format!(
         "#!/bin/sh\n{MARK}: lets an incoming migration in only with a signed GO. Written by `vmgate hook install` and \
          replaced by\n# the next one; settings are in /etc/vmgate/hook.yaml.\n"
     );
     match place {
-        Place::Folder => format!(
+        HookPlacement::Folder => format!(
             "{head}# A hook that fails at `reconnect` makes libvirt kill the VM: nothing else is looked at.\n\
              [ \"$2/$3\" = migrate/begin ] || exit 0\n{DECIDE}decide \"$@\"\n"
         ),
-        Place::Chained => format!("{head}{DECIDE}{CHAIN}"),
+        HookPlacement::Chained => format!("{head}{DECIDE}{CHAIN}"),
     }
 }
 
@@ -67,10 +67,10 @@ printf '%s\n' "${changed:-$xml}" | decide "$@" || exit
 
 /// Puts the script in its place, and another one of vmgate's out of the other place. At no time is there no hook where
 /// there was one. Tells which files changed.
-pub(super) fn put_in_place(layout: &Layout, place: Place) -> Result<Vec<PathBuf>, String> {
+pub(super) fn put_in_place(layout: &Layout, place: HookPlacement) -> Result<Vec<PathBuf>, String> {
     let (path, mut changed) = match place {
-        Place::Folder => (layout.folder_hook(), Vec::new()),
-        Place::Chained => (layout.main_hook(), displace(layout)?),
+        HookPlacement::Folder => (layout.folder_hook(), Vec::new()),
+        HookPlacement::Chained => (layout.main_hook(), displace(layout)?),
     };
     let new = text(place);
     let executable = trust::executable(&path).unwrap_or(false);
@@ -82,8 +82,8 @@ pub(super) fn put_in_place(layout: &Layout, place: Place) -> Result<Vec<PathBuf>
         changed.push(path);
     }
     changed.extend(match place {
-        Place::Folder => clear_chained(layout)?,
-        Place::Chained => clear_folder(layout)?,
+        HookPlacement::Folder => clear_chained(layout)?,
+        HookPlacement::Chained => clear_folder(layout)?,
     });
     Ok(changed)
 }
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn every_script_is_marked_and_names_the_program() {
-        for place in [Place::Folder, Place::Chained] {
+        for place in [HookPlacement::Folder, HookPlacement::Chained] {
             let text = text(place);
             assert!(text.starts_with("#!/bin/sh\n") && text.contains(MARK) && text.contains(PROGRAM));
             assert!(text.contains("hook run -- \"$@\""), "a VM's name is never an option");

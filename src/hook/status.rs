@@ -6,15 +6,15 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Entry, HookConfig, Known, Layout, Override, daemon,
-    install::{self, Record},
-    journal, keyring, overriding, script, store, trust,
+    JournalEntry, HookConfig, HookActivation, Layout, Override, daemon,
+    install::{self, InstallRecord},
+    journal, keyring, emergency_override, script, store, trust,
 };
 use crate::{error::with_causes, verdict::Digest};
 
 /// What a host enforces.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Status {
+pub struct HookStatus {
     /// Version of the installed program; absent where none is installed.
     pub vmgate: Option<String>,
     /// The host's UUID when it was installed.
@@ -24,9 +24,9 @@ pub struct Status {
     /// The settings that count; absent where they cannot be read.
     pub config: Option<HookConfig>,
     /// The files of the keys' folder.
-    pub keys: Vec<KeySeen>,
+    pub keys: Vec<KeyFileStatus>,
     /// Whether libvirt runs the hook; absent where none is installed.
-    pub known: Option<Known>,
+    pub known: Option<HookActivation>,
     /// Somebody else's hooks.
     pub others: Vec<String>,
     /// The override that stands now.
@@ -36,17 +36,17 @@ pub struct Status {
     /// What is not as it should be, each with the way out.
     pub problems: Vec<String>,
     /// The last lines of the log, oldest first.
-    pub recent: Vec<Entry>,
+    pub recent: Vec<JournalEntry>,
     /// The last lines of the log about overrides, set or used, oldest first: what belongs into a ledger.
     #[serde(default)]
-    pub overrides: Vec<Entry>,
+    pub overrides: Vec<JournalEntry>,
     /// The host's clock, which decides when a verdict expires.
     pub clock: Timestamp,
 }
 
 /// A file of the keys' folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeySeen {
+pub struct KeyFileStatus {
     /// The file's name.
     pub file: String,
     /// The key's id; absent where it is not trusted.
@@ -54,7 +54,7 @@ pub struct KeySeen {
 }
 
 /// Looks at everything that the hook needs.
-pub(super) fn status(layout: &Layout, lines: usize) -> Status {
+pub(super) fn status(layout: &Layout, lines: usize) -> HookStatus {
     let clock = Timestamp::now();
     let mut problems = Vec::new();
     let there = layout.record().exists() || installed_hooks(layout) > 0;
@@ -62,7 +62,7 @@ pub(super) fn status(layout: &Layout, lines: usize) -> Status {
     let record = record.and_then(|record| record.map_err(|why| problems.push(why)).ok());
     let config = there.then(|| HookConfig::load(layout));
     let config = config.and_then(|config| config.map_err(|why| problems.push(why.to_string())).ok());
-    let overridden = overriding::load(layout).unwrap_or_else(|why| {
+    let overridden = emergency_override::load(layout).unwrap_or_else(|why| {
         problems.push(format!("the override does not count: {why}"));
         None
     });
@@ -70,12 +70,12 @@ pub(super) fn status(layout: &Layout, lines: usize) -> Status {
     if there {
         look_at_files(layout, record.as_ref(), &mut problems);
     }
-    Status {
+HookStatus {
         host_uuid: record.as_ref().map(|record| record.host_uuid.clone()),
         installed_at: record.as_ref().map(|record| record.installed_at),
         known: record
             .as_ref()
-            .map(|record| daemon::known(layout, &daemon::that_know(layout, &record.known_by))),
+            .map(|record| daemon::activation(layout, &daemon::aware_daemons(layout, &record.known_by))),
         vmgate: record.map(|record| record.vmgate),
         config,
         keys,
@@ -93,7 +93,7 @@ fn installed_hooks(layout: &Layout) -> usize {
     [layout.folder_hook(), layout.main_hook()].iter().filter(|path| install::is_ours(path)).count()
 }
 
-fn keys(layout: &Layout, problems: &mut Vec<String>) -> Vec<KeySeen> {
+fn keys(layout: &Layout, problems: &mut Vec<String>) -> Vec<KeyFileStatus> {
     let files = keyring::key_files(layout).unwrap_or_else(|why| {
         problems.push(why.to_string());
         Vec::new()
@@ -102,7 +102,7 @@ fn keys(layout: &Layout, problems: &mut Vec<String>) -> Vec<KeySeen> {
     for file in files {
         let name = file.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let id = file.key.map(|key| key.id()).map_err(|why| problems.push(why)).ok();
-        keys.push(KeySeen { file: name, id });
+        keys.push(KeyFileStatus { file: name, id });
     }
     if !keys.iter().any(|key| key.id.is_some()) {
         problems.push(format!(
@@ -114,7 +114,7 @@ fn keys(layout: &Layout, problems: &mut Vec<String>) -> Vec<KeySeen> {
 }
 
 /// Holds program and script against what was installed.
-fn look_at_files(layout: &Layout, record: Option<&Record>, problems: &mut Vec<String>) {
+fn look_at_files(layout: &Layout, record: Option<&InstallRecord>, problems: &mut Vec<String>) {
     let again = "install it again with: vmgate hook install";
     let program = layout.program();
     match trust::executable(&program) {
@@ -129,8 +129,8 @@ fn look_at_files(layout: &Layout, record: Option<&Record>, problems: &mut Vec<St
     }
     let Some(record) = record else { return };
     let hook = match record.place {
-        script::Place::Folder => layout.folder_hook(),
-        script::Place::Chained => layout.main_hook(),
+        script::HookPlacement::Folder => layout.folder_hook(),
+        script::HookPlacement::Chained => layout.main_hook(),
     };
     let unchanged = fs::read(&hook).is_ok_and(|there| there == script::text(record.place).into_bytes());
     match trust::executable(&hook) {

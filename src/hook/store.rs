@@ -14,13 +14,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Layout,
-    decide::{self, Asked, Unfit},
+    decide::{self, IncomingMigration, VerdictMismatch},
     trust,
 };
 use crate::{
     collect::text::plain,
     error::with_causes,
-    verdict::attest::{self, Attested, PublicKey},
+    verdict::attest::{self, VerifiedVerdict, PublicKey},
 };
 
 /// A larger file is no verdict.
@@ -29,22 +29,22 @@ const MOST: u64 = 32 << 20;
 const KEPT: SignedDuration = SignedDuration::from_hours(24 * 90);
 
 /// A verdict that lets the VM in, and waits.
-pub(super) struct Fitting {
+pub(super) struct MatchingVerdict {
     file: PathBuf,
-    pub(super) attested: Attested,
+    pub(super) attested: VerifiedVerdict,
 }
 
 /// What was found for a VM.
-pub(super) struct Search {
+pub(super) struct SearchResult {
     /// Those that let it in, the one that expires first in front.
-    pub(super) fitting: Vec<Fitting>,
+    pub(super) matching: Vec<MatchingVerdict>,
     /// Why others do not.
-    pub(super) unfit: Vec<String>,
+    pub(super) mismatches: Vec<String>,
 }
 
 /// A verdict that was brought and now waits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Received {
+pub struct ReceivedVerdict {
     /// Digest of what was signed.
     pub verdict: String,
     /// The VM that it lets in.
@@ -58,11 +58,11 @@ pub struct Received {
 /// Looks through all verdicts for those that let the VM in. The error says that the folder cannot be believed.
 pub(super) fn search(
     layout: &Layout,
-    asked: &Asked,
+    asked: &IncomingMigration,
     keys: &[PublicKey],
     now: Timestamp,
-) -> Result<Search, String> {
-    let mut found = Search { fitting: Vec::new(), unfit: Vec::new() };
+) -> Result<SearchResult, String> {
+    let mut found = SearchResult { matching: Vec::new(), mismatches: Vec::new() };
     for file in trust::list(&layout.verdicts()).map_err(|why| why.to_string())? {
         if file.extension().is_none_or(|extension| extension != "json") {
             continue;
@@ -72,33 +72,33 @@ pub(super) fn search(
             Err(why) => {
                 // What nobody trusted signed is not looked into; only its name says whom it is meant for.
                 if named_for(&file, &asked.vm) {
-                    found.unfit.push(why);
+                    found.mismatches.push(why);
                 }
                 continue;
             }
         };
         if fs::symlink_metadata(spent_name(layout, &attested)).is_ok() {
-            if decide::fits(&attested.verdict, asked, now) != Err(Unfit::OtherVm) {
-                found.unfit.push("the verdict for it has served once already".to_owned());
+            if decide::check(&attested.verdict, asked, now) != Err(VerdictMismatch::OtherVm) {
+                found.mismatches.push("the verdict for it has served once already".to_owned());
             }
             continue;
         }
-        match decide::fits(&attested.verdict, asked, now) {
-            Ok(()) => found.fitting.push(Fitting { file, attested }),
-            Err(Unfit::OtherVm) => {}
-            Err(why) => found.unfit.push(why.to_string()),
+        match decide::check(&attested.verdict, asked, now) {
+            Ok(()) => found.matching.push(MatchingVerdict { file, attested }),
+            Err(VerdictMismatch::OtherVm) => {}
+            Err(why) => found.mismatches.push(why.to_string()),
         }
     }
-    if found.fitting.is_empty() && spent_for(layout, &asked.vm) {
-        found.unfit.push("one that was for it has served already".to_owned());
+    if found.matching.is_empty() && spent_for(layout, &asked.vm) {
+        found.mismatches.push("one that was for it has served already".to_owned());
     }
-    found.fitting.sort_by_key(|fitting| fitting.attested.verdict.expires_at);
+    found.matching.sort_by_key(|matching| matching.attested.verdict.expires_at);
     Ok(found)
 }
 
 /// Takes a verdict out of service. `false` says that another process did so first. It is on disk before this returns.
-pub(super) fn serve(layout: &Layout, fitting: &Fitting) -> io::Result<bool> {
-    match fs::hard_link(&fitting.file, spent_name(layout, &fitting.attested)) {
+pub(super) fn mark_used(layout: &Layout, matching: &MatchingVerdict) -> io::Result<bool> {
+    match fs::hard_link(&matching.file, spent_name(layout, &matching.attested)) {
         Ok(()) => {}
         Err(error) if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => {
             return Ok(false);
@@ -107,7 +107,7 @@ pub(super) fn serve(layout: &Layout, fitting: &Fitting) -> io::Result<bool> {
     }
     trust::sync_folder(&layout.spent())?;
     // The name in the folder of the spent ones is what counts: one that stays here as well does not serve again.
-    let _ = fs::remove_file(&fitting.file);
+    let _ = fs::remove_file(&matching.file);
     trust::sync_folder(&layout.verdicts())?;
     Ok(true)
 }
@@ -119,13 +119,13 @@ pub(super) fn receive(
     host: &str,
     keys: &[PublicKey],
     now: Timestamp,
-) -> Result<Received, String> {
+) -> Result<ReceivedVerdict, String> {
     let attested = attest::verify(envelope, keys).map_err(|why| with_causes(&why))?;
     let verdict = &attested.verdict;
     let Some(vm) = verdict.moved.vm.uuid.as_deref() else {
         return Err("the verdict does not name the VM's UUID, so nothing can be held against it".to_owned());
     };
-    decide::destined(verdict, host, now).map_err(|why| why.to_string())?;
+    decide::check_destination(verdict, host, now).map_err(|why| why.to_string())?;
     if fs::symlink_metadata(spent_name(layout, &attested)).is_ok() {
         return Err("this verdict has served already, and serves once; check again".to_owned());
     }
@@ -133,7 +133,7 @@ pub(super) fn receive(
     let file = layout.verdicts().join(name);
     trust::write(&file, envelope, 0o600)
         .map_err(|error| format!("{}: cannot be written: {error}", file.display()))?;
-    Ok(Received {
+    Ok(ReceivedVerdict {
         verdict: attested.statement.to_string(),
         vm: plain(verdict.moved.vm.label()),
         expires_at: verdict.expires_at,
@@ -160,14 +160,14 @@ pub(super) fn waiting(layout: &Layout) -> usize {
     trust::list(&layout.verdicts()).unwrap_or_default().len()
 }
 
-fn open(file: &Path, keys: &[PublicKey]) -> Result<Attested, String> {
+fn open(file: &Path, keys: &[PublicKey]) -> Result<VerifiedVerdict, String> {
     let bytes = trust::read(file, MOST).map_err(|why| why.to_string())?;
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     attest::verify(&bytes, keys).map_err(|why| format!("{}: {}", plain(&name), with_causes(&why)))
 }
 
 /// Its name begins with the VM's UUID, so that a spent one tells whom it let in without being read.
-fn spent_name(layout: &Layout, attested: &Attested) -> PathBuf {
+fn spent_name(layout: &Layout, attested: &VerifiedVerdict) -> PathBuf {
     let vm = attested.verdict.moved.vm.uuid.as_deref().unwrap_or_default();
     layout.spent().join(format!("{}.{}.json", plain_name(vm), attested.statement.hex()))
 }

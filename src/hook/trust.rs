@@ -18,13 +18,13 @@ const STICKY: u32 = 0o1000;
 /// A file that cannot be believed or read.
 #[derive(Debug, Error)]
 #[error("{}: {problem}", path.display())]
-pub(super) struct Distrust {
+pub(super) struct UntrustedFile {
     path: PathBuf,
-    problem: Problem,
+    problem: FileProblem,
 }
 
 #[derive(Debug, Error)]
-enum Problem {
+enum FileProblem {
     #[error("{0}")]
     Io(#[from] io::Error),
     #[error("it belongs to user {0}, not to root; chown root it")]
@@ -37,41 +37,41 @@ enum Problem {
     TooLarge(u64),
 }
 
-impl Distrust {
-    fn of(path: &Path, problem: impl Into<Problem>) -> Self {
+impl UntrustedFile {
+    fn of(path: &Path, problem: impl Into<FileProblem>) -> Self {
         Self { path: path.to_owned(), problem: problem.into() }
     }
 
     /// Whether it simply is not there.
     pub(super) fn is_missing(&self) -> bool {
-        matches!(&self.problem, Problem::Io(error) if error.kind() == io::ErrorKind::NotFound)
+        matches!(&self.problem, FileProblem::Io(error) if error.kind() == io::ErrorKind::NotFound)
     }
 }
 
 /// The content of a file of at most `most` bytes that only root could have written. A link is not followed, and a
 /// pipe does not make it wait.
-pub(super) fn read(path: &Path, most: u64) -> Result<Vec<u8>, Distrust> {
-    let of = |problem: io::Error| Distrust::of(path, problem);
+pub(super) fn read(path: &Path, most: u64) -> Result<Vec<u8>, UntrustedFile> {
+    let of = |problem: io::Error| UntrustedFile::of(path, problem);
     folders_above(path)?;
     let mut options = OpenOptions::new();
     options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
     let file = options.open(path).map_err(of)?;
     let metadata = file.metadata().map_err(of)?;
     if !metadata.is_file() {
-        return Err(Distrust::of(path, Problem::NotAFile));
+        return Err(UntrustedFile::of(path, FileProblem::NotAFile));
     }
     owned(path, &metadata)?;
     let mut bytes = Vec::new();
     file.take(most + 1).read_to_end(&mut bytes).map_err(of)?;
     if bytes.len() as u64 > most {
-        return Err(Distrust::of(path, Problem::TooLarge(most)));
+        return Err(UntrustedFile::of(path, FileProblem::TooLarge(most)));
     }
     Ok(bytes)
 }
 
 /// The files of a folder that only root can change, by name. Folders in it are left out.
-pub(super) fn list(folder: &Path) -> Result<Vec<PathBuf>, Distrust> {
-    let of = |problem: io::Error| Distrust::of(folder, problem);
+pub(super) fn list(folder: &Path) -> Result<Vec<PathBuf>, UntrustedFile> {
+    let of = |problem: io::Error| UntrustedFile::of(folder, problem);
     folders_above(&folder.join("any"))?;
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).map_err(of)? {
@@ -85,9 +85,9 @@ pub(super) fn list(folder: &Path) -> Result<Vec<PathBuf>, Distrust> {
 }
 
 /// Whether a program is one that only root could have put there, and may be run.
-pub(super) fn executable(path: &Path) -> Result<bool, Distrust> {
+pub(super) fn executable(path: &Path) -> Result<bool, UntrustedFile> {
     folders_above(path)?;
-    let metadata = fs::metadata(path).map_err(|problem| Distrust::of(path, problem))?;
+    let metadata = fs::metadata(path).map_err(|problem| UntrustedFile::of(path, problem))?;
     owned(path, &metadata)?;
     Ok(metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
@@ -118,9 +118,9 @@ pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
 }
 
 /// Every folder above is root's, and nobody else can put another file in the path's place.
-fn folders_above(path: &Path) -> Result<(), Distrust> {
+fn folders_above(path: &Path) -> Result<(), UntrustedFile> {
     for folder in path.ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty()) {
-        let metadata = fs::metadata(folder).map_err(|problem| Distrust::of(folder, problem))?;
+        let metadata = fs::metadata(folder).map_err(|problem| UntrustedFile::of(folder, problem))?;
         if metadata.mode() & STICKY == 0 {
             owned(folder, &metadata)?;
         }
@@ -128,15 +128,15 @@ fn folders_above(path: &Path) -> Result<(), Distrust> {
     Ok(())
 }
 
-fn owned(path: &Path, metadata: &fs::Metadata) -> Result<(), Distrust> {
+fn owned(path: &Path, metadata: &fs::Metadata) -> Result<(), UntrustedFile> {
     // The owner of this process's folder in /proc is the user that it runs as.
     let me = fs::metadata("/proc/self").map_or(0, |own| own.uid());
     if metadata.uid() != 0 && metadata.uid() != me {
-        return Err(Distrust::of(path, Problem::Owner(metadata.uid())));
+        return Err(UntrustedFile::of(path, FileProblem::Owner(metadata.uid())));
     }
     let mode = metadata.mode() & 0o7777;
     if mode & OTHERS_WRITE != 0 {
-        return Err(Distrust::of(path, Problem::Writable(mode)));
+        return Err(UntrustedFile::of(path, FileProblem::Writable(mode)));
     }
     Ok(())
 }

@@ -68,7 +68,7 @@ impl Limits {
             let driver = other.run.driver.to_string();
             return Some(refusal(other, InTheWay::SameVm { driver }));
         }
-        let label = |named: &crate::verdict::Named| named.label().to_owned();
+        let label = |named: &crate::verdict::NameAndUuid| named.label().to_owned();
         let full = |fits: &dyn Fn(&RunStarted) -> bool, limit: u32| {
             let mut others = open.iter().filter(|other| fits(&other.run));
             let first = others.next()?;

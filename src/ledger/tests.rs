@@ -9,11 +9,11 @@ use super::{
 };
 use crate::{
     change::{Limits, Plan},
-    verdict::{ExitCode, Named},
+    verdict::{ExitCode, NameAndUuid},
 };
 
-fn named(name: &str) -> Named {
-    Named { name: Some(name.to_owned()), uuid: Some(format!("uuid-{name}")) }
+fn named(name: &str) -> NameAndUuid {
+    NameAndUuid { name: Some(name.to_owned()), uuid: Some(format!("uuid-{name}")) }
 }
 
 fn run(run: &str, vm: &str, source: &str, destination: &str) -> RunStarted {

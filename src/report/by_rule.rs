@@ -2,19 +2,19 @@
 
 use crate::{
     rule::{Effect, Status},
-    verdict::{Judged, Verdict},
+    verdict::{JudgedOutcome, Verdict},
 };
 
 /// Neighbouring outcomes of one rule, never empty.
 #[derive(Debug)]
-pub(super) struct ByRule<'a> {
+pub(super) struct RuleGroup<'a> {
     /// The first of them, for what they share: rule, title, step, severity.
-    pub(super) first: &'a Judged,
+    pub(super) first: &'a JudgedOutcome,
     /// All of them.
-    pub(super) all: Vec<&'a Judged>,
+    pub(super) all: Vec<&'a JudgedOutcome>,
 }
 
-impl<'a> ByRule<'a> {
+impl<'a> RuleGroup<'a> {
     /// What to do, each advice once.
     pub(super) fn remediations(&self) -> Vec<&'a str> {
         let mut advice: Vec<&str> = Vec::new();
@@ -28,18 +28,18 @@ impl<'a> ByRule<'a> {
 }
 
 /// Groups outcomes, which the verdict has sorted by rule within their effect.
-pub(super) fn by_rule<'a>(outcomes: impl Iterator<Item = &'a Judged>) -> Vec<ByRule<'a>> {
-    let mut groups: Vec<ByRule<'a>> = Vec::new();
+pub(super) fn by_rule<'a>(outcomes: impl Iterator<Item = &'a JudgedOutcome>) -> Vec<RuleGroup<'a>> {
+    let mut groups: Vec<RuleGroup<'a>> = Vec::new();
     for judged in outcomes {
         match groups.last_mut() {
             Some(last) if last.first.outcome.rule == judged.outcome.rule => last.all.push(judged),
-            _ => groups.push(ByRule { first: judged, all: vec![judged] }),
+            _ => groups.push(RuleGroup { first: judged, all: vec![judged] }),
         }
     }
     groups
 }
 
 /// The violations with this effect. What is undecided is shown by its cause instead.
-pub(super) fn violations(verdict: &Verdict, effect: Effect) -> Vec<ByRule<'_>> {
+pub(super) fn violations(verdict: &Verdict, effect: Effect) -> Vec<RuleGroup<'_>> {
     by_rule(verdict.with_effect(effect).filter(|judged| judged.outcome.status == Status::Fail))
 }

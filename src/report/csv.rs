@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use super::{visible, words};
 use crate::{
     rule::Effect,
-    verdict::{Finding, Judged, Verdict},
+    verdict::{Finding, JudgedOutcome, Verdict},
 };
 
 const HEADER: [&str; 26] = [
@@ -72,7 +72,7 @@ fn about(verdict: &Verdict) -> [String; 9] {
     ]
 }
 
-fn outcome(judged: &Judged, verdict: &Verdict) -> [String; 17] {
+fn outcome(judged: &JudgedOutcome, verdict: &Verdict) -> [String; 17] {
     let outcome = &judged.outcome;
     let waiver = judged.waiver.as_ref();
     let mut causes: Vec<&str> =
@@ -102,7 +102,7 @@ fn outcome(judged: &Judged, verdict: &Verdict) -> [String; 17] {
 
 /// What became of a finding since the baseline; nothing where there is none, or no finding. One that passes now and did
 /// not then is fixed.
-fn trend(judged: &Judged, verdict: &Verdict) -> Option<&'static str> {
+fn trend(judged: &JudgedOutcome, verdict: &Verdict) -> Option<&'static str> {
     let since = verdict.since.as_ref()?;
     let outcome = &judged.outcome;
     let fixed = |finding: &Finding| *finding.rule == *outcome.rule && finding.subject == outcome.subject;
@@ -138,7 +138,7 @@ fn cell(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verdict::{Context, Waivers, decide, sample};
+    use crate::verdict::{DecisionContext, Waivers, decide, sample};
 
     #[test]
     fn nothing_is_evaluated_by_a_spreadsheet() {
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn every_line_has_every_column() {
-        let empty = decide(vec![], &Waivers::default(), &sample::facts("web1"), &Context::at(sample::now()));
+        let empty = decide(vec![], &Waivers::default(), &sample::facts("web1"), &DecisionContext::at(sample::now()));
         let mut out = Vec::new();
         write(&[sample::no_go(), sample::go(), empty], &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();

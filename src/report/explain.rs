@@ -6,14 +6,14 @@ use std::io::{self, Write};
 use super::{Style, style::Paint, visible, words};
 use crate::{
     rule::{Effect, Evidence, Rule, Status},
-    verdict::{Judged, Verdict},
+    verdict::{JudgedOutcome, Verdict},
 };
 
 /// Writes the explanation of `judged`, an outcome of `verdict`. With the rule comes whether it is of the very rules
 /// that the verdict was reached with.
 pub fn explain(
     verdict: &Verdict,
-    judged: &Judged,
+    judged: &JudgedOutcome,
     rule: Option<(&Rule, bool)>,
     sink: &mut dyn Write,
     style: &Style,
@@ -58,7 +58,7 @@ impl Page<'_> {
         lines.into_iter().try_for_each(|line| self.line(2, &line))
     }
 
-    fn head(&mut self, verdict: &Verdict, judged: &Judged) -> io::Result<()> {
+    fn head(&mut self, verdict: &Verdict, judged: &JudgedOutcome) -> io::Result<()> {
         let word = verdict.decision.word();
         self.line(0, &format!("{word}  {}: {}", words::movement(verdict), words::reason(verdict)))?;
         let (at, until) = (words::time(verdict.evaluated_at), words::time(verdict.expires_at));
@@ -90,7 +90,7 @@ impl Page<'_> {
         self.line(2, &outcome.title)
     }
 
-    fn found(&mut self, judged: &Judged) -> io::Result<()> {
+    fn found(&mut self, judged: &JudgedOutcome) -> io::Result<()> {
         self.section("What was found", [words::finding(&judged.outcome)])
     }
 
@@ -120,7 +120,7 @@ impl Page<'_> {
         self.section("Why it matters", rule.rationale.lines().map(str::to_owned).collect::<Vec<_>>())
     }
 
-    fn facts(&mut self, verdict: &Verdict, judged: &Judged) -> io::Result<()> {
+    fn facts(&mut self, verdict: &Verdict, judged: &JudgedOutcome) -> io::Result<()> {
         let outcome = &judged.outcome;
         if outcome.evidence.is_empty() && outcome.missing.is_empty() {
             return self.section("The facts", ["the verdict names none for this outcome".to_owned()]);
@@ -137,13 +137,13 @@ impl Page<'_> {
         Ok(())
     }
 
-    fn waiver(&mut self, judged: &Judged) -> io::Result<()> {
+    fn waiver(&mut self, judged: &JudgedOutcome) -> io::Result<()> {
         let Some(waiver) = &judged.waiver else { return Ok(()) };
         let by = format!("by {} ({}) until {}: {}", waiver.owner, waiver.ticket, waiver.until, waiver.reason);
         self.section("Waived", [by])
     }
 
-    fn way_out(&mut self, judged: &Judged) -> io::Result<()> {
+    fn way_out(&mut self, judged: &JudgedOutcome) -> io::Result<()> {
         let outcome = &judged.outcome;
         let mut lines: Vec<String> =
             outcome.remediation.iter().flat_map(|text| text.lines()).map(str::to_owned).collect();
@@ -218,7 +218,7 @@ mod tests {
     #[test]
     fn nothing_is_obeyed_by_a_terminal_and_no_line_is_too_wide() {
         let text = explained("no-uninterruptible-process");
-        assert!(!text.chars().any(|c| c != '\n' && super::super::visible::is_obeyed(c)), "{text}");
+        assert!(!text.chars().any(|c| c != '\n' && super::super::visible::is_control_or_hidden(c)), "{text}");
         assert!(text.lines().all(|line| textwrap::core::display_width(line) <= 80), "{text}");
     }
 }

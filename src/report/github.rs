@@ -7,7 +7,7 @@
 use std::io::{self, Write};
 
 use super::{
-    by_rule::{ByRule, violations},
+    by_rule::{RuleGroup, violations},
     visible, waiver_problems, words,
 };
 use crate::{
@@ -76,7 +76,7 @@ fn one(verdict: &Verdict, sink: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-fn findings(group: &ByRule<'_>) -> Vec<String> {
+fn findings(group: &RuleGroup<'_>) -> Vec<String> {
     let mut lines = vec![group.first.outcome.title.to_string()];
     lines.extend(group.all.iter().take(SHOWN).map(|judged| words::finding(&judged.outcome)));
     if group.all.len() > SHOWN {

@@ -15,14 +15,14 @@ use quick_xml::{Writer, events::BytesText};
 use super::{visible, words};
 use crate::{
     rule::{Effect, Status},
-    verdict::{Decision, Judged, NoGoReason, Verdict},
+    verdict::{Decision, JudgedOutcome, NoGoReason, Verdict},
 };
 
 type Xml<'a> = Writer<&'a mut dyn Write>;
 
 /// What a case came to.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum CaseResult {
     Success,
     Skipped,
     Failure,
@@ -39,15 +39,15 @@ struct Totals {
 }
 
 impl Totals {
-    fn of(kinds: impl Iterator<Item = Kind>) -> Self {
+    fn of(kinds: impl Iterator<Item = CaseResult>) -> Self {
         let mut totals = Self::default();
         for kind in kinds {
             totals.tests += 1;
             match kind {
-                Kind::Success => {}
-                Kind::Skipped => totals.skipped += 1,
-                Kind::Failure => totals.failures += 1,
-                Kind::Error => totals.errors += 1,
+                CaseResult::Success => {}
+                CaseResult::Skipped => totals.skipped += 1,
+                CaseResult::Failure => totals.failures += 1,
+                CaseResult::Error => totals.errors += 1,
             }
         }
         totals
@@ -67,7 +67,7 @@ pub(super) fn write(verdicts: &[Verdict], sink: &mut dyn Write) -> io::Result<()
     let mut buffered = io::BufWriter::new(sink);
     let mut xml: Xml<'_> = Writer::new_with_indent(&mut buffered, b' ', 2);
     xml.get_mut().write_all(b"<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n")?;
-    let none = verdicts.is_empty().then_some(Kind::Error);
+    let none = verdicts.is_empty().then_some(CaseResult::Error);
     let totals = Totals::of(verdicts.iter().flat_map(kinds).chain(none));
     element(
         "testsuites",
@@ -121,8 +121,8 @@ fn shown(text: &str) -> Cow<'_, str> {
 
 /// What the cases of a move came to. A suite in which nothing failed is green everywhere: that nothing was evaluated
 /// has to be a case of its own.
-fn kinds(verdict: &Verdict) -> impl Iterator<Item = Kind> {
-    let nothing = nothing_evaluated(verdict).then_some(Kind::Error);
+fn kinds(verdict: &Verdict) -> impl Iterator<Item = CaseResult> {
+    let nothing = nothing_evaluated(verdict).then_some(CaseResult::Error);
     nothing.into_iter().chain(verdict.outcomes.iter().map(|judged| kind(judged, verdict.strict)))
 }
 
@@ -130,15 +130,15 @@ fn nothing_evaluated(verdict: &Verdict) -> bool {
     verdict.decision == Decision::NoGo(NoGoReason::NothingEvaluated)
 }
 
-fn kind(judged: &Judged, strict: bool) -> Kind {
+fn kind(judged: &JudgedOutcome, strict: bool) -> CaseResult {
     let counts =
         judged.effect_now == Some(Effect::Block) || strict && judged.effect_now == Some(Effect::Warn);
     match judged.outcome.status {
-        _ if judged.waiver.is_some() => Kind::Skipped,
-        Status::NotApplicable => Kind::Skipped,
-        Status::Fail if counts => Kind::Failure,
-        Status::Unknown if counts => Kind::Error,
-        Status::Pass | Status::Fail | Status::Unknown => Kind::Success,
+        _ if judged.waiver.is_some() => CaseResult::Skipped,
+        Status::NotApplicable => CaseResult::Skipped,
+        Status::Fail if counts => CaseResult::Failure,
+        Status::Unknown if counts => CaseResult::Error,
+        Status::Pass | Status::Fail | Status::Unknown => CaseResult::Success,
     }
 }
 
@@ -190,7 +190,7 @@ fn nothing(message: &str, xml: &mut Xml<'_>) -> io::Result<()> {
     })
 }
 
-fn case(judged: &Judged, strict: bool, xml: &mut Xml<'_>) -> io::Result<()> {
+fn case(judged: &JudgedOutcome, strict: bool, xml: &mut Xml<'_>) -> io::Result<()> {
     let outcome = &judged.outcome;
     let subject = outcome.subject.as_ref().map(|subject| format!(": {subject}")).unwrap_or_default();
     let attributes = [
@@ -202,17 +202,17 @@ fn case(judged: &Judged, strict: bool, xml: &mut Xml<'_>) -> io::Result<()> {
         element(tag, attributes, xml, |xml| written(&text(judged), xml))
     };
     match kind(judged, strict) {
-        Kind::Success if outcome.status == Status::Pass => empty("testcase", attributes, xml),
-        Kind::Success => element("testcase", attributes, xml, |xml| {
+        CaseResult::Success if outcome.status == Status::Pass => empty("testcase", attributes, xml),
+        CaseResult::Success => element("testcase", attributes, xml, |xml| {
             element("system-out", [], xml, |xml| written(&text(judged), xml))
         }),
-        Kind::Skipped => element("testcase", attributes, xml, |xml| {
+        CaseResult::Skipped => element("testcase", attributes, xml, |xml| {
             empty("skipped", [("message", why_skipped(judged))], xml)
         }),
-        Kind::Failure => {
+        CaseResult::Failure => {
             element("testcase", attributes, xml, |xml| problem("failure", outcome.severity.word(), xml))
         }
-        Kind::Error => {
+        CaseResult::Error => {
             let cause = outcome.missing.first().map_or("", |missing| words::cause(Some(missing.cause)));
             element("testcase", attributes, xml, |xml| problem("error", cause, xml))
         }
@@ -223,7 +223,7 @@ fn written(text: &str, xml: &mut Xml<'_>) -> io::Result<()> {
     xml.write_event(quick_xml::events::Event::Text(BytesText::new(text)))
 }
 
-fn why_skipped(judged: &Judged) -> String {
+fn why_skipped(judged: &JudgedOutcome) -> String {
     let outcome = &judged.outcome;
     match &judged.waiver {
         Some(waiver) => {
@@ -235,7 +235,7 @@ fn why_skipped(judged: &Judged) -> String {
 }
 
 /// All there is to say of a finding, a line each.
-fn text(judged: &Judged) -> String {
+fn text(judged: &JudgedOutcome) -> String {
     let outcome = &judged.outcome;
     let standing = match judged.effect_now {
         Some(Effect::Warn) => "warning: ",
@@ -256,7 +256,7 @@ fn text(judged: &Judged) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verdict::{Context, Waivers, decide, sample};
+    use crate::verdict::{DecisionContext, Waivers, decide, sample};
 
     /// What a reader that knows nothing of the writer finds: (suite, case, outcome) of every case.
     fn cases(verdicts: &[Verdict]) -> Vec<(String, String, &'static str)> {
@@ -308,7 +308,7 @@ mod tests {
 
     #[test]
     fn nothing_evaluated_is_not_green() {
-        let context = Context::at(sample::now());
+        let context = DecisionContext::at(sample::now());
         let empty = decide(vec![], &Waivers::default(), &sample::facts("web1"), &context);
         for verdicts in [vec![], vec![empty]] {
             let cases = cases(&verdicts);

@@ -10,8 +10,8 @@ use std::{
 
 use super::{
     Style,
-    by_rule::{ByRule, by_rule, violations},
-    since::{Entry, entries},
+    by_rule::{RuleGroup, by_rule, violations},
+    baseline::{BaselineEntry, baseline_entries},
     visible, waiver_problems, words,
 };
 use crate::{
@@ -112,7 +112,7 @@ fn one(verdict: &Verdict, alone: bool, sink: &mut dyn Write, style: &Style) -> i
         section(title, &items, effect != Effect::Block, sink)?;
     }
     if let Some(since) = &verdict.since {
-        let items: Vec<String> = entries(since).iter().map(trend).collect();
+        let items: Vec<String> = baseline_entries(since).iter().map(trend).collect();
         section(&upper_first(&words::since(since)), &items, true, sink)?;
     }
     section("Waived", &waived(verdict), true, sink)?;
@@ -132,7 +132,7 @@ fn section(title: &str, items: &[String], folded: bool, sink: &mut dyn Write) ->
     }
 }
 
-fn violation(group: &ByRule<'_>, style: &Style) -> String {
+fn violation(group: &RuleGroup<'_>, style: &Style) -> String {
     let first = &group.first.outcome;
     let kind = format!("{}, {}", first.severity.word(), first.step.word());
     let mut item = format!("- **{}** ({kind}): {}\n", escaped(&first.rule), escaped(&first.title));
@@ -149,7 +149,7 @@ fn violation(group: &ByRule<'_>, style: &Style) -> String {
     item
 }
 
-fn trend(entry: &Entry<'_>) -> String {
+fn trend(entry: &BaselineEntry<'_>) -> String {
     let mut item = format!("- {}: **{}**\n", entry.word, escaped(entry.rule));
     for line in &entry.lines {
         let _ = writeln!(item, "  - {}", escaped(line));

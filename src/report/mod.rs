@@ -16,7 +16,7 @@ pub(crate) mod prometheus;
 #[cfg(test)]
 mod samples;
 mod sarif;
-mod since;
+mod baseline;
 mod style;
 mod table;
 mod visible;
@@ -260,7 +260,7 @@ mod tests {
     use super::*;
     use crate::{
         rule::Status,
-        verdict::{Context, Waivers, decide, sample},
+        verdict::{DecisionContext, Waivers, decide, sample},
     };
 
     #[test]
@@ -276,7 +276,7 @@ mod tests {
     fn a_waiver_that_another_move_uses_is_not_unused() {
         let waivers: Waivers = [sample::waiver("a")].into_iter().collect();
         let on = |status| {
-            let context = Context::at(sample::now());
+            let context = DecisionContext::at(sample::now());
             decide(vec![sample::outcome("a", status)], &waivers, &sample::facts("web1"), &context)
         };
         assert_eq!(waiver_problems(&[on(Status::Pass)]).len(), 1);

@@ -18,7 +18,7 @@ use serde_json::json;
 use super::{json, visible, words};
 use crate::{
     rule::{Effect, Evidence, Missing, Outcome, Severity, Status},
-    verdict::{Digest, ExitCode, Judged, Move, Named, Trend, Verdict},
+    verdict::{Digest, ExitCode, JudgedOutcome, Move, NameAndUuid, Trend, Verdict},
 };
 
 const SCHEMA: &str =
@@ -80,9 +80,9 @@ struct SarifResult<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Properties<'a> {
-    vm: &'a Named,
-    source: &'a Named,
-    destination: &'a Named,
+    vm: &'a NameAndUuid,
+    source: &'a NameAndUuid,
+    destination: &'a NameAndUuid,
     effect_now: Option<Effect>,
     evidence: &'a [Arc<Evidence>],
     missing: &'a [Missing],
@@ -195,7 +195,7 @@ fn invocation(verdicts: &[Verdict]) -> serde_json::Value {
     invocation
 }
 
-fn result<'a>(judged: &'a Judged, verdict: &'a Verdict, indices: &BTreeMap<&str, usize>) -> SarifResult<'a> {
+fn result<'a>(judged: &'a JudgedOutcome, verdict: &'a Verdict, indices: &BTreeMap<&str, usize>) -> SarifResult<'a> {
     let (outcome, moved) = (&judged.outcome, &verdict.moved);
     let (kind, level) = match outcome.status {
         Status::Fail => ("fail", level(outcome.effect)),
@@ -236,7 +236,7 @@ fn level(effect: Effect) -> &'static str {
     }
 }
 
-fn text(judged: &Judged, moved: &Move) -> String {
+fn text(judged: &JudgedOutcome, moved: &Move) -> String {
     let outcome = &judged.outcome;
     let mut text = format!("{}: {}", moved.vm.label(), words::finding(outcome));
     if let Some(remediation) = &outcome.remediation {
@@ -326,8 +326,8 @@ fn fingerprints(rule: &str, subject: Option<&str>, moved: &Move) -> BTreeMap<&'s
     BTreeMap::from([("vmgateFinding/v1", digest.hex())])
 }
 
-fn suppressions(judged: &Judged) -> Vec<Suppression> {
-    let suppression = |waiver: &crate::verdict::Waived| {
+fn suppressions(judged: &JudgedOutcome) -> Vec<Suppression> {
+    let suppression = |waiver: &crate::verdict::AppliedWaiver| {
         let by = format!("{} ({}), until {}: {}", waiver.owner, waiver.ticket, waiver.until, waiver.reason);
         Suppression { kind: "external", status: "accepted", justification: visible(&by).into_owned() }
     };

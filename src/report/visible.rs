@@ -9,14 +9,14 @@ use std::fmt::Write as _;
 /// `text` with every character that is not shown but obeyed written out as `\u{…}`, and line breaks and tabs as
 /// spaces. What comes out is one line; all of it is seen, in the order in which it stands there.
 pub fn visible(text: &str) -> Cow<'_, str> {
-    if is_plain(text) || !text.chars().any(is_obeyed) {
+    if is_plain(text) || !text.chars().any(is_control_or_hidden) {
         return Cow::Borrowed(text);
     }
     let mut shown = String::with_capacity(text.len() + 16);
     for character in text.chars() {
         match character {
             '\n' | '\t' => shown.push(' '),
-            _ if is_obeyed(character) => {
+            _ if is_control_or_hidden(character) => {
                 let _ = write!(shown, "{}", character.escape_unicode()); // writing to a String cannot fail
             }
             _ => shown.push(character),
@@ -68,7 +68,7 @@ fn colour(text: &str) -> Option<&str> {
 
 /// Whether a terminal or a browser does something at this character instead of showing it: Unicode's controls (Cc),
 /// format characters (Cf) that hide or reorder, line and paragraph separators, invisible fillers, and tags.
-pub(super) fn is_obeyed(character: char) -> bool {
+pub(super) fn is_control_or_hidden(character: char) -> bool {
     character.is_control()
         || matches!(
             character,
@@ -150,7 +150,7 @@ mod tests {
             for text in [text, near] {
                 let shown = visible_lines(&text);
                 let left = shown.split('\u{1b}').enumerate().all(|(position, part)| {
-                    (position == 0 || colour(part).is_some()) && !part.chars().any(|c| c != '\n' && is_obeyed(c))
+                    (position == 0 || colour(part).is_some()) && !part.chars().any(|c| c != '\n' && is_control_or_hidden(c))
                 });
                 prop_assert!(left, "{shown:?}");
             }
@@ -159,7 +159,7 @@ mod tests {
         #[test]
         fn nothing_that_is_obeyed_comes_out_and_doing_it_twice_changes_nothing(text in any::<String>()) {
             let once = visible(&text).into_owned();
-            prop_assert!(!once.chars().any(is_obeyed));
+            prop_assert!(!once.chars().any(is_control_or_hidden));
             prop_assert_eq!(visible(&once), once.as_str());
         }
     }

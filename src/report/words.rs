@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::{
     fact::Cause,
     rule::{Effect, Outcome, Status},
-    verdict::{Counts, Decision, GoReason, NoGoReason, Since, Verdict, WaiverFault},
+    verdict::{Counts, Decision, GoReason, NoGoReason, BaselineComparison, Verdict, WaiverFault},
 };
 
 /// The obstacle in words; none stands for a rule that fails on facts which are there.
@@ -118,7 +118,7 @@ pub(super) fn reason(verdict: &Verdict) -> String {
 }
 
 /// What has become different since the earlier verdict, in figures.
-pub(super) fn since(since: &Since) -> String {
+pub(super) fn since(since: &BaselineComparison) -> String {
     let (new, changed, fixed) = (since.new.len(), since.changed.len(), since.fixed.len());
     match since.evaluated_at.zip(since.decision) {
         None => format!("not in the baseline: {new} new"),

@@ -13,8 +13,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    json::List,
-    visible::{is_obeyed, is_plain},
+    json::VerdictList,
+    visible::{is_control_or_hidden, is_plain},
 };
 use crate::verdict::{Verdict, VerdictsSchema};
 
@@ -22,7 +22,7 @@ pub(super) fn write(verdicts: &[Verdict], sink: &mut dyn Write) -> io::Result<()
     let mut sink = io::BufWriter::new(sink);
     match verdicts {
         [verdict] => sink.write_all(text(verdict)?.as_bytes())?,
-        [] => sink.write_all(text(&List::new(&[]))?.as_bytes())?,
+        [] => sink.write_all(text(&VerdictList::new(&[]))?.as_bytes())?,
         // One after the other, so that a long list does not have to be held as a tree.
         several => {
             let schema = serde_json::to_value(VerdictsSchema::V1)?;
@@ -156,7 +156,7 @@ fn quoted(text: &str, yaml: &mut String) {
 
 /// What a terminal obeys, and what YAML does not allow as it is.
 fn is_escaped(character: char) -> bool {
-    is_obeyed(character) || u32::from(character) & 0xfffe == 0xfffe
+    is_control_or_hidden(character) || u32::from(character) & 0xfffe == 0xfffe
 }
 
 #[cfg(test)]
@@ -173,7 +173,7 @@ mod tests {
         write(&[sample::no_go(), sample::go()], &mut bytes).unwrap();
         assert_eq!(read("v.yaml", &bytes).unwrap(), [sample::no_go(), sample::go()]);
         let text = String::from_utf8(bytes).unwrap();
-        assert!(!text.chars().any(|c| c != '\n' && is_obeyed(c)), "{text}");
+        assert!(!text.chars().any(|c| c != '\n' && is_control_or_hidden(c)), "{text}");
         let mut none = Vec::new();
         write(&[], &mut none).unwrap();
         assert_eq!(read("v.yaml", &none).unwrap(), []);

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Digests, ExitCode, Since, WaiverProblem, waiver::Day};
+use super::{Digests, ExitCode, BaselineComparison, WaiverProblem, waiver::Day};
 use crate::{
     fact::{Cause, Change, Forecast},
     rule::{Effect, Outcome},
@@ -34,7 +34,7 @@ pub struct Verdict {
     /// How many there are of what.
     pub counts: Counts,
     /// All outcomes: what blocks, then warnings, notes, waived ones, passes; within these by step and severity.
-    pub outcomes: Vec<Judged>,
+    pub outcomes: Vec<JudgedOutcome>,
     /// Missing evidence by its cause, each with one way out; without what is waived.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<UnknownGroup>,
@@ -46,7 +46,7 @@ pub struct Verdict {
     pub forecast: Option<Forecast>,
     /// How it differs from an earlier verdict; absent where it was held against none (`--baseline`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub since: Option<Since>,
+    pub since: Option<BaselineComparison>,
     /// What it was reached from.
     pub digests: Digests,
 }
@@ -74,20 +74,20 @@ pub struct Tool {
 #[serde(deny_unknown_fields)]
 pub struct Move {
     /// The VM.
-    pub vm: Named,
+    pub vm: NameAndUuid,
     /// The host it runs on.
-    pub source: Named,
+    pub source: NameAndUuid,
     /// The host it is to go to.
-    pub destination: Named,
+    pub destination: NameAndUuid,
     /// Where in a file the move is asked for; absent where it came from the command line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub asked_in: Option<Place>,
+    pub asked_in: Option<FileLine>,
 }
 
 /// What a VM or host is called.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Named {
+pub struct NameAndUuid {
     /// Its name; absent where it is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -99,7 +99,7 @@ pub struct Named {
 /// A line of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Place {
+pub struct FileLine {
     /// The file as it was named on the command line.
     pub file: String,
     /// The line, from 1.
@@ -166,7 +166,7 @@ pub struct Counts {
 
 /// An outcome with what was made of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Judged {
+pub struct JudgedOutcome {
     /// What the rule found.
     #[serde(flatten)]
     pub outcome: Outcome,
@@ -175,13 +175,13 @@ pub struct Judged {
     pub effect_now: Option<Effect>,
     /// The waiver that lies over it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub waiver: Option<Waived>,
+    pub waiver: Option<AppliedWaiver>,
 }
 
 /// Who waived a finding, why, and until when.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Waived {
+pub struct AppliedWaiver {
     /// Who answers for it.
     pub owner: String,
     /// Why it is safe.
@@ -218,17 +218,17 @@ impl Verdict {
     }
 
     /// Whether a migration may run on it at `now`: GO, not expired, and without warnings where they were to count.
-    pub fn lets_pass(&self, now: Timestamp) -> bool {
+    pub fn permits_migration(&self, now: Timestamp) -> bool {
         self.exit_code() == ExitCode::Go && now < self.expires_at
     }
 
     /// The outcomes with this effect on the decision.
-    pub fn with_effect(&self, effect: Effect) -> impl Iterator<Item = &Judged> {
+    pub fn with_effect(&self, effect: Effect) -> impl Iterator<Item = &JudgedOutcome> {
         self.outcomes.iter().filter(move |judged| judged.effect_now == Some(effect))
     }
 
     /// The outcomes that a waiver lies over.
-    pub fn waived(&self) -> impl Iterator<Item = &Judged> {
+    pub fn waived(&self) -> impl Iterator<Item = &JudgedOutcome> {
         self.outcomes.iter().filter(|judged| judged.waiver.is_some())
     }
 }
@@ -243,7 +243,7 @@ impl Decision {
     }
 
     /// The class of its reason in words that end a sentence.
-    pub fn because(self) -> &'static str {
+    pub fn reason(self) -> &'static str {
         match self {
             Self::Go(GoReason::AllClear) => "nothing speaks against it",
             Self::Go(GoReason::WithWarnings) => "nothing blocks, but there are warnings",
@@ -254,7 +254,7 @@ impl Decision {
     }
 }
 
-impl Named {
+impl NameAndUuid {
     /// The name, else the UUID, else what it is not.
     pub fn label(&self) -> &str {
         self.name.as_deref().or(self.uuid.as_deref()).unwrap_or("(unknown)")

@@ -25,7 +25,7 @@ pub enum ExitCode {
     /// The migration was started and did not finish; the VM runs where it was.
     NotFinished,
     /// The migration failed and somebody must look.
-    SomebodyMustLook,
+    OperatorNeeded,
 }
 
 /// A number that is none of vmgate's exit codes.
@@ -44,7 +44,7 @@ impl ExitCode {
         Self::RuleViolated,
         Self::EvidenceMissing,
         Self::NotFinished,
-        Self::SomebodyMustLook,
+        Self::OperatorNeeded,
     ];
 
     /// The number that the shell sees.
@@ -58,7 +58,7 @@ impl ExitCode {
             Self::RuleViolated => 20,
             Self::EvidenceMissing => 21,
             Self::NotFinished => 30,
-            Self::SomebodyMustLook => 31,
+            Self::OperatorNeeded => 31,
         }
     }
 
@@ -73,7 +73,7 @@ impl ExitCode {
             Self::RuleViolated => "NO-GO: a rule is violated",
             Self::EvidenceMissing => "NO-GO: evidence is missing or too old",
             Self::NotFinished => "the migration was started and did not finish; the VM runs where it was",
-            Self::SomebodyMustLook => {
+            Self::OperatorNeeded => {
                 "the migration failed and somebody must look: the text says where the VM runs"
             }
         }
@@ -112,7 +112,7 @@ impl ExitCode {
             Self::Invalid => 5,
             Self::Internal => 6,
             Self::NotFinished => 7,
-            Self::SomebodyMustLook => 8,
+            Self::OperatorNeeded => 8,
         }
     }
 }

@@ -12,20 +12,20 @@ mod expiry;
 mod read;
 #[cfg(test)]
 pub(crate) mod sample;
-mod since;
+mod baseline;
 mod unknown;
 pub mod waiver;
 
-pub use decide::{Context, decide};
+pub use decide::{DecisionContext, decide};
 pub use digest::{Digest, Digests, InvalidDigest};
 pub use document::{
-    Counts, Decision, GoReason, Judged, Move, Named, NoGoReason, Place, Tool, UnknownGroup, Verdict,
-    VerdictSchema, Waived,
+    Counts, Decision, GoReason, JudgedOutcome, Move, NameAndUuid, NoGoReason, FileLine, Tool, UnknownGroup, Verdict,
+    VerdictSchema, AppliedWaiver,
 };
 pub use exit::{ExitCode, InvalidExitCode};
 pub use expiry::VALID_FOR;
 pub use read::{InvalidVerdict, Verdicts, VerdictsSchema, read};
-pub use since::{Baseline, Changed, ChangedValue, Finding, Since, Trend};
+pub use baseline::{Baseline, ChangedFinding, ChangedValue, Finding, BaselineComparison, Trend};
 pub use waiver::{WaiverFault, WaiverFile, WaiverProblem, Waivers};
 
 use schemars::{Schema, schema_for};

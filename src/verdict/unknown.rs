@@ -3,13 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Judged, UnknownGroup};
+use super::{JudgedOutcome, UnknownGroup};
 use crate::{fact::Cause, rule::Status};
 
 /// Groups the undecided outcomes that no waiver lies over; the gravest effect first, then the largest group.
 /// An outcome that lacks facts for several causes is counted with each: all of them have to be removed.
-pub(super) fn group(outcomes: &[Judged]) -> Vec<UnknownGroup> {
-    let mut groups: BTreeMap<Option<Cause>, Vec<(&Judged, BTreeSet<&str>)>> = BTreeMap::new();
+pub(super) fn group(outcomes: &[JudgedOutcome]) -> Vec<UnknownGroup> {
+    let mut groups: BTreeMap<Option<Cause>, Vec<(&JudgedOutcome, BTreeSet<&str>)>> = BTreeMap::new();
     for judged in outcomes.iter().filter(|judged| judged.outcome.status == Status::Unknown) {
         if judged.effect_now.is_none() {
             continue;
@@ -24,7 +24,7 @@ pub(super) fn group(outcomes: &[Judged]) -> Vec<UnknownGroup> {
     groups
 }
 
-fn reasons_by_cause(judged: &Judged) -> BTreeMap<Option<Cause>, BTreeSet<&str>> {
+fn reasons_by_cause(judged: &JudgedOutcome) -> BTreeMap<Option<Cause>, BTreeSet<&str>> {
     let mut causes: BTreeMap<_, BTreeSet<&str>> = BTreeMap::new();
     for missing in &judged.outcome.missing {
         causes.entry(Some(missing.cause)).or_default().insert(&missing.reason);
@@ -35,7 +35,7 @@ fn reasons_by_cause(judged: &Judged) -> BTreeMap<Option<Cause>, BTreeSet<&str>> 
     causes
 }
 
-fn one_group(cause: Option<Cause>, members: &[(&Judged, BTreeSet<&str>)]) -> Option<UnknownGroup> {
+fn one_group(cause: Option<Cause>, members: &[(&JudgedOutcome, BTreeSet<&str>)]) -> Option<UnknownGroup> {
     let rules: BTreeSet<&str> = members.iter().map(|(judged, _)| &*judged.outcome.rule).collect();
     let reasons: BTreeSet<&str> = members.iter().flat_map(|(_, reasons)| reasons.iter().copied()).collect();
     let way_out = cause.map_or(
@@ -60,20 +60,20 @@ mod tests {
         verdict::sample,
     };
 
-    fn lacking(rule: &str, missing: &[(Cause, &str)], effect: Effect) -> Judged {
+    fn lacking(rule: &str, missing: &[(Cause, &str)], effect: Effect) -> JudgedOutcome {
         let missing = missing.iter().map(|(cause, reason)| Missing {
             path: "guest.tcp".into(),
             reason: (*reason).into(),
             cause: *cause,
         });
         let outcome = Outcome { missing: missing.collect(), ..sample::outcome(rule, Status::Unknown) };
-        Judged { outcome, effect_now: Some(effect), waiver: None }
+        JudgedOutcome { outcome, effect_now: Some(effect), waiver: None }
     }
 
     #[test]
     fn twelve_rules_that_lack_the_agent_are_one_group_with_one_way_out() {
         let agent = [(Cause::NoGuestAgent, "no channel")];
-        let mut outcomes: Vec<Judged> =
+        let mut outcomes: Vec<JudgedOutcome> =
             (0..12).map(|n| lacking(&format!("rule-{n}"), &agent, Effect::Block)).collect();
         outcomes.push(lacking("rule-0", &agent, Effect::Block));
         let groups = group(&outcomes);
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_waived_unknown_is_in_no_group() {
-        let waived = Judged { effect_now: None, ..lacking("a", &[(Cause::TimedOut, "slow")], Effect::Block) };
+        let waived = JudgedOutcome { effect_now: None, ..lacking("a", &[(Cause::TimedOut, "slow")], Effect::Block) };
         assert_eq!(group(&[waived]), []);
     }
 }

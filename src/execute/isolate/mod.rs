@@ -27,7 +27,7 @@ use crate::{
         Entry,
         entry::{Isolation, IsolationAction},
     },
-    verdict::{ExitCode, Named},
+    verdict::{ExitCode, NameAndUuid},
 };
 
 /// How long a call may take: longer than a busy libvirt needs, since nothing else stops the harm.
@@ -133,7 +133,7 @@ impl Isolated {
 
     /// How the process ends.
     pub fn exit(&self) -> ExitCode {
-        if self.is_whole() { ExitCode::Go } else { ExitCode::SomebodyMustLook }
+        if self.is_whole() { ExitCode::Go } else { ExitCode::OperatorNeeded }
     }
 }
 
@@ -146,16 +146,16 @@ impl Released {
 
     /// How the process ends.
     pub fn exit(&self) -> ExitCode {
-        if self.not_released.is_empty() { ExitCode::Go } else { ExitCode::SomebodyMustLook }
+        if self.not_released.is_empty() { ExitCode::Go } else { ExitCode::OperatorNeeded }
     }
 }
 
-fn named(name: &str, uuid: Option<String>) -> Named {
-    Named { name: Some(name.to_owned()), uuid }
+fn named(name: &str, uuid: Option<String>) -> NameAndUuid {
+    NameAndUuid { name: Some(name.to_owned()), uuid }
 }
 
 fn entry(
-    (vm, host): (Named, &str),
+    (vm, host): (NameAndUuid, &str),
     action: IsolationAction,
     links: &[Link],
     took_seconds: f64,

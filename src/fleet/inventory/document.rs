@@ -109,9 +109,9 @@ pub(super) struct GroupDocument {
     #[schemars(example = ["db1", "db2", "db3"])]
     pub(super) vms: Vec<String>,
     /// No two of them in one of these.
-    pub(super) apart: Option<Place>,
+    pub(super) apart: Option<ScopeDocument>,
     /// All of them in one of these.
-    pub(super) together: Option<Place>,
+    pub(super) together: Option<ScopeDocument>,
     /// Whether they are members of one cluster (corosync, etcd, galera …): never two of them move at once.
     #[serde(default)]
     pub(super) one_at_a_time: bool,
@@ -120,7 +120,7 @@ pub(super) struct GroupDocument {
 /// What counts as one place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Place {
+pub(super) enum ScopeDocument {
     /// A host.
     Host,
     /// A rack.

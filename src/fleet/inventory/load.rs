@@ -4,12 +4,12 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::{
     Group, Inventory, InventoryHost, Network, Pool,
-    document::{GroupDocument, HostDocument, InventoryDocument, Place},
+    document::{GroupDocument, HostDocument, InventoryDocument, ScopeDocument},
 };
 use crate::{
     collect::Uri,
     document::{Node, Problem, Problems, Shape, SourceFile, closest},
-    fleet::{GroupScope, Limits, Togetherness},
+    fleet::{GroupScope, Limits, AffinityRule},
 };
 
 static INVENTORY: Shape<InventoryDocument> = Shape::new();
@@ -78,15 +78,15 @@ fn host_of(host: &HostDocument, pools: &[&str], networks: &[&str]) -> Result<Inv
 }
 
 fn group(group: &GroupDocument) -> Group {
-    let scope = |place: Place| match place {
-        Place::Host => GroupScope::Host,
-        Place::Rack => GroupScope::Rack,
+    let scope = |place: ScopeDocument| match place {
+        ScopeDocument::Host => GroupScope::Host,
+        ScopeDocument::Rack => GroupScope::Rack,
     };
-    let together = group.together.map(|place| (Togetherness::Together, scope(place)));
+    let together = group.together.map(|place| (AffinityRule::Together, scope(place)));
     Group {
         name: group.name.clone(),
         vms: group.vms.clone(),
-        rule: together.or(group.apart.map(|place| (Togetherness::Apart, scope(place)))),
+        rule: together.or(group.apart.map(|place| (AffinityRule::Apart, scope(place)))),
         one_at_a_time: group.one_at_a_time,
     }
 }
@@ -226,11 +226,11 @@ fn contradictions(file: &Arc<SourceFile>, root: &Node, groups: &[Group]) -> Vec<
     let nodes = root.get("groups").map(Node::items).unwrap_or_default();
     let mut found = Vec::new();
     for (apart, node) in groups.iter().zip(nodes) {
-        let Some((Togetherness::Apart, scope)) = apart.rule else { continue };
+        let Some((AffinityRule::Apart, scope)) = apart.rule else { continue };
         // Who shares a host shares a rack as well, and who may not share a rack may not share a host.
         let binds = |group: &Group| match group.rule {
-            Some((Togetherness::Together, GroupScope::Host)) => true,
-            Some((Togetherness::Together, GroupScope::Rack)) => scope == GroupScope::Rack,
+            Some((AffinityRule::Together, GroupScope::Host)) => true,
+            Some((AffinityRule::Together, GroupScope::Rack)) => scope == GroupScope::Rack,
             _ => false,
         };
         let together: Vec<&Group> = groups.iter().filter(|group| binds(group)).collect();

@@ -10,7 +10,7 @@ use std::{net::IpAddr, path::Path};
 use schemars::{Schema, schema_for};
 use thiserror::Error;
 
-use super::{GroupScope, Limits, Togetherness};
+use super::{GroupScope, Limits, AffinityRule};
 use crate::{
     change::Versions,
     collect::Uri,
@@ -88,7 +88,7 @@ pub struct Group {
     /// Names or UUIDs.
     pub vms: Vec<String>,
     /// How they belong together.
-    pub rule: Option<(Togetherness, GroupScope)>,
+    pub rule: Option<(AffinityRule, GroupScope)>,
     /// Whether one member moves at a time.
     pub one_at_a_time: bool,
 }

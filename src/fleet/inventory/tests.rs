@@ -26,7 +26,7 @@ fn hosts_are_named_by_themselves_by_pool_and_by_rack() {
     let inventory = parse(WHOLE).unwrap();
     assert_eq!(inventory.limits, Limits { outgoing_per_host: 2, incoming_per_host: 1, total: 10 });
     assert_eq!(inventory.hosts[2].rack, "hv3");
-    assert_eq!(inventory.groups[0].rule, Some((Togetherness::Apart, GroupScope::Host)));
+    assert_eq!(inventory.groups[0].rule, Some((AffinityRule::Apart, GroupScope::Host)));
     let select =
         |names: &[&str]| inventory.select(&names.iter().map(|&name| name.into()).collect::<Vec<_>>());
     assert_eq!(select(&["spare", "hv1"]), Ok(vec![0, 2]));

@@ -209,7 +209,7 @@ mod tests {
         verdict.outcomes[0].outcome.rule = "' onclick='alert(1)".into();
         let hostile = written(&[verdict], &Templates::default()).unwrap();
         assert_eq!(hostile.matches('<').count(), benign.matches('<').count());
-        assert!(!hostile.chars().any(|c| c != '\n' && super::super::visible::is_obeyed(c)));
+        assert!(!hostile.chars().any(|c| c != '\n' && super::super::visible::is_control_or_hidden(c)));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::super::words;
-use crate::verdict::{Verdict, Waived, waiver::Day};
+use crate::verdict::{Verdict, AppliedWaiver, waiver::Day};
 
 /// A waiver in force, over all moves.
 #[derive(Debug, Serialize, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub(super) fn waivers(verdicts: &[Verdict]) -> Vec<Waiver<'_>> {
     let mut lying: BTreeMap<_, (usize, BTreeSet<usize>)> = BTreeMap::new();
     for (number, verdict) in verdicts.iter().enumerate() {
         for judged in verdict.waived() {
-            let Some(Waived { owner, reason, ticket, until }) = &judged.waiver else { continue };
+            let Some(AppliedWaiver { owner, reason, ticket, until }) = &judged.waiver else { continue };
             let key = (*until, &*judged.outcome.rule, owner.as_str(), ticket.as_str(), reason.as_str());
             let (findings, moves) = lying.entry(key).or_default();
             *findings += 1;

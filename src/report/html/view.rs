@@ -5,8 +5,8 @@ use serde::Serialize;
 
 use super::{
     super::{
-        by_rule::{ByRule, by_rule, violations},
-        since::{Entry, entries},
+        by_rule::{RuleGroup, by_rule, violations},
+        baseline::{BaselineEntry, baseline_entries},
         words,
     },
     plot::{Plot, plots},
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     rule::{Effect, Status},
-    verdict::{Decision, Judged, UnknownGroup, Verdict, Waived, WaiverProblem},
+    verdict::{Decision, JudgedOutcome, UnknownGroup, Verdict, AppliedWaiver, WaiverProblem},
 };
 
 /// One move.
@@ -79,15 +79,15 @@ struct Group<'a> {
 #[derive(Serialize)]
 struct Finding<'a> {
     text: String,
-    evidence: Vec<Seen<'a>>,
+    evidence: Vec<EvidenceView<'a>>,
     /// The facts that were missing, with the reason.
     missing: Vec<(&'a str, &'a str)>,
-    waiver: Option<&'a Waived>,
+    waiver: Option<&'a AppliedWaiver>,
 }
 
 /// A fact that decided.
 #[derive(Serialize)]
-struct Seen<'a> {
+struct EvidenceView<'a> {
     path: &'a str,
     value: String,
     source: &'a str,
@@ -161,7 +161,7 @@ impl<'a> MoveView<'a> {
                 .map(String::as_str),
             sections: sections(verdict),
             since: verdict.since.as_ref().map(words::since),
-            trends: verdict.since.iter().flat_map(entries).map(trend).collect(),
+            trends: verdict.since.iter().flat_map(baseline_entries).map(trend).collect(),
             waived: groups(by_rule(verdict.waived()), verdict.evaluated_at),
             waiver_problems: problems(&verdict.waiver_problems.iter().collect::<Vec<_>>()),
             passed: with_status(Status::Pass),
@@ -189,11 +189,11 @@ fn sections(verdict: &Verdict) -> Vec<Section<'_>> {
         .collect()
 }
 
-fn groups(groups: Vec<ByRule<'_>>, now: Timestamp) -> Vec<Group<'_>> {
+fn groups(groups: Vec<RuleGroup<'_>>, now: Timestamp) -> Vec<Group<'_>> {
     groups.into_iter().map(|group| one_group(&group, now)).collect()
 }
 
-fn one_group<'a>(group: &ByRule<'a>, now: Timestamp) -> Group<'a> {
+fn one_group<'a>(group: &RuleGroup<'a>, now: Timestamp) -> Group<'a> {
     let first = &group.first.outcome;
     Group {
         rule: &first.rule,
@@ -205,9 +205,9 @@ fn one_group<'a>(group: &ByRule<'a>, now: Timestamp) -> Group<'a> {
     }
 }
 
-fn finding(judged: &Judged, now: Timestamp) -> Finding<'_> {
+fn finding(judged: &JudgedOutcome, now: Timestamp) -> Finding<'_> {
     let outcome = &judged.outcome;
-    let evidence = outcome.evidence.iter().map(|evidence| Seen {
+    let evidence = outcome.evidence.iter().map(|evidence| EvidenceView {
         path: &evidence.path,
         value: evidence.value.to_string(),
         source: evidence.source.as_deref().unwrap_or_default(),
@@ -222,7 +222,7 @@ fn finding(judged: &Judged, now: Timestamp) -> Finding<'_> {
     }
 }
 
-fn trend(entry: Entry<'_>) -> Trend<'_> {
+fn trend(entry: BaselineEntry<'_>) -> Trend<'_> {
     Trend { word: entry.word, rule: entry.rule, lines: entry.lines }
 }
 

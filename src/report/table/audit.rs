@@ -24,7 +24,7 @@ pub(in crate::report) fn write(audit: &Audit, sink: &mut dyn Write, style: &Styl
         // VMs of which the same is said share a row: on most hosts that is nearly all of them.
         let mut groups: Vec<(Vec<String>, bool, Vec<&str>)> = Vec::new();
         for vm in audit.vms.iter().filter(|vm| vm.host == host.name) {
-            let (said, can_move) = (said(vm, style), vm.can_move());
+            let (said, can_move) = (destination_lines(vm, style), vm.can_move());
             match groups.iter_mut().find(|(lines, can, _)| (lines, *can) == (&said, can_move)) {
                 Some((.., names)) => names.push(&vm.name),
                 None => groups.push((said, can_move, vec![&vm.name])),
@@ -84,7 +84,7 @@ fn since(audit: &Audit, sink: &mut dyn Write, style: &Style) -> io::Result<()> {
         for obstacle in obstacles {
             let (vm, host) = (visible(&obstacle.vm), visible(&obstacle.destination));
             let key = (obstacle.rule.as_str(), obstacle.subject.as_deref(), obstacle.message.as_str());
-            let lines = vec![Line::plain(format!("{vm} to {host}: {}", told(key)))];
+            let lines = vec![Line::plain(format!("{vm} to {host}: {}", reason_text(key)))];
             grid.push(Row { key: word.to_owned(), paint: (word == "new").then_some(Paint::Bad), lines });
         }
     }
@@ -98,7 +98,7 @@ fn since(audit: &Audit, sink: &mut dyn Write, style: &Style) -> io::Result<()> {
 }
 
 /// What is said of a VM's destinations, a line each.
-fn said(vm: &AuditedVm, style: &Style) -> Vec<String> {
+fn destination_lines(vm: &AuditedVm, style: &Style) -> Vec<String> {
     let hosts_with = |answer| {
         let hosts = vm.destinations.iter().filter(move |destination| destination.answer == answer);
         hosts.map(|destination| visible(&destination.host).into_owned()).collect::<Vec<_>>().join(", ")
@@ -109,7 +109,7 @@ fn said(vm: &AuditedVm, style: &Style) -> Vec<String> {
         lines.push(format!("can go to {yes}"));
     }
     for (reason, hosts) in by_reason(vm, |destination| &destination.because) {
-        lines.push(format!("not to {}: {}", hosts.join(", "), told(reason)));
+        lines.push(format!("not to {}: {}", hosts.join(", "), reason_text(reason)));
     }
     for destination in vm.destinations.iter().filter(|d| d.answer == Answer::Undecided) {
         let host = visible(&destination.host);
@@ -120,7 +120,7 @@ fn said(vm: &AuditedVm, style: &Style) -> Vec<String> {
     }
     if style.verbose {
         for (reason, hosts) in by_reason(vm, |destination| &destination.warnings) {
-            lines.push(format!("warning, {}: {}", hosts.join(", "), told(reason)));
+            lines.push(format!("warning, {}: {}", hosts.join(", "), reason_text(reason)));
         }
     }
     if vm.destinations.is_empty() {
@@ -157,7 +157,7 @@ fn by_reason<'a>(
     grouped
 }
 
-fn told((rule, subject, message): (&str, Option<&str>, &str)) -> String {
+fn reason_text((rule, subject, message): (&str, Option<&str>, &str)) -> String {
     let subject = subject.map_or(String::new(), |subject| format!(" [{}]", visible(subject)));
     format!("{rule}{subject}: {}", visible(message))
 }

@@ -12,14 +12,14 @@ use self::grid::{Grid, Line, Row};
 pub(super) use self::{audit::write as write_audit, differences::differences};
 use super::{
     Style,
-    by_rule::{ByRule, by_rule, violations},
-    since::entries,
+    by_rule::{RuleGroup, by_rule, violations},
+    baseline::baseline_entries,
     style::Paint,
     visible, waiver_problems, words,
 };
 use crate::{
     rule::{Effect, Status},
-    verdict::{Decision, Judged, UnknownGroup, Verdict, WaiverProblem},
+    verdict::{Decision, JudgedOutcome, UnknownGroup, Verdict, WaiverProblem},
 };
 
 /// So many findings of one rule are shown; the rest is a number, unless the report is verbose.
@@ -91,7 +91,7 @@ fn head(verdict: &Verdict, sink: &mut dyn Write, style: &Style) -> io::Result<()
     Ok(())
 }
 
-fn violation(group: &ByRule<'_>, effect: Effect, style: &Style) -> Row {
+fn violation(group: &RuleGroup<'_>, effect: Effect, style: &Style) -> Row {
     let first = &group.first.outcome;
     let paint = match effect {
         Effect::Block => Some(Paint::Bad),
@@ -115,7 +115,7 @@ fn violation(group: &ByRule<'_>, effect: Effect, style: &Style) -> Row {
     Row { key: format!("{}\n{}", first.severity.word(), first.step.word()), paint, lines }
 }
 
-fn evidence(judged: &Judged, lines: &mut Vec<Line>, style: &Style) {
+fn evidence(judged: &JudgedOutcome, lines: &mut Vec<Line>, style: &Style) {
     if !style.verbose {
         return;
     }
@@ -147,7 +147,7 @@ fn missing(group: &UnknownGroup, paint: Paint) -> Row {
 /// What has become different since the baseline.
 fn trends(verdict: &Verdict, sink: &mut dyn Write, style: &Style) -> io::Result<()> {
     let mut grid = Grid::new(style);
-    for entry in verdict.since.iter().flat_map(entries) {
+    for entry in verdict.since.iter().flat_map(baseline_entries) {
         let mut lines = vec![Line::plain(visible(entry.rule))];
         lines.extend(entry.lines.iter().map(|line| Line::plain(visible(line))));
         let paint = (entry.word == "new").then_some(Paint::Bad);
@@ -217,7 +217,7 @@ mod tests {
     use super::*;
     use crate::{
         rule::Outcome,
-        verdict::{Context, Waivers, decide, sample},
+        verdict::{DecisionContext, Waivers, decide, sample},
     };
 
     fn written(verdicts: &[Verdict], style: &Style) -> String {
@@ -231,7 +231,7 @@ mod tests {
     }
 
     fn verdict_on(outcomes: Vec<Outcome>) -> Verdict {
-        decide(outcomes, &Waivers::default(), &sample::facts("web1"), &Context::at(sample::now()))
+        decide(outcomes, &Waivers::default(), &sample::facts("web1"), &DecisionContext::at(sample::now()))
     }
 
     #[test]
@@ -260,7 +260,7 @@ mod tests {
     #[test]
     fn without_colour_nothing_is_left_that_a_terminal_obeys() {
         let text = written(&[sample::no_go(), sample::go()], &Style { verbose: true, ..Style::default() });
-        assert!(!text.chars().any(|c| c != '\n' && super::super::visible::is_obeyed(c)));
+        assert!(!text.chars().any(|c| c != '\n' && super::super::visible::is_control_or_hidden(c)));
         assert!(text.contains(r"\u{1b}]0;owned\u{7}"));
     }
 

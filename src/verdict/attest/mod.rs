@@ -43,7 +43,7 @@ struct Subject {
 
 /// A verdict whose signature holds.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Attested {
+pub struct VerifiedVerdict {
     /// The verdict that was signed.
     pub verdict: Verdict,
     /// The id of the trusted key that signed it, see [`PublicKey::id`].
@@ -117,8 +117,8 @@ pub fn sign(verdict: &Verdict, key: &PrivateKey) -> Result<Envelope, AttestError
 }
 
 /// Reads an envelope and gives out its verdict if one of the `trusted` keys signed it. Whether the verdict is still
-/// valid, and whether it is on the facts at hand, is for the caller to ask: [`Verdict::lets_pass`], `digests`.
-pub fn verify(envelope: &[u8], trusted: &[PublicKey]) -> Result<Attested, AttestError> {
+/// valid, and whether it is on the facts at hand, is for the caller to ask: [`Verdict::permits_migration`], `digests`.
+pub fn verify(envelope: &[u8], trusted: &[PublicKey]) -> Result<VerifiedVerdict, AttestError> {
     if trusted.is_empty() {
         return Err(AttestError::NoKeys);
     }
@@ -139,7 +139,7 @@ pub fn verify(envelope: &[u8], trusted: &[PublicKey]) -> Result<Attested, Attest
     let verdict: Verdict =
         serde_json::from_value(statement.predicate).map_err(|error| wrong(error.to_string()))?;
     same_facts(&statement.subject, &verdict)?;
-    Ok(Attested { verdict, key_id: key.id(), statement: Digest::of(&payload) })
+    Ok(VerifiedVerdict { verdict, key_id: key.id(), statement: Digest::of(&payload) })
 }
 
 fn same_facts(subjects: &[Subject], verdict: &Verdict) -> Result<(), AttestError> {

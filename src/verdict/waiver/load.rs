@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use super::{Day, MOST_DAYS, Waiver, WaiverFile};
+use super::{Day, MAX_DAYS, Waiver, WaiverFile};
 use crate::document::{LARGEST_BYTES, Node, Problem, Problems, Shape, SourceFile};
 
 static WAIVERS: Shape<WaiverFile> = Shape::new();
@@ -56,11 +56,11 @@ pub(crate) fn problems(file: &Arc<SourceFile>, waiver: &Node) -> Vec<Problem> {
         if days < 0 {
             let message = format!("it expires before it was created ({created})");
             found.push(problem(node, message, "before its first day", "exchange the two, or mend the year"));
-        } else if days > MOST_DAYS {
+        } else if days > MAX_DAYS {
             let message = format!("it lasts {days} days; at most {MOST_DAYS} are allowed");
             let help = format!(
                 "let it expire by {}; what is to hold longer belongs into the rule",
-                created.plus(MOST_DAYS)
+                created.plus(MAX_DAYS)
             );
             found.push(problem(node, message, "too late", &help));
         }

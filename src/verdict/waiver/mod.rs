@@ -1,28 +1,28 @@
 //! Waivers, `vmgate/waivers/v1`: dated, owned exceptions that are laid over findings.
 //!
 //! A waiver names one rule and what it is about, who answers for it and until when. Days are UTC, the last one
-//! included. One function lays them over the outcomes, [`lay_over`]; there is no second place that matches.
+//! included. One function lays them over the outcomes, [`apply_waivers`]; there is no second place that matches.
 
 mod glob;
-mod lay;
+mod apply;
 mod load;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use glob::Glob;
-pub use lay::{Laid, WaiverFault, WaiverProblem, lay_over};
+pub use apply::{WaivedOutcomes, WaiverFault, WaiverProblem, apply_waivers};
 
 pub(crate) use load::problems;
 
 use std::path::Path;
 
-use super::{Digest, Move, Named};
+use super::{Digest, Move, NameAndUuid};
 use crate::document::Problems;
 pub use crate::document::{Day, InvalidDay};
 
 /// The most days from a waiver's creation to its last valid day. Longer exceptions belong into the rule.
-pub const MOST_DAYS: i32 = 90;
+pub const MAX_DAYS: i32 = 90;
 
 /// The waiver document as it is written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -137,7 +137,7 @@ impl Match {
 
     /// Whether the VM and host matchers fit this move. A name that is not known fits none.
     fn fits_move(&self, moved: &Move) -> bool {
-        let fits = |glob: &Glob, named: &Named| {
+        let fits = |glob: &Glob, named: &NameAndUuid| {
             [&named.name, &named.uuid].into_iter().flatten().any(|text| glob.fits(text))
         };
         self.vm.as_ref().is_none_or(|glob| fits(glob, &moved.vm))

@@ -10,13 +10,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Decision, Judged, Move, Named, Verdict};
+use super::{Decision, JudgedOutcome, Move, NameAndUuid, Verdict};
 use crate::rule::{Effect, Status};
 
 /// How a verdict differs from an earlier one on the same move.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Since {
+pub struct BaselineComparison {
     /// When the earlier verdict was reached; absent where the earlier report has none on this move.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evaluated_at: Option<Timestamp>,
@@ -28,7 +28,7 @@ pub struct Since {
     pub new: Vec<Finding>,
     /// Findings that were there with another status, another effect or on other values.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub changed: Vec<Changed>,
+    pub changed: Vec<ChangedFinding>,
     /// Findings that were there and are not any more, as they were.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fixed: Vec<Finding>,
@@ -57,7 +57,7 @@ pub struct Finding {
 /// A finding that is not as it was.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Changed {
+pub struct ChangedFinding {
     /// As it was.
     pub before: Finding,
     /// As it is.
@@ -108,12 +108,12 @@ impl Baseline {
     }
 
     /// Lays down in `verdict` how it differs from the earlier one.
-    pub fn hold_against(&self, verdict: &mut Verdict) {
+    pub fn compare(&self, verdict: &mut Verdict) {
         verdict.since = Some(since(verdict, self.earlier.get(&key(&verdict.moved))));
     }
 
     /// The moves that the earlier report has and this one has not.
-    pub fn gone(&self, now: &[Verdict]) -> Vec<&Move> {
+    pub fn missing_moves(&self, now: &[Verdict]) -> Vec<&Move> {
         let there: std::collections::BTreeSet<MoveKey> =
             now.iter().map(|verdict| key(&verdict.moved)).collect();
         let earlier = self.earlier.iter().filter(|(key, _)| !there.contains(*key));
@@ -121,9 +121,9 @@ impl Baseline {
     }
 }
 
-impl Since {
+impl BaselineComparison {
     /// What became of a finding that is there now; none for an outcome that is no finding.
-    pub fn trend(&self, judged: &Judged) -> Option<Trend> {
+    pub fn trend(&self, judged: &JudgedOutcome) -> Option<Trend> {
         let is = |finding: &Finding| {
             *finding.rule == *judged.outcome.rule && finding.subject == judged.outcome.subject
         };
@@ -136,7 +136,7 @@ impl Since {
     }
 
     /// The findings that now have this effect and had it not before.
-    pub fn newly(&self, effect: Effect) -> impl Iterator<Item = &Finding> {
+    pub fn newly_with_effect(&self, effect: Effect) -> impl Iterator<Item = &Finding> {
         let turned =
             self.changed.iter().filter(|changed| changed.before.effect_now != changed.after.effect_now);
         self.new
@@ -157,9 +157,9 @@ impl Trend {
     }
 }
 
-fn since(verdict: &Verdict, earlier: Option<&Verdict>) -> Since {
-    let mut before: BTreeMap<FindingKey<'_>, &Judged> = earlier.map(findings).unwrap_or_default();
-    let mut since = Since {
+fn since(verdict: &Verdict, earlier: Option<&Verdict>) -> BaselineComparison {
+    let mut before: BTreeMap<FindingKey<'_>, &JudgedOutcome> = earlier.map(findings).unwrap_or_default();
+    let mut since = BaselineComparison {
         evaluated_at: earlier.map(|verdict| verdict.evaluated_at),
         decision: earlier.map(|verdict| verdict.decision),
         new: Vec::new(),
@@ -181,7 +181,7 @@ fn since(verdict: &Verdict, earlier: Option<&Verdict>) -> Since {
 }
 
 /// The findings of a verdict. Where a rule says several things of one subject, they are told apart by their order.
-fn findings(verdict: &Verdict) -> BTreeMap<FindingKey<'_>, &Judged> {
+fn findings(verdict: &Verdict) -> BTreeMap<FindingKey<'_>, &JudgedOutcome> {
     let mut found = BTreeMap::new();
     for judged in verdict.outcomes.iter().filter(|judged| is_finding(judged)) {
         let (rule, subject) = (&*judged.outcome.rule, judged.outcome.subject.as_deref());
@@ -193,11 +193,11 @@ fn findings(verdict: &Verdict) -> BTreeMap<FindingKey<'_>, &Judged> {
     found
 }
 
-fn is_finding(judged: &Judged) -> bool {
+fn is_finding(judged: &JudgedOutcome) -> bool {
     matches!(judged.outcome.status, Status::Fail | Status::Unknown)
 }
 
-fn finding(judged: &Judged) -> Finding {
+fn finding(judged: &JudgedOutcome) -> Finding {
     let outcome = &judged.outcome;
     Finding {
         rule: outcome.rule.to_string(),
@@ -208,14 +208,14 @@ fn finding(judged: &Judged) -> Finding {
     }
 }
 
-fn changed(before: &Judged, after: &Judged) -> Option<Changed> {
+fn changed(before: &JudgedOutcome, after: &JudgedOutcome) -> Option<ChangedFinding> {
     let values = values(before, after);
     let (before, after) = (finding(before), finding(after));
-    (before != after || !values.is_empty()).then_some(Changed { before, after, values })
+    (before != after || !values.is_empty()).then_some(ChangedFinding { before, after, values })
 }
 
-fn values(before: &Judged, after: &Judged) -> Vec<ChangedValue> {
-    let of = |judged: &Judged| -> BTreeMap<String, Value> {
+fn values(before: &JudgedOutcome, after: &JudgedOutcome) -> Vec<ChangedValue> {
+    let of = |judged: &JudgedOutcome| -> BTreeMap<String, Value> {
         let evidence = judged.outcome.evidence.iter();
         evidence.map(|evidence| (without_positions(&evidence.path), evidence.value.clone())).collect()
     };
@@ -237,7 +237,7 @@ fn without_positions(path: &str) -> String {
 }
 
 fn key(moved: &Move) -> MoveKey {
-    let name = |named: &Named| named.uuid.clone().unwrap_or_else(|| named.label().to_owned());
+    let name = |named: &NameAndUuid| named.uuid.clone().unwrap_or_else(|| named.label().to_owned());
     (name(&moved.vm), name(&moved.destination))
 }
 
@@ -250,16 +250,16 @@ mod tests {
     use super::*;
     use crate::{
         rule::{Evidence, Outcome},
-        verdict::{Context, Waivers, decide, sample},
+        verdict::{DecisionContext, Waivers, decide, sample},
     };
 
     fn verdict(outcomes: Vec<Outcome>) -> Verdict {
-        decide(outcomes, &Waivers::default(), &sample::facts("web1"), &Context::at(sample::now()))
+        decide(outcomes, &Waivers::default(), &sample::facts("web1"), &DecisionContext::at(sample::now()))
     }
 
-    fn compared(before: Vec<Outcome>, after: Vec<Outcome>) -> Since {
+    fn compared(before: Vec<Outcome>, after: Vec<Outcome>) -> BaselineComparison {
         let mut now = verdict(after);
-        Baseline::new(vec![verdict(before)]).hold_against(&mut now);
+        Baseline::new(vec![verdict(before)]).compare(&mut now);
         now.since.unwrap()
     }
 
@@ -307,12 +307,12 @@ mod tests {
             vec![sample::outcome("a", Status::Fail)],
             &[sample::waiver("a")].into_iter().collect(),
             &sample::facts("web1"),
-            &Context::at(sample::now()),
+            &DecisionContext::at(sample::now()),
         );
         let mut now = verdict(vec![sample::outcome("a", Status::Fail)]);
-        Baseline::new(vec![waived]).hold_against(&mut now);
+        Baseline::new(vec![waived]).compare(&mut now);
         let since = now.since.unwrap();
-        assert_eq!((since.new.len(), since.newly(Effect::Block).count()), (0, 1));
+        assert_eq!((since.new.len(), since.newly_with_effect(Effect::Block).count()), (0, 1));
         assert_eq!(since.trend(&now.outcomes[0]), Some(Trend::Changed));
     }
 
@@ -321,9 +321,9 @@ mod tests {
         let mut now = sample::no_go();
         let baseline = Baseline::new(vec![sample::go()]);
         now.moved.vm.uuid = Some("another".into());
-        baseline.hold_against(&mut now);
+        baseline.compare(&mut now);
         let since = now.since.clone().unwrap();
         assert_eq!((since.evaluated_at, since.new.len(), since.unchanged), (None, 8, 0));
-        assert_eq!(baseline.gone(&[now]).len(), 1);
+        assert_eq!(baseline.missing_moves(&[now]).len(), 1);
     }
 }

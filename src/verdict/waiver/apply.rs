@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Day, Match, Waiver, Waivers};
 use crate::{
     rule::{Outcome, Status},
-    verdict::{Move, Waived},
+    verdict::{Move, AppliedWaiver},
 };
 
 /// A waiver that did not do what its owner meant. It changes no decision.
@@ -50,22 +50,22 @@ pub enum WaiverFault {
 
 /// Outcomes with the waivers that lie over them.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Laid {
+pub struct WaivedOutcomes {
     /// Each outcome in the order it came, with the waiver that holds for it.
-    pub outcomes: Vec<(Outcome, Option<Waived>)>,
+    pub outcomes: Vec<(Outcome, Option<AppliedWaiver>)>,
     /// What is wrong with waivers that are about this move, sorted.
     pub problems: Vec<WaiverProblem>,
 }
 
 /// Lays `waivers` over `outcomes` on the day `today`. `other_rules` are rules that exist and gave no outcome.
 /// Waivers whose vm or host matcher does not fit the move are left alone: they are about other moves.
-pub fn lay_over(
+pub fn apply_waivers(
     outcomes: Vec<Outcome>,
     waivers: &Waivers,
     moved: &Move,
     other_rules: &BTreeSet<String>,
     today: Day,
-) -> Laid {
+) -> WaivedOutcomes {
     let mut outcomes: Vec<_> = outcomes.into_iter().map(|outcome| (outcome, None)).collect();
     let mut problems = Vec::new();
     for waiver in waivers.iter().filter(|waiver| waiver.matches.fits_move(moved)) {
@@ -76,18 +76,18 @@ pub fn lay_over(
             problems.push(waiver.problem(WaiverFault::UnknownRule, unknown_rule(&waiver.rule, &rules)));
             continue;
         }
-        if let Some((fault, message)) = lay_one(waiver, &mut outcomes, today) {
+        if let Some((fault, message)) = apply_waiver(waiver, &mut outcomes, today) {
             problems.push(waiver.problem(fault, message));
         }
     }
     problems.sort();
     problems.dedup();
-    Laid { outcomes, problems }
+    WaivedOutcomes { outcomes, problems }
 }
 
-fn lay_one(
+fn apply_waiver(
     waiver: &Waiver,
-    outcomes: &mut [(Outcome, Option<Waived>)],
+    outcomes: &mut [(Outcome, Option<AppliedWaiver>)],
     today: Day,
 ) -> Option<(WaiverFault, String)> {
     let found: Vec<_> = outcomes.iter_mut().filter(|(outcome, _)| waiver.is_about(outcome)).collect();
@@ -139,8 +139,8 @@ impl Waiver {
         finding && *outcome.rule == *self.rule && self.matches.fits_subject(outcome.subject.as_deref())
     }
 
-    fn waived(&self) -> Waived {
-        Waived {
+    fn waived(&self) -> AppliedWaiver {
+        AppliedWaiver {
             owner: self.owner.clone(),
             reason: self.reason.clone(),
             ticket: self.ticket.clone(),
@@ -164,23 +164,23 @@ impl Waiver {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verdict::{Named, sample};
+    use crate::verdict::{NameAndUuid, sample};
 
-    fn lay(outcomes: Vec<Outcome>, waiver: Waiver, today: &str) -> Laid {
+    fn lay(outcomes: Vec<Outcome>, waiver: Waiver, today: &str) -> WaivedOutcomes {
         let moved = Move {
-            vm: Named { name: Some("web1".into()), uuid: None },
-            source: Named { name: Some("hv1".into()), uuid: None },
+            vm: NameAndUuid { name: Some("web1".into()), uuid: None },
+            source: NameAndUuid { name: Some("hv1".into()), uuid: None },
             ..Move::default()
         };
-        lay_over(outcomes, &[waiver].into_iter().collect(), &moved, &BTreeSet::new(), today.parse().unwrap())
+        apply_waivers(outcomes, &[waiver].into_iter().collect(), &moved, &BTreeSet::new(), today.parse().unwrap())
     }
 
-    fn faults(laid: &Laid) -> Vec<WaiverFault> {
-        laid.problems.iter().map(|problem| problem.fault).collect()
+    fn faults(applied: &WaivedOutcomes) -> Vec<WaiverFault> {
+        applied.problems.iter().map(|problem| problem.fault).collect()
     }
 
-    fn waived(laid: &Laid) -> bool {
-        laid.outcomes.iter().any(|(_, waived)| waived.is_some())
+    fn waived(applied: &WaivedOutcomes) -> bool {
+        applied.outcomes.iter().any(|(_, waived)| waived.is_some())
     }
 
     #[test]
@@ -188,18 +188,18 @@ mod tests {
         for (today, holds) in
             [("2026-10-31", false), ("2026-11-01", true), ("2026-11-30", true), ("2026-12-01", false)]
         {
-            let laid = lay(vec![sample::outcome("a", Status::Fail)], sample::waiver("a"), today);
-            assert_eq!(waived(&laid), holds, "{today}");
-            assert_eq!(laid.problems.is_empty(), holds, "{today}");
+            let applied = lay(vec![sample::outcome("a", Status::Fail)], sample::waiver("a"), today);
+            assert_eq!(waived(&applied), holds, "{today}");
+            assert_eq!(applied.problems.is_empty(), holds, "{today}");
         }
     }
 
     #[test]
     fn an_expired_waiver_says_what_it_would_have_waived() {
-        let laid = lay(vec![sample::outcome("a", Status::Fail)], sample::waiver("a"), "2026-12-01");
+        let applied = lay(vec![sample::outcome("a", Status::Fail)], sample::waiver("a"), "2026-12-01");
         let expected = "expired: its last day was 2026-11-30; 1 finding not waived: \
                         mend the cause, or have it agreed anew";
-        assert_eq!(laid.problems[0].message, expected);
+        assert_eq!(applied.problems[0].message, expected);
     }
 
     #[test]
@@ -209,8 +209,8 @@ mod tests {
         let mut with = |subject: Option<&str>, vm: Option<&str>, host: Option<&str>| {
             let glob = |text: Option<&str>| text.map(super::super::Glob::new);
             waiver.matches = Match { subject: glob(subject), vm: glob(vm), host: glob(host) };
-            let laid = lay(outcome(), waiver.clone(), "2026-11-02");
-            (waived(&laid), faults(&laid))
+            let applied = lay(outcome(), waiver.clone(), "2026-11-02");
+            (waived(&applied), faults(&applied))
         };
         assert_eq!(with(Some("eth*"), Some("web1"), Some("hv1")), (true, vec![]));
         assert_eq!(with(Some("eno*"), Some("web1"), None), (false, vec![WaiverFault::Unused]));
@@ -227,30 +227,30 @@ mod tests {
         let lay_on = |status| lay(vec![sample::outcome("a", status)], sample::waiver("a"), "2026-11-02");
         assert!(waived(&lay_on(Status::Unknown)));
         for status in [Status::Pass, Status::NotApplicable] {
-            let laid = lay_on(status);
-            assert!(!waived(&laid));
-            assert_eq!(faults(&laid), [WaiverFault::Unused]);
+            let applied = lay_on(status);
+            assert!(!waived(&applied));
+            assert_eq!(faults(&applied), [WaiverFault::Unused]);
         }
     }
 
     #[test]
     fn what_may_not_be_waived_is_not() {
         let outcome = Outcome { waivable: false, ..sample::outcome("a", Status::Fail) };
-        let laid = lay(vec![outcome], sample::waiver("a"), "2026-11-02");
-        assert!(!waived(&laid));
-        assert_eq!(faults(&laid), [WaiverFault::NotWaivable]);
+        let applied = lay(vec![outcome], sample::waiver("a"), "2026-11-02");
+        assert!(!waived(&applied));
+        assert_eq!(faults(&applied), [WaiverFault::NotWaivable]);
     }
 
     #[test]
     fn a_rule_that_does_not_exist_is_named_with_the_nearest_that_does() {
-        let laid = lay(
+        let applied = lay(
             vec![sample::outcome("forecast-converges", Status::Fail)],
             sample::waiver("forecast-converge"),
             "2026-11-02",
         );
-        assert_eq!(faults(&laid), [WaiverFault::UnknownRule]);
+        assert_eq!(faults(&applied), [WaiverFault::UnknownRule]);
         assert_eq!(
-            laid.problems[0].message,
+            applied.problems[0].message,
             "no rule is called forecast-converge: did you mean forecast-converges?"
         );
     }
@@ -262,11 +262,11 @@ mod tests {
         for waivers in [[short.clone(), long.clone()], [long, short]] {
             let outcomes = vec![sample::outcome("a", Status::Fail)];
             let today = "2026-11-02".parse().unwrap();
-            let laid =
-                lay_over(outcomes, &waivers.into_iter().collect(), &Move::default(), &BTreeSet::new(), today);
-            let until = laid.outcomes[0].1.as_ref().map(|waived| waived.until.to_string());
+            let applied =
+                apply_waivers(outcomes, &waivers.into_iter().collect(), &Move::default(), &BTreeSet::new(), today);
+            let until = applied.outcomes[0].1.as_ref().map(|waived| waived.until.to_string());
             assert_eq!(until.as_deref(), Some("2026-12-24"));
-            assert_eq!(laid.problems, []);
+            assert_eq!(applied.problems, []);
         }
     }
 }

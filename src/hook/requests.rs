@@ -1,4 +1,4 @@
-//! What is asked of vmgate on a host: `vmgate hook host` there reads a [`Request`] and prints what [`carry_out`] gives.
+//! What is asked of vmgate on a host: `vmgate hook host` there reads a [`HookRequest`] and prints what [`carry_out`] gives.
 
 use std::io;
 
@@ -7,17 +7,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    Entry, Event, HookConfig, Install, Layout, Override, install, journal, keyring, overriding, remove, run,
+    JournalEntry, JournalEvent, HookConfig, InstallRequest, Layout, Override, install, journal, keyring, emergency_override, remove, run,
     status, store,
 };
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Request {
-    /// Install or update the hook; answers with [`super::Installed`].
-    Install(Install),
-    /// Remove it; answers with [`super::Removed`].
+pub enum HookRequest {
+    /// Install or update the hook; answers with [`super::InstallReport`].
+    Install(InstallRequest),
+    /// Remove it; answers with [`super::RemovalReport`].
     Remove {
         /// Whether settings, keys and verdicts go too.
         purge: bool,
@@ -29,7 +29,7 @@ pub enum Request {
         /// How many lines of the log are wanted.
         lines: usize,
     },
-    /// Take in a signed verdict; answers with [`super::Received`].
+    /// Take in a signed verdict; answers with [`super::ReceivedVerdict`].
     Receive {
         /// The envelope.
         envelope: String,
@@ -57,20 +57,20 @@ pub enum Request {
 /// Does it. `program` gives the program to install. The error is for people.
 pub fn carry_out(
     layout: &Layout,
-    request: Request,
+    request: HookRequest,
     program: impl FnOnce() -> io::Result<Vec<u8>>,
 ) -> Result<Value, String> {
     match request {
-        Request::Install(wanted) => {
+        HookRequest::Install(wanted) => {
             let program = program().map_err(|error| format!("the program cannot be read: {error}"))?;
             value(install::install(layout, &wanted, &program)?)
         }
-        Request::Remove { purge, by } => value(remove::remove(layout, purge, &by)?),
-        Request::Status { lines } => value(status::status(layout, lines)),
-        Request::Receive { envelope, by } => receive(layout, &envelope, by),
-        Request::Override { minutes, reason, by, vm } => {
+        HookRequest::Remove { purge, by } => value(remove::remove(layout, purge, &by)?),
+        HookRequest::Status { lines } => value(status::status(layout, lines)),
+        HookRequest::Receive { envelope, by } => receive(layout, &envelope, by),
+        HookRequest::Override { minutes, reason, by, vm } => {
             let set = Override::starting(Timestamp::now(), minutes, &reason, &by, vm)?;
-            let event = Event::OverrideSet {
+            let event = JournalEvent::OverrideSet {
                 uuid: set.vm.clone(),
                 reason: set.reason.clone(),
                 by: set.by.clone(),
@@ -79,14 +79,14 @@ pub fn carry_out(
             // Logged first: an override that leaves no trace is none.
             locked(layout, || {
                 log(layout, event)?;
-                overriding::save(layout, &set)
+                emergency_override::save(layout, &set)
             })?;
             value(set)
         }
-        Request::Withdraw { by } => value(locked(layout, || {
-            let withdrawn = overriding::withdraw(layout)?;
+        HookRequest::Withdraw { by } => value(locked(layout, || {
+            let withdrawn = emergency_override::withdraw(layout)?;
             if withdrawn {
-                log(layout, Event::OverrideWithdrawn { by })?;
+                log(layout, JournalEvent::OverrideWithdrawn { by })?;
             }
             Ok(withdrawn)
         })?),
@@ -100,7 +100,7 @@ fn receive(layout: &Layout, envelope: &str, by: String) -> Result<Value, String>
     let now = Timestamp::now();
     store::tidy(layout, now);
     let received = store::receive(layout, envelope.as_bytes(), &record.host_uuid, &keys, now)?;
-    let event = Event::Received {
+    let event = JournalEvent::Received {
         vm: received.vm.clone(),
         verdict: received.verdict.clone(),
         expires_at: received.expires_at,
@@ -116,9 +116,9 @@ fn locked<T>(layout: &Layout, work: impl FnOnce() -> io::Result<T>) -> Result<T,
     done.map_err(|error| format!("{}: {error}; is the hook installed here?", layout.state().display()))
 }
 
-fn log(layout: &Layout, event: Event) -> io::Result<()> {
+fn log(layout: &Layout, event: JournalEvent) -> io::Result<()> {
     let size = HookConfig::load(layout).unwrap_or_default().log_mebibytes;
-    journal::append(layout, &Entry::now(event), size)
+    journal::append(layout, &JournalEntry::now(event), size)
 }
 
 fn value(answer: impl Serialize) -> Result<Value, String> {

@@ -4,7 +4,7 @@ use std::{cell::RefCell, collections::HashMap};
 
 use jiff::Timestamp;
 
-use super::{Fleet, HostId, Oracle, Ruling, Site, VmId, Why};
+use super::{Fleet, HostId, Oracle, Ruling, Site, VmId, RefusalReason};
 use crate::{
     audit::{self, Answer},
     change::Versions,
@@ -12,7 +12,7 @@ use crate::{
     forecast,
     preflight::{Asked, Policy},
     rule::{Effect, Status},
-    verdict::Judged,
+    verdict::JudgedOutcome,
 };
 
 /// What a move takes beside the memory that is sent, where nothing is known of how the guest dirties it: what the
@@ -23,7 +23,7 @@ const SETUP_SECONDS: f64 = 1.0;
 const WHEREVER_IT_GOES: [&str; 4] = ["vm", "guest", "source", "change"];
 
 /// Rules and forecast, for the moves of one fleet.
-pub struct Judge<'a> {
+pub struct PolicyOracle<'a> {
     policy: &'a Policy,
     site: &'a dyn Site,
     fleet: &'a Fleet,
@@ -34,7 +34,7 @@ pub struct Judge<'a> {
     times: RefCell<HashMap<(VmId, u64), Option<f64>>>,
 }
 
-impl<'a> Judge<'a> {
+impl<'a> PolicyOracle<'a> {
     /// A judge at the time `now`. The window of `asked` is the plan's business: the plan is made before it opens.
     pub fn new(
         policy: &'a Policy,
@@ -49,13 +49,13 @@ impl<'a> Judge<'a> {
 
     /// The same for VMs that come back to hosts that have these versions then.
     #[must_use]
-    pub fn there_and_back(self, versions: Versions) -> Self {
+    pub fn with_way_back(self, versions: Versions) -> Self {
         Self { back_to: Some(versions), ..self }
     }
 
     /// The limit that a move between two hosts is given, so that those beside it get what they were forecast with; none
     /// where it has its links for itself.
-    pub fn limit(&self, source: HostId, destination: HostId) -> Option<u64> {
+    pub fn bandwidth_limit(&self, source: HostId, destination: HostId) -> Option<u64> {
         let limits = &self.fleet.limits;
         let shared = limits.outgoing_per_host > 1
             || limits.incoming_per_host > 1
@@ -69,8 +69,8 @@ impl<'a> Judge<'a> {
     }
 
     /// VMs of which it is not known how they dirty memory, so that they count as idle.
-    pub fn counted_as_idle(&self, vms: impl Iterator<Item = VmId>) -> usize {
-        let knows = |vm: &&super::SeenVm| {
+    pub fn assumed_idle(&self, vms: impl Iterator<Item = VmId>) -> usize {
+        let knows = |vm: &&super::SiteVm| {
             vm.vm.dirty_rate.known().is_none()
                 && vm.vm.dirty_windows.known().is_none()
                 && vm.vm.dirty_trace.known().is_none()
@@ -82,7 +82,7 @@ impl<'a> Judge<'a> {
         let mut facts = self.site.facts(vm.0, destination.0);
         let source = self.fleet.vm(vm).map_or(destination, |vm| vm.host);
         facts.change = Change {
-            bandwidth_limit_bytes_per_second: self.limit(source, destination),
+            bandwidth_limit_bytes_per_second: self.bandwidth_limit(source, destination),
             ..self.asked.clone()
         };
         let carries = |id: HostId| self.fleet.host(id).map_or(0, |host| host.bandwidth_bytes_per_second);
@@ -95,7 +95,7 @@ impl<'a> Judge<'a> {
     }
 
     /// What would stand in the way of the VM when it is to come home.
-    fn back(&self, facts: &Facts) -> Vec<Why> {
+    fn back(&self, facts: &Facts) -> Vec<RefusalReason> {
         let Some(versions) = self.back_to else { return Vec::new() };
         let mut facts = facts.clone();
         if let Fact::Known(source) = &mut facts.source {
@@ -109,7 +109,7 @@ impl<'a> Judge<'a> {
         }
         let found = self.policy.way_back(&facts, self.now).into_iter();
         found
-            .map(|found| Why {
+            .map(|found| RefusalReason {
                 reason: format!("{}: {}", found.rule, found.message),
                 way_out: found.remediation,
             })
@@ -137,31 +137,31 @@ impl<'a> Judge<'a> {
     }
 }
 
-impl Oracle for Judge<'_> {
+impl Oracle for PolicyOracle<'_> {
     fn judge(&self, vm: VmId, destination: HostId) -> Ruling {
         let facts = self.facts(vm, destination);
         let back = self.back(&facts);
         let verdict = self.policy.judge(facts, self.now, &Asked::default());
         let name = self.fleet.host(destination).map_or("?", |host| host.name.as_str());
         let seen = audit::destination(name, &verdict);
-        let mut reasons: Vec<Why> = seen
+        let mut reasons: Vec<RefusalReason> = seen
             .because
             .iter()
-            .map(|because| Why {
+            .map(|because| RefusalReason {
                 reason: format!("{}: {}", because.rule, because.message),
                 way_out: because.remediation.as_ref().map(|text| text.trim().to_owned()),
             })
             .collect();
-        if seen.answer == Answer::No && verdict.outcomes.iter().filter(|judged| blocks(judged)).any(anywhere)
+        if seen.answer == Answer::No && verdict.outcomes.iter().filter(|judged| blocks(judged)).any(is_independent_of_destination)
         {
-            return Ruling::Nowhere(reasons);
+            return Ruling::NoGoAnywhere(reasons);
         }
         reasons.extend(seen.undecided.iter().map(|rule| {
             let way_out = verdict.unknown.first().map(|group| group.way_out.clone());
-            Why { reason: format!("{rule}: the evidence is missing"), way_out }
+            RefusalReason { reason: format!("{rule}: the evidence is missing"), way_out }
         }));
         reasons.extend(back);
-        if reasons.is_empty() { Ruling::Go } else { Ruling::Not(reasons) }
+        if reasons.is_empty() { Ruling::Go } else { Ruling::NoGo(reasons) }
     }
 
     fn seconds(&self, vm: VmId, bytes_per_second: u64) -> Option<f64> {
@@ -175,12 +175,12 @@ impl Oracle for Judge<'_> {
     }
 }
 
-fn blocks(judged: &Judged) -> bool {
+fn blocks(judged: &JudgedOutcome) -> bool {
     judged.effect_now == Some(Effect::Block) && judged.outcome.status == Status::Fail
 }
 
 /// Whether a violation was found without a look at the destination, so that another one changes nothing.
-fn anywhere(judged: &Judged) -> bool {
+fn is_independent_of_destination(judged: &JudgedOutcome) -> bool {
     let evidence = &judged.outcome.evidence;
     !evidence.is_empty()
         && evidence.iter().all(|seen| {

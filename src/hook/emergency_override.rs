@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Layout,
     decide::same_uuid,
-    trust::{self, Distrust},
+    trust::{self, UntrustedFile},
 };
 
 /// Longest time an override may stand.
@@ -67,7 +67,7 @@ pub(super) fn load(layout: &Layout) -> Result<Option<Override>, String> {
     let path = layout.override_file();
     let bytes = match trust::read(&path, MOST) {
         Ok(bytes) => bytes,
-        Err(why) if Distrust::is_missing(&why) => return Ok(None),
+        Err(why) if UntrustedFile::is_missing(&why) => return Ok(None),
         Err(why) => return Err(why.to_string()),
     };
     serde_json::from_slice(&bytes).map(Some).map_err(|why| format!("{}: {why}", path.display()))

@@ -7,7 +7,7 @@
 
 use std::collections::HashSet;
 
-use super::{Fleet, HostId, Togetherness, VmId, groups::Groups, room::Room};
+use super::{Fleet, HostId, AffinityRule, VmId, groups::Groups, free_resources::FreeResources};
 
 /// Judges one move by the rules and the forecast.
 pub trait Oracle {
@@ -24,14 +24,14 @@ pub enum Ruling {
     /// GO.
     Go,
     /// NO-GO for this destination.
-    Not(Vec<Why>),
+    NoGo(Vec<RefusalReason>),
     /// NO-GO for a reason that lies in the VM or its source: no destination cures it.
-    Nowhere(Vec<Why>),
+    NoGoAnywhere(Vec<RefusalReason>),
 }
 
 /// Why a move is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Why {
+pub struct RefusalReason {
     /// The rule, and what it found.
     pub reason: String,
     /// What to do about it; none where nobody said.
@@ -40,16 +40,16 @@ pub struct Why {
 
 /// A move that was refused, with the reasons.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Banned {
+pub struct RefusedDestination {
     /// Where the VM would have gone.
     pub destination: HostId,
     /// Why not.
-    pub reasons: Vec<Why>,
+    pub reasons: Vec<RefusalReason>,
 }
 
 /// A VM without a destination, and what would give it one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unplaced {
+pub struct UnplacedVm {
     /// The VM.
     pub vm: VmId,
     /// Why it cannot go, most hopeful first.
@@ -64,26 +64,26 @@ pub struct Placement {
     /// Each VM that found one, with its destination, in the order they were placed.
     pub moves: Vec<(VmId, HostId)>,
     /// Those that did not.
-    pub unplaced: Vec<Unplaced>,
+    pub unplaced: Vec<UnplacedVm>,
     /// Whether one of these may find room where fewer hosts are emptied: no rule keeps it off all destinations.
     pub lacks_room: bool,
 }
 
 impl Placement {
     /// The unit stays wherever it is, for reasons that no destination cures.
-    fn stay(&mut self, unit: &Unit, reasons: Vec<Why>) {
+    fn stay(&mut self, unit: &PlacementUnit, reasons: Vec<RefusalReason>) {
         let way_out = reasons.iter().find_map(|why| why.way_out.clone()).unwrap_or_else(|| {
             "no other destination helps: cure the VM, or shut it down for the change".to_owned()
         });
         let reasons: Vec<String> = reasons.into_iter().map(|why| why.reason).collect();
-        let stays = |vm: &VmId| Unplaced { vm: *vm, reasons: reasons.clone(), way_out: way_out.clone() };
+        let stays = |vm: &VmId| UnplacedVm { vm: *vm, reasons: reasons.clone(), way_out: way_out.clone() };
         self.unplaced.extend(unit.vms.iter().map(stays));
     }
 }
 
 /// VMs that must go to one host together; nearly always one alone.
 #[derive(Debug)]
-struct Unit {
+struct PlacementUnit {
     vms: Vec<VmId>,
     needs: Vec<u64>,
     /// The host where members stay that do not move.
@@ -96,13 +96,13 @@ pub(super) struct Placer<'a> {
     oracle: &'a dyn Oracle,
     destinations: Vec<HostId>,
     leaving: HashSet<HostId>,
-    room: Room,
+    room: FreeResources,
     groups: Groups<'a>,
     /// Seconds of moves into a host, by the number of moves that it takes at once.
     busy: Vec<f64>,
     /// No host is busier with moves out of it than this.
     bottleneck_seconds: f64,
-    placed: Vec<(Unit, HostId)>,
+    placed: Vec<(PlacementUnit, HostId)>,
     /// Whether it ends with the first VM that lacks room.
     all_or_none: bool,
 }
@@ -119,7 +119,7 @@ impl<'a> Placer<'a> {
         let usable = |id: &HostId| !leaving.contains(id) && fleet.host(*id).is_some_and(|host| host.accepts);
         Self {
             destinations: destinations.iter().copied().filter(usable).collect(),
-            room: Room::of(fleet),
+            room: FreeResources::of(fleet),
             groups: Groups::of(fleet),
             busy: vec![0.0; fleet.hosts.len()],
             bottleneck_seconds: 0.0,
@@ -160,7 +160,7 @@ impl<'a> Placer<'a> {
         placement
     }
 
-    fn place_unit(&mut self, unit: Unit, wish: Option<HostId>, placement: &mut Placement) {
+    fn place_unit(&mut self, unit: PlacementUnit, wish: Option<HostId>, placement: &mut Placement) {
         let mut banned = Vec::new();
         let mut candidates = self.candidates(&unit);
         if let Some(wish) = wish {
@@ -169,8 +169,8 @@ impl<'a> Placer<'a> {
         for host in candidates {
             match self.judge(&unit, host) {
                 Ruling::Go => return self.put(unit, host),
-                Ruling::Not(reasons) => banned.push(Banned { destination: host, reasons }),
-                Ruling::Nowhere(reasons) => return placement.stay(&unit, reasons),
+                Ruling::NoGo(reasons) => banned.push(RefusedDestination { destination: host, reasons }),
+                Ruling::NoGoAnywhere(reasons) => return placement.stay(&unit, reasons),
             }
         }
         let refused: HashSet<HostId> = banned.iter().map(|banned| banned.destination).collect();
@@ -180,7 +180,7 @@ impl<'a> Placer<'a> {
         // Where no rule was asked for want of room, one that no destination cures is told all the same.
         if banned.is_empty()
             && let Some((_, nearest)) = self.nearest(&unit, &[])
-            && let Ruling::Nowhere(reasons) = self.judge(&unit, nearest)
+            && let Ruling::NoGoAnywhere(reasons) = self.judge(&unit, nearest)
         {
             return placement.stay(&unit, reasons);
         }
@@ -190,7 +190,7 @@ impl<'a> Placer<'a> {
     }
 
     /// The destination where least is missing for the unit, and what; of those that no rule refused.
-    fn nearest(&self, unit: &Unit, refused: &[Banned]) -> Option<(Vec<(usize, u64)>, HostId)> {
+    fn nearest(&self, unit: &PlacementUnit, refused: &[RefusedDestination]) -> Option<(Vec<(usize, u64)>, HostId)> {
         self.destinations
             .iter()
             .filter(|host| !refused.iter().any(|banned| banned.destination == **host))
@@ -199,7 +199,7 @@ impl<'a> Placer<'a> {
     }
 
     /// Where the unit fits and is allowed, best first.
-    fn candidates(&self, unit: &Unit) -> Vec<HostId> {
+    fn candidates(&self, unit: &PlacementUnit) -> Vec<HostId> {
         let mut scored: Vec<(u64, f64, f64, HostId)> = self
             .destinations
             .iter()
@@ -218,14 +218,14 @@ impl<'a> Placer<'a> {
         scored.into_iter().map(|(.., host)| host).collect()
     }
 
-    fn allowed(&self, unit: &Unit, host: HostId) -> bool {
+    fn allowed(&self, unit: &PlacementUnit, host: HostId) -> bool {
         let elsewhere = unit.bound_to.is_some_and(|bound| bound != host);
         let leaving = |host: HostId| self.leaving.contains(&host);
         !elsewhere
             && unit.vms.iter().all(|vm| {
                 self.fleet
                     .vm(*vm)
-                    .is_some_and(|vm| vm.host != host && self.fleet.way(vm.host, host).is_some())
+                    .is_some_and(|vm| vm.host != host && self.fleet.route(vm.host, host).is_some())
                     && self.groups.against(*vm, host, &leaving).is_none()
             })
     }
@@ -236,7 +236,7 @@ impl<'a> Placer<'a> {
         if busy <= self.bottleneck_seconds { 0 } else { (busy * 1e3) as u64 + 1 }
     }
 
-    fn judge(&self, unit: &Unit, host: HostId) -> Ruling {
+    fn judge(&self, unit: &PlacementUnit, host: HostId) -> Ruling {
         unit.vms
             .iter()
             .map(|vm| self.oracle.judge(*vm, host))
@@ -244,7 +244,7 @@ impl<'a> Placer<'a> {
             .unwrap_or(Ruling::Go)
     }
 
-    fn put(&mut self, unit: Unit, host: HostId) {
+    fn put(&mut self, unit: PlacementUnit, host: HostId) {
         self.room.take(&unit.needs, host);
         let busy = self.busy_after(&unit, host);
         if let Some(seconds) = self.busy.get_mut(host.0) {
@@ -257,7 +257,7 @@ impl<'a> Placer<'a> {
     }
 
     /// Takes the unit at `at` in the list of placed ones away from its host again.
-    fn lift(&mut self, at: usize) -> (Unit, HostId) {
+    fn lift(&mut self, at: usize) -> (PlacementUnit, HostId) {
         let (unit, host) = self.placed.remove(at);
         self.room.give_back(&unit.needs, host);
         let seconds = self.seconds_into(&unit, host);
@@ -273,7 +273,7 @@ impl<'a> Placer<'a> {
     }
 
     /// Moves one unit that is already placed to another host, so that this one fits where that one was.
-    fn make_room(&mut self, unit: &Unit, refused: &HashSet<HostId>) -> Option<HostId> {
+    fn make_room(&mut self, unit: &PlacementUnit, refused: &HashSet<HostId>) -> Option<HostId> {
         for at in (0..self.placed.len()).rev() {
             let Some((_, host)) = self.placed.get(at) else { continue };
             let host = *host;
@@ -299,19 +299,19 @@ impl<'a> Placer<'a> {
         None
     }
 
-    fn put_back(&mut self, at: usize, unit: Unit, host: HostId) {
+    fn put_back(&mut self, at: usize, unit: PlacementUnit, host: HostId) {
         self.put(unit, host);
         if let Some(last) = self.placed.pop() {
             self.placed.insert(at, last);
         }
     }
 
-    fn busy_after(&self, unit: &Unit, host: HostId) -> f64 {
+    fn busy_after(&self, unit: &PlacementUnit, host: HostId) -> f64 {
         self.busy.get(host.0).copied().unwrap_or(0.0) + self.seconds_into(unit, host)
     }
 
     #[allow(clippy::cast_precision_loss)] // a number of slots
-    fn seconds_into(&self, unit: &Unit, host: HostId) -> f64 {
+    fn seconds_into(&self, unit: &PlacementUnit, host: HostId) -> f64 {
         let slots = self.fleet.limits.incoming_per_host.max(1) as f64;
         unit.vms.iter().map(|vm| self.seconds(*vm, host)).sum::<f64>() / slots
     }
@@ -339,14 +339,14 @@ impl<'a> Placer<'a> {
     /// The largest part of the roomiest host that the unit would fill: what fits nearly nowhere is placed first, and units
     /// of several or bound to one host before all.
     #[allow(clippy::cast_precision_loss)] // amounts are compared
-    fn hardness(unit: &Unit, roomiest: &[u64]) -> f64 {
+    fn hardness(unit: &PlacementUnit, roomiest: &[u64]) -> f64 {
         let bound = f64::from(u8::from(unit.bound_to.is_some() || unit.vms.len() > 1));
         let part = unit.needs.iter().zip(roomiest).map(|(need, most)| *need as f64 / (*most).max(1) as f64);
         bound + part.fold(0.0, f64::max).min(1.0)
     }
 
     /// VMs that must be on one host become one unit.
-    fn units(&self, vms: &[VmId]) -> Vec<Unit> {
+    fn units(&self, vms: &[VmId]) -> Vec<PlacementUnit> {
         let moving: HashSet<VmId> = vms.iter().copied().collect();
         let mut seen = HashSet::new();
         let mut units = Vec::new();
@@ -354,14 +354,14 @@ impl<'a> Placer<'a> {
             if !seen.insert(*vm) {
                 continue;
             }
-            let mut unit = Unit { vms: vec![*vm], needs: Vec::new(), bound_to: None };
+            let mut unit = PlacementUnit { vms: vec![*vm], needs: Vec::new(), bound_to: None };
             let mut next = 0;
             while let Some(member) = unit.vms.get(next).copied() {
                 next += 1;
                 let together = self
                     .groups
                     .of_vm(member)
-                    .filter(|group| group.rule == Some((Togetherness::Together, super::GroupScope::Host)));
+                    .filter(|group| group.rule == Some((AffinityRule::Together, super::GroupScope::Host)));
                 for other in together.flat_map(|group| &group.vms) {
                     if moving.contains(other) {
                         if seen.insert(*other) {
@@ -390,7 +390,7 @@ impl<'a> Placer<'a> {
     }
 
     /// Why a unit found no place, and what would be the least to do about it.
-    fn explain(&self, unit: &Unit, banned: &[Banned]) -> Vec<Unplaced> {
+    fn explain(&self, unit: &PlacementUnit, banned: &[RefusedDestination]) -> Vec<UnplacedVm> {
         let name = |host: HostId| self.fleet.host(host).map_or("?", |host| host.name.as_str());
         let mut reasons: Vec<String> = Vec::new();
         let mut ways: Vec<String> = Vec::new();
@@ -420,7 +420,7 @@ impl<'a> Placer<'a> {
             }
             let group = unit.vms.iter().find_map(|vm| self.groups.against(*vm, host, &leaving));
             let source = unit.vms.first().and_then(|vm| self.fleet.vm(*vm)).map(|vm| vm.host);
-            if source.is_some_and(|source| self.fleet.way(source, host).is_none()) {
+            if source.is_some_and(|source| self.fleet.route(source, host).is_none()) {
                 reasons.push(format!("{} is on no migration network of its host", name(host)));
                 ways.push("name a destination with --into that shares a network with its host".to_owned());
             }
@@ -436,7 +436,7 @@ impl<'a> Placer<'a> {
             ways.into_iter().next().unwrap_or_else(|| "name further destinations with --into".to_owned());
         unit.vms
             .iter()
-            .map(|vm| Unplaced { vm: *vm, reasons: reasons.clone(), way_out: way_out.clone() })
+            .map(|vm| UnplacedVm { vm: *vm, reasons: reasons.clone(), way_out: way_out.clone() })
             .collect()
     }
 }

@@ -4,12 +4,12 @@ use super::{Fleet, HostId};
 
 /// Free amounts of every host, less what the plan has given away so far.
 #[derive(Debug, Clone)]
-pub(super) struct Room {
+pub(super) struct FreeResources {
     free: Vec<Vec<u64>>,
     first: Vec<Vec<u64>>,
 }
 
-impl Room {
+impl FreeResources {
     pub(super) fn of(fleet: &Fleet) -> Self {
         let free: Vec<_> = fleet.hosts.iter().map(|host| host.free.clone()).collect();
         Self { first: free.clone(), free }

@@ -3,11 +3,11 @@
 use super::words;
 use crate::{
     rule::Effect,
-    verdict::{ChangedValue, Finding, Since},
+    verdict::{ChangedValue, Finding, BaselineComparison},
 };
 
 /// One finding that is new, changed or fixed.
-pub(super) struct Entry<'a> {
+pub(super) struct BaselineEntry<'a> {
     /// new, changed or fixed.
     pub(super) word: &'static str,
     /// The rule's id.
@@ -17,33 +17,33 @@ pub(super) struct Entry<'a> {
 }
 
 /// All of them: the new ones first.
-pub(super) fn entries(since: &Since) -> Vec<Entry<'_>> {
-    let new = since.new.iter().map(|finding| alone("new", finding));
-    let fixed = since.fixed.iter().map(|finding| alone("fixed", finding));
+pub(super) fn baseline_entries(since: &BaselineComparison) -> Vec<BaselineEntry<'_>> {
+    let new = since.new.iter().map(|finding| single_line("new", finding));
+    let fixed = since.fixed.iter().map(|finding| single_line("fixed", finding));
     let changed = since.changed.iter().map(|changed| {
-        let mut lines = vec![said(&changed.after)];
+        let mut lines = vec![finding_text(&changed.after)];
         if changed.before.message != changed.after.message {
             lines.push(format!("was: {}", changed.before.message));
         }
-        if standing(&changed.before) != standing(&changed.after) {
-            lines.push(format!("{}, was {}", standing(&changed.after), standing(&changed.before)));
+        if status_and_effect(&changed.before) != status_and_effect(&changed.after) {
+            lines.push(format!("{}, was {}", status_and_effect(&changed.after), status_and_effect(&changed.before)));
         }
         lines.extend(changed.values.iter().map(value));
-        Entry { word: "changed", rule: &changed.after.rule, lines }
+        BaselineEntry { word: "changed", rule: &changed.after.rule, lines }
     });
     new.chain(changed).chain(fixed).collect()
 }
 
-fn alone<'a>(word: &'static str, finding: &'a Finding) -> Entry<'a> {
-    Entry { word, rule: &finding.rule, lines: vec![said(finding)] }
+fn single_line<'a>(word: &'static str, finding: &'a Finding) -> BaselineEntry<'a> {
+    BaselineEntry { word, rule: &finding.rule, lines: vec![finding_text(finding)] }
 }
 
-fn said(finding: &Finding) -> String {
+fn finding_text(finding: &Finding) -> String {
     words::about(finding.subject.as_deref(), &finding.message)
 }
 
 /// Status and effect, such as `fail (block)`.
-fn standing(finding: &Finding) -> String {
+fn status_and_effect(finding: &Finding) -> String {
     let effect = finding.effect_now.map_or("waived", Effect::word);
     format!("{} ({effect})", finding.status.word())
 }
