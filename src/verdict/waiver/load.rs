@@ -57,7 +57,7 @@ pub(crate) fn problems(file: &Arc<SourceFile>, waiver: &Node) -> Vec<Problem> {
             let message = format!("it expires before it was created ({created})");
             found.push(problem(node, message, "before its first day", "exchange the two, or mend the year"));
         } else if days > MAX_DAYS {
-            let message = format!("it lasts {days} days; at most {MOST_DAYS} are allowed");
+            let message = format!("it lasts {days} days; at most {MAX_DAYS} are allowed");
             let help = format!(
                 "let it expire by {}; what is to hold longer belongs into the rule",
                 created.plus(MAX_DAYS)
