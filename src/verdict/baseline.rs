@@ -1,7 +1,7 @@
-//! What has changed since an earlier verdict: findings that are new, other than they were, or gone.
+//! Comparison with an earlier verdict, the baseline: findings that are new, changed or fixed.
 //!
-//! A finding is an outcome that is violated or undecided, waived or not. It is the same finding where rule and subject
-//! are the same, on a move of the same VM to the same destination: where the VM runs meanwhile does not count.
+//! A finding is an outcome that is violated or undecided, waived or not. Two findings are the same if rule and subject
+//! are the same, on a move of the same VM to the same destination. The source does not count.
 
 use std::collections::BTreeMap;
 
@@ -13,26 +13,26 @@ use serde_json::Value;
 use super::{Decision, JudgedOutcome, Move, NameAndUuid, Verdict};
 use crate::rule::{Effect, Status};
 
-/// How a verdict differs from an earlier one on the same move.
+/// Difference between a verdict and an earlier one on the same move.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BaselineComparison {
-    /// When the earlier verdict was reached; absent where the earlier report has none on this move.
+/// Time of the earlier verdict; absent if the earlier report has none on this move.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evaluated_at: Option<Timestamp>,
-    /// What the earlier verdict was; absent where there was none.
+/// Decision of the earlier verdict; absent without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<Decision>,
-    /// Findings that were not there.
+/// Findings that the earlier verdict does not have.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub new: Vec<Finding>,
-    /// Findings that were there with another status, another effect or on other values.
+/// Findings that the earlier verdict has with another status, effect or values.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changed: Vec<ChangedFinding>,
-    /// Findings that were there and are not any more, as they were.
+/// Findings of the earlier verdict that this one does not have.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fixed: Vec<Finding>,
-    /// How many findings are as they were.
+/// Number of unchanged findings.
     pub unchanged: usize,
 }
 
@@ -42,27 +42,27 @@ pub struct BaselineComparison {
 pub struct Finding {
     /// The rule's id.
     pub rule: String,
-    /// What it is about; absent where the rule speaks of the move as a whole.
+/// Subject of the finding; absent for a finding on the move as a whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
     /// Fail or unknown.
     pub status: Status,
-    /// What it does to the decision; absent for a waived finding.
+/// Effect on the decision; absent for a waived finding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effect_now: Option<Effect>,
-    /// What was found, in a sentence with the values.
+/// Message of the rule, with the values.
     pub message: String,
 }
 
-/// A finding that is not as it was.
+/// A finding that changed since the baseline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChangedFinding {
-    /// As it was.
+/// The finding in the baseline.
     pub before: Finding,
-    /// As it is.
+/// The finding now.
     pub after: Finding,
-    /// The facts under it whose values differ.
+/// The facts of its evidence whose values differ.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<ChangedValue>,
 }
@@ -71,28 +71,28 @@ pub struct ChangedFinding {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChangedValue {
-    /// Its path, as a rule writes it, without list positions: they may be others in every collection.
+/// Path of the fact, as a rule writes it, without list positions: these differ between collections.
     pub path: String,
-    /// Its value then; absent where it did not decide.
+/// Value in the baseline; absent if the rule did not use the fact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Value>,
-    /// Its value now; absent where it does not decide.
+/// Value now; absent if the rule does not use the fact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<Value>,
 }
 
-/// What became of a finding that is there now.
+/// Change of a current finding since the baseline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trend {
-    /// It was not there.
+/// The baseline does not have the finding.
     New,
-    /// It was there, otherwise.
+/// The baseline has the finding with other values.
     Changed,
-    /// It is as it was.
+/// The baseline has the same finding.
     Unchanged,
 }
 
-/// An earlier report, to hold later verdicts against.
+/// An earlier report, to compare later verdicts with.
 #[derive(Debug, Clone, Default)]
 pub struct Baseline {
     earlier: BTreeMap<MoveKey, Verdict>,
@@ -107,12 +107,12 @@ impl Baseline {
         Self { earlier: verdicts.into_iter().map(|verdict| (key(&verdict.moved), verdict)).collect() }
     }
 
-    /// Lays down in `verdict` how it differs from the earlier one.
+/// Sets `verdict.since` to the difference from the earlier verdict on the same move.
     pub fn compare(&self, verdict: &mut Verdict) {
         verdict.since = Some(since(verdict, self.earlier.get(&key(&verdict.moved))));
     }
 
-    /// The moves that the earlier report has and this one has not.
+/// The moves that the earlier report has and this one does not have.
     pub fn missing_moves(&self, now: &[Verdict]) -> Vec<&Move> {
         let there: std::collections::BTreeSet<MoveKey> =
             now.iter().map(|verdict| key(&verdict.moved)).collect();
@@ -122,7 +122,7 @@ impl Baseline {
 }
 
 impl BaselineComparison {
-    /// What became of a finding that is there now; none for an outcome that is no finding.
+/// Change of a current finding; `None` for an outcome that is not a finding.
     pub fn trend(&self, judged: &JudgedOutcome) -> Option<Trend> {
         let is = |finding: &Finding| {
             *finding.rule == *judged.outcome.rule && finding.subject == judged.outcome.subject
@@ -135,7 +135,7 @@ impl BaselineComparison {
         }
     }
 
-    /// The findings that now have this effect and had it not before.
+/// The findings that have this effect now and did not have it in the baseline.
     pub fn newly_with_effect(&self, effect: Effect) -> impl Iterator<Item = &Finding> {
         let turned =
             self.changed.iter().filter(|changed| changed.before.effect_now != changed.after.effect_now);
@@ -147,7 +147,7 @@ impl BaselineComparison {
 }
 
 impl Trend {
-    /// In one word.
+/// The trend in one word.
     pub fn word(self) -> &'static str {
         match self {
             Self::New => "new",
@@ -180,7 +180,7 @@ fn since(verdict: &Verdict, earlier: Option<&Verdict>) -> BaselineComparison {
     since
 }
 
-/// The findings of a verdict. Where a rule says several things of one subject, they are told apart by their order.
+/// The findings of a verdict. Several findings of one rule on one subject are distinguished by their order.
 fn findings(verdict: &Verdict) -> BTreeMap<FindingKey<'_>, &JudgedOutcome> {
     let mut found = BTreeMap::new();
     for judged in verdict.outcomes.iter().filter(|judged| is_finding(judged)) {

@@ -1,4 +1,4 @@
-//! The decision itself.
+//! The decision on one move: GO or NO-GO from outcomes, waivers and facts.
 
 use std::{cmp::Reverse, collections::BTreeSet};
 
@@ -14,27 +14,27 @@ use crate::{
     rule::{Effect, Outcome, Status},
 };
 
-/// What a verdict depends on besides outcomes, waivers and facts.
+/// Inputs of a decision besides outcomes, waivers and facts.
 #[derive(Debug, Clone)]
 pub struct DecisionContext {
-    /// The time to hold rules and waivers against.
+/// Time of the evaluation; waivers and the expiry are compared with it.
     pub now: Timestamp,
-    /// How long the verdict holds after the oldest volatile fact.
+/// Validity of the verdict after the oldest volatile fact.
     pub valid_for: SignedDuration,
-    /// Whether warnings are to count as a failure of the check.
+/// True if warnings count as a failure of the check.
     pub strict: bool,
-    /// What the evidence and the rules were read from.
+/// Digests of the inputs: facts, rules, waivers, change file.
     pub digests: Digests,
     /// Rules that exist and gave no outcome here; a waiver for one of them is not a mistake.
     pub other_rules: BTreeSet<String>,
-    /// Where in a file the move is asked for.
+/// Line of the change file that asks for the move.
     pub asked_in: Option<FileLine>,
-    /// The predicted migration, to be shown.
+/// Forecast of the migration, for the report.
     pub forecast: Option<Forecast>,
 }
 
 impl DecisionContext {
-    /// A context with the defaults: one hour, not strict, nothing named.
+/// A context with the defaults: valid for one hour, not strict, no digests.
     pub fn at(now: Timestamp) -> Self {
         Self {
             now,
@@ -48,12 +48,12 @@ impl DecisionContext {
     }
 }
 
-/// Decides on one move. The order of `outcomes` means nothing: the verdict has its own.
+/// Decides on one move. The order of `outcomes` has no effect: the verdict sorts them.
 pub fn decide(outcomes: Vec<Outcome>, waivers: &Waivers, facts: &Facts, context: &DecisionContext) -> Verdict {
     let moved = moved(facts, context.asked_in.clone());
     let applied = apply_waivers(outcomes, waivers, &moved, &context.other_rules, Day::of(context.now));
     let mut outcomes: Vec<JudgedOutcome> = applied.outcomes.into_iter().map(judge).collect();
-    // The texts only make the order total, so that it cannot depend on the order of evaluation.
+    // The texts only make the sort order total, so that the order of evaluation has no influence.
     outcomes.sort_by(|a, b| rank(a).cmp(&rank(b)).then_with(|| text(a).cmp(&text(b))));
     let digests =
         Digests { waivers: context.digests.waivers.or_else(|| waivers.digest()), ..context.digests.clone() };
@@ -81,7 +81,7 @@ fn judge((outcome, waiver): (Outcome, Option<super::AppliedWaiver>)) -> JudgedOu
     JudgedOutcome { outcome, effect_now, waiver }
 }
 
-/// Whether decision, effects and counts are those that follow from the outcomes: not so in a file edited by hand.
+/// True if decision, effects and counts follow from the outcomes. False for a file that was edited by hand.
 pub(super) fn is_consistent(verdict: &Verdict) -> bool {
     let effects = verdict.outcomes.iter().all(|judged| {
         let effect = if judged.waiver.is_some() { None } else { judged.outcome.effect_now() };
@@ -90,7 +90,7 @@ pub(super) fn is_consistent(verdict: &Verdict) -> bool {
     effects && decision(&verdict.outcomes) == verdict.decision && count(&verdict.outcomes) == verdict.counts
 }
 
-/// Place of an outcome in the document.
+/// Sort key of an outcome in the document.
 fn rank(judged: &JudgedOutcome) -> impl Ord + use<'_> {
     let JudgedOutcome { outcome, effect_now, waiver } = judged;
     let standing = match (effect_now, waiver, outcome.status) {

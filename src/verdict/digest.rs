@@ -1,4 +1,4 @@
-//! SHA-256 digests that tie a verdict to what it was reached from.
+//! SHA-256 digests that tie a verdict to its inputs.
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
@@ -20,16 +20,16 @@ pub struct InvalidDigest(pub String);
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Digests {
-    /// Of the facts document as it was read or written.
+/// Digest of the facts document, as it was read or written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub facts: Option<Digest>,
-    /// Of all rule files with their parameters, see [`Digest::of_parts`].
+/// Digest of all rule files with their parameters, see [`Digest::of_parts`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rules: Option<Digest>,
-    /// Of the waiver files; absent where none was given.
+/// Digest of the waiver files; absent without waivers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waivers: Option<Digest>,
-    /// Of the change file; absent where none was given.
+/// Digest of the change file; absent without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub change: Option<Digest>,
 }
@@ -40,7 +40,7 @@ impl Digest {
         Self(Sha256::digest(bytes).into())
     }
 
-    /// A digest that was reckoned elsewhere.
+/// A digest that was calculated elsewhere.
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }

@@ -1,4 +1,4 @@
-//! The verdict document, `vmgate/verdict/v1`: the decision on one move with everything it rests on.
+//! The verdict document, `vmgate/verdict/v1`: the decision on one move with all evidence.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -14,44 +14,44 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Verdict {
-    /// Names this format.
+/// Id of this format.
     pub schema: VerdictSchema,
-    /// What reached it.
+/// Program that made the verdict.
     pub tool: Tool,
-    /// The time that the rules and waivers were held against.
+/// Time of the evaluation.
     pub evaluated_at: Timestamp,
-    /// From then on the evidence is too old to act on.
+/// Time from which the evidence is too old to act on.
     pub expires_at: Timestamp,
-    /// What was judged.
+/// The move that was judged.
     #[serde(rename = "move")]
     pub moved: Move,
-    /// What was asked for: the change it belongs to, with its limits.
+/// The change that the move belongs to, with its limits.
     pub change: Change,
-    /// The answer.
+/// GO or NO-GO, with the class of the reason.
     pub decision: Decision,
-    /// Whether warnings were to count as a failure of the check (`--strict`).
+/// True if warnings counted as a failure of the check (`--strict`).
     pub strict: bool,
-    /// How many there are of what.
+/// Number of outcomes of each kind.
     pub counts: Counts,
-    /// All outcomes: what blocks, then warnings, notes, waived ones, passes; within these by step and severity.
+/// All outcomes: blocking ones, then warnings, notes, waived ones, passes; within these by step and severity.
     pub outcomes: Vec<JudgedOutcome>,
-    /// Missing evidence by its cause, each with one way out; without what is waived.
+/// Missing evidence by cause, each with one way out; waived outcomes are left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<UnknownGroup>,
-    /// Waivers that did not do what their owner meant.
+/// Waivers without effect, with the reason.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waiver_problems: Vec<WaiverProblem>,
-    /// The predicted migration; absent where none was made.
+/// Forecast of the migration; absent without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forecast: Option<Forecast>,
-    /// How it differs from an earlier verdict; absent where it was held against none (`--baseline`).
+/// Difference from an earlier verdict; absent without `--baseline`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<BaselineComparison>,
-    /// What it was reached from.
+/// Digests of the inputs.
     pub digests: Digests,
 }
 
-/// The names of the verdict format that this version reads and writes.
+/// Ids of the verdict format that this version reads and writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum VerdictSchema {
     /// The first format.
@@ -59,13 +59,13 @@ pub enum VerdictSchema {
     V1,
 }
 
-/// The program that reached a verdict.
+/// The program that made a verdict.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Tool {
-    /// Its name.
+/// Name of the program.
     pub name: String,
-    /// Its version.
+/// Version of the program.
     pub version: String,
 }
 
@@ -75,23 +75,23 @@ pub struct Tool {
 pub struct Move {
     /// The VM.
     pub vm: NameAndUuid,
-    /// The host it runs on.
+/// The host that the VM runs on.
     pub source: NameAndUuid,
-    /// The host it is to go to.
+/// The host that the VM is to move to.
     pub destination: NameAndUuid,
-    /// Where in a file the move is asked for; absent where it came from the command line.
+/// Line of the change file that asks for the move; absent for a move from the command line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked_in: Option<FileLine>,
 }
 
-/// What a VM or host is called.
+/// Name and UUID of a VM or host.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NameAndUuid {
-    /// Its name; absent where it is not known.
+/// Name; absent if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Its UUID; absent where it is not known.
+/// UUID; absent if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uuid: Option<String>,
 }
@@ -102,59 +102,59 @@ pub struct NameAndUuid {
 pub struct FileLine {
     /// The file as it was named on the command line.
     pub file: String,
-    /// The line, from 1.
+/// Line number, from 1.
     pub line: u32,
 }
 
-/// The answer and the class of its reason.
+/// GO or NO-GO, with the class of the reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "answer", content = "because")]
 pub enum Decision {
-    /// Nothing blocks.
+/// No rule blocks.
     #[serde(rename = "GO")]
     Go(GoReason),
-    /// Something blocks, or nothing was looked at.
+/// A rule blocks, or no rule was evaluated.
     #[serde(rename = "NO-GO")]
     NoGo(NoGoReason),
 }
 
-/// Why it is GO.
+/// Reason for GO.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum GoReason {
-    /// No rule has anything against it.
+/// All rules pass or only note.
     AllClear,
-    /// Nothing blocks, but there are warnings.
+/// No rule blocks, but there are warnings.
     WithWarnings,
 }
 
-/// Why it is NO-GO.
+/// Reason for NO-GO.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum NoGoReason {
-    /// A rule that blocks is violated; there may be missing evidence besides.
+/// A blocking rule is violated; evidence may be missing as well.
     RuleViolated,
-    /// No rule that blocks is violated, but some cannot be decided.
+/// No blocking rule is violated, but at least one cannot be decided.
     EvidenceMissing,
-    /// There were no rules, or none applied: nobody looked, so nobody can say GO.
+/// There were no rules, or none applied: without an evaluation there is no GO.
     NothingEvaluated,
 }
 
-/// How many outcomes there are of each kind.
+/// Number of outcomes of each kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Counts {
-    /// Different rules.
+/// Number of different rules.
     pub rules: usize,
-    /// Outcomes in which the healthy state holds.
+/// Outcomes whose rule holds.
     pub pass: usize,
-    /// Outcomes in which it does not, waived or not.
+/// Outcomes whose rule is violated, waived or not.
     pub fail: usize,
     /// Outcomes that could not be decided, waived or not.
     pub unknown: usize,
-    /// Rules that have nothing to say here.
+/// Outcomes of rules that do not apply to this move.
     pub not_applicable: usize,
-    /// Outcomes that a waiver lies over.
+/// Outcomes that a waiver applies to.
     pub waived: usize,
     /// Outcomes that block.
     pub blocking: usize,
@@ -164,31 +164,31 @@ pub struct Counts {
     pub notes: usize,
 }
 
-/// An outcome with what was made of it.
+/// An outcome with its effect on the decision.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct JudgedOutcome {
-    /// What the rule found.
+/// Outcome of the rule.
     #[serde(flatten)]
     pub outcome: Outcome,
-    /// What it does to the decision; absent for a pass, a rule that does not apply, and a waived finding.
+/// Effect on the decision; absent for a pass, a rule that does not apply, and a waived finding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effect_now: Option<Effect>,
-    /// The waiver that lies over it.
+/// The waiver that applies to the outcome.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiver: Option<AppliedWaiver>,
 }
 
-/// Who waived a finding, why, and until when.
+/// A waiver that applies to a finding: owner, reason, ticket and last valid day.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AppliedWaiver {
-    /// Who answers for it.
+/// Person or team responsible for the waiver.
     pub owner: String,
-    /// Why it is safe.
+/// Reason why the waiver is safe.
     pub reason: String,
-    /// Where it was agreed.
+/// Ticket in which the waiver was agreed.
     pub ticket: String,
-    /// The last day on which it holds, UTC.
+/// Last valid day, UTC.
     pub until: Day,
 }
 
@@ -196,28 +196,28 @@ pub struct AppliedWaiver {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UnknownGroup {
-    /// The obstacle; absent where a rule could not be evaluated for another reason than a missing fact.
+/// Cause of the missing facts; absent if a rule could not be evaluated although its facts are known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<Cause>,
-    /// The gravest effect of its outcomes.
+/// The gravest effect of the undecided outcomes.
     pub effect: Effect,
-    /// How many outcomes it leaves undecided.
+/// Number of undecided outcomes.
     pub count: usize,
-    /// The ids of their rules, sorted.
+/// Ids of the undecided rules, sorted.
     pub rules: Vec<String>,
-    /// What was said by those who tried, sorted, each once.
+/// Error texts of the collectors, sorted, each once.
     pub reasons: Vec<String>,
-    /// The one thing to do about it.
+/// The way out: the one thing to do.
     pub way_out: String,
 }
 
 impl Verdict {
-    /// The code to exit with for this verdict alone.
+/// Exit code for this verdict alone.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::of(self)
     }
 
-    /// Whether a migration may run on it at `now`: GO, not expired, and without warnings where they were to count.
+/// True if a migration may run at `now`: GO, not expired, and without warnings under `--strict`.
     pub fn permits_migration(&self, now: Timestamp) -> bool {
         self.exit_code() == ExitCode::Go && now < self.expires_at
     }
@@ -227,7 +227,7 @@ impl Verdict {
         self.outcomes.iter().filter(move |judged| judged.effect_now == Some(effect))
     }
 
-    /// The outcomes that a waiver lies over.
+/// The outcomes that a waiver applies to.
     pub fn waived(&self) -> impl Iterator<Item = &JudgedOutcome> {
         self.outcomes.iter().filter(|judged| judged.waiver.is_some())
     }
@@ -242,11 +242,11 @@ impl Decision {
         }
     }
 
-    /// The class of its reason in words that end a sentence.
+/// The class of the reason, in words that end a sentence.
     pub fn reason(self) -> &'static str {
         match self {
-            Self::Go(GoReason::AllClear) => "nothing speaks against it",
-            Self::Go(GoReason::WithWarnings) => "nothing blocks, but there are warnings",
+            Self::Go(GoReason::AllClear) => "no rule objects",
+            Self::Go(GoReason::WithWarnings) => "no rule blocks, but there are warnings",
             Self::NoGo(NoGoReason::RuleViolated) => "a rule is violated",
             Self::NoGo(NoGoReason::EvidenceMissing) => "evidence is missing",
             Self::NoGo(NoGoReason::NothingEvaluated) => "no rule was evaluated",
@@ -255,7 +255,7 @@ impl Decision {
 }
 
 impl NameAndUuid {
-    /// The name, else the UUID, else what it is not.
+/// The name, else the UUID, else `(unknown)`.
     pub fn label(&self) -> &str {
         self.name.as_deref().or(self.uuid.as_deref()).unwrap_or("(unknown)")
     }

@@ -1,7 +1,7 @@
-//! From outcomes to a verdict: GO or NO-GO for one move, with waivers laid over it and everything it rests on.
+//! From outcomes to a verdict: GO or NO-GO for one move, with waivers applied and all evidence.
 //!
-//! Pure: the same outcomes, waivers, facts and time give the same document, byte for byte. What the process says
-//! when it ends is in [`ExitCode`], for every command.
+//! Pure: the same outcomes, waivers, facts and time give the same document, byte for byte. The exit codes of all
+//! commands are in [`ExitCode`].
 
 pub mod attest;
 mod decide;

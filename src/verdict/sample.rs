@@ -55,7 +55,7 @@ pub(crate) fn now() -> jiff::Timestamp {
     "2026-11-23T10:00:00Z".parse().unwrap()
 }
 
-/// A move of `vm` between two hosts of which everything needed here is known.
+/// Facts of a move of `vm` between two hosts, with known names and UUIDs.
 pub(crate) fn facts(vm: &str) -> Facts {
     let host = |name: &str, uuid: &str| {
         Fact::Known(Host {
@@ -107,7 +107,7 @@ fn context() -> DecisionContext {
     }
 }
 
-/// Memory that is sent at a steady pace, and then the little that is dirtied meanwhile.
+/// Remaining memory: sent at a steady rate, then the small part that was dirtied meanwhile.
 fn timeline() -> Vec<Remaining> {
     let moment = |at_seconds: f64| {
         let left = |end: f64| {
@@ -119,7 +119,7 @@ fn timeline() -> Vec<Remaining> {
     (0..=30).map(|step| moment(f64::from(step) * 2.0)).collect()
 }
 
-/// GO without a word against it.
+/// A GO verdict without findings.
 pub(crate) fn go() -> Verdict {
     let outcomes = vec![
         outcome("vm-is-running", Status::Pass),
@@ -129,8 +129,8 @@ pub(crate) fn go() -> Verdict {
     decide(outcomes, &Waivers::default(), &facts("idle1"), &context())
 }
 
-/// NO-GO with something of everything: violations, missing evidence, warnings, notes, waivers that hold and
-/// waivers that do not, and a guest that gives hostile names.
+/// A NO-GO verdict with everything: violations, missing evidence, warnings, notes, waivers that apply and
+/// waivers that do not, and a guest with hostile names.
 pub(crate) fn no_go() -> Verdict {
     let at = Some("2026-11-23T09:58:04Z".parse().unwrap());
     let from = |path: &str, value, source: Option<&str>| {

@@ -1,4 +1,4 @@
-//! Groups missing evidence by its cause: an operator without an agent in the guest must see one way out, not
+//! Missing evidence, grouped by cause: an operator without an agent in the guest must see one way out, not
 //! twelve complaints.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{JudgedOutcome, UnknownGroup};
 use crate::{fact::Cause, rule::Status};
 
-/// Groups the undecided outcomes that no waiver lies over; the gravest effect first, then the largest group.
+/// Groups the undecided outcomes without a waiver; the gravest effect first, then the largest group.
 /// An outcome that lacks facts for several causes is counted with each: all of them have to be removed.
 pub(super) fn group(outcomes: &[JudgedOutcome]) -> Vec<UnknownGroup> {
     let mut groups: BTreeMap<Option<Cause>, Vec<(&JudgedOutcome, BTreeSet<&str>)>> = BTreeMap::new();
@@ -39,7 +39,7 @@ fn one_group(cause: Option<Cause>, members: &[(&JudgedOutcome, BTreeSet<&str>)])
     let rules: BTreeSet<&str> = members.iter().map(|(judged, _)| &*judged.outcome.rule).collect();
     let reasons: BTreeSet<&str> = members.iter().flat_map(|(_, reasons)| reasons.iter().copied()).collect();
     let way_out = cause.map_or(
-        "the facts are there, but the rule fails on them: read its message and correct the rule",
+        "all facts are known, but the rule cannot be evaluated: read the rule's message and correct the rule",
         Cause::way_out,
     );
     Some(UnknownGroup {

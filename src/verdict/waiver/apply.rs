@@ -1,4 +1,4 @@
-//! Lays waivers over outcomes. Pure: the day is an input, and the order of waivers and outcomes means nothing.
+//! Applies waivers to the outcomes of rules. Pure: the day is an input, and the order of waivers and outcomes has no effect.
 
 use std::collections::BTreeSet;
 
@@ -11,36 +11,36 @@ use crate::{
     verdict::{Move, AppliedWaiver},
 };
 
-/// A waiver that did not do what its owner meant. It changes no decision.
+/// A waiver that has no effect, and the reason. A waiver problem changes no decision.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WaiverProblem {
     /// The rule that the waiver names.
     pub rule: String,
-    /// What the waiver is about.
+/// Matchers of the waiver.
     #[serde(rename = "match")]
     pub matches: Match,
-    /// What is wrong with it.
+/// Kind of the problem.
     pub fault: WaiverFault,
-    /// Who answers for the waiver.
+/// Person or team responsible for the waiver.
     pub owner: String,
-    /// Where the waiver was agreed.
+/// Ticket in which the waiver was agreed.
     pub ticket: String,
     /// The last day on which the waiver holds, UTC.
     pub until: Day,
-    /// What is wrong and what to do, in a sentence.
+/// The problem and the way out, in one sentence.
     pub message: String,
 }
 
-/// What can be wrong with a valid waiver.
+/// Problems of a waiver whose file is valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum WaiverFault {
-    /// Its last valid day is over: what it would have waived is not waived.
+/// The last valid day is over: matching findings are not waived.
     Expired,
-    /// Its first day has not come: what it would have waived is not waived.
+/// The first valid day is in the future: matching findings are not waived.
     NotYetValid,
-    /// It is about this move, and there is nothing to waive.
+/// The waiver matches this move, and no finding matches the waiver.
     Unused,
     /// No rule has this id.
     UnknownRule,
@@ -48,17 +48,17 @@ pub enum WaiverFault {
     NotWaivable,
 }
 
-/// Outcomes with the waivers that lie over them.
+/// Outcomes with the waivers that apply to them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WaivedOutcomes {
-    /// Each outcome in the order it came, with the waiver that holds for it.
+/// Each outcome, in the order of the input, with the waiver that applies to it.
     pub outcomes: Vec<(Outcome, Option<AppliedWaiver>)>,
-    /// What is wrong with waivers that are about this move, sorted.
+/// Problems of the waivers that match this move, sorted.
     pub problems: Vec<WaiverProblem>,
 }
 
-/// Lays `waivers` over `outcomes` on the day `today`. `other_rules` are rules that exist and gave no outcome.
-/// Waivers whose vm or host matcher does not fit the move are left alone: they are about other moves.
+/// Applies `waivers` to `outcomes` on the day `today`. `other_rules` are rules that exist and gave no outcome.
+/// Waivers whose vm or host matcher does not fit the move are skipped: they are for other moves.
 pub fn apply_waivers(
     outcomes: Vec<Outcome>,
     waivers: &Waivers,
@@ -94,18 +94,18 @@ fn apply_waiver(
     let count = found.len();
     let findings = if count == 1 { "1 finding".to_owned() } else { format!("{count} findings") };
     let stays =
-        if count == 0 { "nothing is left to waive".to_owned() } else { format!("{findings} not waived") };
+        if count == 0 { "no finding matches the waiver".to_owned() } else { format!("{findings} not waived") };
     if today > waiver.expires {
-        let way_out = if count == 0 { "remove it" } else { "mend the cause, or have it agreed anew" };
-        let message = format!("expired: its last day was {}; {stays}: {way_out}", waiver.expires);
+        let way_out = if count == 0 { "remove the waiver" } else { "fix the cause, or agree on a new waiver" };
+        let message = format!("expired: the last valid day was {}; {stays}: {way_out}", waiver.expires);
         return Some((WaiverFault::Expired, message));
     }
     if today < waiver.created {
-        let message = format!("not yet valid: its first day is {}; {stays}", waiver.created);
+        let message = format!("not yet valid: the first valid day is {}; {stays}", waiver.created);
         return Some((WaiverFault::NotYetValid, message));
     }
     if count == 0 {
-        return Some((WaiverFault::Unused, "unused: there is nothing to waive; remove it".to_owned()));
+        return Some((WaiverFault::Unused, "unused: no finding matches the waiver; remove the waiver".to_owned()));
     }
     let mut refused = false;
     for (outcome, waived) in found {
@@ -116,7 +116,7 @@ fn apply_waiver(
         }
     }
     refused.then(|| {
-        let message = "the rule may not be waived (waivable: false): mend the cause, and remove the waiver";
+        let message = "this rule cannot be waived (waivable: false): fix the cause and remove the waiver";
         (WaiverFault::NotWaivable, message.to_owned())
     })
 }
@@ -128,8 +128,8 @@ fn unknown_rule(id: &str, rules: &BTreeSet<&str>) -> String {
         .filter(|(distance, _)| *distance <= 1 + id.chars().count() / 4)
         .min();
     match nearest {
-        Some((_, rule)) => format!("no rule is called {id}: did you mean {rule}?"),
-        None => format!("no rule is called {id}: `vmgate rules list` shows the ids"),
+        Some((_, rule)) => format!("there is no rule {id}: did you mean {rule}?"),
+        None => format!("there is no rule {id}: `vmgate rules list` shows all ids"),
     }
 }
 
@@ -197,8 +197,8 @@ mod tests {
     #[test]
     fn an_expired_waiver_says_what_it_would_have_waived() {
         let applied = lay(vec![sample::outcome("a", Status::Fail)], sample::waiver("a"), "2026-12-01");
-        let expected = "expired: its last day was 2026-11-30; 1 finding not waived: \
-                        mend the cause, or have it agreed anew";
+        let expected = "expired: the last valid day was 2026-11-30; 1 finding not waived: \
+                        fix the cause, or agree on a new waiver";
         assert_eq!(applied.problems[0].message, expected);
     }
 
@@ -214,7 +214,7 @@ mod tests {
         };
         assert_eq!(with(Some("eth*"), Some("web1"), Some("hv1")), (true, vec![]));
         assert_eq!(with(Some("eno*"), Some("web1"), None), (false, vec![WaiverFault::Unused]));
-        assert_eq!(with(Some("eth*"), Some("db*"), None), (false, vec![]), "it is about another move");
+        assert_eq!(with(Some("eth*"), Some("db*"), None), (false, vec![]), "the waiver is for another move");
         assert_eq!(
             with(Some("eth*"), None, Some("hv2")),
             (false, vec![]),
@@ -251,7 +251,7 @@ mod tests {
         assert_eq!(faults(&applied), [WaiverFault::UnknownRule]);
         assert_eq!(
             applied.problems[0].message,
-            "no rule is called forecast-converge: did you mean forecast-converges?"
+            "there is no rule forecast-converge: did you mean forecast-converges?"
         );
     }
 
