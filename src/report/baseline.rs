@@ -1,4 +1,4 @@
-//! What has become different since the baseline, in the words that several formats share.
+//! Changes since the baseline, in the words that several formats share.
 
 use super::words;
 use crate::{
@@ -12,11 +12,11 @@ pub(super) struct BaselineEntry<'a> {
     pub(super) word: &'static str,
     /// The rule's id.
     pub(super) rule: &'a str,
-    /// What was found, then what was found before and which values differ. From elsewhere: to be escaped.
+/// The message now, then the earlier message and the values that differ. From guests and hosts: to be escaped.
     pub(super) lines: Vec<String>,
 }
 
-/// All of them: the new ones first.
+/// All changes since the baseline: new findings, then changed ones, then fixed ones.
 pub(super) fn baseline_entries(since: &BaselineComparison) -> Vec<BaselineEntry<'_>> {
     let new = since.new.iter().map(|finding| single_line("new", finding));
     let fixed = since.fixed.iter().map(|finding| single_line("fixed", finding));

@@ -1,4 +1,4 @@
-//! Outcomes of one rule belong together: two hundred connections that break are one finding with one way out.
+//! Outcomes grouped by rule: two hundred connections that break are one entry with one way out.
 
 use crate::{
     rule::{Effect, Status},
@@ -8,14 +8,14 @@ use crate::{
 /// Neighbouring outcomes of one rule, never empty.
 #[derive(Debug)]
 pub(super) struct RuleGroup<'a> {
-    /// The first of them, for what they share: rule, title, step, severity.
+/// The first outcome, for the shared fields: rule, title, step, severity.
     pub(super) first: &'a JudgedOutcome,
-    /// All of them.
+/// All outcomes of the group.
     pub(super) all: Vec<&'a JudgedOutcome>,
 }
 
 impl<'a> RuleGroup<'a> {
-    /// What to do, each advice once.
+/// Remediations of the outcomes, each text once.
     pub(super) fn remediations(&self) -> Vec<&'a str> {
         let mut advice: Vec<&str> = Vec::new();
         for remediation in self.all.iter().filter_map(|judged| judged.outcome.remediation.as_deref()) {
@@ -39,7 +39,7 @@ pub(super) fn by_rule<'a>(outcomes: impl Iterator<Item = &'a JudgedOutcome>) -> 
     groups
 }
 
-/// The violations with this effect. What is undecided is shown by its cause instead.
+/// The violations with this effect. Undecided outcomes are not included: reports show them by cause.
 pub(super) fn violations(verdict: &Verdict, effect: Effect) -> Vec<RuleGroup<'_>> {
     by_rule(verdict.with_effect(effect).filter(|judged| judged.outcome.status == Status::Fail))
 }

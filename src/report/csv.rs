@@ -1,7 +1,7 @@
-//! One line an outcome, for spreadsheets (RFC 4180, with a header).
+//! CSV: one line per outcome, for spreadsheets (RFC 4180, with a header).
 //!
-//! A spreadsheet evaluates what begins with `=`, `+`, `-` or `@`: such cells get an apostrophe in front, which says
-//! "text" to it (OWASP, CSV injection).
+//! A spreadsheet evaluates cells that begin with `=`, `+`, `-` or `@`: such cells get an apostrophe in front, which
+//! marks them as text (OWASP, CSV injection).
 
 use std::io::{self, Write};
 
@@ -45,7 +45,7 @@ pub(super) fn write(verdicts: &[Verdict], sink: &mut dyn Write) -> io::Result<()
     record(HEADER, &mut sink)?;
     for verdict in verdicts {
         let about = about(verdict);
-        // A move on which nothing was evaluated must not be missing from the list.
+        // A move without any outcome must still be in the list.
         if verdict.outcomes.is_empty() {
             record(about.iter().map(String::as_str).chain([""; 17]), &mut sink)?;
         }
@@ -100,8 +100,8 @@ fn outcome(judged: &JudgedOutcome, verdict: &Verdict) -> [String; 17] {
     ]
 }
 
-/// What became of a finding since the baseline; nothing where there is none, or no finding. One that passes now and did
-/// not then is fixed.
+/// Change of a finding since the baseline; `None` without a baseline or for an outcome that is not a finding. An outcome
+/// that passes now and did not pass then is fixed.
 fn trend(judged: &JudgedOutcome, verdict: &Verdict) -> Option<&'static str> {
     let since = verdict.since.as_ref()?;
     let outcome = &judged.outcome;
@@ -125,7 +125,7 @@ fn record<'a>(cells: impl IntoIterator<Item = &'a str>, sink: &mut dyn Write) ->
 fn cell(text: &str) -> String {
     let text = visible(text);
     let first = text.trim_start().chars().next();
-    // The full-width forms too: some spreadsheets take them for their ASCII likes.
+    // The full-width forms too: some spreadsheets treat them like the ASCII characters.
     let evaluated = matches!(first, Some('=' | '+' | '-' | '@' | '＝' | '＋' | '－' | '＠'));
     let apostrophe = if evaluated { "'" } else { "" };
     if evaluated || text.contains(['"', ',', ';', '\'']) {

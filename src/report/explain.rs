@@ -1,5 +1,5 @@
-//! One outcome from end to end: the verdict it is part of, what was found, the rule, the facts with where each came
-//! from, what is missing, and the way out.
+//! Explanation of one outcome: its verdict, the finding, the rule, the facts with the origin of each, the missing
+//! facts, and the way out.
 
 use std::io::{self, Write};
 
@@ -9,8 +9,8 @@ use crate::{
     verdict::{JudgedOutcome, Verdict},
 };
 
-/// Writes the explanation of `judged`, an outcome of `verdict`. With the rule comes whether it is of the very rules
-/// that the verdict was reached with.
+/// Writes the explanation of `judged`, an outcome of `verdict`. The flag beside the rule is true if the verdict was made
+/// with the same rules and parameters.
 pub fn explain(
     verdict: &Verdict,
     judged: &JudgedOutcome,
@@ -25,7 +25,7 @@ pub fn explain(
         Some((rule, same)) => page.rule(rule, same)?,
         None => page.section(
             "The rule",
-            ["it is not among the rules that are loaded: name its folder with --rules".to_owned()],
+            ["this rule is not loaded: name its folder with --rules".to_owned()],
         )?,
     }
     page.facts(verdict, judged)?;
@@ -97,7 +97,7 @@ impl Page<'_> {
     fn rule(&mut self, rule: &Rule, same: bool) -> io::Result<()> {
         self.title("The rule")?;
         if !same {
-            self.line(2, "(as it is here; the verdict was reached with other rules or parameters)")?;
+            self.line(2, "(as loaded now; the verdict was made with other rules or parameters)")?;
         }
         let texts = &rule.texts;
         let mut expressions: Vec<(String, &str)> = Vec::new();
@@ -123,7 +123,7 @@ impl Page<'_> {
     fn facts(&mut self, verdict: &Verdict, judged: &JudgedOutcome) -> io::Result<()> {
         let outcome = &judged.outcome;
         if outcome.evidence.is_empty() && outcome.missing.is_empty() {
-            return self.section("The facts", ["the verdict names none for this outcome".to_owned()]);
+            return self.section("The facts", ["the verdict names no facts for this outcome".to_owned()]);
         }
         self.title("The facts")?;
         for evidence in &outcome.evidence {
@@ -157,14 +157,14 @@ impl Page<'_> {
     }
 }
 
-/// Who obtained a fact, how and when, and how old it was when it was used.
+/// Origin of a fact: collector, method, time, and age at the evaluation.
 fn origin(evidence: &Evidence, verdict: &Verdict) -> String {
     let derived = ["forecast.", "params.", "now"].iter().any(|root| evidence.path.starts_with(root));
     let source = match &evidence.source {
         Some(source) => format!("from {source}"),
-        None if derived => "worked out from the other facts, not observed".to_owned(),
+        None if derived => "calculated from other facts, not observed".to_owned(),
         None if evidence.path.starts_with("change.") => "set for this move by the operator".to_owned(),
-        None => "the facts do not say where from".to_owned(),
+        None => "the source is not recorded in the facts".to_owned(),
     };
     match evidence.at {
         Some(at) => format!(

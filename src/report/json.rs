@@ -1,7 +1,7 @@
 //! The verdict document as it is, for programs: `vmgate/verdict/v1`, or `vmgate/verdicts/v1` for several.
 //!
-//! Characters that a terminal would obey are written as JSON's own `\u` escapes, so that the bytes are harmless on a
-//! screen and the values are untouched.
+//! Control and hidden characters are written as JSON's own `\u` escapes, so that the bytes are harmless on a
+//! terminal and the values are unchanged.
 
 use std::io::{self, Write};
 
@@ -11,7 +11,7 @@ use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 use super::visible::{is_control_or_hidden, is_plain};
 use crate::verdict::{Verdict, VerdictsSchema};
 
-/// `Verdicts` without owning them.
+/// Borrowed form of [`crate::verdict::Verdicts`].
 #[derive(Serialize)]
 pub(super) struct VerdictList<'a> {
     pub(super) schema: VerdictsSchema,
@@ -31,7 +31,7 @@ pub(super) fn write(verdicts: &[Verdict], sink: &mut dyn Write) -> io::Result<()
     }
 }
 
-/// Writes any document the way all JSON reports are written.
+/// Writes any document in the layout of all JSON reports.
 pub(super) fn pretty(document: &impl Serialize, sink: &mut dyn Write) -> io::Result<()> {
     let mut sink = io::BufWriter::new(sink);
     let formatter = TerminalSafe(PrettyFormatter::new());
@@ -40,7 +40,7 @@ pub(super) fn pretty(document: &impl Serialize, sink: &mut dyn Write) -> io::Res
     sink.flush()
 }
 
-/// Indented JSON in which nothing is obeyed by a terminal.
+/// Indented JSON without control or hidden characters.
 struct TerminalSafe(PrettyFormatter<'static>);
 
 impl Formatter for TerminalSafe {

@@ -1,7 +1,7 @@
-//! JUnit XML, for every CI system's test page: a suite a move, a case an outcome.
+//! JUnit XML, for the test page of a CI system: one suite per move, one case per outcome.
 //!
-//! In JUnit's own terms: a violation that blocks is a failure; missing evidence that blocks is an error, since the
-//! test could not be carried out; what is waived or does not apply is skipped, with the reason. Warnings pass with
+//! In JUnit's terms: a violation that blocks is a failure; missing evidence that blocks is an error, since the
+//! test could not run; a waived or not applicable outcome is skipped, with the reason. Warnings pass with
 //! their text as output, and fail under `--strict`. Suites are written one after the other: a tree of all of them
 //! would outgrow the verdicts.
 
@@ -20,7 +20,7 @@ use crate::{
 
 type Xml<'a> = Writer<&'a mut dyn Write>;
 
-/// What a case came to.
+/// Result of a test case.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum CaseResult {
     Success,
@@ -29,7 +29,7 @@ enum CaseResult {
     Error,
 }
 
-/// How many cases there are of what.
+/// Number of test cases by result.
 #[derive(Default)]
 struct Totals {
     tests: usize,
@@ -85,7 +85,7 @@ pub(super) fn write(verdicts: &[Verdict], sink: &mut dyn Write) -> io::Result<()
     buffered.flush()
 }
 
-/// An element with what `inner` writes in it.
+/// Writes an element whose content `inner` writes.
 fn element(
     name: &str,
     attributes: impl IntoIterator<Item = (&'static str, String)>,
@@ -98,7 +98,7 @@ fn element(
     xml.create_element(name).with_attributes(attributes).write_inner_content(inner).map(|_| ())
 }
 
-/// An element with nothing in it.
+/// Writes an empty element.
 fn empty(
     name: &str,
     attributes: impl IntoIterator<Item = (&'static str, String)>,
@@ -110,7 +110,7 @@ fn empty(
     xml.create_element(name).with_attributes(attributes).write_empty().map(|_| ())
 }
 
-/// Text as XML can hold it: the two characters that `visible` lets pass and XML forbids are written out.
+/// Text that is valid in XML: the two characters that `visible` keeps and XML forbids are escaped.
 fn shown(text: &str) -> Cow<'_, str> {
     let text = visible(text);
     if text.contains(['\u{fffe}', '\u{ffff}']) {
@@ -119,8 +119,8 @@ fn shown(text: &str) -> Cow<'_, str> {
     text
 }
 
-/// What the cases of a move came to. A suite in which nothing failed is green everywhere: that nothing was evaluated
-/// has to be a case of its own.
+/// Results of the cases of a move. CI systems show a suite without failures as green, so "nothing was evaluated" is a
+/// case of its own.
 fn kinds(verdict: &Verdict) -> impl Iterator<Item = CaseResult> {
     let nothing = nothing_evaluated(verdict).then_some(CaseResult::Error);
     nothing.into_iter().chain(verdict.outcomes.iter().map(|judged| kind(judged, verdict.strict)))
@@ -234,7 +234,7 @@ fn why_skipped(judged: &JudgedOutcome) -> String {
     }
 }
 
-/// All there is to say of a finding, a line each.
+/// Full text of a finding: title, message, fix, missing facts and evidence, one line each.
 fn text(judged: &JudgedOutcome) -> String {
     let outcome = &judged.outcome;
     let standing = match judged.effect_now {
@@ -258,7 +258,7 @@ mod tests {
     use super::*;
     use crate::verdict::{DecisionContext, Waivers, decide, sample};
 
-    /// What a reader that knows nothing of the writer finds: (suite, case, outcome) of every case.
+    /// Every case of a report as an independent reader sees it: (suite, case, outcome).
     fn cases(verdicts: &[Verdict]) -> Vec<(String, String, &'static str)> {
         let mut out = Vec::new();
         write(verdicts, &mut out).unwrap();

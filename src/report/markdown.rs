@@ -1,7 +1,7 @@
-//! A comment for a merge request: the answer first, the rest folded. GitHub's and GitLab's Markdown.
+//! Markdown of GitHub and GitLab, as a comment for a merge request: the decision first, the rest folded.
 //!
 //! Text from elsewhere is escaped so that it cannot become a link, an image, a mention, markup or a table cell of
-//! its own: what looks like Markdown in a guest's name is shown as it was written.
+//! its own: Markdown in a guest's name is shown as plain text.
 
 use std::{
     fmt::Write as _,
@@ -19,7 +19,7 @@ use crate::{
     verdict::{Decision, ExitCode, UnknownGroup, Verdict},
 };
 
-/// So many findings of one rule are listed; comments have a limit of 65,536 characters on GitHub.
+/// Most findings of one rule that are listed; comments have a limit of 65,536 characters on GitHub.
 const SHOWN: usize = 10;
 
 pub(super) fn write(verdicts: &[Verdict], sink: &mut dyn Write, style: &Style) -> io::Result<()> {
@@ -33,7 +33,7 @@ pub(super) fn write(verdicts: &[Verdict], sink: &mut dyn Write, style: &Style) -
     sink.flush()
 }
 
-/// `text` so that Markdown shows it and does nothing else with it, on one line.
+/// `text` escaped for Markdown, on one line.
 pub(super) fn escaped(text: &str) -> String {
     let text = visible(text);
     let mut out = String::with_capacity(text.len() + 8);
@@ -116,7 +116,7 @@ fn one(verdict: &Verdict, alone: bool, sink: &mut dyn Write, style: &Style) -> i
         section(&upper_first(&words::since(since)), &items, true, sink)?;
     }
     section("Waived", &waived(verdict), true, sink)?;
-    section("Waivers to look at", &problems(verdict), true, sink)?;
+    section("Waivers with problems", &problems(verdict), true, sink)?;
     footer(verdict, sink)
 }
 

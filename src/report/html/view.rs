@@ -1,4 +1,4 @@
-//! What `move.html` knows of a verdict. Users write templates against these names: they are added to, not changed.
+//! Variables of `move.html`. Users write templates against these names: new ones may be added, none may change.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -20,7 +20,7 @@ use crate::{
 /// One move.
 #[derive(Serialize)]
 pub(super) struct MoveView<'a> {
-    /// Its place in the report, from 1.
+/// Number of the move in the report, from 1.
     number: usize,
     go: bool,
     warnings: usize,
@@ -33,16 +33,16 @@ pub(super) struct MoveView<'a> {
     reason: String,
     evaluated: String,
     expires: String,
-    /// Whether the evidence was too old when it was evaluated.
+/// True if the evidence was already too old at the evaluation.
     expired: bool,
     plots: Vec<Plot>,
-    /// Memory left to send by time; none without a replay.
+/// Memory left to send over time; `None` without a replay.
     timeline: Option<Timeline>,
-    /// What other settings would make of it, in one sentence.
+/// Effect of other migration settings on the forecast, in one sentence.
     advice: Option<&'a str>,
-    /// Blocking, warnings, notes; only those that hold something.
+/// Blocking findings, warnings, notes; empty sections are left out.
     sections: Vec<Section<'a>>,
-    /// What has become different since the baseline, in figures; none where there is no baseline.
+/// Changes since the baseline, in figures; `None` without a baseline.
     since: Option<String>,
     trends: Vec<Trend<'a>>,
     waived: Vec<Group<'a>>,
@@ -54,7 +54,7 @@ pub(super) struct MoveView<'a> {
     version: &'a str,
 }
 
-/// All with one effect.
+/// All findings with one effect.
 #[derive(Serialize)]
 struct Section<'a> {
     title: &'static str,
@@ -75,24 +75,24 @@ struct Group<'a> {
     remediations: Vec<&'a str>,
 }
 
-/// One finding with what it rests on.
+/// One finding with its evidence.
 #[derive(Serialize)]
 struct Finding<'a> {
     text: String,
     evidence: Vec<EvidenceView<'a>>,
-    /// The facts that were missing, with the reason.
+/// Missing facts, each with the reason.
     missing: Vec<(&'a str, &'a str)>,
     waiver: Option<&'a AppliedWaiver>,
 }
 
-/// A fact that decided.
+/// A fact that the rule used.
 #[derive(Serialize)]
 struct EvidenceView<'a> {
     path: &'a str,
     value: String,
     source: &'a str,
     at: String,
-    /// How old it was when it was used.
+/// Age of the fact at the evaluation.
     age: String,
 }
 
@@ -114,7 +114,7 @@ struct Missing<'a> {
     way_out: &'a str,
 }
 
-/// A waiver to look at.
+/// A waiver with a problem.
 #[derive(Serialize)]
 pub(super) struct Problem<'a> {
     fault: &'static str,

@@ -1,4 +1,4 @@
-//! The report for a terminal: the answer first, then what blocks and how to get rid of it, then the rest.
+//! The report for a terminal: the decision first, then blocking findings with their way out, then the rest.
 
 mod audit;
 mod chart;
@@ -22,7 +22,7 @@ use crate::{
     verdict::{Decision, JudgedOutcome, UnknownGroup, Verdict, WaiverProblem},
 };
 
-/// So many findings of one rule are shown; the rest is a number, unless the report is verbose.
+/// Most findings of one rule that are shown; the rest is only counted, unless the report is verbose.
 const SHOWN: usize = 5;
 
 pub(super) fn write(verdicts: &[Verdict], sink: &mut dyn Write, style: &Style) -> io::Result<()> {
@@ -41,7 +41,7 @@ pub(super) fn write(verdicts: &[Verdict], sink: &mut dyn Write, style: &Style) -
     sink.flush()
 }
 
-/// Of several moves only those are shown in full in which there is something to do.
+/// True if the move needs action: of several moves only these are shown in full.
 fn needs_attention(verdict: &Verdict) -> bool {
     verdict.counts.blocking + verdict.counts.warnings > 0 || matches!(verdict.decision, Decision::NoGo(_))
 }
@@ -80,7 +80,7 @@ fn head(verdict: &Verdict, sink: &mut dyn Write, style: &Style) -> io::Result<()
     lines.push(format!("evaluated {at}, valid until {until}"));
     lines.extend(verdict.since.as_ref().map(words::since));
     if verdict.expires_at <= verdict.evaluated_at {
-        lines.push("already expired: its facts are too old to act on; collect again".to_owned());
+        lines.push("already expired: the facts are too old to act on; collect them again".to_owned());
     }
     let width = style.columns().saturating_sub(indent.len());
     let lines = lines.iter().flat_map(|line| textwrap::wrap(line, grid::at_spaces(width)));
@@ -138,13 +138,13 @@ fn missing(group: &UnknownGroup, paint: Paint) -> Row {
     lines.extend(group.reasons.iter().take(SHOWN).map(|reason| Line::plain(visible(reason))));
     if group.reasons.len() > SHOWN {
         let more = group.reasons.len() - SHOWN;
-        lines.push(Line::plain(format!("… and {more} reasons more in the json report")));
+        lines.push(Line::plain(format!("… and {more} more reasons in the JSON report")));
     }
     lines.push(Line::after("Way out: ", visible(&group.way_out)));
     Row { key: words::cause(group.cause).to_owned(), paint: Some(paint), lines }
 }
 
-/// What has become different since the baseline.
+/// Writes the changes since the baseline.
 fn trends(verdict: &Verdict, sink: &mut dyn Write, style: &Style) -> io::Result<()> {
     let mut grid = Grid::new(style);
     for entry in verdict.since.iter().flat_map(baseline_entries) {
@@ -180,7 +180,7 @@ fn problems(problems: &[&WaiverProblem], sink: &mut dyn Write, style: &Style) ->
         let lines = vec![Line::plain(visible(&about)), Line::plain(visible(&problem.message))];
         grid.push(Row { key: words::fault(problem.fault).to_owned(), paint: Some(Paint::Warning), lines });
     }
-    grid.write("Waivers to look at", sink)
+    grid.write("Waivers with problems", sink)
 }
 
 fn passed(verdict: &Verdict, sink: &mut dyn Write, style: &Style) -> io::Result<()> {
