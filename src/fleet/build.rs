@@ -1,4 +1,4 @@
-//! From an inventory and what was seen of it to what the planner counts.
+//! Builds the planner's [`Fleet`] from an inventory and a site: amounts, links, groups and limits.
 
 use std::collections::BTreeSet;
 
@@ -13,29 +13,29 @@ use crate::{
     fact::{Fact, Host, HugePages, NumaNode, Vm},
 };
 
-/// A link that nobody told the speed of is taken for this: 1 Gbit/s.
+/// Assumed speed of a link whose speed is unknown: 1 Gbit/s.
 const ASSUMED_LINK_BYTES_PER_SECOND: u64 = 125_000_000;
 
-/// What a built fleet left open.
+/// Gaps and assumptions of a built fleet.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct BuildNotes {
-    /// Hosts that did not answer, by name, with the reason.
+/// Hosts that did not answer: name and reason.
     pub unreached: Vec<(String, String)>,
-    /// Members of groups that no host has.
+/// Group members that run on no known host: group and VM.
     pub missing: Vec<(String, String)>,
-    /// Hosts whose migration link nobody told the speed of.
+/// Hosts whose migration link has an assumed speed.
     pub assumed_links: Vec<String>,
 }
 
-/// A group that could mean either of two VMs.
+/// A group member whose name fits several VMs.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("the group `{group}` names the VM `{vm}`, and several are called so: name it by its UUID")]
+#[error("the group `{group}` names the VM `{vm}`, but several VMs have this name: use the UUID")]
 pub struct AmbiguousMember {
     group: String,
     vm: String,
 }
 
-/// The fleet. `overhead_bytes` is what QEMU needs beside a guest's memory.
+/// Builds the fleet. `overhead_bytes` is the memory that QEMU needs besides a guest's memory.
 pub fn build(
     inventory: &Inventory,
     site: &dyn Site,
@@ -70,7 +70,7 @@ pub fn build(
     Ok((Fleet { resources, hosts, vms, affinities, networks, limits: inventory.limits }, notes))
 }
 
-/// What any VM needs and any host has to be counted for.
+/// The resources that are counted: all that any VM needs.
 fn resources(inventory: &Inventory, site: &dyn Site) -> Vec<Resource> {
     let mut found: BTreeSet<Resource> = BTreeSet::from([Resource::Memory]);
     found.extend(site.vms().iter().flat_map(|seen| [huge_pages(&seen.vm), on_node(&seen.vm)]).flatten());
@@ -85,7 +85,7 @@ fn huge_pages(vm: &Vm) -> Option<Resource> {
     Some(Resource::HugePages { page_bytes })
 }
 
-/// What a VM takes of the one NUMA node that its memory must come from.
+/// The resource of the one NUMA node that a VM's memory is bound to; `None` if it is not bound to one node.
 fn on_node(vm: &Vm) -> Option<Resource> {
     let placement = vm.placement.known().filter(|placement| placement.strict)?;
     let [node] = placement.numa_nodes.as_slice() else { return None };
@@ -103,7 +103,7 @@ fn needs(vm: &Vm, resource: &Resource, overhead_bytes: u64) -> u64 {
     let memory = memory(vm).unwrap_or(0);
     let is_it = huge_pages(vm).as_ref() == Some(resource) || on_node(vm).as_ref() == Some(resource);
     match resource {
-        // On huge pages only what QEMU needs beside the guest's memory is of the ordinary kind.
+        // With huge pages, only QEMU's own overhead is in ordinary pages.
         Resource::Memory if huge_pages(vm).is_some() => overhead_bytes,
         Resource::Memory => memory.saturating_add(overhead_bytes),
         Resource::Vcpus => vm.vcpus.known().copied().unwrap_or(0).into(),
@@ -124,7 +124,7 @@ fn host<'a>(
     let (reserve, ratio) = pool.map_or((0, None), |pool| (pool.reserve_bytes, pool.vcpus_per_cpu));
     let vcpus: u64 = vms.map(|vm| u64::from(vm.vm.vcpus.known().copied().unwrap_or(0))).sum();
     let has = |resource: &Resource| match resource {
-        // What is not known is for the rules to say, which ask for evidence; it is no lack of room.
+        // Unknown memory is not a lack of memory: the rules report missing evidence.
         Resource::Memory => {
             seen.map_or(0, |host| free_memory(host).unwrap_or(u64::MAX)).saturating_sub(reserve)
         }
@@ -151,7 +151,7 @@ fn host<'a>(
     }
 }
 
-/// What is free for VMs that are yet to be planned, as the rule `destination-memory-fits` reckons it.
+/// Memory that is free for further VMs, calculated like in the rule `destination-memory-fits`.
 fn free_memory(host: &Host) -> Option<u64> {
     let promised =
         host.claims.known().map_or(0, |claims| claims.incoming_bytes.saturating_add(claims.planned_bytes));
@@ -181,7 +181,7 @@ fn node_of(seen: Option<&Host>, id: u32) -> Option<&NumaNode> {
     seen?.numa_nodes.known()?.iter().find(|node| node.id == id)
 }
 
-/// Speed of the interface that holds the host's migration address.
+/// Speed of the interface with the host's migration address, bytes per second.
 fn speed(declared: &InventoryHost, host: &Host) -> Option<u64> {
     let address = declared.migrate_address?.to_string();
     let holds = |held: &String| held.split('/').next().is_some_and(|held| host_of_address(held) == address);

@@ -1,7 +1,7 @@
-//! Many moves at once: which VM goes to which host, in what order, and how long it takes together.
+//! Planner for many moves: destination, order and total duration of the moves of a fleet.
 //!
-//! Pure: the planner reads a [`Fleet`] and asks an [`Oracle`] about single moves. That oracle is the same rules and the
-//! same forecast as `vmgate check`, so that a plan holds no move that the gate would refuse on the same facts.
+//! Pure: the planner reads a [`Fleet`] and asks an [`Oracle`] about single moves. The oracle uses the same rules and the
+//! same forecast as `vmgate check`, so a plan contains no move that the gate would refuse on the same facts.
 
 mod build;
 mod files;

@@ -1,4 +1,4 @@
-//! The oracle that a plan asks: the same rules and the same forecast as `vmgate check`, on what an audit knows.
+//! Oracle of the planner: judges single moves with the rules and the forecast of `vmgate check`, on the facts of an audit.
 
 use std::{cell::RefCell, collections::HashMap};
 
@@ -15,27 +15,27 @@ use crate::{
     verdict::JudgedOutcome,
 };
 
-/// What a move takes beside the memory that is sent, where nothing is known of how the guest dirties it: what the
-/// forecast from rates counts for it.
+/// Time of a move besides sending the memory, for a guest with unknown dirty rate: the same value as in the
+/// forecast from rates.
 const SETUP_SECONDS: f64 = 1.0;
 
-/// Groups of facts that are the same wherever the VM would go.
+/// Groups of facts that do not depend on the destination.
 const WHEREVER_IT_GOES: [&str; 4] = ["vm", "guest", "source", "change"];
 
-/// Rules and forecast, for the moves of one fleet.
+/// Oracle of rules and forecast, for the moves of one fleet.
 pub struct PolicyOracle<'a> {
     policy: &'a Policy,
     site: &'a dyn Site,
     fleet: &'a Fleet,
     asked: Change,
     now: Timestamp,
-    /// What sources will have when VMs come back; none where they are not brought back.
+/// Versions of the sources when VMs move back; `None` if VMs do not move back.
     back_to: Option<Versions>,
     times: RefCell<HashMap<(VmId, u64), Option<f64>>>,
 }
 
 impl<'a> PolicyOracle<'a> {
-    /// A judge at the time `now`. The window of `asked` is the plan's business: the plan is made before it opens.
+/// An oracle at the time `now`. The window of `asked` is ignored: the plan is made before the window opens.
     pub fn new(
         policy: &'a Policy,
         site: &'a dyn Site,
@@ -47,14 +47,14 @@ impl<'a> PolicyOracle<'a> {
         Self { policy, site, fleet, asked, now, back_to: None, times: RefCell::default() }
     }
 
-    /// The same for VMs that come back to hosts that have these versions then.
+/// The same oracle for VMs that move back later, to hosts that have these versions then.
     #[must_use]
     pub fn with_way_back(self, versions: Versions) -> Self {
         Self { back_to: Some(versions), ..self }
     }
 
-    /// The limit that a move between two hosts is given, so that those beside it get what they were forecast with; none
-    /// where it has its links for itself.
+/// Bandwidth limit of a move between two hosts, so that simultaneous moves get the bandwidth of their forecast; `None`
+    /// if the move does not share its links.
     pub fn bandwidth_limit(&self, source: HostId, destination: HostId) -> Option<u64> {
         let limits = &self.fleet.limits;
         let shared = limits.outgoing_per_host > 1
@@ -68,7 +68,7 @@ impl<'a> PolicyOracle<'a> {
         Some(least.map_or(share, |least| least.min(share)))
     }
 
-    /// VMs of which it is not known how they dirty memory, so that they count as idle.
+/// Number of VMs with unknown dirty rate, which are planned as idle.
     pub fn assumed_idle(&self, vms: impl Iterator<Item = VmId>) -> usize {
         let knows = |vm: &&super::SiteVm| {
             vm.vm.dirty_rate.known().is_none()
@@ -94,7 +94,7 @@ impl<'a> PolicyOracle<'a> {
         facts
     }
 
-    /// What would stand in the way of the VM when it is to come home.
+/// Obstacles of the VM's later move back to its source.
     fn back(&self, facts: &Facts) -> Vec<RefusalReason> {
         let Some(versions) = self.back_to else { return Vec::new() };
         let mut facts = facts.clone();
@@ -158,7 +158,7 @@ impl Oracle for PolicyOracle<'_> {
         }
         reasons.extend(seen.undecided.iter().map(|rule| {
             let way_out = verdict.unknown.first().map(|group| group.way_out.clone());
-            RefusalReason { reason: format!("{rule}: the evidence is missing"), way_out }
+            RefusalReason { reason: format!("{rule}: evidence is missing"), way_out }
         }));
         reasons.extend(back);
         if reasons.is_empty() { Ruling::Go } else { Ruling::NoGo(reasons) }
@@ -179,7 +179,7 @@ fn blocks(judged: &JudgedOutcome) -> bool {
     judged.effect_now == Some(Effect::Block) && judged.outcome.status == Status::Fail
 }
 
-/// Whether a violation was found without a look at the destination, so that another one changes nothing.
+/// True if a violation does not depend on facts of the destination, so that no other destination helps.
 fn is_independent_of_destination(judged: &JudgedOutcome) -> bool {
     let evidence = &judged.outcome.evidence;
     !evidence.is_empty()

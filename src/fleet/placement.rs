@@ -1,9 +1,9 @@
-//! Where each VM goes.
+//! Placement: finds a destination for each VM.
 //!
-//! Hardest first: the VM that takes the largest part of what is free anywhere. Its destination is the one that is
-//! busy least with moves that come in, as long as any is busier than the busiest source (that one decides how long the
-//! whole takes), and among those the one that is left with most room. Only the chosen pair is held against the
-//! rules; where they refuse, the next is tried. What finds no room makes some: a VM that is already placed goes elsewhere.
+//! Hardest first: the VM that needs the largest part of the free resources. Its destination is the host that is
+//! least busy with incoming moves, as long as any host is busier than the busiest source (which decides the total
+//! duration), and among those the host with most free resources afterwards. Only the chosen pair is judged by the
+//! rules; if they refuse, the next host is tried. For a VM that fits nowhere, a VM that is already placed goes elsewhere.
 
 use std::collections::HashSet;
 
@@ -11,48 +11,48 @@ use super::{Fleet, HostId, AffinityRule, VmId, groups::Groups, free_resources::F
 
 /// Judges one move by the rules and the forecast.
 pub trait Oracle {
-    /// What the rules and the forecast say of this move. Room for it is the planner's own business.
+/// Judges this move by the rules and the forecast. The planner itself counts the free resources.
     fn judge(&self, vm: VmId, destination: HostId) -> Ruling;
 
-    /// How long the move takes at this bandwidth, seconds; none where it does not end.
+/// Duration of the move at this bandwidth, seconds; `None` if it does not complete.
     fn seconds(&self, vm: VmId, bytes_per_second: u64) -> Option<f64>;
 }
 
-/// What the rules say of one move.
+/// Judgement of the rules on one move.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ruling {
     /// GO.
     Go,
     /// NO-GO for this destination.
     NoGo(Vec<RefusalReason>),
-    /// NO-GO for a reason that lies in the VM or its source: no destination cures it.
+/// NO-GO for every destination: the reason is in the VM or its source.
     NoGoAnywhere(Vec<RefusalReason>),
 }
 
-/// Why a move is refused.
+/// Reason why a move is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefusalReason {
-    /// The rule, and what it found.
+/// The rule and its message.
     pub reason: String,
-    /// What to do about it; none where nobody said.
+/// Remediation; `None` if the rule gives none.
     pub way_out: Option<String>,
 }
 
-/// A move that was refused, with the reasons.
+/// A destination that was refused for a VM, with the reasons.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefusedDestination {
-    /// Where the VM would have gone.
+/// The refused destination.
     pub destination: HostId,
-    /// Why not.
+/// Reasons of the refusal.
     pub reasons: Vec<RefusalReason>,
 }
 
-/// A VM without a destination, and what would give it one.
+/// A VM without a destination, with the reasons and the way out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnplacedVm {
     /// The VM.
     pub vm: VmId,
-    /// Why it cannot go, most hopeful first.
+/// Reasons why the VM cannot move, the easiest to remove first.
     pub reasons: Vec<String>,
     /// The cheapest way out.
     pub way_out: String,
@@ -61,19 +61,19 @@ pub struct UnplacedVm {
 /// Destinations of VMs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Placement {
-    /// Each VM that found one, with its destination, in the order they were placed.
+/// Each placed VM with its destination, in the order of placement.
     pub moves: Vec<(VmId, HostId)>,
-    /// Those that did not.
+/// VMs without a destination.
     pub unplaced: Vec<UnplacedVm>,
-    /// Whether one of these may find room where fewer hosts are emptied: no rule keeps it off all destinations.
+/// True if one of these VMs may fit if fewer hosts are emptied: no rule refuses it on all destinations.
     pub lacks_room: bool,
 }
 
 impl Placement {
-    /// The unit stays wherever it is, for reasons that no destination cures.
+/// Records that the unit stays on its host, for reasons that no destination removes.
     fn stay(&mut self, unit: &PlacementUnit, reasons: Vec<RefusalReason>) {
         let way_out = reasons.iter().find_map(|why| why.way_out.clone()).unwrap_or_else(|| {
-            "no other destination helps: cure the VM, or shut it down for the change".to_owned()
+            "no other destination helps: fix the cause in the VM or on its source, or shut the VM down for the change".to_owned()
         });
         let reasons: Vec<String> = reasons.into_iter().map(|why| why.reason).collect();
         let stays = |vm: &VmId| UnplacedVm { vm: *vm, reasons: reasons.clone(), way_out: way_out.clone() };
@@ -81,16 +81,16 @@ impl Placement {
     }
 }
 
-/// VMs that must go to one host together; nearly always one alone.
+/// VMs that must move to one host together; usually a single VM.
 #[derive(Debug)]
 struct PlacementUnit {
     vms: Vec<VmId>,
     needs: Vec<u64>,
-    /// The host where members stay that do not move.
+/// The host of group members that do not move.
     bound_to: Option<HostId>,
 }
 
-/// What is known while a placement is made.
+/// State of a placement in progress.
 pub(super) struct Placer<'a> {
     fleet: &'a Fleet,
     oracle: &'a dyn Oracle,
@@ -98,12 +98,12 @@ pub(super) struct Placer<'a> {
     leaving: HashSet<HostId>,
     room: FreeResources,
     groups: Groups<'a>,
-    /// Seconds of moves into a host, by the number of moves that it takes at once.
+/// Seconds of moves into a host, divided by its number of simultaneous moves.
     busy: Vec<f64>,
-    /// No host is busier with moves out of it than this.
+/// Seconds of outgoing moves of the busiest source.
     bottleneck_seconds: f64,
     placed: Vec<(PlacementUnit, HostId)>,
-    /// Whether it ends with the first VM that lacks room.
+/// True if the placement stops at the first VM that lacks resources.
     all_or_none: bool,
 }
 
@@ -131,12 +131,12 @@ impl<'a> Placer<'a> {
         }
     }
 
-    /// The same, which ends with the first VM that lacks room.
+/// The same placer; with `true`, it stops at the first VM that lacks resources.
     pub(super) fn all_or_none(self, all_or_none: bool) -> Self {
         Self { all_or_none, ..self }
     }
 
-    /// A destination for each of `vms`; `preferred` names the one of an earlier plan, which is kept where it still serves.
+/// Finds a destination for each of `vms`. `preferred` gives the one of an earlier plan, which is kept if still possible.
     pub(super) fn place(&mut self, vms: &[VmId], preferred: &dyn Fn(VmId) -> Option<HostId>) -> Placement {
         self.bottleneck_seconds = self.busiest_source(vms);
         let mut units = self.units(vms);
@@ -177,7 +177,7 @@ impl<'a> Placer<'a> {
         if let Some(host) = self.make_room(&unit, &refused) {
             return self.put(unit, host);
         }
-        // Where no rule was asked for want of room, one that no destination cures is told all the same.
+        // If no rule was asked because resources are missing, a reason that holds for every destination is reported all the same.
         if banned.is_empty()
             && let Some((_, nearest)) = self.nearest(&unit, &[])
             && let Ruling::NoGoAnywhere(reasons) = self.judge(&unit, nearest)
@@ -189,7 +189,7 @@ impl<'a> Placer<'a> {
         placement.unplaced.extend(unplaced);
     }
 
-    /// The destination where least is missing for the unit, and what; of those that no rule refused.
+/// The destination where the unit lacks the least, with the missing amounts; without those that a rule refused.
     fn nearest(&self, unit: &PlacementUnit, refused: &[RefusedDestination]) -> Option<(Vec<(usize, u64)>, HostId)> {
         self.destinations
             .iter()
@@ -198,7 +198,7 @@ impl<'a> Placer<'a> {
             .min_by_key(|(missing, _)| missing.iter().map(|(_, amount)| *amount).fold(0, u64::saturating_add))
     }
 
-    /// Where the unit fits and is allowed, best first.
+/// Hosts where the unit fits and is allowed, best first.
     fn candidates(&self, unit: &PlacementUnit) -> Vec<HostId> {
         let mut scored: Vec<(u64, f64, f64, HostId)> = self
             .destinations
@@ -230,7 +230,7 @@ impl<'a> Placer<'a> {
             })
     }
 
-    /// By how many times the busiest source's time this host would be busy longer: 0 as long as it does not matter.
+/// Score of a host that would be busier than the busiest source, by its busy milliseconds; 0 if it would not.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a small number, and not below 0
     fn over_the_bottleneck(&self, busy: f64) -> u64 {
         if busy <= self.bottleneck_seconds { 0 } else { (busy * 1e3) as u64 + 1 }
@@ -256,7 +256,7 @@ impl<'a> Placer<'a> {
         self.placed.push((unit, host));
     }
 
-    /// Takes the unit at `at` in the list of placed ones away from its host again.
+/// Removes the placed unit at index `at` from its host.
     fn lift(&mut self, at: usize) -> (PlacementUnit, HostId) {
         let (unit, host) = self.placed.remove(at);
         self.room.give_back(&unit.needs, host);
@@ -272,7 +272,7 @@ impl<'a> Placer<'a> {
         (unit, host)
     }
 
-    /// Moves one unit that is already placed to another host, so that this one fits where that one was.
+/// Moves one placed unit to another host, so that this unit fits on the host it leaves.
     fn make_room(&mut self, unit: &PlacementUnit, refused: &HashSet<HostId>) -> Option<HostId> {
         for at in (0..self.placed.len()).rev() {
             let Some((_, host)) = self.placed.get(at) else { continue };
@@ -316,7 +316,7 @@ impl<'a> Placer<'a> {
         unit.vms.iter().map(|vm| self.seconds(*vm, host)).sum::<f64>() / slots
     }
 
-    /// How long a move takes; one without an end counts as an hour, and the rules will have their word on it.
+/// Duration of a move, seconds. A move that does not complete counts as an hour: the rules refuse it if they must.
     fn seconds(&self, vm: VmId, host: HostId) -> f64 {
         let Some(source) = self.fleet.vm(vm).map(|vm| vm.host) else { return 0.0 };
         self.oracle.seconds(vm, self.fleet.share_bytes_per_second(source, host)).unwrap_or(3600.0)
@@ -336,8 +336,8 @@ impl<'a> Placer<'a> {
         out.into_iter().fold(0.0, f64::max)
     }
 
-    /// The largest part of the roomiest host that the unit would fill: what fits nearly nowhere is placed first, and units
-    /// of several or bound to one host before all.
+/// Largest part of the emptiest host that the unit would fill. Units that fit on few hosts are placed first; units
+    /// of several VMs or bound to one host before all.
     #[allow(clippy::cast_precision_loss)] // amounts are compared
     fn hardness(unit: &PlacementUnit, roomiest: &[u64]) -> f64 {
         let bound = f64::from(u8::from(unit.bound_to.is_some() || unit.vms.len() > 1));
@@ -345,7 +345,7 @@ impl<'a> Placer<'a> {
         bound + part.fold(0.0, f64::max).min(1.0)
     }
 
-    /// VMs that must be on one host become one unit.
+/// Joins VMs that must be on one host into units.
     fn units(&self, vms: &[VmId]) -> Vec<PlacementUnit> {
         let moving: HashSet<VmId> = vms.iter().copied().collect();
         let mut seen = HashSet::new();
@@ -389,7 +389,7 @@ impl<'a> Placer<'a> {
         sum
     }
 
-    /// Why a unit found no place, and what would be the least to do about it.
+/// Reasons why a unit has no destination, and the cheapest way out.
     fn explain(&self, unit: &PlacementUnit, banned: &[RefusedDestination]) -> Vec<UnplacedVm> {
         let name = |host: HostId| self.fleet.host(host).map_or("?", |host| host.name.as_str());
         let mut reasons: Vec<String> = Vec::new();
@@ -406,7 +406,7 @@ impl<'a> Placer<'a> {
                 [only] if best.reasons.len() == 1 => format!(": {only}"),
                 _ => String::new(),
             };
-            ways.push(format!("cure what keeps it off {}{remedy}", name(best.destination)));
+            ways.push(format!("remove the cause of the refusal by {}{remedy}", name(best.destination)));
         }
         let leaving = |host: HostId| self.leaving.contains(&host);
         let short = self.nearest(unit, &refused);
@@ -414,26 +414,26 @@ impl<'a> Placer<'a> {
             for (resource, amount) in &missing {
                 if let Some(resource) = self.fleet.resources.get(*resource) {
                     let amount = super::model::amount_in_words(resource, *amount);
-                    reasons.push(format!("{}, the nearest to fit, lacks {amount} of {resource}", name(host)));
+                    reasons.push(format!("{}, the closest fit, lacks {amount} of {resource}", name(host)));
                     ways.insert(0, format!("free {amount} of {resource} on {}", name(host)));
                 }
             }
             let group = unit.vms.iter().find_map(|vm| self.groups.against(*vm, host, &leaving));
             let source = unit.vms.first().and_then(|vm| self.fleet.vm(*vm)).map(|vm| vm.host);
             if source.is_some_and(|source| self.fleet.route(source, host).is_none()) {
-                reasons.push(format!("{} is on no migration network of its host", name(host)));
-                ways.push("name a destination with --into that shares a network with its host".to_owned());
+                reasons.push(format!("{} shares no migration network with the VM's host", name(host)));
+                ways.push("give a destination with --into that shares a migration network with the VM's host".to_owned());
             }
             if let Some(group) = group {
-                reasons.push(format!("the group `{}` keeps it off {}", group.name, name(host)));
-                ways.push(format!("relax the group `{}`", group.name));
+                reasons.push(format!("the group `{}` forbids this VM on {}", group.name, name(host)));
+                ways.push(format!("change the group `{}` in the inventory", group.name));
             }
         }
         if self.destinations.is_empty() {
             reasons.push("no destination accepts VMs".to_owned());
         }
         let way_out =
-            ways.into_iter().next().unwrap_or_else(|| "name further destinations with --into".to_owned());
+            ways.into_iter().next().unwrap_or_else(|| "give more destinations with --into".to_owned());
         unit.vms
             .iter()
             .map(|vm| UnplacedVm { vm: *vm, reasons: reasons.clone(), way_out: way_out.clone() })

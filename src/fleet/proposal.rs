@@ -1,38 +1,38 @@
-//! What a plan comes to: the change file that is reviewed, and the summary for whoever asked for it.
+//! Proposal of a plan: the change file for the review, and the summary for the operator.
 
 use std::fmt;
 
 use super::{Fleet, HostId, PolicyOracle, BuildNotes, FleetPlan, ScheduledMove, VmId, Wave, inventory::Inventory, plan::counted};
 use crate::change::{Draft, DraftMove, DraftWave, Stays};
 
-/// What a change is for.
+/// Head of a change file: id, title, window and limits.
 #[derive(Debug, Clone, Default)]
 pub struct ChangeHeader {
-    /// Its id in the operator's own books.
+/// Change id of the operator.
     pub id: String,
-    /// What it is for, in a line.
+/// Purpose of the change, in one line.
     pub title: String,
-    /// When it may run.
+/// Maintenance window: start and end.
     pub window: Option<(jiff::Timestamp, jiff::Timestamp)>,
-    /// Longest silence of a guest that is accepted, where it is not the default.
+/// Longest accepted blackout of a guest, if not the default.
     pub longest_blackout_seconds: Option<f64>,
-    /// Longest duration of a migration that is accepted.
+/// Longest accepted duration of a migration.
     pub deadline_seconds: Option<f64>,
 }
 
-/// A plan, with all that it was made from.
+/// A plan with all its inputs.
 pub struct Proposal<'a> {
-    /// The hosts.
+/// The inventory of the hosts.
     pub inventory: &'a Inventory,
-    /// What was counted.
+/// The fleet that was planned.
     pub fleet: &'a Fleet,
-    /// Who was asked.
+/// The oracle that judged the moves.
     pub judge: &'a PolicyOracle<'a>,
-    /// What is to be done.
+/// The plan.
     pub plan: &'a FleetPlan,
-    /// What was left open.
+/// Gaps and assumptions of the fleet.
     pub notes: &'a BuildNotes,
-    /// What for.
+/// Head of the change file.
     pub header: ChangeHeader,
 }
 
@@ -115,7 +115,7 @@ impl Proposal<'_> {
         waves.flat_map(|wave| &wave.schedule.moves).map(|moved| moved.vm)
     }
 
-    /// Whether the plan takes longer than its window, seconds: what it takes, and what there is.
+/// Duration of the plan and of its window, seconds, if the plan takes longer.
     pub fn outlasts_window(&self) -> Option<(f64, f64)> {
         let (start, end) = self.header.window?;
         let (takes, has) = (self.plan.makespan_seconds(), end.duration_since(start).as_secs_f64());
@@ -129,7 +129,7 @@ impl fmt::Display for Proposal<'_> {
         let bound: f64 = self.plan.waves.iter().map(|wave| wave.schedule.lower_bound_seconds).sum();
         writeln!(
             f,
-            "{}: {moving} of {} move in {}; these moves cannot take less than {}",
+            "{}: {moving} of {} move in {}; the shortest possible time is {}",
             self.header.title,
             counted(moving + stays, "VM"),
             duration(self.plan.makespan_seconds()),
@@ -142,7 +142,7 @@ impl fmt::Display for Proposal<'_> {
         if let Some((takes, has)) = self.outlasts_window() {
             writeln!(
                 f,
-                "the window has {}, and the moves alone take {}: what does not fit is not begun; raise the limits of \
+                "the window is {} long, but the moves alone take {}: moves that do not fit are not started; raise the limits of \
                  the inventory, or split the change",
                 duration(has),
                 duration(takes)
@@ -165,12 +165,12 @@ impl fmt::Display for Proposal<'_> {
 }
 
 impl Proposal<'_> {
-    /// What the plan could not know.
+/// Lines on the gaps and assumptions of the plan.
     fn open_ends(&self) -> String {
         let mut text = String::new();
         let mut line = |words: fmt::Arguments| text.extend([words.to_string().as_str(), "\n"]);
         for (host, why) in &self.notes.unreached {
-            line(format_args!("{host} did not answer and is planned around: {why}"));
+            line(format_args!("{host} did not answer and is not used in the plan: {why}"));
         }
         for (group, vm) in &self.notes.missing {
             line(format_args!("the group `{group}` names {vm}, which runs on no host that answered"));
@@ -178,13 +178,13 @@ impl Proposal<'_> {
         if let [first, more @ ..] = self.notes.assumed_links.as_slice() {
             let others = if more.is_empty() { String::new() } else { format!(" and {} others", more.len()) };
             line(format_args!(
-                "the link of {first}{others} is taken for 1 Gbit/s: give bandwidth_bytes_per_second in the inventory"
+                "the link speed of {first}{others} is unknown, 1 Gbit/s is assumed: set bandwidth_bytes_per_second in the inventory"
             ));
         }
         match self.judge.assumed_idle(self.moving()) {
             0 => {}
             idle => line(format_args!(
-                "how they dirty memory is not known of {}, which are planned as idle: `vmgate observe` learns it",
+                "the dirty rate of {} is unknown, planned as idle: measure it with `vmgate observe`",
                 counted(idle, "VM")
             )),
         }
@@ -192,7 +192,7 @@ impl Proposal<'_> {
     }
 }
 
-/// Seconds as people say them: 42 s, 12 min, 3 h 5 min.
+/// A duration in words: 42 s, 12 min, 3 h 5 min.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a plan is shorter than a century
 fn duration(seconds: f64) -> String {
     let whole = seconds.max(0.0).ceil() as u64;

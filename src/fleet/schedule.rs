@@ -1,9 +1,9 @@
-//! When each move starts: as soon as its hosts have a free slot and its network has room for its share, the moves of the
-//! busiest host first.
+//! Schedule of moves: each starts as soon as its hosts have a free slot and its network has bandwidth for its share, the
+//! moves of the busiest host first.
 //!
-//! List scheduling, longest remaining work first. No schedule can be shorter than the busiest host's work by its number
-//! of slots, so that bound is given too. The same limits hold when the plan is carried out, so a move that takes longer
-//! than foretold only shifts the rest.
+//! List scheduling, longest remaining work first. No schedule can be shorter than the busiest host's work divided by its
+//! number of slots, so this lower bound is given too. The same limits apply when the plan runs, so a move that takes
+//! longer than forecast only delays the rest.
 
 use std::{
     cmp::Reverse,
@@ -13,27 +13,27 @@ use std::{
 
 use super::{Fleet, HostId, VmId, model::MigrationRoute};
 
-/// One move with its time.
+/// One move with its start and end.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ScheduledMove {
     /// The VM.
     pub vm: VmId,
-    /// Where it goes.
+/// The destination host.
     pub destination: HostId,
-    /// When it starts, seconds after the first.
+/// Start, seconds after the first move.
     pub start_seconds: f64,
-    /// When it ends.
+/// End, seconds after the start of the first move.
     pub end_seconds: f64,
 }
 
-/// A set of moves in time.
+/// A set of moves with start and end times.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Schedule {
-    /// By start, then by VM.
+/// The moves by start, then by VM.
     pub moves: Vec<ScheduledMove>,
-    /// When the last one ends.
+/// End of the last move.
     pub makespan_seconds: f64,
-    /// No schedule of these moves can end before.
+/// Lower bound: no schedule of these moves can end earlier.
     pub lower_bound_seconds: f64,
 }
 
@@ -59,25 +59,25 @@ struct PendingMove {
     source: HostId,
     destination: HostId,
     seconds: f64,
-    /// Groups of which no other member may move meanwhile.
+/// Groups of which no other member may move at the same time.
     exclusive: Vec<usize>,
-    /// The network that it takes a share of, bytes per second.
+/// The network and the move's share of it, bytes per second.
     share: Option<(usize, u64)>,
 }
 
 /// Moves that have not started, by their source, the longest first.
 struct Queues {
     of_source: Vec<Vec<PendingMove>>,
-    /// Of each source the move to start next, with its urgency; looked for again where that may have changed.
+/// Next move of each source, with its urgency; searched again if that may have changed.
     next: Vec<Option<(f64, usize)>>,
     changed: Vec<bool>,
-    /// Sources with moves into a host, of a group, and over a network that is limited.
+/// Sources with moves into a host, of a group, and over a network with limited bandwidth.
     into: Vec<Vec<usize>>,
     groups: HashMap<usize, Vec<usize>>,
     networks: HashMap<usize, Vec<usize>>,
 }
 
-/// What goes on at one moment.
+/// Moves that run at one moment, counted by host, group and network.
 struct RunningMoves<'a> {
     fleet: &'a Fleet,
     outgoing: Vec<usize>,
@@ -93,7 +93,7 @@ struct RemainingWork {
     into: Vec<f64>,
 }
 
-/// Times for `moves`, each with its duration in seconds.
+/// Schedules `moves`, each given with its duration in seconds.
 pub fn schedule(fleet: &Fleet, moves: &[(VmId, HostId, f64)]) -> Schedule {
     let mut queues = Queues::of(fleet, moves);
     let mut work = RemainingWork::of(&queues);
@@ -181,7 +181,7 @@ impl Queues {
         queues
     }
 
-    /// The move to start now: of those that may, the one whose hosts have most work before them.
+/// The move to start now: of the moves that may start, the one whose hosts have most remaining work.
     fn take(&mut self, now: &RunningMoves, work: &RemainingWork) -> Option<PendingMove> {
         if now.running >= now.fleet.limits.total {
             return None;
@@ -202,7 +202,7 @@ impl Queues {
         self.of_source.get_mut(source).map(|queue| queue.remove(at))
     }
 
-    /// A move has begun or ended: of these sources another may be next.
+/// Marks the sources whose next move may change because a move has started or ended.
     fn affected_by(&mut self, moved: &PendingMove) {
         let into = self.into.get(moved.destination.0).into_iter().flatten();
         let groups = moved.exclusive.iter().filter_map(|group| self.groups.get(group)).flatten();
@@ -230,7 +230,7 @@ impl RunningMoves<'_> {
     fn may_start(&self, waiting: &PendingMove) -> bool {
         let has_room = |(network, share): (usize, u64)| {
             let used = self.networks.get(&network).copied().unwrap_or(0);
-            // What runs alone may take all that there is.
+            // A move that runs alone may use the whole network.
             used == 0
                 || self.fleet.capacity(network).is_none_or(|capacity| used.saturating_add(share) <= capacity)
         };
@@ -282,7 +282,7 @@ impl RemainingWork {
         work
     }
 
-    /// The work before the busier of a move's hosts.
+/// Remaining work of the busier of a move's two hosts, seconds.
     fn before(&self, waiting: &PendingMove) -> f64 {
         let left = |work: &[f64], host: HostId| work.get(host.0).copied().unwrap_or(0.0);
         left(&self.out, waiting.source).max(left(&self.into, waiting.destination))

@@ -1,4 +1,4 @@
-//! A site out of a survey of live hosts: what an audit sees, with what the ledger knows of how VMs dirty their memory.
+//! A site from a survey of live hosts: the facts of an audit, with dirty rates of VMs from the ledger.
 
 use std::collections::HashMap;
 
@@ -9,12 +9,12 @@ use crate::{
     ledger::{Entry, Record},
 };
 
-/// Hosts that were looked at, in the inventory's order.
+/// A site of surveyed hosts, in the inventory's order.
 pub struct SurveySite {
     survey: Survey,
     hosts: Vec<Fact<Host>>,
     vms: Vec<SiteVm>,
-    /// The place of each VM on its host.
+/// Index of each VM on its host.
     places: Vec<usize>,
     observed: HashMap<String, (DirtyRate, jiff::Timestamp)>,
 }

@@ -8,7 +8,7 @@ use super::*;
 
 const GIB: u64 = 1 << 30;
 
-/// Rules that refuse what they are told to, and a forecast of memory by bandwidth.
+/// Oracle that refuses the given moves, with a forecast of memory divided by bandwidth.
 #[derive(Default)]
 struct Judge {
     refuses: HashSet<(VmId, HostId)>,
@@ -114,7 +114,7 @@ fn a_vm_that_can_go_nowhere_is_named_with_the_reason() {
 fn a_pool_that_is_too_small_says_by_how_much() {
     let fleet = fleet(&[0, 3, 2], &[(0, 4)]);
     let plan = evacuate(&fleet, &Judge::of(&fleet), &request(&[0], &[1, 2]));
-    assert_eq!(plan.unplaced[0].reasons, ["hv1, the nearest to fit, lacks 1.0 GiB of memory"]);
+    assert_eq!(plan.unplaced[0].reasons, ["hv1, the closest fit, lacks 1.0 GiB of memory"]);
     assert_eq!(plan.unplaced[0].way_out, "free 1.0 GiB of memory on hv1");
     assert_eq!(plan.shortfalls, [], "5 GiB are free, only not on one host");
 }
@@ -126,7 +126,7 @@ fn what_no_placement_could_do_is_said_of_all_destinations_together() {
     let told: Vec<String> = plan.shortfalls.iter().map(ToString::to_string).collect();
     assert_eq!(
         told,
-        ["empty 1 host: the destinations lack 1.0 GiB of memory: 6.0 GiB is needed and 5.0 GiB is free"]
+        ["empty 1 host: the destinations lack 1.0 GiB of memory: 6.0 GiB needed, 5.0 GiB free"]
     );
 }
 
@@ -147,7 +147,7 @@ fn hosts_that_share_no_network_exchange_no_vms_and_a_full_network_makes_moves_wa
     );
     fleet.hosts[3].networks = vec![1];
     let plan = evacuate(&fleet, &Judge::of(&fleet), &request(&[0], &[3]));
-    assert_eq!(plan.unplaced[0].reasons, ["hv3 is on no migration network of its host"]);
+    assert_eq!(plan.unplaced[0].reasons, ["hv3 shares no migration network with the VM's host"]);
     let plan = evacuate(&fleet, &Judge::of(&fleet), &request(&[0], &[2, 3]));
     assert_eq!(destinations(&plan)[&VmId(0)], HostId(2));
 }
