@@ -1,11 +1,11 @@
-//! Whether a verdict that somebody trusted signed lets this VM in here and now. No I/O.
+//! Checks a verified verdict against an incoming migration: VM, destination, expiry and GO. No I/O.
 
 use jiff::Timestamp;
 use thiserror::Error;
 
 use crate::verdict::{Decision, Verdict};
 
-/// Who asks to come in, and where.
+/// An incoming migration: VM and destination.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct IncomingMigration {
     /// The VM's UUID.
@@ -14,31 +14,31 @@ pub(super) struct IncomingMigration {
     pub(super) destination: String,
 }
 
-/// Why a verdict does not let a VM in.
+/// Reason why a verdict does not let a VM in.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(super) enum VerdictMismatch {
-    /// It is about another VM. Of these there may be many, and none is worth a word.
+/// The verdict is about another VM. There may be many of these; they are not reported.
     #[error("the verdict is about another VM")]
     OtherVm,
-    /// It is about another way.
-    #[error("the verdict for it is about the destination host {0}, and this is host {1}")]
+/// The verdict is about another destination host.
+    #[error("the verdict for this VM is about the destination host {0}, but this is host {1}")]
     OtherDestination(String, String),
-    /// It is not GO.
-    #[error("the verdict for it is {0}: {1}")]
+/// The verdict is not GO.
+    #[error("the verdict for this VM is {0}: {1}")]
     NotGo(&'static str, &'static str),
-    /// It came too late.
-    #[error("the verdict for it expired at {0}, and it is {1} here")]
+/// The verdict has expired.
+    #[error("the verdict for this VM expired at {0}; the time on this host is {1}")]
     Expired(Timestamp, Timestamp),
 }
 
-/// UUIDs are compared without regard to how they were written.
+/// Compares two UUIDs, ignoring case and hyphens.
 pub(super) fn same_uuid(one: &str, other: &str) -> bool {
     let digits =
         |text: &str| text.chars().filter(|c| *c != '-').map(|c| c.to_ascii_lowercase()).collect::<String>();
     digits(one) == digits(other)
 }
 
-/// Holds a verdict against what is asked. The source host is not among what libvirt tells, so it is not compared.
+/// Checks a verdict against an incoming migration. The source host is not compared: libvirt does not give it to a hook.
 pub(super) fn check(verdict: &Verdict, asked: &IncomingMigration, now: Timestamp) -> Result<(), VerdictMismatch> {
     let is = |uuid: &Option<String>, meant: &str| uuid.as_deref().is_some_and(|uuid| same_uuid(uuid, meant));
     if !is(&verdict.moved.vm.uuid, &asked.vm) {
@@ -47,7 +47,7 @@ pub(super) fn check(verdict: &Verdict, asked: &IncomingMigration, now: Timestamp
     check_destination(verdict, &asked.destination, now)
 }
 
-/// The same without regard to the VM: whether it can ever be of use on this host.
+/// Checks a verdict without its VM: destination, expiry and GO.
 pub(super) fn check_destination(verdict: &Verdict, host: &str, now: Timestamp) -> Result<(), VerdictMismatch> {
     let destination = verdict.moved.destination.uuid.as_deref().unwrap_or("(not named)");
     if !same_uuid(destination, host) {
@@ -58,7 +58,7 @@ pub(super) fn check_destination(verdict: &Verdict, host: &str, now: Timestamp) -
     }
     if !verdict.permits_migration(now) {
         let because = match verdict.decision {
-            Decision::Go(_) => "there are warnings, and under --strict they count",
+            Decision::Go(_) => "there are warnings, and --strict was used",
             no_go @ Decision::NoGo(_) => no_go.reason(),
         };
         return Err(VerdictMismatch::NotGo(verdict.decision.word(), because));
@@ -95,7 +95,7 @@ mod tests {
         let mut no_go = sample::no_go();
         no_go.moved = sample::go().moved;
         let why = check(&no_go, &asked(), sample::now()).unwrap_err();
-        assert_eq!(why.to_string(), "the verdict for it is NO-GO: a rule is violated");
+        assert_eq!(why.to_string(), "the verdict for this VM is NO-GO: a rule is violated");
         let mut nameless = sample::go();
         nameless.moved.vm.uuid = None;
         assert_eq!(check(&nameless, &asked(), sample::now()), Err(VerdictMismatch::OtherVm));

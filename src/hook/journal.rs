@@ -1,6 +1,7 @@
-//! The log on the host: every decision and every change of what is enforced, one line of JSON each.
+//! Log of the hook on the host: every decision and every change of the enforcement, one line of JSON each.
 //!
-//! A line is on disk before the decision takes effect. At a size the file is put aside; four older ones are kept.
+//! A line is on disk before the decision takes effect. A file that reaches the size limit is rotated; four older files
+//! are kept.
 
 use std::{
     fs::{self, OpenOptions},
@@ -14,113 +15,113 @@ use serde::{Deserialize, Serialize};
 
 use super::{Layout, EnforcementMode, trust};
 
-/// How many files that were put aside are kept.
+/// Number of rotated files that are kept.
 const KEPT_FILES: u32 = 4;
-/// Most lines about overrides that are told.
+/// Most lines on overrides that are returned.
 const OVERRIDES: usize = 500;
-/// Longest line that is read back.
+/// Longest line that is read, bytes.
 const LINE: usize = 64 << 10;
 
-/// One line.
+/// One line of the log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JournalEntry {
-    /// The host's clock.
+/// Time by the host's clock.
     pub at: Timestamp,
-    /// The version of vmgate that wrote it.
+/// Version of vmgate that wrote the line.
     pub vmgate: String,
-    /// What happened.
+/// The event.
     #[serde(flatten)]
     pub event: JournalEvent,
 }
 
-/// What happened.
+/// An event in the log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum JournalEvent {
-    /// A migration wanted to come in.
+/// Decision on an incoming migration.
     Decision {
-        /// The VM's name, as libvirt called it.
+/// Name of the VM, from libvirt.
         vm: String,
-        /// Its UUID; absent where it could not be read.
+/// UUID of the VM; absent if it could not be read.
         uuid: Option<String>,
-        /// Whether it was let in.
+/// True if the migration was let in.
         let_in: bool,
-        /// Why.
+/// Kind of the reason.
         because: DecisionReason,
-        /// The same in words.
+/// The reason in words.
         reason: String,
-        /// The verdict that served or was looked at: the digest of what was signed.
+/// Digest of the signed statement of the verdict that was used or checked.
         verdict: Option<String>,
-        /// The id of the key that signed it.
+/// Id of the key that signed the verdict.
         key: Option<String>,
-        /// What the host enforces; absent where that could not be read.
+/// Enforcement mode of the host; absent if it could not be read.
         mode: Option<EnforcementMode>,
-        /// How long the decision took.
+/// Duration of the decision.
         took_milliseconds: u64,
     },
-    /// A signed verdict was brought.
+/// A signed verdict was stored.
     Received {
         /// The VM's name in the verdict.
         vm: String,
-        /// The digest of what was signed.
+/// Digest of the signed statement.
         verdict: String,
-        /// Until when it lets the VM in.
+/// Expiry of the verdict.
         expires_at: Timestamp,
-        /// Who brought it.
+/// Operator.
         by: String,
     },
     /// The emergency override was set.
     OverrideSet {
-        /// Only this VM, by UUID; absent for all.
+/// UUID of the only VM; absent for all VMs.
         uuid: Option<String>,
-        /// Why.
+/// Reason of the override.
         reason: String,
-        /// Who answers for it.
+/// Person responsible for the override.
         by: String,
-        /// When it ends by itself.
+/// End of the override.
         until: Timestamp,
     },
-    /// The emergency override was taken back.
+/// The emergency override was withdrawn.
     OverrideWithdrawn {
-        /// Who did so.
+/// Operator.
         by: String,
     },
     /// The hook was installed or updated.
     Installed {
-        /// What changed.
+/// Files that changed.
         changed: Vec<String>,
-        /// Who did so.
+/// Operator.
         by: String,
     },
     /// The hook was removed.
     Removed {
-        /// Who did so.
+/// Operator.
         by: String,
     },
 }
 
-/// Why a migration was let in or refused.
+/// Kind of reason why a migration was let in or refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DecisionReason {
-    /// A signed verdict served.
+/// A signed verdict was used.
     Verdict,
-    /// There was none that fits.
+/// No signed verdict matches.
     NoVerdict,
-    /// The emergency override stood.
+/// The emergency override was active.
     Override,
-    /// Nothing could be decided, and `on-error` said what happens.
+/// No decision was possible; `on-error` applied.
     Error,
 }
 
 impl JournalEntry {
-    /// An entry of now.
+/// An entry with the current time.
     pub(super) fn now(event: JournalEvent) -> Self {
         Self { at: Timestamp::now(), vmgate: super::VERSION.to_owned(), event }
     }
 }
 
-/// Adds a line. The caller holds the lock, so that nobody else puts the file aside meanwhile.
+/// Appends a line. The caller holds the lock, so that no other process rotates the file meanwhile.
 pub(super) fn append(layout: &Layout, entry: &JournalEntry, most_mebibytes: u64) -> io::Result<()> {
     let path = layout.journal();
     let folder = path.parent().unwrap_or(Path::new("/"));
@@ -148,7 +149,7 @@ fn rotate(path: &Path) -> io::Result<()> {
     fs::rename(path, aside(1))
 }
 
-/// The last lines about overrides that were set or let a VM in, oldest first.
+/// The last lines on overrides that were set or let a VM in, oldest first.
 pub(super) fn overrides(layout: &Layout) -> Vec<JournalEntry> {
     let mut found = last(layout, usize::MAX);
     found.retain(|entry| {

@@ -1,9 +1,9 @@
 //! Enforcement on the destination: libvirt's hook lets an incoming migration in only with a signed GO, whatever tool
 //! started it.
 //!
-//! [`run()`] is what libvirt's hook script calls. It never calls libvirt, which waits for it, and it ends in time.
-//! [`host`] is what the other commands of `vmgate hook` do on that host. All of it builds without libvirt, since the
-//! program on the host is the static one. docs/hook.md tells what it protects against and what it does not.
+//! libvirt's hook script calls [`run()`], which never calls libvirt (libvirt waits for it) and keeps a time limit.
+//! [`requests`] are the other commands of `vmgate hook` on that host. All of this builds without libvirt, since the
+//! program on the host is the static one. docs/hook.md says what the hook protects against and what not.
 
 pub mod config;
 mod daemon;
@@ -33,5 +33,5 @@ pub use script::HookPlacement;
 pub use status::{KeyFileStatus, HookStatus};
 pub use store::ReceivedVerdict;
 
-/// The version of vmgate that is built here.
+/// Version of this build of vmgate.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

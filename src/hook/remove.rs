@@ -1,4 +1,4 @@
-//! Removes the hook from the host this runs on. Keys, settings, verdicts and the log stay, unless all is to go.
+//! Removes the hook from this host. Keys, settings and verdicts stay unless `purge` is set; the log always stays.
 
 use std::{fs, io};
 
@@ -6,17 +6,17 @@ use serde::{Deserialize, Serialize};
 
 use super::{JournalEntry, JournalEvent, HookConfig, Layout, install, journal, run, script};
 
-/// What was removed and what is left.
+/// Result of a removal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemovalReport {
-    /// Files that are gone or are as they were before.
+/// Files that were removed or restored.
     pub changed: Vec<String>,
-    /// Somebody else's hooks, which go on working.
+/// Hooks of other programs, which continue to work.
     pub others: Vec<String>,
 }
 
-/// Removes the scripts first, so that libvirt never calls a program that is gone. With `purge`, settings, keys and
-/// verdicts go too; the log stays in any case.
+/// Removes the hook, scripts first, so that libvirt never calls a removed program. With `purge`, settings, keys and
+/// verdicts are removed too; the log always stays.
 pub(super) fn remove(layout: &Layout, purge: bool, by: &str) -> Result<RemovalReport, String> {
     let lock = run::lock(layout).ok();
     let mut changed = script::clear_folder(layout)?;

@@ -1,4 +1,4 @@
-//! What is asked of vmgate on a host: `vmgate hook host` there reads a [`HookRequest`] and prints what [`carry_out`] gives.
+//! Requests to vmgate on a host: `vmgate hook host` there reads a [`HookRequest`] and prints the result of [`carry_out`].
 
 use std::io;
 
@@ -11,50 +11,50 @@ use super::{
     status, store,
 };
 
-/// What is to be done.
+/// A request to the hook on a host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HookRequest {
-    /// Install or update the hook; answers with [`super::InstallReport`].
+/// Install or update the hook; the answer is [`super::InstallReport`].
     Install(InstallRequest),
-    /// Remove it; answers with [`super::RemovalReport`].
+/// Remove the hook; the answer is [`super::RemovalReport`].
     Remove {
-        /// Whether settings, keys and verdicts go too.
+/// True to remove settings, keys and verdicts too.
         purge: bool,
-        /// Who does so.
+/// Operator.
         by: String,
     },
-    /// Tell what is enforced; answers with [`super::Status`].
+/// Report the status of enforcement; the answer is [`super::Status`].
     Status {
-        /// How many lines of the log are wanted.
+/// Number of log lines in the answer.
         lines: usize,
     },
-    /// Take in a signed verdict; answers with [`super::ReceivedVerdict`].
+/// Store a signed verdict; the answer is [`super::ReceivedVerdict`].
     Receive {
-        /// The envelope.
+/// The DSSE envelope.
         envelope: String,
-        /// Who brings it.
+/// Operator.
         by: String,
     },
-    /// Set the emergency override; answers with [`Override`].
+/// Set the emergency override; the answer is [`Override`].
     Override {
-        /// For how long.
+/// Duration of the override.
         minutes: u32,
-        /// Why.
+/// Reason of the override.
         reason: String,
-        /// Who answers for it.
+/// Person responsible for the override.
         by: String,
-        /// Only for this VM, by UUID.
+/// UUID of the only VM; `None` for all VMs.
         vm: Option<String>,
     },
-    /// Take the override back; answers with whether there was one.
+/// Withdraw the override; the answer is true if there was one.
     Withdraw {
-        /// Who does so.
+/// Operator.
         by: String,
     },
 }
 
-/// Does it. `program` gives the program to install. The error is for people.
+/// Carries out a request on this host. `program` returns the program to install. The error is a text for the operator.
 pub fn carry_out(
     layout: &Layout,
     request: HookRequest,
@@ -62,7 +62,7 @@ pub fn carry_out(
 ) -> Result<Value, String> {
     match request {
         HookRequest::Install(wanted) => {
-            let program = program().map_err(|error| format!("the program cannot be read: {error}"))?;
+            let program = program().map_err(|error| format!("the vmgate-hook program to install cannot be read: {error}"))?;
             value(install::install(layout, &wanted, &program)?)
         }
         HookRequest::Remove { purge, by } => value(remove::remove(layout, purge, &by)?),
@@ -76,7 +76,7 @@ pub fn carry_out(
                 by: set.by.clone(),
                 until: set.until,
             };
-            // Logged first: an override that leaves no trace is none.
+            // Logged first: an override must not take effect without a log entry.
             locked(layout, || {
                 log(layout, event)?;
                 emergency_override::save(layout, &set)

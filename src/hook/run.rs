@@ -1,7 +1,7 @@
-//! What libvirt's hook script calls: decides on one incoming migration, in time.
+//! Entry point of libvirt's hook script: decides on one incoming migration within the time limit.
 //!
-//! Only `migrate begin` is decided on; everything else passes at once, since libvirt kills a VM whose hook fails at
-//! `reconnect`. Nothing here asks libvirt, which waits for the answer with the VM's lock held.
+//! Only `migrate begin` needs a decision; all other operations pass at once, since libvirt kills a VM whose hook fails at
+//! `reconnect`. This code never calls libvirt, which waits for the answer and holds the VM's lock.
 
 use std::{
     fs::{File, OpenOptions},
@@ -20,17 +20,17 @@ use super::{
 };
 use crate::collect::text::plain;
 
-/// Most of a domain XML that is read.
+/// Largest domain XML that is read, bytes.
 const XML_LIMIT: u64 = 16 << 20;
-/// Longest time until the configuration says how long it may take.
+/// Time limit until the configuration is read.
 const UNCONFIGURED: Duration = Duration::from_secs(5);
 
-/// What libvirt is told, and the person behind it.
+/// Answer to libvirt and to the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HookAnswer {
-    /// Whether the migration goes on.
+/// True if the migration is let in.
     pub let_in: bool,
-    /// For standard error, which libvirt passes on to whoever started a migration that is refused.
+/// Text for standard error. libvirt shows it to the operator of a refused migration.
     pub message: Option<String>,
 }
 
@@ -40,7 +40,7 @@ impl HookAnswer {
     }
 }
 
-/// Decides on what libvirt asks: `NAME OPERATION SUB-OPERATION EXTRA`, with the domain XML on `xml`.
+/// Decides on a call of libvirt: `NAME OPERATION SUB-OPERATION EXTRA`, with the domain XML on `xml`.
 pub fn run(layout: Layout, arguments: &[String], xml: impl Read + Send + 'static) -> HookAnswer {
     let [name, operation, sub_operation, ..] = arguments else { return HookAnswer::silent() };
     if (operation.as_str(), sub_operation.as_str()) != ("migrate", "begin") {
@@ -48,7 +48,7 @@ pub fn run(layout: Layout, arguments: &[String], xml: impl Read + Send + 'static
     }
     let name = plain(name);
     let start = Instant::now();
-    // The configuration is a file as well, and any file may be on a disk that hangs.
+    // The configuration is read in the thread too: any file may be on a disk that hangs.
     let (sender, receiver) = mpsc::channel();
     let asked_name = name.clone();
     let worker = thread::Builder::new().name("hook".into()).spawn(move || {
@@ -57,7 +57,7 @@ pub fn run(layout: Layout, arguments: &[String], xml: impl Read + Send + 'static
         let _ = sender.send(WorkerMessage::Answered(answer(&layout, &asked_name, config, xml, start)));
     });
     if let Err(error) = worker {
-        return undecided(&name, false, &format!("no thread to decide on: {error}"));
+        return undecided(&name, false, &format!("no thread could be started: {error}"));
     }
     let mut limit = UNCONFIGURED;
     let mut lets_in = false;
@@ -66,11 +66,11 @@ pub fn run(layout: Layout, arguments: &[String], xml: impl Read + Send + 'static
             Ok(WorkerMessage::Configured((its_limit, its_lets_in))) => (limit, lets_in) = (its_limit, its_lets_in),
             Ok(WorkerMessage::Answered(answer)) => return answer,
             Err(mpsc::RecvTimeoutError::Timeout) => {
-                let why = format!("nothing was decided within {} s", limit.as_secs_f64());
+                let why = format!("no decision within {} s", limit.as_secs_f64());
                 return undecided(&name, lets_in, &why);
             }
             Err(mpsc::RecvTimeoutError::Disconnected) => {
-                return undecided(&name, lets_in, "vmgate's hook stopped half-way, which is a defect");
+                return undecided(&name, lets_in, "vmgate's hook stopped before the decision; this is a defect of vmgate");
             }
         }
     }
@@ -81,7 +81,7 @@ enum WorkerMessage {
     Answered(HookAnswer),
 }
 
-/// The time limit, and whether a migration comes in where nothing is decided.
+/// The time limit, and true if a migration is let in when no decision is possible.
 fn limit_and_fallback(config: &Result<HookConfig, InvalidHookConfig>) -> (Duration, bool) {
     match config {
         Ok(config) => {
@@ -91,7 +91,7 @@ fn limit_and_fallback(config: &Result<HookConfig, InvalidHookConfig>) -> (Durati
     }
 }
 
-/// What was decided, before the mode is laid over it.
+/// A decision before the enforcement mode is applied.
 struct HookDecision {
     let_in: bool,
     because: DecisionReason,
@@ -107,7 +107,7 @@ impl HookDecision {
     }
 }
 
-/// Decides, and writes it down before it takes effect.
+/// Decides, and logs the decision before it takes effect.
 fn answer(
     layout: &Layout,
     name: &str,
@@ -145,20 +145,20 @@ fn answer(
     let mut reason = decision.reason;
     if let Err(error) = &logged {
         reason = format!("{reason}; {} cannot be written: {error}", layout.journal().display());
-        // An override that leaves no trace is none.
+        // An override must not take effect without a log entry.
         if decision.because == DecisionReason::Override && mode != Some(EnforcementMode::AuditOnly) {
             let_in = false;
         }
     }
     match (let_in, decision.because) {
-        (true, _) => HookAnswer { let_in, message: logged.err().map(|_| message(name, "is let in", &reason)) },
+        (true, _) => HookAnswer { let_in, message: logged.err().map(|_| message(name, "was let in", &reason)) },
         (false, DecisionReason::Error) => undecided(name, false, &reason),
         (false, _) => HookAnswer { let_in, message: Some(refusal(name, &reason)) },
     }
 }
 
-/// A verdict lets it in, or else an override, which also stands where nothing else can be decided: that is what it is
-/// for. The error says that nothing can be decided.
+/// Decides by a verdict, else by an override, which applies even when no other decision is possible. An error means that
+/// no decision is possible.
 fn decide(layout: &Layout, vm: &str, invalid: Option<&InvalidHookConfig>) -> Result<HookDecision, String> {
     let now = Timestamp::now();
     let by_verdict = match invalid {
@@ -170,18 +170,18 @@ fn decide(layout: &Layout, vm: &str, invalid: Option<&InvalidHookConfig>) -> Res
     }
     match emergency_override::load(layout) {
         Ok(Some(set)) if set.covers(vm, now) => {
-            let reason = format!("the override of {} stands until {}: {}", set.by, set.until, set.reason);
+            let reason = format!("the override by {} is active until {}: {}", set.by, set.until, set.reason);
             Ok(HookDecision { because: DecisionReason::Override, ..HookDecision::error(Some(vm.to_owned()), true, reason) })
         }
         Ok(_) => by_verdict,
         Err(distrust) => by_verdict.map(|refused| HookDecision {
-            reason: format!("{}; the override does not count: {distrust}", refused.reason),
+            reason: format!("{}; the override is ignored: {distrust}", refused.reason),
             ..refused
         }),
     }
 }
 
-/// Looks for a verdict that fits, and serves it.
+/// Looks for a matching verdict and marks it as used.
 fn by_verdict(layout: &Layout, vm: &str, now: Timestamp) -> Result<HookDecision, String> {
     let record = install::record(layout)?;
     let keys = keyring::trusted(layout)?;
@@ -189,13 +189,13 @@ fn by_verdict(layout: &Layout, vm: &str, now: Timestamp) -> Result<HookDecision,
     let found = store::search(layout, &asked, &keys, now)?;
     for matching in &found.matching {
         let served = store::mark_used(layout, matching)
-            .map_err(|why| format!("{}: a verdict cannot be served: {why}", layout.spent().display()))?;
+            .map_err(|why| format!("{}: the verdict cannot be marked as used: {why}", layout.spent().display()))?;
         if served {
             let verdict = matching.attested.statement.to_string();
             return Ok(HookDecision {
                 let_in: true,
                 because: DecisionReason::Verdict,
-                reason: "a signed GO let it in, and has now served".to_owned(),
+                reason: "let in by a signed GO, which is now used up".to_owned(),
                 verdict: Some(verdict),
                 key: Some(matching.attested.key_id.clone()),
                 uuid: Some(vm.to_owned()),
@@ -203,7 +203,7 @@ fn by_verdict(layout: &Layout, vm: &str, now: Timestamp) -> Result<HookDecision,
         }
     }
     let reason = match found.mismatches.as_slice() {
-        [] => "no signed verdict for it is here".to_owned(),
+        [] => "this host has no signed verdict for this VM".to_owned(),
         reasons => reasons.iter().take(3).map(String::as_str).collect::<Vec<_>>().join("; "),
     };
     let refused = HookDecision::error(Some(vm.to_owned()), false, reason);
@@ -224,7 +224,7 @@ fn vm_uuid(xml: impl Read) -> Result<String, String> {
         .ok_or_else(|| "the domain XML from libvirt names no UUID".to_owned())
 }
 
-/// One decision at a time, and nobody writes to the log or the folders meanwhile. Released when dropped.
+/// Takes the lock: one decision at a time, and no other process writes to the log or the folders. Released when dropped.
 pub(super) fn lock(layout: &Layout) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
@@ -235,20 +235,20 @@ pub(super) fn lock(layout: &Layout) -> io::Result<File> {
 
 fn undecided(name: &str, lets_in: bool, why: &str) -> HookAnswer {
     let way_out =
-        "run `vmgate hook status` for this host, and see docs/hook.md for what to do in an emergency";
+        "run `vmgate hook status` for this host; docs/hook.md says what to do in an emergency";
     let message = if lets_in {
-        message(name, "is let in, although nothing could be decided", why)
+        message(name, "was let in, although no decision was possible", why)
     } else {
-        format!("{}; {way_out}", message(name, "is not let in, because nothing could be decided", why))
+        format!("{}; {way_out}", message(name, "was refused, because no decision was possible", why))
     };
     HookAnswer { let_in: lets_in, message: Some(message) }
 }
 
 fn refusal(name: &str, reason: &str) -> String {
     format!(
-        "{}. It stays where it runs. Check the move with vmgate and bring the signed verdict here (`vmgate migrate` does \
-         both; `vmgate verdict push`), or in an emergency: vmgate hook override",
-        message(name, "is not let in", reason)
+        "{}. The VM stays on its source. Check the move with vmgate and send the signed verdict to this host (`vmgate migrate` \
+         does both; else `vmgate verdict push`), or in an emergency use `vmgate hook override`",
+        message(name, "was refused", reason)
     )
 }
 

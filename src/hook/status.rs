@@ -1,4 +1,4 @@
-//! What the host this runs on enforces, told from what is there and not from what was installed once.
+//! Status of the hook on this host, from the files as they are now and not from the record of the installation alone.
 
 use std::fs;
 
@@ -12,48 +12,48 @@ use super::{
 };
 use crate::{error::with_causes, verdict::Digest};
 
-/// What a host enforces.
+/// Status of the hook on a host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HookStatus {
-    /// Version of the installed program; absent where none is installed.
+/// Version of the installed program; absent if not installed.
     pub vmgate: Option<String>,
-    /// The host's UUID when it was installed.
+/// UUID of the host at the installation.
     pub host_uuid: Option<String>,
-    /// When it was installed or updated last.
+/// Time of the last installation or update.
     pub installed_at: Option<Timestamp>,
-    /// The settings that count; absent where they cannot be read.
+/// Settings in force; absent if they cannot be read.
     pub config: Option<HookConfig>,
-    /// The files of the keys' folder.
+/// Files of the key folder.
     pub keys: Vec<KeyFileStatus>,
-    /// Whether libvirt runs the hook; absent where none is installed.
+/// Activation of the hook in libvirt; absent if not installed.
     pub known: Option<HookActivation>,
-    /// Somebody else's hooks.
+/// Hooks of other programs.
     pub others: Vec<String>,
-    /// The override that stands now.
+/// The active override.
     pub overridden: Option<Override>,
-    /// Verdicts that have not served.
+/// Number of verdicts that were not used yet.
     pub waiting: usize,
-    /// What is not as it should be, each with the way out.
+/// Problems, each with the way out.
     pub problems: Vec<String>,
     /// The last lines of the log, oldest first.
     pub recent: Vec<JournalEntry>,
-    /// The last lines of the log about overrides, set or used, oldest first: what belongs into a ledger.
+/// The last log lines on overrides, set or used, oldest first, for the ledger.
     #[serde(default)]
     pub overrides: Vec<JournalEntry>,
-    /// The host's clock, which decides when a verdict expires.
+/// Time by the host's clock, which decides when a verdict expires.
     pub clock: Timestamp,
 }
 
-/// A file of the keys' folder.
+/// A file of the key folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyFileStatus {
     /// The file's name.
     pub file: String,
-    /// The key's id; absent where it is not trusted.
+/// Id of the key; absent if not trusted.
     pub id: Option<String>,
 }
 
-/// Looks at everything that the hook needs.
+/// Checks everything that the hook needs.
 pub(super) fn status(layout: &Layout, lines: usize) -> HookStatus {
     let clock = Timestamp::now();
     let mut problems = Vec::new();
@@ -63,7 +63,7 @@ pub(super) fn status(layout: &Layout, lines: usize) -> HookStatus {
     let config = there.then(|| HookConfig::load(layout));
     let config = config.and_then(|config| config.map_err(|why| problems.push(why.to_string())).ok());
     let overridden = emergency_override::load(layout).unwrap_or_else(|why| {
-        problems.push(format!("the override does not count: {why}"));
+        problems.push(format!("the override is ignored: {why}"));
         None
     });
     let keys = if there { keys(layout, &mut problems) } else { Vec::new() };
@@ -106,24 +106,24 @@ fn keys(layout: &Layout, problems: &mut Vec<String>) -> Vec<KeyFileStatus> {
     }
     if !keys.iter().any(|key| key.id.is_some()) {
         problems.push(format!(
-            "no key is trusted, so no verdict can let a VM in; put a public key into {}",
+            "no key is trusted, so no verdict can let a VM in: put a public key into {}",
             layout.keys().display()
         ));
     }
     keys
 }
 
-/// Holds program and script against what was installed.
+/// Compares program and script with the record of the installation.
 fn look_at_files(layout: &Layout, record: Option<&InstallRecord>, problems: &mut Vec<String>) {
-    let again = "install it again with: vmgate hook install";
+    let again = "install the hook again with: vmgate hook install";
     let program = layout.program();
     match trust::executable(&program) {
         Err(why) => problems.push(format!("{why}; {again}")),
-        Ok(false) => problems.push(format!("{}: it cannot be run; {again}", program.display())),
+        Ok(false) => problems.push(format!("{}: the program is not executable; {again}", program.display())),
         Ok(true) => {
             let digest = fs::read(&program).ok().map(|bytes| Digest::of(&bytes));
             if record.is_some_and(|record| Some(record.program) != digest) {
-                problems.push(format!("{}: it is not what was installed; {again}", program.display()));
+                problems.push(format!("{}: the program differs from the installed one; {again}", program.display()));
             }
         }
     }
@@ -135,8 +135,8 @@ fn look_at_files(layout: &Layout, record: Option<&InstallRecord>, problems: &mut
     let unchanged = fs::read(&hook).is_ok_and(|there| there == script::text(record.place).into_bytes());
     match trust::executable(&hook) {
         Err(why) => problems.push(format!("{}; {again}", with_causes(&why))),
-        Ok(false) => problems.push(format!("{}: libvirt does not run it; {again}", hook.display())),
-        Ok(true) if !unchanged => problems.push(format!("{}: it was changed; {again}", hook.display())),
+        Ok(false) => problems.push(format!("{}: the script is not executable, so libvirt does not run it; {again}", hook.display())),
+        Ok(true) if !unchanged => problems.push(format!("{}: the script was changed; {again}", hook.display())),
         Ok(true) => {}
     }
     for folder in [layout.verdicts(), layout.spent()] {

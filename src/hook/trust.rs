@@ -1,4 +1,4 @@
-//! What may be believed of a file: nobody but root may have been able to write it, nor to put another in its place.
+//! Trusted files: only root may be able to write the file or to replace it by another one.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -10,12 +10,12 @@ use std::{
 use tempfile::NamedTempFile;
 use thiserror::Error;
 
-/// Mode bits that let others than the owner write.
+/// Mode bits that let users other than the owner write.
 const OTHERS_WRITE: u32 = 0o022;
 /// In a folder with this bit only its owner may replace a file.
 const STICKY: u32 = 0o1000;
 
-/// A file that cannot be believed or read.
+/// A file that is not trusted or cannot be read.
 #[derive(Debug, Error)]
 #[error("{}: {problem}", path.display())]
 pub(super) struct UntrustedFile {
@@ -27,13 +27,13 @@ pub(super) struct UntrustedFile {
 enum FileProblem {
     #[error("{0}")]
     Io(#[from] io::Error),
-    #[error("it belongs to user {0}, not to root; chown root it")]
+    #[error("the owner is user {0}, not root; use chown root")]
     Owner(u32),
-    #[error("others can write it (mode {0:o}); chmod go-w it")]
+    #[error("other users can write it (mode {0:o}); use chmod go-w")]
     Writable(u32),
-    #[error("it is not a regular file")]
+    #[error("not a regular file")]
     NotAFile,
-    #[error("it has more than {0} bytes")]
+    #[error("more than {0} bytes")]
     TooLarge(u64),
 }
 
@@ -42,7 +42,7 @@ impl UntrustedFile {
         Self { path: path.to_owned(), problem: problem.into() }
     }
 
-    /// Whether it simply is not there.
+/// True if the file does not exist.
     pub(super) fn is_missing(&self) -> bool {
         matches!(&self.problem, FileProblem::Io(error) if error.kind() == io::ErrorKind::NotFound)
     }
@@ -84,7 +84,7 @@ pub(super) fn list(folder: &Path) -> Result<Vec<PathBuf>, UntrustedFile> {
     Ok(files)
 }
 
-/// Whether a program is one that only root could have put there, and may be run.
+/// True if a program is executable. An error means that others than root could have written or replaced it.
 pub(super) fn executable(path: &Path) -> Result<bool, UntrustedFile> {
     folders_above(path)?;
     let metadata = fs::metadata(path).map_err(|problem| UntrustedFile::of(path, problem))?;
@@ -103,7 +103,7 @@ pub(super) fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     sync_folder(folder)
 }
 
-/// Makes a folder and those above it, with these permissions where it is new.
+/// Creates a folder and its parents, with these permissions if it is new.
 pub(super) fn make_folder(path: &Path, mode: u32) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
@@ -112,12 +112,12 @@ pub(super) fn make_folder(path: &Path, mode: u32) -> io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }
 
-/// Brings what was named in or removed from a folder onto the disk.
+/// Syncs a folder to disk: files that were created in it or removed from it.
 pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Every folder above is root's, and nobody else can put another file in the path's place.
+/// Checks the folders above a path: each belongs to root, and no other user can replace a file in it.
 fn folders_above(path: &Path) -> Result<(), UntrustedFile> {
     for folder in path.ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty()) {
         let metadata = fs::metadata(folder).map_err(|problem| UntrustedFile::of(folder, problem))?;
@@ -164,7 +164,7 @@ mod tests {
         }
         set(&file, 0o600);
         set(folder.path(), 0o777);
-        assert!(read(&file, 10).unwrap_err().to_string().contains("others can write it (mode 777)"));
+        assert!(read(&file, 10).unwrap_err().to_string().contains("other users can write it (mode 777)"));
         assert!(list(folder.path()).is_err());
         set(folder.path(), 0o755);
         assert_eq!(list(folder.path()).unwrap(), std::slice::from_ref(&file));
