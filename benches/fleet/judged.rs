@@ -4,7 +4,10 @@ use std::fs;
 
 use vmgate::{
     fact::{Change, Fact, Facts, Host},
-    fleet::{HostId, PolicyOracle, RollingPace, PlanRequest, SiteVm, Site, build, evacuate, inventory::Inventory, rolling},
+    fleet::{
+        HostId, PlanRequest, PolicyOracle, RollingPace, Site, SiteVm, build, evacuate, inventory::Inventory,
+        rolling,
+    },
     preflight::Policy,
     rule::{ParamOverrides, RuleSource},
 };
@@ -112,7 +115,9 @@ pub(crate) fn with_the_rules() {
         plan.makespan_seconds()
     );
     let all = PlanRequest { empty: ids(0..HOSTS), into: Vec::new(), earlier: &|_| None };
-    for (pace, words) in [(RollingPace::RackByRack, "rack by rack"), (RollingPace::AsRoomAllows, "as room allows")] {
+    for (pace, words) in
+        [(RollingPace::RackByRack, "rack by rack"), (RollingPace::AsRoomAllows, "as room allows")]
+    {
         let (plan, took) = timed(|| rolling(&fleet, &judge(), &all, pace));
         println!(
             "- all hosts emptied in turn, {words}: planned in {took:.2} s, {} moves there and back in {} waits, {} stay, makespan {:.0} s",

@@ -17,8 +17,8 @@ mod judged;
 use std::time::{Duration, Instant};
 
 use vmgate::fleet::{
-    Fleet, FleetHost, FleetVm, HostId, Limits, Oracle, RollingPace, FleetPlan, PlanRequest, Resource, Ruling, VmId,
-    evacuate, rolling, schedule,
+    Fleet, FleetHost, FleetPlan, FleetVm, HostId, Limits, Oracle, PlanRequest, Resource, RollingPace, Ruling,
+    VmId, evacuate, rolling, schedule,
 };
 
 /// What one of htools' programs may take before it is stopped.

@@ -9,7 +9,7 @@ use super::{Failure, options::Shared, output};
 use crate::{
     report,
     rule::{Effect, Status},
-    verdict::{Decision, ExitCode, Move, NoGoReason, BaselineComparison, Verdict},
+    verdict::{BaselineComparison, Decision, ExitCode, Move, NoGoReason, Verdict},
 };
 
 #[derive(Debug, Args)]

@@ -15,8 +15,8 @@ use crate::{
     change::{ChangeFile, Evidence},
     fact::Change,
     fleet::{
-        self, FilesSite, Fleet, HostId, PolicyOracle, RollingPace, FleetPlan, PlanRequest, Proposal, ChangeHeader, Site, VmId,
-        inventory::Inventory,
+        self, ChangeHeader, FilesSite, Fleet, FleetPlan, HostId, PlanRequest, PolicyOracle, Proposal,
+        RollingPace, Site, VmId, inventory::Inventory,
     },
     preflight::Policy,
     report::visible_lines,

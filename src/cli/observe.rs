@@ -96,7 +96,10 @@ impl Observe {
         let capabilities = capabilities.and_then(|xml| crate::collect::capabilities::parse(&xml).ok());
         Ok(Observation {
             vm: NameAndUuid { name: domain.name().ok(), uuid: Some(uuid) },
-            host: NameAndUuid { name: Some(host.name().to_owned()), uuid: capabilities.and_then(|seen| seen.uuid) },
+            host: NameAndUuid {
+                name: Some(host.name().to_owned()),
+                uuid: capabilities.and_then(|seen| seen.uuid),
+            },
             watched_seconds: trace.seconds(),
             rate_bytes_per_second: trace.dirty_rate().rate_bytes_per_second,
             dirty_windows: trace.dirty_windows(),

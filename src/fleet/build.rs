@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use thiserror::Error;
 
 use super::{
-    AffinityGroup, Fleet, FleetHost, FleetNetwork, FleetVm, HostId, Resource, SiteVm, Site, VmId,
+    AffinityGroup, Fleet, FleetHost, FleetNetwork, FleetVm, HostId, Resource, Site, SiteVm, VmId,
     inventory::{Inventory, InventoryHost},
 };
 use crate::{
@@ -19,11 +19,11 @@ const ASSUMED_LINK_BYTES_PER_SECOND: u64 = 125_000_000;
 /// Gaps and assumptions of a built fleet.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct BuildNotes {
-/// Hosts that did not answer: name and reason.
+    /// Hosts that did not answer: name and reason.
     pub unreached: Vec<(String, String)>,
-/// Group members that run on no known host: group and VM.
+    /// Group members that run on no known host: group and VM.
     pub missing: Vec<(String, String)>,
-/// Hosts whose migration link has an assumed speed.
+    /// Hosts whose migration link has an assumed speed.
     pub assumed_links: Vec<String>,
 }
 
@@ -188,7 +188,11 @@ fn speed(declared: &InventoryHost, host: &Host) -> Option<u64> {
     host.nics.known()?.iter().find(|nic| nic.addresses.iter().any(holds))?.speed_bytes_per_second
 }
 
-fn affinities(inventory: &Inventory, site: &dyn Site, notes: &mut BuildNotes) -> Result<Vec<AffinityGroup>, AmbiguousMember> {
+fn affinities(
+    inventory: &Inventory,
+    site: &dyn Site,
+    notes: &mut BuildNotes,
+) -> Result<Vec<AffinityGroup>, AmbiguousMember> {
     let mut affinities = Vec::new();
     for group in &inventory.groups {
         let mut vms = Vec::new();

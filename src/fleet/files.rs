@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use super::{SiteVm, Site, inventory::Inventory};
+use super::{Site, SiteVm, inventory::Inventory};
 use crate::{
     change::is_host,
     collect::path::{self, End},
@@ -18,11 +18,11 @@ pub struct FilesSite {
     files: Vec<Facts>,
     hosts: Vec<Fact<Host>>,
     vms: Vec<SiteVm>,
-/// Index of each VM's file.
+    /// Index of each VM's file.
     file_of: Vec<usize>,
-/// The newest file with facts on each host, and true if the host is the file's destination.
+    /// The newest file with facts on each host, and true if the host is the file's destination.
     newest_file: Vec<Option<(usize, bool)>>,
-/// Files by VM and destination.
+    /// Files by VM and destination.
     exact: HashMap<(usize, usize), usize>,
     offers: HashMap<(usize, Kind), Host>,
     addresses: Vec<Fact<std::net::IpAddr>>,
@@ -40,7 +40,7 @@ impl Kind {
 }
 
 impl FilesSite {
-/// Builds the site from facts files. Hosts that are not in the inventory are left out.
+    /// Builds the site from facts files. Hosts that are not in the inventory are left out.
     pub fn new(inventory: &Inventory, mut files: Vec<Facts>) -> Self {
         files.sort_by_key(|facts| facts.collected_at);
         let place = |host: &Fact<Host>| inventory.hosts.iter().position(|known| is_host(host, &known.uri));
@@ -84,7 +84,7 @@ impl FilesSite {
         site
     }
 
-/// Sets a host's facts from a newer file. The lists of files that VMs need are merged over all facts files.
+    /// Sets a host's facts from a newer file. The lists of files that VMs need are merged over all facts files.
     fn add_host(&mut self, at: usize, host: &Host, number: usize, is_destination: bool) {
         let Some(known) = self.hosts.get_mut(at) else { return };
         let mut newest = host.clone();
@@ -101,13 +101,14 @@ impl FilesSite {
         }
     }
 
-/// Facts on a destination, with its answers about this kind of VM.
+    /// Facts on a destination, with its answers about this kind of VM.
     fn destination(&self, at: usize, vm: &Vm) -> Fact<Host> {
         let Some(Fact::Known(host)) = self.hosts.get(at) else {
             return self.hosts.get(at).cloned().unwrap_or_default();
         };
         let asked = self.offers.get(&(at, Kind::of(vm)));
-        let not_asked = Unknown::new(Cause::NotCollected, "no facts file has this host's answer about a VM of this kind");
+        let not_asked =
+            Unknown::new(Cause::NotCollected, "no facts file has this host's answer about a VM of this kind");
         Fact::Known(Host {
             offers_guest_cpu: answer(asked, |host| &host.offers_guest_cpu, &not_asked),
             missing_cpu_features: answer(asked, |host| &host.missing_cpu_features, &not_asked),
@@ -181,8 +182,7 @@ fn address(address: Option<std::net::IpAddr>) -> Fact<std::net::IpAddr> {
 
 /// An untested migration path, from the facts of its two ends alone.
 pub(super) fn untried(from: &Host, to: &Host, address: &Fact<std::net::IpAddr>) -> crate::fact::Path {
-    let why =
-        || Unknown::new(Cause::NotCollected, "this migration path was not tested yet");
+    let why = || Unknown::new(Cause::NotCollected, "this migration path was not tested yet");
     let (from, to) = (silent_end(from, &why()), silent_end(to, &why()));
     path::path(address.clone(), &from, &to, &Change::default(), Fact::Unknown(why()), Err(why()))
 }

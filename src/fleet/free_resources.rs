@@ -21,7 +21,7 @@ impl FreeResources {
             .is_some_and(|free| needs.iter().enumerate().all(|(at, need)| amount(free, at) >= *need))
     }
 
-/// Largest used part of any needed resource after a VM with these needs is placed, relative to the amount that was
+    /// Largest used part of any needed resource after a VM with these needs is placed, relative to the amount that was
     /// free at first: 0 nothing, 1 all.
     #[allow(clippy::cast_precision_loss)] // amounts are compared, and 2^53 bytes are enough
     pub(super) fn fill_after(&self, needs: &[u64], host: HostId) -> f64 {
@@ -37,7 +37,7 @@ impl FreeResources {
             .fold(0.0, f64::max)
     }
 
-/// Largest free amount of each resource on any of these hosts.
+    /// Largest free amount of each resource on any of these hosts.
     pub(super) fn most(&self, hosts: &[HostId]) -> Vec<u64> {
         let mut most: Vec<u64> = Vec::new();
         for free in hosts.iter().filter_map(|host| self.free.get(host.0)) {
@@ -49,7 +49,7 @@ impl FreeResources {
         most
     }
 
-/// Missing amounts for these needs, as (index in the fleet's resources, amount).
+    /// Missing amounts for these needs, as (index in the fleet's resources, amount).
     pub(super) fn missing(&self, needs: &[u64], host: HostId) -> Vec<(usize, u64)> {
         let Some(free) = self.free.get(host.0) else { return Vec::new() };
         needs

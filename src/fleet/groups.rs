@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{AffinityGroup, Fleet, GroupScope, HostId, AffinityRule, VmId};
+use super::{AffinityGroup, AffinityRule, Fleet, GroupScope, HostId, VmId};
 
 /// Hosts of the members of all groups, now or by the plan.
 pub(super) struct Groups<'a> {
@@ -22,13 +22,13 @@ impl<'a> Groups<'a> {
         Self { fleet, of_vm, at: fleet.vms.iter().map(|vm| vm.host).collect() }
     }
 
-/// The groups of a VM.
+    /// The groups of a VM.
     pub(super) fn of_vm(&self, vm: VmId) -> impl Iterator<Item = &'a AffinityGroup> + '_ {
         let fleet = self.fleet;
         self.of_vm.get(&vm).into_iter().flatten().filter_map(move |number| fleet.affinities.get(*number))
     }
 
-/// The host of a VM by the plan so far.
+    /// The host of a VM by the plan so far.
     pub(super) fn place(&self, vm: VmId) -> Option<HostId> {
         self.at.get(vm.0).copied()
     }
@@ -39,7 +39,7 @@ impl<'a> Groups<'a> {
         }
     }
 
-/// The group that forbids `vm` on `host`. `leaving` is true for hosts that are being emptied: their VMs do not count for
+    /// The group that forbids `vm` on `host`. `leaving` is true for hosts that are being emptied: their VMs do not count for
     /// groups that belong together, since they have no destination yet.
     pub(super) fn against(
         &self,

@@ -5,14 +5,14 @@
 
 mod build;
 mod files;
+mod free_resources;
 mod groups;
 pub mod inventory;
-mod oracle;
 mod model;
+mod oracle;
 mod placement;
 mod plan;
 mod proposal;
-mod free_resources;
 mod schedule;
 mod site;
 #[cfg(feature = "libvirt")]
@@ -20,16 +20,16 @@ mod survey;
 
 pub use build::{AmbiguousMember, BuildNotes, build};
 pub use files::FilesSite;
-pub use oracle::PolicyOracle;
 pub use model::{
-    AffinityGroup, Fleet, FleetHost, FleetNetwork, FleetVm, GroupScope, HostId, Limits, Resource, AffinityRule,
-    VmId, need,
+    AffinityGroup, AffinityRule, Fleet, FleetHost, FleetNetwork, FleetVm, GroupScope, HostId, Limits,
+    Resource, VmId, need,
 };
-pub use placement::{RefusedDestination, Oracle, Placement, Ruling, UnplacedVm, RefusalReason};
-pub use plan::{RollingPace, FleetPlan, PlanRequest, Shortfall, Wave, evacuate, rolling};
-pub use proposal::{Proposal, ChangeHeader};
+pub use oracle::PolicyOracle;
+pub use placement::{Oracle, Placement, RefusalReason, RefusedDestination, Ruling, UnplacedVm};
+pub use plan::{FleetPlan, PlanRequest, RollingPace, Shortfall, Wave, evacuate, rolling};
+pub use proposal::{ChangeHeader, Proposal};
 pub use schedule::{Schedule, ScheduledMove, schedule};
-pub use site::{SiteVm, Site};
+pub use site::{Site, SiteVm};
 #[cfg(feature = "libvirt")]
 pub use survey::SurveySite;
 

@@ -53,17 +53,17 @@ impl fmt::Display for Resource {
 /// Hosts, VMs, and the groups and limits of their moves.
 #[derive(Debug, Clone, Default)]
 pub struct Fleet {
-/// The counted resources; amounts of hosts and VMs have this order.
+    /// The counted resources; amounts of hosts and VMs have this order.
     pub resources: Vec<Resource>,
     /// All hosts.
     pub hosts: Vec<FleetHost>,
-/// All VMs that may have to move, and the other members of their groups.
+    /// All VMs that may have to move, and the other members of their groups.
     pub vms: Vec<FleetVm>,
     /// Groups of VMs.
     pub affinities: Vec<AffinityGroup>,
-/// Migration networks.
+    /// Migration networks.
     pub networks: Vec<FleetNetwork>,
-/// Limits on simultaneous moves.
+    /// Limits on simultaneous moves.
     pub limits: Limits,
 }
 
@@ -72,15 +72,15 @@ pub struct Fleet {
 pub struct FleetHost {
     /// Its name.
     pub name: String,
-/// Rack or other fault domain of the host.
+    /// Rack or other fault domain of the host.
     pub rack: String,
-/// True if the host takes VMs: reachable and not in maintenance.
+    /// True if the host takes VMs: reachable and not in maintenance.
     pub accepts: bool,
-/// Free amount of each resource of the fleet.
+    /// Free amount of each resource of the fleet.
     pub free: Vec<u64>,
-/// Bandwidth of its migration link.
+    /// Bandwidth of its migration link.
     pub bandwidth_bytes_per_second: u64,
-/// Indices in [`Fleet::networks`] of its migration networks; empty if the host reaches every host.
+    /// Indices in [`Fleet::networks`] of its migration networks; empty if the host reaches every host.
     pub networks: Vec<usize>,
 }
 
@@ -89,16 +89,16 @@ pub struct FleetHost {
 pub struct FleetNetwork {
     /// Its name.
     pub name: String,
-/// Bandwidth that all moves over the network may use together; `None` for no limit.
+    /// Bandwidth that all moves over the network may use together; `None` for no limit.
     pub bandwidth_bytes_per_second: Option<u64>,
 }
 
 /// Route of a migration between two hosts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum MigrationRoute {
-/// No network with a counted bandwidth.
+    /// No network with a counted bandwidth.
     Direct,
-/// This network, by its index in [`Fleet::networks`].
+    /// This network, by its index in [`Fleet::networks`].
     Over(usize),
 }
 
@@ -107,22 +107,22 @@ pub(super) enum MigrationRoute {
 pub struct FleetVm {
     /// Its name.
     pub name: String,
-/// Host that the VM runs on.
+    /// Host that the VM runs on.
     pub host: HostId,
-/// Needed amount of each resource of the fleet; 0 if the VM does not need the resource.
+    /// Needed amount of each resource of the fleet; 0 if the VM does not need the resource.
     pub needs: Vec<u64>,
     /// Memory that a migration sends at least once.
     pub memory_bytes: u64,
-/// Dirty rate.
+    /// Dirty rate.
     pub dirty_bytes_per_second: u64,
 }
 
 /// Affinity of a group: its VMs belong together or apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AffinityRule {
-/// All VMs in one scope.
+    /// All VMs in one scope.
     Together,
-/// No two VMs in one scope (anti-affinity).
+    /// No two VMs in one scope (anti-affinity).
     Apart,
 }
 
@@ -139,24 +139,24 @@ pub enum GroupScope {
 /// also forbids simultaneous moves.
 #[derive(Debug, Clone)]
 pub struct AffinityGroup {
-/// Name of the group in messages.
+    /// Name of the group in messages.
     pub name: String,
-/// Affinity rule with its scope; `None` for a cluster that only limits simultaneous moves.
+    /// Affinity rule with its scope; `None` for a cluster that only limits simultaneous moves.
     pub rule: Option<(AffinityRule, GroupScope)>,
     /// Its members.
     pub vms: Vec<VmId>,
-/// True if no two members may migrate at the same time.
+    /// True if no two members may migrate at the same time.
     pub one_at_a_time: bool,
 }
 
 /// Limits on simultaneous moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-/// Most simultaneous migrations out of one host.
+    /// Most simultaneous migrations out of one host.
     pub outgoing_per_host: usize,
-/// Most simultaneous migrations into one host.
+    /// Most simultaneous migrations into one host.
     pub incoming_per_host: usize,
-/// Most simultaneous migrations of the whole campaign.
+    /// Most simultaneous migrations of the whole campaign.
     pub total: usize,
 }
 
@@ -167,17 +167,17 @@ impl Default for Limits {
 }
 
 impl Fleet {
-/// The host with this id. Ids are only made by the fleet's owner, for existing hosts.
+    /// The host with this id. Ids are only made by the fleet's owner, for existing hosts.
     pub(super) fn host(&self, id: HostId) -> Option<&FleetHost> {
         self.hosts.get(id.0)
     }
 
-/// The VM with this id.
+    /// The VM with this id.
     pub(super) fn vm(&self, id: VmId) -> Option<&FleetVm> {
         self.vms.get(id.0)
     }
 
-/// Route from one host to another; `None` if they share no network.
+    /// Route from one host to another; `None` if they share no network.
     pub(super) fn route(&self, source: HostId, destination: HostId) -> Option<MigrationRoute> {
         let (source, destination) = (self.host(source)?, self.host(destination)?);
         if source.networks.is_empty() || destination.networks.is_empty() {
@@ -187,7 +187,7 @@ impl Fleet {
         shared.map(|network| MigrationRoute::Over(*network))
     }
 
-/// Bandwidth share of one migration from `source` to `destination` while all slots of both hosts are in use, bytes per
+    /// Bandwidth share of one migration from `source` to `destination` while all slots of both hosts are in use, bytes per
     /// second.
     pub fn share_bytes_per_second(&self, source: HostId, destination: HostId) -> u64 {
         let part = |id: HostId, slots: usize| {
@@ -196,12 +196,14 @@ impl Fleet {
         let ends =
             part(source, self.limits.outgoing_per_host).min(part(destination, self.limits.incoming_per_host));
         match self.route(source, destination) {
-            Some(MigrationRoute::Over(network)) => self.capacity(network).map_or(ends, |capacity| ends.min(capacity)),
+            Some(MigrationRoute::Over(network)) => {
+                self.capacity(network).map_or(ends, |capacity| ends.min(capacity))
+            }
             _ => ends,
         }
     }
 
-/// Bandwidth of a network; `None` if unlimited.
+    /// Bandwidth of a network; `None` if unlimited.
     pub(super) fn capacity(&self, network: usize) -> Option<u64> {
         self.networks.get(network)?.bandwidth_bytes_per_second
     }

@@ -4,7 +4,7 @@ use std::{cell::RefCell, collections::HashMap};
 
 use jiff::Timestamp;
 
-use super::{Fleet, HostId, Oracle, Ruling, Site, VmId, RefusalReason};
+use super::{Fleet, HostId, Oracle, RefusalReason, Ruling, Site, VmId};
 use crate::{
     audit::{self, Answer},
     change::Versions,
@@ -29,13 +29,13 @@ pub struct PolicyOracle<'a> {
     fleet: &'a Fleet,
     asked: Change,
     now: Timestamp,
-/// Versions of the sources when VMs move back; `None` if VMs do not move back.
+    /// Versions of the sources when VMs move back; `None` if VMs do not move back.
     back_to: Option<Versions>,
     times: RefCell<HashMap<(VmId, u64), Option<f64>>>,
 }
 
 impl<'a> PolicyOracle<'a> {
-/// An oracle at the time `now`. The window of `asked` is ignored: the plan is made before the window opens.
+    /// An oracle at the time `now`. The window of `asked` is ignored: the plan is made before the window opens.
     pub fn new(
         policy: &'a Policy,
         site: &'a dyn Site,
@@ -47,13 +47,13 @@ impl<'a> PolicyOracle<'a> {
         Self { policy, site, fleet, asked, now, back_to: None, times: RefCell::default() }
     }
 
-/// The same oracle for VMs that move back later, to hosts that have these versions then.
+    /// The same oracle for VMs that move back later, to hosts that have these versions then.
     #[must_use]
     pub fn with_way_back(self, versions: Versions) -> Self {
         Self { back_to: Some(versions), ..self }
     }
 
-/// Bandwidth limit of a move between two hosts, so that simultaneous moves get the bandwidth of their forecast; `None`
+    /// Bandwidth limit of a move between two hosts, so that simultaneous moves get the bandwidth of their forecast; `None`
     /// if the move does not share its links.
     pub fn bandwidth_limit(&self, source: HostId, destination: HostId) -> Option<u64> {
         let limits = &self.fleet.limits;
@@ -68,7 +68,7 @@ impl<'a> PolicyOracle<'a> {
         Some(least.map_or(share, |least| least.min(share)))
     }
 
-/// Number of VMs with unknown dirty rate, which are planned as idle.
+    /// Number of VMs with unknown dirty rate, which are planned as idle.
     pub fn assumed_idle(&self, vms: impl Iterator<Item = VmId>) -> usize {
         let knows = |vm: &&super::SiteVm| {
             vm.vm.dirty_rate.known().is_none()
@@ -94,7 +94,7 @@ impl<'a> PolicyOracle<'a> {
         facts
     }
 
-/// Obstacles of the VM's later move back to its source.
+    /// Obstacles of the VM's later move back to its source.
     fn back(&self, facts: &Facts) -> Vec<RefusalReason> {
         let Some(versions) = self.back_to else { return Vec::new() };
         let mut facts = facts.clone();
@@ -152,7 +152,8 @@ impl Oracle for PolicyOracle<'_> {
                 way_out: because.remediation.as_ref().map(|text| text.trim().to_owned()),
             })
             .collect();
-        if seen.answer == Answer::No && verdict.outcomes.iter().filter(|judged| blocks(judged)).any(is_independent_of_destination)
+        if seen.answer == Answer::No
+            && verdict.outcomes.iter().filter(|judged| blocks(judged)).any(is_independent_of_destination)
         {
             return Ruling::NoGoAnywhere(reasons);
         }

@@ -7,14 +7,14 @@
 
 use std::collections::HashSet;
 
-use super::{Fleet, HostId, AffinityRule, VmId, groups::Groups, free_resources::FreeResources};
+use super::{AffinityRule, Fleet, HostId, VmId, free_resources::FreeResources, groups::Groups};
 
 /// Judges one move by the rules and the forecast.
 pub trait Oracle {
-/// Judges this move by the rules and the forecast. The planner itself counts the free resources.
+    /// Judges this move by the rules and the forecast. The planner itself counts the free resources.
     fn judge(&self, vm: VmId, destination: HostId) -> Ruling;
 
-/// Duration of the move at this bandwidth, seconds; `None` if it does not complete.
+    /// Duration of the move at this bandwidth, seconds; `None` if it does not complete.
     fn seconds(&self, vm: VmId, bytes_per_second: u64) -> Option<f64>;
 }
 
@@ -25,25 +25,25 @@ pub enum Ruling {
     Go,
     /// NO-GO for this destination.
     NoGo(Vec<RefusalReason>),
-/// NO-GO for every destination: the reason is in the VM or its source.
+    /// NO-GO for every destination: the reason is in the VM or its source.
     NoGoAnywhere(Vec<RefusalReason>),
 }
 
 /// Reason why a move is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefusalReason {
-/// The rule and its message.
+    /// The rule and its message.
     pub reason: String,
-/// Remediation; `None` if the rule gives none.
+    /// Remediation; `None` if the rule gives none.
     pub way_out: Option<String>,
 }
 
 /// A destination that was refused for a VM, with the reasons.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefusedDestination {
-/// The refused destination.
+    /// The refused destination.
     pub destination: HostId,
-/// Reasons of the refusal.
+    /// Reasons of the refusal.
     pub reasons: Vec<RefusalReason>,
 }
 
@@ -52,7 +52,7 @@ pub struct RefusedDestination {
 pub struct UnplacedVm {
     /// The VM.
     pub vm: VmId,
-/// Reasons why the VM cannot move, the easiest to remove first.
+    /// Reasons why the VM cannot move, the easiest to remove first.
     pub reasons: Vec<String>,
     /// The cheapest way out.
     pub way_out: String,
@@ -61,16 +61,16 @@ pub struct UnplacedVm {
 /// Destinations of VMs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Placement {
-/// Each placed VM with its destination, in the order of placement.
+    /// Each placed VM with its destination, in the order of placement.
     pub moves: Vec<(VmId, HostId)>,
-/// VMs without a destination.
+    /// VMs without a destination.
     pub unplaced: Vec<UnplacedVm>,
-/// True if one of these VMs may fit if fewer hosts are emptied: no rule refuses it on all destinations.
+    /// True if one of these VMs may fit if fewer hosts are emptied: no rule refuses it on all destinations.
     pub lacks_room: bool,
 }
 
 impl Placement {
-/// Records that the unit stays on its host, for reasons that no destination removes.
+    /// Records that the unit stays on its host, for reasons that no destination removes.
     fn stay(&mut self, unit: &PlacementUnit, reasons: Vec<RefusalReason>) {
         let way_out = reasons.iter().find_map(|why| why.way_out.clone()).unwrap_or_else(|| {
             "no other destination helps: fix the cause in the VM or on its source, or shut the VM down for the change".to_owned()
@@ -86,7 +86,7 @@ impl Placement {
 struct PlacementUnit {
     vms: Vec<VmId>,
     needs: Vec<u64>,
-/// The host of group members that do not move.
+    /// The host of group members that do not move.
     bound_to: Option<HostId>,
 }
 
@@ -98,12 +98,12 @@ pub(super) struct Placer<'a> {
     leaving: HashSet<HostId>,
     room: FreeResources,
     groups: Groups<'a>,
-/// Seconds of moves into a host, divided by its number of simultaneous moves.
+    /// Seconds of moves into a host, divided by its number of simultaneous moves.
     busy: Vec<f64>,
-/// Seconds of outgoing moves of the busiest source.
+    /// Seconds of outgoing moves of the busiest source.
     bottleneck_seconds: f64,
     placed: Vec<(PlacementUnit, HostId)>,
-/// True if the placement stops at the first VM that lacks resources.
+    /// True if the placement stops at the first VM that lacks resources.
     all_or_none: bool,
 }
 
@@ -131,12 +131,12 @@ impl<'a> Placer<'a> {
         }
     }
 
-/// The same placer; with `true`, it stops at the first VM that lacks resources.
+    /// The same placer; with `true`, it stops at the first VM that lacks resources.
     pub(super) fn all_or_none(self, all_or_none: bool) -> Self {
         Self { all_or_none, ..self }
     }
 
-/// Finds a destination for each of `vms`. `preferred` gives the one of an earlier plan, which is kept if still possible.
+    /// Finds a destination for each of `vms`. `preferred` gives the one of an earlier plan, which is kept if still possible.
     pub(super) fn place(&mut self, vms: &[VmId], preferred: &dyn Fn(VmId) -> Option<HostId>) -> Placement {
         self.bottleneck_seconds = self.busiest_source(vms);
         let mut units = self.units(vms);
@@ -189,8 +189,12 @@ impl<'a> Placer<'a> {
         placement.unplaced.extend(unplaced);
     }
 
-/// The destination where the unit lacks the least, with the missing amounts; without those that a rule refused.
-    fn nearest(&self, unit: &PlacementUnit, refused: &[RefusedDestination]) -> Option<(Vec<(usize, u64)>, HostId)> {
+    /// The destination where the unit lacks the least, with the missing amounts; without those that a rule refused.
+    fn nearest(
+        &self,
+        unit: &PlacementUnit,
+        refused: &[RefusedDestination],
+    ) -> Option<(Vec<(usize, u64)>, HostId)> {
         self.destinations
             .iter()
             .filter(|host| !refused.iter().any(|banned| banned.destination == **host))
@@ -198,7 +202,7 @@ impl<'a> Placer<'a> {
             .min_by_key(|(missing, _)| missing.iter().map(|(_, amount)| *amount).fold(0, u64::saturating_add))
     }
 
-/// Hosts where the unit fits and is allowed, best first.
+    /// Hosts where the unit fits and is allowed, best first.
     fn candidates(&self, unit: &PlacementUnit) -> Vec<HostId> {
         let mut scored: Vec<(u64, f64, f64, HostId)> = self
             .destinations
@@ -230,7 +234,7 @@ impl<'a> Placer<'a> {
             })
     }
 
-/// Score of a host that would be busier than the busiest source, by its busy milliseconds; 0 if it would not.
+    /// Score of a host that would be busier than the busiest source, by its busy milliseconds; 0 if it would not.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a small number, and not below 0
     fn over_the_bottleneck(&self, busy: f64) -> u64 {
         if busy <= self.bottleneck_seconds { 0 } else { (busy * 1e3) as u64 + 1 }
@@ -256,7 +260,7 @@ impl<'a> Placer<'a> {
         self.placed.push((unit, host));
     }
 
-/// Removes the placed unit at index `at` from its host.
+    /// Removes the placed unit at index `at` from its host.
     fn lift(&mut self, at: usize) -> (PlacementUnit, HostId) {
         let (unit, host) = self.placed.remove(at);
         self.room.give_back(&unit.needs, host);
@@ -272,7 +276,7 @@ impl<'a> Placer<'a> {
         (unit, host)
     }
 
-/// Moves one placed unit to another host, so that this unit fits on the host it leaves.
+    /// Moves one placed unit to another host, so that this unit fits on the host it leaves.
     fn make_room(&mut self, unit: &PlacementUnit, refused: &HashSet<HostId>) -> Option<HostId> {
         for at in (0..self.placed.len()).rev() {
             let Some((_, host)) = self.placed.get(at) else { continue };
@@ -316,7 +320,7 @@ impl<'a> Placer<'a> {
         unit.vms.iter().map(|vm| self.seconds(*vm, host)).sum::<f64>() / slots
     }
 
-/// Duration of a move, seconds. A move that does not complete counts as an hour: the rules refuse it if they must.
+    /// Duration of a move, seconds. A move that does not complete counts as an hour: the rules refuse it if they must.
     fn seconds(&self, vm: VmId, host: HostId) -> f64 {
         let Some(source) = self.fleet.vm(vm).map(|vm| vm.host) else { return 0.0 };
         self.oracle.seconds(vm, self.fleet.share_bytes_per_second(source, host)).unwrap_or(3600.0)
@@ -336,7 +340,7 @@ impl<'a> Placer<'a> {
         out.into_iter().fold(0.0, f64::max)
     }
 
-/// Largest part of the emptiest host that the unit would fill. Units that fit on few hosts are placed first; units
+    /// Largest part of the emptiest host that the unit would fill. Units that fit on few hosts are placed first; units
     /// of several VMs or bound to one host before all.
     #[allow(clippy::cast_precision_loss)] // amounts are compared
     fn hardness(unit: &PlacementUnit, roomiest: &[u64]) -> f64 {
@@ -345,7 +349,7 @@ impl<'a> Placer<'a> {
         bound + part.fold(0.0, f64::max).min(1.0)
     }
 
-/// Joins VMs that must be on one host into units.
+    /// Joins VMs that must be on one host into units.
     fn units(&self, vms: &[VmId]) -> Vec<PlacementUnit> {
         let moving: HashSet<VmId> = vms.iter().copied().collect();
         let mut seen = HashSet::new();
@@ -389,7 +393,7 @@ impl<'a> Placer<'a> {
         sum
     }
 
-/// Reasons why a unit has no destination, and the cheapest way out.
+    /// Reasons why a unit has no destination, and the cheapest way out.
     fn explain(&self, unit: &PlacementUnit, banned: &[RefusedDestination]) -> Vec<UnplacedVm> {
         let name = |host: HostId| self.fleet.host(host).map_or("?", |host| host.name.as_str());
         let mut reasons: Vec<String> = Vec::new();
@@ -422,7 +426,10 @@ impl<'a> Placer<'a> {
             let source = unit.vms.first().and_then(|vm| self.fleet.vm(*vm)).map(|vm| vm.host);
             if source.is_some_and(|source| self.fleet.route(source, host).is_none()) {
                 reasons.push(format!("{} shares no migration network with the VM's host", name(host)));
-                ways.push("give a destination with --into that shares a migration network with the VM's host".to_owned());
+                ways.push(
+                    "give a destination with --into that shares a migration network with the VM's host"
+                        .to_owned(),
+                );
             }
             if let Some(group) = group {
                 reasons.push(format!("the group `{}` forbids this VM on {}", group.name, name(host)));

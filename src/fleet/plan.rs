@@ -16,44 +16,44 @@ use super::{
 pub struct PlanRequest<'a> {
     /// Hosts that are to have no VM afterwards.
     pub empty: Vec<HostId>,
-/// Hosts that may take VMs; hosts that are emptied at the same time do not.
+    /// Hosts that may take VMs; hosts that are emptied at the same time do not.
     pub into: Vec<HostId>,
-/// Destination of a VM in an earlier plan: kept if still possible.
+    /// Destination of a VM in an earlier plan: kept if still possible.
     pub earlier: &'a dyn Fn(VmId) -> Option<HostId>,
 }
 
 /// Moves that run together; the next wave begins when this one is done.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Wave {
-/// Title of the wave, for people: `empty rack r1`.
+    /// Title of the wave, for people: `empty rack r1`.
     pub title: String,
-/// Hosts that are empty after the wave; none for a wave that moves VMs back.
+    /// Hosts that are empty after the wave; none for a wave that moves VMs back.
     pub empties: Vec<HostId>,
-/// Schedule of its moves.
+    /// Schedule of its moves.
     pub schedule: Schedule,
 }
 
 /// Plan of a fleet: waves of moves, and VMs that cannot move.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct FleetPlan {
-/// The waves in order.
+    /// The waves in order.
     pub waves: Vec<Wave>,
     /// VMs that stay, each with its reasons.
     pub unplaced: Vec<UnplacedVm>,
-/// Resources that the destinations of a wave lack in total: no placement is possible for all VMs.
+    /// Resources that the destinations of a wave lack in total: no placement is possible for all VMs.
     pub shortfalls: Vec<Shortfall>,
 }
 
 /// A resource of which the destinations together have too little.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shortfall {
-/// Title of the wave.
+    /// Title of the wave.
     pub wave: String,
-/// The resource.
+    /// The resource.
     pub resource: Resource,
-/// Amount that the VMs need.
+    /// Amount that the VMs need.
     pub needed: u64,
-/// Amount that is free.
+    /// Amount that is free.
     pub free: u64,
 }
 
@@ -73,7 +73,7 @@ impl fmt::Display for Shortfall {
 }
 
 impl FleetPlan {
-/// Duration of all waves one after the other, seconds, without the maintenance between them.
+    /// Duration of all waves one after the other, seconds, without the maintenance between them.
     pub fn makespan_seconds(&self) -> f64 {
         self.waves.iter().map(|wave| wave.schedule.makespan_seconds).sum()
     }
@@ -92,13 +92,18 @@ pub fn evacuate(fleet: &Fleet, oracle: &dyn Oracle, request: &PlanRequest<'_>) -
 pub enum RollingPace {
     /// One rack after the other.
     RackByRack,
-/// As many racks as fit on the other hosts: fewer waits for the maintenance.
+    /// As many racks as fit on the other hosts: fewer waits for the maintenance.
     AsRoomAllows,
 }
 
 /// Empties some racks at a time, and moves their VMs back before the next racks: each VM moves away and back.
 /// While a rack is empty, the other racks of `request.empty` take VMs as well as those of `request.into`.
-pub fn rolling(fleet: &Fleet, oracle: &dyn Oracle, request: &PlanRequest<'_>, pace: RollingPace) -> FleetPlan {
+pub fn rolling(
+    fleet: &Fleet,
+    oracle: &dyn Oracle,
+    request: &PlanRequest<'_>,
+    pace: RollingPace,
+) -> FleetPlan {
     let mut racks: BTreeMap<&str, Vec<HostId>> = BTreeMap::new();
     for host in &request.empty {
         if let Some(known) = fleet.host(*host) {

@@ -2,37 +2,40 @@
 
 use std::fmt;
 
-use super::{Fleet, HostId, PolicyOracle, BuildNotes, FleetPlan, ScheduledMove, VmId, Wave, inventory::Inventory, plan::counted};
+use super::{
+    BuildNotes, Fleet, FleetPlan, HostId, PolicyOracle, ScheduledMove, VmId, Wave, inventory::Inventory,
+    plan::counted,
+};
 use crate::change::{Draft, DraftMove, DraftWave, Stays};
 
 /// Head of a change file: id, title, window and limits.
 #[derive(Debug, Clone, Default)]
 pub struct ChangeHeader {
-/// Change id of the operator.
+    /// Change id of the operator.
     pub id: String,
-/// Purpose of the change, in one line.
+    /// Purpose of the change, in one line.
     pub title: String,
-/// Maintenance window: start and end.
+    /// Maintenance window: start and end.
     pub window: Option<(jiff::Timestamp, jiff::Timestamp)>,
-/// Longest accepted blackout of a guest, if not the default.
+    /// Longest accepted blackout of a guest, if not the default.
     pub longest_blackout_seconds: Option<f64>,
-/// Longest accepted duration of a migration.
+    /// Longest accepted duration of a migration.
     pub deadline_seconds: Option<f64>,
 }
 
 /// A plan with all its inputs.
 pub struct Proposal<'a> {
-/// The inventory of the hosts.
+    /// The inventory of the hosts.
     pub inventory: &'a Inventory,
-/// The fleet that was planned.
+    /// The fleet that was planned.
     pub fleet: &'a Fleet,
-/// The oracle that judged the moves.
+    /// The oracle that judged the moves.
     pub judge: &'a PolicyOracle<'a>,
-/// The plan.
+    /// The plan.
     pub plan: &'a FleetPlan,
-/// Gaps and assumptions of the fleet.
+    /// Gaps and assumptions of the fleet.
     pub notes: &'a BuildNotes,
-/// Head of the change file.
+    /// Head of the change file.
     pub header: ChangeHeader,
 }
 
@@ -115,7 +118,7 @@ impl Proposal<'_> {
         waves.flat_map(|wave| &wave.schedule.moves).map(|moved| moved.vm)
     }
 
-/// Duration of the plan and of its window, seconds, if the plan takes longer.
+    /// Duration of the plan and of its window, seconds, if the plan takes longer.
     pub fn outlasts_window(&self) -> Option<(f64, f64)> {
         let (start, end) = self.header.window?;
         let (takes, has) = (self.plan.makespan_seconds(), end.duration_since(start).as_secs_f64());
@@ -165,7 +168,7 @@ impl fmt::Display for Proposal<'_> {
 }
 
 impl Proposal<'_> {
-/// Lines on the gaps and assumptions of the plan.
+    /// Lines on the gaps and assumptions of the plan.
     fn open_ends(&self) -> String {
         let mut text = String::new();
         let mut line = |words: fmt::Arguments| text.extend([words.to_string().as_str(), "\n"]);

@@ -18,22 +18,22 @@ use super::{Fleet, HostId, VmId, model::MigrationRoute};
 pub struct ScheduledMove {
     /// The VM.
     pub vm: VmId,
-/// The destination host.
+    /// The destination host.
     pub destination: HostId,
-/// Start, seconds after the first move.
+    /// Start, seconds after the first move.
     pub start_seconds: f64,
-/// End, seconds after the start of the first move.
+    /// End, seconds after the start of the first move.
     pub end_seconds: f64,
 }
 
 /// A set of moves with start and end times.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Schedule {
-/// The moves by start, then by VM.
+    /// The moves by start, then by VM.
     pub moves: Vec<ScheduledMove>,
-/// End of the last move.
+    /// End of the last move.
     pub makespan_seconds: f64,
-/// Lower bound: no schedule of these moves can end earlier.
+    /// Lower bound: no schedule of these moves can end earlier.
     pub lower_bound_seconds: f64,
 }
 
@@ -59,19 +59,19 @@ struct PendingMove {
     source: HostId,
     destination: HostId,
     seconds: f64,
-/// Groups of which no other member may move at the same time.
+    /// Groups of which no other member may move at the same time.
     exclusive: Vec<usize>,
-/// The network and the move's share of it, bytes per second.
+    /// The network and the move's share of it, bytes per second.
     share: Option<(usize, u64)>,
 }
 
 /// Moves that have not started, by their source, the longest first.
 struct Queues {
     of_source: Vec<Vec<PendingMove>>,
-/// Next move of each source, with its urgency; searched again if that may have changed.
+    /// Next move of each source, with its urgency; searched again if that may have changed.
     next: Vec<Option<(f64, usize)>>,
     changed: Vec<bool>,
-/// Sources with moves into a host, of a group, and over a network with limited bandwidth.
+    /// Sources with moves into a host, of a group, and over a network with limited bandwidth.
     into: Vec<Vec<usize>>,
     groups: HashMap<usize, Vec<usize>>,
     networks: HashMap<usize, Vec<usize>>,
@@ -181,7 +181,7 @@ impl Queues {
         queues
     }
 
-/// The move to start now: of the moves that may start, the one whose hosts have most remaining work.
+    /// The move to start now: of the moves that may start, the one whose hosts have most remaining work.
     fn take(&mut self, now: &RunningMoves, work: &RemainingWork) -> Option<PendingMove> {
         if now.running >= now.fleet.limits.total {
             return None;
@@ -202,7 +202,7 @@ impl Queues {
         self.of_source.get_mut(source).map(|queue| queue.remove(at))
     }
 
-/// Marks the sources whose next move may change because a move has started or ended.
+    /// Marks the sources whose next move may change because a move has started or ended.
     fn affected_by(&mut self, moved: &PendingMove) {
         let into = self.into.get(moved.destination.0).into_iter().flatten();
         let groups = moved.exclusive.iter().filter_map(|group| self.groups.get(group)).flatten();
@@ -217,7 +217,12 @@ impl Queues {
 
 impl RunningMoves<'_> {
     /// The move of a source to start next, with its urgency.
-    fn most_urgent(&self, source: usize, queue: &[PendingMove], work: &RemainingWork) -> Option<(f64, usize)> {
+    fn most_urgent(
+        &self,
+        source: usize,
+        queue: &[PendingMove],
+        work: &RemainingWork,
+    ) -> Option<(f64, usize)> {
         if count(&self.outgoing, HostId(source)) >= self.fleet.limits.outgoing_per_host {
             return None;
         }
@@ -282,7 +287,7 @@ impl RemainingWork {
         work
     }
 
-/// Remaining work of the busier of a move's two hosts, seconds.
+    /// Remaining work of the busier of a move's two hosts, seconds.
     fn before(&self, waiting: &PendingMove) -> f64 {
         let left = |work: &[f64], host: HostId| work.get(host.0).copied().unwrap_or(0.0);
         left(&self.out, waiting.source).max(left(&self.into, waiting.destination))

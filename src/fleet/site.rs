@@ -7,30 +7,30 @@ pub trait Site: Sync {
     /// The hosts in the inventory's order; unknown for one that did not answer, with the reason.
     fn hosts(&self) -> &[Fact<Host>];
 
-/// The VMs that run on the hosts.
+    /// The VMs that run on the hosts.
     fn vms(&self) -> &[SiteVm];
 
-/// Facts for the move of a VM, by its index in [`Self::vms`], to a host, by its index in [`Self::hosts`].
+    /// Facts for the move of a VM, by its index in [`Self::vms`], to a host, by its index in [`Self::hosts`].
     fn facts(&self, vm: usize, destination: usize) -> Facts;
 }
 
 /// A running VM of a site.
 #[derive(Debug, Clone)]
 pub struct SiteVm {
-/// Index of its host.
+    /// Index of its host.
     pub host: usize,
-/// Facts on the VM.
+    /// Facts on the VM.
     pub vm: Vm,
 }
 
 impl SiteVm {
-/// Name of the VM, else its UUID.
+    /// Name of the VM, else its UUID.
     pub fn name(&self) -> &str {
         let known = self.vm.name.known().or(self.vm.uuid.known());
         known.map_or("?", String::as_str)
     }
 
-/// True if `name` is the VM's name or UUID.
+    /// True if `name` is the VM's name or UUID.
     pub fn is_called(&self, name: &str) -> bool {
         [&self.vm.name, &self.vm.uuid]
             .into_iter()

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{SiteVm, Site};
+use super::{Site, SiteVm};
 use crate::{
     collect::survey::Survey,
     fact::{DirtyRate, DirtyRateMethod, Fact, Facts, Host, Provenance},
@@ -14,7 +14,7 @@ pub struct SurveySite {
     survey: Survey,
     hosts: Vec<Fact<Host>>,
     vms: Vec<SiteVm>,
-/// Index of each VM on its host.
+    /// Index of each VM on its host.
     places: Vec<usize>,
     observed: HashMap<String, (DirtyRate, jiff::Timestamp)>,
 }

@@ -124,10 +124,7 @@ fn what_no_placement_could_do_is_said_of_all_destinations_together() {
     let fleet = fleet(&[0, 3, 2], &[(0, 3), (0, 3)]);
     let plan = evacuate(&fleet, &Judge::of(&fleet), &request(&[0], &[1, 2]));
     let told: Vec<String> = plan.shortfalls.iter().map(ToString::to_string).collect();
-    assert_eq!(
-        told,
-        ["empty 1 host: the destinations lack 1.0 GiB of memory: 6.0 GiB needed, 5.0 GiB free"]
-    );
+    assert_eq!(told, ["empty 1 host: the destinations lack 1.0 GiB of memory: 6.0 GiB needed, 5.0 GiB free"]);
 }
 
 #[test]

@@ -14,16 +14,16 @@ const MOST: u64 = 64 << 10;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct HookConfig {
-/// Id of this format.
+    /// Id of this format.
     pub schema: HookSchema,
-/// Enforcement: a migration without a verdict is refused, or only logged.
+    /// Enforcement: a migration without a verdict is refused, or only logged.
     pub mode: EnforcementMode,
-/// Fallback if no decision is possible.
+    /// Fallback if no decision is possible.
     pub on_error: OnError,
-/// Longest time that libvirt waits for the decision, 0.1 to 60 seconds.
+    /// Longest time that libvirt waits for the decision, 0.1 to 60 seconds.
     #[serde(deserialize_with = "time_limit")]
     pub time_limit_seconds: f64,
-/// Size at which the log is rotated, 1 to 1024 MiB.
+    /// Size at which the log is rotated, 1 to 1024 MiB.
     #[serde(deserialize_with = "log_size")]
     pub log_mebibytes: u64,
 }
@@ -42,10 +42,10 @@ pub enum HookSchema {
 #[serde(rename_all = "kebab-case")]
 #[derive(clap::ValueEnum)]
 pub enum EnforcementMode {
-/// An incoming migration needs a signed verdict.
+    /// An incoming migration needs a signed verdict.
     #[default]
     Enforce,
-/// All migrations come in; the log says which ones would have been refused.
+    /// All migrations come in; the log says which ones would have been refused.
     AuditOnly,
 }
 
@@ -54,10 +54,10 @@ pub enum EnforcementMode {
 #[serde(rename_all = "kebab-case")]
 #[derive(clap::ValueEnum)]
 pub enum OnError {
-/// Refuse the migration.
+    /// Refuse the migration.
     #[default]
     Closed,
-/// Let the migration in.
+    /// Let the migration in.
     Open,
 }
 
@@ -78,7 +78,7 @@ impl Default for HookConfig {
 #[error("{problem}")]
 pub struct InvalidHookConfig {
     problem: String,
-/// True if a line of the file lets migrations in when no decision is possible: a mistake elsewhere in the file must not
+    /// True if a line of the file lets migrations in when no decision is possible: a mistake elsewhere in the file must not
     /// turn open into closed. Always false for a file that other users can write.
     pub lets_in: bool,
 }
@@ -105,7 +105,7 @@ impl HookConfig {
         Duration::from_secs_f64(self.time_limit_seconds)
     }
 
-/// The text of the file, with a comment on each setting.
+    /// The text of the file, with a comment on each setting.
     pub fn to_text(&self) -> String {
         let word = |value: Result<String, serde_yaml::Error>| value.unwrap_or_default().trim().to_owned();
         format!(

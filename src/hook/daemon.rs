@@ -20,11 +20,11 @@ pub enum HookActivation {
     /// libvirt runs the hook.
     #[serde(rename = "yes")]
     Active,
-/// libvirt does not run; the hook is active after the next start.
+    /// libvirt does not run; the hook is active after the next start.
     AtStart,
-/// libvirt runs and may not have looked for hooks since the first one was installed.
+    /// libvirt runs and may not have looked for hooks since the first one was installed.
     AfterReload {
-/// Command that reloads the daemon.
+        /// Command that reloads the daemon.
         command: String,
     },
 }
@@ -34,12 +34,12 @@ pub enum HookActivation {
 pub(super) struct Daemon {
     name: String,
     pid: i32,
-/// Ticks between the boot of the host and the start of the process.
+    /// Ticks between the boot of the host and the start of the process.
     started_ticks: u64,
 }
 
 impl Daemon {
-/// Start of the process, seconds since the epoch.
+    /// Start of the process, seconds since the epoch.
     fn started(&self) -> Option<u64> {
         let ticks = procfs::ticks_per_second();
         Some(procfs::boot_time_secs().ok()? + self.started_ticks / ticks.max(1))

@@ -17,16 +17,16 @@ pub(super) struct IncomingMigration {
 /// Reason why a verdict does not let a VM in.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(super) enum VerdictMismatch {
-/// The verdict is about another VM. There may be many of these; they are not reported.
+    /// The verdict is about another VM. There may be many of these; they are not reported.
     #[error("the verdict is about another VM")]
     OtherVm,
-/// The verdict is about another destination host.
+    /// The verdict is about another destination host.
     #[error("the verdict for this VM is about the destination host {0}, but this is host {1}")]
     OtherDestination(String, String),
-/// The verdict is not GO.
+    /// The verdict is not GO.
     #[error("the verdict for this VM is {0}: {1}")]
     NotGo(&'static str, &'static str),
-/// The verdict has expired.
+    /// The verdict has expired.
     #[error("the verdict for this VM expired at {0}; the time on this host is {1}")]
     Expired(Timestamp, Timestamp),
 }
@@ -39,7 +39,11 @@ pub(super) fn same_uuid(one: &str, other: &str) -> bool {
 }
 
 /// Checks a verdict against an incoming migration. The source host is not compared: libvirt does not give it to a hook.
-pub(super) fn check(verdict: &Verdict, asked: &IncomingMigration, now: Timestamp) -> Result<(), VerdictMismatch> {
+pub(super) fn check(
+    verdict: &Verdict,
+    asked: &IncomingMigration,
+    now: Timestamp,
+) -> Result<(), VerdictMismatch> {
     let is = |uuid: &Option<String>, meant: &str| uuid.as_deref().is_some_and(|uuid| same_uuid(uuid, meant));
     if !is(&verdict.moved.vm.uuid, &asked.vm) {
         return Err(VerdictMismatch::OtherVm);
@@ -48,7 +52,11 @@ pub(super) fn check(verdict: &Verdict, asked: &IncomingMigration, now: Timestamp
 }
 
 /// Checks a verdict without its VM: destination, expiry and GO.
-pub(super) fn check_destination(verdict: &Verdict, host: &str, now: Timestamp) -> Result<(), VerdictMismatch> {
+pub(super) fn check_destination(
+    verdict: &Verdict,
+    host: &str,
+    now: Timestamp,
+) -> Result<(), VerdictMismatch> {
     let destination = verdict.moved.destination.uuid.as_deref().unwrap_or("(not named)");
     if !same_uuid(destination, host) {
         return Err(VerdictMismatch::OtherDestination(destination.to_owned(), host.to_owned()));
@@ -80,8 +88,10 @@ mod tests {
     fn a_go_lets_in_its_vm_on_its_destination_until_it_expires() {
         let go = sample::go();
         assert_eq!(check(&go, &asked(), sample::now()), Ok(()));
-        let written_otherwise =
-            IncomingMigration { vm: asked().vm.to_uppercase().replace('-', ""), destination: asked().destination };
+        let written_otherwise = IncomingMigration {
+            vm: asked().vm.to_uppercase().replace('-', ""),
+            destination: asked().destination,
+        };
         assert_eq!(check(&go, &written_otherwise, sample::now()), Ok(()));
         assert!(matches!(check(&go, &asked(), go.expires_at), Err(VerdictMismatch::Expired(..))));
         let other_vm = IncomingMigration { vm: asked().destination, ..asked() };
@@ -101,6 +111,9 @@ mod tests {
         assert_eq!(check(&nameless, &asked(), sample::now()), Err(VerdictMismatch::OtherVm));
         nameless = sample::go();
         nameless.moved.destination.uuid = None;
-        assert!(matches!(check(&nameless, &asked(), sample::now()), Err(VerdictMismatch::OtherDestination(..))));
+        assert!(matches!(
+            check(&nameless, &asked(), sample::now()),
+            Err(VerdictMismatch::OtherDestination(..))
+        ));
     }
 }

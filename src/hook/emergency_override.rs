@@ -19,21 +19,21 @@ const MOST: u64 = 64 << 10;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Override {
-/// Reason of the override.
+    /// Reason of the override.
     pub reason: String,
-/// Person responsible for the override.
+    /// Person responsible for the override.
     pub by: String,
-/// Start of the override.
+    /// Start of the override.
     pub since: Timestamp,
-/// End of the override.
+    /// End of the override.
     pub until: Timestamp,
-/// UUID of the only VM; all VMs if absent.
+    /// UUID of the only VM; all VMs if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vm: Option<String>,
 }
 
 impl Override {
-/// Creates an override that begins now.
+    /// Creates an override that begins now.
     pub(super) fn starting(
         now: Timestamp,
         minutes: u32,
@@ -53,7 +53,7 @@ impl Override {
         Ok(Self { reason: reason.trim().to_owned(), by: by.trim().to_owned(), since: now, until, vm })
     }
 
-/// True if the override lets this VM in at `now`. False also if the clock jumped back to before the start.
+    /// True if the override lets this VM in at `now`. False also if the clock jumped back to before the start.
     pub(super) fn covers(&self, vm: &str, now: Timestamp) -> bool {
         let longest = SignedDuration::from_mins(LONGEST_MINUTES.into());
         let stands =

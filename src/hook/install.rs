@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    JournalEntry, JournalEvent, HookConfig, HookActivation, Layout, EnforcementMode, OnError, HookPlacement,
+    EnforcementMode, HookActivation, HookConfig, HookPlacement, JournalEntry, JournalEvent, Layout, OnError,
     daemon::{self, Daemon},
     journal, keyring, run, script,
     trust::{self, UntrustedFile},
@@ -26,26 +26,26 @@ const SCRIPT_LIMIT: u64 = 1 << 20;
 pub struct InstallRequest {
     /// The host's UUID, as libvirt's capabilities name it: verdicts must name it as their destination.
     pub host_uuid: String,
-/// Placement of the hook beside other hooks.
+    /// Placement of the hook beside other hooks.
     pub place: HookPlacement,
-/// Public keys to trust in addition to the existing ones.
+    /// Public keys to trust in addition to the existing ones.
     pub keys: Vec<SignerKey>,
-/// Enforcement mode; unchanged if `None`.
+    /// Enforcement mode; unchanged if `None`.
     pub mode: Option<EnforcementMode>,
-/// Fallback if no decision is possible; unchanged if `None`.
+    /// Fallback if no decision is possible; unchanged if `None`.
     pub on_error: Option<OnError>,
-/// Longest time for a decision; unchanged if `None`.
+    /// Longest time for a decision; unchanged if `None`.
     pub time_limit_seconds: Option<f64>,
-/// True to reload libvirt's daemons, so that they look for hooks again.
+    /// True to reload libvirt's daemons, so that they look for hooks again.
     pub reload: bool,
-/// Operator.
+    /// Operator.
     pub by: String,
 }
 
 /// A public key to trust.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignerKey {
-/// File name of the key.
+    /// File name of the key.
     pub name: String,
     /// The key in PEM.
     pub pem: String,
@@ -54,26 +54,26 @@ pub struct SignerKey {
 /// Result of an installation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InstallReport {
-/// Files that changed; empty if all was up to date.
+    /// Files that changed; empty if all was up to date.
     pub changed: Vec<String>,
-/// Activation of the hook in libvirt.
+    /// Activation of the hook in libvirt.
     pub known: HookActivation,
-/// Hooks of other programs, which continue to work.
+    /// Hooks of other programs, which continue to work.
     pub others: Vec<String>,
 }
 
 /// Record of the installation: versions, host and placement.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct InstallRecord {
-/// Version of vmgate.
+    /// Version of vmgate.
     pub(super) vmgate: String,
-/// UUID of the host at the installation.
+    /// UUID of the host at the installation.
     pub(super) host_uuid: String,
     pub(super) place: HookPlacement,
-/// Digest of the installed program.
+    /// Digest of the installed program.
     pub(super) program: Digest,
     pub(super) installed_at: Timestamp,
-/// Daemon processes of libvirt that know of a hook.
+    /// Daemon processes of libvirt that know of a hook.
     pub(super) known_by: Vec<Daemon>,
 }
 
@@ -85,7 +85,11 @@ pub(super) fn record(layout: &Layout) -> Result<InstallRecord, String> {
 }
 
 /// Installs missing files and replaces files that differ.
-pub(super) fn install(layout: &Layout, wanted: &InstallRequest, program: &[u8]) -> Result<InstallReport, String> {
+pub(super) fn install(
+    layout: &Layout,
+    wanted: &InstallRequest,
+    program: &[u8],
+) -> Result<InstallReport, String> {
     check(layout, wanted)?;
     let known_by = record(layout).map(|record| record.known_by).unwrap_or_default();
     let mut known_by = daemon::aware_daemons(layout, &known_by);
@@ -174,7 +178,9 @@ fn configuration(layout: &Layout, wanted: &InstallRequest) -> Result<String, Str
         Err(why) => return Err(why.to_string()),
     };
     let old = match there {
-        Some(_) => HookConfig::load(layout).map_err(|why| format!("{why}; correct this file or move it away"))?,
+        Some(_) => {
+            HookConfig::load(layout).map_err(|why| format!("{why}; correct this file or move it away"))?
+        }
         None => HookConfig::default(),
     };
     let new = HookConfig {

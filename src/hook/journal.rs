@@ -13,7 +13,7 @@ use std::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Layout, EnforcementMode, trust};
+use super::{EnforcementMode, Layout, trust};
 
 /// Number of rotated files that are kept.
 const KEPT_FILES: u32 = 4;
@@ -25,11 +25,11 @@ const LINE: usize = 64 << 10;
 /// One line of the log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JournalEntry {
-/// Time by the host's clock.
+    /// Time by the host's clock.
     pub at: Timestamp,
-/// Version of vmgate that wrote the line.
+    /// Version of vmgate that wrote the line.
     pub vmgate: String,
-/// The event.
+    /// The event.
     #[serde(flatten)]
     pub event: JournalEvent,
 }
@@ -38,64 +38,64 @@ pub struct JournalEntry {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum JournalEvent {
-/// Decision on an incoming migration.
+    /// Decision on an incoming migration.
     Decision {
-/// Name of the VM, from libvirt.
+        /// Name of the VM, from libvirt.
         vm: String,
-/// UUID of the VM; absent if it could not be read.
+        /// UUID of the VM; absent if it could not be read.
         uuid: Option<String>,
-/// True if the migration was let in.
+        /// True if the migration was let in.
         let_in: bool,
-/// Kind of the reason.
+        /// Kind of the reason.
         because: DecisionReason,
-/// The reason in words.
+        /// The reason in words.
         reason: String,
-/// Digest of the signed statement of the verdict that was used or checked.
+        /// Digest of the signed statement of the verdict that was used or checked.
         verdict: Option<String>,
-/// Id of the key that signed the verdict.
+        /// Id of the key that signed the verdict.
         key: Option<String>,
-/// Enforcement mode of the host; absent if it could not be read.
+        /// Enforcement mode of the host; absent if it could not be read.
         mode: Option<EnforcementMode>,
-/// Duration of the decision.
+        /// Duration of the decision.
         took_milliseconds: u64,
     },
-/// A signed verdict was stored.
+    /// A signed verdict was stored.
     Received {
         /// The VM's name in the verdict.
         vm: String,
-/// Digest of the signed statement.
+        /// Digest of the signed statement.
         verdict: String,
-/// Expiry of the verdict.
+        /// Expiry of the verdict.
         expires_at: Timestamp,
-/// Operator.
+        /// Operator.
         by: String,
     },
     /// The emergency override was set.
     OverrideSet {
-/// UUID of the only VM; absent for all VMs.
+        /// UUID of the only VM; absent for all VMs.
         uuid: Option<String>,
-/// Reason of the override.
+        /// Reason of the override.
         reason: String,
-/// Person responsible for the override.
+        /// Person responsible for the override.
         by: String,
-/// End of the override.
+        /// End of the override.
         until: Timestamp,
     },
-/// The emergency override was withdrawn.
+    /// The emergency override was withdrawn.
     OverrideWithdrawn {
-/// Operator.
+        /// Operator.
         by: String,
     },
     /// The hook was installed or updated.
     Installed {
-/// Files that changed.
+        /// Files that changed.
         changed: Vec<String>,
-/// Operator.
+        /// Operator.
         by: String,
     },
     /// The hook was removed.
     Removed {
-/// Operator.
+        /// Operator.
         by: String,
     },
 }
@@ -104,18 +104,18 @@ pub enum JournalEvent {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DecisionReason {
-/// A signed verdict was used.
+    /// A signed verdict was used.
     Verdict,
-/// No signed verdict matches.
+    /// No signed verdict matches.
     NoVerdict,
-/// The emergency override was active.
+    /// The emergency override was active.
     Override,
-/// No decision was possible; `on-error` applied.
+    /// No decision was possible; `on-error` applied.
     Error,
 }
 
 impl JournalEntry {
-/// An entry with the current time.
+    /// An entry with the current time.
     pub(super) fn now(event: JournalEvent) -> Self {
         Self { at: Timestamp::now(), vmgate: super::VERSION.to_owned(), event }
     }
@@ -155,7 +155,8 @@ pub(super) fn overrides(layout: &Layout) -> Vec<JournalEntry> {
     found.retain(|entry| {
         matches!(
             entry.event,
-            JournalEvent::OverrideSet { .. } | JournalEvent::Decision { because: DecisionReason::Override, let_in: true, .. }
+            JournalEvent::OverrideSet { .. }
+                | JournalEvent::Decision { because: DecisionReason::Override, let_in: true, .. }
         )
     });
     found.split_off(found.len().saturating_sub(OVERRIDES))
@@ -191,7 +192,9 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let layout = Layout::under(root.path());
         let reason = "x".repeat(40_000);
-        let entry = |number: usize| JournalEntry::now(JournalEvent::OverrideWithdrawn { by: format!("{number} {reason}") });
+        let entry = |number: usize| {
+            JournalEntry::now(JournalEvent::OverrideWithdrawn { by: format!("{number} {reason}") })
+        };
         for number in 0..200 {
             append(&layout, &entry(number), 1).unwrap();
         }

@@ -14,7 +14,7 @@ const MOST: u64 = 16 << 10;
 /// A file of the key folder.
 pub(super) struct KeyFile {
     pub(super) path: PathBuf,
-/// The key, or the reason why it is not trusted.
+    /// The key, or the reason why it is not trusted.
     pub(super) key: Result<PublicKey, String>,
 }
 

@@ -18,7 +18,7 @@ impl Default for Layout {
 }
 
 impl Layout {
-/// The layout below another root.
+    /// The layout below another root.
     pub fn under(root: &Path) -> Self {
         Self { root: root.to_owned() }
     }
@@ -32,72 +32,72 @@ impl Layout {
         self.at(PROGRAM)
     }
 
-/// libvirt's main hook: the only one before version 6.5, the first one from 6.5 on.
+    /// libvirt's main hook: the only one before version 6.5, the first one from 6.5 on.
     pub fn main_hook(&self) -> PathBuf {
         self.at("/etc/libvirt/hooks/qemu")
     }
 
-/// Another program's main hook while vmgate's hook is in its place (libvirt before 6.5 runs only one).
+    /// Another program's main hook while vmgate's hook is in its place (libvirt before 6.5 runs only one).
     pub fn displaced_hook(&self) -> PathBuf {
         self.at("/etc/libvirt/hooks/qemu.before-vmgate")
     }
 
-/// Folder of hooks that libvirt runs after the main one, in the order of their names (from 6.5 on).
+    /// Folder of hooks that libvirt runs after the main one, in the order of their names (from 6.5 on).
     pub fn hook_folder(&self) -> PathBuf {
         self.at("/etc/libvirt/hooks/qemu.d")
     }
 
-/// vmgate's hook in that folder. Runs late, so that it sees the domain definition as other hooks leave it.
+    /// vmgate's hook in that folder. Runs late, so that it sees the domain definition as other hooks leave it.
     pub fn folder_hook(&self) -> PathBuf {
         self.hook_folder().join("90-vmgate")
     }
 
-/// Settings of the hook: `vmgate/hook/v1`.
+    /// Settings of the hook: `vmgate/hook/v1`.
     pub fn config(&self) -> PathBuf {
         self.at("/etc/vmgate/hook.yaml")
     }
 
-/// Folder of trusted public keys, one per file.
+    /// Folder of trusted public keys, one per file.
     pub fn keys(&self) -> PathBuf {
         self.at("/etc/vmgate/keys.d")
     }
 
-/// State folder of the hook.
+    /// State folder of the hook.
     pub fn state(&self) -> PathBuf {
         self.at("/var/lib/vmgate")
     }
 
-/// Record of the installation.
+    /// Record of the installation.
     pub fn record(&self) -> PathBuf {
         self.at("/var/lib/vmgate/hook.json")
     }
 
-/// File of the emergency override, if one is set.
+    /// File of the emergency override, if one is set.
     pub fn override_file(&self) -> PathBuf {
         self.at("/var/lib/vmgate/hook-override.json")
     }
 
-/// Lock file, held while a verdict is used or a line is logged.
+    /// Lock file, held while a verdict is used or a line is logged.
     pub fn lock(&self) -> PathBuf {
         self.at("/var/lib/vmgate/hook.lock")
     }
 
-/// Signed verdicts that were not used yet.
+    /// Signed verdicts that were not used yet.
     pub fn verdicts(&self) -> PathBuf {
         self.at("/var/lib/vmgate/verdicts")
     }
 
-/// Signed verdicts that were used, by the digest of the signed statement.
+    /// Signed verdicts that were used, by the digest of the signed statement.
     pub fn spent(&self) -> PathBuf {
         self.at("/var/lib/vmgate/verdicts/spent")
     }
 
-/// Log of decisions, one line of JSON each.
+    /// Log of decisions, one line of JSON each.
     pub fn journal(&self) -> PathBuf {
         self.at("/var/log/vmgate/hook.jsonl")
     }
 
-/// PID files of libvirt's daemons.
+    /// PID files of libvirt's daemons.
     pub(super) fn pid_files(&self) -> [PathBuf; 2] {
         [self.at("/run/virtqemud.pid"), self.at("/run/libvirtd.pid")]
     }

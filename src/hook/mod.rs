@@ -8,29 +8,29 @@
 pub mod config;
 mod daemon;
 mod decide;
-pub mod requests;
+mod emergency_override;
 mod install;
 mod journal;
 mod keyring;
 mod layout;
-mod emergency_override;
 mod remove;
+pub mod requests;
 mod run;
 mod script;
 mod status;
 mod store;
 mod trust;
 
-pub use config::{HookConfig, EnforcementMode, OnError};
+pub use config::{EnforcementMode, HookConfig, OnError};
 pub use daemon::HookActivation;
-pub use install::{InstallRequest, InstallReport, SignerKey};
+pub use emergency_override::Override;
+pub use install::{InstallReport, InstallRequest, SignerKey};
 pub use journal::{DecisionReason, JournalEntry, JournalEvent};
 pub use layout::{Layout, PROGRAM};
-pub use emergency_override::Override;
 pub use remove::RemovalReport;
 pub use run::{HookAnswer, run};
 pub use script::HookPlacement;
-pub use status::{KeyFileStatus, HookStatus};
+pub use status::{HookStatus, KeyFileStatus};
 pub use store::ReceivedVerdict;
 
 /// Version of this build of vmgate.

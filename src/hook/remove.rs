@@ -4,14 +4,14 @@ use std::{fs, io};
 
 use serde::{Deserialize, Serialize};
 
-use super::{JournalEntry, JournalEvent, HookConfig, Layout, install, journal, run, script};
+use super::{HookConfig, JournalEntry, JournalEvent, Layout, install, journal, run, script};
 
 /// Result of a removal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemovalReport {
-/// Files that were removed or restored.
+    /// Files that were removed or restored.
     pub changed: Vec<String>,
-/// Hooks of other programs, which continue to work.
+    /// Hooks of other programs, which continue to work.
     pub others: Vec<String>,
 }
 

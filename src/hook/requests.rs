@@ -7,49 +7,49 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    JournalEntry, JournalEvent, HookConfig, InstallRequest, Layout, Override, install, journal, keyring, emergency_override, remove, run,
-    status, store,
+    HookConfig, InstallRequest, JournalEntry, JournalEvent, Layout, Override, emergency_override, install,
+    journal, keyring, remove, run, status, store,
 };
 
 /// A request to the hook on a host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HookRequest {
-/// Install or update the hook; the answer is [`super::InstallReport`].
+    /// Install or update the hook; the answer is [`super::InstallReport`].
     Install(InstallRequest),
-/// Remove the hook; the answer is [`super::RemovalReport`].
+    /// Remove the hook; the answer is [`super::RemovalReport`].
     Remove {
-/// True to remove settings, keys and verdicts too.
+        /// True to remove settings, keys and verdicts too.
         purge: bool,
-/// Operator.
+        /// Operator.
         by: String,
     },
-/// Report the status of enforcement; the answer is [`super::Status`].
+    /// Report the status of enforcement; the answer is [`super::Status`].
     Status {
-/// Number of log lines in the answer.
+        /// Number of log lines in the answer.
         lines: usize,
     },
-/// Store a signed verdict; the answer is [`super::ReceivedVerdict`].
+    /// Store a signed verdict; the answer is [`super::ReceivedVerdict`].
     Receive {
-/// The DSSE envelope.
+        /// The DSSE envelope.
         envelope: String,
-/// Operator.
+        /// Operator.
         by: String,
     },
-/// Set the emergency override; the answer is [`Override`].
+    /// Set the emergency override; the answer is [`Override`].
     Override {
-/// Duration of the override.
+        /// Duration of the override.
         minutes: u32,
-/// Reason of the override.
+        /// Reason of the override.
         reason: String,
-/// Person responsible for the override.
+        /// Person responsible for the override.
         by: String,
-/// UUID of the only VM; `None` for all VMs.
+        /// UUID of the only VM; `None` for all VMs.
         vm: Option<String>,
     },
-/// Withdraw the override; the answer is true if there was one.
+    /// Withdraw the override; the answer is true if there was one.
     Withdraw {
-/// Operator.
+        /// Operator.
         by: String,
     },
 }
@@ -62,7 +62,8 @@ pub fn carry_out(
 ) -> Result<Value, String> {
     match request {
         HookRequest::Install(wanted) => {
-            let program = program().map_err(|error| format!("the vmgate-hook program to install cannot be read: {error}"))?;
+            let program = program()
+                .map_err(|error| format!("the vmgate-hook program to install cannot be read: {error}"))?;
             value(install::install(layout, &wanted, &program)?)
         }
         HookRequest::Remove { purge, by } => value(remove::remove(layout, purge, &by)?),

@@ -15,8 +15,9 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
-    DecisionReason, JournalEntry, JournalEvent, HookConfig, Layout, EnforcementMode, OnError, config::InvalidHookConfig, decide::IncomingMigration,
-    install, journal, keyring, emergency_override, store,
+    DecisionReason, EnforcementMode, HookConfig, JournalEntry, JournalEvent, Layout, OnError,
+    config::InvalidHookConfig, decide::IncomingMigration, emergency_override, install, journal, keyring,
+    store,
 };
 use crate::collect::text::plain;
 
@@ -28,9 +29,9 @@ const UNCONFIGURED: Duration = Duration::from_secs(5);
 /// Answer to libvirt and to the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HookAnswer {
-/// True if the migration is let in.
+    /// True if the migration is let in.
     pub let_in: bool,
-/// Text for standard error. libvirt shows it to the operator of a refused migration.
+    /// Text for standard error. libvirt shows it to the operator of a refused migration.
     pub message: Option<String>,
 }
 
@@ -63,14 +64,20 @@ pub fn run(layout: Layout, arguments: &[String], xml: impl Read + Send + 'static
     let mut lets_in = false;
     loop {
         match receiver.recv_timeout(limit.saturating_sub(start.elapsed())) {
-            Ok(WorkerMessage::Configured((its_limit, its_lets_in))) => (limit, lets_in) = (its_limit, its_lets_in),
+            Ok(WorkerMessage::Configured((its_limit, its_lets_in))) => {
+                (limit, lets_in) = (its_limit, its_lets_in)
+            }
             Ok(WorkerMessage::Answered(answer)) => return answer,
             Err(mpsc::RecvTimeoutError::Timeout) => {
                 let why = format!("no decision within {} s", limit.as_secs_f64());
                 return undecided(&name, lets_in, &why);
             }
             Err(mpsc::RecvTimeoutError::Disconnected) => {
-                return undecided(&name, lets_in, "vmgate's hook stopped before the decision; this is a defect of vmgate");
+                return undecided(
+                    &name,
+                    lets_in,
+                    "vmgate's hook stopped before the decision; this is a defect of vmgate",
+                );
             }
         }
     }
@@ -84,9 +91,10 @@ enum WorkerMessage {
 /// The time limit, and true if a migration is let in when no decision is possible.
 fn limit_and_fallback(config: &Result<HookConfig, InvalidHookConfig>) -> (Duration, bool) {
     match config {
-        Ok(config) => {
-            (config.time_limit(), config.mode == EnforcementMode::AuditOnly || config.on_error == OnError::Open)
-        }
+        Ok(config) => (
+            config.time_limit(),
+            config.mode == EnforcementMode::AuditOnly || config.on_error == OnError::Open,
+        ),
         Err(invalid) => (UNCONFIGURED, invalid.lets_in),
     }
 }
@@ -151,7 +159,9 @@ fn answer(
         }
     }
     match (let_in, decision.because) {
-        (true, _) => HookAnswer { let_in, message: logged.err().map(|_| message(name, "was let in", &reason)) },
+        (true, _) => {
+            HookAnswer { let_in, message: logged.err().map(|_| message(name, "was let in", &reason)) }
+        }
         (false, DecisionReason::Error) => undecided(name, false, &reason),
         (false, _) => HookAnswer { let_in, message: Some(refusal(name, &reason)) },
     }
@@ -171,7 +181,10 @@ fn decide(layout: &Layout, vm: &str, invalid: Option<&InvalidHookConfig>) -> Res
     match emergency_override::load(layout) {
         Ok(Some(set)) if set.covers(vm, now) => {
             let reason = format!("the override by {} is active until {}: {}", set.by, set.until, set.reason);
-            Ok(HookDecision { because: DecisionReason::Override, ..HookDecision::error(Some(vm.to_owned()), true, reason) })
+            Ok(HookDecision {
+                because: DecisionReason::Override,
+                ..HookDecision::error(Some(vm.to_owned()), true, reason)
+            })
         }
         Ok(_) => by_verdict,
         Err(distrust) => by_verdict.map(|refused| HookDecision {
@@ -188,8 +201,9 @@ fn by_verdict(layout: &Layout, vm: &str, now: Timestamp) -> Result<HookDecision,
     let asked = IncomingMigration { vm: vm.to_owned(), destination: record.host_uuid };
     let found = store::search(layout, &asked, &keys, now)?;
     for matching in &found.matching {
-        let served = store::mark_used(layout, matching)
-            .map_err(|why| format!("{}: the verdict cannot be marked as used: {why}", layout.spent().display()))?;
+        let served = store::mark_used(layout, matching).map_err(|why| {
+            format!("{}: the verdict cannot be marked as used: {why}", layout.spent().display())
+        })?;
         if served {
             let verdict = matching.attested.statement.to_string();
             return Ok(HookDecision {
@@ -234,8 +248,7 @@ pub(super) fn lock(layout: &Layout) -> io::Result<File> {
 }
 
 fn undecided(name: &str, lets_in: bool, why: &str) -> HookAnswer {
-    let way_out =
-        "run `vmgate hook status` for this host; docs/hook.md says what to do in an emergency";
+    let way_out = "run `vmgate hook status` for this host; docs/hook.md says what to do in an emergency";
     let message = if lets_in {
         message(name, "was let in, although no decision was possible", why)
     } else {

@@ -13,9 +13,9 @@ use super::{Layout, install::is_ours, trust};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HookPlacement {
-/// A script of its own in `qemu.d`, which libvirt runs from 6.5 on.
+    /// A script of its own in `qemu.d`, which libvirt runs from 6.5 on.
     Folder,
-/// The main hook, for older versions that run only one; calls the previous main hook first.
+    /// The main hook, for older versions that run only one; calls the previous main hook first.
     Chained,
 }
 

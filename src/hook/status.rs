@@ -6,41 +6,41 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    JournalEntry, HookConfig, HookActivation, Layout, Override, daemon,
+    HookActivation, HookConfig, JournalEntry, Layout, Override, daemon, emergency_override,
     install::{self, InstallRecord},
-    journal, keyring, emergency_override, script, store, trust,
+    journal, keyring, script, store, trust,
 };
 use crate::{error::with_causes, verdict::Digest};
 
 /// Status of the hook on a host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HookStatus {
-/// Version of the installed program; absent if not installed.
+    /// Version of the installed program; absent if not installed.
     pub vmgate: Option<String>,
-/// UUID of the host at the installation.
+    /// UUID of the host at the installation.
     pub host_uuid: Option<String>,
-/// Time of the last installation or update.
+    /// Time of the last installation or update.
     pub installed_at: Option<Timestamp>,
-/// Settings in force; absent if they cannot be read.
+    /// Settings in force; absent if they cannot be read.
     pub config: Option<HookConfig>,
-/// Files of the key folder.
+    /// Files of the key folder.
     pub keys: Vec<KeyFileStatus>,
-/// Activation of the hook in libvirt; absent if not installed.
+    /// Activation of the hook in libvirt; absent if not installed.
     pub known: Option<HookActivation>,
-/// Hooks of other programs.
+    /// Hooks of other programs.
     pub others: Vec<String>,
-/// The active override.
+    /// The active override.
     pub overridden: Option<Override>,
-/// Number of verdicts that were not used yet.
+    /// Number of verdicts that were not used yet.
     pub waiting: usize,
-/// Problems, each with the way out.
+    /// Problems, each with the way out.
     pub problems: Vec<String>,
     /// The last lines of the log, oldest first.
     pub recent: Vec<JournalEntry>,
-/// The last log lines on overrides, set or used, oldest first, for the ledger.
+    /// The last log lines on overrides, set or used, oldest first, for the ledger.
     #[serde(default)]
     pub overrides: Vec<JournalEntry>,
-/// Time by the host's clock, which decides when a verdict expires.
+    /// Time by the host's clock, which decides when a verdict expires.
     pub clock: Timestamp,
 }
 
@@ -49,7 +49,7 @@ pub struct HookStatus {
 pub struct KeyFileStatus {
     /// The file's name.
     pub file: String,
-/// Id of the key; absent if not trusted.
+    /// Id of the key; absent if not trusted.
     pub id: Option<String>,
 }
 
@@ -70,7 +70,7 @@ pub(super) fn status(layout: &Layout, lines: usize) -> HookStatus {
     if there {
         look_at_files(layout, record.as_ref(), &mut problems);
     }
-HookStatus {
+    HookStatus {
         host_uuid: record.as_ref().map(|record| record.host_uuid.clone()),
         installed_at: record.as_ref().map(|record| record.installed_at),
         known: record
@@ -123,7 +123,10 @@ fn look_at_files(layout: &Layout, record: Option<&InstallRecord>, problems: &mut
         Ok(true) => {
             let digest = fs::read(&program).ok().map(|bytes| Digest::of(&bytes));
             if record.is_some_and(|record| Some(record.program) != digest) {
-                problems.push(format!("{}: the program differs from the installed one; {again}", program.display()));
+                problems.push(format!(
+                    "{}: the program differs from the installed one; {again}",
+                    program.display()
+                ));
             }
         }
     }
@@ -135,8 +138,13 @@ fn look_at_files(layout: &Layout, record: Option<&InstallRecord>, problems: &mut
     let unchanged = fs::read(&hook).is_ok_and(|there| there == script::text(record.place).into_bytes());
     match trust::executable(&hook) {
         Err(why) => problems.push(format!("{}; {again}", with_causes(&why))),
-        Ok(false) => problems.push(format!("{}: the script is not executable, so libvirt does not run it; {again}", hook.display())),
-        Ok(true) if !unchanged => problems.push(format!("{}: the script was changed; {again}", hook.display())),
+        Ok(false) => problems.push(format!(
+            "{}: the script is not executable, so libvirt does not run it; {again}",
+            hook.display()
+        )),
+        Ok(true) if !unchanged => {
+            problems.push(format!("{}: the script was changed; {again}", hook.display()))
+        }
         Ok(true) => {}
     }
     for folder in [layout.verdicts(), layout.spent()] {

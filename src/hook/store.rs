@@ -20,7 +20,7 @@ use super::{
 use crate::{
     collect::text::plain,
     error::with_causes,
-    verdict::attest::{self, VerifiedVerdict, PublicKey},
+    verdict::attest::{self, PublicKey, VerifiedVerdict},
 };
 
 /// Largest verdict file, bytes.
@@ -36,20 +36,20 @@ pub(super) struct MatchingVerdict {
 
 /// Verdicts for a VM: those that let it in, and reasons against the others.
 pub(super) struct SearchResult {
-/// Verdicts that let the VM in, the earliest expiry first.
+    /// Verdicts that let the VM in, the earliest expiry first.
     pub(super) matching: Vec<MatchingVerdict>,
-/// Reasons why other verdicts do not let the VM in.
+    /// Reasons why other verdicts do not let the VM in.
     pub(super) mismatches: Vec<String>,
 }
 
 /// A verdict that was stored for later use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReceivedVerdict {
-/// Digest of the signed statement.
+    /// Digest of the signed statement.
     pub verdict: String,
-/// Name of the VM.
+    /// Name of the VM.
     pub vm: String,
-/// Expiry of the verdict.
+    /// Expiry of the verdict.
     pub expires_at: Timestamp,
     /// The key that signed it.
     pub key: String,
@@ -79,7 +79,9 @@ pub(super) fn search(
         };
         if fs::symlink_metadata(spent_name(layout, &attested)).is_ok() {
             if decide::check(&attested.verdict, asked, now) != Err(VerdictMismatch::OtherVm) {
-                found.mismatches.push("the verdict for this VM was already used; a verdict can be used only once".to_owned());
+                found.mismatches.push(
+                    "the verdict for this VM was already used; a verdict can be used only once".to_owned(),
+                );
             }
             continue;
         }
@@ -123,11 +125,14 @@ pub(super) fn receive(
     let attested = attest::verify(envelope, keys).map_err(|why| with_causes(&why))?;
     let verdict = &attested.verdict;
     let Some(vm) = verdict.moved.vm.uuid.as_deref() else {
-        return Err("the verdict has no UUID of the VM, so it cannot be matched with an incoming VM".to_owned());
+        return Err(
+            "the verdict has no UUID of the VM, so it cannot be matched with an incoming VM".to_owned()
+        );
     };
     decide::check_destination(verdict, host, now).map_err(|why| why.to_string())?;
     if fs::symlink_metadata(spent_name(layout, &attested)).is_ok() {
-        return Err("this verdict was already used and can be used only once; check again for a new verdict".to_owned());
+        return Err("this verdict was already used and can be used only once; check again for a new verdict"
+            .to_owned());
     }
     let name = format!("{}.{}.json", plain_name(vm), attested.statement.hex());
     let file = layout.verdicts().join(name);

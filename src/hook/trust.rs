@@ -42,7 +42,7 @@ impl UntrustedFile {
         Self { path: path.to_owned(), problem: problem.into() }
     }
 
-/// True if the file does not exist.
+    /// True if the file does not exist.
     pub(super) fn is_missing(&self) -> bool {
         matches!(&self.problem, FileProblem::Io(error) if error.kind() == io::ErrorKind::NotFound)
     }

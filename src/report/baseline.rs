@@ -3,7 +3,7 @@
 use super::words;
 use crate::{
     rule::Effect,
-    verdict::{ChangedValue, Finding, BaselineComparison},
+    verdict::{BaselineComparison, ChangedValue, Finding},
 };
 
 /// One finding that is new, changed or fixed.
@@ -12,7 +12,7 @@ pub(super) struct BaselineEntry<'a> {
     pub(super) word: &'static str,
     /// The rule's id.
     pub(super) rule: &'a str,
-/// The message now, then the earlier message and the values that differ. From guests and hosts: to be escaped.
+    /// The message now, then the earlier message and the values that differ. From guests and hosts: to be escaped.
     pub(super) lines: Vec<String>,
 }
 
@@ -26,7 +26,11 @@ pub(super) fn baseline_entries(since: &BaselineComparison) -> Vec<BaselineEntry<
             lines.push(format!("was: {}", changed.before.message));
         }
         if status_and_effect(&changed.before) != status_and_effect(&changed.after) {
-            lines.push(format!("{}, was {}", status_and_effect(&changed.after), status_and_effect(&changed.before)));
+            lines.push(format!(
+                "{}, was {}",
+                status_and_effect(&changed.after),
+                status_and_effect(&changed.before)
+            ));
         }
         lines.extend(changed.values.iter().map(value));
         BaselineEntry { word: "changed", rule: &changed.after.rule, lines }

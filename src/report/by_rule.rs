@@ -8,14 +8,14 @@ use crate::{
 /// Neighbouring outcomes of one rule, never empty.
 #[derive(Debug)]
 pub(super) struct RuleGroup<'a> {
-/// The first outcome, for the shared fields: rule, title, step, severity.
+    /// The first outcome, for the shared fields: rule, title, step, severity.
     pub(super) first: &'a JudgedOutcome,
-/// All outcomes of the group.
+    /// All outcomes of the group.
     pub(super) all: Vec<&'a JudgedOutcome>,
 }
 
 impl<'a> RuleGroup<'a> {
-/// Remediations of the outcomes, each text once.
+    /// Remediations of the outcomes, each text once.
     pub(super) fn remediations(&self) -> Vec<&'a str> {
         let mut advice: Vec<&str> = Vec::new();
         for remediation in self.all.iter().filter_map(|judged| judged.outcome.remediation.as_deref()) {

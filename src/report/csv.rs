@@ -160,7 +160,8 @@ mod tests {
 
     #[test]
     fn every_line_has_every_column() {
-        let empty = decide(vec![], &Waivers::default(), &sample::facts("web1"), &DecisionContext::at(sample::now()));
+        let empty =
+            decide(vec![], &Waivers::default(), &sample::facts("web1"), &DecisionContext::at(sample::now()));
         let mut out = Vec::new();
         write(&[sample::no_go(), sample::go(), empty], &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();

@@ -23,10 +23,9 @@ pub fn explain(
     page.found(judged)?;
     match rule {
         Some((rule, same)) => page.rule(rule, same)?,
-        None => page.section(
-            "The rule",
-            ["this rule is not loaded: name its folder with --rules".to_owned()],
-        )?,
+        None => {
+            page.section("The rule", ["this rule is not loaded: name its folder with --rules".to_owned()])?
+        }
     }
     page.facts(verdict, judged)?;
     page.waiver(judged)?;

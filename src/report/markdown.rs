@@ -10,8 +10,8 @@ use std::{
 
 use super::{
     Style,
-    by_rule::{RuleGroup, by_rule, violations},
     baseline::{BaselineEntry, baseline_entries},
+    by_rule::{RuleGroup, by_rule, violations},
     visible, waiver_problems, words,
 };
 use crate::{

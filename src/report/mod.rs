@@ -3,6 +3,7 @@
 //! No format reads the environment, the terminal or the clock: what depends on them is in [`Style`]. Text from
 //! a guest or a host is always escaped for the format; see [`visible()`] for text on a terminal.
 
+mod baseline;
 mod by_rule;
 mod csv;
 mod explain;
@@ -15,7 +16,6 @@ pub(crate) mod prometheus;
 #[cfg(test)]
 mod samples;
 mod sarif;
-mod baseline;
 mod style;
 mod table;
 mod visible;
@@ -45,7 +45,7 @@ pub enum Format {
     Table,
     /// The verdict document.
     Json,
-/// The verdict document as YAML, for people.
+    /// The verdict document as YAML, for people.
     Yaml,
     /// A comment for a merge request.
     Markdown,
@@ -53,7 +53,7 @@ pub enum Format {
     Junit,
     /// Annotations of a GitHub workflow.
     Github,
-/// One line per outcome, for spreadsheets.
+    /// One line per outcome, for spreadsheets.
     Csv,
     /// Metrics for node_exporter's textfile collector.
     Prometheus,
@@ -71,12 +71,12 @@ pub struct UnknownFormat(pub String);
 /// A report that could not be written.
 #[derive(Debug, Error)]
 pub enum ReportError {
-/// The output cannot be written.
+    /// The output cannot be written.
     #[error("the {format} report cannot be written")]
     Write {
         /// The format that was being written.
         format: Format,
-/// The cause.
+        /// The cause.
         source: io::Error,
     },
     /// A template of the HTML report is wrong.
@@ -124,7 +124,7 @@ impl Format {
         }
     }
 
-/// File name extension of the format.
+    /// File name extension of the format.
     pub fn extension(self) -> &'static str {
         match self {
             Self::Table | Self::Github => "txt",
@@ -139,7 +139,7 @@ impl Format {
         }
     }
 
-/// Purpose of the format, in one line for help texts.
+    /// Purpose of the format, in one line for help texts.
     pub fn about(self) -> &'static str {
         match self {
             Self::Table => "for a terminal: blocking findings first",

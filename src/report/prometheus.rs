@@ -21,7 +21,11 @@ const METRICS: [Metric; 9] = [
     ("vmgate_verdict_exit_code", "Exit code of vmgate for this move alone.", exit_code),
     ("vmgate_verdict_outcomes", "Outcomes of rules by status.", outcomes),
     ("vmgate_verdict_effects", "Outcomes by effect on the verdict, after waivers.", effects),
-    ("vmgate_verdict_rule_blocks", "Blocking outcomes by rule; rules that do not block have no sample.", rules),
+    (
+        "vmgate_verdict_rule_blocks",
+        "Blocking outcomes by rule; rules that do not block have no sample.",
+        rules,
+    ),
     (
         "vmgate_verdict_waiver_problems",
         "Waivers with a problem, by fault; faults that did not occur have no sample.",
@@ -29,7 +33,11 @@ const METRICS: [Metric; 9] = [
     ),
     ("vmgate_verdict_findings_since_baseline", "Findings by change since the baseline.", since),
     ("vmgate_verdict_evaluated_timestamp_seconds", "Time of the evaluation.", evaluated),
-    ("vmgate_verdict_expires_timestamp_seconds", "Time from which the evidence is too old to act on.", expires),
+    (
+        "vmgate_verdict_expires_timestamp_seconds",
+        "Time from which the evidence is too old to act on.",
+        expires,
+    ),
 ];
 
 pub(super) fn write(verdicts: &[Verdict], sink: &mut dyn Write) -> io::Result<()> {

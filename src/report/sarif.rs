@@ -61,7 +61,7 @@ impl Serialize for Results<'_> {
 #[serde(rename_all = "camelCase")]
 struct SarifResult<'a> {
     rule_id: &'a str,
-/// Absent if the rule has only a fixed finding of the baseline.
+    /// Absent if the rule has only a fixed finding of the baseline.
     #[serde(skip_serializing_if = "Option::is_none")]
     rule_index: Option<usize>,
     kind: &'static str,
@@ -71,7 +71,7 @@ struct SarifResult<'a> {
     partial_fingerprints: BTreeMap<&'static str, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     baseline_state: Option<&'static str>,
-/// An empty list means: not suppressed. Viewers need the list on all results or on none.
+    /// An empty list means: not suppressed. Viewers need the list on all results or on none.
     suppressions: Vec<Suppression>,
     properties: Properties<'a>,
 }
@@ -195,7 +195,11 @@ fn invocation(verdicts: &[Verdict]) -> serde_json::Value {
     invocation
 }
 
-fn result<'a>(judged: &'a JudgedOutcome, verdict: &'a Verdict, indices: &BTreeMap<&str, usize>) -> SarifResult<'a> {
+fn result<'a>(
+    judged: &'a JudgedOutcome,
+    verdict: &'a Verdict,
+    indices: &BTreeMap<&str, usize>,
+) -> SarifResult<'a> {
     let (outcome, moved) = (&judged.outcome, &verdict.moved);
     let (kind, level) = match outcome.status {
         Status::Fail => ("fail", level(outcome.effect)),

@@ -8,11 +8,11 @@ pub const NARROWEST: usize = 60;
 /// Options of a report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Style {
-/// Columns of the terminal; 80 without a terminal.
+    /// Columns of the terminal; 80 without a terminal.
     pub width: usize,
-/// True if colour may be used. The caller decides by --color, NO_COLOR and the kind of output.
+    /// True if colour may be used. The caller decides by --color, NO_COLOR and the kind of output.
     pub colour: bool,
-/// True if passes, rules that do not apply, and the evidence of each outcome are listed too.
+    /// True if passes, rules that do not apply, and the evidence of each outcome are listed too.
     pub verbose: bool,
     /// The templates of the HTML report.
     pub templates: Templates,
@@ -30,7 +30,7 @@ impl Style {
         self.width.max(NARROWEST)
     }
 
-/// `text` in a terminal colour if colour may be used, else unchanged.
+    /// `text` in a terminal colour if colour may be used, else unchanged.
     pub(super) fn paint(&self, paint: Paint, text: &str) -> String {
         if self.colour { format!("\u{1b}[{}m{text}\u{1b}[0m", paint.code()) } else { text.to_owned() }
     }
@@ -39,11 +39,11 @@ impl Style {
 /// Meaning of a colour. There are no other colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Paint {
-/// A blocking finding or NO-GO.
+    /// A blocking finding or NO-GO.
     Bad,
-/// A warning.
+    /// A warning.
     Warning,
-/// GO.
+    /// GO.
     Good,
     /// A heading.
     Strong,

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::{
     fact::Cause,
     rule::{Effect, Outcome, Status},
-    verdict::{Counts, Decision, GoReason, NoGoReason, BaselineComparison, Verdict, WaiverFault},
+    verdict::{BaselineComparison, Counts, Decision, GoReason, NoGoReason, Verdict, WaiverFault},
 };
 
 /// Cause of missing evidence in words; `None` stands for a rule that cannot be evaluated although its facts are known.
@@ -102,7 +102,10 @@ pub(super) fn reason(verdict: &Verdict) -> String {
         Decision::Go(GoReason::AllClear) => format!("no rule objects ({} evaluated)", number(rules, "rule")),
         Decision::Go(GoReason::WithWarnings) => format!("no rule blocks; {}", number(warnings, "warning")),
         Decision::NoGo(NoGoReason::RuleViolated) if undecided > 0 => {
-            format!("{}, and {undecided} undecided because evidence is missing", number(violated, "violation"))
+            format!(
+                "{}, and {undecided} undecided because evidence is missing",
+                number(violated, "violation")
+            )
         }
         Decision::NoGo(NoGoReason::RuleViolated) => number(violated, "violation"),
         Decision::NoGo(NoGoReason::EvidenceMissing) => {
@@ -170,7 +173,7 @@ mod tests {
 
     #[test]
     fn the_reason_counts_what_is_violated_and_what_is_undecided() {
-        assert_eq!(reason(&sample::no_go()), "3 violations, and 1 undecided for want of evidence");
-        assert_eq!(reason(&sample::go()), "nothing speaks against it in 3 rules");
+        assert_eq!(reason(&sample::no_go()), "3 violations, and 1 undecided because evidence is missing");
+        assert_eq!(reason(&sample::go()), "no rule objects (3 rules evaluated)");
     }
 }

@@ -17,22 +17,22 @@ use crate::rule::{Effect, Status};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BaselineComparison {
-/// Time of the earlier verdict; absent if the earlier report has none on this move.
+    /// Time of the earlier verdict; absent if the earlier report has none on this move.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evaluated_at: Option<Timestamp>,
-/// Decision of the earlier verdict; absent without one.
+    /// Decision of the earlier verdict; absent without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<Decision>,
-/// Findings that the earlier verdict does not have.
+    /// Findings that the earlier verdict does not have.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub new: Vec<Finding>,
-/// Findings that the earlier verdict has with another status, effect or values.
+    /// Findings that the earlier verdict has with another status, effect or values.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changed: Vec<ChangedFinding>,
-/// Findings of the earlier verdict that this one does not have.
+    /// Findings of the earlier verdict that this one does not have.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fixed: Vec<Finding>,
-/// Number of unchanged findings.
+    /// Number of unchanged findings.
     pub unchanged: usize,
 }
 
@@ -42,15 +42,15 @@ pub struct BaselineComparison {
 pub struct Finding {
     /// The rule's id.
     pub rule: String,
-/// Subject of the finding; absent for a finding on the move as a whole.
+    /// Subject of the finding; absent for a finding on the move as a whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
     /// Fail or unknown.
     pub status: Status,
-/// Effect on the decision; absent for a waived finding.
+    /// Effect on the decision; absent for a waived finding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effect_now: Option<Effect>,
-/// Message of the rule, with the values.
+    /// Message of the rule, with the values.
     pub message: String,
 }
 
@@ -58,11 +58,11 @@ pub struct Finding {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChangedFinding {
-/// The finding in the baseline.
+    /// The finding in the baseline.
     pub before: Finding,
-/// The finding now.
+    /// The finding now.
     pub after: Finding,
-/// The facts of its evidence whose values differ.
+    /// The facts of its evidence whose values differ.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<ChangedValue>,
 }
@@ -71,12 +71,12 @@ pub struct ChangedFinding {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChangedValue {
-/// Path of the fact, as a rule writes it, without list positions: these differ between collections.
+    /// Path of the fact, as a rule writes it, without list positions: these differ between collections.
     pub path: String,
-/// Value in the baseline; absent if the rule did not use the fact.
+    /// Value in the baseline; absent if the rule did not use the fact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Value>,
-/// Value now; absent if the rule does not use the fact.
+    /// Value now; absent if the rule does not use the fact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<Value>,
 }
@@ -84,11 +84,11 @@ pub struct ChangedValue {
 /// Change of a current finding since the baseline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trend {
-/// The baseline does not have the finding.
+    /// The baseline does not have the finding.
     New,
-/// The baseline has the finding with other values.
+    /// The baseline has the finding with other values.
     Changed,
-/// The baseline has the same finding.
+    /// The baseline has the same finding.
     Unchanged,
 }
 
@@ -107,12 +107,12 @@ impl Baseline {
         Self { earlier: verdicts.into_iter().map(|verdict| (key(&verdict.moved), verdict)).collect() }
     }
 
-/// Sets `verdict.since` to the difference from the earlier verdict on the same move.
+    /// Sets `verdict.since` to the difference from the earlier verdict on the same move.
     pub fn compare(&self, verdict: &mut Verdict) {
         verdict.since = Some(since(verdict, self.earlier.get(&key(&verdict.moved))));
     }
 
-/// The moves that the earlier report has and this one does not have.
+    /// The moves that the earlier report has and this one does not have.
     pub fn missing_moves(&self, now: &[Verdict]) -> Vec<&Move> {
         let there: std::collections::BTreeSet<MoveKey> =
             now.iter().map(|verdict| key(&verdict.moved)).collect();
@@ -122,7 +122,7 @@ impl Baseline {
 }
 
 impl BaselineComparison {
-/// Change of a current finding; `None` for an outcome that is not a finding.
+    /// Change of a current finding; `None` for an outcome that is not a finding.
     pub fn trend(&self, judged: &JudgedOutcome) -> Option<Trend> {
         let is = |finding: &Finding| {
             *finding.rule == *judged.outcome.rule && finding.subject == judged.outcome.subject
@@ -135,7 +135,7 @@ impl BaselineComparison {
         }
     }
 
-/// The findings that have this effect now and did not have it in the baseline.
+    /// The findings that have this effect now and did not have it in the baseline.
     pub fn newly_with_effect(&self, effect: Effect) -> impl Iterator<Item = &Finding> {
         let turned =
             self.changed.iter().filter(|changed| changed.before.effect_now != changed.after.effect_now);
@@ -147,7 +147,7 @@ impl BaselineComparison {
 }
 
 impl Trend {
-/// The trend in one word.
+    /// The trend in one word.
     pub fn word(self) -> &'static str {
         match self {
             Self::New => "new",

@@ -5,8 +5,8 @@ use std::{cmp::Reverse, collections::BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    Counts, Decision, Digests, GoReason, JudgedOutcome, Move, NameAndUuid, NoGoReason, FileLine, Tool, VALID_FOR, Verdict,
-    VerdictSchema, Waivers, expiry, unknown,
+    Counts, Decision, Digests, FileLine, GoReason, JudgedOutcome, Move, NameAndUuid, NoGoReason, Tool,
+    VALID_FOR, Verdict, VerdictSchema, Waivers, expiry, unknown,
     waiver::{Day, apply_waivers},
 };
 use crate::{
@@ -17,24 +17,24 @@ use crate::{
 /// Inputs of a decision besides outcomes, waivers and facts.
 #[derive(Debug, Clone)]
 pub struct DecisionContext {
-/// Time of the evaluation; waivers and the expiry are compared with it.
+    /// Time of the evaluation; waivers and the expiry are compared with it.
     pub now: Timestamp,
-/// Validity of the verdict after the oldest volatile fact.
+    /// Validity of the verdict after the oldest volatile fact.
     pub valid_for: SignedDuration,
-/// True if warnings count as a failure of the check.
+    /// True if warnings count as a failure of the check.
     pub strict: bool,
-/// Digests of the inputs: facts, rules, waivers, change file.
+    /// Digests of the inputs: facts, rules, waivers, change file.
     pub digests: Digests,
     /// Rules that exist and gave no outcome here; a waiver for one of them is not a mistake.
     pub other_rules: BTreeSet<String>,
-/// Line of the change file that asks for the move.
+    /// Line of the change file that asks for the move.
     pub asked_in: Option<FileLine>,
-/// Forecast of the migration, for the report.
+    /// Forecast of the migration, for the report.
     pub forecast: Option<Forecast>,
 }
 
 impl DecisionContext {
-/// A context with the defaults: valid for one hour, not strict, no digests.
+    /// A context with the defaults: valid for one hour, not strict, no digests.
     pub fn at(now: Timestamp) -> Self {
         Self {
             now,
@@ -49,7 +49,12 @@ impl DecisionContext {
 }
 
 /// Decides on one move. The order of `outcomes` has no effect: the verdict sorts them.
-pub fn decide(outcomes: Vec<Outcome>, waivers: &Waivers, facts: &Facts, context: &DecisionContext) -> Verdict {
+pub fn decide(
+    outcomes: Vec<Outcome>,
+    waivers: &Waivers,
+    facts: &Facts,
+    context: &DecisionContext,
+) -> Verdict {
     let moved = moved(facts, context.asked_in.clone());
     let applied = apply_waivers(outcomes, waivers, &moved, &context.other_rules, Day::of(context.now));
     let mut outcomes: Vec<JudgedOutcome> = applied.outcomes.into_iter().map(judge).collect();
@@ -150,12 +155,17 @@ fn count(outcomes: &[JudgedOutcome]) -> Counts {
 fn moved(facts: &Facts, asked_in: Option<FileLine>) -> Move {
     let text = |fact: &Fact<String>| fact.known().cloned();
     let host = |host: &Fact<crate::fact::Host>| {
-        host.known()
-            .map_or_else(NameAndUuid::default, |host| NameAndUuid { name: text(&host.hostname), uuid: text(&host.uuid) })
+        host.known().map_or_else(NameAndUuid::default, |host| NameAndUuid {
+            name: text(&host.hostname),
+            uuid: text(&host.uuid),
+        })
     };
     let vm = facts.vm.known();
     Move {
-        vm: vm.map_or_else(NameAndUuid::default, |vm| NameAndUuid { name: text(&vm.name), uuid: text(&vm.uuid) }),
+        vm: vm.map_or_else(NameAndUuid::default, |vm| NameAndUuid {
+            name: text(&vm.name),
+            uuid: text(&vm.uuid),
+        }),
         source: host(&facts.source),
         destination: host(&facts.destination),
         asked_in,

@@ -20,16 +20,16 @@ pub struct InvalidDigest(pub String);
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Digests {
-/// Digest of the facts document, as it was read or written.
+    /// Digest of the facts document, as it was read or written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub facts: Option<Digest>,
-/// Digest of all rule files with their parameters, see [`Digest::of_parts`].
+    /// Digest of all rule files with their parameters, see [`Digest::of_parts`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rules: Option<Digest>,
-/// Digest of the waiver files; absent without waivers.
+    /// Digest of the waiver files; absent without waivers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waivers: Option<Digest>,
-/// Digest of the change file; absent without one.
+    /// Digest of the change file; absent without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub change: Option<Digest>,
 }
@@ -40,7 +40,7 @@ impl Digest {
         Self(Sha256::digest(bytes).into())
     }
 
-/// A digest that was calculated elsewhere.
+    /// A digest that was calculated elsewhere.
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }

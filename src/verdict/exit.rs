@@ -22,9 +22,9 @@ pub enum ExitCode {
     RuleViolated,
     /// NO-GO: evidence is missing or too old.
     EvidenceMissing,
-/// The migration was started and did not finish; the VM still runs on the source.
+    /// The migration was started and did not finish; the VM still runs on the source.
     NotFinished,
-/// The migration failed and an operator must act.
+    /// The migration failed and an operator must act.
     OperatorNeeded,
 }
 
@@ -62,7 +62,7 @@ impl ExitCode {
         }
     }
 
-/// Meaning of the code, for help texts and manual pages.
+    /// Meaning of the code, for help texts and manual pages.
     pub fn meaning(self) -> &'static str {
         match self {
             Self::Go => "GO (for migrate: done and verified)",
@@ -72,7 +72,9 @@ impl ExitCode {
             Self::GoWithWarnings => "GO with warnings, only under --strict",
             Self::RuleViolated => "NO-GO: a rule is violated",
             Self::EvidenceMissing => "NO-GO: evidence is missing or too old",
-            Self::NotFinished => "the migration was started and did not finish; the VM still runs on the source",
+            Self::NotFinished => {
+                "the migration was started and did not finish; the VM still runs on the source"
+            }
             Self::OperatorNeeded => {
                 "the migration failed and an operator must act: the message says where the VM runs"
             }
@@ -95,13 +97,13 @@ impl ExitCode {
         verdicts.iter().map(Self::of).max_by_key(|code| code.gravity()).unwrap_or(Self::NothingEvaluated)
     }
 
-/// The gravest of several codes; GO for an empty list.
+    /// The gravest of several codes; GO for an empty list.
     pub fn worst(codes: impl IntoIterator<Item = Self>) -> Self {
         codes.into_iter().max_by_key(|code| code.gravity()).unwrap_or(Self::Go)
     }
 
-/// Rank among the results of several checks. The exit code numbers have another order: a violated rule (20)
-/// outweighs missing evidence (21), and a check without an evaluation (3) outweighs warnings (10).
+    /// Rank among the results of several checks. The exit code numbers have another order: a violated rule (20)
+    /// outweighs missing evidence (21), and a check without an evaluation (3) outweighs warnings (10).
     fn gravity(self) -> u8 {
         match self {
             Self::Go => 0,

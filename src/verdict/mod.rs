@@ -4,6 +4,7 @@
 //! commands are in [`ExitCode`].
 
 pub mod attest;
+mod baseline;
 mod decide;
 mod digest;
 mod document;
@@ -12,20 +13,19 @@ mod expiry;
 mod read;
 #[cfg(test)]
 pub(crate) mod sample;
-mod baseline;
 mod unknown;
 pub mod waiver;
 
+pub use baseline::{Baseline, BaselineComparison, ChangedFinding, ChangedValue, Finding, Trend};
 pub use decide::{DecisionContext, decide};
 pub use digest::{Digest, Digests, InvalidDigest};
 pub use document::{
-    Counts, Decision, GoReason, JudgedOutcome, Move, NameAndUuid, NoGoReason, FileLine, Tool, UnknownGroup, Verdict,
-    VerdictSchema, AppliedWaiver,
+    AppliedWaiver, Counts, Decision, FileLine, GoReason, JudgedOutcome, Move, NameAndUuid, NoGoReason, Tool,
+    UnknownGroup, Verdict, VerdictSchema,
 };
 pub use exit::{ExitCode, InvalidExitCode};
 pub use expiry::VALID_FOR;
 pub use read::{InvalidVerdict, Verdicts, VerdictsSchema, read};
-pub use baseline::{Baseline, ChangedFinding, ChangedValue, Finding, BaselineComparison, Trend};
 pub use waiver::{WaiverFault, WaiverFile, WaiverProblem, Waivers};
 
 use schemars::{Schema, schema_for};

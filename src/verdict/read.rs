@@ -10,7 +10,7 @@ use super::{Verdict, VerdictSchema, decide::is_consistent};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Verdicts {
-/// Id of this format.
+    /// Id of this format.
     pub schema: VerdictsSchema,
     /// The verdicts in the order of the moves.
     pub verdicts: Vec<Verdict>,
@@ -30,7 +30,7 @@ pub enum VerdictsSchema {
 pub struct InvalidVerdict {
     /// The file as it was named.
     pub file: String,
-/// The problem.
+    /// The problem.
     pub problem: String,
 }
 

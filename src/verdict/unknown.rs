@@ -106,7 +106,8 @@ mod tests {
 
     #[test]
     fn a_waived_unknown_is_in_no_group() {
-        let waived = JudgedOutcome { effect_now: None, ..lacking("a", &[(Cause::TimedOut, "slow")], Effect::Block) };
+        let waived =
+            JudgedOutcome { effect_now: None, ..lacking("a", &[(Cause::TimedOut, "slow")], Effect::Block) };
         assert_eq!(group(&[waived]), []);
     }
 }

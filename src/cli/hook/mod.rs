@@ -25,7 +25,9 @@ use super::{Failure, options::Shared, output, session::Session};
 use crate::{
     collect::Uri,
     error::with_causes,
-    hook::{InstallRequest, InstallReport, HookActivation, EnforcementMode, OnError, HookPlacement, SignerKey},
+    hook::{
+        EnforcementMode, HookActivation, HookPlacement, InstallReport, InstallRequest, OnError, SignerKey,
+    },
     verdict::{Verdict, attest},
 };
 use crate::{
@@ -35,7 +37,7 @@ use crate::{
     },
     hook::{
         self, Layout, Override, PROGRAM, ReceivedVerdict, RemovalReport,
-requests::{HookRequest, carry_out},
+        requests::{HookRequest, carry_out},
     },
     verdict::ExitCode,
 };
@@ -180,7 +182,8 @@ impl Hook {
                     reload: *reload,
                     by: operator(),
                 };
-                let installed: InstallReport = ask(&session, host, Program::Sent, &HookRequest::Install(wanted))?;
+                let installed: InstallReport =
+                    ask(&session, host, Program::Sent, &HookRequest::Install(wanted))?;
                 say_installed(&host.name(), &installed)
             }
             What::Remove { host, purge } => {
@@ -308,8 +311,12 @@ fn say_installed(host: &str, installed: &InstallReport) -> Result<ExitCode, Fail
 #[cfg(feature = "libvirt")]
 fn known_words(known: &HookActivation) -> (bool, String) {
     match known {
-        HookActivation::Active => (true, "libvirt runs the hook from now on; no restart is needed".to_owned()),
-        HookActivation::AtStart => (true, "libvirt does not run, and will find the hook when it starts".to_owned()),
+        HookActivation::Active => {
+            (true, "libvirt runs the hook from now on; no restart is needed".to_owned())
+        }
+        HookActivation::AtStart => {
+            (true, "libvirt does not run, and will find the hook when it starts".to_owned())
+        }
         HookActivation::AfterReload { command } => (
             false,
             format!(

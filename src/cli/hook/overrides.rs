@@ -6,7 +6,7 @@
 use crate::{
     cli::session::Session,
     collect::text::plain,
-    hook::{DecisionReason, JournalEvent, HookStatus},
+    hook::{DecisionReason, HookStatus, JournalEvent},
     ledger::{
         Entry, Ledger, LedgerError, Selection,
         entry::{Kind, Override},

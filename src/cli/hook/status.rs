@@ -13,7 +13,10 @@ use super::{
 };
 use crate::{
     collect::{Uri, libvirt::Hypervisor, text::plain, transport::Program},
-    hook::{DecisionReason, JournalEntry, JournalEvent, EnforcementMode, OnError, PROGRAM, HookStatus, requests::HookRequest},
+    hook::{
+        DecisionReason, EnforcementMode, HookStatus, JournalEntry, JournalEvent, OnError, PROGRAM,
+        requests::HookRequest,
+    },
     verdict::ExitCode,
 };
 
@@ -184,7 +187,9 @@ fn line(entry: &JournalEntry) -> String {
         JournalEvent::Received { vm, expires_at, by, .. } => {
             format!("verdict for {vm} until {expires_at}, from {by}")
         }
-        JournalEvent::OverrideSet { reason, by, until, .. } => format!("override until {until} by {by}: {reason}"),
+        JournalEvent::OverrideSet { reason, by, until, .. } => {
+            format!("override until {until} by {by}: {reason}")
+        }
         JournalEvent::OverrideWithdrawn { by } => format!("override withdrawn by {by}"),
         JournalEvent::Installed { changed, by } => format!("installed by {by}: {}", changed.join(", ")),
         JournalEvent::Removed { by } => format!("removed by {by}"),

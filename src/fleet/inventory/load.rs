@@ -9,7 +9,7 @@ use super::{
 use crate::{
     collect::Uri,
     document::{Node, Problem, Problems, Shape, SourceFile, closest},
-    fleet::{GroupScope, Limits, AffinityRule},
+    fleet::{AffinityRule, GroupScope, Limits},
 };
 
 static INVENTORY: Shape<InventoryDocument> = Shape::new();
@@ -116,7 +116,12 @@ impl Check<'_> {
         if items("hosts").is_empty()
             && let Some(node) = root.get("hosts")
         {
-            self.wrong(node, "the inventory has no hosts", "empty", "list each host with its `name` and `uri`");
+            self.wrong(
+                node,
+                "the inventory has no hosts",
+                "empty",
+                "list each host with its `name` and `uri`",
+            );
         }
         for host in items("hosts") {
             self.host(host, &pools, &networks);
@@ -140,10 +145,11 @@ impl Check<'_> {
                 let message = format!("`{key}` must be a text of 1 to 256 bytes without control characters");
                 self.wrong(name, message, "not allowed", "shorten the text, or fill in the field");
             } else if let Some(before) = seen.insert(text, name) {
-                let problem = Problem::at(self.file, name.span.clone(), format!("the {what} `{text}` is listed twice"))
-                    .label("again")
-                    .related(before.span.clone(), "first")
-                    .help("remove one of the two: a host that is counted twice would get too many VMs");
+                let problem =
+                    Problem::at(self.file, name.span.clone(), format!("the {what} `{text}` is listed twice"))
+                        .label("again")
+                        .related(before.span.clone(), "first")
+                        .help("remove one of the two: a host that is counted twice would get too many VMs");
                 self.problems.push(problem);
             }
         }
@@ -186,7 +192,12 @@ impl Check<'_> {
     fn group(&mut self, group: &Node) {
         let (apart, together) = (group.get("apart"), group.get("together"));
         if let (Some(_), Some(together)) = (apart, together) {
-            self.wrong(together, "a group cannot have both `together` and `apart`", "both are given", "make two groups");
+            self.wrong(
+                together,
+                "a group cannot have both `together` and `apart`",
+                "both are given",
+                "make two groups",
+            );
         }
         let at_a_time = group.get("one_at_a_time").is_some_and(|node| node.text() == Some("true"));
         let Some(vms) = group.get("vms") else { return };
@@ -239,8 +250,9 @@ fn contradictions(file: &Arc<SourceFile>, root: &Node, groups: &[Group]) -> Vec<
             let other = apart.vms.iter().skip(at + 1).find_map(|vm| Some((vm, reached.get(vm.as_str())?)));
             let Some((other, chain)) = other else { continue };
             let place = node.get("vms").unwrap_or(node);
-            let message =
-                format!("the groups contradict each other: `{first}` and `{other}` must be both apart and together");
+            let message = format!(
+                "the groups contradict each other: `{first}` and `{other}` must be both apart and together"
+            );
             let label = format!("`{}` keeps them apart", apart.name);
             let help = format!(
                 "{} keep them together: remove one of the two VMs from one of these groups",

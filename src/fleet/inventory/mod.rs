@@ -10,7 +10,7 @@ use std::{net::IpAddr, path::Path};
 use schemars::{Schema, schema_for};
 use thiserror::Error;
 
-use super::{GroupScope, Limits, AffinityRule};
+use super::{AffinityRule, GroupScope, Limits};
 use crate::{
     change::Versions,
     collect::Uri,
@@ -27,36 +27,36 @@ pub struct Inventory {
     pub file: String,
     /// The hosts.
     pub hosts: Vec<InventoryHost>,
-/// Pools: sets of hosts that can replace each other.
+    /// Pools: sets of hosts that can replace each other.
     pub pools: Vec<Pool>,
-/// Migration networks.
+    /// Migration networks.
     pub networks: Vec<Network>,
     /// Groups of VMs.
     pub groups: Vec<Group>,
-/// Limits on simultaneous moves.
+    /// Limits on simultaneous moves.
     pub limits: Limits,
-/// Versions that hosts have after their maintenance.
+    /// Versions that hosts have after their maintenance.
     pub after_maintenance: Versions,
 }
 
 /// A hypervisor host.
 #[derive(Debug, Clone)]
 pub struct InventoryHost {
-/// Name of the host.
+    /// Name of the host.
     pub name: String,
-/// libvirt URI of the host.
+    /// libvirt URI of the host.
     pub uri: Uri,
-/// Rack of the host; the host's own name if the file gives none.
+    /// Rack of the host; the host's own name if the file gives none.
     pub rack: String,
-/// Index in [`Inventory::pools`].
+    /// Index in [`Inventory::pools`].
     pub pool: Option<usize>,
-/// Indices in [`Inventory::networks`]; empty if the host reaches every host.
+    /// Indices in [`Inventory::networks`]; empty if the host reaches every host.
     pub networks: Vec<usize>,
-/// Address that migrations to the host use.
+    /// Address that migrations to the host use.
     pub migrate_address: Option<IpAddr>,
-/// Bandwidth of its migration link, if the file gives one.
+    /// Bandwidth of its migration link, if the file gives one.
     pub bandwidth_bytes_per_second: Option<u64>,
-/// Reason why the host must not get VMs.
+    /// Reason why the host must not get VMs.
     pub maintenance: Option<String>,
 }
 
@@ -65,7 +65,7 @@ pub struct InventoryHost {
 pub struct Pool {
     /// Its name.
     pub name: String,
-/// Most vCPUs per CPU of a host.
+    /// Most vCPUs per CPU of a host.
     pub vcpus_per_cpu: Option<f64>,
     /// Memory of each host that a plan leaves free.
     pub reserve_bytes: u64,
@@ -76,7 +76,7 @@ pub struct Pool {
 pub struct Network {
     /// Its name.
     pub name: String,
-/// Bandwidth that all moves over the network may use together.
+    /// Bandwidth that all moves over the network may use together.
     pub bandwidth_bytes_per_second: Option<u64>,
 }
 
@@ -85,11 +85,11 @@ pub struct Network {
 pub struct Group {
     /// Its name.
     pub name: String,
-/// Names or UUIDs of the VMs.
+    /// Names or UUIDs of the VMs.
     pub vms: Vec<String>,
-/// Affinity rule of the group, with its scope.
+    /// Affinity rule of the group, with its scope.
     pub rule: Option<(AffinityRule, GroupScope)>,
-/// True if only one member may move at a time.
+    /// True if only one member may move at a time.
     pub one_at_a_time: bool,
 }
 
@@ -103,17 +103,17 @@ pub struct NoSuchName {
 }
 
 impl Inventory {
-/// Reads an inventory file, or returns all its problems.
+    /// Reads an inventory file, or returns all its problems.
     pub fn read(path: &Path) -> Result<Self, Problems> {
         load::load(&SourceFile::read(path, LIMIT)?)
     }
 
-/// Parses an inventory from bytes. `name` is the file name for messages.
+    /// Parses an inventory from bytes. `name` is the file name for messages.
     pub fn parse(name: &str, bytes: &[u8]) -> Result<Self, Problems> {
         load::load(&SourceFile::bounded(name, bytes.to_vec(), LIMIT)?)
     }
 
-/// Indices of the hosts that are selected by host, pool or rack name, each once, in the inventory's order.
+    /// Indices of the hosts that are selected by host, pool or rack name, each once, in the inventory's order.
     pub fn select(&self, names: &[String]) -> Result<Vec<usize>, NoSuchName> {
         let mut wanted = vec![false; self.hosts.len()];
         for name in names {

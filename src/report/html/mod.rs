@@ -41,15 +41,15 @@ pub enum TemplateError {
     /// No template has this name.
     #[error("the report has no template `{0}`: expected one of {names}", names = Templates::NAMES.join(", "))]
     UnknownName(String),
-/// The template has a syntax error or uses an unknown name.
+    /// The template has a syntax error or uses an unknown name.
     #[error("the report template {file} is invalid: {problem}")]
     Wrong {
         /// The template.
         file: String,
-/// Message of the template engine, with the line.
+        /// Message of the template engine, with the line.
         problem: String,
     },
-/// The page template does not print the moves exactly once.
+    /// The page template does not print the moves exactly once.
     #[error("the report template page.html must print {{{{ moves }}}} exactly once; found {0} times")]
     NoMoves(usize),
 }
@@ -75,7 +75,7 @@ impl From<io::Error> for HtmlError {
 }
 
 impl Default for Templates {
-/// The built-in templates, from `reports/html/`.
+    /// The built-in templates, from `reports/html/`.
     fn default() -> Self {
         Self {
             page: include_str!("../../../reports/html/page.html").to_owned(),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::super::words;
-use crate::verdict::{Verdict, AppliedWaiver, waiver::Day};
+use crate::verdict::{AppliedWaiver, Verdict, waiver::Day};
 
 /// A waiver in force, over all moves.
 #[derive(Debug, Serialize, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub(super) struct Waiver<'a> {
     ticket: &'a str,
     reason: &'a str,
     until: String,
-/// Number of findings that the waiver applies to, in words.
+    /// Number of findings that the waiver applies to, in words.
     findings: String,
     moves: String,
 }

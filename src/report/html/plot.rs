@@ -11,13 +11,13 @@ use crate::{
 #[derive(Debug, Serialize, PartialEq)]
 pub(super) struct Plot {
     title: &'static str,
-/// The figures in words, for readers who do not see the picture.
+    /// The figures in words, for readers who do not see the picture.
     text: String,
     from: f64,
     middle: f64,
     width: f64,
     limit: Option<f64>,
-/// True if the ninety-fifth percentile is beyond the limit.
+    /// True if the ninety-fifth percentile is beyond the limit.
     over: bool,
 }
 

@@ -22,17 +22,17 @@ const HEAD: f64 = 16.0;
 pub(super) struct Timeline {
     width: f64,
     height: f64,
-/// The picture in words, for readers who do not see it.
+    /// The picture in words, for readers who do not see it.
     text: String,
     /// Path around the band from the fifth to the ninety-fifth percentile.
     band: String,
-/// Path of the median.
+    /// Path of the median.
     middle: String,
-/// Positions of the ends of the rounds.
+    /// Positions of the ends of the rounds.
     rounds: Vec<f64>,
-/// Start and width of the blackout; `None` if unknown.
+    /// Start and width of the blackout; `None` if unknown.
     blackout: Option<(f64, f64)>,
-/// The largest amount, and the time at the right end, in words.
+    /// The largest amount, and the time at the right end, in words.
     most: String,
     end: String,
 }

@@ -5,8 +5,8 @@ use serde::Serialize;
 
 use super::{
     super::{
-        by_rule::{RuleGroup, by_rule, violations},
         baseline::{BaselineEntry, baseline_entries},
+        by_rule::{RuleGroup, by_rule, violations},
         words,
     },
     plot::{Plot, plots},
@@ -14,13 +14,13 @@ use super::{
 };
 use crate::{
     rule::{Effect, Status},
-    verdict::{Decision, JudgedOutcome, UnknownGroup, Verdict, AppliedWaiver, WaiverProblem},
+    verdict::{AppliedWaiver, Decision, JudgedOutcome, UnknownGroup, Verdict, WaiverProblem},
 };
 
 /// One move.
 #[derive(Serialize)]
 pub(super) struct MoveView<'a> {
-/// Number of the move in the report, from 1.
+    /// Number of the move in the report, from 1.
     number: usize,
     go: bool,
     warnings: usize,
@@ -33,16 +33,16 @@ pub(super) struct MoveView<'a> {
     reason: String,
     evaluated: String,
     expires: String,
-/// True if the evidence was already too old at the evaluation.
+    /// True if the evidence was already too old at the evaluation.
     expired: bool,
     plots: Vec<Plot>,
-/// Memory left to send over time; `None` without a replay.
+    /// Memory left to send over time; `None` without a replay.
     timeline: Option<Timeline>,
-/// Effect of other migration settings on the forecast, in one sentence.
+    /// Effect of other migration settings on the forecast, in one sentence.
     advice: Option<&'a str>,
-/// Blocking findings, warnings, notes; empty sections are left out.
+    /// Blocking findings, warnings, notes; empty sections are left out.
     sections: Vec<Section<'a>>,
-/// Changes since the baseline, in figures; `None` without a baseline.
+    /// Changes since the baseline, in figures; `None` without a baseline.
     since: Option<String>,
     trends: Vec<Trend<'a>>,
     waived: Vec<Group<'a>>,
@@ -80,7 +80,7 @@ struct Group<'a> {
 struct Finding<'a> {
     text: String,
     evidence: Vec<EvidenceView<'a>>,
-/// Missing facts, each with the reason.
+    /// Missing facts, each with the reason.
     missing: Vec<(&'a str, &'a str)>,
     waiver: Option<&'a AppliedWaiver>,
 }
@@ -92,7 +92,7 @@ struct EvidenceView<'a> {
     value: String,
     source: &'a str,
     at: String,
-/// Age of the fact at the evaluation.
+    /// Age of the fact at the evaluation.
     age: String,
 }
 

@@ -56,7 +56,10 @@ fn lines(forecast: &Forecast) -> Vec<(&'static str, String)> {
         .known()
         .map_or(String::new(), |ratio| format!("; completes in {:.0} %", ratio * 100.0));
     let duration = forecast.total_seconds.known().map(spread);
-    add("migration", Some(format!("{}{sent}{sure}", duration.unwrap_or_else(|| "does not complete".to_owned()))));
+    add(
+        "migration",
+        Some(format!("{}{sent}{sure}", duration.unwrap_or_else(|| "does not complete".to_owned()))),
+    );
     let limit = forecast
         .downtime_limit_seconds
         .known()

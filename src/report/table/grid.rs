@@ -32,7 +32,7 @@ impl Line {
         Self { text: text.into(), lead: "", hang: 2 }
     }
 
-/// A line after a label such as `Fix: `, with its continuation lines below the text.
+    /// A line after a label such as `Fix: `, with its continuation lines below the text.
     pub(super) fn after(lead: &'static str, text: impl Into<String>) -> Self {
         Self { text: text.into(), lead, hang: lead.len() }
     }
@@ -63,7 +63,7 @@ impl<'a> Grid<'a> {
         self.rows.push(row);
     }
 
-/// Writes the title and the rows; writes nothing without rows.
+    /// Writes the title and the rows; writes nothing without rows.
     pub(super) fn write(self, title: &str, sink: &mut dyn Write) -> io::Result<()> {
         if self.rows.is_empty() {
             return Ok(());

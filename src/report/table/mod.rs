@@ -12,8 +12,8 @@ use self::grid::{Grid, Line, Row};
 pub(super) use self::{audit::write as write_audit, differences::differences};
 use super::{
     Style,
-    by_rule::{RuleGroup, by_rule, violations},
     baseline::baseline_entries,
+    by_rule::{RuleGroup, by_rule, violations},
     style::Paint,
     visible, waiver_problems, words,
 };

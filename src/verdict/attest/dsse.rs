@@ -12,7 +12,7 @@ use super::{AttestError, PrivateKey, PublicKey};
 /// A signed payload. Fields that are not known are ignored, as the specification demands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Envelope {
-/// Type of the payload; covered by the signature.
+    /// Type of the payload; covered by the signature.
     #[serde(rename = "payloadType")]
     pub payload_type: String,
     /// The payload in base64.
@@ -24,7 +24,7 @@ pub struct Envelope {
 /// One signature.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DsseSignature {
-/// Id of the signing key, as a hint. Not signed itself, so never relied on.
+    /// Id of the signing key, as a hint. Not signed itself, so never relied on.
     #[serde(default)]
     pub keyid: String,
     /// The signature in base64.
@@ -44,7 +44,7 @@ impl Envelope {
         }
     }
 
-/// Returns the payload and the trusted key that signed it. The payload is not parsed before a signature is valid.
+    /// Returns the payload and the trusted key that signed it. The payload is not parsed before a signature is valid.
     pub(super) fn open<'k>(
         &self,
         payload_type: &str,

@@ -21,11 +21,11 @@ pub struct PublicKey(VerifyingKey);
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("{from} is not an Ed25519 {kind} key: {problem}")]
 pub struct InvalidKey {
-/// The file or environment variable of the text.
+    /// The file or environment variable of the text.
     pub from: String,
     /// `private` or `public`.
     pub kind: &'static str,
-/// The problem and the way out. Never contains a part of the key.
+    /// The problem and the way out. Never contains a part of the key.
     pub problem: &'static str,
 }
 
@@ -49,7 +49,7 @@ impl PrivateKey {
         })
     }
 
-/// The public key of this private key.
+    /// The public key of this private key.
     pub fn public(&self) -> PublicKey {
         PublicKey(self.0.verifying_key())
     }
@@ -84,7 +84,7 @@ impl PublicKey {
         Digest::of(&der).hex()
     }
 
-/// True if this key made `signature` over `message`; strict, so that one signature has one key and one form.
+    /// True if this key made `signature` over `message`; strict, so that one signature has one key and one form.
     pub(super) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         Signature::from_slice(signature)
             .is_ok_and(|signature| self.0.verify_strict(message, &signature).is_ok())

@@ -48,14 +48,14 @@ pub struct VerifiedVerdict {
     pub verdict: Verdict,
     /// The id of the trusted key that signed it, see [`PublicKey::id`].
     pub key_id: String,
-/// Digest of the signed statement: independent of the envelope's layout and of further signatures.
+    /// Digest of the signed statement: independent of the envelope's layout and of further signatures.
     pub statement: Digest,
 }
 
 /// A verdict that cannot be signed, or an envelope that cannot be trusted.
 #[derive(Debug, Error)]
 pub enum AttestError {
-/// The verdict has no digest of its facts, so a signature would not cover the facts.
+    /// The verdict has no digest of its facts, so a signature would not cover the facts.
     #[error(
         "the verdict on {0} has no digest of its facts, so a signature would not cover the facts: check again with this version of vmgate"
     )]
@@ -63,33 +63,35 @@ pub enum AttestError {
     /// The verdict does not serialise.
     #[error("the verdict cannot be written as JSON")]
     Encode(#[source] serde_json::Error),
-/// The file is not a DSSE envelope.
+    /// The file is not a DSSE envelope.
     #[error("this is not a DSSE envelope (a JSON object with payloadType, payload and signatures)")]
     NotAnEnvelope(#[source] serde_json::Error),
-/// The payload is not an in-toto statement.
+    /// The payload is not an in-toto statement.
     #[error("the envelope holds `{0}`, not an in-toto statement ({PAYLOAD_TYPE})")]
     OtherPayload(String),
     /// A field is not base64.
     #[error("the envelope's {0} is not base64: the file is damaged")]
     NotBase64(&'static str),
-/// No trusted key was given.
+    /// No trusted key was given.
     #[error("no public key was given, so no signature can be trusted: give the signer's key")]
     NoKeys,
-/// No signature is from a trusted key.
+    /// No signature is from a trusted key.
     #[error(
         "no signature of the envelope is valid for the trusted keys (signed by {signed_by}; trusted: {trusted}): the \
          file was changed after it was signed, or another key signed it"
     )]
     NotTrusted {
-/// Key ids that the envelope names; not verified.
+        /// Key ids that the envelope names; not verified.
         signed_by: String,
         /// The ids of the keys that were given.
         trusted: String,
     },
-/// The signature is valid, but the signed statement is not a verdict.
-    #[error("the signature is valid, but the signed statement is not a verdict of this version of vmgate: {0}")]
+    /// The signature is valid, but the signed statement is not a verdict.
+    #[error(
+        "the signature is valid, but the signed statement is not a verdict of this version of vmgate: {0}"
+    )]
     NotAVerdict(String),
-/// Statement and verdict name different facts.
+    /// Statement and verdict name different facts.
     #[error("the signature is valid, but the statement is about {subject} and its verdict is on {verdict}")]
     OtherSubject {
         /// The digest in the statement's subject.

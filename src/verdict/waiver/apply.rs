@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Day, Match, Waiver, Waivers};
 use crate::{
     rule::{Outcome, Status},
-    verdict::{Move, AppliedWaiver},
+    verdict::{AppliedWaiver, Move},
 };
 
 /// A waiver that has no effect, and the reason. A waiver problem changes no decision.
@@ -17,18 +17,18 @@ use crate::{
 pub struct WaiverProblem {
     /// The rule that the waiver names.
     pub rule: String,
-/// Matchers of the waiver.
+    /// Matchers of the waiver.
     #[serde(rename = "match")]
     pub matches: Match,
-/// Kind of the problem.
+    /// Kind of the problem.
     pub fault: WaiverFault,
-/// Person or team responsible for the waiver.
+    /// Person or team responsible for the waiver.
     pub owner: String,
-/// Ticket in which the waiver was agreed.
+    /// Ticket in which the waiver was agreed.
     pub ticket: String,
     /// The last day on which the waiver holds, UTC.
     pub until: Day,
-/// The problem and the way out, in one sentence.
+    /// The problem and the way out, in one sentence.
     pub message: String,
 }
 
@@ -36,11 +36,11 @@ pub struct WaiverProblem {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum WaiverFault {
-/// The last valid day is over: matching findings are not waived.
+    /// The last valid day is over: matching findings are not waived.
     Expired,
-/// The first valid day is in the future: matching findings are not waived.
+    /// The first valid day is in the future: matching findings are not waived.
     NotYetValid,
-/// The waiver matches this move, and no finding matches the waiver.
+    /// The waiver matches this move, and no finding matches the waiver.
     Unused,
     /// No rule has this id.
     UnknownRule,
@@ -51,9 +51,9 @@ pub enum WaiverFault {
 /// Outcomes with the waivers that apply to them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WaivedOutcomes {
-/// Each outcome, in the order of the input, with the waiver that applies to it.
+    /// Each outcome, in the order of the input, with the waiver that applies to it.
     pub outcomes: Vec<(Outcome, Option<AppliedWaiver>)>,
-/// Problems of the waivers that match this move, sorted.
+    /// Problems of the waivers that match this move, sorted.
     pub problems: Vec<WaiverProblem>,
 }
 
@@ -93,10 +93,14 @@ fn apply_waiver(
     let found: Vec<_> = outcomes.iter_mut().filter(|(outcome, _)| waiver.is_about(outcome)).collect();
     let count = found.len();
     let findings = if count == 1 { "1 finding".to_owned() } else { format!("{count} findings") };
-    let stays =
-        if count == 0 { "no finding matches the waiver".to_owned() } else { format!("{findings} not waived") };
+    let stays = if count == 0 {
+        "no finding matches the waiver".to_owned()
+    } else {
+        format!("{findings} not waived")
+    };
     if today > waiver.expires {
-        let way_out = if count == 0 { "remove the waiver" } else { "fix the cause, or agree on a new waiver" };
+        let way_out =
+            if count == 0 { "remove the waiver" } else { "fix the cause, or agree on a new waiver" };
         let message = format!("expired: the last valid day was {}; {stays}: {way_out}", waiver.expires);
         return Some((WaiverFault::Expired, message));
     }
@@ -105,7 +109,10 @@ fn apply_waiver(
         return Some((WaiverFault::NotYetValid, message));
     }
     if count == 0 {
-        return Some((WaiverFault::Unused, "unused: no finding matches the waiver; remove the waiver".to_owned()));
+        return Some((
+            WaiverFault::Unused,
+            "unused: no finding matches the waiver; remove the waiver".to_owned(),
+        ));
     }
     let mut refused = false;
     for (outcome, waived) in found {
@@ -172,7 +179,13 @@ mod tests {
             source: NameAndUuid { name: Some("hv1".into()), uuid: None },
             ..Move::default()
         };
-        apply_waivers(outcomes, &[waiver].into_iter().collect(), &moved, &BTreeSet::new(), today.parse().unwrap())
+        apply_waivers(
+            outcomes,
+            &[waiver].into_iter().collect(),
+            &moved,
+            &BTreeSet::new(),
+            today.parse().unwrap(),
+        )
     }
 
     fn faults(applied: &WaivedOutcomes) -> Vec<WaiverFault> {
@@ -262,8 +275,13 @@ mod tests {
         for waivers in [[short.clone(), long.clone()], [long, short]] {
             let outcomes = vec![sample::outcome("a", Status::Fail)];
             let today = "2026-11-02".parse().unwrap();
-            let applied =
-                apply_waivers(outcomes, &waivers.into_iter().collect(), &Move::default(), &BTreeSet::new(), today);
+            let applied = apply_waivers(
+                outcomes,
+                &waivers.into_iter().collect(),
+                &Move::default(),
+                &BTreeSet::new(),
+                today,
+            );
             let until = applied.outcomes[0].1.as_ref().map(|waived| waived.until.to_string());
             assert_eq!(until.as_deref(), Some("2026-12-24"));
             assert_eq!(applied.problems, []);

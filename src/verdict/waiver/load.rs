@@ -55,7 +55,12 @@ pub(crate) fn problems(file: &Arc<SourceFile>, waiver: &Node) -> Vec<Problem> {
         let days = expires.days_after(created);
         if days < 0 {
             let message = format!("the waiver expires before it was created ({created})");
-            found.push(problem(node, message, "before the first day", "swap the two days, or correct the year"));
+            found.push(problem(
+                node,
+                message,
+                "before the first day",
+                "swap the two days, or correct the year",
+            ));
         } else if days > MAX_DAYS {
             let message = format!("the waiver lasts {days} days; at most {MAX_DAYS} are allowed");
             let help = format!(

@@ -3,15 +3,15 @@
 //! A waiver names one rule, the findings, the owner and the last valid day. Days are UTC, the last one
 //! included. Only one function matches waivers with outcomes: [`apply_waivers`].
 
-mod glob;
 mod apply;
+mod glob;
 mod load;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use glob::Glob;
 pub use apply::{WaivedOutcomes, WaiverFault, WaiverProblem, apply_waivers};
+pub use glob::Glob;
 
 pub(crate) use load::problems;
 
@@ -28,9 +28,9 @@ pub const MAX_DAYS: i32 = 90;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WaiverFile {
-/// Id of this format.
+    /// Id of this format.
     pub schema: WaiversSchema,
-/// The waivers; their order has no effect.
+    /// The waivers; their order has no effect.
     pub waivers: Vec<Waiver>,
 }
 
@@ -46,24 +46,24 @@ pub enum WaiversSchema {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Waiver {
-/// Id of the one rule that is waived.
+    /// Id of the one rule that is waived.
     #[schemars(example = &"tcp-retransmission-budget")]
     pub rule: String,
-/// Matchers of the findings: at least one, and all given ones must fit.
+    /// Matchers of the findings: at least one, and all given ones must fit.
     #[serde(rename = "match")]
     pub matches: Match,
-/// Person or team responsible for the waiver.
+    /// Person or team responsible for the waiver.
     #[schemars(example = &"dba@example.org")]
     pub owner: String,
-/// Reason why the waiver is safe.
+    /// Reason why the waiver is safe.
     #[schemars(example = &"the client reconnects by itself, tested 2026-11-02")]
     pub reason: String,
-/// Ticket in which the waiver was agreed.
+    /// Ticket in which the waiver was agreed.
     #[schemars(example = &"OPS-4711")]
     pub ticket: String,
-/// Day of creation, and the first valid day.
+    /// Day of creation, and the first valid day.
     pub created: Day,
-/// Last valid day, UTC; at most 90 days after `created`.
+    /// Last valid day, UTC; at most 90 days after `created`.
     pub expires: Day,
 }
 
@@ -102,18 +102,18 @@ impl Waivers {
         load::parse(name, bytes).map(Self::from_iter)
     }
 
-/// Joins the waivers of several files.
+    /// Joins the waivers of several files.
     #[must_use]
     pub fn and(self, others: Self) -> Self {
         self.sorted.into_iter().chain(others.sorted).collect()
     }
 
-/// The waivers in the order of preference: by rule, the longest valid first.
+    /// The waivers in the order of preference: by rule, the longest valid first.
     pub fn iter(&self) -> impl Iterator<Item = &Waiver> {
         self.sorted.iter()
     }
 
-/// Digest of the waivers' content; layout, comments and order of the files do not count. `None` without waivers.
+    /// Digest of the waivers' content; layout, comments and order of the files do not count. `None` without waivers.
     pub fn digest(&self) -> Option<Digest> {
         let texts: Vec<String> = self.sorted.iter().filter_map(|w| serde_json::to_string(w).ok()).collect();
         (!texts.is_empty()).then(|| Digest::of_parts(texts.iter().map(|text| ("waiver", text.as_bytes()))))
@@ -121,7 +121,7 @@ impl Waivers {
 }
 
 impl FromIterator<Waiver> for Waivers {
-/// Takes the waivers unchecked: code that builds waivers is responsible for their dates.
+    /// Takes the waivers unchecked: code that builds waivers is responsible for their dates.
     fn from_iter<I: IntoIterator<Item = Waiver>>(waivers: I) -> Self {
         let mut sorted: Vec<Waiver> = waivers.into_iter().collect();
         sorted.sort_by(|a, b| a.rule.cmp(&b.rule).then(b.expires.cmp(&a.expires)).then_with(|| a.cmp(b)));
@@ -130,12 +130,12 @@ impl FromIterator<Waiver> for Waivers {
 }
 
 impl Match {
-/// True if no matcher is given. A file must not do that: `subject: "*"` matches everything explicitly.
+    /// True if no matcher is given. A file must not do that: `subject: "*"` matches everything explicitly.
     pub fn is_empty(&self) -> bool {
         self == &Self::default()
     }
 
-/// True if the VM and host matchers fit this move. An unknown name fits no matcher.
+    /// True if the VM and host matchers fit this move. An unknown name fits no matcher.
     fn fits_move(&self, moved: &Move) -> bool {
         let fits = |glob: &Glob, named: &NameAndUuid| {
             [&named.name, &named.uuid].into_iter().flatten().any(|text| glob.fits(text))
