@@ -160,7 +160,9 @@ impl Site for FilesSite {
         let to = self.destination(destination, &seen.vm);
         let told = self.newest_file.get(destination).copied().flatten().and_then(|(number, _)| file(&number));
         let path = match (&own.source, &to, self.addresses.get(destination)) {
-            (Fact::Known(from), Fact::Known(to), Some(address)) => Fact::Known(untried(from, to, address)),
+            (Fact::Known(from), Fact::Known(to), Some(address)) => {
+                Fact::Known(untested_path(from, to, address))
+            }
             _ => Fact::unknown(Cause::NotCollected, "one end of the migration path is not known"),
         };
         Facts {
@@ -181,13 +183,13 @@ fn address(address: Option<std::net::IpAddr>) -> Fact<std::net::IpAddr> {
 }
 
 /// An untested migration path, from the facts of its two ends alone.
-pub(super) fn untried(from: &Host, to: &Host, address: &Fact<std::net::IpAddr>) -> crate::fact::Path {
+pub(super) fn untested_path(from: &Host, to: &Host, address: &Fact<std::net::IpAddr>) -> crate::fact::Path {
     let why = || Unknown::new(Cause::NotCollected, "this migration path was not tested yet");
-    let (from, to) = (silent_end(from, &why()), silent_end(to, &why()));
+    let (from, to) = (unmeasured_end(from, &why()), unmeasured_end(to, &why()));
     path::path(address.clone(), &from, &to, &Change::default(), Fact::Unknown(why()), Err(why()))
 }
 
-fn silent_end<'a>(host: &'a Host, why: &Unknown) -> End<'a> {
+fn unmeasured_end<'a>(host: &'a Host, why: &Unknown) -> End<'a> {
     End::of(Err(why), &host.nics, &host.routes, Fact::Unknown(why.clone()))
 }
 

@@ -70,7 +70,7 @@ impl FreeResources {
         }
     }
 
-    pub(super) fn give_back(&mut self, needs: &[u64], host: HostId) {
+    pub(super) fn release(&mut self, needs: &[u64], host: HostId) {
         if let Some(free) = self.free.get_mut(host.0) {
             for (free, need) in free.iter_mut().zip(needs) {
                 *free = free.saturating_add(*need);

@@ -29,7 +29,7 @@ impl<'a> Groups<'a> {
     }
 
     /// The host of a VM by the plan so far.
-    pub(super) fn place(&self, vm: VmId) -> Option<HostId> {
+    pub(super) fn host_of(&self, vm: VmId) -> Option<HostId> {
         self.at.get(vm.0).copied()
     }
 
@@ -41,7 +41,7 @@ impl<'a> Groups<'a> {
 
     /// The group that forbids `vm` on `host`. `leaving` is true for hosts that are being emptied: their VMs do not count for
     /// groups that belong together, since they have no destination yet.
-    pub(super) fn against(
+    pub(super) fn forbidding_group(
         &self,
         vm: VmId,
         host: HostId,
@@ -50,7 +50,7 @@ impl<'a> Groups<'a> {
         self.of_vm(vm).find(|group| {
             let Some((rule, scope)) = group.rule else { return false };
             let mut others =
-                group.vms.iter().filter(|other| **other != vm).filter_map(|other| self.place(*other));
+                group.vms.iter().filter(|other| **other != vm).filter_map(|other| self.host_of(*other));
             match rule {
                 AffinityRule::Apart => others.any(|at| self.same(at, host, scope)),
                 AffinityRule::Together => others.any(|at| !leaving(at) && !self.same(at, host, scope)),

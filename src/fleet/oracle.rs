@@ -95,7 +95,7 @@ impl<'a> PolicyOracle<'a> {
     }
 
     /// Obstacles of the VM's later move back to its source.
-    fn back(&self, facts: &Facts) -> Vec<RefusalReason> {
+    fn way_back_obstacles(&self, facts: &Facts) -> Vec<RefusalReason> {
         let Some(versions) = self.back_to else { return Vec::new() };
         let mut facts = facts.clone();
         if let Fact::Known(source) = &mut facts.source {
@@ -140,7 +140,7 @@ impl<'a> PolicyOracle<'a> {
 impl Oracle for PolicyOracle<'_> {
     fn judge(&self, vm: VmId, destination: HostId) -> Ruling {
         let facts = self.facts(vm, destination);
-        let back = self.back(&facts);
+        let back = self.way_back_obstacles(&facts);
         let verdict = self.policy.judge(facts, self.now, &Asked::default());
         let name = self.fleet.host(destination).map_or("?", |host| host.name.as_str());
         let seen = audit::destination(name, &verdict);

@@ -230,7 +230,7 @@ impl<'a> Placer<'a> {
                 self.fleet
                     .vm(*vm)
                     .is_some_and(|vm| vm.host != host && self.fleet.route(vm.host, host).is_some())
-                    && self.groups.against(*vm, host, &leaving).is_none()
+                    && self.groups.forbidding_group(*vm, host, &leaving).is_none()
             })
     }
 
@@ -261,9 +261,9 @@ impl<'a> Placer<'a> {
     }
 
     /// Removes the placed unit at index `at` from its host.
-    fn lift(&mut self, at: usize) -> (PlacementUnit, HostId) {
+    fn remove_placed(&mut self, at: usize) -> (PlacementUnit, HostId) {
         let (unit, host) = self.placed.remove(at);
-        self.room.give_back(&unit.needs, host);
+        self.room.release(&unit.needs, host);
         let seconds = self.seconds_into(&unit, host);
         if let Some(busy) = self.busy.get_mut(host.0) {
             *busy = (*busy - seconds).max(0.0);
@@ -284,7 +284,7 @@ impl<'a> Placer<'a> {
             if refused.contains(&host) || self.room.fits(&unit.needs, host) {
                 continue;
             }
-            let (other, _) = self.lift(at);
+            let (other, _) = self.remove_placed(at);
             let helps = self.room.fits(&unit.needs, host) && self.allowed(unit, host);
             if helps && self.judge(unit, host) == Ruling::Go {
                 self.room.take(&unit.needs, host);
@@ -292,7 +292,7 @@ impl<'a> Placer<'a> {
                     .candidates(&other)
                     .into_iter()
                     .find(|candidate| *candidate != host && self.judge(&other, *candidate) == Ruling::Go);
-                self.room.give_back(&unit.needs, host);
+                self.room.release(&unit.needs, host);
                 if let Some(elsewhere) = elsewhere {
                     self.put(other, elsewhere);
                     return Some(host);
@@ -372,7 +372,7 @@ impl<'a> Placer<'a> {
                             unit.vms.push(*other);
                         }
                     } else if unit.bound_to.is_none() {
-                        unit.bound_to = self.groups.place(*other).filter(|at| !self.leaving.contains(at));
+                        unit.bound_to = self.groups.host_of(*other).filter(|at| !self.leaving.contains(at));
                     }
                 }
             }
@@ -422,7 +422,7 @@ impl<'a> Placer<'a> {
                     ways.insert(0, format!("free {amount} of {resource} on {}", name(host)));
                 }
             }
-            let group = unit.vms.iter().find_map(|vm| self.groups.against(*vm, host, &leaving));
+            let group = unit.vms.iter().find_map(|vm| self.groups.forbidding_group(*vm, host, &leaving));
             let source = unit.vms.first().and_then(|vm| self.fleet.vm(*vm)).map(|vm| vm.host);
             if source.is_some_and(|source| self.fleet.route(source, host).is_none()) {
                 reasons.push(format!("{} shares no migration network with the VM's host", name(host)));

@@ -120,8 +120,11 @@ pub fn rolling(
         // VMs that fit in total may not fit host by host: then some racks wait for the next wave.
         let (of_racks, placement) = loop {
             let hosts: Vec<HostId> = left.iter().take(count).flat_map(|(_, hosts)| hosts).copied().collect();
-            let of_racks =
-                PlanRequest { into: others(request, &hosts), empty: hosts, earlier: request.earlier };
+            let of_racks = PlanRequest {
+                into: destinations_without(request, &hosts),
+                empty: hosts,
+                earlier: request.earlier,
+            };
             let placement = placement(fleet, oracle, &of_racks, count > 1);
             if !placement.lacks_room || count == 1 {
                 break (of_racks, placement);
@@ -136,7 +139,7 @@ pub fn rolling(
         let wave =
             Wave { title: format!("empty {racks}"), ..wave(fleet, oracle, &of_racks.empty, &placement) };
         plan.shortfalls.extend(shortfalls(fleet, &of_racks, &wave.title));
-        let back = back(fleet, oracle, &wave);
+        let back = reverse_schedule(fleet, oracle, &wave);
         plan.unplaced.extend(placement.unplaced);
         plan.waves.push(wave);
         plan.waves.push(Wave { title: format!("back to {racks}"), empties: Vec::new(), schedule: back });
@@ -145,7 +148,7 @@ pub fn rolling(
 }
 
 /// Destinations of the VMs of `hosts` while these are empty.
-fn others(request: &PlanRequest<'_>, hosts: &[HostId]) -> Vec<HostId> {
+fn destinations_without(request: &PlanRequest<'_>, hosts: &[HostId]) -> Vec<HostId> {
     let away: HashSet<HostId> = hosts.iter().copied().collect();
     let named: HashSet<HostId> = request.into.iter().copied().collect();
     let mut into = request.into.clone();
@@ -168,7 +171,7 @@ fn most_by_room(fleet: &Fleet, request: &PlanRequest<'_>, racks: &[(&str, Vec<Ho
     let fits = |count: &usize| {
         let hosts: Vec<HostId> = racks.iter().take(*count).flat_map(|(_, hosts)| hosts).copied().collect();
         let needed = sum(&mut hosts.iter().filter_map(|host| needs.get(host)));
-        let into = others(request, &hosts);
+        let into = destinations_without(request, &hosts);
         let takes = into.iter().filter_map(|host| fleet.host(*host)).filter(|host| host.accepts);
         let free = sum(&mut takes.map(|host| &host.free));
         needed.iter().zip(&free).all(|(needed, free)| needed <= free)
@@ -218,7 +221,7 @@ fn shortfalls(fleet: &Fleet, request: &PlanRequest<'_>, wave: &str) -> Vec<Short
 }
 
 /// Schedule of the same moves in reverse. A VM's source is then its destination of the first wave.
-fn back(fleet: &Fleet, oracle: &dyn Oracle, wave: &Wave) -> Schedule {
+fn reverse_schedule(fleet: &Fleet, oracle: &dyn Oracle, wave: &Wave) -> Schedule {
     let mut away = fleet.clone();
     let mut moves = Vec::new();
     for moved in &wave.schedule.moves {

@@ -163,13 +163,13 @@ impl fmt::Display for Proposal<'_> {
             }
             writeln!(f, "  way out: {}", unplaced.way_out)?;
         }
-        f.write_str(&self.open_ends())
+        f.write_str(&self.gap_lines())
     }
 }
 
 impl Proposal<'_> {
     /// Lines on the gaps and assumptions of the plan.
-    fn open_ends(&self) -> String {
+    fn gap_lines(&self) -> String {
         let mut text = String::new();
         let mut line = |words: fmt::Arguments| text.extend([words.to_string().as_str(), "\n"]);
         for (host, why) in &self.notes.unreached {

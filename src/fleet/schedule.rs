@@ -112,7 +112,7 @@ pub fn schedule(fleet: &Fleet, moves: &[(VmId, HostId, f64)]) -> Schedule {
     loop {
         while let Some(started) = queues.take(&now, &work) {
             now.start(&started);
-            work.begins(&started);
+            work.remove_started(&started);
             queues.affected_by(&started);
             let end_seconds = clock + started.seconds;
             done.moves.push(ScheduledMove {
@@ -228,7 +228,7 @@ impl RunningMoves<'_> {
         }
         let those = queue.iter().enumerate().filter(|(_, waiting)| self.may_start(waiting));
         those
-            .map(|(at, waiting)| (work.before(waiting), at))
+            .map(|(at, waiting)| (work.remaining_seconds(waiting), at))
             .max_by(|one, other| one.0.total_cmp(&other.0).then(other.1.cmp(&one.1)))
     }
 
@@ -245,8 +245,8 @@ impl RunningMoves<'_> {
     }
 
     fn start(&mut self, started: &PendingMove) {
-        change(&mut self.outgoing, started.source, |moves| *moves += 1);
-        change(&mut self.incoming, started.destination, |moves| *moves += 1);
+        update(&mut self.outgoing, started.source, |moves| *moves += 1);
+        update(&mut self.incoming, started.destination, |moves| *moves += 1);
         self.groups.extend(&started.exclusive);
         if let Some((network, share)) = started.share {
             *self.networks.entry(network).or_default() += share;
@@ -255,8 +255,8 @@ impl RunningMoves<'_> {
     }
 
     fn end(&mut self, ended: &PendingMove) {
-        change(&mut self.outgoing, ended.source, |moves| *moves -= 1);
-        change(&mut self.incoming, ended.destination, |moves| *moves -= 1);
+        update(&mut self.outgoing, ended.source, |moves| *moves -= 1);
+        update(&mut self.incoming, ended.destination, |moves| *moves -= 1);
         self.groups.retain(|group| !ended.exclusive.contains(group));
         if let Some((network, share)) = ended.share {
             *self.networks.entry(network).or_default() -= share;
@@ -270,7 +270,7 @@ fn count(counts: &[usize], host: HostId) -> usize {
 }
 
 /// Changes the figure of a host.
-fn change<T>(figures: &mut [T], host: HostId, how: impl FnOnce(&mut T)) {
+fn update<T>(figures: &mut [T], host: HostId, how: impl FnOnce(&mut T)) {
     if let Some(figure) = figures.get_mut(host.0) {
         how(figure);
     }
@@ -281,21 +281,21 @@ impl RemainingWork {
         let hosts = queues.of_source.len();
         let mut work = Self { out: vec![0.0; hosts], into: vec![0.0; hosts] };
         for moved in queues.of_source.iter().flatten() {
-            change(&mut work.out, moved.source, |seconds| *seconds += moved.seconds);
-            change(&mut work.into, moved.destination, |seconds| *seconds += moved.seconds);
+            update(&mut work.out, moved.source, |seconds| *seconds += moved.seconds);
+            update(&mut work.into, moved.destination, |seconds| *seconds += moved.seconds);
         }
         work
     }
 
     /// Remaining work of the busier of a move's two hosts, seconds.
-    fn before(&self, waiting: &PendingMove) -> f64 {
+    fn remaining_seconds(&self, waiting: &PendingMove) -> f64 {
         let left = |work: &[f64], host: HostId| work.get(host.0).copied().unwrap_or(0.0);
         left(&self.out, waiting.source).max(left(&self.into, waiting.destination))
     }
 
-    fn begins(&mut self, started: &PendingMove) {
-        change(&mut self.out, started.source, |seconds| *seconds -= started.seconds);
-        change(&mut self.into, started.destination, |seconds| *seconds -= started.seconds);
+    fn remove_started(&mut self, started: &PendingMove) {
+        update(&mut self.out, started.source, |seconds| *seconds -= started.seconds);
+        update(&mut self.into, started.destination, |seconds| *seconds -= started.seconds);
     }
 
     #[allow(clippy::cast_precision_loss)] // numbers of slots

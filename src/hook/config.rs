@@ -80,7 +80,7 @@ pub struct InvalidHookConfig {
     problem: String,
     /// True if a line of the file lets migrations in when no decision is possible: a mistake elsewhere in the file must not
     /// turn open into closed. Always false for a file that other users can write.
-    pub lets_in: bool,
+    pub fallback_open: bool,
 }
 
 impl HookConfig {
@@ -88,11 +88,11 @@ impl HookConfig {
     pub fn load(layout: &Layout) -> Result<Self, InvalidHookConfig> {
         let path = layout.config();
         let bytes = trust::read(&path, MOST)
-            .map_err(|why| InvalidHookConfig { problem: why.to_string(), lets_in: false })?;
+            .map_err(|why| InvalidHookConfig { problem: why.to_string(), fallback_open: false })?;
         let text = String::from_utf8_lossy(&bytes);
         Self::parse(&text).map_err(|problem| InvalidHookConfig {
             problem: format!("{}: {problem}", path.display()),
-            lets_in: lets_in(&text),
+            fallback_open: fallback_open(&text),
         })
     }
 
@@ -129,7 +129,7 @@ impl HookConfig {
 
 /// True if the text has one of the two lines that let migrations in. The hook script looks for the same lines when its
 /// program cannot run.
-fn lets_in(text: &str) -> bool {
+fn fallback_open(text: &str) -> bool {
     text.lines().any(|line| {
         let line = line.split_once(" #").map_or(line, |(before, _)| before).trim_end();
         let is = |name: &str, value: &str| {
@@ -170,7 +170,7 @@ mod tests {
                 let config = HookConfig { mode, on_error, time_limit_seconds: 0.5, ..HookConfig::default() };
                 assert_eq!(HookConfig::parse(&config.to_text()).unwrap(), config);
                 let open = on_error == OnError::Open || mode == EnforcementMode::AuditOnly;
-                assert_eq!(lets_in(&config.to_text()), open);
+                assert_eq!(fallback_open(&config.to_text()), open);
             }
         }
         assert_eq!(HookConfig::parse("").unwrap(), HookConfig::default());
@@ -192,10 +192,10 @@ mod tests {
 
     #[test]
     fn a_slip_elsewhere_does_not_turn_open_into_closed() {
-        assert!(lets_in("mod: enforce\non-error: open # for now\n"));
-        assert!(lets_in("mode:   audit-only\n["));
+        assert!(fallback_open("mod: enforce\non-error: open # for now\n"));
+        assert!(fallback_open("mode:   audit-only\n["));
         for closed in ["on-error: closed", "# on-error: open", "x-on-error: open", "on-error: openish", ""] {
-            assert!(!lets_in(closed), "{closed}");
+            assert!(!fallback_open(closed), "{closed}");
         }
     }
 }

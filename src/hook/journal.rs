@@ -151,7 +151,7 @@ fn rotate(path: &Path) -> io::Result<()> {
 
 /// The last lines on overrides that were set or let a VM in, oldest first.
 pub(super) fn overrides(layout: &Layout) -> Vec<JournalEntry> {
-    let mut found = last(layout, usize::MAX);
+    let mut found = last_entries(layout, usize::MAX);
     found.retain(|entry| {
         matches!(
             entry.event,
@@ -163,7 +163,7 @@ pub(super) fn overrides(layout: &Layout) -> Vec<JournalEntry> {
 }
 
 /// The last lines, oldest first. A line of another version that cannot be read is left out.
-pub(super) fn last(layout: &Layout, count: usize) -> Vec<JournalEntry> {
+pub(super) fn last_entries(layout: &Layout, count: usize) -> Vec<JournalEntry> {
     let path = layout.journal();
     let mut entries = entries_of(&path);
     for number in 1..=KEPT_FILES {
@@ -198,7 +198,7 @@ mod tests {
         for number in 0..200 {
             append(&layout, &entry(number), 1).unwrap();
         }
-        let last = last(&layout, 40);
+        let last = last_entries(&layout, 40);
         assert_eq!(last.len(), 40, "over the border between two files");
         assert!(matches!(&last[39].event, JournalEvent::OverrideWithdrawn { by } if by.starts_with("199 ")));
         let folder = layout.journal().parent().unwrap().to_owned();

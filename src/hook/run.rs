@@ -61,21 +61,21 @@ pub fn run(layout: Layout, arguments: &[String], xml: impl Read + Send + 'static
         return undecided(&name, false, &format!("no thread could be started: {error}"));
     }
     let mut limit = UNCONFIGURED;
-    let mut lets_in = false;
+    let mut fallback_open = false;
     loop {
         match receiver.recv_timeout(limit.saturating_sub(start.elapsed())) {
-            Ok(WorkerMessage::Configured((its_limit, its_lets_in))) => {
-                (limit, lets_in) = (its_limit, its_lets_in)
+            Ok(WorkerMessage::Configured((its_limit, its_fallback))) => {
+                (limit, fallback_open) = (its_limit, its_fallback)
             }
             Ok(WorkerMessage::Answered(answer)) => return answer,
             Err(mpsc::RecvTimeoutError::Timeout) => {
                 let why = format!("no decision within {} s", limit.as_secs_f64());
-                return undecided(&name, lets_in, &why);
+                return undecided(&name, fallback_open, &why);
             }
             Err(mpsc::RecvTimeoutError::Disconnected) => {
                 return undecided(
                     &name,
-                    lets_in,
+                    fallback_open,
                     "vmgate's hook stopped before the decision; this is a defect of vmgate",
                 );
             }
@@ -95,7 +95,7 @@ fn limit_and_fallback(config: &Result<HookConfig, InvalidHookConfig>) -> (Durati
             config.time_limit(),
             config.mode == EnforcementMode::AuditOnly || config.on_error == OnError::Open,
         ),
-        Err(invalid) => (UNCONFIGURED, invalid.lets_in),
+        Err(invalid) => (UNCONFIGURED, invalid.fallback_open),
     }
 }
 
@@ -123,7 +123,7 @@ fn answer(
     xml: impl Read,
     start: Instant,
 ) -> HookAnswer {
-    let (_, lets_in) = limit_and_fallback(&config);
+    let (_, fallback_open) = limit_and_fallback(&config);
     let mut uuid = None;
     let lock = lock(layout);
     let decided = match &lock {
@@ -133,7 +133,7 @@ fn answer(
             decide(layout, &vm, config.as_ref().err())
         }),
     };
-    let decision = decided.unwrap_or_else(|why| HookDecision::error(uuid, lets_in, why));
+    let decision = decided.unwrap_or_else(|why| HookDecision::error(uuid, fallback_open, why));
     let config = config.ok();
     let mode = config.as_ref().map(|config| config.mode);
     let mut let_in = decision.let_in || mode == Some(EnforcementMode::AuditOnly);
@@ -247,14 +247,14 @@ pub(super) fn lock(layout: &Layout) -> io::Result<File> {
     Ok(file)
 }
 
-fn undecided(name: &str, lets_in: bool, why: &str) -> HookAnswer {
+fn undecided(name: &str, fallback_open: bool, why: &str) -> HookAnswer {
     let way_out = "run `vmgate hook status` for this host; docs/hook.md says what to do in an emergency";
-    let message = if lets_in {
+    let message = if fallback_open {
         message(name, "was let in, although no decision was possible", why)
     } else {
         format!("{}; {way_out}", message(name, "was refused, because no decision was possible", why))
     };
-    HookAnswer { let_in: lets_in, message: Some(message) }
+    HookAnswer { let_in: fallback_open, message: Some(message) }
 }
 
 fn refusal(name: &str, reason: &str) -> String {

@@ -83,7 +83,7 @@ pub(super) fn status(layout: &Layout, lines: usize) -> HookStatus {
         overridden: overridden.filter(|set| set.since <= clock && clock < set.until),
         waiting: store::waiting(layout),
         problems,
-        recent: journal::last(layout, lines),
+        recent: journal::last_entries(layout, lines),
         overrides: journal::overrides(layout),
         clock,
     }

@@ -90,7 +90,7 @@ fn apply_waiver(
     outcomes: &mut [(Outcome, Option<AppliedWaiver>)],
     today: Day,
 ) -> Option<(WaiverFault, String)> {
-    let found: Vec<_> = outcomes.iter_mut().filter(|(outcome, _)| waiver.is_about(outcome)).collect();
+    let found: Vec<_> = outcomes.iter_mut().filter(|(outcome, _)| waiver.matches_finding(outcome)).collect();
     let count = found.len();
     let findings = if count == 1 { "1 finding".to_owned() } else { format!("{count} findings") };
     let stays = if count == 0 {
@@ -141,7 +141,7 @@ fn unknown_rule(id: &str, rules: &BTreeSet<&str>) -> String {
 }
 
 impl Waiver {
-    fn is_about(&self, outcome: &Outcome) -> bool {
+    fn matches_finding(&self, outcome: &Outcome) -> bool {
         let finding = matches!(outcome.status, Status::Fail | Status::Unknown);
         finding && *outcome.rule == *self.rule && self.matches.fits_subject(outcome.subject.as_deref())
     }
