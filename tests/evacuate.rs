@@ -261,7 +261,7 @@ fn a_host_that_does_not_answer_is_planned_around_and_named() {
         .says("web1 stays on hv1")
         .says("devices-migratable")
         .says("hv3 did not answer and is not used in the plan: ")
-        .says("the link speed of hv1 and 1 others is unknown, 1 Gbit/s is assumed");
+        .says("the link speed of hv1 and 1 more is unknown, 1 Gbit/s is assumed");
     vmgate(folder.path(), "evacuate hv3 --into hv2 --inventory site.yaml")
         .exits(21)
         .says("hv3 did not answer");

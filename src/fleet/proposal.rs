@@ -179,7 +179,7 @@ impl Proposal<'_> {
             line(format_args!("the group `{group}` names {vm}, which runs on no host that answered"));
         }
         if let [first, more @ ..] = self.notes.assumed_links.as_slice() {
-            let others = if more.is_empty() { String::new() } else { format!(" and {} others", more.len()) };
+            let others = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
             line(format_args!(
                 "the link speed of {first}{others} is unknown, 1 Gbit/s is assumed: set bandwidth_bytes_per_second in the inventory"
             ));
