@@ -328,7 +328,7 @@ waivers:
     site.vmgate(&day("2026-11-30T23:59:59Z"), 0);
     says(&site.vmgate(&day("2026-12-01T00:00:00Z"), 20), "expired: the last valid day was 2026-11-30");
     site.write("site/vm-has-a-name.yaml", format!("{RULE}waivable: false\n").as_bytes());
-    says(&site.check(&with, 20), "may not be waived");
+    says(&site.check(&with, 20), "cannot be waived");
     site.write("site/vm-has-a-name.yaml", RULE.as_bytes());
     site.write("w.yaml", waiver.replace("rule: vm-has-a-name", "rule: vm-has-name").as_bytes());
     says(&site.check(&with, 20), "did you mean vm-has-a-name?");

@@ -198,7 +198,7 @@ mod tests {
             ),
             "{text}"
         );
-        assert!(text.contains("worked out from the other facts"), "{text}");
+        assert!(text.contains("calculated from other facts"), "{text}");
     }
 
     #[test]
