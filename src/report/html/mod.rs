@@ -233,8 +233,8 @@ mod tests {
     #[test]
     fn a_wrong_template_is_named_with_its_line() {
         for (name, text, part) in [
-            ("page.html", "no place", "exactly once: it does so 0 times"),
-            ("page.html", "{{ moves }}{{ moves }}", "it does so 2 times"),
+            ("page.html", "no place", "exactly once; found 0 times"),
+            ("page.html", "{{ moves }}{{ moves }}", "found 2 times"),
             ("move.html", "\n{{ wordd }}", "move.html"),
             ("move.html", "{% if %}", "move.html:1"),
         ] {
