@@ -159,9 +159,9 @@ fn a_pool_that_is_too_small_says_by_how_much() {
     }
     lab.evacuate("hv1 --into compute")
         .exits(20)
-        .says("the destinations lack 5.5 GiB of memory: 25.5 GiB is needed and 20.0 GiB is free")
+        .says("the destinations lack 5.5 GiB of memory: 25.5 GiB needed, 20.0 GiB free")
         .says("4 of 6 VMs move")
-        .says("the nearest to fit, lacks 2.8 GiB of memory")
+        .says("the closest fit, lacks 2.8 GiB of memory")
         .says("way out: free 2.8 GiB of memory on hv");
 }
 
@@ -225,7 +225,7 @@ fn a_plan_that_its_window_cannot_hold_says_so_and_one_made_ahead_of_it_is_made()
     assert!(lab.read("change.yaml").contains("start: 2026-11-24T01:00:00Z"));
     lab.evacuate(&format!("hv1 --into compute {window} 2026-11-24T01:00:05Z"))
         .exits(0)
-        .says("the window has 5 s");
+        .says("the window is 5 s long");
 }
 
 #[test]
@@ -236,7 +236,7 @@ fn names_and_inventories_that_are_wrong_are_mistakes_with_their_place() {
     lab.inventory.push_str("groups: [{name: shop, vms: [web1, nobody], apart: host}]\n");
     lab.evacuate("hv1 --into compute").exits(0).says("the group `shop` names nobody, which runs on no host");
     lab.inventory = lab.inventory.replace("name: hv2", "name: hv1").replace("pool: spare", "pool: spar");
-    let said = lab.evacuate("hv1 --into compute").exits(2).says("the host `hv1` is there twice");
+    let said = lab.evacuate("hv1 --into compute").exits(2).says("the host `hv1` is listed twice");
     said.says("site.yaml:6:").says("did you mean `spare`?");
 }
 
@@ -260,8 +260,8 @@ fn a_host_that_does_not_answer_is_planned_around_and_named() {
         .exits(20)
         .says("web1 stays on hv1")
         .says("devices-migratable")
-        .says("hv3 did not answer and is planned around: ")
-        .says("the link of hv1 and 1 others is taken for 1 Gbit/s");
+        .says("hv3 did not answer and is not used in the plan: ")
+        .says("the link speed of hv1 and 1 more is unknown, 1 Gbit/s is assumed");
     vmgate(folder.path(), "evacuate hv3 --into hv2 --inventory site.yaml")
         .exits(21)
         .says("hv3 did not answer");

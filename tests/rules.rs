@@ -249,7 +249,7 @@ fn nothing_evaluated_is_3_and_never_go() {
     site.write("site/vm-has-a-name.yaml", elsewhere.as_bytes());
     let said = site.check(&["--rules", "site", "--no-builtin-rules"], 3);
     says(&said, "NO-GO");
-    says(&said, "of 1 rule none applies");
+    says(&said, "none of 1 rule applies");
 }
 
 #[test]
@@ -326,9 +326,9 @@ waivers:
     }
     let day = |at| ["check", "--facts", HEALTHY, "--at", at].iter().chain(&with).copied().collect::<Vec<_>>();
     site.vmgate(&day("2026-11-30T23:59:59Z"), 0);
-    says(&site.vmgate(&day("2026-12-01T00:00:00Z"), 20), "expired: its last day was 2026-11-30");
+    says(&site.vmgate(&day("2026-12-01T00:00:00Z"), 20), "expired: the last valid day was 2026-11-30");
     site.write("site/vm-has-a-name.yaml", format!("{RULE}waivable: false\n").as_bytes());
-    says(&site.check(&with, 20), "may not be waived");
+    says(&site.check(&with, 20), "cannot be waived");
     site.write("site/vm-has-a-name.yaml", RULE.as_bytes());
     site.write("w.yaml", waiver.replace("rule: vm-has-a-name", "rule: vm-has-name").as_bytes());
     says(&site.check(&with, 20), "did you mean vm-has-a-name?");

@@ -3,7 +3,7 @@
 use std::fs;
 
 use vmgate::fleet::{
-    HostId, Judge, Pace, PlanRequest, SeenVm, Site, build, evacuate, inventory::Inventory, rolling,
+    HostId, PolicyOracle, RollingPace, PlanRequest, SiteVm, Site, build, evacuate, inventory::Inventory, rolling,
 };
 use vmgate_facts::{Change, Fact, Facts, Host};
 use vmgate_judge::Policy;
@@ -21,7 +21,7 @@ const GIB: u64 = 1 << 30;
 struct MadeUp {
     facts: Facts,
     hosts: Vec<Fact<Host>>,
-    vms: Vec<SeenVm>,
+    vms: Vec<SiteVm>,
 }
 
 impl MadeUp {
@@ -46,7 +46,7 @@ impl MadeUp {
             vm.name = Fact::Known(format!("web{at}"));
             vm.uuid = Fact::Known(format!("5e7c9b3e-6a0e-4c2e-9a53-{at:012}"));
             (vm.memory_bytes, vm.memory_max_bytes) = (Fact::Known(memory), Fact::Known(memory));
-            SeenVm { host: at / VMS_PER_HOST, vm }
+            SiteVm { host: at / VMS_PER_HOST, vm }
         };
         Self {
             hosts: (0..HOSTS).map(host).collect(),
@@ -61,7 +61,7 @@ impl Site for MadeUp {
         &self.hosts
     }
 
-    fn vms(&self) -> &[SeenVm] {
+    fn vms(&self) -> &[SiteVm] {
         &self.vms
     }
 
@@ -101,7 +101,7 @@ pub(crate) fn with_the_rules() {
     );
     println!("- inventory read in {read:.2} s, fleet counted in {built:.2} s");
     let now = site.facts.collected_at;
-    let judge = || Judge::new(&policy, &site, &fleet, &Change::default(), now);
+    let judge = || PolicyOracle::new(&policy, &site, &fleet, &Change::default(), now);
     let ids = |range: std::ops::Range<usize>| range.map(HostId).collect::<Vec<_>>();
     let two_racks = PlanRequest { empty: ids(0..40), into: ids(40..HOSTS), earlier: &|_| None };
     let (plan, took) = timed(|| evacuate(&fleet, &judge(), &two_racks));
@@ -112,7 +112,9 @@ pub(crate) fn with_the_rules() {
         plan.makespan_seconds()
     );
     let all = PlanRequest { empty: ids(0..HOSTS), into: Vec::new(), earlier: &|_| None };
-    for (pace, words) in [(Pace::Rack, "rack by rack"), (Pace::Room, "as room allows")] {
+    for (pace, words) in
+        [(RollingPace::RackByRack, "rack by rack"), (RollingPace::AsRoomAllows, "as room allows")]
+    {
         let (plan, took) = timed(|| rolling(&fleet, &judge(), &all, pace));
         println!(
             "- all hosts emptied in turn, {words}: planned in {took:.2} s, {} moves there and back in {} waits, {} stay, makespan {:.0} s",

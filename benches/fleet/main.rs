@@ -17,8 +17,8 @@ mod judged;
 use std::time::{Duration, Instant};
 
 use vmgate::fleet::{
-    Fleet, FleetHost, FleetVm, HostId, Limits, Oracle, Pace, Plan, PlanRequest, Resource, Ruling, VmId,
-    evacuate, rolling, schedule,
+    Fleet, FleetHost, FleetPlan, FleetVm, HostId, Limits, Oracle, PlanRequest, Resource, RollingPace, Ruling,
+    VmId, evacuate, rolling, schedule,
 };
 
 /// What one of htools' programs may take before it is stopped.
@@ -81,7 +81,7 @@ fn request(empty: std::ops::Range<usize>, into: std::ops::Range<usize>) -> PlanR
     PlanRequest { empty: empty.map(HostId).collect(), into: into.map(HostId).collect(), earlier: &|_| None }
 }
 
-fn moves(plan: &Plan) -> usize {
+fn moves(plan: &FleetPlan) -> usize {
     plan.waves.iter().map(|wave| wave.schedule.moves.len()).sum()
 }
 
@@ -145,7 +145,7 @@ fn against_hroller() -> bool {
         let fleet = fleet(hosts, 20);
         let all =
             PlanRequest { empty: (0..hosts).map(HostId).collect(), into: Vec::new(), earlier: &|_| None };
-        let (plan, took) = timed(|| rolling(&fleet, &Amounts(&fleet), &all, Pace::Room));
+        let (plan, took) = timed(|| rolling(&fleet, &Amounts(&fleet), &all, RollingPace::AsRoomAllows));
         assert_eq!(plan.unplaced, [], "each host's VMs find room");
         let waits = plan.waves.len() / 2;
         let ours = format!("{took:.3} s, {waits}, {:.0} s", plan.makespan_seconds());

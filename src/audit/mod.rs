@@ -18,7 +18,7 @@ pub use document::{
 pub use since::InvalidAudit;
 
 use vmgate_facts::Cause;
-use vmgate_verdict::{Effect, Judged, Status, Verdict};
+use vmgate_verdict::{Effect, JudgedOutcome, Status, Verdict};
 
 /// Facts that an audit never has: that they are missing says nothing of a destination.
 const NOT_LOOKED_AT: [&str; 6] =
@@ -90,7 +90,7 @@ pub fn destination(host: &str, verdict: &Verdict) -> Destination {
     }
 }
 
-fn reason(judged: &Judged) -> Reason {
+fn reason(judged: &JudgedOutcome) -> Reason {
     let outcome = &judged.outcome;
     Reason {
         rule: outcome.rule.to_string(),
@@ -101,7 +101,7 @@ fn reason(judged: &Judged) -> Reason {
 }
 
 /// Outcomes that block for want of evidence.
-fn unknown(verdict: &Verdict) -> impl Iterator<Item = &Judged> {
+fn unknown(verdict: &Verdict) -> impl Iterator<Item = &JudgedOutcome> {
     let outcomes = verdict.outcomes.iter();
     outcomes
         .filter(|judged| judged.effect_now == Some(Effect::Block) && judged.outcome.status == Status::Unknown)

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{Failure, options::Shared, output};
 use crate::report;
-use vmgate_verdict::{Decision, Effect, ExitCode, Move, NoGoReason, Since, Status, Verdict};
+use vmgate_verdict::{Decision, Effect, ExitCode, Move, NoGoReason, BaselineComparison, Status, Verdict};
 
 #[derive(Debug, Args)]
 pub(super) struct Diff {
@@ -35,7 +35,7 @@ struct OneMove<'a> {
     #[serde(rename = "move")]
     moved: &'a Move,
     decision: Decision,
-    since: &'a Since,
+    since: &'a BaselineComparison,
 }
 
 impl Diff {
@@ -44,9 +44,9 @@ impl Diff {
         let baseline = output::read_baseline(&self.before)?;
         let mut verdicts = output::read_verdicts(&self.after)?;
         for verdict in &mut verdicts {
-            baseline.hold_against(verdict);
+            baseline.compare(verdict);
         }
-        let gone = baseline.gone(&verdicts);
+        let gone = baseline.missing_moves(&verdicts);
         if self.json {
             let moves = verdicts.iter().filter_map(|verdict| {
                 let since = verdict.since.as_ref()?;
@@ -63,7 +63,7 @@ impl Diff {
     fn exit_code(&self, verdicts: &[Verdict]) -> ExitCode {
         let any = |effect, status| {
             let since = verdicts.iter().filter_map(|verdict| verdict.since.as_ref());
-            since.flat_map(|since| since.newly(effect)).any(|finding| finding.status == status)
+            since.flat_map(|since| since.newly_with_effect(effect)).any(|finding| finding.status == status)
         };
         if any(Effect::Block, Status::Fail) {
             ExitCode::RuleViolated

@@ -13,8 +13,8 @@ use super::{
 };
 use crate::{
     fleet::{
-        self, FilesSite, Fleet, HostId, Judge, Pace, Plan, PlanRequest, Proposal, Purpose, Site, VmId,
-        inventory::Inventory,
+        self, ChangeHeader, FilesSite, Fleet, FleetPlan, HostId, PlanRequest, PolicyOracle, Proposal,
+        RollingPace, Site, VmId, inventory::Inventory,
     },
     report::visible_lines,
 };
@@ -85,9 +85,9 @@ impl Evacuate {
         let overhead = overhead_bytes(&policy);
         let (fleet, notes) = fleet::build(&inventory, &*site, overhead).map_err(Failure::usage)?;
         let asked = self.goals.over(Change::default());
-        let mut judge = Judge::new(&policy, &*site, &fleet, &asked, session.now());
+        let mut judge = PolicyOracle::new(&policy, &*site, &fleet, &asked, session.now());
         if self.rolling.is_some() {
-            judge = judge.there_and_back(inventory.after_maintenance);
+            judge = judge.with_way_back(inventory.after_maintenance);
         }
         let kept = earlier.as_ref().map(|change| kept(change, &inventory, &fleet)).unwrap_or_default();
         let ids = |places: &[usize]| places.iter().copied().map(HostId).collect();
@@ -95,17 +95,17 @@ impl Evacuate {
             PlanRequest { empty: ids(&empty), into: ids(&into), earlier: &|vm| kept.get(&vm).copied() };
         let plan = match self.rolling {
             None => fleet::evacuate(&fleet, &judge, &request),
-            Some(Rolling::Rack) => fleet::rolling(&fleet, &judge, &request, Pace::Rack),
-            Some(Rolling::Room) => fleet::rolling(&fleet, &judge, &request, Pace::Room),
+            Some(Rolling::Rack) => fleet::rolling(&fleet, &judge, &request, RollingPace::RackByRack),
+            Some(Rolling::Room) => fleet::rolling(&fleet, &judge, &request, RollingPace::AsRoomAllows),
         };
-        let purpose = self.purpose();
+        let header = self.header();
         let proposal = Proposal {
             inventory: &inventory,
             fleet: &fleet,
             judge: &judge,
             plan: &plan,
             notes: &notes,
-            purpose,
+            header,
         };
         if let Some(file) = draft_file {
             file.finish_with(&self.text(&proposal)?)?;
@@ -148,10 +148,10 @@ impl Evacuate {
         }
     }
 
-    fn purpose(&self) -> Purpose {
+    fn header(&self) -> ChangeHeader {
         let names = self.hosts.join(", ");
         let title = format!("Empty {names}{}", self.rolling.map_or("", |_| ", and bring their VMs back"));
-        Purpose {
+        ChangeHeader {
             id: self.goals.change_id.clone().unwrap_or_else(|| format!("empty-{}", self.hosts.join("-"))),
             title,
             window: self.window_start.zip(self.window_end),
@@ -181,7 +181,7 @@ fn overhead_bytes(policy: &Policy) -> u64 {
 }
 
 /// 0 where all VMs can go; 20 where some cannot; 21 where a host that is to be emptied did not answer.
-fn exit(plan: &Plan, empty: &[usize], site: &dyn Site) -> ExitCode {
+fn exit(plan: &FleetPlan, empty: &[usize], site: &dyn Site) -> ExitCode {
     let lost = |host: &&usize| site.hosts().get(**host).is_some_and(|host| host.known().is_none());
     if !plan.unplaced.is_empty() {
         ExitCode::RuleViolated

@@ -8,7 +8,7 @@ use super::{Failure, options::Shared, output, session::Session};
 use crate::report;
 use vmgate_documents::closest;
 use vmgate_judge::{Asked, Policy};
-use vmgate_verdict::{ExitCode, Judged, Verdict, waiver::Glob};
+use vmgate_verdict::{ExitCode, JudgedOutcome, Verdict, waiver::Glob};
 
 #[derive(Debug, Args)]
 pub(super) struct Explain {
@@ -41,7 +41,7 @@ impl Explain {
             (None, None) => Vec::new(),
         };
         let of_vm: Vec<&Verdict> = verdicts.iter().filter(|verdict| self.is_of_vm(verdict)).collect();
-        let found: Vec<(&Verdict, &Judged)> = of_vm
+        let found: Vec<(&Verdict, &JudgedOutcome)> = of_vm
             .iter()
             .flat_map(|verdict| verdict.outcomes.iter().map(move |judged| (*verdict, judged)))
             .filter(|(_, judged)| self.is_meant(judged))
@@ -65,7 +65,7 @@ impl Explain {
         self.vm.as_ref().is_none_or(|vm| names.into_iter().flatten().any(|name| name == vm))
     }
 
-    fn is_meant(&self, judged: &Judged) -> bool {
+    fn is_meant(&self, judged: &JudgedOutcome) -> bool {
         let subject = judged.outcome.subject.as_deref().unwrap_or_default();
         *judged.outcome.rule == *self.rule
             && self.subject.as_ref().is_none_or(|wanted| Glob::new(wanted).fits(subject))

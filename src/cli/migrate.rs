@@ -319,7 +319,7 @@ impl<'a> Desk<'a> {
             codes.push(code);
             let left = orders.len() - number - 1;
             let must_stop =
-                code == ExitCode::SomebodyMustLook || self.stop.load(std::sync::atomic::Ordering::Relaxed);
+                code == ExitCode::OperatorNeeded || self.stop.load(std::sync::atomic::Ordering::Relaxed);
             if code != ExitCode::Go && left > 0 && (must_stop || !go_on) {
                 output::say(
                     self.session.shared,

@@ -22,7 +22,7 @@ use vmgate_collect::transport::Transport;
 use vmgate_facts::Uri;
 use vmgate_ledger::{Entry, Ledger, Observation};
 use vmgate_libvirt::Hypervisor;
-use vmgate_verdict::{ExitCode, Named};
+use vmgate_verdict::{ExitCode, NameAndUuid};
 
 /// A pause is slept in parts of this length, so that Ctrl-C is obeyed.
 const NAP: Duration = Duration::from_millis(200);
@@ -95,8 +95,11 @@ impl Observe {
         let capabilities = host.capabilities_xml().ok();
         let capabilities = capabilities.and_then(|xml| vmgate_libvirt::capabilities::parse(&xml).ok());
         Ok(Observation {
-            vm: Named { name: domain.name().ok(), uuid: Some(uuid) },
-            host: Named { name: Some(host.name().to_owned()), uuid: capabilities.and_then(|seen| seen.uuid) },
+            vm: NameAndUuid { name: domain.name().ok(), uuid: Some(uuid) },
+            host: NameAndUuid {
+                name: Some(host.name().to_owned()),
+                uuid: capabilities.and_then(|seen| seen.uuid),
+            },
             watched_seconds: trace.seconds(),
             rate_bytes_per_second: trace.dirty_rate().rate_bytes_per_second,
             dirty_windows: trace.dirty_windows(),

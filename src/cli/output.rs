@@ -170,7 +170,7 @@ fn compared(verdicts: &[Verdict], saved: &Saved) -> Result<Vec<Verdict>, Failure
     let baseline = Baseline::new(vmgate_verdict::read(&saved.name, &saved.bytes).map_err(Failure::usage)?);
     let mut verdicts = verdicts.to_vec();
     for verdict in &mut verdicts {
-        baseline.hold_against(verdict);
+        baseline.compare(verdict);
     }
     Ok(verdicts)
 }

@@ -97,7 +97,7 @@ impl Run {
         match summary {
             Ok(summary) => Ok(exit(&summary, &state)),
             Err(error @ RunnerError::LeaseLost) => {
-                Err(Failure { exit: ExitCode::SomebodyMustLook, text: error.to_string() })
+                Err(Failure { exit: ExitCode::OperatorNeeded, text: error.to_string() })
             }
             Err(error) => Err(Failure::failed(error)),
         }
@@ -200,7 +200,7 @@ impl Mover for Live<'_> {
         match made {
             Ok(_) => Released::Done,
             Err(Undone::Busy(refusal)) => Released::Busy { why: refusal.to_string() },
-            Err(undone) if undone.exit() == ExitCode::SomebodyMustLook => {
+            Err(undone) if undone.exit() == ExitCode::OperatorNeeded => {
                 Released::Failed { why: undone.to_string(), exit: undone.exit() }
             }
             Err(undone) => Self::again(Failure { exit: undone.exit(), text: undone.to_string() }),
@@ -229,7 +229,7 @@ impl Mover for Live<'_> {
             }),
             Ok(fate) => Released::Failed {
                 why: format!("its runner was lost; {fate}"),
-                exit: ExitCode::SomebodyMustLook,
+                exit: ExitCode::OperatorNeeded,
             },
             Err(error) => Self::again(Failure::failed(error)),
         }

@@ -1,54 +1,54 @@
-//! From an inventory and what was seen of it to what the planner counts.
+//! Builds the planner's [`Fleet`] from an inventory and a site: amounts, links, groups and limits.
 
 use std::collections::BTreeSet;
 
 use thiserror::Error;
 
 use super::{
-    Affinity, Fleet, FleetHost, FleetNetwork, FleetVm, HostId, Resource, SeenVm, Site, VmId,
+    AffinityGroup, Fleet, FleetHost, FleetNetwork, FleetVm, HostId, Resource, Site, SiteVm, VmId,
     inventory::{Inventory, InventoryHost},
 };
 use vmgate_facts::{Fact, Host, HugePages, NumaNode, Vm};
 use vmgate_probe::path::host_of_address;
 
-/// A link that nobody told the speed of is taken for this: 1 Gbit/s.
+/// Assumed speed of a link whose speed is unknown: 1 Gbit/s.
 const ASSUMED_LINK_BYTES_PER_SECOND: u64 = 125_000_000;
 
-/// What a built fleet left open.
+/// Gaps and assumptions of a built fleet.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Notes {
-    /// Hosts that did not answer, by name, with the reason.
+pub struct BuildNotes {
+    /// Hosts that did not answer: name and reason.
     pub unreached: Vec<(String, String)>,
-    /// Members of groups that no host has.
+    /// Group members that run on no known host: group and VM.
     pub missing: Vec<(String, String)>,
-    /// Hosts whose migration link nobody told the speed of.
+    /// Hosts whose migration link has an assumed speed.
     pub assumed_links: Vec<String>,
 }
 
-/// A group that could mean either of two VMs.
+/// A group member whose name fits several VMs.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("the group `{group}` names the VM `{vm}`, and several are called so: name it by its UUID")]
-pub struct Ambiguous {
+#[error("the group `{group}` names the VM `{vm}`, but several VMs have this name: use the UUID")]
+pub struct AmbiguousMember {
     group: String,
     vm: String,
 }
 
-/// The fleet. `overhead_bytes` is what QEMU needs beside a guest's memory.
+/// Builds the fleet. `overhead_bytes` is the memory that QEMU needs besides a guest's memory.
 pub fn build(
     inventory: &Inventory,
     site: &dyn Site,
     overhead_bytes: u64,
-) -> Result<(Fleet, Notes), Ambiguous> {
-    let mut notes = Notes::default();
+) -> Result<(Fleet, BuildNotes), AmbiguousMember> {
+    let mut notes = BuildNotes::default();
     let resources = resources(inventory, site);
     let hosts = inventory.hosts.iter().zip(site.hosts()).enumerate();
     let hosts: Vec<FleetHost> = hosts
-        .map(|(at, (told, seen))| {
+        .map(|(at, (declared, seen))| {
             if let Fact::Unknown(why) = seen {
-                notes.unreached.push((told.name.clone(), why.reason.clone()));
+                notes.unreached.push((declared.name.clone(), why.reason.clone()));
             }
             let vms = site.vms().iter().filter(|vm| vm.host == at);
-            host(inventory, told, seen.known(), vms, &resources, &mut notes)
+            host(inventory, declared, seen.known(), vms, &resources, &mut notes)
         })
         .collect();
     let vms = site.vms().iter().map(|seen| FleetVm {
@@ -68,7 +68,7 @@ pub fn build(
     Ok((Fleet { resources, hosts, vms, affinities, networks, limits: inventory.limits }, notes))
 }
 
-/// What any VM needs and any host has to be counted for.
+/// The resources that are counted: all that any VM needs.
 fn resources(inventory: &Inventory, site: &dyn Site) -> Vec<Resource> {
     let mut found: BTreeSet<Resource> = BTreeSet::from([Resource::Memory]);
     found.extend(site.vms().iter().flat_map(|seen| [huge_pages(&seen.vm), on_node(&seen.vm)]).flatten());
@@ -83,7 +83,7 @@ fn huge_pages(vm: &Vm) -> Option<Resource> {
     Some(Resource::HugePages { page_bytes })
 }
 
-/// What a VM takes of the one NUMA node that its memory must come from.
+/// The resource of the one NUMA node that a VM's memory is bound to; `None` if it is not bound to one node.
 fn on_node(vm: &Vm) -> Option<Resource> {
     let placement = vm.placement.known().filter(|placement| placement.strict)?;
     let [node] = placement.numa_nodes.as_slice() else { return None };
@@ -101,7 +101,7 @@ fn needs(vm: &Vm, resource: &Resource, overhead_bytes: u64) -> u64 {
     let memory = memory(vm).unwrap_or(0);
     let is_it = huge_pages(vm).as_ref() == Some(resource) || on_node(vm).as_ref() == Some(resource);
     match resource {
-        // On huge pages only what QEMU needs beside the guest's memory is of the ordinary kind.
+        // With huge pages, only QEMU's own overhead is in ordinary pages.
         Resource::Memory if huge_pages(vm).is_some() => overhead_bytes,
         Resource::Memory => memory.saturating_add(overhead_bytes),
         Resource::Vcpus => vm.vcpus.known().copied().unwrap_or(0).into(),
@@ -112,17 +112,17 @@ fn needs(vm: &Vm, resource: &Resource, overhead_bytes: u64) -> u64 {
 
 fn host<'a>(
     inventory: &Inventory,
-    told: &InventoryHost,
+    declared: &InventoryHost,
     seen: Option<&Host>,
-    vms: impl Iterator<Item = &'a SeenVm>,
+    vms: impl Iterator<Item = &'a SiteVm>,
     resources: &[Resource],
-    notes: &mut Notes,
+    notes: &mut BuildNotes,
 ) -> FleetHost {
-    let pool = told.pool.and_then(|pool| inventory.pools.get(pool));
+    let pool = declared.pool.and_then(|pool| inventory.pools.get(pool));
     let (reserve, ratio) = pool.map_or((0, None), |pool| (pool.reserve_bytes, pool.vcpus_per_cpu));
     let vcpus: u64 = vms.map(|vm| u64::from(vm.vm.vcpus.known().copied().unwrap_or(0))).sum();
     let has = |resource: &Resource| match resource {
-        // What is not known is for the rules to say, which ask for evidence; it is no lack of room.
+        // Unknown memory is not a lack of memory: the rules report missing evidence.
         Resource::Memory => {
             seen.map_or(0, |host| free_memory(host).unwrap_or(u64::MAX)).saturating_sub(reserve)
         }
@@ -133,23 +133,23 @@ fn host<'a>(
             node_of(seen, *node).map_or(0, |node| bytes_in(&node.huge_pages, *page_bytes))
         }
     };
-    let link = told.bandwidth_bytes_per_second.or_else(|| seen.and_then(|host| speed(told, host)));
+    let link = declared.bandwidth_bytes_per_second.or_else(|| seen.and_then(|host| speed(declared, host)));
     if link.is_none() && seen.is_some() {
-        notes.assumed_links.push(told.name.clone());
+        notes.assumed_links.push(declared.name.clone());
     }
-    let in_maintenance = told.maintenance.is_some()
+    let in_maintenance = declared.maintenance.is_some()
         || seen.is_some_and(|host| matches!(&host.maintenance, Fact::Known(Some(_))));
     FleetHost {
-        name: told.name.clone(),
-        rack: told.rack.clone(),
+        name: declared.name.clone(),
+        rack: declared.rack.clone(),
         accepts: seen.is_some() && !in_maintenance,
         free: resources.iter().map(has).collect(),
         bandwidth_bytes_per_second: link.unwrap_or(ASSUMED_LINK_BYTES_PER_SECOND),
-        networks: told.networks.clone(),
+        networks: declared.networks.clone(),
     }
 }
 
-/// What is free for VMs that are yet to be planned, as the rule `destination-memory-fits` reckons it.
+/// Memory that is free for further VMs, calculated like in the rule `destination-memory-fits`.
 fn free_memory(host: &Host) -> Option<u64> {
     let promised =
         host.claims.known().map_or(0, |claims| claims.incoming_bytes.saturating_add(claims.planned_bytes));
@@ -179,14 +179,18 @@ fn node_of(seen: Option<&Host>, id: u32) -> Option<&NumaNode> {
     seen?.numa_nodes.known()?.iter().find(|node| node.id == id)
 }
 
-/// Speed of the interface that holds the host's migration address.
-fn speed(told: &InventoryHost, host: &Host) -> Option<u64> {
-    let address = told.migrate_address?.to_string();
+/// Speed of the interface with the host's migration address, bytes per second.
+fn speed(declared: &InventoryHost, host: &Host) -> Option<u64> {
+    let address = declared.migrate_address?.to_string();
     let holds = |held: &String| held.split('/').next().is_some_and(|held| host_of_address(held) == address);
     host.nics.known()?.iter().find(|nic| nic.addresses.iter().any(holds))?.speed_bytes_per_second
 }
 
-fn affinities(inventory: &Inventory, site: &dyn Site, notes: &mut Notes) -> Result<Vec<Affinity>, Ambiguous> {
+fn affinities(
+    inventory: &Inventory,
+    site: &dyn Site,
+    notes: &mut BuildNotes,
+) -> Result<Vec<AffinityGroup>, AmbiguousMember> {
     let mut affinities = Vec::new();
     for group in &inventory.groups {
         let mut vms = Vec::new();
@@ -195,13 +199,13 @@ fn affinities(inventory: &Inventory, site: &dyn Site, notes: &mut Notes) -> Resu
                 site.vms().iter().enumerate().filter(|(_, vm)| vm.is_called(name)).map(|(at, _)| VmId(at));
             match (called.next(), called.next()) {
                 (Some(_), Some(_)) => {
-                    return Err(Ambiguous { group: group.name.clone(), vm: name.clone() });
+                    return Err(AmbiguousMember { group: group.name.clone(), vm: name.clone() });
                 }
                 (Some(vm), None) => vms.push(vm),
                 (None, _) => notes.missing.push((group.name.clone(), name.clone())),
             }
         }
-        affinities.push(Affinity {
+        affinities.push(AffinityGroup {
             name: group.name.clone(),
             rule: group.rule,
             vms,

@@ -1,32 +1,32 @@
-//! A site out of facts files, without a hypervisor: each file tells of a VM, of its host and of one destination.
+//! A site built from facts files, without a hypervisor: each file holds facts on a VM, its host and one destination.
 //!
-//! What a destination was asked about one kind of VM (whether it offers its CPU, its machine type) holds for others of that
-//! kind. Paths between hosts that no file is about are as unknown as an audit leaves them.
+//! A destination's answers about one kind of VM (CPU model, machine type) are used for all VMs of that
+//! kind. Migration paths that no file covers stay unknown, as in an audit.
 
 use std::collections::HashMap;
 
-use super::{SeenVm, Site, inventory::Inventory};
+use super::{SiteVm, Site, inventory::Inventory};
 use vmgate_facts::{Cause, Change, Fact, Facts, Host, Provenance, Unknown, Vm};
 use vmgate_judge::change::is_host;
 use vmgate_probe::path::{self, End};
 
-/// Facts files, put together.
+/// A site of facts files, merged.
 #[derive(Debug)]
 pub struct FilesSite {
     files: Vec<Facts>,
     hosts: Vec<Fact<Host>>,
-    vms: Vec<SeenVm>,
-    /// The file of each VM.
+    vms: Vec<SiteVm>,
+    /// Index of each VM's file.
     file_of: Vec<usize>,
-    /// The newest file that tells of each host, and whether as its destination.
-    told_by: Vec<Option<(usize, bool)>>,
-    /// Files by the VM and the destination they are about.
+    /// The newest file with facts on each host, and true if the host is the file's destination.
+    newest_file: Vec<Option<(usize, bool)>>,
+    /// Files by VM and destination.
     exact: HashMap<(usize, usize), usize>,
     offers: HashMap<(usize, Kind), Host>,
     addresses: Vec<Fact<std::net::IpAddr>>,
 }
 
-/// VMs of one kind get the same answers from a destination.
+/// Kind of a VM: VMs of one kind get the same answers from a destination.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Kind(String);
 
@@ -38,14 +38,14 @@ impl Kind {
 }
 
 impl FilesSite {
-    /// The site that facts files tell of. Hosts that are not in the inventory are left out.
+    /// Builds the site from facts files. Hosts that are not in the inventory are left out.
     pub fn new(inventory: &Inventory, mut files: Vec<Facts>) -> Self {
         files.sort_by_key(|facts| facts.collected_at);
         let place = |host: &Fact<Host>| inventory.hosts.iter().position(|known| is_host(host, &known.uri));
-        let nobody = || Fact::unknown(Cause::NotCollected, "no facts file tells of it");
+        let nobody = || Fact::unknown(Cause::NotCollected, "no facts file has facts on this host");
         let mut site = Self {
             hosts: inventory.hosts.iter().map(|_| nobody()).collect(),
-            told_by: vec![None; inventory.hosts.len()],
+            newest_file: vec![None; inventory.hosts.len()],
             addresses: inventory.hosts.iter().map(|host| address(host.migrate_address)).collect(),
             vms: Vec::new(),
             file_of: Vec::new(),
@@ -60,11 +60,11 @@ impl FilesSite {
                 [(source, &facts.source, false), (destination, &facts.destination, true)]
             {
                 if let (Some(at), Fact::Known(host)) = (at, host) {
-                    site.tell_of_host(at, host, number, is_destination);
+                    site.add_host(at, host, number, is_destination);
                 }
             }
             let (Fact::Known(vm), Some(host)) = (&facts.vm, source) else { continue };
-            let seen = SeenVm { host, vm: vm.clone() };
+            let seen = SiteVm { host, vm: vm.clone() };
             let key = vm.uuid.known().or(vm.name.known()).cloned().unwrap_or_default();
             let at = *known.entry(key).or_insert(site.vms.len());
             if let (Some(vm), Some(file)) = (site.vms.get_mut(at), site.file_of.get_mut(at)) {
@@ -82,8 +82,8 @@ impl FilesSite {
         site
     }
 
-    /// The newest file tells of a host; of the files on it that VMs need every one does.
-    fn tell_of_host(&mut self, at: usize, host: &Host, number: usize, is_destination: bool) {
+    /// Sets a host's facts from a newer file. The lists of files that VMs need are merged over all facts files.
+    fn add_host(&mut self, at: usize, host: &Host, number: usize, is_destination: bool) {
         let Some(known) = self.hosts.get_mut(at) else { return };
         let mut newest = host.clone();
         if let Fact::Known(Host { files: Fact::Known(earlier), .. }) = known
@@ -94,18 +94,19 @@ impl FilesSite {
             files.extend(more);
         }
         *known = Fact::Known(newest);
-        if let Some(told) = self.told_by.get_mut(at) {
+        if let Some(told) = self.newest_file.get_mut(at) {
             *told = Some((number, is_destination));
         }
     }
 
-    /// A destination as a kind of VM sees it.
+    /// Facts on a destination, with its answers about this kind of VM.
     fn destination(&self, at: usize, vm: &Vm) -> Fact<Host> {
         let Some(Fact::Known(host)) = self.hosts.get(at) else {
             return self.hosts.get(at).cloned().unwrap_or_default();
         };
         let asked = self.offers.get(&(at, Kind::of(vm)));
-        let not_asked = Unknown::new(Cause::NotCollected, "no facts file asks it about a VM of this kind");
+        let not_asked =
+            Unknown::new(Cause::NotCollected, "no facts file has this host's answer about a VM of this kind");
         Fact::Known(Host {
             offers_guest_cpu: answer(asked, |host| &host.offers_guest_cpu, &not_asked),
             missing_cpu_features: answer(asked, |host| &host.missing_cpu_features, &not_asked),
@@ -124,7 +125,7 @@ impl FilesSite {
             .filter(|(path, _)| !of(path, "destination") && !of(path, "path"))
             .map(|(path, by)| (path.clone(), by.clone()))
             .collect();
-        let Some((number, is_destination)) = self.told_by.get(destination).copied().flatten() else {
+        let Some((number, is_destination)) = self.newest_file.get(destination).copied().flatten() else {
             return all;
         };
         let group = if is_destination { "destination" } else { "source" };
@@ -142,7 +143,7 @@ impl Site for FilesSite {
         &self.hosts
     }
 
-    fn vms(&self) -> &[SeenVm] {
+    fn vms(&self) -> &[SiteVm] {
         &self.vms
     }
 
@@ -155,10 +156,12 @@ impl Site for FilesSite {
             return Facts::empty(jiff::Timestamp::UNIX_EPOCH);
         };
         let to = self.destination(destination, &seen.vm);
-        let told = self.told_by.get(destination).copied().flatten().and_then(|(number, _)| file(&number));
+        let told = self.newest_file.get(destination).copied().flatten().and_then(|(number, _)| file(&number));
         let path = match (&own.source, &to, self.addresses.get(destination)) {
-            (Fact::Known(from), Fact::Known(to), Some(address)) => Fact::Known(untried(from, to, address)),
-            _ => Fact::unknown(Cause::NotCollected, "one end of the path is not known"),
+            (Fact::Known(from), Fact::Known(to), Some(address)) => {
+                Fact::Known(untested_path(from, to, address))
+            }
+            _ => Fact::unknown(Cause::NotCollected, "one end of the migration path is not known"),
         };
         Facts {
             collected_at: told.map_or(own.collected_at, |told| own.collected_at.min(told.collected_at)),
@@ -172,24 +175,24 @@ impl Site for FilesSite {
 
 fn address(address: Option<std::net::IpAddr>) -> Fact<std::net::IpAddr> {
     address.map_or_else(
-        || Fact::unknown(Cause::NotCollected, "the inventory names no migrate_address of the destination"),
+        || Fact::unknown(Cause::NotCollected, "the inventory has no migrate_address for the destination"),
         Fact::Known,
     )
 }
 
 /// A path that nobody tried, from what its ends say of themselves.
-pub(super) fn untried(from: &Host, to: &Host, address: &Fact<std::net::IpAddr>) -> vmgate_facts::Path {
+pub(super) fn untested_path(from: &Host, to: &Host, address: &Fact<std::net::IpAddr>) -> vmgate_facts::Path {
     let why =
         || Unknown::new(Cause::NotCollected, "nobody looked at this path: it is planned for the first time");
-    let (from, to) = (silent_end(from, &why()), silent_end(to, &why()));
+    let (from, to) = (unmeasured_end(from, &why()), unmeasured_end(to, &why()));
     path::path(address.clone(), &from, &to, &Change::default(), Fact::Unknown(why()), Err(why()))
 }
 
-fn silent_end<'a>(host: &'a Host, why: &Unknown) -> End<'a> {
+fn unmeasured_end<'a>(host: &'a Host, why: &Unknown) -> End<'a> {
     End::of(Err(why), &host.nics, &host.routes, Fact::Unknown(why.clone()))
 }
 
-/// What a destination said when it was asked.
+/// A destination's answer about a kind of VM; unknown if it was not asked.
 fn answer<T: Clone>(asked: Option<&Host>, of: fn(&Host) -> &Fact<T>, not_asked: &Unknown) -> Fact<T> {
     asked.map_or_else(|| Fact::Unknown(not_asked.clone()), |host| of(host).clone())
 }

@@ -1,10 +1,10 @@
-//! Which hosts a VM's groups allow, while a plan is made.
+//! Affinity groups while a plan is made: the hosts that a VM's groups allow.
 
 use std::collections::HashMap;
 
-use super::{Affinity, Fleet, GroupScope, HostId, Togetherness, VmId};
+use super::{AffinityGroup, AffinityRule, Fleet, GroupScope, HostId, VmId};
 
-/// Where the members of all groups are, now or by the plan.
+/// Hosts of the members of all groups, now or by the plan.
 pub(super) struct Groups<'a> {
     fleet: &'a Fleet,
     of_vm: HashMap<VmId, Vec<usize>>,
@@ -22,14 +22,14 @@ impl<'a> Groups<'a> {
         Self { fleet, of_vm, at: fleet.vms.iter().map(|vm| vm.host).collect() }
     }
 
-    /// The groups that a VM is in.
-    pub(super) fn of_vm(&self, vm: VmId) -> impl Iterator<Item = &'a Affinity> + '_ {
+    /// The groups of a VM.
+    pub(super) fn of_vm(&self, vm: VmId) -> impl Iterator<Item = &'a AffinityGroup> + '_ {
         let fleet = self.fleet;
         self.of_vm.get(&vm).into_iter().flatten().filter_map(move |number| fleet.affinities.get(*number))
     }
 
-    /// Where a VM is by the plan so far.
-    pub(super) fn place(&self, vm: VmId) -> Option<HostId> {
+    /// The host of a VM by the plan so far.
+    pub(super) fn host_of(&self, vm: VmId) -> Option<HostId> {
         self.at.get(vm.0).copied()
     }
 
@@ -39,21 +39,21 @@ impl<'a> Groups<'a> {
         }
     }
 
-    /// The group that keeps `vm` off `host`; `leaving` says which hosts are being emptied, whose VMs do not count for
-    /// groups that belong together: they are yet to find their place.
-    pub(super) fn against(
+    /// The group that forbids `vm` on `host`. `leaving` is true for hosts that are being emptied: their VMs do not count for
+    /// groups that belong together, since they have no destination yet.
+    pub(super) fn forbidding_group(
         &self,
         vm: VmId,
         host: HostId,
         leaving: &dyn Fn(HostId) -> bool,
-    ) -> Option<&'a Affinity> {
+    ) -> Option<&'a AffinityGroup> {
         self.of_vm(vm).find(|group| {
             let Some((rule, scope)) = group.rule else { return false };
             let mut others =
-                group.vms.iter().filter(|other| **other != vm).filter_map(|other| self.place(*other));
+                group.vms.iter().filter(|other| **other != vm).filter_map(|other| self.host_of(*other));
             match rule {
-                Togetherness::Apart => others.any(|at| self.same(at, host, scope)),
-                Togetherness::Together => others.any(|at| !leaving(at) && !self.same(at, host, scope)),
+                AffinityRule::Apart => others.any(|at| self.same(at, host, scope)),
+                AffinityRule::Together => others.any(|at| !leaving(at) && !self.same(at, host, scope)),
             }
         })
     }

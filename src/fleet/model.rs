@@ -1,16 +1,16 @@
-//! What the planner sees of hosts and VMs: amounts, groups and limits, and nothing else.
+//! Model of the planner: hosts and VMs as amounts, groups and limits.
 
 use std::fmt;
 
-/// A host of a [`Fleet`], by its place in [`Fleet::hosts`].
+/// A host of a [`Fleet`], by its index in [`Fleet::hosts`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HostId(pub usize);
 
-/// A VM of a [`Fleet`], by its place in [`Fleet::vms`].
+/// A VM of a [`Fleet`], by its index in [`Fleet::vms`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VmId(pub usize);
 
-/// Something a VM takes and a host has so much of.
+/// A countable resource that VMs need and hosts have.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Resource {
     /// Memory in ordinary pages, bytes.
@@ -50,20 +50,20 @@ impl fmt::Display for Resource {
     }
 }
 
-/// Hosts, VMs, and what must hold between them.
+/// Hosts, VMs, and the groups and limits of their moves.
 #[derive(Debug, Clone, Default)]
 pub struct Fleet {
-    /// What is counted; amounts of hosts and VMs stand in this order.
+    /// The counted resources; amounts of hosts and VMs have this order.
     pub resources: Vec<Resource>,
     /// All hosts.
     pub hosts: Vec<FleetHost>,
-    /// All VMs that may have to move, and those that count for a group.
+    /// All VMs that may have to move, and the other members of their groups.
     pub vms: Vec<FleetVm>,
     /// Groups of VMs.
-    pub affinities: Vec<Affinity>,
-    /// Networks that migrations go over.
+    pub affinities: Vec<AffinityGroup>,
+    /// Migration networks.
     pub networks: Vec<FleetNetwork>,
-    /// How much may happen at once.
+    /// Limits on simultaneous moves.
     pub limits: Limits,
 }
 
@@ -72,15 +72,15 @@ pub struct Fleet {
 pub struct FleetHost {
     /// Its name.
     pub name: String,
-    /// The rack or other fault domain it stands in.
+    /// Rack or other fault domain of the host.
     pub rack: String,
-    /// Whether it takes VMs at all: not in maintenance, reachable.
+    /// True if the host takes VMs: reachable and not in maintenance.
     pub accepts: bool,
-    /// What is free of each resource of the fleet.
+    /// Free amount of each resource of the fleet.
     pub free: Vec<u64>,
-    /// What its migration link carries.
+    /// Bandwidth of its migration link.
     pub bandwidth_bytes_per_second: u64,
-    /// Places in [`Fleet::networks`] that its migrations may go over; empty where it reaches every host.
+    /// Indices in [`Fleet::networks`] of its migration networks; empty if the host reaches every host.
     pub networks: Vec<usize>,
 }
 
@@ -89,16 +89,16 @@ pub struct FleetHost {
 pub struct FleetNetwork {
     /// Its name.
     pub name: String,
-    /// What all moves over it may use together; none for no limit.
+    /// Bandwidth that all moves over the network may use together; `None` for no limit.
     pub bandwidth_bytes_per_second: Option<u64>,
 }
 
-/// The way between two hosts.
+/// Route of a migration between two hosts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
-    /// Over no network that is counted.
+pub(super) enum MigrationRoute {
+    /// No network with a counted bandwidth.
     Direct,
-    /// Over this one of [`Fleet::networks`].
+    /// This network, by its index in [`Fleet::networks`].
     Over(usize),
 }
 
@@ -107,26 +107,26 @@ pub(super) enum Way {
 pub struct FleetVm {
     /// Its name.
     pub name: String,
-    /// Where it runs.
+    /// Host that the VM runs on.
     pub host: HostId,
-    /// What it takes of each resource of the fleet; 0 where it does not need it.
+    /// Needed amount of each resource of the fleet; 0 if the VM does not need the resource.
     pub needs: Vec<u64>,
     /// Memory that a migration sends at least once.
     pub memory_bytes: u64,
-    /// How fast it dirties memory.
+    /// Dirty rate.
     pub dirty_bytes_per_second: u64,
 }
 
-/// Whether the VMs of a group belong on one place or on different ones.
+/// Affinity of a group: its VMs belong together or apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Togetherness {
-    /// All on one.
+pub enum AffinityRule {
+    /// All VMs in one scope.
     Together,
-    /// No two on one.
+    /// No two VMs in one scope (anti-affinity).
     Apart,
 }
 
-/// What counts as one place.
+/// Scope of an affinity rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GroupScope {
     /// A host.
@@ -135,28 +135,28 @@ pub enum GroupScope {
     Rack,
 }
 
-/// A group of VMs that belong together or apart; and, since members of a cluster must not stand still together,
-/// whether two of them may move at once.
+/// A group of VMs that belong together or apart. For a cluster, whose members must not pause at the same time, the group
+/// also forbids simultaneous moves.
 #[derive(Debug, Clone)]
-pub struct Affinity {
-    /// What it is called in messages.
+pub struct AffinityGroup {
+    /// Name of the group in messages.
     pub name: String,
-    /// Together, apart, or only a cluster of which one member moves at a time.
-    pub rule: Option<(Togetherness, GroupScope)>,
+    /// Affinity rule with its scope; `None` for a cluster that only limits simultaneous moves.
+    pub rule: Option<(AffinityRule, GroupScope)>,
     /// Its members.
     pub vms: Vec<VmId>,
-    /// Never two of them in migration at once.
+    /// True if no two members may migrate at the same time.
     pub one_at_a_time: bool,
 }
 
-/// How much may happen at once.
+/// Limits on simultaneous moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Migrations out of one host.
+    /// Most simultaneous migrations out of one host.
     pub outgoing_per_host: usize,
-    /// Migrations into one host.
+    /// Most simultaneous migrations into one host.
     pub incoming_per_host: usize,
-    /// Migrations of the whole campaign.
+    /// Most simultaneous migrations of the whole campaign.
     pub total: usize,
 }
 
@@ -167,27 +167,27 @@ impl Default for Limits {
 }
 
 impl Fleet {
-    /// The host with this number. Ids are only made by the fleet's owner, for hosts that exist.
+    /// The host with this id. Ids are only made by the fleet's owner, for existing hosts.
     pub(super) fn host(&self, id: HostId) -> Option<&FleetHost> {
         self.hosts.get(id.0)
     }
 
-    /// The VM with this number.
+    /// The VM with this id.
     pub(super) fn vm(&self, id: VmId) -> Option<&FleetVm> {
         self.vms.get(id.0)
     }
 
-    /// The way from one host to another; none where they share no network.
-    pub(super) fn way(&self, source: HostId, destination: HostId) -> Option<Way> {
+    /// Route from one host to another; `None` if they share no network.
+    pub(super) fn route(&self, source: HostId, destination: HostId) -> Option<MigrationRoute> {
         let (source, destination) = (self.host(source)?, self.host(destination)?);
         if source.networks.is_empty() || destination.networks.is_empty() {
-            return Some(Way::Direct);
+            return Some(MigrationRoute::Direct);
         }
         let shared = source.networks.iter().find(|network| destination.networks.contains(network));
-        shared.map(|network| Way::Over(*network))
+        shared.map(|network| MigrationRoute::Over(*network))
     }
 
-    /// What one migration from `source` to `destination` gets of the links while all slots of both are in use, bytes per
+    /// Bandwidth share of one migration from `source` to `destination` while all slots of both hosts are in use, bytes per
     /// second.
     pub fn share_bytes_per_second(&self, source: HostId, destination: HostId) -> u64 {
         let part = |id: HostId, slots: usize| {
@@ -195,19 +195,21 @@ impl Fleet {
         };
         let ends =
             part(source, self.limits.outgoing_per_host).min(part(destination, self.limits.incoming_per_host));
-        match self.way(source, destination) {
-            Some(Way::Over(network)) => self.capacity(network).map_or(ends, |capacity| ends.min(capacity)),
+        match self.route(source, destination) {
+            Some(MigrationRoute::Over(network)) => {
+                self.capacity(network).map_or(ends, |capacity| ends.min(capacity))
+            }
             _ => ends,
         }
     }
 
-    /// What a network carries, where that is limited.
+    /// Bandwidth of a network; `None` if unlimited.
     pub(super) fn capacity(&self, network: usize) -> Option<u64> {
         self.networks.get(network)?.bandwidth_bytes_per_second
     }
 }
 
-/// What a VM needs of the resources in `resources`, from pairs; for tests and for those who build a fleet.
+/// Amounts in the order of `resources`, from pairs; for tests and for code that builds a fleet.
 pub fn need(resources: &[Resource], of: &[(Resource, u64)]) -> Vec<u64> {
     resources
         .iter()

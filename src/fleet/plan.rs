@@ -1,4 +1,4 @@
-//! Plans: hosts are emptied at once, or rack after rack with their VMs brought back.
+//! Plans: evacuation of hosts in one wave, or rolling maintenance rack by rack with the VMs moved back.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -6,54 +6,54 @@ use std::{
 };
 
 use super::{
-    Fleet, HostId, Oracle, Resource, Schedule, Unplaced, VmId,
+    Fleet, HostId, Oracle, Resource, Schedule, UnplacedVm, VmId,
     model::amount_in_words,
-    place::{Placement, Placer},
+    placement::{Placement, Placer},
     schedule,
 };
 
-/// What is to be emptied, and into what.
+/// Hosts to empty, and hosts that may take the VMs.
 pub struct PlanRequest<'a> {
     /// Hosts that are to have no VM afterwards.
     pub empty: Vec<HostId>,
-    /// Hosts that may take VMs; those that are to be emptied at the same time do not.
+    /// Hosts that may take VMs; hosts that are emptied at the same time do not.
     pub into: Vec<HostId>,
-    /// The destination that an earlier plan gave a VM: kept where it still serves.
+    /// Destination of a VM in an earlier plan: kept if still possible.
     pub earlier: &'a dyn Fn(VmId) -> Option<HostId>,
 }
 
 /// Moves that run together; the next wave begins when this one is done.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Wave {
-    /// What it does, for people: `empty rack r1`.
+    /// Title of the wave, for people: `empty rack r1`.
     pub title: String,
-    /// Hosts that are empty after it; none for a wave that brings VMs back.
+    /// Hosts that are empty after the wave; none for a wave that moves VMs back.
     pub empties: Vec<HostId>,
-    /// Its moves in time.
+    /// Schedule of its moves.
     pub schedule: Schedule,
 }
 
-/// What is to be done, and what cannot be.
+/// Plan of a fleet: waves of moves, and VMs that cannot move.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Plan {
-    /// In order.
+pub struct FleetPlan {
+    /// The waves in order.
     pub waves: Vec<Wave>,
     /// VMs that stay, each with its reasons.
-    pub unplaced: Vec<Unplaced>,
-    /// What the destinations of a wave lack in all: no placement, however clever, would do.
+    pub unplaced: Vec<UnplacedVm>,
+    /// Resources that the destinations of a wave lack in total: no placement is possible for all VMs.
     pub shortfalls: Vec<Shortfall>,
 }
 
-/// Something of which the destinations together have too little.
+/// A resource of which the destinations together have too little.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shortfall {
-    /// The wave that it is about.
+    /// Title of the wave.
     pub wave: String,
-    /// Of what.
+    /// The resource.
     pub resource: Resource,
-    /// What the VMs need.
+    /// Amount that the VMs need.
     pub needed: u64,
-    /// What is free.
+    /// Amount that is free.
     pub free: u64,
 }
 
@@ -62,7 +62,7 @@ impl fmt::Display for Shortfall {
         let amount = |amount| amount_in_words(&self.resource, amount);
         write!(
             f,
-            "{}: the destinations lack {} of {}: {} is needed and {} is free",
+            "{}: the destinations lack {} of {}: {} needed, {} free",
             self.wave,
             amount(self.needed.saturating_sub(self.free)),
             self.resource,
@@ -72,33 +72,38 @@ impl fmt::Display for Shortfall {
     }
 }
 
-impl Plan {
-    /// All waves after each other, seconds. The maintenance between them is not counted.
+impl FleetPlan {
+    /// Duration of all waves one after the other, seconds, without the maintenance between them.
     pub fn makespan_seconds(&self) -> f64 {
         self.waves.iter().map(|wave| wave.schedule.makespan_seconds).sum()
     }
 }
 
 /// Empties all hosts in one wave.
-pub fn evacuate(fleet: &Fleet, oracle: &dyn Oracle, request: &PlanRequest<'_>) -> Plan {
+pub fn evacuate(fleet: &Fleet, oracle: &dyn Oracle, request: &PlanRequest<'_>) -> FleetPlan {
     let placement = placement(fleet, oracle, request, false);
     let wave = wave(fleet, oracle, &request.empty, &placement);
     let shortfalls = shortfalls(fleet, request, &wave.title);
-    Plan { waves: vec![wave], unplaced: placement.unplaced, shortfalls }
+    FleetPlan { waves: vec![wave], unplaced: placement.unplaced, shortfalls }
 }
 
-/// How much of a rolling maintenance is away at once.
+/// Number of racks that a rolling maintenance empties at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pace {
+pub enum RollingPace {
     /// One rack after the other.
-    Rack,
-    /// As many racks as the others have room for: fewer waits for the hosts.
-    Room,
+    RackByRack,
+    /// As many racks as fit on the other hosts: fewer waits for the maintenance.
+    AsRoomAllows,
 }
 
-/// Empties some racks at a time, and brings their VMs back before the next: each VM of the hosts moves there and back.
-/// While a rack is away, the other racks of `request.empty` take VMs as well as those of `request.into`.
-pub fn rolling(fleet: &Fleet, oracle: &dyn Oracle, request: &PlanRequest<'_>, pace: Pace) -> Plan {
+/// Empties some racks at a time, and moves their VMs back before the next racks: each VM moves away and back.
+/// While a rack is empty, the other racks of `request.empty` take VMs as well as those of `request.into`.
+pub fn rolling(
+    fleet: &Fleet,
+    oracle: &dyn Oracle,
+    request: &PlanRequest<'_>,
+    pace: RollingPace,
+) -> FleetPlan {
     let mut racks: BTreeMap<&str, Vec<HostId>> = BTreeMap::new();
     for host in &request.empty {
         if let Some(known) = fleet.host(*host) {
@@ -106,17 +111,20 @@ pub fn rolling(fleet: &Fleet, oracle: &dyn Oracle, request: &PlanRequest<'_>, pa
         }
     }
     let mut left: Vec<(&str, Vec<HostId>)> = racks.into_iter().collect();
-    let mut plan = Plan::default();
+    let mut plan = FleetPlan::default();
     while !left.is_empty() {
         let mut count = match pace {
-            Pace::Rack => 1,
-            Pace::Room => most_by_room(fleet, request, &left),
+            RollingPace::RackByRack => 1,
+            RollingPace::AsRoomAllows => most_by_room(fleet, request, &left),
         };
-        // What fits in all may not fit host by host: then some racks wait for the next turn.
+        // VMs that fit in total may not fit host by host: then some racks wait for the next wave.
         let (of_racks, placement) = loop {
             let hosts: Vec<HostId> = left.iter().take(count).flat_map(|(_, hosts)| hosts).copied().collect();
-            let of_racks =
-                PlanRequest { into: others(request, &hosts), empty: hosts, earlier: request.earlier };
+            let of_racks = PlanRequest {
+                into: destinations_without(request, &hosts),
+                empty: hosts,
+                earlier: request.earlier,
+            };
             let placement = placement(fleet, oracle, &of_racks, count > 1);
             if !placement.lacks_room || count == 1 {
                 break (of_racks, placement);
@@ -131,7 +139,7 @@ pub fn rolling(fleet: &Fleet, oracle: &dyn Oracle, request: &PlanRequest<'_>, pa
         let wave =
             Wave { title: format!("empty {racks}"), ..wave(fleet, oracle, &of_racks.empty, &placement) };
         plan.shortfalls.extend(shortfalls(fleet, &of_racks, &wave.title));
-        let back = back(fleet, oracle, &wave);
+        let back = reverse_schedule(fleet, oracle, &wave);
         plan.unplaced.extend(placement.unplaced);
         plan.waves.push(wave);
         plan.waves.push(Wave { title: format!("back to {racks}"), empties: Vec::new(), schedule: back });
@@ -139,8 +147,8 @@ pub fn rolling(fleet: &Fleet, oracle: &dyn Oracle, request: &PlanRequest<'_>, pa
     plan
 }
 
-/// Where the VMs of `hosts` may go while these are away.
-fn others(request: &PlanRequest<'_>, hosts: &[HostId]) -> Vec<HostId> {
+/// Destinations of the VMs of `hosts` while these are empty.
+fn destinations_without(request: &PlanRequest<'_>, hosts: &[HostId]) -> Vec<HostId> {
     let away: HashSet<HostId> = hosts.iter().copied().collect();
     let named: HashSet<HostId> = request.into.iter().copied().collect();
     let mut into = request.into.clone();
@@ -148,7 +156,7 @@ fn others(request: &PlanRequest<'_>, hosts: &[HostId]) -> Vec<HostId> {
     into
 }
 
-/// How many of the racks can be away at once by the sums alone: no more than what the others have room for.
+/// Most racks that can be empty at the same time, by the total resources alone.
 fn most_by_room(fleet: &Fleet, request: &PlanRequest<'_>, racks: &[(&str, Vec<HostId>)]) -> usize {
     let mut needs: HashMap<HostId, Vec<u64>> = HashMap::new();
     for vm in &fleet.vms {
@@ -163,7 +171,7 @@ fn most_by_room(fleet: &Fleet, request: &PlanRequest<'_>, racks: &[(&str, Vec<Ho
     let fits = |count: &usize| {
         let hosts: Vec<HostId> = racks.iter().take(*count).flat_map(|(_, hosts)| hosts).copied().collect();
         let needed = sum(&mut hosts.iter().filter_map(|host| needs.get(host)));
-        let into = others(request, &hosts);
+        let into = destinations_without(request, &hosts);
         let takes = into.iter().filter_map(|host| fleet.host(*host)).filter(|host| host.accepts);
         let free = sum(&mut takes.map(|host| &host.free));
         needed.iter().zip(&free).all(|(needed, free)| needed <= free)
@@ -177,7 +185,7 @@ fn add(sum: &mut [u64], amounts: &[u64]) {
     }
 }
 
-/// A destination for each VM of the hosts that are to be emptied; `all_or_none` ends with the first that lacks room.
+/// Finds a destination for each VM of the hosts to empty; `all_or_none` stops at the first VM that lacks resources.
 fn placement(fleet: &Fleet, oracle: &dyn Oracle, request: &PlanRequest<'_>, all_or_none: bool) -> Placement {
     let emptied: HashSet<HostId> = request.empty.iter().copied().collect();
     let vms: Vec<VmId> = (0..fleet.vms.len())
@@ -188,7 +196,7 @@ fn placement(fleet: &Fleet, oracle: &dyn Oracle, request: &PlanRequest<'_>, all_
     placer.place(&vms, request.earlier)
 }
 
-/// The moves of a placement in time.
+/// Wave with the schedule of a placement's moves.
 fn wave(fleet: &Fleet, oracle: &dyn Oracle, hosts: &[HostId], placement: &Placement) -> Wave {
     let timed: Vec<(VmId, HostId, f64)> =
         placement.moves.iter().map(|(vm, to)| (*vm, *to, seconds(fleet, oracle, *vm, *to))).collect();
@@ -196,7 +204,7 @@ fn wave(fleet: &Fleet, oracle: &dyn Oracle, hosts: &[HostId], placement: &Placem
     Wave { title, empties: hosts.to_vec(), schedule: schedule(fleet, &timed) }
 }
 
-/// What all VMs of the hosts need more than all destinations have.
+/// Resources of which the VMs need more in total than all destinations have.
 fn shortfalls(fleet: &Fleet, request: &PlanRequest<'_>, wave: &str) -> Vec<Shortfall> {
     let takes =
         |id: &&HostId| !request.empty.contains(id) && fleet.host(**id).is_some_and(|host| host.accepts);
@@ -212,8 +220,8 @@ fn shortfalls(fleet: &Fleet, request: &PlanRequest<'_>, wave: &str) -> Vec<Short
     fleet.resources.iter().enumerate().filter_map(of).collect()
 }
 
-/// The same moves the other way. A VM's source is then where the first wave put it.
-fn back(fleet: &Fleet, oracle: &dyn Oracle, wave: &Wave) -> Schedule {
+/// Schedule of the same moves in reverse. A VM's source is then its destination of the first wave.
+fn reverse_schedule(fleet: &Fleet, oracle: &dyn Oracle, wave: &Wave) -> Schedule {
     let mut away = fleet.clone();
     let mut moves = Vec::new();
     for moved in &wave.schedule.moves {
@@ -226,7 +234,7 @@ fn back(fleet: &Fleet, oracle: &dyn Oracle, wave: &Wave) -> Schedule {
     schedule(&away, &timed)
 }
 
-/// How long a move takes with its share of the links; an hour where the forecast sees no end.
+/// Duration of a move with its share of the links, seconds; an hour if the forecast does not converge.
 fn seconds(fleet: &Fleet, oracle: &dyn Oracle, vm: VmId, to: HostId) -> f64 {
     let source = fleet.vm(vm).map_or(to, |vm| vm.host);
     oracle.seconds(vm, fleet.share_bytes_per_second(source, to)).unwrap_or(3600.0)

@@ -1,39 +1,39 @@
-//! What a plan comes to: the change file that is reviewed, and the summary for whoever asked for it.
+//! Proposal of a plan: the change file for the review, and the summary for the operator.
 
 use std::fmt;
 
-use super::{Fleet, HostId, Judge, Notes, Plan, Scheduled, VmId, Wave, inventory::Inventory, plan::counted};
+use super::{Fleet, HostId, PolicyOracle, BuildNotes, FleetPlan, ScheduledMove, VmId, Wave, inventory::Inventory, plan::counted};
 use vmgate_judge::change::{Draft, DraftMove, DraftWave, Stays};
 
-/// What a change is for.
+/// Head of a change file: id, title, window and limits.
 #[derive(Debug, Clone, Default)]
-pub struct Purpose {
-    /// Its id in the operator's own books.
+pub struct ChangeHeader {
+    /// Change id of the operator.
     pub id: String,
-    /// What it is for, in a line.
+    /// Purpose of the change, in one line.
     pub title: String,
-    /// When it may run.
+    /// Maintenance window: start and end.
     pub window: Option<(jiff::Timestamp, jiff::Timestamp)>,
-    /// Longest silence of a guest that is accepted, where it is not the default.
+    /// Longest accepted blackout of a guest, if not the default.
     pub longest_blackout_seconds: Option<f64>,
-    /// Longest duration of a migration that is accepted.
+    /// Longest accepted duration of a migration.
     pub deadline_seconds: Option<f64>,
 }
 
-/// A plan, with all that it was made from.
+/// A plan with all its inputs.
 pub struct Proposal<'a> {
-    /// The hosts.
+    /// The inventory of the hosts.
     pub inventory: &'a Inventory,
-    /// What was counted.
+    /// The fleet that was planned.
     pub fleet: &'a Fleet,
-    /// Who was asked.
-    pub judge: &'a Judge<'a>,
-    /// What is to be done.
-    pub plan: &'a Plan,
-    /// What was left open.
-    pub notes: &'a Notes,
-    /// What for.
-    pub purpose: Purpose,
+    /// The oracle that judged the moves.
+    pub judge: &'a PolicyOracle<'a>,
+    /// The plan.
+    pub plan: &'a FleetPlan,
+    /// Gaps and assumptions of the fleet.
+    pub notes: &'a BuildNotes,
+    /// Head of the change file.
+    pub header: ChangeHeader,
 }
 
 impl Proposal<'_> {
@@ -61,11 +61,11 @@ impl Proposal<'_> {
             DraftWave { name: wave.title.clone(), wait_for }
         });
         Draft {
-            id: self.purpose.id.clone(),
-            title: self.purpose.title.clone(),
-            window: self.purpose.window,
-            longest_blackout_seconds: self.purpose.longest_blackout_seconds,
-            deadline_seconds: self.purpose.deadline_seconds,
+            id: self.header.id.clone(),
+            title: self.header.title.clone(),
+            window: self.header.window,
+            longest_blackout_seconds: self.header.longest_blackout_seconds,
+            deadline_seconds: self.header.deadline_seconds,
             per_source: number(limits.outgoing_per_host),
             per_destination: number(limits.incoming_per_host),
             at_once: (limits.total != usize::MAX).then(|| number(limits.total)),
@@ -75,7 +75,7 @@ impl Proposal<'_> {
         }
     }
 
-    fn moved(&self, moved: &Scheduled, places: &mut [HostId], wave: Option<&Wave>) -> Option<DraftMove> {
+    fn moved(&self, moved: &ScheduledMove, places: &mut [HostId], wave: Option<&Wave>) -> Option<DraftMove> {
         let place = places.get_mut(moved.vm.0)?;
         let from = std::mem::replace(place, moved.destination);
         let to = self.inventory.hosts.get(moved.destination.0)?;
@@ -86,7 +86,7 @@ impl Proposal<'_> {
             from: self.uri(from)?,
             to: to.uri.to_string(),
             migrate_address: to.migrate_address.map(|address| address.to_string()),
-            bandwidth_limit_bytes_per_second: self.judge.limit(from, moved.destination),
+            bandwidth_limit_bytes_per_second: self.judge.bandwidth_limit(from, moved.destination),
             wave: wave.map(|wave| wave.title.clone()),
             exclusive: exclusive.map(|group| group.name.clone()).collect(),
             expected_seconds: moved.end_seconds - moved.start_seconds,
@@ -115,9 +115,9 @@ impl Proposal<'_> {
         waves.flat_map(|wave| &wave.schedule.moves).map(|moved| moved.vm)
     }
 
-    /// Whether the plan takes longer than its window, seconds: what it takes, and what there is.
+    /// Duration of the plan and of its window, seconds, if the plan takes longer.
     pub fn outlasts_window(&self) -> Option<(f64, f64)> {
-        let (start, end) = self.purpose.window?;
+        let (start, end) = self.header.window?;
         let (takes, has) = (self.plan.makespan_seconds(), end.duration_since(start).as_secs_f64());
         (takes > has).then_some((takes, has))
     }
@@ -129,8 +129,8 @@ impl fmt::Display for Proposal<'_> {
         let bound: f64 = self.plan.waves.iter().map(|wave| wave.schedule.lower_bound_seconds).sum();
         writeln!(
             f,
-            "{}: {moving} of {} move in {}; these moves cannot take less than {}",
-            self.purpose.title,
+            "{}: {moving} of {} move in {}; the shortest possible time is {}",
+            self.header.title,
             counted(moving + stays, "VM"),
             duration(self.plan.makespan_seconds()),
             duration(bound)
@@ -142,7 +142,7 @@ impl fmt::Display for Proposal<'_> {
         if let Some((takes, has)) = self.outlasts_window() {
             writeln!(
                 f,
-                "the window has {}, and the moves alone take {}: what does not fit is not begun; raise the limits of \
+                "the window is {} long, but the moves alone take {}: moves that do not fit are not started; raise the limits of \
                  the inventory, or split the change",
                 duration(has),
                 duration(takes)
@@ -160,31 +160,31 @@ impl fmt::Display for Proposal<'_> {
             }
             writeln!(f, "  way out: {}", unplaced.way_out)?;
         }
-        f.write_str(&self.open_ends())
+        f.write_str(&self.gap_lines())
     }
 }
 
 impl Proposal<'_> {
-    /// What the plan could not know.
-    fn open_ends(&self) -> String {
+    /// Lines on the gaps and assumptions of the plan.
+    fn gap_lines(&self) -> String {
         let mut text = String::new();
         let mut line = |words: fmt::Arguments| text.extend([words.to_string().as_str(), "\n"]);
         for (host, why) in &self.notes.unreached {
-            line(format_args!("{host} did not answer and is planned around: {why}"));
+            line(format_args!("{host} did not answer and is not used in the plan: {why}"));
         }
         for (group, vm) in &self.notes.missing {
             line(format_args!("the group `{group}` names {vm}, which runs on no host that answered"));
         }
         if let [first, more @ ..] = self.notes.assumed_links.as_slice() {
-            let others = if more.is_empty() { String::new() } else { format!(" and {} others", more.len()) };
+            let others = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
             line(format_args!(
-                "the link of {first}{others} is taken for 1 Gbit/s: give bandwidth_bytes_per_second in the inventory"
+                "the link speed of {first}{others} is unknown, 1 Gbit/s is assumed: set bandwidth_bytes_per_second in the inventory"
             ));
         }
-        match self.judge.counted_as_idle(self.moving()) {
+        match self.judge.assumed_idle(self.moving()) {
             0 => {}
             idle => line(format_args!(
-                "how they dirty memory is not known of {}, which are planned as idle: `vmgate observe` learns it",
+                "the dirty rate of {} is unknown, planned as idle: measure it with `vmgate observe`",
                 counted(idle, "VM")
             )),
         }
@@ -192,7 +192,7 @@ impl Proposal<'_> {
     }
 }
 
-/// Seconds as people say them: 42 s, 12 min, 3 h 5 min.
+/// A duration in words: 42 s, 12 min, 3 h 5 min.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a plan is shorter than a century
 fn duration(seconds: f64) -> String {
     let whole = seconds.max(0.0).ceil() as u64;

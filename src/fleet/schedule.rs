@@ -1,9 +1,9 @@
-//! When each move starts: as soon as its hosts have a free slot and its network has room for its share, the moves of the
-//! busiest host first.
+//! Schedule of moves: each starts as soon as its hosts have a free slot and its network has bandwidth for its share, the
+//! moves of the busiest host first.
 //!
-//! List scheduling, longest remaining work first. No schedule can be shorter than the busiest host's work by its number
-//! of slots, so that bound is given too. The same limits hold when the plan is carried out, so a move that takes longer
-//! than foretold only shifts the rest.
+//! List scheduling, longest remaining work first. No schedule can be shorter than the busiest host's work divided by its
+//! number of slots, so this lower bound is given too. The same limits apply when the plan runs, so a move that takes
+//! longer than forecast only delays the rest.
 
 use std::{
     cmp::Reverse,
@@ -11,29 +11,29 @@ use std::{
     iter, mem,
 };
 
-use super::{Fleet, HostId, VmId, model::Way};
+use super::{Fleet, HostId, VmId, model::MigrationRoute};
 
-/// One move with its time.
+/// One move with its start and end.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Scheduled {
+pub struct ScheduledMove {
     /// The VM.
     pub vm: VmId,
-    /// Where it goes.
+    /// The destination host.
     pub destination: HostId,
-    /// When it starts, seconds after the first.
+    /// Start, seconds after the first move.
     pub start_seconds: f64,
-    /// When it ends.
+    /// End, seconds after the start of the first move.
     pub end_seconds: f64,
 }
 
-/// A set of moves in time.
+/// A set of moves with start and end times.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Schedule {
-    /// By start, then by VM.
-    pub moves: Vec<Scheduled>,
-    /// When the last one ends.
+    /// The moves by start, then by VM.
+    pub moves: Vec<ScheduledMove>,
+    /// End of the last move.
     pub makespan_seconds: f64,
-    /// No schedule of these moves can end before.
+    /// Lower bound: no schedule of these moves can end earlier.
     pub lower_bound_seconds: f64,
 }
 
@@ -54,31 +54,31 @@ impl Ord for Time {
 }
 
 /// A move that has not started.
-struct Waiting {
+struct PendingMove {
     vm: VmId,
     source: HostId,
     destination: HostId,
     seconds: f64,
-    /// Groups of which no other member may move meanwhile.
+    /// Groups of which no other member may move at the same time.
     exclusive: Vec<usize>,
-    /// The network that it takes a share of, bytes per second.
+    /// The network and the move's share of it, bytes per second.
     share: Option<(usize, u64)>,
 }
 
 /// Moves that have not started, by their source, the longest first.
 struct Queues {
-    of_source: Vec<Vec<Waiting>>,
-    /// Of each source the move to start next, with its urgency; looked for again where that may have changed.
+    of_source: Vec<Vec<PendingMove>>,
+    /// Next move of each source, with its urgency; searched again if that may have changed.
     next: Vec<Option<(f64, usize)>>,
     changed: Vec<bool>,
-    /// Sources with moves into a host, of a group, and over a network that is limited.
+    /// Sources with moves into a host, of a group, and over a network with limited bandwidth.
     into: Vec<Vec<usize>>,
     groups: HashMap<usize, Vec<usize>>,
     networks: HashMap<usize, Vec<usize>>,
 }
 
-/// What goes on at one moment.
-struct Now<'a> {
+/// Moves that run at one moment, counted by host, group and network.
+struct RunningMoves<'a> {
     fleet: &'a Fleet,
     outgoing: Vec<usize>,
     incoming: Vec<usize>,
@@ -88,17 +88,17 @@ struct Now<'a> {
 }
 
 /// Seconds of moves that have yet to start, out of and into each host.
-struct Work {
+struct RemainingWork {
     out: Vec<f64>,
     into: Vec<f64>,
 }
 
-/// Times for `moves`, each with its duration in seconds.
+/// Schedules `moves`, each given with its duration in seconds.
 pub fn schedule(fleet: &Fleet, moves: &[(VmId, HostId, f64)]) -> Schedule {
     let mut queues = Queues::of(fleet, moves);
-    let mut work = Work::of(&queues);
+    let mut work = RemainingWork::of(&queues);
     let mut done = Schedule { lower_bound_seconds: work.lower_bound(fleet), ..Schedule::default() };
-    let mut now = Now {
+    let mut now = RunningMoves {
         fleet,
         outgoing: vec![0; queues.of_source.len()],
         incoming: vec![0; queues.of_source.len()],
@@ -106,16 +106,16 @@ pub fn schedule(fleet: &Fleet, moves: &[(VmId, HostId, f64)]) -> Schedule {
         networks: HashMap::new(),
         running: 0,
     };
-    let mut running: Vec<Option<Waiting>> = Vec::new();
+    let mut running: Vec<Option<PendingMove>> = Vec::new();
     let mut ends: BinaryHeap<Reverse<(Time, usize)>> = BinaryHeap::new();
     let mut clock = 0.0;
     loop {
         while let Some(started) = queues.take(&now, &work) {
             now.start(&started);
-            work.begins(&started);
+            work.remove_started(&started);
             queues.affected_by(&started);
             let end_seconds = clock + started.seconds;
-            done.moves.push(Scheduled {
+            done.moves.push(ScheduledMove {
                 vm: started.vm,
                 destination: started.destination,
                 start_seconds: clock,
@@ -154,8 +154,8 @@ impl Queues {
         };
         for (vm, destination, seconds) in moves {
             let Some(source) = fleet.vm(*vm).map(|vm| vm.host) else { continue };
-            let share = match fleet.way(source, *destination) {
-                Some(Way::Over(network)) if fleet.capacity(network).is_some() => {
+            let share = match fleet.route(source, *destination) {
+                Some(MigrationRoute::Over(network)) if fleet.capacity(network).is_some() => {
                     Some((network, fleet.share_bytes_per_second(source, *destination)))
                 }
                 _ => None,
@@ -172,7 +172,7 @@ impl Queues {
             }
             let (vm, destination, seconds) = (*vm, *destination, *seconds);
             if let Some(queue) = queues.of_source.get_mut(source.0) {
-                queue.push(Waiting { vm, source, destination, seconds, exclusive, share });
+                queue.push(PendingMove { vm, source, destination, seconds, exclusive, share });
             }
         }
         for queue in &mut queues.of_source {
@@ -181,8 +181,8 @@ impl Queues {
         queues
     }
 
-    /// The move to start now: of those that may, the one whose hosts have most work before them.
-    fn take(&mut self, now: &Now, work: &Work) -> Option<Waiting> {
+    /// The move to start now: of the moves that may start, the one whose hosts have most remaining work.
+    fn take(&mut self, now: &RunningMoves, work: &RemainingWork) -> Option<PendingMove> {
         if now.running >= now.fleet.limits.total {
             return None;
         }
@@ -202,8 +202,8 @@ impl Queues {
         self.of_source.get_mut(source).map(|queue| queue.remove(at))
     }
 
-    /// A move has begun or ended: of these sources another may be next.
-    fn affected_by(&mut self, moved: &Waiting) {
+    /// Marks the sources whose next move may change because a move has started or ended.
+    fn affected_by(&mut self, moved: &PendingMove) {
         let into = self.into.get(moved.destination.0).into_iter().flatten();
         let groups = moved.exclusive.iter().filter_map(|group| self.groups.get(group)).flatten();
         let network = moved.share.and_then(|(network, _)| self.networks.get(&network)).into_iter().flatten();
@@ -215,22 +215,27 @@ impl Queues {
     }
 }
 
-impl Now<'_> {
+impl RunningMoves<'_> {
     /// The move of a source to start next, with its urgency.
-    fn most_urgent(&self, source: usize, queue: &[Waiting], work: &Work) -> Option<(f64, usize)> {
+    fn most_urgent(
+        &self,
+        source: usize,
+        queue: &[PendingMove],
+        work: &RemainingWork,
+    ) -> Option<(f64, usize)> {
         if count(&self.outgoing, HostId(source)) >= self.fleet.limits.outgoing_per_host {
             return None;
         }
-        let those = queue.iter().enumerate().filter(|(_, waiting)| self.lets(waiting));
+        let those = queue.iter().enumerate().filter(|(_, waiting)| self.may_start(waiting));
         those
-            .map(|(at, waiting)| (work.before(waiting), at))
+            .map(|(at, waiting)| (work.remaining_seconds(waiting), at))
             .max_by(|one, other| one.0.total_cmp(&other.0).then(other.1.cmp(&one.1)))
     }
 
-    fn lets(&self, waiting: &Waiting) -> bool {
+    fn may_start(&self, waiting: &PendingMove) -> bool {
         let has_room = |(network, share): (usize, u64)| {
             let used = self.networks.get(&network).copied().unwrap_or(0);
-            // What runs alone may take all that there is.
+            // A move that runs alone may use the whole network.
             used == 0
                 || self.fleet.capacity(network).is_none_or(|capacity| used.saturating_add(share) <= capacity)
         };
@@ -239,9 +244,9 @@ impl Now<'_> {
             && waiting.share.is_none_or(has_room)
     }
 
-    fn start(&mut self, started: &Waiting) {
-        change(&mut self.outgoing, started.source, |moves| *moves += 1);
-        change(&mut self.incoming, started.destination, |moves| *moves += 1);
+    fn start(&mut self, started: &PendingMove) {
+        update(&mut self.outgoing, started.source, |moves| *moves += 1);
+        update(&mut self.incoming, started.destination, |moves| *moves += 1);
         self.groups.extend(&started.exclusive);
         if let Some((network, share)) = started.share {
             *self.networks.entry(network).or_default() += share;
@@ -249,9 +254,9 @@ impl Now<'_> {
         self.running += 1;
     }
 
-    fn end(&mut self, ended: &Waiting) {
-        change(&mut self.outgoing, ended.source, |moves| *moves -= 1);
-        change(&mut self.incoming, ended.destination, |moves| *moves -= 1);
+    fn end(&mut self, ended: &PendingMove) {
+        update(&mut self.outgoing, ended.source, |moves| *moves -= 1);
+        update(&mut self.incoming, ended.destination, |moves| *moves -= 1);
         self.groups.retain(|group| !ended.exclusive.contains(group));
         if let Some((network, share)) = ended.share {
             *self.networks.entry(network).or_default() -= share;
@@ -265,32 +270,32 @@ fn count(counts: &[usize], host: HostId) -> usize {
 }
 
 /// Changes the figure of a host.
-fn change<T>(figures: &mut [T], host: HostId, how: impl FnOnce(&mut T)) {
+fn update<T>(figures: &mut [T], host: HostId, how: impl FnOnce(&mut T)) {
     if let Some(figure) = figures.get_mut(host.0) {
         how(figure);
     }
 }
 
-impl Work {
+impl RemainingWork {
     fn of(queues: &Queues) -> Self {
         let hosts = queues.of_source.len();
         let mut work = Self { out: vec![0.0; hosts], into: vec![0.0; hosts] };
         for moved in queues.of_source.iter().flatten() {
-            change(&mut work.out, moved.source, |seconds| *seconds += moved.seconds);
-            change(&mut work.into, moved.destination, |seconds| *seconds += moved.seconds);
+            update(&mut work.out, moved.source, |seconds| *seconds += moved.seconds);
+            update(&mut work.into, moved.destination, |seconds| *seconds += moved.seconds);
         }
         work
     }
 
-    /// The work before the busier of a move's hosts.
-    fn before(&self, waiting: &Waiting) -> f64 {
+    /// Remaining work of the busier of a move's two hosts, seconds.
+    fn remaining_seconds(&self, waiting: &PendingMove) -> f64 {
         let left = |work: &[f64], host: HostId| work.get(host.0).copied().unwrap_or(0.0);
         left(&self.out, waiting.source).max(left(&self.into, waiting.destination))
     }
 
-    fn begins(&mut self, started: &Waiting) {
-        change(&mut self.out, started.source, |seconds| *seconds -= started.seconds);
-        change(&mut self.into, started.destination, |seconds| *seconds -= started.seconds);
+    fn remove_started(&mut self, started: &PendingMove) {
+        update(&mut self.out, started.source, |seconds| *seconds -= started.seconds);
+        update(&mut self.into, started.destination, |seconds| *seconds -= started.seconds);
     }
 
     #[allow(clippy::cast_precision_loss)] // numbers of slots

@@ -1,36 +1,36 @@
-//! What is known of the hosts of an inventory and of the VMs on them, wherever it was learnt.
+//! Site: known facts of an inventory's hosts and of the VMs on them, from any source.
 
 use vmgate_facts::{Fact, Facts, Host, Vm};
 
-/// A site as far as it was seen.
+/// Known facts of hosts and VMs.
 pub trait Site: Sync {
     /// The hosts in the inventory's order; unknown for one that did not answer, with the reason.
     fn hosts(&self) -> &[Fact<Host>];
 
-    /// The VMs that run on them.
-    fn vms(&self) -> &[SeenVm];
+    /// The VMs that run on the hosts.
+    fn vms(&self) -> &[SiteVm];
 
-    /// All that is known of the move of a VM, by its place in [`Self::vms`], to a host, by its place in [`Self::hosts`].
+    /// Facts for the move of a VM, by its index in [`Self::vms`], to a host, by its index in [`Self::hosts`].
     fn facts(&self, vm: usize, destination: usize) -> Facts;
 }
 
-/// A VM that runs.
+/// A running VM of a site.
 #[derive(Debug, Clone)]
-pub struct SeenVm {
-    /// The place of its host.
+pub struct SiteVm {
+    /// Index of its host.
     pub host: usize,
-    /// What is known of it.
+    /// Facts on the VM.
     pub vm: Vm,
 }
 
-impl SeenVm {
-    /// Its name, else its UUID.
+impl SiteVm {
+    /// Name of the VM, else its UUID.
     pub fn name(&self) -> &str {
         let known = self.vm.name.known().or(self.vm.uuid.known());
         known.map_or("?", String::as_str)
     }
 
-    /// Whether a person means this VM by `name`.
+    /// True if `name` is the VM's name or UUID.
     pub fn is_called(&self, name: &str) -> bool {
         [&self.vm.name, &self.vm.uuid]
             .into_iter()

@@ -1,18 +1,18 @@
-//! A site out of a survey of live hosts: what an audit sees, with what the ledger knows of how VMs dirty their memory.
+//! A site from a survey of live hosts: the facts of an audit, with dirty rates of VMs from the ledger.
 
 use std::collections::HashMap;
 
-use super::{SeenVm, Site};
+use super::{SiteVm, Site};
 use vmgate_collect::survey::Survey;
 use vmgate_facts::{DirtyRate, DirtyRateMethod, Fact, Facts, Host, Provenance};
 use vmgate_ledger::{Entry, Record};
 
-/// Hosts that were looked at, in the inventory's order.
+/// A site of surveyed hosts, in the inventory's order.
 pub struct SurveySite {
     survey: Survey,
     hosts: Vec<Fact<Host>>,
-    vms: Vec<SeenVm>,
-    /// The place of each VM on its host.
+    vms: Vec<SiteVm>,
+    /// Index of each VM on its host.
     places: Vec<usize>,
     observed: HashMap<String, (DirtyRate, jiff::Timestamp)>,
 }
@@ -37,7 +37,7 @@ impl SurveySite {
         for (host, place) in vms {
             let facts = site.looked_up(host, place, host);
             if let Some(Facts { vm: Fact::Known(vm), .. }) = facts {
-                site.vms.push(SeenVm { host, vm });
+                site.vms.push(SiteVm { host, vm });
                 site.places.push(place);
             }
         }
@@ -68,7 +68,7 @@ impl Site for SurveySite {
         &self.hosts
     }
 
-    fn vms(&self) -> &[SeenVm] {
+    fn vms(&self) -> &[SiteVm] {
         &self.vms
     }
 

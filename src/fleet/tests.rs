@@ -8,7 +8,7 @@ use super::*;
 
 const GIB: u64 = 1 << 30;
 
-/// Rules that refuse what they are told to, and a forecast of memory by bandwidth.
+/// Oracle that refuses the given moves, with a forecast of memory divided by bandwidth.
 #[derive(Default)]
 struct Judge {
     refuses: HashSet<(VmId, HostId)>,
@@ -16,8 +16,8 @@ struct Judge {
     memory: Vec<u64>,
 }
 
-fn why(reason: &str) -> Why {
-    Why { reason: reason.to_owned(), way_out: None }
+fn why(reason: &str) -> RefusalReason {
+    RefusalReason { reason: reason.to_owned(), way_out: None }
 }
 
 impl Judge {
@@ -29,9 +29,9 @@ impl Judge {
 impl Oracle for Judge {
     fn judge(&self, vm: VmId, destination: HostId) -> Ruling {
         if self.stuck.contains(&vm) {
-            Ruling::Nowhere(vec![why("a device of the host is passed through")])
+            Ruling::NoGoAnywhere(vec![why("a device of the host is passed through")])
         } else if self.refuses.contains(&(vm, destination)) {
-            Ruling::Not(vec![why("destination-networks-exist: br0 is missing")])
+            Ruling::NoGo(vec![why("destination-networks-exist: br0 is missing")])
         } else {
             Ruling::Go
         }
@@ -73,7 +73,7 @@ fn request(empty: &[usize], into: &[usize]) -> PlanRequest<'static> {
     PlanRequest { empty: ids(empty), into: ids(into), earlier: &|_| None }
 }
 
-fn destinations(plan: &Plan) -> HashMap<VmId, HostId> {
+fn destinations(plan: &FleetPlan) -> HashMap<VmId, HostId> {
     plan.waves
         .iter()
         .flat_map(|wave| &wave.schedule.moves)
@@ -114,7 +114,7 @@ fn a_vm_that_can_go_nowhere_is_named_with_the_reason() {
 fn a_pool_that_is_too_small_says_by_how_much() {
     let fleet = fleet(&[0, 3, 2], &[(0, 4)]);
     let plan = evacuate(&fleet, &Judge::of(&fleet), &request(&[0], &[1, 2]));
-    assert_eq!(plan.unplaced[0].reasons, ["hv1, the nearest to fit, lacks 1.0 GiB of memory"]);
+    assert_eq!(plan.unplaced[0].reasons, ["hv1, the closest fit, lacks 1.0 GiB of memory"]);
     assert_eq!(plan.unplaced[0].way_out, "free 1.0 GiB of memory on hv1");
     assert_eq!(plan.shortfalls, [], "5 GiB are free, only not on one host");
 }
@@ -124,10 +124,7 @@ fn what_no_placement_could_do_is_said_of_all_destinations_together() {
     let fleet = fleet(&[0, 3, 2], &[(0, 3), (0, 3)]);
     let plan = evacuate(&fleet, &Judge::of(&fleet), &request(&[0], &[1, 2]));
     let told: Vec<String> = plan.shortfalls.iter().map(ToString::to_string).collect();
-    assert_eq!(
-        told,
-        ["empty 1 host: the destinations lack 1.0 GiB of memory: 6.0 GiB is needed and 5.0 GiB is free"]
-    );
+    assert_eq!(told, ["empty 1 host: the destinations lack 1.0 GiB of memory: 6.0 GiB needed, 5.0 GiB free"]);
 }
 
 #[test]
@@ -147,7 +144,7 @@ fn hosts_that_share_no_network_exchange_no_vms_and_a_full_network_makes_moves_wa
     );
     fleet.hosts[3].networks = vec![1];
     let plan = evacuate(&fleet, &Judge::of(&fleet), &request(&[0], &[3]));
-    assert_eq!(plan.unplaced[0].reasons, ["hv3 is on no migration network of its host"]);
+    assert_eq!(plan.unplaced[0].reasons, ["hv3 shares no migration network with the VM's host"]);
     let plan = evacuate(&fleet, &Judge::of(&fleet), &request(&[0], &[2, 3]));
     assert_eq!(destinations(&plan)[&VmId(0)], HostId(2));
 }
@@ -162,18 +159,18 @@ fn a_placed_vm_makes_room_for_one_that_fits_nowhere_else() {
     assert_eq!(destinations(&plan), HashMap::from([(VmId(0), HostId(2)), (VmId(1), HostId(1))]));
 }
 
-fn group(rule: Option<(Togetherness, GroupScope)>, vms: &[usize], one_at_a_time: bool) -> Affinity {
-    Affinity { name: "galera".into(), rule, vms: vms.iter().copied().map(VmId).collect(), one_at_a_time }
+fn group(rule: Option<(AffinityRule, GroupScope)>, vms: &[usize], one_at_a_time: bool) -> AffinityGroup {
+    AffinityGroup { name: "galera".into(), rule, vms: vms.iter().copied().map(VmId).collect(), one_at_a_time }
 }
 
 #[test]
 fn members_that_must_be_apart_are_counted_where_they_stay_too() {
     let mut fleet = fleet(&[0, 8, 8, 8], &[(0, 1), (1, 1)]);
-    fleet.affinities = vec![group(Some((Togetherness::Apart, GroupScope::Host)), &[0, 1], false)];
+    fleet.affinities = vec![group(Some((AffinityRule::Apart, GroupScope::Host)), &[0, 1], false)];
     let plan = evacuate(&fleet, &Judge::of(&fleet), &request(&[0], &[1]));
     assert!(plan.unplaced[0].reasons[0].contains("`galera`"), "{:?}", plan.unplaced);
     // hv0 and hv1 are one rack, hv2 and hv3 another.
-    fleet.affinities = vec![group(Some((Togetherness::Apart, GroupScope::Rack)), &[0, 1], false)];
+    fleet.affinities = vec![group(Some((AffinityRule::Apart, GroupScope::Rack)), &[0, 1], false)];
     let plan = evacuate(&fleet, &Judge::of(&fleet), &request(&[0], &[1, 2]));
     assert_eq!(destinations(&plan)[&VmId(0)], HostId(2));
 }
@@ -181,10 +178,10 @@ fn members_that_must_be_apart_are_counted_where_they_stay_too() {
 #[test]
 fn members_that_must_be_together_go_to_one_host_or_to_the_one_that_stays() {
     let mut fleet = fleet(&[0, 4, 5, 8], &[(0, 3), (0, 2), (3, 1)]);
-    fleet.affinities = vec![group(Some((Togetherness::Together, GroupScope::Host)), &[0, 1], false)];
+    fleet.affinities = vec![group(Some((AffinityRule::Together, GroupScope::Host)), &[0, 1], false)];
     let plan = evacuate(&fleet, &Judge::of(&fleet), &request(&[0], &[1, 2]));
     assert_eq!(destinations(&plan), HashMap::from([(VmId(0), HostId(2)), (VmId(1), HostId(2))]));
-    fleet.affinities = vec![group(Some((Togetherness::Together, GroupScope::Host)), &[0, 2], false)];
+    fleet.affinities = vec![group(Some((AffinityRule::Together, GroupScope::Host)), &[0, 2], false)];
     let plan = evacuate(&fleet, &Judge::of(&fleet), &request(&[0], &[1, 2, 3]));
     assert_eq!(destinations(&plan)[&VmId(0)], HostId(3));
 }
@@ -221,7 +218,7 @@ fn an_earlier_plan_is_kept_where_it_serves() {
 #[test]
 fn rolling_empties_a_rack_and_brings_its_vms_back_before_the_next() {
     let fleet = fleet(&[2, 2, 2, 2], &[(0, 1), (1, 1), (2, 1), (3, 1)]);
-    let plan = rolling(&fleet, &Judge::of(&fleet), &request(&[0, 1, 2, 3], &[]), Pace::Rack);
+    let plan = rolling(&fleet, &Judge::of(&fleet), &request(&[0, 1, 2, 3], &[]), RollingPace::RackByRack);
     let titles: Vec<&str> = plan.waves.iter().map(|wave| wave.title.as_str()).collect();
     assert_eq!(titles, ["empty r0", "back to r0", "empty r1", "back to r1"]);
     assert_eq!(plan.unplaced, []);
@@ -234,7 +231,7 @@ fn rolling_empties_a_rack_and_brings_its_vms_back_before_the_next() {
 fn as_many_racks_are_away_at_once_as_the_others_have_room_for() {
     let fleet = fleet(&[1, 1, 1, 1, 1, 1, 1, 1], &(0..8).map(|host| (host, 1)).collect::<Vec<_>>());
     let all: Vec<usize> = (0..8).collect();
-    let plan = rolling(&fleet, &Judge::of(&fleet), &request(&all, &[]), Pace::Room);
+    let plan = rolling(&fleet, &Judge::of(&fleet), &request(&all, &[]), RollingPace::AsRoomAllows);
     let titles: Vec<&str> = plan.waves.iter().map(|wave| wave.title.as_str()).collect();
     assert_eq!(titles, ["empty r0 to r1", "back to r0 to r1", "empty r2 to r3", "back to r2 to r3"]);
     assert_eq!(plan.unplaced, []);
@@ -246,7 +243,7 @@ fn a_vm_that_can_go_nowhere_does_not_make_the_others_wait() {
     let fleet = fleet(&[1, 1, 1, 1, 1, 1, 1, 1], &(0..8).map(|host| (host, 1)).collect::<Vec<_>>());
     let judge = Judge { stuck: HashSet::from([VmId(0)]), ..Judge::of(&fleet) };
     let all: Vec<usize> = (0..8).collect();
-    let plan = rolling(&fleet, &judge, &request(&all, &[]), Pace::Room);
+    let plan = rolling(&fleet, &judge, &request(&all, &[]), RollingPace::AsRoomAllows);
     let titles: Vec<&str> = plan.waves.iter().map(|wave| wave.title.as_str()).collect();
     assert_eq!(titles, ["empty r0 to r1", "back to r0 to r1", "empty r2 to r3", "back to r2 to r3"]);
     assert_eq!(plan.unplaced.iter().map(|unplaced| unplaced.vm).collect::<Vec<_>>(), [VmId(0)]);

@@ -1,12 +1,12 @@
-//! One line an outcome, for spreadsheets (RFC 4180, with a header).
+//! CSV: one line per outcome, for spreadsheets (RFC 4180, with a header).
 //!
-//! A spreadsheet evaluates what begins with `=`, `+`, `-` or `@`: such cells get an apostrophe in front, which says
-//! "text" to it (OWASP, CSV injection).
+//! A spreadsheet evaluates cells that begin with `=`, `+`, `-` or `@`: such cells get an apostrophe in front, which
+//! marks them as text (OWASP, CSV injection).
 
 use std::io::{self, Write};
 
 use super::{visible, words};
-use vmgate_verdict::{Effect, Finding, Judged, Verdict};
+use vmgate_verdict::{Effect, Finding, JudgedOutcome, Verdict};
 
 const HEADER: [&str; 26] = [
     "vm",
@@ -42,7 +42,7 @@ pub(super) fn write(verdicts: &[Verdict], sink: &mut dyn Write) -> io::Result<()
     record(HEADER, &mut sink)?;
     for verdict in verdicts {
         let about = about(verdict);
-        // A move on which nothing was evaluated must not be missing from the list.
+        // A move without any outcome must still be in the list.
         if verdict.outcomes.is_empty() {
             record(about.iter().map(String::as_str).chain([""; 17]), &mut sink)?;
         }
@@ -69,7 +69,7 @@ fn about(verdict: &Verdict) -> [String; 9] {
     ]
 }
 
-fn outcome(judged: &Judged, verdict: &Verdict) -> [String; 17] {
+fn outcome(judged: &JudgedOutcome, verdict: &Verdict) -> [String; 17] {
     let outcome = &judged.outcome;
     let waiver = judged.waiver.as_ref();
     let mut causes: Vec<&str> =
@@ -97,9 +97,9 @@ fn outcome(judged: &Judged, verdict: &Verdict) -> [String; 17] {
     ]
 }
 
-/// What became of a finding since the baseline; nothing where there is none, or no finding. One that passes now and did
-/// not then is fixed.
-fn trend(judged: &Judged, verdict: &Verdict) -> Option<&'static str> {
+/// Change of a finding since the baseline; `None` without a baseline or for an outcome that is not a finding. An outcome
+/// that passes now and did not pass then is fixed.
+fn trend(judged: &JudgedOutcome, verdict: &Verdict) -> Option<&'static str> {
     let since = verdict.since.as_ref()?;
     let outcome = &judged.outcome;
     let fixed = |finding: &Finding| *finding.rule == *outcome.rule && finding.subject == outcome.subject;
@@ -122,7 +122,7 @@ fn record<'a>(cells: impl IntoIterator<Item = &'a str>, sink: &mut dyn Write) ->
 fn cell(text: &str) -> String {
     let text = visible(text);
     let first = text.trim_start().chars().next();
-    // The full-width forms too: some spreadsheets take them for their ASCII likes.
+    // The full-width forms too: some spreadsheets treat them like the ASCII characters.
     let evaluated = matches!(first, Some('=' | '+' | '-' | '@' | '＝' | '＋' | '－' | '＠'));
     let apostrophe = if evaluated { "'" } else { "" };
     if evaluated || text.contains(['"', ',', ';', '\'']) {
@@ -135,7 +135,7 @@ fn cell(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vmgate_verdict::{Context, Waivers, decide, sample};
+    use vmgate_verdict::{DecisionContext, Waivers, decide, sample};
 
     #[test]
     fn nothing_is_evaluated_by_a_spreadsheet() {
@@ -157,7 +157,8 @@ mod tests {
 
     #[test]
     fn every_line_has_every_column() {
-        let empty = decide(vec![], &Waivers::default(), &sample::facts("web1"), &Context::at(sample::now()));
+        let empty =
+            decide(vec![], &Waivers::default(), &sample::facts("web1"), &DecisionContext::at(sample::now()));
         let mut out = Vec::new();
         write(&[sample::no_go(), sample::go(), empty], &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();

@@ -1,17 +1,17 @@
-//! One outcome from end to end: the verdict it is part of, what was found, the rule, the facts with where each came
-//! from, what is missing, and the way out.
+//! Explanation of one outcome: its verdict, the finding, the rule, the facts with the origin of each, the missing
+//! facts, and the way out.
 
 use std::io::{self, Write};
 
 use super::{Style, style::Paint, visible, words};
 use vmgate_rules::Rule;
-use vmgate_verdict::{Effect, Evidence, Judged, Status, Verdict};
+use vmgate_verdict::{Effect, Evidence, JudgedOutcome, Status, Verdict};
 
-/// Writes the explanation of `judged`, an outcome of `verdict`. With the rule comes whether it is of the very rules
-/// that the verdict was reached with.
+/// Writes the explanation of `judged`, an outcome of `verdict`. The flag beside the rule is true if the verdict was made
+/// with the same rules and parameters.
 pub fn explain(
     verdict: &Verdict,
-    judged: &Judged,
+    judged: &JudgedOutcome,
     rule: Option<(&Rule, bool)>,
     sink: &mut dyn Write,
     style: &Style,
@@ -21,10 +21,9 @@ pub fn explain(
     page.found(judged)?;
     match rule {
         Some((rule, same)) => page.rule(rule, same)?,
-        None => page.section(
-            "The rule",
-            ["it is not among the rules that are loaded: name its folder with --rules".to_owned()],
-        )?,
+        None => {
+            page.section("The rule", ["this rule is not loaded: name its folder with --rules".to_owned()])?
+        }
     }
     page.facts(verdict, judged)?;
     page.waiver(judged)?;
@@ -56,7 +55,7 @@ impl Page<'_> {
         lines.into_iter().try_for_each(|line| self.line(2, &line))
     }
 
-    fn head(&mut self, verdict: &Verdict, judged: &Judged) -> io::Result<()> {
+    fn head(&mut self, verdict: &Verdict, judged: &JudgedOutcome) -> io::Result<()> {
         let word = verdict.decision.word();
         self.line(0, &format!("{word}  {}: {}", words::movement(verdict), words::reason(verdict)))?;
         let (at, until) = (words::time(verdict.evaluated_at), words::time(verdict.expires_at));
@@ -88,14 +87,14 @@ impl Page<'_> {
         self.line(2, &outcome.title)
     }
 
-    fn found(&mut self, judged: &Judged) -> io::Result<()> {
+    fn found(&mut self, judged: &JudgedOutcome) -> io::Result<()> {
         self.section("What was found", [words::finding(&judged.outcome)])
     }
 
     fn rule(&mut self, rule: &Rule, same: bool) -> io::Result<()> {
         self.title("The rule")?;
         if !same {
-            self.line(2, "(as it is here; the verdict was reached with other rules or parameters)")?;
+            self.line(2, "(as loaded now; the verdict was made with other rules or parameters)")?;
         }
         let texts = &rule.texts;
         let mut expressions: Vec<(String, &str)> = Vec::new();
@@ -118,10 +117,10 @@ impl Page<'_> {
         self.section("Why it matters", rule.rationale.lines().map(str::to_owned).collect::<Vec<_>>())
     }
 
-    fn facts(&mut self, verdict: &Verdict, judged: &Judged) -> io::Result<()> {
+    fn facts(&mut self, verdict: &Verdict, judged: &JudgedOutcome) -> io::Result<()> {
         let outcome = &judged.outcome;
         if outcome.evidence.is_empty() && outcome.missing.is_empty() {
-            return self.section("The facts", ["the verdict names none for this outcome".to_owned()]);
+            return self.section("The facts", ["the verdict names no facts for this outcome".to_owned()]);
         }
         self.title("The facts")?;
         for evidence in &outcome.evidence {
@@ -135,13 +134,13 @@ impl Page<'_> {
         Ok(())
     }
 
-    fn waiver(&mut self, judged: &Judged) -> io::Result<()> {
+    fn waiver(&mut self, judged: &JudgedOutcome) -> io::Result<()> {
         let Some(waiver) = &judged.waiver else { return Ok(()) };
         let by = format!("by {} ({}) until {}: {}", waiver.owner, waiver.ticket, waiver.until, waiver.reason);
         self.section("Waived", [by])
     }
 
-    fn way_out(&mut self, judged: &Judged) -> io::Result<()> {
+    fn way_out(&mut self, judged: &JudgedOutcome) -> io::Result<()> {
         let outcome = &judged.outcome;
         let mut lines: Vec<String> =
             outcome.remediation.iter().flat_map(|text| text.lines()).map(str::to_owned).collect();
@@ -155,14 +154,14 @@ impl Page<'_> {
     }
 }
 
-/// Who obtained a fact, how and when, and how old it was when it was used.
+/// Origin of a fact: collector, method, time, and age at the evaluation.
 fn origin(evidence: &Evidence, verdict: &Verdict) -> String {
     let derived = ["forecast.", "params.", "now"].iter().any(|root| evidence.path.starts_with(root));
     let source = match &evidence.source {
         Some(source) => format!("from {source}"),
-        None if derived => "worked out from the other facts, not observed".to_owned(),
+        None if derived => "calculated from other facts, not observed".to_owned(),
         None if evidence.path.starts_with("change.") => "set for this move by the operator".to_owned(),
-        None => "the facts do not say where from".to_owned(),
+        None => "the source is not recorded in the facts".to_owned(),
     };
     match evidence.at {
         Some(at) => format!(
@@ -197,7 +196,7 @@ mod tests {
             ),
             "{text}"
         );
-        assert!(text.contains("worked out from the other facts"), "{text}");
+        assert!(text.contains("calculated from other facts"), "{text}");
     }
 
     #[test]
@@ -216,7 +215,7 @@ mod tests {
     #[test]
     fn nothing_is_obeyed_by_a_terminal_and_no_line_is_too_wide() {
         let text = explained("no-uninterruptible-process");
-        assert!(!text.chars().any(|c| c != '\n' && super::super::visible::is_obeyed(c)), "{text}");
+        assert!(!text.chars().any(|c| c != '\n' && super::super::visible::is_control_or_hidden(c)), "{text}");
         assert!(text.lines().all(|line| textwrap::core::display_width(line) <= 80), "{text}");
     }
 }

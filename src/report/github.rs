@@ -1,18 +1,18 @@
-//! GitHub's workflow commands: annotations on the line of the change file that asks for the move.
+//! GitHub workflow commands: annotations on the line of the change file that asks for the move.
 //!
-//! Commands are lines, and what stands in them is percent-escaped as the runner unescapes it
+//! Commands are lines; their text is percent-escaped as the runner unescapes it
 //! (actions/toolkit, packages/core/src/command.ts). GitHub shows at most ten errors and ten warnings of a step, so
-//! there is one annotation a rule and one a cause.
+//! there is one annotation per rule and one per cause.
 
 use std::io::{self, Write};
 
 use super::{
-    by_rule::{ByRule, violations},
+    by_rule::{RuleGroup, violations},
     visible, waiver_problems, words,
 };
 use vmgate_verdict::{Effect, Move, Verdict};
 
-/// So many findings of one rule are named; GitHub cuts long annotations.
+/// Most findings of one rule that are named; GitHub cuts long annotations.
 const SHOWN: usize = 5;
 
 pub(super) fn write(verdicts: &[Verdict], sink: &mut dyn Write) -> io::Result<()> {
@@ -73,7 +73,7 @@ fn one(verdict: &Verdict, sink: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-fn findings(group: &ByRule<'_>) -> Vec<String> {
+fn findings(group: &RuleGroup<'_>) -> Vec<String> {
     let mut lines = vec![group.first.outcome.title.to_string()];
     lines.extend(group.all.iter().take(SHOWN).map(|judged| words::finding(&judged.outcome)));
     if group.all.len() > SHOWN {
@@ -97,7 +97,7 @@ fn annotation(
     writeln!(sink, "::{level} {place}title={}::{}", property(title), lines.join("%0A"))
 }
 
-/// The runner's first notation of commands, `##[…]`, counts anywhere in a line (ActionCommand.TryParse).
+/// Breaks up the runner's old command notation, `##[…]`, which is recognised anywhere in a line (ActionCommand.TryParse).
 fn shown(text: &str) -> String {
     visible(text).replace("##[", "## [")
 }

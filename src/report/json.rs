@@ -1,24 +1,24 @@
 //! The verdict document as it is, for programs: `vmgate/verdict/v1`, or `vmgate/verdicts/v1` for several.
 //!
-//! Characters that a terminal would obey are written as JSON's own `\u` escapes, so that the bytes are harmless on a
-//! screen and the values are untouched.
+//! Control and hidden characters are written as JSON's own `\u` escapes, so that the bytes are harmless on a
+//! terminal and the values are unchanged.
 
 use std::io::{self, Write};
 
 use serde::Serialize;
 use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 
-use super::visible::{is_obeyed, is_plain};
+use super::visible::{is_control_or_hidden, is_plain};
 use vmgate_verdict::{Verdict, VerdictsSchema};
 
-/// `Verdicts` without owning them.
+/// Borrowed form of [`crate::verdict::Verdicts`].
 #[derive(Serialize)]
-pub(super) struct List<'a> {
+pub(super) struct VerdictList<'a> {
     pub(super) schema: VerdictsSchema,
     pub(super) verdicts: &'a [Verdict],
 }
 
-impl<'a> List<'a> {
+impl<'a> VerdictList<'a> {
     pub(super) fn new(verdicts: &'a [Verdict]) -> Self {
         Self { schema: VerdictsSchema::V1, verdicts }
     }
@@ -27,29 +27,29 @@ impl<'a> List<'a> {
 pub(super) fn write(verdicts: &[Verdict], sink: &mut dyn Write) -> io::Result<()> {
     match verdicts {
         [verdict] => pretty(verdict, sink),
-        several => pretty(&List::new(several), sink),
+        several => pretty(&VerdictList::new(several), sink),
     }
 }
 
-/// Writes any document the way all JSON reports are written.
+/// Writes any document in the layout of all JSON reports.
 pub(super) fn pretty(document: &impl Serialize, sink: &mut dyn Write) -> io::Result<()> {
     let mut sink = io::BufWriter::new(sink);
-    let formatter = Harmless(PrettyFormatter::new());
+    let formatter = TerminalSafe(PrettyFormatter::new());
     document.serialize(&mut Serializer::with_formatter(&mut sink, formatter)).map_err(io::Error::from)?;
     sink.write_all(b"\n")?;
     sink.flush()
 }
 
-/// Indented JSON in which nothing is obeyed by a terminal.
-struct Harmless(PrettyFormatter<'static>);
+/// Indented JSON without control or hidden characters.
+struct TerminalSafe(PrettyFormatter<'static>);
 
-impl Formatter for Harmless {
+impl Formatter for TerminalSafe {
     fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
         if is_plain(fragment) {
             return writer.write_all(fragment.as_bytes());
         }
         let mut rest = fragment;
-        while let Some((position, character)) = rest.char_indices().find(|(_, c)| is_obeyed(*c)) {
+        while let Some((position, character)) = rest.char_indices().find(|(_, c)| is_control_or_hidden(*c)) {
             let (before, after) = rest.split_at(position);
             writer.write_all(before.as_bytes())?;
             for unit in character.encode_utf16(&mut [0; 2]) {
@@ -120,7 +120,7 @@ mod tests {
     fn no_byte_of_it_is_obeyed_by_a_terminal() {
         let text = String::from_utf8(written(&[sample::no_go()])).unwrap();
         assert!(text.contains(r"\u001b]0;owned\u0007") && text.contains(r"\u202egpj.exe"));
-        assert!(!text.chars().any(|c| c != '\n' && is_obeyed(c)));
+        assert!(!text.chars().any(|c| c != '\n' && is_control_or_hidden(c)));
         let mut tag = Vec::new();
         pretty(&"\u{e0041}\u{9b}", &mut tag).unwrap();
         assert_eq!(tag, b"\"\\udb40\\udc41\\u009b\"\n");

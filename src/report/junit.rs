@@ -1,7 +1,7 @@
-//! JUnit XML, for every CI system's test page: a suite a move, a case an outcome.
+//! JUnit XML, for the test page of a CI system: one suite per move, one case per outcome.
 //!
-//! In JUnit's own terms: a violation that blocks is a failure; missing evidence that blocks is an error, since the
-//! test could not be carried out; what is waived or does not apply is skipped, with the reason. Warnings pass with
+//! In JUnit's terms: a violation that blocks is a failure; missing evidence that blocks is an error, since the
+//! test could not run; a waived or not applicable outcome is skipped, with the reason. Warnings pass with
 //! their text as output, and fail under `--strict`. Suites are written one after the other: a tree of all of them
 //! would outgrow the verdicts.
 
@@ -13,20 +13,20 @@ use std::{
 use quick_xml::{Writer, events::BytesText};
 
 use super::{visible, words};
-use vmgate_verdict::{Decision, Effect, Judged, NoGoReason, Status, Verdict};
+use vmgate_verdict::{Decision, Effect, JudgedOutcome, NoGoReason, Status, Verdict};
 
 type Xml<'a> = Writer<&'a mut dyn Write>;
 
-/// What a case came to.
+/// Result of a test case.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum CaseResult {
     Success,
     Skipped,
     Failure,
     Error,
 }
 
-/// How many cases there are of what.
+/// Number of test cases by result.
 #[derive(Default)]
 struct Totals {
     tests: usize,
@@ -36,15 +36,15 @@ struct Totals {
 }
 
 impl Totals {
-    fn of(kinds: impl Iterator<Item = Kind>) -> Self {
+    fn of(kinds: impl Iterator<Item = CaseResult>) -> Self {
         let mut totals = Self::default();
         for kind in kinds {
             totals.tests += 1;
             match kind {
-                Kind::Success => {}
-                Kind::Skipped => totals.skipped += 1,
-                Kind::Failure => totals.failures += 1,
-                Kind::Error => totals.errors += 1,
+                CaseResult::Success => {}
+                CaseResult::Skipped => totals.skipped += 1,
+                CaseResult::Failure => totals.failures += 1,
+                CaseResult::Error => totals.errors += 1,
             }
         }
         totals
@@ -64,7 +64,7 @@ pub(super) fn write(verdicts: &[Verdict], sink: &mut dyn Write) -> io::Result<()
     let mut buffered = io::BufWriter::new(sink);
     let mut xml: Xml<'_> = Writer::new_with_indent(&mut buffered, b' ', 2);
     xml.get_mut().write_all(b"<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n")?;
-    let none = verdicts.is_empty().then_some(Kind::Error);
+    let none = verdicts.is_empty().then_some(CaseResult::Error);
     let totals = Totals::of(verdicts.iter().flat_map(kinds).chain(none));
     element(
         "testsuites",
@@ -82,7 +82,7 @@ pub(super) fn write(verdicts: &[Verdict], sink: &mut dyn Write) -> io::Result<()
     buffered.flush()
 }
 
-/// An element with what `inner` writes in it.
+/// Writes an element whose content `inner` writes.
 fn element(
     name: &str,
     attributes: impl IntoIterator<Item = (&'static str, String)>,
@@ -95,7 +95,7 @@ fn element(
     xml.create_element(name).with_attributes(attributes).write_inner_content(inner).map(|_| ())
 }
 
-/// An element with nothing in it.
+/// Writes an empty element.
 fn empty(
     name: &str,
     attributes: impl IntoIterator<Item = (&'static str, String)>,
@@ -107,7 +107,7 @@ fn empty(
     xml.create_element(name).with_attributes(attributes).write_empty().map(|_| ())
 }
 
-/// Text as XML can hold it: the two characters that `visible` lets pass and XML forbids are written out.
+/// Text that is valid in XML: the two characters that `visible` keeps and XML forbids are escaped.
 fn shown(text: &str) -> Cow<'_, str> {
     let text = visible(text);
     if text.contains(['\u{fffe}', '\u{ffff}']) {
@@ -116,10 +116,10 @@ fn shown(text: &str) -> Cow<'_, str> {
     text
 }
 
-/// What the cases of a move came to. A suite in which nothing failed is green everywhere: that nothing was evaluated
-/// has to be a case of its own.
-fn kinds(verdict: &Verdict) -> impl Iterator<Item = Kind> {
-    let nothing = nothing_evaluated(verdict).then_some(Kind::Error);
+/// Results of the cases of a move. CI systems show a suite without failures as green, so "nothing was evaluated" is a
+/// case of its own.
+fn kinds(verdict: &Verdict) -> impl Iterator<Item = CaseResult> {
+    let nothing = nothing_evaluated(verdict).then_some(CaseResult::Error);
     nothing.into_iter().chain(verdict.outcomes.iter().map(|judged| kind(judged, verdict.strict)))
 }
 
@@ -127,15 +127,15 @@ fn nothing_evaluated(verdict: &Verdict) -> bool {
     verdict.decision == Decision::NoGo(NoGoReason::NothingEvaluated)
 }
 
-fn kind(judged: &Judged, strict: bool) -> Kind {
+fn kind(judged: &JudgedOutcome, strict: bool) -> CaseResult {
     let counts =
         judged.effect_now == Some(Effect::Block) || strict && judged.effect_now == Some(Effect::Warn);
     match judged.outcome.status {
-        _ if judged.waiver.is_some() => Kind::Skipped,
-        Status::NotApplicable => Kind::Skipped,
-        Status::Fail if counts => Kind::Failure,
-        Status::Unknown if counts => Kind::Error,
-        Status::Pass | Status::Fail | Status::Unknown => Kind::Success,
+        _ if judged.waiver.is_some() => CaseResult::Skipped,
+        Status::NotApplicable => CaseResult::Skipped,
+        Status::Fail if counts => CaseResult::Failure,
+        Status::Unknown if counts => CaseResult::Error,
+        Status::Pass | Status::Fail | Status::Unknown => CaseResult::Success,
     }
 }
 
@@ -187,7 +187,7 @@ fn nothing(message: &str, xml: &mut Xml<'_>) -> io::Result<()> {
     })
 }
 
-fn case(judged: &Judged, strict: bool, xml: &mut Xml<'_>) -> io::Result<()> {
+fn case(judged: &JudgedOutcome, strict: bool, xml: &mut Xml<'_>) -> io::Result<()> {
     let outcome = &judged.outcome;
     let subject = outcome.subject.as_ref().map(|subject| format!(": {subject}")).unwrap_or_default();
     let attributes = [
@@ -199,17 +199,17 @@ fn case(judged: &Judged, strict: bool, xml: &mut Xml<'_>) -> io::Result<()> {
         element(tag, attributes, xml, |xml| written(&text(judged), xml))
     };
     match kind(judged, strict) {
-        Kind::Success if outcome.status == Status::Pass => empty("testcase", attributes, xml),
-        Kind::Success => element("testcase", attributes, xml, |xml| {
+        CaseResult::Success if outcome.status == Status::Pass => empty("testcase", attributes, xml),
+        CaseResult::Success => element("testcase", attributes, xml, |xml| {
             element("system-out", [], xml, |xml| written(&text(judged), xml))
         }),
-        Kind::Skipped => element("testcase", attributes, xml, |xml| {
+        CaseResult::Skipped => element("testcase", attributes, xml, |xml| {
             empty("skipped", [("message", why_skipped(judged))], xml)
         }),
-        Kind::Failure => {
+        CaseResult::Failure => {
             element("testcase", attributes, xml, |xml| problem("failure", outcome.severity.word(), xml))
         }
-        Kind::Error => {
+        CaseResult::Error => {
             let cause = outcome.missing.first().map_or("", |missing| words::cause(Some(missing.cause)));
             element("testcase", attributes, xml, |xml| problem("error", cause, xml))
         }
@@ -220,7 +220,7 @@ fn written(text: &str, xml: &mut Xml<'_>) -> io::Result<()> {
     xml.write_event(quick_xml::events::Event::Text(BytesText::new(text)))
 }
 
-fn why_skipped(judged: &Judged) -> String {
+fn why_skipped(judged: &JudgedOutcome) -> String {
     let outcome = &judged.outcome;
     match &judged.waiver {
         Some(waiver) => {
@@ -231,8 +231,8 @@ fn why_skipped(judged: &Judged) -> String {
     }
 }
 
-/// All there is to say of a finding, a line each.
-fn text(judged: &Judged) -> String {
+/// Full text of a finding: title, message, fix, missing facts and evidence, one line each.
+fn text(judged: &JudgedOutcome) -> String {
     let outcome = &judged.outcome;
     let standing = match judged.effect_now {
         Some(Effect::Warn) => "warning: ",
@@ -253,9 +253,9 @@ fn text(judged: &Judged) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vmgate_verdict::{Context, Waivers, decide, sample};
+    use vmgate_verdict::{DecisionContext, Waivers, decide, sample};
 
-    /// What a reader that knows nothing of the writer finds: (suite, case, outcome) of every case.
+    /// Every case of a report as an independent reader sees it: (suite, case, outcome).
     fn cases(verdicts: &[Verdict]) -> Vec<(String, String, &'static str)> {
         let mut out = Vec::new();
         write(verdicts, &mut out).unwrap();
@@ -305,7 +305,7 @@ mod tests {
 
     #[test]
     fn nothing_evaluated_is_not_green() {
-        let context = Context::at(sample::now());
+        let context = DecisionContext::at(sample::now());
         let empty = decide(vec![], &Waivers::default(), &sample::facts("web1"), &context);
         for verdicts in [vec![], vec![empty]] {
             let cases = cases(&verdicts);

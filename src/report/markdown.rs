@@ -1,7 +1,7 @@
-//! A comment for a merge request: the answer first, the rest folded. GitHub's and GitLab's Markdown.
+//! Markdown of GitHub and GitLab, as a comment for a merge request: the decision first, the rest folded.
 //!
 //! Text from elsewhere is escaped so that it cannot become a link, an image, a mention, markup or a table cell of
-//! its own: what looks like Markdown in a guest's name is shown as it was written.
+//! its own: Markdown in a guest's name is shown as plain text.
 
 use std::{
     fmt::Write as _,
@@ -10,13 +10,13 @@ use std::{
 
 use super::{
     Style,
-    by_rule::{ByRule, by_rule, violations},
-    since::{Entry, entries},
+    baseline::{BaselineEntry, baseline_entries},
+    by_rule::{RuleGroup, by_rule, violations},
     visible, waiver_problems, words,
 };
 use vmgate_verdict::{Decision, Effect, ExitCode, UnknownGroup, Verdict};
 
-/// So many findings of one rule are listed; comments have a limit of 65,536 characters on GitHub.
+/// Most findings of one rule that are listed; comments have a limit of 65,536 characters on GitHub.
 const SHOWN: usize = 10;
 
 pub(super) fn write(verdicts: &[Verdict], sink: &mut dyn Write, style: &Style) -> io::Result<()> {
@@ -30,7 +30,7 @@ pub(super) fn write(verdicts: &[Verdict], sink: &mut dyn Write, style: &Style) -
     sink.flush()
 }
 
-/// `text` so that Markdown shows it and does nothing else with it, on one line.
+/// `text` escaped for Markdown, on one line.
 pub(super) fn escaped(text: &str) -> String {
     let text = visible(text);
     let mut out = String::with_capacity(text.len() + 8);
@@ -109,11 +109,11 @@ fn one(verdict: &Verdict, alone: bool, sink: &mut dyn Write, style: &Style) -> i
         section(title, &items, effect != Effect::Block, sink)?;
     }
     if let Some(since) = &verdict.since {
-        let items: Vec<String> = entries(since).iter().map(trend).collect();
+        let items: Vec<String> = baseline_entries(since).iter().map(trend).collect();
         section(&upper_first(&words::since(since)), &items, true, sink)?;
     }
     section("Waived", &waived(verdict), true, sink)?;
-    section("Waivers to look at", &problems(verdict), true, sink)?;
+    section("Waivers with problems", &problems(verdict), true, sink)?;
     footer(verdict, sink)
 }
 
@@ -129,7 +129,7 @@ fn section(title: &str, items: &[String], folded: bool, sink: &mut dyn Write) ->
     }
 }
 
-fn violation(group: &ByRule<'_>, style: &Style) -> String {
+fn violation(group: &RuleGroup<'_>, style: &Style) -> String {
     let first = &group.first.outcome;
     let kind = format!("{}, {}", first.severity.word(), first.step.word());
     let mut item = format!("- **{}** ({kind}): {}\n", escaped(&first.rule), escaped(&first.title));
@@ -146,7 +146,7 @@ fn violation(group: &ByRule<'_>, style: &Style) -> String {
     item
 }
 
-fn trend(entry: &Entry<'_>) -> String {
+fn trend(entry: &BaselineEntry<'_>) -> String {
     let mut item = format!("- {}: **{}**\n", entry.word, escaped(entry.rule));
     for line in &entry.lines {
         let _ = writeln!(item, "  - {}", escaped(line));

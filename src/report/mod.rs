@@ -1,9 +1,9 @@
-//! Verdicts for people and programs, one file a format. All formats say the same of the same verdicts.
+//! Reports on verdicts for people and programs, one file per format. All formats have the same content.
 //!
-//! No format reads the environment, the terminal or the clock: what depends on them is in [`Style`]. Whatever came
-//! from a guest or a host is written through the escape of its format; see [`visible()`] for text that a terminal
-//! will show.
+//! No format reads the environment, the terminal or the clock: what depends on them is in [`Style`]. Text from
+//! a guest or a host is always escaped for the format; see [`visible()`] for text on a terminal.
 
+mod baseline;
 mod by_rule;
 mod csv;
 mod explain;
@@ -16,7 +16,6 @@ pub(crate) mod prometheus;
 #[cfg(test)]
 mod samples;
 mod sarif;
-mod since;
 mod style;
 mod table;
 mod visible;
@@ -37,14 +36,14 @@ pub(crate) use visible::visible_lines;
 use crate::audit::Audit;
 use vmgate_verdict::{Move, Verdict, WaiverFault, WaiverProblem};
 
-/// The formats a report can have.
+/// The formats of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Format {
     /// For a terminal.
     Table,
     /// The verdict document.
     Json,
-    /// The verdict document, easier on the eye.
+    /// The verdict document as YAML, for people.
     Yaml,
     /// A comment for a merge request.
     Markdown,
@@ -52,7 +51,7 @@ pub enum Format {
     Junit,
     /// Annotations of a GitHub workflow.
     Github,
-    /// A line an outcome, for spreadsheets.
+    /// One line per outcome, for spreadsheets.
     Csv,
     /// Metrics for node_exporter's textfile collector.
     Prometheus,
@@ -62,7 +61,7 @@ pub enum Format {
     Html,
 }
 
-/// A name that no format has.
+/// An unknown name of a report format.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("`{0}` is not a report format: expected one of {names}", names = Format::names())]
 pub struct UnknownFormat(pub String);
@@ -70,12 +69,12 @@ pub struct UnknownFormat(pub String);
 /// A report that could not be written.
 #[derive(Debug, Error)]
 pub enum ReportError {
-    /// The sink refuses it.
+    /// The output cannot be written.
     #[error("the {format} report cannot be written")]
     Write {
         /// The format that was being written.
         format: Format,
-        /// What the sink said.
+        /// The cause.
         source: io::Error,
     },
     /// A template of the HTML report is wrong.
@@ -123,7 +122,7 @@ impl Format {
         }
     }
 
-    /// How the name of a file of this format ends.
+    /// File name extension of the format.
     pub fn extension(self) -> &'static str {
         match self {
             Self::Table | Self::Github => "txt",
@@ -138,16 +137,16 @@ impl Format {
         }
     }
 
-    /// What it is for, in one line for help texts.
+    /// Purpose of the format, in one line for help texts.
     pub fn about(self) -> &'static str {
         match self {
-            Self::Table => "for a terminal: what blocks first",
-            Self::Json => "the verdict document, vmgate/verdict/v1",
-            Self::Yaml => "the verdict document, easier on the eye",
+            Self::Table => "for a terminal: blocking findings first",
+            Self::Json => "the verdict document as JSON, vmgate/verdict/v1",
+            Self::Yaml => "the verdict document as YAML, for people",
             Self::Markdown => "a comment for a merge request",
             Self::Junit => "JUnit XML, for a CI system's test page",
             Self::Github => "annotations of a GitHub workflow",
-            Self::Csv => "a line an outcome, for spreadsheets",
+            Self::Csv => "one line per outcome, for spreadsheets",
             Self::Prometheus => "metrics for node_exporter's textfile collector",
             Self::Sarif => "SARIF 2.1.0, for code scanning",
             Self::Html => "a page for auditors, in one file",
@@ -176,7 +175,7 @@ impl FromStr for Format {
     }
 }
 
-/// Writes a report on `verdicts` in the order given. One verdict is reported as itself, several as a list.
+/// Writes a report on `verdicts` in the given order. One verdict is written as a document, several as a list.
 pub fn write(
     format: Format,
     verdicts: &[Verdict],
@@ -199,12 +198,12 @@ pub fn write(
     .map_err(|source| ReportError::Write { format, source })
 }
 
-/// Writes verdicts as `--output json` does: one as itself, several as a list.
+/// Writes verdicts like `--output json`: one as a document, several as a list.
 pub fn verdicts(verdicts: &[Verdict], sink: &mut dyn Write) -> io::Result<()> {
     json::write(verdicts, sink)
 }
 
-/// Writes what `verdicts` have that the baseline, which they were held against, had not, and the moves that are `gone`.
+/// Writes the differences of `verdicts` from their baseline, and the moves that are `gone`: only the baseline has them.
 pub fn differences(
     verdicts: &[Verdict],
     gone: &[&Move],
@@ -214,13 +213,13 @@ pub fn differences(
     table::differences(verdicts, gone, sink, style)
 }
 
-/// Writes any document as JSON in which nothing is obeyed by a terminal.
+/// Writes any document as JSON without control or hidden characters.
 pub fn document(document: &impl Serialize, sink: &mut dyn Write) -> io::Result<()> {
     json::pretty(document, sink)
 }
 
-/// Writes a report on an audit. The table and the two documents are the audit's own; every other format lists the verdicts
-/// that it was made from.
+/// Writes a report on an audit. Table, JSON and YAML show the audit itself; every other format lists the verdicts
+/// behind it.
 pub fn write_audit(
     format: Format,
     audit: &Audit,
@@ -238,8 +237,8 @@ pub fn write_audit(
     .map_err(|source| ReportError::Write { format, source })
 }
 
-/// What is wrong with waivers over all verdicts, each once. A waiver that has nothing to waive in one move and is
-/// used in another is not unused.
+/// Waiver problems of all verdicts, each once. A waiver that is unused in one move and used in another is not
+/// reported as unused.
 fn waiver_problems(verdicts: &[Verdict]) -> Vec<&WaiverProblem> {
     let waived = verdicts.iter().flat_map(Verdict::waived);
     let used: BTreeSet<_> = waived
@@ -256,7 +255,7 @@ fn waiver_problems(verdicts: &[Verdict]) -> Vec<&WaiverProblem> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vmgate_verdict::{Context, Status, Waivers, decide, sample};
+    use vmgate_verdict::{DecisionContext, Status, Waivers, decide, sample};
 
     #[test]
     fn every_format_is_found_by_its_name() {
@@ -271,7 +270,7 @@ mod tests {
     fn a_waiver_that_another_move_uses_is_not_unused() {
         let waivers: Waivers = [sample::waiver("a")].into_iter().collect();
         let on = |status| {
-            let context = Context::at(sample::now());
+            let context = DecisionContext::at(sample::now());
             decide(vec![sample::outcome("a", status)], &waivers, &sample::facts("web1"), &context)
         };
         assert_eq!(waiver_problems(&[on(Status::Pass)]).len(), 1);

@@ -1,6 +1,6 @@
-//! Metrics for node_exporter's textfile collector: which moves may run, which rules hold them up, until when.
+//! Metrics for node_exporter's textfile collector: which moves may run, which rules block, and until when verdicts are valid.
 //!
-//! The collector refuses a file in which one series stands twice, so of two verdicts on one move the last is written.
+//! The collector refuses a file with a duplicate series, so of two verdicts on one move only the last is written.
 
 use std::{
     collections::BTreeMap,
@@ -14,19 +14,27 @@ use vmgate_verdict::{Decision, Effect, Status, Verdict};
 type Metric = (&'static str, &'static str, fn(&Verdict) -> Vec<(String, f64)>);
 
 const METRICS: [Metric; 9] = [
-    ("vmgate_verdict_go", "Whether the move may run: 1 for GO, 0 for NO-GO.", go),
-    ("vmgate_verdict_exit_code", "What vmgate exits with for this move alone.", exit_code),
+    ("vmgate_verdict_go", "1 if the move may run (GO), 0 if not (NO-GO).", go),
+    ("vmgate_verdict_exit_code", "Exit code of vmgate for this move alone.", exit_code),
     ("vmgate_verdict_outcomes", "Outcomes of rules by status.", outcomes),
-    ("vmgate_verdict_effects", "Outcomes by what they do to the verdict after waivers.", effects),
-    ("vmgate_verdict_rule_blocks", "Outcomes that block, by rule; rules that do not block have none.", rules),
+    ("vmgate_verdict_effects", "Outcomes by effect on the verdict, after waivers.", effects),
+    (
+        "vmgate_verdict_rule_blocks",
+        "Blocking outcomes by rule; rules that do not block have no sample.",
+        rules,
+    ),
     (
         "vmgate_verdict_waiver_problems",
-        "Waivers to look at, by fault; faults that did not occur have none.",
+        "Waivers with a problem, by fault; faults that did not occur have no sample.",
         faults,
     ),
-    ("vmgate_verdict_findings_since_baseline", "Findings by what became of them since the baseline.", since),
-    ("vmgate_verdict_evaluated_timestamp_seconds", "When the move was evaluated.", evaluated),
-    ("vmgate_verdict_expires_timestamp_seconds", "When the evidence gets too old to act on.", expires),
+    ("vmgate_verdict_findings_since_baseline", "Findings by change since the baseline.", since),
+    ("vmgate_verdict_evaluated_timestamp_seconds", "Time of the evaluation.", evaluated),
+    (
+        "vmgate_verdict_expires_timestamp_seconds",
+        "Time from which the evidence is too old to act on.",
+        expires,
+    ),
 ];
 
 pub(super) fn write(verdicts: &[Verdict], sink: &mut dyn Write) -> io::Result<()> {

@@ -1,4 +1,4 @@
-//! The golden samples in `reports/samples/`: what each format looks like, and a test that fails when one drifts.
+//! Golden samples of each format in `reports/samples/`, and a test that fails when one is out of date.
 //!
 //! `UPDATE=1 cargo test samples` writes them anew.
 

@@ -1,9 +1,9 @@
 //! SARIF 2.1.0 (OASIS), for code scanning and for viewers of many tools' results.
 //!
-//! In SARIF's own terms: a violation is of kind `fail` with a level; what cannot be decided is `open`; a pass is
-//! `pass`; what does not apply is `notApplicable`; a waiver is an accepted external suppression; what became of a finding
-//! since a baseline is its baseline state. The place is the
-//! line of the change file that asks for the move. Only what vmgate says is modelled here.
+//! In SARIF's terms: a violation is of kind `fail` with a level; an undecided outcome is `open`; a pass is
+//! `pass`; a rule that does not apply is `notApplicable`; a waiver is an accepted external suppression; the change of a
+//! finding since a baseline is its baseline state. The location is the
+//! line of the change file that asks for the move. Only the parts of SARIF that vmgate writes are modelled here.
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +18,7 @@ use serde_json::json;
 use super::{json, visible, words};
 use vmgate_attest::Digest;
 use vmgate_verdict::{
-    Effect, Evidence, ExitCode, Judged, Missing, Move, Named, Outcome, Severity, Status, Trend, Verdict,
+    Effect, Evidence, ExitCode, JudgedOutcome, Missing, Move, NameAndUuid, Outcome, Severity, Status, Trend, Verdict,
 };
 
 const SCHEMA: &str =
@@ -42,7 +42,7 @@ struct Run<'a> {
     results: Results<'a>,
 }
 
-/// Made one after the other while they are written: together they would outgrow the verdicts.
+/// The results, made one by one while they are written: together they need more memory than the verdicts.
 struct Results<'a> {
     verdicts: &'a [Verdict],
     indices: BTreeMap<&'a str, usize>,
@@ -61,7 +61,7 @@ impl Serialize for Results<'_> {
 #[serde(rename_all = "camelCase")]
 struct SarifResult<'a> {
     rule_id: &'a str,
-    /// Absent where the rule gave nothing but a finding that is gone.
+    /// Absent if the rule has only a fixed finding of the baseline.
     #[serde(skip_serializing_if = "Option::is_none")]
     rule_index: Option<usize>,
     kind: &'static str,
@@ -71,18 +71,18 @@ struct SarifResult<'a> {
     partial_fingerprints: BTreeMap<&'static str, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     baseline_state: Option<&'static str>,
-    /// An empty list says: not suppressed. Viewers need it on all results or on none.
+    /// An empty list means: not suppressed. Viewers need the list on all results or on none.
     suppressions: Vec<Suppression>,
     properties: Properties<'a>,
 }
 
-/// What SARIF has no word for.
+/// Values without a SARIF field of their own.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Properties<'a> {
-    vm: &'a Named,
-    source: &'a Named,
-    destination: &'a Named,
+    vm: &'a NameAndUuid,
+    source: &'a NameAndUuid,
+    destination: &'a NameAndUuid,
     effect_now: Option<Effect>,
     evidence: &'a [Arc<Evidence>],
     missing: &'a [Missing],
@@ -151,7 +151,7 @@ pub(super) fn write(verdicts: &[Verdict], sink: &mut dyn Write) -> io::Result<()
     json::pretty(&Log { schema: SCHEMA, version: "2.1.0", runs: [run] }, sink)
 }
 
-/// One outcome of each rule, for what all of them share; by id.
+/// One outcome of each rule, for the fields that all share; by id.
 fn rules(verdicts: &[Verdict]) -> BTreeMap<&str, &Outcome> {
     let outcomes = verdicts.iter().flat_map(|verdict| &verdict.outcomes).map(|judged| &judged.outcome);
     let mut rules = BTreeMap::new();
@@ -195,7 +195,11 @@ fn invocation(verdicts: &[Verdict]) -> serde_json::Value {
     invocation
 }
 
-fn result<'a>(judged: &'a Judged, verdict: &'a Verdict, indices: &BTreeMap<&str, usize>) -> SarifResult<'a> {
+fn result<'a>(
+    judged: &'a JudgedOutcome,
+    verdict: &'a Verdict,
+    indices: &BTreeMap<&str, usize>,
+) -> SarifResult<'a> {
     let (outcome, moved) = (&judged.outcome, &verdict.moved);
     let (kind, level) = match outcome.status {
         Status::Fail => ("fail", level(outcome.effect)),
@@ -236,7 +240,7 @@ fn level(effect: Effect) -> &'static str {
     }
 }
 
-fn text(judged: &Judged, moved: &Move) -> String {
+fn text(judged: &JudgedOutcome, moved: &Move) -> String {
     let outcome = &judged.outcome;
     let mut text = format!("{}: {}", moved.vm.label(), words::finding(outcome));
     if let Some(remediation) = &outcome.remediation {
@@ -285,7 +289,7 @@ fn uri(path: &str) -> String {
     uri
 }
 
-/// The findings of the baseline that are not there any more.
+/// The fixed findings: the baseline has them and this verdict does not.
 fn gone<'a>(verdict: &'a Verdict, indices: &BTreeMap<&str, usize>) -> impl Iterator<Item = SarifResult<'a>> {
     let moved = &verdict.moved;
     let fixed = verdict.since.iter().flat_map(|since| &since.fixed);
@@ -318,7 +322,7 @@ fn gone<'a>(verdict: &'a Verdict, indices: &BTreeMap<&str, usize>) -> impl Itera
     })
 }
 
-/// The same finding on the same VM keeps it from run to run.
+/// Fingerprint of a finding: the same for the same finding on the same VM in every run.
 fn fingerprints(rule: &str, subject: Option<&str>, moved: &Move) -> BTreeMap<&'static str, String> {
     let vm = moved.vm.uuid.as_deref().unwrap_or(moved.vm.label());
     let parts = [("rule", rule), ("vm", vm), ("subject", subject.unwrap_or_default())];
@@ -326,8 +330,8 @@ fn fingerprints(rule: &str, subject: Option<&str>, moved: &Move) -> BTreeMap<&'s
     BTreeMap::from([("vmgateFinding/v1", digest.hex())])
 }
 
-fn suppressions(judged: &Judged) -> Vec<Suppression> {
-    let suppression = |waiver: &vmgate_verdict::Waived| {
+fn suppressions(judged: &JudgedOutcome) -> Vec<Suppression> {
+    let suppression = |waiver: &vmgate_verdict::AppliedWaiver| {
         let by = format!("{} ({}), until {}: {}", waiver.owner, waiver.ticket, waiver.until, waiver.reason);
         Suppression { kind: "external", status: "accepted", justification: visible(&by).into_owned() }
     };

@@ -1,18 +1,18 @@
-//! What a report depends on besides the verdicts: decided by the caller, who knows terminal and options.
+//! Options of a report: width, colour, verbosity and templates. The caller, who knows terminal and options, sets them.
 
 use super::Templates;
 
-/// No table is narrower than this; a terminal that is wraps it.
+/// Smallest width of a table; a narrower terminal wraps the lines.
 pub const NARROWEST: usize = 60;
 
-/// How a report is to look.
+/// Options of a report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Style {
-    /// Columns of the terminal; 80 where there is none.
+    /// Columns of the terminal; 80 without a terminal.
     pub width: usize,
-    /// Whether colour may be used: the caller weighs --color, NO_COLOR and whether the sink is a terminal.
+    /// True if colour may be used. The caller decides by --color, NO_COLOR and the kind of output.
     pub colour: bool,
-    /// Whether passes, rules that do not apply, and the evidence of each outcome are listed too.
+    /// True if passes, rules that do not apply, and the evidence of each outcome are listed too.
     pub verbose: bool,
     /// The templates of the HTML report.
     pub templates: Templates,
@@ -30,20 +30,20 @@ impl Style {
         self.width.max(NARROWEST)
     }
 
-    /// `text` in a colour of the terminal, where colour may be used.
+    /// `text` in a terminal colour if colour may be used, else unchanged.
     pub(super) fn paint(&self, paint: Paint, text: &str) -> String {
         if self.colour { format!("\u{1b}[{}m{text}\u{1b}[0m", paint.code()) } else { text.to_owned() }
     }
 }
 
-/// What a colour means. There are no others.
+/// Meaning of a colour. There are no other colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Paint {
-    /// It blocks.
+    /// A blocking finding or NO-GO.
     Bad,
-    /// It warns.
+    /// A warning.
     Warning,
-    /// Nothing is against it.
+    /// GO.
     Good,
     /// A heading.
     Strong,

@@ -1,22 +1,22 @@
-//! Text that is safe to show. The one place for it.
+//! Escaping of text for terminals and browsers. All such escaping is in this file.
 //!
 //! Names, paths and messages come from guests and may be made to move the cursor, set a terminal's title, hide a
-//! part of a line or turn its direction (CVE-2021-42574). Such characters are shown as `\u{…}` and not obeyed.
+//! part of a line or turn its direction (CVE-2021-42574). Such characters are shown as `\u{…}`.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// `text` with every character that is not shown but obeyed written out as `\u{…}`, and line breaks and tabs as
-/// spaces. What comes out is one line; all of it is seen, in the order in which it stands there.
+/// `text` on one line, with every control or hidden character written as `\u{…}`, and line breaks and tabs as
+/// spaces. All characters are seen, in their real order.
 pub fn visible(text: &str) -> Cow<'_, str> {
-    if is_plain(text) || !text.chars().any(is_obeyed) {
+    if is_plain(text) || !text.chars().any(is_control_or_hidden) {
         return Cow::Borrowed(text);
     }
     let mut shown = String::with_capacity(text.len() + 16);
     for character in text.chars() {
         match character {
             '\n' | '\t' => shown.push(' '),
-            _ if is_obeyed(character) => {
+            _ if is_control_or_hidden(character) => {
                 let _ = write!(shown, "{}", character.escape_unicode()); // writing to a String cannot fail
             }
             _ => shown.push(character),
@@ -25,13 +25,13 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Whether all of it is printable ASCII, as nearly all text is: said without decoding it.
+/// True if the text is all printable ASCII, as most text is; a fast check without decoding.
 pub(super) fn is_plain(text: &str) -> bool {
     text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
-/// Text of several lines for a terminal: as [`visible()`], but line breaks stay, and so do the colours that vmgate's own
-/// diagnostics set. Nothing else that begins with an escape does, hidden text not either.
+/// Text of several lines for a terminal: like [`visible()`], but line breaks stay, and so do the colours of vmgate's own
+/// diagnostics. All other escape sequences are escaped, also those that hide text.
 pub(crate) fn visible_lines(text: &str) -> String {
     let mut shown = String::with_capacity(text.len() + 16);
     for (position, line) in text.split('\n').enumerate() {
@@ -66,9 +66,9 @@ fn colour(text: &str) -> Option<&str> {
     (numbers.split(';').all(is_colour) || of_palette).then(|| text.get(..=end)).flatten()
 }
 
-/// Whether a terminal or a browser does something at this character instead of showing it: Unicode's controls (Cc),
+/// True if a terminal or a browser acts on this character instead of showing it: Unicode's controls (Cc),
 /// format characters (Cf) that hide or reorder, line and paragraph separators, invisible fillers, and tags.
-pub(super) fn is_obeyed(character: char) -> bool {
+pub(super) fn is_control_or_hidden(character: char) -> bool {
     character.is_control()
         || matches!(
             character,
@@ -150,7 +150,7 @@ mod tests {
             for text in [text, near] {
                 let shown = visible_lines(&text);
                 let left = shown.split('\u{1b}').enumerate().all(|(position, part)| {
-                    (position == 0 || colour(part).is_some()) && !part.chars().any(|c| c != '\n' && is_obeyed(c))
+                    (position == 0 || colour(part).is_some()) && !part.chars().any(|c| c != '\n' && is_control_or_hidden(c))
                 });
                 prop_assert!(left, "{shown:?}");
             }
@@ -159,7 +159,7 @@ mod tests {
         #[test]
         fn nothing_that_is_obeyed_comes_out_and_doing_it_twice_changes_nothing(text in any::<String>()) {
             let once = visible(&text).into_owned();
-            prop_assert!(!once.chars().any(is_obeyed));
+            prop_assert!(!once.chars().any(is_control_or_hidden));
             prop_assert_eq!(visible(&once), once.as_str());
         }
     }

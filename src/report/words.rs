@@ -1,16 +1,16 @@
-//! The words that several formats share, so that they say the same.
+//! Words and number formats that several report formats share.
 
 use jiff::Timestamp;
 
 use vmgate_facts::Cause;
 use vmgate_verdict::{
-    Counts, Decision, Effect, GoReason, NoGoReason, Outcome, Since, Status, Verdict, WaiverFault,
+    Counts, Decision, Effect, GoReason, NoGoReason, Outcome, BaselineComparison, Status, Verdict, WaiverFault,
 };
 
-/// The obstacle in words; none stands for a rule that fails on facts which are there.
+/// Cause of missing evidence in words; `None` stands for a rule that cannot be evaluated although its facts are known.
 pub(super) fn cause(cause: Option<Cause>) -> &'static str {
     match cause {
-        None => "the rule fails",
+        None => "rule error",
         Some(Cause::NotCollected) => "not collected",
         Some(Cause::NoGuestAgent) => "no guest agent",
         Some(Cause::AgentForbids) => "agent forbids it",
@@ -43,7 +43,7 @@ pub(super) fn number(count: usize, thing: &str) -> String {
     format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
 }
 
-/// An amount of memory, with two figures.
+/// An amount of memory, with two digits.
 pub(super) fn bytes(bytes: f64) -> String {
     let units =
         [(1_099_511_627_776.0, "TiB"), (1_073_741_824.0, "GiB"), (1_048_576.0, "MiB"), (1024.0, "KiB")];
@@ -53,7 +53,7 @@ pub(super) fn bytes(bytes: f64) -> String {
     if amount < 10.0 { format!("{amount:.1} {name}") } else { format!("{amount:.0} {name}") }
 }
 
-/// A length of time, with two figures or three: milliseconds below a tenth of a second.
+/// A duration, with two or three digits: milliseconds below a tenth of a second.
 pub(crate) fn seconds(seconds: f64) -> String {
     match seconds {
         ..0.1 => format!("{:.0} ms", seconds * 1000.0),
@@ -68,7 +68,7 @@ pub(crate) fn time(time: Timestamp) -> String {
     time.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
 }
 
-/// How long before `now` something was, in its two largest units.
+/// Age of `at` at the time `now`, in the two largest units.
 pub(super) fn age(at: Timestamp, now: Timestamp) -> String {
     let seconds = now.duration_since(at).as_secs();
     let two = |large: i64, large_unit: &str, small: i64, small_unit: &str| match small {
@@ -84,7 +84,7 @@ pub(super) fn age(at: Timestamp, now: Timestamp) -> String {
     }
 }
 
-/// Who moves from where to where, and for which change.
+/// VM, source, destination and change id of a move, in one text.
 pub(super) fn movement(verdict: &Verdict) -> String {
     let moved = &verdict.moved;
     let change = verdict.change.id.as_ref().map(|id| format!(" (change {id})")).unwrap_or_default();
@@ -98,10 +98,13 @@ pub(super) fn reason(verdict: &Verdict) -> String {
         verdict.with_effect(Effect::Block).filter(|j| j.outcome.status == Status::Unknown).count();
     let violated = blocking - undecided.min(blocking);
     match verdict.decision {
-        Decision::Go(GoReason::AllClear) => format!("nothing speaks against it in {}", number(rules, "rule")),
-        Decision::Go(GoReason::WithWarnings) => format!("nothing blocks; {}", number(warnings, "warning")),
+        Decision::Go(GoReason::AllClear) => format!("no rule objects ({} evaluated)", number(rules, "rule")),
+        Decision::Go(GoReason::WithWarnings) => format!("no rule blocks; {}", number(warnings, "warning")),
         Decision::NoGo(NoGoReason::RuleViolated) if undecided > 0 => {
-            format!("{}, and {undecided} undecided for want of evidence", number(violated, "violation"))
+            format!(
+                "{}, and {undecided} undecided because evidence is missing",
+                number(violated, "violation")
+            )
         }
         Decision::NoGo(NoGoReason::RuleViolated) => number(violated, "violation"),
         Decision::NoGo(NoGoReason::EvidenceMissing) => {
@@ -111,16 +114,16 @@ pub(super) fn reason(verdict: &Verdict) -> String {
             "no rule was evaluated: no rules were loaded".to_owned()
         }
         Decision::NoGo(NoGoReason::NothingEvaluated) => {
-            format!("no rule was evaluated: of {} none applies", number(rules, "rule"))
+            format!("no rule was evaluated: none of {} applies", number(rules, "rule"))
         }
     }
 }
 
-/// What has become different since the earlier verdict, in figures.
-pub(super) fn since(since: &Since) -> String {
+/// Changes since the earlier verdict, in figures.
+pub(super) fn since(since: &BaselineComparison) -> String {
     let (new, changed, fixed) = (since.new.len(), since.changed.len(), since.fixed.len());
     match since.evaluated_at.zip(since.decision) {
-        None => format!("not in the baseline: {new} new"),
+        None => format!("this move is not in the baseline: {new} new"),
         Some((at, decision)) => format!(
             "since {} ({}): {new} new, {changed} changed, {fixed} fixed, {} unchanged",
             time(at),
@@ -130,12 +133,12 @@ pub(super) fn since(since: &Since) -> String {
     }
 }
 
-/// The subject and the message, without saying the subject twice.
+/// Subject and message of an outcome, without repeating the subject.
 pub(super) fn finding(outcome: &Outcome) -> String {
     about(outcome.subject.as_deref(), &outcome.message)
 }
 
-/// A subject and a message, without saying the subject twice.
+/// Subject and message, without repeating the subject.
 pub(super) fn about(subject: Option<&str>, message: &str) -> String {
     match subject {
         Some(subject) if !message.contains(subject) => format!("{subject}: {message}"),
@@ -169,7 +172,7 @@ mod tests {
 
     #[test]
     fn the_reason_counts_what_is_violated_and_what_is_undecided() {
-        assert_eq!(reason(&sample::no_go()), "3 violations, and 1 undecided for want of evidence");
-        assert_eq!(reason(&sample::go()), "nothing speaks against it in 3 rules");
+        assert_eq!(reason(&sample::no_go()), "3 violations, and 1 undecided because evidence is missing");
+        assert_eq!(reason(&sample::go()), "no rule objects (3 rules evaluated)");
     }
 }

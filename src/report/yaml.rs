@@ -1,8 +1,8 @@
-//! The verdict document as YAML, for people who read documents: the same as the JSON report, easier on the eye.
+//! The verdict document as YAML, for people: the same content as the JSON report.
 //!
-//! Written here and not by a YAML library: those that exist take a millisecond for a verdict, and write what a terminal
-//! obeys as it is. A string is plain only where no YAML parser can take it for anything else; all others are quoted,
-//! with escapes for what would be obeyed.
+//! Written here and not by a YAML library: the existing ones take a millisecond per verdict, and do not escape control
+//! characters. A string is plain only if no YAML parser can read it as anything else; all others are quoted,
+//! with escapes for control and hidden characters.
 
 use std::{
     fmt::Write as _,
@@ -13,8 +13,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    json::List,
-    visible::{is_obeyed, is_plain},
+    json::VerdictList,
+    visible::{is_control_or_hidden, is_plain},
 };
 use vmgate_verdict::{Verdict, VerdictsSchema};
 
@@ -22,7 +22,7 @@ pub(super) fn write(verdicts: &[Verdict], sink: &mut dyn Write) -> io::Result<()
     let mut sink = io::BufWriter::new(sink);
     match verdicts {
         [verdict] => sink.write_all(text(verdict)?.as_bytes())?,
-        [] => sink.write_all(text(&List::new(&[]))?.as_bytes())?,
+        [] => sink.write_all(text(&VerdictList::new(&[]))?.as_bytes())?,
         // One after the other, so that a long list does not have to be held as a tree.
         several => {
             let schema = serde_json::to_value(VerdictsSchema::V1)?;
@@ -35,7 +35,7 @@ pub(super) fn write(verdicts: &[Verdict], sink: &mut dyn Write) -> io::Result<()
     sink.flush()
 }
 
-/// Another document than a verdict.
+/// Writes a document that is not a verdict.
 pub(super) fn document(document: &impl Serialize, sink: &mut dyn Write) -> io::Result<()> {
     sink.write_all(text(document)?.as_bytes())
 }
@@ -46,7 +46,7 @@ fn text(document: &impl Serialize) -> io::Result<String> {
     Ok(yaml)
 }
 
-/// The lines of a value. Where it stands in a list, its first line follows the dash and is not indented.
+/// Writes the lines of a value. In a list, the first line follows the dash and is not indented.
 fn block(value: &Value, depth: usize, yaml: &mut String) {
     match value {
         Value::Object(fields) if !fields.is_empty() => {
@@ -79,7 +79,7 @@ fn block(value: &Value, depth: usize, yaml: &mut String) {
     }
 }
 
-/// A value after `key:`, on the same line where it is short and on the next where it is long.
+/// Writes a value after `key:`: a scalar on the same line, a list or mapping from the next line on.
 fn below(value: &Value, depth: usize, yaml: &mut String) {
     let (long, deeper) = match value {
         Value::Object(fields) => (!fields.is_empty(), depth + 1),
@@ -102,7 +102,7 @@ fn indent(depth: usize, yaml: &mut String) {
     }
 }
 
-/// A string: plain, as lines at the given depth, or quoted.
+/// Writes a string: plain, as a block of lines at the given depth, or quoted.
 fn string(text: &str, depth: Option<usize>, yaml: &mut String) {
     if is_bare(text) {
         yaml.push_str(text);
@@ -118,7 +118,7 @@ fn string(text: &str, depth: Option<usize>, yaml: &mut String) {
     }
 }
 
-/// Whether no parser, of YAML 1.1 or 1.2, reads it as anything but this string.
+/// True if every parser of YAML 1.1 and 1.2 reads the plain text as this string.
 fn is_bare(text: &str) -> bool {
     const WORDS: [&str; 8] = ["true", "false", "null", "yes", "no", "on", "off", "nan"];
     text.starts_with(|first: char| first.is_ascii_alphabetic())
@@ -130,7 +130,7 @@ fn is_bare(text: &str) -> bool {
         && !WORDS.iter().any(|word| text.eq_ignore_ascii_case(word))
 }
 
-/// Whether it can stand as it is, over several lines.
+/// True if the text can be written as a literal block of several lines.
 fn is_literal(text: &str) -> bool {
     let shown = |line: &str| !line.chars().any(is_escaped) && !line.ends_with(' ');
     text.contains('\n')
@@ -154,9 +154,9 @@ fn quoted(text: &str, yaml: &mut String) {
     yaml.push('"');
 }
 
-/// What a terminal obeys, and what YAML does not allow as it is.
+/// True for characters that must be escaped: control and hidden ones, and those that YAML does not allow.
 fn is_escaped(character: char) -> bool {
-    is_obeyed(character) || u32::from(character) & 0xfffe == 0xfffe
+    is_control_or_hidden(character) || u32::from(character) & 0xfffe == 0xfffe
 }
 
 #[cfg(test)]
@@ -173,7 +173,7 @@ mod tests {
         write(&[sample::no_go(), sample::go()], &mut bytes).unwrap();
         assert_eq!(read("v.yaml", &bytes).unwrap(), [sample::no_go(), sample::go()]);
         let text = String::from_utf8(bytes).unwrap();
-        assert!(!text.chars().any(|c| c != '\n' && is_obeyed(c)), "{text}");
+        assert!(!text.chars().any(|c| c != '\n' && is_control_or_hidden(c)), "{text}");
         let mut none = Vec::new();
         write(&[], &mut none).unwrap();
         assert_eq!(read("v.yaml", &none).unwrap(), []);

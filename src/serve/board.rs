@@ -171,7 +171,7 @@ mod tests {
         campaign::{Event, Released},
         entry::{self, Driver, Outcome, RunEnded, RunStarted},
     };
-    use vmgate_verdict::{ExitCode, Named, sample};
+    use vmgate_verdict::{ExitCode, NameAndUuid, sample};
 
     fn driver() -> Driver {
         Driver { machine: "here".into(), boot: "b".into(), pid: 1, started_ticks: 1 }
@@ -195,7 +195,7 @@ moves:
             let entry = Entry::Campaign(Campaign { campaign: change.digest.to_string(), event });
             ledger.append(&entry).unwrap().sequence
         };
-        let named = |name: &str| Named { name: Some(name.into()), uuid: None };
+        let named = |name: &str| NameAndUuid { name: Some(name.into()), uuid: None };
         campaign(opened(&change));
         campaign(Event::Beat { runner: "night-1".into(), driver: driver() });
         let claim = |at| campaign(Event::Claimed { runner: "night-1".into(), at });

@@ -137,7 +137,7 @@ fn let_in(guest: &Guest) {
 fn a_migration_without_a_verdict_is_refused_and_with_one_passes_once() {
     let enforced = Enforced::with(&[]);
     let guest = Guest::start("gated", &["--on", "a"]);
-    refused(&guest, "no signed verdict for it is here");
+    refused(&guest, "this host has no signed verdict for this VM");
     assert_eq!(enforced.decision()["because"], "no-verdict");
 
     let envelope = enforced.sign(&enforced.check(&guest, &[]), "site");
@@ -151,10 +151,10 @@ fn a_migration_without_a_verdict_is_refused_and_with_one_passes_once() {
         "{decision:#}"
     );
 
-    refused(&guest, "has served already");
-    vmgate(&["verdict", "push", &uri_b(), &envelope]).exits(2).says("serves once");
+    refused(&guest, "was already used");
+    vmgate(&["verdict", "push", &uri_b(), &envelope]).exits(2).says("can be used only once");
     enforced.place(&guest, &envelope);
-    refused(&guest, "has served once already");
+    refused(&guest, "was already used; a verdict can be used only once");
 }
 
 #[test]
@@ -179,13 +179,13 @@ fn only_a_go_for_this_vm_and_this_host_by_a_trusted_key_lets_in() {
     let cases = [
         (expired, "site", "expired"),
         (no_go, "site", "NO-GO"),
-        (changed("/move/vm/uuid", somebody), "site", "no signed verdict for it is here"),
+        (changed("/move/vm/uuid", somebody), "site", "this host has no signed verdict for this VM"),
         (changed("/move/destination/uuid", somebody), "site", "is about the destination host"),
         (go.clone(), "stranger", "no signature of the envelope is valid for the trusted keys"),
     ];
     for (verdict, key, why) in &cases {
         let envelope = enforced.sign(verdict, key);
-        if *why != "no signed verdict for it is here" {
+        if *why != "this host has no signed verdict for this VM" {
             vmgate(&["verdict", "push", "lab-b", &envelope]).exits(2).says(why);
         }
         enforced.place(&guest, &envelope);
@@ -207,10 +207,10 @@ fn only_a_go_for_this_vm_and_this_host_by_a_trusted_key_lets_in() {
     // What others could have written is not believed, however well it is signed.
     enforced.place(&guest, &good);
     on_host("b", "chmod 666 /var/lib/vmgate/verdicts/*.json", b"").exits(0);
-    refused(&guest, "others can write it");
+    refused(&guest, "other users can write it");
     on_host("b", "chmod 600 /var/lib/vmgate/verdicts/*.json; chmod 666 /etc/vmgate/keys.d/*.pem", b"")
         .exits(0);
-    refused(&guest, "others can write it");
+    refused(&guest, "other users can write it");
     on_host("b", "chmod 644 /etc/vmgate/keys.d/*.pem", b"").exits(0);
     let_in(&guest);
 }
@@ -243,7 +243,7 @@ fn where_nothing_can_be_decided_the_configuration_says_what_happens() {
     config("mode: enforce\non-error: closed\ntime-limit-seconds: 1\n");
     let holder = on_host("b", hold, b"").exits(0).stdout;
     let start = Instant::now();
-    refused(&guest, "nothing was decided within 1 s");
+    refused(&guest, "no decision within 1 s");
     assert!(start.elapsed() < Duration::from_secs(15), "took {:?}", start.elapsed());
     config("mode: enforce\non-error: open\ntime-limit-seconds: 1\n");
     let_in(&guest);
@@ -253,7 +253,7 @@ fn where_nothing_can_be_decided_the_configuration_says_what_happens() {
     on_host("b", "mv /usr/lib/vmgate/vmgate-hook /usr/lib/vmgate/away", b"").exits(0);
     let_in(&guest);
     config("mode: enforce\non-error: closed\n");
-    refused(&guest, "could not be run");
+    refused(&guest, "could not run");
     on_host("b", "mv /usr/lib/vmgate/away /usr/lib/vmgate/vmgate-hook", b"").exits(0);
 }
 
@@ -322,7 +322,7 @@ fn another_hook_goes_on_working_through_installation_update_and_removal() {
 
         let before = calls();
         // At first there is none; the second time, the one of before has served.
-        refused(&guest, "neighbour is not let in");
+        refused(&guest, "neighbour was refused");
         assert_eq!(calls(), before + 1, "{options:?}");
         let envelope = enforced.sign(&enforced.check(&guest, &[]), "site");
         vmgate(&["verdict", "push", "lab-b", &envelope]).exits(0);
@@ -358,7 +358,7 @@ fn another_hook_goes_on_working_through_installation_update_and_removal() {
 fn vmgate_brings_its_own_verdict_and_without_a_key_the_guest_stays() {
     let enforced = Enforced::with(&[]);
     let guest = Guest::start("own", &["--on", "a"]);
-    vmgate(&words(&["migrate", guest.name], &a_to_b())).exits(30).says("signing_key").says("is not let in");
+    vmgate(&words(&["migrate", guest.name], &a_to_b())).exits(30).says("signing_key").says("was refused");
     assert_eq!((guest.state_on("a").as_str(), guest.state_on("b").as_str()), ("running", ""));
 
     // By a shell of the user's instead of ssh, as one would behind a jump host.

@@ -1,4 +1,4 @@
-//! SHA-256 digests that tie a verdict to what it was reached from.
+//! SHA-256 digests that tie a verdict to its inputs.
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
@@ -22,7 +22,7 @@ impl Digest {
         Self(Sha256::digest(bytes).into())
     }
 
-    /// A digest that was reckoned elsewhere.
+    /// A digest that was calculated elsewhere.
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }

@@ -1,4 +1,4 @@
-//! The envelope: a payload with its type, and signatures over both (DSSE v1.0).
+//! The DSSE envelope of a signed verdict: a payload with its type, and signatures over both (DSSE v1.0).
 
 use base64::{
     Engine as _, alphabet,
@@ -12,7 +12,7 @@ use super::{AttestError, PrivateKey, PublicKey};
 /// A signed payload. Fields that are not known are ignored, as the specification demands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Envelope {
-    /// What the payload is; signed with it.
+    /// Type of the payload; covered by the signature.
     #[serde(rename = "payloadType")]
     pub payload_type: String,
     /// The payload in base64.
@@ -24,7 +24,7 @@ pub struct Envelope {
 /// One signature.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DsseSignature {
-    /// A hint which key signed. Not signed itself: never relied on.
+    /// Id of the signing key, as a hint. Not signed itself, so never relied on.
     #[serde(default)]
     pub keyid: String,
     /// The signature in base64.
@@ -44,7 +44,7 @@ impl Envelope {
         }
     }
 
-    /// The payload and the trusted key that signed it. Nothing of the payload is looked at before a signature holds.
+    /// Returns the payload and the trusted key that signed it. The payload is not parsed before a signature is valid.
     pub(super) fn open<'k>(
         &self,
         payload_type: &str,
@@ -61,7 +61,7 @@ impl Envelope {
                 return Ok((payload, key));
             }
         }
-        let list = |ids: Vec<String>| if ids.is_empty() { "nobody".to_owned() } else { ids.join(", ") };
+        let list = |ids: Vec<String>| if ids.is_empty() { "no key".to_owned() } else { ids.join(", ") };
         let named = |id: &str| if id.is_empty() { "a key without an id".to_owned() } else { id.to_owned() };
         Err(AttestError::NotTrusted {
             signed_by: list(self.signatures.iter().map(|signature| named(&signature.keyid)).collect()),
@@ -70,13 +70,14 @@ impl Envelope {
     }
 }
 
-/// What is signed: type and payload with their lengths, so that neither can pass for a part of the other.
+/// The signed bytes (DSSE pre-authentication encoding): type and payload with their lengths, so that neither can pass
+/// for a part of the other.
 fn pre_authentication(payload_type: &str, payload: &[u8]) -> Vec<u8> {
     let head = format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), payload.len());
     [head.as_bytes(), payload].concat()
 }
 
-/// Standard or URL-safe base64: writers may use either.
+/// Decodes standard or URL-safe base64: writers may use either.
 fn decode(text: &str) -> Option<Vec<u8>> {
     let config = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
     let standard = GeneralPurpose::new(&alphabet::STANDARD, config);

@@ -17,15 +17,15 @@ pub struct PrivateKey(SigningKey);
 #[derive(Clone, PartialEq, Eq)]
 pub struct PublicKey(VerifyingKey);
 
-/// A text that is not the key that is needed.
+/// A text that is not the expected kind of key.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("{from} is not an Ed25519 {kind} key: {problem}")]
 pub struct InvalidKey {
-    /// The file or environment variable that it came from.
+    /// The file or environment variable of the text.
     pub from: String,
     /// `private` or `public`.
     pub kind: &'static str,
-    /// What is wrong and what to do. Holds nothing of the key.
+    /// The problem and the way out. Never contains a part of the key.
     pub problem: &'static str,
 }
 
@@ -36,20 +36,20 @@ impl PrivateKey {
             from: from.to_owned(),
             kind: "private",
             problem: if pem.contains("BEGIN ENCRYPTED PRIVATE KEY") {
-                "it is encrypted; decrypt it first with `openssl pkey -in KEY`"
+                "the key is encrypted; decrypt it first with `openssl pkey -in KEY`"
             } else if pem.contains("BEGIN PUBLIC KEY") {
-                "it is a public key, and signing needs the private one"
+                "this is a public key, and signing needs the private key"
             } else if pem.contains("BEGIN OPENSSH PRIVATE KEY") {
-                "it is in OpenSSH's format; make a key with `openssl genpkey -algorithm ed25519`"
+                "the key is in OpenSSH format; make a key with `openssl genpkey -algorithm ed25519`"
             } else if pem.contains("PRIVATE KEY") {
-                "it is damaged or of another kind; make one with `openssl genpkey -algorithm ed25519`"
+                "the key is damaged or of another kind; make one with `openssl genpkey -algorithm ed25519`"
             } else {
-                "there is no PEM in it; make a key with `openssl genpkey -algorithm ed25519`"
+                "it contains no PEM; make a key with `openssl genpkey -algorithm ed25519`"
             },
         })
     }
 
-    /// The public key that belongs to it.
+    /// The public key of this private key.
     pub fn public(&self) -> PublicKey {
         PublicKey(self.0.verifying_key())
     }
@@ -67,11 +67,11 @@ impl PublicKey {
             from: from.to_owned(),
             kind: "public",
             problem: if pem.contains("PRIVATE KEY") {
-                "it is a private key; keep it secret and give the output of `openssl pkey -in KEY -pubout`"
+                "this is a private key; keep it secret and give the output of `openssl pkey -in KEY -pubout`"
             } else if pem.contains("BEGIN PUBLIC KEY") {
-                "it is damaged or of another kind"
+                "the key is damaged or of another kind"
             } else {
-                "there is no PEM in it; `openssl pkey -in KEY -pubout` writes one"
+                "it contains no PEM; `openssl pkey -in KEY -pubout` writes one"
             },
         })
     }
@@ -84,7 +84,7 @@ impl PublicKey {
         Digest::of(&der).hex()
     }
 
-    /// Whether this key made `signature` over `message`; strict, so that one signature has one key and one form.
+    /// True if this key made `signature` over `message`; strict, so that one signature has one key and one form.
     pub(super) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         Signature::from_slice(signature)
             .is_ok_and(|signature| self.0.verify_strict(message, &signature).is_ok())

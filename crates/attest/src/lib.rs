@@ -1,8 +1,8 @@
 //! Signed verdicts: an in-toto Statement v1 about the facts, with the verdict as its predicate, in a DSSE envelope
 //! signed with Ed25519.
 //!
-//! What is trusted is the key and nothing in the envelope: its key id is only a hint, and the statement is read
-//! after the signature holds. Specifications: in-toto attestation v1 (spec/v1), DSSE v1.0 (protocol.md, envelope.md).
+//! Only the key is trusted, and nothing in the envelope: its key id is only a hint, and the statement is read
+//! after the signature was verified. Specifications: in-toto attestation v1 (spec/v1), DSSE v1.0 (protocol.md, envelope.md).
 
 mod digest;
 mod dsse;
@@ -17,7 +17,7 @@ use thiserror::Error;
 pub use digest::{Digest, InvalidDigest};
 pub use dsse::{DsseSignature, Envelope};
 pub use key::{InvalidKey, PrivateKey, PublicKey};
-pub use permit::{Decision, GoReason, Named, NoGoReason, Permit, PermitDigests, PermitSchema, PermittedMove};
+pub use permit::{Decision, GoReason, NameAndUuid, NoGoReason, Permit, PermitDigests, PermitSchema, PermittedMove};
 
 /// A document that is signed as the predicate of a statement about facts.
 pub trait Predicate {
@@ -45,62 +45,64 @@ struct Statement<P> {
     predicate: P,
 }
 
-/// What the statement is about: the facts of a move, by digest.
+/// Subject of the statement: the facts of a move, by digest.
 #[derive(Debug, Serialize, Deserialize)]
 struct Subject {
     name: String,
     digest: BTreeMap<String, String>,
 }
 
-/// A verdict whose signature holds.
+/// A verdict with a verified signature.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Attested<P> {
+pub struct VerifiedVerdict<P> {
     /// The verdict that was signed, or the part of it that its reader needs.
     pub verdict: P,
     /// The id of the trusted key that signed it, see [`PublicKey::id`].
     pub key_id: String,
-    /// The digest of what was signed: the same however its envelope is written, and whoever else signed it.
+    /// Digest of the signed statement: independent of the envelope's layout and of further signatures.
     pub statement: Digest,
 }
 
 /// A verdict that cannot be signed, or an envelope that cannot be trusted.
 #[derive(Debug, Error)]
 pub enum AttestError {
-    /// Without a digest of the facts a signature would say nothing about them.
+    /// The verdict has no digest of its facts, so a signature would not cover the facts.
     #[error(
-        "the verdict on {0} names no digest of its facts, so there is nothing to sign it about: check again with this version"
+        "the verdict on {0} has no digest of its facts, so a signature would not cover the facts: check again with this version of vmgate"
     )]
     NoFactsDigest(String),
     /// The verdict does not serialise.
     #[error("the verdict cannot be written as JSON")]
     Encode(#[source] serde_json::Error),
-    /// The file is no envelope.
+    /// The file is not a DSSE envelope.
     #[error("this is not a DSSE envelope (a JSON object with payloadType, payload and signatures)")]
     NotAnEnvelope(#[source] serde_json::Error),
-    /// The envelope holds something else.
+    /// The payload is not an in-toto statement.
     #[error("the envelope holds `{0}`, not an in-toto statement ({PAYLOAD_TYPE})")]
     OtherPayload(String),
     /// A field is not base64.
     #[error("the envelope's {0} is not base64: the file is damaged")]
     NotBase64(&'static str),
-    /// Nobody can be trusted.
+    /// No trusted key was given.
     #[error("no public key was given, so no signature can be trusted: give the signer's key")]
     NoKeys,
-    /// None of the signatures is by a trusted key.
+    /// No signature is from a trusted key.
     #[error(
         "no signature of the envelope is valid for the trusted keys (signed by {signed_by}; trusted: {trusted}): the \
          file was changed after it was signed, or another key signed it"
     )]
     NotTrusted {
-        /// The key ids that the envelope names, which nobody vouches for.
+        /// Key ids that the envelope names; not verified.
         signed_by: String,
         /// The ids of the keys that were given.
         trusted: String,
     },
-    /// The signature holds, but what was signed is no verdict.
-    #[error("the signature is valid, but what was signed is not a verdict of this version of vmgate: {0}")]
+    /// The signature is valid, but the signed statement is not a verdict.
+    #[error(
+        "the signature is valid, but the signed statement is not a verdict of this version of vmgate: {0}"
+    )]
     NotAVerdict(String),
-    /// The statement is about other facts than the verdict in it.
+    /// Statement and verdict name different facts.
     #[error("the signature is valid, but the statement is about {subject} and its verdict is on {verdict}")]
     OtherSubject {
         /// The digest in the statement's subject.
@@ -134,7 +136,7 @@ pub fn sign<P: Predicate + Serialize>(verdict: &P, key: &PrivateKey) -> Result<E
 pub fn verify<P: Predicate + DeserializeOwned>(
     envelope: &[u8],
     trusted: &[PublicKey],
-) -> Result<Attested<P>, AttestError> {
+) -> Result<VerifiedVerdict<P>, AttestError> {
     if trusted.is_empty() {
         return Err(AttestError::NoKeys);
     }
@@ -151,7 +153,7 @@ pub fn verify<P: Predicate + DeserializeOwned>(
     }
     let verdict: P = serde_json::from_value(statement.predicate).map_err(|error| wrong(error.to_string()))?;
     same_facts(&statement.subject, verdict.facts())?;
-    Ok(Attested { verdict, key_id: key.id(), statement: Digest::of(&payload) })
+    Ok(VerifiedVerdict { verdict, key_id: key.id(), statement: Digest::of(&payload) })
 }
 
 fn same_facts(subjects: &[Subject], facts: Option<Digest>) -> Result<(), AttestError> {

@@ -37,9 +37,9 @@ pub enum PermitSchema {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PermittedMove {
     /// The VM.
-    pub vm: Named,
+    pub vm: NameAndUuid,
     /// The host that it may go to.
-    pub destination: Named,
+    pub destination: NameAndUuid,
 }
 
 /// The digests of a verdict.
@@ -63,7 +63,7 @@ impl Predicate for Permit {
 
 impl Permit {
     /// True if a migration may run on it at `now`: GO, not expired, and without warnings where they count.
-    pub fn lets_pass(&self, now: Timestamp) -> bool {
+    pub fn permits_migration(&self, now: Timestamp) -> bool {
         let go = match self.decision {
             Decision::Go(GoReason::AllClear) => true,
             Decision::Go(GoReason::WithWarnings) => !self.strict,
@@ -75,7 +75,7 @@ impl Permit {
 
 /// What a VM or host is called.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-pub struct Named {
+pub struct NameAndUuid {
     /// Its name; absent where it is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -128,7 +128,7 @@ impl Decision {
     }
 
     /// The class of its reason in words that end a sentence.
-    pub fn because(self) -> &'static str {
+    pub fn reason(self) -> &'static str {
         match self {
             Self::Go(GoReason::AllClear) => "nothing speaks against it",
             Self::Go(GoReason::WithWarnings) => "nothing blocks, but there are warnings",
@@ -139,7 +139,7 @@ impl Decision {
     }
 }
 
-impl Named {
+impl NameAndUuid {
     /// The name, else the UUID, else what it is not.
     pub fn label(&self) -> &str {
         self.name.as_deref().or(self.uuid.as_deref()).unwrap_or("(unknown)")

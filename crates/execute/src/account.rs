@@ -83,13 +83,13 @@ mod tests {
     use vmgate_facts::{History, PastMigration, Vm};
     use vmgate_ledger::Ledger;
     use vmgate_rules::Catalogues;
-    use vmgate_verdict::Named;
+    use vmgate_verdict::NameAndUuid;
 
     /// What the ledger remembers of a migration that took `total` seconds and was foretold so.
     fn remembered(forecast: &Forecast, total: f64) -> PastMigration {
         let folder = tempfile::tempdir().unwrap();
         let ledger = Ledger::open(folder.path().join("ledger.db")).unwrap();
-        let named = |name: &str| Named { name: None, uuid: Some(name.to_owned()) };
+        let named = |name: &str| NameAndUuid { name: None, uuid: Some(name.to_owned()) };
         let [forecast_total_seconds, replayed_total_seconds, forecast_blackout_seconds] = foretold(forecast);
         let migration = Migration {
             run: "r1".to_owned(),

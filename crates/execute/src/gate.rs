@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use thiserror::Error;
 
 use vmgate_attest::{AttestError, Digest, PublicKey};
-use vmgate_verdict::{Decision, Effect, ExitCode, Judged, Named, Verdict};
+use vmgate_verdict::{Decision, Effect, ExitCode, JudgedOutcome, NameAndUuid, Verdict};
 
 /// The right to migrate one VM between two hosts, given by a verdict. There is no other way to make one.
 #[derive(Debug)]
@@ -85,7 +85,7 @@ impl Pass {
     /// Opens the gate if `verdict` is GO at `now`; under `--strict` a GO with warnings does not open it.
     pub fn from_verdict(verdict: Verdict, now: Timestamp) -> Result<Self, Refused> {
         let exit = ExitCode::of(&verdict);
-        let label = |named: &Named| named.name.clone().unwrap_or_else(|| "the VM".to_owned());
+        let label = |named: &NameAndUuid| named.name.clone().unwrap_or_else(|| "the VM".to_owned());
         if !matches!(verdict.decision, Decision::Go(_)) || exit != ExitCode::Go {
             return Err(Refused::NotGo {
                 vm: label(&verdict.moved.vm),
@@ -94,7 +94,7 @@ impl Pass {
                 exit,
             });
         }
-        if !verdict.lets_pass(now) {
+        if !verdict.permits_migration(now) {
             let (vm, expired) = (label(&verdict.moved.vm), verdict.expires_at);
             return Err(Refused::Expired { vm, expired, now });
         }
@@ -149,15 +149,15 @@ impl Pass {
 /// What blocks now and did not before: the reason why a verdict no longer holds. Rules that lack their facts for one
 /// reason are told together: a host that does not answer is one trouble, not a dozen.
 pub(super) fn what_changed(before: &Verdict, after: &Verdict) -> String {
-    let same = |one: &Judged, other: &Judged| {
+    let same = |one: &JudgedOutcome, other: &JudgedOutcome| {
         (&one.outcome.rule, &one.outcome.subject) == (&other.outcome.rule, &other.outcome.subject)
     };
-    let blocked_before: Vec<&Judged> = before.with_effect(Effect::Block).collect();
+    let blocked_before: Vec<&JudgedOutcome> = before.with_effect(Effect::Block).collect();
     let new =
         after.with_effect(Effect::Block).filter(|now| !blocked_before.iter().any(|before| same(before, now)));
-    let (undecided, violated): (Vec<&Judged>, Vec<&Judged>) =
+    let (undecided, violated): (Vec<&JudgedOutcome>, Vec<&JudgedOutcome>) =
         new.partition(|judged| !judged.outcome.missing.is_empty());
-    let mut by_reason: BTreeMap<BTreeSet<&str>, Vec<&Judged>> = BTreeMap::new();
+    let mut by_reason: BTreeMap<BTreeSet<&str>, Vec<&JudgedOutcome>> = BTreeMap::new();
     for judged in undecided {
         let reasons = judged.outcome.missing.iter().map(|missing| missing.reason.as_str()).collect();
         by_reason.entry(reasons).or_default().push(judged);
@@ -175,7 +175,7 @@ pub(super) fn what_changed(before: &Verdict, after: &Verdict) -> String {
     if words.is_empty() { ExitCode::of(after).meaning().to_owned() } else { words.join("; ") }
 }
 
-fn alone(judged: &Judged) -> String {
+fn alone(judged: &JudgedOutcome) -> String {
     format!("{}: {}", judged.outcome.rule, judged.outcome.message)
 }
 
@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn what_lacks_its_facts_for_one_reason_is_told_once() {
-        let lacking = |rule: &str, reason: &str| Judged {
+        let lacking = |rule: &str, reason: &str| JudgedOutcome {
             outcome: Outcome {
                 missing: vec![Missing {
                     path: format!("destination.{rule}"),

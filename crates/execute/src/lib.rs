@@ -150,7 +150,7 @@ impl Undone {
             Self::Busy(_) => ExitCode::RuleViolated,
             Self::Stayed { exit, .. } => *exit,
             Self::Unclear { .. } | Self::Suffers { .. } | Self::NotRestored { .. } => {
-                ExitCode::SomebodyMustLook
+                ExitCode::OperatorNeeded
             }
         }
     }

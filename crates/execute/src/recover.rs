@@ -108,7 +108,7 @@ impl Fate {
             Self::Driven(_) | Self::Ended { .. } => ExitCode::Go,
             Self::Unusable(_) => ExitCode::Internal,
             Self::NotRestored { .. } | Self::Isolated { .. } | Self::Stopped(_) | Self::Unclear(_) => {
-                ExitCode::SomebodyMustLook
+                ExitCode::OperatorNeeded
             }
         }
     }
@@ -173,7 +173,7 @@ pub(super) fn bring_to_an_end(journal: &Journal, open: &OpenRun, hosts: &Hosts) 
         (&hosts.destination, true)
     } else if seen.source.is_absent() && seen.destination.is_absent() {
         let why = format!("the VM has stopped: {seen}");
-        journal.end(Ending::Failed, ExitCode::SomebodyMustLook, None, Some(&why));
+        journal.end(Ending::Failed, ExitCode::OperatorNeeded, None, Some(&why));
         return Fate::Stopped(seen);
     } else {
         journal.note(State::Fail, None, Some(&format!("recovery: {seen}")));
@@ -206,7 +206,7 @@ pub(super) fn bring_to_an_end(journal: &Journal, open: &OpenRun, hosts: &Hosts) 
     }
     if let Some(cut_off) = cut_off {
         let why = format!("it was left behind, and recovered; {cut_off}");
-        journal.end(cut_off.ending(), ExitCode::SomebodyMustLook, Some(&host), Some(&why));
+        journal.end(cut_off.ending(), ExitCode::OperatorNeeded, Some(&host), Some(&why));
         return Fate::Isolated { host, cut_off };
     }
     let (ending, exit) =

@@ -227,7 +227,7 @@ impl Run<'_> {
         })?;
         self.journal.ledger.append(&Entry::Verdict((&verdict).into()))?;
         let before = self.assignment.pass.verdict();
-        if !verdict.lets_pass(self.assignment.judge.now()) {
+        if !verdict.permits_migration(self.assignment.judge.now()) {
             let why = format!("the verdict no longer holds: {}", gate::what_changed(before, &verdict));
             let exit = match ExitCode::of(&verdict) {
                 ExitCode::Go => exit,

@@ -84,7 +84,7 @@ impl Run<'_> {
             return Err(Undone::NotRestored { host, why: format!("{trouble}; {cut_off}"), left });
         }
         let why = format!("{trouble}; {cut_off}");
-        self.journal.end(cut_off.ending(), ExitCode::SomebodyMustLook, Some(&host), Some(&why));
+        self.journal.end(cut_off.ending(), ExitCode::OperatorNeeded, Some(&host), Some(&why));
         Err(Undone::Suffers { host, trouble, cut_off: Box::new(cut_off) })
     }
 
@@ -225,7 +225,7 @@ mod tests {
             trouble: "it is deaf".to_owned(),
             cut_off: Box::new(cut),
         };
-        assert_eq!(undone.exit(), ExitCode::SomebodyMustLook);
+        assert_eq!(undone.exit(), ExitCode::OperatorNeeded);
         let text = undone.to_string();
         assert!(
             text.starts_with("the VM runs on hv2, but it is deaf; somebody must look: it was isolated"),

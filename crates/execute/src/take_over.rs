@@ -69,7 +69,7 @@ mod tests {
     use super::*;
     use vmgate_judge::change::Plan;
     use vmgate_ledger::fresh::Fresh;
-    use vmgate_verdict::Named;
+    use vmgate_verdict::NameAndUuid;
 
     /// A host of libvirt's test driver that runs these VMs.
     fn host(folder: &Path, name: &str, vms: &[&str]) -> String {
@@ -89,7 +89,7 @@ mod tests {
         let timeout = Duration::from_secs(10);
         let hosts = Hosts::new(from.parse().unwrap(), to.parse().unwrap(), timeout);
         let (ledger, change) = (Fresh::in_file().ledger(), Digest::of(b"change"));
-        let named = |name: &str| Named { name: Some(name.to_owned()), uuid: None };
+        let named = |name: &str| NameAndUuid { name: Some(name.to_owned()), uuid: None };
         let run = RunStarted {
             run: "r1".to_owned(),
             vm: named("web"),

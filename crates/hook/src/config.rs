@@ -1,4 +1,4 @@
-//! `/etc/vmgate/hook.yaml`: what a destination enforces.
+//! Settings of the hook on a destination host: `/etc/vmgate/hook.yaml`.
 
 use std::time::Duration;
 
@@ -7,28 +7,28 @@ use thiserror::Error;
 
 use super::{Layout, trust};
 
-/// More is no configuration.
+/// Largest configuration file, bytes.
 const MOST: u64 = 64 << 10;
 
-/// What a host does with incoming migrations.
+/// Settings of a host for incoming migrations.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct HookConfig {
-    /// Names this format.
+    /// Id of this format.
     pub schema: HookSchema,
-    /// Whether a migration without a verdict is refused or only written down.
-    pub mode: Mode,
-    /// What happens where nothing can be decided.
+    /// Enforcement: a migration without a verdict is refused, or only logged.
+    pub mode: EnforcementMode,
+    /// Fallback if no decision is possible.
     pub on_error: OnError,
-    /// Longest time that libvirt waits for the decision, 0.1 to 60.
+    /// Longest time that libvirt waits for the decision, 0.1 to 60 seconds.
     #[serde(deserialize_with = "time_limit")]
     pub time_limit_seconds: f64,
-    /// Size at which the log is put aside, 1 to 1024.
+    /// Size at which the log is rotated, 1 to 1024 MiB.
     #[serde(deserialize_with = "log_size")]
     pub log_mebibytes: u64,
 }
 
-/// The names of the format that this version reads.
+/// Ids of the format that this version reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum HookSchema {
     /// The first format.
@@ -37,29 +37,29 @@ pub enum HookSchema {
     V1,
 }
 
-/// Whether the host enforces.
+/// Enforcement mode of a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[derive(strum::EnumString, strum::VariantNames)]
 #[strum(serialize_all = "kebab-case")]
-pub enum Mode {
+pub enum EnforcementMode {
     /// No migration comes in without a verdict.
     #[default]
     Enforce,
-    /// All come in; what would have been refused is written down.
+    /// All migrations come in; the log says which ones would have been refused.
     AuditOnly,
 }
 
-/// What happens to a migration where the hook cannot decide: it is broken, out of time, or lacks what it needs.
+/// Fallback for a migration that the hook cannot decide on: an internal error, a timeout, or a missing file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[derive(strum::EnumString, strum::VariantNames)]
 #[strum(serialize_all = "kebab-case")]
 pub enum OnError {
-    /// It is refused.
+    /// Refuse the migration.
     #[default]
     Closed,
-    /// It comes in.
+    /// Let the migration in.
     Open,
 }
 
@@ -67,7 +67,7 @@ impl Default for HookConfig {
     fn default() -> Self {
         Self {
             schema: HookSchema::V1,
-            mode: Mode::default(),
+            mode: EnforcementMode::default(),
             on_error: OnError::default(),
             time_limit_seconds: 5.0,
             log_mebibytes: 10,
@@ -75,14 +75,14 @@ impl Default for HookConfig {
     }
 }
 
-/// A configuration that cannot be used, and what it wants all the same.
+/// An invalid configuration, with the fallback that it still asks for.
 #[derive(Debug, Error)]
 #[error("{problem}")]
 pub struct InvalidHookConfig {
     problem: String,
-    /// Whether a line of it lets migrations in where nothing can be decided: a slip elsewhere in the file must not
-    /// turn open into closed. A file that others can write is not looked at for that.
-    pub lets_in: bool,
+    /// True if a line of the file lets migrations in when no decision is possible: a mistake elsewhere in the file must not
+    /// turn open into closed. Always false for a file that other users can write.
+    pub fallback_open: bool,
 }
 
 impl HookConfig {
@@ -90,11 +90,11 @@ impl HookConfig {
     pub fn load(layout: &Layout) -> Result<Self, InvalidHookConfig> {
         let path = layout.config();
         let bytes = trust::read(&path, MOST)
-            .map_err(|why| InvalidHookConfig { problem: why.to_string(), lets_in: false })?;
+            .map_err(|why| InvalidHookConfig { problem: why.to_string(), fallback_open: false })?;
         let text = String::from_utf8_lossy(&bytes);
         Self::parse(&text).map_err(|problem| InvalidHookConfig {
             problem: format!("{}: {problem}", path.display()),
-            lets_in: lets_in(&text),
+            fallback_open: fallback_open(&text),
         })
     }
 
@@ -107,19 +107,19 @@ impl HookConfig {
         Duration::from_secs_f64(self.time_limit_seconds)
     }
 
-    /// The file, with a word on each setting.
+    /// The text of the file, with a comment on each setting.
     pub fn to_text(&self) -> String {
         let word = |value: Result<String, serde_yaml::Error>| value.unwrap_or_default().trim().to_owned();
         format!(
-            "# What this host does with incoming migrations; docs/hook.md of vmgate. Read at each migration.\n\
+            "# Settings for incoming migrations on this host; see docs/hook.md of vmgate. Read at each migration.\n\
              schema: vmgate/hook/v1\n\
-             # enforce: only with a signed verdict. audit-only: all come in, and the log says which would not.\n\
+             # enforce: a migration needs a signed verdict. audit-only: all come in; the log says which would be refused.\n\
              mode: {mode}\n\
-             # Where nothing can be decided (no key, no space, out of time): closed refuses, open lets in.\n\
+             # If no decision is possible (no key, disk full, timeout): closed refuses the migration, open lets it in.\n\
              on-error: {on_error}\n\
-             # Longest time for a decision, while which libvirt waits.\n\
+             # Longest time for a decision; libvirt waits meanwhile.\n\
              time-limit-seconds: {limit}\n\
-             # Size at which /var/log/vmgate/hook.jsonl is put aside; four older ones are kept.\n\
+             # Size at which /var/log/vmgate/hook.jsonl is rotated; four older files are kept.\n\
              log-mebibytes: {size}\n",
             mode = word(serde_yaml::to_string(&self.mode)),
             on_error = word(serde_yaml::to_string(&self.on_error)),
@@ -129,8 +129,9 @@ impl HookConfig {
     }
 }
 
-/// The two lines that the hook script looks for as well, when its program cannot be run.
-fn lets_in(text: &str) -> bool {
+/// True if the text has one of the two lines that let migrations in. The hook script looks for the same lines when its
+/// program cannot run.
+fn fallback_open(text: &str) -> bool {
     text.lines().any(|line| {
         let line = line.split_once(" #").map_or(line, |(before, _)| before).trim_end();
         let is = |name: &str, value: &str| {
@@ -166,12 +167,12 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_back() {
-        for mode in [Mode::Enforce, Mode::AuditOnly] {
+        for mode in [EnforcementMode::Enforce, EnforcementMode::AuditOnly] {
             for on_error in [OnError::Closed, OnError::Open] {
                 let config = HookConfig { mode, on_error, time_limit_seconds: 0.5, ..HookConfig::default() };
                 assert_eq!(HookConfig::parse(&config.to_text()).unwrap(), config);
-                let open = on_error == OnError::Open || mode == Mode::AuditOnly;
-                assert_eq!(lets_in(&config.to_text()), open);
+                let open = on_error == OnError::Open || mode == EnforcementMode::AuditOnly;
+                assert_eq!(fallback_open(&config.to_text()), open);
             }
         }
         assert_eq!(HookConfig::parse("").unwrap(), HookConfig::default());
@@ -193,10 +194,10 @@ mod tests {
 
     #[test]
     fn a_slip_elsewhere_does_not_turn_open_into_closed() {
-        assert!(lets_in("mod: enforce\non-error: open # for now\n"));
-        assert!(lets_in("mode:   audit-only\n["));
+        assert!(fallback_open("mod: enforce\non-error: open # for now\n"));
+        assert!(fallback_open("mode:   audit-only\n["));
         for closed in ["on-error: closed", "# on-error: open", "x-on-error: open", "on-error: openish", ""] {
-            assert!(!lets_in(closed), "{closed}");
+            assert!(!fallback_open(closed), "{closed}");
         }
     }
 }

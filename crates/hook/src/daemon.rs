@@ -1,7 +1,7 @@
-//! Whether libvirt knows that there is a hook: it looks once, when it starts or reloads.
+//! libvirt's daemons and the hook: a daemon looks for hooks only once, when it starts or reloads.
 //!
-//! virHookInitialize notes whether any executable hook for QEMU is there; virHookCall then looks into the folder each
-//! time. So a further hook works at once, and the first one after a reload (SIGHUP), which restarts nothing.
+//! virHookInitialize records if an executable hook for QEMU exists; virHookCall then reads the folder each
+//! time. So an additional hook works at once, and the first hook after a reload (SIGHUP), which restarts nothing.
 
 use std::{fs, os::unix::fs::MetadataExt, os::unix::fs::PermissionsExt, path::PathBuf};
 
@@ -10,35 +10,36 @@ use serde::{Deserialize, Serialize};
 
 use super::Layout;
 
-/// Programs of libvirt that run QEMU and its hooks.
+/// Daemons of libvirt that run QEMU and its hooks.
 const DAEMONS: [&str; 2] = ["libvirtd", "virtqemud"];
 
-/// Whether libvirt runs the hook.
+/// Activation of the hook in libvirt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "kebab-case")]
-pub enum Known {
-    /// It does.
-    Yes,
-    /// It does not run, and will look when it starts.
+pub enum HookActivation {
+    /// libvirt runs the hook.
+    #[serde(rename = "yes")]
+    Active,
+    /// libvirt does not run; the hook is active after the next start.
     AtStart,
-    /// It runs and has perhaps not looked since the first hook was put there.
+    /// libvirt runs and may not have looked for hooks since the first one was installed.
     AfterReload {
-        /// How to make it look.
+        /// Command that reloads the daemon.
         command: String,
     },
 }
 
-/// A run of a daemon.
+/// One running daemon process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Daemon {
     name: String,
     pid: i32,
-    /// Ticks between the start of the machine and its own.
+    /// Ticks between the boot of the host and the start of the process.
     started_ticks: u64,
 }
 
 impl Daemon {
-    /// When it started, in seconds since the epoch.
+    /// Start of the process, seconds since the epoch.
     fn started(&self) -> Option<u64> {
         let ticks = procfs::ticks_per_second();
         Some(procfs::boot_time_secs().ok()? + self.started_ticks / ticks.max(1))
@@ -56,8 +57,8 @@ fn running(layout: &Layout) -> Vec<Daemon> {
     layout.pid_files().into_iter().filter_map(daemon).collect()
 }
 
-/// Daemons that certainly know of a hook: those that were seen to, and those that started after one was there.
-pub(super) fn that_know(layout: &Layout, seen: &[Daemon]) -> Vec<Daemon> {
+/// Daemons that certainly know of a hook: those in `seen`, and those that started after a hook existed.
+pub(super) fn aware_daemons(layout: &Layout, seen: &[Daemon]) -> Vec<Daemon> {
     let oldest = executable_hooks(layout)
         .iter()
         .filter_map(|path| fs::metadata(path).ok())
@@ -71,25 +72,25 @@ pub(super) fn that_know(layout: &Layout, seen: &[Daemon]) -> Vec<Daemon> {
     running(layout).into_iter().filter(knows).collect()
 }
 
-/// Whether libvirt runs the hook, where `knowing` are the daemons that know of one.
-pub(super) fn known(layout: &Layout, knowing: &[Daemon]) -> Known {
+/// Activation of the hook in libvirt; `knowing` are the daemons that know of a hook.
+pub(super) fn activation(layout: &Layout, knowing: &[Daemon]) -> HookActivation {
     let running = running(layout);
     if running.is_empty() {
-        return Known::AtStart;
+        return HookActivation::AtStart;
     }
     match running.iter().find(|daemon| !knowing.contains(daemon)) {
-        None => Known::Yes,
-        Some(daemon) => Known::AfterReload { command: reload_command(daemon) },
+        None => HookActivation::Active,
+        Some(daemon) => HookActivation::AfterReload { command: reload_command(daemon) },
     }
 }
 
-/// Makes every daemon that runs look again. No VM and no daemon is stopped by it.
+/// Reloads every running daemon, so that it looks for hooks again. This stops no VM and no daemon.
 pub(super) fn reload(layout: &Layout) -> Result<Vec<Daemon>, String> {
     let running = running(layout);
     for daemon in &running {
         // SAFETY: kill(2) takes no pointers.
         if unsafe { libc::kill(daemon.pid, libc::SIGHUP) } != 0 {
-            return Err(format!("{} does not reload: {}", daemon.name, std::io::Error::last_os_error()));
+            return Err(format!("{} cannot be reloaded: {}", daemon.name, std::io::Error::last_os_error()));
         }
     }
     Ok(running)
@@ -103,7 +104,7 @@ fn reload_command(daemon: &Daemon) -> String {
     }
 }
 
-/// Every hook for QEMU that libvirt would run.
+/// Paths of all executable hooks for QEMU, in the order of libvirt.
 pub(super) fn executable_hooks(layout: &Layout) -> Vec<PathBuf> {
     let in_folder =
         fs::read_dir(layout.hook_folder()).into_iter().flatten().flatten().map(|entry| entry.path());

@@ -1,37 +1,37 @@
-//! Whether a verdict that somebody trusted signed lets this VM in here and now. No I/O.
+//! Checks a verified verdict against an incoming migration: VM, destination, expiry and GO. No I/O.
 
 use jiff::Timestamp;
 use thiserror::Error;
 
 use vmgate_attest::{Decision, Permit};
 
-/// Who asks to come in, and where.
+/// An incoming migration: VM and destination.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Asked {
+pub(super) struct IncomingMigration {
     /// The VM's UUID.
     pub(super) vm: String,
     /// This host's UUID.
     pub(super) destination: String,
 }
 
-/// Why a verdict does not let a VM in.
+/// Reason why a verdict does not let a VM in.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub(super) enum Unfit {
-    /// It is about another VM. Of these there may be many, and none is worth a word.
+pub(super) enum VerdictMismatch {
+    /// The verdict is about another VM. There may be many of these; they are not reported.
     #[error("the verdict is about another VM")]
     OtherVm,
-    /// It is about another way.
-    #[error("the verdict for it is about the destination host {0}, and this is host {1}")]
+    /// The verdict is about another destination host.
+    #[error("the verdict for this VM is about the destination host {0}, but this is host {1}")]
     OtherDestination(String, String),
-    /// It is not GO.
-    #[error("the verdict for it is {0}: {1}")]
+    /// The verdict is not GO.
+    #[error("the verdict for this VM is {0}: {1}")]
     NotGo(&'static str, &'static str),
-    /// It came too late.
-    #[error("the verdict for it expired at {0}, and it is {1} here")]
+    /// The verdict has expired.
+    #[error("the verdict for this VM expired at {0}; the time on this host is {1}")]
     Expired(Timestamp, Timestamp),
 }
 
-/// UUIDs are compared without regard to how they were written.
+/// Compares two UUIDs, ignoring case and hyphens.
 pub(super) fn same_uuid(one: &str, other: &str) -> bool {
     let digits =
         |text: &str| text.chars().filter(|c| *c != '-').map(|c| c.to_ascii_lowercase()).collect::<String>();
@@ -39,36 +39,36 @@ pub(super) fn same_uuid(one: &str, other: &str) -> bool {
 }
 
 /// Holds a verdict against what is asked. The source host is not among what libvirt tells, so it is not compared.
-pub(super) fn fits(verdict: &Permit, asked: &Asked, now: Timestamp) -> Result<(), Unfit> {
+pub(super) fn fits(verdict: &Permit, asked: &IncomingMigration, now: Timestamp) -> Result<(), VerdictMismatch> {
     let is = |uuid: &Option<String>, meant: &str| uuid.as_deref().is_some_and(|uuid| same_uuid(uuid, meant));
     if !is(&verdict.moved.vm.uuid, &asked.vm) {
-        return Err(Unfit::OtherVm);
+        return Err(VerdictMismatch::OtherVm);
     }
     destined(verdict, &asked.destination, now)
 }
 
 /// The same without regard to the VM: whether it can ever be of use on this host.
-pub(super) fn destined(verdict: &Permit, host: &str, now: Timestamp) -> Result<(), Unfit> {
+pub(super) fn destined(verdict: &Permit, host: &str, now: Timestamp) -> Result<(), VerdictMismatch> {
     let destination = verdict.moved.destination.uuid.as_deref().unwrap_or("(not named)");
     if !same_uuid(destination, host) {
-        return Err(Unfit::OtherDestination(destination.to_owned(), host.to_owned()));
+        return Err(VerdictMismatch::OtherDestination(destination.to_owned(), host.to_owned()));
     }
     if now >= verdict.expires_at {
-        return Err(Unfit::Expired(verdict.expires_at, now));
+        return Err(VerdictMismatch::Expired(verdict.expires_at, now));
     }
-    if !verdict.lets_pass(now) {
+    if !verdict.permits_migration(now) {
         let because = match verdict.decision {
-            Decision::Go(_) => "there are warnings, and under --strict they count",
-            no_go @ Decision::NoGo(_) => no_go.because(),
+            Decision::Go(_) => "there are warnings, and --strict was used",
+            no_go @ Decision::NoGo(_) => no_go.reason(),
         };
-        return Err(Unfit::NotGo(verdict.decision.word(), because));
+        return Err(VerdictMismatch::NotGo(verdict.decision.word(), because));
     }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use vmgate_attest::{Digest, GoReason, Named, NoGoReason, PermitDigests, PermitSchema, PermittedMove};
+    use vmgate_attest::{Digest, GoReason, NameAndUuid, NoGoReason, PermitDigests, PermitSchema, PermittedMove};
 
     use super::*;
 
@@ -79,7 +79,7 @@ mod tests {
     fn go() -> Permit {
         let uuid = |digit: char| {
             let uuid = "00000000-0000-4000-8000-00000000000a".replace('a', &digit.to_string());
-            Named { name: None, uuid: Some(uuid) }
+            NameAndUuid { name: None, uuid: Some(uuid) }
         };
         Permit {
             schema: PermitSchema::V1,
@@ -91,9 +91,9 @@ mod tests {
         }
     }
 
-    fn asked() -> Asked {
+    fn asked() -> IncomingMigration {
         let moved = go().moved;
-        Asked { vm: moved.vm.uuid.unwrap(), destination: moved.destination.uuid.unwrap() }
+        IncomingMigration { vm: moved.vm.uuid.unwrap(), destination: moved.destination.uuid.unwrap() }
     }
 
     #[test]
@@ -101,13 +101,13 @@ mod tests {
         let permit = go();
         assert_eq!(fits(&permit, &asked(), now()), Ok(()));
         let written_otherwise =
-            Asked { vm: asked().vm.to_uppercase().replace('-', ""), destination: asked().destination };
+            IncomingMigration { vm: asked().vm.to_uppercase().replace('-', ""), destination: asked().destination };
         assert_eq!(fits(&permit, &written_otherwise, now()), Ok(()));
-        assert!(matches!(fits(&permit, &asked(), permit.expires_at), Err(Unfit::Expired(..))));
-        let other_vm = Asked { vm: asked().destination, ..asked() };
-        assert_eq!(fits(&permit, &other_vm, now()), Err(Unfit::OtherVm));
-        let other_host = Asked { destination: asked().vm, ..asked() };
-        assert!(matches!(fits(&permit, &other_host, now()), Err(Unfit::OtherDestination(..))));
+        assert!(matches!(fits(&permit, &asked(), permit.expires_at), Err(VerdictMismatch::Expired(..))));
+        let other_vm = IncomingMigration { vm: asked().destination, ..asked() };
+        assert_eq!(fits(&permit, &other_vm, now()), Err(VerdictMismatch::OtherVm));
+        let other_host = IncomingMigration { destination: asked().vm, ..asked() };
+        assert!(matches!(fits(&permit, &other_host, now()), Err(VerdictMismatch::OtherDestination(..))));
     }
 
     #[test]
@@ -117,9 +117,9 @@ mod tests {
         assert_eq!(why.to_string(), "the verdict for it is NO-GO: a rule is violated");
         let mut nameless = go();
         nameless.moved.vm.uuid = None;
-        assert_eq!(fits(&nameless, &asked(), now()), Err(Unfit::OtherVm));
+        assert_eq!(fits(&nameless, &asked(), now()), Err(VerdictMismatch::OtherVm));
         nameless = go();
         nameless.moved.destination.uuid = None;
-        assert!(matches!(fits(&nameless, &asked(), now()), Err(Unfit::OtherDestination(..))));
+        assert!(matches!(fits(&nameless, &asked(), now()), Err(VerdictMismatch::OtherDestination(..))));
     }
 }

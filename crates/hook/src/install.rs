@@ -1,5 +1,5 @@
-//! Installs and updates the hook on the host this runs on. The script that libvirt runs comes last, when everything
-//! that it needs is there; installing again changes only what is different.
+//! Installs and updates the hook on this host. The script that libvirt runs is written last, after all files that the
+//! script needs; a second installation changes only files that differ.
 
 use std::{
     fs, io,
@@ -10,85 +10,89 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Entry, Event, HookConfig, Known, Layout, Mode, OnError, Place,
+    EnforcementMode, HookActivation, HookConfig, HookPlacement, JournalEntry, JournalEvent, Layout, OnError,
     daemon::{self, Daemon},
     journal, keyring, run, script,
-    trust::{self, Distrust},
+    trust::{self, UntrustedFile},
 };
 use vmgate_attest::{Digest, PublicKey};
 
 const RECORD_LIMIT: u64 = 64 << 10;
-/// A hook of somebody else's that is larger is no script.
+/// Largest hook that is read to see if it is vmgate's, bytes.
 const SCRIPT_LIMIT: u64 = 1 << 20;
 
-/// What is to be installed.
+/// Request to install or update the hook.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Install {
+pub struct InstallRequest {
     /// The host's UUID, as libvirt's capabilities name it: verdicts must name it as their destination.
     pub host_uuid: String,
-    /// How the hook stands beside others.
-    pub place: Place,
-    /// Keys to trust from now on, beside those that are.
+    /// Placement of the hook beside other hooks.
+    pub place: HookPlacement,
+    /// Public keys to trust in addition to the existing ones.
     pub keys: Vec<SignerKey>,
-    /// Whether to enforce; as it was, where none is given.
-    pub mode: Option<Mode>,
-    /// What to do where nothing can be decided; as it was, where none is given.
+    /// Enforcement mode; unchanged if `None`.
+    pub mode: Option<EnforcementMode>,
+    /// Fallback if no decision is possible; unchanged if `None`.
     pub on_error: Option<OnError>,
-    /// Longest time for a decision; as it was, where none is given.
+    /// Longest time for a decision; unchanged if `None`.
     pub time_limit_seconds: Option<f64>,
-    /// Whether libvirt's daemons are to be made to look for hooks again.
+    /// True to reload libvirt's daemons, so that they look for hooks again.
     pub reload: bool,
-    /// Who installs.
+    /// Operator.
     pub by: String,
 }
 
 /// A public key to trust.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignerKey {
-    /// Name of its file.
+    /// File name of the key.
     pub name: String,
     /// The key in PEM.
     pub pem: String,
 }
 
-/// What was done.
+/// Result of an installation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Installed {
-    /// What is different now; empty where all of it was there.
+pub struct InstallReport {
+    /// Files that changed; empty if all was up to date.
     pub changed: Vec<String>,
-    /// Whether libvirt runs the hook.
-    pub known: Known,
-    /// Somebody else's hooks, which go on working.
+    /// Activation of the hook in libvirt.
+    pub known: HookActivation,
+    /// Hooks of other programs, which continue to work.
     pub others: Vec<String>,
 }
 
-/// What was installed, and for which host.
+/// Record of the installation: versions, host and placement.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Record {
-    /// Version of the program.
+pub(super) struct InstallRecord {
+    /// Version of vmgate.
     pub(super) vmgate: String,
-    /// The host's UUID when it was installed.
+    /// UUID of the host at the installation.
     pub(super) host_uuid: String,
-    pub(super) place: Place,
-    /// Digest of the program.
+    pub(super) place: HookPlacement,
+    /// Digest of the installed program.
     pub(super) program: Digest,
     pub(super) installed_at: Timestamp,
-    /// Runs of libvirt's daemons that know of a hook.
+    /// Daemon processes of libvirt that know of a hook.
     pub(super) known_by: Vec<Daemon>,
 }
 
-/// What was installed. The error says that nothing was, or that it cannot be believed.
-pub(super) fn record(layout: &Layout) -> Result<Record, String> {
+/// Reads the record of the installation. An error means that nothing is installed or that the file is not trusted.
+pub(super) fn record(layout: &Layout) -> Result<InstallRecord, String> {
     let path = layout.record();
     let bytes = trust::read(&path, RECORD_LIMIT).map_err(|why| why.to_string())?;
     serde_json::from_slice(&bytes).map_err(|why| format!("{}: {why}", path.display()))
 }
 
-/// Installs what is missing and replaces what is different.
-pub(super) fn install(layout: &Layout, wanted: &Install, program: &[u8]) -> Result<Installed, String> {
+/// Installs missing files and replaces files that differ.
+pub(super) fn install(
+    layout: &Layout,
+    wanted: &InstallRequest,
+    program: &[u8],
+) -> Result<InstallReport, String> {
     check(layout, wanted)?;
     let known_by = record(layout).map(|record| record.known_by).unwrap_or_default();
-    let mut known_by = daemon::that_know(layout, &known_by);
+    let mut known_by = daemon::aware_daemons(layout, &known_by);
     let failed = |error: io::Error| format!("the hook is not installed: {error}");
     folders(layout).map_err(failed)?;
     let lock = run::lock(layout).map_err(failed)?;
@@ -116,16 +120,16 @@ pub(super) fn install(layout: &Layout, wanted: &Install, program: &[u8]) -> Resu
         write_record(layout, wanted, program, known_by.clone())?;
     }
     if !changed.is_empty() {
-        let event = Event::Installed { changed: changed.clone(), by: wanted.by.clone() };
-        journal::append(layout, &Entry::now(event), HookConfig::default().log_mebibytes)
+        let event = JournalEvent::Installed { changed: changed.clone(), by: wanted.by.clone() };
+        journal::append(layout, &JournalEntry::now(event), HookConfig::default().log_mebibytes)
             .map_err(|error| format!("{}: {error}", layout.journal().display()))?;
     }
     drop(lock);
-    Ok(Installed { changed, known: daemon::known(layout, &known_by), others: others(layout) })
+    Ok(InstallReport { changed, known: daemon::activation(layout, &known_by), others: others(layout) })
 }
 
-/// Refuses what would leave a host that lets nobody in, or a file where it does not belong.
-fn check(layout: &Layout, wanted: &Install) -> Result<(), String> {
+/// Refuses an installation that would block all migrations, and key file names that are not allowed.
+fn check(layout: &Layout, wanted: &InstallRequest) -> Result<(), String> {
     for key in &wanted.keys {
         PublicKey::from_pem(&key.name, &key.pem).map_err(|why| why.to_string())?;
         let plain = key.name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
@@ -133,7 +137,7 @@ fn check(layout: &Layout, wanted: &Install) -> Result<(), String> {
         if !plain || key.name.starts_with('.') || path.extension().is_none_or(|extension| extension != "pem")
         {
             return Err(format!(
-                "{}: a key's file is named with letters, digits, `.`, `_` and `-`, and ends in .pem",
+                "{}: the name of a key file must have only letters, digits, `.`, `_` and `-`, must not begin with `.`, and must end in .pem",
                 key.name
             ));
         }
@@ -141,9 +145,9 @@ fn check(layout: &Layout, wanted: &Install) -> Result<(), String> {
     let mode =
         wanted.mode.or_else(|| HookConfig::load(layout).ok().map(|config| config.mode)).unwrap_or_default();
     let trusts = !wanted.keys.is_empty() || keyring::trusted(layout).is_ok();
-    if mode == Mode::Enforce && !trusts {
+    if mode == EnforcementMode::Enforce && !trusts {
         return Err(format!(
-            "no key is trusted here, so no migration could come in: give --key FILE (a public key in PEM), put one into \
+            "no key is trusted on this host, so all migrations would be refused: give --key FILE (a public key in PEM), put one into \
              {}, or use --mode audit-only",
             layout.keys().display()
         ));
@@ -164,17 +168,19 @@ fn folders(layout: &Layout) -> io::Result<()> {
     Ok(())
 }
 
-/// The file as it is, unless it is missing or something else is wanted. What is wanted is laid over what is there; a
-/// file that cannot be read is not thrown away.
-fn configuration(layout: &Layout, wanted: &Install) -> Result<String, String> {
+/// Text of the configuration file: unchanged unless the file is missing or other settings are requested. Requested
+/// settings replace existing ones; a file that cannot be read is an error and not overwritten.
+fn configuration(layout: &Layout, wanted: &InstallRequest) -> Result<String, String> {
     let path = layout.config();
     let there = match trust::read(&path, RECORD_LIMIT) {
         Ok(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
-        Err(why) if Distrust::is_missing(&why) => None,
+        Err(why) if UntrustedFile::is_missing(&why) => None,
         Err(why) => return Err(why.to_string()),
     };
     let old = match there {
-        Some(_) => HookConfig::load(layout).map_err(|why| format!("{why}; correct it or move it away"))?,
+        Some(_) => {
+            HookConfig::load(layout).map_err(|why| format!("{why}; correct this file or move it away"))?
+        }
         None => HookConfig::default(),
     };
     let new = HookConfig {
@@ -188,11 +194,11 @@ fn configuration(layout: &Layout, wanted: &Install) -> Result<String, String> {
 
 fn write_record(
     layout: &Layout,
-    wanted: &Install,
+    wanted: &InstallRequest,
     program: &[u8],
     known_by: Vec<Daemon>,
 ) -> Result<(), String> {
-    let record = Record {
+    let record = InstallRecord {
         vmgate: super::VERSION.to_owned(),
         host_uuid: wanted.host_uuid.clone(),
         place: wanted.place,
@@ -205,7 +211,7 @@ fn write_record(
         .map_err(|error| format!("{}: {error}", layout.record().display()))
 }
 
-/// Hooks for QEMU that are not vmgate's.
+/// Paths of hooks for QEMU that are not vmgate's.
 pub(super) fn others(layout: &Layout) -> Vec<String> {
     let mut hooks = daemon::executable_hooks(layout);
     hooks.push(layout.displaced_hook());
@@ -213,7 +219,7 @@ pub(super) fn others(layout: &Layout) -> Vec<String> {
     hooks.iter().map(|path| path.display().to_string()).collect()
 }
 
-/// Whether a hook is one that vmgate wrote.
+/// True if vmgate wrote the hook script.
 pub(super) fn is_ours(path: &PathBuf) -> bool {
     let small = fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() <= SCRIPT_LIMIT);
     small && fs::read(path).is_ok_and(|text| String::from_utf8_lossy(&text).contains(script::MARK))

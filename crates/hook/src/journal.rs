@@ -1,6 +1,7 @@
-//! The log on the host: every decision and every change of what is enforced, one line of JSON each.
+//! Log of the hook on the host: every decision and every change of the enforcement, one line of JSON each.
 //!
-//! A line is on disk before the decision takes effect. At a size the file is put aside; four older ones are kept.
+//! A line is on disk before the decision takes effect. A file that reaches the size limit is rotated; four older files
+//! are kept.
 
 use std::{
     fs::{self, OpenOptions},
@@ -12,121 +13,121 @@ use std::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Layout, Mode, trust};
+use super::{EnforcementMode, Layout, trust};
 
-/// How many files that were put aside are kept.
-const KEPT: u32 = 4;
-/// Most lines about overrides that are told.
+/// Number of rotated files that are kept.
+const KEPT_FILES: u32 = 4;
+/// Most lines on overrides that are returned.
 const OVERRIDES: usize = 500;
-/// Longest line that is read back.
+/// Longest line that is read, bytes.
 const LINE: usize = 64 << 10;
 
-/// One line.
+/// One line of the log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Entry {
-    /// The host's clock.
+pub struct JournalEntry {
+    /// Time by the host's clock.
     pub at: Timestamp,
-    /// The version of vmgate that wrote it.
+    /// Version of vmgate that wrote the line.
     pub vmgate: String,
-    /// What happened.
+    /// The event.
     #[serde(flatten)]
-    pub event: Event,
+    pub event: JournalEvent,
 }
 
-/// What happened.
+/// An event in the log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
-pub enum Event {
-    /// A migration wanted to come in.
+pub enum JournalEvent {
+    /// Decision on an incoming migration.
     Decision {
-        /// The VM's name, as libvirt called it.
+        /// Name of the VM, from libvirt.
         vm: String,
-        /// Its UUID; absent where it could not be read.
+        /// UUID of the VM; absent if it could not be read.
         uuid: Option<String>,
-        /// Whether it was let in.
+        /// True if the migration was let in.
         let_in: bool,
-        /// Why.
-        because: Because,
-        /// The same in words.
+        /// Kind of the reason.
+        because: DecisionReason,
+        /// The reason in words.
         reason: String,
-        /// The verdict that served or was looked at: the digest of what was signed.
+        /// Digest of the signed statement of the verdict that was used or checked.
         verdict: Option<String>,
-        /// The id of the key that signed it.
+        /// Id of the key that signed the verdict.
         key: Option<String>,
-        /// What the host enforces; absent where that could not be read.
-        mode: Option<Mode>,
-        /// How long the decision took.
+        /// Enforcement mode of the host; absent if it could not be read.
+        mode: Option<EnforcementMode>,
+        /// Duration of the decision.
         took_milliseconds: u64,
     },
-    /// A signed verdict was brought.
+    /// A signed verdict was stored.
     Received {
         /// The VM's name in the verdict.
         vm: String,
-        /// The digest of what was signed.
+        /// Digest of the signed statement.
         verdict: String,
-        /// Until when it lets the VM in.
+        /// Expiry of the verdict.
         expires_at: Timestamp,
-        /// Who brought it.
+        /// Operator.
         by: String,
     },
     /// The emergency override was set.
     OverrideSet {
-        /// Only this VM, by UUID; absent for all.
+        /// UUID of the only VM; absent for all VMs.
         uuid: Option<String>,
-        /// Why.
+        /// Reason of the override.
         reason: String,
-        /// Who answers for it.
+        /// Person responsible for the override.
         by: String,
-        /// When it ends by itself.
+        /// End of the override.
         until: Timestamp,
     },
-    /// The emergency override was taken back.
+    /// The emergency override was withdrawn.
     OverrideWithdrawn {
-        /// Who did so.
+        /// Operator.
         by: String,
     },
     /// The hook was installed or updated.
     Installed {
-        /// What changed.
+        /// Files that changed.
         changed: Vec<String>,
-        /// Who did so.
+        /// Operator.
         by: String,
     },
     /// The hook was removed.
     Removed {
-        /// Who did so.
+        /// Operator.
         by: String,
     },
 }
 
-/// Why a migration was let in or refused.
+/// Kind of reason why a migration was let in or refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Because {
-    /// A signed verdict served.
+pub enum DecisionReason {
+    /// A signed verdict was used.
     Verdict,
-    /// There was none that fits.
+    /// No signed verdict matches.
     NoVerdict,
-    /// The emergency override stood.
+    /// The emergency override was active.
     Override,
-    /// Nothing could be decided, and `on-error` said what happens.
+    /// No decision was possible; `on-error` applied.
     Error,
 }
 
-impl Entry {
-    /// An entry of now.
-    pub(super) fn now(event: Event) -> Self {
+impl JournalEntry {
+    /// An entry with the current time.
+    pub(super) fn now(event: JournalEvent) -> Self {
         Self { at: Timestamp::now(), vmgate: super::VERSION.to_owned(), event }
     }
 }
 
-/// Adds a line. The caller holds the lock, so that nobody else puts the file aside meanwhile.
-pub(super) fn append(layout: &Layout, entry: &Entry, most_mebibytes: u64) -> io::Result<()> {
+/// Appends a line. The caller holds the lock, so that no other process rotates the file meanwhile.
+pub(super) fn append(layout: &Layout, entry: &JournalEntry, most_mebibytes: u64) -> io::Result<()> {
     let path = layout.journal();
     let folder = path.parent().unwrap_or(Path::new("/"));
     trust::make_folder(folder, 0o750)?;
     if fs::metadata(&path).is_ok_and(|metadata| metadata.len() >= most_mebibytes << 20) {
-        put_aside(&path)?;
+        rotate(&path)?;
     }
     let mut line = serde_json::to_vec(entry)?;
     line.push(b'\n');
@@ -137,9 +138,9 @@ pub(super) fn append(layout: &Layout, entry: &Entry, most_mebibytes: u64) -> io:
     file.sync_data()
 }
 
-fn put_aside(path: &Path) -> io::Result<()> {
+fn rotate(path: &Path) -> io::Result<()> {
     let aside = |number: u32| PathBuf::from(format!("{}.{number}", path.display()));
-    for number in (1..KEPT).rev() {
+    for number in (1..KEPT_FILES).rev() {
         match fs::rename(aside(number), aside(number + 1)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -148,23 +149,24 @@ fn put_aside(path: &Path) -> io::Result<()> {
     fs::rename(path, aside(1))
 }
 
-/// The last lines about overrides that were set or let a VM in, oldest first.
-pub(super) fn overrides(layout: &Layout) -> Vec<Entry> {
-    let mut found = last(layout, usize::MAX);
+/// The last lines on overrides that were set or let a VM in, oldest first.
+pub(super) fn overrides(layout: &Layout) -> Vec<JournalEntry> {
+    let mut found = last_entries(layout, usize::MAX);
     found.retain(|entry| {
         matches!(
             entry.event,
-            Event::OverrideSet { .. } | Event::Decision { because: Because::Override, let_in: true, .. }
+            JournalEvent::OverrideSet { .. }
+                | JournalEvent::Decision { because: DecisionReason::Override, let_in: true, .. }
         )
     });
     found.split_off(found.len().saturating_sub(OVERRIDES))
 }
 
 /// The last lines, oldest first. A line of another version that cannot be read is left out.
-pub(super) fn last(layout: &Layout, count: usize) -> Vec<Entry> {
+pub(super) fn last_entries(layout: &Layout, count: usize) -> Vec<JournalEntry> {
     let path = layout.journal();
     let mut entries = entries_of(&path);
-    for number in 1..=KEPT {
+    for number in 1..=KEPT_FILES {
         if entries.len() >= count {
             break;
         }
@@ -175,7 +177,7 @@ pub(super) fn last(layout: &Layout, count: usize) -> Vec<Entry> {
     entries.split_off(entries.len().saturating_sub(count))
 }
 
-fn entries_of(path: &Path) -> Vec<Entry> {
+fn entries_of(path: &Path) -> Vec<JournalEntry> {
     let Ok(file) = fs::File::open(path) else { return Vec::new() };
     let lines = BufReader::new(file).split(b'\n').map_while(Result::ok);
     lines.filter(|line| line.len() <= LINE).filter_map(|line| serde_json::from_slice(&line).ok()).collect()
@@ -190,18 +192,20 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let layout = Layout::under(root.path());
         let reason = "x".repeat(40_000);
-        let entry = |number: usize| Entry::now(Event::OverrideWithdrawn { by: format!("{number} {reason}") });
+        let entry = |number: usize| {
+            JournalEntry::now(JournalEvent::OverrideWithdrawn { by: format!("{number} {reason}") })
+        };
         for number in 0..200 {
             append(&layout, &entry(number), 1).unwrap();
         }
-        let last = last(&layout, 40);
+        let last = last_entries(&layout, 40);
         assert_eq!(last.len(), 40, "over the border between two files");
-        assert!(matches!(&last[39].event, Event::OverrideWithdrawn { by } if by.starts_with("199 ")));
+        assert!(matches!(&last[39].event, JournalEvent::OverrideWithdrawn { by } if by.starts_with("199 ")));
         let folder = layout.journal().parent().unwrap().to_owned();
         let mut sizes: Vec<u64> =
             fs::read_dir(folder).unwrap().map(|file| file.unwrap().metadata().unwrap().len()).collect();
         sizes.sort_unstable();
-        assert_eq!(sizes.len(), 1 + KEPT as usize, "older ones are gone");
+        assert_eq!(sizes.len(), 1 + KEPT_FILES as usize, "older ones are gone");
         assert!(sizes.iter().all(|size| *size < (1 << 20) + 50_000), "{sizes:?}");
     }
 
@@ -209,7 +213,7 @@ mod tests {
     fn overrides_are_told_whatever_came_after_them() {
         let root = tempfile::tempdir().unwrap();
         let layout = Layout::under(root.path());
-        let decision = |because, let_in| Event::Decision {
+        let decision = |because, let_in| JournalEvent::Decision {
             vm: "web1".into(),
             uuid: Some("u".into()),
             let_in,
@@ -217,41 +221,41 @@ mod tests {
             reason: "r".into(),
             verdict: None,
             key: None,
-            mode: Some(Mode::Enforce),
+            mode: Some(EnforcementMode::Enforce),
             took_milliseconds: 3,
         };
-        let set = Event::OverrideSet {
+        let set = JournalEvent::OverrideSet {
             uuid: None,
             reason: "fire".into(),
             by: "ops".into(),
             until: Timestamp::UNIX_EPOCH,
         };
-        let used = decision(Because::Override, true);
-        for event in [set.clone(), used.clone(), decision(Because::Override, false)] {
-            append(&layout, &Entry::now(event), 1).unwrap();
+        let used = decision(DecisionReason::Override, true);
+        for event in [set.clone(), used.clone(), decision(DecisionReason::Override, false)] {
+            append(&layout, &JournalEntry::now(event), 1).unwrap();
         }
         for _ in 0..20 {
-            append(&layout, &Entry::now(decision(Because::NoVerdict, false)), 1).unwrap();
+            append(&layout, &JournalEntry::now(decision(DecisionReason::NoVerdict, false)), 1).unwrap();
         }
-        let told: Vec<Event> = overrides(&layout).into_iter().map(|entry| entry.event).collect();
+        let told: Vec<JournalEvent> = overrides(&layout).into_iter().map(|entry| entry.event).collect();
         assert_eq!(told, [set, used]);
     }
 
     #[test]
     fn a_line_is_flat_and_names_its_event() {
-        let decision = Event::Decision {
+        let decision = JournalEvent::Decision {
             vm: "web1".into(),
             uuid: Some("u".into()),
             let_in: false,
-            because: Because::NoVerdict,
+            because: DecisionReason::NoVerdict,
             reason: "none".into(),
             verdict: None,
             key: None,
-            mode: Some(Mode::Enforce),
+            mode: Some(EnforcementMode::Enforce),
             took_milliseconds: 3,
         };
-        let line = serde_json::to_value(Entry::now(decision.clone())).unwrap();
+        let line = serde_json::to_value(JournalEntry::now(decision.clone())).unwrap();
         assert_eq!((&line["event"], &line["because"]), (&"decision".into(), &"no-verdict".into()));
-        assert_eq!(serde_json::from_value::<Entry>(line).unwrap().event, decision);
+        assert_eq!(serde_json::from_value::<JournalEntry>(line).unwrap().event, decision);
     }
 }

@@ -1,25 +1,25 @@
-//! The keys whose signatures a host trusts: one public key in PEM a file.
+//! Trusted keys of a host: one public key in PEM per file.
 
 use std::path::PathBuf;
 
 use super::{
     Layout,
-    trust::{self, Distrust},
+    trust::{self, UntrustedFile},
 };
 use vmgate_attest::PublicKey;
 
-/// More is no key.
+/// Largest key file, bytes.
 const MOST: u64 = 16 << 10;
 
-/// A file of the keys' folder.
+/// A file of the key folder.
 pub(super) struct KeyFile {
     pub(super) path: PathBuf,
-    /// The key, or why it is not trusted.
+    /// The key, or the reason why it is not trusted.
     pub(super) key: Result<PublicKey, String>,
 }
 
-/// All files that end in `.pem`. The error says that the folder itself cannot be believed.
-pub(super) fn key_files(layout: &Layout) -> Result<Vec<KeyFile>, Distrust> {
+/// All files that end in `.pem`. An error means that the folder itself is not trusted.
+pub(super) fn key_files(layout: &Layout) -> Result<Vec<KeyFile>, UntrustedFile> {
     let files = trust::list(&layout.keys())?;
     let keys = files.into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "pem"));
     Ok(keys
@@ -33,13 +33,13 @@ pub(super) fn key_files(layout: &Layout) -> Result<Vec<KeyFile>, Distrust> {
         .collect())
 }
 
-/// The keys that can be trusted. Without any nothing can be decided, and the text says why.
+/// The trusted keys. Without one no decision is possible; the error text gives the reason.
 pub(super) fn trusted(layout: &Layout) -> Result<Vec<PublicKey>, String> {
     let files = key_files(layout).map_err(|why| why.to_string())?;
     let (keys, problems): (Vec<_>, Vec<_>) = files.into_iter().map(|file| file.key).partition(Result::is_ok);
     let keys: Vec<PublicKey> = keys.into_iter().flatten().collect();
     if keys.is_empty() {
-        let mut text = format!("there is no key in {} that can be trusted", layout.keys().display());
+        let mut text = format!("there is no trusted key in {}", layout.keys().display());
         for problem in problems.into_iter().filter_map(Result::err) {
             text = format!("{text}; {problem}");
         }

@@ -1,4 +1,4 @@
-//! Where the hook's files are on a host. Nothing else names a path.
+//! Paths of the hook's files on a host. All such paths are in this file.
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,7 @@ impl Default for Layout {
 }
 
 impl Layout {
-    /// The same files below another root.
+    /// The layout below another root.
     pub fn under(root: &Path) -> Self {
         Self { root: root.to_owned() }
     }
@@ -32,72 +32,72 @@ impl Layout {
         self.at(PROGRAM)
     }
 
-    /// The one hook of libvirt before 6.5, and the first one of later ones.
+    /// libvirt's main hook: the only one before version 6.5, the first one from 6.5 on.
     pub fn main_hook(&self) -> PathBuf {
         self.at("/etc/libvirt/hooks/qemu")
     }
 
-    /// Where somebody else's hook waits while vmgate's stands in its place (libvirt before 6.5 runs only one).
+    /// Another program's main hook while vmgate's hook is in its place (libvirt before 6.5 runs only one).
     pub fn displaced_hook(&self) -> PathBuf {
         self.at("/etc/libvirt/hooks/qemu.before-vmgate")
     }
 
-    /// Hooks that libvirt from 6.5 on runs after the main one, by name.
+    /// Folder of hooks that libvirt runs after the main one, in the order of their names (from 6.5 on).
     pub fn hook_folder(&self) -> PathBuf {
         self.at("/etc/libvirt/hooks/qemu.d")
     }
 
-    /// vmgate's hook in that folder. Late, so that it sees the definition as other hooks leave it.
+    /// vmgate's hook in that folder. Runs late, so that it sees the domain definition as other hooks leave it.
     pub fn folder_hook(&self) -> PathBuf {
         self.hook_folder().join("90-vmgate")
     }
 
-    /// What the site sets: `vmgate/hook/v1`.
+    /// Settings of the hook: `vmgate/hook/v1`.
     pub fn config(&self) -> PathBuf {
         self.at("/etc/vmgate/hook.yaml")
     }
 
-    /// Public keys whose signatures are trusted, one a file.
+    /// Folder of trusted public keys, one per file.
     pub fn keys(&self) -> PathBuf {
         self.at("/etc/vmgate/keys.d")
     }
 
-    /// What vmgate keeps about the hook.
+    /// State folder of the hook.
     pub fn state(&self) -> PathBuf {
         self.at("/var/lib/vmgate")
     }
 
-    /// What was installed, and for which host.
+    /// Record of the installation.
     pub fn record(&self) -> PathBuf {
         self.at("/var/lib/vmgate/hook.json")
     }
 
-    /// The emergency override, while there is one.
+    /// File of the emergency override, if one is set.
     pub fn override_file(&self) -> PathBuf {
         self.at("/var/lib/vmgate/hook-override.json")
     }
 
-    /// Held while a verdict is served or a line is logged.
+    /// Lock file, held while a verdict is used or a line is logged.
     pub fn lock(&self) -> PathBuf {
         self.at("/var/lib/vmgate/hook.lock")
     }
 
-    /// Signed verdicts that have not served.
+    /// Signed verdicts that were not used yet.
     pub fn verdicts(&self) -> PathBuf {
         self.at("/var/lib/vmgate/verdicts")
     }
 
-    /// Signed verdicts that have served, by the digest of what was signed.
+    /// Signed verdicts that were used, by the digest of the signed statement.
     pub fn spent(&self) -> PathBuf {
         self.at("/var/lib/vmgate/verdicts/spent")
     }
 
-    /// Every decision, one line of JSON each.
+    /// Log of decisions, one line of JSON each.
     pub fn journal(&self) -> PathBuf {
         self.at("/var/log/vmgate/hook.jsonl")
     }
 
-    /// Where libvirt's daemons leave their pid.
+    /// PID files of libvirt's daemons.
     pub(super) fn pid_files(&self) -> [PathBuf; 2] {
         [self.at("/run/virtqemud.pid"), self.at("/run/libvirtd.pid")]
     }

@@ -1,38 +1,38 @@
 //! Enforcement on the destination: libvirt's hook lets an incoming migration in only with a signed GO, whatever tool
 //! started it.
 //!
-//! [`run()`] is what libvirt's hook script calls. It never calls libvirt, which waits for it, and it ends in time.
-//! [`host`] is what the other commands of `vmgate hook` do on that host. All of it builds without libvirt, since the
-//! program on the host is the static one. docs/hook.md tells what it protects against and what it does not.
+//! libvirt's hook script calls [`run()`], which never calls libvirt (libvirt waits for it) and keeps a time limit.
+//! [`requests`] are the other commands of `vmgate hook` on that host. All of this builds without libvirt, since the
+//! program on the host is the static one. docs/hook.md says what the hook protects against and what not.
 
 pub mod config;
 mod daemon;
 mod decide;
-pub mod host;
+mod emergency_override;
 mod install;
 mod journal;
 mod keyring;
 mod layout;
-mod overriding;
 mod remove;
+pub mod requests;
 mod run;
 mod script;
 mod status;
 mod store;
 mod trust;
 
-pub use config::{HookConfig, Mode, OnError};
-pub use daemon::Known;
-pub use host::serve;
-pub use install::{Install, Installed, SignerKey};
-pub use journal::{Because, Entry, Event};
+pub use config::{HookConfig, EnforcementMode, OnError};
+pub use daemon::HookActivation;
+pub use requests::serve;
+pub use install::{InstallRequest, InstallReport, SignerKey};
+pub use journal::{DecisionReason, JournalEntry, JournalEvent};
+pub use emergency_override::Override;
 pub use layout::{Layout, PROGRAM};
-pub use overriding::Override;
-pub use remove::Removed;
-pub use run::{Answer, run};
-pub use script::Place;
-pub use status::{KeySeen, Status};
-pub use store::Received;
+pub use remove::RemovalReport;
+pub use run::{HookAnswer, run};
+pub use script::HookPlacement;
+pub use status::{HookStatus, KeyFileStatus};
+pub use store::ReceivedVerdict;
 
-/// The version of vmgate that is built here.
+/// Version of this build of vmgate.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

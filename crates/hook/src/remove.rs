@@ -1,23 +1,23 @@
-//! Removes the hook from the host this runs on. Keys, settings, verdicts and the log stay, unless all is to go.
+//! Removes the hook from this host. Keys, settings and verdicts stay unless `purge` is set; the log always stays.
 
 use std::{fs, io};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Entry, Event, HookConfig, Layout, install, journal, run, script};
+use super::{HookConfig, JournalEntry, JournalEvent, Layout, install, journal, run, script};
 
-/// What was removed and what is left.
+/// Result of a removal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Removed {
-    /// Files that are gone or are as they were before.
+pub struct RemovalReport {
+    /// Files that were removed or restored.
     pub changed: Vec<String>,
-    /// Somebody else's hooks, which go on working.
+    /// Hooks of other programs, which continue to work.
     pub others: Vec<String>,
 }
 
-/// Removes the scripts first, so that libvirt never calls a program that is gone. With `purge`, settings, keys and
-/// verdicts go too; the log stays in any case.
-pub(super) fn remove(layout: &Layout, purge: bool, by: &str) -> Result<Removed, String> {
+/// Removes the hook, scripts first, so that libvirt never calls a removed program. With `purge`, settings, keys and
+/// verdicts are removed too; the log always stays.
+pub(super) fn remove(layout: &Layout, purge: bool, by: &str) -> Result<RemovalReport, String> {
     let lock = run::lock(layout).ok();
     let mut changed = script::clear_folder(layout)?;
     changed.extend(script::clear_chained(layout)?);
@@ -42,11 +42,11 @@ pub(super) fn remove(layout: &Layout, purge: bool, by: &str) -> Result<Removed, 
         }
     }
     if !changed.is_empty() {
-        let event = Event::Removed { by: by.to_owned() };
-        journal::append(layout, &Entry::now(event), HookConfig::default().log_mebibytes)
+        let event = JournalEvent::Removed { by: by.to_owned() };
+        journal::append(layout, &JournalEntry::now(event), HookConfig::default().log_mebibytes)
             .map_err(|error| format!("{}: {error}", layout.journal().display()))?;
     }
     drop(lock);
     let changed = changed.iter().map(|path| path.display().to_string()).collect();
-    Ok(Removed { changed, others: install::others(layout) })
+    Ok(RemovalReport { changed, others: install::others(layout) })
 }

@@ -1,7 +1,7 @@
-//! What libvirt's hook script calls: decides on one incoming migration, in time.
+//! Entry point of libvirt's hook script: decides on one incoming migration within the time limit.
 //!
-//! Only `migrate begin` is decided on; everything else passes at once, since libvirt kills a VM whose hook fails at
-//! `reconnect`. Nothing here asks libvirt, which waits for the answer with the VM's lock held.
+//! Only `migrate begin` needs a decision; all other operations pass at once, since libvirt kills a VM whose hook fails at
+//! `reconnect`. This code never calls libvirt, which waits for the answer and holds the VM's lock.
 
 use std::{
     fs::{File, OpenOptions},
@@ -15,107 +15,115 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
-    Because, Entry, Event, HookConfig, Layout, Mode, OnError, config::InvalidHookConfig, decide::Asked,
-    install, journal, keyring, overriding, store,
+    DecisionReason, EnforcementMode, HookConfig, JournalEntry, JournalEvent, Layout, OnError,
+    config::InvalidHookConfig, decide::IncomingMigration, emergency_override, install, journal, keyring,
+    store,
 };
 use vmgate_facts::text::plain;
 
-/// Most of a domain XML that is read.
+/// Largest domain XML that is read, bytes.
 const XML_LIMIT: u64 = 16 << 20;
-/// Longest time until the configuration says how long it may take.
+/// Time limit until the configuration is read.
 const UNCONFIGURED: Duration = Duration::from_secs(5);
 
-/// What libvirt is told, and the person behind it.
+/// Answer to libvirt and to the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
-    /// Whether the migration goes on.
+pub struct HookAnswer {
+    /// True if the migration is let in.
     pub let_in: bool,
-    /// For standard error, which libvirt passes on to whoever started a migration that is refused.
+    /// Text for standard error. libvirt shows it to the operator of a refused migration.
     pub message: Option<String>,
 }
 
-impl Answer {
+impl HookAnswer {
     fn silent() -> Self {
         Self { let_in: true, message: None }
     }
 }
 
-/// Decides on what libvirt asks: `NAME OPERATION SUB-OPERATION EXTRA`, with the domain XML on `xml`.
-pub fn run(layout: Layout, arguments: &[String], xml: impl Read + Send + 'static) -> Answer {
-    let [name, operation, sub_operation, ..] = arguments else { return Answer::silent() };
+/// Decides on a call of libvirt: `NAME OPERATION SUB-OPERATION EXTRA`, with the domain XML on `xml`.
+pub fn run(layout: Layout, arguments: &[String], xml: impl Read + Send + 'static) -> HookAnswer {
+    let [name, operation, sub_operation, ..] = arguments else { return HookAnswer::silent() };
     if (operation.as_str(), sub_operation.as_str()) != ("migrate", "begin") {
-        return Answer::silent();
+        return HookAnswer::silent();
     }
     let name = plain(name);
     let start = Instant::now();
-    // The configuration is a file as well, and any file may be on a disk that hangs.
+    // The configuration is read in the thread too: any file may be on a disk that hangs.
     let (sender, receiver) = mpsc::channel();
     let asked_name = name.clone();
     let worker = thread::Builder::new().name("hook".into()).spawn(move || {
         let config = HookConfig::load(&layout);
-        let _ = sender.send(Step::Configured(settings(&config)));
-        let _ = sender.send(Step::Answered(answer(&layout, &asked_name, config, xml, start)));
+        let _ = sender.send(WorkerMessage::Configured(limit_and_fallback(&config)));
+        let _ = sender.send(WorkerMessage::Answered(answer(&layout, &asked_name, config, xml, start)));
     });
     if let Err(error) = worker {
-        return undecided(&name, false, &format!("no thread to decide on: {error}"));
+        return undecided(&name, false, &format!("no thread could be started: {error}"));
     }
     let mut limit = UNCONFIGURED;
-    let mut lets_in = false;
+    let mut fallback_open = false;
     loop {
         match receiver.recv_timeout(limit.saturating_sub(start.elapsed())) {
-            Ok(Step::Configured((its_limit, its_lets_in))) => (limit, lets_in) = (its_limit, its_lets_in),
-            Ok(Step::Answered(answer)) => return answer,
+            Ok(WorkerMessage::Configured((its_limit, its_fallback))) => {
+                (limit, fallback_open) = (its_limit, its_fallback)
+            }
+            Ok(WorkerMessage::Answered(answer)) => return answer,
             Err(mpsc::RecvTimeoutError::Timeout) => {
-                let why = format!("nothing was decided within {} s", limit.as_secs_f64());
-                return undecided(&name, lets_in, &why);
+                let why = format!("no decision within {} s", limit.as_secs_f64());
+                return undecided(&name, fallback_open, &why);
             }
             Err(mpsc::RecvTimeoutError::Disconnected) => {
-                return undecided(&name, lets_in, "vmgate's hook stopped half-way, which is a defect");
+                return undecided(
+                    &name,
+                    fallback_open,
+                    "vmgate's hook stopped before the decision; this is a defect of vmgate",
+                );
             }
         }
     }
 }
 
-enum Step {
+enum WorkerMessage {
     Configured((Duration, bool)),
-    Answered(Answer),
+    Answered(HookAnswer),
 }
 
-/// The time limit, and whether a migration comes in where nothing is decided.
-fn settings(config: &Result<HookConfig, InvalidHookConfig>) -> (Duration, bool) {
+/// The time limit, and true if a migration is let in when no decision is possible.
+fn limit_and_fallback(config: &Result<HookConfig, InvalidHookConfig>) -> (Duration, bool) {
     match config {
-        Ok(config) => {
-            (config.time_limit(), config.mode == Mode::AuditOnly || config.on_error == OnError::Open)
-        }
-        Err(invalid) => (UNCONFIGURED, invalid.lets_in),
+        Ok(config) => (
+            config.time_limit(),
+            config.mode == EnforcementMode::AuditOnly || config.on_error == OnError::Open,
+        ),
+        Err(invalid) => (UNCONFIGURED, invalid.fallback_open),
     }
 }
 
-/// What was decided, before the mode is laid over it.
-struct Decision {
+/// A decision before the enforcement mode is applied.
+struct HookDecision {
     let_in: bool,
-    because: Because,
+    because: DecisionReason,
     reason: String,
     verdict: Option<String>,
     key: Option<String>,
     uuid: Option<String>,
 }
 
-impl Decision {
+impl HookDecision {
     fn error(uuid: Option<String>, let_in: bool, reason: String) -> Self {
-        Self { let_in, because: Because::Error, reason, verdict: None, key: None, uuid }
+        Self { let_in, because: DecisionReason::Error, reason, verdict: None, key: None, uuid }
     }
 }
 
-/// Decides, and writes it down before it takes effect.
+/// Decides, and logs the decision before it takes effect.
 fn answer(
     layout: &Layout,
     name: &str,
     config: Result<HookConfig, InvalidHookConfig>,
     xml: impl Read,
     start: Instant,
-) -> Answer {
-    let (_, lets_in) = settings(&config);
+) -> HookAnswer {
+    let (_, fallback_open) = limit_and_fallback(&config);
     let mut uuid = None;
     let lock = lock(layout);
     let decided = match &lock {
@@ -125,11 +133,11 @@ fn answer(
             decide(layout, &vm, config.as_ref().err())
         }),
     };
-    let decision = decided.unwrap_or_else(|why| Decision::error(uuid, lets_in, why));
+    let decision = decided.unwrap_or_else(|why| HookDecision::error(uuid, fallback_open, why));
     let config = config.ok();
     let mode = config.as_ref().map(|config| config.mode);
-    let mut let_in = decision.let_in || mode == Some(Mode::AuditOnly);
-    let event = Event::Decision {
+    let mut let_in = decision.let_in || mode == Some(EnforcementMode::AuditOnly);
+    let event = JournalEvent::Decision {
         vm: name.to_owned(),
         uuid: decision.uuid.clone(),
         let_in,
@@ -141,73 +149,79 @@ fn answer(
         took_milliseconds: u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
     };
     let size = config.unwrap_or_default().log_mebibytes;
-    let logged = journal::append(layout, &Entry::now(event), size);
+    let logged = journal::append(layout, &JournalEntry::now(event), size);
     let mut reason = decision.reason;
     if let Err(error) = &logged {
         reason = format!("{reason}; {} cannot be written: {error}", layout.journal().display());
-        // An override that leaves no trace is none.
-        if decision.because == Because::Override && mode != Some(Mode::AuditOnly) {
+        // An override must not take effect without a log entry.
+        if decision.because == DecisionReason::Override && mode != Some(EnforcementMode::AuditOnly) {
             let_in = false;
         }
     }
     match (let_in, decision.because) {
-        (true, _) => Answer { let_in, message: logged.err().map(|_| said(name, "is let in", &reason)) },
-        (false, Because::Error) => undecided(name, false, &reason),
-        (false, _) => Answer { let_in, message: Some(refusal(name, &reason)) },
+        (true, _) => {
+            HookAnswer { let_in, message: logged.err().map(|_| message(name, "was let in", &reason)) }
+        }
+        (false, DecisionReason::Error) => undecided(name, false, &reason),
+        (false, _) => HookAnswer { let_in, message: Some(refusal(name, &reason)) },
     }
 }
 
-/// A verdict lets it in, or else an override, which also stands where nothing else can be decided: that is what it is
-/// for. The error says that nothing can be decided.
-fn decide(layout: &Layout, vm: &str, invalid: Option<&InvalidHookConfig>) -> Result<Decision, String> {
+/// Decides by a verdict, else by an override, which applies even when no other decision is possible. An error means that
+/// no decision is possible.
+fn decide(layout: &Layout, vm: &str, invalid: Option<&InvalidHookConfig>) -> Result<HookDecision, String> {
     let now = Timestamp::now();
     let by_verdict = match invalid {
         Some(invalid) => Err(invalid.to_string()),
         None => by_verdict(layout, vm, now),
     };
-    if let Ok(Decision { let_in: true, .. }) = by_verdict {
+    if let Ok(HookDecision { let_in: true, .. }) = by_verdict {
         return by_verdict;
     }
-    match overriding::load(layout) {
+    match emergency_override::load(layout) {
         Ok(Some(set)) if set.covers(vm, now) => {
-            let reason = format!("the override of {} stands until {}: {}", set.by, set.until, set.reason);
-            Ok(Decision { because: Because::Override, ..Decision::error(Some(vm.to_owned()), true, reason) })
+            let reason = format!("the override by {} is active until {}: {}", set.by, set.until, set.reason);
+            Ok(HookDecision {
+                because: DecisionReason::Override,
+                ..HookDecision::error(Some(vm.to_owned()), true, reason)
+            })
         }
         Ok(_) => by_verdict,
-        Err(distrust) => by_verdict.map(|refused| Decision {
-            reason: format!("{}; the override does not count: {distrust}", refused.reason),
+        Err(distrust) => by_verdict.map(|refused| HookDecision {
+            reason: format!("{}; the override is ignored: {distrust}", refused.reason),
             ..refused
         }),
     }
 }
 
-/// Looks for a verdict that fits, and serves it.
-fn by_verdict(layout: &Layout, vm: &str, now: Timestamp) -> Result<Decision, String> {
+/// Looks for a matching verdict and marks it as used.
+fn by_verdict(layout: &Layout, vm: &str, now: Timestamp) -> Result<HookDecision, String> {
     let record = install::record(layout)?;
     let keys = keyring::trusted(layout)?;
-    let asked = Asked { vm: vm.to_owned(), destination: record.host_uuid };
+    let asked = IncomingMigration { vm: vm.to_owned(), destination: record.host_uuid };
     let found = store::search(layout, &asked, &keys, now)?;
-    for fitting in &found.fitting {
-        let served = store::serve(layout, fitting)
-            .map_err(|why| format!("{}: a verdict cannot be served: {why}", layout.spent().display()))?;
+    for matching in &found.matching {
+        let served = store::mark_used(layout, matching).map_err(|why| {
+            format!("{}: the verdict cannot be marked as used: {why}", layout.spent().display())
+        })?;
         if served {
-            let verdict = fitting.attested.statement.to_string();
-            return Ok(Decision {
+            let verdict = matching.attested.statement.to_string();
+            return Ok(HookDecision {
                 let_in: true,
-                because: Because::Verdict,
-                reason: "a signed GO let it in, and has now served".to_owned(),
+                because: DecisionReason::Verdict,
+                reason: "let in by a signed GO, which is now used up".to_owned(),
                 verdict: Some(verdict),
-                key: Some(fitting.attested.key_id.clone()),
+                key: Some(matching.attested.key_id.clone()),
                 uuid: Some(vm.to_owned()),
             });
         }
     }
-    let reason = match found.unfit.as_slice() {
-        [] => "no signed verdict for it is here".to_owned(),
+    let reason = match found.mismatches.as_slice() {
+        [] => "this host has no signed verdict for this VM".to_owned(),
         reasons => reasons.iter().take(3).map(String::as_str).collect::<Vec<_>>().join("; "),
     };
-    let refused = Decision::error(Some(vm.to_owned()), false, reason);
-    Ok(Decision { because: Because::NoVerdict, ..refused })
+    let refused = HookDecision::error(Some(vm.to_owned()), false, reason);
+    Ok(HookDecision { because: DecisionReason::NoVerdict, ..refused })
 }
 
 /// The VM's UUID in its XML.
@@ -224,7 +238,7 @@ fn vm_uuid(xml: impl Read) -> Result<String, String> {
         .ok_or_else(|| "the domain XML from libvirt names no UUID".to_owned())
 }
 
-/// One decision at a time, and nobody writes to the log or the folders meanwhile. Released when dropped.
+/// Takes the lock: one decision at a time, and no other process writes to the log or the folders. Released when dropped.
 pub(super) fn lock(layout: &Layout) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
@@ -233,25 +247,24 @@ pub(super) fn lock(layout: &Layout) -> io::Result<File> {
     Ok(file)
 }
 
-fn undecided(name: &str, lets_in: bool, why: &str) -> Answer {
-    let way_out =
-        "run `vmgate hook status` for this host, and see docs/hook.md for what to do in an emergency";
-    let message = if lets_in {
-        said(name, "is let in, although nothing could be decided", why)
+fn undecided(name: &str, fallback_open: bool, why: &str) -> HookAnswer {
+    let way_out = "run `vmgate hook status` for this host; docs/hook.md says what to do in an emergency";
+    let message = if fallback_open {
+        message(name, "was let in, although no decision was possible", why)
     } else {
-        format!("{}; {way_out}", said(name, "is not let in, because nothing could be decided", why))
+        format!("{}; {way_out}", message(name, "was refused, because no decision was possible", why))
     };
-    Answer { let_in: lets_in, message: Some(message) }
+    HookAnswer { let_in: fallback_open, message: Some(message) }
 }
 
 fn refusal(name: &str, reason: &str) -> String {
     format!(
-        "{}. It stays where it runs. Check the move with vmgate and bring the signed verdict here (`vmgate migrate` does \
-         both; `vmgate verdict push`), or in an emergency: vmgate hook override",
-        said(name, "is not let in", reason)
+        "{}. The VM stays on its source. Check the move with vmgate and send the signed verdict to this host (`vmgate migrate` \
+         does both; else `vmgate verdict push`), or in an emergency use `vmgate hook override`",
+        message(name, "was refused", reason)
     )
 }
 
-fn said(name: &str, what: &str, reason: &str) -> String {
+fn message(name: &str, what: &str, reason: &str) -> String {
     format!("vmgate: {name} {what}: {reason}")
 }

@@ -1,4 +1,4 @@
-//! The scripts that libvirt runs. Each passes everything but `migrate begin` on at once and calls the program for that.
+//! Hook scripts that libvirt runs. Each lets all operations but `migrate begin` pass at once and calls the program for that.
 
 use std::{
     fs, io,
@@ -9,48 +9,48 @@ use serde::{Deserialize, Serialize};
 
 use super::{Layout, install::is_ours, trust};
 
-/// How vmgate's hook stands beside others.
+/// Placement of vmgate's hook beside other hooks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Place {
-    /// One script among others in `qemu.d`, which libvirt runs from 6.5 on.
+pub enum HookPlacement {
+    /// A script of its own in `qemu.d`, which libvirt runs from 6.5 on.
     Folder,
-    /// In the place of the one hook of older versions, calling the one that stood there first.
+    /// The main hook, for older versions that run only one; calls the previous main hook first.
     Chained,
 }
 
-/// What tells vmgate's scripts from others.
+/// Text that marks vmgate's scripts.
 pub(super) const MARK: &str = "# vmgate's hook";
 
-/// Calls the program, and knows what to do where it cannot be run.
+/// Shell function that calls the program and applies the fallback if the program cannot run.
 const DECIDE: &str = r#"decide() {
   # A VM may be called --help.
   /usr/lib/vmgate/vmgate-hook hook run -- "$@"
   code=$?
   case $code in 0 | 1) return $code ;; esac
-  # It is missing, broken or was killed, and so could not read this itself.
+# The program is missing, broken or was killed, so it could not read the settings itself.
   grep -Eqs '^(on-error: *open|mode: *audit-only)( *| #.*)$' /etc/vmgate/hook.yaml && return 0
-  echo "vmgate: $1 is not let in, because /usr/lib/vmgate/vmgate-hook could not be run (code $code); install it again with: vmgate hook install" >&2
+  echo "vmgate: $1 was refused, because /usr/lib/vmgate/vmgate-hook could not run (code $code); install the hook again with: vmgate hook install" >&2
   return 1
 }
 "#;
 
-/// The script for this place.
-pub(super) fn text(place: Place) -> String {
+/// Text of the script for this placement.
+pub(super) fn text(place: HookPlacement) -> String {
     let head = format!(
         "#!/bin/sh\n{MARK}: lets an incoming migration in only with a signed GO. Written by `vmgate hook install` and \
          replaced by\n# the next one; settings are in /etc/vmgate/hook.yaml.\n"
     );
     match place {
-        Place::Folder => format!(
-            "{head}# A hook that fails at `reconnect` makes libvirt kill the VM: nothing else is looked at.\n\
+        HookPlacement::Folder => format!(
+            "{head}# A hook that fails at `reconnect` makes libvirt kill the VM: all other operations pass.\n\
              [ \"$2/$3\" = migrate/begin ] || exit 0\n{DECIDE}decide \"$@\"\n"
         ),
-        Place::Chained => format!("{head}{DECIDE}{CHAIN}"),
+        HookPlacement::Chained => format!("{head}{DECIDE}{CHAIN}"),
     }
 }
 
-/// The other hook comes first and is given what it always was; it may change the definition, as libvirt lets it.
+/// Chaining part: the other hook runs first with its usual input; it may change the domain XML, as libvirt allows.
 const CHAIN: &str = r#"other=/etc/libvirt/hooks/qemu.before-vmgate
 if [ "$2/$3" != migrate/begin ]; then
   [ -x "$other" ] && exec "$other" "$@"
@@ -65,12 +65,12 @@ printf '%s\n' "${changed:-$xml}" | decide "$@" || exit
 [ -z "$changed" ] || printf '%s\n' "$changed"
 "#;
 
-/// Puts the script in its place, and another one of vmgate's out of the other place. At no time is there no hook where
-/// there was one. Tells which files changed.
-pub(super) fn put_in_place(layout: &Layout, place: Place) -> Result<Vec<PathBuf>, String> {
+/// Writes the script for this placement and removes vmgate's script of the other placement. An existing hook is never
+/// missing meanwhile. Returns the files that changed.
+pub(super) fn put_in_place(layout: &Layout, place: HookPlacement) -> Result<Vec<PathBuf>, String> {
     let (path, mut changed) = match place {
-        Place::Folder => (layout.folder_hook(), Vec::new()),
-        Place::Chained => (layout.main_hook(), displace(layout)?),
+        HookPlacement::Folder => (layout.folder_hook(), Vec::new()),
+        HookPlacement::Chained => (layout.main_hook(), displace(layout)?),
     };
     let new = text(place);
     let executable = trust::executable(&path).unwrap_or(false);
@@ -82,13 +82,13 @@ pub(super) fn put_in_place(layout: &Layout, place: Place) -> Result<Vec<PathBuf>
         changed.push(path);
     }
     changed.extend(match place {
-        Place::Folder => clear_chained(layout)?,
-        Place::Chained => clear_folder(layout)?,
+        HookPlacement::Folder => clear_chained(layout)?,
+        HookPlacement::Chained => clear_folder(layout)?,
     });
     Ok(changed)
 }
 
-/// Gives somebody else's main hook a second name, by which vmgate's calls it once it stands in its place.
+/// Gives another program's main hook a second name, under which vmgate's main hook calls it.
 fn displace(layout: &Layout) -> Result<Vec<PathBuf>, String> {
     let (main, aside) = (layout.main_hook(), layout.displaced_hook());
     if fs::symlink_metadata(&main).is_err() || is_ours(&main) {
@@ -96,7 +96,7 @@ fn displace(layout: &Layout) -> Result<Vec<PathBuf>, String> {
     }
     match fs::hard_link(&main, &aside) {
         Ok(()) => Ok(vec![aside]),
-        // The name was given by an installation that did not come to its end.
+        // The second name is from an installation that was interrupted.
         Err(error)
             if error.kind() == io::ErrorKind::AlreadyExists
                 && fs::read(&main).ok() == fs::read(&aside).ok() =>
@@ -104,14 +104,14 @@ fn displace(layout: &Layout) -> Result<Vec<PathBuf>, String> {
             Ok(Vec::new())
         }
         Err(error) => Err(format!(
-            "{} cannot be kept as {}: {error}; bring the two together first",
+            "{} cannot be kept as {}: {error}; merge the two hooks into the first file, remove the second file, and install again",
             main.display(),
             aside.display()
         )),
     }
 }
 
-/// Takes vmgate's script out of the folder.
+/// Removes vmgate's script from the hook folder.
 pub(super) fn clear_folder(layout: &Layout) -> Result<Vec<PathBuf>, String> {
     let hook = layout.folder_hook();
     if !is_ours(&hook) {
@@ -121,7 +121,7 @@ pub(super) fn clear_folder(layout: &Layout) -> Result<Vec<PathBuf>, String> {
     Ok(vec![hook])
 }
 
-/// Takes vmgate's script out of the main hook's place and gives it back to the one that stood there.
+/// Removes vmgate's main hook and restores the previous main hook.
 pub(super) fn clear_chained(layout: &Layout) -> Result<Vec<PathBuf>, String> {
     let (main, aside) = (layout.main_hook(), layout.displaced_hook());
     if !is_ours(&main) {
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn every_script_is_marked_and_names_the_program() {
-        for place in [Place::Folder, Place::Chained] {
+        for place in [HookPlacement::Folder, HookPlacement::Chained] {
             let text = text(place);
             assert!(text.starts_with("#!/bin/sh\n") && text.contains(MARK) && text.contains(PROGRAM));
             assert!(text.contains("hook run -- \"$@\""), "a VM's name is never an option");

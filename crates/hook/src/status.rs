@@ -1,4 +1,4 @@
-//! What the host this runs on enforces, told from what is there and not from what was installed once.
+//! Status of the hook on this host, from the files as they are now and not from the record of the installation alone.
 
 use std::fs;
 
@@ -6,56 +6,56 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Entry, HookConfig, Known, Layout, Override, daemon,
-    install::{self, Record},
-    journal, keyring, overriding, script, store, trust,
+    HookActivation, HookConfig, JournalEntry, Layout, Override, daemon, emergency_override,
+    install::{self, InstallRecord},
+    journal, keyring, script, store, trust,
 };
 use vmgate_attest::Digest;
 use vmgate_facts::text::with_causes;
 
-/// What a host enforces.
+/// Status of the hook on a host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Status {
-    /// Version of the installed program; absent where none is installed.
+pub struct HookStatus {
+    /// Version of the installed program; absent if not installed.
     pub vmgate: Option<String>,
-    /// The host's UUID when it was installed.
+    /// UUID of the host at the installation.
     pub host_uuid: Option<String>,
-    /// When it was installed or updated last.
+    /// Time of the last installation or update.
     pub installed_at: Option<Timestamp>,
-    /// The settings that count; absent where they cannot be read.
+    /// Settings in force; absent if they cannot be read.
     pub config: Option<HookConfig>,
-    /// The files of the keys' folder.
-    pub keys: Vec<KeySeen>,
-    /// Whether libvirt runs the hook; absent where none is installed.
-    pub known: Option<Known>,
-    /// Somebody else's hooks.
+    /// Files of the key folder.
+    pub keys: Vec<KeyFileStatus>,
+    /// Activation of the hook in libvirt; absent if not installed.
+    pub known: Option<HookActivation>,
+    /// Hooks of other programs.
     pub others: Vec<String>,
-    /// The override that stands now.
+    /// The active override.
     pub overridden: Option<Override>,
-    /// Verdicts that have not served.
+    /// Number of verdicts that were not used yet.
     pub waiting: usize,
-    /// What is not as it should be, each with the way out.
+    /// Problems, each with the way out.
     pub problems: Vec<String>,
     /// The last lines of the log, oldest first.
-    pub recent: Vec<Entry>,
-    /// The last lines of the log about overrides, set or used, oldest first: what belongs into a ledger.
+    pub recent: Vec<JournalEntry>,
+    /// The last log lines on overrides, set or used, oldest first, for the ledger.
     #[serde(default)]
-    pub overrides: Vec<Entry>,
-    /// The host's clock, which decides when a verdict expires.
+    pub overrides: Vec<JournalEntry>,
+    /// Time by the host's clock, which decides when a verdict expires.
     pub clock: Timestamp,
 }
 
-/// A file of the keys' folder.
+/// A file of the key folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeySeen {
+pub struct KeyFileStatus {
     /// The file's name.
     pub file: String,
-    /// The key's id; absent where it is not trusted.
+    /// Id of the key; absent if not trusted.
     pub id: Option<String>,
 }
 
-/// Looks at everything that the hook needs.
-pub(super) fn status(layout: &Layout, lines: usize) -> Status {
+/// Checks everything that the hook needs.
+pub(super) fn status(layout: &Layout, lines: usize) -> HookStatus {
     let clock = Timestamp::now();
     let mut problems = Vec::new();
     let there = layout.record().exists() || installed_hooks(layout) > 0;
@@ -63,20 +63,20 @@ pub(super) fn status(layout: &Layout, lines: usize) -> Status {
     let record = record.and_then(|record| record.map_err(|why| problems.push(why)).ok());
     let config = there.then(|| HookConfig::load(layout));
     let config = config.and_then(|config| config.map_err(|why| problems.push(why.to_string())).ok());
-    let overridden = overriding::load(layout).unwrap_or_else(|why| {
-        problems.push(format!("the override does not count: {why}"));
+    let overridden = emergency_override::load(layout).unwrap_or_else(|why| {
+        problems.push(format!("the override is ignored: {why}"));
         None
     });
     let keys = if there { keys(layout, &mut problems) } else { Vec::new() };
     if there {
         look_at_files(layout, record.as_ref(), &mut problems);
     }
-    Status {
+    HookStatus {
         host_uuid: record.as_ref().map(|record| record.host_uuid.clone()),
         installed_at: record.as_ref().map(|record| record.installed_at),
         known: record
             .as_ref()
-            .map(|record| daemon::known(layout, &daemon::that_know(layout, &record.known_by))),
+            .map(|record| daemon::activation(layout, &daemon::aware_daemons(layout, &record.known_by))),
         vmgate: record.map(|record| record.vmgate),
         config,
         keys,
@@ -84,7 +84,7 @@ pub(super) fn status(layout: &Layout, lines: usize) -> Status {
         overridden: overridden.filter(|set| set.since <= clock && clock < set.until),
         waiting: store::waiting(layout),
         problems,
-        recent: journal::last(layout, lines),
+        recent: journal::last_entries(layout, lines),
         overrides: journal::overrides(layout),
         clock,
     }
@@ -94,7 +94,7 @@ fn installed_hooks(layout: &Layout) -> usize {
     [layout.folder_hook(), layout.main_hook()].iter().filter(|path| install::is_ours(path)).count()
 }
 
-fn keys(layout: &Layout, problems: &mut Vec<String>) -> Vec<KeySeen> {
+fn keys(layout: &Layout, problems: &mut Vec<String>) -> Vec<KeyFileStatus> {
     let files = keyring::key_files(layout).unwrap_or_else(|why| {
         problems.push(why.to_string());
         Vec::new()
@@ -103,41 +103,49 @@ fn keys(layout: &Layout, problems: &mut Vec<String>) -> Vec<KeySeen> {
     for file in files {
         let name = file.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let id = file.key.map(|key| key.id()).map_err(|why| problems.push(why)).ok();
-        keys.push(KeySeen { file: name, id });
+        keys.push(KeyFileStatus { file: name, id });
     }
     if !keys.iter().any(|key| key.id.is_some()) {
         problems.push(format!(
-            "no key is trusted, so no verdict can let a VM in; put a public key into {}",
+            "no key is trusted, so no verdict can let a VM in: put a public key into {}",
             layout.keys().display()
         ));
     }
     keys
 }
 
-/// Holds program and script against what was installed.
-fn look_at_files(layout: &Layout, record: Option<&Record>, problems: &mut Vec<String>) {
-    let again = "install it again with: vmgate hook install";
+/// Compares program and script with the record of the installation.
+fn look_at_files(layout: &Layout, record: Option<&InstallRecord>, problems: &mut Vec<String>) {
+    let again = "install the hook again with: vmgate hook install";
     let program = layout.program();
     match trust::executable(&program) {
         Err(why) => problems.push(format!("{why}; {again}")),
-        Ok(false) => problems.push(format!("{}: it cannot be run; {again}", program.display())),
+        Ok(false) => problems.push(format!("{}: the program is not executable; {again}", program.display())),
         Ok(true) => {
             let digest = fs::read(&program).ok().map(|bytes| Digest::of(&bytes));
             if record.is_some_and(|record| Some(record.program) != digest) {
-                problems.push(format!("{}: it is not what was installed; {again}", program.display()));
+                problems.push(format!(
+                    "{}: the program differs from the installed one; {again}",
+                    program.display()
+                ));
             }
         }
     }
     let Some(record) = record else { return };
     let hook = match record.place {
-        script::Place::Folder => layout.folder_hook(),
-        script::Place::Chained => layout.main_hook(),
+        script::HookPlacement::Folder => layout.folder_hook(),
+        script::HookPlacement::Chained => layout.main_hook(),
     };
     let unchanged = fs::read(&hook).is_ok_and(|there| there == script::text(record.place).into_bytes());
     match trust::executable(&hook) {
         Err(why) => problems.push(format!("{}; {again}", with_causes(&why))),
-        Ok(false) => problems.push(format!("{}: libvirt does not run it; {again}", hook.display())),
-        Ok(true) if !unchanged => problems.push(format!("{}: it was changed; {again}", hook.display())),
+        Ok(false) => problems.push(format!(
+            "{}: the script is not executable, so libvirt does not run it; {again}",
+            hook.display()
+        )),
+        Ok(true) if !unchanged => {
+            problems.push(format!("{}: the script was changed; {again}", hook.display()))
+        }
         Ok(true) => {}
     }
     for folder in [layout.verdicts(), layout.spent()] {

@@ -1,7 +1,7 @@
-//! The verdicts on the host: those that wait, and those that have served and never do so again.
+//! Signed verdicts on the host: unused ones, and used ones, which never let a VM in again.
 //!
-//! A verdict is known by the digest of what was signed, however its envelope is written. To serve it is to name it in
-//! the folder of the spent ones, which the file system does for one process alone.
+//! A verdict is identified by the digest of the signed statement, independent of the envelope's layout. It is marked as
+//! used by a hard link in the `spent` folder, which the file system creates for only one process.
 
 use std::{
     fs, io,
@@ -14,53 +14,53 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Layout,
-    decide::{self, Asked, Unfit},
+    decide::{self, IncomingMigration, VerdictMismatch},
     trust,
 };
-use vmgate_attest::{Attested, Permit, PublicKey};
+use vmgate_attest::{VerifiedVerdict, Permit, PublicKey};
 use vmgate_facts::text::plain;
 use vmgate_facts::text::with_causes;
 
-/// A larger file is no verdict.
+/// Largest verdict file, bytes.
 const MOST: u64 = 32 << 20;
-/// How long after their last change files are kept: spent ones so that a clock that jumps back makes none serve again.
+/// Retention of files after their last change. Used verdicts are kept so that none is used again if the clock jumps back.
 const KEPT: SignedDuration = SignedDuration::from_hours(24 * 90);
 
-/// A verdict that lets the VM in, and waits.
-pub(super) struct Fitting {
+/// An unused verdict that lets the VM in.
+pub(super) struct MatchingVerdict {
     file: PathBuf,
-    pub(super) attested: Attested<Permit>,
+    pub(super) attested: VerifiedVerdict<Permit>,
 }
 
-/// What was found for a VM.
-pub(super) struct Search {
-    /// Those that let it in, the one that expires first in front.
-    pub(super) fitting: Vec<Fitting>,
-    /// Why others do not.
-    pub(super) unfit: Vec<String>,
+/// Verdicts for a VM: those that let it in, and reasons against the others.
+pub(super) struct SearchResult {
+    /// Verdicts that let the VM in, the earliest expiry first.
+    pub(super) matching: Vec<MatchingVerdict>,
+    /// Reasons why other verdicts do not let the VM in.
+    pub(super) mismatches: Vec<String>,
 }
 
-/// A verdict that was brought and now waits.
+/// A verdict that was stored for later use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Received {
-    /// Digest of what was signed.
+pub struct ReceivedVerdict {
+    /// Digest of the signed statement.
     pub verdict: String,
-    /// The VM that it lets in.
+    /// Name of the VM.
     pub vm: String,
-    /// Until when.
+    /// Expiry of the verdict.
     pub expires_at: Timestamp,
     /// The key that signed it.
     pub key: String,
 }
 
-/// Looks through all verdicts for those that let the VM in. The error says that the folder cannot be believed.
+/// Searches all verdicts for those that let the VM in. An error means that the folder is not trusted.
 pub(super) fn search(
     layout: &Layout,
-    asked: &Asked,
+    asked: &IncomingMigration,
     keys: &[PublicKey],
     now: Timestamp,
-) -> Result<Search, String> {
-    let mut found = Search { fitting: Vec::new(), unfit: Vec::new() };
+) -> Result<SearchResult, String> {
+    let mut found = SearchResult { matching: Vec::new(), mismatches: Vec::new() };
     for file in trust::list(&layout.verdicts()).map_err(|why| why.to_string())? {
         if file.extension().is_none_or(|extension| extension != "json") {
             continue;
@@ -68,35 +68,37 @@ pub(super) fn search(
         let attested = match open(&file, keys) {
             Ok(attested) => attested,
             Err(why) => {
-                // What nobody trusted signed is not looked into; only its name says whom it is meant for.
+                // A verdict without a trusted signature is not read; only its file name tells the VM.
                 if named_for(&file, &asked.vm) {
-                    found.unfit.push(why);
+                    found.mismatches.push(why);
                 }
                 continue;
             }
         };
         if fs::symlink_metadata(spent_name(layout, &attested)).is_ok() {
-            if decide::fits(&attested.verdict, asked, now) != Err(Unfit::OtherVm) {
-                found.unfit.push("the verdict for it has served once already".to_owned());
+            if decide::fits(&attested.verdict, asked, now) != Err(VerdictMismatch::OtherVm) {
+                found.mismatches.push(
+                    "the verdict for this VM was already used; a verdict can be used only once".to_owned(),
+                );
             }
             continue;
         }
         match decide::fits(&attested.verdict, asked, now) {
-            Ok(()) => found.fitting.push(Fitting { file, attested }),
-            Err(Unfit::OtherVm) => {}
-            Err(why) => found.unfit.push(why.to_string()),
+            Ok(()) => found.matching.push(MatchingVerdict { file, attested }),
+            Err(VerdictMismatch::OtherVm) => {}
+            Err(why) => found.mismatches.push(why.to_string()),
         }
     }
-    if found.fitting.is_empty() && spent_for(layout, &asked.vm) {
-        found.unfit.push("one that was for it has served already".to_owned());
+    if found.matching.is_empty() && spent_for(layout, &asked.vm) {
+        found.mismatches.push("an earlier verdict for this VM was already used".to_owned());
     }
-    found.fitting.sort_by_key(|fitting| fitting.attested.verdict.expires_at);
+    found.matching.sort_by_key(|matching| matching.attested.verdict.expires_at);
     Ok(found)
 }
 
-/// Takes a verdict out of service. `false` says that another process did so first. It is on disk before this returns.
-pub(super) fn serve(layout: &Layout, fitting: &Fitting) -> io::Result<bool> {
-    match fs::hard_link(&fitting.file, spent_name(layout, &fitting.attested)) {
+/// Marks a verdict as used. `false` means that another process did so first. The mark is on disk before this returns.
+pub(super) fn mark_used(layout: &Layout, matching: &MatchingVerdict) -> io::Result<bool> {
+    match fs::hard_link(&matching.file, spent_name(layout, &matching.attested)) {
         Ok(()) => {}
         Err(error) if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => {
             return Ok(false);
@@ -104,35 +106,38 @@ pub(super) fn serve(layout: &Layout, fitting: &Fitting) -> io::Result<bool> {
         Err(error) => return Err(error),
     }
     trust::sync_folder(&layout.spent())?;
-    // The name in the folder of the spent ones is what counts: one that stays here as well does not serve again.
-    let _ = fs::remove_file(&fitting.file);
+    // Only the link in the `spent` folder counts: a file that stays here as well cannot be used again.
+    let _ = fs::remove_file(&matching.file);
     trust::sync_folder(&layout.verdicts())?;
     Ok(true)
 }
 
-/// Takes in a signed verdict that somebody brought, if it can ever be of use here. The error is for that person.
+/// Stores a signed verdict if it can be used on this host. The error is a text for the operator.
 pub(super) fn receive(
     layout: &Layout,
     envelope: &[u8],
     host: &str,
     keys: &[PublicKey],
     now: Timestamp,
-) -> Result<Received, String> {
-    let attested: Attested<Permit> =
+) -> Result<ReceivedVerdict, String> {
+    let attested: VerifiedVerdict<Permit> =
         vmgate_attest::verify(envelope, keys).map_err(|why| with_causes(&why))?;
     let verdict = &attested.verdict;
     let Some(vm) = verdict.moved.vm.uuid.as_deref() else {
-        return Err("the verdict does not name the VM's UUID, so nothing can be held against it".to_owned());
+        return Err(
+            "the verdict has no UUID of the VM, so it cannot be matched with an incoming VM".to_owned()
+        );
     };
     decide::destined(verdict, host, now).map_err(|why| why.to_string())?;
     if fs::symlink_metadata(spent_name(layout, &attested)).is_ok() {
-        return Err("this verdict has served already, and serves once; check again".to_owned());
+        return Err("this verdict was already used and can be used only once; check again for a new verdict"
+            .to_owned());
     }
     let name = format!("{}.{}.json", plain_name(vm), attested.statement.hex());
     let file = layout.verdicts().join(name);
     trust::write(&file, envelope, 0o600)
         .map_err(|error| format!("{}: cannot be written: {error}", file.display()))?;
-    Ok(Received {
+    Ok(ReceivedVerdict {
         verdict: attested.statement.to_string(),
         vm: plain(verdict.moved.vm.label()),
         expires_at: verdict.expires_at,
@@ -140,33 +145,33 @@ pub(super) fn receive(
     })
 }
 
-/// Removes verdicts that can no longer be of use, and forgets spent ones long after they expired.
+/// Removes old verdicts, used or not, long after they expired.
 pub(super) fn tidy(layout: &Layout, now: Timestamp) {
     for folder in [layout.verdicts(), layout.spent()] {
         for file in trust::list(&folder).unwrap_or_default() {
             let changed = fs::symlink_metadata(&file).ok().map(|metadata| metadata.mtime());
             let changed = changed.and_then(|seconds| Timestamp::from_second(seconds).ok());
             if changed.is_some_and(|changed| now.duration_since(changed) > KEPT) {
-                // Removed next time, where it could not be now.
+                // A file that cannot be removed now is removed next time.
                 let _ = fs::remove_file(&file);
             }
         }
     }
 }
 
-/// How many wait.
+/// Number of unused verdicts.
 pub(super) fn waiting(layout: &Layout) -> usize {
     trust::list(&layout.verdicts()).unwrap_or_default().len()
 }
 
-fn open(file: &Path, keys: &[PublicKey]) -> Result<Attested<Permit>, String> {
+fn open(file: &Path, keys: &[PublicKey]) -> Result<VerifiedVerdict<Permit>, String> {
     let bytes = trust::read(file, MOST).map_err(|why| why.to_string())?;
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     vmgate_attest::verify(&bytes, keys).map_err(|why| format!("{}: {}", plain(&name), with_causes(&why)))
 }
 
 /// Its name begins with the VM's UUID, so that a spent one tells whom it let in without being read.
-fn spent_name(layout: &Layout, attested: &Attested<Permit>) -> PathBuf {
+fn spent_name(layout: &Layout, attested: &VerifiedVerdict<Permit>) -> PathBuf {
     let vm = attested.verdict.moved.vm.uuid.as_deref().unwrap_or_default();
     layout.spent().join(format!("{}.{}.json", plain_name(vm), attested.statement.hex()))
 }
@@ -180,7 +185,7 @@ fn named_for(file: &Path, vm: &str) -> bool {
     name.split('.').next().is_some_and(|uuid| decide::same_uuid(uuid, vm))
 }
 
-/// A UUID as a part of a file's name: a signed text is still a text from elsewhere.
+/// A UUID that is safe in a file name: signed text can still come from an untrusted guest or host.
 fn plain_name(uuid: &str) -> String {
     uuid.chars()
         .filter(|c| c.is_ascii_alphanumeric() || *c == '-')

@@ -1,4 +1,4 @@
-//! What may be believed of a file: nobody but root may have been able to write it, nor to put another in its place.
+//! Trusted files: only root may be able to write the file or to replace it by another one.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -10,68 +10,68 @@ use std::{
 use tempfile::NamedTempFile;
 use thiserror::Error;
 
-/// Mode bits that let others than the owner write.
+/// Mode bits that let users other than the owner write.
 const OTHERS_WRITE: u32 = 0o022;
 /// In a folder with this bit only its owner may replace a file.
 const STICKY: u32 = 0o1000;
 
-/// A file that cannot be believed or read.
+/// A file that is not trusted or cannot be read.
 #[derive(Debug, Error)]
 #[error("{}: {problem}", path.display())]
-pub(super) struct Distrust {
+pub(super) struct UntrustedFile {
     path: PathBuf,
-    problem: Problem,
+    problem: FileProblem,
 }
 
 #[derive(Debug, Error)]
-enum Problem {
+enum FileProblem {
     #[error("{0}")]
     Io(#[from] io::Error),
-    #[error("it belongs to user {0}, not to root; chown root it")]
+    #[error("the owner is user {0}, not root; use chown root")]
     Owner(u32),
-    #[error("others can write it (mode {0:o}); chmod go-w it")]
+    #[error("other users can write it (mode {0:o}); use chmod go-w")]
     Writable(u32),
-    #[error("it is not a regular file")]
+    #[error("not a regular file")]
     NotAFile,
-    #[error("it has more than {0} bytes")]
+    #[error("more than {0} bytes")]
     TooLarge(u64),
 }
 
-impl Distrust {
-    fn of(path: &Path, problem: impl Into<Problem>) -> Self {
+impl UntrustedFile {
+    fn of(path: &Path, problem: impl Into<FileProblem>) -> Self {
         Self { path: path.to_owned(), problem: problem.into() }
     }
 
-    /// Whether it simply is not there.
+    /// True if the file does not exist.
     pub(super) fn is_missing(&self) -> bool {
-        matches!(&self.problem, Problem::Io(error) if error.kind() == io::ErrorKind::NotFound)
+        matches!(&self.problem, FileProblem::Io(error) if error.kind() == io::ErrorKind::NotFound)
     }
 }
 
 /// The content of a file of at most `most` bytes that only root could have written. A link is not followed, and a
 /// pipe does not make it wait.
-pub(super) fn read(path: &Path, most: u64) -> Result<Vec<u8>, Distrust> {
-    let of = |problem: io::Error| Distrust::of(path, problem);
+pub(super) fn read(path: &Path, most: u64) -> Result<Vec<u8>, UntrustedFile> {
+    let of = |problem: io::Error| UntrustedFile::of(path, problem);
     folders_above(path)?;
     let mut options = OpenOptions::new();
     options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
     let file = options.open(path).map_err(of)?;
     let metadata = file.metadata().map_err(of)?;
     if !metadata.is_file() {
-        return Err(Distrust::of(path, Problem::NotAFile));
+        return Err(UntrustedFile::of(path, FileProblem::NotAFile));
     }
     owned(path, &metadata)?;
     let mut bytes = Vec::new();
     file.take(most + 1).read_to_end(&mut bytes).map_err(of)?;
     if bytes.len() as u64 > most {
-        return Err(Distrust::of(path, Problem::TooLarge(most)));
+        return Err(UntrustedFile::of(path, FileProblem::TooLarge(most)));
     }
     Ok(bytes)
 }
 
 /// The files of a folder that only root can change, by name. Folders in it are left out.
-pub(super) fn list(folder: &Path) -> Result<Vec<PathBuf>, Distrust> {
-    let of = |problem: io::Error| Distrust::of(folder, problem);
+pub(super) fn list(folder: &Path) -> Result<Vec<PathBuf>, UntrustedFile> {
+    let of = |problem: io::Error| UntrustedFile::of(folder, problem);
     folders_above(&folder.join("any"))?;
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).map_err(of)? {
@@ -84,10 +84,10 @@ pub(super) fn list(folder: &Path) -> Result<Vec<PathBuf>, Distrust> {
     Ok(files)
 }
 
-/// Whether a program is one that only root could have put there, and may be run.
-pub(super) fn executable(path: &Path) -> Result<bool, Distrust> {
+/// True if a program is executable. An error means that others than root could have written or replaced it.
+pub(super) fn executable(path: &Path) -> Result<bool, UntrustedFile> {
     folders_above(path)?;
-    let metadata = fs::metadata(path).map_err(|problem| Distrust::of(path, problem))?;
+    let metadata = fs::metadata(path).map_err(|problem| UntrustedFile::of(path, problem))?;
     owned(path, &metadata)?;
     Ok(metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
@@ -103,7 +103,7 @@ pub(super) fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     sync_folder(folder)
 }
 
-/// Makes a folder and those above it, with these permissions where it is new.
+/// Creates a folder and its parents, with these permissions if it is new.
 pub(super) fn make_folder(path: &Path, mode: u32) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
@@ -112,15 +112,15 @@ pub(super) fn make_folder(path: &Path, mode: u32) -> io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }
 
-/// Brings what was named in or removed from a folder onto the disk.
+/// Syncs a folder to disk: files that were created in it or removed from it.
 pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Every folder above is root's, and nobody else can put another file in the path's place.
-fn folders_above(path: &Path) -> Result<(), Distrust> {
+/// Checks the folders above a path: each belongs to root, and no other user can replace a file in it.
+fn folders_above(path: &Path) -> Result<(), UntrustedFile> {
     for folder in path.ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty()) {
-        let metadata = fs::metadata(folder).map_err(|problem| Distrust::of(folder, problem))?;
+        let metadata = fs::metadata(folder).map_err(|problem| UntrustedFile::of(folder, problem))?;
         if metadata.mode() & STICKY == 0 {
             owned(folder, &metadata)?;
         }
@@ -128,15 +128,15 @@ fn folders_above(path: &Path) -> Result<(), Distrust> {
     Ok(())
 }
 
-fn owned(path: &Path, metadata: &fs::Metadata) -> Result<(), Distrust> {
+fn owned(path: &Path, metadata: &fs::Metadata) -> Result<(), UntrustedFile> {
     // The owner of this process's folder in /proc is the user that it runs as.
     let me = fs::metadata("/proc/self").map_or(0, |own| own.uid());
     if metadata.uid() != 0 && metadata.uid() != me {
-        return Err(Distrust::of(path, Problem::Owner(metadata.uid())));
+        return Err(UntrustedFile::of(path, FileProblem::Owner(metadata.uid())));
     }
     let mode = metadata.mode() & 0o7777;
     if mode & OTHERS_WRITE != 0 {
-        return Err(Distrust::of(path, Problem::Writable(mode)));
+        return Err(UntrustedFile::of(path, FileProblem::Writable(mode)));
     }
     Ok(())
 }
@@ -164,7 +164,7 @@ mod tests {
         }
         set(&file, 0o600);
         set(folder.path(), 0o777);
-        assert!(read(&file, 10).unwrap_err().to_string().contains("others can write it (mode 777)"));
+        assert!(read(&file, 10).unwrap_err().to_string().contains("other users can write it (mode 777)"));
         assert!(list(folder.path()).is_err());
         set(folder.path(), 0o755);
         assert_eq!(list(folder.path()).unwrap(), std::slice::from_ref(&file));

@@ -8,7 +8,7 @@ use vmgate_attest::Digest;
 use vmgate_documents::Problems;
 use vmgate_facts::Facts;
 use vmgate_rules::{Catalogues, Pack, ParamErrors, ParamOverrides, RuleSource};
-use vmgate_verdict::{Context, Digests, Outcome, Place, Verdict, Waivers};
+use vmgate_verdict::{DecisionContext, Digests, Outcome, FileLine, Verdict, Waivers};
 
 /// Rules, parameters or catalogues that cannot be used: the user's mistake, told with every place.
 #[derive(Debug, Error)]
@@ -36,7 +36,7 @@ pub struct Asked {
     /// Whether warnings are to count as a failure of the check.
     pub strict: bool,
     /// Where in a file the move is asked for.
-    pub place: Option<Place>,
+    pub place: Option<FileLine>,
     /// Digest of that file, where it is a change.
     pub change: Option<Digest>,
 }
@@ -95,13 +95,13 @@ impl Policy {
         let mut outcomes = self.pack.evaluate(&facts, &forecast, now);
         let back = way_back::outcomes(&self.pack, &facts, &forecast, now, &outcomes);
         outcomes.extend(back);
-        let context = Context {
+        let context = DecisionContext {
             strict: asked.strict,
             asked_in: asked.place.clone(),
             digests,
             other_rules: self.pack.rules().iter().map(|rule| rule.id.to_string()).collect(),
             forecast: Some(forecast),
-            ..Context::at(now)
+            ..DecisionContext::at(now)
         };
         vmgate_verdict::decide(outcomes, &self.waivers, &facts, &context)
     }

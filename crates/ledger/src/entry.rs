@@ -9,7 +9,7 @@ use super::{Campaign, Expulsion, Observation};
 use vmgate_attest::Digest;
 use vmgate_facts::{Quantiles, Version};
 use vmgate_judge::change::Plan;
-use vmgate_verdict::{Counts, Decision, Digests, ExitCode, Move, Named, Verdict};
+use vmgate_verdict::{Counts, Decision, Digests, ExitCode, Move, NameAndUuid, Verdict};
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -134,11 +134,11 @@ pub struct RunStarted {
     /// Id of the run.
     pub run: String,
     /// The VM.
-    pub vm: Named,
+    pub vm: NameAndUuid,
     /// The host it runs on.
-    pub source: Named,
+    pub source: NameAndUuid,
     /// The host it is to go to.
-    pub destination: Named,
+    pub destination: NameAndUuid,
     /// Libvirt URI of the source.
     pub from: String,
     /// Libvirt URI of the destination.
@@ -233,11 +233,11 @@ pub struct Migration {
     /// Id of the run.
     pub run: String,
     /// The VM.
-    pub vm: Named,
+    pub vm: NameAndUuid,
     /// Where it came from.
-    pub source: Named,
+    pub source: NameAndUuid,
     /// Where it went to.
-    pub destination: Named,
+    pub destination: NameAndUuid,
     /// Versions and machine type; absent where they are not known.
     pub pair: Option<Pair>,
     /// How it ended.
@@ -285,7 +285,7 @@ pub enum Outcome {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rehearsal {
     /// The VM.
-    pub vm: Named,
+    pub vm: NameAndUuid,
     /// What was tried.
     pub pair: Pair,
     /// Whether the VM also came back.
@@ -302,9 +302,9 @@ pub struct Rehearsal {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Isolation {
     /// The VM.
-    pub vm: Named,
+    pub vm: NameAndUuid,
     /// The host it runs on.
-    pub host: Named,
+    pub host: NameAndUuid,
     /// Whether it was cut off or let back.
     pub action: IsolationAction,
     /// Hardware addresses of the interfaces that were changed: what a release connects again.
@@ -335,11 +335,11 @@ pub enum IsolationAction {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Override {
     /// The VM.
-    pub vm: Named,
+    pub vm: NameAndUuid,
     /// Where it came from; absent where that is not known.
-    pub source: Option<Named>,
+    pub source: Option<NameAndUuid>,
     /// Where it went to.
-    pub destination: Named,
+    pub destination: NameAndUuid,
     /// What would have refused it, and why.
     pub refused_by: String,
     /// Who overrode that.

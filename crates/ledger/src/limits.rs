@@ -56,7 +56,7 @@ impl InTheWay {
     }
 }
 
-/// Why `run` may not begin beside the runs that are open.
+/// RefusalReason `run` may not begin beside the runs that are open.
 pub(super) fn refuse(limits: &Limits, run: &RunStarted, open: &[OpenRun]) -> Option<Refusal> {
     let refusal = |other: &OpenRun, why| Refusal {
         why,
@@ -67,7 +67,7 @@ pub(super) fn refuse(limits: &Limits, run: &RunStarted, open: &[OpenRun]) -> Opt
         let driver = other.run.driver.to_string();
         return Some(refusal(other, InTheWay::SameVm { driver }));
     }
-    let label = |named: &vmgate_verdict::Named| named.label().to_owned();
+    let label = |named: &vmgate_verdict::NameAndUuid| named.label().to_owned();
     let full = |fits: &dyn Fn(&RunStarted) -> bool, limit: u32| {
         let mut others = open.iter().filter(|other| fits(&other.run));
         let first = others.next()?;

@@ -7,15 +7,15 @@ use serde::{Deserialize, Serialize};
 
 use super::{Entry, PastForecast, Record, entry::Outcome};
 use vmgate_facts::{DirtyWindow, ObservedHour, PastMigration};
-use vmgate_verdict::Named;
+use vmgate_verdict::NameAndUuid;
 
 /// A VM was watched for a while, at low cost.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Observation {
     /// The VM.
-    pub vm: Named,
+    pub vm: NameAndUuid,
     /// The host it ran on.
-    pub host: Named,
+    pub host: NameAndUuid,
     /// How long it was watched, seconds.
     pub watched_seconds: f64,
     /// Memory dirtied in a second.
@@ -85,8 +85,8 @@ mod tests {
             sequence: 1,
             at: at.parse().unwrap(),
             entry: Entry::Observation(Observation {
-                vm: Named { name: None, uuid: Some(uuid.into()) },
-                host: Named::default(),
+                vm: NameAndUuid { name: None, uuid: Some(uuid.into()) },
+                host: NameAndUuid::default(),
                 watched_seconds: 5.0,
                 rate_bytes_per_second,
                 dirty_windows: Vec::new(),

@@ -8,10 +8,10 @@ use super::{
     *,
 };
 use vmgate_judge::change::{Limits, Plan};
-use vmgate_verdict::{ExitCode, Named};
+use vmgate_verdict::{ExitCode, NameAndUuid};
 
-fn named(name: &str) -> Named {
-    Named { name: Some(name.to_owned()), uuid: Some(format!("uuid-{name}")) }
+fn named(name: &str) -> NameAndUuid {
+    NameAndUuid { name: Some(name.to_owned()), uuid: Some(format!("uuid-{name}")) }
 }
 
 fn run(run: &str, vm: &str, source: &str, destination: &str) -> RunStarted {

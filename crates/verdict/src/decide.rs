@@ -1,38 +1,38 @@
-//! The decision itself.
+//! The decision on one move: GO or NO-GO from outcomes, waivers and facts.
 
 use std::{cmp::Reverse, collections::BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    Counts, Decision, Digests, GoReason, Judged, Move, Named, NoGoReason, Place, Tool, VALID_FOR, Verdict,
-    VerdictSchema, Waivers, expiry, unknown,
-    waiver::{Day, lay_over},
+    Counts, Decision, Digests, FileLine, GoReason, JudgedOutcome, Move, NameAndUuid, NoGoReason, Tool,
+    VALID_FOR, Verdict, VerdictSchema, Waivers, expiry, unknown,
+    waiver::{Day, apply_waivers},
 };
 use crate::{Effect, Outcome, Status};
 use vmgate_facts::{Fact, Facts, Forecast};
 
-/// What a verdict depends on besides outcomes, waivers and facts.
+/// Inputs of a decision besides outcomes, waivers and facts.
 #[derive(Debug, Clone)]
-pub struct Context {
-    /// The time to hold rules and waivers against.
+pub struct DecisionContext {
+    /// Time of the evaluation; waivers and the expiry are compared with it.
     pub now: Timestamp,
-    /// How long the verdict holds after the oldest volatile fact.
+    /// Validity of the verdict after the oldest volatile fact.
     pub valid_for: SignedDuration,
-    /// Whether warnings are to count as a failure of the check.
+    /// True if warnings count as a failure of the check.
     pub strict: bool,
-    /// What the evidence and the rules were read from.
+    /// Digests of the inputs: facts, rules, waivers, change file.
     pub digests: Digests,
     /// Rules that exist and gave no outcome here; a waiver for one of them is not a mistake.
     pub other_rules: BTreeSet<String>,
-    /// Where in a file the move is asked for.
-    pub asked_in: Option<Place>,
-    /// The predicted migration, to be shown.
+    /// Line of the change file that asks for the move.
+    pub asked_in: Option<FileLine>,
+    /// Forecast of the migration, for the report.
     pub forecast: Option<Forecast>,
 }
 
-impl Context {
-    /// A context with the defaults: one hour, not strict, nothing named.
+impl DecisionContext {
+    /// A context with the defaults: valid for one hour, not strict, no digests.
     pub fn at(now: Timestamp) -> Self {
         Self {
             now,
@@ -46,12 +46,17 @@ impl Context {
     }
 }
 
-/// Decides on one move. The order of `outcomes` means nothing: the verdict has its own.
-pub fn decide(outcomes: Vec<Outcome>, waivers: &Waivers, facts: &Facts, context: &Context) -> Verdict {
+/// Decides on one move. The order of `outcomes` has no effect: the verdict sorts them.
+pub fn decide(
+    outcomes: Vec<Outcome>,
+    waivers: &Waivers,
+    facts: &Facts,
+    context: &DecisionContext,
+) -> Verdict {
     let moved = moved(facts, context.asked_in.clone());
-    let laid = lay_over(outcomes, waivers, &moved, &context.other_rules, Day::of(context.now));
-    let mut outcomes: Vec<Judged> = laid.outcomes.into_iter().map(judge).collect();
-    // The texts only make the order total, so that it cannot depend on the order of evaluation.
+    let applied = apply_waivers(outcomes, waivers, &moved, &context.other_rules, Day::of(context.now));
+    let mut outcomes: Vec<JudgedOutcome> = applied.outcomes.into_iter().map(judge).collect();
+    // The texts only make the sort order total, so that the order of evaluation has no influence.
     outcomes.sort_by(|a, b| rank(a).cmp(&rank(b)).then_with(|| text(a).cmp(&text(b))));
     let digests =
         Digests { waivers: context.digests.waivers.or_else(|| waivers.digest()), ..context.digests.clone() };
@@ -67,19 +72,19 @@ pub fn decide(outcomes: Vec<Outcome>, waivers: &Waivers, facts: &Facts, context:
         counts: count(&outcomes),
         unknown: unknown::group(&outcomes),
         outcomes,
-        waiver_problems: laid.problems,
+        waiver_problems: applied.problems,
         forecast: context.forecast.clone(),
         since: None,
         digests,
     }
 }
 
-fn judge((outcome, waiver): (Outcome, Option<super::Waived>)) -> Judged {
+fn judge((outcome, waiver): (Outcome, Option<super::AppliedWaiver>)) -> JudgedOutcome {
     let effect_now = if waiver.is_some() { None } else { outcome.effect_now() };
-    Judged { outcome, effect_now, waiver }
+    JudgedOutcome { outcome, effect_now, waiver }
 }
 
-/// Whether decision, effects and counts are those that follow from the outcomes: not so in a file edited by hand.
+/// True if decision, effects and counts follow from the outcomes. False for a file that was edited by hand.
 pub(super) fn is_consistent(verdict: &Verdict) -> bool {
     let effects = verdict.outcomes.iter().all(|judged| {
         let effect = if judged.waiver.is_some() { None } else { judged.outcome.effect_now() };
@@ -88,9 +93,9 @@ pub(super) fn is_consistent(verdict: &Verdict) -> bool {
     effects && decision(&verdict.outcomes) == verdict.decision && count(&verdict.outcomes) == verdict.counts
 }
 
-/// Place of an outcome in the document.
-fn rank(judged: &Judged) -> impl Ord + use<'_> {
-    let Judged { outcome, effect_now, waiver } = judged;
+/// Sort key of an outcome in the document.
+fn rank(judged: &JudgedOutcome) -> impl Ord + use<'_> {
+    let JudgedOutcome { outcome, effect_now, waiver } = judged;
     let standing = match (effect_now, waiver, outcome.status) {
         (Some(Effect::Block), ..) => 0,
         (Some(Effect::Warn), ..) => 1,
@@ -104,11 +109,11 @@ fn rank(judged: &Judged) -> impl Ord + use<'_> {
     (standing, violated_first, place, &outcome.message)
 }
 
-fn text(judged: &Judged) -> Option<String> {
+fn text(judged: &JudgedOutcome) -> Option<String> {
     serde_json::to_string(judged).ok()
 }
 
-fn decision(outcomes: &[Judged]) -> Decision {
+fn decision(outcomes: &[JudgedOutcome]) -> Decision {
     let blocked_by =
         |status| outcomes.iter().any(|j| j.effect_now == Some(Effect::Block) && j.outcome.status == status);
     if outcomes.iter().all(|judged| judged.outcome.status == Status::NotApplicable) {
@@ -124,7 +129,7 @@ fn decision(outcomes: &[Judged]) -> Decision {
     }
 }
 
-fn count(outcomes: &[Judged]) -> Counts {
+fn count(outcomes: &[JudgedOutcome]) -> Counts {
     let rules: BTreeSet<&str> = outcomes.iter().map(|judged| &*judged.outcome.rule).collect();
     let mut counts = Counts { rules: rules.len(), ..Counts::default() };
     for judged in outcomes {
@@ -145,15 +150,18 @@ fn count(outcomes: &[Judged]) -> Counts {
     counts
 }
 
-fn moved(facts: &Facts, asked_in: Option<Place>) -> Move {
+fn moved(facts: &Facts, asked_in: Option<FileLine>) -> Move {
     let text = |fact: &Fact<String>| fact.known().cloned();
     let host = |host: &Fact<vmgate_facts::Host>| {
         host.known()
-            .map_or_else(Named::default, |host| Named { name: text(&host.hostname), uuid: text(&host.uuid) })
+            .map_or_else(NameAndUuid::default, |host| NameAndUuid { name: text(&host.hostname), uuid: text(&host.uuid) })
     };
     let vm = facts.vm.known();
     Move {
-        vm: vm.map_or_else(Named::default, |vm| Named { name: text(&vm.name), uuid: text(&vm.uuid) }),
+        vm: vm.map_or_else(NameAndUuid::default, |vm| NameAndUuid {
+            name: text(&vm.name),
+            uuid: text(&vm.uuid),
+        }),
         source: host(&facts.source),
         destination: host(&facts.destination),
         asked_in,
@@ -168,7 +176,7 @@ mod tests {
     use crate::{ExitCode, WaiverFault, sample, waiver::Waiver};
 
     fn decide_on(outcomes: Vec<Outcome>) -> Verdict {
-        decide(outcomes, &Waivers::default(), &sample::facts("web1"), &Context::at(sample::now()))
+        decide(outcomes, &Waivers::default(), &sample::facts("web1"), &DecisionContext::at(sample::now()))
     }
 
     fn outcome(status: Status, effect: Effect) -> Outcome {
@@ -209,17 +217,17 @@ mod tests {
     #[test]
     fn a_gate_lets_go_pass_until_it_expires() {
         let mut verdict = decide_on(vec![outcome(Status::Fail, Effect::Warn)]);
-        assert!(verdict.lets_pass(sample::now()));
-        assert!(!verdict.lets_pass(verdict.expires_at));
+        assert!(verdict.permits_migration(sample::now()));
+        assert!(!verdict.permits_migration(verdict.expires_at));
         verdict.strict = true;
-        assert!(!verdict.lets_pass(sample::now()));
-        assert!(!decide_on(vec![]).lets_pass(sample::now()), "nothing evaluated is never GO");
+        assert!(!verdict.permits_migration(sample::now()));
+        assert!(!decide_on(vec![]).permits_migration(sample::now()), "nothing evaluated is never GO");
     }
 
     #[test]
     fn names_that_are_not_known_are_absent() {
         let facts = Facts::empty(sample::now());
-        let verdict = decide(vec![], &Waivers::default(), &facts, &Context::at(sample::now()));
+        let verdict = decide(vec![], &Waivers::default(), &facts, &DecisionContext::at(sample::now()));
         assert_eq!(verdict.moved, Move::default());
     }
 
@@ -259,7 +267,7 @@ mod tests {
     }
 
     fn decide_with(outcomes: Vec<Outcome>, waivers: Vec<Waiver>) -> Verdict {
-        let context = Context::at(sample::now());
+        let context = DecisionContext::at(sample::now());
         decide(outcomes, &waivers.into_iter().collect(), &sample::facts("web1"), &context)
     }
 

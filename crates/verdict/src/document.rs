@@ -1,12 +1,12 @@
-//! The verdict document, `vmgate/verdict/v1`: the decision on one move with everything it rests on.
+//! The verdict document, `vmgate/verdict/v1`: the decision on one move with all evidence.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ExitCode, Since, WaiverProblem, waiver::Day};
+use super::{ExitCode, BaselineComparison, WaiverProblem, waiver::Day};
 use crate::{Effect, Outcome};
-use vmgate_attest::{Decision, Digest, Named, Permit, Predicate};
+use vmgate_attest::{Decision, Digest, NameAndUuid, Permit, Predicate};
 use vmgate_facts::{Cause, Change, Forecast};
 
 /// The digests of everything that went into a verdict.
@@ -32,44 +32,44 @@ pub struct Digests {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Verdict {
-    /// Names this format.
+    /// Id of this format.
     pub schema: VerdictSchema,
-    /// What reached it.
+    /// Program that made the verdict.
     pub tool: Tool,
-    /// The time that the rules and waivers were held against.
+    /// Time of the evaluation.
     pub evaluated_at: Timestamp,
-    /// From then on the evidence is too old to act on.
+    /// Time from which the evidence is too old to act on.
     pub expires_at: Timestamp,
-    /// What was judged.
+    /// The move that was judged.
     #[serde(rename = "move")]
     pub moved: Move,
-    /// What was asked for: the change it belongs to, with its limits.
+    /// The change that the move belongs to, with its limits.
     pub change: Change,
-    /// The answer.
+    /// GO or NO-GO, with the class of the reason.
     pub decision: Decision,
-    /// Whether warnings were to count as a failure of the check (`--strict`).
+    /// True if warnings counted as a failure of the check (`--strict`).
     pub strict: bool,
-    /// How many there are of what.
+    /// Number of outcomes of each kind.
     pub counts: Counts,
-    /// All outcomes: what blocks, then warnings, notes, waived ones, passes; within these by step and severity.
-    pub outcomes: Vec<Judged>,
-    /// Missing evidence by its cause, each with one way out; without what is waived.
+    /// All outcomes: blocking ones, then warnings, notes, waived ones, passes; within these by step and severity.
+    pub outcomes: Vec<JudgedOutcome>,
+    /// Missing evidence by cause, each with one way out; waived outcomes are left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<UnknownGroup>,
-    /// Waivers that did not do what their owner meant.
+    /// Waivers without effect, with the reason.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waiver_problems: Vec<WaiverProblem>,
-    /// The predicted migration; absent where none was made.
+    /// Forecast of the migration; absent without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forecast: Option<Forecast>,
-    /// How it differs from an earlier verdict; absent where it was held against none (`--baseline`).
+    /// Difference from an earlier verdict; absent without `--baseline`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub since: Option<Since>,
-    /// What it was reached from.
+    pub since: Option<BaselineComparison>,
+    /// Digests of the inputs.
     pub digests: Digests,
 }
 
-/// The names of the verdict format that this version reads and writes.
+/// Ids of the verdict format that this version reads and writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum VerdictSchema {
     /// The first format.
@@ -77,13 +77,13 @@ pub enum VerdictSchema {
     V1,
 }
 
-/// The program that reached a verdict.
+/// The program that made a verdict.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Tool {
-    /// Its name.
+    /// Name of the program.
     pub name: String,
-    /// Its version.
+    /// Version of the program.
     pub version: String,
 }
 
@@ -92,23 +92,23 @@ pub struct Tool {
 #[schemars(deny_unknown_fields)]
 pub struct Move {
     /// The VM.
-    pub vm: Named,
-    /// The host it runs on.
-    pub source: Named,
-    /// The host it is to go to.
-    pub destination: Named,
-    /// Where in a file the move is asked for; absent where it came from the command line.
+    pub vm: NameAndUuid,
+    /// The host that the VM runs on.
+    pub source: NameAndUuid,
+    /// The host that the VM is to move to.
+    pub destination: NameAndUuid,
+    /// Line of the change file that asks for the move; absent for a move from the command line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub asked_in: Option<Place>,
+    pub asked_in: Option<FileLine>,
 }
 
 /// A line of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
-pub struct Place {
+pub struct FileLine {
     /// The file as it was named on the command line.
     pub file: String,
-    /// The line, from 1.
+    /// Line number, from 1.
     pub line: u32,
 }
 
@@ -116,17 +116,17 @@ pub struct Place {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Counts {
-    /// Different rules.
+    /// Number of different rules.
     pub rules: usize,
-    /// Outcomes in which the healthy state holds.
+    /// Outcomes whose rule holds.
     pub pass: usize,
-    /// Outcomes in which it does not, waived or not.
+    /// Outcomes whose rule is violated, waived or not.
     pub fail: usize,
     /// Outcomes that could not be decided, waived or not.
     pub unknown: usize,
-    /// Rules that have nothing to say here.
+    /// Outcomes of rules that do not apply to this move.
     pub not_applicable: usize,
-    /// Outcomes that a waiver lies over.
+    /// Outcomes that a waiver applies to.
     pub waived: usize,
     /// Outcomes that block.
     pub blocking: usize,
@@ -136,31 +136,31 @@ pub struct Counts {
     pub notes: usize,
 }
 
-/// An outcome with what was made of it.
+/// An outcome with its effect on the decision.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Judged {
-    /// What the rule found.
+pub struct JudgedOutcome {
+    /// Outcome of the rule.
     #[serde(flatten)]
     pub outcome: Outcome,
-    /// What it does to the decision; absent for a pass, a rule that does not apply, and a waived finding.
+    /// Effect on the decision; absent for a pass, a rule that does not apply, and a waived finding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effect_now: Option<Effect>,
-    /// The waiver that lies over it.
+    /// The waiver that applies to the outcome.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub waiver: Option<Waived>,
+    pub waiver: Option<AppliedWaiver>,
 }
 
-/// Who waived a finding, why, and until when.
+/// A waiver that applies to a finding: owner, reason, ticket and last valid day.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
-pub struct Waived {
-    /// Who answers for it.
+pub struct AppliedWaiver {
+    /// Person or team responsible for the waiver.
     pub owner: String,
-    /// Why it is safe.
+    /// Reason why the waiver is safe.
     pub reason: String,
-    /// Where it was agreed.
+    /// Ticket in which the waiver was agreed.
     pub ticket: String,
-    /// The last day on which it holds, UTC.
+    /// Last valid day, UTC.
     pub until: Day,
 }
 
@@ -168,18 +168,18 @@ pub struct Waived {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct UnknownGroup {
-    /// The obstacle; absent where a rule could not be evaluated for another reason than a missing fact.
+    /// Cause of the missing facts; absent if a rule could not be evaluated although its facts are known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<Cause>,
-    /// The gravest effect of its outcomes.
+    /// The gravest effect of the undecided outcomes.
     pub effect: Effect,
-    /// How many outcomes it leaves undecided.
+    /// Number of undecided outcomes.
     pub count: usize,
-    /// The ids of their rules, sorted.
+    /// Ids of the undecided rules, sorted.
     pub rules: Vec<String>,
-    /// What was said by those who tried, sorted, each once.
+    /// Error texts of the collectors, sorted, each once.
     pub reasons: Vec<String>,
-    /// The one thing to do about it.
+    /// The way out: the one thing to do.
     pub way_out: String,
 }
 
@@ -196,23 +196,23 @@ impl Predicate for Verdict {
 }
 
 impl Verdict {
-    /// The code to exit with for this verdict alone.
+    /// Exit code for this verdict alone.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::of(self)
     }
 
-    /// Whether a migration may run on it at `now`: GO, not expired, and without warnings where they were to count.
-    pub fn lets_pass(&self, now: Timestamp) -> bool {
+    /// True if a migration may run at `now`: GO, not expired, and without warnings under `--strict`.
+    pub fn permits_migration(&self, now: Timestamp) -> bool {
         self.exit_code() == ExitCode::Go && now < self.expires_at
     }
 
     /// The outcomes with this effect on the decision.
-    pub fn with_effect(&self, effect: Effect) -> impl Iterator<Item = &Judged> {
+    pub fn with_effect(&self, effect: Effect) -> impl Iterator<Item = &JudgedOutcome> {
         self.outcomes.iter().filter(move |judged| judged.effect_now == Some(effect))
     }
 
-    /// The outcomes that a waiver lies over.
-    pub fn waived(&self) -> impl Iterator<Item = &Judged> {
+    /// The outcomes that a waiver applies to.
+    pub fn waived(&self) -> impl Iterator<Item = &JudgedOutcome> {
         self.outcomes.iter().filter(|judged| judged.waiver.is_some())
     }
 }

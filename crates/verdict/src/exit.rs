@@ -1,10 +1,10 @@
-//! What the process says when it ends. Every command and every format ends with the same code for the same result.
+//! Exit codes of vmgate. Every command and every format ends with the same code for the same result.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Decision, GoReason, NoGoReason, Verdict};
 
-/// The exit codes of vmgate, all of them. Scripts depend on the numbers: they are never given another meaning.
+/// All exit codes of vmgate. Scripts depend on the numbers: a number never gets another meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "u8", try_from = "u8")]
 pub enum ExitCode {
@@ -22,10 +22,10 @@ pub enum ExitCode {
     RuleViolated,
     /// NO-GO: evidence is missing or too old.
     EvidenceMissing,
-    /// The migration was started and did not finish; the VM runs where it was.
+    /// The migration was started and did not finish; the VM still runs on the source.
     NotFinished,
-    /// The migration failed and somebody must look.
-    SomebodyMustLook,
+    /// The migration failed and an operator must act.
+    OperatorNeeded,
 }
 
 /// A number that is none of vmgate's exit codes.
@@ -44,7 +44,7 @@ impl ExitCode {
         Self::RuleViolated,
         Self::EvidenceMissing,
         Self::NotFinished,
-        Self::SomebodyMustLook,
+        Self::OperatorNeeded,
     ];
 
     /// The number that the shell sees.
@@ -58,11 +58,11 @@ impl ExitCode {
             Self::RuleViolated => 20,
             Self::EvidenceMissing => 21,
             Self::NotFinished => 30,
-            Self::SomebodyMustLook => 31,
+            Self::OperatorNeeded => 31,
         }
     }
 
-    /// What it means, for help texts and manual pages.
+    /// Meaning of the code, for help texts and manual pages.
     pub fn meaning(self) -> &'static str {
         match self {
             Self::Go => "GO (for migrate: done and verified)",
@@ -72,14 +72,16 @@ impl ExitCode {
             Self::GoWithWarnings => "GO with warnings, only under --strict",
             Self::RuleViolated => "NO-GO: a rule is violated",
             Self::EvidenceMissing => "NO-GO: evidence is missing or too old",
-            Self::NotFinished => "the migration was started and did not finish; the VM runs where it was",
-            Self::SomebodyMustLook => {
-                "the migration failed and somebody must look: the text says where the VM runs"
+            Self::NotFinished => {
+                "the migration was started and did not finish; the VM still runs on the source"
+            }
+            Self::OperatorNeeded => {
+                "the migration failed and an operator must act: the message says where the VM runs"
             }
         }
     }
 
-    /// The code for one verdict. Warnings count only where the verdict was asked for under `--strict`.
+    /// The code for one verdict. Warnings count only if the check ran with `--strict`.
     pub fn of(verdict: &Verdict) -> Self {
         match verdict.decision {
             Decision::Go(GoReason::WithWarnings) if verdict.strict => Self::GoWithWarnings,
@@ -90,18 +92,18 @@ impl ExitCode {
         }
     }
 
-    /// The code for several verdicts: that of the worst, and "nothing was evaluated" where there is none.
+    /// The code for several verdicts: the worst one, and "nothing was evaluated" for an empty list.
     pub fn of_all(verdicts: &[Verdict]) -> Self {
         verdicts.iter().map(Self::of).max_by_key(|code| code.gravity()).unwrap_or(Self::NothingEvaluated)
     }
 
-    /// The gravest of several codes; GO where there is none.
+    /// The gravest of several codes; GO for an empty list.
     pub fn worst(codes: impl IntoIterator<Item = Self>) -> Self {
         codes.into_iter().max_by_key(|code| code.gravity()).unwrap_or(Self::Go)
     }
 
-    /// Rank among the results of several checks. The numbers do not sort by it: a rule that is violated (20)
-    /// outweighs missing evidence (21), and a check that looked at nothing (3) outweighs warnings (10).
+    /// Rank among the results of several checks. The exit code numbers have another order: a violated rule (20)
+    /// outweighs missing evidence (21), and a check without an evaluation (3) outweighs warnings (10).
     fn gravity(self) -> u8 {
         match self {
             Self::Go => 0,
@@ -112,7 +114,7 @@ impl ExitCode {
             Self::Invalid => 5,
             Self::Internal => 6,
             Self::NotFinished => 7,
-            Self::SomebodyMustLook => 8,
+            Self::OperatorNeeded => 8,
         }
     }
 }

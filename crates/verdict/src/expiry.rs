@@ -1,10 +1,10 @@
-//! How long a verdict may be acted on: the state of a VM and of its hosts does not stand still.
+//! Expiry of a verdict: the state of a VM and of its hosts changes, so a verdict is valid for a limited time.
 
 use jiff::{SignedDuration, Timestamp};
 
 use vmgate_facts::Facts;
 
-/// How long a verdict holds after its oldest volatile fact, where nothing else is asked for.
+/// Default validity of a verdict after its oldest volatile fact.
 pub const VALID_FOR: SignedDuration = SignedDuration::from_hours(1);
 
 /// Facts that only change by an installation, a reboot or a redefinition. Their age does not make a verdict old.
@@ -28,8 +28,8 @@ const STABLE: [&str; 17] = [
     "host.machine_types",
 ];
 
-/// When a verdict expires: `valid_for` after the oldest of the evaluation, the start of the collection, and every
-/// volatile fact that says when it was obtained.
+/// Expiry time of a verdict: `valid_for` after the oldest of the evaluation, the start of the collection, and every
+/// volatile fact with a known time.
 pub(super) fn expires_at(facts: &Facts, now: Timestamp, valid_for: SignedDuration) -> Timestamp {
     let volatile = facts.provenance.iter().filter(|(path, _)| !is_stable(path)).map(|(_, from)| from.at);
     let oldest = volatile.fold(now.min(facts.collected_at), Timestamp::min);

@@ -1,7 +1,7 @@
-//! From outcomes to a verdict: GO or NO-GO for one move, with waivers laid over it and everything it rests on.
+//! From outcomes to a verdict: GO or NO-GO for one move, with waivers applied and all evidence.
 //!
-//! Pure: the same outcomes, waivers, facts and time give the same document, byte for byte. What the process says
-//! when it ends is in [`ExitCode`], for every command.
+//! Pure: the same outcomes, waivers, facts and time give the same document, byte for byte. The exit codes of all
+//! commands are in [`ExitCode`].
 
 mod decide;
 mod document;
@@ -11,20 +11,20 @@ mod outcome;
 mod read;
 #[cfg(any(test, feature = "sample"))]
 pub mod sample;
-mod since;
+mod baseline;
 mod unknown;
 pub mod waiver;
 
-pub use decide::{Context, decide};
+pub use decide::{DecisionContext, decide};
 pub use document::{
-    Counts, Digests, Judged, Move, Place, Tool, UnknownGroup, Verdict, VerdictSchema, Waived,
+    Counts, Digests, JudgedOutcome, Move, FileLine, Tool, UnknownGroup, Verdict, VerdictSchema, AppliedWaiver,
 };
 pub use exit::{ExitCode, InvalidExitCode};
 pub use expiry::VALID_FOR;
 pub use outcome::{Effect, Evidence, Missing, Outcome, Severity, Status, Step};
 pub use read::{InvalidVerdict, Verdicts, VerdictsSchema, read};
-pub use since::{Baseline, Changed, ChangedValue, Finding, Since, Trend};
-pub use vmgate_attest::{Decision, GoReason, Named, NoGoReason};
+pub use baseline::{Baseline, ChangedFinding, ChangedValue, Finding, BaselineComparison, Trend};
+pub use vmgate_attest::{Decision, GoReason, NameAndUuid, NoGoReason};
 pub use waiver::{WaiverFault, WaiverFile, WaiverProblem, Waivers};
 
 use schemars::{Schema, schema_for};

@@ -1,4 +1,4 @@
-//! Reads verdicts back: one document, or the list that a run over several moves writes.
+//! Reads verdict documents: one verdict, or the list that a run over several moves writes.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,13 +10,13 @@ use super::{Verdict, VerdictSchema, decide::is_consistent};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Verdicts {
-    /// Names this format.
+    /// Id of this format.
     pub schema: VerdictsSchema,
     /// The verdicts in the order of the moves.
     pub verdicts: Vec<Verdict>,
 }
 
-/// The names of the list format that this version reads and writes.
+/// Ids of the list format that this version reads and writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum VerdictsSchema {
     /// The first format.
@@ -30,11 +30,11 @@ pub enum VerdictsSchema {
 pub struct InvalidVerdict {
     /// The file as it was named.
     pub file: String,
-    /// What is wrong.
+    /// The problem.
     pub problem: String,
 }
 
-/// Only what says which of the two documents it is.
+/// The schema field alone: tells which of the two documents a file is.
 #[derive(Deserialize)]
 struct Head {
     schema: Kind,
@@ -48,16 +48,16 @@ enum Kind {
 }
 
 /// Reads a verdict or a list of them, JSON or YAML, as `--output json` and `--output yaml` write them. `file` is
-/// only for messages. A decision that does not follow from the outcomes beside it is refused.
+/// only for messages. A decision that does not follow from the outcomes in the same document is refused.
 pub fn read(file: &str, bytes: &[u8]) -> Result<Vec<Verdict>, InvalidVerdict> {
     let invalid = |problem: String| InvalidVerdict { file: file.to_owned(), problem };
-    let text = std::str::from_utf8(bytes).map_err(|_| invalid("it is not UTF-8 text".to_owned()))?;
+    let text = std::str::from_utf8(bytes).map_err(|_| invalid("the file is not UTF-8 text".to_owned()))?;
     let verdicts =
         if text.trim_start().starts_with('{') { json(text) } else { yaml(text) }.map_err(invalid)?;
     match verdicts.iter().find(|verdict| !is_consistent(verdict)) {
         None => Ok(verdicts),
         Some(verdict) => Err(invalid(format!(
-            "the {} on {} does not follow from its outcomes: the file was edited; check again",
+            "the {} on {} does not follow from its outcomes: the file was edited; run the check again",
             verdict.decision.word(),
             verdict.moved.vm.label()
         ))),
@@ -83,7 +83,7 @@ fn yaml(text: &str) -> Result<Vec<Verdict>, String> {
 }
 
 fn no_head(error: &dyn std::error::Error) -> String {
-    format!("its `schema` must be vmgate/verdict/v1 or vmgate/verdicts/v1 ({error})")
+    format!("the `schema` must be vmgate/verdict/v1 or vmgate/verdicts/v1 ({error})")
 }
 
 #[cfg(test)]

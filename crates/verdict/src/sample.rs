@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::{
-    Context, Digests, Place, Verdict, Waivers, decide,
+    DecisionContext, Digests, FileLine, Verdict, Waivers, decide,
     waiver::{Day, Glob, Match, Waiver},
 };
 use crate::{Effect, Evidence, Missing, Outcome, Severity, Status, Step};
@@ -75,15 +75,15 @@ pub fn facts(vm: &str) -> Facts {
     facts
 }
 
-fn context() -> Context {
-    Context {
+fn context() -> DecisionContext {
+    DecisionContext {
         digests: Digests {
             facts: Some(Digest::of(b"facts")),
             rules: Some(Digest::of(b"rules")),
             waivers: None,
             change: Some(Digest::of(b"change")),
         },
-        asked_in: Some(Place { file: "changes/CHG-2041.yaml".into(), line: 12 }),
+        asked_in: Some(FileLine { file: "changes/CHG-2041.yaml".into(), line: 12 }),
         forecast: Some(Forecast {
             blackout_seconds: Fact::Known(Quantiles { p5: 0.3, p50: 0.9, p95: 2.4 }),
             total_seconds: Fact::Known(Quantiles { p5: 21.0, p50: 34.0, p95: 58.0 }),
@@ -102,11 +102,11 @@ fn context() -> Context {
             round_ends_seconds: Fact::Known(vec![30.0, 32.5, 33.1]),
             ..Forecast::default()
         }),
-        ..Context::at(now())
+        ..DecisionContext::at(now())
     }
 }
 
-/// Memory that is sent at a steady pace, and then the little that is dirtied meanwhile.
+/// Remaining memory: sent at a steady rate, then the small part that was dirtied meanwhile.
 fn timeline() -> Vec<Remaining> {
     let moment = |at_seconds: f64| {
         let left = |end: f64| {

@@ -1,16 +1,16 @@
-//! Groups missing evidence by its cause: an operator without an agent in the guest must see one way out, not
+//! Missing evidence, grouped by cause: an operator without an agent in the guest must see one way out, not
 //! twelve complaints.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Judged, UnknownGroup};
+use super::{JudgedOutcome, UnknownGroup};
 use crate::Status;
 use vmgate_facts::Cause;
 
-/// Groups the undecided outcomes that no waiver lies over; the gravest effect first, then the largest group.
+/// Groups the undecided outcomes without a waiver; the gravest effect first, then the largest group.
 /// An outcome that lacks facts for several causes is counted with each: all of them have to be removed.
-pub(super) fn group(outcomes: &[Judged]) -> Vec<UnknownGroup> {
-    let mut groups: BTreeMap<Option<Cause>, Vec<(&Judged, BTreeSet<&str>)>> = BTreeMap::new();
+pub(super) fn group(outcomes: &[JudgedOutcome]) -> Vec<UnknownGroup> {
+    let mut groups: BTreeMap<Option<Cause>, Vec<(&JudgedOutcome, BTreeSet<&str>)>> = BTreeMap::new();
     for judged in outcomes.iter().filter(|judged| judged.outcome.status == Status::Unknown) {
         if judged.effect_now.is_none() {
             continue;
@@ -25,7 +25,7 @@ pub(super) fn group(outcomes: &[Judged]) -> Vec<UnknownGroup> {
     groups
 }
 
-fn reasons_by_cause(judged: &Judged) -> BTreeMap<Option<Cause>, BTreeSet<&str>> {
+fn reasons_by_cause(judged: &JudgedOutcome) -> BTreeMap<Option<Cause>, BTreeSet<&str>> {
     let mut causes: BTreeMap<_, BTreeSet<&str>> = BTreeMap::new();
     for missing in &judged.outcome.missing {
         causes.entry(Some(missing.cause)).or_default().insert(&missing.reason);
@@ -36,11 +36,11 @@ fn reasons_by_cause(judged: &Judged) -> BTreeMap<Option<Cause>, BTreeSet<&str>> 
     causes
 }
 
-fn one_group(cause: Option<Cause>, members: &[(&Judged, BTreeSet<&str>)]) -> Option<UnknownGroup> {
+fn one_group(cause: Option<Cause>, members: &[(&JudgedOutcome, BTreeSet<&str>)]) -> Option<UnknownGroup> {
     let rules: BTreeSet<&str> = members.iter().map(|(judged, _)| &*judged.outcome.rule).collect();
     let reasons: BTreeSet<&str> = members.iter().flat_map(|(_, reasons)| reasons.iter().copied()).collect();
     let way_out = cause.map_or(
-        "the facts are there, but the rule fails on them: read its message and correct the rule",
+        "all facts are known, but the rule cannot be evaluated: read the rule's message and correct the rule",
         Cause::way_out,
     );
     Some(UnknownGroup {
@@ -58,20 +58,20 @@ mod tests {
     use super::*;
     use crate::{Effect, Missing, Outcome, sample};
 
-    fn lacking(rule: &str, missing: &[(Cause, &str)], effect: Effect) -> Judged {
+    fn lacking(rule: &str, missing: &[(Cause, &str)], effect: Effect) -> JudgedOutcome {
         let missing = missing.iter().map(|(cause, reason)| Missing {
             path: "guest.tcp".into(),
             reason: (*reason).into(),
             cause: *cause,
         });
         let outcome = Outcome { missing: missing.collect(), ..sample::outcome(rule, Status::Unknown) };
-        Judged { outcome, effect_now: Some(effect), waiver: None }
+        JudgedOutcome { outcome, effect_now: Some(effect), waiver: None }
     }
 
     #[test]
     fn twelve_rules_that_lack_the_agent_are_one_group_with_one_way_out() {
         let agent = [(Cause::NoGuestAgent, "no channel")];
-        let mut outcomes: Vec<Judged> =
+        let mut outcomes: Vec<JudgedOutcome> =
             (0..12).map(|n| lacking(&format!("rule-{n}"), &agent, Effect::Block)).collect();
         outcomes.push(lacking("rule-0", &agent, Effect::Block));
         let groups = group(&outcomes);
@@ -104,7 +104,8 @@ mod tests {
 
     #[test]
     fn a_waived_unknown_is_in_no_group() {
-        let waived = Judged { effect_now: None, ..lacking("a", &[(Cause::TimedOut, "slow")], Effect::Block) };
+        let waived =
+            JudgedOutcome { effect_now: None, ..lacking("a", &[(Cause::TimedOut, "slow")], Effect::Block) };
         assert_eq!(group(&[waived]), []);
     }
 }

@@ -30,10 +30,10 @@ use vmgate_facts::Uri;
 use vmgate_facts::text::plain;
 use vmgate_facts::text::with_causes;
 #[cfg(feature = "libvirt")]
-use vmgate_hook::{Install, Installed, Known, Mode, OnError, Place, SignerKey};
+use vmgate_hook::{InstallRequest, InstallReport, HookActivation, EnforcementMode, OnError, HookPlacement, SignerKey};
 use vmgate_hook::{
-    Override, PROGRAM, Received, Removed,
-    host::Request,
+    Override, PROGRAM, ReceivedVerdict, RemovalReport,
+    requests::HookRequest,
 };
 use vmgate_reach::{HostShell, Program};
 use vmgate_verdict::ExitCode;
@@ -62,8 +62,8 @@ enum What {
         key: Vec<PathBuf>,
         /// Refuse migrations without a verdict, or only write them down [default: as it is, at first enforce]
         #[arg(long, value_name = "MODE")]
-        #[arg(value_parser = named::<Mode>())]
-        mode: Option<Mode>,
+        #[arg(value_parser = named::<EnforcementMode>())]
+        mode: Option<EnforcementMode>,
         /// What happens where nothing can be decided [default: as it is, at first closed]
         #[arg(long, value_name = "HOW")]
         #[arg(value_parser = named::<OnError>())]
@@ -121,9 +121,9 @@ impl Hook {
             #[cfg(feature = "libvirt")]
             What::Install { host, key, mode, on_error, time_limit, reload, chain } => {
                 let (uuid, place) = host.asked_of_libvirt(&session)?;
-                let wanted = Install {
+                let wanted = InstallRequest {
                     host_uuid: uuid,
-                    place: if *chain { Place::Chained } else { place },
+                    place: if *chain { HookPlacement::Chained } else { place },
                     keys: key.iter().map(|file| signer_key(file)).collect::<Result<_, _>>()?,
                     mode: *mode,
                     on_error: *on_error,
@@ -131,12 +131,13 @@ impl Hook {
                     reload: *reload,
                     by: operator(),
                 };
-                let installed: Installed = ask(&session, host, Program::Sent, &Request::Install(wanted))?;
+                let installed: InstallReport =
+                    ask(&session, host, Program::Sent, &HookRequest::Install(wanted))?;
                 say_installed(&host.name(), &installed)
             }
             What::Remove { host, purge } => {
-                let request = Request::Remove { purge: *purge, by: operator() };
-                let removed: Removed = ask(&session, host, Program::Installed(PROGRAM), &request)?;
+                let request = HookRequest::Remove { purge: *purge, by: operator() };
+                let removed: RemovalReport = ask(&session, host, Program::Installed(PROGRAM), &request)?;
                 output::to_stdout(|out| {
                     writeln!(out, "{}: the hook is removed ({})", host.name(), removed.changed.join(", "))?;
                     say_others(out, &removed.others)
@@ -146,7 +147,7 @@ impl Hook {
             What::Override { host, withdraw: true, by, .. } => {
                 let by = by.clone().unwrap_or_else(operator);
                 let there: bool =
-                    ask(&session, host, Program::Installed(PROGRAM), &Request::Withdraw { by })?;
+                    ask(&session, host, Program::Installed(PROGRAM), &HookRequest::Withdraw { by })?;
                 let text = if there { "the override is withdrawn" } else { "there was no override" };
                 output::to_stdout(|out| writeln!(out, "{}: {text}", host.name()))?;
                 Ok(ExitCode::Go)
@@ -155,7 +156,7 @@ impl Hook {
                 let (Some(reason), Some(by), Some(minutes)) = (reason, by, minutes) else {
                     return Err(Failure::usage("an override needs --reason, --by and --minutes"));
                 };
-                let request = Request::Override {
+                let request = HookRequest::Override {
                     minutes: *minutes,
                     reason: reason.clone(),
                     by: by.clone(),
@@ -164,7 +165,7 @@ impl Hook {
                 let set: Override = ask(&session, host, Program::Installed(PROGRAM), &request)?;
                 #[cfg(feature = "libvirt")]
                 if let Ok(status) =
-                    ask(&session, host, Program::Installed(PROGRAM), &Request::Status { lines: 0 })
+                    ask(&session, host, Program::Installed(PROGRAM), &HookRequest::Status { lines: 0 })
                 {
                     overrides::write_down(&session, &host.name(), &status);
                 }
@@ -189,7 +190,7 @@ fn ask<T: DeserializeOwned>(
     session: &Session,
     host: &HookHost,
     program: Program,
-    request: &Request,
+    request: &HookRequest,
 ) -> Result<T, Failure> {
     let shell = host.shell(session)?;
     place::ask(&shell, &host.name(), program, request, session.timeout())
@@ -202,8 +203,8 @@ pub(super) fn bring(
     host: &str,
     envelope: String,
     timeout: Duration,
-) -> Result<Received, NotDone> {
-    let request = Request::Receive { envelope, by: operator() };
+) -> Result<ReceivedVerdict, NotDone> {
+    let request = HookRequest::Receive { envelope, by: operator() };
     place::ask(shell, host, Program::Installed(PROGRAM), &request, timeout)
 }
 
@@ -240,7 +241,7 @@ pub(super) fn bring_own(verdict: &Verdict, destination: &Uri, session: &Session)
 }
 
 #[cfg(feature = "libvirt")]
-fn say_installed(host: &str, installed: &Installed) -> Result<ExitCode, Failure> {
+fn say_installed(host: &str, installed: &InstallReport) -> Result<ExitCode, Failure> {
     output::to_stdout(|out| {
         if installed.changed.is_empty() {
             writeln!(out, "{host}: the hook is installed, and nothing had to be changed")?;
@@ -258,11 +259,15 @@ fn say_installed(host: &str, installed: &Installed) -> Result<ExitCode, Failure>
 
 /// Whether libvirt runs the hook, in words.
 #[cfg(feature = "libvirt")]
-fn known_words(known: &Known) -> (bool, String) {
+fn known_words(known: &HookActivation) -> (bool, String) {
     match known {
-        Known::Yes => (true, "libvirt runs the hook from now on; no restart is needed".to_owned()),
-        Known::AtStart => (true, "libvirt does not run, and will find the hook when it starts".to_owned()),
-        Known::AfterReload { command } => (
+        HookActivation::Active => {
+            (true, "libvirt runs the hook from now on; no restart is needed".to_owned())
+        }
+        HookActivation::AtStart => {
+            (true, "libvirt does not run, and will find the hook when it starts".to_owned())
+        }
+        HookActivation::AfterReload { command } => (
             false,
             format!(
                 "libvirt looks for hooks when it starts or reloads, and none was there before. Run there: {command} (or \

@@ -5,18 +5,18 @@
 
 use crate::cli::session::Session;
 use vmgate_facts::text::plain;
-use vmgate_hook::{Because, Event, Status};
+use vmgate_hook::{DecisionReason, JournalEvent, HookStatus};
 use vmgate_ledger::{
     Entry, Ledger, LedgerError, Selection,
     entry::{Kind, Override},
 };
-use vmgate_verdict::Named;
+use vmgate_verdict::NameAndUuid;
 
 /// What would have refused the VM.
 const REFUSED_BY: &str = "the host's hook";
 
 /// Adds to the ledger what it does not have yet. Nothing else depends on it, so that a ledger that fails is only warned of.
-pub(super) fn write_down(session: &Session, host: &str, status: &Status) {
+pub(super) fn write_down(session: &Session, host: &str, status: &HookStatus) {
     if status.overrides.is_empty() {
         return;
     }
@@ -26,7 +26,7 @@ pub(super) fn write_down(session: &Session, host: &str, status: &Status) {
     }
 }
 
-fn add(ledger: &Ledger, host: &str, status: &Status) -> Result<(), LedgerError> {
+fn add(ledger: &Ledger, host: &str, status: &HookStatus) -> Result<(), LedgerError> {
     let wanted = Selection { kinds: vec![Kind::Override], ..Selection::default() };
     let known = ledger.records(&wanted)?;
     let known = |new: &Override| {
@@ -43,16 +43,16 @@ fn add(ledger: &Ledger, host: &str, status: &Status) -> Result<(), LedgerError> 
     Ok(())
 }
 
-fn overrides(host: &str, status: &Status) -> Vec<Override> {
-    let destination = Named { name: Some(host.to_owned()), uuid: status.host_uuid.clone() };
+fn overrides(host: &str, status: &HookStatus) -> Vec<Override> {
+    let destination = NameAndUuid { name: Some(host.to_owned()), uuid: status.host_uuid.clone() };
     let entries = status.overrides.iter().filter_map(|entry| {
         let (vm, by, reason, until) = match &entry.event {
-            Event::OverrideSet { uuid, reason, by, until } => {
-                (Named { name: None, uuid: uuid.clone() }, plain(by), reason, Some(*until))
+            JournalEvent::OverrideSet { uuid, reason, by, until } => {
+                (NameAndUuid { name: None, uuid: uuid.clone() }, plain(by), reason, Some(*until))
             }
-            Event::Decision { vm, uuid, reason, because: Because::Override, .. } => {
+            JournalEvent::Decision { vm, uuid, reason, because: DecisionReason::Override, .. } => {
                 let by = "whoever set the override".to_owned();
-                (Named { name: Some(plain(vm)), uuid: uuid.clone() }, by, reason, None)
+                (NameAndUuid { name: Some(plain(vm)), uuid: uuid.clone() }, by, reason, None)
             }
             _ => return None,
         };
@@ -80,7 +80,7 @@ mod tests {
                  "verdict": null, "key": null, "mode": "enforce", "took_milliseconds": 3},
             ],
         });
-        let status: Status = serde_json::from_value(told).unwrap();
+        let status: HookStatus = serde_json::from_value(told).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let ledger = Ledger::open(folder.path().join("ledger.db")).unwrap();
         for host in ["hv2", "10.0.0.2"] {

@@ -8,8 +8,8 @@ use serde::de::DeserializeOwned;
 use super::super::{Failure, session::Session};
 use vmgate_facts::Uri;
 use vmgate_facts::Version;
-use vmgate_hook::Place;
-use vmgate_hook::host::Request;
+use vmgate_hook::HookPlacement;
+use vmgate_hook::requests::HookRequest;
 #[cfg(feature = "libvirt")]
 use vmgate_libvirt::{Hypervisor, capabilities};
 use vmgate_reach::{HostShell, Program, ShellError};
@@ -56,12 +56,12 @@ impl HookHost {
 
     /// The host's UUID, and how a hook stands beside others in its libvirt.
     #[cfg(feature = "libvirt")]
-    pub(super) fn asked_of_libvirt(&self, session: &Session) -> Result<(String, Place), Failure> {
+    pub(super) fn asked_of_libvirt(&self, session: &Session) -> Result<(String, HookPlacement), Failure> {
         let host = Hypervisor::open(&self.uri()?, session.timeout()).map_err(Failure::failed)?;
         let uuid = uuid_of(&host).map_err(Failure::failed)?;
         let version = host.libvirt_version().map_err(Failure::failed)?;
         let folders = RUNS_FOLDERS.parse::<Version>().is_ok_and(|first| version >= first);
-        Ok((uuid, if folders { Place::Folder } else { Place::Chained }))
+        Ok((uuid, if folders { HookPlacement::Folder } else { HookPlacement::Chained }))
     }
 }
 
@@ -101,7 +101,7 @@ pub(in crate::cli) fn ask<T: DeserializeOwned>(
     shell: &HostShell,
     host: &str,
     program: Program,
-    request: &Request,
+    request: &HookRequest,
     timeout: Duration,
 ) -> Result<T, NotDone> {
     let input = serde_json::to_vec(request).map_err(|error| NotDone::NotAsked(error.to_string()))?;

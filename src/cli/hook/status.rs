@@ -12,7 +12,7 @@ use super::{
     place::{self, NotDone, uuid_of},
 };
 use vmgate_facts::{Uri, text::plain};
-use vmgate_hook::{Because, Entry, Event, Mode, OnError, PROGRAM, Status, host::Request};
+use vmgate_hook::{DecisionReason, JournalEntry, JournalEvent, EnforcementMode, OnError, PROGRAM, HookStatus, requests::HookRequest};
 use vmgate_libvirt::Hypervisor;
 use vmgate_reach::Program;
 use vmgate_verdict::ExitCode;
@@ -44,7 +44,7 @@ enum StatusFormat {
 /// What is known of a host.
 struct Seen {
     host: String,
-    status: Result<Status, NotDone>,
+    status: Result<HookStatus, NotDone>,
 }
 
 impl StatusOf {
@@ -67,8 +67,8 @@ impl StatusOf {
 fn look(uri: &Uri, last: usize, session: &Session) -> Result<Seen, Failure> {
     let host = uri.host_for_people().to_owned();
     let shell = session.shell(uri)?;
-    let request = Request::Status { lines: last };
-    let mut status: Result<Status, _> =
+    let request = HookRequest::Status { lines: last };
+    let mut status: Result<HookStatus, _> =
         place::ask(&shell, &host, Program::Installed(PROGRAM), &request, session.timeout());
     if let Ok(status) = &mut status {
         compare_uuid(uri, status, session);
@@ -78,7 +78,7 @@ fn look(uri: &Uri, last: usize, session: &Session) -> Result<Seen, Failure> {
 }
 
 /// A verdict names the host by the UUID that libvirt tells, so both must be the same.
-fn compare_uuid(uri: &Uri, status: &mut Status, session: &Session) {
+fn compare_uuid(uri: &Uri, status: &mut HookStatus, session: &Session) {
     let told = Hypervisor::open(uri, session.timeout()).map_err(|error| error.to_string());
     match (told.and_then(|host| uuid_of(&host)), &status.host_uuid) {
         (Err(why), _) => status.problems.push(format!("its UUID cannot be compared: {why}")),
@@ -91,7 +91,7 @@ fn compare_uuid(uri: &Uri, status: &mut Status, session: &Session) {
 }
 
 /// Everything that keeps the host from enforcing what it should.
-fn trouble(status: &Status) -> Vec<String> {
+fn trouble(status: &HookStatus) -> Vec<String> {
     let mut all = status.problems.clone();
     if status.vmgate.is_none() && all.is_empty() {
         all.push("vmgate's hook is not installed".to_owned());
@@ -151,43 +151,45 @@ fn print(out: &mut dyn Write, seen: &Seen) -> io::Result<()> {
     status.recent.iter().try_for_each(|entry| writeln!(out, "  {}", line(entry)))
 }
 
-fn in_words(status: &Status) -> String {
+fn in_words(status: &HookStatus) -> String {
     let now: Timestamp = status.clock;
     let Some(config) = &status.config else {
         return format!("enforces nothing that is known (its clock: {now})");
     };
     match (config.mode, config.on_error) {
-        (Mode::AuditOnly, _) => {
+        (EnforcementMode::AuditOnly, _) => {
             "lets every migration in and writes down which had no verdict (audit-only)".to_owned()
         }
-        (Mode::Enforce, OnError::Closed) => {
+        (EnforcementMode::Enforce, OnError::Closed) => {
             "lets migrations in only with a signed verdict; refuses where nothing can be decided".to_owned()
         }
-        (Mode::Enforce, OnError::Open) => {
+        (EnforcementMode::Enforce, OnError::Open) => {
             "lets migrations in only with a signed verdict; lets in where nothing can be decided".to_owned()
         }
     }
 }
 
-fn line(entry: &Entry) -> String {
+fn line(entry: &JournalEntry) -> String {
     let what = match &entry.event {
-        Event::Decision { vm, let_in, because, reason, .. } => {
+        JournalEvent::Decision { vm, let_in, because, reason, .. } => {
             let done = if *let_in { "let in" } else { "refused" };
             let because = match because {
-                Because::Verdict => "by its verdict",
-                Because::NoVerdict => "without a verdict",
-                Because::Override => "by the override",
-                Because::Error => "undecided",
+                DecisionReason::Verdict => "by its verdict",
+                DecisionReason::NoVerdict => "without a verdict",
+                DecisionReason::Override => "by the override",
+                DecisionReason::Error => "undecided",
             };
             format!("{vm} {done} {because}: {reason}")
         }
-        Event::Received { vm, expires_at, by, .. } => {
+        JournalEvent::Received { vm, expires_at, by, .. } => {
             format!("verdict for {vm} until {expires_at}, from {by}")
         }
-        Event::OverrideSet { reason, by, until, .. } => format!("override until {until} by {by}: {reason}"),
-        Event::OverrideWithdrawn { by } => format!("override withdrawn by {by}"),
-        Event::Installed { changed, by } => format!("installed by {by}: {}", changed.join(", ")),
-        Event::Removed { by } => format!("removed by {by}"),
+        JournalEvent::OverrideSet { reason, by, until, .. } => {
+            format!("override until {until} by {by}: {reason}")
+        }
+        JournalEvent::OverrideWithdrawn { by } => format!("override withdrawn by {by}"),
+        JournalEvent::Installed { changed, by } => format!("installed by {by}: {}", changed.join(", ")),
+        JournalEvent::Removed { by } => format!("removed by {by}"),
     };
     format!("{} {}", entry.at, plain(&what))
 }

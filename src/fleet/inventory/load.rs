@@ -1,12 +1,12 @@
-//! From an inventory's file to an inventory: every problem with its place, all together.
+//! Loads an inventory file: checks the document and reports all problems together, each with its line.
 
 use std::{collections::HashMap, sync::Arc};
 
 use super::{
     Group, Inventory, InventoryHost, Network, Pool,
-    document::{GroupDocument, HostDocument, InventoryDocument, Place},
+    document::{GroupDocument, HostDocument, InventoryDocument, ScopeDocument},
 };
-use crate::fleet::{GroupScope, Limits, Togetherness};
+use crate::fleet::{GroupScope, Limits, AffinityRule};
 use vmgate_documents::{Node, Problem, Problems, Shape, SourceFile, closest};
 use vmgate_facts::Uri;
 
@@ -76,20 +76,20 @@ fn host_of(host: &HostDocument, pools: &[&str], networks: &[&str]) -> Result<Inv
 }
 
 fn group(group: &GroupDocument) -> Group {
-    let scope = |place: Place| match place {
-        Place::Host => GroupScope::Host,
-        Place::Rack => GroupScope::Rack,
+    let scope = |place: ScopeDocument| match place {
+        ScopeDocument::Host => GroupScope::Host,
+        ScopeDocument::Rack => GroupScope::Rack,
     };
-    let together = group.together.map(|place| (Togetherness::Together, scope(place)));
+    let together = group.together.map(|place| (AffinityRule::Together, scope(place)));
     Group {
         name: group.name.clone(),
         vms: group.vms.clone(),
-        rule: together.or(group.apart.map(|place| (Togetherness::Apart, scope(place)))),
+        rule: together.or(group.apart.map(|place| (AffinityRule::Apart, scope(place)))),
         one_at_a_time: group.one_at_a_time,
     }
 }
 
-/// What the types alone cannot say.
+/// Checks beyond the types of the document.
 struct Check<'a> {
     file: &'a Arc<SourceFile>,
     problems: Vec<Problem>,
@@ -114,7 +114,12 @@ impl Check<'_> {
         if items("hosts").is_empty()
             && let Some(node) = root.get("hosts")
         {
-            self.wrong(node, "there are no hosts", "empty", "name each with its `name` and `uri`");
+            self.wrong(
+                node,
+                "the inventory has no hosts",
+                "empty",
+                "list each host with its `name` and `uri`",
+            );
         }
         for host in items("hosts") {
             self.host(host, &pools, &networks);
@@ -136,12 +141,13 @@ impl Check<'_> {
             let Some(text) = name.text() else { continue };
             if text.trim().is_empty() || text.len() > 256 || text.chars().any(char::is_control) {
                 let message = format!("`{key}` must be a text of 1 to 256 bytes without control characters");
-                self.wrong(name, message, "this is not", "shorten it, or fill it in");
+                self.wrong(name, message, "not allowed", "shorten the text, or fill in the field");
             } else if let Some(before) = seen.insert(text, name) {
-                let problem = Problem::at(self.file, name.span.clone(), format!("the {what} `{text}` is there twice"))
-                    .label("again")
-                    .related(before.span.clone(), "first")
-                    .help("leave one of the two: a host that counts twice would be given twice what it has room for");
+                let problem =
+                    Problem::at(self.file, name.span.clone(), format!("the {what} `{text}` is listed twice"))
+                        .label("again")
+                        .related(before.span.clone(), "first")
+                        .help("remove one of the two: a host that is counted twice would get too many VMs");
                 self.problems.push(problem);
             }
         }
@@ -154,15 +160,15 @@ impl Check<'_> {
         {
             self.wrong(
                 node,
-                format!("`{name}` is a pool too"),
-                "a host",
-                "`--into` could mean either: rename one",
+                format!("`{name}` is also the name of a pool"),
+                "host with the same name",
+                "`--into` would be ambiguous: rename one of the two",
             );
         }
         if let Some(node) = host.get("uri")
             && let Some(Err(error)) = node.text().map(str::parse::<Uri>)
         {
-            self.wrong(node, error.to_string(), "this URI", "see https://libvirt.org/uri.html");
+            self.wrong(node, error.to_string(), "invalid URI", "see https://libvirt.org/uri.html");
         }
         if let Some(pool) = host.get("pool") {
             self.known(pool, pools, "pool");
@@ -176,28 +182,33 @@ impl Check<'_> {
         let Some(name) = node.text().filter(|name| !names.iter().any(|known| known == name)) else { return };
         let help = match closest(name, names.iter().map(String::as_str)) {
             Some(like) => format!("did you mean `{like}`?"),
-            None => format!("name it under `{what}s`"),
+            None => format!("add the {what} under `{what}s`"),
         };
-        self.wrong(node, format!("there is no {what} `{name}`"), "not known", help);
+        self.wrong(node, format!("there is no {what} `{name}`"), "unknown", help);
     }
 
     fn group(&mut self, group: &Node) {
         let (apart, together) = (group.get("apart"), group.get("together"));
         if let (Some(_), Some(together)) = (apart, together) {
-            self.wrong(together, "a group is together or apart", "this has both", "make two groups of it");
+            self.wrong(
+                together,
+                "a group cannot have both `together` and `apart`",
+                "both are given",
+                "make two groups",
+            );
         }
         let at_a_time = group.get("one_at_a_time").is_some_and(|node| node.text() == Some("true"));
         let Some(vms) = group.get("vms") else { return };
         if apart.is_none() && together.is_none() && !at_a_time {
             let help = "give `apart: host`, `together: host` or `one_at_a_time: true`";
-            self.wrong(group, "this group says nothing of its VMs", "without effect", help);
+            self.wrong(group, "this group has no effect on its VMs", "no effect", help);
         }
         if vms.items().len() < 2 {
             self.wrong(
                 vms,
-                "a group has two VMs or more",
-                "fewer",
-                "name the others, or leave the group out",
+                "a group must have at least two VMs",
+                "fewer than two",
+                "add the other VMs, or remove the group",
             );
         }
         let mut seen: HashMap<&str, &Node> = HashMap::new();
@@ -205,7 +216,7 @@ impl Check<'_> {
             if let Some(name) = vm.text()
                 && seen.insert(name, vm).is_some()
             {
-                self.wrong(vm, format!("`{name}` is in the group twice"), "again", "leave one of the two");
+                self.wrong(vm, format!("`{name}` is in the group twice"), "again", "remove one of the two");
             }
         }
     }
@@ -213,22 +224,22 @@ impl Check<'_> {
     fn above_zero(&mut self, parent: &Node, key: &str) {
         let Some(node) = parent.get(key) else { return };
         if node.to_json().as_f64().is_some_and(|number| number <= 0.0) {
-            let help = "leave it out for the default";
-            self.wrong(node, format!("`{key}` must be above 0"), "with this nothing could ever move", help);
+            let help = "leave the field out for the default";
+            self.wrong(node, format!("`{key}` must be above 0"), "no VM could ever move", help);
         }
     }
 }
 
-/// Groups that cannot all hold: a chain of groups keeps two VMs together that another keeps apart.
+/// Groups that contradict each other: a chain of groups keeps two VMs together that another group keeps apart.
 fn contradictions(file: &Arc<SourceFile>, root: &Node, groups: &[Group]) -> Vec<Problem> {
     let nodes = root.get("groups").map(Node::items).unwrap_or_default();
     let mut found = Vec::new();
     for (apart, node) in groups.iter().zip(nodes) {
-        let Some((Togetherness::Apart, scope)) = apart.rule else { continue };
-        // Who shares a host shares a rack as well, and who may not share a rack may not share a host.
+        let Some((AffinityRule::Apart, scope)) = apart.rule else { continue };
+        // VMs on one host are in one rack as well, and VMs that may not share a rack may not share a host.
         let binds = |group: &Group| match group.rule {
-            Some((Togetherness::Together, GroupScope::Host)) => true,
-            Some((Togetherness::Together, GroupScope::Rack)) => scope == GroupScope::Rack,
+            Some((AffinityRule::Together, GroupScope::Host)) => true,
+            Some((AffinityRule::Together, GroupScope::Rack)) => scope == GroupScope::Rack,
             _ => false,
         };
         let together: Vec<&Group> = groups.iter().filter(|group| binds(group)).collect();
@@ -237,11 +248,12 @@ fn contradictions(file: &Arc<SourceFile>, root: &Node, groups: &[Group]) -> Vec<
             let other = apart.vms.iter().skip(at + 1).find_map(|vm| Some((vm, reached.get(vm.as_str())?)));
             let Some((other, chain)) = other else { continue };
             let place = node.get("vms").unwrap_or(node);
-            let message =
-                format!("the groups go in a circle: `{first}` and `{other}` must be apart and together");
+            let message = format!(
+                "the groups contradict each other: `{first}` and `{other}` must be both apart and together"
+            );
             let label = format!("`{}` keeps them apart", apart.name);
             let help = format!(
-                "{} keep them together: take one of the two out of one of these groups",
+                "{} keep them together: remove one of the two VMs from one of these groups",
                 quoted(chain)
             );
             found.push(Problem::at(file, place.span.clone(), message).label(label).help(help));
@@ -251,7 +263,7 @@ fn contradictions(file: &Arc<SourceFile>, root: &Node, groups: &[Group]) -> Vec<
     found
 }
 
-/// All VMs that are bound to `first`, each with the groups that bind it.
+/// All VMs that must be together with `first`, each with the groups that demand this.
 fn reach<'a>(first: &'a str, together: &[&'a Group]) -> HashMap<&'a str, Vec<&'a str>> {
     let mut reached: HashMap<&str, Vec<&str>> = HashMap::from([(first, Vec::new())]);
     let mut open = vec![first];

@@ -10,71 +10,71 @@ use std::{net::IpAddr, path::Path};
 use schemars::{Schema, schema_for};
 use thiserror::Error;
 
-use super::{GroupScope, Limits, Togetherness};
+use super::{GroupScope, Limits, AffinityRule};
 use vmgate_documents::{Problems, SourceFile, closest};
 use vmgate_facts::Uri;
 use vmgate_judge::change::Versions;
 
-/// Largest inventory: that of tens of thousands of hosts is below it.
+/// Largest inventory file in bytes: enough for tens of thousands of hosts.
 const LIMIT: u64 = 16 << 20;
 
-/// An inventory that was read and found right.
+/// A valid inventory.
 #[derive(Debug, Clone)]
 pub struct Inventory {
     /// The file it was read from.
     pub file: String,
     /// The hosts.
     pub hosts: Vec<InventoryHost>,
-    /// Sets of hosts.
+    /// Pools: sets of hosts that can replace each other.
     pub pools: Vec<Pool>,
-    /// Networks that migrations go over.
+    /// Migration networks.
     pub networks: Vec<Network>,
     /// Groups of VMs.
     pub groups: Vec<Group>,
-    /// How many moves may run at once.
+    /// Limits on simultaneous moves.
     pub limits: Limits,
-    /// What hosts have after their maintenance.
+    /// Versions that hosts have after their maintenance.
     pub after_maintenance: Versions,
 }
 
 /// A hypervisor host.
 #[derive(Debug, Clone)]
 pub struct InventoryHost {
-    /// What people call it.
+    /// Name of the host.
     pub name: String,
-    /// How libvirt reaches it.
+    /// libvirt URI of the host.
     pub uri: Uri,
-    /// The rack it stands in; its own name where the file names none.
+    /// Rack of the host; the host's own name if the file gives none.
     pub rack: String,
-    /// Its place in [`Inventory::pools`].
+    /// Index in [`Inventory::pools`].
     pub pool: Option<usize>,
-    /// Places in [`Inventory::networks`]; empty where it reaches every host.
+    /// Indices in [`Inventory::networks`]; empty if the host reaches every host.
     pub networks: Vec<usize>,
-    /// Address that migrations to it go to.
+    /// Address that migrations to the host use.
     pub migrate_address: Option<IpAddr>,
-    /// What its migration link carries, where the file says so.
+    /// Bandwidth of its migration link, if the file gives one.
     pub bandwidth_bytes_per_second: Option<u64>,
-    /// Why it is not to be given VMs.
+    /// Reason why the host must not get VMs.
     pub maintenance: Option<String>,
 }
 
-/// Hosts that stand in for each other.
+/// Hosts that can replace each other.
 #[derive(Debug, Clone)]
 pub struct Pool {
     /// Its name.
     pub name: String,
-    /// How many vCPUs a host may carry for each of its CPUs.
+    /// Most vCPUs per CPU of a host.
     pub vcpus_per_cpu: Option<f64>,
     /// Memory of each host that a plan leaves free.
     pub reserve_bytes: u64,
 }
 
-/// A network that migrations go over.
+/// A migration network.
 #[derive(Debug, Clone)]
 pub struct Network {
     /// Its name.
     pub name: String,
-    /// What all moves over it may use together.
+    /// Bandwidth that all moves over the network may use together.
     pub bandwidth_bytes_per_second: Option<u64>,
 }
 
@@ -83,15 +83,15 @@ pub struct Network {
 pub struct Group {
     /// Its name.
     pub name: String,
-    /// Names or UUIDs.
+    /// Names or UUIDs of the VMs.
     pub vms: Vec<String>,
-    /// How they belong together.
-    pub rule: Option<(Togetherness, GroupScope)>,
-    /// Whether one member moves at a time.
+    /// Affinity rule of the group, with its scope.
+    pub rule: Option<(AffinityRule, GroupScope)>,
+    /// True if only one member may move at a time.
     pub one_at_a_time: bool,
 }
 
-/// A name that is in the inventory under no heading.
+/// A name that is no host, pool or rack of the inventory.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("{file} has no host, pool or rack `{name}`{}", .like.as_ref().map_or(String::new(), |like| format!("; did you mean `{like}`?")))]
 pub struct NoSuchName {
@@ -101,17 +101,17 @@ pub struct NoSuchName {
 }
 
 impl Inventory {
-    /// Reads an inventory, or says everything that is wrong with it.
+    /// Reads an inventory file, or returns all its problems.
     pub fn read(path: &Path) -> Result<Self, Problems> {
         load::load(&SourceFile::read(path, LIMIT)?)
     }
 
-    /// The same from text. `name` is the file for messages.
+    /// Parses an inventory from bytes. `name` is the file name for messages.
     pub fn parse(name: &str, bytes: &[u8]) -> Result<Self, Problems> {
         load::load(&SourceFile::bounded(name, bytes.to_vec(), LIMIT)?)
     }
 
-    /// The hosts that are named by themselves, by their pool or by their rack, each once, in the inventory's order.
+    /// Indices of the hosts that are selected by host, pool or rack name, each once, in the inventory's order.
     pub fn select(&self, names: &[String]) -> Result<Vec<usize>, NoSuchName> {
         let mut wanted = vec![false; self.hosts.len()];
         for name in names {

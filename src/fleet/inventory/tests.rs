@@ -26,7 +26,7 @@ fn hosts_are_named_by_themselves_by_pool_and_by_rack() {
     let inventory = parse(WHOLE).unwrap();
     assert_eq!(inventory.limits, Limits { outgoing_per_host: 2, incoming_per_host: 1, total: 10 });
     assert_eq!(inventory.hosts[2].rack, "hv3");
-    assert_eq!(inventory.groups[0].rule, Some((Togetherness::Apart, GroupScope::Host)));
+    assert_eq!(inventory.groups[0].rule, Some((AffinityRule::Apart, GroupScope::Host)));
     let select =
         |names: &[&str]| inventory.select(&names.iter().map(|&name| name.into()).collect::<Vec<_>>());
     assert_eq!(select(&["spare", "hv1"]), Ok(vec![0, 2]));
@@ -59,15 +59,15 @@ groups:
     for (line, part) in [
         (3, "`vcpus_per_cpu` must be above 0"),
         (5, "there is no pool `compuet`"),
-        (6, "the host `hv1` is there twice"),
-        (6, "the URI `qemu+ssh://hv1/system` is there twice"),
+        (6, "the host `hv1` is listed twice"),
+        (6, "the URI `qemu+ssh://hv1/system` is listed twice"),
         (6, "there is no network `mig`"),
-        (7, "`compute` is a pool too"),
+        (7, "`compute` is also the name of a pool"),
         (7, "is not a libvirt URI"),
         (8, "`limits.total`"),
-        (10, "says nothing of its VMs"),
-        (11, "two VMs or more"),
-        (11, "together or apart"),
+        (10, "has no effect on its VMs"),
+        (11, "at least two VMs"),
+        (11, "both `together` and `apart`"),
         (12, "`x` is in the group twice"),
         (12, "`shelf` is not a value"),
     ] {
@@ -91,7 +91,7 @@ fn a_circle_of_groups_is_named_with_all_that_are_in_it() {
     };
     let error = parse(&groups("{name: c, vms: [z, x], apart: rack}")).unwrap_err();
     assert_eq!(error.problems.len(), 1);
-    assert!(error.problems[0].message().contains("`z` and `x` must be apart and together"), "{error}");
+    assert!(error.problems[0].message().contains("`z` and `x` must be both apart and together"), "{error}");
     assert!(error.problems[0].hint().unwrap().contains("`b`, `a` keep them together"), "{error}");
     // One rack has many hosts: being in one rack is no reason to be on one host.
     assert!(parse(&groups("{name: c, vms: [z, x], apart: host}")).is_ok());

@@ -1,4 +1,4 @@
-//! The report for an auditor: one HTML file that needs no network, from the templates in `reports/html/`.
+//! The HTML report for auditors: one file that needs no network, from the templates in `reports/html/`.
 //!
 //! `page.html` is the page and `move.html` one move on it; moves are rendered one after the other, so that a report
 //! on thousands does not have to fit into memory. Every text is escaped by the engine and made visible first, and
@@ -23,7 +23,7 @@ use super::{visible, waiver_problems, words};
 use crate::report::html::view::MoveView;
 use vmgate_verdict::{Decision, ExitCode, Verdict};
 
-/// Stands in the page for the moves. Text cannot hold it: its `<` would be escaped.
+/// Placeholder of the moves in the page. No text can contain it: its `<` would be escaped.
 const MOVES: &str = "<!-- vmgate: moves -->";
 
 /// The templates of the HTML report.
@@ -39,22 +39,22 @@ pub struct Templates {
 #[derive(Debug, Error)]
 pub enum TemplateError {
     /// No template has this name.
-    #[error("`{0}` is no template of the report: expected one of {names}", names = Templates::NAMES.join(", "))]
+    #[error("the report has no template `{0}`: expected one of {names}", names = Templates::NAMES.join(", "))]
     UnknownName(String),
-    /// It is not written in the template language, or names what there is not.
-    #[error("the report's template {file} is wrong: {problem}")]
+    /// The template has a syntax error or uses an unknown name.
+    #[error("the report template {file} is invalid: {problem}")]
     Wrong {
         /// The template.
         file: String,
-        /// What the engine says, with the line.
+        /// Message of the template engine, with the line.
         problem: String,
     },
-    /// The page has no place for the moves.
-    #[error("the report's template page.html must print {{{{ moves }}}} exactly once: it does so {0} times")]
+    /// The page template does not print the moves exactly once.
+    #[error("the report template page.html must print {{{{ moves }}}} exactly once; found {0} times")]
     NoMoves(usize),
 }
 
-/// What can go wrong while the report is written.
+/// Errors while the report is written.
 #[derive(Debug)]
 pub(super) enum HtmlError {
     Template(TemplateError),
@@ -75,7 +75,7 @@ impl From<io::Error> for HtmlError {
 }
 
 impl Default for Templates {
-    /// Those that vmgate brings, from `reports/html/`.
+    /// The built-in templates, from `reports/html/`.
     fn default() -> Self {
         Self {
             page: include_str!("../../../reports/html/page.html").to_owned(),
@@ -110,7 +110,7 @@ impl Templates {
     }
 }
 
-/// The template engine: every text is escaped and made visible, and a name that is not there is an error.
+/// The template engine: every text is escaped and made visible, and an unknown name is an error.
 pub(crate) fn engine<'a>() -> Result<Environment<'a>, minijinja::Error> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
@@ -123,7 +123,7 @@ pub(crate) fn engine<'a>() -> Result<Environment<'a>, minijinja::Error> {
     Ok(environment)
 }
 
-/// A script's place in a content security policy.
+/// Hash of a script for a content security policy.
 pub(crate) fn script_hash(script: &str) -> String {
     BASE64_STANDARD.encode(Sha256::digest(script.as_bytes()))
 }
@@ -149,7 +149,7 @@ pub(super) fn write(
     Ok(sink.flush()?)
 }
 
-/// What the page knows: the result of the run, one line a move, and its own style and script.
+/// Variables of `page.html`: the result of the run, one row per move, and the style and script.
 fn page(verdicts: &[Verdict], templates: &Templates) -> Value {
     let code = ExitCode::of_all(verdicts);
     let go = verdicts.iter().filter(|verdict| matches!(verdict.decision, Decision::Go(_))).count();
@@ -209,7 +209,7 @@ mod tests {
         verdict.outcomes[0].outcome.rule = "' onclick='alert(1)".into();
         let hostile = written(&[verdict], &Templates::default()).unwrap();
         assert_eq!(hostile.matches('<').count(), benign.matches('<').count());
-        assert!(!hostile.chars().any(|c| c != '\n' && super::super::visible::is_obeyed(c)));
+        assert!(!hostile.chars().any(|c| c != '\n' && super::super::visible::is_control_or_hidden(c)));
     }
 
     #[test]
@@ -233,8 +233,8 @@ mod tests {
     #[test]
     fn a_wrong_template_is_named_with_its_line() {
         for (name, text, part) in [
-            ("page.html", "no place", "exactly once: it does so 0 times"),
-            ("page.html", "{{ moves }}{{ moves }}", "it does so 2 times"),
+            ("page.html", "no place", "exactly once; found 0 times"),
+            ("page.html", "{{ moves }}{{ moves }}", "found 2 times"),
             ("move.html", "\n{{ wordd }}", "move.html"),
             ("move.html", "{% if %}", "move.html:1"),
         ] {

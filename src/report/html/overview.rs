@@ -1,11 +1,11 @@
-//! What `page.html` says of all moves together: who waived what until when, and what the verdicts were reached with.
+//! Summary tables of `page.html` over all moves: waivers in force, and programs and rules behind the verdicts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
 use super::super::words;
-use vmgate_verdict::{Verdict, Waived, waiver::Day};
+use vmgate_verdict::{Verdict, AppliedWaiver, waiver::Day};
 
 /// A waiver in force, over all moves.
 #[derive(Debug, Serialize, PartialEq, Eq)]
@@ -15,12 +15,12 @@ pub(super) struct Waiver<'a> {
     ticket: &'a str,
     reason: &'a str,
     until: String,
-    /// On how many findings of how many moves it lies.
+    /// Number of findings that the waiver applies to, in words.
     findings: String,
     moves: String,
 }
 
-/// Rules and program that some of the verdicts were reached with.
+/// Rules and program version behind some of the verdicts.
 #[derive(Debug, Serialize, PartialEq, Eq)]
 pub(super) struct Origin {
     tool: String,
@@ -28,12 +28,12 @@ pub(super) struct Origin {
     moves: String,
 }
 
-/// The waivers in force: those that end first, first.
+/// The waivers in force, the earliest end first.
 pub(super) fn waivers(verdicts: &[Verdict]) -> Vec<Waiver<'_>> {
     let mut lying: BTreeMap<_, (usize, BTreeSet<usize>)> = BTreeMap::new();
     for (number, verdict) in verdicts.iter().enumerate() {
         for judged in verdict.waived() {
-            let Some(Waived { owner, reason, ticket, until }) = &judged.waiver else { continue };
+            let Some(AppliedWaiver { owner, reason, ticket, until }) = &judged.waiver else { continue };
             let key = (*until, &*judged.outcome.rule, owner.as_str(), ticket.as_str(), reason.as_str());
             let (findings, moves) = lying.entry(key).or_default();
             *findings += 1;
@@ -55,7 +55,7 @@ pub(super) fn waivers(verdicts: &[Verdict]) -> Vec<Waiver<'_>> {
     lying.into_iter().map(row).collect()
 }
 
-/// What the verdicts were reached with: one line where all were reached with the same.
+/// Rules and program versions behind the verdicts: one row if all verdicts have the same.
 pub(super) fn origins(verdicts: &[Verdict]) -> Vec<Origin> {
     let mut counts: BTreeMap<(String, String), usize> = BTreeMap::new();
     for verdict in verdicts {

@@ -1,25 +1,25 @@
-//! The forecast as bars: from the fifth to the ninety-fifth percentile, the middle marked, and the limit.
+//! The forecast as bars: from the fifth to the ninety-fifth percentile, with the median and the limit marked.
 
 use serde::Serialize;
 
 use vmgate_facts::{Fact, Quantiles};
 use vmgate_verdict::Verdict;
 
-/// One bar. Positions are per cent of the width of the plot.
+/// One bar. Positions are percentages of the width of the plot.
 #[derive(Debug, Serialize, PartialEq)]
 pub(super) struct Plot {
     title: &'static str,
-    /// The figures in words: what the picture shows, for those who do not see it.
+    /// The figures in words, for readers who do not see the picture.
     text: String,
     from: f64,
     middle: f64,
     width: f64,
     limit: Option<f64>,
-    /// Whether the ninety-fifth percentile is beyond the limit.
+    /// True if the ninety-fifth percentile is beyond the limit.
     over: bool,
 }
 
-/// The plots that can be drawn: of what is known.
+/// The plots of the forecasts that are known.
 pub(super) fn plots(verdict: &Verdict) -> Vec<Plot> {
     let Some(forecast) = &verdict.forecast else { return Vec::new() };
     let blackout = verdict.change.longest_blackout_seconds;
@@ -52,7 +52,7 @@ fn plot(title: &'static str, quantiles: &Fact<Quantiles>, limit: Option<f64>) ->
     })
 }
 
-/// Three figures are enough for a forecast.
+/// Rounds to about three digits, which are enough for a forecast.
 fn number(seconds: f64) -> String {
     if seconds >= 100.0 { format!("{seconds:.0}") } else { format!("{}", (seconds * 100.0).round() / 100.0) }
 }

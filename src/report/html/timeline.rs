@@ -1,4 +1,4 @@
-//! The forecast as a picture of the migration: memory left to send by time, with its band, the rounds and the blackout.
+//! The forecast as a picture: memory left to send over time, with the uncertainty band, the rounds and the blackout.
 
 use std::fmt::Write as _;
 
@@ -8,34 +8,34 @@ use super::super::words;
 use vmgate_facts::{Forecast, Remaining};
 use vmgate_verdict::Verdict;
 
-/// Size of the picture, in its own units, and what is left free for words at the bottom.
+/// Size of the picture in view box units, and the free space for text at the bottom.
 const WIDTH: f64 = 600.0;
 const HEIGHT: f64 = 170.0;
 const FOOT: f64 = 20.0;
-/// A line has room above it for the largest figure.
+/// Free space at the top, for the largest figure.
 const HEAD: f64 = 16.0;
 
-/// The picture. Places are in the units of the view box.
+/// The picture. Positions are in view box units.
 #[derive(Debug, Serialize, PartialEq)]
 pub(super) struct Timeline {
     width: f64,
     height: f64,
-    /// What the picture shows, for those who do not see it.
+    /// The picture in words, for readers who do not see it.
     text: String,
     /// Path around the band from the fifth to the ninety-fifth percentile.
     band: String,
-    /// Path of the middle.
+    /// Path of the median.
     middle: String,
-    /// Where rounds end.
+    /// Positions of the ends of the rounds.
     rounds: Vec<f64>,
-    /// Where the blackout begins, and its width; none where it is not known.
+    /// Start and width of the blackout; `None` if unknown.
     blackout: Option<(f64, f64)>,
-    /// The largest amount, and the time at the right end.
+    /// The largest amount, and the time at the right end, in words.
     most: String,
     end: String,
 }
 
-/// The picture of a verdict's forecast, where there was a replay.
+/// The picture of a verdict's forecast; `None` without a replay.
 pub(super) fn timeline(verdict: &Verdict) -> Option<Timeline> {
     draw(verdict.forecast.as_ref()?)
 }
@@ -67,8 +67,8 @@ fn draw(forecast: &Forecast) -> Option<Timeline> {
     });
     let rounds = forecast.round_ends_seconds.known().cloned().unwrap_or_default();
     let takes = total.map_or_else(
-        || "it does not complete".to_owned(),
-        |total| format!("all is there after {}", words::seconds(total.p50)),
+        || "the migration does not complete".to_owned(),
+        |total| format!("complete after {}", words::seconds(total.p50)),
     );
     Some(Timeline {
         width: WIDTH,

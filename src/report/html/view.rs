@@ -1,23 +1,23 @@
-//! What `move.html` knows of a verdict. Users write templates against these names: they are added to, not changed.
+//! Variables of `move.html`. Users write templates against these names: new ones may be added, none may change.
 
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{
     super::{
-        by_rule::{ByRule, by_rule, violations},
-        since::{Entry, entries},
+        baseline::{BaselineEntry, baseline_entries},
+        by_rule::{RuleGroup, by_rule, violations},
         words,
     },
     plot::{Plot, plots},
     timeline::{Timeline, timeline},
 };
-use vmgate_verdict::{Decision, Effect, Judged, Status, UnknownGroup, Verdict, Waived, WaiverProblem};
+use vmgate_verdict::{Decision, Effect, JudgedOutcome, Status, UnknownGroup, Verdict, AppliedWaiver, WaiverProblem};
 
 /// One move.
 #[derive(Serialize)]
 pub(super) struct MoveView<'a> {
-    /// Its place in the report, from 1.
+    /// Number of the move in the report, from 1.
     number: usize,
     go: bool,
     warnings: usize,
@@ -30,16 +30,16 @@ pub(super) struct MoveView<'a> {
     reason: String,
     evaluated: String,
     expires: String,
-    /// Whether the evidence was too old when it was evaluated.
+    /// True if the evidence was already too old at the evaluation.
     expired: bool,
     plots: Vec<Plot>,
-    /// Memory left to send by time; none without a replay.
+    /// Memory left to send over time; `None` without a replay.
     timeline: Option<Timeline>,
-    /// What other settings would make of it, in one sentence.
+    /// Effect of other migration settings on the forecast, in one sentence.
     advice: Option<&'a str>,
-    /// Blocking, warnings, notes; only those that hold something.
+    /// Blocking findings, warnings, notes; empty sections are left out.
     sections: Vec<Section<'a>>,
-    /// What has become different since the baseline, in figures; none where there is no baseline.
+    /// Changes since the baseline, in figures; `None` without a baseline.
     since: Option<String>,
     trends: Vec<Trend<'a>>,
     waived: Vec<Group<'a>>,
@@ -51,7 +51,7 @@ pub(super) struct MoveView<'a> {
     version: &'a str,
 }
 
-/// All with one effect.
+/// All findings with one effect.
 #[derive(Serialize)]
 struct Section<'a> {
     title: &'static str,
@@ -72,24 +72,24 @@ struct Group<'a> {
     remediations: Vec<&'a str>,
 }
 
-/// One finding with what it rests on.
+/// One finding with its evidence.
 #[derive(Serialize)]
 struct Finding<'a> {
     text: String,
-    evidence: Vec<Seen<'a>>,
-    /// The facts that were missing, with the reason.
+    evidence: Vec<EvidenceView<'a>>,
+    /// Missing facts, each with the reason.
     missing: Vec<(&'a str, &'a str)>,
-    waiver: Option<&'a Waived>,
+    waiver: Option<&'a AppliedWaiver>,
 }
 
-/// A fact that decided.
+/// A fact that the rule used.
 #[derive(Serialize)]
-struct Seen<'a> {
+struct EvidenceView<'a> {
     path: &'a str,
     value: String,
     source: &'a str,
     at: String,
-    /// How old it was when it was used.
+    /// Age of the fact at the evaluation.
     age: String,
 }
 
@@ -111,7 +111,7 @@ struct Missing<'a> {
     way_out: &'a str,
 }
 
-/// A waiver to look at.
+/// A waiver with a problem.
 #[derive(Serialize)]
 pub(super) struct Problem<'a> {
     fault: &'static str,
@@ -158,7 +158,7 @@ impl<'a> MoveView<'a> {
                 .map(String::as_str),
             sections: sections(verdict),
             since: verdict.since.as_ref().map(words::since),
-            trends: verdict.since.iter().flat_map(entries).map(trend).collect(),
+            trends: verdict.since.iter().flat_map(baseline_entries).map(trend).collect(),
             waived: groups(by_rule(verdict.waived()), verdict.evaluated_at),
             waiver_problems: problems(&verdict.waiver_problems.iter().collect::<Vec<_>>()),
             passed: with_status(Status::Pass),
@@ -186,11 +186,11 @@ fn sections(verdict: &Verdict) -> Vec<Section<'_>> {
         .collect()
 }
 
-fn groups(groups: Vec<ByRule<'_>>, now: Timestamp) -> Vec<Group<'_>> {
+fn groups(groups: Vec<RuleGroup<'_>>, now: Timestamp) -> Vec<Group<'_>> {
     groups.into_iter().map(|group| one_group(&group, now)).collect()
 }
 
-fn one_group<'a>(group: &ByRule<'a>, now: Timestamp) -> Group<'a> {
+fn one_group<'a>(group: &RuleGroup<'a>, now: Timestamp) -> Group<'a> {
     let first = &group.first.outcome;
     Group {
         rule: &first.rule,
@@ -202,9 +202,9 @@ fn one_group<'a>(group: &ByRule<'a>, now: Timestamp) -> Group<'a> {
     }
 }
 
-fn finding(judged: &Judged, now: Timestamp) -> Finding<'_> {
+fn finding(judged: &JudgedOutcome, now: Timestamp) -> Finding<'_> {
     let outcome = &judged.outcome;
-    let evidence = outcome.evidence.iter().map(|evidence| Seen {
+    let evidence = outcome.evidence.iter().map(|evidence| EvidenceView {
         path: &evidence.path,
         value: evidence.value.to_string(),
         source: evidence.source.as_deref().unwrap_or_default(),
@@ -219,7 +219,7 @@ fn finding(judged: &Judged, now: Timestamp) -> Finding<'_> {
     }
 }
 
-fn trend(entry: Entry<'_>) -> Trend<'_> {
+fn trend(entry: BaselineEntry<'_>) -> Trend<'_> {
     Trend { word: entry.word, rule: entry.rule, lines: entry.lines }
 }
 

@@ -1,4 +1,4 @@
-//! The audit for a terminal: host by host, where each VM could go and why not to the others.
+//! The audit for a terminal: host by host, the possible destinations of each VM and the reasons against the others.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::audit::{Answer, Audit, AuditedVm, Destination, Reason};
 
-/// So many reasons of one missing fact are shown.
+/// Most reasons for one missing fact that are shown.
 const SHOWN: usize = 3;
 
 pub(in crate::report) fn write(audit: &Audit, sink: &mut dyn Write, style: &Style) -> io::Result<()> {
@@ -21,10 +21,10 @@ pub(in crate::report) fn write(audit: &Audit, sink: &mut dyn Write, style: &Styl
     since(audit, &mut sink, style)?;
     for host in &audit.hosts {
         let mut grid = Grid::new(style);
-        // VMs of which the same is said share a row: on most hosts that is nearly all of them.
+        // VMs with the same text share a row: on most hosts nearly all VMs do.
         let mut groups: Vec<(Vec<String>, bool, Vec<&str>)> = Vec::new();
         for vm in audit.vms.iter().filter(|vm| vm.host == host.name) {
-            let (said, can_move) = (said(vm, style), vm.can_move());
+            let (said, can_move) = (destination_lines(vm, style), vm.can_move());
             match groups.iter_mut().find(|(lines, can, _)| (lines, *can) == (&said, can_move)) {
                 Some((.., names)) => names.push(&vm.name),
                 None => groups.push((said, can_move, vec![&vm.name])),
@@ -49,8 +49,8 @@ fn summary(audit: &Audit, sink: &mut dyn Write, style: &Style) -> io::Result<()>
     let stuck = audit.vms.iter().filter(|vm| !vm.can_move()).count();
     let text = match (audit.vms.len(), stuck) {
         (0, _) => "No VM runs on these hosts.".to_owned(),
-        (all, 0) => format!("Each of {all} VMs has a host that it could go to."),
-        (all, stuck) => format!("{stuck} of {all} VMs have no host that they could go to for sure."),
+        (all, 0) => format!("Each of the {all} VMs has a possible destination."),
+        (all, stuck) => format!("{stuck} of {all} VMs have no certain destination."),
     };
     let paint = if stuck == 0 { Paint::Good } else { Paint::Bad };
     writeln!(sink, "{}", style.paint(paint, &text))
@@ -61,11 +61,11 @@ fn first(audit: &Audit, sink: &mut dyn Write, style: &Style) -> io::Result<()> {
     for step in &audit.first {
         let gained = match step.frees {
             0 => String::new(),
-            frees => format!("; without it {} could go there", words::number(frees, "stuck VM")),
+            frees => format!("; without this finding, {} could move there", words::number(frees, "stuck VM")),
         };
         let kept = words::number(step.blocks, "VM");
         let mut lines = vec![
-            Line::plain(format!("{} keeps {kept} away{gained}", step.rule)),
+            Line::plain(format!("{} stops {kept} from moving here{gained}", step.rule)),
             Line::plain(visible(&step.message)),
         ];
         for (position, text) in step.remediation.iter().flat_map(|text| text.trim_end().lines()).enumerate() {
@@ -84,12 +84,12 @@ fn since(audit: &Audit, sink: &mut dyn Write, style: &Style) -> io::Result<()> {
         for obstacle in obstacles {
             let (vm, host) = (visible(&obstacle.vm), visible(&obstacle.destination));
             let key = (obstacle.rule.as_str(), obstacle.subject.as_deref(), obstacle.message.as_str());
-            let lines = vec![Line::plain(format!("{vm} to {host}: {}", told(key)))];
+            let lines = vec![Line::plain(format!("{vm} to {host}: {}", reason_text(key)))];
             grid.push(Row { key: word.to_owned(), paint: (word == "new").then_some(Paint::Bad), lines });
         }
     }
     for vm in &since.gone {
-        let lines = vec![Line::plain(format!("{} runs on none of these hosts any more", visible(vm)))];
+        let lines = vec![Line::plain(format!("{} no longer runs on any of these hosts", visible(vm)))];
         grid.push(Row { key: "gone".to_owned(), paint: None, lines });
     }
     let (new, fixed, unchanged) = (since.new.len(), since.fixed.len(), since.unchanged);
@@ -97,8 +97,8 @@ fn since(audit: &Audit, sink: &mut dyn Write, style: &Style) -> io::Result<()> {
     grid.write(&format!("Since {at}: {new} new, {fixed} fixed, {unchanged} unchanged"), sink)
 }
 
-/// What is said of a VM's destinations, a line each.
-fn said(vm: &AuditedVm, style: &Style) -> Vec<String> {
+/// Lines on a VM's destinations: possible ones, refused ones, undecided ones.
+fn destination_lines(vm: &AuditedVm, style: &Style) -> Vec<String> {
     let hosts_with = |answer| {
         let hosts = vm.destinations.iter().filter(move |destination| destination.answer == answer);
         hosts.map(|destination| visible(&destination.host).into_owned()).collect::<Vec<_>>().join(", ")
@@ -106,30 +106,30 @@ fn said(vm: &AuditedVm, style: &Style) -> Vec<String> {
     let mut lines = Vec::new();
     let yes = hosts_with(Answer::Yes);
     if !yes.is_empty() {
-        lines.push(format!("can go to {yes}"));
+        lines.push(format!("can move to {yes}"));
     }
     for (reason, hosts) in by_reason(vm, |destination| &destination.because) {
-        lines.push(format!("not to {}: {}", hosts.join(", "), told(reason)));
+        lines.push(format!("cannot move to {}: {}", hosts.join(", "), reason_text(reason)));
     }
     for destination in vm.destinations.iter().filter(|d| d.answer == Answer::Undecided) {
         let host = visible(&destination.host);
         let rules = words::number(destination.undecided.len(), "rule");
         let which =
             if style.verbose { format!(": {}", destination.undecided.join(", ")) } else { String::new() };
-        lines.push(format!("perhaps to {host}: {rules} not decided{which}"));
+        lines.push(format!("move to {host} not decided: {rules} without evidence{which}"));
     }
     if style.verbose {
         for (reason, hosts) in by_reason(vm, |destination| &destination.warnings) {
-            lines.push(format!("warning, {}: {}", hosts.join(", "), told(reason)));
+            lines.push(format!("warning, {}: {}", hosts.join(", "), reason_text(reason)));
         }
     }
     if vm.destinations.is_empty() {
-        lines.push("no other host was named".to_owned());
+        lines.push("no other host was given".to_owned());
     }
     lines
 }
 
-/// The row of one VM, or of several of which the same is said.
+/// The row of one VM, or of several VMs with the same text.
 fn row(said: Vec<String>, can_move: bool, names: &[&str]) -> Row {
     let (key, names) = match names {
         [name] => (visible(name).into_owned(), None),
@@ -142,7 +142,7 @@ fn row(said: Vec<String>, can_move: bool, names: &[&str]) -> Row {
     Row { key, paint: (!can_move).then_some(Paint::Bad), lines }
 }
 
-/// Reasons with all the hosts that they hold for.
+/// Reasons, each with all hosts that the reason applies to.
 fn by_reason<'a>(
     vm: &'a AuditedVm,
     reasons: impl Fn(&'a Destination) -> &'a Vec<Reason>,
@@ -157,7 +157,7 @@ fn by_reason<'a>(
     grouped
 }
 
-fn told((rule, subject, message): (&str, Option<&str>, &str)) -> String {
+fn reason_text((rule, subject, message): (&str, Option<&str>, &str)) -> String {
     let subject = subject.map_or(String::new(), |subject| format!(" [{}]", visible(subject)));
     format!("{rule}{subject}: {}", visible(message))
 }

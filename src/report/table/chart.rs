@@ -1,4 +1,4 @@
-//! The forecast in a few lines: memory left to send as a row of blocks, duration, blackout, and what limits.
+//! The forecast in a few lines: memory left to send as a row of blocks, duration, blackout, and the limiting factor.
 
 use std::io::{self, Write};
 
@@ -9,14 +9,14 @@ use super::{
 use vmgate_facts::{Fact, Forecast, Quantiles};
 use vmgate_verdict::Verdict;
 
-/// Eighths of a line of text.
+/// Block characters, from empty to full in eighths.
 const BLOCKS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 /// Most columns of the row of blocks.
 const WIDEST: usize = 40;
-/// Width of the words at the left.
+/// Width of the labels at the left.
 const LEAD: usize = 14;
 
-/// Writes the forecast, where there was a replay. What was only assumed is in the rules' messages.
+/// Writes the forecast of a replay. A forecast without a replay is only in the messages of the rules.
 pub(super) fn write(verdict: &Verdict, sink: &mut dyn Write, style: &Style) -> io::Result<()> {
     let Some(forecast) = &verdict.forecast else { return Ok(()) };
     let lines = lines(forecast);
@@ -54,7 +54,10 @@ fn lines(forecast: &Forecast) -> Vec<(&'static str, String)> {
         .known()
         .map_or(String::new(), |ratio| format!("; completes in {:.0} %", ratio * 100.0));
     let duration = forecast.total_seconds.known().map(spread);
-    add("migration", Some(format!("{}{sent}{sure}", duration.unwrap_or_else(|| "has no end".to_owned()))));
+    add(
+        "migration",
+        Some(format!("{}{sent}{sure}", duration.unwrap_or_else(|| "does not complete".to_owned()))),
+    );
     let limit = forecast
         .downtime_limit_seconds
         .known()
@@ -74,7 +77,7 @@ fn spread(figure: &Quantiles) -> String {
     )
 }
 
-/// Shares of the whole as blocks, at most as many as there is room for.
+/// Shares of the whole as block characters, at most [`WIDEST`] columns.
 fn blocks(shares: &[f64]) -> String {
     let columns = shares.len().min(WIDEST);
     let at = |column: usize| shares.get(column * shares.len() / columns.max(1)).copied().unwrap_or(0.0);

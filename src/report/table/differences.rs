@@ -1,4 +1,4 @@
-//! `vmgate diff`: only what has become different between two reports, move by move.
+//! Table of `vmgate diff`: only the differences between two reports, move by move.
 
 use std::io::{self, Write};
 
@@ -8,7 +8,7 @@ use super::{
 };
 use vmgate_verdict::{Move, Verdict};
 
-/// Writes what `verdicts` have that the baseline had not, and the moves that are `gone`.
+/// Writes the differences of `verdicts` from their baseline, and the moves that are `gone`: only the baseline has them.
 pub(in crate::report) fn differences(
     verdicts: &[Verdict],
     gone: &[&Move],
@@ -37,7 +37,7 @@ pub(in crate::report) fn differences(
     for moved in gone {
         let names = [&moved.vm, &moved.source, &moved.destination].map(|named| visible(named.label()));
         let [vm, source, destination] = names;
-        writeln!(sink, "gone   {vm}: {source} -> {destination}: the later report has no such move")?;
+        writeln!(sink, "gone   {vm}: {source} -> {destination}: the later report does not have this move")?;
     }
     let [new, changed, fixed, unchanged] = totals;
     writeln!(sink, "{new} new, {changed} changed, {fixed} fixed, {unchanged} unchanged.")?;

@@ -1,4 +1,4 @@
-//! Two columns without side borders: a narrow key, and text that wraps within the width of the terminal.
+//! Grid of two columns without side borders: a narrow key, and text that wraps within the width of the terminal.
 
 use std::io::{self, Write};
 
@@ -9,7 +9,7 @@ use tabled::{
 
 use super::super::{Style, style::Paint};
 
-/// Width of the key column with the space after it: the longest words in it are `permission` and a day.
+/// Width of the key column with the space after it: the longest words are `permission` and a date.
 const KEY: usize = 12;
 
 /// One row: the key on the left, lines on the right.
@@ -19,7 +19,7 @@ pub(super) struct Row {
     pub(super) lines: Vec<Line>,
 }
 
-/// A line of text and how far its continuations are indented where it has to be wrapped.
+/// A line of text, with the indentation of its continuation lines when it is wrapped.
 pub(super) struct Line {
     text: String,
     lead: &'static str,
@@ -32,7 +32,7 @@ impl Line {
         Self { text: text.into(), lead: "", hang: 2 }
     }
 
-    /// A line after a word such as `Fix: `, with its continuations below the text.
+    /// A line after a label such as `Fix: `, with its continuation lines below the text.
     pub(super) fn after(lead: &'static str, text: impl Into<String>) -> Self {
         Self { text: text.into(), lead, hang: lead.len() }
     }
@@ -43,7 +43,7 @@ impl Line {
     }
 }
 
-/// Wraps at spaces only: a rule's id or a time that is cut at its hyphens cannot be copied.
+/// Options that wrap at spaces only: a rule id or a time that is cut at a hyphen cannot be copied.
 pub(super) fn at_spaces<'a>(width: usize) -> textwrap::Options<'a> {
     textwrap::Options::new(width).word_splitter(textwrap::WordSplitter::NoHyphenation)
 }
@@ -63,7 +63,7 @@ impl<'a> Grid<'a> {
         self.rows.push(row);
     }
 
-    /// Writes the title and the rows; nothing where there are no rows.
+    /// Writes the title and the rows; writes nothing without rows.
     pub(super) fn write(self, title: &str, sink: &mut dyn Write) -> io::Result<()> {
         if self.rows.is_empty() {
             return Ok(());

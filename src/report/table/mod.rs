@@ -1,4 +1,4 @@
-//! The report for a terminal: the answer first, then what blocks and how to get rid of it, then the rest.
+//! The report for a terminal: the decision first, then blocking findings with their way out, then the rest.
 
 mod audit;
 mod chart;
@@ -10,16 +10,16 @@ use std::io::{self, Write};
 
 use super::{
     Style,
-    by_rule::{ByRule, by_rule, violations},
-    since::entries,
+    baseline::baseline_entries,
+    by_rule::{RuleGroup, by_rule, violations},
     style::Paint,
     visible, waiver_problems, words,
 };
 use crate::report::table::grid::{Grid, Line, Row};
 pub(super) use crate::report::table::{audit::write as write_audit, differences::differences};
-use vmgate_verdict::{Decision, Effect, Judged, Status, UnknownGroup, Verdict, WaiverProblem};
+use vmgate_verdict::{Decision, Effect, JudgedOutcome, Status, UnknownGroup, Verdict, WaiverProblem};
 
-/// So many findings of one rule are shown; the rest is a number, unless the report is verbose.
+/// Most findings of one rule that are shown; the rest is only counted, unless the report is verbose.
 const SHOWN: usize = 5;
 
 pub(super) fn write(verdicts: &[Verdict], sink: &mut dyn Write, style: &Style) -> io::Result<()> {
@@ -38,7 +38,7 @@ pub(super) fn write(verdicts: &[Verdict], sink: &mut dyn Write, style: &Style) -
     sink.flush()
 }
 
-/// Of several moves only those are shown in full in which there is something to do.
+/// True if the move needs action: of several moves only these are shown in full.
 fn needs_attention(verdict: &Verdict) -> bool {
     verdict.counts.blocking + verdict.counts.warnings > 0 || matches!(verdict.decision, Decision::NoGo(_))
 }
@@ -77,7 +77,7 @@ fn head(verdict: &Verdict, sink: &mut dyn Write, style: &Style) -> io::Result<()
     lines.push(format!("evaluated {at}, valid until {until}"));
     lines.extend(verdict.since.as_ref().map(words::since));
     if verdict.expires_at <= verdict.evaluated_at {
-        lines.push("already expired: its facts are too old to act on; collect again".to_owned());
+        lines.push("already expired: the facts are too old to act on; collect them again".to_owned());
     }
     let width = style.columns().saturating_sub(indent.len());
     let lines = lines.iter().flat_map(|line| textwrap::wrap(line, grid::at_spaces(width)));
@@ -88,7 +88,7 @@ fn head(verdict: &Verdict, sink: &mut dyn Write, style: &Style) -> io::Result<()
     Ok(())
 }
 
-fn violation(group: &ByRule<'_>, effect: Effect, style: &Style) -> Row {
+fn violation(group: &RuleGroup<'_>, effect: Effect, style: &Style) -> Row {
     let first = &group.first.outcome;
     let paint = match effect {
         Effect::Block => Some(Paint::Bad),
@@ -112,7 +112,7 @@ fn violation(group: &ByRule<'_>, effect: Effect, style: &Style) -> Row {
     Row { key: format!("{}\n{}", first.severity.word(), first.step.word()), paint, lines }
 }
 
-fn evidence(judged: &Judged, lines: &mut Vec<Line>, style: &Style) {
+fn evidence(judged: &JudgedOutcome, lines: &mut Vec<Line>, style: &Style) {
     if !style.verbose {
         return;
     }
@@ -135,16 +135,16 @@ fn missing(group: &UnknownGroup, paint: Paint) -> Row {
     lines.extend(group.reasons.iter().take(SHOWN).map(|reason| Line::plain(visible(reason))));
     if group.reasons.len() > SHOWN {
         let more = group.reasons.len() - SHOWN;
-        lines.push(Line::plain(format!("… and {more} reasons more in the json report")));
+        lines.push(Line::plain(format!("… and {more} more reasons in the JSON report")));
     }
     lines.push(Line::after("Way out: ", visible(&group.way_out)));
     Row { key: words::cause(group.cause).to_owned(), paint: Some(paint), lines }
 }
 
-/// What has become different since the baseline.
+/// Writes the changes since the baseline.
 fn trends(verdict: &Verdict, sink: &mut dyn Write, style: &Style) -> io::Result<()> {
     let mut grid = Grid::new(style);
-    for entry in verdict.since.iter().flat_map(entries) {
+    for entry in verdict.since.iter().flat_map(baseline_entries) {
         let mut lines = vec![Line::plain(visible(entry.rule))];
         lines.extend(entry.lines.iter().map(|line| Line::plain(visible(line))));
         let paint = (entry.word == "new").then_some(Paint::Bad);
@@ -177,7 +177,7 @@ fn problems(problems: &[&WaiverProblem], sink: &mut dyn Write, style: &Style) ->
         let lines = vec![Line::plain(visible(&about)), Line::plain(visible(&problem.message))];
         grid.push(Row { key: words::fault(problem.fault).to_owned(), paint: Some(Paint::Warning), lines });
     }
-    grid.write("Waivers to look at", sink)
+    grid.write("Waivers with problems", sink)
 }
 
 fn passed(verdict: &Verdict, sink: &mut dyn Write, style: &Style) -> io::Result<()> {
@@ -212,7 +212,7 @@ fn digests(verdict: &Verdict, sink: &mut dyn Write) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vmgate_verdict::{Context, Outcome, Waivers, decide, sample};
+    use vmgate_verdict::{DecisionContext, Outcome, Waivers, decide, sample};
 
     fn written(verdicts: &[Verdict], style: &Style) -> String {
         let mut out = Vec::new();
@@ -225,7 +225,7 @@ mod tests {
     }
 
     fn verdict_on(outcomes: Vec<Outcome>) -> Verdict {
-        decide(outcomes, &Waivers::default(), &sample::facts("web1"), &Context::at(sample::now()))
+        decide(outcomes, &Waivers::default(), &sample::facts("web1"), &DecisionContext::at(sample::now()))
     }
 
     #[test]
@@ -254,7 +254,7 @@ mod tests {
     #[test]
     fn without_colour_nothing_is_left_that_a_terminal_obeys() {
         let text = written(&[sample::no_go(), sample::go()], &Style { verbose: true, ..Style::default() });
-        assert!(!text.chars().any(|c| c != '\n' && super::super::visible::is_obeyed(c)));
+        assert!(!text.chars().any(|c| c != '\n' && super::super::visible::is_control_or_hidden(c)));
         assert!(text.contains(r"\u{1b}]0;owned\u{7}"));
     }
 

@@ -1,4 +1,4 @@
-//! Several moves in one table, one row a move, and the result of the run.
+//! Overview of several moves: one table row per move, and the result of the run.
 
 use std::io::{self, Write};
 
@@ -47,7 +47,7 @@ pub(super) fn write(verdicts: &[Verdict], sink: &mut dyn Write, style: &Style) -
     writeln!(sink, "Exit code {}: {}.", code.code(), code.meaning())
 }
 
-/// VM, source, destination and why.
+/// Cells of a row: VM, source, destination and reason.
 fn cells(verdict: &Verdict) -> [String; 4] {
     let moved = &verdict.moved;
     let [vm, from, to] =
@@ -55,7 +55,7 @@ fn cells(verdict: &Verdict) -> [String; 4] {
     [vm, from, to, why(verdict)]
 }
 
-/// Widths for the cells: the names get what they need as long as the reason keeps a third of the terminal.
+/// Widths of the cells: the names get what they need as long as the reason keeps a third of the terminal.
 fn widths(rows: &[[String; 4]], columns: usize) -> [usize; 4] {
     let room = columns.saturating_sub(5 + 5 * GAP);
     let share = room * 2 / 9;

@@ -24,7 +24,7 @@ use vmgate_ledger::{
     entry::{Isolation, IsolationAction},
 };
 use vmgate_libvirt::{Domain, LibvirtError, Trouble};
-use vmgate_verdict::{ExitCode, Named};
+use vmgate_verdict::{ExitCode, NameAndUuid};
 
 /// How long a call may take: longer than a busy libvirt needs, since nothing else stops the harm.
 const CALL_LIMIT: Duration = Duration::from_secs(35);
@@ -129,7 +129,7 @@ impl Isolated {
 
     /// How the process ends.
     pub fn exit(&self) -> ExitCode {
-        if self.is_whole() { ExitCode::Go } else { ExitCode::SomebodyMustLook }
+        if self.is_whole() { ExitCode::Go } else { ExitCode::OperatorNeeded }
     }
 }
 
@@ -142,16 +142,16 @@ impl Released {
 
     /// How the process ends.
     pub fn exit(&self) -> ExitCode {
-        if self.not_released.is_empty() { ExitCode::Go } else { ExitCode::SomebodyMustLook }
+        if self.not_released.is_empty() { ExitCode::Go } else { ExitCode::OperatorNeeded }
     }
 }
 
-fn named(name: &str, uuid: Option<String>) -> Named {
-    Named { name: Some(name.to_owned()), uuid }
+fn named(name: &str, uuid: Option<String>) -> NameAndUuid {
+    NameAndUuid { name: Some(name.to_owned()), uuid }
 }
 
 fn entry(
-    (vm, host): (Named, &str),
+    (vm, host): (NameAndUuid, &str),
     action: IsolationAction,
     links: &[Link],
     took_seconds: f64,

@@ -9,7 +9,7 @@ use super::{
 use vmgate_attest::Digest;
 use vmgate_documents::{Node, Problem, Problems, Shape, SourceFile};
 use vmgate_facts::Uri;
-use vmgate_verdict::{Place, waiver};
+use vmgate_verdict::{FileLine, waiver};
 
 static CHANGE: Shape<ChangeDocument> = Shape::new();
 
@@ -122,7 +122,7 @@ fn planned(
             .unwrap_or_default(),
         exclusive: asked.exclusive.clone(),
         expected_seconds: asked.expected_seconds,
-        place: Place { file: file.name.clone(), line: u32::try_from(line).unwrap_or(u32::MAX) },
+        place: FileLine { file: file.name.clone(), line: u32::try_from(line).unwrap_or(u32::MAX) },
     })
 }
 

@@ -27,7 +27,7 @@ use crate::Asked;
 use vmgate_attest::Digest;
 use vmgate_documents::Problems;
 use vmgate_facts::Uri;
-use vmgate_verdict::{Place, Waivers};
+use vmgate_verdict::{FileLine, Waivers};
 
 /// A change that was read and found right.
 #[derive(Debug, Clone)]
@@ -98,7 +98,7 @@ pub struct PlannedMove {
     /// How long it takes by the plan's forecast, where there was a plan.
     pub expected_seconds: Option<f64>,
     /// Where the file asks for it.
-    pub place: Place,
+    pub place: FileLine,
 }
 
 impl ChangeFile {

@@ -49,7 +49,7 @@ fn a_whole_change_loads_and_moves_take_what_they_do_not_say_from_it() {
     assert_eq!((change.id.as_str(), change.after_no_go), ("CHG-2041", AfterNoGo::Continue));
     assert_eq!(change.limits, Limits { per_source: 1, per_destination: 2, per_link: 1 });
     assert_eq!(change.waivers.iter().count(), 1);
-    assert_eq!(web1.place, Place { file: "change.yaml".to_owned(), line: 23 });
+    assert_eq!(web1.place, FileLine { file: "change.yaml".to_owned(), line: 23 });
     assert_eq!(web2.place.line, 31);
     assert!((web1.plan.longest_blackout_seconds - 2.0).abs() < f64::EPSILON);
     assert!((web2.plan.longest_blackout_seconds - 0.5).abs() < f64::EPSILON);

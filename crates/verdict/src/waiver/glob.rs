@@ -1,4 +1,4 @@
-//! `*` and `?` over a whole text. Subjects are full of dots and brackets, so a regular expression would be
+//! Patterns of waivers: `*` and `?` over a whole text. Subjects are full of dots and brackets, so a regular expression would be
 //! wrong in most hands: `10.0.0.7` would fit `10a0b0c7`.
 
 use std::borrow::Cow;
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub struct Glob(String);
 
 impl Glob {
-    /// Any text is a pattern.
+    /// Takes any text as a pattern.
     pub fn new(pattern: impl Into<String>) -> Self {
         Self(pattern.into())
     }
@@ -22,10 +22,10 @@ impl Glob {
         &self.0
     }
 
-    /// Whether the whole text fits. Costs at most the product of both lengths, whatever a guest calls itself.
+    /// True if the whole text fits. Costs at most the product of both lengths, however hostile a guest's name is.
     pub fn fits(&self, text: &str) -> bool {
         let (mut pattern, mut rest) = (self.0.chars(), text.chars());
-        // Where to go on if what follows the last `*` does not fit: the star then takes one character more.
+        // Point to continue from if the text after the last `*` does not fit: the star then takes one character more.
         let mut retry = None;
         loop {
             match (pattern.clone().next(), rest.clone().next()) {

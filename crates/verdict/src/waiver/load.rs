@@ -1,8 +1,8 @@
-//! Reads a waiver file and says everything that is wrong with it at once.
+//! Reads a waiver file and reports all its problems together.
 
 use std::{path::Path, sync::Arc};
 
-use super::{Day, MOST_DAYS, Waiver, WaiverFile};
+use super::{Day, MAX_DAYS, Waiver, WaiverFile};
 use vmgate_documents::{LARGEST_BYTES, Node, Problem, Problems, Shape, SourceFile};
 
 static WAIVERS: Shape<WaiverFile> = Shape::new();
@@ -31,22 +31,22 @@ pub fn problems(file: &Arc<SourceFile>, waiver: &Node) -> Vec<Problem> {
     };
     let mut found = Vec::new();
     for (field, meaning) in [
-        ("rule", "the id of the rule it waives"),
-        ("owner", "who answers for it"),
-        ("reason", "why it is safe"),
-        ("ticket", "where it was agreed"),
+        ("rule", "the id of the rule that is waived"),
+        ("owner", "who is responsible for the waiver"),
+        ("reason", "why the waiver is safe"),
+        ("ticket", "the ticket in which the waiver was agreed"),
     ] {
         if let Some(node) = waiver.get(field)
             && node.text().is_some_and(|text| text.trim().is_empty())
         {
-            found.push(problem(node, format!("`{field}` is empty"), "nothing", &format!("say {meaning}")));
+            found.push(problem(node, format!("`{field}` is empty"), "empty", &format!("write {meaning}")));
         }
     }
     if let Some(matches) = waiver.get("match")
         && matches.entries().iter().all(|(_, value)| value.to_json().is_null())
     {
-        let help = "give at least one of subject, vm, host: `match: {subject: \"*\"}` is about all findings of the rule";
-        found.push(problem(matches, "`match` is empty".to_owned(), "about nothing", help));
+        let help = "give at least one of subject, vm, host: `match: {subject: \"*\"}` matches all findings of the rule";
+        found.push(problem(matches, "`match` is empty".to_owned(), "matches nothing", help));
     }
     let day = |field: &str| waiver.get(field)?.text()?.parse::<Day>().ok();
     if let (Some(created), Some(expires), Some(node)) =
@@ -54,13 +54,18 @@ pub fn problems(file: &Arc<SourceFile>, waiver: &Node) -> Vec<Problem> {
     {
         let days = expires.days_after(created);
         if days < 0 {
-            let message = format!("it expires before it was created ({created})");
-            found.push(problem(node, message, "before its first day", "exchange the two, or mend the year"));
-        } else if days > MOST_DAYS {
-            let message = format!("it lasts {days} days; at most {MOST_DAYS} are allowed");
+            let message = format!("the waiver expires before it was created ({created})");
+            found.push(problem(
+                node,
+                message,
+                "before the first day",
+                "swap the two days, or correct the year",
+            ));
+        } else if days > MAX_DAYS {
+            let message = format!("the waiver lasts {days} days; at most {MAX_DAYS} are allowed");
             let help = format!(
-                "let it expire by {}; what is to hold longer belongs into the rule",
-                created.plus(MOST_DAYS)
+                "set `expires` to {} or earlier; to change the result for longer, change the rule",
+                created.plus(MAX_DAYS)
             );
             found.push(problem(node, message, "too late", &help));
         }
@@ -128,7 +133,7 @@ waivers:
             (3, "`waivers[0]`: `ticket` is missing"),
             (4, "`match` is empty"),
             (5, "`owner` is empty"),
-            (7, "it lasts 91 days; at most 90 are allowed"),
+            (7, "the waiver lasts 91 days; at most 90 are allowed"),
             (9, "`waivers[1].match.vn`: there is no such field"),
             (11, "the key `owner` is given twice"),
             (13, "`waivers[1].ticket`: expected a text, found the number 17"),
@@ -138,7 +143,7 @@ waivers:
                 "`waivers[1].expires`: `2026-10-01T00:00:00Z` is not a day: expected year-month-day such as 2026-11-23",
             ),
             (17, "`match` is empty"),
-            (22, "it expires before it was created (2026-11-02)"),
+            (22, "the waiver expires before it was created (2026-11-02)"),
         ]
         .map(|(line, message)| (line, message.to_owned()))
         .into();
@@ -149,13 +154,13 @@ waivers:
     fn a_problem_looks_like_one_of_the_compiler() {
         let text = GOOD.replace("2027-01-30", "2027-03-30");
         let shown = Waivers::parse("w.yaml", text.as_bytes()).unwrap_err().to_string();
-        let expected = "error: it lasts 149 days; at most 90 are allowed
+        let expected = "error: the waiver lasts 149 days; at most 90 are allowed
  --> w.yaml:9:14
   |
 9 |     expires: 2027-03-30
   |              ^^^^^^^^^^ too late
   |
-  = help: let it expire by 2027-01-30; what is to hold longer belongs into the rule
+  = help: set `expires` to 2027-01-30 or earlier; to change the result for longer, change the rule
 
 1 problem";
         assert_eq!(shown, expected);

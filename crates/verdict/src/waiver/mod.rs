@@ -1,41 +1,41 @@
-//! Waivers, `vmgate/waivers/v1`: dated, owned exceptions that are laid over findings.
+//! Waivers, `vmgate/waivers/v1`: dated exceptions with an owner, which take the effect from findings.
 //!
-//! A waiver names one rule and what it is about, who answers for it and until when. Days are UTC, the last one
-//! included. One function lays them over the outcomes, [`lay_over`]; there is no second place that matches.
+//! A waiver names one rule, the findings, the owner and the last valid day. Days are UTC, the last one
+//! included. Only one function matches waivers with outcomes: [`apply_waivers`].
 
+mod apply;
 mod glob;
-mod lay;
 mod load;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use apply::{WaivedOutcomes, WaiverFault, WaiverProblem, apply_waivers};
 pub use glob::Glob;
-pub use lay::{Laid, WaiverFault, WaiverProblem, lay_over};
 
 pub use load::problems;
 
 use std::path::Path;
 
-use super::{Move, Named};
+use super::{Move, NameAndUuid};
 use vmgate_attest::Digest;
 use vmgate_documents::Problems;
 pub use vmgate_facts::{Day, InvalidDay};
 
-/// The most days from a waiver's creation to its last valid day. Longer exceptions belong into the rule.
-pub const MOST_DAYS: i32 = 90;
+/// Most days from a waiver's creation to its last valid day. Longer exceptions belong in the rule.
+pub const MAX_DAYS: i32 = 90;
 
 /// The waiver document as it is written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WaiverFile {
-    /// Names this format.
+    /// Id of this format.
     pub schema: WaiversSchema,
-    /// The waivers; their order means nothing.
+    /// The waivers; their order has no effect.
     pub waivers: Vec<Waiver>,
 }
 
-/// The names of the waiver format that this version reads.
+/// Ids of the waiver format that this version reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum WaiversSchema {
     /// The first format.
@@ -43,32 +43,32 @@ pub enum WaiversSchema {
     V1,
 }
 
-/// One exception. The order of the fields is the order in which several that fit are preferred.
+/// One exception. Of several matching waivers, the order of the fields decides which one applies.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Waiver {
-    /// Id of the one rule it is about.
+    /// Id of the one rule that is waived.
     #[schemars(example = &"tcp-retransmission-budget")]
     pub rule: String,
-    /// What it is about; at least one matcher, and all that are given must fit.
+    /// Matchers of the findings: at least one, and all given ones must fit.
     #[serde(rename = "match")]
     pub matches: Match,
-    /// Who answers for it.
+    /// Person or team responsible for the waiver.
     #[schemars(example = &"dba@example.org")]
     pub owner: String,
-    /// Why it is safe.
+    /// Reason why the waiver is safe.
     #[schemars(example = &"the client reconnects by itself, tested 2026-11-02")]
     pub reason: String,
-    /// Where it was agreed.
+    /// Ticket in which the waiver was agreed.
     #[schemars(example = &"OPS-4711")]
     pub ticket: String,
-    /// The day on which it was made, and the first on which it holds.
+    /// Day of creation, and the first valid day.
     pub created: Day,
-    /// The last day on which it holds, UTC; at most 90 days after `created`.
+    /// Last valid day, UTC; at most 90 days after `created`.
     pub expires: Day,
 }
 
-/// What a waiver is about. `*` stands for any text, `?` for one character; the whole text must fit.
+/// Matchers of a waiver. `*` stands for any text, `?` for one character; the whole text must fit.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Match {
@@ -86,7 +86,7 @@ pub struct Match {
     pub host: Option<Glob>,
 }
 
-/// Valid waivers, ready to be laid over outcomes. Sorted, so that the order in the files means nothing.
+/// Valid waivers, ready to be applied to outcomes. Sorted, so that the order in the files has no effect.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Waivers {
     sorted: Vec<Waiver>,
@@ -103,18 +103,18 @@ impl Waivers {
         load::parse(name, bytes).map(Self::from_iter)
     }
 
-    /// These and those, for several files.
+    /// Joins the waivers of several files.
     #[must_use]
     pub fn and(self, others: Self) -> Self {
         self.sorted.into_iter().chain(others.sorted).collect()
     }
 
-    /// The waivers in the order in which they are tried: by rule, the longest valid first.
+    /// The waivers in the order of preference: by rule, the longest valid first.
     pub fn iter(&self) -> impl Iterator<Item = &Waiver> {
         self.sorted.iter()
     }
 
-    /// The digest of what they say; layout, comments and order of the files do not count. None where there are none.
+    /// Digest of the waivers' content; layout, comments and order of the files do not count. `None` without waivers.
     pub fn digest(&self) -> Option<Digest> {
         let texts: Vec<String> = self.sorted.iter().filter_map(|w| serde_json::to_string(w).ok()).collect();
         (!texts.is_empty()).then(|| Digest::of_parts(texts.iter().map(|text| ("waiver", text.as_bytes()))))
@@ -122,7 +122,7 @@ impl Waivers {
 }
 
 impl FromIterator<Waiver> for Waivers {
-    /// Takes them as they are: whoever builds waivers in code answers for their dates.
+    /// Takes the waivers unchecked: code that builds waivers is responsible for their dates.
     fn from_iter<I: IntoIterator<Item = Waiver>>(waivers: I) -> Self {
         let mut sorted: Vec<Waiver> = waivers.into_iter().collect();
         sorted.sort_by(|a, b| a.rule.cmp(&b.rule).then(b.expires.cmp(&a.expires)).then_with(|| a.cmp(b)));
@@ -131,14 +131,14 @@ impl FromIterator<Waiver> for Waivers {
 }
 
 impl Match {
-    /// Whether no matcher is given, which is not allowed in a file: `subject: "*"` says it plainly.
+    /// True if no matcher is given. A file must not do that: `subject: "*"` matches everything explicitly.
     pub fn is_empty(&self) -> bool {
         self == &Self::default()
     }
 
-    /// Whether the VM and host matchers fit this move. A name that is not known fits none.
+    /// True if the VM and host matchers fit this move. An unknown name fits no matcher.
     fn fits_move(&self, moved: &Move) -> bool {
-        let fits = |glob: &Glob, named: &Named| {
+        let fits = |glob: &Glob, named: &NameAndUuid| {
             [&named.name, &named.uuid].into_iter().flatten().any(|text| glob.fits(text))
         };
         self.vm.as_ref().is_none_or(|glob| fits(glob, &moved.vm))

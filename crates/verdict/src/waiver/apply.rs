@@ -1,4 +1,4 @@
-//! Lays waivers over outcomes. Pure: the day is an input, and the order of waivers and outcomes means nothing.
+//! Applies waivers to the outcomes of rules. Pure: the day is an input, and the order of waivers and outcomes has no effect.
 
 use std::collections::BTreeSet;
 
@@ -6,38 +6,38 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Day, Match, Waiver, Waivers};
-use crate::{Move, Outcome, Status, Waived};
+use crate::{Move, Outcome, Status, AppliedWaiver};
 
-/// A waiver that did not do what its owner meant. It changes no decision.
+/// A waiver that has no effect, and the reason. A waiver problem changes no decision.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct WaiverProblem {
     /// The rule that the waiver names.
     pub rule: String,
-    /// What the waiver is about.
+    /// Matchers of the waiver.
     #[serde(rename = "match")]
     pub matches: Match,
-    /// What is wrong with it.
+    /// Kind of the problem.
     pub fault: WaiverFault,
-    /// Who answers for the waiver.
+    /// Person or team responsible for the waiver.
     pub owner: String,
-    /// Where the waiver was agreed.
+    /// Ticket in which the waiver was agreed.
     pub ticket: String,
     /// The last day on which the waiver holds, UTC.
     pub until: Day,
-    /// What is wrong and what to do, in a sentence.
+    /// The problem and the way out, in one sentence.
     pub message: String,
 }
 
-/// What can be wrong with a valid waiver.
+/// Problems of a waiver whose file is valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum WaiverFault {
-    /// Its last valid day is over: what it would have waived is not waived.
+    /// The last valid day is over: matching findings are not waived.
     Expired,
-    /// Its first day has not come: what it would have waived is not waived.
+    /// The first valid day is in the future: matching findings are not waived.
     NotYetValid,
-    /// It is about this move, and there is nothing to waive.
+    /// The waiver matches this move, and no finding matches the waiver.
     Unused,
     /// No rule has this id.
     UnknownRule,
@@ -45,24 +45,24 @@ pub enum WaiverFault {
     NotWaivable,
 }
 
-/// Outcomes with the waivers that lie over them.
+/// Outcomes with the waivers that apply to them.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Laid {
-    /// Each outcome in the order it came, with the waiver that holds for it.
-    pub outcomes: Vec<(Outcome, Option<Waived>)>,
-    /// What is wrong with waivers that are about this move, sorted.
+pub struct WaivedOutcomes {
+    /// Each outcome, in the order of the input, with the waiver that applies to it.
+    pub outcomes: Vec<(Outcome, Option<AppliedWaiver>)>,
+    /// Problems of the waivers that match this move, sorted.
     pub problems: Vec<WaiverProblem>,
 }
 
-/// Lays `waivers` over `outcomes` on the day `today`. `other_rules` are rules that exist and gave no outcome.
-/// Waivers whose vm or host matcher does not fit the move are left alone: they are about other moves.
-pub fn lay_over(
+/// Applies `waivers` to `outcomes` on the day `today`. `other_rules` are rules that exist and gave no outcome.
+/// Waivers whose vm or host matcher does not fit the move are skipped: they are for other moves.
+pub fn apply_waivers(
     outcomes: Vec<Outcome>,
     waivers: &Waivers,
     moved: &Move,
     other_rules: &BTreeSet<String>,
     today: Day,
-) -> Laid {
+) -> WaivedOutcomes {
     let mut outcomes: Vec<_> = outcomes.into_iter().map(|outcome| (outcome, None)).collect();
     let mut problems = Vec::new();
     for waiver in waivers.iter().filter(|waiver| waiver.matches.fits_move(moved)) {
@@ -73,36 +73,43 @@ pub fn lay_over(
             problems.push(waiver.problem(WaiverFault::UnknownRule, unknown_rule(&waiver.rule, &rules)));
             continue;
         }
-        if let Some((fault, message)) = lay_one(waiver, &mut outcomes, today) {
+        if let Some((fault, message)) = apply_waiver(waiver, &mut outcomes, today) {
             problems.push(waiver.problem(fault, message));
         }
     }
     problems.sort();
     problems.dedup();
-    Laid { outcomes, problems }
+    WaivedOutcomes { outcomes, problems }
 }
 
-fn lay_one(
+fn apply_waiver(
     waiver: &Waiver,
-    outcomes: &mut [(Outcome, Option<Waived>)],
+    outcomes: &mut [(Outcome, Option<AppliedWaiver>)],
     today: Day,
 ) -> Option<(WaiverFault, String)> {
-    let found: Vec<_> = outcomes.iter_mut().filter(|(outcome, _)| waiver.is_about(outcome)).collect();
+    let found: Vec<_> = outcomes.iter_mut().filter(|(outcome, _)| waiver.matches_finding(outcome)).collect();
     let count = found.len();
     let findings = if count == 1 { "1 finding".to_owned() } else { format!("{count} findings") };
-    let stays =
-        if count == 0 { "nothing is left to waive".to_owned() } else { format!("{findings} not waived") };
+    let stays = if count == 0 {
+        "no finding matches the waiver".to_owned()
+    } else {
+        format!("{findings} not waived")
+    };
     if today > waiver.expires {
-        let way_out = if count == 0 { "remove it" } else { "mend the cause, or have it agreed anew" };
-        let message = format!("expired: its last day was {}; {stays}: {way_out}", waiver.expires);
+        let way_out =
+            if count == 0 { "remove the waiver" } else { "fix the cause, or agree on a new waiver" };
+        let message = format!("expired: the last valid day was {}; {stays}: {way_out}", waiver.expires);
         return Some((WaiverFault::Expired, message));
     }
     if today < waiver.created {
-        let message = format!("not yet valid: its first day is {}; {stays}", waiver.created);
+        let message = format!("not yet valid: the first valid day is {}; {stays}", waiver.created);
         return Some((WaiverFault::NotYetValid, message));
     }
     if count == 0 {
-        return Some((WaiverFault::Unused, "unused: there is nothing to waive; remove it".to_owned()));
+        return Some((
+            WaiverFault::Unused,
+            "unused: no finding matches the waiver; remove the waiver".to_owned(),
+        ));
     }
     let mut refused = false;
     for (outcome, waived) in found {
@@ -113,7 +120,7 @@ fn lay_one(
         }
     }
     refused.then(|| {
-        let message = "the rule may not be waived (waivable: false): mend the cause, and remove the waiver";
+        let message = "this rule cannot be waived (waivable: false): fix the cause and remove the waiver";
         (WaiverFault::NotWaivable, message.to_owned())
     })
 }
@@ -125,19 +132,19 @@ fn unknown_rule(id: &str, rules: &BTreeSet<&str>) -> String {
         .filter(|(distance, _)| *distance <= 1 + id.chars().count() / 4)
         .min();
     match nearest {
-        Some((_, rule)) => format!("no rule is called {id}: did you mean {rule}?"),
-        None => format!("no rule is called {id}: `vmgate rules list` shows the ids"),
+        Some((_, rule)) => format!("there is no rule {id}: did you mean {rule}?"),
+        None => format!("there is no rule {id}: `vmgate rules list` shows all ids"),
     }
 }
 
 impl Waiver {
-    fn is_about(&self, outcome: &Outcome) -> bool {
+    fn matches_finding(&self, outcome: &Outcome) -> bool {
         let finding = matches!(outcome.status, Status::Fail | Status::Unknown);
         finding && *outcome.rule == *self.rule && self.matches.fits_subject(outcome.subject.as_deref())
     }
 
-    fn waived(&self) -> Waived {
-        Waived {
+    fn waived(&self) -> AppliedWaiver {
+        AppliedWaiver {
             owner: self.owner.clone(),
             reason: self.reason.clone(),
             ticket: self.ticket.clone(),
@@ -161,23 +168,29 @@ impl Waiver {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Named, sample};
+    use crate::{NameAndUuid, sample};
 
-    fn lay(outcomes: Vec<Outcome>, waiver: Waiver, today: &str) -> Laid {
+    fn lay(outcomes: Vec<Outcome>, waiver: Waiver, today: &str) -> WaivedOutcomes {
         let moved = Move {
-            vm: Named { name: Some("web1".into()), uuid: None },
-            source: Named { name: Some("hv1".into()), uuid: None },
+            vm: NameAndUuid { name: Some("web1".into()), uuid: None },
+            source: NameAndUuid { name: Some("hv1".into()), uuid: None },
             ..Move::default()
         };
-        lay_over(outcomes, &[waiver].into_iter().collect(), &moved, &BTreeSet::new(), today.parse().unwrap())
+        apply_waivers(
+            outcomes,
+            &[waiver].into_iter().collect(),
+            &moved,
+            &BTreeSet::new(),
+            today.parse().unwrap(),
+        )
     }
 
-    fn faults(laid: &Laid) -> Vec<WaiverFault> {
-        laid.problems.iter().map(|problem| problem.fault).collect()
+    fn faults(applied: &WaivedOutcomes) -> Vec<WaiverFault> {
+        applied.problems.iter().map(|problem| problem.fault).collect()
     }
 
-    fn waived(laid: &Laid) -> bool {
-        laid.outcomes.iter().any(|(_, waived)| waived.is_some())
+    fn waived(applied: &WaivedOutcomes) -> bool {
+        applied.outcomes.iter().any(|(_, waived)| waived.is_some())
     }
 
     #[test]
@@ -185,18 +198,18 @@ mod tests {
         for (today, holds) in
             [("2026-10-31", false), ("2026-11-01", true), ("2026-11-30", true), ("2026-12-01", false)]
         {
-            let laid = lay(vec![sample::outcome("a", Status::Fail)], sample::waiver("a"), today);
-            assert_eq!(waived(&laid), holds, "{today}");
-            assert_eq!(laid.problems.is_empty(), holds, "{today}");
+            let applied = lay(vec![sample::outcome("a", Status::Fail)], sample::waiver("a"), today);
+            assert_eq!(waived(&applied), holds, "{today}");
+            assert_eq!(applied.problems.is_empty(), holds, "{today}");
         }
     }
 
     #[test]
     fn an_expired_waiver_says_what_it_would_have_waived() {
-        let laid = lay(vec![sample::outcome("a", Status::Fail)], sample::waiver("a"), "2026-12-01");
-        let expected = "expired: its last day was 2026-11-30; 1 finding not waived: \
-                        mend the cause, or have it agreed anew";
-        assert_eq!(laid.problems[0].message, expected);
+        let applied = lay(vec![sample::outcome("a", Status::Fail)], sample::waiver("a"), "2026-12-01");
+        let expected = "expired: the last valid day was 2026-11-30; 1 finding not waived: \
+                        fix the cause, or agree on a new waiver";
+        assert_eq!(applied.problems[0].message, expected);
     }
 
     #[test]
@@ -206,12 +219,12 @@ mod tests {
         let mut with = |subject: Option<&str>, vm: Option<&str>, host: Option<&str>| {
             let glob = |text: Option<&str>| text.map(super::super::Glob::new);
             waiver.matches = Match { subject: glob(subject), vm: glob(vm), host: glob(host) };
-            let laid = lay(outcome(), waiver.clone(), "2026-11-02");
-            (waived(&laid), faults(&laid))
+            let applied = lay(outcome(), waiver.clone(), "2026-11-02");
+            (waived(&applied), faults(&applied))
         };
         assert_eq!(with(Some("eth*"), Some("web1"), Some("hv1")), (true, vec![]));
         assert_eq!(with(Some("eno*"), Some("web1"), None), (false, vec![WaiverFault::Unused]));
-        assert_eq!(with(Some("eth*"), Some("db*"), None), (false, vec![]), "it is about another move");
+        assert_eq!(with(Some("eth*"), Some("db*"), None), (false, vec![]), "the waiver is for another move");
         assert_eq!(
             with(Some("eth*"), None, Some("hv2")),
             (false, vec![]),
@@ -224,31 +237,31 @@ mod tests {
         let lay_on = |status| lay(vec![sample::outcome("a", status)], sample::waiver("a"), "2026-11-02");
         assert!(waived(&lay_on(Status::Unknown)));
         for status in [Status::Pass, Status::NotApplicable] {
-            let laid = lay_on(status);
-            assert!(!waived(&laid));
-            assert_eq!(faults(&laid), [WaiverFault::Unused]);
+            let applied = lay_on(status);
+            assert!(!waived(&applied));
+            assert_eq!(faults(&applied), [WaiverFault::Unused]);
         }
     }
 
     #[test]
     fn what_may_not_be_waived_is_not() {
         let outcome = Outcome { waivable: false, ..sample::outcome("a", Status::Fail) };
-        let laid = lay(vec![outcome], sample::waiver("a"), "2026-11-02");
-        assert!(!waived(&laid));
-        assert_eq!(faults(&laid), [WaiverFault::NotWaivable]);
+        let applied = lay(vec![outcome], sample::waiver("a"), "2026-11-02");
+        assert!(!waived(&applied));
+        assert_eq!(faults(&applied), [WaiverFault::NotWaivable]);
     }
 
     #[test]
     fn a_rule_that_does_not_exist_is_named_with_the_nearest_that_does() {
-        let laid = lay(
+        let applied = lay(
             vec![sample::outcome("forecast-converges", Status::Fail)],
             sample::waiver("forecast-converge"),
             "2026-11-02",
         );
-        assert_eq!(faults(&laid), [WaiverFault::UnknownRule]);
+        assert_eq!(faults(&applied), [WaiverFault::UnknownRule]);
         assert_eq!(
-            laid.problems[0].message,
-            "no rule is called forecast-converge: did you mean forecast-converges?"
+            applied.problems[0].message,
+            "there is no rule forecast-converge: did you mean forecast-converges?"
         );
     }
 
@@ -259,11 +272,16 @@ mod tests {
         for waivers in [[short.clone(), long.clone()], [long, short]] {
             let outcomes = vec![sample::outcome("a", Status::Fail)];
             let today = "2026-11-02".parse().unwrap();
-            let laid =
-                lay_over(outcomes, &waivers.into_iter().collect(), &Move::default(), &BTreeSet::new(), today);
-            let until = laid.outcomes[0].1.as_ref().map(|waived| waived.until.to_string());
+            let applied = apply_waivers(
+                outcomes,
+                &waivers.into_iter().collect(),
+                &Move::default(),
+                &BTreeSet::new(),
+                today,
+            );
+            let until = applied.outcomes[0].1.as_ref().map(|waived| waived.until.to_string());
             assert_eq!(until.as_deref(), Some("2026-12-24"));
-            assert_eq!(laid.problems, []);
+            assert_eq!(applied.problems, []);
         }
     }
 }

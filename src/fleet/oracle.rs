@@ -1,36 +1,36 @@
-//! The oracle that a plan asks: the same rules and the same forecast as `vmgate check`, on what an audit knows.
+//! Oracle of the planner: judges single moves with the rules and the forecast of `vmgate check`, on the facts of an audit.
 
 use std::{cell::RefCell, collections::HashMap};
 
 use jiff::Timestamp;
 
-use super::{Fleet, HostId, Oracle, Ruling, Site, VmId, Why};
+use super::{Fleet, HostId, Oracle, Ruling, Site, VmId, RefusalReason};
 use crate::audit::{self, Answer};
 use vmgate_facts::{Change, Fact, Facts, Path, Vm};
 use vmgate_judge::{Asked, Policy, change::Versions};
-use vmgate_verdict::{Effect, Judged, Status};
+use vmgate_verdict::{Effect, JudgedOutcome, Status};
 
-/// What a move takes beside the memory that is sent, where nothing is known of how the guest dirties it: what the
-/// forecast from rates counts for it.
+/// Time of a move besides sending the memory, for a guest with unknown dirty rate: the same value as in the
+/// forecast from rates.
 const SETUP_SECONDS: f64 = 1.0;
 
-/// Groups of facts that are the same wherever the VM would go.
+/// Groups of facts that do not depend on the destination.
 const WHEREVER_IT_GOES: [&str; 4] = ["vm", "guest", "source", "change"];
 
-/// Rules and forecast, for the moves of one fleet.
-pub struct Judge<'a> {
+/// Oracle of rules and forecast, for the moves of one fleet.
+pub struct PolicyOracle<'a> {
     policy: &'a Policy,
     site: &'a dyn Site,
     fleet: &'a Fleet,
     asked: Change,
     now: Timestamp,
-    /// What sources will have when VMs come back; none where they are not brought back.
+    /// Versions of the sources when VMs move back; `None` if VMs do not move back.
     back_to: Option<Versions>,
     times: RefCell<HashMap<(VmId, u64), Option<f64>>>,
 }
 
-impl<'a> Judge<'a> {
-    /// A judge at the time `now`. The window of `asked` is the plan's business: the plan is made before it opens.
+impl<'a> PolicyOracle<'a> {
+    /// An oracle at the time `now`. The window of `asked` is ignored: the plan is made before the window opens.
     pub fn new(
         policy: &'a Policy,
         site: &'a dyn Site,
@@ -42,15 +42,15 @@ impl<'a> Judge<'a> {
         Self { policy, site, fleet, asked, now, back_to: None, times: RefCell::default() }
     }
 
-    /// The same for VMs that come back to hosts that have these versions then.
+    /// The same oracle for VMs that move back later, to hosts that have these versions then.
     #[must_use]
-    pub fn there_and_back(self, versions: Versions) -> Self {
+    pub fn with_way_back(self, versions: Versions) -> Self {
         Self { back_to: Some(versions), ..self }
     }
 
-    /// The limit that a move between two hosts is given, so that those beside it get what they were forecast with; none
-    /// where it has its links for itself.
-    pub fn limit(&self, source: HostId, destination: HostId) -> Option<u64> {
+    /// Bandwidth limit of a move between two hosts, so that simultaneous moves get the bandwidth of their forecast; `None`
+    /// if the move does not share its links.
+    pub fn bandwidth_limit(&self, source: HostId, destination: HostId) -> Option<u64> {
         let limits = &self.fleet.limits;
         let shared = limits.outgoing_per_host > 1
             || limits.incoming_per_host > 1
@@ -63,9 +63,9 @@ impl<'a> Judge<'a> {
         Some(least.map_or(share, |least| least.min(share)))
     }
 
-    /// VMs of which it is not known how they dirty memory, so that they count as idle.
-    pub fn counted_as_idle(&self, vms: impl Iterator<Item = VmId>) -> usize {
-        let knows = |vm: &&super::SeenVm| {
+    /// Number of VMs with unknown dirty rate, which are planned as idle.
+    pub fn assumed_idle(&self, vms: impl Iterator<Item = VmId>) -> usize {
+        let knows = |vm: &&super::SiteVm| {
             vm.vm.dirty_rate.known().is_none()
                 && vm.vm.dirty_windows.known().is_none()
                 && vm.vm.dirty_trace.known().is_none()
@@ -77,7 +77,7 @@ impl<'a> Judge<'a> {
         let mut facts = self.site.facts(vm.0, destination.0);
         let source = self.fleet.vm(vm).map_or(destination, |vm| vm.host);
         facts.change = Change {
-            bandwidth_limit_bytes_per_second: self.limit(source, destination),
+            bandwidth_limit_bytes_per_second: self.bandwidth_limit(source, destination),
             ..self.asked.clone()
         };
         let carries = |id: HostId| self.fleet.host(id).map_or(0, |host| host.bandwidth_bytes_per_second);
@@ -89,8 +89,8 @@ impl<'a> Judge<'a> {
         facts
     }
 
-    /// What would stand in the way of the VM when it is to come home.
-    fn back(&self, facts: &Facts) -> Vec<Why> {
+    /// Obstacles of the VM's later move back to its source.
+    fn way_back_obstacles(&self, facts: &Facts) -> Vec<RefusalReason> {
         let Some(versions) = self.back_to else { return Vec::new() };
         let mut facts = facts.clone();
         if let Fact::Known(source) = &mut facts.source {
@@ -104,7 +104,7 @@ impl<'a> Judge<'a> {
         }
         let found = self.policy.way_back(&facts, self.now).into_iter();
         found
-            .map(|found| Why {
+            .map(|found| RefusalReason {
                 reason: format!("{}: {}", found.rule, found.message),
                 way_out: found.remediation,
             })
@@ -132,31 +132,32 @@ impl<'a> Judge<'a> {
     }
 }
 
-impl Oracle for Judge<'_> {
+impl Oracle for PolicyOracle<'_> {
     fn judge(&self, vm: VmId, destination: HostId) -> Ruling {
         let facts = self.facts(vm, destination);
-        let back = self.back(&facts);
+        let back = self.way_back_obstacles(&facts);
         let verdict = self.policy.judge(facts, self.now, &Asked::default());
         let name = self.fleet.host(destination).map_or("?", |host| host.name.as_str());
         let seen = audit::destination(name, &verdict);
-        let mut reasons: Vec<Why> = seen
+        let mut reasons: Vec<RefusalReason> = seen
             .because
             .iter()
-            .map(|because| Why {
+            .map(|because| RefusalReason {
                 reason: format!("{}: {}", because.rule, because.message),
                 way_out: because.remediation.as_ref().map(|text| text.trim().to_owned()),
             })
             .collect();
-        if seen.answer == Answer::No && verdict.outcomes.iter().filter(|judged| blocks(judged)).any(anywhere)
+        if seen.answer == Answer::No
+            && verdict.outcomes.iter().filter(|judged| blocks(judged)).any(is_independent_of_destination)
         {
-            return Ruling::Nowhere(reasons);
+            return Ruling::NoGoAnywhere(reasons);
         }
         reasons.extend(seen.undecided.iter().map(|rule| {
             let way_out = verdict.unknown.first().map(|group| group.way_out.clone());
-            Why { reason: format!("{rule}: the evidence is missing"), way_out }
+            RefusalReason { reason: format!("{rule}: evidence is missing"), way_out }
         }));
         reasons.extend(back);
-        if reasons.is_empty() { Ruling::Go } else { Ruling::Not(reasons) }
+        if reasons.is_empty() { Ruling::Go } else { Ruling::NoGo(reasons) }
     }
 
     fn seconds(&self, vm: VmId, bytes_per_second: u64) -> Option<f64> {
@@ -170,12 +171,12 @@ impl Oracle for Judge<'_> {
     }
 }
 
-fn blocks(judged: &Judged) -> bool {
+fn blocks(judged: &JudgedOutcome) -> bool {
     judged.effect_now == Some(Effect::Block) && judged.outcome.status == Status::Fail
 }
 
-/// Whether a violation was found without a look at the destination, so that another one changes nothing.
-fn anywhere(judged: &Judged) -> bool {
+/// True if a violation does not depend on facts of the destination, so that no other destination helps.
+fn is_independent_of_destination(judged: &JudgedOutcome) -> bool {
     let evidence = &judged.outcome.evidence;
     !evidence.is_empty()
         && evidence.iter().all(|seen| {

@@ -1,4 +1,4 @@
-//! What is asked of vmgate on a host: `vmgate hook host` there reads a [`Request`] and prints what [`carry_out`] gives.
+//! Requests to vmgate on a host: `vmgate hook host` there reads a [`HookRequest`] and prints the result of [`carry_out`].
 
 use std::{
     fs,
@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    Entry, Event, HookConfig, Install, Layout, Override, install, journal, keyring, overriding, remove, run,
-    status, store,
+    HookConfig, InstallRequest, JournalEntry, JournalEvent, Layout, Override, emergency_override, install,
+    journal, keyring, remove, run, status, store,
 };
 
 /// Largest request, in bytes: a signed verdict, and the JSON around it.
@@ -20,47 +20,47 @@ const REQUEST_LIMIT: u64 = 64 << 20;
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Request {
-    /// Install or update the hook; answers with [`super::Installed`].
-    Install(Install),
-    /// Remove it; answers with [`super::Removed`].
+pub enum HookRequest {
+    /// Install or update the hook; the answer is [`super::InstallReport`].
+    Install(InstallRequest),
+    /// Remove the hook; the answer is [`super::RemovalReport`].
     Remove {
-        /// Whether settings, keys and verdicts go too.
+        /// True to remove settings, keys and verdicts too.
         purge: bool,
-        /// Who does so.
+        /// Operator.
         by: String,
     },
-    /// Tell what is enforced; answers with [`super::Status`].
+    /// Report the status of enforcement; the answer is [`super::Status`].
     Status {
-        /// How many lines of the log are wanted.
+        /// Number of log lines in the answer.
         lines: usize,
     },
-    /// Take in a signed verdict; answers with [`super::Received`].
+    /// Store a signed verdict; the answer is [`super::ReceivedVerdict`].
     Receive {
-        /// The envelope.
+        /// The DSSE envelope.
         envelope: String,
-        /// Who brings it.
+        /// Operator.
         by: String,
     },
-    /// Set the emergency override; answers with [`Override`].
+    /// Set the emergency override; the answer is [`Override`].
     Override {
-        /// For how long.
+        /// Duration of the override.
         minutes: u32,
-        /// Why.
+        /// Reason of the override.
         reason: String,
-        /// Who answers for it.
+        /// Person responsible for the override.
         by: String,
-        /// Only for this VM, by UUID.
+        /// UUID of the only VM; `None` for all VMs.
         vm: Option<String>,
     },
-    /// Take the override back; answers with whether there was one.
+    /// Withdraw the override; the answer is true if there was one.
     Withdraw {
-        /// Who does so.
+        /// Operator.
         by: String,
     },
 }
 
-/// Reads a [`Request`] in JSON, carries it out on this host, and writes the answer. The error is for people.
+/// Reads a [`HookRequest`] in JSON, carries it out on this host, and writes the answer. The error is for people.
 pub fn serve(question: impl Read, mut answer: impl Write) -> Result<(), String> {
     let mut text = String::new();
     question.take(REQUEST_LIMIT).read_to_string(&mut text).map_err(|error| error.to_string())?;
@@ -78,36 +78,37 @@ pub fn serve(question: impl Read, mut answer: impl Write) -> Result<(), String> 
 /// Does it. `program` gives the program to install. The error is for people.
 pub fn carry_out(
     layout: &Layout,
-    request: Request,
+    request: HookRequest,
     program: impl FnOnce() -> io::Result<Vec<u8>>,
 ) -> Result<Value, String> {
     match request {
-        Request::Install(wanted) => {
-            let program = program().map_err(|error| format!("the program cannot be read: {error}"))?;
+        HookRequest::Install(wanted) => {
+            let program = program()
+                .map_err(|error| format!("the vmgate-hook program to install cannot be read: {error}"))?;
             value(install::install(layout, &wanted, &program)?)
         }
-        Request::Remove { purge, by } => value(remove::remove(layout, purge, &by)?),
-        Request::Status { lines } => value(status::status(layout, lines)),
-        Request::Receive { envelope, by } => receive(layout, &envelope, by),
-        Request::Override { minutes, reason, by, vm } => {
+        HookRequest::Remove { purge, by } => value(remove::remove(layout, purge, &by)?),
+        HookRequest::Status { lines } => value(status::status(layout, lines)),
+        HookRequest::Receive { envelope, by } => receive(layout, &envelope, by),
+        HookRequest::Override { minutes, reason, by, vm } => {
             let set = Override::starting(Timestamp::now(), minutes, &reason, &by, vm)?;
-            let event = Event::OverrideSet {
+            let event = JournalEvent::OverrideSet {
                 uuid: set.vm.clone(),
                 reason: set.reason.clone(),
                 by: set.by.clone(),
                 until: set.until,
             };
-            // Logged first: an override that leaves no trace is none.
+            // Logged first: an override must not take effect without a log entry.
             locked(layout, || {
                 log(layout, event)?;
-                overriding::save(layout, &set)
+                emergency_override::save(layout, &set)
             })?;
             value(set)
         }
-        Request::Withdraw { by } => value(locked(layout, || {
-            let withdrawn = overriding::withdraw(layout)?;
+        HookRequest::Withdraw { by } => value(locked(layout, || {
+            let withdrawn = emergency_override::withdraw(layout)?;
             if withdrawn {
-                log(layout, Event::OverrideWithdrawn { by })?;
+                log(layout, JournalEvent::OverrideWithdrawn { by })?;
             }
             Ok(withdrawn)
         })?),
@@ -121,7 +122,7 @@ fn receive(layout: &Layout, envelope: &str, by: String) -> Result<Value, String>
     let now = Timestamp::now();
     store::tidy(layout, now);
     let received = store::receive(layout, envelope.as_bytes(), &record.host_uuid, &keys, now)?;
-    let event = Event::Received {
+    let event = JournalEvent::Received {
         vm: received.vm.clone(),
         verdict: received.verdict.clone(),
         expires_at: received.expires_at,
@@ -137,9 +138,9 @@ fn locked<T>(layout: &Layout, work: impl FnOnce() -> io::Result<T>) -> Result<T,
     done.map_err(|error| format!("{}: {error}; is the hook installed here?", layout.state().display()))
 }
 
-fn log(layout: &Layout, event: Event) -> io::Result<()> {
+fn log(layout: &Layout, event: JournalEvent) -> io::Result<()> {
     let size = HookConfig::load(layout).unwrap_or_default().log_mebibytes;
-    journal::append(layout, &Entry::now(event), size)
+    journal::append(layout, &JournalEntry::now(event), size)
 }
 
 fn value(answer: impl Serialize) -> Result<Value, String> {

@@ -1,4 +1,4 @@
-//! The emergency override: for some minutes migrations come in without a verdict, with a name and a reason on it.
+//! The emergency override: lets migrations in without a verdict for some minutes, with a name and a reason on record.
 
 use std::{fs, io};
 
@@ -8,31 +8,31 @@ use serde::{Deserialize, Serialize};
 use super::{
     Layout,
     decide::same_uuid,
-    trust::{self, Distrust},
+    trust::{self, UntrustedFile},
 };
 
-/// Longest time an override may stand.
+/// Longest duration of an override, minutes.
 pub(super) const LONGEST_MINUTES: u32 = 24 * 60;
 const MOST: u64 = 64 << 10;
 
-/// An override that somebody set.
+/// An emergency override.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Override {
-    /// Why.
+    /// Reason of the override.
     pub reason: String,
-    /// Who answers for it.
+    /// Person responsible for the override.
     pub by: String,
-    /// When it was set.
+    /// Start of the override.
     pub since: Timestamp,
-    /// When it ends by itself.
+    /// End of the override.
     pub until: Timestamp,
-    /// Only this VM, by UUID; all where there is none.
+    /// UUID of the only VM; all VMs if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vm: Option<String>,
 }
 
 impl Override {
-    /// One that begins now.
+    /// Creates an override that begins now.
     pub(super) fn starting(
         now: Timestamp,
         minutes: u32,
@@ -41,7 +41,7 @@ impl Override {
         vm: Option<String>,
     ) -> Result<Self, String> {
         if minutes == 0 || minutes > LONGEST_MINUTES {
-            return Err(format!("an override stands for 1 to {LONGEST_MINUTES} minutes, not {minutes}"));
+            return Err(format!("an override can last 1 to {LONGEST_MINUTES} minutes, not {minutes}"));
         }
         for (text, what) in [(reason, "--reason"), (by, "--by")] {
             if text.trim().is_empty() {
@@ -52,7 +52,7 @@ impl Override {
         Ok(Self { reason: reason.trim().to_owned(), by: by.trim().to_owned(), since: now, until, vm })
     }
 
-    /// Whether it lets this VM in at `now`. A clock that jumped to before its begin ends it as well.
+    /// True if the override lets this VM in at `now`. False also if the clock jumped back to before the start.
     pub(super) fn covers(&self, vm: &str, now: Timestamp) -> bool {
         let longest = SignedDuration::from_mins(LONGEST_MINUTES.into());
         let stands =
@@ -61,12 +61,12 @@ impl Override {
     }
 }
 
-/// The override that was set last, if there is one. The error says that it cannot be believed.
+/// Reads the override file, if there is one. An error means that the file is not trusted or is damaged.
 pub(super) fn load(layout: &Layout) -> Result<Option<Override>, String> {
     let path = layout.override_file();
     let bytes = match trust::read(&path, MOST) {
         Ok(bytes) => bytes,
-        Err(why) if Distrust::is_missing(&why) => return Ok(None),
+        Err(why) if UntrustedFile::is_missing(&why) => return Ok(None),
         Err(why) => return Err(why.to_string()),
     };
     serde_json::from_slice(&bytes).map(Some).map_err(|why| format!("{}: {why}", path.display()))
@@ -76,7 +76,7 @@ pub(super) fn save(layout: &Layout, set: &Override) -> io::Result<()> {
     trust::write(&layout.override_file(), &serde_json::to_vec_pretty(set)?, 0o600)
 }
 
-/// Takes it back; `false` where there was none.
+/// Removes the override; `false` if there was none.
 pub(super) fn withdraw(layout: &Layout) -> io::Result<bool> {
     match fs::remove_file(layout.override_file()) {
         Ok(()) => trust::sync_folder(&layout.state()).map(|()| true),

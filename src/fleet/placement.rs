@@ -1,58 +1,58 @@
-//! Where each VM goes.
+//! Placement: finds a destination for each VM.
 //!
-//! Hardest first: the VM that takes the largest part of what is free anywhere. Its destination is the one that is
-//! busy least with moves that come in, as long as any is busier than the busiest source (that one decides how long the
-//! whole takes), and among those the one that is left with most room. Only the chosen pair is held against the
-//! rules; where they refuse, the next is tried. What finds no room makes some: a VM that is already placed goes elsewhere.
+//! Hardest first: the VM that needs the largest part of the free resources. Its destination is the host that is
+//! least busy with incoming moves, as long as any host is busier than the busiest source (which decides the total
+//! duration), and among those the host with most free resources afterwards. Only the chosen pair is judged by the
+//! rules; if they refuse, the next host is tried. For a VM that fits nowhere, a VM that is already placed goes elsewhere.
 
 use std::collections::HashSet;
 
-use super::{Fleet, HostId, Togetherness, VmId, groups::Groups, room::Room};
+use super::{AffinityRule, Fleet, HostId, VmId, free_resources::FreeResources, groups::Groups};
 
 /// Judges one move by the rules and the forecast.
 pub trait Oracle {
-    /// What the rules and the forecast say of this move. Room for it is the planner's own business.
+    /// Judges this move by the rules and the forecast. The planner itself counts the free resources.
     fn judge(&self, vm: VmId, destination: HostId) -> Ruling;
 
-    /// How long the move takes at this bandwidth, seconds; none where it does not end.
+    /// Duration of the move at this bandwidth, seconds; `None` if it does not complete.
     fn seconds(&self, vm: VmId, bytes_per_second: u64) -> Option<f64>;
 }
 
-/// What the rules say of one move.
+/// Judgement of the rules on one move.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ruling {
     /// GO.
     Go,
     /// NO-GO for this destination.
-    Not(Vec<Why>),
-    /// NO-GO for a reason that lies in the VM or its source: no destination cures it.
-    Nowhere(Vec<Why>),
+    NoGo(Vec<RefusalReason>),
+    /// NO-GO for every destination: the reason is in the VM or its source.
+    NoGoAnywhere(Vec<RefusalReason>),
 }
 
-/// Why a move is refused.
+/// Reason why a move is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Why {
-    /// The rule, and what it found.
+pub struct RefusalReason {
+    /// The rule and its message.
     pub reason: String,
-    /// What to do about it; none where nobody said.
+    /// Remediation; `None` if the rule gives none.
     pub way_out: Option<String>,
 }
 
-/// A move that was refused, with the reasons.
+/// A destination that was refused for a VM, with the reasons.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Banned {
-    /// Where the VM would have gone.
+pub struct RefusedDestination {
+    /// The refused destination.
     pub destination: HostId,
-    /// Why not.
-    pub reasons: Vec<Why>,
+    /// Reasons of the refusal.
+    pub reasons: Vec<RefusalReason>,
 }
 
-/// A VM without a destination, and what would give it one.
+/// A VM without a destination, with the reasons and the way out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unplaced {
+pub struct UnplacedVm {
     /// The VM.
     pub vm: VmId,
-    /// Why it cannot go, most hopeful first.
+    /// Reasons why the VM cannot move, the easiest to remove first.
     pub reasons: Vec<String>,
     /// The cheapest way out.
     pub way_out: String,
@@ -61,49 +61,49 @@ pub struct Unplaced {
 /// Destinations of VMs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Placement {
-    /// Each VM that found one, with its destination, in the order they were placed.
+    /// Each placed VM with its destination, in the order of placement.
     pub moves: Vec<(VmId, HostId)>,
-    /// Those that did not.
-    pub unplaced: Vec<Unplaced>,
-    /// Whether one of these may find room where fewer hosts are emptied: no rule keeps it off all destinations.
+    /// VMs without a destination.
+    pub unplaced: Vec<UnplacedVm>,
+    /// True if one of these VMs may fit if fewer hosts are emptied: no rule refuses it on all destinations.
     pub lacks_room: bool,
 }
 
 impl Placement {
-    /// The unit stays wherever it is, for reasons that no destination cures.
-    fn stay(&mut self, unit: &Unit, reasons: Vec<Why>) {
+    /// Records that the unit stays on its host, for reasons that no destination removes.
+    fn stay(&mut self, unit: &PlacementUnit, reasons: Vec<RefusalReason>) {
         let way_out = reasons.iter().find_map(|why| why.way_out.clone()).unwrap_or_else(|| {
-            "no other destination helps: cure the VM, or shut it down for the change".to_owned()
+            "no other destination helps: fix the cause in the VM or on its source, or shut the VM down for the change".to_owned()
         });
         let reasons: Vec<String> = reasons.into_iter().map(|why| why.reason).collect();
-        let stays = |vm: &VmId| Unplaced { vm: *vm, reasons: reasons.clone(), way_out: way_out.clone() };
+        let stays = |vm: &VmId| UnplacedVm { vm: *vm, reasons: reasons.clone(), way_out: way_out.clone() };
         self.unplaced.extend(unit.vms.iter().map(stays));
     }
 }
 
-/// VMs that must go to one host together; nearly always one alone.
+/// VMs that must move to one host together; usually a single VM.
 #[derive(Debug)]
-struct Unit {
+struct PlacementUnit {
     vms: Vec<VmId>,
     needs: Vec<u64>,
-    /// The host where members stay that do not move.
+    /// The host of group members that do not move.
     bound_to: Option<HostId>,
 }
 
-/// What is known while a placement is made.
+/// State of a placement in progress.
 pub(super) struct Placer<'a> {
     fleet: &'a Fleet,
     oracle: &'a dyn Oracle,
     destinations: Vec<HostId>,
     leaving: HashSet<HostId>,
-    room: Room,
+    room: FreeResources,
     groups: Groups<'a>,
-    /// Seconds of moves into a host, by the number of moves that it takes at once.
+    /// Seconds of moves into a host, divided by its number of simultaneous moves.
     busy: Vec<f64>,
-    /// No host is busier with moves out of it than this.
+    /// Seconds of outgoing moves of the busiest source.
     bottleneck_seconds: f64,
-    placed: Vec<(Unit, HostId)>,
-    /// Whether it ends with the first VM that lacks room.
+    placed: Vec<(PlacementUnit, HostId)>,
+    /// True if the placement stops at the first VM that lacks resources.
     all_or_none: bool,
 }
 
@@ -119,7 +119,7 @@ impl<'a> Placer<'a> {
         let usable = |id: &HostId| !leaving.contains(id) && fleet.host(*id).is_some_and(|host| host.accepts);
         Self {
             destinations: destinations.iter().copied().filter(usable).collect(),
-            room: Room::of(fleet),
+            room: FreeResources::of(fleet),
             groups: Groups::of(fleet),
             busy: vec![0.0; fleet.hosts.len()],
             bottleneck_seconds: 0.0,
@@ -131,12 +131,12 @@ impl<'a> Placer<'a> {
         }
     }
 
-    /// The same, which ends with the first VM that lacks room.
+    /// The same placer; with `true`, it stops at the first VM that lacks resources.
     pub(super) fn all_or_none(self, all_or_none: bool) -> Self {
         Self { all_or_none, ..self }
     }
 
-    /// A destination for each of `vms`; `preferred` names the one of an earlier plan, which is kept where it still serves.
+    /// Finds a destination for each of `vms`. `preferred` gives the one of an earlier plan, which is kept if still possible.
     pub(super) fn place(&mut self, vms: &[VmId], preferred: &dyn Fn(VmId) -> Option<HostId>) -> Placement {
         self.bottleneck_seconds = self.busiest_source(vms);
         let mut units = self.units(vms);
@@ -160,7 +160,7 @@ impl<'a> Placer<'a> {
         placement
     }
 
-    fn place_unit(&mut self, unit: Unit, wish: Option<HostId>, placement: &mut Placement) {
+    fn place_unit(&mut self, unit: PlacementUnit, wish: Option<HostId>, placement: &mut Placement) {
         let mut banned = Vec::new();
         let mut candidates = self.candidates(&unit);
         if let Some(wish) = wish {
@@ -169,18 +169,18 @@ impl<'a> Placer<'a> {
         for host in candidates {
             match self.judge(&unit, host) {
                 Ruling::Go => return self.put(unit, host),
-                Ruling::Not(reasons) => banned.push(Banned { destination: host, reasons }),
-                Ruling::Nowhere(reasons) => return placement.stay(&unit, reasons),
+                Ruling::NoGo(reasons) => banned.push(RefusedDestination { destination: host, reasons }),
+                Ruling::NoGoAnywhere(reasons) => return placement.stay(&unit, reasons),
             }
         }
         let refused: HashSet<HostId> = banned.iter().map(|banned| banned.destination).collect();
         if let Some(host) = self.make_room(&unit, &refused) {
             return self.put(unit, host);
         }
-        // Where no rule was asked for want of room, one that no destination cures is told all the same.
+        // If no rule was asked because resources are missing, a reason that holds for every destination is reported all the same.
         if banned.is_empty()
             && let Some((_, nearest)) = self.nearest(&unit, &[])
-            && let Ruling::Nowhere(reasons) = self.judge(&unit, nearest)
+            && let Ruling::NoGoAnywhere(reasons) = self.judge(&unit, nearest)
         {
             return placement.stay(&unit, reasons);
         }
@@ -189,8 +189,12 @@ impl<'a> Placer<'a> {
         placement.unplaced.extend(unplaced);
     }
 
-    /// The destination where least is missing for the unit, and what; of those that no rule refused.
-    fn nearest(&self, unit: &Unit, refused: &[Banned]) -> Option<(Vec<(usize, u64)>, HostId)> {
+    /// The destination where the unit lacks the least, with the missing amounts; without those that a rule refused.
+    fn nearest(
+        &self,
+        unit: &PlacementUnit,
+        refused: &[RefusedDestination],
+    ) -> Option<(Vec<(usize, u64)>, HostId)> {
         self.destinations
             .iter()
             .filter(|host| !refused.iter().any(|banned| banned.destination == **host))
@@ -198,8 +202,8 @@ impl<'a> Placer<'a> {
             .min_by_key(|(missing, _)| missing.iter().map(|(_, amount)| *amount).fold(0, u64::saturating_add))
     }
 
-    /// Where the unit fits and is allowed, best first.
-    fn candidates(&self, unit: &Unit) -> Vec<HostId> {
+    /// Hosts where the unit fits and is allowed, best first.
+    fn candidates(&self, unit: &PlacementUnit) -> Vec<HostId> {
         let mut scored: Vec<(u64, f64, f64, HostId)> = self
             .destinations
             .iter()
@@ -218,25 +222,25 @@ impl<'a> Placer<'a> {
         scored.into_iter().map(|(.., host)| host).collect()
     }
 
-    fn allowed(&self, unit: &Unit, host: HostId) -> bool {
+    fn allowed(&self, unit: &PlacementUnit, host: HostId) -> bool {
         let elsewhere = unit.bound_to.is_some_and(|bound| bound != host);
         let leaving = |host: HostId| self.leaving.contains(&host);
         !elsewhere
             && unit.vms.iter().all(|vm| {
                 self.fleet
                     .vm(*vm)
-                    .is_some_and(|vm| vm.host != host && self.fleet.way(vm.host, host).is_some())
-                    && self.groups.against(*vm, host, &leaving).is_none()
+                    .is_some_and(|vm| vm.host != host && self.fleet.route(vm.host, host).is_some())
+                    && self.groups.forbidding_group(*vm, host, &leaving).is_none()
             })
     }
 
-    /// By how many times the busiest source's time this host would be busy longer: 0 as long as it does not matter.
+    /// Score of a host that would be busier than the busiest source, by its busy milliseconds; 0 if it would not.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a small number, and not below 0
     fn over_the_bottleneck(&self, busy: f64) -> u64 {
         if busy <= self.bottleneck_seconds { 0 } else { (busy * 1e3) as u64 + 1 }
     }
 
-    fn judge(&self, unit: &Unit, host: HostId) -> Ruling {
+    fn judge(&self, unit: &PlacementUnit, host: HostId) -> Ruling {
         unit.vms
             .iter()
             .map(|vm| self.oracle.judge(*vm, host))
@@ -244,7 +248,7 @@ impl<'a> Placer<'a> {
             .unwrap_or(Ruling::Go)
     }
 
-    fn put(&mut self, unit: Unit, host: HostId) {
+    fn put(&mut self, unit: PlacementUnit, host: HostId) {
         self.room.take(&unit.needs, host);
         let busy = self.busy_after(&unit, host);
         if let Some(seconds) = self.busy.get_mut(host.0) {
@@ -256,10 +260,10 @@ impl<'a> Placer<'a> {
         self.placed.push((unit, host));
     }
 
-    /// Takes the unit at `at` in the list of placed ones away from its host again.
-    fn lift(&mut self, at: usize) -> (Unit, HostId) {
+    /// Removes the placed unit at index `at` from its host.
+    fn remove_placed(&mut self, at: usize) -> (PlacementUnit, HostId) {
         let (unit, host) = self.placed.remove(at);
-        self.room.give_back(&unit.needs, host);
+        self.room.release(&unit.needs, host);
         let seconds = self.seconds_into(&unit, host);
         if let Some(busy) = self.busy.get_mut(host.0) {
             *busy = (*busy - seconds).max(0.0);
@@ -272,15 +276,15 @@ impl<'a> Placer<'a> {
         (unit, host)
     }
 
-    /// Moves one unit that is already placed to another host, so that this one fits where that one was.
-    fn make_room(&mut self, unit: &Unit, refused: &HashSet<HostId>) -> Option<HostId> {
+    /// Moves one placed unit to another host, so that this unit fits on the host it leaves.
+    fn make_room(&mut self, unit: &PlacementUnit, refused: &HashSet<HostId>) -> Option<HostId> {
         for at in (0..self.placed.len()).rev() {
             let Some((_, host)) = self.placed.get(at) else { continue };
             let host = *host;
             if refused.contains(&host) || self.room.fits(&unit.needs, host) {
                 continue;
             }
-            let (other, _) = self.lift(at);
+            let (other, _) = self.remove_placed(at);
             let helps = self.room.fits(&unit.needs, host) && self.allowed(unit, host);
             if helps && self.judge(unit, host) == Ruling::Go {
                 self.room.take(&unit.needs, host);
@@ -288,7 +292,7 @@ impl<'a> Placer<'a> {
                     .candidates(&other)
                     .into_iter()
                     .find(|candidate| *candidate != host && self.judge(&other, *candidate) == Ruling::Go);
-                self.room.give_back(&unit.needs, host);
+                self.room.release(&unit.needs, host);
                 if let Some(elsewhere) = elsewhere {
                     self.put(other, elsewhere);
                     return Some(host);
@@ -299,24 +303,24 @@ impl<'a> Placer<'a> {
         None
     }
 
-    fn put_back(&mut self, at: usize, unit: Unit, host: HostId) {
+    fn put_back(&mut self, at: usize, unit: PlacementUnit, host: HostId) {
         self.put(unit, host);
         if let Some(last) = self.placed.pop() {
             self.placed.insert(at, last);
         }
     }
 
-    fn busy_after(&self, unit: &Unit, host: HostId) -> f64 {
+    fn busy_after(&self, unit: &PlacementUnit, host: HostId) -> f64 {
         self.busy.get(host.0).copied().unwrap_or(0.0) + self.seconds_into(unit, host)
     }
 
     #[allow(clippy::cast_precision_loss)] // a number of slots
-    fn seconds_into(&self, unit: &Unit, host: HostId) -> f64 {
+    fn seconds_into(&self, unit: &PlacementUnit, host: HostId) -> f64 {
         let slots = self.fleet.limits.incoming_per_host.max(1) as f64;
         unit.vms.iter().map(|vm| self.seconds(*vm, host)).sum::<f64>() / slots
     }
 
-    /// How long a move takes; one without an end counts as an hour, and the rules will have their word on it.
+    /// Duration of a move, seconds. A move that does not complete counts as an hour: the rules refuse it if they must.
     fn seconds(&self, vm: VmId, host: HostId) -> f64 {
         let Some(source) = self.fleet.vm(vm).map(|vm| vm.host) else { return 0.0 };
         self.oracle.seconds(vm, self.fleet.share_bytes_per_second(source, host)).unwrap_or(3600.0)
@@ -336,17 +340,17 @@ impl<'a> Placer<'a> {
         out.into_iter().fold(0.0, f64::max)
     }
 
-    /// The largest part of the roomiest host that the unit would fill: what fits nearly nowhere is placed first, and units
-    /// of several or bound to one host before all.
+    /// Largest part of the emptiest host that the unit would fill. Units that fit on few hosts are placed first; units
+    /// of several VMs or bound to one host before all.
     #[allow(clippy::cast_precision_loss)] // amounts are compared
-    fn hardness(unit: &Unit, roomiest: &[u64]) -> f64 {
+    fn hardness(unit: &PlacementUnit, roomiest: &[u64]) -> f64 {
         let bound = f64::from(u8::from(unit.bound_to.is_some() || unit.vms.len() > 1));
         let part = unit.needs.iter().zip(roomiest).map(|(need, most)| *need as f64 / (*most).max(1) as f64);
         bound + part.fold(0.0, f64::max).min(1.0)
     }
 
-    /// VMs that must be on one host become one unit.
-    fn units(&self, vms: &[VmId]) -> Vec<Unit> {
+    /// Joins VMs that must be on one host into units.
+    fn units(&self, vms: &[VmId]) -> Vec<PlacementUnit> {
         let moving: HashSet<VmId> = vms.iter().copied().collect();
         let mut seen = HashSet::new();
         let mut units = Vec::new();
@@ -354,21 +358,21 @@ impl<'a> Placer<'a> {
             if !seen.insert(*vm) {
                 continue;
             }
-            let mut unit = Unit { vms: vec![*vm], needs: Vec::new(), bound_to: None };
+            let mut unit = PlacementUnit { vms: vec![*vm], needs: Vec::new(), bound_to: None };
             let mut next = 0;
             while let Some(member) = unit.vms.get(next).copied() {
                 next += 1;
                 let together = self
                     .groups
                     .of_vm(member)
-                    .filter(|group| group.rule == Some((Togetherness::Together, super::GroupScope::Host)));
+                    .filter(|group| group.rule == Some((AffinityRule::Together, super::GroupScope::Host)));
                 for other in together.flat_map(|group| &group.vms) {
                     if moving.contains(other) {
                         if seen.insert(*other) {
                             unit.vms.push(*other);
                         }
                     } else if unit.bound_to.is_none() {
-                        unit.bound_to = self.groups.place(*other).filter(|at| !self.leaving.contains(at));
+                        unit.bound_to = self.groups.host_of(*other).filter(|at| !self.leaving.contains(at));
                     }
                 }
             }
@@ -389,8 +393,8 @@ impl<'a> Placer<'a> {
         sum
     }
 
-    /// Why a unit found no place, and what would be the least to do about it.
-    fn explain(&self, unit: &Unit, banned: &[Banned]) -> Vec<Unplaced> {
+    /// Reasons why a unit has no destination, and the cheapest way out.
+    fn explain(&self, unit: &PlacementUnit, banned: &[RefusedDestination]) -> Vec<UnplacedVm> {
         let name = |host: HostId| self.fleet.host(host).map_or("?", |host| host.name.as_str());
         let mut reasons: Vec<String> = Vec::new();
         let mut ways: Vec<String> = Vec::new();
@@ -406,7 +410,7 @@ impl<'a> Placer<'a> {
                 [only] if best.reasons.len() == 1 => format!(": {only}"),
                 _ => String::new(),
             };
-            ways.push(format!("cure what keeps it off {}{remedy}", name(best.destination)));
+            ways.push(format!("remove the cause of the refusal by {}{remedy}", name(best.destination)));
         }
         let leaving = |host: HostId| self.leaving.contains(&host);
         let short = self.nearest(unit, &refused);
@@ -414,29 +418,32 @@ impl<'a> Placer<'a> {
             for (resource, amount) in &missing {
                 if let Some(resource) = self.fleet.resources.get(*resource) {
                     let amount = super::model::amount_in_words(resource, *amount);
-                    reasons.push(format!("{}, the nearest to fit, lacks {amount} of {resource}", name(host)));
+                    reasons.push(format!("{}, the closest fit, lacks {amount} of {resource}", name(host)));
                     ways.insert(0, format!("free {amount} of {resource} on {}", name(host)));
                 }
             }
-            let group = unit.vms.iter().find_map(|vm| self.groups.against(*vm, host, &leaving));
+            let group = unit.vms.iter().find_map(|vm| self.groups.forbidding_group(*vm, host, &leaving));
             let source = unit.vms.first().and_then(|vm| self.fleet.vm(*vm)).map(|vm| vm.host);
-            if source.is_some_and(|source| self.fleet.way(source, host).is_none()) {
-                reasons.push(format!("{} is on no migration network of its host", name(host)));
-                ways.push("name a destination with --into that shares a network with its host".to_owned());
+            if source.is_some_and(|source| self.fleet.route(source, host).is_none()) {
+                reasons.push(format!("{} shares no migration network with the VM's host", name(host)));
+                ways.push(
+                    "give a destination with --into that shares a migration network with the VM's host"
+                        .to_owned(),
+                );
             }
             if let Some(group) = group {
-                reasons.push(format!("the group `{}` keeps it off {}", group.name, name(host)));
-                ways.push(format!("relax the group `{}`", group.name));
+                reasons.push(format!("the group `{}` forbids this VM on {}", group.name, name(host)));
+                ways.push(format!("change the group `{}` in the inventory", group.name));
             }
         }
         if self.destinations.is_empty() {
             reasons.push("no destination accepts VMs".to_owned());
         }
         let way_out =
-            ways.into_iter().next().unwrap_or_else(|| "name further destinations with --into".to_owned());
+            ways.into_iter().next().unwrap_or_else(|| "give more destinations with --into".to_owned());
         unit.vms
             .iter()
-            .map(|vm| Unplaced { vm: *vm, reasons: reasons.clone(), way_out: way_out.clone() })
+            .map(|vm| UnplacedVm { vm: *vm, reasons: reasons.clone(), way_out: way_out.clone() })
             .collect()
     }
 }

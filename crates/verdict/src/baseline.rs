@@ -1,7 +1,7 @@
-//! What has changed since an earlier verdict: findings that are new, other than they were, or gone.
+//! Comparison with an earlier verdict, the baseline: findings that are new, changed or fixed.
 //!
-//! A finding is an outcome that is violated or undecided, waived or not. It is the same finding where rule and subject
-//! are the same, on a move of the same VM to the same destination: where the VM runs meanwhile does not count.
+//! A finding is an outcome that is violated or undecided, waived or not. Two findings are the same if rule and subject
+//! are the same, on a move of the same VM to the same destination. The source does not count.
 
 use std::collections::BTreeMap;
 
@@ -10,29 +10,29 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Decision, Judged, Move, Named, Verdict};
+use super::{Decision, JudgedOutcome, Move, NameAndUuid, Verdict};
 use crate::{Effect, Status};
 
-/// How a verdict differs from an earlier one on the same move.
+/// Difference between a verdict and an earlier one on the same move.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
-pub struct Since {
-    /// When the earlier verdict was reached; absent where the earlier report has none on this move.
+pub struct BaselineComparison {
+    /// Time of the earlier verdict; absent if the earlier report has none on this move.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evaluated_at: Option<Timestamp>,
-    /// What the earlier verdict was; absent where there was none.
+    /// Decision of the earlier verdict; absent without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<Decision>,
-    /// Findings that were not there.
+    /// Findings that the earlier verdict does not have.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub new: Vec<Finding>,
-    /// Findings that were there with another status, another effect or on other values.
+    /// Findings that the earlier verdict has with another status, effect or values.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub changed: Vec<Changed>,
-    /// Findings that were there and are not any more, as they were.
+    pub changed: Vec<ChangedFinding>,
+    /// Findings of the earlier verdict that this one does not have.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fixed: Vec<Finding>,
-    /// How many findings are as they were.
+    /// Number of unchanged findings.
     pub unchanged: usize,
 }
 
@@ -42,27 +42,27 @@ pub struct Since {
 pub struct Finding {
     /// The rule's id.
     pub rule: String,
-    /// What it is about; absent where the rule speaks of the move as a whole.
+    /// Subject of the finding; absent for a finding on the move as a whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
     /// Fail or unknown.
     pub status: Status,
-    /// What it does to the decision; absent for a waived finding.
+    /// Effect on the decision; absent for a waived finding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effect_now: Option<Effect>,
-    /// What was found, in a sentence with the values.
+    /// Message of the rule, with the values.
     pub message: String,
 }
 
-/// A finding that is not as it was.
+/// A finding that changed since the baseline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
-pub struct Changed {
-    /// As it was.
+pub struct ChangedFinding {
+    /// The finding in the baseline.
     pub before: Finding,
-    /// As it is.
+    /// The finding now.
     pub after: Finding,
-    /// The facts under it whose values differ.
+    /// The facts of its evidence whose values differ.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<ChangedValue>,
 }
@@ -71,28 +71,28 @@ pub struct Changed {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct ChangedValue {
-    /// Its path, as a rule writes it, without list positions: they may be others in every collection.
+    /// Path of the fact, as a rule writes it, without list positions: these differ between collections.
     pub path: String,
-    /// Its value then; absent where it did not decide.
+    /// Value in the baseline; absent if the rule did not use the fact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Value>,
-    /// Its value now; absent where it does not decide.
+    /// Value now; absent if the rule does not use the fact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<Value>,
 }
 
-/// What became of a finding that is there now.
+/// Change of a current finding since the baseline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trend {
-    /// It was not there.
+    /// The baseline does not have the finding.
     New,
-    /// It was there, otherwise.
+    /// The baseline has the finding with other values.
     Changed,
-    /// It is as it was.
+    /// The baseline has the same finding.
     Unchanged,
 }
 
-/// An earlier report, to hold later verdicts against.
+/// An earlier report, to compare later verdicts with.
 #[derive(Debug, Clone, Default)]
 pub struct Baseline {
     earlier: BTreeMap<MoveKey, Verdict>,
@@ -107,13 +107,13 @@ impl Baseline {
         Self { earlier: verdicts.into_iter().map(|verdict| (key(&verdict.moved), verdict)).collect() }
     }
 
-    /// Lays down in `verdict` how it differs from the earlier one.
-    pub fn hold_against(&self, verdict: &mut Verdict) {
+    /// Sets `verdict.since` to the difference from the earlier verdict on the same move.
+    pub fn compare(&self, verdict: &mut Verdict) {
         verdict.since = Some(since(verdict, self.earlier.get(&key(&verdict.moved))));
     }
 
-    /// The moves that the earlier report has and this one has not.
-    pub fn gone(&self, now: &[Verdict]) -> Vec<&Move> {
+    /// The moves that the earlier report has and this one does not have.
+    pub fn missing_moves(&self, now: &[Verdict]) -> Vec<&Move> {
         let there: std::collections::BTreeSet<MoveKey> =
             now.iter().map(|verdict| key(&verdict.moved)).collect();
         let earlier = self.earlier.iter().filter(|(key, _)| !there.contains(*key));
@@ -121,9 +121,9 @@ impl Baseline {
     }
 }
 
-impl Since {
-    /// What became of a finding that is there now; none for an outcome that is no finding.
-    pub fn trend(&self, judged: &Judged) -> Option<Trend> {
+impl BaselineComparison {
+    /// Change of a current finding; `None` for an outcome that is not a finding.
+    pub fn trend(&self, judged: &JudgedOutcome) -> Option<Trend> {
         let is = |finding: &Finding| {
             *finding.rule == *judged.outcome.rule && finding.subject == judged.outcome.subject
         };
@@ -135,8 +135,8 @@ impl Since {
         }
     }
 
-    /// The findings that now have this effect and had it not before.
-    pub fn newly(&self, effect: Effect) -> impl Iterator<Item = &Finding> {
+    /// The findings that have this effect now and did not have it in the baseline.
+    pub fn newly_with_effect(&self, effect: Effect) -> impl Iterator<Item = &Finding> {
         let turned =
             self.changed.iter().filter(|changed| changed.before.effect_now != changed.after.effect_now);
         self.new
@@ -147,7 +147,7 @@ impl Since {
 }
 
 impl Trend {
-    /// In one word.
+    /// The trend in one word.
     pub fn word(self) -> &'static str {
         match self {
             Self::New => "new",
@@ -157,9 +157,9 @@ impl Trend {
     }
 }
 
-fn since(verdict: &Verdict, earlier: Option<&Verdict>) -> Since {
-    let mut before: BTreeMap<FindingKey<'_>, &Judged> = earlier.map(findings).unwrap_or_default();
-    let mut since = Since {
+fn since(verdict: &Verdict, earlier: Option<&Verdict>) -> BaselineComparison {
+    let mut before: BTreeMap<FindingKey<'_>, &JudgedOutcome> = earlier.map(findings).unwrap_or_default();
+    let mut since = BaselineComparison {
         evaluated_at: earlier.map(|verdict| verdict.evaluated_at),
         decision: earlier.map(|verdict| verdict.decision),
         new: Vec::new(),
@@ -180,8 +180,8 @@ fn since(verdict: &Verdict, earlier: Option<&Verdict>) -> Since {
     since
 }
 
-/// The findings of a verdict. Where a rule says several things of one subject, they are told apart by their order.
-fn findings(verdict: &Verdict) -> BTreeMap<FindingKey<'_>, &Judged> {
+/// The findings of a verdict. Several findings of one rule on one subject are distinguished by their order.
+fn findings(verdict: &Verdict) -> BTreeMap<FindingKey<'_>, &JudgedOutcome> {
     let mut found = BTreeMap::new();
     for judged in verdict.outcomes.iter().filter(|judged| is_finding(judged)) {
         let (rule, subject) = (&*judged.outcome.rule, judged.outcome.subject.as_deref());
@@ -193,11 +193,11 @@ fn findings(verdict: &Verdict) -> BTreeMap<FindingKey<'_>, &Judged> {
     found
 }
 
-fn is_finding(judged: &Judged) -> bool {
+fn is_finding(judged: &JudgedOutcome) -> bool {
     matches!(judged.outcome.status, Status::Fail | Status::Unknown)
 }
 
-fn finding(judged: &Judged) -> Finding {
+fn finding(judged: &JudgedOutcome) -> Finding {
     let outcome = &judged.outcome;
     Finding {
         rule: outcome.rule.to_string(),
@@ -208,14 +208,14 @@ fn finding(judged: &Judged) -> Finding {
     }
 }
 
-fn changed(before: &Judged, after: &Judged) -> Option<Changed> {
+fn changed(before: &JudgedOutcome, after: &JudgedOutcome) -> Option<ChangedFinding> {
     let values = values(before, after);
     let (before, after) = (finding(before), finding(after));
-    (before != after || !values.is_empty()).then_some(Changed { before, after, values })
+    (before != after || !values.is_empty()).then_some(ChangedFinding { before, after, values })
 }
 
-fn values(before: &Judged, after: &Judged) -> Vec<ChangedValue> {
-    let of = |judged: &Judged| -> BTreeMap<String, Value> {
+fn values(before: &JudgedOutcome, after: &JudgedOutcome) -> Vec<ChangedValue> {
+    let of = |judged: &JudgedOutcome| -> BTreeMap<String, Value> {
         let evidence = judged.outcome.evidence.iter();
         evidence.map(|evidence| (without_positions(&evidence.path), evidence.value.clone())).collect()
     };
@@ -237,7 +237,7 @@ fn without_positions(path: &str) -> String {
 }
 
 fn key(moved: &Move) -> MoveKey {
-    let name = |named: &Named| named.uuid.clone().unwrap_or_else(|| named.label().to_owned());
+    let name = |named: &NameAndUuid| named.uuid.clone().unwrap_or_else(|| named.label().to_owned());
     (name(&moved.vm), name(&moved.destination))
 }
 
@@ -248,15 +248,15 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{Context, Evidence, Outcome, Waivers, decide, sample};
+    use crate::{DecisionContext, Evidence, Outcome, Waivers, decide, sample};
 
     fn verdict(outcomes: Vec<Outcome>) -> Verdict {
-        decide(outcomes, &Waivers::default(), &sample::facts("web1"), &Context::at(sample::now()))
+        decide(outcomes, &Waivers::default(), &sample::facts("web1"), &DecisionContext::at(sample::now()))
     }
 
-    fn compared(before: Vec<Outcome>, after: Vec<Outcome>) -> Since {
+    fn compared(before: Vec<Outcome>, after: Vec<Outcome>) -> BaselineComparison {
         let mut now = verdict(after);
-        Baseline::new(vec![verdict(before)]).hold_against(&mut now);
+        Baseline::new(vec![verdict(before)]).compare(&mut now);
         now.since.unwrap()
     }
 
@@ -304,12 +304,12 @@ mod tests {
             vec![sample::outcome("a", Status::Fail)],
             &[sample::waiver("a")].into_iter().collect(),
             &sample::facts("web1"),
-            &Context::at(sample::now()),
+            &DecisionContext::at(sample::now()),
         );
         let mut now = verdict(vec![sample::outcome("a", Status::Fail)]);
-        Baseline::new(vec![waived]).hold_against(&mut now);
+        Baseline::new(vec![waived]).compare(&mut now);
         let since = now.since.unwrap();
-        assert_eq!((since.new.len(), since.newly(Effect::Block).count()), (0, 1));
+        assert_eq!((since.new.len(), since.newly_with_effect(Effect::Block).count()), (0, 1));
         assert_eq!(since.trend(&now.outcomes[0]), Some(Trend::Changed));
     }
 
@@ -318,9 +318,9 @@ mod tests {
         let mut now = sample::no_go();
         let baseline = Baseline::new(vec![sample::go()]);
         now.moved.vm.uuid = Some("another".into());
-        baseline.hold_against(&mut now);
+        baseline.compare(&mut now);
         let since = now.since.clone().unwrap();
         assert_eq!((since.evaluated_at, since.new.len(), since.unchanged), (None, 8, 0));
-        assert_eq!(baseline.gone(&[now]).len(), 1);
+        assert_eq!(baseline.missing_moves(&[now]).len(), 1);
     }
 }

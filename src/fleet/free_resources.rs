@@ -1,15 +1,15 @@
-//! What is free where, while a plan is made.
+//! Free resources of the hosts while a plan is made.
 
 use super::{Fleet, HostId};
 
-/// Free amounts of every host, less what the plan has given away so far.
+/// Free amounts of every host, less the VMs that the plan has placed so far.
 #[derive(Debug, Clone)]
-pub(super) struct Room {
+pub(super) struct FreeResources {
     free: Vec<Vec<u64>>,
     first: Vec<Vec<u64>>,
 }
 
-impl Room {
+impl FreeResources {
     pub(super) fn of(fleet: &Fleet) -> Self {
         let free: Vec<_> = fleet.hosts.iter().map(|host| host.free.clone()).collect();
         Self { first: free.clone(), free }
@@ -21,8 +21,8 @@ impl Room {
             .is_some_and(|free| needs.iter().enumerate().all(|(at, need)| amount(free, at) >= *need))
     }
 
-    /// The largest part of any resource that would be in use after a VM with these needs came, by what was free at
-    /// first: 0 nothing, 1 all of it.
+    /// Largest used part of any needed resource after a VM with these needs is placed, relative to the amount that was
+    /// free at first: 0 nothing, 1 all.
     #[allow(clippy::cast_precision_loss)] // amounts are compared, and 2^53 bytes are enough
     pub(super) fn fill_after(&self, needs: &[u64], host: HostId) -> f64 {
         let (Some(free), Some(first)) = (self.free.get(host.0), self.first.get(host.0)) else { return 1.0 };
@@ -37,7 +37,7 @@ impl Room {
             .fold(0.0, f64::max)
     }
 
-    /// The most that any of these hosts has free of each resource.
+    /// Largest free amount of each resource on any of these hosts.
     pub(super) fn most(&self, hosts: &[HostId]) -> Vec<u64> {
         let mut most: Vec<u64> = Vec::new();
         for free in hosts.iter().filter_map(|host| self.free.get(host.0)) {
@@ -49,7 +49,7 @@ impl Room {
         most
     }
 
-    /// What is missing of each resource for these needs, as (place in the fleet's resources, amount).
+    /// Missing amounts for these needs, as (index in the fleet's resources, amount).
     pub(super) fn missing(&self, needs: &[u64], host: HostId) -> Vec<(usize, u64)> {
         let Some(free) = self.free.get(host.0) else { return Vec::new() };
         needs
@@ -70,7 +70,7 @@ impl Room {
         }
     }
 
-    pub(super) fn give_back(&mut self, needs: &[u64], host: HostId) {
+    pub(super) fn release(&mut self, needs: &[u64], host: HostId) {
         if let Some(free) = self.free.get_mut(host.0) {
             for (free, need) in free.iter_mut().zip(needs) {
                 *free = free.saturating_add(*need);
