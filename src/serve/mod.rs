@@ -2,7 +2,7 @@
 //!
 //! On the loopback address only, unless a token is asked for. Nothing can be changed through it.
 
-mod board;
+mod dashboard;
 mod metrics;
 mod page;
 

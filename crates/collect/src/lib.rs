@@ -8,10 +8,10 @@
 
 pub mod again;
 pub mod agent;
-mod alone;
+mod without_move;
 mod asker;
 mod claims;
-mod dirtying;
+mod dirty_measurement;
 mod flows;
 #[cfg(fuzzing)]
 pub mod fuzz;
@@ -22,17 +22,17 @@ mod host;
 mod needed_files;
 mod offer;
 mod peers;
-mod probes;
+mod host_probes;
 mod provenance;
-pub mod ready;
+pub mod host_versions;
 pub mod survey;
 pub mod transport;
 mod vm;
 mod worker;
 
-pub use alone::collect_alone;
+pub use without_move::collect_alone;
 pub use claims::PlannedMove;
 pub use gather::{CollectError, Request, collect};
 pub use guest_probe::GuestWay;
-pub use probes::TryPath;
+pub use host_probes::TryPath;
 pub use transport::{Answer, Transport};

@@ -6,7 +6,7 @@
 
 #![deny(unsafe_code)]
 
-mod account;
+mod migration_record;
 pub mod campaign;
 mod driver;
 mod gate;
@@ -24,10 +24,10 @@ mod recover;
 mod resolve;
 mod restore;
 mod run;
-mod suffering;
+mod post_migration_failure;
 mod take_over;
 mod verify;
-mod whereabouts;
+mod vm_location;
 
 use std::{net::IpAddr, sync::atomic::AtomicBool, time::Duration};
 
@@ -39,9 +39,9 @@ pub use hosts::{Hosts, Line};
 pub use judge::Judge;
 pub use migration::Progress;
 pub use recover::{Fate, Recovered, recover};
-pub use suffering::{CutOff, Keeper};
+pub use post_migration_failure::{CutOff, Keeper};
 pub use take_over::{driver, has_moved, take_over};
-pub use whereabouts::Whereabouts;
+pub use vm_location::Whereabouts;
 
 use vmgate_facts::Facts;
 use vmgate_judge::change::{Limits, Plan};

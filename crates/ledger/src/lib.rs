@@ -16,7 +16,7 @@ mod query;
 mod sql;
 mod sqlite;
 mod store;
-mod words;
+mod display;
 
 use std::sync::Mutex;
 
@@ -255,6 +255,6 @@ impl std::fmt::Debug for Ledger {
 }
 
 #[cfg(any(test, feature = "sample"))]
-pub mod fresh;
+pub mod test_ledger;
 #[cfg(test)]
 mod tests;

@@ -17,7 +17,7 @@ mod error;
 mod job;
 mod limit;
 pub mod network_xml;
-mod obstacles;
+mod blockers;
 mod params;
 pub mod raw;
 mod session;

@@ -5,7 +5,7 @@
 //! QEMU sends them: RAM blocks by falling size, then by address.
 
 mod bits;
-mod pack;
+mod leb128;
 #[expect(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use bits::Bits;
-pub use pack::{Positions, Ticks};
+pub use leb128::{Positions, Ticks};
 
 /// Size of a page in every trace: what QEMU sends at a time, on x86 and most others.
 pub const PAGE_BYTES: u64 = 4096;

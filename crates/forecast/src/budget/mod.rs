@@ -15,19 +15,19 @@
 
 mod derive;
 mod sctp;
-mod side;
+mod silence;
 mod tcp;
 #[cfg(test)]
 mod tests;
-mod wheel;
+mod timer_wheel;
 
 use vmgate_facts::{DecidedBy, KeepAlive};
 
 pub use derive::{established, fill, fill_peers, handshake, of_connection};
 pub use sctp::{SctpBudget, SctpPath, fill_sctp, sctp};
-pub use side::{Outlook, Side, Silence, Survival};
+pub use silence::{Outlook, Side, Silence, Survival};
 pub use tcp::{model_timeout_seconds, tcp};
-pub use wheel::Ticks;
+pub use timer_wheel::Ticks;
 
 /// Least RTO in the kernel's model, whatever the connection's own (TCP_RTO_MIN).
 pub const MODEL_RTO_SECONDS: f64 = 0.2;

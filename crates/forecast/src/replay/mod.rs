@@ -13,11 +13,11 @@
 
 mod advise;
 mod dirty;
-pub mod fallback;
+pub mod synthetic_trace;
 mod guest;
-mod link;
-mod moments;
-mod outcome;
+mod send_queue;
+mod timeline;
+mod prediction;
 mod random;
 mod run;
 mod settings;
@@ -28,11 +28,11 @@ use rayon::prelude::*;
 use vmgate_facts::trace::{DirtyTrace, PAGE_BYTES, TraceError};
 
 pub use advise::{Advice, Recommended, Step, WhatIf};
-pub use outcome::{Limit, Replay};
+pub use prediction::{Limit, Replay};
 pub use settings::{AutoConverge, Conditions, Goal, Range, Settings};
 
 use guest::Guest;
-use moments::Moments;
+use timeline::Moments;
 use random::Random;
 use run::{Guess, Run, Went};
 

@@ -3,11 +3,11 @@
 
 mod document;
 mod draft;
-mod evidence;
+mod facts_files;
 mod load;
 mod plan;
 mod prepared;
-mod taken;
+mod reserved_memory;
 #[cfg(test)]
 mod tests;
 
@@ -18,10 +18,10 @@ use schemars::{Schema, schema_for};
 
 pub use document::{AfterNoGo, Limits, Notify, Settings, Versions};
 pub use draft::{Draft, DraftMove, DraftWave, Stays};
-pub use evidence::is_host;
-pub use evidence::{Evidence, EvidenceError};
+pub use facts_files::is_host;
+pub use facts_files::{Evidence, EvidenceError};
 pub use plan::{Action, Deed, Plan, RunsOn};
-pub use taken::Taken;
+pub use reserved_memory::Taken;
 
 use crate::Asked;
 use vmgate_attest::Digest;

@@ -10,12 +10,12 @@
 
 mod batch;
 mod bpf;
-mod captured;
+mod packet_capture;
 mod facts;
 mod filter;
 mod flow;
 mod interface;
-mod kernel;
+mod kernel_counter;
 mod limits;
 mod parse;
 mod socket;
@@ -23,7 +23,7 @@ mod table;
 mod tally;
 #[cfg(test)]
 mod tests;
-mod way;
+mod directed_flow;
 
 #[cfg(fuzzing)]
 pub(crate) fn fuzz_frames(bytes: &[u8]) {

@@ -1,8 +1,8 @@
 //! The guest, seen from inside through any [`GuestReader`].
 
 pub mod ask;
-mod attribute;
-mod bypass;
+mod dirty_writers;
+mod kernel_bypass;
 mod clock;
 mod local;
 mod memory;
@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use vmgate_facts::{Cause, Fact, Guest, Sctp, Tcp, Udp, Unknown, text::plain_bytes};
 
 use crate::guest::ask::{Answers, Question};
-pub use attribute::dirty_writers;
+pub use dirty_writers::dirty_writers;
 pub use local::LocalGuest;
 pub use process::{Limits, RawProcess};
 pub use software::recognised_software;

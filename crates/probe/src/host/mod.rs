@@ -6,7 +6,7 @@
 mod bond;
 mod bridge;
 mod file;
-mod filter;
+mod stateful_filter;
 mod memory;
 mod nic;
 mod numa;

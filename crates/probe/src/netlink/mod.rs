@@ -1,10 +1,10 @@
 //! Questions to the kernel of this machine over netlink(7).
 
-mod ask;
+mod request;
 mod message;
 mod socket;
 
-pub(super) use ask::{Request, dump, one};
+pub(super) use request::{Request, dump, one};
 pub(super) use message::{NotNetlink, attribute, attributes, messages, number32, number64, text};
 pub(super) use socket::{Netlink, checked, owned};
 

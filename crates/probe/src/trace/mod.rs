@@ -18,7 +18,7 @@ mod hash;
 mod memory;
 mod qemu;
 mod ram;
-mod watch;
+mod page_sample;
 
 use std::{
     io,
@@ -34,7 +34,7 @@ use vmgate_facts::{
     Cause, Unknown,
     trace::{DirtyTrace, TraceEnd},
 };
-use watch::Watch;
+use page_sample::Watch;
 
 /// What a trace may cost, and how it is taken.
 #[derive(Debug, Clone, Copy, PartialEq)]

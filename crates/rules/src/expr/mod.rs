@@ -3,18 +3,18 @@
 //! The text is parsed by the `cel` crate, whose syntax tree the checker turns into the tree in `tree`: fields are
 //! positions, names are slots, every node knows its place in the text. Only checked trees are evaluated.
 
-mod calculate;
+mod eval_operators;
 mod check;
-mod comprehend;
-mod comprehensions;
+mod eval_comprehensions;
+mod check_comprehensions;
 mod cost;
 mod duration;
 mod eval;
-mod functions;
-mod names;
+mod check_functions;
+mod check_names;
 mod narrow;
-mod operators;
-mod outside;
+mod check_operators;
+mod unquoted;
 mod parse;
 mod print;
 mod template;

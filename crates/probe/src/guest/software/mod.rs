@@ -17,8 +17,8 @@ mod jvm;
 mod keepalived;
 mod queue;
 mod redis;
-mod running;
-mod seen;
+mod running_process;
+mod evidence;
 #[cfg(test)]
 mod testing;
 mod windows;

@@ -6,7 +6,7 @@
 mod columns;
 mod diag;
 mod gather;
-mod kernel;
+mod socket_options;
 mod route;
 
 use std::{collections::BTreeMap, net::SocketAddr};

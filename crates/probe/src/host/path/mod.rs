@@ -5,7 +5,7 @@ pub(super) mod firewall;
 pub(crate) mod ports;
 pub(super) mod route;
 pub(super) mod storage;
-pub(super) mod window;
+pub(super) mod traffic;
 
 use std::{
     collections::BTreeMap,
@@ -21,7 +21,7 @@ pub use ports::MigrationConfig;
 pub use route::RouteTo;
 pub(super) use route::names;
 pub use storage::RemoteStorage;
-pub use window::Traffic;
+pub use traffic::Traffic;
 
 use super::{
     shaper::{self, Shapers},

@@ -7,7 +7,7 @@
 
 mod filter;
 mod htb;
-mod message;
+mod qdisc;
 
 use std::{
     collections::BTreeMap,
