@@ -34,7 +34,7 @@ pub struct Policy {
 
 /// How a verdict was asked for.
 #[derive(Debug, Clone, Default)]
-pub struct Asked {
+pub struct VerdictRequest {
     /// Whether warnings are to count as a failure of the check.
     pub strict: bool,
     /// Where in a file the move is asked for.
@@ -86,7 +86,7 @@ impl Policy {
     }
 
     /// The verdict on one move at the time `now`. The same input gives the same verdict, byte for byte.
-    pub fn judge(&self, facts: Facts, now: Timestamp, asked: &Asked) -> Verdict {
+    pub fn judge(&self, facts: Facts, now: Timestamp, asked: &VerdictRequest) -> Verdict {
         let digests = Digests {
             facts: serde_json::to_vec(&facts).ok().map(|bytes| Digest::of(&bytes)),
             rules: self.digest(),

@@ -10,13 +10,13 @@ use serde_json::Value as Json;
 
 use super::{
     Day, MOST_PROBLEMS, Node, Problem, SourceFile, closest,
-    schema::of_schema,
+    schema::type_of_schema,
     types::{Kind, Record, Type},
 };
 use crate::fact::{Unknown, Version};
 
 /// `{unknown: why, cause: …}`.
-static UNKNOWN: LazyLock<Type> = LazyLock::new(of_schema::<Unknown>);
+static UNKNOWN: LazyLock<Type> = LazyLock::new(type_of_schema::<Unknown>);
 
 /// A step of the way to a value in a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -308,7 +308,7 @@ mod tests {
     #[test]
     fn of_countless_mistakes_some_are_told() {
         let document: Json = (0..50_000).map(|at| (format!("k{at}"), Json::Null)).collect();
-        assert_eq!(conform(&document, &of_schema::<Facts>()).len(), MOST_PROBLEMS);
+        assert_eq!(conform(&document, &type_of_schema::<Facts>()).len(), MOST_PROBLEMS);
     }
 
     #[test]
@@ -321,7 +321,7 @@ mod tests {
             "sorce": {}
         });
         let errors: Vec<String> =
-            conform(&document, &of_schema::<Facts>()).iter().map(Mismatch::to_string).collect();
+            conform(&document, &type_of_schema::<Facts>()).iter().map(Mismatch::to_string).collect();
         let expected = [
             "collected_at: `yesterday` is not a time (write it as 2026-11-23T01:00:00Z)",
             "vm.nam: there is no such field (did you mean `name`?)",

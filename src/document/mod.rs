@@ -43,7 +43,7 @@ pub(crate) struct Shape<T> {
 
 impl<T: JsonSchema + DeserializeOwned> Shape<T> {
     pub(crate) const fn new() -> Self {
-        Self { ty: LazyLock::new(schema::of_schema::<T>), of: PhantomData }
+        Self { ty: LazyLock::new(schema::type_of_schema::<T>), of: PhantomData }
     }
 
     /// The shape as a type.

@@ -8,10 +8,10 @@ use super::SourceFile;
 
 /// One problem: what is wrong, where, and the way out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem(Box<Parts>);
+pub struct Problem(Box<ProblemData>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Parts {
+struct ProblemData {
     file: Result<Arc<SourceFile>, String>,
     span: Range<usize>,
     message: String,
@@ -24,7 +24,7 @@ struct Parts {
 impl Problem {
     /// A problem at a place in a file.
     pub(crate) fn at(file: &Arc<SourceFile>, span: Range<usize>, message: impl Into<String>) -> Self {
-        Self(Box::new(Parts {
+        Self(Box::new(ProblemData {
             file: Ok(Arc::clone(file)),
             span,
             message: message.into(),
@@ -37,7 +37,7 @@ impl Problem {
 
     /// A problem of a file as a whole, which may be unreadable.
     pub(crate) fn of_file(name: &str, message: impl Into<String>, help: &str) -> Self {
-        Self(Box::new(Parts {
+        Self(Box::new(ProblemData {
             file: Err(name.to_owned()),
             span: 0..0,
             message: message.into(),

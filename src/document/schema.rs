@@ -9,10 +9,10 @@ use super::{
     Unit,
     types::{Choice, Choices, Field, Kind, Record, Type},
 };
-use crate::fact::Means;
+use crate::fact::CollectionMethod;
 
 /// The type of a Rust type's JSON form.
-pub(crate) fn of_schema<T: JsonSchema>() -> Type {
+pub(crate) fn type_of_schema<T: JsonSchema>() -> Type {
     let schema = schema_for!(T).to_value();
     let empty = serde_json::Map::new();
     let definitions = schema.get("$defs").and_then(Json::as_object).unwrap_or(&empty);
@@ -146,7 +146,7 @@ impl SchemaReader<'_> {
                     .or_else(|| schema.get("example"))
                     .cloned(),
                 learnt_by: schema
-                    .get(Means::KEYWORD)
+                    .get(CollectionMethod::KEYWORD)
                     .and_then(|means| serde_json::from_value(means.clone()).ok())
                     .unwrap_or_default(),
             })

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use serde_json::Value as Json;
 
 use super::Unit;
-use crate::fact::Means;
+use crate::fact::CollectionMethod;
 
 /// What kind of value something is.
 #[derive(Debug, Clone, PartialEq)]
@@ -83,7 +83,7 @@ pub(crate) struct Field {
     pub(crate) description: String,
     pub(crate) example: Option<Json>,
     /// By what means it is learnt, where the schema says so.
-    pub(crate) learnt_by: Vec<Means>,
+    pub(crate) learnt_by: Vec<CollectionMethod>,
 }
 
 impl Record {

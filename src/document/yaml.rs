@@ -27,11 +27,11 @@ pub(crate) struct Parsed {
 pub(crate) fn parse(file: &Arc<SourceFile>) -> Parsed {
     let mut builder = Builder {
         file,
-        place: Place { text: &file.text, ascii: file.text.is_ascii(), character: 0, byte: 0 },
+        offsets: ByteOffsets { text: &file.text, ascii: file.text.is_ascii(), character: 0, byte: 0 },
         stack: Vec::new(),
         done: None,
         problems: Vec::new(),
-        anchor_told: false,
+        anchor_reported: false,
     };
     if let Err(problem) = builder.run() {
         builder.problems.push(*problem);
@@ -41,14 +41,14 @@ pub(crate) fn parse(file: &Arc<SourceFile>) -> Parsed {
 }
 
 /// Finds the bytes of characters, which are asked for nearly in order.
-struct Place<'a> {
+struct ByteOffsets<'a> {
     text: &'a str,
     ascii: bool,
     character: usize,
     byte: usize,
 }
 
-impl Place<'_> {
+impl ByteOffsets<'_> {
     fn byte(&mut self, character: usize) -> usize {
         if self.ascii {
             return character.min(self.text.len());
@@ -67,7 +67,7 @@ impl Place<'_> {
 }
 
 /// An unfinished list or mapping.
-struct Open {
+struct OpenNode {
     span: Range<usize>,
     tag: Option<String>,
     content: OpenContent,
@@ -86,12 +86,12 @@ enum OpenContent {
 
 struct Builder<'a> {
     file: &'a Arc<SourceFile>,
-    place: Place<'a>,
-    stack: Vec<Open>,
+    offsets: ByteOffsets<'a>,
+    stack: Vec<OpenNode>,
     done: Option<Node>,
     problems: Vec<Problem>,
     /// One complaint about anchors is enough.
-    anchor_told: bool,
+    anchor_reported: bool,
 }
 
 impl Builder<'_> {
@@ -107,11 +107,11 @@ impl Builder<'_> {
             let (event, span) = match event {
                 Ok(event) => event,
                 Err(error) => {
-                    let at = self.place.byte(error.marker().index());
+                    let at = self.offsets.byte(error.marker().index());
                     return Err(Box::new(self.grammar(at..at + 1, error.info())));
                 }
             };
-            let span = self.place.byte(span.start.index())..self.place.byte(span.end.index());
+            let span = self.offsets.byte(span.start.index())..self.offsets.byte(span.end.index());
             match event {
                 Event::DocumentStart(_) => {
                     documents += 1;
@@ -171,7 +171,7 @@ impl Builder<'_> {
     }
 
     fn no_anchors(&mut self, span: &Range<usize>) {
-        if !std::mem::replace(&mut self.anchor_told, true) {
+        if !std::mem::replace(&mut self.anchor_reported, true) {
             let help = "quote a text that begins with `*` or `&`; a value that is meant to be repeated must be written out";
             let problem =
                 self.problem(span.clone(), "anchors and aliases are not read", "an anchor or alias", help);
@@ -189,12 +189,12 @@ impl Builder<'_> {
             return Err(Box::new(self.too_deep(span)));
         }
         let first = span.start..span.end.max(span.start + 1).min(self.file.text.len());
-        self.stack.push(Open { span: first, tag, content });
+        self.stack.push(OpenNode { span: first, tag, content });
         Ok(())
     }
 
     fn close(&mut self) {
-        let Some(Open { span, tag, content }) = self.stack.pop() else { return };
+        let Some(OpenNode { span, tag, content }) = self.stack.pop() else { return };
         let content = match content {
             OpenContent::List(items) => Content::List(items),
             OpenContent::Map { entries, .. } => Content::Map(entries),

@@ -1,8 +1,8 @@
 //! What earlier migrations and observations add to a forecast: corrected intervals, and quieter hours.
 
 use super::{
-    conformal::{Correction, Past},
-    replay::{Conditions, Goal, Replayer, Settings, fallback},
+    conformal::{Correction, PastForecast},
+    replay::{Conditions, Goal, Replayer, MigrationParameters, synthetic_trace},
 };
 use crate::fact::{Alternative, Fact, Facts, Forecast, History, ObservedHour, Quantiles};
 
@@ -13,18 +13,18 @@ const QUIET: f64 = 0.5;
 /// stays beside it: that is what the next correction is learnt from.
 pub(super) fn correct(forecast: &mut Forecast, facts: &Facts) {
     forecast.replayed_total_seconds = forecast.total_seconds.clone();
-    let (Some(past), Some(total)) = (past(facts), forecast.total_seconds.known()) else { return };
+    let (Some(past), Some(total)) = (past_forecasts(facts), forecast.total_seconds.known()) else { return };
     if let Some(correction) = Correction::from_past(&past) {
         forecast.total_seconds = Fact::Known(correction.apply(*total));
         forecast.corrected_by_migrations = u32::try_from(past.len()).unwrap_or(u32::MAX);
     }
 }
 
-fn past(facts: &Facts) -> Option<Vec<Past>> {
+fn past_forecasts(facts: &Facts) -> Option<Vec<PastForecast>> {
     let past = facts.history.known()?.past_migrations.known()?;
     Some(
         past.iter()
-            .map(|past| Past { foretold: past.forecast_total_seconds, came: past.total_seconds })
+            .map(|past| PastForecast { predicted: past.forecast_total_seconds, actual: past.total_seconds })
             .collect(),
     )
 }
@@ -44,13 +44,13 @@ pub(super) fn quiet_hours<'f>(facts: &'f Facts, rate_bytes_per_second: u64) -> V
 pub(super) fn at_hour(
     hour: &ObservedHour,
     (ram_bytes, zero_ratio): (u64, f64),
-    settings: &Settings,
+    settings: &MigrationParameters,
     conditions: &Conditions,
     goal: &Goal,
     seed: u64,
 ) -> Option<Alternative> {
-    let groups = fallback::fit(&hour.dirty_windows, ram_bytes);
-    let trace = fallback::trace(&groups, ram_bytes, zero_ratio, seed);
+    let groups = synthetic_trace::fit_page_groups(&hour.dirty_windows, ram_bytes);
+    let trace = synthetic_trace::from_page_groups(&groups, ram_bytes, zero_ratio, seed);
     let replay = Replayer::new(&trace).ok()?.sketch(settings, conditions, goal, seed);
     Some(Alternative {
         setting: format!("a start at {:02}:00 UTC, as observed", hour.hour),

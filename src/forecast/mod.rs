@@ -16,7 +16,7 @@ mod precopy;
 mod predict;
 pub mod replay;
 
-pub use budget::{established, handshake, of_connection};
+pub use budget::{established_timeout_seconds, handshake_timeout_seconds, survived_silence_seconds};
 
 use crate::{
     fact::{Cause, Fact, Facts, Forecast, Guest, UdpService, UdpSocket, Vm},
@@ -52,7 +52,7 @@ fn fill_budgets(guest: &mut Guest) {
     let Fact::Known(tcp) = &mut guest.tcp else { return };
     if let Fact::Known(connections) = &mut tcp.connections {
         for connection in connections {
-            budget::fill(connection, &guest.sysctl);
+            budget::fill_tcp(connection, &guest.sysctl);
         }
     }
     budget::fill_peers(tcp);

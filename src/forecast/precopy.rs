@@ -4,7 +4,7 @@
 //! length shrinks by ρ = dirty rate / bandwidth, and all rounds together take M/B × 1/(1 − ρ). It is an upper bound for a
 //! guest whose working set is small, since pages written twice in a round are sent once.
 
-use crate::fact::{Cause, Change, Fact, Facts, Forecast, ForecastMethod, Path, Quantiles};
+use crate::fact::{Cause, Change, Fact, Facts, Forecast, ForecastMethod, MigrationPath, Quantiles};
 
 /// What one TCP stream carries of a link's nominal speed where nobody measured it: 0.9564 was seen at MTU 1500 on a link
 /// without other traffic (FORECAST.md), and a little is left for the rest.
@@ -74,7 +74,7 @@ fn converges(ratio: f64, limit_seconds: f64) -> Fact<f64> {
 }
 
 /// Bytes a second that the path carries: measured goodput, else the nominal bandwidth with a margin.
-pub(super) fn carried(path: &Path) -> Fact<f64> {
+pub(super) fn path_goodput(path: &MigrationPath) -> Fact<f64> {
     match (&path.goodput_bytes_per_second, &path.bandwidth_bytes_per_second) {
         (Fact::Known(goodput), _) => Fact::Known(as_f64(*goodput)),
         (Fact::Unknown(_), Fact::Known(nominal)) => Fact::Known(as_f64(*nominal) * GOODPUT_OF_NOMINAL_RATIO),
@@ -89,9 +89,9 @@ pub(super) fn as_f64(bytes: u64) -> f64 {
 }
 
 /// Bytes a second that the migration gets: what the path carries, and never more than the change allows.
-pub(super) fn bandwidth(path: &Path, change: &Change) -> Fact<f64> {
+pub(super) fn bandwidth(path: &MigrationPath, change: &Change) -> Fact<f64> {
     let allowed = change.bandwidth_limit_bytes_per_second.map_or(f64::INFINITY, as_f64);
-    carried(path).map(|carried| carried.min(allowed)).and_then(|bandwidth| {
+    path_goodput(path).map(|carried| carried.min(allowed)).and_then(|bandwidth| {
         if bandwidth > 0.0 {
             Fact::Known(bandwidth)
         } else {
@@ -141,8 +141,8 @@ mod tests {
 
     const GIB: u64 = 1 << 30;
 
-    fn path(goodput: Fact<u64>, nominal: Fact<u64>) -> Path {
-        Path { goodput_bytes_per_second: goodput, bandwidth_bytes_per_second: nominal, ..Path::default() }
+    fn path(goodput: Fact<u64>, nominal: Fact<u64>) -> MigrationPath {
+        MigrationPath { goodput_bytes_per_second: goodput, bandwidth_bytes_per_second: nominal, ..MigrationPath::default() }
     }
 
     fn total_of(memory: u64, bandwidth: f64, ratio: f64) -> Fact<Quantiles> {
@@ -155,7 +155,7 @@ mod tests {
         let measured = path(Fact::Known(100), Fact::Known(1000));
         assert_eq!(bandwidth(&measured, &change), Fact::Known(100.0));
         assert_eq!(bandwidth(&path(Fact::default(), Fact::Known(1000)), &change), Fact::Known(900.0));
-        assert!(bandwidth(&Path::default(), &change).known().is_none());
+        assert!(bandwidth(&MigrationPath::default(), &change).known().is_none());
         assert!(bandwidth(&path(Fact::Known(0), Fact::default()), &change).known().is_none());
         let limited = Change { bandwidth_limit_bytes_per_second: Some(50), ..Change::default() };
         assert_eq!(bandwidth(&measured, &limited), Fact::Known(50.0));

@@ -5,7 +5,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     history, precopy,
-    replay::{Advice, AutoConverge, Conditions, Goal, Replay, Replayer, Settings, WhatIf, fallback},
+    replay::{Advice, AutoConverge, Conditions, Goal, PredictedMigration, Replayer, MigrationParameters, WhatIf, synthetic_trace},
 };
 use crate::fact::{
     Accelerator, Alternative, Cause, Fact, Facts, Forecast, ForecastMethod, Provenance, Quantiles, Vm,
@@ -54,10 +54,10 @@ fn evidence(facts: &Facts) -> Option<Evidence> {
     }
     let windows = vm.dirty_windows.known().filter(|windows| windows.len() >= FEWEST_WINDOWS)?;
     let ram_bytes = *vm.memory_bytes.known()?;
-    let groups = fallback::fit(windows, ram_bytes);
+    let groups = synthetic_trace::fit_page_groups(windows, ram_bytes);
     let longest = windows.iter().map(|window| window.window_seconds).fold(0.0, f64::max);
     // Page sampling says nothing of zero pages: all of the RAM is taken to be sent.
-    let trace = fallback::trace(&groups, ram_bytes, 0.0, seed(facts));
+    let trace = synthetic_trace::from_page_groups(&groups, ram_bytes, 0.0, seed(facts));
     let (method, path) = (ForecastMethod::ReplayOfWindows, "vm.dirty_windows");
     Some(Evidence { trace, method, path, seconds: longest })
 }
@@ -65,7 +65,7 @@ fn evidence(facts: &Facts) -> Option<Evidence> {
 /// The forecast by replay; `None` where it is not known what the path carries.
 fn replayed(facts: &Facts, evidence: &Evidence, assumed: &Forecast) -> Option<Forecast> {
     let path = facts.path.known()?;
-    let goodput = *precopy::carried(path).known()?;
+    let goodput = *precopy::path_goodput(path).known()?;
     let change = &facts.change;
     let cv = if path.goodput_bytes_per_second.known().is_some() { MEASURED_CV } else { NOMINAL_CV };
     let conditions =
@@ -79,7 +79,7 @@ fn replayed(facts: &Facts, evidence: &Evidence, assumed: &Forecast) -> Option<Fo
     }
     let replayer = Replayer::new(&evidence.trace).ok()?;
     let seed = seed(facts);
-    let advice = replayer.advise(&settings(facts), &conditions, &goal, seed);
+    let advice = replayer.advise(&migration_parameters(facts), &conditions, &goal, seed);
     let quiet = history::quiet_hours(facts, evidence.trace.dirty_rate().rate_bytes_per_second);
     let guest = (evidence.trace.ram_bytes, zero_ratio(&evidence.trace));
     let quietest = quiet
@@ -87,7 +87,7 @@ fn replayed(facts: &Facts, evidence: &Evidence, assumed: &Forecast) -> Option<Fo
         .and_then(|hour| history::at_hour(hour, guest, &advice.settings, &conditions, &goal, seed));
     let mut alternatives: Vec<Alternative> = advice.what_if.iter().map(alternative).collect();
     alternatives.extend(quietest);
-    let Replay { converges_ratio, throttle_pause_seconds, limit, .. } = advice.as_it_is;
+    let PredictedMigration { converges_ratio, throttle_pause_seconds, limit, .. } = advice.as_it_is;
     let replay = &advice.as_it_is;
     let figure = |figure: Option<Quantiles>| match figure {
         Some(figure) => Fact::Known(figure),
@@ -110,7 +110,7 @@ fn replayed(facts: &Facts, evidence: &Evidence, assumed: &Forecast) -> Option<Fo
         throttle_pause_seconds: Fact::Known(throttle_pause_seconds),
         dirty_to_bandwidth_ratio: assumed.dirty_to_bandwidth_ratio.clone(),
         limited_by: Fact::Known(limit.words().to_owned()),
-        advice: Fact::Known(words(&advice, &alternatives)),
+        advice: Fact::Known(advice_in_words(&advice, &alternatives)),
         alternatives: Fact::Known(alternatives),
         recommended: Fact::Known(recommended(&advice)),
         quiet_hours: match facts.history.known().map(|history| &history.observed_hours) {
@@ -129,11 +129,11 @@ fn zero_ratio(trace: &DirtyTrace) -> f64 {
 }
 
 /// Settings of QEMU as the change makes them; libvirt's defaults for the rest.
-fn settings(facts: &Facts) -> Settings {
+fn migration_parameters(facts: &Facts) -> MigrationParameters {
     let (change, vm) = (&facts.change, facts.vm.known());
     let known = |accelerator: fn(&Vm) -> Option<Accelerator>| vm.and_then(accelerator);
-    let defaults = Settings::default();
-    Settings {
+    let defaults = MigrationParameters::default();
+    MigrationParameters {
         qemu: vm.and_then(|vm| vm.qemu_version.known().copied()).unwrap_or(defaults.qemu),
         // Emulation counts a page as dirty for longer: the careful guess where it is not known.
         accelerator: known(|vm| vm.accelerator.known().copied()).unwrap_or(Accelerator::Tcg),
@@ -165,11 +165,11 @@ fn alternative(what: &WhatIf) -> Alternative {
 
 fn recommended(advice: &Advice) -> Option<Alternative> {
     let recommended = advice.recommended.as_ref()?;
-    let words = recommended.step.map_or("the settings as they are", super::replay::Step::words);
+    let words = recommended.step.map_or("the settings as they are", super::replay::SettingsChange::words);
     Some(with_words(words, &recommended.settings, &recommended.replay))
 }
 
-fn with_words(words: &str, settings: &Settings, replay: &Replay) -> Alternative {
+fn with_words(words: &str, settings: &MigrationParameters, replay: &PredictedMigration) -> Alternative {
     Alternative {
         setting: words.to_owned(),
         converges_ratio: replay.converges_ratio,
@@ -181,7 +181,7 @@ fn with_words(words: &str, settings: &Settings, replay: &Replay) -> Alternative 
 }
 
 /// Whether a setting makes the migration at least a twentieth shorter, or lets it end at all.
-fn helps(other: &Alternative, as_it_is: &Replay) -> bool {
+fn helps(other: &Alternative, as_it_is: &PredictedMigration) -> bool {
     let median = |total: Option<Quantiles>, converges_ratio| {
         total.filter(|_| converges_ratio >= 0.5).map(|total| total.p50)
     };
@@ -190,8 +190,8 @@ fn helps(other: &Alternative, as_it_is: &Replay) -> bool {
 }
 
 /// What settings would make of the duration, where they help, and the way out.
-fn words(advice: &Advice, alternatives: &[Alternative]) -> String {
-    let Replay { total_seconds, converges_ratio, .. } = &advice.as_it_is;
+fn advice_in_words(advice: &Advice, alternatives: &[Alternative]) -> String {
+    let PredictedMigration { total_seconds, converges_ratio, .. } = &advice.as_it_is;
     let mut parts = vec![format!("as it is {}", history::in_words(*total_seconds, *converges_ratio))];
     parts.extend(alternatives.iter().filter(|other| helps(other, &advice.as_it_is)).map(|other| {
         format!("with {} {}", other.setting, history::in_words(other.total_seconds, other.converges_ratio))

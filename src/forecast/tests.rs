@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{
-    replay::fallback::{self, Group},
+    replay::synthetic_trace::{self, PageGroup},
     *,
 };
 use crate::fact::{
@@ -175,7 +175,7 @@ const GIB: u64 = 1 << 30;
 fn with_trace(pages: f64, rate: f64) -> Facts {
     let mut facts = fixture("idle-vm");
     let Fact::Known(vm) = &mut facts.vm else { panic!("no VM") };
-    vm.dirty_trace = Fact::Known(fallback::trace(&[Group { pages, rate }], 4 * GIB, 0.5, 1));
+    vm.dirty_trace = Fact::Known(synthetic_trace::from_page_groups(&[PageGroup { pages, rate }], 4 * GIB, 0.5, 1));
     vm.dirty_rate = Fact::default();
     facts
 }

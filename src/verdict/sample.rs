@@ -9,7 +9,7 @@ use super::{
     waiver::{Day, Glob, Match, Waiver},
 };
 use crate::{
-    fact::{Cause, Fact, Facts, Forecast, ForecastMethod, Host, Quantiles, Remaining, Vm},
+    fact::{Cause, Fact, Facts, Forecast, ForecastMethod, Host, Quantiles, RemainingMemory, Vm},
     rule::{Effect, Evidence, Missing, Outcome, Severity, Status, Step},
 };
 
@@ -108,13 +108,13 @@ fn context() -> Context {
 }
 
 /// Memory that is sent at a steady pace, and then the little that is dirtied meanwhile.
-fn timeline() -> Vec<Remaining> {
+fn timeline() -> Vec<RemainingMemory> {
     let moment = |at_seconds: f64| {
         let left = |end: f64| {
             (4.3e9_f64 * (1.0 - at_seconds / end)).round().max(if at_seconds < end + 4.0 { 2e8 } else { 0.0 })
         };
         let remaining_bytes = Quantiles { p5: left(20.0), p50: left(30.0), p95: left(54.0) };
-        Remaining { at_seconds, remaining_bytes }
+        RemainingMemory { at_seconds, remaining_bytes }
     };
     (0..=30).map(|step| moment(f64::from(step) * 2.0)).collect()
 }

@@ -13,7 +13,7 @@
 use std::{fmt::Write as _, path::PathBuf, process::Command, thread::sleep, time::Duration};
 
 use vmgate::forecast::budget::{
-    Budget, Connection, Kernel, Side, Silence, Survival, Ticks, model_timeout_seconds, tcp,
+    Budget, ConnectionState, KernelSettings, ConnectionEnd, Silence, Survival, TickRate, model_timeout_seconds, tcp_budget,
 };
 
 /// Requests begin this often, so that data is sent at most so long after a blackout has begun.
@@ -205,13 +205,13 @@ impl Drop for Guests<'_> {
     }
 }
 
-fn kernel(retries2: u32) -> Kernel {
+fn kernel(retries2: u32) -> KernelSettings {
     // Debian builds its kernels with 250 ticks a second.
-    Kernel { retries2, ticks: Ticks::PerSecond(250), ..Kernel::default() }
+    KernelSettings { retries2, ticks: TickRate::PerSecond(250), ..KernelSettings::default() }
 }
 
 fn predict(retries2: u32, rto: f64, user_timeout_seconds: Option<f64>) -> Budget {
-    tcp(&kernel(retries2), &Connection { user_timeout_seconds, ..Connection::established(rto) })
+    tcp_budget(&kernel(retries2), &ConnectionState { user_timeout_seconds, ..ConnectionState::established(rto) })
 }
 
 fn range(values: impl Iterator<Item = f64> + Clone) -> String {
@@ -312,11 +312,11 @@ fn lengths(guests: &Guests, settings: impl Iterator<Item = u32>, most: usize, ta
             let endless = predict(15, rto, None);
             let outlook = |seconds: f64| {
                 Silence { blackout_seconds: seconds.max(0.0), dark_seconds: 0.0 }
-                    .outlook(&endless, &budget)
+                    .survival_estimate(&endless, &budget)
                     .survival
             };
             // The silence that the owner sees is shorter than the blackout by the time until it next sends.
-            let predicted = match (outlook(longest), outlook(least - EVERY_SECONDS - NOISE_SECONDS)) {
+            let predicted = match (survival_estimate(longest), survival_estimate(least - EVERY_SECONDS - NOISE_SECONDS)) {
                 (Survival::Certain, _) => "survives",
                 (_, Survival::Lost) => "lost",
                 _ if packets == Packets::Kept && longest < budget.earliest_end_seconds => {
@@ -366,8 +366,8 @@ fn own_blackout(guests: &Guests, table: &mut String) -> bool {
     let out = guests.owner("cat /tmp/out");
     let lost = out.lines().filter(|line| line.contains(" lost ")).count();
     let silence = Silence { blackout_seconds: long, dark_seconds: 0.3 };
-    let outlook = silence.outlook(&budget, &predict(15, 0.204, None));
-    assert_eq!(outlook.decided_by, Side::Guest);
+    let outlook = silence.survival_estimate(&budget, &predict(15, 0.204, None));
+    assert_eq!(outlook.decided_by, ConnectionEnd::Guest);
     let right = lost == 0 && outlook.survival == Survival::Certain;
     let _ = writeln!(
         table,

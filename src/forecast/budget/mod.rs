@@ -15,26 +15,26 @@
 
 mod derive;
 mod sctp;
-mod side;
+mod silence;
 mod tcp;
 #[cfg(test)]
 mod tests;
-mod wheel;
+mod timer_wheel;
 
 use crate::fact::{DecidedBy, KeepAlive};
 
-pub use derive::{established, fill, fill_peers, handshake, of_connection};
-pub use sctp::{SctpBudget, SctpPath, fill_sctp, sctp};
-pub use side::{Outlook, Side, Silence, Survival};
-pub use tcp::{model_timeout_seconds, tcp};
-pub use wheel::Ticks;
+pub use derive::{established_timeout_seconds, fill_tcp, fill_peers, handshake_timeout_seconds, survived_silence_seconds};
+pub use sctp::{SctpBudget, SctpPath, fill_sctp, sctp_budget};
+pub use silence::{SurvivalEstimate, ConnectionEnd, Silence, Survival};
+pub use tcp::{model_timeout_seconds, tcp_budget};
+pub use timer_wheel::TickRate;
 
 /// Least RTO in the kernel's model, whatever the connection's own (TCP_RTO_MIN).
 pub const MODEL_RTO_SECONDS: f64 = 0.2;
 
 /// The settings of one kernel.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Kernel {
+pub struct KernelSettings {
     /// net.ipv4.tcp_retries2.
     pub retries2: u32,
     /// net.ipv4.tcp_syn_retries.
@@ -50,10 +50,10 @@ pub struct Kernel {
     /// Whether loss probes are on (net.ipv4.tcp_early_retrans 3 or 4).
     pub loss_probes: bool,
     /// How finely its timers are kept.
-    pub ticks: Ticks,
+    pub ticks: TickRate,
 }
 
-impl Default for Kernel {
+impl Default for KernelSettings {
     /// Linux's defaults.
     fn default() -> Self {
         Self {
@@ -64,7 +64,7 @@ impl Default for Kernel {
             orphan_retries: 0,
             rto_max_seconds: 120.0,
             loss_probes: true,
-            ticks: Ticks::Unknown,
+            ticks: TickRate::Unknown,
         }
     }
 }
@@ -95,7 +95,7 @@ pub enum Traffic {
 
 /// One end of a connection at the moment when the silence begins.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Connection {
+pub struct ConnectionState {
     /// What it is doing.
     pub phase: Phase,
     /// What it sends.
@@ -116,7 +116,7 @@ pub struct Connection {
     pub idle_seconds: Option<f64>,
 }
 
-impl Connection {
+impl ConnectionState {
     /// An established connection on which nothing was lost so far.
     pub fn established(rto_seconds: f64) -> Self {
         Self {

@@ -32,7 +32,7 @@ pub struct SctpBudget {
 }
 
 /// The strikes' times are the sums of the doubled time-outs.
-pub fn sctp(path: &SctpPath) -> SctpBudget {
+pub fn sctp_budget(path: &SctpPath) -> SctpBudget {
     let most = path.rto_max_seconds.max(0.001);
     let strike_at = |strikes: u32| {
         let (mut at, mut rto) = (0.0, path.rto_seconds.clamp(0.001, most));
@@ -75,7 +75,7 @@ pub fn fill_sctp(association: &mut SctpAssociation) {
                 count(&association.association_max_retrans).map(|association_max_retrans| {
                     let path =
                         SctpPath { rto_seconds, rto_max_seconds, path_max_retrans, association_max_retrans };
-                    sctp(&path).survives_seconds
+                    sctp_budget(&path).survives_seconds
                 })
             })
         })
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn linux_defaults() {
-        let budget = sctp(&DEFAULT);
+        let budget = sctp_budget(&DEFAULT);
         // 1 + 2 + 4 + 8 + 16 (last try) + 32.
         assert!((budget.survives_seconds - 31.0).abs() < 1e-9);
         assert!((budget.path_ends_seconds - 63.0).abs() < 1e-9);
@@ -113,7 +113,7 @@ mod tests {
             path_max_retrans: 2,
             association_max_retrans: 4,
         };
-        let budget = sctp(&tight);
+        let budget = sctp_budget(&tight);
         assert!((budget.survives_seconds - 0.3).abs() < 1e-9, "{budget:?}");
         assert!((budget.path_ends_seconds - 0.7).abs() < 1e-9);
         assert!((budget.association_ends_seconds - 1.5).abs() < 1e-9);
@@ -145,7 +145,7 @@ mod tests {
         #[test]
         fn more_of_anything_is_never_shorter(rto in 0.05..5.0_f64, max in 5.0..60.0_f64, path in 0_u32..12, more in 0_u32..12) {
             let one = SctpPath { rto_seconds: rto, rto_max_seconds: max, path_max_retrans: path, association_max_retrans: 10 };
-            let budget = sctp(&one);
+            let budget = sctp_budget(&one);
             prop_assert!(budget.survives_seconds <= budget.path_ends_seconds);
             prop_assert!(budget.path_ends_seconds <= budget.association_ends_seconds);
             for other in [
@@ -153,7 +153,7 @@ mod tests {
                 SctpPath { rto_seconds: rto * 1.5, ..one },
                 SctpPath { association_max_retrans: 10 + more, ..one },
             ] {
-                prop_assert!(sctp(&other).survives_seconds >= budget.survives_seconds - 1e-9);
+                prop_assert!(sctp_budget(&other).survives_seconds >= budget.survives_seconds - 1e-9);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! TCP: firing after firing of its timer, as the kernel does it.
 
-use super::{Budget, Connection, Kernel, MODEL_RTO_SECONDS, Phase, Traffic};
+use super::{Budget, ConnectionState, KernelSettings, MODEL_RTO_SECONDS, Phase, Traffic};
 use crate::fact::{DecidedBy, KeepAlive};
 
 /// RTO of a SYN before a round trip was measured (TCP_TIMEOUT_INIT).
@@ -24,15 +24,15 @@ pub fn model_timeout_seconds(retries: u32, base_seconds: f64, rto_max_seconds: f
 }
 
 /// How long one end of a connection survives silence: the sooner of its data's end and its keepalive's.
-pub fn tcp(kernel: &Kernel, connection: &Connection) -> Budget {
+pub fn tcp_budget(kernel: &KernelSettings, connection: &ConnectionState) -> Budget {
     let sending = match connection.traffic {
-        Traffic::MaySend => Plan::of_data(kernel, connection).budget(kernel),
+        Traffic::MaySend => TimerSchedule::of_data(kernel, connection).budget(kernel),
         Traffic::StaysIdle => Budget::endless(),
     };
     // Keepalive waits while data is in flight, and serves neither the opening of a connection nor an orphan.
     let idle = match (connection.phase, connection.keepalive) {
         (Phase::Established, Some(keepalive)) if connection.retransmits == 0 => {
-            Plan::of_keepalive(connection, keepalive).budget(kernel)
+            TimerSchedule::of_keepalive(connection, keepalive).budget(kernel)
         }
         _ => Budget::endless(),
     };
@@ -41,7 +41,7 @@ pub fn tcp(kernel: &Kernel, connection: &Connection) -> Budget {
 
 /// From when the kernel counts.
 #[derive(Debug, Clone, Copy)]
-enum Clock {
+enum TimeoutOrigin {
     /// From the first firing.
     FirstTry,
     /// From so long before the first firing to come.
@@ -50,7 +50,7 @@ enum Clock {
 
 /// How the firings of one timer follow one another.
 #[derive(Debug)]
-struct Plan {
+struct TimerSchedule {
     /// Delay of the first firing to come.
     first_seconds: f64,
     /// What a loss probe usually adds to it.
@@ -67,14 +67,14 @@ struct Plan {
     most_tries: Option<u32>,
     /// Time after which a firing is the end; infinite where tries alone decide.
     limit_seconds: f64,
-    clock: Clock,
+    clock: TimeoutOrigin,
     /// Whether a firing is set onto the limit (tcp_clamp_rto_to_user_timeout).
     clamped: bool,
     decided_by: DecidedBy,
 }
 
-impl Plan {
-    fn of_data(kernel: &Kernel, c: &Connection) -> Self {
+impl TimerSchedule {
+    fn of_data(kernel: &KernelSettings, c: &ConnectionState) -> Self {
         let rto_max = kernel.rto_max_seconds.max(1.0);
         let rto = match c.phase {
             // Here the kernel keeps the RTO as it is and applies the backoff when it sets the timer.
@@ -101,7 +101,7 @@ impl Plan {
             tries: c.retransmits,
             most_tries: None,
             limit_seconds: f64::INFINITY,
-            clock: if lost { Clock::BeforeFirstFiring(gone(c.retransmits)) } else { Clock::FirstTry },
+            clock: if lost { TimeoutOrigin::BeforeFirstFiring(gone(c.retransmits)) } else { TimeoutOrigin::FirstTry },
             clamped: false,
             decided_by: DecidedBy::Retries2,
         };
@@ -120,7 +120,7 @@ impl Plan {
                 plan.most_tries = Some(kernel.syn_retries.saturating_add(kernel.syn_linear_timeouts));
                 plan.linear = kernel.syn_linear_timeouts.saturating_sub(c.retransmits);
                 plan.limit_seconds = model_timeout_seconds(kernel.syn_retries, INITIAL_RTO_SECONDS, rto_max);
-                plan.clock = Clock::BeforeFirstFiring(gone(c.retransmits.saturating_add(1)));
+                plan.clock = TimeoutOrigin::BeforeFirstFiring(gone(c.retransmits.saturating_add(1)));
                 plan.decided_by = DecidedBy::SynRetries;
             }
             Phase::SynReceived => {
@@ -144,7 +144,7 @@ impl Plan {
         plan
     }
 
-    fn of_keepalive(c: &Connection, keepalive: KeepAlive) -> Self {
+    fn of_keepalive(c: &ConnectionState, keepalive: KeepAlive) -> Self {
         let interval = keepalive.interval_seconds.max(0.001);
         // Not known since when nothing has come: the worst is that the first probe falls on the silence's begin.
         let first = c.idle_seconds.map_or(0.0, |idle| (keepalive.idle_seconds - idle).max(0.0));
@@ -157,7 +157,7 @@ impl Plan {
             tries: 0,
             most_tries: Some(u32::try_from(keepalive.probes).unwrap_or(0)),
             limit_seconds: f64::INFINITY,
-            clock: Clock::BeforeFirstFiring(keepalive.idle_seconds),
+            clock: TimeoutOrigin::BeforeFirstFiring(keepalive.idle_seconds),
             clamped: false,
             decided_by: DecidedBy::Keepalive,
         };
@@ -178,8 +178,8 @@ impl Plan {
             at += self.probe_seconds + late(self.probe_seconds);
         }
         let mut begin = match self.clock {
-            Clock::FirstTry => None,
-            Clock::BeforeFirstFiring(seconds) => Some(self.first_seconds - seconds),
+            TimeoutOrigin::FirstTry => None,
+            TimeoutOrigin::BeforeFirstFiring(seconds) => Some(self.first_seconds - seconds),
         };
         let (mut tries, mut linear, mut delay) = (self.tries, self.linear, self.delay_seconds);
         let mut made = Vec::new();
@@ -205,7 +205,7 @@ impl Plan {
         (made, at)
     }
 
-    fn budget(&self, kernel: &Kernel) -> Budget {
+    fn budget(&self, kernel: &KernelSettings) -> Budget {
         let punctual = |_: f64| 0.0;
         let late = |delay: f64| if delay > 0.0 { kernel.ticks.lateness_seconds(delay) } else { 0.0 };
         let (tries, end) = self.run(true, &punctual, None);
@@ -218,8 +218,8 @@ impl Plan {
         let survives = certain.checked_sub(1).and_then(|last| early_tries.get(last)).copied();
         let limit_at = self.limit_seconds
             + match self.clock {
-                Clock::FirstTry => self.first_seconds,
-                Clock::BeforeFirstFiring(seconds) => self.first_seconds - seconds,
+                TimeoutOrigin::FirstTry => self.first_seconds,
+                TimeoutOrigin::BeforeFirstFiring(seconds) => self.first_seconds - seconds,
             };
         let earliest_end = match early_tries.get(certain) {
             Some(&skipped) => skipped.max(limit_at),

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::{AutoConverge, Conditions, Goal, Replay, Replayer, Settings};
+use super::{AutoConverge, Conditions, Goal, PredictedMigration, Replayer, MigrationParameters};
 
 /// Runs for each alternative: enough to choose by.
 const RUNS: usize = 24;
@@ -20,13 +20,13 @@ const LEAST_LIMIT_SECONDS: f64 = 0.01;
 #[serde(deny_unknown_fields)]
 pub struct Advice {
     /// The migration as it is set up.
-    pub as_it_is: Replay,
+    pub as_it_is: PredictedMigration,
     /// Its settings with the downtime limit that was chosen.
-    pub settings: Settings,
+    pub settings: MigrationParameters,
     /// What one change would make of it.
     pub what_if: Vec<WhatIf>,
     /// The mildest settings that meet the goal; none where none of those tried does.
-    pub recommended: Option<Recommended>,
+    pub recommended: Option<Recommendation>,
 }
 
 /// One change and what it makes of the migration.
@@ -34,29 +34,29 @@ pub struct Advice {
 #[serde(deny_unknown_fields)]
 pub struct WhatIf {
     /// The change.
-    pub step: Step,
+    pub step: SettingsChange,
     /// All of the settings.
-    pub settings: Settings,
+    pub settings: MigrationParameters,
     /// The migration then.
-    pub replay: Replay,
+    pub replay: PredictedMigration,
 }
 
 /// Settings that meet the goal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Recommended {
+pub struct Recommendation {
     /// What differs from the settings as they are; none where they already do.
-    pub step: Option<Step>,
+    pub step: Option<SettingsChange>,
     /// All of the settings.
-    pub settings: Settings,
+    pub settings: MigrationParameters,
     /// The migration with them.
-    pub replay: Replay,
+    pub replay: PredictedMigration,
 }
 
 /// A change of settings, or of the path.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Step {
+pub enum SettingsChange {
     /// No bandwidth limit.
     NoBandwidthLimit,
     /// A path of twice the goodput.
@@ -71,7 +71,7 @@ pub enum Step {
     PostCopy,
 }
 
-impl Step {
+impl SettingsChange {
     /// The step in words that fit after "with".
     pub fn words(self) -> &'static str {
         match self {
@@ -88,7 +88,7 @@ impl Step {
 impl Replayer<'_> {
     /// Predicts the migration as it is set up, with each change, and names the mildest settings that meet the goal. Each
     /// time the downtime limit is the longest with which the blackout keeps to the goal, where there is one.
-    pub fn advise(&self, settings: &Settings, conditions: &Conditions, goal: &Goal, seed: u64) -> Advice {
+    pub fn advise(&self, settings: &MigrationParameters, conditions: &Conditions, goal: &Goal, seed: u64) -> Advice {
         let (mut own, _) = self.limited(settings, conditions, goal, seed);
         let mut as_it_is = self.replay(&own, conditions, goal, seed);
         // More runs may see a longer blackout than the few by which the limit was chosen.
@@ -100,23 +100,23 @@ impl Replayer<'_> {
                 (own, as_it_is) = (shorter, again);
             }
         }
-        let try_out = |step: Step| {
+        let try_out = |step: SettingsChange| {
             let (settings, conditions) = with(step, settings, conditions);
             let (settings, replay) = self.limited(&settings, &conditions, goal, seed);
             WhatIf { step, settings, replay }
         };
         let what_if: Vec<WhatIf> = steps(settings).into_par_iter().map(try_out).collect();
         let recommended = if meets(&as_it_is, goal) {
-            Some(Recommended { step: None, settings: own.clone(), replay: as_it_is.clone() })
+            Some(Recommendation { step: None, settings: own.clone(), replay: as_it_is.clone() })
         } else {
-            let others = what_if.iter().filter(|what| what.step != Step::TwiceTheGoodput);
-            others.filter(|what| meets(&what.replay, goal)).map(Recommended::from).next()
+            let others = what_if.iter().filter(|what| what.step != SettingsChange::TwiceTheGoodput);
+            others.filter(|what| meets(&what.replay, goal)).map(Recommendation::from).next()
         };
         Advice { as_it_is, settings: own, what_if, recommended }
     }
 
     /// A forecast from few runs: enough to choose by.
-    pub fn sketch(&self, settings: &Settings, conditions: &Conditions, goal: &Goal, seed: u64) -> Replay {
+    pub fn sketch(&self, settings: &MigrationParameters, conditions: &Conditions, goal: &Goal, seed: u64) -> PredictedMigration {
         self.runs(settings, conditions, goal, seed, RUNS)
     }
 
@@ -125,17 +125,17 @@ impl Replayer<'_> {
     /// sketch says is missing. A limit with which the migration no longer completes is no help: then the one before it.
     fn limited(
         &self,
-        settings: &Settings,
+        settings: &MigrationParameters,
         conditions: &Conditions,
         goal: &Goal,
         seed: u64,
-    ) -> (Settings, Replay) {
-        let sketch = |settings: Settings| {
+    ) -> (MigrationParameters, PredictedMigration) {
+        let sketch = |settings: MigrationParameters| {
             let replay = self.sketch(&settings, conditions, goal, seed);
             (settings, replay)
         };
         let longest = goal.longest_blackout_seconds;
-        let mut chosen = sketch(Settings { downtime_limit_seconds: longest, ..settings.clone() });
+        let mut chosen = sketch(MigrationParameters { downtime_limit_seconds: longest, ..settings.clone() });
         for _ in 1..LIMITS {
             let Some(next) = shorter(&chosen.0, &chosen.1, goal) else { break };
             let next = sketch(next);
@@ -148,7 +148,7 @@ impl Replayer<'_> {
     }
 }
 
-impl From<&WhatIf> for Recommended {
+impl From<&WhatIf> for Recommendation {
     fn from(what: &WhatIf) -> Self {
         Self { step: Some(what.step), settings: what.settings.clone(), replay: what.replay.clone() }
     }
@@ -156,50 +156,50 @@ impl From<&WhatIf> for Recommended {
 
 /// The settings with a limit shorter by what the blackout is too long; `None` where it is not, or where no shorter one is
 /// tried.
-fn shorter(settings: &Settings, replay: &Replay, goal: &Goal) -> Option<Settings> {
+fn shorter(settings: &MigrationParameters, replay: &PredictedMigration, goal: &Goal) -> Option<MigrationParameters> {
     let over = replay.blackout_seconds?.p95 - goal.longest_blackout_seconds * AIM;
     let limit = settings.downtime_limit_seconds;
-    (over > 0.0 && limit > LEAST_LIMIT_SECONDS).then(|| Settings {
+    (over > 0.0 && limit > LEAST_LIMIT_SECONDS).then(|| MigrationParameters {
         downtime_limit_seconds: (limit - over).max(LEAST_LIMIT_SECONDS),
         ..settings.clone()
     })
 }
 
 /// Changes worth trying, the mildest first. QEMU refuses multifd together with XBZRLE or with post-copy.
-fn steps(settings: &Settings) -> Vec<Step> {
-    let mut steps = vec![Step::TwiceTheGoodput];
+fn steps(settings: &MigrationParameters) -> Vec<SettingsChange> {
+    let mut steps = vec![SettingsChange::TwiceTheGoodput];
     if settings.bandwidth_limit_bytes_per_second.is_some() {
-        steps.push(Step::NoBandwidthLimit);
+        steps.push(SettingsChange::NoBandwidthLimit);
     }
     if settings.multifd_channels.is_none() && settings.xbzrle_cache_bytes.is_none() && !settings.post_copy {
-        steps.push(Step::Multifd);
+        steps.push(SettingsChange::Multifd);
     }
     if settings.xbzrle_cache_bytes.is_none() && settings.multifd_channels.is_none() {
-        steps.push(Step::Xbzrle);
+        steps.push(SettingsChange::Xbzrle);
     }
     if settings.auto_converge.is_none() {
-        steps.push(Step::AutoConverge);
+        steps.push(SettingsChange::AutoConverge);
     }
     if !settings.post_copy && settings.multifd_channels.is_none() {
-        steps.push(Step::PostCopy);
+        steps.push(SettingsChange::PostCopy);
     }
     steps
 }
 
-fn with(step: Step, settings: &Settings, conditions: &Conditions) -> (Settings, Conditions) {
+fn with(step: SettingsChange, settings: &MigrationParameters, conditions: &Conditions) -> (MigrationParameters, Conditions) {
     let (mut settings, mut conditions) = (settings.clone(), conditions.clone());
     match step {
-        Step::NoBandwidthLimit => settings.bandwidth_limit_bytes_per_second = None,
-        Step::TwiceTheGoodput => conditions.goodput_bytes_per_second *= 2.0,
-        Step::Multifd => settings.multifd_channels = Some(4),
-        Step::Xbzrle => settings.xbzrle_cache_bytes = Some(64 << 20),
-        Step::AutoConverge => settings.auto_converge = Some(AutoConverge::default()),
-        Step::PostCopy => settings.post_copy = true,
+        SettingsChange::NoBandwidthLimit => settings.bandwidth_limit_bytes_per_second = None,
+        SettingsChange::TwiceTheGoodput => conditions.goodput_bytes_per_second *= 2.0,
+        SettingsChange::Multifd => settings.multifd_channels = Some(4),
+        SettingsChange::Xbzrle => settings.xbzrle_cache_bytes = Some(64 << 20),
+        SettingsChange::AutoConverge => settings.auto_converge = Some(AutoConverge::default()),
+        SettingsChange::PostCopy => settings.post_copy = true,
     }
     (settings, conditions)
 }
 
-fn meets(replay: &Replay, goal: &Goal) -> bool {
+fn meets(replay: &PredictedMigration, goal: &Goal) -> bool {
     let longest = goal.longest_blackout_seconds;
     let short = replay.blackout_seconds.is_some_and(|blackout| blackout.p95 <= longest);
     replay.converges_ratio >= SURE && short && replay.throttle_pause_seconds <= longest

@@ -6,12 +6,12 @@
 
 use crate::fact::Accelerator;
 
-use super::guest::{Guest, Span};
+use super::guest::{TracedGuest, SampledPages};
 
 /// What is still to be sent, as the sampled pages show it. Figures are in pages of the whole RAM.
 #[derive(Debug)]
 pub(super) struct DirtyPages<'a> {
-    guest: &'a Guest,
+    guest: &'a TracedGuest,
     /// Pages that each sampled page stands for in this run; those that stand for none are left out of `alive`.
     weights: Vec<f64>,
     alive: Vec<u64>,
@@ -22,15 +22,15 @@ pub(super) struct DirtyPages<'a> {
     passes: u32,
     seed: u64,
     synced_at: f64,
-    all: Span,
-    chunks: Vec<Chunk>,
+    all: SampledPages,
+    chunks: Vec<DirtyLogChunk>,
     chunk_at_cursor: Option<usize>,
 }
 
 /// A part of RAM whose dirty log is cleared together.
 #[derive(Debug)]
-struct Chunk {
-    span: Span,
+struct DirtyLogChunk {
+    span: SampledPages,
     /// When the log was cleared; `None` while it still holds what the last sync reported.
     cleared_at: Option<f64>,
     /// What the log has reported and not cleared.
@@ -39,7 +39,7 @@ struct Chunk {
 
 /// A sampled page at the cursor.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct AtCursor {
+pub(super) struct PageAtCursor {
     /// Its number.
     pub(super) page: usize,
     /// Pages of those it stands for that are still dirty.
@@ -51,7 +51,7 @@ pub(super) struct AtCursor {
 impl<'a> DirtyPages<'a> {
     /// All of RAM, as at the start of a migration, at guest time `now`.
     pub(super) fn all(
-        guest: &'a Guest,
+        guest: &'a TracedGuest,
         weights: Vec<f64>,
         accelerator: Accelerator,
         seed: u64,
@@ -69,7 +69,7 @@ impl<'a> DirtyPages<'a> {
             Accelerator::Kvm => guest.chunks.clone(),
             Accelerator::Tcg => Vec::new(),
         };
-        let chunk = |span| Chunk { span, cleared_at: None, reported: alive.clone() };
+        let chunk = |span| DirtyLogChunk { span, cleared_at: None, reported: alive.clone() };
         Self {
             guest,
             pages: weights.iter().sum(),
@@ -98,7 +98,7 @@ impl<'a> DirtyPages<'a> {
     }
 
     /// The next dirty page at or after the cursor, round the end if need be; `None` when all are clean.
-    pub(super) fn seek(&mut self, now: f64) -> Option<AtCursor> {
+    pub(super) fn seek(&mut self, now: f64) -> Option<PageAtCursor> {
         if !self.is_set(self.cursor) {
             let found = if let Some(page) = self.find(self.cursor) {
                 page
@@ -113,7 +113,7 @@ impl<'a> DirtyPages<'a> {
         let weight = self.weights.get(self.cursor).copied().unwrap_or(0.0);
         let zero =
             self.guest.zero.get(self.cursor / 64).is_some_and(|word| word >> (self.cursor % 64) & 1 == 1);
-        Some(AtCursor { page: self.cursor, left: weight - self.sent_of_cursor, zero })
+        Some(PageAtCursor { page: self.cursor, left: weight - self.sent_of_cursor, zero })
     }
 
     fn is_set(&self, page: usize) -> bool {
@@ -137,7 +137,7 @@ impl<'a> DirtyPages<'a> {
         if self.chunks.is_empty() {
             return;
         }
-        let inside = |chunk: &Chunk| {
+        let inside = |chunk: &DirtyLogChunk| {
             (chunk.span.first_page..chunk.span.first_page + chunk.span.pages).contains(&self.cursor)
         };
         let known = self.chunk_at_cursor.filter(|at| self.chunks.get(*at).is_some_and(inside));

@@ -15,12 +15,12 @@ const CLEAR_CHUNK_PAGES: u64 = 1 << 18;
 
 /// A trace made ready to be replayed many times.
 #[derive(Debug)]
-pub(super) struct Guest {
+pub(super) struct TracedGuest {
     /// Pages that each sampled page stands for.
     pub(super) weights: Vec<f64>,
     /// A bit for each sampled page: zero.
     pub(super) zero: Vec<u64>,
-    changed: Changed,
+    changed: ChangedPages,
     /// Pages that changed in one tick alone. Of pages seen once there are about as many more that were not seen (Good 1953):
     /// past the trace's end others take their place, or a short trace would make a guest's working set too small.
     once: Vec<u64>,
@@ -32,21 +32,21 @@ pub(super) struct Guest {
     /// Writes that a page is expected to see in a tick beyond the one that its bit tells of.
     again: Vec<f64>,
     /// Ranges of sampled pages whose dirty log is cleared together under KVM, one a GiB.
-    pub(super) chunks: Vec<Span>,
+    pub(super) chunks: Vec<SampledPages>,
     /// RAM in GiB.
     pub(super) ram_gib: f64,
 }
 
 /// A range of sampled pages as words of bits.
 #[derive(Debug, Clone)]
-pub(super) struct Span {
+pub(super) struct SampledPages {
     pub(super) first_page: usize,
     pub(super) pages: usize,
     first_word: usize,
     mask: Vec<u64>,
 }
 
-impl Span {
+impl SampledPages {
     pub(super) fn new(first_page: usize, pages: usize) -> Self {
         let first_word = first_page / 64;
         let last_word = (first_page + pages).div_ceil(64);
@@ -79,7 +79,7 @@ impl Span {
     }
 }
 
-impl Guest {
+impl TracedGuest {
     pub(super) fn new(trace: &DirtyTrace) -> Result<Self, TraceError> {
         trace.check()?;
         let pages = trace.pages.as_slice().len();
@@ -133,7 +133,7 @@ impl Guest {
             used,
             place,
             zero,
-            changed: Changed::new(rows),
+            changed: ChangedPages::new(rows),
             once,
             again,
         })
@@ -145,13 +145,13 @@ impl Guest {
     }
 
     /// The whole RAM as one range.
-    pub(super) fn all(&self) -> Span {
-        Span::new(0, self.weights.len())
+    pub(super) fn all(&self) -> SampledPages {
+        SampledPages::new(0, self.weights.len())
     }
 
     /// Adds to `dirty` the pages of `span` dirtied after `from` and up to `to`, in seconds of guest time.
     /// `seed` decides on pages whose tick lies only partly in that time; the same seed decides the same for each.
-    pub(super) fn dirtied(&self, from: f64, to: f64, seed: u64, span: &Span, dirty: &mut [u64]) {
+    pub(super) fn dirtied(&self, from: f64, to: f64, seed: u64, span: &SampledPages, dirty: &mut [u64]) {
         let length = self.seconds();
         for lap in (from / length) as u64..=(to / length) as u64 {
             let began = lap as f64 * length;
@@ -160,7 +160,7 @@ impl Guest {
         }
     }
 
-    fn within(&self, lap: u64, (from, to): (f64, f64), seed: u64, span: &Span, dirty: &mut [u64]) {
+    fn within(&self, lap: u64, (from, to): (f64, f64), seed: u64, span: &SampledPages, dirty: &mut [u64]) {
         let tick_at = |moment| self.ends.partition_point(|end| *end <= moment);
         let begin =
             |tick: usize| tick.checked_sub(1).and_then(|at| self.ends.get(at)).copied().unwrap_or(0.0);
@@ -186,7 +186,7 @@ impl Guest {
         &'a self,
         row: &'a [u64],
         lap: u64,
-        span: &'a Span,
+        span: &'a SampledPages,
     ) -> impl Iterator<Item = (usize, u64)> + 'a {
         let used = self.used.len();
         let by = if lap == 0 { 0 } else { used - mix(lap) as usize % used.max(1) };
@@ -230,12 +230,12 @@ impl Guest {
 /// Changed pages: a row of words for each tick, over them the row of each two together, and so on (a segment tree), so that
 /// what changed in any number of ticks is the union of a few rows.
 #[derive(Debug)]
-struct Changed {
+struct ChangedPages {
     tree: Vec<Vec<u64>>,
     ticks: usize,
 }
 
-impl Changed {
+impl ChangedPages {
     fn new(rows: Vec<Vec<u64>>) -> Self {
         let ticks = rows.len();
         let mut tree = vec![Vec::new(); ticks];
@@ -284,11 +284,11 @@ fn further_writes(changed: usize, ticks: usize) -> f64 {
     -(-probability).ln_1p() / probability - 1.0
 }
 
-fn chunks(positions: &[u64]) -> Vec<Span> {
+fn chunks(positions: &[u64]) -> Vec<SampledPages> {
     let mut first = 0;
     let by_chunk = positions.chunk_by(|a, b| a / CLEAR_CHUNK_PAGES == b / CLEAR_CHUNK_PAGES);
     let spans = by_chunk.map(|chunk| {
-        let span = Span::new(first, chunk.len());
+        let span = SampledPages::new(first, chunk.len());
         first += chunk.len();
         span
     });
@@ -312,7 +312,7 @@ mod tests {
                 rows.fold(vec![0; 3], |sum, row| sum.iter().zip(row).map(|(one, other)| one | other).collect())
             };
             let wanted: Vec<u64> = union(&mut rows[first..end].iter().map(Vec::as_slice));
-            let changed = Changed::new(rows.clone());
+            let changed = ChangedPages::new(rows.clone());
             prop_assert_eq!(union(&mut changed.over(first..end)), wanted);
             prop_assert!(changed.over(first..end).count() <= 12);
             prop_assert!((0..rows.len()).all(|tick| changed.at(tick) == rows.get(tick).map(Vec::as_slice)));

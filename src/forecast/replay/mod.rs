@@ -13,11 +13,11 @@
 
 mod advise;
 mod dirty;
-pub mod fallback;
+pub mod synthetic_trace;
 mod guest;
-mod link;
-mod moments;
-mod outcome;
+mod send_queue;
+mod timeline;
+mod prediction;
 mod random;
 mod run;
 mod settings;
@@ -27,14 +27,14 @@ use rayon::prelude::*;
 
 use crate::fact::trace::{DirtyTrace, PAGE_BYTES, TraceError};
 
-pub use advise::{Advice, Recommended, Step, WhatIf};
-pub use outcome::{Limit, Replay};
-pub use settings::{AutoConverge, Conditions, Goal, Range, Settings};
+pub use advise::{Advice, Recommendation, SettingsChange, WhatIf};
+pub use prediction::{LimitingFactor, PredictedMigration};
+pub use settings::{AutoConverge, Conditions, Goal, Interval, MigrationParameters};
 
-use guest::Guest;
-use moments::Moments;
+use guest::TracedGuest;
+use timeline::RunTimeline;
 use random::Random;
-use run::{Guess, Run, Went};
+use run::{UncertainInputs, Run, ReplayResult};
 
 /// Most runs of a replay.
 const RUNS: usize = if cfg!(test) { 40 } else { 120 };
@@ -53,52 +53,52 @@ const PATIENCE_SECONDS: f64 = 60.0;
 #[derive(Debug)]
 pub struct Replayer<'t> {
     trace: &'t DirtyTrace,
-    guest: Guest,
+    guest: TracedGuest,
 }
 
 impl<'t> Replayer<'t> {
     /// Takes a trace in; refuses one that is empty or contradicts itself.
     pub fn new(trace: &'t DirtyTrace) -> Result<Self, TraceError> {
-        Ok(Self { trace, guest: Guest::new(trace)? })
+        Ok(Self { trace, guest: TracedGuest::new(trace)? })
     }
 
     /// Predicts a migration. `seed` is what the facts hash to, so that the same facts give the same forecast.
-    pub fn replay(&self, settings: &Settings, conditions: &Conditions, goal: &Goal, seed: u64) -> Replay {
+    pub fn replay(&self, settings: &MigrationParameters, conditions: &Conditions, goal: &Goal, seed: u64) -> PredictedMigration {
         self.runs(settings, conditions, goal, seed, RUNS)
     }
 
     fn runs(
         &self,
-        settings: &Settings,
+        settings: &MigrationParameters,
         conditions: &Conditions,
         goal: &Goal,
         seed: u64,
         most: usize,
-    ) -> Replay {
+    ) -> PredictedMigration {
         // Beyond the deadline too: how late it would be is worth knowing.
         let patience = self.patience(settings, conditions);
         let deadline = goal.deadline_seconds.unwrap_or(patience);
         let horizon = deadline.max(patience);
-        let run = |guess: Guess| Run::new(&self.guest, settings, conditions, &guess).until(horizon);
+        let run = |inputs: UncertainInputs| Run::new(&self.guest, settings, conditions, &inputs).run_until(horizon);
         let mut random = Random::new(seed);
-        let pilot = run(self.guess(conditions, &mut random, 0.0));
-        let moment_seconds = Moments::step(pilot.total_seconds);
-        let mut went: Vec<Went> = Vec::new();
+        let pilot = run(self.draw_inputs(conditions, &mut random, 0.0));
+        let moment_seconds = RunTimeline::step(pilot.total_seconds);
+        let mut results: Vec<ReplayResult> = Vec::new();
         let mut work = 0;
         let enough_work = WORK * most as u64 / RUNS as u64;
         let fewest = FEWEST_RUNS.min(most / 3);
-        while went.len() < most && (work < enough_work || went.len() < fewest) {
-            let guess =
-                |_| Guess { moment_seconds, ..self.guess(conditions, &mut random, pilot.total_seconds) };
-            let guesses: Vec<Guess> = (0..AT_ONCE).map(guess).collect();
-            let runs: Vec<Went> = guesses.into_par_iter().map(run).collect();
+        while results.len() < most && (work < enough_work || results.len() < fewest) {
+            let inputs =
+                |_| UncertainInputs { moment_seconds, ..self.draw_inputs(conditions, &mut random, pilot.total_seconds) };
+            let drawn: Vec<UncertainInputs> = (0..AT_ONCE).map(inputs).collect();
+            let runs: Vec<ReplayResult> = drawn.into_par_iter().map(run).collect();
             work += runs.iter().map(|one| one.work).sum::<u64>();
-            went.extend(runs);
+            results.extend(runs);
         }
-        Replay::from_runs(&went, settings, deadline)
+        PredictedMigration::from_runs(&results, settings, deadline)
     }
 
-    fn patience(&self, settings: &Settings, conditions: &Conditions) -> f64 {
+    fn patience(&self, settings: &MigrationParameters, conditions: &Conditions) -> f64 {
         let limit = settings.bandwidth_limit_bytes_per_second.unwrap_or(f64::INFINITY);
         let bandwidth = conditions.goodput_bytes_per_second.min(limit).max(1.0);
         PATIENCE * self.trace.ram_bytes as f64 / bandwidth + PATIENCE_SECONDS
@@ -106,8 +106,8 @@ impl<'t> Replayer<'t> {
 
     /// Draws one guess. `expected` is about how long the migration takes: where the trace is longer than that, the
     /// migration begins early enough not to run over the trace's end.
-    fn guess(&self, conditions: &Conditions, random: &mut Random, expected: f64) -> Guess {
-        let mut within = |range: Range| random.between(range.low, range.high);
+    fn draw_inputs(&self, conditions: &Conditions, random: &mut Random, expected: f64) -> UncertainInputs {
+        let mut within = |range: Interval| random.between(range.low, range.high);
         let setup_seconds = within(conditions.setup_seconds);
         let stop_seconds = within(conditions.stop_seconds);
         let start_seconds = within(conditions.start_seconds);
@@ -120,7 +120,7 @@ impl<'t> Replayer<'t> {
         let goodput = conditions.goodput_bytes_per_second * (conditions.goodput_cv * random.normal()).exp();
         let busy = random.between(0.2, 1.0);
         let deltas = self.trace.deltas;
-        Guess {
+        UncertainInputs {
             weights: self.resampled(random),
             offset_seconds,
             goodput,

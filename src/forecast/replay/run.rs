@@ -1,18 +1,18 @@
 //! One migration replayed: QEMU's migration thread, step by step, over one guess at everything uncertain.
 //!
 //! The order of steps is that of `migration_thread`, `migration_iteration_run`, `ram_save_iterate` and
-//! `migration_update_counters` in QEMU 7.2 to 10.0. Between them the loop differs in what [`Settings`] says: the sync
+//! `migration_update_counters` in QEMU 7.2 to 10.0. Between them the loop differs in what [`MigrationParameters`] says: the sync
 //! on a timer while throttling, and the bandwidth that QEMU is told.
 
 use crate::fact::trace::PAGE_BYTES;
 
 use super::{
-    dirty::{AtCursor, DirtyPages},
-    guest::Guest,
-    link::Link,
-    moments::Moments,
+    dirty::{PageAtCursor, DirtyPages},
+    guest::TracedGuest,
+    send_queue::SendQueue,
+    timeline::RunTimeline,
     random::{mix, to_unit},
-    settings::{Conditions, Settings},
+    settings::{Conditions, MigrationParameters},
     throttle::Throttle,
 };
 
@@ -49,7 +49,7 @@ const SYNC_WORK: u64 = 60;
 
 /// One guess at everything that a forecast does not know exactly.
 #[derive(Debug, Clone)]
-pub(super) struct Guess {
+pub(super) struct UncertainInputs {
     pub(super) weights: Vec<f64>,
     pub(super) offset_seconds: f64,
     pub(super) goodput: f64,
@@ -70,7 +70,7 @@ pub(super) struct Guess {
 
 /// How one replay went. Times are in seconds from the order to migrate.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub(super) struct Went {
+pub(super) struct ReplayResult {
     pub(super) converged: bool,
     pub(super) total_seconds: f64,
     pub(super) bytes: f64,
@@ -92,20 +92,20 @@ pub(super) struct Went {
     /// Pages handed over, of the sample: what this run cost to compute.
     pub(super) work: u64,
     /// What was left at each moment, and when rounds ended.
-    pub(super) moments: Moments,
+    pub(super) timeline: RunTimeline,
 }
 
 /// The migration thread.
 pub(super) struct Run<'a> {
-    guest: &'a Guest,
-    settings: &'a Settings,
+    guest: &'a TracedGuest,
+    settings: &'a MigrationParameters,
     conditions: &'a Conditions,
-    guess: &'a Guess,
+    inputs: &'a UncertainInputs,
     dirty: DirtyPages<'a>,
     /// Dirty pages that no trace shows, and the guest's time since which they are written.
     silent: f64,
     silent_since: f64,
-    link: Link,
+    send_queue: SendQueue,
     throttle: Throttle,
     /// How fast the guest works, of its usual speed.
     speed: f64,
@@ -127,22 +127,22 @@ pub(super) struct Run<'a> {
     first_pass_ended: Option<f64>,
     least_left: f64,
     work: u64,
-    moments: Moments,
+    timeline: RunTimeline,
 }
 
 impl<'a> Run<'a> {
     pub(super) fn new(
-        guest: &'a Guest,
-        settings: &'a Settings,
+        guest: &'a TracedGuest,
+        settings: &'a MigrationParameters,
         conditions: &'a Conditions,
-        drawn: &'a Guess,
+        drawn: &'a UncertainInputs,
     ) -> Self {
         let at = drawn.offset_seconds;
         Self {
             dirty: DirtyPages::all(guest, drawn.weights.clone(), settings.accelerator, drawn.seed, at),
             silent: 0.0, // all of RAM is dirty anyway
             silent_since: at,
-            link: Link::new(drawn.goodput, drawn.queue_bytes),
+            send_queue: SendQueue::new(drawn.goodput, drawn.queue_bytes),
             throttle: Throttle::new(settings.auto_converge),
             speed: 1.0,
             now: 0.0,
@@ -163,22 +163,22 @@ impl<'a> Run<'a> {
             first_pass_ended: None,
             least_left: f64::INFINITY,
             work: 0,
-            moments: Moments::every(drawn.moment_seconds),
+            timeline: RunTimeline::every(drawn.moment_seconds),
             guest,
             settings,
             conditions,
-            guess: drawn,
+            inputs: drawn,
         }
     }
 
     /// Runs until the migration completes, or is still under way at `horizon` seconds from the order to migrate.
-    pub(super) fn until(mut self, horizon: f64) -> Went {
-        let horizon = horizon - self.guess.setup_seconds;
+    pub(super) fn run_until(mut self, horizon: f64) -> ReplayResult {
+        let horizon = horizon - self.inputs.setup_seconds;
         self.throttle.synced(self.now, 0.0, 0.0);
         while self.now < horizon {
             if self.left() < self.threshold {
                 self.sync();
-                self.least_left = self.least_left.min(self.left() / self.guess.goodput);
+                self.least_left = self.least_left.min(self.left() / self.inputs.goodput);
             }
             if self.settings.post_copy && self.syncs > 1 {
                 return self.post_copy();
@@ -192,12 +192,12 @@ impl<'a> Run<'a> {
             self.end_of_section();
             if self.is_hopeless() {
                 let now = self.now;
-                let given_up_at = Some(now + self.guess.setup_seconds);
-                return Went { given_up_at, ..self.went(false, 0.0, now) };
+                let given_up_at = Some(now + self.inputs.setup_seconds);
+                return ReplayResult { given_up_at, ..self.result(false, 0.0, now) };
             }
         }
         let now = self.now;
-        self.went(false, 0.0, now)
+        self.result(false, 0.0, now)
     }
 
     /// Nothing will change any more: the trace went round, and the throttle is what it will be.
@@ -209,7 +209,7 @@ impl<'a> Run<'a> {
 
     fn elapse(&mut self, seconds: f64) {
         self.now += seconds;
-        self.moments.pass(self.now + self.guess.setup_seconds, self.left());
+        self.timeline.pass(self.now + self.inputs.setup_seconds, self.left());
         self.guest_now += seconds * self.speed;
     }
 
@@ -222,21 +222,21 @@ impl<'a> Run<'a> {
     fn read_dirty_log(&mut self) -> f64 {
         let before = self.left();
         self.dirty.sync(self.guest_now);
-        let written = (self.guest_now - self.silent_since) * self.guess.vcpu_busy / SILENT_BUSY_SECONDS;
-        self.silent = self.silent.max(self.guess.silent_pages * written.min(1.0));
+        let written = (self.guest_now - self.silent_since) * self.inputs.vcpu_busy / SILENT_BUSY_SECONDS;
+        self.silent = self.silent.max(self.inputs.silent_pages * written.min(1.0));
         self.silent_since = self.guest_now;
         self.syncs += 1;
         (self.left() - before).max(0.0)
     }
 
     /// What is sent next.
-    fn seek(&mut self) -> Option<AtCursor> {
+    fn seek(&mut self) -> Option<PageAtCursor> {
         let silent =
-            (self.silent >= 0.5).then_some(AtCursor { page: SILENT, left: self.silent, zero: false });
+            (self.silent >= 0.5).then_some(PageAtCursor { page: SILENT, left: self.silent, zero: false });
         self.dirty.seek(self.guest_now).or(silent)
     }
 
-    fn sent(&mut self, at: AtCursor, pages: f64) {
+    fn sent(&mut self, at: PageAtCursor, pages: f64) {
         if at.page == SILENT {
             self.silent -= pages;
         } else {
@@ -249,17 +249,17 @@ impl<'a> Run<'a> {
             self.sent_first = self.bytes;
             self.first_pass_ended = Some(self.now);
         }
-        self.moments.round_ends.push(self.now + self.guess.setup_seconds);
+        self.timeline.round_ends.push(self.now + self.inputs.setup_seconds);
         let dirtied = self.read_dirty_log();
         self.work += SYNC_WORK;
         if self.syncs > 2 {
             self.dirtied_later += dirtied;
         }
         let seconds = self.conditions.sync_seconds_per_gib * self.guest.ram_gib;
-        self.link.pass(seconds);
+        self.send_queue.pass(seconds);
         self.elapse(seconds);
         self.throttle.synced(self.now, dirtied, self.bytes);
-        self.speed = self.throttle.speed(self.guess.vcpu_busy, self.guess.throttle_effect);
+        self.speed = self.throttle.speed(self.inputs.vcpu_busy, self.inputs.throttle_effect);
     }
 
     /// Newer QEMUs sync on a timer while auto-converge is on, so that a long round does not keep the throttle waiting.
@@ -279,7 +279,7 @@ impl<'a> Run<'a> {
         let mut until_look = self.stride(self.conditions.page_seconds, 0.0);
         while !self.budget_spent() {
             let Some(at) = self.seek() else { break };
-            let (bytes, cpu) = self.price(at);
+            let (bytes, cpu) = self.page_cost(at);
             let mut pages = at.left.min(until_look);
             if let Some(left) = self.budget_left() {
                 pages = pages.min((left / bytes).ceil().max(1.0));
@@ -303,12 +303,12 @@ impl<'a> Run<'a> {
     fn stride(&self, page_seconds: f64, age_seconds: f64) -> f64 {
         let far = self.left() > FAR * self.threshold;
         let moment = if far { SECTION_SECONDS - age_seconds } else { 1e-3 };
-        let look_seconds = LOOK_PAGES * page_seconds.max((PAGE + PAGE_HEADER) / self.guess.goodput).max(1e-9);
+        let look_seconds = LOOK_PAGES * page_seconds.max((PAGE + PAGE_HEADER) / self.inputs.goodput).max(1e-9);
         LOOK_PAGES * (moment / look_seconds).floor().clamp(1.0, 4096.0)
     }
 
-    fn hand_over(&mut self, at: AtCursor, pages: f64, bytes: f64, cpu: f64) {
-        let seconds = self.link.send(pages * bytes, pages * cpu);
+    fn hand_over(&mut self, at: PageAtCursor, pages: f64, bytes: f64, cpu: f64) {
+        let seconds = self.send_queue.send(pages * bytes, pages * cpu);
         self.cpu += pages * cpu;
         self.elapse(seconds);
         self.window_bytes += pages * bytes;
@@ -321,7 +321,7 @@ impl<'a> Run<'a> {
     }
 
     /// Bytes on the wire and CPU seconds of one of the pages at the cursor.
-    fn price(&self, at: AtCursor) -> (f64, f64) {
+    fn page_cost(&self, at: PageAtCursor) -> (f64, f64) {
         if at.zero {
             return (ZERO_PAGE_BYTES, self.conditions.zero_page_seconds);
         }
@@ -335,8 +335,8 @@ impl<'a> Run<'a> {
             return (XBZRLE_HEADER, seconds * XBZRLE_COST);
         }
         if self.in_cache.get(at.page / 64).is_some_and(|word| word >> (at.page % 64) & 1 == 1) {
-            let overflow = self.guess.delta_overflow;
-            let bytes = overflow * whole + (1.0 - overflow) * (XBZRLE_HEADER + self.guess.delta_bytes);
+            let overflow = self.inputs.delta_overflow;
+            let bytes = overflow * whole + (1.0 - overflow) * (XBZRLE_HEADER + self.inputs.delta_bytes);
             return (bytes, seconds * XBZRLE_COST);
         }
         (whole, seconds)
@@ -351,10 +351,10 @@ impl<'a> Run<'a> {
         if let Some(word) = self.in_cache.get_mut(page / 64)
             && *word & bit == 0
             && self.dirty.passes() > 0
-            && to_unit(mix(self.guess.seed ^ page as u64)) < free
+            && to_unit(mix(self.inputs.seed ^ page as u64)) < free
         {
             *word |= bit;
-            self.cached_pages += self.guess.weights.get(page).copied().unwrap_or(0.0);
+            self.cached_pages += self.inputs.weights.get(page).copied().unwrap_or(0.0);
         }
     }
 
@@ -373,7 +373,7 @@ impl<'a> Run<'a> {
         if self.budget_spent() {
             let wait = (self.window_began + WINDOW_SECONDS - self.now).max(0.0);
             self.limited += wait;
-            self.link.pass(wait);
+            self.send_queue.pass(wait);
             self.elapse(wait);
             self.new_window();
         }
@@ -385,54 +385,54 @@ impl<'a> Run<'a> {
             return;
         }
         let measured = self.window_bytes / length;
-        let bandwidth = self.settings.told_bandwidth().unwrap_or(measured);
+        let bandwidth = self.settings.switchover_bandwidth().unwrap_or(measured);
         self.threshold = bandwidth * self.settings.downtime_limit_seconds;
         self.window_began = self.now;
         self.window_bytes = 0.0;
     }
 
     /// The vCPUs stop, what is left is sent, the guest starts at the destination.
-    fn complete(mut self) -> Went {
+    fn complete(mut self) -> ReplayResult {
         self.read_dirty_log();
-        self.link.pass(self.guess.stop_seconds);
+        self.send_queue.pass(self.inputs.stop_seconds);
         let mut sending = 0.0;
         while let Some(at) = self.seek() {
-            let (bytes, cpu) = self.price(at);
-            sending += self.link.send(at.left * bytes, at.left * cpu);
+            let (bytes, cpu) = self.page_cost(at);
+            sending += self.send_queue.send(at.left * bytes, at.left * cpu);
             self.bytes += at.left * bytes;
             self.sent(at, at.left);
             self.cache(at.page);
         }
-        sending += self.others();
-        let blackout = self.guess.stop_seconds + sending + self.guess.start_seconds;
-        let end = self.now + blackout + self.guess.finish_seconds;
-        self.went(true, blackout, end)
+        sending += self.send_other_state();
+        let blackout = self.inputs.stop_seconds + sending + self.inputs.start_seconds;
+        let end = self.now + blackout + self.inputs.finish_seconds;
+        self.result(true, blackout, end)
     }
 
     /// The guest goes on at the destination at once, and what is left follows.
-    fn post_copy(mut self) -> Went {
+    fn post_copy(mut self) -> ReplayResult {
         self.read_dirty_log();
-        self.link.pass(self.guess.stop_seconds);
-        let sending = self.others();
-        let blackout = self.guess.stop_seconds + sending + self.guess.start_seconds;
+        self.send_queue.pass(self.inputs.stop_seconds);
+        let sending = self.send_other_state();
+        let blackout = self.inputs.stop_seconds + sending + self.inputs.start_seconds;
         let rest = self.left() / PAGE * (PAGE + PAGE_HEADER);
         self.bytes += rest;
-        let end = self.now + blackout + rest / self.guess.goodput + self.guess.finish_seconds;
-        self.went(true, blackout, end)
+        let end = self.now + blackout + rest / self.inputs.goodput + self.inputs.finish_seconds;
+        self.result(true, blackout, end)
     }
 
-    fn others(&mut self) -> f64 {
+    fn send_other_state(&mut self) -> f64 {
         let bytes = self.conditions.other_bytes;
         self.bytes += bytes;
-        self.link.send(bytes, 0.0) + self.link.drain()
+        self.send_queue.send(bytes, 0.0) + self.send_queue.drain()
     }
 
-    fn went(self, converged: bool, blackout_seconds: f64, end: f64) -> Went {
+    fn result(self, converged: bool, blackout_seconds: f64, end: f64) -> ReplayResult {
         let sending = self.now.max(1e-9);
         let sent_later = self.bytes - self.sent_first;
-        Went {
+        ReplayResult {
             converged,
-            total_seconds: end + self.guess.setup_seconds,
+            total_seconds: end + self.inputs.setup_seconds,
             bytes: self.bytes,
             rounds: f64::from(self.syncs),
             blackout_seconds,
@@ -448,7 +448,7 @@ impl<'a> Run<'a> {
             exposed_seconds: self.first_pass_ended.map_or(0.0, |ended| self.now - ended),
             given_up_at: None,
             work: self.work,
-            moments: self.moments,
+            timeline: self.timeline,
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::fact::{Accelerator, Version};
 /// How the migration is set up. The defaults are libvirt's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Settings {
+pub struct MigrationParameters {
     /// Version of the QEMU on the source, which runs the loop.
     pub qemu: Version,
     /// What runs the guest: it decides from when on a page counts as dirty again.
@@ -28,7 +28,7 @@ pub struct Settings {
     pub post_copy: bool,
 }
 
-impl Default for Settings {
+impl Default for MigrationParameters {
     fn default() -> Self {
         Self {
             qemu: Version { major: 10, minor: 0, micro: 0 },
@@ -44,14 +44,14 @@ impl Default for Settings {
     }
 }
 
-impl Settings {
+impl MigrationParameters {
     /// Whether this QEMU looks at the dirty bitmap every 5 s while it throttles (from 9.2: cpu-throttle.c).
     pub(super) fn syncs_while_throttling(&self) -> bool {
         self.auto_converge.is_some() && self.qemu >= Version { major: 9, minor: 2, micro: 0 }
     }
 
     /// The bandwidth that QEMU is told to reckon with, where it is told and new enough to listen.
-    pub(super) fn told_bandwidth(&self) -> Option<f64> {
+    pub(super) fn switchover_bandwidth(&self) -> Option<f64> {
         let listens = self.qemu >= Version { major: 8, minor: 2, micro: 0 };
         self.switchover_bandwidth_bytes_per_second.filter(|_| listens)
     }
@@ -84,7 +84,7 @@ pub struct Conditions {
     /// Standard deviation of the goodput from one migration to the next, by its mean.
     pub goodput_cv: f64,
     /// What the kernel takes from QEMU before QEMU has to wait: unsent and unacknowledged bytes.
-    pub socket_queue_bytes: Range,
+    pub socket_queue_bytes: Interval,
     /// CPU time that QEMU takes to send a page.
     pub page_seconds: f64,
     /// CPU time that QEMU takes to find a page zero and say so.
@@ -93,17 +93,17 @@ pub struct Conditions {
     pub sync_seconds_per_gib: f64,
     /// Pages that the guest's kernel writes all the time with what they held a moment before: locks, counters. A trace of
     /// contents does not see them.
-    pub silent_pages: Range,
+    pub silent_pages: Interval,
     /// From the order to migrate to the first page: libvirt's preparation, the destination's QEMU, the connection.
-    pub setup_seconds: Range,
+    pub setup_seconds: Interval,
     /// Bytes sent beside the guest's RAM: other RAM blocks, device state.
     pub other_bytes: f64,
     /// From the stop of the vCPUs to the first byte of the rest: the last sync, libvirt's round trips.
-    pub stop_seconds: Range,
+    pub stop_seconds: Interval,
     /// From the last byte's arrival to a running guest: device state, lock hand-over, libvirt's round trips.
-    pub start_seconds: Range,
+    pub start_seconds: Interval,
     /// From a running guest to the end of the migration as libvirt reports it.
-    pub finish_seconds: Range,
+    pub finish_seconds: Interval,
 }
 
 impl Default for Conditions {
@@ -111,16 +111,16 @@ impl Default for Conditions {
         Self {
             goodput_bytes_per_second: 1.17e8,
             goodput_cv: 0.01,
-            socket_queue_bytes: Range { low: 1.0e6, high: 3.0e6 },
+            socket_queue_bytes: Interval { low: 1.0e6, high: 3.0e6 },
             page_seconds: 2.0e-6,
             zero_page_seconds: 0.7e-6,
             sync_seconds_per_gib: 0.5e-3,
-            silent_pages: Range { low: 110.0, high: 150.0 },
-            setup_seconds: Range { low: 0.3, high: 0.8 },
+            silent_pages: Interval { low: 110.0, high: 150.0 },
+            setup_seconds: Interval { low: 0.3, high: 0.8 },
             other_bytes: 5.0e5,
-            stop_seconds: Range { low: 0.01, high: 0.03 },
-            start_seconds: Range { low: 0.03, high: 0.08 },
-            finish_seconds: Range { low: 0.02, high: 0.1 },
+            stop_seconds: Interval { low: 0.01, high: 0.03 },
+            start_seconds: Interval { low: 0.03, high: 0.08 },
+            finish_seconds: Interval { low: 0.02, high: 0.1 },
         }
     }
 }
@@ -128,7 +128,7 @@ impl Default for Conditions {
 /// A figure that lies somewhere between two others.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Range {
+pub struct Interval {
     /// The least it is.
     pub low: f64,
     /// The most it is.

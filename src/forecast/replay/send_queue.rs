@@ -6,13 +6,13 @@
 
 /// One connection with its queue.
 #[derive(Debug, Clone)]
-pub(super) struct Link {
+pub(super) struct SendQueue {
     goodput: f64,
     queued: f64,
     capacity: f64,
 }
 
-impl Link {
+impl SendQueue {
     pub(super) fn new(goodput: f64, capacity: f64) -> Self {
         Self { goodput: goodput.max(1.0), queued: 0.0, capacity: capacity.max(1.0) }
     }
@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn a_long_stream_goes_at_the_goodput_and_leaves_a_queue() {
-        let mut link = Link::new(1e6, 3e4);
+        let mut link = SendQueue::new(1e6, 3e4);
         let seconds: f64 = (0..10_000).map(|_| link.send(1e3, 1e-5)).sum();
         let (sent, queued) = (1e7, link.queued);
         assert!((seconds - (sent - queued) / 1e6).abs() < 1e-4, "{seconds}");
@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn a_slow_sender_never_waits() {
-        let mut link = Link::new(1e6, 3e4);
+        let mut link = SendQueue::new(1e6, 3e4);
         assert!((0..1000).all(|_| (link.send(1e3, 2e-3) - 2e-3).abs() < 1e-12));
     }
 }

@@ -1,8 +1,8 @@
 //! How a migration goes on: memory left at equal steps of time, and the ends of the rounds. What a plot shows.
 
-use crate::fact::{Quantiles, Remaining};
+use crate::fact::{Quantiles, RemainingMemory};
 
-use super::{outcome::quantiles, run::Went};
+use super::{prediction::quantiles, run::ReplayResult};
 
 /// Most moments of a run.
 pub(super) const MOST: usize = 64;
@@ -13,13 +13,13 @@ const MOST_ROUNDS: usize = 64;
 
 /// What was left to send at each moment of one run.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub(super) struct Moments {
+pub(super) struct RunTimeline {
     every_seconds: f64,
     left_bytes: Vec<f64>,
     pub(super) round_ends: Vec<f64>,
 }
 
-impl Moments {
+impl RunTimeline {
     pub(super) fn every(seconds: f64) -> Self {
         Self { every_seconds: seconds, ..Self::default() }
     }
@@ -38,15 +38,15 @@ impl Moments {
 }
 
 /// What was left at a moment: nothing where the run had ended, and until then what was left when its guest stopped.
-fn left_at(run: &Went, moment: usize) -> f64 {
-    let is_over = run.converged && moment as f64 * run.moments.every_seconds >= run.total_seconds;
-    let seen = run.moments.left_bytes.get(moment).or(run.moments.left_bytes.last());
+fn left_at(run: &ReplayResult, moment: usize) -> f64 {
+    let is_over = run.converged && moment as f64 * run.timeline.every_seconds >= run.total_seconds;
+    let seen = run.timeline.left_bytes.get(moment).or(run.timeline.left_bytes.last());
     if is_over { 0.0 } else { seen.copied().unwrap_or(0.0) }
 }
 
 /// The runs together, until all are over.
-pub(super) fn timeline(runs: &[Went]) -> Vec<Remaining> {
-    let Some(step) = runs.first().map(|run| run.moments.every_seconds).filter(|step| step.is_finite()) else {
+pub(super) fn timeline(runs: &[ReplayResult]) -> Vec<RemainingMemory> {
+    let Some(step) = runs.first().map(|run| run.timeline.every_seconds).filter(|step| step.is_finite()) else {
         return Vec::new();
     };
     let mut timeline = Vec::new();
@@ -54,7 +54,7 @@ pub(super) fn timeline(runs: &[Went]) -> Vec<Remaining> {
         let Some(remaining_bytes) = quantiles(runs.iter().map(|run| left_at(run, moment))) else { break };
         let Quantiles { p5, p50, p95 } = remaining_bytes;
         // Whole bytes and milliseconds: more says nothing, and does not survive every reader of JSON.
-        timeline.push(Remaining {
+        timeline.push(RemainingMemory {
             at_seconds: (moment as f64 * step * 1e3).round() / 1e3,
             remaining_bytes: Quantiles { p5: p5.round(), p50: p50.round(), p95: p95.round() },
         });
@@ -66,11 +66,11 @@ pub(super) fn timeline(runs: &[Went]) -> Vec<Remaining> {
 }
 
 /// Ends of the rounds of the run whose duration is the middle one.
-pub(super) fn rounds_of_the_middle(runs: &[Went]) -> Vec<f64> {
-    let mut by_length: Vec<&Went> = runs.iter().collect();
+pub(super) fn rounds_of_the_middle(runs: &[ReplayResult]) -> Vec<f64> {
+    let mut by_length: Vec<&ReplayResult> = runs.iter().collect();
     by_length.sort_by(|one, other| one.total_seconds.total_cmp(&other.total_seconds));
     let middle = by_length.get(by_length.len() / 2);
     middle.map_or_else(Vec::new, |run| {
-        run.moments.round_ends.iter().take(MOST_ROUNDS).map(|at| (at * 1e3).round() / 1e3).collect()
+        run.timeline.round_ends.iter().take(MOST_ROUNDS).map(|at| (at * 1e3).round() / 1e3).collect()
     })
 }

@@ -5,7 +5,7 @@
 
 /// Ticks a second of the guest's kernel (CONFIG_HZ).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ticks {
+pub enum TickRate {
     /// Known.
     PerSecond(u32),
     /// Not known: the worst of those in use counts.
@@ -18,7 +18,7 @@ const IN_USE: [u32; 4] = [100, 250, 300, 1000];
 /// What a machine that is not overloaded adds before the timer's work is done; allowed once for each timer.
 const SERVICE_SECONDS: f64 = 0.01;
 
-impl Ticks {
+impl TickRate {
     /// The most by which a timer of this delay is late.
     pub(super) fn lateness_seconds(self, delay_seconds: f64) -> f64 {
         let wheel = match self {
@@ -62,9 +62,9 @@ mod tests {
         for hz in IN_USE {
             let tick = 1.0 / f64::from(hz);
             for delay in [0.2, 0.4, 1.6, 6.4, 25.6, 102.4, 120.0] {
-                let late = Ticks::PerSecond(hz).lateness_seconds(delay);
+                let late = TickRate::PerSecond(hz).lateness_seconds(delay);
                 assert!(late <= delay * 8.0 / 63.0 + tick + SERVICE_SECONDS + 1e-9, "{hz} {delay} {late}");
-                assert!(late <= Ticks::Unknown.lateness_seconds(delay));
+                assert!(late <= TickRate::Unknown.lateness_seconds(delay));
             }
         }
     }

@@ -2,14 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::fact::{Quantiles, Remaining};
+use crate::fact::{Quantiles, RemainingMemory};
 
-use super::{moments, run::Went, settings::Settings};
+use super::{timeline, run::ReplayResult, settings::MigrationParameters};
 
 /// A predicted migration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Replay {
+pub struct PredictedMigration {
     /// Share of the runs that completed by the deadline, with those that were given up early and would have.
     pub converges_ratio: f64,
     /// From the order to migrate to its end, of the runs that completed; none where no run did.
@@ -29,12 +29,12 @@ pub struct Replay {
     /// The least that was ever left to send, as time at the goodput: what the guest's dirtying allows at best.
     pub least_left_seconds: Option<Quantiles>,
     /// What makes it as long as it is, or keeps it from completing.
-    pub limit: Limit,
+    pub limit: LimitingFactor,
     /// Runs that this rests on.
     pub runs: u32,
     /// Memory left to send as the migration goes on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub timeline: Vec<Remaining>,
+    pub timeline: Vec<RemainingMemory>,
     /// Ends of the rounds in the run whose duration is the middle one, from the order to migrate.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub round_ends_seconds: Vec<f64>,
@@ -43,7 +43,7 @@ pub struct Replay {
 /// What a migration is limited by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Limit {
+pub enum LimitingFactor {
     /// The path carries no more.
     Path,
     /// QEMU's migration thread sends no faster.
@@ -56,7 +56,7 @@ pub enum Limit {
     DowntimeLimit,
 }
 
-impl Limit {
+impl LimitingFactor {
     /// The limit in words that fit after "limited by".
     pub fn words(self) -> &'static str {
         match self {
@@ -70,36 +70,36 @@ impl Limit {
 }
 
 /// Above this much of the time, something counts as what limits.
-const MOST_OF_IT: f64 = 0.6;
+const DOMINANT_RATIO: f64 = 0.6;
 /// A migration that would complete with a downtime limit this many times as long is limited by that.
-const LITTLE_MORE: f64 = 4.0;
+const NEAR_LIMIT_FACTOR: f64 = 4.0;
 
-impl Replay {
-    pub(super) fn from_runs(runs: &[Went], settings: &Settings, deadline_seconds: f64) -> Self {
-        let done: Vec<&Went> = runs.iter().filter(|run| run.converged).collect();
-        let of = |figure: fn(&Went) -> f64| quantiles(done.iter().map(|run| figure(run)));
-        let all = |figure: fn(&Went) -> f64| quantiles(runs.iter().map(figure)).map_or(0.0, |seen| seen.p50);
+impl PredictedMigration {
+    pub(super) fn from_runs(runs: &[ReplayResult], settings: &MigrationParameters, deadline_seconds: f64) -> Self {
+        let done: Vec<&ReplayResult> = runs.iter().filter(|run| run.converged).collect();
+        let of = |figure: fn(&ReplayResult) -> f64| quantiles(done.iter().map(|run| figure(run)));
+        let all = |figure: fn(&ReplayResult) -> f64| quantiles(runs.iter().map(figure)).map_or(0.0, |seen| seen.p50);
         let in_time = done.iter().filter(|run| run.total_seconds <= deadline_seconds).count();
-        let later = later(runs, done.len(), deadline_seconds);
+        let later = expected_later_completions(runs, done.len(), deadline_seconds);
         let converges_ratio = (in_time as f64 + later) / runs.len().max(1) as f64;
         let least_left =
             quantiles(runs.iter().map(|run| run.least_left_seconds).filter(|left| left.is_finite()));
         let throttle_percent = runs.iter().map(|run| run.throttle_percent).fold(0.0, f64::max);
-        let limit = if all(|run| run.limited_ratio) > 1.0 - MOST_OF_IT {
-            Limit::BandwidthLimit
+        let limit = if all(|run| run.limited_ratio) > 1.0 - DOMINANT_RATIO {
+            LimitingFactor::BandwidthLimit
         } else if converges_ratio < 0.5 {
-            let near = settings.downtime_limit_seconds * LITTLE_MORE;
+            let near = settings.downtime_limit_seconds * NEAR_LIMIT_FACTOR;
             if least_left.is_some_and(|left| left.p50 < near) {
-                Limit::DowntimeLimit
+                LimitingFactor::DowntimeLimit
             } else {
-                Limit::DirtyRate
+                LimitingFactor::DirtyRate
             }
-        } else if all(|run| run.dirtied_to_sent) > MOST_OF_IT {
-            Limit::DirtyRate
-        } else if all(|run| run.cpu_ratio) > MOST_OF_IT {
-            Limit::Cpu
+        } else if all(|run| run.dirtied_to_sent) > DOMINANT_RATIO {
+            LimitingFactor::DirtyRate
+        } else if all(|run| run.cpu_ratio) > DOMINANT_RATIO {
+            LimitingFactor::Cpu
         } else {
-            Limit::Path
+            LimitingFactor::Path
         };
         Self {
             converges_ratio,
@@ -112,8 +112,8 @@ impl Replay {
             least_left_seconds: least_left,
             limit,
             runs: u32::try_from(runs.len()).unwrap_or(u32::MAX),
-            timeline: moments::timeline(runs),
-            round_ends_seconds: moments::rounds_of_the_middle(runs),
+            timeline: timeline::timeline(runs),
+            round_ends_seconds: timeline::rounds_of_the_middle(runs),
         }
     }
 }
@@ -128,7 +128,7 @@ fn throttle_pause(percent: f64) -> f64 {
 
 /// Of the runs that were given up, how many would have ended by the deadline: at the rate at which runs ended
 /// that went on.
-fn later(runs: &[Went], done: usize, deadline_seconds: f64) -> f64 {
+fn expected_later_completions(runs: &[ReplayResult], done: usize, deadline_seconds: f64) -> f64 {
     let exposed: f64 = runs.iter().map(|run| run.exposed_seconds).sum();
     if exposed <= 0.0 {
         return 0.0;
@@ -160,13 +160,13 @@ mod tests {
 
     #[test]
     fn a_run_given_up_counts_for_what_it_would_have_done() {
-        let ended = Went { converged: true, exposed_seconds: 20.0, ..Went::default() };
-        let given_up = Went { exposed_seconds: 60.0, given_up_at: Some(60.0), ..Went::default() };
-        let settings = Settings::default();
-        let never = Replay::from_runs(&vec![given_up.clone(); 4], &settings, 600.0);
+        let ended = ReplayResult { converged: true, exposed_seconds: 20.0, ..ReplayResult::default() };
+        let given_up = ReplayResult { exposed_seconds: 60.0, given_up_at: Some(60.0), ..ReplayResult::default() };
+        let settings = MigrationParameters::default();
+        let never = PredictedMigration::from_runs(&vec![given_up.clone(); 4], &settings, 600.0);
         assert!(never.converges_ratio < 1e-9 && never.total_seconds.is_none());
         // One in 80 s: over the 540 s that each of the others had left, nearly all would have ended.
-        let mostly = Replay::from_runs(&[ended, given_up], &settings, 600.0);
+        let mostly = PredictedMigration::from_runs(&[ended, given_up], &settings, 600.0);
         assert!((0.95..1.0).contains(&mostly.converges_ratio), "{mostly:?}");
     }
 

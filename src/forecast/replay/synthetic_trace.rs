@@ -13,7 +13,7 @@ use super::random::Random;
 
 /// Pages written at random, each on average so many times a second.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Group {
+pub struct PageGroup {
     /// Pages in it.
     pub pages: f64,
     /// Writes to one page in a second.
@@ -29,13 +29,13 @@ const SWEEPS: u32 = 40_000;
 const RATES: [f64; 13] = [0.003, 0.0065, 0.014, 0.03, 0.065, 0.14, 0.3, 0.65, 1.4, 3.0, 6.5, 14.0, 30.0];
 
 /// Groups of pages that explain the windows, at most as many pages as the RAM has.
-pub fn fit(windows: &[DirtyWindow], ram_bytes: u64) -> Vec<Group> {
+pub fn fit_page_groups(windows: &[DirtyWindow], ram_bytes: u64) -> Vec<PageGroup> {
     let most = (ram_bytes / PAGE_BYTES) as f64;
     let seen: Vec<(f64, f64)> = windows
         .iter()
         .map(|seen| (seen.window_seconds, seen.dirtied_bytes as f64 / PAGE_BYTES as f64))
         .collect();
-    let mut groups = RATES.map(|rate| (Group { pages: 0.0, rate }, parts(rate, &seen)));
+    let mut groups = RATES.map(|rate| (PageGroup { pages: 0.0, rate }, parts(rate, &seen)));
     // Coordinate descent: each group in turn takes what the others leave, and never less than nothing. All is by the
     // size of the window's own figure, or the longest window would be all that counts.
     let mut left = vec![1.0; seen.len()];
@@ -51,7 +51,7 @@ pub fn fit(windows: &[DirtyWindow], ram_bytes: u64) -> Vec<Group> {
     let groups = groups.map(|(group, _)| group);
     let sum: f64 = groups.iter().map(|group| group.pages).sum();
     let scale = if sum > most { most / sum } else { 1.0 };
-    let scaled = groups.into_iter().map(|group| Group { pages: group.pages * scale, ..group });
+    let scaled = groups.into_iter().map(|group| PageGroup { pages: group.pages * scale, ..group });
     scaled.filter(|group| group.pages > 0.5).collect()
 }
 
@@ -65,7 +65,7 @@ fn share(rate: f64, window: f64) -> f64 {
 }
 
 /// Writes groups down as the trace of a guest that has them, of whose other pages `zero_ratio` are zero.
-pub fn trace(groups: &[Group], ram_bytes: u64, zero_ratio: f64, seed: u64) -> DirtyTrace {
+pub fn from_page_groups(groups: &[PageGroup], ram_bytes: u64, zero_ratio: f64, seed: u64) -> DirtyTrace {
     let ram_pages = (ram_bytes / PAGE_BYTES).max(1);
     let sampled = u32::try_from(ram_pages).unwrap_or(PAGES).min(PAGES);
     let positions = (0..u64::from(sampled)).map(|at| at * ram_pages / u64::from(sampled)).collect();
@@ -103,7 +103,7 @@ pub fn trace(groups: &[Group], ram_bytes: u64, zero_ratio: f64, seed: u64) -> Di
 }
 
 /// The rate of the group that a page drawn at random belongs to; `None` for a page that nothing writes.
-fn group_of(groups: &[Group], ram_pages: f64, drawn: f64) -> Option<f64> {
+fn group_of(groups: &[PageGroup], ram_pages: f64, drawn: f64) -> Option<f64> {
     let mut below = 0.0;
     groups.iter().find_map(|group| {
         below += group.pages / ram_pages;
