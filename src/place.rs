@@ -1,4 +1,5 @@
-//! Where a ledger is. A URL may hold a password, so that it is never shown as it was given.
+//! Location of a ledger: file or database URL. A URL may contain a password, so Display and Debug never show the
+//! password.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -8,13 +9,13 @@ use std::{
 
 use serde::Deserialize;
 
-/// Where a ledger is: a SQLite file, or a PostgreSQL database by its URL.
+/// Location of a ledger: path of a SQLite file, or URL of a PostgreSQL database.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(from = "String")]
 pub enum LedgerUrl {
-    /// A file, made where there is none.
+    /// A SQLite file, created if it does not exist.
     File(PathBuf),
-    /// A database, as `postgres://USER@HOST:PORT/NAME`.
+    /// A PostgreSQL database, as `postgres://USER@HOST:PORT/NAME`.
     Database(String),
 }
 
@@ -46,8 +47,8 @@ impl From<PathBuf> for LedgerUrl {
     }
 }
 
-/// The parts of a URL: scheme; user and password; host, port and database; parameters. None where they cannot be told
-/// apart for certain, as with an `@` in a password.
+/// Splits a URL into scheme; user and password; host, port and database; parameters. None if the split would be
+/// ambiguous, as with an `@` in a password.
 pub(crate) fn url_parts(url: &str) -> Option<(&str, &str, &str, &str)> {
     let (scheme, rest) = url.split_once("://")?;
     let (rest, parameters) = rest.split_once('?').unwrap_or((rest, ""));

@@ -1,4 +1,4 @@
-//! Types out of the JSON Schemas of Rust types.
+//! Derives document types from the JSON Schemas of Rust types.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::fact::CollectionMethod;
 
-/// The type of a Rust type's JSON form.
+/// Returns the document type of a Rust type's JSON form.
 pub(crate) fn type_of_schema<T: JsonSchema>() -> Type {
     let schema = schema_for!(T).to_value();
     let empty = serde_json::Map::new();
@@ -28,7 +28,7 @@ struct SchemaReader<'a> {
 }
 
 impl SchemaReader<'_> {
-    /// `field` is the name of the field that has this schema, for its unit.
+    /// Reads the schema of `field`, whose name gives the unit.
     fn read(&mut self, schema: &Json, field: &str, name: &str) -> Type {
         if let Some(reference) = schema.get("$ref").and_then(Json::as_str) {
             return self.referenced(reference, field);
@@ -159,7 +159,7 @@ fn text(schema: &Json, key: &str) -> String {
     schema.get(key).and_then(Json::as_str).unwrap_or_default().to_owned()
 }
 
-/// The texts of a schema that allows only some.
+/// Allowed texts of a schema, if it limits them.
 fn choices(schema: &Json) -> Option<Choices> {
     if let Some(texts) = schema.get("enum").and_then(Json::as_array) {
         let choices = texts

@@ -310,13 +310,13 @@ fn lengths(guests: &Guests, settings: impl Iterator<Item = u32>, most: usize, ta
             let rto = fates.iter().flatten().map(|fate| fate.rto).fold(0.2, f64::max);
             let budget = predict(retries2, rto, None);
             let endless = predict(15, rto, None);
-            let outlook = |seconds: f64| {
+            let estimate = |seconds: f64| {
                 Silence { blackout_seconds: seconds.max(0.0), dark_seconds: 0.0 }
                     .survival_estimate(&endless, &budget)
                     .survival
             };
             // The silence that the owner sees is shorter than the blackout by the time until it next sends.
-            let predicted = match (survival_estimate(longest), survival_estimate(least - EVERY_SECONDS - NOISE_SECONDS)) {
+            let predicted = match (estimate(longest), estimate(least - EVERY_SECONDS - NOISE_SECONDS)) {
                 (Survival::Certain, _) => "survives",
                 (_, Survival::Lost) => "lost",
                 _ if packets == Packets::Kept && longest < budget.earliest_end_seconds => {
@@ -366,9 +366,9 @@ fn own_blackout(guests: &Guests, table: &mut String) -> bool {
     let out = guests.owner("cat /tmp/out");
     let lost = out.lines().filter(|line| line.contains(" lost ")).count();
     let silence = Silence { blackout_seconds: long, dark_seconds: 0.3 };
-    let outlook = silence.survival_estimate(&budget, &predict(15, 0.204, None));
-    assert_eq!(outlook.decided_by, ConnectionEnd::Guest);
-    let right = lost == 0 && outlook.survival == Survival::Certain;
+    let estimate = silence.survival_estimate(&budget, &predict(15, 0.204, None));
+    assert_eq!(estimate.decided_by, ConnectionEnd::Guest);
+    let right = lost == 0 && estimate.survival == Survival::Certain;
     let _ = writeln!(
         table,
         "\nThe owner itself (tcp_retries2 = 1, ends after {:.1} s) stopped for {long:.1} s with data in flight: {} of {CONNECTIONS} connections lost. {}.",

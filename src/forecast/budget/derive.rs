@@ -316,11 +316,11 @@ mod tests {
         };
         let settings = sysctl(3, 6, 5);
         let budget = known(&survived_silence_seconds(&far, &settings));
-        let connections = tcp_budget(peer(Fact::Known(settings)));
+        let connections = tcp(peer(Fact::Known(settings)));
         assert_eq!(connections[0].peer_budget_seconds, Fact::Known(Some(budget)));
         assert_eq!(connections[1].peer_budget_seconds, Fact::default());
         let hidden = Fact::unknown(Cause::AgentForbids, "no files");
-        assert_eq!(tcp_budget(peer(hidden.clone()))[0].peer_budget_seconds, hidden.map(|_: Sysctl| None));
+        assert_eq!(tcp(peer(hidden.clone()))[0].peer_budget_seconds, hidden.map(|_: Sysctl| None));
     }
 
     proptest! {

@@ -95,7 +95,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::forecast::budget::{ConnectionState, KernelSettings, tcp};
+    use crate::forecast::budget::{ConnectionState, KernelSettings, tcp_budget};
 
     fn budget(retries2: u32) -> Budget {
         tcp_budget(&KernelSettings { retries2, ..KernelSettings::default() }, &ConnectionState::established(0.204))
@@ -105,15 +105,15 @@ mod tests {
     fn the_peer_decides_a_blackout_and_the_guest_a_dark_network() {
         let (weak, strong) = (budget(3), budget(15));
         let blackout = Silence { blackout_seconds: 10.0, dark_seconds: 0.2 };
-        let outlook = blackout.survival_estimate(&strong, &weak);
-        assert_eq!((outlook.survival, outlook.decided_by), (Survival::Lost, ConnectionEnd::Peer));
-        assert_eq!(outlook.repaired_after_seconds, None);
+        let estimate = blackout.survival_estimate(&strong, &weak);
+        assert_eq!((estimate.survival, estimate.decided_by), (Survival::Lost, ConnectionEnd::Peer));
+        assert_eq!(estimate.repaired_after_seconds, None);
         // The same blackout with the weak settings in the guest: its clock stands still.
-        let outlook = blackout.survival_estimate(&weak, &strong);
-        assert_eq!((outlook.survival, outlook.decided_by), (Survival::Certain, ConnectionEnd::Guest));
+        let estimate = blackout.survival_estimate(&weak, &strong);
+        assert_eq!((estimate.survival, estimate.decided_by), (Survival::Certain, ConnectionEnd::Guest));
         let dark = Silence { blackout_seconds: 0.2, dark_seconds: 10.0 };
-        let outlook = dark.survival_estimate(&weak, &strong);
-        assert_eq!((outlook.survival, outlook.decided_by), (Survival::Lost, ConnectionEnd::Guest));
+        let estimate = dark.survival_estimate(&weak, &strong);
+        assert_eq!((estimate.survival, estimate.decided_by), (Survival::Lost, ConnectionEnd::Guest));
     }
 
     #[test]
@@ -127,9 +127,9 @@ mod tests {
     #[test]
     fn the_repair_comes_with_the_first_try_after_the_silence() {
         let (guest, peer) = (budget(15), budget(15));
-        let outlook = Silence { blackout_seconds: 2.0, dark_seconds: 0.0 }.survival_estimate(&guest, &peer);
+        let estimate = Silence { blackout_seconds: 2.0, dark_seconds: 0.0 }.survival_estimate(&guest, &peer);
         // Tries at 0.408, 0.816, 1.632 and 3.264 s; the guest's own at its 0.408 s, which is 2.408 s.
-        assert!((outlook.repaired_after_seconds.unwrap() - 3.264).abs() < 1e-6);
+        assert!((estimate.repaired_after_seconds.unwrap() - 3.264).abs() < 1e-6);
     }
 
     proptest! {
