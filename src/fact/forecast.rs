@@ -45,7 +45,7 @@ pub struct Forecast {
     #[schemars(example = 0.2)]
     pub dirty_to_bandwidth_ratio: Fact<f64>,
     /// Factor that decides the duration of the migration, or keeps it from completing.
-    #[schemars(example = &"what the migration path carries")]
+    #[schemars(example = &"the bandwidth of the migration path")]
     pub limited_by: Fact<String>,
     /// Forecasts for other settings or another path.
     pub alternatives: Fact<Vec<Alternative>>,

@@ -1,37 +1,38 @@
-//! Intervals corrected by how earlier ones held: split conformal prediction (Romano, Patterson, Candès 2019).
+//! Correction of forecast intervals by the errors of earlier forecasts: split conformal prediction (Romano, Patterson,
+//! Candès 2019).
 //!
-//! A score says by how much a figure lay outside its interval, as a part of the middle; below zero for one well inside.
-//! The interval is then widened, or narrowed, by the score that nine of ten earlier forecasts stayed below, whatever the
-//! reason for the misses was. It needs nothing of the model but that the next migration is like the earlier ones.
+//! A score is the distance of the actual figure outside its interval, divided by the median; negative for a figure
+//! inside. The interval is then widened, or narrowed, by the score that nine of ten earlier forecasts stayed below,
+//! whatever the reason for the errors was. The only assumption is that the next migration is like the earlier ones.
 
 use serde::{Deserialize, Serialize};
 
 use crate::fact::Quantiles;
 
-/// Share of the figures that an interval from p5 to p95 shall hold.
+/// Share of the actual figures that should lie in the interval from p5 to p95.
 const COVERAGE: f64 = 0.9;
-/// Fewest earlier forecasts that a correction rests on: with fewer, no score bounds nine of ten.
+/// Minimum number of earlier forecasts for a correction: with fewer, no score bounds nine of ten.
 pub const MIN_PAST_FORECASTS: usize = 9;
 
-/// A forecast figure and what came.
+/// Forecast of an earlier migration with the actual figure.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PastForecast {
-    /// What was foretold.
+    /// Forecast figure.
     pub predicted: Quantiles,
-    /// What came.
+    /// Actual figure.
     pub actual: f64,
 }
 
-/// How much intervals are to be widened, as a part of the middle.
+/// Correction of intervals, relative to the median.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Correction {
     widen_ratio: f64,
-    /// By how much the middle was off, at the median.
+    /// Median relative error of the median.
     shift_ratio: f64,
 }
 
 impl Correction {
-    /// What earlier forecasts teach; `None` where they are too few.
+    /// Learns a correction from earlier forecasts; `None` if there are too few.
     pub fn from_past(past: &[PastForecast]) -> Option<Self> {
         let usable = past.iter().filter(|past| past.predicted.p50 > 0.0 && past.actual.is_finite());
         let mut shifts: Vec<f64> = usable.clone().map(|past| past.actual / past.predicted.p50 - 1.0).collect();
@@ -45,7 +46,7 @@ impl Correction {
         Some(Self { widen_ratio, shift_ratio })
     }
 
-    /// The figure with its middle shifted and its interval widened, or narrowed, never past its middle nor below zero.
+    /// Shifts the median and widens or narrows the interval, never past the median nor below zero.
     pub fn apply(&self, figure: Quantiles) -> Quantiles {
         let (shift, widen) = (self.shift_ratio * figure.p50, self.widen_ratio * figure.p50);
         let p50 = figure.p50 + shift;

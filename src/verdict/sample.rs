@@ -95,9 +95,9 @@ fn context() -> Context {
             sent_bytes: Fact::Known(Quantiles { p5: 4.6e9, p50: 4.9e9, p95: 5.6e9 }),
             rounds: Fact::Known(Quantiles { p5: 4.0, p50: 5.0, p95: 8.0 }),
             downtime_limit_seconds: Fact::Known(0.22),
-            limited_by: Fact::Known("what the migration path carries".into()),
+            limited_by: Fact::Known("the bandwidth of the migration path".into()),
             advice: Fact::Known(
-                "as it is 34 s; with a path of twice the goodput 17 s; with auto-converge 31 s".into(),
+                "with the present settings 34 s; with a path of twice the goodput 17 s; with auto-converge 31 s".into(),
             ),
             timeline: Fact::Known(timeline()),
             round_ends_seconds: Fact::Known(vec![30.0, 32.5, 33.1]),

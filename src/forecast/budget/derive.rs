@@ -1,4 +1,4 @@
-//! From facts to budgets.
+//! Budgets of connections, computed from the facts of the guest.
 
 use super::{
     Budget, ConnectionState, KernelSettings, MODEL_RTO_SECONDS, Phase, TickRate, Traffic, model_timeout_seconds, tcp_budget,
@@ -9,14 +9,14 @@ use crate::fact::{Cause, Fact, Sysctl, Tcp, TcpConnection, TcpEvidence, TcpState
 const INITIAL_RTO_SECONDS: f64 = 1.0;
 /// Greatest RTO where the kernel has no setting for it (TCP_RTO_MAX), in seconds.
 const RTO_MAX_SECONDS: f64 = 120.0;
-/// The kernel keeps these settings in a byte.
+/// Maximum of these settings: the kernel stores them in one byte.
 const MOST_RETRIES: i64 = 255;
-/// How much longer the RTO may be when the silence begins than when it was read: pre-copy fills the path, and round
-/// trips grow. The end of a connection jumps as the RTO grows, so each is tried.
+/// Factors by which the RTO may grow from its reading to the start of the silence: pre-copy fills the path, and round
+/// trips grow. The end of a connection does not grow smoothly with the RTO, so each factor is tried.
 const GROWTH: [f64; 6] = [1.0, 1.05, 1.1, 1.25, 1.5, 2.0];
-/// RTOs that a connection may have of which none is known, as multiples of the least.
+/// RTOs assumed for a connection with unknown RTO, as multiples of the minimum.
 const ANY_RTO: [f64; 9] = [1.0, 1.05, 1.1, 1.25, 1.5, 2.0, 4.0, 8.0, 16.0];
-/// /proc/net/tcp rounds down to this (USER_HZ).
+/// Resolution of /proc/net/tcp, which rounds down (USER_HZ).
 const PROC_STEP_SECONDS: f64 = 0.01;
 
 /// The kernel's time-out for an established connection with `retries` (net.ipv4.tcp_retries2), in seconds.
@@ -37,13 +37,13 @@ fn bounded(retries: i64) -> u32 {
     u32::try_from(retries.clamp(0, MOST_RETRIES)).unwrap_or(0)
 }
 
-/// The longest silence that this end of the connection certainly survives from now on, in seconds.
+/// Longest silence that this end of the connection certainly survives, starting now, in seconds.
 pub fn survived_silence_seconds(connection: &TcpConnection, sysctl: &Sysctl) -> Fact<f64> {
     tcp_connection_budget(connection, sysctl).map(|budget| budget.survives_seconds)
 }
 
-/// Fills in what the kernel's arithmetic says of one connection, unless its budget is known already: a facts file may
-/// know better.
+/// Fills in the budget of one connection by the kernel's arithmetic, unless the budget is known already from a facts
+/// file.
 pub fn fill_tcp(connection: &mut TcpConnection, sysctl: &Fact<Sysctl>) {
     if connection.budget_seconds.known().is_some() {
         return;
@@ -56,7 +56,7 @@ pub fn fill_tcp(connection: &mut TcpConnection, sysctl: &Fact<Sysctl>) {
     set_if_unknown(&mut connection.decided_by, budget.map(|budget| budget.decided_by));
 }
 
-/// Fills in the peers' budgets, by their own settings: their end of the same connection.
+/// Fills in the budgets of the peers' ends of the same connections, by the peers' own settings.
 pub fn fill_peers(tcp: &mut Tcp) {
     let Fact::Known(peers) = &mut tcp.peers else { return };
     let mut ends: Vec<TcpConnection> = Vec::new();
@@ -82,8 +82,8 @@ fn set_if_unknown<T>(fact: &mut Fact<T>, derived: Fact<T>) {
     }
 }
 
-/// The budget with the least survived over all RTOs that the connection may have by then; the other figures are those
-/// of the RTO that was read.
+/// Budget with the shortest survival over all RTOs that the connection may have when the silence begins; the other
+/// figures are those of the RTO as read.
 fn tcp_connection_budget(connection: &TcpConnection, sysctl: &Sysctl) -> Fact<Budget> {
     let (kernel, phase) = match kernel_and_phase(connection, sysctl) {
         Fact::Known(both) => both,
@@ -110,7 +110,7 @@ fn tcp_connection_budget(connection: &TcpConnection, sysctl: &Sysctl) -> Fact<Bu
         idle_seconds: None,
     };
     let mut budget = tcp_budget(&kernel, &now);
-    // What was rounded down may be a step longer.
+    // A value that was rounded down may be one step longer.
     let rounded = connection.evidence == TcpEvidence::Proc;
     for factor in factors {
         let step = if rounded { PROC_STEP_SECONDS } else { 0.0 };
@@ -126,14 +126,15 @@ fn backed_off(rto: f64, times: u32, most: f64) -> f64 {
     (rto * 2_f64.powf(f64::from(times.min(31)))).min(most)
 }
 
-/// The least RTO of a connection: of its route, else of its kernel.
+/// Minimum RTO of a connection: of its route, else of its kernel.
 fn least_rto(connection: &TcpConnection, sysctl: &Sysctl) -> f64 {
     let of_route = connection.rto_min_seconds.known().copied().flatten();
     let of_kernel = sysctl.tcp_rto_min_seconds.known().copied().flatten();
     of_route.or(of_kernel).filter(|rto| rto.is_finite() && *rto > 0.0).unwrap_or(MODEL_RTO_SECONDS)
 }
 
-/// The setting that decides must be known; the others have defaults that nearly every kernel runs with.
+/// Settings and phase of a connection. The setting that decides must be known; the others have defaults that nearly
+/// every kernel uses.
 fn kernel_and_phase(connection: &TcpConnection, sysctl: &Sysctl) -> Fact<(KernelSettings, Phase)> {
     let or = |fact: &Fact<i64>, default: u32| fact.known().map_or(default, |&value| bounded(value));
     let optional = |fact: &Fact<Option<i64>>| fact.known().copied().flatten().map_or(0, bounded);
@@ -153,10 +154,10 @@ fn kernel_and_phase(connection: &TcpConnection, sysctl: &Sysctl) -> Fact<(Kernel
     let checked = |setting: &Fact<i64>| {
         setting.clone().and_then(|retries| match u32::try_from(retries) {
             Ok(valid) if retries <= MOST_RETRIES => Fact::Known(valid),
-            _ => Fact::unknown(Cause::Malformed, format!("{retries} is not a number of retransmissions")),
+            _ => Fact::unknown(Cause::Malformed, format!("{retries} is not a valid number of retransmissions (0 to {MOST_RETRIES})")),
         })
     };
-    // A user time-out takes the place of the setting.
+    // A user time-out replaces the setting.
     let user_timeout = connection.user_timeout_seconds.known().copied().flatten().is_some();
     let retries2 = match checked(&sysctl.tcp_retries2) {
         Fact::Unknown(_) if user_timeout => Fact::Known(usual.retries2),
@@ -167,12 +168,12 @@ fn kernel_and_phase(connection: &TcpConnection, sysctl: &Sysctl) -> Fact<(Kernel
         (TcpState::SynReceived, _) => Phase::SynReceived,
         (_, Fact::Known(TcpTimer::ZeroWindowProbe)) => Phase::ZeroWindow,
         (TcpState::Established, _) => Phase::Established,
-        // Nobody holds it any more: an orphan.
+        // No process holds the socket any more: an orphan.
         (TcpState::Closing, _) => match connection.owner.known() {
             Some(Some(_)) => Phase::Established,
             Some(None) => Phase::Orphan,
             None => match &retries2 {
-                // Which it is, is not known: the lesser counts.
+                // Not known which of the two applies: the shorter one counts.
                 Fact::Known(retries) if *retries < effective_orphan_retries(kernel.orphan_retries) => {
                     Phase::Established
                 }

@@ -1,54 +1,56 @@
-//! Whose clock runs: the peer's through blackout and dark time, the guest's own through the dark time alone.
+//! Effect of a move's silence on a connection. The peer's timers run through blackout and dark time, the guest's own
+//! timers through the dark time alone.
 //!
-//! While the guest is stopped its timers stand still and its peers' go on. After the resume the network may stay dark
-//! until switches have learnt the new port, and then both run.
+//! While the guest is stopped its timers stand still and those of its peers run. After the resume the network may stay
+//! dark until switches have learnt the guest's new port; in that time both run.
 
 use super::Budget;
 
-/// The silence that a move brings.
+/// Silence caused by a move.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Silence {
-    /// How long the guest is stopped.
+    /// Blackout: time for which the guest is stopped.
     pub blackout_seconds: f64,
-    /// How long the network does not reach it after that.
+    /// Dark time: time after the blackout for which the network does not reach the guest.
     pub dark_seconds: f64,
 }
 
-/// One of the two ends.
+/// One of the two ends of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConnectionEnd {
-    /// The VM that moves.
+    /// The VM that moves (guest).
     Guest,
-    /// The other end.
+    /// The other end (peer).
     Peer,
 }
 
-/// Whether a connection is there afterwards.
+/// Survival of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Survival {
-    /// It is.
+    /// The connection certainly survives.
     Certain,
-    /// It hangs on how late timers fire, or on the other end sending something in time.
+    /// Survival depends on timer lateness, or on the other end sending data in time.
     Possible,
-    /// It is given up before the network returns.
+    /// The connection is given up before the network returns.
     Lost,
 }
 
-/// What a silence does to a connection.
+/// Expected effect of a silence on a connection.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SurvivalEstimate {
-    /// Whether it survives.
+    /// Survival of the connection.
     pub survival: Survival,
-    /// The end with the least left over: it decides.
+    /// End with the least margin, which decides.
     pub decided_by: ConnectionEnd,
-    /// Seconds left over at that end; negative where it does not survive for certain.
+    /// Margin at that end in seconds; negative where survival is not certain.
     pub spare_seconds: f64,
-    /// When data sent as the silence began is through, counted from then: the service's silence; absent where lost.
+    /// Time until data sent at the start of the silence arrives, which is the silence that the service sees; absent
+    /// where lost.
     pub repaired_after_seconds: Option<f64>,
 }
 
 impl Silence {
-    /// How long it is for one end.
+    /// Length of the silence in the time of one end's timers.
     pub fn seconds_for(self, side: ConnectionEnd) -> f64 {
         match side {
             ConnectionEnd::Guest => self.dark_seconds,
@@ -56,7 +58,7 @@ impl Silence {
         }
     }
 
-    /// What it does to a connection with these budgets.
+    /// Estimates the effect on a connection with these budgets.
     pub fn survival_estimate(self, guest: &Budget, peer: &Budget) -> SurvivalEstimate {
         let spare = |side: ConnectionEnd, budget: &Budget| budget.survives_seconds - self.seconds_for(side);
         let (decided_by, budget) = if spare(ConnectionEnd::Guest, guest) < spare(ConnectionEnd::Peer, peer) {

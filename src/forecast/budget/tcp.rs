@@ -1,18 +1,18 @@
-//! TCP: firing after firing of its timer, as the kernel does it.
+//! TCP budgets: a simulation of the kernel's retransmission and keepalive timers, one firing after another.
 
 use super::{Budget, ConnectionState, KernelSettings, MODEL_RTO_SECONDS, Phase, Traffic};
 use crate::fact::{DecidedBy, KeepAlive};
 
 /// RTO of a SYN before a round trip was measured (TCP_TIMEOUT_INIT).
 const INITIAL_RTO_SECONDS: f64 = 1.0;
-/// What an orphan gets that is alive while tcp_orphan_retries is 0 (tcp_orphan_retries()).
+/// Retransmissions of a live orphan while tcp_orphan_retries is 0 (tcp_orphan_retries()).
 const ORPHAN_RETRIES: u32 = 8;
-/// More firings than any setting allows: these settings are bytes in the kernel.
+/// Maximum number of firings, more than any setting allows: these settings are bytes in the kernel.
 const MOST_FIRINGS: usize = 1024;
-/// Far below the kernel's resolution; sums of fractions that are not binary may miss an equality.
+/// Tolerance far below the kernel's resolution; sums of decimal fractions may miss an equality.
 const EPSILON: f64 = 1e-9;
 
-/// The kernel's time-out for so many retransmissions from an RTO of `base_seconds` (tcp_model_timeout).
+/// The kernel's time-out for `retries` retransmissions from an RTO of `base_seconds` (tcp_model_timeout).
 pub fn model_timeout_seconds(retries: u32, base_seconds: f64, rto_max_seconds: f64) -> f64 {
     let mut doublings = 0_u32;
     while doublings < 31 && base_seconds * 2_f64.powf(f64::from(doublings + 1)) <= rto_max_seconds + EPSILON {
@@ -23,7 +23,7 @@ pub fn model_timeout_seconds(retries: u32, base_seconds: f64, rto_max_seconds: f
     doubled(retries.min(doublings)) + f64::from(linear) * rto_max_seconds
 }
 
-/// How long one end of a connection survives silence: the sooner of its data's end and its keepalive's.
+/// Budget of one end of a connection: the sooner of the ends by lost data and by keepalive.
 pub fn tcp_budget(kernel: &KernelSettings, connection: &ConnectionState) -> Budget {
     let sending = match connection.traffic {
         Traffic::MaySend => TimerSchedule::of_data(kernel, connection).budget(kernel),
@@ -39,36 +39,36 @@ pub fn tcp_budget(kernel: &KernelSettings, connection: &ConnectionState) -> Budg
     if idle.survives_seconds < sending.survives_seconds { idle } else { sending }
 }
 
-/// From when the kernel counts.
+/// Start of the kernel's time-out.
 #[derive(Debug, Clone, Copy)]
 enum TimeoutOrigin {
-    /// From the first firing.
+    /// Counted from the first firing.
     FirstTry,
-    /// From so long before the first firing to come.
+    /// Counted from this many seconds before the next firing.
     BeforeFirstFiring(f64),
 }
 
-/// How the firings of one timer follow one another.
+/// Schedule of the firings of one timer.
 #[derive(Debug)]
 struct TimerSchedule {
-    /// Delay of the first firing to come.
+    /// Delay of the next firing.
     first_seconds: f64,
-    /// What a loss probe usually adds to it.
+    /// Additional delay by a loss probe.
     probe_seconds: f64,
-    /// Delay after the first firing, before it is doubled.
+    /// Delay after that firing, before doubling.
     delay_seconds: f64,
-    /// Firings that do not double the delay.
+    /// Number of firings that do not double the delay.
     linear: u32,
-    /// Greatest delay.
+    /// Maximum delay.
     most_seconds: f64,
-    /// Tries made so far.
+    /// Number of retransmissions so far.
     tries: u32,
-    /// Tries after which the next firing is the end; absent where time alone decides.
+    /// Retransmissions after which the next firing ends the connection; absent where time alone decides.
     most_tries: Option<u32>,
-    /// Time after which a firing is the end; infinite where tries alone decide.
+    /// Time after which a firing ends the connection; infinite where the number of retransmissions alone decides.
     limit_seconds: f64,
     clock: TimeoutOrigin,
-    /// Whether a firing is set onto the limit (tcp_clamp_rto_to_user_timeout).
+    /// True if a firing is moved onto the limit (tcp_clamp_rto_to_user_timeout).
     clamped: bool,
     decided_by: DecidedBy,
 }
@@ -84,13 +84,13 @@ impl TimerSchedule {
             _ => c.rto_seconds,
         };
         let rto = rto.clamp(0.001, rto_max);
-        // The delays that have gone by, newest first: each half the one after it, down to the RTO without backoff.
+        // Past delays, newest first: each is half of the one after it, down to the RTO without backoff.
         let gone = |delays: u32| -> f64 {
             let halved = |times: u32| rto / 2_f64.powf(f64::from(times.min(c.backoff)));
             (0..delays.min(64)).map(halved).sum()
         };
         let lost = c.retransmits > 0;
-        // Where a timer runs that is not known, the worst is that it fires at once.
+        // If the running timer is not known, the worst case is that it fires at once.
         let next = if lost { c.timer_seconds.unwrap_or(0.0).clamp(0.0, rto_max) } else { rto };
         let mut plan = Self {
             first_seconds: next,
@@ -130,7 +130,7 @@ impl TimerSchedule {
             }
             Phase::ZeroWindow => {
                 plan.most_tries = Some(kernel.retries2);
-                // It doubles no more often than it may try (tcp_send_probe0).
+                // The delay doubles no more often than probes are allowed (tcp_send_probe0).
                 let doublings = kernel.retries2.saturating_sub(c.backoff).min(31);
                 plan.most_seconds = (rto * 2_f64.powf(f64::from(doublings))).min(rto_max);
                 plan.decided_by = DecidedBy::ZeroWindowProbe;
@@ -146,7 +146,7 @@ impl TimerSchedule {
 
     fn of_keepalive(c: &ConnectionState, keepalive: KeepAlive) -> Self {
         let interval = keepalive.interval_seconds.max(0.001);
-        // Not known since when nothing has come: the worst is that the first probe falls on the silence's begin.
+        // If the idle time is not known, the worst case is a first probe at the start of the silence.
         let first = c.idle_seconds.map_or(0.0, |idle| (keepalive.idle_seconds - idle).max(0.0));
         let mut plan = Self {
             first_seconds: first,
@@ -162,7 +162,7 @@ impl TimerSchedule {
             decided_by: DecidedBy::Keepalive,
         };
         if let Some(timeout) = c.user_timeout_seconds.filter(|&seconds| seconds > 0.0) {
-            // It takes the place of the number of probes, and counts from the last sign of the peer.
+            // The user time-out replaces the number of probes, and counts from the last packet of the peer.
             plan.most_tries = None;
             plan.limit_seconds = timeout;
             plan.decided_by = DecidedBy::UserTimeout;
@@ -170,8 +170,8 @@ impl TimerSchedule {
         plan
     }
 
-    /// The firings up to the end: the tries, and the end. `late` adds to each delay; with `firings` the end is taken
-    /// to be the firing after so many tries, whatever the limit says.
+    /// Simulates the firings; returns the times of the retransmissions and of the end. `late` adds to each delay; with
+    /// `firings` the end is the firing after that many retransmissions, whatever the limit is.
     fn run(&self, probe: bool, late: &dyn Fn(f64) -> f64, firings: Option<usize>) -> (Vec<f64>, f64) {
         let mut at = self.first_seconds + late(self.first_seconds);
         if probe {
@@ -212,8 +212,8 @@ impl TimerSchedule {
         let (early_tries, early_end) = self.run(false, &punctual, None);
         let (late_tries, _) = self.run(true, &late, None);
         let (_, latest_end) = self.run(true, &late, Some(tries.len()));
-        // Later firings reach the limit with fewer tries. As many as in the latest course are made in every course, and
-        // in none of them sooner than punctually.
+        // Late firings reach the limit with fewer retransmissions. As many as in the latest course happen in every
+        // course, and in none of them earlier than with timers on time.
         let certain = late_tries.len().min(early_tries.len());
         let survives = certain.checked_sub(1).and_then(|last| early_tries.get(last)).copied();
         let limit_at = self.limit_seconds
