@@ -56,7 +56,7 @@ pub struct Forecast {
     #[schemars(example = &[3, 4])]
     pub quiet_hours: Fact<Vec<u32>>,
     /// The alternatives and the recommendation in one sentence.
-    #[schemars(example = &"with auto-converge 26 s; with a path of twice the goodput 9 s; recommended: auto-converge")]
+    #[schemars(example = &"with auto-converge: 26 s; with a path of twice the goodput: 9 s; recommended: auto-converge")]
     pub advice: Fact<String>,
     /// Memory left to send in the course of the migration, for a plot.
     pub timeline: Fact<Vec<RemainingMemory>>,

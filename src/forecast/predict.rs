@@ -193,9 +193,9 @@ fn helps(other: &Alternative, as_it_is: &PredictedMigration) -> bool {
 /// Advice in one sentence: duration with the settings that help, and the recommended one.
 fn advice_in_words(advice: &Advice, alternatives: &[Alternative]) -> String {
     let PredictedMigration { total_seconds, converges_ratio, .. } = &advice.as_it_is;
-    let mut parts = vec![format!("with the present settings {}", history::in_words(*total_seconds, *converges_ratio))];
+    let mut parts = vec![format!("with the present settings: {}", history::in_words(*total_seconds, *converges_ratio))];
     parts.extend(alternatives.iter().filter(|other| helps(other, &advice.as_it_is)).map(|other| {
-        format!("with {} {}", other.setting, history::in_words(other.total_seconds, other.converges_ratio))
+        format!("with {}: {}", other.setting, history::in_words(other.total_seconds, other.converges_ratio))
     }));
     parts.push(match &advice.recommended {
         Some(recommended) => match recommended.step {

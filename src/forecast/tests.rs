@@ -244,7 +244,7 @@ fn a_guest_that_outruns_the_path_has_no_duration_and_is_told_what_helps() {
     assert!(*forecast.converges_ratio.known().unwrap() < 0.05);
     assert!(forecast.total_seconds.known().is_none() && forecast.blackout_seconds.known().is_none());
     let advice = forecast.advice.known().unwrap();
-    assert!(advice.starts_with("with the present settings does not complete") && advice.contains("with post-copy"), "{advice}");
+    assert!(advice.starts_with("with the present settings: does not complete") && advice.contains("with post-copy"), "{advice}");
     assert_eq!(forecast.limited_by, Fact::Known("the guest's dirty rate".into()));
 }
 

@@ -97,7 +97,7 @@ fn context() -> Context {
             downtime_limit_seconds: Fact::Known(0.22),
             limited_by: Fact::Known("the bandwidth of the migration path".into()),
             advice: Fact::Known(
-                "with the present settings 34 s; with a path of twice the goodput 17 s; with auto-converge 31 s".into(),
+                "with the present settings: 34 s; with a path of twice the goodput: 17 s; with auto-converge: 31 s".into(),
             ),
             timeline: Fact::Known(timeline()),
             round_ends_seconds: Fact::Known(vec![30.0, 32.5, 33.1]),

@@ -28,7 +28,7 @@ pub fn established_timeout_seconds(retries: i64) -> f64 {
 
 /// The kernel's time-out for a handshake with `retries` (net.ipv4.tcp_syn_retries, tcp_synack_retries), in seconds.
 ///
-/// As [`established`], from 1 s: for n ≤ 6, 2^(n+1) − 1 s.
+/// Like [`established_timeout_seconds`], from 1 s: for n ≤ 6, 2^(n+1) − 1 s.
 pub fn handshake_timeout_seconds(retries: i64) -> f64 {
     model_timeout_seconds(bounded(retries), INITIAL_RTO_SECONDS, RTO_MAX_SECONDS)
 }

@@ -1,55 +1,55 @@
-//! What each setting would change, and the mildest that meets the goal.
+//! What-if forecasts: the migration with each single change of settings, and the mildest change that meets the goal.
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{AutoConverge, Conditions, Goal, PredictedMigration, Replayer, MigrationParameters};
 
-/// Runs for each alternative: enough to choose by.
+/// Number of runs for each alternative: enough for a choice.
 const RUNS: usize = 24;
-/// How sure the recommendation must be.
+/// Minimum probability of completion for a recommendation.
 const SURE: f64 = 0.95;
-/// The part of the accepted blackout that a downtime limit is chosen for: it is chosen by few runs.
+/// Part of the accepted blackout at which the downtime limit aims, as a margin for the few runs of the choice.
 const AIM: f64 = 0.97;
-/// How many downtime limits are tried at most, and the least.
+/// Maximum number of downtime limits tried, and the smallest one.
 const LIMITS: u32 = 3;
 const LEAST_LIMIT_SECONDS: f64 = 0.01;
 
-/// A forecast with its alternatives.
+/// Forecast with alternatives and a recommendation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Advice {
-    /// The migration as it is set up.
+    /// Migration with the present settings.
     pub as_it_is: PredictedMigration,
-    /// Its settings with the downtime limit that was chosen.
+    /// Present settings with the chosen downtime limit.
     pub settings: MigrationParameters,
-    /// What one change would make of it.
+    /// Migration with each single change.
     pub what_if: Vec<WhatIf>,
-    /// The mildest settings that meet the goal; none where none of those tried does.
+    /// Mildest settings that meet the goal; none where none of the tried settings does.
     pub recommended: Option<Recommendation>,
 }
 
-/// One change and what it makes of the migration.
+/// Migration predicted with one change of settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WhatIf {
-    /// The change.
+    /// Change of settings.
     pub step: SettingsChange,
-    /// All of the settings.
+    /// Complete settings.
     pub settings: MigrationParameters,
-    /// The migration then.
+    /// Migration predicted with these settings.
     pub replay: PredictedMigration,
 }
 
-/// Settings that meet the goal.
+/// Recommended settings, which meet the goal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recommendation {
-    /// What differs from the settings as they are; none where they already do.
+    /// Change from the present settings; none where the present settings meet the goal.
     pub step: Option<SettingsChange>,
-    /// All of the settings.
+    /// Complete settings.
     pub settings: MigrationParameters,
-    /// The migration with them.
+    /// Migration predicted with these settings.
     pub replay: PredictedMigration,
 }
 
@@ -61,18 +61,19 @@ pub enum SettingsChange {
     NoBandwidthLimit,
     /// A path of twice the goodput.
     TwiceTheGoodput,
-    /// Several connections.
+    /// Several parallel connections (multifd).
     Multifd,
-    /// Differences in place of whole pages.
+    /// Differences instead of whole pages (XBZRLE).
     Xbzrle,
-    /// Throttle the vCPUs when need be.
+    /// Throttling of the vCPUs where needed (auto-converge).
     AutoConverge,
-    /// Switch to post-copy after the first pass: it always ends, and a failure on the way loses the guest.
+    /// Switchover to post-copy after the first pass: always completes, but a failure after the switchover loses the
+    /// guest.
     PostCopy,
 }
 
 impl SettingsChange {
-    /// The step in words that fit after "with".
+    /// Name of the change, in words that fit after "with".
     pub fn words(self) -> &'static str {
         match self {
             Self::NoBandwidthLimit => "no bandwidth limit",
@@ -86,12 +87,12 @@ impl SettingsChange {
 }
 
 impl Replayer<'_> {
-    /// Predicts the migration as it is set up, with each change, and names the mildest settings that meet the goal. Each
-    /// time the downtime limit is the longest with which the blackout keeps to the goal, where there is one.
+    /// Predicts the migration with the present settings and with each change, and names the mildest settings that meet
+    /// the goal. Each time the downtime limit is the longest that keeps the blackout within the goal, if there is one.
     pub fn advise(&self, settings: &MigrationParameters, conditions: &Conditions, goal: &Goal, seed: u64) -> Advice {
         let (mut own, _) = self.limited(settings, conditions, goal, seed);
         let mut as_it_is = self.replay(&own, conditions, goal, seed);
-        // More runs may see a longer blackout than the few by which the limit was chosen.
+        // More runs may show a longer blackout than the few runs that chose the limit.
         if let Some(shorter) = shorter(&own, &as_it_is, goal)
             && as_it_is.blackout_seconds.is_some_and(|seen| seen.p95 > goal.longest_blackout_seconds)
         {
@@ -115,14 +116,15 @@ impl Replayer<'_> {
         Advice { as_it_is, settings: own, what_if, recommended }
     }
 
-    /// A forecast from few runs: enough to choose by.
+    /// Forecast from few runs, enough for a choice.
     pub fn sketch(&self, settings: &MigrationParameters, conditions: &Conditions, goal: &Goal, seed: u64) -> PredictedMigration {
         self.runs(settings, conditions, goal, seed, RUNS)
     }
 
-    /// The settings with the longest downtime limit with which the blackout keeps to the goal, and a sketch of the migration
-    /// with them. QEMU counts only a part of the blackout, so that the limit lies below what is accepted, by what the
-    /// sketch says is missing. A limit with which the migration no longer completes is no help: then the one before it.
+    /// Finds the longest downtime limit that keeps the blackout within the goal; returns the settings and a sketch of
+    /// the migration. QEMU counts only a part of the blackout, so the limit lies below the accepted blackout by the
+    /// part that the sketch adds. A limit with which the migration no longer completes is rejected in favour of the one
+    /// before.
     fn limited(
         &self,
         settings: &MigrationParameters,
@@ -154,8 +156,8 @@ impl From<&WhatIf> for Recommendation {
     }
 }
 
-/// The settings with a limit shorter by what the blackout is too long; `None` where it is not, or where no shorter one is
-/// tried.
+/// Settings with the downtime limit reduced by the excess of the blackout; `None` if there is no excess, or the limit
+/// cannot be reduced further.
 fn shorter(settings: &MigrationParameters, replay: &PredictedMigration, goal: &Goal) -> Option<MigrationParameters> {
     let over = replay.blackout_seconds?.p95 - goal.longest_blackout_seconds * AIM;
     let limit = settings.downtime_limit_seconds;
@@ -165,7 +167,7 @@ fn shorter(settings: &MigrationParameters, replay: &PredictedMigration, goal: &G
     })
 }
 
-/// Changes worth trying, the mildest first. QEMU refuses multifd together with XBZRLE or with post-copy.
+/// Changes to try, the mildest first. QEMU refuses multifd together with XBZRLE or with post-copy.
 fn steps(settings: &MigrationParameters) -> Vec<SettingsChange> {
     let mut steps = vec![SettingsChange::TwiceTheGoodput];
     if settings.bandwidth_limit_bytes_per_second.is_some() {

@@ -1,8 +1,8 @@
-//! The guest as the trace shows it: which pages it dirties between two moments of its own time.
+//! The guest as recorded in a dirty trace: returns the pages dirtied between two moments of guest time.
 //!
-//! The trace is laid out by tick, so that what was dirtied over a while is the union of a few rows of bits. Guest time
-//! goes on past the end of the trace at its beginning, with other pages in place of those that changed once; it runs
-//! slower while QEMU throttles the vCPUs.
+//! The trace is stored by tick, so that the pages dirtied in an interval are the union of a few rows of bits. Guest
+//! time continues past the end of the trace at its beginning, with other pages in place of those that changed once; it
+//! runs slower while QEMU throttles the vCPUs.
 
 use std::ops::Range;
 
@@ -13,31 +13,33 @@ use super::random::{mix, to_unit};
 /// RAM that KVM's dirty log clears at a time, in pages: QEMU's x-clear-bitmap-shift, 1 GiB.
 const CLEAR_CHUNK_PAGES: u64 = 1 << 18;
 
-/// A trace made ready to be replayed many times.
+/// Dirty trace prepared for many replays.
 #[derive(Debug)]
 pub(super) struct TracedGuest {
-    /// Pages that each sampled page stands for.
+    /// Number of pages that each sampled page stands for.
     pub(super) weights: Vec<f64>,
-    /// A bit for each sampled page: zero.
+    /// One bit for each sampled page: set for a zero page.
     pub(super) zero: Vec<u64>,
     changed: ChangedPages,
-    /// Pages that changed in one tick alone. Of pages seen once there are about as many more that were not seen (Good 1953):
-    /// past the trace's end others take their place, or a short trace would make a guest's working set too small.
+    /// Pages that changed in one tick only. For each page seen once there is about one more that was not seen (Good
+    /// 1953): past the trace's end others take their place, or a short trace would make the guest's working set too
+    /// small.
     once: Vec<u64>,
-    /// Words of bits with a page in them that is not zero: where those others lie. And the place of each word among them.
+    /// Words of bits that contain a page that is not zero, where those other pages lie. And the index of each word
+    /// among them.
     used: Vec<usize>,
     place: Vec<Option<usize>>,
-    /// End of each tick from the trace's beginning, in seconds.
+    /// End of each tick since the beginning of the trace, in seconds.
     ends: Vec<f64>,
-    /// Writes that a page is expected to see in a tick beyond the one that its bit tells of.
+    /// Expected writes to a page in a tick beyond the one that its bit records.
     again: Vec<f64>,
-    /// Ranges of sampled pages whose dirty log is cleared together under KVM, one a GiB.
+    /// Ranges of sampled pages whose dirty log KVM clears together, one for each GiB.
     pub(super) chunks: Vec<SampledPages>,
     /// RAM in GiB.
     pub(super) ram_gib: f64,
 }
 
-/// A range of sampled pages as words of bits.
+/// Range of sampled pages, as words of bits.
 #[derive(Debug, Clone)]
 pub(super) struct SampledPages {
     pub(super) first_page: usize,
@@ -139,7 +141,7 @@ impl TracedGuest {
         })
     }
 
-    /// Length of the trace.
+    /// Length of the trace in seconds.
     pub(super) fn seconds(&self) -> f64 {
         self.ends.last().copied().unwrap_or(0.0)
     }
@@ -181,7 +183,7 @@ impl TracedGuest {
         }
     }
 
-    /// The words of a row in `span`, as they are when the trace is gone through for the `lap`-th time, from 0.
+    /// Words of a row in `span` in the `lap`-th pass through the trace, from 0.
     fn words<'a>(
         &'a self,
         row: &'a [u64],
@@ -200,7 +202,8 @@ impl TracedGuest {
         })
     }
 
-    /// A page of a tick of which only a part counts: its one known write lies anywhere in the tick, further ones may too.
+    /// Adds pages of a tick that lies only partly in the interval: the known write lies anywhere in the tick, further
+    /// ones may too.
     fn partly(
         &self,
         row: impl Iterator<Item = (usize, u64)>,
@@ -227,8 +230,8 @@ impl TracedGuest {
     }
 }
 
-/// Changed pages: a row of words for each tick, over them the row of each two together, and so on (a segment tree), so that
-/// what changed in any number of ticks is the union of a few rows.
+/// Changed pages as a segment tree: a row of words for each tick, above them the union of each two rows, and so on, so
+/// that the pages changed in any number of ticks are the union of a few rows.
 #[derive(Debug)]
 struct ChangedPages {
     tree: Vec<Vec<u64>>,
@@ -251,12 +254,12 @@ impl ChangedPages {
         Self { tree, ticks }
     }
 
-    /// The row of one tick.
+    /// Row of one tick.
     fn at(&self, tick: usize) -> Option<&[u64]> {
         self.tree.get(self.ticks + tick).map(Vec::as_slice)
     }
 
-    /// Rows whose union is what changed in these ticks.
+    /// Rows whose union is the set of pages changed in these ticks.
     fn over(&self, ticks: Range<usize>) -> impl Iterator<Item = &[u64]> {
         let (mut first, mut end) = (self.ticks + ticks.start, self.ticks + ticks.end);
         let mut nodes = Vec::new();
@@ -275,7 +278,8 @@ impl ChangedPages {
     }
 }
 
-/// Of a page that changed in so many ticks: with writes at random, how many further ones a tick with a change has.
+/// Expected number of further writes in a tick with a change, for a page that changed in `changed` of `ticks` ticks and
+/// is written at random.
 fn further_writes(changed: usize, ticks: usize) -> f64 {
     let probability = (changed as f64 / ticks as f64).min(1.0 - 0.5 / ticks as f64);
     if probability <= 0.0 {

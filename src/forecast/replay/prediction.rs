@@ -1,4 +1,4 @@
-//! What the runs of a replay say together.
+//! Prediction of a migration from all runs of a replay.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,72 +6,72 @@ use crate::fact::{Quantiles, RemainingMemory};
 
 use super::{timeline, run::ReplayResult, settings::MigrationParameters};
 
-/// A predicted migration.
+/// Predicted migration, from all runs of a replay.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PredictedMigration {
-    /// Share of the runs that completed by the deadline, with those that were given up early and would have.
+    /// Share of the runs that completed by the deadline, including the expected share of those that were stopped early.
     pub converges_ratio: f64,
-    /// From the order to migrate to its end, of the runs that completed; none where no run did.
+    /// Duration from the order to migrate to the end, of the runs that completed; none where no run did.
     pub total_seconds: Option<Quantiles>,
     /// Bytes that QEMU hands to the network, of the runs that completed.
     pub bytes: Option<Quantiles>,
-    /// Looks at the dirty bitmap (QEMU's dirty-sync-count), of the runs that completed.
+    /// Synchronisations of the dirty bitmap (QEMU's dirty-sync-count), of the runs that completed.
     pub rounds: Option<Quantiles>,
-    /// Silence of the guest, of the runs that completed.
+    /// Blackout (silence of the guest), of the runs that completed.
     pub blackout_seconds: Option<Quantiles>,
     /// Strongest throttle reached, in percent; 0 without auto-converge.
     pub throttle_percent: f64,
-    /// How long the guest stands still at a time under that throttle, again and again while the migration lasts: QEMU lets
-    /// a vCPU run for 10 ms and then sleep, at 99 % for 0.99 s. Peers of the guest notice it as they do a blackout.
+    /// Length of one pause of the vCPUs under that throttle, repeated while the migration lasts: QEMU lets a vCPU run
+    /// for 10 ms and then sleep, at 99 % for 0.99 s. Peers of the guest notice such a pause like a blackout.
     #[serde(default)]
     pub throttle_pause_seconds: f64,
-    /// The least that was ever left to send, as time at the goodput: what the guest's dirtying allows at best.
+    /// Smallest rest that was ever left to send, as time at the goodput: the best blackout that the dirty rate allows.
     pub least_left_seconds: Option<Quantiles>,
-    /// What makes it as long as it is, or keeps it from completing.
+    /// Factor that decides the duration, or keeps the migration from completing.
     pub limit: LimitingFactor,
-    /// Runs that this rests on.
+    /// Number of runs.
     pub runs: u32,
-    /// Memory left to send as the migration goes on.
+    /// Memory left to send in the course of the migration.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub timeline: Vec<RemainingMemory>,
-    /// Ends of the rounds in the run whose duration is the middle one, from the order to migrate.
+    /// Ends of the rounds in the run with the median duration, counted from the order to migrate.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub round_ends_seconds: Vec<f64>,
 }
 
-/// What a migration is limited by.
+/// Factor that limits a migration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LimitingFactor {
-    /// The path carries no more.
+    /// Goodput of the migration path.
     Path,
-    /// QEMU's migration thread sends no faster.
+    /// CPU time of QEMU's migration thread.
     Cpu,
-    /// The bandwidth limit of this change.
+    /// Bandwidth limit of this change.
     BandwidthLimit,
-    /// Memory is dirtied so fast that most of what is sent was sent before, or that it never ends.
+    /// Dirty rate: most of the sent memory was sent before, or pre-copy never ends.
     DirtyRate,
-    /// What is left stays a little above what the downtime limit allows.
+    /// Downtime limit: the rest to send stays slightly above it.
     DowntimeLimit,
 }
 
 impl LimitingFactor {
-    /// The limit in words that fit after "limited by".
+    /// Name of the factor, in words that fit after "limited by".
     pub fn words(self) -> &'static str {
         match self {
-            Self::Path => "what the migration path carries",
+            Self::Path => "the bandwidth of the migration path",
             Self::Cpu => "the CPU time that QEMU takes to send a page",
             Self::BandwidthLimit => "the bandwidth limit set for this change",
-            Self::DirtyRate => "how fast the guest dirties its memory",
-            Self::DowntimeLimit => "the downtime limit: a little more is always left than it allows",
+            Self::DirtyRate => "the guest's dirty rate",
+            Self::DowntimeLimit => "the downtime limit: the rest to send stays slightly above it",
         }
     }
 }
 
-/// Above this much of the time, something counts as what limits.
+/// Share of the time above which a factor counts as the limiting one.
 const DOMINANT_RATIO: f64 = 0.6;
-/// A migration that would complete with a downtime limit this many times as long is limited by that.
+/// A migration that would complete with a downtime limit this many times as long is limited by the downtime limit.
 const NEAR_LIMIT_FACTOR: f64 = 4.0;
 
 impl PredictedMigration {
@@ -118,16 +118,16 @@ impl PredictedMigration {
     }
 }
 
-/// A vCPU runs for this long at a time while it is throttled (CPU_THROTTLE_TIMESLICE_NS).
+/// Time slice for which a throttled vCPU runs (CPU_THROTTLE_TIMESLICE_NS).
 const TIMESLICE_SECONDS: f64 = 0.010;
 
-/// What it then sleeps (cpu_throttle_thread).
+/// Sleep of a vCPU after each time slice (cpu_throttle_thread).
 fn throttle_pause(percent: f64) -> f64 {
     TIMESLICE_SECONDS * percent / (100.0 - percent).max(1.0)
 }
 
-/// Of the runs that were given up, how many would have ended by the deadline: at the rate at which runs ended
-/// that went on.
+/// Expected number of the runs stopped early that would have completed by the deadline, at the rate of completion of
+/// the runs that continued.
 fn expected_later_completions(runs: &[ReplayResult], done: usize, deadline_seconds: f64) -> f64 {
     let exposed: f64 = runs.iter().map(|run| run.exposed_seconds).sum();
     if exposed <= 0.0 {
@@ -140,7 +140,7 @@ fn expected_later_completions(runs: &[ReplayResult], done: usize, deadline_secon
         .sum()
 }
 
-/// The 5th, 50th and 95th percentile, between the two nearest figures.
+/// 5th, 50th and 95th percentile, interpolated between the two nearest figures.
 pub(super) fn quantiles(figures: impl Iterator<Item = f64>) -> Option<Quantiles> {
     let mut sorted: Vec<f64> = figures.collect();
     sorted.sort_by(f64::total_cmp);

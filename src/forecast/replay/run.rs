@@ -1,4 +1,4 @@
-//! One migration replayed: QEMU's migration thread, step by step, over one guess at everything uncertain.
+//! One run of a replay: a simulation of QEMU's migration thread with one draw of the uncertain inputs.
 //!
 //! The order of steps is that of `migration_thread`, `migration_iteration_run`, `ram_save_iterate` and
 //! `migration_update_counters` in QEMU 7.2 to 10.0. Between them the loop differs in what [`MigrationParameters`] says: the sync
@@ -16,38 +16,38 @@ use super::{
     throttle::Throttle,
 };
 
-/// A section ends after this long (MAX_WAIT).
+/// Maximum length of a section (MAX_WAIT).
 const SECTION_SECONDS: f64 = 0.050;
-/// The clock is looked at every so many pages.
+/// Number of pages between two readings of the clock.
 const LOOK_PAGES: f64 = 64.0;
-/// Bandwidth is measured, and the rate budget renewed, this often (BUFFER_DELAY).
+/// Window in which bandwidth is measured and the rate budget renewed (BUFFER_DELAY).
 const WINDOW_SECONDS: f64 = 0.100;
-/// The sync on a timer while throttling (CPU_THROTTLE_DIRTY_SYNC_TIMESLICE_MS).
+/// Interval of the timed sync while throttling (CPU_THROTTLE_DIRTY_SYNC_TIMESLICE_MS).
 const TIMER_SECONDS: f64 = 5.0;
-/// Bytes of a page beside its content, of a zero page, and of a section's end.
+/// Bytes of a page's header, of a zero page, and of a section's end.
 const PAGE_HEADER: f64 = 8.0;
 const ZERO_PAGE_BYTES: f64 = 9.0;
 const SECTION_END_BYTES: f64 = 8.0;
-/// Bytes beside a page's content in a multifd packet of 128: its offset, and its part of the header.
+/// Bytes per page besides its content in a multifd packet of 128: its offset, and its part of the header.
 const MULTIFD_PAGE_HEADER: f64 = 11.0;
 /// Header of a page sent as a difference.
 const XBZRLE_HEADER: f64 = 11.0;
-/// How much longer the CPU takes for a page sent as a difference: it is compared with the cached one.
+/// Factor on the CPU time of a page sent as a difference: the page is compared with the cached one.
 const XBZRLE_COST: f64 = 1.5;
 const PAGE: f64 = PAGE_BYTES as f64;
-/// With this many times the threshold left to send, the threshold is far.
+/// The threshold counts as far if more than this many times the threshold is left to send.
 const FAR: f64 = 4.0;
-/// After so many times round the trace without an end, a run is given up: the same would only come again.
+/// A run is stopped after this many passes through the trace: further passes would only repeat.
 const PATIENCE_ROUNDS: f64 = 2.0;
 const PATIENCE_SECONDS: f64 = 20.0;
-/// In this time on a vCPU the kernel has written all of the pages that it writes all the time.
+/// Busy time of a vCPU in which the kernel has written all its silently rewritten pages.
 const SILENT_BUSY_SECONDS: f64 = 0.005;
-/// Their number at the cursor.
+/// Page number that stands for the silently rewritten pages at the cursor.
 const SILENT: usize = usize::MAX;
-/// What a sync costs to compute, in pages handed over.
+/// Cost of computing a sync, in pages sent.
 const SYNC_WORK: u64 = 60;
 
-/// One guess at everything that a forecast does not know exactly.
+/// Inputs of one run that a forecast does not know exactly, drawn at random.
 #[derive(Debug, Clone)]
 pub(super) struct UncertainInputs {
     pub(super) weights: Vec<f64>,
@@ -64,11 +64,11 @@ pub(super) struct UncertainInputs {
     pub(super) delta_bytes: f64,
     pub(super) delta_overflow: f64,
     pub(super) seed: u64,
-    /// Time between two moments that are kept for the plot; infinite for none.
+    /// Time between two points kept for the plot; infinite for none.
     pub(super) moment_seconds: f64,
 }
 
-/// How one replay went. Times are in seconds from the order to migrate.
+/// Result of one simulated migration. Times are in seconds from the order to migrate.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct ReplayResult {
     pub(super) converged: bool,
@@ -76,38 +76,38 @@ pub(super) struct ReplayResult {
     pub(super) bytes: f64,
     pub(super) rounds: f64,
     pub(super) blackout_seconds: f64,
-    /// Least that was left to send after any sync, as time at the goodput.
+    /// Smallest rest left to send after any sync, as time at the goodput.
     pub(super) least_left_seconds: f64,
-    /// Time QEMU spent on the CPU, by the time it was sending.
+    /// CPU time of QEMU divided by the time it was sending.
     pub(super) cpu_ratio: f64,
-    /// Time spent waiting for the rate budget, by the time it was sending.
+    /// Time spent waiting for the rate budget divided by the time it was sending.
     pub(super) limited_ratio: f64,
-    /// Memory dirtied by memory sent after the first pass; 0 where there was no second.
+    /// Memory dirtied divided by memory sent after the first pass; 0 without a second pass.
     pub(super) dirtied_to_sent: f64,
     pub(super) throttle_percent: f64,
-    /// Time after the first pass in which it could have ended.
+    /// Time after the first pass in which the migration could have completed.
     pub(super) exposed_seconds: f64,
-    /// When it was given up, though it had time left.
+    /// Time when the run was stopped early, before its horizon.
     pub(super) given_up_at: Option<f64>,
-    /// Pages handed over, of the sample: what this run cost to compute.
+    /// Sampled pages sent: the cost of computing this run.
     pub(super) work: u64,
-    /// What was left at each moment, and when rounds ended.
+    /// Memory left over time, and the ends of the rounds.
     pub(super) timeline: RunTimeline,
 }
 
-/// The migration thread.
+/// State of the simulated migration thread.
 pub(super) struct Run<'a> {
     guest: &'a TracedGuest,
     settings: &'a MigrationParameters,
     conditions: &'a Conditions,
     inputs: &'a UncertainInputs,
     dirty: DirtyPages<'a>,
-    /// Dirty pages that no trace shows, and the guest's time since which they are written.
+    /// Dirty pages that no trace shows, and the guest time since which they are rewritten.
     silent: f64,
     silent_since: f64,
     send_queue: SendQueue,
     throttle: Throttle,
-    /// How fast the guest works, of its usual speed.
+    /// Speed of the guest relative to its usual speed.
     speed: f64,
     now: f64,
     guest_now: f64,
@@ -171,7 +171,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Runs until the migration completes, or is still under way at `horizon` seconds from the order to migrate.
+    /// Runs until the migration completes, or until `horizon` seconds from the order to migrate.
     pub(super) fn run_until(mut self, horizon: f64) -> ReplayResult {
         let horizon = horizon - self.inputs.setup_seconds;
         self.throttle.synced(self.now, 0.0, 0.0);
@@ -200,7 +200,7 @@ impl<'a> Run<'a> {
         self.result(false, 0.0, now)
     }
 
-    /// Nothing will change any more: the trace went round, and the throttle is what it will be.
+    /// True if nothing will change any more: the trace was repeated, and the throttle cannot become stronger.
     fn is_hopeless(&self) -> bool {
         let Some(since) = self.first_pass_ended else { return false };
         let patience = PATIENCE_SECONDS.max(PATIENCE_ROUNDS * self.guest.seconds());
@@ -218,7 +218,7 @@ impl<'a> Run<'a> {
         (self.dirty.pages() + self.silent) * PAGE
     }
 
-    /// Takes the dirty log over; returns the bytes that were clean and are dirty.
+    /// Synchronises with the dirty log; returns the bytes that became dirty.
     fn read_dirty_log(&mut self) -> f64 {
         let before = self.left();
         self.dirty.sync(self.guest_now);
@@ -229,7 +229,7 @@ impl<'a> Run<'a> {
         (self.left() - before).max(0.0)
     }
 
-    /// What is sent next.
+    /// Next page to send.
     fn seek(&mut self) -> Option<PageAtCursor> {
         let silent =
             (self.silent >= 0.5).then_some(PageAtCursor { page: SILENT, left: self.silent, zero: false });
@@ -262,7 +262,7 @@ impl<'a> Run<'a> {
         self.speed = self.throttle.speed(self.inputs.vcpu_busy, self.inputs.throttle_effect);
     }
 
-    /// Newer QEMUs sync on a timer while auto-converge is on, so that a long round does not keep the throttle waiting.
+    /// Timed sync of newer QEMUs while auto-converge is on, so that a long round does not delay the throttle.
     fn timer(&mut self) {
         if !self.settings.syncs_while_throttling() || self.now < self.next_timer {
             return;
@@ -297,9 +297,9 @@ impl<'a> Run<'a> {
         self.bytes += SECTION_END_BYTES;
     }
 
-    /// Pages until the next look at the clock, in a section that is so old: QEMU's own number, or to spare computing several
-    /// times that: while the threshold is far, what is left of the section takes; where it is near and the exact end of
-    /// a section matters, what a moment takes.
+    /// Number of pages until the next reading of the clock, in a section of this age: QEMU's own number, or a multiple
+    /// to save computing: while the threshold is far, as many as the rest of the section takes; near the threshold,
+    /// where the exact end of a section matters, as many as a millisecond takes.
     fn stride(&self, page_seconds: f64, age_seconds: f64) -> f64 {
         let far = self.left() > FAR * self.threshold;
         let moment = if far { SECTION_SECONDS - age_seconds } else { 1e-3 };
@@ -320,7 +320,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Bytes on the wire and CPU seconds of one of the pages at the cursor.
+    /// Bytes on the wire and CPU seconds of one page at the cursor.
     fn page_cost(&self, at: PageAtCursor) -> (f64, f64) {
         if at.zero {
             return (ZERO_PAGE_BYTES, self.conditions.zero_page_seconds);
@@ -342,8 +342,8 @@ impl<'a> Run<'a> {
         (whole, seconds)
     }
 
-    /// A page sent after the first pass goes to its slot of the XBZRLE cache, unless another page has it. All that a sampled
-    /// page stands for go there together, once the last of them was sent.
+    /// Stores a page sent after the first pass in its slot of the XBZRLE cache, unless another page has the slot. All
+    /// pages that a sampled page stands for are stored together, once the last of them was sent.
     fn cache(&mut self, page: usize) {
         let Some(size) = self.settings.xbzrle_cache_bytes else { return };
         let free = 1.0 - self.cached_pages * PAGE / size as f64;
@@ -367,7 +367,7 @@ impl<'a> Run<'a> {
         self.budget_left().is_some_and(|left| left <= 0.0)
     }
 
-    /// After each section: a new window if the last one is over, and a wait for it where the budget is spent.
+    /// Starts a new window if the last one is over, and waits for it where the rate budget is spent.
     fn end_of_section(&mut self) {
         self.new_window();
         if self.budget_spent() {
@@ -391,7 +391,7 @@ impl<'a> Run<'a> {
         self.window_bytes = 0.0;
     }
 
-    /// The vCPUs stop, what is left is sent, the guest starts at the destination.
+    /// Stop-and-copy: the vCPUs stop, the rest is sent, the guest starts at the destination.
     fn complete(mut self) -> ReplayResult {
         self.read_dirty_log();
         self.send_queue.pass(self.inputs.stop_seconds);
@@ -409,7 +409,7 @@ impl<'a> Run<'a> {
         self.result(true, blackout, end)
     }
 
-    /// The guest goes on at the destination at once, and what is left follows.
+    /// Post-copy: the guest continues at the destination at once, and the rest follows.
     fn post_copy(mut self) -> ReplayResult {
         self.read_dirty_log();
         self.send_queue.pass(self.inputs.stop_seconds);

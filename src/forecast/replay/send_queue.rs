@@ -1,10 +1,10 @@
-//! The socket between the two QEMUs: a queue that the path empties at its goodput.
+//! Model of the socket between the two QEMUs: a queue that the path empties at its goodput.
 //!
-//! QEMU's send returns when the bytes are queued, so it measures how fast they enter the queue; what is queued when the
-//! vCPUs stop still has to travel. A sender that found the queue full is woken when a third of it is free
-//! (sk_stream_write_space in Linux), which makes the bandwidth that QEMU measures jitter.
+//! QEMU's send returns when the bytes are queued, so QEMU measures the rate at which bytes enter the queue; bytes
+//! queued when the vCPUs stop still have to travel. A sender that found the queue full is woken when a third of it is
+//! free (sk_stream_write_space in Linux), which makes the bandwidth that QEMU measures jitter.
 
-/// One connection with its queue.
+/// Send queue of one connection.
 #[derive(Debug, Clone)]
 pub(super) struct SendQueue {
     goodput: f64,
@@ -17,12 +17,12 @@ impl SendQueue {
         Self { goodput: goodput.max(1.0), queued: 0.0, capacity: capacity.max(1.0) }
     }
 
-    /// Time passes in which nothing is handed over.
+    /// Lets time pass in which nothing is sent.
     pub(super) fn pass(&mut self, seconds: f64) {
         self.queued = (self.queued - seconds * self.goodput).max(0.0);
     }
 
-    /// Hands bytes over that took `cpu` seconds to make; returns the time until QEMU goes on.
+    /// Sends bytes that took `cpu` seconds to prepare; returns the time until QEMU continues.
     pub(super) fn send(&mut self, bytes: f64, cpu: f64) -> f64 {
         self.pass(cpu);
         self.queued += bytes;
@@ -35,7 +35,7 @@ impl SendQueue {
         cpu + waited
     }
 
-    /// Time until all that is queued has arrived.
+    /// Empties the queue; returns the time until all queued bytes have arrived.
     pub(super) fn drain(&mut self) -> f64 {
         let seconds = self.queued / self.goodput;
         self.queued = 0.0;
