@@ -15,7 +15,7 @@ use std::{
 
 use vmgate::{
     collect,
-    preflight::{VerdictRequest, Policy},
+    preflight::{Policy, VerdictRequest},
     report::{self, Format, Style},
     rule::{ParamOverrides, RuleSource},
     verdict::{self, Verdict},

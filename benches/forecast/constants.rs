@@ -132,7 +132,9 @@ pub(crate) fn corrections(pairs: &[(Prediction, Came)]) -> [Option<Correction>; 
     let learn = |foretold: fn(&Prediction) -> Option<Quantiles>, came: fn(&Came) -> f64| {
         let done = pairs.iter().filter(|(_, came)| came.completed && !came.disturbed);
         let past: Vec<PastForecast> = done
-            .filter_map(|(prediction, one)| Some(PastForecast { foretold: foretold(prediction)?, came: came(one) }))
+            .filter_map(|(prediction, one)| {
+                Some(PastForecast { foretold: foretold(prediction)?, came: came(one) })
+            })
             .collect();
         Correction::from_past(&past)
     };

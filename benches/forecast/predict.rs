@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use vmgate::{
     fact::{Accelerator, trace::DirtyTrace},
-    forecast::replay::{AutoConverge, Goal, Replayer, MigrationParameters},
+    forecast::replay::{AutoConverge, Goal, MigrationParameters, Replayer},
 };
 
 use crate::{

@@ -7,7 +7,7 @@ use vmgate::{
         Accelerator,
         trace::{Bits, DirtyTrace, PAGE_BYTES, Positions, Stratum, TraceCost, TraceEnd, TraceSchema},
     },
-    forecast::replay::{Conditions, Goal, Replayer, MigrationParameters},
+    forecast::replay::{Conditions, Goal, MigrationParameters, Replayer},
 };
 
 use crate::Outcome;

@@ -150,7 +150,7 @@ mod tests {
     use super::*;
     use crate::{
         fact::Facts,
-        preflight::{VerdictRequest, Policy},
+        preflight::{Policy, VerdictRequest},
         rule::{ParamOverrides, RuleSource},
     };
 

@@ -8,7 +8,7 @@ use super::{Failure, options::Shared, output, session::Session};
 use crate::{
     collect,
     document::closest,
-    preflight::{VerdictRequest, Policy},
+    preflight::{Policy, VerdictRequest},
     report,
     verdict::{ExitCode, Judged, Verdict, waiver::Glob},
 };

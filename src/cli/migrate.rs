@@ -23,7 +23,7 @@ use crate::{
     execute::{self, Assignment, Done, Event, Hosts, Judge, Keeper, Pass, Progress, Undone},
     fact::{Change, Facts},
     ledger::{Entry, Ledger, entry::State},
-    preflight::{VerdictRequest, Policy},
+    preflight::{Policy, VerdictRequest},
     verdict::{ExitCode, Verdict, attest::PublicKey},
 };
 

@@ -5,7 +5,7 @@ use super::{
     libvirt::{Domain, GuestSummary, ask_each},
     text::plain,
 };
-use crate::fact::{MemoryClaims, Fact, HostJob, HostVm, HugePageClaim};
+use crate::fact::{Fact, HostJob, HostVm, HugePageClaim, MemoryClaims};
 
 /// A VM that is to come to the destination before the one that is judged. The caller plans it: nothing on the hosts
 /// tells.

@@ -214,9 +214,10 @@ impl Walk {
             Json::Object(_) => "a mapping".to_owned(),
         };
         let help = match (value, &ty.kind) {
-            (Json::Null, _) => {
-                Some("null is not allowed here; leave the field out, or give the reason why the value is unknown".to_owned())
-            }
+            (Json::Null, _) => Some(
+                "null is not allowed here; leave the field out, or give the reason why the value is unknown"
+                    .to_owned(),
+            ),
             (Json::String(text), Kind::Int { .. } | Kind::Double) => {
                 let number = text.parse::<f64>().is_ok();
                 let way_out = if number {

@@ -116,7 +116,8 @@ impl Builder<'_> {
                 Event::DocumentStart(_) => {
                     documents += 1;
                     if documents > 1 {
-                        let help = "a file may contain only one document: move this document to a file of its own";
+                        let help =
+                            "a file may contain only one document: move this document to a file of its own";
                         let problem =
                             self.problem(span, "a second document in one file", "it starts here", help);
                         return Err(Box::new(problem));
@@ -147,7 +148,11 @@ impl Builder<'_> {
         if self.done.is_some() {
             return Ok(());
         }
-        Err(Box::new(Problem::of_file(&file.name, "is empty", "write a document into the file, or remove the file")))
+        Err(Box::new(Problem::of_file(
+            &file.name,
+            "is empty",
+            "write a document into the file, or remove the file",
+        )))
     }
 
     fn grammar(&self, span: Range<usize>, info: &str) -> Problem {
@@ -173,8 +178,12 @@ impl Builder<'_> {
     fn no_anchors(&mut self, span: &Range<usize>) {
         if !std::mem::replace(&mut self.anchor_reported, true) {
             let help = "quote a text that begins with `*` or `&`; a value that is meant to be repeated must be written out";
-            let problem =
-                self.problem(span.clone(), "anchors and aliases are not supported", "an anchor or alias", help);
+            let problem = self.problem(
+                span.clone(),
+                "anchors and aliases are not supported",
+                "an anchor or alias",
+                help,
+            );
             self.problems.push(problem);
         }
     }

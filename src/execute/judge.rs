@@ -7,7 +7,7 @@ use crate::{
     collect::{self, CollectError, Request},
     fact::Facts,
     ledger::Ledger,
-    preflight::{VerdictRequest, Policy},
+    preflight::{Policy, VerdictRequest},
     verdict::Verdict,
 };
 

@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    DecidedBy, Detector, Fact, GuestClock, GuestMemory, KeepAlive, KernelBypass, CollectionMethod, MulticastGroup, Sctp,
-    TcpEvidence, TcpTimer, UdpCapture, Unknown,
+    CollectionMethod, DecidedBy, Detector, Fact, GuestClock, GuestMemory, KeepAlive, KernelBypass,
+    MulticastGroup, Sctp, TcpEvidence, TcpTimer, UdpCapture, Unknown,
 };
 
 /// The guest as seen from inside.

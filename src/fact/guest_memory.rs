@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Fact, CollectionMethod};
+use super::{CollectionMethod, Fact};
 
 /// Memory of the guest as its kernel counts it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Bond, Bridge, MemoryClaims, Duplex, Fact, HostFile, HostJob, HostMemory, HostVm, HugePages, MachineType,
+    Bond, Bridge, Duplex, Fact, HostFile, HostJob, HostMemory, HostVm, HugePages, MachineType, MemoryClaims,
     NumaNode, StatefulFilter, Tsc, Version, VirtualNetwork,
 };
 

@@ -79,7 +79,9 @@ impl Cause {
                 "allow guest-file-open, guest-file-read, guest-file-close and guest-exec in the guest agent's configuration"
             }
             Self::GuestNotRunning => "start or resume the VM: only a running VM can be migrated live",
-            Self::HostUnreachable => "check the URI and the network, and check that libvirtd runs on the host",
+            Self::HostUnreachable => {
+                "check the URI and the network, and check that libvirtd runs on the host"
+            }
             Self::NoHostProbe => {
                 "make ssh to the host work without a prompt, or name a probe command in vmgate.yaml"
             }
@@ -98,7 +100,9 @@ impl Cause {
             }
             Self::NotAllowed => "allow the measurement with the option that the reason names",
             Self::TooOld => "collect again, closer to the time of the move",
-            Self::Malformed => "check the answer of the guest or host by hand: vmgate could not understand the answer",
+            Self::Malformed => {
+                "check the answer of the guest or host by hand: vmgate could not understand the answer"
+            }
         }
     }
 }

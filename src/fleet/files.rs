@@ -180,7 +180,11 @@ fn address(address: Option<std::net::IpAddr>) -> Fact<std::net::IpAddr> {
 }
 
 /// A path that nobody tried, from what its ends say of themselves.
-pub(super) fn untried(from: &Host, to: &Host, address: &Fact<std::net::IpAddr>) -> crate::fact::MigrationPath {
+pub(super) fn untried(
+    from: &Host,
+    to: &Host,
+    address: &Fact<std::net::IpAddr>,
+) -> crate::fact::MigrationPath {
     let why =
         || Unknown::new(Cause::NotCollected, "nobody looked at this path: it is planned for the first time");
     let (from, to) = (silent_end(from, &why()), silent_end(to, &why()));

@@ -10,7 +10,7 @@ use crate::{
     change::Versions,
     fact::{Change, Fact, Facts, MigrationPath, Vm},
     forecast,
-    preflight::{VerdictRequest, Policy},
+    preflight::{Policy, VerdictRequest},
     rule::{Effect, Status},
     verdict::Judged,
 };

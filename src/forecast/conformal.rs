@@ -35,7 +35,8 @@ impl Correction {
     /// Learns a correction from earlier forecasts; `None` if there are too few.
     pub fn from_past(past: &[PastForecast]) -> Option<Self> {
         let usable = past.iter().filter(|past| past.predicted.p50 > 0.0 && past.actual.is_finite());
-        let mut shifts: Vec<f64> = usable.clone().map(|past| past.actual / past.predicted.p50 - 1.0).collect();
+        let mut shifts: Vec<f64> =
+            usable.clone().map(|past| past.actual / past.predicted.p50 - 1.0).collect();
         shifts.sort_by(f64::total_cmp);
         let shift_ratio = *shifts.get(shifts.len() / 2)?;
         let unwidened = Self { widen_ratio: 0.0, shift_ratio };

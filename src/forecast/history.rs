@@ -2,7 +2,7 @@
 
 use super::{
     conformal::{Correction, PastForecast},
-    replay::{Conditions, Goal, Replayer, MigrationParameters, synthetic_trace},
+    replay::{Conditions, Goal, MigrationParameters, Replayer, synthetic_trace},
 };
 use crate::fact::{Alternative, Fact, Facts, Forecast, History, ObservedHour, Quantiles};
 

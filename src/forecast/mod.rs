@@ -84,9 +84,10 @@ fn flow_owner(sockets: &Fact<Vec<UdpSocket>>, local: &str) -> Fact<Option<String
             (Some(owner), Some(other)) if owner == other && owners.all(|other| owner == other) => {
                 owner.clone()
             }
-            _ => {
-                Fact::unknown(Cause::NotSupported, "no socket has the port, or sockets of different owners have it")
-            }
+            _ => Fact::unknown(
+                Cause::NotSupported,
+                "no socket has the port, or sockets of different owners have it",
+            ),
         }
     })
 }

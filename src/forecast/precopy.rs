@@ -51,7 +51,10 @@ fn assumed_blackout(limit_seconds: f64) -> Fact<Quantiles> {
         let p50 = limit_seconds;
         Fact::Known(Quantiles { p5: p50 / 2.0, p50, p95: p50 * 2.0 })
     } else {
-        Fact::unknown(Cause::Malformed, format!("the longest blackout of {limit_seconds} s is not a positive number of seconds"))
+        Fact::unknown(
+            Cause::Malformed,
+            format!("the longest blackout of {limit_seconds} s is not a positive number of seconds"),
+        )
     }
 }
 
@@ -143,7 +146,11 @@ mod tests {
     const GIB: u64 = 1 << 30;
 
     fn path(goodput: Fact<u64>, nominal: Fact<u64>) -> MigrationPath {
-        MigrationPath { goodput_bytes_per_second: goodput, bandwidth_bytes_per_second: nominal, ..MigrationPath::default() }
+        MigrationPath {
+            goodput_bytes_per_second: goodput,
+            bandwidth_bytes_per_second: nominal,
+            ..MigrationPath::default()
+        }
     }
 
     fn total_of(memory: u64, bandwidth: f64, ratio: f64) -> Fact<Quantiles> {

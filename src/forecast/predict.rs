@@ -5,7 +5,10 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     history, precopy,
-    replay::{Advice, AutoConverge, Conditions, Goal, PredictedMigration, Replayer, MigrationParameters, WhatIf, synthetic_trace},
+    replay::{
+        Advice, AutoConverge, Conditions, Goal, MigrationParameters, PredictedMigration, Replayer, WhatIf,
+        synthetic_trace,
+    },
 };
 use crate::fact::{
     Accelerator, Alternative, Cause, Fact, Facts, Forecast, ForecastMethod, Provenance, Quantiles, Vm,
@@ -117,7 +120,9 @@ fn replayed(facts: &Facts, evidence: &Evidence, assumed: &Forecast) -> Option<Fo
         quiet_hours: match facts.history.known().map(|history| &history.observed_hours) {
             Some(Fact::Known(_)) => Fact::Known(quiet.iter().map(|hour| hour.hour).collect()),
             Some(Fact::Unknown(why)) => Fact::Unknown(why.clone()),
-            None => Fact::unknown(Cause::NotCollected, "no ledger with observations of this VM is configured"),
+            None => {
+                Fact::unknown(Cause::NotCollected, "no ledger with observations of this VM is configured")
+            }
         },
         timeline: Fact::Known(replay.timeline.clone()),
         round_ends_seconds: Fact::Known(replay.round_ends_seconds.clone()),
@@ -193,7 +198,8 @@ fn helps(other: &Alternative, as_it_is: &PredictedMigration) -> bool {
 /// Advice in one sentence: duration with the settings that help, and the recommended one.
 fn advice_in_words(advice: &Advice, alternatives: &[Alternative]) -> String {
     let PredictedMigration { total_seconds, converges_ratio, .. } = &advice.as_it_is;
-    let mut parts = vec![format!("with the present settings: {}", history::in_words(*total_seconds, *converges_ratio))];
+    let mut parts =
+        vec![format!("with the present settings: {}", history::in_words(*total_seconds, *converges_ratio))];
     parts.extend(alternatives.iter().filter(|other| helps(other, &advice.as_it_is)).map(|other| {
         format!("with {}: {}", other.setting, history::in_words(other.total_seconds, other.converges_ratio))
     }));
@@ -202,7 +208,9 @@ fn advice_in_words(advice: &Advice, alternatives: &[Alternative]) -> String {
             Some(step) => format!("recommended: {}", step.words()),
             None => "the present settings meet the goals".to_owned(),
         },
-        None => "no single setting meets the goals: reduce the load of the guest, or use a faster path".to_owned(),
+        None => {
+            "no single setting meets the goals: reduce the load of the guest, or use a faster path".to_owned()
+        }
     });
     parts.join("; ")
 }

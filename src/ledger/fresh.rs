@@ -43,7 +43,9 @@ impl Fresh {
                 database.execute_batch(sql).map_err(|error| error.to_string())
             }
             #[cfg(feature = "postgres")]
-            LedgerUrl::Database(url) => cluster::psql(url, &format!("SET search_path = vmgate; {sql}")).map(drop),
+            LedgerUrl::Database(url) => {
+                cluster::psql(url, &format!("SET search_path = vmgate; {sql}")).map(drop)
+            }
             #[cfg(not(feature = "postgres"))]
             LedgerUrl::Database(_) => unreachable!(),
         }
@@ -52,7 +54,9 @@ impl Fresh {
     /// Lets records be changed behind its back.
     pub(crate) fn unlock(&self) {
         let sql = match &self.place {
-            LedgerUrl::File(_) => "DROP TRIGGER record_is_never_changed; DROP TRIGGER record_is_never_removed;",
+            LedgerUrl::File(_) => {
+                "DROP TRIGGER record_is_never_changed; DROP TRIGGER record_is_never_removed;"
+            }
             LedgerUrl::Database(_) => "DROP TRIGGER record_is_append_only ON record",
         };
         self.behind_its_back(sql).unwrap();

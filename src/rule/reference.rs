@@ -16,8 +16,8 @@ use crate::document::{
     Unit, closest,
     types::{Kind, Type, field_type},
 };
-use crate::fact::Facts;
 use crate::fact::CollectionMethod;
+use crate::fact::Facts;
 
 /// A fact that a rule can name.
 #[derive(Debug, Clone, PartialEq)]

@@ -13,7 +13,8 @@
 use std::{fmt::Write as _, path::PathBuf, process::Command, thread::sleep, time::Duration};
 
 use vmgate::forecast::budget::{
-    Budget, ConnectionState, KernelSettings, ConnectionEnd, Silence, Survival, TickRate, model_timeout_seconds, tcp_budget,
+    Budget, ConnectionEnd, ConnectionState, KernelSettings, Silence, Survival, TickRate,
+    model_timeout_seconds, tcp_budget,
 };
 
 /// Requests begin this often, so that data is sent at most so long after a blackout has begun.
@@ -211,7 +212,10 @@ fn kernel(retries2: u32) -> KernelSettings {
 }
 
 fn predict(retries2: u32, rto: f64, user_timeout_seconds: Option<f64>) -> Budget {
-    tcp_budget(&kernel(retries2), &ConnectionState { user_timeout_seconds, ..ConnectionState::established(rto) })
+    tcp_budget(
+        &kernel(retries2),
+        &ConnectionState { user_timeout_seconds, ..ConnectionState::established(rto) },
+    )
 }
 
 fn range(values: impl Iterator<Item = f64> + Clone) -> String {

@@ -16,7 +16,7 @@ use super::{
     Uri,
     probe::host::{HostProbe, NetworkProbe, PeerProbe},
 };
-use crate::fact::{Change, Fact, MigrationTransport, Nic, MigrationPath, PathNic, PathRoute, Route, Unknown};
+use crate::fact::{Change, Fact, MigrationPath, MigrationTransport, Nic, PathNic, PathRoute, Route, Unknown};
 
 /// What is known of one end.
 #[derive(Debug, Clone)]

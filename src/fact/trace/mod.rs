@@ -171,7 +171,10 @@ impl DirtyTrace {
         let in_strata = self.strata.iter().try_fold(0_u64, |sum, stratum| sum.checked_add(stratum.pages));
         unsound(in_strata != Some(self.ram_bytes / PAGE_BYTES), "the strata do not cover the whole RAM")?;
         let sampled: u64 = self.strata.iter().map(|stratum| u64::from(stratum.sampled)).sum();
-        unsound(u64::try_from(pages) != Ok(sampled), "the number of sampled pages in the strata does not match the number of pages")?;
+        unsound(
+            u64::try_from(pages) != Ok(sampled),
+            "the number of sampled pages in the strata does not match the number of pages",
+        )?;
         unsound(!self.positions_fit(), "a page lies outside its stratum")
     }
 

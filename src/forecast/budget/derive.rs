@@ -1,7 +1,8 @@
 //! Budgets of connections, computed from the facts of the guest.
 
 use super::{
-    Budget, ConnectionState, KernelSettings, MODEL_RTO_SECONDS, Phase, TickRate, Traffic, model_timeout_seconds, tcp_budget,
+    Budget, ConnectionState, KernelSettings, MODEL_RTO_SECONDS, Phase, TickRate, Traffic,
+    model_timeout_seconds, tcp_budget,
 };
 use crate::fact::{Cause, Fact, Sysctl, Tcp, TcpConnection, TcpEvidence, TcpState, TcpTimer};
 
@@ -154,7 +155,10 @@ fn kernel_and_phase(connection: &TcpConnection, sysctl: &Sysctl) -> Fact<(Kernel
     let checked = |setting: &Fact<i64>| {
         setting.clone().and_then(|retries| match u32::try_from(retries) {
             Ok(valid) if retries <= MOST_RETRIES => Fact::Known(valid),
-            _ => Fact::unknown(Cause::Malformed, format!("{retries} is not a valid number of retransmissions (0 to {MOST_RETRIES})")),
+            _ => Fact::unknown(
+                Cause::Malformed,
+                format!("{retries} is not a valid number of retransmissions (0 to {MOST_RETRIES})"),
+            ),
         })
     };
     // A user time-out replaces the setting.
@@ -225,10 +229,18 @@ mod tests {
         for (retries, seconds) in
             [(0, 0.2), (1, 0.6), (3, 3.0), (5, 12.6), (8, 102.2), (15, 924.6), (16, 1044.6)]
         {
-            assert!((established_timeout_seconds(retries) - seconds).abs() < 1e-9, "{retries}: {}", established_timeout_seconds(retries));
+            assert!(
+                (established_timeout_seconds(retries) - seconds).abs() < 1e-9,
+                "{retries}: {}",
+                established_timeout_seconds(retries)
+            );
         }
         for (retries, seconds) in [(0, 1.0), (1, 3.0), (2, 7.0), (5, 63.0), (6, 127.0), (7, 247.0)] {
-            assert!((handshake_timeout_seconds(retries) - seconds).abs() < 1e-9, "{retries}: {}", handshake_timeout_seconds(retries));
+            assert!(
+                (handshake_timeout_seconds(retries) - seconds).abs() < 1e-9,
+                "{retries}: {}",
+                handshake_timeout_seconds(retries)
+            );
         }
     }
 

@@ -61,7 +61,9 @@ pub fn fill_sctp(association: &mut SctpAssociation) {
     let count = |fact: &Fact<i64>| {
         fact.clone().and_then(|times| match u32::try_from(times) {
             Ok(times) => Fact::Known(times),
-            Err(_) => Fact::unknown(Cause::Malformed, format!("{times} is not a valid number of retransmissions")),
+            Err(_) => {
+                Fact::unknown(Cause::Malformed, format!("{times} is not a valid number of retransmissions"))
+            }
         })
     };
     // Where the RTO is not known, the configured minimum is the worst case.

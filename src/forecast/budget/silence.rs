@@ -100,7 +100,10 @@ mod tests {
     use crate::forecast::budget::{ConnectionState, KernelSettings, tcp_budget};
 
     fn budget(retries2: u32) -> Budget {
-        tcp_budget(&KernelSettings { retries2, ..KernelSettings::default() }, &ConnectionState::established(0.204))
+        tcp_budget(
+            &KernelSettings { retries2, ..KernelSettings::default() },
+            &ConnectionState::established(0.204),
+        )
     }
 
     #[test]

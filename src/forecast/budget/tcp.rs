@@ -101,7 +101,11 @@ impl TimerSchedule {
             tries: c.retransmits,
             most_tries: None,
             limit_seconds: f64::INFINITY,
-            clock: if lost { TimeoutOrigin::BeforeFirstFiring(gone(c.retransmits)) } else { TimeoutOrigin::FirstTry },
+            clock: if lost {
+                TimeoutOrigin::BeforeFirstFiring(gone(c.retransmits))
+            } else {
+                TimeoutOrigin::FirstTry
+            },
             clamped: false,
             decided_by: DecidedBy::Retries2,
         };

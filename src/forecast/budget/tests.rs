@@ -61,7 +61,10 @@ fn a_longer_rto_can_end_a_connection_sooner() {
 #[test]
 fn a_loss_probe_delays_the_first_retransmission_by_one_rto() {
     let with = tcp_budget(&with_retries2(3), &ConnectionState::established(0.204));
-    let without = tcp_budget(&KernelSettings { loss_probes: false, ..with_retries2(3) }, &ConnectionState::established(0.204));
+    let without = tcp_budget(
+        &KernelSettings { loss_probes: false, ..with_retries2(3) },
+        &ConnectionState::established(0.204),
+    );
     assert!(near(with.actual_end_seconds - without.actual_end_seconds, 0.204));
     assert!(
         near(with.survives_seconds, without.survives_seconds),
@@ -142,12 +145,14 @@ fn an_orphan_gets_eight_unless_the_setting_says_else() {
 #[test]
 fn keepalive_ends_idle_connections_only() {
     let keepalive = Some(KeepAlive { idle_seconds: 10.0, interval_seconds: 2.0, probes: 3 });
-    let idle = ConnectionState { traffic: Traffic::StaysIdle, keepalive, ..ConnectionState::established(0.204) };
+    let idle =
+        ConnectionState { traffic: Traffic::StaysIdle, keepalive, ..ConnectionState::established(0.204) };
     let budget = tcp_budget(&KernelSettings::default(), &idle);
     assert_eq!(budget.decided_by, DecidedBy::Keepalive);
     // First probe as the silence begins, then after 2 and 4 s; the end after 6 s.
     assert!(near(budget.survives_seconds, 4.0) && near(budget.actual_end_seconds, 6.0), "{budget:?}");
-    let heard_just_now = tcp_budget(&KernelSettings::default(), &ConnectionState { idle_seconds: Some(1.0), ..idle });
+    let heard_just_now =
+        tcp_budget(&KernelSettings::default(), &ConnectionState { idle_seconds: Some(1.0), ..idle });
     assert!(near(heard_just_now.actual_end_seconds, 9.0 + 6.0));
     let off = ConnectionState { keepalive: None, ..idle };
     assert_eq!(tcp_budget(&KernelSettings::default(), &off), Budget::endless());

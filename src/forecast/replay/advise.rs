@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::{AutoConverge, Conditions, Goal, PredictedMigration, Replayer, MigrationParameters};
+use super::{AutoConverge, Conditions, Goal, MigrationParameters, PredictedMigration, Replayer};
 
 /// Number of runs for each alternative: enough for a choice.
 const RUNS: usize = 24;
@@ -89,7 +89,13 @@ impl SettingsChange {
 impl Replayer<'_> {
     /// Predicts the migration with the present settings and with each change, and names the mildest settings that meet
     /// the goal. Each time the downtime limit is the longest that keeps the blackout within the goal, if there is one.
-    pub fn advise(&self, settings: &MigrationParameters, conditions: &Conditions, goal: &Goal, seed: u64) -> Advice {
+    pub fn advise(
+        &self,
+        settings: &MigrationParameters,
+        conditions: &Conditions,
+        goal: &Goal,
+        seed: u64,
+    ) -> Advice {
         let (mut own, _) = self.limited(settings, conditions, goal, seed);
         let mut as_it_is = self.replay(&own, conditions, goal, seed);
         // More runs may show a longer blackout than the few runs that chose the limit.
@@ -117,7 +123,13 @@ impl Replayer<'_> {
     }
 
     /// Forecast from few runs, enough for a choice.
-    pub fn sketch(&self, settings: &MigrationParameters, conditions: &Conditions, goal: &Goal, seed: u64) -> PredictedMigration {
+    pub fn sketch(
+        &self,
+        settings: &MigrationParameters,
+        conditions: &Conditions,
+        goal: &Goal,
+        seed: u64,
+    ) -> PredictedMigration {
         self.runs(settings, conditions, goal, seed, RUNS)
     }
 
@@ -158,7 +170,11 @@ impl From<&WhatIf> for Recommendation {
 
 /// Settings with the downtime limit reduced by the excess of the blackout; `None` if there is no excess, or the limit
 /// cannot be reduced further.
-fn shorter(settings: &MigrationParameters, replay: &PredictedMigration, goal: &Goal) -> Option<MigrationParameters> {
+fn shorter(
+    settings: &MigrationParameters,
+    replay: &PredictedMigration,
+    goal: &Goal,
+) -> Option<MigrationParameters> {
     let over = replay.blackout_seconds?.p95 - goal.longest_blackout_seconds * AIM;
     let limit = settings.downtime_limit_seconds;
     (over > 0.0 && limit > LEAST_LIMIT_SECONDS).then(|| MigrationParameters {
@@ -188,7 +204,11 @@ fn steps(settings: &MigrationParameters) -> Vec<SettingsChange> {
     steps
 }
 
-fn with(step: SettingsChange, settings: &MigrationParameters, conditions: &Conditions) -> (MigrationParameters, Conditions) {
+fn with(
+    step: SettingsChange,
+    settings: &MigrationParameters,
+    conditions: &Conditions,
+) -> (MigrationParameters, Conditions) {
     let (mut settings, mut conditions) = (settings.clone(), conditions.clone());
     match step {
         SettingsChange::NoBandwidthLimit => settings.bandwidth_limit_bytes_per_second = None,

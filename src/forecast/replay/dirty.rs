@@ -6,7 +6,7 @@
 
 use crate::fact::Accelerator;
 
-use super::guest::{TracedGuest, SampledPages};
+use super::guest::{SampledPages, TracedGuest};
 
 /// Dirty pages still to be sent, represented by the sampled pages. Figures are in pages of the whole RAM.
 #[derive(Debug)]

@@ -14,15 +14,15 @@
 
 mod advise;
 mod dirty;
-pub mod synthetic_trace;
 mod guest;
-mod send_queue;
-mod timeline;
 mod prediction;
 mod random;
 mod run;
+mod send_queue;
 mod settings;
+pub mod synthetic_trace;
 mod throttle;
+mod timeline;
 
 use rayon::prelude::*;
 
@@ -33,9 +33,9 @@ pub use prediction::{LimitingFactor, PredictedMigration};
 pub use settings::{AutoConverge, Conditions, Goal, Interval, MigrationParameters};
 
 use guest::TracedGuest;
-use timeline::RunTimeline;
 use random::Random;
-use run::{UncertainInputs, Run, ReplayResult};
+use run::{ReplayResult, Run, UncertainInputs};
+use timeline::RunTimeline;
 
 /// Maximum number of runs of a replay.
 const RUNS: usize = if cfg!(test) { 40 } else { 120 };
@@ -63,7 +63,13 @@ impl<'t> Replayer<'t> {
     }
 
     /// Predicts a migration. `seed` is a hash of the facts, so that the same facts give the same forecast.
-    pub fn replay(&self, settings: &MigrationParameters, conditions: &Conditions, goal: &Goal, seed: u64) -> PredictedMigration {
+    pub fn replay(
+        &self,
+        settings: &MigrationParameters,
+        conditions: &Conditions,
+        goal: &Goal,
+        seed: u64,
+    ) -> PredictedMigration {
         self.runs(settings, conditions, goal, seed, RUNS)
     }
 
@@ -79,7 +85,8 @@ impl<'t> Replayer<'t> {
         let patience = self.patience(settings, conditions);
         let deadline = goal.deadline_seconds.unwrap_or(patience);
         let horizon = deadline.max(patience);
-        let run = |inputs: UncertainInputs| Run::new(&self.guest, settings, conditions, &inputs).run_until(horizon);
+        let run =
+            |inputs: UncertainInputs| Run::new(&self.guest, settings, conditions, &inputs).run_until(horizon);
         let mut random = Random::new(seed);
         let pilot = run(self.draw_inputs(conditions, &mut random, 0.0));
         let moment_seconds = RunTimeline::step(pilot.total_seconds);
@@ -88,8 +95,10 @@ impl<'t> Replayer<'t> {
         let enough_work = WORK * most as u64 / RUNS as u64;
         let fewest = FEWEST_RUNS.min(most / 3);
         while results.len() < most && (work < enough_work || results.len() < fewest) {
-            let inputs =
-                |_| UncertainInputs { moment_seconds, ..self.draw_inputs(conditions, &mut random, pilot.total_seconds) };
+            let inputs = |_| UncertainInputs {
+                moment_seconds,
+                ..self.draw_inputs(conditions, &mut random, pilot.total_seconds)
+            };
             let drawn: Vec<UncertainInputs> = (0..AT_ONCE).map(inputs).collect();
             let runs: Vec<ReplayResult> = drawn.into_par_iter().map(run).collect();
             work += runs.iter().map(|one| one.work).sum::<u64>();

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::fact::{Quantiles, RemainingMemory};
 
-use super::{timeline, run::ReplayResult, settings::MigrationParameters};
+use super::{run::ReplayResult, settings::MigrationParameters, timeline};
 
 /// Predicted migration, from all runs of a replay.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -75,10 +75,16 @@ const DOMINANT_RATIO: f64 = 0.6;
 const NEAR_LIMIT_FACTOR: f64 = 4.0;
 
 impl PredictedMigration {
-    pub(super) fn from_runs(runs: &[ReplayResult], settings: &MigrationParameters, deadline_seconds: f64) -> Self {
+    pub(super) fn from_runs(
+        runs: &[ReplayResult],
+        settings: &MigrationParameters,
+        deadline_seconds: f64,
+    ) -> Self {
         let done: Vec<&ReplayResult> = runs.iter().filter(|run| run.converged).collect();
         let of = |figure: fn(&ReplayResult) -> f64| quantiles(done.iter().map(|run| figure(run)));
-        let all = |figure: fn(&ReplayResult) -> f64| quantiles(runs.iter().map(figure)).map_or(0.0, |seen| seen.p50);
+        let all = |figure: fn(&ReplayResult) -> f64| {
+            quantiles(runs.iter().map(figure)).map_or(0.0, |seen| seen.p50)
+        };
         let in_time = done.iter().filter(|run| run.total_seconds <= deadline_seconds).count();
         let later = expected_later_completions(runs, done.len(), deadline_seconds);
         let converges_ratio = (in_time as f64 + later) / runs.len().max(1) as f64;
@@ -161,7 +167,8 @@ mod tests {
     #[test]
     fn a_run_given_up_counts_for_what_it_would_have_done() {
         let ended = ReplayResult { converged: true, exposed_seconds: 20.0, ..ReplayResult::default() };
-        let given_up = ReplayResult { exposed_seconds: 60.0, given_up_at: Some(60.0), ..ReplayResult::default() };
+        let given_up =
+            ReplayResult { exposed_seconds: 60.0, given_up_at: Some(60.0), ..ReplayResult::default() };
         let settings = MigrationParameters::default();
         let never = PredictedMigration::from_runs(&vec![given_up.clone(); 4], &settings, 600.0);
         assert!(never.converges_ratio < 1e-9 && never.total_seconds.is_none());

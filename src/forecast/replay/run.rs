@@ -7,13 +7,13 @@
 use crate::fact::trace::PAGE_BYTES;
 
 use super::{
-    dirty::{PageAtCursor, DirtyPages},
+    dirty::{DirtyPages, PageAtCursor},
     guest::TracedGuest,
-    send_queue::SendQueue,
-    timeline::RunTimeline,
     random::{mix, to_unit},
+    send_queue::SendQueue,
     settings::{Conditions, MigrationParameters},
     throttle::Throttle,
+    timeline::RunTimeline,
 };
 
 /// Maximum length of a section (MAX_WAIT).
@@ -303,7 +303,8 @@ impl<'a> Run<'a> {
     fn stride(&self, page_seconds: f64, age_seconds: f64) -> f64 {
         let far = self.left() > FAR * self.threshold;
         let moment = if far { SECTION_SECONDS - age_seconds } else { 1e-3 };
-        let look_seconds = LOOK_PAGES * page_seconds.max((PAGE + PAGE_HEADER) / self.inputs.goodput).max(1e-9);
+        let look_seconds =
+            LOOK_PAGES * page_seconds.max((PAGE + PAGE_HEADER) / self.inputs.goodput).max(1e-9);
         LOOK_PAGES * (moment / look_seconds).floor().clamp(1.0, 4096.0)
     }
 

@@ -229,7 +229,8 @@ fn pages_that_share_a_slot_of_the_cache_are_sent_whole() {
         compared: 100,
     });
     let bytes = |cache: u64| {
-        let settings = MigrationParameters { xbzrle_cache_bytes: Some(cache), downtime_limit_seconds: 0.05, ..tcg() };
+        let settings =
+            MigrationParameters { xbzrle_cache_bytes: Some(cache), downtime_limit_seconds: 0.05, ..tcg() };
         let (replayer, conditions) = (Replayer::new(&trace).unwrap(), bare(40e6));
         let inputs = replayer.draw_inputs(&conditions, &mut Random::new(7), 0.0);
         Run::new(&replayer.guest, &settings, &conditions, &inputs).run_until(20.0).bytes
@@ -252,7 +253,10 @@ fn a_page_is_sent_whole_until_it_is_in_the_cache_however_many_it_stands_for() {
     let bytes = |xbzrle_cache_bytes| {
         let settings = MigrationParameters { xbzrle_cache_bytes, downtime_limit_seconds: 0.05, ..tcg() };
         let (replayer, conditions) = (Replayer::new(&trace).unwrap(), bare(12e6));
-        let inputs = UncertainInputs { offset_seconds: 0.0, ..replayer.draw_inputs(&conditions, &mut Random::new(7), 0.0) };
+        let inputs = UncertainInputs {
+            offset_seconds: 0.0,
+            ..replayer.draw_inputs(&conditions, &mut Random::new(7), 0.0)
+        };
         Run::new(&replayer.guest, &settings, &conditions, &inputs).run_until(29.0).bytes
     };
     near(bytes(Some(4096 * MIB)), bytes(None), 0.001);
@@ -277,7 +281,8 @@ fn what_the_kernel_rewrites_keeps_a_short_limit_from_being_met() {
 fn what_is_queued_adds_to_the_blackout() {
     let trace = random_writer(256, 64, 0.1);
     let with = |bytes: f64| {
-        let conditions = Conditions { socket_queue_bytes: Interval { low: bytes, high: bytes }, ..bare(50e6) };
+        let conditions =
+            Conditions { socket_queue_bytes: Interval { low: bytes, high: bytes }, ..bare(50e6) };
         replay(&trace, &tcg(), &conditions).blackout_seconds.unwrap().p50
     };
     let longer = with(4e6) - with(6e4);

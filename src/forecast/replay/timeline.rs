@@ -46,7 +46,8 @@ fn left_at(run: &ReplayResult, moment: usize) -> f64 {
 
 /// Combines the runs, up to the step at which all have completed.
 pub(super) fn timeline(runs: &[ReplayResult]) -> Vec<RemainingMemory> {
-    let Some(step) = runs.first().map(|run| run.timeline.every_seconds).filter(|step| step.is_finite()) else {
+    let Some(step) = runs.first().map(|run| run.timeline.every_seconds).filter(|step| step.is_finite())
+    else {
         return Vec::new();
     };
     let mut timeline = Vec::new();

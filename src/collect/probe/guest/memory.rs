@@ -228,7 +228,10 @@ mod tests {
         assert_eq!(found.available_bytes, Fact::Known(110_592 * 1024));
         assert_eq!(found.locked_bytes, Fact::Known(183_152 * 1024));
         assert_eq!(found.huge_pages_used_bytes, Fact::Known(4 * 2048 * 1024));
-        assert_eq!(found.pressure, Fact::Known(Some(MemoryPressure { some_ratio: 0.015, full_ratio: 0.0025 })));
+        assert_eq!(
+            found.pressure,
+            Fact::Known(Some(MemoryPressure { some_ratio: 0.015, full_ratio: 0.0025 }))
+        );
         let expected = Allocation {
             window_seconds: 2.0,
             allocation_stalls: 5,
