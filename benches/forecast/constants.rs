@@ -133,7 +133,7 @@ pub(crate) fn corrections(pairs: &[(Prediction, Came)]) -> [Option<Correction>; 
         let done = pairs.iter().filter(|(_, came)| came.completed && !came.disturbed);
         let past: Vec<PastForecast> = done
             .filter_map(|(prediction, one)| {
-                Some(PastForecast { foretold: foretold(prediction)?, came: came(one) })
+                Some(PastForecast { predicted: foretold(prediction)?, actual: came(one) })
             })
             .collect();
         Correction::from_past(&past)

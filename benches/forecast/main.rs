@@ -46,7 +46,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use vmgate::{
     collect::probe::trace::{Options, Qemu, record},
     fact::trace::TraceCost,
-    forecast::replay::Replay,
+    forecast::replay::PredictedMigration,
 };
 
 use baseline::Baseline;

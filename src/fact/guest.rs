@@ -162,7 +162,7 @@ pub struct TcpPeer {
     pub vm: String,
     /// Kernel settings of that VM.
     pub sysctl: Fact<Sysctl>,
-    /// That VM's ends of the common connections.
+    /// Ends of the common connections at that VM.
     pub connections: Fact<Vec<TcpConnection>>,
 }
 
