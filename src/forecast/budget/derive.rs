@@ -310,7 +310,10 @@ mod tests {
         let unknown = survived_silence_seconds(&connection(TcpState::Established, 0), &Sysctl::default());
         assert_eq!(unknown, Fact::default());
         let impossible = survived_silence_seconds(&connection(TcpState::Established, 0), &sysctl(-1, 6, 5));
-        assert_eq!(impossible, Fact::unknown(Cause::Malformed, "-1 is not a number of retransmissions"));
+        assert_eq!(
+            impossible,
+            Fact::unknown(Cause::Malformed, "-1 is not a valid number of retransmissions (0 to 255)")
+        );
     }
 
     #[test]
