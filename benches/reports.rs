@@ -15,7 +15,7 @@ use std::{
 
 use vmgate::{
     collect,
-    preflight::{Asked, Policy},
+    preflight::{Policy, VerdictRequest},
     report::{self, Format, Style},
     rule::{ParamOverrides, RuleSource},
     verdict::{self, Verdict},
@@ -55,7 +55,7 @@ fn one(moves: &str) -> Verdict {
     let policy =
         Policy::load(&[RuleSource::Builtin], None, &ParamOverrides::new()).expect("the shipped rules");
     let facts = collect::document::read(&root.join("rules/fixtures/idle-vm.yaml")).expect("facts");
-    policy.judge(facts, "2026-11-23T01:05:00Z".parse().expect("a time"), &Asked::default())
+    policy.judge(facts, "2026-11-23T01:05:00Z".parse().expect("a time"), &VerdictRequest::default())
 }
 
 /// The child: writes the report to a file, and on stdout the seconds and bytes that it took.

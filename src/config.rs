@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use crate::{
     document::{LARGEST_BYTES, Node, Problem, Problems, Shape, SourceFile},
-    place::Place,
+    place::LedgerUrl,
     rule::ParamOverrides,
 };
 
@@ -45,7 +45,7 @@ pub struct Config {
     pub trusted_keys: Vec<PathBuf>,
     /// The ledger: a file, or the URL of a PostgreSQL database.
     #[schemars(with = "Option<String>")]
-    pub ledger: Option<Place>,
+    pub ledger: Option<LedgerUrl>,
     /// Private key that `vmgate migrate` signs verdicts with, for destinations that demand it.
     pub signing_key: Option<PathBuf>,
     /// Longest wait for one answer of a host or guest, in seconds.
@@ -117,7 +117,7 @@ impl Config {
 
     fn relative_to(mut self, folder: &Path) -> Self {
         let ledger = match &mut self.ledger {
-            Some(Place::File(path)) => Some(path),
+            Some(LedgerUrl::File(path)) => Some(path),
             _ => None,
         };
         let files = self.waivers.iter_mut().chain(ledger).chain(self.signing_key.as_mut());
@@ -158,7 +158,7 @@ mod tests {
         let config = Config::load(Some(&file)).unwrap();
         assert_eq!(config.rules, [folder.path().join("site-rules")]);
         assert_eq!(config.waivers, Some(folder.path().join("waivers.yaml")));
-        assert_eq!(config.ledger, Some(Place::File(folder.path().join("ledger.db"))));
+        assert_eq!(config.ledger, Some(LedgerUrl::File(folder.path().join("ledger.db"))));
         assert_eq!(config.timeout(), Some(Duration::from_millis(2500)));
     }
 

@@ -1,6 +1,6 @@
 //! Errors as one line of text.
 
-/// An error and what caused it, in one line.
+/// Error with all its causes, in one line.
 pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -7,15 +7,15 @@ use serde::{Deserialize, Serialize};
 use vmgate::{
     fact::Quantiles,
     forecast::{
-        conformal::{Correction, Past},
-        replay::{Conditions, Range},
+        conformal::{Correction, PastForecast},
+        replay::{Conditions, Interval},
     },
 };
 
 use crate::{Came, Outcome, Prediction, plan::Kind, score::quantile};
 
 /// Fewest cases of a direction that its costs are learnt from.
-const FEWEST: usize = 4;
+const MIN_PAST_FORECASTS: usize = 4;
 
 /// What is learnt.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -34,20 +34,20 @@ pub(crate) struct Constants {
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[allow(clippy::struct_field_names)]
 pub(crate) struct Fixed {
-    pub(crate) setup_seconds: Range,
-    pub(crate) stop_seconds: Range,
-    pub(crate) start_seconds: Range,
-    pub(crate) finish_seconds: Range,
+    pub(crate) setup_seconds: Interval,
+    pub(crate) stop_seconds: Interval,
+    pub(crate) start_seconds: Interval,
+    pub(crate) finish_seconds: Interval,
 }
 
 impl Default for Constants {
     /// Before anything was learnt: wide.
     fn default() -> Self {
         let fixed = Fixed {
-            setup_seconds: Range { low: 0.4, high: 1.2 },
-            stop_seconds: Range { low: 0.01, high: 0.05 },
-            start_seconds: Range { low: 0.04, high: 0.2 },
-            finish_seconds: Range { low: 0.02, high: 0.1 },
+            setup_seconds: Interval { low: 0.4, high: 1.2 },
+            stop_seconds: Interval { low: 0.01, high: 0.05 },
+            start_seconds: Interval { low: 0.04, high: 0.2 },
+            finish_seconds: Interval { low: 0.02, high: 0.1 },
         };
         Self { from_a: fixed, from_b: fixed, cases: 0, corrections: [None; 3] }
     }
@@ -105,7 +105,7 @@ impl Constants {
         Conditions {
             goodput_bytes_per_second: goodput,
             goodput_cv: 0.005,
-            socket_queue_bytes: Range { low: 0.7 * queue_bytes, high: 1.1 * queue_bytes },
+            socket_queue_bytes: Interval { low: 0.7 * queue_bytes, high: 1.1 * queue_bytes },
             setup_seconds: fixed.setup_seconds,
             stop_seconds: fixed.stop_seconds,
             start_seconds: fixed.start_seconds,
@@ -116,23 +116,25 @@ impl Constants {
 }
 
 /// The range around the old middle, moved by the middle residual, in which nine of ten of them lie.
-fn moved(range: Range, residuals: Vec<f64>) -> Range {
-    if residuals.len() < FEWEST {
+fn moved(range: Interval, residuals: Vec<f64>) -> Interval {
+    if residuals.len() < MIN_PAST_FORECASTS {
         return range;
     }
     let middle = quantile(&residuals, 0.5).unwrap_or_default();
     let off: Vec<f64> = residuals.iter().map(|residual| (residual - middle).abs()).collect();
     let half = quantile(&off, 0.9).unwrap_or_default();
     let now = (range.low + range.high) / 2.0 + middle;
-    Range { low: (now - half).max(0.0), high: (now + half).max(0.0) }
+    Interval { low: (now - half).max(0.0), high: (now + half).max(0.0) }
 }
 
 /// What cases teach about the intervals of total time, bytes and blackout.
 pub(crate) fn corrections(pairs: &[(Prediction, Came)]) -> [Option<Correction>; 3] {
     let learn = |foretold: fn(&Prediction) -> Option<Quantiles>, came: fn(&Came) -> f64| {
         let done = pairs.iter().filter(|(_, came)| came.completed && !came.disturbed);
-        let past: Vec<Past> = done
-            .filter_map(|(prediction, one)| Some(Past { foretold: foretold(prediction)?, came: came(one) }))
+        let past: Vec<PastForecast> = done
+            .filter_map(|(prediction, one)| {
+                Some(PastForecast { predicted: foretold(prediction)?, actual: came(one) })
+            })
             .collect();
         Correction::from_past(&past)
     };

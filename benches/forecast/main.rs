@@ -46,7 +46,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use vmgate::{
     collect::probe::trace::{Options, Qemu, record},
     fact::trace::TraceCost,
-    forecast::replay::Replay,
+    forecast::replay::PredictedMigration,
 };
 
 use baseline::Baseline;
@@ -88,7 +88,7 @@ pub(crate) struct Prediction {
     /// Time that the replay took, in milliseconds.
     pub(crate) replay_ms: f64,
     /// The forecast.
-    pub(crate) replay: Replay,
+    pub(crate) replay: PredictedMigration,
     /// What two simpler models say.
     #[serde(default)]
     pub(crate) mean_rate: Option<Baseline>,

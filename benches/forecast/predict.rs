@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use vmgate::{
     fact::{Accelerator, trace::DirtyTrace},
-    forecast::replay::{AutoConverge, Goal, Replayer, Settings},
+    forecast::replay::{AutoConverge, Goal, MigrationParameters, Replayer},
 };
 
 use crate::{
@@ -12,15 +12,15 @@ use crate::{
 };
 
 /// Settings of QEMU that the case makes.
-fn settings(case: &Case) -> Outcome<Settings> {
+fn settings(case: &Case) -> Outcome<MigrationParameters> {
     let has = |option: &str| case.options.iter().any(|word| word == option);
-    Ok(Settings {
+    Ok(MigrationParameters {
         qemu: if case.from == "a" { "7.2.22" } else { "10.0.13" }.parse()?,
         accelerator: Accelerator::Tcg,
         downtime_limit_seconds: case.limit_ms as f64 / 1e3,
         auto_converge: has("--auto-converge").then(AutoConverge::default),
         xbzrle_cache_bytes: has("xbzrle").then_some(64 << 20),
-        ..Settings::default()
+        ..MigrationParameters::default()
     })
 }
 

@@ -2,7 +2,7 @@
 
 use vmgate::{
     fact::Quantiles,
-    forecast::{conformal::Correction, replay::Replay},
+    forecast::{conformal::Correction, replay::PredictedMigration},
 };
 
 use crate::{
@@ -22,7 +22,7 @@ const NEAR: std::ops::RangeInclusive<f64> = 0.9..=1.1;
 const LONG_SECONDS: f64 = 5.0;
 
 /// A forecast on one line.
-pub(crate) fn words(replay: &Replay) -> String {
+pub(crate) fn words(replay: &PredictedMigration) -> String {
     let range = |figure: Option<Quantiles>, unit: f64| {
         figure.map_or_else(
             || "-".to_owned(),

@@ -7,7 +7,7 @@ use vmgate::{
         Accelerator,
         trace::{Bits, DirtyTrace, PAGE_BYTES, Positions, Stratum, TraceCost, TraceEnd, TraceSchema},
     },
-    forecast::replay::{Conditions, Goal, Replayer, Settings},
+    forecast::replay::{Conditions, Goal, MigrationParameters, Replayer},
 };
 
 use crate::Outcome;
@@ -28,7 +28,7 @@ pub(crate) fn measure() -> Outcome<()> {
 }
 
 fn time(name: &str, trace: &DirtyTrace, goodput: f64) -> Outcome<()> {
-    let settings = Settings { accelerator: Accelerator::Kvm, ..Settings::default() };
+    let settings = MigrationParameters { accelerator: Accelerator::Kvm, ..MigrationParameters::default() };
     let conditions = Conditions { goodput_bytes_per_second: goodput, ..Conditions::default() };
     let goal = Goal { longest_blackout_seconds: 0.5, deadline_seconds: Some(600.0) };
     let began = Instant::now();

@@ -150,7 +150,7 @@ mod tests {
     use super::*;
     use crate::{
         fact::Facts,
-        preflight::{Asked, Policy},
+        preflight::{Policy, VerdictRequest},
         rule::{ParamOverrides, RuleSource},
     };
 
@@ -168,7 +168,7 @@ mod tests {
         JudgedMove {
             source: "hv1".into(),
             destination: destination.into(),
-            verdict: policy.judge(facts, now, &Asked::default()),
+            verdict: policy.judge(facts, now, &VerdictRequest::default()),
         }
     }
 

@@ -27,7 +27,7 @@ use crate::{
     collect::Uri,
     document::Problems,
     fact,
-    preflight::Asked,
+    preflight::VerdictRequest,
     verdict::{Digest, FileLine, Waivers},
 };
 
@@ -110,8 +110,8 @@ impl ChangeFile {
     }
 
     /// How the verdict on one of its moves is asked for.
-    pub fn asked_of(&self, planned: &PlannedMove, strict: bool) -> Asked {
-        Asked { strict, place: Some(planned.place.clone()), change: Some(self.digest) }
+    pub fn asked_of(&self, planned: &PlannedMove, strict: bool) -> VerdictRequest {
+        VerdictRequest { strict, place: Some(planned.place.clone()), change: Some(self.digest) }
     }
 
     /// What rules see of this change at one of its moves.

@@ -17,7 +17,7 @@ use crate::{
         libvirt::ask_each,
         survey::{self, HostRequest, SurveyedName},
     },
-    preflight::Asked,
+    preflight::VerdictRequest,
     verdict::{ExitCode, Verdict},
 };
 
@@ -45,7 +45,7 @@ impl AuditCommand {
         bar.finish_and_clear();
         let moves = ask_each(&survey.moves(), |wanted| {
             let (source, destination) = survey.ends(*wanted)?;
-            let verdict = policy.judge(survey.facts(*wanted)?, now, &Asked::default());
+            let verdict = policy.judge(survey.facts(*wanted)?, now, &VerdictRequest::default());
             Some(JudgedMove { source: source.to_owned(), destination: destination.to_owned(), verdict })
         });
         let moves: Vec<JudgedMove> = moves.into_iter().flatten().collect();

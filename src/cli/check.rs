@@ -12,7 +12,7 @@ use crate::{
     change::{ChangeFile, Evidence, PlannedMove, Taken},
     collect,
     fact::Facts,
-    preflight::Asked,
+    preflight::VerdictRequest,
     verdict::ExitCode,
 };
 
@@ -72,7 +72,7 @@ impl Check {
         }
         let mut facts = self.facts(&session)?;
         facts.change = self.goals.over(facts.change);
-        let asked = Asked { strict: self.strict, ..Asked::default() };
+        let asked = VerdictRequest { strict: self.strict, ..VerdictRequest::default() };
         let verdict = policy.judge(facts, session.now(), &asked);
         #[cfg(feature = "ledger")]
         session.record(std::slice::from_ref(&verdict))?;

@@ -8,7 +8,7 @@ use super::{Failure, options::Shared, output, session::Session};
 use crate::{
     collect,
     document::closest,
-    preflight::{Asked, Policy},
+    preflight::{Policy, VerdictRequest},
     report,
     verdict::{ExitCode, JudgedOutcome, Verdict, waiver::Glob},
 };
@@ -39,7 +39,7 @@ impl Explain {
             (Some(file), _) => output::read_verdicts(file)?,
             (None, Some(file)) => {
                 let facts = collect::document::read(file).map_err(Failure::usage)?;
-                vec![policy.judge(facts, session.now(), &Asked::default())]
+                vec![policy.judge(facts, session.now(), &VerdictRequest::default())]
             }
             (None, None) => Vec::new(),
         };

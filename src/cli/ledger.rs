@@ -9,7 +9,7 @@ use super::{Failure, options::Shared, output, session::Session};
 use crate::{
     collect::text::plain,
     ledger::{Entry, Head, Ledger, LedgerError, Record, Selection, entry::Kind},
-    place::Place,
+    place::LedgerUrl,
     verdict::ExitCode,
 };
 
@@ -98,8 +98,8 @@ impl LedgerCommand {
     }
 }
 
-fn init(place: Place, runners: &[String]) -> Result<ExitCode, Failure> {
-    if matches!(place, Place::File(_)) && !runners.is_empty() {
+fn init(place: LedgerUrl, runners: &[String]) -> Result<ExitCode, Failure> {
+    if matches!(place, LedgerUrl::File(_)) && !runners.is_empty() {
         return Err(Failure::usage(
             "--runner is for a ledger in PostgreSQL: who may use a file its mode says",
         ));

@@ -23,7 +23,7 @@ use crate::{
     execute::{self, Assignment, Done, Event, Hosts, Judge, Keeper, Pass, Progress, Undone},
     fact::{Change, Facts},
     ledger::{Entry, Ledger, entry::State},
-    preflight::{Asked, Policy},
+    preflight::{Policy, VerdictRequest},
     verdict::{ExitCode, Verdict, attest::PublicKey},
 };
 
@@ -142,7 +142,7 @@ impl Migrate {
         let vm = self.vm.clone().unwrap_or_default();
         let change = self.goals.over(Change::default());
         let request = self.the_move.request(&vm, change.clone(), session)?;
-        let asked = Asked { strict: self.strict, ..Asked::default() };
+        let asked = VerdictRequest { strict: self.strict, ..VerdictRequest::default() };
         let mut plan = Plan::from(&change);
         plan.settings.isolate = self.isolate.then_some(true);
         Ok(Order {

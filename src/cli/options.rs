@@ -14,7 +14,7 @@ use crate::collect::{
 };
 use crate::fact::Change;
 #[cfg(feature = "ledger")]
-use crate::place::Place;
+use crate::place::LedgerUrl;
 
 /// Options that every command understands.
 #[derive(Debug, Args)]
@@ -49,7 +49,7 @@ pub(super) struct Shared {
         env = "VMGATE_LEDGER",
         hide_env_values = true
     )]
-    pub ledger: Option<Place>,
+    pub ledger: Option<LedgerUrl>,
     /// Longest wait for one answer of a host or guest, in seconds
     #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds)]
     pub timeout: Option<Duration>,

@@ -6,7 +6,7 @@ use super::{Failure, options::Shared, output, session::Session};
 use crate::{
     execute::{Recovered, recover},
     ledger::Ledger,
-    place::Place,
+    place::LedgerUrl,
     verdict::ExitCode,
 };
 
@@ -21,7 +21,7 @@ impl Recover {
     pub(super) fn run(&self, shared: &Shared) -> Result<ExitCode, Failure> {
         let session = Session::open(shared)?;
         let place = session.ledger_for_moves()?;
-        if matches!(&place, Place::File(path) if !path.exists()) {
+        if matches!(&place, LedgerUrl::File(path) if !path.exists()) {
             output::to_stdout(|out| writeln!(out, "nothing to recover: there is no ledger {place}"))?;
             return Ok(ExitCode::Go);
         }

@@ -18,7 +18,7 @@ use crate::fact::Facts;
 #[cfg(feature = "ledger")]
 use crate::ledger::{Entry, Ledger};
 #[cfg(feature = "ledger")]
-use crate::place::Place;
+use crate::place::LedgerUrl;
 #[cfg(feature = "ledger")]
 use crate::verdict::Verdict;
 #[cfg(feature = "libvirt")]
@@ -71,13 +71,13 @@ impl<'a> Session<'a> {
 
     /// Where the ledger is, if that is said.
     #[cfg(feature = "ledger")]
-    pub(super) fn ledger_place(&self) -> Option<Place> {
+    pub(super) fn ledger_place(&self) -> Option<LedgerUrl> {
         self.shared.ledger.clone().or_else(|| self.config.ledger.clone())
     }
 
     /// Where the ledger is that moves are written down in: there is always one.
     #[cfg(feature = "ledger")]
-    pub(super) fn ledger_for_moves(&self) -> Result<Place, Failure> {
+    pub(super) fn ledger_for_moves(&self) -> Result<LedgerUrl, Failure> {
         if let Some(place) = self.ledger_place() {
             return Ok(place);
         }

@@ -5,7 +5,7 @@ use super::{
     libvirt::{Domain, GuestSummary, ask_each},
     text::plain,
 };
-use crate::fact::{Claims, Fact, HostJob, HostVm, HugePageClaim};
+use crate::fact::{Fact, HostJob, HostVm, HugePageClaim, MemoryClaims};
 
 /// A VM that is to come to the destination before the one that is judged. The caller plans it: nothing on the hosts
 /// tells.
@@ -25,7 +25,7 @@ pub(super) struct Seen {
     pub(super) vms: Fact<Vec<HostVm>>,
     pub(super) active: Fact<Vec<String>>,
     pub(super) jobs: Fact<Vec<HostJob>>,
-    pub(super) claims: Fact<Claims>,
+    pub(super) claims: Fact<MemoryClaims>,
 }
 
 /// The name that libvirt's job operation has for a VM that comes in.
@@ -62,18 +62,18 @@ fn jobs(guests: &[GuestSummary]) -> Vec<HostJob> {
     found.into_iter().flatten().collect()
 }
 
-fn claims(guests: &[GuestSummary], jobs: &[HostJob]) -> Claims {
+fn claims(guests: &[GuestSummary], jobs: &[HostJob]) -> MemoryClaims {
     let running = guests.iter().filter(|guest| guest.active);
     let comes_in = |guest: &&GuestSummary| {
         let name = plain(&guest.name);
         jobs.iter().any(|job| job.operation == INCOMING && job.vm == name)
     };
     let incoming: Vec<&GuestSummary> = guests.iter().filter(comes_in).collect();
-    Claims {
+    MemoryClaims {
         running_bytes: running.filter_map(|guest| guest.memory_max_bytes).fold(0, u64::saturating_add),
         incoming_bytes: incoming.iter().map(|guest| yet_to_fill(guest)).fold(0, u64::saturating_add),
         vms: incoming.iter().map(|guest| plain(&guest.name)).collect(),
-        ..Claims::default()
+        ..MemoryClaims::default()
     }
 }
 
@@ -91,7 +91,7 @@ fn backing(domain: &Domain) -> Option<Backing> {
 }
 
 /// The claims with the moves that are planned to come first.
-pub(super) fn with_planned(claims: Claims, planned: &[PlannedMove]) -> Claims {
+pub(super) fn with_planned(claims: MemoryClaims, planned: &[PlannedMove]) -> MemoryClaims {
     planned.iter().fold(claims, |mut claims, planned| {
         let bytes = planned.memory_bytes;
         match planned.huge_page_bytes {
@@ -123,7 +123,7 @@ mod tests {
             huge_page_bytes,
         };
         let claims = with_planned(
-            Claims { incoming_bytes: 5, ..Claims::default() },
+            MemoryClaims { incoming_bytes: 5, ..MemoryClaims::default() },
             &[
                 planned("a", 1, None),
                 planned("b", 2, None),

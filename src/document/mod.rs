@@ -1,7 +1,7 @@
-//! Documents that people write: rules and their tests, profiles, catalogues, waivers, settings, facts.
+//! YAML documents that people write: rules and their tests, profiles, catalogues, waivers, settings, facts.
 //!
-//! All of them are read in one way: as YAML in which every node knows its place, checked against the JSON Schema of a
-//! Rust type, and with every problem of a file shown together, in the look of rustc, with a caret and a way out.
+//! All documents are read in the same way: parsed with the position of every node, checked against the JSON Schema of a
+//! Rust type, and all problems of a file are shown together in the style of rustc, with a caret and a way out.
 
 mod conform;
 mod day;
@@ -32,10 +32,10 @@ pub(crate) use yaml::{Parsed, parse};
 
 use types::Type;
 
-/// Most problems of one kind that are looked for in one document: whoever has more begins with these.
+/// Maximum number of problems of one kind reported for one document; the author corrects these first.
 pub(crate) const MOST_PROBLEMS: usize = 200;
 
-/// The shape of one kind of document, worked out from its Rust type when the first of them is read.
+/// Type of one kind of document, derived from its Rust type when the first such document is read.
 pub(crate) struct Shape<T> {
     ty: LazyLock<Type>,
     of: PhantomData<fn() -> T>,
@@ -43,15 +43,15 @@ pub(crate) struct Shape<T> {
 
 impl<T: JsonSchema + DeserializeOwned> Shape<T> {
     pub(crate) const fn new() -> Self {
-        Self { ty: LazyLock::new(schema::of_schema::<T>), of: PhantomData }
+        Self { ty: LazyLock::new(schema::type_of_schema::<T>), of: PhantomData }
     }
 
-    /// The shape as a type.
+    /// Type of the document, for checks.
     pub(crate) fn ty(&self) -> &Type {
         &self.ty
     }
 
-    /// Reads a document of this shape, or says everything that is wrong with it. `more` adds what no schema can say.
+    /// Reads a document of this type, or returns all its problems. `more` adds checks that a schema cannot express.
     pub(crate) fn read(
         &self,
         file: &Arc<SourceFile>,
@@ -60,7 +60,7 @@ impl<T: JsonSchema + DeserializeOwned> Shape<T> {
         self.read_parsed(file, parse(file), more)
     }
 
-    /// As [`Self::read`], for a document that was parsed to see of which shape it is.
+    /// Like [`Self::read`], for a document that was already parsed to find out its kind.
     pub(crate) fn read_parsed(
         &self,
         file: &Arc<SourceFile>,

@@ -1,23 +1,23 @@
-//! Files as text: bounded, UTF-8, and kept for the excerpts of their problems.
+//! Files as text: limited in size, UTF-8, and kept for the excerpts in problem reports.
 
 use std::{fs::File, io::Read, path::Path, sync::Arc};
 
 use super::Problem;
 
-/// Largest file that people write by hand.
+/// Maximum size of a file written by hand.
 pub(crate) const LARGEST_BYTES: u64 = 1 << 20;
 
-/// A file that was read, kept for the excerpts of its problems.
+/// A file that was read, kept for the excerpts in problem reports.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct SourceFile {
-    /// Its path as the user wrote it, or its place in the shipped pack.
+    /// Path as the user wrote it, or path in the shipped pack.
     pub(crate) name: String,
-    /// What it holds.
+    /// Text of the file.
     pub(crate) text: String,
 }
 
 impl SourceFile {
-    /// Reads a file: at most `most` bytes of UTF-8, and not nothing.
+    /// Reads a file of at most `most` bytes of UTF-8.
     pub(crate) fn read(path: &Path, most: u64) -> Result<Arc<Self>, Problem> {
         let name = path.display().to_string();
         let unreadable = |error: std::io::Error| {
@@ -26,7 +26,7 @@ impl SourceFile {
         };
         let file = File::open(path).map_err(unreadable)?;
         if file.metadata().map_err(unreadable)?.is_dir() {
-            let help = "name a file; among rules rename it: names that end in .yaml are for files";
+            let help = "name a file; in a folder of rules rename the directory: names that end in .yaml are reserved for files";
             return Err(Problem::of_file(&name, "is a directory, not a file", help));
         }
         let mut bytes = Vec::new();
@@ -34,12 +34,12 @@ impl SourceFile {
         Self::bounded(&name, bytes, most)
     }
 
-    /// The same checks for a file that people write and that is already in memory.
+    /// Applies the same checks to a file written by hand that is already in memory.
     pub(crate) fn new(name: &str, bytes: &[u8]) -> Result<Arc<Self>, Problem> {
         Self::bounded(name, bytes.to_vec(), LARGEST_BYTES)
     }
 
-    /// The same for a file of at most `most` bytes, which a program may have written.
+    /// Applies the same checks to a file of at most `most` bytes, which a program may have written.
     pub(crate) fn bounded(name: &str, bytes: Vec<u8>, most: u64) -> Result<Arc<Self>, Problem> {
         if bytes.len() as u64 > most {
             let message = format!("is too large: more than {most} bytes");

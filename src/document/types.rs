@@ -1,16 +1,16 @@
-//! Types of values: what a document may hold, and what an expression is checked against.
+//! Types of values, against which documents and expressions are checked.
 
 use std::{fmt, sync::Arc};
 
 use serde_json::Value as Json;
 
 use super::Unit;
-use crate::fact::Means;
+use crate::fact::CollectionMethod;
 
-/// What kind of value something is.
+/// Kind of a value.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Kind {
-    /// Anything; also the type of an expression with a problem, so that one mistake is told once.
+    /// Any value; also the type of an expression with a problem, so that one mistake is reported once.
     Any,
     /// Only `null`.
     Null,
@@ -22,7 +22,7 @@ pub(crate) enum Kind {
     },
     Double,
     Text,
-    /// A text out of a fixed list.
+    /// A text from a fixed list.
     Enum(Arc<Choices>),
     Version,
     Timestamp,
@@ -32,22 +32,22 @@ pub(crate) enum Kind {
     Address,
     Duration,
     List(Arc<Type>),
-    /// Names to values of one type.
+    /// A mapping from names to values of one type.
     Map(Arc<Type>),
     Record(Arc<Record>),
     /// One of several shapes, in documents only.
     OneOf(Arc<Vec<Type>>),
-    /// Values of different kinds, which can be printed and nothing else.
+    /// Values of different kinds, which can only be printed.
     Mixed,
 }
 
-/// A kind with what else is known of the value.
+/// Type of a value: its kind, if it can be absent or unknown, and its unit.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Type {
     pub(crate) kind: Kind,
-    /// Whether it can be absent (null).
+    /// True if the value can be absent (null).
     pub(crate) optional: bool,
-    /// Whether it can be unknown.
+    /// True if the value can be unknown.
     pub(crate) unknowable: bool,
     /// Unit of a number, or of the numbers of a list.
     pub(crate) unit: Unit,
@@ -59,7 +59,7 @@ pub(crate) struct Choices {
     pub(crate) choices: Vec<Choice>,
 }
 
-/// One of a fixed list of texts.
+/// One text of a fixed list.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Choice {
     pub(crate) text: Arc<str>,
@@ -78,12 +78,12 @@ pub(crate) struct Record {
 pub(crate) struct Field {
     pub(crate) name: String,
     pub(crate) ty: Type,
-    /// Whether a document must have it.
+    /// True if a document must have the field.
     pub(crate) required: bool,
     pub(crate) description: String,
     pub(crate) example: Option<Json>,
-    /// By what means it is learnt, where the schema says so.
-    pub(crate) learnt_by: Vec<Means>,
+    /// Methods by which the fact is collected, if the schema names them.
+    pub(crate) learnt_by: Vec<CollectionMethod>,
 }
 
 impl Record {
@@ -203,8 +203,8 @@ impl fmt::Display for Type {
     }
 }
 
-/// The type of a field of a record that itself stands in a field of type `owner`: the quantiles of
-/// `blackout_seconds` are seconds.
+/// Type of a field of a record that itself is the value of a field of type `owner`: the quantiles of `blackout_seconds`
+/// are seconds.
 pub(crate) fn field_type(owner: &Type, field: &Field) -> Type {
     let inherits = field.ty.is_number() && field.ty.unit == Unit::Count && owner.item().is_none();
     if inherits { Type { unit: owner.unit, ..field.ty.clone() } } else { field.ty.clone() }

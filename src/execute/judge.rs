@@ -7,7 +7,7 @@ use crate::{
     collect::{self, CollectError, Request},
     fact::Facts,
     ledger::Ledger,
-    preflight::{Asked, Policy},
+    preflight::{Policy, VerdictRequest},
     verdict::Verdict,
 };
 
@@ -18,7 +18,7 @@ pub struct Judge<'a> {
     /// What is to be collected.
     pub request: Request,
     /// How the verdict is asked for.
-    pub asked: Asked,
+    pub asked: VerdictRequest,
     /// The time to evaluate at; the present for none.
     pub at: Option<Timestamp>,
 }

@@ -183,7 +183,7 @@ fn address(address: Option<std::net::IpAddr>) -> Fact<std::net::IpAddr> {
 }
 
 /// An untested migration path, from the facts of its two ends alone.
-pub(super) fn untested_path(from: &Host, to: &Host, address: &Fact<std::net::IpAddr>) -> crate::fact::Path {
+pub(super) fn untested_path(from: &Host, to: &Host, address: &Fact<std::net::IpAddr>) -> crate::fact::MigrationPath {
     let why = || Unknown::new(Cause::NotCollected, "this migration path was not tested yet");
     let (from, to) = (unmeasured_end(from, &why()), unmeasured_end(to, &why()));
     path::path(address.clone(), &from, &to, &Change::default(), Fact::Unknown(why()), Err(why()))

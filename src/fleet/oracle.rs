@@ -8,9 +8,9 @@ use super::{Fleet, HostId, Oracle, RefusalReason, Ruling, Site, VmId};
 use crate::{
     audit::{self, Answer},
     change::Versions,
-    fact::{Change, Fact, Facts, Path, Vm},
+    fact::{Change, Fact, Facts, MigrationPath, Vm},
     forecast,
-    preflight::{Asked, Policy},
+    preflight::{Policy, VerdictRequest},
     rule::{Effect, Status},
     verdict::JudgedOutcome,
 };
@@ -120,10 +120,10 @@ impl<'a> PolicyOracle<'a> {
         let mut facts = Facts::empty(self.now);
         facts.vm = Fact::Known(vm.clone());
         facts.change.clone_from(&self.asked);
-        facts.path = Fact::Known(Path {
+        facts.path = Fact::Known(MigrationPath {
             bandwidth_bytes_per_second: Fact::Known(bytes_per_second),
             goodput_bytes_per_second: Fact::Known(bytes_per_second),
-            ..Path::default()
+            ..MigrationPath::default()
         });
         let (_, forecast) = forecast::derive(facts, &self.policy.catalogues);
         match (&forecast.total_seconds, vm.memory_bytes.known().or(vm.memory_max_bytes.known())) {
@@ -141,7 +141,7 @@ impl Oracle for PolicyOracle<'_> {
     fn judge(&self, vm: VmId, destination: HostId) -> Ruling {
         let facts = self.facts(vm, destination);
         let back = self.way_back_obstacles(&facts);
-        let verdict = self.policy.judge(facts, self.now, &Asked::default());
+        let verdict = self.policy.judge(facts, self.now, &VerdictRequest::default());
         let name = self.fleet.host(destination).map_or("?", |host| host.name.as_str());
         let seen = audit::destination(name, &verdict);
         let mut reasons: Vec<RefusalReason> = seen

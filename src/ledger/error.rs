@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use super::{Broken, Refusal};
-use crate::place::Place;
+use crate::place::LedgerUrl;
 
 /// The ledger could not be read or written, or does not allow what was asked.
 #[derive(Debug, Error)]
@@ -12,13 +12,13 @@ pub enum LedgerError {
     #[error("{place}: there is no ledger; {}", is_made_by(.place))]
     Missing {
         /// Where it was looked for.
-        place: Place,
+        place: LedgerUrl,
     },
     /// It cannot be opened.
     #[error("{place}: the ledger cannot be opened: {why}")]
     Unopened {
         /// Where it is.
-        place: Place,
+        place: LedgerUrl,
         /// Why.
         why: String,
     },
@@ -28,7 +28,7 @@ pub enum LedgerError {
     )]
     Newer {
         /// Where it is.
-        place: Place,
+        place: LedgerUrl,
         /// The format it has.
         found: i64,
         /// The newest format that is known here.
@@ -36,17 +36,17 @@ pub enum LedgerError {
     },
     /// There is no room for another record. Nothing was written.
     #[error("{0}: the disk under the ledger is full, so nothing was written: free some space there")]
-    DiskFull(Place),
+    DiskFull(LedgerUrl),
     /// Others kept the ledger locked for too long.
     #[error("{0}: another process keeps the ledger locked; try again")]
-    Locked(Place),
+    Locked(LedgerUrl),
     /// The database cannot be reached, or went away. Nothing was written.
     #[error(
         "{place}: the ledger cannot be reached: {why}; see that PostgreSQL runs there and lets this machine in"
     )]
     Unreachable {
         /// Where it is.
-        place: Place,
+        place: LedgerUrl,
         /// Why.
         why: String,
     },
@@ -57,7 +57,7 @@ pub enum LedgerError {
     )]
     Unanswered {
         /// Where it is.
-        place: Place,
+        place: LedgerUrl,
         /// What happened.
         why: String,
     },
@@ -67,7 +67,7 @@ pub enum LedgerError {
     )]
     Denied {
         /// Where it is.
-        place: Place,
+        place: LedgerUrl,
         /// What PostgreSQL says.
         why: String,
     },
@@ -108,9 +108,9 @@ impl LedgerError {
 }
 
 /// How a ledger comes to be there.
-fn is_made_by(place: &Place) -> &'static str {
+fn is_made_by(place: &LedgerUrl) -> &'static str {
     match place {
-        Place::File(_) => "the first check or move with --ledger makes one",
-        Place::Database(_) => "`vmgate ledger init` as the owner of the database makes one",
+        LedgerUrl::File(_) => "the first check or move with --ledger makes one",
+        LedgerUrl::Database(_) => "`vmgate ledger init` as the owner of the database makes one",
     }
 }

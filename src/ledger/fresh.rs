@@ -5,11 +5,11 @@
 pub(crate) mod cluster;
 
 use super::Ledger;
-use crate::place::Place;
+use crate::place::LedgerUrl;
 
 /// A place for a new ledger.
 pub(crate) struct Fresh {
-    pub(crate) place: Place,
+    pub(crate) place: LedgerUrl,
     _folder: tempfile::TempDir,
 }
 
@@ -38,22 +38,26 @@ impl Fresh {
     /// Changes the ledger as whoever owns the file or the database could.
     pub(crate) fn behind_its_back(&self, sql: &str) -> Result<(), String> {
         match &self.place {
-            Place::File(file) => {
+            LedgerUrl::File(file) => {
                 let database = rusqlite::Connection::open(file).unwrap();
                 database.execute_batch(sql).map_err(|error| error.to_string())
             }
             #[cfg(feature = "postgres")]
-            Place::Database(url) => cluster::psql(url, &format!("SET search_path = vmgate; {sql}")).map(drop),
+            LedgerUrl::Database(url) => {
+                cluster::psql(url, &format!("SET search_path = vmgate; {sql}")).map(drop)
+            }
             #[cfg(not(feature = "postgres"))]
-            Place::Database(_) => unreachable!(),
+            LedgerUrl::Database(_) => unreachable!(),
         }
     }
 
     /// Lets records be changed behind its back.
     pub(crate) fn unlock(&self) {
         let sql = match &self.place {
-            Place::File(_) => "DROP TRIGGER record_is_never_changed; DROP TRIGGER record_is_never_removed;",
-            Place::Database(_) => "DROP TRIGGER record_is_append_only ON record",
+            LedgerUrl::File(_) => {
+                "DROP TRIGGER record_is_never_changed; DROP TRIGGER record_is_never_removed;"
+            }
+            LedgerUrl::Database(_) => "DROP TRIGGER record_is_append_only ON record",
         };
         self.behind_its_back(sql).unwrap();
     }

@@ -37,7 +37,7 @@ pub use store::{Row, Selection, Store, Writer};
 use crate::{
     change::Limits,
     fact::{Fact, Facts, History, Host, VersionPair},
-    place::Place,
+    place::LedgerUrl,
     verdict::Digest,
 };
 use entry::{Kind, RunStarted};
@@ -64,29 +64,29 @@ pub struct Ledger {
 
 impl Ledger {
     /// Opens a ledger. A file is made where there is none.
-    pub fn open(place: impl Into<Place>) -> Result<Self, LedgerError> {
+    pub fn open(place: impl Into<LedgerUrl>) -> Result<Self, LedgerError> {
         match place.into() {
-            Place::File(path) => Ok(Self::over(Box::new(SqliteStore::open(&path)?))),
-            Place::Database(url) => Self::in_database(&url),
+            LedgerUrl::File(path) => Ok(Self::over(Box::new(SqliteStore::open(&path)?))),
+            LedgerUrl::Database(url) => Self::in_database(&url),
         }
     }
 
     /// Opens an existing ledger to be read.
-    pub fn open_existing(place: impl Into<Place>) -> Result<Self, LedgerError> {
+    pub fn open_existing(place: impl Into<LedgerUrl>) -> Result<Self, LedgerError> {
         match place.into() {
-            Place::File(path) => Ok(Self::over(Box::new(SqliteStore::open_existing(&path)?))),
-            Place::Database(url) => Self::in_database(&url),
+            LedgerUrl::File(path) => Ok(Self::over(Box::new(SqliteStore::open_existing(&path)?))),
+            LedgerUrl::Database(url) => Self::in_database(&url),
         }
     }
 
     /// Makes a ledger where there is none, and lets these roles of its database read it and append to it.
-    pub fn init(place: Place, runners: &[String]) -> Result<(), LedgerError> {
+    pub fn init(place: LedgerUrl, runners: &[String]) -> Result<(), LedgerError> {
         match place {
-            Place::File(_) => Self::open(place).map(drop),
+            LedgerUrl::File(_) => Self::open(place).map(drop),
             #[cfg(feature = "postgres")]
-            Place::Database(url) => PostgresStore::init(&url, runners),
+            LedgerUrl::Database(url) => PostgresStore::init(&url, runners),
             #[cfg(not(feature = "postgres"))]
-            Place::Database(url) => Self::in_database(&url).map(drop),
+            LedgerUrl::Database(url) => Self::in_database(&url).map(drop),
         }
     }
 

@@ -16,8 +16,8 @@ use crate::document::{
     Unit, closest,
     types::{Kind, Type, field_type},
 };
+use crate::fact::CollectionMethod;
 use crate::fact::Facts;
-use crate::fact::Means;
 
 /// A fact that a rule can name.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,7 +37,7 @@ pub struct FactField {
     /// The values of an enumeration, with what they mean.
     pub choices: Vec<(String, String)>,
     /// By what means it is learnt, its own or those of the group around it.
-    pub learnt_by: Vec<Means>,
+    pub learnt_by: Vec<CollectionMethod>,
     /// Whether it has fields of its own.
     pub group: bool,
 }
@@ -97,7 +97,7 @@ fn plain_path(path: &str) -> String {
     plain
 }
 
-fn walk(ty: &Type, path: &str, learnt_by: &[Means], all: &mut Vec<FactField>) {
+fn walk(ty: &Type, path: &str, learnt_by: &[CollectionMethod], all: &mut Vec<FactField>) {
     let Kind::Record(record) = &ty.kind else { return };
     for field in &record.fields {
         let field_type = field_type(ty, field);
@@ -148,7 +148,7 @@ pub fn facts_reference(path: Option<&str>) -> Result<String, NoSuchFact> {
     let width = fields.iter().map(|field| field.path.len()).max().unwrap_or(0);
     let kinds = fields.iter().map(|field| short_kind(field).chars().count()).max().unwrap_or(0);
     let mut text = String::new();
-    let mut around: Vec<Means> = Vec::new();
+    let mut around: Vec<CollectionMethod> = Vec::new();
     for field in &fields {
         let kind = short_kind(field);
         let pad = " ".repeat(kinds.saturating_sub(kind.chars().count()));
@@ -197,7 +197,7 @@ fn one(field: &FactField) -> String {
     text
 }
 
-fn means(learnt_by: &[Means]) -> String {
+fn means(learnt_by: &[CollectionMethod]) -> String {
     learnt_by.iter().map(|means| means.words()).collect::<Vec<_>>().join(", ")
 }
 
@@ -211,7 +211,7 @@ pub fn facts_markdown() -> String {
         let _ = write!(text, "\n## {}\n\n{}\n\n", group.name, group.description);
         let Ok(fields) = fact_fields(Some(&group.name)) else { continue };
         text.push_str("| path | kind | what it is | example |\n|---|---|---|---|\n");
-        let mut around: Vec<Means> = Vec::new();
+        let mut around: Vec<CollectionMethod> = Vec::new();
         for field in fields {
             let cell = |text: &str| text.replace('|', "\\|");
             let mut description = cell(&field.description);
@@ -333,8 +333,8 @@ mod tests {
                 Json::Object(fields) => fields
                     .iter()
                     .map(|(key, value)| {
-                        if key == Means::KEYWORD {
-                            serde_json::from_value::<Vec<Means>>(value.clone()).unwrap().len()
+                        if key == CollectionMethod::KEYWORD {
+                            serde_json::from_value::<Vec<CollectionMethod>>(value.clone()).unwrap().len()
                         } else {
                             count(value)
                         }

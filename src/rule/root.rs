@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 
 use crate::{
     document::{
-        schema::of_schema,
+        schema::type_of_schema,
         types::{Field, Kind, Record, Type},
     },
     fact::{Facts, Forecast},
@@ -20,7 +20,7 @@ const ABOUT_THE_DOCUMENT: [&str; 3] = ["schema", "collected_at", "provenance"];
 
 /// What stands at the root of an expression: the groups of facts, `forecast` and `now`.
 pub(crate) static ROOT: LazyLock<Arc<Record>> = LazyLock::new(|| {
-    let mut fields: Vec<Field> = match &of_schema::<Facts>().kind {
+    let mut fields: Vec<Field> = match &type_of_schema::<Facts>().kind {
         Kind::Record(facts) => facts
             .fields
             .iter()
@@ -38,7 +38,7 @@ pub(crate) static ROOT: LazyLock<Arc<Record>> = LazyLock::new(|| {
     };
     fields.push(Field {
         name: "forecast".to_owned(),
-        ty: of_schema::<Forecast>(),
+        ty: type_of_schema::<Forecast>(),
         required: false,
         description: "The predicted migration.".to_owned(),
         example: None,

@@ -19,7 +19,7 @@ use std::{
 use tempfile::TempDir;
 use vmgate::{
     ledger::{Entry, Ledger, entry::State},
-    place::Place,
+    place::LedgerUrl,
 };
 
 use crate::{
@@ -200,7 +200,7 @@ impl Fleet {
     fn run(&mut self, row: &Row) -> Seen {
         let start = Instant::now();
         self.store = self.cluster.database();
-        Ledger::init(Place::from(&self.store), &[]).unwrap();
+        Ledger::init(LedgerUrl::from(&self.store), &[]).unwrap();
         (self.struck, self.inside) = (None, None);
         let before = self.places();
         let wanted: Vec<char> = before.iter().map(|on| next(on.first().copied().unwrap_or('c'))).collect();

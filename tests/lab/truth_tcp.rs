@@ -13,7 +13,8 @@
 use std::{fmt::Write as _, path::PathBuf, process::Command, thread::sleep, time::Duration};
 
 use vmgate::forecast::budget::{
-    Budget, Connection, Kernel, Side, Silence, Survival, Ticks, model_timeout_seconds, tcp,
+    Budget, ConnectionEnd, ConnectionState, KernelSettings, Silence, Survival, TickRate,
+    model_timeout_seconds, tcp_budget,
 };
 
 /// Requests begin this often, so that data is sent at most so long after a blackout has begun.
@@ -205,13 +206,16 @@ impl Drop for Guests<'_> {
     }
 }
 
-fn kernel(retries2: u32) -> Kernel {
+fn kernel(retries2: u32) -> KernelSettings {
     // Debian builds its kernels with 250 ticks a second.
-    Kernel { retries2, ticks: Ticks::PerSecond(250), ..Kernel::default() }
+    KernelSettings { retries2, ticks: TickRate::PerSecond(250), ..KernelSettings::default() }
 }
 
 fn predict(retries2: u32, rto: f64, user_timeout_seconds: Option<f64>) -> Budget {
-    tcp(&kernel(retries2), &Connection { user_timeout_seconds, ..Connection::established(rto) })
+    tcp_budget(
+        &kernel(retries2),
+        &ConnectionState { user_timeout_seconds, ..ConnectionState::established(rto) },
+    )
 }
 
 fn range(values: impl Iterator<Item = f64> + Clone) -> String {
@@ -310,13 +314,13 @@ fn lengths(guests: &Guests, settings: impl Iterator<Item = u32>, most: usize, ta
             let rto = fates.iter().flatten().map(|fate| fate.rto).fold(0.2, f64::max);
             let budget = predict(retries2, rto, None);
             let endless = predict(15, rto, None);
-            let outlook = |seconds: f64| {
+            let estimate = |seconds: f64| {
                 Silence { blackout_seconds: seconds.max(0.0), dark_seconds: 0.0 }
-                    .outlook(&endless, &budget)
+                    .survival_estimate(&endless, &budget)
                     .survival
             };
             // The silence that the owner sees is shorter than the blackout by the time until it next sends.
-            let predicted = match (outlook(longest), outlook(least - EVERY_SECONDS - NOISE_SECONDS)) {
+            let predicted = match (estimate(longest), estimate(least - EVERY_SECONDS - NOISE_SECONDS)) {
                 (Survival::Certain, _) => "survives",
                 (_, Survival::Lost) => "lost",
                 _ if packets == Packets::Kept && longest < budget.earliest_end_seconds => {
@@ -366,9 +370,9 @@ fn own_blackout(guests: &Guests, table: &mut String) -> bool {
     let out = guests.owner("cat /tmp/out");
     let lost = out.lines().filter(|line| line.contains(" lost ")).count();
     let silence = Silence { blackout_seconds: long, dark_seconds: 0.3 };
-    let outlook = silence.outlook(&budget, &predict(15, 0.204, None));
-    assert_eq!(outlook.decided_by, Side::Guest);
-    let right = lost == 0 && outlook.survival == Survival::Certain;
+    let estimate = silence.survival_estimate(&budget, &predict(15, 0.204, None));
+    assert_eq!(estimate.decided_by, ConnectionEnd::Guest);
+    let right = lost == 0 && estimate.survival == Survival::Certain;
     let _ = writeln!(
         table,
         "\nThe owner itself (tcp_retries2 = 1, ends after {:.1} s) stopped for {long:.1} s with data in flight: {} of {CONNECTIONS} connections lost. {}.",

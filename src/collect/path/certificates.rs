@@ -15,15 +15,15 @@ pub(super) fn of(source: &End, destination: &End) -> Fact<Vec<Certificate>> {
             .as_ref()
             .map(|files| files.iter().map(|file| certificate(file, which, end.tls_name)).collect::<Vec<_>>())
     };
-    of(source, fact::End::Source).and_then(|mut all| {
-        of(destination, fact::End::Destination).map(|other| {
+    of(source, fact::HostRole::Source).and_then(|mut all| {
+        of(destination, fact::HostRole::Destination).map(|other| {
             all.extend(other);
             all
         })
     })
 }
 
-fn certificate(file: &CertificateFile, end: fact::End, tls_name: Option<&str>) -> Certificate {
+fn certificate(file: &CertificateFile, end: fact::HostRole, tls_name: Option<&str>) -> Certificate {
     // The migration itself is not encrypted by vmgate, so that QEMU's certificates are not used.
     let used = match file.purpose {
         CertificateUse::LibvirtCa | CertificateUse::LibvirtServer => tls_name.is_some(),

@@ -16,7 +16,7 @@ use super::{
     Uri,
     probe::host::{HostProbe, NetworkProbe, PeerProbe},
 };
-use crate::fact::{Change, Fact, MigrationTransport, Nic, Path, PathNic, PathRoute, Route, Unknown};
+use crate::fact::{Change, Fact, MigrationPath, MigrationTransport, Nic, PathNic, PathRoute, Route, Unknown};
 
 /// What is known of one end.
 #[derive(Debug, Clone)]
@@ -75,11 +75,11 @@ pub fn path(
     change: &Change,
     libvirt_limit: Fact<Option<u64>>,
     cap_bytes_per_second: Result<u64, Unknown>,
-) -> Path {
+) -> MigrationPath {
     let (source_nic, destination_nic) = ends(&address, source, destination);
     let certificates = certificates::of(source, destination);
     let goodput = measured::goodput(source, destination, cap_bytes_per_second);
-    Path {
+    MigrationPath {
         bandwidth_bytes_per_second: limit::bandwidth(&source_nic, &destination_nic, change, &libvirt_limit),
         limit_bytes_per_second: limit::limit(&source_nic, &destination_nic, change, &libvirt_limit),
         libvirt_limit_bytes_per_second: libvirt_limit,

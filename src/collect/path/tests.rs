@@ -39,7 +39,7 @@ fn end<'a>(nics: &'a Fact<Vec<Nic>>, routes: &'a Fact<Vec<Route>>) -> End<'a> {
     }
 }
 
-fn worked_out(source: &End, destination: &End, change: &Change) -> Path {
+fn worked_out(source: &End, destination: &End, change: &Change) -> MigrationPath {
     path(
         Fact::Known(ADDRESS.parse().unwrap()),
         source,
@@ -60,7 +60,7 @@ fn route(destination: &str, nic: &str, metric: u32) -> Route {
     Route { destination: destination.into(), nic: nic.into(), gateway: None, metric }
 }
 
-fn found(nics: Vec<Nic>, routes: Vec<Route>) -> Path {
+fn found(nics: Vec<Nic>, routes: Vec<Route>) -> MigrationPath {
     let (nics, routes) = (Fact::Known(nics), Fact::Known(routes));
     let end = end(&nics, &routes);
     worked_out(&end, &end, &Change::default())
@@ -176,7 +176,7 @@ fn the_kernels_own_answer_goes_before_the_main_table() {
     assert!(path.route_back.known().is_none());
 }
 
-fn shaped(nics: Vec<Nic>, via: &str, on: &str, kind: ShaperKind) -> Path {
+fn shaped(nics: Vec<Nic>, via: &str, on: &str, kind: ShaperKind) -> MigrationPath {
     let nics = Fact::Known(nics);
     let routes = Fact::Known(vec![route("10.77.1.0/24", via, 0)]);
     let mut end = end(&nics, &routes);

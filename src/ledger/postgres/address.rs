@@ -23,7 +23,7 @@ pub(super) struct Address {
 impl Address {
     /// Reads a URL, or says what is wrong with it. A password that it lacks may be in `PGPASSWORD`.
     pub(super) fn parse(url: &str) -> Result<Self, String> {
-        let (scheme, who, at, parameters) = place::parts(url)
+        let (scheme, who, at, parameters) = place::url_parts(url)
             .ok_or("it cannot be read: in a name or password write @ as %40, / as %2F and ? as %3F")?;
         if !["postgres", "postgresql"].contains(&scheme) {
             return Err(format!("`{scheme}` is unknown: give a file, or postgres://USER@HOST:PORT/NAME"));

@@ -26,7 +26,7 @@ use super::{
     LedgerError, Row, Selection, Store, Writer,
     sql::{COLUMNS, Value, number},
 };
-use crate::{error::with_causes, place::Place};
+use crate::{error::with_causes, place::LedgerUrl};
 use address::Address;
 
 /// The format of the tables, in `vmgate.format`.
@@ -57,7 +57,7 @@ type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 
 /// A ledger in a database.
 pub struct PostgresStore {
-    place: Place,
+    place: LedgerUrl,
     address: Address,
     runtime: Runtime,
     client: Option<Client>,
@@ -102,7 +102,7 @@ impl PostgresStore {
     }
 
     fn at(url: &str) -> Result<Self, LedgerError> {
-        let place = Place::from(url);
+        let place = LedgerUrl::from(url);
         let unopened = |why| LedgerError::Unopened { place: place.clone(), why };
         let address = Address::parse(url).map_err(unopened)?;
         let runtime = Builder::new_current_thread().enable_all().build();
@@ -177,7 +177,7 @@ impl Store for PostgresStore {
 struct Connection<'a> {
     client: &'a Client,
     runtime: &'a Runtime,
-    place: &'a Place,
+    place: &'a LedgerUrl,
     until: Instant,
 }
 
@@ -287,7 +287,7 @@ impl Value {
     }
 }
 
-fn row(place: &Place, row: &tokio_postgres::Row) -> Result<Row, LedgerError> {
+fn row(place: &LedgerUrl, row: &tokio_postgres::Row) -> Result<Row, LedgerError> {
     let broken = |why: String| LedgerError::Store(format!("{place}: {why}"));
     let text = |column| row.try_get::<_, String>(column).map_err(|error| broken(with_causes(&error)));
     let maybe =
@@ -308,7 +308,7 @@ fn row(place: &Place, row: &tokio_postgres::Row) -> Result<Row, LedgerError> {
 /// Waits for an answer, but no longer than until then.
 fn within<T>(
     runtime: &Runtime,
-    place: &Place,
+    place: &LedgerUrl,
     until: Instant,
     answer: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, LedgerError> {
@@ -323,7 +323,7 @@ fn within<T>(
 }
 
 /// What a failure means.
-fn meaning(place: &Place, error: &Error) -> LedgerError {
+fn meaning(place: &LedgerUrl, error: &Error) -> LedgerError {
     let place = place.clone();
     let Some(said) = error.as_db_error() else {
         return LedgerError::Unreachable { place, why: with_causes(error) };

@@ -144,7 +144,7 @@ entries: [{id: x, title: x, ports: ['9-1'], with_process: true, loss: lots, why:
         [
             "`9-1` is not a port from 1 to 65535, nor two of them in order with a hyphen between",
             "`with_process` is set and no process is named",
-            "`entries[0].loss`: `lots` is not a value of this",
+            "`entries[0].loss`: `lots` is not an allowed value",
         ]
     );
 }
@@ -157,7 +157,7 @@ fn a_file_that_is_no_catalogue_says_why() {
         ("[]", "this is not a catalogue"),
         ("", "is empty"),
         ("schema: [", "this is not YAML"),
-        ("a: &a [x]", "anchors and aliases are not read"),
+        ("a: &a [x]", "anchors and aliases are not supported"),
     ] {
         let error = with(text).unwrap_err().to_string();
         assert!(error.contains(words) && error.contains("catalogues/mine.yaml"), "{text}: {error}");

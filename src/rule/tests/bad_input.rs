@@ -18,7 +18,7 @@ fn all_problems_of_all_files_come_back_together() {
     assert_eq!(
         found,
         [
-            ("`severity`: `hihg` is not a value of this", Some((5, 11))),
+            ("`severity`: `hihg` is not an allowed value", Some((5, 11))),
             ("`vm` has no field `memry_max_bytes`", Some((7, 50))),
             ("`step` is missing", Some((1, 1))),
             ("`message` is missing", Some((1, 1))),
@@ -45,7 +45,7 @@ fn an_error_looks_like_one_of_the_compiler() {
 #[test]
 fn rules_that_cannot_be_right_are_refused() {
     for (old, new, message) in [
-        ("schema: vmgate/rule/v1", "schema: vmgate/rule/v9", "`vmgate/rule/v9` is not a value of this"),
+        ("schema: vmgate/rule/v1", "schema: vmgate/rule/v9", "`vmgate/rule/v9` is not an allowed value"),
         ("id: memory-fits", "id: Memory_fits", "`Memory_fits` is not an id"),
         ("tags: [memory]", "tag: [memory]", "did you mean `tags`?"),
         ("tags: [memory]", "tags: memory", "expected a list of texts"),
@@ -156,7 +156,7 @@ fn files_that_are_no_rules_say_what_they_are() {
     let errors = Pack::load(&[RuleSource::Dir(dir.path().to_owned())]).unwrap_err();
     let text = errors.to_string();
     for expected in [
-        "anchors and aliases are not read",
+        "anchors and aliases are not supported",
         "nested too deeply",
         "the key `id` is given twice",
         "tabs disallowed",

@@ -120,9 +120,9 @@ fn typing_errors_in_tests_are_errors_with_a_place() {
         (
             "destination.memory.available_bytes: 2097151}",
             "destination.memory.available_bytes: !unknown x}",
-            "this cannot be unknown by itself",
+            "this field cannot be unknown by itself",
         ),
-        ("destination: !unknown \"no answer\"", "destination: !absent ", "this is never absent"),
+        ("destination: !unknown \"no answer\"", "destination: !absent ", "null is not allowed here"),
         ("destination: !unknown \"no answer\"", "vm.nics.tap: vnet0", "`tap` of which item?"),
         ("destination: !unknown \"no answer\"", "vm.nics.3.tap: vnet0", "write `[+]` to add one"),
         (

@@ -11,7 +11,7 @@ use super::{
     ask::{Answers, Question},
     malformed,
 };
-use crate::fact::{Allocation, Cause, Fact, GuestMemory, Pressure, Unknown};
+use crate::fact::{Allocation, Cause, Fact, GuestMemory, MemoryPressure, Unknown};
 
 const MEMINFO: &str = "/proc/meminfo";
 const VMSTAT: &str = "/proc/vmstat";
@@ -101,14 +101,14 @@ fn lacks(path: &str, name: &str) -> Unknown {
 }
 
 /// `some avg10=0.12 avg60=…` and `full avg10=…`, in percent.
-fn pressure(text: &str) -> Option<Pressure> {
+fn pressure(text: &str) -> Option<MemoryPressure> {
     let ratio = |kind: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(kind))?;
         let percent: f64 =
             line.split_whitespace().find_map(|word| word.strip_prefix("avg10="))?.parse().ok()?;
         (0.0..=100.0).contains(&percent).then_some(percent / 100.0)
     };
-    Some(Pressure { some_ratio: ratio("some ")?, full_ratio: ratio("full ")? })
+    Some(MemoryPressure { some_ratio: ratio("some ")?, full_ratio: ratio("full ")? })
 }
 
 // Sizes of memory stay below 2^52 bytes, where f64 is exact; what does not is a hostile guest's.
@@ -228,7 +228,10 @@ mod tests {
         assert_eq!(found.available_bytes, Fact::Known(110_592 * 1024));
         assert_eq!(found.locked_bytes, Fact::Known(183_152 * 1024));
         assert_eq!(found.huge_pages_used_bytes, Fact::Known(4 * 2048 * 1024));
-        assert_eq!(found.pressure, Fact::Known(Some(Pressure { some_ratio: 0.015, full_ratio: 0.0025 })));
+        assert_eq!(
+            found.pressure,
+            Fact::Known(Some(MemoryPressure { some_ratio: 0.015, full_ratio: 0.0025 }))
+        );
         let expected = Allocation {
             window_seconds: 2.0,
             allocation_stalls: 5,
