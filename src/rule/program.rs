@@ -1,4 +1,4 @@
-//! The checked expressions of one rule.
+//! Program of one rule: its checked expressions.
 
 use std::sync::Arc;
 
@@ -7,21 +7,21 @@ use super::{
     value::Value,
 };
 
-/// What a rule evaluates.
+/// All expressions of one rule, checked.
 #[derive(Debug, Clone)]
 pub(crate) struct Program {
     pub(crate) lets: Vec<Let>,
     pub(crate) when: Option<Expr>,
-    /// What the rule says where `when` is false.
+    /// Message of the outcome if `when` is false.
     pub(crate) elsewhere: Arc<str>,
     pub(crate) each: Vec<Each>,
     pub(crate) assert: Expr,
     pub(crate) subject: Option<Template>,
     pub(crate) message: Template,
     pub(crate) remediation: Template,
-    /// Whether any fact that it reads can be unknown.
+    /// True if any fact that the rule reads can be unknown.
     pub(crate) can_be_unknown: bool,
-    /// Variables of all expressions together.
+    /// Number of variables in all expressions together.
     pub(crate) slots: usize,
 }
 
@@ -31,27 +31,27 @@ pub(crate) struct Let {
     pub(crate) expr: Expr,
 }
 
-/// A variable of `foreach` and its list.
+/// A variable of `foreach` with its list.
 #[derive(Debug, Clone)]
 pub(crate) struct Each {
     pub(crate) slot: usize,
     pub(crate) list: Expr,
     /// The list as the rule writes it, on one line.
     pub(crate) text: String,
-    /// What the rule says where the list is empty.
+    /// Message of the outcome if the list is empty.
     pub(crate) empty: Arc<str>,
 }
 
-/// Deepest nesting of walks over lists, `foreach` included.
+/// Limit on nested loops over lists, `foreach` included.
 const DEEPEST_WALKS: usize = 3;
 
 impl Program {
-    /// What stands where an expression has problems.
+    /// Placeholder for an expression with problems.
     pub(crate) fn never() -> Expr {
         Expr { node: Node::Literal(Value::Bool(false)), span: 0..0 }
     }
 
-    /// Whether the rule can be evaluated in bounded time; otherwise the field that cannot, and why.
+    /// Checks that the rule can be evaluated in bounded time. The error is the field that cannot, and the message.
     pub(crate) fn affordable(&self) -> Result<(), (&'static str, String)> {
         let mut costs = Vec::with_capacity(self.lets.len());
         let mut depths = Vec::with_capacity(self.lets.len());
@@ -63,14 +63,14 @@ impl Program {
             let depth = walks(expr, &depths) + around;
             if depth > DEEPEST_WALKS {
                 let message = format!(
-                    "{depth} walks over lists inside each other; at most {DEEPEST_WALKS} are accepted"
+                    "{depth} loops over lists are nested; at most {DEEPEST_WALKS} are allowed"
                 );
                 return Err((what, message));
             }
             let steps = expr::cost(expr, &costs);
             if steps > expr::MOST_COST {
                 let message =
-                    format!("this may take {steps} steps; at most {} are accepted", expr::MOST_COST);
+                    format!("this may take {steps} steps; at most {} are allowed", expr::MOST_COST);
                 return Err((what, message));
             }
             Ok(())
@@ -83,7 +83,7 @@ impl Program {
     }
 }
 
-/// How deep walks over lists are nested in an expression. Small lists that are written out do not count.
+/// Depth of nested loops over lists in an expression. List literals do not count.
 fn walks(expr: &Expr, lets: &[usize]) -> usize {
     match &expr.node {
         Node::Let(index) => lets.get(*index).copied().unwrap_or(0),

@@ -1,4 +1,4 @@
-//! Facts as values that expressions read: records by field position, unknown facts with their reason.
+//! Values of facts in expressions: records by field position, unknown facts with their reason.
 //!
 //! The conversion is driven by the types, so that a field is found by its position and the text of an enumeration
 //! is shared and not copied: one check of a fleet converts tens of thousands of documents.
@@ -29,7 +29,7 @@ pub(crate) enum Value {
     Time(Timestamp),
     Duration(SignedDuration),
     List(Vec<Value>),
-    /// The fields in the order of the type's.
+    /// Fields in the order of the record type.
     Record(Vec<Value>),
     Map(BTreeMap<Arc<str>, Value>),
     Unknown(Arc<Unknown>),
@@ -39,7 +39,7 @@ static NOT_COLLECTED: LazyLock<Arc<Unknown>> =
     LazyLock::new(|| Arc::new(Unknown::new(Cause::NotCollected, "not collected")));
 
 impl Value {
-    /// A fact that nobody looked for.
+    /// A fact that was not collected.
     pub(crate) fn not_collected() -> Self {
         Self::Unknown(Arc::clone(&NOT_COLLECTED))
     }
@@ -48,7 +48,7 @@ impl Value {
         Self::Unknown(Arc::new(Unknown::new(Cause::Malformed, reason)))
     }
 
-    /// The root of expressions for one move.
+    /// Makes the root of expressions for one move.
     pub(crate) fn root(facts: &Facts, forecast: &Forecast, now: Timestamp) -> Self {
         let fields = ROOT.fields.iter().map(|field| match field.name.as_str() {
             "vm" => Self::of(&facts.vm, &field.ty),
@@ -65,12 +65,12 @@ impl Value {
         Self::Record(fields.collect())
     }
 
-    /// The value of a Rust value, which is of type `ty`.
+    /// Converts a Rust value of type `ty`.
     pub(crate) fn of<T: Serialize + ?Sized>(from: &T, ty: &Type) -> Self {
         from.serialize(Reader { ty }).unwrap_or_else(|error| Self::malformed(error.0))
     }
 
-    /// The value of a document that conforms to `ty`.
+    /// Converts JSON that conforms to `ty`.
     pub(crate) fn of_json(json: &Json, ty: &Type) -> Self {
         match (json, &ty.kind) {
             (Json::Object(fields), _) if fields.contains_key("unknown") => {
@@ -97,7 +97,7 @@ impl Value {
         }
     }
 
-    /// The value as JSON, without the names of records' fields unless `ty` gives them; long lists and texts are cut.
+    /// Converts the value to JSON. Fields of records have names only if `ty` is given; long lists and texts are cut.
     pub(crate) fn to_json(&self, ty: Option<&Type>) -> Json {
         const MOST_ITEMS: usize = 8;
         const MOST_CHARACTERS: usize = 200;
@@ -143,7 +143,7 @@ impl Value {
     }
 }
 
-/// What could not be converted. Facts are plain data, so this is a value that JSON cannot express either.
+/// A value that cannot be converted. Facts are plain data, so JSON cannot express such a value either.
 #[derive(Debug)]
 pub(crate) struct NotConvertible(String);
 
@@ -163,14 +163,14 @@ impl ser::Error for NotConvertible {
 
 type Converted = Result<Value, NotConvertible>;
 
-/// Receives a Rust value that is of type `ty`.
+/// Serialiser that makes a [`Value`] of a Rust value of type `ty`.
 struct Reader<'t> {
     ty: &'t Type,
 }
 
 impl Reader<'_> {
     fn whole(&self, value: i64) -> Value {
-        #[allow(clippy::cast_precision_loss, reason = "a whole number where the type asks for a fraction")]
+        #[allow(clippy::cast_precision_loss, reason = "the type is a fraction and the value a whole number")]
         if self.ty.kind == Kind::Double { Value::Double(value as f64) } else { Value::Int(value) }
     }
 }
@@ -217,7 +217,7 @@ impl<'t> ser::Serializer for Reader<'t> {
     fn serialize_u64(self, value: u64) -> Converted {
         match i64::try_from(value) {
             Ok(value) => Ok(self.whole(value)),
-            Err(_) => Ok(Value::malformed(format!("{value} is too large to reckon with"))),
+            Err(_) => Ok(Value::malformed(format!("{value} is too large to calculate with"))),
         }
     }
     fn serialize_f32(self, value: f32) -> Converted {
@@ -318,7 +318,7 @@ impl<'t> ser::Serializer for Reader<'t> {
             Kind::Record(record) => {
                 Ok(Fields::Record { record, next: 0, values: Vec::with_capacity(record.fields.len()) })
             }
-            _ => Err(NotConvertible(format!("`{name}` stands where {} should", self.ty.kind))),
+            _ => Err(NotConvertible(format!("`{name}` was given where {} is expected", self.ty.kind))),
         }
     }
     fn serialize_struct_variant(
@@ -332,7 +332,7 @@ impl<'t> ser::Serializer for Reader<'t> {
     }
 }
 
-/// Collects a list.
+/// Serialiser of a list.
 pub(crate) struct Items<'t> {
     ty: &'t Type,
     items: Vec<Value>,
@@ -372,7 +372,7 @@ impl ser::SerializeTupleStruct for Items<'_> {
     }
 }
 
-/// Collects names with values of one type.
+/// Serialiser of a map: names with values of one type.
 pub(crate) struct Entries<'t> {
     ty: &'t Type,
     key: Arc<str>,
@@ -400,9 +400,9 @@ impl ser::SerializeMap for Entries<'_> {
     }
 }
 
-/// Collects the fields of a record by position, or the two of an unknown.
+/// Serialiser of a record by field position, or of an unknown fact.
 pub(crate) enum Fields<'t> {
-    /// A record; `next` is where the next field is expected.
+    /// A record; `next` is the position of the next field.
     Record { record: &'t crate::document::types::Record, next: usize, values: Vec<Value> },
     /// An unknown fact.
     Unknown(Unknown),
@@ -426,12 +426,12 @@ impl ser::SerializeStruct for Fields<'_> {
                     }
                     _ => match value.serialize(Reader { ty: &Type::plain(Kind::Text) })? {
                         Value::Text(reason) => unknown.reason.push_str(&reason),
-                        _ => return Err(NotConvertible("the reason of an unknown is a text".to_owned())),
+                        _ => return Err(NotConvertible("the reason of an unknown fact must be a text".to_owned())),
                     },
                 }
                 Ok(())
             }
-            // Fields come in the order of the type's; one that is left out stays unknown.
+            // Fields come in the order of the record type; a field that is left out stays unknown.
             Self::Record { record, next, values } => {
                 let found = record.fields.iter().skip(*next).position(|field| field.name == name);
                 let Some((skipped, field)) =

@@ -1,4 +1,4 @@
-//! Evaluation of comparisons, membership, functions and arithmetic.
+//! Evaluation of comparisons, `in`, functions and arithmetic.
 
 use std::rc::Rc;
 
@@ -58,13 +58,13 @@ impl<'a> Evaluator<'a> {
             (Order::None, ..) => Val::Bool(false),
             (Order::Unlike, Val::Unknown, _) | (Order::Unlike, _, Val::Unknown) => Val::Unknown,
             (Order::Unlike, Val::Null, _) | (Order::Unlike, _, Val::Null) => {
-                self.fault("a value is absent where it is compared")
+                self.fault("an absent value is compared")
             }
-            (Order::Unlike, ..) => self.fault("two values cannot be compared"),
+            (Order::Unlike, ..) => self.fault("values of different types are compared"),
         }
     }
 
-    /// A list of the facts is read as a whole where it is compared.
+    /// Reads a list of the facts as a whole, for a comparison.
     pub(super) fn whole(&mut self, value: Val<'a>) -> Val<'a> {
         match value {
             Val::Node(node @ Value::List(_), path) => self.read(node, path),
@@ -131,20 +131,20 @@ impl<'a> Evaluator<'a> {
             (Function::Min | Function::Max, a, Some(b)) => match order(a, b) {
                 Order::Is(ordering) if ordering.is_le() == (function == Function::Min) => first,
                 Order::Is(_) => b.clone(),
-                _ => self.fault("two values cannot be compared"),
+                _ => self.fault("values of different types are compared"),
             },
             (Function::In(unit), Val::Duration(span), _) => {
                 Val::Int(i64::try_from(span.as_millis() / i128::from(unit)).unwrap_or(i64::MAX))
             }
-            _ => self.not_a(first, "what the function takes"),
+            _ => self.not_a(first, "an argument that the function accepts"),
         }
     }
 
     #[allow(
         clippy::cast_precision_loss,
-        reason = "a whole number meets a fraction: both are reckoned as fractions"
+        reason = "if one operand is a fraction, both are converted to fractions"
     )]
-    #[allow(clippy::needless_pass_by_value, reason = "both are what an operand came to")]
+    #[allow(clippy::needless_pass_by_value, reason = "both are the results of operands")]
     pub(super) fn arithmetic(&mut self, operation: Arithmetic, left: Val<'a>, right: Val<'a>) -> Val<'a> {
         let fraction = |a: f64, b: f64| match operation {
             Arithmetic::Add => a + b,
@@ -209,20 +209,20 @@ impl<'a> Evaluator<'a> {
                         items.extend(more);
                         Val::List(Rc::new(items))
                     }
-                    _ => self.fault("two values cannot be added"),
+                    _ => self.fault("a list and another value cannot be added"),
                 }
             }
-            _ => self.fault("two values cannot be reckoned with each other"),
+            _ => self.fault("arithmetic on values of the wrong types"),
         }
     }
 }
 
-/// How two values compare.
+/// Result of comparing two values.
 enum Order {
     Is(std::cmp::Ordering),
-    /// Numbers without an order: one is not a number.
+    /// Numbers without an order: one is NaN.
     None,
-    /// Not of one kind.
+    /// Values of different types.
     Unlike,
 }
 
@@ -243,7 +243,7 @@ fn order(a: &Val<'_>, b: &Val<'_>) -> Order {
     ordering.map_or(Order::None, Order::Is)
 }
 
-/// Whether two values are equal; none where that is not known. Values of different kinds are not equal.
+/// True if two values are equal; none if that is unknown. Values of different types are not equal.
 fn equal(a: &Val<'_>, b: &Val<'_>) -> Option<bool> {
     match (a, b) {
         (Val::Unknown, _) | (_, Val::Unknown) => None,

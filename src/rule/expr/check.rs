@@ -1,4 +1,4 @@
-//! The type check: from the parser's tree to one that can be evaluated, with every problem that is found.
+//! Type check: converts the parser's tree to a tree that can be evaluated, and reports every problem.
 
 use std::{
     cell::{Cell, RefCell},
@@ -19,44 +19,44 @@ use super::{
 use crate::document::types::{Kind, Type};
 use crate::rule::value::Value;
 
-/// Deepest nesting of an expression: evaluation recurses as deep.
+/// Limit on the nesting of an expression: evaluation recurses to the same depth.
 const DEEPEST: usize = 48;
 
-/// A name that an expression may use beside the facts.
+/// A name that an expression may use in addition to the facts, with its type.
 #[derive(Debug, Clone)]
 pub(crate) struct Named {
     pub(crate) name: String,
     pub(crate) ty: Type,
 }
 
-/// What the expressions of a rule can see.
+/// Names that the expressions of a rule can use.
 #[derive(Default)]
 pub(crate) struct Scope {
     pub(crate) parser: Rc<Parser>,
     /// Parameters, as `params.name`.
     pub(crate) params: Vec<Named>,
-    /// The lets that were checked so far, by position; the expression is needed to see through named conditions.
+    /// Lets that were checked before, by position; the expression shows what a named condition proves.
     pub(crate) lets: Vec<(Named, Expr)>,
-    /// Lets that exist and may not be used here, with the reason.
+    /// Lets that cannot be used here, with the reason.
     pub(crate) hidden: Vec<(String, &'static str)>,
     /// Variables of `foreach`, with their slots.
     pub(crate) variables: Vec<(Named, usize)>,
-    /// Values that are known to be present, by guards of the rule.
+    /// Values that guards of the rule prove to be present.
     pub(crate) present: BTreeSet<String>,
     /// The next free slot.
     pub(crate) next_slot: usize,
-    /// Whether any fact that was read can be unknown.
+    /// True if any fact that was read can be unknown.
     pub(crate) reads_unknowable: Cell<bool>,
-    /// Names that were used: parameters as `params.name`.
+    /// Names that were used; parameters as `params.name`.
     pub(crate) used: RefCell<HashSet<String>>,
 }
 
-/// Checks one expression.
+/// Type checker of one expression.
 pub(crate) struct Checker<'s> {
     pub(super) scope: &'s mut Scope,
     pub(super) parsed: Rc<Parsed>,
     pub(super) text: String,
-    /// Variables of comprehensions around the current node.
+    /// Variables of the comprehensions that contain the current node.
     pub(super) locals: Vec<(Named, usize)>,
     pub(super) present: Vec<BTreeSet<String>>,
     depth: usize,
@@ -67,7 +67,7 @@ pub(crate) struct Checker<'s> {
 pub(super) type Checked = (Expr, Type);
 
 impl<'s> Checker<'s> {
-    /// Parses and checks; the type is [`Kind::Any`] where there were problems.
+    /// Parses and checks an expression; the type is [`Kind::Any`] after problems.
     pub(crate) fn check(text: &str, scope: &'s mut Scope) -> Result<(Expr, Type), Vec<ExprProblem>> {
         let parsed = scope.parser.parse(text)?;
         let mut this = Checker {
@@ -83,7 +83,7 @@ impl<'s> Checker<'s> {
         if this.problems.is_empty() { Ok(checked) } else { Err(this.problems) }
     }
 
-    /// As [`Self::check`], for an expression that must be true or false.
+    /// Parses and checks an expression that must be true or false.
     pub(crate) fn check_condition(text: &str, scope: &'s mut Scope) -> Result<Expr, Vec<ExprProblem>> {
         let (expr, ty) = Self::check(text, scope)?;
         let message = match &ty.kind {
@@ -94,13 +94,13 @@ impl<'s> Checker<'s> {
                     return Ok(expr);
                 }
             }
-            _ => format!("this must be true or false, and is {ty}"),
+            _ => format!("this must be true or false, but is {ty}"),
         };
         Err(vec![ExprProblem {
             span: 0..text.len(),
             message,
             label: "not a condition".to_owned(),
-            help: Some("compare it with something, such as `x > 0` or `x != null`".to_owned()),
+            help: Some("compare it with a value, such as `x > 0` or `x != null`".to_owned()),
         }])
     }
 
@@ -114,7 +114,7 @@ impl<'s> Checker<'s> {
         self.problems.push(ExprProblem { span, message: message.into(), label: label.into(), help });
     }
 
-    /// Reports and gives a node that no further problem is reported for.
+    /// Reports a problem and returns a node that causes no further problems.
     pub(super) fn wrong(
         &mut self,
         span: Range<usize>,
@@ -161,12 +161,12 @@ impl<'s> Checker<'s> {
             CelExpr::Call(call) => self.call(expr, call, span),
             CelExpr::Map(_) | CelExpr::Struct(_) => self.wrong(
                 span,
-                "mappings cannot be written in an expression",
+                "an expression cannot contain a mapping",
                 "a mapping",
                 Some("use `?:` to choose between values".to_owned()),
             ),
             CelExpr::Comprehension(_) | CelExpr::Unspecified => {
-                self.wrong(span, "this cannot be used in a rule", "here", None)
+                self.wrong(span, "a rule cannot use this kind of expression", "here", None)
             }
         }
     }
@@ -185,7 +185,7 @@ impl<'s> Checker<'s> {
         (Expr { node: Node::List(items), span }, Type::list(item.unwrap_or_else(Type::any)))
     }
 
-    /// The type of a value that is one of two.
+    /// Type of a value that comes from one of two expressions.
     pub(super) fn unify(&mut self, a: Type, b: Type, span: Range<usize>, what: &str) -> Type {
         let optional = a.optional || b.optional;
         if a.is_number() && b.is_number() && !a.unit.agrees(b.unit) {
@@ -257,17 +257,17 @@ impl<'s> Checker<'s> {
         self.function(expr, call, span)
     }
 
-    /// An operand that must be true or false.
+    /// Checks an operand that must be true or false.
     pub(super) fn condition(&mut self, expr: &IdedExpr, how: &str) -> Expr {
         let checked = self.expr(expr);
         let (expr, ty) = self.present(checked, &format!("is {how}"));
         if !matches!(ty.kind, Kind::Bool | Kind::Any) {
-            let message = format!("this must be true or false, and is {ty}");
+            let message = format!("this must be true or false, but is {ty}");
             self.problem(
                 expr.span.clone(),
                 message,
                 ty.to_string(),
-                Some("compare it with something".to_owned()),
+                Some("compare it with a value".to_owned()),
             );
         }
         expr
@@ -303,7 +303,7 @@ impl<'s> Checker<'s> {
         (Expr { node: Node::Conditional(Box::new(condition), Box::new(then), Box::new(other)), span }, ty)
     }
 
-    /// Whether two operands are the same text and not literals.
+    /// True if two operands have the same text and are not literals.
     pub(super) fn same(&self, a: &Expr, b: &Expr) -> bool {
         let text = |expr: &Expr| {
             self.text.get(expr.span.clone()).map(|text| text.split_whitespace().collect::<String>())

@@ -7,7 +7,7 @@ use super::{
     tree::{Expr, Quantifier},
 };
 
-/// Facts that are named as deciding one comprehension.
+/// Limit on the items that are named as deciding one comprehension.
 const MOST_DECIDERS: usize = 8;
 
 impl<'a> Evaluator<'a> {
@@ -40,7 +40,7 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    /// `all` and `exists`: one item can decide. The evidence is the items that did, or all of them if none did.
+    /// Evaluates `all` and `exists`, which one item can decide. The evidence is the deciding items, or all items if none decided.
     pub(super) fn decide(
         &mut self,
         start: usize,
@@ -100,7 +100,7 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    /// `filter` and `map`. Where a condition is not known, neither is the list.
+    /// Evaluates `filter` and `map`. If a condition is unknown, so is the list.
     pub(super) fn collect(
         &mut self,
         items: Vec<Val<'a>>,

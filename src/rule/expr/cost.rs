@@ -1,13 +1,13 @@
-//! What an expression can cost, known before it is evaluated: nesting is what makes a rule slow.
+//! Upper limit of the cost of an expression, computed before evaluation: nested loops make a rule slow.
 
 use super::tree::{Expr, Node};
 
-/// Length assumed of a list.
+/// Assumed length of a list.
 const LIST: u64 = 100;
-/// Most steps of one evaluation: three nested walks over lists of a hundred items.
+/// Limit on the steps of one evaluation: three nested loops over lists of a hundred items.
 pub(crate) const MOST: u64 = 2_000_000;
 
-/// Steps that evaluating `expr` takes at most, lists being as long as assumed. `lets` are the costs of the rule's.
+/// Upper limit of the steps to evaluate `expr`, for lists of the assumed length. `lets` has the cost of each `let` of the rule.
 pub(crate) fn cost(expr: &Expr, lets: &[u64]) -> u64 {
     let below = |expr: &Expr| cost(expr, lets);
     match &expr.node {

@@ -1,7 +1,7 @@
 //! Expressions: CEL's grammar, checked against the fact types, evaluated in three-valued logic with evidence.
 //!
-//! The text is parsed by the `cel` crate, whose syntax tree the checker turns into the tree in `tree`: fields are
-//! positions, names are slots, every node knows its place in the text. Only checked trees are evaluated.
+//! The `cel` crate parses the text. The checker converts its syntax tree to the tree in `tree`: fields become
+//! positions, names become slots, every node has its place in the text. Only checked trees are evaluated.
 
 mod calculate;
 mod check;
@@ -30,7 +30,7 @@ pub(crate) use tree::{Arithmetic, Comparison, Expr, Node, Quantifier};
 
 use std::ops::Range;
 
-/// A problem at a place of an expression's text.
+/// A problem at a place in the text of an expression.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ExprProblem {
     pub(crate) span: Range<usize>,

@@ -1,4 +1,4 @@
-//! Which optional values a condition proves to be present: `x != null && x > 3`.
+//! Narrowing of optional values: those that a condition proves to be present, as in `x != null && x > 3`.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::rule::value::Value;
 
-/// The name of a value that can be guarded, the same wherever the same value is meant.
+/// Key of a value that can be guarded; the same value always has the same key.
 pub(crate) fn key(expr: &Expr) -> Option<String> {
     match &expr.node {
         Node::Let(index) => Some(format!("@{index}")),
@@ -19,7 +19,7 @@ pub(crate) fn key(expr: &Expr) -> Option<String> {
     }
 }
 
-/// The values that are present wherever `expr` is `truth`. `lets` are the rule's, for conditions that were named.
+/// Keys of the values that are present if `expr` is `truth`. `lets` are the rule's, for named conditions.
 pub(crate) fn implied(expr: &Expr, truth: bool, lets: &[(Named, Expr)]) -> BTreeSet<String> {
     let both = |a: &Expr, b: &Expr| {
         let mut found = implied(a, truth, lets);
@@ -62,7 +62,7 @@ fn is_null(expr: &Expr) -> bool {
     matches!(expr.node, Node::Literal(Value::Null))
 }
 
-/// What holds of the items of a filtered list, said of the variable in `slot`.
+/// Keys that are present in every item of a filtered list, for the variable in `slot`.
 pub(crate) fn of_items(list: &Expr, slot: usize, lets: &[(Named, Expr)]) -> BTreeSet<String> {
     match &list.node {
         Node::Let(index) => lets.get(*index).map(|(_, expr)| of_items(expr, slot, lets)).unwrap_or_default(),

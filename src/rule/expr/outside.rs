@@ -1,6 +1,6 @@
-//! The part of an expression's text that is not inside of quotes.
+//! The part of an expression's text that is outside of quotes.
 
-/// The bytes outside of quoted texts, with their places; the quotes themselves are left out too.
+/// Bytes outside of quoted texts, each with its offset; the quotes are left out too.
 pub(super) fn of_quotes(text: &str) -> impl Iterator<Item = (usize, u8)> {
     let mut quote = None;
     let mut escaped = false;

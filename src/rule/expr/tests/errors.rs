@@ -1,4 +1,4 @@
-//! What does not load, with the place and the way out.
+//! Expressions that are refused, with the place and the way out.
 
 use super::*;
 

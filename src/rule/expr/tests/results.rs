@@ -1,4 +1,4 @@
-//! What comes out, and what is named as having decided it.
+//! Results of expressions, and the facts that are named as deciding.
 
 use super::*;
 
