@@ -1,12 +1,12 @@
-//! What the guest's own configuration says of its failure detectors, laid over what the catalogue assumes.
+//! Failure detectors of cluster software: time-outs from the guest's own configuration replace the vendors' defaults.
 
 use super::Catalogues;
 use crate::fact::{Detector, DetectorBasis, Fact, Guest, MemorySync};
 
 impl Catalogues {
-    /// Puts the time-outs that were read in the guest in place of the vendors' defaults; of several members of one
-    /// kind the least patient counts. Adds what was seen to be a member though nothing in the catalogue's entry gave
-    /// it away, a database server that its configuration makes one of a cluster for instance.
+    /// Replaces the vendors' defaults by the time-outs that were read in the guest; of several members of one kind the
+    /// shortest time-out counts. Adds cluster members that the catalogue's entry did not recognise, for instance a
+    /// database server that is a member only by its configuration.
     pub fn prefer_detectors(&self, found: &mut Vec<MemorySync>, guest: &Guest) {
         let Fact::Known(detectors) = &guest.detectors else { return };
         for entry in self.memory_sync() {
@@ -31,13 +31,13 @@ impl Catalogues {
     }
 }
 
-/// An unknown is the least patient: it may be.
+/// Time-out for comparison, in seconds. An unknown time-out counts as the shortest, which it may be.
 fn patience(detector: &Detector) -> f64 {
     detector.detector_seconds.known().copied().unwrap_or(f64::NEG_INFINITY)
 }
 
-/// Whether the end of the command line is missing from the facts, and with it what gives the software away: Java's main
-/// class stands behind thousands of characters.
+/// True if the end of the command line is missing from the facts. The missing part may identify the software: Java's main
+/// class comes after thousands of characters.
 fn is_cut(guest: &Guest, pid: u32) -> bool {
     let process =
         guest.processes.known().and_then(|processes| processes.iter().find(|process| process.pid == pid));

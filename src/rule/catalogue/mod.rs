@@ -1,7 +1,7 @@
-//! What is known of software by name: which of it watches its peers, and which UDP services bear loss.
+//! Catalogues of software: programs that monitor their peers, and UDP services with their tolerance of loss.
 //!
 //! The shipped catalogues are YAML in `rules/catalogues/`, embedded in the program; a user's rule folder may add
-//! entries under ids of its own in `catalogues/`. Beside each lies its test. Everything here is pure: names, command
+//! entries under ids of its own in `catalogues/`. The test of each is in the same folder. Everything here is pure: names, command
 //! lines and ports in, facts out.
 
 mod check;
@@ -28,7 +28,7 @@ use crate::document::{Node, Parsed, Problem, Problems, Shape, SourceFile, closes
 static MEMORY_SYNC: Shape<MemorySyncCatalogue> = Shape::new();
 static UDP: Shape<UdpCatalogue> = Shape::new();
 
-/// All catalogues in use. Order matters only among entries that match equally well: the first wins.
+/// All catalogues in use. Order matters only for entries that match equally well: the first wins.
 #[derive(Debug, Clone, Default)]
 pub struct Catalogues {
     memory_sync: Vec<MemorySyncEntry>,
@@ -36,7 +36,7 @@ pub struct Catalogues {
     files: Vec<CatalogueFile>,
 }
 
-/// A catalogue's file, kept for what is said of its entries.
+/// File of a catalogue, kept for messages about its entries.
 #[derive(Debug, Clone)]
 pub(super) struct CatalogueFile {
     pub(super) source: Arc<SourceFile>,
@@ -44,7 +44,7 @@ pub(super) struct CatalogueFile {
 }
 
 impl CatalogueFile {
-    /// Its entries with their ids.
+    /// Entries with their ids.
     pub(super) fn entries(&self) -> impl Iterator<Item = (&str, &Node)> {
         let entries = self.node.get("entries").map(Node::items).unwrap_or_default();
         entries.iter().filter_map(|entry| Some((entry.get("id")?.text()?, entry)))
@@ -52,10 +52,10 @@ impl CatalogueFile {
 }
 
 impl Catalogues {
-    /// Every catalogue of the sources; entries of a user's folder come after the shipped ones.
+    /// Loads every catalogue of the sources; entries of a user's folder come after the shipped ones.
     ///
-    /// Software is recognised by the shipped catalogues even where the shipped rules are left out; a folder's file of the same
-    /// name takes the place of a shipped one then.
+    /// The shipped catalogues are used even if the shipped rules are left out; in this case a folder's file replaces the
+    /// shipped file of the same name.
     pub fn load(sources: &[RuleSource]) -> Result<Self, Problems> {
         let folders = sources.iter().filter(|source| **source != RuleSource::Builtin);
         let all: Vec<RuleSource> = std::iter::once(&RuleSource::Builtin).chain(folders).cloned().collect();
@@ -72,12 +72,12 @@ impl Catalogues {
         if problems.is_empty() { Ok(catalogues) } else { Err(Problems::new(problems)) }
     }
 
-    /// The catalogues that vmgate ships.
+    /// Loads the shipped catalogues.
     pub fn shipped() -> Result<Self, Problems> {
         Self::load(&[RuleSource::Builtin])
     }
 
-    /// Adds the entries of one more file; nothing of it if anything in it is wrong.
+    /// Adds the entries of one file; none of them if the file has a problem.
     fn add(&mut self, file: &Arc<SourceFile>) -> Result<(), Vec<Problem>> {
         let parsed = parse(file);
         let schema = parsed.node.as_ref().and_then(|root| root.get("schema")).and_then(Node::text);
@@ -102,12 +102,12 @@ impl Catalogues {
         Ok(())
     }
 
-    /// Everything in the catalogues that is not good style, as warnings.
+    /// Returns a warning for everything in the catalogues that is not good style.
     pub fn lint(&self) -> Vec<Problem> {
         self.files.iter().flat_map(lint::lint).collect()
     }
 
-    /// Software that watches its peers.
+    /// Software that monitors its peers.
     pub fn memory_sync(&self) -> &[MemorySyncEntry] {
         &self.memory_sync
     }
@@ -117,12 +117,12 @@ impl Catalogues {
         &self.udp_services
     }
 
-    /// The file of that name.
+    /// The file with the given name.
     pub(super) fn file(&self, name: &str) -> Option<&CatalogueFile> {
         self.files.iter().find(|file| file.source.name == name)
     }
 
-    /// The same catalogues with one entry changed.
+    /// Copy of the catalogues with one entry changed.
     pub(super) fn with(
         &self,
         id: &str,
@@ -144,7 +144,7 @@ fn ids<T>(entries: &[T], id: impl Fn(&T) -> &String) -> BTreeSet<String> {
     entries.iter().map(|entry| id(entry).clone()).collect()
 }
 
-/// Why a file whose schema is none of ours is no catalogue.
+/// Problems of a file whose schema is not the schema of a catalogue.
 fn no_catalogue(file: &Arc<SourceFile>, parsed: Parsed) -> Vec<Problem> {
     let Parsed { node, mut problems } = parsed;
     let Some(root) = node else { return problems };
@@ -157,7 +157,7 @@ fn no_catalogue(file: &Arc<SourceFile>, parsed: Parsed) -> Vec<Problem> {
     };
     let span = schema.map_or(root.span.clone(), |schema| schema.span.clone());
     problems.push(
-        Problem::at(file, span, "this is not a catalogue").label("no schema of a catalogue").help(help),
+        Problem::at(file, span, "this is not a catalogue").label("not the schema of a catalogue").help(help),
     );
     problems
 }

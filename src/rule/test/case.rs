@@ -1,4 +1,4 @@
-//! A case made ready: its facts, its parameters, and what it expects.
+//! Cases of rule tests, prepared to run: facts, parameters and expected outcomes.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -23,7 +23,7 @@ static FORECAST: Shape<Forecast> = Shape::new();
 /// Facts files by name.
 pub(super) type Fixtures = HashMap<String, Json>;
 
-/// A case, ready to run.
+/// A case, prepared to run.
 pub(super) struct Case {
     pub(super) name: String,
     pub(super) node: Node,
@@ -43,7 +43,7 @@ pub(super) struct Tests {
     cases: Vec<CaseDocument>,
 }
 
-/// Reads a facts file that cases begin with.
+/// Reads a fixture: a facts file that cases start from.
 pub(super) fn fixture(file: &Arc<SourceFile>) -> Result<Json, Vec<Problem>> {
     FACTS.read(file, |_| Vec::new()).map(|(_, node)| node.to_json())
 }
@@ -55,7 +55,7 @@ pub(super) fn tests(file: &Arc<SourceFile>) -> Result<Tests, Vec<Problem>> {
 }
 
 impl Tests {
-    /// Makes every case ready; what cannot be made ready is a problem.
+    /// Prepares every case; a case that cannot be prepared is a problem.
     pub(super) fn cases(&self, rule: &Rule, fixtures: &Fixtures) -> (Vec<Case>, Vec<Problem>) {
         let (mut ready, mut problems) = (Vec::new(), Vec::new());
         let nodes = self.node.get("cases").map(Node::items).unwrap_or_default();
@@ -65,7 +65,7 @@ impl Tests {
             if ready.iter().any(|other: &Case| other.name == document.name) {
                 maker.at(
                     node.get("name"),
-                    format!("a second case called `{}`", document.name),
+                    format!("two cases have the name `{}`", document.name),
                     "the same name",
                     None,
                 );
@@ -99,7 +99,7 @@ impl Maker<'_> {
         let Some(fixture) = fixtures.get(&document.given) else {
             let help = match closest(&document.given, fixtures.keys().map(String::as_str)) {
                 Some(like) => format!("did you mean `{like}`?"),
-                None => "fixtures are facts files in the folder `fixtures`".to_owned(),
+                None => "a fixture is a facts file in the folder `fixtures`".to_owned(),
             };
             let message = format!("there is no fixture `{}`", document.given);
             self.at(self.node.get("given"), message, "no such file", Some(help));
@@ -124,8 +124,8 @@ impl Maker<'_> {
         for mismatch in conform(&json, FACTS.ty()) {
             self.at(
                 self.node.get("set"),
-                format!("the facts of this case do not fit together: {mismatch}"),
-                "after this",
+                format!("the facts of this case are not valid: {mismatch}"),
+                "after these changes",
                 None,
             );
         }
@@ -170,7 +170,7 @@ impl Maker<'_> {
             Some((place::Step::Field(root), _)) if root == "now" => {
                 return self.at(
                     Some(key),
-                    "the time is not set here",
+                    "`now` cannot be set here",
                     "not a fact",
                     Some("write `now:` beside `set:`".to_owned()),
                 );
@@ -204,26 +204,26 @@ impl Maker<'_> {
         changed.params.iter().map(crate::rule::Param::to_value).collect()
     }
 
-    /// Patterns of expected messages that are none.
+    /// Problems of expected messages whose pattern is not a regular expression.
     fn patterns(&self, document: &CaseDocument) -> Option<Vec<Problem>> {
         let Expect::Outcomes(expected) = &document.expect else { return None };
         let problems = expected.iter().filter_map(|expected| {
             let pattern = expected.message.as_deref().and_then(pattern)?;
             let error = Regex::new(pattern).err()?;
             let span = self.node.get("expect").unwrap_or(self.node).span.clone();
-            Some(Problem::at(self.file, span, format!("`{pattern}` is not a pattern: {error}")).label("here"))
+            Some(Problem::at(self.file, span, format!("`{pattern}` is not a regular expression: {error}")).label("here"))
         });
         Some(problems.collect())
     }
 }
 
-/// The pattern of `/…/`.
+/// Regular expression in `/…/`; none for a plain text.
 fn pattern(text: &str) -> Option<&str> {
     text.strip_prefix('/')?.strip_suffix('/')
 }
 
 impl Expect {
-    /// Whether these outcomes are what was expected.
+    /// True if the outcomes are the expected ones.
     pub(super) fn fits(&self, outcomes: &[Outcome]) -> bool {
         match self {
             Self::Overall(status) => overall(outcomes) == *status,
@@ -238,7 +238,7 @@ impl Expect {
         }
     }
 
-    /// What is expected, a line an outcome.
+    /// Expected outcomes, one line for each.
     pub(super) fn lines(&self) -> Vec<String> {
         match self {
             Self::Overall(status) => vec![status.word().to_owned()],
@@ -267,7 +267,7 @@ impl ExpectedOutcome {
     }
 }
 
-/// The worst of all outcomes.
+/// Worst status of all outcomes.
 pub(super) fn overall(outcomes: &[Outcome]) -> Status {
     [Status::Fail, Status::Unknown, Status::Pass]
         .into_iter()
@@ -275,7 +275,7 @@ pub(super) fn overall(outcomes: &[Outcome]) -> Status {
         .unwrap_or(Status::NotApplicable)
 }
 
-/// An outcome in a line.
+/// An outcome as one line.
 pub(super) fn line(status: Status, subject: Option<&str>, message: Option<&str>) -> String {
     let mut text = status.word().to_owned();
     if let Some(subject) = subject {

@@ -1,4 +1,4 @@
-//! Paths to facts, as tests and outcomes write them, in documents and in values.
+//! Paths of facts, in the notation of tests and outcomes: parsed, typed, read and set.
 
 use std::sync::Arc;
 
@@ -10,16 +10,16 @@ use crate::document::{
 };
 use crate::rule::{root::ROOT, value::Value};
 
-/// A step of a path.
+/// Step of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Step {
     Field(String),
     Index(usize),
-    /// One past the last item.
+    /// A new item after the last.
     Append,
 }
 
-/// Takes a path apart: `vm.nics[0].tap`, `vm.nics.0.tap`, `vm.nics[+]` or `vm.nics.+`.
+/// Parses a path: `vm.nics[0].tap`, `vm.nics.0.tap`, `vm.nics[+]` or `vm.nics.+`.
 pub(super) fn parse(path: &str) -> Result<Vec<Step>, String> {
     let mut steps = Vec::new();
     for part in path.split('.') {
@@ -47,7 +47,7 @@ pub(super) fn parse(path: &str) -> Result<Vec<Step>, String> {
     Ok(steps)
 }
 
-/// The type of what stands at a path of the facts.
+/// Type of the fact at a path.
 pub(super) fn type_at(steps: &[Step]) -> Result<Type, (String, Option<String>)> {
     let mut ty = Type::plain(Kind::Record(Arc::clone(&ROOT)));
     for step in steps {
@@ -56,7 +56,7 @@ pub(super) fn type_at(steps: &[Step]) -> Result<Type, (String, Option<String>)> 
                 let Some((_, field)) = record.field(name) else {
                     let help = match closest(name, record.names()) {
                         Some(like) => format!("did you mean `{like}`?"),
-                        None => format!("there are {}", record.names().collect::<Vec<_>>().join(", ")),
+                        None => format!("the facts here are: {}", record.names().collect::<Vec<_>>().join(", ")),
                     };
                     return Err((format!("there is no fact `{name}`"), Some(help)));
                 };
@@ -64,16 +64,16 @@ pub(super) fn type_at(steps: &[Step]) -> Result<Type, (String, Option<String>)> 
             }
             (Kind::List(item), Step::Index(_) | Step::Append) => (**item).clone(),
             (Kind::List(_), Step::Field(name)) => {
-                return Err((format!("`{name}` of which item?"), Some(format!("write `[0].{name}`"))));
+                return Err((format!("the item of the list is missing before `{name}`"), Some(format!("write `[0].{name}`"))));
             }
             (kind, Step::Field(name)) => return Err((format!("{kind} has no field `{name}`"), None)),
-            (kind, _) => return Err((format!("{kind} has no positions"), None)),
+            (kind, _) => return Err((format!("{kind} has no numbered items"), None)),
         };
     }
     Ok(ty)
 }
 
-/// Puts a value at a path of a document. What is unknown or absent on the way becomes known and empty.
+/// Sets the value at a path of a document. Unknown or absent groups on the way become known and empty.
 pub(super) fn set(document: &mut Json, steps: &[Step], value: Json) -> Result<(), String> {
     let Some((first, rest)) = steps.split_first() else {
         *document = value;
@@ -107,7 +107,7 @@ pub(super) fn set(document: &mut Json, steps: &[Step], value: Json) -> Result<()
     }
 }
 
-/// The value at a path of the facts.
+/// Finds the value at a path of the facts.
 pub(super) fn find<'v>(root: &'v mut Value, steps: &[Step]) -> Option<&'v mut Value> {
     let mut ty = Type::plain(Kind::Record(Arc::clone(&ROOT)));
     let mut value = root;

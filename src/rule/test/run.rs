@@ -1,4 +1,4 @@
-//! Runs the tests of rules and the checks that nobody has to write.
+//! Runner of the tests of rules and of the automatic checks.
 
 use std::{sync::Arc, time::Instant};
 
@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// Runs the tests of every rule and catalogue, or of those that `filter` is a part of (`id`, or `id: case`).
+/// Runs the tests of every rule and catalogue, or only of those whose `id` or `id: case` contains `filter`.
 pub fn run(pack: &Pack, catalogues: &Catalogues, sources: &[RuleSource], filter: Option<&str>) -> TestReport {
     let started = Instant::now();
     let (files, mut problems) =
@@ -43,7 +43,7 @@ pub fn run(pack: &Pack, catalogues: &Catalogues, sources: &[RuleSource], filter:
     TestReport { rules, problems, elapsed: started.elapsed() }
 }
 
-/// What is wrong with the files of tests by themselves, for when the rules that they are for do not load.
+/// Returns the problems of test files themselves. It is used if the rules do not load.
 pub fn problems_of_files(sources: &[RuleSource]) -> Vec<Problem> {
     let (files, mut problems) = files::collect(sources, &[Role::Test, Role::Fixture, Role::CatalogueTest]);
     for RuleFile { role, file, .. } in &files {
@@ -70,7 +70,7 @@ fn fixtures(files: &[RuleFile], problems: &mut Vec<Problem>) -> Fixtures {
     fixtures
 }
 
-/// Tests belong beside their rule. Those of a shipped rule that was replaced are left out.
+/// Checks that tests are in the folder of their rule. Tests of a shipped rule that was replaced are left out.
 fn check_place(
     file: &RuleFile,
     tests: Tests,
@@ -83,8 +83,8 @@ fn check_place(
         Some(rule) if folder(&rule.file) == folder(&file.file.name) => all.push(tests),
         Some(_) if file.builtin => {}
         Some(rule) => {
-            let message = format!("the tests of `{}` are not beside it", tests.rule);
-            let help = format!("move them beside {}", rule.file);
+            let message = format!("the tests of `{}` are not in the folder of the rule", tests.rule);
+            let help = format!("move this file to the folder of {}", rule.file);
             problems.push(Problem::of_file(&file.file.name, message, &help));
         }
         None if file.builtin
@@ -119,7 +119,7 @@ impl Runner<'_> {
         let whole = self.selects(None);
         let mut report = RuleReport::new("rule", &self.rule.id);
         let Some(tests) = tests else {
-            let help = format!("write {}.test.yaml beside it; docs/writing-rules.md shows how", self.rule.id);
+            let help = format!("write {}.test.yaml in the same folder; docs/writing-rules.md shows how", self.rule.id);
             let span = self.rule.node.get("id").map_or(0..1, |node| node.span.clone());
             report.failures.push(
                 Problem::at(&self.rule.source, span, format!("`{}` has no tests", self.rule.id))
@@ -162,16 +162,16 @@ impl Runner<'_> {
             .collect();
         let node = case.node.get("name").unwrap_or(&case.node);
         let message = if remedy_works {
-            format!("{}: {} is not what the rule finds", self.rule.id, case.name)
+            format!("{}: case `{}`: the outcomes are not the expected ones", self.rule.id, case.name)
         } else {
-            format!("{}: {} does not pass, so the remediation does not help", self.rule.id, case.name)
+            format!("{}: case `{}` does not pass, so the remediation does not help", self.rule.id, case.name)
         };
         let problem =
             (!passed).then(|| Problem::at(&tests.file, node.span.clone(), message).label("this case"));
         CaseReport { name: case.name.clone(), problem, expected: case.expect.lines(), actual }
     }
 
-    /// The cases that every rule needs.
+    /// Checks that the cases exist that every rule needs.
     fn required(&self, tests: &Tests, cases: &[Case], results: &[Vec<Outcome>], report: &mut RuleReport) {
         let found: Vec<Status> = results.iter().map(|outcomes| overall(outcomes)).collect();
         let span = tests.node.get("cases").map_or(0..1, |node| node.span.clone());
@@ -179,7 +179,7 @@ impl Runner<'_> {
             let message = format!("{} has no case that {what}", self.rule.id);
             report
                 .failures
-                .push(Problem::at(&tests.file, span.clone(), message).label("among these").help(help));
+                .push(Problem::at(&tests.file, span.clone(), message).label("in this list").help(help));
         };
         let conditional = self.rule.program.when.is_some() || !self.rule.program.each.is_empty();
         for (status, what) in [
@@ -194,13 +194,13 @@ impl Runner<'_> {
                 _ => true,
             };
             if needed && !found.contains(&status) {
-                missing(what, format!("add one with `expect: {}`", status.word()));
+                missing(what, format!("add a case with `expect: {}`", status.word()));
             }
         }
         if cases.iter().all(|case| case.remediates.is_none()) {
             missing(
                 "shows the remediation",
-                "add one with `remediates: <name of a failing case>` that passes".to_owned(),
+                "add a case that passes, with `remediates: <name of a failing case>`".to_owned(),
             );
         }
         for (case, target) in cases.iter().filter_map(|case| Some((case, case.remediates.as_ref()?))) {
@@ -215,7 +215,7 @@ impl Runner<'_> {
         }
     }
 
-    /// A list that is written out in `foreach` is never empty.
+    /// True if the rule may not apply: it has a `when`, or a `foreach` whose list is not a literal and so may be empty.
     fn can_be_empty(&self) -> bool {
         self.rule.program.when.is_some()
             || self
@@ -226,7 +226,7 @@ impl Runner<'_> {
                 .any(|each| !matches!(each.list.node, crate::rule::expr::Node::List(_)))
     }
 
-    /// Knowing less never turns pass into fail, nor fail into pass.
+    /// Checks that no pass becomes a fail, and no fail a pass, if one fact is made unknown.
     fn monotone(&self, tests: &Tests, case: &Case, outcomes: &[Outcome], report: &mut RuleReport) {
         let paths: std::collections::BTreeSet<&str> = outcomes
             .iter()
@@ -237,7 +237,7 @@ impl Runner<'_> {
             let Ok(steps) = place::parse(path) else { continue };
             let mut root = case.root.clone();
             let Some(value) = place::find(&mut root, &steps) else { continue };
-            *value = Value::Unknown(Arc::new(Unknown::new(Cause::NotCollected, "taken away")));
+            *value = Value::Unknown(Arc::new(Unknown::new(Cause::NotCollected, "made unknown by the test")));
             let subject = Subject::new(&case.facts, &root, case.now);
             let less = evaluate::evaluate([(self.rule, case.params.as_slice())].into_iter(), &subject);
             report.monotone += 1;
@@ -264,17 +264,17 @@ impl Runner<'_> {
             if flipped {
                 let node = case.node.get("name").unwrap_or(&case.node);
                 let message =
-                    format!("{}: {}: without `{path}` pass and fail change places", self.rule.id, case.name);
+                    format!("{}: case `{}`: pass and fail are exchanged if `{path}` is unknown", self.rule.id, case.name);
                 report.failures.push(
                     Problem::at(&tests.file, node.span.clone(), message)
                         .label("this case")
-                        .help("knowing less must lead to unknown; this is a defect of vmgate: please report it with the rule"),
+                        .help("an unknown fact must make the outcome unknown; this is a defect of vmgate: please report it together with the rule"),
                 );
             }
         }
     }
 
-    /// Every change of an operator or a number must be noticed by some case.
+    /// Checks that every change of an operator or a number changes the result of a case.
     fn mutate(&self, cases: &[Case], results: &[Vec<Outcome>], report: &mut RuleReport) {
         let verdicts = |outcomes: &[Outcome]| {
             outcomes.iter().map(|outcome| (outcome.subject.clone(), outcome.status)).collect::<Vec<_>>()
@@ -302,8 +302,8 @@ impl Runner<'_> {
             }
             None => 0..1,
         };
-        Problem::at(source, span, format!("{}: no case notices that {}", self.rule.id, mutant.change))
-            .label(format!("{} here", mutant.change))
-            .help("add a case at the limit, or one that only this part decides; if none can exist, the part is not needed")
+        Problem::at(source, span, format!("{}: no case has another result if {}", self.rule.id, mutant.change))
+            .label(mutant.change.clone())
+            .help("add a case at the limit, or a case that only this part decides; if no such case can exist, remove this part")
     }
 }
