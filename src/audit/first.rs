@@ -1,13 +1,14 @@
-//! What to do first: the obstacles that stand in the way of most VMs, each with its way out.
+//! First steps of an audit: the obstacles whose removal helps most VMs, each with its way out.
 
 use std::collections::BTreeMap;
 
 use super::{Answer, AuditedVm, FirstStep, Reason};
 
-/// So many are worth naming: what comes after them changes once they are gone.
+/// Limit on the steps that are named: the order of further steps changes when these are done.
 const NAMED: usize = 5;
 
-/// The obstacles, by how many VMs would have a destination if this one alone were gone, then by how many moves they block.
+/// Returns the obstacles, sorted by the number of VMs that get a destination if only this obstacle is removed, then by the number of
+/// moves that the obstacle blocks.
 pub(super) fn first(vms: &[AuditedVm]) -> Vec<FirstStep> {
     let mut steps: BTreeMap<(&str, &str), FirstStep> = BTreeMap::new();
     for vm in vms {

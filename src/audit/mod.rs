@@ -1,7 +1,7 @@
-//! The audit: for every VM, to which hosts it could go, and why not to the others.
+//! Audit of hosts: the possible destinations of every VM, and the obstacles to the others.
 //!
-//! Pure: verdicts in, a document out. An audit asks no guest and measures nothing, so that much of a verdict stays
-//! undecided; what it says is where a VM cannot go, and where nothing that was looked at stands in the way.
+//! Pure: verdicts in, a document out. An audit asks no guest and measures nothing, so that many rules of a verdict stay
+//! undecided. It finds destinations that are impossible, and destinations without a known obstacle.
 
 mod document;
 mod first;
@@ -23,22 +23,22 @@ use crate::{
     verdict::{Judged, Verdict},
 };
 
-/// Facts that an audit never has: that they are missing says nothing of a destination.
+/// Facts that an audit never collects: their absence is no reason against a destination.
 const NOT_LOOKED_AT: [&str; 6] =
     ["guest", "path", "forecast", "vm.dirty_rate", "vm.dirty_windows", "vm.dirty_trace"];
 
-/// A move that was judged: names of the two hosts and the verdict.
+/// A move with its verdict.
 #[derive(Debug, Clone)]
 pub struct JudgedMove {
-    /// The host that the VM runs on.
+    /// Name of the host that the VM runs on.
     pub source: String,
-    /// The host that it could go to.
+    /// Name of the host that the VM could move to.
     pub destination: String,
-    /// What the rules say of it.
+    /// Verdict of the rules.
     pub verdict: Verdict,
 }
 
-/// The audit of `hosts` from the verdicts on every move between them.
+/// Makes the audit of `hosts` from the verdicts on every move between them.
 pub fn audit(hosts: Vec<AuditedHost>, moves: &[JudgedMove], at: Timestamp) -> Audit {
     let mut vms: BTreeMap<(String, String, String), Vec<Destination>> = BTreeMap::new();
     for judged in moves {
@@ -65,8 +65,8 @@ pub fn audit(hosts: Vec<AuditedHost>, moves: &[JudgedMove], at: Timestamp) -> Au
     }
 }
 
-/// What a verdict on facts that an audit has says of a destination: a guest that was not asked, and a path that was not
-/// tried, are no reason against it.
+/// Rates a destination by a verdict: a guest that was not asked and a path that was not measured are no reason against
+/// the destination.
 pub fn destination(host: &str, verdict: &Verdict) -> Destination {
     let violations = |effect| {
         let outcomes = verdict.outcomes.iter();
@@ -103,21 +103,21 @@ fn reason(judged: &Judged) -> Reason {
     }
 }
 
-/// Outcomes that block for want of evidence.
+/// Outcomes that block because evidence is missing.
 fn unknown(verdict: &Verdict) -> impl Iterator<Item = &Judged> {
     let outcomes = verdict.outcomes.iter();
     outcomes
         .filter(|judged| judged.effect_now == Some(Effect::Block) && judged.outcome.status == Status::Unknown)
 }
 
-/// Whether a missing fact is one that an audit should have had.
+/// True if an audit should have collected this fact.
 fn matters(path: &str) -> bool {
     !NOT_LOOKED_AT.iter().any(|group| {
         path.strip_prefix(group).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
     })
 }
 
-/// What could not be decided anywhere, by its cause: one way out for each.
+/// Groups the missing evidence of all moves by cause, with one way out for each cause.
 fn undecided(moves: &[JudgedMove]) -> Vec<Undecided> {
     let mut groups: BTreeMap<Cause, (BTreeSet<&str>, BTreeSet<&str>, bool)> = BTreeMap::new();
     for judged in moves.iter().flat_map(|judged| unknown(&judged.verdict)) {

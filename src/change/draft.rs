@@ -1,5 +1,5 @@
-//! A change file as a plan writes it: in the form that people review, and over an earlier one with as few lines changed
-//! as can be.
+//! Draft of a change file, written by a plan for people to review. A draft can be merged into an earlier file with as few
+//! changed lines as possible.
 
 use std::collections::HashMap;
 
@@ -8,78 +8,78 @@ use serde_json::{Map, Value, json};
 use super::{Versions, load::LIMIT};
 use crate::document::{Problems, SourceFile, parse};
 
-/// A change that is to be written.
+/// A change that will be written to a file.
 #[derive(Debug, Clone, Default)]
 pub struct Draft {
-    /// Its id in the operator's own books.
+    /// Id in the operator's ticket system.
     pub id: String,
-    /// What it is for, in a line.
+    /// Purpose of the change, in one line.
     pub title: String,
-    /// When its moves may run, as the file writes it.
+    /// Time window in which the moves may run: start and end.
     pub window: Option<(jiff::Timestamp, jiff::Timestamp)>,
-    /// Longest silence of a guest, where another than the default is accepted.
+    /// Longest blackout that is accepted; the default if none.
     pub longest_blackout_seconds: Option<f64>,
-    /// Longest duration of a migration that is accepted.
+    /// Longest duration of a migration that is accepted; no limit if none.
     pub deadline_seconds: Option<f64>,
-    /// Moves out of one host, into one host and over one link at once.
+    /// Limit on the moves out of one host at the same time.
     pub per_source: u32,
-    /// See [`Self::per_source`].
+    /// Limit on the moves into one host at the same time.
     pub per_destination: u32,
-    /// How many at once altogether.
+    /// Limit on all moves at the same time.
     pub at_once: Option<u32>,
-    /// Its parts; empty where it has but one.
+    /// Waves; empty if there is only one.
     pub waves: Vec<DraftWave>,
-    /// The moves in their order.
+    /// Moves, in their order.
     pub moves: Vec<DraftMove>,
-    /// VMs that stay.
+    /// VMs for which the plan found no destination.
     pub stays: Vec<Stays>,
 }
 
-/// A part of the change.
+/// A wave of the draft.
 #[derive(Debug, Clone)]
 pub struct DraftWave {
-    /// Its name.
+    /// Name of the wave.
     pub name: String,
-    /// Hosts that it waits for, by URI, and what they must have.
+    /// URIs of the hosts that the wave waits for, and the versions that they must have.
     pub wait_for: Option<(Vec<String>, Versions)>,
 }
 
-/// One move.
+/// A move of the draft.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DraftMove {
     /// Name or UUID of the VM.
     pub vm: String,
-    /// Libvirt URI of its host.
+    /// Libvirt URI of the source.
     pub from: String,
     /// Libvirt URI of the destination.
     pub to: String,
-    /// Address that takes the traffic.
+    /// Address of the destination for the migration traffic.
     pub migrate_address: Option<String>,
-    /// Its part of the links.
+    /// Limit on the migration traffic: the move's part of the links.
     pub bandwidth_limit_bytes_per_second: Option<u64>,
-    /// The part of the change that it belongs to.
+    /// Wave of the move.
     pub wave: Option<String>,
-    /// Groups of which no other member moves meanwhile.
+    /// Groups of which no other member moves at the same time.
     pub exclusive: Vec<String>,
-    /// How long it takes.
+    /// Forecast of the duration, in seconds.
     pub expected_seconds: f64,
 }
 
-/// A VM that stays.
+/// A VM for which the plan found no destination.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stays {
-    /// The VM.
+    /// Name or UUID of the VM that stays.
     pub vm: String,
-    /// Libvirt URI of its host.
+    /// Libvirt URI of the host that the VM stays on.
     pub on: String,
-    /// Why.
+    /// Reasons.
     pub because: Vec<String>,
     /// The cheapest way out.
     pub way_out: String,
 }
 
 impl Draft {
-    /// The change as YAML.
+    /// Returns the change as YAML.
     pub fn text(&self) -> String {
         let mut document = json!({ "schema": "vmgate/change/v1", "id": self.id, "title": self.title });
         if let Some(fields) = document.as_object_mut() {
@@ -95,15 +95,15 @@ impl Draft {
             if !goals.is_empty() {
                 fields.insert("goals".into(), Value::Object(goals));
             }
-            // A move that cannot be made is no reason to leave the other VMs on a host that goes down.
+            // One move that cannot be made is no reason to leave the other VMs on a host that is shut down.
             fields.insert("after_no_go".into(), json!("continue"));
             self.lay_plan(fields, self.moves.iter().map(DraftMove::document).collect());
         }
         yaml(&document)
     }
 
-    /// The change as YAML, laid over an earlier one: what people wrote into that stays, as do moves that are planned as
-    /// they were, in their order. Of comments only those at its head are kept.
+    /// Merges the change into an earlier file and returns YAML: additions by people are kept, and so are unchanged moves, in
+    /// their order. Only the comments at the head of the file are kept.
     pub fn over(&self, name: &str, earlier: &[u8]) -> Result<String, Problems> {
         let file = SourceFile::bounded(name, earlier.to_vec(), LIMIT)?;
         let Some(node) = parse(&file).node else { return Ok(self.text()) };
@@ -141,8 +141,8 @@ impl Draft {
         fields.insert("moves".into(), Value::Array(moves));
     }
 
-    /// The planned moves, those of an earlier file first where they are still planned. One that goes elsewhere keeps what
-    /// people added to it.
+    /// Planned moves as JSON: first those of the earlier file that are still planned, then the new ones. A move with another
+    /// destination keeps the additions by people.
     fn merged(&self, written: Vec<Value>) -> Vec<Value> {
         let text =
             |value: &Value, key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -183,7 +183,7 @@ impl DraftMove {
         self.onto(json!({ "vm": self.vm, "from": self.from }))
     }
 
-    /// Lays what the plan says of the move over what a file says of it.
+    /// Writes the planned values of the move over its values in a file.
     fn onto(&self, mut written: Value) -> Value {
         let Some(fields) = written.as_object_mut() else { return written };
         let same = fields.get("to").and_then(Value::as_str) == Some(&self.to);
@@ -195,7 +195,7 @@ impl DraftMove {
         set("migrate_address", self.migrate_address.as_ref().map(|address| json!(address)));
         set("wave", self.wave.as_ref().map(|wave| json!(wave)));
         set("exclusive", (!self.exclusive.is_empty()).then(|| json!(self.exclusive)));
-        // A forecast differs a little each time: a move that stays as it was keeps its own.
+        // Forecasts differ a little each time: an unchanged move keeps its earlier forecast.
         if !same || !fields.contains_key("expected_seconds") {
             fields.insert("expected_seconds".into(), json!((self.expected_seconds * 10.0).round() / 10.0));
         }

@@ -1,7 +1,7 @@
-//! Facts files for the moves of a change: collected where the hypervisors are, judged where the change is reviewed.
+//! Facts files for the moves of a change: collected near the hypervisors, judged where the change is reviewed.
 //!
-//! A file is evidence for a move only where it is of the same VM and the same two hosts: facts about another destination
-//! would say GO to a move that nobody looked at.
+//! A file is used for a move only if it is about the same VM and the same two hosts: facts about another destination
+//! could give GO to a move that was never checked.
 
 use std::{
     fs, io,
@@ -17,7 +17,7 @@ use crate::{
     fact::{Fact, Facts, Host, Vm},
 };
 
-/// A folder of facts files, all of them read.
+/// All facts files of a folder, in memory.
 #[derive(Debug)]
 pub struct Evidence {
     files: Vec<(PathBuf, Facts)>,
@@ -29,28 +29,28 @@ pub enum EvidenceError {
     /// The folder, or the one file, cannot be read.
     #[error("{}: cannot be read: {source}; name a facts file, or a folder of them", path.display())]
     Unreadable {
-        /// What was named.
+        /// Path, as it was named.
         path: PathBuf,
-        /// Why.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// One of the files.
+    /// One of the files has problems.
     #[error(transparent)]
     Document(#[from] Problems),
-    /// Two files speak of one move, and which of them holds would be chance.
+    /// Two files are about the same move, so the choice between them would be chance.
     #[error("{} and {} are both about the move of {vm}: keep the later one", first.display(), second.display())]
     Twice {
-        /// The VM.
+        /// Name of the VM.
         vm: String,
-        /// The one file.
+        /// First file.
         first: PathBuf,
-        /// The other.
+        /// Second file.
         second: PathBuf,
     },
 }
 
 impl Evidence {
-    /// Reads a facts file, or all of a folder: those whose names end in yaml, yml or json.
+    /// Reads a facts file, or all files of a folder with the ending yaml, yml or json.
     pub fn read(path: &Path) -> Result<Self, EvidenceError> {
         let unreadable = |source| EvidenceError::Unreadable { path: path.to_owned(), source };
         let mut files = vec![path.to_owned()];
@@ -67,12 +67,13 @@ impl Evidence {
         Ok(Self { files: files.into_iter().map(read).collect::<Result<_, EvidenceError>>()? })
     }
 
-    /// All of them, for whoever puts them together otherwise.
+    /// Returns all facts, without the names of their files.
     pub fn into_facts(self) -> Vec<Facts> {
         self.files.into_iter().map(|(_, facts)| facts).collect()
     }
 
-    /// The facts of a move of `change`. Where no file has them all are unknown, which is a verdict too: nobody looked.
+    /// Returns the facts of a move of `change`. If no file is about the move, all facts are unknown, which leads to a verdict
+    /// too.
     pub fn of(&self, change: &ChangeFile, planned: &PlannedMove) -> Result<Facts, EvidenceError> {
         let mut about = self.files.iter().filter(|(_, facts)| is_about(facts, planned));
         let mut facts = match (about.next(), about.next()) {
@@ -95,7 +96,7 @@ fn is_about(facts: &Facts, planned: &PlannedMove) -> bool {
     is_vm && is_host(&facts.source, &planned.from) && is_host(&facts.destination, &planned.to)
 }
 
-/// Whether a host is the one that is reached by `uri`: it was reached by the same, or is called like the host in it.
+/// True if `uri` is the address of the host: the facts have the same URI, or the hostname of that URI.
 pub(crate) fn is_host(host: &Fact<Host>, uri: &Uri) -> bool {
     let Some(host) = host.known() else { return false };
     match host.uri.known().and_then(|text| text.parse::<Uri>().ok()) {
@@ -104,7 +105,7 @@ pub(crate) fn is_host(host: &Fact<Host>, uri: &Uri) -> bool {
     }
 }
 
-/// Names alone, so that the verdict says what it is about.
+/// Facts with only the names of VM and hosts, so that the verdict can name the move.
 fn nothing_known(planned: &PlannedMove) -> Facts {
     let host = |uri: &Uri| {
         let hostname = uri.host.clone().map_or_else(Fact::default, Fact::Known);

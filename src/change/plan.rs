@@ -1,4 +1,4 @@
-//! How one move is to be made: everything that the executor needs, and the ledger keeps for a recovery.
+//! Plan of one move: goals, settings and preparation, which the executor needs and the ledger keeps for recovery.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,68 +8,68 @@ use crate::fact;
 /// Goals, settings and preparation of one move.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
-    /// Longest silence of the guest that is accepted.
+    /// Longest blackout that is accepted.
     pub longest_blackout_seconds: f64,
     /// Longest duration of the migration that is accepted; none for no limit.
     pub deadline_seconds: Option<f64>,
-    /// How QEMU is to migrate it.
+    /// Settings of the migration.
     pub settings: Settings,
-    /// Whether the move tries out a pair of hypervisor versions, on a VM that may be lost.
+    /// True if the move tests a pair of hypervisor versions, with a VM that may be lost.
     #[serde(default)]
     pub rehearsal: bool,
-    /// How the guest is told; none where it is not.
+    /// Notification of the guest; none if the guest is not notified.
     pub notify: Option<Notify>,
-    /// What is done before, in this order, and undone after, in the other.
+    /// Actions before the move, in this order; they are undone after the move in the reverse order.
     pub actions: Vec<Action>,
 }
 
-/// Something that is done before a migration and undone after it, whichever way it ends.
+/// An action before a migration, which is undone after the migration, even if it fails.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Action {
-    /// What is done.
+    /// The action itself.
     pub deed: Deed,
-    /// How long it may take, and how long undoing it may take.
+    /// Time limit of the action, and also of its undoing.
     pub time_limit_seconds: f64,
 }
 
-/// What an action does.
+/// Kinds of actions, with their arguments.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "kebab-case")]
 pub enum Deed {
     /// Stops a service in the guest, and starts it again if it ran.
     StopService {
-        /// Its name, as the guest's service manager knows it.
+        /// Name of the service, as the guest's service manager knows it.
         service: String,
-        /// Names of its processes: what is gone when it is stopped.
+        /// Process names of the service, which end when the service is stopped.
         processes: Vec<String>,
     },
-    /// Runs a command, and another one to undo it.
+    /// Runs a command, and another command to undo it.
     Run {
-        /// Where.
+        /// Machine on which both commands run.
         on: RunsOn,
-        /// Program and arguments.
+        /// Program and arguments of the command.
         run: Vec<String>,
-        /// The same for undoing it; empty where there is nothing to undo. It may be run more than once.
+        /// Program and arguments that undo the command; empty if there is nothing to undo. They may run more than once.
         undo: Vec<String>,
     },
 }
 
-/// Where a command runs.
+/// Machine on which a command runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum RunsOn {
-    /// Where vmgate runs.
+    /// The machine of vmgate.
     #[default]
     Operator,
     /// In the guest, through its agent.
     Guest,
 }
 
-/// libvirt's default for the cache of XBZRLE.
+/// Default of libvirt for the size of the XBZRLE cache.
 const XBZRLE_CACHE_BYTES: u64 = 64 << 20;
 
 impl Plan {
-    /// What rules see of this plan.
+    /// Facts about this plan, for the rules.
     pub fn asked(&self) -> fact::Change {
         fact::Change {
             longest_blackout_seconds: self.longest_blackout_seconds,
@@ -88,7 +88,7 @@ impl Plan {
 }
 
 impl From<&fact::Change> for Plan {
-    /// The plan of a move that is asked for on the command line.
+    /// Plan of a move that is given on the command line.
     fn from(change: &fact::Change) -> Self {
         Self {
             longest_blackout_seconds: change.longest_blackout_seconds,

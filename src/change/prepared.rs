@@ -1,17 +1,17 @@
-//! The guest as a change's preparation will leave it.
+//! Effect of a change's preparation on the facts: the guest without the services that will be stopped.
 
 use std::collections::BTreeSet;
 
 use super::{Deed, Plan};
 use crate::fact::{Fact, Facts, Guest};
 
-/// Longest name that the kernel keeps of a process.
+/// Characters of a process name that the kernel keeps.
 const KERNEL_NAME: usize = 15;
 
 impl Plan {
-    /// Takes what the plan stops out of the facts: the processes of its services, their sockets and their flows. A
-    /// verdict on such facts is one on the move as it is planned; what is really gone is seen just before the migration,
-    /// when nothing is taken out.
+    /// Removes from the facts everything that the plan stops: the processes of its services, their sockets and their flows. A
+    /// verdict on these facts is about the move as planned; the check directly before the migration removes nothing and sees
+    /// the real processes.
     pub fn prepare(&self, facts: &mut Facts) {
         let stopped: BTreeSet<String> = self
             .actions

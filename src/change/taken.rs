@@ -1,4 +1,4 @@
-//! What the moves of a change before this one will have taken, where all of them are only checked.
+//! Memory that earlier moves of a change will need, for a check of all moves without executing them.
 
 use std::collections::BTreeMap;
 
@@ -7,15 +7,15 @@ use crate::{
     verdict::{Decision, Verdict},
 };
 
-/// Memory that earlier moves take of their destinations, by the host's UUID.
+/// Memory that earlier moves reserve at their destinations, by the host's UUID.
 #[derive(Debug, Default)]
 pub struct Taken {
     memory_bytes: BTreeMap<String, u64>,
 }
 
 impl Taken {
-    /// Takes it out of the facts of the next move. Moves are made one after the other, so that each has the bandwidth for
-    /// itself.
+    /// Subtracts the reserved memory from the facts of the next move. Moves run one after the other, so each has the full
+    /// bandwidth.
     pub fn lay_over(&self, facts: &mut Facts) {
         let Fact::Known(destination) = &mut facts.destination else { return };
         let Fact::Known(uuid) = &destination.uuid else { return };
@@ -25,7 +25,7 @@ impl Taken {
         }
     }
 
-    /// Counts a move: one that is not GO is not made, and takes nothing.
+    /// Adds the memory of a move. A move that is not GO will not be made and needs none.
     pub fn add(&mut self, facts: &Facts, verdict: &Verdict) {
         let (Decision::Go(_), Some(vm), Some(destination)) =
             (verdict.decision, facts.vm.known(), facts.destination.known())
