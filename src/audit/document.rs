@@ -23,9 +23,9 @@ pub struct Audit {
     pub first: Vec<FirstStep>,
     /// Differences from an earlier audit; absent without `--baseline`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub since: Option<AuditSince>,
+    pub since: Option<AuditDifferences>,
     /// Missing evidence by cause, each with a way out.
-    pub undecided: Vec<Undecided>,
+    pub undecided: Vec<MissingEvidence>,
 }
 
 /// A first step: an obstacle at one destination, and the gain of its removal.
@@ -52,7 +52,7 @@ pub struct FirstStep {
 /// Differences between an audit and an earlier audit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct AuditSince {
+pub struct AuditDifferences {
     /// Time of the earlier audit.
     pub evaluated_at: Timestamp,
     /// Obstacles that the earlier audit did not have.
@@ -121,23 +121,23 @@ pub struct AuditedVm {
     /// The host that the VM runs on.
     pub host: String,
     /// Every other host, as a destination.
-    pub destinations: Vec<Destination>,
+    pub destinations: Vec<AuditedDestination>,
 }
 
 /// A host as a possible destination of a VM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Destination {
+pub struct AuditedDestination {
     /// Name of the host.
     pub host: String,
     /// Answer to the question whether the VM could move there.
-    pub answer: Answer,
+    pub answer: MoveAnswer,
     /// Violated rules that block the move.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub because: Vec<Reason>,
+    pub because: Vec<RuleViolation>,
     /// Violated rules that only warn.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub warnings: Vec<Reason>,
+    pub warnings: Vec<RuleViolation>,
     /// Ids of rules without the evidence that an audit should have.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub undecided: Vec<String>,
@@ -146,7 +146,7 @@ pub struct Destination {
 /// Answer to the question whether a VM could move to a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum Answer {
+pub enum MoveAnswer {
     /// No rule that was evaluated blocks the move.
     Yes,
     /// A blocking rule is violated.
@@ -158,7 +158,7 @@ pub enum Answer {
 /// A violated rule.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Reason {
+pub struct RuleViolation {
     /// Id of the rule.
     pub rule: String,
     /// Item of `foreach` that the finding is about; absent if the rule is about the whole move.
@@ -174,7 +174,7 @@ pub struct Reason {
 /// Evidence that is missing because of one cause.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Undecided {
+pub struct MissingEvidence {
     /// Cause.
     pub cause: Cause,
     /// True if an audit never collects this evidence: guests, the path, dirty rates.
@@ -190,13 +190,13 @@ pub struct Undecided {
 impl AuditedVm {
     /// True if the VM has a possible destination.
     pub fn can_move(&self) -> bool {
-        self.destinations.iter().any(|destination| destination.answer == Answer::Yes)
+        self.destinations.iter().any(|destination| destination.answer == MoveAnswer::Yes)
     }
 }
 
 impl Audit {
     /// True if every VM has a possible destination.
-    pub fn everybody_can_move(&self) -> bool {
+    pub fn every_vm_can_move(&self) -> bool {
         self.vms.iter().all(AuditedVm::can_move)
     }
 
@@ -204,7 +204,7 @@ impl Audit {
     pub fn exit(&self) -> ExitCode {
         let stuck = || self.vms.iter().filter(|vm| !vm.can_move());
         let refused_everywhere =
-            |vm: &AuditedVm| vm.destinations.iter().all(|destination| destination.answer == Answer::No);
+            |vm: &AuditedVm| vm.destinations.iter().all(|destination| destination.answer == MoveAnswer::No);
         if self.vms.is_empty() && self.hosts.iter().all(|host| host.lost.is_none()) {
             ExitCode::NothingEvaluated
         } else if stuck().any(refused_everywhere) {

@@ -27,7 +27,7 @@ pub(super) struct ChangeDocument {
     pub(super) goals: Goals,
     /// Settings of the migration, for every move.
     #[serde(default)]
-    pub(super) settings: Settings,
+    pub(super) settings: MoveSettings,
     /// True if the moves test a pair of hypervisor versions, with VMs that may be lost. The ledger records them as
     /// rehearsals, and the rules demand no earlier rehearsal.
     #[serde(default)]
@@ -53,7 +53,7 @@ pub(super) struct ChangeDocument {
     pub(super) waves: Vec<WaveDocument>,
     /// VMs for which a plan found no destination. Only people read this field.
     #[serde(default)]
-    pub(super) stays: Vec<StaysDocument>,
+    pub(super) stays: Vec<UnplacedVmDocument>,
     /// Treatment of the moves after a move that is NO-GO.
     #[serde(default)]
     pub(super) after_no_go: AfterNoGo,
@@ -113,7 +113,7 @@ pub struct Versions {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(dead_code, reason = "people read it, and its shape is checked")]
-pub(super) struct StaysDocument {
+pub(super) struct UnplacedVmDocument {
     /// Name or UUID of the VM that stays.
     #[schemars(example = &"gpu1")]
     pub(super) vm: String,
@@ -155,7 +155,7 @@ pub(super) struct Goals {
 /// Settings of a migration. A setting that a move leaves out is taken from the change.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct Settings {
+pub struct MoveSettings {
     /// Limit on the migration traffic; no limit if left out.
     #[schemars(example = 125_000_000_u64)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -187,7 +187,7 @@ pub struct Settings {
     pub tls: Option<bool>,
 }
 
-impl Settings {
+impl MoveSettings {
     /// Fills the settings that are left out with those of `others`.
     #[must_use]
     pub fn or(self, others: &Self) -> Self {
@@ -325,7 +325,7 @@ pub(super) struct MoveDocument {
     pub(super) goals: Goals,
     /// Settings of this move; settings that are left out are taken from the change.
     #[serde(default)]
-    pub(super) settings: Settings,
+    pub(super) settings: MoveSettings,
     /// Notification of this guest; fields that are left out are taken from the change.
     #[serde(default)]
     pub(super) notify: NotifyDocument,

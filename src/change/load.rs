@@ -3,7 +3,7 @@
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use super::{
-    Action, ChangeFile, Deed, Notify, Plan, PlannedMove, WaitFor, Wave,
+    Action, ChangeFile, ActionKind, Notify, MovePlan, PlannedMove, WaitFor, Wave,
     document::{ActionDocument, ChangeDocument, Goals, MoveDocument, NotifyDocument, WaveDocument},
 };
 use crate::{
@@ -22,12 +22,12 @@ const TIME_LIMIT_SECONDS: f64 = 60.0;
 const LONGEST_SECONDS: f64 = 86_400.0;
 
 /// Limit on the size of a change file, in bytes: a plan with tens of thousands of moves is smaller.
-pub(super) const LIMIT: u64 = 16 << 20;
+pub(super) const MOST_BYTES: u64 = 16 << 20;
 
 pub(super) fn parse(name: &str, bytes: &[u8]) -> Result<ChangeFile, Problems> {
-    let file = SourceFile::bounded(name, bytes.to_vec(), LIMIT)?;
+    let file = SourceFile::bounded(name, bytes.to_vec(), MOST_BYTES)?;
     let (document, root) = CHANGE.read(&file, |root| {
-        let mut check = Check { file: &file, problems: Vec::new() };
+        let mut check = ChangeCheck { file: &file, problems: Vec::new() };
         check.change(root);
         check.problems
     })?;
@@ -107,7 +107,7 @@ fn planned(
         to: uri(&asked.to)?,
         migrate_address: address.map_err(|error| problem(error.to_string()))?,
         guest: asked.guest.clone(),
-        plan: Plan {
+        plan: MovePlan {
             longest_blackout_seconds: blackout(&asked.goals)
                 .or(blackout(&change.goals))
                 .unwrap_or(fact::Change::default().longest_blackout_seconds),
@@ -115,7 +115,7 @@ fn planned(
             settings: asked.settings.clone().or(&change.settings),
             rehearsal: change.rehearsal,
             notify: notify(&asked.notify, &change.notify),
-            actions: actions.map(|action| done(action).map_err(&problem)).collect::<Result<_, _>>()?,
+            actions: actions.map(|action| self::action(action).map_err(&problem)).collect::<Result<_, _>>()?,
         },
         wave: change
             .waves
@@ -146,25 +146,25 @@ fn notify(asked: &NotifyDocument, change: &NotifyDocument) -> Option<Notify> {
     })
 }
 
-fn done(action: &ActionDocument) -> Result<Action, String> {
+fn action(action: &ActionDocument) -> Result<Action, String> {
     let deed = match (&action.stop_service, &action.run, &action.undo) {
-        (Some(service), None, None) => Deed::StopService {
+        (Some(service), None, None) => ActionKind::StopService {
             service: service.clone(),
             processes: action.processes.clone().unwrap_or_else(|| vec![service.clone()]),
         },
-        (None, Some(run), Some(undo)) => Deed::Run { on: action.on, run: run.clone(), undo: undo.clone() },
+        (None, Some(run), Some(undo)) => ActionKind::Run { on: action.on, run: run.clone(), undo: undo.clone() },
         _ => return Err("an action is either `stop_service`, or `run` with `undo`".to_owned()),
     };
     Ok(Action { deed, time_limit_seconds: action.time_limit_seconds.unwrap_or(TIME_LIMIT_SECONDS) })
 }
 
 /// Checks that the types cannot express.
-struct Check<'a> {
+struct ChangeCheck<'a> {
     file: &'a Arc<SourceFile>,
     problems: Vec<Problem>,
 }
 
-impl Check<'_> {
+impl ChangeCheck<'_> {
     fn wrong(&mut self, node: &Node, message: impl Into<String>, label: &str, help: &str) {
         self.problems.push(Problem::at(self.file, node.span.clone(), message).label(label).help(help));
     }
@@ -176,7 +176,7 @@ impl Check<'_> {
         if let Some(window) = root.get("window") {
             self.window(window);
         }
-        self.shared(root);
+        self.common_fields(root);
         if let Some(limits) = root.get("limits") {
             for (name, limit) in limits.entries() {
                 if limit.to_json().as_i64().is_some_and(|limit| limit < 1) {
@@ -253,7 +253,7 @@ impl Check<'_> {
     }
 
     /// Checks the fields that a change and a move both have.
-    fn shared(&mut self, node: &Node) {
+    fn common_fields(&mut self, node: &Node) {
         if let Some(goals) = node.get("goals") {
             for key in ["longest_blackout_seconds", "deadline_seconds"] {
                 self.seconds(goals, key);
@@ -363,7 +363,7 @@ impl Check<'_> {
         }
         let mut seen: HashMap<(&str, &str), &Node> = HashMap::new();
         for node in moves.items() {
-            self.shared(node);
+            self.common_fields(node);
             self.seconds(node, "expected_seconds");
             let vm = node.get("vm");
             if let Some(vm) = vm {

@@ -3,11 +3,11 @@
 
 mod document;
 mod draft;
-mod evidence;
+mod facts_files;
 mod load;
 mod plan;
 mod prepared;
-mod taken;
+mod reserved_memory;
 #[cfg(test)]
 mod tests;
 
@@ -16,12 +16,12 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use schemars::{Schema, schema_for};
 
-pub use document::{AfterNoGo, Limits, Notify, Settings, Versions};
-pub use draft::{Draft, DraftMove, DraftWave, Stays};
-pub(crate) use evidence::is_host;
-pub use evidence::{Evidence, EvidenceError};
-pub use plan::{Action, Deed, Plan, RunsOn};
-pub use taken::Taken;
+pub use document::{AfterNoGo, Limits, Notify, MoveSettings, Versions};
+pub use draft::{ChangeDraft, DraftMove, DraftWave, UnplacedVm};
+pub(crate) use facts_files::is_host;
+pub use facts_files::{FactsFiles, FactsFilesError};
+pub use plan::{Action, ActionKind, MovePlan, RunsOn};
+pub use reserved_memory::ReservedMemory;
 
 use crate::{
     collect::Uri,
@@ -92,7 +92,7 @@ pub struct PlannedMove {
     /// Access to the guest, in the form of `--guest`.
     pub guest: Option<String>,
     /// Goals, settings and preparation.
-    pub plan: Plan,
+    pub plan: MovePlan,
     /// Index of the move's wave in [`ChangeFile::waves`].
     pub wave: usize,
     /// Groups of which no other member moves at the same time.
@@ -110,17 +110,17 @@ impl ChangeFile {
     }
 
     /// Options for the verdict on one of the moves.
-    pub fn asked_of(&self, planned: &PlannedMove, strict: bool) -> Asked {
+    pub fn verdict_request(&self, planned: &PlannedMove, strict: bool) -> Asked {
         Asked { strict, place: Some(planned.place.clone()), change: Some(self.digest) }
     }
 
     /// Facts about this change, for the rules, at one of its moves.
-    pub fn asked(&self, planned: &PlannedMove) -> fact::Change {
+    pub fn to_fact(&self, planned: &PlannedMove) -> fact::Change {
         fact::Change {
             id: Some(self.id.clone()),
             window_start: self.window_start,
             window_end: self.window_end,
-            ..planned.plan.asked()
+            ..planned.plan.to_fact()
         }
     }
 }

@@ -2,18 +2,18 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Notify, Settings};
+use super::{Notify, MoveSettings};
 use crate::fact;
 
 /// Goals, settings and preparation of one move.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Plan {
+pub struct MovePlan {
     /// Longest blackout that is accepted.
     pub longest_blackout_seconds: f64,
     /// Longest duration of the migration that is accepted; none for no limit.
     pub deadline_seconds: Option<f64>,
     /// Settings of the migration.
-    pub settings: Settings,
+    pub settings: MoveSettings,
     /// True if the move tests a pair of hypervisor versions, with a VM that may be lost.
     #[serde(default)]
     pub rehearsal: bool,
@@ -27,7 +27,7 @@ pub struct Plan {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Action {
     /// The action itself.
-    pub deed: Deed,
+    pub deed: ActionKind,
     /// Time limit of the action, and also of its undoing.
     pub time_limit_seconds: f64,
 }
@@ -35,7 +35,7 @@ pub struct Action {
 /// Kinds of actions, with their arguments.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "kebab-case")]
-pub enum Deed {
+pub enum ActionKind {
     /// Stops a service in the guest, and starts it again if it ran.
     StopService {
         /// Name of the service, as the guest's service manager knows it.
@@ -68,9 +68,9 @@ pub enum RunsOn {
 /// Default of libvirt for the size of the XBZRLE cache.
 const XBZRLE_CACHE_BYTES: u64 = 64 << 20;
 
-impl Plan {
+impl MovePlan {
     /// Facts about this plan, for the rules.
-    pub fn asked(&self) -> fact::Change {
+    pub fn to_fact(&self) -> fact::Change {
         fact::Change {
             longest_blackout_seconds: self.longest_blackout_seconds,
             deadline_seconds: self.deadline_seconds,
@@ -87,19 +87,19 @@ impl Plan {
     }
 }
 
-impl From<&fact::Change> for Plan {
+impl From<&fact::Change> for MovePlan {
     /// Plan of a move that is given on the command line.
     fn from(change: &fact::Change) -> Self {
         Self {
             longest_blackout_seconds: change.longest_blackout_seconds,
             deadline_seconds: change.deadline_seconds,
-            settings: Settings {
+            settings: MoveSettings {
                 bandwidth_limit_bytes_per_second: change.bandwidth_limit_bytes_per_second,
                 auto_converge: change.settings.auto_converge.then_some(true),
                 xbzrle: change.settings.xbzrle_cache_bytes.is_some().then_some(true),
                 multifd_channels: change.settings.multifd_channels,
                 post_copy: change.settings.post_copy.then_some(true),
-                ..Settings::default()
+                ..MoveSettings::default()
             },
             rehearsal: change.rehearsal,
             notify: Some(Notify::default()),
@@ -108,7 +108,7 @@ impl From<&fact::Change> for Plan {
     }
 }
 
-impl Default for Plan {
+impl Default for MovePlan {
     fn default() -> Self {
         Self::from(&fact::Change::default())
     }
@@ -117,9 +117,9 @@ impl Default for Plan {
 impl std::fmt::Display for Action {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.deed {
-            Deed::StopService { service, .. } => write!(f, "stop the service {service} in the guest"),
-            Deed::Run { on: RunsOn::Operator, run, .. } => write!(f, "run `{}`", run.join(" ")),
-            Deed::Run { on: RunsOn::Guest, run, .. } => write!(f, "run `{}` in the guest", run.join(" ")),
+            ActionKind::StopService { service, .. } => write!(f, "stop the service {service} in the guest"),
+            ActionKind::Run { on: RunsOn::Operator, run, .. } => write!(f, "run `{}`", run.join(" ")),
+            ActionKind::Run { on: RunsOn::Guest, run, .. } => write!(f, "run `{}` in the guest", run.join(" ")),
         }
     }
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{Fleet, HostId, Oracle, Ruling, Site, VmId, Why};
 use crate::{
-    audit::{self, Answer},
+    audit::{self, MoveAnswer},
     change::Versions,
     fact::{Change, Fact, Facts, Path, Vm},
     forecast,
@@ -143,7 +143,7 @@ impl Oracle for Judge<'_> {
         let back = self.back(&facts);
         let verdict = self.policy.judge(facts, self.now, &Asked::default());
         let name = self.fleet.host(destination).map_or("?", |host| host.name.as_str());
-        let seen = audit::destination(name, &verdict);
+        let seen = audit::rate_destination(name, &verdict);
         let mut reasons: Vec<Why> = seen
             .because
             .iter()
@@ -152,7 +152,7 @@ impl Oracle for Judge<'_> {
                 way_out: because.remediation.as_ref().map(|text| text.trim().to_owned()),
             })
             .collect();
-        if seen.answer == Answer::No && verdict.outcomes.iter().filter(|judged| blocks(judged)).any(anywhere)
+        if seen.answer == MoveAnswer::No && verdict.outcomes.iter().filter(|judged| blocks(judged)).any(anywhere)
         {
             return Ruling::Nowhere(reasons);
         }

@@ -19,13 +19,13 @@ use crate::{
 
 /// All facts files of a folder, in memory.
 #[derive(Debug)]
-pub struct Evidence {
+pub struct FactsFiles {
     files: Vec<(PathBuf, Facts)>,
 }
 
 /// Facts files that cannot be used.
 #[derive(Debug, Error)]
-pub enum EvidenceError {
+pub enum FactsFilesError {
     /// The folder, or the one file, cannot be read.
     #[error("{}: cannot be read: {source}; name a facts file, or a folder of them", path.display())]
     Unreadable {
@@ -39,7 +39,7 @@ pub enum EvidenceError {
     Document(#[from] Problems),
     /// Two files are about the same move, so the choice between them would be chance.
     #[error("{} and {} are both about the move of {vm}: keep the later one", first.display(), second.display())]
-    Twice {
+    SameMove {
         /// Name of the VM.
         vm: String,
         /// First file.
@@ -49,10 +49,10 @@ pub enum EvidenceError {
     },
 }
 
-impl Evidence {
+impl FactsFiles {
     /// Reads a facts file, or all files of a folder with the ending yaml, yml or json.
-    pub fn read(path: &Path) -> Result<Self, EvidenceError> {
-        let unreadable = |source| EvidenceError::Unreadable { path: path.to_owned(), source };
+    pub fn read(path: &Path) -> Result<Self, FactsFilesError> {
+        let unreadable = |source| FactsFilesError::Unreadable { path: path.to_owned(), source };
         let mut files = vec![path.to_owned()];
         if path.is_dir() {
             let entries = fs::read_dir(path).map_err(unreadable)?;
@@ -64,7 +64,7 @@ impl Evidence {
             files.sort();
         }
         let read = |file: PathBuf| Ok((file.clone(), document::read(&file)?));
-        Ok(Self { files: files.into_iter().map(read).collect::<Result<_, EvidenceError>>()? })
+        Ok(Self { files: files.into_iter().map(read).collect::<Result<_, FactsFilesError>>()? })
     }
 
     /// Returns all facts, without the names of their files.
@@ -74,17 +74,17 @@ impl Evidence {
 
     /// Returns the facts of a move of `change`. If no file is about the move, all facts are unknown, which leads to a verdict
     /// too.
-    pub fn of(&self, change: &ChangeFile, planned: &PlannedMove) -> Result<Facts, EvidenceError> {
+    pub fn facts_of(&self, change: &ChangeFile, planned: &PlannedMove) -> Result<Facts, FactsFilesError> {
         let mut about = self.files.iter().filter(|(_, facts)| is_about(facts, planned));
         let mut facts = match (about.next(), about.next()) {
             (Some((first, _)), Some((second, _))) => {
                 let (first, second) = (first.clone(), second.clone());
-                return Err(EvidenceError::Twice { vm: planned.vm.clone(), first, second });
+                return Err(FactsFilesError::SameMove { vm: planned.vm.clone(), first, second });
             }
             (Some((_, facts)), None) => facts.clone(),
-            (None, _) => nothing_known(planned),
+            (None, _) => facts_without_evidence(planned),
         };
-        facts.change = change.asked(planned);
+        facts.change = change.to_fact(planned);
         Ok(facts)
     }
 }
@@ -106,7 +106,7 @@ pub(crate) fn is_host(host: &Fact<Host>, uri: &Uri) -> bool {
 }
 
 /// Facts with only the names of VM and hosts, so that the verdict can name the move.
-fn nothing_known(planned: &PlannedMove) -> Facts {
+fn facts_without_evidence(planned: &PlannedMove) -> Facts {
     let host = |uri: &Uri| {
         let hostname = uri.host.clone().map_or_else(Fact::default, Fact::Known);
         Fact::Known(Host { uri: Fact::Known(uri.to_string()), hostname, ..Host::default() })
@@ -131,19 +131,19 @@ mod tests {
         ChangeFile::parse("c.yaml", text.as_bytes()).unwrap()
     }
 
-    fn evidence(files: &[(&str, &str)]) -> Evidence {
+    fn evidence(files: &[(&str, &str)]) -> FactsFiles {
         let folder = tempfile::tempdir().unwrap();
         for (name, text) in files {
             fs::write(folder.path().join(name), text).unwrap();
         }
-        Evidence::read(folder.path()).unwrap()
+        FactsFiles::read(folder.path()).unwrap()
     }
 
     #[test]
     fn a_file_is_evidence_for_the_move_that_it_is_about() {
         let evidence = evidence(&[("web1.yaml", IDLE), ("notes.txt", "not facts")]);
         let change = change("qemu+ssh://root@hv2/system");
-        let facts = evidence.of(&change, &change.moves[0]).unwrap();
+        let facts = evidence.facts_of(&change, &change.moves[0]).unwrap();
         assert!(facts.guest.known().is_some());
         assert_eq!(facts.change.id.as_deref(), Some("CHG-1"));
     }
@@ -152,7 +152,7 @@ mod tests {
     fn facts_about_another_destination_are_no_evidence() {
         let evidence = evidence(&[("web1.yaml", IDLE)]);
         let change = change("qemu+ssh://root@hv3/system");
-        let facts = evidence.of(&change, &change.moves[0]).unwrap();
+        let facts = evidence.facts_of(&change, &change.moves[0]).unwrap();
         assert_eq!(facts.guest.known(), None);
         assert_eq!(facts.destination.known().unwrap().hostname, Fact::Known("hv3".to_owned()));
     }
@@ -161,7 +161,7 @@ mod tests {
     fn two_files_about_one_move_are_refused() {
         let evidence = evidence(&[("a.yaml", IDLE), ("b.yaml", IDLE)]);
         let change = change("qemu+ssh://root@hv2/system");
-        let error = evidence.of(&change, &change.moves[0]).unwrap_err().to_string();
+        let error = evidence.facts_of(&change, &change.moves[0]).unwrap_err().to_string();
         assert!(error.contains("a.yaml") && error.contains("b.yaml") && error.contains("web1"), "{error}");
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use thiserror::Error;
 
-use super::{Audit, AuditSince, Obstacle};
+use super::{Audit, AuditDifferences, Obstacle};
 
 /// A baseline file that is not an audit.
 #[derive(Debug, Error)]
@@ -33,7 +33,7 @@ impl Audit {
     }
 
     /// Compares this audit with an earlier one and stores the differences in `since`.
-    pub fn hold_against(&mut self, earlier: &Self) {
+    pub fn compare_with(&mut self, earlier: &Self) {
         let (before, now) = (obstacles(earlier), obstacles(self));
         let only = |these: &BTreeMap<Key<'_>, Obstacle>, those: &BTreeMap<Key<'_>, Obstacle>| {
             these
@@ -42,7 +42,7 @@ impl Audit {
                 .map(|(_, obstacle)| obstacle.clone())
                 .collect()
         };
-        let since = AuditSince {
+        let since = AuditDifferences {
             evaluated_at: earlier.evaluated_at,
             new: only(&now, &before),
             fixed: only(&before, &now),
@@ -88,18 +88,18 @@ fn names(audit: &Audit) -> BTreeSet<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audit::{Answer, AuditSchema, AuditedVm, Destination, Reason};
+    use crate::audit::{MoveAnswer, AuditSchema, AuditedVm, AuditedDestination, RuleViolation};
 
     fn audit(rules: &[&str]) -> Audit {
-        let because = rules.iter().map(|rule| Reason {
+        let because = rules.iter().map(|rule| RuleViolation {
             rule: (*rule).to_owned(),
             subject: None,
             message: format!("{rule} is violated"),
             remediation: None,
         });
-        let destination = Destination {
+        let destination = AuditedDestination {
             host: "hv2".into(),
-            answer: Answer::No,
+            answer: MoveAnswer::No,
             because: because.collect(),
             warnings: vec![],
             undecided: vec![],
@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn obstacles_are_new_fixed_or_as_they_were() {
         let mut now = audit(&["memory", "network"]);
-        now.hold_against(&audit(&["memory", "cpu"]));
+        now.compare_with(&audit(&["memory", "cpu"]));
         let since = now.since.unwrap();
         let rules = |obstacles: &[Obstacle]| obstacles.iter().map(|o| o.rule.clone()).collect::<Vec<_>>();
         assert_eq!((rules(&since.new), rules(&since.fixed)), (vec!["network".into()], vec!["cpu".into()]));
