@@ -30,7 +30,7 @@ pub enum RuleSource {
 
 /// Purpose of a file, by its name and folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Role {
+pub(crate) enum FileRole {
     Rule,
     Test,
     Fixture,
@@ -40,14 +40,14 @@ pub(crate) enum Role {
 }
 
 #[cfg(test)]
-impl Role {
+impl FileRole {
     pub(crate) const ALL: [Self; 6] =
         [Self::Rule, Self::Test, Self::Fixture, Self::Profile, Self::Catalogue, Self::CatalogueTest];
 }
 
 /// A file of a source.
 pub(crate) struct RuleFile {
-    pub(crate) role: Role,
+    pub(crate) role: FileRole,
     /// File name without its endings.
     pub(crate) stem: String,
     /// True if the file is part of the program.
@@ -57,7 +57,7 @@ pub(crate) struct RuleFile {
 
 /// Returns all files of the sources that have one of these roles, in a stable order, and the problems of files that
 /// cannot be read. A folder that cannot be read counts as a rule.
-pub(crate) fn collect(sources: &[RuleSource], roles: &[Role]) -> (Vec<RuleFile>, Vec<Problem>) {
+pub(crate) fn collect(sources: &[RuleSource], roles: &[FileRole]) -> (Vec<RuleFile>, Vec<Problem>) {
     let (mut files, mut problems) = (Vec::new(), Vec::new());
     for source in sources {
         let found = match source {
@@ -82,16 +82,16 @@ pub(crate) fn collect(sources: &[RuleSource], roles: &[Role]) -> (Vec<RuleFile>,
 }
 
 /// Path of a file below its source, and its content.
-type Found = (PathBuf, Content);
+type FoundFile = (PathBuf, FileContent);
 
 /// Content of a file; read only if the file's role is asked for.
-enum Content {
+enum FileContent {
     Embedded(&'static [u8]),
     OnDisk(PathBuf),
     Unreadable(Problem),
 }
 
-impl Content {
+impl FileContent {
     fn read(self, path: &Path) -> Result<Arc<SourceFile>, Problem> {
         match self {
             Self::Embedded(bytes) => SourceFile::new(&format!("rules/{}", path.display()), bytes),
@@ -101,20 +101,20 @@ impl Content {
     }
 }
 
-fn embedded(dir: &'static Dir<'_>, found: &mut Vec<Found>) {
+fn embedded(dir: &'static Dir<'_>, found: &mut Vec<FoundFile>) {
     let mut entries: Vec<_> = dir.entries().iter().collect();
     entries.sort_by_key(|entry| entry.path().to_owned());
     for entry in entries {
         if let Some(dir) = entry.as_dir() {
             embedded(dir, found);
         } else if let Some(file) = entry.as_file() {
-            found.push((file.path().to_owned(), Content::Embedded(file.contents())));
+            found.push((file.path().to_owned(), FileContent::Embedded(file.contents())));
         }
     }
 }
 
 /// Returns the files below a folder; their paths are relative to the folder.
-fn folder(dir: &Path) -> Vec<Found> {
+fn folder(dir: &Path) -> Vec<FoundFile> {
     let mut found = Vec::new();
     if dir.is_dir() {
         walk(dir, Path::new(""), 0, &mut found);
@@ -122,15 +122,15 @@ fn folder(dir: &Path) -> Vec<Found> {
         let why = if dir.exists() { "is not a folder" } else { "does not exist" };
         let problem =
             Problem::of_file(&dir.display().to_string(), why, "name a folder that contains rules: `--rules FOLDER`");
-        found.push((PathBuf::from("x.yaml"), Content::Unreadable(problem)));
+        found.push((PathBuf::from("x.yaml"), FileContent::Unreadable(problem)));
     }
     found
 }
 
-fn walk(dir: &Path, inner: &Path, depth: usize, found: &mut Vec<Found>) {
+fn walk(dir: &Path, inner: &Path, depth: usize, found: &mut Vec<FoundFile>) {
     let problem = |message: String, help: &str| {
         let problem = Problem::of_file(&dir.display().to_string(), message, help);
-        (PathBuf::from("x.yaml"), Content::Unreadable(problem))
+        (PathBuf::from("x.yaml"), FileContent::Unreadable(problem))
     };
     if depth > DEEPEST {
         return found.push(problem("is nested too deeply".into(), "keep rules at most 8 folders deep below `--rules`"));
@@ -156,7 +156,7 @@ fn walk(dir: &Path, inner: &Path, depth: usize, found: &mut Vec<Found>) {
         if path.is_dir() && !is_yaml(&inner) {
             walk(&path, &inner, depth + 1, found);
         } else if is_yaml(&inner) {
-            found.push((inner, Content::OnDisk(path)));
+            found.push((inner, FileContent::OnDisk(path)));
         }
     }
 }
@@ -166,18 +166,18 @@ fn is_yaml(path: &Path) -> bool {
 }
 
 /// Role of a file by its path below the source's folder; none if the file is not YAML.
-fn role(path: &Path) -> Option<(Role, String)> {
+fn role(path: &Path) -> Option<(FileRole, String)> {
     if !is_yaml(path) {
         return None;
     }
     let stem = path.file_stem()?.to_str()?.to_owned();
     let folder = path.parent().and_then(|parent| parent.iter().next()).and_then(|first| first.to_str());
     match (folder, stem.strip_suffix(".test")) {
-        (Some("catalogues"), None) => Some((Role::Catalogue, stem)),
-        (Some("catalogues"), Some(catalogue)) => Some((Role::CatalogueTest, catalogue.to_owned())),
-        (Some("fixtures"), _) => Some((Role::Fixture, stem)),
-        (Some("profiles"), _) => Some((Role::Profile, stem)),
-        (_, Some(rule)) => Some((Role::Test, rule.to_owned())),
-        (_, None) => Some((Role::Rule, stem)),
+        (Some("catalogues"), None) => Some((FileRole::Catalogue, stem)),
+        (Some("catalogues"), Some(catalogue)) => Some((FileRole::CatalogueTest, catalogue.to_owned())),
+        (Some("fixtures"), _) => Some((FileRole::Fixture, stem)),
+        (Some("profiles"), _) => Some((FileRole::Profile, stem)),
+        (_, Some(rule)) => Some((FileRole::Test, rule.to_owned())),
+        (_, None) => Some((FileRole::Rule, stem)),
     }
 }

@@ -27,7 +27,7 @@ struct Linter<'a> {
 
 impl Linter<'_> {
     fn run(mut self) -> Vec<Problem> {
-        self.place();
+        self.file_location();
         self.title();
         self.message();
         self.texts();
@@ -47,7 +47,7 @@ impl Linter<'_> {
     }
 
     /// Checks that the file name is the rule's id and that the file is in the folder of the rule's step.
-    fn place(&mut self) {
+    fn file_location(&mut self) {
         let path = Path::new(&self.rule.file);
         let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
         if *stem != *self.rule.id {
@@ -92,8 +92,8 @@ impl Linter<'_> {
 
     /// Checks that the message contains the value and the limit.
     fn message(&mut self) {
-        let told = self.told(&self.rule.program.message);
-        if told.is_empty() && self.compares_values() {
+        let shown_keys = self.shown_keys(&self.rule.program.message);
+        if shown_keys.is_empty() && self.compares_values() {
             let help = "show the value and the limit, with `{expressions}`";
             self.warn("message", "the message contains no values", "only words", help);
             return;
@@ -106,20 +106,20 @@ impl Linter<'_> {
                 "remove the full stop: messages are shown in tables",
             );
         }
-        let mut untold = Vec::new();
+        let mut not_shown = Vec::new();
         self.rule.program.assert.walk(&mut |expr| {
             if let Node::Compare(comparison, left, right) = &expr.node
                 && !matches!(comparison, Comparison::Equal | Comparison::NotEqual)
             {
                 for side in [left, right] {
                     let keys = self.keys(side);
-                    if !keys.is_empty() && keys.is_disjoint(&told) {
-                        untold.push(side.span.clone());
+                    if !keys.is_empty() && keys.is_disjoint(&shown_keys) {
+                        not_shown.push(side.span.clone());
                     }
                 }
             }
         });
-        if let (Some(span), Some(node)) = (untold.first(), self.rule.node.get("assert")) {
+        if let (Some(span), Some(node)) = (not_shown.first(), self.rule.node.get("assert")) {
             let source = &self.rule.source.text;
             let last = span.end.saturating_sub(1).max(span.start);
             let at = node.locate(source, span.start)..node.locate(source, last) + 1;
@@ -141,7 +141,7 @@ impl Linter<'_> {
     }
 
     /// Facts and parameters that a template shows.
-    fn told(&self, template: &Template) -> BTreeSet<String> {
+    fn shown_keys(&self, template: &Template) -> BTreeSet<String> {
         template.values().flat_map(|expr| self.keys(expr)).collect()
     }
 

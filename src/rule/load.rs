@@ -6,12 +6,12 @@ use cel::common::ast::{Expr as CelExpr, IdedExpr};
 
 use super::{
     document::{ParamDocument, RuleDocument},
-    expr::{self, Checker, Expr, ExprProblem, Named, Parser, Scope, Template},
+    expr::{self, Checker, Expr, ExprProblem, TypedName, Parser, Scope, Template},
     files::RuleFile,
     param::Param,
-    program::{Each, Let, Program},
+    program::{ForeachList, Let, Program},
     root::ROOT,
-    rule::{Rule, Texts},
+    rule::{Rule, RuleExpressions},
 };
 use crate::document::{
     Content, Node, Parsed, Problem, Shape, SourceFile, Unit, conform_node, parse,
@@ -42,7 +42,7 @@ fn rule(file: &Arc<SourceFile>, parser: &Rc<Parser>) -> Result<Rule, Vec<Problem
     let params = loader.params();
     let program = loader.program(&params);
     loader.check_id();
-    loader.check_template_only("subject");
+    loader.check_subject("subject");
     problems.extend(loader.problems);
     if !problems.is_empty() {
         return Err(problems);
@@ -59,7 +59,7 @@ fn rule(file: &Arc<SourceFile>, parser: &Rc<Parser>) -> Result<Rule, Vec<Problem
             .collect()
     };
     Ok(Rule {
-        texts: Texts {
+        texts: RuleExpressions {
             when: text("when"),
             foreach: pairs("foreach"),
             lets: pairs("let"),
@@ -130,7 +130,7 @@ impl Loader<'_> {
     }
 
     /// Checks that `subject` and `foreach` come together: only with a subject can the outcomes of `foreach` be told apart.
-    fn check_template_only(&mut self, key: &str) {
+    fn check_subject(&mut self, key: &str) {
         match (self.node.get("foreach"), self.node.get(key)) {
             (None, Some(subject)) => {
                 let span = subject.span.clone();
@@ -180,7 +180,7 @@ impl Loader<'_> {
                     "remove `unit`, or rename the parameter",
                 );
             }
-            if let Some(reason) = param.refuses(&param.default) {
+            if let Some(reason) = param.value_problem(&param.default) {
                 let span = value.get("default").map_or_else(|| key.span.clone(), |node| node.span.clone());
                 self.at(
                     span,
@@ -244,7 +244,7 @@ impl Loader<'_> {
     fn program(&mut self, params: &[Param]) -> Program {
         let mut scope = Scope {
             parser: Rc::clone(self.parser),
-            params: params.iter().map(|param| Named { name: param.name.clone(), ty: param.ty() }).collect(),
+            params: params.iter().map(|param| TypedName { name: param.name.clone(), ty: param.ty() }).collect(),
             ..Scope::default()
         };
         let before = self.problems.len();
@@ -287,20 +287,20 @@ impl Loader<'_> {
         let program = Program {
             lets,
             when,
-            elsewhere: format!(
+            not_applicable_message: format!(
                 "does not apply to this move: the rule is only for moves where {}",
                 root.get("when").map(one_line).unwrap_or_default()
             )
             .into(),
-            each,
-            assert: assert.unwrap_or_else(Program::never),
+            foreach: each,
+            assert: assert.unwrap_or_else(Program::placeholder),
             subject,
             message,
             remediation,
             can_be_unknown: scope.reads_unknowable.get(),
             slots: scope.next_slot,
         };
-        if let Err((what, message)) = program.affordable() {
+        if let Err((what, message)) = program.check_cost() {
             let span = root.get(what).map_or_else(|| root.span.clone(), |node| node.span.clone());
             self.at(span, message, "this expression", "filter the outer list first, or split the rule");
         }
@@ -347,7 +347,7 @@ impl Loader<'_> {
         self.check_name(key, name, scope);
         let Some((expr, ty)) = self.expression(value, scope) else {
             // The name is defined anyway, so that its uses are not reported too.
-            scope.lets.push((Named { name: name.to_owned(), ty: Type::any() }, Program::never()));
+            scope.lets.push((TypedName { name: name.to_owned(), ty: Type::any() }, Program::placeholder()));
             return;
         };
         let unit = Unit::of_name(name);
@@ -363,10 +363,10 @@ impl Loader<'_> {
         // A literal takes its unit from the name.
         let ty = if ty.unit == Unit::Any && ty.is_number() { Type { unit, ..ty } } else { ty };
         lets.push(Let { expr: expr.clone() });
-        scope.lets.push((Named { name: name.to_owned(), ty }, expr));
+        scope.lets.push((TypedName { name: name.to_owned(), ty }, expr));
     }
 
-    fn foreach(&mut self, entries: &[&(Node, Node)], scope: &mut Scope) -> Vec<Each> {
+    fn foreach(&mut self, entries: &[&(Node, Node)], scope: &mut Scope) -> Vec<ForeachList> {
         let mut each = Vec::new();
         for (key, value) in entries.iter().copied() {
             let Some(name) = key.text() else { continue };
@@ -389,13 +389,13 @@ impl Loader<'_> {
                         );
                     }
                 }
-                scope.present.extend(expr::of_items(&list, slot, &scope.lets));
+                scope.present.extend(expr::implied_for_items(&list, slot, &scope.lets));
                 let text = one_line(value);
-                let empty = format!("nothing to check: `{text}` is empty").into();
-                each.push(Each { slot, list, text, empty });
+                let empty_message = format!("nothing to check: `{text}` is empty").into();
+                each.push(ForeachList { slot, list, text, empty_message });
             }
             scope.hidden.retain(|(hidden, _)| hidden != name);
-            scope.variables.push((Named { name: name.to_owned(), ty: item }, slot));
+            scope.variables.push((TypedName { name: name.to_owned(), ty: item }, slot));
         }
         each
     }

@@ -32,7 +32,7 @@ pub use outcome::{Effect, Evidence, Missing, Outcome, Severity, Status, Step};
 pub use pack::{Pack, Profile};
 pub use param::{Param, ParamError, ParamErrors, ParamOrigin, ParamOverrides};
 pub use reference::{FactField, NoSuchFact, fact_fields, facts_markdown, facts_reference, schemas};
-pub use rule::{Rule, Texts};
+pub use rule::{Rule, RuleExpressions};
 
 #[cfg(test)]
 mod tests;

@@ -12,8 +12,8 @@ use sha2::{Digest, Sha256};
 use super::{
     Outcome,
     document::ProfileDocument,
-    evaluate::{self, Subject},
-    files::{self, Role, RuleFile, RuleSource},
+    evaluate::{self, MoveFacts},
+    files::{self, FileRole, RuleFile, RuleSource},
     load,
     param::{ParamError, ParamErrors, ParamOrigin, ParamOverrides},
     rule::Rule,
@@ -48,7 +48,7 @@ pub struct Profile {
 impl Pack {
     /// Loads and checks every rule of the sources. Returns all problems of all files together.
     pub fn load(sources: &[RuleSource]) -> Result<Self, Problems> {
-        let (files, problems) = files::collect(sources, &[Role::Rule, Role::Profile]);
+        let (files, problems) = files::collect(sources, &[FileRole::Rule, FileRole::Profile]);
         Self::of_files(&files, problems)
     }
 
@@ -56,14 +56,14 @@ impl Pack {
     pub fn of_rule(name: &str, bytes: &[u8]) -> Result<Self, Problems> {
         let file = SourceFile::new(name, bytes)?;
         Self::of_files(
-            &[RuleFile { role: Role::Rule, stem: name.to_owned(), builtin: false, file }],
+            &[RuleFile { role: FileRole::Rule, stem: name.to_owned(), builtin: false, file }],
             Vec::new(),
         )
     }
 
     fn of_files(files: &[RuleFile], mut problems: Vec<Problem>) -> Result<Self, Problems> {
         let mut rules: Vec<(bool, Rule)> = Vec::new();
-        match load::rules(files.iter().filter(|file| file.role == Role::Rule)) {
+        match load::rules(files.iter().filter(|file| file.role == FileRole::Rule)) {
             Ok(loaded) => {
                 for (builtin, rule) in loaded {
                     match rule {
@@ -82,11 +82,11 @@ impl Pack {
     fn new(mut rules: Vec<Rule>, profiles: BTreeMap<String, Profile>) -> Self {
         rules.sort_by(|a, b| (a.step, b.severity, &a.id).cmp(&(b.step, a.severity, &b.id)));
         let mut pack = Self { rules, profiles, params: Vec::new() };
-        pack.settle();
+        pack.refresh_params();
         pack
     }
 
-    fn settle(&mut self) {
+    fn refresh_params(&mut self) {
         self.params =
             self.rules.iter().map(|rule| rule.params.iter().map(super::Param::to_value).collect()).collect();
     }
@@ -122,7 +122,7 @@ impl Pack {
             }
         }
         self.set(overrides, &ParamOrigin::ConfigFile, &mut errors);
-        self.settle();
+        self.refresh_params();
         if errors.is_empty() { Ok(self) } else { Err(ParamErrors(errors)) }
     }
 
@@ -144,11 +144,11 @@ impl Pack {
 
     /// Outcomes of every rule on one move, by step, severity, id and subject.
     pub fn evaluate(&self, facts: &Facts, forecast: &Forecast, now: Timestamp) -> Vec<Outcome> {
-        self.evaluate_those(|_| true, facts, forecast, now)
+        self.evaluate_selected(|_| true, facts, forecast, now)
     }
 
     /// Outcomes of the rules that `is_wanted` selects; otherwise as [`Self::evaluate`].
-    pub fn evaluate_those(
+    pub fn evaluate_selected(
         &self,
         is_wanted: impl Fn(&Rule) -> bool,
         facts: &Facts,
@@ -156,7 +156,7 @@ impl Pack {
         now: Timestamp,
     ) -> Vec<Outcome> {
         let root = Value::root(facts, forecast, now);
-        let subject = Subject::new(facts, &root, now);
+        let subject = MoveFacts::new(facts, &root, now);
         let rules: Vec<_> = self
             .rules
             .iter()
@@ -204,7 +204,7 @@ pub(crate) fn set_params(
                 origin: origin.clone(),
                 hint,
             }),
-            Some(param) => match param.refuses(value) {
+            Some(param) => match param.value_problem(value) {
                 None => param.set(value, origin.clone()),
                 Some(reason) => errors.push(ParamError::BadValue {
                     rule: rule.id.to_string(),
@@ -276,7 +276,7 @@ fn profiles(
     problems: &mut Vec<Problem>,
 ) -> BTreeMap<String, Profile> {
     let mut profiles: BTreeMap<String, Profile> = BTreeMap::new();
-    for file in files.iter().filter(|file| file.role == Role::Profile) {
+    for file in files.iter().filter(|file| file.role == FileRole::Profile) {
         let check = |node: &Node| {
             let mut found = Vec::new();
             if rules_are_complete {
@@ -330,7 +330,7 @@ fn check_profile(file: &RuleFile, key: &Node, values: &Node, rules: &[Rule], pro
                 );
             }
             Some(param) => {
-                if let Some(reason) = param.refuses(&value.to_json()) {
+                if let Some(reason) = param.value_problem(&value.to_json()) {
                     let message = format!("`{text}` of {id} {reason}");
                     problems.push(Problem::at(&file.file, value.span.clone(), message).label("this value"));
                 }

@@ -151,7 +151,7 @@ impl Param {
     }
 
     /// Returns why a value is not allowed, as the rest of a sentence ("must be at least 0"); none if it is allowed.
-    pub(crate) fn refuses(&self, value: &Json) -> Option<String> {
+    pub(crate) fn value_problem(&self, value: &Json) -> Option<String> {
         let fits = match self.kind {
             ParamKind::Bool => value.is_boolean(),
             ParamKind::Int => value.is_i64(),

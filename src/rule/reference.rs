@@ -143,7 +143,7 @@ fn kind_words(ty: &Type) -> String {
 pub fn facts_reference(path: Option<&str>) -> Result<String, NoSuchFact> {
     let fields = fact_fields(path)?;
     if let [only] = fields.as_slice() {
-        return Ok(one(only));
+        return Ok(fact_details(only));
     }
     let width = fields.iter().map(|field| field.path.len()).max().unwrap_or(0);
     let kinds = fields.iter().map(|field| short_kind(field).chars().count()).max().unwrap_or(0);
@@ -176,7 +176,7 @@ fn short_kind(field: &FactField) -> String {
     kind
 }
 
-fn one(field: &FactField) -> String {
+fn fact_details(field: &FactField) -> String {
     let mut text = format!("{}\n\n{}\n\n", field.path, field.description);
     let _ = writeln!(text, "kind:     {}", field.kind);
     if let Some(unit) = field.unit {

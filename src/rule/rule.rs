@@ -41,7 +41,7 @@ pub struct Rule {
     /// File that the rule was read from.
     pub file: String,
     /// Expressions as they are written.
-    pub texts: Texts,
+    pub texts: RuleExpressions,
     pub(crate) program: Program,
     pub(crate) source: Arc<SourceFile>,
     pub(crate) node: Node,
@@ -49,7 +49,7 @@ pub struct Rule {
 
 /// The expressions of a rule as they are written.
 #[derive(Debug, Clone)]
-pub struct Texts {
+pub struct RuleExpressions {
     /// Condition under which the rule applies.
     pub when: Option<String>,
     /// Variables with their lists.

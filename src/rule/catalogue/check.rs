@@ -9,7 +9,7 @@ use crate::document::{Node, Problem, SourceFile};
 const KERNEL_NAME_LENGTH: usize = 15;
 
 /// Check of one entry.
-pub(super) struct Check<'a> {
+pub(super) struct EntryCheck<'a> {
     file: &'a Arc<SourceFile>,
     /// The entry.
     pub(super) entry: &'a Node,
@@ -21,11 +21,11 @@ pub(super) fn entries(
     file: &Arc<SourceFile>,
     root: &Node,
     mut known: BTreeSet<String>,
-    each: fn(&mut Check<'_>),
+    each: fn(&mut EntryCheck<'_>),
 ) -> Vec<Problem> {
     let mut found = Vec::new();
     for entry in root.get("entries").map(Node::items).unwrap_or_default() {
-        let mut check = Check { file, entry, found: Vec::new() };
+        let mut check = EntryCheck { file, entry, found: Vec::new() };
         check.id(&mut known);
         each(&mut check);
         found.append(&mut check.found);
@@ -33,7 +33,7 @@ pub(super) fn entries(
     found
 }
 
-impl Check<'_> {
+impl EntryCheck<'_> {
     /// Reports a problem at a place of the entry.
     pub(super) fn at(&mut self, node: &Node, message: impl Into<String>, label: &str, help: &str) {
         self.found.push(Problem::at(self.file, node.span.clone(), message).label(label).help(help));

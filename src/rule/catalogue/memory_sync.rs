@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Catalogues, Pattern, Reference, check::Check};
+use super::{Catalogues, Pattern, Reference, check::EntryCheck};
 use crate::fact::{Cause, Fact, Guest, MemorySync, Process};
 
 /// First words of the source of a time-out that was not read in the guest. Rules look for these words.
@@ -58,7 +58,7 @@ pub struct MemorySyncEntry {
     pub detector: String,
     /// Options of the command line that change the time-out.
     #[serde(default)]
-    pub command_line: Vec<Setting>,
+    pub command_line: Vec<CommandLineSetting>,
     /// Files of the guest that can change the time-out.
     #[serde(default)]
     pub files: Vec<FileSetting>,
@@ -94,7 +94,7 @@ pub enum Protocol {
 /// Option of a command line that sets a failure detector's time-out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Setting {
+pub struct CommandLineSetting {
     /// Name of the option.
     pub key: String,
     /// Pattern with one capture group, around the number.
@@ -113,7 +113,7 @@ pub struct FileSetting {
     pub key: String,
 }
 
-impl Setting {
+impl CommandLineSetting {
     /// Shortest time that the text sets, in seconds; none if the text sets none.
     pub fn read(&self, text: &str) -> Option<f64> {
         self.pattern
@@ -131,7 +131,7 @@ impl MemorySyncEntry {
     }
 
     /// Finds a listener on a port of this software, unless another program is known to own the port.
-    fn listens<'a>(&self, listeners: &[OpenPort<'a>]) -> Option<OpenPort<'a>> {
+    fn matching_port<'a>(&self, listeners: &[OpenPort<'a>]) -> Option<OpenPort<'a>> {
         listeners.iter().copied().find(|open| self.ports.contains(&open.port) && self.may_own(open.owner))
     }
 
@@ -147,11 +147,11 @@ impl MemorySyncEntry {
     }
 
     /// Hint for operators: the file and setting that change the time-out.
-    fn set_where(&self) -> String {
+    fn setting_hint(&self) -> String {
         self.files.first().map_or_else(String::new, |set| format!("; {} in {} sets it", set.key, set.file))
     }
 
-    fn found(&self, seen: String, command: &str) -> MemorySync {
+    fn to_fact(&self, seen: String, command: &str) -> MemorySync {
         let from_command = self
             .command_line
             .iter()
@@ -159,11 +159,11 @@ impl MemorySyncEntry {
         let (detector_seconds, detector_source) = match (from_command, self.detector_default_seconds) {
             (Some((seconds, source)), _) => (Fact::Known(seconds), source),
             (None, Some(seconds)) => {
-                (Fact::Known(seconds), format!("{VENDOR_DEFAULT} ({}){}", self.detector, self.set_where()))
+                (Fact::Known(seconds), format!("{VENDOR_DEFAULT} ({}){}", self.detector, self.setting_hint()))
             }
             (None, None) => (
                 Fact::unknown(Cause::NotSupported, "the vendor names no default"),
-                format!("not known ({}){}", self.detector, self.set_where()),
+                format!("not known ({}){}", self.detector, self.setting_hint()),
             ),
         };
         MemorySync {
@@ -178,7 +178,7 @@ impl MemorySyncEntry {
 }
 
 /// Checks an entry for problems that its types cannot express.
-pub(super) fn check(check: &mut Check<'_>) {
+pub(super) fn check(check: &mut EntryCheck<'_>) {
     check.referenced();
     check.recognisable(&["names", "commands", "ports"]);
     check.names("names");
@@ -217,7 +217,7 @@ impl Catalogues {
                 let titles: Vec<&str> = self
                     .memory_sync()
                     .iter()
-                    .filter(|entry| entry.listens(&open).is_some())
+                    .filter(|entry| entry.matching_port(&open).is_some())
                     .map(|entry| entry.title.as_str())
                     .collect();
                 if !titles.is_empty() {
@@ -229,12 +229,12 @@ impl Catalogues {
         let found = self.memory_sync().iter().filter_map(|entry| {
             if let Some(process) = processes.iter().find(|process| entry.is_process(process)) {
                 return Some(
-                    entry.found(format!("{} (pid {})", process.name, process.pid), &process.command),
+                    entry.to_fact(format!("{} (pid {})", process.name, process.pid), &process.command),
                 );
             }
-            let ListenerPort { protocol, port } = entry.listens(&open)?.port;
+            let ListenerPort { protocol, port } = entry.matching_port(&open)?.port;
             let protocol = if protocol == Protocol::Tcp { "tcp" } else { "udp" };
-            Some(entry.found(format!("listener on port {port}/{protocol}"), ""))
+            Some(entry.to_fact(format!("listener on port {port}/{protocol}"), ""))
         });
         Fact::Known(found.collect())
     }

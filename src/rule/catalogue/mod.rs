@@ -14,14 +14,14 @@ mod udp;
 
 use std::{collections::BTreeSet, sync::Arc};
 
-pub use memory_sync::{FileSetting, ListenerPort, MemorySyncCatalogue, MemorySyncEntry, Protocol, Setting};
+pub use memory_sync::{FileSetting, ListenerPort, MemorySyncCatalogue, MemorySyncEntry, Protocol, CommandLineSetting};
 pub use pattern::{InvalidPattern, Pattern};
 pub use ports::{InvalidPorts, PortRange};
 pub use udp::{UdpCatalogue, UdpEntry};
 
 use super::{
     Reference, RuleSource,
-    files::{self, Role},
+    files::{self, FileRole},
 };
 use crate::document::{Node, Parsed, Problem, Problems, Shape, SourceFile, closest, parse};
 
@@ -59,7 +59,7 @@ impl Catalogues {
     pub fn load(sources: &[RuleSource]) -> Result<Self, Problems> {
         let folders = sources.iter().filter(|source| **source != RuleSource::Builtin);
         let all: Vec<RuleSource> = std::iter::once(&RuleSource::Builtin).chain(folders).cloned().collect();
-        let (mut files, mut problems) = files::collect(&all, &[Role::Catalogue]);
+        let (mut files, mut problems) = files::collect(&all, &[FileRole::Catalogue]);
         if !sources.contains(&RuleSource::Builtin) {
             let own: BTreeSet<String> =
                 files.iter().filter(|file| !file.builtin).map(|file| file.stem.clone()).collect();
@@ -96,7 +96,7 @@ impl Catalogues {
                 self.memory_sync.extend(read.entries);
                 node
             }
-            _ => return Err(no_catalogue(file, parsed)),
+            _ => return Err(not_a_catalogue(file, parsed)),
         };
         self.files.push(CatalogueFile { source: Arc::clone(file), node });
         Ok(())
@@ -123,7 +123,7 @@ impl Catalogues {
     }
 
     /// Copy of the catalogues with one entry changed.
-    pub(super) fn with(
+    pub(super) fn with_changed_entry(
         &self,
         id: &str,
         software: impl FnOnce(&mut MemorySyncEntry),
@@ -145,7 +145,7 @@ fn ids<T>(entries: &[T], id: impl Fn(&T) -> &String) -> BTreeSet<String> {
 }
 
 /// Problems of a file whose schema is not the schema of a catalogue.
-fn no_catalogue(file: &Arc<SourceFile>, parsed: Parsed) -> Vec<Problem> {
+fn not_a_catalogue(file: &Arc<SourceFile>, parsed: Parsed) -> Vec<Problem> {
     let Parsed { node, mut problems } = parsed;
     let Some(root) = node else { return problems };
     let known = [MemorySyncCatalogue::SCHEMA, UdpCatalogue::SCHEMA];

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Catalogues, PortRange, Reference, check::Check};
+use super::{Catalogues, PortRange, Reference, check::EntryCheck};
 use crate::fact::{Fact, LossTolerance, UdpFlow, UdpService, UdpSocket};
 
 /// A catalogue file of UDP services.
@@ -57,7 +57,7 @@ pub struct UdpEntry {
 
 /// Strength of a match between an entry and a socket, weakest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Match {
+enum MatchStrength {
     Port,
     Process,
     ProcessAndPort,
@@ -67,19 +67,19 @@ enum Match {
 const FIRST_UNPRIVILEGED_PORT: u16 = 1024;
 
 impl UdpEntry {
-    fn matches(&self, socket: &UdpSocket) -> Option<Match> {
+    fn matches(&self, socket: &UdpSocket) -> Option<MatchStrength> {
         let ports = [Some(socket.port), socket.remote.as_deref().and_then(port_of)];
         let port =
             ports.into_iter().flatten().find(|port| self.ports.iter().any(|range| range.contains(*port)));
         let owner = socket.owner.known().and_then(Option::as_deref);
         let process = owner.is_some_and(|owner| self.processes.iter().any(|name| name == owner));
         match (process, port) {
-            (true, Some(_)) => Some(Match::ProcessAndPort),
-            (true, None) => Some(Match::Process),
+            (true, Some(_)) => Some(MatchStrength::ProcessAndPort),
+            (true, None) => Some(MatchStrength::Process),
             (false, Some(port)) => {
                 let plausible =
                     port < FIRST_UNPRIVILEGED_PORT || self.processes.is_empty() || owner.is_none();
-                (plausible && !self.with_process).then_some(Match::Port)
+                (plausible && !self.with_process).then_some(MatchStrength::Port)
             }
             (false, None) => None,
         }
@@ -87,7 +87,7 @@ impl UdpEntry {
 }
 
 /// Checks an entry for problems that its types cannot express.
-pub(super) fn check(check: &mut Check<'_>) {
+pub(super) fn check(check: &mut EntryCheck<'_>) {
     check.recognisable(&["ports", "processes"]);
     check.ports();
     check.names("processes");
@@ -104,7 +104,7 @@ impl Catalogues {
     /// Service of a socket; none if no entry matches.
     pub fn classify(&self, socket: &UdpSocket) -> Option<UdpService> {
         let entries = self.udp_services().iter();
-        let mut best: Option<(Match, &UdpEntry)> = None;
+        let mut best: Option<(MatchStrength, &UdpEntry)> = None;
         for (matched, entry) in entries.filter_map(|entry| Some((entry.matches(socket)?, entry))) {
             if best.is_none_or(|(so_far, _)| matched > so_far) {
                 best = Some((matched, entry));

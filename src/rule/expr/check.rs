@@ -12,7 +12,7 @@ use cel::common::ast::{CallExpr, Expr as CelExpr, IdedExpr, LiteralValue, operat
 
 use super::{
     ExprProblem,
-    comprehensions::quantifier,
+    check_comprehensions::quantifier,
     parse::{Parsed, Parser},
     tree::{Comparison, Expr, Node},
 };
@@ -24,7 +24,7 @@ const DEEPEST: usize = 48;
 
 /// A name that an expression may use in addition to the facts, with its type.
 #[derive(Debug, Clone)]
-pub(crate) struct Named {
+pub(crate) struct TypedName {
     pub(crate) name: String,
     pub(crate) ty: Type,
 }
@@ -34,13 +34,13 @@ pub(crate) struct Named {
 pub(crate) struct Scope {
     pub(crate) parser: Rc<Parser>,
     /// Parameters, as `params.name`.
-    pub(crate) params: Vec<Named>,
+    pub(crate) params: Vec<TypedName>,
     /// Lets that were checked before, by position; the expression shows what a named condition proves.
-    pub(crate) lets: Vec<(Named, Expr)>,
+    pub(crate) lets: Vec<(TypedName, Expr)>,
     /// Lets that cannot be used here, with the reason.
     pub(crate) hidden: Vec<(String, &'static str)>,
     /// Variables of `foreach`, with their slots.
-    pub(crate) variables: Vec<(Named, usize)>,
+    pub(crate) variables: Vec<(TypedName, usize)>,
     /// Values that guards of the rule prove to be present.
     pub(crate) present: BTreeSet<String>,
     /// The next free slot.
@@ -57,7 +57,7 @@ pub(crate) struct Checker<'s> {
     pub(super) parsed: Rc<Parsed>,
     pub(super) text: String,
     /// Variables of the comprehensions that contain the current node.
-    pub(super) locals: Vec<(Named, usize)>,
+    pub(super) locals: Vec<(TypedName, usize)>,
     pub(super) present: Vec<BTreeSet<String>>,
     depth: usize,
     pub(super) problems: Vec<ExprProblem>,
@@ -115,7 +115,7 @@ impl<'s> Checker<'s> {
     }
 
     /// Reports a problem and returns a node that causes no further problems.
-    pub(super) fn wrong(
+    pub(super) fn refuse(
         &mut self,
         span: Range<usize>,
         message: impl Into<String>,
@@ -130,7 +130,7 @@ impl<'s> Checker<'s> {
         let span = self.parsed.span(expr);
         if self.depth >= DEEPEST {
             let help = Some("split it with `let`".to_owned());
-            return self.wrong(
+            return self.refuse(
                 span,
                 format!("nested too deeply: at most {DEEPEST} levels"),
                 "one level too many",
@@ -159,14 +159,14 @@ impl<'s> Checker<'s> {
             }
             CelExpr::List(list) => self.list(&list.elements, span),
             CelExpr::Call(call) => self.call(expr, call, span),
-            CelExpr::Map(_) | CelExpr::Struct(_) => self.wrong(
+            CelExpr::Map(_) | CelExpr::Struct(_) => self.refuse(
                 span,
                 "an expression cannot contain a mapping",
                 "a mapping",
                 Some("use `?:` to choose between values".to_owned()),
             ),
             CelExpr::Comprehension(_) | CelExpr::Unspecified => {
-                self.wrong(span, "a rule cannot use this kind of expression", "here", None)
+                self.refuse(span, "a rule cannot use this kind of expression", "here", None)
             }
         }
     }
@@ -260,7 +260,7 @@ impl<'s> Checker<'s> {
     /// Checks an operand that must be true or false.
     pub(super) fn condition(&mut self, expr: &IdedExpr, how: &str) -> Expr {
         let checked = self.expr(expr);
-        let (expr, ty) = self.present(checked, &format!("is {how}"));
+        let (expr, ty) = self.require_present(checked, &format!("is {how}"));
         if !matches!(ty.kind, Kind::Bool | Kind::Any) {
             let message = format!("this must be true or false, but is {ty}");
             self.problem(
@@ -276,7 +276,7 @@ impl<'s> Checker<'s> {
     fn logical(&mut self, and: bool, left: &IdedExpr, right: &IdedExpr, span: Range<usize>) -> Checked {
         let left = self.condition(left, "used as a condition");
         let right = self.guarded(&left, and, |this| this.condition(right, "used as a condition"));
-        if self.same(&left, &right) {
+        if self.is_same_text(&left, &right) {
             self.problem(
                 right.span.clone(),
                 "both sides are the same",
@@ -304,7 +304,7 @@ impl<'s> Checker<'s> {
     }
 
     /// True if two operands have the same text and are not literals.
-    pub(super) fn same(&self, a: &Expr, b: &Expr) -> bool {
+    pub(super) fn is_same_text(&self, a: &Expr, b: &Expr) -> bool {
         let text = |expr: &Expr| {
             self.text.get(expr.span.clone()).map(|text| text.split_whitespace().collect::<String>())
         };

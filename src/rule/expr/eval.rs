@@ -102,7 +102,7 @@ pub(crate) struct Evaluator<'a> {
 
 impl Freshness<'_> {
     /// Returns why the fact at a path is too old; none if it is not.
-    fn refuses(&self, path: &str) -> Option<String> {
+    fn why_too_old(&self, path: &str) -> Option<String> {
         let at = self.facts.provenance_of(path)?.at;
         let age = self.now.duration_since(at).as_secs_f64();
         (age > self.max_age_seconds).then(|| {
@@ -137,7 +137,7 @@ impl<'a> Evaluator<'a> {
     }
 
     /// Prepares for the expressions of a rule: their parameters, lets and number of variables.
-    pub(crate) fn begin(
+    pub(crate) fn start_rule(
         &mut self,
         params: &'a [Value],
         lets: impl IntoIterator<Item = &'a Expr>,
@@ -204,7 +204,7 @@ impl<'a> Evaluator<'a> {
                     items
                         .iter()
                         .enumerate()
-                        .map(|(index, item)| Val::Node(item, self.below(path, Segment::Index(index))))
+                        .map(|(index, item)| Val::Node(item, self.child_path(path, Segment::Index(index))))
                         .collect(),
                 )
             }
@@ -214,13 +214,13 @@ impl<'a> Evaluator<'a> {
     }
 
     /// Records that a list was read as a whole.
-    pub(crate) fn consume(&mut self, list: &Val<'a>) {
+    pub(crate) fn note_list(&mut self, list: &Val<'a>) {
         if let Val::Node(node, path) = list {
             self.note(node, *path);
         }
     }
 
-    fn below(&mut self, parent: PathId, segment: Segment<'a>) -> PathId {
+    fn child_path(&mut self, parent: PathId, segment: Segment<'a>) -> PathId {
         let id = u32::try_from(self.paths.len()).unwrap_or(u32::MAX);
         self.paths.push((parent, segment));
         PathId(id)
@@ -248,7 +248,7 @@ impl<'a> Evaluator<'a> {
     pub(super) fn note(&mut self, value: &'a Value, path: PathId) -> bool {
         if let Some(freshness) = &self.freshness
             && !matches!(value, Value::Unknown(_))
-            && let Some(reason) = freshness.refuses(&self.path(path))
+            && let Some(reason) = freshness.why_too_old(&self.path(path))
         {
             self.reads.push(Read::Stale(reason, path));
             return false;
@@ -261,7 +261,7 @@ impl<'a> Evaluator<'a> {
     }
 
     /// Reads an item of a list, if this has not been done yet.
-    pub(super) fn force(&mut self, value: Val<'a>) -> Val<'a> {
+    pub(super) fn read_item(&mut self, value: Val<'a>) -> Val<'a> {
         match value {
             Val::Node(node, path) if !node.is_compound() => self.read(node, path),
             other => other,
@@ -270,17 +270,17 @@ impl<'a> Evaluator<'a> {
 
     pub(super) fn scalar(&mut self, expr: &'a Expr) -> Val<'a> {
         let value = self.eval(expr);
-        self.force(value)
+        self.read_item(value)
     }
 
-    pub(super) fn spend(&mut self, steps: u64) -> bool {
+    pub(super) fn count_steps(&mut self, steps: u64) -> bool {
         self.steps += steps;
-        self.steps <= cost::MOST
+        self.steps <= cost::MOST_STEPS
     }
 
     /// Evaluates an expression; the facts that decided the result are added to the reads.
     pub(crate) fn eval(&mut self, expr: &'a Expr) -> Val<'a> {
-        if !self.spend(1) {
+        if !self.count_steps(1) {
             return self.too_many_steps();
         }
         match &expr.node {
@@ -297,7 +297,7 @@ impl<'a> Evaluator<'a> {
             Node::Index(container, index) => self.index(container, index),
             Node::Not(inner) => match self.scalar(inner) {
                 Val::Bool(value) => Val::Bool(!value),
-                other => self.not_a(other, "true or false"),
+                other => self.wrong_type(other, "true or false"),
             },
             Node::Negate(inner) => match self.scalar(inner) {
                 Val::Int(value) => match value.checked_neg() {
@@ -306,14 +306,14 @@ impl<'a> Evaluator<'a> {
                 },
                 Val::Double(value) => Val::Double(-value),
                 Val::Duration(span) => Val::Duration(-span),
-                other => self.not_a(other, "a number"),
+                other => self.wrong_type(other, "a number"),
             },
-            Node::And(left, right) => self.connect(left, right, false),
-            Node::Or(left, right) => self.connect(left, right, true),
+            Node::And(left, right) => self.logical(left, right, false),
+            Node::Or(left, right) => self.logical(left, right, true),
             Node::Conditional(condition, then, other) => match self.scalar(condition) {
                 Val::Bool(true) => self.eval(then),
                 Val::Bool(false) => self.eval(other),
-                value => self.not_a(value, "true or false"),
+                value => self.wrong_type(value, "true or false"),
             },
             Node::Compare(comparison, left, right) => {
                 let left = self.scalar(left);
@@ -336,7 +336,7 @@ impl<'a> Evaluator<'a> {
             },
             Node::Matches(text, regex) => match self.scalar(text) {
                 Val::Text(text) => Val::Bool(regex.is_match(&text)),
-                other => self.not_a(other, "a text"),
+                other => self.wrong_type(other, "a text"),
             },
             Node::Call(function, args) => self.call(*function, args),
             Node::List(items) => {
@@ -351,7 +351,7 @@ impl<'a> Evaluator<'a> {
 
     /// Result for a value of the wrong type: unknown stays unknown, and other types should not pass the type check.
     #[allow(clippy::needless_pass_by_value, reason = "it is what remains of a match")]
-    pub(super) fn not_a(&mut self, value: Val<'a>, expected: &str) -> Val<'a> {
+    pub(super) fn wrong_type(&mut self, value: Val<'a>, expected: &str) -> Val<'a> {
         match value {
             Val::Unknown => Val::Unknown,
             Val::Null => self.fault(format!("a value is absent, but {expected} is needed")),
@@ -382,7 +382,7 @@ impl<'a> Evaluator<'a> {
                 _ => return self.fault(format!("`{suffix}` is not a field")),
             }
         }
-        let path = if suffix.is_empty() { parent } else { self.below(parent, Segment::Text(suffix)) };
+        let path = if suffix.is_empty() { parent } else { self.child_path(parent, Segment::Text(suffix)) };
         if value.is_compound() { Val::Node(value, path) } else { self.read(value, path) }
     }
 
@@ -391,7 +391,7 @@ impl<'a> Evaluator<'a> {
         match value {
             value if steps.is_empty() => value,
             Val::Null => Val::Null,
-            other => self.not_a(other, "a group of fields"),
+            other => self.wrong_type(other, "a group of fields"),
         }
     }
 
@@ -402,41 +402,41 @@ impl<'a> Evaluator<'a> {
             (Val::Unknown, _) | (_, Val::Unknown) => Val::Unknown,
             (Val::Node(Value::Map(entries), path), Val::Text(key)) => match entries.get_key_value(&**key) {
                 Some((key, value)) => {
-                    let path = self.below(*path, Segment::Text(key));
-                    self.force(Val::Node(value, path))
+                    let path = self.child_path(*path, Segment::Text(key));
+                    self.read_item(Val::Node(value, path))
                 }
                 None => self.fault(format!("there is no `{key}`")),
             },
             (Val::Node(Value::List(items), path), Val::Int(at)) => {
                 match usize::try_from(*at).ok().and_then(|at| Some((at, items.get(at)?))) {
                     Some((at, item)) => {
-                        let path = self.below(*path, Segment::Index(at));
-                        self.force(Val::Node(item, path))
+                        let path = self.child_path(*path, Segment::Index(at));
+                        self.read_item(Val::Node(item, path))
                     }
                     None => self.fault(format!("there is no item {at} in a list of {}", items.len())),
                 }
             }
             (Val::List(items), Val::Int(at)) => {
                 match usize::try_from(*at).ok().and_then(|at| items.get(at)) {
-                    Some(item) => self.force(item.clone()),
+                    Some(item) => self.read_item(item.clone()),
                     None => self.fault(format!("there is no item {at} in a list of {}", items.len())),
                 }
             }
-            _ => self.not_a(container, "a list"),
+            _ => self.wrong_type(container, "a list"),
         }
     }
 
     /// Evaluates `&&` (decided by false) and `||` (decided by true), with the evidence of the operand that decided.
-    fn connect(&mut self, left: &'a Expr, right: &'a Expr, decider: bool) -> Val<'a> {
+    fn logical(&mut self, left: &'a Expr, right: &'a Expr, decider: bool) -> Val<'a> {
         let start = self.mark();
         let first = self.scalar(left);
-        let first = self.truth(first);
+        let first = self.as_bool(first);
         if first == Some(decider) {
             return Val::Bool(decider);
         }
         let middle = self.mark();
         let second = self.scalar(right);
-        let second = self.truth(second);
+        let second = self.as_bool(second);
         match (first, second) {
             (_, Some(value)) if value == decider => {
                 self.reads.drain(start..middle);
@@ -455,11 +455,11 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    pub(super) fn truth(&mut self, value: Val<'a>) -> Option<bool> {
+    pub(super) fn as_bool(&mut self, value: Val<'a>) -> Option<bool> {
         match value {
             Val::Bool(value) => Some(value),
             other => {
-                self.not_a(other, "true or false");
+                self.wrong_type(other, "true or false");
                 None
             }
         }

@@ -3,27 +3,27 @@
 //! The `cel` crate parses the text. The checker converts its syntax tree to the tree in `tree`: fields become
 //! positions, names become slots, every node has its place in the text. Only checked trees are evaluated.
 
-mod calculate;
+mod eval_operators;
 mod check;
-mod comprehend;
-mod comprehensions;
+mod eval_comprehensions;
+mod check_comprehensions;
 mod cost;
 mod duration;
 mod eval;
-mod functions;
-mod names;
+mod check_functions;
+mod check_names;
 mod narrow;
-mod operators;
-mod outside;
+mod check_operators;
+mod unquoted;
 mod parse;
 mod print;
 mod template;
 mod tree;
 
-pub(crate) use check::{Checker, Named, Scope};
-pub(crate) use cost::{MOST as MOST_COST, cost};
+pub(crate) use check::{Checker, TypedName, Scope};
+pub(crate) use cost::{MOST_STEPS, cost};
 pub(crate) use eval::{Evaluator, Freshness, Read, Val};
-pub(crate) use narrow::{implied, key, of_items};
+pub(crate) use narrow::{implied, key, implied_for_items};
 pub(crate) use parse::{Parser, with_stack};
 pub(crate) use template::{Template, check as check_template};
 pub(crate) use tree::{Arithmetic, Comparison, Expr, Node, Quantifier};

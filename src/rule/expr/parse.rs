@@ -7,7 +7,7 @@ use cel::{
     common::ast::{Expr as CelExpr, IdedExpr, LiteralValue, SourceInfo},
 };
 
-use super::{ExprProblem, outside};
+use super::{ExprProblem, unquoted};
 
 /// Limit on the length of an expression, in bytes.
 const LONGEST: usize = 4_000;
@@ -92,7 +92,7 @@ fn parse(text: &str) -> Result<Parsed, Vec<ExprProblem>> {
 
 /// Number of operators outside of quoted texts.
 fn count_operators(text: &str) -> usize {
-    outside::of_quotes(text).filter(|(_, byte)| b".[({?+-*/%<>=!|&".contains(byte)).count()
+    unquoted::bytes_outside_quotes(text).filter(|(_, byte)| b".[({?+-*/%<>=!|&".contains(byte)).count()
 }
 
 /// Converts an error of the parser to a message without the names of its grammar.
@@ -206,7 +206,7 @@ impl Parsed {
     fn bracket_end(&self, at: usize) -> usize {
         let mut depth = 0_usize;
         let rest = self.text.get(at..).unwrap_or_default();
-        for (offset, byte) in outside::of_quotes(rest) {
+        for (offset, byte) in unquoted::bytes_outside_quotes(rest) {
             match byte {
                 b'(' | b'[' | b'{' => depth += 1,
                 b')' | b']' | b'}' => {

@@ -4,7 +4,7 @@ use super::{
     ExprProblem,
     check::{Checker, Scope},
     eval::Evaluator,
-    outside, print,
+    unquoted, print,
     tree::Expr,
 };
 use crate::document::{Unit, types::Kind};
@@ -87,7 +87,7 @@ fn shift(span: &std::ops::Range<usize>, by: usize) -> std::ops::Range<usize> {
 
 /// Length of `{…}` with its braces, in bytes; braces in quoted texts do not count.
 fn expression_len(text: &str) -> Option<usize> {
-    outside::of_quotes(text).find(|(_, byte)| *byte == b'}').map(|(at, _)| at + 1)
+    unquoted::bytes_outside_quotes(text).find(|(_, byte)| *byte == b'}').map(|(at, _)| at + 1)
 }
 
 impl Template {

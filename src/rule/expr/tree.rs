@@ -107,7 +107,7 @@ pub(crate) enum Function {
     Min,
     Max,
     /// Whole units in a duration, by the unit's length in milliseconds.
-    In(i64),
+    DurationIn(i64),
 }
 
 impl Expr {

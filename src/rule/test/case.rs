@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 
 use super::{
     document::{CaseDocument, Expect, ExpectedOutcome, TestDocument},
-    place,
+    fact_path,
 };
 use crate::{
     document::{Node, Problem, Shape, SourceFile, closest, conform, conform_node, types::Type},
@@ -36,7 +36,7 @@ pub(super) struct Case {
 }
 
 /// The tests of one rule.
-pub(super) struct Tests {
+pub(super) struct RuleTests {
     pub(super) file: Arc<SourceFile>,
     pub(super) node: Node,
     pub(super) rule: String,
@@ -49,21 +49,21 @@ pub(super) fn fixture(file: &Arc<SourceFile>) -> Result<Json, Vec<Problem>> {
 }
 
 /// Reads the tests of a rule.
-pub(super) fn tests(file: &Arc<SourceFile>) -> Result<Tests, Vec<Problem>> {
+pub(super) fn tests(file: &Arc<SourceFile>) -> Result<RuleTests, Vec<Problem>> {
     let (document, node) = TEST.read(file, |_| Vec::new())?;
-    Ok(Tests { file: Arc::clone(file), node, rule: document.rule, cases: document.cases })
+    Ok(RuleTests { file: Arc::clone(file), node, rule: document.rule, cases: document.cases })
 }
 
-impl Tests {
+impl RuleTests {
     /// Prepares every case; a case that cannot be prepared is a problem.
     pub(super) fn cases(&self, rule: &Rule, fixtures: &Fixtures) -> (Vec<Case>, Vec<Problem>) {
         let (mut ready, mut problems) = (Vec::new(), Vec::new());
         let nodes = self.node.get("cases").map(Node::items).unwrap_or_default();
         for (document, node) in self.cases.iter().zip(nodes) {
-            let mut maker = Maker { file: &self.file, node, problems: Vec::new() };
-            let case = maker.make(document, rule, fixtures);
+            let mut builder = CaseBuilder { file: &self.file, node, problems: Vec::new() };
+            let case = builder.make(document, rule, fixtures);
             if ready.iter().any(|other: &Case| other.name == document.name) {
-                maker.at(
+                builder.at(
                     node.get("name"),
                     format!("two cases have the name `{}`", document.name),
                     "the same name",
@@ -71,21 +71,21 @@ impl Tests {
                 );
             }
             match case {
-                Some(case) if maker.problems.is_empty() => ready.push(case),
-                _ => problems.extend(maker.problems),
+                Some(case) if builder.problems.is_empty() => ready.push(case),
+                _ => problems.extend(builder.problems),
             }
         }
         (ready, problems)
     }
 }
 
-struct Maker<'a> {
+struct CaseBuilder<'a> {
     file: &'a Arc<SourceFile>,
     node: &'a Node,
     problems: Vec<Problem>,
 }
 
-impl Maker<'_> {
+impl CaseBuilder<'_> {
     fn at(&mut self, node: Option<&Node>, message: impl Into<String>, label: &str, help: Option<String>) {
         let span = node.unwrap_or(self.node).span.clone();
         let problem = Problem::at(self.file, span, message).label(label);
@@ -158,16 +158,16 @@ impl Maker<'_> {
 
     fn set(&mut self, key: &Node, value: &Node, json: &mut Json, forecast: &mut Json) {
         let path = key.text().unwrap_or_default();
-        let steps = match place::parse(path) {
+        let steps = match fact_path::parse(path) {
             Ok(steps) => steps,
             Err(message) => return self.at(Some(key), message, "not a path", None),
         };
-        let ty = match place::type_at(&steps) {
+        let ty = match fact_path::type_at(&steps) {
             Ok(ty) => ty,
             Err((message, help)) => return self.at(Some(key), message, "not a fact", help),
         };
         let (target, steps) = match steps.split_first() {
-            Some((place::Step::Field(root), _)) if root == "now" => {
+            Some((fact_path::PathStep::Field(root), _)) if root == "now" => {
                 return self.at(
                     Some(key),
                     "`now` cannot be set here",
@@ -175,13 +175,13 @@ impl Maker<'_> {
                     Some("write `now:` beside `set:`".to_owned()),
                 );
             }
-            Some((place::Step::Field(root), rest)) if root == "forecast" => (forecast, rest),
+            Some((fact_path::PathStep::Field(root), rest)) if root == "forecast" => (forecast, rest),
             _ => (json, steps.as_slice()),
         };
-        let known = matches!(steps.last(), Some(place::Step::Field(_)) | None);
+        let known = matches!(steps.last(), Some(fact_path::PathStep::Field(_)) | None);
         let ty = if known { ty } else { Type { unknowable: false, ..ty } };
         self.problems.extend(conform_node(self.file, value, &ty));
-        if let Err(message) = place::set(target, steps, value.to_json()) {
+        if let Err(message) = fact_path::set(target, steps, value.to_json()) {
             self.at(Some(key), message, "no such item", None);
         }
     }
@@ -224,13 +224,13 @@ fn pattern(text: &str) -> Option<&str> {
 
 impl Expect {
     /// True if the outcomes are the expected ones.
-    pub(super) fn fits(&self, outcomes: &[Outcome]) -> bool {
+    pub(super) fn matches(&self, outcomes: &[Outcome]) -> bool {
         match self {
             Self::Overall(status) => overall(outcomes) == *status,
             Self::Outcomes(expected) => {
                 let mut left: Vec<&Outcome> = outcomes.iter().collect();
                 let all_found = expected.iter().all(|expected| {
-                    let found = left.iter().position(|outcome| expected.fits(outcome));
+                    let found = left.iter().position(|outcome| expected.matches(outcome));
                     found.map(|at| left.remove(at)).is_some()
                 });
                 all_found && left.iter().all(|outcome| outcome.status == Status::Pass)
@@ -253,7 +253,7 @@ impl Expect {
 }
 
 impl ExpectedOutcome {
-    fn fits(&self, outcome: &Outcome) -> bool {
+    fn matches(&self, outcome: &Outcome) -> bool {
         let message = match &self.message {
             None => true,
             Some(text) => match pattern(text) {

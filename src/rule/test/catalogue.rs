@@ -15,7 +15,7 @@ use crate::{
     rule::{
         Catalogues,
         catalogue::{MemorySyncEntry, UdpEntry},
-        files::{Role, RuleFile},
+        files::{FileRole, RuleFile},
     },
 };
 
@@ -72,7 +72,7 @@ pub(crate) struct CatalogueCase {
 }
 
 /// Ids of the entries that match, with their time-outs.
-type Found = Vec<(String, Option<f64>)>;
+type FoundEntries = Vec<(String, Option<f64>)>;
 
 impl CatalogueCase {
     fn name(&self) -> String {
@@ -104,7 +104,7 @@ impl CatalogueCase {
     }
 
     /// Entries of the software catalogues that match.
-    fn software(&self, catalogues: &Catalogues) -> Found {
+    fn software(&self, catalogues: &Catalogues) -> FoundEntries {
         let mut guest = Guest { processes: Fact::Known(Vec::new()), ..Guest::default() };
         if let Some(name) = &self.process {
             guest.processes = Fact::Known(vec![Process {
@@ -129,19 +129,19 @@ impl CatalogueCase {
     }
 
     /// Entries of the UDP catalogues that match.
-    fn service(&self, catalogues: &Catalogues) -> Found {
+    fn service(&self, catalogues: &Catalogues) -> FoundEntries {
         let service = self.udp.and_then(|port| catalogues.classify(&self.socket(port)));
         service.map(|service| (service.id, None)).into_iter().collect()
     }
 
-    fn found(&self, catalogues: &Catalogues, of: Kind) -> Found {
+    fn found(&self, catalogues: &Catalogues, of: CatalogueKind) -> FoundEntries {
         match of {
-            Kind::Software => self.software(catalogues),
-            Kind::Services => self.service(catalogues),
+            CatalogueKind::Software => self.software(catalogues),
+            CatalogueKind::Services => self.service(catalogues),
         }
     }
 
-    fn fits(&self, found: &Found) -> bool {
+    fn matches(&self, found: &FoundEntries) -> bool {
         let ids: Vec<&str> = found.iter().map(|(id, _)| id.as_str()).collect();
         ids == self.finds
             && self.seconds.is_none_or(|seconds| found.iter().all(|(_, is)| *is == Some(seconds)))
@@ -150,7 +150,7 @@ impl CatalogueCase {
 
 /// Kind of a catalogue.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum CatalogueKind {
     Software,
     Services,
 }
@@ -164,11 +164,11 @@ pub(super) fn run(
 ) -> Vec<RuleReport> {
     let mut tests: BTreeMap<String, &RuleFile> = files
         .iter()
-        .filter(|file| file.role == Role::CatalogueTest)
+        .filter(|file| file.role == FileRole::CatalogueTest)
         .map(|file| (place(file), file))
         .collect();
     let mut reports = Vec::new();
-    for file in files.iter().filter(|file| file.role == Role::Catalogue) {
+    for file in files.iter().filter(|file| file.role == FileRole::Catalogue) {
         let tests = tests.remove(&place(file));
         if filter.is_none_or(|filter| file.stem.contains(filter)) {
             reports.push(catalogue(file, tests, catalogues));
@@ -200,7 +200,7 @@ fn catalogue(file: &RuleFile, tests: Option<&RuleFile>, catalogues: &Catalogues)
         Err(found) => report.failures.extend(found),
         Ok((document, node)) => {
             let nodes = node.get("cases").map(Node::items).unwrap_or_default();
-            let run = Run { file: &tests.file, cases: &document.cases, nodes, catalogues };
+            let run = CatalogueRun { file: &tests.file, cases: &document.cases, nodes, catalogues };
             run.run(file, &mut report);
         }
     }
@@ -209,11 +209,11 @@ fn catalogue(file: &RuleFile, tests: Option<&RuleFile>, catalogues: &Catalogues)
 
 /// Reads the tests of a catalogue.
 pub(super) fn document(file: &Arc<SourceFile>) -> Result<(CatalogueTestDocument, Node), Vec<Problem>> {
-    TESTS.read(file, |root| one_thing_each(file, root))
+    TESTS.read(file, |root| check_one_object_each(file, root))
 }
 
 /// Checks that each case has exactly one of process, listener and udp.
-fn one_thing_each(file: &Arc<SourceFile>, root: &Node) -> Vec<Problem> {
+fn check_one_object_each(file: &Arc<SourceFile>, root: &Node) -> Vec<Problem> {
     let cases = root.get("cases").map(Node::items).unwrap_or_default();
     let wrong = cases.iter().filter(|case| {
         ["process", "listener", "udp"].into_iter().filter(|key| case.get(key).is_some()).count() != 1
@@ -227,14 +227,14 @@ fn one_thing_each(file: &Arc<SourceFile>, root: &Node) -> Vec<Problem> {
         .collect()
 }
 
-struct Run<'a> {
+struct CatalogueRun<'a> {
     file: &'a Arc<SourceFile>,
     cases: &'a [CatalogueCase],
     nodes: &'a [Node],
     catalogues: &'a Catalogues,
 }
 
-impl Run<'_> {
+impl CatalogueRun<'_> {
     fn run(&self, file: &RuleFile, report: &mut RuleReport) {
         let Some(catalogue) = self.catalogues.file(&file.file.name) else {
             let help = "load the catalogues of the folder whose tests are run";
@@ -246,7 +246,7 @@ impl Run<'_> {
         let of_services = entries.iter().all(|(id, _)| services.iter().any(|entry| entry.id == *id))
             && catalogue.node.get("schema").and_then(Node::text)
                 == Some(crate::rule::catalogue::UdpCatalogue::SCHEMA);
-        let kind = if of_services { Kind::Services } else { Kind::Software };
+        let kind = if of_services { CatalogueKind::Services } else { CatalogueKind::Software };
         for (case, node) in self.cases.iter().zip(self.nodes) {
             report.cases.push(self.case(case, node, kind));
             report.failures.extend(case.finds.iter().filter_map(|id| self.unknown_id(id, node, &entries)));
@@ -263,10 +263,10 @@ impl Run<'_> {
         }
     }
 
-    fn case(&self, case: &CatalogueCase, node: &Node, kind: Kind) -> CaseReport {
+    fn case(&self, case: &CatalogueCase, node: &Node, kind: CatalogueKind) -> CaseReport {
         let found = case.found(self.catalogues, kind);
         let message = || format!("{}: other entries match than expected", case.name());
-        let problem = (!case.fits(&found))
+        let problem = (!case.matches(&found))
             .then(|| Problem::at(self.file, node.span.clone(), message()).label("this case"));
         let line = |id: &str, seconds: Option<f64>| match seconds {
             Some(seconds) => format!("{id}, {seconds} s"),
@@ -297,17 +297,17 @@ impl Run<'_> {
     }
 
     /// Checks that a case fails without each pattern of an entry.
-    fn mutants(&self, id: &str, node: &Node, kind: Kind, source: &Arc<SourceFile>, report: &mut RuleReport) {
+    fn mutants(&self, id: &str, node: &Node, kind: CatalogueKind, source: &Arc<SourceFile>, report: &mut RuleReport) {
         for mutant in mutants(node, kind) {
             report.mutants += 1;
             let changed =
-                self.catalogues.with(id, |entry| mutant.software(entry), |entry| mutant.service(entry));
+                self.catalogues.with_changed_entry(id, |entry| mutant.software(entry), |entry| mutant.service(entry));
             // Only a case about this entry, or a case that no entry matches, can notice.
             let about =
                 |case: &&CatalogueCase| case.finds.is_empty() || case.finds.iter().any(|found| found == id);
-            if self.cases.iter().filter(about).all(|case| case.fits(&case.found(&changed, kind))) {
+            if self.cases.iter().filter(about).all(|case| case.matches(&case.found(&changed, kind))) {
                 let message = format!("{id}: no case needs this part");
-                let problem = Problem::at(source, mutant.span(node), message).label(mutant.what());
+                let problem = Problem::at(source, mutant.span(node), message).label(mutant.label());
                 report.failures.push(problem.help(format!("add a case that needs this part to {}", self.file.name)));
             }
         }
@@ -323,9 +323,9 @@ enum Mutant {
 }
 
 /// Mutants of an entry: one for every part that matches more than one text.
-fn mutants(entry: &Node, kind: Kind) -> Vec<Mutant> {
+fn mutants(entry: &Node, kind: CatalogueKind) -> Vec<Mutant> {
     let positions = |key: &str| 0..entry.get(key).map_or(0, |list| list.items().len());
-    if kind == Kind::Services {
+    if kind == CatalogueKind::Services {
         let with_process = entry.get("with_process").is_some_and(|node| node.to_json() == true);
         return if with_process { vec![Mutant::WithProcess] } else { Vec::new() };
     }
@@ -355,7 +355,7 @@ impl Mutant {
         }
     }
 
-    fn what(&self) -> &'static str {
+    fn label(&self) -> &'static str {
         match self {
             Self::Command(_) => "every case passes without this pattern",
             Self::Option(_) => "no case uses this option",

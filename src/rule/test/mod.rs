@@ -8,7 +8,7 @@ mod case;
 mod catalogue;
 mod document;
 mod mutate;
-mod place;
+mod fact_path;
 mod report;
 mod run;
 

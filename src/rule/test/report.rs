@@ -29,7 +29,7 @@ pub struct RuleReport {
     /// Number of mutants that were tried.
     pub mutants: usize,
     /// Number of facts that were made unknown, one at a time.
-    pub monotone: usize,
+    pub hidden_facts: usize,
 }
 
 /// Report on one case.
@@ -47,7 +47,7 @@ pub struct CaseReport {
 
 impl RuleReport {
     pub(super) fn new(kind: &'static str, rule: &str) -> Self {
-        Self { kind, rule: rule.to_owned(), cases: Vec::new(), failures: Vec::new(), mutants: 0, monotone: 0 }
+        Self { kind, rule: rule.to_owned(), cases: Vec::new(), failures: Vec::new(), mutants: 0, hidden_facts: 0 }
     }
 
     /// True if there are no failures.
@@ -93,11 +93,11 @@ impl TestReport {
         let findings: usize =
             self.problems.len() + self.rules.iter().map(|rule| rule.failures.len()).sum::<usize>();
         let mutants: usize = self.rules.iter().map(|rule| rule.mutants).sum();
-        let monotone: usize = self.rules.iter().map(|rule| rule.monotone).sum();
+        let hidden_facts: usize = self.rules.iter().map(|rule| rule.hidden_facts).sum();
         let _ = write!(
             text,
             "\ntest result: {}. {} cases passed; {failed_cases} failed; {findings} other findings; {mutants} mutants; \
-             {monotone} facts made unknown; finished in {:.2}s",
+             {hidden_facts} facts made unknown; finished in {:.2}s",
             verdict(self.passed()),
             cases - failed_cases,
             self.elapsed.as_secs_f64()

@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Instant};
 
 use super::{
-    case::{self, Case, Fixtures, Tests, line, overall},
-    catalogue, mutate, place,
+    case::{self, Case, Fixtures, RuleTests, line, overall},
+    catalogue, mutate, fact_path,
     report::{CaseReport, RuleReport, TestReport},
 };
 use crate::{
@@ -12,8 +12,8 @@ use crate::{
     fact::{Cause, Unknown},
     rule::{
         Catalogues, Outcome, Pack, Rule, RuleSource, Status,
-        evaluate::{self, Subject},
-        files::{self, Role, RuleFile},
+        evaluate::{self, MoveFacts},
+        files::{self, FileRole, RuleFile},
         value::Value,
     },
 };
@@ -22,12 +22,12 @@ use crate::{
 pub fn run(pack: &Pack, catalogues: &Catalogues, sources: &[RuleSource], filter: Option<&str>) -> TestReport {
     let started = Instant::now();
     let (files, mut problems) =
-        files::collect(sources, &[Role::Test, Role::Fixture, Role::Catalogue, Role::CatalogueTest]);
+        files::collect(sources, &[FileRole::Test, FileRole::Fixture, FileRole::Catalogue, FileRole::CatalogueTest]);
     let fixtures = fixtures(&files, &mut problems);
-    let mut tests: Vec<Tests> = Vec::new();
-    for file in files.iter().filter(|file| file.role == Role::Test) {
+    let mut tests: Vec<RuleTests> = Vec::new();
+    for file in files.iter().filter(|file| file.role == FileRole::Test) {
         match case::tests(&file.file) {
-            Ok(found) => check_place(file, found, pack, &mut tests, &mut problems),
+            Ok(found) => check_test_location(file, found, pack, &mut tests, &mut problems),
             Err(found) => problems.extend(found),
         }
     }
@@ -45,11 +45,11 @@ pub fn run(pack: &Pack, catalogues: &Catalogues, sources: &[RuleSource], filter:
 
 /// Returns the problems of test files themselves. It is used if the rules do not load.
 pub fn problems_of_files(sources: &[RuleSource]) -> Vec<Problem> {
-    let (files, mut problems) = files::collect(sources, &[Role::Test, Role::Fixture, Role::CatalogueTest]);
+    let (files, mut problems) = files::collect(sources, &[FileRole::Test, FileRole::Fixture, FileRole::CatalogueTest]);
     for RuleFile { role, file, .. } in &files {
         let found = match role {
-            Role::Fixture => case::fixture(file).err(),
-            Role::CatalogueTest => catalogue::document(file).err(),
+            FileRole::Fixture => case::fixture(file).err(),
+            FileRole::CatalogueTest => catalogue::document(file).err(),
             _ => case::tests(file).err(),
         };
         problems.extend(found.unwrap_or_default());
@@ -59,7 +59,7 @@ pub fn problems_of_files(sources: &[RuleSource]) -> Vec<Problem> {
 
 fn fixtures(files: &[RuleFile], problems: &mut Vec<Problem>) -> Fixtures {
     let mut fixtures = Fixtures::new();
-    for file in files.iter().filter(|file| file.role == Role::Fixture) {
+    for file in files.iter().filter(|file| file.role == FileRole::Fixture) {
         match case::fixture(&file.file) {
             Ok(json) => {
                 fixtures.insert(file.stem.clone(), json);
@@ -71,11 +71,11 @@ fn fixtures(files: &[RuleFile], problems: &mut Vec<Problem>) -> Fixtures {
 }
 
 /// Checks that tests are in the folder of their rule. Tests of a shipped rule that was replaced are left out.
-fn check_place(
+fn check_test_location(
     file: &RuleFile,
-    tests: Tests,
+    tests: RuleTests,
     pack: &Pack,
-    all: &mut Vec<Tests>,
+    all: &mut Vec<RuleTests>,
     problems: &mut Vec<Problem>,
 ) {
     let folder = |name: &str| name.rsplit_once('/').map(|(folder, _)| folder.to_owned());
@@ -115,7 +115,7 @@ impl Runner<'_> {
         id.contains(filter) || case.is_some_and(|case| format!("{id}: {case}").contains(filter))
     }
 
-    fn run(&self, tests: Option<&Tests>) -> Option<RuleReport> {
+    fn run(&self, tests: Option<&RuleTests>) -> Option<RuleReport> {
         let whole = self.selects(None);
         let mut report = RuleReport::new("rule", &self.rule.id);
         let Some(tests) = tests else {
@@ -136,26 +136,26 @@ impl Runner<'_> {
             let outcomes = self.evaluate(case);
             if self.selects(Some(&case.name)) {
                 report.cases.push(self.case_report(tests, case, &outcomes));
-                self.monotone(tests, case, &outcomes, &mut report);
+                self.check_monotonicity(tests, case, &outcomes, &mut report);
             }
             results.push(outcomes);
         }
         if whole && complete {
-            self.required(tests, &cases, &results, &mut report);
+            self.check_required_cases(tests, &cases, &results, &mut report);
             self.mutate(&cases, &results, &mut report);
         }
         (whole || !report.cases.is_empty()).then_some(report)
     }
 
     fn evaluate(&self, case: &Case) -> Vec<Outcome> {
-        let subject = Subject::new(&case.facts, &case.root, case.now);
+        let subject = MoveFacts::new(&case.facts, &case.root, case.now);
         evaluate::evaluate([(self.rule, case.params.as_slice())].into_iter(), &subject)
     }
 
-    fn case_report(&self, tests: &Tests, case: &Case, outcomes: &[Outcome]) -> CaseReport {
+    fn case_report(&self, tests: &RuleTests, case: &Case, outcomes: &[Outcome]) -> CaseReport {
         let remedy_works =
             case.remediates.is_none() || matches!(overall(outcomes), Status::Pass | Status::NotApplicable);
-        let passed = case.expect.fits(outcomes) && remedy_works;
+        let passed = case.expect.matches(outcomes) && remedy_works;
         let actual = outcomes
             .iter()
             .map(|outcome| line(outcome.status, outcome.subject.as_deref(), Some(&outcome.message)))
@@ -172,7 +172,7 @@ impl Runner<'_> {
     }
 
     /// Checks that the cases exist that every rule needs.
-    fn required(&self, tests: &Tests, cases: &[Case], results: &[Vec<Outcome>], report: &mut RuleReport) {
+    fn check_required_cases(&self, tests: &RuleTests, cases: &[Case], results: &[Vec<Outcome>], report: &mut RuleReport) {
         let found: Vec<Status> = results.iter().map(|outcomes| overall(outcomes)).collect();
         let span = tests.node.get("cases").map_or(0..1, |node| node.span.clone());
         let mut missing = |what: &str, help: String| {
@@ -181,7 +181,7 @@ impl Runner<'_> {
                 .failures
                 .push(Problem::at(&tests.file, span.clone(), message).label("in this list").help(help));
         };
-        let conditional = self.rule.program.when.is_some() || !self.rule.program.each.is_empty();
+        let conditional = self.rule.program.when.is_some() || !self.rule.program.foreach.is_empty();
         for (status, what) in [
             (Status::Pass, "passes"),
             (Status::Fail, "fails"),
@@ -221,26 +221,26 @@ impl Runner<'_> {
             || self
                 .rule
                 .program
-                .each
+                .foreach
                 .iter()
                 .any(|each| !matches!(each.list.node, crate::rule::expr::Node::List(_)))
     }
 
     /// Checks that no pass becomes a fail, and no fail a pass, if one fact is made unknown.
-    fn monotone(&self, tests: &Tests, case: &Case, outcomes: &[Outcome], report: &mut RuleReport) {
+    fn check_monotonicity(&self, tests: &RuleTests, case: &Case, outcomes: &[Outcome], report: &mut RuleReport) {
         let paths: std::collections::BTreeSet<&str> = outcomes
             .iter()
             .flat_map(|outcome| &outcome.evidence)
             .map(|evidence| evidence.path.as_str())
             .collect();
         for path in paths {
-            let Ok(steps) = place::parse(path) else { continue };
+            let Ok(steps) = fact_path::parse(path) else { continue };
             let mut root = case.root.clone();
-            let Some(value) = place::find(&mut root, &steps) else { continue };
+            let Some(value) = fact_path::find(&mut root, &steps) else { continue };
             *value = Value::Unknown(Arc::new(Unknown::new(Cause::NotCollected, "made unknown by the test")));
-            let subject = Subject::new(&case.facts, &root, case.now);
+            let subject = MoveFacts::new(&case.facts, &root, case.now);
             let less = evaluate::evaluate([(self.rule, case.params.as_slice())].into_iter(), &subject);
-            report.monotone += 1;
+            report.hidden_facts += 1;
             let flipped = less.iter().any(|now| {
                 let before: Vec<Status> = outcomes
                     .iter()
@@ -283,7 +283,7 @@ impl Runner<'_> {
         for mutant in mutate::mutants(&self.rule.program) {
             report.mutants += 1;
             let noticed = cases.iter().zip(&original).any(|(case, before)| {
-                let subject = Subject::new(&case.facts, &case.root, case.now);
+                let subject = MoveFacts::new(&case.facts, &case.root, case.now);
                 verdicts(&evaluate::evaluate_program(self.rule, &mutant.program, &case.params, &subject))
                     != *before
             });

@@ -110,7 +110,7 @@ fn the_shipped_pack_passes_its_tests() {
 
 #[test]
 fn the_shipped_files_name_schemas_that_exist() {
-    let (files, _) = files::collect(&[RuleSource::Builtin], &files::Role::ALL);
+    let (files, _) = files::collect(&[RuleSource::Builtin], &files::FileRole::ALL);
     for file in files {
         let text = &file.file.text;
         let line = text.lines().next().unwrap_or_default();

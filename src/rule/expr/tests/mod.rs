@@ -90,7 +90,7 @@ fn show(value: &Val<'_>) -> String {
 fn eval(text: &str, root: &Value) -> (String, Vec<String>) {
     let (expr, slots) = check(text).unwrap_or_else(|problems| panic!("{text}: {problems:?}"));
     let mut evaluator = Evaluator::new(root);
-    evaluator.begin(&[], [], slots, None);
+    evaluator.start_rule(&[], [], slots, None);
     let value = evaluator.eval(&expr);
     let paths = evaluator
         .reads(0)

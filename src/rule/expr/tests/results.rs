@@ -132,7 +132,7 @@ fn texts_have_values_that_people_read() {
         })
         .unwrap();
         let mut evaluator = Evaluator::new(&root);
-        evaluator.begin(&[], [], slots, None);
+        evaluator.start_rule(&[], [], slots, None);
         assert_eq!(template.render(&mut evaluator), expected, "{text}");
     }
 }

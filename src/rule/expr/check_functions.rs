@@ -8,7 +8,7 @@ use regex::RegexBuilder;
 use super::{
     check::{Checked, Checker},
     duration,
-    names::is_chain,
+    check_names::is_chain,
     tree::{Expr, Function, Node},
 };
 use crate::{
@@ -81,7 +81,7 @@ impl Checker<'_> {
                 let help = Some(format!(
                     "see `{name}` in the list of functions in docs/writing-rules.md"
                 ));
-                self.wrong(
+                self.refuse(
                     name_span,
                     format!("`{form}` is not a valid call"),
                     "wrong number or place of arguments",
@@ -93,20 +93,20 @@ impl Checker<'_> {
                     Some(like) => format!("did you mean `{like}`?"),
                     None => format!("the functions are: {}", NAMES.join(", ")),
                 };
-                self.wrong(name_span, format!("there is no function `{name}`"), "not known", Some(help))
+                self.refuse(name_span, format!("there is no function `{name}`"), "not known", Some(help))
             }
         }
     }
 
     fn operand(&mut self, expr: &IdedExpr, name: &str) -> Checked {
         let checked = self.expr(expr);
-        self.present(checked, &format!("is given to `{name}`"))
+        self.require_present(checked, &format!("is given to `{name}`"))
     }
 
     fn size(&mut self, value: &IdedExpr, span: Range<usize>) -> Checked {
         let (expr, ty) = self.operand(value, "size");
         if !matches!(ty.kind, Kind::List(_) | Kind::Map(_) | Kind::Text | Kind::Enum(_) | Kind::Any) {
-            return self.wrong(expr.span, format!("{ty} has no size"), ty.to_string(), None);
+            return self.refuse(expr.span, format!("{ty} has no size"), ty.to_string(), None);
         }
         let kind = Kind::Int { min: Some(0), max: None };
         (Expr { node: Node::Call(Function::Size, vec![expr]), span }, Type::plain(kind))
@@ -150,7 +150,7 @@ impl Checker<'_> {
         let pattern_span = self.parsed.span(pattern);
         let CelExpr::Literal(LiteralValue::String(literal)) = &pattern.expr else {
             let help = Some("write the regular expression in quotes".to_owned());
-            return self.wrong(pattern_span, "the regular expression must be a text in quotes", "not a text in quotes", help);
+            return self.refuse(pattern_span, "the regular expression must be a text in quotes", "not a text in quotes", help);
         };
         match RegexBuilder::new(literal.inner())
             .size_limit(LARGEST_PATTERN)
@@ -163,7 +163,7 @@ impl Checker<'_> {
             Err(error) => {
                 let text = error.to_string();
                 let reason = text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
-                self.wrong(
+                self.refuse(
                     pattern_span,
                     format!("this is not a regular expression: {reason}"),
                     "this text",
@@ -177,7 +177,7 @@ impl Checker<'_> {
         let (expr, ty) = self.operand(value, "string");
         if matches!(ty.kind, Kind::Record(_) | Kind::Map(_)) {
             let help = Some("name one of its fields".to_owned());
-            return self.wrong(expr.span, format!("{ty} cannot be converted to a text"), ty.to_string(), help);
+            return self.refuse(expr.span, format!("{ty} cannot be converted to a text"), ty.to_string(), help);
         }
         (Expr { node: Node::Call(Function::Text, vec![expr]), span }, Type::plain(Kind::Text))
     }
@@ -190,7 +190,7 @@ impl Checker<'_> {
             _ if ty.is_number() => ty.unit,
             _ => {
                 let message = format!("`{name}` converts a number or a text, but this is {ty}");
-                return self.wrong(expr.span, message, ty.to_string(), conversion_of(&ty));
+                return self.refuse(expr.span, message, ty.to_string(), conversion_of(&ty));
             }
         };
         (Expr { node: Node::Call(function, vec![expr]), span }, Type::number(kind, unit))
@@ -218,7 +218,7 @@ impl Checker<'_> {
         let (value, ty) = self.expr(value);
         if !is_chain(&value) && ty.kind != Kind::Any {
             let help = Some("read the field with `.?`: `x.?field.orValue(…)`".to_owned());
-            return self.wrong(
+            return self.refuse(
                 value.span,
                 "`orValue` must follow a field that is read with `.?`",
                 "not read with `.?`",
@@ -240,7 +240,7 @@ impl Checker<'_> {
         let literal_span = self.parsed.span(literal);
         let CelExpr::Literal(LiteralValue::String(text)) = &literal.expr else {
             let help = Some("facts already have the right type: compare them without a conversion".to_owned());
-            return self.wrong(
+            return self.refuse(
                 literal_span,
                 format!("`{name}` needs a text in quotes"),
                 "not a text",
@@ -257,14 +257,14 @@ impl Checker<'_> {
             return (Expr { node: Node::Literal(value), span }, Type::plain(kind));
         }
         let help = Some(format!("write it as `{name}(\"{example}\")`"));
-        self.wrong(literal_span, format!("`{text}` is not {kind}"), "cannot be read", help)
+        self.refuse(literal_span, format!("`{text}` is not {kind}"), "cannot be read", help)
     }
 
     fn units_in(&mut self, milliseconds: i64, unit: Unit, value: &IdedExpr, span: Range<usize>) -> Checked {
         let (expr, ty) = self.operand(value, "getSeconds");
         if !matches!(ty.kind, Kind::Duration | Kind::Any) {
             let help = Some("the difference of two times is a duration".to_owned());
-            return self.wrong(
+            return self.refuse(
                 expr.span,
                 format!("this must be a duration, but is {ty}"),
                 ty.to_string(),
@@ -272,7 +272,7 @@ impl Checker<'_> {
             );
         }
         (
-            Expr { node: Node::Call(Function::In(milliseconds), vec![expr]), span },
+            Expr { node: Node::Call(Function::DurationIn(milliseconds), vec![expr]), span },
             Type::number(Type::INT, unit),
         )
     }

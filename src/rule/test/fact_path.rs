@@ -12,7 +12,7 @@ use crate::rule::{root::ROOT, value::Value};
 
 /// Step of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum PathStep {
     Field(String),
     Index(usize),
     /// A new item after the last.
@@ -20,23 +20,23 @@ pub(super) enum Step {
 }
 
 /// Parses a path: `vm.nics[0].tap`, `vm.nics.0.tap`, `vm.nics[+]` or `vm.nics.+`.
-pub(super) fn parse(path: &str) -> Result<Vec<Step>, String> {
+pub(super) fn parse(path: &str) -> Result<Vec<PathStep>, String> {
     let mut steps = Vec::new();
     for part in path.split('.') {
         let (name, mut rest) = part.split_at(part.find('[').unwrap_or(part.len()));
         match name.parse() {
-            Ok(index) => steps.push(Step::Index(index)),
-            Err(_) if name == "+" => steps.push(Step::Append),
+            Ok(index) => steps.push(PathStep::Index(index)),
+            Err(_) if name == "+" => steps.push(PathStep::Append),
             Err(_) if name.is_empty() => return Err(format!("`{path}` is not a path: a name is missing")),
-            Err(_) => steps.push(Step::Field(name.to_owned())),
+            Err(_) => steps.push(PathStep::Field(name.to_owned())),
         }
         while let Some(inner) = rest.strip_prefix('[') {
             let Some((index, after)) = inner.split_once(']') else {
                 return Err(format!("`{path}` is not a path: a bracket is not closed"));
             };
             steps.push(match index {
-                "+" => Step::Append,
-                index => Step::Index(index.parse().map_err(|_| format!("`[{index}]` is not a position"))?),
+                "+" => PathStep::Append,
+                index => PathStep::Index(index.parse().map_err(|_| format!("`[{index}]` is not a position"))?),
             });
             rest = after;
         }
@@ -48,11 +48,11 @@ pub(super) fn parse(path: &str) -> Result<Vec<Step>, String> {
 }
 
 /// Type of the fact at a path.
-pub(super) fn type_at(steps: &[Step]) -> Result<Type, (String, Option<String>)> {
+pub(super) fn type_at(steps: &[PathStep]) -> Result<Type, (String, Option<String>)> {
     let mut ty = Type::plain(Kind::Record(Arc::clone(&ROOT)));
     for step in steps {
         ty = match (&ty.kind, step) {
-            (Kind::Record(record), Step::Field(name)) => {
+            (Kind::Record(record), PathStep::Field(name)) => {
                 let Some((_, field)) = record.field(name) else {
                     let help = match closest(name, record.names()) {
                         Some(like) => format!("did you mean `{like}`?"),
@@ -62,11 +62,11 @@ pub(super) fn type_at(steps: &[Step]) -> Result<Type, (String, Option<String>)> 
                 };
                 field.ty.clone()
             }
-            (Kind::List(item), Step::Index(_) | Step::Append) => (**item).clone(),
-            (Kind::List(_), Step::Field(name)) => {
+            (Kind::List(item), PathStep::Index(_) | PathStep::Append) => (**item).clone(),
+            (Kind::List(_), PathStep::Field(name)) => {
                 return Err((format!("the item of the list is missing before `{name}`"), Some(format!("write `[0].{name}`"))));
             }
-            (kind, Step::Field(name)) => return Err((format!("{kind} has no field `{name}`"), None)),
+            (kind, PathStep::Field(name)) => return Err((format!("{kind} has no field `{name}`"), None)),
             (kind, _) => return Err((format!("{kind} has no numbered items"), None)),
         };
     }
@@ -74,13 +74,13 @@ pub(super) fn type_at(steps: &[Step]) -> Result<Type, (String, Option<String>)> 
 }
 
 /// Sets the value at a path of a document. Unknown or absent groups on the way become known and empty.
-pub(super) fn set(document: &mut Json, steps: &[Step], value: Json) -> Result<(), String> {
+pub(super) fn set(document: &mut Json, steps: &[PathStep], value: Json) -> Result<(), String> {
     let Some((first, rest)) = steps.split_first() else {
         *document = value;
         return Ok(());
     };
     match first {
-        Step::Field(name) => {
+        PathStep::Field(name) => {
             if !document.is_object() || document.get("unknown").is_some() {
                 *document = Json::Object(Map::new());
             }
@@ -89,13 +89,13 @@ pub(super) fn set(document: &mut Json, steps: &[Step], value: Json) -> Result<()
                 None => Ok(()),
             }
         }
-        Step::Index(_) | Step::Append => {
+        PathStep::Index(_) | PathStep::Append => {
             if !document.is_array() {
                 *document = Json::Array(Vec::new());
             }
             let Some(items) = document.as_array_mut() else { return Ok(()) };
             let len = items.len();
-            let index = if let Step::Index(index) = first { *index } else { len };
+            let index = if let PathStep::Index(index) = first { *index } else { len };
             if index == len {
                 items.push(Json::Null);
             }
@@ -108,16 +108,16 @@ pub(super) fn set(document: &mut Json, steps: &[Step], value: Json) -> Result<()
 }
 
 /// Finds the value at a path of the facts.
-pub(super) fn find<'v>(root: &'v mut Value, steps: &[Step]) -> Option<&'v mut Value> {
+pub(super) fn find<'v>(root: &'v mut Value, steps: &[PathStep]) -> Option<&'v mut Value> {
     let mut ty = Type::plain(Kind::Record(Arc::clone(&ROOT)));
     let mut value = root;
     for step in steps {
         (value, ty) = match (value, step, &ty.kind) {
-            (Value::Record(fields), Step::Field(name), Kind::Record(record)) => {
+            (Value::Record(fields), PathStep::Field(name), Kind::Record(record)) => {
                 let (index, field) = record.field(name)?;
                 (fields.get_mut(index)?, field.ty.clone())
             }
-            (Value::List(items), Step::Index(index), Kind::List(item)) => {
+            (Value::List(items), PathStep::Index(index), Kind::List(item)) => {
                 (items.get_mut(*index)?, (**item).clone())
             }
             _ => return None,

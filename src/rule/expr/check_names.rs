@@ -25,7 +25,7 @@ impl Checker<'_> {
             LiteralValue::String(value) => (Value::Text(value.inner().into()), Kind::Text),
             LiteralValue::UInt(_) | LiteralValue::Bytes(_) => {
                 let help = Some("write the number without `u`; facts have no byte strings".to_owned());
-                return self.wrong(
+                return self.refuse(
                     span,
                     "facts have no values of this type",
                     "no fact can be compared with this",
@@ -63,11 +63,11 @@ impl Checker<'_> {
         }
         if let Some((_, reason)) = self.scope.hidden.iter().find(|(hidden, _)| hidden == name) {
             self.scope.used.borrow_mut().insert(name.to_owned());
-            return self.wrong(span, format!("`{name}` cannot be used here"), *reason, None);
+            return self.refuse(span, format!("`{name}` cannot be used here"), *reason, None);
         }
         if name == "params" {
             let help = Some("name one of the parameters: `params.name`".to_owned());
-            return self.wrong(span, "`params` is not a value", "the group of the rule's parameters", help);
+            return self.refuse(span, "`params` is not a value", "the group of the rule's parameters", help);
         }
         let below = ROOT
             .fields
@@ -91,7 +91,7 @@ impl Checker<'_> {
                 format!("the known names are {}; `vmgate rules facts` lists all facts", names.join(", "))
             }
         };
-        self.wrong(span, format!("the name `{name}` is not known"), "unknown name", Some(help))
+        self.refuse(span, format!("the name `{name}` is not known"), "unknown name", Some(help))
     }
 
     pub(super) fn parameter(&mut self, name: &str, name_span: Range<usize>, span: Range<usize>) -> Checked {
@@ -106,7 +106,7 @@ impl Checker<'_> {
             None if names.is_empty() => "declare it under `params:`".to_owned(),
             None => format!("the rule declares {}", names.join(", ")),
         };
-        self.wrong(name_span, format!("the rule has no parameter `{name}`"), "not declared", Some(help))
+        self.refuse(name_span, format!("the rule has no parameter `{name}`"), "not declared", Some(help))
     }
 
     /// Checks a field of a value. `chained` means `.?`: if the value is absent, so is the field.
@@ -128,7 +128,7 @@ impl Checker<'_> {
                     )),
                     _ => None,
                 };
-                return self.wrong(name_span, format!("{kind} has no field `{name}`"), "no such field", help);
+                return self.refuse(name_span, format!("{kind} has no field `{name}`"), "no such field", help);
             }
         };
         let Some((position, field)) = record.field(name) else {
@@ -137,7 +137,7 @@ impl Checker<'_> {
                 None => format!("the fields are: {}", record.names().collect::<Vec<_>>().join(", ")),
             };
             let owner = self.text.get(operand.span.clone()).unwrap_or_default().to_owned();
-            return self.wrong(
+            return self.refuse(
                 name_span,
                 format!("`{owner}` has no field `{name}`"),
                 "no such field",
@@ -146,7 +146,7 @@ impl Checker<'_> {
         };
         let in_chain = chained || is_chain(&operand);
         if ty.optional && !in_chain {
-            self.absent_use(&operand, "a field of it is read");
+            self.report_missing_guard(&operand, "a field of it is read");
         }
         self.note_unknowable(&field.ty);
         let mut found = field_type(&ty, field);
@@ -200,7 +200,7 @@ impl Checker<'_> {
     }
 
     /// Reports an optional value that is used without a guard.
-    pub(super) fn absent_use(&mut self, expr: &Expr, how: &str) {
+    pub(super) fn report_missing_guard(&mut self, expr: &Expr, how: &str) {
         let text = self.text.get(expr.span.clone()).unwrap_or("x").to_owned();
         let help = format!(
             "guard it: `{text} != null && …`, or give another value: `{text} != null ? {text} : …`"
@@ -210,9 +210,9 @@ impl Checker<'_> {
     }
 
     /// Checks that a value cannot be absent.
-    pub(super) fn present(&mut self, checked: Checked, how: &str) -> Checked {
+    pub(super) fn require_present(&mut self, checked: Checked, how: &str) -> Checked {
         if checked.1.optional && !matches!(checked.1.kind, Kind::Any) {
-            self.absent_use(&checked.0, how);
+            self.report_missing_guard(&checked.0, how);
         }
         (checked.0, Type { optional: false, ..checked.1 })
     }

@@ -96,7 +96,7 @@ impl Checker<'_> {
         }
         for (expr, ty) in [left, right] {
             if ty.optional && ty.kind != Kind::Any {
-                self.absent_use(expr, &how);
+                self.report_missing_guard(expr, &how);
             }
         }
     }
@@ -161,7 +161,7 @@ impl Checker<'_> {
         if left.1.kind == Kind::Any || right.1.kind == Kind::Any {
             return;
         }
-        if self.same(&left.0, &right.0) {
+        if self.is_same_text(&left.0, &right.0) {
             let always = comparison.holds(std::cmp::Ordering::Equal);
             let message = format!("both sides are the same, so this is always {always}");
             return self.problem(span.clone(), message, format!("always {always}"), None);
@@ -209,7 +209,7 @@ impl Checker<'_> {
     pub(super) fn membership(&mut self, value: &IdedExpr, list: &IdedExpr, span: Range<usize>) -> Checked {
         let value = self.expr(value);
         let list = self.expr(list);
-        let list = self.present(list, "is searched");
+        let list = self.require_present(list, "is searched");
         match &list.1.kind {
             Kind::List(item) => {
                 let before = self.problems.len();
@@ -247,10 +247,10 @@ impl Checker<'_> {
 
     pub(super) fn negate(&mut self, operand: &IdedExpr, span: Range<usize>) -> Checked {
         let checked = self.expr(operand);
-        let (expr, ty) = self.present(checked, "is negated");
+        let (expr, ty) = self.require_present(checked, "is negated");
         if !ty.is_number() && !matches!(ty.kind, Kind::Any | Kind::Duration) {
             let message = format!("only a number can be negated, but this is {ty}");
-            return self.wrong(expr.span, message, ty.to_string(), None);
+            return self.refuse(expr.span, message, ty.to_string(), None);
         }
         let kind = if matches!(ty.kind, Kind::Int { .. }) { Type::INT } else { ty.kind };
         (Expr { node: Node::Negate(Box::new(expr)), span }, Type::number(kind, ty.unit))
@@ -273,9 +273,9 @@ impl Checker<'_> {
             _ => return None,
         };
         let left = self.expr(left);
-        let left = self.present(left, "is used in a calculation");
+        let left = self.require_present(left, "is used in a calculation");
         let right = self.expr(right);
-        let right = self.present(right, "is used in a calculation");
+        let right = self.require_present(right, "is used in a calculation");
         let ty = self.arithmetic_type(operation, symbol, &left, &right, &span);
         let node = Node::Arithmetic(operation, Box::new(left.0), Box::new(right.0));
         Some((Expr { node, span }, ty))
@@ -332,19 +332,19 @@ impl Checker<'_> {
 
     fn index(&mut self, container: &IdedExpr, index: &IdedExpr, span: Range<usize>) -> Checked {
         let container = self.expr(container);
-        let (container, ty) = self.present(container, "an item of it is read");
+        let (container, ty) = self.require_present(container, "an item of it is read");
         let index = self.expr(index);
-        let (index, index_type) = self.present(index, "is used as a position");
+        let (index, index_type) = self.require_present(index, "is used as a position");
         let item = match (&ty.kind, &index_type.kind) {
             (Kind::Any, _) | (_, Kind::Any) => Type::any(),
             (Kind::List(item), Kind::Int { .. }) | (Kind::Map(item), Kind::Text) => (**item).clone(),
             (Kind::List(_) | Kind::Map(_), _) => {
                 let message = format!("{index_type} is not a position in {ty}");
-                return self.wrong(index.span, message, "not a position", None);
+                return self.refuse(index.span, message, "not a position", None);
             }
             _ => {
                 let help = Some("read a field by its name: `x.field`".to_owned());
-                return self.wrong(container.span, format!("{ty} has no numbered items"), "not a list", help);
+                return self.refuse(container.span, format!("{ty} has no numbered items"), "not a list", help);
             }
         };
         (Expr { node: Node::Index(Box::new(container), Box::new(index)), span }, item)

@@ -21,14 +21,14 @@ impl<'a> Evaluator<'a> {
     ) -> Val<'a> {
         let start = self.mark();
         let list = self.eval(list);
-        let Some(items) = self.items(&list) else { return self.not_a(list, "a list") };
+        let Some(items) = self.items(&list) else { return self.wrong_type(list, "a list") };
         if items.is_empty()
             && let Val::Node(node, path) = list
             && let Val::Unknown = self.read(node, path)
         {
             return Val::Unknown;
         }
-        if !self.spend(items.len() as u64) {
+        if !self.count_steps(items.len() as u64) {
             return self.too_many_steps();
         }
         match quantifier {
@@ -54,7 +54,7 @@ impl<'a> Evaluator<'a> {
             let mark = self.mark();
             self.bind(slot, item);
             let value = self.scalar(body);
-            match self.truth(value) {
+            match self.as_bool(value) {
                 Some(value) if value == decider => {
                     if deciders == 0 {
                         self.reads.drain(start..mark);
@@ -87,7 +87,7 @@ impl<'a> Evaluator<'a> {
         for item in items {
             self.bind(slot, item);
             let value = self.scalar(body);
-            match self.truth(value) {
+            match self.as_bool(value) {
                 Some(true) => found += 1,
                 Some(false) => {}
                 None => unknown = true,
@@ -114,7 +114,7 @@ impl<'a> Evaluator<'a> {
             self.bind(slot, item.clone());
             if let Some(filter) = filter {
                 let value = self.scalar(filter);
-                match self.truth(value) {
+                match self.as_bool(value) {
                     Some(true) => {}
                     Some(false) => continue,
                     None => {

@@ -5,8 +5,8 @@ use std::ops::Range;
 use cel::common::ast::{CallExpr, Expr as CelExpr, operators};
 
 use super::{
-    check::{Checked, Checker, Named},
-    narrow::{implied, of_items},
+    check::{Checked, Checker, TypedName},
+    narrow::{implied, implied_for_items},
     tree::{Expr, Node, Quantifier},
 };
 use crate::document::types::{Kind, Type};
@@ -18,7 +18,7 @@ impl Checker<'_> {
             [arg] if matches!(arg.expr, CelExpr::Select(_)) => arg,
             _ => {
                 let help = Some("write `has(vm.job)`".to_owned());
-                return self.wrong(span, "`has` needs one field of a group", "not a field", help);
+                return self.refuse(span, "`has` needs one field of a group", "not a field", help);
             }
         };
         let before = self.problems.len();
@@ -45,30 +45,30 @@ impl Checker<'_> {
         span: Range<usize>,
     ) -> Checked {
         let (Some(target), [name, rest @ ..]) = (&call.target, call.args.as_slice()) else {
-            return self.wrong(span, format!("`{}` must be called on a list", call.func_name), "no list here", None);
+            return self.refuse(span, format!("`{}` must be called on a list", call.func_name), "no list here", None);
         };
         let checked = self.expr(target);
-        let (list, list_type) = self.present(checked, "its items are read");
+        let (list, list_type) = self.require_present(checked, "its items are read");
         let item = match &list_type.kind {
             Kind::List(item) => (**item).clone(),
             Kind::Any => Type::any(),
             _ => {
                 let message =
                     format!("`{}` needs a list, but this is {list_type}", call.func_name);
-                return self.wrong(list.span, message, list_type.to_string(), None);
+                return self.refuse(list.span, message, list_type.to_string(), None);
             }
         };
         let name_span = self.parsed.span(name);
         let CelExpr::Ident(variable) = &name.expr else {
             let help = Some(format!("write `list.{}(x, …)`", call.func_name));
-            return self.wrong(name_span, "the first argument must be a name for the item", "not a name", help);
+            return self.refuse(name_span, "the first argument must be a name for the item", "not a name", help);
         };
         self.new_name(variable, name_span.clone());
         let slot = self.scope.next_slot;
         self.scope.next_slot += 1;
         let used_before = self.scope.used.borrow_mut().remove(variable);
-        self.locals.push((Named { name: variable.clone(), ty: item.clone() }, slot));
-        self.present.push(of_items(&list, slot, &self.scope.lets));
+        self.locals.push((TypedName { name: variable.clone(), ty: item.clone() }, slot));
+        self.present.push(implied_for_items(&list, slot, &self.scope.lets));
         let (filter, result) = match rest {
             [only] => (None, only),
             [condition, result] if quantifier == Quantifier::Map => {
@@ -78,7 +78,7 @@ impl Checker<'_> {
                 self.locals.pop();
                 self.present.pop();
                 let help = Some(format!("write `list.{}(x, …)`", call.func_name));
-                return self.wrong(
+                return self.refuse(
                     span,
                     format!("`{}` needs a name and an expression", call.func_name),
                     "here",
