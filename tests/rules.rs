@@ -187,7 +187,10 @@ fn all_problems_of_all_files_come_in_one_run() {
 #[test]
 fn one_id_is_one_rule_and_a_shipped_one_is_not_replaced_in_silence() {
     let site = Site::new(&[("site/a.yaml", RULE.as_bytes()), ("site/b.yaml", RULE.as_bytes())]);
-    says(&site.rules(&["list"], 2), "two rules have the id `vm-has-a-name`: this one and the one in site/a.yaml");
+    says(
+        &site.rules(&["list"], 2),
+        "two rules have the id `vm-has-a-name`: this one and the one in site/a.yaml",
+    );
     let mine = RULE.replace("id: vm-has-a-name", "id: vm-is-running");
     let site = Site::new(&[("site/vm-is-running.yaml", mine.as_bytes())]);
     let said = site.vmgate(&["--rules", "site", "rules", "list"], 2);
@@ -269,7 +272,10 @@ fn a_parameter_says_who_set_it() {
     says(&site.check(&["--rules", "site", "--no-builtin-rules"], 20), "and not by-site");
     site.write("vmgate.yaml", b"parameters: {vm-has-a-name: {nam: x}, vm-has-a-nam: {}}\n");
     let said = site.rules(&show, 2);
-    says(&said, "vmgate.yaml sets `nam` of vm-has-a-name, but this rule has no such parameter; did you mean `name`?");
+    says(
+        &said,
+        "vmgate.yaml sets `nam` of vm-has-a-name, but this rule has no such parameter; did you mean `name`?",
+    );
     says(
         &said,
         "vmgate.yaml sets parameters of the rule `vm-has-a-nam`, but there is no such rule; did you mean `vm-has-a-name`?",

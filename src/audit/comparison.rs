@@ -88,7 +88,7 @@ fn names(audit: &Audit) -> BTreeSet<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audit::{MoveAnswer, AuditSchema, AuditedVm, AuditedDestination, RuleViolation};
+    use crate::audit::{AuditSchema, AuditedDestination, AuditedVm, MoveAnswer, RuleViolation};
 
     fn audit(rules: &[&str]) -> Audit {
         let because = rules.iter().map(|rule| RuleViolation {

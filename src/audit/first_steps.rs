@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{MoveAnswer, AuditedVm, FirstStep, RuleViolation};
+use super::{AuditedVm, FirstStep, MoveAnswer, RuleViolation};
 
 /// Limit on the steps that are named: the order of further steps changes when these are done.
 const MOST_STEPS: usize = 5;

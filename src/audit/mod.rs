@@ -3,19 +3,19 @@
 //! Pure: verdicts in, a document out. An audit asks no guest and measures nothing, so that many rules of a verdict stay
 //! undecided. It finds destinations that are impossible, and destinations without a known obstacle.
 
+mod comparison;
 mod document;
 mod first_steps;
-mod comparison;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-pub use document::{
-    MoveAnswer, Audit, AuditSchema, AuditDifferences, AuditedHost, AuditedVm, AuditedDestination, FirstStep, Obstacle, RuleViolation,
-    MissingEvidence,
-};
 pub use comparison::InvalidAudit;
+pub use document::{
+    Audit, AuditDifferences, AuditSchema, AuditedDestination, AuditedHost, AuditedVm, FirstStep,
+    MissingEvidence, MoveAnswer, Obstacle, RuleViolation,
+};
 
 use crate::{
     fact::Cause,
@@ -191,7 +191,10 @@ mod tests {
         let vm = &audit.vms[0];
         assert_eq!((vm.name.as_str(), vm.host.as_str()), ("web1", "hv1"));
         let answers: Vec<_> = vm.destinations.iter().map(|d| (d.host.as_str(), d.answer)).collect();
-        assert_eq!(answers, [("hv2", MoveAnswer::Yes), ("hv3", MoveAnswer::No), ("hv4", MoveAnswer::Undecided)]);
+        assert_eq!(
+            answers,
+            [("hv2", MoveAnswer::Yes), ("hv3", MoveAnswer::No), ("hv4", MoveAnswer::Undecided)]
+        );
         assert_eq!(vm.destinations[1].because[0].rule, "destination-accepts-moves");
         assert!(vm.destinations[1].because[0].message.contains("new disks"));
         let groups: Vec<_> = audit.undecided.iter().map(|group| (group.cause, group.by_design)).collect();
@@ -201,7 +204,9 @@ mod tests {
 
     #[test]
     fn facts_are_told_apart_by_whole_names() {
-        assert!(!is_in_scope("guest.tcp") && !is_in_scope("path") && !is_in_scope("vm.dirty_rate.window_seconds"));
+        assert!(
+            !is_in_scope("guest.tcp") && !is_in_scope("path") && !is_in_scope("vm.dirty_rate.window_seconds")
+        );
         assert!(is_in_scope("guests") && is_in_scope("vm.dirty") && is_in_scope("destination.memory"));
     }
 }

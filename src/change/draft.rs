@@ -265,7 +265,8 @@ mod tests {
 
     #[test]
     fn a_draft_is_read_back_as_it_was_meant() {
-        let change = ChangeFile::parse("c.yaml", draft(vec![moved("db1", "hv2")]).to_yaml().as_bytes()).unwrap();
+        let change =
+            ChangeFile::parse("c.yaml", draft(vec![moved("db1", "hv2")]).to_yaml().as_bytes()).unwrap();
         assert_eq!(change.title.as_deref(), Some("Empty hv1: for \"disks\"\n"));
         assert_eq!(
             (change.limits.per_source, change.limits.per_destination, change.limits.per_link),
@@ -298,6 +299,10 @@ mod tests {
         assert_eq!(change.moves[1].guest.as_deref(), Some("none"));
         assert_eq!(change.moves[1].to.host.as_deref(), Some("hv3"));
         assert_eq!(change.moves[0].expected_seconds, Some(12.3), "it is as it was");
-        assert_eq!(again.merge_into("c.yaml", text.as_bytes()).unwrap(), text, "the same plan changes nothing");
+        assert_eq!(
+            again.merge_into("c.yaml", text.as_bytes()).unwrap(),
+            text,
+            "the same plan changes nothing"
+        );
     }
 }

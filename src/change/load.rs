@@ -3,7 +3,7 @@
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use super::{
-    Action, ChangeFile, ActionKind, Notify, MovePlan, PlannedMove, WaitFor, Wave,
+    Action, ActionKind, ChangeFile, MovePlan, Notify, PlannedMove, WaitFor, Wave,
     document::{ActionDocument, ChangeDocument, Goals, MoveDocument, NotifyDocument, WaveDocument},
 };
 use crate::{
@@ -115,7 +115,9 @@ fn planned(
             settings: asked.settings.clone().or(&change.settings),
             rehearsal: change.rehearsal,
             notify: notify(&asked.notify, &change.notify),
-            actions: actions.map(|action| self::action(action).map_err(&problem)).collect::<Result<_, _>>()?,
+            actions: actions
+                .map(|action| self::action(action).map_err(&problem))
+                .collect::<Result<_, _>>()?,
         },
         wave: change
             .waves
@@ -152,7 +154,9 @@ fn action(action: &ActionDocument) -> Result<Action, String> {
             service: service.clone(),
             processes: action.processes.clone().unwrap_or_else(|| vec![service.clone()]),
         },
-        (None, Some(run), Some(undo)) => ActionKind::Run { on: action.on, run: run.clone(), undo: undo.clone() },
+        (None, Some(run), Some(undo)) => {
+            ActionKind::Run { on: action.on, run: run.clone(), undo: undo.clone() }
+        }
         _ => return Err("an action is either `stop_service`, or `run` with `undo`".to_owned()),
     };
     Ok(Action { deed, time_limit_seconds: action.time_limit_seconds.unwrap_or(TIME_LIMIT_SECONDS) })
@@ -207,7 +211,12 @@ impl ChangeCheck<'_> {
                 self.text(name, "name", 128);
                 let text = name.text().unwrap_or_default();
                 if names.contains(&text) {
-                    self.wrong(name, format!("two waves have the name `{text}`"), "the same name", "rename one of the waves");
+                    self.wrong(
+                        name,
+                        format!("two waves have the name `{text}`"),
+                        "the same name",
+                        "rename one of the waves",
+                    );
                 }
                 names.push(text);
             }
@@ -236,7 +245,12 @@ impl ChangeCheck<'_> {
                 ),
                 Some(at) if at < reached => {
                     let help = "write the moves in the order of their waves";
-                    self.wrong(wave, format!("this move of the wave `{text}` comes after a move of a later wave"), "out of order", help);
+                    self.wrong(
+                        wave,
+                        format!("this move of the wave `{text}` comes after a move of a later wave"),
+                        "out of order",
+                        help,
+                    );
                 }
                 Some(at) => reached = at,
             }
@@ -248,7 +262,12 @@ impl ChangeCheck<'_> {
         if let (Some(start), Some(end), Some(node)) = (time("start"), time("end"), window.get("end"))
             && end <= start
         {
-            self.wrong(node, "the window ends before it starts", "not after the start", "exchange `start` and `end`");
+            self.wrong(
+                node,
+                "the window ends before it starts",
+                "not after the start",
+                "exchange `start` and `end`",
+            );
         }
     }
 
@@ -374,7 +393,12 @@ impl ChangeCheck<'_> {
             if let (Some(to), [one, other]) = (node.get("to"), uris.as_slice())
                 && one == other
             {
-                self.wrong(to, "source and destination are the same host", "the same host", "name another destination");
+                self.wrong(
+                    to,
+                    "source and destination are the same host",
+                    "the same host",
+                    "name another destination",
+                );
             }
             if let (Some(vm), Some(name), Some(from)) = (vm, text("vm"), text("from"))
                 && let Some(before) = seen.insert((name, from), vm)
@@ -389,7 +413,12 @@ impl ChangeCheck<'_> {
                 && address.text().unwrap_or_default().parse::<IpAddr>().is_err()
             {
                 let message = format!("`{}` is not an IP address", address.text().unwrap_or_default());
-                self.wrong(address, message, "not an address", "write the address in numbers and without a port, such as 10.0.1.2");
+                self.wrong(
+                    address,
+                    message,
+                    "not an address",
+                    "write the address in numbers and without a port, such as 10.0.1.2",
+                );
             }
             if let Some(guest) = node.get("guest") {
                 self.guest(guest);

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Notify, MoveSettings};
+use super::{MoveSettings, Notify};
 use crate::fact;
 
 /// Goals, settings and preparation of one move.
@@ -119,7 +119,9 @@ impl std::fmt::Display for Action {
         match &self.deed {
             ActionKind::StopService { service, .. } => write!(f, "stop the service {service} in the guest"),
             ActionKind::Run { on: RunsOn::Operator, run, .. } => write!(f, "run `{}`", run.join(" ")),
-            ActionKind::Run { on: RunsOn::Guest, run, .. } => write!(f, "run `{}` in the guest", run.join(" ")),
+            ActionKind::Run { on: RunsOn::Guest, run, .. } => {
+                write!(f, "run `{}` in the guest", run.join(" "))
+            }
         }
     }
 }

@@ -168,7 +168,12 @@ pub(super) fn orders<'a>(
         Ok(Order {
             vm: planned.vm.clone(),
             plan: seen_by(&request.guest_way, planned.plan.clone()),
-            judge: Judge { policy, request, asked: change.verdict_request(planned, strict), at: session.shared.at },
+            judge: Judge {
+                policy,
+                request,
+                asked: change.verdict_request(planned, strict),
+                at: session.shared.at,
+            },
             limits: change.limits,
             address: planned.migrate_address,
         })

@@ -308,7 +308,12 @@ mod tests {
     }
 
     fn plan(deadline: Option<f64>, settings: MoveSettings) -> MovePlan {
-        MovePlan { longest_blackout_seconds: 1.0, deadline_seconds: deadline, settings, ..MovePlan::default() }
+        MovePlan {
+            longest_blackout_seconds: 1.0,
+            deadline_seconds: deadline,
+            settings,
+            ..MovePlan::default()
+        }
     }
 
     /// What a guard does over rounds of 2 s in which as much is left each time.
@@ -360,13 +365,17 @@ mod tests {
             allowed(MoveSettings { post_copy: yes, suspend: yes, ..MoveSettings::default() }),
             Measure::PostCopy(_)
         ));
-        assert!(matches!(allowed(MoveSettings { suspend: yes, ..MoveSettings::default() }), Measure::Suspend(_)));
+        assert!(matches!(
+            allowed(MoveSettings { suspend: yes, ..MoveSettings::default() }),
+            Measure::Suspend(_)
+        ));
         let mut patient =
             Guard::new(&plan(None, MoveSettings { auto_converge: yes, ..MoveSettings::default() }), None);
         assert!(
             stuck(&mut patient, 40, Some(50)).iter().all(|measure| matches!(measure, Measure::RaiseLimit(_)))
         );
-        let mut spent = Guard::new(&plan(None, MoveSettings { auto_converge: yes, ..MoveSettings::default() }), None);
+        let mut spent =
+            Guard::new(&plan(None, MoveSettings { auto_converge: yes, ..MoveSettings::default() }), None);
         assert!(
             matches!(stuck(&mut spent, 40, Some(99)).pop(), Some(Measure::GiveUp(why)) if why.contains("slowed by 99 %"))
         );

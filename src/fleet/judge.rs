@@ -152,7 +152,8 @@ impl Oracle for Judge<'_> {
                 way_out: because.remediation.as_ref().map(|text| text.trim().to_owned()),
             })
             .collect();
-        if seen.answer == MoveAnswer::No && verdict.outcomes.iter().filter(|judged| blocks(judged)).any(anywhere)
+        if seen.answer == MoveAnswer::No
+            && verdict.outcomes.iter().filter(|judged| blocks(judged)).any(anywhere)
         {
             return Ruling::Nowhere(reasons);
         }

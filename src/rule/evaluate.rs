@@ -97,7 +97,15 @@ pub(crate) fn evaluate_program<'a>(
     on: &'a MoveFacts<'a>,
 ) -> Vec<Outcome> {
     let mut outcomes = Vec::new();
-    evaluate_into(rule, changed, params, on, &mut Evaluator::new(on.root), &mut EvidenceCache::new(), &mut outcomes);
+    evaluate_into(
+        rule,
+        changed,
+        params,
+        on,
+        &mut Evaluator::new(on.root),
+        &mut EvidenceCache::new(),
+        &mut outcomes,
+    );
     outcomes
 }
 
@@ -134,7 +142,11 @@ impl<'a> RuleEvaluation<'a, '_> {
             match self.evaluator.eval(when) {
                 Val::Bool(true) => {}
                 Val::Bool(false) => {
-                    return self.add(Status::NotApplicable, None, Arc::clone(&self.program.not_applicable_message));
+                    return self.add(
+                        Status::NotApplicable,
+                        None,
+                        Arc::clone(&self.program.not_applicable_message),
+                    );
                 }
                 _ => return self.undecided(None, "whether the rule applies"),
             }
@@ -202,7 +214,9 @@ impl<'a> RuleEvaluation<'a, '_> {
                 }
                 Read::Fact(value, path) if evidence.len() < MOST_EVIDENCE => {
                     let new_evidence = || Arc::new(self.on.evidence(self.evaluator.path(*path), value));
-                    evidence.push(Arc::clone(self.cache.entry(ptr::from_ref(*value)).or_insert_with(new_evidence)));
+                    evidence.push(Arc::clone(
+                        self.cache.entry(ptr::from_ref(*value)).or_insert_with(new_evidence),
+                    ));
                 }
                 Read::Fact(..) => {}
                 Read::Stale(reason, path) => {

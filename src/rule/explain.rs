@@ -41,7 +41,11 @@ fn body(text: &mut String, rule: &Rule, heading: &str) {
         let _ = write!(text, "\nDeprecated: {why}\n");
     }
     if rule.replaces.as_deref() == Some(&*rule.id) {
-        let _ = write!(text, "\nThis rule replaces the shipped rule of the same id. It is read from {}.\n", rule.file);
+        let _ = write!(
+            text,
+            "\nThis rule replaces the shipped rule of the same id. It is read from {}.\n",
+            rule.file
+        );
     } else if let Some(replaced) = &rule.replaces {
         let _ = write!(
             text,

@@ -120,8 +120,11 @@ fn folder(dir: &Path) -> Vec<FoundFile> {
         walk(dir, Path::new(""), 0, &mut found);
     } else {
         let why = if dir.exists() { "is not a folder" } else { "does not exist" };
-        let problem =
-            Problem::of_file(&dir.display().to_string(), why, "name a folder that contains rules: `--rules FOLDER`");
+        let problem = Problem::of_file(
+            &dir.display().to_string(),
+            why,
+            "name a folder that contains rules: `--rules FOLDER`",
+        );
         found.push((PathBuf::from("x.yaml"), FileContent::Unreadable(problem)));
     }
     found
@@ -133,20 +136,26 @@ fn walk(dir: &Path, inner: &Path, depth: usize, found: &mut Vec<FoundFile>) {
         (PathBuf::from("x.yaml"), FileContent::Unreadable(problem))
     };
     if depth > DEEPEST {
-        return found.push(problem("is nested too deeply".into(), "keep rules at most 8 folders deep below `--rules`"));
+        return found.push(problem(
+            "is nested too deeply".into(),
+            "keep rules at most 8 folders deep below `--rules`",
+        ));
     }
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) => {
-            return found.push(problem(format!("cannot be read: {error}"), "check the permissions of this folder"));
+            return found
+                .push(problem(format!("cannot be read: {error}"), "check the permissions of this folder"));
         }
     };
     let mut names: Vec<_> = entries.filter_map(Result::ok).map(|entry| entry.file_name()).collect();
     names.sort();
     for name in names {
         if found.len() > MOST_FILES {
-            return found
-                .push(problem(format!("contains more than {MOST_FILES} files"), "name a folder that contains only rules: `--rules FOLDER`"));
+            return found.push(problem(
+                format!("contains more than {MOST_FILES} files"),
+                "name a folder that contains only rules: `--rules FOLDER`",
+            ));
         }
         let (path, inner) = (dir.join(&name), inner.join(&name));
         let hidden = name.to_string_lossy().starts_with('.');

@@ -61,7 +61,12 @@ impl Linter<'_> {
         let is_step = Step::all().into_iter().any(|step| folder_of(step) == folder);
         if is_step && folder != expected {
             let help = format!("move the file to {expected}/, or correct the step");
-            self.warn("step", format!("the folder {folder}/ is for rules of another step"), "not the step of the folder", &help);
+            self.warn(
+                "step",
+                format!("the folder {folder}/ is for rules of another step"),
+                "not the step of the folder",
+                &help,
+            );
         }
     }
 
@@ -189,12 +194,7 @@ impl Linter<'_> {
             );
         }
         if self.rule.tags.is_empty() {
-            self.warn(
-                "id",
-                "the rule has no tags",
-                "this rule",
-                "add search words: `tags: [network]`",
-            );
+            self.warn("id", "the rule has no tags", "this rule", "add search words: `tags: [network]`");
         }
         for param in &self.rule.params {
             if param.help.chars().count() < 10 {
@@ -263,7 +263,11 @@ pub(super) fn reference_faults(reference: &YamlNode) -> Vec<(&YamlNode, String, 
     let formed = host.contains('.') && !host.starts_with('.') && !url.contains(char::is_whitespace);
     if !formed {
         let help = "write the full address: https://host/…";
-        faults.push((reference.get("url").unwrap_or(reference), format!("`{url}` is not a web address"), help));
+        faults.push((
+            reference.get("url").unwrap_or(reference),
+            format!("`{url}` is not a web address"),
+            help,
+        ));
     }
     if text("title").trim().len() < 4 {
         let help = "write the title of the document";

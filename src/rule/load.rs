@@ -6,7 +6,7 @@ use cel::common::ast::{Expr as CelExpr, IdedExpr};
 
 use super::{
     document::{ParamDocument, RuleDocument},
-    expr::{self, Checker, Expr, ExprProblem, TypedName, Parser, Scope, Template},
+    expr::{self, Checker, Expr, ExprProblem, Parser, Scope, Template, TypedName},
     files::RuleFile,
     param::Param,
     program::{ForeachList, Let, Program},
@@ -29,8 +29,13 @@ pub(crate) fn rules<'a>(files: impl Iterator<Item = &'a RuleFile> + Send) -> Res
         let parser = Rc::default();
         files.map(|file| (file.builtin, rule(&file.file, &parser))).collect()
     };
-    expr::with_stack(load)
-        .map_err(|error| Problem::of_file("rules", format!("cannot be checked, because no thread could be started: {error}"), "free memory, or allow more threads"))
+    expr::with_stack(load).map_err(|error| {
+        Problem::of_file(
+            "rules",
+            format!("cannot be checked, because no thread could be started: {error}"),
+            "free memory, or allow more threads",
+        )
+    })
 }
 
 /// Reads one rule.
@@ -164,7 +169,8 @@ impl Loader<'_> {
             let named = Unit::of_name(name);
             if declared.is_some() && named != Unit::Count && named != param.unit {
                 let span = value.get("unit").map_or_else(|| key.span.clone(), |unit| unit.span.clone());
-                let message = format!("the name of `{name}` says {named}, but its `unit` says {}", param.unit);
+                let message =
+                    format!("the name of `{name}` says {named}, but its `unit` says {}", param.unit);
                 self.at(
                     span,
                     message,
@@ -244,7 +250,10 @@ impl Loader<'_> {
     fn program(&mut self, params: &[Param]) -> Program {
         let mut scope = Scope {
             parser: Rc::clone(self.parser),
-            params: params.iter().map(|param| TypedName { name: param.name.clone(), ty: param.ty() }).collect(),
+            params: params
+                .iter()
+                .map(|param| TypedName { name: param.name.clone(), ty: param.ty() })
+                .collect(),
             ..Scope::default()
         };
         let before = self.problems.len();
@@ -352,7 +361,8 @@ impl Loader<'_> {
         };
         let unit = Unit::of_name(name);
         if ty.is_number() && unit != Unit::Count && !unit.agrees(ty.unit) {
-            let message = format!("the name of `{name}` says {unit}, but the unit of its value is {}", ty.unit);
+            let message =
+                format!("the name of `{name}` says {unit}, but the unit of its value is {}", ty.unit);
             self.at(
                 key.span.clone(),
                 message,

@@ -257,7 +257,10 @@ fn resolve(rules: Vec<(bool, Rule)>, problems: &mut Vec<Problem>) -> Vec<Rule> {
                     )
                 } else {
                     (
-                        format!("two rules have the id `{}`: this one and the one in {}", rule.id, first.file),
+                        format!(
+                            "two rules have the id `{}`: this one and the one in {}",
+                            rule.id, first.file
+                        ),
                         "rename or remove one of them".to_owned(),
                     )
                 };

@@ -62,9 +62,8 @@ impl Program {
         let check = |what: &'static str, expr: &Expr, around: usize| {
             let depth = loop_depth(expr, &depths) + around;
             if depth > MOST_NESTED_LOOPS {
-                let message = format!(
-                    "{depth} loops over lists are nested; at most {MOST_NESTED_LOOPS} are allowed"
-                );
+                let message =
+                    format!("{depth} loops over lists are nested; at most {MOST_NESTED_LOOPS} are allowed");
                 return Err((what, message));
             }
             let steps = expr::cost(expr, &costs);
@@ -88,7 +87,8 @@ fn loop_depth(expr: &Expr, lets: &[usize]) -> usize {
     match &expr.node {
         Node::Let(index) => lets.get(*index).copied().unwrap_or(0),
         Node::Quantify { list, filter, body, .. } => {
-            let inside = filter.as_deref().map_or(0, |filter| loop_depth(filter, lets)).max(loop_depth(body, lets));
+            let inside =
+                filter.as_deref().map_or(0, |filter| loop_depth(filter, lets)).max(loop_depth(body, lets));
             let step = usize::from(!matches!(list.node, Node::List(_)));
             loop_depth(list, lets).max(inside + step)
         }

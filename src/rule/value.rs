@@ -290,7 +290,11 @@ impl<'t> ser::Serializer for ValueSerializer<'t> {
     fn serialize_tuple(self, len: usize) -> Result<ListSerializer<'t>, NotConvertible> {
         self.serialize_seq(Some(len))
     }
-    fn serialize_tuple_struct(self, _: &'static str, len: usize) -> Result<ListSerializer<'t>, NotConvertible> {
+    fn serialize_tuple_struct(
+        self,
+        _: &'static str,
+        len: usize,
+    ) -> Result<ListSerializer<'t>, NotConvertible> {
         self.serialize_seq(Some(len))
     }
     fn serialize_tuple_variant(
@@ -315,9 +319,11 @@ impl<'t> ser::Serializer for ValueSerializer<'t> {
             return Ok(RecordSerializer::Unknown(Unknown::new(Cause::NotCollected, "")));
         }
         match &self.ty.kind {
-            Kind::Record(record) => {
-                Ok(RecordSerializer::Record { record, next: 0, values: Vec::with_capacity(record.fields.len()) })
-            }
+            Kind::Record(record) => Ok(RecordSerializer::Record {
+                record,
+                next: 0,
+                values: Vec::with_capacity(record.fields.len()),
+            }),
             _ => Err(NotConvertible(format!("`{name}` was given where {} is expected", self.ty.kind))),
         }
     }
@@ -426,7 +432,11 @@ impl ser::SerializeStruct for RecordSerializer<'_> {
                     }
                     _ => match value.serialize(ValueSerializer { ty: &Type::plain(Kind::Text) })? {
                         Value::Text(reason) => unknown.reason.push_str(&reason),
-                        _ => return Err(NotConvertible("the reason of an unknown fact must be a text".to_owned())),
+                        _ => {
+                            return Err(NotConvertible(
+                                "the reason of an unknown fact must be a text".to_owned(),
+                            ));
+                        }
                     },
                 }
                 Ok(())

@@ -9,7 +9,7 @@ use super::{
     super::{Style, style::Paint, visible, words},
     grid::{Grid, Line, Row},
 };
-use crate::audit::{MoveAnswer, Audit, AuditedVm, AuditedDestination, RuleViolation};
+use crate::audit::{Audit, AuditedDestination, AuditedVm, MoveAnswer, RuleViolation};
 
 /// So many reasons of one missing fact are shown.
 const SHOWN: usize = 3;

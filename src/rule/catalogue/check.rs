@@ -95,19 +95,11 @@ impl EntryCheck<'_> {
         let Some(text) = node.text() else { return };
         match Pattern::try_from(text.to_owned()) {
             Err(error) => {
-                self.at(
-                    node,
-                    error.to_string(),
-                    "not a pattern",
-                    "use the syntax of https://docs.rs/regex",
-                );
+                self.at(node, error.to_string(), "not a pattern", "use the syntax of https://docs.rs/regex");
             }
             Ok(pattern) if pattern.groups() != groups => {
                 let (message, help) = if groups == 0 {
-                    (
-                        "this pattern must have no capture group",
-                        "write `(?:…)` for a group without a capture",
-                    )
+                    ("this pattern must have no capture group", "write `(?:…)` for a group without a capture")
                 } else {
                     (
                         "this pattern must have exactly one capture group",
@@ -142,12 +134,7 @@ impl EntryCheck<'_> {
         if let Some(node) = node
             && node.to_json().as_f64().is_some_and(|seconds| seconds <= 0.0)
         {
-            self.at(
-                node,
-                "a time must be more than 0 seconds",
-                "this time",
-                "write a time in seconds",
-            );
+            self.at(node, "a time must be more than 0 seconds", "this time", "write a time in seconds");
         }
     }
 

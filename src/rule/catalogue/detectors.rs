@@ -11,7 +11,10 @@ impl Catalogues {
         let Fact::Known(detectors) = &guest.detectors else { return };
         for entry in self.memory_sync() {
             let own = detectors.iter().filter(|detector| detector.software == entry.id);
-            let Some(tightest) = own.min_by(|a, b| timeout_or_shortest(a).total_cmp(&timeout_or_shortest(b))) else { continue };
+            let Some(tightest) = own.min_by(|a, b| timeout_or_shortest(a).total_cmp(&timeout_or_shortest(b)))
+            else {
+                continue;
+            };
             if let Some(known) = found.iter_mut().find(|software| software.id == entry.id) {
                 known.detector_seconds = tightest.detector_seconds.clone();
                 known.detector_source.clone_from(&tightest.source);

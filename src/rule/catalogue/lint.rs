@@ -40,7 +40,12 @@ pub(super) fn lint(file: &CatalogueFile) -> Vec<Problem> {
             if let Some(node) = setting.get("file")
                 && !node.text().is_some_and(|path| path.starts_with('/'))
             {
-                warn(node, format!("a file of {id} has no absolute path"), "not an absolute path", "begin the path with /");
+                warn(
+                    node,
+                    format!("a file of {id} has no absolute path"),
+                    "not an absolute path",
+                    "begin the path with /",
+                );
             }
         }
         for reference in entry.get("references").map(Node::items).unwrap_or_default() {

@@ -14,7 +14,9 @@ mod udp;
 
 use std::{collections::BTreeSet, sync::Arc};
 
-pub use memory_sync::{FileSetting, ListenerPort, MemorySyncCatalogue, MemorySyncEntry, Protocol, CommandLineSetting};
+pub use memory_sync::{
+    CommandLineSetting, FileSetting, ListenerPort, MemorySyncCatalogue, MemorySyncEntry, Protocol,
+};
 pub use pattern::{InvalidPattern, Pattern};
 pub use ports::{InvalidPorts, PortRange};
 pub use udp::{UdpCatalogue, UdpEntry};

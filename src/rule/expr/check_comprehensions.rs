@@ -25,9 +25,8 @@ impl Checker<'_> {
         let (value, ty) = self.expr(arg);
         if self.problems.len() == before && !ty.optional && ty.kind != Kind::Any && !self.is_guarded(&value) {
             let text = self.text.get(value.span.clone()).unwrap_or_default().to_owned();
-            let help = Some(
-                "an unknown fact needs no guard: the outcome of the rule is then unknown".to_owned(),
-            );
+            let help =
+                Some("an unknown fact needs no guard: the outcome of the rule is then unknown".to_owned());
             self.problem(
                 span.clone(),
                 format!("`{text}` is never absent, so this is always true"),
@@ -45,7 +44,12 @@ impl Checker<'_> {
         span: Range<usize>,
     ) -> Checked {
         let (Some(target), [name, rest @ ..]) = (&call.target, call.args.as_slice()) else {
-            return self.refuse(span, format!("`{}` must be called on a list", call.func_name), "no list here", None);
+            return self.refuse(
+                span,
+                format!("`{}` must be called on a list", call.func_name),
+                "no list here",
+                None,
+            );
         };
         let checked = self.expr(target);
         let (list, list_type) = self.require_present(checked, "its items are read");
@@ -53,15 +57,19 @@ impl Checker<'_> {
             Kind::List(item) => (**item).clone(),
             Kind::Any => Type::any(),
             _ => {
-                let message =
-                    format!("`{}` needs a list, but this is {list_type}", call.func_name);
+                let message = format!("`{}` needs a list, but this is {list_type}", call.func_name);
                 return self.refuse(list.span, message, list_type.to_string(), None);
             }
         };
         let name_span = self.parsed.span(name);
         let CelExpr::Ident(variable) = &name.expr else {
             let help = Some(format!("write `list.{}(x, …)`", call.func_name));
-            return self.refuse(name_span, "the first argument must be a name for the item", "not a name", help);
+            return self.refuse(
+                name_span,
+                "the first argument must be a name for the item",
+                "not a name",
+                help,
+            );
         };
         self.new_name(variable, name_span.clone());
         let slot = self.scope.next_slot;
@@ -129,12 +137,7 @@ impl Checker<'_> {
             || self.locals.iter().chain(&self.scope.variables).any(|(named, _)| named.name == name);
         if taken || hides {
             let help = Some("choose another name".to_owned());
-            self.problem(
-                span,
-                format!("the name `{name}` is already in use"),
-                "hides another name",
-                help,
-            );
+            self.problem(span, format!("the name `{name}` is already in use"), "hides another name", help);
         }
     }
 }

@@ -7,8 +7,8 @@ use regex::RegexBuilder;
 
 use super::{
     check::{Checked, Checker},
-    duration,
     check_names::is_chain,
+    duration,
     tree::{Expr, Function, Node},
 };
 use crate::{
@@ -78,9 +78,7 @@ impl Checker<'_> {
             _ if NAMES.contains(&name) => {
                 let form =
                     if call.target.is_some() { format!("x.{name}(…)") } else { format!("{name}(…)") };
-                let help = Some(format!(
-                    "see `{name}` in the list of functions in docs/writing-rules.md"
-                ));
+                let help = Some(format!("see `{name}` in the list of functions in docs/writing-rules.md"));
                 self.refuse(
                     name_span,
                     format!("`{form}` is not a valid call"),
@@ -150,7 +148,12 @@ impl Checker<'_> {
         let pattern_span = self.parsed.span(pattern);
         let CelExpr::Literal(LiteralValue::String(literal)) = &pattern.expr else {
             let help = Some("write the regular expression in quotes".to_owned());
-            return self.refuse(pattern_span, "the regular expression must be a text in quotes", "not a text in quotes", help);
+            return self.refuse(
+                pattern_span,
+                "the regular expression must be a text in quotes",
+                "not a text in quotes",
+                help,
+            );
         };
         match RegexBuilder::new(literal.inner())
             .size_limit(LARGEST_PATTERN)
@@ -177,7 +180,12 @@ impl Checker<'_> {
         let (expr, ty) = self.operand(value, "string");
         if matches!(ty.kind, Kind::Record(_) | Kind::Map(_)) {
             let help = Some("name one of its fields".to_owned());
-            return self.refuse(expr.span, format!("{ty} cannot be converted to a text"), ty.to_string(), help);
+            return self.refuse(
+                expr.span,
+                format!("{ty} cannot be converted to a text"),
+                ty.to_string(),
+                help,
+            );
         }
         (Expr { node: Node::Call(Function::Text, vec![expr]), span }, Type::plain(Kind::Text))
     }
@@ -239,13 +247,9 @@ impl Checker<'_> {
     fn constant(&mut self, name: &str, literal: &IdedExpr, span: Range<usize>) -> Checked {
         let literal_span = self.parsed.span(literal);
         let CelExpr::Literal(LiteralValue::String(text)) = &literal.expr else {
-            let help = Some("facts already have the right type: compare them without a conversion".to_owned());
-            return self.refuse(
-                literal_span,
-                format!("`{name}` needs a text in quotes"),
-                "not a text",
-                help,
-            );
+            let help =
+                Some("facts already have the right type: compare them without a conversion".to_owned());
+            return self.refuse(literal_span, format!("`{name}` needs a text in quotes"), "not a text", help);
         };
         let text = text.inner();
         let (value, kind, example) = match name {

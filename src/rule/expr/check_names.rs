@@ -128,7 +128,12 @@ impl Checker<'_> {
                     )),
                     _ => None,
                 };
-                return self.refuse(name_span, format!("{kind} has no field `{name}`"), "no such field", help);
+                return self.refuse(
+                    name_span,
+                    format!("{kind} has no field `{name}`"),
+                    "no such field",
+                    help,
+                );
             }
         };
         let Some((position, field)) = record.field(name) else {
@@ -202,9 +207,8 @@ impl Checker<'_> {
     /// Reports an optional value that is used without a guard.
     pub(super) fn report_missing_guard(&mut self, expr: &Expr, how: &str) {
         let text = self.text.get(expr.span.clone()).unwrap_or("x").to_owned();
-        let help = format!(
-            "guard it: `{text} != null && …`, or give another value: `{text} != null ? {text} : …`"
-        );
+        let help =
+            format!("guard it: `{text} != null && …`, or give another value: `{text} != null ? {text} : …`");
         let message = format!("`{text}` may be absent, but {how} without a guard");
         self.problem(expr.span.clone(), message, "may be null", Some(help));
     }

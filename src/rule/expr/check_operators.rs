@@ -74,7 +74,12 @@ impl Checker<'_> {
             }
             if comparison.orders() {
                 let help = Some("use `==` or `!=`".to_owned());
-                return self.problem(span.clone(), "null is neither less nor greater than a value", "compared with null", help);
+                return self.problem(
+                    span.clone(),
+                    "null is neither less nor greater than a value",
+                    "compared with null",
+                    help,
+                );
             }
             if !other.1.optional && other.1.kind != Kind::Any && !self.is_guarded(&other.0) {
                 let text = self.text.get(other.0.span.clone()).unwrap_or_default().to_owned();
@@ -153,7 +158,12 @@ impl Checker<'_> {
             Some(like) => format!("did you mean \"{like}\"?"),
             None => format!("the possible values are: {}", all.join(", ")),
         };
-        self.problem(other.span.clone(), format!("this value is never \"{text}\""), "no such value", Some(help));
+        self.problem(
+            other.span.clone(),
+            format!("this value is never \"{text}\""),
+            "no such value",
+            Some(help),
+        );
     }
 
     /// Reports comparisons whose result no fact can change.
@@ -298,7 +308,12 @@ impl Checker<'_> {
                 let whole = matches!((&a.kind, &b.kind), (Kind::Int { .. }, Kind::Int { .. }));
                 if operation == Arithmetic::Modulo && !whole {
                     let help = Some("use `int(x)`".to_owned());
-                    self.problem(span.clone(), "a remainder needs two whole numbers", "not two whole numbers", help);
+                    self.problem(
+                        span.clone(),
+                        "a remainder needs two whole numbers",
+                        "not two whole numbers",
+                        help,
+                    );
                 }
                 if sum {
                     self.check_units(a.unit, b.unit, &left.0, &right.0, span);
@@ -344,7 +359,12 @@ impl Checker<'_> {
             }
             _ => {
                 let help = Some("read a field by its name: `x.field`".to_owned());
-                return self.refuse(container.span, format!("{ty} has no numbered items"), "not a list", help);
+                return self.refuse(
+                    container.span,
+                    format!("{ty} has no numbered items"),
+                    "not a list",
+                    help,
+                );
             }
         };
         (Expr { node: Node::Index(Box::new(container), Box::new(index)), span }, item)

@@ -16,7 +16,9 @@ pub(crate) fn cost(expr: &Expr, lets: &[u64]) -> u64 {
             let each = filter.as_deref().map_or(0, below).saturating_add(below(body)).saturating_add(1);
             below(list).saturating_add(each.saturating_mul(ASSUMED_LIST_LENGTH))
         }
-        Node::In(value, list) => below(value).saturating_add(below(list)).saturating_add(ASSUMED_LIST_LENGTH / 10),
+        Node::In(value, list) => {
+            below(value).saturating_add(below(list)).saturating_add(ASSUMED_LIST_LENGTH / 10)
+        }
         _ => expr.children().into_iter().map(below).fold(1, u64::saturating_add),
     }
 }

@@ -65,7 +65,9 @@ fn is_null(expr: &Expr) -> bool {
 /// Keys that are present in every item of a filtered list, for the variable in `slot`.
 pub(crate) fn implied_for_items(list: &Expr, slot: usize, lets: &[(TypedName, Expr)]) -> BTreeSet<String> {
     match &list.node {
-        Node::Let(index) => lets.get(*index).map(|(_, expr)| implied_for_items(expr, slot, lets)).unwrap_or_default(),
+        Node::Let(index) => {
+            lets.get(*index).map(|(_, expr)| implied_for_items(expr, slot, lets)).unwrap_or_default()
+        }
         Node::Quantify { quantifier: Quantifier::Filter, list, slot: inner, body, .. } => {
             let of_inner = format!("${inner}");
             let mut found: BTreeSet<String> = implied(body, true, lets)

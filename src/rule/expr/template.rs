@@ -4,8 +4,9 @@ use super::{
     ExprProblem,
     check::{Checker, Scope},
     eval::Evaluator,
-    unquoted, print,
+    print,
     tree::Expr,
+    unquoted,
 };
 use crate::document::{Unit, types::Kind};
 
@@ -43,8 +44,7 @@ pub(crate) fn check(text: &str, scope: &mut Scope) -> Result<Template, Vec<ExprP
                 message: "this brace has no matching brace".to_owned(),
                 label: "this brace".to_owned(),
                 help: Some(
-                    "write an expression as `{…}`; write a brace that is text twice: `{{` or `}}`"
-                        .to_owned(),
+                    "write an expression as `{…}`; write a brace that is text twice: `{{` or `}}`".to_owned(),
                 ),
             });
             rest = tail.get(1..).unwrap_or_default();

@@ -26,7 +26,8 @@ mod tests {
 
     #[test]
     fn quoted_texts_are_passed_over() {
-        let outside = |text: &str| bytes_outside_quotes(text).map(|(_, byte)| char::from(byte)).collect::<String>();
+        let outside =
+            |text: &str| bytes_outside_quotes(text).map(|(_, byte)| char::from(byte)).collect::<String>();
         assert_eq!(outside("a == \"b\\\"c\" + 'd\"e' + f"), "a ==  +  + f");
         assert_eq!(outside("'\\\\' a 'b"), " a ");
     }

@@ -211,7 +211,10 @@ impl CaseBuilder<'_> {
             let pattern = expected.message.as_deref().and_then(pattern)?;
             let error = Regex::new(pattern).err()?;
             let span = self.node.get("expect").unwrap_or(self.node).span.clone();
-            Some(Problem::at(self.file, span, format!("`{pattern}` is not a regular expression: {error}")).label("here"))
+            Some(
+                Problem::at(self.file, span, format!("`{pattern}` is not a regular expression: {error}"))
+                    .label("here"),
+            )
         });
         Some(problems.collect())
     }

@@ -192,7 +192,8 @@ fn catalogue(file: &RuleFile, tests: Option<&RuleFile>, catalogues: &Catalogues)
     let mut report = RuleReport::new("catalogue", &file.stem);
     let Some(tests) = tests else {
         let message = format!("the catalogue `{}` has no tests", file.stem);
-        let help = format!("write {}.test.yaml in the same folder; docs/writing-rules.md shows how", file.stem);
+        let help =
+            format!("write {}.test.yaml in the same folder; docs/writing-rules.md shows how", file.stem);
         report.failures.push(Problem::of_file(&file.file.name, message, &help));
         return report;
     };
@@ -238,7 +239,11 @@ impl CatalogueRun<'_> {
     fn run(&self, file: &RuleFile, report: &mut RuleReport) {
         let Some(catalogue) = self.catalogues.file(&file.file.name) else {
             let help = "load the catalogues of the folder whose tests are run";
-            report.failures.push(Problem::of_file(&file.file.name, "has tests, but the catalogue is not loaded", help));
+            report.failures.push(Problem::of_file(
+                &file.file.name,
+                "has tests, but the catalogue is not loaded",
+                help,
+            ));
             return;
         };
         let entries: Vec<(&str, &Node)> = catalogue.entries().collect();
@@ -297,18 +302,30 @@ impl CatalogueRun<'_> {
     }
 
     /// Checks that a case fails without each pattern of an entry.
-    fn mutants(&self, id: &str, node: &Node, kind: CatalogueKind, source: &Arc<SourceFile>, report: &mut RuleReport) {
+    fn mutants(
+        &self,
+        id: &str,
+        node: &Node,
+        kind: CatalogueKind,
+        source: &Arc<SourceFile>,
+        report: &mut RuleReport,
+    ) {
         for mutant in mutants(node, kind) {
             report.mutants += 1;
-            let changed =
-                self.catalogues.with_changed_entry(id, |entry| mutant.software(entry), |entry| mutant.service(entry));
+            let changed = self.catalogues.with_changed_entry(
+                id,
+                |entry| mutant.software(entry),
+                |entry| mutant.service(entry),
+            );
             // Only a case about this entry, or a case that no entry matches, can notice.
             let about =
                 |case: &&CatalogueCase| case.finds.is_empty() || case.finds.iter().any(|found| found == id);
             if self.cases.iter().filter(about).all(|case| case.matches(&case.found(&changed, kind))) {
                 let message = format!("{id}: no case needs this part");
                 let problem = Problem::at(source, mutant.span(node), message).label(mutant.label());
-                report.failures.push(problem.help(format!("add a case that needs this part to {}", self.file.name)));
+                report
+                    .failures
+                    .push(problem.help(format!("add a case that needs this part to {}", self.file.name)));
             }
         }
     }

@@ -36,7 +36,9 @@ pub(super) fn parse(path: &str) -> Result<Vec<PathStep>, String> {
             };
             steps.push(match index {
                 "+" => PathStep::Append,
-                index => PathStep::Index(index.parse().map_err(|_| format!("`[{index}]` is not a position"))?),
+                index => {
+                    PathStep::Index(index.parse().map_err(|_| format!("`[{index}]` is not a position"))?)
+                }
             });
             rest = after;
         }
@@ -56,7 +58,9 @@ pub(super) fn type_at(steps: &[PathStep]) -> Result<Type, (String, Option<String
                 let Some((_, field)) = record.field(name) else {
                     let help = match closest(name, record.names()) {
                         Some(like) => format!("did you mean `{like}`?"),
-                        None => format!("the facts here are: {}", record.names().collect::<Vec<_>>().join(", ")),
+                        None => {
+                            format!("the facts here are: {}", record.names().collect::<Vec<_>>().join(", "))
+                        }
                     };
                     return Err((format!("there is no fact `{name}`"), Some(help)));
                 };
@@ -64,7 +68,10 @@ pub(super) fn type_at(steps: &[PathStep]) -> Result<Type, (String, Option<String
             }
             (Kind::List(item), PathStep::Index(_) | PathStep::Append) => (**item).clone(),
             (Kind::List(_), PathStep::Field(name)) => {
-                return Err((format!("the item of the list is missing before `{name}`"), Some(format!("write `[0].{name}`"))));
+                return Err((
+                    format!("the item of the list is missing before `{name}`"),
+                    Some(format!("write `[0].{name}`")),
+                ));
             }
             (kind, PathStep::Field(name)) => return Err((format!("{kind} has no field `{name}`"), None)),
             (kind, _) => return Err((format!("{kind} has no numbered items"), None)),

@@ -7,8 +7,8 @@
 mod case;
 mod catalogue;
 mod document;
-mod mutate;
 mod fact_path;
+mod mutate;
 mod report;
 mod run;
 

@@ -47,7 +47,14 @@ pub struct CaseReport {
 
 impl RuleReport {
     pub(super) fn new(kind: &'static str, rule: &str) -> Self {
-        Self { kind, rule: rule.to_owned(), cases: Vec::new(), failures: Vec::new(), mutants: 0, hidden_facts: 0 }
+        Self {
+            kind,
+            rule: rule.to_owned(),
+            cases: Vec::new(),
+            failures: Vec::new(),
+            mutants: 0,
+            hidden_facts: 0,
+        }
     }
 
     /// True if there are no failures.

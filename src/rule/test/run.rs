@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use super::{
     case::{self, Case, Fixtures, RuleTests, line, overall},
-    catalogue, mutate, fact_path,
+    catalogue, fact_path, mutate,
     report::{CaseReport, RuleReport, TestReport},
 };
 use crate::{
@@ -21,8 +21,10 @@ use crate::{
 /// Runs the tests of every rule and catalogue, or only of those whose `id` or `id: case` contains `filter`.
 pub fn run(pack: &Pack, catalogues: &Catalogues, sources: &[RuleSource], filter: Option<&str>) -> TestReport {
     let started = Instant::now();
-    let (files, mut problems) =
-        files::collect(sources, &[FileRole::Test, FileRole::Fixture, FileRole::Catalogue, FileRole::CatalogueTest]);
+    let (files, mut problems) = files::collect(
+        sources,
+        &[FileRole::Test, FileRole::Fixture, FileRole::Catalogue, FileRole::CatalogueTest],
+    );
     let fixtures = fixtures(&files, &mut problems);
     let mut tests: Vec<RuleTests> = Vec::new();
     for file in files.iter().filter(|file| file.role == FileRole::Test) {
@@ -45,7 +47,8 @@ pub fn run(pack: &Pack, catalogues: &Catalogues, sources: &[RuleSource], filter:
 
 /// Returns the problems of test files themselves. It is used if the rules do not load.
 pub fn problems_of_files(sources: &[RuleSource]) -> Vec<Problem> {
-    let (files, mut problems) = files::collect(sources, &[FileRole::Test, FileRole::Fixture, FileRole::CatalogueTest]);
+    let (files, mut problems) =
+        files::collect(sources, &[FileRole::Test, FileRole::Fixture, FileRole::CatalogueTest]);
     for RuleFile { role, file, .. } in &files {
         let found = match role {
             FileRole::Fixture => case::fixture(file).err(),
@@ -119,7 +122,10 @@ impl Runner<'_> {
         let whole = self.selects(None);
         let mut report = RuleReport::new("rule", &self.rule.id);
         let Some(tests) = tests else {
-            let help = format!("write {}.test.yaml in the same folder; docs/writing-rules.md shows how", self.rule.id);
+            let help = format!(
+                "write {}.test.yaml in the same folder; docs/writing-rules.md shows how",
+                self.rule.id
+            );
             let span = self.rule.node.get("id").map_or(0..1, |node| node.span.clone());
             report.failures.push(
                 Problem::at(&self.rule.source, span, format!("`{}` has no tests", self.rule.id))
@@ -172,7 +178,13 @@ impl Runner<'_> {
     }
 
     /// Checks that the cases exist that every rule needs.
-    fn check_required_cases(&self, tests: &RuleTests, cases: &[Case], results: &[Vec<Outcome>], report: &mut RuleReport) {
+    fn check_required_cases(
+        &self,
+        tests: &RuleTests,
+        cases: &[Case],
+        results: &[Vec<Outcome>],
+        report: &mut RuleReport,
+    ) {
         let found: Vec<Status> = results.iter().map(|outcomes| overall(outcomes)).collect();
         let span = tests.node.get("cases").map_or(0..1, |node| node.span.clone());
         let mut missing = |what: &str, help: String| {
@@ -227,7 +239,13 @@ impl Runner<'_> {
     }
 
     /// Checks that no pass becomes a fail, and no fail a pass, if one fact is made unknown.
-    fn check_monotonicity(&self, tests: &RuleTests, case: &Case, outcomes: &[Outcome], report: &mut RuleReport) {
+    fn check_monotonicity(
+        &self,
+        tests: &RuleTests,
+        case: &Case,
+        outcomes: &[Outcome],
+        report: &mut RuleReport,
+    ) {
         let paths: std::collections::BTreeSet<&str> = outcomes
             .iter()
             .flat_map(|outcome| &outcome.evidence)
@@ -263,8 +281,10 @@ impl Runner<'_> {
             });
             if flipped {
                 let node = case.node.get("name").unwrap_or(&case.node);
-                let message =
-                    format!("{}: case `{}`: pass and fail are exchanged if `{path}` is unknown", self.rule.id, case.name);
+                let message = format!(
+                    "{}: case `{}`: pass and fail are exchanged if `{path}` is unknown",
+                    self.rule.id, case.name
+                );
                 report.failures.push(
                     Problem::at(&tests.file, node.span.clone(), message)
                         .label("this case")

@@ -76,17 +76,13 @@ fn rules_that_cannot_be_right_are_refused() {
             "the name of `a_bytes` says bytes, but the unit of its value is seconds",
         ),
         ("tags: [memory]", "let: {a: b, b: vm.vcpus}\nwhen: a > b", "the name `b` is not known"),
+        ("default: 1048576", "default: -1", "the default of `spare_bytes` must be at least 0"),
+        ("default: 1048576", "default: many", "the default of `spare_bytes` must be a whole number (bytes)"),
         (
-            "default: 1048576",
-            "default: -1",
-            "the default of `spare_bytes` must be at least 0",
+            "min: 0",
+            "unit: seconds, min: 0",
+            "the name of `spare_bytes` says bytes, but its `unit` says seconds",
         ),
-        (
-            "default: 1048576",
-            "default: many",
-            "the default of `spare_bytes` must be a whole number (bytes)",
-        ),
-        ("min: 0", "unit: seconds, min: 0", "the name of `spare_bytes` says bytes, but its `unit` says seconds"),
         ("params.spare_bytes\nmessage", "params.spare_byte\nmessage", "did you mean `params.spare_bytes`?"),
         (" + params.spare_bytes\nmessage", "\nmessage", ""),
         ("{params.spare_bytes} to spare", "{ to spare", "did not expect 'spare'"),
@@ -194,7 +190,8 @@ fn an_id_belongs_to_one_rule() {
     let (_dir, source) = folder(&[("a/memory-fits.yaml", FITS), ("b/memory-fits.yaml", FITS)]);
     let text = Pack::load(&[source]).unwrap_err().to_string();
     assert!(
-        text.contains("two rules have the id `memory-fits`: this one and the one in ") && text.contains("a/memory-fits.yaml"),
+        text.contains("two rules have the id `memory-fits`: this one and the one in ")
+            && text.contains("a/memory-fits.yaml"),
         "{text}"
     );
 }

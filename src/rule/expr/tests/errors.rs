@@ -72,7 +72,12 @@ fn wrong_expressions_are_refused_with_place_and_hint() {
             "s.service",
             "guard",
         ),
-        ("vm.state == \"runing\"", "this value is never \"runing\"", "\"runing\"", "did you mean \"running\"?"),
+        (
+            "vm.state == \"runing\"",
+            "this value is never \"runing\"",
+            "\"runing\"",
+            "did you mean \"running\"?",
+        ),
         (
             "vm.state in [\"running\", \"pausd\"]",
             "this value is never \"pausd\"",
@@ -101,12 +106,7 @@ fn wrong_expressions_are_refused_with_place_and_hint() {
         ("vm.qemu_version > version(\"8.x\")", "`8.x` is not a version", "\"8.x\"", "version(\"8.2\")"),
         ("now > \"2026-01-01\"", "a time cannot be compared with a text", "", "timestamp("),
         ("vm.nics.exists(n, true)", "`n` is not used", "n", "use it"),
-        (
-            "vm.nics.exists(vm, vm.mac == \"x\")",
-            "the name `vm` is already in use",
-            "vm",
-            "another name",
-        ),
+        ("vm.nics.exists(vm, vm.mac == \"x\")", "the name `vm` is already in use", "vm", "another name"),
         ("vm.nics.exist(n, n.link_up)", "there is no function `exist`", "exist", "did you mean `exists`?"),
         ("vm.name.size(3) > 1", "is not a valid call", "size", "writing-rules"),
         ("vm.name.matches(\"[\")", "this is not a regular expression", "\"[\"", ""),
@@ -127,7 +127,12 @@ fn wrong_expressions_are_refused_with_place_and_hint() {
         ("vm.nics[\"x\"].mac == \"y\"", "is not a position in a list of VmNic", "\"x\"", ""),
         ("params.x > 1", "the rule has no parameter `x`", "x", "declare it"),
         ("vm.name + 1 == \"x\"", "`+` does not work with a text and a whole number", "", "string(x)"),
-        ("vm.job.orValue(\"x\") == \"y\"", "`orValue` must follow a field that is read with `.?`", "vm.job", ".?"),
+        (
+            "vm.job.orValue(\"x\") == \"y\"",
+            "`orValue` must follow a field that is read with `.?`",
+            "vm.job",
+            ".?",
+        ),
         ("vm.nics.all(n, n.link_up", "the expression ends too early", "", "bracket"),
     ] {
         let (found, place, help) = problem(text);
