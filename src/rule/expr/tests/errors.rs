@@ -105,7 +105,7 @@ fn wrong_expressions_are_refused_with_place_and_hint() {
         ("vm.qemu_version > \"8.2\"", "a version cannot be compared with a text", "", "version(\"8.2\")"),
         ("vm.qemu_version > version(\"8.x\")", "`8.x` is not a version", "\"8.x\"", "version(\"8.2\")"),
         ("now > \"2026-01-01\"", "a time cannot be compared with a text", "", "timestamp("),
-        ("vm.nics.exists(n, true)", "`n` is not used", "n", "use it"),
+        ("vm.nics.exists(n, true)", "`n` is not used", "n", "use the name"),
         ("vm.nics.exists(vm, vm.mac == \"x\")", "the name `vm` is already in use", "vm", "another name"),
         ("vm.nics.exist(n, n.link_up)", "there is no function `exist`", "exist", "did you mean `exists`?"),
         ("vm.name.size(3) > 1", "is not a valid call", "size", "writing-rules"),
