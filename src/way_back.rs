@@ -28,7 +28,7 @@ pub fn outcomes(
             (&outcome.rule, &outcome.subject, outcome.status) == (&found.rule, &found.subject, Status::Fail)
         })
     };
-    let found = pack.evaluate_those(is_tagged, &reversed(facts.clone()), forecast, now).into_iter();
+    let found = pack.evaluate_selected(is_tagged, &reversed(facts.clone()), forecast, now).into_iter();
     found
         .filter(|outcome| outcome.status == Status::Fail && !fails_forward(outcome))
         .map(|outcome| Outcome {

@@ -551,7 +551,7 @@ fn a_change_that_is_wrong_is_refused_with_everything_that_is_wrong_and_nothing_i
             "--> change.yaml:2:5",
             "`id` must be",
             "is not a libvirt URI",
-            "no way into a guest",
+            "is not a way to reach a guest",
             "3 problems",
         ] {
             assert!(said.stderr.contains(part), "{command}: {part} is missing:\n{}", said.stderr);

@@ -187,16 +187,19 @@ fn all_problems_of_all_files_come_in_one_run() {
 #[test]
 fn one_id_is_one_rule_and_a_shipped_one_is_not_replaced_in_silence() {
     let site = Site::new(&[("site/a.yaml", RULE.as_bytes()), ("site/b.yaml", RULE.as_bytes())]);
-    says(&site.rules(&["list"], 2), "`vm-has-a-name` is defined twice: here and in site/a.yaml");
+    says(
+        &site.rules(&["list"], 2),
+        "two rules have the id `vm-has-a-name`: this one and the one in site/a.yaml",
+    );
     let mine = RULE.replace("id: vm-has-a-name", "id: vm-is-running");
     let site = Site::new(&[("site/vm-is-running.yaml", mine.as_bytes())]);
     let said = site.vmgate(&["--rules", "site", "rules", "list"], 2);
-    says(&said, "`vm-is-running` is a shipped rule already, in rules/2-precopy/vm-is-running.yaml");
+    says(&said, "the id `vm-is-running` belongs to a shipped rule, in rules/2-precopy/vm-is-running.yaml");
     says(&said, "say `replaces: vm-is-running`");
     site.write("site/vm-is-running.yaml", format!("{mine}replaces: vm-is-running\n").as_bytes());
     let said = site.vmgate(&["--rules", "site", "rules", "show", "vm-is-running"], 0);
     says(&said, "The VM is called as it should be");
-    says(&said, "takes the place of the shipped rule");
+    says(&said, "replaces the shipped rule");
 }
 
 #[test]
@@ -229,7 +232,7 @@ cases:
         ("site/fixtures/one.yaml", fixture.as_bytes()),
     ]);
     let said = site.rules(&["test"], 2);
-    says(&said, "vm-has-a-name: as wanted is not what the rule finds");
+    says(&said, "vm-has-a-name: case `as wanted`: the outcomes are not the expected ones");
     says(&said, "vm-has-a-name has no case that is unknown");
     says(&said, "vm-has-a-name has no case that shows the remediation");
     let said = site.rules(&["test", "--run", "vm-has-a-name: as", "--diff"], 2);
@@ -269,10 +272,13 @@ fn a_parameter_says_who_set_it() {
     says(&site.check(&["--rules", "site", "--no-builtin-rules"], 20), "and not by-site");
     site.write("vmgate.yaml", b"parameters: {vm-has-a-name: {nam: x}, vm-has-a-nam: {}}\n");
     let said = site.rules(&show, 2);
-    says(&said, "vmgate.yaml sets `nam` of vm-has-a-name, which has no such parameter; did you mean `name`?");
     says(
         &said,
-        "vmgate.yaml sets parameters of `vm-has-a-nam`, which is no rule; did you mean `vm-has-a-name`?",
+        "vmgate.yaml sets `nam` of vm-has-a-name, but this rule has no such parameter; did you mean `name`?",
+    );
+    says(
+        &said,
+        "vmgate.yaml sets parameters of the rule `vm-has-a-nam`, but there is no such rule; did you mean `vm-has-a-name`?",
     );
 }
 
@@ -284,8 +290,8 @@ fn style_is_a_finding() {
         ("site/catalogues/mine.yaml", CATALOGUE.replace("a client asks again", "it repeats").as_bytes()),
     ]);
     let said = site.rules(&["lint"], 2);
-    says(&said, "warning: the title is an order");
-    says(&said, "warning: `why` of ours says little");
+    says(&said, "warning: the title gives an order");
+    says(&said, "warning: `why` of ours has fewer than 12 characters");
     says(&said, "site/catalogues/mine.yaml:2:");
     says(&said, "2 findings of style");
 }
@@ -299,7 +305,7 @@ fn catalogues_are_tested_like_rules() {
     says(&site.rules(&["test"], 0), "catalogue mine (1 cases, 0 mutants) ... ok");
     site.write("site/catalogues/mine.test.yaml", tests.replace("9999", "9998").as_bytes());
     let said = site.rules(&["test", "--diff"], 2);
-    says(&said, "  - expected: ours\n  + found:    nothing special\n");
+    says(&said, "  - expected: ours\n  + found:    no entry\n");
 }
 
 #[test]

@@ -166,7 +166,7 @@ mod tests {
     use super::*;
     use crate::{
         campaign::{metrics, opened, page, tests::driver, uptime_seconds},
-        change::{ChangeFile, Plan},
+        change::{ChangeFile, MovePlan},
         fact::Quantiles,
         ledger::{
             Campaign, Ledger,
@@ -215,7 +215,7 @@ moves:
                 to: "qemu+ssh://hv2/system".into(),
                 change: Some(change.id.clone()),
                 change_digest: None,
-                plan: Plan::default(),
+                plan: MovePlan::default(),
                 driver: driver(),
             };
             ledger.append(&Entry::RunStarted(started)).unwrap();

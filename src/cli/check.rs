@@ -9,7 +9,7 @@ use super::{
     session::{self, Session},
 };
 use crate::{
-    change::{ChangeFile, Evidence, PlannedMove, Taken},
+    change::{ChangeFile, FactsFiles, PlannedMove, ReservedMemory},
     collect,
     fact::Facts,
     preflight::VerdictRequest,
@@ -51,18 +51,18 @@ impl Check {
         if let Some(file) = &self.change {
             let change = session::read_change(file)?;
             let policy = policy.and_waivers(change.waivers.clone());
-            let evidence = self.facts.as_deref().map(Evidence::read).transpose().map_err(Failure::usage)?;
-            let mut taken = Taken::default();
+            let evidence = self.facts.as_deref().map(FactsFiles::read).transpose().map_err(Failure::usage)?;
+            let mut reserved = ReservedMemory::default();
             let judge = |planned: &PlannedMove| {
                 let mut facts = match &evidence {
-                    Some(evidence) => evidence.of(&change, planned).map_err(Failure::usage)?,
+                    Some(evidence) => evidence.facts_of(&change, planned).map_err(Failure::usage)?,
                     None => self.ask_hosts_of(&change, planned, &session)?,
                 };
-                planned.plan.prepare(&mut facts);
-                taken.lay_over(&mut facts);
+                planned.plan.apply_preparation(&mut facts);
+                reserved.subtract_from(&mut facts);
                 let verdict =
-                    policy.judge(facts.clone(), session.now(), &change.asked_of(planned, self.strict));
-                taken.add(&facts, &verdict);
+                    policy.judge(facts.clone(), session.now(), &change.verdict_request(planned, self.strict));
+                reserved.add_move(&facts, &verdict);
                 Ok(verdict)
             };
             let verdicts = change.moves.iter().map(judge).collect::<Result<Vec<_>, Failure>>()?;

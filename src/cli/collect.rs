@@ -64,7 +64,7 @@ pub(super) fn request_of(
     session: &Session,
 ) -> Result<Request, Failure> {
     let hosts = (planned.from.clone(), planned.to.clone());
-    let (guest, asked) = (planned.guest.as_deref(), change.asked(planned));
+    let (guest, asked) = (planned.guest.as_deref(), change.to_fact(planned));
     looking.request_between(hosts, &planned.vm, guest, planned.migrate_address, asked, session)
 }
 

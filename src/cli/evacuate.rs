@@ -12,7 +12,7 @@ use super::{
     session::{Session, read_change},
 };
 use crate::{
-    change::{ChangeFile, Evidence},
+    change::{ChangeFile, FactsFiles},
     fact::Change,
     fleet::{
         self, ChangeHeader, FilesSite, Fleet, FleetPlan, HostId, PlanRequest, PolicyOracle, Proposal,
@@ -126,10 +126,10 @@ impl Evacuate {
             });
         }
         let text = match &self.replan {
-            None => draft.text(),
+            None => draft.to_yaml(),
             Some(file) => {
                 let bytes = fs::read(file).map_err(|error| output::unreadable(file, &error))?;
-                draft.over(&file.display().to_string(), &bytes).map_err(Failure::usage)?
+                draft.merge_into(&file.display().to_string(), &bytes).map_err(Failure::usage)?
             }
         };
         ChangeFile::parse("the planned change", text.as_bytes()).map_err(Failure::failed)?;
@@ -139,7 +139,7 @@ impl Evacuate {
     fn site(&self, inventory: &Inventory, session: &Session) -> Result<Box<dyn Site>, Failure> {
         match &self.facts {
             Some(path) => {
-                let files = Evidence::read(path).map_err(Failure::usage)?.into_facts();
+                let files = FactsFiles::read(path).map_err(Failure::usage)?.into_facts();
                 Ok(Box::new(FilesSite::new(inventory, files)))
             }
             None => look(inventory, session),

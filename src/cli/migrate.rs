@@ -18,7 +18,7 @@ use super::{
     session::{Session, read_change},
 };
 use crate::{
-    change::{AfterNoGo, ChangeFile, Limits, Plan, PlannedMove},
+    change::{AfterNoGo, ChangeFile, Limits, MovePlan, PlannedMove},
     collect::transport::GuestWay,
     execute::{self, Assignment, Done, Event, Hosts, Judge, Keeper, Pass, Progress, Undone},
     fact::{Change, Facts},
@@ -69,7 +69,7 @@ pub(super) struct Migrate {
 pub(super) struct Order<'a> {
     pub(super) vm: String,
     pub(super) judge: Judge<'a>,
-    pub(super) plan: Plan,
+    pub(super) plan: MovePlan,
     pub(super) limits: Limits,
     pub(super) address: Option<std::net::IpAddr>,
 }
@@ -143,7 +143,7 @@ impl Migrate {
         let change = self.goals.over(Change::default());
         let request = self.the_move.request(&vm, change.clone(), session)?;
         let asked = VerdictRequest { strict: self.strict, ..VerdictRequest::default() };
-        let mut plan = Plan::from(&change);
+        let mut plan = MovePlan::from(&change);
         plan.settings.isolate = self.isolate.then_some(true);
         Ok(Order {
             vm,
@@ -168,7 +168,12 @@ pub(super) fn orders<'a>(
         Ok(Order {
             vm: planned.vm.clone(),
             plan: seen_by(&request.guest_way, planned.plan.clone()),
-            judge: Judge { policy, request, asked: change.asked_of(planned, strict), at: session.shared.at },
+            judge: Judge {
+                policy,
+                request,
+                asked: change.verdict_request(planned, strict),
+                at: session.shared.at,
+            },
             limits: change.limits,
             address: planned.migrate_address,
         })
@@ -177,9 +182,9 @@ pub(super) fn orders<'a>(
 }
 
 /// A guest that is not to be looked into, or not through its agent, is not told through its agent either.
-fn seen_by(way: &GuestWay, plan: Plan) -> Plan {
+fn seen_by(way: &GuestWay, plan: MovePlan) -> MovePlan {
     let notify = plan.notify.filter(|_| *way == GuestWay::Agent);
-    Plan { notify, ..plan }
+    MovePlan { notify, ..plan }
 }
 
 /// What the gate said.

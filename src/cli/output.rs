@@ -195,7 +195,7 @@ impl OpenReports {
         shared: &Shared,
     ) -> Result<(), Failure> {
         if let Some(Saved { name, bytes }) = &self.baseline {
-            audit.hold_against(&Audit::read(name, bytes).map_err(Failure::usage)?);
+            audit.compare_with(&Audit::read(name, bytes).map_err(Failure::usage)?);
         }
         for (format, file) in self.targets {
             if let Some(mut file) = file {

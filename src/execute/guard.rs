@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::{change::Plan, collect::libvirt::JobStats};
+use crate::{change::MovePlan, collect::libvirt::JobStats};
 
 /// Part of the longest blackout that QEMU may use at first where the forecast names no limit, and at last: the rest is for
 /// what QEMU does not count, the device state, the hand-over of locks and libvirt's round trips (FORECAST.md).
@@ -76,7 +76,7 @@ pub(super) struct Guard {
 impl Guard {
     /// `forecast_limit_seconds` is the limit that the forecast rests on: with another one, another migration would run
     /// than the one that was judged.
-    pub(super) fn new(plan: &Plan, forecast_limit_seconds: Option<f64>) -> Self {
+    pub(super) fn new(plan: &MovePlan, forecast_limit_seconds: Option<f64>) -> Self {
         let goal = plan.longest_blackout_seconds;
         let yes = |setting: Option<bool>| setting.unwrap_or(false);
         Self {
@@ -285,7 +285,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{change::Settings, collect::libvirt::Operation};
+    use crate::{change::MoveSettings, collect::libvirt::Operation};
 
     const MIB: u64 = 1 << 20;
 
@@ -307,8 +307,13 @@ mod tests {
         }
     }
 
-    fn plan(deadline: Option<f64>, settings: Settings) -> Plan {
-        Plan { longest_blackout_seconds: 1.0, deadline_seconds: deadline, settings, ..Plan::default() }
+    fn plan(deadline: Option<f64>, settings: MoveSettings) -> MovePlan {
+        MovePlan {
+            longest_blackout_seconds: 1.0,
+            deadline_seconds: deadline,
+            settings,
+            ..MovePlan::default()
+        }
     }
 
     /// What a guard does over rounds of 2 s in which as much is left each time.
@@ -322,7 +327,7 @@ mod tests {
 
     #[test]
     fn what_does_not_converge_gets_a_longer_stop_within_the_goal_and_is_then_given_up_with_the_reason() {
-        let mut guard = Guard::new(&plan(None, Settings::default()), None);
+        let mut guard = Guard::new(&plan(None, MoveSettings::default()), None);
         assert_eq!(guard.limit(), Duration::from_millis(500));
         let measures = stuck(&mut guard, 40, None);
         let (last, raised) = measures.split_last().unwrap();
@@ -342,11 +347,11 @@ mod tests {
 
     #[test]
     fn it_begins_with_the_limit_of_the_forecast_and_still_goes_no_further_than_the_goal() {
-        let begin = |limit| Guard::new(&plan(None, Settings::default()), Some(limit)).limit();
+        let begin = |limit| Guard::new(&plan(None, MoveSettings::default()), Some(limit)).limit();
         assert_eq!(begin(0.72), Duration::from_millis(720));
         assert_eq!(begin(3.0), Duration::from_secs(1), "no forecast goes beyond the goal");
         assert_eq!(begin(0.0), Duration::from_secs_f64(LEAST_LIMIT_SECONDS));
-        let mut guard = Guard::new(&plan(None, Settings::default()), Some(0.72));
+        let mut guard = Guard::new(&plan(None, MoveSettings::default()), Some(0.72));
         let measures = stuck(&mut guard, 40, None);
         assert_eq!(measures[0], Measure::RaiseLimit(Duration::from_secs_f64(LAST_PART)));
         assert!(matches!(measures[1], Measure::GiveUp(_)), "{measures:?}");
@@ -357,16 +362,20 @@ mod tests {
         let allowed = |settings| stuck(&mut Guard::new(&plan(None, settings), None), 40, None).pop().unwrap();
         let yes = Some(true);
         assert!(matches!(
-            allowed(Settings { post_copy: yes, suspend: yes, ..Settings::default() }),
+            allowed(MoveSettings { post_copy: yes, suspend: yes, ..MoveSettings::default() }),
             Measure::PostCopy(_)
         ));
-        assert!(matches!(allowed(Settings { suspend: yes, ..Settings::default() }), Measure::Suspend(_)));
+        assert!(matches!(
+            allowed(MoveSettings { suspend: yes, ..MoveSettings::default() }),
+            Measure::Suspend(_)
+        ));
         let mut patient =
-            Guard::new(&plan(None, Settings { auto_converge: yes, ..Settings::default() }), None);
+            Guard::new(&plan(None, MoveSettings { auto_converge: yes, ..MoveSettings::default() }), None);
         assert!(
             stuck(&mut patient, 40, Some(50)).iter().all(|measure| matches!(measure, Measure::RaiseLimit(_)))
         );
-        let mut spent = Guard::new(&plan(None, Settings { auto_converge: yes, ..Settings::default() }), None);
+        let mut spent =
+            Guard::new(&plan(None, MoveSettings { auto_converge: yes, ..MoveSettings::default() }), None);
         assert!(
             matches!(stuck(&mut spent, 40, Some(99)).pop(), Some(Measure::GiveUp(why)) if why.contains("slowed by 99 %"))
         );
@@ -374,7 +383,7 @@ mod tests {
 
     #[test]
     fn a_link_too_slow_for_the_first_pass_is_given_up_early() {
-        let mut guard = Guard::new(&plan(Some(60.0), Settings::default()), None);
+        let mut guard = Guard::new(&plan(Some(60.0), MoveSettings::default()), None);
         let mut measures = Vec::new();
         for second in 1..30 {
             let stats = job(1, 1000 - 5 * second, 5, None);
@@ -385,7 +394,7 @@ mod tests {
 
     #[test]
     fn past_its_deadline_a_migration_is_given_up_even_without_statistics() {
-        let mut guard = Guard::new(&plan(Some(60.0), Settings::default()), None);
+        let mut guard = Guard::new(&plan(Some(60.0), MoveSettings::default()), None);
         let silent = JobStats { memory_remaining_bytes: None, iteration: None, ..job(0, 0, 0, None) };
         assert_eq!(guard.look(&silent, Duration::from_secs(59)).1, None);
         assert!(matches!(guard.look(&silent, Duration::from_secs(61)).1, Some(Measure::GiveUp(_))));
@@ -393,7 +402,7 @@ mod tests {
 
     #[test]
     fn a_link_that_carries_nothing_is_given_up() {
-        let mut guard = Guard::new(&plan(None, Settings::default()), None);
+        let mut guard = Guard::new(&plan(None, MoveSettings::default()), None);
         let mut at = |second, sent| {
             let stats = JobStats { data_processed_bytes: Some(sent), ..job(1, 500, 100, None) };
             guard.look(&stats, Duration::from_secs(second)).1
@@ -407,7 +416,7 @@ mod tests {
 
     #[test]
     fn a_migration_that_converges_is_left_alone() {
-        let mut guard = Guard::new(&plan(Some(60.0), Settings::default()), None);
+        let mut guard = Guard::new(&plan(Some(60.0), MoveSettings::default()), None);
         for (second, (round, left)) in
             [(1, 900), (1, 400), (2, 300), (3, 150), (4, 80), (5, 40)].into_iter().enumerate()
         {
@@ -425,7 +434,7 @@ mod tests {
             auto_converge: Option<bool>,
             post_copy: Option<bool>,
         ) {
-            let settings = Settings { auto_converge, post_copy, ..Settings::default() };
+            let settings = MoveSettings { auto_converge, post_copy, ..MoveSettings::default() };
             let mut guard = Guard::new(&plan(Some(60.0), settings), None);
             for (left, sent, dirtied, round, throttle) in stats {
                 let stats = JobStats {

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use crate::{
-    change::Plan,
+    change::MovePlan,
     collect::{self, CollectError, Request},
     fact::Facts,
     ledger::Ledger,
@@ -30,9 +30,9 @@ impl Judge<'_> {
     }
 
     /// The move as it is planned: what the plan stops counts as stopped.
-    pub fn planned(&self, plan: &Plan, ledger: &Ledger) -> Result<(Facts, Verdict), CollectError> {
+    pub fn planned(&self, plan: &MovePlan, ledger: &Ledger) -> Result<(Facts, Verdict), CollectError> {
         let mut facts = self.collect(ledger)?;
-        plan.prepare(&mut facts);
+        plan.apply_preparation(&mut facts);
         let verdict = self.policy.judge(facts.clone(), self.now(), &self.asked);
         Ok((facts, verdict))
     }

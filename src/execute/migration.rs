@@ -12,7 +12,7 @@ use std::{
 
 use super::guard::{Guard, Measure, Outlook};
 use crate::{
-    change::Plan,
+    change::MovePlan,
     collect::libvirt::{Domain, Hypervisor, JobStats, LibvirtError, MigrateParams, Trouble},
 };
 
@@ -48,7 +48,7 @@ pub(super) fn migrate(
     domain: &Domain,
     destination: &Hypervisor,
     mut guard: Guard,
-    (plan, address): (&Plan, Option<IpAddr>),
+    (plan, address): (&MovePlan, Option<IpAddr>),
     stop: &AtomicBool,
     watch: &mut dyn FnMut(&Progress),
 ) -> Result<Over, LibvirtError> {
@@ -109,7 +109,7 @@ fn take(domain: &Domain, measure: Measure) -> Option<String> {
 
 fn params(
     domain: &Domain,
-    plan: &Plan,
+    plan: &MovePlan,
     address: Option<IpAddr>,
     limit: Duration,
 ) -> Result<MigrateParams, LibvirtError> {

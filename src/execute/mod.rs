@@ -39,7 +39,7 @@ pub use take_over::{driver, has_moved, take_over};
 pub use whereabouts::Whereabouts;
 
 use crate::{
-    change::{Limits, Plan},
+    change::{Limits, MovePlan},
     collect::libvirt::JobStats,
     fact::Facts,
     ledger::{Ledger, Refusal, entry::State},
@@ -55,7 +55,7 @@ pub struct Assignment<'a> {
     /// How it is judged again.
     pub judge: &'a Judge<'a>,
     /// Goals, settings and preparation.
-    pub plan: &'a Plan,
+    pub plan: &'a MovePlan,
     /// Address at the destination that takes the traffic; libvirt's own choice where there is none.
     pub migrate_address: Option<IpAddr>,
     /// How many moves may run at once.

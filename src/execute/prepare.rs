@@ -4,7 +4,7 @@ use std::{io, process::Command, time::Duration};
 
 use super::notify::quoted;
 use crate::{
-    change::{Action, Deed, RunsOn},
+    change::{Action, ActionKind, RunsOn},
     collect::{
         agent::{Carried, order},
         libvirt::Domain,
@@ -34,8 +34,8 @@ impl Preparation<'_> {
     /// Whether there is anything to do: a service that does not run is not stopped, and not started afterwards.
     pub(super) fn is_needed(&self, action: &Action) -> Result<bool, String> {
         match &action.deed {
-            Deed::Run { .. } => Ok(true),
-            Deed::StopService { service, .. } => {
+            ActionKind::Run { .. } => Ok(true),
+            ActionKind::StopService { service, .. } => {
                 match self.in_guest(&service_script(service, Verb::IsActive), action)? {
                     0 => Ok(true),
                     127 => Err(format!("the guest knows no service {service}")),
@@ -48,17 +48,17 @@ impl Preparation<'_> {
     /// Does it.
     pub(super) fn carry_out(&self, action: &Action) -> Result<(), String> {
         match &action.deed {
-            Deed::StopService { service, .. } => self.service(service, Verb::Stop, action),
-            Deed::Run { on, run, .. } => self.command(*on, run, action),
+            ActionKind::StopService { service, .. } => self.service(service, Verb::Stop, action),
+            ActionKind::Run { on, run, .. } => self.command(*on, run, action),
         }
     }
 
     /// Undoes it.
     pub(super) fn undo(&self, action: &Action) -> Result<(), String> {
         match &action.deed {
-            Deed::StopService { service, .. } => self.service(service, Verb::Start, action),
-            Deed::Run { undo, .. } if undo.is_empty() => Ok(()),
-            Deed::Run { on, undo, .. } => self.command(*on, undo, action),
+            ActionKind::StopService { service, .. } => self.service(service, Verb::Start, action),
+            ActionKind::Run { undo, .. } if undo.is_empty() => Ok(()),
+            ActionKind::Run { on, undo, .. } => self.command(*on, undo, action),
         }
     }
 

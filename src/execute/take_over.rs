@@ -69,7 +69,7 @@ mod tests {
     use std::{fs, path::Path};
 
     use super::*;
-    use crate::{change::Plan, ledger::fresh::Fresh, verdict::NameAndUuid};
+    use crate::{change::MovePlan, ledger::fresh::Fresh, verdict::NameAndUuid};
 
     /// A host of libvirt's test driver that runs these VMs.
     fn host(folder: &Path, name: &str, vms: &[&str]) -> String {
@@ -99,7 +99,7 @@ mod tests {
             to,
             change: None,
             change_digest: Some(if begun { change } else { Digest::of(b"another") }),
-            plan: Plan::default(),
+            plan: MovePlan::default(),
             driver: driver(),
         };
         ledger.append(&Entry::RunStarted(run)).unwrap();

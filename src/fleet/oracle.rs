@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{Fleet, HostId, Oracle, RefusalReason, Ruling, Site, VmId};
 use crate::{
-    audit::{self, Answer},
+    audit::{self, MoveAnswer},
     change::Versions,
     fact::{Change, Fact, Facts, MigrationPath, Vm},
     forecast,
@@ -143,7 +143,7 @@ impl Oracle for PolicyOracle<'_> {
         let back = self.way_back_obstacles(&facts);
         let verdict = self.policy.judge(facts, self.now, &VerdictRequest::default());
         let name = self.fleet.host(destination).map_or("?", |host| host.name.as_str());
-        let seen = audit::destination(name, &verdict);
+        let seen = audit::rate_destination(name, &verdict);
         let mut reasons: Vec<RefusalReason> = seen
             .because
             .iter()
@@ -152,7 +152,7 @@ impl Oracle for PolicyOracle<'_> {
                 way_out: because.remediation.as_ref().map(|text| text.trim().to_owned()),
             })
             .collect();
-        if seen.answer == Answer::No
+        if seen.answer == MoveAnswer::No
             && verdict.outcomes.iter().filter(|judged| blocks(judged)).any(is_independent_of_destination)
         {
             return Ruling::NoGoAnywhere(reasons);

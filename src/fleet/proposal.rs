@@ -6,7 +6,7 @@ use super::{
     BuildNotes, Fleet, FleetPlan, HostId, PolicyOracle, ScheduledMove, VmId, Wave, inventory::Inventory,
     plan::counted,
 };
-use crate::change::{Draft, DraftMove, DraftWave, Stays};
+use crate::change::{ChangeDraft, DraftMove, DraftWave, UnplacedVm};
 
 /// Head of a change file: id, title, window and limits.
 #[derive(Debug, Clone, Default)]
@@ -41,7 +41,7 @@ pub struct Proposal<'a> {
 
 impl Proposal<'_> {
     /// The change file.
-    pub fn draft(&self) -> Draft {
+    pub fn draft(&self) -> ChangeDraft {
         let limits = &self.fleet.limits;
         let number = |limit: usize| u32::try_from(limit).unwrap_or(u32::MAX);
         let waves = self.plan.waves.as_slice();
@@ -63,7 +63,7 @@ impl Proposal<'_> {
             before = &wave.empties;
             DraftWave { name: wave.title.clone(), wait_for }
         });
-        Draft {
+        ChangeDraft {
             id: self.header.id.clone(),
             title: self.header.title.clone(),
             window: self.header.window,
@@ -96,10 +96,10 @@ impl Proposal<'_> {
         })
     }
 
-    fn stays(&self) -> Vec<Stays> {
+    fn stays(&self) -> Vec<UnplacedVm> {
         let stays = self.plan.unplaced.iter().filter_map(|unplaced| {
             let vm = self.fleet.vm(unplaced.vm)?;
-            Some(Stays {
+            Some(UnplacedVm {
                 vm: vm.name.clone(),
                 on: self.uri(vm.host)?,
                 because: unplaced.reasons.clone(),

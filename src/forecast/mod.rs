@@ -31,7 +31,7 @@ pub fn derive(mut facts: Facts, catalogues: &Catalogues) -> (Facts, Forecast) {
         if guest.memory_sync.known().is_none() {
             let mut found = catalogues.recognise(guest);
             if let Fact::Known(found) = &mut found {
-                catalogues.prefer_detectors(found, guest);
+                catalogues.apply_guest_detectors(found, guest);
             }
             guest.memory_sync = found;
         }

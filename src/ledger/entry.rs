@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Campaign, Expulsion, Observation};
 use crate::{
-    change::Plan,
+    change::MovePlan,
     fact::{Quantiles, Version},
     verdict::{Counts, Decision, Digest, Digests, ExitCode, Move, NameAndUuid, Verdict},
 };
@@ -149,7 +149,7 @@ pub struct RunStarted {
     /// Digest of the change file.
     pub change_digest: Option<Digest>,
     /// What is to be done, and undone: all that a recovery needs.
-    pub plan: Plan,
+    pub plan: MovePlan,
     /// The process that drives it.
     pub driver: Driver,
 }

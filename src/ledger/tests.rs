@@ -8,7 +8,7 @@ use super::{
     *,
 };
 use crate::{
-    change::{Limits, Plan},
+    change::{Limits, MovePlan},
     verdict::{ExitCode, NameAndUuid},
 };
 
@@ -26,7 +26,7 @@ fn run(run: &str, vm: &str, source: &str, destination: &str) -> RunStarted {
         to: String::new(),
         change: None,
         change_digest: None,
-        plan: Plan::default(),
+        plan: MovePlan::default(),
         driver: Driver { machine: "op".to_owned(), boot: "b".to_owned(), pid: 7, started_ticks: 9 },
     }
 }

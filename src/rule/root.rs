@@ -1,4 +1,4 @@
-//! What stands at the root of an expression.
+//! Root of expressions: the names that every expression can begin with.
 //!
 //! There is no second list of fields: name, type, unit, optionality, documentation and example of every fact come
 //! from `src/fact`.
@@ -15,10 +15,10 @@ use crate::{
     fact::{Facts, Forecast},
 };
 
-/// The fields of the facts document that are about the document and not about the move.
+/// Fields of the facts document that describe the document and not the move.
 const ABOUT_THE_DOCUMENT: [&str; 3] = ["schema", "collected_at", "provenance"];
 
-/// What stands at the root of an expression: the groups of facts, `forecast` and `now`.
+/// Type of the root of expressions: the groups of facts, `forecast` and `now`.
 pub(crate) static ROOT: LazyLock<Arc<Record>> = LazyLock::new(|| {
     let mut fields: Vec<Field> = match &type_of_schema::<Facts>().kind {
         Kind::Record(facts) => facts

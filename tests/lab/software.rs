@@ -80,7 +80,7 @@ fn each_real_daemon_is_recognised_and_its_own_time_out_is_read() {
     // The rules see the same figures.
     let catalogues = Catalogues::shipped().unwrap();
     let Fact::Known(mut found) = catalogues.recognise(&facts) else { panic!("not recognised") };
-    catalogues.prefer_detectors(&mut found, &facts);
+    catalogues.apply_guest_detectors(&mut found, &facts);
     for detector in detectors(&facts) {
         let known = found.iter().find(|software| software.id == detector.software);
         assert_eq!(

@@ -1,36 +1,36 @@
 //! Expressions: CEL's grammar, checked against the fact types, evaluated in three-valued logic with evidence.
 //!
-//! The text is parsed by the `cel` crate, whose syntax tree the checker turns into the tree in `tree`: fields are
-//! positions, names are slots, every node knows its place in the text. Only checked trees are evaluated.
+//! The `cel` crate parses the text. The checker converts its syntax tree to the tree in `tree`: fields become
+//! positions, names become slots, every node has its place in the text. Only checked trees are evaluated.
 
-mod calculate;
 mod check;
-mod comprehend;
-mod comprehensions;
+mod check_comprehensions;
+mod check_functions;
+mod check_names;
+mod check_operators;
 mod cost;
 mod duration;
 mod eval;
-mod functions;
-mod names;
+mod eval_comprehensions;
+mod eval_operators;
 mod narrow;
-mod operators;
-mod outside;
 mod parse;
 mod print;
 mod template;
 mod tree;
+mod unquoted;
 
-pub(crate) use check::{Checker, Named, Scope};
-pub(crate) use cost::{MOST as MOST_COST, cost};
+pub(crate) use check::{Checker, Scope, TypedName};
+pub(crate) use cost::{MOST_STEPS, cost};
 pub(crate) use eval::{Evaluator, Freshness, Read, Val};
-pub(crate) use narrow::{implied, key, of_items};
+pub(crate) use narrow::{implied, implied_for_items, key};
 pub(crate) use parse::{Parser, with_stack};
 pub(crate) use template::{Template, check as check_template};
 pub(crate) use tree::{Arithmetic, Comparison, Expr, Node, Quantifier};
 
 use std::ops::Range;
 
-/// A problem at a place of an expression's text.
+/// A problem at a place in the text of an expression.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ExprProblem {
     pub(crate) span: Range<usize>,
