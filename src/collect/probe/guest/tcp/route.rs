@@ -1,4 +1,4 @@
-//! The least RTO that a route sets (`ip route … rto_min`, RTAX_RTO_MIN; linux/rtnetlink.h).
+//! The minimum RTO that a route sets (`ip route … rto_min`, RTAX_RTO_MIN; linux/rtnetlink.h).
 
 use std::net::IpAddr;
 
@@ -34,13 +34,13 @@ pub(super) fn request(to: IpAddr) -> Vec<u8> {
     bytes
 }
 
-/// The least RTO in the answer; none where the route sets none. The kernel heeds it only where it is locked
-/// (tcp_rto_min), as `ip route` does by itself.
+/// The minimum RTO in the answer; none if the route sets none. The kernel applies it only if the metric is locked
+/// (tcp_rto_min); `ip route` locks it by itself.
 pub(super) fn parse(datagram: &[u8]) -> Result<Option<f64>, NotNetlink> {
     let message = messages(datagram).next().ok_or(NotNetlink)??;
     match message.kind {
         RTM_NEWROUTE => {}
-        // No route, or none that may be seen: nothing that it could set.
+        // No route, or no permission to see it: no minimum RTO.
         NLMSG_ERROR => return Ok(None),
         _ => return Err(NotNetlink),
     }
