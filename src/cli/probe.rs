@@ -13,7 +13,7 @@ use crate::{
     collect::probe::{
         self, flows,
         host::{
-            PeerQuestions, Questions, listen_address,
+            HostQuestions, PeerQuestions, listen_address,
             trial::{LONGEST_STREAM, Role, Stream, Trial},
         },
         trace,
@@ -101,7 +101,7 @@ struct HostArguments {
 }
 
 impl HostArguments {
-    fn questions(&self) -> Questions {
+    fn questions(&self) -> HostQuestions {
         let stream = self.stream.map(|cap_bytes_per_second| Stream {
             cap_bytes_per_second,
             length: self.stream_seconds.min(LONGEST_STREAM),
@@ -112,7 +112,7 @@ impl HostArguments {
             window: self.window,
             trial: role.map(|role| Trial { role, stream }),
         });
-        Questions {
+        HostQuestions {
             resolve: self.resolve.clone(),
             vms: self.vms.clone(),
             files: self.files.clone(),
