@@ -28,7 +28,7 @@ pub struct UdpCapture {
     #[schemars(example = true)]
     pub complete: bool,
     /// What was missed, in words; empty where it is complete.
-    #[schemars(example = &["vnet3: 17 packets were lost to the capture"])]
+    #[schemars(example = &["vnet3: 17 packets were dropped by the capture"])]
     pub holes: Vec<String>,
     /// The flows, the busiest first.
     pub flows: Vec<UdpFlow>,

@@ -160,7 +160,7 @@ impl Transport {
             format!("--seconds={}", length.as_secs_f64()),
             format!("--core-ratio={core_ratio}"),
         ];
-        let options = trace::Options { length, core_ratio, ..trace::Options::default() };
+        let options = trace::TraceOptions { length, core_ratio, ..trace::TraceOptions::default() };
         let output = match self {
             Self::Local => return trace::of_vm(vm, &options),
             Self::Ssh(target) => target.run_probe(Subject::Trace, &arguments, length + limit, TRACE_LIMIT)?,

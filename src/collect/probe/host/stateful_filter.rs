@@ -13,7 +13,9 @@ use std::{
 use super::not_read;
 use crate::{
     collect::{
-        probe::netlink::{NLMSG_DONE, NLMSG_ERROR, Netlink, NotNetlink, attributes, messages, number32},
+        probe::netlink::{
+            NLMSG_DONE, NLMSG_ERROR, Netlink, NetlinkParseError, attributes, messages, number32,
+        },
         text::{plain, plain_bytes},
     },
     fact::{Cause, StatefulFilter, Unknown},
@@ -136,18 +138,18 @@ fn request(kind: u16) -> [u8; 20] {
 
 impl Ruleset {
     /// Adds one datagram of an answer. Returns none after the last one, else the kernel's error code or 0.
-    fn take(&mut self, datagram: &[u8], seen: &mut usize) -> Result<Option<i32>, NotNetlink> {
+    fn take(&mut self, datagram: &[u8], seen: &mut usize) -> Result<Option<i32>, NetlinkParseError> {
         for message in messages(datagram) {
             let message = message?;
             *seen += 1;
             match message.kind {
                 NLMSG_DONE => return Ok(None),
                 NLMSG_ERROR => {
-                    let code = number32(message.payload, 0).ok_or(NotNetlink)?;
+                    let code = number32(message.payload, 0).ok_or(NetlinkParseError)?;
                     return Ok(Some(code.cast_signed().wrapping_neg()));
                 }
-                NEW_CHAIN => self.chain(message.payload).ok_or(NotNetlink)?,
-                NEW_RULE => self.rule(message.payload).ok_or(NotNetlink)?,
+                NEW_CHAIN => self.chain(message.payload).ok_or(NetlinkParseError)?,
+                NEW_RULE => self.rule(message.payload).ok_or(NetlinkParseError)?,
                 _ => {}
             }
         }

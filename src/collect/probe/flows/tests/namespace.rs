@@ -1,4 +1,4 @@
-//! Real interfaces in namespaces of the tests' own: exact counts, by both methods.
+//! Tests on real interfaces in separate network namespaces: exact counts, by both methods.
 
 use std::net::UdpSocket;
 use std::time::Duration;
@@ -20,7 +20,7 @@ fn traffic(packets: u64, bytes: u64, later_fragments: u64) -> Traffic {
     Traffic { packets, bytes, later_fragments }
 }
 
-/// Sends so many datagrams of so many bytes from here to there.
+/// Sends `datagrams` datagrams of `bytes` bytes each.
 fn send(from: &str, to: &str, datagrams: usize, bytes: usize) {
     let socket = UdpSocket::bind(from).unwrap();
     for _ in 0..datagrams {
@@ -231,7 +231,7 @@ fn errors_say_what_to_do() {
     in_namespace(|| {
         let error =
             |name: &str| watch(name, Duration::from_millis(10), &Limits::default()).unwrap_err().to_string();
-        assert!(error("vnet9").contains("there are: lo"), "{}", error("vnet9"));
+        assert!(error("vnet9").contains("existing interfaces: lo"), "{}", error("vnet9"));
         assert!(!error("a\u{1b}[2J").contains('\u{1b}'));
         ip("link add tap0 type veth peer name guest0");
         assert!(error("tap0").contains("is down"));

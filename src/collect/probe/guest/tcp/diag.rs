@@ -2,7 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::collect::probe::netlink::{NLMSG_DONE, NLMSG_ERROR, NotNetlink, attributes, messages, number32};
+use crate::collect::probe::netlink::{
+    NLMSG_DONE, NLMSG_ERROR, NetlinkParseError, attributes, messages, number32,
+};
 
 /// One socket.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,18 +50,18 @@ const INET_DIAG_INFO: u16 = 2;
 const MESSAGE: usize = 72;
 
 /// Parses one datagram. One socket that does not parse fails it all: a missing socket might be the one that matters.
-pub(super) fn parse(datagram: &[u8]) -> Result<Batch, NotNetlink> {
+pub(super) fn parse(datagram: &[u8]) -> Result<Batch, NetlinkParseError> {
     let mut batch = Batch::default();
     for message in messages(datagram) {
         let message = message?;
         match message.kind {
             NLMSG_DONE => batch.done = true,
             NLMSG_ERROR => {
-                let code = number32(message.payload, 0).ok_or(NotNetlink)?;
+                let code = number32(message.payload, 0).ok_or(NetlinkParseError)?;
                 batch.error = Some(code.cast_signed().wrapping_neg());
                 batch.done = true;
             }
-            BY_FAMILY => batch.sockets.push(socket(message.payload).ok_or(NotNetlink)?),
+            BY_FAMILY => batch.sockets.push(socket(message.payload).ok_or(NetlinkParseError)?),
             // NLMSG_NOOP and kinds that are not known yet.
             _ => {}
         }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     collect::{
-        probe::netlink::{Request, attribute, number32, one},
+        probe::netlink::{Request, attribute, number32, query},
         text::plain,
     },
     fact::{Cause, PathRoute, Unknown},
@@ -45,7 +45,8 @@ pub struct RouteTo {
 
 /// Asks the kernel for the route to an address.
 pub(in super::super) fn to(address: IpAddr) -> Result<RouteTo, Unknown> {
-    let answer = one(libc::NETLINK_ROUTE, &request(address)).map_err(|error| unreachable(address, &error))?;
+    let answer =
+        query(libc::NETLINK_ROUTE, &request(address)).map_err(|error| unreachable(address, &error))?;
     parse(address, &answer, &interface_names()).ok_or_else(|| {
         Unknown::new(Cause::Malformed, format!("cannot parse the kernel's answer for the route to {address}"))
     })
