@@ -85,7 +85,7 @@ fn measure(pids: &[u32], window: Duration, page_bytes: u64) -> Result<Vec<DirtyW
             Err(error) if error.kind() == ErrorKind::PermissionDenied => {
                 return Err(Unknown::new(
                     Cause::PermissionDenied,
-                    "only root may trace which process of the guest dirties memory",
+                    "only root in the guest can measure which process dirties memory",
                 ));
             }
             // The process has ended.

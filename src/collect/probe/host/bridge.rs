@@ -130,7 +130,7 @@ mod tests {
         assert!(!kernel_bridge(silent.path(), "br1").unwrap().multicast_snooping);
     }
 
-    /// Answers in the form of RFC 7047, from a stand-in for the server, and one that is something else.
+    /// Answers of a mock server, in the form of RFC 7047 and not.
     #[test]
     fn open_vswitch_is_asked_and_not_trusted() {
         let answers = |answer: &'static str| {

@@ -66,7 +66,7 @@ fn process(folder: &Path, pid: u32, uuid: &str, versions: &mut Versions) -> Resu
     let link = fs::read_link(&exe).map_err(|error| match error.kind() {
         ErrorKind::PermissionDenied => Unknown::new(
             Cause::PermissionDenied,
-            "only root and QEMU's own user see which binary the VM runs",
+            "only root and QEMU's own user can see which binary runs the VM",
         ),
         _ => not_read(&format!("/proc/{pid}/exe"), &error),
     })?;

@@ -1,10 +1,10 @@
 //! The dirty-trace sampler: observes a sample of a running guest's pages from its host, outside QEMU.
 //!
-//! The sampler only reads /proc/PID/pagemap and the guest's memory (process_vm_readv), changes nothing, and works for TCG and
-//! KVM on any QEMU. Pages without backing memory and pages in swap are not read. It stays within a share of one core by
-//! taking fewer pages and, if necessary, by reading less often; the trace records its cost. It ends by itself when a
-//! QEMU thread for a migration, snapshot or dirty-rate measurement appears. A page rewritten with the same content does
-//! not count as changed, and a page changed twice between two reads counts once.
+//! The sampler only reads /proc/PID/pagemap and the guest's memory (process_vm_readv), changes nothing, and works for
+//! TCG and KVM on any QEMU. Pages without backing memory and pages in swap are not read. It stays within a share of one
+//! core by taking fewer pages and, if necessary, by reading less often; the trace records its cost. It ends on its own
+//! when a QEMU thread for a migration, snapshot or dirty-rate measurement appears. A page rewritten with the same
+//! content does not count as changed, and a page changed twice between two reads counts once.
 
 #![expect(
     clippy::cast_precision_loss,

@@ -8,7 +8,7 @@ const PAGES: usize = 4096;
 const PAGE: usize = 4096;
 const TOUCHED: usize = 2048;
 
-/// Memory shared with nobody, of which a forked child dirties its own copy at the same address.
+/// A forked child that dirties its own copy of private memory, at a known address.
 struct Child {
     pid: libc::pid_t,
     address: u64,

@@ -93,10 +93,10 @@ fn tags_options_fragments_and_offload_are_seen_on_a_tap() {
         let deep = ipv6((v6(5), v6(9)), &[(0, options(8)), (60, options(16))], 17, &udp(5000, 6000, 0));
         for method in BOTH {
             let capture = watched("tap0", method, &Limits::default(), || {
-                // The kernel moves the first tag of what comes in to the packet's metadata.
+                // The kernel moves the first tag of an incoming frame to the packet's metadata.
                 tap.send(&ethernet(true, &[(0x8100, 7)], 0x0800, &datagram));
                 tap.send(&ethernet(true, &[(0x88a8, 7), (0x8100, 9)], 0x0800, &datagram));
-                // What goes out here has the tag in the frame.
+                // An outgoing frame keeps the tag in the frame.
                 inject("tap0", &ethernet(false, &[(0x8100, 7)], 0x0800, &answer));
                 inject("tap0", &ethernet(false, &[(0x8100, 7), (0x8100, 9)], 0x0800, &answer));
                 tap.send(&ethernet(true, &[], 0x0800, &v4(&[1; 24], None, &udp(5001, 6000, 0))));

@@ -141,7 +141,7 @@ fn options(
             Some(libc::ENOSYS) => Cause::NotSupported,
             _ => Cause::NotCollected,
         };
-        Unknown::new(cause, format!("options of a socket of process {process}: {error}"))
+        Unknown::new(cause, format!("cannot read the socket options of process {process}: {error}"))
     })
 }
 
@@ -170,7 +170,9 @@ impl Routes {
         })();
         let fact = match answer {
             Ok(least) => Fact::Known(least),
-            Err(error) => Fact::unknown(Cause::NotCollected, format!("the route to {peer}: {error}")),
+            Err(error) => {
+                Fact::unknown(Cause::NotCollected, format!("cannot query the route to {peer}: {error}"))
+            }
         };
         self.known.insert(peer, fact.clone());
         fact
@@ -224,7 +226,7 @@ mod tests {
         let read = socket_options::options_of(&stream).unwrap();
         assert_eq!(read.user_timeout_seconds, Some(1.5));
         assert_eq!(read.keepalive, Some(KeepAlive { idle_seconds: 30.0, interval_seconds: 5.0, probes: 3 }));
-        // Through the process, as for another's: that takes root, or a kernel that lets a process look at itself.
+        // Through the process, as for another process: needs root, or a kernel that lets a process read itself.
         let own = std::process::id().cast_signed();
         if let Ok(through_process) = socket_options::options(own, stream.as_raw_fd()) {
             assert_eq!(through_process, read);

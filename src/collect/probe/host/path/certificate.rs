@@ -125,7 +125,9 @@ fn describe(
         Some(authority) => Fact::Known(names_as_issuer(certificate, authority)),
         // A CA certificate is its own issuer.
         None if is_authority => Fact::Known(true),
-        None => Fact::unknown(Cause::NotSupported, "the host has no CA certificate for it"),
+        None => {
+            Fact::unknown(Cause::NotSupported, "the host has no CA certificate to compare the issuer with")
+        }
     };
     Ok(CertificateFile {
         file: plain(file),

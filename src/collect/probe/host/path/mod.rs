@@ -29,7 +29,7 @@ use super::{
 };
 use crate::fact::{Cause, Fact, Nic, Unknown};
 
-/// Network facts that every host probe collects, beside interfaces and routes.
+/// Network facts that every host probe collects, besides interfaces and routes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct NetworkProbe {
