@@ -140,7 +140,7 @@ fn interpret_answer(question: &Question, answer: Option<(Vec<u8>, Vec<u8>)>) -> 
 
 /// The unknown of a file that the guest does not have.
 pub fn missing(path: &str) -> Unknown {
-    Unknown::new(Cause::NotSupported, format!("the guest has no file {path}"))
+    Unknown::new(Cause::NotSupported, format!("there is no {path} in the guest"))
 }
 
 #[cfg(test)]
