@@ -128,7 +128,8 @@ impl Probe {
             What::Host(arguments) => match &arguments.trace {
                 Some(vm) => {
                     let (length, core_ratio) = (arguments.seconds, arguments.core_ratio);
-                    let options = trace::Options { length, core_ratio, ..trace::Options::default() };
+                    let options =
+                        trace::TraceOptions { length, core_ratio, ..trace::TraceOptions::default() };
                     print(&Fact::from(trace::of_vm(vm, &options)))
                 }
                 None => print(&probe::host::look(&arguments.questions())),
