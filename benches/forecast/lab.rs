@@ -11,7 +11,7 @@ use std::{
 };
 
 use vmgate::{
-    collect::probe::trace::{Options, Qemu, record},
+    collect::probe::trace::{Qemu, TraceOptions, record},
     fact::trace::DirtyTrace,
 };
 
@@ -122,7 +122,7 @@ impl Guest {
 
     #[expect(clippy::unused_self, reason = "only a guest that was started can be traced")]
     pub(crate) fn trace(&self, seconds: f64) -> Outcome<DirtyTrace> {
-        let options = Options { length: Duration::from_secs_f64(seconds), ..Options::default() };
+        let options = TraceOptions { length: Duration::from_secs_f64(seconds), ..TraceOptions::default() };
         Ok(record(&Qemu::of(NAME)?, &options, || false)?.trace)
     }
 

@@ -44,7 +44,7 @@ use std::{
 
 use serde::{Deserialize, Deserializer, Serialize};
 use vmgate::{
-    collect::probe::trace::{Options, Qemu, record},
+    collect::probe::trace::{Qemu, TraceOptions, record},
     fact::trace::TraceCost,
     forecast::replay::PredictedMigration,
 };
@@ -181,7 +181,7 @@ fn main() -> Outcome<()> {
 }
 
 fn trace(vm: &str, seconds: f64) -> Outcome<()> {
-    let options = Options { length: Duration::from_secs_f64(seconds), ..Options::default() };
+    let options = TraceOptions { length: Duration::from_secs_f64(seconds), ..TraceOptions::default() };
     let recording = record(&Qemu::of(vm)?, &options, || false)?;
     for block in &recording.blocks {
         eprintln!("{} {} bytes at {:x}: {}", block.id, block.bytes, block.address, block.kind);

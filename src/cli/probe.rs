@@ -13,7 +13,7 @@ use crate::{
     collect::probe::{
         self, flows,
         host::{
-            PeerQuestions, Questions, listen_address,
+            HostQuestions, PeerQuestions, listen_address,
             trial::{LONGEST_STREAM, Role, Stream, Trial},
         },
         trace,
@@ -101,7 +101,7 @@ struct HostArguments {
 }
 
 impl HostArguments {
-    fn questions(&self) -> Questions {
+    fn questions(&self) -> HostQuestions {
         let stream = self.stream.map(|cap_bytes_per_second| Stream {
             cap_bytes_per_second,
             length: self.stream_seconds.min(LONGEST_STREAM),
@@ -112,7 +112,7 @@ impl HostArguments {
             window: self.window,
             trial: role.map(|role| Trial { role, stream }),
         });
-        Questions {
+        HostQuestions {
             resolve: self.resolve.clone(),
             vms: self.vms.clone(),
             files: self.files.clone(),
@@ -128,7 +128,8 @@ impl Probe {
             What::Host(arguments) => match &arguments.trace {
                 Some(vm) => {
                     let (length, core_ratio) = (arguments.seconds, arguments.core_ratio);
-                    let options = trace::Options { length, core_ratio, ..trace::Options::default() };
+                    let options =
+                        trace::TraceOptions { length, core_ratio, ..trace::TraceOptions::default() };
                     print(&Fact::from(trace::of_vm(vm, &options)))
                 }
                 None => print(&probe::host::look(&arguments.questions())),

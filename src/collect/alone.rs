@@ -9,7 +9,7 @@ use super::{
     guest, host,
     libvirt::{Domain, Hypervisor, LibvirtError},
     needed_files,
-    probe::host::Questions,
+    probe::host::HostQuestions,
     transport::{GuestWay, Transport},
     uri::Uri,
     vm::{self, Monitor},
@@ -27,10 +27,10 @@ pub fn collect_alone(
 ) -> Result<Facts, LibvirtError> {
     let found = vm::look(domain, Monitor::Forbidden)?;
     let answers = host::ask(hypervisor, uri, Fact::from(hypervisor.hostname()));
-    let questions = Questions {
+    let questions = HostQuestions {
         vms: found.uuid.clone().into_iter().collect(),
         files: needed_files::of(&found.config),
-        ..Questions::default()
+        ..HostQuestions::default()
     };
     let probed = probe.probe_host(&questions, timeout);
     let arch = found.config.as_ref().and_then(|config| config.arch.as_deref());

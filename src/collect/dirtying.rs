@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{
     guest,
     libvirt::Domain,
-    probe::trace::Options,
+    probe::trace::TraceOptions,
     transport::{Subject, Transport},
     vm::FoundVm,
 };
@@ -71,7 +71,7 @@ impl Plan {
             return Err(Unknown::new(Cause::NotCollected, "the VM's UUID is not known"));
         };
         let length = Duration::from_secs(self.trace_seconds.into());
-        let trace = self.way.trace(uuid, length, Options::default().core_ratio, self.timeout)?;
+        let trace = self.way.trace(uuid, length, TraceOptions::default().core_ratio, self.timeout)?;
         trace.check().map_err(|error| Unknown::new(Cause::Malformed, error.to_string()))?;
         Ok(trace)
     }

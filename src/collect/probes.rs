@@ -17,7 +17,7 @@ use super::{
     libvirt::{Domain, Hypervisor},
     path::{self, End},
     probe::host::{
-        HostProbe, PeerProbe, PeerQuestions, Questions,
+        HostProbe, HostQuestions, PeerProbe, PeerQuestions,
         trial::{Role, Stream, Trial},
     },
     transport::{Answer, Transport},
@@ -128,7 +128,7 @@ fn look(request: &Request, ways: &Ways, told: &Told, clock: Clock) -> Probes {
     let literal: Option<IpAddr> = wanted.and_then(|name| name.parse().ok());
     let destination = {
         let way = ways.destination.clone();
-        Worker::start(clock, move || way.probe_host(&Questions::default(), timeout))
+        Worker::start(clock, move || way.probe_host(&HostQuestions::default(), timeout))
     };
     let destination_name = || told.destination_name.recv_timeout(timeout).ok();
     // libvirt resolves the destination's name where no address is given.
@@ -150,11 +150,11 @@ fn look(request: &Request, ways: &Ways, told: &Told, clock: Clock) -> Probes {
     let back = ask_again(
         &ways.destination,
         destination,
-        Questions {
+        HostQuestions {
             resolve: about.source_name,
             files: about.files.clone(),
             peer: back,
-            ..Questions::default()
+            ..HostQuestions::default()
         },
         timeout,
         clock,
@@ -162,13 +162,13 @@ fn look(request: &Request, ways: &Ways, told: &Told, clock: Clock) -> Probes {
     let there = ask_again(
         &ways.source,
         source,
-        Questions {
+        HostQuestions {
             // Where an address is given libvirt does not ask for the name; people and their tools do.
             resolve: name.or_else(destination_name),
             vms: about.vms,
             files: about.files,
             peer: there,
-            ..Questions::default()
+            ..HostQuestions::default()
         },
         timeout,
         clock,
@@ -194,7 +194,7 @@ fn look(request: &Request, ways: &Ways, told: &Told, clock: Clock) -> Probes {
 fn ask_again(
     way: &Transport,
     before: Result<Answer, Unknown>,
-    questions: Questions,
+    questions: HostQuestions,
     timeout: Duration,
     clock: Clock,
 ) -> Worker<Answer> {
@@ -215,8 +215,10 @@ fn find_address(
     name: Option<String>,
     timeout: Duration,
 ) -> (Result<Answer, Unknown>, Fact<IpAddr>) {
-    let answer =
-        way.probe_host(&Questions { resolve: name.clone(), route: literal, ..Questions::default() }, timeout);
+    let answer = way.probe_host(
+        &HostQuestions { resolve: name.clone(), route: literal, ..HostQuestions::default() },
+        timeout,
+    );
     let address = match (literal, name, &answer) {
         (Some(address), ..) => Fact::Known(address),
         (None, None, _) => Fact::unknown(

@@ -17,7 +17,7 @@ use super::{
     needed_files,
     offer::{self, Offer, Wanted},
     path::{self, End},
-    probe::host::Questions,
+    probe::host::HostQuestions,
     provenance,
     transport::{Answer, Transport},
     vm::{self, FoundVm, Monitor},
@@ -206,9 +206,9 @@ fn probe(
     let mut batches = batches(needed).into_iter();
     let vms = reached.vms.iter().filter_map(|vm| vm.uuid.clone()).collect();
     let files = batches.next().unwrap_or_default();
-    let mut answer = way.probe_host(&Questions { vms, files, ..Questions::default() }, timeout)?;
+    let mut answer = way.probe_host(&HostQuestions { vms, files, ..HostQuestions::default() }, timeout)?;
     for files in batches {
-        let more = way.probe_host(&Questions { files, ..Questions::default() }, timeout)?;
+        let more = way.probe_host(&HostQuestions { files, ..HostQuestions::default() }, timeout)?;
         answer.probe.files = match (answer.probe.files, more.probe.files) {
             (Fact::Known(mut all), Fact::Known(more)) => {
                 all.extend(more);

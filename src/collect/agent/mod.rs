@@ -23,7 +23,7 @@ pub use order::{Carried, order};
 
 use self::command::Agent;
 use super::probe::guest::{
-    FILE_LIMIT, GuestReader, RawProcess, TOTAL_LIMIT, Told,
+    FILE_LIMIT, GuestHints, GuestReader, RawProcess, TOTAL_LIMIT,
     ask::{Answers, Question},
 };
 use crate::fact::{Cause, Unknown};
@@ -42,7 +42,7 @@ pub struct AgentGuest<C> {
     spent: Cell<usize>,
     /// What a shell in the guest gathered; or why there is none.
     gathered: Result<script::Gathered, Unknown>,
-    told: Told,
+    told: GuestHints,
     /// Why no file can be read in it, where it is no Linux.
     foreign: Option<Unknown>,
 }
@@ -147,7 +147,7 @@ impl<C: AgentChannel> GuestReader for AgentGuest<C> {
         self.answers(questions)
     }
 
-    fn told(&self) -> Told {
+    fn hints(&self) -> GuestHints {
         self.told.clone()
     }
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::command::{Agent, AgentChannel};
 use crate::{
-    collect::{probe::guest::Told, text::plain},
+    collect::{probe::guest::GuestHints, text::plain},
     fact::{Cause, Fact, Unknown},
 };
 
@@ -51,7 +51,7 @@ struct Address {
 
 /// What the guest is, by its agent's word.
 pub(super) struct System {
-    pub(super) told: Told,
+    pub(super) told: GuestHints,
     /// Why nothing can be read in it: it has no /proc.
     pub(super) foreign: Option<Unknown>,
 }
@@ -69,7 +69,7 @@ pub(super) fn ask<C: AgentChannel>(agent: &Agent<C>, patience: Duration) -> Syst
             format!("the guest runs {}: vmgate looks inside Linux only", info.pretty()),
         )
     });
-    let told = Told {
+    let told = GuestHints {
         os: info.as_ref().and_then(|info| not_empty("guest-get-osinfo", &info.pretty())),
         kernel_release: info.and_then(|info| not_empty("guest-get-osinfo", &plain(&info.kernel_release))),
         hostname: host.and_then(|host| not_empty("guest-get-host-name", &plain(&host.host_name))),

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     collect::probe::host::{
         Firewall, MigrationConfig, RateLimit, RemoteStorage, RouteTo, Shapers,
-        trial::{Rates, Tried},
+        trial::{Rates, TrialResult},
     },
     fact::{Cause, NicKind, PortsBasis, ShaperKind},
 };
@@ -271,7 +271,7 @@ fn ports_are_reachable_when_no_rule_could_stop_it_and_unknown_when_one_could() {
             route: Fact::default(),
             traffic: Fact::default(),
             largest_packet_bytes: Fact::default(),
-            tried: Fact::Known(Tried {
+            tried: Fact::Known(TrialResult {
                 met,
                 detail: detail.into(),
                 rtt_seconds: None,
@@ -300,7 +300,8 @@ fn goodput_needs_both_ends_accounts() {
         window_seconds: 2.0,
     };
     let said = |held_ratio, rates| {
-        let tried = Tried { met: true, detail: "met".into(), rtt_seconds: Some(0.001), held_ratio, rates };
+        let tried =
+            TrialResult { met: true, detail: "met".into(), rtt_seconds: Some(0.001), held_ratio, rates };
         let mut end = end(&nics, &routes);
         end.peer = Fact::Known(PeerProbe {
             route: Fact::default(),

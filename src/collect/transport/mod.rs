@@ -21,7 +21,7 @@ use super::{
     Uri,
     probe::{
         flows::{self, FlowProbe},
-        host::{self, HostProbe, PeerQuestions, Questions},
+        host::{self, HostProbe, HostQuestions, PeerQuestions},
         trace,
     },
     text::plain,
@@ -100,7 +100,7 @@ impl Transport {
     }
 
     /// Asks the host's probe, for at most `limit` and what the questions themselves take.
-    pub fn probe_host(&self, questions: &Questions, limit: Duration) -> Result<Answer, Unknown> {
+    pub fn probe_host(&self, questions: &HostQuestions, limit: Duration) -> Result<Answer, Unknown> {
         let limit = limit + questions.peer.as_ref().map_or(Duration::ZERO, PeerQuestions::longest);
         let (probe, received) = match self {
             Self::Local => look_here(questions, limit)?,
@@ -160,7 +160,7 @@ impl Transport {
             format!("--seconds={}", length.as_secs_f64()),
             format!("--core-ratio={core_ratio}"),
         ];
-        let options = trace::Options { length, core_ratio, ..trace::Options::default() };
+        let options = trace::TraceOptions { length, core_ratio, ..trace::TraceOptions::default() };
         let output = match self {
             Self::Local => return trace::of_vm(vm, &options),
             Self::Ssh(target) => target.run_probe(Subject::Trace, &arguments, length + limit, TRACE_LIMIT)?,
@@ -176,7 +176,7 @@ impl Transport {
 }
 
 /// Looks on a thread: a name service or a file system may hang here as anywhere.
-fn look_here(questions: &Questions, limit: Duration) -> Result<(HostProbe, Timestamp), Unknown> {
+fn look_here(questions: &HostQuestions, limit: Duration) -> Result<(HostProbe, Timestamp), Unknown> {
     let (sender, receiver) = std::sync::mpsc::channel();
     let questions = questions.clone();
     std::thread::spawn(move || {
@@ -199,7 +199,7 @@ fn exec(words: &[String], arguments: &[String], limit: Duration) -> Result<Outpu
 }
 
 /// Arguments of `vmgate probe host` for these questions.
-fn arguments(questions: &Questions) -> Vec<String> {
+fn arguments(questions: &HostQuestions) -> Vec<String> {
     let mut arguments = Vec::new();
     let route = questions.route.map(|address| address.to_string());
     let all = [
@@ -291,7 +291,7 @@ mod tests {
 
     #[test]
     fn this_machine_answers() {
-        let answer = Transport::Local.probe_host(&Questions::default(), TIME).unwrap();
+        let answer = Transport::Local.probe_host(&HostQuestions::default(), TIME).unwrap();
         assert!(answer.probe.nics.known().is_some());
         assert!(answer.received >= answer.probe.clock);
     }
@@ -300,7 +300,7 @@ mod tests {
     fn a_probe_command_that_misbehaves_is_a_reason_not_a_crash() {
         let ask = |words: &[&str], limit| {
             let words = words.iter().map(|word| (*word).to_owned()).collect();
-            Transport::Exec(words).probe_host(&Questions::default(), limit).unwrap_err()
+            Transport::Exec(words).probe_host(&HostQuestions::default(), limit).unwrap_err()
         };
         assert_eq!(ask(&["echo", "hello"], TIME).cause, Cause::Malformed);
         assert_eq!(ask(&["/no/such/probe"], TIME).cause, Cause::NoHostProbe);

@@ -1,20 +1,20 @@
-//! Netlink messages and attributes, taken apart without trust: a length that does not fit ends the reading.
+//! Parser of netlink messages and attributes from untrusted bytes: a length that does not fit ends the parsing.
 
 use crate::collect::text::plain_bytes;
 
-/// One message.
+/// One netlink message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::collect::probe) struct Message<'a> {
     /// nlmsg_type.
     pub(in crate::collect::probe) kind: u16,
-    /// What follows the header.
+    /// Bytes after the header.
     pub(in crate::collect::probe) payload: &'a [u8],
 }
 
-/// Bytes that are not what they should be.
+/// Error for bytes that are not valid netlink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the kernel's netlink answer cannot be taken apart")]
-pub(in crate::collect::probe) struct NotNetlink;
+#[error("cannot parse the kernel's netlink answer")]
+pub(in crate::collect::probe) struct NetlinkParseError;
 
 const HEADER: usize = 16;
 const ATTRIBUTE_HEADER: usize = 4;
@@ -22,7 +22,7 @@ const ATTRIBUTE_HEADER: usize = 4;
 /// The messages of one datagram.
 pub(in crate::collect::probe) fn messages(
     bytes: &[u8],
-) -> impl Iterator<Item = Result<Message<'_>, NotNetlink>> {
+) -> impl Iterator<Item = Result<Message<'_>, NetlinkParseError>> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
         if rest.is_empty() {
@@ -38,7 +38,7 @@ pub(in crate::collect::probe) fn messages(
         if found.is_none() {
             rest = &[];
         }
-        Some(found.ok_or(NotNetlink))
+        Some(found.ok_or(NetlinkParseError))
     })
 }
 
@@ -78,7 +78,7 @@ pub(in crate::collect::probe) fn attribute(payload: &[u8], offset: usize, wanted
     attributes(payload, offset).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
 }
 
-/// A text that the kernel ends with a NUL.
+/// Text of a value that ends with a NUL, without control characters.
 pub(in crate::collect::probe) fn text(value: &[u8]) -> String {
     plain_bytes(value.split(|&byte| byte == 0).next().unwrap_or_default())
 }

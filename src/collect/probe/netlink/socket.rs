@@ -1,4 +1,4 @@
-//! A netlink socket: the system calls, read-only and bounded in time.
+//! A netlink socket: system calls, bounded in time.
 
 use std::{
     io::Error,
@@ -9,23 +9,23 @@ use std::{
 /// A netlink socket.
 pub(in crate::collect::probe) struct Netlink(OwnedFd);
 
-/// Longest that the kernel is waited for.
-const PATIENCE_SECONDS: libc::time_t = 2;
+/// Longest wait for an answer of the kernel.
+const RECEIVE_TIMEOUT_SECONDS: libc::time_t = 2;
 
 impl Netlink {
-    /// Opens one for a protocol (NETLINK_SOCK_DIAG, NETLINK_ROUTE).
+    /// Opens a socket for a protocol (NETLINK_SOCK_DIAG, NETLINK_ROUTE, NETLINK_NETFILTER).
     pub(in crate::collect::probe) fn open(protocol: libc::c_int) -> Result<Self, Error> {
         // SAFETY: no pointers; the result is checked before it is owned.
         let fd = unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, protocol) };
         let socket = Self(owned(fd)?);
-        let patience = libc::timeval { tv_sec: PATIENCE_SECONDS, tv_usec: 0 };
+        let timeout = libc::timeval { tv_sec: RECEIVE_TIMEOUT_SECONDS, tv_usec: 0 };
         // SAFETY: the value is a timeval of the length given, and lives through the call.
         let result = unsafe {
             libc::setsockopt(
                 socket.0.as_raw_fd(),
                 libc::SOL_SOCKET,
                 libc::SO_RCVTIMEO,
-                (&raw const patience).cast(),
+                (&raw const timeout).cast(),
                 length_of::<libc::timeval>(),
             )
         };
@@ -35,12 +35,12 @@ impl Netlink {
 
     /// Sends a request to the kernel.
     pub(in crate::collect::probe) fn send(&self, request: &[u8]) -> Result<(), Error> {
-        // SAFETY: pointer and length are those of the slice; a netlink socket that is not connected sends to the kernel.
+        // SAFETY: pointer and length are those of the slice; an unconnected netlink socket sends to the kernel.
         let sent = unsafe { libc::send(self.0.as_raw_fd(), request.as_ptr().cast(), request.len(), 0) };
         if sent < 0 { Err(Error::last_os_error()) } else { Ok(()) }
     }
 
-    /// One datagram of the answer; what did not fit is an error, as is a sender other than the kernel.
+    /// Receives one datagram of the answer. A datagram larger than the buffer, or from another sender, is an error.
     pub(in crate::collect::probe) fn receive<'b>(&self, buffer: &'b mut [u8]) -> Result<&'b [u8], Error> {
         // SAFETY: all zeroes is a valid sockaddr_nl.
         let mut sender: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
@@ -58,20 +58,20 @@ impl Netlink {
         };
         let received = usize::try_from(received).map_err(|_| Error::last_os_error())?;
         if sender.nl_pid != 0 {
-            return Err(Error::other("an answer that is not the kernel's"));
+            return Err(Error::other("the answer does not come from the kernel"));
         }
-        buffer.get(..received).ok_or_else(|| Error::other("an answer longer than any that the kernel sends"))
+        buffer.get(..received).ok_or_else(|| Error::other("the answer is longer than the buffer"))
     }
 }
 
-/// A descriptor that a system call has just made, as one that closes itself.
+/// Owns a file descriptor that a system call has just created, so that it is closed on drop.
 pub(in crate::collect::probe) fn owned(fd: libc::c_int) -> Result<OwnedFd, Error> {
     checked(fd)?;
     // SAFETY: a descriptor that the kernel has just made, and that nothing else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// The system's error where a call answered with less than zero.
+/// Returns the system's error if a call returned a negative number.
 pub(in crate::collect::probe) fn checked(result: libc::c_int) -> Result<(), Error> {
     if result < 0 { Err(Error::last_os_error()) } else { Ok(()) }
 }

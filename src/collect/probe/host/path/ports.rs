@@ -1,4 +1,4 @@
-//! What this host's QEMU driver is told about incoming migrations, and which of its ports are taken.
+//! Settings of libvirt's QEMU driver for incoming migrations, and the migration ports in use on this host.
 
 use std::{fs, ops::RangeInclusive, path::Path};
 
@@ -6,18 +6,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     collect::{
-        probe::host::{not_read, obstacle},
+        probe::host::{not_read, procfs_error},
         text::plain,
     },
     fact::Unknown,
 };
 
 const QEMU_CONF: &str = "/etc/libvirt/qemu.conf";
-/// libvirt's own range (src/qemu/qemu_conf.c).
+/// libvirt's default range (src/qemu/qemu_conf.c).
 pub(in crate::collect) const FIRST: u16 = 49152;
 pub(in crate::collect) const LAST: u16 = 49215;
 
-/// What qemu.conf says about migrations.
+/// Migration settings of qemu.conf.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MigrationConfig {
@@ -25,7 +25,7 @@ pub struct MigrationConfig {
     pub first_port: u16,
     /// Last port (migration_port_max).
     pub last_port: u16,
-    /// The name or address that this host gives to sources (migration_host); none for its host name.
+    /// The name or address that this host announces to sources (migration_host); none for its host name.
     pub host: Option<String>,
     /// The address that QEMU listens on (migration_address); none for all.
     pub address: Option<String>,
@@ -39,7 +39,7 @@ impl Default for MigrationConfig {
     }
 }
 
-/// Reads qemu.conf; needs root where, as packages have it, the folder is root's alone.
+/// Reads qemu.conf; needs root if only root may read the folder, as packages install it.
 pub(in super::super) fn config() -> Result<MigrationConfig, Unknown> {
     match fs::read_to_string(Path::new(QEMU_CONF)) {
         Ok(text) => Ok(parse(&text)),
@@ -48,7 +48,7 @@ pub(in super::super) fn config() -> Result<MigrationConfig, Unknown> {
     }
 }
 
-/// Lines are `name = "text"` or `name = number`; what is left out has its default.
+/// Parses lines `name = "text"` or `name = number`; settings that are absent have their default.
 fn parse(text: &str) -> MigrationConfig {
     let value = |wanted: &str| {
         let mut lines = text.lines().filter_map(|line| line.split_once('='));
@@ -66,9 +66,9 @@ fn parse(text: &str) -> MigrationConfig {
     }
 }
 
-/// Ports of the range that a socket of this host has, whatever its state.
+/// Ports of the range that a TCP socket of this host uses, in any state.
 pub(in super::super) fn taken(range: &RangeInclusive<u16>) -> Result<Vec<u16>, Unknown> {
-    let mut sockets = procfs::net::tcp().map_err(|error| obstacle(&error))?;
+    let mut sockets = procfs::net::tcp().map_err(|error| procfs_error(&error))?;
     // A kernel without IPv6 has no such file.
     sockets.extend(procfs::net::tcp6().unwrap_or_default());
     let mut ports: Vec<u16> = sockets

@@ -1,5 +1,5 @@
-//! Remote storage that this host uses, and the interface that each is reached by: NFS, CIFS, Ceph and Gluster mounts,
-//! and iSCSI sessions.
+//! Remote storage that this host uses, with the interface that leads to it: NFS, CIFS, Ceph and Gluster mounts, and
+//! iSCSI sessions.
 
 use std::{
     collections::BTreeSet,
@@ -13,29 +13,29 @@ use serde::{Deserialize, Serialize};
 
 use super::route;
 use crate::{
-    collect::{probe::host::obstacle, text::plain},
+    collect::{probe::host::procfs_error, text::plain},
     fact::Unknown,
 };
 
 const ISCSI: &str = "/sys/class/iscsi_connection";
-/// Different addresses whose route is asked for.
+/// Most addresses whose route is queried.
 const MOST_ADDRESSES: usize = 256;
 
 /// One address of remote storage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RemoteStorage {
-    /// What it is, such as `nfs 10.77.1.9:/images`.
+    /// Kind and name, such as `nfs 10.77.1.9:/images`.
     pub what: String,
     /// Its address.
     pub address: IpAddr,
-    /// The interface that the route to it leaves by.
+    /// The interface of the route to it.
     pub nic: String,
 }
 
-/// Every address of remote storage, each with its way. One without a way is in trouble of its own and left out.
+/// Every address of remote storage, each with its interface. An address without a route is left out.
 pub(in super::super) fn look() -> Result<Vec<RemoteStorage>, Unknown> {
-    let mounts = procfs::mounts().map_err(|error| obstacle(&error))?;
+    let mounts = procfs::mounts().map_err(|error| procfs_error(&error))?;
     let mut found: BTreeSet<(String, IpAddr)> = BTreeSet::new();
     for mount in &mounts {
         for address in addresses(mount) {
@@ -52,7 +52,7 @@ pub(in super::super) fn look() -> Result<Vec<RemoteStorage>, Unknown> {
     Ok(with_way.collect())
 }
 
-/// The addresses of a mount's servers. NFS and CIFS name theirs as an option (`addr=`), Ceph and Gluster in the source.
+/// Server addresses of a mount: NFS and CIFS name them in an option (`addr=`), Ceph and Gluster in the source.
 fn addresses(mount: &MountEntry) -> Vec<IpAddr> {
     match mount.fs_vfstype.as_str() {
         "nfs" | "nfs4" | "cifs" | "smb3" => {

@@ -1,9 +1,9 @@
-//! Statements in braces: corosync.conf, keepalived.conf, drbd.conf, HCL.
+//! Parser of configuration with statements in braces: corosync.conf, keepalived.conf, drbd.conf, HCL.
 //!
-//! A statement is a line or ends with `;`, and may have a block of statements. `=` and `:` between words are taken for
+//! A statement ends with its line or with `;`, and may have a block of statements. `=` and `:` between words count as
 //! blanks; `#`, `!` and `//` at the start of a word begin a comment.
 
-/// Deepest nesting that is read; what is deeper is left out.
+/// Deepest nesting that is read; deeper statements are left out.
 const DEEPEST: usize = 12;
 /// Most statements of one file.
 const MOST: usize = 20_000;
@@ -13,28 +13,28 @@ const MOST: usize = 20_000;
 pub(in super::super) struct Statement {
     /// The words before the block.
     pub(in super::super) words: Vec<String>,
-    /// The statements in it.
+    /// The statements in the block.
     pub(in super::super) block: Vec<Statement>,
 }
 
 impl Statement {
-    /// The word at the beginning.
+    /// The first word.
     pub(in super::super) fn name(&self) -> &str {
         self.words.first().map_or("", String::as_str)
     }
 
-    /// The word after it.
+    /// The second word.
     pub(in super::super) fn argument(&self) -> Option<&str> {
         self.words.get(1).map(String::as_str)
     }
 }
 
-/// The last argument given to a statement of that name: later ones override.
+/// The argument of the last statement with that name: later statements override earlier ones.
 pub(in super::super) fn value<'a>(statements: &'a [Statement], name: &str) -> Option<&'a str> {
     named(statements, name).filter_map(Statement::argument).last()
 }
 
-/// Statements of that name, at this level.
+/// The statements with that name, at this level.
 pub(in super::super) fn named<'a>(
     statements: &'a [Statement],
     name: &str,
@@ -42,7 +42,7 @@ pub(in super::super) fn named<'a>(
     statements.iter().filter(move |statement| statement.name() == name)
 }
 
-/// Reads a text.
+/// Parses a text into statements.
 pub(in super::super) fn parse(text: &str) -> Vec<Statement> {
     let mut open: Vec<Statement> = vec![Statement::default()];
     let mut words: Vec<String> = Vec::new();
@@ -76,7 +76,7 @@ pub(in super::super) fn parse(text: &str) -> Vec<Statement> {
                 }
             }
         }
-        // Words in what is too deep are of no interest.
+        // Words in a block that is too deep are dropped.
         if too_deep > 0 {
             words.clear();
         }
@@ -90,7 +90,7 @@ pub(in super::super) fn parse(text: &str) -> Vec<Statement> {
     open.pop().map(|root| root.block).unwrap_or_default()
 }
 
-/// Puts the innermost block into the one around it. A brace too many changes nothing.
+/// Closes the innermost block. A surplus closing brace changes nothing.
 fn close(open: &mut Vec<Statement>) {
     if open.len() < 2 {
         return;

@@ -1,16 +1,16 @@
-//! One setting a line: properties, ini files, redis.conf, files of environment variables.
+//! Parser of configuration with one setting per line: properties, ini, redis.conf, environment files.
 
 /// Most settings of one file.
 const MOST: usize = 20_000;
 
-/// One line.
+/// One setting, from one line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in super::super) struct Setting<'a> {
-    /// The `[section]` it stands in; empty before the first.
+    /// Name of its `[section]`; empty before the first.
     pub(in super::super) section: &'a str,
-    /// What is set.
+    /// Name of the setting.
     pub(in super::super) key: &'a str,
-    /// To what, without quotation marks around it.
+    /// Its value, without the quotation marks around it.
     pub(in super::super) value: &'a str,
 }
 
@@ -35,7 +35,7 @@ pub(in super::super) fn settings(text: &str) -> impl Iterator<Item = Setting<'_>
     })
 }
 
-/// The value of a key, as the last line that has it says.
+/// The value in the last line with that key.
 pub(in super::super) fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
     settings(text).filter(|setting| setting.key == key).map(|setting| setting.value).last()
 }

@@ -1,4 +1,4 @@
-//! YAML, JSON and XML, with bounds on what their authors may make of them.
+//! Parsers of YAML, JSON and XML, with bounds on size, nesting and aliases.
 
 use roxmltree::{Document, ParsingOptions};
 use serde_json::Value;
@@ -7,7 +7,7 @@ use serde_saphyr::{Budget, Options};
 /// Longest dotted key that is looked up.
 const DEEPEST: usize = 8;
 
-/// Reads YAML or JSON. Aliases may not multiply it, nor nesting exhaust the stack.
+/// Parses YAML or JSON. Bounds keep aliases from multiplying the text and nesting from exhausting the stack.
 pub(in super::super) fn yaml(text: &str) -> Option<Value> {
     let budget = Budget {
         max_events: 50_000,
@@ -24,7 +24,7 @@ pub(in super::super) fn yaml(text: &str) -> Option<Value> {
     serde_saphyr::from_str_with_options(text, options).ok()
 }
 
-/// The scalar at a dotted key, as text. The key's parts may be nested or stand dotted: Elasticsearch takes both.
+/// The scalar at a dotted key, as text. The key's parts may be nested or dotted: Elasticsearch accepts both.
 pub(in super::super) fn scalar(value: &Value, key: &str) -> Option<String> {
     match find(value, key, 0)? {
         Value::String(text) => Some(text.clone()),
@@ -48,8 +48,8 @@ fn find<'a>(value: &'a Value, key: &str, depth: usize) -> Option<&'a Value> {
     })
 }
 
-/// The value of an attribute of every element that `wanted` picks by its name, and where there is no such attribute
-/// of the element of that name within.
+/// The value of an attribute of each element whose name `wanted` accepts; if the attribute is absent, the text of the
+/// child element of that name.
 pub(in super::super) fn attributes(
     text: &str,
     wanted: impl Fn(&str) -> bool,
@@ -70,7 +70,7 @@ pub(in super::super) fn attributes(
     })
 }
 
-/// The `value` of elements whose `name` is the one wanted (`<property name="…" value="…"/>`), or else their text.
+/// The `value`, or else the text, of the last element with that `name`: `<property name="…" value="…"/>`.
 pub(in super::super) fn property(text: &str, name: &str) -> Option<String> {
     with_xml(text, |document| {
         let elements = document.descendants().filter(|node| node.attribute("name") == Some(name));
@@ -81,7 +81,7 @@ pub(in super::super) fn property(text: &str, name: &str) -> Option<String> {
     .pop()
 }
 
-/// The same, of properties directly within an element whose `type` is one that is wanted.
+/// As [`property`], for all properties directly within elements whose `type` is accepted by `wanted`.
 pub(in super::super) fn property_within(
     text: &str,
     wanted: impl Fn(&str) -> bool,
@@ -97,7 +97,7 @@ pub(in super::super) fn property_within(
     })
 }
 
-/// Reads XML without a document type, so that no entity can multiply it.
+/// Parses XML; a document type is refused, so that no entity can multiply the text.
 fn with_xml(text: &str, read: impl FnOnce(&Document<'_>) -> Vec<String>) -> Vec<String> {
     // Configuration nests a handful of levels; the reader calls itself for each.
     if deepest(text) > 64 {
@@ -107,7 +107,7 @@ fn with_xml(text: &str, read: impl FnOnce(&Document<'_>) -> Vec<String>) -> Vec<
     Document::parse_with_options(text, options).map(|document| read(&document)).unwrap_or_default()
 }
 
-/// An upper bound of how deep elements nest.
+/// An upper bound of the nesting depth of elements.
 fn deepest(text: &str) -> usize {
     let (mut depth, mut most) = (0_usize, 0);
     for (at, _) in text.match_indices('<') {
