@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use super::{SeenVm, Site, inventory::Inventory};
 use crate::{
     change::is_host,
-    collect::path::{self, End},
+    collect::path::{self, PathEnd},
     fact::{Cause, Change, Fact, Facts, Host, Provenance, Unknown, Vm},
 };
 
@@ -187,8 +187,8 @@ pub(super) fn untried(from: &Host, to: &Host, address: &Fact<std::net::IpAddr>) 
     path::path(address.clone(), &from, &to, &Change::default(), Fact::Unknown(why()), Err(why()))
 }
 
-fn silent_end<'a>(host: &'a Host, why: &Unknown) -> End<'a> {
-    End::of(Err(why), &host.nics, &host.routes, Fact::Unknown(why.clone()))
+fn silent_end<'a>(host: &'a Host, why: &Unknown) -> PathEnd<'a> {
+    PathEnd::of(Err(why), &host.nics, &host.routes, Fact::Unknown(why.clone()))
 }
 
 /// What a destination said when it was asked.

@@ -28,7 +28,7 @@ pub enum AgentFailure {
     /// It answered with an error.
     Refused(String),
     /// The way to the agent is closed, for this reason.
-    NoWay(Unknown),
+    Unavailable(Unknown),
 }
 
 /// An agent that has answered, and what it may do.
@@ -98,7 +98,7 @@ struct Status {
 
 impl<C: AgentChannel> Agent<C> {
     /// Asks for a sign of life and for what the agent may do.
-    pub(super) fn greet(channel: C, patience: Duration) -> Result<Self, Unknown> {
+    pub(super) fn connect(channel: C, patience: Duration) -> Result<Self, Unknown> {
         let mut agent = Self { channel, enabled: BTreeSet::new() };
         // An agent that hangs from the start is as good as none, and the way out is the same.
         let _: Value = agent.ask("guest-ping", &json!({}), patience).map_err(|why| match why.cause {
@@ -116,7 +116,7 @@ impl<C: AgentChannel> Agent<C> {
     }
 
     /// Refuses at once what the agent has said that it refuses.
-    pub(super) fn must_allow(&self, commands: &[&str]) -> Result<(), Unknown> {
+    pub(super) fn require_enabled(&self, commands: &[&str]) -> Result<(), Unknown> {
         let missing: Vec<&str> =
             commands.iter().filter(|command| !self.enabled.contains(**command)).copied().collect();
         if missing.is_empty() {
@@ -130,7 +130,7 @@ impl<C: AgentChannel> Agent<C> {
     }
 
     pub(super) fn open_file(&self, path: &str, patience: Duration) -> Result<i64, Unknown> {
-        self.must_allow(&["guest-file-open", "guest-file-read", "guest-file-close"])?;
+        self.require_enabled(&["guest-file-open", "guest-file-read", "guest-file-close"])?;
         self.ask("guest-file-open", &json!({"path": path, "mode": "r"}), patience)
     }
 
@@ -146,7 +146,7 @@ impl<C: AgentChannel> Agent<C> {
 
     /// Starts a shell with a script and gives its process id.
     pub(super) fn start_shell(&self, script: &str, patience: Duration) -> Result<i64, Unknown> {
-        self.must_allow(&["guest-exec", "guest-exec-status"])?;
+        self.require_enabled(&["guest-exec", "guest-exec-status"])?;
         let arguments = json!({"path": "/bin/sh", "arg": ["-c", script], "capture-output": true});
         let started: Started = self.ask("guest-exec", &arguments, patience)?;
         Ok(started.pid)
@@ -192,7 +192,7 @@ fn decode(command: &str, text: &str) -> Result<Vec<u8>, Unknown> {
 /// The fact's reason for a command that failed.
 fn explain(command: &str, failure: AgentFailure) -> Unknown {
     match failure {
-        AgentFailure::NoWay(why) => why,
+        AgentFailure::Unavailable(why) => why,
         AgentFailure::Silent(words) => Unknown::new(Cause::NoGuestAgent, plain(&words)),
         AgentFailure::Refused(words) => {
             let words = plain(&words);

@@ -8,7 +8,7 @@ mod ask;
 mod command;
 #[cfg(test)]
 mod hostile;
-mod order;
+mod run_script;
 mod script;
 mod system;
 
@@ -19,7 +19,7 @@ use std::{
 };
 
 pub use command::{AgentChannel, AgentFailure};
-pub use order::{Carried, order};
+pub use run_script::{ScriptResult, run_script};
 
 use self::command::Agent;
 use super::probe::guest::{
@@ -41,7 +41,7 @@ pub struct AgentGuest<C> {
     deadline: Instant,
     spent: Cell<usize>,
     /// What a shell in the guest gathered; or why there is none.
-    gathered: Result<script::Gathered, Unknown>,
+    gathered: Result<script::ScriptOutput, Unknown>,
     told: Told,
     /// Why no file can be read in it, where it is no Linux.
     foreign: Option<Unknown>,
@@ -49,7 +49,7 @@ pub struct AgentGuest<C> {
 
 /// What a guest agent is, for provenance.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Means {
+pub enum AgentMethod {
     /// A shell command that the agent ran.
     Exec,
     /// Files that the agent read.
@@ -60,7 +60,7 @@ impl<C: AgentChannel> AgentGuest<C> {
     /// Looks for the agent and, where it may run a shell, lets it gather everything. `timeout` is for all of it.
     pub fn open(channel: C, timeout: Duration) -> Result<Self, Unknown> {
         let deadline = Instant::now() + timeout;
-        let agent = Agent::greet(channel, PING_PATIENCE.min(timeout))?;
+        let agent = Agent::connect(channel, PING_PATIENCE.min(timeout))?;
         let system = system::ask(&agent, PING_PATIENCE.min(timeout));
         let gathered = match &system.foreign {
             Some(why) => Err(why.clone()),
@@ -78,8 +78,8 @@ impl<C: AgentChannel> AgentGuest<C> {
     }
 
     /// How the facts were obtained.
-    pub fn means(&self) -> Means {
-        if self.gathered.is_ok() { Means::Exec } else { Means::Files }
+    pub fn method(&self) -> AgentMethod {
+        if self.gathered.is_ok() { AgentMethod::Exec } else { AgentMethod::Files }
     }
 
     fn read_file(&self, path: &str) -> Result<Vec<u8>, Unknown> {
@@ -210,7 +210,7 @@ pub(crate) mod tests {
             r#"{"return":{"count":4,"buf-b64":"d2Vi","eof":false}}"#,
             r#"{"return":{"count":2,"buf-b64":"MQo=","eof":true}}"#,
         ]);
-        assert_eq!(guest.means(), Means::Files);
+        assert_eq!(guest.method(), AgentMethod::Files);
         assert_eq!(guest.read("/proc/sys/kernel/hostname").unwrap(), b"web1\n");
         assert_eq!(guest.processes().unwrap_err().cause, Cause::AgentForbids);
     }

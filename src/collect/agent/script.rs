@@ -26,7 +26,7 @@ const OUTPUT_LIMIT: usize = 2_900_000;
 const COMMAND_LIMIT: usize = 4096;
 
 /// What the script brought.
-pub(super) struct Gathered {
+pub(super) struct ScriptOutput {
     /// Files by path, where one that the guest does not have is missing; none at all where they did not fit.
     pub(super) files: Option<BTreeMap<String, Vec<u8>>>,
     /// The processes, or what is wrong with their list.
@@ -37,14 +37,14 @@ pub(super) struct Gathered {
 
 /// Runs the script and waits for its end. A guest with some ten thousand connections has too much for one answer:
 /// then only the processes are asked for again, and the files are left to be read one by one.
-pub(super) fn gather<C: AgentChannel>(agent: &Agent<C>, deadline: Instant) -> Result<Gathered, Unknown> {
+pub(super) fn gather<C: AgentChannel>(agent: &Agent<C>, deadline: Instant) -> Result<ScriptOutput, Unknown> {
     let mark = format!("vmgate-{:016x}", RandomState::new().hash_one(Instant::now()));
     let output = run(agent, &script(&mark, Some(&FILES)), deadline)?;
     if output.len() < OUTPUT_LIMIT {
         return parse(&output, &mark);
     }
     let output = run(agent, &script(&mark, None), deadline)?;
-    parse(&output, &mark).map(|gathered| Gathered { files: None, ..gathered })
+    parse(&output, &mark).map(|gathered| ScriptOutput { files: None, ..gathered })
 }
 
 /// Runs a shell script in the guest and returns what it printed.
@@ -84,7 +84,7 @@ fn script(mark: &str, files: Option<&[&str]>) -> String {
 }
 
 /// Takes the output apart.
-fn parse(output: &[u8], mark: &str) -> Result<Gathered, Unknown> {
+fn parse(output: &[u8], mark: &str) -> Result<ScriptOutput, Unknown> {
     let incomplete =
         || Unknown::new(Cause::Malformed, "the shell in the guest did not print all that was asked");
     let mut rest = output;
@@ -99,8 +99,8 @@ fn parse(output: &[u8], mark: &str) -> Result<Gathered, Unknown> {
     let stats = cut("command").ok_or_else(incomplete)?;
     let commands = cut("socket").ok_or_else(incomplete)?;
     let sockets = cut("end").ok_or_else(incomplete)?;
-    let files = headed(files.strip_suffix(b"\n").unwrap_or(files), |name| FILES.contains(&name))?;
-    Ok(Gathered {
+    let files = split_head_output(files.strip_suffix(b"\n").unwrap_or(files), |name| FILES.contains(&name))?;
+    Ok(ScriptOutput {
         files: Some(files),
         processes: processes(stats, commands, sockets, mark),
         bytes: output.len(),
@@ -112,7 +112,7 @@ fn find(text: &[u8], needle: &[u8]) -> Option<usize> {
 }
 
 /// Splits what head(1) prints of several files: `==> NAME <==`, the content, and an empty line before the next.
-fn headed(text: &[u8], known: impl Fn(&str) -> bool) -> Result<BTreeMap<String, Vec<u8>>, Unknown> {
+fn split_head_output(text: &[u8], known: impl Fn(&str) -> bool) -> Result<BTreeMap<String, Vec<u8>>, Unknown> {
     let mut found = BTreeMap::new();
     let mut current: Option<(String, Vec<u8>)> = None;
     let mut keep = |part: Option<(String, Vec<u8>)>| {
@@ -150,7 +150,7 @@ fn headed(text: &[u8], known: impl Fn(&str) -> bool) -> Result<BTreeMap<String, 
 /// Puts the three lists together, by process id. What the script itself ran is left out.
 fn processes(stats: &[u8], commands: &[u8], sockets: &[u8], mark: &str) -> Result<Vec<RawProcess>, Unknown> {
     let is_command = |name: &str| name.strip_suffix("/cmdline").is_some_and(is_number);
-    let mut commands = headed(commands.strip_suffix(b"\n").unwrap_or(commands), is_command)?;
+    let mut commands = split_head_output(commands.strip_suffix(b"\n").unwrap_or(commands), is_command)?;
     let mut sockets = socket_inodes(sockets)?;
     let mut seen = BTreeSet::new();
     let mut processes = Vec::new();
@@ -260,7 +260,7 @@ mod tests {
     #[test]
     fn a_forged_header_is_found() {
         let text = b"==> 1/cmdline <==\ninit\0\n==> 2/cmdline <==\na\n==> 1/cmdline <==\nevil\0\n";
-        assert!(headed(text, |name| name.ends_with("/cmdline")).is_err());
+        assert!(split_head_output(text, |name| name.ends_with("/cmdline")).is_err());
         let sockets = b"1/fd:\n -> socket:[10]\n2/fd:\n1/fd:\n";
         assert!(socket_inodes(sockets).is_err());
     }

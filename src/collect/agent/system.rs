@@ -50,19 +50,19 @@ struct Address {
 }
 
 /// What the guest is, by its agent's word.
-pub(super) struct System {
+pub(super) struct GuestSystem {
     pub(super) told: Told,
     /// Why nothing can be read in it: it has no /proc.
     pub(super) foreign: Option<Unknown>,
 }
 
 /// Asks for what the agent allows. An agent that does not answer one of these is not asked the others.
-pub(super) fn ask<C: AgentChannel>(agent: &Agent<C>, patience: Duration) -> System {
+pub(super) fn ask<C: AgentChannel>(agent: &Agent<C>, patience: Duration) -> GuestSystem {
     let mut silent: Option<Unknown> = None;
-    let info: Fact<OsInfo> = one(agent, "guest-get-osinfo", patience, &mut silent).into();
-    let host: Fact<HostName> = one(agent, "guest-get-host-name", patience, &mut silent).into();
+    let info: Fact<OsInfo> = ask_once(agent, "guest-get-osinfo", patience, &mut silent).into();
+    let host: Fact<HostName> = ask_once(agent, "guest-get-host-name", patience, &mut silent).into();
     let interfaces: Fact<Vec<Interface>> =
-        one(agent, "guest-network-get-interfaces", patience, &mut silent).into();
+        ask_once(agent, "guest-network-get-interfaces", patience, &mut silent).into();
     let foreign = info.known().filter(|info| info.id == "mswindows").map(|info| {
         Unknown::new(
             Cause::ForeignGuest,
@@ -75,10 +75,10 @@ pub(super) fn ask<C: AgentChannel>(agent: &Agent<C>, patience: Duration) -> Syst
         hostname: host.and_then(|host| not_empty("guest-get-host-name", &plain(&host.host_name))),
         addresses: interfaces.and_then(addresses),
     };
-    System { told, foreign }
+    GuestSystem { told, foreign }
 }
 
-fn one<C: AgentChannel, T: serde::de::DeserializeOwned>(
+fn ask_once<C: AgentChannel, T: serde::de::DeserializeOwned>(
     agent: &Agent<C>,
     command: &str,
     patience: Duration,
@@ -87,7 +87,7 @@ fn one<C: AgentChannel, T: serde::de::DeserializeOwned>(
     if let Some(why) = silent {
         return Err(why.clone());
     }
-    agent.must_allow(&[command])?;
+    agent.require_enabled(&[command])?;
     agent.ask(command, &json!({}), patience).inspect_err(|why| {
         if matches!(why.cause, Cause::TimedOut | Cause::NoGuestAgent) {
             *silent = Some(why.clone());

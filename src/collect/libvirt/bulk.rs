@@ -11,7 +11,7 @@ use std::{
 
 use virt::{domain::Domain as RawDomain, error::Error, sys};
 
-use super::{Domain, Hypervisor, error::LibvirtError, limit::Limit, params::Values, session::Session};
+use super::{Domain, Hypervisor, error::LibvirtError, limit::CallLimit, params::Values, session::Session};
 
 /// Most questions that wait for an answer of one host at the same time.
 const AT_ONCE: usize = 8;
@@ -44,7 +44,7 @@ impl Hypervisor {
     }
 }
 
-fn summaries(session: &Arc<Session>, limit: &Limit) -> Result<Vec<GuestSummary>, Error> {
+fn summaries(session: &Arc<Session>, limit: &CallLimit) -> Result<Vec<GuestSummary>, Error> {
     let mut records: *mut sys::virDomainStatsRecordPtr = ptr::null_mut();
     let wanted = sys::VIR_DOMAIN_STATS_STATE | sys::VIR_DOMAIN_STATS_BALLOON;
     // A VM that another job holds gives what is known without waiting for it.
@@ -80,7 +80,7 @@ fn summaries(session: &Arc<Session>, limit: &Limit) -> Result<Vec<GuestSummary>,
 unsafe fn summary(
     record: &sys::virDomainStatsRecord,
     session: &Arc<Session>,
-    limit: &Limit,
+    limit: &CallLimit,
 ) -> Result<GuestSummary, Error> {
     // SAFETY: the record's parameters are initialised, as the caller guarantees.
     let values = unsafe { Values::copied(record.params, record.nparams) };

@@ -13,7 +13,7 @@ use virt::{error::Error, sys};
 
 use super::{
     Domain,
-    error::{LibvirtError, Trouble},
+    error::{LibvirtError, LibvirtErrorKind},
     params::{Values, checked},
 };
 
@@ -43,14 +43,14 @@ impl Domain {
     /// Measures for `seconds` (1 to 60; others are moved to the nearest). The VM must run and have no job, which
     /// is looked at first: a measurement beside a migration or a backup would disturb it.
     pub fn dirty_rate(&self, seconds: u32) -> Result<DirtyRateSample, LibvirtError> {
-        const DOING: &str = "measure the dirty rate";
+        const ACTION: &str = "measure the dirty rate";
         if let Some(job) = self.job_info()? {
             let why = format!("a {} job runs", job.operation.name());
-            return Err(self.limit().error(DOING, Trouble::Busy(why)));
+            return Err(self.limit().error(ACTION, LibvirtErrorKind::Busy(why)));
         }
         let seconds = seconds.clamp(WINDOW_SECONDS.0, WINDOW_SECONDS.1);
         let length = c_int::try_from(seconds).unwrap_or(1);
-        self.call(DOING, move |domain| {
+        self.call(ACTION, move |domain| {
             let page_sampling = sys::VIR_DOMAIN_DIRTYRATE_MODE_PAGE_SAMPLING;
             // SAFETY: the domain is valid while it is borrowed.
             checked(unsafe { sys::virDomainStartDirtyRateCalc(domain.as_ptr(), length, page_sampling) })
@@ -59,7 +59,7 @@ impl Domain {
         // The window is over; what is left is QEMU's own work, which gets the time of one call.
         let patience = Instant::now() + self.limit().timeout;
         loop {
-            match self.call(DOING, progress)? {
+            match self.call(ACTION, progress)? {
                 Progress::Measured { mib_per_second, seconds } => {
                     return Ok(DirtyRateSample {
                         bytes_per_second: mib_per_second.saturating_mul(1 << 20),
@@ -68,11 +68,11 @@ impl Domain {
                 }
                 Progress::Measuring if Instant::now() < patience => thread::sleep(POLL),
                 Progress::Measuring => {
-                    return Err(self.limit().error(DOING, Trouble::TimedOut(self.limit().timeout)));
+                    return Err(self.limit().error(ACTION, LibvirtErrorKind::TimedOut(self.limit().timeout)));
                 }
                 Progress::Unknown => {
                     let why = "libvirt gives no page-sampling result".into();
-                    return Err(self.limit().error(DOING, Trouble::NotSupported(why)));
+                    return Err(self.limit().error(ACTION, LibvirtErrorKind::NotSupported(why)));
                 }
             }
         }
@@ -131,7 +131,7 @@ mod tests {
         let uri = "test:///default".parse().unwrap();
         let host = super::super::Hypervisor::open(&uri, Duration::from_secs(10)).unwrap();
         let error = host.domain("test").unwrap().dirty_rate(1).unwrap_err();
-        assert!(matches!(error.trouble, Trouble::NotSupported(_)), "{error}");
+        assert!(matches!(error.kind, LibvirtErrorKind::NotSupported(_)), "{error}");
     }
 
     #[test]

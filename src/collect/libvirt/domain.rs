@@ -4,7 +4,7 @@ use std::{ffi::c_int, sync::Arc, time::Duration};
 
 use virt::{domain::Domain as RawDomain, error::Error, sys};
 
-use super::{error::LibvirtError, limit::Limit, params::checked, session::Session};
+use super::{error::LibvirtError, limit::CallLimit, params::checked, session::Session};
 use crate::fact::VmState;
 
 /// Room that a call gets beyond the agent's own time limit, for the way there and back.
@@ -16,7 +16,7 @@ pub struct Domain {
     raw: Arc<RawDomain>,
     // After `raw`, so that the connection is closed by the session, which does it without hanging.
     session: Arc<Session>,
-    limit: Limit,
+    limit: CallLimit,
 }
 
 /// What a VM does now, and why.
@@ -29,12 +29,12 @@ pub struct RunState {
 }
 
 impl Domain {
-    pub(super) fn new(raw: RawDomain, session: &Arc<Session>, limit: &Limit) -> Self {
+    pub(super) fn new(raw: RawDomain, session: &Arc<Session>, limit: &CallLimit) -> Self {
         Self { raw: Arc::new(raw), session: Arc::clone(session), limit: limit.clone() }
     }
 
     /// Whom calls go to and how long they may take.
-    pub(super) fn limit(&self) -> &Limit {
+    pub(super) fn limit(&self) -> &CallLimit {
         &self.limit
     }
 
@@ -58,18 +58,18 @@ impl Domain {
     /// The same VM with another time limit.
     #[must_use]
     pub fn with_timeout(&self, timeout: Duration) -> Self {
-        let limit = Limit { host: self.limit.host.clone(), timeout };
+        let limit = CallLimit { host: self.limit.host.clone(), timeout };
         Self { raw: Arc::clone(&self.raw), session: Arc::clone(&self.session), limit }
     }
 
     /// Runs a call on the VM under the time limit.
     pub(super) fn call<T: Send + 'static>(
         &self,
-        doing: &str,
+        action: &str,
         work: impl FnOnce(&Self) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, LibvirtError> {
         let domain = self.clone();
-        self.limit.call(doing, move || work(&domain))
+        self.limit.call(action, move || work(&domain))
     }
 
     /// The VM's name.
@@ -174,7 +174,7 @@ impl Domain {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Hypervisor, Trouble};
+    use super::super::{Hypervisor, LibvirtErrorKind};
     use super::*;
 
     fn mock() -> Domain {
@@ -195,7 +195,7 @@ mod tests {
     #[test]
     fn a_driver_without_agent_says_so() {
         let error = mock().agent_command(r#"{"execute":"guest-ping"}"#, Duration::from_secs(1)).unwrap_err();
-        assert!(matches!(error.trouble, Trouble::NotSupported(_)), "{error}");
+        assert!(matches!(error.kind, LibvirtErrorKind::NotSupported(_)), "{error}");
         let nul = mock().agent_command("a\0b", Duration::from_secs(1));
         assert!(nul.is_err());
     }

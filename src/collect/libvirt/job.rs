@@ -6,7 +6,7 @@ use virt::sys;
 
 use super::{
     Domain,
-    error::{LibvirtError, Trouble},
+    error::{LibvirtError, LibvirtErrorKind},
     params::{Values, checked},
 };
 
@@ -14,7 +14,7 @@ use super::{
 #[derive(Debug, Clone, PartialEq)]
 pub struct JobStats {
     /// What the job does.
-    pub operation: Operation,
+    pub operation: JobOperation,
     /// How it ended; none while it runs.
     pub end: Option<JobEnd>,
     /// Time since its start.
@@ -54,7 +54,7 @@ pub enum JobEnd {
 
 /// What a job does (virDomainJobOperation).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Operation {
+pub enum JobOperation {
     /// Sends the VM to another host.
     MigrationOut,
     /// Receives the VM.
@@ -69,7 +69,7 @@ pub enum Operation {
     Other,
 }
 
-impl Operation {
+impl JobOperation {
     fn from_number(number: u64) -> Self {
         match u32::try_from(number).unwrap_or(0) {
             sys::VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT => Self::MigrationOut,
@@ -100,7 +100,7 @@ impl Domain {
     /// The job that runs on the VM now; none where there is none, or where the VM does not run.
     pub fn job_info(&self) -> Result<Option<JobStats>, LibvirtError> {
         match self.job_stats(0) {
-            Err(LibvirtError { trouble: Trouble::WrongState(_), .. }) => Ok(None),
+            Err(LibvirtError { kind: LibvirtErrorKind::WrongState(_), .. }) => Ok(None),
             other => other,
         }
     }
@@ -184,7 +184,7 @@ fn stats(kind: u32, values: &Values) -> Option<JobStats> {
     // libvirt's dirty rate counts pages a second; its page size stands beside it.
     let page = values.number(sys::VIR_DOMAIN_JOB_MEMORY_PAGE_SIZE).unwrap_or(4096);
     Some(JobStats {
-        operation: Operation::from_number(values.number(sys::VIR_DOMAIN_JOB_OPERATION).unwrap_or(0)),
+        operation: JobOperation::from_number(values.number(sys::VIR_DOMAIN_JOB_OPERATION).unwrap_or(0)),
         end,
         elapsed: milliseconds(sys::VIR_DOMAIN_JOB_TIME_ELAPSED),
         data_total_bytes: values.number(sys::VIR_DOMAIN_JOB_DATA_TOTAL),
@@ -214,7 +214,7 @@ mod tests {
         // The mock driver may not know jobs; it must say so and not bring vmgate down.
         match host.domain("test").unwrap().job_info() {
             Ok(job) => assert_eq!(job, None),
-            Err(error) => assert!(matches!(error.trouble, Trouble::NotSupported(_)), "{error}"),
+            Err(error) => assert!(matches!(error.kind, LibvirtErrorKind::NotSupported(_)), "{error}"),
         }
     }
 }

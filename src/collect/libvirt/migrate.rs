@@ -4,7 +4,7 @@ use std::{ffi::c_int, sync::Arc, time::Duration};
 
 use virt::{error::Error, sys};
 
-use super::{Domain, Hypervisor, error::LibvirtError, limit::Limit, params::ParamList, session::Session};
+use super::{Domain, Hypervisor, error::LibvirtError, limit::CallLimit, params::ParamList, session::Session};
 
 /// How a migration is to run. There is no field for libvirt's `unsafe` flag: vmgate never overrides libvirt's own
 /// checks.
@@ -39,18 +39,18 @@ impl Domain {
     /// Run on the calling thread and over connections of its own: there is no time limit, since leaving a migration behind
     /// would hide it, but a daemon that is silent for some ten seconds ends it.
     pub fn migrate(&self, destination: &Hypervisor, params: &MigrateParams) -> Result<(), LibvirtError> {
-        let doing = format!("migrate the VM to {}", destination.limit.host);
+        let action = format!("migrate the VM to {}", destination.limit.host);
         if let Some(downtime) = params.max_downtime {
             self.set_max_downtime(downtime)?;
         }
-        let explained = |error| self.limit().explain(&doing, &error);
+        let explained = |error| self.limit().explain(&action, &error);
         let uuid = self.uuid()?;
-        let watched = |limit: &Limit, session: &Arc<Session>| {
+        let with_keepalive = |limit: &CallLimit, session: &Arc<Session>| {
             let session = Arc::clone(session);
-            limit.call(&doing, move || session.watched())
+            limit.call(&action, move || session.with_keepalive())
         };
-        let from = watched(self.limit(), self.session())?;
-        let to = watched(&destination.limit, &destination.session)?;
+        let from = with_keepalive(self.limit(), self.session())?;
+        let to = with_keepalive(&destination.limit, &destination.session)?;
         let vm = from.session().connect().lookup_domain_by_uuid_string(&uuid).map_err(explained)?;
         migrate(&vm, to.session(), params).map_err(explained)
     }

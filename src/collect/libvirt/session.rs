@@ -31,7 +31,7 @@ pub(super) struct Session {
 /// A connection for one call that may last: a daemon that is silent meanwhile ends it. It is neither `Clone` nor `Sync`, so
 /// that one thread has it.
 #[derive(Debug)]
-pub(super) struct WatchedSession(Session, PhantomData<Cell<()>>);
+pub(super) struct KeepaliveSession(Session, PhantomData<Cell<()>>);
 
 impl Session {
     /// Connects. Blocks for as long as the transport does.
@@ -42,10 +42,10 @@ impl Session {
     }
 
     /// Another connection to the same daemon, with a keepalive. Blocks for as long as the transport does.
-    pub(super) fn watched(&self) -> Result<WatchedSession, virt::error::Error> {
+    pub(super) fn with_keepalive(&self) -> Result<KeepaliveSession, virt::error::Error> {
         let session = Self::open(&self.uri)?;
         session.connect.set_keep_alive(KEEPALIVE.0, KEEPALIVE.1)?;
-        Ok(WatchedSession(session, PhantomData))
+        Ok(KeepaliveSession(session, PhantomData))
     }
 
     /// The connection, for calls.
@@ -61,7 +61,7 @@ impl Session {
     }
 }
 
-impl WatchedSession {
+impl KeepaliveSession {
     /// The connection.
     pub(super) fn session(&self) -> &Session {
         &self.0
@@ -69,12 +69,12 @@ impl WatchedSession {
 }
 
 /// A reference to a connection on its way to the thread that gives it back.
-struct Leaving(sys::virConnectPtr);
+struct ClosingConnection(sys::virConnectPtr);
 
 // SAFETY: libvirt's connections are reference-counted with atomics and may be released on any thread.
-unsafe impl Send for Leaving {}
+unsafe impl Send for ClosingConnection {}
 
-impl Leaving {
+impl ClosingConnection {
     fn close(self) {
         // SAFETY: the pointer came from virConnectOpen and its one reference is given up here and only here
         // (`Session` never drops its `Connect`). Failure means that it was not valid, and there is nothing to do.
@@ -85,10 +85,10 @@ impl Leaving {
 impl Drop for Session {
     /// Closing is a call to the daemon too, and a hung daemon must not hang vmgate.
     fn drop(&mut self) {
-        let leaving = Leaving(self.as_ptr());
+        let closing = ClosingConnection(self.as_ptr());
         let (sender, receiver) = sync_channel(1);
         let worker = thread::Builder::new().name("libvirt close".into()).spawn(move || {
-            leaving.close();
+            closing.close();
             let _ = sender.send(());
         });
         // Without a thread the connection is left to the end of the process.

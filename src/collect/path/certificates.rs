@@ -2,14 +2,14 @@
 
 use std::net::IpAddr;
 
-use super::End;
+use super::PathEnd;
 use crate::{
     collect::probe::host::CertificateFile,
     fact::{self, Certificate, CertificateUse, Fact},
 };
 
-pub(super) fn of(source: &End, destination: &End) -> Fact<Vec<Certificate>> {
-    let of = |end: &End, which| {
+pub(super) fn of(source: &PathEnd, destination: &PathEnd) -> Fact<Vec<Certificate>> {
+    let of = |end: &PathEnd, which| {
         end.network
             .certificates
             .as_ref()

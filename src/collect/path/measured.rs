@@ -1,20 +1,20 @@
 //! What was proven and measured on the path, out of both ends' accounts.
 
-use super::End;
+use super::PathEnd;
 use crate::fact::{Cause, Fact, Goodput, Unknown};
 
 /// Part of a stream's time, not spent in waiting for the path, from which on the path did not decide its rate.
 const HELD_RATIO: f64 = 0.5;
 
 /// The largest packet that passes both ways.
-pub(super) fn mtu(source: &End, destination: &End) -> Fact<u32> {
+pub(super) fn mtu(source: &PathEnd, destination: &PathEnd) -> Fact<u32> {
     let there = source.with_peer(|peer| peer.largest_packet_bytes.clone());
     let back = destination.with_peer(|peer| peer.largest_packet_bytes.clone());
     there.and_then(|there| back.map(|back| there.min(back)))
 }
 
 /// The round-trip time that the source saw.
-pub(super) fn rtt(source: &End) -> Fact<f64> {
+pub(super) fn rtt(source: &PathEnd) -> Fact<f64> {
     source.with_peer(|peer| {
         peer.tried.as_ref().and_then(|tried| match tried.rtt_seconds {
             Some(rtt) => Fact::Known(rtt),
@@ -24,7 +24,7 @@ pub(super) fn rtt(source: &End) -> Fact<f64> {
 }
 
 /// What the destination took of the stream. `cap` is what the stream was allowed, or why there was none.
-pub(super) fn goodput(source: &End, destination: &End, cap: Result<u64, Unknown>) -> Fact<Goodput> {
+pub(super) fn goodput(source: &PathEnd, destination: &PathEnd, cap: Result<u64, Unknown>) -> Fact<Goodput> {
     let cap = match cap {
         Ok(cap) => cap,
         Err(why) => return Fact::Unknown(why),

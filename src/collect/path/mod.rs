@@ -20,7 +20,7 @@ use crate::fact::{Change, Fact, MigrationTransport, Nic, Path, PathNic, PathRout
 
 /// What is known of one end.
 #[derive(Debug, Clone)]
-pub struct End<'a> {
+pub struct PathEnd<'a> {
     /// Its interfaces.
     pub nics: &'a Fact<Vec<Nic>>,
     /// Its routes.
@@ -35,7 +35,7 @@ pub struct End<'a> {
     pub tls_name: Option<&'a str>,
 }
 
-impl<'a> End<'a> {
+impl<'a> PathEnd<'a> {
     /// An end from what its probe answered; without an answer all of it is unknown for that reason.
     pub fn of(
         probe: Result<&HostProbe, &Unknown>,
@@ -70,13 +70,13 @@ impl<'a> End<'a> {
 /// this VM's migrations to, `cap_bytes_per_second` what a measuring stream was allowed, or why there was none.
 pub fn path(
     address: Fact<IpAddr>,
-    source: &End,
-    destination: &End,
+    source: &PathEnd,
+    destination: &PathEnd,
     change: &Change,
     libvirt_limit: Fact<Option<u64>>,
     cap_bytes_per_second: Result<u64, Unknown>,
 ) -> Path {
-    let (source_nic, destination_nic) = ends(&address, source, destination);
+    let (source_nic, destination_nic) = interfaces(&address, source, destination);
     let certificates = certificates::of(source, destination);
     let goodput = measured::goodput(source, destination, cap_bytes_per_second);
     Path {
@@ -102,13 +102,13 @@ pub fn path(
 }
 
 /// The interfaces at both ends.
-pub fn ends(address: &Fact<IpAddr>, source: &End, destination: &End) -> (Fact<PathNic>, Fact<PathNic>) {
-    let source_nic = address.as_ref().and_then(|address| nic::leaving(*address, source));
-    let destination_nic = address.as_ref().and_then(|address| nic::holding(*address, destination));
+pub fn interfaces(address: &Fact<IpAddr>, source: &PathEnd, destination: &PathEnd) -> (Fact<PathNic>, Fact<PathNic>) {
+    let source_nic = address.as_ref().and_then(|address| nic::source_nic(*address, source));
+    let destination_nic = address.as_ref().and_then(|address| nic::destination_nic(*address, destination));
     (source_nic, destination_nic)
 }
 
-fn route_back(destination: &End) -> Fact<PathRoute> {
+fn route_back(destination: &PathEnd) -> Fact<PathRoute> {
     destination.with_peer(|peer| peer.route.as_ref().map(|found| found.route.clone()))
 }
 

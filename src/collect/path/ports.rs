@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::End;
+use super::PathEnd;
 use crate::{
     collect::probe::host::NetworkProbe,
     fact::{Cause, Fact, MigrationPorts, PortsBasis, Unknown},
@@ -29,7 +29,7 @@ pub(in crate::collect) fn free_port(destination: &NetworkProbe) -> Fact<u16> {
     })
 }
 
-pub(super) fn of(source: &End, destination: &End) -> Fact<MigrationPorts> {
+pub(super) fn of(source: &PathEnd, destination: &PathEnd) -> Fact<MigrationPorts> {
     range(&destination.network).map(|range| {
         let free = destination.network.taken_ports.as_ref().map(|taken| {
             u32::try_from(range.clone().filter(|port| !taken.contains(port)).count()).unwrap_or(0)
@@ -43,7 +43,7 @@ pub(super) fn of(source: &End, destination: &End) -> Fact<MigrationPorts> {
 }
 
 /// What the source saw. Where it failed, and the destination could not listen, nothing is proven.
-fn tried(source: &End, destination: &End) -> (Fact<bool>, PortsBasis, String) {
+fn tried(source: &PathEnd, destination: &PathEnd) -> (Fact<bool>, PortsBasis, String) {
     let there = source.with_peer(|peer| peer.tried.clone());
     let here = destination.with_peer(|peer| peer.tried.clone());
     match (there, here) {
@@ -57,7 +57,7 @@ fn tried(source: &End, destination: &End) -> (Fact<bool>, PortsBasis, String) {
 }
 
 /// What the firewalls' rules allow to say.
-fn by_rules(source: &End, destination: &End) -> (Fact<bool>, PortsBasis, String) {
+fn by_rules(source: &PathEnd, destination: &PathEnd) -> (Fact<bool>, PortsBasis, String) {
     let chains = source.network.firewall.as_ref().and_then(|source| {
         destination.network.firewall.as_ref().map(|destination| {
             let out = source.outgoing.iter().map(|chain| format!("{chain} at the source"));

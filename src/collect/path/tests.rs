@@ -28,8 +28,8 @@ fn nic(name: &str, kind: NicKind, lower: &[&str], addresses: &[&str]) -> Nic {
 }
 
 /// An end whose probe told interfaces and routes, and nothing else.
-fn end<'a>(nics: &'a Fact<Vec<Nic>>, routes: &'a Fact<Vec<Route>>) -> End<'a> {
-    End {
+fn end<'a>(nics: &'a Fact<Vec<Nic>>, routes: &'a Fact<Vec<Route>>) -> PathEnd<'a> {
+    PathEnd {
         nics,
         routes,
         network: NetworkProbe::default(),
@@ -39,7 +39,7 @@ fn end<'a>(nics: &'a Fact<Vec<Nic>>, routes: &'a Fact<Vec<Route>>) -> End<'a> {
     }
 }
 
-fn worked_out(source: &End, destination: &End, change: &Change) -> Path {
+fn worked_out(source: &PathEnd, destination: &PathEnd, change: &Change) -> Path {
     path(
         Fact::Known(ADDRESS.parse().unwrap()),
         source,
@@ -250,7 +250,7 @@ fn ports_are_reachable_when_no_rule_could_stop_it_and_unknown_when_one_could() {
     destination.network.firewall = Fact::Known(Firewall::default());
     let mut source = end(&nics, &routes);
     source.network.firewall = Fact::Known(Firewall::default());
-    let ports = |source: &End, destination: &End| {
+    let ports = |source: &PathEnd, destination: &End| {
         worked_out(source, destination, &Change::default()).ports.known().unwrap().clone()
     };
     let open = ports(&source, &destination);
@@ -310,7 +310,7 @@ fn goodput_needs_both_ends_accounts() {
         });
         end
     };
-    let goodput = |source: &End, destination: &End, cap| {
+    let goodput = |source: &PathEnd, destination: &PathEnd, cap| {
         let address = Fact::Known(ADDRESS.parse().unwrap());
         path(address, source, destination, &Change::default(), Fact::Known(None), cap)
     };

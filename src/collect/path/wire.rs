@@ -8,7 +8,7 @@ const DEEPEST: usize = 8;
 /// Nominal speed of an interface: its own, or that of the slowest below it, since VLANs and bridges may have none.
 pub(super) fn speed(nic: &Nic, nics: &[Nic]) -> Option<u64> {
     nic.speed_bytes_per_second.or_else(|| {
-        below(nic, nics, 0)
+        lower_interfaces(nic, nics, 0)
             .iter()
             .filter(|lower| lower.kind != NicKind::Tap)
             .filter_map(|lower| lower.speed_bytes_per_second)
@@ -27,7 +27,7 @@ pub(super) fn guest_bridge(nic: &Nic, nics: &[Nic]) -> Option<String> {
 /// Whether two interfaces are the same, stand on one another, or stand on the same third.
 fn share_a_wire(one: &Nic, other: &Nic, nics: &[Nic]) -> bool {
     let wires = |nic: &Nic| {
-        let mut wires: Vec<String> = below(nic, nics, 0).iter().map(|lower| lower.name.clone()).collect();
+        let mut wires: Vec<String> = lower_interfaces(nic, nics, 0).iter().map(|lower| lower.name.clone()).collect();
         wires.push(nic.name.clone());
         wires
     };
@@ -36,14 +36,14 @@ fn share_a_wire(one: &Nic, other: &Nic, nics: &[Nic]) -> bool {
 }
 
 /// Whether `upper` is `lower` or stands on it, or the two share an interface below.
-pub(super) fn stacked(upper: &str, lower: &str, nics: &[Nic]) -> bool {
+pub(super) fn shares_a_wire_by_name(upper: &str, lower: &str, nics: &[Nic]) -> bool {
     let find = |name: &str| nics.iter().find(|nic| nic.name == name);
     upper == lower
         || matches!((find(upper), find(lower)), (Some(upper), Some(lower)) if share_a_wire(upper, lower, nics))
 }
 
 /// Every interface below one: those it lists, those that name it as their master, and theirs in turn.
-fn below<'a>(nic: &Nic, nics: &'a [Nic], depth: usize) -> Vec<&'a Nic> {
+fn lower_interfaces<'a>(nic: &Nic, nics: &'a [Nic], depth: usize) -> Vec<&'a Nic> {
     if depth >= DEEPEST {
         return Vec::new();
     }
@@ -51,13 +51,13 @@ fn below<'a>(nic: &Nic, nics: &'a [Nic], depth: usize) -> Vec<&'a Nic> {
         other.name != nic.name
             && (nic.lower.contains(&other.name) || other.master.as_deref() == Some(nic.name.as_str()))
     });
-    direct.flat_map(|lower| std::iter::once(lower).chain(below(lower, nics, depth + 1))).collect()
+    direct.flat_map(|lower| std::iter::once(lower).chain(lower_interfaces(lower, nics, depth + 1))).collect()
 }
 
 /// The interface and everything that its packets go through below it; a guest's tap is a way into the guest and not on.
 pub(super) fn devices(nic: &Nic, nics: &[Nic]) -> Vec<String> {
     let mut names = vec![nic.name.clone()];
-    for lower in below(nic, nics, 0).into_iter().filter(|lower| lower.kind != NicKind::Tap) {
+    for lower in lower_interfaces(nic, nics, 0).into_iter().filter(|lower| lower.kind != NicKind::Tap) {
         if !names.contains(&lower.name) {
             names.push(lower.name.clone());
         }
@@ -76,9 +76,9 @@ pub(super) fn is_passed_by_others(name: &str, top: &str, nics: &[Nic]) -> bool {
     let others = |other: &&Nic| {
         other.name != name
             && other.name != top
-            && below(other, nics, 0).iter().any(|lower| lower.name == name)
+            && lower_interfaces(other, nics, 0).iter().any(|lower| lower.name == name)
             // What lies between the two belongs to the same way.
-            && find(top).is_none_or(|top| !below(top, nics, 0).iter().any(|lower| lower.name == other.name))
+            && find(top).is_none_or(|top| !lower_interfaces(top, nics, 0).iter().any(|lower| lower.name == other.name))
     };
     nics.iter().any(|other| others(&other)) || find(top).is_some_and(|top| top.kind == NicKind::Bridge)
 }

@@ -12,7 +12,7 @@ use crate::{
 
 /// A way into a guest.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum GuestWay {
+pub enum GuestAccess {
     /// The QEMU guest agent, through libvirt. libvirt marks the domain as tainted (custom-ga-command).
     #[default]
     Agent,
@@ -24,7 +24,7 @@ pub enum GuestWay {
     None(String),
 }
 
-impl GuestWay {
+impl GuestAccess {
     /// Who looked, for provenance.
     pub fn collector(&self) -> &'static str {
         match self {
@@ -47,7 +47,7 @@ pub fn over_ssh(
         attribute.iter().map(|window| format!("--attribute={}", window.as_secs_f64())).collect();
     let limit = limit.saturating_add(attribute.unwrap_or_default());
     let output = target.run_probe(Subject::Guest, &arguments, limit, TOTAL_LIMIT)?;
-    Ok((answered(&output)?, format!("vmgate probe guest, over ssh to {target}")))
+    Ok((parse_guest_answer(&output)?, format!("vmgate probe guest, over ssh to {target}")))
 }
 
 /// Runs the user's command, for at most `limit`. Also says how that was done.
@@ -59,13 +59,13 @@ pub fn by_command(words: &[String], limit: Duration) -> Result<(Guest, String), 
     let mut command = Command::new(program);
     command.args(rest);
     let output = super::run(command, io::empty(), limit, TOTAL_LIMIT)
-        .map_err(|failure| failure.of_command(Subject::Guest, program))?;
-    Ok((answered(&output)?, format!("vmgate probe guest, by {program}")))
+        .map_err(|failure| failure.of_probe_command(Subject::Guest, program))?;
+    Ok((parse_guest_answer(&output)?, format!("vmgate probe guest, by {program}")))
 }
 
 /// The guest that an answer describes. The answer comes out of a guest, so it may be anything: no text in it keeps
 /// what could drive a terminal, and what is measured on the host is not the guest's to say.
-fn answered(output: &Output) -> Result<Guest, Unknown> {
+fn parse_guest_answer(output: &Output) -> Result<Guest, Unknown> {
     let malformed = |error: serde_json::Error| {
         Unknown::new(
             Cause::Malformed,
@@ -87,7 +87,7 @@ fn answered(output: &Output) -> Result<Guest, Unknown> {
 
 #[cfg(fuzzing)]
 pub(super) fn fuzz_answer(output: &Output) {
-    let _ = answered(output);
+    let _ = parse_guest_answer(output);
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use tempfile::TempDir;
 
 use super::{
     ChildFailure, Output, SshTarget, Subject,
-    child::{Leash, receive},
+    child::{ChildGuard, receive},
     run,
     ssh::{line, probe_binary, quoted},
 };
@@ -33,7 +33,7 @@ const PROGRAM_NAME_LIMIT: u64 = 4096;
 /// After this time the host removes the probe by itself, where the end of the login was lost with the network.
 const KEPT_FOR: Duration = Duration::from_mins(15);
 /// How long the host has for removing the probe when the login ends.
-const FAREWELL: Duration = Duration::from_secs(1);
+const LOGOUT_LIMIT: Duration = Duration::from_secs(1);
 
 /// A login that keeps a probe ready. Dropped, it removes the probe there and ends.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ pub struct Login {
 /// The ssh process that holds the connection.
 #[derive(Debug)]
 struct Master {
-    process: Leash,
+    process: ChildGuard,
     /// Dropped, it ends the standard input.
     input: Option<Sender<()>>,
     /// Where the probe is; an empty line where there will be none.
@@ -71,14 +71,14 @@ impl Login {
         let keep = format!("timeout {} cat >/dev/null", KEPT_FOR.as_secs());
         let (script, content): (_, Box<dyn Read + Send>) = match binary {
             Some(binary) => {
-                (binary.received(&format!("echo \"$d/vmgate\" && {keep}")), Box::new(binary.open().ok()?))
+                (binary.receive_script(&format!("echo \"$d/vmgate\" && {keep}")), Box::new(binary.open().ok()?))
             }
             None => (format!("echo vmgate; {keep}"), Box::new(io::empty())),
         };
         let deadline = Instant::now() + limit;
         let mut command = target.command(limit, &["-M".as_ref(), "-S".as_ref(), socket.as_os_str()]);
         command.arg(script);
-        let mut process = Leash::start(command).ok()?;
+        let mut process = ChildGuard::start(command).ok()?;
         let input = feed(&mut process, content);
         let program = first_line(process.child.stdout.take());
         let master = Mutex::new(Master { process, input, program, deadline });
@@ -121,12 +121,12 @@ impl Drop for Login {
         let master = self.master.get_mut().unwrap_or_else(PoisonError::into_inner);
         drop(master.input.take());
         // Whatever came of it, nothing of the login is left here.
-        let _ = master.process.end(Instant::now() + FAREWELL);
+        let _ = master.process.end(Instant::now() + LOGOUT_LIMIT);
     }
 }
 
 /// Writes to the standard input of a child, and keeps it open for as long as what this gives is there.
-fn feed(process: &mut Leash, mut content: impl Read + Send + 'static) -> Option<Sender<()>> {
+fn feed(process: &mut ChildGuard, mut content: impl Read + Send + 'static) -> Option<Sender<()>> {
     let mut stdin = process.child.stdin.take()?;
     let (sender, held) = channel::<()>();
     thread::spawn(move || {

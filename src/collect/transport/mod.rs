@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 pub use child::{ChildFailure, Output, run};
-pub use guest::GuestWay;
+pub use guest::GuestAccess;
 pub use login::Login;
 pub use shell::{HostShell, Program, ShellError};
 pub use ssh::{SshTarget, Subject, quoted};
@@ -45,7 +45,7 @@ pub enum Transport {
     /// Over ssh.
     Ssh(SshTarget),
     /// Over ssh, with the probe kept ready there.
-    Kept(Arc<Login>),
+    SharedLogin(Arc<Login>),
     /// A command that prints the answer of `vmgate probe host` of that host. The probe's arguments are added.
     Exec(Vec<String>),
     /// No probe, for this reason.
@@ -77,10 +77,10 @@ impl Transport {
     /// The same for several questions: where it is a way over ssh, it logs in once, from now on. For as long as one of its
     /// clones lives, the probe lies ready at the host.
     #[must_use]
-    pub fn kept(self, limit: Duration) -> Self {
+    pub fn with_shared_login(self, limit: Duration) -> Self {
         match &self {
             Self::Ssh(target) => {
-                Login::begin(target, limit).map_or(self, |login| Self::Kept(Arc::new(login)))
+                Login::begin(target, limit).map_or(self, |login| Self::SharedLogin(Arc::new(login)))
             }
             _ => self,
         }
@@ -93,7 +93,7 @@ impl Transport {
         match self {
             Self::Local => format!("{probe}, on this machine"),
             Self::Ssh(target) => format!("{probe}, over ssh to {target}"),
-            Self::Kept(login) => format!("{probe}, over ssh to {}", login.target()),
+            Self::SharedLogin(login) => format!("{probe}, over ssh to {}", login.target()),
             Self::Exec(words) => format!("{probe}, by {}", words.first().map_or("nothing", String::as_str)),
             Self::None(_) => "none".to_owned(),
         }
@@ -105,12 +105,12 @@ impl Transport {
         let (probe, received) = match self {
             Self::Local => look_here(questions, limit)?,
             Self::Ssh(target) => {
-                answered(&target.run_probe(Subject::Host, &arguments(questions), limit, ANSWER_LIMIT)?)?
+                parse_host_answer(&target.run_probe(Subject::Host, &arguments(questions), limit, ANSWER_LIMIT)?)?
             }
-            Self::Kept(login) => {
-                answered(&login.run_probe(Subject::Host, &arguments(questions), limit, ANSWER_LIMIT)?)?
+            Self::SharedLogin(login) => {
+                parse_host_answer(&login.run_probe(Subject::Host, &arguments(questions), limit, ANSWER_LIMIT)?)?
             }
-            Self::Exec(words) => answered(&exec(words, &arguments(questions), limit)?)?,
+            Self::Exec(words) => parse_host_answer(&exec(words, &arguments(questions), limit)?)?,
             Self::None(why) => return Err(Unknown::new(Cause::NoHostProbe, why.clone())),
         };
         Ok(Answer { probe, received })
@@ -130,10 +130,10 @@ impl Transport {
         match self {
             Self::Local => Ok(flows::probe(interfaces, window, &flows::Limits::default())),
             Self::Ssh(target) => {
-                counted(&target.run_probe(Subject::Flows, &arguments, window + limit, FLOWS_LIMIT)?)
+                parse_flow_answer(&target.run_probe(Subject::Flows, &arguments, window + limit, FLOWS_LIMIT)?)
             }
-            Self::Kept(login) => {
-                counted(&login.run_probe(Subject::Flows, &arguments, window + limit, FLOWS_LIMIT)?)
+            Self::SharedLogin(login) => {
+                parse_flow_answer(&login.run_probe(Subject::Flows, &arguments, window + limit, FLOWS_LIMIT)?)
             }
             Self::Exec(_) => Err(Unknown::new(
                 Cause::NotSupported,
@@ -164,7 +164,7 @@ impl Transport {
         let output = match self {
             Self::Local => return trace::of_vm(vm, &options),
             Self::Ssh(target) => target.run_probe(Subject::Trace, &arguments, length + limit, TRACE_LIMIT)?,
-            Self::Kept(login) => login.run_probe(Subject::Trace, &arguments, length + limit, TRACE_LIMIT)?,
+            Self::SharedLogin(login) => login.run_probe(Subject::Trace, &arguments, length + limit, TRACE_LIMIT)?,
             Self::Exec(words) => exec(words, &arguments, length + limit)?,
             Self::None(why) => return Err(Unknown::new(Cause::NoHostProbe, why.clone())),
         };
@@ -195,7 +195,7 @@ fn exec(words: &[String], arguments: &[String], limit: Duration) -> Result<Outpu
     let mut command = Command::new(program);
     command.args(rest).args(arguments);
     run(command, io::empty(), limit, ANSWER_LIMIT)
-        .map_err(|failure| failure.of_command(Subject::Host, program))
+        .map_err(|failure| failure.of_probe_command(Subject::Host, program))
 }
 
 /// Arguments of `vmgate probe host` for these questions.
@@ -217,36 +217,36 @@ fn arguments(questions: &Questions) -> Vec<String> {
 }
 
 /// The probe's answer, and when it came: the probe reads its clock last and prints at once.
-fn answered(output: &Output) -> Result<(HostProbe, Timestamp), Unknown> {
+fn parse_host_answer(output: &Output) -> Result<(HostProbe, Timestamp), Unknown> {
     let probe = harmless(&output.stdout).and_then(serde_json::from_value).map_err(malformed)?;
-    Ok((probe, output.began.unwrap_or_else(Timestamp::now)))
+    Ok((probe, output.first_byte_at.unwrap_or_else(Timestamp::now)))
 }
 
-fn counted(output: &Output) -> Result<FlowProbe, Unknown> {
+fn parse_flow_answer(output: &Output) -> Result<FlowProbe, Unknown> {
     serde_json::from_slice(&output.stdout).map_err(malformed)
 }
 
 /// JSON from elsewhere: no text in it keeps what could drive a terminal.
 fn harmless(bytes: &[u8]) -> Result<Value, serde_json::Error> {
     let mut document = serde_json::from_slice(bytes)?;
-    disarm(&mut document);
+    make_harmless(&mut document);
     Ok(document)
 }
 
 /// Makes every text harmless. The parser has bounded how deep this goes.
-fn disarm(value: &mut Value) {
+fn make_harmless(value: &mut Value) {
     match value {
         Value::String(text) => *text = plain(text),
-        Value::Array(items) => items.iter_mut().for_each(disarm),
-        Value::Object(fields) => fields.values_mut().for_each(disarm),
+        Value::Array(items) => items.iter_mut().for_each(make_harmless),
+        Value::Object(fields) => fields.values_mut().for_each(make_harmless),
         _ => {}
     }
 }
 
 #[cfg(fuzzing)]
 pub(in crate::collect) fn fuzz_answer(bytes: &[u8]) {
-    let output = Output { stdout: bytes.to_vec(), began: None };
-    let _ = (answered(&output), guest::fuzz_answer(&output));
+    let output = Output { stdout: bytes.to_vec(), first_byte_at: None };
+    let _ = (parse_host_answer(&output), guest::fuzz_answer(&output));
     if let Ok(probe) = serde_json::from_slice::<FlowProbe>(bytes) {
         let captured = probe.interfaces.into_iter().filter_map(|found| match found {
             flows::InterfaceFlows::Captured(capture) => Some(capture),

@@ -83,7 +83,7 @@ impl HostShell {
             Program::Sent => {
                 let binary = to_send().map_err(ShellError::Unreachable)?;
                 let file = binary.open().map_err(ShellError::Unreachable)?;
-                self.script(&binary.pushed(&arguments), file.chain(input), limit)
+                self.script(&binary.receive_and_run_script(&arguments), file.chain(input), limit)
             }
         };
         answer.map_err(explain)
@@ -135,18 +135,18 @@ fn to_send() -> Result<&'static ssh::ProbeBinary, String> {
 fn explain(failure: ChildFailure) -> ShellError {
     match failure {
         ChildFailure::Failed { code: NOT_INSTALLED, .. } => ShellError::NotInstalled,
-        ChildFailure::Failed { code: code::SSH, complaint } => {
-            ShellError::Unreachable(format!("ssh: {}", complaint.trim_start_matches("ssh: ")))
+        ChildFailure::Failed { code: code::SSH, stderr } => {
+            ShellError::Unreachable(format!("ssh: {}", stderr.trim_start_matches("ssh: ")))
         }
-        ChildFailure::Failed { code: code::NO_FOLDER, complaint } => {
-            ShellError::Unreachable(format!("no private folder for the program there ({complaint})"))
+        ChildFailure::Failed { code: code::NO_FOLDER, stderr } => {
+            ShellError::Unreachable(format!("no private folder for the program there ({stderr})"))
         }
         ChildFailure::Failed { code: code::BAD_COPY, .. } => {
             ShellError::Unreachable("the program's copy did not arrive whole".to_owned())
         }
-        ChildFailure::Failed { code: code::NOT_FOUND, complaint } => ShellError::Unreachable(complaint),
-        ChildFailure::Failed { complaint, .. } => {
-            ShellError::Refused(complaint.trim_start_matches("vmgate: ").to_owned())
+        ChildFailure::Failed { code: code::NOT_FOUND, stderr } => ShellError::Unreachable(stderr),
+        ChildFailure::Failed { stderr, .. } => {
+            ShellError::Refused(stderr.trim_start_matches("vmgate: ").to_owned())
         }
         other => ShellError::Unreachable(format!("the program there: {other}")),
     }

@@ -62,8 +62,8 @@ impl Subject {
         }
     }
 
-    /// The obstacle where its probe does not run.
-    pub(super) fn obstacle(self) -> Cause {
+    /// The missing_probe_cause where its probe does not run.
+    pub(super) fn missing_probe_cause(self) -> Cause {
         match self {
             Self::Host | Self::Flows | Self::Trace => Cause::NoHostProbe,
             Self::Guest => Cause::NoGuestProbe,
@@ -111,11 +111,11 @@ impl SshTarget {
         limit: Duration,
         most: usize,
     ) -> Result<Output, Unknown> {
-        let binary = probe_binary().map_err(|why| Unknown::new(subject.obstacle(), why))?;
+        let binary = probe_binary().map_err(|why| Unknown::new(subject.missing_probe_cause(), why))?;
         let mut command = self.command(limit, &[]);
         let output = if let Some(binary) = binary {
-            command.arg(binary.pushed(&format!("{} </dev/null", line(subject, arguments))));
-            let file = binary.open().map_err(|why| Unknown::new(subject.obstacle(), why))?;
+            command.arg(binary.receive_and_run_script(&format!("{} </dev/null", line(subject, arguments))));
+            let file = binary.open().map_err(|why| Unknown::new(subject.missing_probe_cause(), why))?;
             run(command, file, limit, most)
         } else {
             command.arg(format!("exec vmgate {}", line(subject, arguments)));
@@ -149,13 +149,13 @@ impl SshTarget {
     }
 
     pub(super) fn explain(&self, subject: Subject, failure: ChildFailure) -> Unknown {
-        let no_probe = |why: String| Unknown::new(subject.obstacle(), format!("no probe on {self}: {why}"));
+        let no_probe = |why: String| Unknown::new(subject.missing_probe_cause(), format!("no probe on {self}: {why}"));
         match failure {
             ChildFailure::TimedOut => {
                 Unknown::new(Cause::TimedOut, format!("the probe on {self} did not end in time"))
             }
-            ChildFailure::Failed { code: code::NO_FOLDER, complaint } => {
-                no_probe(format!("no private folder for it ({complaint})"))
+            ChildFailure::Failed { code: code::NO_FOLDER, stderr } => {
+                no_probe(format!("no private folder for it ({stderr})"))
             }
             ChildFailure::Failed { code: code::BAD_COPY, .. } => {
                 no_probe("its copy did not arrive whole".to_owned())
@@ -164,8 +164,8 @@ impl SshTarget {
                 "vmgate is not installed there, and there is no {PROBE_NAME} here to send \
                  (beside vmgate, at {PACKAGED_PROBE} or named by {PROBE_VARIABLE})"
             )),
-            ChildFailure::Failed { code: code::SSH, complaint } => {
-                no_probe(format!("ssh: {}", complaint.trim_start_matches("ssh: ")))
+            ChildFailure::Failed { code: code::SSH, stderr } => {
+                no_probe(format!("ssh: {}", stderr.trim_start_matches("ssh: ")))
             }
             other => no_probe(other.to_string()),
         }
@@ -239,12 +239,12 @@ impl ProbeBinary {
 
     /// The script that receives, checks, runs and removes the program, with these arguments. What follows the program on
     /// standard input is the program's.
-    pub(super) fn pushed(&self, arguments: &str) -> String {
-        self.received(&format!("\"$d/vmgate\" {arguments}"))
+    pub(super) fn receive_and_run_script(&self, arguments: &str) -> String {
+        self.receive_script(&format!("\"$d/vmgate\" {arguments}"))
     }
 
     /// The script that receives and checks the program, runs a script that finds it at `$d/vmgate`, and removes it.
-    pub(super) fn received(&self, script: &str) -> String {
+    pub(super) fn receive_script(&self, script: &str) -> String {
         format!(
             "umask 077; d=$(mktemp -d) || exit {no_folder}; trap 'rm -rf \"$d\"' EXIT; trap 'exit 1' HUP INT TERM PIPE; \
              head -c {size} >\"$d/vmgate\" && echo '{digest}  '\"$d/vmgate\" | sha256sum -c >/dev/null 2>&1 \
@@ -295,7 +295,7 @@ mod tests {
             command
                 .env("TMPDIR", folder.path())
                 .arg("-c")
-                .arg(binary.pushed(&line(Subject::Host, &["--vm".into(), "it's".into()])));
+                .arg(binary.receive_and_run_script(&line(Subject::Host, &["--vm".into(), "it's".into()])));
             run(command, input, Duration::from_secs(20), 1000)
         };
         let output = shell(program).unwrap();

@@ -19,7 +19,7 @@ impl Domain {
 
     /// Puts an element into the running VM's metadata under `uri`, or takes it out. It lasts as long as what
     /// [`Domain::update_device`] changes, and goes with the VM when it migrates.
-    pub fn set_note(&self, uri: &'static str, element: Option<&str>) -> Result<(), LibvirtError> {
+    pub fn set_metadata_element(&self, uri: &'static str, element: Option<&str>) -> Result<(), LibvirtError> {
         let element = element.map(str::to_owned);
         let kind = i32::try_from(sys::VIR_DOMAIN_METADATA_ELEMENT).unwrap_or_default();
         self.call("put a note on the VM", move |domain| {

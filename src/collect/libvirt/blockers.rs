@@ -7,7 +7,7 @@ use virt::{error::Error, sys};
 
 use super::{
     Domain,
-    error::{LibvirtError, Trouble},
+    error::{LibvirtError, LibvirtErrorKind},
     params::checked,
 };
 
@@ -42,10 +42,10 @@ impl Domain {
     /// Why QEMU would refuse to migrate now, in its own words. Asked of QEMU's monitor: libvirt marks the domain as
     /// tainted (custom-monitor) from then on. A QEMU before 6.0 does not tell.
     pub fn migration_blockers(&self) -> Result<Vec<String>, LibvirtError> {
-        let doing = "ask QEMU what blocks a migration";
-        let answer = self.call(doing, |domain| domain.monitor(r#"{"execute":"query-migrate"}"#))?;
+        let action = "ask QEMU what blocks a migration";
+        let answer = self.call(action, |domain| domain.monitor(r#"{"execute":"query-migrate"}"#))?;
         let told: Value = serde_json::from_str(&answer)
-            .map_err(|error| self.limit().error(doing, Trouble::Other(format!("its answer: {error}"))))?;
+            .map_err(|error| self.limit().error(action, LibvirtErrorKind::Other(format!("its answer: {error}"))))?;
         let reasons = told.pointer("/return/blocked-reasons").and_then(Value::as_array);
         Ok(reasons.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect())
     }
