@@ -134,7 +134,12 @@ pub(super) struct MoveOptions {
 #[cfg(feature = "libvirt")]
 impl MoveOptions {
     /// What is to be collected for this move.
-    pub(super) fn request(&self, vm: &str, change: Change, session: &Session) -> Result<CollectRequest, Failure> {
+    pub(super) fn request(
+        &self,
+        vm: &str,
+        change: Change,
+        session: &Session,
+    ) -> Result<CollectRequest, Failure> {
         self.request_between(self.uris()?, vm, self.guest.as_deref(), self.migrate_address, change, session)
     }
 

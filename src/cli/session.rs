@@ -165,7 +165,9 @@ impl<'a> Session<'a> {
             Some("none") => Ok(GuestAccess::None("the guest was not asked, as --guest none says".to_owned())),
             Some("exec") => exec.ok_or_else(|| not_named("exec")),
             Some("ssh") => ssh()?.ok_or_else(|| not_named("ssh")),
-            Some(target) if target.starts_with("ssh://") => ssh_target(target, "--guest").map(GuestAccess::Ssh),
+            Some(target) if target.starts_with("ssh://") => {
+                ssh_target(target, "--guest").map(GuestAccess::Ssh)
+            }
             Some(other) => Err(Failure::usage(format!(
                 "--guest {other}: give agent, none, exec, ssh or ssh://USER@HOST[:PORT]"
             ))),

@@ -20,7 +20,9 @@ impl Asker {
             |error| {
                 let is_loss = matches!(
                     error.kind,
-                    LibvirtErrorKind::TimedOut(_) | LibvirtErrorKind::ConnectionLost(_) | LibvirtErrorKind::Unreachable(_)
+                    LibvirtErrorKind::TimedOut(_)
+                        | LibvirtErrorKind::ConnectionLost(_)
+                        | LibvirtErrorKind::Unreachable(_)
                 );
                 let why = Unknown::from(error);
                 if is_loss {

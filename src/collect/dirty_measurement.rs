@@ -87,7 +87,10 @@ impl MeasurementPlan {
                     dirtied_bytes: sample.bytes_per_second.saturating_mul(sample.window_seconds.into()),
                 }),
                 Err(error) if windows.is_empty() => {
-                    return DirtyMeasurement { trace: Fact::Unknown(why), ..DirtyMeasurement::unknown(&error.into()) };
+                    return DirtyMeasurement {
+                        trace: Fact::Unknown(why),
+                        ..DirtyMeasurement::unknown(&error.into())
+                    };
                 }
                 // A job has started, or QEMU has gone: what was seen before holds.
                 Err(_) => break,
@@ -99,7 +102,9 @@ impl MeasurementPlan {
             method: DirtyRateMethod::PageSampling,
         });
         DirtyMeasurement {
-            rate: rate.ok_or_else(|| Unknown::new(Cause::NotCollected, "page sampling measured no window")).into(),
+            rate: rate
+                .ok_or_else(|| Unknown::new(Cause::NotCollected, "page sampling measured no window"))
+                .into(),
             seconds: Some(windows.iter().map(|window| window.window_seconds).sum()),
             windows: Fact::Known(windows),
             trace: Fact::Unknown(why),

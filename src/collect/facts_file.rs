@@ -35,7 +35,11 @@ fn yaml(file: &Arc<SourceFile>) -> Result<Facts, Problems> {
         if let [only] = problems.as_mut_slice()
             && only.message() == "is empty"
         {
-            *only = Problem::of_file(&file.name, "is empty", "run `vmgate collect` again: the last run was interrupted");
+            *only = Problem::of_file(
+                &file.name,
+                "is empty",
+                "run `vmgate collect` again: the last run was interrupted",
+            );
         }
         problems
     })?;

@@ -32,7 +32,9 @@ impl WatchedInterfaces {
         if let Fact::Known(Some(job)) = &vm.facts.job {
             return Err(Unknown::new(
                 Cause::NotAllowed,
-                format!("vmgate does not measure while a {job} job runs on the VM: check again after the job has ended"),
+                format!(
+                    "vmgate does not measure while a {job} job runs on the VM: check again after the job has ended"
+                ),
             ));
         }
         let Some(config) = &vm.config else {
@@ -42,18 +44,24 @@ impl WatchedInterfaces {
         for nic in &config.nics {
             match &nic.tap {
                 Some(tap) if found.taps.len() < MOST_TAPS => found.taps.push(tap.clone()),
-                Some(tap) => found.unwatched.push(format!("{tap} is not watched: vmgate watches at most {MOST_TAPS} interfaces of a VM")),
+                Some(tap) => found.unwatched.push(format!(
+                    "{tap} is not watched: vmgate watches at most {MOST_TAPS} interfaces of a VM"
+                )),
                 // Passed-through devices are added below.
                 None if matches!(nic.kind.as_str(), "hostdev" | "vdpa") => {}
-                None => found
-                    .unwatched
-                    .push(format!("the {} interface {} has no device on the host that could be watched", nic.kind, nic.mac)),
+                None => found.unwatched.push(format!(
+                    "the {} interface {} has no device on the host that could be watched",
+                    nic.kind, nic.mac
+                )),
             }
         }
         let passed_through =
             config.host_devices.iter().filter(|device| matches!(&*device.kind, "pci" | "vdpa"));
         found.unwatched.extend(passed_through.map(|device| {
-            format!("the host cannot see the traffic of the passed-through {} device {}", device.kind, device.address)
+            format!(
+                "the host cannot see the traffic of the passed-through {} device {}",
+                device.kind, device.address
+            )
         }));
         if found.taps.is_empty() {
             let mut why = "the VM has no network interface that can be watched on the host".to_owned();
@@ -89,13 +97,15 @@ impl WatchedInterfaces {
         if failures.is_empty()
             && let Some(tap) = self.taps.iter().find(forgotten)
         {
-            failures.push(Unknown::new(Cause::Malformed, format!("the host probe's answer lacks the interface {tap}")));
+            failures.push(Unknown::new(
+                Cause::Malformed,
+                format!("the host probe's answer lacks the interface {tap}"),
+            ));
         }
         let Some(mut capture) = udp_capture(&captures) else {
-            return Err(failures
-                .into_iter()
-                .next()
-                .unwrap_or_else(|| Unknown::new(Cause::Malformed, "the host probe watched no interface of the VM")));
+            return Err(failures.into_iter().next().unwrap_or_else(|| {
+                Unknown::new(Cause::Malformed, "the host probe watched no interface of the VM")
+            }));
         };
         let holes = failures.into_iter().map(|why| plain(&why.reason)).chain(self.unwatched);
         capture.holes.extend(holes);

@@ -14,15 +14,15 @@ use thiserror::Error;
 use super::{
     Uri,
     claims::{self, PlannedMove},
-    dirty_measurement::{DirtyMeasurement, MeasurementPlan, MeasuredVm},
+    dirty_measurement::{DirtyMeasurement, MeasuredVm, MeasurementPlan},
     flows, guest, host,
+    host_probes::{self, ProbeAnswers, ProbeInputs, ProbeTransports, SourceDetails, TryPath},
     libvirt::{Domain, Hypervisor, LibvirtError},
     needed_files,
     offer::{self, Offer, OfferRequest},
     path::{self, PathEnd},
     peers,
     probe::host::PeerProbe,
-    host_probes::{self, SourceDetails, ProbeAnswers, ProbeInputs, TryPath, ProbeTransports},
     provenance,
     transport::{Answer, GuestAccess, Transport},
     vm::{self, FoundVm, Monitor},
@@ -52,7 +52,7 @@ pub struct CollectRequest {
     pub change: Change,
     /// Transport of the source's probe; none derives it from the URI.
     pub source_probe: Option<Transport>,
-    /// The same for the destination.
+    /// Transport of the destination's probe; none derives it from the URI.
     pub destination_probe: Option<Transport>,
     /// Permitted tests of the migration path.
     pub try_path: TryPath,
@@ -99,7 +99,12 @@ pub fn collect(request: &CollectRequest, now: Timestamp) -> Result<Facts, Collec
     let (destination, names) = start_destination(request, clock);
     let (details_sender, source_details) = channel();
     let (measuring, quiet) = channel();
-    let probes = host_probes::start(request, &ways, ProbeInputs { destination_name: names, source_details, quiet }, clock);
+    let probes = host_probes::start(
+        request,
+        &ways,
+        ProbeInputs { destination_name: names, source_details, quiet },
+        clock,
+    );
     let (source, domain, vm) = match vm_at_source(request) {
         Ok(found) => found,
         Err(error) => {
@@ -134,7 +139,8 @@ pub fn collect(request: &CollectRequest, now: Timestamp) -> Result<Facts, Collec
     let emulator = source_answers.offer(arch).known().and_then(|offer| offer.emulator.clone());
     let source_probe = &probes.source.value;
     let source_host = source_answers.with_probe(arch, source_probe);
-    let mut destination_host = offer.apply_to(destination.answers.with_probe(arch, &probes.destination.value));
+    let mut destination_host =
+        offer.apply_to(destination.answers.with_probe(arch, &probes.destination.value));
     destination_host.claims =
         destination_host.claims.map(|claims| claims::with_planned(claims, &request.planned));
     if let Some(reason) = &request.maintenance {
@@ -171,7 +177,8 @@ pub fn collect(request: &CollectRequest, now: Timestamp) -> Result<Facts, Collec
     facts.path = Fact::Known(path::path(
         probes.address.clone(),
         &end_of(source_probe, &source_host, probes.source_peer).reached_by(&request.from),
-        &end_of(&probes.destination.value, &destination_host, probes.destination_peer).reached_by(&request.to),
+        &end_of(&probes.destination.value, &destination_host, probes.destination_peer)
+            .reached_by(&request.to),
         &request.change,
         libvirt_limit,
         probes.cap_bytes_per_second,
@@ -230,7 +237,10 @@ type ConnectedDestination = (Hypervisor, host::LibvirtAnswers);
 
 /// Starts asking the destination's libvirt. Also returns the channel for its host name, which is asked first since the
 /// source must resolve it.
-fn start_destination(request: &CollectRequest, clock: Clock) -> (Worker<ConnectedDestination>, Receiver<String>) {
+fn start_destination(
+    request: &CollectRequest,
+    clock: Clock,
+) -> (Worker<ConnectedDestination>, Receiver<String>) {
     let (sender, names) = channel();
     let (uri, timeout) = (request.to.clone(), request.timeout);
     let libvirt = Worker::start(clock, move || {
@@ -299,13 +309,21 @@ impl ParallelWork<Worker<GuestAndMethod>, Worker<UdpCapture>, Worker<DirtyMeasur
         let flows = Worker::start(clock, move || {
             interfaces?.watch(&watcher, Duration::from_secs(window_seconds.into()), timeout)
         });
-        let plan = MeasurementPlan { way: way.clone(), trace_seconds: request.trace_seconds, window_seconds, timeout };
+        let plan = MeasurementPlan {
+            way: way.clone(),
+            trace_seconds: request.trace_seconds,
+            window_seconds,
+            timeout,
+        };
         let (measured, watched) = (domain.clone(), MeasuredVm::of(vm));
         let dirtying = Worker::start(clock, move || Ok(plan.measure(&measured, &watched)));
         Self { guest, flows, dirtying }
     }
 
-    fn join(self) -> ParallelWork<TimedResult<GuestAndMethod>, TimedResult<UdpCapture>, TimedResult<DirtyMeasurement>> {
+    fn join(
+        self,
+    ) -> ParallelWork<TimedResult<GuestAndMethod>, TimedResult<UdpCapture>, TimedResult<DirtyMeasurement>>
+    {
         ParallelWork { guest: self.guest.join(), flows: self.flows.join(), dirtying: self.dirtying.join() }
     }
 }

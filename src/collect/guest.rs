@@ -49,7 +49,10 @@ pub(super) fn look(
 
 fn by_agent(domain: Domain, has_channel: bool, timeout: Duration) -> Result<(Guest, String), Unknown> {
     if !has_channel {
-        return Err(Unknown::new(Cause::NoGuestAgent, "the VM has no guest agent channel (org.qemu.guest_agent.0)"));
+        return Err(Unknown::new(
+            Cause::NoGuestAgent,
+            "the VM has no guest agent channel (org.qemu.guest_agent.0)",
+        ));
     }
     let guest = AgentGuest::open(domain, timeout)?;
     let method = match guest.method() {

@@ -117,7 +117,12 @@ pub(super) struct ProbeInputs {
 }
 
 /// Starts the probes.
-pub(super) fn start(request: &CollectRequest, ways: &ProbeTransports, told: ProbeInputs, clock: Clock) -> Worker<ProbeAnswers> {
+pub(super) fn start(
+    request: &CollectRequest,
+    ways: &ProbeTransports,
+    told: ProbeInputs,
+    clock: Clock,
+) -> Worker<ProbeAnswers> {
     let (request, ways) = (request.clone(), ways.clone());
     Worker::start(clock, move || Ok(look(&request, &ways, &told, clock)))
 }
@@ -140,7 +145,10 @@ fn look(request: &CollectRequest, ways: &ProbeTransports, told: &ProbeInputs, cl
     let (source, address) = find_address(&ways.source, literal, name.clone(), timeout);
     let destination = destination.join().value;
     let Ok(about) = told.source_details.recv() else {
-        return ProbeAnswers::unknown(&Unknown::new(Cause::NotCollected, "the source host was not reached"), clock.now());
+        return ProbeAnswers::unknown(
+            &Unknown::new(Cause::NotCollected, "the source host was not reached"),
+            clock.now(),
+        );
     };
     let questions_of_path = PathQuestions::plan(request, &address, (&source, &destination), &told.quiet);
     let (there, back) = match &questions_of_path {
@@ -182,7 +190,8 @@ fn look(request: &CollectRequest, ways: &ProbeTransports, told: &ProbeInputs, cl
         source_peer: peer(&source),
         destination_peer: peer(&destination),
         peers_at: clock.now(),
-        cap_bytes_per_second: questions_of_path.map_or_else(|_| Err(not_measured()), |questions_of_path| questions_of_path.cap),
+        cap_bytes_per_second: questions_of_path
+            .map_or_else(|_| Err(not_measured()), |questions_of_path| questions_of_path.cap),
         address,
         source,
         destination,
@@ -344,7 +353,10 @@ fn allowed_stream(
 }
 
 fn not_measured() -> Unknown {
-    Unknown::new(Cause::NotAllowed, "goodput was not measured: allow the measurement with --measure-goodput MIB_PER_S")
+    Unknown::new(
+        Cause::NotAllowed,
+        "goodput was not measured: allow the measurement with --measure-goodput MIB_PER_S",
+    )
 }
 
 /// Rate that a stream may take of the link of one end, in bytes a second.
@@ -370,7 +382,10 @@ fn no_job_runs(request: &CollectRequest) -> Result<(), Unknown> {
     for uri in [&request.from, &request.to] {
         let job =
             Hypervisor::open(uri, request.timeout).and_then(|host| host.running_job()).map_err(|error| {
-                Unknown::new(Cause::NotAllowed, format!("goodput was not measured: vmgate could not check for running jobs: {error}"))
+                Unknown::new(
+                    Cause::NotAllowed,
+                    format!("goodput was not measured: vmgate could not check for running jobs: {error}"),
+                )
             })?;
         if let Some(job) = job {
             let why = format!(

@@ -20,9 +20,10 @@ pub fn check(uri: &Uri, wanted: &Versions, timeout: Duration) -> Result<(), Stri
         (Some(wanted), Fact::Known(seen)) => {
             Err(format!("{name} has {what} {seen}; the change waits for {what} {wanted} or newer"))
         }
-        (Some(wanted), Fact::Unknown(why)) => {
-            Err(format!("the change waits for {what} {wanted} or newer on {name}, whose {what} version is not known: {}", why.reason))
-        }
+        (Some(wanted), Fact::Unknown(why)) => Err(format!(
+            "the change waits for {what} {wanted} or newer on {name}, whose {what} version is not known: {}",
+            why.reason
+        )),
     };
     has("QEMU", wanted.qemu_version, &seen.qemu_version)?;
     has("libvirt", wanted.libvirt_version, &seen.libvirt_version)

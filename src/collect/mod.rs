@@ -8,17 +8,15 @@
 pub mod after_migration;
 pub mod agent;
 #[cfg(feature = "libvirt")]
-mod without_move;
-#[cfg(feature = "libvirt")]
 mod asker;
 pub mod capabilities;
 #[cfg(feature = "libvirt")]
 mod claims;
 #[cfg(feature = "libvirt")]
 mod dirty_measurement;
-pub mod facts_file;
 pub mod domain_capabilities;
 pub mod domain_xml;
+pub mod facts_file;
 #[cfg(feature = "libvirt")]
 mod flows;
 #[cfg(fuzzing)]
@@ -29,6 +27,10 @@ mod gather;
 mod guest;
 #[cfg(feature = "libvirt")]
 mod host;
+#[cfg(feature = "libvirt")]
+mod host_probes;
+#[cfg(feature = "libvirt")]
+pub mod host_versions;
 #[cfg(feature = "libvirt")]
 pub mod libvirt;
 #[cfg(feature = "libvirt")]
@@ -41,11 +43,7 @@ pub mod path;
 mod peers;
 pub mod probe;
 #[cfg(feature = "libvirt")]
-mod host_probes;
-#[cfg(feature = "libvirt")]
 mod provenance;
-#[cfg(feature = "libvirt")]
-pub mod host_versions;
 #[cfg(feature = "libvirt")]
 pub mod survey;
 pub mod text;
@@ -54,10 +52,10 @@ mod uri;
 #[cfg(feature = "libvirt")]
 mod vm;
 #[cfg(feature = "libvirt")]
+mod without_move;
+#[cfg(feature = "libvirt")]
 mod worker;
 
-#[cfg(feature = "libvirt")]
-pub use without_move::collect_without_move;
 #[cfg(feature = "libvirt")]
 pub use claims::PlannedMove;
 #[cfg(feature = "libvirt")]
@@ -65,3 +63,5 @@ pub use gather::{CollectError, CollectRequest, collect};
 #[cfg(feature = "libvirt")]
 pub use host_probes::TryPath;
 pub use uri::{InvalidUri, Uri};
+#[cfg(feature = "libvirt")]
+pub use without_move::collect_without_move;

@@ -62,9 +62,10 @@ pub(super) fn ask(hypervisor: &Hypervisor, wanted: &OfferRequest) -> Offer {
         offers_guest_cpu: comparison.as_ref().map(|answer| *answer == CpuComparison::Compatible),
         missing_cpu_features: comparison.and_then(|answer| match answer {
             CpuComparison::Compatible => Fact::Known(Vec::new()),
-            CpuComparison::Incompatible(names) if names.is_empty() => {
-                Fact::unknown(Cause::NotSupported, "libvirt does not name the CPU features that the host lacks")
-            }
+            CpuComparison::Incompatible(names) if names.is_empty() => Fact::unknown(
+                Cause::NotSupported,
+                "libvirt does not name the CPU features that the host lacks",
+            ),
             CpuComparison::Incompatible(names) => Fact::Known(names),
         }),
         cpu_models: capabilities.as_ref().map(|known| known.cpu_models.clone()),

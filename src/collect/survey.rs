@@ -312,10 +312,18 @@ impl Survey {
             },
             Fact::Known,
         );
-        let not_measured = Unknown::new(Cause::NotCollected, "an audit takes no measurements: use `vmgate check` for this move");
+        let not_measured = Unknown::new(
+            Cause::NotCollected,
+            "an audit takes no measurements: use `vmgate check` for this move",
+        );
         let change = Change::default();
         let mut facts = Facts::empty(self.at);
-        let nothing_tried = || Unknown::new(Cause::NotCollected, "an audit does not test the migration path: use `vmgate check` for this move");
+        let nothing_tried = || {
+            Unknown::new(
+                Cause::NotCollected,
+                "an audit does not test the migration path: use `vmgate check` for this move",
+            )
+        };
         facts.path = Fact::Known(path::path(
             address,
             &source.end(&from),
@@ -326,7 +334,10 @@ impl Survey {
         ));
         let vm = vm::complete(found, &from, &source.probe, emulator.as_deref());
         facts.vm = Fact::Known(DirtyMeasurement::unknown(&not_measured).into_vm(vm));
-        facts.guest = Fact::unknown(Cause::NotCollected, "an audit does not look into guests: use `vmgate check` for this move");
+        facts.guest = Fact::unknown(
+            Cause::NotCollected,
+            "an audit does not look into guests: use `vmgate check` for this move",
+        );
         facts.source = Fact::Known(from);
         facts.destination = Fact::Known(to);
         facts.provenance = provenance::of_survey(self.at);
@@ -341,7 +352,10 @@ fn not_asked() -> Unknown {
 impl SurveyedHost {
     /// The host as an end of a path, without the facts for which its probe would have to test the other end.
     fn end<'a>(&'a self, host: &'a Host) -> PathEnd<'a> {
-        let not_asked = Unknown::new(Cause::NotCollected, "an audit does not ask a host about another host: use `vmgate check` for this move");
+        let not_asked = Unknown::new(
+            Cause::NotCollected,
+            "an audit does not ask a host about another host: use `vmgate check` for this move",
+        );
         let probe = self.probe.as_ref().map(|answer| &answer.probe);
         PathEnd::of(probe, &host.nics, &host.routes, Fact::Unknown(not_asked)).reached_by(&self.request.uri)
     }

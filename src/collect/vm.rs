@@ -49,9 +49,10 @@ pub(super) fn look(domain: &Domain, monitor: Monitor) -> Result<FoundVm, Libvirt
             (Monitor::Allowed, VmState::Running | VmState::Paused) => asker
                 .ask(|| domain.migration_blockers())
                 .map(|reasons| Some(reasons.iter().map(|r| plain(r)).collect())),
-            (Monitor::Allowed, _) => {
-                Fact::unknown(Cause::GuestNotRunning, "the VM does not run, so there is no QEMU process to ask")
-            }
+            (Monitor::Allowed, _) => Fact::unknown(
+                Cause::GuestNotRunning,
+                "the VM does not run, so there is no QEMU process to ask",
+            ),
         },
         ..Vm::default()
     };
@@ -114,11 +115,17 @@ fn qemu_version(
         None => Fact::unknown(Cause::NotSupported, "no QEMU process of the VM was found on the source host"),
         Some(process) if process.replaced => Fact::unknown(
             Cause::NotSupported,
-            format!("{} was replaced after the VM was started: the VM still runs the old QEMU", process.binary),
+            format!(
+                "{} was replaced after the VM was started: the VM still runs the old QEMU",
+                process.binary
+            ),
         ),
         Some(process) if !is_host_default => Fact::unknown(
             Cause::NotSupported,
-            format!("the VM runs {}, but libvirt reports only the version of the host's default QEMU", process.binary),
+            format!(
+                "the VM runs {}, but libvirt reports only the version of the host's default QEMU",
+                process.binary
+            ),
         ),
         Some(_) => source.qemu_version.clone(),
     })
@@ -144,9 +151,10 @@ fn fill(facts: &mut Vm, config: &Fact<DomainConfig>) {
         Backing::Ordinary => Fact::Known(None),
         Backing::Huge(bytes) => Fact::Known(Some(bytes)),
         // The host probe reads the size.
-        Backing::HugeOfDefaultSize => {
-            Fact::unknown(Cause::NoHostProbe, "the VM uses huge pages of the source host's default size, which only the host probe can read")
-        }
+        Backing::HugeOfDefaultSize => Fact::unknown(
+            Cause::NoHostProbe,
+            "the VM uses huge pages of the source host's default size, which only the host probe can read",
+        ),
     });
     facts.vcpus = part(config, "vCPUs", |config| config.vcpus);
     facts.machine_type = part(config, "machine type", |config| config.machine_type.clone());

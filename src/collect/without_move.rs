@@ -36,11 +36,15 @@ pub fn collect_without_move(
     let arch = found.config.as_ref().and_then(|config| config.arch.as_deref());
     let emulator = answers.offer(arch).known().and_then(|offer| offer.emulator.clone());
     let source = answers.with_probe(arch, &probed);
-    let not_measured = Unknown::new(Cause::NotCollected, "no measurements: these facts are evidence after a failure of the VM");
+    let not_measured = Unknown::new(
+        Cause::NotCollected,
+        "no measurements: these facts are evidence after a failure of the VM",
+    );
     let vm = vm::complete(&found, &source, &probed, emulator.as_deref());
     let has_channel = found.config.as_ref().is_none_or(|config| config.has_agent_channel);
     let seen = guest::look(into, domain.clone(), found.state, has_channel, None, timeout);
-    let nowhere = || Fact::unknown(Cause::NotCollected, "these facts are of a VM on its host, without a destination");
+    let nowhere =
+        || Fact::unknown(Cause::NotCollected, "these facts are of a VM on its host, without a destination");
     Ok(Facts {
         vm: Fact::Known(DirtyMeasurement::unknown(&not_measured).into_vm(vm)),
         guest: seen.map(|(guest, _)| guest).into(),

@@ -49,7 +49,10 @@ impl<T: Send + 'static> Worker<T> {
                 TimedResult { value, at: clock.now() }
             })
             .map_err(|error| {
-                Unknown::new(Cause::NotCollected, format!("vmgate could not start a thread to collect this fact: {error}"))
+                Unknown::new(
+                    Cause::NotCollected,
+                    format!("vmgate could not start a thread to collect this fact: {error}"),
+                )
             });
         Self { thread, clock }
     }
@@ -59,7 +62,10 @@ impl<T: Send + 'static> Worker<T> {
         let broken = |why| TimedResult { value: Err(why), at: self.clock.now() };
         match self.thread {
             Ok(thread) => thread.join().unwrap_or_else(|_| {
-                broken(Unknown::new(Cause::Malformed, "vmgate panicked while it read this answer: please report this defect"))
+                broken(Unknown::new(
+                    Cause::Malformed,
+                    "vmgate panicked while it read this answer: please report this defect",
+                ))
             }),
             Err(why) => broken(why),
         }

@@ -13,7 +13,7 @@ use std::{
 use super::guard::{Guard, Measure, Outlook};
 use crate::{
     change::Plan,
-    collect::libvirt::{Domain, Hypervisor, JobStats, LibvirtError, MigrateParams, LibvirtErrorKind},
+    collect::libvirt::{Domain, Hypervisor, JobStats, LibvirtError, LibvirtErrorKind, MigrateParams},
 };
 
 /// Time between two looks at a running migration.

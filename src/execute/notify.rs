@@ -57,7 +57,9 @@ pub(super) fn tell(domain: &Domain, notify: &Notify, news: News, leave: &dyn Fn(
         Ok(ScriptResult::Exited { code, output }) => {
             Answer::Objects(format!("a hook in {} ended with {code}: {output}", notify.folder))
         }
-        Ok(ScriptResult::StillRunning) => note(format!("its hooks still run after {} s", limit.as_secs_f64())),
+        Ok(ScriptResult::StillRunning) => {
+            note(format!("its hooks still run after {} s", limit.as_secs_f64()))
+        }
         Ok(ScriptResult::Abandoned) => note("its hooks were not waited for".to_owned()),
         Err(why) => note(format!("it could not be told: {}", why.reason)),
     }

@@ -7,7 +7,7 @@ use std::{
 
 use super::{Hosts, Line};
 use crate::{
-    collect::libvirt::{LibvirtError, RunState, LibvirtErrorKind},
+    collect::libvirt::{LibvirtError, LibvirtErrorKind, RunState},
     fact::VmState,
 };
 

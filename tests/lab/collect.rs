@@ -7,7 +7,7 @@ use std::{
 };
 
 use vmgate::{
-    collect::libvirt::{JobEnd, MigrateParams, LibvirtErrorKind},
+    collect::libvirt::{JobEnd, LibvirtErrorKind, MigrateParams},
     fact::{Cause, Fact, Guest as GuestFacts, NicKind, TcpState, VmState},
 };
 

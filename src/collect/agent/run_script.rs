@@ -1,4 +1,4 @@
-//! Orders to a guest: a shell script that changes something there, with its exit code.
+//! Shell scripts that change something in a guest, run by the guest agent, with their exit codes.
 
 use std::{
     thread,
@@ -12,26 +12,26 @@ use crate::{collect::text::plain_bytes, fact::Unknown};
 const POLL: Duration = Duration::from_millis(100);
 /// Longest wait for one answer of the agent: a guest has just been moved, or has much to do.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(15);
-/// How much of what a script says is kept.
+/// Longest output that is kept, in characters.
 const WORDS: usize = 400;
 
-/// How an order went.
+/// Result of a script in the guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ScriptResult {
-    /// It ended with this code; -1 where a signal ended it.
+    /// The script exited with this code; -1 if a signal ended it.
     Exited {
         /// The exit code.
         code: i64,
-        /// The last of what it printed, harmless to a terminal.
+        /// The last part of the output, harmless to a terminal.
         output: String,
     },
-    /// It still ran at the end of its time, and goes on in the guest.
+    /// The script still ran at its time limit, and goes on in the guest.
     StillRunning,
-    /// Nobody waits for it any more; it goes on in the guest.
+    /// vmgate stopped waiting before the time limit; the script goes on in the guest.
     Abandoned,
 }
 
-/// Runs a shell script in the guest and waits for its end, for at most `limit`, or until `leave` says so.
+/// Runs a shell script in the guest and waits for its end, for at most `limit`, or until `abandon` returns true.
 pub fn run_script<C: AgentChannel>(
     channel: C,
     script: &str,

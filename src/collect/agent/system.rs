@@ -1,4 +1,4 @@
-//! What the agent itself tells of the guest, whatever runs in it: guest-get-osinfo, guest-get-host-name and
+//! Facts that the agent itself reports for any guest system: guest-get-osinfo, guest-get-host-name and
 //! guest-network-get-interfaces (qemu/qga/qapi-schema.json). Windows and RHEL's agents answer these, too.
 
 use std::{net::IpAddr, time::Duration};
@@ -12,7 +12,7 @@ use crate::{
     fact::{Cause, Fact, Unknown},
 };
 
-/// Most interfaces and addresses; more are none of a guest.
+/// Most addresses that are accepted; no real guest has more.
 const MOST: usize = 4096;
 
 #[derive(Deserialize)]
@@ -49,14 +49,14 @@ struct Address {
     ip_address: String,
 }
 
-/// What the guest is, by its agent's word.
+/// The guest's system, as its agent reports it.
 pub(super) struct GuestSystem {
     pub(super) told: Told,
-    /// Why nothing can be read in it: it has no /proc.
+    /// Reason why no file of the guest can be read, where it has no /proc.
     pub(super) foreign: Option<Unknown>,
 }
 
-/// Asks for what the agent allows. An agent that does not answer one of these is not asked the others.
+/// Asks the questions that the agent allows. An agent that does not answer one of them is not asked the others.
 pub(super) fn ask<C: AgentChannel>(agent: &Agent<C>, patience: Duration) -> GuestSystem {
     let mut silent: Option<Unknown> = None;
     let info: Fact<OsInfo> = ask_once(agent, "guest-get-osinfo", patience, &mut silent).into();
@@ -66,7 +66,7 @@ pub(super) fn ask<C: AgentChannel>(agent: &Agent<C>, patience: Duration) -> Gues
     let foreign = info.known().filter(|info| info.id == "mswindows").map(|info| {
         Unknown::new(
             Cause::ForeignGuest,
-            format!("the guest runs {}: vmgate looks inside Linux only", info.pretty()),
+            format!("the guest runs {}: vmgate can look into Linux guests only", info.pretty()),
         )
     });
     let told = Told {
@@ -104,13 +104,13 @@ impl OsInfo {
 
 fn not_empty(command: &str, text: &str) -> Fact<String> {
     if text.is_empty() {
-        Fact::unknown(Cause::Malformed, format!("the guest agent answered {command} with nothing"))
+        Fact::unknown(Cause::Malformed, format!("the guest agent's answer to {command} is empty"))
     } else {
         Fact::Known(text.to_owned())
     }
 }
 
-/// The addresses but those that never leave the guest.
+/// Addresses of the guest, without loopback addresses.
 fn addresses(interfaces: Vec<Interface>) -> Fact<Vec<String>> {
     let texts: Vec<String> = interfaces
         .into_iter()
@@ -118,7 +118,7 @@ fn addresses(interfaces: Vec<Interface>) -> Fact<Vec<String>> {
         .map(|one| one.ip_address)
         .take(MOST + 1)
         .collect();
-    // Windows writes the interface's number behind an address of the link.
+    // Windows writes the interface's number after a link-local address.
     let parsed: Option<Vec<IpAddr>> =
         texts.iter().map(|text| text.split('%').next().unwrap_or_default().parse().ok()).collect();
     match parsed {
@@ -127,7 +127,7 @@ fn addresses(interfaces: Vec<Interface>) -> Fact<Vec<String>> {
         }
         _ => Fact::unknown(
             Cause::Malformed,
-            "the guest agent answered guest-network-get-interfaces with something else than addresses",
+            "the guest agent's answer to guest-network-get-interfaces contains an invalid address or too many",
         ),
     }
 }

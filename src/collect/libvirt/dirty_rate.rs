@@ -1,7 +1,7 @@
-//! How fast a guest dirties memory, measured by QEMU's page sampling and by nothing else.
+//! Dirty rate of a guest, measured by QEMU's page sampling and by no other means.
 //!
 //! QEMU's other modes (dirty-bitmap, dirty-ring) kill a guest under emulation on QEMU 7.2 and report zero where
-//! they cannot see, so this module has no way to ask for them.
+//! they cannot see the pages, so this module has no call for them.
 
 use std::{
     ffi::c_int,
@@ -20,7 +20,7 @@ use super::{
 /// libvirt's shortest and longest window, in seconds (virDomainStartDirtyRateCalc).
 const WINDOW_SECONDS: (u32, u32) = (1, 60);
 
-/// Pause between two looks at a calculation that should be over.
+/// Pause between two queries of a calculation that should be over.
 const POLL: Duration = Duration::from_millis(10);
 
 /// A dirty rate and the window that it was measured in.
@@ -32,7 +32,7 @@ pub struct DirtyRateSample {
     pub window_seconds: u32,
 }
 
-/// How far a calculation is.
+/// Progress of a calculation.
 enum Progress {
     Measuring,
     Measured { mib_per_second: u64, seconds: u64 },
@@ -41,11 +41,11 @@ enum Progress {
 
 impl Domain {
     /// Measures for `seconds` (1 to 60; others are moved to the nearest). The VM must run and have no job, which
-    /// is looked at first: a measurement beside a migration or a backup would disturb it.
+    /// is checked first: a measurement during a migration or a backup would disturb the job.
     pub fn dirty_rate(&self, seconds: u32) -> Result<DirtyRateSample, LibvirtError> {
         const ACTION: &str = "measure the dirty rate";
         if let Some(job) = self.job_info()? {
-            let why = format!("a {} job runs", job.operation.name());
+            let why = format!("a {} job runs on the VM", job.operation.name());
             return Err(self.limit().error(ACTION, LibvirtErrorKind::Busy(why)));
         }
         let seconds = seconds.clamp(WINDOW_SECONDS.0, WINDOW_SECONDS.1);
@@ -56,7 +56,7 @@ impl Domain {
             checked(unsafe { sys::virDomainStartDirtyRateCalc(domain.as_ptr(), length, page_sampling) })
         })?;
         thread::sleep(Duration::from_secs(seconds.into()));
-        // The window is over; what is left is QEMU's own work, which gets the time of one call.
+        // After the window QEMU needs some time for its own work, which gets the time limit of one call.
         let patience = Instant::now() + self.limit().timeout;
         loop {
             match self.call(ACTION, progress)? {
@@ -71,7 +71,7 @@ impl Domain {
                     return Err(self.limit().error(ACTION, LibvirtErrorKind::TimedOut(self.limit().timeout)));
                 }
                 Progress::Unknown => {
-                    let why = "libvirt gives no page-sampling result".into();
+                    let why = "libvirt gives no result of page sampling".into();
                     return Err(self.limit().error(ACTION, LibvirtErrorKind::NotSupported(why)));
                 }
             }
@@ -79,7 +79,7 @@ impl Domain {
     }
 }
 
-/// Looks at the calculation through the one group of statistics that has it.
+/// Reads the progress from the only group of statistics that contains it.
 fn progress(domain: &Domain) -> Result<Progress, Error> {
     let mut domains = [domain.as_ptr(), ptr::null_mut()];
     let mut records = ptr::null_mut();

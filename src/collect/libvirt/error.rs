@@ -1,36 +1,36 @@
-//! What goes wrong when libvirt is asked, said with the host, the thing tried and the way out.
+//! Errors of libvirt, with the host, the attempted action and the way out.
 
 use std::{fmt, time::Duration};
 
 use crate::fact::{Cause, Unknown};
 
-/// A call to libvirt that gave no answer, or the wrong one.
+/// Error of a call to libvirt.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct LibvirtError {
-    /// The host that was asked, for people.
+    /// Name of the host, for messages.
     pub host: String,
-    /// What was tried, to be read after "cannot".
+    /// Attempted action, a verb phrase that continues "cannot …".
     pub action: String,
-    /// The kind of trouble.
+    /// Kind of the error.
     pub kind: LibvirtErrorKind,
 }
 
-/// Kinds of trouble with libvirt.
+/// Kinds of libvirt errors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LibvirtErrorKind {
     /// No answer within the time limit; the call was abandoned.
     TimedOut(Duration),
     /// No connection could be made.
     Unreachable(String),
-    /// A connection that had been made is gone.
+    /// An established connection was lost.
     ConnectionLost(String),
     /// Permission was refused.
     PermissionDenied(String),
-    /// There is no such VM; similar names that do exist.
+    /// The host has no such VM; similar names of VMs that exist.
     NoSuchVm(Vec<String>),
-    /// This libvirt, driver or hypervisor cannot do it.
+    /// This libvirt, driver or hypervisor does not support the action.
     NotSupported(String),
-    /// Not possible in the VM's present state.
+    /// The action is not possible in the VM's present state.
     WrongState(String),
     /// Another job holds the VM.
     Busy(String),
@@ -43,7 +43,7 @@ pub enum LibvirtErrorKind {
 }
 
 impl LibvirtError {
-    /// Why a fact is unknown after this error.
+    /// Cause of the facts that are unknown after this error.
     pub fn cause(&self) -> Cause {
         match self.kind {
             LibvirtErrorKind::TimedOut(_) => Cause::TimedOut,
@@ -53,25 +53,33 @@ impl LibvirtError {
             LibvirtErrorKind::WrongState(_) => Cause::GuestNotRunning,
             LibvirtErrorKind::AgentSilent(_) => Cause::NoGuestAgent,
             LibvirtErrorKind::AgentRefused(_) => Cause::AgentForbids,
-            LibvirtErrorKind::NoSuchVm(_) | LibvirtErrorKind::Busy(_) | LibvirtErrorKind::Other(_) => Cause::NotCollected,
+            LibvirtErrorKind::NoSuchVm(_) | LibvirtErrorKind::Busy(_) | LibvirtErrorKind::Other(_) => {
+                Cause::NotCollected
+            }
         }
     }
 
-    /// What to do about it; nothing where libvirt's own words are all there is.
+    /// Advice to the operator; none where vmgate knows no more than libvirt's own words.
     fn way_out(&self) -> Option<String> {
         let words = match &self.kind {
-            LibvirtErrorKind::TimedOut(_) => "Look at the host's load, or raise --timeout",
+            LibvirtErrorKind::TimedOut(_) => "Check the load of the host, or raise --timeout",
             LibvirtErrorKind::Unreachable(_) => {
-                "Check the URI, the network, and that libvirtd (or virtqemud) runs there"
+                "Check the URI, the network, and that libvirtd (or virtqemud) runs on the host"
             }
-            LibvirtErrorKind::ConnectionLost(_) => "Check that the host is up",
+            LibvirtErrorKind::ConnectionLost(_) => {
+                "Check that the host is up and that libvirtd (or virtqemud) runs on it"
+            }
             LibvirtErrorKind::PermissionDenied(_) => {
-                "Use a user that libvirt lets manage VMs (root, or a member of the group libvirt); over ssh, a key \
-                 that logs in without a prompt"
+                "Log in as root or as a member of the group libvirt. Over ssh, use a key that needs no password, and \
+                 log in once by hand to accept the host key"
             }
-            LibvirtErrorKind::NoSuchVm(near) if near.is_empty() => "`virsh list --all` on the host names them",
+            LibvirtErrorKind::NoSuchVm(near) if near.is_empty() => {
+                "List the VMs of the host with `virsh list --all`"
+            }
             LibvirtErrorKind::NoSuchVm(near) => return Some(format!("Did you mean {}?", near.join(" or "))),
-            LibvirtErrorKind::Busy(_) => "Wait for it, or abort it",
+            LibvirtErrorKind::Busy(_) => {
+                "Wait until that job has ended, or abort it with `virsh domjobabort VM`"
+            }
             LibvirtErrorKind::AgentSilent(_) => {
                 "Install and start qemu-guest-agent in the guest and give the VM its org.qemu.guest_agent.0 channel"
             }
@@ -83,14 +91,14 @@ impl LibvirtError {
         Some(words.to_owned())
     }
 
-    /// What happened, without the way out.
+    /// The error without the advice.
     fn reason(&self) -> String {
         let Self { host, action, kind } = self;
         let why = match kind {
             LibvirtErrorKind::TimedOut(limit) => format!("no answer within {} s", limit.as_secs_f64()),
             LibvirtErrorKind::ConnectionLost(why) => format!("the connection broke: {why}"),
-            LibvirtErrorKind::NoSuchVm(_) => "there is no such VM".to_owned(),
-            LibvirtErrorKind::NotSupported(why) => format!("not supported there: {why}"),
+            LibvirtErrorKind::NoSuchVm(_) => "the host has no such VM".to_owned(),
+            LibvirtErrorKind::NotSupported(why) => format!("not supported by this host: {why}"),
             LibvirtErrorKind::Busy(why) => format!("another job holds the VM: {why}"),
             LibvirtErrorKind::Unreachable(why)
             | LibvirtErrorKind::PermissionDenied(why)
@@ -104,7 +112,7 @@ impl LibvirtError {
 }
 
 impl From<LibvirtError> for Unknown {
-    /// The reason alone: the way out is the cause's, and is said once for all facts that share it.
+    /// Takes the reason alone: the cause has the advice, which is printed once for all facts that share the cause.
     fn from(error: LibvirtError) -> Self {
         Self::new(error.cause(), error.reason())
     }
@@ -120,7 +128,7 @@ impl fmt::Display for LibvirtError {
     }
 }
 
-/// libvirt's own error numbers that change what vmgate says (virErrorNumber).
+/// libvirt's error numbers that vmgate distinguishes (virErrorNumber).
 mod number {
     pub(super) const NO_SUPPORT: u32 = 3;
     pub(super) const OPERATION_DENIED: u32 = 29;
@@ -142,7 +150,7 @@ mod number {
     pub(super) const AGENT_COMMAND_FAILED: u32 = 113;
 }
 
-/// The trouble that libvirt's error number and message stand for.
+/// Kind of the error with libvirt's number and message.
 pub(super) fn kind_of(number: u32, message: &str) -> LibvirtErrorKind {
     let text = message.split_whitespace().collect::<Vec<_>>().join(" ");
     let says = |needle: &str| text.to_ascii_lowercase().contains(needle);
@@ -156,7 +164,9 @@ pub(super) fn kind_of(number: u32, message: &str) -> LibvirtErrorKind {
         number::AGENT_UNRESPONSIVE | number::AGENT_UNSYNCED | number::AGENT_COMMAND_TIMEOUT => {
             LibvirtErrorKind::AgentSilent(text)
         }
-        number::ARGUMENT_UNSUPPORTED if says("guest agent is not configured") => LibvirtErrorKind::AgentSilent(text),
+        number::ARGUMENT_UNSUPPORTED if says("guest agent is not configured") => {
+            LibvirtErrorKind::AgentSilent(text)
+        }
         number::AGENT_COMMAND_FAILED => LibvirtErrorKind::AgentRefused(text),
         _ if says("unable to execute qemu agent command") => LibvirtErrorKind::AgentRefused(text),
         number::NO_SUPPORT
@@ -165,7 +175,9 @@ pub(super) fn kind_of(number: u32, message: &str) -> LibvirtErrorKind {
         | number::OPERATION_UNSUPPORTED => LibvirtErrorKind::NotSupported(text),
         number::OPERATION_TIMEOUT => LibvirtErrorKind::Busy(text),
         number::OPERATION_INVALID => LibvirtErrorKind::WrongState(text),
-        number::SYSTEM_ERROR | number::RPC if says("permission denied") => LibvirtErrorKind::PermissionDenied(text),
+        number::SYSTEM_ERROR | number::RPC if says("permission denied") => {
+            LibvirtErrorKind::PermissionDenied(text)
+        }
         number::SYSTEM_ERROR | number::RPC
             if ["end of file", "connection reset", "broken pipe", "client socket is closed", "keepalive"]
                 .iter()
@@ -180,17 +192,19 @@ pub(super) fn kind_of(number: u32, message: &str) -> LibvirtErrorKind {
     }
 }
 
-/// The same for an attempt to connect, where nearly everything means that the host cannot be reached.
+/// Kind of an error while connecting, where nearly every error means that the host cannot be reached.
 pub(super) fn kind_of_connect_error(number: u32, message: &str) -> LibvirtErrorKind {
     let denied = ["permission denied", "host key verification failed", "authentication"];
-    // What ssh said stands between libvirt's own words on the pipe to it.
+    // libvirt puts the message of ssh between words about its pipe to ssh.
     let message = message
         .strip_prefix("Cannot recv data: ")
         .and_then(|rest| rest.strip_suffix(": Connection reset by peer"))
         .unwrap_or(message);
     match kind_of(number, message) {
         LibvirtErrorKind::PermissionDenied(text) => LibvirtErrorKind::PermissionDenied(text),
-        LibvirtErrorKind::Other(text) | LibvirtErrorKind::ConnectionLost(text) | LibvirtErrorKind::NotSupported(text) => {
+        LibvirtErrorKind::Other(text)
+        | LibvirtErrorKind::ConnectionLost(text)
+        | LibvirtErrorKind::NotSupported(text) => {
             let lower = text.to_ascii_lowercase();
             if denied.iter().any(|sign| lower.contains(sign)) {
                 LibvirtErrorKind::PermissionDenied(text)

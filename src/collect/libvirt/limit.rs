@@ -1,4 +1,4 @@
-//! Every call has an end: libvirt blocks, so it runs on a thread that is left behind when the time is over.
+//! Time limits for libvirt calls: libvirt blocks, so each call runs on a thread that is abandoned at the time limit.
 
 use std::{
     sync::mpsc::{RecvTimeoutError, sync_channel},
@@ -8,10 +8,10 @@ use std::{
 
 use super::error::{LibvirtError, LibvirtErrorKind, kind_of};
 
-/// Whom a call goes to and how long it may take.
+/// Host and time limit of a call.
 #[derive(Debug, Clone)]
 pub(super) struct CallLimit {
-    /// The host, for people.
+    /// Name of the host, for messages.
     pub(super) host: String,
     /// Longest wait for one answer.
     pub(super) timeout: Duration,
@@ -23,7 +23,7 @@ impl CallLimit {
         LibvirtError { host: self.host.clone(), action: action.to_owned(), kind }
     }
 
-    /// Names host and attempt in an error of the `virt` crate.
+    /// Adds host and action to an error of the `virt` crate.
     pub(super) fn explain(&self, action: &str, error: &virt::error::Error) -> LibvirtError {
         self.error(action, kind_of(error.code().to_raw(), error.message()))
     }
@@ -46,16 +46,21 @@ impl CallLimit {
     ) -> Result<T, LibvirtError> {
         let (sender, receiver) = sync_channel(1);
         let worker = thread::Builder::new().name("libvirt call".into()).spawn(move || {
-            // Nobody listens any more after the limit: the answer is then dropped here.
+            // After the limit the receiver is gone: the answer is then dropped here.
             let _ = sender.send(work());
         });
         if let Err(error) = worker {
-            return Err(self.error(action, LibvirtErrorKind::Other(format!("no thread to run it on: {error}"))));
+            return Err(self.error(
+                action,
+                LibvirtErrorKind::Other(format!("vmgate could not start a thread for the call: {error}")),
+            ));
         }
         receiver.recv_timeout(self.timeout).map_err(|why| {
             let kind = match why {
                 RecvTimeoutError::Timeout => LibvirtErrorKind::TimedOut(self.timeout),
-                RecvTimeoutError::Disconnected => LibvirtErrorKind::Other("the call ended without an answer".into()),
+                RecvTimeoutError::Disconnected => {
+                    LibvirtErrorKind::Other("the call ended without an answer".into())
+                }
             };
             self.error(action, kind)
         })

@@ -1,4 +1,4 @@
-//! libvirt behind safe calls that end: the one place in vmgate with `unsafe`.
+//! Safe client of libvirt in which every call ends; the `unsafe` calls of libvirt's C functions are all here.
 //!
 //! Every call runs under a time limit, nothing ever prompts, and the traps of the `virt` crate (statistics that
 //! leak or abort, states that swallow errors) are stepped around with libvirt's C functions. Nothing here changes
@@ -6,16 +6,16 @@
 //! [`Domain::suspend`], [`Domain::resume`], [`Domain::destroy`], [`Domain::undefine`], [`Domain::update_device`] and
 //! [`Domain::set_metadata_element`], which only the executor calls, and [`Domain::dirty_rate`], which measures.
 
+mod blockers;
 mod bulk;
 mod cpu;
+mod device_update;
 mod dirty_rate;
 mod domain;
 mod error;
 mod job;
 mod limit;
-mod device_update;
 mod migrate;
-mod blockers;
 mod params;
 mod session;
 
@@ -28,14 +28,14 @@ pub use cpu::{CpuComparison, CpuRequest};
 pub use dirty_rate::DirtyRateSample;
 pub use domain::{Domain, RunState};
 pub use error::{LibvirtError, LibvirtErrorKind};
-pub use job::{JobEnd, JobStats, JobOperation};
+pub use job::{JobEnd, JobOperation, JobStats};
 pub use migrate::MigrateParams;
 
 use self::{error::kind_of_connect_error, limit::CallLimit, session::Session};
 use super::Uri;
 use crate::fact::{HostMemory, Version};
 
-/// How many names are offered in place of an unknown VM.
+/// Most similar names that are proposed in place of an unknown VM.
 const NEAR_NAMES: usize = 3;
 
 /// A hypervisor host, reached through libvirt.
@@ -45,12 +45,12 @@ pub struct Hypervisor {
     limit: CallLimit,
 }
 
-/// Figures of a host that libvirt keeps itself (virNodeGetInfo).
+/// CPUs and memory of a host (virNodeGetInfo).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeInfo {
     /// Logical CPUs that are online.
     pub cpus: u32,
-    /// All memory.
+    /// Total memory.
     pub memory_bytes: u64,
 }
 
@@ -66,7 +66,7 @@ impl Hypervisor {
         Ok(Self { session: Arc::new(session), limit })
     }
 
-    /// What people call the host: its name in the URI.
+    /// Name of the host in the URI, for messages.
     pub fn name(&self) -> &str {
         &self.limit.host
     }
@@ -88,7 +88,7 @@ impl Hypervisor {
         self.limit.call(action, move || work(&session))
     }
 
-    /// The VM of that name or UUID. An unknown one is an error that offers near names.
+    /// Finds the VM of that name or UUID. The error for an unknown one proposes similar names.
     pub fn domain(&self, name_or_uuid: &str) -> Result<Domain, LibvirtError> {
         let action = format!("find the VM `{name_or_uuid}`");
         let wanted = name_or_uuid.to_owned();
@@ -103,7 +103,8 @@ impl Hypervisor {
         match found {
             Ok(domain) => Ok(Domain::new(domain, &self.session, &self.limit)),
             Err(LibvirtError { kind: LibvirtErrorKind::NoSuchVm(_), .. }) => {
-                let near = self.vm_names().map(|names| similar_names(name_or_uuid, &names)).unwrap_or_default();
+                let near =
+                    self.vm_names().map(|names| similar_names(name_or_uuid, &names)).unwrap_or_default();
                 Err(self.limit.error(&action, LibvirtErrorKind::NoSuchVm(near)))
             }
             Err(error) => Err(error),
@@ -131,7 +132,7 @@ impl Hypervisor {
         })
     }
 
-    /// A job that now runs on any of this host's VMs, as `VM: what it does`. Each VM is asked in turn.
+    /// First job that runs on any of this host's VMs, as `VM: operation`. Asks each VM in turn.
     pub fn running_job(&self) -> Result<Option<String>, LibvirtError> {
         let domains = self.call("list the running VMs", |session| {
             session.connect().list_all_domains(sys::VIR_CONNECT_LIST_DOMAINS_ACTIVE)
@@ -173,14 +174,14 @@ impl Hypervisor {
         })
     }
 
-    /// What the QEMU at a path offers to VMs of a machine type (virConnectGetDomainCapabilities).
+    /// Domain capabilities: the offer of a QEMU to VMs of a machine type (virConnectGetDomainCapabilities).
     pub fn domain_capabilities_xml(
         &self,
         emulator: Option<&str>,
         request: &CpuRequest,
     ) -> Result<String, LibvirtError> {
         let (emulator, request) = (emulator.map(str::to_owned), request.clone());
-        self.call("read what its QEMU offers to this kind of VM", move |session| {
+        self.call("read the domain capabilities of its QEMU", move |session| {
             session.connect().domain_capabilities(
                 emulator.as_deref(),
                 request.arch.as_deref(),
@@ -193,18 +194,18 @@ impl Hypervisor {
 
     /// The host's own name.
     pub fn hostname(&self) -> Result<String, LibvirtError> {
-        self.call("ask for the host name", |session| session.connect().hostname())
+        self.call("read the host name", |session| session.connect().hostname())
     }
 
-    /// Version of the QEMU installed there.
+    /// Version of the QEMU that is installed on the host.
     pub fn hypervisor_version(&self) -> Result<Version, LibvirtError> {
-        self.call("ask for the QEMU version", |session| session.connect().hyp_version())
+        self.call("read the QEMU version", |session| session.connect().hyp_version())
             .map(Version::from_libvirt)
     }
 
     /// Version of the libvirt daemon.
     pub fn libvirt_version(&self) -> Result<Version, LibvirtError> {
-        self.call("ask for the libvirt version", |session| session.connect().lib_version())
+        self.call("read the libvirt version", |session| session.connect().lib_version())
             .map(Version::from_libvirt)
     }
 
@@ -215,7 +216,7 @@ impl Hypervisor {
 
     /// CPUs and memory as libvirt counts them.
     pub fn node_info(&self) -> Result<NodeInfo, LibvirtError> {
-        self.call("ask for the host's size", |session| {
+        self.call("read the number of CPUs and the memory of the host", |session| {
             let info = session.connect().node_info()?;
             Ok(NodeInfo { cpus: info.cpus, memory_bytes: info.memory.saturating_mul(1024) })
         })
@@ -223,13 +224,13 @@ impl Hypervisor {
 
     /// Memory of the host; available is what is free, buffered or cached.
     pub fn memory(&self) -> Result<HostMemory, LibvirtError> {
-        let stats = self.call("ask for the host's memory", memory_stats)?;
+        let stats = self.call("read the host's memory", memory_stats)?;
         let of = |name: &str| {
             stats.iter().find(|(field, _)| field == name).map(|(_, kib)| kib.saturating_mul(1024))
         };
         let (Some(total_bytes), Some(free)) = (of("total"), of("free")) else {
-            let kind = LibvirtErrorKind::NotSupported("it names neither total nor free memory".into());
-            return Err(self.limit.error("ask for the host's memory", kind));
+            let kind = LibvirtErrorKind::NotSupported("libvirt reports neither total nor free memory".into());
+            return Err(self.limit.error("read the host's memory", kind));
         };
         let cached = of("buffers").unwrap_or(0).saturating_add(of("cached").unwrap_or(0));
         Ok(HostMemory { total_bytes, available_bytes: free.saturating_add(cached).min(total_bytes) })
@@ -269,13 +270,13 @@ fn memory_stats(session: &Session) -> Result<Vec<(String, u64)>, Error> {
     Ok(stats.iter().take(written).map(|stat| (name(stat), stat.value)).collect())
 }
 
-/// Whether a text has the shape of a UUID, with or without dashes.
+/// True if a text has the shape of a UUID, with or without dashes.
 fn is_uuid(text: &str) -> bool {
     let digits = text.chars().filter(|&c| c != '-').count();
     digits == 32 && text.chars().all(|c| c == '-' || c.is_ascii_hexdigit())
 }
 
-/// The names most like the one that was wanted.
+/// Names most similar to the wanted one.
 fn similar_names(wanted: &str, names: &[String]) -> Vec<String> {
     let mut scored: Vec<(f64, &String)> = names
         .iter()

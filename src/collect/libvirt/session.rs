@@ -1,8 +1,8 @@
 //! One connection to a libvirt daemon: opened without prompts, closed without hanging.
 //!
-//! Before libvirt 10.3 (CVE-2024-4418) a client falls when a keepalive ends a connection on which two calls wait. So a
-//! connection either has no keepalive, and may be used from several threads, each call with its time limit; or it has one,
-//! and a single thread.
+//! Before libvirt 10.3 (CVE-2024-4418) a client crashes when a keepalive ends a connection on which two calls wait. So a
+//! connection either has no keepalive, and may be used from several threads, each call with its time limit; or it has a
+//! keepalive, and is used from a single thread.
 
 use std::{
     cell::Cell,
@@ -18,7 +18,7 @@ use virt::{connect::Connect, sys};
 /// Seconds between keepalive messages, and how many may stay unanswered before the connection counts as lost.
 const KEEPALIVE: (i32, u32) = (3, 3);
 
-/// Longest wait for a daemon to take leave.
+/// Longest wait for a daemon to close the connection.
 const CLOSE_LIMIT: Duration = Duration::from_millis(500);
 
 /// An open connection, which may be used from several threads at once.
@@ -28,20 +28,20 @@ pub(super) struct Session {
     uri: String,
 }
 
-/// A connection for one call that may last: a daemon that is silent meanwhile ends it. It is neither `Clone` nor `Sync`, so
-/// that one thread has it.
+/// A connection with a keepalive, for one long call: a daemon that is silent meanwhile ends it. Neither `Clone` nor `Sync`,
+/// so that only one thread uses it.
 #[derive(Debug)]
 pub(super) struct KeepaliveSession(Session, PhantomData<Cell<()>>);
 
 impl Session {
-    /// Connects. Blocks for as long as the transport does.
+    /// Opens a connection. Blocks for as long as the transport does.
     pub(super) fn open(uri: &str) -> Result<Self, virt::error::Error> {
         start_event_loop();
         let connect = ManuallyDrop::new(Connect::open(Some(uri))?);
         Ok(Self { connect, uri: uri.to_owned() })
     }
 
-    /// Another connection to the same daemon, with a keepalive. Blocks for as long as the transport does.
+    /// Opens another connection to the same daemon, with a keepalive. Blocks for as long as the transport does.
     pub(super) fn with_keepalive(&self) -> Result<KeepaliveSession, virt::error::Error> {
         let session = Self::open(&self.uri)?;
         session.connect.set_keep_alive(KEEPALIVE.0, KEEPALIVE.1)?;
@@ -68,7 +68,7 @@ impl KeepaliveSession {
     }
 }
 
-/// A reference to a connection on its way to the thread that gives it back.
+/// A reference to a connection on its way to the thread that closes the connection.
 struct ClosingConnection(sys::virConnectPtr);
 
 // SAFETY: libvirt's connections are reference-counted with atomics and may be released on any thread.

@@ -1,4 +1,4 @@
-//! The certificates of both ends, and whether this move speaks TLS with them.
+//! TLS certificates of both ends, and their use in this move.
 
 use std::net::IpAddr;
 
@@ -24,7 +24,7 @@ pub(super) fn of(source: &PathEnd, destination: &PathEnd) -> Fact<Vec<Certificat
 }
 
 fn certificate(file: &CertificateFile, end: fact::End, tls_name: Option<&str>) -> Certificate {
-    // The migration itself is not encrypted by vmgate, so that QEMU's certificates are not used.
+    // vmgate does not encrypt the migration itself, so QEMU's certificates are not used.
     let used = match file.purpose {
         CertificateUse::LibvirtCa | CertificateUse::LibvirtServer => tls_name.is_some(),
         _ => false,
@@ -45,8 +45,8 @@ fn certificate(file: &CertificateFile, end: fact::End, tls_name: Option<&str>) -
     }
 }
 
-/// Whether a name of a certificate is the one that is looked for (RFC 6125 section 6.4): letters' case does not matter,
-/// and `*` stands for one whole label, the first.
+/// True if a certificate's name matches the wanted name (RFC 6125 section 6.4): case does not matter, and `*` stands for
+/// one whole label, the first.
 fn matches(given: &str, wanted: &str) -> bool {
     if let (Ok(given), Ok(wanted)) = (given.parse::<IpAddr>(), wanted.parse::<IpAddr>()) {
         return given == wanted;

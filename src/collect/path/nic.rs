@@ -1,26 +1,26 @@
-//! The interface of each end, and what shares it.
+//! The interface at each end of the path, and other users of that interface.
 
 use std::net::IpAddr;
 
 use super::{
     PathEnd,
     address::{prefix_match, split_prefix},
-    wire::{devices, guest_bridge, is_passed_by_others, speed, shares_a_wire_by_name},
+    wire::{devices, guest_bridge, is_passed_by_others, shares_a_wire_by_name, speed},
 };
 use crate::{
     collect::probe::host::RateLimit,
     fact::{Cause, Fact, Nic, NicKind, PathNic, Route, Shaper, ShaperKind},
 };
 
-/// Which way a shaper looks.
+/// Direction of traffic that a shaper limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Direction {
     Sending,
     Receiving,
 }
 
-/// The interface that the source's kernel sends to the address by. Where it was not asked, the longest matching route of
-/// the main table; of equal ones the lowest metric.
+/// Interface through which the source's kernel sends to the address. If the kernel was not asked: that of the longest
+/// matching route of the main table; of equal ones the lowest metric.
 pub(super) fn source_nic(address: IpAddr, end: &PathEnd) -> Fact<PathNic> {
     if let Fact::Known(found) = &end.network.route
         && found.to == address
@@ -41,7 +41,7 @@ pub(super) fn source_nic(address: IpAddr, end: &PathEnd) -> Fact<PathNic> {
     })
 }
 
-/// The interface that holds the address.
+/// Interface of the destination with the address.
 pub(super) fn destination_nic(address: IpAddr, end: &PathEnd) -> Fact<PathNic> {
     end.nics.as_ref().and_then(|nics| {
         let holds = |nic: &&Nic| {
@@ -51,7 +51,7 @@ pub(super) fn destination_nic(address: IpAddr, end: &PathEnd) -> Fact<PathNic> {
             Some(nic) => nic_named(&nic.name, end, Direction::Receiving),
             None => Fact::unknown(
                 Cause::NotSupported,
-                format!("no interface of the destination host holds {address}"),
+                format!("no interface of the destination host has the address {address}"),
             ),
         }
     })
@@ -74,13 +74,17 @@ fn path_nic(nic: &Nic, nics: &[Nic], routes: &[Route], end: &PathEnd, direction:
     let carries_default_route =
         routes.iter().any(|route| is_default(route) && shares_a_wire_by_name(&route.nic, name, nics));
     let storage: Fact<Vec<String>> = end.network.storage.as_ref().map(|storage| {
-        storage.iter().filter(|one| shares_a_wire_by_name(&one.nic, name, nics)).map(|one| one.what.clone()).collect()
+        storage
+            .iter()
+            .filter(|one| shares_a_wire_by_name(&one.nic, name, nics))
+            .map(|one| one.what.clone())
+            .collect()
     });
     let has_storage = storage.known().is_none_or(|storage| !storage.is_empty());
     let shapers = end.network.shapers.as_ref().map(|shapers| {
         let limits = if direction == Direction::Sending { &shapers.sent } else { &shapers.received };
         let here = limits.iter().filter(|limit| devices.contains(&limit.nic));
-        // Other traffic of the host itself goes the same way down.
+        // Other traffic of the host itself passes the same lower interfaces.
         let shared = |limit: &RateLimit| {
             is_passed_by_others(&limit.nic, name, nics)
                 || (nic.kind != NicKind::Bridge && (carries_default_route || has_storage))
@@ -114,7 +118,7 @@ fn path_nic(nic: &Nic, nics: &[Nic], routes: &[Route], end: &PathEnd, direction:
     }
 }
 
-/// Whether everything that passes has to share the rate; the others hold each flow or class to it.
+/// True if all traffic shares the rate of such a shaper; other kinds limit each flow or class to the rate.
 fn is_one_bucket(kind: ShaperKind) -> bool {
     match kind {
         ShaperKind::Tbf | ShaperKind::Police => true,

@@ -145,7 +145,9 @@ fn a_vlan_has_the_speed_of_its_wire_and_a_limit_counts() {
 fn what_is_missing_is_unknown_with_its_reason() {
     let path = found(vec![], vec![route("192.0.2.0/24", "eth0", 0)]);
     assert!(matches!(&path.source_nic, Fact::Unknown(why) if why.reason.contains("no route to 10.77.1.2")));
-    assert!(matches!(&path.destination_nic, Fact::Unknown(why) if why.reason.contains("holds 10.77.1.2")));
+    assert!(
+        matches!(&path.destination_nic, Fact::Unknown(why) if why.reason.contains("has the address 10.77.1.2"))
+    );
     assert!(path.bandwidth_bytes_per_second.known().is_none());
 }
 
@@ -250,7 +252,7 @@ fn ports_are_reachable_when_no_rule_could_stop_it_and_unknown_when_one_could() {
     destination.network.firewall = Fact::Known(Firewall::default());
     let mut source = end(&nics, &routes);
     source.network.firewall = Fact::Known(Firewall::default());
-    let ports = |source: &PathEnd, destination: &End| {
+    let ports = |source: &PathEnd, destination: &PathEnd| {
         worked_out(source, destination, &Change::default()).ports.known().unwrap().clone()
     };
     let open = ports(&source, &destination);
