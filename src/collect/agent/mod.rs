@@ -1,8 +1,8 @@
 //! The QEMU guest agent as access to the guest.
 //!
-//! An agent that may run a shell fetches everything with one command; with one that may only read files, they are read
-//! one by one and processes stay unknown; where it forbids both, everything is unknown. Limits apply to each answer, to all
-//! answers together, and to the time for them.
+//! An agent that may run a shell fetches everything with one command. With an agent that may only read files, vmgate reads
+//! them one by one, and processes stay unknown. Without both permissions everything is unknown. Limits apply to each
+//! answer, to all answers together, and to the time for them.
 
 mod ask;
 mod command;

@@ -314,7 +314,7 @@ mod tests {
         assert_eq!(error.kind, LibvirtErrorKind::NoSuchVm(vec!["test".into()]));
         assert_eq!(
             error.to_string(),
-            "host this machine: cannot find the VM `tset`: there is no such VM. Did you mean test?"
+            "host this machine: cannot find the VM `tset`: the host has no such VM. Did you mean test?"
         );
         let error = mock().domain("6695eb01-f6a4-8304-79aa-97f2502e193e").unwrap_err();
         assert_eq!(error.kind, LibvirtErrorKind::NoSuchVm(vec![]));

@@ -76,7 +76,7 @@ impl Subject {
 pub struct SshTarget {
     /// The host's name or address.
     pub host: String,
-    /// The user there; none leaves it to ssh's configuration.
+    /// The user on the host; none leaves it to ssh's configuration.
     pub user: Option<String>,
     /// The port; none leaves it to ssh's configuration.
     pub port: Option<u16>,
