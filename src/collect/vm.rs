@@ -97,7 +97,8 @@ pub(super) fn complete(
 }
 
 /// Version of the QEMU that runs the VM, as its own binary reports it, or else that of the installed QEMU for as long as
-/// the VM's process was started from the binary that is installed. QEMU's monitor knows the version, too, but asking the monitor taints the domain.
+/// the VM's process was started from the installed binary. QEMU's monitor knows the version, too, but asking it taints the
+/// domain.
 fn qemu_version(
     uuid: Option<&str>,
     is_host_default: bool,
