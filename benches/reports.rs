@@ -54,7 +54,7 @@ fn one(moves: &str) -> Verdict {
     }
     let policy =
         Policy::load(&[RuleSource::Builtin], None, &ParamOverrides::new()).expect("the shipped rules");
-    let facts = collect::document::read(&root.join("rules/fixtures/idle-vm.yaml")).expect("facts");
+    let facts = collect::facts_file::read(&root.join("rules/fixtures/idle-vm.yaml")).expect("facts");
     policy.judge(facts, "2026-11-23T01:05:00Z".parse().expect("a time"), &VerdictRequest::default())
 }
 

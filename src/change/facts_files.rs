@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use super::{ChangeFile, PlannedMove};
 use crate::{
-    collect::{Uri, document},
+    collect::{Uri, facts_file},
     document::Problems,
     fact::{Fact, Facts, Host, Vm},
 };
@@ -63,7 +63,7 @@ impl FactsFiles {
             });
             files.sort();
         }
-        let read = |file: PathBuf| Ok((file.clone(), document::read(&file)?));
+        let read = |file: PathBuf| Ok((file.clone(), facts_file::read(&file)?));
         Ok(Self { files: files.into_iter().map(read).collect::<Result<_, FactsFilesError>>()? })
     }
 

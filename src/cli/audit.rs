@@ -15,7 +15,7 @@ use crate::{
     collect::{
         Uri,
         libvirt::ask_each,
-        survey::{self, HostRequest, SurveyedName},
+        survey::{self, HostRequest, HostSummary},
     },
     preflight::VerdictRequest,
     verdict::{ExitCode, Verdict},
@@ -40,11 +40,11 @@ impl AuditCommand {
         let requests = self.requests(&session)?;
         let reports = self.reports.open()?;
         let now = session.now();
-        let bar = output::progress(shared, requests.len() as u64 * survey::PARTS, "hosts");
+        let bar = output::progress(shared, requests.len() as u64 * survey::STEPS_PER_HOST, "hosts");
         let survey = survey::survey(requests, session.timeout(), now, || bar.inc(1));
         bar.finish_and_clear();
         let moves = ask_each(&survey.moves(), |wanted| {
-            let (source, destination) = survey.ends(*wanted)?;
+            let (source, destination) = survey.host_names(*wanted)?;
             let verdict = policy.judge(survey.facts(*wanted)?, now, &VerdictRequest::default());
             Some(JudgedMove { source: source.to_owned(), destination: destination.to_owned(), verdict })
         });
@@ -120,12 +120,12 @@ pub(super) fn request_of(named: &str, uri: Uri, session: &Session) -> Result<Hos
     })
 }
 
-fn audited(host: SurveyedName) -> AuditedHost {
+fn audited(host: HostSummary) -> AuditedHost {
     AuditedHost {
         name: host.name,
         uri: host.uri,
         running: host.running,
         idle: host.idle,
-        lost: host.lost.map(|why| why.reason),
+        lost: host.unreachable.map(|why| why.reason),
     }
 }

@@ -81,7 +81,7 @@ impl Check {
 
     fn facts(&self, session: &Session) -> Result<Facts, Failure> {
         if let Some(file) = &self.facts {
-            return collect::document::read(file).map_err(Failure::usage);
+            return collect::facts_file::read(file).map_err(Failure::usage);
         }
         Self::ask_hosts(self, session)
     }

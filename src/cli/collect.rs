@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     change::{ChangeFile, PlannedMove},
-    collect::{self, CollectError, Request, libvirt::Trouble},
+    collect::{self, CollectError, CollectRequest, libvirt::LibvirtErrorKind},
     error::with_causes,
     fact::{Change, Facts},
     verdict::ExitCode,
@@ -62,14 +62,14 @@ pub(super) fn request_of(
     planned: &PlannedMove,
     looking: &MoveOptions,
     session: &Session,
-) -> Result<Request, Failure> {
+) -> Result<CollectRequest, Failure> {
     let hosts = (planned.from.clone(), planned.to.clone());
     let (guest, asked) = (planned.guest.as_deref(), change.to_fact(planned));
     looking.request_between(hosts, &planned.vm, guest, planned.migrate_address, asked, session)
 }
 
 /// Collects what a request asks for.
-pub(super) fn facts(request: &Request, now: jiff::Timestamp) -> Result<Facts, Failure> {
+pub(super) fn facts(request: &CollectRequest, now: jiff::Timestamp) -> Result<Facts, Failure> {
     collect::collect(request, now).map_err(|error| failure(&error))
 }
 
@@ -78,7 +78,7 @@ pub(super) fn failure(error: &CollectError) -> Failure {
     let text = with_causes(error);
     let mistaken = match error {
         CollectError::SameHost { .. } => true,
-        CollectError::Source(error) => matches!(error.trouble, Trouble::NoSuchVm(_)),
+        CollectError::Source(error) => matches!(error.kind, LibvirtErrorKind::NoSuchVm(_)),
     };
     if mistaken { Failure::usage(text) } else { Failure::failed(text) }
 }

@@ -208,7 +208,7 @@ fn look(inventory: &Inventory, session: &Session) -> Result<Box<dyn Site>, Failu
         })
     });
     let requests: Vec<HostRequest> = requests.collect::<Result<_, Failure>>()?;
-    let bar = output::progress(session.shared, requests.len() as u64 * survey::PARTS, "hosts");
+    let bar = output::progress(session.shared, requests.len() as u64 * survey::STEPS_PER_HOST, "hosts");
     let survey = survey::survey(requests, session.timeout(), session.now(), || bar.inc(1));
     bar.finish_and_clear();
     let observations = match session.ledger()? {

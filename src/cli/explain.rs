@@ -38,7 +38,7 @@ impl Explain {
         let verdicts = match (&self.verdict, &self.facts) {
             (Some(file), _) => output::read_verdicts(file)?,
             (None, Some(file)) => {
-                let facts = collect::document::read(file).map_err(Failure::usage)?;
+                let facts = collect::facts_file::read(file).map_err(Failure::usage)?;
                 vec![policy.judge(facts, session.now(), &VerdictRequest::default())]
             }
             (None, None) => Vec::new(),

@@ -9,7 +9,7 @@ use super::{Failure, hook, options::Shared, output, session::Session};
 use crate::{
     collect::{
         Uri,
-        libvirt::{Domain, Hypervisor, Trouble},
+        libvirt::{Domain, Hypervisor, LibvirtErrorKind},
         text::plain,
         transport::Transport,
     },
@@ -48,8 +48,8 @@ impl Isolate {
         let session = Session::open(shared)?;
         let uri: Uri = self.on.parse().map_err(|error| Failure::usage(format!("--on: {error}")))?;
         let hypervisor = Hypervisor::open(&uri, session.timeout()).map_err(Failure::failed)?;
-        let domain = hypervisor.domain(&self.vm).map_err(|error| match error.trouble {
-            Trouble::NoSuchVm(_) => Failure::usage(error),
+        let domain = hypervisor.domain(&self.vm).map_err(|error| match error.kind {
+            LibvirtErrorKind::NoSuchVm(_) => Failure::usage(error),
             _ => Failure::failed(error),
         })?;
         if self.release {
@@ -101,7 +101,7 @@ impl Isolate {
             uri,
             probe: &probe,
             shell: &session.shell(uri)?,
-            guest: &session.guest_way(&self.vm, self.guest.as_deref())?,
+            guest: &session.guest_access(&self.vm, self.guest.as_deref())?,
             timeout: session.timeout(),
             folder: &folder,
         };

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     change::{AfterNoGo, ChangeFile, Limits, MovePlan, PlannedMove},
-    collect::transport::GuestWay,
+    collect::transport::GuestAccess,
     execute::{self, Assignment, Done, Event, Hosts, Judge, Keeper, Pass, Progress, Undone},
     fact::{Change, Facts},
     ledger::{Entry, Ledger, entry::State},
@@ -147,7 +147,7 @@ impl Migrate {
         plan.settings.isolate = self.isolate.then_some(true);
         Ok(Order {
             vm,
-            plan: seen_by(&request.guest_way, plan),
+            plan: seen_by(&request.guest_access, plan),
             judge: Judge { policy, request, asked, at: session.shared.at },
             limits: Limits::default(),
             address: self.the_move.migrate_address,
@@ -167,7 +167,7 @@ pub(super) fn orders<'a>(
         let request = collect::request_of(change, planned, look, session)?;
         Ok(Order {
             vm: planned.vm.clone(),
-            plan: seen_by(&request.guest_way, planned.plan.clone()),
+            plan: seen_by(&request.guest_access, planned.plan.clone()),
             judge: Judge {
                 policy,
                 request,
@@ -182,8 +182,8 @@ pub(super) fn orders<'a>(
 }
 
 /// A guest that is not to be looked into, or not through its agent, is not told through its agent either.
-fn seen_by(way: &GuestWay, plan: MovePlan) -> MovePlan {
-    let notify = plan.notify.filter(|_| *way == GuestWay::Agent);
+fn seen_by(way: &GuestAccess, plan: MovePlan) -> MovePlan {
+    let notify = plan.notify.filter(|_| *way == GuestAccess::Agent);
     MovePlan { notify, ..plan }
 }
 

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::{Failure, session::Session};
 #[cfg(feature = "libvirt")]
 use crate::collect::{
-    Request, TryPath, Uri,
+    CollectRequest, TryPath, Uri,
     probe::host::trial::{LONGEST_STREAM, Stream},
 };
 use crate::fact::Change;
@@ -134,7 +134,12 @@ pub(super) struct MoveOptions {
 #[cfg(feature = "libvirt")]
 impl MoveOptions {
     /// What is to be collected for this move.
-    pub(super) fn request(&self, vm: &str, change: Change, session: &Session) -> Result<Request, Failure> {
+    pub(super) fn request(
+        &self,
+        vm: &str,
+        change: Change,
+        session: &Session,
+    ) -> Result<CollectRequest, Failure> {
         self.request_between(self.uris()?, vm, self.guest.as_deref(), self.migrate_address, change, session)
     }
 
@@ -147,8 +152,8 @@ impl MoveOptions {
         migrate_address: Option<std::net::IpAddr>,
         change: Change,
         session: &Session,
-    ) -> Result<Request, Failure> {
-        Ok(Request {
+    ) -> Result<CollectRequest, Failure> {
+        Ok(CollectRequest {
             vm: vm.to_owned(),
             source_probe: session.probe(&from)?,
             destination_probe: session.probe(&to)?,
@@ -158,7 +163,7 @@ impl MoveOptions {
             allow_monitor: self.allow_monitor,
             planned: Vec::new(),
             maintenance: session.maintenance(&to),
-            guest_way: session.guest_way(vm, guest)?,
+            guest_access: session.guest_access(vm, guest)?,
             from,
             to,
             migrate_address: migrate_address.map(|address| address.to_string()),

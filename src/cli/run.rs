@@ -23,7 +23,7 @@ use super::{
 use crate::{
     campaign::{Ending, Mover, Runner, RunnerError, Settings, Summary, uptime_seconds},
     change::ChangeFile,
-    collect::ready,
+    collect::host_versions,
     execute::{self, Fate, Hosts, Undone},
     ledger::{Ledger, campaign::Released},
     verdict::ExitCode,
@@ -240,7 +240,7 @@ impl Mover for Live<'_> {
             ));
         }
         wait_for.hosts.iter().try_for_each(|host| {
-            ready::ready(host, &wait_for.versions, self.timeout)
+            host_versions::check(host, &wait_for.versions, self.timeout)
                 .map_err(|why| format!("`{name}` waits: {why}"))
         })
     }

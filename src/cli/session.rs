@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::{Failure, options::Shared, output};
 #[cfg(feature = "libvirt")]
-use crate::collect::transport::{GuestWay, Transport};
+use crate::collect::transport::{GuestAccess, Transport};
 #[cfg(feature = "libvirt")]
 use crate::config::HostConfig;
 #[cfg(feature = "libvirt")]
@@ -147,13 +147,13 @@ impl<'a> Session<'a> {
 
     /// The way into a VM's guest: what the option says, else what the configuration names, else the agent.
     #[cfg(feature = "libvirt")]
-    pub(super) fn guest_way(&self, vm: &str, option: Option<&str>) -> Result<GuestWay, Failure> {
+    pub(super) fn guest_access(&self, vm: &str, option: Option<&str>) -> Result<GuestAccess, Failure> {
         let config = self.config.guests.get(vm);
-        let exec = config.and_then(|config| config.exec.clone()).map(GuestWay::Exec);
+        let exec = config.and_then(|config| config.exec.clone()).map(GuestAccess::Exec);
         let ssh = || {
             let target = config.and_then(|config| config.ssh.as_deref());
             target
-                .map(|target| ssh_target(target, &format!("guests.{vm}.ssh")).map(GuestWay::Ssh))
+                .map(|target| ssh_target(target, &format!("guests.{vm}.ssh")).map(GuestAccess::Ssh))
                 .transpose()
         };
         let not_named = |what: &str| {
@@ -161,11 +161,13 @@ impl<'a> Session<'a> {
         };
         match option {
             None => Ok(exec.map_or_else(ssh, |exec| Ok(Some(exec)))?.unwrap_or_default()),
-            Some("agent") => Ok(GuestWay::Agent),
-            Some("none") => Ok(GuestWay::None("the guest was not asked, as --guest none says".to_owned())),
+            Some("agent") => Ok(GuestAccess::Agent),
+            Some("none") => Ok(GuestAccess::None("the guest was not asked, as --guest none says".to_owned())),
             Some("exec") => exec.ok_or_else(|| not_named("exec")),
             Some("ssh") => ssh()?.ok_or_else(|| not_named("ssh")),
-            Some(target) if target.starts_with("ssh://") => ssh_target(target, "--guest").map(GuestWay::Ssh),
+            Some(target) if target.starts_with("ssh://") => {
+                ssh_target(target, "--guest").map(GuestAccess::Ssh)
+            }
             Some(other) => Err(Failure::usage(format!(
                 "--guest {other}: give agent, none, exec, ssh or ssh://USER@HOST[:PORT]"
             ))),

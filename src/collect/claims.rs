@@ -1,4 +1,4 @@
-//! What is promised of a host's memory: VMs that run there, come in now, or are planned to come first.
+//! Claims on a host's memory: by VMs that run there, are migrating in now, or are planned to move there first.
 
 use super::{
     domain_xml::{self, Backing},
@@ -7,32 +7,32 @@ use super::{
 };
 use crate::fact::{Fact, HostJob, HostVm, HugePageClaim, MemoryClaims};
 
-/// A VM that is to come to the destination before the one that is judged. The caller plans it: nothing on the hosts
-/// tells.
+/// A VM that is planned to move to the destination before the one that is judged. Known only to the caller: nothing on
+/// the hosts shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlannedMove {
     /// The VM's name.
     pub vm: String,
-    /// Most memory that it may have.
+    /// Maximum memory of the VM.
     pub memory_bytes: u64,
     /// Size of the huge pages that back it; none for ordinary pages.
     pub huge_page_bytes: Option<u64>,
 }
 
-/// What a host's VMs do and claim.
+/// VMs of a host, their jobs, and their claims on memory.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub(super) struct Seen {
+pub(super) struct VmsAndClaims {
     pub(super) vms: Fact<Vec<HostVm>>,
     pub(super) active: Fact<Vec<String>>,
     pub(super) jobs: Fact<Vec<HostJob>>,
     pub(super) claims: Fact<MemoryClaims>,
 }
 
-/// The name that libvirt's job operation has for a VM that comes in.
+/// Name of the job operation of a VM that migrates in.
 const INCOMING: &str = "migration-in";
 
-/// What the VMs of a host say. Asks each running one for its job, and each that comes in for its memory.
-pub(super) fn of(guests: Fact<&[GuestSummary]>) -> Seen {
+/// Facts of the VMs of a host. Asks each running one for its job, and each that migrates in for its memory.
+pub(super) fn of(guests: Fact<&[GuestSummary]>) -> VmsAndClaims {
     let jobs = guests.clone().map(jobs);
     let listed = guests.clone().map(|guests| {
         let vm = |guest: &GuestSummary| HostVm {
@@ -48,7 +48,7 @@ pub(super) fn of(guests: Fact<&[GuestSummary]>) -> Seen {
         uuids
     });
     let claims = guests.and_then(|guests| jobs.as_ref().map(|jobs| claims(guests, jobs)));
-    Seen { vms: listed, active, jobs, claims }
+    VmsAndClaims { vms: listed, active, jobs, claims }
 }
 
 fn jobs(guests: &[GuestSummary]) -> Vec<HostJob> {
@@ -77,7 +77,7 @@ fn claims(guests: &[GuestSummary], jobs: &[HostJob]) -> MemoryClaims {
     }
 }
 
-/// Ordinary memory that an arriving VM has yet to take: what it may have, less what its process already holds.
+/// Ordinary memory that an incoming VM has yet to take: its maximum, less what its process already holds.
 fn yet_to_fill(guest: &GuestSummary) -> u64 {
     let on_huge_pages = backing(&guest.domain).is_some_and(|backing| backing != Backing::Ordinary);
     if on_huge_pages {

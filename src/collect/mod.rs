@@ -1,24 +1,22 @@
-//! Collection: the one part of vmgate that reads the world.
+//! Collection of facts: the one part of vmgate that reads from hosts and guests.
 //!
-//! [`collect`] learns everything about one move; [`document::read`] takes it from a file instead. Whatever cannot be
+//! [`collect`] gathers the facts of one move; [`facts_file::read`] reads them from a file instead. Whatever cannot be
 //! learnt is an unknown fact with its reason. The probes ([`probe`]) and their parsers need no hypervisor; what
 //! talks to one is behind the feature `libvirt`.
 
 #[cfg(feature = "libvirt")]
-pub mod again;
+pub mod after_migration;
 pub mod agent;
-#[cfg(feature = "libvirt")]
-mod alone;
 #[cfg(feature = "libvirt")]
 mod asker;
 pub mod capabilities;
 #[cfg(feature = "libvirt")]
 mod claims;
 #[cfg(feature = "libvirt")]
-mod dirtying;
-pub mod document;
+mod dirty_measurement;
 pub mod domain_capabilities;
 pub mod domain_xml;
+pub mod facts_file;
 #[cfg(feature = "libvirt")]
 mod flows;
 #[cfg(fuzzing)]
@@ -29,6 +27,10 @@ mod gather;
 mod guest;
 #[cfg(feature = "libvirt")]
 mod host;
+#[cfg(feature = "libvirt")]
+mod host_probes;
+#[cfg(feature = "libvirt")]
+pub mod host_versions;
 #[cfg(feature = "libvirt")]
 pub mod libvirt;
 #[cfg(feature = "libvirt")]
@@ -41,11 +43,7 @@ pub mod path;
 mod peers;
 pub mod probe;
 #[cfg(feature = "libvirt")]
-mod probes;
-#[cfg(feature = "libvirt")]
 mod provenance;
-#[cfg(feature = "libvirt")]
-pub mod ready;
 #[cfg(feature = "libvirt")]
 pub mod survey;
 pub mod text;
@@ -54,14 +52,16 @@ mod uri;
 #[cfg(feature = "libvirt")]
 mod vm;
 #[cfg(feature = "libvirt")]
+mod without_move;
+#[cfg(feature = "libvirt")]
 mod worker;
 
 #[cfg(feature = "libvirt")]
-pub use alone::collect_alone;
-#[cfg(feature = "libvirt")]
 pub use claims::PlannedMove;
 #[cfg(feature = "libvirt")]
-pub use gather::{CollectError, Request, collect};
+pub use gather::{CollectError, CollectRequest, collect};
 #[cfg(feature = "libvirt")]
-pub use probes::TryPath;
+pub use host_probes::TryPath;
 pub use uri::{InvalidUri, Uri};
+#[cfg(feature = "libvirt")]
+pub use without_move::collect_without_move;

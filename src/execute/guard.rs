@@ -285,13 +285,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{change::MoveSettings, collect::libvirt::Operation};
+    use crate::{change::MoveSettings, collect::libvirt::JobOperation};
 
     const MIB: u64 = 1 << 20;
 
     fn job(round: u64, left_mib: u64, sent: u64, dirtied: Option<u64>) -> JobStats {
         JobStats {
-            operation: Operation::MigrationOut,
+            operation: JobOperation::MigrationOut,
             end: None,
             elapsed: None,
             data_total_bytes: None,

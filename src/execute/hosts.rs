@@ -7,7 +7,7 @@ use std::{
 
 use crate::collect::{
     Uri, capabilities,
-    libvirt::{Domain, Hypervisor, LibvirtError, Trouble},
+    libvirt::{Domain, Hypervisor, LibvirtError, LibvirtErrorKind},
 };
 
 /// Both hosts of a move.
@@ -68,12 +68,17 @@ impl Line {
     ) -> Result<T, LibvirtError> {
         let answer = self.hypervisor().and_then(|hypervisor| question(&hypervisor));
         match answer {
-            Err(LibvirtError { trouble: Trouble::ConnectionLost(_) | Trouble::TimedOut(_), .. }) => {
+            Err(LibvirtError {
+                kind: LibvirtErrorKind::ConnectionLost(_) | LibvirtErrorKind::TimedOut(_),
+                ..
+            }) => {
                 *self.open.lock().unwrap_or_else(PoisonError::into_inner) = None;
                 self.hypervisor().and_then(|hypervisor| question(&hypervisor))
             }
             // libvirt has words of its own for every way in which a connection can be gone.
-            Err(LibvirtError { trouble: Trouble::Other(_) | Trouble::Unreachable(_), .. }) => {
+            Err(LibvirtError {
+                kind: LibvirtErrorKind::Other(_) | LibvirtErrorKind::Unreachable(_), ..
+            }) => {
                 *self.open.lock().unwrap_or_else(PoisonError::into_inner) = None;
                 answer
             }

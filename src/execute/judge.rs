@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use crate::{
     change::MovePlan,
-    collect::{self, CollectError, Request},
+    collect::{self, CollectError, CollectRequest},
     fact::Facts,
     ledger::Ledger,
     preflight::{Policy, VerdictRequest},
@@ -16,7 +16,7 @@ pub struct Judge<'a> {
     /// The rules, with waivers.
     pub policy: &'a Policy,
     /// What is to be collected.
-    pub request: Request,
+    pub request: CollectRequest,
     /// How the verdict is asked for.
     pub asked: VerdictRequest,
     /// The time to evaluate at; the present for none.

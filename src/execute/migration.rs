@@ -13,7 +13,7 @@ use std::{
 use super::guard::{Guard, Measure, Outlook};
 use crate::{
     change::MovePlan,
-    collect::libvirt::{Domain, Hypervisor, JobStats, LibvirtError, MigrateParams, Trouble},
+    collect::libvirt::{Domain, Hypervisor, JobStats, LibvirtError, MigrateParams, LibvirtErrorKind},
 };
 
 /// Time between two looks at a running migration.
@@ -132,8 +132,8 @@ fn params(
 fn lost_sight(host: &str) -> LibvirtError {
     LibvirtError {
         host: host.to_owned(),
-        doing: "migrate the VM".to_owned(),
-        trouble: Trouble::Other("the call ended without an answer".to_owned()),
+        action: "migrate the VM".to_owned(),
+        kind: LibvirtErrorKind::Other("the call ended without an answer".to_owned()),
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::{
     change::Notify,
     collect::{
-        agent::{Carried, order},
+        agent::{ScriptResult, run_script},
         libvirt::Domain,
     },
 };
@@ -51,14 +51,16 @@ pub(super) fn tell(domain: &Domain, notify: &Notify, news: News, leave: &dyn Fn(
         News::After | News::Stayed => AFTERWARDS,
     };
     let note = |text: String| Answer::Ready(Some(text));
-    match order(domain.clone(), &script(&notify.folder, news), limit, leave) {
-        Ok(Carried::Ended { code: 0, said }) if said.is_empty() => Answer::Ready(None),
-        Ok(Carried::Ended { code: 0, said }) => note(format!("the guest says: {said}")),
-        Ok(Carried::Ended { code, said }) => {
-            Answer::Objects(format!("a hook in {} ended with {code}: {said}", notify.folder))
+    match run_script(domain.clone(), &script(&notify.folder, news), limit, leave) {
+        Ok(ScriptResult::Exited { code: 0, output }) if output.is_empty() => Answer::Ready(None),
+        Ok(ScriptResult::Exited { code: 0, output }) => note(format!("the guest says: {output}")),
+        Ok(ScriptResult::Exited { code, output }) => {
+            Answer::Objects(format!("a hook in {} ended with {code}: {output}", notify.folder))
         }
-        Ok(Carried::StillRuns) => note(format!("its hooks still run after {} s", limit.as_secs_f64())),
-        Ok(Carried::Left) => note("its hooks were not waited for".to_owned()),
+        Ok(ScriptResult::StillRunning) => {
+            note(format!("its hooks still run after {} s", limit.as_secs_f64()))
+        }
+        Ok(ScriptResult::Abandoned) => note("its hooks were not waited for".to_owned()),
         Err(why) => note(format!("it could not be told: {}", why.reason)),
     }
 }

@@ -6,7 +6,7 @@ use super::notify::quoted;
 use crate::{
     change::{Action, ActionKind, RunsOn},
     collect::{
-        agent::{Carried, order},
+        agent::{ScriptResult, run_script},
         libvirt::Domain,
         transport,
     },
@@ -98,14 +98,14 @@ impl Preparation<'_> {
 
     fn in_guest(&self, script: &str, action: &Action) -> Result<i64, String> {
         let limit = Duration::from_secs_f64(action.time_limit_seconds);
-        match order(self.domain.clone(), script, limit, &|| false) {
-            Ok(Carried::Ended { code, said }) => {
-                if code != 0 && !said.is_empty() {
-                    tracing::info!("the guest says: {said}");
+        match run_script(self.domain.clone(), script, limit, &|| false) {
+            Ok(ScriptResult::Exited { code, output }) => {
+                if code != 0 && !output.is_empty() {
+                    tracing::info!("the guest says: {output}");
                 }
                 Ok(code)
             }
-            Ok(Carried::StillRuns | Carried::Left) => {
+            Ok(ScriptResult::StillRunning | ScriptResult::Abandoned) => {
                 Err(format!("it did not end within {} s in the guest", action.time_limit_seconds))
             }
             Err(why) => Err(why.reason),

@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{Hosts, Whereabouts, whereabouts::Presence};
-use crate::collect::libvirt::Operation;
+use crate::collect::libvirt::JobOperation;
 
 /// How long libvirt gets to tidy up after each step.
 const SETTLING: Duration = Duration::from_secs(20);
@@ -57,7 +57,7 @@ pub(super) fn end_job(vm: &str, hosts: &Hosts, ago: Duration) -> bool {
     let start = Instant::now();
     while start.elapsed() < SETTLING {
         let Ok(Some(job)) = hosts.source.domain(vm).and_then(|domain| domain.job_info()) else { return true };
-        let ours = job.operation == Operation::MigrationOut
+        let ours = job.operation == JobOperation::MigrationOut
             && job.elapsed.is_none_or(|elapsed| elapsed + JOB_SLACK >= ago);
         if !ours {
             return false;

@@ -128,7 +128,7 @@ impl Run<'_> {
             uri,
             probe: &probe,
             shell: &keeper.shell,
-            guest: &request.guest_way,
+            guest: &request.guest_access,
             timeout: request.timeout,
             folder,
         };

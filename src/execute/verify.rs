@@ -9,7 +9,7 @@ use std::{
 use jiff::Timestamp;
 
 use crate::{
-    collect::{Request, again, domain_xml, libvirt::Domain},
+    collect::{CollectRequest, after_migration, domain_xml, libvirt::Domain},
     fact::{Fact, Facts, Guest, TcpState, VmNic},
 };
 
@@ -61,7 +61,7 @@ impl Baseline {
     pub(super) fn troubles<'s>(
         &'s self,
         domain: &'s Domain,
-        request: &'s Request,
+        request: &'s CollectRequest,
         blackout_seconds: f64,
     ) -> impl Iterator<Item = String> + 's {
         let job = || {
@@ -116,11 +116,11 @@ impl Baseline {
         }
     }
 
-    fn sockets(&self, domain: &Domain, request: &Request) -> Option<String> {
+    fn sockets(&self, domain: &Domain, request: &CollectRequest) -> Option<String> {
         if self.sockets.is_empty() {
             return None;
         }
-        match again::guest(request, domain) {
+        match after_migration::guest(request, domain) {
             Ok(guest) => {
                 let mut there = sockets(&guest);
                 there.extend(listeners(&guest));
@@ -130,11 +130,11 @@ impl Baseline {
         }
     }
 
-    fn flows(&self, domain: &Domain, request: &Request) -> Option<String> {
+    fn flows(&self, domain: &Domain, request: &CollectRequest) -> Option<String> {
         if self.flows.is_empty() {
             return None;
         }
-        match again::flows(request, domain, Duration::from_secs(2)) {
+        match after_migration::flows(request, domain, Duration::from_secs(2)) {
             Ok(capture) => {
                 let guest = Guest {
                     udp: Fact::Known(crate::fact::Udp { flows: Fact::Known(capture), ..Default::default() }),

@@ -7,7 +7,7 @@ use std::{
 
 use super::{Hosts, Line};
 use crate::{
-    collect::libvirt::{LibvirtError, RunState, Trouble},
+    collect::libvirt::{LibvirtError, LibvirtErrorKind, RunState},
     fact::VmState,
 };
 
@@ -96,7 +96,7 @@ fn presence(vm: &str, host: &Line) -> Presence {
             reason: reason::MIGRATION | reason::STARTING_UP | reason::POST_COPY,
         }) => Presence::HeldByMigration,
         Ok(RunState { state, .. }) => Presence::Active(state),
-        Err(LibvirtError { trouble: Trouble::NoSuchVm(_), .. }) => Presence::NotKnown,
+        Err(LibvirtError { kind: LibvirtErrorKind::NoSuchVm(_), .. }) => Presence::NotKnown,
         Err(error) => Presence::NotTold(error.to_string()),
     }
 }

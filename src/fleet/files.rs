@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use super::{Site, SiteVm, inventory::Inventory};
 use crate::{
     change::is_host,
-    collect::path::{self, End},
+    collect::path::{self, PathEnd},
     fact::{Cause, Change, Fact, Facts, Host, Provenance, Unknown, Vm},
 };
 
@@ -189,8 +189,8 @@ pub(super) fn untested_path(from: &Host, to: &Host, address: &Fact<std::net::IpA
     path::path(address.clone(), &from, &to, &Change::default(), Fact::Unknown(why()), Err(why()))
 }
 
-fn unmeasured_end<'a>(host: &'a Host, why: &Unknown) -> End<'a> {
-    End::of(Err(why), &host.nics, &host.routes, Fact::Unknown(why.clone()))
+fn unmeasured_end<'a>(host: &'a Host, why: &Unknown) -> PathEnd<'a> {
+    PathEnd::of(Err(why), &host.nics, &host.routes, Fact::Unknown(why.clone()))
 }
 
 /// A destination's answer about a kind of VM; unknown if it was not asked.

@@ -215,7 +215,7 @@ fn the_same_facts_give_the_same_forecast_also_from_a_file() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("facts.yaml");
     std::fs::write(&file, &text).unwrap();
-    let again = crate::collect::document::read(&file).unwrap();
+    let again = crate::collect::facts_file::read(&file).unwrap();
     assert_eq!(again, facts);
     assert!(text.len() < 1 << 20, "{} bytes", text.len());
     assert_eq!(derived(facts), derived(again));

@@ -7,7 +7,7 @@ use std::{
 };
 
 use vmgate::{
-    collect::libvirt::{JobEnd, MigrateParams, Trouble},
+    collect::libvirt::{JobEnd, LibvirtErrorKind, MigrateParams},
     fact::{Cause, Fact, Guest as GuestFacts, NicKind, TcpState, VmState},
 };
 
@@ -169,12 +169,12 @@ fn a_migration_is_watched_aborted_and_done() {
     assert_eq!((job.operation.name(), job.end), ("migration-out", None));
     assert!(job.data_total_bytes > Some(64 << 20), "{job:?}");
     let busy = watcher.dirty_rate(1).unwrap_err();
-    assert!(matches!(busy.trouble, Trouble::Busy(_)), "no measurement beside a migration: {busy}");
+    assert!(matches!(busy.kind, LibvirtErrorKind::Busy(_)), "no measurement beside a migration: {busy}");
     watcher.abort_job().unwrap();
     let aborted = mover.join().unwrap().unwrap_err();
     assert!(aborted.to_string().contains("migrate the VM"), "{aborted}");
     assert_eq!(watcher.state().unwrap().state, VmState::Running);
-    assert!(matches!(domain_on('B', vm.name).unwrap_err().trouble, Trouble::NoSuchVm(_)));
+    assert!(matches!(domain_on('B', vm.name).unwrap_err().kind, LibvirtErrorKind::NoSuchVm(_)));
 
     let fast = MigrateParams { bandwidth_mib_per_second: None, ..params };
     watcher.migrate(&host('B'), &fast).unwrap();
@@ -184,7 +184,7 @@ fn a_migration_is_watched_aborted_and_done() {
     let done = arrived.completed_job().unwrap().unwrap();
     assert_eq!(done.end, Some(JobEnd::Completed));
     assert!(done.downtime > Some(Duration::ZERO), "{done:?}");
-    assert!(matches!(domain_on('A', vm.name).unwrap_err().trouble, Trouble::NoSuchVm(_)));
+    assert!(matches!(domain_on('A', vm.name).unwrap_err().kind, LibvirtErrorKind::NoSuchVm(_)));
 }
 
 #[test]

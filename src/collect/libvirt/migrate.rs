@@ -1,56 +1,56 @@
-//! The live migration itself.
+//! Live migration of a VM through libvirt (virDomainMigrate3).
 
 use std::{ffi::c_int, sync::Arc, time::Duration};
 
 use virt::{error::Error, sys};
 
-use super::{Domain, Hypervisor, error::LibvirtError, limit::Limit, params::ParamList, session::Session};
+use super::{Domain, Hypervisor, error::LibvirtError, limit::CallLimit, params::ParamList, session::Session};
 
-/// How a migration is to run. There is no field for libvirt's `unsafe` flag: vmgate never overrides libvirt's own
+/// Parameters of a migration. There is no field for libvirt's `unsafe` flag: vmgate never overrides libvirt's own
 /// checks.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of virDomainMigrate3")]
 pub struct MigrateParams {
-    /// Where the source's QEMU connects to, such as `tcp:10.77.1.2`; none lets the destination choose.
+    /// Target of the source QEMU's connection, such as `tcp:10.77.1.2`; none lets the destination choose.
     pub migrate_uri: Option<String>,
     /// Limit of the transfer in MiB a second; none for libvirt's own.
     pub bandwidth_mib_per_second: Option<u64>,
-    /// Longest stop of the guest that QEMU aims at; none for QEMU's own (300 ms).
+    /// Downtime limit of QEMU; none for QEMU's own (300 ms).
     pub max_downtime: Option<Duration>,
-    /// Whether QEMU may slow the guest's vCPUs so that the migration converges.
+    /// True if QEMU may slow the guest's vCPUs so that the migration converges.
     pub auto_converge: bool,
-    /// Whether it may be switched to post-copy while it runs, see [`Domain::start_post_copy`].
+    /// True if the running migration may be switched to post-copy, see [`Domain::start_post_copy`].
     pub post_copy: bool,
-    /// Whether pages are sent as what changed in them.
+    /// True if QEMU sends only the changes of a page (XBZRLE).
     pub xbzrle: bool,
-    /// Connections to send over; a single stream for none.
+    /// Number of multifd connections; none for a single stream.
     pub multifd_channels: Option<u32>,
-    /// Whether the traffic goes over TLS.
+    /// True if the migration traffic is encrypted with TLS.
     pub tls: bool,
-    /// Whether the VM's configuration is stored at the destination, and removed at the source.
+    /// True if the VM's configuration is stored at the destination, and removed at the source.
     pub persistent: bool,
 }
 
 impl Domain {
-    /// Migrates the VM live. Blocks until the migration is over, however long that takes; progress and abort come from
-    /// another thread, over another connection. libvirt's client manages the migration, so the two daemons need not reach
+    /// Migrates the VM live. Blocks until the migration is over, however long that takes; another thread reads the progress
+    /// and may abort, over another connection. libvirt's client manages the migration, so the two daemons need not reach
     /// each other.
     ///
-    /// Run on the calling thread and over connections of its own: there is no time limit, since leaving a migration behind
-    /// would hide it, but a daemon that is silent for some ten seconds ends it.
+    /// Runs on the calling thread and over connections of its own. There is no time limit, since an abandoned call would hide
+    /// a running migration, but a daemon that is silent for some ten seconds ends the call.
     pub fn migrate(&self, destination: &Hypervisor, params: &MigrateParams) -> Result<(), LibvirtError> {
-        let doing = format!("migrate the VM to {}", destination.limit.host);
+        let action = format!("migrate the VM to {}", destination.limit.host);
         if let Some(downtime) = params.max_downtime {
             self.set_max_downtime(downtime)?;
         }
-        let explained = |error| self.limit().explain(&doing, &error);
+        let explained = |error| self.limit().explain(&action, &error);
         let uuid = self.uuid()?;
-        let watched = |limit: &Limit, session: &Arc<Session>| {
+        let with_keepalive = |limit: &CallLimit, session: &Arc<Session>| {
             let session = Arc::clone(session);
-            limit.call(&doing, move || session.watched())
+            limit.call(&action, move || session.with_keepalive())
         };
-        let from = watched(self.limit(), self.session())?;
-        let to = watched(&destination.limit, &destination.session)?;
+        let from = with_keepalive(self.limit(), self.session())?;
+        let to = with_keepalive(&destination.limit, &destination.session)?;
         let vm = from.session().connect().lookup_domain_by_uuid_string(&uuid).map_err(explained)?;
         migrate(&vm, to.session(), params).map_err(explained)
     }

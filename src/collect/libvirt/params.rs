@@ -60,7 +60,7 @@ impl Values {
     }
 }
 
-/// Name and value of one parameter; none for a type that this libvirt has and vmgate does not know.
+/// Name and value of one parameter; none for a type that vmgate does not know.
 ///
 /// # Safety
 /// `param` must be initialised by libvirt: its name ends with a NUL within the array, and its type says which
@@ -170,7 +170,7 @@ impl Drop for ParamList {
     }
 }
 
-/// libvirt's last error where a call answered with less than zero.
+/// Returns libvirt's last error if the result of a call is less than zero.
 pub(super) fn checked(result: c_int) -> Result<(), Error> {
     if result < 0 { Err(Error::last_error()) } else { Ok(()) }
 }

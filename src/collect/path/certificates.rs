@@ -1,15 +1,15 @@
-//! The certificates of both ends, and whether this move speaks TLS with them.
+//! TLS certificates of both ends, and their use in this move.
 
 use std::net::IpAddr;
 
-use super::End;
+use super::PathEnd;
 use crate::{
     collect::probe::host::CertificateFile,
     fact::{self, Certificate, CertificateUse, Fact},
 };
 
-pub(super) fn of(source: &End, destination: &End) -> Fact<Vec<Certificate>> {
-    let of = |end: &End, which| {
+pub(super) fn of(source: &PathEnd, destination: &PathEnd) -> Fact<Vec<Certificate>> {
+    let of = |end: &PathEnd, which| {
         end.network
             .certificates
             .as_ref()
@@ -45,8 +45,8 @@ fn certificate(file: &CertificateFile, end: fact::HostRole, tls_name: Option<&st
     }
 }
 
-/// Whether a name of a certificate is the one that is looked for (RFC 6125 section 6.4): letters' case does not matter,
-/// and `*` stands for one whole label, the first.
+/// True if a certificate's name matches the wanted name (RFC 6125 section 6.4): case does not matter, and `*` stands for
+/// one whole label, the first.
 fn matches(given: &str, wanted: &str) -> bool {
     if let (Ok(given), Ok(wanted)) = (given.parse::<IpAddr>(), wanted.parse::<IpAddr>()) {
         return given == wanted;

@@ -28,8 +28,8 @@ fn nic(name: &str, kind: NicKind, lower: &[&str], addresses: &[&str]) -> Nic {
 }
 
 /// An end whose probe told interfaces and routes, and nothing else.
-fn end<'a>(nics: &'a Fact<Vec<Nic>>, routes: &'a Fact<Vec<Route>>) -> End<'a> {
-    End {
+fn end<'a>(nics: &'a Fact<Vec<Nic>>, routes: &'a Fact<Vec<Route>>) -> PathEnd<'a> {
+    PathEnd {
         nics,
         routes,
         network: NetworkProbe::default(),
@@ -39,7 +39,7 @@ fn end<'a>(nics: &'a Fact<Vec<Nic>>, routes: &'a Fact<Vec<Route>>) -> End<'a> {
     }
 }
 
-fn worked_out(source: &End, destination: &End, change: &Change) -> MigrationPath {
+fn worked_out(source: &PathEnd, destination: &PathEnd, change: &Change) -> MigrationPath {
     path(
         Fact::Known(ADDRESS.parse().unwrap()),
         source,
@@ -145,7 +145,9 @@ fn a_vlan_has_the_speed_of_its_wire_and_a_limit_counts() {
 fn what_is_missing_is_unknown_with_its_reason() {
     let path = found(vec![], vec![route("192.0.2.0/24", "eth0", 0)]);
     assert!(matches!(&path.source_nic, Fact::Unknown(why) if why.reason.contains("no route to 10.77.1.2")));
-    assert!(matches!(&path.destination_nic, Fact::Unknown(why) if why.reason.contains("holds 10.77.1.2")));
+    assert!(
+        matches!(&path.destination_nic, Fact::Unknown(why) if why.reason.contains("has the address 10.77.1.2"))
+    );
     assert!(path.bandwidth_bytes_per_second.known().is_none());
 }
 
@@ -250,7 +252,7 @@ fn ports_are_reachable_when_no_rule_could_stop_it_and_unknown_when_one_could() {
     destination.network.firewall = Fact::Known(Firewall::default());
     let mut source = end(&nics, &routes);
     source.network.firewall = Fact::Known(Firewall::default());
-    let ports = |source: &End, destination: &End| {
+    let ports = |source: &PathEnd, destination: &PathEnd| {
         worked_out(source, destination, &Change::default()).ports.known().unwrap().clone()
     };
     let open = ports(&source, &destination);
@@ -311,7 +313,7 @@ fn goodput_needs_both_ends_accounts() {
         });
         end
     };
-    let goodput = |source: &End, destination: &End, cap| {
+    let goodput = |source: &PathEnd, destination: &PathEnd, cap| {
         let address = Fact::Known(ADDRESS.parse().unwrap());
         path(address, source, destination, &Change::default(), Fact::Known(None), cap)
     };

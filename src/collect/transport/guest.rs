@@ -1,4 +1,4 @@
-//! Ways into the guest: its agent, or the guest probe over ssh or by a command of the user's.
+//! Access to the guest: its agent, or the guest probe over ssh or by a command of the user.
 
 use std::{io, process::Command, time::Duration};
 
@@ -10,9 +10,9 @@ use crate::{
     fact::{Cause, Guest, Unknown},
 };
 
-/// A way into a guest.
+/// Means of access to a guest.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum GuestWay {
+pub enum GuestAccess {
     /// The QEMU guest agent, through libvirt. libvirt marks the domain as tainted (custom-ga-command).
     #[default]
     Agent,
@@ -20,12 +20,12 @@ pub enum GuestWay {
     Ssh(SshTarget),
     /// A command that prints the answer of `vmgate probe guest` of that guest.
     Exec(Vec<String>),
-    /// The guest is not looked into, for this reason.
+    /// No access to the guest, for this reason.
     None(String),
 }
 
-impl GuestWay {
-    /// Who looked, for provenance.
+impl GuestAccess {
+    /// Name of the collector, for provenance.
     pub fn collector(&self) -> &'static str {
         match self {
             Self::Agent => "guest agent",
@@ -35,9 +35,9 @@ impl GuestWay {
     }
 }
 
-/// Runs the guest probe over ssh, for at most `limit`. Also says how that was done.
+/// Runs the guest probe over ssh, for at most `limit`. Also returns the method, for provenance.
 ///
-/// With `attribute` it also names the processes that dirty memory in such a window.
+/// With `attribute` the probe also finds the processes that dirty memory, in a window of that length.
 pub fn over_ssh(
     target: &SshTarget,
     attribute: Option<Duration>,
@@ -47,37 +47,39 @@ pub fn over_ssh(
         attribute.iter().map(|window| format!("--attribute={}", window.as_secs_f64())).collect();
     let limit = limit.saturating_add(attribute.unwrap_or_default());
     let output = target.run_probe(Subject::Guest, &arguments, limit, TOTAL_LIMIT)?;
-    Ok((answered(&output)?, format!("vmgate probe guest, over ssh to {target}")))
+    Ok((parse_guest_answer(&output)?, format!("vmgate probe guest, over ssh to {target}")))
 }
 
-/// Runs the user's command, for at most `limit`. Also says how that was done.
+/// Runs the user's probe command, for at most `limit`. Also returns the method, for provenance.
 pub fn by_command(words: &[String], limit: Duration) -> Result<(Guest, String), Unknown> {
     let no_probe = |why: String| Unknown::new(Cause::NoGuestProbe, why);
     let Some((program, rest)) = words.split_first() else {
-        return Err(no_probe("the guest's probe command is empty".to_owned()));
+        return Err(no_probe(
+            "the probe command of the guest is empty: set guests.NAME.exec in vmgate.yaml".to_owned(),
+        ));
     };
     let mut command = Command::new(program);
     command.args(rest);
     let output = super::run(command, io::empty(), limit, TOTAL_LIMIT)
-        .map_err(|failure| failure.of_command(Subject::Guest, program))?;
-    Ok((answered(&output)?, format!("vmgate probe guest, by {program}")))
+        .map_err(|failure| failure.of_probe_command(Subject::Guest, program))?;
+    Ok((parse_guest_answer(&output)?, format!("vmgate probe guest, by {program}")))
 }
 
-/// The guest that an answer describes. The answer comes out of a guest, so it may be anything: no text in it keeps
-/// what could drive a terminal, and what is measured on the host is not the guest's to say.
-fn answered(output: &Output) -> Result<Guest, Unknown> {
+/// Parses the guest probe's answer. It comes out of a guest and may be anything: texts are made harmless for a terminal,
+/// and facts that are measured on the host are removed.
+fn parse_guest_answer(output: &Output) -> Result<Guest, Unknown> {
     let malformed = |error: serde_json::Error| {
         Unknown::new(
             Cause::Malformed,
             format!(
-                "the guest probe answered something else ({}): its vmgate may be another version",
+                "the guest probe's answer is not valid ({}): install the same version of vmgate here and in the guest",
                 plain(&error.to_string())
             ),
         )
     };
     let mut document = super::harmless(&output.stdout).map_err(malformed)?;
     if !document.is_object() {
-        return Err(Unknown::new(Cause::Malformed, "the guest probe answered something else than an object"));
+        return Err(Unknown::new(Cause::Malformed, "the guest probe's answer is not a JSON object"));
     }
     if let Some(udp) = document.get_mut("udp").and_then(Value::as_object_mut) {
         udp.remove("flows");
@@ -87,7 +89,7 @@ fn answered(output: &Output) -> Result<Guest, Unknown> {
 
 #[cfg(fuzzing)]
 pub(super) fn fuzz_answer(output: &Output) {
-    let _ = answered(output);
+    let _ = parse_guest_answer(output);
 }
 
 #[cfg(test)]

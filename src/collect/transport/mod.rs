@@ -1,4 +1,4 @@
-//! Ways to run a probe where the facts are: here, over ssh, or by a command of the user's.
+//! Transports that run a probe on a host: locally, over ssh, or by a command of the user.
 
 mod child;
 pub mod guest;
@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 pub use child::{ChildFailure, Output, run};
-pub use guest::GuestWay;
+pub use guest::GuestAccess;
 pub use login::Login;
 pub use shell::{HostShell, Program, ShellError};
 pub use ssh::{SshTarget, Subject, quoted};
@@ -34,39 +34,39 @@ const ANSWER_LIMIT: usize = 8 << 20;
 /// Most bytes of a dirty trace: room for the largest sample of a guest that changes every page at random.
 const TRACE_LIMIT: usize = 24 << 20;
 
-/// Most bytes of the flows of a VM: room for as many as are told apart on two interfaces.
+/// Most bytes of the flows of a VM: room for the most flows that are distinguished on two interfaces.
 const FLOWS_LIMIT: usize = 24 << 20;
 
-/// A way to a host's probe.
+/// Transport to a host's probe.
 #[derive(Debug, Clone)]
 pub enum Transport {
     /// The host is this machine.
     Local,
     /// Over ssh.
     Ssh(SshTarget),
-    /// Over ssh, with the probe kept ready there.
-    Kept(Arc<Login>),
+    /// Over one ssh login for several runs, with the probe kept ready on the host.
+    SharedLogin(Arc<Login>),
     /// A command that prints the answer of `vmgate probe host` of that host. The probe's arguments are added.
     Exec(Vec<String>),
     /// No probe, for this reason.
     None(String),
 }
 
-/// A probe's answer and when it was there.
+/// A probe's answer and the time of its arrival.
 #[derive(Debug, Clone)]
 pub struct Answer {
     /// The answer.
     pub probe: HostProbe,
-    /// The operator's clock when it arrived.
+    /// Time of arrival by the operator's clock.
     pub received: Timestamp,
 }
 
 impl Transport {
-    /// The way that a libvirt URI suggests: over ssh to the host that it names, as the user and with the key that
-    /// it names; root where it goes over TCP or TLS, which know no users; here where it names no host.
+    /// The transport for a libvirt URI: ssh to the host, as the user and with the key of the URI; as root for a URI over
+    /// TCP or TLS, which know no users; local for a URI without a host.
     pub fn for_uri(uri: &Uri) -> Self {
         if uri.driver == "test" {
-            return Self::None("libvirt's mock hypervisor has no host to look at".to_owned());
+            return Self::None("libvirt's test driver has no real host to probe".to_owned());
         }
         match &uri.host {
             None => Self::Local,
@@ -74,26 +74,26 @@ impl Transport {
         }
     }
 
-    /// The same for several questions: where it is a way over ssh, it logs in once, from now on. For as long as one of its
-    /// clones lives, the probe lies ready at the host.
+    /// The same transport for several runs: over ssh it starts one login now, for all runs. The probe stays ready on the
+    /// host until the last clone is dropped.
     #[must_use]
-    pub fn kept(self, limit: Duration) -> Self {
+    pub fn with_shared_login(self, limit: Duration) -> Self {
         match &self {
             Self::Ssh(target) => {
-                Login::begin(target, limit).map_or(self, |login| Self::Kept(Arc::new(login)))
+                Login::begin(target, limit).map_or(self, |login| Self::SharedLogin(Arc::new(login)))
             }
             _ => self,
         }
     }
 
-    /// How it is called in provenance.
+    /// Description of the method, for provenance.
     pub fn method(&self, subject: Subject) -> String {
         let trace = if subject == Subject::Trace { " --trace" } else { "" };
         let probe = format!("vmgate probe {}{trace}", subject.command());
         match self {
             Self::Local => format!("{probe}, on this machine"),
             Self::Ssh(target) => format!("{probe}, over ssh to {target}"),
-            Self::Kept(login) => format!("{probe}, over ssh to {}", login.target()),
+            Self::SharedLogin(login) => format!("{probe}, over ssh to {}", login.target()),
             Self::Exec(words) => format!("{probe}, by {}", words.first().map_or("nothing", String::as_str)),
             Self::None(_) => "none".to_owned(),
         }
@@ -104,13 +104,19 @@ impl Transport {
         let limit = limit + questions.peer.as_ref().map_or(Duration::ZERO, PeerQuestions::longest);
         let (probe, received) = match self {
             Self::Local => look_here(questions, limit)?,
-            Self::Ssh(target) => {
-                answered(&target.run_probe(Subject::Host, &arguments(questions), limit, ANSWER_LIMIT)?)?
-            }
-            Self::Kept(login) => {
-                answered(&login.run_probe(Subject::Host, &arguments(questions), limit, ANSWER_LIMIT)?)?
-            }
-            Self::Exec(words) => answered(&exec(words, &arguments(questions), limit)?)?,
+            Self::Ssh(target) => parse_host_answer(&target.run_probe(
+                Subject::Host,
+                &arguments(questions),
+                limit,
+                ANSWER_LIMIT,
+            )?)?,
+            Self::SharedLogin(login) => parse_host_answer(&login.run_probe(
+                Subject::Host,
+                &arguments(questions),
+                limit,
+                ANSWER_LIMIT,
+            )?)?,
+            Self::Exec(words) => parse_host_answer(&exec(words, &arguments(questions), limit)?)?,
             Self::None(why) => return Err(Unknown::new(Cause::NoHostProbe, why.clone())),
         };
         Ok(Answer { probe, received })
@@ -129,15 +135,21 @@ impl Transport {
         arguments.extend_from_slice(interfaces);
         match self {
             Self::Local => Ok(flows::probe(interfaces, window, &flows::Limits::default())),
-            Self::Ssh(target) => {
-                counted(&target.run_probe(Subject::Flows, &arguments, window + limit, FLOWS_LIMIT)?)
-            }
-            Self::Kept(login) => {
-                counted(&login.run_probe(Subject::Flows, &arguments, window + limit, FLOWS_LIMIT)?)
-            }
+            Self::Ssh(target) => parse_flow_answer(&target.run_probe(
+                Subject::Flows,
+                &arguments,
+                window + limit,
+                FLOWS_LIMIT,
+            )?),
+            Self::SharedLogin(login) => parse_flow_answer(&login.run_probe(
+                Subject::Flows,
+                &arguments,
+                window + limit,
+                FLOWS_LIMIT,
+            )?),
             Self::Exec(_) => Err(Unknown::new(
                 Cause::NotSupported,
-                "a probe command runs `vmgate probe host` only: flows are watched over ssh or on this machine",
+                "a probe command can run only `vmgate probe host`: to watch flows, use ssh or run vmgate on the host",
             )),
             Self::None(why) => Err(Unknown::new(Cause::NoHostProbe, why.clone())),
         }
@@ -164,7 +176,9 @@ impl Transport {
         let output = match self {
             Self::Local => return trace::of_vm(vm, &options),
             Self::Ssh(target) => target.run_probe(Subject::Trace, &arguments, length + limit, TRACE_LIMIT)?,
-            Self::Kept(login) => login.run_probe(Subject::Trace, &arguments, length + limit, TRACE_LIMIT)?,
+            Self::SharedLogin(login) => {
+                login.run_probe(Subject::Trace, &arguments, length + limit, TRACE_LIMIT)?
+            }
             Self::Exec(words) => exec(words, &arguments, length + limit)?,
             Self::None(why) => return Err(Unknown::new(Cause::NoHostProbe, why.clone())),
         };
@@ -183,19 +197,23 @@ fn look_here(questions: &HostQuestions, limit: Duration) -> Result<(HostProbe, T
         let probe = host::look(&questions);
         let _ = sender.send((probe, Timestamp::now()));
     });
-    receiver
-        .recv_timeout(limit)
-        .map_err(|_| Unknown::new(Cause::TimedOut, "the probe of this machine did not end in time"))
+    receiver.recv_timeout(limit).map_err(|_| {
+        let why = format!("the probe on this machine did not finish within {} s", limit.as_secs_f64());
+        Unknown::new(Cause::TimedOut, why)
+    })
 }
 
 fn exec(words: &[String], arguments: &[String], limit: Duration) -> Result<Output, Unknown> {
     let Some((program, rest)) = words.split_first() else {
-        return Err(Unknown::new(Cause::NoHostProbe, "the probe command is empty"));
+        return Err(Unknown::new(
+            Cause::NoHostProbe,
+            "the probe command is empty: set hosts.NAME.exec in vmgate.yaml",
+        ));
     };
     let mut command = Command::new(program);
     command.args(rest).args(arguments);
     run(command, io::empty(), limit, ANSWER_LIMIT)
-        .map_err(|failure| failure.of_command(Subject::Host, program))
+        .map_err(|failure| failure.of_probe_command(Subject::Host, program))
 }
 
 /// Arguments of `vmgate probe host` for these questions.
@@ -216,37 +234,37 @@ fn arguments(questions: &HostQuestions) -> Vec<String> {
     arguments
 }
 
-/// The probe's answer, and when it came: the probe reads its clock last and prints at once.
-fn answered(output: &Output) -> Result<(HostProbe, Timestamp), Unknown> {
+/// Parses the probe's answer. Also returns its time of arrival: the probe reads its clock last and prints at once.
+fn parse_host_answer(output: &Output) -> Result<(HostProbe, Timestamp), Unknown> {
     let probe = harmless(&output.stdout).and_then(serde_json::from_value).map_err(malformed)?;
-    Ok((probe, output.began.unwrap_or_else(Timestamp::now)))
+    Ok((probe, output.first_byte_at.unwrap_or_else(Timestamp::now)))
 }
 
-fn counted(output: &Output) -> Result<FlowProbe, Unknown> {
+fn parse_flow_answer(output: &Output) -> Result<FlowProbe, Unknown> {
     serde_json::from_slice(&output.stdout).map_err(malformed)
 }
 
-/// JSON from elsewhere: no text in it keeps what could drive a terminal.
+/// Parses JSON from another machine and removes from its texts all that could drive a terminal.
 fn harmless(bytes: &[u8]) -> Result<Value, serde_json::Error> {
     let mut document = serde_json::from_slice(bytes)?;
-    disarm(&mut document);
+    make_harmless(&mut document);
     Ok(document)
 }
 
-/// Makes every text harmless. The parser has bounded how deep this goes.
-fn disarm(value: &mut Value) {
+/// Makes every text harmless. The parser has limited the depth of the recursion.
+fn make_harmless(value: &mut Value) {
     match value {
         Value::String(text) => *text = plain(text),
-        Value::Array(items) => items.iter_mut().for_each(disarm),
-        Value::Object(fields) => fields.values_mut().for_each(disarm),
+        Value::Array(items) => items.iter_mut().for_each(make_harmless),
+        Value::Object(fields) => fields.values_mut().for_each(make_harmless),
         _ => {}
     }
 }
 
 #[cfg(fuzzing)]
 pub(in crate::collect) fn fuzz_answer(bytes: &[u8]) {
-    let output = Output { stdout: bytes.to_vec(), began: None };
-    let _ = (answered(&output), guest::fuzz_answer(&output));
+    let output = Output { stdout: bytes.to_vec(), first_byte_at: None };
+    let _ = (parse_host_answer(&output), guest::fuzz_answer(&output));
     if let Ok(probe) = serde_json::from_slice::<FlowProbe>(bytes) {
         let captured = probe.interfaces.into_iter().filter_map(|found| match found {
             flows::InterfaceFlows::Captured(capture) => Some(capture),
@@ -261,7 +279,7 @@ fn malformed(error: serde_json::Error) -> Unknown {
     Unknown::new(
         Cause::Malformed,
         format!(
-            "the host probe answered something else ({}): its vmgate may be another version",
+            "the host probe's answer is not valid ({}): install the same version of vmgate here and on the host",
             plain(&error.to_string())
         ),
     )

@@ -1,5 +1,5 @@
-//! The probe over ssh, in one round trip: a shell on the host takes the probe's binary from its standard input into
-//! a private folder, checks it, runs it and removes the folder, even when it fails or the connection breaks.
+//! Runs of the probe over ssh, in one round trip: a shell on the host reads the probe's binary from standard input into a
+//! private folder, checks it, runs it and removes the folder, even when the probe fails or the connection breaks.
 
 use std::{
     env,
@@ -22,13 +22,13 @@ use crate::{
     fact::{Cause, Unknown},
 };
 
-/// Names a probe binary in place of the usual ones.
+/// Environment variable with the path of a probe binary, which replaces the usual paths.
 pub(super) const PROBE_VARIABLE: &str = "VMGATE_PROBE";
-/// The probe binary's name beside the running program.
+/// Name of the probe binary in the folder of the running program.
 pub(super) const PROBE_NAME: &str = "vmgate-probe";
-/// Where a package puts it.
+/// Path of the probe binary in packages.
 pub(super) const PACKAGED_PROBE: &str = "/usr/lib/vmgate/vmgate-probe";
-/// A larger file is no probe.
+/// Largest probe binary, in bytes.
 const PROBE_LIMIT: u64 = 64 << 20;
 
 /// Exit codes of the remote script, beside those of the probe and of ssh (255).
@@ -39,7 +39,7 @@ pub(super) mod code {
     pub(in super::super) const SSH: i32 = 255;
 }
 
-/// What a probe looks at.
+/// Subject of a probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Subject {
     /// A hypervisor host.
@@ -48,7 +48,7 @@ pub enum Subject {
     Guest,
     /// UDP flows on interfaces of a hypervisor host.
     Flows,
-    /// How a guest dirties its memory, from its hypervisor host.
+    /// Dirtying of a guest's memory, traced on its hypervisor host.
     Trace,
 }
 
@@ -62,8 +62,8 @@ impl Subject {
         }
     }
 
-    /// The obstacle where its probe does not run.
-    pub(super) fn obstacle(self) -> Cause {
+    /// Cause of the unknown facts if this probe does not run.
+    pub(super) fn missing_probe_cause(self) -> Cause {
         match self {
             Self::Host | Self::Flows | Self::Trace => Cause::NoHostProbe,
             Self::Guest => Cause::NoGuestProbe,
@@ -76,20 +76,20 @@ impl Subject {
 pub struct SshTarget {
     /// The host's name or address.
     pub host: String,
-    /// The user there; none leaves it to ssh's configuration.
+    /// The user on the host; none leaves it to ssh's configuration.
     pub user: Option<String>,
     /// The port; none leaves it to ssh's configuration.
     pub port: Option<u16>,
     /// The private key; none leaves it to ssh's configuration and agent.
     pub key_file: Option<String>,
-    /// Whether an unknown host key is accepted, as the URI's `no_verify=1` says for libvirt.
+    /// True if an unknown host key is accepted, as the URI's `no_verify=1` does for libvirt.
     pub accept_any_host_key: bool,
     /// The ssh program.
     pub program: String,
 }
 
 impl SshTarget {
-    /// As libvirt itself would log in for this URI.
+    /// Login that libvirt itself would use for this URI.
     pub fn for_uri(uri: &Uri, host: &str) -> Self {
         let over_ssh = matches!(uri.transport.as_deref(), Some("ssh" | "libssh" | "libssh2"));
         let user = if over_ssh { uri.user.clone() } else { Some("root".to_owned()) };
@@ -103,7 +103,7 @@ impl SshTarget {
         }
     }
 
-    /// Runs a probe there and returns what it printed.
+    /// Runs a probe on the host and returns its output.
     pub(super) fn run_probe(
         &self,
         subject: Subject,
@@ -111,11 +111,11 @@ impl SshTarget {
         limit: Duration,
         most: usize,
     ) -> Result<Output, Unknown> {
-        let binary = probe_binary().map_err(|why| Unknown::new(subject.obstacle(), why))?;
+        let binary = probe_binary().map_err(|why| Unknown::new(subject.missing_probe_cause(), why))?;
         let mut command = self.command(limit, &[]);
         let output = if let Some(binary) = binary {
-            command.arg(binary.pushed(&format!("{} </dev/null", line(subject, arguments))));
-            let file = binary.open().map_err(|why| Unknown::new(subject.obstacle(), why))?;
+            command.arg(binary.receive_and_run_script(&format!("{} </dev/null", line(subject, arguments))));
+            let file = binary.open().map_err(|why| Unknown::new(subject.missing_probe_cause(), why))?;
             run(command, file, limit, most)
         } else {
             command.arg(format!("exec vmgate {}", line(subject, arguments)));
@@ -124,7 +124,7 @@ impl SshTarget {
         output.map_err(|failure| self.explain(subject, failure))
     }
 
-    /// ssh with everything that could ask a question switched off, and with more options.
+    /// The ssh command with these options, and without any prompt.
     pub(super) fn command(&self, limit: Duration, options: &[&OsStr]) -> Command {
         let mut command = Command::new(&self.program);
         command.args(options);
@@ -149,30 +149,57 @@ impl SshTarget {
     }
 
     pub(super) fn explain(&self, subject: Subject, failure: ChildFailure) -> Unknown {
-        let no_probe = |why: String| Unknown::new(subject.obstacle(), format!("no probe on {self}: {why}"));
+        let no_probe = |why: String| {
+            Unknown::new(subject.missing_probe_cause(), format!("cannot run the probe on {self}: {why}"))
+        };
         match failure {
             ChildFailure::TimedOut => {
-                Unknown::new(Cause::TimedOut, format!("the probe on {self} did not end in time"))
+                Unknown::new(Cause::TimedOut, format!("the probe on {self} did not finish within the time limit"))
             }
-            ChildFailure::Failed { code: code::NO_FOLDER, complaint } => {
-                no_probe(format!("no private folder for it ({complaint})"))
+            ChildFailure::Failed { code: code::NO_FOLDER, stderr } => {
+                no_probe(format!("mktemp could not make a private folder ({stderr}): make /tmp, or the folder in TMPDIR, writable"))
             }
             ChildFailure::Failed { code: code::BAD_COPY, .. } => {
-                no_probe("its copy did not arrive whole".to_owned())
+                no_probe(
+                    "the copy of the probe arrived damaged: check the free space of /tmp on that machine, and that head and \
+                     sha256sum are installed"
+                        .to_owned(),
+                )
             }
             ChildFailure::Failed { code: code::NOT_FOUND, .. } => no_probe(format!(
-                "vmgate is not installed there, and there is no {PROBE_NAME} here to send \
-                 (beside vmgate, at {PACKAGED_PROBE} or named by {PROBE_VARIABLE})"
+                "this machine has no {PROBE_NAME} to send, and vmgate is not installed on that machine: put {PROBE_NAME} beside \
+                 vmgate or at {PACKAGED_PROBE}, name its path in {PROBE_VARIABLE}, or install vmgate on that machine"
             )),
-            ChildFailure::Failed { code: code::SSH, complaint } => {
-                no_probe(format!("ssh: {}", complaint.trim_start_matches("ssh: ")))
+            ChildFailure::Failed { code: code::SSH, stderr } => {
+                no_probe(ssh_failure(&stderr))
             }
-            other => no_probe(other.to_string()),
+            other => no_probe(format!("the program {other}")),
         }
     }
 }
 
-/// `USER@HOST`, `USER@HOST:PORT`, or the same behind `ssh://`; without a user, ssh's configuration has the word.
+/// Message for a failure of ssh itself: its own words, and the way out.
+pub(super) fn ssh_failure(stderr: &str) -> String {
+    let words = stderr.trim_start_matches("ssh: ").trim_end_matches(['.', ' ']);
+    let lower = words.to_ascii_lowercase();
+    let says = |sign: &str| lower.contains(sign);
+    let way_out = if says("host key verification failed") || says("identification has changed") {
+        "compare the host's key, and log in once by hand to accept it"
+    } else if says("permission denied") || says("too many authentication failures") {
+        "install a key that logs in without a prompt (ssh-copy-id), or name one with ?keyfile=PATH in the URI"
+    } else if says("could not resolve hostname") || says("name or service not known") {
+        "correct the host name, or add it to DNS or /etc/hosts"
+    } else if says("connection refused") {
+        "start sshd on the host, or correct the port"
+    } else if says("timed out") || says("no route to host") || says("network is unreachable") {
+        "check that the host is up, the network and its firewall"
+    } else {
+        "make a login by hand with ssh work without a prompt"
+    };
+    format!("ssh failed ({}): {way_out}", if words.is_empty() { "no message" } else { words })
+}
+
+/// Parses `USER@HOST` or `USER@HOST:PORT`, with or without `ssh://`; without a user, ssh's configuration decides.
 impl FromStr for SshTarget {
     type Err = InvalidUri;
 
@@ -199,17 +226,17 @@ impl fmt::Display for SshTarget {
     }
 }
 
-/// Arguments of a probe, for a shell.
+/// Arguments of a probe, quoted for a shell.
 pub(super) fn line(subject: Subject, arguments: &[String]) -> String {
     format!("probe {} {}", subject.command(), quoted(arguments))
 }
 
-/// Words for a shell, each in single quotes.
+/// Quotes words for a shell, each in single quotes.
 pub fn quoted(words: &[String]) -> String {
     words.iter().map(|word| format!("'{}'", word.replace('\'', r"'\''"))).collect::<Vec<_>>().join(" ")
 }
 
-/// The probe to send: a file here, and what it must be when it arrives.
+/// Probe binary to send: a local file, with the size and the digest that the host checks.
 pub(super) struct ProbeBinary {
     path: PathBuf,
     size: u64,
@@ -221,7 +248,10 @@ impl ProbeBinary {
         let mut file = File::open(path).map_err(|error| error.to_string())?;
         let size = file.metadata().map_err(|error| error.to_string())?.len();
         if size > PROBE_LIMIT {
-            return Err(format!("{size} bytes are too much for a probe"));
+            return Err(format!(
+                "a file of {size} bytes is too large for a probe (limit: {} MiB)",
+                PROBE_LIMIT >> 20
+            ));
         }
         let mut hash = Sha256::new();
         io::copy(&mut file, &mut hash).map_err(|error| error.to_string())?;
@@ -232,19 +262,19 @@ impl ProbeBinary {
         Ok(Self { path: path.to_owned(), size, digest })
     }
 
-    /// Its content, to be sent.
+    /// Opens the file, to send its content.
     pub(super) fn open(&self) -> Result<File, String> {
         File::open(&self.path).map_err(|error| format!("{}: {error}", self.path.display()))
     }
 
-    /// The script that receives, checks, runs and removes the program, with these arguments. What follows the program on
-    /// standard input is the program's.
-    pub(super) fn pushed(&self, arguments: &str) -> String {
-        self.received(&format!("\"$d/vmgate\" {arguments}"))
+    /// Script that receives, checks, runs and removes the program, with these arguments. The rest of standard input is
+    /// left for the program.
+    pub(super) fn receive_and_run_script(&self, arguments: &str) -> String {
+        self.receive_script(&format!("\"$d/vmgate\" {arguments}"))
     }
 
-    /// The script that receives and checks the program, runs a script that finds it at `$d/vmgate`, and removes it.
-    pub(super) fn received(&self, script: &str) -> String {
+    /// Script that receives and checks the program, runs a script that finds the program at `$d/vmgate`, and removes it.
+    pub(super) fn receive_script(&self, script: &str) -> String {
         format!(
             "umask 077; d=$(mktemp -d) || exit {no_folder}; trap 'rm -rf \"$d\"' EXIT; trap 'exit 1' HUP INT TERM PIPE; \
              head -c {size} >\"$d/vmgate\" && echo '{digest}  '\"$d/vmgate\" | sha256sum -c >/dev/null 2>&1 \
@@ -257,9 +287,9 @@ impl ProbeBinary {
     }
 }
 
-/// The probe to send; none where only the host's own vmgate is left to try.
+/// Finds the probe binary to send; none where only the host's own vmgate is left to try.
 ///
-/// It is looked for once, however many hosts and guests it goes to.
+/// The search runs once, for all hosts and guests.
 pub(super) fn probe_binary() -> Result<Option<&'static ProbeBinary>, String> {
     static BINARY: OnceLock<Result<Option<ProbeBinary>, String>> = OnceLock::new();
     BINARY.get_or_init(find_probe_binary).as_ref().map(Option::as_ref).map_err(Clone::clone)
@@ -295,7 +325,7 @@ mod tests {
             command
                 .env("TMPDIR", folder.path())
                 .arg("-c")
-                .arg(binary.pushed(&line(Subject::Host, &["--vm".into(), "it's".into()])));
+                .arg(binary.receive_and_run_script(&line(Subject::Host, &["--vm".into(), "it's".into()])));
             run(command, input, Duration::from_secs(20), 1000)
         };
         let output = shell(program).unwrap();
@@ -316,6 +346,21 @@ mod tests {
         assert_eq!((keyed.user, keyed.key_file.as_deref()), (None, Some("/k")));
         for text in ["", "ssh://", "root@web1/etc", "root:secret@web1", "web1:port", "we b1"] {
             assert!(text.parse::<SshTarget>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_failed_login_names_the_cause_and_the_way_out() {
+        for (stderr, way_out) in [
+            ("root@hv1: Permission denied (publickey).", "ssh-copy-id"),
+            ("Host key verification failed.", "log in once by hand"),
+            ("ssh: Could not resolve hostname hv1: Name or service not known", "/etc/hosts"),
+            ("ssh: connect to host hv1 port 22: Connection refused", "start sshd"),
+            ("ssh: connect to host hv1 port 22: Connection timed out", "firewall"),
+            ("", "without a prompt"),
+        ] {
+            let message = ssh_failure(stderr);
+            assert!(message.starts_with("ssh failed (") && message.contains(way_out), "{message}");
         }
     }
 

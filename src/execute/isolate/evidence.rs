@@ -15,7 +15,7 @@ use super::Isolated;
 use crate::collect::{
     self, Uri,
     libvirt::{Domain, Hypervisor, JobStats, LibvirtError},
-    transport::{GuestWay, HostShell, Transport, quoted},
+    transport::{GuestAccess, HostShell, Transport, quoted},
 };
 
 /// Bytes of each log that are kept, from its end.
@@ -32,7 +32,7 @@ pub struct Evidence<'a> {
     /// The way to its logs.
     pub shell: &'a HostShell,
     /// The way into the guest.
-    pub guest: &'a GuestWay,
+    pub guest: &'a GuestAccess,
     /// Longest wait for each answer.
     pub timeout: Duration,
     /// The folder in which a new one is made.
@@ -87,7 +87,7 @@ fn tail(ways: &Evidence, script: &str) -> Result<Vec<u8>, String> {
 fn facts(ways: &Evidence, domain: &Domain) -> Result<Vec<u8>, String> {
     let host = (ways.hypervisor, ways.uri);
     let looked =
-        collect::collect_alone(domain, host, (ways.probe, ways.guest), ways.timeout, Timestamp::now());
+        collect::collect_without_move(domain, host, (ways.probe, ways.guest), ways.timeout, Timestamp::now());
     let facts = looked.map_err(|error| error.to_string())?;
     serde_json::to_vec_pretty(&facts).map_err(|error| error.to_string())
 }

@@ -19,7 +19,7 @@ pub use links::{Link, Uncuttable};
 use self::links::{Cut, Interface, LinkState, NOTE_URI};
 use crate::{
     collect::{
-        libvirt::{Domain, LibvirtError, Trouble},
+        libvirt::{Domain, LibvirtError, LibvirtErrorKind},
         text::plain,
     },
     fact::VmState,
@@ -193,7 +193,7 @@ pub fn isolate(domain: &Domain, host: &str, by: &str, reason: &str) -> Result<Is
     if !up.is_empty() {
         let note = earlier.with(up.iter().map(|interface| Cut::of(interface)), at, by, reason);
         // Without the note a release does not know what to do; with the network up, harm is done meanwhile.
-        if let Err(error) = domain.set_note(NOTE_URI, Some(&note.to_xml())) {
+        if let Err(error) = domain.set_metadata_element(NOTE_URI, Some(&note.to_xml())) {
             tracing::warn!(
                 "{error}: `vmgate isolate --release` will not know what was cut; the evidence does"
             );
@@ -244,7 +244,7 @@ pub fn release(domain: &Domain, host: &str) -> Result<Released, NotIsolated> {
     let took_seconds = start.elapsed().as_secs_f64();
     // The note stays for what is left to do.
     if not_released.is_empty() && !note.cut.is_empty() {
-        domain.set_note(NOTE_URI, None)?;
+        domain.set_metadata_element(NOTE_URI, None)?;
     }
     let isolated = (!note.cut.is_empty()).then(|| format!("{} at {}: {}", note.by, note.at, note.reason));
     Ok(Released {
@@ -267,7 +267,7 @@ fn active(domain: &Domain, host: &str) -> Result<(String, String, String), NotIs
     }
     match domain.xml() {
         Ok(xml) => Ok((vm, domain.uuid()?, xml)),
-        Err(LibvirtError { trouble: Trouble::NoSuchVm(_), .. }) => {
+        Err(LibvirtError { kind: LibvirtErrorKind::NoSuchVm(_), .. }) => {
             Err(NotIsolated::Inactive { vm, host: host.to_owned() })
         }
         Err(error) => Err(error.into()),

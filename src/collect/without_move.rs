@@ -1,27 +1,27 @@
-//! A VM on the host where it runs, without a move: what is worth keeping when something went wrong with it.
+//! Facts of a VM and its host without a move: evidence to keep after something went wrong with the VM.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::{
-    dirtying::Dirtying,
+    dirty_measurement::DirtyMeasurement,
     guest, host,
     libvirt::{Domain, Hypervisor, LibvirtError},
     needed_files,
     probe::host::HostQuestions,
-    transport::{GuestWay, Transport},
+    transport::{GuestAccess, Transport},
     uri::Uri,
     vm::{self, Monitor},
 };
 use crate::fact::{Cause, Fact, Facts, Unknown};
 
-/// The facts of a VM and its host, which stands as the source. Nothing is measured, and nothing but the VM's state is
-/// needed: what cannot be learnt is unknown.
-pub fn collect_alone(
+/// Collects the facts of a VM and its host, which stands as the source. Measures nothing, and fails only without the VM's
+/// state: what cannot be learnt is unknown.
+pub fn collect_without_move(
     domain: &Domain,
     (hypervisor, uri): (&Hypervisor, &Uri),
-    (probe, into): (&Transport, &GuestWay),
+    (probe, into): (&Transport, &GuestAccess),
     timeout: Duration,
     now: Timestamp,
 ) -> Result<Facts, LibvirtError> {
@@ -36,13 +36,17 @@ pub fn collect_alone(
     let arch = found.config.as_ref().and_then(|config| config.arch.as_deref());
     let emulator = answers.offer(arch).known().and_then(|offer| offer.emulator.clone());
     let source = answers.with_probe(arch, &probed);
-    let not_measured = Unknown::new(Cause::NotCollected, "nothing is measured on a VM in trouble");
+    let not_measured = Unknown::new(
+        Cause::NotCollected,
+        "no measurements: these facts are evidence after a failure of the VM",
+    );
     let vm = vm::complete(&found, &source, &probed, emulator.as_deref());
     let has_channel = found.config.as_ref().is_none_or(|config| config.has_agent_channel);
     let seen = guest::look(into, domain.clone(), found.state, has_channel, None, timeout);
-    let nowhere = || Fact::unknown(Cause::NotCollected, "the VM is to go nowhere");
+    let nowhere =
+        || Fact::unknown(Cause::NotCollected, "these facts are of a VM on its host, without a destination");
     Ok(Facts {
-        vm: Fact::Known(Dirtying::unknown(&not_measured).into_vm(vm)),
+        vm: Fact::Known(DirtyMeasurement::unknown(&not_measured).into_vm(vm)),
         guest: seen.map(|(guest, _)| guest).into(),
         source: Fact::Known(source),
         destination: nowhere(),

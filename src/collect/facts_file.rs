@@ -1,4 +1,4 @@
-//! Facts from a file that `vmgate collect` wrote, or that somebody else did.
+//! Reader of facts files, written by `vmgate collect`, by hand or by another tool.
 
 use std::{path::Path, sync::Arc};
 
@@ -9,13 +9,13 @@ use crate::{
     fact::Facts,
 };
 
-/// Largest facts file: that of a guest with [`MOST_SOCKETS`](super::probe::guest::MOST_SOCKETS) sockets and as many
+/// Largest facts file that is read: that of a guest with [`MOST_SOCKETS`](super::probe::guest::MOST_SOCKETS) sockets and as many
 /// processes is below it.
 const LIMIT: u64 = 32 << 20;
 
 static FACTS: Shape<Facts> = Shape::new();
 
-/// Reads a facts file, YAML or JSON. All that is wrong with it comes back together.
+/// Reads a facts file, YAML or JSON. Returns all problems of the file together.
 pub fn read(path: &Path) -> Result<Facts, Problems> {
     let file = SourceFile::read(path, LIMIT)?;
     match json(&file.text) {
@@ -24,7 +24,7 @@ pub fn read(path: &Path) -> Result<Facts, Problems> {
     }
 }
 
-/// JSON in which nothing is wrong; its own parser is faster, and knows escapes that YAML does not.
+/// Parses JSON without problems; its own parser is faster, and knows escapes that YAML does not.
 fn json(text: &str) -> Option<Facts> {
     let document: Value = text.trim_start().starts_with('{').then(|| serde_json::from_str(text).ok())??;
     conform(&document, FACTS.ty()).is_empty().then(|| serde_json::from_value(document).ok())?
@@ -35,7 +35,11 @@ fn yaml(file: &Arc<SourceFile>) -> Result<Facts, Problems> {
         if let [only] = problems.as_mut_slice()
             && only.message() == "is empty"
         {
-            *only = Problem::of_file(&file.name, "is empty", "collect again: the collection was interrupted");
+            *only = Problem::of_file(
+                &file.name,
+                "is empty",
+                "run `vmgate collect` again: the last run was interrupted",
+            );
         }
         problems
     })?;
