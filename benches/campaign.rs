@@ -19,9 +19,9 @@ use std::{
 };
 
 use vmgate::{
-    campaign::{Board, Mover, Runner, Settings, metrics, page, uptime_seconds},
+    campaign::{Dashboard, Mover, Runner, RunnerSettings, metrics, page, uptime_seconds},
     change::ChangeFile,
-    ledger::{Ledger, campaign::Released, entry::Driver},
+    ledger::{Ledger, campaign::ClaimResult, entry::Driver},
 };
 
 const HOSTS: usize = 1000;
@@ -29,12 +29,12 @@ const HOSTS: usize = 1000;
 struct Nowhere;
 
 impl Mover for Nowhere {
-    fn make(&self, _: usize, _: &AtomicBool) -> Released {
-        Released::Done
+    fn make(&self, _: usize, _: &AtomicBool) -> ClaimResult {
+        ClaimResult::Done
     }
 
-    fn take_over(&self, _: usize) -> Released {
-        Released::Done
+    fn take_over(&self, _: usize) -> ClaimResult {
+        ClaimResult::Done
     }
 
     fn wave_ready(&self, _: usize) -> Result<(), String> {
@@ -66,7 +66,7 @@ fn main() {
 
     let ledger = Ledger::open(&place).unwrap();
     let (head, verifying) = timed(|| ledger.verify().unwrap());
-    let mut board = Board::new(&change(moves).digest.to_string());
+    let mut board = Dashboard::new(&change(moves).digest.to_string());
     let ((), reading) = timed(|| board.read(&ledger.records(&board.unread()).unwrap(), uptime_seconds()));
     assert_eq!(board.state.counts(None).done, moves, "every move is made");
     let attempts: u32 = board.state.tasks.iter().map(|task| task.attempts).sum();
@@ -106,8 +106,8 @@ fn change(moves: usize) -> ChangeFile {
 }
 
 fn run(name: &str, change: &ChangeFile, place: &str) {
-    let ledger = Ledger::open(place).unwrap().of_runner(name);
-    let settings = Settings {
+    let ledger = Ledger::open(place).unwrap().for_runner(name);
+    let settings = RunnerSettings {
         jobs: 16,
         attempts: 3,
         lease_seconds: 60.0,

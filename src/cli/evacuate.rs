@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::{
     Failure,
-    options::{Goals, Shared},
+    options::{Goals, GlobalOptions},
     output,
     session::{Session, read_change},
 };
@@ -23,55 +23,55 @@ use crate::{
     verdict::ExitCode,
 };
 
-/// The rule that knows what QEMU needs beside a guest's memory, and its parameter.
+/// Rule and parameter with QEMU's memory overhead per guest.
 const OVERHEAD: (&str, &str) = ("destination-memory-fits", "overhead_bytes");
 
 #[derive(Debug, Args)]
 pub(super) struct Evacuate {
-    /// Hosts to empty, by their name in the inventory, their pool or their rack
+    /// Hosts to empty: names, pools or racks of the inventory
     #[arg(value_name = "HOST", required = true)]
     hosts: Vec<String>,
-    /// Hosts that may take the VMs, by name, pool or rack. With --rolling the racks that are not being emptied take VMs too
+    /// Destination hosts for the VMs: names, pools or racks. With --rolling the racks that are not emptied at the time take VMs too
     #[arg(long, value_name = "POOL|HOST", num_args = 1.., required_unless_present = "rolling")]
     into: Vec<String>,
-    /// The inventory: hosts with racks, pools, networks and limits, and groups of VMs
+    /// Inventory file: hosts with racks, pools, networks and limits, and groups of VMs
     #[arg(long, value_name = "FILE")]
     inventory: PathBuf,
-    /// Take what is known of hosts and VMs from these facts files, a file or a folder; no hypervisor is asked
+    /// Read the facts of hosts and VMs from this file or folder and ask no hypervisor
     #[cfg_attr(feature = "libvirt", arg(long, value_name = "PATH"))]
     #[cfg_attr(not(feature = "libvirt"), arg(long, value_name = "PATH", required = true))]
     facts: Option<PathBuf>,
-    /// Change file to write; without it the plan is only told
+    /// Change file to write; without it the plan is only printed
     #[arg(short = 'o', long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Empty one rack after the other, or as many at a time as the rest has room for, and bring the VMs back before the
-    /// next: the change waits in between until the hosts have what `after_maintenance` of the inventory says
+    /// Empty one rack at a time, or as many as the other racks have room for, and move the VMs back before the next rack:
+    /// the change waits in between until the hosts have the versions in `after_maintenance` of the inventory
     #[arg(long, value_name = "PACE", num_args = 0..=1, require_equals = true, default_missing_value = "rack")]
     rolling: Option<Rolling>,
-    /// Earlier change of this plan: moves that still serve stay as they are, with all that people wrote into it
+    /// Earlier change file of this plan: moves that are still valid stay as they are, with all manual edits
     #[arg(long, value_name = "OLD")]
     replan: Option<PathBuf>,
-    /// When the change may run, from
+    /// Start of the change window
     #[arg(long, value_name = "TIME", requires = "window_end")]
     window_start: Option<Timestamp>,
-    /// When the change may run, until
+    /// End of the change window
     #[arg(long, value_name = "TIME", requires = "window_start")]
     window_end: Option<Timestamp>,
     #[command(flatten)]
     goals: Goals,
 }
 
-/// How much is away at once.
+/// Racks that are emptied at the same time.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Rolling {
     /// One rack
     Rack,
-    /// As many racks as the others have room for
+    /// As many racks as the other racks have room for
     Room,
 }
 
 impl Evacuate {
-    pub(super) fn run(&self, shared: &Shared) -> Result<ExitCode, Failure> {
+    pub(super) fn run(&self, shared: &GlobalOptions) -> Result<ExitCode, Failure> {
         let session = Session::open(shared)?;
         let policy = session.policy()?;
         let inventory = Inventory::read(&self.inventory).map_err(Failure::usage)?;
@@ -112,7 +112,7 @@ impl Evacuate {
         Ok(exit(&plan, &empty, &*site))
     }
 
-    /// The change, read back before anybody else does. There is none where nothing can be moved.
+    /// Text of the change file, which is parsed once as a check. A failure if no VM can be moved.
     fn text(&self, proposal: &Proposal) -> Result<String, Failure> {
         let draft = proposal.draft();
         if draft.moves.is_empty() {
@@ -122,7 +122,7 @@ impl Evacuate {
                 } else {
                     ExitCode::RuleViolated
                 },
-                text: format!("no change is written, since no VM can be moved\n{proposal}"),
+                text: format!("no change file is written, because no VM can be moved\n{proposal}"),
             });
         }
         let text = match &self.replan {
@@ -159,7 +159,7 @@ impl Evacuate {
     }
 }
 
-/// The destinations of an earlier change, for VMs that are still where it found them.
+/// Destinations in an earlier change of the VMs that are still on its source hosts.
 fn kept(change: &ChangeFile, inventory: &Inventory, fleet: &Fleet) -> HashMap<VmId, HostId> {
     let host_at = |uri: &crate::collect::Uri| inventory.hosts.iter().position(|host| host.uri == *uri);
     let vm_at = |name: &str, from: usize| {
@@ -178,7 +178,7 @@ fn overhead_bytes(policy: &Policy) -> u64 {
     param.and_then(|param| param.value.as_u64()).unwrap_or(0)
 }
 
-/// 0 where all VMs can go; 20 where some cannot; 21 where a host that is to be emptied did not answer.
+/// Exit code: 0 if all VMs can be moved; 20 if some cannot; 21 if a host that is to be emptied did not answer.
 fn exit(plan: &Plan, empty: &[usize], site: &dyn Site) -> ExitCode {
     let lost = |host: &&usize| site.hosts().get(**host).is_some_and(|host| host.known().is_none());
     if !plan.unplaced.is_empty() {
@@ -197,7 +197,7 @@ fn look(inventory: &Inventory, session: &Session) -> Result<Box<dyn Site>, Failu
     use crate::{
         collect::survey::{self, HostRequest},
         fleet::SurveySite,
-        ledger::{Selection, entry::Kind},
+        ledger::{Selection, entry::EntryKind},
     };
     let requests = inventory.hosts.iter().map(|host| {
         let known = super::audit::request_of(&host.name, host.uri.clone(), session)?;
@@ -213,7 +213,7 @@ fn look(inventory: &Inventory, session: &Session) -> Result<Box<dyn Site>, Failu
     bar.finish_and_clear();
     let observations = match session.ledger()? {
         Some(ledger) => {
-            let wanted = Selection { kinds: vec![Kind::Observation], ..Selection::default() };
+            let wanted = Selection { kinds: vec![EntryKind::Observation], ..Selection::default() };
             ledger.records(&wanted).map_err(Failure::failed)?
         }
         None => Vec::new(),

@@ -50,7 +50,7 @@ use crate::verdict::ExitCode;
 #[command(name = "vmgate", version, propagate_version = true, max_term_width = 100)]
 struct Cli {
     #[command(flatten)]
-    shared: options::Shared,
+    shared: options::GlobalOptions,
     #[command(subcommand)]
     command: Command,
 }
@@ -128,7 +128,7 @@ enum ProbeCommand {
     Probe(probe::Probe),
     /// Decide on incoming migrations of this host
     #[command(subcommand)]
-    Hook(hook::There),
+    Hook(hook::OnHostCommand),
 }
 
 /// Runs the part of the static program that the process's arguments name.
@@ -229,7 +229,7 @@ mod tests {
     fn a_vm_whose_name_looks_like_an_option_is_asked_about_all_the_same() {
         for name in ["--help", "-h", "--version", "-V", "run"] {
             let words = ["vmgate-hook", "hook", "run", "--", name, "migrate", "begin", "-"];
-            let ProbeCommand::Hook(hook::There::Run { arguments }) =
+            let ProbeCommand::Hook(hook::OnHostCommand::Run { arguments }) =
                 ProbeCli::try_parse_from(words).unwrap().command
             else {
                 panic!("{name} is something else");

@@ -18,7 +18,7 @@ use std::{
 
 use tempfile::TempDir;
 use vmgate::{
-    ledger::{Entry, Ledger, entry::State},
+    ledger::{Entry, Ledger, entry::RunStep},
     place::Place,
 };
 
@@ -42,9 +42,9 @@ const LIBFAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
 /// What is done to the campaign.
 struct Row {
     name: String,
-    strike: fn(&mut Fleet, Option<State>),
+    strike: fn(&mut Fleet, Option<RunStep>),
     /// The step in which it meets a move.
-    at: Option<State>,
+    at: Option<RunStep>,
     /// What the runner that was struck may end with, and what the others may.
     struck: &'static [i32],
     others: &'static [i32],
@@ -52,14 +52,14 @@ struct Row {
     clocks: [i64; 3],
 }
 
-fn row(name: &str, strike: fn(&mut Fleet, Option<State>), struck: &'static [i32]) -> Row {
+fn row(name: &str, strike: fn(&mut Fleet, Option<RunStep>), struck: &'static [i32]) -> Row {
     Row { name: name.to_owned(), strike, at: None, struck, others: &[0], clocks: [0; 3] }
 }
 
 const KILLED: i32 = -1;
 
 fn rows() -> Vec<Row> {
-    use State::{Gate, Migrate, Notify, Prepare, Recheck, Restore, Verify};
+    use RunStep::{Gate, Migrate, Notify, Prepare, Recheck, Restore, Verify};
     let mut rows = vec![row("no fault", |_, _| {}, &[0])];
     for state in [Gate, Notify, Prepare, Recheck, Migrate, Verify, Restore] {
         let name = format!("runner killed: {}", state.name());
@@ -209,7 +209,7 @@ impl Fleet {
         for offset in row.clocks {
             self.start_runner(offset);
         }
-        self.wait_for(State::Gate);
+        self.wait_for(RunStep::Gate);
         (row.strike)(self, row.at);
         let (codes, said) = self.wait_for_runners();
         let store = ["--store", self.store.as_str()];
@@ -286,7 +286,7 @@ impl Fleet {
     }
 
     /// Waits until a move is in this step; gives the number of the runner that makes it.
-    fn wait_for(&mut self, state: State) -> Option<usize> {
+    fn wait_for(&mut self, state: RunStep) -> Option<usize> {
         let start = Instant::now();
         while start.elapsed() < PATIENCE {
             let open =
@@ -311,7 +311,7 @@ impl Fleet {
     }
 
     /// Sends a signal to the runner whose move is in this step.
-    fn signal(&mut self, at: Option<State>, signal: i32) {
+    fn signal(&mut self, at: Option<RunStep>, signal: i32) {
         self.struck = self.wait_for(at.unwrap());
         if let Some(struck) = self.struck {
             self.signal_runner(struck, signal);
@@ -324,7 +324,7 @@ impl Fleet {
         assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
     }
 
-    fn pause(&mut self, at: Option<State>) {
+    fn pause(&mut self, at: Option<RunStep>) {
         self.signal(at, libc::SIGSTOP);
         if let Some(struck) = self.struck {
             thread::sleep(Duration::from_mins(1));
@@ -333,21 +333,21 @@ impl Fleet {
     }
 
     fn restart(&mut self, how: &str) {
-        self.wait_for(State::Migrate);
+        self.wait_for(RunStep::Migrate);
         self.cluster.order(how);
         thread::sleep(Duration::from_secs(2));
         self.cluster.order("start");
     }
 
-    fn freeze(&mut self, _: Option<State>) {
-        self.wait_for(State::Migrate);
+    fn freeze(&mut self, _: Option<RunStep>) {
+        self.wait_for(RunStep::Migrate);
         self.cluster.order("freeze");
         thread::sleep(Duration::from_secs(5));
         self.cluster.order("thaw");
     }
 
-    fn cut(&mut self, _: Option<State>) {
-        self.wait_for(State::Migrate);
+    fn cut(&mut self, _: Option<RunStep>) {
+        self.wait_for(RunStep::Migrate);
         for _ in 0..3 {
             let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
                        WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";

@@ -1,7 +1,7 @@
-//! Overrides of a host's hook, written into the ledger: set by hand in an emergency, and used by VMs that came in.
+//! Overrides of a host's hook, copied to the ledger: those set in an emergency, and their uses by incoming VMs.
 //!
-//! The host's own log is where they are written first, since an emergency may have no ledger at hand. Whenever vmgate looks at
-//! the host afterwards, what its log tells and the ledger does not have yet is added.
+//! They are first written to the host's own log, since an emergency may have no ledger at hand. Whenever vmgate asks
+//! the host afterwards, it adds the overrides that are in that log and not yet in the ledger.
 
 use crate::{
     cli::session::Session,
@@ -9,27 +9,27 @@ use crate::{
     hook::{Because, Event, Status},
     ledger::{
         Entry, Ledger, LedgerError, Selection,
-        entry::{Kind, Override},
+        entry::{EntryKind, Override},
     },
     verdict::Named,
 };
 
-/// What would have refused the VM.
+/// The check that would have refused the VM.
 const REFUSED_BY: &str = "the host's hook";
 
-/// Adds to the ledger what it does not have yet. Nothing else depends on it, so that a ledger that fails is only warned of.
+/// Adds the missing overrides to the ledger. Nothing else depends on them, so that a failure of the ledger is only logged.
 pub(super) fn write_down(session: &Session, host: &str, status: &Status) {
     if status.overrides.is_empty() {
         return;
     }
     let Ok(place) = session.ledger_for_moves() else { return };
     if let Err(error) = Ledger::open(place.clone()).and_then(|ledger| add(&ledger, host, status)) {
-        tracing::warn!("the overrides of {host} are not in the ledger {place}: {error}");
+        tracing::warn!("the overrides of {host} could not be written to the ledger {place}: {error}");
     }
 }
 
 fn add(ledger: &Ledger, host: &str, status: &Status) -> Result<(), LedgerError> {
-    let wanted = Selection { kinds: vec![Kind::Override], ..Selection::default() };
+    let wanted = Selection { kinds: vec![EntryKind::Override], ..Selection::default() };
     let known = ledger.records(&wanted)?;
     let known = |new: &Override| {
         known.iter().any(|record| match &record.entry {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use tempfile::TempDir;
-use vmgate::ledger::{Entry, Ledger, entry::State};
+use vmgate::ledger::{Entry, Ledger, entry::RunStep};
 
 use super::rows::{Row, Twist};
 use crate::harness::{Guest, Running, Said, lab, setting, uri_a, uri_b, vmgate};
@@ -278,7 +278,7 @@ impl Bench {
     }
 
     /// Waits until the run has entered a state, as the ledger tells.
-    fn wait_for(&mut self, state: State) {
+    fn wait_for(&mut self, state: RunStep) {
         let start = Instant::now();
         while start.elapsed() < PATIENCE {
             let open =
@@ -286,7 +286,7 @@ impl Bench {
             let entered = open.iter().flat_map(|run| &run.history).any(
                 |record| matches!(&record.entry, Entry::Transition(transition) if transition.state == state),
             );
-            if entered && (state != State::Migrate || self.migrates()) {
+            if entered && (state != RunStep::Migrate || self.migrates()) {
                 return;
             }
             if self.child.as_mut().is_some_and(|running| running.child.try_wait().unwrap().is_some()) {

@@ -2,7 +2,7 @@
 
 use std::{thread, time::Duration};
 
-use vmgate::ledger::entry::State;
+use vmgate::ledger::entry::RunStep;
 
 use super::{
     bench::{Bench, Side},
@@ -14,7 +14,7 @@ use crate::harness::lab;
 pub(super) struct Row {
     pub(super) name: &'static str,
     /// When it strikes; none for before vmgate starts.
-    pub(super) at: Option<State>,
+    pub(super) at: Option<RunStep>,
     pub(super) strike: fn(&mut Bench),
     /// What is put right when vmgate has ended.
     pub(super) heal: fn(&mut Bench),
@@ -51,7 +51,7 @@ fn up(_: &mut Bench) {
     lab(&["up"]).exits(0);
 }
 
-fn row(name: &'static str, at: State, strike: fn(&mut Bench), exits: &'static [i32]) -> Row {
+fn row(name: &'static str, at: RunStep, strike: fn(&mut Bench), exits: &'static [i32]) -> Row {
     Row { name, at: Some(at), strike, heal: up, exits, says: "", moves: None, twist: Twist::None }
 }
 
@@ -69,7 +69,7 @@ fn kill_destination_daemon(bench: &mut Bench) {
 
 /// All rows.
 pub(super) fn rows() -> Vec<Row> {
-    use State::{Gate, Migrate, Notify, Prepare, Recheck, Restore, Verify};
+    use RunStep::{Gate, Migrate, Notify, Prepare, Recheck, Restore, Verify};
     let mut rows = vec![Row {
         at: None,
         moves: Some(true),
