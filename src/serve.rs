@@ -35,7 +35,9 @@ pub enum ServeError {
     )]
     NoToken(SocketAddr),
     /// The token is too short.
-    #[error("the token has {0} characters, but {TOKEN_LENGTH} are needed: create one with `openssl rand -hex 16`")]
+    #[error(
+        "the token has {0} characters, but {TOKEN_LENGTH} are needed: create one with `openssl rand -hex 16`"
+    )]
     ShortToken(usize),
     /// The server cannot listen on the address.
     #[error("cannot listen on {0}: {1}")]
@@ -181,7 +183,10 @@ impl Access {
             }
             Self::Token(_) => Err(Answer {
                 more: Some(("WWW-Authenticate", "Basic realm=\"vmgate: any name, the token as password\"")),
-                ..Answer::plain(401, "the token is required: as a bearer token, or as the password of any user")
+                ..Answer::plain(
+                    401,
+                    "the token is required: as a bearer token, or as the password of any user",
+                )
             }),
         }
     }
@@ -295,10 +300,10 @@ mod tests {
 
     #[test]
     fn a_token_comes_as_bearer_or_as_password() {
-        assert_eq!(given("Bearer abc").as_deref(), Some("abc"));
-        assert_eq!(given("basic b3BzOmFiYw==").as_deref(), Some("abc"));
+        assert_eq!(token_from("Bearer abc").as_deref(), Some("abc"));
+        assert_eq!(token_from("basic b3BzOmFiYw==").as_deref(), Some("abc"));
         for nothing in ["", "abc", "Basic", "Basic !!", "Basic b3Bz", "Digest abc"] {
-            assert_eq!(given(nothing), None, "{nothing}");
+            assert_eq!(token_from(nothing), None, "{nothing}");
         }
     }
 }

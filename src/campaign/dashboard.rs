@@ -4,7 +4,7 @@ use std::{collections::HashMap, slice};
 
 use serde::Serialize;
 
-use super::{Counts, CampaignState, Task, TaskState};
+use super::{CampaignState, Counts, Task, TaskState};
 use crate::{
     collect::Uri,
     ledger::{

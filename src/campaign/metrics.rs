@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Dashboard, Counts};
+use super::{Counts, Dashboard};
 use crate::{
     ledger::campaign::Steering,
     report::prometheus::{label, number, seconds},
@@ -48,11 +48,7 @@ fn all(board: &Dashboard) -> Vec<Gauge> {
     let mut metrics = vec![
         gauge("vmgate_campaign_moves", "Moves by state.", by_state(&[], state.counts(None))),
         gauge("vmgate_campaign_wave_moves", "Moves of a wave by state.", waves.collect()),
-        gauge(
-            "vmgate_campaign_host_moves",
-            "Moves out of and into a host by state.",
-            hosts.collect(),
-        ),
+        gauge("vmgate_campaign_host_moves", "Moves out of and into a host by state.", hosts.collect()),
         gauge(
             "vmgate_campaign_paused",
             "1 if the campaign is paused or stopped.",
@@ -107,7 +103,11 @@ fn migrations(board: &Dashboard) -> [Gauge; 5] {
             "Sum of their median forecasts.",
             both().map(|(forecast, _)| forecast.p50).sum(),
         ),
-        gauge("vmgate_campaign_migration_seconds", "Sum of their measured durations.", both().map(|(_, came)| came).sum()),
+        gauge(
+            "vmgate_campaign_migration_seconds",
+            "Sum of their measured durations.",
+            both().map(|(_, came)| came).sum(),
+        ),
         gauge(
             "vmgate_campaign_longest_downtime_seconds",
             "Longest downtime that QEMU reported.",

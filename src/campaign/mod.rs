@@ -21,15 +21,15 @@ mod tests;
 pub use dashboard::{Dashboard, HostCounts, MoveStatus};
 pub use lease::{Lease, uptime_seconds};
 pub use metrics::metrics;
-pub use next::{NextStep, CampaignEnd};
+pub use next::{CampaignEnd, NextStep};
 pub use page::page;
-pub use runner::{Mover, Runner, RunnerError, RunnerSettings, RunSummary};
+pub use runner::{Mover, RunSummary, Runner, RunnerError, RunnerSettings};
 pub use state::{CampaignState, Task, TaskState};
 pub use status::{Counts, render};
 
 use crate::{
     change::ChangeFile,
-    ledger::campaign::{CampaignMove, CampaignEvent},
+    ledger::campaign::{CampaignEvent, CampaignMove},
 };
 
 /// Opening event of a campaign, which the first runner of a change writes.

@@ -137,7 +137,9 @@ impl CampaignState {
         match (open, late) {
             (0, _) => NextStep::Wait("other runners have the last moves".to_owned()),
             (open, late) if open == late && busy.all == 0 => NextStep::End(CampaignEnd::WindowCloses(late)),
-            _ => NextStep::Wait("the remaining moves wait for their hosts or for their next attempt".to_owned()),
+            _ => NextStep::Wait(
+                "the remaining moves wait for their hosts or for their next attempt".to_owned(),
+            ),
         }
     }
 

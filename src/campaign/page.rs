@@ -4,7 +4,9 @@ use jiff::Timestamp;
 use minijinja::{Value, context, value::Serde};
 use serde::Serialize;
 
-use super::{Dashboard, Counts, MoveStatus, CampaignState, Task, TaskState, dashboard::host_name, status::window_text};
+use super::{
+    CampaignState, Counts, Dashboard, MoveStatus, Task, TaskState, dashboard::host_name, status::window_text,
+};
 use crate::{
     fact::Quantiles,
     ledger::campaign::Steering,
@@ -128,7 +130,9 @@ fn row(state: &CampaignState, task: &Task, seen: &MoveStatus, now: Timestamp) ->
         TaskState::Claimed { runner, since, .. } => {
             ("running", format!("for {} s, by {runner}", now.duration_since(*since).as_secs()))
         }
-        TaskState::Orphaned { .. } => ("orphaned", "its runner is gone: another runner takes the move over".to_owned()),
+        TaskState::Orphaned { .. } => {
+            ("orphaned", "its runner is gone: another runner takes the move over".to_owned())
+        }
         TaskState::Waiting { .. } if state.is_needless(task) => {
             ("needless", "an earlier move of the VM failed, so there is nothing to bring back".to_owned())
         }

@@ -12,7 +12,7 @@ use std::{
 use jiff::Timestamp;
 use thiserror::Error;
 
-use super::{NextStep, CampaignEnd, Lease, CampaignState, next::RunnerContext, opened, uptime_seconds};
+use super::{CampaignEnd, CampaignState, Lease, NextStep, next::RunnerContext, opened, uptime_seconds};
 use crate::{
     change::ChangeFile,
     ledger::{
@@ -308,7 +308,9 @@ impl Runner<'_> {
             match self.write(self.beat_event()) {
                 Ok(()) => lease.renew(began),
                 Err(LedgerError::Expelled) => lease.lose(),
-                Err(error) => tracing::warn!("this runner could not write its heartbeat to the ledger: {error}"),
+                Err(error) => {
+                    tracing::warn!("this runner could not write its heartbeat to the ledger: {error}")
+                }
             }
         }
     }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::{
     ledger::{
         Campaign, Entry, Expulsion, Record, Selection,
-        campaign::{CampaignMove, CampaignEvent, ClaimResult, Steering},
+        campaign::{CampaignEvent, CampaignMove, ClaimResult, Steering},
         entry::EntryKind,
     },
     verdict::ExitCode,
@@ -117,7 +117,11 @@ impl CampaignState {
 
     /// Selection of the records that have not been read.
     pub fn unread(&self) -> Selection {
-        Selection { kinds: vec![EntryKind::Campaign, EntryKind::Expulsion], after: self.seen, ..Selection::default() }
+        Selection {
+            kinds: vec![EntryKind::Campaign, EntryKind::Expulsion],
+            after: self.seen,
+            ..Selection::default()
+        }
     }
 
     /// Applies records in their order; skips those that were applied before. `uptime_seconds` is the reader's.

@@ -82,7 +82,8 @@ pub fn render(state: &CampaignState, now: Timestamp) -> String {
     }
     for (name, runner) in state.runners.iter().filter(|(_, runner)| !runner.gone) {
         let ago = now.duration_since(runner.last).as_secs();
-        let _ = writeln!(text, "runner {}: {}, last heartbeat {ago} s ago", plain(name), plain(&runner.driver));
+        let _ =
+            writeln!(text, "runner {}: {}, last heartbeat {ago} s ago", plain(name), plain(&runner.driver));
     }
     for task in &state.tasks {
         let (vm, from, to) = (plain(&task.the_move.vm), plain(&task.the_move.from), plain(&task.the_move.to));
@@ -91,7 +92,9 @@ pub fn render(state: &CampaignState, now: Timestamp) -> String {
                 let seconds = now.duration_since(*since).as_secs();
                 writeln!(text, "  {vm}: {from} -> {to}, {seconds} s, by {}", plain(runner))
             }
-            TaskState::Orphaned { .. } => writeln!(text, "  {vm}: its runner is gone, another runner takes the move over"),
+            TaskState::Orphaned { .. } => {
+                writeln!(text, "  {vm}: its runner is gone, another runner takes the move over")
+            }
             TaskState::Failed { why, .. } => writeln!(text, "  {vm}: FAILED: {}", plain(why)),
             TaskState::Waiting { why: Some(why), .. } => {
                 writeln!(text, "  {vm}: waits for another attempt: {}", plain(why))

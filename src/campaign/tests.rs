@@ -113,7 +113,12 @@ const QUICK: RunnerSettings = RunnerSettings {
 /// A lease that a test can wait for, and that a busy machine keeps.
 const SHORT_LEASE: RunnerSettings = RunnerSettings { lease_seconds: 6.0, ..QUICK };
 
-fn run(fresh: &TestLedger, name: &str, change: &ChangeFile, mover: &Simulated) -> Result<RunSummary, RunnerError> {
+fn run(
+    fresh: &TestLedger,
+    name: &str,
+    change: &ChangeFile,
+    mover: &Simulated,
+) -> Result<RunSummary, RunnerError> {
     run_with(fresh, name, change, mover, QUICK, &Arc::default())
 }
 
@@ -329,7 +334,8 @@ fn a_runner_that_died_is_expelled_and_its_move_recovered_before_it_is_made_again
 fn what_ends_a_claim_that_is_no_longer_held_counts_for_nothing(fresh: &TestLedger) {
     let change = change(1, "", false);
     fresh.write(&change, opened(&change));
-    let claim = |runner: &str| fresh.write(&change, CampaignEvent::Claimed { runner: runner.into(), at: 0 }).sequence;
+    let claim =
+        |runner: &str| fresh.write(&change, CampaignEvent::Claimed { runner: runner.into(), at: 0 }).sequence;
     let (old, new) = (claim("one"), claim("two"));
     let done = |token| fresh.write(&change, CampaignEvent::Released { at: 0, token, how: ClaimResult::Done });
     done(old);

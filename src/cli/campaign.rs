@@ -122,7 +122,9 @@ pub(super) fn find(ledger: &Ledger, change: Option<&str>) -> Result<String, Fail
     let wanted = Selection { kinds: vec![EntryKind::Campaign], ..Selection::default() };
     let records = ledger.records(&wanted).map_err(Failure::failed)?;
     let opened = records.iter().rev().filter_map(|record| match &record.entry {
-        Entry::Campaign(Campaign { campaign, event: CampaignEvent::Opened { id, .. } }) => Some((id, campaign)),
+        Entry::Campaign(Campaign { campaign, event: CampaignEvent::Opened { id, .. } }) => {
+            Some((id, campaign))
+        }
         _ => None,
     });
     let found = opened.into_iter().find(|(id, _)| change.is_none_or(|change| **id == change));

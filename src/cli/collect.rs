@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::{
     Failure,
-    options::{Goals, MoveOptions, GlobalOptions},
+    options::{GlobalOptions, Goals, MoveOptions},
     output,
     session::Session,
 };

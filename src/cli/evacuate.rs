@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::{
     Failure,
-    options::{Goals, GlobalOptions},
+    options::{GlobalOptions, Goals},
     output,
     session::{Session, read_change},
 };

@@ -15,7 +15,8 @@ use crate::{
     },
     error::with_causes,
     execute::isolate::{
-        self, IsolationContext, EvidenceSources, IsolationReport, SavedEvidence, Link, IsolationError, ReleaseReport, UncutDevice,
+        self, EvidenceSources, IsolationContext, IsolationError, IsolationReport, Link, ReleaseReport,
+        SavedEvidence, UncutDevice,
     },
     ledger::{Entry, Ledger},
     verdict::ExitCode,
@@ -120,7 +121,10 @@ fn write_down(session: &Session, entry: &Entry) -> Result<(), Failure> {
     let place = session.ledger_for_moves()?;
     let ledger = Ledger::open(place.clone());
     ledger.and_then(|ledger| ledger.append(entry)).map(|_| ()).map_err(|error| {
-        Failure::failed(format!("the network of the VM was changed, but this could not be written to the ledger {place}: {}", with_causes(&error)))
+        Failure::failed(format!(
+            "the network of the VM was changed, but this could not be written to the ledger {place}: {}",
+            with_causes(&error)
+        ))
     })
 }
 
@@ -150,7 +154,11 @@ fn say_isolated(isolated: &IsolationReport) -> Result<(), Failure> {
             writeln!(out, "cut off before: {}", names(&isolated.cut_before))?;
         }
         if !isolated.down_before.is_empty() {
-            writeln!(out, "down before the isolation, and stays down after a release: {}", names(&isolated.down_before))?;
+            writeln!(
+                out,
+                "down before the isolation, and stays down after a release: {}",
+                names(&isolated.down_before)
+            )?;
         }
         left_over(out, "NOT CUT", &isolated.not_cut)?;
         writeln!(out, "to connect it again: vmgate isolate {vm} --on URI --release")
@@ -168,10 +176,17 @@ fn say_released(released: &ReleaseReport) -> Result<(), Failure> {
     output::to_stdout(|out| {
         let ReleaseReport { vm, host, .. } = released;
         match (&released.isolated, released.released.as_slice()) {
-            (None, _) => writeln!(out, "{vm} on {host}: vmgate has not isolated this VM, so nothing was changed")?,
+            (None, _) => {
+                writeln!(out, "{vm} on {host}: vmgate has not isolated this VM, so nothing was changed")?
+            }
             (Some(_), []) => writeln!(out, "{vm} on {host}: no interface was left to connect")?,
             (Some(why), links) => {
-                writeln!(out, "{vm} on {host}: connected again {}; it was isolated by {}", names(links), plain(why))?;
+                writeln!(
+                    out,
+                    "{vm} on {host}: connected again {}; it was isolated by {}",
+                    names(links),
+                    plain(why)
+                )?;
             }
         }
         if !released.down_before.is_empty() {

@@ -65,7 +65,10 @@ enum Action {
 
 fn kind(text: &str) -> Result<EntryKind, String> {
     let names = || EntryKind::ALL.map(EntryKind::name).join(", ");
-    EntryKind::ALL.into_iter().find(|kind| kind.name() == text).ok_or_else(|| format!("expected one of {}", names()))
+    EntryKind::ALL
+        .into_iter()
+        .find(|kind| kind.name() == text)
+        .ok_or_else(|| format!("expected one of {}", names()))
 }
 
 impl LedgerCommand {
@@ -155,10 +158,7 @@ fn verify(ledger: &Ledger, known: Option<&str>) -> Result<ExitCode, Failure> {
             }
         }
     }
-    print(&format!(
-        "{} records, all unchanged; head {}:{}\n",
-        head.sequence, head.sequence, head.digest
-    ))
+    print(&format!("{} records, all unchanged; head {}:{}\n", head.sequence, head.sequence, head.digest))
 }
 
 fn parse_head(text: &str) -> Result<Head, Failure> {

@@ -13,14 +13,16 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::{
     Failure, collect, hook, isolate,
-    options::{Goals, MoveOptions, GlobalOptions},
+    options::{GlobalOptions, Goals, MoveOptions},
     output,
     session::{Session, read_change},
 };
 use crate::{
     change::{AfterNoGo, ChangeFile, Limits, Plan, PlannedMove},
     collect::transport::GuestWay,
-    execute::{self, Assignment, CompletedMove, Event, Hosts, Judge, EvidenceOptions, Pass, Progress, MoveFailure},
+    execute::{
+        self, Assignment, CompletedMove, Event, EvidenceOptions, Hosts, Judge, MoveFailure, Pass, Progress,
+    },
     fact::{Change, Facts},
     ledger::{Entry, Ledger, entry::RunStep},
     preflight::{Asked, Policy},
@@ -217,7 +219,8 @@ impl<'a> MoveContext<'a> {
 
     /// Asks the gate for a pass, with a saved verdict or a new check. Also returns the facts of that check.
     pub(super) fn gate(&self, order: &MoveOrder) -> (GateResult, Option<Facts>) {
-        let refused = |refused: execute::GateRefusal| Failure { exit: refused.exit(), text: refused.to_string() };
+        let refused =
+            |refused: execute::GateRefusal| Failure { exit: refused.exit(), text: refused.to_string() };
         if !self.envelopes.is_empty() {
             let asked = execute::GateRequest {
                 vm: &order.vm,

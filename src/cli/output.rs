@@ -14,7 +14,7 @@ use tracing_subscriber::{EnvFilter, fmt::time::SystemTime};
 
 use super::{
     Failure,
-    options::{GlobalOptions, ColourChoice},
+    options::{ColourChoice, GlobalOptions},
 };
 #[cfg(feature = "libvirt")]
 use crate::audit::Audit;
@@ -206,7 +206,9 @@ impl OpenReports {
                 file.finish()?;
             } else {
                 let style = Style { templates: self.templates.clone(), ..style(shared) };
-                to_stdout(|out| report::write_audit(format, audit, verdicts, out, &style).map_err(sink_error))?;
+                to_stdout(|out| {
+                    report::write_audit(format, audit, verdicts, out, &style).map_err(sink_error)
+                })?;
             }
         }
         Ok(())

@@ -114,10 +114,7 @@ fn lint(policy: &Policy, colour: bool) -> Result<ExitCode, Failure> {
     let text: String =
         problems.iter().flat_map(|problem| [problem.render(colour), "\n\n".to_owned()]).collect();
     print(&text)?;
-    Err(Failure::usage(format!(
-        "{} findings of style: each one above says what to change",
-        problems.len()
-    )))
+    Err(Failure::usage(format!("{} findings of style: each one above says what to change", problems.len())))
 }
 
 fn tests(session: &Session, pattern: Option<&str>, diff: bool) -> Result<ExitCode, Failure> {

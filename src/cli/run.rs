@@ -15,16 +15,16 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::{
     Failure,
-    migrate::{MoveContext, GateResult, MoveOrder, move_orders},
-    options::{self, MoveOptions, GlobalOptions},
+    migrate::{GateResult, MoveContext, MoveOrder, move_orders},
+    options::{self, GlobalOptions, MoveOptions},
     output,
     session::{Session, read_change},
 };
 use crate::{
-    campaign::{CampaignEnd, Mover, Runner, RunnerError, RunnerSettings, RunSummary, uptime_seconds},
+    campaign::{CampaignEnd, Mover, RunSummary, Runner, RunnerError, RunnerSettings, uptime_seconds},
     change::ChangeFile,
     collect::ready,
-    execute::{self, RecoveryResult, Hosts, MoveFailure},
+    execute::{self, Hosts, MoveFailure, RecoveryResult},
     ledger::{Ledger, campaign::ClaimResult},
     verdict::ExitCode,
 };
@@ -73,7 +73,8 @@ impl Run {
         let context = MoveContext::for_runner(ledger, Arc::clone(&stop), &session);
         let orders = move_orders(&change, &policy, &self.look, self.strict, &session)?;
         handle_signals(&drain, &stop)?;
-        let mover = LiveMover { context: &context, orders: &orders, change: &change, timeout: session.timeout() };
+        let mover =
+            LiveMover { context: &context, orders: &orders, change: &change, timeout: session.timeout() };
         let runner = Runner {
             ledger: context.ledger(),
             change: &change,

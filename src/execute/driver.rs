@@ -64,7 +64,10 @@ mod tests {
         let me = this_process();
         assert!(me.started_ticks > 0);
         assert_eq!(driver_state(&me), DriverState::Alive);
-        assert_eq!(driver_state(&Driver { started_ticks: me.started_ticks + 1, ..me.clone() }), DriverState::Gone);
+        assert_eq!(
+            driver_state(&Driver { started_ticks: me.started_ticks + 1, ..me.clone() }),
+            DriverState::Gone
+        );
         assert_eq!(driver_state(&Driver { boot: "another".to_owned(), ..me.clone() }), DriverState::Gone);
         assert_eq!(driver_state(&Driver { machine: "another".to_owned(), ..me }), DriverState::Elsewhere);
     }

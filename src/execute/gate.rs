@@ -38,7 +38,9 @@ pub enum GateRefusal {
     #[error("not migrated: the verdict does not contain {0}, so vmgate cannot compare it with the hosts")]
     Unnamed(&'static str),
     /// The verdict is too old to act on.
-    #[error("not migrated: the verdict on {vm} expired at {expired}, and the time is now {now}: check the move again")]
+    #[error(
+        "not migrated: the verdict on {vm} expired at {expired}, and the time is now {now}: check the move again"
+    )]
     Expired {
         /// The VM's name.
         vm: String,
@@ -51,7 +53,9 @@ pub enum GateRefusal {
     #[error("not migrated: {0}")]
     NotTrusted(#[source] AttestError),
     /// The verdict is for another VM, change or set of rules.
-    #[error("not migrated: the verdict on {vm} is for {reached}, but this move is for {asked}: check the move again")]
+    #[error(
+        "not migrated: the verdict on {vm} is for {reached}, but this move is for {asked}: check the move again"
+    )]
     Mismatch {
         /// The VM's name.
         vm: String,
@@ -118,10 +122,15 @@ impl Pass {
 
     /// Gives a pass if the envelope holds a verdict that a trusted key signed, that is GO and has not expired, and that
     /// was reached for this VM, this change and these rules. The hosts are compared with it at the start of the run.
-    pub fn from_envelope(envelope: &[u8], trusted: &[PublicKey], asked: &GateRequest) -> Result<Self, GateRefusal> {
+    pub fn from_envelope(
+        envelope: &[u8],
+        trusted: &[PublicKey],
+        asked: &GateRequest,
+    ) -> Result<Self, GateRefusal> {
         let verdict = attest::verify(envelope, trusted).map_err(GateRefusal::NotTrusted)?.verdict;
         let vm = verdict.moved.vm.label().to_owned();
-        let other = |reached: String, asked: String| Err(GateRefusal::Mismatch { vm: vm.clone(), reached, asked });
+        let other =
+            |reached: String, asked: String| Err(GateRefusal::Mismatch { vm: vm.clone(), reached, asked });
         let names = [&verdict.moved.vm.name, &verdict.moved.vm.uuid];
         if !names.into_iter().flatten().any(|name| name == asked.vm) {
             return other(format!("the VM {vm}"), format!("the VM {}", asked.vm));

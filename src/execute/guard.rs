@@ -104,7 +104,11 @@ impl Guard {
     }
 
     /// Assesses the statistics, `elapsed` after the start.
-    pub(super) fn assess(&mut self, job: &JobStats, elapsed: Duration) -> (ConvergenceEstimate, Option<Measure>) {
+    pub(super) fn assess(
+        &mut self,
+        job: &JobStats,
+        elapsed: Duration,
+    ) -> (ConvergenceEstimate, Option<Measure>) {
         let elapsed = elapsed.as_secs_f64();
         let estimate = estimate(job, self.limit_seconds);
         if let Some(measure) = self.stalled(job, elapsed) {
@@ -247,7 +251,11 @@ fn estimate(job: &JobStats, limit_seconds: f64) -> ConvergenceEstimate {
         }
         _ if left <= fits => 1.0,
         Some(ratio) if ratio >= 1.0 => {
-            return ConvergenceEstimate { remaining_seconds: None, blackout_seconds: None, ratio: Some(ratio) };
+            return ConvergenceEstimate {
+                remaining_seconds: None,
+                blackout_seconds: None,
+                ratio: Some(ratio),
+            };
         }
         Some(ratio) => ((fits / left).ln() / ratio.ln()).ceil().max(1.0),
     };
@@ -411,8 +419,10 @@ mod tests {
         for (second, (round, left)) in
             [(1, 900), (1, 400), (2, 300), (3, 150), (4, 80), (5, 40)].into_iter().enumerate()
         {
-            let (estimate, measure) = guard
-                .look(&job(round, left, 100, (round > 1).then_some(50)), Duration::from_secs(second as u64));
+            let (estimate, measure) = guard.assess(
+                &job(round, left, 100, (round > 1).then_some(50)),
+                Duration::from_secs(second as u64),
+            );
             assert_eq!(measure, None);
             assert!(estimate.remaining_seconds.unwrap() < 20.0);
         }

@@ -3,7 +3,7 @@
 use crate::{
     ledger::{
         Entry, Ledger, LedgerError,
-        entry::{RunEnding, ActionState, RunEnded, RunStarted, RunStep, Transition},
+        entry::{ActionState, RunEnded, RunEnding, RunStarted, RunStep, Transition},
     },
     verdict::ExitCode,
 };
@@ -30,7 +30,11 @@ impl Journal<'_> {
     /// Records a step of a rollback, which is taken even if the ledger fails.
     pub(super) fn note(&self, state: RunStep, action: Option<(usize, ActionState)>, why: Option<&str>) {
         if let Err(error) = self.write(state, action, why) {
-            tracing::error!("step {} of run {} could not be written to the ledger: {error}", state.name(), self.run.run);
+            tracing::error!(
+                "step {} of run {} could not be written to the ledger: {error}",
+                state.name(),
+                self.run.run
+            );
         }
     }
 

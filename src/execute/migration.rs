@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::guard::{Guard, Measure, ConvergenceEstimate};
+use super::guard::{ConvergenceEstimate, Guard, Measure};
 use crate::{
     change::Plan,
     collect::libvirt::{Domain, Hypervisor, JobStats, LibvirtError, MigrateParams, Trouble},
@@ -91,9 +91,13 @@ fn take(domain: &Domain, measure: Measure) -> Option<String> {
             let what = format!("QEMU's downtime limit is raised to {} ms", limit.as_millis());
             (what, domain.set_max_downtime(limit), None)
         }
-        Measure::PostCopy(why) => (format!("the migration switches to post-copy, because {why}"), domain.start_post_copy(), None),
+        Measure::PostCopy(why) => {
+            (format!("the migration switches to post-copy, because {why}"), domain.start_post_copy(), None)
+        }
         Measure::Suspend(why) => (format!("the guest is suspended, because {why}"), domain.suspend(), None),
-        Measure::GiveUp(why) => (format!("the migration is aborted, because {why}"), domain.abort_job(), Some(why)),
+        Measure::GiveUp(why) => {
+            (format!("the migration is aborted, because {why}"), domain.abort_job(), Some(why))
+        }
     };
     match taken {
         Ok(()) => {

@@ -8,7 +8,7 @@ use crate::{
     fact::{Fact, Facts, Forecast, Quantiles},
     ledger::{
         Entry,
-        entry::{Migration, MigrationOutcome, HypervisorPair, Rehearsal},
+        entry::{HypervisorPair, Migration, MigrationOutcome, Rehearsal},
     },
 };
 
@@ -96,7 +96,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let ledger = Ledger::open(folder.path().join("ledger.db")).unwrap();
         let named = |name: &str| Named { name: None, uuid: Some(name.to_owned()) };
-        let [forecast_total_seconds, replayed_total_seconds, forecast_blackout_seconds] = forecast_quantiles(forecast);
+        let [forecast_total_seconds, replayed_total_seconds, forecast_blackout_seconds] =
+            forecast_quantiles(forecast);
         let migration = Migration {
             run: "r1".to_owned(),
             vm: named("vm"),
@@ -145,7 +146,7 @@ mod tests {
             serde_yaml::from_str(include_str!("../../rules/fixtures/idle-vm.yaml")).unwrap();
         let running = "7.1.0".parse().unwrap();
         facts.vm = facts.vm.map(|vm| Vm { qemu_version: Fact::Known(running), ..vm });
-        assert_eq!(pair(&facts).unwrap().source_version, running);
-        assert_eq!(pair(&Facts::empty(Timestamp::UNIX_EPOCH)), None);
+        assert_eq!(version_pair(&facts).unwrap().source_version, running);
+        assert_eq!(version_pair(&Facts::empty(Timestamp::UNIX_EPOCH)), None);
     }
 }

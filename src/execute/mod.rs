@@ -4,7 +4,6 @@
 //! returned: either the VM runs on one host alone, and the result names the host, or somebody must look. Every step is in the
 //! ledger before it is taken, so that `recover` can finish a run that a crash left behind.
 
-mod migration_record;
 mod driver;
 mod gate;
 mod guard;
@@ -13,13 +12,14 @@ pub mod isolate;
 mod journal;
 mod judge;
 mod migration;
+mod migration_record;
 mod notify;
+mod post_migration_failure;
 mod prepare;
 mod recover;
 mod resolve;
 mod restore;
 mod run;
-mod post_migration_failure;
 mod take_over;
 mod verify;
 mod vm_location;
@@ -30,11 +30,11 @@ use thiserror::Error;
 
 pub use gate::{GateRefusal, GateRequest, Pass};
 pub use guard::ConvergenceEstimate;
-pub use hosts::{Hosts, HostConnection};
+pub use hosts::{HostConnection, Hosts};
 pub use judge::Judge;
 pub use migration::Progress;
-pub use recover::{RecoveryResult, RecoveredRun, recover};
-pub use post_migration_failure::{IsolationResult, EvidenceOptions};
+pub use post_migration_failure::{EvidenceOptions, IsolationResult};
+pub use recover::{RecoveredRun, RecoveryResult, recover};
 pub use take_over::{current_driver, has_moved, take_over};
 pub use vm_location::VmLocation;
 

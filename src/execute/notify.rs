@@ -45,7 +45,12 @@ impl MoveNotice {
 
 /// Runs the hooks of the guest. A guest that cannot be notified is moved all the same: the rules decide if it may be
 /// moved without an agent.
-pub(super) fn notify_guest(domain: &Domain, notify: &Notify, news: MoveNotice, leave: &dyn Fn() -> bool) -> GuestAnswer {
+pub(super) fn notify_guest(
+    domain: &Domain,
+    notify: &Notify,
+    news: MoveNotice,
+    leave: &dyn Fn() -> bool,
+) -> GuestAnswer {
     let limit = match news {
         MoveNotice::Before => Duration::from_secs_f64(notify.longest_delay_seconds),
         MoveNotice::After | MoveNotice::Stayed => AFTERWARDS,
@@ -57,7 +62,9 @@ pub(super) fn notify_guest(domain: &Domain, notify: &Notify, news: MoveNotice, l
         Ok(Carried::Ended { code, said }) => {
             GuestAnswer::Objects(format!("a hook in {} ended with exit code {code}: {said}", notify.folder))
         }
-        Ok(Carried::StillRuns) => note(format!("the guest's hooks still run after {} s", limit.as_secs_f64())),
+        Ok(Carried::StillRuns) => {
+            note(format!("the guest's hooks still run after {} s", limit.as_secs_f64()))
+        }
         Ok(Carried::Left) => note("vmgate did not wait for the guest's hooks".to_owned()),
         Err(why) => note(format!("the guest could not be notified: {}", why.reason)),
     }
@@ -96,7 +103,11 @@ mod tests {
                 .unwrap();
             (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
         };
-        assert_eq!(run(MoveNotice::Before), (0, String::new()), "a guest without the folder has no objection");
+        assert_eq!(
+            run(MoveNotice::Before),
+            (0, String::new()),
+            "a guest without the folder has no objection"
+        );
         fs::create_dir(&hooks).unwrap();
         let hook = |name: &str, text: &str, mode| {
             let path = hooks.join(name);
@@ -107,7 +118,10 @@ mod tests {
         hook("10-first", "echo first $1", 0o755);
         hook("15-off", "echo off", 0o644);
         hook("30-third", "echo third", 0o755);
-        assert_eq!(run(MoveNotice::Before), (7, "first before\nsecond before\n20-second failed\n".to_owned()));
+        assert_eq!(
+            run(MoveNotice::Before),
+            (7, "first before\nsecond before\n20-second failed\n".to_owned())
+        );
         assert_eq!(run(MoveNotice::After).0, 0);
         assert!(run(MoveNotice::Stayed).1.ends_with("third\n"));
     }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{
     CompletedMove, Event, Hosts, MoveFailure,
-    isolate::{self, IsolationContext, EvidenceSources, IsolationReport},
+    isolate::{self, EvidenceSources, IsolationContext, IsolationReport},
     notify::MoveNotice,
     run::Run,
 };
@@ -19,7 +19,7 @@ use crate::{
     error::with_causes,
     ledger::{
         Entry, Ledger,
-        entry::{RunEnding, MigrationOutcome, RunStep},
+        entry::{MigrationOutcome, RunEnding, RunStep},
     },
     verdict::ExitCode,
 };
@@ -118,7 +118,10 @@ impl Run<'_> {
 
     fn save_evidence(&self, isolated: &IsolationReport, problem: &str) -> Result<PathBuf, String> {
         let evidence_options = &self.assignment.evidence_options;
-        let folder = evidence_options.folder.as_deref().ok_or("no folder for the evidence is known: give one with --evidence DIR")?;
+        let folder = evidence_options
+            .folder
+            .as_deref()
+            .ok_or("no folder for the evidence is known: give one with --evidence DIR")?;
         let hypervisor = self.hosts.destination.hypervisor().map_err(|error| error.to_string())?;
         let request = &self.assignment.judge.request;
         let uri = self.hosts.destination.uri();
@@ -154,9 +157,11 @@ pub(super) fn cut_off(vm: &str, hosts: &Hosts, by: &str, problem: &str) -> Isola
         Err(error) => return failed(error.to_string()),
     };
     match isolate::isolate(&domain, hosts.destination.name(), by, problem) {
-        Ok(isolated) => {
-            IsolationResult::Isolated { isolated: Box::new(isolated), uri, evidence: Err("none was taken".to_owned()) }
-        }
+        Ok(isolated) => IsolationResult::Isolated {
+            isolated: Box::new(isolated),
+            uri,
+            evidence: Err("none was taken".to_owned()),
+        },
         Err(error) => failed(with_causes(&error)),
     }
 }
@@ -213,7 +218,11 @@ mod tests {
             took_seconds: 0.0314,
             xml_before: String::new(),
         };
-        let cut = IsolationResult::Isolated { isolated: Box::new(isolated), uri: uri.clone(), evidence: Ok("/e/1".into()) };
+        let cut = IsolationResult::Isolated {
+            isolated: Box::new(isolated),
+            uri: uri.clone(),
+            evidence: Ok("/e/1".into()),
+        };
         assert_eq!(
             cut.to_string(),
             "the VM was isolated: its interfaces (52:54:00:00:00:01) were cut in 0.031 s; NOT CUT: hostdev0: it has no link; \
@@ -222,7 +231,10 @@ mod tests {
         assert_eq!(cut.ending(), RunEnding::Isolated);
         let failed = IsolationResult::Failed { vm: "web1".to_owned(), uri, why: "no answer".to_owned() };
         assert!(failed.to_string().contains("could NOT be cut off the network: no answer"));
-        assert_eq!((failed.ending(), IsolationResult::NotRequested.ending()), (RunEnding::Failed, RunEnding::Failed));
+        assert_eq!(
+            (failed.ending(), IsolationResult::NotRequested.ending()),
+            (RunEnding::Failed, RunEnding::Failed)
+        );
         let undone = MoveFailure::PostMigration {
             host: "hv2".to_owned(),
             problem: "it is deaf".to_owned(),

@@ -65,7 +65,9 @@ impl Preparation<'_> {
     fn service(&self, service: &str, verb: Verb, action: &Action) -> Result<(), String> {
         match self.in_guest(&service_script(service, verb), action)? {
             0 => Ok(()),
-            code => Err(format!("the guest's service manager ended with exit code {code} for service {service}")),
+            code => {
+                Err(format!("the guest's service manager ended with exit code {code} for service {service}"))
+            }
         }
     }
 

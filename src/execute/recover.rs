@@ -10,9 +10,9 @@ use super::{
     isolate::IsolationContext,
     journal::Journal,
     notify::MoveNotice,
+    post_migration_failure::{IsolationResult, append_isolation, cut_off},
     resolve,
     restore::PendingUndo,
-    post_migration_failure::{IsolationResult, cut_off, append_isolation},
 };
 use crate::{
     ledger::{
@@ -118,7 +118,11 @@ impl RecoveryResult {
 
 /// Finishes or rolls back every run that was left behind. `elsewhere` includes runs that began on another machine,
 /// whose process cannot be checked.
-pub fn recover(ledger: &Ledger, timeout: Duration, elsewhere: bool) -> Result<Vec<RecoveredRun>, LedgerError> {
+pub fn recover(
+    ledger: &Ledger,
+    timeout: Duration,
+    elsewhere: bool,
+) -> Result<Vec<RecoveredRun>, LedgerError> {
     let open = ledger.open_runs()?;
     Ok(open.iter().map(|open| recover_run(ledger, open, timeout, elsewhere)).collect())
 }

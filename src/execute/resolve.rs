@@ -90,7 +90,9 @@ impl Remedy {
         match self {
             Self::EndSourceCopy => "ending the paused copy on the source",
             Self::EndDestinationCopy => "ending the copy on the destination, which never ran",
-            Self::ResumeSource => "resuming the copy on the source, because the VM never ran on the destination",
+            Self::ResumeSource => {
+                "resuming the copy on the source, because the VM never ran on the destination"
+            }
         }
     }
 }
@@ -109,7 +111,7 @@ mod tests {
             Presence::Active(VmState::Paused),
             Presence::ShutOff,
             Presence::NotKnown,
-            Presence::NotTold("no answer".to_owned()),
+            Presence::NoAnswer("no answer".to_owned()),
         ];
         let mut done = Vec::new();
         for source in &all {

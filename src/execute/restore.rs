@@ -111,7 +111,10 @@ mod tests {
             act(3, ActionState::Undone, RunStep::Restore),
             act(2, ActionState::NotUndone, RunStep::Restore),
         ];
-        assert_eq!(PendingUndo::of(&history), PendingUndo { actions: BTreeSet::from([0, 2]), guest_notified: false });
+        assert_eq!(
+            PendingUndo::of(&history),
+            PendingUndo { actions: BTreeSet::from([0, 2]), guest_notified: false }
+        );
         assert!(PendingUndo::of(&[record(None, None, RunStep::Notify)]).guest_notified);
     }
 }

@@ -25,7 +25,7 @@ use crate::{
     fact::{Facts, Forecast, ForecastMethod},
     ledger::{
         Entry, Ledger, LedgerError,
-        entry::{RunEnding, ActionState, MigrationOutcome, RunStarted, RunStep},
+        entry::{ActionState, MigrationOutcome, RunEnding, RunStarted, RunStep},
     },
     verdict::ExitCode,
 };
@@ -97,7 +97,8 @@ pub(super) fn carry_out(
         migrates: false,
         began: Instant::now(),
     };
-    let result = catch_unwind(AssertUnwindSafe(|| run.take_steps())).unwrap_or_else(|panic| Err(defect(&*panic)));
+    let result =
+        catch_unwind(AssertUnwindSafe(|| run.take_steps())).unwrap_or_else(|panic| Err(defect(&*panic)));
     run.finish(result)
 }
 
@@ -121,7 +122,8 @@ fn check_vm_and_hosts(hosts: &Hosts, assignment: &Assignment) -> Result<Domain, 
             )));
         }
     }
-    let not_started = |error: crate::collect::libvirt::LibvirtError| MoveFailure::NotStarted(error.to_string());
+    let not_started =
+        |error: crate::collect::libvirt::LibvirtError| MoveFailure::NotStarted(error.to_string());
     hosts.source.domain(assignment.pass.vm()).map_err(not_started)
 }
 
@@ -154,7 +156,9 @@ impl Run<'_> {
             self.enter(RunStep::Notify)?;
             self.to_undo.guest_notified = true;
             let stop = self.stop;
-            match notify::notify_guest(&self.domain, notify, MoveNotice::Before, &|| stop.load(Ordering::Relaxed)) {
+            match notify::notify_guest(&self.domain, notify, MoveNotice::Before, &|| {
+                stop.load(Ordering::Relaxed)
+            }) {
                 GuestAnswer::Ready(None) => {}
                 GuestAnswer::Ready(Some(note)) => self.journal.note(RunStep::Notify, None, Some(&note)),
                 GuestAnswer::Objects(why) => {
@@ -175,7 +179,10 @@ impl Run<'_> {
         match self.domain.job_info() {
             Ok(None) => Ok(()),
             Ok(Some(job)) => Err(Halt::BeforeMigration {
-                why: format!("libvirt already runs a job on the VM ({}): wait for that job, or abort it", job.operation.name()),
+                why: format!(
+                    "libvirt already runs a job on the VM ({}): wait for that job, or abort it",
+                    job.operation.name()
+                ),
                 exit: ExitCode::RuleViolated,
             }),
             Err(error) => Err(Halt::BeforeMigration { why: error.to_string(), exit: ExitCode::Internal }),
@@ -225,7 +232,10 @@ impl Run<'_> {
         self.enter(RunStep::Recheck)?;
         let exit = ExitCode::EvidenceMissing;
         let (facts, verdict) = self.assignment.judge.judge_current(self.journal.ledger).map_err(|error| {
-            Halt::BeforeMigration { why: format!("the facts could not be collected again: {}", with_causes(&error)), exit }
+            Halt::BeforeMigration {
+                why: format!("the facts could not be collected again: {}", with_causes(&error)),
+                exit,
+            }
         })?;
         self.journal.ledger.append(&Entry::Verdict((&verdict).into()))?;
         let before = self.assignment.pass.verdict();
@@ -245,7 +255,8 @@ impl Run<'_> {
             return Err(Halt::BeforeMigration { why, exit: ExitCode::Invalid });
         }
         let baseline = Baseline::of(&self.domain, &facts, self.assignment.earlier.as_ref());
-        self.baseline = Some(baseline.map_err(|why| Halt::BeforeMigration { why, exit: ExitCode::Internal })?);
+        self.baseline =
+            Some(baseline.map_err(|why| Halt::BeforeMigration { why, exit: ExitCode::Internal })?);
         self.facts = Some(facts);
         self.downtime_limit_seconds = verdict.forecast.as_ref().and_then(forecast_limit);
         Ok(())
@@ -284,7 +295,9 @@ impl Run<'_> {
         (self.watch)(Event::Entering(RunStep::Verify));
         let seen = VmLocation::settle(self.assignment.pass.vm(), self.hosts);
         if !seen.only_on_destination() {
-            return Err(Halt::Migration { why: "libvirt reports that the migration is done, but the hosts do not confirm it".to_owned() });
+            return Err(Halt::Migration {
+                why: "libvirt reports that the migration is done, but the hosts do not confirm it".to_owned(),
+            });
         }
         self.verify_on_destination()
     }
@@ -324,12 +337,18 @@ impl Run<'_> {
                 if seen.only_on_source() {
                     self.journal.note(RunStep::Abort, None, Some(&why));
                     let aborted = self.ended.as_ref().is_some_and(|ended| ended.abort_reason.is_some());
-                    self.record_migration(None, if aborted { MigrationOutcome::Aborted } else { MigrationOutcome::Failed });
+                    self.record_migration(
+                        None,
+                        if aborted { MigrationOutcome::Aborted } else { MigrationOutcome::Failed },
+                    );
                     return self.stayed(why, ExitCode::NotFinished);
                 }
                 if seen.only_on_destination() {
                     // The call failed after the switchover: what counts is that the VM runs once, on the destination.
-                    tracing::warn!("libvirt's call failed ({why}), but the VM runs on {}", self.hosts.destination.name());
+                    tracing::warn!(
+                        "libvirt's call failed ({why}), but the VM runs on {}",
+                        self.hosts.destination.name()
+                    );
                     return match self.verify_on_destination() {
                         Ok(job_stats) => self.done(job_stats),
                         Err(

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{RecoveryResult, Hosts, VmLocation, driver as process, journal::Journal, recover::finish_run};
+use super::{Hosts, RecoveryResult, VmLocation, driver as process, journal::Journal, recover::finish_run};
 use crate::{
     ledger::{
         Entry, Ledger, LedgerError, Selection,
@@ -36,7 +36,8 @@ pub fn take_over(
         });
     }
     let seen = VmLocation::settle(vm, hosts);
-    let ended = |line: &super::HostConnection, moved| RecoveryResult::Ended { host: line.name().to_owned(), moved };
+    let ended =
+        |line: &super::HostConnection, moved| RecoveryResult::Ended { host: line.name().to_owned(), moved };
     Ok(if seen.only_on_destination() {
         ended(&hosts.destination, true)
     } else if seen.only_on_source() {

@@ -108,7 +108,9 @@ impl Baseline {
     fn clock(&self, domain: &Domain, blackout_seconds: f64) -> Option<String> {
         let before = self.clock_offset_seconds?;
         match clock_offset_seconds(domain) {
-            Err(error) => Some(format!("the guest agent answered before the move and does not answer now ({error})")),
+            Err(error) => {
+                Some(format!("the guest agent answered before the move and does not answer now ({error})"))
+            }
             Ok(now) if (now - before).abs() > CLOCK_SECONDS + blackout_seconds => {
                 Some(format!("the guest's clock has changed by {:.0} s", now - before))
             }

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Hosts, HostConnection};
+use super::{HostConnection, Hosts};
 use crate::{
     collect::libvirt::{LibvirtError, RunState, Trouble},
     fact::VmState,

@@ -157,7 +157,9 @@ pub struct Expulsion {
 impl fmt::Display for Campaign {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.event {
-            CampaignEvent::Opened { id, moves, .. } => write!(f, "campaign {id} of {} moves begins", moves.len()),
+            CampaignEvent::Opened { id, moves, .. } => {
+                write!(f, "campaign {id} of {} moves begins", moves.len())
+            }
             CampaignEvent::Beat { runner, .. } => write!(f, "runner {runner} is at work"),
             CampaignEvent::Left { runner } => write!(f, "runner {runner} has ended"),
             CampaignEvent::Claimed { runner, at } => write!(f, "runner {runner} takes move {}", at + 1),

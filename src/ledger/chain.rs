@@ -120,7 +120,10 @@ impl Verification {
         let broken = |sequence, why: String| Err(LedgerError::Broken(BrokenChain { sequence, why }));
         if row.sequence != head.sequence + 1 {
             let missing = head.sequence + 1;
-            return broken(missing, format!("the record is missing; the next one is record {}", row.sequence));
+            return broken(
+                missing,
+                format!("the record is missing; the next one is record {}", row.sequence),
+            );
         }
         if row.previous != head.digest {
             return broken(row.sequence, "the record does not follow from the one before it".to_owned());

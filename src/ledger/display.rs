@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::{
     Entry,
-    entry::{IsolationAction, ActionState, Migration, MigrationOutcome, Override, RunEnded, Transition},
+    entry::{ActionState, IsolationAction, Migration, MigrationOutcome, Override, RunEnded, Transition},
 };
 
 impl fmt::Display for Entry {
@@ -73,7 +73,9 @@ impl fmt::Display for Override {
                     vm.uuid.as_deref().map_or_else(|| "every VM".to_owned(), |uuid| format!("VM {uuid}"));
                 write!(f, "{by} lets {whom} into {host} until {until}, overriding {refused_by}: {reason}")
             }
-            None => write!(f, "{} was let into {host} by {by}, overriding {refused_by}: {reason}", vm.label()),
+            None => {
+                write!(f, "{} was let into {host} by {by}, overriding {refused_by}: {reason}", vm.label())
+            }
         }
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod campaign;
 mod chain;
+mod display;
 pub mod entry;
 mod error;
 mod limits;
@@ -16,7 +17,6 @@ mod query;
 mod sql;
 mod sqlite;
 mod store;
-mod display;
 
 use std::sync::Mutex;
 

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{
     Entry, LedgerError, Record, Row,
-    entry::{Migration, MigrationOutcome, HypervisorPair, RunStarted},
+    entry::{HypervisorPair, Migration, MigrationOutcome, RunStarted},
 };
 use crate::fact::{Version, VersionPair};
 

@@ -3,7 +3,10 @@ use std::{sync::Barrier, thread};
 use proptest::prelude::*;
 
 use super::{
-    entry::{Driver, RunEnding, Migration, MigrationOutcome, HypervisorPair, Rehearsal, RunEnded, RunStep, Transition},
+    entry::{
+        Driver, HypervisorPair, Migration, MigrationOutcome, Rehearsal, RunEnded, RunEnding, RunStep,
+        Transition,
+    },
     test_ledger::{TestLedger, in_every_store},
     *,
 };

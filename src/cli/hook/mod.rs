@@ -1,8 +1,8 @@
 //! `vmgate hook`: makes a destination refuse migrations without a verdict, and shows what each host enforces.
 
+mod hook_host;
 #[cfg(feature = "libvirt")]
 mod overrides;
-mod hook_host;
 #[cfg(feature = "libvirt")]
 mod status;
 
@@ -259,7 +259,11 @@ pub(super) fn push_verdict(
 /// Signs vmgate's own verdict and sends it to a destination that requires one. A failure is only
 /// logged: the hook there decides, and a VM that it refuses stays on its source.
 #[cfg(feature = "libvirt")]
-pub(super) fn push_own_verdict(verdict: &Verdict, destination: &Uri, session: &Session) -> Result<(), Failure> {
+pub(super) fn push_own_verdict(
+    verdict: &Verdict,
+    destination: &Uri,
+    session: &Session,
+) -> Result<(), Failure> {
     let host = destination.host_for_people();
     let shell = session.shell(destination)?;
     let demands = format!("[ -x {PROGRAM} ] && echo hook || echo none");
@@ -282,7 +286,9 @@ pub(super) fn push_own_verdict(verdict: &Verdict, destination: &Uri, session: &S
     let envelope = serde_json::to_string(&envelope).map_err(Failure::failed)?;
     match push_verdict(&shell, host, envelope, session.timeout()) {
         Ok(received) => tracing::info!("{host} has received the signed verdict {}", received.verdict),
-        Err(why) => tracing::warn!("{}; the hook there decides without this verdict", why.into_failure(host).text),
+        Err(why) => {
+            tracing::warn!("{}; the hook there decides without this verdict", why.into_failure(host).text)
+        }
     }
     Ok(())
 }

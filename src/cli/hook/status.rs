@@ -8,8 +8,9 @@ use serde_json::json;
 
 use super::{
     super::{Failure, output, session::Session},
-    host_named, activation_text, overrides,
+    activation_text,
     hook_host::{self, HookHostError, uuid_of},
+    host_named, overrides,
 };
 use crate::{
     collect::{Uri, libvirt::Hypervisor, text::plain, transport::Program},
@@ -59,7 +60,8 @@ impl HookStatusCommand {
                 writeln!(out, "{:#}", json!({"schema": "vmgate/hook-status/v1", "hosts": hosts}))
             }
         })?;
-        let enforced = |seen: &HostStatus| seen.status.as_ref().is_ok_and(|status| problems(status).is_empty());
+        let enforced =
+            |seen: &HostStatus| seen.status.as_ref().is_ok_and(|status| problems(status).is_empty());
         Ok(if seen.iter().all(enforced) { ExitCode::Go } else { ExitCode::Internal })
     }
 }
@@ -105,8 +107,12 @@ fn problems(status: &Status) -> Vec<String> {
 fn document(seen: &HostStatus) -> serde_json::Value {
     match &seen.status {
         Ok(status) => json!({"host": seen.host, "status": status, "trouble": problems(status)}),
-        Err(HookHostError::NoHook) => json!({"host": seen.host, "trouble": ["vmgate's hook is not installed"]}),
-        Err(HookHostError::Unreachable(why) | HookHostError::Refused(why)) => json!({"host": seen.host, "trouble": [why]}),
+        Err(HookHostError::NoHook) => {
+            json!({"host": seen.host, "trouble": ["vmgate's hook is not installed"]})
+        }
+        Err(HookHostError::Unreachable(why) | HookHostError::Refused(why)) => {
+            json!({"host": seen.host, "trouble": [why]})
+        }
     }
 }
 

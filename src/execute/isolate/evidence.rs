@@ -49,7 +49,12 @@ pub struct SavedEvidence {
 }
 
 /// Saves facts, job statistics, logs and both domain XMLs in a new folder that only its owner can read.
-pub fn save_evidence(ways: &EvidenceSources, domain: &Domain, isolated: &IsolationReport, why: &Value) -> io::Result<SavedEvidence> {
+pub fn save_evidence(
+    ways: &EvidenceSources,
+    domain: &Domain,
+    isolated: &IsolationReport,
+    why: &Value,
+) -> io::Result<SavedEvidence> {
     let time = isolated.at.strftime("%Y%m%dT%H%M%S%3fZ");
     let folder = ways.folder.join(format!("{}-{time}", isolated.uuid));
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;

@@ -242,11 +242,12 @@ impl IsolationNote {
 fn note(metadata: Node) -> Option<IsolationNote> {
     let element = metadata.children().find(|node| node.has_tag_name((NOTE_URI, "isolated")))?;
     let attribute = |node: Node, name: &str| node.attribute(name).map(plain);
-    let cut = element.children().filter(|node| node.tag_name().name() == "interface").map(|node| CutInterface {
-        alias: attribute(node, "alias"),
-        mac: attribute(node, "mac").unwrap_or_default(),
-        was: LinkState::of(node.attribute("was")),
-    });
+    let cut =
+        element.children().filter(|node| node.tag_name().name() == "interface").map(|node| CutInterface {
+            alias: attribute(node, "alias"),
+            mac: attribute(node, "mac").unwrap_or_default(),
+            was: LinkState::of(node.attribute("was")),
+        });
     let said = |name| attribute(element, name).unwrap_or_default();
     Some(IsolationNote { cut: cut.collect(), at: said("at"), by: said("by"), reason: said("reason") })
 }

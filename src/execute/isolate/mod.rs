@@ -175,7 +175,12 @@ fn entry(
 }
 
 /// Cuts every interface of the running VM. The report names those that cannot be cut; they do not stop the others.
-pub fn isolate(domain: &Domain, host: &str, by: &str, reason: &str) -> Result<IsolationReport, IsolationError> {
+pub fn isolate(
+    domain: &Domain,
+    host: &str,
+    by: &str,
+    reason: &str,
+) -> Result<IsolationReport, IsolationError> {
     let (start, at) = (Instant::now(), Timestamp::now());
     let domain = domain.with_timeout(CALL_LIMIT);
     let (vm, uuid, xml) = active(&domain, host)?;
