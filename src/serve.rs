@@ -222,7 +222,7 @@ mod tests {
 
     use super::*;
 
-    /// What a page over an empty campaign answers to a request.
+    /// Answer of a server of an empty campaign to a request.
     fn answered(token: Option<&str>, request: &str) -> String {
         let folder = tempfile::tempdir().unwrap();
         let ledger = Ledger::open(folder.path().join("ledger.db")).unwrap();

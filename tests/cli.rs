@@ -373,7 +373,7 @@ fn explain_walks_from_the_verdict_to_where_a_fact_came_from() {
         .complains("the move as a whole");
     vmgate(&["explain", "vm-is-running", "--verdict", &verdict, "--vm", "other"])
         .exits(2)
-        .complains("no verdict is on a VM `other`");
+        .complains("no verdict is for a VM `other`");
 }
 
 #[test]
@@ -472,8 +472,8 @@ fn the_ledger_keeps_verdicts_and_tells_when_it_was_changed() {
     let said = ask(&["ledger", "verify"]).exits(0).reports("2 records").stdout;
     let head = said.trim().rsplit_once("head ").unwrap().1.to_owned();
     ask(&["ledger", "verify", "--head", &head]).exits(0);
-    ask(&["ledger", "verify", "--head", "9:00"]).exits(2).complains("were cut off");
-    ask(&["ledger", "verify", "--head", "1:00"]).exits(2).complains("written anew");
+    ask(&["ledger", "verify", "--head", "9:00"]).exits(2).complains("were removed");
+    ask(&["ledger", "verify", "--head", "1:00"]).exits(2).complains("was rewritten");
     // The bytes of a record, exchanged for as many others, as a damaged disk would.
     let path = folder.path().join("sub/ledger.db");
     let bytes = fs::read(&path).unwrap();
@@ -481,7 +481,7 @@ fn the_ledger_keeps_verdicts_and_tells_when_it_was_changed() {
     let mut changed = bytes.clone();
     changed[at + 8] = b'V';
     fs::write(&path, changed).unwrap();
-    ask(&["ledger", "verify"]).exits(2).complains("not as it was written");
+    ask(&["ledger", "verify"]).exits(2).complains("was changed after it was written");
 }
 
 #[test]
@@ -497,7 +497,7 @@ fn a_ledger_in_postgresql_is_used_as_one_in_a_file_and_its_password_is_never_sho
         said
     };
     ask(&runner, &["ledger", "verify"]).exits(2).complains("`vmgate ledger init`");
-    ask(&owner, &["ledger", "init"]).exits(0).reports("the ledger is there");
+    ask(&owner, &["ledger", "init"]).exits(0).reports("the ledger exists");
     ask(&runner, &["ledger", "list"]).exits(1).complains("permission denied");
     ask(&owner, &["ledger", "init", "--runner", "runner"]).exits(0);
     ask(&runner, &["check", "--facts", HEALTHY, "--at", NOW]).exits(0);

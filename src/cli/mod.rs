@@ -104,7 +104,7 @@ enum Command {
     Verdict(verdict::VerdictCommand),
     /// List, explain and test rules
     Rules(rules::Rules),
-    /// Make a host admit migrations only with a signed verdict
+    /// Let migrations into a host only with a signed verdict
     Hook(hook::Hook),
     /// Print the facts of this host or guest as JSON
     Probe(probe::Probe),
@@ -135,7 +135,7 @@ fn help_template() -> String {
         });
         let rows: String = rows.collect();
         if !rows.is_empty() {
-            text.extend([&format!("\n{header}{title}:{header:#}\n"), &rows]);
+            text += &format!("\n{header}{title}:{header:#}\n{rows}");
         }
     }
     text + &format!(

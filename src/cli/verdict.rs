@@ -120,7 +120,7 @@ fn push(host: &str, file: &Path, shared: &GlobalOptions) -> Result<ExitCode, Fai
     output::to_stdout(|out| {
         writeln!(
             out,
-            "{name}: {} is let in once until {}, by {}",
+            "{name}: {} may migrate in once until {}, by verdict {}",
             received.vm, received.expires_at, received.verdict
         )
     })?;

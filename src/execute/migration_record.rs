@@ -91,7 +91,7 @@ mod tests {
         verdict::Named,
     };
 
-    /// What the ledger remembers of a migration that took `total` seconds and was foretold so.
+    /// Ledger record of a migration that took `total` seconds, with this forecast.
     fn remembered(forecast: &Forecast, total: f64) -> PastMigration {
         let folder = tempfile::tempdir().unwrap();
         let ledger = Ledger::open(folder.path().join("ledger.db")).unwrap();

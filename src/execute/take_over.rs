@@ -1,6 +1,6 @@
 //! Takes over the move of another runner and finishes it, whether that runner's process is gone or only hangs.
 //!
-//! That runner was expelled from the ledger before, so that it takes no further step. It may still have one migration
+//! The other runner was expelled from the ledger before, so that it takes no further step. It may still have one migration
 //! job at the hypervisor (libvirt runs one for a domain): that job is ended here before anything else is done.
 
 use std::time::Duration;

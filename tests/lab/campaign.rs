@@ -70,7 +70,7 @@ fn a_runner_that_stands_still_is_fenced_off_and_its_move_is_made_once() {
     // SAFETY: as above.
     assert_eq!(unsafe { libc::kill(pid, libc::SIGCONT) }, 0);
     let (first, second) = (first.said(), second.said());
-    first.exits(31).says("others take its moves over");
+    first.exits(31).says("other runners take them over");
     second.exits(0);
     runs_on_b_alone(&guest);
     assert_eq!(completed_migrations(), 1);

@@ -237,13 +237,13 @@ fn an_isolation_that_stopped_half_way_is_done_again_and_undone_whole() {
         let options = ["--live", "--persistent", "--undefinesource", guest.name, &uri];
         lab(&[&["host", from, "virsh", "migrate"], &options[..]].concat()).exits(0);
     }
-    release().exits(0).says("let back");
+    release().exits(0).says("connected again");
     assert_eq!(down(&guest), [false, false]);
 
     // A release that stopped half-way, too.
     isolate().exits(0);
     lab(&["host", "a", "virsh", "-q", "domif-setlink", guest.name, "52:54:00:aa:00:02", "up"]).exits(0);
-    release().exits(0).says("let back");
+    release().exits(0).says("connected again");
     assert_eq!(down(&guest), [false, false]);
     lab(&["host", "a", "virsh", "-q", "destroy", guest.name]).exits(0);
     isolate().exits(2).says("not active");
@@ -322,7 +322,7 @@ fn a_guest_that_does_not_work_after_its_move_is_cut_off_where_it_is_even_across_
     let said = said
         .exits(31)
         .says("the VM runs on lab-b, but gone since the move: TCP listener")
-        .says("somebody must look: it was isolated: its interfaces (52:54:00:")
+        .says("somebody must look: the VM was isolated: its interfaces (52:54:00:")
         .says(deadly.evidence.path().to_str().unwrap());
     assert_eq!(links(&guest, "b").iter().map(|(_, down)| *down).collect::<Vec<_>>(), [true]);
     assert_eq!(
@@ -337,8 +337,11 @@ fn a_guest_that_does_not_work_after_its_move_is_cut_off_where_it_is_even_across_
     assert!(at("isolation") < at("restore") && at("restore") < at("ended isolated"), "{steps:?}");
 
     // The way out is what was said, word by word.
-    let (_, way_out) = said.stderr.trim().rsplit_once("To let it back: vmgate ").unwrap();
-    vmgate(&way_out.split(' ').collect::<Vec<_>>()).exits(0).says("let back").says("gone since the move");
+    let (_, way_out) = said.stderr.trim().rsplit_once("To connect it again: vmgate ").unwrap();
+    vmgate(&way_out.split(' ').collect::<Vec<_>>())
+        .exits(0)
+        .says("connected again")
+        .says("gone since the move");
     assert_eq!(links(&guest, "b").iter().map(|(_, down)| *down).collect::<Vec<_>>(), [false]);
 
     // Killed before it is cut off, or just after: whoever recovers cuts it off.
@@ -350,10 +353,10 @@ fn a_guest_that_does_not_work_after_its_move_is_cut_off_where_it_is_even_across_
     });
     child.kill().unwrap();
     child.wait().unwrap();
-    vmgate(&["recover", "--timeout", "60"]).exits(31).says("runs on lab-a").says("it was isolated");
+    vmgate(&["recover", "--timeout", "60"]).exits(31).says("runs on lab-a").says("the VM was isolated");
     assert_eq!(down(&guest), [true]);
     assert_eq!(written().last().map(String::as_str), Some("ended isolated"));
-    vmgate(&["isolate", guest.name, "--on", &uri_a(), "--release"]).exits(0).says("let back");
+    vmgate(&["isolate", guest.name, "--on", &uri_a(), "--release"]).exits(0).says("connected again");
     assert_eq!(down(&guest), [false]);
     vmgate(&["ledger", "verify"]).exits(0);
 }

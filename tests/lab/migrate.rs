@@ -107,7 +107,7 @@ fn a_saved_verdict_opens_the_gate_only_signed_by_a_trusted_key_and_for_this_move
         vmgate(&words(&["migrate", vm, "--verdict", &path(verdict), "--trusted-key", &key], &a_to_b()))
     };
     migrate(guest.name, "stranger.json").exits(2).says("not migrated");
-    migrate(other.name, "site.json").exits(2).says("was reached for the VM signed");
+    migrate(other.name, "site.json").exits(2).says("is for the VM signed");
     // Facts are taken again all the same: what has become NO-GO since stays where it is.
     lab(&["host", "a", "virsh", "-q", "suspend", guest.name]).exits(0);
     migrate(guest.name, "site.json").exits(20).says("the verdict no longer holds: vm-is-running");
@@ -130,7 +130,7 @@ fn a_pair_of_versions_that_is_new_is_rehearsed_with_a_vm_that_may_be_lost() {
     assert_eq!(asked(&[]), ["fail"]);
     assert_eq!(asked(&["--rehearsal"]), ["not-applicable"]);
     vmgate(&words(&["migrate", rehearser.name, "--rehearsal"], &a_to_b())).exits(0);
-    vmgate(&["ledger", "list", "--kind", "rehearsal"]).exits(0).says("went well");
+    vmgate(&["ledger", "list", "--kind", "rehearsal"]).exits(0).says("passed");
     lab(&["guest", "stop", rehearser.name]).exits(0);
     let _again = Guest::start("rehearser", &["--on", "a"]);
     // The move passes; that nobody has rehearsed the way back is a warning.

@@ -52,7 +52,7 @@ pub(super) struct Hook {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Install the hook on a host, which admits migrations only with a signed verdict; run this again to update the hook
+    /// Install the hook on a host, which lets migrations in only with a signed verdict; run this again to update the hook
     #[cfg(feature = "libvirt")]
     #[command(visible_alias = "update")]
     Install {
@@ -64,7 +64,7 @@ enum Action {
         /// Refuse migrations without a verdict, or only log them [default: unchanged, enforce at the first install]
         #[arg(long, value_name = "MODE")]
         mode: Option<Mode>,
-        /// Refuse or admit a migration if the hook cannot decide [default: unchanged, closed at the first install]
+        /// Refuse a migration or let it in if the hook cannot decide [default: unchanged, closed at the first install]
         #[arg(long, value_name = "HOW")]
         on_error: Option<OnError>,
         /// Longest time for a decision, in seconds, from 0.1 to 60 [default: unchanged, 5 at the first install]
@@ -89,7 +89,7 @@ enum Action {
     /// Show what hosts enforce: version, mode, keys, and the last decisions
     #[cfg(feature = "libvirt")]
     Status(status::HookStatusCommand),
-    /// In an emergency, admit migrations without a verdict for some minutes; this is logged
+    /// In an emergency, let migrations in without a verdict for some minutes; this is logged
     Override {
         #[command(flatten)]
         host: HookHost,
@@ -222,7 +222,7 @@ impl Hook {
                 output::to_stdout(|out| {
                     writeln!(
                         out,
-                        "{}: {whom} is admitted without a verdict until {}; this is logged",
+                        "{}: {whom} is let in without a verdict until {}; this is logged",
                         host.name(),
                         set.until
                     )
@@ -278,7 +278,7 @@ pub(super) fn push_own_verdict(
     let Some(key) = session.signing_key()? else {
         tracing::warn!(
             "{host} has vmgate's hook, but no key to sign the verdict is known: set signing_key in vmgate.yaml or \
-             {KEY_VARIABLE}; without one the hook admits the VM only if its verdict was pushed before"
+             {KEY_VARIABLE}; without one the hook lets the VM in only if its verdict was pushed before"
         );
         return Ok(());
     };

@@ -93,7 +93,7 @@ mod tests {
         assert_eq!(
             words,
             [
-                "every VM may be let to hv2 by ops until 2026-11-26T09:30:00Z, past the host's hook: fire",
+                "ops lets every VM into hv2 until 2026-11-26T09:30:00Z, overriding the host's hook: fire",
                 "web1 let to hv2 by whoever set the override, past the host's hook: the override of ops stands: fire",
             ]
         );

@@ -146,7 +146,7 @@ fn print(out: &mut dyn Write, seen: &HostStatus) -> io::Result<()> {
     if let Some(set) = &status.overridden {
         let whom = set.vm.as_deref().map_or_else(|| "every VM".to_owned(), plain);
         let (by, reason) = (plain(&set.by), plain(&set.reason));
-        writeln!(out, "  OVERRIDE until {}: {whom} is admitted; set by {by}: {reason}", set.until)?;
+        writeln!(out, "  OVERRIDE until {}: {whom} is let in; set by {by}: {reason}", set.until)?;
     }
     for other in &status.others {
         writeln!(out, "  another hook: {}", plain(other))?;
@@ -164,13 +164,13 @@ fn in_words(status: &Status) -> String {
     };
     match (config.mode, config.on_error) {
         (Mode::AuditOnly, _) => {
-            "admits every migration and logs those without a verdict (audit-only)".to_owned()
+            "lets every migration in and logs those without a verdict (audit-only)".to_owned()
         }
         (Mode::Enforce, OnError::Closed) => {
-            "admits migrations only with a signed verdict; refuses if it cannot decide".to_owned()
+            "lets migrations in only with a signed verdict; refuses if it cannot decide".to_owned()
         }
         (Mode::Enforce, OnError::Open) => {
-            "admits migrations only with a signed verdict; admits if it cannot decide".to_owned()
+            "lets migrations in only with a signed verdict; lets migrations in if it cannot decide".to_owned()
         }
     }
 }
@@ -178,7 +178,7 @@ fn in_words(status: &Status) -> String {
 fn line(entry: &Entry) -> String {
     let what = match &entry.event {
         Event::Decision { vm, let_in, because, reason, .. } => {
-            let done = if *let_in { "admitted" } else { "refused" };
+            let done = if *let_in { "let in" } else { "refused" };
             let because = match because {
                 Because::Verdict => "with a verdict",
                 Because::NoVerdict => "without a verdict",

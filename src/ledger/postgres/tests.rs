@@ -48,7 +48,7 @@ fn as_role(url: &str, role: &str) -> String {
     url.replace("//owner@", &format!("//{role}:secret@"))
 }
 
-/// What was written, in order, by a chain that verifies.
+/// Contents of all records in order; checks the chain first.
 fn told(ledger: &Ledger) -> Vec<String> {
     ledger.verify().unwrap();
     let records = ledger.records(&Selection::default()).unwrap();
@@ -229,7 +229,7 @@ fn one_that_stands_still_in_a_transaction_does_not_hold_up_the_others() {
     assert_eq!(told(&open(&url)), ["quick", "slow"], "it saw what was written meanwhile");
 }
 
-/// When a connection is cut around a commit.
+/// Time of the cut of a connection around a commit.
 #[derive(Clone, Copy, PartialEq)]
 enum Cut {
     BeforeTheServerHasIt,

@@ -121,7 +121,7 @@ pub(super) fn rows() -> Vec<Row> {
         },
         Row {
             moves: Some(false),
-            says: "where it was",
+            says: "the VM still runs on",
             ..row(
                 "destination QEMU killed: migrate",
                 Migrate,
@@ -208,7 +208,7 @@ pub(super) fn rows() -> Vec<Row> {
         },
         Row {
             moves: Some(false),
-            says: "where it was",
+            says: "the VM still runs on",
             heal: |bench| bench.give_memory(),
             ..row(
                 "destination out of memory",
@@ -219,7 +219,7 @@ pub(super) fn rows() -> Vec<Row> {
         },
         Row {
             moves: Some(false),
-            says: "where it was",
+            says: "the VM still runs on",
             heal: |bench| bench.free_host_disks(),
             ..row(
                 "destination's disk full: nothing starts",
