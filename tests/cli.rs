@@ -1,4 +1,4 @@
-//! Commands that need no hypervisor, through the real binary: what is said, where, and with which exit code.
+//! Commands that need no hypervisor, through the real binary: output on stdout and stderr, and exit codes.
 
 #![allow(clippy::unwrap_used)] // in helpers of tests too
 
@@ -30,7 +30,7 @@ impl Said {
     }
 }
 
-/// Runs vmgate in an empty folder, so that no vmgate.yaml of the surroundings is read.
+/// Runs vmgate in an empty folder, so that no other vmgate.yaml is read.
 fn vmgate(arguments: &[&str]) -> Said {
     vmgate_in(tempfile::tempdir().unwrap().path(), arguments)
 }
@@ -92,7 +92,7 @@ fn every_format_has_the_same_exit_code() {
     }
 }
 
-/// A text of a guest's that would clear the screen, set its title, turn the direction of writing, hide behind invisible
+/// Text of a guest that would clear the screen, set its title, reverse the direction of writing, hide behind invisible
 /// characters, and be a script, a link, a table, a formula or a workflow command.
 const HOSTILE: &str = "\"\\e[2J\\e]0;owned\\a\\u202ecod.exe\\u2066\\u200b\\r\\n::error::x<script>alert(1)</script>[x](javascript:y)|`|=1+1 ${{secrets.x}}\"";
 
@@ -521,7 +521,7 @@ fn of_two_runners_for_one_change_each_move_is_taken_by_one() {
     let change = format!("schema: vmgate/change/v1\nid: CHG-1\nmoves:\n{}", moves.concat());
     fs::write(folder.path().join("change.yaml"), change).unwrap();
     let run = ["run", "--change", "change.yaml", "--attempts", "1", "--store", &store];
-    // No such hosts: each move is tried once and given up.
+    // The hosts do not exist: each move is tried once and fails.
     std::thread::scope(|scope| {
         let runners = [(); 2].map(|()| scope.spawn(|| vmgate_in(folder.path(), &run)));
         for runner in runners {

@@ -24,7 +24,7 @@ impl Said {
     }
 }
 
-/// A site of four hosts in two racks, with six VMs on hv1, as facts files tell of it.
+/// A site of four hosts in two racks, with six VMs on hv1, as facts files.
 struct Lab {
     folder: TempDir,
     inventory: String,

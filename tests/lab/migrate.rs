@@ -17,7 +17,7 @@ fn a_guest_goes_there_and_back_and_is_verified_each_time() {
     vmgate(&words(&["migrate", guest.name], &a_to_b())).exits(0).says("runs on lab-b");
     assert_eq!((guest.state_on("a").as_str(), guest.state_on("b").as_str()), ("", "running"));
 
-    // The way back leads to an older hypervisor: allowed for this machine type, and said.
+    // The way back leads to an older hypervisor: permitted for this machine type, with a warning.
     vmgate(&words(&["migrate", guest.name], &b_to_a()))
         .exits(0)
         .says("runs on lab-a")
@@ -108,7 +108,7 @@ fn a_saved_verdict_opens_the_gate_only_signed_by_a_trusted_key_and_for_this_move
     };
     migrate(guest.name, "stranger.json").exits(2).says("not migrated");
     migrate(other.name, "site.json").exits(2).says("is for the VM signed");
-    // Facts are taken again all the same: what has become NO-GO since stays where it is.
+    // Facts are collected again all the same: a VM that is NO-GO by now stays on its source.
     lab(&["host", "a", "virsh", "-q", "suspend", guest.name]).exits(0);
     migrate(guest.name, "site.json").exits(20).says("the verdict no longer holds: vm-is-running");
     lab(&["host", "a", "virsh", "-q", "resume", guest.name]).exits(0);

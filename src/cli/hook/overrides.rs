@@ -53,7 +53,7 @@ fn overrides(host: &str, status: &Status) -> Vec<Override> {
                 (Named { name: None, uuid: uuid.clone() }, plain(by), reason, Some(*until))
             }
             Event::Decision { vm, uuid, reason, because: Because::Override, .. } => {
-                let by = "whoever set the override".to_owned();
+                let by = "the operator who set the override".to_owned();
                 (Named { name: Some(plain(vm)), uuid: uuid.clone() }, by, reason, None)
             }
             _ => return None,
@@ -94,7 +94,7 @@ mod tests {
             words,
             [
                 "ops lets every VM into hv2 until 2026-11-26T09:30:00Z, overriding the host's hook: fire",
-                "web1 let to hv2 by whoever set the override, past the host's hook: the override of ops stands: fire",
+                "web1 was let into hv2 by the operator who set the override, overriding the host's hook: the override of ops stands: fire",
             ]
         );
     }

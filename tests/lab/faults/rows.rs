@@ -1,4 +1,4 @@
-//! What is done to which move, and what is to come of it.
+//! Rows of the fault test: the fault, the step of the move, and the expected result.
 
 use std::{thread, time::Duration};
 
@@ -10,24 +10,24 @@ use super::{
 };
 use crate::harness::lab;
 
-/// A fault.
+/// Row of the test: a fault and its expected result.
 pub(super) struct Row {
     pub(super) name: &'static str,
-    /// When it strikes; none for before vmgate starts.
+    /// Step in which the fault happens; none for before vmgate starts.
     pub(super) at: Option<RunStep>,
     pub(super) strike: fn(&mut Bench),
-    /// What is put right when vmgate has ended.
+    /// Repair after vmgate has ended.
     pub(super) heal: fn(&mut Bench),
-    /// Exit codes that are right; -1 where vmgate itself is killed.
+    /// Expected exit codes; -1 if vmgate itself is killed.
     pub(super) exits: &'static [i32],
-    /// What must be said.
+    /// Text that vmgate must print.
     pub(super) says: &'static str,
-    /// Whether the VM is to run on the destination; none where both are right.
+    /// True if the VM must run on the destination; none if both hosts are right.
     pub(super) moves: Option<bool>,
     pub(super) twist: Twist,
 }
 
-/// What is unusual about the move itself.
+/// Special property of the move itself.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Twist {
     None,
