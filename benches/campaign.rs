@@ -1,8 +1,8 @@
-//! How fast several runners share a change over one ledger, with hosts that exist nowhere.
+//! Speed of several runners that share a change over one ledger, with hosts that do not exist.
 //!
 //! `cargo bench --bench campaign [MOVES [RUNNERS]]`: 1,000 hosts, 20 VMs each, 8 runners, each a process of its own. A move
-//! takes no time, so what is measured is the ledger: claims a second, its size, the memory of a runner, and how long the
-//! whole chain takes to verify. VMGATE_LEDGER=postgres://… measures that ledger in place of a SQLite file.
+//! takes no time, so the ledger is measured: claims per second, its size, the memory of a runner, and the time to verify the
+//! whole chain. VMGATE_LEDGER=postgres://… measures that ledger instead of an SQLite file.
 #![allow(
     clippy::unwrap_used,
     clippy::cast_precision_loss,
@@ -133,7 +133,7 @@ fn run(name: &str, change: &ChangeFile, place: &str) {
     runner.run().unwrap();
 }
 
-/// Waits for a child, which must have ended well, and gives the most memory that it had.
+/// Waits for a child, which must succeed, and returns its peak memory.
 #[allow(clippy::needless_pass_by_value)] // it is gone afterwards
 fn peak_kilobytes(child: Child) -> i64 {
     let pid = libc::pid_t::try_from(child.id()).unwrap();

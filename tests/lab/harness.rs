@@ -221,7 +221,7 @@ impl Drop for Guest {
     }
 }
 
-/// What vmgate's agent transport learns of a guest, on whichever host it runs.
+/// Facts of a guest through vmgate's agent transport, on whichever host it runs.
 pub(crate) fn facts_of(name: &str) -> vmgate::fact::Guest {
     probe::guest::look(&AgentGuest::open(agent_of(name), AGENT_LIMIT).unwrap())
 }
@@ -231,7 +231,7 @@ pub(crate) fn facts_without_exec(name: &str) -> vmgate::fact::Guest {
     probe::guest::look(&AgentGuest::open(NoExec(agent_of(name)), AGENT_LIMIT).unwrap())
 }
 
-/// Time for all that is asked of one guest: emulated, on a machine that has more to do.
+/// Time limit for all requests to one guest: it is emulated, on a machine with other load.
 const AGENT_LIMIT: Duration = Duration::from_mins(1);
 
 struct NoExec<C>(C);

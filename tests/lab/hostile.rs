@@ -38,7 +38,7 @@ fn a_hostile_agent_is_borne(manner: &str, name: &'static str) {
     if let Fact::Known(name) = &found.hostname {
         panic!("{manner}: nobody asked it for its name, and it said {name}");
     }
-    // libvirt has borne it too.
+    // libvirt still works, too.
     assert_eq!(guest.state_on("a"), "running");
     assert!(most_memory_kib() < MOST_KIB, "{manner}: {} KiB", most_memory_kib());
 }
