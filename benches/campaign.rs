@@ -128,7 +128,7 @@ fn run(name: &str, change: &ChangeFile, place: &str) {
         settings,
         drain: Arc::default(),
         stop: Arc::default(),
-        tell: &|_| {},
+        on_progress: &|_| {},
     };
     runner.run().unwrap();
 }

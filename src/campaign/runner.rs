@@ -77,7 +77,7 @@ pub struct Runner<'a> {
     /// Set to abort the moves; also set when the lease is lost.
     pub stop: Arc<AtomicBool>,
     /// Called with each message on the runner's progress.
-    pub tell: &'a (dyn Fn(&str) + Sync),
+    pub on_progress: &'a (dyn Fn(&str) + Sync),
 }
 
 /// Counts a move as running until it is dropped.
@@ -143,7 +143,7 @@ impl Runner<'_> {
                     // The claim may be stored. Only if this runner ends and is expelled does another one take the move over.
                     Err(error @ LedgerError::Unconfirmed { .. }) => break Err(error),
                     Err(error) if error.is_temporary() => {
-                        (self.tell)(&error.to_string());
+                        (self.on_progress)(&error.to_string());
                         self.wait();
                         continue;
                     }
@@ -170,12 +170,12 @@ impl Runner<'_> {
                             }
                         }
                         Err(why) => {
-                            (self.tell)(&why);
+                            (self.on_progress)(&why);
                             self.wait();
                         }
                     },
                     NextStep::Wait(why) => {
-                        (self.tell)(&why);
+                        (self.on_progress)(&why);
                         self.wait();
                     }
                     NextStep::End(ending) if running.load(Ordering::SeqCst) == 0 => break Ok(Some(ending)),
@@ -274,7 +274,7 @@ impl Runner<'_> {
             other => other,
         };
         let vm = self.change.moves.get(at).map_or("?", |planned| planned.vm.as_str());
-        (self.tell)(&format!("{vm} {how}"));
+        (self.on_progress)(&format!("{vm} {how}"));
         // A claim ends only once, however often its end is written.
         loop {
             match self.write(CampaignEvent::Released { at, token, how: how.clone() }) {

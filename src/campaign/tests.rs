@@ -140,7 +140,7 @@ fn run_with(
         settings,
         drain: Arc::default(),
         stop: Arc::clone(stop),
-        tell: &|_| {},
+        on_progress: &|_| {},
     };
     runner.run()
 }

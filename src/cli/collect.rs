@@ -34,7 +34,7 @@ pub(super) struct Collect {
 impl Collect {
     pub(super) fn run(&self, shared: &GlobalOptions) -> Result<ExitCode, Failure> {
         let session = Session::open(shared)?;
-        let file = self.output.as_deref().map(output::OpenFile::beside).transpose()?;
+        let file = self.output.as_deref().map(output::OpenFile::draft_for).transpose()?;
         let facts = from_hosts(&self.vm, &self.the_move, &self.goals, &session)?;
         let text = serde_yaml::to_string(&facts).map_err(Failure::failed)?;
         match file {

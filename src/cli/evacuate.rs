@@ -78,7 +78,7 @@ impl Evacuate {
         let empty = inventory.select(&self.hosts).map_err(Failure::usage)?;
         let into = inventory.select(&self.into).map_err(Failure::usage)?;
         let earlier = self.replan.as_deref().map(read_change).transpose()?;
-        let draft_file = self.output.as_deref().map(output::OpenFile::beside).transpose()?;
+        let draft_file = self.output.as_deref().map(output::OpenFile::draft_for).transpose()?;
         let site = self.site(&inventory, &session)?;
         let overhead = overhead_bytes(&policy);
         let (fleet, notes) = fleet::build(&inventory, &*site, overhead).map_err(Failure::usage)?;
@@ -87,7 +87,10 @@ impl Evacuate {
         if self.rolling.is_some() {
             judge = judge.there_and_back(inventory.after_maintenance);
         }
-        let kept = earlier.as_ref().map(|change| kept(change, &inventory, &fleet)).unwrap_or_default();
+        let kept = earlier
+            .as_ref()
+            .map(|change| earlier_destinations(change, &inventory, &fleet))
+            .unwrap_or_default();
         let ids = |places: &[usize]| places.iter().copied().map(HostId).collect();
         let request =
             PlanRequest { empty: ids(&empty), into: ids(&into), earlier: &|vm| kept.get(&vm).copied() };
@@ -142,7 +145,7 @@ impl Evacuate {
                 let files = Evidence::read(path).map_err(Failure::usage)?.into_facts();
                 Ok(Box::new(FilesSite::new(inventory, files)))
             }
-            None => look(inventory, session),
+            None => survey_site(inventory, session),
         }
     }
 
@@ -160,7 +163,7 @@ impl Evacuate {
 }
 
 /// Destinations in an earlier change of the VMs that are still on its source hosts.
-fn kept(change: &ChangeFile, inventory: &Inventory, fleet: &Fleet) -> HashMap<VmId, HostId> {
+fn earlier_destinations(change: &ChangeFile, inventory: &Inventory, fleet: &Fleet) -> HashMap<VmId, HostId> {
     let host_at = |uri: &crate::collect::Uri| inventory.hosts.iter().position(|host| host.uri == *uri);
     let vm_at = |name: &str, from: usize| {
         fleet.vms.iter().position(|vm| vm.name == name && vm.host == HostId(from)).map(VmId)
@@ -193,7 +196,7 @@ fn exit(plan: &Plan, empty: &[usize], site: &dyn Site) -> ExitCode {
 }
 
 #[cfg(feature = "libvirt")]
-fn look(inventory: &Inventory, session: &Session) -> Result<Box<dyn Site>, Failure> {
+fn survey_site(inventory: &Inventory, session: &Session) -> Result<Box<dyn Site>, Failure> {
     use crate::{
         collect::survey::{self, HostRequest},
         fleet::SurveySite,
@@ -222,6 +225,6 @@ fn look(inventory: &Inventory, session: &Session) -> Result<Box<dyn Site>, Failu
 }
 
 #[cfg(not(feature = "libvirt"))]
-fn look(_: &Inventory, _: &Session) -> Result<Box<dyn Site>, Failure> {
+fn survey_site(_: &Inventory, _: &Session) -> Result<Box<dyn Site>, Failure> {
     Err(Failure::usage("this build of vmgate has no libvirt and cannot ask hosts: give --facts PATH"))
 }

@@ -47,7 +47,7 @@ impl Explain {
         let found: Vec<(&Verdict, &Judged)> = of_vm
             .iter()
             .flat_map(|verdict| verdict.outcomes.iter().map(move |judged| (*verdict, judged)))
-            .filter(|(_, judged)| self.is_meant(judged))
+            .filter(|(_, judged)| self.is_selected(judged))
             .collect();
         if found.is_empty() {
             return Err(self.not_found(&of_vm, &policy));
@@ -68,7 +68,7 @@ impl Explain {
         self.vm.as_ref().is_none_or(|vm| names.into_iter().flatten().any(|name| name == vm))
     }
 
-    fn is_meant(&self, judged: &Judged) -> bool {
+    fn is_selected(&self, judged: &Judged) -> bool {
         let subject = judged.outcome.subject.as_deref().unwrap_or_default();
         *judged.outcome.rule == *self.rule
             && self.subject.as_ref().is_none_or(|wanted| Glob::new(wanted).fits(subject))

@@ -55,7 +55,7 @@ impl Isolate {
         })?;
         if self.release {
             let released = isolate::release(&domain, hypervisor.name()).map_err(failure)?;
-            say_released(&released)?;
+            print_release(&released)?;
             if released.isolated.is_some() {
                 write_down(&session, &released.entry(self.context(&hypervisor, None)))?;
             }
@@ -64,11 +64,11 @@ impl Isolate {
         let by = hook::operator();
         let isolated = isolate::isolate(&domain, hypervisor.name(), &by, &self.reason).map_err(failure)?;
         // Printed before the evidence is collected, which takes time.
-        say_isolated(&isolated)?;
+        print_isolation(&isolated)?;
         let kept = self.save_evidence(&session, (&hypervisor, &uri), &domain, &isolated, &by);
         // Recorded even if no evidence could be saved.
         write_down(&session, &isolated.entry(self.context(&hypervisor, kept.as_ref().ok())))?;
-        say_kept(&kept?)?;
+        print_evidence(&kept?)?;
         Ok(isolated.exit())
     }
 
@@ -143,7 +143,7 @@ pub(super) fn evidence_folder() -> Option<PathBuf> {
     state.or_else(home).map(|folder| folder.join("vmgate/isolated"))
 }
 
-fn say_isolated(isolated: &IsolationReport) -> Result<(), Failure> {
+fn print_isolation(isolated: &IsolationReport) -> Result<(), Failure> {
     output::to_stdout(|out| {
         let IsolationReport { vm, host, took_seconds, .. } = isolated;
         match isolated.cut.as_slice() {
@@ -160,19 +160,19 @@ fn say_isolated(isolated: &IsolationReport) -> Result<(), Failure> {
                 names(&isolated.down_before)
             )?;
         }
-        left_over(out, "NOT CUT", &isolated.not_cut)?;
+        print_devices(out, "NOT CUT", &isolated.not_cut)?;
         writeln!(out, "to connect it again: vmgate isolate {vm} --on URI --release")
     })
 }
 
-fn say_kept(kept: &SavedEvidence) -> Result<(), Failure> {
+fn print_evidence(kept: &SavedEvidence) -> Result<(), Failure> {
     output::to_stdout(|out| {
         writeln!(out, "evidence: {}", kept.folder.display())?;
         kept.missing.iter().try_for_each(|missing| writeln!(out, "  without {}", plain(missing)))
     })
 }
 
-fn say_released(released: &ReleaseReport) -> Result<(), Failure> {
+fn print_release(released: &ReleaseReport) -> Result<(), Failure> {
     output::to_stdout(|out| {
         let ReleaseReport { vm, host, .. } = released;
         match (&released.isolated, released.released.as_slice()) {
@@ -192,11 +192,11 @@ fn say_released(released: &ReleaseReport) -> Result<(), Failure> {
         if !released.down_before.is_empty() {
             writeln!(out, "down, but not cut by vmgate: {}", names(&released.down_before))?;
         }
-        left_over(out, "NOT CONNECTED", &released.not_released)
+        print_devices(out, "NOT CONNECTED", &released.not_released)
     })
 }
 
-fn left_over(out: &mut dyn std::io::Write, what: &str, devices: &[UncutDevice]) -> std::io::Result<()> {
+fn print_devices(out: &mut dyn std::io::Write, what: &str, devices: &[UncutDevice]) -> std::io::Result<()> {
     devices.iter().try_for_each(|left| writeln!(out, "{what}: {}: {}", plain(&left.device), plain(&left.why)))
 }
 

@@ -95,9 +95,9 @@ impl Migrate {
         match &self.change {
             None => {
                 let order = self.order(&policy, &session)?;
-                let (pass, earlier) = context.gate(&order);
+                let (pass, verdict_facts) = context.gate(&order);
                 reports.write(pass.verdicts(), shared)?;
-                context.migrate(&order, pass.into_pass()?, earlier)
+                context.migrate(&order, pass.into_pass()?, verdict_facts)
             }
             Some(file) => {
                 let change = read_change(file)?;
@@ -252,11 +252,17 @@ impl<'a> MoveContext<'a> {
         }
     }
 
-    fn migrate(&self, order: &MoveOrder, pass: Pass, earlier: Option<Facts>) -> Result<ExitCode, Failure> {
+    fn migrate(
+        &self,
+        order: &MoveOrder,
+        pass: Pass,
+        verdict_facts: Option<Facts>,
+    ) -> Result<ExitCode, Failure> {
         let shared = self.session.shared;
         let hosts = self.hosts(order);
         let bar = progress_bar(shared);
-        let result = self.carry_out(order, &hosts, pass, earlier, &mut |event| show_event(&bar, &event));
+        let result =
+            self.carry_out(order, &hosts, pass, verdict_facts, &mut |event| show_event(&bar, &event));
         bar.finish_and_clear();
         match result? {
             Ok(done) => {
@@ -279,13 +285,13 @@ impl<'a> MoveContext<'a> {
         order: &MoveOrder,
         hosts: &Hosts,
         pass: Pass,
-        earlier: Option<Facts>,
+        verdict_facts: Option<Facts>,
         watch: &mut dyn FnMut(Event),
     ) -> Result<Result<CompletedMove, MoveFailure>, Failure> {
         let destination = &order.judge.request.to;
         let assignment = Assignment {
             pass,
-            earlier,
+            verdict_facts,
             judge: &order.judge,
             plan: &order.plan,
             migrate_address: order.address,
@@ -310,9 +316,9 @@ impl<'a> MoveContext<'a> {
     ) -> Result<ExitCode, Failure> {
         let (mut verdicts, mut codes) = (Vec::new(), Vec::new());
         for (number, order) in orders.iter().enumerate() {
-            let (opened, earlier) = self.gate(order);
+            let (opened, verdict_facts) = self.gate(order);
             verdicts.extend_from_slice(opened.verdicts());
-            let ended = opened.into_pass().and_then(|pass| self.migrate(order, pass, earlier));
+            let ended = opened.into_pass().and_then(|pass| self.migrate(order, pass, verdict_facts));
             let code = ended.unwrap_or_else(|failure| {
                 output::say_failure(&failure);
                 failure.exit

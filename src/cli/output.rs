@@ -80,7 +80,7 @@ impl Reports {
     /// Makes sure that every report can be written, before the work begins that it reports.
     pub(super) fn open(&self) -> Result<OpenReports, Failure> {
         let open = |target: &ReportTarget| match &target.file {
-            Some(path) => Ok((target.format, Some(OpenFile::beside(path)?))),
+            Some(path) => Ok((target.format, Some(OpenFile::draft_for(path)?))),
             None => Ok((target.format, None)),
         };
         Ok(OpenReports {
@@ -116,7 +116,7 @@ fn with_template(templates: Templates, file: &PathBuf) -> Result<Templates, Fail
 
 impl OpenFile {
     /// Opens a draft next to `path`, which can replace it in one step.
-    pub(super) fn beside(path: &Path) -> Result<Self, Failure> {
+    pub(super) fn draft_for(path: &Path) -> Result<Self, Failure> {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         if path.is_dir() {
             return Err(unwritable(path, &"the path is a folder"));

@@ -90,7 +90,7 @@ impl Run {
             },
             drain,
             stop,
-            tell: &say_once(shared),
+            on_progress: &say_once(shared),
         };
         let summary = runner.run();
         let state = super::campaign::read(context.ledger(), &change.digest.to_string())?;
@@ -187,11 +187,11 @@ impl Mover for LiveMover<'_> {
         };
         let began = uptime_seconds();
         let hosts = self.context.hosts(order);
-        let (pass, earlier) = match self.context.gate(order) {
-            (GateResult::Pass(pass), earlier) => (*pass, earlier),
+        let (pass, verdict_facts) = match self.context.gate(order) {
+            (GateResult::Pass(pass), verdict_facts) => (*pass, verdict_facts),
             (GateResult::Refused(failure, _), _) => return self.refused(order, &hosts, failure),
         };
-        let made = self.context.carry_out(order, &hosts, pass, earlier, &mut |event| {
+        let made = self.context.carry_out(order, &hosts, pass, verdict_facts, &mut |event| {
             tracing::debug!("{}, {:.0} s: {event:?}", order.vm, uptime_seconds() - began);
         });
         let made = match made {

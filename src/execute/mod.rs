@@ -51,7 +51,7 @@ pub struct Assignment<'a> {
     /// Permission from the gate.
     pub pass: Pass,
     /// Facts that the verdict was reached on; `None` for a saved verdict.
-    pub earlier: Option<Facts>,
+    pub verdict_facts: Option<Facts>,
     /// Collects and judges the move again before it starts.
     pub judge: &'a Judge<'a>,
     /// Goals, migration settings and preparation of the VM.

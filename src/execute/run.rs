@@ -254,7 +254,7 @@ impl Run<'_> {
             let why = "the VM or a host is no longer the one that the verdict is about".to_owned();
             return Err(Halt::BeforeMigration { why, exit: ExitCode::Invalid });
         }
-        let baseline = Baseline::of(&self.domain, &facts, self.assignment.earlier.as_ref());
+        let baseline = Baseline::of(&self.domain, &facts, self.assignment.verdict_facts.as_ref());
         self.baseline =
             Some(baseline.map_err(|why| Halt::BeforeMigration { why, exit: ExitCode::Internal })?);
         self.facts = Some(facts);

@@ -181,14 +181,14 @@ impl Hook {
                     by: operator(),
                 };
                 let installed: Installed = ask(&session, host, Program::Sent, &Request::Install(wanted))?;
-                say_installed(&host.name(), &installed)
+                print_installation(&host.name(), &installed)
             }
             Action::Remove { host, purge } => {
                 let request = Request::Remove { purge: *purge, by: operator() };
                 let removed: Removed = ask(&session, host, Program::Installed(PROGRAM), &request)?;
                 output::to_stdout(|out| {
                     writeln!(out, "{}: the hook is removed ({})", host.name(), removed.changed.join(", "))?;
-                    say_others(out, &removed.others)
+                    print_other_hooks(out, &removed.others)
                 })?;
                 Ok(ExitCode::Go)
             }
@@ -294,14 +294,14 @@ pub(super) fn push_own_verdict(
 }
 
 #[cfg(feature = "libvirt")]
-fn say_installed(host: &str, installed: &Installed) -> Result<ExitCode, Failure> {
+fn print_installation(host: &str, installed: &Installed) -> Result<ExitCode, Failure> {
     output::to_stdout(|out| {
         if installed.changed.is_empty() {
             writeln!(out, "{host}: the hook is installed, and nothing had to be changed")?;
         } else {
             writeln!(out, "{host}: the hook is installed ({})", installed.changed.join(", "))?;
         }
-        say_others(out, &installed.others)?;
+        print_other_hooks(out, &installed.others)?;
         match activation_text(&installed.known) {
             (true, text) => writeln!(out, "{host}: {text}"),
             (false, text) => writeln!(out, "{host}: NOT YET ENFORCED: {text}"),
@@ -326,7 +326,7 @@ fn activation_text(known: &Known) -> (bool, String) {
     }
 }
 
-fn say_others(out: &mut dyn io::Write, others: &[String]) -> io::Result<()> {
+fn print_other_hooks(out: &mut dyn io::Write, others: &[String]) -> io::Result<()> {
     if others.is_empty() {
         return Ok(());
     }
