@@ -137,9 +137,9 @@ fn hosts_and_links_take_as_many_moves_as_they_are_allowed(fresh: &TestLedger) {
     let limits = |per_source, per_destination, per_link| Limits { per_source, per_destination, per_link };
     ledger.begin(&run("r1", "v1", "a", "b"), &Limits::default()).unwrap();
     for (source, destination, limits, says) in [
-        ("a", "c", limits(1, 9, 9), "from a go at most 1 move"),
-        ("c", "b", limits(9, 1, 9), "to b go at most 1 move"),
-        ("b", "a", limits(9, 9, 1), "between b and a go at most 1 move"),
+        ("a", "c", limits(1, 9, 9), "at most 1 move from a may run"),
+        ("c", "b", limits(9, 1, 9), "at most 1 move to b may run"),
+        ("b", "a", limits(9, 9, 1), "at most 1 move between b and a may run"),
     ] {
         let refused = ledger.begin(&run("r2", "v2", source, destination), &limits).unwrap_err().to_string();
         assert!(refused.contains(says) && refused.contains("run r1"), "{refused}");
@@ -239,7 +239,7 @@ fn what_is_no_ledger_is_left_alone() {
     other("newer.db", "CREATE TABLE t (a); PRAGMA user_version = 9");
     for (name, says) in [
         ("text", "cannot be opened"),
-        ("other.db", "another program's"),
+        ("other.db", "of another program"),
         ("newer.db", "format 9"),
         (".", "cannot be opened"),
     ] {
