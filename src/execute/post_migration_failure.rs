@@ -38,22 +38,22 @@ pub struct EvidenceOptions {
 /// Result of the isolation of a VM after a post-migration failure.
 #[derive(Debug)]
 pub enum IsolationResult {
-    /// The change does not ask for isolation.
-    NotRequested,
+    /// The change does not ask for it.
+    NotAsked,
     /// The VM was cut off the network.
     Isolated {
         /// Interfaces that were cut, and those that could not be.
         isolated: Box<IsolationReport>,
-        /// URI of the host that the VM runs on.
+        /// URI of its host.
         uri: Uri,
         /// The folder with the evidence, or why there is none.
         evidence: Result<PathBuf, String>,
     },
     /// The VM could not be cut off.
     Failed {
-        /// Name of the VM.
+        /// VM name.
         vm: String,
-        /// URI of the host that the VM runs on.
+        /// URI of its host.
         uri: Uri,
         /// Reason.
         why: String,
@@ -65,63 +65,60 @@ impl IsolationResult {
     pub(super) fn ending(&self) -> RunEnding {
         match self {
             Self::Isolated { .. } => RunEnding::Isolated,
-            Self::NotRequested | Self::Failed { .. } => RunEnding::Failed,
+            Self::NotAsked | Self::Failed { .. } => RunEnding::Failed,
         }
     }
 }
 
 impl Run<'_> {
     /// Ends a run whose VM does not work on the destination as before.
-    pub(super) fn fail_after_migration(&mut self, problem: String) -> Result<CompletedMove, MoveFailure> {
+    pub(super) fn fail_after_migration(&mut self, trouble: String) -> Result<CompletedMove, MoveFailure> {
         let host = self.hosts.destination.name().to_owned();
-        let cut_off = if self.asks_for_isolation() {
-            self.cut_off(&problem)
+        let cut_off = if self.isolates() {
+            self.cut_off(&trouble)
         } else {
-            self.journal.note(RunStep::Fail, None, Some(&problem));
-            IsolationResult::NotRequested
+            self.journal.note(RunStep::Fail, None, Some(&trouble));
+            IsolationResult::NotAsked
         };
-        let job_stats = self.domain.completed_job().ok().flatten();
-        self.record_migration(job_stats.as_ref(), MigrationOutcome::Suffers);
+        let account = self.domain.completed_job().ok().flatten();
+        self.record_migration(account.as_ref(), MigrationOutcome::Suffers);
         let left = self.to_undo.undo(&self.journal, &self.domain, MoveNotice::After);
         if !left.is_empty() {
-            return Err(MoveFailure::NotRestored { host, why: format!("{problem}; {cut_off}"), left });
+            return Err(MoveFailure::NotRestored { host, why: format!("{trouble}; {cut_off}"), left });
         }
-        let why = format!("{problem}; {cut_off}");
+        let why = format!("{trouble}; {cut_off}");
         self.journal.end(cut_off.ending(), ExitCode::SomebodyMustLook, Some(&host), Some(&why));
-        Err(MoveFailure::PostMigration { host, problem, cut_off: Box::new(cut_off) })
+        Err(MoveFailure::PostMigration { host, problem: trouble, cut_off: Box::new(cut_off) })
     }
 
     /// True if the change asks to isolate a VM after a post-migration failure.
-    pub(super) fn asks_for_isolation(&self) -> bool {
+    pub(super) fn isolates(&self) -> bool {
         self.assignment.plan.settings.isolate == Some(true)
     }
 
-    fn cut_off(&mut self, problem: &str) -> IsolationResult {
+    fn cut_off(&mut self, trouble: &str) -> IsolationResult {
         // In the ledger first: after a crash from here on, `recover` finds the record and cuts the VM off again.
-        self.journal.note(RunStep::Isolate, None, Some(problem));
+        self.journal.note(RunStep::Isolate, None, Some(trouble));
         (self.watch)(Event::Entering(RunStep::Isolate));
-        let evidence_options = &self.assignment.evidence_options;
-        let cut = cut_off(self.assignment.pass.vm(), self.hosts, &evidence_options.by, problem);
+        let keeper = &self.assignment.evidence_options;
+        let cut = cut_off(self.assignment.pass.vm(), self.hosts, &keeper.by, trouble);
         let IsolationResult::Isolated { isolated, uri, .. } = cut else { return cut };
-        let evidence = self.save_evidence(&isolated, problem);
+        let evidence = self.keep(&isolated, trouble);
         let verdict = self.assignment.pass.verdict();
-        let context = IsolationContext {
+        let around = IsolationContext {
             host_uuid: verdict.moved.destination.uuid.clone(),
-            by: evidence_options.by.clone(),
-            reason: problem.to_owned(),
+            by: keeper.by.clone(),
+            reason: trouble.to_owned(),
             evidence: evidence.as_ref().ok().map(|folder| folder.display().to_string()),
             run: Some(self.journal.run.run.clone()),
         };
-        append_isolation(self.journal.ledger, &isolated.entry(context));
+        write_down(self.journal.ledger, &isolated.entry(around));
         IsolationResult::Isolated { isolated, uri, evidence }
     }
 
-    fn save_evidence(&self, isolated: &IsolationReport, problem: &str) -> Result<PathBuf, String> {
-        let evidence_options = &self.assignment.evidence_options;
-        let folder = evidence_options
-            .folder
-            .as_deref()
-            .ok_or("no folder for the evidence is known: give one with --evidence DIR")?;
+    fn keep(&self, isolated: &IsolationReport, trouble: &str) -> Result<PathBuf, String> {
+        let keeper = &self.assignment.evidence_options;
+        let folder = keeper.folder.as_deref().ok_or("no folder for the evidence: give --evidence DIR")?;
         let hypervisor = self.hosts.destination.hypervisor().map_err(|error| error.to_string())?;
         let request = &self.assignment.judge.request;
         let uri = self.hosts.destination.uri();
@@ -130,33 +127,33 @@ impl Run<'_> {
             hypervisor: &hypervisor,
             uri,
             probe: &probe,
-            shell: &evidence_options.shell,
+            shell: &keeper.shell,
             guest: &request.guest_way,
             timeout: request.timeout,
             folder,
         };
-        let said = json!({"reason": problem, "by": evidence_options.by, "run": self.journal.run.run});
+        let said = json!({"reason": trouble, "by": keeper.by, "run": self.journal.run.run});
         let kept = isolate::save_evidence(&ways, &self.domain, isolated, &said);
         kept.map(|kept| kept.folder).map_err(|error| format!("{}: {error}", folder.display()))
     }
 }
 
 /// Records an isolation in the ledger. The isolation stays even if the ledger fails.
-pub(super) fn append_isolation(ledger: &Ledger, isolation: &Entry) {
+pub(super) fn write_down(ledger: &Ledger, isolation: &Entry) {
     if let Err(error) = ledger.append(isolation) {
-        tracing::error!("this could not be written to the ledger: {isolation}: {error}");
+        tracing::error!("{isolation}: this is not in the ledger: {error}");
     }
 }
 
-/// Cuts the VM off the network on the destination. Repeats an isolation that was interrupted.
-pub(super) fn cut_off(vm: &str, hosts: &Hosts, by: &str, problem: &str) -> IsolationResult {
+/// Cuts the VM off at the destination. Repeats an isolation that was interrupted.
+pub(super) fn cut_off(vm: &str, hosts: &Hosts, by: &str, trouble: &str) -> IsolationResult {
     let uri = hosts.destination.uri().clone();
     let failed = |why: String| IsolationResult::Failed { vm: vm.to_owned(), uri: uri.clone(), why };
     let domain = match hosts.destination.domain(vm) {
         Ok(domain) => domain,
         Err(error) => return failed(error.to_string()),
     };
-    match isolate::isolate(&domain, hosts.destination.name(), by, problem) {
+    match isolate::isolate(&domain, hosts.destination.name(), by, trouble) {
         Ok(isolated) => IsolationResult::Isolated {
             isolated: Box::new(isolated),
             uri,
@@ -169,7 +166,7 @@ pub(super) fn cut_off(vm: &str, hosts: &Hosts, by: &str, problem: &str) -> Isola
 impl fmt::Display for IsolationResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotRequested => f.write_str("nothing was isolated or stopped"),
+            Self::NotAsked => f.write_str("nothing was isolated or stopped"),
             Self::Failed { vm, uri, why } => write!(
                 f,
                 "the VM could NOT be cut off the network: {why}. Try again: vmgate isolate {vm} --on {uri}"
@@ -178,7 +175,7 @@ impl fmt::Display for IsolationResult {
                 let IsolationReport { vm, cut, cut_before, not_cut, took_seconds, .. } = &**isolated;
                 let links: Vec<&str> = cut.iter().chain(cut_before).map(|link| link.mac.as_str()).collect();
                 match links.as_slice() {
-                    [] => f.write_str("the VM has no network interface to cut off")?,
+                    [] => f.write_str("the VM had no network to be cut off")?,
                     links => write!(
                         f,
                         "the VM was isolated: its interfaces ({}) were cut in {took_seconds:.3} s",
@@ -231,10 +228,8 @@ mod tests {
         assert_eq!(cut.ending(), RunEnding::Isolated);
         let failed = IsolationResult::Failed { vm: "web1".to_owned(), uri, why: "no answer".to_owned() };
         assert!(failed.to_string().contains("could NOT be cut off the network: no answer"));
-        assert_eq!(
-            (failed.ending(), IsolationResult::NotRequested.ending()),
-            (RunEnding::Failed, RunEnding::Failed)
-        );
+        let endings = (failed.ending(), IsolationResult::NotAsked.ending());
+        assert_eq!(endings, (RunEnding::Failed, RunEnding::Failed));
         let undone = MoveFailure::PostMigration {
             host: "hv2".to_owned(),
             problem: "it is deaf".to_owned(),

@@ -10,7 +10,7 @@ use super::{
     isolate::IsolationContext,
     journal::Journal,
     notify::MoveNotice,
-    post_migration_failure::{IsolationResult, append_isolation, cut_off},
+    post_migration_failure::{IsolationResult, cut_off, write_down},
     resolve,
     restore::PendingUndo,
 };
@@ -197,7 +197,7 @@ pub(super) fn finish_run(journal: &Journal, open: &OpenRun, hosts: &Hosts) -> Re
                 evidence: None,
                 run: Some(open.run.run.clone()),
             };
-            append_isolation(journal.ledger, &isolated.entry(context));
+            write_down(journal.ledger, &isolated.entry(context));
         }
         cut_off
     });

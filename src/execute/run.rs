@@ -310,7 +310,7 @@ impl Run<'_> {
         let request = &self.assignment.judge.request;
         let blackout = self.assignment.plan.longest_blackout_seconds;
         // A VM that is cut off for the first problem is not checked for others, which the cut itself would cause.
-        let most = if self.asks_for_isolation() { 1 } else { usize::MAX };
+        let most = if self.isolates() { 1 } else { usize::MAX };
         let problems: Vec<String> = match &self.baseline {
             Some(baseline) => baseline.problems(&self.domain, request, blackout).take(most).collect(),
             None => vec!["its state before the migration was not recorded".to_owned()],
