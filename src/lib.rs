@@ -1,8 +1,8 @@
-//! vmgate: go or no-go for live migration of KVM/QEMU virtual machines, and a gate that obeys it.
+//! vmgate: go or no-go for live migration of KVM/QEMU virtual machines, and a gate that enforces it.
 //!
 //! `collect → fact → forecast → rule → verdict → report`, and `verdict → execute`. Everything from facts to
-//! verdict is pure: the same facts, rules and time give the same verdict. Only `collect` reads the world, only
-//! `execute` and, on a destination host, `hook` change it.
+//! verdict is pure: the same facts, rules and time give the same verdict. Only `collect` reads hosts and guests, only
+//! `execute` and, on a destination host, `hook` change them.
 
 pub mod audit;
 #[cfg(feature = "ledger")]

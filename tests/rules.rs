@@ -1,5 +1,5 @@
-//! Rules, catalogues, waivers and settings as their authors meet them: what is typed wrong is said, all of it, with
-//! its place, and nothing that was not evaluated is GO.
+//! Rules, catalogues, waivers and settings with mistakes of their authors: every mistake is reported with
+//! its line, and nothing that was not evaluated is GO.
 
 #![allow(clippy::unwrap_used)] // in helpers of tests too
 
@@ -29,7 +29,7 @@ const CATALOGUE: &str = "schema: vmgate/catalogue/udp-services/v1
 entries: [{id: ours, title: Ours, ports: ['9999'], loss: repeats, why: a client asks again}]
 ";
 
-/// A folder of its own, so that no vmgate.yaml of the surroundings is read.
+/// A new folder, so that no other vmgate.yaml is read.
 struct Site(TempDir);
 
 impl Site {

@@ -1,5 +1,5 @@
-//! The lab's fixed costs: learnt from the cases to tune on, then frozen in a file before any other case runs. With them what
-//! those cases teach of the intervals.
+//! The lab's fixed costs: learnt from the tuning cases, then frozen in a file before any other case runs, together with
+//! the corrections of the intervals from the same cases.
 
 use std::{fs, path::Path};
 
@@ -17,15 +17,15 @@ use crate::{Came, Outcome, Prediction, plan::Kind, score::quantile};
 /// Fewest cases of a direction that its costs are learnt from.
 const MIN_PAST_FORECASTS: usize = 4;
 
-/// What is learnt.
+/// Learnt constants.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Constants {
     /// Fixed costs of migrations from the older host, and from the newer one.
     pub(crate) from_a: Fixed,
     pub(crate) from_b: Fixed,
-    /// Cases that they were learnt from.
+    /// Number of cases that the costs were learnt from.
     pub(crate) cases: usize,
-    /// What these cases, foretold with these costs, teach about the intervals of total time, bytes and blackout.
+    /// Corrections of the intervals of total time, bytes and blackout, from these cases forecast with these costs.
     #[serde(default)]
     pub(crate) corrections: [Option<Correction>; 3],
 }
@@ -41,7 +41,7 @@ pub(crate) struct Fixed {
 }
 
 impl Default for Constants {
-    /// Before anything was learnt: wide.
+    /// Wide costs, before anything was learnt.
     fn default() -> Self {
         let fixed = Fixed {
             setup_seconds: Interval { low: 0.4, high: 1.2 },
@@ -65,7 +65,7 @@ impl Constants {
         Ok(fs::write(file, serde_json::to_string_pretty(self)? + "\n")?)
     }
 
-    /// Moves the costs by what the forecasts, made with these, were off.
+    /// Corrects the costs by the errors of the forecasts that were made with them.
     pub(crate) fn learn(&self, pairs: &[(Prediction, Came)]) -> Self {
         let of = |from: &str, fixed: Fixed| -> Fixed {
             let usable = pairs.iter().filter(|(prediction, came)| {
@@ -81,7 +81,7 @@ impl Constants {
                     continue;
                 };
                 let longer_blackout = real - foretold.p50;
-                // What a longer blackout and more bytes explain is no preparation.
+                // Time that a longer blackout and more bytes explain is not preparation.
                 let sending = (came.bytes - bytes.p50) / prediction.goodput;
                 blackout.push(longer_blackout);
                 setup.push(came.total_seconds - total.p50 - longer_blackout - sending);
@@ -127,7 +127,7 @@ fn moved(range: Interval, residuals: Vec<f64>) -> Interval {
     Interval { low: (now - half).max(0.0), high: (now + half).max(0.0) }
 }
 
-/// What cases teach about the intervals of total time, bytes and blackout.
+/// Corrections of the intervals of total time, bytes and blackout, from these cases.
 pub(crate) fn corrections(pairs: &[(Prediction, Came)]) -> [Option<Correction>; 3] {
     let learn = |foretold: fn(&Prediction) -> Option<Quantiles>, came: fn(&Came) -> f64| {
         let done = pairs.iter().filter(|(_, came)| came.completed && !came.disturbed);

@@ -1,4 +1,4 @@
-//! What a replay costs: a 16 GiB guest and a trace of 30 s.
+//! Cost of a replay: a 16 GiB guest and a trace of 30 s.
 
 use std::time::Instant;
 

@@ -1,13 +1,13 @@
-//! A change that several runners carry out together, over one ledger.
+//! Campaign: a change that several runners execute together, over one ledger.
 //!
-//! What a campaign is, its records add up to ([`State`]); what is to be done next follows from them ([`State::next`]), and
-//! is chosen and written in one transaction, so that no two runners take one move. A runner is known to be at work by its
-//! beats. Others count its silence on their own clocks from when they read the last one, so clocks that are apart do not
-//! matter. One that was silent for the length of a lease is expelled: the ledger takes no record of it any more, and a step
-//! that is not written is not taken. It has stopped by itself before that, at half of the lease. Its moves are taken over
-//! by way of a recovery, which ends whatever migration it left behind before anything else is done with the VM.
+//! The records of a campaign give its state ([`CampaignState`]); the next step follows from the state ([`CampaignState::next`]), and
+//! is chosen and written in one transaction, so that no two runners take one move. A runner shows that it works by its
+//! heartbeats. Others measure its silence on their own clocks since they read the last one, so clock differences do not
+//! matter. A runner that was silent for the length of a lease is expelled: the ledger accepts no record of it any more, and a step
+//! that is not written is not taken. The runner has stopped by itself before that, at half of the lease. Its moves are taken over
+//! through a recovery, which first ends any migration that the runner left behind.
 
-mod board;
+mod dashboard;
 mod lease;
 mod metrics;
 mod next;
@@ -18,22 +18,22 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-pub use board::{Board, HostCounts, MoveSeen};
+pub use dashboard::{Dashboard, HostCounts, MoveStatus};
 pub use lease::{Lease, uptime_seconds};
 pub use metrics::metrics;
-pub use next::{Choice, Ending};
+pub use next::{CampaignEnd, NextStep};
 pub use page::page;
-pub use runner::{Mover, Runner, RunnerError, Settings, Summary};
-pub use state::{State, Task, TaskState};
+pub use runner::{Mover, RunSummary, Runner, RunnerError, RunnerSettings};
+pub use state::{CampaignState, Task, TaskState};
 pub use status::{Counts, render};
 
 use crate::{
     change::ChangeFile,
-    ledger::campaign::{CampaignMove, Event},
+    ledger::campaign::{CampaignEvent, CampaignMove},
 };
 
-/// What the first runner of a change writes.
-pub fn opened(change: &ChangeFile) -> Event {
+/// Opening event of a campaign, which the first runner of a change writes.
+pub fn opened(change: &ChangeFile) -> CampaignEvent {
     let moves = change.moves.iter().map(|planned| CampaignMove {
         vm: planned.vm.clone(),
         from: planned.from.to_string(),
@@ -42,7 +42,7 @@ pub fn opened(change: &ChangeFile) -> Event {
         exclusive: planned.exclusive.clone(),
         expected_seconds: planned.expected_seconds,
     });
-    Event::Opened {
+    CampaignEvent::Opened {
         id: change.id.clone(),
         waves: change.waves.iter().map(|wave| wave.name.clone()).collect(),
         window_end: change.window_end,

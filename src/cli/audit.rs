@@ -1,4 +1,4 @@
-//! `vmgate audit`: every VM of some hosts, where it could go, and why not to the others.
+//! `vmgate audit`: every VM of some hosts, with its possible destinations and the reasons against the others.
 
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::{
     Failure,
-    options::Shared,
+    options::GlobalOptions,
     output,
     session::{self, Session},
 };
@@ -26,7 +26,7 @@ pub(super) struct AuditCommand {
     /// Hosts: libvirt URIs, or names under `hosts` in vmgate.yaml that have a `uri`; all of those if none is given
     #[arg(value_name = "HOST")]
     hosts: Vec<String>,
-    /// File of further hosts, one a line; what follows a `#` is a comment
+    /// File of further hosts, one per line; text after a `#` is a comment
     #[arg(long, value_name = "FILE")]
     inventory: Option<PathBuf>,
     #[command(flatten)]
@@ -34,7 +34,7 @@ pub(super) struct AuditCommand {
 }
 
 impl AuditCommand {
-    pub(super) fn run(&self, shared: &Shared) -> Result<ExitCode, Failure> {
+    pub(super) fn run(&self, shared: &GlobalOptions) -> Result<ExitCode, Failure> {
         let session = Session::open(shared)?;
         let policy = session.policy()?;
         let requests = self.requests(&session)?;
@@ -78,13 +78,13 @@ impl AuditCommand {
     }
 }
 
-/// The hosts of an inventory.
+/// Host names in an inventory file.
 fn inventory(text: &str) -> impl Iterator<Item = String> {
     let lines = text.lines().map(|line| line.split_once(" #").map_or(line, |(host, _)| host).trim());
     lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned)
 }
 
-/// A host by its URI, or by its name in the configuration.
+/// Survey request for a host, given by its URI or by its name in the configuration.
 fn request(named: &str, session: &Session) -> Result<HostRequest, Failure> {
     let configured = session.config.hosts.get(named);
     let text = match configured.and_then(|host| host.uri.as_deref()) {
@@ -101,7 +101,7 @@ fn request(named: &str, session: &Session) -> Result<HostRequest, Failure> {
     request_of(named, uri, session)
 }
 
-/// A host that is called `named`, with what the configuration says of it.
+/// Survey request for the host `named`, with its settings in the configuration.
 pub(super) fn request_of(named: &str, uri: Uri, session: &Session) -> Result<HostRequest, Failure> {
     let configured = session.config.hosts.get(named);
     let by_uri = || uri.host.as_ref().and_then(|host| session.config.hosts.get(host));

@@ -1,4 +1,4 @@
-//! `vmgate check`: the verdict, from live hosts, from a facts file, or on every move of a change.
+//! `vmgate check`: the verdict on a move from live hosts or from a facts file, or on every move of a change.
 
 use std::path::PathBuf;
 
@@ -18,7 +18,7 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(super) struct Check {
-    /// Name or UUID of the VM, which goes with --from and --to; or else give --facts or --change
+    /// Name or UUID of the VM, with --from and --to; without a VM give --facts or --change
     #[cfg_attr(feature = "libvirt", arg(requires_all = ["from", "to"]))]
     #[cfg_attr(not(feature = "libvirt"), arg(hide = true))]
     vm: Option<String>,
@@ -27,7 +27,7 @@ pub(super) struct Check {
     the_move: options::MoveOptions,
     #[command(flatten)]
     goals: options::Goals,
-    /// Check this facts file instead; no hypervisor is asked. With --change a folder of facts files, one for each move
+    /// Check this facts file and ask no hypervisor. With --change a folder of facts files, one for each move
     #[cfg_attr(feature = "libvirt", arg(long, value_name = "PATH", conflicts_with_all = ["vm", "from", "to"]))]
     #[cfg_attr(not(feature = "libvirt"), arg(long, value_name = "PATH", required = true))]
     facts: Option<PathBuf>,
@@ -44,7 +44,7 @@ pub(super) struct Check {
 }
 
 impl Check {
-    pub(super) fn run(&self, shared: &options::Shared) -> Result<ExitCode, Failure> {
+    pub(super) fn run(&self, shared: &options::GlobalOptions) -> Result<ExitCode, Failure> {
         let session = Session::open(shared)?;
         let policy = session.policy()?;
         let reports = self.reports.open()?;

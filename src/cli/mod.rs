@@ -1,4 +1,4 @@
-//! The command line: one file a command, and no logic beyond reading options and choosing an exit code.
+//! The command line: one file per command, and no logic beyond parsing options and choosing an exit code.
 
 #[cfg(feature = "libvirt")]
 mod audit;
@@ -44,76 +44,107 @@ use crate::verdict::ExitCode;
 ///
 /// Facts are measured on the guest, on both hosts and on the path between them; rules in YAML decide.
 /// Exit codes: 0 GO, 1 vmgate failed, 2 usage or invalid file, 3 nothing evaluated, 10 GO with warnings (--strict),
-/// 20 NO-GO by violation, 21 NO-GO by missing evidence, 30 migration not done and the VM runs where it was,
+/// 20 NO-GO by violation, 21 NO-GO by missing evidence, 30 migration not done and the VM still runs on its source,
 /// 31 somebody must look.
 #[derive(Debug, Parser)]
-#[command(name = "vmgate", version, propagate_version = true, max_term_width = 100)]
+#[command(name = "vmgate", version, propagate_version = true, max_term_width = 100, help_template = help_template())]
 struct Cli {
     #[command(flatten)]
-    shared: options::Shared,
+    shared: options::GlobalOptions,
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Say GO or NO-GO for a move, and why
+    /// Say GO or NO-GO for a move, with the reasons
     Check(check::Check),
-    /// Write what can be learnt of a move to a facts file
+    /// Write the facts of a move to a file
     #[cfg(feature = "libvirt")]
     Collect(collect::Collect),
-    /// List every VM of some hosts with the hosts it could go to, and why not to the others
+    /// List every VM of some hosts with its possible destinations
     #[cfg(feature = "libvirt")]
     Audit(audit::AuditCommand),
-    /// Plan how hosts are emptied for maintenance: which VM goes where, in what order, and how long it takes
+    /// Plan how to empty hosts: destinations, order and duration
     Evacuate(evacuate::Evacuate),
-    /// Check moves and carry them out if the verdict is GO
+    /// Check moves and execute them if the verdict is GO
     #[cfg(feature = "libvirt")]
     Migrate(migrate::Migrate),
-    /// Carry out a change, together with other runners that are started for it
+    /// Execute a change, together with other runners
     #[cfg(feature = "libvirt")]
     Run(run::Run),
-    /// Show how far a change is that runners carry out
+    /// Show the progress of a change that runners execute
     #[cfg(feature = "libvirt")]
     Status(campaign::Status),
-    /// Show that in a browser, and to Prometheus, read-only
+    /// Serve a read-only page and metrics of a change that runners execute
     #[cfg(feature = "libvirt")]
     Serve(serve::Serve),
-    /// Pause, resume or stop a change that runners carry out
+    /// Pause, resume or stop a change that runners execute
     #[cfg(feature = "libvirt")]
     Campaign(campaign::CampaignCommand),
-    /// End the moves that a crash left behind: find their VMs, and undo what was prepared
+    /// Finish the moves that a crash left behind
     #[cfg(feature = "libvirt")]
     Recover(recover::Recover),
-    /// Cut a VM off the network at once and keep the evidence, or let it back
+    /// Cut a VM off the network and save evidence, or connect it again
     #[cfg(feature = "libvirt")]
     Isolate(isolate::Isolate),
-    /// Watch how VMs dirty their memory over a day, at low cost, and write it into the ledger
+    /// Measure the dirty rate of VMs over a day, at low cost
     #[cfg(feature = "libvirt")]
     Observe(observe::Observe),
     /// Write a saved verdict in other formats
     Report(report::Report),
-    /// Tell what has become different between two saved verdicts
+    /// Compare two saved verdicts
     Diff(diff::Diff),
-    /// Walk from a verdict to one of its outcomes, its rule, the facts under it, and where each came from
+    /// Explain an outcome of a verdict: its rule, its facts, their origin
     Explain(explain::Explain),
-    /// Read and verify the ledger
+    /// Create, read and verify the ledger
     #[cfg(feature = "ledger")]
     Ledger(ledger::LedgerCommand),
-    /// Sign a verdict, or check a signed one
+    /// Sign, send or verify a verdict
     Verdict(verdict::VerdictCommand),
-    /// List, show and test rules
+    /// List, explain and test rules
     Rules(rules::Rules),
-    /// Let migrations into a host only with a signed verdict, whatever tool starts them
+    /// Let migrations into a host only with a signed verdict
     Hook(hook::Hook),
-    /// Look at the host or guest this runs on, and print what was seen as JSON
+    /// Print the facts of this host or guest as JSON
     Probe(probe::Probe),
-    /// Write what is made from the program itself: man pages, completions, the command reference
+    /// Generate man pages, shell completions and the command reference
     #[command(hide = true)]
     Generate(generate::Generate),
 }
 
-/// What runs on other machines: the probe, and the hook of a destination.
+/// Commands in `vmgate --help`, grouped by what people come for. Every visible command is in exactly one group.
+const GROUPS: [(&str, &[&str]); 5] = [
+    ("Look at moves and hosts", &["check", "collect", "audit", "observe", "probe"]),
+    ("Plan maintenance", &["evacuate"]),
+    ("Move VMs", &["migrate", "run", "status", "serve", "campaign", "recover", "isolate"]),
+    ("Prove decisions", &["report", "diff", "explain", "verdict", "ledger"]),
+    ("Administer", &["rules", "hook"]),
+];
+
+/// Template of `vmgate --help` with the commands in their [`GROUPS`]: clap has no headings for subcommands. A command
+/// that this build lacks is left out.
+fn help_template() -> String {
+    let commands = Command::augment_subcommands(clap::Command::new("vmgate"));
+    let (header, literal) = (commands.get_styles().get_header(), commands.get_styles().get_literal());
+    let mut text = String::from("{before-help}{about-with-newline}\n{usage-heading} {usage}\n");
+    for (title, names) in GROUPS {
+        let rows = names.iter().filter_map(|name| {
+            let about = commands.find_subcommand(name)?.get_about()?;
+            Some(format!("  {literal}{name:<8}{literal:#}  {about}\n"))
+        });
+        let rows: String = rows.collect();
+        if !rows.is_empty() {
+            text += &format!("\n{header}{title}:{header:#}\n{rows}");
+        }
+    }
+    text + &format!(
+        "\nRun `vmgate help COMMAND` for the options of a command.\n\n{header}Options of every command:{header:#}\n\
+         {{options}}{{after-help}}"
+    )
+}
+
+/// The static program for other machines: the probe, and the hook of a destination.
 #[derive(Debug, Parser)]
 #[command(name = "vmgate-probe", version)]
 struct ProbeCli {
@@ -122,16 +153,16 @@ struct ProbeCli {
 }
 
 #[derive(Debug, Subcommand)]
-#[allow(clippy::large_enum_variant, reason = "there is one of it")]
+#[allow(clippy::large_enum_variant, reason = "only one value exists")]
 enum ProbeCommand {
-    /// Look at the host or guest this runs on, and print what was seen as JSON
+    /// Print the facts of this host or guest as JSON
     Probe(probe::Probe),
     /// Decide on incoming migrations of this host
     #[command(subcommand)]
-    Hook(hook::There),
+    Hook(hook::OnHostCommand),
 }
 
-/// Runs the part of the static program that the process's arguments name.
+/// Runs the command of the static program that the process's arguments name.
 pub fn probe_main() -> process::ExitCode {
     match ProbeCli::parse().command {
         ProbeCommand::Probe(command) => ended(command.run()),
@@ -144,7 +175,7 @@ pub fn main() -> process::ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(problem) => {
-            // A closed pipe is no reason to fail: whoever reads has read enough.
+            // A closed pipe is not an error: the reader has read enough.
             let _ = problem.print();
             return if problem.use_stderr() { ExitCode::Invalid.into() } else { process::ExitCode::SUCCESS };
         }
@@ -200,7 +231,7 @@ pub fn command() -> clap::Command {
     Cli::command()
 }
 
-/// Why a command could not be carried out.
+/// Failure of a command.
 #[derive(Debug)]
 struct Failure {
     exit: ExitCode,
@@ -210,12 +241,12 @@ struct Failure {
 // By value, so that they fit into `map_err`.
 #[expect(clippy::needless_pass_by_value)]
 impl Failure {
-    /// A mistake in what the user gave: options or files.
+    /// A mistake in the user's options or files.
     fn usage(text: impl ToString) -> Self {
         Self { exit: ExitCode::Invalid, text: text.to_string() }
     }
 
-    /// vmgate could not do its work.
+    /// A failure of vmgate, a host or the ledger.
     fn failed(text: impl ToString) -> Self {
         Self { exit: ExitCode::Internal, text: text.to_string() }
     }
@@ -226,10 +257,42 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_command_is_in_one_group_of_the_help_and_every_line_of_a_group_fits_80_columns() {
+        let root = command();
+        let grouped: Vec<&str> = GROUPS.iter().flat_map(|(_, names)| names.iter().copied()).collect();
+        for command in root.get_subcommands().filter(|command| !command.is_hide_set()) {
+            let name = command.get_name();
+            assert_eq!(grouped.iter().filter(|grouped| **grouped == name).count(), 1, "{name}");
+        }
+        let help = command().term_width(80).render_help().to_string();
+        for line in help.lines() {
+            assert!(line.chars().count() <= 80, "{line}");
+        }
+        for (title, names) in GROUPS {
+            let built: Vec<&&str> =
+                names.iter().filter(|name| root.find_subcommand(name).is_some()).collect();
+            let (_, group) = help.split_once(&format!("{title}:\n")).unwrap_or_default();
+            for (name, row) in built.iter().zip(group.lines()) {
+                assert!(row.starts_with(&format!("  {name:<8}  ")), "{row}");
+            }
+            assert!(built.is_empty() || !group.is_empty(), "{title}");
+        }
+    }
+
+    #[test]
+    #[cfg(feature = "libvirt")]
+    fn every_name_in_a_group_of_the_help_is_a_command() {
+        let root = command();
+        for name in GROUPS.iter().flat_map(|(_, names)| names.iter()) {
+            assert!(root.find_subcommand(name).is_some(), "{name}");
+        }
+    }
+
+    #[test]
     fn a_vm_whose_name_looks_like_an_option_is_asked_about_all_the_same() {
         for name in ["--help", "-h", "--version", "-V", "run"] {
             let words = ["vmgate-hook", "hook", "run", "--", name, "migrate", "begin", "-"];
-            let ProbeCommand::Hook(hook::There::Run { arguments }) =
+            let ProbeCommand::Hook(hook::OnHostCommand::Run { arguments }) =
                 ProbeCli::try_parse_from(words).unwrap().command
             else {
                 panic!("{name} is something else");

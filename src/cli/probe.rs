@@ -1,4 +1,4 @@
-//! `vmgate probe`: what this host, or this guest, can tell of itself. Runs where the facts are; reads only.
+//! `vmgate probe`: facts of the host or guest that it runs on. Reads only.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -25,32 +25,32 @@ use crate::{
 #[derive(Debug, Args)]
 pub(super) struct Probe {
     #[command(subcommand)]
-    what: What,
+    action: Action,
 }
 
 #[derive(Debug, Subcommand)]
-enum What {
+enum Action {
     /// This hypervisor host: interfaces, routes, shapers, storage, firewall, certificates, memory, load, clock
     ///
-    /// Reads only; only --listen, --connect and --stream send packets. What it may not see is unknown with the reason, and
-    /// the rest is told. It needs: for the VM's process, root or QEMU's own user (ptrace access to /proc/PID/exe); for the
-    /// firewall's chains, CAP_NET_ADMIN; for pings, CAP_NET_RAW; for the migration ports and certificates, to read
-    /// /etc/libvirt/qemu.conf and /etc/pki, which packages give to root alone. Everything else any user may read: /proc,
+    /// Reads only; only --listen, --connect and --stream send packets. Facts that it may not read are unknown with the reason, and
+    /// the others are printed. It needs: for the VM's process, root or QEMU's own user (ptrace access to /proc/PID/exe); for the
+    /// firewall's chains, CAP_NET_ADMIN; for pings, CAP_NET_RAW; for the migration ports and certificates, read access to
+    /// /etc/libvirt/qemu.conf and /etc/pki, which distributions give to root alone. Any user may read the rest: /proc,
     /// /sys and the kernel's routes and qdiscs by netlink.
     #[command(verbatim_doc_comment)]
     Host(HostArguments),
-    /// The guest this runs in: kernel settings, sockets, processes
+    /// This guest: kernel settings, sockets, processes
     Guest {
-        /// Also trace for so long which processes dirty memory; each page that they write next costs a fault
+        /// Also trace for this time which processes dirty memory; each page that they write next takes a page fault
         #[arg(long, value_name = "SECONDS", value_parser = seconds)]
         attribute: Option<Duration>,
     },
-    /// The UDP flows on interfaces of VMs on this host; needs CAP_NET_RAW, and CAP_BPF to let the kernel count
+    /// UDP flows on interfaces of VMs on this host; needs CAP_NET_RAW, and CAP_BPF for counting in the kernel
     Flows {
-        /// The VM's interfaces, as `virsh domiflist` names them
+        /// Interfaces of the VM, as `virsh domiflist` names them
         #[arg(required = true, value_name = "IFACE")]
         interfaces: Vec<String>,
-        /// How long to watch
+        /// Time to watch, in seconds
         #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
         seconds: Duration,
     },
@@ -58,7 +58,7 @@ enum What {
 
 #[derive(Debug, Args)]
 struct HostArguments {
-    /// Also resolve this name as this host does
+    /// Also resolve this name with the resolver of this host
     #[arg(long, value_name = "NAME")]
     resolve: Option<String>,
     /// Also look at the QEMU process of the VM with this UUID; may be repeated
@@ -67,35 +67,35 @@ struct HostArguments {
     /// Also look at this file or block device; may be repeated
     #[arg(long = "file", value_name = "PATH")]
     files: Vec<String>,
-    /// Where the migration would go: tell the route there; the first address of --resolve if not given
+    /// Destination address of a migration: print the route to it; the first address of --resolve if not given
     #[arg(long, value_name = "ADDRESS")]
     route: Option<IpAddr>,
-    /// Also look at the way to this address of the other host, and at what the interfaces carry
+    /// Also look at the path to this address of the other host, and at the traffic on the interfaces
     #[arg(long, value_name = "ADDRESS")]
     peer: Option<IpAddr>,
-    /// How long the interfaces are watched
+    /// Time to watch the interfaces, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds, requires = "peer")]
     window: Duration,
-    /// Listen there for one connection of the other host, and ping it
+    /// Listen on this address for one connection of the other host, and ping that host
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen_address, requires = "peer")]
     listen: Option<SocketAddr>,
-    /// Connect to this port of the other host, and ping it
+    /// Connect to this port of the other host, and ping that host
     #[arg(long, value_name = "PORT", requires = "peer", conflicts_with = "listen")]
     connect: Option<u16>,
-    /// Send or take a stream of at most so many bytes a second
+    /// Send or receive a stream of at most this many bytes per second
     #[arg(long, value_name = "BYTES", requires = "peer", value_parser = clap::value_parser!(u64).range(1..))]
     stream: Option<u64>,
-    /// How long the stream lasts, at most 30
+    /// Duration of the stream, in seconds, at most 30
     #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds, requires = "stream")]
     stream_seconds: Duration,
-    /// Trace which pages of this VM change, and tell nothing else; needs root. Ends by itself when a migration, a
+    /// Only trace which pages of this VM change; needs root. Ends by itself when a migration, a
     /// snapshot or another measurement of the VM begins
     #[arg(long, value_name = "VM", conflicts_with_all = ["resolve", "vms", "files", "route", "peer"])]
     trace: Option<String>,
-    /// How long to trace
+    /// Duration of the trace, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds, requires = "trace")]
     seconds: Duration,
-    /// Most CPU time that tracing may take, by wall time
+    /// Limit on the CPU time of the trace, as a share of a core
     #[arg(long, value_name = "RATIO", default_value = "0.05", value_parser = core_ratio, requires = "trace")]
     core_ratio: f64,
 }
@@ -124,8 +124,8 @@ impl HostArguments {
 
 impl Probe {
     pub(super) fn run(&self) -> Result<ExitCode, Failure> {
-        match &self.what {
-            What::Host(arguments) => match &arguments.trace {
+        match &self.action {
+            Action::Host(arguments) => match &arguments.trace {
                 Some(vm) => {
                     let (length, core_ratio) = (arguments.seconds, arguments.core_ratio);
                     let options =
@@ -134,21 +134,21 @@ impl Probe {
                 }
                 None => print(&probe::host::look(&arguments.questions())),
             },
-            What::Guest { attribute } => {
+            Action::Guest { attribute } => {
                 let mut guest = probe::guest::look(&probe::guest::LocalGuest);
                 if let Some(window) = attribute {
                     guest.dirty_writers = probe::guest::dirty_writers(*window).into();
                 }
                 print(&guest)
             }
-            What::Flows { interfaces, seconds } => {
+            Action::Flows { interfaces, seconds } => {
                 print(&flows::probe(interfaces, *seconds, &flows::Limits::default()))
             }
         }
     }
 }
 
-/// A share of one core, up to half of it.
+/// Parses a share of one core, up to half of it.
 pub(super) fn core_ratio(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(ratio) if (0.001..=0.5).contains(&ratio) => Ok(ratio),

@@ -1,4 +1,4 @@
-//! What the options and vmgate.yaml together ask for: rules, waivers, time, limits.
+//! Session: the settings of a command from options and vmgate.yaml together: rules, waivers, time, limits.
 
 #[cfg(feature = "libvirt")]
 use std::env;
@@ -8,7 +8,7 @@ use std::{fs, path::Path, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{Failure, options::Shared, output};
+use super::{Failure, options::GlobalOptions, output};
 #[cfg(feature = "libvirt")]
 use crate::collect::transport::{GuestAccess, Transport};
 #[cfg(feature = "libvirt")]
@@ -35,20 +35,20 @@ use crate::{
     verdict::Waivers,
 };
 
-/// Holds the private key in PEM where no file is named.
+/// Environment variable with the private key in PEM, used if no file is named.
 pub(super) const KEY_VARIABLE: &str = "VMGATE_SIGNING_KEY";
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Options and configuration, brought together: what an option says goes before what the file says.
+/// Options and configuration together: an option takes precedence over the file.
 pub(super) struct Session<'a> {
-    pub(super) shared: &'a Shared,
+    pub(super) shared: &'a GlobalOptions,
     pub(super) config: Config,
 }
 
 impl<'a> Session<'a> {
     /// Reads the configuration.
-    pub(super) fn open(shared: &'a Shared) -> Result<Self, Failure> {
+    pub(super) fn open(shared: &'a GlobalOptions) -> Result<Self, Failure> {
         let config = Config::load(shared.config.as_deref()).map_err(Failure::usage)?;
         Ok(Self { shared, config })
     }
@@ -63,19 +63,19 @@ impl<'a> Session<'a> {
         self.shared.timeout.or(self.config.timeout()).unwrap_or(DEFAULT_TIMEOUT)
     }
 
-    /// The ledger, where one is named.
+    /// The ledger, if one is named.
     #[cfg(feature = "ledger")]
     pub(super) fn ledger(&self) -> Result<Option<Ledger>, Failure> {
         self.ledger_place().map(Ledger::open).transpose().map_err(Failure::failed)
     }
 
-    /// Where the ledger is, if that is said.
+    /// File or database of the ledger, if one is named.
     #[cfg(feature = "ledger")]
     pub(super) fn ledger_place(&self) -> Option<LedgerUrl> {
         self.shared.ledger.clone().or_else(|| self.config.ledger.clone())
     }
 
-    /// Where the ledger is that moves are written down in: there is always one.
+    /// File or database of the ledger for moves: the default one if none is named.
     #[cfg(feature = "ledger")]
     pub(super) fn ledger_for_moves(&self) -> Result<LedgerUrl, Failure> {
         if let Some(place) = self.ledger_place() {
@@ -84,11 +84,11 @@ impl<'a> Session<'a> {
         let state = env::var_os("XDG_STATE_HOME").filter(|folder| !folder.is_empty()).map(PathBuf::from);
         let home = || env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
         state.or_else(home).map(|folder| folder.join("vmgate/ledger.db").into()).ok_or_else(|| {
-            Failure::usage("there is no ledger: name one with --ledger PLACE, or `ledger:` in vmgate.yaml")
+            Failure::usage("no ledger is known: give one with --ledger PLACE, or `ledger:` in vmgate.yaml")
         })
     }
 
-    /// The facts with what the ledger knows of earlier moves and of this VM, where one is named.
+    /// The facts with the ledger's history of earlier moves and of this VM, if a ledger is named.
     #[cfg(feature = "libvirt")]
     pub(super) fn with_history(&self, mut facts: Facts) -> Result<Facts, Failure> {
         if let Some(ledger) = self.ledger()? {
@@ -97,7 +97,7 @@ impl<'a> Session<'a> {
         Ok(facts)
     }
 
-    /// Writes verdicts into the ledger, where one is named.
+    /// Writes verdicts to the ledger, if one is named.
     #[cfg(feature = "ledger")]
     pub(super) fn record(&self, verdicts: &[Verdict]) -> Result<(), Failure> {
         let Some(ledger) = self.ledger()? else { return Ok(()) };
@@ -107,7 +107,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// The way to a host's probe that the configuration names for it.
+    /// Transport to the probe on a host, if the configuration names one.
     #[cfg(feature = "libvirt")]
     pub(super) fn probe(&self, uri: &Uri) -> Result<Option<Transport>, Failure> {
         let Some(host) = uri.host.as_ref() else { return Ok(None) };
@@ -115,13 +115,13 @@ impl<'a> Session<'a> {
         probe_way(host, config)
     }
 
-    /// Why the configuration says that a host is not to be given VMs.
+    /// Reason in the configuration against placing VMs on a host; `None` if there is none.
     #[cfg(feature = "libvirt")]
     pub(super) fn maintenance(&self, uri: &Uri) -> Option<String> {
         self.config.hosts.get(uri.host.as_ref()?)?.maintenance.clone()
     }
 
-    /// The way to a shell on a host: the command that the configuration names for it, else ssh, else here.
+    /// Shell on a host: the command in the configuration, else ssh, else the local shell.
     pub(super) fn shell(&self, uri: &Uri) -> Result<HostShell, Failure> {
         let config = uri.host.as_ref().and_then(|host| Some((host, self.config.hosts.get(host)?)));
         let Some((host, config)) = config else { return Ok(HostShell::for_uri(uri)) };
@@ -132,7 +132,7 @@ impl<'a> Session<'a> {
         ssh_target(target, &format!("hosts.{host}.ssh")).map(HostShell::Ssh)
     }
 
-    /// The key to sign verdicts with: the one that the environment holds, else the one that the configuration names.
+    /// Private key that signs verdicts: from the environment, else from the file in the configuration.
     #[cfg(feature = "libvirt")]
     pub(super) fn signing_key(&self) -> Result<Option<PrivateKey>, Failure> {
         if let Ok(pem) = env::var(KEY_VARIABLE) {
@@ -145,7 +145,7 @@ impl<'a> Session<'a> {
         PrivateKey::from_pem(&file.display().to_string(), &pem).map(Some).map_err(Failure::usage)
     }
 
-    /// The way into a VM's guest: what the option says, else what the configuration names, else the agent.
+    /// Access to a VM's guest: by the option, else by the configuration, else the agent.
     #[cfg(feature = "libvirt")]
     pub(super) fn guest_access(&self, vm: &str, option: Option<&str>) -> Result<GuestAccess, Failure> {
         let config = self.config.guests.get(vm);
@@ -174,7 +174,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Where rules come from, in the order they are loaded.
+    /// Sources of rules, in the order they are loaded.
     pub(super) fn rule_sources(&self) -> Vec<RuleSource> {
         let builtin = (!self.shared.no_builtin_rules).then_some(RuleSource::Builtin);
         let folders = self.config.rules.iter().chain(&self.shared.rules);
@@ -198,7 +198,7 @@ impl<'a> Session<'a> {
     }
 }
 
-/// The way to a host's probe that its configuration names.
+/// Transport to the probe on a host, from its configuration.
 #[cfg(feature = "libvirt")]
 pub(super) fn probe_way(host: &str, config: &HostConfig) -> Result<Option<Transport>, Failure> {
     if let Some(command) = &config.exec {

@@ -1,4 +1,4 @@
-//! The verdict taken again, on fresh facts.
+//! Collects the facts of a move and judges them: before the gate, and again just before the start.
 
 use jiff::Timestamp;
 
@@ -11,7 +11,7 @@ use crate::{
     verdict::Verdict,
 };
 
-/// All that it takes to judge one move, as often as need be.
+/// Collects and judges one move, as often as needed.
 pub struct Judge<'a> {
     /// The rules, with waivers.
     pub policy: &'a Policy,
@@ -37,19 +37,19 @@ impl Judge<'_> {
         Ok((facts, verdict))
     }
 
-    /// The move as it is now.
-    pub fn as_it_is(&self, ledger: &Ledger) -> Result<(Facts, Verdict), CollectError> {
+    /// Facts and verdict of the move as it is now.
+    pub fn judge_current(&self, ledger: &Ledger) -> Result<(Facts, Verdict), CollectError> {
         let facts = self.collect(ledger)?;
         let verdict = self.policy.judge(facts.clone(), self.now(), &self.asked);
         Ok((facts, verdict))
     }
 
-    /// The facts, with what the ledger knows of earlier moves: both verdicts of a run rest on the same kind of evidence.
+    /// The facts, with the ledger's history of earlier moves: both verdicts of a run rest on the same kind of evidence.
     fn collect(&self, ledger: &Ledger) -> Result<Facts, CollectError> {
         let mut facts = collect::collect(&self.request, self.now())?;
-        // The history stays unknown, and the forecast uncorrected; a ledger that cannot be written stops the run itself.
+        // Without history the forecast stays uncorrected; a ledger that cannot be written to stops the run elsewhere.
         if let Err(error) = ledger.add_history(&mut facts) {
-            tracing::warn!("what the ledger knows of earlier moves cannot be read: {error}");
+            tracing::warn!("the history of earlier moves cannot be read from the ledger: {error}");
         }
         Ok(facts)
     }

@@ -1,4 +1,4 @@
-//! A PostgreSQL server of this test program's own, in a folder of its own, without TCP: gone with the program, however that ends.
+//! A PostgreSQL server for this test program, in a temporary folder, without TCP: it stops with the program, also after a crash.
 
 #![allow(dead_code)] // not every program needs all of it
 
@@ -112,7 +112,7 @@ impl Cluster {
         Self { folder: folder.trim().into(), port, keeper, orders, answers }
     }
 
-    /// Does something with the server: stop, crash, start, freeze or thaw.
+    /// Sends an order to the server: stop, crash, start, freeze or thaw.
     pub(crate) fn order(&mut self, order: &str) {
         writeln!(self.orders.as_mut().unwrap(), "{order}").unwrap();
         let mut done = String::new();
@@ -143,7 +143,7 @@ impl Cluster {
         format!("postgres://{user}@/{database}?host={}{port}", self.folder.display())
     }
 
-    /// Runs SQL as the owner of everything, and gives what it prints.
+    /// Runs SQL as the superuser, and returns its output.
     pub(crate) fn sql(&self, database: &str, sql: &str) -> String {
         psql(&self.url("owner", database), sql).unwrap()
     }
@@ -154,7 +154,7 @@ pub(crate) fn database() -> String {
     SHARED.database()
 }
 
-/// Runs SQL in a database, and gives what it prints or complains of.
+/// Runs SQL in a database, and returns its output or error.
 pub(crate) fn psql(url: &str, sql: &str) -> Result<String, String> {
     let output =
         Command::new("psql").args(["-qAtX", "-v", "ON_ERROR_STOP=1", url, "-c", sql]).output().unwrap();

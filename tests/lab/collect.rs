@@ -1,4 +1,4 @@
-//! What the facts say of real guests and hosts, compared with what was put there; and the calls that the executor makes.
+//! Facts of real guests and hosts, compared with their known configuration; and the libvirt calls of the executor.
 
 use std::{
     fmt::Debug,
@@ -50,7 +50,7 @@ fn what_runs_in_the_guest_is_what_the_facts_say() {
     assert!(capture.complete, "{capture:?}");
     let flow = capture.flows.iter().find(|flow| flow.remote == "10.77.2.254:514");
     let flow = flow.unwrap_or_else(|| panic!("{capture:#?}"));
-    // Nobody listens there: each answer that says so costs the sender one of its datagrams.
+    // No process listens on that port: each ICMP answer that says so costs the sender one of its datagrams.
     assert!((2.0..=40.0).contains(&flow.packets_per_second), "{flow:?}");
 
     let seen = facts.vm.known().unwrap();

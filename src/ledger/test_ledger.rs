@@ -8,12 +8,12 @@ use super::Ledger;
 use crate::place::LedgerUrl;
 
 /// A place for a new ledger.
-pub(crate) struct Fresh {
+pub(crate) struct TestLedger {
     pub(crate) place: LedgerUrl,
     _folder: tempfile::TempDir,
 }
 
-impl Fresh {
+impl TestLedger {
     pub(crate) fn in_file() -> Self {
         let folder = tempfile::tempdir().unwrap();
         Self { place: folder.path().join("sub/ledger.db").into(), _folder: folder }
@@ -24,7 +24,7 @@ impl Fresh {
         Self::at(cluster::database())
     }
 
-    /// In this empty database.
+    /// A new ledger in this empty database.
     #[cfg(feature = "postgres")]
     pub(crate) fn at(url: String) -> Self {
         Ledger::init(url.clone().into(), &[]).unwrap();
@@ -35,8 +35,8 @@ impl Fresh {
         Ledger::open(self.place.clone()).unwrap()
     }
 
-    /// Changes the ledger as whoever owns the file or the database could.
-    pub(crate) fn behind_its_back(&self, sql: &str) -> Result<(), String> {
+    /// Runs SQL on the ledger directly, as the owner of the file or the database could.
+    pub(crate) fn tamper(&self, sql: &str) -> Result<(), String> {
         match &self.place {
             LedgerUrl::File(file) => {
                 let database = rusqlite::Connection::open(file).unwrap();
@@ -51,7 +51,7 @@ impl Fresh {
         }
     }
 
-    /// Lets records be changed behind its back.
+    /// Drops the triggers that protect the records.
     pub(crate) fn unlock(&self) {
         let sql = match &self.place {
             LedgerUrl::File(_) => {
@@ -59,19 +59,19 @@ impl Fresh {
             }
             LedgerUrl::Database(_) => "DROP TRIGGER record_is_append_only ON record",
         };
-        self.behind_its_back(sql).unwrap();
+        self.tamper(sql).unwrap();
     }
 }
 
-/// Runs each of these tests, which take a [`Fresh`], on a ledger in a file and on one in a database.
+/// Runs each of these tests, which take a [`TestLedger`], with a ledger in a file and with one in a database.
 macro_rules! in_every_store {
     ($($test:ident)*) => {
         mod in_file {
-            $(#[test] fn $test() { super::$test(&crate::ledger::fresh::Fresh::in_file()); })*
+            $(#[test] fn $test() { super::$test(&crate::ledger::test_ledger::TestLedger::in_file()); })*
         }
         #[cfg(feature = "postgres")]
         mod in_database {
-            $(#[test] fn $test() { super::$test(&crate::ledger::fresh::Fresh::in_database()); })*
+            $(#[test] fn $test() { super::$test(&crate::ledger::test_ledger::TestLedger::in_database()); })*
         }
     };
 }
