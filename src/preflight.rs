@@ -98,8 +98,8 @@ impl Policy {
         let back = way_back::outcomes(&self.pack, &facts, &forecast, now, &outcomes);
         outcomes.extend(back);
         let context = DecisionContext {
-            strict: asked.strict,
-            asked_in: asked.place.clone(),
+            strict: request.strict,
+            asked_in: request.place.clone(),
             digests,
             other_rules: self.pack.rules().iter().map(|rule| rule.id.to_string()).collect(),
             forecast: Some(forecast),

@@ -242,7 +242,7 @@ impl<'a> MoveContext<'a> {
             let why = why.unwrap_or_else(|| Failure::usage("no verdict was given"));
             return (GateResult::Refused(why, Vec::new()), None);
         }
-        let (facts, verdict) = match order.judge.judge_planned(&order.plan, &self.ledger) {
+        let (facts, verdict) = match order.judge.planned(&order.plan, &self.ledger) {
             Ok(found) => found,
             Err(error) => return (GateResult::Refused(collect::failure(&error), Vec::new()), None),
         };

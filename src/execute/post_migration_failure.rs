@@ -88,7 +88,7 @@ impl Run<'_> {
         }
         let why = format!("{trouble}; {cut_off}");
         self.journal.end(cut_off.ending(), ExitCode::OperatorNeeded, Some(&host), Some(&why));
-        Err(MoveFailure::PostMigration { host, trouble, cut_off: Box::new(cut_off) })
+        Err(MoveFailure::PostMigration { host, problem: trouble, cut_off: Box::new(cut_off) })
     }
 
     /// True if the change asks to isolate a VM after a post-migration failure.

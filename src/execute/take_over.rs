@@ -101,7 +101,7 @@ mod tests {
             change: None,
             change_digest: Some(if begun { change } else { Digest::of(b"another") }),
             plan: MovePlan::default(),
-            driver: driver(),
+            driver: current_driver(),
         };
         ledger.append(&Entry::RunStarted(run)).unwrap();
         has_moved(&ledger, change, "web", &hosts).unwrap()

@@ -242,7 +242,7 @@ pub struct Migration {
     /// Versions and machine type; absent where they are not known.
     pub pair: Option<HypervisorPair>,
     /// How it ended.
-    pub outcome: Outcome,
+    pub outcome: MigrationOutcome,
     /// Whether it was a rehearsal, on a VM that may be lost.
     #[serde(default)]
     pub rehearsal: bool,

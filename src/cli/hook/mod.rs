@@ -256,7 +256,7 @@ pub(super) fn push_verdict(
     timeout: Duration,
 ) -> Result<ReceivedVerdict, HookHostError> {
     let request = HookRequest::Receive { envelope, by: operator() };
-    place::ask(shell, host, Program::Installed(PROGRAM), &request, timeout)
+    hook_host::ask(shell, host, Program::Installed(PROGRAM), &request, timeout)
 }
 
 /// Signs vmgate's own verdict and sends it to a destination that requires one. A failure is only

@@ -74,7 +74,7 @@ fn look(uri: &Uri, last: usize, session: &Session) -> Result<HostStatus, Failure
     let shell = session.shell(uri)?;
     let request = HookRequest::Status { lines: last };
     let mut status: Result<HookStatus, _> =
-        place::ask(&shell, &host, Program::Installed(PROGRAM), &request, session.timeout());
+        hook_host::ask(&shell, &host, Program::Installed(PROGRAM), &request, session.timeout());
     if let Ok(status) = &mut status {
         compare_uuid(uri, status, session);
         overrides::write_down(session, &host, status);

@@ -196,7 +196,7 @@ pub fn isolate(
     let mut not_cut: Vec<UncutDevice> = none.iter().map(|interface| interface.uncuttable()).collect();
     not_cut.extend(seen.host_devices.iter().cloned());
     if !up.is_empty() {
-        let note = earlier.with(up.iter().map(|interface| Cut::of(interface)), at, by, reason);
+        let note = earlier.with(up.iter().map(|interface| CutInterface::of(interface)), at, by, reason);
         // Without the note a release does not know what to do; with the network up, harm is done meanwhile.
         if let Err(error) = domain.set_metadata_element(NOTE_URI, Some(&note.to_xml())) {
             tracing::warn!(
