@@ -1,8 +1,8 @@
-//! How fast several runners share a change over one ledger, with hosts that exist nowhere.
+//! Speed of several runners that share a change over one ledger, with hosts that do not exist.
 //!
 //! `cargo bench --bench campaign [MOVES [RUNNERS]]`: 1,000 hosts, 20 VMs each, 8 runners, each a process of its own. A move
-//! takes no time, so what is measured is the ledger: claims a second, its size, the memory of a runner, and how long the
-//! whole chain takes to verify. VMGATE_LEDGER=postgres://… measures that ledger in place of a SQLite file.
+//! takes no time, so the ledger is measured: claims per second, its size, the memory of a runner, and the time to verify the
+//! whole chain. VMGATE_LEDGER=postgres://… measures that ledger instead of an SQLite file.
 #![allow(
     clippy::unwrap_used,
     clippy::cast_precision_loss,
@@ -18,22 +18,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-use vmgate::serve::{Board, metrics, page};
-use vmgate_execute::campaign::{Mover, Runner, Settings, uptime_seconds};
+use vmgate::serve::{Dashboard, metrics, page};
+use vmgate_execute::campaign::{Mover, Runner, RunnerSettings, uptime_seconds};
 use vmgate_judge::change::ChangeFile;
-use vmgate_ledger::{Ledger, campaign::Released, entry::Driver};
+use vmgate_ledger::{Ledger, campaign::ClaimResult, entry::Driver};
 
 const HOSTS: usize = 1000;
 
 struct Nowhere;
 
 impl Mover for Nowhere {
-    fn make(&self, _: usize, _: &AtomicBool) -> Released {
-        Released::Done
+    fn make(&self, _: usize, _: &AtomicBool) -> ClaimResult {
+        ClaimResult::Done
     }
 
-    fn take_over(&self, _: usize) -> Released {
-        Released::Done
+    fn take_over(&self, _: usize) -> ClaimResult {
+        ClaimResult::Done
     }
 
     fn wave_ready(&self, _: usize) -> Result<(), String> {
@@ -65,7 +65,7 @@ fn main() {
 
     let ledger = Ledger::open(&place).unwrap();
     let (head, verifying) = timed(|| ledger.verify().unwrap());
-    let mut board = Board::new(&change(moves).digest.to_string());
+    let mut board = Dashboard::new(&change(moves).digest.to_string());
     let ((), reading) = timed(|| board.read(&ledger.records(&board.unread()).unwrap(), uptime_seconds()));
     assert_eq!(board.state.counts(None).done, moves, "every move is made");
     let attempts: u32 = board.state.tasks.iter().map(|task| task.attempts).sum();
@@ -105,8 +105,8 @@ fn change(moves: usize) -> ChangeFile {
 }
 
 fn run(name: &str, change: &ChangeFile, place: &str) {
-    let ledger = Ledger::open(place).unwrap().of_runner(name);
-    let settings = Settings {
+    let ledger = Ledger::open(place).unwrap().for_runner(name);
+    let settings = RunnerSettings {
         jobs: 16,
         attempts: 3,
         lease_seconds: 60.0,
@@ -127,12 +127,12 @@ fn run(name: &str, change: &ChangeFile, place: &str) {
         settings,
         drain: Arc::default(),
         stop: Arc::default(),
-        tell: &|_| {},
+        on_progress: &|_| {},
     };
     runner.run().unwrap();
 }
 
-/// Waits for a child, which must have ended well, and gives the most memory that it had.
+/// Waits for a child, which must succeed, and returns its peak memory.
 #[allow(clippy::needless_pass_by_value)] // it is gone afterwards
 fn peak_kilobytes(child: Child) -> i64 {
     let pid = libc::pid_t::try_from(child.id()).unwrap();

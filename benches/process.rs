@@ -1,6 +1,6 @@
 //! vmgate as a whole process: start-up, a check from a facts file, and a check of a real guest in the lab.
 //!
-//! `make bench` runs it; without the lab the last part is left out and says so.
+//! `make bench` runs it; without the lab the last part is left out, with a message.
 
 #![allow(clippy::expect_used, clippy::cast_precision_loss, clippy::zombie_processes)] // wait4 below waits
 

@@ -1,7 +1,7 @@
 //! Reports of 10,000 moves: time to write and peak memory of the process, each format in a process of its own.
 //!
-//! The aim is 2 s and 200 MB a format, for moves with as many outcomes as the sample in `reports/samples/`. Below it
-//! the same for moves on which the whole shipped pack was evaluated: those reports are hundreds of megabytes long.
+//! The aim is 2 s and 200 MB per format, for moves with as many outcomes as the sample in `reports/samples/`. The second table is
+//! for moves on which the whole built-in pack was evaluated: those reports are hundreds of megabytes long.
 
 #![allow(clippy::expect_used, clippy::cast_precision_loss, clippy::zombie_processes)] // wait4 below waits
 
@@ -14,7 +14,7 @@ use std::{
 };
 
 use vmgate::report::{self, Format, Style};
-use vmgate_judge::{Asked, Policy};
+use vmgate_judge::{VerdictRequest, Policy};
 use vmgate_rules::{ParamOverrides, RuleSource};
 use vmgate_verdict::Verdict;
 
@@ -52,10 +52,10 @@ fn one(moves: &str) -> Verdict {
     let policy =
         Policy::load(&[RuleSource::Builtin], None, &ParamOverrides::new()).expect("the shipped rules");
     let facts = vmgate_documents::facts_file::read(&root.join("rules/fixtures/idle-vm.yaml")).expect("facts");
-    policy.judge(facts, "2026-11-23T01:05:00Z".parse().expect("a time"), &Asked::default())
+    policy.judge(facts, "2026-11-23T01:05:00Z".parse().expect("a time"), &VerdictRequest::default())
 }
 
-/// The child: writes the report to a file, and on stdout the seconds and bytes that it took.
+/// The child process: writes the report to a file, and the seconds and bytes to stdout.
 fn write(moves: &str, format: Format) {
     let sample = one(moves);
     let verdicts: Vec<Verdict> = (0..MOVES)

@@ -1,4 +1,4 @@
-//! How fast rules are: loading the pack, judging a fleet with it, and the same expressions in two other engines.
+//! Speed of rules: loading the pack, judging a fleet with it, and the same expressions in two other engines.
 //!
 //! `cargo bench --bench rules`. The facts are a fixture's with a few fields changed from move to move, and are
 //! handed over one by one, as a streamed fleet is. At the end the memory that this takes is printed.

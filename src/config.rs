@@ -1,4 +1,4 @@
-//! `vmgate.yaml`: what a site sets once for all its checks.
+//! `vmgate.yaml`: settings of a site for all its checks.
 
 use std::{
     collections::BTreeMap,
@@ -12,10 +12,10 @@ use schemars::{JsonSchema, Schema, schema_for};
 use serde::Deserialize;
 
 use vmgate_documents::{LARGEST_BYTES, Node, Problem, Problems, Shape, SourceFile};
-use vmgate_ledger::Place;
+use vmgate_ledger::LedgerUrl;
 use vmgate_rules::ParamOverrides;
 
-/// The file that is read from the current folder when none is named.
+/// The file in the current folder that is read if none is named.
 pub const DEFAULT_FILE: &str = "vmgate.yaml";
 
 static CONFIG: Shape<Config> = Shape::new();
@@ -29,9 +29,9 @@ pub fn schema() -> Schema {
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Names this format; may be left out.
+    /// Id of this format; may be left out.
     schema: Option<ConfigSchema>,
-    /// Folders with further rules.
+    /// Folders with additional rules.
     pub rules: Vec<PathBuf>,
     /// Named set of rule parameters.
     pub profile: Option<String>,
@@ -39,23 +39,23 @@ pub struct Config {
     pub parameters: ParamOverrides,
     /// File of waivers.
     pub waivers: Option<PathBuf>,
-    /// Public keys, in PEM, that are trusted to sign verdicts.
+    /// Trusted public keys for signed verdicts, in PEM.
     pub trusted_keys: Vec<PathBuf>,
     /// The ledger: a file, or the URL of a PostgreSQL database.
     #[schemars(with = "Option<String>")]
-    pub ledger: Option<Place>,
+    pub ledger: Option<LedgerUrl>,
     /// Private key that `vmgate migrate` signs verdicts with, for destinations that demand it.
     pub signing_key: Option<PathBuf>,
     /// Longest wait for one answer of a host or guest, in seconds.
     #[schemars(range(min = 0.01, max = 86400.0), example = 10.0)]
     pub timeout_seconds: Option<f64>,
-    /// How hosts are reached, by the host name in their URI.
+    /// Access to hosts, by the host name in their URI.
     pub hosts: BTreeMap<String, HostConfig>,
-    /// How guests are looked into, by the VM's name as it is given to vmgate.
+    /// Access to guests, by the VM's name as it is given to vmgate.
     pub guests: BTreeMap<String, GuestConfig>,
 }
 
-/// The names of the format of settings that this version reads.
+/// Ids of the formats that this version reads.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 enum ConfigSchema {
     /// The first format.
@@ -63,37 +63,37 @@ enum ConfigSchema {
     V1,
 }
 
-/// How one host is reached, and whether it takes VMs.
+/// Access to one host, and its availability for VMs.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HostConfig {
-    /// Where `ssh` finds the host, such as `root@10.0.0.7` or `ssh://root@hv1:2222`; from the URI if not given.
+    /// Address of the host for `ssh`, such as `root@10.0.0.7` or `ssh://root@hv1:2222`; from the URI if not given.
     pub ssh: Option<String>,
-    /// A command that runs `vmgate probe host` there and prints its answer; takes the place of ssh.
+    /// Command that runs `vmgate probe host` on the host and prints its answer; replaces ssh.
     pub exec: Option<Vec<String>>,
-    /// libvirt's URI of the host, for `vmgate audit`; none leaves the host out where no host is named.
+    /// libvirt URI of the host, for `vmgate audit`; without it an audit of all hosts leaves this host out.
     pub uri: Option<String>,
-    /// Why the host is not to be given VMs now; none while it may be.
+    /// Reason why the host must not be given VMs now; none while it may be given VMs.
     pub maintenance: Option<String>,
-    /// Address that migrations to the host go to, for `vmgate audit`.
+    /// Address for migrations to the host, for `vmgate audit`.
     pub migrate_address: Option<IpAddr>,
-    /// A command that runs a shell script there: the script is added as one last argument, as `ssh HOST` and `sh -c`
-    /// take it. Hooks are installed and verdicts brought by it instead of by ssh.
+    /// Command that runs a shell script on the host: the script is added as the last argument, as for `ssh HOST` and `sh -c`.
+    /// Replaces ssh for installing hooks and sending verdicts.
     pub shell: Option<Vec<String>>,
 }
 
-/// How one guest is looked into, where not through its agent.
+/// Access to one guest other than through its agent.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct GuestConfig {
-    /// Where `ssh` finds the guest, such as `root@10.0.0.5` or `ssh://root@web1:2222`.
+    /// Address of the guest for `ssh`, such as `root@10.0.0.5` or `ssh://root@web1:2222`.
     pub ssh: Option<String>,
-    /// A command that prints the answer of `vmgate probe guest` of that guest; goes before ssh.
+    /// Command that prints the output of `vmgate probe guest` in that guest; takes precedence over ssh.
     pub exec: Option<Vec<String>>,
 }
 
 impl Config {
-    /// Reads `named`, or [`DEFAULT_FILE`] where it exists, or takes the defaults.
+    /// Reads `named`, else [`DEFAULT_FILE`] if it exists, else takes the defaults.
     pub fn load(named: Option<&Path>) -> Result<Self, Problems> {
         let path = named.unwrap_or(Path::new(DEFAULT_FILE));
         if named.is_none() && !path.exists() {
@@ -108,14 +108,14 @@ impl Config {
         Ok(config.relative_to(path.parent().unwrap_or(Path::new(""))))
     }
 
-    /// Longest wait for one answer, where it is set.
+    /// Longest wait for one answer, if set.
     pub fn timeout(&self) -> Option<Duration> {
         self.timeout_seconds.map(Duration::from_secs_f64)
     }
 
     fn relative_to(mut self, folder: &Path) -> Self {
         let ledger = match &mut self.ledger {
-            Some(Place::File(path)) => Some(path),
+            Some(LedgerUrl::File(path)) => Some(path),
             _ => None,
         };
         let files = self.waivers.iter_mut().chain(ledger).chain(self.signing_key.as_mut());
@@ -135,7 +135,7 @@ fn wrong_timeout(file: &Arc<SourceFile>, root: &Node) -> Vec<Problem> {
         return Vec::new();
     }
     let problem = Problem::at(file, node.span.clone(), "`timeout_seconds` must be from 0.01 to 86400");
-    vec![problem.label("out of range").help("leave it out for 10")]
+    vec![problem.label("out of range").help("leave it out for the default of 10")]
 }
 
 #[cfg(test)]
@@ -156,7 +156,7 @@ mod tests {
         let config = Config::load(Some(&file)).unwrap();
         assert_eq!(config.rules, [folder.path().join("site-rules")]);
         assert_eq!(config.waivers, Some(folder.path().join("waivers.yaml")));
-        assert_eq!(config.ledger, Some(Place::File(folder.path().join("ledger.db"))));
+        assert_eq!(config.ledger, Some(LedgerUrl::File(folder.path().join("ledger.db"))));
         assert_eq!(config.timeout(), Some(Duration::from_millis(2500)));
     }
 

@@ -1,4 +1,4 @@
-//! vmgate: go or no-go for live migration of KVM/QEMU virtual machines, and a gate that obeys it.
+//! vmgate: go or no-go for live migration of KVM/QEMU virtual machines, and a gate that enforces it.
 //!
 //! What people meet: the command line, reports, plans for a fleet, audits, the page of a campaign, and settings. What it
 //! stands on are the crates under `crates/`; docs/architecture.md is the map.

@@ -1,4 +1,4 @@
-//! `vmgate audit` through the real binary, on libvirt's mock driver: 100 VMs on one host, two hosts to go to.
+//! `vmgate audit` through the real binary, on libvirt's mock driver: 100 VMs on one host, two possible destinations.
 
 #![cfg(feature = "libvirt")]
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
@@ -13,7 +13,7 @@ use std::{
 
 const VMS: usize = 100;
 
-/// A file that libvirt's mock driver takes for a host with so many VMs; gives its URI.
+/// Writes a file that libvirt's mock driver reads as a host with this many VMs; returns its URI.
 fn host(folder: &Path, name: &str, vms: usize) -> String {
     let mut node = String::from("<node>");
     for n in 0..vms {

@@ -1,4 +1,4 @@
-//! Commands that need no hypervisor, through the real binary: what is said, where, and with which exit code.
+//! Commands that need no hypervisor, through the real binary: output on stdout and stderr, and exit codes.
 
 #![allow(clippy::unwrap_used)] // in helpers of tests too
 
@@ -29,7 +29,7 @@ impl Said {
     }
 }
 
-/// Runs vmgate in an empty folder, so that no vmgate.yaml of the surroundings is read.
+/// Runs vmgate in an empty folder, so that no other vmgate.yaml is read.
 fn vmgate(arguments: &[&str]) -> Said {
     vmgate_in(tempfile::tempdir().unwrap().path(), arguments)
 }
@@ -91,7 +91,7 @@ fn every_format_has_the_same_exit_code() {
     }
 }
 
-/// A text of a guest's that would clear the screen, set its title, turn the direction of writing, hide behind invisible
+/// Text of a guest that would clear the screen, set its title, reverse the direction of writing, hide behind invisible
 /// characters, and be a script, a link, a table, a formula or a workflow command.
 const HOSTILE: &str = "\"\\e[2J\\e]0;owned\\a\\u202ecod.exe\\u2066\\u200b\\r\\n::error::x<script>alert(1)</script>[x](javascript:y)|`|=1+1 ${{secrets.x}}\"";
 
@@ -372,7 +372,7 @@ fn explain_walks_from_the_verdict_to_where_a_fact_came_from() {
         .complains("the move as a whole");
     vmgate(&["explain", "vm-is-running", "--verdict", &verdict, "--vm", "other"])
         .exits(2)
-        .complains("no verdict is on a VM `other`");
+        .complains("no verdict is for a VM `other`");
 }
 
 #[test]
@@ -471,8 +471,8 @@ fn the_ledger_keeps_verdicts_and_tells_when_it_was_changed() {
     let said = ask(&["ledger", "verify"]).exits(0).reports("2 records").stdout;
     let head = said.trim().rsplit_once("head ").unwrap().1.to_owned();
     ask(&["ledger", "verify", "--head", &head]).exits(0);
-    ask(&["ledger", "verify", "--head", "9:00"]).exits(2).complains("were cut off");
-    ask(&["ledger", "verify", "--head", "1:00"]).exits(2).complains("written anew");
+    ask(&["ledger", "verify", "--head", "9:00"]).exits(2).complains("were removed");
+    ask(&["ledger", "verify", "--head", "1:00"]).exits(2).complains("was rewritten");
     // The bytes of a record, exchanged for as many others, as a damaged disk would.
     let path = folder.path().join("sub/ledger.db");
     let bytes = fs::read(&path).unwrap();
@@ -480,7 +480,7 @@ fn the_ledger_keeps_verdicts_and_tells_when_it_was_changed() {
     let mut changed = bytes.clone();
     changed[at + 8] = b'V';
     fs::write(&path, changed).unwrap();
-    ask(&["ledger", "verify"]).exits(2).complains("not as it was written");
+    ask(&["ledger", "verify"]).exits(2).complains("was changed after it was written");
 }
 
 #[test]
@@ -496,7 +496,7 @@ fn a_ledger_in_postgresql_is_used_as_one_in_a_file_and_its_password_is_never_sho
         said
     };
     ask(&runner, &["ledger", "verify"]).exits(2).complains("`vmgate ledger init`");
-    ask(&owner, &["ledger", "init"]).exits(0).reports("the ledger is there");
+    ask(&owner, &["ledger", "init"]).exits(0).reports("the ledger exists");
     ask(&runner, &["ledger", "list"]).exits(1).complains("permission denied");
     ask(&owner, &["ledger", "init", "--runner", "runner"]).exits(0);
     ask(&runner, &["check", "--facts", HEALTHY, "--at", NOW]).exits(0);
@@ -520,7 +520,7 @@ fn of_two_runners_for_one_change_each_move_is_taken_by_one() {
     let change = format!("schema: vmgate/change/v1\nid: CHG-1\nmoves:\n{}", moves.concat());
     fs::write(folder.path().join("change.yaml"), change).unwrap();
     let run = ["run", "--change", "change.yaml", "--attempts", "1", "--store", &store];
-    // No such hosts: each move is tried once and given up.
+    // The hosts do not exist: each move is tried once and fails.
     std::thread::scope(|scope| {
         let runners = [(); 2].map(|()| scope.spawn(|| vmgate_in(folder.path(), &run)));
         for runner in runners {
@@ -550,7 +550,7 @@ fn a_change_that_is_wrong_is_refused_with_everything_that_is_wrong_and_nothing_i
             "--> change.yaml:2:5",
             "`id` must be",
             "is not a libvirt URI",
-            "no way into a guest",
+            "is not a way to reach a guest",
             "3 problems",
         ] {
             assert!(said.stderr.contains(part), "{command}: {part} is missing:\n{}", said.stderr);

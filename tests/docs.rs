@@ -1,5 +1,5 @@
-//! What the pages in docs/ say is held against the repository: links lead somewhere, every page is in the book, the
-//! commands are ones that vmgate understands, and the example files are read.
+//! Checks of the pages in docs/ against the repository: links have targets, every page is in the book, the
+//! commands are valid for vmgate, and the example files can be parsed.
 
 #![allow(clippy::unwrap_used)] // in helpers of tests too
 
@@ -102,7 +102,7 @@ fn every_page_is_in_the_book() {
     assert_eq!(there, listed);
 }
 
-/// The words of a command as a shell sees them, up to where its output goes. Quotes are single and stand around whole words.
+/// Words of a command as a shell splits them, up to a redirection. Quotes are single and enclose whole words.
 fn words(command: &str) -> Vec<String> {
     let mut words = Vec::new();
     for (position, part) in command.split('\'').enumerate() {

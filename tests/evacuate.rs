@@ -24,7 +24,7 @@ impl Said {
     }
 }
 
-/// A site of four hosts in two racks, with six VMs on hv1, as facts files tell of it.
+/// A site of four hosts in two racks, with six VMs on hv1, as facts files.
 struct Lab {
     folder: TempDir,
     inventory: String,
@@ -210,7 +210,7 @@ fn rolling_empties_a_rack_waits_for_its_new_versions_and_brings_its_vms_back() {
     let (there, back) = change.rsplit_once("wave: empty r1").unwrap();
     assert!(!there.split_once("moves:").unwrap().1.contains("to: qemu+ssh://root@hv1"), "{change}");
     assert!(back.contains("to: qemu+ssh://root@hv1/system"), "{change}");
-    // One that its own host could not take back is not sent away.
+    // A VM that its own host could not take back is not moved.
     let no_way_back = |text: String| text.replacen("    - {name: pc-q35-7.2, deprecated: false}\n", "", 1);
     (2..=4).for_each(|to| lab.facts(1, 1, to, no_way_back));
     lab.evacuate("r1 --into r2 --rolling").exits(20).says("web1 stays on hv1").says("machine-type-supported");

@@ -1,4 +1,4 @@
-//! What the shipped rules say of whole moves: the cases that operators meet first.
+//! Verdicts of the built-in rules on whole moves: the cases that operators meet first.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
 use vmgate_facts::{Cause, Fact, Facts, MachineType};
@@ -19,7 +19,7 @@ fn judge(facts: Facts, profile: &str) -> Vec<Outcome> {
     pack.evaluate(&facts, &forecast, now)
 }
 
-/// Rules whose outcome has that effect, each once.
+/// Ids of the rules with an outcome of this effect, each once.
 fn rules_that(effect: Effect, outcomes: &[Outcome]) -> Vec<&str> {
     let mut rules: Vec<&str> = outcomes
         .iter()
@@ -45,7 +45,7 @@ fn known<T>(fact: &mut Fact<T>) -> &mut T {
 /// A healthy move the other way: from the newer host to the older one.
 fn back() -> Facts {
     let mut facts = fixture("idle-vm");
-    // What only a destination is asked.
+    // Facts that only a destination has.
     let there = known(&mut facts.destination).clone();
     let here = known(&mut facts.source);
     (here.cpu_models, here.most_vcpus) = (there.cpu_models, there.most_vcpus);

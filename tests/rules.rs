@@ -1,5 +1,5 @@
-//! Rules, catalogues, waivers and settings as their authors meet them: what is typed wrong is said, all of it, with
-//! its place, and nothing that was not evaluated is GO.
+//! Rules, catalogues, waivers and settings with mistakes of their authors: every mistake is reported with
+//! its line, and nothing that was not evaluated is GO.
 
 #![allow(clippy::unwrap_used)] // in helpers of tests too
 
@@ -29,7 +29,7 @@ const CATALOGUE: &str = "schema: vmgate/catalogue/udp-services/v1
 entries: [{id: ours, title: Ours, ports: ['9999'], loss: repeats, why: a client asks again}]
 ";
 
-/// A folder of its own, so that no vmgate.yaml of the surroundings is read.
+/// A new folder, so that no other vmgate.yaml is read.
 struct Site(TempDir);
 
 impl Site {
@@ -92,7 +92,7 @@ fn every_bad_file_is_a_clear_error_wherever_it_lies() {
     let nested = "a: {".repeat(100_000);
     let large = vec![b'#'; (1 << 20) + 1];
     let bad: [(&[u8], &str); 12] = [
-        (bomb.as_bytes(), "anchors and aliases are not read"),
+        (bomb.as_bytes(), "anchors and aliases are not supported"),
         (deep.as_bytes(), "nested too deeply"),
         (nested.as_bytes(), "nested too deeply"),
         (b"schema: x\nschema: y\n", "the key `schema` is given twice"),
@@ -163,7 +163,7 @@ fn all_problems_of_all_files_come_in_one_run() {
     let said = site.rules(&["list"], 2);
     for words in [
         "site/a.yaml:5:11",
-        "`lo` is not a value of this",
+        "`lo` is not an allowed value",
         "site/a.yaml:7:12",
         "did you mean `name`?",
         "site/b.yaml:7:9",
@@ -187,16 +187,19 @@ fn all_problems_of_all_files_come_in_one_run() {
 #[test]
 fn one_id_is_one_rule_and_a_shipped_one_is_not_replaced_in_silence() {
     let site = Site::new(&[("site/a.yaml", RULE.as_bytes()), ("site/b.yaml", RULE.as_bytes())]);
-    says(&site.rules(&["list"], 2), "`vm-has-a-name` is defined twice: here and in site/a.yaml");
+    says(
+        &site.rules(&["list"], 2),
+        "two rules have the id `vm-has-a-name`: this one and the one in site/a.yaml",
+    );
     let mine = RULE.replace("id: vm-has-a-name", "id: vm-is-running");
     let site = Site::new(&[("site/vm-is-running.yaml", mine.as_bytes())]);
     let said = site.vmgate(&["--rules", "site", "rules", "list"], 2);
-    says(&said, "`vm-is-running` is a shipped rule already, in rules/2-precopy/vm-is-running.yaml");
+    says(&said, "the id `vm-is-running` belongs to a shipped rule, in rules/2-precopy/vm-is-running.yaml");
     says(&said, "say `replaces: vm-is-running`");
     site.write("site/vm-is-running.yaml", format!("{mine}replaces: vm-is-running\n").as_bytes());
     let said = site.vmgate(&["--rules", "site", "rules", "show", "vm-is-running"], 0);
     says(&said, "The VM is called as it should be");
-    says(&said, "takes the place of the shipped rule");
+    says(&said, "replaces the shipped rule");
 }
 
 #[test]
@@ -229,7 +232,7 @@ cases:
         ("site/fixtures/one.yaml", fixture.as_bytes()),
     ]);
     let said = site.rules(&["test"], 2);
-    says(&said, "vm-has-a-name: as wanted is not what the rule finds");
+    says(&said, "vm-has-a-name: case `as wanted`: the outcomes are not the expected ones");
     says(&said, "vm-has-a-name has no case that is unknown");
     says(&said, "vm-has-a-name has no case that shows the remediation");
     let said = site.rules(&["test", "--run", "vm-has-a-name: as", "--diff"], 2);
@@ -269,10 +272,13 @@ fn a_parameter_says_who_set_it() {
     says(&site.check(&["--rules", "site", "--no-builtin-rules"], 20), "and not by-site");
     site.write("vmgate.yaml", b"parameters: {vm-has-a-name: {nam: x}, vm-has-a-nam: {}}\n");
     let said = site.rules(&show, 2);
-    says(&said, "vmgate.yaml sets `nam` of vm-has-a-name, which has no such parameter; did you mean `name`?");
     says(
         &said,
-        "vmgate.yaml sets parameters of `vm-has-a-nam`, which is no rule; did you mean `vm-has-a-name`?",
+        "vmgate.yaml sets `nam` of vm-has-a-name, but this rule has no such parameter; did you mean `name`?",
+    );
+    says(
+        &said,
+        "vmgate.yaml sets parameters of the rule `vm-has-a-nam`, but there is no such rule; did you mean `vm-has-a-name`?",
     );
 }
 
@@ -284,8 +290,8 @@ fn style_is_a_finding() {
         ("site/catalogues/mine.yaml", CATALOGUE.replace("a client asks again", "it repeats").as_bytes()),
     ]);
     let said = site.rules(&["lint"], 2);
-    says(&said, "warning: the title is an order");
-    says(&said, "warning: `why` of ours says little");
+    says(&said, "warning: the title gives an order");
+    says(&said, "warning: `why` of ours has fewer than 12 characters");
     says(&said, "site/catalogues/mine.yaml:2:");
     says(&said, "2 findings of style");
 }
@@ -299,7 +305,7 @@ fn catalogues_are_tested_like_rules() {
     says(&site.rules(&["test"], 0), "catalogue mine (1 cases, 0 mutants) ... ok");
     site.write("site/catalogues/mine.test.yaml", tests.replace("9999", "9998").as_bytes());
     let said = site.rules(&["test", "--diff"], 2);
-    says(&said, "  - expected: ours\n  + found:    nothing special\n");
+    says(&said, "  - expected: ours\n  + found:    no entry\n");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The same fleet for ganeti-htools, and what they make of it.
+//! The same fleet for ganeti-htools, and their plans for it.
 
 use std::{
     fmt::Write as _,
@@ -11,11 +11,11 @@ use std::{
 
 use vmgate::fleet::{Fleet, HostId, VmId};
 
-/// What one of the programs plans.
+/// Plan of one of the programs.
 pub(crate) struct Theirs {
     /// Moves that run at the same time, set after set.
     pub(crate) job_sets: Vec<Vec<(VmId, HostId)>>,
-    /// How long it took.
+    /// Run time of the program.
     pub(crate) took_seconds: f64,
 }
 

@@ -1,4 +1,4 @@
-//! How fast plans are made, and how good they are: against `hbal` and `hroller` of ganeti-htools on equal inputs, and
+//! Speed and quality of plans: compared with `hbal` and `hroller` of ganeti-htools on equal inputs, and
 //! with the whole rule pack as the judge.
 //!
 //! `cargo bench --bench fleet` (`--no-default-features` will do; `-- judged` for the second part alone). Prints the tables
@@ -21,11 +21,11 @@ use vmgate::fleet::{
     VmId, evacuate, rolling, schedule,
 };
 
-/// What one of htools' programs may take before it is stopped.
+/// Time limit of one of htools' programs.
 const PATIENCE: Duration = Duration::from_mins(2);
 const GIB: u64 = 1 << 30;
 
-/// Only room counts; a move takes what its memory takes on the link, and a second.
+/// Judge for which only free resources count; a move takes one second and the time to send its memory.
 pub(crate) struct Amounts<'a>(pub(crate) &'a Fleet);
 
 impl Oracle for Amounts<'_> {

@@ -83,7 +83,7 @@ impl Generator {
         u32::try_from(sent).unwrap_or(0)
     }
 
-    /// Sends at a rate for a time; packets sent, and how long it took.
+    /// Sends at a rate for a time; returns the packets sent and the duration.
     pub(crate) fn paced(&self, rate: u32, time: Duration) -> (u64, Duration) {
         let begin = Instant::now();
         let mut sent = 0_u64;
@@ -101,7 +101,7 @@ impl Generator {
         }
     }
 
-    /// Sends so many packets as fast as possible; nanoseconds of this thread's processor time a packet, softirqs that
+    /// Sends this many packets as fast as possible; returns nanoseconds of this thread's processor time per packet, softirqs that
     /// ran meanwhile included (as long as the kernel has no CONFIG_IRQ_TIME_ACCOUNTING).
     pub(crate) fn burst(&self, packets: u32) -> f64 {
         let begin = thread_time();

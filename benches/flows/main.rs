@@ -1,8 +1,8 @@
-//! What a UDP flow capture costs: packets per second without loss, share of a core, slowdown of the sender.
+//! Cost of a UDP flow capture: packets per second without loss, share of a core, slowdown of the sender.
 //!
 //! `cargo bench --bench flows` as root. A generator sends over a veth pair in a network namespace made here. The
 //! filters run in the sender's softirq, so their cost is not the watcher's processor time: it is the processor time
-//! by which sending a packet gets dearer, measured by sending as fast as possible with and without a watcher.
+//! by which sending a packet gets more expensive, measured by sending as fast as possible with and without a watcher.
 //! Bounded: some 3 minutes, at most 800,000 packets a second. `flows quick` takes a quarter of
 //! that, `flows sender` measures the sender's cost alone.
 

@@ -1,4 +1,4 @@
-//! The captures that are compared, each with what it counted and what it cost.
+//! The captures that are compared, each with its packet count and its cost.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -18,7 +18,7 @@ use crate::generator::Generator;
 
 const INTERFACE: &str = "tap0";
 
-/// A way to capture.
+/// Capture method.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Watcher {
     Kernel,
@@ -26,11 +26,11 @@ pub(crate) enum Watcher {
     PnetFiltered,
     Pnet,
     Tcpdump,
-    /// A packet socket whose filter refuses everything: what any watcher costs before it does anything.
+    /// A packet socket whose filter refuses everything: the minimum cost of any watcher.
     Refusing,
 }
 
-/// What one run brought.
+/// Result of one run.
 #[derive(Clone, Copy)]
 pub(crate) struct Run {
     sent: u64,
@@ -70,7 +70,7 @@ pub(crate) fn thread_time() -> Duration {
     Duration::new(u64::try_from(time.tv_sec).unwrap(), u32::try_from(time.tv_nsec).unwrap())
 }
 
-/// Whether a packet socket of this namespace hears every protocol; tcpdump's and pnet's do too.
+/// True if a packet socket of this namespace receives every protocol, as those of tcpdump and pnet do.
 fn somebody_listens() -> bool {
     let sockets = fs::read_to_string("/proc/net/packet").unwrap();
     sockets.lines().any(|line| line.split_whitespace().nth(3) == Some("0003"))
@@ -91,7 +91,7 @@ fn interface() -> NetworkInterface {
 }
 
 impl Watcher {
-    /// Those that count.
+    /// The methods that count packets.
     pub(crate) const COUNTING: [Self; 5] =
         [Self::Kernel, Self::Captured, Self::PnetFiltered, Self::Pnet, Self::Tcpdump];
 
@@ -159,7 +159,7 @@ fn vmgate(method: Method, window: Duration) -> u64 {
     counted
 }
 
-/// What a user of pnet writes: read, parse, count.
+/// Typical use of pnet: read, parse, count.
 fn pnet(socket_fd: Option<i32>, stop: &AtomicBool) -> u64 {
     let config = datalink::Config {
         read_timeout: Some(Duration::from_millis(100)),
@@ -250,7 +250,7 @@ fn interrupt(child: &mut Child) -> Duration {
     time(usage.ru_utime) + time(usage.ru_stime)
 }
 
-/// What the kernel itself says a run of the program takes: nanoseconds, and over how many runs.
+/// Duration of a run of the BPF program by the kernel's own statistics: total nanoseconds, and number of runs.
 pub(crate) fn kernel_nanoseconds(generator: &Generator) -> Option<(f64, u64)> {
     const BPF_ENABLE_STATS: i32 = 32;
     let run_time = 0_u32;

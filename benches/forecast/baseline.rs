@@ -1,9 +1,9 @@
-//! Two simpler forecasts on the same inputs, to hold ours against.
+//! Two simpler forecasts on the same inputs, for comparison.
 
 use serde::{Deserialize, Serialize};
 use vmgate_facts::trace::DirtyTrace;
 
-/// What a simpler model says.
+/// Forecast of a simpler model.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Baseline {
     pub(crate) converges: bool,
@@ -27,7 +27,7 @@ pub(crate) fn mean_rate(trace: &DirtyTrace, link_mbit: u64, limit_seconds: f64) 
 
 /// Rounds that are tried before the model gives up.
 const MOST_ROUNDS: u32 = 50;
-/// A round that gets no shorter than this part of the one before is the last that helps.
+/// Ratio of a round to the one before from which further rounds do not help.
 const NO_PROGRESS: f64 = 0.98;
 
 /// The working-set model: each round sends the unique pages that were dirtied during the one before, D(t), over the

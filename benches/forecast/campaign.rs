@@ -1,4 +1,4 @@
-//! The campaign: every case of the plan, one after the other. It may be interrupted at any time and goes on where it was.
+//! The campaign: every case of the plan, one after the other. It may be interrupted at any time and then continues.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,19 +19,19 @@ use crate::{
     predict, score,
 };
 
-/// How a campaign is run.
+/// Options of a campaign.
 pub(crate) struct Campaign {
-    /// Where results go, and the constants beside them.
+    /// File of results, next to which the constants are written.
     pub(crate) out: PathBuf,
     pub(crate) plan: Vec<Case>,
-    /// Results of an earlier campaign, all of whose cases are those tuned on.
+    /// Results of an earlier campaign, all of whose cases are tuning cases.
     pub(crate) tuned_on: Option<PathBuf>,
     pub(crate) trace_seconds: f64,
-    /// When to stop, between two cases.
+    /// Time to stop, checked between two cases.
     pub(crate) most: Duration,
 }
 
-/// Predictions with what came, of a result file. One that was interrupted in between has no outcome and is left out.
+/// Predictions and outcomes in a result file. An interrupted case has no outcome and is left out.
 fn read(file: &Path) -> Outcome<Vec<(Prediction, Came)>> {
     let mut predicted: BTreeMap<u32, Prediction> = BTreeMap::new();
     let mut pairs = Vec::new();
@@ -48,12 +48,12 @@ fn read(file: &Path) -> Outcome<Vec<(Prediction, Came)>> {
     Ok(pairs)
 }
 
-/// Where the trace of a case is kept.
+/// File of the trace of a case.
 fn kept(results: &Path, id: u32) -> PathBuf {
     results.with_extension("traces").join(format!("{id}.json"))
 }
 
-/// Cases, foretold anew by today's predictor from their kept traces.
+/// Cases, forecast again by today's predictor from their saved traces.
 fn foretell(
     results: &Path,
     pairs: Vec<(Prediction, Came)>,
@@ -67,7 +67,7 @@ fn foretell(
     pairs.into_iter().map(one).collect()
 }
 
-/// What cases teach today's predictor.
+/// Constants that today's predictor learns from these cases.
 fn learn(results: &Path, pairs: Vec<(Prediction, Came)>) -> Outcome<Constants> {
     let pairs = foretell(results, pairs, &Constants::default())?;
     let learnt = Constants::default().learn(&pairs);
@@ -75,8 +75,8 @@ fn learn(results: &Path, pairs: Vec<(Prediction, Came)>) -> Outcome<Constants> {
     Ok(Constants { corrections, ..learnt })
 }
 
-/// All cases, foretold anew with what was frozen, else with what they teach: what a change of the predictor is worth. No
-/// proof of it: it was not frozen before they ran.
+/// All cases, forecast again with the frozen constants, else with newly learnt ones: shows the effect of a changed predictor. Not a
+/// proof: the predictor was not frozen before the cases ran.
 pub(crate) fn again(results: &Path) -> Outcome<(Vec<(Prediction, Came)>, Constants)> {
     let pairs = read(results)?;
     let constants = match Constants::read(&frozen(results))? {
@@ -86,12 +86,12 @@ pub(crate) fn again(results: &Path) -> Outcome<(Vec<(Prediction, Came)>, Constan
     Ok((foretell(results, pairs, &constants)?, constants))
 }
 
-/// The cases of a result file, with what was frozen for those held out.
+/// The cases of a result file, with the frozen constants for the validation cases.
 pub(crate) fn results(file: &Path) -> Outcome<(Vec<(Prediction, Came)>, Constants)> {
     Ok((read(file)?, Constants::read(&frozen(file))?.unwrap_or_default()))
 }
 
-/// Where the fixed costs are kept that were learnt.
+/// File of the learnt fixed costs.
 fn frozen(results: &Path) -> PathBuf {
     results.with_extension("constants.json")
 }
@@ -122,7 +122,7 @@ impl Campaign {
         Ok(())
     }
 
-    /// While cases to tune on are run, the widest guess; then what they taught, written down once and never changed.
+    /// Constants: wide guesses while tuning cases run; then those learnt from them, written once and never changed.
     fn constants(&self, part: Part, done: &[(Prediction, Came)]) -> Outcome<Constants> {
         let file = frozen(&self.out);
         if part == Part::Tune {
@@ -166,7 +166,7 @@ impl Campaign {
         Ok((prediction, came))
     }
 
-    /// Keeps the trace beside the results (not in the repository): a changed predictor is tried on it, see [`again`].
+    /// Saves the trace next to the results (not in the repository): a changed predictor is tested with it, see [`again`].
     fn keep(&self, case: &Case, trace: &DirtyTrace) -> Outcome<()> {
         let file = kept(&self.out, case.id);
         fs::create_dir_all(file.parent().ok_or("the result file has no folder")?)?;

@@ -1,29 +1,29 @@
-//! The lab's fixed costs: learnt from the cases to tune on, then frozen in a file before any other case runs. With them what
-//! those cases teach of the intervals.
+//! The lab's fixed costs: learnt from the tuning cases, then frozen in a file before any other case runs, together with
+//! the corrections of the intervals from the same cases.
 
 use std::{fs, path::Path};
 
 use serde::{Deserialize, Serialize};
 use vmgate_facts::Quantiles;
 use vmgate_forecast::{
-    conformal::{Correction, Past},
-    replay::{Conditions, Range},
+    conformal::{Correction, PastForecast},
+    replay::{Conditions, Interval},
 };
 
 use crate::{Came, Outcome, Prediction, plan::Kind, score::quantile};
 
 /// Fewest cases of a direction that its costs are learnt from.
-const FEWEST: usize = 4;
+const MIN_PAST_FORECASTS: usize = 4;
 
-/// What is learnt.
+/// Learnt constants.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Constants {
     /// Fixed costs of migrations from the older host, and from the newer one.
     pub(crate) from_a: Fixed,
     pub(crate) from_b: Fixed,
-    /// Cases that they were learnt from.
+    /// Number of cases that the costs were learnt from.
     pub(crate) cases: usize,
-    /// What these cases, foretold with these costs, teach about the intervals of total time, bytes and blackout.
+    /// Corrections of the intervals of total time, bytes and blackout, from these cases forecast with these costs.
     #[serde(default)]
     pub(crate) corrections: [Option<Correction>; 3],
 }
@@ -32,20 +32,20 @@ pub(crate) struct Constants {
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[allow(clippy::struct_field_names)]
 pub(crate) struct Fixed {
-    pub(crate) setup_seconds: Range,
-    pub(crate) stop_seconds: Range,
-    pub(crate) start_seconds: Range,
-    pub(crate) finish_seconds: Range,
+    pub(crate) setup_seconds: Interval,
+    pub(crate) stop_seconds: Interval,
+    pub(crate) start_seconds: Interval,
+    pub(crate) finish_seconds: Interval,
 }
 
 impl Default for Constants {
-    /// Before anything was learnt: wide.
+    /// Wide costs, before anything was learnt.
     fn default() -> Self {
         let fixed = Fixed {
-            setup_seconds: Range { low: 0.4, high: 1.2 },
-            stop_seconds: Range { low: 0.01, high: 0.05 },
-            start_seconds: Range { low: 0.04, high: 0.2 },
-            finish_seconds: Range { low: 0.02, high: 0.1 },
+            setup_seconds: Interval { low: 0.4, high: 1.2 },
+            stop_seconds: Interval { low: 0.01, high: 0.05 },
+            start_seconds: Interval { low: 0.04, high: 0.2 },
+            finish_seconds: Interval { low: 0.02, high: 0.1 },
         };
         Self { from_a: fixed, from_b: fixed, cases: 0, corrections: [None; 3] }
     }
@@ -63,7 +63,7 @@ impl Constants {
         Ok(fs::write(file, serde_json::to_string_pretty(self)? + "\n")?)
     }
 
-    /// Moves the costs by what the forecasts, made with these, were off.
+    /// Corrects the costs by the errors of the forecasts that were made with them.
     pub(crate) fn learn(&self, pairs: &[(Prediction, Came)]) -> Self {
         let of = |from: &str, fixed: Fixed| -> Fixed {
             let usable = pairs.iter().filter(|(prediction, came)| {
@@ -79,7 +79,7 @@ impl Constants {
                     continue;
                 };
                 let longer_blackout = real - foretold.p50;
-                // What a longer blackout and more bytes explain is no preparation.
+                // Time that a longer blackout and more bytes explain is not preparation.
                 let sending = (came.bytes - bytes.p50) / prediction.goodput;
                 blackout.push(longer_blackout);
                 setup.push(came.total_seconds - total.p50 - longer_blackout - sending);
@@ -103,7 +103,7 @@ impl Constants {
         Conditions {
             goodput_bytes_per_second: goodput,
             goodput_cv: 0.005,
-            socket_queue_bytes: Range { low: 0.7 * queue_bytes, high: 1.1 * queue_bytes },
+            socket_queue_bytes: Interval { low: 0.7 * queue_bytes, high: 1.1 * queue_bytes },
             setup_seconds: fixed.setup_seconds,
             stop_seconds: fixed.stop_seconds,
             start_seconds: fixed.start_seconds,
@@ -114,23 +114,25 @@ impl Constants {
 }
 
 /// The range around the old middle, moved by the middle residual, in which nine of ten of them lie.
-fn moved(range: Range, residuals: Vec<f64>) -> Range {
-    if residuals.len() < FEWEST {
+fn moved(range: Interval, residuals: Vec<f64>) -> Interval {
+    if residuals.len() < MIN_PAST_FORECASTS {
         return range;
     }
     let middle = quantile(&residuals, 0.5).unwrap_or_default();
     let off: Vec<f64> = residuals.iter().map(|residual| (residual - middle).abs()).collect();
     let half = quantile(&off, 0.9).unwrap_or_default();
     let now = (range.low + range.high) / 2.0 + middle;
-    Range { low: (now - half).max(0.0), high: (now + half).max(0.0) }
+    Interval { low: (now - half).max(0.0), high: (now + half).max(0.0) }
 }
 
-/// What cases teach about the intervals of total time, bytes and blackout.
+/// Corrections of the intervals of total time, bytes and blackout, from these cases.
 pub(crate) fn corrections(pairs: &[(Prediction, Came)]) -> [Option<Correction>; 3] {
     let learn = |foretold: fn(&Prediction) -> Option<Quantiles>, came: fn(&Came) -> f64| {
         let done = pairs.iter().filter(|(_, came)| came.completed && !came.disturbed);
-        let past: Vec<Past> = done
-            .filter_map(|(prediction, one)| Some(Past { foretold: foretold(prediction)?, came: came(one) }))
+        let past: Vec<PastForecast> = done
+            .filter_map(|(prediction, one)| {
+                Some(PastForecast { predicted: foretold(prediction)?, actual: came(one) })
+            })
             .collect();
         Correction::from_past(&past)
     };

@@ -104,7 +104,7 @@ fn aims(text: &mut String, score: &Score) -> Outcome<()> {
     Ok(())
 }
 
-/// How far the same migration is from itself.
+/// Noise floor: differences between repetitions of the same migration.
 fn noise(text: &mut String, pairs: &[Pair]) -> Outcome<()> {
     let mut groups: BTreeMap<u32, Vec<&Pair>> = BTreeMap::new();
     let repeated: Vec<u32> = pairs.iter().filter_map(|pair| pair.0.case.repeats).collect();
@@ -151,7 +151,7 @@ fn points(pairs: &[&Pair], of: impl Fn(&Pair) -> Option<(f64, f64)>) -> Vec<(Kin
         .collect()
 }
 
-/// Foretold against come, on logarithmic axes, with the line on which they are equal.
+/// Plot of forecast against measured values, on logarithmic axes, with the line of equality.
 fn scatter(title: &str, points: &[(Kind, f64, f64)]) -> String {
     let all = points.iter().flat_map(|(_, foretold, came)| [*foretold, *came]);
     let low = all.clone().fold(f64::INFINITY, f64::min).max(1e-3) / 1.3;

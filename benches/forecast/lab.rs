@@ -11,7 +11,7 @@ use std::{
 };
 
 use vmgate_facts::trace::DirtyTrace;
-use vmgate_probe::trace::{Options, Qemu, record};
+use vmgate_probe::trace::{TraceOptions, Qemu, record};
 
 use crate::{Came, Outcome, load::Load, net, plan::Case};
 
@@ -35,7 +35,7 @@ pub(crate) fn lab(arguments: &[&str]) -> Outcome<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// The migration link at a rate, for as long as this lives.
+/// Shapes the migration link to a rate until it is dropped.
 pub(crate) struct Link(#[expect(dead_code, reason = "its lock is held while it is open")] File);
 
 impl Link {
@@ -54,7 +54,7 @@ impl Link {
     }
 }
 
-/// The lab's namespace of a host, or of the operator (`op`): beside that which `lab env` names.
+/// Network namespace of a host, or of the operator (`op`), from the one that `lab env` names.
 pub(crate) fn namespace(of: &str) -> Outcome<String> {
     let operators = env::var("VMGATE_LAB_NETNS")
         .map_err(|_| "VMGATE_LAB_NETNS is not set: bring the lab up and eval its `lab env`")?;
@@ -62,7 +62,7 @@ pub(crate) fn namespace(of: &str) -> Outcome<String> {
     Ok(format!("{prefix}{of}"))
 }
 
-/// Bytes that left a host over the migration link, and whether it still has the rate.
+/// Bytes that left a host over the migration link, and true if the link still has the rate.
 fn link_state(host: &str, mbit: u64) -> Outcome<(f64, bool)> {
     let namespace = namespace(host)?;
     let said = |arguments: &[&str]| -> Outcome<String> {
@@ -76,7 +76,7 @@ fn link_state(host: &str, mbit: u64) -> Outcome<(f64, bool)> {
 }
 
 impl Drop for Link {
-    /// Not by the lab's command: whatever became of that, others must find the link as it was.
+    /// Restores the link without the lab's command, which may have failed: others must find the link unchanged.
     fn drop(&mut self) {
         for namespace in ["a", "b"].into_iter().filter_map(|host| namespace(host).ok()) {
             let arguments = ["-n", &namespace, "qdisc", "delete", "dev", "mig0", "root"];
@@ -92,7 +92,7 @@ fn virsh(host: &str, arguments: &[&str]) -> Outcome<String> {
     lab(&[&["host", host, "virsh", "-q"], arguments].concat())
 }
 
-/// A guest that is gone when the case is over.
+/// Guest that is removed at the end of the case.
 pub(crate) struct Guest {
     on: String,
 }
@@ -107,7 +107,7 @@ impl Guest {
         let mut arguments = vec!["guest", "start", NAME, "--on", &case.from, "--image", image];
         arguments.extend(["--memory", &memory, "--workload", &workload]);
         lab(&arguments)?;
-        // Until it does what it does for good: real programs take a while, and so does filling 128 MiB for the first time.
+        // Until its workload is steady: real programs take a while to start, and so does filling 128 MiB for the first time.
         let fills_much = case.workload.contains("size=128");
         let settled_seconds = match image {
             "software" => 12,
@@ -120,7 +120,7 @@ impl Guest {
 
     #[expect(clippy::unused_self, reason = "only a guest that was started can be traced")]
     pub(crate) fn trace(&self, seconds: f64) -> Outcome<DirtyTrace> {
-        let options = Options { length: Duration::from_secs_f64(seconds), ..Options::default() };
+        let options = TraceOptions { length: Duration::from_secs_f64(seconds), ..TraceOptions::default() };
         Ok(record(&Qemu::of(NAME)?, &options, || false)?.trace)
     }
 
@@ -200,7 +200,7 @@ impl Drop for Guest {
     }
 }
 
-/// A figure of `virsh domjobinfo --rawstats`; not a number where it is not there.
+/// Figure of `virsh domjobinfo --rawstats`; NaN if missing.
 fn stat(text: &str, name: &str) -> f64 {
     let words = text.lines().filter_map(|line| line.split_once([':', '=']));
     let found = words.map(|(key, value)| (key.trim(), value)).find(|(key, _)| *key == name);

@@ -1,4 +1,4 @@
-//! How much else the machine did: a case on a busy machine is told apart from one that was foretold badly.
+//! Other load of the machine: distinguishes a case on a busy machine from a bad forecast.
 
 use std::{fs, time::Instant};
 
@@ -14,7 +14,7 @@ pub(crate) struct Load {
     stolen_seconds: f64,
 }
 
-/// What the machine did between two moments.
+/// Load of the machine between two moments.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(crate) struct Pressure {
     /// Share of the time in which some task waited for a CPU (PSI, /proc/pressure/cpu).

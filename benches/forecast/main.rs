@@ -1,17 +1,17 @@
-//! The validation bench: forecasts of real migrations in the lab, written down before each starts, beside what came.
+//! Validation of the forecast: forecasts of real migrations in the lab, written before each starts, and the measured results.
 //!
 //! ```text
 //! cargo bench --bench forecast -- run OUT [--seed N] [--share 1.0] [--minutes N] [--trace SECONDS] [--only TEXT] [--tuned-on FILE]
 //! cargo bench --bench forecast -- score FILE      a table of all cases, and the errors by kind
-//! cargo bench --bench forecast -- again FILE      the same, foretold anew by today's predictor from the kept traces
+//! cargo bench --bench forecast -- again FILE      the same, forecast again by today's predictor from the saved traces
 //! cargo bench --bench forecast -- docs FILE DIR   docs/forecast-measured.md and its plots
-//! cargo bench --bench forecast -- speed           what a replay costs
+//! cargo bench --bench forecast -- speed           cost of a replay
 //! cargo bench --bench forecast -- trace VM SECONDS
 //! ```
 //! `run` needs root and the lab (`eval "$(tests/lab/lab env)"`). Each case is two JSON lines in OUT: the prediction and
-//! the outcome. It goes on where it was interrupted, and ends after so many minutes. A third of the cases comes first, or
-//! all of an earlier campaign was it (FILE, with its traces): what they teach of the lab's fixed costs is written beside
-//! OUT before any other case runs, and not changed again.
+//! the outcome. It continues after an interruption, and ends after N minutes. A third of the cases comes first, or
+//! all cases of an earlier campaign (FILE, with its traces): the lab's fixed costs, learnt from them, are written next to
+//! OUT before any other case runs, and are not changed again.
 
 #![allow(clippy::pedantic)] // a campaign, run by hand
 #![allow(
@@ -44,15 +44,15 @@ use std::{
 
 use serde::{Deserialize, Deserializer, Serialize};
 use vmgate_facts::trace::TraceCost;
-use vmgate_forecast::replay::Replay;
-use vmgate_probe::trace::{Options, Qemu, record};
+use vmgate_forecast::replay::PredictedMigration;
+use vmgate_probe::trace::{TraceOptions, Qemu, record};
 
 use baseline::Baseline;
 use campaign::Campaign;
 use load::Pressure;
 use plan::Case;
 
-/// What a bench can fail with: it says why and ends.
+/// Error of the bench, which prints it and ends.
 pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// A line of a result file.
@@ -65,7 +65,7 @@ pub(crate) enum Line {
     Came(Came),
 }
 
-/// What was known and foretold before the migration.
+/// Inputs and forecast before the migration.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Prediction {
     /// The case.
@@ -79,14 +79,14 @@ pub(crate) struct Prediction {
     pub(crate) rho: f64,
     /// Share of zero pages.
     pub(crate) zero_ratio: f64,
-    /// What the trace cost.
+    /// Cost of the trace.
     pub(crate) cost: TraceCost,
     /// Sampled pages.
     pub(crate) pages: usize,
     /// Time that the replay took, in milliseconds.
     pub(crate) replay_ms: f64,
     /// The forecast.
-    pub(crate) replay: Replay,
+    pub(crate) replay: PredictedMigration,
     /// What two simpler models say.
     #[serde(default)]
     pub(crate) mean_rate: Option<Baseline>,
@@ -97,12 +97,12 @@ pub(crate) struct Prediction {
     pub(crate) learnt_from: usize,
 }
 
-/// What the migration did.
+/// Measured result of the migration.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Came {
     /// Number of the case in its plan.
     pub(crate) id: u32,
-    /// Whether it completed in time.
+    /// True if the migration completed in time.
     pub(crate) completed: bool,
     /// Duration as libvirt reports it.
     #[serde(deserialize_with = "or_nan")]
@@ -127,18 +127,18 @@ pub(crate) struct Came {
     /// Setup time as QEMU reports it.
     #[serde(deserialize_with = "or_nan")]
     pub(crate) setup_seconds: f64,
-    /// Whether the link was not the case's alone: another rate at the end, or more bytes than QEMU sent.
+    /// True if the link was not used by this case alone: another rate at the end, or more bytes than QEMU sent.
     #[serde(default)]
     pub(crate) disturbed: bool,
     /// Load of the machine (one minute) when it was over.
     #[serde(deserialize_with = "or_nan")]
     pub(crate) load: f64,
-    /// What else the machine did while it ran.
+    /// Other load of the machine meanwhile.
     #[serde(default)]
     pub(crate) pressure: Pressure,
 }
 
-/// JSON has no word for what is not a number.
+/// Serialises NaN as null: JSON has no NaN.
 pub(crate) fn or_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
@@ -179,7 +179,7 @@ fn main() -> Outcome<()> {
 }
 
 fn trace(vm: &str, seconds: f64) -> Outcome<()> {
-    let options = Options { length: Duration::from_secs_f64(seconds), ..Options::default() };
+    let options = TraceOptions { length: Duration::from_secs_f64(seconds), ..TraceOptions::default() };
     let recording = record(&Qemu::of(vm)?, &options, || false)?;
     for block in &recording.blocks {
         eprintln!("{} {} bytes at {:x}: {}", block.id, block.bytes, block.address, block.kind);

@@ -1,6 +1,6 @@
 //! Measured on the network: goodput between the hosts, and the guest's heartbeat as the operator sees it.
 //!
-//! What must run in a namespace of the lab is this program again, started there by `ip netns exec`.
+//! Parts that must run in a namespace of the lab are this program again, started there by `ip netns exec`.
 
 use std::{
     env,
@@ -14,7 +14,7 @@ use std::{
 
 use crate::{Outcome, lab};
 
-/// Where heartbeats go, and how many a second: one each 2.5 ms.
+/// Port and interval of heartbeats: one each 2.5 ms.
 pub(crate) const HEARTBEAT_PORT: u16 = 9911;
 pub(crate) const HEARTBEAT_RATE: u32 = 400;
 const GOODPUT_PORT: u16 = 9912;
@@ -96,7 +96,7 @@ pub(crate) fn heartbeat(port: &str) -> Outcome<()> {
     Ok(())
 }
 
-/// When the next datagram came, in seconds; `None` where none does.
+/// Time of arrival of the next datagram, in seconds; `None` if none comes.
 fn arrival(socket: &UdpSocket) -> Option<f64> {
     let mut data = [0_u8; 256];
     let mut control = [0_u64; 16];
@@ -121,7 +121,7 @@ fn arrival(socket: &UdpSocket) -> Option<f64> {
     Some(time.tv_sec as f64 + time.tv_nsec as f64 / 1e9)
 }
 
-/// What one TCP stream does on the migration link.
+/// Measurement of one TCP stream on the migration link.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Goodput {
     pub(crate) bytes_per_second: f64,

@@ -1,4 +1,4 @@
-//! The plan: which migrations are foretold and done. A seed gives the same plan again.
+//! The plan: the migrations that are forecast and executed. A seed gives the same plan again.
 
 use std::fmt;
 
@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct Case {
     /// Number in its plan.
     pub(crate) id: u32,
-    /// Whether the lab's fixed costs are learnt from it, or the forecast is tried on it.
+    /// Use of the case: tuning of the lab's fixed costs, or validation of the forecast.
     #[serde(default)]
     pub(crate) part: Part,
-    /// What it belongs to in the tables.
+    /// Row of the tables.
     #[serde(default)]
     pub(crate) kind: Kind,
     /// The case that it repeats, for the noise floor.
@@ -22,28 +22,28 @@ pub(crate) struct Case {
     pub(crate) from: String,
     /// RAM.
     pub(crate) memory_mib: u64,
-    /// What the guest does, as `lab guest start` takes it.
+    /// Workload of the guest, as `lab guest start` takes it.
     pub(crate) workload: String,
     /// Rate of the migration link.
     pub(crate) link_mbit: u64,
     /// Downtime limit.
     pub(crate) limit_ms: u64,
-    /// Further options of `virsh migrate`.
+    /// Additional options of `virsh migrate`.
     pub(crate) options: Vec<String>,
 }
 
-/// What a case is for.
+/// Use of a case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Part {
-    /// The lab's fixed costs are learnt from it.
+    /// Tuning: the lab's fixed costs are learnt from the case.
     #[default]
     Tune,
-    /// The forecast is tried on it, with all constants frozen.
+    /// Validation: the forecast is tested with the case, with all constants frozen.
     HeldOut,
 }
 
-/// What a guest does, or how QEMU is set: rows of the tables.
+/// Workload of a guest, or setting of QEMU: a row of the tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Kind {
@@ -95,7 +95,7 @@ impl Kind {
         }
     }
 
-    /// How many cases of it a whole plan has.
+    /// Number of cases of this kind in a whole plan.
     fn cases(self) -> u32 {
         match self {
             Self::Idle | Self::Phases => 12,
@@ -130,7 +130,7 @@ impl Kind {
 }
 
 impl Case {
-    /// The image that has what the guest runs.
+    /// Image with the software that the guest runs.
     pub(crate) fn image(&self) -> &'static str {
         if self.kind.program().is_some() { "software" } else { "small" }
     }
@@ -147,13 +147,13 @@ impl fmt::Display for Case {
     }
 }
 
-/// Cases that are done again for the noise floor, and how often.
+/// Number of cases that are repeated for the noise floor, and number of repetitions.
 const REPEATED: usize = 3;
 const REPEATS: usize = 4;
 
-/// The plan: of each kind a third to tune on, drawn by the seed, and a few cases again. The cases to tune on come
+/// The plan: of each kind a third for tuning, drawn by the seed, and a few repetitions. The tuning cases come
 /// first. `share` of each kind is taken, at least one of each part; `only` keeps the kinds whose name has it; without `tune`
-/// all are held out.
+/// all are validation cases.
 pub(crate) fn cases(seed: u64, share: f64, only: Option<&str>, tune: bool) -> Vec<Case> {
     let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let mut plan = Vec::new();
@@ -214,7 +214,7 @@ fn draw(kind: Kind, random: &mut Random) -> Case {
         _ => format!("dirty size={working} rate={rate:.1} pattern={pattern}"),
     };
     if filled > 0 && !is_program {
-        // Filled once, and then as good as left alone.
+        // Filled once, and then hardly changed.
         workload += &format!(" + dirty size={filled} rate=0.1 pattern=random");
     }
     let options: &[&str] = match kind {

@@ -3,22 +3,22 @@
 use std::time::Instant;
 
 use vmgate_facts::{Accelerator, trace::DirtyTrace};
-use vmgate_forecast::replay::{AutoConverge, Goal, Replayer, Settings};
+use vmgate_forecast::replay::{AutoConverge, Goal, Replayer, MigrationParameters};
 
 use crate::{
     Outcome, Prediction, baseline, constants::Constants, lab::DEADLINE_SECONDS, net::Goodput, plan::Case,
 };
 
 /// Settings of QEMU that the case makes.
-fn settings(case: &Case) -> Outcome<Settings> {
+fn settings(case: &Case) -> Outcome<MigrationParameters> {
     let has = |option: &str| case.options.iter().any(|word| word == option);
-    Ok(Settings {
+    Ok(MigrationParameters {
         qemu: if case.from == "a" { "7.2.22" } else { "10.0.13" }.parse()?,
         accelerator: Accelerator::Tcg,
         downtime_limit_seconds: case.limit_ms as f64 / 1e3,
         auto_converge: has("--auto-converge").then(AutoConverge::default),
         xbzrle_cache_bytes: has("xbzrle").then_some(64 << 20),
-        ..Settings::default()
+        ..MigrationParameters::default()
     })
 }
 

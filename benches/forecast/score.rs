@@ -1,7 +1,7 @@
-//! How far off the predictions were.
+//! Errors of the predictions.
 
 use vmgate_facts::Quantiles;
-use vmgate_forecast::{conformal::Correction, replay::Replay};
+use vmgate_forecast::{conformal::Correction, replay::PredictedMigration};
 
 use crate::{
     Came, Outcome, Prediction,
@@ -10,17 +10,17 @@ use crate::{
     plan::{Kind, Part},
 };
 
-/// A prediction with what came.
+/// Prediction and outcome of a case.
 pub(crate) type Pair = (Prediction, Came);
 
-/// Between these dirty rates, by the goodput, nobody can be sure.
+/// Dirty rates, as a ratio to the goodput, between which convergence is uncertain.
 const NEAR: std::ops::RangeInclusive<f64> = 0.9..=1.1;
 
 /// Of shorter migrations, the tenths of a second by which libvirt's preparation varies are many per cent.
 const LONG_SECONDS: f64 = 5.0;
 
 /// A forecast on one line.
-pub(crate) fn words(replay: &Replay) -> String {
+pub(crate) fn words(replay: &PredictedMigration) -> String {
     let range = |figure: Option<Quantiles>, unit: f64| {
         figure.map_or_else(
             || "-".to_owned(),
@@ -81,7 +81,7 @@ fn row((prediction, came): &Pair) -> String {
     )
 }
 
-/// Total time, bytes and blackout: foretold and come.
+/// Total time, bytes and blackout: forecast and measured.
 fn figures(prediction: &Prediction, came: &Came) -> [(Option<Quantiles>, f64); 3] {
     let replay = &prediction.replay;
     [
@@ -95,7 +95,7 @@ fn within(range: Option<Quantiles>, value: f64) -> bool {
     range.is_some_and(|range| (range.p5..=range.p95).contains(&value))
 }
 
-/// Results that count, with what was learnt of the intervals before.
+/// Results that count, with the corrections of the intervals learnt before.
 pub(crate) struct Scored<'a> {
     pairs: Vec<&'a Pair>,
     corrections: [Option<Correction>; 3],
@@ -109,7 +109,7 @@ impl<'a> Scored<'a> {
         }
     }
 
-    /// Those held out which are of that kind, or all.
+    /// Validation cases of that kind, or all.
     pub(crate) fn held_out(&self, keep: impl Fn(&Pair) -> bool) -> Vec<&'a Pair> {
         let held_out =
             self.pairs.iter().copied().filter(|(prediction, _)| prediction.case.part == Part::HeldOut);
@@ -172,7 +172,7 @@ impl<'a> Scored<'a> {
         score
     }
 
-    /// How a simpler model did on the same cases.
+    /// Errors of a simpler model on the same cases.
     pub(crate) fn baseline(&self, group: &[&Pair], of: fn(&Prediction) -> Option<Baseline>) -> Score {
         let mut score = Score::default();
         for (prediction, came) in group {
@@ -193,17 +193,17 @@ impl<'a> Scored<'a> {
     }
 }
 
-/// Errors of a group of cases, absolute, of those that completed and were foretold to.
+/// Absolute errors of a group of cases, of those that completed and were forecast to complete.
 #[derive(Default)]
 pub(crate) struct Score {
     pub(crate) cases: usize,
-    /// Whether it converges: right, of so many, where the dirty rate is clearly off the goodput and where it is near.
+    /// Correct forecasts of convergence, and number of cases: where the dirty rate is far from the goodput and where it is near.
     pub(crate) clear: (usize, usize),
     pub(crate) near: (usize, usize),
     pub(crate) total: Vec<f64>,
     pub(crate) bytes: Vec<f64>,
     pub(crate) blackout_ms: Vec<f64>,
-    /// Figures that lay in their 90 % interval, of so many; and with intervals corrected by the cases tuned on.
+    /// Figures within their 90 % interval, and number of figures; the same with intervals corrected by the tuning cases.
     pub(crate) held: (usize, usize),
     pub(crate) held_corrected: (usize, usize),
 }

@@ -1,4 +1,4 @@
-//! What a replay costs: a 16 GiB guest and a trace of 30 s.
+//! Cost of a replay: a 16 GiB guest and a trace of 30 s.
 
 use std::time::Instant;
 
@@ -26,7 +26,7 @@ pub(crate) fn measure() -> Outcome<()> {
 }
 
 fn time(name: &str, trace: &DirtyTrace, goodput: f64) -> Outcome<()> {
-    let settings = Settings { accelerator: Accelerator::Kvm, ..Settings::default() };
+    let settings = MigrationParameters { accelerator: Accelerator::Kvm, ..MigrationParameters::default() };
     let conditions = Conditions { goodput_bytes_per_second: goodput, ..Conditions::default() };
     let goal = Goal { longest_blackout_seconds: 0.5, deadline_seconds: Some(600.0) };
     let began = Instant::now();

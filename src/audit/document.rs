@@ -1,4 +1,4 @@
-//! The audit document, `vmgate/audit/v1`.
+//! Audit document, `vmgate/audit/v1`.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -7,86 +7,86 @@ use serde::{Deserialize, Serialize};
 use vmgate_facts::Cause;
 use vmgate_verdict::ExitCode;
 
-/// Every VM of some hosts, with the destinations that it could go to.
+/// An audit: every VM of some hosts, with its possible destinations.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Audit {
-    /// Names this format.
+    /// Name and version of this format.
     pub schema: AuditSchema,
-    /// The time that the rules were held against.
+    /// Time at which the rules were evaluated.
     pub evaluated_at: Timestamp,
-    /// The hosts, in the order they were named.
+    /// Hosts, in the order they were named.
     pub hosts: Vec<AuditedHost>,
-    /// The VMs that run on them, by host and name.
+    /// VMs that run on these hosts, by host and name.
     pub vms: Vec<AuditedVm>,
-    /// What to do first: the obstacles that keep most VMs where they are.
+    /// First steps: the obstacles whose removal helps most VMs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub first: Vec<FirstStep>,
-    /// How it differs from an earlier audit; absent where it was held against none (`--baseline`).
+    /// Differences from an earlier audit; absent without `--baseline`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub since: Option<AuditSince>,
-    /// Missing evidence by its cause, each with one way out.
-    pub undecided: Vec<Undecided>,
+    pub since: Option<AuditDifferences>,
+    /// Missing evidence by cause, each with a way out.
+    pub undecided: Vec<MissingEvidence>,
 }
 
-/// An obstacle at one host, and how much is gained if it is removed.
+/// A first step: an obstacle at one destination, and the gain of its removal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FirstStep {
-    /// The rule that is violated.
+    /// Id of the rule that is violated.
     pub rule: String,
-    /// The destination at which it is.
+    /// The destination with the obstacle.
     pub host: String,
-    /// VMs that can go nowhere now and could go there if this alone were gone.
+    /// Number of VMs that have no destination now, and could move there without this obstacle.
     pub frees: usize,
-    /// VMs that it keeps from that host, alone or with others.
+    /// Number of VMs that the obstacle blocks from that host, alone or with other obstacles.
     pub blocks: usize,
-    /// Their names.
+    /// Names of these VMs.
     pub vms: Vec<String>,
-    /// What was found on the first of them.
+    /// Finding for the first of these VMs.
     pub message: String,
-    /// What to do about it.
+    /// Way out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remediation: Option<String>,
 }
 
-/// How an audit differs from an earlier one.
+/// Differences between an audit and an earlier audit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct AuditSince {
-    /// When the earlier audit was made.
+pub struct AuditDifferences {
+    /// Time of the earlier audit.
     pub evaluated_at: Timestamp,
-    /// Obstacles that were not there.
+    /// Obstacles that the earlier audit did not have.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub new: Vec<Obstacle>,
-    /// Obstacles that were there and are not any more.
+    /// Obstacles of the earlier audit that no longer exist.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fixed: Vec<Obstacle>,
-    /// How many obstacles are as they were.
+    /// Number of obstacles in both audits.
     pub unchanged: usize,
-    /// VMs that the earlier audit saw and this one does not.
+    /// VMs of the earlier audit that this audit does not have.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gone: Vec<String>,
 }
 
-/// What keeps a VM from a host.
+/// An obstacle: a violated rule that blocks a VM from a destination.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Obstacle {
-    /// The VM.
+    /// Name of the VM.
     pub vm: String,
-    /// The host that it cannot go to.
+    /// The destination that the VM cannot move to.
     pub destination: String,
-    /// The rule that is violated.
+    /// Id of the rule that is violated.
     pub rule: String,
-    /// What it was found on; absent where the rule speaks of the move as a whole.
+    /// Item of `foreach` that the finding is about; absent if the rule is about the whole move.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
-    /// What was found.
+    /// The finding.
     pub message: String,
 }
 
-/// The names of the audit format.
+/// Versions of the audit format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum AuditSchema {
     /// The first format.
@@ -94,118 +94,118 @@ pub enum AuditSchema {
     V1,
 }
 
-/// A host that was looked at.
+/// A host of the audit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AuditedHost {
-    /// What people call it.
+    /// Name for people.
     pub name: String,
-    /// Its URI, without secrets.
+    /// Connection URI, without secrets.
     pub uri: String,
-    /// VMs that run there.
+    /// Number of VMs that run on the host.
     pub running: usize,
-    /// VMs that are only defined there; they are not audited.
+    /// Number of VMs that are defined on the host but do not run; they are not audited.
     pub idle: usize,
-    /// Why it did not answer; absent where it did.
+    /// Reason why the host did not answer; absent if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost: Option<String>,
 }
 
-/// A VM and where it could go.
+/// A VM with its possible destinations.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AuditedVm {
-    /// Its name.
+    /// Name of the VM, as libvirt knows it.
     pub name: String,
-    /// Its UUID.
+    /// UUID of the VM.
     pub uuid: String,
-    /// The host it runs on.
+    /// The host that the VM runs on.
     pub host: String,
-    /// Every other host.
-    pub destinations: Vec<Destination>,
+    /// Every other host, as a destination.
+    pub destinations: Vec<AuditedDestination>,
 }
 
-/// Another host, seen from a VM.
+/// A host as a possible destination of a VM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Destination {
-    /// The host.
+pub struct AuditedDestination {
+    /// Name of the host.
     pub host: String,
-    /// Whether the VM could go there.
-    pub answer: Answer,
-    /// Why not: every rule that is violated.
+    /// Answer to the question whether the VM could move there.
+    pub answer: MoveAnswer,
+    /// Violated rules that block the move.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub because: Vec<Reason>,
-    /// What would be worse there.
+    pub because: Vec<RuleViolation>,
+    /// Violated rules that only warn.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub warnings: Vec<Reason>,
-    /// Rules that lack evidence which an audit should have.
+    pub warnings: Vec<RuleViolation>,
+    /// Ids of rules without the evidence that an audit should have.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub undecided: Vec<String>,
 }
 
-/// Whether a VM could go to a host.
+/// Answer to the question whether a VM could move to a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum Answer {
-    /// Nothing that was looked at stands in its way.
+pub enum MoveAnswer {
+    /// No rule that was evaluated blocks the move.
     Yes,
-    /// A rule that blocks is violated.
+    /// A blocking rule is violated.
     No,
-    /// Nothing is violated, and evidence is missing that an audit should have.
+    /// No blocking rule is violated, but evidence is missing that an audit should have.
     Undecided,
 }
 
-/// A rule that is violated.
+/// A violated rule.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Reason {
-    /// The rule's id.
+pub struct RuleViolation {
+    /// Id of the rule.
     pub rule: String,
-    /// What it was found on; absent where the rule speaks of the move as a whole.
+    /// Item of `foreach` that the finding is about; absent if the rule is about the whole move.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
-    /// What was found.
+    /// The finding.
     pub message: String,
-    /// What to do about it.
+    /// Way out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remediation: Option<String>,
 }
 
-/// Evidence that is missing for one cause.
+/// Evidence that is missing because of one cause.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Undecided {
-    /// The obstacle.
+pub struct MissingEvidence {
+    /// Cause.
     pub cause: Cause,
-    /// Whether it is only what an audit never looks at: guests, the path, dirty rates.
+    /// True if an audit never collects this evidence: guests, the path, dirty rates.
     pub by_design: bool,
-    /// The rules that lack it.
+    /// Ids of the rules that need this evidence.
     pub rules: Vec<String>,
-    /// What was said when it was tried.
+    /// Reasons, as the collectors reported them.
     pub reasons: Vec<String>,
-    /// What to do so that it is known.
+    /// Action that makes the evidence available.
     pub way_out: String,
 }
 
 impl AuditedVm {
-    /// Whether there is a host that it could go to.
+    /// True if the VM has a possible destination.
     pub fn can_move(&self) -> bool {
-        self.destinations.iter().any(|destination| destination.answer == Answer::Yes)
+        self.destinations.iter().any(|destination| destination.answer == MoveAnswer::Yes)
     }
 }
 
 impl Audit {
-    /// Whether every VM has a host that it could go to.
-    pub fn everybody_can_move(&self) -> bool {
+    /// True if every VM has a possible destination.
+    pub fn every_vm_can_move(&self) -> bool {
         self.vms.iter().all(AuditedVm::can_move)
     }
 
-    /// How the command ends: 20 where a VM can go nowhere because rules are violated, 21 where evidence is missing to say so.
+    /// Exit code of the command: 20 if a VM has no destination because rules are violated, 21 if evidence is missing.
     pub fn exit(&self) -> ExitCode {
         let stuck = || self.vms.iter().filter(|vm| !vm.can_move());
         let refused_everywhere =
-            |vm: &AuditedVm| vm.destinations.iter().all(|destination| destination.answer == Answer::No);
+            |vm: &AuditedVm| vm.destinations.iter().all(|destination| destination.answer == MoveAnswer::No);
         if self.vms.is_empty() && self.hosts.iter().all(|host| host.lost.is_none()) {
             ExitCode::NothingEvaluated
         } else if stuck().any(refused_everywhere) {

@@ -1,48 +1,48 @@
-//! The audit: for every VM, to which hosts it could go, and why not to the others.
+//! Audit of hosts: the possible destinations of every VM, and the obstacles to the others.
 //!
-//! Pure: verdicts in, a document out. An audit asks no guest and measures nothing, so that much of a verdict stays
-//! undecided; what it says is where a VM cannot go, and where nothing that was looked at stands in the way.
+//! Pure: verdicts in, a document out. An audit asks no guest and measures nothing, so that many rules of a verdict stay
+//! undecided. It finds destinations that are impossible, and destinations without a known obstacle.
 
+mod comparison;
 mod document;
-mod first;
-mod since;
+mod first_steps;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
+pub use comparison::InvalidAudit;
 pub use document::{
-    Answer, Audit, AuditSchema, AuditSince, AuditedHost, AuditedVm, Destination, FirstStep, Obstacle, Reason,
-    Undecided,
+    Audit, AuditDifferences, AuditSchema, AuditedDestination, AuditedHost, AuditedVm, FirstStep,
+    MissingEvidence, MoveAnswer, Obstacle, RuleViolation,
 };
-pub use since::InvalidAudit;
 
 use vmgate_facts::Cause;
 use vmgate_verdict::{Effect, JudgedOutcome, Status, Verdict};
 
-/// Facts that an audit never has: that they are missing says nothing of a destination.
-const NOT_LOOKED_AT: [&str; 6] =
+/// Facts that an audit never collects: their absence is no reason against a destination.
+const OUT_OF_SCOPE: [&str; 6] =
     ["guest", "path", "forecast", "vm.dirty_rate", "vm.dirty_windows", "vm.dirty_trace"];
 
-/// A move that was judged: names of the two hosts and the verdict.
+/// A move with its verdict.
 #[derive(Debug, Clone)]
 pub struct JudgedMove {
-    /// The host that the VM runs on.
+    /// Name of the host that the VM runs on.
     pub source: String,
-    /// The host that it could go to.
+    /// Name of the host that the VM could move to.
     pub destination: String,
-    /// What the rules say of it.
+    /// Verdict of the rules.
     pub verdict: Verdict,
 }
 
-/// The audit of `hosts` from the verdicts on every move between them.
+/// Makes the audit of `hosts` from the verdicts on every move between them.
 pub fn audit(hosts: Vec<AuditedHost>, moves: &[JudgedMove], at: Timestamp) -> Audit {
-    let mut vms: BTreeMap<(String, String, String), Vec<Destination>> = BTreeMap::new();
+    let mut vms: BTreeMap<(String, String, String), Vec<AuditedDestination>> = BTreeMap::new();
     for judged in moves {
         let vm = &judged.verdict.moved.vm;
         let key =
             (judged.source.clone(), vm.name.clone().unwrap_or_default(), vm.uuid.clone().unwrap_or_default());
-        vms.entry(key).or_default().push(destination(&judged.destination, &judged.verdict));
+        vms.entry(key).or_default().push(rate_destination(&judged.destination, &judged.verdict));
     }
     let vms = vms.into_iter().map(|((host, name, uuid), destinations)| AuditedVm {
         name,
@@ -55,16 +55,16 @@ pub fn audit(hosts: Vec<AuditedHost>, moves: &[JudgedMove], at: Timestamp) -> Au
         schema: AuditSchema::V1,
         evaluated_at: at,
         hosts,
-        first: first::first(&vms),
+        first: first_steps::first_steps(&vms),
         vms,
         since: None,
         undecided: undecided(moves),
     }
 }
 
-/// What a verdict on facts that an audit has says of a destination: a guest that was not asked, and a path that was not
-/// tried, are no reason against it.
-pub fn destination(host: &str, verdict: &Verdict) -> Destination {
+/// Rates a destination by a verdict: a guest that was not asked and a path that was not measured are no reason against
+/// the destination.
+pub fn rate_destination(host: &str, verdict: &Verdict) -> AuditedDestination {
     let violations = |effect| {
         let outcomes = verdict.outcomes.iter();
         outcomes
@@ -74,15 +74,15 @@ pub fn destination(host: &str, verdict: &Verdict) -> Destination {
     };
     let because = violations(Effect::Block);
     let open: BTreeSet<&str> = unknown(verdict)
-        .filter(|judged| judged.outcome.missing.iter().any(|missing| matters(&missing.path)))
+        .filter(|judged| judged.outcome.missing.iter().any(|missing| is_in_scope(&missing.path)))
         .map(|judged| &*judged.outcome.rule)
         .collect();
-    Destination {
+    AuditedDestination {
         host: host.to_owned(),
         answer: match (because.is_empty(), open.is_empty()) {
-            (false, _) => Answer::No,
-            (true, false) => Answer::Undecided,
-            (true, true) => Answer::Yes,
+            (false, _) => MoveAnswer::No,
+            (true, false) => MoveAnswer::Undecided,
+            (true, true) => MoveAnswer::Yes,
         },
         because,
         warnings: violations(Effect::Warn),
@@ -90,9 +90,9 @@ pub fn destination(host: &str, verdict: &Verdict) -> Destination {
     }
 }
 
-fn reason(judged: &JudgedOutcome) -> Reason {
+fn reason(judged: &JudgedOutcome) -> RuleViolation {
     let outcome = &judged.outcome;
-    Reason {
+    RuleViolation {
         rule: outcome.rule.to_string(),
         subject: outcome.subject.clone(),
         message: outcome.message.to_string(),
@@ -107,28 +107,28 @@ fn unknown(verdict: &Verdict) -> impl Iterator<Item = &JudgedOutcome> {
         .filter(|judged| judged.effect_now == Some(Effect::Block) && judged.outcome.status == Status::Unknown)
 }
 
-/// Whether a missing fact is one that an audit should have had.
-fn matters(path: &str) -> bool {
-    !NOT_LOOKED_AT.iter().any(|group| {
+/// True if an audit should have collected this fact.
+fn is_in_scope(path: &str) -> bool {
+    !OUT_OF_SCOPE.iter().any(|group| {
         path.strip_prefix(group).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
     })
 }
 
-/// What could not be decided anywhere, by its cause: one way out for each.
-fn undecided(moves: &[JudgedMove]) -> Vec<Undecided> {
+/// Groups the missing evidence of all moves by cause, with one way out for each cause.
+fn undecided(moves: &[JudgedMove]) -> Vec<MissingEvidence> {
     let mut groups: BTreeMap<Cause, (BTreeSet<&str>, BTreeSet<&str>, bool)> = BTreeMap::new();
     for judged in moves.iter().flat_map(|judged| unknown(&judged.verdict)) {
         for missing in &judged.outcome.missing {
             let (rules, reasons, counts) = groups.entry(missing.cause).or_default();
             rules.insert(&judged.outcome.rule);
             reasons.insert(&missing.reason);
-            *counts |= matters(&missing.path);
+            *counts |= is_in_scope(&missing.path);
         }
     }
     let owned = |texts: BTreeSet<&str>| texts.into_iter().map(str::to_owned).collect();
     groups
         .into_iter()
-        .map(|(cause, (rules, reasons, counts))| Undecided {
+        .map(|(cause, (rules, reasons, counts))| MissingEvidence {
             cause,
             by_design: !counts,
             rules: owned(rules),
@@ -146,7 +146,7 @@ fn undecided(moves: &[JudgedMove]) -> Vec<Undecided> {
 mod tests {
     use super::*;
     use vmgate_facts::Facts;
-    use vmgate_judge::{Asked, Policy};
+    use vmgate_judge::{VerdictRequest, Policy};
     use vmgate_rules::{ParamOverrides, RuleSource};
 
     fn facts(change: impl FnOnce(&mut serde_yaml::Value)) -> Facts {
@@ -163,7 +163,7 @@ mod tests {
         JudgedMove {
             source: "hv1".into(),
             destination: destination.into(),
-            verdict: policy.judge(facts, now, &Asked::default()),
+            verdict: policy.judge(facts, now, &VerdictRequest::default()),
         }
     }
 
@@ -186,17 +186,22 @@ mod tests {
         let vm = &audit.vms[0];
         assert_eq!((vm.name.as_str(), vm.host.as_str()), ("web1", "hv1"));
         let answers: Vec<_> = vm.destinations.iter().map(|d| (d.host.as_str(), d.answer)).collect();
-        assert_eq!(answers, [("hv2", Answer::Yes), ("hv3", Answer::No), ("hv4", Answer::Undecided)]);
+        assert_eq!(
+            answers,
+            [("hv2", MoveAnswer::Yes), ("hv3", MoveAnswer::No), ("hv4", MoveAnswer::Undecided)]
+        );
         assert_eq!(vm.destinations[1].because[0].rule, "destination-accepts-moves");
         assert!(vm.destinations[1].because[0].message.contains("new disks"));
         let groups: Vec<_> = audit.undecided.iter().map(|group| (group.cause, group.by_design)).collect();
         assert_eq!(groups, [(Cause::NotCollected, true), (Cause::HostUnreachable, false)]);
-        assert!(!audit.everybody_can_move() || vm.can_move());
+        assert!(!audit.every_vm_can_move() || vm.can_move());
     }
 
     #[test]
     fn facts_are_told_apart_by_whole_names() {
-        assert!(!matters("guest.tcp") && !matters("path") && !matters("vm.dirty_rate.window_seconds"));
-        assert!(matters("guests") && matters("vm.dirty") && matters("destination.memory"));
+        assert!(
+            !is_in_scope("guest.tcp") && !is_in_scope("path") && !is_in_scope("vm.dirty_rate.window_seconds")
+        );
+        assert!(is_in_scope("guests") && is_in_scope("vm.dirty") && is_in_scope("destination.memory"));
     }
 }

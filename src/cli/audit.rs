@@ -1,4 +1,4 @@
-//! `vmgate audit`: every VM of some hosts, where it could go, and why not to the others.
+//! `vmgate audit`: every VM of some hosts, with its possible destinations and the reasons against the others.
 
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
@@ -6,14 +6,14 @@ use clap::Args;
 
 use super::{
     Failure,
-    options::Shared,
+    options::GlobalOptions,
     output,
     session::{self, Session},
 };
 use crate::audit::{self, AuditedHost, JudgedMove};
-use vmgate_collect::survey::{self, HostRequest, SurveyedName};
+use vmgate_collect::survey::{self, HostRequest, HostSummary};
 use vmgate_facts::Uri;
-use vmgate_judge::Asked;
+use vmgate_judge::VerdictRequest;
 use vmgate_libvirt::ask_each;
 use vmgate_verdict::{ExitCode, Verdict};
 
@@ -22,7 +22,7 @@ pub(super) struct AuditCommand {
     /// Hosts: libvirt URIs, or names under `hosts` in vmgate.yaml that have a `uri`; all of those if none is given
     #[arg(value_name = "HOST")]
     hosts: Vec<String>,
-    /// File of further hosts, one a line; what follows a `#` is a comment
+    /// File of further hosts, one per line; text after a `#` is a comment
     #[arg(long, value_name = "FILE")]
     inventory: Option<PathBuf>,
     #[command(flatten)]
@@ -30,18 +30,18 @@ pub(super) struct AuditCommand {
 }
 
 impl AuditCommand {
-    pub(super) fn run(&self, shared: &Shared) -> Result<ExitCode, Failure> {
+    pub(super) fn run(&self, shared: &GlobalOptions) -> Result<ExitCode, Failure> {
         let session = Session::open(shared)?;
         let policy = session.policy()?;
         let requests = self.requests(&session)?;
         let reports = self.reports.open()?;
         let now = session.now();
-        let bar = output::progress(shared, requests.len() as u64 * survey::PARTS, "hosts");
+        let bar = output::progress(shared, requests.len() as u64 * survey::STEPS_PER_HOST, "hosts");
         let survey = survey::survey(requests, session.timeout(), now, || bar.inc(1));
         bar.finish_and_clear();
         let moves = ask_each(&survey.moves(), |wanted| {
-            let (source, destination) = survey.ends(*wanted)?;
-            let verdict = policy.judge(survey.facts(*wanted)?, now, &Asked::default());
+            let (source, destination) = survey.host_names(*wanted)?;
+            let verdict = policy.judge(survey.facts(*wanted)?, now, &VerdictRequest::default());
             Some(JudgedMove { source: source.to_owned(), destination: destination.to_owned(), verdict })
         });
         let moves: Vec<JudgedMove> = moves.into_iter().flatten().collect();
@@ -74,13 +74,13 @@ impl AuditCommand {
     }
 }
 
-/// The hosts of an inventory.
+/// Host names in an inventory file.
 fn inventory(text: &str) -> impl Iterator<Item = String> {
     let lines = text.lines().map(|line| line.split_once(" #").map_or(line, |(host, _)| host).trim());
     lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned)
 }
 
-/// A host by its URI, or by its name in the configuration.
+/// Survey request for a host, given by its URI or by its name in the configuration.
 fn request(named: &str, session: &Session) -> Result<HostRequest, Failure> {
     let configured = session.config.hosts.get(named);
     let text = match configured.and_then(|host| host.uri.as_deref()) {
@@ -97,7 +97,7 @@ fn request(named: &str, session: &Session) -> Result<HostRequest, Failure> {
     request_of(named, uri, session)
 }
 
-/// A host that is called `named`, with what the configuration says of it.
+/// Survey request for the host `named`, with its settings in the configuration.
 pub(super) fn request_of(named: &str, uri: Uri, session: &Session) -> Result<HostRequest, Failure> {
     let configured = session.config.hosts.get(named);
     let by_uri = || uri.host.as_ref().and_then(|host| session.config.hosts.get(host));
@@ -116,12 +116,12 @@ pub(super) fn request_of(named: &str, uri: Uri, session: &Session) -> Result<Hos
     })
 }
 
-fn audited(host: SurveyedName) -> AuditedHost {
+fn audited(host: HostSummary) -> AuditedHost {
     AuditedHost {
         name: host.name,
         uri: host.uri,
         running: host.running,
         idle: host.idle,
-        lost: host.lost.map(|why| why.reason),
+        lost: host.unreachable.map(|why| why.reason),
     }
 }

@@ -1,16 +1,16 @@
-//! `vmgate status` and `vmgate campaign`: how far a change is that runners carry out, and whether it goes on.
+//! `vmgate status` and `vmgate campaign`: progress of a change that runners execute, and commands to pause, resume or stop it.
 
 use std::{io::IsTerminal, thread, time::Duration};
 
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
-use super::{Failure, hook, ledger, options::Shared, output, session::Session};
-use vmgate_execute::campaign::{State, render, uptime_seconds};
+use super::{Failure, hook, ledger, options::GlobalOptions, output, session::Session};
+use vmgate_execute::campaign::{CampaignState, render, uptime_seconds};
 use vmgate_ledger::{
     Campaign, Entry, Ledger, Selection,
-    campaign::{Event, Steering},
-    entry::Kind,
+    campaign::{CampaignEvent, Steering},
+    entry::EntryKind,
 };
 use vmgate_verdict::ExitCode;
 
@@ -18,7 +18,7 @@ use vmgate_verdict::ExitCode;
 pub(super) struct Status {
     /// Id of the change; the newest campaign of the ledger if none is given
     change: Option<String>,
-    /// Look again every two seconds, until it is over
+    /// Update every two seconds, until the campaign has ended
     #[arg(long)]
     watch: bool,
 }
@@ -26,27 +26,27 @@ pub(super) struct Status {
 #[derive(Debug, Args)]
 pub(super) struct CampaignCommand {
     #[command(subcommand)]
-    what: What,
+    action: Action,
 }
 
 #[derive(Debug, Subcommand)]
-enum What {
-    /// Begin no move until it is resumed; those under way go on
+enum Action {
+    /// Begin no move until the campaign is resumed; moves under way continue
     Pause {
         /// Id of the change; the newest campaign of the ledger if none is given
         change: Option<String>,
     },
-    /// Go on, after a pause or when the error budget was used up
+    /// Continue after a pause, or after the error budget was used up
     Resume {
         /// Id of the change; the newest campaign of the ledger if none is given
         change: Option<String>,
     },
-    /// Begin no move any more; runners end when theirs are over
+    /// Begin no move any more; runners end when their moves have ended
     Stop {
         /// Id of the change; the newest campaign of the ledger if none is given
         change: Option<String>,
     },
-    /// Let the next wave begin: the hosts that it waits for have had their maintenance
+    /// Let the next wave begin: the maintenance of the hosts that the wave waits for is done
     Open {
         /// Id of the change; the newest campaign of the ledger if none is given
         change: Option<String>,
@@ -54,7 +54,7 @@ enum What {
 }
 
 impl Status {
-    pub(super) fn run(&self, shared: &Shared) -> Result<ExitCode, Failure> {
+    pub(super) fn run(&self, shared: &GlobalOptions) -> Result<ExitCode, Failure> {
         let ledger = open(shared)?;
         let campaign = find(&ledger, self.change.as_deref())?;
         loop {
@@ -78,23 +78,23 @@ impl Status {
 }
 
 impl CampaignCommand {
-    pub(super) fn run(&self, shared: &Shared) -> Result<ExitCode, Failure> {
+    pub(super) fn run(&self, shared: &GlobalOptions) -> Result<ExitCode, Failure> {
         let ledger = open(shared)?;
-        let (change, what) = match &self.what {
-            What::Pause { change } => (change, Some(Steering::Pause)),
-            What::Resume { change } => (change, Some(Steering::Resume)),
-            What::Stop { change } => (change, Some(Steering::Stop)),
-            What::Open { change } => (change, None),
+        let (change, what) = match &self.action {
+            Action::Pause { change } => (change, Some(Steering::Pause)),
+            Action::Resume { change } => (change, Some(Steering::Resume)),
+            Action::Stop { change } => (change, Some(Steering::Stop)),
+            Action::Open { change } => (change, None),
         };
         let campaign = find(&ledger, change.as_deref())?;
         let state = read(&ledger, &campaign)?;
         let by = hook::operator();
         let (event, said) = if let Some(what) = what {
-            (Event::Steered { what, by }, format!("{} is {}", state.id, what.word()))
+            (CampaignEvent::Steered { what, by }, format!("{} is {}", state.id, what.word()))
         } else {
             let wave = state.wave();
             let name = state.waves.get(wave).cloned().unwrap_or_default();
-            (Event::WaveOpened { wave, by }, format!("{}: `{name}` may begin", state.id))
+            (CampaignEvent::WaveOpened { wave, by }, format!("{}: `{name}` may begin", state.id))
         };
         ledger.append(&Entry::Campaign(Campaign { campaign, event })).map_err(Failure::failed)?;
         output::say(shared, &said);
@@ -102,25 +102,27 @@ impl CampaignCommand {
     }
 }
 
-pub(super) fn open(shared: &Shared) -> Result<Ledger, Failure> {
+pub(super) fn open(shared: &GlobalOptions) -> Result<Ledger, Failure> {
     let session = Session::open(shared)?;
     Ledger::open_existing(session.ledger_for_moves()?).map_err(ledger::failure)
 }
 
 /// The state of a campaign, by its digest.
-pub(super) fn read(ledger: &Ledger, campaign: &str) -> Result<State, Failure> {
-    let mut state = State::new(campaign);
+pub(super) fn read(ledger: &Ledger, campaign: &str) -> Result<CampaignState, Failure> {
+    let mut state = CampaignState::new(campaign);
     let records = ledger.records(&state.unread()).map_err(Failure::failed)?;
     state.read(&records, uptime_seconds());
     Ok(state)
 }
 
-/// The newest campaign, of that change where one is named.
+/// Digest of the newest campaign, or of the newest one of the named change.
 pub(super) fn find(ledger: &Ledger, change: Option<&str>) -> Result<String, Failure> {
-    let wanted = Selection { kinds: vec![Kind::Campaign], ..Selection::default() };
+    let wanted = Selection { kinds: vec![EntryKind::Campaign], ..Selection::default() };
     let records = ledger.records(&wanted).map_err(Failure::failed)?;
     let opened = records.iter().rev().filter_map(|record| match &record.entry {
-        Entry::Campaign(Campaign { campaign, event: Event::Opened { id, .. } }) => Some((id, campaign)),
+        Entry::Campaign(Campaign { campaign, event: CampaignEvent::Opened { id, .. } }) => {
+            Some((id, campaign))
+        }
         _ => None,
     });
     let found = opened.into_iter().find(|(id, _)| change.is_none_or(|change| **id == change));

@@ -1,4 +1,4 @@
-//! `vmgate check`: the verdict, from live hosts, from a facts file, or on every move of a change.
+//! `vmgate check`: the verdict on a move from live hosts or from a facts file, or on every move of a change.
 
 use std::path::PathBuf;
 
@@ -10,14 +10,14 @@ use super::{
 };
 use vmgate_facts::Facts;
 use vmgate_judge::{
-    Asked,
-    change::{ChangeFile, Evidence, PlannedMove, Taken},
+    VerdictRequest,
+    change::{ChangeFile, FactsFiles, PlannedMove, ReservedMemory},
 };
 use vmgate_verdict::ExitCode;
 
 #[derive(Debug, Args)]
 pub(super) struct Check {
-    /// Name or UUID of the VM, which goes with --from and --to; or else give --facts or --change
+    /// Name or UUID of the VM, with --from and --to; without a VM give --facts or --change
     #[cfg_attr(feature = "libvirt", arg(requires_all = ["from", "to"]))]
     #[cfg_attr(not(feature = "libvirt"), arg(hide = true))]
     vm: Option<String>,
@@ -26,7 +26,7 @@ pub(super) struct Check {
     the_move: options::MoveOptions,
     #[command(flatten)]
     goals: options::Goals,
-    /// Check this facts file instead; no hypervisor is asked. With --change a folder of facts files, one for each move
+    /// Check this facts file and ask no hypervisor. With --change a folder of facts files, one for each move
     #[cfg_attr(feature = "libvirt", arg(long, value_name = "PATH", conflicts_with_all = ["vm", "from", "to"]))]
     #[cfg_attr(not(feature = "libvirt"), arg(long, value_name = "PATH", required = true))]
     facts: Option<PathBuf>,
@@ -43,25 +43,25 @@ pub(super) struct Check {
 }
 
 impl Check {
-    pub(super) fn run(&self, shared: &options::Shared) -> Result<ExitCode, Failure> {
+    pub(super) fn run(&self, shared: &options::GlobalOptions) -> Result<ExitCode, Failure> {
         let session = Session::open(shared)?;
         let policy = session.policy()?;
         let reports = self.reports.open()?;
         if let Some(file) = &self.change {
             let change = session::read_change(file)?;
             let policy = policy.and_waivers(change.waivers.clone());
-            let evidence = self.facts.as_deref().map(Evidence::read).transpose().map_err(Failure::usage)?;
-            let mut taken = Taken::default();
+            let evidence = self.facts.as_deref().map(FactsFiles::read).transpose().map_err(Failure::usage)?;
+            let mut reserved = ReservedMemory::default();
             let judge = |planned: &PlannedMove| {
                 let mut facts = match &evidence {
-                    Some(evidence) => evidence.of(&change, planned).map_err(Failure::usage)?,
+                    Some(evidence) => evidence.facts_of(&change, planned).map_err(Failure::usage)?,
                     None => self.ask_hosts_of(&change, planned, &session)?,
                 };
-                planned.plan.prepare(&mut facts);
-                taken.lay_over(&mut facts);
+                planned.plan.apply_preparation(&mut facts);
+                reserved.subtract_from(&mut facts);
                 let verdict =
-                    policy.judge(facts.clone(), session.now(), &change.asked_of(planned, self.strict));
-                taken.add(&facts, &verdict);
+                    policy.judge(facts.clone(), session.now(), &change.verdict_request(planned, self.strict));
+                reserved.add_move(&facts, &verdict);
                 Ok(verdict)
             };
             let verdicts = change.moves.iter().map(judge).collect::<Result<Vec<_>, Failure>>()?;
@@ -70,7 +70,7 @@ impl Check {
         }
         let mut facts = self.facts(&session)?;
         facts.change = self.goals.over(facts.change);
-        let asked = Asked { strict: self.strict, ..Asked::default() };
+        let asked = VerdictRequest { strict: self.strict, ..VerdictRequest::default() };
         let verdict = policy.judge(facts, session.now(), &asked);
         session.record(std::slice::from_ref(&verdict))?;
         reports.write(&[verdict], shared)

@@ -1,4 +1,4 @@
-//! `vmgate collect`: facts of a move, written to a file that `vmgate check --facts` reads anywhere.
+//! `vmgate collect`: writes the facts of a move to a file for `vmgate check --facts` on any machine.
 
 use std::path::PathBuf;
 
@@ -6,15 +6,15 @@ use clap::Args;
 
 use super::{
     Failure,
-    options::{Goals, MoveOptions, Shared},
+    options::{GlobalOptions, Goals, MoveOptions},
     output,
     session::Session,
 };
-use vmgate_collect::{CollectError, Request};
+use vmgate_collect::{CollectError, CollectRequest};
 use vmgate_facts::text::with_causes;
 use vmgate_facts::{Change, Facts};
 use vmgate_judge::change::{ChangeFile, PlannedMove};
-use vmgate_libvirt::Trouble;
+use vmgate_libvirt::LibvirtErrorKind;
 use vmgate_verdict::ExitCode;
 
 #[derive(Debug, Args)]
@@ -31,9 +31,9 @@ pub(super) struct Collect {
 }
 
 impl Collect {
-    pub(super) fn run(&self, shared: &Shared) -> Result<ExitCode, Failure> {
+    pub(super) fn run(&self, shared: &GlobalOptions) -> Result<ExitCode, Failure> {
         let session = Session::open(shared)?;
-        let file = self.output.as_deref().map(output::OpenFile::beside).transpose()?;
+        let file = self.output.as_deref().map(output::OpenFile::draft_for).transpose()?;
         let facts = from_hosts(&self.vm, &self.the_move, &self.goals, &session)?;
         let text = serde_yaml::to_string(&facts).map_err(Failure::failed)?;
         match file {
@@ -55,29 +55,29 @@ pub(super) fn from_hosts(
         .with_history(facts(&the_move.request(vm, goals.over(Change::default()), session)?, session.now())?)
 }
 
-/// What is to be collected for a move of a change. Of the options only those hold that say how to look.
+/// Collection request for a move of a change. Only the options on how to collect are used.
 pub(super) fn request_of(
     change: &ChangeFile,
     planned: &PlannedMove,
     looking: &MoveOptions,
     session: &Session,
-) -> Result<Request, Failure> {
+) -> Result<CollectRequest, Failure> {
     let hosts = (planned.from.clone(), planned.to.clone());
-    let (guest, asked) = (planned.guest.as_deref(), change.asked(planned));
+    let (guest, asked) = (planned.guest.as_deref(), change.to_fact(planned));
     looking.request_between(hosts, &planned.vm, guest, planned.migrate_address, asked, session)
 }
 
 /// Collects what a request asks for.
-pub(super) fn facts(request: &Request, now: jiff::Timestamp) -> Result<Facts, Failure> {
+pub(super) fn facts(request: &CollectRequest, now: jiff::Timestamp) -> Result<Facts, Failure> {
     vmgate_collect::collect(request, now).map_err(|error| failure(&error))
 }
 
-/// Whose fault it is that nothing could be collected.
+/// Failure for a collection error: a usage error if the user named wrong hosts or a wrong VM.
 pub(super) fn failure(error: &CollectError) -> Failure {
     let text = with_causes(error);
     let mistaken = match error {
         CollectError::SameHost { .. } => true,
-        CollectError::Source(error) => matches!(error.trouble, Trouble::NoSuchVm(_)),
+        CollectError::Source(error) => matches!(error.kind, LibvirtErrorKind::NoSuchVm(_)),
     };
     if mistaken { Failure::usage(text) } else { Failure::failed(text) }
 }

@@ -1,11 +1,11 @@
-//! `vmgate diff`: what has become different between two saved verdicts.
+//! `vmgate diff`: the differences between two saved verdicts.
 
 use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
 
-use super::{Failure, options::Shared, output};
+use super::{Failure, options::GlobalOptions, output};
 use crate::report;
 use vmgate_verdict::{Decision, Effect, ExitCode, Move, NoGoReason, BaselineComparison, Status, Verdict};
 
@@ -39,8 +39,8 @@ struct OneMove<'a> {
 }
 
 impl Diff {
-    /// Ends with 0 unless something new speaks against a move: what was there before is not this change's fault.
-    pub(super) fn run(&self, shared: &Shared) -> Result<ExitCode, Failure> {
+    /// Exit code 0 unless a new outcome speaks against a move: older outcomes are not caused by this change.
+    pub(super) fn run(&self, shared: &GlobalOptions) -> Result<ExitCode, Failure> {
         let baseline = output::read_baseline(&self.before)?;
         let mut verdicts = output::read_verdicts(&self.after)?;
         for verdict in &mut verdicts {
@@ -79,7 +79,7 @@ impl Diff {
     }
 }
 
-/// Nothing was evaluated: that no finding is new says nothing then.
+/// True if nothing was evaluated: the absence of new findings means nothing then.
 fn is_empty(verdict: &Verdict) -> bool {
     verdict.decision == Decision::NoGo(NoGoReason::NothingEvaluated)
 }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::{
     Failure,
-    options::{Goals, Shared},
+    options::{GlobalOptions, Goals},
     output,
     session::{Session, read_change},
 };
@@ -25,62 +25,62 @@ use vmgate_judge::{
 };
 use vmgate_verdict::ExitCode;
 
-/// The rule that knows what QEMU needs beside a guest's memory, and its parameter.
+/// Rule and parameter with QEMU's memory overhead per guest.
 const OVERHEAD: (&str, &str) = ("destination-memory-fits", "overhead_bytes");
 
 #[derive(Debug, Args)]
 pub(super) struct Evacuate {
-    /// Hosts to empty, by their name in the inventory, their pool or their rack
+    /// Hosts to empty: names, pools or racks of the inventory
     #[arg(value_name = "HOST", required = true)]
     hosts: Vec<String>,
-    /// Hosts that may take the VMs, by name, pool or rack. With --rolling the racks that are not being emptied take VMs too
+    /// Destination hosts for the VMs: names, pools or racks. With --rolling the racks that are not emptied at the time take VMs too
     #[arg(long, value_name = "POOL|HOST", num_args = 1.., required_unless_present = "rolling")]
     into: Vec<String>,
-    /// The inventory: hosts with racks, pools, networks and limits, and groups of VMs
+    /// Inventory file: hosts with racks, pools, networks and limits, and groups of VMs
     #[arg(long, value_name = "FILE")]
     inventory: PathBuf,
-    /// Take what is known of hosts and VMs from these facts files, a file or a folder; no hypervisor is asked
+    /// Read the facts of hosts and VMs from this file or folder and ask no hypervisor
     #[cfg_attr(feature = "libvirt", arg(long, value_name = "PATH"))]
     #[cfg_attr(not(feature = "libvirt"), arg(long, value_name = "PATH", required = true))]
     facts: Option<PathBuf>,
-    /// Change file to write; without it the plan is only told
+    /// Change file to write; without it the plan is only printed
     #[arg(short = 'o', long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Empty one rack after the other, or as many at a time as the rest has room for, and bring the VMs back before the
-    /// next: the change waits in between until the hosts have what `after_maintenance` of the inventory says
+    /// Empty one rack at a time, or as many as the other racks have room for, and move the VMs back before the next rack:
+    /// the change waits in between until the hosts have the versions in `after_maintenance` of the inventory
     #[arg(long, value_name = "PACE", num_args = 0..=1, require_equals = true, default_missing_value = "rack")]
     rolling: Option<Rolling>,
-    /// Earlier change of this plan: moves that still serve stay as they are, with all that people wrote into it
+    /// Earlier change file of this plan: moves that are still valid stay as they are, with all manual edits
     #[arg(long, value_name = "OLD")]
     replan: Option<PathBuf>,
-    /// When the change may run, from
+    /// Start of the change window
     #[arg(long, value_name = "TIME", requires = "window_end")]
     window_start: Option<Timestamp>,
-    /// When the change may run, until
+    /// End of the change window
     #[arg(long, value_name = "TIME", requires = "window_start")]
     window_end: Option<Timestamp>,
     #[command(flatten)]
     goals: Goals,
 }
 
-/// How much is away at once.
+/// Racks that are emptied at the same time.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Rolling {
     /// One rack
     Rack,
-    /// As many racks as the others have room for
+    /// As many racks as the other racks have room for
     Room,
 }
 
 impl Evacuate {
-    pub(super) fn run(&self, shared: &Shared) -> Result<ExitCode, Failure> {
+    pub(super) fn run(&self, shared: &GlobalOptions) -> Result<ExitCode, Failure> {
         let session = Session::open(shared)?;
         let policy = session.policy()?;
         let inventory = Inventory::read(&self.inventory).map_err(Failure::usage)?;
         let empty = inventory.select(&self.hosts).map_err(Failure::usage)?;
         let into = inventory.select(&self.into).map_err(Failure::usage)?;
         let earlier = self.replan.as_deref().map(read_change).transpose()?;
-        let draft_file = self.output.as_deref().map(output::OpenFile::beside).transpose()?;
+        let draft_file = self.output.as_deref().map(output::OpenFile::draft_for).transpose()?;
         let site = self.site(&inventory, &session)?;
         let overhead = overhead_bytes(&policy);
         let (fleet, notes) = fleet::build(&inventory, &*site, overhead).map_err(Failure::usage)?;
@@ -89,7 +89,10 @@ impl Evacuate {
         if self.rolling.is_some() {
             judge = judge.with_way_back(inventory.after_maintenance);
         }
-        let kept = earlier.as_ref().map(|change| kept(change, &inventory, &fleet)).unwrap_or_default();
+        let kept = earlier
+            .as_ref()
+            .map(|change| earlier_destinations(change, &inventory, &fleet))
+            .unwrap_or_default();
         let ids = |places: &[usize]| places.iter().copied().map(HostId).collect();
         let request =
             PlanRequest { empty: ids(&empty), into: ids(&into), earlier: &|vm| kept.get(&vm).copied() };
@@ -114,7 +117,7 @@ impl Evacuate {
         Ok(exit(&plan, &empty, &*site))
     }
 
-    /// The change, read back before anybody else does. There is none where nothing can be moved.
+    /// Text of the change file, which is parsed once as a check. A failure if no VM can be moved.
     fn text(&self, proposal: &Proposal) -> Result<String, Failure> {
         let draft = proposal.draft();
         if draft.moves.is_empty() {
@@ -124,14 +127,14 @@ impl Evacuate {
                 } else {
                     ExitCode::RuleViolated
                 },
-                text: format!("no change is written, since no VM can be moved\n{proposal}"),
+                text: format!("no change file is written, because no VM can be moved\n{proposal}"),
             });
         }
         let text = match &self.replan {
-            None => draft.text(),
+            None => draft.to_yaml(),
             Some(file) => {
                 let bytes = fs::read(file).map_err(|error| output::unreadable(file, &error))?;
-                draft.over(&file.display().to_string(), &bytes).map_err(Failure::usage)?
+                draft.merge_into(&file.display().to_string(), &bytes).map_err(Failure::usage)?
             }
         };
         ChangeFile::parse("the planned change", text.as_bytes()).map_err(Failure::failed)?;
@@ -141,10 +144,10 @@ impl Evacuate {
     fn site(&self, inventory: &Inventory, session: &Session) -> Result<Box<dyn Site>, Failure> {
         match &self.facts {
             Some(path) => {
-                let files = Evidence::read(path).map_err(Failure::usage)?.into_facts();
+                let files = FactsFiles::read(path).map_err(Failure::usage)?.into_facts();
                 Ok(Box::new(FilesSite::new(inventory, files)))
             }
-            None => look(inventory, session),
+            None => survey_site(inventory, session),
         }
     }
 
@@ -162,7 +165,7 @@ impl Evacuate {
 }
 
 /// The destinations of an earlier change, for VMs that are still where it found them.
-fn kept(change: &ChangeFile, inventory: &Inventory, fleet: &Fleet) -> HashMap<VmId, HostId> {
+fn earlier_destinations(change: &ChangeFile, inventory: &Inventory, fleet: &Fleet) -> HashMap<VmId, HostId> {
     let host_at = |uri: &vmgate_facts::Uri| inventory.hosts.iter().position(|host| host.uri == *uri);
     let vm_at = |name: &str, from: usize| {
         fleet.vms.iter().position(|vm| vm.name == name && vm.host == HostId(from)).map(VmId)
@@ -195,10 +198,10 @@ fn exit(plan: &FleetPlan, empty: &[usize], site: &dyn Site) -> ExitCode {
 }
 
 #[cfg(feature = "libvirt")]
-fn look(inventory: &Inventory, session: &Session) -> Result<Box<dyn Site>, Failure> {
+fn survey_site(inventory: &Inventory, session: &Session) -> Result<Box<dyn Site>, Failure> {
     use crate::fleet::SurveySite;
     use vmgate_collect::survey::{self, HostRequest};
-    use vmgate_ledger::{Selection, entry::Kind};
+    use vmgate_ledger::{Selection, entry::EntryKind};
     let requests = inventory.hosts.iter().map(|host| {
         let known = super::audit::request_of(&host.name, host.uri.clone(), session)?;
         Ok(HostRequest {
@@ -208,12 +211,12 @@ fn look(inventory: &Inventory, session: &Session) -> Result<Box<dyn Site>, Failu
         })
     });
     let requests: Vec<HostRequest> = requests.collect::<Result<_, Failure>>()?;
-    let bar = output::progress(session.shared, requests.len() as u64 * survey::PARTS, "hosts");
+    let bar = output::progress(session.shared, requests.len() as u64 * survey::STEPS_PER_HOST, "hosts");
     let survey = survey::survey(requests, session.timeout(), session.now(), || bar.inc(1));
     bar.finish_and_clear();
     let observations = match session.ledger()? {
         Some(ledger) => {
-            let wanted = Selection { kinds: vec![Kind::Observation], ..Selection::default() };
+            let wanted = Selection { kinds: vec![EntryKind::Observation], ..Selection::default() };
             ledger.records(&wanted).map_err(Failure::failed)?
         }
         None => Vec::new(),
@@ -222,6 +225,6 @@ fn look(inventory: &Inventory, session: &Session) -> Result<Box<dyn Site>, Failu
 }
 
 #[cfg(not(feature = "libvirt"))]
-fn look(_: &Inventory, _: &Session) -> Result<Box<dyn Site>, Failure> {
+fn survey_site(_: &Inventory, _: &Session) -> Result<Box<dyn Site>, Failure> {
     Err(Failure::usage("this build of vmgate has no libvirt and cannot ask hosts: give --facts PATH"))
 }

@@ -1,25 +1,25 @@
-//! `vmgate explain`: from a verdict to one outcome, its rule, the facts under it, and where each of them came from.
+//! `vmgate explain`: one outcome of a verdict, with its rule, its facts, and the origin of each fact.
 
 use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Failure, options::Shared, output, session::Session};
+use super::{Failure, options::GlobalOptions, output, session::Session};
 use crate::report;
 use vmgate_documents::closest;
-use vmgate_judge::{Asked, Policy};
+use vmgate_judge::{VerdictRequest, Policy};
 use vmgate_verdict::{ExitCode, JudgedOutcome, Verdict, waiver::Glob};
 
 #[derive(Debug, Args)]
 pub(super) struct Explain {
     /// Id of the rule
     rule: String,
-    /// Only the outcomes on this subject; `*` stands for any text
+    /// Only outcomes on this subject; `*` matches any text
     subject: Option<String>,
     /// Verdict, or list of them, as --output json or yaml wrote it
     #[arg(long, value_name = "FILE", required_unless_present = "facts", conflicts_with = "facts")]
     verdict: Option<PathBuf>,
-    /// Facts file to reach the verdict from now
+    /// Facts file to judge now
     #[arg(long, value_name = "FILE")]
     facts: Option<PathBuf>,
     /// Only moves of this VM, by name or UUID
@@ -28,15 +28,15 @@ pub(super) struct Explain {
 }
 
 impl Explain {
-    /// Ends with 0 where there was something to explain: the verdict's own code is `vmgate report`'s to give.
-    pub(super) fn run(&self, shared: &Shared) -> Result<ExitCode, Failure> {
+    /// Exit code 0 if there was an outcome to explain: the exit code of the verdict is that of `vmgate report`.
+    pub(super) fn run(&self, shared: &GlobalOptions) -> Result<ExitCode, Failure> {
         let session = Session::open(shared)?;
         let policy = session.policy()?;
         let verdicts = match (&self.verdict, &self.facts) {
             (Some(file), _) => output::read_verdicts(file)?,
             (None, Some(file)) => {
                 let facts = vmgate_documents::facts_file::read(file).map_err(Failure::usage)?;
-                vec![policy.judge(facts, session.now(), &Asked::default())]
+                vec![policy.judge(facts, session.now(), &VerdictRequest::default())]
             }
             (None, None) => Vec::new(),
         };
@@ -44,10 +44,10 @@ impl Explain {
         let found: Vec<(&Verdict, &JudgedOutcome)> = of_vm
             .iter()
             .flat_map(|verdict| verdict.outcomes.iter().map(move |judged| (*verdict, judged)))
-            .filter(|(_, judged)| self.is_meant(judged))
+            .filter(|(_, judged)| self.is_selected(judged))
             .collect();
         if found.is_empty() {
-            return Err(self.nothing(&of_vm, &policy));
+            return Err(self.not_found(&of_vm, &policy));
         }
         let style = output::style(shared);
         output::to_stdout(|out| {
@@ -65,13 +65,13 @@ impl Explain {
         self.vm.as_ref().is_none_or(|vm| names.into_iter().flatten().any(|name| name == vm))
     }
 
-    fn is_meant(&self, judged: &JudgedOutcome) -> bool {
+    fn is_selected(&self, judged: &JudgedOutcome) -> bool {
         let subject = judged.outcome.subject.as_deref().unwrap_or_default();
         *judged.outcome.rule == *self.rule
             && self.subject.as_ref().is_none_or(|wanted| Glob::new(wanted).fits(subject))
     }
 
-    fn nothing(&self, verdicts: &[&Verdict], policy: &Policy) -> Failure {
+    fn not_found(&self, verdicts: &[&Verdict], policy: &Policy) -> Failure {
         let outcomes = || verdicts.iter().flat_map(|verdict| &verdict.outcomes);
         let subjects: Vec<&str> = outcomes()
             .filter(|judged| *judged.outcome.rule == *self.rule)
@@ -79,7 +79,7 @@ impl Explain {
             .collect();
         let why = if verdicts.is_empty() {
             let vm = self.vm.as_deref().unwrap_or_default();
-            format!("no verdict is on a VM `{vm}`; leave --vm out to see all")
+            format!("no verdict is for a VM `{vm}`; leave out --vm to see all")
         } else if let (Some(wanted), false) = (&self.subject, subjects.is_empty()) {
             format!("{} has no outcome on `{wanted}`; it has some on {}", self.rule, subjects.join(", "))
         } else {

@@ -1,4 +1,4 @@
-//! `vmgate generate`, hidden: man pages, shell completions and the command reference, made from the program itself so
+//! `vmgate generate`, hidden: man pages, shell completions and the command reference, generated from the program so
 //! that they cannot be out of date.
 
 use std::{
@@ -16,11 +16,11 @@ use vmgate_verdict::ExitCode;
 #[derive(Debug, Args)]
 pub(super) struct Generate {
     #[command(subcommand)]
-    what: What,
+    action: Action,
 }
 
 #[derive(Debug, Subcommand)]
-enum What {
+enum Action {
     /// Write a man page for each command
     Man {
         /// Folder to write them to
@@ -37,25 +37,25 @@ enum What {
 
 impl Generate {
     pub(super) fn run(&self) -> Result<ExitCode, Failure> {
-        match &self.what {
-            What::Man { folder } => man(folder).map_err(|error| {
+        match &self.action {
+            Action::Man { folder } => man(folder).map_err(|error| {
                 Failure::failed(format!(
                     "{}: cannot be written: {error}; choose another folder",
                     folder.display()
                 ))
             })?,
-            What::Completions { shell } => {
+            Action::Completions { shell } => {
                 let mut script = Vec::new();
                 clap_complete::generate(*shell, &mut super::command(), "vmgate", &mut script);
                 output::to_stdout(|out| out.write_all(&script))?;
             }
-            What::Commands => output::to_stdout(|out| out.write_all(commands().as_bytes()))?,
+            Action::Commands => output::to_stdout(|out| out.write_all(commands().as_bytes()))?,
         }
         Ok(ExitCode::Go)
     }
 }
 
-/// A page for each command, called as one would look for it: vmgate-rules-test(1).
+/// Writes a man page for each command, such as vmgate-rules-test(1).
 fn man(folder: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     clap_mangen::generate_to(super::command().disable_help_subcommand(true), folder)

@@ -1,36 +1,36 @@
-//! `vmgate ledger`: what was checked and moved, and whether the record of it is as it was written.
+//! `vmgate ledger`: creates, lists and verifies the ledger of checks and moves.
 
 use std::io::{self, IsTerminal};
 
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{Failure, options::Shared, output, session::Session};
+use super::{Failure, options::GlobalOptions, output, session::Session};
 use vmgate_facts::text::plain;
-use vmgate_ledger::{Entry, Head, Ledger, LedgerError, Place, Record, Selection, entry::Kind};
+use vmgate_ledger::{Entry, Head, Ledger, LedgerError, LedgerUrl, Record, Selection, entry::EntryKind};
 use vmgate_verdict::ExitCode;
 
 #[derive(Debug, Args)]
 pub(super) struct LedgerCommand {
     #[command(subcommand)]
-    what: What,
+    action: Action,
 }
 
 #[derive(Debug, Subcommand)]
-enum What {
-    /// Make a ledger, which a PostgreSQL database needs once, and let roles use it
+enum Action {
+    /// Create a ledger, which a PostgreSQL database needs once, and give roles access to it
     Init {
-        /// Role of the database that may read the ledger and append to it, and may change or remove nothing; may be
+        /// Database role that may read the ledger and append to it, but not change or remove records; may be
         /// repeated
         #[arg(long, value_name = "ROLE")]
         runner: Vec<String>,
     },
-    /// List records, the newest last
+    /// List records, the newest at the end
     List {
-        /// No more than the newest N
+        /// Only the newest N records
         #[arg(short = 'n', long, value_name = "N", default_value_t = 50)]
         last: u32,
-        /// Only records about this VM, by UUID
+        /// Only records of this VM, by UUID
         #[arg(long, value_name = "UUID")]
         vm: Option<String>,
         /// Only records of this run
@@ -38,11 +38,11 @@ enum What {
         run: Option<String>,
         /// Only records of this kind; may be repeated
         #[arg(long, value_name = "KIND", value_parser = kind)]
-        kind: Vec<Kind>,
-        /// Only runs that have begun and not ended
+        kind: Vec<EntryKind>,
+        /// Only runs that have not ended
         #[arg(long, conflicts_with_all = ["run", "kind"])]
         open: bool,
-        /// One JSON document a line
+        /// One JSON document per line
         #[arg(long)]
         json: bool,
     },
@@ -51,31 +51,34 @@ enum What {
         /// Number of the record, or id of the run
         record: String,
     },
-    /// Check that no record was changed, removed or put in between
+    /// Check that no record was changed, removed or inserted
     Verify {
-        /// A record that must be in it, as an earlier `ledger verify` printed it: without one, records that were cut
-        /// off at the end are not missed
+        /// Record that must be in the ledger, as an earlier `ledger verify` printed it: without this option, records that
+        /// were removed at the end are not noticed
         #[arg(long, value_name = "NUMBER:DIGEST")]
         head: Option<String>,
     },
 }
 
-fn kind(text: &str) -> Result<Kind, String> {
-    let names = || Kind::ALL.map(Kind::name).join(", ");
-    Kind::ALL.into_iter().find(|kind| kind.name() == text).ok_or_else(|| format!("it is one of {}", names()))
+fn kind(text: &str) -> Result<EntryKind, String> {
+    let names = || EntryKind::ALL.map(EntryKind::name).join(", ");
+    EntryKind::ALL
+        .into_iter()
+        .find(|kind| kind.name() == text)
+        .ok_or_else(|| format!("expected one of {}", names()))
 }
 
 impl LedgerCommand {
-    pub(super) fn run(&self, shared: &Shared) -> Result<ExitCode, Failure> {
+    pub(super) fn run(&self, shared: &GlobalOptions) -> Result<ExitCode, Failure> {
         let session = Session::open(shared)?;
         let place = session.ledger_for_moves()?;
-        if let What::Init { runner } = &self.what {
+        if let Action::Init { runner } = &self.action {
             return init(place, runner);
         }
         let ledger = Ledger::open_existing(place).map_err(failure)?;
-        match &self.what {
-            What::Init { .. } => Ok(ExitCode::Go),
-            What::List { last, vm, run, kind, open, json } => {
+        match &self.action {
+            Action::Init { .. } => Ok(ExitCode::Go),
+            Action::List { last, vm, run, kind, open, json } => {
                 let selection = if *open { Selection::open_runs() } else { Selection::default() };
                 let kinds = if *open { selection.kinds.clone() } else { kind.clone() };
                 let selection = Selection {
@@ -89,24 +92,24 @@ impl LedgerCommand {
                 let records = ledger.records(&selection).map_err(failure)?;
                 if *json { print_json(&records) } else { print_table(&records, shared) }
             }
-            What::Show { record } => show(&ledger, record),
-            What::Verify { head } => verify(&ledger, head.as_deref()),
+            Action::Show { record } => show(&ledger, record),
+            Action::Verify { head } => verify(&ledger, head.as_deref()),
         }
     }
 }
 
-fn init(place: Place, runners: &[String]) -> Result<ExitCode, Failure> {
-    if matches!(place, Place::File(_)) && !runners.is_empty() {
+fn init(place: LedgerUrl, runners: &[String]) -> Result<ExitCode, Failure> {
+    if matches!(place, LedgerUrl::File(_)) && !runners.is_empty() {
         return Err(Failure::usage(
-            "--runner is for a ledger in PostgreSQL: who may use a file its mode says",
+            "--runner is for a ledger in PostgreSQL: access to a file is set by its permissions",
         ));
     }
-    let said = format!("{place}: the ledger is there\n");
+    let said = format!("{place}: the ledger exists\n");
     Ledger::init(place, runners).map_err(failure)?;
     print(&said)
 }
 
-/// A chain that is broken is a finding about the file, not a failure of vmgate.
+/// Failure for a ledger error: a broken chain is a finding about the file, not a failure of vmgate.
 pub(super) fn failure(error: LedgerError) -> Failure {
     match error {
         LedgerError::Broken(_) | LedgerError::Missing { .. } => Failure::usage(error),
@@ -121,7 +124,7 @@ fn show(ledger: &Ledger, wanted: &str) -> Result<ExitCode, Failure> {
     }
     .map_err(failure)?;
     if records.is_empty() {
-        let text = format!("there is no record or run `{wanted}`; `vmgate ledger list` shows them");
+        let text = format!("there is no record or run `{wanted}`; `vmgate ledger list` lists them");
         return Err(Failure::usage(text));
     }
     let texts: Result<Vec<_>, _> =
@@ -138,24 +141,21 @@ fn verify(ledger: &Ledger, known: Option<&str>) -> Result<ExitCode, Failure> {
             Some(record) if record.digest.hex() == known.digest => {}
             Some(_) => {
                 let text = format!(
-                    "record {} is another one than it was: the ledger was written anew",
+                    "record {} has another digest than before: the ledger was rewritten",
                     known.sequence
                 );
                 return Err(Failure::usage(text));
             }
             None => {
                 let text = format!(
-                    "the ledger ends at record {}, and it had {}: records were cut off",
+                    "the ledger ends at record {}, but it once had record {}: records at the end were removed",
                     head.sequence, known.sequence
                 );
                 return Err(Failure::usage(text));
             }
         }
     }
-    print(&format!(
-        "{} records, each as it was written; head {}:{}\n",
-        head.sequence, head.sequence, head.digest
-    ))
+    print(&format!("{} records, all unchanged; head {}:{}\n", head.sequence, head.sequence, head.digest))
 }
 
 fn parse_head(text: &str) -> Result<Head, Failure> {
@@ -181,8 +181,8 @@ fn print_json(records: &[Record]) -> Result<ExitCode, Failure> {
     if lines.is_empty() { Ok(ExitCode::Go) } else { print(&(lines.join("\n") + "\n")) }
 }
 
-/// A record a paragraph: number, time and kind, then what it says.
-fn print_table(records: &[Record], shared: &Shared) -> Result<ExitCode, Failure> {
+/// Prints each record as a paragraph: number, time, kind and content.
+fn print_table(records: &[Record], shared: &GlobalOptions) -> Result<ExitCode, Failure> {
     if records.is_empty() {
         return print("no records\n");
     }

@@ -1,4 +1,4 @@
-//! `vmgate migrate`: check, and on GO migrate, watch and verify; one move, or all of a change.
+//! `vmgate migrate`: checks a move and on GO migrates, watches and verifies it; one move, or all of a change.
 
 use std::{
     io::IsTerminal,
@@ -13,70 +13,70 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::{
     Failure, collect, hook, isolate,
-    options::{Goals, MoveOptions, Shared},
+    options::{GlobalOptions, Goals, MoveOptions},
     output,
     session::{Session, read_change},
 };
 use vmgate_attest::PublicKey;
-use vmgate_collect::guest_probe::GuestWay;
-use vmgate_execute::{Assignment, Done, Event, Hosts, Judge, Keeper, Pass, Progress, Undone};
+use vmgate_collect::guest_probe::GuestAccess;
+use vmgate_execute::{Assignment, CompletedMove, Event, Hosts, Judge, EvidenceOptions, Pass, Progress, MoveFailure};
 use vmgate_facts::{Change, Facts};
 use vmgate_judge::{
-    Asked, Policy,
-    change::{AfterNoGo, ChangeFile, Limits, Plan, PlannedMove},
+    VerdictRequest, Policy,
+    change::{AfterNoGo, ChangeFile, Limits, MovePlan, PlannedMove},
 };
 use vmgate_ledger::{Entry, Ledger, entry::State};
 use vmgate_verdict::{ExitCode, Verdict};
 
 #[derive(Debug, Args)]
 pub(super) struct Migrate {
-    /// Name or UUID of the VM, which goes with --from and --to; or else give --change
+    /// Name or UUID of the VM, with --from and --to; without a VM give --change
     #[arg(requires_all = ["from", "to"], required_unless_present = "change")]
     vm: Option<String>,
     #[command(flatten)]
     the_move: MoveOptions,
     #[command(flatten)]
     goals: Goals,
-    /// Make every move of this change, one after the other
+    /// Execute every move of this change, one after the other
     #[arg(long, value_name = "FILE", conflicts_with_all = ["vm", "from", "to", "migrate_address", "guest"])]
     #[arg(conflicts_with_all = ["change_id", "longest_blackout", "deadline", "bandwidth_limit", "rehearsal"])]
     change: Option<PathBuf>,
-    /// Saved verdict, signed by `vmgate verdict sign`, that opens the gate in place of a check; may be repeated. The
-    /// facts are still taken again just before the start, and must be GO
+    /// Saved verdict, signed by `vmgate verdict sign`, that replaces the first check; may be repeated. The
+    /// facts are still collected again just before the start, and the verdict on them must be GO
     #[arg(long, value_name = "FILE")]
     verdict: Vec<PathBuf>,
-    /// Public key that is trusted to sign verdicts, in PEM, besides `trusted_keys` of vmgate.yaml; may be repeated
+    /// Public key, in PEM, that is trusted to sign verdicts, in addition to `trusted_keys` of vmgate.yaml; may be repeated
     #[arg(long, value_name = "FILE", requires = "verdict")]
     trusted_key: Vec<PathBuf>,
-    /// Go on with the other moves of the change after one that is NO-GO or was not made
+    /// Continue with the other moves of the change after one that is NO-GO or failed
     #[arg(long, requires = "change")]
     go_on: bool,
-    /// Cut the VM off the network at once where it does not work at the destination as it did before: `vmgate isolate VM
-    /// --on URI --release` lets it back. In a change, `settings: {isolate: true}` says so
+    /// Cut the VM off the network at once if it does not work on the destination as before: `vmgate isolate VM
+    /// --on URI --release` connects it again. In a change file, write `settings: {isolate: true}`
     #[arg(long, conflicts_with = "change")]
     isolate: bool,
-    /// Folder to keep the evidence in of a VM that was cut off [default: vmgate/isolated in $XDG_STATE_HOME or
+    /// Folder for the evidence on a VM that was cut off [default: vmgate/isolated in $XDG_STATE_HOME or
     /// ~/.local/state]
     #[arg(long, value_name = "DIR")]
     evidence: Option<PathBuf>,
     #[command(flatten)]
     reports: output::Reports,
-    /// Warnings keep the VM where it is, with exit code 10
+    /// Do not migrate on warnings; the exit code is then 10
     #[arg(long)]
     strict: bool,
 }
 
-/// One move that is asked for.
-pub(super) struct Order<'a> {
+/// One requested move.
+pub(super) struct MoveOrder<'a> {
     pub(super) vm: String,
     pub(super) judge: Judge<'a>,
-    pub(super) plan: Plan,
+    pub(super) plan: MovePlan,
     pub(super) limits: Limits,
     pub(super) address: Option<std::net::IpAddr>,
 }
 
-/// What all moves of a run share.
-pub(super) struct Desk<'a> {
+/// Ledger, abort flag, session and evidence folder that all moves of a process share.
+pub(super) struct MoveContext<'a> {
     ledger: Ledger,
     stop: Arc<AtomicBool>,
     session: &'a Session<'a>,
@@ -86,17 +86,17 @@ pub(super) struct Desk<'a> {
 }
 
 impl Migrate {
-    pub(super) fn run(&self, shared: &Shared) -> Result<ExitCode, Failure> {
+    pub(super) fn run(&self, shared: &GlobalOptions) -> Result<ExitCode, Failure> {
         let session = Session::open(shared)?;
         let policy = session.policy()?;
-        let desk = self.desk(&session)?;
+        let context = self.context(&session)?;
         let reports = self.reports.open()?;
         match &self.change {
             None => {
                 let order = self.order(&policy, &session)?;
-                let (pass, earlier) = desk.gate(&order);
+                let (pass, verdict_facts) = context.gate(&order);
                 reports.write(pass.verdicts(), shared)?;
-                desk.migrate(&order, pass.into_pass()?, earlier)
+                context.migrate(&order, pass.into_pass()?, verdict_facts)
             }
             Some(file) => {
                 let change = read_change(file)?;
@@ -108,14 +108,14 @@ impl Migrate {
                         file.display()
                     )));
                 }
-                let orders = orders(&change, &policy, &self.the_move, self.strict, &session)?;
+                let orders = move_orders(&change, &policy, &self.the_move, self.strict, &session)?;
                 let go_on = self.go_on || change.after_no_go == AfterNoGo::Continue;
-                desk.migrate_all(&orders, go_on, reports)
+                context.migrate_all(&orders, go_on, reports)
             }
         }
     }
 
-    fn desk<'a>(&self, session: &'a Session<'a>) -> Result<Desk<'a>, Failure> {
+    fn context<'a>(&self, session: &'a Session<'a>) -> Result<MoveContext<'a>, Failure> {
         let place = session.ledger_for_moves()?;
         let read = |file: &PathBuf| {
             std::fs::read(file)
@@ -136,19 +136,19 @@ impl Migrate {
         }
         let evidence = self.evidence.clone().or_else(isolate::evidence_folder);
         let ledger = Ledger::open(place).map_err(Failure::failed)?;
-        Ok(Desk { ledger, stop, session, evidence, envelopes, trusted })
+        Ok(MoveContext { ledger, stop, session, evidence, envelopes, trusted })
     }
 
-    fn order<'a>(&self, policy: &'a Policy, session: &Session) -> Result<Order<'a>, Failure> {
+    fn order<'a>(&self, policy: &'a Policy, session: &Session) -> Result<MoveOrder<'a>, Failure> {
         let vm = self.vm.clone().unwrap_or_default();
         let change = self.goals.over(Change::default());
         let request = self.the_move.request(&vm, change.clone(), session)?;
-        let asked = Asked { strict: self.strict, ..Asked::default() };
-        let mut plan = Plan::from(&change);
+        let asked = VerdictRequest { strict: self.strict, ..VerdictRequest::default() };
+        let mut plan = MovePlan::from(&change);
         plan.settings.isolate = self.isolate.then_some(true);
-        Ok(Order {
+        Ok(MoveOrder {
             vm,
-            plan: seen_by(&request.guest_way, plan),
+            plan: without_unreachable_notify(&request.guest_access, plan),
             judge: Judge { policy, request, asked, at: session.shared.at },
             limits: Limits::default(),
             address: self.the_move.migrate_address,
@@ -157,19 +157,24 @@ impl Migrate {
 }
 
 /// The moves of a change, in its order.
-pub(super) fn orders<'a>(
+pub(super) fn move_orders<'a>(
     change: &ChangeFile,
     policy: &'a Policy,
     look: &MoveOptions,
     strict: bool,
     session: &Session,
-) -> Result<Vec<Order<'a>>, Failure> {
+) -> Result<Vec<MoveOrder<'a>>, Failure> {
     let order = |planned: &PlannedMove| {
         let request = collect::request_of(change, planned, look, session)?;
-        Ok(Order {
+        Ok(MoveOrder {
             vm: planned.vm.clone(),
-            plan: seen_by(&request.guest_way, planned.plan.clone()),
-            judge: Judge { policy, request, asked: change.asked_of(planned, strict), at: session.shared.at },
+            plan: without_unreachable_notify(&request.guest_access, planned.plan.clone()),
+            judge: Judge {
+                policy,
+                request,
+                asked: change.verdict_request(planned, strict),
+                at: session.shared.at,
+            },
             limits: change.limits,
             address: planned.migrate_address,
         })
@@ -178,18 +183,18 @@ pub(super) fn orders<'a>(
 }
 
 /// A guest that is not to be looked into, or not through its agent, is not told through its agent either.
-fn seen_by(way: &GuestWay, plan: Plan) -> Plan {
-    let notify = plan.notify.filter(|_| *way == GuestWay::Agent);
-    Plan { notify, ..plan }
+fn without_unreachable_notify(way: &GuestAccess, plan: MovePlan) -> MovePlan {
+    let notify = plan.notify.filter(|_| *way == GuestAccess::Agent);
+    MovePlan { notify, ..plan }
 }
 
-/// What the gate said.
-pub(super) enum Opened {
+/// Result of the gate.
+pub(super) enum GateResult {
     Pass(Box<Pass>),
     Refused(Failure, Vec<Verdict>),
 }
 
-impl Opened {
+impl GateResult {
     fn verdicts(&self) -> &[Verdict] {
         match self {
             Self::Pass(pass) => std::slice::from_ref(pass.verdict()),
@@ -205,9 +210,9 @@ impl Opened {
     }
 }
 
-impl<'a> Desk<'a> {
-    /// The desk of a runner, at which no saved verdict counts.
-    pub(super) fn of_runner(ledger: Ledger, stop: Arc<AtomicBool>, session: &'a Session<'a>) -> Self {
+impl<'a> MoveContext<'a> {
+    /// Context of a campaign runner, which accepts no saved verdicts.
+    pub(super) fn for_runner(ledger: Ledger, stop: Arc<AtomicBool>, session: &'a Session<'a>) -> Self {
         let evidence = isolate::evidence_folder();
         Self { ledger, stop, session, evidence, envelopes: Vec::new(), trusted: Vec::new() }
     }
@@ -217,11 +222,11 @@ impl<'a> Desk<'a> {
     }
 
     /// Opens the gate by a saved verdict, or by a check. Also gives the facts of that check.
-    pub(super) fn gate(&self, order: &Order) -> (Opened, Option<Facts>) {
+    pub(super) fn gate(&self, order: &MoveOrder) -> (GateResult, Option<Facts>) {
         let refused =
-            |refused: vmgate_execute::Refused| Failure { exit: refused.exit(), text: refused.to_string() };
+            |refused: vmgate_execute::GateRefusal| Failure { exit: refused.exit(), text: refused.to_string() };
         if !self.envelopes.is_empty() {
-            let asked = vmgate_execute::Asked {
+            let asked = vmgate_execute::GateRequest {
                 vm: &order.vm,
                 change: order.judge.asked.change,
                 rules: order.judge.policy.digest(),
@@ -231,31 +236,37 @@ impl<'a> Desk<'a> {
             let mut why = None;
             for envelope in &self.envelopes {
                 match open(envelope) {
-                    Ok(pass) => return (Opened::Pass(Box::new(pass)), None),
+                    Ok(pass) => return (GateResult::Pass(Box::new(pass)), None),
                     Err(error) => why = why.or(Some(refused(error))),
                 }
             }
             let why = why.unwrap_or_else(|| Failure::usage("no verdict was given"));
-            return (Opened::Refused(why, Vec::new()), None);
+            return (GateResult::Refused(why, Vec::new()), None);
         }
         let (facts, verdict) = match order.judge.planned(&order.plan, &self.ledger) {
             Ok(found) => found,
-            Err(error) => return (Opened::Refused(collect::failure(&error), Vec::new()), None),
+            Err(error) => return (GateResult::Refused(collect::failure(&error), Vec::new()), None),
         };
         if let Err(error) = self.ledger.append(&Entry::Verdict((&verdict).into())) {
-            return (Opened::Refused(Failure::failed(error), vec![verdict]), None);
+            return (GateResult::Refused(Failure::failed(error), vec![verdict]), None);
         }
         match Pass::from_verdict(verdict.clone(), order.judge.now()) {
-            Ok(pass) => (Opened::Pass(Box::new(pass)), Some(facts)),
-            Err(error) => (Opened::Refused(refused(error), vec![verdict]), None),
+            Ok(pass) => (GateResult::Pass(Box::new(pass)), Some(facts)),
+            Err(error) => (GateResult::Refused(refused(error), vec![verdict]), None),
         }
     }
 
-    fn migrate(&self, order: &Order, pass: Pass, earlier: Option<Facts>) -> Result<ExitCode, Failure> {
+    fn migrate(
+        &self,
+        order: &MoveOrder,
+        pass: Pass,
+        verdict_facts: Option<Facts>,
+    ) -> Result<ExitCode, Failure> {
         let shared = self.session.shared;
         let hosts = self.hosts(order);
         let bar = progress_bar(shared);
-        let result = self.carry_out(order, &hosts, pass, earlier, &mut |event| tell(&bar, &event));
+        let result =
+            self.carry_out(order, &hosts, pass, verdict_facts, &mut |event| show_event(&bar, &event));
         bar.finish_and_clear();
         match result? {
             Ok(done) => {
@@ -266,52 +277,52 @@ impl<'a> Desk<'a> {
         }
     }
 
-    /// Lines to the hosts of a move.
-    pub(super) fn hosts(&self, order: &Order) -> Hosts {
+    /// Connections to the hosts of a move.
+    pub(super) fn hosts(&self, order: &MoveOrder) -> Hosts {
         let request = &order.judge.request;
         Hosts::new(request.from.clone(), request.to.clone(), self.session.timeout())
     }
 
-    /// Makes a move that was let pass.
+    /// Executes a move that has a pass.
     pub(super) fn carry_out(
         &self,
-        order: &Order,
+        order: &MoveOrder,
         hosts: &Hosts,
         pass: Pass,
-        earlier: Option<Facts>,
+        verdict_facts: Option<Facts>,
         watch: &mut dyn FnMut(Event),
-    ) -> Result<Result<Done, Undone>, Failure> {
+    ) -> Result<Result<CompletedMove, MoveFailure>, Failure> {
         let destination = &order.judge.request.to;
         let assignment = Assignment {
             pass,
-            earlier,
+            verdict_facts,
             judge: &order.judge,
             plan: &order.plan,
             migrate_address: order.address,
             limits: order.limits,
-            keeper: Keeper {
+            evidence_options: EvidenceOptions {
                 by: hook::operator(),
                 shell: self.session.shell(destination)?,
                 folder: self.evidence.clone(),
             },
         };
-        hook::bring_own(assignment.pass.verdict(), destination, self.session)?;
+        hook::push_own_verdict(assignment.pass.verdict(), destination, self.session)?;
         Ok(hosts.carry_out(&assignment, &self.ledger, &self.stop, watch))
     }
 
-    /// The moves of a change in their order, each judged when its turn comes: with the memory and the bandwidth that the
-    /// ones before it have taken.
+    /// Executes the moves of a change in their order. Each is judged just before its start, with the memory and bandwidth
+    /// that the moves before it have taken.
     fn migrate_all(
         &self,
-        orders: &[Order],
+        orders: &[MoveOrder],
         go_on: bool,
         reports: output::OpenReports,
     ) -> Result<ExitCode, Failure> {
         let (mut verdicts, mut codes) = (Vec::new(), Vec::new());
         for (number, order) in orders.iter().enumerate() {
-            let (opened, earlier) = self.gate(order);
+            let (opened, verdict_facts) = self.gate(order);
             verdicts.extend_from_slice(opened.verdicts());
-            let ended = opened.into_pass().and_then(|pass| self.migrate(order, pass, earlier));
+            let ended = opened.into_pass().and_then(|pass| self.migrate(order, pass, verdict_facts));
             let code = ended.unwrap_or_else(|failure| {
                 output::say_failure(&failure);
                 failure.exit
@@ -323,7 +334,7 @@ impl<'a> Desk<'a> {
             if code != ExitCode::Go && left > 0 && (must_stop || !go_on) {
                 output::say(
                     self.session.shared,
-                    &format!("stopped at {}: {left} more are not moved", order.vm),
+                    &format!("stopped at {}: {left} more moves are not executed", order.vm),
                 );
                 break;
             }
@@ -333,22 +344,22 @@ impl<'a> Desk<'a> {
     }
 }
 
-fn failure(undone: &Undone) -> Failure {
+fn failure(undone: &MoveFailure) -> Failure {
     Failure { exit: undone.exit(), text: undone.to_string() }
 }
 
-fn success(vm: &str, hosts: &Hosts, done: &Done) -> String {
-    let downtime = done.account.as_ref().and_then(|job| job.downtime);
+fn success(vm: &str, hosts: &Hosts, done: &CompletedMove) -> String {
+    let downtime = done.job_stats.as_ref().and_then(|job| job.downtime);
     let blackout = downtime.map_or(String::new(), |time| format!(", downtime {} ms", time.as_millis()));
     format!(
-        "{vm} runs on {} and nowhere else; its agent, interfaces, clock and sockets are as before (took {:.1} s{blackout})",
+        "{vm} runs on {} and on no other host; its agent, interfaces, clock and sockets are as before (took {:.1} s{blackout})",
         hosts.destination.name(),
-        done.took.as_secs_f64()
+        done.duration.as_secs_f64()
     )
 }
 
-/// A bar on stderr, where that is a terminal.
-fn progress_bar(shared: &Shared) -> ProgressBar {
+/// Progress bar on stderr, if that is a terminal.
+fn progress_bar(shared: &GlobalOptions) -> ProgressBar {
     if shared.quiet || !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
@@ -358,28 +369,28 @@ fn progress_bar(shared: &Shared) -> ProgressBar {
     bar
 }
 
-fn tell(bar: &ProgressBar, event: &Event) {
+fn show_event(bar: &ProgressBar, event: &Event) {
     match event {
         Event::Entering(state) => {
             tracing::info!("{}", state.name());
-            bar.set_prefix(doing(*state));
+            bar.set_prefix(step_text(*state));
         }
         Event::Migrating(progress) => advance(bar, progress),
     }
 }
 
-fn doing(state: State) -> &'static str {
+fn step_text(state: RunStep) -> &'static str {
     match state {
-        State::Gate => "holding the verdict against the hosts",
-        State::Notify => "telling the guest",
-        State::Prepare => "preparing",
-        State::Recheck => "taking the facts again",
-        State::Migrate => "migrating",
-        State::Verify => "verifying",
-        State::Restore => "restoring",
-        State::Abort => "aborting",
-        State::Fail => "failed",
-        State::Isolate => "isolating",
+        RunStep::Gate => "comparing the verdict with the hosts",
+        RunStep::Notify => "notifying the guest",
+        RunStep::Prepare => "preparing",
+        RunStep::Recheck => "collecting the facts again",
+        RunStep::Migrate => "migrating",
+        RunStep::Verify => "verifying",
+        RunStep::Restore => "restoring",
+        RunStep::Abort => "aborting",
+        RunStep::Fail => "failed",
+        RunStep::Isolate => "isolating",
     }
 }
 
@@ -390,11 +401,11 @@ fn advance(bar: &ProgressBar, progress: &Progress) {
     bar.set_position(done);
     let rate = job.memory_bytes_per_second.unwrap_or(0) >> 20;
     let dirty = job.dirty_bytes_per_second.map(|dirty| format!(", dirtied at {} MiB/s", dirty >> 20));
-    let remaining = match progress.outlook.remaining_seconds {
+    let remaining = match progress.estimate.remaining_seconds {
         Some(seconds) => format!("{seconds:.0} s left"),
-        None => "no end in sight".to_owned(),
+        None => "does not converge".to_owned(),
     };
-    let blackout = progress.outlook.blackout_seconds.map(|seconds| format!(", blackout {seconds:.1} s"));
+    let blackout = progress.estimate.blackout_seconds.map(|seconds| format!(", blackout {seconds:.1} s"));
     bar.set_message(format!(
         "{rate} MiB/s{}; {remaining}{}",
         dirty.unwrap_or_default(),

@@ -1,4 +1,4 @@
-//! The command line: one file a command, and no logic beyond reading options and choosing an exit code.
+//! The command line: one file per command, and no logic beyond parsing options and choosing an exit code.
 
 #[cfg(feature = "libvirt")]
 mod audit;
@@ -43,70 +43,70 @@ use vmgate_verdict::ExitCode;
 ///
 /// Facts are measured on the guest, on both hosts and on the path between them; rules in YAML decide.
 /// Exit codes: 0 GO, 1 vmgate failed, 2 usage or invalid file, 3 nothing evaluated, 10 GO with warnings (--strict),
-/// 20 NO-GO by violation, 21 NO-GO by missing evidence, 30 migration not done and the VM runs where it was,
+/// 20 NO-GO by violation, 21 NO-GO by missing evidence, 30 migration not done and the VM still runs on its source,
 /// 31 somebody must look.
 #[derive(Debug, Parser)]
-#[command(name = "vmgate", version, propagate_version = true, max_term_width = 100)]
+#[command(name = "vmgate", version, propagate_version = true, max_term_width = 100, help_template = help_template())]
 struct Cli {
     #[command(flatten)]
-    shared: options::Shared,
+    shared: options::GlobalOptions,
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Say GO or NO-GO for a move, and why
+    /// Say GO or NO-GO for a move, with the reasons
     Check(check::Check),
-    /// Write what can be learnt of a move to a facts file
+    /// Write the facts of a move to a file
     #[cfg(feature = "libvirt")]
     Collect(collect::Collect),
-    /// List every VM of some hosts with the hosts it could go to, and why not to the others
+    /// List every VM of some hosts with its possible destinations
     #[cfg(feature = "libvirt")]
     Audit(audit::AuditCommand),
-    /// Plan how hosts are emptied for maintenance: which VM goes where, in what order, and how long it takes
+    /// Plan how to empty hosts: destinations, order and duration
     Evacuate(evacuate::Evacuate),
-    /// Check moves and carry them out if the verdict is GO
+    /// Check moves and execute them if the verdict is GO
     #[cfg(feature = "libvirt")]
     Migrate(migrate::Migrate),
-    /// Carry out a change, together with other runners that are started for it
+    /// Execute a change, together with other runners
     #[cfg(feature = "libvirt")]
     Run(run::Run),
-    /// Show how far a change is that runners carry out
+    /// Show the progress of a change that runners execute
     #[cfg(feature = "libvirt")]
     Status(campaign::Status),
-    /// Show that in a browser, and to Prometheus, read-only
+    /// Serve a read-only page and metrics of a change that runners execute
     #[cfg(feature = "libvirt")]
     Serve(serve::Serve),
-    /// Pause, resume or stop a change that runners carry out
+    /// Pause, resume or stop a change that runners execute
     #[cfg(feature = "libvirt")]
     Campaign(campaign::CampaignCommand),
-    /// End the moves that a crash left behind: find their VMs, and undo what was prepared
+    /// Finish the moves that a crash left behind
     #[cfg(feature = "libvirt")]
     Recover(recover::Recover),
-    /// Cut a VM off the network at once and keep the evidence, or let it back
+    /// Cut a VM off the network and save evidence, or connect it again
     #[cfg(feature = "libvirt")]
     Isolate(isolate::Isolate),
-    /// Watch how VMs dirty their memory over a day, at low cost, and write it into the ledger
+    /// Measure the dirty rate of VMs over a day, at low cost
     #[cfg(feature = "libvirt")]
     Observe(observe::Observe),
     /// Write a saved verdict in other formats
     Report(report::Report),
-    /// Tell what has become different between two saved verdicts
+    /// Compare two saved verdicts
     Diff(diff::Diff),
-    /// Walk from a verdict to one of its outcomes, its rule, the facts under it, and where each came from
+    /// Explain an outcome of a verdict: its rule, its facts, their origin
     Explain(explain::Explain),
     /// Read and verify the ledger
     Ledger(ledger::LedgerCommand),
-    /// Sign a verdict, or check a signed one
+    /// Sign, send or verify a verdict
     Verdict(verdict::VerdictCommand),
-    /// List, show and test rules
+    /// List, explain and test rules
     Rules(rules::Rules),
-    /// Let migrations into a host only with a signed verdict, whatever tool starts them
+    /// Let migrations into a host only with a signed verdict
     Hook(hook::Hook),
-    /// Look at the host or guest this runs on, and print what was seen as JSON
+    /// Print the facts of this host or guest as JSON
     Probe(probe::Probe),
-    /// Write what is made from the program itself: man pages, completions, the command reference
+    /// Generate man pages, shell completions and the command reference
     #[command(hide = true)]
     Generate(generate::Generate),
 }
@@ -116,7 +116,7 @@ pub fn main() -> process::ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(problem) => {
-            // A closed pipe is no reason to fail: whoever reads has read enough.
+            // A closed pipe is not an error: the reader has read enough.
             let _ = problem.print();
             return if problem.use_stderr() { ExitCode::Invalid.into() } else { process::ExitCode::SUCCESS };
         }
@@ -171,7 +171,7 @@ pub fn command() -> clap::Command {
     Cli::command()
 }
 
-/// Why a command could not be carried out.
+/// Failure of a command.
 #[derive(Debug)]
 struct Failure {
     exit: ExitCode,
@@ -181,12 +181,12 @@ struct Failure {
 // By value, so that they fit into `map_err`.
 #[expect(clippy::needless_pass_by_value)]
 impl Failure {
-    /// A mistake in what the user gave: options or files.
+    /// A mistake in the user's options or files.
     fn usage(text: impl ToString) -> Self {
         Self { exit: ExitCode::Invalid, text: text.to_string() }
     }
 
-    /// vmgate could not do its work.
+    /// A failure of vmgate, a host or the ledger.
     fn failed(text: impl ToString) -> Self {
         Self { exit: ExitCode::Internal, text: text.to_string() }
     }

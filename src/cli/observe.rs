@@ -1,4 +1,4 @@
-//! `vmgate observe`: watches how VMs dirty their memory, now and then over a day, and writes it into the ledger.
+//! `vmgate observe`: measures the dirty rate of VMs at intervals over a day, and writes it to the ledger.
 
 use std::{
     sync::{
@@ -14,7 +14,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::{
     Failure,
-    options::{Shared, seconds},
+    options::{GlobalOptions, seconds},
     output,
     session::Session,
 };
@@ -24,7 +24,7 @@ use vmgate_ledger::{Entry, Ledger, Observation};
 use vmgate_libvirt::Hypervisor;
 use vmgate_verdict::{ExitCode, NameAndUuid};
 
-/// A pause is slept in parts of this length, so that Ctrl-C is obeyed.
+/// Longest sleep between two checks for Ctrl-C.
 const NAP: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Args)]
@@ -32,25 +32,25 @@ pub(super) struct Observe {
     /// Names or UUIDs of the VMs
     #[arg(required = true, value_name = "VM")]
     vms: Vec<String>,
-    /// Libvirt URI of the host they run on
+    /// libvirt URI of the host that the VMs run on
     #[arg(long, value_name = "URI")]
     from: Uri,
-    /// How long to observe, in seconds; a day if not given
+    /// Duration of the observation, in seconds; a day if not given
     #[arg(long = "for", value_name = "SECONDS", default_value = "86400", value_parser = seconds)]
     length: Duration,
-    /// Time between two looks at a VM, in seconds
+    /// Time between two measurements of a VM, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "900", value_parser = seconds)]
     every: Duration,
-    /// How long to look each time, in seconds
+    /// Duration of each measurement, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     window: Duration,
-    /// Most CPU time of the host that looking may take, as a share of a core
+    /// Limit on the host's CPU time for the measurement, as a share of a core
     #[arg(long, value_name = "RATIO", default_value = "0.02", value_parser = super::probe::core_ratio)]
     core_ratio: f64,
 }
 
 impl Observe {
-    pub(super) fn run(&self, shared: &Shared) -> Result<ExitCode, Failure> {
+    pub(super) fn run(&self, shared: &GlobalOptions) -> Result<ExitCode, Failure> {
         let session = Session::open(shared)?;
         let ledger = Ledger::open(session.ledger_for_moves()?).map_err(Failure::failed)?;
         let way = session.probe(&self.from)?.unwrap_or_else(|| Transport::for_uri(&self.from));
@@ -68,7 +68,7 @@ impl Observe {
                         ledger.append(&Entry::Observation(seen)).map_err(Failure::failed)?;
                     }
                     // A VM that is off, or busy with a job, may be looked at the next time.
-                    Err(why) => output::say(shared, &format!("{vm}: not seen: {why}")),
+                    Err(why) => output::say(shared, &format!("{vm}: not measured: {why}")),
                 }
             }
             round += 1;
@@ -87,7 +87,7 @@ impl Observe {
         let host = Hypervisor::open(&self.from, session.timeout()).map_err(|error| error.to_string())?;
         let domain = host.domain(vm).map_err(|error| error.to_string())?;
         if let Ok(Some(job)) = domain.job_info() {
-            return Err(format!("a {} job runs", job.operation.name()));
+            return Err(format!("a libvirt job runs on the VM ({})", job.operation.name()));
         }
         let uuid = domain.uuid().map_err(|error| error.to_string())?;
         let trace =

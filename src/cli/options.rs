@@ -8,29 +8,29 @@ use jiff::Timestamp;
 #[cfg(feature = "libvirt")]
 use super::{Failure, session::Session};
 #[cfg(feature = "libvirt")]
-use vmgate_collect::{Request, TryPath};
+use vmgate_collect::{CollectRequest, TryPath};
 use vmgate_facts::Change;
 use vmgate_facts::Uri;
-use vmgate_ledger::Place;
+use vmgate_ledger::LedgerUrl;
 use vmgate_probe::host::trial::{LONGEST_STREAM, Stream};
 
 /// Options that every command understands.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Options of every command")]
-pub(super) struct Shared {
+pub(super) struct GlobalOptions {
     /// Configuration file; vmgate.yaml in the current folder is read if it is there
     #[arg(long, global = true, value_name = "FILE", env = "VMGATE_CONFIG", hide_env_values = true)]
     pub config: Option<PathBuf>,
-    /// Folder with further rules; may be repeated
+    /// Folder with additional rules; may be repeated
     #[arg(long, global = true, value_name = "DIR")]
     pub rules: Vec<PathBuf>,
-    /// Leave the shipped rules out
+    /// Do not load the built-in rules
     #[arg(long, global = true)]
     pub no_builtin_rules: bool,
     /// Named set of rule parameters: standard, strict or realtime
     #[arg(long, global = true, value_name = "NAME")]
     pub profile: Option<String>,
-    /// Waivers to lay over the outcomes
+    /// File of waivers to apply to the outcomes
     #[arg(long, global = true, value_name = "FILE")]
     pub waivers: Option<PathBuf>,
     /// Time to evaluate at, such as 2026-11-23T22:00:00Z; the present if not given
@@ -46,24 +46,24 @@ pub(super) struct Shared {
         env = "VMGATE_LEDGER",
         hide_env_values = true
     )]
-    pub ledger: Option<Place>,
+    pub ledger: Option<LedgerUrl>,
     /// Longest wait for one answer of a host or guest, in seconds
     #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds)]
     pub timeout: Option<Duration>,
-    /// Say more: passed rules in the report, what is being done on stderr
+    /// Print more: passed rules in the report, progress on stderr
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
-    /// Say only errors and the report
+    /// Print only the report and errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
-    /// When to use colour; NO_COLOR is obeyed too
-    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = When::Auto)]
-    pub color: When,
+    /// Use of colour; NO_COLOR is obeyed too
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = ColourChoice::Auto)]
+    pub color: ColourChoice,
 }
 
-/// When to colour what a terminal shows.
+/// Use of colour on a terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum When {
+pub(super) enum ColourChoice {
     /// On a terminal, unless NO_COLOR is set
     Auto,
     /// Always
@@ -72,58 +72,58 @@ pub(super) enum When {
     Never,
 }
 
-/// Which VM is to go where.
+/// Options of a move: hosts, addresses, and the measurements to make.
 #[cfg(feature = "libvirt")]
 #[derive(Debug, Args)]
 #[allow(clippy::struct_excessive_bools)] // flags of a command line
 pub(super) struct MoveOptions {
-    /// Libvirt URI of the host the VM runs on, such as qemu+ssh://root@hv1/system
+    /// libvirt URI of the source, the host that the VM runs on, such as qemu+ssh://root@hv1/system
     #[arg(long, value_name = "URI", requires = "to")]
     pub from: Option<String>,
-    /// Libvirt URI of the host it is to go to
+    /// libvirt URI of the destination
     #[arg(long, value_name = "URI", requires = "from")]
     pub to: Option<String>,
-    /// Address at the destination that takes the migration traffic; as libvirt would choose if not given
+    /// Address at the destination for the migration traffic; libvirt's choice if not given
     #[arg(long, value_name = "ADDRESS")]
     pub migrate_address: Option<std::net::IpAddr>,
-    /// How long to trace from the source host which of the guest's pages change, in whole seconds; longer is better, up
-    /// to what the migration takes. It costs at most 5 % of a core there. Where it is not possible (no root, encrypted
-    /// memory), QEMU's page sampling in several windows takes its place; 0 asks for that
+    /// Duration of the trace of the guest's dirty pages on the source host, in whole seconds; longer is better, up to the
+    /// duration of the migration. It takes at most 5 % of a core there. If a trace is not possible (no root, encrypted
+    /// memory), QEMU's page sampling in several windows is used instead; 0 asks for that
     #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=30))]
     pub trace_seconds: u32,
-    /// How long to watch the guest's UDP flows on the source host, in whole seconds, and the shortest window of page
-    /// sampling where there is no trace
+    /// Time to watch the guest's UDP flows on the source host, in whole seconds, and the shortest window of page
+    /// sampling if there is no trace
     #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=60))]
     pub dirty_window: u32,
-    /// How to look into the guest: agent, ssh://USER@HOST[:PORT], exec (the command that vmgate.yaml names for this
-    /// VM), ssh (the place named there) or none [default: what vmgate.yaml names for this VM, else agent].
+    /// Access to the guest: agent, ssh://USER@HOST[:PORT], exec (the command that vmgate.yaml names for this
+    /// VM), ssh (the address named there) or none [default: as vmgate.yaml says for this VM, else agent].
     /// libvirt marks a domain as tainted (custom-ga-command) when its guest agent is asked; only none, ssh and exec
     /// leave it unmarked, and with none every fact of the guest stays unknown
     #[arg(long, value_name = "WAY")]
     pub guest: Option<String>,
-    /// Also learn which processes of the guest dirty its memory, over ssh as root. It has a cost: every page that the
-    /// guest's processes write next takes one fault of about a microsecond, and a CRIU dump that is going on there is
+    /// Also measure which processes of the guest dirty its memory, over ssh as root. This has a cost: every page that the
+    /// guest's processes write next takes one fault of about a microsecond, and a CRIU dump that runs in the guest is
     /// disturbed
     #[arg(long)]
     pub attribute: bool,
-    /// Also try the migration path. For a moment the destination listens on a free migration port, which the source
-    /// connects to, and a few pings that may not be fragmented go both ways; that proves ports, MTU and round-trip time
+    /// Also test the migration path. For a moment the destination listens on a free migration port, to which the source
+    /// connects, and both send a few pings that may not be fragmented; this proves ports, MTU and round-trip time
     #[arg(long)]
     pub probe_path: bool,
-    /// Also measure what one TCP stream between the migration addresses carries, at no more than this rate and at most
-    /// half of the link where others use it, nine tenths where none do; implies --probe-path. Refused while a migration
+    /// Also measure the goodput of one TCP stream between the migration addresses, at no more than this rate and at most
+    /// half of the link if others use it, nine tenths if none do; implies --probe-path. Refused while a migration
     /// or backup runs on either host
     #[arg(long, value_name = "MIB_PER_S", value_parser = clap::value_parser!(u64).range(1..1_000_000))]
     pub measure_goodput: Option<u64>,
-    /// How long that stream lasts, in seconds, at most 30
+    /// Duration of that stream, in seconds, at most 30
     #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds, requires = "measure_goodput")]
     pub measure_seconds: Duration,
-    /// Also ask the VMs on either host that are the other end of a TCP connection, through their guest agents, how long
-    /// they bear silence: in the blackout it is their settings that decide. libvirt marks them as tainted for it
+    /// Also ask the VMs on both hosts that are peers of a TCP connection, through their guest agents, how long
+    /// they tolerate silence: during the blackout their settings decide. libvirt then marks those VMs as tainted
     #[arg(long)]
     pub ask_peers: bool,
-    /// Also ask QEMU's monitor what would block a migration. libvirt marks the domain as tainted (custom-monitor) for it,
-    /// until the VM is started anew
+    /// Also ask QEMU's monitor for migration blockers. libvirt then marks the domain as tainted (custom-monitor)
+    /// until the VM is restarted
     #[arg(long)]
     pub allow_monitor: bool,
 }
@@ -131,11 +131,16 @@ pub(super) struct MoveOptions {
 #[cfg(feature = "libvirt")]
 impl MoveOptions {
     /// What is to be collected for this move.
-    pub(super) fn request(&self, vm: &str, change: Change, session: &Session) -> Result<Request, Failure> {
+    pub(super) fn request(
+        &self,
+        vm: &str,
+        change: Change,
+        session: &Session,
+    ) -> Result<CollectRequest, Failure> {
         self.request_between(self.uris()?, vm, self.guest.as_deref(), self.migrate_address, change, session)
     }
 
-    /// What is to be collected for a move between these hosts. Of the options only those hold that say how to look.
+    /// Collection request for a move between these hosts. Only the options on how to collect are used.
     pub(super) fn request_between(
         &self,
         (from, to): (Uri, Uri),
@@ -144,8 +149,8 @@ impl MoveOptions {
         migrate_address: Option<std::net::IpAddr>,
         change: Change,
         session: &Session,
-    ) -> Result<Request, Failure> {
-        Ok(Request {
+    ) -> Result<CollectRequest, Failure> {
+        Ok(CollectRequest {
             vm: vm.to_owned(),
             source_probe: session.probe(&from)?,
             destination_probe: session.probe(&to)?,
@@ -155,7 +160,7 @@ impl MoveOptions {
             allow_monitor: self.allow_monitor,
             planned: Vec::new(),
             maintenance: session.maintenance(&to),
-            guest_way: session.guest_way(vm, guest)?,
+            guest_access: session.guest_access(vm, guest)?,
             from,
             to,
             migrate_address: migrate_address.map(|address| address.to_string()),
@@ -188,28 +193,28 @@ impl MoveOptions {
     }
 }
 
-/// What the operator wants of a move.
+/// Goals and limits of a move.
 #[derive(Debug, Args)]
 pub(super) struct Goals {
-    /// Id of the change this belongs to
+    /// Id of the change that the move belongs to
     #[arg(long, value_name = "ID")]
     pub change_id: Option<String>,
-    /// Longest silence of the guest that is acceptable, in seconds [default: 0.3]
+    /// Longest acceptable blackout of the guest, in seconds [default: 0.3]
     #[arg(long, value_name = "SECONDS", value_parser = positive)]
     pub longest_blackout: Option<f64>,
-    /// Longest duration of the migration that is acceptable, in seconds
+    /// Longest acceptable duration of the migration, in seconds
     #[arg(long, value_name = "SECONDS", value_parser = positive)]
     pub deadline: Option<f64>,
     /// Limit on the migration traffic, in MiB/s
     #[arg(long, value_name = "MIB_PER_S", value_parser = clap::value_parser!(u64).range(1..1_000_000))]
     pub bandwidth_limit: Option<u64>,
-    /// This move tries out a pair of hypervisor versions, on a VM that may be lost: no rehearsal is asked for before it
+    /// This move is a rehearsal for a pair of hypervisor versions, on a VM that may be lost: it needs no earlier rehearsal
     #[arg(long)]
     pub rehearsal: bool,
 }
 
 impl Goals {
-    /// Lays the goals that were given over `change`.
+    /// Replaces the goals in `change` by those that were given.
     pub(super) fn over(&self, change: Change) -> Change {
         Change {
             id: self.change_id.clone().or(change.id),

@@ -1,4 +1,4 @@
-//! Where reports, logs and failures go: reports to stdout or files, everything else to stderr.
+//! Output of reports, logs and failures: reports to stdout or files, everything else to stderr.
 
 use std::{
     fmt::Display,
@@ -14,7 +14,7 @@ use tracing_subscriber::{EnvFilter, fmt::time::SystemTime};
 
 use super::{
     Failure,
-    options::{Shared, When},
+    options::{ColourChoice, GlobalOptions},
 };
 #[cfg(feature = "libvirt")]
 use crate::audit::Audit;
@@ -22,28 +22,28 @@ use crate::report::{self, Format, ReportError, Style, Templates, visible_lines};
 use vmgate_facts::text::with_causes;
 use vmgate_verdict::{Baseline, ExitCode, Verdict};
 
-/// Which reports to write.
+/// Options of the reports to write.
 #[derive(Debug, Args)]
 pub(super) struct Reports {
-    /// Format of the report, and a file for it; may be repeated. Without a file it goes to stdout
+    /// Format of the report, and a file for it; may be repeated. Without a file the report goes to stdout
     #[arg(short = 'o', long = "output", value_name = "FORMAT[=PATH]", default_value = "table")]
-    targets: Vec<Target>,
-    /// Earlier report to hold this one against, as --output json or yaml wrote it: what is new, changed and fixed
+    targets: Vec<ReportTarget>,
+    /// Earlier report, written by --output json or yaml, to compare with: the report shows what is new, changed and fixed
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
-    /// Own template of the HTML report in place of the shipped one: page.html, move.html, style.css or script.js; may
+    /// Template of the HTML report that replaces the built-in one: page.html, move.html, style.css or script.js; may
     /// be repeated
     #[arg(long = "template", value_name = "FILE")]
     templates: Vec<PathBuf>,
 }
 
 #[derive(Debug, Clone)]
-struct Target {
+struct ReportTarget {
     format: Format,
     file: Option<PathBuf>,
 }
 
-impl FromStr for Target {
+impl FromStr for ReportTarget {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -56,15 +56,15 @@ impl FromStr for Target {
     }
 }
 
-/// Reports whose files could be opened. The files appear whole or not at all.
+/// Reports whose files could be opened. A file appears complete or not at all.
 pub(super) struct OpenReports {
     targets: Vec<(Format, Option<OpenFile>)>,
-    baseline: Option<Saved>,
+    baseline: Option<SavedReport>,
     templates: Templates,
 }
 
-/// A saved report as it was read: what is in it depends on the command.
-struct Saved {
+/// Bytes of a saved report: the command decides how they are parsed.
+struct SavedReport {
     name: String,
     bytes: Vec<u8>,
 }
@@ -75,10 +75,10 @@ pub(super) struct OpenFile {
 }
 
 impl Reports {
-    /// Makes sure that every report can be written, before anything is done that it would tell of.
+    /// Makes sure that every report can be written, before the work begins that it reports.
     pub(super) fn open(&self) -> Result<OpenReports, Failure> {
-        let open = |target: &Target| match &target.file {
-            Some(path) => Ok((target.format, Some(OpenFile::beside(path)?))),
+        let open = |target: &ReportTarget| match &target.file {
+            Some(path) => Ok((target.format, Some(OpenFile::draft_for(path)?))),
             None => Ok((target.format, None)),
         };
         Ok(OpenReports {
@@ -91,16 +91,16 @@ impl Reports {
 
 /// The verdicts of a saved report.
 pub(super) fn read_verdicts(file: &Path) -> Result<Vec<Verdict>, Failure> {
-    let Saved { name, bytes } = saved(file)?;
+    let SavedReport { name, bytes } = saved(file)?;
     vmgate_verdict::read(&name, &bytes).map_err(Failure::usage)
 }
 
-fn saved(file: &Path) -> Result<Saved, Failure> {
+fn saved(file: &Path) -> Result<SavedReport, Failure> {
     let bytes = fs::read(file).map_err(|error| unreadable(file, &error))?;
-    Ok(Saved { name: file.display().to_string(), bytes })
+    Ok(SavedReport { name: file.display().to_string(), bytes })
 }
 
-/// A saved report to hold later verdicts against.
+/// Baseline from a saved report, to compare later verdicts with.
 pub(super) fn read_baseline(file: &Path) -> Result<Baseline, Failure> {
     read_verdicts(file).map(Baseline::new)
 }
@@ -113,17 +113,17 @@ fn with_template(templates: Templates, file: &PathBuf) -> Result<Templates, Fail
 }
 
 impl OpenFile {
-    /// A draft beside `path`, so that it can take its place in one step.
-    pub(super) fn beside(path: &Path) -> Result<Self, Failure> {
+    /// Opens a draft next to `path`, which can replace it in one step.
+    pub(super) fn draft_for(path: &Path) -> Result<Self, Failure> {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         if path.is_dir() {
-            return Err(unwritable(path, &"it is a folder"));
+            return Err(unwritable(path, &"the path is a folder"));
         }
         let draft = NamedTempFile::new_in(folder).map_err(|error| unwritable(path, &error))?;
         Ok(Self { path: path.to_owned(), draft })
     }
 
-    /// Writes the whole text and puts the file in its place.
+    /// Writes the whole text and replaces the file by it.
     pub(super) fn finish_with(mut self, text: &str) -> Result<(), Failure> {
         self.draft.write_all(text.as_bytes()).map_err(|error| unwritable(&self.path, &error))?;
         self.finish()
@@ -135,7 +135,7 @@ impl OpenFile {
     }
 }
 
-/// A file of the user's that cannot be read.
+/// Failure for a user's file that cannot be read.
 pub(super) fn unreadable(path: &Path, why: &dyn Display) -> Failure {
     Failure::usage(format!("{}: cannot be read: {why}; check its name and permissions", path.display()))
 }
@@ -145,8 +145,8 @@ fn unwritable(path: &Path, why: &dyn Display) -> Failure {
 }
 
 impl OpenReports {
-    /// Writes every report of `verdicts` and says how to exit.
-    pub(super) fn write(self, verdicts: &[Verdict], shared: &Shared) -> Result<ExitCode, Failure> {
+    /// Writes every report of `verdicts` and returns the exit code.
+    pub(super) fn write(self, verdicts: &[Verdict], shared: &GlobalOptions) -> Result<ExitCode, Failure> {
         let compared = self.baseline.map(|saved| compared(verdicts, &saved)).transpose()?;
         let verdicts = compared.as_deref().unwrap_or(verdicts);
         let templates = self.templates;
@@ -159,14 +159,14 @@ impl OpenReports {
                 file.finish()?;
             } else {
                 let style = Style { templates: templates.clone(), ..style(shared) };
-                to_stdout(|out| report::write(format, verdicts, out, &style).map_err(of_sink))?;
+                to_stdout(|out| report::write(format, verdicts, out, &style).map_err(sink_error))?;
             }
         }
         Ok(ExitCode::of_all(verdicts))
     }
 }
 
-fn compared(verdicts: &[Verdict], saved: &Saved) -> Result<Vec<Verdict>, Failure> {
+fn compared(verdicts: &[Verdict], saved: &SavedReport) -> Result<Vec<Verdict>, Failure> {
     let baseline = Baseline::new(vmgate_verdict::read(&saved.name, &saved.bytes).map_err(Failure::usage)?);
     let mut verdicts = verdicts.to_vec();
     for verdict in &mut verdicts {
@@ -175,8 +175,8 @@ fn compared(verdicts: &[Verdict], saved: &Saved) -> Result<Vec<Verdict>, Failure
     Ok(verdicts)
 }
 
-/// What the sink said, so that a reader who has gone away is told from other trouble.
-fn of_sink(error: ReportError) -> io::Error {
+/// I/O error of the sink, so that a closed pipe can be told from other errors.
+fn sink_error(error: ReportError) -> io::Error {
     match error {
         ReportError::Write { source, .. } => source,
         template @ ReportError::Template(_) => io::Error::other(template),
@@ -190,10 +190,10 @@ impl OpenReports {
         self,
         audit: &mut Audit,
         verdicts: &[Verdict],
-        shared: &Shared,
+        shared: &GlobalOptions,
     ) -> Result<(), Failure> {
-        if let Some(Saved { name, bytes }) = &self.baseline {
-            audit.hold_against(&Audit::read(name, bytes).map_err(Failure::usage)?);
+        if let Some(SavedReport { name, bytes }) = &self.baseline {
+            audit.compare_with(&Audit::read(name, bytes).map_err(Failure::usage)?);
         }
         for (format, file) in self.targets {
             if let Some(mut file) = file {
@@ -204,14 +204,16 @@ impl OpenReports {
                 file.finish()?;
             } else {
                 let style = Style { templates: self.templates.clone(), ..style(shared) };
-                to_stdout(|out| report::write_audit(format, audit, verdicts, out, &style).map_err(of_sink))?;
+                to_stdout(|out| {
+                    report::write_audit(format, audit, verdicts, out, &style).map_err(sink_error)
+                })?;
             }
         }
         Ok(())
     }
 }
 
-/// Prints on stdout; a reader that has gone away is not an error.
+/// Prints on stdout; a closed pipe is not an error.
 pub(super) fn to_stdout(print: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failure> {
     let mut out = io::BufWriter::new(io::stdout().lock());
     match print(&mut out).and_then(|()| out.flush()) {
@@ -222,9 +224,9 @@ pub(super) fn to_stdout(print: impl FnOnce(&mut dyn Write) -> io::Result<()>) ->
     }
 }
 
-/// A bar for something of so many parts, on a terminal only.
+/// Progress bar over this number of parts, on a terminal only.
 #[cfg(feature = "libvirt")]
-pub(super) fn progress(shared: &Shared, parts: u64, what: &'static str) -> indicatif::ProgressBar {
+pub(super) fn progress(shared: &GlobalOptions, parts: u64, what: &'static str) -> indicatif::ProgressBar {
     if shared.quiet || !io::stderr().is_terminal() {
         return indicatif::ProgressBar::hidden();
     }
@@ -236,19 +238,19 @@ pub(super) fn progress(shared: &Shared, parts: u64, what: &'static str) -> indic
     bar
 }
 
-/// Whether stdout takes colour.
-pub(super) fn colours_stdout(shared: &Shared) -> bool {
+/// True if reports on stdout are coloured.
+pub(super) fn colours_stdout(shared: &GlobalOptions) -> bool {
     match shared.color {
-        When::Always => true,
-        When::Never => false,
-        When::Auto => {
+        ColourChoice::Always => true,
+        ColourChoice::Never => false,
+        ColourChoice::Auto => {
             io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
         }
     }
 }
 
-/// How reports on stdout are to look.
-pub(super) fn style(shared: &Shared) -> Style {
+/// Style of reports on stdout.
+pub(super) fn style(shared: &GlobalOptions) -> Style {
     let terminal = io::stdout().is_terminal();
     let colour = colours_stdout(shared);
     let width = terminal_size::terminal_size().filter(|_| terminal).map(|(width, _)| usize::from(width.0));
@@ -256,23 +258,23 @@ pub(super) fn style(shared: &Shared) -> Style {
     Style { colour, verbose: shared.verbose > 0, width: width.unwrap_or(defaults.width), ..defaults }
 }
 
-/// Says on stderr how a command went, unless `-q` was given.
+/// Prints a message on stderr, unless `-q` was given.
 #[cfg(feature = "libvirt")]
-pub(super) fn say(shared: &Shared, text: &str) {
+pub(super) fn say(shared: &GlobalOptions, text: &str) {
     if !shared.quiet {
         let _ = writeln!(io::stderr(), "vmgate: {}", visible_lines(text));
     }
 }
 
-/// Says on stderr why a command could not be carried out.
+/// Prints a failure on stderr.
 pub(super) fn say_failure(failure: &Failure) {
     let _ = writeln!(io::stderr(), "vmgate: {}", visible_lines(failure.text.trim_end()));
 }
 
-/// Standard error for the log: an event may hold a text that came out of a guest.
-struct Harmless;
+/// Standard error for the log, with control characters escaped: an event may hold text from a guest.
+struct EscapedStderr;
 
-impl Write for Harmless {
+impl Write for EscapedStderr {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         io::stderr().write_all(visible_lines(&String::from_utf8_lossy(bytes)).as_bytes())?;
         Ok(bytes.len())
@@ -283,8 +285,8 @@ impl Write for Harmless {
     }
 }
 
-/// Starts the log on stderr: warnings, or more with `-v`, or what VMGATE_LOG asks for.
-pub(super) fn start_log(shared: &Shared) {
+/// Starts the log on stderr: warnings, or more with `-v`, or as VMGATE_LOG says.
+pub(super) fn start_log(shared: &GlobalOptions) {
     let level = match (shared.quiet, shared.verbose) {
         (true, _) => "error",
         (false, 0) => "warn",
@@ -294,8 +296,8 @@ pub(super) fn start_log(shared: &Shared) {
     let filter = EnvFilter::try_from_env("VMGATE_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(|| Harmless)
-        .with_ansi(io::stderr().is_terminal() && shared.color != When::Never)
+        .with_writer(|| EscapedStderr)
+        .with_ansi(io::stderr().is_terminal() && shared.color != ColourChoice::Never)
         .with_target(false)
         .with_timer(SystemTime)
         .init();

@@ -1,4 +1,4 @@
-//! `vmgate probe`: the questions of the on-host program, asked of this machine.
+//! `vmgate probe`: facts of the host or guest that it runs on. Reads only.
 
 use std::{io, time::Duration};
 
@@ -21,7 +21,7 @@ pub(super) struct Probe {
 enum Subject {
     /// This hypervisor host: interfaces, routes, shapers, storage, firewall, certificates, memory, load, clock
     ///
-    /// Reads only. What it may not see is unknown with the reason, and the rest is told. It needs: for the VM's process,
+    /// Reads only. Action it may not see is unknown with the reason, and the rest is told. It needs: for the VM's process,
     /// root or QEMU's own user (ptrace access to /proc/PID/exe); for the firewall's chains, CAP_NET_ADMIN; for the migration
     /// ports and certificates, to read /etc/libvirt/qemu.conf and /etc/pki, which packages give to root alone. Everything
     /// else any user may read: /proc, /sys and the kernel's routes and qdiscs by netlink.
@@ -36,16 +36,16 @@ enum Subject {
     },
     /// The guest this runs in: kernel settings, sockets, processes
     Guest {
-        /// Also trace for so long which processes dirty memory; each page that they write next costs a fault
+        /// Also trace for this time which processes dirty memory; each page that they write next takes a page fault
         #[arg(long, value_name = "SECONDS", value_parser = seconds)]
         attribute: Option<Duration>,
     },
-    /// The UDP flows on interfaces of VMs on this host; needs CAP_NET_RAW, and CAP_BPF to let the kernel count
+    /// UDP flows on interfaces of VMs on this host; needs CAP_NET_RAW, and CAP_BPF for counting in the kernel
     Flows {
-        /// The VM's interfaces, as `virsh domiflist` names them
+        /// Interfaces of the VM, as `virsh domiflist` names them
         #[arg(required = true, value_name = "IFACE")]
         interfaces: Vec<String>,
-        /// How long to watch
+        /// Time to watch, in seconds
         #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
         seconds: Duration,
     },
@@ -90,7 +90,7 @@ impl Probe {
     }
 }
 
-/// A share of one core, up to half of it.
+/// Parses a share of one core, up to half of it.
 pub(super) fn core_ratio(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(ratio) if (0.001..=0.5).contains(&ratio) => Ok(ratio),

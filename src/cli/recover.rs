@@ -1,24 +1,24 @@
-//! `vmgate recover`: ends the moves that a crash left behind.
+//! `vmgate recover`: finishes the moves that a crash left behind.
 
 use clap::Args;
 
-use super::{Failure, options::Shared, output, session::Session};
-use vmgate_execute::{Recovered, recover};
-use vmgate_ledger::{Ledger, Place};
+use super::{Failure, options::GlobalOptions, output, session::Session};
+use vmgate_execute::{RecoveredRun, recover};
+use vmgate_ledger::{Ledger, LedgerUrl};
 use vmgate_verdict::ExitCode;
 
 #[derive(Debug, Args)]
 pub(super) struct Recover {
-    /// Also end moves that began on another machine: only when vmgate no longer runs there
+    /// Also finish moves that began on another machine: only if vmgate no longer runs there
     #[arg(long)]
     elsewhere: bool,
 }
 
 impl Recover {
-    pub(super) fn run(&self, shared: &Shared) -> Result<ExitCode, Failure> {
+    pub(super) fn run(&self, shared: &GlobalOptions) -> Result<ExitCode, Failure> {
         let session = Session::open(shared)?;
         let place = session.ledger_for_moves()?;
-        if matches!(&place, Place::File(path) if !path.exists()) {
+        if matches!(&place, LedgerUrl::File(path) if !path.exists()) {
             output::to_stdout(|out| writeln!(out, "nothing to recover: there is no ledger {place}"))?;
             return Ok(ExitCode::Go);
         }
@@ -30,11 +30,11 @@ impl Recover {
             }
             recovered.iter().try_for_each(|one| writeln!(out, "{}", words(one)))
         })?;
-        Ok(ExitCode::worst(recovered.iter().map(|one| one.fate.exit())))
+        Ok(ExitCode::worst(recovered.iter().map(|one| one.result.exit())))
     }
 }
 
-fn words(one: &Recovered) -> String {
-    let stands = if one.fate.is_end() { "has ended" } else { "stays open" };
-    format!("{}: {} (run {} {stands})", one.vm, one.fate, one.run)
+fn words(one: &RecoveredRun) -> String {
+    let stands = if one.result.is_end() { "has ended" } else { "stays open" };
+    format!("{}: {} (run {} {stands})", one.vm, one.result, one.run)
 }

@@ -1,23 +1,23 @@
-//! `vmgate report`: a saved verdict, written again in other formats.
+//! `vmgate report`: writes a saved verdict in other formats.
 
 use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Failure, options::Shared, output};
+use super::{Failure, options::GlobalOptions, output};
 use vmgate_verdict::ExitCode;
 
 #[derive(Debug, Args)]
 pub(super) struct Report {
-    /// Verdict as --output json or yaml wrote it
+    /// Verdict, written by --output json or yaml
     file: PathBuf,
     #[command(flatten)]
     reports: output::Reports,
 }
 
 impl Report {
-    /// Ends with the code of the verdict, so that a pipeline may look at it again.
-    pub(super) fn run(&self, shared: &Shared) -> Result<ExitCode, Failure> {
+    /// Returns the exit code of the verdict, so that a pipeline can use it again.
+    pub(super) fn run(&self, shared: &GlobalOptions) -> Result<ExitCode, Failure> {
         let verdicts = output::read_verdicts(&self.file)?;
         self.reports.open()?.write(&verdicts, shared)
     }

@@ -1,9 +1,9 @@
-//! `vmgate rules`: what the rules are, what they can name, and whether they hold what they promise.
+//! `vmgate rules`: lists, explains, lints and tests the rules, and prints schemas and the facts that rules can name.
 
 use clap::{Args, Subcommand};
 use schemars::schema_for;
 
-use super::{Failure, options::Shared, output, session::Session};
+use super::{Failure, options::GlobalOptions, output, session::Session};
 use crate::{audit::Audit, config, fleet::inventory};
 use vmgate_documents::{Problem, Problems, closest};
 use vmgate_judge::{InvalidPolicy, Policy, change};
@@ -13,26 +13,26 @@ use vmgate_verdict::ExitCode;
 #[derive(Debug, Args)]
 pub(super) struct Rules {
     #[command(subcommand)]
-    what: What,
+    action: Action,
 }
 
 #[derive(Debug, Subcommand)]
-enum What {
+enum Action {
     /// List the rules by step
     List,
-    /// Explain a rule: why, what to do, and the parameters that hold
+    /// Explain a rule: its reason, the remedy, and its parameters with their values
     Show {
         /// Id of the rule
         id: String,
     },
-    /// Look for rules and catalogues whose text does not serve the reader
+    /// Check the texts of rules and catalogues for style
     Lint,
     /// Run the tests beside the rules and catalogues
     Test {
-        /// Only rules, or cases written `id: case`, and catalogues whose name contains this
+        /// Only rules, cases (written `id: case`) and catalogues with this text in their name
         #[arg(long, value_name = "PATTERN")]
         run: Option<String>,
-        /// Show what was expected beside what came
+        /// Show expected and actual results side by side
         #[arg(long)]
         diff: bool,
     },
@@ -54,28 +54,28 @@ enum What {
 }
 
 impl Rules {
-    pub(super) fn run(&self, shared: &Shared) -> Result<ExitCode, Failure> {
+    pub(super) fn run(&self, shared: &GlobalOptions) -> Result<ExitCode, Failure> {
         let session = Session::open(shared)?;
         match &self.what {
-            What::List => list(&some_rules(&session)?.pack),
-            What::Show { id } => show(&session.policy()?.pack, id),
-            What::Lint => lint(&some_rules(&session)?, output::colours_stdout(shared)),
-            What::Test { run, diff } => tests(&session, run.as_deref(), *diff),
-            What::Schema { name } => schema(name.as_deref()),
-            What::Facts { markdown: true, .. } => print(&vmgate_rules::facts_markdown()),
-            What::Facts { path, .. } => {
+            Action::List => list(&some_rules(&session)?.pack),
+            Action::Show { id } => show(&session.policy()?.pack, id),
+            Action::Lint => lint(&some_rules(&session)?, output::colours_stdout(shared)),
+            Action::Test { run, diff } => tests(&session, run.as_deref(), *diff),
+            Action::Schema { name } => schema(name.as_deref()),
+            Action::Facts { markdown: true, .. } => print(&vmgate_rules::facts_markdown()),
+            Action::Facts { path, .. } => {
                 print(&vmgate_rules::facts_reference(path.as_deref()).map_err(Failure::usage)?)
             }
-            What::Reference => print(&vmgate_rules::rules_reference(&some_rules(&session)?.pack)),
+            Action::Reference => print(&vmgate_rules::rules_reference(&some_rules(&session)?.pack)),
         }
     }
 }
 
-/// The rules that the options ask for; nothing is done with none, and that is said.
+/// The rules that the options select; a failure if there are none.
 fn some_rules(session: &Session) -> Result<Policy, Failure> {
     let policy = session.policy()?;
     if policy.pack.rules().is_empty() {
-        let text = "no rule is loaded: leave --no-builtin-rules out, or name a folder of rules with --rules"
+        let text = "no rule is loaded: leave out --no-builtin-rules, or give a folder of rules with --rules"
             .to_owned();
         return Err(Failure { exit: ExitCode::NothingEvaluated, text });
     }
@@ -95,7 +95,7 @@ fn show(pack: &Pack, id: &str) -> Result<ExitCode, Failure> {
     }
     let like = closest(id, pack.rules().iter().map(|rule| &*rule.id));
     let hint = like.map_or_else(
-        || "`vmgate rules list` shows the ids".to_owned(),
+        || "`vmgate rules list` lists the ids".to_owned(),
         |like| format!("did you mean `{like}`?"),
     );
     Err(Failure::usage(format!("there is no rule `{id}`; {hint}")))
@@ -110,10 +110,7 @@ fn lint(policy: &Policy, colour: bool) -> Result<ExitCode, Failure> {
     let text: String =
         problems.iter().flat_map(|problem| [problem.render(colour), "\n\n".to_owned()]).collect();
     print(&text)?;
-    Err(Failure::usage(format!(
-        "{} findings of style: each names above what would serve the reader",
-        problems.len()
-    )))
+    Err(Failure::usage(format!("{} findings of style: each one above says what to change", problems.len())))
 }
 
 fn tests(session: &Session, pattern: Option<&str>, diff: bool) -> Result<ExitCode, Failure> {

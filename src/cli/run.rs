@@ -1,4 +1,4 @@
-//! `vmgate run`: a change, carried out by as many runners as are started for it, over one ledger.
+//! `vmgate run`: a runner of a campaign, which executes a change together with all other runners over one ledger.
 
 use std::{
     path::PathBuf,
@@ -15,15 +15,15 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::{
     Failure,
-    migrate::{Desk, Opened, Order, orders},
-    options::{self, MoveOptions, Shared},
+    migrate::{GateResult, MoveContext, MoveOrder, move_orders},
+    options::{self, GlobalOptions, MoveOptions},
     output,
     session::{Session, read_change},
 };
-use vmgate_collect::ready;
+use vmgate_collect::host_versions;
 use vmgate_execute::{
-    Fate, Hosts, Undone,
-    campaign::{Ending, Mover, Runner, RunnerError, Settings, Summary, uptime_seconds},
+    RecoveryResult, Hosts, MoveFailure,
+    campaign::{CampaignEnd, Mover, Runner, RunnerError, RunnerSettings, RunSummary, uptime_seconds},
 };
 use vmgate_judge::change::ChangeFile;
 use vmgate_ledger::{Ledger, campaign::Released};
@@ -31,65 +31,66 @@ use vmgate_verdict::ExitCode;
 
 #[derive(Debug, Args)]
 pub(super) struct Run {
-    /// The change to carry out. Runners that are started for the same file share its moves
+    /// Change file to execute. Runners that are started for the same file share its moves
     #[arg(long, value_name = "FILE")]
     change: PathBuf,
     #[command(flatten)]
     look: MoveOptions,
-    /// Moves that this runner makes at once
+    /// Number of concurrent moves of this runner
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
     jobs: u16,
-    /// How often a move is tried
+    /// Number of attempts for a move
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=10))]
     attempts: u32,
-    /// Wait before a move is tried again; doubled each time
+    /// Time before a move is tried again, in seconds; doubled each time
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = options::seconds)]
     backoff: Duration,
-    /// How long a runner may be silent before others take its moves over, from 10 s: the same for all runners of a change
+    /// Longest silence of a runner before others take its moves over, at least 10 s: the same for all runners of a change
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = lease)]
     lease: Duration,
-    /// Warnings keep a VM where it is
+    /// Do not migrate a VM on warnings
     #[arg(long)]
     strict: bool,
 }
 
-/// Moves VMs of a change.
-struct Live<'a> {
-    desk: &'a Desk<'a>,
-    orders: &'a [Order<'a>],
+/// Executes the moves of a change on live hosts.
+struct LiveMover<'a> {
+    context: &'a MoveContext<'a>,
+    orders: &'a [MoveOrder<'a>],
     change: &'a ChangeFile,
     timeout: Duration,
 }
 
 impl Run {
-    pub(super) fn run(&self, shared: &Shared) -> Result<ExitCode, Failure> {
+    pub(super) fn run(&self, shared: &GlobalOptions) -> Result<ExitCode, Failure> {
         let session = Session::open(shared)?;
         let change = read_change(&self.change)?;
         let policy = session.policy()?.and_waivers(change.waivers.clone());
         let driver = vmgate_execute::driver();
         let name = format!("{}-{}-{}", driver.machine, driver.pid, driver.started_ticks);
-        let ledger = Ledger::open(session.ledger_for_moves()?).map_err(Failure::failed)?.of_runner(&name);
+        let ledger = Ledger::open(session.ledger_for_moves()?).map_err(Failure::failed)?.for_runner(&name);
         let (drain, stop) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-        let desk = Desk::of_runner(ledger, Arc::clone(&stop), &session);
-        let orders = orders(&change, &policy, &self.look, self.strict, &session)?;
-        heed_signals(&drain, &stop)?;
-        let mover = Live { desk: &desk, orders: &orders, change: &change, timeout: session.timeout() };
+        let context = MoveContext::for_runner(ledger, Arc::clone(&stop), &session);
+        let orders = move_orders(&change, &policy, &self.look, self.strict, &session)?;
+        handle_signals(&drain, &stop)?;
+        let mover =
+            LiveMover { context: &context, orders: &orders, change: &change, timeout: session.timeout() };
         let runner = Runner {
-            ledger: desk.ledger(),
+            ledger: context.ledger(),
             change: &change,
             mover: &mover,
             name,
             driver,
-            settings: Settings {
+            settings: RunnerSettings {
                 jobs: self.jobs.into(),
                 attempts: self.attempts,
                 lease_seconds: self.lease.as_secs_f64(),
                 backoff_seconds: self.backoff.as_secs_f64(),
-                ..Settings::default()
+                ..RunnerSettings::default()
             },
             drain,
             stop,
-            tell: &say_once(shared),
+            on_progress: &say_once(shared),
         };
         let summary = runner.run();
         let state = super::campaign::read(desk.ledger(), &change.digest.to_string())?;
@@ -105,29 +106,29 @@ impl Run {
 }
 
 /// The worst that became of a move; 30 where some were not begun.
-fn exit(summary: &Summary, state: &vmgate_execute::campaign::State) -> ExitCode {
+fn exit(summary: &RunSummary, state: &vmgate_execute::campaign::CampaignState) -> ExitCode {
     use vmgate_execute::campaign::TaskState;
     let failed = state.tasks.iter().filter_map(|task| match &task.state {
         TaskState::Failed { exit, .. } => Some(*exit),
         _ => None,
     });
     let rest = match summary.ending {
-        Some(Ending::Complete) => ExitCode::Go,
+        Some(CampaignEnd::Complete) => ExitCode::Go,
         _ => ExitCode::NotFinished,
     };
     ExitCode::worst(failed.chain([rest]).collect::<Vec<_>>())
 }
 
-/// A lease that beats fit into.
+/// Parses a lease, which must be long enough for several heartbeats.
 fn lease(text: &str) -> Result<Duration, String> {
     options::seconds(text).and_then(|lease| match lease.as_secs() {
         10.. => Ok(lease),
-        _ => Err("a lease lasts 10 s or more: one that is lost aborts migrations".to_owned()),
+        _ => Err("a lease must be 10 s or more, because a lost lease aborts migrations".to_owned()),
     })
 }
 
-/// What waits says the same again and again: it is told once.
-fn say_once(shared: &Shared) -> impl Fn(&str) + Sync {
+/// Prints a message only if it differs from the one before.
+fn say_once(shared: &GlobalOptions) -> impl Fn(&str) + Sync {
     let last = std::sync::Mutex::new(String::new());
     move |text: &str| {
         let mut last = last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -139,7 +140,7 @@ fn say_once(shared: &Shared) -> impl Fn(&str) + Sync {
 }
 
 /// The first signal lets the moves under way end and begins no other; the second aborts them.
-fn heed_signals(drain: &Arc<AtomicBool>, stop: &Arc<AtomicBool>) -> Result<(), Failure> {
+fn handle_signals(drain: &Arc<AtomicBool>, stop: &Arc<AtomicBool>) -> Result<(), Failure> {
     let catch = |flag: &Arc<AtomicBool>| {
         [SIGINT, SIGTERM, SIGHUP]
             .into_iter()
@@ -151,7 +152,7 @@ fn heed_signals(drain: &Arc<AtomicBool>, stop: &Arc<AtomicBool>) -> Result<(), F
         while !drain.load(Ordering::Relaxed) {
             thread::sleep(Duration::from_millis(100));
         }
-        // From here on a signal means more.
+        // From here on a signal aborts the moves.
         for signal in [SIGINT, SIGTERM, SIGHUP] {
             if let Err(error) = signal_hook::flag::register(signal, Arc::clone(&stop)) {
                 tracing::warn!("a second Ctrl-C cannot be caught: {error}");
@@ -161,36 +162,36 @@ fn heed_signals(drain: &Arc<AtomicBool>, stop: &Arc<AtomicBool>) -> Result<(), F
     Ok(())
 }
 
-impl Live<'_> {
+impl LiveMover<'_> {
     /// What is refused may be done already, by a runner that was counted out in the middle of it.
-    fn refused(&self, order: &Order, hosts: &Hosts, failure: Failure) -> Released {
+    fn refused(&self, order: &MoveOrder, hosts: &Hosts, failure: Failure) -> ClaimResult {
         match vmgate_execute::has_moved(self.desk.ledger(), self.change.digest, &order.vm, hosts) {
-            Ok(true) => Released::Done,
+            Ok(true) => ClaimResult::Done,
             Ok(false) | Err(_) => Self::again(failure),
         }
     }
 
-    fn again(failure: Failure) -> Released {
-        Released::Again { why: failure.text, exit: failure.exit, after_seconds: 0.0 }
+    fn again(failure: Failure) -> ClaimResult {
+        ClaimResult::Again { why: failure.text, exit: failure.exit, after_seconds: 0.0 }
     }
 }
 
-impl Mover for Live<'_> {
-    /// The desk has the runner's own flag that aborts.
-    fn make(&self, at: usize, _: &AtomicBool) -> Released {
+impl Mover for LiveMover<'_> {
+    /// Uses the abort flag in the move context, which is the runner's own.
+    fn make(&self, at: usize, _: &AtomicBool) -> ClaimResult {
         let Some(order) = self.orders.get(at) else {
-            return Released::Failed {
+            return ClaimResult::Failed {
                 why: "the change has no such move".to_owned(),
                 exit: ExitCode::Internal,
             };
         };
         let began = uptime_seconds();
-        let hosts = self.desk.hosts(order);
-        let (pass, earlier) = match self.desk.gate(order) {
-            (Opened::Pass(pass), earlier) => (*pass, earlier),
-            (Opened::Refused(failure, _), _) => return self.refused(order, &hosts, failure),
+        let hosts = self.context.hosts(order);
+        let (pass, verdict_facts) = match self.context.gate(order) {
+            (GateResult::Pass(pass), verdict_facts) => (*pass, verdict_facts),
+            (GateResult::Refused(failure, _), _) => return self.refused(order, &hosts, failure),
         };
-        let made = self.desk.carry_out(order, &hosts, pass, earlier, &mut |event| {
+        let made = self.context.carry_out(order, &hosts, pass, verdict_facts, &mut |event| {
             tracing::debug!("{}, {:.0} s: {event:?}", order.vm, uptime_seconds() - began);
         });
         let made = match made {
@@ -198,18 +199,18 @@ impl Mover for Live<'_> {
             Err(failure) => return Self::again(failure),
         };
         match made {
-            Ok(_) => Released::Done,
-            Err(Undone::Busy(refusal)) => Released::Busy { why: refusal.to_string() },
+            Ok(_) => ClaimResult::Done,
+            Err(MoveFailure::Busy(refusal)) => ClaimResult::Busy { why: refusal.to_string() },
             Err(undone) if undone.exit() == ExitCode::OperatorNeeded => {
-                Released::Failed { why: undone.to_string(), exit: undone.exit() }
+                ClaimResult::Failed { why: undone.to_string(), exit: undone.exit() }
             }
             Err(undone) => Self::again(Failure { exit: undone.exit(), text: undone.to_string() }),
         }
     }
 
-    fn take_over(&self, at: usize) -> Released {
+    fn take_over(&self, at: usize) -> ClaimResult {
         let Some(order) = self.orders.get(at) else {
-            return Released::Failed {
+            return ClaimResult::Failed {
                 why: "the change has no such move".to_owned(),
                 exit: ExitCode::Internal,
             };
@@ -222,12 +223,12 @@ impl Mover for Live<'_> {
             &hosts,
             self.timeout,
         ) {
-            Ok(Fate::Ended { moved: true, .. }) => Released::Done,
-            Ok(Fate::Ended { host, .. }) => Self::again(Failure {
+            Ok(RecoveryResult::Ended { moved: true, .. }) => ClaimResult::Done,
+            Ok(RecoveryResult::Ended { host, .. }) => Self::again(Failure {
                 exit: ExitCode::NotFinished,
-                text: format!("its runner was lost; it runs on {host}, where it was"),
+                text: format!("its runner was lost; the VM still runs on {host}"),
             }),
-            Ok(fate) => Released::Failed {
+            Ok(fate) => ClaimResult::Failed {
                 why: format!("its runner was lost; {fate}"),
                 exit: ExitCode::OperatorNeeded,
             },
@@ -241,12 +242,12 @@ impl Mover for Live<'_> {
         let name = wave.map_or("", |wave| wave.name.as_str());
         if wait_for.versions == vmgate_judge::change::Versions::default() {
             return Err(format!(
-                "the hosts that `{name}` waits for are empty: when their maintenance is over, `vmgate campaign open {}`",
+                "the hosts that `{name}` waits for are empty: when their maintenance is done, run `vmgate campaign open {}`",
                 self.change.id
             ));
         }
         wait_for.hosts.iter().try_for_each(|host| {
-            ready::ready(host, &wait_for.versions, self.timeout)
+            host_versions::check(host, &wait_for.versions, self.timeout)
                 .map_err(|why| format!("`{name}` waits: {why}"))
         })
     }

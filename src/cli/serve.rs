@@ -1,4 +1,4 @@
-//! `vmgate serve`: a campaign as a page, to be read in a browser and by Prometheus.
+//! `vmgate serve`: a read-only page of a campaign for browsers, and metrics for Prometheus.
 
 use std::{
     fs,
@@ -13,24 +13,24 @@ use std::{
 use clap::Args;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use super::{Failure, campaign, options::Shared, output};
-use crate::serve::Page;
+use super::{Failure, campaign, options::GlobalOptions, output};
+use crate::serve::StatusServer;
 use vmgate_verdict::ExitCode;
 
 #[derive(Debug, Args)]
 pub(super) struct Serve {
     /// Id of the change; the newest campaign of the ledger if none is given
     change: Option<String>,
-    /// Where to listen; others than this machine are let in only with a token
+    /// Address to listen on; other addresses than loopback need a token
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8480")]
     listen: SocketAddr,
-    /// File with the token that readers must have: as a bearer token, or as the password of any user
+    /// File with the token that readers must send: as a bearer token, or as the password of any user
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
 }
 
 impl Serve {
-    pub(super) fn run(&self, shared: &Shared) -> Result<ExitCode, Failure> {
+    pub(super) fn run(&self, shared: &GlobalOptions) -> Result<ExitCode, Failure> {
         let token = self.token_file.as_ref().map(|file| {
             fs::read_to_string(file)
                 .map_err(|error| Failure::usage(format!("{}: cannot be read: {error}", file.display())))
@@ -38,7 +38,7 @@ impl Serve {
         let token = token.transpose()?;
         let ledger = campaign::open(shared)?;
         let campaign = campaign::find(&ledger, self.change.as_deref())?;
-        let page = Page::open(self.listen, token.as_deref().map(str::trim), ledger, &campaign)
+        let page = StatusServer::open(self.listen, token.as_deref().map(str::trim), ledger, &campaign)
             .map_err(Failure::usage)?;
         let stop = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM, SIGHUP] {

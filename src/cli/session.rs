@@ -1,4 +1,4 @@
-//! What the options and vmgate.yaml together ask for: rules, waivers, time, limits.
+//! Session: the settings of a command from options and vmgate.yaml together: rules, waivers, time, limits.
 
 #[cfg(feature = "libvirt")]
 use std::env;
@@ -7,7 +7,7 @@ use std::{fs, path::Path, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{Failure, options::Shared, output};
+use super::{Failure, options::GlobalOptions, output};
 use crate::config::Config;
 #[cfg(feature = "libvirt")]
 use crate::config::HostConfig;
@@ -26,20 +26,20 @@ use vmgate_rules::RuleSource;
 use vmgate_verdict::Verdict;
 use vmgate_verdict::Waivers;
 
-/// Holds the private key in PEM where no file is named.
+/// Environment variable with the private key in PEM, used if no file is named.
 pub(super) const KEY_VARIABLE: &str = "VMGATE_SIGNING_KEY";
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Options and configuration, brought together: what an option says goes before what the file says.
+/// Options and configuration together: an option takes precedence over the file.
 pub(super) struct Session<'a> {
-    pub(super) shared: &'a Shared,
+    pub(super) shared: &'a GlobalOptions,
     pub(super) config: Config,
 }
 
 impl<'a> Session<'a> {
     /// Reads the configuration.
-    pub(super) fn open(shared: &'a Shared) -> Result<Self, Failure> {
+    pub(super) fn open(shared: &'a GlobalOptions) -> Result<Self, Failure> {
         let config = Config::load(shared.config.as_deref()).map_err(Failure::usage)?;
         Ok(Self { shared, config })
     }
@@ -60,23 +60,23 @@ impl<'a> Session<'a> {
     }
 
     /// Where the ledger is, if that is said.
-    pub(super) fn ledger_place(&self) -> Option<Place> {
+    pub(super) fn ledger_place(&self) -> Option<LedgerUrl> {
         self.shared.ledger.clone().or_else(|| self.config.ledger.clone())
     }
 
     /// Where the ledger is that moves are written down in: there is always one.
-    pub(super) fn ledger_for_moves(&self) -> Result<Place, Failure> {
+    pub(super) fn ledger_for_moves(&self) -> Result<LedgerUrl, Failure> {
         if let Some(place) = self.ledger_place() {
             return Ok(place);
         }
         let state = env::var_os("XDG_STATE_HOME").filter(|folder| !folder.is_empty()).map(PathBuf::from);
         let home = || env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
         state.or_else(home).map(|folder| folder.join("vmgate/ledger.db").into()).ok_or_else(|| {
-            Failure::usage("there is no ledger: name one with --ledger PLACE, or `ledger:` in vmgate.yaml")
+            Failure::usage("no ledger is known: give one with --ledger PLACE, or `ledger:` in vmgate.yaml")
         })
     }
 
-    /// The facts with what the ledger knows of earlier moves and of this VM, where one is named.
+    /// The facts with the ledger's history of earlier moves and of this VM, if a ledger is named.
     #[cfg(feature = "libvirt")]
     pub(super) fn with_history(&self, mut facts: Facts) -> Result<Facts, Failure> {
         if let Some(ledger) = self.ledger()? {
@@ -94,7 +94,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// The way to a host's probe that the configuration names for it.
+    /// Transport to the probe on a host, if the configuration names one.
     #[cfg(feature = "libvirt")]
     pub(super) fn probe(&self, uri: &Uri) -> Result<Option<Transport>, Failure> {
         let Some(host) = uri.host.as_ref() else { return Ok(None) };
@@ -102,13 +102,13 @@ impl<'a> Session<'a> {
         probe_way(host, config)
     }
 
-    /// Why the configuration says that a host is not to be given VMs.
+    /// Reason in the configuration against placing VMs on a host; `None` if there is none.
     #[cfg(feature = "libvirt")]
     pub(super) fn maintenance(&self, uri: &Uri) -> Option<String> {
         self.config.hosts.get(uri.host.as_ref()?)?.maintenance.clone()
     }
 
-    /// The way to a shell on a host: the command that the configuration names for it, else ssh, else here.
+    /// Shell on a host: the command in the configuration, else ssh, else the local shell.
     pub(super) fn shell(&self, uri: &Uri) -> Result<HostShell, Failure> {
         let config = uri.host.as_ref().and_then(|host| Some((host, self.config.hosts.get(host)?)));
         let Some((host, config)) = config else { return Ok(HostShell::for_uri(uri)) };
@@ -119,7 +119,7 @@ impl<'a> Session<'a> {
         ssh_target(target, &format!("hosts.{host}.ssh")).map(HostShell::Ssh)
     }
 
-    /// The key to sign verdicts with: the one that the environment holds, else the one that the configuration names.
+    /// Private key that signs verdicts: from the environment, else from the file in the configuration.
     #[cfg(feature = "libvirt")]
     pub(super) fn signing_key(&self) -> Result<Option<PrivateKey>, Failure> {
         if let Ok(pem) = env::var(KEY_VARIABLE) {
@@ -132,15 +132,15 @@ impl<'a> Session<'a> {
         PrivateKey::from_pem(&file.display().to_string(), &pem).map(Some).map_err(Failure::usage)
     }
 
-    /// The way into a VM's guest: what the option says, else what the configuration names, else the agent.
+    /// Access to a VM's guest: by the option, else by the configuration, else the agent.
     #[cfg(feature = "libvirt")]
-    pub(super) fn guest_way(&self, vm: &str, option: Option<&str>) -> Result<GuestWay, Failure> {
+    pub(super) fn guest_access(&self, vm: &str, option: Option<&str>) -> Result<GuestAccess, Failure> {
         let config = self.config.guests.get(vm);
-        let exec = config.and_then(|config| config.exec.clone()).map(GuestWay::Exec);
+        let exec = config.and_then(|config| config.exec.clone()).map(GuestAccess::Exec);
         let ssh = || {
             let target = config.and_then(|config| config.ssh.as_deref());
             target
-                .map(|target| ssh_target(target, &format!("guests.{vm}.ssh")).map(GuestWay::Ssh))
+                .map(|target| ssh_target(target, &format!("guests.{vm}.ssh")).map(GuestAccess::Ssh))
                 .transpose()
         };
         let not_named = |what: &str| {
@@ -148,18 +148,20 @@ impl<'a> Session<'a> {
         };
         match option {
             None => Ok(exec.map_or_else(ssh, |exec| Ok(Some(exec)))?.unwrap_or_default()),
-            Some("agent") => Ok(GuestWay::Agent),
-            Some("none") => Ok(GuestWay::None("the guest was not asked, as --guest none says".to_owned())),
+            Some("agent") => Ok(GuestAccess::Agent),
+            Some("none") => Ok(GuestAccess::None("the guest was not asked, as --guest none says".to_owned())),
             Some("exec") => exec.ok_or_else(|| not_named("exec")),
             Some("ssh") => ssh()?.ok_or_else(|| not_named("ssh")),
-            Some(target) if target.starts_with("ssh://") => ssh_target(target, "--guest").map(GuestWay::Ssh),
+            Some(target) if target.starts_with("ssh://") => {
+                ssh_target(target, "--guest").map(GuestAccess::Ssh)
+            }
             Some(other) => Err(Failure::usage(format!(
                 "--guest {other}: give agent, none, exec, ssh or ssh://USER@HOST[:PORT]"
             ))),
         }
     }
 
-    /// Where rules come from, in the order they are loaded.
+    /// Sources of rules, in the order they are loaded.
     pub(super) fn rule_sources(&self) -> Vec<RuleSource> {
         let builtin = (!self.shared.no_builtin_rules).then_some(RuleSource::Builtin);
         let folders = self.config.rules.iter().chain(&self.shared.rules);
@@ -183,7 +185,7 @@ impl<'a> Session<'a> {
     }
 }
 
-/// The way to a host's probe that its configuration names.
+/// Transport to the probe on a host, from its configuration.
 #[cfg(feature = "libvirt")]
 pub(super) fn probe_way(host: &str, config: &HostConfig) -> Result<Option<Transport>, Failure> {
     if let Some(command) = &config.exec {

@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 
 use super::{
     Failure, hook,
-    options::Shared,
+    options::GlobalOptions,
     output,
     session::{KEY_VARIABLE, Session},
 };
@@ -21,42 +21,42 @@ use vmgate_verdict::ExitCode;
 #[derive(Debug, Args)]
 pub(super) struct VerdictCommand {
     #[command(subcommand)]
-    what: What,
+    action: Action,
 }
 
 #[derive(Debug, Subcommand)]
-enum What {
-    /// Sign a verdict, or each of a list: an in-toto Statement in a DSSE envelope a line, Ed25519
+enum Action {
+    /// Sign a verdict, or each of a list: prints one DSSE envelope (in-toto Statement, Ed25519) per line
     Sign {
-        /// Verdict as --output json or yaml wrote it
+        /// Verdict, written by --output json or yaml
         file: PathBuf,
-        /// Private key, PKCS#8 in PEM; the variable VMGATE_SIGNING_KEY holds it if not given
+        /// Private key, PKCS#8 in PEM; if not given, the variable VMGATE_SIGNING_KEY holds the key
         #[arg(long, value_name = "FILE")]
         key: Option<PathBuf>,
     },
-    /// Bring a signed verdict to a destination with vmgate's hook, where it lets its VM in once
+    /// Send a signed verdict to a destination with vmgate's hook, where it permits the VM to migrate in once
     Push {
-        /// The destination: a libvirt URI, or [USER@]HOST[:PORT] for ssh
+        /// Destination: a libvirt URI, or [USER@]HOST[:PORT] for ssh
         host: String,
-        /// Envelope as `verdict sign` wrote it
+        /// Envelope, written by `verdict sign`
         file: PathBuf,
     },
-    /// Check an envelope, or one a line, and print the verdicts in it if a trusted key signed all of them
+    /// Verify an envelope, or one per line, and print the verdicts if a trusted key signed all of them
     Verify {
-        /// Envelope as `verdict sign` wrote it
+        /// Envelope, written by `verdict sign`
         file: PathBuf,
-        /// Public key that is trusted, in PEM; may be repeated
+        /// Trusted public key, in PEM; may be repeated
         #[arg(long, value_name = "FILE", required = true)]
         key: Vec<PathBuf>,
     },
 }
 
 impl VerdictCommand {
-    pub(super) fn run(&self, shared: &Shared) -> Result<ExitCode, Failure> {
-        match &self.what {
-            What::Push { host, file } => push(host, file, shared),
-            What::Sign { file, key } => sign(file, key.as_deref()),
-            What::Verify { file, key } => verify(file, key),
+    pub(super) fn run(&self, shared: &GlobalOptions) -> Result<ExitCode, Failure> {
+        match &self.action {
+            Action::Push { host, file } => push(host, file, shared),
+            Action::Sign { file, key } => sign(file, key.as_deref()),
+            Action::Verify { file, key } => verify(file, key),
         }
     }
 }
@@ -104,23 +104,23 @@ fn verify(file: &Path, keys: &[PathBuf]) -> Result<ExitCode, Failure> {
     Ok(ExitCode::Go)
 }
 
-/// One envelope a line, as `sign` writes them, or one over several lines, as another tool may.
+/// Envelopes in a text: one per line, as `sign` writes them, or one over several lines, as other tools do.
 fn envelopes(text: &str) -> Vec<&str> {
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let whole = |line: &&str| line.starts_with('{') && line.ends_with('}');
     if !lines.is_empty() && lines.iter().all(whole) { lines } else { vec![text] }
 }
 
-fn push(host: &str, file: &Path, shared: &Shared) -> Result<ExitCode, Failure> {
+fn push(host: &str, file: &Path, shared: &GlobalOptions) -> Result<ExitCode, Failure> {
     let session = Session::open(shared)?;
     let uri = hook::host_named(host)?;
     let name = uri.host_for_people();
-    let received = hook::bring(&session.shell(&uri)?, name, read(file)?, session.timeout())
+    let received = hook::push_verdict(&session.shell(&uri)?, name, read(file)?, session.timeout())
         .map_err(|why| why.into_failure(name))?;
     output::to_stdout(|out| {
         writeln!(
             out,
-            "{name}: {} is let in once until {}, by {}",
+            "{name}: {} may migrate in once until {}, by verdict {}",
             received.vm, received.expires_at, received.verdict
         )
     })?;

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use super::{SiteVm, Site, inventory::Inventory};
 use vmgate_facts::{Cause, Change, Fact, Facts, Host, Provenance, Unknown, Vm};
 use vmgate_judge::change::is_host;
-use vmgate_probe::path::{self, End};
+use vmgate_probe::path::{self, PathEnd};
 
 /// A site of facts files, merged.
 #[derive(Debug)]
@@ -181,15 +181,15 @@ fn address(address: Option<std::net::IpAddr>) -> Fact<std::net::IpAddr> {
 }
 
 /// A path that nobody tried, from what its ends say of themselves.
-pub(super) fn untested_path(from: &Host, to: &Host, address: &Fact<std::net::IpAddr>) -> vmgate_facts::Path {
+pub(super) fn untested_path(from: &Host, to: &Host, address: &Fact<std::net::IpAddr>) -> vmgate_facts::MigrationPath {
     let why =
         || Unknown::new(Cause::NotCollected, "nobody looked at this path: it is planned for the first time");
     let (from, to) = (unmeasured_end(from, &why()), unmeasured_end(to, &why()));
     path::path(address.clone(), &from, &to, &Change::default(), Fact::Unknown(why()), Err(why()))
 }
 
-fn unmeasured_end<'a>(host: &'a Host, why: &Unknown) -> End<'a> {
-    End::of(Err(why), &host.nics, &host.routes, Fact::Unknown(why.clone()))
+fn unmeasured_end<'a>(host: &'a Host, why: &Unknown) -> PathEnd<'a> {
+    PathEnd::of(Err(why), &host.nics, &host.routes, Fact::Unknown(why.clone()))
 }
 
 /// A destination's answer about a kind of VM; unknown if it was not asked.

@@ -5,9 +5,9 @@ use std::{cell::RefCell, collections::HashMap};
 use jiff::Timestamp;
 
 use super::{Fleet, HostId, Oracle, Ruling, Site, VmId, RefusalReason};
-use crate::audit::{self, Answer};
-use vmgate_facts::{Change, Fact, Facts, Path, Vm};
-use vmgate_judge::{Asked, Policy, change::Versions};
+use crate::audit::{self, MoveAnswer};
+use vmgate_facts::{Change, Fact, Facts, MigrationPath, Vm};
+use vmgate_judge::{VerdictRequest, Policy, change::Versions};
 use vmgate_verdict::{Effect, JudgedOutcome, Status};
 
 /// Time of a move besides sending the memory, for a guest with unknown dirty rate: the same value as in the
@@ -115,10 +115,10 @@ impl<'a> PolicyOracle<'a> {
         let mut facts = Facts::empty(self.now);
         facts.vm = Fact::Known(vm.clone());
         facts.change.clone_from(&self.asked);
-        facts.path = Fact::Known(Path {
+        facts.path = Fact::Known(MigrationPath {
             bandwidth_bytes_per_second: Fact::Known(bytes_per_second),
             goodput_bytes_per_second: Fact::Known(bytes_per_second),
-            ..Path::default()
+            ..MigrationPath::default()
         });
         let (_, forecast) = vmgate_forecast::derive(facts, &self.policy.catalogues);
         match (&forecast.total_seconds, vm.memory_bytes.known().or(vm.memory_max_bytes.known())) {
@@ -136,9 +136,9 @@ impl Oracle for PolicyOracle<'_> {
     fn judge(&self, vm: VmId, destination: HostId) -> Ruling {
         let facts = self.facts(vm, destination);
         let back = self.way_back_obstacles(&facts);
-        let verdict = self.policy.judge(facts, self.now, &Asked::default());
+        let verdict = self.policy.judge(facts, self.now, &VerdictRequest::default());
         let name = self.fleet.host(destination).map_or("?", |host| host.name.as_str());
-        let seen = audit::destination(name, &verdict);
+        let seen = audit::rate_destination(name, &verdict);
         let mut reasons: Vec<RefusalReason> = seen
             .because
             .iter()
@@ -147,7 +147,7 @@ impl Oracle for PolicyOracle<'_> {
                 way_out: because.remediation.as_ref().map(|text| text.trim().to_owned()),
             })
             .collect();
-        if seen.answer == Answer::No
+        if seen.answer == MoveAnswer::No
             && verdict.outcomes.iter().filter(|judged| blocks(judged)).any(is_independent_of_destination)
         {
             return Ruling::NoGoAnywhere(reasons);

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{Fleet, HostId, PolicyOracle, BuildNotes, FleetPlan, ScheduledMove, VmId, Wave, inventory::Inventory, plan::counted};
-use vmgate_judge::change::{Draft, DraftMove, DraftWave, Stays};
+use vmgate_judge::change::{ChangeDraft, DraftMove, DraftWave, UnplacedVm};
 
 /// Head of a change file: id, title, window and limits.
 #[derive(Debug, Clone, Default)]
@@ -38,7 +38,7 @@ pub struct Proposal<'a> {
 
 impl Proposal<'_> {
     /// The change file.
-    pub fn draft(&self) -> Draft {
+    pub fn draft(&self) -> ChangeDraft {
         let limits = &self.fleet.limits;
         let number = |limit: usize| u32::try_from(limit).unwrap_or(u32::MAX);
         let waves = self.plan.waves.as_slice();
@@ -60,7 +60,7 @@ impl Proposal<'_> {
             before = &wave.empties;
             DraftWave { name: wave.title.clone(), wait_for }
         });
-        Draft {
+        ChangeDraft {
             id: self.header.id.clone(),
             title: self.header.title.clone(),
             window: self.header.window,
@@ -93,10 +93,10 @@ impl Proposal<'_> {
         })
     }
 
-    fn stays(&self) -> Vec<Stays> {
+    fn stays(&self) -> Vec<UnplacedVm> {
         let stays = self.plan.unplaced.iter().filter_map(|unplaced| {
             let vm = self.fleet.vm(unplaced.vm)?;
-            Some(Stays {
+            Some(UnplacedVm {
                 vm: vm.name.clone(),
                 on: self.uri(vm.host)?,
                 because: unplaced.reasons.clone(),

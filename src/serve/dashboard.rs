@@ -1,54 +1,54 @@
-//! A campaign as a page and a monitor show it: what its own records say, and what those of its runs add.
+//! Dashboard of a campaign, for the status page and Prometheus: its own records, and those of its runs.
 
 use std::{collections::HashMap, slice};
 
 use serde::Serialize;
 
-use vmgate_execute::campaign::{Counts, State, Task, TaskState};
+use vmgate_execute::campaign::{Counts, CampaignState, Task, TaskState};
 use vmgate_facts::Uri;
 use vmgate_ledger::{
     Entry, Record, Selection,
-    entry::{Kind, Migration, VerdictGiven},
+    entry::{EntryKind, Migration, VerdictSummary},
 };
 
-/// A campaign with the verdicts, runs and migrations of its moves, as far as they were read.
+/// A campaign with the verdicts, runs and migrations of its moves, after the records that were read.
 #[derive(Debug, Clone)]
-pub struct Board {
-    /// What the campaign's own records add up to.
-    pub state: State,
-    /// What else is known of each move, in the order of the change.
-    pub moves: Vec<MoveSeen>,
-    /// The moves of each VM, as the change names it.
+pub struct Dashboard {
+    /// State of the campaign.
+    pub state: CampaignState,
+    /// Verdict, migration and host of each move, in the order of the change.
+    pub moves: Vec<MoveStatus>,
+    /// Indexes of the moves of each VM, by its name in the change.
     of_vm: HashMap<String, Vec<usize>>,
     runs: HashMap<String, usize>,
     seen: u64,
 }
 
-/// What the ledger knows of a move beside the campaign's records.
+/// Status of a move from the ledger's records of its runs.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct MoveSeen {
-    /// The newest verdict on it.
-    pub verdict: Option<VerdictGiven>,
-    /// Its migration: what was forecast and what came.
+pub struct MoveStatus {
+    /// Newest verdict on the move.
+    pub verdict: Option<VerdictSummary>,
+    /// Migration of the move: its forecast and its measured result.
     pub migration: Option<Migration>,
-    /// The host that the VM runs on after its last run; none where that is not certain or no run has ended.
+    /// Host that the VM runs on after its last run; `None` if that is not certain or no run has ended.
     pub runs_on: Option<String>,
 }
 
-/// One host's part of a campaign.
+/// Numbers of moves of one host in a campaign.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct HostCounts {
-    /// Moves that leave it.
+    /// Moves that leave the host.
     pub leaving: Counts,
-    /// Moves that come to it.
+    /// Moves that come to the host.
     pub coming: Counts,
 }
 
-impl Board {
-    /// Nothing read yet of the campaign with this digest.
+impl Dashboard {
+    /// Dashboard of the campaign with this digest, before any record was read.
     pub fn new(campaign: &str) -> Self {
         Self {
-            state: State::new(campaign),
+            state: CampaignState::new(campaign),
             moves: Vec::new(),
             of_vm: HashMap::new(),
             runs: HashMap::new(),
@@ -56,20 +56,20 @@ impl Board {
         }
     }
 
-    /// The records that have not been read.
+    /// Selection of the records that have not been read.
     pub fn unread(&self) -> Selection {
         let kinds = vec![
-            Kind::Campaign,
-            Kind::Expulsion,
-            Kind::Verdict,
-            Kind::RunStarted,
-            Kind::RunEnded,
-            Kind::Migration,
+            EntryKind::Campaign,
+            EntryKind::Expulsion,
+            EntryKind::Verdict,
+            EntryKind::RunStarted,
+            EntryKind::RunEnded,
+            EntryKind::Migration,
         ];
         Selection { kinds, after: self.seen, ..Selection::default() }
     }
 
-    /// Adds records, in their order. `uptime_seconds` is the reader's.
+    /// Applies records in their order. `uptime_seconds` is the reader's.
     pub fn read(&mut self, records: &[Record], uptime_seconds: f64) {
         for record in records {
             self.seen = record.sequence;
@@ -77,18 +77,18 @@ impl Board {
             if self.moves.len() < self.state.tasks.len() {
                 self.begin();
             }
-            self.happens(&record.entry);
+            self.apply(&record.entry);
         }
     }
 
     fn begin(&mut self) {
-        self.moves = vec![MoveSeen::default(); self.state.tasks.len()];
+        self.moves = vec![MoveStatus::default(); self.state.tasks.len()];
         for (at, task) in self.state.tasks.iter().enumerate() {
             self.of_vm.entry(task.the_move.vm.clone()).or_default().push(at);
         }
     }
 
-    fn happens(&mut self, entry: &Entry) {
+    fn apply(&mut self, entry: &Entry) {
         let is_ours = |change: &Option<String>| change.as_deref() == Some(&self.state.id);
         match entry {
             Entry::Verdict(given) if is_ours(&given.change) => {
@@ -118,11 +118,11 @@ impl Board {
         }
     }
 
-    fn move_of_run(&mut self, run: &str) -> Option<&mut MoveSeen> {
+    fn move_of_run(&mut self, run: &str) -> Option<&mut MoveStatus> {
         self.runs.get(run).and_then(|at| self.moves.get_mut(*at))
     }
 
-    /// The move of a VM that is under way, else its first.
+    /// Index of the VM's move that is under way, else of its first move.
     fn task_of(&self, vm: &[&Option<String>], is_it: impl Fn(&Task) -> bool) -> Option<usize> {
         let named = vm.iter().filter_map(|name| self.of_vm.get(name.as_ref()?)).flatten();
         let mut found =
@@ -131,7 +131,7 @@ impl Board {
         found.find(|(_, task)| matches!(task.state, TaskState::Claimed { .. })).or(first).map(|(at, _)| at)
     }
 
-    /// How many moves stand where, by the host they leave and the host they come to.
+    /// Numbers of moves by state, for each host they leave and each host they come to.
     pub fn hosts(&self) -> Vec<(String, HostCounts)> {
         let mut hosts: Vec<(String, HostCounts)> = Vec::new();
         let mut places: HashMap<String, usize> = HashMap::new();
@@ -165,11 +165,11 @@ mod tests {
     use super::*;
     use vmgate_execute::campaign::{opened, uptime_seconds};
     use vmgate_facts::Quantiles;
-    use vmgate_judge::change::{ChangeFile, Plan};
+    use vmgate_judge::change::{ChangeFile, MovePlan};
     use vmgate_ledger::{
         Campaign, Ledger,
-        campaign::{Event, Released},
-        entry::{self, Driver, Outcome, RunEnded, RunStarted},
+        campaign::{CampaignEvent, ClaimResult},
+        entry::{self, Driver, MigrationOutcome, RunEnded, RunStarted},
     };
     use vmgate_verdict::{ExitCode, NameAndUuid, sample};
 
@@ -197,12 +197,12 @@ moves:
         };
         let named = |name: &str| NameAndUuid { name: Some(name.into()), uuid: None };
         campaign(opened(&change));
-        campaign(Event::Beat { runner: "night-1".into(), driver: driver() });
-        let claim = |at| campaign(Event::Claimed { runner: "night-1".into(), at });
-        let released = |at, token, how| campaign(Event::Released { at, token, how });
+        campaign(CampaignEvent::Beat { runner: "night-1".into(), driver: driver() });
+        let claim = |at| campaign(CampaignEvent::Claimed { runner: "night-1".into(), at });
+        let released = |at, token, how| campaign(CampaignEvent::Released { at, token, how });
 
         let token = claim(0);
-        let mut verdict = VerdictGiven::from(&sample::go());
+        let mut verdict = VerdictSummary::from(&sample::go());
         verdict.change = Some(change.id.clone());
         verdict.moved.vm = named("web1");
         ledger.append(&Entry::Verdict(verdict)).unwrap();
@@ -216,7 +216,7 @@ moves:
                 to: "qemu+ssh://hv2/system".into(),
                 change: Some(change.id.clone()),
                 change_digest: None,
-                plan: Plan::default(),
+                plan: MovePlan::default(),
                 driver: driver(),
             };
             ledger.append(&Entry::RunStarted(started)).unwrap();
@@ -225,7 +225,7 @@ moves:
             let ended = RunEnded {
                 run: run.into(),
                 vm: String::new(),
-                ending: entry::Ending::Done,
+                ending: entry::RunEnding::Done,
                 exit: ExitCode::Go,
                 runs_on: Some(on.into()),
                 why: None,
@@ -241,7 +241,7 @@ moves:
                 source: named("hv1"),
                 destination: named("hv2"),
                 pair: None,
-                outcome: Outcome::Completed,
+                outcome: MigrationOutcome::Completed,
                 rehearsal: false,
                 forecast_total_seconds: Some(Quantiles { p5: 9.0, p50: 11.0, p95: 14.0 }),
                 replayed_total_seconds: None,
@@ -258,19 +258,19 @@ moves:
         // Another way than the change has: none of its moves.
         run_started("r2", "hv9");
         run_ended("r2", "hv9");
-        released(0, token, Released::Done);
+        released(0, token, ClaimResult::Done);
         let token = claim(1);
         released(
             1,
             token,
-            Released::Failed { why: "NO-GO: \u{1b}[2J</main>".into(), exit: ExitCode::RuleViolated },
+            ClaimResult::Failed { why: "NO-GO: \u{1b}[2J</main>".into(), exit: ExitCode::RuleViolated },
         );
         claim(2);
         change
     }
 
-    fn board(place: &Path, change: &ChangeFile) -> Board {
-        let mut board = Board::new(&change.digest.to_string());
+    fn board(place: &Path, change: &ChangeFile) -> Dashboard {
+        let mut board = Dashboard::new(&change.digest.to_string());
         let ledger = Ledger::open(place).unwrap();
         board.read(&ledger.records(&board.unread()).unwrap(), uptime_seconds());
         assert!(ledger.records(&board.unread()).unwrap().is_empty(), "nothing is read twice");
@@ -291,7 +291,7 @@ moves:
         assert_eq!(first.runs_on.as_deref(), Some("hv2"));
         assert_eq!(first.migration.as_ref().unwrap().total_seconds, Some(12.34));
         assert!(first.verdict.is_some());
-        assert_eq!(board.moves[3], MoveSeen::default(), "the way back is another move");
+        assert_eq!(board.moves[3], MoveStatus::default(), "the way back is another move");
         let hv1 = board.hosts().into_iter().find(|(name, _)| name == "hv1").unwrap().1;
         assert_eq!((hv1.leaving.all(), hv1.leaving.done, hv1.coming.waiting), (3, 1, 1));
     }

@@ -1,9 +1,9 @@
-//! A campaign as Prometheus reads it.
+//! Metrics of a campaign for Prometheus.
 
 use std::fmt::Write as _;
 
 use crate::report::prometheus::{label, number, seconds};
-use crate::serve::board::Board;
+use crate::serve::board::Dashboard;
 use vmgate_execute::campaign::Counts;
 use vmgate_ledger::campaign::Steering;
 
@@ -15,7 +15,7 @@ struct Gauge {
 }
 
 /// The metrics of a campaign, in Prometheus's text format.
-pub fn metrics(board: &Board) -> String {
+pub fn metrics(board: &Dashboard) -> String {
     let change = label("change", &board.state.id);
     let mut text = String::new();
     for Gauge { name, help, samples } in all(board) {
@@ -28,7 +28,7 @@ pub fn metrics(board: &Board) -> String {
     text
 }
 
-fn all(board: &Board) -> Vec<Gauge> {
+fn all(board: &Dashboard) -> Vec<Gauge> {
     let state = &board.state;
     let gauge = |name, help, samples| Gauge { name, help, samples };
     let alone = |value| vec![(Vec::new(), value)];
@@ -45,43 +45,39 @@ fn all(board: &Board) -> Vec<Gauge> {
     });
     let runners = state.runners.iter().filter(|(_, runner)| !runner.gone);
     let mut metrics = vec![
-        gauge("vmgate_campaign_moves", "Moves by where they stand.", by_state(&[], state.counts(None))),
-        gauge("vmgate_campaign_wave_moves", "Moves of a wave by where they stand.", waves.collect()),
-        gauge(
-            "vmgate_campaign_host_moves",
-            "Moves out of and into a host by where they stand.",
-            hosts.collect(),
-        ),
+        gauge("vmgate_campaign_moves", "Moves by state.", by_state(&[], state.counts(None))),
+        gauge("vmgate_campaign_wave_moves", "Moves of a wave by state.", waves.collect()),
+        gauge("vmgate_campaign_host_moves", "Moves out of and into a host by state.", hosts.collect()),
         gauge(
             "vmgate_campaign_paused",
-            "Whether somebody paused or stopped it.",
+            "1 if the campaign is paused or stopped.",
             is(matches!(state.steering, Some((Steering::Pause | Steering::Stop, _)))),
         ),
         gauge(
             "vmgate_campaign_failures",
-            "Moves that failed since it began or was last resumed.",
+            "Failed moves since the campaign began or was last resumed.",
             alone(f64::from(state.failures)),
         ),
         gauge(
             "vmgate_campaign_runner_heard_timestamp_seconds",
-            "When a runner last said that it is at work, by its clock.",
+            "Time of the last heartbeat of a runner, by its clock.",
             runners.map(|(name, runner)| (vec![label("runner", name)], seconds(runner.last))).collect(),
         ),
     ];
     if let Some(budget) = state.error_budget {
-        let help = "Failures at which no other move begins.";
+        let help = "Number of failed moves at which no other move begins.";
         metrics.push(gauge("vmgate_campaign_error_budget", help, alone(f64::from(budget))));
     }
     if let Some(end) = state.window_end {
-        let help = "When the window closes.";
+        let help = "End of the change window.";
         metrics.push(gauge("vmgate_campaign_window_end_timestamp_seconds", help, alone(seconds(end))));
     }
     metrics.extend(migrations(board));
     metrics
 }
 
-/// What migrations took, and what was forecast of the same ones.
-fn migrations(board: &Board) -> [Gauge; 5] {
+/// Measured durations of migrations, and the forecasts of the same ones.
+fn migrations(board: &Dashboard) -> [Gauge; 5] {
     let seen = || board.moves.iter().filter_map(|seen| seen.migration.as_ref());
     let both = || {
         seen().filter_map(|migration| {
@@ -93,23 +89,27 @@ fn migrations(board: &Board) -> [Gauge; 5] {
     [
         gauge(
             "vmgate_campaign_migrations_forecast",
-            "Migrations whose duration is known beside its forecast.",
+            "Migrations with a known duration and a forecast.",
             number(both().count()),
         ),
         gauge(
             "vmgate_campaign_migrations_within_forecast",
-            "Those of them that took no less and no longer than nine of ten should.",
+            "Those of them with a duration within the 90 % interval of the forecast.",
             number(within.count()),
         ),
         gauge(
             "vmgate_campaign_forecast_seconds",
-            "What their forecasts add up to.",
+            "Sum of their median forecasts.",
             both().map(|(forecast, _)| forecast.p50).sum(),
         ),
-        gauge("vmgate_campaign_migration_seconds", "What they took.", both().map(|(_, came)| came).sum()),
+        gauge(
+            "vmgate_campaign_migration_seconds",
+            "Sum of their measured durations.",
+            both().map(|(_, came)| came).sum(),
+        ),
         gauge(
             "vmgate_campaign_longest_downtime_seconds",
-            "The longest stop of a guest that QEMU gave.",
+            "Longest downtime that QEMU reported.",
             seen().filter_map(|migration| migration.downtime_seconds).fold(0.0, f64::max),
         ),
     ]

@@ -1,6 +1,6 @@
-//! A read-only page and the metrics of a campaign, over HTTP.
+//! HTTP server for a campaign: a read-only page, and metrics.
 //!
-//! On the loopback address only, unless a token is asked for. Nothing can be changed through it.
+//! On the loopback address only, unless a token is required. Nothing can be changed through it.
 
 mod dashboard;
 mod metrics;
@@ -18,51 +18,53 @@ use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 use tiny_http::{Header, Method, Request, Response, Server};
 
-pub use self::{board::Board, metrics::metrics, page::page};
+pub use self::{board::Dashboard, metrics::metrics, page::page};
 use vmgate_execute::campaign::uptime_seconds;
 use vmgate_ledger::Ledger;
 
-/// Shortest token: what is shorter can be tried out.
+/// Shortest token, in characters: a shorter one could be guessed.
 const TOKEN_LENGTH: usize = 16;
-/// Requests that are answered at once.
+/// Number of concurrent requests.
 const WORKERS: usize = 4;
-/// How soon the end is noticed.
+/// Time between two checks for the end.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// What keeps the page from being served.
+/// Error at the start of the server.
 #[derive(Debug, Error)]
 pub enum ServeError {
-    /// Others could read it.
+    /// The address is not loopback, and no token is required.
     #[error(
-        "{0} is reached from other machines: name a file with a token (--token-file), or listen on 127.0.0.1"
+        "{0} can be reached from other machines: give a file with a token (--token-file), or listen on 127.0.0.1"
     )]
-    Open(SocketAddr),
-    /// The token is none.
-    #[error("the token has {0} characters: {TOKEN_LENGTH} are wanted, such as `openssl rand -hex 16` gives")]
+    NoToken(SocketAddr),
+    /// The token is too short.
+    #[error(
+        "the token has {0} characters, but {TOKEN_LENGTH} are needed: create one with `openssl rand -hex 16`"
+    )]
     ShortToken(usize),
-    /// The address cannot be listened on.
+    /// The server cannot listen on the address.
     #[error("cannot listen on {0}: {1}")]
     Listen(SocketAddr, String),
 }
 
-/// Who may read.
+/// Access control of the server.
 enum Access {
-    /// Whoever is on this machine.
+    /// Only readers on this machine.
     Local,
-    /// Whoever has the token, by its digest, so that comparing takes as long for any wrong one.
+    /// Only readers with the token, by its digest, so that the time of a comparison reveals nothing.
     Token([u8; 32]),
 }
 
-/// A page that waits for readers.
-pub struct Page {
+/// HTTP server for the page and metrics of one campaign.
+pub struct StatusServer {
     server: Server,
     access: Access,
     ledger: Ledger,
-    board: Mutex<Board>,
+    board: Mutex<Dashboard>,
 }
 
-impl Page {
-    /// Listens at an address, for a campaign by its digest. With a token, only whoever has it may read.
+impl StatusServer {
+    /// Listens on an address, for a campaign by its digest. With a token, only readers who send the token may read.
     pub fn open(
         address: SocketAddr,
         token: Option<&str>,
@@ -73,18 +75,18 @@ impl Page {
             Some(token) if token.len() < TOKEN_LENGTH => return Err(ServeError::ShortToken(token.len())),
             Some(token) => Access::Token(Sha256::digest(token).into()),
             None if address.ip().is_loopback() => Access::Local,
-            None => return Err(ServeError::Open(address)),
+            None => return Err(ServeError::NoToken(address)),
         };
         let server = Server::http(address).map_err(|error| ServeError::Listen(address, error.to_string()))?;
-        Ok(Self { server, access, ledger, board: Mutex::new(Board::new(campaign)) })
+        Ok(Self { server, access, ledger, board: Mutex::new(Dashboard::new(campaign)) })
     }
 
-    /// Where it listens.
+    /// Address that the server listens on.
     pub fn address(&self) -> Option<SocketAddr> {
         self.server.server_addr().to_ip()
     }
 
-    /// Answers until `stop` says so.
+    /// Answers requests until `stop` returns true.
     pub fn serve(&self, stop: &(impl Fn() -> bool + Sync)) {
         std::thread::scope(|scope| {
             for _ in 0..WORKERS {
@@ -122,7 +124,7 @@ impl Page {
             return refused;
         }
         if !matches!(request.method(), Method::Get | Method::Head) {
-            let answer = Answer::plain(405, "this is only to be read");
+            let answer = Answer::plain(405, "this page is read-only");
             return Answer { more: Some(("Allow", "GET, HEAD")), ..answer };
         }
         let path = request.url().split('?').next().unwrap_or_default();
@@ -131,16 +133,16 @@ impl Page {
                 page(board, Timestamp::now()).map_err(|error| error.to_string())
             }),
             "/metrics" => self.show("text/plain; version=0.0.4; charset=utf-8", |board| Ok(metrics(board))),
-            _ => Ok(Answer::plain(404, "here are / and /metrics")),
+            _ => Ok(Answer::plain(404, "not found: the pages are / and /metrics")),
         };
         shown.unwrap_or_else(|why| Answer::plain(503, &why))
     }
 
-    /// The campaign as it is now.
+    /// Renders the present state of the campaign.
     fn show(
         &self,
         kind: &'static str,
-        render: impl Fn(&Board) -> Result<String, String>,
+        render: impl Fn(&Dashboard) -> Result<String, String>,
     ) -> Result<Answer, String> {
         let mut board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
         let records = self.ledger.records(&board.unread()).map_err(|error| error.to_string())?;
@@ -172,25 +174,28 @@ impl Access {
                 .map(|header| header.value.as_str())
         };
         match self {
-            // A page elsewhere whose name was made to lead here is a stranger, whatever the browser thinks.
+            // Protection from DNS rebinding: the Host header of a foreign page is not a loopback name.
             Self::Local if header("Host").is_some_and(is_local) => Ok(()),
-            Self::Local => Err(Answer::plain(403, "ask for it by a loopback address or as localhost")),
+            Self::Local => Err(Answer::plain(403, "use a loopback address or localhost in the URL")),
             Self::Token(digest)
                 if header("Authorization")
-                    .and_then(given)
+                    .and_then(token_from)
                     .is_some_and(|token| <[u8; 32]>::from(Sha256::digest(token)) == *digest) =>
             {
                 Ok(())
             }
             Self::Token(_) => Err(Answer {
                 more: Some(("WWW-Authenticate", "Basic realm=\"vmgate: any name, the token as password\"")),
-                ..Answer::plain(401, "it wants the token: as a bearer token, or as the password of any user")
+                ..Answer::plain(
+                    401,
+                    "the token is required: as a bearer token, or as the password of any user",
+                )
             }),
         }
     }
 }
 
-/// Whether a Host header names this machine by its loopback.
+/// True if a Host header names a loopback address or localhost.
 fn is_local(host: &str) -> bool {
     let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
     let name = name.map_or(host, |(name, _)| name).trim_matches(['[', ']']);
@@ -199,7 +204,7 @@ fn is_local(host: &str) -> bool {
 }
 
 /// The token of an Authorization header: a bearer token, or the password of basic authentication.
-fn given(header: &str) -> Option<String> {
+fn token_from(header: &str) -> Option<String> {
     let (scheme, rest) = header.split_once(' ')?;
     if scheme.eq_ignore_ascii_case("bearer") {
         return Some(rest.trim().to_owned());
@@ -220,11 +225,11 @@ mod tests {
 
     use super::*;
 
-    /// What a page over an empty campaign answers to a request.
+    /// Answer of a server of an empty campaign to a request.
     fn answered(token: Option<&str>, request: &str) -> String {
         let folder = tempfile::tempdir().unwrap();
         let ledger = Ledger::open(folder.path().join("ledger.db")).unwrap();
-        let page = Page::open("127.0.0.1:0".parse().unwrap(), token, ledger, "sha256:0").unwrap();
+        let page = StatusServer::open("127.0.0.1:0".parse().unwrap(), token, ledger, "sha256:0").unwrap();
         let stop = AtomicBool::new(false);
         thread::scope(|scope| {
             scope.spawn(|| page.serve(&|| stop.load(Ordering::Relaxed)));
@@ -272,7 +277,7 @@ mod tests {
         let open = |address: &str, token| {
             let folder = tempfile::tempdir().unwrap();
             let ledger = Ledger::open(folder.path().join("ledger.db")).unwrap();
-            Page::open(address.parse().unwrap(), token, ledger, "sha256:0").err().unwrap().to_string()
+            StatusServer::open(address.parse().unwrap(), token, ledger, "sha256:0").err().unwrap().to_string()
         };
         assert!(open("0.0.0.0:0", None).contains("--token-file"));
         assert!(open("0.0.0.0:0", Some("short")).contains("has 5 characters"));
@@ -298,10 +303,10 @@ mod tests {
 
     #[test]
     fn a_token_comes_as_bearer_or_as_password() {
-        assert_eq!(given("Bearer abc").as_deref(), Some("abc"));
-        assert_eq!(given("basic b3BzOmFiYw==").as_deref(), Some("abc"));
+        assert_eq!(token_from("Bearer abc").as_deref(), Some("abc"));
+        assert_eq!(token_from("basic b3BzOmFiYw==").as_deref(), Some("abc"));
         for nothing in ["", "abc", "Basic", "Basic !!", "Basic b3Bz", "Digest abc"] {
-            assert_eq!(given(nothing), None, "{nothing}");
+            assert_eq!(token_from(nothing), None, "{nothing}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The page that `vmgate serve` shows of a campaign, from the template in `reports/campaign/`.
+//! HTML page of a campaign for `vmgate serve`, from the template in `reports/campaign/`.
 
 use jiff::Timestamp;
 use minijinja::{Value, context, value::Serde};
@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use super::board::host_name;
 use crate::report::{html, words};
-use crate::serve::board::{Board, MoveSeen};
-use vmgate_execute::campaign::{Counts, State, Task, TaskState, closes};
+use crate::serve::board::{Dashboard, MoveStatus};
+use vmgate_execute::campaign::{Counts, CampaignState, Task, TaskState, window_text};
 use vmgate_facts::Quantiles;
 use vmgate_ledger::campaign::Steering;
 use vmgate_verdict::Decision;
@@ -17,10 +17,10 @@ const SCRIPT: &str = include_str!("../../reports/campaign/script.js");
 const STYLE: &str = include_str!("../../reports/html/style.css");
 const MORE_STYLE: &str = include_str!("../../reports/campaign/style.css");
 
-/// Moves that are shown beside those that run or failed: a page of more is of no use to people.
+/// Largest number of moves on the page, unless more run or have failed: a longer page is of no use to people.
 const MOST_MOVES: usize = 500;
 
-/// One move, in words.
+/// Row of one move, in words.
 #[derive(Serialize)]
 struct Row {
     vm: String,
@@ -37,7 +37,7 @@ struct Row {
     place: String,
 }
 
-/// A part of the campaign and how far it is.
+/// Progress of a part of the campaign: a wave, a host, or the whole.
 #[derive(Serialize)]
 struct Part {
     name: String,
@@ -47,7 +47,7 @@ struct Part {
 }
 
 /// The page, as HTML.
-pub fn page(board: &Board, now: Timestamp) -> Result<String, minijinja::Error> {
+pub fn page(board: &Dashboard, now: Timestamp) -> Result<String, minijinja::Error> {
     let state = &board.state;
     let rows: Vec<(usize, Row)> = state
         .tasks
@@ -71,7 +71,7 @@ pub fn page(board: &Board, now: Timestamp) -> Result<String, minijinja::Error> {
         id => state.id.clone(),
         word => standing(state),
         whole => Serde(part(&state.id, state.counts(None))),
-        window => state.window_end.map(|end| format!("The window {} ({}).", closes(end, now), words::time(end))),
+        window => state.window_end.map(|end| format!("The window {} ({}).", window_text(end, now), words::time(end))),
         error_budget => state.error_budget,
         failures => state.failures,
         waves => Serde(waves.collect::<Vec<_>>()),
@@ -90,7 +90,7 @@ pub fn page(board: &Board, now: Timestamp) -> Result<String, minijinja::Error> {
     })
 }
 
-/// The first that is not of the pressing ones.
+/// First urgency of moves that need no attention.
 const CALM: usize = 3;
 
 fn urgency(task: &Task) -> usize {
@@ -104,12 +104,12 @@ fn urgency(task: &Task) -> usize {
     }
 }
 
-fn standing(state: &State) -> String {
+fn standing(state: &CampaignState) -> String {
     let counts = state.counts(None);
     match &state.steering {
         Some((what @ (Steering::Pause | Steering::Stop), by)) => format!("{} by {by}", what.word()),
         _ if state.error_budget.is_some_and(|budget| state.failures >= budget) => {
-            "held up: its error budget is used up (`vmgate campaign resume` goes on)".to_owned()
+            "on hold: the error budget is used up (`vmgate campaign resume` continues)".to_owned()
         }
         _ if counts.running + counts.waiting == 0 => "over".to_owned(),
         _ => "under way".to_owned(),
@@ -120,7 +120,7 @@ fn part(name: &str, counts: Counts) -> Part {
     Part { name: name.to_owned(), counts, all: counts.all(), over: counts.done + counts.needless }
 }
 
-fn row(state: &State, task: &Task, seen: &MoveSeen, now: Timestamp) -> Row {
+fn row(state: &CampaignState, task: &Task, seen: &MoveStatus, now: Timestamp) -> Row {
     let the_move = &task.the_move;
     let (word, why) = match &task.state {
         TaskState::Done { at } => ("done", words::time(*at)),
@@ -128,9 +128,11 @@ fn row(state: &State, task: &Task, seen: &MoveSeen, now: Timestamp) -> Row {
         TaskState::Claimed { runner, since, .. } => {
             ("running", format!("for {} s, by {runner}", now.duration_since(*since).as_secs()))
         }
-        TaskState::Orphaned { .. } => ("orphaned", "its runner is gone: another takes it over".to_owned()),
+        TaskState::Orphaned { .. } => {
+            ("orphaned", "its runner is gone: another runner takes the move over".to_owned())
+        }
         TaskState::Waiting { .. } if state.is_needless(task) => {
-            ("needless", "an earlier move of the VM was not made".to_owned())
+            ("needless", "an earlier move of the VM failed, so there is nothing to bring back".to_owned())
         }
         TaskState::Waiting { why, .. } => ("waits", why.clone().unwrap_or_default()),
     };

@@ -1,4 +1,4 @@
-//! A PostgreSQL server of this test program's own, in a folder of its own, without TCP: gone with the program, however that ends.
+//! A PostgreSQL server for this test program, in a temporary folder, without TCP: it stops with the program, also after a crash.
 
 #![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used, clippy::panic, clippy::missing_panics_doc)] // not every program needs all of it
 

@@ -44,7 +44,7 @@ fn two_runners_share_a_change_and_each_move_is_made_once() {
     guests.iter().for_each(runs_on_b_alone);
     assert_eq!(completed_migrations(), 2);
     vmgate(&["status"]).exits(0).says("LAB: 2 of 2 moves done");
-    // Who comes late finds nothing to do.
+    // A late runner finds nothing to do.
     vmgate(&["run", "--change", &file]).exits(0);
     assert_eq!(completed_migrations(), 2);
     vmgate(&["ledger", "verify"]).exits(0);
@@ -70,7 +70,7 @@ fn a_runner_that_stands_still_is_fenced_off_and_its_move_is_made_once() {
     // SAFETY: as above.
     assert_eq!(unsafe { libc::kill(pid, libc::SIGCONT) }, 0);
     let (first, second) = (first.said(), second.said());
-    first.exits(31).says("others take its moves over");
+    first.exits(31).says("other runners take them over");
     second.exits(0);
     runs_on_b_alone(&guest);
     assert_eq!(completed_migrations(), 1);

@@ -73,7 +73,7 @@ fn a_facts_file_gives_the_same_verdict_without_a_hypervisor() {
     assert_eq!(blocking(&from_file().json()), blocking(&live.json()));
 }
 
-/// The rules that block, each with what it blocks.
+/// Rules that block, each with its subject.
 fn blocking(verdict: &serde_json::Value) -> Vec<String> {
     let outcomes = verdict["outcomes"].as_array().unwrap().iter();
     outcomes

@@ -1,4 +1,4 @@
-//! What the facts say of real guests and hosts, compared with what was put there; and the calls that the executor makes.
+//! Facts of real guests and hosts, compared with their known configuration; and the libvirt calls of the executor.
 
 use std::{
     fmt::Debug,
@@ -7,7 +7,7 @@ use std::{
 };
 
 use vmgate_facts::{Cause, Fact, Guest as GuestFacts, NicKind, TcpState, VmState};
-use vmgate_libvirt::{JobEnd, Trouble};
+use vmgate_libvirt::{JobEnd, LibvirtErrorKind};
 
 use crate::harness::{
     Guest, Said, a_to_b, address_of, collected, domain_on, lab, on_host, setting, start_vmgate, the_move,
@@ -48,7 +48,7 @@ fn what_runs_in_the_guest_is_what_the_facts_say() {
     assert!(capture.complete, "{capture:?}");
     let flow = capture.flows.iter().find(|flow| flow.remote == "10.77.2.254:514");
     let flow = flow.unwrap_or_else(|| panic!("{capture:#?}"));
-    // Nobody listens there: each answer that says so costs the sender one of its datagrams.
+    // No process listens on that port: each ICMP answer that says so costs the sender one of its datagrams.
     assert!((2.0..=40.0).contains(&flow.packets_per_second), "{flow:?}");
 
     let seen = facts.vm.known().unwrap();
@@ -166,11 +166,11 @@ fn a_migration_is_watched_aborted_and_done() {
     assert_eq!((job.operation.name(), job.end), ("migration-out", None));
     assert!(job.data_total_bytes > Some(64 << 20), "{job:?}");
     let busy = watcher.dirty_rate(1).unwrap_err();
-    assert!(matches!(busy.trouble, Trouble::Busy(_)), "no measurement beside a migration: {busy}");
+    assert!(matches!(busy.kind, LibvirtErrorKind::Busy(_)), "no measurement beside a migration: {busy}");
     lab(&["host", "a", "virsh", "domjobabort", vm.name]).exits(0);
     mover.join().unwrap().exits(1).says("abort");
     assert_eq!(watcher.state().unwrap().state, VmState::Running);
-    assert!(matches!(domain_on('B', vm.name).unwrap_err().trouble, Trouble::NoSuchVm(_)));
+    assert!(matches!(domain_on('B', vm.name).unwrap_err().kind, LibvirtErrorKind::NoSuchVm(_)));
 
     virsh_migrate("lc-move", &[]).exits(0);
     let arrived = domain_on('B', vm.name).unwrap();
@@ -179,7 +179,7 @@ fn a_migration_is_watched_aborted_and_done() {
     let done = arrived.completed_job().unwrap().unwrap();
     assert_eq!(done.end, Some(JobEnd::Completed));
     assert!(done.downtime > Some(Duration::ZERO), "{done:?}");
-    assert!(matches!(domain_on('A', vm.name).unwrap_err().trouble, Trouble::NoSuchVm(_)));
+    assert!(matches!(domain_on('A', vm.name).unwrap_err().kind, LibvirtErrorKind::NoSuchVm(_)));
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! How guests dirty their memory, as seen from their host: the sampler on real QEMUs, and what is asked of QEMU where it
-//! cannot be had.
+//! Dirty rates of guests, measured from their host: the sampler on real QEMUs, and QEMU's own measurements where the sampler
+//! cannot be used.
 
 use std::{thread, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::harness::{Guest, a_to_b, collected, lab, uri_a, uri_b, vmgate, words}
 
 const MIB: u64 = 1 << 20;
 
-/// The trace of a guest, taken by the probe on its host.
+/// Trace of a guest, taken by the probe on its host.
 fn traced(vm: &str, on: &str, seconds: u32) -> DirtyTrace {
     let probe = probe_on(on);
     let seconds = seconds.to_string();
@@ -23,7 +23,7 @@ fn traced(vm: &str, on: &str, seconds: u32) -> DirtyTrace {
     }
 }
 
-/// The static probe, where a host sees it: in the lab's state folder, which is bound into each.
+/// Path of the static probe on a host: in the lab's state folder, which is mounted on each host.
 fn probe_on(host: &str) -> String {
     let state = std::env::var("VMGATE_LAB_STATE").unwrap();
     let built = concat!(env!("CARGO_MANIFEST_DIR"), "/target/debug/vmgate-probe");

@@ -1,9 +1,9 @@
 //! Faults on real migrations: at each phase, on either side. After each, the VM runs exactly once, its memory is intact, the
 //! service that was stopped for the move is up, the exit code is right, and the next move works.
 //!
-//! One guest is moved to and fro, so that each row's next move is the way back. VMGATE_FAULT=TEXT runs the rows whose name
-//! has that text. With VMGATE_WRITE_FAULTS set, docs/faults.md has what was seen, row by row: a row that runs again takes the
-//! place of what it said, and VMGATE_FAULTS_LEFT=1 runs those that the page does not have yet, or not as they must be.
+//! One guest is moved back and forth, so that each row's next move is the way back. VMGATE_FAULT=TEXT runs the rows whose name
+//! has that text. With VMGATE_WRITE_FAULTS set, docs/faults.md is written with the results, row by row: a row that runs again
+//! replaces the earlier one, and VMGATE_FAULTS_LEFT=1 runs those that the page does not have yet, or not with the expected result.
 
 #[path = "faults/bench.rs"]
 mod bench;
@@ -36,7 +36,7 @@ fn after_every_fault_the_vm_runs_exactly_once_and_nothing_is_lost() {
     let mut failures = Vec::new();
     for row in chosen {
         let mut seen = bench.run(row);
-        // A machine that has much else to do may be NO-GO for a while: the fault has met nothing then.
+        // A machine with other load may be NO-GO for a while: the fault has then met no migration.
         for _ in 0..2 {
             if seen.met_the_move() {
                 break;

@@ -1,9 +1,9 @@
 //! Faults of a campaign on real migrations: three runners over one PostgreSQL move twelve guests around three hosts, each to
-//! the next, and one thing breaks. After each, every guest runs once and where it was to go, libvirt's own logs say that it
+//! the next, and one thing breaks. After each fault, every guest runs once and on its destination, libvirt's own logs say that it
 //! left its host once, its memory is intact, and the chain of the ledger holds.
 //!
-//! VMGATE_FAULT=TEXT runs the rows whose name has that text. With VMGATE_WRITE_FAULTS set, docs/fleet-faults.md has what was
-//! seen; VMGATE_FAULTS_LEFT=1 runs the rows that the page does not have yet, or not as they must be.
+//! VMGATE_FAULT=TEXT runs the rows whose name has that text. With VMGATE_WRITE_FAULTS set, docs/fleet-faults.md is written with the
+//! results; VMGATE_FAULTS_LEFT=1 runs the rows that the page does not have yet, or not with the expected result.
 
 #[path = "../cluster/mod.rs"]
 mod cluster;
@@ -17,7 +17,7 @@ use std::{
 };
 
 use tempfile::TempDir;
-use vmgate_ledger::{Entry, Ledger, entry::State, Place};
+use vmgate_ledger::{Entry, Ledger, entry::RunStep, LedgerUrl};
 
 use crate::{
     faults::page::Page,
@@ -32,31 +32,31 @@ const GUESTS: [&str; 12] = [
 ];
 const HOSTS: [char; 3] = ['a', 'b', 'c'];
 const LEASE_SECONDS: u64 = 30;
-/// Everything is emulated, on a machine that may have much else to do.
+/// Time limit: everything is emulated, on a machine that may have other load.
 const PATIENCE: Duration = Duration::from_mins(15);
 const LIBFAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
 
-/// What is done to the campaign.
+/// Fault of a campaign.
 struct Row {
     name: String,
-    strike: fn(&mut Fleet, Option<State>),
-    /// The step in which it meets a move.
-    at: Option<State>,
-    /// What the runner that was struck may end with, and what the others may.
+    strike: fn(&mut Fleet, Option<RunStep>),
+    /// Step of a move in which the fault happens.
+    at: Option<RunStep>,
+    /// Permitted exit codes of the runner with the fault, and of the others.
     struck: &'static [i32],
     others: &'static [i32],
-    /// The runners' clocks are apart by so many seconds.
+    /// Difference of the runners' clocks, in seconds.
     clocks: [i64; 3],
 }
 
-fn row(name: &str, strike: fn(&mut Fleet, Option<State>), struck: &'static [i32]) -> Row {
+fn row(name: &str, strike: fn(&mut Fleet, Option<RunStep>), struck: &'static [i32]) -> Row {
     Row { name: name.to_owned(), strike, at: None, struck, others: &[0], clocks: [0; 3] }
 }
 
 const KILLED: i32 = -1;
 
 fn rows() -> Vec<Row> {
-    use State::{Gate, Migrate, Notify, Prepare, Recheck, Restore, Verify};
+    use RunStep::{Gate, Migrate, Notify, Prepare, Recheck, Restore, Verify};
     let mut rows = vec![row("no fault", |_, _| {}, &[0])];
     for state in [Gate, Notify, Prepare, Recheck, Migrate, Verify, Restore] {
         let name = format!("runner killed: {}", state.name());
@@ -85,18 +85,18 @@ struct Fleet {
     folder: TempDir,
     store: String,
     runners: Vec<Running>,
-    /// The runner that is struck, by its number.
+    /// Number of the runner with the fault.
     struck: Option<usize>,
     inside: Option<String>,
 }
 
-/// What was seen of a row.
+/// Observations of a row.
 struct Seen {
     codes: Vec<i32>,
     struck: Option<usize>,
-    /// Where each guest must be, and where it runs.
+    /// Host that each guest must run on, and the hosts that it runs on.
     places: Vec<(char, Vec<char>)>,
-    /// How often each left its host, by libvirt's logs.
+    /// Number of times each guest left its host, by libvirt's logs.
     left: Vec<u64>,
     broken: Vec<String>,
     status: String,
@@ -197,7 +197,7 @@ impl Fleet {
     fn run(&mut self, row: &Row) -> Seen {
         let start = Instant::now();
         self.store = self.cluster.database();
-        Ledger::init(Place::from(&self.store), &[]).unwrap();
+        Ledger::init(LedgerUrl::from(&self.store), &[]).unwrap();
         (self.struck, self.inside) = (None, None);
         let before = self.places();
         let wanted: Vec<char> = before.iter().map(|on| next(on.first().copied().unwrap_or('c'))).collect();
@@ -206,7 +206,7 @@ impl Fleet {
         for offset in row.clocks {
             self.start_runner(offset);
         }
-        self.wait_for(State::Gate);
+        self.wait_for(RunStep::Gate);
         (row.strike)(self, row.at);
         let (codes, said) = self.wait_for_runners();
         let store = ["--store", self.store.as_str()];
@@ -227,7 +227,7 @@ impl Fleet {
         }
     }
 
-    /// The hosts that each guest runs on.
+    /// Hosts that each guest runs on.
     fn places(&self) -> Vec<Vec<char>> {
         let running = HOSTS.map(|host| {
             (host, lab(&["host", &host.to_string(), "virsh", "-q", "list", "--name"]).exits(0).stdout)
@@ -240,7 +240,7 @@ impl Fleet {
         self.guests.iter().map(of).collect()
     }
 
-    /// How often each guest has left a host by migration, as the logs of all hosts say.
+    /// Number of migrations of each guest, by the logs of all hosts.
     fn left(&self) -> Vec<u64> {
         let mut counts: BTreeMap<String, u64> = BTreeMap::new();
         for host in HOSTS {
@@ -269,7 +269,7 @@ impl Fleet {
         fs::write(self.folder.path().join("change.yaml"), text).unwrap();
     }
 
-    /// Starts a runner whose clock is so many seconds ahead.
+    /// Starts a runner whose clock is this many seconds ahead.
     fn start_runner(&mut self, clock_offset_seconds: i64) {
         let file = self.folder.path().join("change.yaml").display().to_string();
         let lease = LEASE_SECONDS.to_string();
@@ -282,8 +282,8 @@ impl Fleet {
         self.runners.push(Running::start_with(&[&arguments[..], &habits[..]].concat(), environment));
     }
 
-    /// Waits until a move is in this step; gives the number of the runner that makes it.
-    fn wait_for(&mut self, state: State) -> Option<usize> {
+    /// Waits until a move is in this step; returns the number of its runner.
+    fn wait_for(&mut self, state: RunStep) -> Option<usize> {
         let start = Instant::now();
         while start.elapsed() < PATIENCE {
             let open =
@@ -308,7 +308,7 @@ impl Fleet {
     }
 
     /// Sends a signal to the runner whose move is in this step.
-    fn signal(&mut self, at: Option<State>, signal: i32) {
+    fn signal(&mut self, at: Option<RunStep>, signal: i32) {
         self.struck = self.wait_for(at.unwrap());
         if let Some(struck) = self.struck {
             self.signal_runner(struck, signal);
@@ -321,7 +321,7 @@ impl Fleet {
         assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
     }
 
-    fn pause(&mut self, at: Option<State>) {
+    fn pause(&mut self, at: Option<RunStep>) {
         self.signal(at, libc::SIGSTOP);
         if let Some(struck) = self.struck {
             thread::sleep(Duration::from_mins(1));
@@ -330,21 +330,21 @@ impl Fleet {
     }
 
     fn restart(&mut self, how: &str) {
-        self.wait_for(State::Migrate);
+        self.wait_for(RunStep::Migrate);
         self.cluster.order(how);
         thread::sleep(Duration::from_secs(2));
         self.cluster.order("start");
     }
 
-    fn freeze(&mut self, _: Option<State>) {
-        self.wait_for(State::Migrate);
+    fn freeze(&mut self, _: Option<RunStep>) {
+        self.wait_for(RunStep::Migrate);
         self.cluster.order("freeze");
         thread::sleep(Duration::from_secs(5));
         self.cluster.order("thaw");
     }
 
-    fn cut(&mut self, _: Option<State>) {
-        self.wait_for(State::Migrate);
+    fn cut(&mut self, _: Option<RunStep>) {
+        self.wait_for(RunStep::Migrate);
         for _ in 0..3 {
             let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
                        WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
@@ -353,7 +353,7 @@ impl Fleet {
         }
     }
 
-    /// What the runners ended with, and what they said.
+    /// Exit codes and output of the runners.
     fn wait_for_runners(&mut self) -> (Vec<i32>, Vec<String>) {
         let start = Instant::now();
         let ended = std::mem::take(&mut self.runners).into_iter().map(|mut runner| {
@@ -371,7 +371,7 @@ impl Fleet {
     }
 }
 
-/// Whether all that a guest has read of its memory was what it had written.
+/// True if a guest found no difference between the memory that it read and what it wrote.
 fn memory(guest: &Guest) -> Result<(), String> {
     let said = lab(&["guest", "exec", guest.name, "cat", "/run/pattern"]);
     let read_something = said.stdout.starts_with("read=") && !said.stdout.starts_with("read=0 ");

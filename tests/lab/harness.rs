@@ -16,7 +16,7 @@ use vmgate_collect::agent::AgentGuest;
 use vmgate_libvirt::{Domain, Hypervisor, LibvirtError};
 use vmgate_reach::agent::{AgentChannel, AgentFailure};
 
-/// What a command that has ended said.
+/// Output and exit code of a command that has ended.
 pub(crate) struct Said {
     pub(crate) code: i32,
     pub(crate) stdout: String,
@@ -34,14 +34,14 @@ impl From<Output> for Said {
 }
 
 impl Said {
-    /// Asserts the exit code, and shows everything where it is another.
+    /// Asserts the exit code, and prints everything if it differs.
     #[track_caller]
     pub(crate) fn exits(self, code: i32) -> Self {
         assert_eq!(self.code, code, "exit code\n--- stdout\n{}\n--- stderr\n{}", self.stdout, self.stderr);
         self
     }
 
-    /// Asserts that the text stands on stdout or stderr.
+    /// Asserts that stdout or stderr contains the text.
     #[track_caller]
     pub(crate) fn says(self, text: &str) -> Self {
         let found = self.stdout.contains(text) || self.stderr.contains(text);
@@ -49,14 +49,14 @@ impl Said {
         self
     }
 
-    /// The report, where `--output json` was asked for.
+    /// The report of `--output json`.
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.stdout)
             .unwrap_or_else(|error| panic!("{error}\n{}\n{}", self.stdout, self.stderr))
     }
 }
 
-/// A value that `tests/lab/lab env` exports.
+/// Value that `tests/lab/lab env` exports.
 pub(crate) fn setting(name: &str) -> String {
     env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run these tests with `make lab-test`"))
 }
@@ -69,7 +69,7 @@ pub(crate) fn uri_b() -> String {
     setting("VMGATE_LAB_URI_B")
 }
 
-/// The lab's own command.
+/// Runs the lab's own command.
 pub(crate) fn lab(arguments: &[&str]) -> Said {
     let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/lab/lab");
     Command::new(script).args(arguments).stdin(Stdio::null()).output().unwrap().into()
@@ -88,7 +88,7 @@ pub(crate) fn on_host(host: &str, script: &str, input: &[u8]) -> Said {
     child.wait_with_output().unwrap().into()
 }
 
-/// Makes a socket where the operator is, for use anywhere: a socket stays in the network that it was made in.
+/// Makes a socket in the operator's network namespace, for use anywhere: a socket stays in the namespace it was made in.
 pub(crate) fn in_operators_network<T: Send + 'static>(make: impl FnOnce() -> T + Send + 'static) -> T {
     let namespace = fs::File::open(format!("/run/netns/{}", setting("VMGATE_LAB_NETNS"))).unwrap();
     let made = thread::spawn(move || {
@@ -100,12 +100,12 @@ pub(crate) fn in_operators_network<T: Send + 'static>(make: impl FnOnce() -> T +
 }
 
 thread_local! {
-    /// A test runs in a thread of its own; its ledger goes with it. Nobody's own ledger is written to, and no test sees what
-    /// another one has moved.
+    /// Ledger of the present test, which runs in a thread of its own. The user's own ledger is not written to, and no test sees
+    /// the moves of another one.
     static LEDGER: TempDir = tempfile::tempdir().unwrap();
 }
 
-/// The ledger of this test.
+/// Path of the ledger of this test.
 pub(crate) fn ledger() -> PathBuf {
     LEDGER.with(|folder| folder.path().join("ledger.db"))
 }
@@ -120,12 +120,12 @@ pub(crate) fn vmgate_command(arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs vmgate where the operator is.
+/// Runs vmgate in the operator's namespace.
 pub(crate) fn vmgate(arguments: &[&str]) -> Said {
     vmgate_command(arguments).output().unwrap().into()
 }
 
-/// Starts vmgate where the operator is and lets it run. `ip netns exec` becomes vmgate, so the pid is vmgate's.
+/// Starts vmgate in the operator's namespace. `ip netns exec` becomes vmgate, so the pid is vmgate's.
 pub(crate) fn start_vmgate(arguments: &[&str]) -> Child {
     piped(vmgate_command(arguments))
 }
@@ -134,7 +134,7 @@ fn piped(mut command: Command) -> Child {
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-/// vmgate that runs. What it says is read all the while: with nobody at the other end of a full pipe it would wait.
+/// A running vmgate. Its output is read continuously: with a full pipe vmgate would block.
 pub(crate) struct Running {
     pub(crate) child: Child,
     stdout: JoinHandle<Vec<u8>>,
@@ -155,7 +155,7 @@ impl Running {
         Self { child, stdout, stderr }
     }
 
-    /// What it has said when it has ended.
+    /// Its output after its end.
     pub(crate) fn said(mut self) -> Said {
         let status = self.child.wait().unwrap();
         let (stdout, stderr) = (self.stdout.join().unwrap(), self.stderr.join().unwrap());
@@ -192,7 +192,7 @@ pub(crate) fn words<'a>(first: &[&'a str], rest: &'a [String]) -> Vec<&'a str> {
     first.iter().copied().chain(rest.iter().map(String::as_str)).collect()
 }
 
-/// A guest that is gone when the test ends, however it ends.
+/// Guest that is removed when the test ends, also after a failure.
 pub(crate) struct Guest {
     pub(crate) name: &'static str,
 }
@@ -207,7 +207,7 @@ impl Guest {
         Self { name }
     }
 
-    /// What libvirt on host `a` or `b` says of the guest: `running`, `paused`, or nothing where it is not known.
+    /// State of the guest by libvirt on host `a` or `b`: `running`, `paused`, or empty if the host does not know the guest.
     pub(crate) fn state_on(&self, host: &str) -> String {
         lab(&["host", host, "virsh", "domstate", self.name]).stdout.trim().to_owned()
     }
@@ -229,7 +229,7 @@ pub(crate) fn facts_without_exec(name: &str) -> vmgate_facts::Guest {
     vmgate_probe::guest::look(&AgentGuest::open(NoExec(agent_of(name)), AGENT_LIMIT).unwrap())
 }
 
-/// Time for all that is asked of one guest: emulated, on a machine that has more to do.
+/// Time limit for all requests to one guest: it is emulated, on a machine with other load.
 const AGENT_LIMIT: Duration = Duration::from_mins(1);
 
 struct NoExec<C>(C);
@@ -271,7 +271,7 @@ pub(crate) fn address_of(name: &str) -> String {
     line.and_then(|line| line.rsplit('\t').next()).unwrap_or_else(|| panic!("no {name} in {list}")).to_owned()
 }
 
-/// The statuses of a rule in a JSON report, one a subject.
+/// Statuses of a rule in a JSON report, one per subject.
 pub(crate) fn statuses(verdict: &Value, rule: &str) -> Vec<String> {
     let outcomes = verdict["outcomes"].as_array().expect("a verdict has outcomes");
     outcomes
@@ -281,7 +281,7 @@ pub(crate) fn statuses(verdict: &Value, rule: &str) -> Vec<String> {
         .collect()
 }
 
-/// Waits until the memory of a guest is under way.
+/// Waits until the memory of a guest is being sent.
 #[track_caller]
 pub(crate) fn wait_for_the_copy(guest: &Guest) {
     for _ in 0..240 {
@@ -310,7 +310,7 @@ impl Drop for SlowLink {
     }
 }
 
-/// Migrations that came to their end, by this test's ledger.
+/// Migrations that have ended, by this test's ledger.
 pub(crate) fn completed_migrations() -> usize {
     let said = vmgate(&["ledger", "list", "--kind", "migration", "--json"]).exits(0);
     said.stdout.lines().filter(|line| line.contains(r#""outcome":"completed""#)).count()

@@ -1,4 +1,4 @@
-//! A destination that demands verdicts, asked by virsh, which knows nothing of vmgate.
+//! A destination that requires verdicts, and migrations by virsh, which does not know vmgate.
 
 use std::{
     fs, thread,
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::harness::{self, Guest, Said, a_to_b, lab, on_host, setting, uri_a, uri_b, words};
 
-/// Host b with the hook installed, and what is needed to satisfy it. Everything is gone when this is.
+/// Host b with the hook installed, and a key that it trusts. The hook is removed on drop.
 struct Enforced {
     folder: TempDir,
 }
@@ -47,7 +47,7 @@ impl Enforced {
         openssl(&["pkey", "-in", &private, "-pubout", "-out", &public]);
     }
 
-    /// The verdict on the guest's move from a to b, whatever it is.
+    /// Verdict on the guest's move from a to b, GO or NO-GO.
     fn check(&self, guest: &Guest, options: &[&str]) -> Value {
         let mut arguments = words(&["check", guest.name, "--output", "json"], &[]);
         let a_to_b = a_to_b();
@@ -66,7 +66,7 @@ impl Enforced {
         envelope
     }
 
-    /// Puts an envelope where the hook looks, past everything that `verdict push` checks.
+    /// Puts an envelope into the hook's folder, without the checks of `verdict push`.
     fn place(&self, guest: &Guest, envelope: &str) {
         let name = format!("/var/lib/vmgate/verdicts/{}.placed.json", uuid_of(guest));
         on_host("b", &format!("umask 077; cat > {name}"), &fs::read(envelope).unwrap()).exits(0);
@@ -81,7 +81,7 @@ impl Enforced {
         said.json()["hosts"][0].clone()
     }
 
-    /// The last decision that was written down.
+    /// The last decision in the log.
     fn decision(&self) -> Value {
         let status = self.status();
         let recent = status["status"]["recent"].as_array().unwrap();
@@ -96,7 +96,7 @@ impl Drop for Enforced {
     }
 }
 
-/// Runs vmgate with the patience that an emulated host may need.
+/// Runs vmgate with a timeout that is long enough for an emulated host.
 fn vmgate(arguments: &[&str]) -> Said {
     let patience: &[&str] = if arguments.contains(&"--timeout") { &[] } else { &["--timeout", "60"] };
     harness::vmgate(&[arguments, patience].concat())
@@ -112,7 +112,7 @@ fn uuid_of(guest: &Guest) -> String {
     lab(&["host", host, "virsh", "-q", "domuuid", guest.name]).exits(0).stdout.trim().to_owned()
 }
 
-/// virsh migrates, as somebody would who never heard of vmgate.
+/// Migrates with virsh, as a person who does not know vmgate would.
 fn virsh_migrate(guest: &Guest, from: &str, to: &str) -> Said {
     let uri = format!("qemu+tcp://lab-{to}/system");
     lab(&["host", from, "virsh", "migrate", "--live", "--persistent", "--undefinesource", guest.name, &uri])
@@ -141,7 +141,7 @@ fn a_migration_without_a_verdict_is_refused_and_with_one_passes_once() {
     assert_eq!(enforced.decision()["because"], "no-verdict");
 
     let envelope = enforced.sign(&enforced.check(&guest, &[]), "site");
-    vmgate(&["verdict", "push", &uri_b(), &envelope]).exits(0).says("is let in once");
+    vmgate(&["verdict", "push", &uri_b(), &envelope]).exits(0).says("may migrate in once");
     assert_eq!(enforced.status()["status"]["waiting"], 1);
     let_in(&guest);
     let decision = enforced.decision();
@@ -204,7 +204,7 @@ fn only_a_go_for_this_vm_and_this_host_by_a_trusted_key_lets_in() {
     refused(&guest, "the file was changed after it was signed");
     enforced.clear();
 
-    // What others could have written is not believed, however well it is signed.
+    // A verdict in a file that others could have written is not trusted, even with a valid signature.
     enforced.place(&guest, &good);
     on_host("b", "chmod 666 /var/lib/vmgate/verdicts/*.json", b"").exits(0);
     refused(&guest, "other users can write it");
@@ -238,7 +238,7 @@ fn where_nothing_can_be_decided_the_configuration_says_what_happens() {
         "{decision:#}"
     );
 
-    // Somebody holds the lock that a decision needs: it ends in time all the same.
+    // Another process holds the lock that a decision needs: the decision ends in time all the same.
     let hold = "flock /var/lib/vmgate/hook.lock sleep 20 >/dev/null 2>&1 & echo $!";
     config("mode: enforce\non-error: closed\ntime-limit-seconds: 1\n");
     let holder = on_host("b", hold, b"").exits(0).stdout;
@@ -249,7 +249,7 @@ fn where_nothing_can_be_decided_the_configuration_says_what_happens() {
     let_in(&guest);
     on_host("b", &format!("pkill -P {0}; kill {0}; :", holder.trim()), b"");
 
-    // Without its program, the script knows what to do.
+    // Without the program, the script decides by itself.
     on_host("b", "mv /usr/lib/vmgate/vmgate-hook /usr/lib/vmgate/away", b"").exits(0);
     let_in(&guest);
     config("mode: enforce\non-error: closed\n");
@@ -279,14 +279,10 @@ fn the_emergency_override_has_a_name_an_end_and_a_trace() {
     // Both, and the VM that came in by the second, are in the ledger, each once however often the host is looked at.
     vmgate(&["hook", "status", "lab-b"]).exits(0);
     let written =
-        vmgate(&["ledger", "list", "--kind", "override"]).exits(0).says("urgent let to lab-b").stdout;
-    assert_eq!(
-        (written.lines().count(), written.matches("may be let to lab-b by lab").count()),
-        (3, 2),
-        "{written}"
-    );
+        vmgate(&["ledger", "list", "--kind", "override"]).exits(0).says("urgent was let into lab-b").stdout;
+    assert_eq!((written.lines().count(), written.matches("into lab-b until").count()), (3, 2), "{written}");
 
-    // Where nothing can be decided it stands all the same: that is what it is for.
+    // The override also applies when the hook cannot decide, which is its purpose.
     on_host("b", "mv /etc/vmgate/keys.d /etc/vmgate/away", b"").exits(0);
     let_in(&guest);
     on_host("b", "mv /etc/vmgate/away /etc/vmgate/keys.d", b"").exits(0);
@@ -313,7 +309,7 @@ fn another_hook_goes_on_working_through_installation_update_and_removal() {
     enforced.make_key("site");
     for options in [&[][..], &["--chain"]] {
         let first = enforced.install(options).exits(0).says("libvirt runs the hook from now on");
-        assert!(first.stdout.contains("other hooks there go on working"), "{}", first.stdout);
+        assert!(first.stdout.contains("other hooks on the host keep working"), "{}", first.stdout);
         enforced.install(options).exits(0).says("nothing had to be changed");
         // An update, as a newer version would find it.
         on_host("b", "echo '# older' >> /etc/libvirt/hooks/qemu.d/90-vmgate", b"");
@@ -331,7 +327,7 @@ fn another_hook_goes_on_working_through_installation_update_and_removal() {
         vmgate(&["hook", "status", "lab-b"]).exits(0).says("another hook");
     }
 
-    // The other hook may refuse too, and then no verdict is spent.
+    // The other hook may refuse too, and then no verdict is used up.
     on_host(
         "b",
         "printf '#!/bin/sh\\necho not today >&2; exit 3\\n' > /etc/libvirt/hooks/qemu.before-vmgate",
@@ -346,7 +342,7 @@ fn another_hook_goes_on_working_through_installation_update_and_removal() {
     let before = calls();
     vmgate(&["hook", "remove", "lab-b"])
         .exits(0)
-        .says("other hooks there go on working: /etc/libvirt/hooks/qemu");
+        .says("other hooks on the host keep working: /etc/libvirt/hooks/qemu");
     assert_eq!(on_host("b", "cat /etc/libvirt/hooks/qemu", b"").stdout.as_bytes(), foreign);
     let_in(&guest);
     assert_eq!(calls(), before + 1);

@@ -1,4 +1,4 @@
-//! Guests whose agent means harm (tests/lab/guest/agent.rs): what it does stays without effect but for missing evidence.
+//! Guests with a malicious agent (tests/lab/guest/agent.rs): its only effect is missing evidence.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use vmgate_facts::Fact;
 
 use crate::harness::{Guest, a_to_b, collected, statuses, vmgate, words};
 
-/// Most memory that vmgate may have taken for any of them: far below the gigabyte that one sends.
+/// Memory limit of vmgate for any of these agents: far below the gigabyte that one of them sends.
 const MOST_KIB: i64 = 400 << 10;
 
 fn a_hostile_agent_is_borne(manner: &str, name: &'static str) {
@@ -38,12 +38,12 @@ fn a_hostile_agent_is_borne(manner: &str, name: &'static str) {
     if let Fact::Known(name) = &found.hostname {
         panic!("{manner}: nobody asked it for its name, and it said {name}");
     }
-    // libvirt has borne it too.
+    // libvirt still works, too.
     assert_eq!(guest.state_on("a"), "running");
     assert!(most_memory_kib() < MOST_KIB, "{manner}: {} KiB", most_memory_kib());
 }
 
-/// The most memory that any process of these tests has had, in KiB.
+/// Peak memory of any process of these tests, in KiB.
 fn most_memory_kib() -> i64 {
     // SAFETY: all zeroes is a valid rusage.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };

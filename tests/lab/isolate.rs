@@ -1,4 +1,4 @@
-//! A guest that is cut off the network, and let back: measured from the command to the last packet.
+//! A guest that is cut off the network, and connected again: measured from the command to the last packet.
 
 use std::{
     fs,
@@ -118,7 +118,7 @@ impl Cutter {
     }
 }
 
-/// What libvirt on a host says of the links: each interface that is there, and whether it is down.
+/// Links of a guest by libvirt on a host: each interface, and true if its link is down.
 fn links(guest: &Guest, host: &str) -> Vec<(String, bool)> {
     let xml = lab(&["host", host, "virsh", "dumpxml", guest.name]).exits(0).stdout;
     let document = roxmltree::Document::parse(&xml).unwrap();
@@ -226,24 +226,24 @@ fn an_isolation_that_stopped_half_way_is_done_again_and_undone_whole() {
     let isolate = || cutter.run(&["--guest", "none"]);
     let release = || cutter.run(&["--release"]);
     isolate().exits(0);
-    // As after a crash between the two: noted, and only one of them cut.
+    // As after a crash between two interfaces: both are in the note, but only one is cut.
     lab(&["host", "a", "virsh", "-q", "domif-setlink", guest.name, "52:54:00:aa:00:02", "up"]).exits(0);
     assert_eq!(down(&guest), [true, false]);
     isolate().exits(0).says("cut off before");
     assert_eq!(down(&guest), [true, true]);
-    // It migrates with its note, and whoever releases it there needs nothing else.
+    // The guest migrates with its note, and a release on the destination needs nothing else.
     for (from, to) in [("a", "b"), ("b", "a")] {
         let uri = format!("qemu+tcp://lab-{to}/system");
         let options = ["--live", "--persistent", "--undefinesource", guest.name, &uri];
         lab(&[&["host", from, "virsh", "migrate"], &options[..]].concat()).exits(0);
     }
-    release().exits(0).says("let back");
+    release().exits(0).says("connected again");
     assert_eq!(down(&guest), [false, false]);
 
-    // A release that stopped half-way, too.
+    // The same for an interrupted release.
     isolate().exits(0);
     lab(&["host", "a", "virsh", "-q", "domif-setlink", guest.name, "52:54:00:aa:00:02", "up"]).exits(0);
-    release().exits(0).says("let back");
+    release().exits(0).says("connected again");
     assert_eq!(down(&guest), [false, false]);
     lab(&["host", "a", "virsh", "-q", "destroy", guest.name]).exits(0);
     isolate().exits(2).says("not active");
@@ -273,7 +273,7 @@ struct Deadly {
 }
 
 impl Deadly {
-    /// Starts the move, and kills the service when what works has been noted and the memory is under way.
+    /// Starts the move, and kills the service when the baseline has been taken and the memory is being sent.
     fn start(&self, guest: &Guest, from: &str, options: &[String]) -> Child {
         let evidence = self.evidence.path().to_str().unwrap();
         let first = ["migrate", guest.name, "--isolate", "--evidence", evidence];
@@ -299,7 +299,7 @@ fn wait_until(what: &str, holds: impl Fn() -> bool) {
     }
 }
 
-/// The steps that the ledger has of its last run.
+/// Steps of the last run in the ledger.
 fn written() -> Vec<String> {
     let list = vmgate(&["ledger", "list", "--json", "-n", "200"]).stdout;
     let entry = |line: &str| serde_json::from_str::<Value>(line).unwrap()["entry"].clone();
@@ -322,7 +322,7 @@ fn a_guest_that_does_not_work_after_its_move_is_cut_off_where_it_is_even_across_
     let said = said
         .exits(31)
         .says("the VM runs on lab-b, but gone since the move: TCP listener")
-        .says("somebody must look: it was isolated: its interfaces (52:54:00:")
+        .says("somebody must look: the VM was isolated: its interfaces (52:54:00:")
         .says(deadly.evidence.path().to_str().unwrap());
     assert_eq!(links(&guest, "b").iter().map(|(_, down)| *down).collect::<Vec<_>>(), [true]);
     assert_eq!(
@@ -336,12 +336,15 @@ fn a_guest_that_does_not_work_after_its_move_is_cut_off_where_it_is_even_across_
     assert!(at("verify") < at("isolate") && at("isolate") < at("isolation"), "{steps:?}");
     assert!(at("isolation") < at("restore") && at("restore") < at("ended isolated"), "{steps:?}");
 
-    // The way out is what was said, word by word.
-    let (_, way_out) = said.stderr.trim().rsplit_once("To let it back: vmgate ").unwrap();
-    vmgate(&way_out.split(' ').collect::<Vec<_>>()).exits(0).says("let back").says("gone since the move");
+    // The printed command is the way out, word by word.
+    let (_, way_out) = said.stderr.trim().rsplit_once("To connect it again: vmgate ").unwrap();
+    vmgate(&way_out.split(' ').collect::<Vec<_>>())
+        .exits(0)
+        .says("connected again")
+        .says("gone since the move");
     assert_eq!(links(&guest, "b").iter().map(|(_, down)| *down).collect::<Vec<_>>(), [false]);
 
-    // Killed before it is cut off, or just after: whoever recovers cuts it off.
+    // vmgate is killed before it cuts the guest off, or just after: a recovery cuts the guest off.
     in_guest(&guest, "setsid workload tcp-listen port=7000 >/dev/null 2>&1 &").exits(0);
     let mut child = deadly.start(&guest, "b", &b_to_a());
     let before = steps.iter().filter(|step| *step == "isolate").count();
@@ -350,10 +353,10 @@ fn a_guest_that_does_not_work_after_its_move_is_cut_off_where_it_is_even_across_
     });
     child.kill().unwrap();
     child.wait().unwrap();
-    vmgate(&["recover", "--timeout", "60"]).exits(31).says("runs on lab-a").says("it was isolated");
+    vmgate(&["recover", "--timeout", "60"]).exits(31).says("runs on lab-a").says("the VM was isolated");
     assert_eq!(down(&guest), [true]);
     assert_eq!(written().last().map(String::as_str), Some("ended isolated"));
-    vmgate(&["isolate", guest.name, "--on", &uri_a(), "--release"]).exits(0).says("let back");
+    vmgate(&["isolate", guest.name, "--on", &uri_a(), "--release"]).exits(0).says("connected again");
     assert_eq!(down(&guest), [false]);
     vmgate(&["ledger", "verify"]).exits(0);
 }

@@ -17,7 +17,7 @@ fn a_guest_goes_there_and_back_and_is_verified_each_time() {
     vmgate(&words(&["migrate", guest.name], &a_to_b())).exits(0).says("runs on lab-b");
     assert_eq!((guest.state_on("a").as_str(), guest.state_on("b").as_str()), ("", "running"));
 
-    // The way back leads to an older hypervisor: allowed for this machine type, and said.
+    // The way back leads to an older hypervisor: permitted for this machine type, with a warning.
     vmgate(&words(&["migrate", guest.name], &b_to_a()))
         .exits(0)
         .says("runs on lab-a")
@@ -107,8 +107,8 @@ fn a_saved_verdict_opens_the_gate_only_signed_by_a_trusted_key_and_for_this_move
         vmgate(&words(&["migrate", vm, "--verdict", &path(verdict), "--trusted-key", &key], &a_to_b()))
     };
     migrate(guest.name, "stranger.json").exits(2).says("not migrated");
-    migrate(other.name, "site.json").exits(2).says("was reached for the VM signed");
-    // Facts are taken again all the same: what has become NO-GO since stays where it is.
+    migrate(other.name, "site.json").exits(2).says("is for the VM signed");
+    // Facts are collected again all the same: a VM that is NO-GO by now stays on its source.
     lab(&["host", "a", "virsh", "-q", "suspend", guest.name]).exits(0);
     migrate(guest.name, "site.json").exits(20).says("the verdict no longer holds: vm-is-running");
     lab(&["host", "a", "virsh", "-q", "resume", guest.name]).exits(0);
@@ -130,7 +130,7 @@ fn a_pair_of_versions_that_is_new_is_rehearsed_with_a_vm_that_may_be_lost() {
     assert_eq!(asked(&[]), ["fail"]);
     assert_eq!(asked(&["--rehearsal"]), ["not-applicable"]);
     vmgate(&words(&["migrate", rehearser.name, "--rehearsal"], &a_to_b())).exits(0);
-    vmgate(&["ledger", "list", "--kind", "rehearsal"]).exits(0).says("went well");
+    vmgate(&["ledger", "list", "--kind", "rehearsal"]).exits(0).says("passed");
     lab(&["guest", "stop", rehearser.name]).exits(0);
     let _again = Guest::start("rehearser", &["--on", "a"]);
     // The move passes; that nobody has rehearsed the way back is a warning.

@@ -1,4 +1,4 @@
-//! What stands in the way of evidence: each is said clearly, ends with the right code, and nothing hangs.
+//! Obstacles to evidence: each gives a clear message and the right exit code, and nothing hangs.
 
 use std::{
     thread,
@@ -131,7 +131,7 @@ fn wait_for_page_sampling(guest: &Guest) {
     panic!("nobody asked for the dirty rate of {}", guest.name);
 }
 
-/// The management link of hosts is down for as long as this lives: nothing that vmgate asks is answered.
+/// Takes the management link of hosts down until it is dropped: no request of vmgate is answered.
 struct Silence(Vec<&'static str>);
 
 impl Silence {

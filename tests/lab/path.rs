@@ -1,4 +1,4 @@
-//! The migration path on real hosts: what stands in its way is found, and where libvirt refuses, for the reason foretold.
+//! The migration path on real hosts: obstacles are found, and if libvirt refuses a move, it has the predicted reason.
 
 use std::{fs, path::Path, process::Command};
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::harness::{Guest, Said, a_to_b, lab, statuses, uri_a, uri_b, vmgate, words};
 
-/// Something in the lab that is put right when the test ends.
+/// Change of the lab that is undone when the test ends.
 struct Undo(Vec<Vec<&'static str>>);
 
 impl Undo {
@@ -23,7 +23,7 @@ impl Drop for Undo {
     }
 }
 
-/// A guest that has to exist and no more: nobody waits until it is up, and nobody looks into it.
+/// Guest that only has to exist: the test does not wait until it is up, and does not access it.
 fn only_there(name: &'static str) -> Guest {
     Guest::start(name, &["--on", "a", "--agent", "none", "--wait", "0"])
 }
@@ -39,7 +39,7 @@ fn facts(guest: &Guest, options: &[&str], the_move: &[String]) -> Value {
     serde_yaml::from_str(&fs::read_to_string(&file).unwrap()).unwrap()
 }
 
-/// A verdict with these options, whatever it is.
+/// Verdict with these options, GO or NO-GO.
 fn verdict(guest: &Guest, options: &[&str], the_move: &[String]) -> Value {
     let mut arguments = words(&["check", guest.name, "--guest", "none", "--output", "json"], the_move);
     arguments.extend(options);
@@ -66,7 +66,7 @@ fn passes(verdict: &Value, rule: &str) {
     assert!(!found.is_empty() && found.iter().all(|status| status == "pass"), "{rule}: {found:?}");
 }
 
-/// What libvirt itself says of a live migration from a to b.
+/// libvirt's own message on a live migration from a to b.
 fn libvirt_migrates(guest: &Guest, uri: &str) -> Said {
     lab(&["host", "a", "virsh", "migrate", "--live", "--persistent", "--undefinesource", guest.name, uri])
 }

@@ -1,4 +1,4 @@
-//! What vmgate foretells, and what libvirt and QEMU then answer: one guest a case, on two real hosts. The table in
+//! Predictions of vmgate, and the answers of libvirt and QEMU: one guest per case, on two real hosts. The table in
 //! docs/refusals.md is written by this test.
 
 use std::{
@@ -12,33 +12,33 @@ use serde_json::Value;
 
 use crate::harness::{Guest, a_to_b, b_to_a, lab, setting, vmgate, words};
 
-/// One thing that stands in the way of a move.
+/// One obstacle to a move.
 struct Case {
-    /// What it is, for people.
+    /// Description for people.
     what: &'static str,
     guest: &'static str,
-    /// Where the guest runs: `a` or `b`.
+    /// Host of the guest: `a` or `b`.
     on: &'static str,
     options: &'static [&'static str],
-    /// Changes to the guest's XML before it is started: a text and what takes its place.
+    /// Changes to the guest's XML before it is started: a text and its replacement.
     edits: &'static [(&'static str, &'static str)],
     /// Commands on hosts (or of the lab itself) before the changed guest is started, after that, and in the end.
     before: &'static [(&'static str, &'static str)],
     after: &'static [(&'static str, &'static str)],
     cleanup: &'static [(&'static str, &'static str)],
-    /// Further arguments of `vmgate check`.
+    /// Additional arguments of `vmgate check`.
     arguments: &'static [&'static str],
     /// The rules that block.
     foretold: &'static [&'static str],
-    /// What libvirt must say.
+    /// Expected answer of libvirt.
     answer: Answer,
 }
 
-/// What libvirt answers to the move.
+/// Answer of libvirt to the move.
 enum Answer {
-    /// It refuses, and says this among other things.
+    /// libvirt refuses; its message contains this text.
     Refuses(&'static str),
-    /// It moves the VM: either nothing stands in the way, or libvirt does not look at it.
+    /// libvirt moves the VM: there is no obstacle, or libvirt does not check it.
     Moves,
 }
 
@@ -378,7 +378,7 @@ fn start(case: &Case) -> Result<Guest, String> {
     Ok(guest)
 }
 
-/// Replaces a text; a `*` in it stands for anything.
+/// Replaces a text; a `*` in it matches anything.
 fn edited(xml: &str, old: &str, new: &str) -> Result<String, String> {
     let (begin, end) = old.split_once('*').unwrap_or((old, ""));
     let missing = || format!("`{old}` is not in the guest's XML");
@@ -399,7 +399,7 @@ fn on_host((host, command): &(&str, &str), guest: &str) -> Result<(), String> {
     if said.code == 0 { Ok(()) } else { Err(format!("on {host}: {command}: {}", said.stderr)) }
 }
 
-/// What a case changed on the hosts is changed back, however it ends.
+/// Undoes the changes of a case on the hosts, also after a failure.
 struct Undo<'a>(&'a Case);
 
 impl Drop for Undo<'_> {
@@ -410,7 +410,7 @@ impl Drop for Undo<'_> {
     }
 }
 
-/// Rules that block because they are violated, each once, with what they say.
+/// Violated rules that block, each once, with their messages.
 fn blocking(verdict: &Value) -> Vec<(String, String)> {
     let outcomes = verdict["outcomes"].as_array().expect("a verdict has outcomes");
     let mut found: Vec<(String, String)> = outcomes
@@ -425,7 +425,7 @@ fn blocking(verdict: &Value) -> Vec<(String, String)> {
     found
 }
 
-/// libvirt's last error, without what differs from run to run.
+/// libvirt's last error, without the parts that differ from run to run.
 fn refusal(text: &str) -> String {
     let error = text.rsplit_once("error: ").map_or(text, |(_, error)| error);
     let error = error.split("qemu-system-x86_64: ").last().unwrap_or(error);
@@ -442,7 +442,7 @@ VM that vmgate stops, libvirt does not look at that at all.
 |---|---|---|---|
 ";
 
-/// Puts the row of a case that went as foretold into the table; those of the others stay. The order is that of the cases.
+/// Puts the row of a case with the predicted result into the table; the other rows stay. The order is that of the cases.
 fn write_row(file: &Path, cases: &[Case], row: &Row) {
     let cell = |text: &str| text.replace('|', "\\|");
     let Row { what, direction, foretold, answered } = row;

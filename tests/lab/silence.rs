@@ -1,4 +1,4 @@
-//! The rules about what bears no silence: each finds its cause in a real guest, and what it tells people to do helps.
+//! Rules about software that tolerates no silence: each finds its cause in a real guest, and its remedy helps.
 
 use std::{
     thread,
@@ -7,13 +7,13 @@ use std::{
 
 use crate::harness::{Guest, a_to_b, address_of, lab, statuses, vmgate, words};
 
-/// The statuses of a rule now, as `vmgate check` with these options gives them.
+/// Present statuses of a rule, from `vmgate check` with these options.
 fn now(guest: &Guest, rule: &str, options: &[&str]) -> Vec<String> {
     let all = [&["check", guest.name, "--timeout", "60", "--output", "json"], options].concat();
     statuses(&vmgate(&words(&all, &a_to_b())).json(), rule)
 }
 
-/// Looks again until every outcome of the rule is `wanted`: some causes take time to come and to go.
+/// Checks again until every outcome of the rule is `wanted`: some causes take time to appear and to disappear.
 #[track_caller]
 fn becomes(guest: &Guest, rule: &str, wanted: &str) {
     becomes_with(guest, rule, wanted, &[]);
@@ -191,7 +191,7 @@ fn a_stateful_filter_on_the_destinations_bridge_is_found_and_goes_with_its_remed
     drop(filter);
 }
 
-/// A packet filter on host b, gone with the test.
+/// Packet filter on host b, removed at the end of the test.
 struct Filter;
 
 impl Filter {

@@ -14,7 +14,7 @@ use vmgate_rules::catalogue::Catalogues;
 
 use crate::harness::{Guest, facts_of, facts_without_exec};
 
-/// How the guest answers once everything in it has settled: daemons take seconds to begin under emulation.
+/// Answer of the guest after all its daemons have started, which takes seconds under emulation.
 fn settled(guest: &Guest, ready: impl Fn(&GuestFacts) -> bool) -> GuestFacts {
     let deadline = Instant::now() + Duration::from_secs(45);
     loop {
@@ -72,13 +72,13 @@ fn each_real_daemon_is_recognised_and_its_own_time_out_is_read() {
     let evs = "wsrep_provider_options evs.suspect_timeout 7 s, evs.inactive_timeout 15 s";
     assert_read(&facts, "galera", 7.0, Tool, evs);
 
-    // The secret in keepalived.conf was read and stays behind.
+    // The secret in keepalived.conf was read, but is not in the facts.
     assert!(!serde_json::to_string(&facts).unwrap().contains("s3cret42"));
 
     // The rules see the same figures.
     let catalogues = Catalogues::shipped().unwrap();
     let Fact::Known(mut found) = catalogues.recognise(&facts) else { panic!("not recognised") };
-    catalogues.prefer_detectors(&mut found, &facts);
+    catalogues.apply_guest_detectors(&mut found, &facts);
     for detector in detectors(&facts) {
         let known = found.iter().find(|software| software.id == detector.software);
         assert_eq!(
@@ -88,7 +88,7 @@ fn each_real_daemon_is_recognised_and_its_own_time_out_is_read() {
         );
     }
 
-    // What the guest tells beside: corosync locks its memory, chronyd runs and has nobody to ask.
+    // Other facts of the guest: corosync locks its memory, chronyd runs and has no server.
     let memory = facts.memory.known().unwrap();
     assert!(memory.locked_bytes.known().is_some_and(|bytes| *bytes > 10 << 20), "{memory:?}");
     assert!(

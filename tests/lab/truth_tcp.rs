@@ -1,9 +1,9 @@
-//! The truth test of the TCP budgets: connections between two lab guests through real blackouts, measured against
-//! what `vmgate_forecast::budget` predicts.
+//! Validation of the TCP budgets: connections between two lab guests through real blackouts, compared with
+//! the predictions of `vmgate::forecast::budget`.
 //!
 //! The guest `truth-moved` is stopped with `virsh suspend`; `truth-owner` keeps sending to it and is the peer whose
-//! clock runs. In a migration what is sent meanwhile is lost with the source's tap, so the tap is also taken off its
-//! bridge (**lost**); a suspend alone keeps it in the tap's queue and hands it over at the resume (**kept**).
+//! clock runs. In a migration the packets sent during the blackout are lost with the source's tap, so the tap is also taken off its
+//! bridge (**lost**); a suspend alone keeps them in the tap's queue and delivers them at the resume (**kept**).
 //!
 //! `cargo test --test truth_tcp -- --ignored quick` takes a minute; `… full` ten, and writes docs/truth-tcp.md. Both
 //! need root and a lab that is up; `VMGATE_LAB` names another checkout's `lab`.
@@ -13,27 +13,27 @@
 use std::{fmt::Write as _, path::PathBuf, process::Command, thread::sleep, time::Duration};
 
 use vmgate_forecast::budget::{
-    Budget, Connection, Kernel, Side, Silence, Survival, Ticks, model_timeout_seconds, tcp,
+    Budget, ConnectionState, KernelSettings, ConnectionEnd, Silence, Survival, TickRate, model_timeout_seconds, tcp_budget,
 };
 
-/// Requests begin this often, so that data is sent at most so long after a blackout has begun.
+/// Interval of requests, so that data is sent at most this long after a blackout has begun.
 const EVERY_SECONDS: f64 = 0.05;
-/// What a guest without hardware virtualisation on two shared cores adds to a measured time.
+/// Tolerance of a measured time for a guest without hardware virtualisation on two shared cores.
 const NOISE_SECONDS: f64 = 0.25;
 const CONNECTIONS: usize = 4;
-/// What is predicted of a network that returns between the last try and the end.
+/// Prediction for a network that returns between the last retransmission and the timeout.
 const LATE: &str = "after the last try: lost, unless the moved end has something to send";
 
 struct Lab(PathBuf);
 
-/// Guests that are stopped whatever happens.
+/// Guests that are stopped at the end of the test, also after a failure.
 struct Guests<'a> {
     lab: &'a Lab,
     tap: String,
     peer: String,
 }
 
-/// What became of one connection, in the owner's words.
+/// Fate of one connection, as the owner reports it.
 #[derive(Debug, Clone)]
 struct Fate {
     lost: bool,
@@ -100,7 +100,7 @@ impl<'a> Guests<'a> {
         line.split_whitespace().next().unwrap().to_owned()
     }
 
-    /// Hands the owner its program: the guest listens, and a shell that knows TCP sends.
+    /// Copies the program to the owner: the guest listens, and a shell with TCP support sends.
     fn send(&self, program: &std::path::Path) {
         let to = self.address("truth-owner");
         self.owner(
@@ -119,7 +119,7 @@ impl<'a> Guests<'a> {
         self.lab.call(&["guest", "exec", "truth-owner", "sh", "-c", script])
     }
 
-    /// Whether the owner's kernel may notice that its neighbour is gone. Behind a router it cannot.
+    /// True if the owner's kernel may notice that its neighbour is gone, which it cannot behind a router.
     fn neighbour(&self, noticed: bool) {
         let script = if noticed {
             format!("arp -d {}; true", self.peer)
@@ -143,7 +143,7 @@ impl<'a> Guests<'a> {
         assert!(out.is_empty(), "the connections stand: {out}");
     }
 
-    /// A blackout of the guest `name`; its length at the least and at the most.
+    /// Causes a blackout of the guest `name`; returns its shortest and longest possible duration.
     fn blackout(&self, name: &str, seconds: f64, packets: Packets) -> (f64, f64) {
         let tap = &self.tap;
         let (cut, join) = match packets {
@@ -159,7 +159,7 @@ impl<'a> Guests<'a> {
         (times[2] - times[1], times[3] - times[0])
     }
 
-    /// The fates so far: the last line of each connection that says of a silence of at least `seconds`.
+    /// The fates so far: the last line of each connection that reports a silence of at least `seconds`.
     fn fates(&self, seconds: f64) -> Vec<Option<Fate>> {
         let out = self.owner("cat /tmp/out");
         let mut fates = vec![None; CONNECTIONS];
@@ -182,7 +182,7 @@ impl<'a> Guests<'a> {
         fates
     }
 
-    /// Waits until every connection has met its fate, or for so long.
+    /// Waits until every connection has a fate, or the time is over.
     fn settle(&self, seconds: f64, at_least: f64) -> Vec<Option<Fate>> {
         let step = 1.0;
         let mut left = seconds;
@@ -205,13 +205,16 @@ impl Drop for Guests<'_> {
     }
 }
 
-fn kernel(retries2: u32) -> Kernel {
+fn kernel(retries2: u32) -> KernelSettings {
     // Debian builds its kernels with 250 ticks a second.
-    Kernel { retries2, ticks: Ticks::PerSecond(250), ..Kernel::default() }
+    KernelSettings { retries2, ticks: TickRate::PerSecond(250), ..KernelSettings::default() }
 }
 
 fn predict(retries2: u32, rto: f64, user_timeout_seconds: Option<f64>) -> Budget {
-    tcp(&kernel(retries2), &Connection { user_timeout_seconds, ..Connection::established(rto) })
+    tcp_budget(
+        &kernel(retries2),
+        &ConnectionState { user_timeout_seconds, ..ConnectionState::established(rto) },
+    )
 }
 
 fn range(values: impl Iterator<Item = f64> + Clone) -> String {
@@ -220,7 +223,7 @@ fn range(values: impl Iterator<Item = f64> + Clone) -> String {
     format!("{low:.2} … {high:.2}")
 }
 
-/// One silence without end for each setting: when is the connection given up?
+/// One silence without end for each setting: time until the connection is given up.
 fn ends(
     guests: &Guests,
     settings: impl Iterator<Item = (u32, Option<f64>, bool)>,
@@ -283,7 +286,7 @@ fn ends(
     agreed
 }
 
-/// Blackouts of different length: which connections are there afterwards?
+/// Blackouts of different length: connections that survive them.
 fn lengths(guests: &Guests, settings: impl Iterator<Item = u32>, most: usize, table: &mut String) -> bool {
     let mut agreed = true;
     table.push_str(
@@ -310,13 +313,13 @@ fn lengths(guests: &Guests, settings: impl Iterator<Item = u32>, most: usize, ta
             let rto = fates.iter().flatten().map(|fate| fate.rto).fold(0.2, f64::max);
             let budget = predict(retries2, rto, None);
             let endless = predict(15, rto, None);
-            let outlook = |seconds: f64| {
+            let estimate = |seconds: f64| {
                 Silence { blackout_seconds: seconds.max(0.0), dark_seconds: 0.0 }
-                    .outlook(&endless, &budget)
+                    .survival_estimate(&endless, &budget)
                     .survival
             };
             // The silence that the owner sees is shorter than the blackout by the time until it next sends.
-            let predicted = match (outlook(longest), outlook(least - EVERY_SECONDS - NOISE_SECONDS)) {
+            let predicted = match (estimate(longest), estimate(least - EVERY_SECONDS - NOISE_SECONDS)) {
                 (Survival::Certain, _) => "survives",
                 (_, Survival::Lost) => "lost",
                 _ if packets == Packets::Kept && longest < budget.earliest_end_seconds => {
@@ -366,9 +369,9 @@ fn own_blackout(guests: &Guests, table: &mut String) -> bool {
     let out = guests.owner("cat /tmp/out");
     let lost = out.lines().filter(|line| line.contains(" lost ")).count();
     let silence = Silence { blackout_seconds: long, dark_seconds: 0.3 };
-    let outlook = silence.outlook(&budget, &predict(15, 0.204, None));
-    assert_eq!(outlook.decided_by, Side::Guest);
-    let right = lost == 0 && outlook.survival == Survival::Certain;
+    let estimate = silence.survival_estimate(&budget, &predict(15, 0.204, None));
+    assert_eq!(estimate.decided_by, ConnectionEnd::Guest);
+    let right = lost == 0 && estimate.survival == Survival::Certain;
     let _ = writeln!(
         table,
         "\nThe owner itself (tcp_retries2 = 1, ends after {:.1} s) stopped for {long:.1} s with data in flight: {} of {CONNECTIONS} connections lost. {}.",

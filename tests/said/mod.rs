@@ -1,4 +1,4 @@
-//! The real binary, run in a folder, and what it said.
+//! Runs the real binary in a folder, and returns its output.
 
 use std::{path::Path, process::Command};
 
@@ -16,7 +16,7 @@ impl Said {
     }
 }
 
-/// Runs vmgate in a folder, with no settings of the surroundings.
+/// Runs vmgate in a folder, without other settings.
 pub(crate) fn vmgate_in(folder: &Path, arguments: &[&str]) -> Said {
     let output = Command::new(env!("CARGO_BIN_EXE_vmgate"))
         .args(arguments)

@@ -1,4 +1,4 @@
-//! What is promised of a host's memory: VMs that run there, come in now, or are planned to come first.
+//! Claims on a host's memory: by VMs that run there, are migrating in now, or are planned to move there first.
 
 use vmgate_facts::text::plain;
 use vmgate_facts::{Claims, Fact, HostJob, HostVm, HugePageClaim};
@@ -7,32 +7,32 @@ use vmgate_libvirt::{
     domain_xml::{self, Backing},
 };
 
-/// A VM that is to come to the destination before the one that is judged. The caller plans it: nothing on the hosts
-/// tells.
+/// A VM that is planned to move to the destination before the one that is judged. Known only to the caller: nothing on
+/// the hosts shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlannedMove {
     /// The VM's name.
     pub vm: String,
-    /// Most memory that it may have.
+    /// Maximum memory of the VM.
     pub memory_bytes: u64,
     /// Size of the huge pages that back it; none for ordinary pages.
     pub huge_page_bytes: Option<u64>,
 }
 
-/// What a host's VMs do and claim.
+/// VMs of a host, their jobs, and their claims on memory.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub(super) struct Seen {
+pub(super) struct VmsAndClaims {
     pub(super) vms: Fact<Vec<HostVm>>,
     pub(super) active: Fact<Vec<String>>,
     pub(super) jobs: Fact<Vec<HostJob>>,
-    pub(super) claims: Fact<Claims>,
+    pub(super) claims: Fact<MemoryClaims>,
 }
 
-/// The name that libvirt's job operation has for a VM that comes in.
+/// Name of the job operation of a VM that migrates in.
 const INCOMING: &str = "migration-in";
 
-/// What the VMs of a host say. Asks each running one for its job, and each that comes in for its memory.
-pub(super) fn of(guests: Fact<&[GuestSummary]>) -> Seen {
+/// Facts of the VMs of a host. Asks each running one for its job, and each that migrates in for its memory.
+pub(super) fn of(guests: Fact<&[GuestSummary]>) -> VmsAndClaims {
     let jobs = guests.clone().map(jobs);
     let listed = guests.clone().map(|guests| {
         let vm = |guest: &GuestSummary| HostVm {
@@ -48,7 +48,7 @@ pub(super) fn of(guests: Fact<&[GuestSummary]>) -> Seen {
         uuids
     });
     let claims = guests.and_then(|guests| jobs.as_ref().map(|jobs| claims(guests, jobs)));
-    Seen { vms: listed, active, jobs, claims }
+    VmsAndClaims { vms: listed, active, jobs, claims }
 }
 
 fn jobs(guests: &[GuestSummary]) -> Vec<HostJob> {
@@ -62,22 +62,22 @@ fn jobs(guests: &[GuestSummary]) -> Vec<HostJob> {
     found.into_iter().flatten().collect()
 }
 
-fn claims(guests: &[GuestSummary], jobs: &[HostJob]) -> Claims {
+fn claims(guests: &[GuestSummary], jobs: &[HostJob]) -> MemoryClaims {
     let running = guests.iter().filter(|guest| guest.active);
     let comes_in = |guest: &&GuestSummary| {
         let name = plain(&guest.name);
         jobs.iter().any(|job| job.operation == INCOMING && job.vm == name)
     };
     let incoming: Vec<&GuestSummary> = guests.iter().filter(comes_in).collect();
-    Claims {
+    MemoryClaims {
         running_bytes: running.filter_map(|guest| guest.memory_max_bytes).fold(0, u64::saturating_add),
         incoming_bytes: incoming.iter().map(|guest| yet_to_fill(guest)).fold(0, u64::saturating_add),
         vms: incoming.iter().map(|guest| plain(&guest.name)).collect(),
-        ..Claims::default()
+        ..MemoryClaims::default()
     }
 }
 
-/// Ordinary memory that an arriving VM has yet to take: what it may have, less what its process already holds.
+/// Ordinary memory that an incoming VM has yet to take: its maximum, less what its process already holds.
 fn yet_to_fill(guest: &GuestSummary) -> u64 {
     let on_huge_pages = backing(&guest.domain).is_some_and(|backing| backing != Backing::Ordinary);
     if on_huge_pages {
@@ -91,7 +91,7 @@ fn backing(domain: &Domain) -> Option<Backing> {
 }
 
 /// The claims with the moves that are planned to come first.
-pub(super) fn with_planned(claims: Claims, planned: &[PlannedMove]) -> Claims {
+pub(super) fn with_planned(claims: MemoryClaims, planned: &[PlannedMove]) -> MemoryClaims {
     planned.iter().fold(claims, |mut claims, planned| {
         let bytes = planned.memory_bytes;
         match planned.huge_page_bytes {
@@ -123,7 +123,7 @@ mod tests {
             huge_page_bytes,
         };
         let claims = with_planned(
-            Claims { incoming_bytes: 5, ..Claims::default() },
+            MemoryClaims { incoming_bytes: 5, ..MemoryClaims::default() },
             &[
                 planned("a", 1, None),
                 planned("b", 2, None),

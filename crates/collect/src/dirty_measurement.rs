@@ -1,5 +1,5 @@
-//! How the guest dirties memory: by a trace from the source host, and where that cannot be had, by QEMU's page sampling
-//! in windows of several lengths, one after the other.
+//! Measurement of how a guest dirties memory: a page trace from the source host or, where that is not possible, QEMU's
+//! page sampling in windows of several lengths, one after the other.
 //!
 //! Nothing else is ever asked of QEMU: its other modes kill a guest under emulation, or see nothing.
 
@@ -16,10 +16,10 @@ use vmgate_reach::Subject;
 /// Longest window of page sampling, in seconds (virDomainStartDirtyRateCalc).
 const LONGEST_WINDOW: u32 = 60;
 
-/// What is to be measured, and by what way.
+/// Lengths and means of the measurement.
 #[derive(Debug, Clone)]
-pub(super) struct Plan {
-    /// The way to the source's probe.
+pub(super) struct MeasurementPlan {
+    /// Transport of the source's probe.
     pub(super) way: Transport,
     /// Length of the trace, in seconds; 0 for none.
     pub(super) trace_seconds: u32,
@@ -29,25 +29,25 @@ pub(super) struct Plan {
     pub(super) timeout: Duration,
 }
 
-/// What was measured.
+/// Result of the measurement.
 #[derive(Debug, Clone)]
-pub(super) struct Dirtying {
+pub(super) struct DirtyMeasurement {
     rate: Fact<DirtyRate>,
     windows: Fact<Vec<DirtyWindow>>,
     trace: Fact<DirtyTrace>,
-    /// Who measured, and by what call.
+    /// Collector and method, for provenance.
     pub(super) collector: &'static str,
     pub(super) method: String,
-    /// How long it took in all.
+    /// Length of all windows together.
     pub(super) seconds: Option<f64>,
 }
 
-impl Plan {
-    /// Measures, for as long as the plan says. Nothing is measured beside a job of the VM.
-    pub(super) fn measure(&self, domain: &Domain, vm: &Watched) -> Dirtying {
+impl MeasurementPlan {
+    /// Measures. Returns unknowns while a job runs on the VM.
+    pub(super) fn measure(&self, domain: &Domain, vm: &MeasuredVm) -> DirtyMeasurement {
         let not_possible = vm.not_possible();
         match not_possible.map_or_else(|| self.trace(vm), Err) {
-            Ok(trace) => Dirtying {
+            Ok(trace) => DirtyMeasurement {
                 rate: Fact::Known(trace.dirty_rate()),
                 windows: Fact::Known(trace.dirty_windows()),
                 seconds: Some(trace.seconds()),
@@ -55,27 +55,27 @@ impl Plan {
                 collector: "host probe",
                 method: self.way.method("trace"),
             },
-            Err(why) if vm.not_possible().is_some() => Dirtying::unknown(&why),
+            Err(why) if vm.not_possible().is_some() => DirtyMeasurement::unknown(&why),
             Err(why) => self.sampled(domain, why),
         }
     }
 
-    fn trace(&self, vm: &Watched) -> Result<DirtyTrace, Unknown> {
+    fn trace(&self, vm: &MeasuredVm) -> Result<DirtyTrace, Unknown> {
         if self.trace_seconds == 0 {
-            return Err(Unknown::new(Cause::NotAllowed, "no trace is taken, as --trace-seconds 0 says"));
+            return Err(Unknown::new(Cause::NotAllowed, "no memory trace was taken: --trace-seconds is 0"));
         }
         let Some(uuid) = &vm.uuid else {
             return Err(Unknown::new(Cause::NotCollected, "the VM's UUID is not known"));
         };
         let length = Duration::from_secs(self.trace_seconds.into());
-        let trace = self.way.trace(uuid, length, Options::default().core_ratio, self.timeout)?;
+        let trace = self.way.trace(uuid, length, TraceOptions::default().core_ratio, self.timeout)?;
         trace.check().map_err(|error| Unknown::new(Cause::Malformed, error.to_string()))?;
         Ok(trace)
     }
 
-    /// Page sampling, where no trace could be had for that reason. A single window says too little: see
+    /// Measures by page sampling; `why` is the reason for which there is no trace. A single window says too little: see
     /// [`DirtyWindow`].
-    fn sampled(&self, domain: &Domain, why: Unknown) -> Dirtying {
+    fn sampled(&self, domain: &Domain, why: Unknown) -> DirtyMeasurement {
         let mut windows = Vec::new();
         for seconds in windows_within(self.window_seconds, self.trace_seconds) {
             match domain.dirty_rate(seconds) {
@@ -84,7 +84,10 @@ impl Plan {
                     dirtied_bytes: sample.bytes_per_second.saturating_mul(sample.window_seconds.into()),
                 }),
                 Err(error) if windows.is_empty() => {
-                    return Dirtying { trace: Fact::Unknown(why), ..Dirtying::unknown(&error.into()) };
+                    return DirtyMeasurement {
+                        trace: Fact::Unknown(why),
+                        ..DirtyMeasurement::unknown(&error.into())
+                    };
                 }
                 // A job has started, or QEMU has gone: what was seen before holds.
                 Err(_) => break,
@@ -95,8 +98,10 @@ impl Plan {
             window_seconds: window.window_seconds,
             method: DirtyRateMethod::PageSampling,
         });
-        Dirtying {
-            rate: rate.ok_or_else(|| Unknown::new(Cause::NotCollected, "nothing was measured")).into(),
+        DirtyMeasurement {
+            rate: rate
+                .ok_or_else(|| Unknown::new(Cause::NotCollected, "page sampling measured no window"))
+                .into(),
             seconds: Some(windows.iter().map(|window| window.window_seconds).sum()),
             windows: Fact::Known(windows),
             trace: Fact::Unknown(why),
@@ -106,8 +111,8 @@ impl Plan {
     }
 }
 
-impl Dirtying {
-    /// Nothing was measured, for this reason.
+impl DirtyMeasurement {
+    /// A result without figures, for this reason.
     pub(super) fn unknown(why: &Unknown) -> Self {
         Self {
             rate: Fact::Unknown(why.clone()),
@@ -119,7 +124,7 @@ impl Dirtying {
         }
     }
 
-    /// The same, where the work was lost.
+    /// The result of a worker, or unknowns with the reason for which there is none.
     pub(super) fn of(found: &Result<Self, Unknown>) -> Self {
         found.as_ref().map_or_else(Self::unknown, Self::clone)
     }
@@ -130,15 +135,15 @@ impl Dirtying {
     }
 }
 
-/// What must be known of a VM before it is measured.
+/// Facts of a VM that decide if it can be measured.
 #[derive(Debug, Clone)]
-pub(super) struct Watched {
+pub(super) struct MeasuredVm {
     uuid: Option<String>,
     state: VmState,
     job: Option<String>,
 }
 
-impl Watched {
+impl MeasuredVm {
     pub(super) fn of(vm: &FoundVm) -> Self {
         Self { uuid: vm.uuid.clone(), state: vm.state, job: vm.facts.job.known().cloned().flatten() }
     }
@@ -150,7 +155,7 @@ impl Watched {
         self.job.as_ref().map(|job| {
             Unknown::new(
                 Cause::NotAllowed,
-                format!("nothing is measured beside the VM's job ({job}): check again when it has ended"),
+                format!("vmgate does not measure while a {job} job runs on the VM: check again after the job has ended"),
             )
         })
     }
@@ -182,11 +187,11 @@ mod tests {
 
     #[test]
     fn nothing_is_measured_of_a_vm_that_is_busy_or_stands_still() {
-        let vm = Watched { uuid: None, state: VmState::Running, job: None };
+        let vm = MeasuredVm { uuid: None, state: VmState::Running, job: None };
         assert_eq!(vm.not_possible(), None);
-        let busy = Watched { job: Some("backup".into()), ..vm.clone() };
+        let busy = MeasuredVm { job: Some("backup".into()), ..vm.clone() };
         assert!(busy.not_possible().unwrap().reason.contains("backup"));
-        let paused = Watched { state: VmState::Paused, ..vm };
+        let paused = MeasuredVm { state: VmState::Paused, ..vm };
         assert_eq!(paused.not_possible().unwrap().cause, Cause::GuestNotRunning);
     }
 

@@ -1,4 +1,4 @@
-//! The VM's UDP flows, watched on the source host's side of its interfaces: the guest need not cooperate.
+//! UDP flows of the VM, watched on the host side of its interfaces, so that the guest need not cooperate.
 
 use std::time::Duration;
 
@@ -10,17 +10,17 @@ use vmgate_probe::flows::{FlowProbe, InterfaceFlows, udp_capture};
 /// Most interfaces of one VM that are watched.
 const MOST_TAPS: usize = 32;
 
-/// Where a VM's traffic crosses its host.
+/// Interfaces of the host through which a VM's traffic passes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Interfaces {
-    /// Interfaces of the host that can be watched.
+pub(super) struct WatchedInterfaces {
+    /// Host interfaces (taps) that can be watched.
     taps: Vec<String>,
-    /// Ways past them, in words.
-    unseen: Vec<String>,
+    /// Interfaces whose traffic is not seen, in words.
+    unwatched: Vec<String>,
 }
 
-impl Interfaces {
-    /// The interfaces of a VM; or why nothing can be watched.
+impl WatchedInterfaces {
+    /// Interfaces of a VM. The error is the reason for which nothing can be watched.
     pub(super) fn of(vm: &FoundVm) -> Result<Self, Unknown> {
         if vm.state != VmState::Running {
             return Err(guest::not_running(vm.state));
@@ -28,40 +28,48 @@ impl Interfaces {
         if let Fact::Known(Some(job)) = &vm.facts.job {
             return Err(Unknown::new(
                 Cause::NotAllowed,
-                format!("nothing is measured beside the VM's job ({job}): check again when it has ended"),
+                format!(
+                    "vmgate does not measure while a {job} job runs on the VM: check again after the job has ended"
+                ),
             ));
         }
         let Some(config) = &vm.config else {
-            return Err(Unknown::new(Cause::NotCollected, "the VM's configuration is not known"));
+            return Err(Unknown::new(Cause::NotCollected, "the VM's configuration could not be read"));
         };
-        let mut found = Self { taps: Vec::new(), unseen: Vec::new() };
+        let mut found = Self { taps: Vec::new(), unwatched: Vec::new() };
         for nic in &config.nics {
             match &nic.tap {
                 Some(tap) if found.taps.len() < MOST_TAPS => found.taps.push(tap.clone()),
-                Some(tap) => found.unseen.push(format!("{tap}: only {MOST_TAPS} interfaces are watched")),
-                // Passed-through devices follow.
+                Some(tap) => found.unwatched.push(format!(
+                    "{tap} is not watched: vmgate watches at most {MOST_TAPS} interfaces of a VM"
+                )),
+                // Passed-through devices are added below.
                 None if matches!(nic.kind.as_str(), "hostdev" | "vdpa") => {}
-                None => found
-                    .unseen
-                    .push(format!("the {} interface {} has no device on the host", nic.kind, nic.mac)),
+                None => found.unwatched.push(format!(
+                    "the {} interface {} has no device on the host that could be watched",
+                    nic.kind, nic.mac
+                )),
             }
         }
         let passed_through =
             config.host_devices.iter().filter(|device| matches!(&*device.kind, "pci" | "vdpa"));
-        found.unseen.extend(passed_through.map(|device| {
-            format!("{} {} is passed through: what it carries is not seen", device.kind, device.address)
+        found.unwatched.extend(passed_through.map(|device| {
+            format!(
+                "the host cannot see the traffic of the passed-through {} device {}",
+                device.kind, device.address
+            )
         }));
         if found.taps.is_empty() {
-            let mut why = "the VM has no interface on the host to watch".to_owned();
-            if !found.unseen.is_empty() {
-                why = format!("{why}: {}", found.unseen.join("; "));
+            let mut why = "the VM has no network interface that can be watched on the host".to_owned();
+            if !found.unwatched.is_empty() {
+                why = format!("{why}: {}", found.unwatched.join("; "));
             }
             return Err(Unknown::new(Cause::NotSupported, why));
         }
         Ok(found)
     }
 
-    /// Watches them for `window`; the answer may take `limit` longer.
+    /// Watches the interfaces for `window`; the answer may take `limit` longer.
     pub(super) fn watch(
         self,
         way: &Transport,
@@ -72,7 +80,7 @@ impl Interfaces {
         self.merge(probe)
     }
 
-    /// One capture of all interfaces: complete only where every one was watched and there is no way past them.
+    /// Merges the captures of all interfaces into one, complete only where all of the VM's traffic was watched.
     fn merge(self, probe: FlowProbe) -> Result<UdpCapture, Unknown> {
         let (mut captures, mut failures) = (Vec::new(), Vec::new());
         for found in probe.interfaces {
@@ -85,22 +93,24 @@ impl Interfaces {
         if failures.is_empty()
             && let Some(tap) = self.taps.iter().find(forgotten)
         {
-            failures.push(Unknown::new(Cause::Malformed, format!("the host probe says nothing of {tap}")));
+            failures.push(Unknown::new(
+                Cause::Malformed,
+                format!("the host probe's answer lacks the interface {tap}"),
+            ));
         }
         let Some(mut capture) = udp_capture(&captures) else {
-            return Err(failures
-                .into_iter()
-                .next()
-                .unwrap_or_else(|| Unknown::new(Cause::Malformed, "the host probe watched no interface")));
+            return Err(failures.into_iter().next().unwrap_or_else(|| {
+                Unknown::new(Cause::Malformed, "the host probe watched no interface of the VM")
+            }));
         };
-        let holes = failures.into_iter().map(|why| plain(&why.reason)).chain(self.unseen);
+        let holes = failures.into_iter().map(|why| plain(&why.reason)).chain(self.unwatched);
         capture.holes.extend(holes);
         capture.complete &= capture.holes.is_empty();
         Ok(capture)
     }
 }
 
-/// The guest with its flows. One that cannot be looked into still has them, and nothing else.
+/// Adds the flows to the guest's facts. For a guest that cannot be looked into, the flows are the only known fact.
 pub(super) fn into_guest(guest: Result<Guest, Unknown>, flows: Result<UdpCapture, Unknown>) -> Fact<Guest> {
     let guest = match (guest, &flows) {
         (Ok(guest), _) => guest,
@@ -151,11 +161,11 @@ mod tests {
 
     #[test]
     fn every_interface_is_watched_or_the_capture_has_a_hole() {
-        let whole = Interfaces::of(&found(&tap("vnet1"))).unwrap();
+        let whole = WatchedInterfaces::of(&found(&tap("vnet1"))).unwrap();
         let capture = whole.merge(FlowProbe { interfaces: vec![captured("vnet1")] }).unwrap();
         assert!(capture.complete && capture.holes.is_empty());
 
-        let two = Interfaces::of(&found(&(tap("vnet1") + &tap("vnet2")))).unwrap();
+        let two = WatchedInterfaces::of(&found(&(tap("vnet1") + &tap("vnet2")))).unwrap();
         let half = FlowProbe { interfaces: vec![captured("vnet1"), failed("vnet2")] };
         let capture = two.clone().merge(half).unwrap();
         assert_eq!((capture.complete, capture.holes), (false, vec!["may not open vnet2".to_owned()]));
@@ -165,7 +175,7 @@ mod tests {
         assert_eq!(two.merge(none).unwrap_err().cause, Cause::PermissionDenied);
 
         let bypassed = tap("vnet1") + "<interface type='user'/>";
-        let capture = Interfaces::of(&found(&bypassed))
+        let capture = WatchedInterfaces::of(&found(&bypassed))
             .unwrap()
             .merge(FlowProbe { interfaces: vec![captured("vnet1")] });
         assert!(!capture.unwrap().complete, "the second interface is not seen");
@@ -173,19 +183,19 @@ mod tests {
 
     #[test]
     fn without_a_tap_flows_are_unknown_for_that_reason() {
-        let why = Interfaces::of(&found("<interface type='user'/>")).unwrap_err();
+        let why = WatchedInterfaces::of(&found("<interface type='user'/>")).unwrap_err();
         assert_eq!(why.cause, Cause::NotSupported);
         let paused = FoundVm { state: VmState::Paused, ..found(&tap("vnet1")) };
-        assert_eq!(Interfaces::of(&paused).unwrap_err().cause, Cause::GuestNotRunning);
+        assert_eq!(WatchedInterfaces::of(&paused).unwrap_err().cause, Cause::GuestNotRunning);
         let mut busy = found(&tap("vnet1"));
         busy.facts.job = Fact::Known(Some("backup".into()));
-        assert_eq!(Interfaces::of(&busy).unwrap_err().cause, Cause::NotAllowed);
+        assert_eq!(WatchedInterfaces::of(&busy).unwrap_err().cause, Cause::NotAllowed);
     }
 
     #[test]
     fn a_guest_without_an_agent_has_its_flows_and_no_more() {
         let no_agent = || Unknown::new(Cause::NoGuestAgent, "no agent");
-        let whole = Interfaces::of(&found(&tap("vnet1"))).unwrap();
+        let whole = WatchedInterfaces::of(&found(&tap("vnet1"))).unwrap();
         let capture = whole.merge(FlowProbe { interfaces: vec![captured("vnet1")] }).unwrap();
         let guest = into_guest(Err(no_agent()), Ok(capture)).known().unwrap().clone();
         let udp = guest.udp.known().unwrap();

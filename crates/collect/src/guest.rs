@@ -1,16 +1,16 @@
-//! The guest's facts, by the way in that was chosen: its agent, or the guest probe.
+//! Facts of the guest, through the chosen access: its agent, or the guest probe.
 
 use std::time::Duration;
 
-use super::agent::{AgentGuest, Means};
-use crate::{guest_probe as ways, guest_probe::GuestWay};
+use super::agent::{AgentGuest, AgentMethod};
+use crate::{guest_probe as ways, guest_probe::GuestAccess};
 use vmgate_facts::{Cause, Guest, Unknown, VmState};
-use vmgate_libvirt::{Domain, LibvirtError, Trouble};
+use vmgate_libvirt::{Domain, LibvirtError, LibvirtErrorKind};
 use vmgate_reach::agent::{AgentChannel, AgentFailure};
 
-/// Looks into the guest, for at most `timeout`. Says how it was done.
+/// Collects the guest's facts, for at most `timeout`. Also returns the method, for provenance.
 pub(super) fn look(
-    way: &GuestWay,
+    way: &GuestAccess,
     domain: Domain,
     state: VmState,
     has_channel: bool,
@@ -21,26 +21,29 @@ pub(super) fn look(
         return Err(not_running(state));
     }
     match way {
-        GuestWay::Agent => by_agent(domain, has_channel, timeout),
-        GuestWay::Ssh(target) => ways::over_ssh(target, attribute, timeout),
-        GuestWay::Exec(words) => ways::by_command(words, timeout),
-        GuestWay::None(why) => Err(Unknown::new(Cause::NotAllowed, why.clone())),
+        GuestAccess::Agent => by_agent(domain, has_channel, timeout),
+        GuestAccess::Ssh(target) => ways::over_ssh(target, attribute, timeout),
+        GuestAccess::Exec(words) => ways::by_command(words, timeout),
+        GuestAccess::None(why) => Err(Unknown::new(Cause::NotAllowed, why.clone())),
     }
 }
 
 fn by_agent(domain: Domain, has_channel: bool, timeout: Duration) -> Result<(Guest, String), Unknown> {
     if !has_channel {
-        return Err(Unknown::new(Cause::NoGuestAgent, "the VM has no channel for a guest agent"));
+        return Err(Unknown::new(
+            Cause::NoGuestAgent,
+            "the VM has no guest agent channel (org.qemu.guest_agent.0)",
+        ));
     }
     let guest = AgentGuest::open(domain, timeout)?;
-    let method = match guest.means() {
-        Means::Exec => "guest-exec of a shell that reads /proc",
-        Means::Files => "guest-file-read of /proc",
+    let method = match guest.method() {
+        AgentMethod::Exec => "guest-exec of a shell that reads /proc",
+        AgentMethod::Files => "guest-file-read of /proc",
     };
     Ok((vmgate_probe::guest::look(&guest), method.to_owned()))
 }
 
-/// Why nothing is learnt of a VM that does not run.
+/// Reason why nothing is collected from a VM that does not run.
 pub(super) fn not_running(state: VmState) -> Unknown {
     let words = match state {
         VmState::Running => "running",

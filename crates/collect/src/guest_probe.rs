@@ -1,4 +1,4 @@
-//! Ways into the guest: its agent, or the guest probe over ssh or by a command of the user's.
+//! Access to the guest: its agent, or the guest probe over ssh or by a command of the user.
 
 use std::time::Duration;
 
@@ -13,9 +13,9 @@ use vmgate_reach::{SshTarget, Subject};
 
 use crate::transport::{exec, unanswered};
 
-/// A way into a guest.
+/// Means of access to a guest.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum GuestWay {
+pub enum GuestAccess {
     /// The QEMU guest agent, through libvirt. libvirt marks the domain as tainted (custom-ga-command).
     #[default]
     Agent,
@@ -23,12 +23,12 @@ pub enum GuestWay {
     Ssh(SshTarget),
     /// A command that prints the answer of `vmgate probe guest` of that guest.
     Exec(Vec<String>),
-    /// The guest is not looked into, for this reason.
+    /// No access to the guest, for this reason.
     None(String),
 }
 
-impl GuestWay {
-    /// Who looked, for provenance.
+impl GuestAccess {
+    /// Name of the collector, for provenance.
     pub fn collector(&self) -> &'static str {
         match self {
             Self::Agent => "guest agent",
@@ -40,7 +40,7 @@ impl GuestWay {
 
 /// Runs the guest probe over ssh, for at most `limit`. Also returns the method, for provenance.
 ///
-/// With `attribute` it also names the processes that dirty memory in such a window.
+/// With `attribute` the probe also finds the processes that dirty memory, in a window of that length.
 pub fn over_ssh(
     target: &SshTarget,
     attribute: Option<Duration>,
@@ -49,7 +49,7 @@ pub fn over_ssh(
     let question = Question::Guest { attribute_seconds: attribute };
     let limit = limit.saturating_add(attribute.unwrap_or_default());
     let output = target.ask(Subject::Guest, &question.to_json(), limit, TOTAL_LIMIT)?;
-    Ok((answered(&output)?, format!("vmgate probe guest, over ssh to {target}")))
+    Ok((parse_guest_answer(&output)?, format!("vmgate probe guest, over ssh to {target}")))
 }
 
 /// Runs the user's command, for at most `limit`. Also returns the method, for provenance.
@@ -57,15 +57,15 @@ pub fn by_command(words: &[String], limit: Duration) -> Result<(Guest, String), 
     let question = Question::Guest { attribute_seconds: None };
     let output = exec(Subject::Guest, words, &question, limit, TOTAL_LIMIT)?;
     let program = words.first().map_or("nothing", String::as_str);
-    Ok((answered(&output)?, format!("vmgate probe guest, by {program}")))
+    Ok((parse_guest_answer(&output)?, format!("vmgate probe guest, by {program}")))
 }
 
 /// The guest that an answer describes. The answer comes out of a guest, so it may be anything: no text in it keeps
 /// what could drive a terminal, and what is measured on the host is not the guest's to say.
-fn answered(output: &Output) -> Result<Guest, Unknown> {
+fn parse_guest_answer(output: &Output) -> Result<Guest, Unknown> {
     let mut document = read_value(&output.stdout).map_err(unanswered)?;
     if !document.is_object() {
-        return Err(Unknown::new(Cause::Malformed, "the guest probe answered something else than an object"));
+        return Err(Unknown::new(Cause::Malformed, "the guest probe's answer is not a JSON object"));
     }
     if let Some(udp) = document.get_mut("udp").and_then(Value::as_object_mut) {
         udp.remove("flows");
@@ -81,7 +81,7 @@ fn answered(output: &Output) -> Result<Guest, Unknown> {
 
 #[cfg(fuzzing)]
 pub(crate) fn fuzz_answer(output: &Output) {
-    let _ = answered(output);
+    let _ = parse_guest_answer(output);
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! The facts of a host: libvirt's answers and the host probe's, laid together.
+//! Facts of a host, merged from the answers of libvirt and the host probe.
 
 use super::{
     asker::Asker,
-    claims::{self, Seen},
+    claims::{self, VmsAndClaims},
     transport::Answer,
 };
 use vmgate_facts::{Cause, Fact, Host, Unknown, VirtualNetwork};
@@ -13,18 +13,18 @@ use vmgate_libvirt::{
     network_xml,
 };
 
-/// What libvirt told of a host.
+/// Answers of libvirt about a host.
 #[derive(Debug, Clone)]
 pub(super) struct LibvirtAnswers {
-    /// The facts that need no probe.
+    /// Facts that need no probe.
     facts: Host,
-    /// The capabilities, for what depends on the VM.
+    /// Capabilities of the host, for facts that depend on the VM.
     capabilities: Fact<Capabilities>,
-    /// Its VMs.
+    /// VMs of the host, running or not.
     pub(super) guests: Fact<Vec<GuestSummary>>,
 }
 
-/// Asks libvirt for everything. `hostname` is asked by the caller, who needs it first.
+/// Asks libvirt for all facts of a host. The caller gives `hostname`, which it needs first.
 pub(super) fn ask(hypervisor: &Hypervisor, uri: &Uri, hostname: Fact<String>) -> LibvirtAnswers {
     let mut asker = Asker::default();
     let capabilities = asker.ask(|| hypervisor.capabilities_xml()).and_then(|xml| {
@@ -44,7 +44,7 @@ pub(super) fn ask(hypervisor: &Hypervisor, uri: &Uri, hostname: Fact<String>) ->
     let plain_names = |names: Vec<String>| names.iter().map(|name| plain(name)).collect();
     let virtual_networks = asker.ask(|| virtual_networks(hypervisor));
     let guests = asker.ask(|| hypervisor.guests());
-    let Seen { vms, active, jobs, claims } = claims::of(guests.as_ref().map(Vec::as_slice));
+    let VmsAndClaims { vms, active, jobs, claims } = claims::of(guests.as_ref().map(Vec::as_slice));
     let facts = Host {
         uri: Fact::Known(uri.to_string()),
         hostname: hostname.map(|name| plain(&name)),
@@ -69,25 +69,25 @@ pub(super) fn ask(hypervisor: &Hypervisor, uri: &Uri, hostname: Fact<String>) ->
     LibvirtAnswers { facts, capabilities, guests }
 }
 
-/// The active networks, by name.
+/// Active libvirt networks, by name.
 fn virtual_networks(hypervisor: &Hypervisor) -> Result<Vec<VirtualNetwork>, LibvirtError> {
     let xmls = none_without_driver(hypervisor.active_network_xmls())?;
-    // libvirt wrote them: one that cannot be read, or has no name, is none that a VM could be plugged into.
+    // No VM can be attached to a network whose XML cannot be read or has no name.
     let mut networks: Vec<VirtualNetwork> =
         xmls.iter().filter_map(|xml| network_xml::parse(xml).ok().flatten()).collect();
     networks.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(networks)
 }
 
-/// A libvirt that was installed without the driver of a kind of thing has none of them.
+/// Returns an empty list where libvirt was installed without the driver of this kind of object.
 fn none_without_driver<T>(answer: Result<Vec<T>, LibvirtError>) -> Result<Vec<T>, LibvirtError> {
     match answer {
-        Err(LibvirtError { trouble: Trouble::NotSupported(_), .. }) => Ok(Vec::new()),
+        Err(LibvirtError { kind: LibvirtErrorKind::NotSupported(_), .. }) => Ok(Vec::new()),
         other => other,
     }
 }
 
-/// The answers of a host that libvirt cannot reach.
+/// Answers for a host that libvirt cannot reach: all unknown.
 pub(super) fn unreachable(uri: &Uri, why: &Unknown) -> LibvirtAnswers {
     let facts = Host {
         uri: Fact::Known(uri.to_string()),
@@ -117,7 +117,7 @@ impl LibvirtAnswers {
         self.facts.uuid.known().map(String::as_str)
     }
 
-    /// What the host offers to guests of an architecture.
+    /// Offer of the host to guests of an architecture.
     pub(super) fn offer(&self, arch: Option<&str>) -> Fact<GuestArch> {
         let Some(arch) = arch else {
             return Fact::unknown(Cause::NotCollected, "the VM's architecture is not known");
@@ -125,7 +125,7 @@ impl LibvirtAnswers {
         self.capabilities.as_ref().and_then(|known| {
             known.guests.get(arch).cloned().map_or_else(
                 || {
-                    let why = format!("the host has no QEMU for guests of the architecture {}", plain(arch));
+                    let why = format!("the host has no QEMU for {} guests", plain(arch));
                     Fact::unknown(Cause::NotSupported, why)
                 },
                 Fact::Known,
@@ -133,7 +133,7 @@ impl LibvirtAnswers {
         })
     }
 
-    /// The host's facts, with those of its probe. Where both tell the same, the probe is the better witness.
+    /// Merges in the facts of the host probe. Where both sources have a figure, that of the probe is taken.
     pub(super) fn with_probe(&self, arch: Option<&str>, answer: &Result<Answer, Unknown>) -> Host {
         let machine_types = self.offer(arch).map(|offer| offer.machine_types);
         let mut host = Host { machine_types, ..self.facts.clone() };
@@ -158,8 +158,8 @@ impl LibvirtAnswers {
         };
         let probe = &answer.probe;
         host.kernel_release = probe.kernel_release.clone();
-        host.memory = better(probe.memory.clone(), host.memory);
-        host.cpus = better(probe.cpus.clone(), host.cpus);
+        host.memory = first_known(probe.memory.clone(), host.memory);
+        host.cpus = first_known(probe.cpus.clone(), host.cpus);
         host.load_ratio =
             probe.load.clone().and_then(|load| host.cpus.clone().map(|cpus| load / f64::from(cpus.max(1))));
         host.huge_pages = probe.huge_pages.clone();
@@ -177,7 +177,7 @@ impl LibvirtAnswers {
     }
 }
 
-/// The first where it is known.
-fn better<T>(first: Fact<T>, second: Fact<T>) -> Fact<T> {
+/// The first fact where it is known, else the second.
+fn first_known<T>(first: Fact<T>, second: Fact<T>) -> Fact<T> {
     if first.known().is_some() { first } else { second }
 }

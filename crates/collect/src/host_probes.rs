@@ -1,8 +1,8 @@
-//! Both hosts' probes: first where the path's two ends are, beside the questions to libvirt, then all that they know: of
-//! themselves, of the VM, and each of the other.
+//! Runs of both hosts' probes, twice each: first to find the two ends of the migration path, in parallel with the questions
+//! to libvirt, then for all other facts: of the host, of the VM, and of the path to the other host.
 //!
-//! The second look watches the interfaces while the guest's dirty rate is measured. A stream waits until nothing else is
-//! measured, and is refused while a migration or a backup runs.
+//! The second run watches the interfaces while the guest's dirty rate is measured. A goodput stream waits until nothing else
+//! is measured, and is refused while a migration or a backup runs.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -13,9 +13,9 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
-    Request,
+    CollectRequest,
     transport::{Answer, Transport},
-    worker::{Clock, Found, Worker},
+    worker::{Clock, TimedResult, Worker},
 };
 use vmgate_facts::{Cause, Fact, PathNic, Unknown};
 use vmgate_libvirt::{Domain, Hypervisor};
@@ -27,70 +27,70 @@ use vmgate_probe::{
     path::{self, End},
 };
 
-/// Part of a link that a stream may take where others use the link too, and where none do.
+/// Part of a link that a stream may take where others use the link too, and where nobody else does.
 const SHARED_LINK_RATIO: f64 = 0.5;
 const OWN_LINK_RATIO: f64 = 0.9;
-/// libvirt's way to say that a migration's speed is not limited, in MiB a second (QEMU_DOMAIN_MIG_BANDWIDTH_MAX).
+/// libvirt's figure for a migration speed without a limit, in MiB a second (QEMU_DOMAIN_MIG_BANDWIDTH_MAX).
 const NO_LIMIT_MIB: u64 = i64::MAX.cast_unsigned() >> 20;
 
-/// How far the user lets the migration path be tried.
+/// Tests of the migration path that the user permits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TryPath {
     /// No packet is sent on it.
     No,
     /// One connection and a few pings.
     Connect,
-    /// Those, and a stream.
+    /// One connection, a few pings, and a bounded stream.
     Stream(Stream),
 }
 
-/// What both probes told.
+/// Answers of both probes.
 #[derive(Debug)]
-pub(super) struct Probes {
-    /// The source's answer.
-    pub(super) source: Found<Answer>,
-    /// The destination's.
-    pub(super) destination: Found<Answer>,
-    /// Where the migration will go.
+pub(super) struct ProbeAnswers {
+    /// Answer of the source's probe.
+    pub(super) source: TimedResult<Answer>,
+    /// Answer of the destination's probe.
+    pub(super) destination: TimedResult<Answer>,
+    /// Address that the migration will connect to.
     pub(super) address: Fact<IpAddr>,
-    /// What the source says of the way to the destination.
-    pub(super) there: Fact<PeerProbe>,
-    /// What the destination says of the way back.
-    pub(super) back: Fact<PeerProbe>,
-    /// When those were there.
+    /// Answer of the source's probe about the path to the destination.
+    pub(super) source_peer: Fact<PeerProbe>,
+    /// Answer of the destination's probe about the path back.
+    pub(super) destination_peer: Fact<PeerProbe>,
+    /// Time at which both answers about the path were complete.
     pub(super) peers_at: Timestamp,
-    /// What a stream was allowed, or why there was none.
+    /// Cap of the stream, or the reason for which there was none.
     pub(super) cap_bytes_per_second: Result<u64, Unknown>,
 }
 
-impl Probes {
-    /// The answers where the work was lost.
-    pub(super) fn lost(why: &Unknown, at: Timestamp) -> Self {
-        let found = || Found { value: Err(why.clone()), at };
+impl ProbeAnswers {
+    /// Answers that are all unknown for this reason.
+    pub(super) fn unknown(why: &Unknown, at: Timestamp) -> Self {
+        let found = || TimedResult { value: Err(why.clone()), at };
         Self {
             source: found(),
             destination: found(),
             address: Fact::Unknown(why.clone()),
-            there: Fact::Unknown(why.clone()),
-            back: Fact::Unknown(why.clone()),
+            source_peer: Fact::Unknown(why.clone()),
+            destination_peer: Fact::Unknown(why.clone()),
             peers_at: at,
             cap_bytes_per_second: Err(why.clone()),
         }
     }
 }
 
-/// The ways to both hosts' probes.
+/// Transports to both hosts' probes.
 #[derive(Debug, Clone)]
-pub(super) struct Ways {
+pub(super) struct ProbeTransports {
     pub(super) source: Transport,
     pub(super) destination: Transport,
 }
 
-impl Ways {
-    /// Those that the request names, or its URIs suggest. Over ssh, both logins begin now.
-    pub(super) fn to_hosts_of(request: &Request) -> Self {
+impl ProbeTransports {
+    /// The transports that the request names, or those derived from its URIs. Over ssh, both logins begin now.
+    pub(super) fn to_hosts_of(request: &CollectRequest) -> Self {
         let way = |given: &Option<Transport>, uri| {
-            given.clone().unwrap_or_else(|| Transport::for_uri(uri)).kept(request.timeout)
+            given.clone().unwrap_or_else(|| Transport::for_uri(uri)).with_shared_login(request.timeout)
         };
         Self {
             source: way(&request.source_probe, &request.from),
@@ -99,38 +99,43 @@ impl Ways {
     }
 }
 
-/// What libvirt at the source told.
-pub(super) struct About {
-    /// The source's host name.
+/// Details from the source's libvirt that the second run of the probes needs.
+pub(super) struct SourceDetails {
+    /// Host name of the source.
     pub(super) source_name: Option<String>,
     /// UUID of the VM, where it is known.
     pub(super) vms: Vec<String>,
-    /// Paths that it needs at both hosts.
+    /// Paths that the VM needs at both hosts.
     pub(super) files: Vec<String>,
 }
 
-/// What is told while the probes look.
-pub(super) struct Told {
-    /// The destination's host name, as its libvirt says.
+/// Inputs that arrive while the probes run.
+pub(super) struct ProbeInputs {
+    /// Host name of the destination, from its libvirt.
     pub(super) destination_name: Receiver<String>,
-    pub(super) about: Receiver<About>,
-    /// Closes when nothing else is measured any more.
+    pub(super) source_details: Receiver<SourceDetails>,
+    /// Closes when all other measurements are over.
     pub(super) quiet: Receiver<()>,
 }
 
-/// Starts looking.
-pub(super) fn start(request: &Request, ways: &Ways, told: Told, clock: Clock) -> Worker<Probes> {
+/// Starts the probes.
+pub(super) fn start(
+    request: &CollectRequest,
+    ways: &ProbeTransports,
+    told: ProbeInputs,
+    clock: Clock,
+) -> Worker<ProbeAnswers> {
     let (request, ways) = (request.clone(), ways.clone());
     Worker::start(clock, move || Ok(look(&request, &ways, &told, clock)))
 }
 
-fn look(request: &Request, ways: &Ways, told: &Told, clock: Clock) -> Probes {
+fn look(request: &CollectRequest, ways: &ProbeTransports, told: &ProbeInputs, clock: Clock) -> ProbeAnswers {
     let timeout = request.timeout;
     let wanted = request.migrate_address.as_deref().map(path::host_of_address);
     let literal: Option<IpAddr> = wanted.and_then(|name| name.parse().ok());
     let destination = {
         let way = ways.destination.clone();
-        Worker::start(clock, move || way.probe_host(&Questions::default(), timeout))
+        Worker::start(clock, move || way.probe_host(&HostQuestions::default(), timeout))
     };
     let destination_name = || told.destination_name.recv_timeout(timeout).ok();
     // libvirt resolves the destination's name where no address is given.
@@ -141,62 +146,66 @@ fn look(request: &Request, ways: &Ways, told: &Told, clock: Clock) -> Probes {
     };
     let (source, address) = find_address(&ways.source, literal, name.clone(), timeout);
     let destination = destination.join().value;
-    let Ok(about) = told.about.recv() else {
-        return Probes::lost(&Unknown::new(Cause::NotCollected, "the source was not reached"), clock.now());
+    let Ok(about) = told.source_details.recv() else {
+        return ProbeAnswers::unknown(
+            &Unknown::new(Cause::NotCollected, "the source host was not reached"),
+            clock.now(),
+        );
     };
-    let encounter = Encounter::plan(request, &address, (&source, &destination), &told.quiet);
-    let (there, back) = match &encounter {
-        Ok(encounter) => (Some(encounter.there), Some(encounter.back)),
+    let questions_of_path = PathQuestions::plan(request, &address, (&source, &destination), &told.quiet);
+    let (there, back) = match &questions_of_path {
+        Ok(questions_of_path) => (Some(questions_of_path.source), Some(questions_of_path.destination)),
         Err(_) => (None, None),
     };
-    let back = ask_again(
+    let back = ask_details(
         &ways.destination,
         destination,
-        Questions {
+        HostQuestions {
             resolve: about.source_name,
             files: about.files.clone(),
             peer: back,
-            ..Questions::default()
+            ..HostQuestions::default()
         },
         timeout,
         clock,
     );
-    let there = ask_again(
+    let there = ask_details(
         &ways.source,
         source,
-        Questions {
+        HostQuestions {
             // Where an address is given libvirt does not ask for the name; people and their tools do.
             resolve: name.or_else(destination_name),
             vms: about.vms,
             files: about.files,
             peer: there,
-            ..Questions::default()
+            ..HostQuestions::default()
         },
         timeout,
         clock,
     );
     let (source, destination) = (there.join(), back.join());
-    let peer = |found: &Found<Answer>| match (&encounter, &found.value) {
-        (Ok(encounter), Ok(answer)) => encounter.judge(answer.probe.peer.clone()),
+    let peer = |found: &TimedResult<Answer>| match (&questions_of_path, &found.value) {
+        (Ok(questions_of_path), Ok(answer)) => questions_of_path.with_refusal(answer.probe.peer.clone()),
         (Err(why), _) | (_, Err(why)) => Fact::Unknown(why.clone()),
     };
-    Probes {
-        there: peer(&source),
-        back: peer(&destination),
+    ProbeAnswers {
+        source_peer: peer(&source),
+        destination_peer: peer(&destination),
         peers_at: clock.now(),
-        cap_bytes_per_second: encounter.map_or_else(|_| Err(not_measured()), |encounter| encounter.cap),
+        cap_bytes_per_second: questions_of_path
+            .map_or_else(|_| Err(not_measured()), |questions_of_path| questions_of_path.cap),
         address,
         source,
         destination,
     }
 }
 
-/// Asks a probe that has answered before for the rest. Where it fails now, what it said then holds; of the network it holds
-/// in any case, since a port that is tried is not a port that is taken.
-fn ask_again(
+/// Asks a probe that has answered before for all other facts. If the probe fails now, its first answer is kept. Facts of
+/// the network are kept in any case: the port of the trial would count as taken now.
+fn ask_details(
     way: &Transport,
     before: Result<Answer, Unknown>,
-    questions: Questions,
+    questions: HostQuestions,
     timeout: Duration,
     clock: Clock,
 ) -> Worker<Answer> {
@@ -205,25 +214,27 @@ fn ask_again(
         let before = before?;
         Ok(match way.probe_host(&questions, timeout) {
             Ok(answer) => answer.with_network_of(before),
-            Err(why) => before.without_the_rest(&why),
+            Err(why) => before.without_details(&why),
         })
     })
 }
 
-/// Has the source's probe find where the migration goes: to that address, or to that name as libvirt there would resolve it.
+/// Finds the address of the migration: the literal one, or the name as the source's probe resolves it, like libvirt there.
 fn find_address(
     way: &Transport,
     literal: Option<IpAddr>,
     name: Option<String>,
     timeout: Duration,
 ) -> (Result<Answer, Unknown>, Fact<IpAddr>) {
-    let answer =
-        way.probe_host(&Questions { resolve: name.clone(), route: literal, ..Questions::default() }, timeout);
+    let answer = way.probe_host(
+        &HostQuestions { resolve: name.clone(), route: literal, ..HostQuestions::default() },
+        timeout,
+    );
     let address = match (literal, name, &answer) {
         (Some(address), ..) => Fact::Known(address),
         (None, None, _) => Fact::unknown(
             Cause::HostUnreachable,
-            "the destination did not tell its host name, and no migration address was given",
+            "the destination's host name is not known, and no --migrate-address was given",
         ),
         (None, Some(_), Err(why)) => Fact::Unknown(why.clone()),
         (None, Some(name), Ok(answer)) => first_address(&name, &answer.probe.resolved),
@@ -231,26 +242,26 @@ fn find_address(
     (answer, address)
 }
 
-/// The address that a migration to a name goes to: the first. One that is the source itself leads nowhere.
+/// Address of a migration to a name: the first one. Unknown where the name leads back to the source itself.
 fn first_address(name: &str, resolved: &Fact<Vec<IpAddr>>) -> Fact<IpAddr> {
     resolved.as_ref().and_then(|addresses| match addresses.first() {
         Some(address) if address.is_loopback() => Fact::unknown(
             Cause::NotSupported,
-            format!("the source resolves the destination's name `{name}` to itself ({address})"),
+            format!("the source resolves the destination's name `{name}` to itself ({address}): correct /etc/hosts on the source, or use --migrate-address"),
         ),
         Some(address) => Fact::Known(*address),
-        None => Fact::unknown(Cause::NotSupported, format!("the source cannot resolve `{name}`")),
+        None => Fact::unknown(Cause::NotSupported, format!("the source cannot resolve `{name}`: add the name to DNS or to /etc/hosts on the source, or use --migrate-address")),
     })
 }
 
 impl Answer {
-    /// The answer to a second question, with what the first one said of the network.
+    /// The answer of the second run, with the network facts of the first.
     fn with_network_of(self, first: Self) -> Self {
         Self { probe: HostProbe { network: first.probe.network, ..self.probe }, ..self }
     }
 
-    /// The answer to a first question, where the probe failed at the second for this reason.
-    fn without_the_rest(self, why: &Unknown) -> Self {
+    /// The answer of the first run, where the second run failed for this reason.
+    fn without_details(self, why: &Unknown) -> Self {
         let resolved = match self.probe.resolved {
             Fact::Unknown(_) => Fact::Unknown(why.clone()),
             known @ Fact::Known(_) => known,
@@ -266,22 +277,22 @@ impl Answer {
     }
 }
 
-/// What each end is asked about the other.
-struct Encounter {
-    /// Asked of the source.
-    there: PeerQuestions,
-    /// Asked of the destination.
-    back: PeerQuestions,
-    /// What a stream may take, or why there is none.
+/// Questions to each host's probe about the path to the other host.
+struct PathQuestions {
+    /// Questions to the source's probe.
+    source: PeerQuestions,
+    /// Questions to the destination's probe.
+    destination: PeerQuestions,
+    /// Cap of the stream, or the reason for which there is none.
     cap: Result<u64, Unknown>,
-    /// Why no packet is sent, though it was allowed.
+    /// Reason why no packet is sent, though the user permits it.
     refused: Option<Unknown>,
 }
 
-impl Encounter {
-    /// Possible where both ends have answered and it is known where the migration goes.
+impl PathQuestions {
+    /// Plans the questions. Fails unless both probes have answered and the address of the migration is known.
     fn plan(
-        request: &Request,
+        request: &CollectRequest,
         address: &Fact<IpAddr>,
         (source, destination): (&Result<Answer, Unknown>, &Result<Answer, Unknown>),
         quiet: &Receiver<()>,
@@ -291,7 +302,7 @@ impl Encounter {
         let to = result(address)?;
         let from = result(&source.network.route)?.from;
         let stream = match request.try_path {
-            TryPath::Stream(stream) => bounded(stream, request, address, (source, destination), quiet),
+            TryPath::Stream(stream) => allowed_stream(stream, request, address, (source, destination), quiet),
             TryPath::No | TryPath::Connect => Err(not_measured()),
         };
         let (port, refused) = match request.try_path {
@@ -307,15 +318,15 @@ impl Encounter {
         let trial = |role| Trial { role, stream: stream.as_ref().ok().copied() };
         let ask = |address, role: Option<Role>| PeerQuestions { address, window, trial: role.map(trial) };
         Ok(Self {
-            there: ask(to, port.map(Role::Connect)),
-            back: ask(from, port.map(|port| Role::Listen(SocketAddr::new(to, port)))),
+            source: ask(to, port.map(Role::Connect)),
+            destination: ask(from, port.map(|port| Role::Listen(SocketAddr::new(to, port)))),
             cap: stream.as_ref().map(|stream| stream.cap_bytes_per_second).map_err(Clone::clone),
             refused,
         })
     }
 
-    /// What an end said, with the reason where it was not to try.
-    fn judge(&self, peer: Fact<PeerProbe>) -> Fact<PeerProbe> {
+    /// An end's answer; where the trial was refused, with that reason in place of its results.
+    fn with_refusal(&self, peer: Fact<PeerProbe>) -> Fact<PeerProbe> {
         match &self.refused {
             Some(why) => peer.map(|peer| PeerProbe {
                 largest_packet_bytes: Fact::Unknown(why.clone()),
@@ -327,36 +338,39 @@ impl Encounter {
     }
 }
 
-/// A stream that no end of the path minds, when nothing else is measured any more; or why there may be none.
-fn bounded(
+/// The stream with a cap that is safe for both ends, after all other measurements; or the reason for which there may be none.
+fn allowed_stream(
     stream: Stream,
-    request: &Request,
+    request: &CollectRequest,
     address: &Fact<IpAddr>,
     (source, destination): (&HostProbe, &HostProbe),
     quiet: &Receiver<()>,
 ) -> Result<Stream, Unknown> {
-    // Nothing is ever sent through it: it closes.
+    // Nothing is ever sent through this channel: it closes.
     let _ = quiet.recv();
     no_job_runs(request)?;
-    let source = End::of(Ok(source), &source.nics, &source.routes, Fact::default());
-    let destination = End::of(Ok(destination), &destination.nics, &destination.routes, Fact::default());
-    let (source, destination) = path::ends(address, &source, &destination);
-    let cap = stream.cap_bytes_per_second.min(allowed(&source)?).min(allowed(&destination)?);
+    let source = PathEnd::of(Ok(source), &source.nics, &source.routes, Fact::default());
+    let destination = PathEnd::of(Ok(destination), &destination.nics, &destination.routes, Fact::default());
+    let (source, destination) = path::interfaces(address, &source, &destination);
+    let cap = stream.cap_bytes_per_second.min(stream_cap(&source)?).min(stream_cap(&destination)?);
     Ok(Stream { cap_bytes_per_second: cap, ..stream })
 }
 
 fn not_measured() -> Unknown {
-    Unknown::new(Cause::NotAllowed, "it was not measured: --measure-goodput MIB_PER_S allows it")
+    Unknown::new(
+        Cause::NotAllowed,
+        "goodput was not measured: allow the measurement with --measure-goodput MIB_PER_S",
+    )
 }
 
-/// What a stream may take of the link of one end.
+/// Rate that a stream may take of the link of one end, in bytes a second.
 #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 // no link carries 2^53 bytes a second
-fn allowed(end: &Fact<PathNic>) -> Result<u64, Unknown> {
+fn stream_cap(end: &Fact<PathNic>) -> Result<u64, Unknown> {
     let nic = result(end)?;
     let Some(speed) = nic.speed_bytes_per_second else {
         let why = format!(
-            "the driver of {} names no speed, so that no share of it can be kept: goodput is not measured",
+            "goodput was not measured: the network driver of {} reports no link speed, so a safe rate is not known",
             nic.name
         );
         return Err(Unknown::new(Cause::NotSupported, why));
@@ -367,16 +381,19 @@ fn allowed(end: &Fact<PathNic>) -> Result<u64, Unknown> {
     Ok((speed as f64 * share) as u64)
 }
 
-/// Whether neither host has a job on any VM.
-fn no_job_runs(request: &Request) -> Result<(), Unknown> {
+/// Checks that no job runs on any VM of either host.
+fn no_job_runs(request: &CollectRequest) -> Result<(), Unknown> {
     for uri in [&request.from, &request.to] {
         let job =
             Hypervisor::open(uri, request.timeout).and_then(|host| host.running_job()).map_err(|error| {
-                Unknown::new(Cause::NotAllowed, format!("goodput is not measured, since {error}"))
+                Unknown::new(
+                    Cause::NotAllowed,
+                    format!("goodput was not measured: vmgate could not check for running jobs: {error}"),
+                )
             })?;
         if let Some(job) = job {
             let why = format!(
-                "goodput is not measured while a job runs on {} ({job}): measure again when it has ended",
+                "goodput was not measured: a job runs on {} ({job}); measure again after the job has ended",
                 uri.host_for_people()
             );
             return Err(Unknown::new(Cause::NotAllowed, why));
@@ -385,7 +402,7 @@ fn no_job_runs(request: &Request) -> Result<(), Unknown> {
     Ok(())
 }
 
-/// The limit that libvirt keeps for a VM's migrations, in bytes a second.
+/// Limit that libvirt keeps for a VM's migrations, in bytes a second.
 pub(super) fn libvirt_limit(domain: &Domain) -> Fact<Option<u64>> {
     Fact::from(domain.max_migration_speed())
         .map(|mebibytes| (mebibytes < NO_LIMIT_MIB).then(|| mebibytes.saturating_mul(1 << 20)))

@@ -1,4 +1,4 @@
-//! Whether a host has had its maintenance: it answers, and has the versions that it was to get.
+//! Check of a host after maintenance: libvirt answers, and QEMU and libvirt have the wanted versions.
 
 use std::time::Duration;
 
@@ -8,21 +8,22 @@ use vmgate_facts::{Cause, Fact, Unknown, Version};
 use vmgate_judge::change::Versions;
 use vmgate_libvirt::Hypervisor;
 
-/// Whether the host is ready; else what is missing.
-pub fn ready(uri: &Uri, wanted: &Versions, timeout: Duration) -> Result<(), String> {
+/// Checks that the host answers and has at least the wanted versions; the error says what is missing.
+pub fn check(uri: &Uri, wanted: &Versions, timeout: Duration) -> Result<(), String> {
     let hypervisor = Hypervisor::open(uri, timeout).map_err(|error| error.to_string())?;
-    let no_probe = Err(Unknown::new(Cause::NotCollected, "versions are libvirt's to tell"));
+    let no_probe = Err(Unknown::new(Cause::NotCollected, "only libvirt is asked for versions"));
     let seen = host::ask(&hypervisor, uri, Fact::from(hypervisor.hostname())).with_probe(None, &no_probe);
     let name = uri.host_for_people();
     let has = |what: &str, wanted: Option<Version>, seen: &Fact<Version>| match (wanted, seen) {
         (None, _) => Ok(()),
         (Some(wanted), Fact::Known(seen)) if *seen >= wanted => Ok(()),
         (Some(wanted), Fact::Known(seen)) => {
-            Err(format!("{name} has {what} {seen}, and is to have {wanted}"))
+            Err(format!("{name} has {what} {seen}; the change waits for {what} {wanted} or newer"))
         }
-        (Some(wanted), Fact::Unknown(why)) => {
-            Err(format!("{name} is to have {what} {wanted}, and does not say what it has: {}", why.reason))
-        }
+        (Some(wanted), Fact::Unknown(why)) => Err(format!(
+            "the change waits for {what} {wanted} or newer on {name}, whose {what} version is not known: {}",
+            why.reason
+        )),
     };
     has("QEMU", wanted.qemu_version, &seen.qemu_version)?;
     has("libvirt", wanted.libvirt_version, &seen.libvirt_version)

@@ -1,8 +1,8 @@
-//! The files and devices of a host that a VM needs: what both hosts' probes are to look at.
+//! Files and devices of a host that a VM needs, for both hosts' probes to inspect.
 
 use vmgate_libvirt::domain_xml::DomainConfig;
 
-/// Absolute paths, each once.
+/// Absolute paths that these VMs need, sorted, each once.
 pub(super) fn of<'a>(configs: impl IntoIterator<Item = &'a DomainConfig>) -> Vec<String> {
     let mut paths: Vec<String> = configs.into_iter().flat_map(of_one).collect();
     paths.sort();

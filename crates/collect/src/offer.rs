@@ -1,10 +1,10 @@
-//! What a host's hypervisor offers to one VM: its CPU, its machine type's limits, its TPM.
+//! Offer of a host's hypervisor to one VM: CPU features, limits of the machine type, TPM backends.
 
 use super::asker::Asker;
 use vmgate_facts::{Cause, Fact, Host, Unknown};
 use vmgate_libvirt::{CpuComparison, CpuRequest, Hypervisor, domain_capabilities, domain_xml::DomainConfig};
 
-/// The facts of a destination that depend on the VM.
+/// Facts of a destination that depend on the VM.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Offer {
     offers_guest_cpu: Fact<bool>,
@@ -14,15 +14,15 @@ pub(super) struct Offer {
     tpm_backends: Fact<Vec<String>>,
 }
 
-/// What of a VM's configuration decides the offer; VMs that agree in it get the same answer.
+/// Part of a VM's configuration that decides the offer; VMs that agree in it get the same answer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Wanted {
+pub(super) struct OfferRequest {
     cpu: CpuRequest,
     emulator: Option<String>,
 }
 
-impl Wanted {
-    /// What a VM of this configuration wants.
+impl OfferRequest {
+    /// The request of a VM with this configuration.
     pub(super) fn of(config: &DomainConfig) -> Self {
         Self {
             cpu: CpuRequest {
@@ -36,11 +36,11 @@ impl Wanted {
     }
 }
 
-/// Asks a hypervisor.
-pub(super) fn ask(hypervisor: &Hypervisor, wanted: &Wanted) -> Offer {
+/// Asks a hypervisor for its offer.
+pub(super) fn ask(hypervisor: &Hypervisor, wanted: &OfferRequest) -> Offer {
     let mut asker = Asker::default();
     let comparison = if wanted.cpu.cpu_xml.is_empty() {
-        Fact::unknown(Cause::NotSupported, "the VM's configuration names no CPU to compare")
+        Fact::unknown(Cause::NotSupported, "the VM's configuration has no <cpu> element to compare")
     } else {
         asker.ask(|| hypervisor.compare_cpu(&wanted.cpu))
     };
@@ -58,15 +58,16 @@ pub(super) fn ask(hypervisor: &Hypervisor, wanted: &Wanted) -> Offer {
         offers_guest_cpu: comparison.as_ref().map(|answer| *answer == CpuComparison::Compatible),
         missing_cpu_features: comparison.and_then(|answer| match answer {
             CpuComparison::Compatible => Fact::Known(Vec::new()),
-            CpuComparison::Incompatible(names) if names.is_empty() => {
-                Fact::unknown(Cause::NotSupported, "libvirt does not name what its CPU lacks")
-            }
+            CpuComparison::Incompatible(names) if names.is_empty() => Fact::unknown(
+                Cause::NotSupported,
+                "libvirt does not name the CPU features that the host lacks",
+            ),
             CpuComparison::Incompatible(names) => Fact::Known(names),
         }),
         cpu_models: capabilities.as_ref().map(|known| known.cpu_models.clone()),
         most_vcpus: capabilities
             .as_ref()
-            .and_then(|known| known.most_vcpus.ok_or_else(|| untold("most vCPUs")).into()),
+            .and_then(|known| known.most_vcpus.ok_or_else(|| untold("maximum number of vCPUs")).into()),
         tpm_backends: capabilities
             .and_then(|known| known.tpm_backends.ok_or_else(|| untold("TPM backends")).into()),
     }
@@ -84,8 +85,8 @@ impl Offer {
         }
     }
 
-    /// The host with its offer.
-    pub(super) fn laid_on(self, host: Host) -> Host {
+    /// The host with this offer among its facts.
+    pub(super) fn apply_to(self, host: Host) -> Host {
         Host {
             offers_guest_cpu: self.offers_guest_cpu,
             missing_cpu_features: self.missing_cpu_features,

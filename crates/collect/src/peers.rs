@@ -1,7 +1,7 @@
-//! The other end of the VM's TCP connections, where it is a VM on one of the two hosts. While the guest is stopped it is
-//! the peer's timers that run, so its settings decide.
+//! TCP peers of the guest that are VMs on one of the two hosts. While the guest is stopped the peer's timers run, so the
+//! peer's settings decide if a connection survives.
 //!
-//! Only where the user asks for it: libvirt marks a domain as tainted when its guest agent is asked.
+//! Collected only on request: libvirt marks a domain as tainted when its guest agent is asked.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,12 +16,12 @@ use vmgate_libvirt::{Domain, Hypervisor, domain_xml};
 
 /// Most VMs whose configuration is read for their addresses, on each host.
 const MOST_VMS: usize = 500;
-/// Most VMs that are asked.
+/// Most peers whose guest agent is asked.
 const MOST_PEERS: usize = 8;
-/// Longest time for one of them.
+/// Longest time for one peer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Asks the peers of `guest` that run on these hosts, for at most `limit` in all.
+/// Asks the guest agents of those peers of `guest` that run on these hosts, for at most `limit` in all.
 pub(super) fn ask(
     guest: &Guest,
     own_uuid: Option<&str>,
@@ -50,10 +50,10 @@ pub(super) fn ask(
             if Instant::now() > deadline {
                 return Err(Unknown::new(
                     Cause::TimedOut,
-                    "there was no time left to look for the peers' VMs",
+                    "the time limit ended before the VMs of the TCP peers were found",
                 ));
             }
-            // A VM that has gone meanwhile is no peer any more.
+            // A VM that has ended meanwhile is no peer any more.
             let Ok(domain) = host.domain(uuid) else { continue };
             let config = domain.xml().ok().and_then(|xml| domain_xml::parse(&xml).ok());
             let is_peer = config.is_some_and(|config| {
@@ -84,7 +84,7 @@ fn peer(domain: Domain, own: &[TcpConnection], deadline: Instant) -> TcpPeer {
     }
 }
 
-/// What the peer says of the connections that both ends have.
+/// Facts of a peer: its settings, and those of its connections that lead to the guest.
 fn of_guest(vm: String, guest: Guest, own: &[TcpConnection]) -> TcpPeer {
     let is_ours = |theirs: &TcpConnection| {
         own.iter().any(|ours| ours.local == theirs.remote && ours.remote == theirs.local)

@@ -1,41 +1,41 @@
-//! Where the facts of a collection came from.
+//! Provenance of collected facts: collector, method, time and window of each.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::{dirtying::Dirtying, transport::Transport};
+use super::{dirty_measurement::DirtyMeasurement, transport::Transport};
 use vmgate_facts::Provenance;
 use vmgate_probe::host::HostProbe;
 use vmgate_reach::Subject;
 
-/// When and how the parts of a collection were obtained.
+/// Times and methods of the parts of a collection.
 pub(super) struct Sources<'a> {
     pub(super) vm_at: Timestamp,
-    pub(super) dirtying: &'a Dirtying,
+    pub(super) dirtying: &'a DirtyMeasurement,
     pub(super) dirtying_at: Timestamp,
     pub(super) guest_collector: &'static str,
     pub(super) guest: &'a str,
     pub(super) guest_at: Timestamp,
     pub(super) flows_at: Timestamp,
     pub(super) flows_window_seconds: Option<f64>,
-    pub(super) source: Side<'a>,
-    pub(super) destination: Side<'a>,
+    pub(super) source: HostSource<'a>,
+    pub(super) destination: HostSource<'a>,
     pub(super) path_at: Timestamp,
     pub(super) peers_at: Timestamp,
     pub(super) path_window_seconds: f64,
     pub(super) path_tried: bool,
 }
 
-/// One host's part.
-pub(super) struct Side<'a> {
+/// Times and methods of one host's part.
+pub(super) struct HostSource<'a> {
     pub(super) libvirt_at: Timestamp,
     pub(super) probe_at: Timestamp,
     pub(super) way: &'a Transport,
     pub(super) probe: Option<&'a HostProbe>,
 }
 
-/// The provenance of everything that [`collect`](super::collect) gathers, by the path of the fact.
+/// Provenance of everything that [`collect`](super::collect) gathers, by the path of the fact.
 pub(super) fn of(sources: &Sources) -> BTreeMap<String, Provenance> {
     let mut notes = BTreeMap::new();
     let mut note = |path: &str, collector: &str, method: &str, at: Timestamp, window_seconds: Option<f64>| {
@@ -57,7 +57,7 @@ pub(super) fn of(sources: &Sources) -> BTreeMap<String, Provenance> {
         sources.source.probe_at,
         None,
     );
-    let Dirtying { collector, method, seconds, .. } = sources.dirtying;
+    let DirtyMeasurement { collector, method, seconds, .. } = sources.dirtying;
     for fact in ["vm.dirty_rate", "vm.dirty_windows", "vm.dirty_trace"] {
         note(fact, collector, method, sources.dirtying_at, *seconds);
     }
@@ -122,7 +122,7 @@ pub(super) fn of(sources: &Sources) -> BTreeMap<String, Provenance> {
     notes
 }
 
-/// The provenance of a survey: all of it is of one pass.
+/// Provenance of a survey, all of whose facts are of one pass.
 pub(super) fn of_survey(at: Timestamp) -> BTreeMap<String, Provenance> {
     let note = |collector: &str, method: &str| Provenance {
         collector: collector.into(),

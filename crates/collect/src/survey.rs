@@ -1,4 +1,4 @@
-//! Many hosts with all their VMs, learnt in one pass: each host is connected to once and its probe runs once, however
+//! Survey of many hosts with all their VMs in one pass, for audits: one connection and one probe run per host, however
 //! many VMs and destinations there are. Nothing is measured and no guest is asked.
 
 use std::{
@@ -10,10 +10,10 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
-    dirtying::Dirtying,
+    dirty_measurement::DirtyMeasurement,
     host::{self, LibvirtAnswers},
     needed_files,
-    offer::{self, Offer, Wanted},
+    offer::{self, Offer, OfferRequest},
     provenance,
     transport::{Answer, Transport},
     vm::{self, FoundVm, Monitor},
@@ -29,40 +29,40 @@ use vmgate_probe::{
 /// Most bytes of paths that one call of a probe takes on its command line; Linux gives one argument 128 KiB.
 const PATHS_AT_ONCE: usize = 64 << 10;
 
-/// A host that is to be looked at.
+/// A host to survey.
 #[derive(Debug, Clone)]
 pub struct HostRequest {
-    /// What people call it.
+    /// Name of the host in the configuration and in reports.
     pub name: String,
-    /// How libvirt reaches it.
+    /// URI under which libvirt reaches the host.
     pub uri: Uri,
-    /// The way to its probe; none takes the one that the URI suggests.
+    /// Transport of the host probe; none derives it from the URI.
     pub probe: Option<Transport>,
-    /// Why it is not to be given VMs, as the site's configuration says.
+    /// Reason why the host must not receive VMs, from the site's configuration.
     pub maintenance: Option<String>,
-    /// The address that migrations to it go to; none where the configuration names none.
+    /// Address for migrations to the host; none where the configuration names none.
     pub migrate_address: Option<IpAddr>,
 }
 
-/// What was found: hosts, and the VMs that run on each.
+/// Result of a survey: hosts, and the VMs that run on each.
 pub struct Survey {
     hosts: Vec<SurveyedHost>,
     at: Timestamp,
 }
 
-/// One host, as far as it answered.
+/// One host, as far as libvirt and the probe answered.
 struct SurveyedHost {
     request: HostRequest,
     answers: LibvirtAnswers,
     probe: Result<Answer, Unknown>,
     vms: Vec<FoundVm>,
     idle: usize,
-    /// What it offers to VMs of other hosts.
-    offers: HashMap<Wanted, Offer>,
-    lost: Option<Unknown>,
+    /// Offers to VMs of other hosts.
+    offers: HashMap<OfferRequest, Offer>,
+    unreachable: Option<Unknown>,
 }
 
-/// A move that could be made: a VM of the survey, and another host.
+/// A possible move: a VM of the survey, and another host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PossibleMove {
     source: usize,
@@ -70,26 +70,26 @@ pub struct PossibleMove {
     destination: usize,
 }
 
-/// A host of the survey, for people.
+/// Summary of a surveyed host, for reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SurveyedName {
-    /// What people call it.
+pub struct HostSummary {
+    /// Name of the host.
     pub name: String,
-    /// Its URI, without secrets.
+    /// URI of the host, without secrets.
     pub uri: String,
-    /// VMs that run there.
+    /// Number of VMs that run on the host.
     pub running: usize,
-    /// VMs that are defined there and do not run.
+    /// Number of VMs that are defined on the host and do not run.
     pub idle: usize,
-    /// Why it did not answer; none where it did.
-    pub lost: Option<Unknown>,
+    /// Reason why the host did not answer; none where it did.
+    pub unreachable: Option<Unknown>,
 }
 
-/// How often [`survey`] says for each host that a part of it is done.
-pub const PARTS: u64 = 2;
+/// Steps of [`survey`] for each host: the number of calls of `done`, for progress bars.
+pub const STEPS_PER_HOST: u64 = 2;
 
-/// Looks at all hosts, several at a time. `timeout` is the longest wait for one answer; `done` is called when a part of a
-/// host is done, [`PARTS`] times for each.
+/// Surveys all hosts, several at a time. `timeout` is the longest wait for one answer; `done` is called after each step of
+/// a host, [`STEPS_PER_HOST`] times for each.
 pub fn survey(
     requests: Vec<HostRequest>,
     timeout: Duration,
@@ -97,14 +97,14 @@ pub fn survey(
     done: impl Fn() + Sync,
 ) -> Survey {
     let reached = ask_each(&requests, |request| {
-        let reached = Reached::ask(request, timeout);
+        let reached = ConnectedHost::ask(request, timeout);
         done();
         reached
     });
-    let needed: Vec<String> = needed_files::of(reached.iter().flat_map(Reached::configs));
-    // What a host offers to its own VMs is known: they run there.
-    let wanted = wishes(&reached);
-    let tasks: Vec<(usize, &HostRequest, &Reached)> = requests
+    let needed: Vec<String> = needed_files::of(reached.iter().flat_map(ConnectedHost::configs));
+    // A host is not asked for its offer to its own VMs: they run there already.
+    let wanted = offer_requests(&reached);
+    let tasks: Vec<(usize, &HostRequest, &ConnectedHost)> = requests
         .iter()
         .zip(&reached)
         .enumerate()
@@ -124,16 +124,16 @@ pub fn survey(
         vms: reached.vms,
         idle: reached.idle,
         offers,
-        lost: reached.hypervisor.err(),
+        unreachable: reached.hypervisor.err(),
     });
     Survey { hosts: hosts.collect(), at: now }
 }
 
-/// What VMs of each host want, each kind once.
-fn wishes(reached: &[Reached]) -> BTreeMap<usize, Vec<Wanted>> {
-    let of = |host: &Reached| {
+/// Offer requests of the VMs of each host, without duplicates.
+fn offer_requests(reached: &[ConnectedHost]) -> BTreeMap<usize, Vec<OfferRequest>> {
+    let of = |host: &ConnectedHost| {
         let mut seen = Vec::new();
-        for wanted in host.configs().map(Wanted::of) {
+        for wanted in host.configs().map(OfferRequest::of) {
             if !seen.contains(&wanted) {
                 seen.push(wanted);
             }
@@ -143,15 +143,15 @@ fn wishes(reached: &[Reached]) -> BTreeMap<usize, Vec<Wanted>> {
     reached.iter().enumerate().map(|(at, host)| (at, of(host))).collect()
 }
 
-/// A host after the first round: what its libvirt told.
-struct Reached {
+/// A host after the first round: the answers of its libvirt.
+struct ConnectedHost {
     hypervisor: Result<Hypervisor, Unknown>,
     answers: LibvirtAnswers,
     vms: Vec<FoundVm>,
     idle: usize,
 }
 
-impl Reached {
+impl ConnectedHost {
     fn ask(request: &HostRequest, timeout: Duration) -> Self {
         let hypervisor = match Hypervisor::open(&request.uri, timeout) {
             Ok(hypervisor) => hypervisor,
@@ -165,7 +165,7 @@ impl Reached {
         let answers = host::ask(&hypervisor, &request.uri, hostname);
         let guests = answers.guests.known().map(Vec::as_slice).unwrap_or_default();
         let active: Vec<_> = guests.iter().filter(|guest| guest.active).collect();
-        // One that ended meanwhile is not a VM of the host any more.
+        // A VM that ended meanwhile is not a VM of the host any more.
         let vms = ask_each(&active, |guest| vm::look(&guest.domain, Monitor::Forbidden).ok());
         let vms: Vec<FoundVm> = vms.into_iter().flatten().filter(|vm| vm.state != VmState::ShutOff).collect();
         let idle = guests.len().saturating_sub(vms.len());
@@ -176,8 +176,8 @@ impl Reached {
         self.vms.iter().filter_map(|vm| vm.config.as_ref())
     }
 
-    fn offers<'a>(&self, wanted: impl Iterator<Item = &'a Wanted>) -> HashMap<Wanted, Offer> {
-        let mut different: Vec<&Wanted> = Vec::new();
+    fn offers<'a>(&self, wanted: impl Iterator<Item = &'a OfferRequest>) -> HashMap<OfferRequest, Offer> {
+        let mut different: Vec<&OfferRequest> = Vec::new();
         for wanted in wanted {
             if !different.contains(&wanted) {
                 different.push(wanted);
@@ -193,14 +193,14 @@ impl Reached {
     }
 }
 
-/// Asks a host's probe for the host, its own VMs' processes and the files that any VM needs.
+/// Runs a host's probe for the facts of the host, the processes of its VMs and the files that any VM needs.
 fn probe(
     request: &HostRequest,
-    reached: &Reached,
+    reached: &ConnectedHost,
     needed: &[String],
     timeout: Duration,
 ) -> Result<Answer, Unknown> {
-    // The way to a probe is mostly that of libvirt: a host that is lost is not waited for twice.
+    // The probe mostly takes the same way as libvirt: an unreachable host is not waited for twice.
     if let Err(why) = &reached.hypervisor {
         return Err(why.clone());
     }
@@ -208,9 +208,9 @@ fn probe(
     let mut batches = batches(needed).into_iter();
     let vms = reached.vms.iter().filter_map(|vm| vm.uuid.clone()).collect();
     let files = batches.next().unwrap_or_default();
-    let mut answer = way.probe_host(&Questions { vms, files, ..Questions::default() }, timeout)?;
+    let mut answer = way.probe_host(&HostQuestions { vms, files, ..HostQuestions::default() }, timeout)?;
     for files in batches {
-        let more = way.probe_host(&Questions { files, ..Questions::default() }, timeout)?;
+        let more = way.probe_host(&HostQuestions { files, ..HostQuestions::default() }, timeout)?;
         answer.probe.files = match (answer.probe.files, more.probe.files) {
             (Fact::Known(mut all), Fact::Known(more)) => {
                 all.extend(more);
@@ -222,7 +222,7 @@ fn probe(
     Ok(answer)
 }
 
-/// The paths in parts that fit on a command line: with few VMs it is one.
+/// Splits paths into parts that fit on a command line; with few VMs there is one part.
 fn batches(paths: &[String]) -> Vec<Vec<String>> {
     let mut parts: Vec<Vec<String>> = Vec::new();
     let mut room = 0_usize;
@@ -242,39 +242,39 @@ fn batches(paths: &[String]) -> Vec<Vec<String>> {
 }
 
 impl Survey {
-    /// The hosts, in the order they were named.
-    pub fn hosts(&self) -> Vec<SurveyedName> {
-        let name = |host: &SurveyedHost| SurveyedName {
+    /// Summaries of the hosts, in the order of the requests.
+    pub fn hosts(&self) -> Vec<HostSummary> {
+        let name = |host: &SurveyedHost| HostSummary {
             name: host.request.name.clone(),
             uri: host.request.uri.to_string(),
             running: host.vms.len(),
             idle: host.idle,
-            lost: host.lost.clone(),
+            unreachable: host.unreachable.clone(),
         };
         self.hosts.iter().map(name).collect()
     }
 
-    /// The hosts by themselves, in the order they were named; unknown for one that did not answer.
+    /// Facts of the hosts without a move, in the order of the requests; unknown for a host that did not answer.
     pub fn host_facts(&self) -> Vec<Fact<Host>> {
-        let of = |host: &SurveyedHost| match &host.lost {
+        let of = |host: &SurveyedHost| match &host.unreachable {
             Some(why) => Fact::Unknown(why.clone()),
             None => Fact::Known(host.host(None, &BTreeSet::new())),
         };
         self.hosts.iter().map(of).collect()
     }
 
-    /// Every running VM: the place of its host, and its own place there.
+    /// Every running VM: the index of its host, and the index of the VM on that host.
     pub fn vms(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
         let hosts = self.hosts.iter().enumerate();
         hosts.flat_map(|(at, host)| (0..host.vms.len()).map(move |vm| (at, vm)))
     }
 
-    /// The move of a VM, by the place of its host and its own there, to another host.
+    /// The move of a VM, by the index of its host and its own index there, to another host.
     pub fn possible(source: usize, vm: usize, destination: usize) -> PossibleMove {
         PossibleMove { source, vm, destination }
     }
 
-    /// Every move of a running VM to another host: host by host, VM by VM.
+    /// Every possible move of a running VM to another host: host by host, VM by VM.
     pub fn moves(&self) -> Vec<PossibleMove> {
         let hosts = self.hosts.iter().enumerate();
         hosts
@@ -287,13 +287,13 @@ impl Survey {
             .collect()
     }
 
-    /// Names of the host that a move begins at and of the one that it leads to.
-    pub fn ends(&self, wanted: PossibleMove) -> Option<(&str, &str)> {
+    /// Names of the source and the destination of a move.
+    pub fn host_names(&self, wanted: PossibleMove) -> Option<(&str, &str)> {
         let name = |at: usize| self.hosts.get(at).map(|host| host.request.name.as_str());
         Some((name(wanted.source)?, name(wanted.destination)?))
     }
 
-    /// All that the survey knows of one move, as `collect` would write it. None for a move of another survey.
+    /// Facts of one move, as `collect` would write them. None for a move of another survey.
     pub fn facts(&self, wanted: PossibleMove) -> Option<Facts> {
         let (source, destination) = (self.hosts.get(wanted.source)?, self.hosts.get(wanted.destination)?);
         let found = source.vms.get(wanted.vm)?;
@@ -301,23 +301,31 @@ impl Survey {
         let arch = config.and_then(|config| config.arch.as_deref());
         let files: BTreeSet<String> = needed_files::of(config).into_iter().collect();
         let from = source.host(arch, &files);
-        let offer = config.and_then(|config| destination.offers.get(&Wanted::of(config)).cloned());
+        let offer = config.and_then(|config| destination.offers.get(&OfferRequest::of(config)).cloned());
         let to =
-            offer.unwrap_or_else(|| Offer::unknown(&not_asked())).laid_on(destination.host(arch, &files));
+            offer.unwrap_or_else(|| Offer::unknown(&not_asked())).apply_to(destination.host(arch, &files));
         let emulator = source.answers.offer(arch).known().and_then(|offer| offer.emulator.clone());
         let address = destination.request.migrate_address.map_or_else(
             || {
                 Fact::unknown(
                     Cause::NotCollected,
-                    "an audit resolves no names: give hosts.NAME.migrate_address in vmgate.yaml",
+                    "an audit does not resolve host names: set hosts.NAME.migrate_address in vmgate.yaml",
                 )
             },
             Fact::Known,
         );
-        let not_measured = Unknown::new(Cause::NotCollected, "an audit measures nothing");
+        let not_measured = Unknown::new(
+            Cause::NotCollected,
+            "an audit takes no measurements: use `vmgate check` for this move",
+        );
         let change = Change::default();
         let mut facts = Facts::empty(self.at);
-        let nothing_tried = || Unknown::new(Cause::NotCollected, "an audit tries no path");
+        let nothing_tried = || {
+            Unknown::new(
+                Cause::NotCollected,
+                "an audit does not test the migration path: use `vmgate check` for this move",
+            )
+        };
         facts.path = Fact::Known(path::path(
             address,
             &source.end(&from),
@@ -327,8 +335,11 @@ impl Survey {
             Err(nothing_tried()),
         ));
         let vm = vm::complete(found, &from, &source.probe, emulator.as_deref());
-        facts.vm = Fact::Known(Dirtying::unknown(&not_measured).into_vm(vm));
-        facts.guest = Fact::unknown(Cause::NotCollected, "an audit asks no guest");
+        facts.vm = Fact::Known(DirtyMeasurement::unknown(&not_measured).into_vm(vm));
+        facts.guest = Fact::unknown(
+            Cause::NotCollected,
+            "an audit does not look into guests: use `vmgate check` for this move",
+        );
         facts.source = Fact::Known(from);
         facts.destination = Fact::Known(to);
         facts.provenance = provenance::of_survey(self.at);
@@ -341,14 +352,17 @@ fn not_asked() -> Unknown {
 }
 
 impl SurveyedHost {
-    /// The host as an end of a path, without anything that its probe would have to be asked about the other end.
-    fn end<'a>(&'a self, host: &'a Host) -> End<'a> {
-        let not_asked = Unknown::new(Cause::NotCollected, "an audit asks no host about another");
+    /// The host as an end of a path, without the facts for which its probe would have to test the other end.
+    fn end<'a>(&'a self, host: &'a Host) -> PathEnd<'a> {
+        let not_asked = Unknown::new(
+            Cause::NotCollected,
+            "an audit does not ask a host about another host: use `vmgate check` for this move",
+        );
         let probe = self.probe.as_ref().map(|answer| &answer.probe);
-        End::of(probe, &host.nics, &host.routes, Fact::Unknown(not_asked)).reached_by(&self.request.uri)
+        PathEnd::of(probe, &host.nics, &host.routes, Fact::Unknown(not_asked)).reached_by(&self.request.uri)
     }
 
-    /// The host as one move sees it: of the files only those that the VM needs.
+    /// Facts of the host for one move: of the files only those that the VM needs.
     fn host(&self, arch: Option<&str>, files: &BTreeSet<String>) -> Host {
         let mut host = self.answers.with_probe(arch, &self.probe);
         if let Fact::Known(all) = &mut host.files {
@@ -418,10 +432,10 @@ mod tests {
         let survey = survey(requests, Duration::from_secs(10), Timestamp::UNIX_EPOCH, || {});
         let hosts = survey.hosts();
         assert_eq!(hosts.iter().map(|host| host.running).collect::<Vec<_>>(), [1, 1, 0]);
-        assert!(hosts[2].lost.is_some());
+        assert!(hosts[2].unreachable.is_some());
         let moves = survey.moves();
         assert_eq!(moves.len(), 4, "each of two VMs to each of two other hosts");
-        let ends: Vec<_> = moves.iter().map(|wanted| survey.ends(*wanted).unwrap()).collect();
+        let ends: Vec<_> = moves.iter().map(|wanted| survey.host_names(*wanted).unwrap()).collect();
         assert_eq!(ends, [("a", "b"), ("a", "c"), ("b", "a"), ("b", "c")]);
         let facts = survey.facts(moves[0]).unwrap();
         assert_eq!(facts.vm.known().unwrap().name, Fact::Known("test".into()));

@@ -1,4 +1,4 @@
-//! Ways to run a probe where the facts are: here, over ssh, or by a command of the user's.
+//! Transports that run a probe on a host: locally, over ssh, or by a command of the user.
 
 use std::{
     io::Cursor,
@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use vmgate_facts::{Cause, Fact, Unknown, Uri, trace::DirtyTrace};
 use vmgate_probe::{
     flows::FlowProbe,
-    host::{HostProbe, PeerQuestions, Questions},
+    host::{HostProbe, PeerQuestions, HostQuestions},
     wire::{NoAnswer, Question, read_answer},
 };
 use vmgate_process::{Output, run};
@@ -25,39 +25,39 @@ const ANSWER_LIMIT: usize = 8 << 20;
 /// Most bytes of a dirty trace: room for the largest sample of a guest that changes every page at random.
 const TRACE_LIMIT: usize = 24 << 20;
 
-/// Most bytes of the flows of a VM: room for as many as are told apart on two interfaces.
+/// Most bytes of the flows of a VM: room for the most flows that are distinguished on two interfaces.
 const FLOWS_LIMIT: usize = 24 << 20;
 
-/// A way to a host's probe.
+/// Transport to a host's probe.
 #[derive(Debug, Clone)]
 pub enum Transport {
     /// The host is this machine.
     Local,
     /// Over ssh.
     Ssh(SshTarget),
-    /// Over ssh, with the probe kept ready there.
-    Kept(Arc<Login>),
-    /// A command that runs `vmgate probe ask` on that host; the question comes on its standard input.
+    /// Over one ssh login for several runs, with the probe kept ready on the host.
+    SharedLogin(Arc<Login>),
+    /// A command that prints the answer of `vmgate probe host` of that host. The probe's arguments are added.
     Exec(Vec<String>),
     /// No probe, for this reason.
     None(String),
 }
 
-/// A probe's answer and when it was there.
+/// A probe's answer and the time of its arrival.
 #[derive(Debug, Clone)]
 pub struct Answer {
     /// The answer.
     pub probe: HostProbe,
-    /// The operator's clock when it arrived.
+    /// Time of arrival by the operator's clock.
     pub received: Timestamp,
 }
 
 impl Transport {
-    /// The way that a libvirt URI suggests: over ssh to the host that it names, as the user and with the key that
-    /// it names; root where it goes over TCP or TLS, which know no users; here where it names no host.
+    /// The transport for a libvirt URI: ssh to the host, as the user and with the key of the URI; as root for a URI over
+    /// TCP or TLS, which know no users; local for a URI without a host.
     pub fn for_uri(uri: &Uri) -> Self {
         if uri.driver == "test" {
-            return Self::None("libvirt's mock hypervisor has no host to look at".to_owned());
+            return Self::None("libvirt's test driver has no real host to probe".to_owned());
         }
         match &uri.host {
             None => Self::Local,
@@ -65,13 +65,13 @@ impl Transport {
         }
     }
 
-    /// The same for several questions: where it is a way over ssh, it logs in once, from now on. For as long as one of its
-    /// clones lives, the probe lies ready at the host.
+    /// The same transport for several runs: over ssh it starts one login now, for all runs. The probe stays ready on the
+    /// host until the last clone is dropped.
     #[must_use]
-    pub fn kept(self, limit: Duration) -> Self {
+    pub fn with_shared_login(self, limit: Duration) -> Self {
         match &self {
             Self::Ssh(target) => {
-                Login::begin(target, limit).map_or(self, |login| Self::Kept(Arc::new(login)))
+                Login::begin(target, limit).map_or(self, |login| Self::SharedLogin(Arc::new(login)))
             }
             _ => self,
         }
@@ -83,14 +83,14 @@ impl Transport {
         match self {
             Self::Local => format!("{probe}, on this machine"),
             Self::Ssh(target) => format!("{probe}, over ssh to {target}"),
-            Self::Kept(login) => format!("{probe}, over ssh to {}", login.target()),
+            Self::SharedLogin(login) => format!("{probe}, over ssh to {}", login.target()),
             Self::Exec(words) => format!("{probe}, by {}", words.first().map_or("nothing", String::as_str)),
             Self::None(_) => "none".to_owned(),
         }
     }
 
     /// Asks the host's probe, for at most `limit` and what the questions themselves take.
-    pub fn probe_host(&self, questions: &Questions, limit: Duration) -> Result<Answer, Unknown> {
+    pub fn probe_host(&self, questions: &HostQuestions, limit: Duration) -> Result<Answer, Unknown> {
         let limit = limit + questions.peer.as_ref().map_or(Duration::ZERO, PeerQuestions::longest);
         let output = self.ask(Question::Host(questions.clone()), limit, ANSWER_LIMIT)?;
         // The probe reads its clock last and prints at once.
@@ -165,7 +165,7 @@ pub(crate) fn exec(
     let mut command = Command::new(program);
     command.args(rest);
     run(command, Cursor::new(question.to_json()), limit, most)
-        .map_err(|failure| of_command(&failure, subject, program))
+        .map_err(|failure| of_probe_command(&failure, subject, program))
 }
 
 /// The document of an answer.
@@ -188,7 +188,7 @@ pub(crate) fn unanswered(why: NoAnswer) -> Unknown {
 pub fn fuzz_answer(bytes: &[u8]) {
     use vmgate_probe::flows::{InterfaceFlows, udp_capture};
 
-    let output = Output { stdout: bytes.to_vec(), began: None };
+    let output = Output { stdout: bytes.to_vec(), first_byte_at: None };
     let _ = (read::<HostProbe>(&output), read::<Fact<DirtyTrace>>(&output));
     crate::guest_probe::fuzz_answer(&output);
     if let Ok(probe) = read::<FlowProbe>(&output) {
@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn this_machine_answers() {
-        let answer = Transport::Local.probe_host(&Questions::default(), TIME).unwrap();
+        let answer = Transport::Local.probe_host(&HostQuestions::default(), TIME).unwrap();
         assert!(answer.probe.nics.known().is_some());
         assert!(answer.received >= answer.probe.clock);
     }
@@ -233,7 +233,7 @@ mod tests {
     fn a_probe_command_that_misbehaves_is_a_reason_not_a_crash() {
         let ask = |words: &[&str], limit| {
             let words = words.iter().map(|word| (*word).to_owned()).collect();
-            Transport::Exec(words).probe_host(&Questions::default(), limit).unwrap_err()
+            Transport::Exec(words).probe_host(&HostQuestions::default(), limit).unwrap_err()
         };
         assert_eq!(ask(&["echo", "hello"], TIME).cause, Cause::Malformed);
         assert_eq!(ask(&["/no/such/probe"], TIME).cause, Cause::NoHostProbe);

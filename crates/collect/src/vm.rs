@@ -1,4 +1,4 @@
-//! The facts of the VM: libvirt's answers and the domain XML, as far as each could be had.
+//! Facts of the VM, from libvirt's answers and the domain XML.
 
 use super::{asker::Asker, transport::Answer};
 use vmgate_facts::text::plain;
@@ -8,26 +8,26 @@ use vmgate_libvirt::{
     domain_xml::{self, Backing, DomainConfig},
 };
 
-/// The VM as it was found: its facts, and what the other collectors need of it.
+/// The VM as libvirt describes it: its facts, and what the other collectors need.
 pub(super) struct FoundVm {
     /// The facts, without dirty rate and QEMU version.
     pub(super) facts: Vm,
-    /// Its configuration; none where the XML could not be read.
+    /// Configuration of the VM; none where the XML could not be read.
     pub(super) config: Option<DomainConfig>,
-    /// What it does now.
+    /// Present state of the VM.
     pub(super) state: VmState,
-    /// Its UUID.
+    /// UUID of the VM.
     pub(super) uuid: Option<String>,
 }
 
-/// Whether QEMU's monitor may be asked, for which libvirt marks the domain as tainted.
+/// Permission to ask QEMU's monitor, for which libvirt marks the domain as tainted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Monitor {
     Allowed,
     Forbidden,
 }
 
-/// Asks for everything that needs no measurement. Without a state nothing else makes sense: that is an error.
+/// Asks libvirt for everything that needs no measurement. The only error is a VM without a known state.
 pub(super) fn look(domain: &Domain, monitor: Monitor) -> Result<FoundVm, LibvirtError> {
     let RunState { state, .. } = domain.state()?;
     let mut asker = Asker::default();
@@ -48,9 +48,10 @@ pub(super) fn look(domain: &Domain, monitor: Monitor) -> Result<FoundVm, Libvirt
             (Monitor::Allowed, VmState::Running | VmState::Paused) => asker
                 .ask(|| domain.migration_blockers())
                 .map(|reasons| Some(reasons.iter().map(|r| plain(r)).collect())),
-            (Monitor::Allowed, _) => {
-                Fact::unknown(Cause::GuestNotRunning, "the VM has no QEMU that could be asked")
-            }
+            (Monitor::Allowed, _) => Fact::unknown(
+                Cause::GuestNotRunning,
+                "the VM does not run, so there is no QEMU process to ask",
+            ),
         },
         ..Vm::default()
     };
@@ -58,7 +59,7 @@ pub(super) fn look(domain: &Domain, monitor: Monitor) -> Result<FoundVm, Libvirt
     Ok(FoundVm { facts, config: config.known().cloned(), state, uuid: uuid.known().cloned() })
 }
 
-/// The configuration in a domain XML.
+/// Parses the configuration in a domain XML.
 pub(super) fn configuration(xml: &str) -> Fact<DomainConfig> {
     domain_xml::parse(xml).map_or_else(
         |error| Fact::unknown(Cause::Malformed, format!("the VM's configuration: {error}")),
@@ -66,7 +67,7 @@ pub(super) fn configuration(xml: &str) -> Fact<DomainConfig> {
     )
 }
 
-/// The configuration with the block jobs that its XML does not tell: it names copies and active commits only.
+/// Adds the block jobs that the domain XML leaves out: the XML names copies and active commits only.
 fn with_block_jobs(mut config: DomainConfig, domain: &Domain) -> DomainConfig {
     for disk in config.disks.iter_mut().filter(|disk| disk.job.is_none()) {
         disk.job = domain.block_job(&disk.target).ok().flatten().map(str::to_owned);
@@ -74,7 +75,7 @@ fn with_block_jobs(mut config: DomainConfig, domain: &Domain) -> DomainConfig {
     config
 }
 
-/// The VM's facts with those that need the source host's, too. `emulator` is the QEMU whose version the host told.
+/// Completes the VM's facts with those that need the source host. `emulator` is the QEMU whose version libvirt reports.
 pub(super) fn complete(
     found: &FoundVm,
     source: &Host,
@@ -94,8 +95,9 @@ pub(super) fn complete(
     }
 }
 
-/// The version of the QEMU that runs the VM, as its own binary tells it, or else that of the installed one for as long as
-/// the VM's process was started from the binary that is installed. QEMU's monitor would tell it too, but asking there taints the domain.
+/// Version of the QEMU that runs the VM, as its own binary reports it, or else that of the installed QEMU for as long as
+/// the VM's process was started from the installed binary. QEMU's monitor knows the version, too, but asking it taints the
+/// domain.
 fn qemu_version(
     uuid: Option<&str>,
     is_host_default: bool,
@@ -113,19 +115,25 @@ fn qemu_version(
         None => Fact::unknown(Cause::NotSupported, "no QEMU process of the VM was found on the source host"),
         Some(process) if process.replaced => Fact::unknown(
             Cause::NotSupported,
-            format!("{} was replaced after the VM was started, and the VM runs the old one", process.binary),
+            format!(
+                "{} was replaced after the VM was started: the VM still runs the old QEMU",
+                process.binary
+            ),
         ),
         Some(process) if !is_host_default => Fact::unknown(
             Cause::NotSupported,
-            format!("the VM runs {}, which is not the QEMU whose version libvirt tells", process.binary),
+            format!(
+                "the VM runs {}, but libvirt reports only the version of the host's default QEMU",
+                process.binary
+            ),
         ),
         Some(_) => source.qemu_version.clone(),
     })
 }
 
-/// Facts that the domain XML holds.
+/// Fills in the facts that the domain XML holds.
 fn fill(facts: &mut Vm, config: &Fact<DomainConfig>) {
-    /// A part of the configuration, or why there is none.
+    /// A part of the configuration; unknown where the configuration lacks it.
     fn part<T>(
         config: &Fact<DomainConfig>,
         name: &str,
@@ -133,19 +141,20 @@ fn fill(facts: &mut Vm, config: &Fact<DomainConfig>) {
     ) -> Fact<T> {
         config.as_ref().and_then(|config| match take(config) {
             Some(value) => Fact::Known(value),
-            None => Fact::unknown(Cause::NotSupported, format!("the VM's configuration names no {name}")),
+            None => Fact::unknown(Cause::NotSupported, format!("the VM's configuration has no {name}")),
         })
     }
-    facts.accelerator = part(config, "accelerator that QEMU has", |config| config.accelerator);
+    facts.accelerator = part(config, "accelerator known to QEMU", |config| config.accelerator);
     facts.memory_bytes = part(config, "memory", |config| config.memory_bytes);
     facts.memory_max_bytes = part(config, "memory", |config| config.memory_max_bytes);
     facts.huge_page_bytes = config.as_ref().and_then(|config| match config.backing {
         Backing::Ordinary => Fact::Known(None),
         Backing::Huge(bytes) => Fact::Known(Some(bytes)),
-        // The host probe tells the size.
-        Backing::HugeOfDefaultSize => {
-            Fact::unknown(Cause::NoHostProbe, "huge pages of the source host's default size")
-        }
+        // The host probe reads the size.
+        Backing::HugeOfDefaultSize => Fact::unknown(
+            Cause::NoHostProbe,
+            "the VM uses huge pages of the source host's default size, which only the host probe can read",
+        ),
     });
     facts.vcpus = part(config, "vCPUs", |config| config.vcpus);
     facts.machine_type = part(config, "machine type", |config| config.machine_type.clone());
@@ -166,8 +175,8 @@ fn fill(facts: &mut Vm, config: &Fact<DomainConfig>) {
     facts.host_devices = part(config, "device", |config| Some(config.host_devices.clone()));
 }
 
-/// The version of QEMU that a machine type is named after: `pc-q35-7.2`, `pc-i440fx-9.1`, `virt-8.0`. A distribution's
-/// own names (`pc-q35-rhel9.4.0`, `pc-i440fx-jammy`) tell none.
+/// Version of QEMU in the name of a machine type: `pc-q35-7.2`, `pc-i440fx-9.1`, `virt-8.0`. A distribution's own names
+/// (`pc-q35-rhel9.4.0`, `pc-i440fx-jammy`) hold none.
 fn machine_version(name: &str) -> Option<Version> {
     let (_, version) = name.rsplit_once('-')?;
     version.parse().ok()

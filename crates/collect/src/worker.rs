@@ -1,4 +1,4 @@
-//! Work that goes on beside other work, and the time at which it was done.
+//! Worker threads for parallel collection, whose results carry the time at which they were complete.
 
 use std::{
     thread::{self, JoinHandle},
@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use vmgate_facts::{Cause, Unknown};
 
-/// The operator's clock through the collection: its begin is given, and it goes on from there.
+/// The operator's clock during the collection: starts at a given time and goes on monotonically.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Clock {
     begin: Timestamp,
@@ -27,16 +27,16 @@ impl Clock {
     }
 }
 
-/// What was found, and when.
+/// Result of some work, and the time at which it was complete.
 #[derive(Debug, Clone)]
-pub(super) struct Found<T> {
+pub(super) struct TimedResult<T> {
     pub(super) value: Result<T, Unknown>,
     pub(super) at: Timestamp,
 }
 
-/// Work on a thread of its own. Every piece of work has a time limit of its own, so joining ends.
+/// Work on a thread of its own. Every piece of work has its own time limit, so joining ends.
 pub(super) struct Worker<T> {
-    thread: Result<JoinHandle<Found<T>>, Unknown>,
+    thread: Result<JoinHandle<TimedResult<T>>, Unknown>,
     clock: Clock,
 }
 
@@ -46,20 +46,26 @@ impl<T: Send + 'static> Worker<T> {
             .name("collect".into())
             .spawn(move || {
                 let value = work();
-                Found { value, at: clock.now() }
+                TimedResult { value, at: clock.now() }
             })
             .map_err(|error| {
-                Unknown::new(Cause::NotCollected, format!("no thread to collect it on: {error}"))
+                Unknown::new(
+                    Cause::NotCollected,
+                    format!("vmgate could not start a thread to collect this fact: {error}"),
+                )
             });
         Self { thread, clock }
     }
 
-    /// Waits for the end. Work that panicked found nothing that can be trusted.
-    pub(super) fn join(self) -> Found<T> {
-        let broken = |why| Found { value: Err(why), at: self.clock.now() };
+    /// Waits for the end. The result of work that panicked is unknown.
+    pub(super) fn join(self) -> TimedResult<T> {
+        let broken = |why| TimedResult { value: Err(why), at: self.clock.now() };
         match self.thread {
             Ok(thread) => thread.join().unwrap_or_else(|_| {
-                broken(Unknown::new(Cause::Malformed, "vmgate could not cope with the answer"))
+                broken(Unknown::new(
+                    Cause::Malformed,
+                    "vmgate panicked while it read this answer: please report this defect",
+                ))
             }),
             Err(why) => broken(why),
         }

@@ -1,4 +1,4 @@
-//! Whether a document has the shape that a type asks for: every mismatch with its path, not just the first.
+//! Checks a document against a type, and reports every mismatch with its path, not just the first.
 
 use std::{
     fmt,
@@ -10,23 +10,23 @@ use serde_json::Value as Json;
 
 use super::{
     MOST_PROBLEMS, Node, Problem, SourceFile, closest,
-    schema::of_schema,
+    schema::type_of_schema,
     types::{Kind, Record, Type},
 };
 use vmgate_facts::Day;
 use vmgate_facts::{Unknown, Version};
 
 /// `{unknown: why, cause: …}`.
-static UNKNOWN: LazyLock<Type> = LazyLock::new(of_schema::<Unknown>);
+static UNKNOWN: LazyLock<Type> = LazyLock::new(type_of_schema::<Unknown>);
 
-/// A step of the way to a value in a document.
+/// One step of the path to a value in a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Segment {
     Key(String),
     Index(usize),
 }
 
-/// One place where a document does not have the shape it should.
+/// One mismatch between a document and its type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mismatch {
     pub path: Vec<Segment>,
@@ -89,7 +89,7 @@ pub fn conform_node(file: &Arc<SourceFile>, node: &Node, ty: &Type) -> Vec<Probl
         .collect()
 }
 
-/// The bytes of the value at `path`, or of its key.
+/// Byte range of the value at `path`, or of its key.
 fn span_of(root: &Node, path: &[Segment], at_key: bool) -> Range<usize> {
     let mut node = root;
     for (depth, segment) in path.iter().enumerate() {
@@ -152,7 +152,7 @@ impl Walk {
                     let bound = |bound: &Option<i64>| bound.map_or_else(|| "…".to_owned(), |b| b.to_string());
                     self.report(
                         format!("{number} is out of range"),
-                        Some(format!("from {} to {}", bound(min), bound(max))),
+                        Some(format!("allowed: {} to {}", bound(min), bound(max))),
                     );
                 }
                 Some(_) => {}
@@ -162,9 +162,9 @@ impl Walk {
                     let all: Vec<_> = choices.texts().collect();
                     let help = match closest(text, choices.texts()) {
                         Some(like) => format!("did you mean `{like}`?"),
-                        None => format!("it is one of {}", all.join(", ")),
+                        None => format!("allowed values: {}", all.join(", ")),
                     };
-                    self.report(format!("`{text}` is not a value of this"), Some(help));
+                    self.report(format!("`{text}` is not an allowed value"), Some(help));
                 }
             }
             (Kind::Version, Json::String(text)) => {
@@ -215,9 +215,10 @@ impl Walk {
             Json::Object(_) => "a mapping".to_owned(),
         };
         let help = match (value, &ty.kind) {
-            (Json::Null, _) => {
-                Some("this is never absent; leave it out, or say why it is unknown".to_owned())
-            }
+            (Json::Null, _) => Some(
+                "null is not allowed here; leave the field out, or give the reason why the value is unknown"
+                    .to_owned(),
+            ),
             (Json::String(text), Kind::Int { .. } | Kind::Double) => {
                 let number = text.parse::<f64>().is_ok();
                 let way_out = if number {
@@ -234,12 +235,12 @@ impl Walk {
         self.report(format!("expected {}, found {given}", expected(&ty.kind)), help);
     }
 
-    /// `{unknown: why, cause: …}` where a value could stand.
+    /// Checks `{unknown: why, cause: …}` in place of a value.
     fn unknown(&mut self, value: &Json, ty: &Type) {
         if !ty.unknowable && ty.kind != Kind::Any {
             let help =
-                "it is part of a fact that is known or unknown as a whole: set that to unknown".to_owned();
-            return self.report("this cannot be unknown by itself", Some(help));
+                "the field belongs to a fact that is known or unknown as a whole: set the whole fact to unknown".to_owned();
+            return self.report("this field cannot be unknown by itself", Some(help));
         }
         if let (Kind::Record(record), Json::Object(values)) = (&UNKNOWN.kind, value) {
             self.record(record, values);
@@ -254,7 +255,7 @@ impl Walk {
             } else {
                 let help = match closest(key, record.names()) {
                     Some(like) => format!("did you mean `{like}`?"),
-                    None => format!("it has {}", record.names().collect::<Vec<_>>().join(", ")),
+                    None => format!("known fields: {}", record.names().collect::<Vec<_>>().join(", ")),
                 };
                 self.add(true, "there is no such field".to_owned(), Some(help));
             }
@@ -267,7 +268,7 @@ impl Walk {
         }
     }
 
-    /// Of several shapes the one whose outer form fits tells what is wrong.
+    /// Checks against several shapes. If none matches, reports the problems of the shape whose outer form fits.
     fn one_of(&mut self, value: &Json, types: &[Type], whole: &Type) {
         let mut best: Option<Vec<Mismatch>> = None;
         for ty in types {
@@ -293,7 +294,7 @@ impl Walk {
     }
 }
 
-/// A kind in the words of a document.
+/// Name of a kind for messages about documents.
 fn expected(kind: &Kind) -> String {
     let Kind::Record(record) = kind else { return kind.to_string() };
     let quoted: Vec<String> = record.names().take(3).map(|name| format!("`{name}`")).collect();
@@ -309,7 +310,7 @@ mod tests {
     #[test]
     fn of_countless_mistakes_some_are_told() {
         let document: Json = (0..50_000).map(|at| (format!("k{at}"), Json::Null)).collect();
-        assert_eq!(conform(&document, &of_schema::<Facts>()).len(), MOST_PROBLEMS);
+        assert_eq!(conform(&document, &type_of_schema::<Facts>()).len(), MOST_PROBLEMS);
     }
 
     #[test]
@@ -322,17 +323,17 @@ mod tests {
             "sorce": {}
         });
         let errors: Vec<String> =
-            conform(&document, &of_schema::<Facts>()).iter().map(Mismatch::to_string).collect();
+            conform(&document, &type_of_schema::<Facts>()).iter().map(Mismatch::to_string).collect();
         let expected = [
             "collected_at: `yesterday` is not a time (write it as 2026-11-23T01:00:00Z)",
             "vm.nam: there is no such field (did you mean `name`?)",
-            "vm.vcpus: -1 is out of range (from 0 to 4294967295)",
-            "vm.state: `runing` is not a value of this (did you mean `running`?)",
-            "vm.uuid: expected a text, found null (this is never absent; leave it out, or say why it is unknown)",
+            "vm.vcpus: -1 is out of range (allowed: 0 to 4294967295)",
+            "vm.state: `runing` is not an allowed value (did you mean `running`?)",
+            "vm.uuid: expected a text, found null (null is not allowed here; leave the field out, or give the reason why the value is unknown)",
             "vm.qemu_version: `7.x` is not a version: expected one to three numbers with dots between, such as 7.2.22",
             "vm.nics[0].mac: expected a text, found the number 3 (put it in quotes)",
-            "vm.nics[0]: `link_up` is missing (Whether the link is up as libvirt set it.)",
-            "guest.cause: `no-agent` is not a value of this (did you mean `no-guest-agent`?)",
+            "vm.nics[0]: `link_up` is missing (True if libvirt's configuration sets the link up.)",
+            "guest.cause: `no-agent` is not an allowed value (did you mean `no-guest-agent`?)",
             "sorce: there is no such field (did you mean `source`?)",
         ];
         assert_eq!(errors, expected);

@@ -1,4 +1,4 @@
-//! Facts from a file that `vmgate collect` wrote, or that somebody else did.
+//! Reader of facts files, written by `vmgate collect`, by hand or by another tool.
 
 use std::{path::Path, sync::Arc};
 
@@ -7,13 +7,13 @@ use serde_json::Value;
 use crate::{Problem, Problems, Shape, SourceFile, conform};
 use vmgate_facts::Facts;
 
-/// Largest facts file, in bytes: that of a guest with as many sockets as the probe tells of and as many
+/// Largest facts file that is read: that of a guest with [`MOST_SOCKETS`](super::probe::guest::MOST_SOCKETS) sockets and as many
 /// processes is below it.
 const LIMIT: u64 = 32 << 20;
 
 static FACTS: Shape<Facts> = Shape::new();
 
-/// Reads a facts file, YAML or JSON. All that is wrong with it comes back together.
+/// Reads a facts file, YAML or JSON. Returns all problems of the file together.
 pub fn read(path: &Path) -> Result<Facts, Problems> {
     let file = SourceFile::read(path, LIMIT)?;
     match json(&file.text) {
@@ -22,7 +22,7 @@ pub fn read(path: &Path) -> Result<Facts, Problems> {
     }
 }
 
-/// JSON in which nothing is wrong; its own parser is faster, and knows escapes that YAML does not.
+/// Parses JSON without problems; its own parser is faster, and knows escapes that YAML does not.
 fn json(text: &str) -> Option<Facts> {
     let document: Value = text.trim_start().starts_with('{').then(|| serde_json::from_str(text).ok())??;
     conform(&document, FACTS.ty()).is_empty().then(|| serde_json::from_value(document).ok())?
@@ -33,7 +33,11 @@ fn yaml(file: &Arc<SourceFile>) -> Result<Facts, Problems> {
         if let [only] = problems.as_mut_slice()
             && only.message() == "is empty"
         {
-            *only = Problem::of_file(&file.name, "is empty", "collect again: the collection was interrupted");
+            *only = Problem::of_file(
+                &file.name,
+                "is empty",
+                "run `vmgate collect` again: the last run was interrupted",
+            );
         }
         problems
     })?;
@@ -102,6 +106,6 @@ mod tests {
             assert!(written(text.as_bytes()).unwrap_err().contains("nested too deeply"));
         }
         let bomb = written(b"a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n").unwrap_err();
-        assert!(bomb.contains("anchors and aliases are not read"), "{bomb}");
+        assert!(bomb.contains("anchors and aliases are not supported"), "{bomb}");
     }
 }

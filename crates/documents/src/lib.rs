@@ -1,7 +1,7 @@
-//! Documents that people write: rules and their tests, profiles, catalogues, waivers, settings, facts.
+//! YAML documents that people write: rules and their tests, profiles, catalogues, waivers, settings, facts.
 //!
-//! All of them are read in one way: as YAML in which every node knows its place, checked against the JSON Schema of a
-//! Rust type, and with every problem of a file shown together, in the look of rustc, with a caret and a way out.
+//! All documents are read in the same way: parsed with the position of every node, checked against the JSON Schema of a
+//! Rust type, and all problems of a file are shown together in the style of rustc, with a caret and a way out.
 
 mod conform;
 pub mod facts_file;
@@ -40,7 +40,7 @@ pub struct Shape<T> {
 
 impl<T: JsonSchema + DeserializeOwned> Shape<T> {
     pub const fn new() -> Self {
-        Self { ty: LazyLock::new(schema::of_schema::<T>), of: PhantomData }
+        Self { ty: LazyLock::new(schema::type_of_schema::<T>), of: PhantomData }
     }
 
     /// The shape as a type.

@@ -1,11 +1,11 @@
-//! The tree of a document, in which every node knows its place in the file.
+//! Tree of a parsed document, in which every node knows its position in the file.
 
 use std::ops::Range;
 
 use saphyr_parser::ScalarStyle;
 use serde_json::{Map, Number, Value};
 
-/// A node of the tree.
+/// Node of the tree.
 #[derive(Debug, Clone)]
 pub struct Node {
     /// Its bytes in the file; those of its first character for block lists and mappings.
@@ -16,7 +16,7 @@ pub struct Node {
     pub content: Content,
 }
 
-/// What a node holds.
+/// Content of a node.
 #[derive(Debug, Clone)]
 pub enum Content {
     /// A scalar as it reads once quotes, escapes and folding are resolved.
@@ -87,7 +87,7 @@ impl Node {
         }
     }
 
-    /// Where byte `offset` of a scalar's text stands in the file, through quotes, escapes, folding and indentation.
+    /// Position in the file of byte `offset` of a scalar's text, through quotes, escapes, folding and indentation.
     ///
     /// Characters other than white space come in the same order in both, one for one or as an escape, so the two
     /// are walked side by side.
@@ -126,7 +126,7 @@ impl Cursor<'_> {
         self.file.get(self.at..).unwrap_or_default()
     }
 
-    /// Passes white space, and escapes that stand for it.
+    /// Skips white space, and escapes that stand for white space.
     fn skip_white(&mut self) {
         loop {
             let rest = self.rest();
@@ -144,7 +144,7 @@ impl Cursor<'_> {
         }
     }
 
-    /// Bytes of the file that stand for one character of the text.
+    /// Number of bytes in the file that stand for one character of the text.
     fn unit_len(&self) -> usize {
         let rest = self.rest();
         let first = rest.chars().next().map_or(1, char::len_utf8);
@@ -161,7 +161,7 @@ impl Cursor<'_> {
     }
 }
 
-/// A plain scalar by YAML 1.2's core schema.
+/// Value of a plain scalar by YAML 1.2's core schema.
 fn plain(text: &str) -> Value {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Value::Null,

@@ -1,4 +1,4 @@
-//! Problems in documents, each with its place, and shown in the look of rustc.
+//! Problems in documents, each with its position, shown in the style of rustc.
 
 use std::{fmt, ops::Range, sync::Arc};
 
@@ -6,12 +6,12 @@ use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet, renderer::Deco
 
 use super::SourceFile;
 
-/// One problem: what is wrong, where, and the way out.
+/// One problem of a document: message, position and way out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem(Box<Parts>);
+pub struct Problem(Box<ProblemData>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Parts {
+struct ProblemData {
     file: Result<Arc<SourceFile>, String>,
     span: Range<usize>,
     message: String,
@@ -24,7 +24,7 @@ struct Parts {
 impl Problem {
     /// A problem at a place in a file.
     pub fn at(file: &Arc<SourceFile>, span: Range<usize>, message: impl Into<String>) -> Self {
-        Self(Box::new(Parts {
+        Self(Box::new(ProblemData {
             file: Ok(Arc::clone(file)),
             span,
             message: message.into(),
@@ -37,7 +37,7 @@ impl Problem {
 
     /// A problem of a file as a whole, which may be unreadable.
     pub fn of_file(name: &str, message: impl Into<String>, help: &str) -> Self {
-        Self(Box::new(Parts {
+        Self(Box::new(ProblemData {
             file: Err(name.to_owned()),
             span: 0..0,
             message: message.into(),
@@ -72,17 +72,17 @@ impl Problem {
         self
     }
 
-    /// The file it is in.
+    /// Name of the file.
     pub fn file(&self) -> &str {
         self.0.file.as_ref().map_or_else(String::as_str, |file| &file.name)
     }
 
-    /// What is wrong.
+    /// Message of the problem.
     pub fn message(&self) -> &str {
         &self.0.message
     }
 
-    /// The way out, where there is one to name.
+    /// Way out, if there is one.
     pub fn hint(&self) -> Option<&str> {
         self.0.help.as_deref()
     }
@@ -95,7 +95,7 @@ impl Problem {
         Some((before.matches('\n').count() + 1, before.get(line_start..)?.chars().count() + 1))
     }
 
-    /// The text with excerpt, caret and hint.
+    /// Renders the problem with excerpt, caret and hint.
     pub fn render(&self, color: bool) -> String {
         let level = if self.0.warning { Level::WARNING } else { Level::ERROR };
         let message = visible(&self.0.message);
@@ -134,7 +134,7 @@ impl Problem {
     }
 }
 
-/// A span that lies within the text, on character boundaries, and is not empty where that can be.
+/// Limits a span to the text and to character boundaries; the result is not empty unless it lies at the end.
 fn clamp(text: &str, span: &Range<usize>) -> Range<usize> {
     let floor = |mut at: usize| {
         at = at.min(text.len());
@@ -154,7 +154,7 @@ pub fn visible(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
 }
 
-/// As [`visible`], and of the same length in bytes, so that spans stay right.
+/// Like [`visible`], but keeps the length in bytes, so that spans stay right.
 fn visible_source(text: &str) -> String {
     text.chars()
         .flat_map(|c| {
@@ -170,18 +170,18 @@ impl fmt::Display for Problem {
     }
 }
 
-/// All problems of all files that were read, in the order of files and places.
+/// All problems of all files that were read, in the order of files and positions.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Problems {
     /// The problems; at least one.
     pub problems: Vec<Problem>,
 }
 
-/// Most problems that are printed: whoever has more mends these first.
+/// Maximum number of problems printed; the author corrects these first.
 const MOST_PRINTED: usize = 50;
 
 impl Problems {
-    /// The problems as text, with a count at the end.
+    /// Renders all problems, with a count at the end.
     pub fn render(&self, color: bool) -> String {
         let mut text = String::new();
         for problem in self.problems.iter().take(MOST_PRINTED) {

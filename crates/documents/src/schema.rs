@@ -1,4 +1,4 @@
-//! Types out of the JSON Schemas of Rust types.
+//! Derives document types from the JSON Schemas of Rust types.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -6,11 +6,11 @@ use schemars::{JsonSchema, schema_for};
 use serde_json::Value as Json;
 
 use super::types::{Choice, Choices, Field, Kind, Record, Type};
-use vmgate_facts::Means;
+use vmgate_facts::CollectionMethod;
 use vmgate_facts::Unit;
 
 /// The type of a Rust type's JSON form.
-pub fn of_schema<T: JsonSchema>() -> Type {
+pub fn type_of_schema<T: JsonSchema>() -> Type {
     let schema = schema_for!(T).to_value();
     let empty = serde_json::Map::new();
     let definitions = schema.get("$defs").and_then(Json::as_object).unwrap_or(&empty);
@@ -26,7 +26,7 @@ struct SchemaReader<'a> {
 }
 
 impl SchemaReader<'_> {
-    /// `field` is the name of the field that has this schema, for its unit.
+    /// Reads the schema of `field`, whose name gives the unit.
     fn read(&mut self, schema: &Json, field: &str, name: &str) -> Type {
         if let Some(reference) = schema.get("$ref").and_then(Json::as_str) {
             return self.referenced(reference, field);
@@ -144,7 +144,7 @@ impl SchemaReader<'_> {
                     .or_else(|| schema.get("example"))
                     .cloned(),
                 learnt_by: schema
-                    .get(Means::KEYWORD)
+                    .get(CollectionMethod::KEYWORD)
                     .and_then(|means| serde_json::from_value(means.clone()).ok())
                     .unwrap_or_default(),
             })
@@ -157,7 +157,7 @@ fn text(schema: &Json, key: &str) -> String {
     schema.get(key).and_then(Json::as_str).unwrap_or_default().to_owned()
 }
 
-/// The texts of a schema that allows only some.
+/// Allowed texts of a schema, if it limits them.
 fn choices(schema: &Json) -> Option<Choices> {
     if let Some(texts) = schema.get("enum").and_then(Json::as_array) {
         let choices = texts

@@ -1,4 +1,4 @@
-//! Files as text: bounded, UTF-8, and kept for the excerpts of their problems.
+//! Files as text: limited in size, UTF-8, and kept for the excerpts in problem reports.
 
 use std::{fs::File, io::Read, path::Path, sync::Arc};
 
@@ -7,7 +7,7 @@ use super::Problem;
 /// Largest file that people write by hand.
 pub const LARGEST_BYTES: u64 = 1 << 20;
 
-/// A file that was read, kept for the excerpts of its problems.
+/// A file that was read, kept for the excerpts in problem reports.
 #[derive(Debug, PartialEq, Eq)]
 pub struct SourceFile {
     /// Its path as the user wrote it, or its place in the shipped pack.
@@ -26,7 +26,7 @@ impl SourceFile {
         };
         let file = File::open(path).map_err(unreadable)?;
         if file.metadata().map_err(unreadable)?.is_dir() {
-            let help = "name a file; among rules rename it: names that end in .yaml are for files";
+            let help = "name a file; in a folder of rules rename the directory: names that end in .yaml are reserved for files";
             return Err(Problem::of_file(&name, "is a directory, not a file", help));
         }
         let mut bytes = Vec::new();

@@ -1,16 +1,16 @@
-//! Types of values: what a document may hold, and what an expression is checked against.
+//! Types of values, against which documents and expressions are checked.
 
 use std::{fmt, sync::Arc};
 
 use serde_json::Value as Json;
 
-use vmgate_facts::Means;
+use vmgate_facts::CollectionMethod;
 use vmgate_facts::Unit;
 
-/// What kind of value something is.
+/// Kind of a value.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Kind {
-    /// Anything; also the type of an expression with a problem, so that one mistake is told once.
+    /// Anything; also the type of an expression with a problem, so that one mistake is reported once.
     Any,
     /// Only `null`.
     Null,
@@ -22,7 +22,7 @@ pub enum Kind {
     },
     Double,
     Text,
-    /// A text out of a fixed list.
+    /// A text from a fixed list.
     Enum(Arc<Choices>),
     Version,
     Timestamp,
@@ -32,16 +32,16 @@ pub enum Kind {
     Address,
     Duration,
     List(Arc<Type>),
-    /// Names to values of one type.
+    /// A mapping from names to values of one type.
     Map(Arc<Type>),
     Record(Arc<Record>),
     /// One of several shapes, in documents only.
     OneOf(Arc<Vec<Type>>),
-    /// Values of different kinds, which can be printed and nothing else.
+    /// Values of different kinds, which can only be printed.
     Mixed,
 }
 
-/// A kind with what else is known of the value.
+/// Type of a value: its kind, if it can be absent or unknown, and its unit.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Type {
     pub kind: Kind,
@@ -59,7 +59,7 @@ pub struct Choices {
     pub choices: Vec<Choice>,
 }
 
-/// One of a fixed list of texts.
+/// One text of a fixed list.
 #[derive(Debug, PartialEq)]
 pub struct Choice {
     pub text: Arc<str>,
@@ -83,7 +83,7 @@ pub struct Field {
     pub description: String,
     pub example: Option<Json>,
     /// By what means it is learnt, where the schema says so.
-    pub learnt_by: Vec<Means>,
+    pub learnt_by: Vec<CollectionMethod>,
 }
 
 impl Record {

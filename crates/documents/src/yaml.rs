@@ -1,7 +1,7 @@
-//! YAML with positions.
+//! YAML parser that keeps the position of every node.
 //!
-//! Written for hostile input: depth is bounded, anchors and aliases (the means of a YAML bomb) and duplicate keys are
-//! refused, and the parser below is driven event by event, without recursion.
+//! Safe for hostile input: depth is limited, anchors and aliases (used in YAML bombs) and duplicate keys are refused,
+//! and the underlying parser is driven event by event, without recursion.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -13,7 +13,7 @@ use saphyr_parser::{Event, Parser, Tag};
 
 use super::{Content, MOST_PROBLEMS, Node, Problem, SourceFile};
 
-/// Deepest nesting of lists and mappings.
+/// Maximum depth of nested lists and mappings.
 const DEEPEST: usize = 48;
 
 /// A document as far as it could be read, and all that is wrong with it as YAML.
@@ -27,11 +27,11 @@ pub struct Parsed {
 pub fn parse(file: &Arc<SourceFile>) -> Parsed {
     let mut builder = Builder {
         file,
-        place: Place { text: &file.text, ascii: file.text.is_ascii(), character: 0, byte: 0 },
+        offsets: ByteOffsets { text: &file.text, ascii: file.text.is_ascii(), character: 0, byte: 0 },
         stack: Vec::new(),
         done: None,
         problems: Vec::new(),
-        anchor_told: false,
+        anchor_reported: false,
     };
     if let Err(problem) = builder.run() {
         builder.problems.push(*problem);
@@ -40,15 +40,15 @@ pub fn parse(file: &Arc<SourceFile>) -> Parsed {
     Parsed { node: builder.done, problems: builder.problems }
 }
 
-/// Finds the bytes of characters, which are asked for nearly in order.
-struct Place<'a> {
+/// Translates character positions to byte offsets; fast for positions in nearly rising order.
+struct ByteOffsets<'a> {
     text: &'a str,
     ascii: bool,
     character: usize,
     byte: usize,
 }
 
-impl Place<'_> {
+impl ByteOffsets<'_> {
     fn byte(&mut self, character: usize) -> usize {
         if self.ascii {
             return character.min(self.text.len());
@@ -66,8 +66,8 @@ impl Place<'_> {
     }
 }
 
-/// An unfinished list or mapping.
-struct Open {
+/// List or mapping that is not complete yet.
+struct OpenNode {
     span: Range<usize>,
     tag: Option<String>,
     content: OpenContent,
@@ -79,19 +79,19 @@ enum OpenContent {
         entries: Vec<(Node, Node)>,
         /// The key whose value comes next.
         key: Option<Node>,
-        /// Where each key was seen first.
+        /// First position of each key.
         seen: HashMap<String, Range<usize>>,
     },
 }
 
 struct Builder<'a> {
     file: &'a Arc<SourceFile>,
-    place: Place<'a>,
-    stack: Vec<Open>,
+    offsets: ByteOffsets<'a>,
+    stack: Vec<OpenNode>,
     done: Option<Node>,
     problems: Vec<Problem>,
-    /// One complaint about anchors is enough.
-    anchor_told: bool,
+    /// True once a problem about anchors was reported: one is enough.
+    anchor_reported: bool,
 }
 
 impl Builder<'_> {
@@ -99,7 +99,7 @@ impl Builder<'_> {
         Problem::at(self.file, span, message).label(label).help(help)
     }
 
-    /// Builds the tree; an error is one after which there is nothing to go on with.
+    /// Builds the tree; returns an error after which parsing cannot continue.
     fn run(&mut self) -> Result<(), Box<Problem>> {
         let file = Arc::clone(self.file);
         let mut documents = 0;
@@ -107,16 +107,17 @@ impl Builder<'_> {
             let (event, span) = match event {
                 Ok(event) => event,
                 Err(error) => {
-                    let at = self.place.byte(error.marker().index());
+                    let at = self.offsets.byte(error.marker().index());
                     return Err(Box::new(self.grammar(at..at + 1, error.info())));
                 }
             };
-            let span = self.place.byte(span.start.index())..self.place.byte(span.end.index());
+            let span = self.offsets.byte(span.start.index())..self.offsets.byte(span.end.index());
             match event {
                 Event::DocumentStart(_) => {
                     documents += 1;
                     if documents > 1 {
-                        let help = "one file, one document: put it in a file of its own";
+                        let help =
+                            "a file may contain only one document: move this document to a file of its own";
                         let problem =
                             self.problem(span, "a second document in one file", "it starts here", help);
                         return Err(Box::new(problem));
@@ -147,7 +148,11 @@ impl Builder<'_> {
         if self.done.is_some() {
             return Ok(());
         }
-        Err(Box::new(Problem::of_file(&file.name, "is empty", "write something into it, or remove it")))
+        Err(Box::new(Problem::of_file(
+            &file.name,
+            "is empty",
+            "write a document into the file, or remove the file",
+        )))
     }
 
     fn grammar(&self, span: Range<usize>, info: &str) -> Problem {
@@ -171,10 +176,14 @@ impl Builder<'_> {
     }
 
     fn no_anchors(&mut self, span: &Range<usize>) {
-        if !std::mem::replace(&mut self.anchor_told, true) {
+        if !std::mem::replace(&mut self.anchor_reported, true) {
             let help = "quote a text that begins with `*` or `&`; a value that is meant to be repeated must be written out";
-            let problem =
-                self.problem(span.clone(), "anchors and aliases are not read", "an anchor or alias", help);
+            let problem = self.problem(
+                span.clone(),
+                "anchors and aliases are not supported",
+                "an anchor or alias",
+                help,
+            );
             self.problems.push(problem);
         }
     }
@@ -189,12 +198,12 @@ impl Builder<'_> {
             return Err(Box::new(self.too_deep(span)));
         }
         let first = span.start..span.end.max(span.start + 1).min(self.file.text.len());
-        self.stack.push(Open { span: first, tag, content });
+        self.stack.push(OpenNode { span: first, tag, content });
         Ok(())
     }
 
     fn close(&mut self) {
-        let Some(Open { span, tag, content }) = self.stack.pop() else { return };
+        let Some(OpenNode { span, tag, content }) = self.stack.pop() else { return };
         let content = match content {
             OpenContent::List(items) => Content::List(items),
             OpenContent::Map { entries, .. } => Content::Map(entries),
@@ -227,7 +236,7 @@ fn suffix(tag: Option<&Tag>) -> Option<String> {
     tag.map(|tag| tag.suffix.clone())
 }
 
-/// What is wrong with a key, after those that were seen before.
+/// Problem of a key: not a plain word, or a duplicate of an earlier key.
 fn wrong_key(
     file: &Arc<SourceFile>,
     node: &Node,
@@ -245,9 +254,9 @@ fn wrong_key(
         }
         Entry::Occupied(first) => Some(
             Problem::at(file, node.span.clone(), format!("the key `{key}` is given twice"))
-                .label("again here")
-                .related(first.get().clone(), "first here")
-                .help("remove one of them: which one counts would be a matter of luck"),
+                .label("second occurrence")
+                .related(first.get().clone(), "first occurrence")
+                .help("remove one of the two entries"),
         ),
     }
 }
@@ -267,7 +276,7 @@ mod tests {
     fn hostile_documents_are_refused_in_words() {
         let bomb = "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n";
         for (text, words) in [
-            (bomb, "anchors and aliases are not read"),
+            (bomb, "anchors and aliases are not supported"),
             (&"[".repeat(100_000), "nested too deeply"),
             (&"- ".repeat(100_000), "nested too deeply"),
             (&"{a: ".repeat(100_000), "nested too deeply"),

@@ -1,34 +1,34 @@
-//! Which process drives a run, and whether it still does.
+//! The process that drives a run, and the check if that process still runs.
 
 use std::fs;
 
 use vmgate_ledger::entry::Driver;
 
-/// Whether a driver is still at work.
+/// State of the process that drives a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Life {
-    /// It runs.
+pub(super) enum DriverState {
+    /// The process runs.
     Alive,
-    /// It is gone.
+    /// The process has ended.
     Gone,
-    /// It ran on another machine, which cannot be asked.
+    /// The process was started on another machine, which cannot be checked from here.
     Elsewhere,
 }
 
-/// This process.
-pub(super) fn myself() -> Driver {
+/// Identity of this process.
+pub(super) fn this_process() -> Driver {
     let pid = std::process::id();
     Driver { machine: machine(), boot: boot(), pid, started_ticks: started_ticks(pid).unwrap_or(0) }
 }
 
-/// Whether the process that began a run still runs.
-pub(super) fn life(driver: &Driver) -> Life {
+/// State of the process that began a run.
+pub(super) fn driver_state(driver: &Driver) -> DriverState {
     if driver.machine != machine() {
-        Life::Elsewhere
+        DriverState::Elsewhere
     } else if driver.boot == boot() && started_ticks(driver.pid) == Some(driver.started_ticks) {
-        Life::Alive
+        DriverState::Alive
     } else {
-        Life::Gone
+        DriverState::Gone
     }
 }
 
@@ -61,26 +61,29 @@ mod tests {
 
     #[test]
     fn this_process_lives_and_others_with_its_number_do_not() {
-        let me = myself();
+        let me = this_process();
         assert!(me.started_ticks > 0);
-        assert_eq!(life(&me), Life::Alive);
-        assert_eq!(life(&Driver { started_ticks: me.started_ticks + 1, ..me.clone() }), Life::Gone);
-        assert_eq!(life(&Driver { boot: "another".to_owned(), ..me.clone() }), Life::Gone);
-        assert_eq!(life(&Driver { machine: "another".to_owned(), ..me }), Life::Elsewhere);
+        assert_eq!(driver_state(&me), DriverState::Alive);
+        assert_eq!(
+            driver_state(&Driver { started_ticks: me.started_ticks + 1, ..me.clone() }),
+            DriverState::Gone
+        );
+        assert_eq!(driver_state(&Driver { boot: "another".to_owned(), ..me.clone() }), DriverState::Gone);
+        assert_eq!(driver_state(&Driver { machine: "another".to_owned(), ..me }), DriverState::Elsewhere);
     }
 
     #[test]
     fn a_child_that_ended_is_gone_even_before_it_is_waited_for() {
         let mut child = std::process::Command::new("true").spawn().unwrap();
-        let mut driver = Driver { pid: child.id(), ..myself() };
+        let mut driver = Driver { pid: child.id(), ..this_process() };
         driver.started_ticks = started_ticks(driver.pid).unwrap_or(1);
         for _ in 0..200 {
-            if life(&driver) == Life::Gone {
+            if driver_state(&driver) == DriverState::Gone {
                 break;
             }
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
-        assert_eq!(life(&driver), Life::Gone);
+        assert_eq!(driver_state(&driver), DriverState::Gone);
         child.wait().unwrap();
     }
 }

@@ -1,4 +1,4 @@
-//! The gate: a migration starts with a [`Pass`], and only a GO that still holds gives one.
+//! The gate: a migration starts with a [`Pass`], and only a GO verdict that still holds gives one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,15 +8,15 @@ use thiserror::Error;
 use vmgate_attest::{AttestError, Digest, PublicKey};
 use vmgate_verdict::{Decision, Effect, ExitCode, JudgedOutcome, NameAndUuid, Verdict};
 
-/// The right to migrate one VM between two hosts, given by a verdict. There is no other way to make one.
+/// Permission to migrate one VM between two hosts. Only a verdict can create one.
 #[derive(Debug)]
 pub struct Pass {
     verdict: Verdict,
 }
 
-/// Why a verdict opens no gate.
+/// Reason why a verdict gives no [`Pass`].
 #[derive(Debug, Error)]
-pub enum Refused {
+pub enum GateRefusal {
     /// The verdict is not GO, or not clear enough under `--strict`.
     #[error("not migrated: {vm} stays on {source_host}, because the verdict is {because}")]
     NotGo {
@@ -24,70 +24,74 @@ pub enum Refused {
         vm: String,
         /// The host it stays on.
         source_host: String,
-        /// The verdict, in words.
+        /// Meaning of the verdict, in words.
         because: String,
-        /// How the process ends.
+        /// Exit code of the process.
         exit: ExitCode,
     },
-    /// The verdict does not say for certain what it is about.
-    #[error("not migrated: the verdict does not name {0}, so it cannot be held against the hosts")]
+    /// The verdict lacks the UUID of the VM or of a host.
+    #[error("not migrated: the verdict does not contain {0}, so vmgate cannot compare it with the hosts")]
     Unnamed(&'static str),
-    /// It is too old to act on.
-    #[error("not migrated: the verdict on {vm} expired at {expired}, and it is {now}: check again")]
+    /// The verdict is too old to act on.
+    #[error(
+        "not migrated: the verdict on {vm} expired at {expired}, and the time is now {now}: check the move again"
+    )]
     Expired {
         /// The VM's name.
         vm: String,
-        /// When.
+        /// Time of expiry.
         expired: Timestamp,
-        /// The time it is held against.
+        /// Present time.
         now: Timestamp,
     },
-    /// No trusted key signed it.
+    /// No trusted key signed the verdict.
     #[error("not migrated: {0}")]
     NotTrusted(#[source] AttestError),
-    /// It was reached for something else.
-    #[error("not migrated: the verdict on {vm} was reached for {reached}, and this is {asked}: check again")]
-    Other {
+    /// The verdict is for another VM, change or set of rules.
+    #[error(
+        "not migrated: the verdict on {vm} is for {reached}, but this move is for {asked}: check the move again"
+    )]
+    Mismatch {
         /// The VM's name.
         vm: String,
-        /// What it was reached for.
+        /// VM, change or rules of the verdict.
         reached: String,
-        /// What is asked for now.
+        /// VM, change or rules of this move.
         asked: String,
     },
 }
 
-/// What a saved verdict is held against.
+/// Move that a saved verdict must be for.
 #[derive(Debug, Clone)]
-pub struct Asked<'a> {
+pub struct GateRequest<'a> {
     /// Name or UUID of the VM.
     pub vm: &'a str,
     /// Digest of the change; none for a move that belongs to none.
     pub change: Option<Digest>,
     /// Digest of the rules with their parameters.
     pub rules: Option<Digest>,
-    /// The time.
+    /// Present time.
     pub now: Timestamp,
 }
 
-impl Refused {
-    /// How the process ends.
+impl GateRefusal {
+    /// Exit code of the process.
     pub fn exit(&self) -> ExitCode {
         match self {
             Self::NotGo { exit, .. } => *exit,
             Self::Unnamed(_) | Self::Expired { .. } => ExitCode::EvidenceMissing,
-            Self::NotTrusted(_) | Self::Other { .. } => ExitCode::Invalid,
+            Self::NotTrusted(_) | Self::Mismatch { .. } => ExitCode::Invalid,
         }
     }
 }
 
 impl Pass {
-    /// Opens the gate if `verdict` is GO at `now`; under `--strict` a GO with warnings does not open it.
-    pub fn from_verdict(verdict: Verdict, now: Timestamp) -> Result<Self, Refused> {
+    /// Gives a pass if `verdict` is GO at `now`; under `--strict` a GO with warnings gives none.
+    pub fn from_verdict(verdict: Verdict, now: Timestamp) -> Result<Self, GateRefusal> {
         let exit = ExitCode::of(&verdict);
         let label = |named: &NameAndUuid| named.name.clone().unwrap_or_else(|| "the VM".to_owned());
         if !matches!(verdict.decision, Decision::Go(_)) || exit != ExitCode::Go {
-            return Err(Refused::NotGo {
+            return Err(GateRefusal::NotGo {
                 vm: label(&verdict.moved.vm),
                 source_host: label(&verdict.moved.source),
                 because: exit.meaning().to_owned(),
@@ -96,7 +100,7 @@ impl Pass {
         }
         if !verdict.permits_migration(now) {
             let (vm, expired) = (label(&verdict.moved.vm), verdict.expires_at);
-            return Err(Refused::Expired { vm, expired, now });
+            return Err(GateRefusal::Expired { vm, expired, now });
         }
         let moved = &verdict.moved;
         for (named, whose) in [
@@ -105,7 +109,7 @@ impl Pass {
             (&moved.destination, "the destination host's UUID"),
         ] {
             if named.uuid.is_none() {
-                return Err(Refused::Unnamed(whose));
+                return Err(GateRefusal::Unnamed(whose));
             }
         }
         Ok(Self { verdict })
@@ -113,11 +117,12 @@ impl Pass {
 
     /// Opens the gate if the envelope holds a verdict that a trusted key signed, that is GO and has not expired, and that
     /// was reached for this VM, this change and these rules. Hosts are held against it when they are met.
-    pub fn from_envelope(envelope: &[u8], trusted: &[PublicKey], asked: &Asked) -> Result<Self, Refused> {
+    pub fn from_envelope(envelope: &[u8], trusted: &[PublicKey], asked: &GateRequest) -> Result<Self, GateRefusal> {
         let verdict =
-            vmgate_attest::verify::<Verdict>(envelope, trusted).map_err(Refused::NotTrusted)?.verdict;
+            vmgate_attest::verify::<Verdict>(envelope, trusted).map_err(GateRefusal::NotTrusted)?.verdict;
         let vm = verdict.moved.vm.label().to_owned();
-        let other = |reached: String, asked: String| Err(Refused::Other { vm: vm.clone(), reached, asked });
+        let other =
+            |reached: String, asked: String| Err(GateRefusal::Mismatch { vm: vm.clone(), reached, asked });
         let names = [&verdict.moved.vm.name, &verdict.moved.vm.uuid];
         if !names.into_iter().flatten().any(|name| name == asked.vm) {
             return other(format!("the VM {vm}"), format!("the VM {}", asked.vm));
@@ -135,7 +140,7 @@ impl Pass {
         Self::from_verdict(verdict, asked.now)
     }
 
-    /// The verdict that gave it.
+    /// The verdict that gave this pass.
     pub fn verdict(&self) -> &Verdict {
         &self.verdict
     }
@@ -147,8 +152,8 @@ impl Pass {
 }
 
 /// What blocks now and did not before: the reason why a verdict no longer holds. Rules that lack their facts for one
-/// reason are told together: a host that does not answer is one trouble, not a dozen.
-pub(super) fn what_changed(before: &Verdict, after: &Verdict) -> String {
+/// reason are told together: a host that does not answer is one problem, not a dozen.
+pub(super) fn new_blockers(before: &Verdict, after: &Verdict) -> String {
     let same = |one: &JudgedOutcome, other: &JudgedOutcome| {
         (&one.outcome.rule, &one.outcome.subject) == (&other.outcome.rule, &other.outcome.subject)
     };
@@ -162,9 +167,9 @@ pub(super) fn what_changed(before: &Verdict, after: &Verdict) -> String {
         let reasons = judged.outcome.missing.iter().map(|missing| missing.reason.as_str()).collect();
         by_reason.entry(reasons).or_default().push(judged);
     }
-    let mut words: Vec<String> = violated.into_iter().map(alone).collect();
+    let mut words: Vec<String> = violated.into_iter().map(rule_and_message).collect();
     words.extend(by_reason.into_iter().map(|(reasons, judged)| match judged.as_slice() {
-        [one] => alone(one),
+        [one] => rule_and_message(one),
         several => {
             let rules: BTreeSet<&str> = several.iter().map(|judged| &*judged.outcome.rule).collect();
             let (count, reasons) = (rules.len(), reasons.into_iter().collect::<Vec<_>>().join("; "));
@@ -175,7 +180,7 @@ pub(super) fn what_changed(before: &Verdict, after: &Verdict) -> String {
     if words.is_empty() { ExitCode::of(after).meaning().to_owned() } else { words.join("; ") }
 }
 
-fn alone(judged: &JudgedOutcome) -> String {
+fn rule_and_message(judged: &JudgedOutcome) -> String {
     format!("{}: {}", judged.outcome.rule, judged.outcome.message)
 }
 
@@ -196,7 +201,7 @@ mod tests {
         PrivateKey::from_pem("key", KEYS[number]).unwrap()
     }
 
-    /// A GO for certain hosts, rules and change.
+    /// A GO verdict for a given VM, hosts, rules and change.
     fn go() -> Verdict {
         let mut verdict = sample::go();
         verdict.moved.vm.uuid = Some("vm-uuid".to_owned());
@@ -207,8 +212,8 @@ mod tests {
         verdict
     }
 
-    fn asked(verdict: &Verdict) -> Asked<'static> {
-        Asked {
+    fn asked(verdict: &Verdict) -> GateRequest<'static> {
+        GateRequest {
             vm: "vm-uuid",
             change: Some(Digest::of(b"change")),
             rules: Some(Digest::of(b"rules")),
@@ -216,7 +221,7 @@ mod tests {
         }
     }
 
-    fn open(verdict: &Verdict, asked: &Asked, signer: usize) -> Result<Pass, Refused> {
+    fn open(verdict: &Verdict, asked: &GateRequest, signer: usize) -> Result<Pass, GateRefusal> {
         let envelope = vmgate_attest::sign(verdict, &key(signer)).unwrap();
         Pass::from_envelope(&serde_json::to_vec(&envelope).unwrap(), &[key(0).public()], asked)
     }
@@ -226,22 +231,22 @@ mod tests {
         let verdict = go();
         let this = asked(&verdict);
         assert_eq!(open(&verdict, &this, 0).unwrap().vm(), "vm-uuid");
-        assert!(matches!(open(&verdict, &this, 1), Err(Refused::NotTrusted(_))));
-        let late = Asked { now: verdict.expires_at, ..this.clone() };
-        assert!(matches!(open(&verdict, &late, 0), Err(Refused::Expired { .. })));
+        assert!(matches!(open(&verdict, &this, 1), Err(GateRefusal::NotTrusted(_))));
+        let late = GateRequest { now: verdict.expires_at, ..this.clone() };
+        assert!(matches!(open(&verdict, &late, 0), Err(GateRefusal::Expired { .. })));
         for other in [
-            Asked { vm: "another", ..this.clone() },
-            Asked { change: None, ..this.clone() },
-            Asked { change: Some(Digest::of(b"another")), ..this.clone() },
-            Asked { rules: Some(Digest::of(b"another")), ..this.clone() },
-            Asked { rules: None, ..this.clone() },
+            GateRequest { vm: "another", ..this.clone() },
+            GateRequest { change: None, ..this.clone() },
+            GateRequest { change: Some(Digest::of(b"another")), ..this.clone() },
+            GateRequest { rules: Some(Digest::of(b"another")), ..this.clone() },
+            GateRequest { rules: None, ..this.clone() },
         ] {
             let refused = open(&verdict, &other, 0).unwrap_err();
-            assert!(matches!(refused, Refused::Other { .. }), "{refused}");
+            assert!(matches!(refused, GateRefusal::Mismatch { .. }), "{refused}");
         }
         let mut unnamed = go();
         unnamed.moved.destination.uuid = None;
-        assert!(matches!(open(&unnamed, &this, 0), Err(Refused::Unnamed(_))));
+        assert!(matches!(open(&unnamed, &this, 0), Err(GateRefusal::Unnamed(_))));
     }
 
     #[test]
@@ -256,7 +261,7 @@ mod tests {
 
     #[test]
     fn what_changed_is_what_blocks_now_and_did_not() {
-        let text = what_changed(&go(), &sample::no_go());
+        let text = new_blockers(&go(), &sample::no_go());
         let blocking = sample::no_go().with_effect(Effect::Block).next().unwrap().outcome.rule.clone();
         assert!(text.contains(&*blocking), "{text}");
     }
@@ -277,7 +282,7 @@ mod tests {
         };
         let mut after = sample::no_go();
         after.outcomes = vec![lacking("c", "no answer"), lacking("b", "no agent"), lacking("a", "no answer")];
-        let text = what_changed(&go(), &after);
+        let text = new_blockers(&go(), &after);
         assert!(text.contains("2 rules cannot be decided: no answer (a, c)"), "{text}");
         assert!(text.contains("b: ") && text.matches("no answer").count() == 1, "{text}");
     }

@@ -1,60 +1,60 @@
-//! Watches a running migration: what its statistics say of its end, and what is to be done when it will miss its goals.
+//! Guard of a running migration: estimates its end from its statistics, and takes measures if it will miss its goals.
 //!
-//! Pure: statistics and the time that has passed go in, a measure comes out. The measures are taken in the order of
-//! their harm: a longer stop within the goal, the throttle that QEMU drives itself, post-copy, a suspended guest (the
-//! last two only where the change allows them), and giving up, which leaves the guest running where it was.
+//! Pure: the inputs are statistics and the elapsed time, the result is a measure. The measures are taken in the order of
+//! their harm: a longer downtime limit within the goal, QEMU's own auto-converge, post-copy, a suspended guest (the
+//! last two only where the change allows them), and an abort, which leaves the guest running on the source.
 
 use std::time::Duration;
 
-use vmgate_judge::change::Plan;
+use vmgate_judge::change::MovePlan;
 use vmgate_libvirt::JobStats;
 
-/// Part of the longest blackout that QEMU may use at first where the forecast names no limit, and at last: the rest is for
-/// what QEMU does not count, the device state, the hand-over of locks and libvirt's round trips (FORECAST.md).
+/// Share of the longest blackout that is QEMU's first downtime limit where the forecast has none, and its last: the rest is for
+/// the parts that QEMU does not count: device state, hand-over of locks and libvirt's round trips.
 const FIRST_PART: f64 = 0.5;
 const LAST_PART: f64 = 0.85;
-/// By how much the limit is raised at a time.
+/// Factor by which the downtime limit is raised at a time.
 const RAISE: f64 = 1.4;
-/// Least that QEMU can be given.
+/// Smallest downtime limit that QEMU is given.
 const LEAST_LIMIT_SECONDS: f64 = 0.01;
-/// What the switch costs beside the memory that is left: 30 to 110 ms were seen.
+/// Duration of the switchover without the remaining memory: 30 to 110 ms were measured.
 const SWITCH_SECONDS: f64 = 0.1;
-/// Rounds in a row that must be bad before a measure is taken: one round may have met a burst.
+/// Consecutive bad rounds before a measure is taken: a single one may be caused by a burst.
 const BAD_ROUNDS: u32 = 2;
-/// How long the end must be seen to lie beyond the deadline before a round is over.
+/// Time for which the estimated end must lie beyond the deadline before a measure is taken within a round.
 const BAD_SECONDS: f64 = 5.0;
-/// The least by which the memory left at the end of a round must shrink to count as progress.
+/// Largest ratio of the memory left after a round to the least before it that counts as progress.
 const PROGRESS: f64 = 0.95;
-/// How long nothing may be sent before the link counts as cut.
+/// Time without any data sent after which the link counts as cut.
 const STALLED_SECONDS: f64 = 30.0;
-/// QEMU throttles no further than this, in percent.
+/// Strongest throttle of auto-converge in QEMU, in percent.
 const MOST_THROTTLE: u64 = 99;
 
-/// What is to be done about a migration.
+/// Measure that the guard takes on a migration.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Measure {
-    /// QEMU may stop the guest for so long.
+    /// Raise QEMU's downtime limit to this.
     RaiseLimit(Duration),
-    /// The guest goes on at the destination at once.
+    /// Switch to post-copy: the guest runs on the destination at once.
     PostCopy(String),
-    /// The guest is suspended until the migration has ended.
+    /// Suspend the guest until the migration has ended.
     Suspend(String),
-    /// The migration is aborted; the guest goes on where it was.
+    /// Abort the migration; the guest continues on the source.
     GiveUp(String),
 }
 
-/// What the statistics say of the end.
+/// Estimate of the end of a running pre-copy, from its statistics.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Outlook {
-    /// Time until the end; none where it is not in sight.
+pub struct ConvergenceEstimate {
+    /// Time until the end, in seconds; `None` if the migration does not converge.
     pub remaining_seconds: Option<f64>,
-    /// The blackout, as it would be.
+    /// Estimated blackout, in seconds.
     pub blackout_seconds: Option<f64>,
-    /// The dirty rate, by the speed of the transfer.
+    /// Dirty rate divided by the transfer rate.
     pub ratio: Option<f64>,
 }
 
-/// Watches one migration.
+/// Guard of one migration.
 #[derive(Debug)]
 #[allow(clippy::struct_excessive_bools, reason = "what a change allows, each by itself")]
 pub(super) struct Guard {
@@ -68,16 +68,16 @@ pub(super) struct Guard {
     least_left: f64,
     bad_rounds: u32,
     late_since: Option<f64>,
-    /// Bytes sent, and since when it has been so many.
+    /// Bytes sent, and the time of the last change of that number.
     sent: (u64, f64),
-    /// The last measure was taken; only the end is waited for.
+    /// True after the last measure: the guard only waits for the end.
     resigned: bool,
 }
 
 impl Guard {
     /// `forecast_limit_seconds` is the limit that the forecast rests on: with another one, another migration would run
     /// than the one that was judged.
-    pub(super) fn new(plan: &Plan, forecast_limit_seconds: Option<f64>) -> Self {
+    pub(super) fn new(plan: &MovePlan, forecast_limit_seconds: Option<f64>) -> Self {
         let goal = plan.longest_blackout_seconds;
         let yes = |setting: Option<bool>| setting.unwrap_or(false);
         Self {
@@ -99,43 +99,47 @@ impl Guard {
         }
     }
 
-    /// How long QEMU may stop the guest now.
+    /// QEMU's downtime limit as it is now.
     pub(super) fn limit(&self) -> Duration {
         Duration::from_secs_f64(self.limit_seconds)
     }
 
-    /// Looks at the statistics, `elapsed` after the start.
-    pub(super) fn look(&mut self, job: &JobStats, elapsed: Duration) -> (Outlook, Option<Measure>) {
+    /// Assesses the statistics, `elapsed` after the start.
+    pub(super) fn assess(
+        &mut self,
+        job: &JobStats,
+        elapsed: Duration,
+    ) -> (ConvergenceEstimate, Option<Measure>) {
         let elapsed = elapsed.as_secs_f64();
-        let outlook = outlook(job, self.limit_seconds);
+        let estimate = estimate(job, self.limit_seconds);
         if let Some(measure) = self.stalled(job, elapsed) {
-            return (outlook, Some(measure));
+            return (estimate, Some(measure));
         }
         let (Some(left), Some(round)) = (job.memory_remaining_bytes, job.iteration) else {
-            return (outlook, self.past_deadline(elapsed, job));
+            return (estimate, self.past_deadline(elapsed, job));
         };
         let left = precise(left);
         if self.resigned {
-            return (outlook, None);
+            return (estimate, None);
         }
         if round != self.round {
-            self.new_round(round, left, &outlook, elapsed);
+            self.new_round(round, left, &estimate, elapsed);
         }
         let measure = if let Some(measure) = self.past_deadline(elapsed, job) {
             Some(measure)
-        } else if self.bad_rounds >= BAD_ROUNDS || self.is_late(&outlook, elapsed) {
+        } else if self.bad_rounds >= BAD_ROUNDS || self.is_late(&estimate, elapsed) {
             self.bad_rounds = 0;
             self.late_since = None;
-            self.measure(job, &outlook)
+            self.measure(job, &estimate)
         } else {
             None
         };
         self.resigned = !matches!(measure, None | Some(Measure::RaiseLimit(_)));
-        (outlook, measure)
+        (estimate, measure)
     }
 
-    /// A round has begun: was the one before it any good?
-    fn new_round(&mut self, round: u64, left: f64, outlook: &Outlook, elapsed: f64) {
+    /// Counts the round that has just ended as good or bad.
+    fn new_round(&mut self, round: u64, left: f64, estimate: &ConvergenceEstimate, elapsed: f64) {
         self.round = round;
         // The first passes tell nothing of convergence.
         if round < 3 {
@@ -144,7 +148,7 @@ impl Guard {
         }
         let shrinks = left < self.least_left * PROGRESS;
         self.least_left = self.least_left.min(left);
-        let in_time = match (outlook.remaining_seconds, self.deadline_seconds) {
+        let in_time = match (estimate.remaining_seconds, self.deadline_seconds) {
             (Some(remaining), Some(deadline)) => elapsed + remaining <= deadline,
             (Some(_), None) => true,
             (None, _) => false,
@@ -152,10 +156,10 @@ impl Guard {
         if shrinks && in_time { self.bad_rounds = 0 } else { self.bad_rounds += 1 }
     }
 
-    /// Whether the end has been seen beyond the deadline for a while. The first pass counts as well: a link that is too
+    /// True if the estimated end has been beyond the deadline for a while. The first pass counts as well: a link that is too
     /// slow for one pass is too slow.
-    fn is_late(&mut self, outlook: &Outlook, elapsed: f64) -> bool {
-        let (Some(deadline), Some(remaining)) = (self.deadline_seconds, outlook.remaining_seconds) else {
+    fn is_late(&mut self, estimate: &ConvergenceEstimate, elapsed: f64) -> bool {
+        let (Some(deadline), Some(remaining)) = (self.deadline_seconds, estimate.remaining_seconds) else {
             return false;
         };
         if elapsed + remaining <= deadline {
@@ -165,7 +169,7 @@ impl Guard {
         elapsed - *self.late_since.get_or_insert(elapsed) >= BAD_SECONDS
     }
 
-    /// A link that is cut tells nobody: QEMU waits for TCP to give it up, which takes a quarter of an hour.
+    /// Measure for a cut link. QEMU reports none: it waits until TCP gives up the connection, which takes 15 minutes.
     fn stalled(&mut self, job: &JobStats, elapsed: f64) -> Option<Measure> {
         let sent = job.data_processed_bytes?;
         if sent != self.sent.0 {
@@ -178,7 +182,7 @@ impl Guard {
         }
         self.resigned = true;
         Some(Measure::GiveUp(format!(
-            "nothing has been sent for {STALLED_SECONDS:.0} s: look at the migration link"
+            "no data has been sent for {STALLED_SECONDS:.0} s: check the migration link"
         )))
     }
 
@@ -189,8 +193,8 @@ impl Guard {
         Some(self.last_resort(format!("{why}; {}", rates(job))))
     }
 
-    /// The mildest measure that is left.
-    fn measure(&mut self, job: &JobStats, outlook: &Outlook) -> Option<Measure> {
+    /// The least harmful measure that is left.
+    fn measure(&mut self, job: &JobStats, estimate: &ConvergenceEstimate) -> Option<Measure> {
         let most = self.longest_blackout_seconds * LAST_PART;
         if self.limit_seconds < most {
             self.limit_seconds = (self.limit_seconds * RAISE).min(most);
@@ -200,7 +204,7 @@ impl Guard {
         if self.auto_converge && throttled < MOST_THROTTLE {
             return None;
         }
-        let end = match outlook.remaining_seconds {
+        let end = match estimate.remaining_seconds {
             None => "it would not end".to_owned(),
             Some(remaining) => format!("it would take {remaining:.0} s more"),
         };
@@ -224,15 +228,15 @@ impl Guard {
     }
 }
 
-/// The end as the geometric model of pre-copy sees it: each round sends what was dirtied during the one before, and the
+/// Estimate by the geometric model of pre-copy: each round sends the pages dirtied during the one before, and the
 /// guest is stopped when the rest fits into the limit (QEMU's migration_iteration_run).
-fn outlook(job: &JobStats, limit_seconds: f64) -> Outlook {
+fn estimate(job: &JobStats, limit_seconds: f64) -> ConvergenceEstimate {
     let (Some(left), Some(speed)) = (job.memory_remaining_bytes, job.memory_bytes_per_second) else {
-        return Outlook::default();
+        return ConvergenceEstimate::default();
     };
     let (left, speed) = (precise(left), precise(speed));
     if speed <= 0.0 {
-        return Outlook::default();
+        return ConvergenceEstimate::default();
     }
     let ratio = job.dirty_bytes_per_second.map(|dirty| precise(dirty) / speed);
     let fits = speed * limit_seconds;
@@ -240,7 +244,7 @@ fn outlook(job: &JobStats, limit_seconds: f64) -> Outlook {
     let rounds = match ratio {
         // In the first pass nothing is known of the dirty rate yet: at least this pass is to be made.
         None | Some(0.0) => {
-            return Outlook {
+            return ConvergenceEstimate {
                 remaining_seconds: Some(left / speed),
                 blackout_seconds: blackout(left),
                 ratio,
@@ -248,13 +252,17 @@ fn outlook(job: &JobStats, limit_seconds: f64) -> Outlook {
         }
         _ if left <= fits => 1.0,
         Some(ratio) if ratio >= 1.0 => {
-            return Outlook { remaining_seconds: None, blackout_seconds: None, ratio: Some(ratio) };
+            return ConvergenceEstimate {
+                remaining_seconds: None,
+                blackout_seconds: None,
+                ratio: Some(ratio),
+            };
         }
         Some(ratio) => ((fits / left).ln() / ratio.ln()).ceil().max(1.0),
     };
     let ratio_known = ratio.unwrap_or(0.0).min(0.999);
     let remaining = left / speed * (1.0 - ratio_known.powf(rounds)) / (1.0 - ratio_known);
-    Outlook {
+    ConvergenceEstimate {
         remaining_seconds: Some(remaining),
         blackout_seconds: blackout(left * ratio_known.powf(rounds)),
         ratio,
@@ -286,14 +294,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use vmgate_judge::change::Settings;
-    use vmgate_libvirt::Operation;
+    use vmgate_judge::change::MoveSettings;
+    use vmgate_libvirt::JobOperation;
 
     const MIB: u64 = 1 << 20;
 
     fn job(round: u64, left_mib: u64, sent: u64, dirtied: Option<u64>) -> JobStats {
         JobStats {
-            operation: Operation::MigrationOut,
+            operation: JobOperation::MigrationOut,
             end: None,
             elapsed: None,
             data_total_bytes: None,
@@ -309,22 +317,27 @@ mod tests {
         }
     }
 
-    fn plan(deadline: Option<f64>, settings: Settings) -> Plan {
-        Plan { longest_blackout_seconds: 1.0, deadline_seconds: deadline, settings, ..Plan::default() }
+    fn plan(deadline: Option<f64>, settings: MoveSettings) -> MovePlan {
+        MovePlan {
+            longest_blackout_seconds: 1.0,
+            deadline_seconds: deadline,
+            settings,
+            ..MovePlan::default()
+        }
     }
 
-    /// What a guard does over rounds of 2 s in which as much is left each time.
+    /// Measures of a guard over rounds of 2 s in which the remaining memory does not shrink.
     fn stuck(guard: &mut Guard, rounds: u64, throttle: Option<u64>) -> Vec<Measure> {
         let look = |round| {
             let stats = JobStats { throttle_percent: throttle, ..job(round, 500, 100, Some(150)) };
-            guard.look(&stats, Duration::from_secs(round * 2)).1
+            guard.assess(&stats, Duration::from_secs(round * 2)).1
         };
         (1..=rounds).filter_map(look).collect()
     }
 
     #[test]
     fn what_does_not_converge_gets_a_longer_stop_within_the_goal_and_is_then_given_up_with_the_reason() {
-        let mut guard = Guard::new(&plan(None, Settings::default()), None);
+        let mut guard = Guard::new(&plan(None, MoveSettings::default()), None);
         assert_eq!(guard.limit(), Duration::from_millis(500));
         let measures = stuck(&mut guard, 40, None);
         let (last, raised) = measures.split_last().unwrap();
@@ -344,11 +357,11 @@ mod tests {
 
     #[test]
     fn it_begins_with_the_limit_of_the_forecast_and_still_goes_no_further_than_the_goal() {
-        let begin = |limit| Guard::new(&plan(None, Settings::default()), Some(limit)).limit();
+        let begin = |limit| Guard::new(&plan(None, MoveSettings::default()), Some(limit)).limit();
         assert_eq!(begin(0.72), Duration::from_millis(720));
         assert_eq!(begin(3.0), Duration::from_secs(1), "no forecast goes beyond the goal");
         assert_eq!(begin(0.0), Duration::from_secs_f64(LEAST_LIMIT_SECONDS));
-        let mut guard = Guard::new(&plan(None, Settings::default()), Some(0.72));
+        let mut guard = Guard::new(&plan(None, MoveSettings::default()), Some(0.72));
         let measures = stuck(&mut guard, 40, None);
         assert_eq!(measures[0], Measure::RaiseLimit(Duration::from_secs_f64(LAST_PART)));
         assert!(matches!(measures[1], Measure::GiveUp(_)), "{measures:?}");
@@ -359,16 +372,20 @@ mod tests {
         let allowed = |settings| stuck(&mut Guard::new(&plan(None, settings), None), 40, None).pop().unwrap();
         let yes = Some(true);
         assert!(matches!(
-            allowed(Settings { post_copy: yes, suspend: yes, ..Settings::default() }),
+            allowed(MoveSettings { post_copy: yes, suspend: yes, ..MoveSettings::default() }),
             Measure::PostCopy(_)
         ));
-        assert!(matches!(allowed(Settings { suspend: yes, ..Settings::default() }), Measure::Suspend(_)));
+        assert!(matches!(
+            allowed(MoveSettings { suspend: yes, ..MoveSettings::default() }),
+            Measure::Suspend(_)
+        ));
         let mut patient =
-            Guard::new(&plan(None, Settings { auto_converge: yes, ..Settings::default() }), None);
+            Guard::new(&plan(None, MoveSettings { auto_converge: yes, ..MoveSettings::default() }), None);
         assert!(
             stuck(&mut patient, 40, Some(50)).iter().all(|measure| matches!(measure, Measure::RaiseLimit(_)))
         );
-        let mut spent = Guard::new(&plan(None, Settings { auto_converge: yes, ..Settings::default() }), None);
+        let mut spent =
+            Guard::new(&plan(None, MoveSettings { auto_converge: yes, ..MoveSettings::default() }), None);
         assert!(
             matches!(stuck(&mut spent, 40, Some(99)).pop(), Some(Measure::GiveUp(why)) if why.contains("slowed by 99 %"))
         );
@@ -376,29 +393,29 @@ mod tests {
 
     #[test]
     fn a_link_too_slow_for_the_first_pass_is_given_up_early() {
-        let mut guard = Guard::new(&plan(Some(60.0), Settings::default()), None);
+        let mut guard = Guard::new(&plan(Some(60.0), MoveSettings::default()), None);
         let mut measures = Vec::new();
         for second in 1..30 {
             let stats = job(1, 1000 - 5 * second, 5, None);
-            measures.extend(guard.look(&stats, Duration::from_secs(second)).1);
+            measures.extend(guard.assess(&stats, Duration::from_secs(second)).1);
         }
         assert!(matches!(measures.last(), Some(Measure::GiveUp(_))), "{measures:?}");
     }
 
     #[test]
     fn past_its_deadline_a_migration_is_given_up_even_without_statistics() {
-        let mut guard = Guard::new(&plan(Some(60.0), Settings::default()), None);
+        let mut guard = Guard::new(&plan(Some(60.0), MoveSettings::default()), None);
         let silent = JobStats { memory_remaining_bytes: None, iteration: None, ..job(0, 0, 0, None) };
-        assert_eq!(guard.look(&silent, Duration::from_secs(59)).1, None);
-        assert!(matches!(guard.look(&silent, Duration::from_secs(61)).1, Some(Measure::GiveUp(_))));
+        assert_eq!(guard.assess(&silent, Duration::from_secs(59)).1, None);
+        assert!(matches!(guard.assess(&silent, Duration::from_secs(61)).1, Some(Measure::GiveUp(_))));
     }
 
     #[test]
     fn a_link_that_carries_nothing_is_given_up() {
-        let mut guard = Guard::new(&plan(None, Settings::default()), None);
+        let mut guard = Guard::new(&plan(None, MoveSettings::default()), None);
         let mut at = |second, sent| {
             let stats = JobStats { data_processed_bytes: Some(sent), ..job(1, 500, 100, None) };
-            guard.look(&stats, Duration::from_secs(second)).1
+            guard.assess(&stats, Duration::from_secs(second)).1
         };
         assert_eq!(at(1, 10), None);
         assert_eq!(at(25, 20), None);
@@ -409,14 +426,16 @@ mod tests {
 
     #[test]
     fn a_migration_that_converges_is_left_alone() {
-        let mut guard = Guard::new(&plan(Some(60.0), Settings::default()), None);
+        let mut guard = Guard::new(&plan(Some(60.0), MoveSettings::default()), None);
         for (second, (round, left)) in
             [(1, 900), (1, 400), (2, 300), (3, 150), (4, 80), (5, 40)].into_iter().enumerate()
         {
-            let (outlook, measure) = guard
-                .look(&job(round, left, 100, (round > 1).then_some(50)), Duration::from_secs(second as u64));
+            let (estimate, measure) = guard.assess(
+                &job(round, left, 100, (round > 1).then_some(50)),
+                Duration::from_secs(second as u64),
+            );
             assert_eq!(measure, None);
-            assert!(outlook.remaining_seconds.unwrap() < 20.0);
+            assert!(estimate.remaining_seconds.unwrap() < 20.0);
         }
     }
 
@@ -427,7 +446,7 @@ mod tests {
             auto_converge: Option<bool>,
             post_copy: Option<bool>,
         ) {
-            let settings = Settings { auto_converge, post_copy, ..Settings::default() };
+            let settings = MoveSettings { auto_converge, post_copy, ..MoveSettings::default() };
             let mut guard = Guard::new(&plan(Some(60.0), settings), None);
             for (left, sent, dirtied, round, throttle) in stats {
                 let stats = JobStats {
@@ -437,7 +456,7 @@ mod tests {
                     throttle_percent: Some(throttle),
                     ..job(round, 0, 0, None)
                 };
-                let (_, measure) = guard.look(&stats, Duration::from_secs(1));
+                let (_, measure) = guard.assess(&stats, Duration::from_secs(1));
                 prop_assert!(guard.limit() <= Duration::from_secs(1));
                 if post_copy != Some(true) {
                     prop_assert!(!matches!(measure, Some(Measure::PostCopy(_))));

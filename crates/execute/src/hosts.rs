@@ -1,4 +1,4 @@
-//! Both hosts of a move, over connections that may break and are made again.
+//! Connections to both hosts of a move, which are opened again when they break.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -6,49 +6,49 @@ use std::{
 };
 
 use vmgate_facts::Uri;
-use vmgate_libvirt::{Domain, Hypervisor, LibvirtError, Trouble, capabilities};
+use vmgate_libvirt::{Domain, Hypervisor, LibvirtError, LibvirtErrorKind, capabilities};
 
 /// Both hosts of a move.
 #[derive(Debug)]
 pub struct Hosts {
-    /// The host the VM runs on.
-    pub source: Line,
-    /// The host it is to go to.
-    pub destination: Line,
+    /// Host that the VM runs on.
+    pub source: HostConnection,
+    /// Host that the VM is to be moved to.
+    pub destination: HostConnection,
 }
 
-/// A line to one host. A daemon that was restarted is found again.
+/// Connection to the libvirt daemon of one host; opened again after a restart of the daemon.
 #[derive(Debug)]
-pub struct Line {
+pub struct HostConnection {
     uri: Uri,
     timeout: Duration,
     open: Mutex<Option<Hypervisor>>,
 }
 
 impl Hosts {
-    /// Lines to both hosts; neither is called yet.
+    /// Connections to both hosts, opened on the first use.
     pub fn new(from: Uri, to: Uri, timeout: Duration) -> Self {
-        Self { source: Line::new(from, timeout), destination: Line::new(to, timeout) }
+        Self { source: HostConnection::new(from, timeout), destination: HostConnection::new(to, timeout) }
     }
 }
 
-impl Line {
-    /// A line to a host, which is not called yet.
+impl HostConnection {
+    /// Connection to a host, opened on the first use.
     pub fn new(uri: Uri, timeout: Duration) -> Self {
         Self { uri, timeout, open: Mutex::new(None) }
     }
 
-    /// What people call the host.
+    /// Name of the host, for people.
     pub fn name(&self) -> &str {
         self.uri.host_for_people()
     }
 
-    /// How libvirt reaches it.
+    /// libvirt URI of the host.
     pub fn uri(&self) -> &Uri {
         &self.uri
     }
 
-    /// The connection, made if there is none.
+    /// The open connection; opens one if there is none.
     pub fn hypervisor(&self) -> Result<Hypervisor, LibvirtError> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(hypervisor) = &*open {
@@ -59,19 +59,24 @@ impl Line {
         Ok(hypervisor)
     }
 
-    /// Asks the host, a second time over a new connection where the first was lost.
+    /// Asks the host; asks again over a new connection if the first was lost.
     pub fn ask<T>(
         &self,
         question: impl Fn(&Hypervisor) -> Result<T, LibvirtError>,
     ) -> Result<T, LibvirtError> {
         let answer = self.hypervisor().and_then(|hypervisor| question(&hypervisor));
         match answer {
-            Err(LibvirtError { trouble: Trouble::ConnectionLost(_) | Trouble::TimedOut(_), .. }) => {
+            Err(LibvirtError {
+                kind: LibvirtErrorKind::ConnectionLost(_) | LibvirtErrorKind::TimedOut(_),
+                ..
+            }) => {
                 *self.open.lock().unwrap_or_else(PoisonError::into_inner) = None;
                 self.hypervisor().and_then(|hypervisor| question(&hypervisor))
             }
             // libvirt has words of its own for every way in which a connection can be gone.
-            Err(LibvirtError { trouble: Trouble::Other(_) | Trouble::Unreachable(_), .. }) => {
+            Err(LibvirtError {
+                kind: LibvirtErrorKind::Other(_) | LibvirtErrorKind::Unreachable(_), ..
+            }) => {
                 *self.open.lock().unwrap_or_else(PoisonError::into_inner) = None;
                 answer
             }
@@ -79,7 +84,7 @@ impl Line {
         }
     }
 
-    /// The VM there.
+    /// Domain of the VM on this host.
     pub fn domain(&self, vm: &str) -> Result<Domain, LibvirtError> {
         self.ask(|hypervisor| hypervisor.domain(vm))
     }
@@ -88,6 +93,6 @@ impl Line {
     pub fn uuid(&self) -> Result<String, String> {
         let xml = self.ask(Hypervisor::capabilities_xml).map_err(|error| error.to_string())?;
         let uuid = capabilities::parse(&xml).ok().and_then(|capabilities| capabilities.uuid);
-        uuid.ok_or_else(|| format!("host {} does not tell its UUID", self.name()))
+        uuid.ok_or_else(|| format!("libvirt on host {} does not report the host's UUID", self.name()))
     }
 }

@@ -1,39 +1,43 @@
-//! A run's own pen for the ledger: each step is written before it is taken.
+//! Journal of a run: each step is written to the ledger before it is taken.
 
 use vmgate_ledger::{
     Entry, Ledger, LedgerError,
-    entry::{Ending, Mark, RunEnded, RunStarted, State, Transition},
+    entry::{RunEnding, ActionState, RunEnded, RunStarted, RunStep, Transition},
 };
 use vmgate_verdict::ExitCode;
 
-/// The ledger, for one run.
+/// Writes the records of one run to the ledger.
 pub(super) struct Journal<'a> {
     pub(super) ledger: &'a Ledger,
     pub(super) run: &'a RunStarted,
-    /// Whether a recovery writes it.
-    pub(super) recovers: bool,
+    /// True if a recovery writes the records.
+    pub(super) by_recovery: bool,
 }
 
 impl Journal<'_> {
-    /// Writes that a step is about to be taken; where that fails, it must not be.
-    pub(super) fn enter(&self, state: State, why: Option<&str>) -> Result<(), LedgerError> {
+    /// Records that a step is about to be taken. On an error the step must not be taken.
+    pub(super) fn enter(&self, state: RunStep, why: Option<&str>) -> Result<(), LedgerError> {
         self.write(state, None, why)
     }
 
-    /// The same for one action of the preparation.
-    pub(super) fn act(&self, state: State, action: usize, mark: Mark) -> Result<(), LedgerError> {
+    /// Records the state of one action of the preparation. On an error the action must not be taken.
+    pub(super) fn act(&self, state: RunStep, action: usize, mark: ActionState) -> Result<(), LedgerError> {
         self.write(state, Some((action, mark)), None)
     }
 
-    /// Writes what belongs to a way out, which is taken even where the ledger fails.
-    pub(super) fn note(&self, state: State, action: Option<(usize, Mark)>, why: Option<&str>) {
+    /// Records a step of a rollback, which is taken even if the ledger fails.
+    pub(super) fn note(&self, state: RunStep, action: Option<(usize, ActionState)>, why: Option<&str>) {
         if let Err(error) = self.write(state, action, why) {
-            tracing::error!("{} of run {} is not in the ledger: {error}", state.name(), self.run.run);
+            tracing::error!(
+                "step {} of run {} could not be written to the ledger: {error}",
+                state.name(),
+                self.run.run
+            );
         }
     }
 
-    /// Writes that the run is over, which lets go of its VM.
-    pub(super) fn end(&self, ending: Ending, exit: ExitCode, runs_on: Option<&str>, why: Option<&str>) {
+    /// Records the end of the run, which releases its VM for other moves.
+    pub(super) fn end(&self, ending: RunEnding, exit: ExitCode, runs_on: Option<&str>, why: Option<&str>) {
         let entry = Entry::RunEnded(RunEnded {
             run: self.run.run.clone(),
             vm: self.vm(),
@@ -41,12 +45,12 @@ impl Journal<'_> {
             exit,
             runs_on: runs_on.map(str::to_owned),
             why: why.map(str::to_owned),
-            recovered: self.recovers,
+            recovered: self.by_recovery,
         });
         if let Err(error) = self.ledger.append(&entry) {
             tracing::error!(
-                "the end of run {} is not in the ledger, which still holds the VM: {error}; run `vmgate recover` when it \
-                 can be written again",
+                "the end of run {} could not be written to the ledger, so no other move of the VM can begin: {error}. Run \
+                 `vmgate recover` when the ledger can be written again",
                 self.run.run
             );
         }
@@ -59,8 +63,8 @@ impl Journal<'_> {
 
     fn write(
         &self,
-        state: State,
-        action: Option<(usize, Mark)>,
+        state: RunStep,
+        action: Option<(usize, ActionState)>,
         why: Option<&str>,
     ) -> Result<(), LedgerError> {
         let entry = Entry::Transition(Transition {

@@ -1,8 +1,8 @@
-//! Migrates VMs, and only on a GO. The one part of vmgate that changes a host.
+//! Execution of moves: migrates VMs, and only on a GO. The one part of vmgate that changes a host.
 //!
-//! Whatever happens, the end of a migration is told from what both hosts say afterwards, not from what libvirt
-//! returned: either the VM runs on one host alone, and it is said which, or somebody must look. Every step is in the
-//! ledger before it is taken, so that `recover` can end what a crash left behind.
+//! The result of a migration is always read from both hosts afterwards, never from what libvirt's call
+//! returned: either the VM runs on one host alone, and the result names the host, or somebody must look. Every step is in the
+//! ledger before it is taken, so that `recover` can finish a run that a crash left behind.
 
 #![deny(unsafe_code)]
 
@@ -18,7 +18,9 @@ pub mod isolate;
 mod journal;
 mod judge;
 mod migration;
+mod migration_record;
 mod notify;
+mod post_migration_failure;
 mod prepare;
 mod recover;
 mod resolve;
@@ -33,123 +35,123 @@ use std::{net::IpAddr, sync::atomic::AtomicBool, time::Duration};
 
 use thiserror::Error;
 
-pub use gate::{Asked, Pass, Refused};
-pub use guard::Outlook;
-pub use hosts::{Hosts, Line};
+pub use gate::{GateRefusal, GateRequest, Pass};
+pub use guard::ConvergenceEstimate;
+pub use hosts::{HostConnection, Hosts};
 pub use judge::Judge;
 pub use migration::Progress;
-pub use recover::{Fate, Recovered, recover};
-pub use post_migration_failure::{CutOff, Keeper};
-pub use take_over::{driver, has_moved, take_over};
-pub use vm_location::Whereabouts;
+pub use recover::{RecoveryResult, RecoveredRun, recover};
+pub use post_migration_failure::{IsolationResult, EvidenceOptions};
+pub use take_over::{current_driver, has_moved, take_over};
+pub use vm_location::VmLocation;
 
 use vmgate_facts::Facts;
-use vmgate_judge::change::{Limits, Plan};
-use vmgate_ledger::{Ledger, Refusal, entry::State};
+use vmgate_judge::change::{Limits, MovePlan};
+use vmgate_ledger::{Ledger, Refusal, entry::RunStep};
 use vmgate_libvirt::JobStats;
 use vmgate_verdict::ExitCode;
 
-/// A move that is to be made.
+/// One move that is to be executed.
 pub struct Assignment<'a> {
-    /// The right to make it.
+    /// Permission from the gate.
     pub pass: Pass,
-    /// The facts that the verdict was reached on; none where it was saved.
-    pub earlier: Option<Facts>,
-    /// How it is judged again.
+    /// Facts that the verdict was reached on; `None` for a saved verdict.
+    pub verdict_facts: Option<Facts>,
+    /// Collects and judges the move again before it starts.
     pub judge: &'a Judge<'a>,
     /// Goals, settings and preparation.
-    pub plan: &'a Plan,
+    pub plan: &'a MovePlan,
     /// Address at the destination that takes the traffic; libvirt's own choice where there is none.
     pub migrate_address: Option<IpAddr>,
-    /// How many moves may run at once.
+    /// Limits on the number of concurrent moves.
     pub limits: Limits,
-    /// Who keeps the evidence where the VM has to be cut off the network.
-    pub keeper: Keeper,
+    /// Options for the evidence that is saved if the VM is cut off the network.
+    pub evidence_options: EvidenceOptions,
 }
 
-/// What a run tells while it runs.
+/// Progress event of a run.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// It takes this step.
-    Entering(State),
-    /// The migration is so far.
+    /// The run is about to take this step.
+    Entering(RunStep),
+    /// Progress of the migration.
     Migrating(&'a Progress),
 }
 
-/// A migration that is done and verified.
+/// Result of a move that is done and verified.
 #[derive(Debug)]
-pub struct Done {
+pub struct CompletedMove {
     /// Id of the run.
     pub run: String,
-    /// How long it took from the start to the end of the verification.
-    pub took: Duration,
-    /// libvirt's own account of it; `None` where it gave none.
-    pub account: Option<JobStats>,
+    /// Duration from the start of the run to the end of the verification.
+    pub duration: Duration,
+    /// Statistics of libvirt on the completed job; `None` where libvirt gave none.
+    pub job_stats: Option<JobStats>,
 }
 
-/// A migration that did not end as it should.
+/// Failure of a move, by where the VM is now.
 #[derive(Debug, Error)]
-pub enum Undone {
-    /// Nothing was done, because something was not as the verdict says.
+pub enum MoveFailure {
+    /// Nothing was done, because VM or hosts are not those of the verdict, or a host or the ledger failed.
     #[error("the migration was not started: {0}")]
     NotStarted(String),
-    /// Nothing was done, because another move stands in the way.
+    /// Nothing was done, because another move blocks this one.
     #[error("the migration was not started: {0}")]
     Busy(Refusal),
-    /// It was stopped or failed, and the VM runs where it was.
-    #[error("{why}; the VM runs on {host}, where it was")]
+    /// The move was aborted or failed, and the VM still runs on the source.
+    #[error("{why}; the VM still runs on {host}")]
     Stayed {
-        /// What stopped it.
+        /// Reason of the abort or failure.
         why: String,
         /// The source host's name.
         host: String,
-        /// How the process ends.
+        /// Exit code of the process.
         exit: ExitCode,
     },
-    /// It is not certain that the VM runs, or that it runs once.
+    /// Not certain that the VM runs, or that it runs only once.
     #[error(
-        "{why}; somebody must look: {whereabouts}. Nothing was isolated or stopped; `vmgate recover` looks again and ends \
-         what can be ended"
+        "{why}; somebody must look: {vm_location}. vmgate isolated and stopped nothing. Run `vmgate recover`: it asks both \
+         hosts again and finishes the move if the answers are clear"
     )]
     Unclear {
-        /// What went wrong.
+        /// Reason of the failure.
         why: String,
-        /// What both hosts say.
-        whereabouts: Whereabouts,
+        /// State of the VM on both hosts.
+        vm_location: VmLocation,
     },
     /// The VM runs on the destination alone, but something that worked before does not.
-    #[error("the VM runs on {host}, but {trouble}; somebody must look: {cut_off}")]
-    Suffers {
+    #[error("the VM runs on {host}, but {problem}; somebody must look: {cut_off}")]
+    PostMigration {
         /// The destination host's name.
         host: String,
-        /// What does not work.
-        trouble: String,
-        /// What was done about it.
-        cut_off: Box<CutOff>,
+        /// Everything that does not work, in words.
+        problem: String,
+        /// Result of the isolation, where the change asks for it.
+        cut_off: Box<IsolationResult>,
     },
-    /// The VM runs on one host alone, but what was prepared could not be undone.
+    /// The VM runs on one host alone, but the preparation could not be undone.
     #[error(
-        "{why}; the VM runs on {host}, but this could not be undone: {}. Do it by hand, or `vmgate recover` tries again",
+        "{why}; the VM runs on {host}, but this could not be undone: {}. Undo it by hand, or run `vmgate recover` to try again",
         .left.join("; ")
     )]
     NotRestored {
-        /// The host it runs on.
+        /// Name of the host that the VM runs on.
         host: String,
-        /// How the move went.
+        /// Result of the move, in words.
         why: String,
-        /// What could not be undone, and why.
+        /// Actions that could not be undone, each with the reason.
         left: Vec<String>,
     },
 }
 
-impl Undone {
-    /// How the process ends.
+impl MoveFailure {
+    /// Exit code of the process.
     pub fn exit(&self) -> ExitCode {
         match self {
             Self::NotStarted(_) => ExitCode::Internal,
             Self::Busy(_) => ExitCode::RuleViolated,
             Self::Stayed { exit, .. } => *exit,
-            Self::Unclear { .. } | Self::Suffers { .. } | Self::NotRestored { .. } => {
+            Self::Unclear { .. } | Self::PostMigration { .. } | Self::NotRestored { .. } => {
                 ExitCode::OperatorNeeded
             }
         }
@@ -157,14 +159,14 @@ impl Undone {
 }
 
 impl Hosts {
-    /// Carries a move out, and writes every step of it into the ledger. `stop` aborts it; `watch` is told how far it is.
+    /// Executes a move and writes every step into the ledger. `stop` aborts the move; `watch` receives its progress.
     pub fn carry_out(
         &self,
         assignment: &Assignment,
         ledger: &Ledger,
         stop: &AtomicBool,
         watch: &mut dyn FnMut(Event),
-    ) -> Result<Done, Undone> {
+    ) -> Result<CompletedMove, MoveFailure> {
         run::carry_out(self, assignment, ledger, stop, watch)
     }
 }

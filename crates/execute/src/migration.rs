@@ -1,4 +1,4 @@
-//! The migration itself, with its guard beside it.
+//! The libvirt migration call, and the guard that watches the migration meanwhile.
 
 use std::{
     net::IpAddr,
@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::guard::{Guard, Measure, Outlook};
+use super::guard::{Guard, Measure, ConvergenceEstimate};
 use super::{
     Pass,
     hand::{self, MigrateParams},
@@ -18,43 +18,43 @@ use super::{
 use vmgate_judge::change::Plan;
 use vmgate_libvirt::{Domain, Hypervisor, JobStats, LibvirtError, Trouble};
 
-/// Time between two looks at a running migration.
+/// Time between two queries of a running migration's statistics.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// A look at a running migration.
+/// Progress of a running migration.
 #[derive(Debug)]
 pub struct Progress {
-    /// libvirt's figures.
+    /// libvirt's job statistics.
     pub job: JobStats,
-    /// What they say of the end.
-    pub outlook: Outlook,
+    /// Estimate of the end from these statistics.
+    pub estimate: ConvergenceEstimate,
     /// Time since the start.
     pub elapsed: Duration,
 }
 
-/// A migration that is over, whichever way.
+/// A migration that has ended, successful or not.
 #[derive(Debug)]
-pub(super) struct Over {
-    /// What libvirt's call said.
+pub(super) struct EndedMigration {
+    /// Result of libvirt's call.
     pub(super) result: Result<(), LibvirtError>,
-    /// Why vmgate stopped it; none where it did not.
-    pub(super) stopped: Option<String>,
-    /// The last figures of it.
-    pub(super) last: Option<JobStats>,
-    /// The longest stop that QEMU was allowed in the end.
-    pub(super) limit: Duration,
+    /// Reason why vmgate aborted the migration; `None` if it did not.
+    pub(super) abort_reason: Option<String>,
+    /// Last job statistics.
+    pub(super) last_stats: Option<JobStats>,
+    /// QEMU's downtime limit at the end.
+    pub(super) downtime_limit: Duration,
 }
 
-/// Migrates, and looks after the migration: takes the guard's measures, and aborts where `stop` asks for it.
+/// Migrates, and watches the migration: takes the guard's measures, and aborts if `stop` is set.
 pub(super) fn migrate(
     pass: &Pass,
     domain: &Domain,
     destination: &Hypervisor,
     mut guard: Guard,
-    (plan, address): (&Plan, Option<IpAddr>),
+    (plan, address): (&MovePlan, Option<IpAddr>),
     stop: &AtomicBool,
     watch: &mut dyn FnMut(&Progress),
-) -> Result<Over, LibvirtError> {
+) -> Result<EndedMigration, LibvirtError> {
     let params = params(domain, plan, address, guard.limit())?;
     let start = Instant::now();
     thread::scope(|scope| {
@@ -73,21 +73,21 @@ pub(super) fn migrate(
             }
             let Ok(Some(job)) = domain.job_info() else { continue };
             let elapsed = start.elapsed();
-            let (outlook, measure) = guard.look(&job, elapsed);
+            let (estimate, measure) = guard.assess(&job, elapsed);
             if let Some(measure) = measure
                 && stopped.is_none()
             {
                 stopped = take(domain, measure);
             }
-            let progress = Progress { job, outlook, elapsed };
+            let progress = Progress { job, estimate, elapsed };
             watch(&progress);
             last = Some(progress.job);
         };
-        Ok(Over { result, stopped, last, limit: guard.limit() })
+        Ok(EndedMigration { result, abort_reason: stopped, last_stats: last, downtime_limit: guard.limit() })
     })
 }
 
-/// Takes a measure; gives the reason where that ends the migration.
+/// Takes a measure; returns the reason if the measure aborts the migration.
 fn take(domain: &Domain, measure: Measure) -> Option<String> {
     let (what, taken, ends) = match measure {
         Measure::RaiseLimit(limit) => {
@@ -114,7 +114,7 @@ fn take(domain: &Domain, measure: Measure) -> Option<String> {
 
 fn params(
     domain: &Domain,
-    plan: &Plan,
+    plan: &MovePlan,
     address: Option<IpAddr>,
     limit: Duration,
 ) -> Result<MigrateParams, LibvirtError> {
@@ -133,16 +133,16 @@ fn params(
     })
 }
 
-/// The call ended without an answer, which only a defect can cause.
+/// Error for a migration call that ended without an answer, which only a defect can cause.
 fn lost_sight(host: &str) -> LibvirtError {
     LibvirtError {
         host: host.to_owned(),
-        doing: "migrate the VM".to_owned(),
-        trouble: Trouble::Other("the call ended without an answer".to_owned()),
+        action: "migrate the VM".to_owned(),
+        kind: LibvirtErrorKind::Other("the call ended without an answer".to_owned()),
     }
 }
 
-/// The URI that libvirt gives to the source's QEMU.
+/// Migration URI that libvirt gives to the source's QEMU.
 fn migrate_uri(address: IpAddr) -> String {
     match address {
         IpAddr::V4(address) => format!("tcp://{address}"),

@@ -1,4 +1,4 @@
-//! What was foretold of a migration and what came of it: written into the ledger, where later forecasts learn from it.
+//! Ledger record of a migration: its forecast and its measured result, from which later forecasts learn.
 
 use std::time::Duration;
 
@@ -6,20 +6,20 @@ use super::run::Run;
 use vmgate_facts::{Fact, Facts, Forecast, Quantiles};
 use vmgate_ledger::{
     Entry,
-    entry::{Migration, Outcome, Pair, Rehearsal},
+    entry::{Migration, MigrationOutcome, HypervisorPair, Rehearsal},
 };
 use vmgate_libvirt::JobStats;
 
 impl Run<'_> {
-    /// Writes down what was forecast and what came. `account` is libvirt's own, where the migration completed.
-    pub(super) fn account_for(&self, account: Option<&JobStats>, outcome: Outcome) {
+    /// Records forecast and measured result. `job_stats` are those of libvirt, where the migration completed.
+    pub(super) fn record_migration(&self, job_stats: Option<&JobStats>, outcome: MigrationOutcome) {
         let verdict = self.assignment.pass.verdict();
         let [forecast_total_seconds, replayed_total_seconds, forecast_blackout_seconds] =
-            verdict.forecast.as_ref().map(foretold).unwrap_or_default();
-        let last = self.over.as_ref().and_then(|over| over.last.as_ref());
-        let stats = account.or(last);
+            verdict.forecast.as_ref().map(forecast_quantiles).unwrap_or_default();
+        let last = self.ended.as_ref().and_then(|ended| ended.last_stats.as_ref());
+        let stats = job_stats.or(last);
         let seconds = |time: Duration| time.as_secs_f64();
-        let pair = self.facts.as_ref().and_then(pair);
+        let pair = self.facts.as_ref().and_then(version_pair);
         let rehearsal = self.assignment.plan.rehearsal;
         let entry = Entry::Migration(Migration {
             run: self.journal.run.run.clone(),
@@ -33,42 +33,44 @@ impl Run<'_> {
             replayed_total_seconds,
             forecast_blackout_seconds,
             total_seconds: stats.and_then(|stats| stats.elapsed).map(seconds),
-            downtime_seconds: account.and_then(|account| account.downtime).map(seconds),
+            downtime_seconds: job_stats.and_then(|job_stats| job_stats.downtime).map(seconds),
             sent_bytes: stats.and_then(|stats| stats.data_processed_bytes),
             rounds: stats.and_then(|stats| stats.iteration),
-            downtime_limit_seconds: self.over.as_ref().map(|over| seconds(over.limit)),
+            downtime_limit_seconds: self.ended.as_ref().map(|ended| seconds(ended.downtime_limit)),
             throttle_percent: last.and_then(|last| last.throttle_percent),
         });
-        self.remember(&entry);
+        self.append(&entry);
         if let Some(pair) = pair.filter(|_| rehearsal) {
-            self.remember(&Entry::Rehearsal(Rehearsal {
+            self.append(&Entry::Rehearsal(Rehearsal {
                 vm: verdict.moved.vm.clone(),
                 pair,
                 there_and_back: false,
-                passed: outcome == Outcome::Completed,
-                by: self.assignment.keeper.by.clone(),
+                passed: outcome == MigrationOutcome::Completed,
+                by: self.assignment.evidence_options.by.clone(),
                 note: Some(format!("run {}", self.journal.run.run)),
             }));
         }
     }
 
-    fn remember(&self, entry: &Entry) {
+    fn append(&self, entry: &Entry) {
         if let Err(error) = self.journal.ledger.append(entry) {
-            tracing::error!("this is not in the ledger: {entry}: {error}");
+            tracing::error!("this could not be written to the ledger: {entry}: {error}");
         }
     }
 }
 
-/// The duration as the verdict had it, the same before earlier migrations corrected it, and the blackout.
-fn foretold(forecast: &Forecast) -> [Option<Quantiles>; 3] {
+/// Forecasts of the duration as in the verdict, of the duration before the correction by earlier migrations, and of the
+/// blackout.
+fn forecast_quantiles(forecast: &Forecast) -> [Option<Quantiles>; 3] {
     [&forecast.total_seconds, &forecast.replayed_total_seconds, &forecast.blackout_seconds]
         .map(|figure: &Fact<Quantiles>| figure.known().copied())
 }
 
-/// The version that runs the VM is what sends: where the source was updated under it, that is not the installed one.
-fn pair(facts: &Facts) -> Option<Pair> {
+/// QEMU versions and machine type. The source's version is that of the running process: if the host was updated since the
+/// VM started, it is not the installed one.
+fn version_pair(facts: &Facts) -> Option<HypervisorPair> {
     let vm = facts.vm.known()?;
-    Some(Pair {
+    Some(HypervisorPair {
         source_version: *vm.qemu_version.known()?,
         destination_version: *facts.destination.known()?.qemu_version.known()?,
         machine_type: vm.machine_type.known()?.clone(),
@@ -85,19 +87,19 @@ mod tests {
     use vmgate_rules::Catalogues;
     use vmgate_verdict::NameAndUuid;
 
-    /// What the ledger remembers of a migration that took `total` seconds and was foretold so.
+    /// Ledger record of a migration that took `total` seconds, with this forecast.
     fn remembered(forecast: &Forecast, total: f64) -> PastMigration {
         let folder = tempfile::tempdir().unwrap();
         let ledger = Ledger::open(folder.path().join("ledger.db")).unwrap();
         let named = |name: &str| NameAndUuid { name: None, uuid: Some(name.to_owned()) };
-        let [forecast_total_seconds, replayed_total_seconds, forecast_blackout_seconds] = foretold(forecast);
+        let [forecast_total_seconds, replayed_total_seconds, forecast_blackout_seconds] = forecast_quantiles(forecast);
         let migration = Migration {
             run: "r1".to_owned(),
             vm: named("vm"),
             source: named("a"),
             destination: named("b"),
             pair: None,
-            outcome: Outcome::Completed,
+            outcome: MigrationOutcome::Completed,
             rehearsal: false,
             forecast_total_seconds,
             replayed_total_seconds,
@@ -139,7 +141,7 @@ mod tests {
             serde_yaml::from_str(include_str!("../../../rules/fixtures/idle-vm.yaml")).unwrap();
         let running = "7.1.0".parse().unwrap();
         facts.vm = facts.vm.map(|vm| Vm { qemu_version: Fact::Known(running), ..vm });
-        assert_eq!(pair(&facts).unwrap().source_version, running);
-        assert_eq!(pair(&Facts::empty(Timestamp::UNIX_EPOCH)), None);
+        assert_eq!(version_pair(&facts).unwrap().source_version, running);
+        assert_eq!(version_pair(&Facts::empty(Timestamp::UNIX_EPOCH)), None);
     }
 }

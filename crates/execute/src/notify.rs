@@ -1,36 +1,36 @@
-//! The guest is told before and after a move, by hooks in a folder of its own.
+//! Notification of the guest before and after a move, by executable hooks in a folder of the guest.
 
 use std::time::Duration;
 
-use crate::hand::Carried;
-use crate::hand::order;
+use crate::hand::ScriptResult;
+use crate::hand::run_script;
 use vmgate_judge::change::Notify;
 use vmgate_libvirt::Domain;
 
-/// How long hooks may take when it is over: nothing waits for them that matters.
+/// Time limit of the hooks after a move: nothing important waits for them.
 const AFTERWARDS: Duration = Duration::from_secs(30);
 
-/// What the guest is told.
+/// Notice of a move to the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum News {
-    /// It is about to be moved; it may take its time, or object.
+pub(super) enum MoveNotice {
+    /// The guest is about to be moved; a hook may take time, or object.
     Before,
-    /// It was moved.
+    /// The guest was moved.
     After,
-    /// It was not moved after all.
+    /// The guest was not moved and stays on the source.
     Stayed,
 }
 
-/// What came of telling it.
+/// Answer of the guest to a notice.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Answer {
-    /// It has no objection; or it could not be told, for this reason.
+pub(super) enum GuestAnswer {
+    /// No objection; with a note, for example if the guest could not be notified.
     Ready(Option<String>),
-    /// A hook failed.
+    /// A hook failed, so the guest objects to the move.
     Objects(String),
 }
 
-impl News {
+impl MoveNotice {
     fn word(self) -> &'static str {
         match self {
             Self::Before => "before",
@@ -40,28 +40,35 @@ impl News {
     }
 }
 
-/// Runs the hooks of the guest. A guest that cannot be told is moved all the same: the rules decide whether it may be
+/// Runs the hooks of the guest. A guest that cannot be notified is moved all the same: the rules decide if it may be
 /// moved without an agent.
-pub(super) fn tell(domain: &Domain, notify: &Notify, news: News, leave: &dyn Fn() -> bool) -> Answer {
+pub(super) fn notify_guest(
+    domain: &Domain,
+    notify: &Notify,
+    news: MoveNotice,
+    leave: &dyn Fn() -> bool,
+) -> GuestAnswer {
     let limit = match news {
-        News::Before => Duration::from_secs_f64(notify.longest_delay_seconds),
-        News::After | News::Stayed => AFTERWARDS,
+        MoveNotice::Before => Duration::from_secs_f64(notify.longest_delay_seconds),
+        MoveNotice::After | MoveNotice::Stayed => AFTERWARDS,
     };
-    let note = |text: String| Answer::Ready(Some(text));
-    match order(domain.clone(), &script(&notify.folder, news), limit, leave) {
-        Ok(Carried::Ended { code: 0, said }) if said.is_empty() => Answer::Ready(None),
-        Ok(Carried::Ended { code: 0, said }) => note(format!("the guest says: {said}")),
-        Ok(Carried::Ended { code, said }) => {
-            Answer::Objects(format!("a hook in {} ended with {code}: {said}", notify.folder))
+    let note = |text: String| GuestAnswer::Ready(Some(text));
+    match run_script(domain.clone(), &script(&notify.folder, news), limit, leave) {
+        Ok(ScriptResult::Exited { code: 0, output }) if output.is_empty() => GuestAnswer::Ready(None),
+        Ok(ScriptResult::Exited { code: 0, output }) => note(format!("the guest says: {output}")),
+        Ok(ScriptResult::Exited { code, output }) => {
+            GuestAnswer::Objects(format!("a hook in {} ended with {code}: {output}", notify.folder))
         }
-        Ok(Carried::StillRuns) => note(format!("its hooks still run after {} s", limit.as_secs_f64())),
-        Ok(Carried::Left) => note("its hooks were not waited for".to_owned()),
+        Ok(ScriptResult::StillRunning) => {
+            note(format!("its hooks still run after {} s", limit.as_secs_f64()))
+        }
+        Ok(ScriptResult::Abandoned) => note("its hooks were not waited for".to_owned()),
         Err(why) => note(format!("it could not be told: {}", why.reason)),
     }
 }
 
-/// Runs what is executable in the folder in the order of the names; stops at the first that fails.
-fn script(folder: &str, news: News) -> String {
+/// Shell script that runs the executable files of the folder in the order of their names, until one fails.
+fn script(folder: &str, news: MoveNotice) -> String {
     format!(
         "exec 2>&1; [ -d {folder} ] || exit 0; for hook in {folder}/*; do \
          [ -f \"$hook\" ] && [ -x \"$hook\" ] || continue; \
@@ -71,7 +78,7 @@ fn script(folder: &str, news: News) -> String {
     )
 }
 
-/// A text as one word of a shell.
+/// Quotes a text as one word of a shell.
 pub(super) fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
@@ -93,7 +100,11 @@ mod tests {
                 .unwrap();
             (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
         };
-        assert_eq!(run(News::Before), (0, String::new()), "a guest without the folder has no objection");
+        assert_eq!(
+            run(MoveNotice::Before),
+            (0, String::new()),
+            "a guest without the folder has no objection"
+        );
         fs::create_dir(&hooks).unwrap();
         let hook = |name: &str, text: &str, mode| {
             let path = hooks.join(name);
@@ -104,8 +115,11 @@ mod tests {
         hook("10-first", "echo first $1", 0o755);
         hook("15-off", "echo off", 0o644);
         hook("30-third", "echo third", 0o755);
-        assert_eq!(run(News::Before), (7, "first before\nsecond before\n20-second failed\n".to_owned()));
-        assert_eq!(run(News::After).0, 0);
-        assert!(run(News::Stayed).1.ends_with("third\n"));
+        assert_eq!(
+            run(MoveNotice::Before),
+            (7, "first before\nsecond before\n20-second failed\n".to_owned())
+        );
+        assert_eq!(run(MoveNotice::After).0, 0);
+        assert!(run(MoveNotice::Stayed).1.ends_with("third\n"));
     }
 }

@@ -1,14 +1,14 @@
-//! The VM runs on the destination, and something that worked before does not: cut off the network at once where the
-//! change says so, so that the damage stays local, and left as it is where it does not.
+//! Post-migration failure: the VM runs on the destination, but something that worked before does not. The VM is cut off the
+//! network at once if the change asks for isolation, so that the damage stays local; otherwise it is left as it is.
 
 use std::{fmt, path::PathBuf};
 
 use serde_json::json;
 
 use super::{
-    Done, Event, Hosts, Undone,
-    isolate::{self, Circumstances, Evidence, Isolated},
-    notify::News,
+    CompletedMove, Event, Hosts, MoveFailure,
+    isolate::{self, EvidenceSources, IsolationContext, IsolationReport},
+    notify::MoveNotice,
     run::Run,
 };
 use vmgate_collect::transport::Transport;
@@ -16,93 +16,93 @@ use vmgate_facts::Uri;
 use vmgate_facts::text::with_causes;
 use vmgate_ledger::{
     Entry, Ledger,
-    entry::{Ending, Outcome, State},
+    entry::{RunEnding, MigrationOutcome, RunStep},
 };
 use vmgate_reach::HostShell;
 use vmgate_verdict::ExitCode;
 
-/// Who keeps the evidence of a VM that is cut off, and where.
+/// Options for the evidence on a VM that is cut off the network.
 #[derive(Debug)]
-pub struct Keeper {
-    /// Who drives the move.
+pub struct EvidenceOptions {
+    /// Operator of the move.
     pub by: String,
-    /// The way to the destination's logs.
+    /// Shell on the destination, for its logs.
     pub shell: HostShell,
-    /// The folder in which a new one is made; none where there is nowhere to keep it.
+    /// Folder in which a new folder is made; no evidence is saved if `None`.
     pub folder: Option<PathBuf>,
 }
 
-/// What was done about a VM that suffers.
+/// Result of the isolation of a VM after a post-migration failure.
 #[derive(Debug)]
-pub enum CutOff {
+pub enum IsolationResult {
     /// The change does not ask for it.
     NotAsked,
-    /// It was cut off.
-    Cut {
-        /// What was cut, and what could not be.
-        isolated: Box<Isolated>,
-        /// Where it runs.
+    /// The VM was cut off the network.
+    Isolated {
+        /// Interfaces that were cut, and those that could not be.
+        isolated: Box<IsolationReport>,
+        /// URI of its host.
         uri: Uri,
         /// The folder with the evidence, or why there is none.
         evidence: Result<PathBuf, String>,
     },
-    /// It could not be cut off.
+    /// The VM could not be cut off.
     Failed {
-        /// Its name.
+        /// VM name.
         vm: String,
-        /// Where it runs.
+        /// URI of its host.
         uri: Uri,
-        /// Why.
+        /// Reason.
         why: String,
     },
 }
 
-impl CutOff {
-    /// How a run ends with it.
-    pub(super) fn ending(&self) -> Ending {
+impl IsolationResult {
+    /// Ending of a run with this result.
+    pub(super) fn ending(&self) -> RunEnding {
         match self {
-            Self::Cut { .. } => Ending::Isolated,
-            Self::NotAsked | Self::Failed { .. } => Ending::Failed,
+            Self::Isolated { .. } => RunEnding::Isolated,
+            Self::NotAsked | Self::Failed { .. } => RunEnding::Failed,
         }
     }
 }
 
 impl Run<'_> {
-    /// Ends a run whose VM suffers on the destination.
-    pub(super) fn suffers(&mut self, trouble: String) -> Result<Done, Undone> {
+    /// Ends a run whose VM does not work on the destination as before.
+    pub(super) fn fail_after_migration(&mut self, trouble: String) -> Result<CompletedMove, MoveFailure> {
         let host = self.hosts.destination.name().to_owned();
         let cut_off = if self.isolates() {
             self.cut_off(&trouble)
         } else {
-            self.journal.note(State::Fail, None, Some(&trouble));
-            CutOff::NotAsked
+            self.journal.note(RunStep::Fail, None, Some(&trouble));
+            IsolationResult::NotAsked
         };
         let account = self.domain.completed_job().ok().flatten();
-        self.account_for(account.as_ref(), Outcome::Suffers);
-        let left = self.to_undo.undo(&self.journal, &self.domain, News::After);
+        self.record_migration(account.as_ref(), MigrationOutcome::Suffers);
+        let left = self.to_undo.undo(&self.journal, &self.domain, MoveNotice::After);
         if !left.is_empty() {
-            return Err(Undone::NotRestored { host, why: format!("{trouble}; {cut_off}"), left });
+            return Err(MoveFailure::NotRestored { host, why: format!("{trouble}; {cut_off}"), left });
         }
         let why = format!("{trouble}; {cut_off}");
         self.journal.end(cut_off.ending(), ExitCode::OperatorNeeded, Some(&host), Some(&why));
-        Err(Undone::Suffers { host, trouble, cut_off: Box::new(cut_off) })
+        Err(MoveFailure::PostMigration { host, problem: trouble, cut_off: Box::new(cut_off) })
     }
 
-    /// Whether the change asks for a VM that suffers to be cut off.
+    /// True if the change asks to isolate a VM after a post-migration failure.
     pub(super) fn isolates(&self) -> bool {
         self.assignment.plan.settings.isolate == Some(true)
     }
 
-    fn cut_off(&mut self, trouble: &str) -> CutOff {
-        // Written down first: a crash from here on is found by `recover`, which cuts it off again.
-        self.journal.note(State::Isolate, None, Some(trouble));
-        (self.watch)(Event::Entering(State::Isolate));
-        let keeper = &self.assignment.keeper;
+    fn cut_off(&mut self, trouble: &str) -> IsolationResult {
+        // In the ledger first: after a crash from here on, `recover` finds the record and cuts the VM off again.
+        self.journal.note(RunStep::Isolate, None, Some(trouble));
+        (self.watch)(Event::Entering(RunStep::Isolate));
+        let keeper = &self.assignment.evidence_options;
         let cut = cut_off(self.assignment.pass.vm(), self.hosts, &keeper.by, trouble);
-        let CutOff::Cut { isolated, uri, .. } = cut else { return cut };
+        let IsolationResult::Isolated { isolated, uri, .. } = cut else { return cut };
         let evidence = self.keep(&isolated, trouble);
         let verdict = self.assignment.pass.verdict();
-        let around = Circumstances {
+        let around = IsolationContext {
             host_uuid: verdict.moved.destination.uuid.clone(),
             by: keeper.by.clone(),
             reason: trouble.to_owned(),
@@ -110,70 +110,72 @@ impl Run<'_> {
             run: Some(self.journal.run.run.clone()),
         };
         write_down(self.journal.ledger, &isolated.entry(around));
-        CutOff::Cut { isolated, uri, evidence }
+        IsolationResult::Isolated { isolated, uri, evidence }
     }
 
-    fn keep(&self, isolated: &Isolated, trouble: &str) -> Result<PathBuf, String> {
-        let keeper = &self.assignment.keeper;
-        let folder = keeper.folder.as_deref().ok_or("there is no folder to keep it in (--evidence DIR)")?;
+    fn keep(&self, isolated: &IsolationReport, trouble: &str) -> Result<PathBuf, String> {
+        let keeper = &self.assignment.evidence_options;
+        let folder = keeper.folder.as_deref().ok_or("no folder for the evidence: give --evidence DIR")?;
         let hypervisor = self.hosts.destination.hypervisor().map_err(|error| error.to_string())?;
         let request = &self.assignment.judge.request;
         let uri = self.hosts.destination.uri();
         let probe = request.destination_probe.clone().unwrap_or_else(|| Transport::for_uri(uri));
-        let ways = Evidence {
+        let ways = EvidenceSources {
             hypervisor: &hypervisor,
             uri,
             probe: &probe,
             shell: &keeper.shell,
-            guest: &request.guest_way,
+            guest: &request.guest_access,
             timeout: request.timeout,
             folder,
         };
         let said = json!({"reason": trouble, "by": keeper.by, "run": self.journal.run.run});
-        let kept = isolate::keep(&ways, &self.domain, isolated, &said);
+        let kept = isolate::save_evidence(&ways, &self.domain, isolated, &said);
         kept.map(|kept| kept.folder).map_err(|error| format!("{}: {error}", folder.display()))
     }
 }
 
-/// Writes down that a VM is cut off, which holds even where the ledger fails.
+/// Records an isolation in the ledger. The isolation stays even if the ledger fails.
 pub(super) fn write_down(ledger: &Ledger, isolation: &Entry) {
     if let Err(error) = ledger.append(isolation) {
         tracing::error!("{isolation}: this is not in the ledger: {error}");
     }
 }
 
-/// Cuts the VM off at the destination. An isolation that stopped half-way is done again by it.
-pub(super) fn cut_off(vm: &str, hosts: &Hosts, by: &str, trouble: &str) -> CutOff {
+/// Cuts the VM off at the destination. Repeats an isolation that was interrupted.
+pub(super) fn cut_off(vm: &str, hosts: &Hosts, by: &str, trouble: &str) -> IsolationResult {
     let uri = hosts.destination.uri().clone();
-    let failed = |why: String| CutOff::Failed { vm: vm.to_owned(), uri: uri.clone(), why };
+    let failed = |why: String| IsolationResult::Failed { vm: vm.to_owned(), uri: uri.clone(), why };
     let domain = match hosts.destination.domain(vm) {
         Ok(domain) => domain,
         Err(error) => return failed(error.to_string()),
     };
     match isolate::isolate(&domain, hosts.destination.name(), by, trouble) {
-        Ok(isolated) => {
-            CutOff::Cut { isolated: Box::new(isolated), uri, evidence: Err("none was taken".to_owned()) }
-        }
+        Ok(isolated) => IsolationResult::Isolated {
+            isolated: Box::new(isolated),
+            uri,
+            evidence: Err("none was taken".to_owned()),
+        },
         Err(error) => failed(with_causes(&error)),
     }
 }
 
-impl fmt::Display for CutOff {
+impl fmt::Display for IsolationResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotAsked => f.write_str("nothing was isolated or stopped"),
             Self::Failed { vm, uri, why } => write!(
                 f,
-                "it could NOT be cut off the network: {why}. Try again: vmgate isolate {vm} --on {uri}"
+                "the VM could NOT be cut off the network: {why}. Try again: vmgate isolate {vm} --on {uri}"
             ),
-            Self::Cut { isolated, uri, evidence } => {
-                let Isolated { vm, cut, cut_before, not_cut, took_seconds, .. } = &**isolated;
+            Self::Isolated { isolated, uri, evidence } => {
+                let IsolationReport { vm, cut, cut_before, not_cut, took_seconds, .. } = &**isolated;
                 let links: Vec<&str> = cut.iter().chain(cut_before).map(|link| link.mac.as_str()).collect();
                 match links.as_slice() {
-                    [] => f.write_str("it had no network to be cut off")?,
+                    [] => f.write_str("the VM had no network to be cut off")?,
                     links => write!(
                         f,
-                        "it was isolated: its interfaces ({}) were cut in {took_seconds:.3} s",
+                        "the VM was isolated: its interfaces ({}) were cut in {took_seconds:.3} s",
                         links.join(", ")
                     )?,
                 }
@@ -184,7 +186,7 @@ impl fmt::Display for CutOff {
                     Ok(folder) => write!(f, "; evidence: {}", folder.display())?,
                     Err(why) => write!(f, "; no evidence was kept: {why}")?,
                 }
-                write!(f, ". To let it back: vmgate isolate {vm} --on {uri} --release")
+                write!(f, ". To connect it again: vmgate isolate {vm} --on {uri} --release")
             }
         }
     }
@@ -193,12 +195,12 @@ impl fmt::Display for CutOff {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::isolate::{Link, Uncuttable};
+    use crate::isolate::{Link, UncutDevice};
 
     #[test]
     fn what_was_done_is_said_with_the_way_back() {
         let uri: Uri = "qemu+ssh://root@hv2/system".parse().unwrap();
-        let isolated = Isolated {
+        let isolated = IsolationReport {
             vm: "web1".to_owned(),
             uuid: "u".to_owned(),
             host: "hv2".to_owned(),
@@ -206,29 +208,34 @@ mod tests {
             cut: vec![Link { mac: "52:54:00:00:00:01".to_owned(), tap: None }],
             cut_before: Vec::new(),
             down_before: Vec::new(),
-            not_cut: vec![Uncuttable { device: "hostdev0".to_owned(), why: "it has no link".to_owned() }],
+            not_cut: vec![UncutDevice { device: "hostdev0".to_owned(), why: "it has no link".to_owned() }],
             took_seconds: 0.0314,
             xml_before: String::new(),
         };
-        let cut = CutOff::Cut { isolated: Box::new(isolated), uri: uri.clone(), evidence: Ok("/e/1".into()) };
+        let cut = IsolationResult::Isolated {
+            isolated: Box::new(isolated),
+            uri: uri.clone(),
+            evidence: Ok("/e/1".into()),
+        };
         assert_eq!(
             cut.to_string(),
-            "it was isolated: its interfaces (52:54:00:00:00:01) were cut in 0.031 s; NOT CUT: hostdev0: it has no link; \
-             evidence: /e/1. To let it back: vmgate isolate web1 --on qemu+ssh://root@hv2/system --release"
+            "the VM was isolated: its interfaces (52:54:00:00:00:01) were cut in 0.031 s; NOT CUT: hostdev0: it has no link; \
+             evidence: /e/1. To connect it again: vmgate isolate web1 --on qemu+ssh://root@hv2/system --release"
         );
-        assert_eq!(cut.ending(), Ending::Isolated);
-        let failed = CutOff::Failed { vm: "web1".to_owned(), uri, why: "no answer".to_owned() };
+        assert_eq!(cut.ending(), RunEnding::Isolated);
+        let failed = IsolationResult::Failed { vm: "web1".to_owned(), uri, why: "no answer".to_owned() };
         assert!(failed.to_string().contains("could NOT be cut off the network: no answer"));
-        assert_eq!((failed.ending(), CutOff::NotAsked.ending()), (Ending::Failed, Ending::Failed));
-        let undone = Undone::Suffers {
+        let endings = (failed.ending(), IsolationResult::NotAsked.ending());
+        assert_eq!(endings, (RunEnding::Failed, RunEnding::Failed));
+        let undone = MoveFailure::PostMigration {
             host: "hv2".to_owned(),
-            trouble: "it is deaf".to_owned(),
+            problem: "it is deaf".to_owned(),
             cut_off: Box::new(cut),
         };
         assert_eq!(undone.exit(), ExitCode::OperatorNeeded);
         let text = undone.to_string();
         assert!(
-            text.starts_with("the VM runs on hv2, but it is deaf; somebody must look: it was isolated"),
+            text.starts_with("the VM runs on hv2, but it is deaf; somebody must look: the VM was isolated"),
             "{text}"
         );
     }

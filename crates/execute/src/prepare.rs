@@ -1,18 +1,18 @@
-//! Preparation: services are stopped and commands run before a move, and all of it is undone after it.
+//! Preparation of a VM: stops services and runs commands before a move, and undoes all of it afterwards.
 
 use std::{io, process::Command, time::Duration};
 
 use super::notify::quoted;
-use crate::hand::Carried;
-use crate::hand::order;
-use vmgate_judge::change::{Action, Deed, RunsOn};
+use crate::hand::ScriptResult;
+use crate::hand::run_script;
+use vmgate_judge::change::{Action, ActionKind, RunsOn};
 use vmgate_ledger::entry::RunStarted;
 use vmgate_libvirt::Domain;
 
-/// Most that is kept of what a command prints.
+/// Largest output of a command that is kept, in bytes.
 const OUTPUT: usize = 64 << 10;
 
-/// What is done with a service.
+/// Operation on a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verb {
     IsActive,
@@ -27,60 +27,62 @@ pub(super) struct Preparation<'a> {
 }
 
 impl Preparation<'_> {
-    /// Whether there is anything to do: a service that does not run is not stopped, and not started afterwards.
+    /// True if there is anything to do: a service that does not run is not stopped, and not started afterwards.
     pub(super) fn is_needed(&self, action: &Action) -> Result<bool, String> {
         match &action.deed {
-            Deed::Run { .. } => Ok(true),
-            Deed::StopService { service, .. } => {
+            ActionKind::Run { .. } => Ok(true),
+            ActionKind::StopService { service, .. } => {
                 match self.in_guest(&service_script(service, Verb::IsActive), action)? {
                     0 => Ok(true),
-                    127 => Err(format!("the guest knows no service {service}")),
+                    127 => Err(format!("the guest has no service {service}")),
                     _ => Ok(false),
                 }
             }
         }
     }
 
-    /// Does it.
+    /// Executes the action.
     pub(super) fn carry_out(&self, action: &Action) -> Result<(), String> {
         match &action.deed {
-            Deed::StopService { service, .. } => self.service(service, Verb::Stop, action),
-            Deed::Run { on, run, .. } => self.command(*on, run, action),
+            ActionKind::StopService { service, .. } => self.service(service, Verb::Stop, action),
+            ActionKind::Run { on, run, .. } => self.command(*on, run, action),
         }
     }
 
-    /// Undoes it.
+    /// Undoes the action.
     pub(super) fn undo(&self, action: &Action) -> Result<(), String> {
         match &action.deed {
-            Deed::StopService { service, .. } => self.service(service, Verb::Start, action),
-            Deed::Run { undo, .. } if undo.is_empty() => Ok(()),
-            Deed::Run { on, undo, .. } => self.command(*on, undo, action),
+            ActionKind::StopService { service, .. } => self.service(service, Verb::Start, action),
+            ActionKind::Run { undo, .. } if undo.is_empty() => Ok(()),
+            ActionKind::Run { on, undo, .. } => self.command(*on, undo, action),
         }
     }
 
     fn service(&self, service: &str, verb: Verb, action: &Action) -> Result<(), String> {
         match self.in_guest(&service_script(service, verb), action)? {
             0 => Ok(()),
-            code => Err(format!("the guest's service manager ended with {code} for {service}")),
+            code => {
+                Err(format!("the guest's service manager ended with exit code {code} for service {service}"))
+            }
         }
     }
 
     fn command(&self, on: RunsOn, words: &[String], action: &Action) -> Result<(), String> {
         match on {
-            RunsOn::Operator => self.here(words, action),
+            RunsOn::Operator => self.on_this_machine(words, action),
             RunsOn::Guest => {
                 let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
                 let variables = self.variables().map(|(name, value)| format!("{name}={}", quoted(&value)));
                 let script = format!("exec 2>&1; {} exec {}", variables.join(" "), words.join(" "));
                 match self.in_guest(&script, action)? {
                     0 => Ok(()),
-                    code => Err(format!("it ended with {code} in the guest")),
+                    code => Err(format!("the command ended with exit code {code} in the guest")),
                 }
             }
         }
     }
 
-    fn here(&self, words: &[String], action: &Action) -> Result<(), String> {
+    fn on_this_machine(&self, words: &[String], action: &Action) -> Result<(), String> {
         let Some((program, arguments)) = words.split_first() else { return Ok(()) };
         let mut command = Command::new(program);
         command.args(arguments).envs(self.variables());
@@ -94,14 +96,14 @@ impl Preparation<'_> {
 
     fn in_guest(&self, script: &str, action: &Action) -> Result<i64, String> {
         let limit = Duration::from_secs_f64(action.time_limit_seconds);
-        match order(self.domain.clone(), script, limit, &|| false) {
-            Ok(Carried::Ended { code, said }) => {
-                if code != 0 && !said.is_empty() {
-                    tracing::info!("the guest says: {said}");
+        match run_script(self.domain.clone(), script, limit, &|| false) {
+            Ok(ScriptResult::Exited { code, output }) => {
+                if code != 0 && !output.is_empty() {
+                    tracing::info!("the guest says: {output}");
                 }
                 Ok(code)
             }
-            Ok(Carried::StillRuns | Carried::Left) => {
+            Ok(ScriptResult::StillRunning | ScriptResult::Abandoned) => {
                 Err(format!("it did not end within {} s in the guest", action.time_limit_seconds))
             }
             Err(why) => Err(why.reason),
@@ -120,8 +122,8 @@ impl Preparation<'_> {
     }
 }
 
-/// A script that asks the guest's service manager: systemd, `OpenRC`, or the scripts of /etc/init.d. It ends with 127
-/// where none knows the service.
+/// Shell script for the guest's service manager: systemd, `OpenRC`, or the scripts of /etc/init.d. Exit code 127 means
+/// that none of them has the service.
 fn service_script(service: &str, verb: Verb) -> String {
     let (systemd, script) = match verb {
         Verb::IsActive => ("is-active --quiet", "status"),

@@ -1,112 +1,112 @@
-//! After a crash: the ledger says which runs were left behind, both hosts say where their VMs are.
+//! Recovery after a crash: the ledger has the runs that were left behind, and both hosts are asked where their VMs are.
 
 use std::{fmt, time::Duration};
 
 use jiff::Timestamp;
 
 use super::{
-    Hosts, Whereabouts,
-    driver::{self, Life},
-    isolate::Circumstances,
+    Hosts, VmLocation,
+    driver::{self, DriverState},
+    isolate::IsolationContext,
     journal::Journal,
-    notify::News,
+    notify::MoveNotice,
+    post_migration_failure::{IsolationResult, cut_off, write_down},
     resolve,
-    restore::ToUndo,
-    suffering::{CutOff, cut_off, write_down},
+    restore::PendingUndo,
 };
 use vmgate_ledger::{
     Entry, Ledger, LedgerError, OpenRun, Record,
-    entry::{Ending, State},
+    entry::{RunEnding, RunStep},
 };
 use vmgate_verdict::ExitCode;
 
-/// Who cuts off a VM that a run was about to cut off when it was left behind.
+/// Author of an isolation that a crashed run was about to make and the recovery repeats.
 const BY: &str = "vmgate recover";
 
-/// What became of a run that was open.
+/// An open run after a recovery.
 #[derive(Debug)]
-pub struct Recovered {
+pub struct RecoveredRun {
     /// Id of the run.
     pub run: String,
     /// The VM.
     pub vm: String,
-    /// How it stands now.
-    pub fate: Fate,
+    /// Result of the recovery.
+    pub result: RecoveryResult,
 }
 
-/// How a run stands after a recovery.
+/// Result of the recovery of a run.
 #[derive(Debug)]
-pub enum Fate {
-    /// Its process still runs, so it was left alone.
-    Driven(String),
-    /// It ended: the VM runs on this host alone, and what was prepared is undone.
+pub enum RecoveryResult {
+    /// The run's process still runs, or may still run, so the run was left alone.
+    StillDriven(String),
+    /// The run has ended: the VM runs on this host alone, and the preparation is undone.
     Ended {
-        /// The host.
+        /// Name of the host.
         host: String,
-        /// Whether that is the destination.
+        /// True if that is the destination.
         moved: bool,
     },
-    /// The VM runs on the destination, where it suffers: it was to be cut off the network, and is now, as far as it says.
+    /// The VM runs on the destination and does not work as before: the run was about to cut it off, which the recovery did.
     Isolated {
-        /// The host.
+        /// Name of the host.
         host: String,
-        /// What was cut.
-        cut_off: CutOff,
+        /// Result of the isolation.
+        cut_off: IsolationResult,
     },
-    /// The VM runs on this host, and something could not be undone; the run stays open.
+    /// The VM runs on this host, but an action could not be undone; the run stays open.
     NotRestored {
-        /// The host.
+        /// Name of the host.
         host: String,
-        /// What could not be undone, and why.
+        /// Actions that could not be undone, each with the reason.
         left: Vec<String>,
     },
-    /// The VM runs on no host: it has stopped, as it may without vmgate. The run is ended.
-    Stopped(Whereabouts),
-    /// It is not certain where the VM runs, or how often; the run stays open.
-    Unclear(Whereabouts),
-    /// The URIs in the ledger cannot be used.
-    Unusable(String),
+    /// The VM runs on neither host: it was shut down or crashed, as it may without vmgate. The run has ended.
+    Stopped(VmLocation),
+    /// Not certain where the VM runs, or how often; the run stays open.
+    Unclear(VmLocation),
+    /// The URIs in the ledger cannot be parsed.
+    UnusableUris(String),
 }
 
-impl fmt::Display for Fate {
+impl fmt::Display for RecoveryResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Driven(by) => write!(f, "it was left alone, since it is driven by {by}"),
+            Self::StillDriven(by) => write!(f, "left alone: the move is driven by {by}"),
             Self::Ended { host, moved } => {
-                let where_it = if *moved { "where it was to go" } else { "where it was" };
-                write!(f, "it runs on {host}, {where_it}; what was prepared is undone")
+                let role = if *moved { "destination" } else { "source" };
+                write!(f, "the VM runs on the {role} {host}; the preparation is undone")
             }
             Self::Isolated { host, cut_off } => {
-                write!(f, "it runs on {host}, where it was to go and does not work as before; {cut_off}")
+                write!(f, "the VM runs on the destination {host} but does not work as before; {cut_off}")
             }
             Self::NotRestored { host, left } => write!(
                 f,
-                "it runs on {host}, but this could not be undone: {}. Do it by hand, or run `vmgate recover` again",
+                "the VM runs on {host}, but this could not be undone: {}. Undo it by hand, or run `vmgate recover` again",
                 left.join("; ")
             ),
             Self::Stopped(seen) => {
-                write!(f, "it does not run: {seen}. Start it where it is defined, once")
+                write!(f, "the VM does not run: {seen}. Start it on one host only, where it is defined")
             }
             Self::Unclear(seen) => write!(
                 f,
-                "somebody must look: {seen}. Nothing was started or stopped; run `vmgate recover` again when both hosts answer"
+                "somebody must look: {seen}. vmgate started and stopped nothing; run `vmgate recover` again when both hosts answer"
             ),
-            Self::Unusable(why) => write!(f, "the ledger's URIs cannot be used: {why}"),
+            Self::UnusableUris(why) => write!(f, "the host URIs in the ledger cannot be used: {why}"),
         }
     }
 }
 
-impl Fate {
-    /// Whether the run has ended, so that nothing is left to recover.
+impl RecoveryResult {
+    /// True if the run has ended, so that nothing is left to recover.
     pub fn is_end(&self) -> bool {
         matches!(self, Self::Ended { .. } | Self::Isolated { .. } | Self::Stopped(_))
     }
 
-    /// How the process ends.
+    /// Exit code of the process.
     pub fn exit(&self) -> ExitCode {
         match self {
-            Self::Driven(_) | Self::Ended { .. } => ExitCode::Go,
-            Self::Unusable(_) => ExitCode::Internal,
+            Self::StillDriven(_) | Self::Ended { .. } => ExitCode::Go,
+            Self::UnusableUris(_) => ExitCode::Internal,
             Self::NotRestored { .. } | Self::Isolated { .. } | Self::Stopped(_) | Self::Unclear(_) => {
                 ExitCode::OperatorNeeded
             }
@@ -114,58 +114,62 @@ impl Fate {
     }
 }
 
-/// Finishes or rolls back every run that was left behind. `elsewhere` also takes runs that began on another machine,
-/// whose process cannot be looked for.
-pub fn recover(ledger: &Ledger, timeout: Duration, elsewhere: bool) -> Result<Vec<Recovered>, LedgerError> {
+/// Finishes or rolls back every run that was left behind. `elsewhere` includes runs that began on another machine,
+/// whose process cannot be checked.
+pub fn recover(
+    ledger: &Ledger,
+    timeout: Duration,
+    elsewhere: bool,
+) -> Result<Vec<RecoveredRun>, LedgerError> {
     let open = ledger.open_runs()?;
-    Ok(open.iter().map(|open| one(ledger, open, timeout, elsewhere)).collect())
+    Ok(open.iter().map(|open| recover_run(ledger, open, timeout, elsewhere)).collect())
 }
 
-fn one(ledger: &Ledger, open: &OpenRun, timeout: Duration, elsewhere: bool) -> Recovered {
+fn recover_run(ledger: &Ledger, open: &OpenRun, timeout: Duration, elsewhere: bool) -> RecoveredRun {
     let run = &open.run;
-    let fate = match driver::life(&run.driver) {
-        Life::Alive => Fate::Driven(run.driver.to_string()),
-        Life::Elsewhere if !elsewhere => Fate::Driven(format!(
-            "{}, which cannot be looked at from here (--elsewhere if it is gone)",
+    let result = match driver::driver_state(&run.driver) {
+        DriverState::Alive => RecoveryResult::StillDriven(run.driver.to_string()),
+        DriverState::Elsewhere if !elsewhere => RecoveryResult::StillDriven(format!(
+            "{}, which cannot be checked from here (give --elsewhere if that process is gone)",
             run.driver
         )),
-        Life::Gone | Life::Elsewhere => match (run.from.parse(), run.to.parse()) {
+        DriverState::Gone | DriverState::Elsewhere => match (run.from.parse(), run.to.parse()) {
             (Ok(from), Ok(to)) => {
-                let journal = Journal { ledger, run, recovers: true };
-                bring_to_an_end(&journal, open, &Hosts::new(from, to, timeout))
+                let journal = Journal { ledger, run, by_recovery: true };
+                finish_run(&journal, open, &Hosts::new(from, to, timeout))
             }
-            (from, to) => Fate::Unusable(
+            (from, to) => RecoveryResult::UnusableUris(
                 [from.err(), to.err()].into_iter().flatten().map(|error| error.to_string()).collect(),
             ),
         },
     };
-    Recovered { run: run.run.clone(), vm: run.vm.label().to_owned(), fate }
+    RecoveredRun { run: run.run.clone(), vm: run.vm.label().to_owned(), result }
 }
 
-/// How long ago the migration began; none where the run did not come so far.
+/// Time since the migration began; `None` if the run did not reach that step.
 fn migrating_for(history: &[Record]) -> Option<Duration> {
     let began = history.iter().find(
-        |record| matches!(&record.entry, Entry::Transition(transition) if transition.state == State::Migrate),
+        |record| matches!(&record.entry, Entry::Transition(transition) if transition.state == RunStep::Migrate),
     )?;
     Some(Timestamp::now().duration_since(began.at).try_into().unwrap_or_default())
 }
 
-/// Why the VM was about to be cut off when the run was left behind, if it was.
+/// Reason of an isolation that the run was about to make when it was left behind; `None` if it was not.
 fn isolation_begun(history: &[Record]) -> Option<&str> {
     history.iter().find_map(|record| match &record.entry {
-        Entry::Transition(transition) if transition.state == State::Isolate => {
+        Entry::Transition(transition) if transition.state == RunStep::Isolate => {
             Some(transition.why.as_deref().unwrap_or_default())
         }
         _ => None,
     })
 }
 
-pub(super) fn bring_to_an_end(journal: &Journal, open: &OpenRun, hosts: &Hosts) -> Fate {
+pub(super) fn finish_run(journal: &Journal, open: &OpenRun, hosts: &Hosts) -> RecoveryResult {
     let vm = journal.vm();
-    // A run that never came to its migration has left nothing at the hosts: whatever goes on there is somebody else's.
+    // A run that never reached its migration has changed nothing on the hosts: any job there belongs to somebody else.
     let seen = match migrating_for(&open.history) {
         Some(ago) if resolve::end_job(&vm, hosts, ago) => resolve::settle(&vm, hosts),
-        _ => Whereabouts::settle(&vm, hosts),
+        _ => VmLocation::settle(&vm, hosts),
     };
     let (line, moved) = if seen.only_on_source() {
         (&hosts.source, false)
@@ -173,46 +177,46 @@ pub(super) fn bring_to_an_end(journal: &Journal, open: &OpenRun, hosts: &Hosts) 
         (&hosts.destination, true)
     } else if seen.source.is_absent() && seen.destination.is_absent() {
         let why = format!("the VM has stopped: {seen}");
-        journal.end(Ending::Failed, ExitCode::OperatorNeeded, None, Some(&why));
-        return Fate::Stopped(seen);
+        journal.end(RunEnding::Failed, ExitCode::OperatorNeeded, None, Some(&why));
+        return RecoveryResult::Stopped(seen);
     } else {
-        journal.note(State::Fail, None, Some(&format!("recovery: {seen}")));
-        return Fate::Unclear(seen);
+        journal.note(RunStep::Fail, None, Some(&format!("recovery: {seen}")));
+        return RecoveryResult::Unclear(seen);
     };
     let host = line.name().to_owned();
-    // Before what was prepared is undone: that takes its time, and harm may be done meanwhile.
+    // Cut off before the preparation is undone: undoing takes time, and the VM could do harm meanwhile.
     let cut_off = isolation_begun(&open.history).filter(|_| moved).map(|trouble| {
         let cut_off = cut_off(&vm, hosts, BY, trouble);
-        if let CutOff::Cut { isolated, .. } = &cut_off {
-            let around = Circumstances {
+        if let IsolationResult::Isolated { isolated, .. } = &cut_off {
+            let context = IsolationContext {
                 host_uuid: open.run.destination.uuid.clone(),
                 by: BY.to_owned(),
                 reason: trouble.to_owned(),
                 evidence: None,
                 run: Some(open.run.run.clone()),
             };
-            write_down(journal.ledger, &isolated.entry(around));
+            write_down(journal.ledger, &isolated.entry(context));
         }
         cut_off
     });
-    let mut to_undo = ToUndo::of(&open.history);
-    let news = if moved { News::After } else { News::Stayed };
+    let mut to_undo = PendingUndo::of(&open.history);
+    let news = if moved { MoveNotice::After } else { MoveNotice::Stayed };
     let left = match line.domain(&vm) {
         Ok(domain) => to_undo.undo(journal, &domain, news),
         Err(error) => vec![error.to_string()],
     };
     if !left.is_empty() {
-        return Fate::NotRestored { host, left };
+        return RecoveryResult::NotRestored { host, left };
     }
     if let Some(cut_off) = cut_off {
         let why = format!("it was left behind, and recovered; {cut_off}");
         journal.end(cut_off.ending(), ExitCode::OperatorNeeded, Some(&host), Some(&why));
-        return Fate::Isolated { host, cut_off };
+        return RecoveryResult::Isolated { host, cut_off };
     }
     let (ending, exit) =
-        if moved { (Ending::Done, ExitCode::Go) } else { (Ending::Aborted, ExitCode::NotFinished) };
+        if moved { (RunEnding::Done, ExitCode::Go) } else { (RunEnding::Aborted, ExitCode::NotFinished) };
     journal.end(ending, exit, Some(&host), Some("it was left behind, and recovered"));
-    Fate::Ended { host, moved }
+    RecoveryResult::Ended { host, moved }
 }
 
 #[cfg(test)]
@@ -236,10 +240,10 @@ mod tests {
             }),
             digest: Digest::of(b""),
         };
-        let verified = entered(State::Verify, None);
+        let verified = entered(RunStep::Verify, None);
         assert_eq!(isolation_begun(std::slice::from_ref(&verified)), None);
         assert_eq!(
-            isolation_begun(&[verified, entered(State::Isolate, Some("it is deaf"))]),
+            isolation_begun(&[verified, entered(RunStep::Isolate, Some("it is deaf"))]),
             Some("it is deaf")
         );
     }

@@ -1,4 +1,4 @@
-//! From what both hosts say to a VM that runs once, where that can be reached without any doubt.
+//! Resolution of an interrupted migration: leaves the VM running once, where the state on both hosts allows no doubt.
 //!
 //! libvirt's migration protocol (v3) leaves these halves when one side or the client is lost: the source holds its copy
 //! paused until it is told how the destination fared, and the destination holds its copy paused until it is told to run.
@@ -11,28 +11,28 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Hosts, Whereabouts, whereabouts::Presence};
-use vmgate_libvirt::Operation;
+use super::{Hosts, VmLocation, vm_location::Presence};
+use vmgate_libvirt::JobOperation;
 
-/// How long libvirt gets to tidy up after each step.
+/// Time for libvirt to clean up after each step.
 const SETTLING: Duration = Duration::from_secs(20);
-/// How much later than the ledger says a migration's job may begin.
+/// Longest delay between the ledger's record of a migration and the start of its libvirt job.
 const JOB_SLACK: Duration = Duration::from_secs(15);
 
-/// What can be done about a VM that does not run on one host alone.
+/// Action that makes a VM run on one host alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Remedy {
-    /// It runs on the destination: the source's copy is what is left of it there.
+    /// The VM runs on the destination: the paused copy on the source is a remainder.
     EndSourceCopy,
-    /// It runs on the source: the destination's copy has never run.
+    /// The VM runs on the source: the copy on the destination has never run.
     EndDestinationCopy,
-    /// The destination does not know it, so that it never ran there: the source's copy goes on.
+    /// The destination does not know the VM, so it never ran there: the copy on the source is resumed.
     ResumeSource,
 }
 
-/// Asks both hosts until one of them alone runs the VM, and helps where there is no doubt.
-pub(super) fn settle(vm: &str, hosts: &Hosts) -> Whereabouts {
-    let seen = Whereabouts::settle(vm, hosts);
+/// Asks both hosts until one of them alone runs the VM, and applies a [`Remedy`] where there is no doubt.
+pub(super) fn settle(vm: &str, hosts: &Hosts) -> VmLocation {
+    let seen = VmLocation::settle(vm, hosts);
     let Some(remedy) = remedy(&seen, was_persistent(vm, hosts)) else { return seen };
     let taken = match remedy {
         Remedy::EndSourceCopy => {
@@ -46,19 +46,19 @@ pub(super) fn settle(vm: &str, hosts: &Hosts) -> Whereabouts {
         Remedy::ResumeSource => hosts.source.domain(vm).and_then(|domain| hand::resume(&domain)),
     };
     match taken {
-        Ok(()) => tracing::warn!("{seen}: {}", remedy.words()),
-        Err(error) => tracing::warn!("{seen}: {} failed: {error}", remedy.words()),
+        Ok(()) => tracing::warn!("{seen}; done: {}", remedy.words()),
+        Err(error) => tracing::warn!("{seen}; failed: {}: {error}", remedy.words()),
     }
-    Whereabouts::settle(vm, hosts)
+    VmLocation::settle(vm, hosts)
 }
 
-/// Ends the job of a migration that began `ago` and that nobody drives any more, which leaves the VM where it was. A job
-/// that began later is somebody else's: it is left alone, and this is false.
+/// Aborts the job of a migration that began `ago` and has no driver any more, which leaves the VM on the source. A job
+/// that began later belongs to somebody else: it is left alone, and the result is false.
 pub(super) fn end_job(vm: &str, hosts: &Hosts, ago: Duration) -> bool {
     let start = Instant::now();
     while start.elapsed() < SETTLING {
         let Ok(Some(job)) = hosts.source.domain(vm).and_then(|domain| domain.job_info()) else { return true };
-        let ours = job.operation == Operation::MigrationOut
+        let ours = job.operation == JobOperation::MigrationOut
             && job.elapsed.is_none_or(|elapsed| elapsed + JOB_SLACK >= ago);
         if !ours {
             return false;
@@ -70,12 +70,12 @@ pub(super) fn end_job(vm: &str, hosts: &Hosts, ago: Duration) -> bool {
     true
 }
 
-/// Whether the source has the VM's definition, so that the destination would have got it before it ran there.
+/// True if the source has a persistent definition of the VM: the destination then gets one before the VM runs there.
 fn was_persistent(vm: &str, hosts: &Hosts) -> bool {
     hosts.source.domain(vm).and_then(|domain| domain.is_persistent()).unwrap_or(false)
 }
 
-fn remedy(seen: &Whereabouts, persistent: bool) -> Option<Remedy> {
+fn remedy(seen: &VmLocation, persistent: bool) -> Option<Remedy> {
     match (&seen.source, &seen.destination) {
         (Presence::HeldByMigration, Presence::Running) => Some(Remedy::EndSourceCopy),
         (Presence::Running, Presence::HeldByMigration) => Some(Remedy::EndDestinationCopy),
@@ -89,9 +89,11 @@ fn remedy(seen: &Whereabouts, persistent: bool) -> Option<Remedy> {
 impl Remedy {
     fn words(self) -> &'static str {
         match self {
-            Self::EndSourceCopy => "the paused copy on the source is ended",
-            Self::EndDestinationCopy => "the copy on the destination, which never ran, is ended",
-            Self::ResumeSource => "it never ran on the destination and goes on at the source",
+            Self::EndSourceCopy => "ending the paused copy on the source",
+            Self::EndDestinationCopy => "ending the copy on the destination, which never ran",
+            Self::ResumeSource => {
+                "resuming the copy on the source, because the VM never ran on the destination"
+            }
         }
     }
 }
@@ -110,13 +112,13 @@ mod tests {
             Presence::Active(VmState::Paused),
             Presence::ShutOff,
             Presence::NotKnown,
-            Presence::NotTold("no answer".to_owned()),
+            Presence::NoAnswer("no answer".to_owned()),
         ];
         let mut done = Vec::new();
         for source in &all {
             for destination in &all {
                 for persistent in [false, true] {
-                    let seen = Whereabouts { source: source.clone(), destination: destination.clone() };
+                    let seen = VmLocation { source: source.clone(), destination: destination.clone() };
                     if let Some(remedy) = remedy(&seen, persistent) {
                         done.push((source.clone(), destination.clone(), persistent, remedy));
                     }

@@ -1,42 +1,42 @@
-//! The way back: what was prepared is undone, whichever way a run ends, and the guest is told.
+//! Restore: undoes the preparation, whichever way a run ends, and notifies the guest.
 
 use std::collections::BTreeSet;
 
 use super::{
     journal::Journal,
-    notify::{self, Answer, News},
+    notify::{self, GuestAnswer, MoveNotice},
     prepare::Preparation,
 };
 use vmgate_ledger::{
     Entry, Record,
-    entry::{Mark, State},
+    entry::{ActionState, RunStep},
 };
 use vmgate_libvirt::Domain;
 
-/// How often undoing something is tried.
+/// Number of attempts to undo an action.
 const TRIES: u32 = 3;
 
-/// What a run has done that is to be undone.
+/// Actions of a run that are to be undone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct ToUndo {
-    /// Numbers of the plan's actions.
+pub(super) struct PendingUndo {
+    /// Indexes of the plan's actions.
     pub(super) actions: BTreeSet<usize>,
-    /// Whether the guest was told that it is about to be moved.
-    pub(super) told: bool,
+    /// True if the guest was notified that it is about to be moved.
+    pub(super) guest_notified: bool,
 }
 
-impl ToUndo {
-    /// What the ledger says of a run that was left behind.
+impl PendingUndo {
+    /// Reads the records of a run that was left behind.
     pub(super) fn of(history: &[Record]) -> Self {
         let mut found = Self::default();
         for record in history {
             let Entry::Transition(transition) = &record.entry else { continue };
-            found.told |= transition.state == State::Notify;
+            found.guest_notified |= transition.state == RunStep::Notify;
             match (transition.action, transition.mark) {
-                (Some(action), Some(Mark::Doing)) => {
+                (Some(action), Some(ActionState::Doing)) => {
                     found.actions.insert(action);
                 }
-                (Some(action), Some(Mark::Undone | Mark::Needless)) => {
+                (Some(action), Some(ActionState::Undone | ActionState::Needless)) => {
                     found.actions.remove(&action);
                 }
                 _ => {}
@@ -45,10 +45,10 @@ impl ToUndo {
         found
     }
 
-    /// Undoes everything, the last first, and tells the guest. Gives what could not be undone; the rest is undone all the
-    /// same.
-    pub(super) fn undo(&mut self, journal: &Journal, domain: &Domain, news: News) -> Vec<String> {
-        journal.note(State::Restore, None, None);
+    /// Undoes everything, the last action first, and notifies the guest. Returns the actions that could not be undone, each
+    /// with its reason; the others are undone all the same.
+    pub(super) fn undo(&mut self, journal: &Journal, domain: &Domain, news: MoveNotice) -> Vec<String> {
+        journal.note(RunStep::Restore, None, None);
         let preparation = Preparation { run: journal.run, domain };
         let mut left = Vec::new();
         for number in std::mem::take(&mut self.actions).into_iter().rev() {
@@ -59,22 +59,22 @@ impl ToUndo {
                 Err(_) => preparation.undo(action),
             });
             match undone {
-                Ok(()) => journal.note(State::Restore, Some((number, Mark::Undone)), None),
+                Ok(()) => journal.note(RunStep::Restore, Some((number, ActionState::Undone)), None),
                 Err(why) => {
-                    journal.note(State::Restore, Some((number, Mark::NotUndone)), Some(&why));
+                    journal.note(RunStep::Restore, Some((number, ActionState::NotUndone)), Some(&why));
                     left.push(format!("{action}: {why}"));
                     self.actions.insert(number);
                 }
             }
         }
-        if let (true, Some(notify)) = (self.told, &journal.run.plan.notify) {
-            match notify::tell(domain, notify, news, &|| false) {
-                Answer::Ready(None) => {}
-                Answer::Ready(Some(note)) | Answer::Objects(note) => {
+        if let (true, Some(notify)) = (self.guest_notified, &journal.run.plan.notify) {
+            match notify::notify_guest(domain, notify, news, &|| false) {
+                GuestAnswer::Ready(None) => {}
+                GuestAnswer::Ready(Some(note)) | GuestAnswer::Objects(note) => {
                     tracing::info!("{} after its move: {note}", journal.run.vm.label());
                 }
             }
-            self.told = false;
+            self.guest_notified = false;
         }
         left
     }
@@ -88,7 +88,7 @@ mod tests {
     use vmgate_attest::Digest;
     use vmgate_ledger::entry::Transition;
 
-    fn record(action: Option<usize>, mark: Option<Mark>, state: State) -> Record {
+    fn record(action: Option<usize>, mark: Option<ActionState>, state: RunStep) -> Record {
         let (run, vm) = ("r1".to_owned(), "uuid".to_owned());
         Record {
             sequence: 1,
@@ -102,15 +102,18 @@ mod tests {
     fn what_was_begun_and_not_undone_is_to_be_undone() {
         let act = |action, mark, state| record(Some(action), Some(mark), state);
         let history = [
-            record(None, None, State::Gate),
-            act(0, Mark::Doing, State::Prepare),
-            act(1, Mark::Needless, State::Prepare),
-            act(2, Mark::Doing, State::Prepare),
-            act(3, Mark::Doing, State::Prepare),
-            act(3, Mark::Undone, State::Restore),
-            act(2, Mark::NotUndone, State::Restore),
+            record(None, None, RunStep::Gate),
+            act(0, ActionState::Doing, RunStep::Prepare),
+            act(1, ActionState::Needless, RunStep::Prepare),
+            act(2, ActionState::Doing, RunStep::Prepare),
+            act(3, ActionState::Doing, RunStep::Prepare),
+            act(3, ActionState::Undone, RunStep::Restore),
+            act(2, ActionState::NotUndone, RunStep::Restore),
         ];
-        assert_eq!(ToUndo::of(&history), ToUndo { actions: BTreeSet::from([0, 2]), told: false });
-        assert!(ToUndo::of(&[record(None, None, State::Notify)]).told);
+        assert_eq!(
+            PendingUndo::of(&history),
+            PendingUndo { actions: BTreeSet::from([0, 2]), guest_notified: false }
+        );
+        assert!(PendingUndo::of(&[record(None, None, RunStep::Notify)]).guest_notified);
     }
 }

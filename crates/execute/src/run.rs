@@ -1,5 +1,5 @@
-//! One move, step by step: gate, notify, prepare, recheck, migrate, verify, restore. Each step is in the ledger before it
-//! is taken, and every way out leads over the restore.
+//! Steps of a move: gate, notify, prepare, recheck, migrate, verify, restore. Each step is in the ledger before it
+//! is taken, and every way out ends with the restore.
 
 use std::{
     any::Any,
@@ -9,39 +9,39 @@ use std::{
 };
 
 use super::{
-    Assignment, Done, Event, Hosts, Undone, Whereabouts, driver, gate,
+    Assignment, CompletedMove, Event, Hosts, MoveFailure, VmLocation, driver, gate,
     guard::Guard,
     journal::Journal,
-    migration::{self, Over},
-    notify::{self, Answer, News},
+    migration::{self, EndedMigration},
+    notify::{self, GuestAnswer, MoveNotice},
     prepare::Preparation,
     resolve,
-    restore::ToUndo,
+    restore::PendingUndo,
     verify::Baseline,
 };
 use vmgate_facts::text::with_causes;
 use vmgate_facts::{Facts, Forecast, ForecastMethod};
 use vmgate_ledger::{
     Entry, Ledger, LedgerError,
-    entry::{Ending, Mark, Outcome, RunStarted, State},
+    entry::{RunEnding, ActionState, MigrationOutcome, RunStarted, RunStep},
 };
 use vmgate_libvirt::{Domain, JobStats};
 use vmgate_verdict::ExitCode;
 
-/// Why a run does not go on.
+/// Reason why a run stops.
 enum Halt {
     /// Before the migration: the VM was not touched.
-    Before { why: String, exit: ExitCode },
-    /// In or after it: the hosts tell where the VM is.
+    BeforeMigration { why: String, exit: ExitCode },
+    /// During or after the migration: both hosts are asked where the VM is.
     Migration { why: String },
-    /// The VM runs on the destination and something is wrong with it.
-    Suffers { trouble: String },
+    /// The VM runs on the destination, but something that worked before does not.
+    PostMigration { problem: String },
 }
 
 impl From<LedgerError> for Halt {
     fn from(error: LedgerError) -> Self {
-        Self::Before {
-            why: format!("{error}. A step that cannot be written down is not taken"),
+        Self::BeforeMigration {
+            why: format!("{error}. vmgate takes no step that it cannot write to the ledger"),
             exit: ExitCode::Internal,
         }
     }
@@ -55,77 +55,78 @@ pub(super) struct Run<'a> {
     stop: &'a AtomicBool,
     pub(super) watch: &'a mut dyn FnMut(Event),
     pub(super) domain: Domain,
-    pub(super) to_undo: ToUndo,
+    pub(super) to_undo: PendingUndo,
     baseline: Option<Baseline>,
     pub(super) facts: Option<Facts>,
-    pub(super) over: Option<Over>,
+    pub(super) ended: Option<EndedMigration>,
     /// The downtime limit that the forecast of the recheck rests on.
     downtime_limit_seconds: Option<f64>,
-    /// Whether it came to the migration: only then is anything at the hosts its own.
+    /// True if the run came to its migration: only then may it change anything on the hosts.
     migrates: bool,
     began: Instant,
 }
 
-/// Carries a move out.
+/// Executes a move.
 pub(super) fn carry_out(
     hosts: &Hosts,
     assignment: &Assignment,
     ledger: &Ledger,
     stop: &AtomicBool,
     watch: &mut dyn FnMut(Event),
-) -> Result<Done, Undone> {
-    let domain = hold_against(hosts, assignment)?;
-    let started = started(hosts, assignment);
+) -> Result<CompletedMove, MoveFailure> {
+    let domain = check_vm_and_hosts(hosts, assignment)?;
+    let started = run_started(hosts, assignment);
     ledger.begin(&started, &assignment.limits).map_err(|error| match error {
-        LedgerError::Refused(refusal) => Undone::Busy(*refusal),
-        other => Undone::NotStarted(other.to_string()),
+        LedgerError::Refused(refusal) => MoveFailure::Busy(*refusal),
+        other => MoveFailure::NotStarted(other.to_string()),
     })?;
     let mut run = Run {
         hosts,
         assignment,
-        journal: Journal { ledger, run: &started, recovers: false },
+        journal: Journal { ledger, run: &started, by_recovery: false },
         stop,
         watch,
         domain,
-        to_undo: ToUndo::default(),
+        to_undo: PendingUndo::default(),
         baseline: None,
         facts: None,
-        over: None,
+        ended: None,
         downtime_limit_seconds: None,
         migrates: false,
         began: Instant::now(),
     };
-    let went = catch_unwind(AssertUnwindSafe(|| run.forward())).unwrap_or_else(|panic| Err(defect(&*panic)));
-    run.finish(went)
+    let result =
+        catch_unwind(AssertUnwindSafe(|| run.take_steps())).unwrap_or_else(|panic| Err(defect(&*panic)));
+    run.finish(result)
 }
 
-/// A defect of vmgate's own: where the VM is must be asked, whatever step it came in.
+/// Converts a panic of vmgate: the hosts must be asked where the VM is, whatever the step.
 fn defect(panic: &(dyn Any + Send)) -> Halt {
     let words = panic.downcast_ref::<&str>().copied().map(str::to_owned);
     let words = words.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-    Halt::Migration { why: format!("vmgate itself failed ({words})") }
+    Halt::Migration { why: format!("internal error in vmgate ({words})") }
 }
 
-/// Makes sure that VM and hosts are those the verdict was about.
-fn hold_against(hosts: &Hosts, assignment: &Assignment) -> Result<Domain, Undone> {
+/// Checks that both hosts are those of the verdict, by UUID, and returns the VM's domain on the source.
+fn check_vm_and_hosts(hosts: &Hosts, assignment: &Assignment) -> Result<Domain, MoveFailure> {
     let moved = &assignment.pass.verdict().moved;
     for (host, meant) in [(&hosts.source, &moved.source), (&hosts.destination, &moved.destination)] {
-        let uuid = host.uuid().map_err(Undone::NotStarted)?;
+        let uuid = host.uuid().map_err(MoveFailure::NotStarted)?;
         if Some(&uuid) != meant.uuid.as_ref() {
             let meant = meant.uuid.as_deref().unwrap_or_default();
             let name = host.name();
-            return Err(Undone::NotStarted(format!(
+            return Err(MoveFailure::NotStarted(format!(
                 "host {name} has the UUID {uuid}, but the verdict is about host {meant}"
             )));
         }
     }
-    let not_started = |error: vmgate_libvirt::LibvirtError| Undone::NotStarted(error.to_string());
+    let not_started = |error: vmgate_libvirt::LibvirtError| MoveFailure::NotStarted(error.to_string());
     hosts.source.domain(assignment.pass.vm()).map_err(not_started)
 }
 
-fn started(hosts: &Hosts, assignment: &Assignment) -> RunStarted {
+fn run_started(hosts: &Hosts, assignment: &Assignment) -> RunStarted {
     let verdict = assignment.pass.verdict();
-    let driver = driver::myself();
+    let driver = driver::this_process();
     let now = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S");
     // Unique among all machines that write to one ledger, and readable: when, and for which VM.
     let vm: String = assignment.pass.vm().chars().take(8).collect();
@@ -144,53 +145,58 @@ fn started(hosts: &Hosts, assignment: &Assignment) -> RunStarted {
 }
 
 impl Run<'_> {
-    fn forward(&mut self) -> Result<Option<JobStats>, Halt> {
-        self.enter(State::Gate)?;
-        self.nothing_else_at_work()?;
-        self.go_on()?;
+    fn take_steps(&mut self) -> Result<Option<JobStats>, Halt> {
+        self.enter(RunStep::Gate)?;
+        self.no_other_job()?;
+        self.check_abort()?;
         if let Some(notify) = &self.assignment.plan.notify {
-            self.enter(State::Notify)?;
-            self.to_undo.told = true;
+            self.enter(RunStep::Notify)?;
+            self.to_undo.guest_notified = true;
             let stop = self.stop;
-            match notify::tell(&self.domain, notify, News::Before, &|| stop.load(Ordering::Relaxed)) {
-                Answer::Ready(None) => {}
-                Answer::Ready(Some(note)) => self.journal.note(State::Notify, None, Some(&note)),
-                Answer::Objects(why) => {
+            match notify::notify_guest(&self.domain, notify, MoveNotice::Before, &|| {
+                stop.load(Ordering::Relaxed)
+            }) {
+                GuestAnswer::Ready(None) => {}
+                GuestAnswer::Ready(Some(note)) => self.journal.note(RunStep::Notify, None, Some(&note)),
+                GuestAnswer::Objects(why) => {
                     let why = format!("the guest objects: {why}");
-                    return Err(Halt::Before { why, exit: ExitCode::NotFinished });
+                    return Err(Halt::BeforeMigration { why, exit: ExitCode::NotFinished });
                 }
             }
         }
         self.prepare()?;
-        self.go_on()?;
+        self.check_abort()?;
         self.recheck()?;
-        self.go_on()?;
+        self.check_abort()?;
         self.migrate()?;
         self.verify()
     }
 
-    fn nothing_else_at_work(&self) -> Result<(), Halt> {
+    fn no_other_job(&self) -> Result<(), Halt> {
         match self.domain.job_info() {
             Ok(None) => Ok(()),
-            Ok(Some(job)) => Err(Halt::Before {
-                why: format!("libvirt runs a job on it ({}): wait for it, or abort it", job.operation.name()),
+            Ok(Some(job)) => Err(Halt::BeforeMigration {
+                why: format!(
+                    "libvirt already runs a job on the VM ({}): wait for that job, or abort it",
+                    job.operation.name()
+                ),
                 exit: ExitCode::RuleViolated,
             }),
-            Err(error) => Err(Halt::Before { why: error.to_string(), exit: ExitCode::Internal }),
+            Err(error) => Err(Halt::BeforeMigration { why: error.to_string(), exit: ExitCode::Internal }),
         }
     }
 
-    fn enter(&mut self, state: State) -> Result<(), LedgerError> {
+    fn enter(&mut self, state: RunStep) -> Result<(), LedgerError> {
         self.journal.enter(state, None)?;
         (self.watch)(Event::Entering(state));
         Ok(())
     }
 
-    /// Between two steps: whether the operator wants to stop.
-    fn go_on(&self) -> Result<(), Halt> {
+    /// Stops the run between two steps if the operator asked for it.
+    fn check_abort(&self) -> Result<(), Halt> {
         if self.stop.load(Ordering::Relaxed) {
-            let why = "it was aborted on request before the migration began".to_owned();
-            return Err(Halt::Before { why, exit: ExitCode::NotFinished });
+            let why = "the move was aborted on request before the migration began".to_owned();
+            return Err(Halt::BeforeMigration { why, exit: ExitCode::NotFinished });
         }
         Ok(())
     }
@@ -199,64 +205,68 @@ impl Run<'_> {
         if self.assignment.plan.actions.is_empty() {
             return Ok(());
         }
-        self.enter(State::Prepare)?;
+        self.enter(RunStep::Prepare)?;
         for (number, action) in self.assignment.plan.actions.iter().enumerate() {
-            self.go_on()?;
-            let failed = |why: String| Halt::Before {
+            self.check_abort()?;
+            let failed = |why: String| Halt::BeforeMigration {
                 why: format!("the preparation failed: {action}: {why}"),
                 exit: ExitCode::NotFinished,
             };
             let preparation = Preparation { run: self.journal.run, domain: &self.domain };
             if !preparation.is_needed(action).map_err(failed)? {
-                self.journal.act(State::Prepare, number, Mark::Needless)?;
+                self.journal.act(RunStep::Prepare, number, ActionState::Needless)?;
                 continue;
             }
-            self.journal.act(State::Prepare, number, Mark::Doing)?;
+            self.journal.act(RunStep::Prepare, number, ActionState::Doing)?;
             self.to_undo.actions.insert(number);
             preparation.carry_out(action).map_err(failed)?;
         }
         Ok(())
     }
 
-    /// Takes the facts again, just before the start: they must still be GO.
+    /// Collects the facts again, just before the start: the verdict on them must be GO.
     fn recheck(&mut self) -> Result<(), Halt> {
-        self.enter(State::Recheck)?;
+        self.enter(RunStep::Recheck)?;
         let exit = ExitCode::EvidenceMissing;
-        let (facts, verdict) = self.assignment.judge.as_it_is(self.journal.ledger).map_err(|error| {
-            Halt::Before { why: format!("the facts could not be taken again: {}", with_causes(&error)), exit }
+        let (facts, verdict) = self.assignment.judge.judge_current(self.journal.ledger).map_err(|error| {
+            Halt::BeforeMigration {
+                why: format!("the facts could not be collected again: {}", with_causes(&error)),
+                exit,
+            }
         })?;
         self.journal.ledger.append(&Entry::Verdict((&verdict).into()))?;
         let before = self.assignment.pass.verdict();
         if !verdict.permits_migration(self.assignment.judge.now()) {
-            let why = format!("the verdict no longer holds: {}", gate::what_changed(before, &verdict));
+            let why = format!("the verdict no longer holds: {}", gate::new_blockers(before, &verdict));
             let exit = match ExitCode::of(&verdict) {
                 ExitCode::Go => exit,
                 other => other,
             };
-            return Err(Halt::Before { why, exit });
+            return Err(Halt::BeforeMigration { why, exit });
         }
         let (then, now) = (&before.moved, &verdict.moved);
         if (&then.vm.uuid, &then.source.uuid, &then.destination.uuid)
             != (&now.vm.uuid, &now.source.uuid, &now.destination.uuid)
         {
-            let why = "VM and hosts are no longer those that the verdict is about".to_owned();
-            return Err(Halt::Before { why, exit: ExitCode::Invalid });
+            let why = "the VM or a host is no longer the one that the verdict is about".to_owned();
+            return Err(Halt::BeforeMigration { why, exit: ExitCode::Invalid });
         }
-        let baseline = Baseline::of(&self.domain, &facts, self.assignment.earlier.as_ref());
-        self.baseline = Some(baseline.map_err(|why| Halt::Before { why, exit: ExitCode::Internal })?);
+        let baseline = Baseline::of(&self.domain, &facts, self.assignment.verdict_facts.as_ref());
+        self.baseline =
+            Some(baseline.map_err(|why| Halt::BeforeMigration { why, exit: ExitCode::Internal })?);
         self.facts = Some(facts);
-        self.downtime_limit_seconds = verdict.forecast.as_ref().and_then(chosen_limit);
+        self.downtime_limit_seconds = verdict.forecast.as_ref().and_then(forecast_limit);
         Ok(())
     }
 
     fn migrate(&mut self) -> Result<(), Halt> {
-        self.enter(State::Migrate)?;
-        self.go_on()?;
+        self.enter(RunStep::Migrate)?;
+        self.check_abort()?;
         self.migrates = true;
         let not_begun = |error: vmgate_libvirt::LibvirtError| Halt::Migration { why: error.to_string() };
         let destination = self.hosts.destination.hypervisor().map_err(not_begun)?;
         let watch = &mut *self.watch;
-        let over = migration::migrate(
+        let ended = migration::migrate(
             &self.assignment.pass,
             &self.domain,
             &destination,
@@ -266,75 +276,83 @@ impl Run<'_> {
             &mut |progress| watch(Event::Migrating(progress)),
         )
         .map_err(not_begun)?;
-        let why = match (&over.result, &over.stopped) {
+        let why = match (&ended.result, &ended.abort_reason) {
             (Ok(()), _) => None,
             (Err(_), Some(stopped)) => Some(stopped.clone()),
             (Err(error), None) => Some(error.to_string()),
         };
-        self.over = Some(over);
+        self.ended = Some(ended);
         why.map_or(Ok(()), |why| Err(Halt::Migration { why }))
     }
 
-    /// Looks at the VM on the destination. Gives libvirt's account of the migration.
+    /// Verifies the VM on the destination. Returns libvirt's statistics of the migration.
     fn verify(&mut self) -> Result<Option<JobStats>, Halt> {
-        // What cannot be written down is looked at all the same: the VM is there already.
-        self.journal.note(State::Verify, None, None);
-        (self.watch)(Event::Entering(State::Verify));
-        let seen = Whereabouts::settle(self.assignment.pass.vm(), self.hosts);
+        // Verified even if the ledger fails: the VM is on the destination already.
+        self.journal.note(RunStep::Verify, None, None);
+        (self.watch)(Event::Entering(RunStep::Verify));
+        let seen = VmLocation::settle(self.assignment.pass.vm(), self.hosts);
         if !seen.only_on_destination() {
-            return Err(Halt::Migration { why: "libvirt says that the migration is done".to_owned() });
+            return Err(Halt::Migration {
+                why: "libvirt reports that the migration is done, but the hosts do not confirm it".to_owned(),
+            });
         }
-        self.look_at_destination()
+        self.verify_on_destination()
     }
 
-    fn look_at_destination(&mut self) -> Result<Option<JobStats>, Halt> {
-        let suffers = |trouble: String| Halt::Suffers { trouble };
+    fn verify_on_destination(&mut self) -> Result<Option<JobStats>, Halt> {
+        let failed = |problem: String| Halt::PostMigration { problem };
         let domain = self.hosts.destination.domain(self.assignment.pass.vm());
-        self.domain = domain.map_err(|error| suffers(error.to_string()))?;
-        let account = self.domain.completed_job().ok().flatten();
+        self.domain = domain.map_err(|error| failed(error.to_string()))?;
+        let job_stats = self.domain.completed_job().ok().flatten();
         let request = &self.assignment.judge.request;
         let blackout = self.assignment.plan.longest_blackout_seconds;
-        // What is cut off for the first trouble is not asked for others, which the cut itself would cause.
+        // A VM that is cut off for the first problem is not checked for others, which the cut itself would cause.
         let most = if self.isolates() { 1 } else { usize::MAX };
-        let troubles: Vec<String> = match &self.baseline {
-            Some(baseline) => baseline.troubles(&self.domain, request, blackout).take(most).collect(),
-            None => vec!["nothing was noted of it before".to_owned()],
+        let problems: Vec<String> = match &self.baseline {
+            Some(baseline) => baseline.problems(&self.domain, request, blackout).take(most).collect(),
+            None => vec!["its state before the migration was not recorded".to_owned()],
         };
-        if troubles.is_empty() { Ok(account) } else { Err(suffers(troubles.join("; "))) }
+        if problems.is_empty() { Ok(job_stats) } else { Err(failed(problems.join("; "))) }
     }
 
-    /// Every way out: undoes what was prepared, writes down how it ended, and says so.
-    fn finish(mut self, went: Result<Option<JobStats>, Halt>) -> Result<Done, Undone> {
-        match went {
-            Ok(account) => self.done(account),
-            Err(Halt::Before { why, exit }) => {
-                self.journal.note(State::Abort, None, Some(&why));
+    /// Ends the run, whatever its result: undoes the preparation, records the end, and returns the result.
+    fn finish(mut self, result: Result<Option<JobStats>, Halt>) -> Result<CompletedMove, MoveFailure> {
+        match result {
+            Ok(job_stats) => self.done(job_stats),
+            Err(Halt::BeforeMigration { why, exit }) => {
+                self.journal.note(RunStep::Abort, None, Some(&why));
                 self.stayed(why, exit)
             }
-            Err(Halt::Suffers { trouble }) => self.suffers(trouble),
+            Err(Halt::PostMigration { problem }) => self.fail_after_migration(problem),
             Err(Halt::Migration { why }) => {
                 let vm = self.assignment.pass.vm();
                 let seen = if self.migrates {
                     resolve::settle(vm, self.hosts)
                 } else {
-                    Whereabouts::settle(vm, self.hosts)
+                    VmLocation::settle(vm, self.hosts)
                 };
                 if seen.only_on_source() {
-                    self.journal.note(State::Abort, None, Some(&why));
-                    let aborted = self.over.as_ref().is_some_and(|over| over.stopped.is_some());
-                    self.account_for(None, if aborted { Outcome::Aborted } else { Outcome::Failed });
+                    self.journal.note(RunStep::Abort, None, Some(&why));
+                    let aborted = self.ended.as_ref().is_some_and(|ended| ended.abort_reason.is_some());
+                    self.record_migration(
+                        None,
+                        if aborted { MigrationOutcome::Aborted } else { MigrationOutcome::Failed },
+                    );
                     return self.stayed(why, ExitCode::NotFinished);
                 }
                 if seen.only_on_destination() {
-                    // The call failed after the hand-over: what counts is that it runs, once, and there.
-                    tracing::warn!("{why}; all the same the VM runs on {}", self.hosts.destination.name());
-                    return match self.look_at_destination() {
-                        Ok(account) => self.done(account),
+                    // The call failed after the switchover: what counts is that the VM runs once, on the destination.
+                    tracing::warn!(
+                        "libvirt's call failed ({why}), but the VM runs on {}",
+                        self.hosts.destination.name()
+                    );
+                    return match self.verify_on_destination() {
+                        Ok(job_stats) => self.done(job_stats),
                         Err(
-                            Halt::Suffers { trouble }
-                            | Halt::Migration { why: trouble }
-                            | Halt::Before { why: trouble, .. },
-                        ) => self.suffers(trouble),
+                            Halt::PostMigration { problem }
+                            | Halt::Migration { why: problem }
+                            | Halt::BeforeMigration { why: problem, .. },
+                        ) => self.fail_after_migration(problem),
                     };
                 }
                 self.unclear(why, seen)
@@ -342,46 +360,46 @@ impl Run<'_> {
         }
     }
 
-    fn done(&mut self, account: Option<JobStats>) -> Result<Done, Undone> {
+    fn done(&mut self, job_stats: Option<JobStats>) -> Result<CompletedMove, MoveFailure> {
         let destination = self.hosts.destination.name().to_owned();
-        self.account_for(account.as_ref(), Outcome::Completed);
-        let left = self.to_undo.undo(&self.journal, &self.domain, News::After);
+        self.record_migration(job_stats.as_ref(), MigrationOutcome::Completed);
+        let left = self.to_undo.undo(&self.journal, &self.domain, MoveNotice::After);
         if !left.is_empty() {
-            self.journal.note(State::Fail, None, Some(&left.join("; ")));
-            return Err(Undone::NotRestored {
+            self.journal.note(RunStep::Fail, None, Some(&left.join("; ")));
+            return Err(MoveFailure::NotRestored {
                 host: destination,
                 why: "the migration is done".to_owned(),
                 left,
             });
         }
-        self.journal.end(Ending::Done, ExitCode::Go, Some(&destination), None);
-        Ok(Done { run: self.journal.run.run.clone(), took: self.began.elapsed(), account })
+        self.journal.end(RunEnding::Done, ExitCode::Go, Some(&destination), None);
+        Ok(CompletedMove { run: self.journal.run.run.clone(), duration: self.began.elapsed(), job_stats })
     }
 
-    fn stayed(&mut self, why: String, exit: ExitCode) -> Result<Done, Undone> {
+    fn stayed(&mut self, why: String, exit: ExitCode) -> Result<CompletedMove, MoveFailure> {
         let host = self.hosts.source.name().to_owned();
         // A connection that broke on the way is made anew.
         if let Ok(domain) = self.hosts.source.domain(self.assignment.pass.vm()) {
             self.domain = domain;
         }
-        let left = self.to_undo.undo(&self.journal, &self.domain, News::Stayed);
+        let left = self.to_undo.undo(&self.journal, &self.domain, MoveNotice::Stayed);
         if !left.is_empty() {
-            return Err(Undone::NotRestored { host, why, left });
+            return Err(MoveFailure::NotRestored { host, why, left });
         }
-        self.journal.end(Ending::Aborted, exit, Some(&host), Some(&why));
-        Err(Undone::Stayed { why, host, exit })
+        self.journal.end(RunEnding::Aborted, exit, Some(&host), Some(&why));
+        Err(MoveFailure::Stayed { why, host, exit })
     }
 
-    /// The run stays open, so that nobody else touches the VM, and a recovery can finish it.
-    fn unclear(&mut self, why: String, whereabouts: Whereabouts) -> Result<Done, Undone> {
-        self.journal.note(State::Fail, None, Some(&format!("{why}; {whereabouts}")));
-        self.account_for(None, Outcome::Failed);
-        Err(Undone::Unclear { why, whereabouts })
+    /// Leaves the run open, so that no other move of the VM begins and a recovery can finish it.
+    fn unclear(&mut self, why: String, vm_location: VmLocation) -> Result<CompletedMove, MoveFailure> {
+        self.journal.note(RunStep::Fail, None, Some(&format!("{why}; {vm_location}")));
+        self.record_migration(None, MigrationOutcome::Failed);
+        Err(MoveFailure::Unclear { why, vm_location })
     }
 }
 
-/// The downtime limit that a forecast rests on; none where it assumed one.
-fn chosen_limit(forecast: &Forecast) -> Option<f64> {
+/// The downtime limit that a forecast was computed with; `None` if the forecast assumed one.
+fn forecast_limit(forecast: &Forecast) -> Option<f64> {
     let replayed = *forecast.method.known()? != ForecastMethod::Assumed;
     forecast.downtime_limit_seconds.known().copied().filter(|_| replayed)
 }
@@ -398,9 +416,9 @@ mod tests {
             downtime_limit_seconds: Fact::Known(0.2),
             ..Forecast::default()
         };
-        assert_eq!(chosen_limit(&forecast(ForecastMethod::Replay)), Some(0.2));
-        assert_eq!(chosen_limit(&forecast(ForecastMethod::ReplayOfWindows)), Some(0.2));
-        assert_eq!(chosen_limit(&forecast(ForecastMethod::Assumed)), None);
-        assert_eq!(chosen_limit(&Forecast::default()), None);
+        assert_eq!(forecast_limit(&forecast(ForecastMethod::Replay)), Some(0.2));
+        assert_eq!(forecast_limit(&forecast(ForecastMethod::ReplayOfWindows)), Some(0.2));
+        assert_eq!(forecast_limit(&forecast(ForecastMethod::Assumed)), None);
+        assert_eq!(forecast_limit(&Forecast::default()), None);
     }
 }

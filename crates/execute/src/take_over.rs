@@ -1,56 +1,57 @@
-//! Another runner's move: what it began is ended, whether its process is gone or only stands still.
+//! Takes over the move of another runner and finishes it, whether that runner's process is gone or only hangs.
 //!
-//! That runner was expelled from the ledger before, so that it takes no further step. What it may still have at the
-//! hypervisor is one migration job, which libvirt runs one of for a domain: it is ended here before anything else is done.
+//! The other runner was expelled from the ledger before, so that it takes no further step. It may still have one migration
+//! job at the hypervisor (libvirt runs one for a domain): that job is ended here before anything else is done.
 
 use std::time::Duration;
 
-use super::{Fate, Hosts, Whereabouts, driver as process, journal::Journal, recover::bring_to_an_end};
+use super::{RecoveryResult, Hosts, VmLocation, driver as process, journal::Journal, recover::finish_run};
 use vmgate_attest::Digest;
 use vmgate_ledger::{
     Entry, Ledger, LedgerError, Selection,
-    entry::{Driver, Kind, RunStarted},
+    entry::{Driver, EntryKind, RunStarted},
 };
 
-/// The process that this is.
-pub fn driver() -> Driver {
-    process::myself()
+/// Identity of this process, as the ledger records drivers.
+pub fn current_driver() -> Driver {
+    process::this_process()
 }
 
-/// Ends what another runner began of a move of a change. Where it began nothing, the hosts say where the VM is.
+/// Finishes a move of a change that another runner began. If it began nothing, the result is the VM's location.
 pub fn take_over(
     ledger: &Ledger,
     change: Digest,
     vm: &str,
     hosts: &Hosts,
     timeout: Duration,
-) -> Result<Fate, LedgerError> {
+) -> Result<RecoveryResult, LedgerError> {
     let open = ledger.open_runs()?;
     if let Some(open) = open.iter().find(|open| is_of(&open.run, change, vm, hosts)) {
-        let journal = Journal { ledger, run: &open.run, recovers: true };
+        let journal = Journal { ledger, run: &open.run, by_recovery: true };
         return Ok(match (open.run.from.parse(), open.run.to.parse()) {
-            (Ok(from), Ok(to)) => bring_to_an_end(&journal, open, &Hosts::new(from, to, timeout)),
-            _ => Fate::Unusable("the URIs in the ledger cannot be read".to_owned()),
+            (Ok(from), Ok(to)) => finish_run(&journal, open, &Hosts::new(from, to, timeout)),
+            _ => RecoveryResult::UnusableUris("the host URIs in the ledger cannot be parsed".to_owned()),
         });
     }
-    let seen = Whereabouts::settle(vm, hosts);
-    let ended = |line: &super::Line, moved| Fate::Ended { host: line.name().to_owned(), moved };
+    let seen = VmLocation::settle(vm, hosts);
+    let ended =
+        |line: &super::HostConnection, moved| RecoveryResult::Ended { host: line.name().to_owned(), moved };
     Ok(if seen.only_on_destination() {
         ended(&hosts.destination, true)
     } else if seen.only_on_source() {
         ended(&hosts.source, false)
     } else {
-        Fate::Unclear(seen)
+        RecoveryResult::Unclear(seen)
     })
 }
 
-/// Whether a VM that was left where it was has moved since: a runner that was counted out while it stood still before
-/// libvirt's call goes on with that call for a moment, which may be the last of it.
+/// True if a VM that was left on its source has moved since: an expelled runner that hung just before libvirt's migrate
+/// call may still make that call when it continues.
 pub fn has_moved(ledger: &Ledger, change: Digest, vm: &str, hosts: &Hosts) -> Result<bool, LedgerError> {
-    if !Whereabouts::look(vm, hosts).only_on_destination() {
+    if !VmLocation::look(vm, hosts).only_on_destination() {
         return Ok(false);
     }
-    let begun = ledger.records(&Selection { kinds: vec![Kind::RunStarted], ..Selection::default() })?;
+    let begun = ledger.records(&Selection { kinds: vec![EntryKind::RunStarted], ..Selection::default() })?;
     Ok(begun
         .iter()
         .any(|record| matches!(&record.entry, Entry::RunStarted(run) if is_of(run, change, vm, hosts))))
@@ -67,8 +68,8 @@ mod tests {
     use std::{fs, path::Path};
 
     use super::*;
-    use vmgate_judge::change::Plan;
-    use vmgate_ledger::fresh::Fresh;
+    use vmgate_judge::change::MovePlan;
+    use vmgate_ledger::fresh::TestLedger;
     use vmgate_verdict::NameAndUuid;
 
     /// A host of libvirt's test driver that runs these VMs.
@@ -88,7 +89,7 @@ mod tests {
         let (from, to) = (host(folder.path(), "from", source), host(folder.path(), "to", destination));
         let timeout = Duration::from_secs(10);
         let hosts = Hosts::new(from.parse().unwrap(), to.parse().unwrap(), timeout);
-        let (ledger, change) = (Fresh::in_file().ledger(), Digest::of(b"change"));
+        let (ledger, change) = (TestLedger::in_file().ledger(), Digest::of(b"change"));
         let named = |name: &str| NameAndUuid { name: Some(name.to_owned()), uuid: None };
         let run = RunStarted {
             run: "r1".to_owned(),
@@ -99,8 +100,8 @@ mod tests {
             to,
             change: None,
             change_digest: Some(if begun { change } else { Digest::of(b"another") }),
-            plan: Plan::default(),
-            driver: driver(),
+            plan: MovePlan::default(),
+            driver: current_driver(),
         };
         ledger.append(&Entry::RunStarted(run)).unwrap();
         has_moved(&ledger, change, "web", &hosts).unwrap()

@@ -1,4 +1,4 @@
-//! After the migration: what worked before works now.
+//! Verification after the migration: interfaces, clock, sockets and flows that worked before must work now.
 
 use std::{
     collections::BTreeSet,
@@ -8,18 +8,18 @@ use std::{
 
 use jiff::Timestamp;
 
-use vmgate_collect::{Request, again};
+use vmgate_collect::{CollectRequest, after_migration};
 use vmgate_facts::{Fact, Facts, Guest, TcpState, VmNic};
 use vmgate_libvirt::{Domain, domain_xml};
 
-/// How long the guest gets to answer and its interfaces to be there.
+/// Longest wait for the guest to answer and for its interfaces to come up.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// How far the guest's clock may have moved against the operator's, beside the blackout: libvirt tells whole seconds.
+/// Largest step of the guest's clock against the operator's, in addition to the blackout: libvirt reports whole seconds.
 const CLOCK_SECONDS: f64 = 2.0;
-/// Flows with fewer packets a second may pause for as long as they are watched.
+/// Lowest packet rate of a steady flow: a slower one may pause for as long as flows are watched.
 const STEADY_PACKETS_PER_SECOND: f64 = 5.0;
 
-/// What worked before the migration, and so must work after it.
+/// State of the VM before the migration, which the VM must have again after it.
 #[derive(Debug, Clone)]
 pub(super) struct Baseline {
     links_up: Vec<String>,
@@ -30,8 +30,8 @@ pub(super) struct Baseline {
 }
 
 impl Baseline {
-    /// What works now. `facts` are those of a moment ago, `earlier` those that the verdict was reached on, where they are
-    /// at hand: a socket or flow that is in both is there to stay.
+    /// Takes the baseline. `facts` are those of a moment ago, `earlier` those that the verdict was reached on, where they are
+    /// at hand: only a socket or flow that is in both counts as lasting.
     pub(super) fn of(domain: &Domain, facts: &Facts, earlier: Option<&Facts>) -> Result<Self, String> {
         let nics = nics(domain)?;
         let talks = |nic: &&VmNic| {
@@ -55,17 +55,17 @@ impl Baseline {
         })
     }
 
-    /// Holds the VM on the destination against what worked before, one thing after the other, waiting a little for each to
-    /// settle. Gives what does not work, as soon as that is certain.
-    pub(super) fn troubles<'s>(
+    /// Compares the VM on the destination with the baseline, one check after the other, with a short wait for each to
+    /// settle. Yields each problem as soon as it is certain.
+    pub(super) fn problems<'s>(
         &'s self,
         domain: &'s Domain,
-        request: &'s Request,
+        request: &'s CollectRequest,
         blackout_seconds: f64,
     ) -> impl Iterator<Item = String> + 's {
         let job = || {
             let job = domain.job_info().ok().flatten()?;
-            Some(format!("a job still runs on it ({})", job.operation.name()))
+            Some(format!("a libvirt job still runs on the VM ({})", job.operation.name()))
         };
         let looks: [Box<dyn Fn() -> Option<String> + 's>; 5] = [
             Box::new(|| self.interfaces(domain)),
@@ -74,7 +74,7 @@ impl Baseline {
             Box::new(|| self.flows(domain, request)),
             Box::new(job),
         ];
-        looks.into_iter().filter_map(settled)
+        looks.into_iter().filter_map(lasting_problem)
     }
 
     fn interfaces(&self, domain: &Domain) -> Option<String> {
@@ -86,7 +86,7 @@ impl Baseline {
         let missing: Vec<&str> = self.links_up.iter().filter(up).map(String::as_str).collect();
         if !missing.is_empty() {
             return Some(format!(
-                "interface {} was up before and is not now; look at its bridge or network there",
+                "interface {} was up before the move and is not up now; check its bridge or network on the destination",
                 missing.join(", ")
             ));
         }
@@ -98,7 +98,7 @@ impl Baseline {
         let silent: Vec<&str> = nics.iter().filter(silent).map(|nic| nic.mac.as_str()).collect();
         (!silent.is_empty()).then(|| {
             format!(
-                "interface {} has sent nothing from there, so that no switch knows where it is",
+                "interface {} has sent no frame from the destination, so the switches do not know its new port",
                 silent.join(", ")
             )
         })
@@ -107,33 +107,35 @@ impl Baseline {
     fn clock(&self, domain: &Domain, blackout_seconds: f64) -> Option<String> {
         let before = self.clock_offset_seconds?;
         match clock_offset_seconds(domain) {
-            Err(error) => Some(format!("its guest agent answered before and does not now ({error})")),
+            Err(error) => {
+                Some(format!("the guest agent answered before the move and does not answer now ({error})"))
+            }
             Ok(now) if (now - before).abs() > CLOCK_SECONDS + blackout_seconds => {
-                Some(format!("its clock has moved by {:.0} s", now - before))
+                Some(format!("the guest's clock has changed by {:.0} s", now - before))
             }
             Ok(_) => None,
         }
     }
 
-    fn sockets(&self, domain: &Domain, request: &Request) -> Option<String> {
+    fn sockets(&self, domain: &Domain, request: &CollectRequest) -> Option<String> {
         if self.sockets.is_empty() {
             return None;
         }
-        match again::guest(request, domain) {
+        match after_migration::guest(request, domain) {
             Ok(guest) => {
                 let mut there = sockets(&guest);
                 there.extend(listeners(&guest));
                 lost("gone since the move", self.sockets.difference(&there))
             }
-            Err(why) => Some(format!("its sockets cannot be looked at any more ({})", why.reason)),
+            Err(why) => Some(format!("the guest's sockets can no longer be read ({})", why.reason)),
         }
     }
 
-    fn flows(&self, domain: &Domain, request: &Request) -> Option<String> {
+    fn flows(&self, domain: &Domain, request: &CollectRequest) -> Option<String> {
         if self.flows.is_empty() {
             return None;
         }
-        match again::flows(request, domain, Duration::from_secs(2)) {
+        match after_migration::flows(request, domain, Duration::from_secs(2)) {
             Ok(capture) => {
                 let guest = Guest {
                     udp: Fact::Known(vmgate_facts::Udp { flows: Fact::Known(capture), ..Default::default() }),
@@ -184,14 +186,14 @@ fn all_flows(guest: &Guest, least: f64) -> BTreeSet<String> {
         .collect()
 }
 
-/// The guest's clock less the operator's.
+/// Difference of the guest's clock and the operator's, in seconds.
 #[allow(clippy::cast_precision_loss)] // seconds since the epoch
 fn clock_offset_seconds(domain: &Domain) -> Result<f64, String> {
     let guest = domain.guest_time().map_err(|error| error.to_string())?;
     Ok(guest as f64 - Timestamp::now().as_duration().as_secs_f64())
 }
 
-/// Interfaces that are up and have a device on the host.
+/// Interfaces of the VM that are up and have a device on the host.
 fn nics(domain: &Domain) -> Result<Vec<VmNic>, String> {
     let xml = domain.xml().map_err(|error| error.to_string())?;
     let config = domain_xml::parse(&xml)
@@ -202,13 +204,13 @@ fn nics(domain: &Domain) -> Result<Vec<VmNic>, String> {
     Ok(config.nics.into_iter().filter(attached).collect())
 }
 
-/// Looks again until nothing is wrong or patience is over.
-fn settled(look: impl Fn() -> Option<String>) -> Option<String> {
+/// Repeats a check until it finds no problem or [`PATIENCE`] has passed; returns the last problem.
+fn lasting_problem(look: impl Fn() -> Option<String>) -> Option<String> {
     let start = Instant::now();
     loop {
-        let trouble = look();
-        if trouble.is_none() || start.elapsed() > PATIENCE {
-            return trouble;
+        let problem = look();
+        if problem.is_none() || start.elapsed() > PATIENCE {
+            return problem;
         }
         thread::sleep(Duration::from_millis(200));
     }

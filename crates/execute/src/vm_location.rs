@@ -1,20 +1,20 @@
-//! Where a VM runs: asked of both hosts, never assumed.
+//! Location of a VM: both hosts are asked for its state, nothing is assumed.
 
 use std::{
     fmt, thread,
     time::{Duration, Instant},
 };
 
-use super::{Hosts, Line};
+use super::{Hosts, HostConnection};
 use vmgate_facts::VmState;
-use vmgate_libvirt::{LibvirtError, RunState, Trouble};
+use vmgate_libvirt::{LibvirtError, RunState, LibvirtErrorKind};
 
-/// How long the hosts get to tidy up after a migration, and to be reached again, before their answer counts.
+/// Time for the hosts to clean up after a migration, and to be reachable again, before their answer counts.
 const SETTLING: Duration = Duration::from_secs(20);
-/// Time between two looks.
+/// Time between two queries.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// libvirt's reasons for a paused domain that only a migration gives (virDomainPausedReason).
+/// libvirt's reasons for a paused domain that only a migration causes (virDomainPausedReason).
 mod reason {
     pub(super) const MIGRATION: i32 = 2;
     pub(super) const STARTING_UP: i32 = 11;
@@ -22,39 +22,39 @@ mod reason {
     pub(super) const POST_COPY_FAILED: i32 = 13;
 }
 
-/// What one host says of the VM.
+/// State of the VM on one host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Presence {
-    /// It runs there.
+    /// The VM runs on the host.
     Running,
-    /// A migration holds it there: the source's copy after it was handed over, or the destination's before.
+    /// A migration holds the VM paused: the source's copy after the switchover, or the destination's before it.
     HeldByMigration,
-    /// Post-copy failed: what the VM is, is spread over both hosts.
+    /// Post-copy failed: the VM's memory is spread over both hosts.
     PostCopyFailed,
-    /// It is active there in another state.
+    /// The VM is active on the host in another state.
     Active(VmState),
-    /// It is defined there and shut off.
+    /// The VM is defined on the host and shut off.
     ShutOff,
-    /// It is not known there.
+    /// The host does not know the VM.
     NotKnown,
-    /// The host did not say.
-    NotTold(String),
+    /// The host did not answer.
+    NoAnswer(String),
 }
 
-/// Where the VM is, by both hosts' own words.
+/// Location of a VM: its state as each of both hosts reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Whereabouts {
+pub struct VmLocation {
     pub(super) source: Presence,
     pub(super) destination: Presence,
 }
 
-impl Whereabouts {
+impl VmLocation {
     /// Asks both hosts once.
     pub(super) fn look(vm: &str, hosts: &Hosts) -> Self {
         Self { source: presence(vm, &hosts.source), destination: presence(vm, &hosts.destination) }
     }
 
-    /// Asks both hosts until one of them alone has the VM, or the time to settle is over.
+    /// Asks both hosts until one of them alone has the VM, or [`SETTLING`] has passed.
     pub(super) fn settle(vm: &str, hosts: &Hosts) -> Self {
         let start = Instant::now();
         loop {
@@ -66,25 +66,25 @@ impl Whereabouts {
         }
     }
 
-    /// It runs on the source and is not active on the destination.
+    /// True if the VM runs on the source and is not active on the destination.
     pub(super) fn only_on_source(&self) -> bool {
         self.source == Presence::Running && self.destination.is_absent()
     }
 
-    /// It runs on the destination and is not active on the source.
+    /// True if the VM runs on the destination and is not active on the source.
     pub(super) fn only_on_destination(&self) -> bool {
         self.destination == Presence::Running && self.source.is_absent()
     }
 }
 
 impl Presence {
-    /// The host says that the VM is not active there.
+    /// True if the host reports that the VM is not active.
     pub(super) fn is_absent(&self) -> bool {
         matches!(self, Self::ShutOff | Self::NotKnown)
     }
 }
 
-fn presence(vm: &str, host: &Line) -> Presence {
+fn presence(vm: &str, host: &HostConnection) -> Presence {
     match host.domain(vm).and_then(|domain| domain.state()) {
         Ok(RunState { state: VmState::Running, .. }) => Presence::Running,
         Ok(RunState { state: VmState::ShutOff, .. }) => Presence::ShutOff,
@@ -94,14 +94,14 @@ fn presence(vm: &str, host: &Line) -> Presence {
             reason: reason::MIGRATION | reason::STARTING_UP | reason::POST_COPY,
         }) => Presence::HeldByMigration,
         Ok(RunState { state, .. }) => Presence::Active(state),
-        Err(LibvirtError { trouble: Trouble::NoSuchVm(_), .. }) => Presence::NotKnown,
-        Err(error) => Presence::NotTold(error.to_string()),
+        Err(LibvirtError { kind: LibvirtErrorKind::NoSuchVm(_), .. }) => Presence::NotKnown,
+        Err(error) => Presence::NoAnswer(error.to_string()),
     }
 }
 
-impl fmt::Display for Whereabouts {
+impl fmt::Display for VmLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "on the source it {}, on the destination it {}", self.source, self.destination)
+        write!(f, "on the source the VM {}, on the destination the VM {}", self.source, self.destination)
     }
 }
 
@@ -115,7 +115,7 @@ impl fmt::Display for Presence {
             Self::Active(_) => f.write_str("is active but does not run"),
             Self::ShutOff => f.write_str("is shut off"),
             Self::NotKnown => f.write_str("is not known"),
-            Self::NotTold(why) => write!(f, "could not be asked for ({why})"),
+            Self::NoAnswer(why) => write!(f, "has an unknown state: the host did not answer ({why})"),
         }
     }
 }
@@ -126,8 +126,8 @@ mod tests {
 
     #[test]
     fn running_on_one_host_counts_only_if_the_other_one_says_it_is_not_there() {
-        let silent = || Presence::NotTold("no answer".into());
-        let at = |source, destination| Whereabouts { source, destination };
+        let silent = || Presence::NoAnswer("no answer".into());
+        let at = |source, destination| VmLocation { source, destination };
         for absent in [Presence::ShutOff, Presence::NotKnown] {
             assert!(at(Presence::Running, absent.clone()).only_on_source());
             assert!(at(absent, Presence::Running).only_on_destination());

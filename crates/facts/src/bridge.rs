@@ -1,4 +1,5 @@
-//! A host's bridges, and what they do with the guests' traffic beyond forwarding it.
+//! Bridges of a host, and the ways in which they treat guest traffic beyond forwarding: VLANs, multicast, stateful
+//! filters.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -7,22 +8,23 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Bridge {
-    /// Its name.
+    /// Name of the bridge.
     #[schemars(example = &"br0")]
     pub name: String,
-    /// Whose bridge it is.
+    /// Implementation of the bridge.
     #[schemars(example = &"linux")]
     pub kind: BridgeKind,
-    /// Whether it keeps VLANs apart (vlan_filtering of a Linux bridge; Open vSwitch always does).
+    /// True if the bridge separates VLANs (vlan_filtering of a Linux bridge; Open vSwitch always does).
     #[schemars(example = false)]
     pub vlan_aware: bool,
-    /// Whether it sends multicast only to ports that asked for it (IGMP and MLD snooping).
+    /// True if the bridge sends multicast only to ports that asked for it (IGMP and MLD snooping).
     #[schemars(example = true)]
     pub multicast_snooping: bool,
-    /// Whether it asks for members itself, so that a guest that has just arrived is asked too.
+    /// True if the bridge sends IGMP and MLD queries itself (querier), so that a guest that has just arrived is asked
+    /// for its groups.
     #[schemars(example = false)]
     pub multicast_querier: bool,
-    /// Time between two such queries.
+    /// Time between two general queries of the bridge's own querier.
     #[schemars(example = 125.0)]
     pub multicast_query_interval_seconds: f64,
 }
@@ -31,26 +33,27 @@ pub struct Bridge {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum BridgeKind {
-    /// The kernel's own.
+    /// Bridge of the Linux kernel.
     Linux,
-    /// A bridge of Open vSwitch.
+    /// Bridge of Open vSwitch.
     OpenVswitch,
 }
 
-/// A rule of a host's packet filter that heeds or changes the state of connections, where bridged traffic passes it.
+/// Chain of a host's packet filter (nftables) that bridged traffic passes and that matches or changes connection
+/// tracking state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct StatefulFilter {
-    /// Family of its table, as nft names them: bridge, inet, ip or ip6.
+    /// Family of the table, as nft names them: bridge, inet, ip or ip6.
     #[schemars(example = &"bridge")]
     pub family: String,
-    /// Its table.
+    /// Name of the table.
     #[schemars(example = &"filter")]
     pub table: String,
-    /// Its chain.
+    /// Name of the chain.
     #[schemars(example = &"FORWARD")]
     pub chain: String,
-    /// Rules of the chain that do.
+    /// Number of rules in the chain that match or change connection tracking state.
     #[schemars(example = 2)]
     pub rules: u64,
 }

@@ -1,29 +1,29 @@
-//! Certificates that a host shows, or would show, to the other.
+//! TLS certificates of the hosts, as libvirt and QEMU use them between source and destination.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{End, Fact};
+use super::{Fact, HostRole};
 
 /// One X.509 certificate under /etc/pki of a host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Certificate {
-    /// The host that has it.
+    /// Host on which the certificate lies.
     #[schemars(example = &"destination")]
-    pub end: End,
-    /// Its file there.
+    pub end: HostRole,
+    /// Path of the certificate's file on that host.
     #[schemars(example = &"/etc/pki/libvirt/servercert.pem")]
     pub file: String,
-    /// What it is for.
+    /// Role of the certificate in libvirt or QEMU.
     #[schemars(example = &"libvirt-server")]
     pub purpose: CertificateUse,
-    /// Whether this move speaks TLS with it: libvirt's own where the host's URI says so, QEMU's where the migration is
-    /// encrypted.
+    /// True if this move uses the certificate: libvirt's where the host's URI asks for TLS, QEMU's where the migration
+    /// is encrypted.
     #[schemars(example = true)]
     pub used: bool,
-    /// Whom it names, as an RFC 4514 text.
+    /// Subject of the certificate, as an RFC 4514 text.
     #[schemars(example = &"CN=hv2.example.org")]
     pub subject: String,
     /// First moment of its validity.
@@ -35,32 +35,33 @@ pub struct Certificate {
     /// DNS names and addresses that it is for (subjectAltName; the common name where it has none).
     #[schemars(example = vec!["hv2.example.org", "10.77.1.2"])]
     pub names: Vec<String>,
-    /// The name under which the other side looks for its holder, where it is one of a server that TLS is spoken to.
+    /// Name that the other side verifies; absent where the certificate is not of a server that the move connects to by
+    /// TLS.
     #[schemars(example = &"hv2.example.org")]
     pub wanted_name: Option<String>,
-    /// Whether that name is among its names; absent where no name is looked for.
+    /// True if the certificate contains that name; absent where no name is verified.
     #[schemars(example = true)]
     pub name_matches: Option<bool>,
-    /// Whether it names the certificate authority that lies beside it as its issuer, by name and key id; the signature
-    /// itself is not checked.
+    /// True if the certificate names the certificate authority in the same place as its issuer, by name and key id. The
+    /// signature is not verified.
     #[schemars(example = true)]
     pub issued_by_ca: Fact<bool>,
 }
 
-/// What a certificate is for. libvirt and QEMU look for each in a fixed place.
+/// Role of a certificate. libvirt and QEMU look for each role in a fixed place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum CertificateUse {
-    /// The authority that libvirt trusts.
+    /// Certificate authority that libvirt trusts.
     LibvirtCa,
-    /// libvirtd's own.
+    /// Server certificate of libvirtd.
     LibvirtServer,
-    /// What this host shows as a client of another libvirtd.
+    /// Certificate of this host as a client of another libvirtd.
     LibvirtClient,
-    /// The authority that QEMU trusts.
+    /// Certificate authority that QEMU trusts.
     QemuCa,
-    /// QEMU's own where it receives a migration.
+    /// Certificate of QEMU as the receiver of a migration.
     QemuServer,
-    /// QEMU's own where it sends one.
+    /// Certificate of QEMU as the sender of a migration.
     QemuClient,
 }

@@ -1,35 +1,35 @@
-//! The change: what the operator wants of this move.
+//! The change: limits, QEMU settings and time window that the operator sets for this move.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What was asked for. Given by the operator, so always known.
+/// Limits and settings of the move. Given by the operator, so always known.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct Change {
-    /// Id of the change in the operator's own books; absent for a check that belongs to none.
+    /// Id of the change in the operator's change management; absent for a check without a change.
     #[schemars(example = &"CHG-2041")]
     pub id: Option<String>,
-    /// Longest silence of the guest that the operator accepts.
+    /// Longest blackout (silence of the guest) that the operator accepts.
     #[schemars(example = 0.3)]
     pub longest_blackout_seconds: f64,
     /// Longest duration of the whole migration that the operator accepts; absent for no limit.
     #[schemars(example = 600.0)]
     pub deadline_seconds: Option<f64>,
-    /// Limit set on the migration traffic; absent for none.
+    /// Bandwidth limit for the migration traffic; absent for none.
     #[schemars(example = 125_000_000_u64)]
     pub bandwidth_limit_bytes_per_second: Option<u64>,
-    /// How QEMU is to be set up for it, beside the downtime limit, which the forecast chooses.
+    /// Migration capabilities that QEMU may use. The forecast chooses the downtime limit.
     pub settings: MigrationSettings,
-    /// Whether this move tries out a pair of hypervisor versions, on a VM that may be lost.
+    /// True if this move rehearses a pair of hypervisor versions with a VM that may be lost.
     #[schemars(example = false)]
     pub rehearsal: bool,
-    /// Start of the time in which the move may run; absent for any time.
+    /// Start of the time window in which the move may run; absent for any time.
     #[schemars(example = &"2026-11-24T01:00:00Z")]
     pub window_start: Option<Timestamp>,
-    /// End of the time in which the move may run; absent for any time.
+    /// End of the time window in which the move may run; absent for any time.
     #[schemars(example = &"2026-11-24T05:00:00Z")]
     pub window_end: Option<Timestamp>,
 }
@@ -49,15 +49,15 @@ impl Default for Change {
     }
 }
 
-/// Capabilities of QEMU's migration that the operator allows.
+/// Migration capabilities of QEMU that the operator allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct MigrationSettings {
-    /// Slow the guest's vCPUs down where it dirties memory too fast (auto-converge).
+    /// Throttle the guest's vCPUs when the guest dirties memory too fast (auto-converge).
     #[schemars(example = false)]
     pub auto_converge: bool,
-    /// Send differences of pages sent before, with a cache of this size (XBZRLE); absent for whole pages.
+    /// Send differences to pages sent before, with a cache of this size (XBZRLE); absent for whole pages.
     #[schemars(example = 67_108_864_u64)]
     pub xbzrle_cache_bytes: Option<u64>,
     /// Send memory over this many connections (multifd); absent for one.

@@ -1,35 +1,35 @@
-//! By what means facts are learnt, so that a rule's author sees what a site must open for it.
+//! Methods by which facts are collected, so that the author of a rule sees what a site must allow for the rule to work.
 
 use serde::{Deserialize, Serialize};
 
-/// A way to learn a fact. Fields of the fact types name theirs in their schema, under [`Means::KEYWORD`]; what names
-/// none is learnt as the group around it is.
+/// Method by which a fact is collected. Fields of the fact types name theirs in their schema, under
+/// [`CollectionMethod::KEYWORD`]; a field that names none has the methods of the group that contains it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Means {
-    /// The guest agent, where it may read files.
+pub enum CollectionMethod {
+    /// Guest agent that may read files.
     Agent,
-    /// The guest agent, where it may also run programs (guest-exec).
+    /// Guest agent that may also run programs (guest-exec).
     AgentExec,
-    /// The probe in the guest, over ssh.
+    /// Guest probe over ssh.
     Ssh,
-    /// The command that vmgate.yaml names for the guest.
+    /// Guest probe through the command that vmgate.yaml names for the guest.
     Exec,
     /// libvirt on the host.
     Libvirt,
-    /// The probe on the host.
+    /// Host probe.
     HostProbe,
 }
 
-impl Means {
-    /// The keyword in the JSON Schema of a field.
+impl CollectionMethod {
+    /// Keyword that holds the methods in the JSON Schema of a field.
     pub const KEYWORD: &'static str = "x-learnt-by";
-    /// What every way into a guest gives.
+    /// Methods for facts that need only files of the guest.
     pub const GUEST: [Self; 3] = [Self::Agent, Self::Ssh, Self::Exec];
-    /// What takes programs that run in the guest.
+    /// Methods for facts that need a program run in the guest.
     pub const GUEST_PROGRAMS: [Self; 3] = [Self::AgentExec, Self::Ssh, Self::Exec];
 
-    /// In words.
+    /// Name of the method in words.
     pub fn words(self) -> &'static str {
         match self {
             Self::Agent => "guest agent",

@@ -1,32 +1,32 @@
-//! What decides how long a connection survives silence: timers, options of the socket, SCTP associations.
+//! Timers and socket options that decide how long a TCP connection or SCTP association survives silence.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Fact;
 
-/// Where the figures of a TCP connection come from.
+/// Source of the figures of a TCP connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum TcpEvidence {
-    /// The kernel's socket monitoring interface (sock_diag(7)), exact to the microsecond.
+    /// Socket monitoring interface of the kernel (sock_diag(7)), exact to the microsecond.
     InetDiag,
     /// /proc/net/tcp and tcp6: in hundredths of a second, rounded down.
     #[default]
     Proc,
 }
 
-/// The timer that a connection has running (net/ipv4/inet_diag.c, idiag_timer).
+/// Running timer of a connection (net/ipv4/inet_diag.c, idiag_timer).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum TcpTimer {
-    /// None: nothing is in flight and keepalive is off.
+    /// No timer: nothing is in flight and keepalive is off.
     Off,
     /// Retransmission, loss probe or reordering.
     Retransmission,
     /// Keepalive, or the end of a closed connection.
     Keepalive,
-    /// A probe of a window that the peer has closed.
+    /// Probe of a window that the peer has closed (zero window probe).
     ZeroWindowProbe,
 }
 
@@ -45,7 +45,7 @@ pub struct KeepAlive {
     pub probes: i64,
 }
 
-/// What ends a silent connection.
+/// Mechanism that ends a silent connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum DecidedBy {
@@ -67,12 +67,12 @@ pub enum DecidedBy {
     None,
 }
 
-/// SCTP of the guest.
+/// SCTP in the guest.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct Sctp {
-    /// Associations; empty where the kernel has SCTP and nobody uses it, or has none.
+    /// Associations; empty where none is open or the kernel has no SCTP.
     pub associations: Fact<Vec<SctpAssociation>>,
 }
 
@@ -86,10 +86,10 @@ pub struct SctpAssociation {
     /// Addresses and port of the peer, the one in use first.
     #[schemars(example = &"10.0.0.7,10.1.0.7:36412")]
     pub remote: String,
-    /// Retransmissions in a row after which one path is given up (net.sctp.path_max_retrans).
+    /// Consecutive retransmissions after which one path is given up (net.sctp.path_max_retrans).
     #[schemars(example = 5)]
     pub path_max_retrans: Fact<i64>,
-    /// Retransmission time-out of the path in use.
+    /// Retransmission time-out (RTO) of the path in use.
     #[schemars(example = 1.0)]
     pub rto_seconds: Fact<f64>,
     /// Least retransmission time-out (net.sctp.rto_min).
@@ -104,11 +104,11 @@ pub struct SctpAssociation {
     /// Time between heartbeats of an idle path, before the RTO is added.
     #[schemars(example = 30.0)]
     pub heartbeat_seconds: Fact<f64>,
-    /// Retransmissions in a row after which the association ends (net.sctp.association_max_retrans).
+    /// Consecutive retransmissions after which the association ends (net.sctp.association_max_retrans).
     #[schemars(example = 10)]
     pub association_max_retrans: Fact<i64>,
-    /// How long it survives silence before its path in use is given up; with a single path that is a service
-    /// failure for most users, long before the association ends.
+    /// Longest silence that the association survives before its path in use is given up. With a single path most users
+    /// have a service failure then, long before the association ends.
     #[schemars(example = 31.0)]
     pub budget_seconds: Fact<f64>,
 }

@@ -1,7 +1,6 @@
-//! A day as waivers write it: `2026-11-23` and nothing else, always UTC.
+//! Calendar day in waivers: written as `2026-11-23` only, always UTC.
 //!
-//! Elsewhere waivers have been extended by a misread month or by a local midnight; one notation and one clock
-//! leave nothing to misread.
+//! A misread month or a local midnight would extend a waiver; one notation and one clock avoid both.
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
@@ -20,17 +19,17 @@ pub struct Day(Date);
 pub struct InvalidDay(pub String);
 
 impl Day {
-    /// The day that it is in UTC at this time.
+    /// Day in UTC at this time.
     pub fn of(time: Timestamp) -> Self {
         Self(time.to_zoned(TimeZone::UTC).date())
     }
 
-    /// Days from `earlier` to this one; negative where this one is before it.
+    /// Number of days from `earlier` to this day; negative if this day is before `earlier`.
     pub fn days_after(self, earlier: Self) -> i32 {
         self.0.since(earlier.0).map_or(0, |span| span.get_days())
     }
 
-    /// This day and `days` more; the last day of the calendar where it ends before.
+    /// Adds `days` to this day, up to the last day of the calendar.
     #[must_use]
     pub fn plus(self, days: i32) -> Self {
         Self(self.0.saturating_add(days.days()))

@@ -5,39 +5,41 @@ use serde::{Deserialize, Serialize};
 
 use super::Fact;
 
-/// How long the peers of one cluster member bear its silence. Configured here and, as members of a cluster carry the
-/// same configuration, at its peers, whose clocks decide while the guest is stopped.
+/// Failure detector of one cluster member: the time of silence after which its peers declare the member dead.
+/// Configured here and, as members of a cluster carry the same configuration, at the peers, whose clocks decide while
+/// the guest is stopped.
 ///
-/// The figure counts from the last message that the peers saw. That may be one heartbeat older than the blackout, so
-/// it is to be compared with a margin: every detector here allows for at least two heartbeats.
+/// The time counts from the last message that the peers received. That message may be one heartbeat older than the
+/// blackout, so compare with a margin: every detector here allows for at least two heartbeats.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Detector {
-    /// The catalogue's id of the software.
+    /// Id of the software in the catalogue.
     #[schemars(example = &"corosync")]
     pub software: String,
-    /// Process id in the guest; absent where the processes are not known and the configuration was found in its place.
+    /// Process id in the guest; absent where the processes are not known and the configuration was found at its usual
+    /// path.
     #[schemars(example = 812)]
     pub pid: Option<u32>,
-    /// How long its peers bear silence before they declare this member dead.
+    /// Time of silence after which the peers declare this member dead.
     #[schemars(example = 3.15)]
     pub detector_seconds: Fact<f64>,
-    /// What the figure rests on.
+    /// Source of the figure.
     #[schemars(example = &"tool")]
     pub basis: DetectorBasis,
-    /// The settings with their values, where they stand and what was made of them; a vendor's default says so.
+    /// Settings with their values, their file, and the calculation from them; a vendor's default is marked as such.
     #[schemars(example = &"/etc/corosync/corosync.conf: token 2500 ms + 1 x token_coefficient 650 ms")]
     pub source: String,
 }
 
-/// What the figure of a failure detector rests on.
+/// Source of a failure detector's figure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum DetectorBasis {
-    /// The running software said it.
+    /// The running software reported the value.
     Tool,
-    /// A configuration file, the command line or the environment says it.
+    /// A configuration file, the command line or the environment sets the value.
     Configuration,
-    /// Nothing says otherwise, or what does could not be read.
+    /// Default of the vendor: nothing sets another value, or the configuration could not be read.
     VendorDefault,
 }

@@ -5,26 +5,27 @@ use serde::{Deserialize, Serialize};
 
 use super::{Fact, UdpService};
 
-/// What was seen on the VM's interfaces over a window.
+/// UDP traffic of the VM's interfaces during one observation window.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct UdpCapture {
-    /// The host's interfaces that were watched, separated by commas.
+    /// Host interfaces that were observed, separated by commas.
     #[schemars(example = &"vnet3")]
     pub interface: String,
-    /// How long they were watched.
+    /// Length of the observation.
     #[schemars(example = 10.0)]
     pub window_seconds: f64,
-    /// Who counted.
+    /// Method that counted the packets.
     #[schemars(example = &"kernel-counted")]
     pub method: CaptureMethod,
-    /// Ethernet frames of whatever protocol that crossed the interfaces. None at all: is this where its traffic goes?
+    /// Ethernet frames of any protocol that crossed the interfaces. Zero suggests that the VM's traffic takes another
+    /// interface.
     #[schemars(example = 48_211)]
     pub frames: Fact<u64>,
-    /// Packets that were lost to the capture.
+    /// Packets that the capture lost.
     #[schemars(example = 0)]
     pub drops: u64,
-    /// Nothing was missed: a flow that is not in the list did not exist in the window.
+    /// True if nothing was missed: a flow that is not in the list did not exist in the window.
     #[schemars(example = true)]
     pub complete: bool,
     /// What was missed, in words; empty where it is complete.
@@ -34,17 +35,17 @@ pub struct UdpCapture {
     pub flows: Vec<UdpFlow>,
 }
 
-/// One UDP flow between the guest and somebody else.
+/// One UDP flow between the guest and a peer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct UdpFlow {
-    /// Address and port at the guest; for what is sent to a group or broadcast, that address.
+    /// Address and port at the guest; for datagrams sent to a multicast group or to broadcast, that address.
     #[schemars(example = &"10.0.0.5:514")]
     pub local: String,
     /// Address and port of the peer.
     #[schemars(example = &"10.0.0.9:40112")]
     pub remote: String,
-    /// Who sends.
+    /// Direction in which datagrams flow.
     #[schemars(example = &"to-guest")]
     pub direction: FlowDirection,
     /// IP packets a second over the window, both directions; every fragment is one.
@@ -59,7 +60,7 @@ pub struct UdpFlow {
     /// Bytes of IP packets in the window, both directions.
     #[schemars(example = 237_500)]
     pub bytes: u64,
-    /// The multicast group that datagrams are sent to; absent for unicast and broadcast.
+    /// Multicast group that the datagrams are sent to; absent for unicast and broadcast.
     #[schemars(example = &"239.192.0.1")]
     pub multicast_group: Option<String>,
     /// VLAN id of the outer tag; absent where the guest sends and receives untagged.
@@ -68,7 +69,7 @@ pub struct UdpFlow {
     /// VLAN id of the second tag (802.1ad); absent where there is none.
     #[schemars(example = 20)]
     pub inner_vlan: Option<u16>,
-    /// The service, by the catalogue's ports; absent where the catalogue does not know it.
+    /// UDP service that the catalogue recognises by its ports; absent where the catalogue does not know the ports.
     pub service: Fact<Option<UdpService>>,
 }
 
@@ -76,35 +77,35 @@ pub struct UdpFlow {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct MulticastGroup {
-    /// The group.
+    /// Address of the group.
     #[schemars(example = &"239.192.0.1")]
     pub address: String,
-    /// The guest's interface.
+    /// Interface of the guest.
     #[schemars(example = &"eth0")]
     pub interface: String,
-    /// Whether it stays on the link (224.0.0.0/24, ff02::/16): switches deliver such groups to everybody.
+    /// True if the group stays on the link (224.0.0.0/24, ff02::/16): switches deliver such groups to all ports.
     #[schemars(example = false)]
     pub link_local: bool,
 }
 
-/// Who sends in a flow.
+/// Direction of a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum FlowDirection {
-    /// Only the guest.
+    /// Only the guest sends.
     FromGuest,
-    /// Only the peer.
+    /// Only the peer sends.
     ToGuest,
-    /// Both.
+    /// Both send.
     Both,
 }
 
-/// Who counted the packets.
+/// Method of a packet count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum CaptureMethod {
-    /// The kernel, for every packet.
+    /// Counters in the kernel (BPF), for every packet.
     KernelCounted,
-    /// vmgate, from the headers of packets that it captured; busy interfaces may lose some.
+    /// Count by vmgate from captured packet headers; on busy interfaces some packets may be lost.
     Captured,
 }

@@ -1,79 +1,79 @@
-//! What is inside the guest: kernel settings, sockets, processes and the software recognised from them.
+//! Facts from inside the guest: kernel settings, sockets, processes and the software recognised from them.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    DecidedBy, Detector, Fact, GuestClock, GuestMemory, KeepAlive, KernelBypass, Means, MulticastGroup, Sctp,
-    TcpEvidence, TcpTimer, UdpCapture, Unknown,
+    CollectionMethod, DecidedBy, Detector, Fact, GuestClock, GuestMemory, KeepAlive, KernelBypass,
+    MulticastGroup, Sctp, TcpEvidence, TcpTimer, UdpCapture, Unknown,
 };
 
-/// The guest, seen from inside.
+/// The guest as seen from inside.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct Guest {
-    /// The guest's own host name.
-    #[schemars(extend("x-learnt-by" = Means::GUEST))]
+    /// Host name of the guest.
+    #[schemars(extend("x-learnt-by" = CollectionMethod::GUEST))]
     #[schemars(example = &"web1")]
     pub hostname: Fact<String>,
-    /// The operating system, as it calls itself. Of Windows nothing else but its name, its release and its addresses is
-    /// known.
-    #[schemars(extend("x-learnt-by" = Means::GUEST))]
+    /// Operating system of the guest, as the system itself reports it. Of a Windows guest only name, release and
+    /// addresses are known.
+    #[schemars(extend("x-learnt-by" = CollectionMethod::GUEST))]
     #[schemars(example = &"Debian GNU/Linux 12 (bookworm)")]
     pub os: Fact<String>,
     /// Addresses of its interfaces, none of the loopback.
-    #[schemars(extend("x-learnt-by" = Means::GUEST))]
+    #[schemars(extend("x-learnt-by" = CollectionMethod::GUEST))]
     #[schemars(example = vec!["10.0.0.5"])]
     pub addresses: Fact<Vec<String>>,
     /// Kernel release, as `uname -r` prints it.
-    #[schemars(extend("x-learnt-by" = Means::GUEST))]
+    #[schemars(extend("x-learnt-by" = CollectionMethod::GUEST))]
     #[schemars(example = &"6.1.0-32-cloud-amd64")]
     pub kernel_release: Fact<String>,
     /// Kernel settings that decide how long connections survive silence.
-    #[schemars(extend("x-learnt-by" = Means::GUEST))]
+    #[schemars(extend("x-learnt-by" = CollectionMethod::GUEST))]
     pub sysctl: Fact<Sysctl>,
     /// TCP sockets. The kernel's own timers (inet-diag) by ssh and exec only.
-    #[schemars(extend("x-learnt-by" = Means::GUEST))]
+    #[schemars(extend("x-learnt-by" = CollectionMethod::GUEST))]
     pub tcp: Fact<Tcp>,
     /// SCTP associations.
-    #[schemars(extend("x-learnt-by" = Means::GUEST))]
+    #[schemars(extend("x-learnt-by" = CollectionMethod::GUEST))]
     pub sctp: Fact<Sctp>,
     /// UDP sockets and flows.
-    #[schemars(extend("x-learnt-by" = Means::GUEST))]
+    #[schemars(extend("x-learnt-by" = CollectionMethod::GUEST))]
     pub udp: Fact<Udp>,
-    /// Multicast groups that it has joined, on whatever interface but the loopback.
-    #[schemars(extend("x-learnt-by" = Means::GUEST))]
+    /// Multicast groups that the guest has joined on any interface except loopback.
+    #[schemars(extend("x-learnt-by" = CollectionMethod::GUEST))]
     pub multicast_groups: Fact<Vec<MulticastGroup>>,
     /// IPv4 neighbours whose hardware address is known.
-    #[schemars(extend("x-learnt-by" = Means::GUEST))]
+    #[schemars(extend("x-learnt-by" = CollectionMethod::GUEST))]
     pub neighbours: Fact<Vec<Neighbour>>,
-    /// Processes.
-    #[schemars(extend("x-learnt-by" = Means::GUEST_PROGRAMS))]
+    /// Processes of the guest.
+    #[schemars(extend("x-learnt-by" = CollectionMethod::GUEST_PROGRAMS))]
     pub processes: Fact<Vec<Process>>,
-    /// The processes that dirty most memory, at most ten, the busiest first. Only with `--attribute`; by exec where the
-    /// command says so.
-    #[schemars(extend("x-learnt-by" = [Means::Ssh, Means::Exec]))]
+    /// Processes that dirty most memory, at most ten, the busiest first. Collected only with `--attribute`; over exec
+    /// only if the configured command supports it.
+    #[schemars(extend("x-learnt-by" = [CollectionMethod::Ssh, CollectionMethod::Exec]))]
     pub dirty_writers: Fact<Vec<DirtyWriter>>,
     /// Software that synchronises memory with other servers, recognised from the catalogue.
-    #[schemars(extend("x-learnt-by" = Means::GUEST_PROGRAMS))]
+    #[schemars(extend("x-learnt-by" = CollectionMethod::GUEST_PROGRAMS))]
     pub memory_sync: Fact<Vec<MemorySync>>,
-    /// Failure detectors as configured in the guest, one for each process, whether or not a rule's catalogue knows it.
-    #[schemars(extend("x-learnt-by" = Means::GUEST_PROGRAMS))]
+    /// Failure detectors as configured in the guest, one for each process, also of software that is in no catalogue.
+    #[schemars(extend("x-learnt-by" = CollectionMethod::GUEST_PROGRAMS))]
     pub detectors: Fact<Vec<Detector>>,
-    /// Memory: how much is left, locked, shared, and being allocated now.
-    #[schemars(extend("x-learnt-by" = Means::GUEST))]
+    /// Memory of the guest: available, locked, shared, and allocation activity at present.
+    #[schemars(extend("x-learnt-by" = CollectionMethod::GUEST))]
     pub memory: Fact<GuestMemory>,
-    /// Devices and programs that go past the kernel.
-    #[schemars(extend("x-learnt-by" = Means::GUEST_PROGRAMS))]
+    /// Devices and programs that bypass the guest's kernel.
+    #[schemars(extend("x-learnt-by" = CollectionMethod::GUEST_PROGRAMS))]
     pub kernel_bypass: Fact<KernelBypass>,
-    /// The clock.
-    #[schemars(extend("x-learnt-by" = Means::GUEST))]
+    /// Clock source and time synchronisation of the guest.
+    #[schemars(extend("x-learnt-by" = CollectionMethod::GUEST))]
     pub clock: Fact<GuestClock>,
 }
 
 impl Guest {
-    /// A guest of which nothing is known, for one reason.
+    /// A guest with every fact unknown for the same reason.
     pub fn unknown(why: &Unknown) -> Self {
         Self {
             hostname: Fact::Unknown(why.clone()),
@@ -118,10 +118,11 @@ pub struct Sysctl {
     /// kernels without it.
     #[schemars(example = 4)]
     pub tcp_syn_linear_timeouts: Fact<Option<i64>>,
-    /// Retransmissions of what a closed socket still has to send (net.ipv4.tcp_orphan_retries); 0 stands for 8.
+    /// Retransmissions for a closed socket that still has data to send (net.ipv4.tcp_orphan_retries); 0 stands for 8.
     #[schemars(example = 0)]
     pub tcp_orphan_retries: Fact<i64>,
-    /// Loss probes: 3 or 4 for on (net.ipv4.tcp_early_retrans). They delay the first retransmission by one RTO.
+    /// Tail loss probes: 3 or 4 for on (net.ipv4.tcp_early_retrans). A probe delays the first retransmission by one
+    /// RTO.
     #[schemars(example = 3)]
     pub tcp_early_retrans: Fact<i64>,
     /// Least retransmission time-out (net.ipv4.tcp_rto_min_us, Linux 6.11); absent in kernels without it: 0.2 s.
@@ -150,32 +151,32 @@ pub struct Tcp {
     pub connections: Fact<Vec<TcpConnection>>,
     /// Sockets that wait for connections.
     pub listeners: Fact<Vec<Listener>>,
-    /// VMs on either host that are the other end of a connection, by their own guest agents. Only with `--ask-peers`;
-    /// found by the guest's IPv4 neighbours.
+    /// VMs on either host that are the other end of a connection, as their own guest agents report. Collected only with
+    /// `--ask-peers`; found through the guest's IPv4 neighbours.
     pub peers: Fact<Vec<TcpPeer>>,
 }
 
-/// The VM at the other end of connections.
+/// VM at the other end of TCP connections of the guest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct TcpPeer {
-    /// Its name.
+    /// Name of the VM.
     #[schemars(example = &"db1")]
     pub vm: String,
-    /// Its kernel's settings.
+    /// Kernel settings of that VM.
     pub sysctl: Fact<Sysctl>,
-    /// Its ends of the common connections.
+    /// Ends of the common connections at that VM.
     pub connections: Fact<Vec<TcpConnection>>,
 }
 
-/// A neighbour of the guest on one of its links.
+/// Entry of the guest's neighbour table (ARP).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Neighbour {
-    /// Its address.
+    /// IPv4 address of the neighbour.
     #[schemars(example = &"10.0.0.7")]
     pub address: String,
-    /// Its hardware address.
+    /// Hardware (MAC) address of the neighbour.
     #[schemars(example = &"52:54:00:aa:bb:cc")]
     pub mac: String,
 }
@@ -196,23 +197,24 @@ pub struct TcpConnection {
     /// Retransmissions of the oldest unacknowledged data so far.
     #[schemars(example = 0)]
     pub retransmits: i64,
-    /// The longest silence that this end certainly survives: up to its last retransmission before it gives up
-    /// (Linux net/ipv4/tcp_timer.c). Its data is taken to be lost and the next to be sent as the silence begins.
+    /// Longest silence that this end certainly survives: up to its last retransmission before it gives up (Linux
+    /// net/ipv4/tcp_timer.c). Assumes that data sent at the start of the silence is lost.
     #[schemars(example = 462.4)]
     pub budget_seconds: Fact<f64>,
-    /// The time that the kernel's settings allow, counted from the first retransmission.
+    /// Time-out that the kernel's settings allow, counted from the first retransmission.
     #[schemars(example = 924.6)]
     #[serde(default)]
     pub gives_up_after_seconds: Fact<f64>,
-    /// When the connection ends: at the first firing of its timer at or after that, counted from the send.
+    /// End of the connection, counted from the lost send: the first retransmission timer at or after
+    /// gives_up_after_seconds.
     #[schemars(example = 940.1)]
     #[serde(default)]
     pub actual_end_seconds: Fact<f64>,
-    /// What ends it.
+    /// Mechanism that ends the connection.
     #[schemars(example = &"retries2")]
     #[serde(default)]
     pub decided_by: Fact<DecidedBy>,
-    /// The retransmission time-out in force, backed off where it is.
+    /// Retransmission time-out (RTO) in force, including exponential backoff.
     #[schemars(example = 0.204)]
     #[serde(default)]
     pub rto_seconds: Fact<f64>,
@@ -220,15 +222,15 @@ pub struct TcpConnection {
     #[schemars(example = 0.05)]
     #[serde(default)]
     pub rto_min_seconds: Fact<Option<f64>>,
-    /// How many times the retransmission time-out has been doubled.
+    /// Number of times that the retransmission time-out has been doubled.
     #[schemars(example = 0)]
     #[serde(default)]
     pub backoff: Fact<i64>,
-    /// Whether data waits for an acknowledgement or to be sent.
+    /// True if data waits for an acknowledgement or to be sent.
     #[schemars(example = true)]
     #[serde(default)]
     pub unacknowledged: Fact<bool>,
-    /// The timer that runs.
+    /// Running timer of the connection.
     #[schemars(example = &"retransmission")]
     #[serde(default)]
     pub timer: Fact<TcpTimer>,
@@ -239,22 +241,22 @@ pub struct TcpConnection {
     /// Keepalive of the socket; absent where it is off.
     #[serde(default)]
     pub keepalive: Fact<Option<KeepAlive>>,
-    /// The budget of the other end, whose timers run through the blackout; absent where the peer is no VM that was
-    /// asked (guest.tcp.peers).
+    /// Budget of the other end, whose timers run through the blackout; absent where the peer is no VM that was asked
+    /// (guest.tcp.peers).
     #[schemars(example = 462.4)]
     #[serde(default)]
     pub peer_budget_seconds: Fact<Option<f64>>,
-    /// Where these figures come from.
+    /// Source of these figures.
     #[schemars(example = &"inet-diag")]
     #[serde(default)]
     pub evidence: TcpEvidence,
     /// Name of the process that owns the socket; absent where the kernel holds it.
-    #[schemars(example = &"postgres", extend("x-learnt-by" = Means::GUEST_PROGRAMS))]
+    #[schemars(example = &"postgres", extend("x-learnt-by" = CollectionMethod::GUEST_PROGRAMS))]
     pub owner: Fact<Option<String>>,
 }
 
 impl TcpConnection {
-    /// A connection of which nothing more is known.
+    /// A connection with every other fact unknown.
     pub fn new(local: impl Into<String>, remote: impl Into<String>, state: TcpState) -> Self {
         Self {
             local: local.into(),
@@ -283,11 +285,11 @@ impl TcpConnection {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum TcpState {
-    /// Both ends agree.
+    /// Open at both ends.
     Established,
-    /// A SYN was sent.
+    /// Being opened by this end: a SYN was sent.
     SynSent,
-    /// A SYN came and a SYN-ACK was sent.
+    /// Being opened by the peer: a SYN came and a SYN-ACK was sent.
     SynReceived,
     /// One of the closing states that still waits for the peer.
     Closing,
@@ -297,14 +299,14 @@ pub enum TcpState {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Listener {
-    /// Address and port it is bound to.
+    /// Address and port that the socket is bound to.
     #[schemars(example = &"0.0.0.0:22")]
     pub local: String,
-    /// The port.
+    /// Local port.
     #[schemars(example = 22)]
     pub port: u16,
-    /// Name of the process that owns it; absent where the kernel holds it.
-    #[schemars(example = &"sshd", extend("x-learnt-by" = Means::GUEST_PROGRAMS))]
+    /// Name of the process that owns the socket; absent where the kernel holds it.
+    #[schemars(example = &"sshd", extend("x-learnt-by" = CollectionMethod::GUEST_PROGRAMS))]
     pub owner: Fact<Option<String>>,
 }
 
@@ -313,10 +315,10 @@ pub struct Listener {
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct Udp {
-    /// Every socket of both families; none bound to loopback.
+    /// UDP sockets of IPv4 and IPv6, without those bound to loopback.
     pub sockets: Fact<Vec<UdpSocket>>,
-    /// What really flows, counted on the host's side of the VM's interfaces, whatever the guest allows.
-    #[schemars(extend("x-learnt-by" = [Means::HostProbe]))]
+    /// UDP traffic as counted on the host's side of the VM's interfaces, independent of the guest.
+    #[schemars(extend("x-learnt-by" = [CollectionMethod::HostProbe]))]
     pub flows: Fact<UdpCapture>,
 }
 
@@ -333,54 +335,56 @@ pub struct UdpSocket {
     /// Address and port of the peer; absent where the socket is not connected to one.
     #[schemars(example = &"10.0.0.9:514")]
     pub remote: Option<String>,
-    /// Datagrams the kernel dropped because the socket's buffer was full.
+    /// Datagrams that the kernel dropped because the socket's buffer was full.
     #[schemars(example = 0)]
     pub drops: i64,
-    /// Name of the process that owns it; absent where the kernel holds it.
-    #[schemars(example = &"corosync", extend("x-learnt-by" = Means::GUEST_PROGRAMS))]
+    /// Name of the process that owns the socket; absent where the kernel holds it.
+    #[schemars(example = &"corosync", extend("x-learnt-by" = CollectionMethod::GUEST_PROGRAMS))]
     pub owner: Fact<Option<String>>,
-    /// The service, by the catalogue's ports and process names; absent where the catalogue does not know it.
+    /// UDP service that the catalogue recognises by ports and process names; absent where the catalogue does not know
+    /// it.
     pub service: Fact<Option<UdpService>>,
 }
 
-/// What the catalogue knows of a UDP service.
+/// UDP service as the catalogue describes it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct UdpService {
-    /// The catalogue's id of it.
+    /// Id of the entry in the catalogue.
     #[schemars(example = &"syslog")]
     pub id: String,
-    /// What becomes of datagrams lost in the blackout.
+    /// Consequence of datagrams lost in the blackout.
     #[schemars(example = &"lost")]
     pub loss: LossTolerance,
-    /// Why, in one sentence.
+    /// Explanation in one sentence.
     #[schemars(example = &"syslog over UDP never repeats a message")]
     pub why: String,
 }
 
-/// What a service does about datagrams that were lost.
+/// Reaction of a service to lost datagrams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum LossTolerance {
-    /// The protocol repeats or does not need them: nothing is lost that matters.
+    /// The protocol repeats lost datagrams or does not need them: the loss does not matter.
     Repeats,
-    /// They are gone, and a person or a counter may notice.
+    /// Lost datagrams stay lost, and a user or a counter may notice.
     Lost,
-    /// A failure detector counts them: silence has consequences beyond the packets.
+    /// A failure detector counts missing datagrams: silence has consequences beyond the lost packets.
     Detector,
 }
 
-/// A process that dirties memory, by the kernel's soft-dirty bits.
+/// Process that dirties memory, by the kernel's soft-dirty bits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct DirtyWriter {
     /// Process id in the guest.
     #[schemars(example = 812)]
     pub pid: u32,
-    /// The kernel's name of it.
+    /// Name of the process in the kernel (comm).
     #[schemars(example = &"postgres")]
     pub name: String,
-    /// Memory that it wrote to in the window, each page once, by the window's length. A huge page counts whole.
+    /// Memory that the process wrote to in the window, each page counted once, divided by the window's length. A huge
+    /// page counts whole.
     #[schemars(example = 52_428_800_u64)]
     pub dirty_bytes_per_second: u64,
 }
@@ -392,7 +396,7 @@ pub struct Process {
     /// Process id in the guest.
     #[schemars(example = 812)]
     pub pid: u32,
-    /// The kernel's name of it, at most 15 characters.
+    /// Name of the process in the kernel (comm), at most 15 characters.
     #[schemars(example = &"corosync")]
     pub name: String,
     /// Command line with secrets replaced; empty for kernel threads.
@@ -410,22 +414,22 @@ pub struct Process {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct MemorySync {
-    /// The catalogue's id of it.
+    /// Id of the entry in the catalogue.
     #[schemars(example = &"corosync")]
     pub id: String,
-    /// Its name for people.
+    /// Name of the software for display.
     #[schemars(example = &"Corosync")]
     pub title: String,
-    /// The process it was recognised by.
+    /// Process by which the software was recognised.
     #[schemars(example = &"corosync (pid 812)")]
     pub seen: String,
-    /// How long its peers bear silence before they declare this member dead.
+    /// Time of silence after which the peers declare this member dead.
     #[schemars(example = 3.0)]
     pub detector_seconds: Fact<f64>,
-    /// Where that figure comes from: a configuration file, or the vendor's default.
+    /// Source of that figure: a configuration file, or the vendor's default.
     #[schemars(example = &"vendor default (corosync.conf(5) token)")]
     pub detector_source: String,
-    /// What stops it for the time of the move and starts it again.
+    /// Commands that stop the software for the time of the move and start it again.
     #[schemars(example = &"systemctl stop corosync")]
     pub stop: String,
 }

@@ -1,4 +1,4 @@
-//! What memory a host has, by kind and node, and what is promised of it already.
+//! Memory of a host: ordinary pages, huge pages, NUMA nodes, and the claims of VMs on them.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct HostMemory {
-    /// All of it.
+    /// Total memory.
     #[schemars(example = 274_877_906_944_u64)]
     pub total_bytes: u64,
-    /// What can be used without swapping (MemAvailable of /proc/meminfo; libvirt's free and cached where there is no probe).
+    /// Memory that can be used without swapping (MemAvailable of /proc/meminfo; without a host probe, libvirt's free
+    /// plus cached).
     #[schemars(example = 64_424_509_440_u64)]
     pub available_bytes: u64,
 }
@@ -22,7 +23,7 @@ pub struct HugePages {
     /// Size of one page.
     #[schemars(example = 2_097_152_u64)]
     pub page_bytes: u64,
-    /// Pages not in use.
+    /// Number of pages that are not in use.
     #[schemars(example = 1024)]
     pub free: u64,
 }
@@ -31,50 +32,51 @@ pub struct HugePages {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct NumaNode {
-    /// Its number, as `numatune` names it.
+    /// Number of the node, as `numatune` names it.
     #[schemars(example = 0)]
     pub id: u32,
-    /// All of its memory.
+    /// Total memory of the node.
     #[schemars(example = 137_438_953_472_u64)]
     pub total_bytes: u64,
-    /// Memory that is free there, or holds clean file pages that can be dropped.
+    /// Memory of the node that is free, or holds clean file pages that can be dropped.
     #[schemars(example = 68_719_476_736_u64)]
     pub available_bytes: u64,
     /// CPUs of the node that are online.
     #[schemars(example = vec![0, 1, 2, 3])]
     pub cpus: Vec<u32>,
-    /// Huge pages of the node, one entry a size.
+    /// Huge pages of the node, one entry for each page size.
     pub huge_pages: Vec<HugePages>,
 }
 
-/// What the VMs of a host may still ask of it, and the VMs that are on their way to it.
+/// Memory that the VMs of a host may still claim, and the claims of VMs on their way to the host.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
-pub struct Claims {
-    /// Most memory that all VMs running there may use together, on ordinary pages or huge ones.
+pub struct MemoryClaims {
+    /// Maximum memory of all VMs that run on the host, on ordinary or huge pages.
     #[schemars(example = 103_079_215_104_u64)]
     pub running_bytes: u64,
-    /// Ordinary memory that VMs coming in now have yet to fill.
+    /// Ordinary memory that VMs in an incoming migration have not filled yet.
     #[schemars(example = 4_294_967_296_u64)]
     pub incoming_bytes: u64,
-    /// Ordinary memory of VMs that are planned to come before this one.
+    /// Ordinary memory of VMs that are planned to move to the host before this VM.
     #[schemars(example = 8_589_934_592_u64)]
     pub planned_bytes: u64,
-    /// Huge pages of VMs that are planned to come before this one. A QEMU that receives a VM has taken its pages at its start.
+    /// Huge pages of VMs that are planned to move to the host before this VM. VMs in an incoming migration are not
+    /// counted here: QEMU takes their pages at its start.
     pub planned_huge_pages: Vec<HugePageClaim>,
     /// Names of the VMs that come in now or are planned to.
     #[schemars(example = vec!["web2"])]
     pub vms: Vec<String>,
 }
 
-/// Huge pages of one size that are promised.
+/// Memory claimed in huge pages of one size.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct HugePageClaim {
     /// Size of one page.
     #[schemars(example = 2_097_152_u64)]
     pub page_bytes: u64,
-    /// Memory promised in such pages.
+    /// Memory claimed in pages of this size.
     #[schemars(example = 8_589_934_592_u64)]
     pub claimed_bytes: u64,
 }

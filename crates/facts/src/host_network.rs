@@ -1,22 +1,22 @@
-//! What libvirt on a host can plug a VM's interfaces into, beside bridges.
+//! libvirt networks of a host, to which VMs' interfaces can be attached.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// An active network of libvirt.
+/// Active libvirt network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct VirtualNetwork {
-    /// Its name.
+    /// Name of the network.
     #[schemars(example = &"default")]
     pub name: String,
-    /// The bridge that it plugs interfaces into; absent where it has none.
+    /// Bridge that the network attaches interfaces to; absent where the network has none.
     #[schemars(example = &"virbr0")]
     pub bridge: Option<String>,
-    /// Largest packet that it sets on its interfaces; absent where it sets none.
+    /// MTU that the network sets on interfaces; absent where the network sets none.
     #[schemars(example = 9000)]
     pub mtu_bytes: Option<u32>,
-    /// Kind of its virtual ports, such as openvswitch; absent where it has none.
+    /// Type of the network's virtual ports, such as openvswitch; absent where the network has none.
     #[schemars(example = &"openvswitch")]
     pub virtual_port: Option<String>,
     /// Names of its port groups.

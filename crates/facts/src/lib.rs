@@ -1,11 +1,12 @@
-//! What can be known about a move: typed facts, each known or unknown for a reason, and where they came from.
+//! Facts about a move: typed, each known or unknown for a stated reason, with their provenance.
 //!
-//! The types here are the one source of the facts' JSON Schema, of the names that a rule may use, and of the
-//! reference for rule authors. The unit of a number stands at the end of its name.
+//! The types here are the only source of the facts' JSON Schema, of the names that a rule may use, and of the reference
+//! for rule authors. A number's name ends with its unit.
 
 mod bridge;
 mod certificate;
 mod change;
+mod collection_method;
 mod connection;
 mod day;
 mod detector;
@@ -41,27 +42,28 @@ use serde::{Deserialize, Serialize};
 pub use bridge::{Bridge, BridgeKind, StatefulFilter};
 pub use certificate::{Certificate, CertificateUse};
 pub use change::{Change, MigrationSettings};
+pub use collection_method::CollectionMethod;
 pub use connection::{DecidedBy, KeepAlive, Sctp, SctpAssociation, TcpEvidence, TcpTimer};
 pub use day::{Day, InvalidDay};
 pub use detector::{Detector, DetectorBasis};
 pub use flow::{CaptureMethod, FlowDirection, MulticastGroup, UdpCapture, UdpFlow};
-pub use forecast::{Alternative, Forecast, ForecastMethod, Quantiles, Remaining};
+pub use forecast::{Alternative, Forecast, ForecastMethod, Quantiles, RemainingMemory};
 pub use guest::{
     DirtyWriter, Guest, Listener, LossTolerance, MemorySync, Neighbour, Process, Sysctl, Tcp, TcpConnection,
     TcpPeer, TcpState, Udp, UdpService, UdpSocket,
 };
 pub use guest_memory::{
-    Allocation, GuestClock, GuestMemory, HugePageProcess, KernelBypass, Pressure, UserSpaceDevice,
+    Allocation, GuestClock, GuestMemory, HugePageProcess, KernelBypass, MemoryPressure, UserSpaceDevice,
 };
 pub use history::{History, ObservedHour, PastMigration, VersionPair};
 pub use host::{Host, Nic, NicKind, Route};
 pub use host_guests::{HostJob, HostVm, MachineType, Tsc};
-pub use host_memory::{Claims, HostMemory, HugePageClaim, HugePages, NumaNode};
+pub use host_memory::{HostMemory, HugePageClaim, HugePages, MemoryClaims, NumaNode};
 pub use host_network::VirtualNetwork;
 pub use host_storage::{FileKind, HostFile};
 pub use link::{Bond, BondPort, Duplex, Shaper, ShaperKind};
 pub use collection_method::Means;
-pub use path::{End, MigrationTransport, Path, PathNic, PathRoute};
+pub use path::{HostRole, MigrationTransport, MigrationPath, PathNic, PathRoute};
 pub use path_probe::{Goodput, MigrationPorts, PortsBasis};
 pub use unit::Unit;
 pub use uri::{InvalidUri, Uri};
@@ -72,41 +74,42 @@ pub use vm::{
 };
 pub use vm_hardware::{BootFile, Firmware, Placement, Tpm};
 
-/// All that was learnt for one move. The document that `vmgate collect` writes and `vmgate check --facts` reads.
+/// All facts of one move. The document that `vmgate collect` writes and `vmgate check --facts` reads.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Facts {
-    /// Names this format.
+    /// Name of this format.
     pub schema: FactsSchema,
-    /// When the collection began.
+    /// Start of the collection.
     pub collected_at: Timestamp,
-    /// How facts were obtained, by the path of the fact or of a group above it; the longest path holds.
+    /// Provenance of facts, by the path of the fact or of a group that contains it; the longest matching path applies.
     #[serde(default)]
     pub provenance: BTreeMap<String, Provenance>,
     /// The VM that is to move.
     #[serde(default)]
     pub vm: Fact<Vm>,
-    /// The guest inside it, by its guest agent, or by the guest probe over ssh or a command (`--guest`).
+    /// The guest inside the VM, collected through its guest agent, or by the guest probe over ssh or a command
+    /// (`--guest`).
     #[serde(default)]
     pub guest: Fact<Guest>,
-    /// The host it runs on.
+    /// Host that the VM runs on.
     #[serde(default)]
     pub source: Fact<Host>,
-    /// The host it is to go to.
+    /// Host that the VM is to move to.
     #[serde(default)]
     pub destination: Fact<Host>,
-    /// The way between them.
+    /// Migration path between the two hosts.
     #[serde(default)]
-    pub path: Fact<Path>,
-    /// What the ledger knows of earlier moves and of this VM at other hours.
+    pub path: Fact<MigrationPath>,
+    /// Earlier moves and observations of this VM, from the ledger.
     #[serde(default)]
     pub history: Fact<History>,
-    /// What the operator asked for.
+    /// Limits and settings of the change, given by the operator.
     #[serde(default)]
     pub change: Change,
 }
 
-/// The names of the facts format that this version reads.
+/// Facts formats that this version reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum FactsSchema {
     /// The first format.
@@ -114,25 +117,25 @@ pub enum FactsSchema {
     V1,
 }
 
-/// How and when a fact was obtained.
+/// Source, method and time of a fact.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Provenance {
-    /// Who looked.
+    /// Component that collected the fact.
     #[schemars(example = &"guest agent")]
     pub collector: String,
-    /// By what call, file or command.
+    /// Call, file or command that the fact comes from.
     #[schemars(example = &"guest-file-read /proc/net/tcp")]
     pub method: String,
-    /// When.
+    /// Time of collection.
     pub at: Timestamp,
-    /// How long it watched; absent for a single look.
+    /// Length of the observation; absent for a single reading.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window_seconds: Option<f64>,
 }
 
 impl Facts {
-    /// A document in which nothing is known yet.
+    /// A document with every fact unknown.
     pub fn empty(collected_at: Timestamp) -> Self {
         Self {
             schema: FactsSchema::V1,
@@ -148,7 +151,7 @@ impl Facts {
         }
     }
 
-    /// How the fact at `path` (dots between names, as a rule writes it) was obtained.
+    /// Provenance of the fact at `path` (dots between names, as in a rule).
     pub fn provenance_of(&self, path: &str) -> Option<&Provenance> {
         let mut path = path;
         loop {

@@ -1,29 +1,29 @@
-//! What a network interface is made of beyond its name and speed: duplex, bond, and what holds back its traffic.
+//! Link properties of a network interface: duplex, bond, and traffic shapers.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Whether a link sends and receives at the same time.
+/// Duplex mode of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Duplex {
-    /// It does.
+    /// Sends and receives at the same time.
     Full,
-    /// It does not: collisions, and a tenth of the speed.
+    /// Sends or receives, not both at the same time: collisions, and a fraction of the speed.
     Half,
 }
 
-/// A bond, as /proc/net/bonding shows it.
+/// Bond, as /proc/net/bonding shows it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Bond {
-    /// Its mode, in the kernel's words.
+    /// Mode of the bond, in the kernel's words.
     #[schemars(example = &"fault-tolerance (active-backup)")]
     pub mode: String,
-    /// The port that carries the traffic; absent where all of them do, or none.
+    /// Port that carries the traffic; absent where all ports carry traffic, or none.
     #[schemars(example = &"eth2")]
     pub active: Option<String>,
-    /// Its ports.
+    /// Ports of the bond.
     pub ports: Vec<BondPort>,
 }
 
@@ -34,44 +34,44 @@ pub struct BondPort {
     /// The interface's name.
     #[schemars(example = &"eth2")]
     pub name: String,
-    /// Whether the bond holds its link for up.
+    /// True if the bond considers the port's link up.
     #[schemars(example = true)]
     pub up: bool,
-    /// How often its link was lost.
+    /// Number of times that the port lost its link.
     #[schemars(example = 0)]
     pub link_failures: u64,
 }
 
-/// Something in the kernel that holds traffic back to a rate.
+/// Traffic shaper or policer of the kernel.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Shaper {
-    /// The interface that it is on.
+    /// Interface that the shaper is configured on.
     #[schemars(example = &"mig0")]
     pub nic: String,
-    /// What it is.
+    /// Kind of the shaper.
     #[schemars(example = &"tbf")]
     pub kind: ShaperKind,
-    /// The rate that migration traffic gets at the most.
+    /// Maximum rate for migration traffic.
     #[schemars(example = 62_500_000_u64)]
     pub rate_bytes_per_second: u64,
-    /// Whether the traffic of others has to share that rate: then it does not keep a migration from starving them.
+    /// True if other traffic shares that rate: then the shaper does not keep the migration from starving other traffic.
     #[schemars(example = false)]
     pub shared: bool,
 }
 
-/// Kinds of shaper, by their names in tc(8).
+/// Kinds of shaper, named as in tc(8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ShaperKind {
-    /// A token bucket for all that the interface sends.
+    /// Token bucket filter for all traffic that the interface sends.
     Tbf,
-    /// The class of a hierarchy of token buckets that the migration's packets fall into.
+    /// Class of a hierarchical token bucket that the migration's packets fall into.
     Htb,
-    /// A limit on each flow (`fq maxrate`).
+    /// Limit on each flow (`fq maxrate`).
     Fq,
-    /// CAKE, for all that the interface sends.
+    /// CAKE, for all traffic that the interface sends.
     Cake,
-    /// A policer on all that the interface receives: it drops what is too much.
+    /// Policer for all traffic that the interface receives: packets above the rate are dropped.
     Police,
 }

@@ -1,47 +1,47 @@
-//! The migration path: what carries the VM's memory from one host to the other.
+//! The migration path: addresses, interfaces, routes, bandwidth and transport between source and destination.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Certificate, Fact, Goodput, MigrationPorts, NicKind, Shaper};
 
-/// The way that migration traffic takes.
+/// Network path of the migration traffic.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
-pub struct Path {
+pub struct MigrationPath {
     /// Address at the destination that QEMU connects to.
     #[schemars(example = &"10.77.1.2")]
     pub destination_address: Fact<String>,
-    /// Address at the source that its packets to the destination carry.
+    /// Address at the source that QEMU's packets to the destination carry.
     #[schemars(example = &"10.77.1.1")]
     pub source_address: Fact<String>,
-    /// How the memory travels.
+    /// Transport of the VM's memory.
     #[schemars(example = &"tcp")]
     pub transport: Fact<MigrationTransport>,
-    /// The interface at the source that the route to that address leaves by.
+    /// Interface at the source from which the route to destination_address leaves.
     pub source_nic: Fact<PathNic>,
-    /// The interface at the destination that holds that address.
+    /// Interface at the destination that holds destination_address.
     pub destination_nic: Fact<PathNic>,
-    /// The route from the source to the destination's address, as its kernel decides it, policy rules included.
+    /// Route from the source to the destination's address, as the source's kernel selects it, policy rules included.
     pub route_there: Fact<PathRoute>,
-    /// The route from the destination to the source's address, by which acknowledgements go back.
+    /// Route from the destination to the source's address, for the acknowledgements.
     pub route_back: Fact<PathRoute>,
-    /// What the path can carry at most: the slower end's nominal speed, or a lower limit of the change, of libvirt or of
-    /// a shaper.
+    /// Maximum bandwidth of the path: the nominal speed of the slower end, or a lower limit of the change, of libvirt
+    /// or of a shaper.
     #[schemars(example = 1_250_000_000_u64)]
     pub bandwidth_bytes_per_second: Fact<u64>,
-    /// Rate that the migration cannot exceed: the least limit of the change, of libvirt and of shapers; absent where
-    /// nothing limits it.
+    /// Lowest configured rate limit for the migration: of the change, of libvirt or of a shaper; absent where nothing
+    /// limits the rate.
     #[schemars(example = 62_500_000_u64)]
     pub limit_bytes_per_second: Fact<Option<u64>>,
-    /// The limit that libvirt keeps for this VM's migrations (virDomainMigrateGetMaxSpeed); absent for none.
+    /// Limit that libvirt keeps for this VM's migrations (virDomainMigrateGetMaxSpeed); absent for none.
     #[schemars(example = 62_500_000_u64)]
     pub libvirt_limit_bytes_per_second: Fact<Option<u64>>,
-    /// Largest packet that was proven to pass unfragmented both ways.
+    /// Largest packet that was proven to pass unfragmented in both directions.
     #[schemars(example = 9000)]
     pub mtu_bytes: Fact<u32>,
-    /// The ports at the destination that take the migration.
+    /// Ports at the destination that receive migrations.
     pub ports: Fact<MigrationPorts>,
     /// Addresses of the destination's host name, as the source resolves it; empty where it does not.
     #[schemars(example = vec!["10.77.1.2"])]
@@ -51,17 +51,17 @@ pub struct Path {
     pub source_name_addresses: Fact<Vec<String>>,
     /// X.509 certificates of libvirt and QEMU at both hosts; empty where they have none.
     pub certificates: Fact<Vec<Certificate>>,
-    /// Round-trip time of one byte over TCP between the migration addresses: the median.
+    /// Round-trip time of one byte over TCP between the migration addresses (median).
     #[schemars(example = 0.0002)]
     pub rtt_seconds: Fact<f64>,
-    /// What one TCP stream was measured to carry, payload only; a lower bound where it was held at its cap.
+    /// Measured goodput of one TCP stream, payload only; a lower bound if the measurement reached its rate cap.
     #[schemars(example = 1_180_000_000_u64)]
     pub goodput_bytes_per_second: Fact<u64>,
-    /// The measurement behind it, with its spread.
+    /// Measurement of the goodput, with its spread.
     pub goodput: Fact<Goodput>,
 }
 
-/// How the memory travels from QEMU to QEMU.
+/// Transport of the VM's memory from QEMU to QEMU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum MigrationTransport {
@@ -69,73 +69,74 @@ pub enum MigrationTransport {
     Tcp,
     /// TLS between the two QEMUs.
     Tls,
-    /// Through libvirt's own connection.
+    /// Through libvirt's own connection (tunnelled).
     Tunnelled,
 }
 
-/// One of the two hosts.
+/// Role of a host in the move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum End {
-    /// The host that the VM runs on.
+pub enum HostRole {
+    /// Host that the VM runs on.
     Source,
-    /// The host that it is to go to.
+    /// Host that the VM is to move to.
     Destination,
 }
 
-/// What the kernel answers when it is asked for the way to an address (`ip route get`).
+/// Route to an address, as the kernel selects it (`ip route get`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct PathRoute {
-    /// The interface that it leaves by.
+    /// Outgoing interface.
     #[schemars(example = &"eth1")]
     pub nic: String,
-    /// The next hop; absent where the address is on the link.
+    /// Next hop; absent where the address is on the link.
     #[schemars(example = &"10.77.1.254")]
     pub gateway: Option<String>,
-    /// The routing table that decided it; 254 is the main one.
+    /// Routing table that holds the route; 254 is the main table.
     #[schemars(example = 254)]
     pub table: u32,
 }
 
-/// One end of the migration path.
+/// Network interface at one end of the migration path.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct PathNic {
-    /// The interface's name.
+    /// Name of the interface.
     #[schemars(example = &"eth1")]
     pub name: String,
-    /// What it is.
+    /// Kind of the interface.
     #[schemars(example = &"physical")]
     pub kind: NicKind,
-    /// Whether it is up and has a carrier.
+    /// True if the interface is up and has a carrier.
     #[schemars(example = true)]
     pub up: bool,
-    /// Nominal speed of the link; absent where the driver has none.
+    /// Nominal speed of the link; absent where the driver reports none.
     #[schemars(example = 1_250_000_000_u64)]
     pub speed_bytes_per_second: Option<u64>,
-    /// Largest packet it sends.
+    /// MTU of the interface.
     #[schemars(example = 9000)]
     pub mtu_bytes: u32,
-    /// The guest bridge that shares this interface: it is that bridge, or a part of it; absent where there is none.
+    /// Guest bridge that shares this interface: the interface is that bridge or a part of it; absent where there is
+    /// none.
     #[schemars(example = &"br0")]
     pub guest_bridge: Option<String>,
-    /// Whether a default route of the host leaves by it.
+    /// True if a default route of the host leaves by this interface.
     #[schemars(example = false)]
     pub carries_default_route: bool,
-    /// The interface and everything below it that its packets go through, down to the wire, bonds, VLANs and bridges
-    /// taken apart; guests' taps are left out.
+    /// The interface and all devices below it that its packets pass, down to the physical one: bonds, VLANs and bridges
+    /// are resolved; guests' taps are left out.
     #[serde(default)]
     #[schemars(example = vec!["eth1.110", "bond0", "eth2", "eth3"])]
     pub devices: Fact<Vec<String>>,
-    /// Remote storage of the host that is reached over the same wire.
+    /// Remote storage of the host that is reached over the same physical link.
     #[serde(default)]
     #[schemars(example = vec!["nfs 10.77.1.9:/images"])]
     pub storage: Fact<Vec<String>>,
-    /// What holds migration traffic back there.
+    /// Traffic shapers on these devices that limit the migration.
     #[serde(default)]
     pub shapers: Fact<Vec<Shaper>>,
-    /// Traffic seen on its wire before the migration, in the busier direction.
+    /// Traffic on the physical link before the migration, in the busier direction.
     #[serde(default)]
     #[schemars(example = 4_000_000_u64)]
     pub used_bytes_per_second: Fact<u64>,

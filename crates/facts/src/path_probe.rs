@@ -1,39 +1,39 @@
-//! What was tried on the migration path, where the user allowed it, and what the firewall's rules said where not.
+//! Active measurements of the migration path: goodput, and the reachability of the migration ports.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Fact;
 
-/// What one bounded TCP stream from the source's migration address to the destination's carried.
+/// Goodput of one bounded TCP stream from the source's migration address to the destination's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Goodput {
-    /// Mean over the stream without its first tenth of a second.
+    /// Mean rate of the stream without its first tenth of a second.
     #[schemars(example = 117_000_000_u64)]
     pub mean_bytes_per_second: u64,
-    /// What 5 % of the tenths of a second were below.
+    /// 5th percentile of the rate in tenths of a second.
     #[schemars(example = 109_000_000_u64)]
     pub p5_bytes_per_second: u64,
-    /// What 5 % of the tenths of a second were above.
+    /// 95th percentile of the rate in tenths of a second.
     #[schemars(example = 118_000_000_u64)]
     pub p95_bytes_per_second: u64,
-    /// How long it was sent.
+    /// Duration of the stream.
     #[schemars(example = 2.0)]
     pub window_seconds: f64,
     /// Payload that arrived.
     #[schemars(example = 234_000_000_u64)]
     pub carried_bytes: u64,
-    /// The rate that it was not allowed to exceed.
+    /// Rate that the stream was not allowed to exceed.
     #[schemars(example = 625_000_000_u64)]
     pub cap_bytes_per_second: u64,
-    /// Whether that rate, or a host that is too busy, held it back and not the path: then the path carries at least the
-    /// mean, and nobody knows how much more.
+    /// True if that cap or a busy host limited the stream, and not the path: then the mean is a lower bound of what the
+    /// path carries.
     #[schemars(example = false)]
     pub held_at_cap: bool,
 }
 
-/// The ports that libvirt gives to incoming migrations at the destination.
+/// Ports that libvirt gives to incoming migrations at the destination.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct MigrationPorts {
@@ -43,26 +43,26 @@ pub struct MigrationPorts {
     /// Last of the range (migration_port_max; 49215).
     #[schemars(example = 49215)]
     pub last: u16,
-    /// Ports of the range that nothing uses now.
+    /// Number of ports in the range that are not in use now.
     #[schemars(example = 64)]
     pub free: Fact<u32>,
-    /// Whether the source reaches them.
+    /// True if the source can reach these ports.
     #[schemars(example = true)]
     pub reachable: Fact<bool>,
-    /// How that is known.
+    /// Evidence for reachability.
     #[schemars(example = &"tried")]
     pub basis: PortsBasis,
-    /// What happened, in words.
+    /// Result of the test in words.
     #[schemars(example = &"10.77.1.2:49215 was reached")]
     pub detail: String,
 }
 
-/// How it is known whether ports are reachable.
+/// Evidence that ports are reachable or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum PortsBasis {
-    /// The source connected to one on which the probe listened.
+    /// Connection attempt from the source to a port on which the probe listened.
     Tried,
-    /// The firewall at the destination has no rule that could stop it. A firewall on the way would not be seen.
+    /// Firewall rules of both hosts. A firewall between the hosts is not seen.
     Rules,
 }

@@ -1,9 +1,9 @@
-//! Text from elsewhere made harmless: guests and hosts may send anything, and vmgate prints what they sent.
+//! Sanitiser of text from guests and hosts, which may send anything: vmgate prints what they sent.
 
 /// Longest text that is kept of one name or line; the rest is cut off and `…` stands in its place.
 const LONGEST: usize = 4096;
 
-/// The text without what could drive a terminal or mislead a reader: control characters (escape sequences among
+/// Replaces characters that could drive a terminal or mislead a reader: control characters (escape sequences among
 /// them), line and paragraph separators, marks that reverse the direction of writing, and invisible characters
 /// become `?`. Tabs and newlines become blanks.
 pub fn plain(text: &str) -> String {
@@ -22,7 +22,7 @@ pub fn plain(text: &str) -> String {
     out
 }
 
-/// The same for bytes; what is not UTF-8 becomes the replacement character.
+/// As [`plain`], for bytes; what is not UTF-8 becomes the replacement character.
 pub fn plain_bytes(bytes: &[u8]) -> String {
     plain(&String::from_utf8_lossy(bytes))
 }

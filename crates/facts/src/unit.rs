@@ -1,12 +1,12 @@
-//! Units of numbers. A fact carries its unit at the end of its name, as Prometheus writes them; rules that compare
-//! or add different units do not load.
+//! Units of numbers. A fact's name ends with its unit, as in Prometheus; rules that compare or add different units do
+//! not load.
 
 use std::fmt;
 
 /// The unit of a number, as powers of bytes and seconds, or a special case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Unit {
-    /// A literal: takes the unit of whatever it meets.
+    /// A literal, which takes the unit of the other operand.
     Any,
     /// A plain number, such as a count.
     Count,
@@ -29,7 +29,7 @@ impl Unit {
     /// Bytes per second.
     pub const BYTES_PER_SECOND: Self = Self::Of { bytes: 1, seconds: -1 };
 
-    /// The unit that a field's name ends in.
+    /// Unit at the end of a field's name.
     pub fn of_name(name: &str) -> Self {
         let ends =
             |unit: &str| name == unit || name.strip_suffix(unit).is_some_and(|head| head.ends_with('_'));

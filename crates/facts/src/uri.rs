@@ -1,4 +1,4 @@
-//! A hypervisor's URI, parsed once: how libvirt reaches the host, and so how a probe would.
+//! Parser of libvirt connection URIs, from which the way to the host probe is derived, too.
 //!
 //! Shapes are those of <https://libvirt.org/uri.html>: `driver[+transport]://[user@][host][:port]/path[?name=value&…]`.
 //! A password is not accepted: libvirt ignores it, and it would end up in logs and ledgers.
@@ -15,9 +15,9 @@ use thiserror::Error;
 pub struct Uri {
     /// Hypervisor driver: `qemu`, or `test` for libvirt's own mock.
     pub driver: String,
-    /// What follows the `+`; absent where libvirt chooses.
+    /// Transport after the `+`, such as `ssh`; absent where libvirt chooses.
     pub transport: Option<String>,
-    /// User on the host.
+    /// User to log in as on the host.
     pub user: Option<String>,
     /// Host name or address, IPv6 without its brackets; absent for this machine.
     pub host: Option<String>,
@@ -29,29 +29,29 @@ pub struct Uri {
     pub parameters: Vec<(String, String)>,
 }
 
-/// A text that is not a URI that vmgate can use.
+/// Error for a text that is not a URI that vmgate can use.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum InvalidUri {
-    /// It has no `driver://`.
+    /// The text has no `driver://`.
     #[error(
         "`{0}` is not a libvirt URI: write it as qemu+ssh://root@HOST/system, or qemu:///system for this machine"
     )]
     NotAUri(String),
-    /// It carries a password.
+    /// The URI contains a password.
     #[error(
-        "the URI of host `{0}` holds a password: take it out, libvirt does not use it; ssh keys or an auth file do the job"
+        "the URI of host `{0}` contains a password, which libvirt would ignore: remove the password, and use an ssh key or libvirt's auth.conf instead"
     )]
     Password(String),
-    /// Its port is not a number.
+    /// The port is not a number from 1 to 65535.
     #[error("`{port}` is not a port in the URI `{uri}`: use a number from 1 to 65535")]
     Port {
-        /// What stands where the port should.
+        /// Text in the place of the port.
         port: String,
-        /// The whole text.
+        /// The whole URI.
         uri: String,
     },
-    /// It holds characters that no URI has.
-    #[error("the URI holds a control character or a blank: {0:?}")]
+    /// The text contains a control character or white space.
+    #[error("the URI {0:?} contains a control character or a space: remove that character")]
     Characters(String),
 }
 
@@ -132,12 +132,12 @@ impl Uri {
         self.parameters.iter().find(|(given, _)| given == name).map(|(_, value)| value.as_str())
     }
 
-    /// The name of the host for people.
+    /// Name of the host for messages; `this machine` where the URI names none.
     pub fn host_for_people(&self) -> &str {
         self.host.as_deref().unwrap_or("this machine")
     }
 
-    /// What libvirt is given: the same URI, and `no_tty` with ssh, so that nothing ever waits for a password.
+    /// The URI as libvirt gets it: with `no_tty` added for ssh, so that nothing ever waits for a password.
     pub fn for_libvirt(&self) -> String {
         let mut uri = self.clone();
         let ssh = matches!(uri.transport.as_deref(), Some("ssh" | "libssh" | "libssh2" | "ext"));
@@ -174,7 +174,7 @@ impl fmt::Display for Uri {
     }
 }
 
-/// Replaces `%41` by `A`; what is not a valid escape stays as it is.
+/// Replaces `%41` by `A`; an invalid escape stays as it is.
 fn decode(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -190,7 +190,7 @@ fn decode(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Escapes what would end a part of a URI early.
+/// Escapes characters that would end a part of a URI early.
 fn encode(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {

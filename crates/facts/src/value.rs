@@ -9,41 +9,41 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-/// One thing that can be known about a move, or the reason why it is not.
+/// Value of one fact about a move, or the reason why the fact is unknown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fact<T> {
-    /// It was seen, and this is what was seen.
+    /// The collected value.
     Known(T),
-    /// It could not be learnt.
+    /// The fact could not be collected, for this reason.
     Unknown(Unknown),
 }
 
-/// Why a fact is not known.
+/// Reason why a fact is unknown.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Unknown {
-    /// What went wrong, in the words of whoever tried.
+    /// Error message of the collector that tried.
     #[serde(rename = "unknown")]
     pub reason: String,
-    /// The kind of obstacle; unknowns are grouped by it and share one way out.
+    /// Kind of obstacle. Unknown facts are grouped by cause, and all facts of one cause share one way out.
     #[serde(default)]
     pub cause: Cause,
 }
 
-/// The obstacles that keep a fact from being known. Each has one way out, see [`Cause::way_out`].
+/// Obstacle that keeps a fact from being known. Each has one way out, see [`Cause::way_out`].
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Cause {
-    /// Nobody tried: the collector does not gather it, or the facts file does not have it.
+    /// Not collected: the collector does not gather this fact, or the facts file does not contain it.
     #[default]
     NotCollected,
     /// The VM has no guest agent channel, or nothing in the guest answers on it.
     NoGuestAgent,
     /// The guest agent answers but forbids the command.
     AgentForbids,
-    /// The guest is not running, so it cannot be asked.
+    /// The guest is not running, so nothing in the guest can answer.
     GuestNotRunning,
     /// The host cannot be reached.
     HostUnreachable,
@@ -51,24 +51,24 @@ pub enum Cause {
     NoHostProbe,
     /// The guest probe did not run.
     NoGuestProbe,
-    /// The answer did not come within the time limit.
+    /// No answer came within the time limit.
     TimedOut,
     /// Permission was refused.
     PermissionDenied,
-    /// The guest runs no Linux: only what its agent tells by itself is known.
+    /// The guest does not run Linux: only facts that its guest agent reports are known.
     ForeignGuest,
-    /// This hypervisor, kernel or agent does not have the means.
+    /// This hypervisor, kernel or agent does not support the query.
     NotSupported,
-    /// A measurement that the user has not allowed.
+    /// The user has not allowed this measurement.
     NotAllowed,
     /// The answer was too large or could not be understood.
     Malformed,
-    /// It was measured longer ago than the rule accepts.
+    /// The measurement is older than the rule accepts.
     TooOld,
 }
 
 impl Cause {
-    /// What an operator can do so that the fact becomes known; one sentence.
+    /// Action by which the operator makes the fact known; one sentence.
     pub fn way_out(self) -> &'static str {
         match self {
             Self::NotCollected => "collect again with a current vmgate, or add the fact to the facts file",
@@ -79,7 +79,9 @@ impl Cause {
                 "allow guest-file-open, guest-file-read, guest-file-close and guest-exec in the guest agent's configuration"
             }
             Self::GuestNotRunning => "start or resume the VM: only a running VM can be migrated live",
-            Self::HostUnreachable => "check the URI, the network and that libvirtd runs on the host",
+            Self::HostUnreachable => {
+                "check the URI and the network, and check that libvirtd runs on the host"
+            }
             Self::NoHostProbe => {
                 "make ssh to the host work without a prompt, or name a probe command in vmgate.yaml"
             }
@@ -87,36 +89,38 @@ impl Cause {
                 "make ssh to the guest work without a prompt, or name a probe command for the guest in vmgate.yaml"
             }
             Self::TimedOut => {
-                "try again with a longer --timeout; if it persists, look at the load of that host or guest"
+                "try again with a longer --timeout; if the time-out persists, check the load of that host or guest"
             }
-            Self::PermissionDenied => "run vmgate as a user that may read this on the host",
+            Self::PermissionDenied => "run vmgate as a user that may read this information on the host",
             Self::ForeignGuest => {
-                "look in the guest by hand (on Windows: Get-Cluster, Get-NetTCPConnection, Get-NetUDPEndpoint), put what you find into a facts file, or waive the rule"
+                "inspect the guest by hand (on Windows: Get-Cluster, Get-NetTCPConnection, Get-NetUDPEndpoint), write the results into a facts file, or waive the rule"
             }
             Self::NotSupported => {
-                "this cannot be learnt here: judge it by hand and waive the rule if it is safe"
+                "this fact cannot be collected here: check by hand, and waive the rule if the move is safe"
             }
             Self::NotAllowed => "allow the measurement with the option that the reason names",
             Self::TooOld => "collect again, closer to the time of the move",
-            Self::Malformed => "look at what the guest or host answers: vmgate could not trust it",
+            Self::Malformed => {
+                "check the answer of the guest or host by hand: vmgate could not understand the answer"
+            }
         }
     }
 }
 
 impl Unknown {
-    /// An unknown with its obstacle and the words of whoever tried.
+    /// Creates an unknown from its obstacle and the collector's error message.
     pub fn new(cause: Cause, reason: impl Into<String>) -> Self {
         Self { reason: reason.into(), cause }
     }
 }
 
 impl<T> Fact<T> {
-    /// Shorthand for an unknown fact.
+    /// An unknown fact with its cause and reason.
     pub fn unknown(cause: Cause, reason: impl Into<String>) -> Self {
         Self::Unknown(Unknown::new(cause, reason))
     }
 
-    /// The value where it is known.
+    /// Returns the value if the fact is known.
     pub fn known(&self) -> Option<&T> {
         match self {
             Self::Known(value) => Some(value),
@@ -124,7 +128,7 @@ impl<T> Fact<T> {
         }
     }
 
-    /// Borrows the value, so that it can be looked into without a copy.
+    /// Borrows the value, to read parts of it without a copy.
     pub fn as_ref(&self) -> Fact<&T> {
         match self {
             Self::Known(value) => Fact::Known(value),
@@ -132,7 +136,7 @@ impl<T> Fact<T> {
         }
     }
 
-    /// Changes a known value and carries an unknown on.
+    /// Applies `change` to a known value and keeps an unknown as it is.
     pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Fact<U> {
         match self {
             Self::Known(value) => Fact::Known(change(value)),
@@ -140,7 +144,7 @@ impl<T> Fact<T> {
         }
     }
 
-    /// Goes from a known value to another fact and carries an unknown on.
+    /// Continues from a known value to another fact and keeps an unknown as it is.
     pub fn and_then<U>(self, next: impl FnOnce(T) -> Fact<U>) -> Fact<U> {
         match self {
             Self::Known(value) => next(value),

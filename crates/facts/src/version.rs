@@ -1,4 +1,4 @@
-//! Versions of hypervisor software: three numbers that are compared as numbers.
+//! Versions of hypervisor software: up to three numbers, compared as numbers.
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
@@ -6,14 +6,14 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use thiserror::Error;
 
-/// A version such as `7.2.22`, written as text and compared number by number.
+/// Version such as `7.2.22`, written as text and compared number by number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version {
-    /// First number.
+    /// Major version, the first number.
     pub major: u32,
-    /// Second number; 0 where the text has none.
+    /// Minor version, the second number; 0 where the text has none.
     pub minor: u32,
-    /// Third number; 0 where the text has none.
+    /// Micro version, the third number; 0 where the text has none.
     pub micro: u32,
 }
 
@@ -23,7 +23,7 @@ pub struct Version {
 pub struct InvalidVersion(pub String);
 
 impl Version {
-    /// From libvirt's encoding, `major * 1_000_000 + minor * 1_000 + micro` (virConnectGetVersion).
+    /// Decodes libvirt's form, `major * 1_000_000 + minor * 1_000 + micro` (virConnectGetVersion).
     pub fn from_libvirt(encoded: u32) -> Self {
         Self { major: encoded / 1_000_000, minor: encoded / 1_000 % 1_000, micro: encoded % 1_000 }
     }

@@ -16,25 +16,25 @@ pub struct Vm {
     /// The domain's UUID, the same on both hosts.
     #[schemars(example = &"5e7c9b3e-6a0e-4c2e-9a53-0d6f5a5c9d11")]
     pub uuid: Fact<String>,
-    /// What the domain does now.
+    /// State of the domain now.
     #[schemars(example = &"running")]
     pub state: Fact<VmState>,
-    /// Whether the domain's configuration is stored on the source and survives a shutdown.
+    /// True if the domain's configuration is stored on the source and survives a shutdown (persistent domain).
     #[schemars(example = true)]
     pub persistent: Fact<bool>,
-    /// Whether the guest runs on KVM or on QEMU's own emulation.
+    /// Accelerator that runs the guest: KVM, or QEMU's own emulation (TCG).
     #[schemars(example = &"kvm")]
     pub accelerator: Fact<Accelerator>,
-    /// Memory the VM has now (the balloon's size), as libvirt reports it.
+    /// Memory of the VM now (the balloon's size), as libvirt reports it.
     #[schemars(example = 4_294_967_296_u64)]
     pub memory_bytes: Fact<u64>,
-    /// Most memory the VM may have: what the destination must be able to give.
+    /// Maximum memory of the VM; the destination must be able to provide this much.
     #[schemars(example = 4_294_967_296_u64)]
     pub memory_max_bytes: Fact<u64>,
-    /// Huge page size that backs the VM's memory; absent where ordinary pages do.
+    /// Size of the huge pages that back the VM's memory; absent where ordinary pages back the memory.
     #[schemars(example = 2_097_152_u64)]
     pub huge_page_bytes: Fact<Option<u64>>,
-    /// Virtual CPUs now online.
+    /// Virtual CPUs that are online now.
     #[schemars(example = 4)]
     pub vcpus: Fact<u32>,
     /// Versioned machine type of the running VM.
@@ -46,9 +46,9 @@ pub struct Vm {
     /// Limit on all memory of the VM's process (memtune hard_limit); absent where there is none.
     #[schemars(example = 5_368_709_120_u64)]
     pub memory_hard_limit_bytes: Fact<Option<u64>>,
-    /// Where on the host the VM's memory and threads may be.
+    /// NUMA nodes and CPUs of the host that the VM is bound to.
     pub placement: Fact<Placement>,
-    /// How the CPU is chosen.
+    /// CPU mode of the domain.
     #[schemars(example = &"custom")]
     pub cpu_mode: Fact<CpuMode>,
     /// The CPU model's name; absent where the mode does not name one.
@@ -57,45 +57,47 @@ pub struct Vm {
     /// CPU features that the configuration demands by name.
     #[schemars(example = vec!["invtsc"])]
     pub cpu_features: Fact<Vec<String>>,
-    /// Frequency in hertz of the time stamp counter that the guest was promised; absent where none was.
+    /// Frequency in hertz of the guest's time stamp counter as configured; absent where the configuration sets none.
     #[schemars(example = 2_400_000_000_u64)]
     pub tsc_frequency_hertz: Fact<Option<u64>>,
-    /// Firmware, where it is not the BIOS that comes with QEMU; else absent.
+    /// Firmware of the guest; absent for the BIOS that comes with QEMU.
     pub firmware: Fact<Option<Firmware>>,
     /// The trusted platform module; absent where the guest has none.
     pub tpm: Fact<Option<Tpm>>,
     /// Memory encryption such as sev, sev-snp, tdx or s390-pv; absent where there is none.
     #[schemars(example = &"sev")]
     pub launch_security: Fact<Option<String>>,
-    /// Files of the host that QEMU opens at its start.
+    /// Files of the host that QEMU opens when the VM starts.
     pub boot_files: Fact<Vec<BootFile>>,
-    /// Snapshots that libvirt keeps of the VM.
+    /// Number of snapshots of the VM in libvirt.
     #[schemars(example = 0)]
     pub snapshots: Fact<u32>,
     /// Why QEMU would refuse to migrate the VM now, in its own words (query-migrate, blocked-reasons); absent where
     /// its monitor was not to be asked: libvirt marks the domain as tainted (custom-monitor), so that takes --allow-monitor.
     #[schemars(example = vec!["The vdagent chardev doesn't yet support migration"])]
     pub migration_blockers: Fact<Option<Vec<String>>>,
-    /// Version of the QEMU that runs the VM, which may be older than the one installed.
+    /// Version of the QEMU process that runs the VM, which may be older than the installed version.
     #[schemars(example = &"7.2.22")]
     pub qemu_version: Fact<Version>,
-    /// Whether the domain has the guest agent's channel (org.qemu.guest_agent.0).
+    /// True if the domain has the guest agent's channel (org.qemu.guest_agent.0).
     #[schemars(example = true)]
     pub has_agent_channel: Fact<bool>,
     /// Job that libvirt runs on the domain now; absent where there is none.
     #[schemars(example = &"migration-out")]
     pub job: Fact<Option<String>>,
-    /// How fast the guest dirties memory.
+    /// Rate at which the guest dirties memory.
     pub dirty_rate: Fact<DirtyRate>,
-    /// Memory dirtied in windows of several lengths. It saturates: a page written twice in a window counts once.
+    /// Memory dirtied in windows of several lengths. The amount saturates with length: a page written twice in a window
+    /// counts once.
     pub dirty_windows: Fact<Vec<DirtyWindow>>,
-    /// Which of the guest's pages changed when, as sampled from the source host: what the forecast replays.
+    /// Dirty trace: pages of the guest that changed over time, sampled from the source host. The forecast replays this
+    /// trace.
     pub dirty_trace: Fact<DirtyTrace>,
     /// Network interfaces.
     pub nics: Fact<Vec<VmNic>>,
     /// Disks.
     pub disks: Fact<Vec<VmDisk>>,
-    /// Devices of the host given to the VM, or tied to it in a way that keeps it there.
+    /// Host devices assigned to the VM, or devices that tie the VM to this host in another way.
     pub host_devices: Fact<Vec<HostDevice>>,
 }
 
@@ -113,11 +115,11 @@ pub enum VmState {
     ShutOff,
     /// The guest crashed.
     Crashed,
-    /// Suspended by the guest's own power management.
+    /// Suspended by the power management of the guest.
     Suspended,
 }
 
-/// What executes the guest's instructions.
+/// Accelerator that executes the guest's instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Accelerator {
@@ -127,34 +129,34 @@ pub enum Accelerator {
     Tcg,
 }
 
-/// How a domain's CPU is chosen (`<cpu mode=…>`).
+/// CPU mode of a domain (`<cpu mode=…>`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum CpuMode {
     /// A named model, the same on every host.
     Custom,
-    /// The closest model to the host's at the VM's start.
+    /// The named model that was closest to the host's CPU when the VM started.
     HostModel,
-    /// The host's CPU as it is.
+    /// The CPU of the host without changes.
     HostPassthrough,
-    /// All that the accelerator can offer.
+    /// All features that the accelerator can provide.
     Maximum,
-    /// Not given: the machine type's default.
+    /// Not configured: the machine type's default.
     #[default]
     Default,
 }
 
-/// How fast memory is dirtied. The window belongs to the rate: rates of different windows do not compare.
+/// Rate at which memory is dirtied. Rates measured over windows of different length cannot be compared.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct DirtyRate {
-    /// Memory dirtied in the window, by its length.
+    /// Memory dirtied in the window, divided by the window's length.
     #[schemars(example = 20_971_520_u64)]
     pub rate_bytes_per_second: u64,
-    /// Length of the measurement.
+    /// Length of the measurement window.
     #[schemars(example = 1.0)]
     pub window_seconds: f64,
-    /// How it was measured.
+    /// Method of the measurement.
     #[schemars(example = &"page-sampling")]
     pub method: DirtyRateMethod,
 }
@@ -166,18 +168,18 @@ pub struct DirtyWindow {
     /// Length of the window.
     #[schemars(example = 1.0)]
     pub window_seconds: f64,
-    /// Memory dirtied in it.
+    /// Memory dirtied in the window.
     #[schemars(example = 20_971_520_u64)]
     pub dirtied_bytes: u64,
 }
 
-/// Ways to measure a dirty rate.
+/// Method of measuring a dirty rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum DirtyRateMethod {
-    /// QEMU's calc-dirty-rate over 512 pages per GiB: an estimate, and it misses a small working set.
+    /// QEMU's calc-dirty-rate over 512 pages per GiB: an estimate that misses a small working set.
     PageSampling,
-    /// vmgate's own trace of the guest's pages from the source host.
+    /// Dirty trace of the guest's pages, taken by vmgate on the source host.
     Trace,
 }
 
@@ -191,19 +193,19 @@ pub struct VmNic {
     /// Kind of attachment: bridge, network, direct, hostdev, user, vhostuser …
     #[schemars(example = &"bridge")]
     pub kind: String,
-    /// What it is attached to on the host: bridge, network or device; absent where the kind has none.
+    /// Bridge, network or device on the host that the interface is attached to; absent where the kind has none.
     #[schemars(example = &"br0")]
     pub source: Option<String>,
-    /// The device on the host that carries its traffic; absent where there is none.
+    /// Tap or other device on the host that carries the interface's traffic; absent where there is none.
     #[schemars(example = &"vnet3")]
     pub tap: Option<String>,
-    /// The device model that the guest sees.
+    /// Device model that the guest sees.
     #[schemars(example = &"virtio")]
     pub model: Option<String>,
-    /// Whether the link is up as libvirt set it.
+    /// True if libvirt's configuration sets the link up.
     #[schemars(example = true)]
     pub link_up: bool,
-    /// Largest packet that its configuration sets; absent where it takes the bridge's.
+    /// MTU set in the configuration; absent where the interface takes the bridge's MTU.
     #[schemars(example = 9000)]
     #[serde(default)]
     pub mtu_bytes: Option<u32>,
@@ -211,15 +213,15 @@ pub struct VmNic {
     #[schemars(example = vec![42])]
     #[serde(default)]
     pub vlan_tags: Vec<u32>,
-    /// Port group of the libvirt network; absent where it names none.
+    /// Port group of the libvirt network; absent where the configuration names none.
     #[schemars(example = &"vlan42")]
     #[serde(default)]
     pub port_group: Option<String>,
-    /// Kind of virtual port, such as openvswitch; absent where it has none.
+    /// Type of virtual port, such as openvswitch; absent where there is none.
     #[schemars(example = &"openvswitch")]
     #[serde(default)]
     pub virtual_port: Option<String>,
-    /// Network filter that libvirt puts on it; absent where there is none.
+    /// Network filter that libvirt applies to the interface; absent where there is none.
     #[schemars(example = &"clean-traffic")]
     #[serde(default)]
     pub filter: Option<String>,
@@ -230,33 +232,33 @@ pub struct VmNic {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct VmDisk {
-    /// The device's name in the domain.
+    /// Name of the disk in the domain (target).
     #[schemars(example = &"vda")]
     pub target: String,
-    /// Where it is: file, block, network, volume; absent media are not listed.
+    /// Type of the source: file, block, network, volume. Drives without a medium are not listed.
     #[schemars(example = &"file")]
     pub kind: String,
     /// Path or name of the source.
     #[schemars(example = &"/srv/images/web1.qcow2")]
     pub source: String,
-    /// Cache mode as configured; `default` where not given.
+    /// Cache mode as configured; `default` where none is configured.
     #[schemars(example = &"none")]
     pub cache: String,
-    /// Whether the guest can only read it.
+    /// True if the guest can only read the disk.
     #[schemars(example = false)]
     pub read_only: bool,
-    /// Whether several VMs may write it.
+    /// True if several VMs may write the disk.
     #[schemars(example = false)]
     pub shareable: bool,
-    /// What the guest takes it for: disk, lun, cdrom or floppy.
+    /// Device type that the guest sees: disk, lun, cdrom or floppy.
     #[schemars(example = &"disk")]
     #[serde(default = "disk")]
     pub device: String,
-    /// Whether what is written is thrown away at the VM's end.
+    /// True if writes are discarded when the VM ends (transient disk).
     #[schemars(example = false)]
     #[serde(default)]
     pub transient: bool,
-    /// Whether libvirt starts the VM without it where it is missing (startupPolicy optional).
+    /// True if libvirt starts the VM without the disk when its file is missing (startupPolicy optional).
     #[schemars(example = false)]
     #[serde(default)]
     pub optional: bool,
@@ -264,7 +266,7 @@ pub struct VmDisk {
     #[schemars(example = vec!["/srv/images/debian-13.qcow2"])]
     #[serde(default)]
     pub backing_files: Vec<String>,
-    /// Block job that runs on it: copy, active-commit, pull, commit, backup; absent where there is none.
+    /// Block job that runs on the disk: copy, active-commit, pull, commit, backup; absent where there is none.
     #[schemars(example = &"copy")]
     #[serde(default)]
     pub job: Option<String>,
@@ -274,17 +276,18 @@ fn disk() -> String {
     "disk".to_owned()
 }
 
-/// A device that ties the VM to its host.
+/// Device that ties the VM to its host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct HostDevice {
     /// Kind of device: pci, usb, mdev, virtiofs, 9p, shmem …
     #[schemars(example = &"pci")]
     pub kind: String,
-    /// Its address or name on the host.
+    /// Address or name of the device on the host.
     #[schemars(example = &"0000:3b:00.1")]
     pub address: String,
-    /// Whether libvirt unplugs it before the move and plugs another one in after it (teaming with a virtio interface).
+    /// True if libvirt unplugs the device before the move and plugs in another one afterwards (teaming with a virtio
+    /// interface).
     #[schemars(example = false)]
     #[serde(default)]
     pub teamed: bool,

@@ -1,51 +1,53 @@
-//! Intervals corrected by how earlier ones held: split conformal prediction (Romano, Patterson, Candès 2019).
+//! Correction of forecast intervals by the errors of earlier forecasts: split conformal prediction (Romano, Patterson,
+//! Candès 2019).
 //!
-//! A score says by how much a figure lay outside its interval, as a part of the middle; below zero for one well inside.
-//! The interval is then widened, or narrowed, by the score that nine of ten earlier forecasts stayed below, whatever the
-//! reason for the misses was. It needs nothing of the model but that the next migration is like the earlier ones.
+//! A score is the distance of the actual figure outside its interval, divided by the median; negative for a figure
+//! inside. The interval is then widened, or narrowed, by the score that nine of ten earlier forecasts stayed below,
+//! whatever the reason for the errors was. The only assumption is that the next migration is like the earlier ones.
 
 use serde::{Deserialize, Serialize};
 
 use vmgate_facts::Quantiles;
 
-/// Share of the figures that an interval from p5 to p95 shall hold.
+/// Share of the actual figures that should lie in the interval from p5 to p95.
 const COVERAGE: f64 = 0.9;
-/// Fewest earlier forecasts that a correction rests on: with fewer, no score bounds nine of ten.
-pub const FEWEST: usize = 9;
+/// Minimum number of earlier forecasts for a correction: with fewer, no score bounds nine of ten.
+pub const MIN_PAST_FORECASTS: usize = 9;
 
-/// A forecast figure and what came.
+/// Forecast of an earlier migration with the actual figure.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Past {
-    /// What was foretold.
-    pub foretold: Quantiles,
-    /// What came.
-    pub came: f64,
+pub struct PastForecast {
+    /// Forecast figure.
+    pub predicted: Quantiles,
+    /// Actual figure.
+    pub actual: f64,
 }
 
-/// How much intervals are to be widened, as a part of the middle.
+/// Correction of intervals, relative to the median.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Correction {
     widen_ratio: f64,
-    /// By how much the middle was off, at the median.
+    /// Median relative error of the median.
     shift_ratio: f64,
 }
 
 impl Correction {
-    /// What earlier forecasts teach; `None` where they are too few.
-    pub fn from_past(past: &[Past]) -> Option<Self> {
-        let usable = past.iter().filter(|past| past.foretold.p50 > 0.0 && past.came.is_finite());
-        let mut shifts: Vec<f64> = usable.clone().map(|past| past.came / past.foretold.p50 - 1.0).collect();
+    /// Learns a correction from earlier forecasts; `None` if there are too few.
+    pub fn from_past(past: &[PastForecast]) -> Option<Self> {
+        let usable = past.iter().filter(|past| past.predicted.p50 > 0.0 && past.actual.is_finite());
+        let mut shifts: Vec<f64> =
+            usable.clone().map(|past| past.actual / past.predicted.p50 - 1.0).collect();
         shifts.sort_by(f64::total_cmp);
         let shift_ratio = *shifts.get(shifts.len() / 2)?;
         let unwidened = Self { widen_ratio: 0.0, shift_ratio };
-        let mut scores: Vec<f64> = usable.map(|past| score(&unwidened.apply(past.foretold), past)).collect();
+        let mut scores: Vec<f64> = usable.map(|past| score(&unwidened.apply(past.predicted), past)).collect();
         scores.sort_by(f64::total_cmp);
         let rank = ((scores.len() + 1) as f64 * COVERAGE).ceil() as usize;
         let widen_ratio = *scores.get(rank.checked_sub(1)?)?;
         Some(Self { widen_ratio, shift_ratio })
     }
 
-    /// The figure with its middle shifted and its interval widened, or narrowed, never past its middle nor below zero.
+    /// Shifts the median and widens or narrows the interval, never past the median nor below zero.
     pub fn apply(&self, figure: Quantiles) -> Quantiles {
         let (shift, widen) = (self.shift_ratio * figure.p50, self.widen_ratio * figure.p50);
         let p50 = figure.p50 + shift;
@@ -54,8 +56,8 @@ impl Correction {
     }
 }
 
-fn score(interval: &Quantiles, past: &Past) -> f64 {
-    (interval.p5 - past.came).max(past.came - interval.p95) / past.foretold.p50
+fn score(interval: &Quantiles, past: &PastForecast) -> f64 {
+    (interval.p5 - past.actual).max(past.actual - interval.p95) / past.predicted.p50
 }
 
 #[cfg(test)]
@@ -64,28 +66,28 @@ mod tests {
 
     use super::*;
 
-    const FORETOLD: Quantiles = Quantiles { p5: 0.95, p50: 1.0, p95: 1.05 };
+    const PREDICTED: Quantiles = Quantiles { p5: 0.95, p50: 1.0, p95: 1.05 };
 
-    fn past(came: impl IntoIterator<Item = f64>) -> Vec<Past> {
-        came.into_iter().map(|came| Past { foretold: FORETOLD, came }).collect()
+    fn past(actual: impl IntoIterator<Item = f64>) -> Vec<PastForecast> {
+        actual.into_iter().map(|actual| PastForecast { predicted: PREDICTED, actual }).collect()
     }
 
     #[test]
     fn too_few_teach_nothing() {
-        assert_eq!(Correction::from_past(&past([1.0; FEWEST - 1])), None);
-        assert!(Correction::from_past(&past([1.0; FEWEST])).is_some());
+        assert_eq!(Correction::from_past(&past([1.0; MIN_PAST_FORECASTS - 1])), None);
+        assert!(Correction::from_past(&past([1.0; MIN_PAST_FORECASTS])).is_some());
     }
 
     #[test]
     fn what_is_always_late_is_foretold_later() {
-        let corrected = Correction::from_past(&past([1.2; 20])).unwrap().apply(FORETOLD);
+        let corrected = Correction::from_past(&past([1.2; 20])).unwrap().apply(PREDICTED);
         assert!((corrected.p50 - 1.2).abs() < 1e-9 && corrected.p5 > 1.1, "{corrected:?}");
     }
 
     #[test]
     fn a_spread_wider_than_foretold_widens_the_interval() {
-        let came = (0..40).map(|number| 0.8 + 0.4 * f64::from(number) / 39.0);
-        let corrected = Correction::from_past(&past(came)).unwrap().apply(FORETOLD);
+        let actual = (0..40).map(|number| 0.8 + 0.4 * f64::from(number) / 39.0);
+        let corrected = Correction::from_past(&past(actual)).unwrap().apply(PREDICTED);
         assert!(
             (0.78..0.84).contains(&corrected.p5) && (1.16..1.22).contains(&corrected.p95),
             "{corrected:?}"
@@ -94,12 +96,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_corrected_interval_holds_nine_of_ten_of_what_it_was_learnt_from(came in vec(0.1..5.0_f64, FEWEST..200)) {
-            let past = past(came);
+        fn the_corrected_interval_holds_nine_of_ten_of_what_it_was_learnt_from(actual in vec(0.1..5.0_f64, MIN_PAST_FORECASTS..200)) {
+            let past = past(actual);
             let correction = Correction::from_past(&past).unwrap();
-            let interval = correction.apply(FORETOLD);
+            let interval = correction.apply(PREDICTED);
             prop_assert!(interval.p5 <= interval.p50 && interval.p50 <= interval.p95);
-            let held = past.iter().filter(|past| (interval.p5 - 1e-9..=interval.p95 + 1e-9).contains(&past.came)).count();
+            let held = past.iter().filter(|past| (interval.p5 - 1e-9..=interval.p95 + 1e-9).contains(&past.actual)).count();
             prop_assert!(held as f64 >= 0.9 * past.len() as f64 - 1e-9, "{held} of {}", past.len());
         }
     }

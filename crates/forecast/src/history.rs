@@ -1,35 +1,35 @@
-//! What earlier migrations and observations add to a forecast: corrected intervals, and quieter hours.
+//! Use of the ledger's history in a forecast: interval correction by earlier migrations, and quieter hours of the day.
 
 use super::{
-    conformal::{Correction, Past},
-    replay::{Conditions, Goal, Replayer, Settings, fallback},
+    conformal::{Correction, PastForecast},
+    replay::{Conditions, Goal, MigrationParameters, Replayer, synthetic_trace},
 };
 use vmgate_facts::{Alternative, Fact, Facts, Forecast, History, ObservedHour, Quantiles};
 
-/// An hour counts as quiet where the VM dirties at most this part of what it dirties now.
+/// An hour is quiet if the VM dirties at most this part of its present dirty rate.
 const QUIET: f64 = 0.5;
 
-/// Corrects the duration by how far earlier ones between the same hosts were off, once there are enough. What was replayed
-/// stays beside it: that is what the next correction is learnt from.
+/// Corrects the duration by the errors of earlier forecasts between the same hosts, once there are enough. The replayed
+/// duration is kept too: the next correction is learnt from it.
 pub(super) fn correct(forecast: &mut Forecast, facts: &Facts) {
     forecast.replayed_total_seconds = forecast.total_seconds.clone();
-    let (Some(past), Some(total)) = (past(facts), forecast.total_seconds.known()) else { return };
+    let (Some(past), Some(total)) = (past_forecasts(facts), forecast.total_seconds.known()) else { return };
     if let Some(correction) = Correction::from_past(&past) {
         forecast.total_seconds = Fact::Known(correction.apply(*total));
         forecast.corrected_by_migrations = u32::try_from(past.len()).unwrap_or(u32::MAX);
     }
 }
 
-fn past(facts: &Facts) -> Option<Vec<Past>> {
+fn past_forecasts(facts: &Facts) -> Option<Vec<PastForecast>> {
     let past = facts.history.known()?.past_migrations.known()?;
     Some(
         past.iter()
-            .map(|past| Past { foretold: past.forecast_total_seconds, came: past.total_seconds })
+            .map(|past| PastForecast { predicted: past.forecast_total_seconds, actual: past.total_seconds })
             .collect(),
     )
 }
 
-/// Hours that are quieter than now, the quietest first.
+/// Hours with a lower dirty rate than now, the quietest first.
 pub(super) fn quiet_hours<'f>(facts: &'f Facts, rate_bytes_per_second: u64) -> Vec<&'f ObservedHour> {
     let hours = |history: &'f History| history.observed_hours.known();
     let Some(hours) = facts.history.known().and_then(hours) else { return Vec::new() };
@@ -40,17 +40,18 @@ pub(super) fn quiet_hours<'f>(facts: &'f Facts, rate_bytes_per_second: u64) -> V
     quiet
 }
 
-/// The migration at an observed hour: its windows replayed, of a guest of which as much is zero as now.
+/// Forecast of the migration at an observed hour: a replay of the hour's windows, for a guest with the present share of
+/// zero pages.
 pub(super) fn at_hour(
     hour: &ObservedHour,
     (ram_bytes, zero_ratio): (u64, f64),
-    settings: &Settings,
+    settings: &MigrationParameters,
     conditions: &Conditions,
     goal: &Goal,
     seed: u64,
 ) -> Option<Alternative> {
-    let groups = fallback::fit(&hour.dirty_windows, ram_bytes);
-    let trace = fallback::trace(&groups, ram_bytes, zero_ratio, seed);
+    let groups = synthetic_trace::fit_page_groups(&hour.dirty_windows, ram_bytes);
+    let trace = synthetic_trace::from_page_groups(&groups, ram_bytes, zero_ratio, seed);
     let replay = Replayer::new(&trace).ok()?.sketch(settings, conditions, goal, seed);
     Some(Alternative {
         setting: format!("a start at {:02}:00 UTC, as observed", hour.hour),
@@ -62,11 +63,11 @@ pub(super) fn at_hour(
     })
 }
 
-/// A duration for a sentence; `None` where it does not complete.
+/// Duration in words, or "does not complete".
 pub(super) fn in_words(total: Option<Quantiles>, converges_ratio: f64) -> String {
     match total.filter(|_| converges_ratio >= 0.5) {
         Some(total) if total.p50 >= 9.5 => format!("{:.0} s", total.p50),
         Some(total) => format!("{:.1} s", total.p50),
-        None => "not at all".to_owned(),
+        None => "does not complete".to_owned(),
     }
 }

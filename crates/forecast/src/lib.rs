@@ -1,7 +1,7 @@
-//! What follows from the facts by arithmetic: budgets, recognised software, and the predicted migration.
+//! Derived facts: connection budgets, recognised software, and the predicted migration.
 //!
-//! Pure: no clock, no input but the facts and the catalogues. A fact that is already known is never replaced, so that
-//! a facts file may say better.
+//! Pure: no clock, no input except the facts and the catalogues. A fact that is already known is never replaced, so a
+//! facts file may provide a better value.
 
 pub mod budget;
 #[expect(
@@ -16,12 +16,12 @@ mod precopy;
 mod predict;
 pub mod replay;
 
-pub use budget::{established, handshake, of_connection};
+pub use budget::{established_timeout_seconds, handshake_timeout_seconds, survived_silence_seconds};
 
 use vmgate_facts::{Cause, Fact, Facts, Forecast, Guest, UdpService, UdpSocket, Vm};
 use vmgate_rules::catalogue::Catalogues;
 
-/// Fills in what follows from the facts, and predicts the migration.
+/// Fills in all derived facts and predicts the migration.
 pub fn derive(mut facts: Facts, catalogues: &Catalogues) -> (Facts, Forecast) {
     if let Fact::Known(guest) = &mut facts.guest {
         fill_budgets(guest);
@@ -29,7 +29,7 @@ pub fn derive(mut facts: Facts, catalogues: &Catalogues) -> (Facts, Forecast) {
         if guest.memory_sync.known().is_none() {
             let mut found = catalogues.recognise(guest);
             if let Fact::Known(found) = &mut found {
-                catalogues.prefer_detectors(found, guest);
+                catalogues.apply_guest_detectors(found, guest);
             }
             guest.memory_sync = found;
         }
@@ -50,7 +50,7 @@ fn fill_budgets(guest: &mut Guest) {
     let Fact::Known(tcp) = &mut guest.tcp else { return };
     if let Fact::Known(connections) = &mut tcp.connections {
         for connection in connections {
-            budget::fill(connection, &guest.sysctl);
+            budget::fill_tcp(connection, &guest.sysctl);
         }
     }
     budget::fill_peers(tcp);
@@ -71,7 +71,7 @@ fn fill_services(guest: &mut Guest, catalogues: &Catalogues) {
     }
 }
 
-/// Who owns the guest's end of a flow: the owner of the sockets with its port, where that is one.
+/// Owner of the guest's end of a flow: the owner of the sockets with the flow's port, if all have the same owner.
 fn flow_owner(sockets: &Fact<Vec<UdpSocket>>, local: &str) -> Fact<Option<String>> {
     let port = local.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
     sockets.as_ref().and_then(|sockets| {
@@ -82,14 +82,15 @@ fn flow_owner(sockets: &Fact<Vec<UdpSocket>>, local: &str) -> Fact<Option<String
             (Some(owner), Some(other)) if owner == other && owners.all(|other| owner == other) => {
                 owner.clone()
             }
-            _ => {
-                Fact::unknown(Cause::NotSupported, "no socket, or several of different owners, has the port")
-            }
+            _ => Fact::unknown(
+                Cause::NotSupported,
+                "no socket has the port, or sockets of different owners have it",
+            ),
         }
     })
 }
 
-/// What a trace tells of the rates, where they were not told.
+/// Fills in dirty rate and dirty windows from the trace, unless they are known.
 fn fill_dirtying(vm: &mut Vm) {
     let Some(trace) = vm.dirty_trace.known().filter(|trace| trace.check().is_ok()) else { return };
     if vm.dirty_windows.known().is_none() {

@@ -4,24 +4,25 @@
 //! length shrinks by ρ = dirty rate / bandwidth, and all rounds together take M/B × 1/(1 − ρ). It is an upper bound for a
 //! guest whose working set is small, since pages written twice in a round are sent once.
 
-use vmgate_facts::{Cause, Change, Fact, Facts, Forecast, ForecastMethod, Path, Quantiles};
+use vmgate_facts::{Cause, Change, Fact, Facts, Forecast, ForecastMethod, MigrationPath, Quantiles};
 
-/// What one TCP stream carries of a link's nominal speed where nobody measured it: 0.9564 was seen at MTU 1500 on a link
-/// without other traffic (FORECAST.md), and a little is left for the rest.
+/// Goodput of one TCP stream as a part of the link's nominal speed, where nobody measured it: 0.9564 was measured at
+/// MTU 1500 on a link without other traffic, and a margin is left.
 const GOODPUT_OF_NOMINAL_RATIO: f64 = 0.9;
-/// How much more than measured the true dirty rate may be: page sampling said 20, then 12, for a true 14 (FORECAST.md).
+/// Factor by which the true dirty rate may exceed the measured one: page sampling measured 20, then 12, for a true 14.
 const DIRTY_RATE_ERROR_RATIO: f64 = 1.4;
-/// What the bandwidth may fall short of at the bad end.
+/// Factor by which the bandwidth may fall short in the worst case.
 const BANDWIDTH_ERROR_RATIO: f64 = 1.25;
-/// What libvirt's handshake, the start of the destination's QEMU and the switch take: 0.9 s was seen for an idle guest.
+/// Time for libvirt's handshake, the start of the destination's QEMU and the switchover: 0.9 s was measured for an idle
+/// guest.
 const SETUP_SECONDS: f64 = 1.0;
-/// Part of the memory that is sent even of a guest that has hardly used its own: empty pages cost 9 bytes each.
+/// Part of the memory that is sent even for a guest that has hardly used its memory: an empty page costs 9 bytes.
 const LEAST_USED_RATIO: f64 = 0.1;
 
-/// How often QEMU looks whether the rest is small enough (migration_thread).
+/// Interval at which QEMU checks if the rest is small enough for the switchover (migration_thread).
 const LOOK_SECONDS: f64 = 0.1;
 
-/// The forecast from rates alone.
+/// Forecast from dirty rate and bandwidth alone.
 pub(super) fn forecast(facts: &Facts) -> Forecast {
     let limit = facts.change.longest_blackout_seconds;
     let bandwidth = facts.path.as_ref().and_then(|path| bandwidth(path, &facts.change));
@@ -41,21 +42,24 @@ pub(super) fn forecast(facts: &Facts) -> Forecast {
     }
 }
 
-/// QEMU stops the guest when it believes that the rest can be sent within the limit. It does not count what the socket
-/// still holds, device state, the hand-over of locks and libvirt's round trips: of a limit of 300 ms, 285 to 353 ms
-/// were measured for the first alone (FORECAST.md). Twice the limit covers them, half of it is a guest that hardly
-/// writes. An assumption, and said to be one.
+/// Blackout assumed from the change's limit. QEMU stops the guest when it expects to send the rest within the limit. It
+/// does not count the socket's queue, device state, the hand-over of locks and libvirt's round trips: with a limit of
+/// 300 ms, 285 to 353 ms were measured for the first alone. Twice the limit covers them; half of it is a guest that
+/// hardly writes. The forecast's method says that this is an assumption.
 fn assumed_blackout(limit_seconds: f64) -> Fact<Quantiles> {
     if limit_seconds.is_finite() && limit_seconds > 0.0 {
         let p50 = limit_seconds;
         Fact::Known(Quantiles { p5: p50 / 2.0, p50, p95: p50 * 2.0 })
     } else {
-        Fact::unknown(Cause::Malformed, format!("a longest blackout of {limit_seconds} s is not one"))
+        Fact::unknown(
+            Cause::Malformed,
+            format!("the longest blackout of {limit_seconds} s is not a positive number of seconds"),
+        )
     }
 }
 
-/// Whether pre-copy gets small enough, where rates alone can tell. The least that is ever left is what is dirtied between
-/// two looks of QEMU; for bursts it is taken twice where that is the bad end.
+/// Probability that pre-copy converges, where rates alone can decide. The smallest rest is the memory dirtied between
+/// two checks of QEMU, counted twice in the worst case to allow for bursts.
 fn converges(ratio: f64, limit_seconds: f64) -> Fact<f64> {
     let (worst, best) = (ratio * DIRTY_RATE_ERROR_RATIO, ratio / DIRTY_RATE_ERROR_RATIO);
     if worst < 1.0 && worst * LOOK_SECONDS * 2.0 <= limit_seconds {
@@ -66,15 +70,15 @@ fn converges(ratio: f64, limit_seconds: f64) -> Fact<f64> {
         Fact::unknown(
             Cause::NotSupported,
             format!(
-                "the guest dirties {ratio:.2} of what the path carries: whether it converges, a rate alone cannot tell; a \
-                 trace can (--trace-seconds)"
+                "the dirty rate is {ratio:.2} of the path's bandwidth: a rate alone cannot predict if pre-copy converges; a \
+                 dirty trace can (--trace-seconds)"
             ),
         )
     }
 }
 
-/// Bytes a second that the path carries: measured goodput, else the nominal bandwidth with a margin.
-pub(super) fn carried(path: &Path) -> Fact<f64> {
+/// Goodput of the path in bytes per second: measured, else the nominal bandwidth with a margin.
+pub(super) fn path_goodput(path: &MigrationPath) -> Fact<f64> {
     match (&path.goodput_bytes_per_second, &path.bandwidth_bytes_per_second) {
         (Fact::Known(goodput), _) => Fact::Known(as_f64(*goodput)),
         (Fact::Unknown(_), Fact::Known(nominal)) => Fact::Known(as_f64(*nominal) * GOODPUT_OF_NOMINAL_RATIO),
@@ -82,25 +86,25 @@ pub(super) fn carried(path: &Path) -> Fact<f64> {
     }
 }
 
-/// A number of bytes, or of bytes a second.
+/// Converts bytes, or bytes per second, to a float.
 #[expect(clippy::cast_precision_loss, reason = "no link carries 2^53 bytes a second")]
 pub(super) fn as_f64(bytes: u64) -> f64 {
     bytes as f64
 }
 
-/// Bytes a second that the migration gets: what the path carries, and never more than the change allows.
-pub(super) fn bandwidth(path: &Path, change: &Change) -> Fact<f64> {
+/// Bandwidth of the migration in bytes per second: the path's goodput, up to the change's limit.
+pub(super) fn bandwidth(path: &MigrationPath, change: &Change) -> Fact<f64> {
     let allowed = change.bandwidth_limit_bytes_per_second.map_or(f64::INFINITY, as_f64);
-    carried(path).map(|carried| carried.min(allowed)).and_then(|bandwidth| {
+    path_goodput(path).map(|carried| carried.min(allowed)).and_then(|bandwidth| {
         if bandwidth > 0.0 {
             Fact::Known(bandwidth)
         } else {
-            Fact::unknown(Cause::Malformed, "a bandwidth of 0 bytes a second")
+            Fact::unknown(Cause::Malformed, "the bandwidth of the path is 0 bytes per second")
         }
     })
 }
 
-/// Memory dirtied in a second by what the path carries in a second: ρ.
+/// ρ: dirty rate divided by bandwidth.
 #[allow(clippy::cast_precision_loss)] // no guest dirties 2^53 bytes a second
 pub(super) fn ratio(rate_bytes_per_second: &Fact<u64>, bandwidth: &Fact<f64>) -> Fact<f64> {
     rate_bytes_per_second
@@ -108,8 +112,8 @@ pub(super) fn ratio(rate_bytes_per_second: &Fact<u64>, bandwidth: &Fact<f64>) ->
         .and_then(|rate| bandwidth.as_ref().map(|bandwidth| *rate as f64 / bandwidth))
 }
 
-/// Duration of the whole migration. The low end is a guest that has used a tenth of its memory, the middle one that has
-/// used it all, the high end that with both measurements as wrong as they have been seen.
+/// Duration of the whole migration. Low end: the guest has used a tenth of its memory. Median: the guest has used all
+/// memory. High end: all memory used, and both measurements with the largest errors seen so far.
 #[allow(clippy::cast_precision_loss)] // no guest has 2^53 bytes
 pub(super) fn total(memory_bytes: &Fact<u64>, bandwidth: &Fact<f64>, ratio: &Fact<f64>) -> Fact<Quantiles> {
     let known = memory_bytes.as_ref().and_then(|memory| {
@@ -122,7 +126,7 @@ pub(super) fn total(memory_bytes: &Fact<u64>, bandwidth: &Fact<f64>, ratio: &Fac
         if worst_ratio >= 1.0 {
             return Fact::unknown(
                 Cause::NotSupported,
-                format!("the guest dirties {ratio:.2} of what the path carries, give or take 40 %: no end can be foretold"),
+                format!("the dirty rate is {ratio:.2} of the path's bandwidth, ± 40 %: the duration cannot be predicted"),
             );
         }
         Fact::Known(Quantiles {
@@ -141,8 +145,12 @@ mod tests {
 
     const GIB: u64 = 1 << 30;
 
-    fn path(goodput: Fact<u64>, nominal: Fact<u64>) -> Path {
-        Path { goodput_bytes_per_second: goodput, bandwidth_bytes_per_second: nominal, ..Path::default() }
+    fn path(goodput: Fact<u64>, nominal: Fact<u64>) -> MigrationPath {
+        MigrationPath {
+            goodput_bytes_per_second: goodput,
+            bandwidth_bytes_per_second: nominal,
+            ..MigrationPath::default()
+        }
     }
 
     fn total_of(memory: u64, bandwidth: f64, ratio: f64) -> Fact<Quantiles> {
@@ -155,7 +163,7 @@ mod tests {
         let measured = path(Fact::Known(100), Fact::Known(1000));
         assert_eq!(bandwidth(&measured, &change), Fact::Known(100.0));
         assert_eq!(bandwidth(&path(Fact::default(), Fact::Known(1000)), &change), Fact::Known(900.0));
-        assert!(bandwidth(&Path::default(), &change).known().is_none());
+        assert!(bandwidth(&MigrationPath::default(), &change).known().is_none());
         assert!(bandwidth(&path(Fact::Known(0), Fact::default()), &change).known().is_none());
         let limited = Change { bandwidth_limit_bytes_per_second: Some(50), ..Change::default() };
         assert_eq!(bandwidth(&measured, &limited), Fact::Known(50.0));

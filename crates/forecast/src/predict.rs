@@ -1,33 +1,37 @@
-//! The predicted migration from the facts of a move: a replay of the dirty trace, else of the windows that were
-//! measured, else an estimate from rates.
+//! Forecast of a migration from the facts of a move: a replay of the dirty trace, else of the measured dirty windows,
+//! else an estimate from rates.
 
 use sha2::{Digest as _, Sha256};
 
 use super::{
     history, precopy,
-    replay::{Advice, AutoConverge, Conditions, Goal, Replay, Replayer, Settings, WhatIf, fallback},
+    replay::{
+        Advice, AutoConverge, Conditions, Goal, MigrationParameters, PredictedMigration, Replayer, WhatIf,
+        synthetic_trace,
+    },
 };
 use vmgate_facts::{
     Accelerator, Alternative, Cause, Fact, Facts, Forecast, ForecastMethod, Provenance, Quantiles, Vm,
     trace::DirtyTrace,
 };
 
-/// Fewest windows that a guest is made up from: with one, any mixture of pages would explain it.
+/// Minimum number of windows for a synthetic guest: with one, any mixture of pages would explain the window.
 const FEWEST_WINDOWS: usize = 2;
-/// How far the goodput may be from one migration to the next: measured, or reckoned from the nominal speed.
+/// Coefficient of variation of the goodput from one migration to the next: measured, or estimated from the nominal
+/// speed.
 const MEASURED_CV: f64 = 0.01;
 const NOMINAL_CV: f64 = 0.05;
 
-/// What a replay runs over.
+/// Input of a replay.
 struct Evidence {
     trace: DirtyTrace,
     method: ForecastMethod,
-    /// The fact that it comes from.
+    /// Path of the fact that the trace comes from.
     path: &'static str,
     seconds: f64,
 }
 
-/// Predicts the migration, and says in the provenance what the prediction rests on.
+/// Predicts the migration, and records in the provenance the facts on which the forecast is based.
 pub(super) fn forecast(facts: &mut Facts) -> Forecast {
     let assumed = precopy::forecast(facts);
     let (mut forecast, path, seconds) = match evidence(facts) {
@@ -39,7 +43,7 @@ pub(super) fn forecast(facts: &mut Facts) -> Forecast {
     };
     history::correct(&mut forecast, facts);
     if let Some(of) = facts.provenance_of(path) {
-        let method = format!("from {path}, which is by {}: {}", of.collector, of.method);
+        let method = format!("computed from {path} ({}: {})", of.collector, of.method);
         let own = Provenance { collector: "vmgate".into(), method, at: of.at, window_seconds: seconds };
         facts.provenance.insert("forecast".into(), own);
     }
@@ -54,18 +58,18 @@ fn evidence(facts: &Facts) -> Option<Evidence> {
     }
     let windows = vm.dirty_windows.known().filter(|windows| windows.len() >= FEWEST_WINDOWS)?;
     let ram_bytes = *vm.memory_bytes.known()?;
-    let groups = fallback::fit(windows, ram_bytes);
+    let groups = synthetic_trace::fit_page_groups(windows, ram_bytes);
     let longest = windows.iter().map(|window| window.window_seconds).fold(0.0, f64::max);
-    // Page sampling says nothing of zero pages: all of the RAM is taken to be sent.
-    let trace = fallback::trace(&groups, ram_bytes, 0.0, seed(facts));
+    // Page sampling does not count zero pages: all of the RAM is assumed to be sent.
+    let trace = synthetic_trace::from_page_groups(&groups, ram_bytes, 0.0, seed(facts));
     let (method, path) = (ForecastMethod::ReplayOfWindows, "vm.dirty_windows");
     Some(Evidence { trace, method, path, seconds: longest })
 }
 
-/// The forecast by replay; `None` where it is not known what the path carries.
+/// Forecast by replay; `None` where the goodput of the path is not known.
 fn replayed(facts: &Facts, evidence: &Evidence, assumed: &Forecast) -> Option<Forecast> {
     let path = facts.path.known()?;
-    let goodput = *precopy::carried(path).known()?;
+    let goodput = *precopy::path_goodput(path).known()?;
     let change = &facts.change;
     let cv = if path.goodput_bytes_per_second.known().is_some() { MEASURED_CV } else { NOMINAL_CV };
     let conditions =
@@ -79,7 +83,7 @@ fn replayed(facts: &Facts, evidence: &Evidence, assumed: &Forecast) -> Option<Fo
     }
     let replayer = Replayer::new(&evidence.trace).ok()?;
     let seed = seed(facts);
-    let advice = replayer.advise(&settings(facts), &conditions, &goal, seed);
+    let advice = replayer.advise(&migration_parameters(facts), &conditions, &goal, seed);
     let quiet = history::quiet_hours(facts, evidence.trace.dirty_rate().rate_bytes_per_second);
     let guest = (evidence.trace.ram_bytes, zero_ratio(&evidence.trace));
     let quietest = quiet
@@ -87,13 +91,13 @@ fn replayed(facts: &Facts, evidence: &Evidence, assumed: &Forecast) -> Option<Fo
         .and_then(|hour| history::at_hour(hour, guest, &advice.settings, &conditions, &goal, seed));
     let mut alternatives: Vec<Alternative> = advice.what_if.iter().map(alternative).collect();
     alternatives.extend(quietest);
-    let Replay { converges_ratio, throttle_pause_seconds, limit, .. } = advice.as_it_is;
+    let PredictedMigration { converges_ratio, throttle_pause_seconds, limit, .. } = advice.as_it_is;
     let replay = &advice.as_it_is;
     let figure = |figure: Option<Quantiles>| match figure {
         Some(figure) => Fact::Known(figure),
         None => Fact::unknown(
             Cause::NotSupported,
-            format!("no replay of the migration completes: it is limited by {}", limit.words()),
+            format!("the migration completes in no replay: it is limited by {}", limit.words()),
         ),
     };
     Some(Forecast {
@@ -110,13 +114,15 @@ fn replayed(facts: &Facts, evidence: &Evidence, assumed: &Forecast) -> Option<Fo
         throttle_pause_seconds: Fact::Known(throttle_pause_seconds),
         dirty_to_bandwidth_ratio: assumed.dirty_to_bandwidth_ratio.clone(),
         limited_by: Fact::Known(limit.words().to_owned()),
-        advice: Fact::Known(words(&advice, &alternatives)),
+        advice: Fact::Known(advice_in_words(&advice, &alternatives)),
         alternatives: Fact::Known(alternatives),
         recommended: Fact::Known(recommended(&advice)),
         quiet_hours: match facts.history.known().map(|history| &history.observed_hours) {
             Some(Fact::Known(_)) => Fact::Known(quiet.iter().map(|hour| hour.hour).collect()),
             Some(Fact::Unknown(why)) => Fact::Unknown(why.clone()),
-            None => Fact::unknown(Cause::NotCollected, "no ledger is named that has observations of this VM"),
+            None => {
+                Fact::unknown(Cause::NotCollected, "no ledger with observations of this VM is configured")
+            }
         },
         timeline: Fact::Known(replay.timeline.clone()),
         round_ends_seconds: Fact::Known(replay.round_ends_seconds.clone()),
@@ -128,14 +134,14 @@ fn zero_ratio(trace: &DirtyTrace) -> f64 {
     trace.zero.ones() as f64 / trace.zero.len().max(1) as f64
 }
 
-/// Settings of QEMU as the change makes them; libvirt's defaults for the rest.
-fn settings(facts: &Facts) -> Settings {
+/// Migration parameters of QEMU as the change sets them; libvirt's defaults for the rest.
+fn migration_parameters(facts: &Facts) -> MigrationParameters {
     let (change, vm) = (&facts.change, facts.vm.known());
     let known = |accelerator: fn(&Vm) -> Option<Accelerator>| vm.and_then(accelerator);
-    let defaults = Settings::default();
-    Settings {
+    let defaults = MigrationParameters::default();
+    MigrationParameters {
         qemu: vm.and_then(|vm| vm.qemu_version.known().copied()).unwrap_or(defaults.qemu),
-        // Emulation counts a page as dirty for longer: the careful guess where it is not known.
+        // Under emulation a page counts as dirty for longer: the safe assumption where the accelerator is not known.
         accelerator: known(|vm| vm.accelerator.known().copied()).unwrap_or(Accelerator::Tcg),
         downtime_limit_seconds: change.longest_blackout_seconds,
         bandwidth_limit_bytes_per_second: change.bandwidth_limit_bytes_per_second.map(precopy::as_f64),
@@ -147,8 +153,8 @@ fn settings(facts: &Facts) -> Settings {
     }
 }
 
-/// The same facts give the same forecast: everything random in it follows from them. That a move is a rehearsal says nothing
-/// of the migration.
+/// Seed of the replay, hashed from the facts, so that the same facts give the same forecast. A rehearsal gets the same
+/// forecast as any other move.
 fn seed(facts: &Facts) -> u64 {
     let mut change = serde_json::to_value(&facts.change).unwrap_or_default();
     if let Some(change) = change.as_object_mut() {
@@ -165,11 +171,11 @@ fn alternative(what: &WhatIf) -> Alternative {
 
 fn recommended(advice: &Advice) -> Option<Alternative> {
     let recommended = advice.recommended.as_ref()?;
-    let words = recommended.step.map_or("the settings as they are", super::replay::Step::words);
+    let words = recommended.step.map_or("the present settings", super::replay::SettingsChange::words);
     Some(with_words(words, &recommended.settings, &recommended.replay))
 }
 
-fn with_words(words: &str, settings: &Settings, replay: &Replay) -> Alternative {
+fn with_words(words: &str, settings: &MigrationParameters, replay: &PredictedMigration) -> Alternative {
     Alternative {
         setting: words.to_owned(),
         converges_ratio: replay.converges_ratio,
@@ -180,8 +186,8 @@ fn with_words(words: &str, settings: &Settings, replay: &Replay) -> Alternative 
     }
 }
 
-/// Whether a setting makes the migration at least a twentieth shorter, or lets it end at all.
-fn helps(other: &Alternative, as_it_is: &Replay) -> bool {
+/// True if a setting makes the migration at least 5 % shorter, or lets it complete at all.
+fn helps(other: &Alternative, as_it_is: &PredictedMigration) -> bool {
     let median = |total: Option<Quantiles>, converges_ratio| {
         total.filter(|_| converges_ratio >= 0.5).map(|total| total.p50)
     };
@@ -189,19 +195,22 @@ fn helps(other: &Alternative, as_it_is: &Replay) -> bool {
     median(other.total_seconds, other.converges_ratio).is_some_and(|other| other <= now * 0.95)
 }
 
-/// What settings would make of the duration, where they help, and the way out.
-fn words(advice: &Advice, alternatives: &[Alternative]) -> String {
-    let Replay { total_seconds, converges_ratio, .. } = &advice.as_it_is;
-    let mut parts = vec![format!("as it is {}", history::in_words(*total_seconds, *converges_ratio))];
+/// Advice in one sentence: duration with the settings that help, and the recommended one.
+fn advice_in_words(advice: &Advice, alternatives: &[Alternative]) -> String {
+    let PredictedMigration { total_seconds, converges_ratio, .. } = &advice.as_it_is;
+    let mut parts =
+        vec![format!("with the present settings: {}", history::in_words(*total_seconds, *converges_ratio))];
     parts.extend(alternatives.iter().filter(|other| helps(other, &advice.as_it_is)).map(|other| {
-        format!("with {} {}", other.setting, history::in_words(other.total_seconds, other.converges_ratio))
+        format!("with {}: {}", other.setting, history::in_words(other.total_seconds, other.converges_ratio))
     }));
     parts.push(match &advice.recommended {
         Some(recommended) => match recommended.step {
             Some(step) => format!("recommended: {}", step.words()),
-            None => "the settings meet the goals".to_owned(),
+            None => "the present settings meet the goals".to_owned(),
         },
-        None => "no single setting meets the goals: take load off the guest, or use a faster path".to_owned(),
+        None => {
+            "no single setting meets the goals: reduce the load of the guest, or use a faster path".to_owned()
+        }
     });
     parts.join("; ")
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{
-    replay::fallback::{self, Group},
+    replay::synthetic_trace::{self, PageGroup},
     *,
 };
 use vmgate_facts::{
@@ -175,7 +175,8 @@ const GIB: u64 = 1 << 30;
 fn with_trace(pages: f64, rate: f64) -> Facts {
     let mut facts = fixture("idle-vm");
     let Fact::Known(vm) = &mut facts.vm else { panic!("no VM") };
-    vm.dirty_trace = Fact::Known(fallback::trace(&[Group { pages, rate }], 4 * GIB, 0.5, 1));
+    vm.dirty_trace =
+        Fact::Known(synthetic_trace::from_page_groups(&[PageGroup { pages, rate }], 4 * GIB, 0.5, 1));
     vm.dirty_rate = Fact::default();
     facts
 }
@@ -244,8 +245,12 @@ fn a_guest_that_outruns_the_path_has_no_duration_and_is_told_what_helps() {
     assert!(*forecast.converges_ratio.known().unwrap() < 0.05);
     assert!(forecast.total_seconds.known().is_none() && forecast.blackout_seconds.known().is_none());
     let advice = forecast.advice.known().unwrap();
-    assert!(advice.starts_with("as it is not at all") && advice.contains("with post-copy"), "{advice}");
-    assert_eq!(forecast.limited_by, Fact::Known("how fast the guest dirties its memory".into()));
+    assert!(
+        advice.starts_with("with the present settings: does not complete")
+            && advice.contains("with post-copy"),
+        "{advice}"
+    );
+    assert_eq!(forecast.limited_by, Fact::Known("the guest's dirty rate".into()));
 }
 
 #[test]

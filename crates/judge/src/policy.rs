@@ -1,4 +1,4 @@
-//! The pure way from facts to verdict: derive what follows, evaluate the rules, lay waivers over, decide.
+//! Policy, and the pure path from facts to verdict: derive facts, evaluate the rules, apply waivers, decide.
 
 use jiff::Timestamp;
 use thiserror::Error;
@@ -10,30 +10,30 @@ use vmgate_facts::Facts;
 use vmgate_rules::{Catalogues, Pack, ParamErrors, ParamOverrides, RuleSource};
 use vmgate_verdict::{DecisionContext, Digests, Outcome, FileLine, Verdict, Waivers};
 
-/// Rules, parameters or catalogues that cannot be used: the user's mistake, told with every place.
+/// Invalid rules, parameters or catalogues: an error of the user, reported with every position.
 #[derive(Debug, Error)]
 pub enum InvalidPolicy {
-    /// Files of rules, profiles or catalogues.
+    /// Problems in files of rules, profiles or catalogues.
     #[error(transparent)]
     Files(#[from] Problems),
-    /// Values for parameters.
+    /// Invalid values for parameters.
     #[error(transparent)]
     Parameters(#[from] ParamErrors),
 }
 
-/// What facts are judged by: rules with their parameters, catalogues and waivers.
+/// Policy by which facts are judged: rules with their parameters, catalogues and waivers.
 pub struct Policy {
-    /// The rules.
+    /// Rules with their parameters.
     pub pack: Pack,
-    /// What is known of software by name.
+    /// Catalogues of known software and UDP services.
     pub catalogues: Catalogues,
     waivers: Waivers,
 }
 
-/// How a verdict was asked for.
+/// Options of one request for a verdict.
 #[derive(Debug, Clone, Default)]
-pub struct Asked {
-    /// Whether warnings are to count as a failure of the check.
+pub struct VerdictRequest {
+    /// True if warnings count as a failure of the check.
     pub strict: bool,
     /// Where in a file the move is asked for.
     pub place: Option<FileLine>,
@@ -42,7 +42,7 @@ pub struct Asked {
 }
 
 impl Policy {
-    /// The rules of `sources`, with the parameters of a profile and of the site.
+    /// Loads the rules of `sources`, with the parameters of a profile and of the site.
     pub fn load(
         sources: &[RuleSource],
         profile: Option<&str>,
@@ -59,36 +59,36 @@ impl Policy {
         Ok(Self { pack, catalogues, waivers: Waivers::default() })
     }
 
-    /// The same policy with waivers.
+    /// Replaces the waivers of the policy.
     #[must_use]
     pub fn with_waivers(self, waivers: Waivers) -> Self {
         Self { waivers, ..self }
     }
 
-    /// The same policy with further waivers.
+    /// Adds waivers to the policy.
     #[must_use]
     pub fn and_waivers(self, waivers: Waivers) -> Self {
         Self { waivers: self.waivers.and(waivers), ..self }
     }
 
-    /// The digest of the rules with their parameters, as verdicts name it.
+    /// Digest of the rules with their parameters, as in verdicts.
     pub fn digest(&self) -> Option<Digest> {
         format!("sha256:{}", self.pack.digest()).parse().ok()
     }
 
-    /// What stands in the way back and not in the way there.
+    /// Outcomes of rules that fail for the return move and not for the move itself.
     pub fn way_back(&self, facts: &Facts, now: Timestamp) -> Vec<Outcome> {
         let (facts, forecast) = vmgate_forecast::derive(facts.clone(), &self.catalogues);
         let there = self.pack.evaluate(&facts, &forecast, now);
         way_back::outcomes(&self.pack, &facts, &forecast, now, &there)
     }
 
-    /// The verdict on one move at the time `now`. The same input gives the same verdict, byte for byte.
-    pub fn judge(&self, facts: Facts, now: Timestamp, asked: &Asked) -> Verdict {
+    /// Returns the verdict on one move at the time `now`. The same input gives the same verdict, byte for byte.
+    pub fn judge(&self, facts: Facts, now: Timestamp, request: &VerdictRequest) -> Verdict {
         let digests = Digests {
             facts: serde_json::to_vec(&facts).ok().map(|bytes| Digest::of(&bytes)),
             rules: self.digest(),
-            change: asked.change,
+            change: request.change,
             ..Digests::default()
         };
         let (facts, forecast) = vmgate_forecast::derive(facts, &self.catalogues);
@@ -96,8 +96,8 @@ impl Policy {
         let back = way_back::outcomes(&self.pack, &facts, &forecast, now, &outcomes);
         outcomes.extend(back);
         let context = DecisionContext {
-            strict: asked.strict,
-            asked_in: asked.place.clone(),
+            strict: request.strict,
+            asked_in: request.place.clone(),
             digests,
             other_rules: self.pack.rules().iter().map(|rule| rule.id.to_string()).collect(),
             forecast: Some(forecast),

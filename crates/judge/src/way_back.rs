@@ -1,5 +1,5 @@
-//! The way back: the rules that carry the tag `way-back` are also held against the move in the other direction. What they
-//! find is a warning: the move itself may be fine, but the VM could not come home.
+//! Rules for the return move: rules with the tag `way-back` are also evaluated for the move in the opposite direction.
+//! Their failures are warnings: the move itself may succeed, but the VM could not return to its source.
 
 use jiff::Timestamp;
 
@@ -7,29 +7,29 @@ use vmgate_facts::{Fact, Facts, Forecast, Host, Vm};
 use vmgate_rules::{Pack, Rule};
 use vmgate_verdict::{Effect, Outcome, Status};
 
-/// Rules with this tag hold for the way back too.
+/// Tag of rules that also apply to the return move.
 pub const TAG: &str = "way-back";
 
-/// What the subject of such an outcome begins with.
+/// First words of the subject of an outcome for the return move.
 const SUBJECT: &str = "on the way back";
 
-/// What stands in the way back and not in the way there: `there` are the outcomes of the move itself.
+/// Outcomes of rules that fail for the return move and not for the move itself, whose outcomes are `forward`.
 pub fn outcomes(
     pack: &Pack,
     facts: &Facts,
     forecast: &Forecast,
     now: Timestamp,
-    there: &[Outcome],
+    forward: &[Outcome],
 ) -> Vec<Outcome> {
     let is_tagged = |rule: &Rule| rule.tags.iter().any(|tag| tag == TAG);
-    let told_already = |found: &Outcome| {
-        there.iter().any(|outcome| {
+    let fails_forward = |found: &Outcome| {
+        forward.iter().any(|outcome| {
             (&outcome.rule, &outcome.subject, outcome.status) == (&found.rule, &found.subject, Status::Fail)
         })
     };
-    let found = pack.evaluate_those(is_tagged, &reversed(facts.clone()), forecast, now).into_iter();
+    let found = pack.evaluate_selected(is_tagged, &reversed(facts.clone()), forecast, now).into_iter();
     found
-        .filter(|outcome| outcome.status == Status::Fail && !told_already(outcome))
+        .filter(|outcome| outcome.status == Status::Fail && !fails_forward(outcome))
         .map(|outcome| Outcome {
             subject: Some(match &outcome.subject {
                 Some(subject) => format!("{SUBJECT}: {subject}"),
@@ -37,22 +37,22 @@ pub fn outcomes(
             }),
             effect: outcome.effect.min(Effect::Warn),
             on_unknown: Effect::Note,
-            // Its paths name the hosts the other way round: whoever read them would look at the wrong one.
+            // The paths of this evidence have source and destination exchanged and would mislead a reader.
             evidence: Vec::new(),
             ..outcome
         })
         .collect()
 }
 
-/// The facts of the move back, as they would be after the move: the VM runs in the destination's QEMU then.
+/// Facts of the return move, as they would be after the move: the VM then runs in the destination's QEMU.
 fn reversed(facts: Facts) -> Facts {
     let Facts { vm, source, destination, .. } = facts;
-    let arrived_in = destination.as_ref().and_then(|host| host.qemu_version.clone());
-    let vm = vm.map(|vm| Vm { qemu_version: arrived_in, ..vm });
+    let destination_qemu = destination.as_ref().and_then(|host| host.qemu_version.clone());
+    let vm = vm.map(|vm| Vm { qemu_version: destination_qemu, ..vm });
     let uuid = vm.known().and_then(|vm| vm.uuid.known().cloned());
     let name = vm.known().and_then(|vm| vm.name.known().cloned());
     let home = source.map(|host| Host {
-        // It runs the VM now.
+        // This host runs the VM at present.
         offers_guest_cpu: Fact::Known(true),
         missing_cpu_features: Fact::Known(Vec::new()),
         active_vms: without(host.active_vms, |active| Some(active) == uuid.as_ref()),

@@ -1,5 +1,5 @@
-//! What is written of a campaign: a change that several runners carry out together. Its state is what its records add up
-//! to, so that the queue is as tamper-evident as the rest, and a claim's number in the chain is its fencing token.
+//! Ledger entries of a campaign: a change that several runners execute together. The state of a campaign is computed from
+//! its records, so that the queue is as tamper-evident as the rest, and a claim's number in the chain is its fencing token.
 
 use std::fmt;
 
@@ -9,73 +9,73 @@ use serde::{Deserialize, Serialize};
 use super::entry::Driver;
 use vmgate_verdict::ExitCode;
 
-/// Something that happened to a campaign.
+/// An event of a campaign.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Campaign {
-    /// Digest of the change, which tells one campaign from another.
+    /// Digest of the change, which identifies the campaign.
     pub campaign: String,
-    /// What happened.
+    /// The event.
     #[serde(flatten)]
-    pub event: Event,
+    pub event: CampaignEvent,
 }
 
-/// What happened to a campaign.
+/// Event of a campaign.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
-pub enum Event {
-    /// The first runner began it.
+pub enum CampaignEvent {
+    /// The first runner opened the campaign.
     Opened {
         /// Id of the change in the operator's own books.
         id: String,
-        /// Names of its waves.
+        /// Names of the waves.
         waves: Vec<String>,
-        /// When its window closes.
+        /// End of the change window.
         window_end: Option<Timestamp>,
-        /// Moves that may fail before no other begins.
+        /// Error budget: number of failed moves at which no other begins.
         error_budget: Option<u32>,
-        /// Its moves, in the order of the file.
+        /// Moves, in the order of the change file.
         moves: Vec<CampaignMove>,
     },
-    /// A runner takes part, or says that it still does. Others count from when they read it, by their own clocks.
+    /// Heartbeat of a runner; the first one announces it. Others measure its age by their own clocks since they read it.
     Beat {
-        /// The runner.
+        /// Name of the runner.
         runner: String,
-        /// Its process.
+        /// Process of the runner.
         driver: Driver,
     },
     /// A runner has ended.
     Left {
-        /// The runner.
+        /// Name of the runner.
         runner: String,
     },
-    /// A runner takes a move: this record's number is its fencing token.
+    /// A runner claims a move: the number of this record is the fencing token.
     Claimed {
-        /// The runner.
+        /// Name of the runner.
         runner: String,
-        /// Which move, from 0.
+        /// Index of the move, from 0.
         at: usize,
     },
-    /// A move is given back, done or not.
+    /// A runner ends its claim of a move.
     Released {
-        /// Which move.
+        /// Index of the move.
         at: usize,
-        /// The claim that is over.
+        /// Fencing token of the claim.
         token: u64,
-        /// How it ended.
-        how: Released,
+        /// Result of the claim.
+        how: ClaimResult,
     },
-    /// The hosts that a wave waits for have had their maintenance.
+    /// A wave may begin: the hosts that it waits for have had their maintenance.
     WaveOpened {
-        /// Which wave, from 0.
+        /// Index of the wave, from 0.
         wave: usize,
-        /// Who says so.
+        /// Runner or operator.
         by: String,
     },
-    /// Somebody steers it.
+    /// An operator pauses, resumes or stops the campaign.
     Steered {
-        /// Where to.
+        /// The command.
         what: Steering,
-        /// Who.
+        /// The operator.
         by: String,
     },
 }
@@ -85,90 +85,92 @@ pub enum Event {
 pub struct CampaignMove {
     /// Name or UUID of the VM.
     pub vm: String,
-    /// URI of its host.
+    /// libvirt URI of the source.
     pub from: String,
-    /// URI of the destination.
+    /// libvirt URI of the destination.
     pub to: String,
-    /// Its wave, from 0.
+    /// Index of its wave, from 0.
     #[serde(default)]
     pub wave: usize,
-    /// Groups of which no other member moves meanwhile.
+    /// Exclusive groups: no other member of them moves at the same time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exclusive: Vec<String>,
-    /// How long it takes by the plan's forecast.
+    /// Duration by the plan's forecast, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected_seconds: Option<f64>,
 }
 
-/// How a claim ended.
+/// Result of a claim.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "ended", rename_all = "kebab-case")]
-pub enum Released {
+pub enum ClaimResult {
     /// The VM runs on the destination, verified.
     Done,
-    /// It stays where it was, and is tried again.
+    /// The VM stays on the source, and the move is tried again.
     Again {
-        /// Why it was not made.
+        /// Reason of the failure.
         why: String,
-        /// How the attempt ended.
+        /// Exit code of the attempt.
         exit: ExitCode,
-        /// Not before so long has passed.
+        /// Time before the next attempt, in seconds.
         after_seconds: f64,
     },
-    /// Another move was in the way: no attempt at all.
+    /// Another move blocked this one: this does not count as an attempt.
     Busy {
-        /// Which.
+        /// The other move, in words.
         why: String,
     },
-    /// It is not made.
+    /// The move has failed for good.
     Failed {
-        /// Why.
+        /// Reason.
         why: String,
-        /// How it ended.
+        /// Exit code of the last attempt.
         exit: ExitCode,
     },
 }
 
-/// What somebody wants of a campaign.
+/// Command of an operator to a campaign.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Steering {
-    /// No move begins until it is resumed.
+    /// No move begins until the campaign is resumed.
     Pause,
     /// Moves begin again, whatever the error budget says.
     Resume,
-    /// No move begins any more, and runners end when theirs are over.
+    /// No move begins any more, and runners end when their moves have ended.
     Stop,
 }
 
-/// A runner that was silent for too long can write no more: not a step of a move, and so it takes none.
+/// Expulsion of a runner that was silent for too long: it can write no step of a move any more, and so takes none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Expulsion {
     /// The campaign.
     pub campaign: String,
-    /// The runner that is out.
+    /// The runner that is expelled.
     pub runner: String,
-    /// The runner that says so.
+    /// The runner that expels it.
     pub by: String,
-    /// How long it was not heard of, seconds.
+    /// Time since the last heartbeat, seconds.
     pub silent_seconds: u64,
 }
 
 impl fmt::Display for Campaign {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.event {
-            Event::Opened { id, moves, .. } => write!(f, "campaign {id} of {} moves begins", moves.len()),
-            Event::Beat { runner, .. } => write!(f, "runner {runner} is at work"),
-            Event::Left { runner } => write!(f, "runner {runner} has ended"),
-            Event::Claimed { runner, at } => write!(f, "runner {runner} takes move {}", at + 1),
-            Event::Released { at, how, .. } => write!(f, "move {} {how}", at + 1),
-            Event::WaveOpened { wave, by } => write!(f, "wave {} may begin, says {by}", wave + 1),
-            Event::Steered { what, by } => write!(f, "{} by {by}", what.word()),
+            CampaignEvent::Opened { id, moves, .. } => {
+                write!(f, "campaign {id} of {} moves begins", moves.len())
+            }
+            CampaignEvent::Beat { runner, .. } => write!(f, "runner {runner} is at work"),
+            CampaignEvent::Left { runner } => write!(f, "runner {runner} has ended"),
+            CampaignEvent::Claimed { runner, at } => write!(f, "runner {runner} takes move {}", at + 1),
+            CampaignEvent::Released { at, how, .. } => write!(f, "move {} {how}", at + 1),
+            CampaignEvent::WaveOpened { wave, by } => write!(f, "wave {} may begin, says {by}", wave + 1),
+            CampaignEvent::Steered { what, by } => write!(f, "{} by {by}", what.word()),
         }
     }
 }
 
-impl fmt::Display for Released {
+impl fmt::Display for ClaimResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Done => f.write_str("is done"),
@@ -185,14 +187,14 @@ impl fmt::Display for Expulsion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "runner {} was not heard of for {} s and can act no more, says {}",
+            "runner {} sent no heartbeat for {} s and was expelled by {}",
             self.runner, self.silent_seconds, self.by
         )
     }
 }
 
 impl Steering {
-    /// What was done.
+    /// The command as a past participle.
     pub fn word(self) -> &'static str {
         match self {
             Self::Pause => "paused",

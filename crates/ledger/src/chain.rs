@@ -1,4 +1,4 @@
-//! The chain: canonical JSON, hashed with the digest of the record before.
+//! Hash chain of the ledger: canonical JSON, hashed with the digest of the previous record.
 
 use std::fmt;
 
@@ -10,28 +10,28 @@ use sha2::{Digest as _, Sha256};
 use super::{Entry, LedgerError, Record, Row, Selection, Writer};
 use vmgate_attest::Digest;
 
-/// What the first record holds as the digest of the one before it.
+/// Digest of the previous record, in the first record.
 const GENESIS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
-/// The newest record of a chain. Kept somewhere else, it tells later whether the ledger was cut short.
+/// Newest record of a chain. A copy of it elsewhere shows later if records were removed at the end of the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
-    /// Its number; 0 for an empty ledger.
+    /// Number of the record; 0 for an empty ledger.
     pub sequence: u64,
-    /// Its digest, in hexadecimal.
+    /// Digest of the record, in hexadecimal.
     pub digest: String,
 }
 
-/// Where a chain is broken.
+/// Break of a chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Broken {
+pub struct BrokenChain {
     /// The first record that does not fit.
     pub sequence: u64,
-    /// What does not fit.
+    /// Description of the error.
     pub why: String,
 }
 
-impl fmt::Display for Broken {
+impl fmt::Display for BrokenChain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "record {}: {}", self.sequence, self.why)
     }
@@ -67,8 +67,8 @@ fn digest(previous: &str, sequence: u64, at: Timestamp, body: &str) -> Digest {
     Digest::from_bytes(hash.finalize().into())
 }
 
-/// JSON without white space and with sorted names. What is hashed later are the stored bytes, so that no version
-/// of vmgate has to write numbers as another one did.
+/// JSON without white space and with sorted names. A verification hashes the stored bytes, so that no version
+/// of vmgate has to write numbers exactly as another one did.
 fn canonical(entry: &impl Serialize) -> Result<String, LedgerError> {
     let value = serde_json::to_value(entry).map_err(|error| LedgerError::encode(&error))?;
     serde_json::to_string(&sorted(value)).map_err(|error| LedgerError::encode(&error))
@@ -90,7 +90,7 @@ impl TryFrom<&Row> for Record {
     type Error = LedgerError;
 
     fn try_from(row: &Row) -> Result<Self, LedgerError> {
-        let broken = |why: String| LedgerError::Broken(Broken { sequence: row.sequence, why });
+        let broken = |why: String| LedgerError::Broken(BrokenChain { sequence: row.sequence, why });
         let digest = format!("sha256:{}", row.digest).parse();
         Ok(Self {
             sequence: row.sequence,
@@ -102,14 +102,14 @@ impl TryFrom<&Row> for Record {
     }
 }
 
-/// A chain that is being checked, record by record.
+/// Verification of a chain, record by record.
 #[derive(Debug, Default)]
 pub(super) struct Verification {
     head: Option<Head>,
 }
 
 impl Verification {
-    /// The newest record that was checked.
+    /// The last record that was checked.
     pub(super) fn head(&self) -> Head {
         self.head.clone().unwrap_or_else(|| Head { sequence: 0, digest: GENESIS.to_owned() })
     }
@@ -117,22 +117,25 @@ impl Verification {
     /// Checks the next record.
     pub(super) fn next(&mut self, row: &Row) -> Result<(), LedgerError> {
         let head = self.head();
-        let broken = |sequence, why: String| Err(LedgerError::Broken(Broken { sequence, why }));
+        let broken = |sequence, why: String| Err(LedgerError::Broken(BrokenChain { sequence, why }));
         if row.sequence != head.sequence + 1 {
             let missing = head.sequence + 1;
-            return broken(missing, format!("it is missing; the next is record {}", row.sequence));
+            return broken(
+                missing,
+                format!("the record is missing; the next one is record {}", row.sequence),
+            );
         }
         if row.previous != head.digest {
-            return broken(row.sequence, "it does not follow from the record before it".to_owned());
+            return broken(row.sequence, "the record does not follow from the one before it".to_owned());
         }
         if digest(&row.previous, row.sequence, row.at, &row.body).hex() != row.digest {
-            return broken(row.sequence, "what it says is not what was written".to_owned());
+            return broken(row.sequence, "the content is not the content that was written".to_owned());
         }
         let entry = Record::try_from(row)?.entry;
         if (entry.kind().name(), entry.run(), entry.vm())
             != (row.kind.as_str(), row.run.as_deref(), row.vm.as_deref())
         {
-            return broken(row.sequence, "its columns do not say what its body says".to_owned());
+            return broken(row.sequence, "the columns do not agree with the content".to_owned());
         }
         self.head = Some(Head { sequence: row.sequence, digest: row.digest.clone() });
         Ok(())

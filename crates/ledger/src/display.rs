@@ -1,10 +1,10 @@
-//! An entry in a line of text.
+//! Entries as a line of text.
 
 use std::fmt;
 
 use super::{
     Entry,
-    entry::{IsolationAction, Mark, Migration, Outcome, Override, RunEnded, Transition},
+    entry::{ActionState, IsolationAction, Migration, MigrationOutcome, Override, RunEnded, Transition},
 };
 
 impl fmt::Display for Entry {
@@ -36,14 +36,14 @@ impl fmt::Display for Entry {
                     pair.source_version,
                     pair.destination_version,
                     pair.machine_type,
-                    if rehearsal.passed { "went well" } else { "failed" },
+                    if rehearsal.passed { "passed" } else { "failed" },
                     rehearsal.by
                 )
             }
             Self::Isolation(isolation) => {
                 let done = match isolation.action {
                     IsolationAction::Isolated => "cut off the network",
-                    IsolationAction::Released => "let back on the network",
+                    IsolationAction::Released => "connected to the network again",
                 };
                 let (vm, host) = (isolation.vm.label(), isolation.host.label());
                 write!(f, "{vm} on {host} {done} by {}: {}", isolation.by, isolation.reason)
@@ -71,9 +71,11 @@ impl fmt::Display for Override {
             Some(until) => {
                 let whom =
                     vm.uuid.as_deref().map_or_else(|| "every VM".to_owned(), |uuid| format!("VM {uuid}"));
-                write!(f, "{whom} may be let to {host} by {by} until {until}, past {refused_by}: {reason}")
+                write!(f, "{by} lets {whom} into {host} until {until}, overriding {refused_by}: {reason}")
             }
-            None => write!(f, "{} let to {host} by {by}, past {refused_by}: {reason}", vm.label()),
+            None => {
+                write!(f, "{} was let into {host} by {by}, overriding {refused_by}: {reason}", vm.label())
+            }
         }
     }
 }
@@ -85,10 +87,10 @@ impl fmt::Display for Transition {
             write!(f, ", action {}", action + 1)?;
         }
         match self.mark {
-            Some(Mark::Needless) => f.write_str(" (nothing to do)")?,
-            Some(Mark::Undone) => f.write_str(" undone")?,
-            Some(Mark::NotUndone) => f.write_str(" NOT undone")?,
-            Some(Mark::Doing) | None => {}
+            Some(ActionState::Needless) => f.write_str(" (nothing to do)")?,
+            Some(ActionState::Undone) => f.write_str(" undone")?,
+            Some(ActionState::NotUndone) => f.write_str(" NOT undone")?,
+            Some(ActionState::Doing) | None => {}
         }
         self.why.as_ref().map_or(Ok(()), |why| write!(f, ": {why}"))
     }
@@ -111,10 +113,10 @@ impl fmt::Display for RunEnded {
 impl fmt::Display for Migration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let outcome = match self.outcome {
-            Outcome::Completed => "migrated",
-            Outcome::Suffers => "migrated, and suffers",
-            Outcome::Aborted => "migration aborted",
-            Outcome::Failed => "migration failed",
+            MigrationOutcome::Completed => "migrated",
+            MigrationOutcome::Suffers => "migrated, but does not work as before",
+            MigrationOutcome::Aborted => "migration aborted",
+            MigrationOutcome::Failed => "migration failed",
         };
         write!(f, "{} {outcome}", self.vm.label())?;
         if let Some(seconds) = self.total_seconds {

@@ -1,4 +1,4 @@
-//! What can be written down. A field that is added later is optional, so that old records stay readable.
+//! Entries of the ledger. A field that is added later is optional, so that old records stay readable.
 
 use std::fmt;
 
@@ -8,40 +8,40 @@ use serde::{Deserialize, Serialize};
 use super::{Campaign, Expulsion, Observation};
 use vmgate_attest::Digest;
 use vmgate_facts::{Quantiles, Version};
-use vmgate_judge::change::Plan;
+use vmgate_judge::change::MovePlan;
 use vmgate_verdict::{Counts, Decision, Digests, ExitCode, Move, NameAndUuid, Verdict};
 
-/// One thing that happened.
+/// Entry of the ledger: one event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Entry {
     /// A move was checked.
-    Verdict(VerdictGiven),
-    /// A run of a move begins; from here it holds its VM.
+    Verdict(VerdictSummary),
+    /// A run of a move begins; from here on it reserves its VM.
     RunStarted(RunStarted),
     /// A run is about to take a step.
     Transition(Transition),
-    /// A run is over; it no longer holds its VM.
+    /// A run has ended; its VM is free for other moves.
     RunEnded(RunEnded),
-    /// A migration ended: what was forecast and what came.
+    /// A migration has ended: its forecast and its measured result.
     Migration(Migration),
-    /// A pair of hypervisor versions was tried.
+    /// A migration between two hypervisor versions was rehearsed.
     Rehearsal(Rehearsal),
-    /// A VM was cut off the network, or let back.
+    /// A VM was cut off the network, or connected again.
     Isolation(Isolation),
-    /// Somebody let something pass that would have been refused.
+    /// An operator permitted something that would have been refused.
     Override(Override),
-    /// A VM was watched dirtying its memory.
+    /// The dirty rate of a VM was measured.
     Observation(Observation),
-    /// A change that several runners carry out goes on.
+    /// An event of a campaign: a change that several runners execute.
     Campaign(Campaign),
-    /// A runner can act no more.
+    /// A campaign runner was expelled.
     Expulsion(Expulsion),
 }
 
-/// The kinds of entries.
+/// Kind of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum EntryKind {
     /// [`Entry::Verdict`]
     Verdict,
     /// [`Entry::RunStarted`]
@@ -66,69 +66,69 @@ pub enum Kind {
     Expulsion,
 }
 
-/// The states of a run, in the order of a run that goes well; the last three are ways out.
+/// Step of a run, in the order of a successful run; the last three are taken after a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum State {
-    /// The verdict is held against VM, hosts and time.
+pub enum RunStep {
+    /// The verdict is compared with VM, hosts and time.
     Gate,
-    /// The guest is told.
+    /// The guest is notified.
     Notify,
     /// Services are stopped and commands run, as the change says.
     Prepare,
-    /// Volatile facts are taken again.
+    /// The facts are collected and judged again.
     Recheck,
     /// The migration runs.
     Migrate,
-    /// The VM is looked at on the destination.
+    /// The VM is verified on the destination.
     Verify,
-    /// What was prepared is undone, and the guest is told that it is over.
+    /// The preparation is undone, and the guest is notified that the move has ended.
     Restore,
-    /// The move is given up; the VM stays where it was.
+    /// The move is aborted; the VM stays on the source.
     Abort,
-    /// Something is wrong that somebody must look at.
+    /// Something is wrong, and an operator must look.
     Fail,
     /// The VM is cut off the network.
     Isolate,
 }
 
-/// How a run ended.
+/// Ending of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Ending {
+pub enum RunEnding {
     /// The VM runs on the destination, verified.
     Done,
-    /// The VM runs where it was.
+    /// The VM runs on the source.
     Aborted,
-    /// Somebody must look.
+    /// An operator must look.
     Failed,
     /// The VM is cut off the network.
     Isolated,
 }
 
-/// A verdict, without its outcomes.
+/// Verdict without its outcomes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct VerdictGiven {
-    /// What was judged.
+pub struct VerdictSummary {
+    /// The move that was judged.
     #[serde(rename = "move")]
     pub moved: Move,
-    /// Id of the change that it belongs to.
+    /// Id of the change that the move belongs to.
     pub change: Option<String>,
-    /// The answer.
+    /// GO or NO-GO.
     pub decision: Decision,
-    /// How many outcomes there were of what.
+    /// Number of outcomes by status.
     pub counts: Counts,
     /// Ids of the rules that block.
     pub blocking: Vec<String>,
-    /// When it was reached.
+    /// Time of evaluation.
     pub evaluated_at: Timestamp,
-    /// From then on it is too old to act on.
+    /// Time from which the verdict is too old to act on.
     pub expires_at: Timestamp,
-    /// What it was reached from.
+    /// Digests of facts, rules and change.
     pub digests: Digests,
 }
 
-/// A run of a move.
+/// Start of a run of a move.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunStarted {
     /// Id of the run.
@@ -143,30 +143,30 @@ pub struct RunStarted {
     pub from: String,
     /// Libvirt URI of the destination.
     pub to: String,
-    /// Id of the change that it belongs to.
+    /// Id of the change that the move belongs to.
     pub change: Option<String>,
     /// Digest of the change file.
     pub change_digest: Option<Digest>,
     /// What is to be done, and undone: all that a recovery needs.
-    pub plan: Plan,
+    pub plan: MovePlan,
     /// The process that drives it.
     pub driver: Driver,
 }
 
-/// A process, told from all others before and after it.
+/// Identity of a process, unique over reboots and reused process ids.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Driver {
-    /// Name of the machine it runs on.
+    /// Host name of the machine.
     pub machine: String,
-    /// The kernel's id of this boot of the machine.
+    /// Boot id of the machine's kernel.
     pub boot: String,
-    /// Its process id.
+    /// Process id.
     pub pid: u32,
-    /// When it started, in clock ticks since the boot: a process id is used again, both together are not.
+    /// Start time in clock ticks since the boot: a process id may be reused, the pair of both is not.
     pub started_ticks: u64,
 }
 
-/// A run takes a step.
+/// A step of a run, recorded before it is taken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Transition {
     /// Id of the run.
@@ -174,60 +174,60 @@ pub struct Transition {
     /// UUID of the VM.
     pub vm: String,
     /// The step.
-    pub state: State,
-    /// Which of the plan's actions it is about, from 0.
+    pub state: RunStep,
+    /// Index of the plan's action, from 0.
     pub action: Option<usize>,
-    /// What is known of that action.
-    pub mark: Option<Mark>,
-    /// Why, or what was seen.
+    /// State of that action.
+    pub mark: Option<ActionState>,
+    /// Reason, or observation.
     pub why: Option<String>,
 }
 
-/// Where one action of a preparation stands.
+/// State of one action of a preparation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Mark {
-    /// It is about to be done, so from here on it is to be undone.
+pub enum ActionState {
+    /// The action is about to be taken, so from here on it must be undone.
     Doing,
-    /// There was nothing to do, so there is nothing to undo.
+    /// Nothing had to be done, so nothing has to be undone.
     Needless,
-    /// It has been undone.
+    /// The action has been undone.
     Undone,
-    /// It could not be undone.
+    /// The action could not be undone.
     NotUndone,
 }
 
-/// A run is over.
+/// End of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunEnded {
     /// Id of the run.
     pub run: String,
     /// UUID of the VM.
     pub vm: String,
-    /// How it ended.
-    pub ending: Ending,
-    /// What the process says when it ends.
+    /// Ending of the run.
+    pub ending: RunEnding,
+    /// Exit code of the process.
     pub exit: ExitCode,
-    /// The host that the VM runs on; absent where that is not certain.
+    /// The host that the VM runs on; absent if that is not certain.
     pub runs_on: Option<String>,
-    /// Why it ended so.
+    /// Reason of the ending.
     pub why: Option<String>,
-    /// Whether a recovery ended it.
+    /// True if a recovery ended the run.
     pub recovered: bool,
 }
 
-/// Hypervisor versions and a machine type.
+/// QEMU versions of source and destination, and a machine type.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pair {
-    /// QEMU at the source.
+pub struct HypervisorPair {
+    /// QEMU version on the source.
     pub source_version: Version,
-    /// QEMU at the destination.
+    /// QEMU version on the destination.
     pub destination_version: Version,
     /// The VM's machine type, as libvirt writes it.
     pub machine_type: String,
 }
 
-/// What was forecast of a migration, and what came.
+/// Forecast and measured result of a migration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Migration {
     /// Id of the run.
@@ -239,66 +239,66 @@ pub struct Migration {
     /// Where it went to.
     pub destination: NameAndUuid,
     /// Versions and machine type; absent where they are not known.
-    pub pair: Option<Pair>,
+    pub pair: Option<HypervisorPair>,
     /// How it ended.
-    pub outcome: Outcome,
+    pub outcome: MigrationOutcome,
     /// Whether it was a rehearsal, on a VM that may be lost.
     #[serde(default)]
     pub rehearsal: bool,
     /// Forecast of the whole duration, seconds, as the verdict had it.
     pub forecast_total_seconds: Option<Quantiles>,
-    /// The same before earlier migrations corrected it, seconds: what later ones are corrected by. Learning from what
-    /// was corrected already would take back the correction.
+    /// The same before the correction by earlier migrations, seconds: later forecasts are corrected by it. Learning from a
+    /// corrected forecast would undo the correction.
     #[serde(default)]
     pub replayed_total_seconds: Option<Quantiles>,
     /// Forecast of the blackout, seconds.
     pub forecast_blackout_seconds: Option<Quantiles>,
-    /// The duration that libvirt gives, seconds.
+    /// Duration as libvirt reports it, seconds.
     pub total_seconds: Option<f64>,
-    /// The downtime that QEMU gives, seconds.
+    /// Downtime as QEMU reports it, seconds.
     pub downtime_seconds: Option<f64>,
-    /// Bytes that were sent.
+    /// Bytes sent.
     pub sent_bytes: Option<u64>,
-    /// Rounds over the memory.
+    /// Pre-copy rounds over the memory.
     pub rounds: Option<u64>,
-    /// The longest stop that QEMU was allowed in the end, seconds.
+    /// QEMU's downtime limit at the end, seconds.
     pub downtime_limit_seconds: Option<f64>,
-    /// How far auto-converge slowed the guest, in percent of its CPU time.
+    /// Throttle of auto-converge at the end, in percent of the guest's CPU time.
     pub throttle_percent: Option<u64>,
 }
 
-/// How a migration ended.
+/// Outcome of a migration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Outcome {
-    /// The VM runs at the destination, verified.
+pub enum MigrationOutcome {
+    /// The VM runs on the destination, verified.
     Completed,
-    /// It runs there and something is wrong with it.
+    /// Post-migration failure: the VM runs on the destination, but something that worked before does not.
     Suffers,
-    /// It was stopped before its end.
+    /// The migration was aborted.
     Aborted,
-    /// It failed.
+    /// The migration failed.
     Failed,
 }
 
-/// A try of a version pair, on a VM that may be lost.
+/// Rehearsal of a migration between two versions, on a VM that may be lost.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rehearsal {
     /// The VM.
     pub vm: NameAndUuid,
     /// What was tried.
-    pub pair: Pair,
+    pub pair: HypervisorPair,
     /// Whether the VM also came back.
     pub there_and_back: bool,
-    /// Whether it went well.
+    /// True if the rehearsal succeeded.
     pub passed: bool,
-    /// Who did it, or what.
+    /// Operator or program.
     pub by: String,
-    /// What was seen.
+    /// Remark.
     pub note: Option<String>,
 }
 
-/// A VM's interfaces were cut at the hypervisor, or connected again.
+/// Isolation: a VM's interfaces were cut at the hypervisor, or connected again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Isolation {
     /// The VM.
@@ -307,31 +307,31 @@ pub struct Isolation {
     pub host: NameAndUuid,
     /// Whether it was cut off or let back.
     pub action: IsolationAction,
-    /// Hardware addresses of the interfaces that were changed: what a release connects again.
+    /// MAC addresses of the interfaces that were changed.
     pub interfaces: Vec<String>,
-    /// How long it took until the last of them was changed, seconds.
+    /// Time until the last of them was changed, seconds.
     pub took_seconds: f64,
-    /// Why.
+    /// Reason.
     pub reason: String,
-    /// Who asked for it.
+    /// Operator.
     pub by: String,
-    /// Where the evidence is kept.
+    /// Folder of the evidence.
     pub evidence: Option<String>,
-    /// The run that it belongs to.
+    /// Id of the run that caused it.
     pub run: Option<String>,
 }
 
-/// Off the network, or back.
+/// Direction of an isolation: off the network, or back on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum IsolationAction {
-    /// Cut off.
+    /// Cut off the network.
     Isolated,
-    /// Let back.
+    /// Connected again.
     Released,
 }
 
-/// Something passed that would have been refused.
+/// Override: something was permitted that would have been refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Override {
     /// The VM.
@@ -342,37 +342,37 @@ pub struct Override {
     pub destination: NameAndUuid,
     /// What would have refused it, and why.
     pub refused_by: String,
-    /// Who overrode that.
+    /// Person who answers for the override.
     pub by: String,
-    /// Why.
+    /// Reason.
     pub reason: String,
-    /// When it happened, by the clock of the host that let it pass; absent where the record is made at once.
+    /// Time of the event, by the clock of the host that permitted it; absent if the record was made at once.
     #[serde(default)]
     pub at: Option<Timestamp>,
-    /// Until when it stands, of one that was set; absent for a VM that was let pass.
+    /// End of an override that was set; absent for a VM that came in under one.
     #[serde(default)]
     pub until: Option<Timestamp>,
 }
 
 impl Entry {
-    /// Its kind.
-    pub fn kind(&self) -> Kind {
+    /// Kind of the entry.
+    pub fn kind(&self) -> EntryKind {
         match self {
-            Self::Verdict(_) => Kind::Verdict,
-            Self::RunStarted(_) => Kind::RunStarted,
-            Self::Transition(_) => Kind::Transition,
-            Self::RunEnded(_) => Kind::RunEnded,
-            Self::Migration(_) => Kind::Migration,
-            Self::Rehearsal(_) => Kind::Rehearsal,
-            Self::Isolation(_) => Kind::Isolation,
-            Self::Override(_) => Kind::Override,
-            Self::Observation(_) => Kind::Observation,
-            Self::Campaign(_) => Kind::Campaign,
-            Self::Expulsion(_) => Kind::Expulsion,
+            Self::Verdict(_) => EntryKind::Verdict,
+            Self::RunStarted(_) => EntryKind::RunStarted,
+            Self::Transition(_) => EntryKind::Transition,
+            Self::RunEnded(_) => EntryKind::RunEnded,
+            Self::Migration(_) => EntryKind::Migration,
+            Self::Rehearsal(_) => EntryKind::Rehearsal,
+            Self::Isolation(_) => EntryKind::Isolation,
+            Self::Override(_) => EntryKind::Override,
+            Self::Observation(_) => EntryKind::Observation,
+            Self::Campaign(_) => EntryKind::Campaign,
+            Self::Expulsion(_) => EntryKind::Expulsion,
         }
     }
 
-    /// The run that it belongs to; of a campaign the campaign, of an expulsion the runner.
+    /// Id of the run; for a campaign event the campaign, for an expulsion the runner.
     pub fn run(&self) -> Option<&str> {
         match self {
             Self::RunStarted(entry) => Some(&entry.run),
@@ -386,7 +386,7 @@ impl Entry {
         }
     }
 
-    /// UUID of the VM that it is about.
+    /// UUID of the VM.
     pub fn vm(&self) -> Option<&str> {
         match self {
             Self::Verdict(entry) => entry.moved.vm.uuid.as_deref(),
@@ -403,8 +403,8 @@ impl Entry {
     }
 }
 
-impl Kind {
-    /// Every kind.
+impl EntryKind {
+    /// All kinds.
     pub const ALL: [Self; 11] = [
         Self::Verdict,
         Self::RunStarted,
@@ -419,7 +419,7 @@ impl Kind {
         Self::Expulsion,
     ];
 
-    /// Its name, as the records write it.
+    /// Name in the records.
     pub fn name(self) -> &'static str {
         match self {
             Self::Verdict => "verdict",
@@ -437,8 +437,8 @@ impl Kind {
     }
 }
 
-impl State {
-    /// Its name, as the records write it.
+impl RunStep {
+    /// Name in the records.
     pub fn name(self) -> &'static str {
         match self {
             Self::Gate => "gate",
@@ -455,8 +455,8 @@ impl State {
     }
 }
 
-impl Ending {
-    /// Its name, as the records write it.
+impl RunEnding {
+    /// Name in the records.
     pub fn name(self) -> &'static str {
         match self {
             Self::Done => "done",
@@ -467,7 +467,7 @@ impl Ending {
     }
 }
 
-impl From<&Verdict> for VerdictGiven {
+impl From<&Verdict> for VerdictSummary {
     fn from(verdict: &Verdict) -> Self {
         let blocking =
             verdict.with_effect(vmgate_verdict::Effect::Block).map(|judged| judged.outcome.rule.to_string());

@@ -1,73 +1,73 @@
-//! What goes wrong with the ledger.
+//! Errors of the ledger.
 
 use thiserror::Error;
 
-use super::{Broken, Refusal};
-use crate::place::Place;
+use super::{BrokenChain, Refusal};
+use crate::place::LedgerUrl;
 
 /// The ledger could not be read or written, or does not allow what was asked.
 #[derive(Debug, Error)]
 pub enum LedgerError {
-    /// There is no ledger where one is to be read.
-    #[error("{place}: there is no ledger; {}", is_made_by(.place))]
+    /// No ledger at this place.
+    #[error("{place}: there is no ledger; {}", creation_hint(.place))]
     Missing {
         /// Where it was looked for.
-        place: Place,
+        place: LedgerUrl,
     },
-    /// It cannot be opened.
+    /// The ledger cannot be opened.
     #[error("{place}: the ledger cannot be opened: {why}")]
     Unopened {
         /// Where it is.
-        place: Place,
+        place: LedgerUrl,
         /// Why.
         why: String,
     },
-    /// A newer vmgate wrote it.
+    /// A newer version of vmgate wrote the ledger.
     #[error(
         "{place}: the ledger has format {found}, and this version of vmgate knows {known}: use a newer vmgate"
     )]
     Newer {
         /// Where it is.
-        place: Place,
+        place: LedgerUrl,
         /// The format it has.
         found: i64,
-        /// The newest format that is known here.
+        /// Newest format that this version knows.
         known: i64,
     },
     /// There is no room for another record. Nothing was written.
     #[error("{0}: the disk under the ledger is full, so nothing was written: free some space there")]
-    DiskFull(Place),
+    DiskFull(LedgerUrl),
     /// Others kept the ledger locked for too long.
     #[error("{0}: another process keeps the ledger locked; try again")]
-    Locked(Place),
+    Locked(LedgerUrl),
     /// The database cannot be reached, or went away. Nothing was written.
     #[error(
-        "{place}: the ledger cannot be reached: {why}; see that PostgreSQL runs there and lets this machine in"
+        "{place}: the ledger cannot be reached: {why}; check that PostgreSQL runs there and accepts this machine"
     )]
     Unreachable {
         /// Where it is.
-        place: Place,
+        place: LedgerUrl,
         /// Why.
         why: String,
     },
-    /// The database went away while a record was written.
+    /// The connection to the database was lost while a record was written.
     #[error(
-        "{place}: the ledger went away while a record was written, so that it is not known whether it has it ({why}): look with \
-         `vmgate ledger list` when it is back"
+        "{place}: the connection to the ledger was lost while a record was written, so the record may be missing ({why}): run \
+         `vmgate ledger list` when the ledger can be reached again"
     )]
-    Unanswered {
+    Unconfirmed {
         /// Where it is.
-        place: Place,
+        place: LedgerUrl,
         /// What happened.
         why: String,
     },
-    /// The role that reads or writes may not.
+    /// The database role lacks a privilege.
     #[error(
-        "{place}: {why}: as the owner of the ledger, `vmgate ledger init --runner ROLE` lets a role do what it has to"
+        "{place}: {why}: run `vmgate ledger init --runner ROLE` as the owner of the ledger to give a role its privileges"
     )]
     Denied {
         /// Where it is.
-        place: Place,
+        place: LedgerUrl,
         /// What PostgreSQL says.
         why: String,
     },
@@ -75,30 +75,30 @@ pub enum LedgerError {
     #[error("the ledger failed: {0}")]
     Store(String),
     /// The chain is broken: somebody changed the ledger, or the disk did.
-    #[error("the ledger is not as it was written: {0}")]
-    Broken(Broken),
+    #[error("the ledger was changed after it was written: {0}")]
+    Broken(BrokenChain),
     /// The entry cannot be written.
     #[error("the entry cannot be written as JSON: {0}")]
     Encode(String),
-    /// The runner that writes has lost its lease.
+    /// The runner that writes was expelled.
     #[error(
-        "this runner was not heard of for too long, and another one has taken its moves over: it can act no more"
+        "this runner sent no heartbeat for too long and was expelled: another runner takes its moves over"
     )]
     Expelled,
-    /// Another move stands in the way.
+    /// Another move blocks this one.
     #[error(transparent)]
     Refused(Box<Refusal>),
 }
 
 impl LedgerError {
     /// Whether the connection to the database is gone.
-    pub(super) fn is_lost(&self) -> bool {
+    pub(super) fn is_disconnected(&self) -> bool {
         matches!(self, Self::Unreachable { .. })
     }
 
-    /// Whether it may be otherwise in a moment.
-    pub fn passes(&self) -> bool {
-        matches!(self, Self::Locked(_) | Self::Unreachable { .. } | Self::Unanswered { .. })
+    /// True if another attempt may succeed in a moment.
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, Self::Locked(_) | Self::Unreachable { .. } | Self::Unconfirmed { .. })
     }
 
     pub(super) fn encode(error: &impl ToString) -> Self {
@@ -107,9 +107,9 @@ impl LedgerError {
 }
 
 /// How a ledger comes to be there.
-fn is_made_by(place: &Place) -> &'static str {
+fn creation_hint(place: &LedgerUrl) -> &'static str {
     match place {
-        Place::File(_) => "the first check or move with --ledger makes one",
-        Place::Database(_) => "`vmgate ledger init` as the owner of the database makes one",
+        LedgerUrl::File(_) => "the first check or move with --ledger makes one",
+        LedgerUrl::Database(_) => "`vmgate ledger init` as the owner of the database makes one",
     }
 }

@@ -1,11 +1,12 @@
-//! The ledger: what was checked, moved, isolated and overridden, written down before or as it happens, never changed.
+//! The ledger: append-only records of every check, move, isolation and override, written before or as they happen.
 //!
-//! Append-only and hash-chained: each record holds the digest of the one before it, so that a change to any of them
-//! breaks all that follow. A move holds its VM by the record that it has begun and not ended, so that a crash can
-//! neither lose that hold nor leave it behind unseen. [`Store`] is all that a database has to do.
+//! Hash-chained: each record holds the digest of the one before it, so that a change to any of them
+//! breaks all that follow. A move reserves its VM by a record of its start without one of its end, so that a crash can
+//! neither lose that reservation nor hide it. [`Store`] is the interface to a database.
 
 pub mod campaign;
 mod chain;
+mod display;
 pub mod entry;
 mod error;
 mod limits;
@@ -23,10 +24,10 @@ use std::sync::Mutex;
 use jiff::Timestamp;
 
 pub use campaign::{Campaign, Expulsion};
-pub use chain::{Broken, Head};
+pub use chain::{BrokenChain, Head};
 pub use entry::Entry;
 pub use error::LedgerError;
-pub use limits::{InTheWay, Refusal};
+pub use limits::{MoveConflict, Refusal};
 pub use observation::Observation;
 pub use place::Place;
 pub use postgres::PostgresStore;
@@ -34,74 +35,74 @@ pub use query::{OpenRun, PastForecast};
 pub use sqlite::SqliteStore;
 pub use store::{Row, Selection, Store, Writer};
 
-use entry::{Kind, RunStarted};
+use entry::{EntryKind, RunStarted};
 use vmgate_attest::Digest;
 use vmgate_facts::{Fact, Facts, History, Host, VersionPair};
 use vmgate_judge::change::Limits;
 
-/// One record: an entry with its place in the chain.
+/// Record of the ledger: an entry with its position in the chain.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
-    /// Its number, from 1, without gaps.
+    /// Number of the record, from 1, without gaps.
     pub sequence: u64,
-    /// When it was written, by the clock of the machine that wrote it. Clocks jump: the sequence is the order.
+    /// Time of writing, by the clock of the machine that wrote it. Clocks jump: only the sequence gives the order.
     pub at: Timestamp,
-    /// What it says.
+    /// Content of the record.
     pub entry: Entry,
-    /// Its own digest, which the next record holds.
+    /// Digest of the record, which the next record contains.
     pub digest: Digest,
 }
 
 /// An open ledger. May be shared between threads; several processes may have it open.
 pub struct Ledger {
     store: Mutex<Box<dyn Store>>,
-    /// The runner that writes, where there is one: once it was expelled, nothing of it is written any more.
+    /// Name of the campaign runner that writes, if any: once it was expelled, nothing of it is written any more.
     runner: Option<String>,
 }
 
 impl Ledger {
     /// Opens a ledger. A file is made where there is none.
-    pub fn open(place: impl Into<Place>) -> Result<Self, LedgerError> {
+    pub fn open(place: impl Into<LedgerUrl>) -> Result<Self, LedgerError> {
         match place.into() {
-            Place::File(path) => Ok(Self::over(Box::new(SqliteStore::open(&path)?))),
-            Place::Database(url) => Self::in_database(&url),
+            LedgerUrl::File(path) => Ok(Self::with_store(Box::new(SqliteStore::open(&path)?))),
+            LedgerUrl::Database(url) => Self::in_database(&url),
         }
     }
 
     /// Opens an existing ledger to be read.
-    pub fn open_existing(place: impl Into<Place>) -> Result<Self, LedgerError> {
+    pub fn open_existing(place: impl Into<LedgerUrl>) -> Result<Self, LedgerError> {
         match place.into() {
-            Place::File(path) => Ok(Self::over(Box::new(SqliteStore::open_existing(&path)?))),
-            Place::Database(url) => Self::in_database(&url),
+            LedgerUrl::File(path) => Ok(Self::with_store(Box::new(SqliteStore::open_existing(&path)?))),
+            LedgerUrl::Database(url) => Self::in_database(&url),
         }
     }
 
     /// Makes a ledger where there is none, and lets these roles of its database read it and append to it.
-    pub fn init(place: Place, runners: &[String]) -> Result<(), LedgerError> {
+    pub fn init(place: LedgerUrl, runners: &[String]) -> Result<(), LedgerError> {
         match place {
-            Place::File(_) => Self::open(place).map(drop),
-            Place::Database(url) => PostgresStore::init(&url, runners),
+            LedgerUrl::File(_) => Self::open(place).map(drop),
+            LedgerUrl::Database(url) => PostgresStore::init(&url, runners),
         }
     }
 
     fn in_database(url: &str) -> Result<Self, LedgerError> {
-        Ok(Self::over(Box::new(PostgresStore::open(url)?)))
+        Ok(Self::with_store(Box::new(PostgresStore::open(url)?)))
     }
 
-    /// A ledger over another store.
-    pub fn over(store: Box<dyn Store>) -> Self {
+    /// A ledger with_store another store.
+    pub fn with_store(store: Box<dyn Store>) -> Self {
         Self { store: Mutex::new(store), runner: None }
     }
 
-    /// The same ledger for a runner of campaigns. Every record is held against its expulsion in the transaction that writes
-    /// it: a runner that was given up can write no step, and a step that is not written is not taken.
+    /// The same ledger for a campaign runner. The transaction that writes a record first checks that the runner was not
+    /// expelled: an expelled runner can write no step, and a step that is not written is not taken.
     #[must_use]
-    pub fn of_runner(self, runner: &str) -> Self {
+    pub fn for_runner(self, runner: &str) -> Self {
         Self { runner: Some(runner.to_owned()), ..self }
     }
 
-    /// Reads the records of these kinds after a number and lets `work` choose, on what they say, an entry to append: in one
-    /// transaction, so that of two that choose at once one sees what the other chose. `work` may be called twice.
+    /// Reads the selected records and lets `work` choose an entry to append, in one transaction: of two writers at once, the
+    /// second sees the choice of the first. `work` may be called more than once.
     pub fn decide<T>(
         &self,
         selection: &Selection,
@@ -116,18 +117,18 @@ impl Ledger {
         })
     }
 
-    /// Appends an entry, now.
+    /// Appends an entry with the present time.
     pub fn append(&self, entry: &Entry) -> Result<Record, LedgerError> {
         self.append_at(entry, Timestamp::now())
     }
 
-    /// Appends an entry under a given time.
+    /// Appends an entry with a given time.
     pub fn append_at(&self, entry: &Entry, at: Timestamp) -> Result<Record, LedgerError> {
         self.write(|writer| chain::append(writer, entry, at))
     }
 
-    /// Begins a run, if nobody else moves the VM and its hosts and link have room for one more move. Looking and
-    /// writing are one transaction: of two that come at once, one is refused.
+    /// Records the start of a run, if no other run moves the VM and the limits of hosts and link allow one more move. Check
+    /// and write are one transaction: of two conflicting runs at once, one is refused.
     pub fn begin(&self, run: &RunStarted, limits: &Limits) -> Result<Record, LedgerError> {
         self.write(|writer| {
             let open = query::open_runs(&writer.select(&Selection::open_runs())?)?;
@@ -138,7 +139,7 @@ impl Ledger {
         })
     }
 
-    /// The records that a selection asks for, oldest first.
+    /// The selected records, oldest first.
     pub fn records(&self, selection: &Selection) -> Result<Vec<Record>, LedgerError> {
         self.rows(selection)?.iter().map(Record::try_from).collect()
     }
@@ -149,7 +150,7 @@ impl Ledger {
         Ok(self.records(&wanted)?.pop())
     }
 
-    /// Checks every digest of the chain and that the columns say what the records say. Gives its newest record.
+    /// Checks every digest of the chain, and that the columns agree with the records. Returns the newest record.
     pub fn verify(&self) -> Result<Head, LedgerError> {
         let mut chain = chain::Verification::default();
         loop {
@@ -162,7 +163,7 @@ impl Ledger {
         }
     }
 
-    /// Runs that have begun and not ended, oldest first: moves under way, or left behind by a crash.
+    /// Runs without a record of their end, oldest first: moves under way, or left behind by a crash.
     pub fn open_runs(&self) -> Result<Vec<OpenRun>, LedgerError> {
         let mut runs = query::open_runs(&self.rows(&Selection::open_runs())?)?;
         for open in &mut runs {
@@ -171,27 +172,27 @@ impl Ledger {
         Ok(runs)
     }
 
-    /// Everything that was written of a run.
+    /// All records of a run.
     pub fn history(&self, run: &str) -> Result<Vec<Record>, LedgerError> {
         self.records(&Selection { run: Some(run.to_owned()), ..Selection::default() })
     }
 
-    /// Pairs of versions that VMs were moved between and verified afterwards.
+    /// Pairs of QEMU versions between which VMs were moved and verified.
     pub fn version_pairs(&self) -> Result<Vec<VersionPair>, LedgerError> {
-        let kinds = vec![Kind::Rehearsal, Kind::Migration];
+        let kinds = vec![EntryKind::Rehearsal, EntryKind::Migration];
         let wanted = Selection { kinds, ..Selection::default() };
         Ok(query::version_pairs(&self.records(&wanted)?))
     }
 
-    /// What was forecast and what came, of migrations between two hosts (by UUID), oldest first.
+    /// Forecasts and measured results of migrations between two hosts (by UUID), oldest first.
     pub fn past_forecasts(&self, source: &str, destination: &str) -> Result<Vec<PastForecast>, LedgerError> {
-        let wanted = Selection { kinds: vec![Kind::Migration], ..Selection::default() };
+        let wanted = Selection { kinds: vec![EntryKind::Migration], ..Selection::default() };
         Ok(query::past_forecasts(&self.records(&wanted)?, source, destination))
     }
 
-    /// What the ledger knows of earlier moves between two hosts and of a VM at other hours, all by UUID.
+    /// History of moves between two hosts and of a VM's dirty rate by the hour, all by UUID.
     pub fn past(&self, vm: &str, source: &str, destination: &str) -> Result<History, LedgerError> {
-        let wanted = Selection { kinds: vec![Kind::Observation], ..Selection::default() };
+        let wanted = Selection { kinds: vec![EntryKind::Observation], ..Selection::default() };
         Ok(History {
             past_migrations: Fact::Known(observation::past_migrations(
                 &self.past_forecasts(source, destination)?,
@@ -201,7 +202,7 @@ impl Ledger {
         })
     }
 
-    /// Adds to the facts of a move what the ledger knows of earlier ones, where they name the VM and both hosts.
+    /// Adds the history of earlier moves to the facts of a move, if the facts contain the UUIDs of the VM and both hosts.
     pub fn add_history(&self, facts: &mut Facts) -> Result<(), LedgerError> {
         let uuid = |host: &Fact<Host>| host.known().and_then(|host| host.uuid.known().cloned());
         let vm = facts.vm.known().and_then(|vm| vm.uuid.known().cloned());
@@ -223,18 +224,18 @@ impl Ledger {
     ) -> Result<T, LedgerError> {
         let mut written = None;
         self.lock().write(&mut |writer| {
-            self.still_in(writer)?;
+            self.check_not_expelled(writer)?;
             written = Some(work(writer)?);
             Ok(())
         })?;
-        written.ok_or_else(|| LedgerError::Store("the store did not do the work it was given".to_owned()))
+        written.ok_or_else(|| LedgerError::Store("the store did not execute the transaction".to_owned()))
     }
 
-    /// Whether the runner that writes may still do so.
-    fn still_in(&self, writer: &mut dyn Writer) -> Result<(), LedgerError> {
+    /// Refuses to write for a runner that was expelled.
+    fn check_not_expelled(&self, writer: &mut dyn Writer) -> Result<(), LedgerError> {
         let Some(runner) = &self.runner else { return Ok(()) };
         let wanted = Selection {
-            kinds: vec![Kind::Expulsion],
+            kinds: vec![EntryKind::Expulsion],
             run: Some(runner.clone()),
             at_most: Some(1),
             ..Selection::default()
@@ -242,7 +243,7 @@ impl Ledger {
         if writer.select(&wanted)?.is_empty() { Ok(()) } else { Err(LedgerError::Expelled) }
     }
 
-    /// A thread that panicked with the lock left no half transaction behind: the store rolls those back.
+    /// Locks the store. A thread that panicked with the lock left no half transaction behind: the store rolls those back.
     fn lock(&self) -> std::sync::MutexGuard<'_, Box<dyn Store>> {
         self.store.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }

@@ -1,4 +1,4 @@
-//! How many moves may run at once: one per VM always, and as many per host and link as the site allows.
+//! Limits on concurrent moves: always one per VM, and as many per host and link as the site allows.
 
 use std::fmt;
 
@@ -7,51 +7,51 @@ use thiserror::Error;
 use super::{OpenRun, entry::RunStarted};
 use vmgate_judge::change::Limits;
 
-/// Why a move may not begin now.
+/// Refusal to begin a move now.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{0}", .why.text(.run, .vm))]
 pub struct Refusal {
-    /// What stands in the way.
-    pub why: InTheWay,
-    /// The run that is open.
+    /// The conflict with other moves.
+    pub why: MoveConflict,
+    /// Id of the open run.
     pub run: String,
-    /// The VM that it moves.
+    /// VM of that run.
     pub vm: String,
 }
 
-/// What stands in the way of a move.
+/// Conflict of a move with open runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum InTheWay {
+pub enum MoveConflict {
     /// The VM is being moved already.
     SameVm {
-        /// What drives that move.
+        /// Process that drives that move.
         driver: String,
     },
-    /// As many moves as are allowed leave the source already.
+    /// The limit of moves from this source is reached.
     Source(String, u32),
-    /// As many moves as are allowed come to the destination already.
+    /// The limit of moves to this destination is reached.
     Destination(String, u32),
-    /// As many moves as are allowed use the link already.
+    /// The limit of moves between these hosts is reached.
     Link(String, String, u32),
 }
 
-impl InTheWay {
+impl MoveConflict {
     fn text(&self, run: &str, vm: &str) -> String {
         let at_most = |what: fmt::Arguments, limit: &u32| {
             let moves = if *limit == 1 { "move" } else { "moves" };
             format!(
-                "{what} at most {limit} {moves} at once, and run {run} (VM {vm}) is open: wait for it, raise the limit, \
+                "at most {limit} {moves} {what} may run at once, and run {run} (VM {vm}) is open: wait for its end, raise the limit, \
                  or run `vmgate recover` if it was left behind"
             )
         };
         match self {
             Self::SameVm { driver } => format!(
-                "{vm} is being moved already: run {run} by {driver} has not ended. Wait for it, or run `vmgate recover` \
+                "{vm} is being moved already: run {run} by {driver} has not ended. Wait for its end, or run `vmgate recover` \
                  if it was left behind"
             ),
-            Self::Source(host, limit) => at_most(format_args!("from {host} go"), limit),
-            Self::Destination(host, limit) => at_most(format_args!("to {host} go"), limit),
-            Self::Link(one, other, limit) => at_most(format_args!("between {one} and {other} go"), limit),
+            Self::Source(host, limit) => at_most(format_args!("from {host}"), limit),
+            Self::Destination(host, limit) => at_most(format_args!("to {host}"), limit),
+            Self::Link(one, other, limit) => at_most(format_args!("between {one} and {other}"), limit),
         }
     }
 }
@@ -65,7 +65,7 @@ pub(super) fn refuse(limits: &Limits, run: &RunStarted, open: &[OpenRun]) -> Opt
     };
     if let Some(other) = open.iter().find(|other| other.run.vm.uuid == run.vm.uuid) {
         let driver = other.run.driver.to_string();
-        return Some(refusal(other, InTheWay::SameVm { driver }));
+        return Some(refusal(other, MoveConflict::SameVm { driver }));
     }
     let label = |named: &vmgate_verdict::NameAndUuid| named.label().to_owned();
     let full = |fits: &dyn Fn(&RunStarted) -> bool, limit: u32| {

@@ -1,15 +1,15 @@
-//! How VMs dirtied their memory over time: observations, and what they say of the hours of the day.
+//! Observations of the dirty rate of VMs over time, and their summary by the hour of the day.
 
 use std::collections::BTreeMap;
 
 use jiff::{Timestamp, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 
-use super::{Entry, PastForecast, Record, entry::Outcome};
+use super::{Entry, PastForecast, Record, entry::MigrationOutcome};
 use vmgate_facts::{DirtyWindow, ObservedHour, PastMigration};
 use vmgate_verdict::NameAndUuid;
 
-/// A VM was watched for a while, at low cost.
+/// One measurement of a VM's dirty rate, at low cost.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Observation {
     /// The VM.
@@ -22,11 +22,11 @@ pub struct Observation {
     pub rate_bytes_per_second: u64,
     /// Memory dirtied in windows of several lengths.
     pub dirty_windows: Vec<DirtyWindow>,
-    /// CPU time that watching took, by time.
+    /// CPU time of the measurement divided by its duration.
     pub core_ratio: f64,
 }
 
-/// The hours of the day that records of a VM tell of: each with its busiest observation.
+/// Hours of the day with observations of a VM, each with its highest dirty rate.
 pub(super) fn hours(records: &[Record], vm: &str) -> Vec<ObservedHour> {
     let mut hours: BTreeMap<u32, ObservedHour> = BTreeMap::new();
     for record in records {
@@ -60,9 +60,9 @@ fn hour_of(at: Timestamp) -> u32 {
     u32::try_from(at.to_zoned(TimeZone::UTC).hour()).unwrap_or(0)
 }
 
-/// Migrations that completed, with what was foretold of them.
+/// Completed migrations with their forecasts.
 pub(super) fn past_migrations(past: &[PastForecast]) -> Vec<PastMigration> {
-    let completed = past.iter().filter(|past| past.migration.outcome == Outcome::Completed);
+    let completed = past.iter().filter(|past| past.migration.outcome == MigrationOutcome::Completed);
     completed
         .filter_map(|past| {
             Some(PastMigration {

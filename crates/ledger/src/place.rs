@@ -1,4 +1,5 @@
-//! Where a ledger is. A URL may hold a password, so that it is never shown as it was given.
+//! Location of a ledger: file or database URL. A URL may contain a password, so Display and Debug never show the
+//! password.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -8,17 +9,17 @@ use std::{
 
 use serde::Deserialize;
 
-/// Where a ledger is: a SQLite file, or a PostgreSQL database by its URL.
+/// Location of a ledger: path of a SQLite file, or URL of a PostgreSQL database.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(from = "String")]
-pub enum Place {
-    /// A file, made where there is none.
+pub enum LedgerUrl {
+    /// A SQLite file, created if it does not exist.
     File(PathBuf),
-    /// A database, as `postgres://USER@HOST:PORT/NAME`.
+    /// A PostgreSQL database, as `postgres://USER@HOST:PORT/NAME`.
     Database(String),
 }
 
-impl<T: AsRef<OsStr> + ?Sized> From<&T> for Place {
+impl<T: AsRef<OsStr> + ?Sized> From<&T> for LedgerUrl {
     fn from(text: &T) -> Self {
         let text = text.as_ref();
         match text.to_str() {
@@ -28,38 +29,38 @@ impl<T: AsRef<OsStr> + ?Sized> From<&T> for Place {
     }
 }
 
-impl From<String> for Place {
+impl From<String> for LedgerUrl {
     fn from(text: String) -> Self {
         Self::from(&text)
     }
 }
 
-impl From<OsString> for Place {
+impl From<OsString> for LedgerUrl {
     fn from(text: OsString) -> Self {
         Self::from(&text)
     }
 }
 
-impl From<PathBuf> for Place {
+impl From<PathBuf> for LedgerUrl {
     fn from(path: PathBuf) -> Self {
         Self::File(path)
     }
 }
 
-/// The parts of a URL: scheme; user and password; host, port and database; parameters. None where they cannot be told
-/// apart for certain, as with an `@` in a password.
-pub(crate) fn parts(url: &str) -> Option<(&str, &str, &str, &str)> {
+/// Splits a URL into scheme; user and password; host, port and database; parameters. None if the split would be
+/// ambiguous, as with an `@` in a password.
+pub(crate) fn url_parts(url: &str) -> Option<(&str, &str, &str, &str)> {
     let (scheme, rest) = url.split_once("://")?;
     let (rest, parameters) = rest.split_once('?').unwrap_or((rest, ""));
     let (who, at) = rest.split_once('@').unwrap_or(("", rest));
     (!at.contains('@') && !parameters.contains('@')).then_some((scheme, who, at, parameters))
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for LedgerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => path.display().fmt(f),
-            Self::Database(url) => match parts(url) {
+            Self::Database(url) => match url_parts(url) {
                 Some((scheme, "", at, _)) => write!(f, "{scheme}://{at}"),
                 Some((scheme, who, at, _)) => {
                     let user = who.split(':').next().unwrap_or_default();
@@ -71,9 +72,9 @@ impl fmt::Display for Place {
     }
 }
 
-impl fmt::Debug for Place {
+impl fmt::Debug for LedgerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Place({self})")
+        write!(f, "LedgerUrl({self})")
     }
 }
 
@@ -92,10 +93,10 @@ mod tests {
             ("postgres://ann:sec?ret@db/vmgate", "the ledger's URL"),
             ("postgres://db/vmgate?password=sec@ret", "the ledger's URL"),
         ] {
-            let place = Place::from(url);
+            let place = LedgerUrl::from(url);
             assert_eq!(place.to_string(), shown);
             assert!(!format!("{place:?}").contains("sec"), "{place:?}");
         }
-        assert_eq!(Place::from("a/ledger.db"), Place::File("a/ledger.db".into()));
+        assert_eq!(LedgerUrl::from("a/ledger.db"), LedgerUrl::File("a/ledger.db".into()));
     }
 }

@@ -1,4 +1,4 @@
-//! Questions to the ledger.
+//! Queries over the ledger's records: open runs, version pairs and past forecasts.
 
 use std::collections::BTreeMap;
 
@@ -6,31 +6,31 @@ use jiff::Timestamp;
 
 use super::{
     Entry, LedgerError, Record, Row,
-    entry::{Migration, Outcome, Pair, RunStarted},
+    entry::{HypervisorPair, Migration, MigrationOutcome, RunStarted},
 };
 use vmgate_facts::{Version, VersionPair};
 
 /// A run that has begun and not ended.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OpenRun {
-    /// When it began.
+    /// Time of the start.
     pub since: Timestamp,
-    /// What it is.
+    /// The start record.
     pub run: RunStarted,
-    /// Everything that was written of it, oldest first.
+    /// All records of the run, oldest first.
     pub history: Vec<Record>,
 }
 
-/// What was forecast of a migration, and what came.
+/// Forecast and measured result of a past migration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PastForecast {
-    /// When it ended.
+    /// Time of its end.
     pub at: Timestamp,
-    /// Both.
+    /// The migration record.
     pub migration: Migration,
 }
 
-/// The runs of rows that were selected as open.
+/// Parses rows that were selected as open runs.
 pub(super) fn open_runs(rows: &[Row]) -> Result<Vec<OpenRun>, LedgerError> {
     let mut runs = Vec::new();
     for row in rows {
@@ -42,18 +42,18 @@ pub(super) fn open_runs(rows: &[Row]) -> Result<Vec<OpenRun>, LedgerError> {
     Ok(runs)
 }
 
-/// The pairs of versions in records of rehearsals and migrations: only what ended well is proof of anything.
+/// Version pairs in records of rehearsals and migrations: only successful ones are proof.
 pub(super) fn version_pairs(records: &[Record]) -> Vec<VersionPair> {
     let mut pairs: BTreeMap<(Version, Version, String), VersionPair> = BTreeMap::new();
     for record in records {
         let (pair, rehearsal) = match &record.entry {
             Entry::Rehearsal(rehearsal) if rehearsal.passed => (Some(&rehearsal.pair), true),
-            Entry::Migration(migration) if migration.outcome == Outcome::Completed => {
+            Entry::Migration(migration) if migration.outcome == MigrationOutcome::Completed => {
                 (migration.pair.as_ref(), migration.rehearsal)
             }
             _ => continue,
         };
-        let Some(Pair { source_version, destination_version, machine_type }) = pair.cloned() else {
+        let Some(HypervisorPair { source_version, destination_version, machine_type }) = pair.cloned() else {
             continue;
         };
         let key = (source_version, destination_version, machine_type.clone());

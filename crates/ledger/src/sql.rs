@@ -1,10 +1,10 @@
-//! A selection as SQL. All databases read it alike: parameters are numbered in the order in which they come.
+//! SQL query of a selection, the same for all databases: parameters are numbered in the order of their use.
 
 use super::Selection;
 
 pub(super) const COLUMNS: &str = "sequence, at, kind, run, vm, body, previous, digest";
 
-/// A value that a query is given.
+/// Parameter of a query.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Value {
     Number(i64),
@@ -12,7 +12,7 @@ pub(super) enum Value {
 }
 
 impl Selection {
-    /// The query, and its values.
+    /// The SQL query and its parameters.
     pub(super) fn sql(&self) -> (String, Vec<Value>) {
         let mut conditions = Vec::new();
         let mut values = Vec::new();
@@ -53,7 +53,7 @@ impl Selection {
     }
 }
 
-/// A number as databases have them.
+/// Converts a number to the signed integer of databases.
 pub(super) fn number(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

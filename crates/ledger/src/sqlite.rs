@@ -24,10 +24,10 @@ const FORMAT: i64 = 1;
 /// `vmgl`, so that `file` and vmgate can tell a ledger from another database.
 const APPLICATION: i64 = 0x766d_676c;
 
-/// Longest wait for another process's transaction; those last milliseconds.
+/// Longest wait for another process's transaction, which takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Kept free on the ledger's disk while the ledger is open, and given up when the disk is full: a run that began can
+/// Space reserved on the ledger's disk while the ledger is open, and released when the disk is full: a run that began can
 /// still be ended properly.
 const RESERVE_BYTES: usize = 256 << 10;
 
@@ -59,7 +59,7 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens the file, and makes it where there is none.
+    /// Opens the file, or creates it if it does not exist.
     pub fn open(path: &Path) -> Result<Self, LedgerError> {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder).map_err(|error| unopened(path, &error))?;
@@ -68,7 +68,7 @@ impl SqliteStore {
         let begin = Instant::now();
         loop {
             match Self::connect(path, flags).and_then(Self::set_up) {
-                // While one turns a new file to its write-ahead log, SQLite refuses the others at once.
+                // While one process switches a new file to the write-ahead log, SQLite refuses the others at once.
                 Err(LedgerError::Locked(_)) if begin.elapsed() < PATIENCE => {
                     thread::sleep(Duration::from_millis(10));
                 }
@@ -80,18 +80,18 @@ impl SqliteStore {
         }
     }
 
-    /// Opens the file to be read; it must be there.
+    /// Opens an existing file for reading.
     pub fn open_existing(path: &Path) -> Result<Self, LedgerError> {
         if !path.exists() {
             return Err(LedgerError::Missing { place: path.into() });
         }
-        // A reader takes part in the write-ahead log too, so that a file that nobody writes to stays readable by
-        // those who may only read it there is the second try.
+        // A reader writes to the write-ahead log too. The second try is for users who may only read the file, which
+        // works while nobody writes to it.
         let store = Self::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
             .or_else(|_| Self::connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY))?;
         match store.format()? {
             FORMAT => Ok(store),
-            0 => Err(unopened(path, &"it is not a ledger of vmgate")),
+            0 => Err(unopened(path, &"the file is not a ledger of vmgate")),
             found => Err(store.newer(found)),
         }
     }
@@ -118,10 +118,10 @@ impl SqliteStore {
             .query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))
             .map_err(|error| opening(&path, &error))?;
         if mode != "wal" {
-            let why = format!("its disk allows no write-ahead log (journal mode {mode}): use a local disk");
+            let why = format!("the disk supports no write-ahead log (journal mode {mode}): use a local disk");
             return Err(unopened(&path, &why));
         }
-        // Several processes may find the file empty at once: one of them makes the tables.
+        // Several processes may find the file empty at once: one of them creates the tables.
         let transaction =
             self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(said)?;
         let format: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(said)?;
@@ -137,7 +137,7 @@ impl SqliteStore {
             .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
             .map_err(said)?;
         if tables > 0 {
-            return Err(unopened(&path, &"it is another program's database"));
+            return Err(unopened(&path, &"the file is a database of another program"));
         }
         transaction.execute_batch(SCHEMA).map_err(said)?;
         transaction.pragma_update(None, "user_version", FORMAT).map_err(said)?;
@@ -250,7 +250,7 @@ fn unopened(path: &Path, why: &impl ToString) -> LedgerError {
     LedgerError::Unopened { place: path.into(), why: why.to_string() }
 }
 
-/// What a failure means while the file is being opened.
+/// Converts an SQLite error while the file is being opened.
 fn opening(path: &Path, error: &rusqlite::Error) -> LedgerError {
     match failed(path, error) {
         LedgerError::Store(_) => unopened(path, error),
@@ -258,7 +258,7 @@ fn opening(path: &Path, error: &rusqlite::Error) -> LedgerError {
     }
 }
 
-/// What a failure means. A disk that is full shows as such or, in the log's shared memory, as an I/O error.
+/// Converts an SQLite error. A full disk is reported as such or, in the log's shared memory, as an I/O error.
 fn failed(path: &Path, error: &rusqlite::Error) -> LedgerError {
     const IOERR_SHMSIZE: i32 = 0x0a | (0x13 << 8);
     match error.sqlite_error() {
@@ -272,8 +272,8 @@ fn failed(path: &Path, error: &rusqlite::Error) -> LedgerError {
     }
 }
 
-/// A file without a name that takes room on the ledger's disk; none where there is not even that much. A process
-/// that is killed gives it back.
+/// Unnamed file that reserves space on the ledger's disk; `None` if the disk has not even that much. A process
+/// that is killed frees it.
 fn reserve(path: &Path) -> Option<File> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::tempfile_in(folder).ok()?;

@@ -1,52 +1,52 @@
-//! What a database has to do for the ledger: keep rows, in order, and write under a lock. Everything else (chain,
-//! types, queries) is above it and the same for every database.
+//! Interface to the ledger's database: rows are kept in order and written under a lock. Everything else (chain,
+//! types, queries) is the same for every database.
 
 use jiff::Timestamp;
 
-use super::{LedgerError, entry::Kind};
+use super::{LedgerError, entry::EntryKind};
 
-/// A record as it is stored. Kind, run and VM repeat what the body says, so that they can be searched for;
-/// `verify` holds them against it.
+/// A record as stored. Kind, run and VM repeat fields of the body, so that they can be searched for;
+/// `verify` compares them with the body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
-    /// Its number, from 1, without gaps.
+    /// Number of the record, from 1, without gaps.
     pub sequence: u64,
-    /// When it was written.
+    /// Time of writing.
     pub at: Timestamp,
-    /// What kind of entry it holds.
+    /// Kind of the entry.
     pub kind: String,
-    /// The run that it belongs to.
+    /// Id of the run.
     pub run: Option<String>,
-    /// UUID of the VM that it is about.
+    /// UUID of the VM.
     pub vm: Option<String>,
-    /// The entry as canonical JSON; the bytes are what is hashed.
+    /// The entry as canonical JSON, of which the bytes are hashed.
     pub body: String,
-    /// Digest of the record before it, in hexadecimal; zeros for the first.
+    /// Digest of the previous record, in hexadecimal; zeros for the first.
     pub previous: String,
-    /// Its own digest, in hexadecimal.
+    /// Digest of this record, in hexadecimal.
     pub digest: String,
 }
 
-/// Which rows are asked for: all that are given must fit.
+/// Selection of rows, which must fulfil all given conditions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
-    /// Only this number.
+    /// Only the record with this number.
     pub sequence: Option<u64>,
-    /// Only numbers above this.
+    /// Only records with a number above this.
     pub after: u64,
-    /// Only these kinds; all where there is none.
-    pub kinds: Vec<Kind>,
+    /// Only these kinds; all if empty.
+    pub kinds: Vec<EntryKind>,
     /// Only this run.
     pub run: Option<String>,
     /// Only this VM, by UUID.
     pub vm: Option<String>,
     /// Only from this time on.
     pub since: Option<Timestamp>,
-    /// Only runs' first records, and only of runs that have not ended.
+    /// Only records of runs that have not ended.
     pub unended: bool,
-    /// No more than this many.
+    /// Largest number of rows.
     pub at_most: Option<u32>,
-    /// The newest of them instead of the oldest; they come oldest first all the same.
+    /// With `at_most`, the newest rows instead of the oldest; the order is oldest first all the same.
     pub newest: bool,
 }
 
@@ -58,15 +58,15 @@ impl Selection {
 
     /// First records of the runs that have not ended.
     pub fn open_runs() -> Self {
-        Self { kinds: vec![Kind::RunStarted], unended: true, ..Self::default() }
+        Self { kinds: vec![EntryKind::RunStarted], unended: true, ..Self::default() }
     }
 }
 
 /// A database with the ledger in it.
 pub trait Store: Send {
-    /// Runs `work` in one transaction that no other writer can come between, and keeps what it wrote on stable
-    /// storage before this returns. Nothing is kept where `work` fails. It may be run again, where a database went
-    /// away in between; what it wrote is then kept once.
+    /// Runs `work` in one transaction that excludes all other writers, and stores its rows on stable
+    /// storage before this returns. Nothing is stored if `work` fails. `work` may run again if the connection
+    /// was lost meanwhile; its rows are then stored once.
     fn write(
         &mut self,
         work: &mut dyn FnMut(&mut dyn Writer) -> Result<(), LedgerError>,

@@ -6,15 +6,15 @@
 pub mod cluster;
 
 use super::Ledger;
-use crate::place::Place;
+use crate::place::LedgerUrl;
 
 /// A place for a new ledger.
-pub struct Fresh {
-    pub place: Place,
+pub struct TestLedger {
+    pub place: LedgerUrl,
     _folder: tempfile::TempDir,
 }
 
-impl Fresh {
+impl TestLedger {
     pub fn in_file() -> Self {
         let folder = tempfile::tempdir().unwrap();
         Self { place: folder.path().join("sub/ledger.db").into(), _folder: folder }
@@ -35,35 +35,37 @@ impl Fresh {
     }
 
     /// Changes the ledger as whoever owns the file or the database could.
-    pub fn behind_its_back(&self, sql: &str) -> Result<(), String> {
+    pub fn tamper(&self, sql: &str) -> Result<(), String> {
         match &self.place {
-            Place::File(file) => {
+            LedgerUrl::File(file) => {
                 let database = rusqlite::Connection::open(file).unwrap();
                 database.execute_batch(sql).map_err(|error| error.to_string())
             }
-            Place::Database(url) => cluster::psql(url, &format!("SET search_path = vmgate; {sql}")).map(drop),
+            LedgerUrl::Database(url) => cluster::psql(url, &format!("SET search_path = vmgate; {sql}")).map(drop),
         }
     }
 
     /// Lets records be changed behind its back.
     pub fn unlock(&self) {
         let sql = match &self.place {
-            Place::File(_) => "DROP TRIGGER record_is_never_changed; DROP TRIGGER record_is_never_removed;",
-            Place::Database(_) => "DROP TRIGGER record_is_append_only ON record",
+            LedgerUrl::File(_) => {
+                "DROP TRIGGER record_is_never_changed; DROP TRIGGER record_is_never_removed;"
+            }
+            LedgerUrl::Database(_) => "DROP TRIGGER record_is_append_only ON record",
         };
-        self.behind_its_back(sql).unwrap();
+        self.tamper(sql).unwrap();
     }
 }
 
-/// Runs each of these tests, which take a [`Fresh`], on a ledger in a file and on one in a database.
+/// Runs each of these tests, which take a [`TestLedger`], on a ledger in a file and on one in a database.
 #[macro_export]
 macro_rules! in_every_store {
     ($($test:ident)*) => {
         mod in_file {
-            $(#[test] fn $test() { super::$test(&$crate::fresh::Fresh::in_file()); })*
+            $(#[test] fn $test() { super::$test(&$crate::fresh::TestLedger::in_file()); })*
         }
         mod in_database {
-            $(#[test] fn $test() { super::$test(&$crate::fresh::Fresh::in_database()); })*
+            $(#[test] fn $test() { super::$test(&$crate::fresh::TestLedger::in_database()); })*
         }
     };
 }

@@ -3,11 +3,14 @@ use std::{sync::Barrier, thread};
 use proptest::prelude::*;
 
 use super::{
-    entry::{Driver, Ending, Migration, Outcome, Pair, Rehearsal, RunEnded, State, Transition},
-    fresh::{Fresh, in_every_store},
+    entry::{
+        Driver, HypervisorPair, Migration, MigrationOutcome, Rehearsal, RunEnded, RunEnding, RunStep,
+        Transition,
+    },
+    test_ledger::{TestLedger, in_every_store},
     *,
 };
-use vmgate_judge::change::{Limits, Plan};
+use vmgate_judge::change::{Limits, MovePlan};
 use vmgate_verdict::{ExitCode, NameAndUuid};
 
 fn named(name: &str) -> NameAndUuid {
@@ -24,7 +27,7 @@ fn run(run: &str, vm: &str, source: &str, destination: &str) -> RunStarted {
         to: String::new(),
         change: None,
         change_digest: None,
-        plan: Plan::default(),
+        plan: MovePlan::default(),
         driver: Driver { machine: "op".to_owned(), boot: "b".to_owned(), pid: 7, started_ticks: 9 },
     }
 }
@@ -33,7 +36,7 @@ fn transition(run: &str, why: &str) -> Entry {
     Entry::Transition(Transition {
         run: run.to_owned(),
         vm: "uuid-web1".to_owned(),
-        state: State::Gate,
+        state: RunStep::Gate,
         action: None,
         mark: None,
         why: Some(why.to_owned()),
@@ -44,7 +47,7 @@ fn ended(run: &str) -> Entry {
     Entry::RunEnded(RunEnded {
         run: run.to_owned(),
         vm: "uuid-web1".to_owned(),
-        ending: Ending::Done,
+        ending: RunEnding::Done,
         exit: ExitCode::Go,
         runs_on: None,
         why: None,
@@ -56,7 +59,7 @@ fn ended(run: &str) -> Entry {
 #[test]
 fn those_who_open_a_new_file_at_once_all_find_a_ledger() {
     for _ in 0..30 {
-        let (fresh, together) = (Fresh::in_file(), Barrier::new(8));
+        let (fresh, together) = (TestLedger::in_file(), Barrier::new(8));
         thread::scope(|scope| {
             for name in 0..8 {
                 let (fresh, together) = (&fresh, &together);
@@ -79,7 +82,7 @@ in_every_store! {
     a_pair_of_versions_is_known_by_what_went_well_and_rehearsals_are_told_apart
 }
 
-fn what_was_written_is_read_back_by_another_process_and_verifies(fresh: &Fresh) {
+fn what_was_written_is_read_back_by_another_process_and_verifies(fresh: &TestLedger) {
     let ledger = fresh.ledger();
     assert_eq!(ledger.verify().unwrap().sequence, 0);
     let written = ledger.append(&transition("r1", "because")).unwrap();
@@ -90,13 +93,13 @@ fn what_was_written_is_read_back_by_another_process_and_verifies(fresh: &Fresh) 
     assert_eq!(other.verify().unwrap().sequence, 2);
 }
 
-fn records_cannot_be_changed_or_removed_and_whoever_drops_the_triggers_is_found_out(fresh: &Fresh) {
+fn records_cannot_be_changed_or_removed_and_whoever_drops_the_triggers_is_found_out(fresh: &TestLedger) {
     let ledger = fresh.ledger();
     for number in 0..5 {
         ledger.append(&transition("r1", &format!("step {number}"))).unwrap();
     }
     for sql in ["UPDATE record SET body = '{}' WHERE sequence = 2", "DELETE FROM record WHERE sequence = 2"] {
-        let error = fresh.behind_its_back(sql).unwrap_err();
+        let error = fresh.tamper(sql).unwrap_err();
         assert!(error.contains("append-only"), "{error}");
     }
     fresh.unlock();
@@ -106,7 +109,7 @@ fn records_cannot_be_changed_or_removed_and_whoever_drops_the_triggers_is_found_
         ("UPDATE record SET at = '2020-01-01T00:00:00Z' WHERE sequence = 2", 2),
         ("DELETE FROM record WHERE sequence = 1", 1),
     ] {
-        fresh.behind_its_back(sql).unwrap();
+        fresh.tamper(sql).unwrap();
         match ledger.verify() {
             Err(LedgerError::Broken(broken)) => assert_eq!(broken.sequence, sequence, "{broken}"),
             other => panic!("{sql}: {other:?}"),
@@ -114,7 +117,7 @@ fn records_cannot_be_changed_or_removed_and_whoever_drops_the_triggers_is_found_
     }
 }
 
-fn a_vm_is_held_until_its_run_has_ended_whatever_process_asks(fresh: &Fresh) {
+fn a_vm_is_held_until_its_run_has_ended_whatever_process_asks(fresh: &TestLedger) {
     let one = fresh.ledger();
     let other = fresh.ledger();
     let wide = Limits { per_source: 9, per_destination: 9, per_link: 9 };
@@ -127,14 +130,14 @@ fn a_vm_is_held_until_its_run_has_ended_whatever_process_asks(fresh: &Fresh) {
     other.begin(&run("r3", "web1", "a", "b"), &wide).unwrap();
 }
 
-fn hosts_and_links_take_as_many_moves_as_they_are_allowed(fresh: &Fresh) {
+fn hosts_and_links_take_as_many_moves_as_they_are_allowed(fresh: &TestLedger) {
     let ledger = fresh.ledger();
     let limits = |per_source, per_destination, per_link| Limits { per_source, per_destination, per_link };
     ledger.begin(&run("r1", "v1", "a", "b"), &Limits::default()).unwrap();
     for (source, destination, limits, says) in [
-        ("a", "c", limits(1, 9, 9), "from a go at most 1 move"),
-        ("c", "b", limits(9, 1, 9), "to b go at most 1 move"),
-        ("b", "a", limits(9, 9, 1), "between b and a go at most 1 move"),
+        ("a", "c", limits(1, 9, 9), "at most 1 move from a may run"),
+        ("c", "b", limits(9, 1, 9), "at most 1 move to b may run"),
+        ("b", "a", limits(9, 9, 1), "at most 1 move between b and a may run"),
     ] {
         let refused = ledger.begin(&run("r2", "v2", source, destination), &limits).unwrap_err().to_string();
         assert!(refused.contains(says) && refused.contains("run r1"), "{refused}");
@@ -144,7 +147,7 @@ fn hosts_and_links_take_as_many_moves_as_they_are_allowed(fresh: &Fresh) {
     ledger.begin(&run("r3", "v3", "c", "d"), &Limits::default()).unwrap();
 }
 
-fn of_many_that_come_at_once_one_moves_the_vm_and_the_chain_holds(fresh: &Fresh) {
+fn of_many_that_come_at_once_one_moves_the_vm_and_the_chain_holds(fresh: &TestLedger) {
     let begun: Vec<bool> = thread::scope(|scope| {
         let threads: Vec<_> = (0..8)
             .map(|number| {
@@ -160,9 +163,9 @@ fn of_many_that_come_at_once_one_moves_the_vm_and_the_chain_holds(fresh: &Fresh)
     assert_eq!(fresh.ledger().verify().unwrap().sequence, 1);
 }
 
-fn a_pair_of_versions_is_known_by_what_went_well_and_rehearsals_are_told_apart(fresh: &Fresh) {
+fn a_pair_of_versions_is_known_by_what_went_well_and_rehearsals_are_told_apart(fresh: &TestLedger) {
     let ledger = fresh.ledger();
-    let pair = Pair {
+    let pair = HypervisorPair {
         source_version: "7.2.22".parse().unwrap(),
         destination_version: "10.0.13".parse().unwrap(),
         machine_type: "pc-q35-7.2".to_owned(),
@@ -205,8 +208,8 @@ fn a_pair_of_versions_is_known_by_what_went_well_and_rehearsals_are_told_apart(f
         pairs.first().map(|pair| (text(pair.rehearsed_at), text(pair.moved_at)))
     };
     at(&rehearsal(false), "2026-10-01T00:00:00Z");
-    at(&migration(Outcome::Failed, false), "2026-10-02T00:00:00Z");
-    at(&migration(Outcome::Suffers, false), "2026-10-03T00:00:00Z");
+    at(&migration(MigrationOutcome::Failed, false), "2026-10-02T00:00:00Z");
+    at(&migration(MigrationOutcome::Suffers, false), "2026-10-03T00:00:00Z");
     assert_eq!(known(), None);
     at(&rehearsal(true), "2026-11-20T00:00:00Z");
     at(&rehearsal(true), "2026-11-19T00:00:00Z");
@@ -215,9 +218,9 @@ fn a_pair_of_versions_is_known_by_what_went_well_and_rehearsals_are_told_apart(f
         Some((Some("2026-11-20T00:00:00Z".to_owned()), None)),
         "clocks jump: the later counts"
     );
-    at(&migration(Outcome::Completed, true), "2026-11-22T00:00:00Z");
+    at(&migration(MigrationOutcome::Completed, true), "2026-11-22T00:00:00Z");
     assert_eq!(known(), Some((Some("2026-11-22T00:00:00Z".to_owned()), None)), "still new to production");
-    at(&migration(Outcome::Completed, false), "2026-11-23T00:00:00Z");
+    at(&migration(MigrationOutcome::Completed, false), "2026-11-23T00:00:00Z");
     let both = (Some("2026-11-22T00:00:00Z".to_owned()), Some("2026-11-23T00:00:00Z".to_owned()));
     assert_eq!(known(), Some(both));
     assert_eq!(ledger.past_forecasts("uuid-a", "uuid-b").unwrap().len(), 4);
@@ -234,7 +237,7 @@ fn what_is_no_ledger_is_left_alone() {
     other("newer.db", "CREATE TABLE t (a); PRAGMA user_version = 9");
     for (name, says) in [
         ("text", "cannot be opened"),
-        ("other.db", "another program's"),
+        ("other.db", "of another program"),
         ("newer.db", "format 9"),
         (".", "cannot be opened"),
     ] {
@@ -249,7 +252,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
     #[test]
     fn any_one_changed_byte_of_a_body_breaks_the_chain(at in 0_usize..100, texts in prop::collection::vec(".{0,40}", 1..6)) {
-        let fresh = Fresh::in_file();
+        let fresh = TestLedger::in_file();
         let ledger = fresh.ledger();
         for text in &texts {
             ledger.append(&transition("r1", text)).unwrap();
@@ -258,7 +261,7 @@ proptest! {
         let sequence = at % texts.len() + 1;
         let place = at % 20 + 1;
         fresh.unlock();
-        fresh.behind_its_back(&format!(
+        fresh.tamper(&format!(
             "UPDATE record SET body = substr(body, 1, {place} - 1) || '~' || substr(body, {place} + 1) WHERE sequence = {sequence}"
         )).unwrap();
         let found = match ledger.verify() {

@@ -1,4 +1,4 @@
-//! What stands in the way of a migration and is not in the domain XML: snapshots, block jobs, QEMU's own blockers.
+//! Obstacles to a migration that are not in the domain XML: snapshots, block jobs, QEMU's own migration blockers.
 
 use std::{ffi::CString, mem::MaybeUninit};
 
@@ -7,12 +7,12 @@ use virt::{error::Error, sys};
 
 use super::{
     Domain,
-    error::{LibvirtError, Trouble},
+    error::{LibvirtError, LibvirtErrorKind},
     params::checked,
 };
 
 impl Domain {
-    /// How many snapshots libvirt keeps of the VM.
+    /// Number of snapshots that libvirt keeps of the VM.
     pub fn snapshots(&self) -> Result<u32, LibvirtError> {
         self.call("count the VM's snapshots", |domain| {
             // SAFETY: the domain is valid while it is borrowed.
@@ -22,10 +22,10 @@ impl Domain {
         })
     }
 
-    /// Kind of the block job that runs on a disk; none where there is none.
+    /// Kind of the block job that runs on a disk; none where no job runs.
     pub fn block_job(&self, disk: &str) -> Result<Option<&'static str>, LibvirtError> {
         let name = disk.to_owned();
-        self.call("ask for a disk's block job", move |domain| {
+        self.call("read the block job of a disk", move |domain| {
             let name = CString::new(name)?;
             let mut info = MaybeUninit::<sys::virDomainBlockJobInfo>::zeroed();
             // SAFETY: the domain is valid while it is borrowed, the name ends with a NUL, and libvirt fills the struct.
@@ -39,13 +39,15 @@ impl Domain {
         })
     }
 
-    /// Why QEMU would refuse to migrate now, in its own words. Asked of QEMU's monitor: libvirt marks the domain as
-    /// tainted (custom-monitor) from then on. A QEMU before 6.0 does not tell.
+    /// Reasons for which QEMU would refuse to migrate now, in its own words. Asks QEMU's monitor, for which libvirt marks the
+    /// domain as tainted (custom-monitor). A QEMU before 6.0 reports no reasons.
     pub fn migration_blockers(&self) -> Result<Vec<String>, LibvirtError> {
-        let doing = "ask QEMU what blocks a migration";
-        let answer = self.call(doing, |domain| domain.monitor(r#"{"execute":"query-migrate"}"#))?;
-        let told: Value = serde_json::from_str(&answer)
-            .map_err(|error| self.limit().error(doing, Trouble::Other(format!("its answer: {error}"))))?;
+        let action = "read QEMU's migration blockers";
+        let answer = self.call(action, |domain| domain.monitor(r#"{"execute":"query-migrate"}"#))?;
+        let told: Value = serde_json::from_str(&answer).map_err(|error| {
+            self.limit()
+                .error(action, LibvirtErrorKind::Other(format!("QEMU's answer is not valid JSON: {error}")))
+        })?;
         let reasons = told.pointer("/return/blocked-reasons").and_then(Value::as_array);
         Ok(reasons.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect())
     }

@@ -1,4 +1,4 @@
-//! Everything about all VMs of a host in few round trips: one call for figures, then what has no bulk call, several at
+//! Statistics of all VMs of a host in few round trips: one bulk call, then the questions without a bulk call, several at
 //! a time over the one connection.
 //!
 //! The `virt` crate's own bulk statistics free the list and not the records in it; here libvirt frees both.
@@ -11,25 +11,25 @@ use std::{
 
 use virt::{domain::Domain as RawDomain, error::Error, sys};
 
-use super::{Domain, Hypervisor, error::LibvirtError, limit::Limit, params::Values, session::Session};
+use super::{Domain, Hypervisor, error::LibvirtError, limit::CallLimit, params::Values, session::Session};
 
 /// Most questions that wait for an answer of one host at the same time.
 const AT_ONCE: usize = 8;
 
-/// A VM of a host, with the figures that the bulk call gives.
+/// A VM of a host, with the statistics of the bulk call.
 #[derive(Debug, Clone)]
 pub struct GuestSummary {
     /// The VM, for further questions.
     pub domain: Domain,
-    /// Its name.
+    /// Name of the VM.
     pub name: String,
-    /// Its UUID.
+    /// UUID of the VM.
     pub uuid: String,
-    /// Whether it has a process there.
+    /// True if the VM has a process on the host.
     pub active: bool,
-    /// Most memory it may have; none where this driver does not tell.
+    /// Maximum memory of the VM; none where this driver does not report it.
     pub memory_max_bytes: Option<u64>,
-    /// Memory of the host that its process has in use; none where this driver does not tell, or it does not run.
+    /// Resident memory of the VM's process; none where this driver does not report it, or the VM does not run.
     pub resident_bytes: Option<u64>,
 }
 
@@ -38,13 +38,13 @@ impl Hypervisor {
     pub fn guests(&self) -> Result<Vec<GuestSummary>, LibvirtError> {
         let limit = self.limit.clone();
         let session = Arc::clone(&self.session);
-        let mut guests = self.call("ask for the figures of all VMs", move |_| summaries(&session, &limit))?;
+        let mut guests = self.call("read the statistics of all VMs", move |_| summaries(&session, &limit))?;
         guests.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(guests)
     }
 }
 
-fn summaries(session: &Arc<Session>, limit: &Limit) -> Result<Vec<GuestSummary>, Error> {
+fn summaries(session: &Arc<Session>, limit: &CallLimit) -> Result<Vec<GuestSummary>, Error> {
     let mut records: *mut sys::virDomainStatsRecordPtr = ptr::null_mut();
     let wanted = sys::VIR_DOMAIN_STATS_STATE | sys::VIR_DOMAIN_STATS_BALLOON;
     // A VM that another job holds gives what is known without waiting for it.
@@ -73,14 +73,14 @@ fn summaries(session: &Arc<Session>, limit: &Limit) -> Result<Vec<GuestSummary>,
     guests
 }
 
-/// What one record says.
+/// Copies one record.
 ///
 /// # Safety
 /// The record must be libvirt's and valid.
 unsafe fn summary(
     record: &sys::virDomainStatsRecord,
     session: &Arc<Session>,
-    limit: &Limit,
+    limit: &CallLimit,
 ) -> Result<GuestSummary, Error> {
     // SAFETY: the record's parameters are initialised, as the caller guarantees.
     let values = unsafe { Values::copied(record.params, record.nparams) };
@@ -103,7 +103,7 @@ unsafe fn summary(
     })
 }
 
-/// The answers to a question about each of many things, in their order, with a bounded number of them under way.
+/// Asks a question about each of many things, a limited number at the same time. Returns the answers in their order.
 pub fn ask_each<T: Sync, A: Send>(things: &[T], question: impl Fn(&T) -> A + Sync) -> Vec<A> {
     let next = Mutex::new(things.iter().enumerate());
     let answers = Mutex::new(Vec::with_capacity(things.len()));

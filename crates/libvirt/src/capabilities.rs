@@ -1,4 +1,4 @@
-//! A host's capabilities as libvirt describes them: its UUID, its CPU and the machine types of its QEMU.
+//! Parser of libvirt's capabilities XML: the host's UUID, its CPU and the machine types of its QEMU.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use super::domain_xml::{child, children};
 use vmgate_facts::text::plain;
 use vmgate_facts::{MachineType, Tsc};
 
-/// What the capabilities XML says.
+/// Capabilities of a host.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Capabilities {
     /// The host's UUID.
@@ -17,14 +17,14 @@ pub struct Capabilities {
     pub cpu_model: Option<String>,
     /// The time stamp counter, where libvirt could measure it.
     pub tsc: Option<Tsc>,
-    /// What the host offers, by the guest's architecture.
+    /// Offer of the host, by the guest's architecture.
     pub guests: BTreeMap<String, GuestArch>,
 }
 
-/// What a host offers to guests of one architecture.
+/// Offer of a host to guests of one architecture.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct GuestArch {
-    /// Path of the QEMU that libvirt takes where a domain names none.
+    /// Path of the QEMU that libvirt runs for a domain that names none.
     pub emulator: Option<String>,
     /// Machine types, sorted by name.
     pub machine_types: Vec<MachineType>,
@@ -52,7 +52,7 @@ pub fn parse(xml: &str) -> Result<Capabilities, roxmltree::Error> {
     })
 }
 
-/// The counter that the host's CPU element names.
+/// Time stamp counter that the host's CPU element names.
 fn tsc(cpu: Node) -> Option<Tsc> {
     let counter = children(cpu, "counter").find(|counter| counter.attribute("name") == Some("tsc"))?;
     Some(Tsc {

@@ -1,4 +1,4 @@
-//! Whether a hypervisor can give a VM the CPU that it has, and what it lacks.
+//! Comparison of a VM's CPU with that of a hypervisor, and the features that are missing.
 
 use std::{
     ffi::{CString, c_char},
@@ -9,19 +9,19 @@ use virt::{error::Error, sys};
 
 use super::{Hypervisor, error::LibvirtError, session::Session};
 
-/// What stands before the names in libvirt's refusal (virCPUx86Compare).
+/// Text before the names of the features in libvirt's error (virCPUx86Compare).
 const MISSING: &str = "required features:";
 
-/// Whether a host can give a VM its CPU (virConnectCompareHypervisorCPU).
+/// Result of comparing a VM's CPU with a hypervisor's (virConnectCompareHypervisorCPU).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CpuComparison {
-    /// It lacks features that the VM has: their names, where libvirt tells them.
+    /// The hypervisor lacks features of the VM's CPU: their names, where libvirt reports them.
     Incompatible(Vec<String>),
-    /// It gives the same or more.
+    /// The hypervisor offers the same features or more.
     Compatible,
 }
 
-/// What of a VM's definition decides the CPU that a hypervisor can give it.
+/// Part of a VM's definition that decides the CPU that a hypervisor can offer.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Hash)]
 pub struct CpuRequest {
     /// Architecture, such as `x86_64`.
@@ -35,7 +35,7 @@ pub struct CpuRequest {
 }
 
 impl Hypervisor {
-    /// Whether this hypervisor can give a VM the CPU that it has.
+    /// Compares the CPU of a VM with the CPU that this hypervisor can offer.
     pub fn compare_cpu(&self, request: &CpuRequest) -> Result<CpuComparison, LibvirtError> {
         let request = request.clone();
         self.call("compare the VM's CPU with the host's", move |session| compare(session, &request))
@@ -75,7 +75,7 @@ fn compare(session: &Session, request: &CpuRequest) -> Result<CpuComparison, Err
     Err(error)
 }
 
-/// The features that a refusal names.
+/// Parses the names of the missing features from libvirt's error.
 fn missing(message: &str) -> Vec<String> {
     let names = message.split_once(MISSING).map_or("", |(_, names)| names);
     names

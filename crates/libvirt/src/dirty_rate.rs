@@ -1,7 +1,7 @@
-//! How fast a guest dirties memory, measured by QEMU's page sampling and by nothing else.
+//! Dirty rate of a guest, measured by QEMU's page sampling and by no other means.
 //!
 //! QEMU's other modes (dirty-bitmap, dirty-ring) kill a guest under emulation on QEMU 7.2 and report zero where
-//! they cannot see, so this module has no way to ask for them.
+//! they cannot see the pages, so this module has no call for them.
 
 use std::{
     ffi::c_int,
@@ -13,14 +13,14 @@ use virt::{error::Error, sys};
 
 use super::{
     Domain,
-    error::{LibvirtError, Trouble},
+    error::{LibvirtError, LibvirtErrorKind},
     params::{Values, checked},
 };
 
 /// libvirt's shortest and longest window, in seconds (virDomainStartDirtyRateCalc).
 const WINDOW_SECONDS: (u32, u32) = (1, 60);
 
-/// Pause between two looks at a calculation that should be over.
+/// Pause between two queries of a calculation that should be over.
 const POLL: Duration = Duration::from_millis(10);
 
 /// A dirty rate and the window that it was measured in.
@@ -32,7 +32,7 @@ pub struct DirtyRateSample {
     pub window_seconds: u32,
 }
 
-/// How far a calculation is.
+/// Progress of a calculation.
 enum Progress {
     Measuring,
     Measured { mib_per_second: u64, seconds: u64 },
@@ -41,25 +41,25 @@ enum Progress {
 
 impl Domain {
     /// Measures for `seconds` (1 to 60; others are moved to the nearest). The VM must run and have no job, which
-    /// is looked at first: a measurement beside a migration or a backup would disturb it.
+    /// is checked first: a measurement during a migration or a backup would disturb the job.
     pub fn dirty_rate(&self, seconds: u32) -> Result<DirtyRateSample, LibvirtError> {
-        const DOING: &str = "measure the dirty rate";
+        const ACTION: &str = "measure the dirty rate";
         if let Some(job) = self.job_info()? {
-            let why = format!("a {} job runs", job.operation.name());
-            return Err(self.limit().error(DOING, Trouble::Busy(why)));
+            let why = format!("a {} job runs on the VM", job.operation.name());
+            return Err(self.limit().error(ACTION, LibvirtErrorKind::Busy(why)));
         }
         let seconds = seconds.clamp(WINDOW_SECONDS.0, WINDOW_SECONDS.1);
         let length = c_int::try_from(seconds).unwrap_or(1);
-        self.call(DOING, move |domain| {
+        self.call(ACTION, move |domain| {
             let page_sampling = sys::VIR_DOMAIN_DIRTYRATE_MODE_PAGE_SAMPLING;
             // SAFETY: the domain is valid while it is borrowed.
             checked(unsafe { sys::virDomainStartDirtyRateCalc(domain.as_ptr(), length, page_sampling) })
         })?;
         thread::sleep(Duration::from_secs(seconds.into()));
-        // The window is over; what is left is QEMU's own work, which gets the time of one call.
+        // After the window QEMU needs some time for its own work, which gets the time limit of one call.
         let patience = Instant::now() + self.limit().timeout;
         loop {
-            match self.call(DOING, progress)? {
+            match self.call(ACTION, progress)? {
                 Progress::Measured { mib_per_second, seconds } => {
                     return Ok(DirtyRateSample {
                         bytes_per_second: mib_per_second.saturating_mul(1 << 20),
@@ -68,18 +68,18 @@ impl Domain {
                 }
                 Progress::Measuring if Instant::now() < patience => thread::sleep(POLL),
                 Progress::Measuring => {
-                    return Err(self.limit().error(DOING, Trouble::TimedOut(self.limit().timeout)));
+                    return Err(self.limit().error(ACTION, LibvirtErrorKind::TimedOut(self.limit().timeout)));
                 }
                 Progress::Unknown => {
-                    let why = "libvirt gives no page-sampling result".into();
-                    return Err(self.limit().error(DOING, Trouble::NotSupported(why)));
+                    let why = "libvirt gives no result of page sampling".into();
+                    return Err(self.limit().error(ACTION, LibvirtErrorKind::NotSupported(why)));
                 }
             }
         }
     }
 }
 
-/// Looks at the calculation through the one group of statistics that has it.
+/// Reads the progress from the only group of statistics that contains it.
 fn progress(domain: &Domain) -> Result<Progress, Error> {
     let mut domains = [domain.as_ptr(), ptr::null_mut()];
     let mut records = ptr::null_mut();
@@ -131,7 +131,7 @@ mod tests {
         let uri = "test:///default".parse().unwrap();
         let host = super::super::Hypervisor::open(&uri, Duration::from_secs(10)).unwrap();
         let error = host.domain("test").unwrap().dirty_rate(1).unwrap_err();
-        assert!(matches!(error.trouble, Trouble::NotSupported(_)), "{error}");
+        assert!(matches!(error.kind, LibvirtErrorKind::NotSupported(_)), "{error}");
     }
 
     #[test]

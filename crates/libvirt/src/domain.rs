@@ -1,13 +1,13 @@
-//! A VM of a hypervisor: what it is, what it does, and its guest agent.
+//! A VM of a hypervisor: identity, configuration, state, life cycle and guest agent.
 
 use std::{ffi::c_int, sync::Arc, time::Duration};
 
 use virt::{domain::Domain as RawDomain, error::Error, sys};
 
-use super::{error::LibvirtError, limit::Limit, params::checked, session::Session};
+use super::{error::LibvirtError, limit::CallLimit, params::checked, session::Session};
 use vmgate_facts::VmState;
 
-/// Room that a call gets beyond the agent's own time limit, for the way there and back.
+/// Time that a call gets in addition to the agent's own time limit, for the round trip.
 const AGENT_MARGIN: Duration = Duration::from_secs(1);
 
 /// A VM, found on a hypervisor. Cheap to clone; clones may be used from several threads at once.
@@ -16,10 +16,10 @@ pub struct Domain {
     raw: Arc<RawDomain>,
     // After `raw`, so that the connection is closed by the session, which does it without hanging.
     session: Arc<Session>,
-    limit: Limit,
+    limit: CallLimit,
 }
 
-/// What a VM does now, and why.
+/// Present state of a VM, with libvirt's reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RunState {
     /// The state.
@@ -29,16 +29,16 @@ pub struct RunState {
 }
 
 impl Domain {
-    pub(super) fn new(raw: RawDomain, session: &Arc<Session>, limit: &Limit) -> Self {
+    pub(super) fn new(raw: RawDomain, session: &Arc<Session>, limit: &CallLimit) -> Self {
         Self { raw: Arc::new(raw), session: Arc::clone(session), limit: limit.clone() }
     }
 
-    /// Whom calls go to and how long they may take.
-    pub(super) fn limit(&self) -> &Limit {
+    /// Host and time limit of calls.
+    pub(super) fn limit(&self) -> &CallLimit {
         &self.limit
     }
 
-    /// The connection it was found over.
+    /// Connection over which the VM was found.
     pub(super) fn session(&self) -> &Arc<Session> {
         &self.session
     }
@@ -58,28 +58,28 @@ impl Domain {
     /// The same VM with another time limit.
     #[must_use]
     pub fn with_timeout(&self, timeout: Duration) -> Self {
-        let limit = Limit { host: self.limit.host.clone(), timeout };
+        let limit = CallLimit { host: self.limit.host.clone(), timeout };
         Self { raw: Arc::clone(&self.raw), session: Arc::clone(&self.session), limit }
     }
 
     /// Runs a call on the VM under the time limit.
     pub(super) fn call<T: Send + 'static>(
         &self,
-        doing: &str,
+        action: &str,
         work: impl FnOnce(&Self) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, LibvirtError> {
         let domain = self.clone();
-        self.limit.call(doing, move || work(&domain))
+        self.limit.call(action, move || work(&domain))
     }
 
     /// The VM's name.
     pub fn name(&self) -> Result<String, LibvirtError> {
-        self.call("ask for the VM's name", |domain| domain.raw.name())
+        self.call("read the VM's name", |domain| domain.raw.name())
     }
 
     /// The VM's UUID.
     pub fn uuid(&self) -> Result<String, LibvirtError> {
-        self.call("ask for the VM's UUID", |domain| domain.raw.uuid_string())
+        self.call("read the VM's UUID", |domain| domain.raw.uuid_string())
     }
 
     /// The live configuration; the stored one where the VM does not run.
@@ -87,9 +87,9 @@ impl Domain {
         self.call("read the VM's configuration", |domain| domain.raw.xml_desc(0))
     }
 
-    /// What the VM does now.
+    /// Reads the present state of the VM.
     pub fn state(&self) -> Result<RunState, LibvirtError> {
-        let (state, reason) = self.call("ask for the VM's state", |domain| {
+        let (state, reason) = self.call("read the VM's state", |domain| {
             let (mut state, mut reason): (c_int, c_int) = (-1, -1);
             // SAFETY: both pointers are to live integers that libvirt fills.
             checked(unsafe { sys::virDomainGetState(domain.as_ptr(), &raw mut state, &raw mut reason, 0) })?;
@@ -107,23 +107,23 @@ impl Domain {
         Ok(RunState { state, reason })
     }
 
-    /// Whether the configuration is stored on the host.
+    /// True if the configuration is stored on the host.
     pub fn is_persistent(&self) -> Result<bool, LibvirtError> {
-        self.call("ask whether the VM is persistent", |domain| domain.raw.is_persistent())
+        self.call("read if the VM is persistent", |domain| domain.raw.is_persistent())
     }
 
     /// Frames that the guest has sent through a device of the host since it is there.
     pub fn frames_sent(&self, device: &str) -> Result<u64, LibvirtError> {
         let device = device.to_owned();
-        self.call("count the frames of an interface", move |domain| {
+        self.call("read the frame counter of an interface", move |domain| {
             domain.raw.interface_stats(&device).map(|stats| u64::try_from(stats.tx_packets).unwrap_or(0))
         })
     }
 
-    /// Sends a command to the guest agent and gives its answer, both JSON. `patience` is the agent's; it is
-    /// rounded up to whole seconds, and the call may not take longer than it and the way there and back.
+    /// Sends a command to the guest agent and returns its answer, both JSON. `patience` is the agent's time limit, rounded
+    /// up to whole seconds; the whole call gets one second more for the round trip.
     ///
-    /// libvirt speaks to one agent command at a time, and before each it makes sure that the agent listens.
+    /// libvirt sends one agent command at a time, and before each it checks that the agent listens.
     pub fn agent_command(&self, json: &str, patience: Duration) -> Result<String, LibvirtError> {
         let seconds = c_int::try_from(patience.as_millis().div_ceil(1000)).unwrap_or(c_int::MAX).max(1);
         let json = json.to_owned();
@@ -131,7 +131,7 @@ impl Domain {
             .call("ask the guest agent", move |domain| domain.raw.qemu_agent_command(&json, seconds, 0))
     }
 
-    /// The guest's clock, asked of its agent: seconds since the epoch. Unlike [`Domain::agent_command`] this is a
+    /// Reads the guest's clock through its agent, in seconds since the epoch. Unlike [`Domain::agent_command`] this is a
     /// call of libvirt's own and does not taint the domain.
     pub fn guest_time(&self) -> Result<i64, LibvirtError> {
         self.call("ask the guest agent for the time", |domain| domain.raw.time(0).map(|(seconds, _)| seconds))
@@ -140,7 +140,7 @@ impl Domain {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Hypervisor, Trouble};
+    use super::super::{Hypervisor, LibvirtErrorKind};
     use super::*;
 
     fn mock() -> Domain {
@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn a_driver_without_agent_says_so() {
         let error = mock().agent_command(r#"{"execute":"guest-ping"}"#, Duration::from_secs(1)).unwrap_err();
-        assert!(matches!(error.trouble, Trouble::NotSupported(_)), "{error}");
+        assert!(matches!(error.kind, LibvirtErrorKind::NotSupported(_)), "{error}");
         let nul = mock().agent_command("a\0b", Duration::from_secs(1));
         assert!(nul.is_err());
     }

@@ -1,18 +1,18 @@
-//! What a host's QEMU offers to one kind of VM, as libvirt's domain capabilities describe it.
+//! Parser of libvirt's domain capabilities XML: the offer of a host's QEMU to one kind of VM.
 
 use roxmltree::{Document, Node};
 
 use super::domain_xml::{child, children};
 use vmgate_facts::text::plain;
 
-/// What the domain capabilities XML says.
+/// Offer of a host's QEMU to one kind of VM.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DomainCapabilities {
-    /// Most vCPUs of the machine type.
+    /// Maximum number of vCPUs of the machine type.
     pub most_vcpus: Option<u32>,
-    /// CPU models that can be named.
+    /// CPU models that a domain may name.
     pub cpu_models: Vec<String>,
-    /// Backends of a TPM; none where this libvirt does not tell.
+    /// Backends of a TPM; none where this libvirt does not report them.
     pub tpm_backends: Option<Vec<String>>,
 }
 

@@ -1,36 +1,36 @@
-//! What goes wrong when libvirt is asked, said with the host, the thing tried and the way out.
+//! Errors of libvirt, with the host, the attempted action and the way out.
 
 use std::{fmt, time::Duration};
 
 use vmgate_facts::{Cause, Unknown};
 
-/// A call to libvirt that gave no answer, or the wrong one.
+/// Error of a call to libvirt.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct LibvirtError {
-    /// The host that was asked, for people.
+    /// Name of the host, for messages.
     pub host: String,
-    /// What was tried, to be read after "cannot".
-    pub doing: String,
-    /// The kind of trouble.
-    pub trouble: Trouble,
+    /// Attempted action, a verb phrase that continues "cannot …".
+    pub action: String,
+    /// Kind of the error.
+    pub kind: LibvirtErrorKind,
 }
 
-/// Kinds of trouble with libvirt.
+/// Kinds of libvirt errors.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Trouble {
+pub enum LibvirtErrorKind {
     /// No answer within the time limit; the call was abandoned.
     TimedOut(Duration),
     /// No connection could be made.
     Unreachable(String),
-    /// A connection that had been made is gone.
+    /// An established connection was lost.
     ConnectionLost(String),
     /// Permission was refused.
     PermissionDenied(String),
-    /// There is no such VM; similar names that do exist.
+    /// The host has no such VM; similar names of VMs that exist.
     NoSuchVm(Vec<String>),
-    /// This libvirt, driver or hypervisor cannot do it.
+    /// This libvirt, driver or hypervisor does not support the action.
     NotSupported(String),
-    /// Not possible in the VM's present state.
+    /// The action is not possible in the VM's present state.
     WrongState(String),
     /// Another job holds the VM.
     Busy(String),
@@ -43,68 +43,76 @@ pub enum Trouble {
 }
 
 impl LibvirtError {
-    /// Why a fact is unknown after this error.
+    /// Cause of the facts that are unknown after this error.
     pub fn cause(&self) -> Cause {
-        match self.trouble {
-            Trouble::TimedOut(_) => Cause::TimedOut,
-            Trouble::Unreachable(_) | Trouble::ConnectionLost(_) => Cause::HostUnreachable,
-            Trouble::PermissionDenied(_) => Cause::PermissionDenied,
-            Trouble::NotSupported(_) => Cause::NotSupported,
-            Trouble::WrongState(_) => Cause::GuestNotRunning,
-            Trouble::AgentSilent(_) => Cause::NoGuestAgent,
-            Trouble::AgentRefused(_) => Cause::AgentForbids,
-            Trouble::NoSuchVm(_) | Trouble::Busy(_) | Trouble::Other(_) => Cause::NotCollected,
+        match self.kind {
+            LibvirtErrorKind::TimedOut(_) => Cause::TimedOut,
+            LibvirtErrorKind::Unreachable(_) | LibvirtErrorKind::ConnectionLost(_) => Cause::HostUnreachable,
+            LibvirtErrorKind::PermissionDenied(_) => Cause::PermissionDenied,
+            LibvirtErrorKind::NotSupported(_) => Cause::NotSupported,
+            LibvirtErrorKind::WrongState(_) => Cause::GuestNotRunning,
+            LibvirtErrorKind::AgentSilent(_) => Cause::NoGuestAgent,
+            LibvirtErrorKind::AgentRefused(_) => Cause::AgentForbids,
+            LibvirtErrorKind::NoSuchVm(_) | LibvirtErrorKind::Busy(_) | LibvirtErrorKind::Other(_) => {
+                Cause::NotCollected
+            }
         }
     }
 
-    /// What to do about it; nothing where libvirt's own words are all there is.
+    /// Advice to the operator; none where vmgate knows no more than libvirt's own words.
     fn way_out(&self) -> Option<String> {
-        let words = match &self.trouble {
-            Trouble::TimedOut(_) => "Look at the host's load, or raise --timeout",
-            Trouble::Unreachable(_) => {
-                "Check the URI, the network, and that libvirtd (or virtqemud) runs there"
+        let words = match &self.kind {
+            LibvirtErrorKind::TimedOut(_) => "Check the load of the host, or raise --timeout",
+            LibvirtErrorKind::Unreachable(_) => {
+                "Check the URI, the network, and that libvirtd (or virtqemud) runs on the host"
             }
-            Trouble::ConnectionLost(_) => "Check that the host is up",
-            Trouble::PermissionDenied(_) => {
-                "Use a user that libvirt lets manage VMs (root, or a member of the group libvirt); over ssh, a key \
-                 that logs in without a prompt"
+            LibvirtErrorKind::ConnectionLost(_) => {
+                "Check that the host is up and that libvirtd (or virtqemud) runs on it"
             }
-            Trouble::NoSuchVm(near) if near.is_empty() => "`virsh list --all` on the host names them",
-            Trouble::NoSuchVm(near) => return Some(format!("Did you mean {}?", near.join(" or "))),
-            Trouble::Busy(_) => "Wait for it, or abort it",
-            Trouble::AgentSilent(_) => {
+            LibvirtErrorKind::PermissionDenied(_) => {
+                "Log in as root or as a member of the group libvirt. Over ssh, use a key that needs no password, and \
+                 log in once by hand to accept the host key"
+            }
+            LibvirtErrorKind::NoSuchVm(near) if near.is_empty() => {
+                "List the VMs of the host with `virsh list --all`"
+            }
+            LibvirtErrorKind::NoSuchVm(near) => return Some(format!("Did you mean {}?", near.join(" or "))),
+            LibvirtErrorKind::Busy(_) => {
+                "Wait until that job has ended, or abort it with `virsh domjobabort VM`"
+            }
+            LibvirtErrorKind::AgentSilent(_) => {
                 "Install and start qemu-guest-agent in the guest and give the VM its org.qemu.guest_agent.0 channel"
             }
-            Trouble::NotSupported(_)
-            | Trouble::WrongState(_)
-            | Trouble::AgentRefused(_)
-            | Trouble::Other(_) => return None,
+            LibvirtErrorKind::NotSupported(_)
+            | LibvirtErrorKind::WrongState(_)
+            | LibvirtErrorKind::AgentRefused(_)
+            | LibvirtErrorKind::Other(_) => return None,
         };
         Some(words.to_owned())
     }
 
-    /// What happened, without the way out.
+    /// The error without the advice.
     fn reason(&self) -> String {
-        let Self { host, doing, trouble } = self;
-        let why = match trouble {
-            Trouble::TimedOut(limit) => format!("no answer within {} s", limit.as_secs_f64()),
-            Trouble::ConnectionLost(why) => format!("the connection broke: {why}"),
-            Trouble::NoSuchVm(_) => "there is no such VM".to_owned(),
-            Trouble::NotSupported(why) => format!("not supported there: {why}"),
-            Trouble::Busy(why) => format!("another job holds the VM: {why}"),
-            Trouble::Unreachable(why)
-            | Trouble::PermissionDenied(why)
-            | Trouble::WrongState(why)
-            | Trouble::AgentSilent(why)
-            | Trouble::AgentRefused(why)
-            | Trouble::Other(why) => why.clone(),
+        let Self { host, action, kind } = self;
+        let why = match kind {
+            LibvirtErrorKind::TimedOut(limit) => format!("no answer within {} s", limit.as_secs_f64()),
+            LibvirtErrorKind::ConnectionLost(why) => format!("the connection broke: {why}"),
+            LibvirtErrorKind::NoSuchVm(_) => "the host has no such VM".to_owned(),
+            LibvirtErrorKind::NotSupported(why) => format!("not supported by this host: {why}"),
+            LibvirtErrorKind::Busy(why) => format!("another job holds the VM: {why}"),
+            LibvirtErrorKind::Unreachable(why)
+            | LibvirtErrorKind::PermissionDenied(why)
+            | LibvirtErrorKind::WrongState(why)
+            | LibvirtErrorKind::AgentSilent(why)
+            | LibvirtErrorKind::AgentRefused(why)
+            | LibvirtErrorKind::Other(why) => why.clone(),
         };
-        format!("host {host}: cannot {doing}: {why}")
+        format!("host {host}: cannot {action}: {why}")
     }
 }
 
 impl From<LibvirtError> for Unknown {
-    /// The reason alone: the way out is the cause's, and is said once for all facts that share it.
+    /// Takes the reason alone: the cause has the advice, which is printed once for all facts that share the cause.
     fn from(error: LibvirtError) -> Self {
         Self::new(error.cause(), error.reason())
     }
@@ -120,7 +128,7 @@ impl fmt::Display for LibvirtError {
     }
 }
 
-/// libvirt's own error numbers that change what vmgate says (virErrorNumber).
+/// libvirt's error numbers that vmgate distinguishes (virErrorNumber).
 mod number {
     pub(super) const NO_SUPPORT: u32 = 3;
     pub(super) const OPERATION_DENIED: u32 = 29;
@@ -142,60 +150,66 @@ mod number {
     pub(super) const AGENT_COMMAND_FAILED: u32 = 113;
 }
 
-/// The trouble that libvirt's error number and message stand for.
-pub(super) fn trouble(number: u32, message: &str) -> Trouble {
+/// Kind of the error with libvirt's number and message.
+pub(super) fn kind_of(number: u32, message: &str) -> LibvirtErrorKind {
     let text = message.split_whitespace().collect::<Vec<_>>().join(" ");
     let says = |needle: &str| text.to_ascii_lowercase().contains(needle);
     match number {
-        number::NO_DOMAIN => Trouble::NoSuchVm(Vec::new()),
+        number::NO_DOMAIN => LibvirtErrorKind::NoSuchVm(Vec::new()),
         number::OPERATION_DENIED
         | number::AUTH_FAILED
         | number::AUTH_CANCELLED
         | number::AUTH_UNAVAILABLE
-        | number::ACCESS_DENIED => Trouble::PermissionDenied(text),
+        | number::ACCESS_DENIED => LibvirtErrorKind::PermissionDenied(text),
         number::AGENT_UNRESPONSIVE | number::AGENT_UNSYNCED | number::AGENT_COMMAND_TIMEOUT => {
-            Trouble::AgentSilent(text)
+            LibvirtErrorKind::AgentSilent(text)
         }
-        number::ARGUMENT_UNSUPPORTED if says("guest agent is not configured") => Trouble::AgentSilent(text),
-        number::AGENT_COMMAND_FAILED => Trouble::AgentRefused(text),
-        _ if says("unable to execute qemu agent command") => Trouble::AgentRefused(text),
+        number::ARGUMENT_UNSUPPORTED if says("guest agent is not configured") => {
+            LibvirtErrorKind::AgentSilent(text)
+        }
+        number::AGENT_COMMAND_FAILED => LibvirtErrorKind::AgentRefused(text),
+        _ if says("unable to execute qemu agent command") => LibvirtErrorKind::AgentRefused(text),
         number::NO_SUPPORT
         | number::CONFIG_UNSUPPORTED
         | number::ARGUMENT_UNSUPPORTED
-        | number::OPERATION_UNSUPPORTED => Trouble::NotSupported(text),
-        number::OPERATION_TIMEOUT => Trouble::Busy(text),
-        number::OPERATION_INVALID => Trouble::WrongState(text),
-        number::SYSTEM_ERROR | number::RPC if says("permission denied") => Trouble::PermissionDenied(text),
+        | number::OPERATION_UNSUPPORTED => LibvirtErrorKind::NotSupported(text),
+        number::OPERATION_TIMEOUT => LibvirtErrorKind::Busy(text),
+        number::OPERATION_INVALID => LibvirtErrorKind::WrongState(text),
+        number::SYSTEM_ERROR | number::RPC if says("permission denied") => {
+            LibvirtErrorKind::PermissionDenied(text)
+        }
         number::SYSTEM_ERROR | number::RPC
             if ["end of file", "connection reset", "broken pipe", "client socket is closed", "keepalive"]
                 .iter()
                 .any(|sign| says(sign)) =>
         {
-            Trouble::ConnectionLost(text)
+            LibvirtErrorKind::ConnectionLost(text)
         }
         _ if says("connection closed due to keepalive") || says("client socket is closed") => {
-            Trouble::ConnectionLost(text)
+            LibvirtErrorKind::ConnectionLost(text)
         }
-        _ => Trouble::Other(text),
+        _ => LibvirtErrorKind::Other(text),
     }
 }
 
-/// The same for an attempt to connect, where nearly everything means that the host cannot be reached.
-pub(super) fn trouble_connecting(number: u32, message: &str) -> Trouble {
+/// Kind of an error while connecting, where nearly every error means that the host cannot be reached.
+pub(super) fn kind_of_connect_error(number: u32, message: &str) -> LibvirtErrorKind {
     let denied = ["permission denied", "host key verification failed", "authentication"];
-    // What ssh said stands between libvirt's own words on the pipe to it.
+    // libvirt puts the message of ssh between words about its pipe to ssh.
     let message = message
         .strip_prefix("Cannot recv data: ")
         .and_then(|rest| rest.strip_suffix(": Connection reset by peer"))
         .unwrap_or(message);
-    match trouble(number, message) {
-        Trouble::PermissionDenied(text) => Trouble::PermissionDenied(text),
-        Trouble::Other(text) | Trouble::ConnectionLost(text) | Trouble::NotSupported(text) => {
+    match kind_of(number, message) {
+        LibvirtErrorKind::PermissionDenied(text) => LibvirtErrorKind::PermissionDenied(text),
+        LibvirtErrorKind::Other(text)
+        | LibvirtErrorKind::ConnectionLost(text)
+        | LibvirtErrorKind::NotSupported(text) => {
             let lower = text.to_ascii_lowercase();
             if denied.iter().any(|sign| lower.contains(sign)) {
-                Trouble::PermissionDenied(text)
+                LibvirtErrorKind::PermissionDenied(text)
             } else {
-                Trouble::Unreachable(text)
+                LibvirtErrorKind::Unreachable(text)
             }
         }
         other => other,
@@ -225,7 +239,7 @@ mod tests {
         ];
         for (number, message, cause) in cases {
             let error =
-                LibvirtError { host: "hv1".into(), doing: "look".into(), trouble: trouble(number, message) };
+                LibvirtError { host: "hv1".into(), action: "look".into(), kind: kind_of(number, message) };
             assert_eq!(error.cause(), cause, "{message}");
         }
     }
@@ -234,12 +248,12 @@ mod tests {
     fn a_refused_connection_is_told_from_a_refused_user() {
         let refused = "Cannot recv data: ssh: connect to host hv1 port 22: Connection refused: Connection reset by peer";
         assert_eq!(
-            trouble_connecting(38, refused),
-            Trouble::Unreachable("ssh: connect to host hv1 port 22: Connection refused".into())
+            kind_of_connect_error(38, refused),
+            LibvirtErrorKind::Unreachable("ssh: connect to host hv1 port 22: Connection refused".into())
         );
         let key = "Cannot recv data: Host key verification failed.: Connection reset by peer";
-        assert!(matches!(trouble_connecting(38, key), Trouble::PermissionDenied(_)));
+        assert!(matches!(kind_of_connect_error(38, key), LibvirtErrorKind::PermissionDenied(_)));
         let socket = "Failed to connect socket to '/run/libvirt/libvirt-sock': Permission denied";
-        assert!(matches!(trouble_connecting(38, socket), Trouble::PermissionDenied(_)));
+        assert!(matches!(kind_of_connect_error(38, socket), LibvirtErrorKind::PermissionDenied(_)));
     }
 }

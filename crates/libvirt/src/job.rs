@@ -1,4 +1,4 @@
-//! The job that runs on a VM, such as a migration: how far it is, and how it is stopped.
+//! The job that runs on a VM, such as a migration: its statistics, its settings, and its abort.
 
 use std::{ffi::c_int, ptr, time::Duration};
 
@@ -6,55 +6,55 @@ use virt::sys;
 
 use super::{
     Domain,
-    error::{LibvirtError, Trouble},
+    error::{LibvirtError, LibvirtErrorKind},
     params::{Values, checked},
 };
 
-/// Figures of a job. A figure that libvirt did not give is absent.
+/// Statistics of a job. A figure that libvirt did not give is absent.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JobStats {
-    /// What the job does.
-    pub operation: Operation,
-    /// How it ended; none while it runs.
+    /// Operation of the job.
+    pub operation: JobOperation,
+    /// End of the job; none while it runs.
     pub end: Option<JobEnd>,
-    /// Time since its start.
+    /// Time since the start of the job.
     pub elapsed: Option<Duration>,
-    /// Bytes of memory and disk that it has to carry, at the least.
+    /// Bytes of memory and disk to transfer, at the least.
     pub data_total_bytes: Option<u64>,
-    /// Bytes carried.
+    /// Bytes transferred.
     pub data_processed_bytes: Option<u64>,
-    /// Bytes still to carry.
+    /// Bytes still to transfer.
     pub data_remaining_bytes: Option<u64>,
-    /// Bytes of memory still to carry.
+    /// Bytes of memory still to transfer.
     pub memory_remaining_bytes: Option<u64>,
     /// Speed of the transfer.
     pub memory_bytes_per_second: Option<u64>,
-    /// How fast the guest dirties memory, as QEMU measured it in the last round.
+    /// Dirty rate of the guest, as QEMU measured it in the last pre-copy round.
     pub dirty_bytes_per_second: Option<u64>,
-    /// Rounds over the memory so far.
+    /// Pre-copy rounds so far.
     pub iteration: Option<u64>,
-    /// How long the guest was (or, while the job runs, is expected to be) stopped.
+    /// Downtime of the guest; while the job runs, the expected one.
     pub downtime: Option<Duration>,
-    /// How much of the guest's CPU time auto-converge takes away, in percent.
+    /// Part of the guest's CPU time that auto-converge takes away, in percent.
     pub throttle_percent: Option<u64>,
-    /// Why it failed.
+    /// libvirt's message, where the job failed.
     pub error: Option<String>,
 }
 
-/// How a job ended.
+/// End of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JobEnd {
-    /// It did what it was to do.
+    /// The job completed.
     Completed,
-    /// It failed.
+    /// The job failed.
     Failed,
-    /// It was aborted.
+    /// The job was aborted.
     Cancelled,
 }
 
-/// What a job does (virDomainJobOperation).
+/// Operation of a job (virDomainJobOperation).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Operation {
+pub enum JobOperation {
     /// Sends the VM to another host.
     MigrationOut,
     /// Receives the VM.
@@ -69,7 +69,7 @@ pub enum Operation {
     Other,
 }
 
-impl Operation {
+impl JobOperation {
     fn from_number(number: u64) -> Self {
         match u32::try_from(number).unwrap_or(0) {
             sys::VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT => Self::MigrationOut,
@@ -83,7 +83,7 @@ impl Operation {
         }
     }
 
-    /// Its name, as facts write it.
+    /// Name of the operation in facts.
     pub fn name(self) -> &'static str {
         match self {
             Self::MigrationOut => "migration-out",
@@ -97,22 +97,22 @@ impl Operation {
 }
 
 impl Domain {
-    /// The job that runs on the VM now; none where there is none, or where the VM does not run.
+    /// Reads the job that runs on the VM now; none where no job runs, or where the VM does not run.
     pub fn job_info(&self) -> Result<Option<JobStats>, LibvirtError> {
         match self.job_stats(0) {
-            Err(LibvirtError { trouble: Trouble::WrongState(_), .. }) => Ok(None),
+            Err(LibvirtError { kind: LibvirtErrorKind::WrongState(_), .. }) => Ok(None),
             other => other,
         }
     }
 
-    /// Figures of the last job that ended. libvirt keeps them until the next job starts or the VM stops; after a
-    /// migration they are to be asked for at the destination.
+    /// Reads the statistics of the last job that ended. libvirt keeps them until the next job starts or the VM stops; after
+    /// a migration the destination has them.
     pub fn completed_job(&self) -> Result<Option<JobStats>, LibvirtError> {
         self.job_stats(sys::VIR_DOMAIN_JOB_STATS_COMPLETED | sys::VIR_DOMAIN_JOB_STATS_KEEP_COMPLETED)
     }
 
     fn job_stats(&self, flags: u32) -> Result<Option<JobStats>, LibvirtError> {
-        self.call("ask for the VM's job", move |domain| {
+        self.call("read the VM's job", move |domain| {
             let (mut kind, mut count): (c_int, c_int) = (0, 0);
             let mut params = ptr::null_mut();
             // SAFETY: all three pointers are to live variables that libvirt fills; it allocates the array.
@@ -136,7 +136,7 @@ impl Domain {
     /// The limit that libvirt keeps for this VM's migrations, in MiB a second (virDomainMigrateGetMaxSpeed); libvirt's
     /// way to say none is the largest that QEMU can be told.
     pub fn max_migration_speed(&self) -> Result<u64, LibvirtError> {
-        self.call("ask for the migration's speed limit", |domain| {
+        self.call("read the speed limit of migrations", |domain| {
             let mut mebibytes = 0;
             // SAFETY: the pointer is to a live number that libvirt fills.
             checked(unsafe { sys::virDomainMigrateGetMaxSpeed(domain.as_ptr(), &raw mut mebibytes, 0) })?;
@@ -145,7 +145,7 @@ impl Domain {
     }
 }
 
-/// The figures of a job of that kind; none for libvirt's "no job".
+/// Statistics of a job of that kind; none for libvirt's "no job".
 fn stats(kind: u32, values: &Values) -> Option<JobStats> {
     let end = match kind {
         sys::VIR_DOMAIN_JOB_NONE => return None,
@@ -155,10 +155,10 @@ fn stats(kind: u32, values: &Values) -> Option<JobStats> {
         _ => None,
     };
     let milliseconds = |name| values.number(name).map(Duration::from_millis);
-    // libvirt's dirty rate counts pages a second; its page size stands beside it.
+    // libvirt's dirty rate is in pages a second; the page size is another parameter.
     let page = values.number(sys::VIR_DOMAIN_JOB_MEMORY_PAGE_SIZE).unwrap_or(4096);
     Some(JobStats {
-        operation: Operation::from_number(values.number(sys::VIR_DOMAIN_JOB_OPERATION).unwrap_or(0)),
+        operation: JobOperation::from_number(values.number(sys::VIR_DOMAIN_JOB_OPERATION).unwrap_or(0)),
         end,
         elapsed: milliseconds(sys::VIR_DOMAIN_JOB_TIME_ELAPSED),
         data_total_bytes: values.number(sys::VIR_DOMAIN_JOB_DATA_TOTAL),
@@ -188,7 +188,7 @@ mod tests {
         // The mock driver may not know jobs; it must say so and not bring vmgate down.
         match host.domain("test").unwrap().job_info() {
             Ok(job) => assert_eq!(job, None),
-            Err(error) => assert!(matches!(error.trouble, Trouble::NotSupported(_)), "{error}"),
+            Err(error) => assert!(matches!(error.kind, LibvirtErrorKind::NotSupported(_)), "{error}"),
         }
     }
 }

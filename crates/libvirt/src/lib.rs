@@ -1,4 +1,4 @@
-//! libvirt behind safe calls that end: the one place in vmgate with `unsafe`.
+//! Safe client of libvirt in which every call ends; the `unsafe` calls of libvirt's C functions are all here.
 //!
 //! Every call runs under a time limit, nothing ever prompts, and the traps of the `virt` crate (statistics that
 //! leak or abort, states that swallow errors) are stepped around with libvirt's C functions. Nothing here changes
@@ -9,6 +9,7 @@ mod agent;
 mod bulk;
 pub mod capabilities;
 mod cpu;
+mod device_update;
 mod dirty_rate;
 mod domain;
 pub mod domain_capabilities;
@@ -30,46 +31,46 @@ pub use bulk::{GuestSummary, ask_each};
 pub use cpu::{CpuComparison, CpuRequest};
 pub use dirty_rate::DirtyRateSample;
 pub use domain::{Domain, RunState};
-pub use error::{LibvirtError, Trouble};
-pub use job::{JobEnd, JobStats, Operation};
+pub use error::{LibvirtError, LibvirtErrorKind};
+pub use job::{JobEnd, JobStats, JobOperation};
 pub use raw::WatchedMove;
 
-use crate::{error::trouble_connecting, limit::Limit, session::Session};
+use crate::{error::kind_of_connect_error, limit::CallLimit, session::Session};
 use vmgate_facts::Uri;
 use vmgate_facts::{HostMemory, Version};
 
-/// How many names are offered in place of an unknown VM.
+/// Most similar names that are proposed in place of an unknown VM.
 const NEAR_NAMES: usize = 3;
 
 /// A hypervisor host, reached through libvirt.
 #[derive(Debug, Clone)]
 pub struct Hypervisor {
     session: Arc<Session>,
-    limit: Limit,
+    limit: CallLimit,
 }
 
-/// Figures of a host that libvirt keeps itself (virNodeGetInfo).
+/// CPUs and memory of a host (virNodeGetInfo).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeInfo {
     /// Logical CPUs that are online.
     pub cpus: u32,
-    /// All memory.
+    /// Total memory.
     pub memory_bytes: u64,
 }
 
 impl Hypervisor {
     /// Connects to the hypervisor. No call on it, nor on its VMs, waits longer than `timeout`.
     pub fn open(uri: &Uri, timeout: Duration) -> Result<Self, LibvirtError> {
-        let limit = Limit { host: uri.host_for_people().to_owned(), timeout };
-        let doing = format!("connect to {uri}");
+        let limit = CallLimit { host: uri.host_for_people().to_owned(), timeout };
+        let action = format!("connect to {uri}");
         let text = uri.for_libvirt();
-        let session = limit.run(&doing, move || Session::open(&text))?.map_err(|error: Error| {
-            limit.error(&doing, trouble_connecting(error.code().to_raw(), error.message()))
+        let session = limit.run(&action, move || Session::open(&text))?.map_err(|error: Error| {
+            limit.error(&action, kind_of_connect_error(error.code().to_raw(), error.message()))
         })?;
         Ok(Self { session: Arc::new(session), limit })
     }
 
-    /// What people call the host: its name in the URI.
+    /// Name of the host in the URI, for messages.
     pub fn name(&self) -> &str {
         &self.limit.host
     }
@@ -77,26 +78,26 @@ impl Hypervisor {
     /// The same connection with another time limit.
     #[must_use]
     pub fn with_timeout(&self, timeout: Duration) -> Self {
-        let limit = Limit { host: self.limit.host.clone(), timeout };
+        let limit = CallLimit { host: self.limit.host.clone(), timeout };
         Self { session: Arc::clone(&self.session), limit }
     }
 
     /// Runs a call on the connection under the time limit.
     fn call<T: Send + 'static>(
         &self,
-        doing: &str,
+        action: &str,
         work: impl FnOnce(&Session) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, LibvirtError> {
         let session = Arc::clone(&self.session);
-        self.limit.call(doing, move || work(&session))
+        self.limit.call(action, move || work(&session))
     }
 
-    /// The VM of that name or UUID. An unknown one is an error that offers near names.
+    /// Finds the VM of that name or UUID. The error for an unknown one proposes similar names.
     pub fn domain(&self, name_or_uuid: &str) -> Result<Domain, LibvirtError> {
-        let doing = format!("find the VM `{name_or_uuid}`");
+        let action = format!("find the VM `{name_or_uuid}`");
         let wanted = name_or_uuid.to_owned();
         let looks_like_uuid = is_uuid(&wanted);
-        let found = self.call(&doing, move |session| {
+        let found = self.call(&action, move |session| {
             let connect = session.connect();
             if looks_like_uuid && let Ok(domain) = connect.lookup_domain_by_uuid_string(&wanted) {
                 return Ok(domain);
@@ -105,9 +106,10 @@ impl Hypervisor {
         });
         match found {
             Ok(domain) => Ok(Domain::new(domain, &self.session, &self.limit)),
-            Err(LibvirtError { trouble: Trouble::NoSuchVm(_), .. }) => {
-                let near = self.vm_names().map(|names| near(name_or_uuid, &names)).unwrap_or_default();
-                Err(self.limit.error(&doing, Trouble::NoSuchVm(near)))
+            Err(LibvirtError { kind: LibvirtErrorKind::NoSuchVm(_), .. }) => {
+                let near =
+                    self.vm_names().map(|names| similar_names(name_or_uuid, &names)).unwrap_or_default();
+                Err(self.limit.error(&action, LibvirtErrorKind::NoSuchVm(near)))
             }
             Err(error) => Err(error),
         }
@@ -134,7 +136,7 @@ impl Hypervisor {
         })
     }
 
-    /// A job that now runs on any of this host's VMs, as `VM: what it does`. Each VM is asked in turn.
+    /// First job that runs on any of this host's VMs, as `VM: operation`. Asks each VM in turn.
     pub fn running_job(&self) -> Result<Option<String>, LibvirtError> {
         let domains = self.call("list the running VMs", |session| {
             session.connect().list_all_domains(sys::VIR_CONNECT_LIST_DOMAINS_ACTIVE)
@@ -176,14 +178,14 @@ impl Hypervisor {
         })
     }
 
-    /// What the QEMU at a path offers to VMs of a machine type (virConnectGetDomainCapabilities).
+    /// Domain capabilities: the offer of a QEMU to VMs of a machine type (virConnectGetDomainCapabilities).
     pub fn domain_capabilities_xml(
         &self,
         emulator: Option<&str>,
         request: &CpuRequest,
     ) -> Result<String, LibvirtError> {
         let (emulator, request) = (emulator.map(str::to_owned), request.clone());
-        self.call("read what its QEMU offers to this kind of VM", move |session| {
+        self.call("read the domain capabilities of its QEMU", move |session| {
             session.connect().domain_capabilities(
                 emulator.as_deref(),
                 request.arch.as_deref(),
@@ -196,18 +198,18 @@ impl Hypervisor {
 
     /// The host's own name.
     pub fn hostname(&self) -> Result<String, LibvirtError> {
-        self.call("ask for the host name", |session| session.connect().hostname())
+        self.call("read the host name", |session| session.connect().hostname())
     }
 
-    /// Version of the QEMU installed there.
+    /// Version of the QEMU that is installed on the host.
     pub fn hypervisor_version(&self) -> Result<Version, LibvirtError> {
-        self.call("ask for the QEMU version", |session| session.connect().hyp_version())
+        self.call("read the QEMU version", |session| session.connect().hyp_version())
             .map(Version::from_libvirt)
     }
 
     /// Version of the libvirt daemon.
     pub fn libvirt_version(&self) -> Result<Version, LibvirtError> {
-        self.call("ask for the libvirt version", |session| session.connect().lib_version())
+        self.call("read the libvirt version", |session| session.connect().lib_version())
             .map(Version::from_libvirt)
     }
 
@@ -218,7 +220,7 @@ impl Hypervisor {
 
     /// CPUs and memory as libvirt counts them.
     pub fn node_info(&self) -> Result<NodeInfo, LibvirtError> {
-        self.call("ask for the host's size", |session| {
+        self.call("read the number of CPUs and the memory of the host", |session| {
             let info = session.connect().node_info()?;
             Ok(NodeInfo { cpus: info.cpus, memory_bytes: info.memory.saturating_mul(1024) })
         })
@@ -226,13 +228,13 @@ impl Hypervisor {
 
     /// Memory of the host; available is what is free, buffered or cached.
     pub fn memory(&self) -> Result<HostMemory, LibvirtError> {
-        let stats = self.call("ask for the host's memory", memory_stats)?;
+        let stats = self.call("read the host's memory", memory_stats)?;
         let of = |name: &str| {
             stats.iter().find(|(field, _)| field == name).map(|(_, kib)| kib.saturating_mul(1024))
         };
         let (Some(total_bytes), Some(free)) = (of("total"), of("free")) else {
-            let trouble = Trouble::NotSupported("it names neither total nor free memory".into());
-            return Err(self.limit.error("ask for the host's memory", trouble));
+            let kind = LibvirtErrorKind::NotSupported("libvirt reports neither total nor free memory".into());
+            return Err(self.limit.error("read the host's memory", kind));
         };
         let cached = of("buffers").unwrap_or(0).saturating_add(of("cached").unwrap_or(0));
         Ok(HostMemory { total_bytes, available_bytes: free.saturating_add(cached).min(total_bytes) })
@@ -272,14 +274,14 @@ fn memory_stats(session: &Session) -> Result<Vec<(String, u64)>, Error> {
     Ok(stats.iter().take(written).map(|stat| (name(stat), stat.value)).collect())
 }
 
-/// Whether a text has the shape of a UUID, with or without dashes.
+/// True if a text has the shape of a UUID, with or without dashes.
 fn is_uuid(text: &str) -> bool {
     let digits = text.chars().filter(|&c| c != '-').count();
     digits == 32 && text.chars().all(|c| c == '-' || c.is_ascii_hexdigit())
 }
 
-/// The names most like the one that was wanted.
-fn near(wanted: &str, names: &[String]) -> Vec<String> {
+/// Names most similar to the wanted one.
+fn similar_names(wanted: &str, names: &[String]) -> Vec<String> {
     let mut scored: Vec<(f64, &String)> = names
         .iter()
         .map(|name| (strsim::jaro_winkler(wanted, name), name))
@@ -313,13 +315,13 @@ mod tests {
     #[test]
     fn an_unknown_vm_offers_near_names() {
         let error = mock().domain("tset").unwrap_err();
-        assert_eq!(error.trouble, Trouble::NoSuchVm(vec!["test".into()]));
+        assert_eq!(error.kind, LibvirtErrorKind::NoSuchVm(vec!["test".into()]));
         assert_eq!(
             error.to_string(),
-            "host this machine: cannot find the VM `tset`: there is no such VM. Did you mean test?"
+            "host this machine: cannot find the VM `tset`: the host has no such VM. Did you mean test?"
         );
         let error = mock().domain("6695eb01-f6a4-8304-79aa-97f2502e193e").unwrap_err();
-        assert_eq!(error.trouble, Trouble::NoSuchVm(vec![]));
+        assert_eq!(error.kind, LibvirtErrorKind::NoSuchVm(vec![]));
     }
 
     #[test]
@@ -331,7 +333,7 @@ mod tests {
     fn an_unreachable_host_is_told_with_the_way_out() {
         let uri = "qemu+unix:///system?socket=/nonexistent/libvirt-sock".parse().unwrap();
         let error = Hypervisor::open(&uri, Duration::from_secs(10)).unwrap_err();
-        assert!(matches!(error.trouble, Trouble::Unreachable(_)), "{error}");
+        assert!(matches!(error.kind, LibvirtErrorKind::Unreachable(_)), "{error}");
         assert!(error.to_string().contains("Check the URI"), "{error}");
     }
 
@@ -341,7 +343,7 @@ mod tests {
         let uri = format!("qemu+tcp://{}/system", listener.local_addr().unwrap()).parse().unwrap();
         let start = std::time::Instant::now();
         let error = Hypervisor::open(&uri, Duration::from_millis(200)).unwrap_err();
-        assert_eq!(error.trouble, Trouble::TimedOut(Duration::from_millis(200)));
+        assert_eq!(error.kind, LibvirtErrorKind::TimedOut(Duration::from_millis(200)));
         assert!(start.elapsed() < Duration::from_secs(5));
     }
 

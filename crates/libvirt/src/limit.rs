@@ -1,4 +1,4 @@
-//! Every call has an end: libvirt blocks, so it runs on a thread that is left behind when the time is over.
+//! Time limits for libvirt calls: libvirt blocks, so each call runs on a thread that is abandoned at the time limit.
 
 use std::{
     sync::mpsc::{RecvTimeoutError, sync_channel},
@@ -6,58 +6,63 @@ use std::{
     time::Duration,
 };
 
-use super::error::{LibvirtError, Trouble, trouble};
+use super::error::{LibvirtError, LibvirtErrorKind, kind_of};
 
-/// Whom a call goes to and how long it may take.
+/// Host and time limit of a call.
 #[derive(Debug, Clone)]
-pub(super) struct Limit {
-    /// The host, for people.
+pub(super) struct CallLimit {
+    /// Name of the host, for messages.
     pub(super) host: String,
     /// Longest wait for one answer.
     pub(super) timeout: Duration,
 }
 
-impl Limit {
+impl CallLimit {
     /// An error of this host.
-    pub(super) fn error(&self, doing: &str, trouble: Trouble) -> LibvirtError {
-        LibvirtError { host: self.host.clone(), doing: doing.to_owned(), trouble }
+    pub(super) fn error(&self, action: &str, kind: LibvirtErrorKind) -> LibvirtError {
+        LibvirtError { host: self.host.clone(), action: action.to_owned(), kind }
     }
 
-    /// Names host and attempt in an error of the `virt` crate.
-    pub(super) fn explain(&self, doing: &str, error: &virt::error::Error) -> LibvirtError {
-        self.error(doing, trouble(error.code().to_raw(), error.message()))
+    /// Adds host and action to an error of the `virt` crate.
+    pub(super) fn explain(&self, action: &str, error: &virt::error::Error) -> LibvirtError {
+        self.error(action, kind_of(error.code().to_raw(), error.message()))
     }
 
     /// Runs `work` and waits for it no longer than the limit. Afterwards the thread is abandoned: it holds only
     /// what it owns, and does not keep the process from ending.
     pub(super) fn call<T: Send + 'static>(
         &self,
-        doing: &str,
+        action: &str,
         work: impl FnOnce() -> Result<T, virt::error::Error> + Send + 'static,
     ) -> Result<T, LibvirtError> {
-        self.run(doing, work)?.map_err(|error| self.explain(doing, &error))
+        self.run(action, work)?.map_err(|error| self.explain(action, &error))
     }
 
-    /// As [`Limit::call`], for work that has its own kind of result.
+    /// As [`CallLimit::call`], for work that has its own kind of result.
     pub(super) fn run<T: Send + 'static>(
         &self,
-        doing: &str,
+        action: &str,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, LibvirtError> {
         let (sender, receiver) = sync_channel(1);
         let worker = thread::Builder::new().name("libvirt call".into()).spawn(move || {
-            // Nobody listens any more after the limit: the answer is then dropped here.
+            // After the limit the receiver is gone: the answer is then dropped here.
             let _ = sender.send(work());
         });
         if let Err(error) = worker {
-            return Err(self.error(doing, Trouble::Other(format!("no thread to run it on: {error}"))));
+            return Err(self.error(
+                action,
+                LibvirtErrorKind::Other(format!("vmgate could not start a thread for the call: {error}")),
+            ));
         }
         receiver.recv_timeout(self.timeout).map_err(|why| {
-            let trouble = match why {
-                RecvTimeoutError::Timeout => Trouble::TimedOut(self.timeout),
-                RecvTimeoutError::Disconnected => Trouble::Other("the call ended without an answer".into()),
+            let kind = match why {
+                RecvTimeoutError::Timeout => LibvirtErrorKind::TimedOut(self.timeout),
+                RecvTimeoutError::Disconnected => {
+                    LibvirtErrorKind::Other("the call ended without an answer".into())
+                }
             };
-            self.error(doing, trouble)
+            self.error(action, kind)
         })
     }
 }
@@ -70,11 +75,11 @@ mod tests {
 
     #[test]
     fn a_call_that_hangs_is_left_behind() {
-        let limit = Limit { host: "hv1".into(), timeout: Duration::from_millis(30) };
+        let limit = CallLimit { host: "hv1".into(), timeout: Duration::from_millis(30) };
         let start = Instant::now();
         let error = limit.run("sleep", || thread::sleep(Duration::from_mins(10))).unwrap_err();
         assert!(start.elapsed() < Duration::from_secs(5));
-        assert_eq!(error.trouble, Trouble::TimedOut(limit.timeout));
+        assert_eq!(error.kind, LibvirtErrorKind::TimedOut(limit.timeout));
         assert_eq!(
             error.to_string(),
             "host hv1: cannot sleep: no answer within 0.03 s. Look at the host's load, or raise --timeout"
@@ -83,8 +88,8 @@ mod tests {
 
     #[test]
     fn a_call_that_panics_is_an_error_not_a_crash() {
-        let limit = Limit { host: "hv1".into(), timeout: Duration::from_secs(5) };
+        let limit = CallLimit { host: "hv1".into(), timeout: Duration::from_secs(5) };
         let error = limit.run("fall", || panic!("on purpose")).unwrap_err();
-        assert!(matches!(error.trouble, Trouble::Other(_)));
+        assert!(matches!(error.kind, LibvirtErrorKind::Other(_)));
     }
 }

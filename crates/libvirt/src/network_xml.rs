@@ -1,4 +1,4 @@
-//! A network of libvirt, as its XML describes it.
+//! Parser of libvirt's network XML.
 
 use roxmltree::Document;
 

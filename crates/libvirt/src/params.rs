@@ -60,7 +60,7 @@ impl Values {
     }
 }
 
-/// Name and value of one parameter; none for a type that this libvirt has and vmgate does not know.
+/// Name and value of one parameter; none for a type that vmgate does not know.
 ///
 /// # Safety
 /// `param` must be initialised by libvirt: its name ends with a NUL within the array, and its type says which

@@ -1,8 +1,8 @@
 //! One connection to a libvirt daemon: opened without prompts, closed without hanging.
 //!
-//! Before libvirt 10.3 (CVE-2024-4418) a client falls when a keepalive ends a connection on which two calls wait. So a
-//! connection either has no keepalive, and may be used from several threads, each call with its time limit; or it has one,
-//! and a single thread.
+//! Before libvirt 10.3 (CVE-2024-4418) a client crashes when a keepalive ends a connection on which two calls wait. So a
+//! connection either has no keepalive, and may be used from several threads, each call with its time limit; or it has a
+//! keepalive, and is used from a single thread.
 
 use std::{
     cell::Cell,
@@ -18,7 +18,7 @@ use virt::{connect::Connect, sys};
 /// Seconds between keepalive messages, and how many may stay unanswered before the connection counts as lost.
 const KEEPALIVE: (i32, u32) = (3, 3);
 
-/// Longest wait for a daemon to take leave.
+/// Longest wait for a daemon to close the connection.
 const CLOSE_LIMIT: Duration = Duration::from_millis(500);
 
 /// An open connection, which may be used from several threads at once.
@@ -28,24 +28,24 @@ pub(super) struct Session {
     uri: String,
 }
 
-/// A connection for one call that may last: a daemon that is silent meanwhile ends it. It is neither `Clone` nor `Sync`, so
-/// that one thread has it.
+/// A connection with a keepalive, for one long call: a daemon that is silent meanwhile ends it. Neither `Clone` nor `Sync`,
+/// so that only one thread uses it.
 #[derive(Debug)]
-pub(super) struct WatchedSession(Session, PhantomData<Cell<()>>);
+pub(super) struct KeepaliveSession(Session, PhantomData<Cell<()>>);
 
 impl Session {
-    /// Connects. Blocks for as long as the transport does.
+    /// Opens a connection. Blocks for as long as the transport does.
     pub(super) fn open(uri: &str) -> Result<Self, virt::error::Error> {
         start_event_loop();
         let connect = ManuallyDrop::new(Connect::open(Some(uri))?);
         Ok(Self { connect, uri: uri.to_owned() })
     }
 
-    /// Another connection to the same daemon, with a keepalive. Blocks for as long as the transport does.
-    pub(super) fn watched(&self) -> Result<WatchedSession, virt::error::Error> {
+    /// Opens another connection to the same daemon, with a keepalive. Blocks for as long as the transport does.
+    pub(super) fn with_keepalive(&self) -> Result<KeepaliveSession, virt::error::Error> {
         let session = Self::open(&self.uri)?;
         session.connect.set_keep_alive(KEEPALIVE.0, KEEPALIVE.1)?;
-        Ok(WatchedSession(session, PhantomData))
+        Ok(KeepaliveSession(session, PhantomData))
     }
 
     /// The connection, for calls.
@@ -61,20 +61,20 @@ impl Session {
     }
 }
 
-impl WatchedSession {
+impl KeepaliveSession {
     /// The connection.
     pub(super) fn session(&self) -> &Session {
         &self.0
     }
 }
 
-/// A reference to a connection on its way to the thread that gives it back.
-struct Leaving(sys::virConnectPtr);
+/// A reference to a connection on its way to the thread that closes the connection.
+struct ClosingConnection(sys::virConnectPtr);
 
 // SAFETY: libvirt's connections are reference-counted with atomics and may be released on any thread.
-unsafe impl Send for Leaving {}
+unsafe impl Send for ClosingConnection {}
 
-impl Leaving {
+impl ClosingConnection {
     fn close(self) {
         // SAFETY: the pointer came from virConnectOpen and its one reference is given up here and only here
         // (`Session` never drops its `Connect`). Failure means that it was not valid, and there is nothing to do.
@@ -85,10 +85,10 @@ impl Leaving {
 impl Drop for Session {
     /// Closing is a call to the daemon too, and a hung daemon must not hang vmgate.
     fn drop(&mut self) {
-        let leaving = Leaving(self.as_ptr());
+        let closing = ClosingConnection(self.as_ptr());
         let (sender, receiver) = sync_channel(1);
         let worker = thread::Builder::new().name("libvirt close".into()).spawn(move || {
-            leaving.close();
+            closing.close();
             let _ = sender.send(());
         });
         // Without a thread the connection is left to the end of the process.

@@ -1,6 +1,6 @@
-//! Probes: what is learnt where the facts are, in a guest or on a hypervisor host.
+//! Probes: facts collected on the spot, in a guest or on a hypervisor host.
 //!
-//! One parser serves every way in (guest agent, ssh, a command, this machine): a way in only has to hand over the
+//! One parser serves every access path (guest agent, ssh, a command, this machine): an access path only hands over the
 //! kernel's own text. All of it is hostile until parsed: bounded in size, validated before the `procfs` crate sees
 //! it, and without control characters afterwards.
 

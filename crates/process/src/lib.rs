@@ -1,4 +1,4 @@
-//! A child process with bounds: on its time, on its output, and on what is left of it afterwards (nothing).
+//! Child processes with a time limit and an output limit, which are always killed and reaped.
 
 use std::{
     io::{self, Read},
@@ -13,56 +13,56 @@ use thiserror::Error;
 
 use vmgate_facts::text::plain_bytes;
 
-/// Most bytes kept of what a child says on standard error.
-const COMPLAINT_LIMIT: usize = 4096;
+/// Most bytes of a child's standard error that are kept.
+const STDERR_LIMIT: usize = 4096;
 /// Pause between two looks at a child that has closed its output.
 const POLL: Duration = Duration::from_millis(2);
 
-/// What a child printed.
+/// Output of a child.
 #[derive(Debug)]
 pub struct Output {
     /// Its standard output.
     pub stdout: Vec<u8>,
-    /// When the first of it came; none where it printed nothing.
-    pub began: Option<Timestamp>,
+    /// Time at which its first byte came; none where the child printed nothing.
+    pub first_byte_at: Option<Timestamp>,
 }
 
-/// Why a child brought nothing.
+/// Failure of a child process. The texts continue a sentence that names the program.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ChildFailure {
-    /// It could not be started.
-    #[error("cannot be started: {0}")]
+    /// The child could not be started.
+    #[error("could not be started: {0}")]
     NotStarted(String),
-    /// It did not end in time and was killed.
-    #[error("it did not end in time")]
+    /// The child did not end within its time limit and was killed.
+    #[error("did not finish within the time limit")]
     TimedOut,
-    /// It printed more than was allowed and was killed.
-    #[error("it printed more than {0} bytes")]
+    /// The child printed more than was allowed and was killed.
+    #[error("printed more than {0} bytes")]
     TooMuch(usize),
-    /// It ended with an error.
-    #[error("it ended with code {code}: {complaint}")]
+    /// The child ended with an error.
+    #[error("exited with code {code}: {stderr}")]
     Failed {
-        /// Its exit code; -1 where a signal ended it.
+        /// Exit code; -1 if a signal ended the child.
         code: i32,
-        /// The last it said on standard error.
-        complaint: String,
+        /// Text on standard error.
+        stderr: String,
     },
 }
 
 /// A child that is killed and reaped, whatever way a function is left.
 #[derive(Debug)]
-pub struct Leash {
+pub struct ChildGuard {
     pub child: Child,
     complaint: Receiver<(Vec<u8>, Option<Timestamp>)>,
 }
 
-impl Leash {
+impl ChildGuard {
     /// Starts a command with all its streams in hand.
     pub fn start(mut command: Command) -> Result<Self, ChildFailure> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|error| ChildFailure::NotStarted(error.to_string()))?;
-        let complaint = reader(child.stderr.take(), COMPLAINT_LIMIT);
-        Ok(Self { child, complaint })
+        let stderr = reader(child.stderr.take(), STDERR_LIMIT);
+        Ok(Self { child, stderr })
     }
 
     /// Waits for its end, which must be a good one.
@@ -72,12 +72,12 @@ impl Leash {
             return Ok(());
         }
         let left = deadline.saturating_duration_since(Instant::now());
-        let (complaint, _) = self.complaint.recv_timeout(left).unwrap_or_default();
-        Err(ChildFailure::Failed { code: status.code().unwrap_or(-1), complaint: plain_bytes(&complaint) })
+        let (stderr, _) = self.stderr.recv_timeout(left).unwrap_or_default();
+        Err(ChildFailure::Failed { code: status.code().unwrap_or(-1), stderr: plain_bytes(&stderr) })
     }
 }
 
-impl Drop for Leash {
+impl Drop for ChildGuard {
     fn drop(&mut self) {
         // Both fail only for a child that has ended and was reaped.
         let _ = self.child.kill();
@@ -93,47 +93,47 @@ pub fn run(
     most: usize,
 ) -> Result<Output, ChildFailure> {
     let deadline = Instant::now() + limit;
-    let mut leash = Leash::start(command)?;
-    if let Some(mut stdin) = leash.child.stdin.take() {
+    let mut child = ChildGuard::start(command)?;
+    if let Some(mut stdin) = child.child.stdin.take() {
         // A child that does not read all of it says why on standard error.
         thread::spawn(move || {
             let _ = io::copy(&mut input, &mut stdin);
         });
     }
-    let output = reader(leash.child.stdout.take(), most);
-    let (stdout, began) = receive(&output, deadline)?;
+    let output = reader(child.child.stdout.take(), most);
+    let (stdout, first_byte_at) = receive(&output, deadline)?;
     if stdout.len() > most {
         return Err(ChildFailure::TooMuch(most));
     }
-    leash.end(deadline)?;
-    Ok(Output { stdout, began })
+    child.end(deadline)?;
+    Ok(Output { stdout, first_byte_at })
 }
 
 /// What a thread that reads has to tell, until the deadline.
 pub fn receive<T>(reader: &Receiver<T>, deadline: Instant) -> Result<T, ChildFailure> {
     reader.recv_timeout(deadline.saturating_duration_since(Instant::now())).map_err(|error| match error {
         RecvTimeoutError::Timeout => ChildFailure::TimedOut,
-        RecvTimeoutError::Disconnected => ChildFailure::NotStarted("no thread to read it".into()),
+        RecvTimeoutError::Disconnected => ChildFailure::NotStarted("no thread to read the output".into()),
     })
 }
 
-/// Reads a stream to its end on a thread, one byte beyond the limit at the most. Also says when the first byte came.
+/// Reads a stream to its end on a thread, up to one byte beyond the limit. Also returns the time of the first byte.
 fn reader(stream: Option<impl Read + Send + 'static>, most: usize) -> Receiver<(Vec<u8>, Option<Timestamp>)> {
     let (sender, receiver) = channel();
     thread::spawn(move || {
         let mut text = Vec::new();
-        let mut began = None;
+        let mut first_byte_at = None;
         if let Some(stream) = stream {
             let mut stream = stream.take(most as u64 + 1);
             let mut first = [0];
-            // What came before an error is what there is.
+            // The bytes before an error are the output.
             if stream.read_exact(&mut first).is_ok() {
-                began = Some(Timestamp::now());
+                first_byte_at = Some(Timestamp::now());
                 text.extend(first);
                 let _ = stream.read_to_end(&mut text);
             }
         }
-        let _ = sender.send((text, began));
+        let _ = sender.send((text, first_byte_at));
     });
     receiver
 }
@@ -188,7 +188,7 @@ mod tests {
     fn a_child_that_fails_says_why_without_driving_the_terminal() {
         let failure =
             run(sh("printf '\\033[2Jno such thing' >&2; exit 3"), io::empty(), LONG, 100).unwrap_err();
-        assert_eq!(failure, ChildFailure::Failed { code: 3, complaint: "?[2Jno such thing".into() });
+        assert_eq!(failure, ChildFailure::Failed { code: 3, stderr: "?[2Jno such thing".into() });
         let missing = run(Command::new("/no/such/program"), io::empty(), LONG, 100).unwrap_err();
         assert!(matches!(missing, ChildFailure::NotStarted(_)));
     }

@@ -1,4 +1,4 @@
-//! The agent's commands (qemu/qga/qapi-schema.json) as functions, with answers that are checked.
+//! Commands of the guest agent (qemu/qga/qapi-schema.json) as functions with checked answers.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -11,21 +11,21 @@ use vmgate_facts::{Cause, Unknown, text::plain};
 /// Longest answer that is parsed: the largest output of a shell, in base64.
 const ANSWER_LIMIT: usize = 24 << 20;
 
-/// A line to a guest agent. One command at a time.
+/// A channel to a guest agent, for one command at a time.
 pub trait AgentChannel {
-    /// Sends a command and waits for its answer, both JSON, no longer than `patience`.
+    /// Sends a command and waits for its answer, both JSON, for at most `patience`.
     fn command(&self, json: &str, patience: Duration) -> Result<String, AgentFailure>;
 }
 
-/// Why the agent gave no answer.
+/// Error of an agent command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AgentFailure {
     /// Nothing answers: no channel, no agent, or it hangs.
     Silent(String),
-    /// It answered with an error.
+    /// The agent answered with an error.
     Refused(String),
-    /// The way to the agent is closed, for this reason.
-    NoWay(Unknown),
+    /// The agent cannot be reached, for this reason.
+    Unavailable(Unknown),
 }
 
 /// An agent that has answered, and what it may do.
@@ -45,7 +45,7 @@ pub struct Chunk {
 /// Where a command that the agent runs has got to.
 pub enum Execution {
     Running,
-    /// `code` is absent where a signal ended it.
+    /// The command has ended. `code` is absent if a signal ended it.
     Done {
         output: Vec<u8>,
         truncated: bool,
@@ -97,7 +97,7 @@ struct Status {
 
 impl<C: AgentChannel> Agent<C> {
     /// Asks for a sign of life and for what the agent may do.
-    pub fn greet(channel: C, patience: Duration) -> Result<Self, Unknown> {
+    pub fn connect(channel: C, patience: Duration) -> Result<Self, Unknown> {
         let mut agent = Self { channel, enabled: BTreeSet::new() };
         // An agent that hangs from the start is as good as none, and the way out is the same.
         let _: Value = agent.ask("guest-ping", &json!({}), patience).map_err(|why| match why.cause {
@@ -115,7 +115,7 @@ impl<C: AgentChannel> Agent<C> {
     }
 
     /// Refuses at once what the agent has said that it refuses.
-    pub fn must_allow(&self, commands: &[&str]) -> Result<(), Unknown> {
+    pub fn require_enabled(&self, commands: &[&str]) -> Result<(), Unknown> {
         let missing: Vec<&str> =
             commands.iter().filter(|command| !self.enabled.contains(**command)).copied().collect();
         if missing.is_empty() {
@@ -129,7 +129,7 @@ impl<C: AgentChannel> Agent<C> {
     }
 
     pub fn open_file(&self, path: &str, patience: Duration) -> Result<i64, Unknown> {
-        self.must_allow(&["guest-file-open", "guest-file-read", "guest-file-close"])?;
+        self.require_enabled(&["guest-file-open", "guest-file-read", "guest-file-close"])?;
         self.ask("guest-file-open", &json!({"path": path, "mode": "r"}), patience)
     }
 
@@ -145,7 +145,7 @@ impl<C: AgentChannel> Agent<C> {
 
     /// Starts a shell with a script and gives its process id.
     pub fn start_shell(&self, script: &str, patience: Duration) -> Result<i64, Unknown> {
-        self.must_allow(&["guest-exec", "guest-exec-status"])?;
+        self.require_enabled(&["guest-exec", "guest-exec-status"])?;
         let arguments = json!({"path": "/bin/sh", "arg": ["-c", script], "capture-output": true});
         let started: Started = self.ask("guest-exec", &arguments, patience)?;
         Ok(started.pid)
@@ -172,26 +172,26 @@ impl<C: AgentChannel> Agent<C> {
         let request = json!({"execute": command, "arguments": arguments}).to_string();
         let answer = self.channel.command(&request, patience).map_err(|failure| explain(command, failure))?;
         if answer.len() > ANSWER_LIMIT {
-            return Err(malformed(command, "with too much"));
+            return Err(malformed(command, &format!("is longer than {} MiB", ANSWER_LIMIT >> 20)));
         }
         serde_json::from_str::<Answer<T>>(&answer)
             .map(|answer| answer.content)
-            .map_err(|_| malformed(command, "with something else"))
+            .map_err(|_| malformed(command, "has an unexpected format"))
     }
 }
 
 fn malformed(command: &str, how: &str) -> Unknown {
-    Unknown::new(Cause::Malformed, format!("the guest agent answered {command} {how}"))
+    Unknown::new(Cause::Malformed, format!("the guest agent's answer to {command} {how}"))
 }
 
 fn decode(command: &str, text: &str) -> Result<Vec<u8>, Unknown> {
-    STANDARD.decode(text).map_err(|_| malformed(command, "with broken base64"))
+    STANDARD.decode(text).map_err(|_| malformed(command, "is not valid base64"))
 }
 
-/// The fact's reason for a command that failed.
+/// Reason of the unknown fact for a command that failed.
 fn explain(command: &str, failure: AgentFailure) -> Unknown {
     match failure {
-        AgentFailure::NoWay(why) => why,
+        AgentFailure::Unavailable(why) => why,
         AgentFailure::Silent(words) => Unknown::new(Cause::NoGuestAgent, plain(&words)),
         AgentFailure::Refused(words) => {
             let words = plain(&words);
@@ -204,7 +204,7 @@ fn explain(command: &str, failure: AgentFailure) -> Unknown {
                 Cause::AgentForbids
             };
             let words: String = words.chars().take(200).collect();
-            Unknown::new(cause, format!("the guest agent refuses {command}: {words}"))
+            Unknown::new(cause, format!("the guest agent refused {command}: {words}"))
         }
     }
 }

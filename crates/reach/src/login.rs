@@ -1,4 +1,4 @@
-//! A host's probe that is asked more than once: one login, over which it is sent once and run as often as it is asked.
+//! One ssh login for several runs of a host's probe, over which the probe is sent once.
 //!
 //! The login is an ssh master connection. Its own session keeps the probe in a private folder until its standard input
 //! ends: when the login is dropped, when vmgate ends in whatever way, and when the connection breaks.
@@ -20,23 +20,23 @@ use tempfile::TempDir;
 
 use super::{SshTarget, Subject, on_host::on_host_program, ssh::INSTALLED};
 use vmgate_facts::Unknown;
-use vmgate_process::{ChildFailure, Leash, Output, receive, run};
+use vmgate_process::{ChildFailure, ChildGuard, Output, receive, run};
 
 /// Longest name of a control socket: ssh adds 17 characters to it, and a socket's address holds 107 (unix(7)).
 const SOCKET_NAME_LIMIT: usize = 90;
 /// Longest name of the probe at the host (PATH_MAX).
 const PROGRAM_NAME_LIMIT: u64 = 4096;
-/// After this time the host removes the probe by itself, where the end of the login was lost with the network.
+/// Time after which the host removes the probe by itself, if a network failure hid the end of the login.
 const KEPT_FOR: Duration = Duration::from_mins(15);
-/// How long the host has for removing the probe when the login ends.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// Longest wait for the host to remove the probe when the login ends.
+const LOGOUT_LIMIT: Duration = Duration::from_secs(1);
 
-/// A login that keeps a probe ready. Dropped, it removes the probe there and ends.
+/// A login that keeps a probe ready. When dropped, it removes the probe from the host and ends.
 #[derive(Debug)]
 pub struct Login {
     target: SshTarget,
     master: Mutex<Master>,
-    /// Where the probe is at the host, once that is known.
+    /// Path of the probe on the host, once that is known.
     program: OnceLock<Result<String, ChildFailure>>,
     socket: PathBuf,
     /// Holds the socket.
@@ -46,10 +46,10 @@ pub struct Login {
 /// The ssh process that holds the connection.
 #[derive(Debug)]
 struct Master {
-    process: Leash,
-    /// Dropped, it ends the standard input.
+    process: ChildGuard,
+    /// Ends the standard input when dropped.
     input: Option<Sender<()>>,
-    /// Where the probe is; an empty line where there will be none.
+    /// Path of the probe on the host; an empty line if the probe could not be sent.
     program: Receiver<String>,
     deadline: Instant,
 }
@@ -68,14 +68,14 @@ impl Login {
         let (script, content): (_, Box<dyn Read + Send>) = match sent {
             Some(program) => {
                 let script = format!("echo \"'$d/vmgate'\" && {keep}");
-                (program.received(&script), Box::new(program.bytes()))
+                (program.receive_script(&script), Box::new(program.bytes()))
             }
             None => (format!("echo {INSTALLED}; {keep}"), Box::new(io::empty())),
         };
         let deadline = Instant::now() + limit;
         let mut command = target.command(limit, &["-M".as_ref(), "-S".as_ref(), socket.as_os_str()]);
         command.arg(script);
-        let mut process = Leash::start(command).ok()?;
+        let mut process = ChildGuard::start(command).ok()?;
         let input = feed(&mut process, content);
         let program = first_line(process.child.stdout.take());
         let master = Mutex::new(Master { process, input, program, deadline });
@@ -117,13 +117,13 @@ impl Drop for Login {
     fn drop(&mut self) {
         let master = self.master.get_mut().unwrap_or_else(PoisonError::into_inner);
         drop(master.input.take());
-        // Whatever came of it, nothing of the login is left here.
-        let _ = master.process.end(Instant::now() + FAREWELL);
+        // The result does not matter: nothing of the login is left here.
+        let _ = master.process.end(Instant::now() + LOGOUT_LIMIT);
     }
 }
 
-/// Writes to the standard input of a child, and keeps it open for as long as what this gives is there.
-fn feed(process: &mut Leash, mut content: impl Read + Send + 'static) -> Option<Sender<()>> {
+/// Writes to the standard input of a child, and keeps it open until the returned sender is dropped.
+fn feed(process: &mut ChildGuard, mut content: impl Read + Send + 'static) -> Option<Sender<()>> {
     let mut stdin = process.child.stdin.take()?;
     let (sender, held) = channel::<()>();
     thread::spawn(move || {
@@ -140,7 +140,7 @@ fn first_line(stream: Option<ChildStdout>) -> Receiver<String> {
     thread::spawn(move || {
         let mut text = String::new();
         if let Some(stream) = stream {
-            // What came before an error is what there is.
+            // The text before an error is the output.
             let _ = BufReader::new(stream.take(PROGRAM_NAME_LIMIT)).read_line(&mut text);
         }
         let _ = sender.send(text.trim_end().to_owned());

@@ -1,7 +1,7 @@
-//! vmgate's static program run on a host for what changes it: over ssh, by a command of the user's, or here.
+//! Runs of vmgate's static program that change a host: over ssh, by a command of the user, or locally.
 //!
-//! The program is sent, checked, run and removed as a probe is, or is the one that was installed there. What it is to
-//! do comes on its standard input, and never stands on a command line.
+//! The program is sent, checked, run and removed like a probe, or is the one that is installed on the host. It gets its
+//! task on standard input, never on a command line.
 
 use std::{
     io::{self, Cursor, Read},
@@ -21,10 +21,10 @@ use vmgate_process::{ChildFailure, run};
 
 /// Most bytes of an answer.
 const ANSWER_LIMIT: usize = 8 << 20;
-/// The script's exit code where the program is not installed.
+/// Exit code of the script if the program is not installed.
 const NOT_INSTALLED: i32 = 96;
 
-/// A way to a shell on a host.
+/// Access to a shell on a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HostShell {
     /// The host is this machine.
@@ -35,22 +35,22 @@ pub enum HostShell {
     Command(Vec<String>),
 }
 
-/// Which program is run.
+/// Program to run on the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Program {
-    /// The one beside this one, sent there for this once.
+    /// The static program of this machine, sent for this run only.
     Sent,
-    /// The one that is installed there, at this path.
+    /// The program that is installed on the host, at this path.
     Installed(&'static str),
 }
 
-/// Why there is no answer.
+/// Error of a run on a host.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ShellError {
-    /// There is no such program on the host.
-    #[error("it is not installed there")]
+    /// The program is not installed on the host.
+    #[error("vmgate is not installed on the host")]
     NotInstalled,
-    /// The host could not be reached, or the program not run.
+    /// The host could not be reached, or the program could not run.
     #[error("{0}")]
     Unreachable(String),
     /// The program ran and refused.
@@ -59,7 +59,7 @@ pub enum ShellError {
 }
 
 impl HostShell {
-    /// The way that a libvirt URI suggests.
+    /// The access for a libvirt URI: ssh to its host, or local without a host.
     pub fn for_uri(uri: &Uri) -> Self {
         match &uri.host {
             None => Self::Local,
@@ -84,13 +84,13 @@ impl HostShell {
             }
             Program::Sent => {
                 let program = to_send().map_err(ShellError::Unreachable)?;
-                self.script(&program.pushed(&arguments), program.bytes().chain(input), limit)
+                self.script(&program.receive_and_run_script(&arguments), program.bytes().chain(input), limit)
             }
         };
         answer.map_err(explain)
     }
 
-    /// Runs a script that only reads, and gives what it prints.
+    /// Runs a script that only reads, and returns its output.
     pub fn read(&self, script: &str, limit: Duration) -> Result<Vec<u8>, ShellError> {
         self.script(script, io::empty(), limit).map_err(explain)
     }
@@ -109,8 +109,9 @@ impl HostShell {
             }
             Self::Ssh(target) => target.command(limit, &[]),
             Self::Command(words) => {
-                let (program, rest) =
-                    words.split_first().ok_or_else(|| ChildFailure::NotStarted("it is empty".to_owned()))?;
+                let (program, rest) = words
+                    .split_first()
+                    .ok_or_else(|| ChildFailure::NotStarted("the command is empty".to_owned()))?;
                 let mut command = Command::new(program);
                 command.args(rest);
                 command
@@ -136,14 +137,14 @@ fn to_send() -> Result<&'static OnHostProgram, String> {
 fn explain(failure: ChildFailure) -> ShellError {
     match failure {
         ChildFailure::Failed { code: NOT_INSTALLED, .. } => ShellError::NotInstalled,
-        ChildFailure::Failed { code: code::SSH, complaint } => {
-            ShellError::Unreachable(format!("ssh: {}", complaint.trim_start_matches("ssh: ")))
+        ChildFailure::Failed { code: code::SSH, stderr } => {
+            ShellError::Unreachable(ssh::ssh_failure(&stderr))
         }
-        ChildFailure::Failed { code: code::NO_FOLDER, complaint } => {
-            ShellError::Unreachable(format!("no private folder for the program there ({complaint})"))
+        ChildFailure::Failed { code: code::NO_FOLDER, stderr } => {
+            ShellError::Unreachable(format!("mktemp could not make a private folder on the host ({stderr}): make /tmp, or the folder in TMPDIR, writable there"))
         }
         ChildFailure::Failed { code: code::BAD_COPY, .. } => {
-            ShellError::Unreachable("the program's copy did not arrive whole".to_owned())
+            ShellError::Unreachable("the copy of the program arrived damaged: check the free space of /tmp on the host, and that head and sha256sum are installed there".to_owned())
         }
         ChildFailure::Failed { code: code::NO_GZIP, .. } => ShellError::Unreachable(
             "gzip is not installed there, which unpacks the program: install gzip".to_owned(),
@@ -152,7 +153,7 @@ fn explain(failure: ChildFailure) -> ShellError {
         ChildFailure::Failed { complaint, .. } => {
             ShellError::Refused(complaint.trim_start_matches("vmgate: ").to_owned())
         }
-        other => ShellError::Unreachable(format!("the program there: {other}")),
+        other => ShellError::Unreachable(format!("the program on the host {other}")),
     }
 }
 

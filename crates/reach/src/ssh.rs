@@ -1,5 +1,5 @@
-//! The on-host program over ssh, in one round trip: a shell on the host takes the program from its standard input into
-//! a private folder, checks it, runs it and removes the folder, even when it fails or the connection breaks.
+//! Runs of the probe over ssh, in one round trip: a shell on the host reads the probe's binary from standard input into a
+//! private folder, checks it, runs it and removes the folder, even when the probe fails or the connection breaks.
 
 use std::{
     ffi::OsStr,
@@ -27,7 +27,7 @@ pub(super) mod code {
     pub(crate) const SSH: i32 = 255;
 }
 
-/// Machine that an on-host program runs on.
+/// Subject of a probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Subject {
     /// A hypervisor host.
@@ -57,20 +57,20 @@ pub fn of_command(failure: &ChildFailure, subject: Subject, program: &str) -> Un
 pub struct SshTarget {
     /// The host's name or address.
     pub host: String,
-    /// The user there; none leaves it to ssh's configuration.
+    /// The user on the host; none leaves it to ssh's configuration.
     pub user: Option<String>,
     /// The port; none leaves it to ssh's configuration.
     pub port: Option<u16>,
     /// The private key; none leaves it to ssh's configuration and agent.
     pub key_file: Option<String>,
-    /// Whether an unknown host key is accepted, as the URI's `no_verify=1` says for libvirt.
+    /// True if an unknown host key is accepted, as the URI's `no_verify=1` does for libvirt.
     pub accept_any_host_key: bool,
     /// The ssh program.
     pub program: String,
 }
 
 impl SshTarget {
-    /// As libvirt itself would log in for this URI.
+    /// Login that libvirt itself would use for this URI.
     pub fn for_uri(uri: &Uri, host: &str) -> Self {
         let over_ssh = matches!(uri.transport.as_deref(), Some("ssh" | "libssh" | "libssh2"));
         let user = if over_ssh { uri.user.clone() } else { Some("root".to_owned()) };
@@ -92,11 +92,11 @@ impl SshTarget {
         limit: Duration,
         most: usize,
     ) -> Result<Output, Unknown> {
-        let program = on_host_program().map_err(|why| Unknown::new(subject.obstacle(), why))?;
+        let program = on_host_program().map_err(|why| Unknown::new(subject.missing_probe_cause(), why))?;
         let mut command = self.command(limit, &[]);
         let question = Cursor::new(question.to_vec());
         let output = if let Some(program) = program {
-            command.arg(program.pushed(""));
+            command.arg(program.receive_and_run_script(""));
             run(command, program.bytes().chain(question), limit, most)
         } else {
             command.arg(format!("exec {INSTALLED}"));
@@ -105,7 +105,7 @@ impl SshTarget {
         output.map_err(|failure| self.explain(subject, failure))
     }
 
-    /// ssh with everything that could ask a question switched off, and with more options.
+    /// The ssh command with these options, and without any prompt.
     pub(super) fn command(&self, limit: Duration, options: &[&OsStr]) -> Command {
         let mut command = Command::new(&self.program);
         command.args(options);
@@ -130,16 +130,22 @@ impl SshTarget {
     }
 
     pub(super) fn explain(&self, subject: Subject, failure: ChildFailure) -> Unknown {
-        let no_probe = |why: String| Unknown::new(subject.obstacle(), format!("no probe on {self}: {why}"));
+        let no_probe = |why: String| {
+            Unknown::new(subject.missing_probe_cause(), format!("cannot run the probe on {self}: {why}"))
+        };
         match failure {
             ChildFailure::TimedOut => {
-                Unknown::new(Cause::TimedOut, format!("the probe on {self} did not end in time"))
+                Unknown::new(Cause::TimedOut, format!("the probe on {self} did not finish within the time limit"))
             }
-            ChildFailure::Failed { code: code::NO_FOLDER, complaint } => {
-                no_probe(format!("no private folder for it ({complaint})"))
+            ChildFailure::Failed { code: code::NO_FOLDER, stderr } => {
+                no_probe(format!("mktemp could not make a private folder ({stderr}): make /tmp, or the folder in TMPDIR, writable"))
             }
             ChildFailure::Failed { code: code::BAD_COPY, .. } => {
-                no_probe("its copy did not arrive whole".to_owned())
+                no_probe(
+                    "the copy of the probe arrived damaged: check the free space of /tmp on that machine, and that head and \
+                     sha256sum are installed"
+                        .to_owned(),
+                )
             }
             ChildFailure::Failed { code: code::NO_GZIP, .. } => {
                 no_probe("gzip is not installed there, which unpacks it: install gzip".to_owned())
@@ -148,15 +154,36 @@ impl SshTarget {
                 "vmgate is not installed there, and there is no {NAME} here to send \
                  (beside vmgate, at {PACKAGED} or named by {VARIABLE})"
             )),
-            ChildFailure::Failed { code: code::SSH, complaint } => {
-                no_probe(format!("ssh: {}", complaint.trim_start_matches("ssh: ")))
+            ChildFailure::Failed { code: code::SSH, stderr } => {
+                no_probe(ssh_failure(&stderr))
             }
-            other => no_probe(other.to_string()),
+            other => no_probe(format!("the program {other}")),
         }
     }
 }
 
-/// `USER@HOST`, `USER@HOST:PORT`, or the same behind `ssh://`; without a user, ssh's configuration has the word.
+/// Message for a failure of ssh itself: its own words, and the way out.
+pub(super) fn ssh_failure(stderr: &str) -> String {
+    let words = stderr.trim_start_matches("ssh: ").trim_end_matches(['.', ' ']);
+    let lower = words.to_ascii_lowercase();
+    let says = |sign: &str| lower.contains(sign);
+    let way_out = if says("host key verification failed") || says("identification has changed") {
+        "compare the host's key, and log in once by hand to accept it"
+    } else if says("permission denied") || says("too many authentication failures") {
+        "install a key that logs in without a prompt (ssh-copy-id), or name one with ?keyfile=PATH in the URI"
+    } else if says("could not resolve hostname") || says("name or service not known") {
+        "correct the host name, or add it to DNS or /etc/hosts"
+    } else if says("connection refused") {
+        "start sshd on the host, or correct the port"
+    } else if says("timed out") || says("no route to host") || says("network is unreachable") {
+        "check that the host is up, the network and its firewall"
+    } else {
+        "make a login by hand with ssh work without a prompt"
+    };
+    format!("ssh failed ({}): {way_out}", if words.is_empty() { "no message" } else { words })
+}
+
+/// Parses `USER@HOST` or `USER@HOST:PORT`, with or without `ssh://`; without a user, ssh's configuration decides.
 impl FromStr for SshTarget {
     type Err = InvalidUri;
 
@@ -202,6 +229,21 @@ mod tests {
         assert_eq!((keyed.user, keyed.key_file.as_deref()), (None, Some("/k")));
         for text in ["", "ssh://", "root@web1/etc", "root:secret@web1", "web1:port", "we b1"] {
             assert!(text.parse::<SshTarget>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_failed_login_names_the_cause_and_the_way_out() {
+        for (stderr, way_out) in [
+            ("root@hv1: Permission denied (publickey).", "ssh-copy-id"),
+            ("Host key verification failed.", "log in once by hand"),
+            ("ssh: Could not resolve hostname hv1: Name or service not known", "/etc/hosts"),
+            ("ssh: connect to host hv1 port 22: Connection refused", "start sshd"),
+            ("ssh: connect to host hv1 port 22: Connection timed out", "firewall"),
+            ("", "without a prompt"),
+        ] {
+            let message = ssh_failure(stderr);
+            assert!(message.starts_with("ssh failed (") && message.contains(way_out), "{message}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! The documents that people write: rules and profiles. Their JSON Schemas come from these types.
+//! Documents that people write: rules and profiles. Their JSON Schemas come from these types.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use vmgate_verdict::{Effect, Severity, Step};
 #[serde(deny_unknown_fields)]
 #[allow(dead_code, reason = "expressions are read from the document with their positions")]
 pub(crate) struct RuleDocument {
-    /// Names this format.
+    /// Name and version of this format.
     pub(crate) schema: RuleSchema,
     /// The rule's name: kebab-case, the healthy state. The file is called `<id>.yaml`.
     #[schemars(example = &"destination-memory-fits")]
@@ -21,35 +21,35 @@ pub(crate) struct RuleDocument {
     /// The healthy state, in a sentence without a full stop.
     #[schemars(example = &"The destination has memory for the VM")]
     pub(crate) title: String,
-    /// The step of a migration that it belongs to.
+    /// The step of a migration that the rule belongs to.
     pub(crate) step: Step,
-    /// How bad a violation is, for sorting.
+    /// Severity of a violation; outcomes are sorted by it.
     pub(crate) severity: Severity,
-    /// What a violation does to the verdict.
+    /// Effect of a violation on the verdict.
     pub(crate) effect: Effect,
-    /// What missing evidence does to the verdict; the same as `effect` where it is left out.
+    /// Effect of missing evidence on the verdict; the same as `effect` if left out.
     pub(crate) on_unknown: Option<Effect>,
-    /// The rule applies only where this holds. It speaks of the move as a whole.
+    /// Condition for the whole move: the rule applies only if this is true.
     #[schemars(example = &"vm.huge_page_bytes == null")]
     pub(crate) when: Option<String>,
-    /// Variables and the lists whose items they take: the rule is evaluated for each.
+    /// Variables, each with a list: the rule is evaluated once for every item.
     pub(crate) foreach: Option<BTreeMap<String, String>>,
-    /// Names for expressions that are used below.
+    /// Named expressions, for use in the fields below.
     #[serde(rename = "let")]
     pub(crate) bindings: Option<BTreeMap<String, String>>,
     /// The healthy state as an expression.
     #[schemars(example = &"destination.memory.available_bytes >= vm.memory_max_bytes")]
     pub(crate) assert: String,
-    /// What an outcome of `foreach` is about, with `{expressions}`.
+    /// Name of the item that an outcome of `foreach` is about, with `{expressions}`.
     #[schemars(example = &"{c.local} -> {c.remote}")]
     pub(crate) subject: Option<String>,
-    /// What was found, with the values and the limit, with `{expressions}`.
+    /// Message of a violation: the value and the limit, with `{expressions}`.
     pub(crate) message: String,
-    /// Why it matters.
+    /// Reason for the rule: the harm that a violation does.
     pub(crate) rationale: String,
-    /// What to do about a violation, with commands where there are some, with `{expressions}`.
+    /// Way out of a violation, with commands if there are any, with `{expressions}`.
     pub(crate) remediation: String,
-    /// Where the reader can look it up.
+    /// Manuals, RFCs and issues that the rule is based on.
     #[serde(default)]
     pub(crate) references: Vec<Reference>,
     /// Values that profiles and vmgate.yaml can set, used as `params.name`.
@@ -58,23 +58,23 @@ pub(crate) struct RuleDocument {
     /// Facts older than this many seconds count as unknown.
     #[schemars(example = 600.0)]
     pub(crate) max_age: Option<f64>,
-    /// Words to find the rule by.
+    /// Search words for the rule.
     #[serde(default)]
     pub(crate) tags: Vec<String>,
-    /// Why the rule should not be used any more, and what to use instead.
+    /// Reason to stop using the rule, and the rule to use instead.
     pub(crate) deprecated: Option<String>,
-    /// Whether a waiver may be laid over a violation.
-    #[serde(default = "yes")]
+    /// True if a violation can be waived.
+    #[serde(default = "default_true")]
     pub(crate) waivable: bool,
-    /// The shipped rule that this one takes the place of.
+    /// The shipped rule that this rule replaces.
     pub(crate) replaces: Option<String>,
 }
 
-fn yes() -> bool {
+fn default_true() -> bool {
     true
 }
 
-/// The names of the rule format that this version reads.
+/// Versions of the rule format that this program reads.
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 pub(crate) enum RuleSchema {
     /// The first format.
@@ -82,13 +82,13 @@ pub(crate) enum RuleSchema {
     V1,
 }
 
-/// Where a reader can look something up.
+/// A document that readers can look up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Reference {
-    /// What it is called.
+    /// Title of the document.
     pub title: String,
-    /// Where it is.
+    /// Web address of the document.
     pub url: String,
 }
 
@@ -96,22 +96,22 @@ pub struct Reference {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ParamDocument {
-    /// What kind of value it is.
+    /// Type of the value.
     #[serde(rename = "type")]
     pub(crate) kind: ParamKind,
-    /// Unit of a number; taken from the name's ending where it is left out.
+    /// Unit of a number; taken from the ending of the name if left out.
     pub(crate) unit: Option<ParamUnit>,
-    /// Least value of a number.
+    /// Smallest value that is allowed, for a number.
     pub(crate) min: Option<f64>,
-    /// Greatest value of a number.
+    /// Largest value that is allowed, for a number.
     pub(crate) max: Option<f64>,
-    /// The value where nobody sets another.
+    /// Value if neither a profile nor vmgate.yaml sets another.
     pub(crate) default: serde_json::Value,
-    /// What it means, in a sentence.
+    /// Meaning of the parameter, in a sentence.
     pub(crate) help: String,
 }
 
-/// Kinds of parameters.
+/// Types of parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ParamKind {
@@ -137,7 +137,7 @@ pub(crate) enum ParamUnit {
     Seconds,
     /// Bytes per second.
     BytesPerSecond,
-    /// A part of a whole.
+    /// A ratio: a part of a whole.
     Ratio,
     /// A plain number.
     None,
@@ -160,16 +160,16 @@ impl ParamUnit {
 #[serde(deny_unknown_fields)]
 #[allow(dead_code, reason = "the schema is checked when the document is read")]
 pub(crate) struct ProfileDocument {
-    /// Names this format.
+    /// Name and version of this format.
     pub(crate) schema: ProfileSchema,
-    /// For whom it is.
+    /// The guests that the profile is for.
     pub(crate) title: String,
-    /// Values by rule and parameter.
+    /// Values by rule id and parameter name.
     #[serde(default)]
     pub(crate) params: BTreeMap<String, BTreeMap<String, serde_json::Value>>,
 }
 
-/// The names of the profile format that this version reads.
+/// Versions of the profile format that this program reads.
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 pub(crate) enum ProfileSchema {
     /// The first format.

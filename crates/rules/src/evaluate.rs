@@ -1,4 +1,4 @@
-//! From a rule and the facts of one move to outcomes, with evidence.
+//! Evaluation of rules on the facts of one move: outcomes with their evidence.
 
 use std::{cmp::Reverse, collections::HashMap, ptr, sync::Arc};
 
@@ -6,43 +6,43 @@ use jiff::Timestamp;
 
 use super::{
     expr::{Evaluator, Freshness, Read, Val},
-    program::{Each, Program},
+    program::{ForeachList, Program},
     rule::Rule,
     value::Value,
 };
 use vmgate_facts::{Cause, Facts, Provenance, Unknown};
 use vmgate_verdict::{Evidence, Missing, Outcome, Status};
 
-/// Most facts that one outcome names as its evidence.
+/// Limit on the facts that one outcome names as its evidence.
 const MOST_EVIDENCE: usize = 16;
 
-/// The facts of one move, ready to be read by every rule.
-pub(crate) struct Subject<'a> {
+/// Facts of one move, prepared for every rule.
+pub(crate) struct MoveFacts<'a> {
     facts: &'a Facts,
     root: &'a Value,
     now: Timestamp,
-    /// When the oldest of the facts was obtained.
+    /// Time at which the oldest fact was obtained.
     oldest: Option<Timestamp>,
-    /// Where facts come from, by the path of the fact or of a group above it; longest paths first.
-    origins: Vec<Origin<'a>>,
+    /// Provenance by the path of a fact or of a group above it; longest paths first.
+    origins: Vec<FactOrigin<'a>>,
 }
 
-/// Where the facts at and below a path come from.
-struct Origin<'a> {
+/// Provenance of the facts at and below a path.
+struct FactOrigin<'a> {
     path: &'a str,
     source: Arc<str>,
     at: Timestamp,
 }
 
-impl Origin<'_> {
-    fn is_of(&self, path: &str) -> bool {
+impl FactOrigin<'_> {
+    fn covers(&self, path: &str) -> bool {
         path.strip_prefix(self.path).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
     }
 }
 
-impl<'a> Subject<'a> {
+impl<'a> MoveFacts<'a> {
     pub(crate) fn new(facts: &'a Facts, root: &'a Value, now: Timestamp) -> Self {
-        let origin = |(path, from): (&'a String, &'a Provenance)| Origin {
+        let origin = |(path, from): (&'a String, &'a Provenance)| FactOrigin {
             path,
             source: format!("{}: {}", from.collector, from.method).into(),
             at: from.at,
@@ -52,9 +52,9 @@ impl<'a> Subject<'a> {
         Self { facts, root, now, oldest: origins.iter().map(|origin| origin.at).min(), origins }
     }
 
-    /// A fact with where it comes from.
+    /// Evidence for an outcome: a fact, its value and its provenance.
     fn evidence(&self, path: String, value: &Value) -> Evidence {
-        let origin = self.origins.iter().find(|origin| origin.is_of(&path));
+        let origin = self.origins.iter().find(|origin| origin.covers(&path));
         Evidence {
             source: origin.map(|origin| Arc::clone(&origin.source)),
             at: origin.map(|origin| origin.at),
@@ -63,7 +63,7 @@ impl<'a> Subject<'a> {
         }
     }
 
-    /// What a rule needs to refuse facts that are too old; nothing where none is.
+    /// Age limit of a rule, if any fact is older than it.
     fn freshness(&self, max_age_seconds: Option<f64>) -> Option<Freshness<'a>> {
         let max_age_seconds = max_age_seconds?;
         let oldest = self.now.duration_since(self.oldest?).as_secs_f64();
@@ -71,90 +71,102 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// The evidence that facts of one move have been in so far, by their place in memory: many rules read the same facts.
-type Known = HashMap<*const Value, Arc<Evidence>>;
+/// Evidence made so far for the facts of one move, by the address of the value: many rules read the same facts.
+type EvidenceCache = HashMap<*const Value, Arc<Evidence>>;
 
-/// What rules say of one move, each with the values of its parameters.
+/// Outcomes of rules on one move. Each rule comes with the values of its parameters.
 pub(crate) fn evaluate<'a>(
     rules: impl ExactSizeIterator<Item = (&'a Rule, &'a [Value])>,
-    on: &'a Subject<'a>,
+    on: &'a MoveFacts<'a>,
 ) -> Vec<Outcome> {
-    // Most rules say one thing of a move, a few one of each connection or disk.
+    // Most rules have one outcome for a move, a few have one for each connection or disk.
     let mut outcomes = Vec::with_capacity(rules.len() * 3 / 2);
     let mut evaluator = Evaluator::new(on.root);
-    let mut known = Known::with_capacity(rules.len() * 2);
+    let mut cache = EvidenceCache::with_capacity(rules.len() * 2);
     for (rule, params) in rules {
-        program(rule, &rule.program, params, on, &mut evaluator, &mut known, &mut outcomes);
+        evaluate_into(rule, &rule.program, params, on, &mut evaluator, &mut cache, &mut outcomes);
     }
     outcomes
 }
 
-/// What a rule says with other expressions than its own.
+/// Outcomes of a rule whose expressions are replaced by those of `changed`.
 pub(crate) fn evaluate_program<'a>(
     rule: &'a Rule,
     changed: &'a Program,
     params: &'a [Value],
-    on: &'a Subject<'a>,
+    on: &'a MoveFacts<'a>,
 ) -> Vec<Outcome> {
     let mut outcomes = Vec::new();
-    program(rule, changed, params, on, &mut Evaluator::new(on.root), &mut Known::new(), &mut outcomes);
+    evaluate_into(
+        rule,
+        changed,
+        params,
+        on,
+        &mut Evaluator::new(on.root),
+        &mut EvidenceCache::new(),
+        &mut outcomes,
+    );
     outcomes
 }
 
-fn program<'a>(
+fn evaluate_into<'a>(
     rule: &'a Rule,
     program: &'a Program,
     params: &'a [Value],
-    on: &'a Subject<'a>,
+    on: &'a MoveFacts<'a>,
     evaluator: &mut Evaluator<'a>,
-    known: &mut Known,
+    cache: &mut EvidenceCache,
     outcomes: &mut Vec<Outcome>,
 ) {
     let first = outcomes.len();
     let lets = program.lets.iter().map(|binding| &binding.expr);
-    evaluator.begin(params, lets, program.slots, on.freshness(rule.max_age_seconds));
-    Run { rule, program, on, evaluator, known, outcomes }.whole();
+    evaluator.start_rule(params, lets, program.slots, on.freshness(rule.max_age_seconds));
+    RuleEvaluation { rule, program, on, evaluator, cache, outcomes }.evaluate_rule();
     if let Some(added) = outcomes.get_mut(first..) {
         added.sort_by(|a, b| a.subject.cmp(&b.subject));
     }
 }
 
-struct Run<'a, 'r> {
+struct RuleEvaluation<'a, 'r> {
     rule: &'a Rule,
     program: &'a Program,
-    on: &'a Subject<'a>,
+    on: &'a MoveFacts<'a>,
     evaluator: &'r mut Evaluator<'a>,
-    known: &'r mut Known,
+    cache: &'r mut EvidenceCache,
     outcomes: &'r mut Vec<Outcome>,
 }
 
-impl<'a> Run<'a, '_> {
-    fn whole(&mut self) {
+impl<'a> RuleEvaluation<'a, '_> {
+    fn evaluate_rule(&mut self) {
         if let Some(when) = &self.program.when {
             match self.evaluator.eval(when) {
                 Val::Bool(true) => {}
                 Val::Bool(false) => {
-                    return self.add(Status::NotApplicable, None, Arc::clone(&self.program.elsewhere));
+                    return self.add(
+                        Status::NotApplicable,
+                        None,
+                        Arc::clone(&self.program.not_applicable_message),
+                    );
                 }
-                _ => return self.undecided(None, "whether this applies"),
+                _ => return self.undecided(None, "whether the rule applies"),
             }
         }
         self.evaluator.forget(0);
-        self.each(&self.program.each);
+        self.each(&self.program.foreach);
     }
 
     /// Binds the variables of `foreach` one by one and judges every combination.
-    fn each(&mut self, each: &'a [Each]) {
+    fn each(&mut self, each: &'a [ForeachList]) {
         let Some((first, rest)) = each.split_first() else { return self.judge() };
         let mark = self.evaluator.mark();
         let list = self.evaluator.eval(&first.list);
         let Some(items) = self.evaluator.items(&list) else {
-            self.undecided(None, &format!("what `{}` holds", first.text));
+            self.undecided(None, &format!("the items of `{}`", first.text));
             return self.evaluator.forget(mark);
         };
         if items.is_empty() {
-            self.evaluator.consume(&list);
-            self.add(Status::NotApplicable, None, Arc::clone(&first.empty));
+            self.evaluator.note_list(&list);
+            self.add(Status::NotApplicable, None, Arc::clone(&first.empty_message));
             return self.evaluator.forget(mark);
         }
         self.evaluator.forget(mark);
@@ -169,18 +181,18 @@ impl<'a> Run<'a, '_> {
         let value = self.evaluator.eval(&self.program.assert);
         let subject = self.program.subject.as_ref().map(|subject| subject.render(self.evaluator));
         match value {
-            // The message tells of a violation; what holds is what the title says.
+            // The rule's message describes a violation; a pass is described by the title.
             Val::Bool(true) => self.add(Status::Pass, subject, Arc::clone(&self.rule.title)),
             Val::Bool(false) => {
                 let message = self.program.message.render(self.evaluator).trim().into();
                 self.add(Status::Fail, subject, message);
             }
-            _ => self.undecided(subject, "whether this holds"),
+            _ => self.undecided(subject, "whether the rule is met"),
         }
         self.evaluator.forget(mark);
     }
 
-    /// What was read, each fact once: the known and the missing.
+    /// Facts that were read, each once: known facts as evidence, unknown facts as missing.
     fn evidence(&mut self) -> (Vec<Arc<Evidence>>, Vec<Missing>) {
         let reads = self.evaluator.reads(0);
         let mut evidence = Vec::with_capacity(reads.len().min(MOST_EVIDENCE));
@@ -201,8 +213,10 @@ impl<'a> Run<'a, '_> {
                     missing.push(absent(self.evaluator.path(*path), why));
                 }
                 Read::Fact(value, path) if evidence.len() < MOST_EVIDENCE => {
-                    let told = || Arc::new(self.on.evidence(self.evaluator.path(*path), value));
-                    evidence.push(Arc::clone(self.known.entry(ptr::from_ref(*value)).or_insert_with(told)));
+                    let new_evidence = || Arc::new(self.on.evidence(self.evaluator.path(*path), value));
+                    evidence.push(Arc::clone(
+                        self.cache.entry(ptr::from_ref(*value)).or_insert_with(new_evidence),
+                    ));
                 }
                 Read::Fact(..) => {}
                 Read::Stale(reason, path) => {
@@ -228,10 +242,10 @@ impl<'a> Run<'a, '_> {
         self.push(status, subject, message, evidence, Vec::new());
     }
 
-    /// Adds an outcome that the facts do not suffice for; `what` says what cannot be told.
+    /// Adds an outcome with the status unknown; `what` names the question that stays open.
     fn undecided(&mut self, subject: Option<String>, what: &str) {
         let (evidence, missing) = self.evidence();
-        let message = cannot_tell(what, &missing).trim().into();
+        let message = unknown_message(what, &missing).trim().into();
         self.push(Status::Unknown, subject, message, evidence, missing);
     }
 
@@ -266,14 +280,14 @@ impl<'a> Run<'a, '_> {
     }
 }
 
-/// What is missing, in a sentence.
-fn cannot_tell(what: &str, missing: &[Missing]) -> String {
+/// Message of an outcome that is unknown: the open question and the missing facts.
+fn unknown_message(what: &str, missing: &[Missing]) -> String {
     match missing {
-        [] => format!("cannot tell {what}: the facts do not suffice"),
+        [] => format!("cannot tell {what}: too few facts are known"),
         [only] => format!("cannot tell {what}: {} is not known ({})", only.path, only.reason),
         [first, rest @ ..] => {
             format!(
-                "cannot tell {what}: {} is not known ({}), and {} more",
+                "cannot tell {what}: {} is not known ({}), and {} more facts are missing",
                 first.path,
                 first.reason,
                 rest.len()

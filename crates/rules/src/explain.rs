@@ -1,4 +1,4 @@
-//! A rule as its user reads it: the text of `vmgate rules show ID` and of the rule reference in docs/.
+//! Documentation of rules in Markdown: the text of `vmgate rules show ID` and the rule reference in docs/.
 
 use std::fmt::Write;
 
@@ -6,14 +6,14 @@ use super::{Pack, Rule};
 use vmgate_facts::Unit;
 use vmgate_verdict::{Effect, Step};
 
-/// The documentation of one rule, in Markdown. Parameters stand with the values that hold and who set them.
+/// Documentation of one rule, in Markdown. Each parameter is shown with its current value and the origin of that value.
 pub fn explain_rule(rule: &Rule) -> String {
     let mut text = format!("# {}\n\n", rule.id);
     body(&mut text, rule, "##");
     text
 }
 
-/// The documentation of every rule, in Markdown, by step.
+/// Documentation of every rule, in Markdown, by step.
 pub fn rules_reference(pack: &Pack) -> String {
     let mut text = String::from(
         "# Rules\n\nGenerated from the rules themselves: `vmgate rules show ID` prints the same. \
@@ -42,11 +42,15 @@ fn body(text: &mut String, rule: &Rule, heading: &str) {
         let _ = write!(text, "\nDeprecated: {why}\n");
     }
     if rule.replaces.as_deref() == Some(&*rule.id) {
-        let _ = write!(text, "\nIt takes the place of the shipped rule; it is read from {}.\n", rule.file);
+        let _ = write!(
+            text,
+            "\nThis rule replaces the shipped rule of the same id. It is read from {}.\n",
+            rule.file
+        );
     } else if let Some(replaced) = &rule.replaces {
         let _ = write!(
             text,
-            "\nIt takes the place of the shipped rule {replaced}; it is read from {}.\n",
+            "\nThis rule replaces the shipped rule {replaced}. It is read from {}.\n",
             rule.file
         );
     }
@@ -57,7 +61,7 @@ fn body(text: &mut String, rule: &Rule, heading: &str) {
         rule.severity.word(),
         effect_phrase(rule.effect),
         effect_phrase(rule.on_unknown),
-        if rule.waivable { "" } else { " It cannot be waived." },
+        if rule.waivable { "" } else { " A violation cannot be waived." },
         rule.max_age_seconds.map_or_else(String::new, |age| format!(
             " Facts older than {} count as missing.",
             age_words(age)
@@ -108,7 +112,7 @@ fn body(text: &mut String, rule: &Rule, heading: &str) {
     }
 }
 
-/// The rule's expressions, as a rule writes them.
+/// Expressions of the rule, as YAML.
 fn expressions(rule: &Rule) -> String {
     let texts = &rule.texts;
     let mut yaml = String::new();
@@ -131,7 +135,7 @@ fn indent(text: &str) -> String {
     text.lines().map(str::trim).collect::<Vec<_>>().join("\n    ")
 }
 
-/// Folded text in lines that fit a page.
+/// Folded text, wrapped to lines of a page.
 fn paragraphs(text: &str) -> String {
     const WIDTH: usize = 120;
     let mut page = String::new();
@@ -178,7 +182,7 @@ fn step_title(step: Step) -> &'static str {
         Step::Prepare => "Prepare: the destination reserves memory and the path is set up",
         Step::Precopy => "Pre-copy: memory is copied while the guest runs",
         Step::Stop => "Stop: the guest is stopped",
-        Step::Switch => "Switch: the rest is sent, the blackout",
+        Step::Switch => "Switch: the remaining memory is sent during the blackout",
         Step::Resume => "Resume: the guest runs on the destination",
         Step::Policy => "Policy: what the organisation demands",
     }

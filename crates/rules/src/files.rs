@@ -1,4 +1,4 @@
-//! Where rules come from: the pack inside the program, and folders of the user's.
+//! Rule files on disk and in the program: rules, tests, fixtures, profiles and catalogues.
 
 use std::{
     fs,
@@ -13,24 +13,24 @@ use vmgate_documents::{LARGEST_BYTES, Problem, SourceFile};
 /// The shipped rules, with their tests, fixtures, profiles and catalogues.
 static BUILTIN: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../rules");
 
-/// Deepest folder that is looked into.
+/// Limit on the depth of folders.
 const DEEPEST: usize = 8;
-/// Most files of one folder of rules.
+/// Limit on the files of one folder of rules.
 const MOST_FILES: usize = 10_000;
 
-/// A place that rules come from.
+/// A source of rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RuleSource {
     /// The pack inside the program.
     Builtin,
-    /// A folder: rules anywhere below it, `<id>.yaml` with `<id>.test.yaml` beside; and `fixtures/`, `profiles/`,
-    /// `catalogues/`.
+    /// A folder. Rules are anywhere below it, as `<id>.yaml` with `<id>.test.yaml` in the same folder; `fixtures/`,
+    /// `profiles/` and `catalogues/` are special.
     Dir(PathBuf),
 }
 
-/// What a file is for, by its name and folder.
+/// Purpose of a file, by its name and folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Role {
+pub(crate) enum FileRole {
     Rule,
     Test,
     Fixture,
@@ -40,24 +40,24 @@ pub(crate) enum Role {
 }
 
 #[cfg(test)]
-impl Role {
+impl FileRole {
     pub(crate) const ALL: [Self; 6] =
         [Self::Rule, Self::Test, Self::Fixture, Self::Profile, Self::Catalogue, Self::CatalogueTest];
 }
 
 /// A file of a source.
 pub(crate) struct RuleFile {
-    pub(crate) role: Role,
-    /// The file's name without its endings.
+    pub(crate) role: FileRole,
+    /// File name without its endings.
     pub(crate) stem: String,
-    /// Whether it is shipped.
+    /// True if the file is part of the program.
     pub(crate) builtin: bool,
     pub(crate) file: Arc<SourceFile>,
 }
 
-/// All files of the sources that are for one of these uses, in a stable order, and what of them could not be read. A
-/// folder that cannot be read counts as a rule.
-pub(crate) fn collect(sources: &[RuleSource], roles: &[Role]) -> (Vec<RuleFile>, Vec<Problem>) {
+/// Returns all files of the sources that have one of these roles, in a stable order, and the problems of files that
+/// cannot be read. A folder that cannot be read counts as a rule.
+pub(crate) fn collect(sources: &[RuleSource], roles: &[FileRole]) -> (Vec<RuleFile>, Vec<Problem>) {
     let (mut files, mut problems) = (Vec::new(), Vec::new());
     for source in sources {
         let found = match source {
@@ -81,17 +81,17 @@ pub(crate) fn collect(sources: &[RuleSource], roles: &[Role]) -> (Vec<RuleFile>,
     (files, problems)
 }
 
-/// A file's path below its source, and what it holds.
-type Found = (PathBuf, Content);
+/// Path of a file below its source, and its content.
+type FoundFile = (PathBuf, FileContent);
 
-/// What a file holds, which is only read where its use is wanted.
-enum Content {
+/// Content of a file; read only if the file's role is asked for.
+enum FileContent {
     Embedded(&'static [u8]),
     OnDisk(PathBuf),
     Unreadable(Problem),
 }
 
-impl Content {
+impl FileContent {
     fn read(self, path: &Path) -> Result<Arc<SourceFile>, Problem> {
         match self {
             Self::Embedded(bytes) => SourceFile::new(&format!("rules/{}", path.display()), bytes),
@@ -101,52 +101,61 @@ impl Content {
     }
 }
 
-fn embedded(dir: &'static Dir<'_>, found: &mut Vec<Found>) {
+fn embedded(dir: &'static Dir<'_>, found: &mut Vec<FoundFile>) {
     let mut entries: Vec<_> = dir.entries().iter().collect();
     entries.sort_by_key(|entry| entry.path().to_owned());
     for entry in entries {
         if let Some(dir) = entry.as_dir() {
             embedded(dir, found);
         } else if let Some(file) = entry.as_file() {
-            found.push((file.path().to_owned(), Content::Embedded(file.contents())));
+            found.push((file.path().to_owned(), FileContent::Embedded(file.contents())));
         }
     }
 }
 
-/// The files below a folder; the folder itself is not part of their paths.
-fn folder(dir: &Path) -> Vec<Found> {
+/// Returns the files below a folder; their paths are relative to the folder.
+fn folder(dir: &Path) -> Vec<FoundFile> {
     let mut found = Vec::new();
     if dir.is_dir() {
         walk(dir, Path::new(""), 0, &mut found);
     } else {
         let why = if dir.exists() { "is not a folder" } else { "does not exist" };
-        let problem =
-            Problem::of_file(&dir.display().to_string(), why, "give --rules a folder with rules in it");
-        found.push((PathBuf::from("x.yaml"), Content::Unreadable(problem)));
+        let problem = Problem::of_file(
+            &dir.display().to_string(),
+            why,
+            "name a folder that contains rules: `--rules FOLDER`",
+        );
+        found.push((PathBuf::from("x.yaml"), FileContent::Unreadable(problem)));
     }
     found
 }
 
-fn walk(dir: &Path, inner: &Path, depth: usize, found: &mut Vec<Found>) {
+fn walk(dir: &Path, inner: &Path, depth: usize, found: &mut Vec<FoundFile>) {
     let problem = |message: String, help: &str| {
         let problem = Problem::of_file(&dir.display().to_string(), message, help);
-        (PathBuf::from("x.yaml"), Content::Unreadable(problem))
+        (PathBuf::from("x.yaml"), FileContent::Unreadable(problem))
     };
     if depth > DEEPEST {
-        return found.push(problem("is nested too deeply".into(), "keep rules at most 8 folders deep"));
+        return found.push(problem(
+            "is nested too deeply".into(),
+            "keep rules at most 8 folders deep below `--rules`",
+        ));
     }
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) => {
-            return found.push(problem(format!("cannot be read: {error}"), "check its permissions"));
+            return found
+                .push(problem(format!("cannot be read: {error}"), "check the permissions of this folder"));
         }
     };
     let mut names: Vec<_> = entries.filter_map(Result::ok).map(|entry| entry.file_name()).collect();
     names.sort();
     for name in names {
         if found.len() > MOST_FILES {
-            return found
-                .push(problem("holds too many files".into(), "give --rules a folder with only rules in it"));
+            return found.push(problem(
+                format!("contains more than {MOST_FILES} files"),
+                "name a folder that contains only rules: `--rules FOLDER`",
+            ));
         }
         let (path, inner) = (dir.join(&name), inner.join(&name));
         let hidden = name.to_string_lossy().starts_with('.');
@@ -156,7 +165,7 @@ fn walk(dir: &Path, inner: &Path, depth: usize, found: &mut Vec<Found>) {
         if path.is_dir() && !is_yaml(&inner) {
             walk(&path, &inner, depth + 1, found);
         } else if is_yaml(&inner) {
-            found.push((inner, Content::OnDisk(path)));
+            found.push((inner, FileContent::OnDisk(path)));
         }
     }
 }
@@ -165,19 +174,19 @@ fn is_yaml(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
 }
 
-/// What a path below a source's folder is for; nothing for what is not YAML.
-fn role(path: &Path) -> Option<(Role, String)> {
+/// Role of a file by its path below the source's folder; none if the file is not YAML.
+fn role(path: &Path) -> Option<(FileRole, String)> {
     if !is_yaml(path) {
         return None;
     }
     let stem = path.file_stem()?.to_str()?.to_owned();
     let folder = path.parent().and_then(|parent| parent.iter().next()).and_then(|first| first.to_str());
     match (folder, stem.strip_suffix(".test")) {
-        (Some("catalogues"), None) => Some((Role::Catalogue, stem)),
-        (Some("catalogues"), Some(catalogue)) => Some((Role::CatalogueTest, catalogue.to_owned())),
-        (Some("fixtures"), _) => Some((Role::Fixture, stem)),
-        (Some("profiles"), _) => Some((Role::Profile, stem)),
-        (_, Some(rule)) => Some((Role::Test, rule.to_owned())),
-        (_, None) => Some((Role::Rule, stem)),
+        (Some("catalogues"), None) => Some((FileRole::Catalogue, stem)),
+        (Some("catalogues"), Some(catalogue)) => Some((FileRole::CatalogueTest, catalogue.to_owned())),
+        (Some("fixtures"), _) => Some((FileRole::Fixture, stem)),
+        (Some("profiles"), _) => Some((FileRole::Profile, stem)),
+        (_, Some(rule)) => Some((FileRole::Test, rule.to_owned())),
+        (_, None) => Some((FileRole::Rule, stem)),
     }
 }

@@ -1,7 +1,7 @@
 //! Rules: loaded from YAML, checked against the fact types, evaluated in three-valued logic.
 //!
-//! `files` finds them, `load` checks one (its form by `vmgate_documents`, its expressions by `expr`), `pack` holds all with the
-//! parameters in force, `evaluate` makes outcomes of facts. No I/O after loading, no clock: the same rules, facts
+//! `files` finds rule files, `load` checks one (its form by `crate::document`, its expressions by `expr`), `pack` holds all rules
+//! with the current parameters, `evaluate` makes outcomes of facts. No I/O after loading, no clock: the same rules, facts
 //! and time give the same outcomes.
 
 pub mod catalogue;
@@ -30,7 +30,7 @@ pub use lint::lint;
 pub use pack::{Pack, Profile};
 pub use param::{Param, ParamError, ParamErrors, ParamOrigin, ParamOverrides};
 pub use reference::{FactField, NoSuchFact, fact_fields, facts_markdown, facts_reference, schemas};
-pub use rule::{Rule, Texts};
+pub use rule::{Rule, RuleExpressions};
 
 #[cfg(test)]
 mod tests;

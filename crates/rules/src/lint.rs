@@ -1,4 +1,4 @@
-//! Style of rules: what the loader cannot demand and a reader will miss.
+//! Style checks of rules: good habits that the loader cannot demand.
 
 use std::{collections::BTreeSet, ops::Range, path::Path};
 
@@ -10,13 +10,13 @@ use super::{
 use vmgate_documents::{Node as YamlNode, Problem};
 use vmgate_verdict::{Effect, Step};
 
-/// Words that a title about the healthy state does not begin with.
+/// First words of a title that gives an order and does not describe the healthy state.
 const ORDERS: [&str; 8] = ["check", "ensure", "verify", "make", "test", "validate", "detect", "must"];
-/// Words that tell of an unhealthy state.
+/// Words that describe a failure.
 const UNHEALTHY: [&str; 8] =
     ["fails", "failed", "missing", "broken", "insufficient", "exceeded", "error", "wrong"];
 
-/// Everything that is not good style, as warnings, in the order of the rules.
+/// Returns a warning for everything that is not good style, in the order of the rules.
 pub fn lint(pack: &Pack) -> Vec<Problem> {
     pack.rules().iter().flat_map(|rule| Linter { rule, found: Vec::new() }.run()).collect()
 }
@@ -28,7 +28,7 @@ struct Linter<'a> {
 
 impl Linter<'_> {
     fn run(mut self) -> Vec<Problem> {
-        self.place();
+        self.file_location();
         self.title();
         self.message();
         self.texts();
@@ -47,14 +47,14 @@ impl Linter<'_> {
         self.found.push(problem.warning());
     }
 
-    /// The file is called like the rule, and lies in the folder of its step.
-    fn place(&mut self) {
+    /// Checks that the file name is the rule's id and that the file is in the folder of the rule's step.
+    fn file_location(&mut self) {
         let path = Path::new(&self.rule.file);
         let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
         if *stem != *self.rule.id {
-            let message = format!("the file is called `{stem}` and the rule `{}`", self.rule.id);
+            let message = format!("the file name is `{stem}`, but the rule id is `{}`", self.rule.id);
             let help = format!("rename the file to {}.yaml", self.rule.id);
-            self.warn("id", message, "another name than the file's", &help);
+            self.warn("id", message, "not the file name", &help);
         }
         let folder =
             path.parent().and_then(Path::file_name).and_then(|name| name.to_str()).unwrap_or_default();
@@ -62,41 +62,46 @@ impl Linter<'_> {
         let is_step = Step::all().into_iter().any(|step| folder_of(step) == folder);
         if is_step && folder != expected {
             let help = format!("move the file to {expected}/, or correct the step");
-            self.warn("step", format!("the rule lies in {folder}/"), "another step than the folder's", &help);
+            self.warn(
+                "step",
+                format!("the folder {folder}/ is for rules of another step"),
+                "not the step of the folder",
+                &help,
+            );
         }
     }
 
-    /// The title says the healthy state.
+    /// Checks that the title describes the healthy state.
     fn title(&mut self) {
         let title = &self.rule.title;
         let words: Vec<String> = title
             .split_whitespace()
             .map(|word| word.trim_matches(|c: char| !c.is_alphanumeric()).to_lowercase())
             .collect();
-        let help = "say the healthy state: \"The destination has memory for the VM\"";
+        let help = "describe the healthy state: \"The destination has memory for the VM\"";
         if words.first().is_some_and(|first| ORDERS.contains(&first.as_str())) {
-            self.warn("title", "the title is an order", "not a state", help);
+            self.warn("title", "the title gives an order", "not a state", help);
         }
         if let Some(word) = words.iter().find(|word| UNHEALTHY.contains(&word.as_str())) {
             self.warn(
                 "title",
-                format!("the title tells of trouble: `{word}`"),
+                format!("the title describes a failure: `{word}`"),
                 "not the healthy state",
                 help,
             );
         }
         if title.ends_with('.') || title.chars().count() > 90 || !title.starts_with(char::is_uppercase) {
-            let help = "one sentence, a capital first, no full stop, at most 90 characters";
-            self.warn("title", "the title is not a headline", "this title", help);
+            let help = "write one sentence of at most 90 characters that begins with a capital letter and has no full stop";
+            self.warn("title", "the title does not have the form of a headline", "this title", help);
         }
     }
 
-    /// The message has the value and the limit.
+    /// Checks that the message contains the value and the limit.
     fn message(&mut self) {
-        let told = self.told(&self.rule.program.message);
-        if told.is_empty() && self.compares_values() {
-            let help = "name what was found and what was wanted, with `{expressions}`";
-            self.warn("message", "the message has no value in it", "only words", help);
+        let shown_keys = self.shown_keys(&self.rule.program.message);
+        if shown_keys.is_empty() && self.compares_values() {
+            let help = "show the value and the limit, with `{expressions}`";
+            self.warn("message", "the message contains no values", "only words", help);
             return;
         }
         if self.rule.texts.message.ends_with('.') {
@@ -104,32 +109,32 @@ impl Linter<'_> {
                 "message",
                 "the message ends with a full stop",
                 "at its end",
-                "leave it out: messages are put in tables",
+                "remove the full stop: messages are shown in tables",
             );
         }
-        let mut untold = Vec::new();
+        let mut not_shown = Vec::new();
         self.rule.program.assert.walk(&mut |expr| {
             if let Node::Compare(comparison, left, right) = &expr.node
                 && !matches!(comparison, Comparison::Equal | Comparison::NotEqual)
             {
                 for side in [left, right] {
                     let keys = self.keys(side);
-                    if !keys.is_empty() && keys.is_disjoint(&told) {
-                        untold.push(side.span.clone());
+                    if !keys.is_empty() && keys.is_disjoint(&shown_keys) {
+                        not_shown.push(side.span.clone());
                     }
                 }
             }
         });
-        if let (Some(span), Some(node)) = (untold.first(), self.rule.node.get("assert")) {
+        if let (Some(span), Some(node)) = (not_shown.first(), self.rule.node.get("assert")) {
             let source = &self.rule.source.text;
             let last = span.end.saturating_sub(1).max(span.start);
             let at = node.locate(source, span.start)..node.locate(source, last) + 1;
-            let help = "a reader wants the value and the limit: put both into the message";
-            self.warn_at(at, "the message does not tell this side of the comparison", "compared here", help);
+            let help = "put both the value and the limit into the message";
+            self.warn_at(at, "the message does not show this side of the comparison", "compared here", help);
         }
     }
 
-    /// Whether the rule compares values, and not only asks whether something is so or is there.
+    /// True if the rule compares values; false if it only tests booleans or the presence of values.
     fn compares_values(&self) -> bool {
         let null = |expr: &Expr| matches!(expr.node, Node::Literal(Value::Null));
         let mut found = false;
@@ -141,12 +146,12 @@ impl Linter<'_> {
         found
     }
 
-    /// Facts and parameters that a template tells.
-    fn told(&self, template: &Template) -> BTreeSet<String> {
+    /// Facts and parameters that a template shows.
+    fn shown_keys(&self, template: &Template) -> BTreeSet<String> {
         template.values().flat_map(|expr| self.keys(expr)).collect()
     }
 
-    /// Facts and parameters that an expression reads, lets included.
+    /// Facts and parameters that an expression reads, directly or through `let`.
     fn keys(&self, expr: &Expr) -> BTreeSet<String> {
         let mut found = BTreeSet::new();
         expr.walk(&mut |expr| match &expr.node {
@@ -159,8 +164,8 @@ impl Linter<'_> {
                 }
                 found.extend(expr::key(expr));
             }
-            // Which item of a list is meant does not matter here: variables are called differently, and a whole item
-            // has no name that a message could tell.
+            // Variables of different loops have different names, so only the field of an item counts; a whole item
+            // has no name that a message could show.
             _ => found.extend(expr::key(expr).and_then(|key| match key.strip_prefix('$') {
                 Some(item) => {
                     let field = item.trim_start_matches(|c: char| c.is_ascii_digit());
@@ -176,26 +181,21 @@ impl Linter<'_> {
         if self.rule.rationale.chars().count() < 60 {
             self.warn(
                 "rationale",
-                "the rationale is short",
+                "the rationale is shorter than 60 characters",
                 "why does it matter?",
-                "say what happens where the rule is violated",
+                "say what happens if the rule is violated",
             );
         }
         if self.rule.remediation.chars().count() < 20 {
             self.warn(
                 "remediation",
-                "the remediation is short",
-                "what is to be done?",
+                "the remediation is shorter than 20 characters",
+                "what should the operator do?",
                 "name the setting or the command",
             );
         }
         if self.rule.tags.is_empty() {
-            self.warn(
-                "id",
-                "the rule has no tags",
-                "this rule",
-                "add `tags: [network]`, so that it can be found",
-            );
+            self.warn("id", "the rule has no tags", "this rule", "add search words: `tags: [network]`");
         }
         for param in &self.rule.params {
             if param.help.chars().count() < 10 {
@@ -207,9 +207,9 @@ impl Linter<'_> {
                     .map_or(0..1, |node| node.span.clone());
                 self.warn_at(
                     span,
-                    format!("`{}` is hardly explained", param.name),
+                    format!("the help of `{}` is shorter than 10 characters", param.name),
                     "this parameter",
-                    "say in a sentence what it means",
+                    "explain the parameter in a sentence",
                 );
             }
         }
@@ -217,13 +217,13 @@ impl Linter<'_> {
             self.warn(
                 "deprecated",
                 format!("the rule is deprecated: {instead}"),
-                "since then",
-                "remove it once nobody uses it",
+                "deprecated here",
+                "remove the rule when nobody uses it any more",
             );
         }
     }
 
-    /// References are there, and have the form of something that can be looked up.
+    /// Checks that the rule has references and that each has a title and a web address.
     fn references(&mut self) {
         let items = self.rule.node.get("references").map(YamlNode::items).unwrap_or_default().to_vec();
         if items.is_empty() {
@@ -231,22 +231,22 @@ impl Linter<'_> {
                 "id",
                 "the rule has no references",
                 "this rule",
-                "name the manual, RFC or issue that it rests on",
+                "name the manual, RFC or issue that the rule is based on",
             );
         }
         for reference in &items {
             for (node, message, help) in reference_faults(reference) {
-                self.warn_at(node.span.clone(), message, "of this reference", help);
+                self.warn_at(node.span.clone(), message, "this reference", help);
             }
         }
     }
 
     fn consequences(&mut self) {
         if self.rule.effect == Effect::Block && self.rule.on_unknown == Effect::Note {
-            let help = "let missing evidence warn at least: `on_unknown: warn`";
+            let help = "write `on_unknown: warn` or `on_unknown: block`";
             self.warn(
                 "on_unknown",
-                "what blocks when it is seen is passed over when nobody looked",
+                "a violation blocks the move, but missing evidence does not even warn",
                 "only a note",
                 help,
             );
@@ -254,7 +254,7 @@ impl Linter<'_> {
     }
 }
 
-/// What keeps a reference from being looked up: the part of it, what is wrong, and the way out.
+/// Faults of a reference: the node, the message and the way out of each.
 pub(super) fn reference_faults(reference: &YamlNode) -> Vec<(&YamlNode, String, &'static str)> {
     let mut faults = Vec::new();
     let text = |key: &str| reference.get(key).and_then(YamlNode::text).unwrap_or_default();
@@ -263,18 +263,22 @@ pub(super) fn reference_faults(reference: &YamlNode) -> Vec<(&YamlNode, String, 
     let host = rest.and_then(|rest| rest.split('/').next()).unwrap_or_default();
     let formed = host.contains('.') && !host.starts_with('.') && !url.contains(char::is_whitespace);
     if !formed {
-        let help = "give the full address: https://host/…";
-        faults.push((reference.get("url").unwrap_or(reference), format!("`{url}` is no address"), help));
+        let help = "write the full address: https://host/…";
+        faults.push((
+            reference.get("url").unwrap_or(reference),
+            format!("`{url}` is not a web address"),
+            help,
+        ));
     }
     if text("title").trim().len() < 4 {
-        let help = "name what the reader finds there";
+        let help = "write the title of the document";
         let node = reference.get("title").unwrap_or(reference);
-        faults.push((node, "a reference without a title".to_owned(), help));
+        faults.push((node, "the reference has no title".to_owned(), help));
     }
     faults
 }
 
-/// The folder of a step.
+/// Name of the folder for the rules of a step.
 fn folder_of(step: Step) -> &'static str {
     match step {
         Step::Prepare => "1-prepare",

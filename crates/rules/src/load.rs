@@ -1,4 +1,4 @@
-//! From a rule's file to a rule: document, parameters, expressions, each with every problem it has.
+//! Loader of rules: reads a rule's file, checks document, parameters and expressions, and reports every problem.
 
 use std::{collections::BTreeMap, ops::Range, rc::Rc, sync::Arc};
 
@@ -6,12 +6,12 @@ use cel::common::ast::{Expr as CelExpr, IdedExpr};
 
 use super::{
     document::{ParamDocument, RuleDocument},
-    expr::{self, Checker, Expr, ExprProblem, Named, Parser, Scope, Template},
+    expr::{self, Checker, Expr, ExprProblem, Parser, Scope, Template, TypedName},
     files::RuleFile,
     param::Param,
-    program::{Each, Let, Program},
+    program::{ForeachList, Let, Program},
     root::ROOT,
-    rule::{Rule, Texts},
+    rule::{Rule, RuleExpressions},
 };
 use vmgate_documents::{
     Content, Node, Parsed, Problem, Shape, SourceFile, conform_node, parse,
@@ -21,7 +21,7 @@ use vmgate_facts::Unit;
 
 static RULE: Shape<RuleDocument> = Shape::new();
 
-/// A rule, or everything that is wrong with it; and whether it is shipped.
+/// True if the rule is shipped with the program; and the rule, or all of its problems.
 type Loaded = (bool, Result<Rule, Vec<Problem>>);
 
 /// Reads rules.
@@ -30,8 +30,13 @@ pub(crate) fn rules<'a>(files: impl Iterator<Item = &'a RuleFile> + Send) -> Res
         let parser = Rc::default();
         files.map(|file| (file.builtin, rule(&file.file, &parser))).collect()
     };
-    expr::with_stack(load)
-        .map_err(|error| Problem::of_file("rules", format!("cannot be checked: {error}"), "free some memory"))
+    expr::with_stack(load).map_err(|error| {
+        Problem::of_file(
+            "rules",
+            format!("cannot be checked, because no thread could be started: {error}"),
+            "free memory, or allow more threads",
+        )
+    })
 }
 
 /// Reads one rule.
@@ -43,7 +48,7 @@ fn rule(file: &Arc<SourceFile>, parser: &Rc<Parser>) -> Result<Rule, Vec<Problem
     let params = loader.params();
     let program = loader.program(&params);
     loader.check_id();
-    loader.check_template_only("subject");
+    loader.check_subject("subject");
     problems.extend(loader.problems);
     if !problems.is_empty() {
         return Err(problems);
@@ -60,7 +65,7 @@ fn rule(file: &Arc<SourceFile>, parser: &Rc<Parser>) -> Result<Rule, Vec<Problem
             .collect()
     };
     Ok(Rule {
-        texts: Texts {
+        texts: RuleExpressions {
             when: text("when"),
             foreach: pairs("foreach"),
             lets: pairs("let"),
@@ -98,7 +103,7 @@ struct Loader<'a> {
 }
 
 impl Loader<'_> {
-    /// A problem at a node of the document.
+    /// Reports a problem at a place in the file.
     fn at(&mut self, span: Range<usize>, message: impl Into<String>, label: &str, help: &str) {
         self.problems.push(Problem::at(self.file, span, message).label(label).help(help));
     }
@@ -110,12 +115,12 @@ impl Loader<'_> {
             !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
         });
         if !kebab || id.len() > 64 {
-            let message = format!("`{id}` is not an id");
+            let message = format!("`{id}` is not a valid rule id");
             self.at(
                 node.span.clone(),
                 message,
                 "not kebab-case",
-                "small letters, digits and hyphens, at most 64: `destination-memory-fits`",
+                "use lower-case letters, digits and hyphens, at most 64 characters: `destination-memory-fits`",
             );
         }
         if let Some(age) = self.node.get("max_age")
@@ -123,32 +128,32 @@ impl Loader<'_> {
         {
             self.at(
                 age.span.clone(),
-                "an age must be more than 0",
-                "in seconds",
-                "leave it out to accept facts of any age",
+                "`max_age` must be more than 0 seconds",
+                "this age",
+                "leave `max_age` out to accept facts of any age",
             );
         }
     }
 
-    /// A subject without `foreach` tells nothing; `foreach` without a subject tells nothing apart.
-    fn check_template_only(&mut self, key: &str) {
+    /// Checks that `subject` and `foreach` come together: only with a subject can the outcomes of `foreach` be told apart.
+    fn check_subject(&mut self, key: &str) {
         match (self.node.get("foreach"), self.node.get(key)) {
             (None, Some(subject)) => {
                 let span = subject.span.clone();
                 self.at(
                     span,
-                    "a subject without `foreach`",
-                    "the rule speaks of the move as a whole",
-                    "remove it",
+                    "the rule has a `subject` but no `foreach`",
+                    "the rule has one outcome for the whole move",
+                    "remove `subject`, or add `foreach`",
                 );
             }
             (Some(foreach), None) => {
                 let span = foreach.span.clone();
                 self.at(
                     span,
-                    "`foreach` without a subject",
-                    "several outcomes, none with a name",
-                    "add `subject: \"{x.name}\"`",
+                    "the rule has a `foreach` but no `subject`",
+                    "the outcomes cannot be told apart",
+                    "add a subject that names the item: `subject: \"{x.name}\"`",
                 );
             }
             _ => {}
@@ -165,7 +170,8 @@ impl Loader<'_> {
             let named = Unit::of_name(name);
             if declared.is_some() && named != Unit::Count && named != param.unit {
                 let span = value.get("unit").map_or_else(|| key.span.clone(), |unit| unit.span.clone());
-                let message = format!("`{name}` is called {named} and declared as {}", param.unit);
+                let message =
+                    format!("the name of `{name}` says {named}, but its `unit` says {}", param.unit);
                 self.at(
                     span,
                     message,
@@ -176,16 +182,16 @@ impl Loader<'_> {
             if param.unit != Unit::Count && !param.ty().is_number() {
                 self.at(
                     key.span.clone(),
-                    format!("{} has no unit", param.ty().kind),
+                    format!("the type of `{name}` is {}, which has no unit", param.ty().kind),
                     "not a number",
-                    "remove the unit",
+                    "remove `unit`, or rename the parameter",
                 );
             }
-            if let Some(reason) = param.refuses(&param.default) {
+            if let Some(reason) = param.value_problem(&param.default) {
                 let span = value.get("default").map_or_else(|| key.span.clone(), |node| node.span.clone());
                 self.at(
                     span,
-                    format!("the default of `{name}` does not fit: {reason}"),
+                    format!("the default of `{name}` {reason}"),
                     "the default",
                     "correct the default or the range",
                 );
@@ -196,7 +202,7 @@ impl Loader<'_> {
         params
     }
 
-    /// Reports the problems of an expression at its place in the file.
+    /// Reports the problems of an expression at their places in the file.
     fn report(&mut self, node: &Node, problems: Vec<ExprProblem>) {
         for problem in problems {
             let start = node.locate(&self.file.text, problem.span.start);
@@ -245,7 +251,10 @@ impl Loader<'_> {
     fn program(&mut self, params: &[Param]) -> Program {
         let mut scope = Scope {
             parser: Rc::clone(self.parser),
-            params: params.iter().map(|param| Named { name: param.name.clone(), ty: param.ty() }).collect(),
+            params: params
+                .iter()
+                .map(|param| TypedName { name: param.name.clone(), ty: param.ty() })
+                .collect(),
             ..Scope::default()
         };
         let before = self.problems.len();
@@ -262,10 +271,10 @@ impl Loader<'_> {
         scope.hidden.extend(
             variables
                 .iter()
-                .map(hide("`when` speaks of the move as a whole; filter the list of `foreach` instead")),
+                .map(hide("`when` is about the whole move: filter the list of `foreach` instead")),
         );
         let inner_names: Vec<&str> = inner.iter().filter_map(|(key, _)| key.text()).collect();
-        scope.hidden.extend(inner_names.iter().map(hide("it depends on the variable of `foreach`")));
+        scope.hidden.extend(inner_names.iter().map(hide("this `let` depends on a variable of `foreach`")));
         let when = self.condition("when", &mut scope);
         if let Some(when) = &when {
             scope.present.extend(expr::implied(when, true, &scope.lets));
@@ -288,27 +297,27 @@ impl Loader<'_> {
         let program = Program {
             lets,
             when,
-            elsewhere: format!(
-                "does not apply here: it is for moves where {}",
+            not_applicable_message: format!(
+                "does not apply to this move: the rule is only for moves where {}",
                 root.get("when").map(one_line).unwrap_or_default()
             )
             .into(),
-            each,
-            assert: assert.unwrap_or_else(Program::never),
+            foreach: each,
+            assert: assert.unwrap_or_else(Program::placeholder),
             subject,
             message,
             remediation,
             can_be_unknown: scope.reads_unknowable.get(),
             slots: scope.next_slot,
         };
-        if let Err((what, message)) = program.affordable() {
+        if let Err((what, message)) = program.check_cost() {
             let span = root.get(what).map_or_else(|| root.span.clone(), |node| node.span.clone());
-            self.at(span, message, "too much nesting", "filter the outer list first, or split the rule");
+            self.at(span, message, "this expression", "filter the outer list first, or split the rule");
         }
         program
     }
 
-    /// The lets in the order they are checked: what a guard in `when` proves holds for those that it does not use.
+    /// Returns the lets in the order of their check: those that `when` does not use are checked with what `when` proves.
     fn let_order(&self, variables: &[&str]) -> LetOrder {
         let mut inner_names: Vec<String> = variables.iter().map(|name| (*name).to_owned()).collect();
         let names_in = |node: &Node| self.names_in(node);
@@ -334,7 +343,7 @@ impl Loader<'_> {
         order
     }
 
-    /// Names that an expression mentions; none where it cannot be parsed.
+    /// Names that an expression contains; none if the expression cannot be parsed.
     fn names_in(&self, node: &Node) -> Vec<String> {
         let mut names = Vec::new();
         if let Some(Ok(parsed)) = node.text().map(|text| self.parser.parse(text)) {
@@ -347,27 +356,28 @@ impl Loader<'_> {
         let Some(name) = key.text() else { return };
         self.check_name(key, name, scope);
         let Some((expr, ty)) = self.expression(value, scope) else {
-            // The name exists all the same, so that its uses are no further problems.
-            scope.lets.push((Named { name: name.to_owned(), ty: Type::any() }, Program::never()));
+            // The name is defined anyway, so that its uses are not reported too.
+            scope.lets.push((TypedName { name: name.to_owned(), ty: Type::any() }, Program::placeholder()));
             return;
         };
         let unit = Unit::of_name(name);
         if ty.is_number() && unit != Unit::Count && !unit.agrees(ty.unit) {
-            let message = format!("`{name}` is called {unit} and is {}", ty.unit);
+            let message =
+                format!("the name of `{name}` says {unit}, but the unit of its value is {}", ty.unit);
             self.at(
                 key.span.clone(),
                 message,
-                "the name says another unit",
-                "rename it, or convert the value",
+                "the name and the value disagree",
+                "rename it or convert the value",
             );
         }
-        // A literal's unit is what its name says.
+        // A literal takes its unit from the name.
         let ty = if ty.unit == Unit::Any && ty.is_number() { Type { unit, ..ty } } else { ty };
         lets.push(Let { expr: expr.clone() });
-        scope.lets.push((Named { name: name.to_owned(), ty }, expr));
+        scope.lets.push((TypedName { name: name.to_owned(), ty }, expr));
     }
 
-    fn foreach(&mut self, entries: &[&(Node, Node)], scope: &mut Scope) -> Vec<Each> {
+    fn foreach(&mut self, entries: &[&(Node, Node)], scope: &mut Scope) -> Vec<ForeachList> {
         let mut each = Vec::new();
         for (key, value) in entries.iter().copied() {
             let Some(name) = key.text() else { continue };
@@ -384,19 +394,19 @@ impl Loader<'_> {
                         let span = value.span.clone();
                         self.at(
                             span,
-                            format!("`foreach` takes a list, and this is {ty}"),
+                            format!("`foreach` needs a list, but this is {ty}"),
                             "not a list",
                             "name a list, such as `vm.nics`",
                         );
                     }
                 }
-                scope.present.extend(expr::of_items(&list, slot, &scope.lets));
+                scope.present.extend(expr::implied_for_items(&list, slot, &scope.lets));
                 let text = one_line(value);
-                let empty = format!("nothing to check: `{text}` is empty").into();
-                each.push(Each { slot, list, text, empty });
+                let empty_message = format!("nothing to check: `{text}` is empty").into();
+                each.push(ForeachList { slot, list, text, empty_message });
             }
             scope.hidden.retain(|(hidden, _)| hidden != name);
-            scope.variables.push((Named { name: name.to_owned(), ty: item }, slot));
+            scope.variables.push((TypedName { name: name.to_owned(), ty: item }, slot));
         }
         each
     }
@@ -405,12 +415,12 @@ impl Loader<'_> {
         let word = name.starts_with(|c: char| c.is_ascii_lowercase())
             && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
         if !word {
-            let message = format!("`{name}` cannot be a name");
+            let message = format!("`{name}` is not a valid name");
             self.at(
                 key.span.clone(),
                 message,
                 "not a name",
-                "small letters, digits and underscores: `needed_bytes`",
+                "use lower-case letters, digits and underscores: `needed_bytes`",
             );
         }
         let taken = ROOT.field(name).is_some()
@@ -418,12 +428,12 @@ impl Loader<'_> {
             || scope.variables.iter().any(|(named, _)| named.name == name)
             || scope.lets.iter().any(|(named, _)| named.name == name);
         if taken {
-            let message = format!("`{name}` already means something else");
+            let message = format!("the name `{name}` is already in use");
             self.at(key.span.clone(), message, "hides another name", "choose another name");
         }
     }
 
-    /// Names that are declared and never used.
+    /// Reports parameters, lets and variables that are declared and never used.
     fn unused(&mut self, scope: &Scope) {
         let used = scope.used.borrow();
         for (section, what) in [("params", "parameter"), ("let", "let"), ("foreach", "variable")] {
@@ -447,23 +457,23 @@ impl Loader<'_> {
     }
 }
 
-/// An expression as it is shown in a sentence.
+/// An expression on one line, for messages.
 fn one_line(node: &Node) -> String {
     node.text().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// The lets of a rule, each with its name.
+/// Lets of a rule, each with its name, by the time of their check.
 #[derive(Default)]
 struct LetOrder {
-    /// Those that `when` uses.
+    /// Lets that `when` uses.
     for_when: Vec<(Node, Node)>,
-    /// The others that speak of the move as a whole.
+    /// Other lets about the whole move.
     outer: Vec<(Node, Node)>,
-    /// Those that depend on a variable of `foreach`.
+    /// Lets that depend on a variable of `foreach`.
     inner: Vec<(Node, Node)>,
 }
 
-/// Names that a parsed expression mentions.
+/// Collects the names in a parsed expression.
 fn identifiers(expr: &IdedExpr, names: &mut Vec<String>) {
     match &expr.expr {
         CelExpr::Ident(name) => names.push(name.clone()),
@@ -476,7 +486,7 @@ fn identifiers(expr: &IdedExpr, names: &mut Vec<String>) {
     }
 }
 
-/// What a rule file holds, for digests: key order and layout do not count.
+/// Content of a rule file in canonical form, for digests: key order and layout do not count.
 pub(crate) fn canonical(node: &Node) -> serde_json::Value {
     match &node.content {
         Content::Map(entries) => {

@@ -1,4 +1,4 @@
-//! A pack of rules: loaded, checked, with the parameters that hold, ready to judge moves.
+//! A pack of rules: loaded, checked, with the current parameters, ready to judge moves.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -11,8 +11,8 @@ use sha2::{Digest, Sha256};
 
 use super::{
     document::ProfileDocument,
-    evaluate::{self, Subject},
-    files::{self, Role, RuleFile, RuleSource},
+    evaluate::{self, MoveFacts},
+    files::{self, FileRole, RuleFile, RuleSource},
     load,
     param::{ParamError, ParamErrors, ParamOrigin, ParamOverrides},
     rule::Rule,
@@ -27,43 +27,43 @@ static PROFILE: Shape<ProfileDocument> = Shape::new();
 /// Rules that were loaded together.
 #[derive(Debug, Clone)]
 pub struct Pack {
-    /// By step, severity (high first) and id: the order of outcomes.
+    /// Rules by step, severity (high first) and id: the order of outcomes.
     rules: Vec<Rule>,
     profiles: BTreeMap<String, Profile>,
-    /// The values of each rule's parameters.
+    /// Values of the parameters, for each rule.
     params: Vec<Vec<Value>>,
 }
 
-/// Values for parameters, for one kind of guests.
+/// A profile: values for parameters, for one kind of guests.
 #[derive(Debug, Clone)]
 pub struct Profile {
-    /// Its name.
+    /// Name of the profile.
     pub name: String,
-    /// For whom it is.
+    /// The guests that the profile is for.
     pub title: String,
-    /// Values by rule and parameter.
+    /// Values by rule id and parameter name.
     pub params: ParamOverrides,
 }
 
 impl Pack {
-    /// Loads and checks every rule of the sources. All problems of all files come back together.
+    /// Loads and checks every rule of the sources. Returns all problems of all files together.
     pub fn load(sources: &[RuleSource]) -> Result<Self, Problems> {
-        let (files, problems) = files::collect(sources, &[Role::Rule, Role::Profile]);
+        let (files, problems) = files::collect(sources, &[FileRole::Rule, FileRole::Profile]);
         Self::of_files(&files, problems)
     }
 
-    /// A pack of one rule that is already in memory; `name` stands for its file in errors.
+    /// Makes a pack of one rule that is already in memory; `name` is the file name in errors.
     pub fn of_rule(name: &str, bytes: &[u8]) -> Result<Self, Problems> {
         let file = SourceFile::new(name, bytes)?;
         Self::of_files(
-            &[RuleFile { role: Role::Rule, stem: name.to_owned(), builtin: false, file }],
+            &[RuleFile { role: FileRole::Rule, stem: name.to_owned(), builtin: false, file }],
             Vec::new(),
         )
     }
 
     fn of_files(files: &[RuleFile], mut problems: Vec<Problem>) -> Result<Self, Problems> {
         let mut rules: Vec<(bool, Rule)> = Vec::new();
-        match load::rules(files.iter().filter(|file| file.role == Role::Rule)) {
+        match load::rules(files.iter().filter(|file| file.role == FileRole::Rule)) {
             Ok(loaded) => {
                 for (builtin, rule) in loaded {
                     match rule {
@@ -82,11 +82,11 @@ impl Pack {
     fn new(mut rules: Vec<Rule>, profiles: BTreeMap<String, Profile>) -> Self {
         rules.sort_by(|a, b| (a.step, b.severity, &a.id).cmp(&(b.step, a.severity, &b.id)));
         let mut pack = Self { rules, profiles, params: Vec::new() };
-        pack.settle();
+        pack.refresh_params();
         pack
     }
 
-    fn settle(&mut self) {
+    fn refresh_params(&mut self) {
         self.params =
             self.rules.iter().map(|rule| rule.params.iter().map(super::Param::to_value).collect()).collect();
     }
@@ -96,17 +96,17 @@ impl Pack {
         &self.rules
     }
 
-    /// The rule of that id.
+    /// Returns the rule with the given id.
     pub fn rule(&self, id: &str) -> Option<&Rule> {
         self.rules.iter().find(|rule| &*rule.id == id)
     }
 
-    /// The profiles there are.
+    /// All profiles of the pack, by name.
     pub fn profiles(&self) -> impl Iterator<Item = &Profile> {
         self.profiles.values()
     }
 
-    /// The pack with the values of a profile, and over them those of the user's configuration.
+    /// Returns the pack with the values of a profile, and then those of the user's configuration, which win.
     pub fn with_parameters(
         mut self,
         profile: Option<&str>,
@@ -122,7 +122,7 @@ impl Pack {
             }
         }
         self.set(overrides, &ParamOrigin::ConfigFile, &mut errors);
-        self.settle();
+        self.refresh_params();
         if errors.is_empty() { Ok(self) } else { Err(ParamErrors(errors)) }
     }
 
@@ -142,13 +142,13 @@ impl Pack {
         }
     }
 
-    /// What every rule says of one move: by step, severity, id and subject.
+    /// Outcomes of every rule on one move, by step, severity, id and subject.
     pub fn evaluate(&self, facts: &Facts, forecast: &Forecast, now: Timestamp) -> Vec<Outcome> {
-        self.evaluate_those(|_| true, facts, forecast, now)
+        self.evaluate_selected(|_| true, facts, forecast, now)
     }
 
-    /// The same of some rules.
-    pub fn evaluate_those(
+    /// Outcomes of the rules that `is_wanted` selects; otherwise as [`Self::evaluate`].
+    pub fn evaluate_selected(
         &self,
         is_wanted: impl Fn(&Rule) -> bool,
         facts: &Facts,
@@ -156,7 +156,7 @@ impl Pack {
         now: Timestamp,
     ) -> Vec<Outcome> {
         let root = Value::root(facts, forecast, now);
-        let subject = Subject::new(facts, &root, now);
+        let subject = MoveFacts::new(facts, &root, now);
         let rules: Vec<_> = self
             .rules
             .iter()
@@ -166,7 +166,7 @@ impl Pack {
         evaluate::evaluate(rules.into_iter(), &subject)
     }
 
-    /// SHA-256 over what the rules say and the parameters that hold, in hexadecimal.
+    /// SHA-256 of the rules' content and their current parameters, in hexadecimal.
     pub fn digest(&self) -> String {
         let mut hash = Sha256::new();
         for rule in &self.rules {
@@ -195,7 +195,7 @@ pub(crate) fn set_params(
         let hint = match closest(name, names.iter().copied()) {
             Some(like) => format!("; did you mean `{like}`?"),
             None if names.is_empty() => String::new(),
-            None => format!("; it has {}", names.join(", ")),
+            None => format!("; its parameters are {}", names.join(", ")),
         };
         match rule.params.iter_mut().find(|param| param.name == *name) {
             None => errors.push(ParamError::NoParam {
@@ -204,7 +204,7 @@ pub(crate) fn set_params(
                 origin: origin.clone(),
                 hint,
             }),
-            Some(param) => match param.refuses(value) {
+            Some(param) => match param.value_problem(value) {
                 None => param.set(value, origin.clone()),
                 Some(reason) => errors.push(ParamError::BadValue {
                     rule: rule.id.to_string(),
@@ -218,7 +218,7 @@ pub(crate) fn set_params(
     }
 }
 
-/// One rule an id. A user's rule takes the place of a shipped one only if it says so.
+/// Keeps one rule for each id. A user's rule replaces a shipped rule only with `replaces`.
 fn resolve(rules: Vec<(bool, Rule)>, problems: &mut Vec<Problem>) -> Vec<Rule> {
     let replaced: HashMap<String, String> =
         rules.iter().filter_map(|(_, rule)| Some((rule.replaces.clone()?, rule.file.clone()))).collect();
@@ -249,15 +249,18 @@ fn resolve(rules: Vec<(bool, Rule)>, problems: &mut Vec<Problem>) -> Vec<Rule> {
                 let span = rule.node.get("id").map_or(0..1, |node| node.span.clone());
                 let (message, help) = if *first_builtin && !builtin {
                     (
-                        format!("`{}` is a shipped rule already, in {}", rule.id, first.file),
+                        format!("the id `{}` belongs to a shipped rule, in {}", rule.id, first.file),
                         format!(
-                            "give it another id, or say `replaces: {}` if it is to take that rule's place",
+                            "choose another id, or add `replaces: {}` to replace the shipped rule",
                             rule.id
                         ),
                     )
                 } else {
                     (
-                        format!("`{}` is defined twice: here and in {}", rule.id, first.file),
+                        format!(
+                            "two rules have the id `{}`: this one and the one in {}",
+                            rule.id, first.file
+                        ),
                         "rename or remove one of them".to_owned(),
                     )
                 };
@@ -268,7 +271,7 @@ fn resolve(rules: Vec<(bool, Rule)>, problems: &mut Vec<Problem>) -> Vec<Rule> {
     kept.into_iter().map(|(_, rule)| rule).collect()
 }
 
-/// Profiles by name; a later source adds to what an earlier one says.
+/// Reads the profiles, by name; a later source adds to the profile of an earlier one and wins.
 fn profiles(
     files: &[RuleFile],
     rules: &[Rule],
@@ -276,7 +279,7 @@ fn profiles(
     problems: &mut Vec<Problem>,
 ) -> BTreeMap<String, Profile> {
     let mut profiles: BTreeMap<String, Profile> = BTreeMap::new();
-    for file in files.iter().filter(|file| file.role == Role::Profile) {
+    for file in files.iter().filter(|file| file.role == FileRole::Profile) {
         let check = |node: &Node| {
             let mut found = Vec::new();
             if rules_are_complete {
@@ -305,7 +308,7 @@ fn profiles(
     profiles
 }
 
-/// The values that a profile gives one rule, each problem at its place.
+/// Checks the values that a profile sets for one rule.
 fn check_profile(file: &RuleFile, key: &Node, values: &Node, rules: &[Rule], problems: &mut Vec<Problem>) {
     let id = key.text().unwrap_or_default();
     let Some(rule) = rules.iter().find(|rule| &*rule.id == id) else {
@@ -326,12 +329,12 @@ fn check_profile(file: &RuleFile, key: &Node, values: &Node, rules: &[Rule], pro
                 problems.push(
                     Problem::at(&file.file, name.span.clone(), message)
                         .label("no such parameter")
-                        .help(format!("it has {}", known.join(", "))),
+                        .help(format!("the parameters of {id} are: {}", known.join(", "))),
                 );
             }
             Some(param) => {
-                if let Some(reason) = param.refuses(&value.to_json()) {
-                    let message = format!("`{text}` of {id} does not fit: {reason}");
+                if let Some(reason) = param.value_problem(&value.to_json()) {
+                    let message = format!("`{text}` of {id} {reason}");
                     problems.push(Problem::at(&file.file, value.span.clone(), message).label("this value"));
                 }
             }

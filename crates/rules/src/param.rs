@@ -1,4 +1,4 @@
-//! Parameters of rules: what they may be, what they are, and who said so.
+//! Parameters of rules: their types and limits, their values, and the origin of each value.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -12,33 +12,33 @@ use super::{
 use vmgate_documents::types::{Kind, Type};
 use vmgate_facts::Unit;
 
-/// Values for parameters, by rule and parameter, as vmgate.yaml gives them.
+/// Values for parameters, by rule id and parameter name, as in vmgate.yaml.
 pub type ParamOverrides = BTreeMap<String, BTreeMap<String, Json>>;
 
-/// A parameter of a rule with the value that holds.
+/// A parameter of a rule with its current value.
 #[derive(Debug, Clone)]
 pub struct Param {
-    /// Its name.
+    /// Name of the parameter.
     pub name: String,
-    /// What kind of value it is.
+    /// Type of the value.
     pub kind: ParamKind,
-    /// Its unit.
+    /// Unit of the value.
     pub unit: Unit,
-    /// Least value.
+    /// Smallest value that is allowed.
     pub min: Option<f64>,
-    /// Greatest value.
+    /// Largest value that is allowed.
     pub max: Option<f64>,
-    /// The value where nobody sets another.
+    /// Value that the rule declares.
     pub default: Json,
-    /// What it means.
+    /// Meaning of the parameter.
     pub help: String,
-    /// The value that holds.
+    /// Current value.
     pub value: Json,
-    /// Who set it.
+    /// Origin of the value.
     pub origin: ParamOrigin,
 }
 
-/// Who set a parameter.
+/// Origin of a parameter's value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ParamOrigin {
     /// The rule.
@@ -62,56 +62,56 @@ impl fmt::Display for ParamOrigin {
     }
 }
 
-/// Why a parameter cannot be set like this.
+/// A parameter that cannot be set, with the reason.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum ParamError {
-    /// No such profile.
-    #[error("there is no profile `{name}`; there are {known}")]
+    /// The profile does not exist.
+    #[error("there is no profile `{name}`; the profiles are: {known}")]
     NoProfile {
-        /// The name that was given.
+        /// The name as it was given.
         name: String,
-        /// The names there are.
+        /// The names of all profiles.
         known: String,
     },
-    /// No such rule.
-    #[error("{origin} sets parameters of `{rule}`, which is no rule{hint}")]
+    /// The rule does not exist.
+    #[error("{origin} sets parameters of the rule `{rule}`, but there is no such rule{hint}")]
     NoRule {
-        /// The name that was given.
+        /// The name as it was given.
         rule: String,
-        /// Who set it.
+        /// Origin of the value.
         origin: ParamOrigin,
-        /// A rule that is called much like it.
+        /// A rule with a similar name.
         hint: String,
     },
-    /// No such parameter.
-    #[error("{origin} sets `{param}` of {rule}, which has no such parameter{hint}")]
+    /// The rule has no such parameter.
+    #[error("{origin} sets `{param}` of {rule}, but this rule has no such parameter{hint}")]
     NoParam {
         /// The rule.
         rule: String,
-        /// The name that was given.
+        /// The name as it was given.
         param: String,
-        /// Who set it.
+        /// Origin of the value.
         origin: ParamOrigin,
-        /// A parameter that is called much like it, or those there are.
+        /// A parameter with a similar name, or all parameters of the rule.
         hint: String,
     },
-    /// A value that the parameter cannot have.
-    #[error("{origin} sets `{param}` of {rule} to {value}: {reason}")]
+    /// The value is not allowed for the parameter.
+    #[error("{origin} sets `{param}` of {rule} to {value}, but the value {reason}")]
     BadValue {
         /// The rule.
         rule: String,
         /// The parameter.
         param: String,
-        /// The value that was given.
+        /// The value as it was given.
         value: String,
-        /// Who set it.
+        /// Origin of the value.
         origin: ParamOrigin,
-        /// What it may be.
+        /// The values that are allowed, as the rest of a sentence: "must be …".
         reason: String,
     },
 }
 
-/// All that is wrong with parameters that were set.
+/// All errors of the parameters that were set.
 #[derive(Debug, Clone, PartialEq, Error)]
 #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
 pub struct ParamErrors(pub Vec<ParamError>);
@@ -132,7 +132,7 @@ impl Param {
         }
     }
 
-    /// The type that expressions see.
+    /// Type of the parameter in expressions.
     pub(crate) fn ty(&self) -> Type {
         match self.kind {
             ParamKind::Bool => Type::plain(Kind::Bool),
@@ -143,13 +143,13 @@ impl Param {
         }
     }
 
-    /// The value that expressions see.
+    /// Value of the parameter in expressions.
     pub(crate) fn to_value(&self) -> Value {
         Value::of_json(&self.value, &self.ty())
     }
 
-    /// Why a value does not fit.
-    pub(crate) fn refuses(&self, value: &Json) -> Option<String> {
+    /// Returns why a value is not allowed, as the rest of a sentence ("must be at least 0"); none if it is allowed.
+    pub(crate) fn value_problem(&self, value: &Json) -> Option<String> {
         let fits = match self.kind {
             ParamKind::Bool => value.is_boolean(),
             ParamKind::Int => value.is_i64(),
@@ -160,18 +160,18 @@ impl Param {
             }
         };
         if !fits {
-            return Some(format!("it must be {}", self.ty()));
+            return Some(format!("must be {}", self.ty()));
         }
         let number = value.as_f64()?;
         match (self.min, self.max) {
-            (Some(min), _) if number < min => Some(format!("it must be at least {min}")),
-            (_, Some(max)) if number > max => Some(format!("it must be at most {max}")),
+            (Some(min), _) if number < min => Some(format!("must be at least {min}")),
+            (_, Some(max)) if number > max => Some(format!("must be at most {max}")),
             _ => None,
         }
     }
 
     pub(crate) fn set(&mut self, value: &Json, origin: ParamOrigin) {
-        // A whole number may stand for a fraction.
+        // A whole number is accepted where a fraction is expected.
         self.value = match (self.kind, value.as_f64()) {
             (ParamKind::Double, Some(number)) => number.into(),
             _ => value.clone(),

@@ -1,4 +1,4 @@
-//! The facts that rules can name, for rule authors: `vmgate rules facts [PATH]` and the schemas for editors.
+//! Reference of the facts that rules can use: `vmgate rules facts [PATH]` and the JSON Schemas for editors.
 
 use std::{fmt::Write, sync::Arc};
 
@@ -17,43 +17,43 @@ use vmgate_documents::{
     types::{Kind, Type, field_type},
 };
 use vmgate_facts::Facts;
-use vmgate_facts::Means;
+use vmgate_facts::CollectionMethod;
 use vmgate_facts::Unit;
 
-/// A fact that a rule can name.
+/// A fact that rules can use.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FactField {
-    /// Its path; `[]` stands for any item of a list.
+    /// Path of the fact; `[]` means any item of a list.
     pub path: String,
-    /// What kind of value it is, in words.
+    /// Type of the value, in words.
     pub kind: String,
-    /// Its unit, for numbers.
+    /// Unit of a number.
     pub unit: Option<Unit>,
-    /// Whether it can be absent: rules must guard it.
+    /// True if the value can be absent: rules must guard it.
     pub optional: bool,
-    /// What it is.
+    /// Meaning of the fact.
     pub description: String,
-    /// A value that it may have.
+    /// A possible value.
     pub example: Option<Json>,
-    /// The values of an enumeration, with what they mean.
+    /// Values of an enumeration, each with its meaning.
     pub choices: Vec<(String, String)>,
     /// By what means it is learnt, its own or those of the group around it.
-    pub learnt_by: Vec<Means>,
+    pub learnt_by: Vec<CollectionMethod>,
     /// Whether it has fields of its own.
     pub group: bool,
 }
 
-/// A path that leads to no fact.
+/// A path at which there is no fact.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("there is no fact `{path}`{hint}")]
 pub struct NoSuchFact {
     /// The path that was given.
     pub path: String,
-    /// What it may have meant.
+    /// A suggestion.
     pub hint: String,
 }
 
-/// The facts below a path, or all of them, in the order of their types.
+/// Returns the facts below a path, or all facts, in the order of their types.
 pub fn fact_fields(path: Option<&str>) -> Result<Vec<FactField>, NoSuchFact> {
     let mut all = Vec::new();
     let root = Type::plain(Kind::Record(Arc::clone(&ROOT)));
@@ -77,13 +77,13 @@ pub fn fact_fields(path: Option<&str>) -> Result<Vec<FactField>, NoSuchFact> {
             all.iter().map(|field| field.path.as_str()).find(|path| path.rsplit('.').next() == Some(&last))
         })
         .map_or_else(
-            || "; leave the path out to see all".to_owned(),
+            || "; leave the path out to see all facts".to_owned(),
             |like| format!("; did you mean `{like}`?"),
         );
     Err(NoSuchFact { path: path.to_owned(), hint })
 }
 
-/// A path without positions, so that `vm.nics[0].tap`, `vm.nics[].tap` and `vm.nics.tap` are the same.
+/// Removes positions from a path, so that `vm.nics[0].tap`, `vm.nics[].tap` and `vm.nics.tap` are the same.
 fn plain_path(path: &str) -> String {
     let mut plain = String::new();
     let mut inside = false;
@@ -98,7 +98,7 @@ fn plain_path(path: &str) -> String {
     plain
 }
 
-fn walk(ty: &Type, path: &str, learnt_by: &[Means], all: &mut Vec<FactField>) {
+fn walk(ty: &Type, path: &str, learnt_by: &[CollectionMethod], all: &mut Vec<FactField>) {
     let Kind::Record(record) = &ty.kind else { return };
     for field in &record.fields {
         let field_type = field_type(ty, field);
@@ -140,21 +140,21 @@ fn kind_words(ty: &Type) -> String {
     }
 }
 
-/// The facts below a path as text: one line a fact, and for a single one all that is known of it.
+/// Describes the facts below a path: one line for each fact, or all details if there is only one.
 pub fn facts_reference(path: Option<&str>) -> Result<String, NoSuchFact> {
     let fields = fact_fields(path)?;
     if let [only] = fields.as_slice() {
-        return Ok(one(only));
+        return Ok(fact_details(only));
     }
     let width = fields.iter().map(|field| field.path.len()).max().unwrap_or(0);
     let kinds = fields.iter().map(|field| short_kind(field).chars().count()).max().unwrap_or(0);
     let mut text = String::new();
-    let mut around: Vec<Means> = Vec::new();
+    let mut around: Vec<CollectionMethod> = Vec::new();
     for field in &fields {
         let kind = short_kind(field);
         let pad = " ".repeat(kinds.saturating_sub(kind.chars().count()));
         let _ = write!(text, "{:width$}  {kind}{pad}  {}", field.path, field.description);
-        // Where it is another way than that of the line before, which for most is the group around.
+        // Only if the way differs from that of the line before, which for most facts is their group.
         if field.learnt_by != around {
             around.clone_from(&field.learnt_by);
             if !around.is_empty() {
@@ -177,7 +177,7 @@ fn short_kind(field: &FactField) -> String {
     kind
 }
 
-fn one(field: &FactField) -> String {
+fn fact_details(field: &FactField) -> String {
     let mut text = format!("{}\n\n{}\n\n", field.path, field.description);
     let _ = writeln!(text, "kind:     {}", field.kind);
     if let Some(unit) = field.unit {
@@ -198,28 +198,28 @@ fn one(field: &FactField) -> String {
     text
 }
 
-fn means(learnt_by: &[Means]) -> String {
+fn means(learnt_by: &[CollectionMethod]) -> String {
     learnt_by.iter().map(|means| means.words()).collect::<Vec<_>>().join(", ")
 }
 
-/// The facts as a page of the documentation, in Markdown.
+/// Page of the documentation with all facts, in Markdown.
 pub fn facts_markdown() -> String {
     let mut text = String::from(
-        "# Facts\n\nGenerated from the types. What a rule can name; `vmgate rules facts PATH` prints the same. A fact can be \
+        "# Facts\n\nGenerated from the types. These are the facts that rules can use; `vmgate rules facts PATH` prints the same. A fact can be \
          known, absent (where the table says so) or unknown for a reason.\n",
     );
     for group in &ROOT.fields {
         let _ = write!(text, "\n## {}\n\n{}\n\n", group.name, group.description);
         let Ok(fields) = fact_fields(Some(&group.name)) else { continue };
         text.push_str("| path | kind | what it is | example |\n|---|---|---|---|\n");
-        let mut around: Vec<Means> = Vec::new();
+        let mut around: Vec<CollectionMethod> = Vec::new();
         for field in fields {
             let cell = |text: &str| text.replace('|', "\\|");
             let mut description = cell(&field.description);
             for (choice, meaning) in &field.choices {
                 let _ = write!(description, "<br>`{choice}`: {}", cell(meaning));
             }
-            // Where it is another than that of what stands before, which for most is the group around.
+            // Only if the way differs from that of the row before, which for most facts is their group.
             if field.learnt_by != around {
                 around.clone_from(&field.learnt_by);
                 if !around.is_empty() {
@@ -243,7 +243,7 @@ pub fn facts_markdown() -> String {
     text
 }
 
-/// JSON Schemas by file name without ending, for editors and for whoever makes these documents.
+/// JSON Schemas by file name without ending, for editors and for programs that write these documents.
 pub fn schemas() -> Vec<(&'static str, Json)> {
     let mut rule = schema_for!(RuleDocument).to_value();
     let mut test = schema_for!(TestDocument).to_value();
@@ -334,8 +334,8 @@ mod tests {
                 Json::Object(fields) => fields
                     .iter()
                     .map(|(key, value)| {
-                        if key == Means::KEYWORD {
-                            serde_json::from_value::<Vec<Means>>(value.clone()).unwrap().len()
+                        if key == CollectionMethod::KEYWORD {
+                            serde_json::from_value::<Vec<CollectionMethod>>(value.clone()).unwrap().len()
                         } else {
                             count(value)
                         }

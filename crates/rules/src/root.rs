@@ -1,4 +1,4 @@
-//! What stands at the root of an expression.
+//! Root of expressions: the names that every expression can begin with.
 //!
 //! There is no second list of fields: name, type, unit, optionality, documentation and example of every fact come
 //! from `src/fact`.
@@ -8,17 +8,17 @@ use std::sync::{Arc, LazyLock};
 use serde_json::Value as Json;
 
 use vmgate_documents::{
-    schema::of_schema,
+    schema::type_of_schema,
     types::{Field, Kind, Record, Type},
 };
 use vmgate_facts::{Facts, Forecast};
 
-/// The fields of the facts document that are about the document and not about the move.
+/// Fields of the facts document that describe the document and not the move.
 const ABOUT_THE_DOCUMENT: [&str; 3] = ["schema", "collected_at", "provenance"];
 
-/// What stands at the root of an expression: the groups of facts, `forecast` and `now`.
+/// Type of the root of expressions: the groups of facts, `forecast` and `now`.
 pub(crate) static ROOT: LazyLock<Arc<Record>> = LazyLock::new(|| {
-    let mut fields: Vec<Field> = match &of_schema::<Facts>().kind {
+    let mut fields: Vec<Field> = match &type_of_schema::<Facts>().kind {
         Kind::Record(facts) => facts
             .fields
             .iter()
@@ -36,7 +36,7 @@ pub(crate) static ROOT: LazyLock<Arc<Record>> = LazyLock::new(|| {
     };
     fields.push(Field {
         name: "forecast".to_owned(),
-        ty: of_schema::<Forecast>(),
+        ty: type_of_schema::<Forecast>(),
         required: false,
         description: "The predicted migration.".to_owned(),
         example: None,

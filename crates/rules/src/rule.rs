@@ -1,4 +1,4 @@
-//! A rule as it was loaded, with what is shown of it and what is evaluated.
+//! A loaded rule: its documentation, its parameters and its checked expressions.
 
 use std::sync::Arc;
 
@@ -9,40 +9,40 @@ use vmgate_verdict::{Effect, Severity, Step};
 /// A rule.
 #[derive(Debug, Clone)]
 pub struct Rule {
-    /// Its name.
+    /// Id, in kebab-case.
     pub id: Arc<str>,
-    /// The healthy state.
+    /// Title: the healthy state, in a sentence.
     pub title: Arc<str>,
-    /// The step of a migration that it belongs to.
+    /// Step of a migration that the rule belongs to.
     pub step: Step,
-    /// How bad a violation is.
+    /// Severity of a violation.
     pub severity: Severity,
-    /// What a violation does.
+    /// Effect of a violation.
     pub effect: Effect,
-    /// What missing evidence does.
+    /// Effect of missing evidence.
     pub on_unknown: Effect,
-    /// Why it matters.
+    /// Reason for the rule: the harm that a violation does.
     pub rationale: String,
-    /// What to do about it, as the rule writes it.
+    /// Way out of a violation, as the rule writes it.
     pub remediation: String,
-    /// Where to look it up.
+    /// Manuals, RFCs and issues that the rule is based on.
     pub references: Vec<Reference>,
-    /// Its parameters with the values that hold.
+    /// Parameters with their current values.
     pub params: Vec<Param>,
-    /// Facts older than this count as unknown.
+    /// Age limit: older facts count as unknown.
     pub max_age_seconds: Option<f64>,
-    /// Words to find it by.
+    /// Search words.
     pub tags: Vec<String>,
-    /// Why it should not be used any more.
+    /// Reason to stop using the rule.
     pub deprecated: Option<String>,
-    /// Whether a waiver may be laid over it.
+    /// True if a violation can be waived.
     pub waivable: bool,
-    /// The shipped rule that it takes the place of.
+    /// Shipped rule that this rule replaces.
     pub replaces: Option<String>,
-    /// The file it was read from.
+    /// File that the rule was read from.
     pub file: String,
-    /// Its expressions as they are written.
-    pub texts: Texts,
+    /// Expressions as they are written.
+    pub texts: RuleExpressions,
     pub(crate) program: Program,
     pub(crate) source: Arc<SourceFile>,
     pub(crate) node: Node,
@@ -50,17 +50,17 @@ pub struct Rule {
 
 /// The expressions of a rule as they are written.
 #[derive(Debug, Clone)]
-pub struct Texts {
-    /// The rule applies where this holds.
+pub struct RuleExpressions {
+    /// Condition under which the rule applies.
     pub when: Option<String>,
-    /// Variables and their lists.
+    /// Variables with their lists.
     pub foreach: Vec<(String, String)>,
-    /// Names and their expressions.
+    /// Names with their expressions.
     pub lets: Vec<(String, String)>,
-    /// The healthy state.
+    /// Condition that is true in the healthy state.
     pub assert: String,
-    /// What an outcome is about.
+    /// Name of the item that an outcome is about.
     pub subject: Option<String>,
-    /// What was found.
+    /// Message of a violation.
     pub message: String,
 }

@@ -1,4 +1,4 @@
-//! Facts as values that expressions read: records by field position, unknown facts with their reason.
+//! Values of facts in expressions: records by field position, unknown facts with their reason.
 //!
 //! The conversion is driven by the types, so that a field is found by its position and the text of an enumeration
 //! is shared and not copied: one check of a fleet converts tens of thousands of documents.
@@ -29,7 +29,7 @@ pub(crate) enum Value {
     Time(Timestamp),
     Duration(SignedDuration),
     List(Vec<Value>),
-    /// The fields in the order of the type's.
+    /// Fields in the order of the record type.
     Record(Vec<Value>),
     Map(BTreeMap<Arc<str>, Value>),
     Unknown(Arc<Unknown>),
@@ -39,7 +39,7 @@ static NOT_COLLECTED: LazyLock<Arc<Unknown>> =
     LazyLock::new(|| Arc::new(Unknown::new(Cause::NotCollected, "not collected")));
 
 impl Value {
-    /// A fact that nobody looked for.
+    /// A fact that was not collected.
     pub(crate) fn not_collected() -> Self {
         Self::Unknown(Arc::clone(&NOT_COLLECTED))
     }
@@ -48,7 +48,7 @@ impl Value {
         Self::Unknown(Arc::new(Unknown::new(Cause::Malformed, reason)))
     }
 
-    /// The root of expressions for one move.
+    /// Makes the root of expressions for one move.
     pub(crate) fn root(facts: &Facts, forecast: &Forecast, now: Timestamp) -> Self {
         let fields = ROOT.fields.iter().map(|field| match field.name.as_str() {
             "vm" => Self::of(&facts.vm, &field.ty),
@@ -65,12 +65,12 @@ impl Value {
         Self::Record(fields.collect())
     }
 
-    /// The value of a Rust value, which is of type `ty`.
+    /// Converts a Rust value of type `ty`.
     pub(crate) fn of<T: Serialize + ?Sized>(from: &T, ty: &Type) -> Self {
-        from.serialize(Reader { ty }).unwrap_or_else(|error| Self::malformed(error.0))
+        from.serialize(ValueSerializer { ty }).unwrap_or_else(|error| Self::malformed(error.0))
     }
 
-    /// The value of a document that conforms to `ty`.
+    /// Converts JSON that conforms to `ty`.
     pub(crate) fn of_json(json: &Json, ty: &Type) -> Self {
         match (json, &ty.kind) {
             (Json::Object(fields), _) if fields.contains_key("unknown") => {
@@ -97,7 +97,7 @@ impl Value {
         }
     }
 
-    /// The value as JSON, without the names of records' fields unless `ty` gives them; long lists and texts are cut.
+    /// Converts the value to JSON. Fields of records have names only if `ty` is given; long lists and texts are cut.
     pub(crate) fn to_json(&self, ty: Option<&Type>) -> Json {
         const MOST_ITEMS: usize = 8;
         const MOST_CHARACTERS: usize = 200;
@@ -143,7 +143,7 @@ impl Value {
     }
 }
 
-/// What could not be converted. Facts are plain data, so this is a value that JSON cannot express either.
+/// A value that cannot be converted. Facts are plain data, so JSON cannot express such a value either.
 #[derive(Debug)]
 pub(crate) struct NotConvertible(String);
 
@@ -161,79 +161,79 @@ impl ser::Error for NotConvertible {
     }
 }
 
-type Converted = Result<Value, NotConvertible>;
+type ConversionResult = Result<Value, NotConvertible>;
 
-/// Receives a Rust value that is of type `ty`.
-struct Reader<'t> {
+/// Serialiser that makes a [`Value`] of a Rust value of type `ty`.
+struct ValueSerializer<'t> {
     ty: &'t Type,
 }
 
-impl Reader<'_> {
+impl ValueSerializer<'_> {
     fn whole(&self, value: i64) -> Value {
-        #[allow(clippy::cast_precision_loss, reason = "a whole number where the type asks for a fraction")]
+        #[allow(clippy::cast_precision_loss, reason = "the type is a fraction and the value a whole number")]
         if self.ty.kind == Kind::Double { Value::Double(value as f64) } else { Value::Int(value) }
     }
 }
 
-fn other(what: &str) -> Converted {
+fn not_a_fact(what: &str) -> ConversionResult {
     Err(NotConvertible(format!("{what} is not a fact")))
 }
 
-impl<'t> ser::Serializer for Reader<'t> {
+impl<'t> ser::Serializer for ValueSerializer<'t> {
     type Ok = Value;
     type Error = NotConvertible;
-    type SerializeSeq = Items<'t>;
-    type SerializeTuple = Items<'t>;
-    type SerializeTupleStruct = Items<'t>;
+    type SerializeSeq = ListSerializer<'t>;
+    type SerializeTuple = ListSerializer<'t>;
+    type SerializeTupleStruct = ListSerializer<'t>;
     type SerializeTupleVariant = ser::Impossible<Value, NotConvertible>;
-    type SerializeMap = Entries<'t>;
-    type SerializeStruct = Fields<'t>;
+    type SerializeMap = MapSerializer<'t>;
+    type SerializeStruct = RecordSerializer<'t>;
     type SerializeStructVariant = ser::Impossible<Value, NotConvertible>;
 
-    fn serialize_bool(self, value: bool) -> Converted {
+    fn serialize_bool(self, value: bool) -> ConversionResult {
         Ok(Value::Bool(value))
     }
-    fn serialize_i8(self, value: i8) -> Converted {
+    fn serialize_i8(self, value: i8) -> ConversionResult {
         Ok(self.whole(value.into()))
     }
-    fn serialize_i16(self, value: i16) -> Converted {
+    fn serialize_i16(self, value: i16) -> ConversionResult {
         Ok(self.whole(value.into()))
     }
-    fn serialize_i32(self, value: i32) -> Converted {
+    fn serialize_i32(self, value: i32) -> ConversionResult {
         Ok(self.whole(value.into()))
     }
-    fn serialize_i64(self, value: i64) -> Converted {
+    fn serialize_i64(self, value: i64) -> ConversionResult {
         Ok(self.whole(value))
     }
-    fn serialize_u8(self, value: u8) -> Converted {
+    fn serialize_u8(self, value: u8) -> ConversionResult {
         Ok(self.whole(value.into()))
     }
-    fn serialize_u16(self, value: u16) -> Converted {
+    fn serialize_u16(self, value: u16) -> ConversionResult {
         Ok(self.whole(value.into()))
     }
-    fn serialize_u32(self, value: u32) -> Converted {
+    fn serialize_u32(self, value: u32) -> ConversionResult {
         Ok(self.whole(value.into()))
     }
-    fn serialize_u64(self, value: u64) -> Converted {
+    fn serialize_u64(self, value: u64) -> ConversionResult {
         match i64::try_from(value) {
             Ok(value) => Ok(self.whole(value)),
-            Err(_) => Ok(Value::malformed(format!("{value} is too large to reckon with"))),
+            Err(_) => Ok(Value::malformed(format!("{value} is too large to calculate with"))),
         }
     }
-    fn serialize_f32(self, value: f32) -> Converted {
+    fn serialize_f32(self, value: f32) -> ConversionResult {
         self.serialize_f64(value.into())
     }
-    fn serialize_f64(self, value: f64) -> Converted {
+    fn serialize_f64(self, value: f64) -> ConversionResult {
         if value.is_finite() {
             Ok(Value::Double(value))
         } else {
             Ok(Value::malformed(format!("{value} is not a finite number")))
         }
     }
-    fn serialize_char(self, value: char) -> Converted {
+    fn serialize_char(self, value: char) -> ConversionResult {
         self.serialize_str(value.encode_utf8(&mut [0; 4]))
     }
-    fn serialize_str(self, text: &str) -> Converted {
+    fn serialize_str(self, text: &str) -> ConversionResult {
         Ok(match &self.ty.kind {
             Kind::Enum(choices) => match choices.find(text) {
                 Some(choice) => Value::Text(Arc::clone(&choice.text)),
@@ -250,25 +250,25 @@ impl<'t> ser::Serializer for Reader<'t> {
             _ => Value::Text(text.into()),
         })
     }
-    fn serialize_bytes(self, _: &[u8]) -> Converted {
-        other("a byte string")
+    fn serialize_bytes(self, _: &[u8]) -> ConversionResult {
+        not_a_fact("a byte string")
     }
-    fn serialize_none(self) -> Converted {
+    fn serialize_none(self) -> ConversionResult {
         Ok(Value::Null)
     }
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Converted {
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> ConversionResult {
         value.serialize(self)
     }
-    fn serialize_unit(self) -> Converted {
+    fn serialize_unit(self) -> ConversionResult {
         Ok(Value::Null)
     }
-    fn serialize_unit_struct(self, _: &'static str) -> Converted {
+    fn serialize_unit_struct(self, _: &'static str) -> ConversionResult {
         Ok(Value::Null)
     }
-    fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Converted {
+    fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> ConversionResult {
         self.serialize_str(variant)
     }
-    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, value: &T) -> Converted {
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, value: &T) -> ConversionResult {
         value.serialize(self)
     }
     fn serialize_newtype_variant<T: Serialize + ?Sized>(
@@ -277,20 +277,24 @@ impl<'t> ser::Serializer for Reader<'t> {
         _: u32,
         _: &'static str,
         _: &T,
-    ) -> Converted {
-        other("a variant with a value")
+    ) -> ConversionResult {
+        not_a_fact("a variant with a value")
     }
-    fn serialize_seq(self, len: Option<usize>) -> Result<Items<'t>, NotConvertible> {
+    fn serialize_seq(self, len: Option<usize>) -> Result<ListSerializer<'t>, NotConvertible> {
         static ANY: LazyLock<Type> = LazyLock::new(Type::any);
-        Ok(Items {
+        Ok(ListSerializer {
             ty: self.ty.item().unwrap_or(&ANY),
             items: Vec::with_capacity(len.unwrap_or(0).min(4096)),
         })
     }
-    fn serialize_tuple(self, len: usize) -> Result<Items<'t>, NotConvertible> {
+    fn serialize_tuple(self, len: usize) -> Result<ListSerializer<'t>, NotConvertible> {
         self.serialize_seq(Some(len))
     }
-    fn serialize_tuple_struct(self, _: &'static str, len: usize) -> Result<Items<'t>, NotConvertible> {
+    fn serialize_tuple_struct(
+        self,
+        _: &'static str,
+        len: usize,
+    ) -> Result<ListSerializer<'t>, NotConvertible> {
         self.serialize_seq(Some(len))
     }
     fn serialize_tuple_variant(
@@ -302,23 +306,25 @@ impl<'t> ser::Serializer for Reader<'t> {
     ) -> Result<Self::SerializeTupleVariant, NotConvertible> {
         Err(NotConvertible("a variant with values is not a fact".to_owned()))
     }
-    fn serialize_map(self, _: Option<usize>) -> Result<Entries<'t>, NotConvertible> {
+    fn serialize_map(self, _: Option<usize>) -> Result<MapSerializer<'t>, NotConvertible> {
         static ANY: LazyLock<Type> = LazyLock::new(Type::any);
         let ty: &Type = match &self.ty.kind {
             Kind::Map(ty) => ty,
             _ => &ANY,
         };
-        Ok(Entries { ty, key: "".into(), values: BTreeMap::new() })
+        Ok(MapSerializer { ty, key: "".into(), values: BTreeMap::new() })
     }
-    fn serialize_struct(self, name: &'static str, _: usize) -> Result<Fields<'t>, NotConvertible> {
+    fn serialize_struct(self, name: &'static str, _: usize) -> Result<RecordSerializer<'t>, NotConvertible> {
         if name == "Unknown" {
-            return Ok(Fields::Unknown(Unknown::new(Cause::NotCollected, "")));
+            return Ok(RecordSerializer::Unknown(Unknown::new(Cause::NotCollected, "")));
         }
         match &self.ty.kind {
-            Kind::Record(record) => {
-                Ok(Fields::Record { record, next: 0, values: Vec::with_capacity(record.fields.len()) })
-            }
-            _ => Err(NotConvertible(format!("`{name}` stands where {} should", self.ty.kind))),
+            Kind::Record(record) => Ok(RecordSerializer::Record {
+                record,
+                next: 0,
+                values: Vec::with_capacity(record.fields.len()),
+            }),
+            _ => Err(NotConvertible(format!("`{name}` was given where {} is expected", self.ty.kind))),
         }
     }
     fn serialize_struct_variant(
@@ -332,83 +338,83 @@ impl<'t> ser::Serializer for Reader<'t> {
     }
 }
 
-/// Collects a list.
-pub(crate) struct Items<'t> {
+/// Serialiser of a list.
+pub(crate) struct ListSerializer<'t> {
     ty: &'t Type,
     items: Vec<Value>,
 }
 
-impl ser::SerializeSeq for Items<'_> {
+impl ser::SerializeSeq for ListSerializer<'_> {
     type Ok = Value;
     type Error = NotConvertible;
     fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), NotConvertible> {
-        self.items.push(value.serialize(Reader { ty: self.ty })?);
+        self.items.push(value.serialize(ValueSerializer { ty: self.ty })?);
         Ok(())
     }
-    fn end(self) -> Converted {
+    fn end(self) -> ConversionResult {
         Ok(Value::List(self.items))
     }
 }
 
-impl ser::SerializeTuple for Items<'_> {
+impl ser::SerializeTuple for ListSerializer<'_> {
     type Ok = Value;
     type Error = NotConvertible;
     fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), NotConvertible> {
         ser::SerializeSeq::serialize_element(self, value)
     }
-    fn end(self) -> Converted {
+    fn end(self) -> ConversionResult {
         ser::SerializeSeq::end(self)
     }
 }
 
-impl ser::SerializeTupleStruct for Items<'_> {
+impl ser::SerializeTupleStruct for ListSerializer<'_> {
     type Ok = Value;
     type Error = NotConvertible;
     fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), NotConvertible> {
         ser::SerializeSeq::serialize_element(self, value)
     }
-    fn end(self) -> Converted {
+    fn end(self) -> ConversionResult {
         ser::SerializeSeq::end(self)
     }
 }
 
-/// Collects names with values of one type.
-pub(crate) struct Entries<'t> {
+/// Serialiser of a map: names with values of one type.
+pub(crate) struct MapSerializer<'t> {
     ty: &'t Type,
     key: Arc<str>,
     values: BTreeMap<Arc<str>, Value>,
 }
 
-impl ser::SerializeMap for Entries<'_> {
+impl ser::SerializeMap for MapSerializer<'_> {
     type Ok = Value;
     type Error = NotConvertible;
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), NotConvertible> {
         let text = Type::plain(Kind::Text);
-        match key.serialize(Reader { ty: &text })? {
+        match key.serialize(ValueSerializer { ty: &text })? {
             Value::Text(key) => self.key = key,
             other => self.key = other.to_json(None).to_string().into(),
         }
         Ok(())
     }
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), NotConvertible> {
-        let value = value.serialize(Reader { ty: self.ty })?;
+        let value = value.serialize(ValueSerializer { ty: self.ty })?;
         self.values.insert(Arc::clone(&self.key), value);
         Ok(())
     }
-    fn end(self) -> Converted {
+    fn end(self) -> ConversionResult {
         Ok(Value::Map(self.values))
     }
 }
 
 /// Collects the fields of a record by position, or the two of an unknown.
-pub(crate) enum Fields<'t> {
+pub(crate) enum RecordSerializer<'t> {
     /// A record; `next` is where the next field is expected.
     Record { record: &'t vmgate_documents::types::Record, next: usize, values: Vec<Value> },
     /// An unknown fact.
     Unknown(Unknown),
 }
 
-impl ser::SerializeStruct for Fields<'_> {
+impl ser::SerializeStruct for RecordSerializer<'_> {
     type Ok = Value;
     type Error = NotConvertible;
 
@@ -424,14 +430,18 @@ impl ser::SerializeStruct for Fields<'_> {
                         let cause = serde_json::to_value(value).and_then(serde_json::from_value);
                         unknown.cause = cause.map_err(|error| NotConvertible(error.to_string()))?;
                     }
-                    _ => match value.serialize(Reader { ty: &Type::plain(Kind::Text) })? {
+                    _ => match value.serialize(ValueSerializer { ty: &Type::plain(Kind::Text) })? {
                         Value::Text(reason) => unknown.reason.push_str(&reason),
-                        _ => return Err(NotConvertible("the reason of an unknown is a text".to_owned())),
+                        _ => {
+                            return Err(NotConvertible(
+                                "the reason of an unknown fact must be a text".to_owned(),
+                            ));
+                        }
                     },
                 }
                 Ok(())
             }
-            // Fields come in the order of the type's; one that is left out stays unknown.
+            // Fields come in the order of the record type; a field that is left out stays unknown.
             Self::Record { record, next, values } => {
                 let found = record.fields.iter().skip(*next).position(|field| field.name == name);
                 let Some((skipped, field)) =
@@ -440,14 +450,14 @@ impl ser::SerializeStruct for Fields<'_> {
                     return Err(NotConvertible(format!("{} has no field `{name}`", record.name)));
                 };
                 values.extend((0..skipped).map(|_| Value::not_collected()));
-                values.push(value.serialize(Reader { ty: &field.ty })?);
+                values.push(value.serialize(ValueSerializer { ty: &field.ty })?);
                 *next += skipped + 1;
                 Ok(())
             }
         }
     }
 
-    fn end(self) -> Converted {
+    fn end(self) -> ConversionResult {
         match self {
             Self::Unknown(unknown) => Ok(Value::Unknown(Arc::new(unknown))),
             Self::Record { record, mut values, .. } => {

@@ -1,4 +1,4 @@
-//! What a rule says of one subject, with the facts that decided it.
+//! Outcome of one rule on one subject, with the facts that decided it.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use vmgate_facts::Cause;
 
-/// The step of a migration that a rule belongs to, in the order they happen.
+/// Step of a migration that a rule belongs to, in the order of the steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Step {
@@ -18,21 +18,21 @@ pub enum Step {
     Precopy,
     /// The guest is stopped.
     Stop,
-    /// The rest is sent: the blackout.
+    /// The remaining memory is sent: the blackout.
     Switch,
     /// The guest runs on the destination.
     Resume,
-    /// What the organisation demands, beside the five steps.
+    /// Demands of the organisation, in addition to the five steps.
     Policy,
 }
 
 impl Step {
-    /// All of them, in the order they happen.
+    /// All steps, in their order.
     pub fn all() -> [Self; 6] {
         [Self::Prepare, Self::Precopy, Self::Stop, Self::Switch, Self::Resume, Self::Policy]
     }
 
-    /// Its name, as documents and reports write it.
+    /// Name in documents and reports.
     pub fn word(self) -> &'static str {
         match self {
             Self::Prepare => "prepare",
@@ -45,22 +45,22 @@ impl Step {
     }
 }
 
-/// How bad a violation is, for sorting.
+/// Severity of a violation; outcomes are sorted by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {
-    /// Worth knowing.
+    /// The operator may want to know it.
     Low,
-    /// Service may suffer a little.
+    /// The service may be disturbed a little.
     Medium,
-    /// Service suffers, or the migration fails.
+    /// The service is disturbed, or the migration fails.
     High,
     /// The guest or its data may be lost.
     Critical,
 }
 
 impl Severity {
-    /// Its name, as documents and reports write it.
+    /// Name in documents and reports.
     pub fn word(self) -> &'static str {
         match self {
             Self::Low => "low",
@@ -71,20 +71,20 @@ impl Severity {
     }
 }
 
-/// What a violation or missing evidence does to the verdict.
+/// Effect of a violation or of missing evidence on the verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Effect {
-    /// It is shown and changes nothing.
+    /// Shown, and the verdict stays the same.
     Note,
-    /// It is shown as a warning; NO-GO only under `--strict`.
+    /// Shown as a warning; the verdict is NO-GO only with `--strict`.
     Warn,
-    /// NO-GO.
+    /// The verdict is NO-GO.
     Block,
 }
 
 impl Effect {
-    /// Its name, as documents and reports write it.
+    /// Name in documents and reports.
     pub fn word(self) -> &'static str {
         match self {
             Self::Note => "note",
@@ -94,22 +94,22 @@ impl Effect {
     }
 }
 
-/// What a rule found.
+/// Result of a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Status {
-    /// The healthy state holds.
+    /// The assertion of the rule is true.
     Pass,
-    /// It does not hold.
+    /// The assertion of the rule is false: a violation.
     Fail,
-    /// The evidence does not suffice to say.
+    /// A fact is missing that decides the assertion.
     Unknown,
-    /// The rule has nothing to say here: its `when` is false, or its `foreach` is empty.
+    /// The rule does not apply: its `when` is false, or the list of its `foreach` is empty.
     NotApplicable,
 }
 
 impl Status {
-    /// Its name, as documents and reports write it.
+    /// Name in documents and reports.
     pub fn word(self) -> &'static str {
         match self {
             Self::Pass => "pass",
@@ -120,7 +120,7 @@ impl Status {
     }
 }
 
-/// One rule on one subject.
+/// Outcome of one rule on one subject.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Outcome {
@@ -128,31 +128,31 @@ pub struct Outcome {
     pub rule: Arc<str>,
     /// The rule's title: the healthy state.
     pub title: Arc<str>,
-    /// The step it belongs to.
+    /// The step that the rule belongs to.
     pub step: Step,
-    /// How bad a violation is.
+    /// Severity of a violation.
     pub severity: Severity,
-    /// What a violation does.
+    /// Effect of a violation.
     pub effect: Effect,
-    /// What missing evidence does.
+    /// Effect of missing evidence.
     pub on_unknown: Effect,
-    /// What was found.
+    /// Result of the rule.
     pub status: Status,
-    /// What it was found on; absent where the rule speaks of the move as a whole.
+    /// Item of `foreach` that the outcome is about; absent if the rule is about the whole move.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
-    /// What was found, in a sentence with the values.
+    /// The finding, in a sentence with the values.
     pub message: Arc<str>,
-    /// What to do about it; only where the status is fail or unknown.
+    /// Way out; only if the status is fail or unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remediation: Option<String>,
-    /// The facts that decided it.
+    /// The facts that decided the outcome.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub evidence: Vec<Arc<Evidence>>,
-    /// The facts that were missing; only where the status is unknown.
+    /// The facts that were missing; only if the status is unknown.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<Missing>,
-    /// Whether a waiver may be laid over it.
+    /// True if the outcome can be waived.
     pub waivable: bool,
 }
 
@@ -160,32 +160,32 @@ pub struct Outcome {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Evidence {
-    /// Its path, as a rule writes it, with list positions.
+    /// Path of the fact, as a rule writes it, with list positions.
     pub path: String,
-    /// Its value; long lists and texts are cut.
+    /// Value of the fact; long lists and texts are cut.
     pub value: serde_json::Value,
-    /// Who obtained it and how; absent where the document does not say.
+    /// Collector and method that obtained the fact; absent if the facts document does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Arc<str>>,
-    /// When it was obtained; absent where the document does not say.
+    /// Time at which the fact was obtained; absent if the facts document does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<Timestamp>,
 }
 
-/// A fact that an outcome would have needed.
+/// A fact that was needed for an outcome and is not known.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Missing {
-    /// Its path, as a rule writes it.
+    /// Path of the fact, as a rule writes it.
     pub path: String,
-    /// Why it is not known.
+    /// Reason why the fact is not known, in words.
     pub reason: String,
-    /// The kind of obstacle.
+    /// Kind of the obstacle.
     pub cause: Cause,
 }
 
 impl Outcome {
-    /// What this outcome does to the verdict, before waivers: nothing for pass and not-applicable.
+    /// Effect of this outcome on the verdict, before waivers; none for pass and not-applicable.
     pub fn effect_now(&self) -> Option<Effect> {
         match self.status {
             Status::Fail => Some(self.effect),

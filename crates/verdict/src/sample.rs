@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{Effect, Evidence, Missing, Outcome, Severity, Status, Step};
 use vmgate_attest::Digest;
-use vmgate_facts::{Cause, Fact, Facts, Forecast, ForecastMethod, Host, Quantiles, Remaining, Vm};
+use vmgate_facts::{Cause, Fact, Facts, Forecast, ForecastMethod, Host, Quantiles, RemainingMemory, Vm};
 
 /// An outcome of a rule that blocks.
 pub fn outcome(rule: &str, status: Status) -> Outcome {
@@ -94,9 +94,9 @@ fn context() -> DecisionContext {
             sent_bytes: Fact::Known(Quantiles { p5: 4.6e9, p50: 4.9e9, p95: 5.6e9 }),
             rounds: Fact::Known(Quantiles { p5: 4.0, p50: 5.0, p95: 8.0 }),
             downtime_limit_seconds: Fact::Known(0.22),
-            limited_by: Fact::Known("what the migration path carries".into()),
+            limited_by: Fact::Known("the bandwidth of the migration path".into()),
             advice: Fact::Known(
-                "as it is 34 s; with a path of twice the goodput 17 s; with auto-converge 31 s".into(),
+                "with the present settings: 34 s; with a path of twice the goodput: 17 s; with auto-converge: 31 s".into(),
             ),
             timeline: Fact::Known(timeline()),
             round_ends_seconds: Fact::Known(vec![30.0, 32.5, 33.1]),
@@ -106,14 +106,14 @@ fn context() -> DecisionContext {
     }
 }
 
-/// Remaining memory: sent at a steady rate, then the small part that was dirtied meanwhile.
-fn timeline() -> Vec<Remaining> {
+/// Memory that is sent at a steady pace, and then the little that is dirtied meanwhile.
+fn timeline() -> Vec<RemainingMemory> {
     let moment = |at_seconds: f64| {
         let left = |end: f64| {
             (4.3e9_f64 * (1.0 - at_seconds / end)).round().max(if at_seconds < end + 4.0 { 2e8 } else { 0.0 })
         };
         let remaining_bytes = Quantiles { p5: left(20.0), p50: left(30.0), p95: left(54.0) };
-        Remaining { at_seconds, remaining_bytes }
+        RemainingMemory { at_seconds, remaining_bytes }
     };
     (0..=30).map(|step| moment(f64::from(step) * 2.0)).collect()
 }

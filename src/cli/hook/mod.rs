@@ -1,8 +1,8 @@
-//! `vmgate hook`: makes a destination refuse migrations without a verdict, and tells what each host enforces.
+//! `vmgate hook`: makes a destination refuse migrations without a verdict, and shows what each host enforces.
 
+mod hook_host;
 #[cfg(feature = "libvirt")]
 mod overrides;
-mod place;
 #[cfg(feature = "libvirt")]
 mod status;
 
@@ -24,7 +24,7 @@ use strum::VariantNames;
 
 #[cfg(feature = "libvirt")]
 use super::session::KEY_VARIABLE;
-use super::{Failure, options::Shared, output, session::Session};
+use super::{Failure, options::GlobalOptions, output, session::Session};
 use crate::cli::hook::place::HookHost;
 use vmgate_facts::Uri;
 use vmgate_facts::text::plain;
@@ -41,26 +41,26 @@ use vmgate_verdict::Verdict;
 
 #[cfg(feature = "libvirt")]
 pub(super) use crate::cli::hook::place::uuid_of;
-pub(super) use crate::cli::hook::place::{NotDone, host_named};
+pub(super) use crate::cli::hook::place::{HookHostError, host_named};
 
 #[derive(Debug, Args)]
 pub(super) struct Hook {
     #[command(subcommand)]
-    what: What,
+    action: Action,
 }
 
 #[derive(Debug, Subcommand)]
-enum What {
-    /// Let migrations into a host only with a signed verdict; run it again to update
+enum Action {
+    /// Install the hook on a host, which lets migrations in only with a signed verdict; run this again to update the hook
     #[cfg(feature = "libvirt")]
     #[command(visible_alias = "update")]
     Install {
         #[command(flatten)]
         host: HookHost,
-        /// Public key whose signatures the host is to trust, in PEM; may be repeated, and adds to those it trusts
+        /// Public key, in PEM, that the host shall trust; may be repeated, and adds to the trusted keys of the host
         #[arg(long, value_name = "FILE")]
         key: Vec<PathBuf>,
-        /// Refuse migrations without a verdict, or only write them down [default: as it is, at first enforce]
+        /// Refuse migrations without a verdict, or only log them [default: unchanged, enforce at the first install]
         #[arg(long, value_name = "MODE")]
         #[arg(value_parser = named::<EnforcementMode>())]
         mode: Option<EnforcementMode>,
@@ -68,59 +68,59 @@ enum What {
         #[arg(long, value_name = "HOW")]
         #[arg(value_parser = named::<OnError>())]
         on_error: Option<OnError>,
-        /// Longest time for a decision, in seconds, from 0.1 to 60 [default: as it is, at first 5]
+        /// Longest time for a decision, in seconds, from 0.1 to 60 [default: unchanged, 5 at the first install]
         #[arg(long, value_name = "SECONDS")]
         time_limit: Option<f64>,
-        /// Make libvirt look for hooks again where it must; this reloads its daemon, and restarts nothing
+        /// Make libvirt look for hooks again if needed; this reloads its daemon and restarts nothing
         #[arg(long)]
         reload: bool,
-        /// Stand in the place of the one hook /etc/libvirt/hooks/qemu and call the one that was there, as is done for
+        /// Replace the single hook /etc/libvirt/hooks/qemu and call the previous one from there, as is always done for
         /// libvirt before 6.5
         #[arg(long)]
         chain: bool,
     },
-    /// Remove the hook; other hooks are left as they were
+    /// Remove the hook; other hooks stay unchanged
     Remove {
         #[command(flatten)]
         host: HookHost,
-        /// Remove settings, keys and verdicts too; the log stays
+        /// Also remove settings, keys and verdicts; the log stays
         #[arg(long)]
         purge: bool,
     },
-    /// Tell what hosts enforce: version, mode, keys, and the last decisions
+    /// Show what hosts enforce: version, mode, keys, and the last decisions
     #[cfg(feature = "libvirt")]
-    Status(status::StatusOf),
-    /// In an emergency, let migrations in without a verdict for some minutes; it is logged
+    Status(status::HookStatusCommand),
+    /// In an emergency, let migrations in without a verdict for some minutes; this is logged
     Override {
         #[command(flatten)]
         host: HookHost,
-        /// Why
+        /// Reason of the override
         #[arg(long, value_name = "TEXT", required_unless_present = "withdraw")]
         reason: Option<String>,
-        /// Who answers for it
+        /// Person who answers for the override
         #[arg(long, value_name = "NAME", required_unless_present = "withdraw")]
         by: Option<String>,
-        /// For how long, from 1 to 1440
+        /// Duration in minutes, from 1 to 1440
         #[arg(long, value_name = "N", required_unless_present = "withdraw")]
         minutes: Option<u32>,
         /// Only for the VM with this UUID
         #[arg(long, value_name = "UUID")]
         vm: Option<String>,
-        /// End the override that stands
+        /// End the present override
         #[arg(long, conflicts_with_all = ["reason", "minutes", "vm"])]
         withdraw: bool,
     },
 }
 
 impl Hook {
-    pub(super) fn run(&self, shared: &Shared) -> Result<ExitCode, Failure> {
+    pub(super) fn run(&self, shared: &GlobalOptions) -> Result<ExitCode, Failure> {
         let session = Session::open(shared)?;
         match &self.what {
             #[cfg(feature = "libvirt")]
-            What::Status(of) => of.run(&session),
+            Action::Status(of) => of.run(&session),
             #[cfg(feature = "libvirt")]
-            What::Install { host, key, mode, on_error, time_limit, reload, chain } => {
-                let (uuid, place) = host.asked_of_libvirt(&session)?;
+            Action::Install { host, key, mode, on_error, time_limit, reload, chain } => {
+                let (uuid, place) = host.uuid_and_placement(&session)?;
                 let wanted = InstallRequest {
                     host_uuid: uuid,
                     place: if *chain { HookPlacement::Chained } else { place },
@@ -133,18 +133,18 @@ impl Hook {
                 };
                 let installed: InstallReport =
                     ask(&session, host, Program::Sent, &HookRequest::Install(wanted))?;
-                say_installed(&host.name(), &installed)
+                print_installation(&host.name(), &installed)
             }
-            What::Remove { host, purge } => {
+            Action::Remove { host, purge } => {
                 let request = HookRequest::Remove { purge: *purge, by: operator() };
                 let removed: RemovalReport = ask(&session, host, Program::Installed(PROGRAM), &request)?;
                 output::to_stdout(|out| {
                     writeln!(out, "{}: the hook is removed ({})", host.name(), removed.changed.join(", "))?;
-                    say_others(out, &removed.others)
+                    print_other_hooks(out, &removed.others)
                 })?;
                 Ok(ExitCode::Go)
             }
-            What::Override { host, withdraw: true, by, .. } => {
+            Action::Override { host, withdraw: true, by, .. } => {
                 let by = by.clone().unwrap_or_else(operator);
                 let there: bool =
                     ask(&session, host, Program::Installed(PROGRAM), &HookRequest::Withdraw { by })?;
@@ -152,7 +152,7 @@ impl Hook {
                 output::to_stdout(|out| writeln!(out, "{}: {text}", host.name()))?;
                 Ok(ExitCode::Go)
             }
-            What::Override { host, reason, by, minutes, vm, withdraw: false } => {
+            Action::Override { host, reason, by, minutes, vm, withdraw: false } => {
                 let (Some(reason), Some(by), Some(minutes)) = (reason, by, minutes) else {
                     return Err(Failure::usage("an override needs --reason, --by and --minutes"));
                 };
@@ -174,7 +174,7 @@ impl Hook {
                 output::to_stdout(|out| {
                     writeln!(
                         out,
-                        "{}: {whom} is let in without a verdict until {}; it is logged",
+                        "{}: {whom} is let in without a verdict until {}; this is logged",
                         host.name(),
                         set.until
                     )
@@ -185,7 +185,7 @@ impl Hook {
     }
 }
 
-/// Asks the host's vmgate, and reads its answer.
+/// Sends a request to vmgate on the host, and parses the answer.
 fn ask<T: DeserializeOwned>(
     session: &Session,
     host: &HookHost,
@@ -193,25 +193,29 @@ fn ask<T: DeserializeOwned>(
     request: &HookRequest,
 ) -> Result<T, Failure> {
     let shell = host.shell(session)?;
-    place::ask(&shell, &host.name(), program, request, session.timeout())
+    hook_host::ask(&shell, &host.name(), program, request, session.timeout())
         .map_err(|why| why.into_failure(&host.name()))
 }
 
-/// Brings a signed verdict to a host that demands it.
-pub(super) fn bring(
+/// Sends a signed verdict to a host that requires one.
+pub(super) fn push_verdict(
     shell: &HostShell,
     host: &str,
     envelope: String,
     timeout: Duration,
-) -> Result<ReceivedVerdict, NotDone> {
+) -> Result<ReceivedVerdict, HookHostError> {
     let request = HookRequest::Receive { envelope, by: operator() };
-    place::ask(shell, host, Program::Installed(PROGRAM), &request, timeout)
+    hook_host::ask(shell, host, Program::Installed(PROGRAM), &request, timeout)
 }
 
-/// Signs vmgate's own verdict and brings it to a destination that demands it. Where that does not work it is only
-/// warned of: the hook there has the last word, and a VM that it refuses stays where it runs.
+/// Signs vmgate's own verdict and sends it to a destination that requires one. A failure is only
+/// logged: the hook there decides, and a VM that it refuses stays on its source.
 #[cfg(feature = "libvirt")]
-pub(super) fn bring_own(verdict: &Verdict, destination: &Uri, session: &Session) -> Result<(), Failure> {
+pub(super) fn push_own_verdict(
+    verdict: &Verdict,
+    destination: &Uri,
+    session: &Session,
+) -> Result<(), Failure> {
     let host = destination.host_for_people();
     let shell = session.shell(destination)?;
     let demands = format!("[ -x {PROGRAM} ] && echo hook || echo none");
@@ -219,37 +223,39 @@ pub(super) fn bring_own(verdict: &Verdict, destination: &Uri, session: &Session)
         Ok(answer) if answer.starts_with(b"hook") => {}
         Ok(_) => return Ok(()),
         Err(why) => {
-            tracing::warn!("{host}: whether it demands a signed verdict is not known: {why}");
+            tracing::warn!("{host}: vmgate could not find out if this host requires a signed verdict: {why}");
             return Ok(());
         }
     }
     let Some(key) = session.signing_key()? else {
         tracing::warn!(
-            "{host} has vmgate's hook, and there is no key to sign the verdict with: set signing_key in vmgate.yaml or \
-             {KEY_VARIABLE}; only a verdict that was pushed before lets the VM in"
+            "{host} has vmgate's hook, but no key to sign the verdict is known: set signing_key in vmgate.yaml or \
+             {KEY_VARIABLE}; without one the hook lets the VM in only if its verdict was pushed before"
         );
         return Ok(());
     };
     let envelope =
         vmgate_attest::sign(verdict, &key).map_err(|error| Failure::failed(with_causes(&error)))?;
     let envelope = serde_json::to_string(&envelope).map_err(Failure::failed)?;
-    match bring(&shell, host, envelope, session.timeout()) {
-        Ok(received) => tracing::info!("{host} has the signed verdict {}", received.verdict),
-        Err(why) => tracing::warn!("{}; the hook there decides without it", why.into_failure(host).text),
+    match push_verdict(&shell, host, envelope, session.timeout()) {
+        Ok(received) => tracing::info!("{host} has received the signed verdict {}", received.verdict),
+        Err(why) => {
+            tracing::warn!("{}; the hook there decides without this verdict", why.into_failure(host).text)
+        }
     }
     Ok(())
 }
 
 #[cfg(feature = "libvirt")]
-fn say_installed(host: &str, installed: &InstallReport) -> Result<ExitCode, Failure> {
+fn print_installation(host: &str, installed: &InstallReport) -> Result<ExitCode, Failure> {
     output::to_stdout(|out| {
         if installed.changed.is_empty() {
             writeln!(out, "{host}: the hook is installed, and nothing had to be changed")?;
         } else {
             writeln!(out, "{host}: the hook is installed ({})", installed.changed.join(", "))?;
         }
-        say_others(out, &installed.others)?;
-        match known_words(&installed.known) {
+        print_other_hooks(out, &installed.others)?;
+        match activation_text(&installed.known) {
             (true, text) => writeln!(out, "{host}: {text}"),
             (false, text) => writeln!(out, "{host}: NOT YET ENFORCED: {text}"),
         }
@@ -257,9 +263,9 @@ fn say_installed(host: &str, installed: &InstallReport) -> Result<ExitCode, Fail
     Ok(ExitCode::Go)
 }
 
-/// Whether libvirt runs the hook, in words.
+/// True if libvirt runs the hook, and the state in words.
 #[cfg(feature = "libvirt")]
-fn known_words(known: &HookActivation) -> (bool, String) {
+fn activation_text(known: &HookActivation) -> (bool, String) {
     match known {
         HookActivation::Active => {
             (true, "libvirt runs the hook from now on; no restart is needed".to_owned())
@@ -270,18 +276,18 @@ fn known_words(known: &HookActivation) -> (bool, String) {
         HookActivation::AfterReload { command } => (
             false,
             format!(
-                "libvirt looks for hooks when it starts or reloads, and none was there before. Run there: {command} (or \
-                 install again with --reload); it stops no VM"
+                "libvirt looks for hooks only when it starts or reloads, and there was none before. Run on the host: {command} (or \
+                 install again with --reload); this stops no VM"
             ),
         ),
     }
 }
 
-fn say_others(out: &mut dyn io::Write, others: &[String]) -> io::Result<()> {
+fn print_other_hooks(out: &mut dyn io::Write, others: &[String]) -> io::Result<()> {
     if others.is_empty() {
         return Ok(());
     }
-    writeln!(out, "other hooks there go on working: {}", others.join(", "))
+    writeln!(out, "other hooks on the host keep working: {}", others.join(", "))
 }
 
 #[cfg(feature = "libvirt")]
@@ -292,7 +298,7 @@ fn signer_key(file: &Path) -> Result<SignerKey, Failure> {
     Ok(SignerKey { name: format!("{stem}.pem"), pem })
 }
 
-/// Who runs vmgate, as far as the environment tells.
+/// User and machine that run vmgate, from the environment.
 pub(super) fn operator() -> String {
     let named = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
     let user = named("SUDO_USER").or_else(|| named("USER")).or_else(|| named("LOGNAME"));

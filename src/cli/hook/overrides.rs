@@ -1,18 +1,18 @@
-//! Overrides of a host's hook, written into the ledger: set by hand in an emergency, and used by VMs that came in.
+//! Overrides of a host's hook, copied to the ledger: those set in an emergency, and their uses by incoming VMs.
 //!
-//! The host's own log is where they are written first, since an emergency may have no ledger at hand. Whenever vmgate looks at
-//! the host afterwards, what its log tells and the ledger does not have yet is added.
+//! They are first written to the host's own log, since an emergency may have no ledger at hand. Whenever vmgate asks
+//! the host afterwards, it adds the overrides that are in that log and not yet in the ledger.
 
 use crate::cli::session::Session;
 use vmgate_facts::text::plain;
 use vmgate_hook::{DecisionReason, JournalEvent, HookStatus};
 use vmgate_ledger::{
     Entry, Ledger, LedgerError, Selection,
-    entry::{Kind, Override},
+    entry::{EntryKind, Override},
 };
 use vmgate_verdict::NameAndUuid;
 
-/// What would have refused the VM.
+/// The check that would have refused the VM.
 const REFUSED_BY: &str = "the host's hook";
 
 /// Adds to the ledger what it does not have yet. Nothing else depends on it, so that a ledger that fails is only warned of.
@@ -22,12 +22,12 @@ pub(super) fn write_down(session: &Session, host: &str, status: &HookStatus) {
     }
     let Ok(place) = session.ledger_for_moves() else { return };
     if let Err(error) = Ledger::open(place.clone()).and_then(|ledger| add(&ledger, host, status)) {
-        tracing::warn!("the overrides of {host} are not in the ledger {place}: {error}");
+        tracing::warn!("the overrides of {host} could not be written to the ledger {place}: {error}");
     }
 }
 
 fn add(ledger: &Ledger, host: &str, status: &HookStatus) -> Result<(), LedgerError> {
-    let wanted = Selection { kinds: vec![Kind::Override], ..Selection::default() };
+    let wanted = Selection { kinds: vec![EntryKind::Override], ..Selection::default() };
     let known = ledger.records(&wanted)?;
     let known = |new: &Override| {
         known.iter().any(|record| match &record.entry {
@@ -91,8 +91,8 @@ mod tests {
         assert_eq!(
             words,
             [
-                "every VM may be let to hv2 by ops until 2026-11-26T09:30:00Z, past the host's hook: fire",
-                "web1 let to hv2 by whoever set the override, past the host's hook: the override of ops stands: fire",
+                "ops lets every VM into hv2 until 2026-11-26T09:30:00Z, overriding the host's hook: fire",
+                "web1 was let into hv2 by the operator who set the override, overriding the host's hook: the override of ops stands: fire",
             ]
         );
     }

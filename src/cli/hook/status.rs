@@ -1,4 +1,4 @@
-//! `vmgate hook status`: what each host enforces, one after the other, as it is there now.
+//! `vmgate hook status`: what each host enforces now, one host after the other.
 
 use std::io::{self, Write};
 
@@ -8,8 +8,9 @@ use serde_json::json;
 
 use super::{
     super::{Failure, output, session::Session},
-    host_named, known_words, overrides,
-    place::{self, NotDone, uuid_of},
+    activation_text,
+    hook_host::{self, HookHostError, uuid_of},
+    host_named, overrides,
 };
 use vmgate_facts::{Uri, text::plain};
 use vmgate_hook::{DecisionReason, JournalEntry, JournalEvent, EnforcementMode, OnError, PROGRAM, HookStatus, requests::HookRequest};
@@ -18,17 +19,17 @@ use vmgate_reach::Program;
 use vmgate_verdict::ExitCode;
 
 #[derive(Debug, Args)]
-pub(super) struct StatusOf {
+pub(super) struct HookStatusCommand {
     /// Hosts: libvirt URIs, or [USER@]HOST[:PORT] for ssh
     #[arg(value_name = "HOST", required_unless_present = "local")]
     hosts: Vec<String>,
     /// This machine
     #[arg(long)]
     local: bool,
-    /// How many of the last decisions to show
+    /// Number of recent decisions to show
     #[arg(short = 'n', long, value_name = "N", default_value_t = 5)]
     last: usize,
-    /// How to print it
+    /// Output format
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = StatusFormat::Text)]
     output: StatusFormat,
 }
@@ -41,13 +42,13 @@ enum StatusFormat {
     Json,
 }
 
-/// What is known of a host.
-struct Seen {
+/// Hook status of a host.
+struct HostStatus {
     host: String,
-    status: Result<HookStatus, NotDone>,
+    status: Result<HookStatus, HookHostError>,
 }
 
-impl StatusOf {
+impl HookStatusCommand {
     pub(super) fn run(&self, session: &Session) -> Result<ExitCode, Failure> {
         let named = self.hosts.iter().map(String::as_str).chain(self.local.then_some("qemu:///system"));
         let uris = named.map(host_named).collect::<Result<Vec<Uri>, _>>()?;
@@ -59,73 +60,78 @@ impl StatusOf {
                 writeln!(out, "{:#}", json!({"schema": "vmgate/hook-status/v1", "hosts": hosts}))
             }
         })?;
-        let enforced = |seen: &Seen| seen.status.as_ref().is_ok_and(|status| trouble(status).is_empty());
+        let enforced =
+            |seen: &HostStatus| seen.status.as_ref().is_ok_and(|status| problems(status).is_empty());
         Ok(if seen.iter().all(enforced) { ExitCode::Go } else { ExitCode::Internal })
     }
 }
 
-fn look(uri: &Uri, last: usize, session: &Session) -> Result<Seen, Failure> {
+fn look(uri: &Uri, last: usize, session: &Session) -> Result<HostStatus, Failure> {
     let host = uri.host_for_people().to_owned();
     let shell = session.shell(uri)?;
     let request = HookRequest::Status { lines: last };
     let mut status: Result<HookStatus, _> =
-        place::ask(&shell, &host, Program::Installed(PROGRAM), &request, session.timeout());
+        hook_host::ask(&shell, &host, Program::Installed(PROGRAM), &request, session.timeout());
     if let Ok(status) = &mut status {
         compare_uuid(uri, status, session);
         overrides::write_down(session, &host, status);
     }
-    Ok(Seen { host, status })
+    Ok(HostStatus { host, status })
 }
 
 /// A verdict names the host by the UUID that libvirt tells, so both must be the same.
 fn compare_uuid(uri: &Uri, status: &mut HookStatus, session: &Session) {
     let told = Hypervisor::open(uri, session.timeout()).map_err(|error| error.to_string());
     match (told.and_then(|host| uuid_of(&host)), &status.host_uuid) {
-        (Err(why), _) => status.problems.push(format!("its UUID cannot be compared: {why}")),
+        (Err(why), _) => status.problems.push(format!("the UUID of the host cannot be compared: {why}")),
         (Ok(told), Some(recorded)) if told != *recorded => status.problems.push(format!(
-            "libvirt now tells the host UUID {told}, and the hook was installed for {recorded}, so no verdict fits; \
-             install it again with: vmgate hook install"
+            "libvirt reports the host UUID {told}, but the hook was installed for {recorded}, so every verdict is refused; \
+             install the hook again with: vmgate hook install"
         )),
         _ => {}
     }
 }
 
 /// Everything that keeps the host from enforcing what it should.
-fn trouble(status: &HookStatus) -> Vec<String> {
+fn problems(status: &HookStatus) -> Vec<String> {
     let mut all = status.problems.clone();
     if status.vmgate.is_none() && all.is_empty() {
         all.push("vmgate's hook is not installed".to_owned());
     }
-    if let Some((false, words)) = status.known.as_ref().map(known_words) {
+    if let Some((false, words)) = status.known.as_ref().map(activation_text) {
         all.push(words);
     }
     all
 }
 
-fn document(seen: &Seen) -> serde_json::Value {
+fn document(seen: &HostStatus) -> serde_json::Value {
     match &seen.status {
-        Ok(status) => json!({"host": seen.host, "status": status, "trouble": trouble(status)}),
-        Err(NotDone::NoHook) => json!({"host": seen.host, "trouble": ["vmgate's hook is not installed"]}),
-        Err(NotDone::NotAsked(why) | NotDone::Refused(why)) => json!({"host": seen.host, "trouble": [why]}),
+        Ok(status) => json!({"host": seen.host, "status": status, "trouble": problems(status)}),
+        Err(HookHostError::NoHook) => {
+            json!({"host": seen.host, "trouble": ["vmgate's hook is not installed"]})
+        }
+        Err(HookHostError::Unreachable(why) | HookHostError::Refused(why)) => {
+            json!({"host": seen.host, "trouble": [why]})
+        }
     }
 }
 
-fn print(out: &mut dyn Write, seen: &Seen) -> io::Result<()> {
+fn print(out: &mut dyn Write, seen: &HostStatus) -> io::Result<()> {
     let host = &seen.host;
     let status = match &seen.status {
         Ok(status) => status,
-        Err(NotDone::NoHook) => {
+        Err(HookHostError::NoHook) => {
             return writeln!(
                 out,
                 "{host}: enforces nothing: vmgate's hook is not installed (vmgate hook install)"
             );
         }
-        Err(NotDone::NotAsked(why) | NotDone::Refused(why)) => {
+        Err(HookHostError::Unreachable(why) | HookHostError::Refused(why)) => {
             return writeln!(out, "{host}: not known: {why}");
         }
     };
-    let trouble = trouble(status);
-    let mark = if trouble.is_empty() { "" } else { ", with trouble" };
+    let trouble = problems(status);
+    let mark = if trouble.is_empty() { "" } else { ", with problems" };
     writeln!(out, "{host}: {}{mark}", in_words(status))?;
     if let (Some(version), Some(at)) = (&status.vmgate, status.installed_at) {
         writeln!(out, "  vmgate {version}, installed {at}")?;
@@ -136,17 +142,17 @@ fn print(out: &mut dyn Write, seen: &Seen) -> io::Result<()> {
     for key in &status.keys {
         writeln!(out, "  key {}: {}", plain(&key.file), key.id.as_deref().unwrap_or("not trusted"))?;
     }
-    writeln!(out, "  {} signed verdicts wait", status.waiting)?;
+    writeln!(out, "  {} signed verdicts not used yet", status.waiting)?;
     if let Some(set) = &status.overridden {
         let whom = set.vm.as_deref().map_or_else(|| "every VM".to_owned(), plain);
         let (by, reason) = (plain(&set.by), plain(&set.reason));
-        writeln!(out, "  OVERRIDE until {}: {whom} is let in; {by}: {reason}", set.until)?;
+        writeln!(out, "  OVERRIDE until {}: {whom} is let in; set by {by}: {reason}", set.until)?;
     }
     for other in &status.others {
         writeln!(out, "  another hook: {}", plain(other))?;
     }
     for trouble in &trouble {
-        writeln!(out, "  trouble: {}", plain(trouble))?;
+        writeln!(out, "  problem: {}", plain(trouble))?;
     }
     status.recent.iter().try_for_each(|entry| writeln!(out, "  {}", line(entry)))
 }
@@ -154,7 +160,7 @@ fn print(out: &mut dyn Write, seen: &Seen) -> io::Result<()> {
 fn in_words(status: &HookStatus) -> String {
     let now: Timestamp = status.clock;
     let Some(config) = &status.config else {
-        return format!("enforces nothing that is known (its clock: {now})");
+        return format!("its settings are not known (its clock: {now})");
     };
     match (config.mode, config.on_error) {
         (EnforcementMode::AuditOnly, _) => {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::super::words;
-use vmgate_facts::{Forecast, Remaining};
+use vmgate_facts::{Forecast, RemainingMemory};
 use vmgate_verdict::Verdict;
 
 /// Size of the picture in view box units, and the free space for text at the bottom.
@@ -49,7 +49,7 @@ fn draw(forecast: &Forecast) -> Option<Timeline> {
     }
     let x = |seconds: f64| tenth((seconds / end).clamp(0.0, 1.0) * WIDTH);
     let y = |bytes: f64| tenth(HEAD + (1.0 - (bytes / most).clamp(0.0, 1.0)) * (HEIGHT - FOOT - HEAD));
-    let line = |moments: &mut dyn Iterator<Item = &Remaining>, of: fn(&Remaining) -> f64| {
+    let line = |moments: &mut dyn Iterator<Item = &RemainingMemory>, of: fn(&RemainingMemory) -> f64| {
         let mut path = String::new();
         for moment in moments {
             // Writing to a string cannot fail.
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn what_cannot_be_drawn_is_not() {
         assert_eq!(draw(&Forecast::default()), None);
-        let at = |at_seconds, bytes| Remaining {
+        let at = |at_seconds, bytes| RemainingMemory {
             at_seconds,
             remaining_bytes: Quantiles { p5: bytes, p50: bytes, p95: bytes },
         };

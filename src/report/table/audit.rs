@@ -9,7 +9,7 @@ use super::{
     super::{Style, style::Paint, visible, words},
     grid::{Grid, Line, Row},
 };
-use crate::audit::{Answer, Audit, AuditedVm, Destination, Reason};
+use crate::audit::{Audit, AuditedDestination, AuditedVm, MoveAnswer, RuleViolation};
 
 /// Most reasons for one missing fact that are shown.
 const SHOWN: usize = 3;
@@ -104,14 +104,14 @@ fn destination_lines(vm: &AuditedVm, style: &Style) -> Vec<String> {
         hosts.map(|destination| visible(&destination.host).into_owned()).collect::<Vec<_>>().join(", ")
     };
     let mut lines = Vec::new();
-    let yes = hosts_with(Answer::Yes);
+    let yes = hosts_with(MoveAnswer::Yes);
     if !yes.is_empty() {
         lines.push(format!("can move to {yes}"));
     }
     for (reason, hosts) in by_reason(vm, |destination| &destination.because) {
         lines.push(format!("cannot move to {}: {}", hosts.join(", "), reason_text(reason)));
     }
-    for destination in vm.destinations.iter().filter(|d| d.answer == Answer::Undecided) {
+    for destination in vm.destinations.iter().filter(|d| d.answer == MoveAnswer::Undecided) {
         let host = visible(&destination.host);
         let rules = words::number(destination.undecided.len(), "rule");
         let which =
@@ -145,7 +145,7 @@ fn row(said: Vec<String>, can_move: bool, names: &[&str]) -> Row {
 /// Reasons, each with all hosts that the reason applies to.
 fn by_reason<'a>(
     vm: &'a AuditedVm,
-    reasons: impl Fn(&'a Destination) -> &'a Vec<Reason>,
+    reasons: impl Fn(&'a AuditedDestination) -> &'a Vec<RuleViolation>,
 ) -> BTreeMap<(&'a str, Option<&'a str>, &'a str), Vec<String>> {
     let mut grouped: BTreeMap<_, Vec<String>> = BTreeMap::new();
     for destination in &vm.destinations {

@@ -1,4 +1,4 @@
-//! A guest that is moved to and fro, and what is done to it on the way.
+//! Test bench of faults: a guest that is moved back and forth, and the faults during its moves.
 
 use std::{
     fs,
@@ -9,7 +9,7 @@ use std::{
 };
 
 use tempfile::TempDir;
-use vmgate_ledger::{Entry, Ledger, entry::State};
+use vmgate_ledger::{Entry, Ledger, entry::RunStep};
 
 use super::rows::{Row, Twist};
 use crate::harness::{Guest, Running, Said, lab, setting, uri_a, uri_b, vmgate};
@@ -17,9 +17,9 @@ use crate::harness::{Guest, Running, Said, lab, setting, uri_a, uri_b, vmgate};
 pub(super) const NAME: &str = "shuttle";
 /// Rate of the migration link: slow enough that a fault meets the migration.
 pub(super) const RATE: &str = "100mbit";
-/// Everything is emulated, on a machine that may have much else to do.
+/// Time limit: everything is emulated, on a machine that may have other load.
 pub(super) const PATIENCE: Duration = Duration::from_mins(15);
-/// How it begins where a fault met nothing.
+/// Begin of the message for a fault that met no migration.
 const NOT_ENTERED: &str = "the run did not enter";
 const POLL: Duration = Duration::from_millis(20);
 
@@ -40,11 +40,11 @@ pub(super) struct Bench {
     pub(super) failed_inside: Option<String>,
 }
 
-/// What was seen of a row.
+/// Observations of a row.
 pub(super) struct Seen {
     code: i32,
     stderr: String,
-    /// The lines of the report that say NO-GO, and why.
+    /// Lines of the report with NO-GO and its reasons.
     blocking: String,
     recovered: Option<i32>,
     runs_on: Vec<char>,
@@ -83,12 +83,12 @@ impl Seen {
         )
     }
 
-    /// Whether the fault could strike when it was to.
+    /// True if the fault happened at the intended time.
     pub(super) fn met_the_move(&self) -> bool {
         !self.inside.as_ref().is_some_and(|why| why.starts_with(NOT_ENTERED))
     }
 
-    /// Everything that is not as it must be.
+    /// Everything that is not as expected.
     pub(super) fn complaints(&self, row: &Row) -> Vec<(&'static str, String)> {
         let mut complaints = Vec::new();
         let mut must = |holds: bool, what: String| {
@@ -152,7 +152,7 @@ impl Bench {
         if row.at.is_none() {
             (row.strike)(self);
         }
-        // An agent that hangs is waited for as long as that.
+        // vmgate waits this long for an agent that hangs.
         let timeout = if row.twist == Twist::DeafGuest { "15" } else { "90" };
         let mut arguments = vec!["migrate", "--change", &change, "--timeout", timeout, "-v"];
         let ledger = self.ledger.display().to_string();
@@ -237,7 +237,7 @@ impl Bench {
         Self::in_guest("rm -rf /etc/vmgate");
     }
 
-    /// The change file of a move from where the guest is.
+    /// Change file of a move from the guest's present host.
     fn change(&self, row: &Row) -> String {
         let (from, to, address) = if self.on == 'a' {
             (uri_a(), uri_b(), setting("VMGATE_LAB_MIGRATE_B"))
@@ -277,8 +277,8 @@ impl Bench {
         Some((path("signed.json"), path("public.pem"), late.to_string()))
     }
 
-    /// Waits until the run has entered a state, as the ledger tells.
-    fn wait_for(&mut self, state: State) {
+    /// Waits until the ledger has this step of the run.
+    fn wait_for(&mut self, state: RunStep) {
         let start = Instant::now();
         while start.elapsed() < PATIENCE {
             let open =
@@ -286,7 +286,7 @@ impl Bench {
             let entered = open.iter().flat_map(|run| &run.history).any(
                 |record| matches!(&record.entry, Entry::Transition(transition) if transition.state == state),
             );
-            if entered && (state != State::Migrate || self.migrates()) {
+            if entered && (state != RunStep::Migrate || self.migrates()) {
                 return;
             }
             if self.child.as_mut().is_some_and(|running| running.child.try_wait().unwrap().is_some()) {
@@ -297,7 +297,7 @@ impl Bench {
         self.failed_inside = Some(format!("{NOT_ENTERED} {}", state.name()));
     }
 
-    /// Whether the migration has begun to send.
+    /// True if the migration has begun to send.
     fn migrates(&self) -> bool {
         lab(&["host", self.host(Side::Source), "virsh", "-q", "domjobinfo", NAME])
             .stdout
@@ -330,12 +330,12 @@ impl Bench {
         }
     }
 
-    /// The hosts that the guest runs on.
+    /// Hosts that the guest runs on.
     fn runs_on(&self) -> Vec<char> {
         ['a', 'b'].into_iter().filter(|host| self.guest.state_on(&host.to_string()) == "running").collect()
     }
 
-    /// A VM that died can be started where it is defined, and only there.
+    /// Starts a VM that died, on the only host where it is defined.
     fn start_again(&mut self, runs_on: &[char]) {
         assert!(runs_on.is_empty(), "it should be dead: {runs_on:?}");
         let defined: Vec<char> = ['a', 'b']
@@ -350,7 +350,7 @@ impl Bench {
         }
     }
 
-    /// Whether all that the guest has read was what it had written, and it still reads.
+    /// True if the guest still reads its memory and found no difference from what it wrote.
     fn memory(&self) -> Result<(), String> {
         let read = || {
             let said = Self::in_guest("cat /run/pattern");
@@ -382,7 +382,7 @@ impl Bench {
         lab(&["guest", "exec", NAME, "/bin/sh", "-c", script])
     }
 
-    /// The way back, or the same way again, without preparation.
+    /// Moves the guest back, or to the same host again, without preparation.
     fn next_move(&mut self) -> Said {
         let (from, to, address) = if self.on == 'a' {
             (uri_a(), uri_b(), setting("VMGATE_LAB_MIGRATE_B"))

@@ -1,4 +1,4 @@
-//! A page of faults: what the last run of each row has seen.
+//! Page of faults: the result of the last run of each row.
 
 use std::{collections::BTreeMap, fs};
 
@@ -9,7 +9,7 @@ pub(crate) struct Page {
 }
 
 impl Page {
-    /// What is there; nothing where there is no page.
+    /// Reads the page; empty if there is none.
     pub(crate) fn read(file: &'static str) -> Self {
         let text = fs::read_to_string(file).unwrap_or_default();
         let named =
@@ -21,12 +21,12 @@ impl Page {
         self.lines.insert(row.to_owned(), line);
     }
 
-    /// Whether the row ran, and all of it was as it must be.
+    /// True if the row ran and everything was as expected.
     pub(crate) fn is_right(&self, row: &str) -> bool {
         self.lines.get(row).is_some_and(|line| line.split(" | ").nth(1) == Some("yes"))
     }
 
-    /// The table of these rows, and how many of them are right: they `end` well.
+    /// The table of these rows, and the number of rows with the expected `end`.
     pub(crate) fn text(&self, columns: &str, rows: &[&str], end: &str) -> String {
         let line = |row: &&str| match self.lines.get(*row) {
             Some(line) => line.clone(),

@@ -1,8 +1,8 @@
-//! What is done to which move, and what is to come of it.
+//! Rows of the fault test: the fault, the step of the move, and the expected result.
 
 use std::{thread, time::Duration};
 
-use vmgate_ledger::entry::State;
+use vmgate_ledger::entry::RunStep;
 
 use super::{
     bench::{Bench, Side},
@@ -10,24 +10,24 @@ use super::{
 };
 use crate::harness::lab;
 
-/// A fault.
+/// Row of the test: a fault and its expected result.
 pub(super) struct Row {
     pub(super) name: &'static str,
-    /// When it strikes; none for before vmgate starts.
-    pub(super) at: Option<State>,
+    /// Step in which the fault happens; none for before vmgate starts.
+    pub(super) at: Option<RunStep>,
     pub(super) strike: fn(&mut Bench),
-    /// What is put right when vmgate has ended.
+    /// Repair after vmgate has ended.
     pub(super) heal: fn(&mut Bench),
-    /// Exit codes that are right; -1 where vmgate itself is killed.
+    /// Expected exit codes; -1 if vmgate itself is killed.
     pub(super) exits: &'static [i32],
-    /// What must be said.
+    /// Text that vmgate must print.
     pub(super) says: &'static str,
-    /// Whether the VM is to run on the destination; none where both are right.
+    /// True if the VM must run on the destination; none if both hosts are right.
     pub(super) moves: Option<bool>,
     pub(super) twist: Twist,
 }
 
-/// What is unusual about the move itself.
+/// Special property of the move itself.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Twist {
     None,
@@ -51,7 +51,7 @@ fn up(_: &mut Bench) {
     lab(&["up"]).exits(0);
 }
 
-fn row(name: &'static str, at: State, strike: fn(&mut Bench), exits: &'static [i32]) -> Row {
+fn row(name: &'static str, at: RunStep, strike: fn(&mut Bench), exits: &'static [i32]) -> Row {
     Row { name, at: Some(at), strike, heal: up, exits, says: "", moves: None, twist: Twist::None }
 }
 
@@ -69,7 +69,7 @@ fn kill_destination_daemon(bench: &mut Bench) {
 
 /// All rows.
 pub(super) fn rows() -> Vec<Row> {
-    use State::{Gate, Migrate, Notify, Prepare, Recheck, Restore, Verify};
+    use RunStep::{Gate, Migrate, Notify, Prepare, Recheck, Restore, Verify};
     let mut rows = vec![Row {
         at: None,
         moves: Some(true),
@@ -121,7 +121,7 @@ pub(super) fn rows() -> Vec<Row> {
         },
         Row {
             moves: Some(false),
-            says: "where it was",
+            says: "the VM still runs on",
             ..row(
                 "destination QEMU killed: migrate",
                 Migrate,
@@ -208,7 +208,7 @@ pub(super) fn rows() -> Vec<Row> {
         },
         Row {
             moves: Some(false),
-            says: "where it was",
+            says: "the VM still runs on",
             heal: |bench| bench.give_memory(),
             ..row(
                 "destination out of memory",
@@ -219,7 +219,7 @@ pub(super) fn rows() -> Vec<Row> {
         },
         Row {
             moves: Some(false),
-            says: "where it was",
+            says: "the VM still runs on",
             heal: |bench| bench.free_host_disks(),
             ..row(
                 "destination's disk full: nothing starts",

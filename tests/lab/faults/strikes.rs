@@ -1,4 +1,4 @@
-//! What is done to processes, links, disks and memory of the hosts, and put right again.
+//! Faults of processes, links, disks and memory of the hosts, and their repair.
 
 use std::{
     fs, thread,
@@ -8,7 +8,7 @@ use std::{
 use super::bench::{Bench, NAME, PATIENCE, Side};
 use crate::harness::{lab, on_host, vmgate};
 
-/// Where a host keeps the definitions of its VMs, and where what QEMU needs to start.
+/// Folders of a host with the definitions of its VMs, and with the files that QEMU needs to start.
 pub(super) const DEFINITIONS: &str = "/etc/libvirt/qemu";
 pub(super) const STARTING: &str = "/var/lib/libvirt/qemu";
 
@@ -39,7 +39,7 @@ impl Bench {
         lab(&["host", self.host(side), "sh", "-c", &command]).exits(0);
     }
 
-    /// Cuts the migration link, or joins it.
+    /// Cuts the migration link, or repairs it.
     pub(super) fn link(&mut self, up: bool) {
         let state = if up { "up" } else { "down" };
         lab(&["host", "a", "ip", "link", "set", "mig0", state]).exits(0);
@@ -85,7 +85,7 @@ impl Bench {
         let _ = fs::remove_file(self.folder.path().join("disk/full"));
     }
 
-    /// Nothing more fits on the disk with this folder of a host.
+    /// Fills the disk with this folder of a host.
     pub(super) fn fill_host_disk(&mut self, side: Side, folder: &str) {
         let script = format!(
             "mount -t tmpfs -o size=64k,mode=755 tmpfs {folder} && cat /dev/zero >{folder}/full 2>/dev/null; mountpoint -q {folder}"
@@ -93,7 +93,7 @@ impl Bench {
         on_host(self.host(side), &script, b"").exits(0);
     }
 
-    /// The disks of both hosts are as they were: by now the guest may be on either.
+    /// Frees the disks of both hosts: by now the guest may be on either.
     pub(super) fn free_host_disks(&mut self) {
         for host in ["a", "b"] {
             let script = format!(
@@ -103,7 +103,7 @@ impl Bench {
         }
     }
 
-    /// What libvirtd starts from now on gets no more memory than this in all; the kernel kills what wants more.
+    /// Limits the memory of all processes that libvirtd starts from now on; the kernel kills those that exceed the limit.
     pub(super) fn take_memory(&mut self, side: Side, mebibytes: u32) {
         let script = format!(
             "set -e; mkdir -p /tmp/memory; mount -t cgroup -o memory cgroup /tmp/memory
@@ -124,7 +124,7 @@ impl Bench {
         }
     }
 
-    /// The guest's agent reads nothing for so long.
+    /// Stops the guest's agent from reading for this time.
     pub(super) fn deafen(&mut self, seconds: u64) {
         let script = format!(
             "setsid sh -c 'sleep 1; kill -STOP $(pidof qemu-ga); sleep {seconds}; kill -CONT $(pidof qemu-ga)' >/dev/null 2>&1 &"

@@ -1,12 +1,12 @@
-//! A guest agent that means harm: it greets as qemu-ga does, so that it is believed, and then behaves as its first
-//! argument says. libvirt and vmgate must bear each.
+//! A malicious guest agent: it greets as qemu-ga does, so that it is trusted, and then behaves as its first
+//! argument says. libvirt and vmgate must tolerate each behaviour.
 
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, Write};
 use std::thread;
 use std::time::Duration;
 
-/// What an answer that never ends is made of: one gigabyte of these.
+/// Text of which an endless answer consists: one gigabyte of it.
 const FLOOD: [u8; 1 << 20] = [b'A'; 1 << 20];
 
 fn main() {
@@ -44,7 +44,7 @@ fn main() {
         }
         let honest = honest(&request);
         let said = match manner.as_str() {
-            // Long enough to be believed, then anything.
+            // Correct for long enough to be trusted, then anything.
             "garbage" if is_greeting(&request) => honest,
             "garbage" => format!("{{\"return\": \u{1b}[2J\u{202e}{}}}", "[".repeat(100_000)),
             "flood" if is_greeting(&request) => honest,
@@ -73,7 +73,7 @@ fn is_greeting(request: &str) -> bool {
     request.contains("guest-ping") || request.contains("guest-info")
 }
 
-/// What qemu-ga might say, for a guest that is called `liar`.
+/// Plausible answers of qemu-ga, for a guest that is called `liar`.
 fn honest(request: &str) -> String {
     let says = |command: &str| request.contains(&format!("\"{command}\""));
     let content = if says("guest-info") {

@@ -1,5 +1,5 @@
-//! What a lab guest does: one static program, started by `rc` once for each workload. It says on its standard output
-//! (the serial console) what it began, and what it lost.
+//! Workloads of a lab guest: one static program, started by `rc` once for each workload. It reports on its standard output
+//! (the serial console) what it has started, and its losses.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -127,8 +127,8 @@ impl FromStr for Pattern {
     }
 }
 
-/// Dirties pages at a steady rate. What is owed is reckoned from the clock, so that a late wake-up is made good; what a
-/// longer standstill left undone (a migration's blackout) is not.
+/// Dirties pages at a steady rate. The number of pages is computed from the clock, so that a late wake-up is made up for; a
+/// longer standstill (a migration's blackout) is not.
 fn dirty(settings: &Settings) -> Outcome {
     let size: usize = settings.required("size")?;
     let rate: f64 = settings.required("rate")?;
@@ -182,12 +182,12 @@ fn dirty(settings: &Settings) -> Outcome {
     }
 }
 
-/// Where `pattern` tells how it stands.
+/// File with the progress of `pattern`.
 const PATTERN_STATE: &str = "/run/pattern";
 
-/// Keeps memory full of what can be reckoned again: each word of a page from the page's number and its generation. Pages
+/// Fills memory with a pattern that can be computed again: each word of a page from the page's number and its generation. Pages
 /// are rewritten at a steady rate, and before that they are read; one after the other all of them are read as well. The
-/// file says how many pages were read and how many were not what was written: `read=N broken=N`.
+/// file says how many pages were read and how many differed from what was written: `read=N broken=N`.
 fn pattern(settings: &Settings) -> Outcome {
     let size: usize = settings.required("size")?;
     let rate: f64 = settings.required("rate")?;
@@ -267,7 +267,7 @@ impl Random {
     }
 }
 
-/// Neighbours in rank are no neighbours in memory.
+/// Position of a rank in memory: neighbours in rank are not neighbours in memory.
 fn scatter(rank: usize, pages: usize) -> usize {
     (rank as u64).wrapping_mul(2_654_435_761) as usize % pages
 }
@@ -340,7 +340,7 @@ fn drain(socket: &UdpSocket) {
     }
 }
 
-/// Keeps one connection busy with small requests, each echoed by the peer, and says so when it is lost.
+/// Keeps one connection busy with small requests, each echoed by the peer, and reports its loss.
 fn tcp(settings: &Settings) -> Outcome {
     let to: SocketAddr = settings.required("to")?;
     let every = Duration::from_millis(settings.optional("every")?.unwrap_or(200));
@@ -453,7 +453,7 @@ fn corosync_conf(token: u64, peers: &[Ipv4Addr]) -> String {
     text + "}\n"
 }
 
-/// The C library's, which the standard library links anyway.
+/// Functions of the C library, which the standard library links anyway.
 mod c {
     use std::ffi::{c_int, c_void};
 
@@ -481,7 +481,7 @@ mod c {
     }
 }
 
-/// Holds memory of a kind, all of it touched.
+/// Holds memory of one kind, with all pages touched.
 fn hold(settings: &Settings) -> Outcome {
     const READ_WRITE: i32 = 3;
     const ANONYMOUS: i32 = 0x20;
@@ -513,7 +513,7 @@ fn hold(settings: &Settings) -> Outcome {
     idle()
 }
 
-/// Takes memory bit by bit, and lets go of it again: a program that loads its data, again and again.
+/// Allocates memory step by step and frees it, repeatedly: like a program that loads its data again and again.
 fn grow(size: usize, rate: usize) -> Outcome {
     println!("workload hold: up to {size} MiB at {rate} MiB/s");
     loop {

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# What takes long to build is built once and kept. A folder's name holds the hash of its recipe, and it gets
-# that name only when it is whole; whatever is called *.part was interrupted and is thrown away.
+# Cache of everything that takes long to build. A folder's name holds the hash of its recipe, and it gets
+# that name only when it is complete; a folder called *.part was interrupted and is deleted.
 
 hash_of() { sha256sum | cut -c1-12; }
 

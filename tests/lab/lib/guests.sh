@@ -188,7 +188,7 @@ guest_claim_address() {
   ) 8>"$LAB_STATE/guests.lock" && cat "$dir/address"
 }
 
-# Where the hosts see the image: each has the whole cache, so that checkouts with different images share one lab.
+# Path of the image on the hosts: each has the whole cache, so that checkouts with different images share one lab.
 guest_boot_path() {
   case $1 in
     small) echo "/lab/cache/$(basename "$(image_path)")" ;;
@@ -202,7 +202,7 @@ guest_mac() {
   echo "52:54:00:${h:0:2}:${h:2:2}:${h:4:2}"
 }
 
-# What holds the guest's memory. Huge pages must be there: sysctl vm.nr_hugepages=N.
+# Memory backing of the guest. Huge pages must be reserved: sysctl vm.nr_hugepages=N.
 guest_backing_xml() {
   case $1 in
     memfd) echo "<memoryBacking><source type='memfd'/><access mode='shared'/></memoryBacking>" ;;

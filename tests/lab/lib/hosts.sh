@@ -49,7 +49,7 @@ host_start() {
   local host=$1 dir
   dir=$(host_dir "$host")
   mkdir -p "$dir"
-  # A killed `up` may have got as far as starting the host and not as far as recording it.
+  # A killed `up` may have started the host without recording it.
   netns_stop_processes "$(netns_of "$host")"
   rm -rf "$dir/upper" "$dir/work" "$dir/run" "$dir/root" "$dir/init.pid"
   mkdir -p "$dir"/{upper,work,run,root}

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What a guest boots: Debian's cloud kernel, and an initramfs of busybox, qemu-ga, our init and our workloads.
+# Boot image of a guest: Debian's cloud kernel, and an initramfs of busybox, qemu-ga, our init and our workloads.
 # The parts from Debian packages and the initramfs are cached apart, so that a change of init costs a second.
 
 # Modules init asks for; what they depend on comes along.

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What the lab needs on this machine itself. Never QEMU: its packages stay in the hosts' root file systems.
+# Packages that the lab needs on this machine itself. Never QEMU: its packages stay in the hosts' root file systems.
 
 # command -> Debian package that brings it
 declare -A NEEDED_COMMANDS=([debootstrap]=debootstrap [ip]=iproute2 [tc]=iproute2 [ssh]=openssh-client

@@ -127,7 +127,7 @@ network_link_command() {
   done
 }
 
-# Only nft's table of the lab is touched. reject answers as a firewall that is polite does; drop says nothing.
+# Only nft's table of the lab is changed. reject sends an ICMP answer; drop sends none.
 network_firewall_command() {
   local ns
   need_root

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Where vmgate runs in tests: a namespace without a hypervisor, that reaches the hosts by ssh over management.
+# The operator, where vmgate runs in tests: a namespace without a hypervisor, with ssh to the hosts over management.
 # `ip netns exec` lays the files of /etc/netns/NAME over /etc, so that nobody's ~/.ssh or /etc is touched.
 
 state_create() {

@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2034
-# What the lab consists of. A further host is one more word in FURTHER_HOSTS and one entry in each table.
+# Settings of the lab. An additional host is one more word in FURTHER_HOSTS and one entry in each table.
 
 LAB_CACHE=${VMGATE_LAB_CACHE:-${HOME:-/root}/.cache/vmgate-lab}
 # A second lab beside the first: its own namespaces and state, the same cache and addresses.
@@ -13,7 +13,7 @@ declare -A HOST_SUITE=([a]=bookworm [b]=trixie [c]=trixie)
 declare -A HOST_NUMBER=([a]=1 [b]=2 [c]=3)
 OLDEST_SUITE=bookworm # guests are made of this one, so that every host can run them
 
-# Beside libvirt and QEMU, what vmgate and its rules look for on a host.
+# Packages that vmgate and its rules look for on a host, in addition to libvirt and QEMU.
 HOST_PACKAGES=(libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86
   iproute2 openssh-server procps ethtool iputils-ping tini)
 GUEST_PACKAGES=(busybox-static qemu-guest-agent kmod)

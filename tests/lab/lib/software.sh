@@ -40,7 +40,7 @@ software_build() {
   [[ -d $(software_path) ]] || "${CONTAINED[@]}" "$LAB_DIR/lab" internal build_software
 }
 
-# What comes from Debian: the disk, the kernel and its modules.
+# Parts from Debian: the disk, the kernel and its modules.
 software_fill_parts() {
   local parts=$1 work=$1/work
   local GUEST_MODULES=("${GUEST_MODULES[@]}" "${SOFTWARE_MODULES[@]}")
@@ -64,7 +64,7 @@ performance_schema=OFF' >"$work/etc/mysql/mariadb.conf.d/90-lab.cnf"
   rm -rf --one-file-system "$work"
 }
 
-# What is ours: an initramfs that mounts the disk and puts our scripts over it.
+# Our own part: an initramfs that mounts the disk and puts our scripts over it.
 software_fill() {
   local image=$1 tree=$1/tree parts
   parts=$(software_parts_path)

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# A host whose libvirtd takes TLS, with certificates that the caller made. libvirtd's own look at them is switched off, so
-# that one which nobody should trust can be shown to clients all the same.
+# A host whose libvirtd accepts TLS, with certificates that the caller made. libvirtd's own check of them is switched off, so
+# that clients can also be shown an untrustworthy one.
 
 tls_command() {
   need_root

@@ -1,4 +1,4 @@
-//! Further questions through the agent: in one shell command where it runs those, else file by file.
+//! Further questions through the agent: in one shell command where the agent allows that, else file by file.
 
 use std::{
     collections::BTreeSet,
@@ -17,7 +17,7 @@ use vmgate_reach::agent::AgentChannel;
 impl<C: AgentChannel> AgentGuest<C> {
     pub(super) fn answers(&self, questions: &BTreeSet<Question>) -> Answers {
         match &self.gathered {
-            // Files apart from commands, so that a command that hangs takes no file with it.
+            // Files and commands separately, so that a command that hangs does not cost the files.
             Ok(_) => {
                 let (files, commands): (BTreeSet<Question>, BTreeSet<Question>) =
                     questions.iter().cloned().partition(|question| matches!(question, Question::File(_)));
@@ -38,7 +38,13 @@ impl<C: AgentChannel> AgentGuest<C> {
             script::run(&self.agent, &ask::script(questions, &mark), self.deadline).and_then(|output| {
                 self.spent.set(self.spent.get().saturating_add(output.len()));
                 if self.spent.get() > TOTAL_LIMIT {
-                    return Err(Unknown::new(Cause::Malformed, "the guest sends too much"));
+                    return Err(Unknown::new(
+                        Cause::Malformed,
+                        format!(
+                            "all answers of the guest together are larger than {} MiB",
+                            TOTAL_LIMIT >> 20
+                        ),
+                    ));
                 }
                 Ok(output)
             });

@@ -18,7 +18,7 @@ use vmgate_reach::agent::{AgentChannel, AgentFailure};
 /// An agent that allows everything and then answers as it likes.
 struct Hostile<F>(RefCell<F>);
 
-/// What it may answer to.
+/// Commands that the agent claims to allow.
 const COMMANDS: [&str; 5] =
     ["guest-exec", "guest-exec-status", "guest-file-open", "guest-file-read", "guest-file-close"];
 
@@ -40,7 +40,7 @@ fn look_at(patience: Duration, answers: impl FnMut(&str, &Value) -> Result<Strin
     look(&AgentGuest::open(Hostile(RefCell::new(answers)), patience).unwrap())
 }
 
-/// What a shell is said to have printed.
+/// An answer with this output of a shell.
 fn printed(output: &[u8]) -> String {
     json!({"return": {"exited": true, "exitcode": 0, "out-data": STANDARD.encode(output)}}).to_string()
 }
@@ -124,7 +124,7 @@ fn a_gigabyte_that_is_claimed_or_sent_is_not_taken() {
         _ => Err(AgentFailure::Refused("no".into())),
     });
     let why = why(&guest.processes);
-    assert_eq!((why.cause, why.reason.contains("too much")), (Cause::Malformed, true), "{why:?}");
+    assert_eq!((why.cause, why.reason.contains("is longer than")), (Cause::Malformed, true), "{why:?}");
 
     // Every answer as large as it may be: all together are bounded.
     let chunk = format!(r#"{{"return":{{"count":1,"buf-b64":"{}","eof":false}}}}"#, "AAAA".repeat(1 << 16));

@@ -1,8 +1,8 @@
-//! The QEMU guest agent as a way into the guest.
+//! The QEMU guest agent as access to the guest.
 //!
-//! Where the agent may run a shell, one command fetches everything; where it may only read files, they are read
-//! one by one and processes stay unknown; where it forbids both, so is the rest. Everything is bounded: each
-//! answer, all answers together, and the time for them.
+//! An agent that may run a shell fetches everything with one command. With an agent that may only read files, vmgate reads
+//! them one by one, and processes stay unknown. Without both permissions everything is unknown. Limits apply to each
+//! answer, to all answers together, and to the time for them.
 
 mod ask;
 #[cfg(test)]
@@ -20,7 +20,7 @@ use vmgate_reach::agent::AgentChannel;
 
 use vmgate_facts::{Cause, Unknown};
 use vmgate_probe::guest::{
-    FILE_LIMIT, GuestReader, RawProcess, TOTAL_LIMIT, Told,
+    FILE_LIMIT, GuestReader, RawProcess, TOTAL_LIMIT, GuestHints,
     ask::{Answers, Question},
 };
 use vmgate_reach::agent::Agent;
@@ -29,7 +29,7 @@ use vmgate_reach::agent::Agent;
 const CHUNK: usize = 256 << 10;
 /// Most reads of one file: four times what [`FILE_LIMIT`] takes in whole chunks.
 const MOST_READS: usize = 4 * FILE_LIMIT / CHUNK;
-/// Longest wait for the sign of life with which everything begins.
+/// Longest wait for the answer to guest-ping, the first command.
 const PING_PATIENCE: Duration = Duration::from_secs(3);
 
 /// A guest whose agent has answered.
@@ -38,15 +38,15 @@ pub struct AgentGuest<C> {
     deadline: Instant,
     spent: Cell<usize>,
     /// What a shell in the guest gathered; or why there is none.
-    gathered: Result<script::Gathered, Unknown>,
-    told: Told,
+    gathered: Result<script::ScriptOutput, Unknown>,
+    told: GuestHints,
     /// Why no file can be read in it, where it is no Linux.
     foreign: Option<Unknown>,
 }
 
-/// What a guest agent is, for provenance.
+/// Method by which the agent gave the facts, for provenance.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Means {
+pub enum AgentMethod {
     /// A shell command that the agent ran.
     Exec,
     /// Files that the agent read.
@@ -54,10 +54,11 @@ pub enum Means {
 }
 
 impl<C: AgentChannel> AgentGuest<C> {
-    /// Looks for the agent and, where it may run a shell, lets it gather everything. `timeout` is for all of it.
+    /// Connects to the agent and, where the agent may run a shell, collects everything with one script. `timeout` is for
+    /// the whole guest.
     pub fn open(channel: C, timeout: Duration) -> Result<Self, Unknown> {
         let deadline = Instant::now() + timeout;
-        let agent = Agent::greet(channel, PING_PATIENCE.min(timeout))?;
+        let agent = Agent::connect(channel, PING_PATIENCE.min(timeout))?;
         let system = system::ask(&agent, PING_PATIENCE.min(timeout));
         let gathered = match &system.foreign {
             Some(why) => Err(why.clone()),
@@ -74,9 +75,9 @@ impl<C: AgentChannel> AgentGuest<C> {
         })
     }
 
-    /// How the facts were obtained.
-    pub fn means(&self) -> Means {
-        if self.gathered.is_ok() { Means::Exec } else { Means::Files }
+    /// Method by which the facts were obtained.
+    pub fn method(&self) -> AgentMethod {
+        if self.gathered.is_ok() { AgentMethod::Exec } else { AgentMethod::Files }
     }
 
     fn read_file(&self, path: &str) -> Result<Vec<u8>, Unknown> {
@@ -100,22 +101,32 @@ impl<C: AgentChannel> AgentGuest<C> {
             self.spent.set(self.spent.get().saturating_add(chunk.bytes.len()));
             content.extend_from_slice(&chunk.bytes);
             if content.len() > FILE_LIMIT || self.spent.get() > TOTAL_LIMIT {
-                return Err(Unknown::new(Cause::Malformed, format!("{path} in the guest is too large")));
+                return Err(Unknown::new(
+                    Cause::Malformed,
+                    format!(
+                        "{path} in the guest is too large: vmgate reads at most {} MiB of a file and {} MiB in all",
+                        FILE_LIMIT >> 20,
+                        TOTAL_LIMIT >> 20
+                    ),
+                ));
             }
             if chunk.end {
                 return Ok(content);
             }
         }
-        Err(Unknown::new(Cause::Malformed, format!("the guest agent sends {path} in crumbs and without end")))
+        Err(Unknown::new(
+            Cause::Malformed,
+            format!("the guest agent sends {path} in very small pieces and does not finish"),
+        ))
     }
 
-    /// What is left of the time for this guest.
+    /// Time that is left for this guest.
     fn patience(&self) -> Result<Duration, Unknown> {
         let left = self.deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(Unknown::new(
                 Cause::TimedOut,
-                "the guest agent took too long over all answers together",
+                "the guest agent did not give all answers within the time limit",
             ));
         }
         Ok(left)
@@ -128,7 +139,7 @@ impl<C: AgentChannel> GuestReader for AgentGuest<C> {
             Some(files) => files
                 .get(path)
                 .cloned()
-                .ok_or_else(|| Unknown::new(Cause::NotSupported, format!("there is no {path} in the guest"))),
+                .ok_or_else(|| Unknown::new(Cause::NotSupported, format!("the guest has no file {path}"))),
             None => self.read_file(path),
         }
     }
@@ -144,7 +155,7 @@ impl<C: AgentChannel> GuestReader for AgentGuest<C> {
         self.answers(questions)
     }
 
-    fn told(&self) -> Told {
+    fn hints(&self) -> GuestHints {
         self.told.clone()
     }
 }
@@ -178,7 +189,7 @@ mod tests {
             r#"{"return":{"count":4,"buf-b64":"d2Vi","eof":false}}"#,
             r#"{"return":{"count":2,"buf-b64":"MQo=","eof":true}}"#,
         ]);
-        assert_eq!(guest.means(), Means::Files);
+        assert_eq!(guest.method(), AgentMethod::Files);
         assert_eq!(guest.read("/proc/sys/kernel/hostname").unwrap(), b"web1\n");
         assert_eq!(guest.processes().unwrap_err().cause, Cause::AgentForbids);
     }

@@ -1,4 +1,4 @@
-//! Everything in one go: a shell script that the agent runs, and the parser of what it prints.
+//! The shell script that collects the guest's facts in one command of the agent, and the parser of its output.
 //!
 //! The script forks a handful of processes however many the guest has, needs no more than a POSIX shell, head, cat,
 //! ls and grep (busybox will do), and changes nothing. Sections are marked with a word that no process of the guest
@@ -23,26 +23,26 @@ const OUTPUT_LIMIT: usize = 2_900_000;
 /// Longest part of one process's command line.
 const COMMAND_LIMIT: usize = 4096;
 
-/// What the script brought.
-pub(super) struct Gathered {
-    /// Files by path, where one that the guest does not have is missing; none at all where they did not fit.
+/// Output of the script.
+pub(super) struct ScriptOutput {
+    /// Files by path, without those that the guest does not have; none at all where they did not fit.
     pub(super) files: Option<BTreeMap<String, Vec<u8>>>,
-    /// The processes, or what is wrong with their list.
+    /// The processes, or the fault of their list.
     pub(super) processes: Result<Vec<RawProcess>, Unknown>,
-    /// Size of it all.
+    /// Size of the whole output.
     pub(super) bytes: usize,
 }
 
 /// Runs the script and waits for its end. A guest with some ten thousand connections has too much for one answer:
 /// then only the processes are asked for again, and the files are left to be read one by one.
-pub(super) fn gather<C: AgentChannel>(agent: &Agent<C>, deadline: Instant) -> Result<Gathered, Unknown> {
+pub(super) fn gather<C: AgentChannel>(agent: &Agent<C>, deadline: Instant) -> Result<ScriptOutput, Unknown> {
     let mark = format!("vmgate-{:016x}", RandomState::new().hash_one(Instant::now()));
     let output = run(agent, &script(&mark, Some(&FILES)), deadline)?;
     if output.len() < OUTPUT_LIMIT {
         return parse(&output, &mark);
     }
     let output = run(agent, &script(&mark, None), deadline)?;
-    parse(&output, &mark).map(|gathered| Gathered { files: None, ..gathered })
+    parse(&output, &mark).map(|gathered| ScriptOutput { files: None, ..gathered })
 }
 
 /// Runs a shell script in the guest and returns what it printed.
@@ -58,18 +58,24 @@ pub(super) fn run<C: AgentChannel>(
         thread::sleep(pause.min(left()));
         match agent.shell_status(pid, left())? {
             Execution::Done { truncated: true, .. } => {
-                return Err(Unknown::new(Cause::Malformed, "the guest agent cut off what the shell printed"));
+                return Err(Unknown::new(
+                    Cause::Malformed,
+                    "the guest agent truncated the output of the shell",
+                ));
             }
             Execution::Done { output, .. } => return Ok(output),
             Execution::Running if left().is_zero() => {
-                return Err(Unknown::new(Cause::TimedOut, "the shell in the guest did not end in time"));
+                return Err(Unknown::new(
+                    Cause::TimedOut,
+                    "the shell in the guest did not finish within the time limit",
+                ));
             }
             Execution::Running => pause = (pause * 2).min(LONGEST_PAUSE),
         }
     }
 }
 
-/// The script. `ls -n` so that no name service is asked; errors of processes that end meanwhile are of no interest.
+/// Writes the script. `ls -n` so that no name service is asked; errors of processes that end meanwhile are ignored.
 fn script(mark: &str, files: Option<&[&str]>) -> String {
     let files = files.map(|files| format!("head -c {OUTPUT_LIMIT} {};", files.join(" "))).unwrap_or_default();
     format!(
@@ -81,10 +87,9 @@ fn script(mark: &str, files: Option<&[&str]>) -> String {
     )
 }
 
-/// Takes the output apart.
-fn parse(output: &[u8], mark: &str) -> Result<Gathered, Unknown> {
-    let incomplete =
-        || Unknown::new(Cause::Malformed, "the shell in the guest did not print all that was asked");
+/// Parses the output.
+fn parse(output: &[u8], mark: &str) -> Result<ScriptOutput, Unknown> {
+    let incomplete = || Unknown::new(Cause::Malformed, "the output of the shell in the guest is incomplete");
     let mut rest = output;
     let mut cut = |name: &str| {
         let line = format!("{mark}-{name}\n");
@@ -97,8 +102,8 @@ fn parse(output: &[u8], mark: &str) -> Result<Gathered, Unknown> {
     let stats = cut("command").ok_or_else(incomplete)?;
     let commands = cut("socket").ok_or_else(incomplete)?;
     let sockets = cut("end").ok_or_else(incomplete)?;
-    let files = headed(files.strip_suffix(b"\n").unwrap_or(files), |name| FILES.contains(&name))?;
-    Ok(Gathered {
+    let files = split_head_output(files.strip_suffix(b"\n").unwrap_or(files), |name| FILES.contains(&name))?;
+    Ok(ScriptOutput {
         files: Some(files),
         processes: processes(stats, commands, sockets, mark),
         bytes: output.len(),
@@ -109,8 +114,11 @@ fn find(text: &[u8], needle: &[u8]) -> Option<usize> {
     text.windows(needle.len()).position(|window| window == needle)
 }
 
-/// Splits what head(1) prints of several files: `==> NAME <==`, the content, and an empty line before the next.
-fn headed(text: &[u8], known: impl Fn(&str) -> bool) -> Result<BTreeMap<String, Vec<u8>>, Unknown> {
+/// Splits the output of head(1) for several files: `==> NAME <==`, the content, and an empty line before the next.
+fn split_head_output(
+    text: &[u8],
+    known: impl Fn(&str) -> bool,
+) -> Result<BTreeMap<String, Vec<u8>>, Unknown> {
     let mut found = BTreeMap::new();
     let mut current: Option<(String, Vec<u8>)> = None;
     let mut keep = |part: Option<(String, Vec<u8>)>| {
@@ -121,7 +129,7 @@ fn headed(text: &[u8], known: impl Fn(&str) -> bool) -> Result<BTreeMap<String, 
             None => Ok(()),
             Some(_) => Err(Unknown::new(
                 Cause::Malformed,
-                format!("a process in the guest forges the text of {name}"),
+                format!("a process in the guest has forged the content of {name}"),
             )),
         }
     };
@@ -145,17 +153,20 @@ fn headed(text: &[u8], known: impl Fn(&str) -> bool) -> Result<BTreeMap<String, 
     Ok(found)
 }
 
-/// Puts the three lists together, by process id. What the script itself ran is left out.
+/// Joins the three lists by process id, without the processes of the script itself.
 fn processes(stats: &[u8], commands: &[u8], sockets: &[u8], mark: &str) -> Result<Vec<RawProcess>, Unknown> {
     let is_command = |name: &str| name.strip_suffix("/cmdline").is_some_and(is_number);
-    let mut commands = headed(commands.strip_suffix(b"\n").unwrap_or(commands), is_command)?;
+    let mut commands = split_head_output(commands.strip_suffix(b"\n").unwrap_or(commands), is_command)?;
     let mut sockets = socket_inodes(sockets)?;
     let mut seen = BTreeSet::new();
     let mut processes = Vec::new();
     for stat in whole_stats(stats) {
         let mut process = RawProcess { stat: stat.to_vec(), ..RawProcess::default() };
         let Some(pid) = process.pid() else {
-            return Err(Unknown::new(Cause::Malformed, "the guest's list of processes holds something else"));
+            return Err(Unknown::new(
+                Cause::Malformed,
+                "the guest's list of processes contains a line that is not a process",
+            ));
         };
         if !seen.insert(pid) {
             return Err(Unknown::new(
@@ -173,7 +184,7 @@ fn processes(stats: &[u8], commands: &[u8], sockets: &[u8], mark: &str) -> Resul
     Ok(processes)
 }
 
-/// The stat lines. A process's name may hold line breaks, so a line that does not end like one goes on.
+/// Splits the stat lines. A process's name may hold line breaks, so an incomplete line continues on the next.
 fn whole_stats(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = text;
     std::iter::from_fn(move || {
@@ -204,7 +215,7 @@ fn socket_inodes(text: &[u8]) -> Result<BTreeMap<u32, Vec<u64>>, Unknown> {
             if found.insert(pid, Vec::new()).is_some() {
                 return Err(Unknown::new(
                     Cause::Malformed,
-                    format!("a process in the guest forges the sockets of process {pid}"),
+                    format!("a process in the guest has forged the sockets of process {pid}"),
                 ));
             }
             current = Some(pid);
@@ -258,7 +269,7 @@ mod tests {
     #[test]
     fn a_forged_header_is_found() {
         let text = b"==> 1/cmdline <==\ninit\0\n==> 2/cmdline <==\na\n==> 1/cmdline <==\nevil\0\n";
-        assert!(headed(text, |name| name.ends_with("/cmdline")).is_err());
+        assert!(split_head_output(text, |name| name.ends_with("/cmdline")).is_err());
         let sockets = b"1/fd:\n -> socket:[10]\n2/fd:\n1/fd:\n";
         assert!(socket_inodes(sockets).is_err());
     }

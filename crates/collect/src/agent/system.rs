@@ -1,4 +1,4 @@
-//! What the agent itself tells of the guest, whatever runs in it: guest-get-osinfo, guest-get-host-name and
+//! Facts that the agent itself reports for any guest system: guest-get-osinfo, guest-get-host-name and
 //! guest-network-get-interfaces (qemu/qga/qapi-schema.json). Windows and RHEL's agents answer these, too.
 
 use std::{net::IpAddr, time::Duration};
@@ -7,10 +7,10 @@ use serde::Deserialize;
 use serde_json::json;
 
 use vmgate_facts::{Cause, Fact, Unknown, text::plain};
-use vmgate_probe::guest::Told;
+use vmgate_probe::guest::GuestHints;
 use vmgate_reach::agent::{Agent, AgentChannel};
 
-/// Most interfaces and addresses; more are none of a guest.
+/// Most addresses that are accepted; no real guest has more.
 const MOST: usize = 4096;
 
 #[derive(Deserialize)]
@@ -48,35 +48,35 @@ struct Address {
 }
 
 /// What the guest is, by its agent's word.
-pub(super) struct System {
-    pub(super) told: Told,
+pub(super) struct GuestSystem {
+    pub(super) told: GuestHints,
     /// Why nothing can be read in it: it has no /proc.
     pub(super) foreign: Option<Unknown>,
 }
 
-/// Asks for what the agent allows. An agent that does not answer one of these is not asked the others.
-pub(super) fn ask<C: AgentChannel>(agent: &Agent<C>, patience: Duration) -> System {
+/// Asks the questions that the agent allows. An agent that does not answer one of them is not asked the others.
+pub(super) fn ask<C: AgentChannel>(agent: &Agent<C>, patience: Duration) -> GuestSystem {
     let mut silent: Option<Unknown> = None;
-    let info: Fact<OsInfo> = one(agent, "guest-get-osinfo", patience, &mut silent).into();
-    let host: Fact<HostName> = one(agent, "guest-get-host-name", patience, &mut silent).into();
+    let info: Fact<OsInfo> = ask_once(agent, "guest-get-osinfo", patience, &mut silent).into();
+    let host: Fact<HostName> = ask_once(agent, "guest-get-host-name", patience, &mut silent).into();
     let interfaces: Fact<Vec<Interface>> =
-        one(agent, "guest-network-get-interfaces", patience, &mut silent).into();
+        ask_once(agent, "guest-network-get-interfaces", patience, &mut silent).into();
     let foreign = info.known().filter(|info| info.id == "mswindows").map(|info| {
         Unknown::new(
             Cause::ForeignGuest,
-            format!("the guest runs {}: vmgate looks inside Linux only", info.pretty()),
+            format!("the guest runs {}: vmgate can look into Linux guests only", info.pretty()),
         )
     });
-    let told = Told {
+    let told = GuestHints {
         os: info.as_ref().and_then(|info| not_empty("guest-get-osinfo", &info.pretty())),
         kernel_release: info.and_then(|info| not_empty("guest-get-osinfo", &plain(&info.kernel_release))),
         hostname: host.and_then(|host| not_empty("guest-get-host-name", &plain(&host.host_name))),
         addresses: interfaces.and_then(addresses),
     };
-    System { told, foreign }
+    GuestSystem { told, foreign }
 }
 
-fn one<C: AgentChannel, T: serde::de::DeserializeOwned>(
+fn ask_once<C: AgentChannel, T: serde::de::DeserializeOwned>(
     agent: &Agent<C>,
     command: &str,
     patience: Duration,
@@ -85,7 +85,7 @@ fn one<C: AgentChannel, T: serde::de::DeserializeOwned>(
     if let Some(why) = silent {
         return Err(why.clone());
     }
-    agent.must_allow(&[command])?;
+    agent.require_enabled(&[command])?;
     agent.ask(command, &json!({}), patience).inspect_err(|why| {
         if matches!(why.cause, Cause::TimedOut | Cause::NoGuestAgent) {
             *silent = Some(why.clone());
@@ -102,13 +102,13 @@ impl OsInfo {
 
 fn not_empty(command: &str, text: &str) -> Fact<String> {
     if text.is_empty() {
-        Fact::unknown(Cause::Malformed, format!("the guest agent answered {command} with nothing"))
+        Fact::unknown(Cause::Malformed, format!("the guest agent's answer to {command} is empty"))
     } else {
         Fact::Known(text.to_owned())
     }
 }
 
-/// The addresses but those that never leave the guest.
+/// Addresses of the guest, without loopback addresses.
 fn addresses(interfaces: Vec<Interface>) -> Fact<Vec<String>> {
     let texts: Vec<String> = interfaces
         .into_iter()
@@ -116,7 +116,7 @@ fn addresses(interfaces: Vec<Interface>) -> Fact<Vec<String>> {
         .map(|one| one.ip_address)
         .take(MOST + 1)
         .collect();
-    // Windows writes the interface's number behind an address of the link.
+    // Windows writes the interface's number after a link-local address.
     let parsed: Option<Vec<IpAddr>> =
         texts.iter().map(|text| text.split('%').next().unwrap_or_default().parse().ok()).collect();
     match parsed {
@@ -125,7 +125,7 @@ fn addresses(interfaces: Vec<Interface>) -> Fact<Vec<String>> {
         }
         _ => Fact::unknown(
             Cause::Malformed,
-            "the guest agent answered guest-network-get-interfaces with something else than addresses",
+            "the guest agent's answer to guest-network-get-interfaces contains an invalid address or too many",
         ),
     }
 }

@@ -1,11 +1,11 @@
-//! A change that several runners carry out together, over one ledger.
+//! Campaign: a change that several runners execute together, over one ledger.
 //!
-//! What a campaign is, its records add up to ([`State`]); what is to be done next follows from them ([`State::next`]), and
-//! is chosen and written in one transaction, so that no two runners take one move. A runner is known to be at work by its
-//! beats. Others count its silence on their own clocks from when they read the last one, so clocks that are apart do not
-//! matter. One that was silent for the length of a lease is expelled: the ledger takes no record of it any more, and a step
-//! that is not written is not taken. It has stopped by itself before that, at half of the lease. Its moves are taken over
-//! by way of a recovery, which ends whatever migration it left behind before anything else is done with the VM.
+//! The records of a campaign give its state ([`CampaignState`]); the next step follows from the state ([`CampaignState::next`]), and
+//! is chosen and written in one transaction, so that no two runners take one move. A runner shows that it works by its
+//! heartbeats. Others measure its silence on their own clocks since they read the last one, so clock differences do not
+//! matter. A runner that was silent for the length of a lease is expelled: the ledger accepts no record of it any more, and a step
+//! that is not written is not taken. The runner has stopped by itself before that, at half of the lease. Its moves are taken over
+//! through a recovery, which first ends any migration that the runner left behind.
 
 mod lease;
 mod next;
@@ -16,16 +16,16 @@ mod status;
 mod tests;
 
 pub use lease::{Lease, uptime_seconds};
-pub use next::{Choice, Ending};
-pub use runner::{Mover, Runner, RunnerError, Settings, Summary};
-pub use state::{State, Task, TaskState};
+pub use next::{NextStep, CampaignEnd};
+pub use runner::{Mover, Runner, RunnerError, RunnerSettings, RunSummary};
+pub use state::{CampaignState, Task, TaskState};
 pub use status::{Counts, closes, render};
 
 use vmgate_judge::change::ChangeFile;
-use vmgate_ledger::campaign::{CampaignMove, Event};
+use vmgate_ledger::campaign::{CampaignMove, CampaignEvent};
 
-/// What the first runner of a change writes.
-pub fn opened(change: &ChangeFile) -> Event {
+/// Opening event of a campaign, which the first runner of a change writes.
+pub fn opened(change: &ChangeFile) -> CampaignEvent {
     let moves = change.moves.iter().map(|planned| CampaignMove {
         vm: planned.vm.clone(),
         from: planned.from.to_string(),
@@ -34,7 +34,7 @@ pub fn opened(change: &ChangeFile) -> Event {
         exclusive: planned.exclusive.clone(),
         expected_seconds: planned.expected_seconds,
     });
-    Event::Opened {
+    CampaignEvent::Opened {
         id: change.id.clone(),
         waves: change.waves.iter().map(|wave| wave.name.clone()).collect(),
         window_end: change.window_end,

@@ -1,61 +1,61 @@
-//! What a runner does next: a pure function of the campaign's state and the time.
+//! Next step of a runner: a pure function of the campaign's state and the time.
 
 use std::collections::HashMap;
 
 use jiff::Timestamp;
 
-use super::{State, Task, TaskState};
+use super::{CampaignState, Task, TaskState};
 use vmgate_judge::change::Limits;
 use vmgate_ledger::campaign::Steering;
 
-/// What is to be done next.
+/// Next step of a runner. Moves and waves are named by index.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Choice {
-    /// Make this move.
+pub enum NextStep {
+    /// Execute this move.
     Take(usize),
-    /// Look how far a runner came that is gone with this move, and end what it left behind.
+    /// Finish this move, which a runner that is gone left behind.
     TakeOver(usize),
-    /// Expel a runner that has been silent for the length of a lease, which is so long in seconds.
+    /// Expel this runner, which has been silent for this many seconds: the length of a lease or more.
     Expel(String, u64),
-    /// See whether the hosts that this wave waits for are ready.
+    /// Check if the hosts that this wave waits for are ready.
     OpenWave(usize),
-    /// Nothing can begin now, and this is why.
+    /// Wait: nothing can begin now, for this reason.
     Wait(String),
-    /// Nothing begins any more.
-    Over(Ending),
+    /// Nothing begins any more: the campaign is at its end.
+    End(CampaignEnd),
 }
 
-/// Why nothing begins any more.
+/// End of a campaign: the reason why nothing begins any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ending {
-    /// All moves are done, or cannot be.
+pub enum CampaignEnd {
+    /// All moves are done, or have failed for good.
     Complete,
-    /// Somebody stopped it.
+    /// This operator stopped the campaign.
     Stopped(String),
-    /// What is left would not be over before the window closes: so many moves.
+    /// This number of moves is left, and they would not end before the window closes.
     WindowCloses(usize),
 }
 
-/// What holds for a runner's choice.
+/// Context of a runner's choice: its name, the time, and the limits.
 #[derive(Debug, Clone, Copy)]
-pub struct Terms<'a> {
-    /// The runner that chooses.
+pub struct RunnerContext<'a> {
+    /// Name of the runner that chooses.
     pub runner: &'a str,
-    /// The time.
+    /// Present time.
     pub now: Timestamp,
-    /// The same by the uptime of its machine, seconds.
+    /// Uptime of the runner's machine, in seconds.
     pub uptime_seconds: f64,
-    /// How long a runner may be silent.
+    /// Longest silence of a runner, in seconds.
     pub lease_seconds: f64,
-    /// Moves at once by host and link.
+    /// Limits on concurrent moves by host and link.
     pub limits: Limits,
-    /// Moves at once altogether.
+    /// Limit on all concurrent moves.
     pub at_once: Option<u32>,
 }
 
-/// What goes on now, by host, link and group.
+/// Numbers of moves under way, by host, link and group.
 #[derive(Default)]
-struct Busy<'a> {
+struct MovesUnderWay<'a> {
     out: HashMap<&'a str, u32>,
     into: HashMap<&'a str, u32>,
     links: HashMap<(&'a str, &'a str), u32>,
@@ -64,39 +64,39 @@ struct Busy<'a> {
     all: u32,
 }
 
-impl State {
-    /// What the runner is to do next.
-    pub fn next(&self, terms: &Terms) -> Choice {
+impl CampaignState {
+    /// The next step of the runner.
+    pub fn next(&self, terms: &RunnerContext) -> NextStep {
         if let Some(choice) = self.clear_up(terms) {
             return choice;
         }
         if let Some((Steering::Stop, by)) = &self.steering {
-            return Choice::Over(Ending::Stopped(by.clone()));
+            return NextStep::End(CampaignEnd::Stopped(by.clone()));
         }
         if self.tasks.iter().all(|task| self.is_final(task)) {
-            return Choice::Over(Ending::Complete);
+            return NextStep::End(CampaignEnd::Complete);
         }
         if let Some((Steering::Pause, by)) = &self.steering {
-            return Choice::Wait(format!("paused by {by}: `vmgate campaign resume` goes on"));
+            return NextStep::Wait(format!("paused by {by}: `vmgate campaign resume` continues"));
         }
         if let Some(budget) = self.error_budget.filter(|budget| self.failures >= *budget) {
             let failed = self.failures;
-            return Choice::Wait(format!(
-                "{failed} moves have failed, and the error budget is {budget}: look at them, then `vmgate campaign resume`"
+            return NextStep::Wait(format!(
+                "{failed} moves have failed, and the error budget is {budget}: examine them, then run `vmgate campaign resume`"
             ));
         }
         let wave = self.wave();
         if wave > 0 && !self.waves_open.contains(&wave) {
-            return Choice::OpenWave(wave);
+            return NextStep::OpenWave(wave);
         }
         self.task(wave, terms)
     }
 
-    /// What a runner left behind goes before everything else, in a campaign that is paused or stopped too.
-    fn clear_up(&self, terms: &Terms) -> Option<Choice> {
+    /// Step for a move that a runner left behind: this comes first, even in a campaign that is paused or stopped.
+    fn clear_up(&self, terms: &RunnerContext) -> Option<NextStep> {
         if let Some(at) = self.tasks.iter().position(|task| matches!(task.state, TaskState::Orphaned { .. }))
         {
-            return Some(Choice::TakeOver(at));
+            return Some(NextStep::TakeOver(at));
         }
         let silence = |runner: &String| {
             let seen = self.runners.get(runner).filter(|seen| !seen.gone && runner != terms.runner)?;
@@ -106,20 +106,20 @@ impl State {
         self.tasks.iter().find_map(|task| {
             let TaskState::Claimed { runner, .. } = &task.state else { return None };
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // some seconds
-            silence(runner).map(|seconds| Choice::Expel(runner.clone(), seconds as u64))
+            silence(runner).map(|seconds| NextStep::Expel(runner.clone(), seconds as u64))
         })
     }
 
-    /// The wave that is under way: the first that is not over.
+    /// Index of the wave under way: the first that is not finished.
     pub fn wave(&self) -> usize {
         let open = self.tasks.iter().filter(|task| !self.is_final(task));
         open.map(|task| task.the_move.wave).min().unwrap_or_default()
     }
 
-    fn task(&self, wave: usize, terms: &Terms) -> Choice {
-        let busy = Busy::of(self);
+    fn task(&self, wave: usize, terms: &RunnerContext) -> NextStep {
+        let busy = MovesUnderWay::of(self);
         if terms.at_once.is_some_and(|most| busy.all >= most) {
-            return Choice::Wait(format!("{} moves run, as many as may at once", busy.all));
+            return NextStep::Wait(format!("{} moves run, which is the limit of the change", busy.all));
         }
         let waiting = self.tasks.iter().enumerate().filter(|(_, task)| {
             task.the_move.wave == wave
@@ -132,17 +132,19 @@ impl State {
             if !self.fits_window(task, terms.now) {
                 late += 1;
             } else if is_due(task, terms.uptime_seconds) && busy.lets(task, &terms.limits) {
-                return Choice::Take(at);
+                return NextStep::Take(at);
             }
         }
         match (open, late) {
-            (0, _) => Choice::Wait("other runners have the last moves".to_owned()),
-            (open, late) if open == late && busy.all == 0 => Choice::Over(Ending::WindowCloses(late)),
-            _ => Choice::Wait("what is left waits for its hosts, or for its next try".to_owned()),
+            (0, _) => NextStep::Wait("other runners have the last moves".to_owned()),
+            (open, late) if open == late && busy.all == 0 => NextStep::End(CampaignEnd::WindowCloses(late)),
+            _ => NextStep::Wait(
+                "the remaining moves wait for their hosts or for their next attempt".to_owned(),
+            ),
         }
     }
 
-    /// Whether the move is over before the window closes, by its forecast; one without a forecast must only begin in time.
+    /// True if the move ends before the window closes, by its forecast; a move without a forecast must only begin in time.
     fn fits_window(&self, task: &Task, now: Timestamp) -> bool {
         let takes = task.the_move.expected_seconds.unwrap_or(0.0);
         self.window_end.is_none_or(|end| end.duration_since(now).as_secs_f64() > takes)
@@ -153,8 +155,8 @@ fn is_due(task: &Task, uptime_seconds: f64) -> bool {
     !matches!(task.state, TaskState::Waiting { not_before_seconds, .. } if uptime_seconds < not_before_seconds)
 }
 
-impl<'a> Busy<'a> {
-    fn of(state: &'a State) -> Self {
+impl<'a> MovesUnderWay<'a> {
+    fn of(state: &'a CampaignState) -> Self {
         let mut busy = Self::default();
         let runs =
             |task: &&Task| matches!(task.state, TaskState::Claimed { .. } | TaskState::Orphaned { .. });
@@ -182,7 +184,7 @@ impl<'a> Busy<'a> {
     }
 }
 
-/// Two hosts, whichever way.
+/// Key of the link between two hosts, the same in both directions.
 fn link<'a>(one: &'a str, other: &'a str) -> (&'a str, &'a str) {
     if one < other { (one, other) } else { (other, one) }
 }

@@ -1,4 +1,4 @@
-//! A runner: claims moves, makes them side by side, and says meanwhile that it is at work.
+//! Runner of a campaign: claims moves, executes them concurrently, and writes heartbeats meanwhile.
 
 use std::{
     sync::{
@@ -12,73 +12,73 @@ use std::{
 use jiff::Timestamp;
 use thiserror::Error;
 
-use super::{Choice, Ending, Lease, State, next::Terms, opened, uptime_seconds};
+use super::{NextStep, CampaignEnd, Lease, CampaignState, next::RunnerContext, opened, uptime_seconds};
 use vmgate_judge::change::ChangeFile;
 use vmgate_ledger::{
     Campaign, Entry, Expulsion, Ledger, LedgerError,
-    campaign::{Event, Released},
+    campaign::{CampaignEvent, ClaimResult},
     entry::Driver,
 };
 
-/// Time between two looks at the campaign while nothing can begin.
+/// Default time between two reads of the campaign while nothing can begin.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Makes the moves of a change. What a claim is worth is decided above it, and so is when to try again.
+/// Executes the moves of a change. The [`Runner`] decides on claims and on new attempts.
 pub trait Mover: Sync {
-    /// Makes a move. `stop` asks it to abort. When to try again is not its business.
-    fn make(&self, at: usize, stop: &AtomicBool) -> Released;
+    /// Executes the move with this index. `stop` asks for an abort. `after_seconds` of the result is ignored.
+    fn make(&self, at: usize, stop: &AtomicBool) -> ClaimResult;
 
-    /// Looks how far another runner came with a move, and ends what it left behind.
-    fn take_over(&self, at: usize) -> Released;
+    /// Finishes a move that another runner left behind.
+    fn take_over(&self, at: usize) -> ClaimResult;
 
-    /// Whether the hosts that a wave waits for are ready; else what is missing.
+    /// Checks the hosts that a wave waits for; the error says what is missing.
     fn wave_ready(&self, wave: usize) -> Result<(), String>;
 }
 
-/// How a runner works.
+/// Settings of a runner.
 #[derive(Debug, Clone, Copy)]
-pub struct Settings {
-    /// Moves that it makes at once.
+pub struct RunnerSettings {
+    /// Concurrent moves of this runner.
     pub jobs: usize,
-    /// How often a move is tried.
+    /// Number of attempts for a move.
     pub attempts: u32,
-    /// How long it may be silent before others take its moves over, seconds.
+    /// Longest silence before others take its moves over, in seconds.
     pub lease_seconds: f64,
-    /// Time before a move is tried a second time; twice that before the third, and so on, seconds.
+    /// Time before the second attempt of a move; twice that before the third, and so on, in seconds.
     pub backoff_seconds: f64,
-    /// Time between two looks at the campaign while nothing can begin.
+    /// Time between two reads of the campaign while nothing can begin.
     pub look: Duration,
 }
 
-impl Default for Settings {
+impl Default for RunnerSettings {
     fn default() -> Self {
         Self { jobs: 4, attempts: 3, lease_seconds: 60.0, backoff_seconds: 30.0, look: LOOK }
     }
 }
 
-/// A runner of one campaign.
+/// Runner of one campaign.
 pub struct Runner<'a> {
-    /// The ledger, as [`Ledger::of_runner`] gives it for `name`.
+    /// The ledger, as [`Ledger::for_runner`] gives it for `name`.
     pub ledger: &'a Ledger,
     /// The change.
     pub change: &'a ChangeFile,
-    /// Who makes the moves.
+    /// Executes the moves.
     pub mover: &'a dyn Mover,
-    /// What it is called: no other runner ever was.
+    /// Unique name: no other runner ever has it.
     pub name: String,
-    /// Its process.
+    /// Process of the runner.
     pub driver: Driver,
-    /// How it works.
-    pub settings: Settings,
-    /// Asks it to begin no other move.
+    /// Settings of the runner.
+    pub settings: RunnerSettings,
+    /// Set to let the moves under way finish and begin no other.
     pub drain: Arc<AtomicBool>,
-    /// Asks it to abort its moves; set as well when the lease is lost.
+    /// Set to abort the moves; also set when the lease is lost.
     pub stop: Arc<AtomicBool>,
-    /// Is told what it does.
-    pub tell: &'a (dyn Fn(&str) + Sync),
+    /// Called with each message on the runner's progress.
+    pub on_progress: &'a (dyn Fn(&str) + Sync),
 }
 
-/// A move under way, counted until it is over, whichever way.
+/// Counts a move as running until it is dropped.
 struct Underway<'a>(&'a AtomicUsize);
 
 impl<'a> Underway<'a> {
@@ -94,31 +94,31 @@ impl Drop for Underway<'_> {
     }
 }
 
-/// What a runner did.
+/// Result of a runner.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Summary {
-    /// Why it ended; none where it was asked to.
-    pub ending: Option<Ending>,
+pub struct RunSummary {
+    /// End of the campaign; `None` if the runner was asked to end.
+    pub ending: Option<CampaignEnd>,
 }
 
-/// Why a runner could not go on.
+/// Error that ends a runner.
 #[derive(Debug, Error)]
 pub enum RunnerError {
     /// The ledger failed.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// It could not say for too long that it is at work.
+    /// The runner could not write its heartbeat for too long.
     #[error(
-        "this runner could not write to the ledger for half of its lease and has aborted what it had under way: others take \
-         its moves over; look at the ledger's machine, and run it again"
+        "this runner could not write to the ledger for half of its lease, so it has aborted its moves and other runners take \
+         them over: check the machine of the ledger, then start the runner again"
     )]
     LeaseLost,
 }
 
 impl Runner<'_> {
-    /// Takes part in the campaign, and begins it where nobody has, until nothing is left to do.
-    pub fn run(&self) -> Result<Summary, RunnerError> {
-        let mut state = State::new(&self.change.digest.to_string());
+    /// Works on the campaign until nothing is left to do; opens the campaign if no other runner has.
+    pub fn run(&self) -> Result<RunSummary, RunnerError> {
+        let mut state = CampaignState::new(&self.change.digest.to_string());
         self.join(&mut state)?;
         let lease = Lease::new(self.settings.lease_seconds, Arc::clone(&self.stop));
         let over = AtomicBool::new(false);
@@ -138,20 +138,20 @@ impl Runner<'_> {
                 }
                 let (choice, token) = match self.choose(&mut state) {
                     Ok(chosen) => chosen,
-                    // What may have been claimed has nobody who carries it out, unless this runner is given up.
-                    Err(error @ LedgerError::Unanswered { .. }) => break Err(error),
-                    Err(error) if error.passes() => {
-                        (self.tell)(&error.to_string());
+                    // The claim may be stored. Only if this runner ends and is expelled does another one take the move over.
+                    Err(error @ LedgerError::Unconfirmed { .. }) => break Err(error),
+                    Err(error) if error.is_temporary() => {
+                        (self.on_progress)(&error.to_string());
                         self.wait();
                         continue;
                     }
                     Err(error) => break Err(error),
                 };
                 match choice {
-                    Choice::Take(at) | Choice::TakeOver(at) => {
+                    NextStep::Take(at) | NextStep::TakeOver(at) => {
                         let (underway, failed, lease) = (Underway::begin(&running), &failed, &lease);
                         let attempt = state.tasks.get(at).map_or(1, |task| task.attempts);
-                        let takes_over = matches!(choice, Choice::TakeOver(_));
+                        let takes_over = matches!(choice, NextStep::TakeOver(_));
                         scope.spawn(move || {
                             let _underway = underway;
                             if let Err(error) = self.carry_out(at, token, attempt, takes_over, lease) {
@@ -159,25 +159,25 @@ impl Runner<'_> {
                             }
                         });
                     }
-                    Choice::Expel(..) => {}
-                    Choice::OpenWave(wave) => match self.mover.wave_ready(wave) {
+                    NextStep::Expel(..) => {}
+                    NextStep::OpenWave(wave) => match self.mover.wave_ready(wave) {
                         Ok(()) => {
                             let by = self.name.clone();
-                            if let Err(error) = self.write(Event::WaveOpened { wave, by }) {
+                            if let Err(error) = self.write(CampaignEvent::WaveOpened { wave, by }) {
                                 break Err(error);
                             }
                         }
                         Err(why) => {
-                            (self.tell)(&why);
+                            (self.on_progress)(&why);
                             self.wait();
                         }
                     },
-                    Choice::Wait(why) => {
-                        (self.tell)(&why);
+                    NextStep::Wait(why) => {
+                        (self.on_progress)(&why);
                         self.wait();
                     }
-                    Choice::Over(ending) if running.load(Ordering::SeqCst) == 0 => break Ok(Some(ending)),
-                    Choice::Over(_) => self.wait(),
+                    NextStep::End(ending) if running.load(Ordering::SeqCst) == 0 => break Ok(Some(ending)),
+                    NextStep::End(_) => self.wait(),
                 }
             };
             while running.load(Ordering::SeqCst) > 0 {
@@ -196,12 +196,12 @@ impl Runner<'_> {
         if let Some(error) = failed {
             return Err(error.into());
         }
-        self.write(Event::Left { runner: self.name.clone() })?;
-        Ok(Summary { ending })
+        self.write(CampaignEvent::Left { runner: self.name.clone() })?;
+        Ok(RunSummary { ending })
     }
 
-    /// Opens the campaign where nobody has, and says that this runner is there.
-    fn join(&self, state: &mut State) -> Result<(), LedgerError> {
+    /// Opens the campaign if nobody has, and writes the first heartbeat.
+    fn join(&self, state: &mut CampaignState) -> Result<(), LedgerError> {
         self.ledger.decide(&state.clone().unread(), |records| {
             state.read(records, uptime_seconds());
             let entry = (!state.is_open()).then(|| self.entry(opened(self.change)));
@@ -211,11 +211,11 @@ impl Runner<'_> {
         Ok(())
     }
 
-    /// Chooses what to do next. What is claimed is written in the transaction that chooses it, and its number is the token.
-    fn choose(&self, state: &mut State) -> Result<(Choice, u64), LedgerError> {
+    /// Chooses the next step. A claim is written in the transaction that chooses it; the record's number is the token.
+    fn choose(&self, state: &mut CampaignState) -> Result<(NextStep, u64), LedgerError> {
         state.read(&self.ledger.records(&state.unread())?, uptime_seconds());
         let seen = state.next(&self.terms());
-        if !matches!(seen, Choice::Take(_) | Choice::TakeOver(_) | Choice::Expel(..)) {
+        if !matches!(seen, NextStep::Take(_) | NextStep::TakeOver(_) | NextStep::Expel(..)) {
             return Ok((seen, 0));
         }
         let selection = state.unread();
@@ -223,10 +223,10 @@ impl Runner<'_> {
             state.read(records, uptime_seconds());
             let choice = state.next(&self.terms());
             let entry = match &choice {
-                Choice::Take(at) | Choice::TakeOver(at) => {
-                    Some(self.entry(Event::Claimed { runner: self.name.clone(), at: *at }))
+                NextStep::Take(at) | NextStep::TakeOver(at) => {
+                    Some(self.entry(CampaignEvent::Claimed { runner: self.name.clone(), at: *at }))
                 }
-                Choice::Expel(runner, silent_seconds) => Some(Entry::Expulsion(Expulsion {
+                NextStep::Expel(runner, silent_seconds) => Some(Entry::Expulsion(Expulsion {
                     campaign: state.campaign.clone(),
                     runner: runner.clone(),
                     by: self.name.clone(),
@@ -241,8 +241,8 @@ impl Runner<'_> {
         Ok((choice, token))
     }
 
-    fn terms(&self) -> Terms<'_> {
-        Terms {
+    fn terms(&self) -> RunnerContext<'_> {
+        RunnerContext {
             runner: &self.name,
             now: Timestamp::now(),
             uptime_seconds: uptime_seconds(),
@@ -262,27 +262,27 @@ impl Runner<'_> {
     ) -> Result<(), LedgerError> {
         let how = if takes_over { self.mover.take_over(at) } else { self.mover.make(at, &self.stop) };
         let how = match how {
-            Released::Again { why, exit, .. } if attempt >= self.settings.attempts => {
-                Released::Failed { why: format!("{why} (tried {attempt} times)"), exit }
+            ClaimResult::Again { why, exit, .. } if attempt >= self.settings.attempts => {
+                ClaimResult::Failed { why: format!("{why} (tried {attempt} times)"), exit }
             }
-            Released::Again { why, exit, .. } => {
+            ClaimResult::Again { why, exit, .. } => {
                 let doubled = f64::from(1_u32 << attempt.saturating_sub(1).min(10));
-                Released::Again { why, exit, after_seconds: self.settings.backoff_seconds * doubled }
+                ClaimResult::Again { why, exit, after_seconds: self.settings.backoff_seconds * doubled }
             }
             other => other,
         };
         let vm = self.change.moves.get(at).map_or("?", |planned| planned.vm.as_str());
-        (self.tell)(&format!("{vm} {how}"));
-        // A claim ends once, however often that is written.
+        (self.on_progress)(&format!("{vm} {how}"));
+        // A claim ends only once, however often its end is written.
         loop {
-            match self.write(Event::Released { at, token, how: how.clone() }) {
-                Err(error) if error.passes() && lease.holds() => self.wait(),
+            match self.write(CampaignEvent::Released { at, token, how: how.clone() }) {
+                Err(error) if error.is_temporary() && lease.holds() => self.wait(),
                 done => return done,
             }
         }
     }
 
-    /// Finds out within 100 ms that the lease is lost: after a process stood still, or while the ledger does not answer.
+    /// Detects a lost lease within 100 ms: after the process was stopped, or while the ledger does not answer.
     fn watch(lease: &Lease, over: &AtomicBool) {
         while !over.load(Ordering::SeqCst) {
             thread::sleep(Duration::from_millis(100));
@@ -290,7 +290,7 @@ impl Runner<'_> {
         }
     }
 
-    /// Says again and again that this runner is at work, until it is over or the lease is lost.
+    /// Writes heartbeats until the runner ends or the lease is lost.
     fn beat(&self, lease: &Lease, over: &AtomicBool) {
         let every = Duration::from_secs_f64(self.settings.lease_seconds / 6.0);
         let mut waited = Duration::ZERO;
@@ -306,20 +306,22 @@ impl Runner<'_> {
             match self.write(self.beat_event()) {
                 Ok(()) => lease.renew(began),
                 Err(LedgerError::Expelled) => lease.lose(),
-                Err(error) => tracing::warn!("this runner could not say that it is at work: {error}"),
+                Err(error) => {
+                    tracing::warn!("this runner could not write its heartbeat to the ledger: {error}")
+                }
             }
         }
     }
 
-    fn beat_event(&self) -> Event {
-        Event::Beat { runner: self.name.clone(), driver: self.driver.clone() }
+    fn beat_event(&self) -> CampaignEvent {
+        CampaignEvent::Beat { runner: self.name.clone(), driver: self.driver.clone() }
     }
 
-    fn entry(&self, event: Event) -> Entry {
+    fn entry(&self, event: CampaignEvent) -> Entry {
         Entry::Campaign(Campaign { campaign: self.change.digest.to_string(), event })
     }
 
-    fn write(&self, event: Event) -> Result<(), LedgerError> {
+    fn write(&self, event: CampaignEvent) -> Result<(), LedgerError> {
         self.ledger.append(&self.entry(event)).map(drop)
     }
 

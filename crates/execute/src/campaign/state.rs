@@ -1,4 +1,4 @@
-//! What the records of a campaign add up to.
+//! State of a campaign, computed from its records in the ledger.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -6,35 +6,35 @@ use jiff::Timestamp;
 
 use vmgate_ledger::{
     Campaign, Entry, Expulsion, Record, Selection,
-    campaign::{CampaignMove, Event, Released, Steering},
-    entry::Kind,
+    campaign::{CampaignMove, CampaignEvent, ClaimResult, Steering},
+    entry::EntryKind,
 };
 use vmgate_verdict::ExitCode;
 
-/// A campaign as far as its records were read.
+/// State of a campaign after the records that were read.
 #[derive(Debug, Clone, Default)]
-pub struct State {
+pub struct CampaignState {
     /// Digest of the change.
     pub campaign: String,
     /// Id of the change in the operator's own books.
     pub id: String,
-    /// Names of its waves.
+    /// Names of the waves.
     pub waves: Vec<String>,
-    /// When its window closes.
+    /// End of the change window.
     pub window_end: Option<Timestamp>,
-    /// Moves that may fail before no other begins.
+    /// Error budget: number of failed moves at which no other begins.
     pub error_budget: Option<u32>,
-    /// Its moves.
+    /// Moves of the campaign.
     pub tasks: Vec<Task>,
-    /// Who takes part, or did.
-    pub runners: BTreeMap<String, RunnerSeen>,
-    /// What somebody wants of it; none where nobody said.
+    /// Runners that take part or took part, by name.
+    pub runners: BTreeMap<String, RunnerStatus>,
+    /// Last command (pause, resume or stop) and its operator; `None` if there was none.
     pub steering: Option<(Steering, String)>,
-    /// Failures since it began or was last resumed.
+    /// Failed moves since the campaign began or was last resumed.
     pub failures: u32,
-    /// When it began.
+    /// Time of the beginning.
     pub since: Option<Timestamp>,
-    /// VMs that a move of failed, with its wave.
+    /// VMs with a failed move, and the wave of that move.
     failed: HashMap<String, usize>,
     pub(super) waves_open: Vec<usize>,
     pub(super) seen: u64,
@@ -43,82 +43,86 @@ pub struct State {
 /// One move of a campaign.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Task {
-    /// What is to be done.
+    /// The move, as the change file has it.
     pub the_move: CampaignMove,
-    /// Where it stands.
+    /// State of the move.
     pub state: TaskState,
-    /// How often it was tried.
+    /// Number of attempts so far.
     pub attempts: u32,
 }
 
-/// Where a move stands.
+/// State of a move in a campaign.
 #[derive(Debug, Clone, PartialEq)]
 pub enum TaskState {
-    /// Nobody has it.
+    /// No runner has claimed the move.
     Waiting {
-        /// Not before this, by the reader's uptime: a pause counts from when it was read, as silence does.
+        /// Earliest start, in seconds of the reader's uptime: a pause counts from the time it was read, as silence does.
         not_before_seconds: f64,
-        /// Why it was not made yet, where it was tried.
+        /// Reason of the last failed attempt; `None` if there was none.
         why: Option<String>,
     },
-    /// A runner has it.
+    /// A runner has claimed the move.
     Claimed {
-        /// The runner.
+        /// Name of the runner.
         runner: String,
-        /// Its fencing token.
+        /// Fencing token of the claim.
         token: u64,
-        /// Since when.
+        /// Time of the claim.
         since: Timestamp,
     },
-    /// A runner had it and is gone: whoever takes it over looks first how far it came.
+    /// The runner that claimed the move is gone: the next runner finishes its attempt first.
     Orphaned {
-        /// The claim that is to be recovered.
+        /// Fencing token of that claim.
         token: u64,
     },
     /// The VM runs on the destination.
     Done {
-        /// When that was written.
+        /// Time of that record.
         at: Timestamp,
     },
-    /// It is not made.
+    /// The move has failed for good.
     Failed {
-        /// Why.
+        /// Reason.
         why: String,
-        /// How it ended.
+        /// Exit code of the last attempt.
         exit: ExitCode,
     },
 }
 
-/// A runner, as its records show it.
+/// Status of a runner, from its records.
 #[derive(Debug, Clone, PartialEq)]
-pub struct RunnerSeen {
-    /// Its process.
+pub struct RunnerStatus {
+    /// Process of the runner, in words.
     pub driver: String,
-    /// When it wrote last, by its own clock.
+    /// Time of the last heartbeat, by the runner's clock.
     pub last: Timestamp,
-    /// When that was read, by the reader's uptime.
+    /// Time at which that heartbeat was read, in seconds of the reader's uptime.
     pub heard_seconds: f64,
-    /// Whether it takes part no more.
+    /// True if the runner has ended or was expelled.
     pub gone: bool,
 }
 
-impl State {
-    /// Nothing read yet.
+impl CampaignState {
+    /// State before any record was read.
     pub fn new(campaign: &str) -> Self {
         Self { campaign: campaign.to_owned(), ..Self::default() }
     }
 
-    /// Whether the campaign has begun.
+    /// True if the campaign has begun.
     pub fn is_open(&self) -> bool {
         self.since.is_some()
     }
 
-    /// The records that have not been read.
+    /// Selection of the records that have not been read.
     pub fn unread(&self) -> Selection {
-        Selection { kinds: vec![Kind::Campaign, Kind::Expulsion], after: self.seen, ..Selection::default() }
+        Selection {
+            kinds: vec![EntryKind::Campaign, EntryKind::Expulsion],
+            after: self.seen,
+            ..Selection::default()
+        }
     }
 
-    /// Adds records, in their order; those that were added before are passed over. `uptime_seconds` is the reader's.
+    /// Applies records in their order; skips those that were applied before. `uptime_seconds` is the reader's.
     pub fn read(&mut self, records: &[Record], uptime_seconds: f64) {
         for record in records {
             if record.sequence <= self.seen {
@@ -127,28 +131,28 @@ impl State {
             self.seen = record.sequence;
             match &record.entry {
                 Entry::Campaign(Campaign { campaign, event }) if *campaign == self.campaign => {
-                    self.happens(event, record, uptime_seconds);
+                    self.apply(event, record, uptime_seconds);
                 }
                 Entry::Expulsion(Expulsion { campaign, runner, .. }) if *campaign == self.campaign => {
-                    self.goes(runner);
+                    self.remove_runner(runner);
                 }
                 _ => {}
             }
         }
     }
 
-    fn happens(&mut self, event: &Event, record: &Record, uptime_seconds: f64) {
+    fn apply(&mut self, event: &CampaignEvent, record: &Record, uptime_seconds: f64) {
         match event {
-            Event::Opened { .. } if self.is_open() => {}
-            Event::Opened { id, waves, window_end, error_budget, moves } => {
+            CampaignEvent::Opened { .. } if self.is_open() => {}
+            CampaignEvent::Opened { id, waves, window_end, error_budget, moves } => {
                 self.id.clone_from(id);
                 self.waves.clone_from(waves);
                 (self.window_end, self.error_budget, self.since) =
                     (*window_end, *error_budget, Some(record.at));
                 self.tasks = moves.iter().cloned().map(Task::new).collect();
             }
-            Event::Beat { runner, driver } => {
-                let seen = RunnerSeen {
+            CampaignEvent::Beat { runner, driver } => {
+                let seen = RunnerStatus {
                     driver: driver.to_string(),
                     last: record.at,
                     heard_seconds: uptime_seconds,
@@ -156,19 +160,19 @@ impl State {
                 };
                 self.runners.insert(runner.clone(), seen);
             }
-            Event::Left { runner } => self.goes(runner),
-            Event::Claimed { runner, at } => {
+            CampaignEvent::Left { runner } => self.remove_runner(runner),
+            CampaignEvent::Claimed { runner, at } => {
                 if let Some(task) = self.tasks.get_mut(*at) {
                     let (runner, token) = (runner.clone(), record.sequence);
                     task.state = TaskState::Claimed { runner, token, since: record.at };
                     task.attempts += 1;
                 }
             }
-            Event::Released { at, token, how } => {
+            CampaignEvent::Released { at, token, how } => {
                 self.released(*at, *token, how, record.at, uptime_seconds);
             }
-            Event::WaveOpened { wave, .. } => self.waves_open.push(*wave),
-            Event::Steered { what, by } => {
+            CampaignEvent::WaveOpened { wave, .. } => self.waves_open.push(*wave),
+            CampaignEvent::Steered { what, by } => {
                 if *what == Steering::Resume {
                     self.failures = 0;
                 }
@@ -177,23 +181,23 @@ impl State {
         }
     }
 
-    /// What ends a claim that is no longer held counts for nothing: that is what its token is for.
-    fn released(&mut self, at: usize, token: u64, how: &Released, now: Timestamp, uptime_seconds: f64) {
+    /// Applies the end of a claim. Ignored if the token is not the one of the present claim.
+    fn released(&mut self, at: usize, token: u64, how: &ClaimResult, now: Timestamp, uptime_seconds: f64) {
         let Some(task) = self.tasks.get_mut(at) else { return };
         if !matches!(&task.state, TaskState::Claimed { token: held, .. } if *held == token) {
             return;
         }
         task.state = match how {
-            Released::Done => TaskState::Done { at: now },
-            Released::Again { why, after_seconds, .. } => TaskState::Waiting {
+            ClaimResult::Done => TaskState::Done { at: now },
+            ClaimResult::Again { why, after_seconds, .. } => TaskState::Waiting {
                 not_before_seconds: uptime_seconds + after_seconds,
                 why: Some(why.clone()),
             },
-            Released::Busy { why } => {
+            ClaimResult::Busy { why } => {
                 task.attempts = task.attempts.saturating_sub(1);
                 TaskState::Waiting { not_before_seconds: uptime_seconds + 1.0, why: Some(why.clone()) }
             }
-            Released::Failed { why, exit } => {
+            ClaimResult::Failed { why, exit } => {
                 self.failures += 1;
                 self.failed.entry(task.the_move.vm.clone()).or_insert(task.the_move.wave);
                 TaskState::Failed { why: why.clone(), exit: *exit }
@@ -201,8 +205,8 @@ impl State {
         };
     }
 
-    /// A runner is gone: what it held is to be taken over.
-    fn goes(&mut self, runner: &str) {
+    /// Marks a runner as gone, and its claimed moves as orphaned.
+    fn remove_runner(&mut self, runner: &str) {
         if let Some(seen) = self.runners.get_mut(runner) {
             seen.gone = true;
         }
@@ -215,12 +219,12 @@ impl State {
         }
     }
 
-    /// Whether an earlier move of the same VM was not made, so that this one has nothing to bring back.
+    /// True if an earlier move of the same VM failed, so that this way back has nothing to bring back.
     pub fn is_needless(&self, task: &Task) -> bool {
         self.failed.get(&task.the_move.vm).is_some_and(|wave| *wave < task.the_move.wave)
     }
 
-    /// Whether nothing is left to do for a move.
+    /// True if nothing is left to do for a move.
     pub(super) fn is_final(&self, task: &Task) -> bool {
         match task.state {
             TaskState::Done { .. } | TaskState::Failed { .. } => true,

@@ -1,15 +1,15 @@
-//! A campaign for people: how far it is, what failed and where each VM is.
+//! Status of a campaign as text: its progress, failures, and moves under way.
 
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{State, Task, TaskState};
+use super::{CampaignState, Task, TaskState};
 use vmgate_facts::text::plain;
 use vmgate_ledger::campaign::Steering;
 
-/// How many moves stand where.
+/// Numbers of moves by state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     /// Done and verified.
@@ -18,14 +18,14 @@ pub struct Counts {
     pub running: usize,
     /// Yet to begin.
     pub waiting: usize,
-    /// Not made.
+    /// Failed for good.
     pub failed: usize,
-    /// Without anything to bring back.
+    /// Ways back without anything to bring back.
     pub needless: usize,
 }
 
-impl State {
-    /// How many moves stand where; of one wave, or of all.
+impl CampaignState {
+    /// Numbers of moves by state, of one wave or of all.
     pub fn counts(&self, wave: Option<usize>) -> Counts {
         let mut counts = Counts::default();
         for task in self.tasks.iter().filter(|task| wave.is_none_or(|wave| task.the_move.wave == wave)) {
@@ -47,14 +47,14 @@ impl State {
 }
 
 impl Counts {
-    /// All of them.
+    /// Sum of all states.
     pub fn all(self) -> usize {
         self.done + self.running + self.waiting + self.failed + self.needless
     }
 }
 
-/// The campaign in some lines.
-pub fn render(state: &State, now: Timestamp) -> String {
+/// Renders the status of the campaign in a few lines.
+pub fn render(state: &CampaignState, now: Timestamp) -> String {
     let all = state.counts(None);
     let mut text = format!(
         "{}: {} of {} moves done, {} running, {} to come, {} failed{}\n",
@@ -75,7 +75,7 @@ pub fn render(state: &State, now: Timestamp) -> String {
         Some((what, by)) => text.extend([what.word(), " by ", &plain(by), "\n"]),
     }
     if let Some(end) = state.window_end {
-        let _ = writeln!(text, "the window {}", closes(end, now));
+        let _ = writeln!(text, "the window {}", window_text(end, now));
     }
     for (number, wave) in state.waves.iter().enumerate().filter(|_| state.waves.len() > 1) {
         let counts = state.counts(Some(number));
@@ -83,7 +83,8 @@ pub fn render(state: &State, now: Timestamp) -> String {
     }
     for (name, runner) in state.runners.iter().filter(|(_, runner)| !runner.gone) {
         let ago = now.duration_since(runner.last).as_secs();
-        let _ = writeln!(text, "runner {}: {}, heard of {ago} s ago", plain(name), plain(&runner.driver));
+        let _ =
+            writeln!(text, "runner {}: {}, last heartbeat {ago} s ago", plain(name), plain(&runner.driver));
     }
     for task in &state.tasks {
         let (vm, from, to) = (plain(&task.the_move.vm), plain(&task.the_move.from), plain(&task.the_move.to));
@@ -92,10 +93,12 @@ pub fn render(state: &State, now: Timestamp) -> String {
                 let seconds = now.duration_since(*since).as_secs();
                 writeln!(text, "  {vm}: {from} -> {to}, {seconds} s, by {}", plain(runner))
             }
-            TaskState::Orphaned { .. } => writeln!(text, "  {vm}: its runner is gone, to be taken over"),
+            TaskState::Orphaned { .. } => {
+                writeln!(text, "  {vm}: its runner is gone, another runner takes the move over")
+            }
             TaskState::Failed { why, .. } => writeln!(text, "  {vm}: FAILED: {}", plain(why)),
             TaskState::Waiting { why: Some(why), .. } => {
-                writeln!(text, "  {vm}: tried, and waits: {}", plain(why))
+                writeln!(text, "  {vm}: waits for another attempt: {}", plain(why))
             }
             _ => Ok(()),
         };

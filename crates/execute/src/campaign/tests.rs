@@ -12,9 +12,9 @@ use super::*;
 use vmgate_ledger::fresh::cluster::Cluster;
 use vmgate_ledger::{
     Campaign, Entry, Expulsion, LedgerError, Record,
-    campaign::{Event, Released, Steering},
+    campaign::{CampaignEvent, ClaimResult, Steering},
     entry::Driver,
-    fresh::{Fresh, in_every_store},
+    fresh::{TestLedger, in_every_store},
 };
 use vmgate_verdict::ExitCode;
 
@@ -44,7 +44,7 @@ impl Simulated {
 }
 
 impl Mover for Simulated {
-    fn make(&self, at: usize, stop: &AtomicBool) -> Released {
+    fn make(&self, at: usize, stop: &AtomicBool) -> ClaimResult {
         {
             let mut running = self.running.lock().unwrap();
             running.push(at);
@@ -63,10 +63,10 @@ impl Mover for Simulated {
             return again("no luck");
         }
         self.made.lock().unwrap().push(at);
-        Released::Done
+        ClaimResult::Done
     }
 
-    fn take_over(&self, at: usize) -> Released {
+    fn take_over(&self, at: usize) -> ClaimResult {
         self.taken_over.lock().unwrap().push(at);
         again("its runner was lost")
     }
@@ -77,8 +77,8 @@ impl Mover for Simulated {
     }
 }
 
-fn again(why: &str) -> Released {
-    Released::Again { why: why.into(), exit: ExitCode::NotFinished, after_seconds: 0.0 }
+fn again(why: &str) -> ClaimResult {
+    ClaimResult::Again { why: why.into(), exit: ExitCode::NotFinished, after_seconds: 0.0 }
 }
 
 /// A change that moves so many VMs, each between two hosts of its own unless `one` host gives them all.
@@ -99,7 +99,7 @@ pub(super) fn driver() -> Driver {
     Driver { machine: "here".into(), boot: "b".into(), pid: 1, started_ticks: 1 }
 }
 
-const QUICK: Settings = Settings {
+const QUICK: RunnerSettings = RunnerSettings {
     jobs: 4,
     attempts: 3,
     lease_seconds: 60.0,
@@ -108,21 +108,26 @@ const QUICK: Settings = Settings {
 };
 
 /// A lease that a test can wait for, and that a busy machine keeps.
-const SHORT_LEASE: Settings = Settings { lease_seconds: 6.0, ..QUICK };
+const SHORT_LEASE: RunnerSettings = RunnerSettings { lease_seconds: 6.0, ..QUICK };
 
-fn run(fresh: &Fresh, name: &str, change: &ChangeFile, mover: &Simulated) -> Result<Summary, RunnerError> {
+fn run(
+    fresh: &TestLedger,
+    name: &str,
+    change: &ChangeFile,
+    mover: &Simulated,
+) -> Result<RunSummary, RunnerError> {
     run_with(fresh, name, change, mover, QUICK, &Arc::default())
 }
 
 fn run_with(
-    fresh: &Fresh,
+    fresh: &TestLedger,
     name: &str,
     change: &ChangeFile,
     mover: &Simulated,
-    settings: Settings,
+    settings: RunnerSettings,
     stop: &Arc<AtomicBool>,
-) -> Result<Summary, RunnerError> {
-    let ledger = fresh.ledger().of_runner(name);
+) -> Result<RunSummary, RunnerError> {
+    let ledger = fresh.ledger().for_runner(name);
     let runner = Runner {
         ledger: &ledger,
         change,
@@ -132,25 +137,25 @@ fn run_with(
         settings,
         drain: Arc::default(),
         stop: Arc::clone(stop),
-        tell: &|_| {},
+        on_progress: &|_| {},
     };
     runner.run()
 }
 
 /// What tests ask of the ledger of a campaign.
 trait Records {
-    fn write(&self, change: &ChangeFile, event: Event) -> Record;
+    fn write(&self, change: &ChangeFile, event: CampaignEvent) -> Record;
     fn state(&self, change: &ChangeFile) -> State;
 }
 
-impl Records for Fresh {
-    fn write(&self, change: &ChangeFile, event: Event) -> Record {
+impl Records for TestLedger {
+    fn write(&self, change: &ChangeFile, event: CampaignEvent) -> Record {
         let entry = Entry::Campaign(Campaign { campaign: change.digest.to_string(), event });
         self.ledger().append(&entry).unwrap()
     }
 
-    fn state(&self, change: &ChangeFile) -> State {
-        let mut state = State::new(&change.digest.to_string());
+    fn state(&self, change: &ChangeFile) -> CampaignState {
+        let mut state = CampaignState::new(&change.digest.to_string());
         let ledger = self.ledger();
         ledger.verify().unwrap();
         state.read(&ledger.records(&state.unread()).unwrap(), uptime_seconds());
@@ -158,7 +163,7 @@ impl Records for Fresh {
     }
 }
 
-const COMPLETE: Summary = Summary { ending: Some(Ending::Complete) };
+const COMPLETE: RunSummary = RunSummary { ending: Some(CampaignEnd::Complete) };
 
 in_every_store! {
     eight_runners_take_each_of_many_moves_once
@@ -175,7 +180,7 @@ in_every_store! {
     a_runner_that_slept_past_half_its_lease_aborts_what_it_has_under_way
 }
 
-fn runners_share_a_change_and_no_move_is_made_twice_or_left_out(fresh: &Fresh) {
+fn runners_share_a_change_and_no_move_is_made_twice_or_left_out(fresh: &TestLedger) {
     let (change, hosts) = (change(24, "at_once: 5\n", false), Simulated::new());
     thread::scope(|scope| {
         for name in ["one", "two", "three"] {
@@ -189,7 +194,7 @@ fn runners_share_a_change_and_no_move_is_made_twice_or_left_out(fresh: &Fresh) {
 }
 
 /// Moves that take no time: what is left is the ledger. `--nocapture` shows what it manages.
-fn eight_runners_take_each_of_many_moves_once(fresh: &Fresh) {
+fn eight_runners_take_each_of_many_moves_once(fresh: &TestLedger) {
     const MOVES: usize = 160;
     let (change, hosts) = (change(MOVES, "", false), Simulated::default());
     let start = Instant::now();
@@ -204,7 +209,7 @@ fn eight_runners_take_each_of_many_moves_once(fresh: &Fresh) {
     println!("{:?}: {records} records in {:.2} s", fresh.place, start.elapsed().as_secs_f64());
 }
 
-fn the_limits_of_hosts_and_groups_hold_across_runners(fresh: &Fresh) {
+fn the_limits_of_hosts_and_groups_hold_across_runners(fresh: &TestLedger) {
     let hosts = Simulated::new();
     let one_source = change(6, "", true);
     thread::scope(|scope| {
@@ -217,7 +222,7 @@ fn the_limits_of_hosts_and_groups_hold_across_runners(fresh: &Fresh) {
     assert_eq!(hosts.most.load(Ordering::SeqCst), 1, "one host gives one at a time");
 }
 
-fn a_move_is_tried_again_with_growing_pauses_and_given_up_in_the_end(fresh: &Fresh) {
+fn a_move_is_tried_again_with_growing_pauses_and_given_up_in_the_end(fresh: &TestLedger) {
     let (change, hosts) = (change(2, "", false), Simulated::new());
     *hosts.fails.lock().unwrap() = HashMap::from([(0, 2), (1, 9)]);
     run(fresh, "one", &change, &hosts).unwrap();
@@ -226,12 +231,12 @@ fn a_move_is_tried_again_with_growing_pauses_and_given_up_in_the_end(fresh: &Fre
     let TaskState::Failed { why, exit } = &state.tasks[1].state else { panic!("{:?}", state.tasks[1]) };
     assert_eq!((why.as_str(), *exit), ("no luck (tried 3 times)", ExitCode::NotFinished));
     let ledger = fresh.ledger();
-    let pauses = ledger.records(&State::new(&change.digest.to_string()).unread()).unwrap();
+    let pauses = ledger.records(&CampaignState::new(&change.digest.to_string()).unread()).unwrap();
     let pauses: Vec<f64> = pauses
         .iter()
         .filter_map(|record| match &record.entry {
             Entry::Campaign(Campaign {
-                event: Event::Released { at: 1, how: Released::Again { after_seconds, .. }, .. },
+                event: CampaignEvent::Released { at: 1, how: ClaimResult::Again { after_seconds, .. }, .. },
                 ..
             }) => Some(*after_seconds),
             _ => None,
@@ -240,11 +245,11 @@ fn a_move_is_tried_again_with_growing_pauses_and_given_up_in_the_end(fresh: &Fre
     assert_eq!(pauses, [0.02, 0.04]);
 }
 
-fn when_the_error_budget_is_used_up_nothing_begins_until_somebody_resumes(fresh: &Fresh) {
+fn when_the_error_budget_is_used_up_nothing_begins_until_somebody_resumes(fresh: &TestLedger) {
     let hosts = Simulated::new();
     let change = change(6, "error_budget: 2\nat_once: 1\n", false);
     *hosts.fails.lock().unwrap() = HashMap::from([(0, 9), (1, 9)]);
-    let once = Settings { attempts: 1, ..QUICK };
+    let once = RunnerSettings { attempts: 1, ..QUICK };
     // Nothing is asserted before the runner is let go on: it would wait for ever.
     let before = thread::scope(|scope| {
         let runner = scope.spawn(|| run_with(fresh, "one", &change, &hosts, once, &Arc::default()).unwrap());
@@ -254,7 +259,7 @@ fn when_the_error_budget_is_used_up_nothing_begins_until_somebody_resumes(fresh:
         }
         thread::sleep(Duration::from_millis(200));
         let before = (fresh.state(&change).failures, hosts.made());
-        fresh.write(&change, Event::Steered { what: Steering::Resume, by: "ann".into() });
+        fresh.write(&change, CampaignEvent::Steered { what: Steering::Resume, by: "ann".into() });
         assert_eq!(runner.join().unwrap(), COMPLETE);
         before
     });
@@ -262,32 +267,32 @@ fn when_the_error_budget_is_used_up_nothing_begins_until_somebody_resumes(fresh:
     assert_eq!(hosts.made(), [2, 3, 4, 5]);
 }
 
-fn paused_nothing_begins_and_stopped_runners_end(fresh: &Fresh) {
+fn paused_nothing_begins_and_stopped_runners_end(fresh: &TestLedger) {
     let (change, hosts) = (change(3, "", false), Simulated::new());
     fresh.write(&change, opened(&change));
-    fresh.write(&change, Event::Steered { what: Steering::Pause, by: "ann".into() });
+    fresh.write(&change, CampaignEvent::Steered { what: Steering::Pause, by: "ann".into() });
     thread::scope(|scope| {
         let runner = scope.spawn(|| run(fresh, "one", &change, &hosts).unwrap());
         thread::sleep(Duration::from_millis(300));
         assert!(!runner.is_finished());
-        fresh.write(&change, Event::Steered { what: Steering::Stop, by: "bob".into() });
-        assert_eq!(runner.join().unwrap(), Summary { ending: Some(Ending::Stopped("bob".into())) });
+        fresh.write(&change, CampaignEvent::Steered { what: Steering::Stop, by: "bob".into() });
+        assert_eq!(runner.join().unwrap(), RunSummary { ending: Some(CampaignEnd::Stopped("bob".into())) });
     });
     assert_eq!(hosts.made(), [] as [usize; 0]);
     let status = render(&fresh.state(&change), jiff::Timestamp::now());
     assert!(status.contains("0 of 3 moves done") && status.contains("stopped by bob"), "{status}");
 }
 
-fn nothing_begins_that_would_not_be_over_before_the_window_closes(fresh: &Fresh) {
+fn nothing_begins_that_would_not_be_over_before_the_window_closes(fresh: &TestLedger) {
     let hosts = Simulated::new();
     let end = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(20);
     let change = change(3, &format!("window: {{start: 2026-01-01T00:00:00Z, end: {end}}}\n"), false);
     let summary = run(fresh, "one", &change, &hosts).unwrap();
-    assert_eq!(summary, Summary { ending: Some(Ending::WindowCloses(3)) });
+    assert_eq!(summary, RunSummary { ending: Some(CampaignEnd::WindowCloses(3)) });
     assert_eq!(hosts.made(), [] as [usize; 0]);
 }
 
-fn a_wave_waits_for_the_one_before_and_brings_back_only_what_went(fresh: &Fresh) {
+fn a_wave_waits_for_the_one_before_and_brings_back_only_what_went(fresh: &TestLedger) {
     let hosts = Simulated::new();
     let text = "schema: vmgate/change/v1
 id: CHG-2
@@ -307,12 +312,12 @@ moves:
     assert_eq!(fresh.state(&change).counts(None), expected);
 }
 
-fn a_runner_that_died_is_expelled_and_its_move_recovered_before_it_is_made_again(fresh: &Fresh) {
+fn a_runner_that_died_is_expelled_and_its_move_recovered_before_it_is_made_again(fresh: &TestLedger) {
     let (change, hosts) = (change(2, "", false), Simulated::new());
     fresh.write(&change, opened(&change));
-    fresh.write(&change, Event::Beat { runner: "dead".into(), driver: driver() });
-    let token = fresh.write(&change, Event::Claimed { runner: "dead".into(), at: 0 }).sequence;
-    let dead = fresh.ledger().of_runner("dead");
+    fresh.write(&change, CampaignEvent::Beat { runner: "dead".into(), driver: driver() });
+    let token = fresh.write(&change, CampaignEvent::Claimed { runner: "dead".into(), at: 0 }).sequence;
+    let dead = fresh.ledger().for_runner("dead");
     let began = Instant::now();
     let summary = run_with(fresh, "one", &change, &hosts, SHORT_LEASE, &Arc::default());
     assert_eq!(summary.unwrap(), COMPLETE);
@@ -320,7 +325,7 @@ fn a_runner_that_died_is_expelled_and_its_move_recovered_before_it_is_made_again
     assert_eq!(*hosts.taken_over.lock().unwrap(), [0]);
     assert_eq!(hosts.made(), [0, 1]);
     // Were it only asleep, it could neither end its claim nor take a step of a move when it wakes.
-    let late = Event::Released { at: 0, token, how: Released::Done };
+    let late = CampaignEvent::Released { at: 0, token, how: ClaimResult::Done };
     let entry = Entry::Campaign(Campaign { campaign: change.digest.to_string(), event: late.clone() });
     assert!(matches!(dead.append(&entry), Err(LedgerError::Expelled)));
     // And what is written past the fence counts for nothing: its token is not the one that is held.
@@ -329,12 +334,13 @@ fn a_runner_that_died_is_expelled_and_its_move_recovered_before_it_is_made_again
     assert_eq!(fresh.state(&change).tasks, before);
 }
 
-fn what_ends_a_claim_that_is_no_longer_held_counts_for_nothing(fresh: &Fresh) {
+fn what_ends_a_claim_that_is_no_longer_held_counts_for_nothing(fresh: &TestLedger) {
     let change = change(1, "", false);
     fresh.write(&change, opened(&change));
-    let claim = |runner: &str| fresh.write(&change, Event::Claimed { runner: runner.into(), at: 0 }).sequence;
+    let claim =
+        |runner: &str| fresh.write(&change, CampaignEvent::Claimed { runner: runner.into(), at: 0 }).sequence;
     let (old, new) = (claim("one"), claim("two"));
-    let done = |token| fresh.write(&change, Event::Released { at: 0, token, how: Released::Done });
+    let done = |token| fresh.write(&change, CampaignEvent::Released { at: 0, token, how: ClaimResult::Done });
     done(old);
     let state = fresh.state(&change);
     assert!(matches!(&state.tasks[0].state, TaskState::Claimed { token, .. } if *token == new), "{state:?}");
@@ -342,12 +348,12 @@ fn what_ends_a_claim_that_is_no_longer_held_counts_for_nothing(fresh: &Fresh) {
     assert_eq!(fresh.state(&change).counts(None).done, 1);
 }
 
-fn clocks_that_are_apart_do_not_stretch_a_pause(fresh: &Fresh) {
+fn clocks_that_are_apart_do_not_stretch_a_pause(fresh: &TestLedger) {
     let (change, hosts) = (change(1, "", false), Simulated::new());
     fresh.write(&change, opened(&change));
-    let token = fresh.write(&change, Event::Claimed { runner: "ahead".into(), at: 0 }).sequence;
-    let how = Released::Again { why: "no luck".into(), exit: ExitCode::NotFinished, after_seconds: 0.5 };
-    let event = Event::Released { at: 0, token, how };
+    let token = fresh.write(&change, CampaignEvent::Claimed { runner: "ahead".into(), at: 0 }).sequence;
+    let how = ClaimResult::Again { why: "no luck".into(), exit: ExitCode::NotFinished, after_seconds: 0.5 };
+    let event = CampaignEvent::Released { at: 0, token, how };
     let entry = Entry::Campaign(Campaign { campaign: change.digest.to_string(), event });
     let in_an_hour = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1);
     fresh.ledger().append_at(&entry, in_an_hour).unwrap();
@@ -356,7 +362,7 @@ fn clocks_that_are_apart_do_not_stretch_a_pause(fresh: &Fresh) {
     assert!((0.5..30.0).contains(&start.elapsed().as_secs_f64()), "{:?}", start.elapsed());
 }
 
-fn a_runner_that_slept_past_half_its_lease_aborts_what_it_has_under_way(fresh: &Fresh) {
+fn a_runner_that_slept_past_half_its_lease_aborts_what_it_has_under_way(fresh: &TestLedger) {
     let change = change(1, "", false);
     let hosts = Simulated { takes: Duration::from_secs(20), ..Simulated::default() };
     let stop: Arc<AtomicBool> = Arc::default();
@@ -384,10 +390,10 @@ fn a_runner_that_slept_past_half_its_lease_aborts_what_it_has_under_way(fresh: &
 #[test]
 fn runners_go_on_after_their_database_was_restarted() {
     let mut server = Cluster::own();
-    let fresh = Fresh::at(server.database());
+    let fresh = TestLedger::at(server.database());
     let change = change(12, "", false);
     let hosts = Simulated { takes: Duration::from_millis(300), ..Simulated::default() };
-    let one_at_a_time = Settings { jobs: 1, ..QUICK };
+    let one_at_a_time = RunnerSettings { jobs: 1, ..QUICK };
     thread::scope(|scope| {
         let runners = ["one", "two"].map(|name| {
             let (fresh, change, hosts) = (&fresh, &change, &hosts);
@@ -408,7 +414,7 @@ fn runners_go_on_after_their_database_was_restarted() {
 #[test]
 fn a_runner_whose_database_does_not_answer_aborts_at_half_its_lease() {
     let mut server = Cluster::own();
-    let fresh = Fresh::at(server.database());
+    let fresh = TestLedger::at(server.database());
     let change = change(1, "", false);
     let hosts = Simulated { takes: Duration::from_mins(1), ..Simulated::default() };
     thread::scope(|scope| {

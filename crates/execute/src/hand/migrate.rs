@@ -1,4 +1,4 @@
-//! The live migration itself.
+//! Live migration of a VM through libvirt (virDomainMigrate3).
 
 use crate::Pass;
 use std::{ffi::c_int, time::Duration};
@@ -8,7 +8,7 @@ use vmgate_libvirt::{
     raw::{ParamList, RawError, checked, sys},
 };
 
-/// How a migration is to run. There is no field for libvirt's `unsafe` flag: vmgate never overrides libvirt's own
+/// Parameters of a migration. There is no field for libvirt's `unsafe` flag: vmgate never overrides libvirt's own
 /// checks.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of virDomainMigrate3")]
@@ -37,7 +37,7 @@ pub(crate) struct MigrateParams {
 /// another thread, over another connection. libvirt's client manages the migration, so the two daemons need not reach
 /// each other.
 ///
-/// Only with a pass for this VM. Run on the calling thread and over connections of its own: there is no time limit, since leaving a migration behind
+/// Only with a pass for this VM. Run on the calling thread and over connections of its own: source is no time limit, since leaving a migration behind
 /// would hide it, but a daemon that is silent for some ten seconds ends it.
 pub(crate) fn migrate(
     pass: &Pass,
@@ -45,7 +45,7 @@ pub(crate) fn migrate(
     destination: &Hypervisor,
     params: &MigrateParams,
 ) -> Result<(), LibvirtError> {
-    let doing = format!("migrate the VM to {}", destination.name());
+    let action = format!("migrate the VM to {}", destination.name());
     if let Some(downtime) = params.max_downtime {
         super::set_max_downtime(domain, downtime)?;
     }

@@ -1,4 +1,4 @@
-//! Orders to a guest: a shell script that changes something there, with its exit code.
+//! Shell scripts that change something in a guest, run by the guest agent, with their exit codes.
 
 use std::{
     thread,
@@ -12,34 +12,34 @@ use vmgate_reach::agent::{Agent, AgentChannel, Execution};
 const POLL: Duration = Duration::from_millis(100);
 /// Longest wait for one answer of the agent: a guest has just been moved, or has much to do.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(15);
-/// How much of what a script says is kept.
+/// Longest output that is kept, in characters.
 const WORDS: usize = 400;
 
-/// How an order went.
+/// Result of a script in the guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Carried {
+pub(crate) enum ScriptResult {
     /// It ended with this code; -1 where a signal ended it.
-    Ended {
+    Exited {
         /// The exit code.
         code: i64,
-        /// The last of what it printed, harmless to a terminal.
-        said: String,
+        /// The last part of the output, harmless to a terminal.
+        output: String,
     },
-    /// It still ran at the end of its time, and goes on in the guest.
-    StillRuns,
-    /// Nobody waits for it any more; it goes on in the guest.
-    Left,
+    /// The script still ran at its time limit, and goes on in the guest.
+    StillRunning,
+    /// vmgate stopped waiting before the time limit; the script goes on in the guest.
+    Abandoned,
 }
 
 /// Runs a shell script in the guest and waits for its end, for at most `limit`, or until `leave` says so.
-pub(crate) fn order<C: AgentChannel>(
+pub(crate) fn run_script<C: AgentChannel>(
     channel: C,
     script: &str,
     limit: Duration,
-    leave: &dyn Fn() -> bool,
-) -> Result<Carried, Unknown> {
+    abandon: &dyn Fn() -> bool,
+) -> Result<ScriptResult, Unknown> {
     let deadline = Instant::now() + limit;
-    let agent = Agent::greet(channel, ANSWER_PATIENCE.min(limit))?;
+    let agent = Agent::connect(channel, ANSWER_PATIENCE.min(limit))?;
     let pid = agent.start_shell(script, ANSWER_PATIENCE)?;
     loop {
         thread::sleep(POLL);
@@ -50,18 +50,18 @@ pub(crate) fn order<C: AgentChannel>(
             return Err(why.clone());
         }
         if let Ok(Execution::Done { output, code, .. }) = status {
-            let said = plain_bytes(output.trim_ascii());
-            let skipped = said.chars().count().saturating_sub(WORDS);
-            return Ok(Carried::Ended {
+            let text = plain_bytes(output.trim_ascii());
+            let skipped = text.chars().count().saturating_sub(WORDS);
+            return Ok(ScriptResult::Exited {
                 code: code.unwrap_or(-1),
-                said: said.chars().skip(skipped).collect(),
+                output: text.chars().skip(skipped).collect(),
             });
         }
-        if leave() {
-            return Ok(Carried::Left);
+        if abandon() {
+            return Ok(ScriptResult::Abandoned);
         }
         if Instant::now() >= deadline {
-            return Ok(Carried::StillRuns);
+            return Ok(ScriptResult::StillRunning);
         }
     }
 }
@@ -88,15 +88,15 @@ mod tests {
         let running = r#"{"return":{"exited":false}}"#;
         // `no` and an escape sequence.
         let ended = r#"{"return":{"exited":true,"exitcode":3,"out-data":"bm8bWzJK"}}"#;
-        let carried = order(guest(&[running, ended]), "x", Duration::from_secs(5), &|| false).unwrap();
-        assert_eq!(carried, Carried::Ended { code: 3, said: "no?[2J".to_owned() });
+        let result = run_script(guest(&[running, ended]), "x", Duration::from_secs(5), &|| false).unwrap();
+        assert_eq!(result, ScriptResult::Exited { code: 3, output: "no?[2J".to_owned() });
     }
 
     #[test]
     fn an_order_that_does_not_end_costs_its_time_or_until_it_is_left() {
         let running = [r#"{"return":{"exited":false}}"#];
-        let wait = |limit, leave: bool| order(guest(&running), "x", limit, &|| leave).unwrap();
-        assert_eq!(wait(Duration::from_millis(250), false), Carried::StillRuns);
-        assert_eq!(wait(Duration::from_mins(10), true), Carried::Left);
+        let wait = |limit, abandon: bool| run_script(guest(&running), "x", limit, &|| abandon).unwrap();
+        assert_eq!(wait(Duration::from_millis(250), false), ScriptResult::StillRunning);
+        assert_eq!(wait(Duration::from_mins(10), true), ScriptResult::Abandoned);
     }
 }

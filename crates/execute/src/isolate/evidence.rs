@@ -1,4 +1,4 @@
-//! What is kept of a VM that was cut off, for those who will ask why: taken after the cut, which cannot wait.
+//! Evidence on an isolated VM, for the later analysis: collected after the cut, which cannot wait.
 
 use std::{
     fs, io,
@@ -11,48 +11,53 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::Isolated;
-use vmgate_collect::{guest_probe::GuestWay, transport::Transport};
+use super::IsolationReport;
+use vmgate_collect::{guest_probe::GuestAccess, transport::Transport};
 use vmgate_facts::Uri;
 use vmgate_libvirt::{Domain, Hypervisor, JobStats, LibvirtError};
 use vmgate_reach::{HostShell, quoted};
 
-/// Bytes of each log that are kept, from its end.
+/// Bytes that are saved from the end of each log.
 const LOG_TAIL: u32 = 1 << 20;
 
-/// The ways to what is kept.
-pub struct Evidence<'a> {
-    /// The host the VM runs on.
+/// Sources of the evidence, and the folder for it.
+pub struct EvidenceSources<'a> {
+    /// Connection to the host that the VM runs on.
     pub hypervisor: &'a Hypervisor,
-    /// Its URI.
+    /// URI of that host.
     pub uri: &'a Uri,
-    /// The way to its probe.
+    /// Transport to the probe on that host.
     pub probe: &'a Transport,
-    /// The way to its logs.
+    /// Shell on that host, for its logs.
     pub shell: &'a HostShell,
     /// The way into the guest.
-    pub guest: &'a GuestWay,
+    pub guest: &'a GuestAccess,
     /// Longest wait for each answer.
     pub timeout: Duration,
-    /// The folder in which a new one is made.
+    /// Folder in which a new folder is made.
     pub folder: &'a Path,
 }
 
-/// What was kept.
+/// Result of saving the evidence.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Kept {
+pub struct SavedEvidence {
     /// The folder.
     pub folder: PathBuf,
-    /// What could not be had, each with why.
+    /// Files that could not be obtained, each with the reason.
     pub missing: Vec<String>,
 }
 
-/// Keeps facts, job statistics, logs and both configurations in a new folder that only its owner can read.
-pub fn keep(ways: &Evidence, domain: &Domain, isolated: &Isolated, why: &Value) -> io::Result<Kept> {
+/// Saves facts, job statistics, logs and both domain XMLs in a new folder that only its owner can read.
+pub fn save_evidence(
+    ways: &EvidenceSources,
+    domain: &Domain,
+    isolated: &IsolationReport,
+    why: &Value,
+) -> io::Result<SavedEvidence> {
     let time = isolated.at.strftime("%Y%m%dT%H%M%S%3fZ");
     let folder = ways.folder.join(format!("{}-{time}", isolated.uuid));
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
-    let mut kept = Kept { folder: folder.clone(), missing: Vec::new() };
+    let mut kept = SavedEvidence { folder: folder.clone(), missing: Vec::new() };
     fs::write(folder.join("isolation.json"), format!("{:#}\n", json!({"isolation": isolated, "said": why})))?;
     fs::write(folder.join("domain-before.xml"), &isolated.xml_before)?;
     let mut keep = |name: &str, content: Result<Vec<u8>, String>| match content {
@@ -74,19 +79,19 @@ pub fn keep(ways: &Evidence, domain: &Domain, isolated: &Isolated, why: &Value) 
     Ok(kept)
 }
 
-/// libvirt writes to the journal, or to files, as its configuration says; the last hour is what counts.
+/// Shell script for libvirt's own logs: in the journal or in files, as configured; the last hour matters.
 const DAEMON_LOGS: &str = "{ journalctl --no-pager --since -1h -u libvirtd -u virtqemud 2>/dev/null; \
     for log in /var/log/libvirt/libvirtd.log /var/log/libvirt/virtqemud.log /run/libvirtd.log; do \
     [ -r $log ] && tail -n 2000 $log; done; } | tail -c 1048576; :";
 
-fn tail(ways: &Evidence, script: &str) -> Result<Vec<u8>, String> {
+fn tail(ways: &EvidenceSources, script: &str) -> Result<Vec<u8>, String> {
     ways.shell.read(script, ways.timeout).map_err(|error| error.to_string())
 }
 
-fn facts(ways: &Evidence, domain: &Domain) -> Result<Vec<u8>, String> {
+fn facts(ways: &EvidenceSources, domain: &Domain) -> Result<Vec<u8>, String> {
     let host = (ways.hypervisor, ways.uri);
     let looked =
-        vmgate_collect::collect_alone(domain, host, (ways.probe, ways.guest), ways.timeout, Timestamp::now());
+        vmgate_collect::collect_without_move(domain, host, (ways.probe, ways.guest), ways.timeout, Timestamp::now());
     let facts = looked.map_err(|error| error.to_string())?;
     serde_json::to_vec_pretty(&facts).map_err(|error| error.to_string())
 }

@@ -1,4 +1,4 @@
-//! Interfaces and their links in a domain XML, and vmgate's note among its metadata. No I/O.
+//! Network interfaces and their link states in a domain XML, and vmgate's isolation note in its metadata. No I/O.
 
 use quick_xml::escape::escape;
 use roxmltree::{Document, Node};
@@ -6,38 +6,39 @@ use serde::Serialize;
 
 use vmgate_facts::text::plain;
 
-/// Names vmgate's note in a domain's metadata.
+/// XML namespace of vmgate's isolation note in a domain's metadata.
 pub(super) const NOTE_URI: &str = "https://vmgate.dev/isolated/v1";
 
-/// An interface, as people know it.
+/// Network interface of a VM, as shown to people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Link {
-    /// Hardware address.
+    /// MAC address.
     pub mac: String,
-    /// Its device on the host; absent where it has none.
+    /// Tap device on the host; absent if the interface has none.
     pub tap: Option<String>,
 }
 
-/// Something with a network of its own that was not cut.
+/// Network device of a VM that was not cut.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Uncuttable {
-    /// What it is.
+pub struct UncutDevice {
+    /// Description of the device.
     pub device: String,
-    /// Why not, and what can be done.
+    /// Reason, and what the operator can do.
     pub why: String,
 }
 
-/// What `<link state=…/>` says.
+/// Link state of an interface: `<link state=…/>` in the domain XML.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LinkState {
-    /// Up, said so.
+    /// `up`.
     Up,
-    /// Nothing is said, which is up.
-    Unsaid,
+    /// No `<link>` element, which means up.
+    Unspecified,
+    /// `down`.
     Down,
 }
 
-/// An interface in the XML.
+/// Interface in the domain XML.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Interface {
     alias: Option<String>,
@@ -45,39 +46,39 @@ pub(super) struct Interface {
     kind: String,
     tap: Option<String>,
     pub(super) state: LinkState,
-    /// The element as it stands.
+    /// The `<interface>` element, unchanged.
     xml: String,
-    /// Where its `<link>` stands in that.
+    /// Byte range of its `<link>` element in `xml`.
     link: Option<(usize, usize)>,
 }
 
-/// An interface that an isolation cut, and how its link was before.
+/// Interface that an isolation cut, and its link state before.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Cut {
+pub(super) struct CutInterface {
     alias: Option<String>,
     mac: String,
     pub(super) was: LinkState,
 }
 
-/// The note on a VM that is isolated.
+/// Isolation note in the metadata of a VM.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Note {
-    pub(super) cut: Vec<Cut>,
+pub(super) struct IsolationNote {
+    pub(super) cut: Vec<CutInterface>,
     pub(super) at: String,
     pub(super) by: String,
     pub(super) reason: String,
 }
 
-/// What bears on an isolation.
-pub(super) struct Seen {
+/// Network devices and isolation note of a domain XML.
+pub(super) struct NetworkDevices {
     pub(super) interfaces: Vec<Interface>,
-    /// Devices of the host given to the guest, which may be network cards.
-    pub(super) host_devices: Vec<Uncuttable>,
-    pub(super) note: Option<Note>,
+    /// Host devices that are passed through to the guest and may be network cards.
+    pub(super) host_devices: Vec<UncutDevice>,
+    pub(super) note: Option<IsolationNote>,
 }
 
 /// Reads a live domain XML.
-pub(super) fn read(xml: &str) -> Result<Seen, roxmltree::Error> {
+pub(super) fn read(xml: &str) -> Result<NetworkDevices, roxmltree::Error> {
     let document = Document::parse(xml)?;
     let domain = document.root_element();
     let devices = child(domain, "devices");
@@ -86,7 +87,7 @@ pub(super) fn read(xml: &str) -> Result<Seen, roxmltree::Error> {
             .into_iter()
             .flat_map(move |devices| devices.children().filter(move |node| node.has_tag_name(name)))
     };
-    Ok(Seen {
+    Ok(NetworkDevices {
         interfaces: named("interface").map(|node| interface(node, xml)).collect(),
         host_devices: named("hostdev").filter_map(host_device).collect(),
         note: child(domain, "metadata").and_then(note),
@@ -114,7 +115,7 @@ fn interface(node: Node, xml: &str) -> Interface {
 }
 
 /// Only PCI and mediated devices can be network cards.
-fn host_device(node: Node) -> Option<Uncuttable> {
+fn host_device(node: Node) -> Option<UncutDevice> {
     let kind = node.attribute("type").filter(|kind| matches!(*kind, "pci" | "mdev"))?;
     let address = child(child(node, "source")?, "address")?;
     let part = |name: &str| address.attribute(name).map(|text| text.trim_start_matches("0x").to_owned());
@@ -122,9 +123,9 @@ fn host_device(node: Node) -> Option<Uncuttable> {
         let part = |name: &str| part(name).unwrap_or_default();
         format!("{}:{}:{}.{}", part("domain"), part("bus"), part("slot"), part("function"))
     });
-    Some(Uncuttable {
+    Some(UncutDevice {
         device: plain(&format!("host device {kind} {place}")),
-        why: "the guest drives it itself; if it is a network card, disable its port at the switch or detach it (virsh \
+        why: "the guest drives this device directly; if it is a network card, disable its port at the switch or detach it (virsh \
               detach-device)"
             .to_owned(),
     })
@@ -135,14 +136,14 @@ impl LinkState {
         match text {
             Some("down") => Self::Down,
             Some("up") => Self::Up,
-            _ => Self::Unsaid,
+            _ => Self::Unspecified,
         }
     }
 
     fn element(self) -> &'static str {
         match self {
             Self::Up => "<link state='up'/>",
-            Self::Unsaid => "",
+            Self::Unspecified => "",
             Self::Down => "<link state='down'/>",
         }
     }
@@ -150,14 +151,14 @@ impl LinkState {
     fn word(self) -> &'static str {
         match self {
             Self::Up => "up",
-            Self::Unsaid => "unsaid",
+            Self::Unspecified => "unsaid",
             Self::Down => "down",
         }
     }
 }
 
 impl Interface {
-    /// Whether libvirt can cut it: it cannot where the guest drives the host's card itself.
+    /// True if libvirt can set the link state: not where the guest drives the host's network card directly.
     pub(super) fn has_link(&self) -> bool {
         self.kind != "hostdev"
     }
@@ -166,7 +167,7 @@ impl Interface {
         Link { mac: self.mac.clone(), tap: self.tap.clone() }
     }
 
-    /// The element with another link state, as libvirt takes it to change the device.
+    /// The `<interface>` element with another link state, for libvirt's device update.
     pub(super) fn with(&self, state: LinkState) -> String {
         let (begin, end) = self.link.unwrap_or_else(|| {
             let end = self.xml.rfind("</interface").unwrap_or(self.xml.len());
@@ -177,35 +178,35 @@ impl Interface {
         format!("{before}{}{after}", state.element())
     }
 
-    pub(super) fn uncuttable(&self) -> Uncuttable {
+    pub(super) fn uncuttable(&self) -> UncutDevice {
         self.failed(
-            "the guest drives a virtual function of the host's card itself, whose link libvirt cannot set; take it down \
+            "the guest drives a virtual function of the host's network card directly, and libvirt cannot set its link; take it down \
              on the host (ip link set CARD vf N state disable) or disable its port at the switch",
         )
     }
 
-    pub(super) fn failed(&self, why: &str) -> Uncuttable {
+    pub(super) fn failed(&self, why: &str) -> UncutDevice {
         let tap = self.tap.as_ref().map_or(String::new(), |tap| format!(" ({tap})"));
-        Uncuttable { device: format!("{} interface {}{tap}", self.kind, self.mac), why: why.to_owned() }
+        UncutDevice { device: format!("{} interface {}{tap}", self.kind, self.mac), why: why.to_owned() }
     }
 }
 
-impl Cut {
+impl CutInterface {
     pub(super) fn of(interface: &Interface) -> Self {
         Self { alias: interface.alias.clone(), mac: interface.mac.clone(), was: interface.state }
     }
 
-    /// Whether it is this interface: two may have one hardware address, and an alias may be given again.
+    /// True if it is this interface: two may have one MAC address, and an alias may be used again.
     pub(super) fn is(&self, interface: &Interface) -> bool {
         self.mac == interface.mac && self.alias == interface.alias
     }
 }
 
-impl Note {
-    /// The note with further interfaces. What it says of those that it has stays: that is how they were at first.
+impl IsolationNote {
+    /// The note with further interfaces. Entries that it has stay unchanged: they hold the link state before the first cut.
     pub(super) fn with(
         mut self,
-        cut: impl Iterator<Item = Cut>,
+        cut: impl Iterator<Item = CutInterface>,
         at: jiff::Timestamp,
         by: &str,
         reason: &str,
@@ -221,7 +222,7 @@ impl Note {
         self
     }
 
-    /// The element for the domain's metadata.
+    /// The XML element for the domain's metadata.
     pub(super) fn to_xml(&self) -> String {
         let attribute = |name: &str, value: &str| format!(" {name}='{}'", escape(value));
         let cut = self.cut.iter().map(|cut| {
@@ -238,16 +239,17 @@ impl Note {
     }
 }
 
-fn note(metadata: Node) -> Option<Note> {
+fn note(metadata: Node) -> Option<IsolationNote> {
     let element = metadata.children().find(|node| node.has_tag_name((NOTE_URI, "isolated")))?;
     let attribute = |node: Node, name: &str| node.attribute(name).map(plain);
-    let cut = element.children().filter(|node| node.tag_name().name() == "interface").map(|node| Cut {
-        alias: attribute(node, "alias"),
-        mac: attribute(node, "mac").unwrap_or_default(),
-        was: LinkState::of(node.attribute("was")),
-    });
+    let cut =
+        element.children().filter(|node| node.tag_name().name() == "interface").map(|node| CutInterface {
+            alias: attribute(node, "alias"),
+            mac: attribute(node, "mac").unwrap_or_default(),
+            was: LinkState::of(node.attribute("was")),
+        });
     let said = |name| attribute(element, name).unwrap_or_default();
-    Some(Note { cut: cut.collect(), at: said("at"), by: said("by"), reason: said("reason") })
+    Some(IsolationNote { cut: cut.collect(), at: said("at"), by: said("by"), reason: said("reason") })
 }
 
 #[cfg(test)]
@@ -265,7 +267,7 @@ mod tests {
     <hostdev mode='subsystem' type='usb'><source><vendor id='0x1234'/></source></hostdev>
     </devices></domain>";
 
-    fn seen(note: &str) -> Seen {
+    fn seen(note: &str) -> NetworkDevices {
         read(&XML.replace("NOTE", note)).unwrap()
     }
 
@@ -273,7 +275,7 @@ mod tests {
     fn every_interface_is_told_with_its_link() {
         let seen = seen("");
         let states: Vec<_> = seen.interfaces.iter().map(|interface| interface.state).collect();
-        assert_eq!(states, [LinkState::Unsaid, LinkState::Up, LinkState::Down, LinkState::Unsaid]);
+        assert_eq!(states, [LinkState::Unspecified, LinkState::Up, LinkState::Down, LinkState::Unspecified]);
         let cuttable: Vec<_> = seen.interfaces.iter().map(Interface::has_link).collect();
         assert_eq!(cuttable, [true, true, true, false]);
         assert_eq!(seen.host_devices.len(), 1, "a USB device is no network card");
@@ -297,8 +299,8 @@ mod tests {
     fn the_note_is_read_back_and_keeps_how_it_was_at_first() {
         let interfaces = seen("").interfaces;
         let at = "2026-11-23T10:00:00Z".parse().unwrap();
-        let note = Note::default().with(
-            interfaces[..2].iter().map(Cut::of),
+        let note = IsolationNote::default().with(
+            interfaces[..2].iter().map(CutInterface::of),
             at,
             "o'ps <x>",
             "it \"suffers\" & worse",
@@ -311,7 +313,7 @@ mod tests {
         let read_back = seen(&stored).note.unwrap();
         assert_eq!(read_back, note);
         assert!(read_back.cut[1].is(&interfaces[1]) && !read_back.cut[1].is(&interfaces[2]));
-        let down = Cut { was: LinkState::Down, ..Cut::of(&interfaces[0]) };
+        let down = CutInterface { was: LinkState::Down, ..CutInterface::of(&interfaces[0]) };
         let twice = read_back.clone().with([down].into_iter(), at, "other", "other");
         assert_eq!(twice, read_back, "a second isolation does not take the first one's doing for how it was");
     }

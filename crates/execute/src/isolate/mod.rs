@@ -1,8 +1,8 @@
-//! Cuts a VM off the network at the hypervisor, at once, and lets it back exactly as it was.
+//! Isolation: cuts a VM off the network at the hypervisor, at once, and connects it again exactly as it was.
 //!
-//! What was changed is noted on the running VM itself, in its metadata, before anything is changed. The note lives as
-//! long as the change: both end when the VM is started anew, and both go with it when it migrates. So a release needs
-//! nothing else, whoever asks for it and from where, and an isolation that stopped half-way is simply done again.
+//! A note of the interfaces is written to the running VM itself, in its metadata, before they are cut. The note lives as
+//! long as the cut: both end when the VM is restarted, and both go with it when it migrates. So a release needs
+//! nothing else, whoever asks for it and from where, and an interrupted isolation is simply repeated.
 
 mod evidence;
 mod links;
@@ -14,10 +14,10 @@ use jiff::Timestamp;
 use serde::Serialize;
 use thiserror::Error;
 
-pub use evidence::{Evidence, Kept, keep};
-pub use links::{Link, Uncuttable};
+pub use evidence::{EvidenceSources, SavedEvidence, save_evidence};
+pub use links::{Link, UncutDevice};
 
-use crate::isolate::links::{Cut, Interface, LinkState, NOTE_URI};
+use crate::isolate::links::{CutInterface, Interface, LinkState, NOTE_URI};
 use vmgate_facts::{VmState, text::plain};
 use vmgate_ledger::{
     Entry,
@@ -26,19 +26,19 @@ use vmgate_ledger::{
 use vmgate_libvirt::{Domain, LibvirtError, Trouble};
 use vmgate_verdict::{ExitCode, NameAndUuid};
 
-/// How long a call may take: longer than a busy libvirt needs, since nothing else stops the harm.
+/// Time limit of a libvirt call: longer than a busy libvirt needs, since nothing else stops the harm.
 const CALL_LIMIT: Duration = Duration::from_secs(35);
 
-/// What was cut.
+/// Report of an isolation.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Isolated {
-    /// The VM's name.
+pub struct IsolationReport {
+    /// Name of the VM.
     pub vm: String,
-    /// Its UUID.
+    /// UUID of the VM.
     pub uuid: String,
-    /// The host it runs on.
+    /// Host that the VM runs on.
     pub host: String,
-    /// When it began.
+    /// Time of the beginning.
     pub at: Timestamp,
     /// Interfaces that were cut now.
     pub cut: Vec<Link>,
@@ -46,101 +46,101 @@ pub struct Isolated {
     pub cut_before: Vec<Link>,
     /// Interfaces whose link was down before, and stays down after a release.
     pub down_before: Vec<Link>,
-    /// What still has a network: nothing can cut it, or it did not work.
-    pub not_cut: Vec<Uncuttable>,
-    /// Time until libvirt had cut the last of them.
+    /// Devices that still have a network: libvirt cannot cut them, or the cut failed.
+    pub not_cut: Vec<UncutDevice>,
+    /// Time until libvirt had cut the last interface.
     pub took_seconds: f64,
-    /// The configuration before, as libvirt gave it.
+    /// Domain XML before the isolation, as libvirt gave it.
     #[serde(skip)]
     pub xml_before: String,
 }
 
-/// What was let back.
+/// Report of a release.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Released {
-    /// The VM's name.
+pub struct ReleaseReport {
+    /// Name of the VM.
     pub vm: String,
-    /// Its UUID.
+    /// UUID of the VM.
     pub uuid: String,
-    /// The host it runs on.
+    /// Host that the VM runs on.
     pub host: String,
     /// Interfaces whose link is as it was before the isolation.
     pub released: Vec<Link>,
     /// Interfaces that stay down, because they were before.
     pub down_before: Vec<Link>,
-    /// Interfaces that could not be let back.
-    pub not_released: Vec<Uncuttable>,
-    /// Who had isolated it, when and why; absent where it was not isolated.
+    /// Interfaces that could not be connected again.
+    pub not_released: Vec<UncutDevice>,
+    /// Operator, time and reason of the isolation; absent if the VM was not isolated.
     pub isolated: Option<String>,
-    /// Time until libvirt had let back the last of them.
+    /// Time until libvirt had connected the last interface again.
     pub took_seconds: f64,
 }
 
-/// What a change of a VM's links is written down with.
+/// Context of an isolation or release, for its ledger record.
 #[derive(Debug, Clone, Default)]
-pub struct Circumstances {
+pub struct IsolationContext {
     /// The host's UUID, where it is known.
     pub host_uuid: Option<String>,
-    /// Who asked for it.
+    /// Operator.
     pub by: String,
-    /// Why.
+    /// Reason.
     pub reason: String,
-    /// Where the evidence is kept.
+    /// Folder of the evidence.
     pub evidence: Option<String>,
-    /// The run of a move that it belongs to.
+    /// Id of the run of a move that caused it.
     pub run: Option<String>,
 }
 
-/// Why nothing was changed.
+/// Error of an isolation or release. Nothing was changed.
 #[derive(Debug, Error)]
-pub enum NotIsolated {
+pub enum IsolationError {
     /// libvirt did not answer.
     #[error(transparent)]
     Libvirt(#[from] LibvirtError),
-    /// There is nothing to cut off.
+    /// The VM does not run on this host.
     #[error("{vm} is not active on {host}, so there is nothing to cut off")]
     Inactive {
-        /// The VM's name.
+        /// Name of the VM.
         vm: String,
-        /// The host that was asked.
+        /// Host that was asked.
         host: String,
     },
-    /// Its configuration cannot be read.
+    /// The domain XML cannot be read.
     #[error("{vm}: libvirt's domain XML is not well-formed: {why}")]
     Malformed {
-        /// The VM's name.
+        /// Name of the VM.
         vm: String,
-        /// What the parser says.
+        /// Message of the XML parser.
         why: String,
     },
 }
 
-impl Isolated {
-    /// Whether nothing of it can reach a network any more.
-    pub fn is_whole(&self) -> bool {
+impl IsolationReport {
+    /// True if no device of the VM can reach a network any more.
+    pub fn is_complete(&self) -> bool {
         self.not_cut.is_empty()
     }
 
     /// The entry for the ledger.
-    pub fn entry(&self, around: Circumstances) -> Entry {
+    pub fn entry(&self, context: IsolationContext) -> Entry {
         let vm = named(&self.vm, Some(self.uuid.clone()));
-        entry((vm, &self.host), IsolationAction::Isolated, &self.cut, self.took_seconds, around)
+        entry((vm, &self.host), IsolationAction::Isolated, &self.cut, self.took_seconds, context)
     }
 
-    /// How the process ends.
+    /// Exit code of the process.
     pub fn exit(&self) -> ExitCode {
-        if self.is_whole() { ExitCode::Go } else { ExitCode::OperatorNeeded }
+        if self.is_complete() { ExitCode::Go } else { ExitCode::OperatorNeeded }
     }
 }
 
-impl Released {
+impl ReleaseReport {
     /// The entry for the ledger.
-    pub fn entry(&self, around: Circumstances) -> Entry {
+    pub fn entry(&self, context: IsolationContext) -> Entry {
         let vm = named(&self.vm, Some(self.uuid.clone()));
-        entry((vm, &self.host), IsolationAction::Released, &self.released, self.took_seconds, around)
+        entry((vm, &self.host), IsolationAction::Released, &self.released, self.took_seconds, context)
     }
 
-    /// How the process ends.
+    /// Exit code of the process.
     pub fn exit(&self) -> ExitCode {
         if self.not_released.is_empty() { ExitCode::Go } else { ExitCode::OperatorNeeded }
     }
@@ -155,23 +155,28 @@ fn entry(
     action: IsolationAction,
     links: &[Link],
     took_seconds: f64,
-    around: Circumstances,
+    context: IsolationContext,
 ) -> Entry {
     Entry::Isolation(Isolation {
         vm,
-        host: named(host, around.host_uuid),
+        host: named(host, context.host_uuid),
         action,
         interfaces: links.iter().map(|link| link.mac.clone()).collect(),
         took_seconds,
-        reason: around.reason,
-        by: around.by,
-        evidence: around.evidence,
-        run: around.run,
+        reason: context.reason,
+        by: context.by,
+        evidence: context.evidence,
+        run: context.run,
     })
 }
 
-/// Cuts every interface of the running VM. What cannot be cut is named and does not keep the others from being cut.
-pub fn isolate(domain: &Domain, host: &str, by: &str, reason: &str) -> Result<Isolated, NotIsolated> {
+/// Cuts every interface of the running VM. The report names those that cannot be cut; they do not stop the others.
+pub fn isolate(
+    domain: &Domain,
+    host: &str,
+    by: &str,
+    reason: &str,
+) -> Result<IsolationReport, IsolationError> {
     let (start, at) = (Instant::now(), Timestamp::now());
     let domain = domain.with_timeout(CALL_LIMIT);
     let (vm, uuid, xml) = active(&domain, host)?;
@@ -184,14 +189,14 @@ pub fn isolate(domain: &Domain, host: &str, by: &str, reason: &str) -> Result<Is
     let (up, none): (Vec<&Interface>, Vec<&Interface>) =
         up.into_iter().partition(|interface| interface.has_link());
 
-    let mut not_cut: Vec<Uncuttable> = none.iter().map(|interface| interface.uncuttable()).collect();
+    let mut not_cut: Vec<UncutDevice> = none.iter().map(|interface| interface.uncuttable()).collect();
     not_cut.extend(seen.host_devices.iter().cloned());
     if !up.is_empty() {
-        let note = earlier.with(up.iter().map(|interface| Cut::of(interface)), at, by, reason);
+        let note = earlier.with(up.iter().map(|interface| CutInterface::of(interface)), at, by, reason);
         // Without the note a release does not know what to do; with the network up, harm is done meanwhile.
-        if let Err(error) = hand::set_note(&domain, NOTE_URI, Some(&note.to_xml())) {
+        if let Err(error) = hand::set_metadata_element(&domain, NOTE_URI, Some(&note.to_xml())) {
             tracing::warn!(
-                "{error}: `vmgate isolate --release` will not know what was cut; the evidence does"
+                "{error}: `vmgate isolate --release` will not know which interfaces were cut; the evidence lists them"
             );
         }
     }
@@ -204,7 +209,7 @@ pub fn isolate(domain: &Domain, host: &str, by: &str, reason: &str) -> Result<Is
     }
     let took_seconds = start.elapsed().as_secs_f64();
     let links = |interfaces: Vec<&Interface>| interfaces.into_iter().map(Interface::link).collect();
-    Ok(Isolated {
+    Ok(IsolationReport {
         vm,
         uuid,
         host: host.to_owned(),
@@ -218,8 +223,8 @@ pub fn isolate(domain: &Domain, host: &str, by: &str, reason: &str) -> Result<Is
     })
 }
 
-/// Lets back what an isolation cut, and nothing else. Doing it again does the rest.
-pub fn release(domain: &Domain, host: &str) -> Result<Released, NotIsolated> {
+/// Connects the interfaces that an isolation cut, and no others. A second call tries those that failed.
+pub fn release(domain: &Domain, host: &str) -> Result<ReleaseReport, IsolationError> {
     let start = Instant::now();
     let domain = domain.with_timeout(CALL_LIMIT);
     let (vm, uuid, xml) = active(&domain, host)?;
@@ -238,12 +243,12 @@ pub fn release(domain: &Domain, host: &str) -> Result<Released, NotIsolated> {
         }
     }
     let took_seconds = start.elapsed().as_secs_f64();
-    // The note stays for what is left to do.
+    // The note stays if an interface could not be connected again.
     if not_released.is_empty() && !note.cut.is_empty() {
-        hand::set_note(&domain, NOTE_URI, None)?;
+        hand::set_metadata_element(&domain, NOTE_URI, None)?;
     }
     let isolated = (!note.cut.is_empty()).then(|| format!("{} at {}: {}", note.by, note.at, note.reason));
-    Ok(Released {
+    Ok(ReleaseReport {
         vm,
         uuid,
         host: host.to_owned(),
@@ -255,21 +260,21 @@ pub fn release(domain: &Domain, host: &str) -> Result<Released, NotIsolated> {
     })
 }
 
-/// Name, UUID and live configuration of a VM that is active.
-fn active(domain: &Domain, host: &str) -> Result<(String, String, String), NotIsolated> {
+/// Name, UUID and live domain XML of an active VM.
+fn active(domain: &Domain, host: &str) -> Result<(String, String, String), IsolationError> {
     let vm = plain(&domain.name()?);
     if domain.state()?.state == VmState::ShutOff {
-        return Err(NotIsolated::Inactive { vm, host: host.to_owned() });
+        return Err(IsolationError::Inactive { vm, host: host.to_owned() });
     }
     match domain.xml() {
         Ok(xml) => Ok((vm, domain.uuid()?, xml)),
-        Err(LibvirtError { trouble: Trouble::NoSuchVm(_), .. }) => {
-            Err(NotIsolated::Inactive { vm, host: host.to_owned() })
+        Err(LibvirtError { kind: LibvirtErrorKind::NoSuchVm(_), .. }) => {
+            Err(IsolationError::Inactive { vm, host: host.to_owned() })
         }
         Err(error) => Err(error.into()),
     }
 }
 
-fn malformed(vm: &str, why: &roxmltree::Error) -> NotIsolated {
-    NotIsolated::Malformed { vm: vm.to_owned(), why: why.to_string() }
+fn malformed(vm: &str, why: &roxmltree::Error) -> IsolationError {
+    IsolationError::Malformed { vm: vm.to_owned(), why: why.to_string() }
 }

@@ -1,4 +1,4 @@
-//! A row of bits that is small where it is dull: in a document, the lengths of its runs.
+//! Bit vector, written to a document as run lengths, so that long runs of equal bits take little space.
 
 use std::borrow::Cow;
 
@@ -7,10 +7,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use super::{
     MOST_PAGES, MOST_TICKS,
-    pack::{from_text, put, take, to_text},
+    leb128::{from_base64, put_leb128, take_leb128, to_base64},
 };
 
-/// Bits by number. Written as base64 of run lengths (LEB128), clear and set in turn, clear first; the length leads.
+/// Bit vector. Written as base64 of run lengths (LEB128), clear and set in turn, clear first; the length comes first.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Bits {
     words: Vec<u64>,
@@ -18,22 +18,22 @@ pub struct Bits {
 }
 
 impl Bits {
-    /// That many clear bits.
+    /// Creates `len` clear bits.
     pub fn clear(len: usize) -> Self {
         Self { words: vec![0; len.div_ceil(64)], len }
     }
 
-    /// How many bits there are.
+    /// Number of bits.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there are none.
+    /// True if there are no bits.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Sets one bit; one beyond the end is left out.
+    /// Sets one bit; ignores a bit beyond the end.
     pub fn set(&mut self, at: usize) {
         if at < self.len
             && let Some(word) = self.words.get_mut(at / 64)
@@ -42,17 +42,17 @@ impl Bits {
         }
     }
 
-    /// Whether a bit is set; one beyond the end is not.
+    /// True if the bit is set; false beyond the end.
     pub fn get(&self, at: usize) -> bool {
         self.words.get(at / 64).is_some_and(|word| word >> (at % 64) & 1 == 1)
     }
 
-    /// How many bits are set.
+    /// Number of set bits.
     pub fn ones(&self) -> usize {
         self.words.iter().map(|word| word.count_ones() as usize).sum()
     }
 
-    /// The numbers of the set bits from `begin` up to `end`, rising.
+    /// Positions of the set bits from `begin` up to `end`, rising.
     pub fn ones_between(&self, begin: usize, end: usize) -> impl Iterator<Item = usize> + '_ {
         let end = end.min(self.len);
         let mut at = begin;
@@ -67,20 +67,20 @@ impl Bits {
 
     fn runs(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        put(&mut out, self.len as u64);
+        put_leb128(&mut out, self.len as u64);
         let (mut value, mut begin) = (false, 0);
         // The last run is written only where it is of set bits: the length says the rest.
         while begin < self.len {
             let end = self.end_of_run(begin, value);
             if end < self.len || value {
-                put(&mut out, (end - begin) as u64);
+                put_leb128(&mut out, (end - begin) as u64);
             }
             (value, begin) = (!value, end);
         }
         out
     }
 
-    /// Where the run of bits of that value ends which begins at `at`.
+    /// End of the run of bits with value `value` that begins at `at`.
     fn end_of_run(&self, at: usize, value: bool) -> usize {
         let mut skip = at % 64;
         for (number, word) in self.words.iter().enumerate().skip(at / 64) {
@@ -94,14 +94,14 @@ impl Bits {
     }
 
     fn from_runs(mut runs: &[u8]) -> Option<Self> {
-        let len = usize::try_from(take(&mut runs)?).ok()?;
+        let len = usize::try_from(take_leb128(&mut runs)?).ok()?;
         if len > MOST_PAGES.saturating_mul(MOST_TICKS) / 1024 {
             return None;
         }
         let mut bits = Self::clear(len);
         let (mut at, mut value) = (0_usize, false);
         while !runs.is_empty() {
-            let run = usize::try_from(take(&mut runs)?).ok()?;
+            let run = usize::try_from(take_leb128(&mut runs)?).ok()?;
             let end = at.checked_add(run).filter(|end| *end <= len)?;
             if value {
                 (at..end).for_each(|at| bits.set(at));
@@ -114,14 +114,14 @@ impl Bits {
 
 impl Serialize for Bits {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&to_text(&self.runs()))
+        serializer.serialize_str(&to_base64(&self.runs()))
     }
 }
 
 impl<'de> Deserialize<'de> for Bits {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Cow::<str>::deserialize(deserializer)?;
-        from_text(&text)
+        from_base64(&text)
             .and_then(|runs| Self::from_runs(&runs))
             .ok_or_else(|| D::Error::custom("not the run lengths of bits in base64"))
     }

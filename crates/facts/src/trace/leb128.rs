@@ -1,4 +1,4 @@
-//! Small numbers in few characters: LEB128 in base64, rising positions as the gaps between them, ticks as they are.
+//! Compact text form of page positions and tick lengths: LEB128 numbers in base64, positions as gaps between them.
 
 use std::{borrow::Cow, ops::Deref};
 
@@ -8,8 +8,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use super::{MOST_PAGES, MOST_TICKS};
 
-/// Appends a number: seven bits a byte, the lowest first, the high bit set on all but the last.
-pub(super) fn put(out: &mut Vec<u8>, mut number: u64) {
+/// Appends a number as LEB128: seven bits a byte, the lowest first, the high bit set on all but the last.
+pub(super) fn put_leb128(out: &mut Vec<u8>, mut number: u64) {
     loop {
         let low = (number & 0x7f) as u8;
         number >>= 7;
@@ -21,8 +21,8 @@ pub(super) fn put(out: &mut Vec<u8>, mut number: u64) {
     }
 }
 
-/// Takes a number off the front; `None` where it is cut off or too large.
-pub(super) fn take(from: &mut &[u8]) -> Option<u64> {
+/// Reads a LEB128 number from the front; `None` if it is cut off or too large.
+pub(super) fn take_leb128(from: &mut &[u8]) -> Option<u64> {
     let mut number = 0_u64;
     for shift in (0..64).step_by(7) {
         let (&byte, rest) = from.split_first()?;
@@ -39,11 +39,11 @@ pub(super) fn take(from: &mut &[u8]) -> Option<u64> {
     None
 }
 
-pub(super) fn to_text(bytes: &[u8]) -> String {
+pub(super) fn to_base64(bytes: &[u8]) -> String {
     STANDARD_NO_PAD.encode(bytes)
 }
 
-pub(super) fn from_text(text: &str) -> Option<Vec<u8>> {
+pub(super) fn from_base64(text: &str) -> Option<Vec<u8>> {
     STANDARD_NO_PAD.decode(text).ok()
 }
 
@@ -52,14 +52,14 @@ pub(super) fn from_text(text: &str) -> Option<Vec<u8>> {
 pub struct Positions(Vec<u64>);
 
 impl Positions {
-    /// From numbers, which are put in order; one that is there twice stays once.
+    /// Creates positions from page numbers; sorts them and removes duplicates.
     pub fn new(mut positions: Vec<u64>) -> Self {
         positions.sort_unstable();
         positions.dedup();
         Self(positions)
     }
 
-    /// The numbers, rising.
+    /// Page numbers, rising.
     pub fn as_slice(&self) -> &[u64] {
         &self.0
     }
@@ -68,7 +68,7 @@ impl Positions {
         let mut positions = Vec::new();
         let mut next = 0_u64;
         while !gaps.is_empty() && positions.len() <= MOST_PAGES {
-            let at = next.checked_add(take(&mut gaps)?)?;
+            let at = next.checked_add(take_leb128(&mut gaps)?)?;
             positions.push(at);
             next = at.checked_add(1)?;
         }
@@ -81,17 +81,17 @@ impl Serialize for Positions {
         let mut out = Vec::new();
         let mut next = 0;
         for &at in &self.0 {
-            put(&mut out, at - next);
+            put_leb128(&mut out, at - next);
             next = at + 1;
         }
-        serializer.serialize_str(&to_text(&out))
+        serializer.serialize_str(&to_base64(&out))
     }
 }
 
 impl<'de> Deserialize<'de> for Positions {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Cow::<str>::deserialize(deserializer)?;
-        from_text(&text)
+        from_base64(&text)
             .and_then(|gaps| Self::unpack(&gaps))
             .ok_or_else(|| D::Error::custom("not the gaps between page numbers in base64"))
     }
@@ -113,15 +113,15 @@ impl JsonSchema for Positions {
 
 /// Lengths of ticks in microseconds. Written as base64 of LEB128 numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Ticks(Vec<u32>);
+pub struct TickLengths(Vec<u32>);
 
-impl From<Vec<u32>> for Ticks {
+impl From<Vec<u32>> for TickLengths {
     fn from(microseconds: Vec<u32>) -> Self {
         Self(microseconds)
     }
 }
 
-impl Deref for Ticks {
+impl Deref for TickLengths {
     type Target = [u32];
 
     fn deref(&self) -> &[u32] {
@@ -129,40 +129,40 @@ impl Deref for Ticks {
     }
 }
 
-impl Ticks {
+impl TickLengths {
     fn unpack(mut bytes: &[u8]) -> Option<Self> {
         let mut ticks = Vec::new();
         while !bytes.is_empty() && ticks.len() <= MOST_TICKS {
-            ticks.push(u32::try_from(take(&mut bytes)?).ok()?);
+            ticks.push(u32::try_from(take_leb128(&mut bytes)?).ok()?);
         }
         bytes.is_empty().then_some(Self(ticks))
     }
 }
 
-impl Serialize for Ticks {
+impl Serialize for TickLengths {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut out = Vec::new();
-        self.0.iter().for_each(|tick| put(&mut out, (*tick).into()));
-        serializer.serialize_str(&to_text(&out))
+        self.0.iter().for_each(|tick| put_leb128(&mut out, (*tick).into()));
+        serializer.serialize_str(&to_base64(&out))
     }
 }
 
-impl<'de> Deserialize<'de> for Ticks {
+impl<'de> Deserialize<'de> for TickLengths {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Cow::<str>::deserialize(deserializer)?;
-        from_text(&text)
+        from_base64(&text)
             .and_then(|bytes| Self::unpack(&bytes))
             .ok_or_else(|| D::Error::custom("not the lengths of ticks in base64"))
     }
 }
 
-impl JsonSchema for Ticks {
+impl JsonSchema for TickLengths {
     fn inline_schema() -> bool {
         true
     }
 
     fn schema_name() -> Cow<'static, str> {
-        "Ticks".into()
+        "TickLengths".into()
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {

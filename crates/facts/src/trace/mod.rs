@@ -1,4 +1,4 @@
-//! The dirty trace: which of a running guest's pages changed, and when, as seen from the source host.
+//! The dirty trace: pages of a running guest that changed over time, as seen from the source host.
 //!
 //! A trace holds a sample of the guest's pages. Each sampled page stands for all pages of its stratum, in equal
 //! parts, so that figures of the sample scale up to the whole RAM. Positions are page numbers in the order in which
@@ -19,20 +19,20 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use bits::Bits;
-pub use leb128::{Positions, Ticks};
+pub use leb128::{Positions, TickLengths};
 
-/// Size of a page in every trace: what QEMU sends at a time, on x86 and most others.
+/// Page size in every trace: the unit in which QEMU sends memory, on x86 and most others.
 pub const PAGE_BYTES: u64 = 4096;
-/// More pages than any sampler takes; a longer document is refused before it costs memory.
+/// Maximum number of sampled pages, more than any sampler takes; a longer document is refused before it costs memory.
 pub const MOST_PAGES: usize = 1 << 20;
-/// More ticks than any sampler takes.
+/// Maximum number of ticks, more than any sampler takes.
 pub const MOST_TICKS: usize = 1 << 20;
 
-/// When which pages of a guest changed. Measured outside QEMU, without any change to it.
+/// Dirty trace: changes of a guest's sampled pages, tick by tick. Measured outside QEMU, without any change to QEMU.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct DirtyTrace {
-    /// Names this format.
+    /// Name of this format.
     pub schema: TraceSchema,
     /// The guest's RAM as QEMU maps it.
     pub ram_bytes: u64,
@@ -40,37 +40,37 @@ pub struct DirtyTrace {
     pub strata: Vec<Stratum>,
     /// Page numbers of the sampled pages, rising.
     pub pages: Positions,
-    /// How long each tick lasted, in microseconds.
-    pub tick_microseconds: Ticks,
-    /// A bit for each page and tick, page by page: set where the page's content was not that of a tick before.
+    /// Length of each tick in microseconds.
+    pub tick_microseconds: TickLengths,
+    /// One bit for each page and tick, page by page: set where the page's content differs from the tick before.
     pub changes: Bits,
-    /// A bit for each page: set where it held only zeros, or was never touched, when last looked at.
+    /// One bit for each page: set where the page held only zeros, or was never touched, at the last reading.
     pub zero: Bits,
-    /// Share of the sampled pages that had no memory behind them at the end.
+    /// Share of the sampled pages without memory behind them at the end.
     #[schemars(example = 0.5)]
     pub absent_ratio: f64,
     /// Share of the sampled pages that were swapped out at the end; their changes are not seen.
     #[schemars(example = 0.0)]
     pub swapped_ratio: f64,
-    /// How small the changes of a page are; absent where no page changed.
+    /// Size of the differences between versions of a page; absent where no page changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deltas: Option<Deltas>,
     /// Size after compression by size before, of pages that are not zero: an estimate; absent where there were none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = 0.4)]
     pub compressed_ratio: Option<f64>,
-    /// Busy time of the vCPUs by time and number of vCPUs, which tells what throttling them would do; absent where
-    /// their threads could not be told from others.
+    /// Busy share of the vCPUs' time, to predict the effect of throttling; absent where the vCPU threads could not be
+    /// told from other threads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = 0.3)]
     pub vcpu_busy_ratio: Option<f64>,
-    /// What the measurement cost.
+    /// Cost of the measurement.
     pub cost: TraceCost,
-    /// Why it ended.
+    /// Reason for the end of the trace.
     pub ended: TraceEnd,
 }
 
-/// The name of the trace format that this version reads.
+/// Trace formats that this version reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum TraceSchema {
     /// The first format.
@@ -78,19 +78,19 @@ pub enum TraceSchema {
     V1,
 }
 
-/// A run of pages of which some were sampled.
+/// Consecutive pages of RAM of which some were sampled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Stratum {
-    /// Pages in it.
+    /// Number of pages in the stratum.
     #[schemars(example = 65536)]
     pub pages: u64,
-    /// How many of them the trace has.
+    /// Number of sampled pages in the stratum.
     #[schemars(example = 4096)]
     pub sampled: u32,
 }
 
-/// What rewriting a page as a difference (XBZRLE) would take.
+/// Size of pages sent as differences (XBZRLE).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Deltas {
@@ -108,70 +108,73 @@ pub struct Deltas {
     pub compared: u32,
 }
 
-/// What a trace cost the host.
+/// Cost of a trace for the host.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct TraceCost {
-    /// CPU time of the sampler by wall time.
+    /// CPU time of the sampler divided by wall time.
     #[schemars(example = 0.045)]
     pub core_ratio: f64,
-    /// CPU time in all.
+    /// Total CPU time.
     #[schemars(example = 1.35)]
     pub cpu_seconds: f64,
-    /// Wall time in all, that of choosing the sample included.
+    /// Total wall time, including the choice of the sample.
     #[schemars(example = 30.4)]
     pub wall_seconds: f64,
 }
 
-/// Why a trace ended.
+/// Reason for the end of a trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum TraceEnd {
-    /// It has the length that was asked for.
+    /// The trace has the requested length.
     Complete,
-    /// A migration or another job started, or whoever asked wanted no more.
+    /// Stopped early: a migration or another job started, or the caller stopped the trace.
     Stopped,
-    /// The VM's process is gone.
+    /// The VM's QEMU process ended.
     ProcessGone,
 }
 
-/// What makes a trace unusable.
+/// Error that makes a trace unusable.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum TraceError {
-    /// Its parts contradict each other.
-    #[error("the dirty trace is not sound: {0}; measure again")]
+    /// The parts of the trace contradict each other.
+    #[error("the dirty trace contradicts itself: {0}; measure again")]
     Unsound(&'static str),
-    /// Nothing was seen.
-    #[error("the dirty trace is empty: it has {pages} pages over {ticks} ticks; measure longer")]
+    /// The trace has no pages or no ticks.
+    #[error("the dirty trace is empty: {pages} pages over {ticks} ticks; measure longer")]
     Empty {
-        /// Sampled pages.
+        /// Number of sampled pages.
         pages: usize,
-        /// Ticks.
+        /// Number of ticks.
         ticks: usize,
     },
 }
 
 impl DirtyTrace {
-    /// Time from the first look at the pages to the last.
+    /// Time from the first reading of the pages to the last, in seconds.
     pub fn seconds(&self) -> f64 {
         self.tick_microseconds.iter().map(|tick| f64::from(*tick) / 1e6).sum()
     }
 
-    /// Whether the parts agree. A trace from a file is checked by this before it is used.
+    /// Checks that the parts of the trace agree. A trace from a file is checked before use.
     pub fn check(&self) -> Result<(), TraceError> {
         let (pages, ticks) = (self.pages.as_slice().len(), self.tick_microseconds.len());
         if pages == 0 || ticks == 0 {
             return Err(TraceError::Empty { pages, ticks });
         }
         let unsound = |wrong: bool, why| if wrong { Err(TraceError::Unsound(why)) } else { Ok(()) };
-        unsound(pages > MOST_PAGES || ticks > MOST_TICKS, "it is larger than any sampler makes it")?;
-        unsound(self.tick_microseconds.contains(&0), "a tick lasts no time")?;
-        unsound(self.changes.len() != pages * ticks, "there is not one change bit for each page and tick")?;
-        unsound(self.zero.len() != pages, "there is not one zero bit for each page")?;
+        unsound(pages > MOST_PAGES || ticks > MOST_TICKS, "more pages or ticks than any sampler takes")?;
+        unsound(self.tick_microseconds.contains(&0), "a tick has length 0")?;
+        unsound(self.changes.len() != pages * ticks, "the number of change bits is not pages times ticks")?;
+        unsound(self.zero.len() != pages, "the number of zero bits is not the number of pages")?;
         let in_strata = self.strata.iter().try_fold(0_u64, |sum, stratum| sum.checked_add(stratum.pages));
-        unsound(in_strata != Some(self.ram_bytes / PAGE_BYTES), "the strata are not the whole RAM")?;
+        unsound(in_strata != Some(self.ram_bytes / PAGE_BYTES), "the strata do not cover the whole RAM")?;
         let sampled: u64 = self.strata.iter().map(|stratum| u64::from(stratum.sampled)).sum();
-        unsound(u64::try_from(pages) != Ok(sampled), "the strata name another number of sampled pages")?;
+        unsound(
+            u64::try_from(pages) != Ok(sampled),
+            "the number of sampled pages in the strata does not match the number of pages",
+        )?;
         unsound(!self.positions_fit(), "a page lies outside its stratum")
     }
 
@@ -192,7 +195,7 @@ impl DirtyTrace {
         pages.next().is_none()
     }
 
-    /// How many pages each sampled page stands for, in their order.
+    /// Number of pages that each sampled page stands for, in the order of the pages.
     #[expect(clippy::cast_precision_loss, reason = "numbers of pages lie far below 2^52")]
     pub fn weights(&self) -> Vec<f64> {
         let of = |stratum: &Stratum| stratum.pages as f64 / f64::from(stratum.sampled.max(1));

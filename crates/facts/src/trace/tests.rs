@@ -106,6 +106,6 @@ proptest! {
     fn hostile_text_is_read_or_refused(text in "[A-Za-z0-9+/]{0,40}") {
         let _ = serde_json::from_str::<Bits>(&format!("\"{text}\""));
         let _ = serde_json::from_str::<Positions>(&format!("\"{text}\""));
-        let _ = serde_json::from_str::<Ticks>(&format!("\"{text}\""));
+        let _ = serde_json::from_str::<TickLengths>(&format!("\"{text}\""));
     }
 }

@@ -1,9 +1,9 @@
-//! D(t): how much memory is dirtied in windows of several lengths, as a trace shows it.
+//! D(t): memory dirtied in windows of several lengths, computed from a dirty trace.
 
 use super::{DirtyTrace, PAGE_BYTES};
 use crate::{DirtyRate, DirtyRateMethod, DirtyWindow};
 
-/// Lengths that are told where the trace is as long, in seconds.
+/// Window lengths in seconds; those longer than the trace are left out.
 const LENGTHS: [f64; 9] = [0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0];
 
 impl DirtyTrace {
@@ -37,7 +37,7 @@ impl DirtyTrace {
             .collect()
     }
 
-    /// Memory dirtied in a second, the mean over all whole seconds; over the longest window where the trace is shorter.
+    /// Dirty rate per second, the mean over all whole seconds; over the longest window where the trace is shorter.
     pub fn dirty_rate(&self) -> DirtyRate {
         let windows = self.dirty_windows();
         let second = windows.iter().rev().find(|seen| seen.window_seconds <= 1.0);
@@ -51,7 +51,7 @@ impl DirtyTrace {
     }
 }
 
-/// Of the first `windows` windows of so many ticks, how many have one of the rising `changed` ticks in them.
+/// Number of windows, among the first `windows` of `window` ticks each, that contain one of the rising `changed` ticks.
 fn windows_with_one(changed: &[usize], window: usize, windows: usize) -> usize {
     let numbers = changed.iter().map(|tick| tick / window).filter(|number| *number < windows);
     let mut last = None;

@@ -1,4 +1,4 @@
-//! Budgets: how long a connection survives silence, by the kernel's own arithmetic.
+//! Budgets: the longest silence that a connection survives, by the kernel's own arithmetic.
 //!
 //! Source: Linux net/ipv4/tcp_timer.c (tcp_write_timeout, retransmits_timed_out, tcp_model_timeout, tcp_probe_timer,
 //! tcp_keepalive_timer), net/ipv4/inet_connection_sock.c (reqsk_timer_handler), kernel/time/timer.c; 6.1 and 6.18 were
@@ -23,18 +23,18 @@ mod timer_wheel;
 
 use vmgate_facts::{DecidedBy, KeepAlive};
 
-pub use derive::{established, fill, fill_peers, handshake, of_connection};
+pub use derive::{established, fill_tcp, fill_peers, handshake, survived_silence_seconds};
 pub use sctp::{SctpBudget, SctpPath, fill_sctp, sctp};
-pub use silence::{Outlook, Side, Silence, Survival};
+pub use silence::{SurvivalEstimate, ConnectionEnd, Silence, Survival};
 pub use tcp::{model_timeout_seconds, tcp};
-pub use timer_wheel::Ticks;
+pub use timer_wheel::TickRate;
 
 /// Least RTO in the kernel's model, whatever the connection's own (TCP_RTO_MIN).
 pub const MODEL_RTO_SECONDS: f64 = 0.2;
 
-/// The settings of one kernel.
+/// TCP settings of one kernel.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Kernel {
+pub struct KernelSettings {
     /// net.ipv4.tcp_retries2.
     pub retries2: u32,
     /// net.ipv4.tcp_syn_retries.
@@ -47,13 +47,13 @@ pub struct Kernel {
     pub orphan_retries: u32,
     /// net.ipv4.tcp_rto_max_ms; 120 s in kernels before 6.15.
     pub rto_max_seconds: f64,
-    /// Whether loss probes are on (net.ipv4.tcp_early_retrans 3 or 4).
+    /// True if tail loss probes are on (net.ipv4.tcp_early_retrans 3 or 4).
     pub loss_probes: bool,
-    /// How finely its timers are kept.
-    pub ticks: Ticks,
+    /// Tick rate of the kernel's timers.
+    pub ticks: TickRate,
 }
 
-impl Default for Kernel {
+impl Default for KernelSettings {
     /// Linux's defaults.
     fn default() -> Self {
         Self {
@@ -64,60 +64,61 @@ impl Default for Kernel {
             orphan_retries: 0,
             rto_max_seconds: 120.0,
             loss_probes: true,
-            ticks: Ticks::Unknown,
+            ticks: TickRate::Unknown,
         }
     }
 }
 
-/// What a connection is doing, as far as its end by silence goes.
+/// Phase of a connection, as far as it matters for its end by silence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// Both ends agree; what it sends is acknowledged.
+    /// Open at both ends; sent data is acknowledged.
     Established,
-    /// It waits for a SYN-ACK.
+    /// Waits for a SYN-ACK.
     SynSent,
-    /// It waits for the acknowledgement of its SYN-ACK.
+    /// Waits for the acknowledgement of its SYN-ACK.
     SynReceived,
-    /// The peer's window is closed: it probes.
+    /// The peer's window is closed: this end sends window probes.
     ZeroWindow,
-    /// Its process has closed it; the kernel still sends.
+    /// The process has closed the socket; the kernel still sends.
     Orphan,
 }
 
-/// What is known of the traffic.
+/// Traffic of a connection during the silence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Traffic {
-    /// Data may be sent at any time, as the silence begins if that is worst. Right unless more is known.
+    /// Data may be sent at any time, in the worst case at the start of the silence. The right assumption unless more is
+    /// known.
     MaySend,
     /// Nothing is sent during the silence: only keepalive can end the connection.
     StaysIdle,
 }
 
-/// One end of a connection at the moment when the silence begins.
+/// State of one end of a TCP connection when the silence begins.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Connection {
-    /// What it is doing.
+pub struct ConnectionState {
+    /// Phase of the connection.
     pub phase: Phase,
-    /// What it sends.
+    /// Expected traffic during the silence.
     pub traffic: Traffic,
-    /// Its RTO in force, backed off where it is (tcpi_rto).
+    /// RTO in force, including backoff (tcpi_rto).
     pub rto_seconds: f64,
-    /// How many times that was doubled (tcpi_backoff).
+    /// Number of times that the RTO was doubled (tcpi_backoff).
     pub backoff: u32,
     /// Retransmissions by timer so far, or unanswered window probes (tcpi_retransmits, tcpi_probes).
     pub retransmits: u32,
-    /// Until its timer fires; absent where not known, and then the worst is taken.
+    /// Time until the timer fires; absent where not known, and then the worst case is assumed.
     pub timer_seconds: Option<f64>,
     /// TCP_USER_TIMEOUT.
     pub user_timeout_seconds: Option<f64>,
-    /// Keepalive, where it is on.
+    /// Keepalive settings, if keepalive is on.
     pub keepalive: Option<KeepAlive>,
-    /// How long nothing has come from the peer; absent where not known, and then the worst is taken.
+    /// Time since the last packet from the peer; absent where not known, and then the worst case is assumed.
     pub idle_seconds: Option<f64>,
 }
 
-impl Connection {
-    /// An established connection on which nothing was lost so far.
+impl ConnectionState {
+    /// An established connection without any loss so far.
     pub fn established(rto_seconds: f64) -> Self {
         Self {
             phase: Phase::Established,
@@ -133,28 +134,28 @@ impl Connection {
     }
 }
 
-/// How long one end survives silence. Seconds from the moment when the silence begins, which is when its data is
-/// sent and lost; infinite where nothing ends it.
+/// Silence that one end of a connection survives. Seconds from the start of the silence, when its data is sent and
+/// lost; infinite where nothing ends the connection.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Budget {
-    /// The longest silence that is certainly survived, its data lost: up to the last try before the end.
+    /// Longest silence that is certainly survived although data is lost: up to the last retransmission before the end.
     pub survives_seconds: f64,
-    /// What the settings allow, counted from the first retransmission (tcp_model_timeout, or TCP_USER_TIMEOUT).
+    /// Time-out by the settings, counted from the first retransmission (tcp_model_timeout, or TCP_USER_TIMEOUT).
     pub gives_up_after_seconds: f64,
-    /// The end, were timers punctual.
+    /// End of the connection if timers fire on time.
     pub actual_end_seconds: f64,
-    /// The end at the earliest: no loss probe, timers late enough to skip one.
+    /// Earliest end: no loss probe, and timers late enough to skip a retransmission.
     pub earliest_end_seconds: f64,
-    /// The end at the latest.
+    /// Latest end.
     pub latest_end_seconds: f64,
-    /// What ends it.
+    /// Mechanism that ends the connection.
     pub decided_by: DecidedBy,
-    /// When it tries again, were timers punctual.
+    /// Times of the retransmissions if timers fire on time.
     pub tries_seconds: Vec<f64>,
 }
 
 impl Budget {
-    /// Of what nothing ends.
+    /// Budget of a connection that nothing ends.
     pub fn endless() -> Self {
         Self {
             survives_seconds: f64::INFINITY,
@@ -167,8 +168,8 @@ impl Budget {
         }
     }
 
-    /// When the loss is repaired by a try of this end, if the network returns after `silence_seconds`; none where that
-    /// is too late.
+    /// Time of the retransmission that repairs the loss, if the network returns after `silence_seconds`; none if the
+    /// connection ends first.
     pub fn repaired_after_seconds(&self, silence_seconds: f64) -> Option<f64> {
         self.tries_seconds.iter().copied().find(|&at| at >= silence_seconds)
     }

@@ -1,5 +1,5 @@
-//! SCTP: how long the path in use and the association survive silence (RFC 9260 sections 6.3 and 8; Linux
-//! net/sctp/sm_sideeffect.c, sctp_do_8_2_transport_strike).
+//! SCTP budgets: the longest silence that the path in use and the association survive (RFC 9260 sections 6.3 and 8;
+//! Linux net/sctp/sm_sideeffect.c, sctp_do_8_2_transport_strike).
 //!
 //! Each expiry of T3-rtx, and each heartbeat without an answer, is a strike. The path is given up when its strikes
 //! exceed path_max_retrans, the association when its own exceed association_max_retrans. The RTO doubles at each
@@ -7,32 +7,32 @@
 
 use vmgate_facts::{Cause, Fact, SctpAssociation};
 
-/// What decides about one association.
+/// Settings and RTO that decide when an association ends.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SctpPath {
     /// RTO of the path in use.
     pub rto_seconds: f64,
     /// Greatest RTO.
     pub rto_max_seconds: f64,
-    /// Strikes that a path survives.
+    /// Consecutive failures that a path survives.
     pub path_max_retrans: u32,
-    /// Strikes that the association survives.
+    /// Consecutive failures that the association survives.
     pub association_max_retrans: u32,
 }
 
-/// How long an SCTP association survives silence, from the moment when data is sent and lost.
+/// Silence that an SCTP association survives, counted from the moment when data is sent and lost.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SctpBudget {
-    /// Until the path in use is given up, or the association if that is sooner.
+    /// Time until the path in use is given up, or the association if that is sooner.
     pub path_ends_seconds: f64,
-    /// Until the association ends.
+    /// Time until the association ends.
     pub association_ends_seconds: f64,
-    /// The longest silence that is survived, path and all: up to the last try.
+    /// Longest silence that path and association survive: up to the last retransmission.
     pub survives_seconds: f64,
 }
 
-/// The strikes' times are the sums of the doubled time-outs.
-pub fn sctp(path: &SctpPath) -> SctpBudget {
+/// Computes the budget: each failure comes after the sum of the doubled time-outs before it.
+pub fn sctp_budget(path: &SctpPath) -> SctpBudget {
     let most = path.rto_max_seconds.max(0.001);
     let strike_at = |strikes: u32| {
         let (mut at, mut rto) = (0.0, path.rto_seconds.clamp(0.001, most));
@@ -42,10 +42,10 @@ pub fn sctp(path: &SctpPath) -> SctpBudget {
         }
         at
     };
-    // The strike after the last that is survived is the end, the one before it the last try.
+    // The failure after the last survived one is the end; the failure before it starts the last retransmission.
     let association = path.association_max_retrans.saturating_add(1);
     let last = path.path_max_retrans.saturating_add(1).min(association);
-    // The association's strikes go on at the pace of its path: so it is with a single one.
+    // The association's failures continue at the pace of its path, as with a single path.
     SctpBudget {
         path_ends_seconds: strike_at(last),
         association_ends_seconds: strike_at(association),
@@ -53,7 +53,7 @@ pub fn sctp(path: &SctpPath) -> SctpBudget {
     }
 }
 
-/// Fills in how long an SCTP association survives, unless that is known already.
+/// Fills in the budget of an SCTP association, unless it is known already.
 pub fn fill_sctp(association: &mut SctpAssociation) {
     if association.budget_seconds.known().is_some() {
         return;
@@ -61,10 +61,12 @@ pub fn fill_sctp(association: &mut SctpAssociation) {
     let count = |fact: &Fact<i64>| {
         fact.clone().and_then(|times| match u32::try_from(times) {
             Ok(times) => Fact::Known(times),
-            Err(_) => Fact::unknown(Cause::Malformed, format!("{times} is not a number of retransmissions")),
+            Err(_) => {
+                Fact::unknown(Cause::Malformed, format!("{times} is not a valid number of retransmissions"))
+            }
         })
     };
-    // Where the RTO is not known, the least that is set is the worst.
+    // Where the RTO is not known, the configured minimum is the worst case.
     let rto = match &association.rto_seconds {
         Fact::Known(rto) => Fact::Known(*rto),
         Fact::Unknown(_) => association.rto_min_seconds.clone(),
@@ -75,7 +77,7 @@ pub fn fill_sctp(association: &mut SctpAssociation) {
                 count(&association.association_max_retrans).map(|association_max_retrans| {
                     let path =
                         SctpPath { rto_seconds, rto_max_seconds, path_max_retrans, association_max_retrans };
-                    sctp(&path).survives_seconds
+                    sctp_budget(&path).survives_seconds
                 })
             })
         })
@@ -97,7 +99,7 @@ mod tests {
 
     #[test]
     fn linux_defaults() {
-        let budget = sctp(&DEFAULT);
+        let budget = sctp_budget(&DEFAULT);
         // 1 + 2 + 4 + 8 + 16 (last try) + 32.
         assert!((budget.survives_seconds - 31.0).abs() < 1e-9);
         assert!((budget.path_ends_seconds - 63.0).abs() < 1e-9);
@@ -113,7 +115,7 @@ mod tests {
             path_max_retrans: 2,
             association_max_retrans: 4,
         };
-        let budget = sctp(&tight);
+        let budget = sctp_budget(&tight);
         assert!((budget.survives_seconds - 0.3).abs() < 1e-9, "{budget:?}");
         assert!((budget.path_ends_seconds - 0.7).abs() < 1e-9);
         assert!((budget.association_ends_seconds - 1.5).abs() < 1e-9);
@@ -145,7 +147,7 @@ mod tests {
         #[test]
         fn more_of_anything_is_never_shorter(rto in 0.05..5.0_f64, max in 5.0..60.0_f64, path in 0_u32..12, more in 0_u32..12) {
             let one = SctpPath { rto_seconds: rto, rto_max_seconds: max, path_max_retrans: path, association_max_retrans: 10 };
-            let budget = sctp(&one);
+            let budget = sctp_budget(&one);
             prop_assert!(budget.survives_seconds <= budget.path_ends_seconds);
             prop_assert!(budget.path_ends_seconds <= budget.association_ends_seconds);
             for other in [
@@ -153,7 +155,7 @@ mod tests {
                 SctpPath { rto_seconds: rto * 1.5, ..one },
                 SctpPath { association_max_retrans: 10 + more, ..one },
             ] {
-                prop_assert!(sctp(&other).survives_seconds >= budget.survives_seconds - 1e-9);
+                prop_assert!(sctp_budget(&other).survives_seconds >= budget.survives_seconds - 1e-9);
             }
         }
     }

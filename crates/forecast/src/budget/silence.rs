@@ -1,92 +1,94 @@
-//! Whose clock runs: the peer's through blackout and dark time, the guest's own through the dark time alone.
+//! Effect of a move's silence on a connection. The peer's timers run through blackout and dark time, the guest's own
+//! timers through the dark time alone.
 //!
-//! While the guest is stopped its timers stand still and its peers' go on. After the resume the network may stay dark
-//! until switches have learnt the new port, and then both run.
+//! While the guest is stopped its timers stand still and those of its peers run. After the resume the network may stay
+//! dark until switches have learnt the guest's new port; in that time both run.
 
 use super::Budget;
 
-/// The silence that a move brings.
+/// Silence caused by a move.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Silence {
-    /// How long the guest is stopped.
+    /// Blackout: time for which the guest is stopped.
     pub blackout_seconds: f64,
-    /// How long the network does not reach it after that.
+    /// Dark time: time after the blackout for which the network does not reach the guest.
     pub dark_seconds: f64,
 }
 
-/// One of the two ends.
+/// One of the two ends of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Side {
-    /// The VM that moves.
+pub enum ConnectionEnd {
+    /// The VM that moves (guest).
     Guest,
-    /// The other end.
+    /// The other end (peer).
     Peer,
 }
 
-/// Whether a connection is there afterwards.
+/// Survival of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Survival {
-    /// It is.
+    /// The connection certainly survives.
     Certain,
-    /// It hangs on how late timers fire, or on the other end sending something in time.
+    /// Survival depends on timer lateness, or on the other end sending data in time.
     Possible,
-    /// It is given up before the network returns.
+    /// The connection is given up before the network returns.
     Lost,
 }
 
-/// What a silence does to a connection.
+/// Expected effect of a silence on a connection.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Outlook {
-    /// Whether it survives.
+pub struct SurvivalEstimate {
+    /// Survival of the connection.
     pub survival: Survival,
-    /// The end with the least left over: it decides.
-    pub decided_by: Side,
-    /// Seconds left over at that end; negative where it does not survive for certain.
+    /// End with the least margin, which decides.
+    pub decided_by: ConnectionEnd,
+    /// Margin at that end in seconds; negative where survival is not certain.
     pub spare_seconds: f64,
-    /// When data sent as the silence began is through, counted from then: the service's silence; absent where lost.
+    /// Time until data sent at the start of the silence arrives, which is the silence that the service sees; absent
+    /// where lost.
     pub repaired_after_seconds: Option<f64>,
 }
 
 impl Silence {
-    /// How long it is for one end.
-    pub fn seconds_for(self, side: Side) -> f64 {
+    /// Length of the silence in the time of one end's timers.
+    pub fn seconds_for(self, side: ConnectionEnd) -> f64 {
         match side {
-            Side::Guest => self.dark_seconds,
-            Side::Peer => self.blackout_seconds + self.dark_seconds,
+            ConnectionEnd::Guest => self.dark_seconds,
+            ConnectionEnd::Peer => self.blackout_seconds + self.dark_seconds,
         }
     }
 
-    /// What it does to a connection with these budgets.
-    pub fn outlook(self, guest: &Budget, peer: &Budget) -> Outlook {
-        let spare = |side: Side, budget: &Budget| budget.survives_seconds - self.seconds_for(side);
-        let (decided_by, budget) = if spare(Side::Guest, guest) < spare(Side::Peer, peer) {
-            (Side::Guest, guest)
+    /// Estimates the effect on a connection with these budgets.
+    pub fn survival_estimate(self, guest: &Budget, peer: &Budget) -> SurvivalEstimate {
+        let spare = |side: ConnectionEnd, budget: &Budget| budget.survives_seconds - self.seconds_for(side);
+        let (decided_by, budget) = if spare(ConnectionEnd::Guest, guest) < spare(ConnectionEnd::Peer, peer) {
+            (ConnectionEnd::Guest, guest)
         } else {
-            (Side::Peer, peer)
+            (ConnectionEnd::Peer, peer)
         };
         let spare_seconds = spare(decided_by, budget);
-        let lost = |side: Side, budget: &Budget| self.seconds_for(side) >= budget.latest_end_seconds;
+        let lost = |side: ConnectionEnd, budget: &Budget| self.seconds_for(side) >= budget.latest_end_seconds;
         let survival = if spare_seconds >= 0.0 {
             Survival::Certain
-        } else if lost(Side::Guest, guest) || lost(Side::Peer, peer) {
+        } else if lost(ConnectionEnd::Guest, guest) || lost(ConnectionEnd::Peer, peer) {
             Survival::Lost
         } else {
             Survival::Possible
         };
         // The guest's clock begins again after the blackout.
-        let repaired = |side: Side, budget: &Budget| {
+        let repaired = |side: ConnectionEnd, budget: &Budget| {
             let silence = self.seconds_for(side);
             let stopped = self.blackout_seconds + self.dark_seconds - silence;
             budget.repaired_after_seconds(silence).map(|at| stopped + at)
         };
         let repaired_after_seconds = match survival {
             Survival::Lost => None,
-            _ => match (repaired(Side::Guest, guest), repaired(Side::Peer, peer)) {
+            _ => match (repaired(ConnectionEnd::Guest, guest), repaired(ConnectionEnd::Peer, peer)) {
                 (Some(guest), Some(peer)) => Some(guest.max(peer)),
                 (one, other) => one.or(other),
             },
         };
-        Outlook { survival, decided_by, spare_seconds, repaired_after_seconds }
+        SurvivalEstimate { survival, decided_by, spare_seconds, repaired_after_seconds }
     }
 }
 
@@ -95,25 +97,28 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::budget::{Connection, Kernel, tcp};
+    use crate::budget::{ConnectionState, KernelSettings, tcp_budget};
 
     fn budget(retries2: u32) -> Budget {
-        tcp(&Kernel { retries2, ..Kernel::default() }, &Connection::established(0.204))
+        tcp_budget(
+            &KernelSettings { retries2, ..KernelSettings::default() },
+            &ConnectionState::established(0.204),
+        )
     }
 
     #[test]
     fn the_peer_decides_a_blackout_and_the_guest_a_dark_network() {
         let (weak, strong) = (budget(3), budget(15));
         let blackout = Silence { blackout_seconds: 10.0, dark_seconds: 0.2 };
-        let outlook = blackout.outlook(&strong, &weak);
-        assert_eq!((outlook.survival, outlook.decided_by), (Survival::Lost, Side::Peer));
-        assert_eq!(outlook.repaired_after_seconds, None);
+        let estimate = blackout.survival_estimate(&strong, &weak);
+        assert_eq!((estimate.survival, estimate.decided_by), (Survival::Lost, ConnectionEnd::Peer));
+        assert_eq!(estimate.repaired_after_seconds, None);
         // The same blackout with the weak settings in the guest: its clock stands still.
-        let outlook = blackout.outlook(&weak, &strong);
-        assert_eq!((outlook.survival, outlook.decided_by), (Survival::Certain, Side::Guest));
+        let estimate = blackout.survival_estimate(&weak, &strong);
+        assert_eq!((estimate.survival, estimate.decided_by), (Survival::Certain, ConnectionEnd::Guest));
         let dark = Silence { blackout_seconds: 0.2, dark_seconds: 10.0 };
-        let outlook = dark.outlook(&weak, &strong);
-        assert_eq!((outlook.survival, outlook.decided_by), (Survival::Lost, Side::Guest));
+        let estimate = dark.survival_estimate(&weak, &strong);
+        assert_eq!((estimate.survival, estimate.decided_by), (Survival::Lost, ConnectionEnd::Guest));
     }
 
     #[test]
@@ -121,15 +126,15 @@ mod tests {
         let peer = budget(3);
         let silence = Silence { blackout_seconds: 4.0, dark_seconds: 0.0 };
         assert!(peer.survives_seconds < 4.0 && 4.0 < peer.actual_end_seconds);
-        assert_eq!(silence.outlook(&budget(15), &peer).survival, Survival::Possible);
+        assert_eq!(silence.survival_estimate(&budget(15), &peer).survival, Survival::Possible);
     }
 
     #[test]
     fn the_repair_comes_with_the_first_try_after_the_silence() {
         let (guest, peer) = (budget(15), budget(15));
-        let outlook = Silence { blackout_seconds: 2.0, dark_seconds: 0.0 }.outlook(&guest, &peer);
+        let estimate = Silence { blackout_seconds: 2.0, dark_seconds: 0.0 }.survival_estimate(&guest, &peer);
         // Tries at 0.408, 0.816, 1.632 and 3.264 s; the guest's own at its 0.408 s, which is 2.408 s.
-        assert!((outlook.repaired_after_seconds.unwrap() - 3.264).abs() < 1e-6);
+        assert!((estimate.repaired_after_seconds.unwrap() - 3.264).abs() < 1e-6);
     }
 
     proptest! {
@@ -138,12 +143,12 @@ mod tests {
             blackout in 0.0..60.0_f64, dark in 0.0..60.0_f64, more in 0.0..30.0_f64, guest in 0_u32..12, peer in 0_u32..12,
         ) {
             let (guest, peer) = (budget(guest), budget(peer));
-            let short = Silence { blackout_seconds: blackout, dark_seconds: dark }.outlook(&guest, &peer);
+            let short = Silence { blackout_seconds: blackout, dark_seconds: dark }.survival_estimate(&guest, &peer);
             for long in [
                 Silence { blackout_seconds: blackout + more, dark_seconds: dark },
                 Silence { blackout_seconds: blackout, dark_seconds: dark + more },
             ] {
-                let long = long.outlook(&guest, &peer);
+                let long = long.survival_estimate(&guest, &peer);
                 prop_assert!(long.spare_seconds <= short.spare_seconds);
                 prop_assert!(!(short.survival == Survival::Lost && long.survival == Survival::Certain));
             }

@@ -1,18 +1,18 @@
-//! TCP: firing after firing of its timer, as the kernel does it.
+//! TCP budgets: a simulation of the kernel's retransmission and keepalive timers, one firing after another.
 
-use super::{Budget, Connection, Kernel, MODEL_RTO_SECONDS, Phase, Traffic};
+use super::{Budget, ConnectionState, KernelSettings, MODEL_RTO_SECONDS, Phase, Traffic};
 use vmgate_facts::{DecidedBy, KeepAlive};
 
 /// RTO of a SYN before a round trip was measured (TCP_TIMEOUT_INIT).
 const INITIAL_RTO_SECONDS: f64 = 1.0;
-/// What an orphan gets that is alive while tcp_orphan_retries is 0 (tcp_orphan_retries()).
+/// Retransmissions of a live orphan while tcp_orphan_retries is 0 (tcp_orphan_retries()).
 const ORPHAN_RETRIES: u32 = 8;
-/// More firings than any setting allows: these settings are bytes in the kernel.
+/// Maximum number of firings, more than any setting allows: these settings are bytes in the kernel.
 const MOST_FIRINGS: usize = 1024;
-/// Far below the kernel's resolution; sums of fractions that are not binary may miss an equality.
+/// Tolerance far below the kernel's resolution; sums of decimal fractions may miss an equality.
 const EPSILON: f64 = 1e-9;
 
-/// The kernel's time-out for so many retransmissions from an RTO of `base_seconds` (tcp_model_timeout).
+/// The kernel's time-out for `retries` retransmissions from an RTO of `base_seconds` (tcp_model_timeout).
 pub fn model_timeout_seconds(retries: u32, base_seconds: f64, rto_max_seconds: f64) -> f64 {
     let mut doublings = 0_u32;
     while doublings < 31 && base_seconds * 2_f64.powf(f64::from(doublings + 1)) <= rto_max_seconds + EPSILON {
@@ -23,58 +23,58 @@ pub fn model_timeout_seconds(retries: u32, base_seconds: f64, rto_max_seconds: f
     doubled(retries.min(doublings)) + f64::from(linear) * rto_max_seconds
 }
 
-/// How long one end of a connection survives silence: the sooner of its data's end and its keepalive's.
-pub fn tcp(kernel: &Kernel, connection: &Connection) -> Budget {
+/// Budget of one end of a connection: the sooner of the ends by lost data and by keepalive.
+pub fn tcp_budget(kernel: &KernelSettings, connection: &ConnectionState) -> Budget {
     let sending = match connection.traffic {
-        Traffic::MaySend => Plan::of_data(kernel, connection).budget(kernel),
+        Traffic::MaySend => TimerSchedule::of_data(kernel, connection).budget(kernel),
         Traffic::StaysIdle => Budget::endless(),
     };
     // Keepalive waits while data is in flight, and serves neither the opening of a connection nor an orphan.
     let idle = match (connection.phase, connection.keepalive) {
         (Phase::Established, Some(keepalive)) if connection.retransmits == 0 => {
-            Plan::of_keepalive(connection, keepalive).budget(kernel)
+            TimerSchedule::of_keepalive(connection, keepalive).budget(kernel)
         }
         _ => Budget::endless(),
     };
     if idle.survives_seconds < sending.survives_seconds { idle } else { sending }
 }
 
-/// From when the kernel counts.
+/// Start of the kernel's time-out.
 #[derive(Debug, Clone, Copy)]
-enum Clock {
-    /// From the first firing.
+enum TimeoutOrigin {
+    /// Counted from the first firing.
     FirstTry,
-    /// From so long before the first firing to come.
+    /// Counted from this many seconds before the next firing.
     BeforeFirstFiring(f64),
 }
 
-/// How the firings of one timer follow one another.
+/// Schedule of the firings of one timer.
 #[derive(Debug)]
-struct Plan {
-    /// Delay of the first firing to come.
+struct TimerSchedule {
+    /// Delay of the next firing.
     first_seconds: f64,
-    /// What a loss probe usually adds to it.
+    /// Additional delay by a loss probe.
     probe_seconds: f64,
-    /// Delay after the first firing, before it is doubled.
+    /// Delay after that firing, before doubling.
     delay_seconds: f64,
-    /// Firings that do not double the delay.
+    /// Number of firings that do not double the delay.
     linear: u32,
-    /// Greatest delay.
+    /// Maximum delay.
     most_seconds: f64,
-    /// Tries made so far.
+    /// Number of retransmissions so far.
     tries: u32,
-    /// Tries after which the next firing is the end; absent where time alone decides.
+    /// Retransmissions after which the next firing ends the connection; absent where time alone decides.
     most_tries: Option<u32>,
-    /// Time after which a firing is the end; infinite where tries alone decide.
+    /// Time after which a firing ends the connection; infinite where the number of retransmissions alone decides.
     limit_seconds: f64,
-    clock: Clock,
-    /// Whether a firing is set onto the limit (tcp_clamp_rto_to_user_timeout).
+    clock: TimeoutOrigin,
+    /// True if a firing is moved onto the limit (tcp_clamp_rto_to_user_timeout).
     clamped: bool,
     decided_by: DecidedBy,
 }
 
-impl Plan {
-    fn of_data(kernel: &Kernel, c: &Connection) -> Self {
+impl TimerSchedule {
+    fn of_data(kernel: &KernelSettings, c: &ConnectionState) -> Self {
         let rto_max = kernel.rto_max_seconds.max(1.0);
         let rto = match c.phase {
             // Here the kernel keeps the RTO as it is and applies the backoff when it sets the timer.
@@ -84,13 +84,13 @@ impl Plan {
             _ => c.rto_seconds,
         };
         let rto = rto.clamp(0.001, rto_max);
-        // The delays that have gone by, newest first: each half the one after it, down to the RTO without backoff.
+        // Past delays, newest first: each is half of the one after it, down to the RTO without backoff.
         let gone = |delays: u32| -> f64 {
             let halved = |times: u32| rto / 2_f64.powf(f64::from(times.min(c.backoff)));
             (0..delays.min(64)).map(halved).sum()
         };
         let lost = c.retransmits > 0;
-        // Where a timer runs that is not known, the worst is that it fires at once.
+        // If the running timer is not known, the worst case is that it fires at once.
         let next = if lost { c.timer_seconds.unwrap_or(0.0).clamp(0.0, rto_max) } else { rto };
         let mut plan = Self {
             first_seconds: next,
@@ -101,7 +101,11 @@ impl Plan {
             tries: c.retransmits,
             most_tries: None,
             limit_seconds: f64::INFINITY,
-            clock: if lost { Clock::BeforeFirstFiring(gone(c.retransmits)) } else { Clock::FirstTry },
+            clock: if lost {
+                TimeoutOrigin::BeforeFirstFiring(gone(c.retransmits))
+            } else {
+                TimeoutOrigin::FirstTry
+            },
             clamped: false,
             decided_by: DecidedBy::Retries2,
         };
@@ -120,7 +124,7 @@ impl Plan {
                 plan.most_tries = Some(kernel.syn_retries.saturating_add(kernel.syn_linear_timeouts));
                 plan.linear = kernel.syn_linear_timeouts.saturating_sub(c.retransmits);
                 plan.limit_seconds = model_timeout_seconds(kernel.syn_retries, INITIAL_RTO_SECONDS, rto_max);
-                plan.clock = Clock::BeforeFirstFiring(gone(c.retransmits.saturating_add(1)));
+                plan.clock = TimeoutOrigin::BeforeFirstFiring(gone(c.retransmits.saturating_add(1)));
                 plan.decided_by = DecidedBy::SynRetries;
             }
             Phase::SynReceived => {
@@ -130,7 +134,7 @@ impl Plan {
             }
             Phase::ZeroWindow => {
                 plan.most_tries = Some(kernel.retries2);
-                // It doubles no more often than it may try (tcp_send_probe0).
+                // The delay doubles no more often than probes are allowed (tcp_send_probe0).
                 let doublings = kernel.retries2.saturating_sub(c.backoff).min(31);
                 plan.most_seconds = (rto * 2_f64.powf(f64::from(doublings))).min(rto_max);
                 plan.decided_by = DecidedBy::ZeroWindowProbe;
@@ -144,9 +148,9 @@ impl Plan {
         plan
     }
 
-    fn of_keepalive(c: &Connection, keepalive: KeepAlive) -> Self {
+    fn of_keepalive(c: &ConnectionState, keepalive: KeepAlive) -> Self {
         let interval = keepalive.interval_seconds.max(0.001);
-        // Not known since when nothing has come: the worst is that the first probe falls on the silence's begin.
+        // If the idle time is not known, the worst case is a first probe at the start of the silence.
         let first = c.idle_seconds.map_or(0.0, |idle| (keepalive.idle_seconds - idle).max(0.0));
         let mut plan = Self {
             first_seconds: first,
@@ -157,12 +161,12 @@ impl Plan {
             tries: 0,
             most_tries: Some(u32::try_from(keepalive.probes).unwrap_or(0)),
             limit_seconds: f64::INFINITY,
-            clock: Clock::BeforeFirstFiring(keepalive.idle_seconds),
+            clock: TimeoutOrigin::BeforeFirstFiring(keepalive.idle_seconds),
             clamped: false,
             decided_by: DecidedBy::Keepalive,
         };
         if let Some(timeout) = c.user_timeout_seconds.filter(|&seconds| seconds > 0.0) {
-            // It takes the place of the number of probes, and counts from the last sign of the peer.
+            // The user time-out replaces the number of probes, and counts from the last packet of the peer.
             plan.most_tries = None;
             plan.limit_seconds = timeout;
             plan.decided_by = DecidedBy::UserTimeout;
@@ -170,16 +174,16 @@ impl Plan {
         plan
     }
 
-    /// The firings up to the end: the tries, and the end. `late` adds to each delay; with `firings` the end is taken
-    /// to be the firing after so many tries, whatever the limit says.
+    /// Simulates the firings; returns the times of the retransmissions and of the end. `late` adds to each delay; with
+    /// `firings` the end is the firing after that many retransmissions, whatever the limit is.
     fn run(&self, probe: bool, late: &dyn Fn(f64) -> f64, firings: Option<usize>) -> (Vec<f64>, f64) {
         let mut at = self.first_seconds + late(self.first_seconds);
         if probe {
             at += self.probe_seconds + late(self.probe_seconds);
         }
         let mut begin = match self.clock {
-            Clock::FirstTry => None,
-            Clock::BeforeFirstFiring(seconds) => Some(self.first_seconds - seconds),
+            TimeoutOrigin::FirstTry => None,
+            TimeoutOrigin::BeforeFirstFiring(seconds) => Some(self.first_seconds - seconds),
         };
         let (mut tries, mut linear, mut delay) = (self.tries, self.linear, self.delay_seconds);
         let mut made = Vec::new();
@@ -205,21 +209,21 @@ impl Plan {
         (made, at)
     }
 
-    fn budget(&self, kernel: &Kernel) -> Budget {
+    fn budget(&self, kernel: &KernelSettings) -> Budget {
         let punctual = |_: f64| 0.0;
         let late = |delay: f64| if delay > 0.0 { kernel.ticks.lateness_seconds(delay) } else { 0.0 };
         let (tries, end) = self.run(true, &punctual, None);
         let (early_tries, early_end) = self.run(false, &punctual, None);
         let (late_tries, _) = self.run(true, &late, None);
         let (_, latest_end) = self.run(true, &late, Some(tries.len()));
-        // Later firings reach the limit with fewer tries. As many as in the latest course are made in every course, and
-        // in none of them sooner than punctually.
+        // Late firings reach the limit with fewer retransmissions. As many as in the latest course happen in every
+        // course, and in none of them earlier than with timers on time.
         let certain = late_tries.len().min(early_tries.len());
         let survives = certain.checked_sub(1).and_then(|last| early_tries.get(last)).copied();
         let limit_at = self.limit_seconds
             + match self.clock {
-                Clock::FirstTry => self.first_seconds,
-                Clock::BeforeFirstFiring(seconds) => self.first_seconds - seconds,
+                TimeoutOrigin::FirstTry => self.first_seconds,
+                TimeoutOrigin::BeforeFirstFiring(seconds) => self.first_seconds - seconds,
             };
         let earliest_end = match early_tries.get(certain) {
             Some(&skipped) => skipped.max(limit_at),

@@ -1,25 +1,25 @@
-//! How late the kernel's timers fire.
+//! Lateness of the kernel's timers.
 //!
 //! The timer wheel (kernel/time/timer.c, calc_index) keeps a timer of more than 63 ticks in steps of 8 ticks, of more
 //! than 504 in steps of 64, and so on, and rounds up: a retransmission timer is late by up to an eighth of its delay.
 
-/// Ticks a second of the guest's kernel (CONFIG_HZ).
+/// Ticks per second of the guest's kernel (CONFIG_HZ).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ticks {
-    /// Known.
+pub enum TickRate {
+    /// Known tick rate.
     PerSecond(u32),
-    /// Not known: the worst of those in use counts.
+    /// Unknown tick rate: the worst of the usual rates counts.
     Unknown,
 }
 
-/// The values that distributions build kernels with.
+/// Tick rates with which distributions build kernels.
 const IN_USE: [u32; 4] = [100, 250, 300, 1000];
 
-/// What a machine that is not overloaded adds before the timer's work is done; allowed once for each timer.
+/// Delay that a machine without overload adds before the timer's work is done; counted once for each timer.
 const SERVICE_SECONDS: f64 = 0.01;
 
-impl Ticks {
-    /// The most by which a timer of this delay is late.
+impl TickRate {
+    /// Maximum lateness of a timer with this delay.
     pub(super) fn lateness_seconds(self, delay_seconds: f64) -> f64 {
         let wheel = match self {
             Self::PerSecond(hz) => step_seconds(delay_seconds, hz),
@@ -29,7 +29,7 @@ impl Ticks {
     }
 }
 
-/// The step in which a timer of this delay is kept.
+/// Resolution at which a timer with this delay is kept.
 fn step_seconds(delay_seconds: f64, hz: u32) -> f64 {
     let tick = 1.0 / f64::from(hz.max(1));
     let mut step = 1.0;
@@ -62,9 +62,9 @@ mod tests {
         for hz in IN_USE {
             let tick = 1.0 / f64::from(hz);
             for delay in [0.2, 0.4, 1.6, 6.4, 25.6, 102.4, 120.0] {
-                let late = Ticks::PerSecond(hz).lateness_seconds(delay);
+                let late = TickRate::PerSecond(hz).lateness_seconds(delay);
                 assert!(late <= delay * 8.0 / 63.0 + tick + SERVICE_SECONDS + 1e-9, "{hz} {delay} {late}");
-                assert!(late <= Ticks::Unknown.lateness_seconds(delay));
+                assert!(late <= TickRate::Unknown.lateness_seconds(delay));
             }
         }
     }

@@ -1,78 +1,79 @@
-//! What each setting would change, and the mildest that meets the goal.
+//! What-if forecasts: the migration with each single change of settings, and the mildest change that meets the goal.
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::{AutoConverge, Conditions, Goal, Replay, Replayer, Settings};
+use super::{AutoConverge, Conditions, Goal, MigrationParameters, PredictedMigration, Replayer};
 
-/// Runs for each alternative: enough to choose by.
+/// Number of runs for each alternative: enough for a choice.
 const RUNS: usize = 24;
-/// How sure the recommendation must be.
+/// Minimum probability of completion for a recommendation.
 const SURE: f64 = 0.95;
-/// The part of the accepted blackout that a downtime limit is chosen for: it is chosen by few runs.
+/// Part of the accepted blackout at which the downtime limit aims, as a margin for the few runs of the choice.
 const AIM: f64 = 0.97;
-/// How many downtime limits are tried at most, and the least.
+/// Maximum number of downtime limits tried, and the smallest one.
 const LIMITS: u32 = 3;
 const LEAST_LIMIT_SECONDS: f64 = 0.01;
 
-/// A forecast with its alternatives.
+/// Forecast with alternatives and a recommendation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Advice {
-    /// The migration as it is set up.
-    pub as_it_is: Replay,
-    /// Its settings with the downtime limit that was chosen.
-    pub settings: Settings,
-    /// What one change would make of it.
+    /// Migration with the present settings.
+    pub as_it_is: PredictedMigration,
+    /// Present settings with the chosen downtime limit.
+    pub settings: MigrationParameters,
+    /// Migration with each single change.
     pub what_if: Vec<WhatIf>,
-    /// The mildest settings that meet the goal; none where none of those tried does.
-    pub recommended: Option<Recommended>,
+    /// Mildest settings that meet the goal; none where none of the tried settings does.
+    pub recommended: Option<Recommendation>,
 }
 
-/// One change and what it makes of the migration.
+/// Migration predicted with one change of settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WhatIf {
-    /// The change.
-    pub step: Step,
-    /// All of the settings.
-    pub settings: Settings,
-    /// The migration then.
-    pub replay: Replay,
+    /// Change of settings.
+    pub step: SettingsChange,
+    /// Complete settings.
+    pub settings: MigrationParameters,
+    /// Migration predicted with these settings.
+    pub replay: PredictedMigration,
 }
 
-/// Settings that meet the goal.
+/// Recommended settings, which meet the goal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Recommended {
-    /// What differs from the settings as they are; none where they already do.
-    pub step: Option<Step>,
-    /// All of the settings.
-    pub settings: Settings,
-    /// The migration with them.
-    pub replay: Replay,
+pub struct Recommendation {
+    /// Change from the present settings; none where the present settings meet the goal.
+    pub step: Option<SettingsChange>,
+    /// Complete settings.
+    pub settings: MigrationParameters,
+    /// Migration predicted with these settings.
+    pub replay: PredictedMigration,
 }
 
 /// A change of settings, or of the path.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Step {
+pub enum SettingsChange {
     /// No bandwidth limit.
     NoBandwidthLimit,
     /// A path of twice the goodput.
     TwiceTheGoodput,
-    /// Several connections.
+    /// Several parallel connections (multifd).
     Multifd,
-    /// Differences in place of whole pages.
+    /// Differences instead of whole pages (XBZRLE).
     Xbzrle,
-    /// Throttle the vCPUs when need be.
+    /// Throttling of the vCPUs where needed (auto-converge).
     AutoConverge,
-    /// Switch to post-copy after the first pass: it always ends, and a failure on the way loses the guest.
+    /// Switchover to post-copy after the first pass: always completes, but a failure after the switchover loses the
+    /// guest.
     PostCopy,
 }
 
-impl Step {
-    /// The step in words that fit after "with".
+impl SettingsChange {
+    /// Name of the change, in words that fit after "with".
     pub fn words(self) -> &'static str {
         match self {
             Self::NoBandwidthLimit => "no bandwidth limit",
@@ -86,12 +87,18 @@ impl Step {
 }
 
 impl Replayer<'_> {
-    /// Predicts the migration as it is set up, with each change, and names the mildest settings that meet the goal. Each
-    /// time the downtime limit is the longest with which the blackout keeps to the goal, where there is one.
-    pub fn advise(&self, settings: &Settings, conditions: &Conditions, goal: &Goal, seed: u64) -> Advice {
+    /// Predicts the migration with the present settings and with each change, and names the mildest settings that meet
+    /// the goal. Each time the downtime limit is the longest that keeps the blackout within the goal, if there is one.
+    pub fn advise(
+        &self,
+        settings: &MigrationParameters,
+        conditions: &Conditions,
+        goal: &Goal,
+        seed: u64,
+    ) -> Advice {
         let (mut own, _) = self.limited(settings, conditions, goal, seed);
         let mut as_it_is = self.replay(&own, conditions, goal, seed);
-        // More runs may see a longer blackout than the few by which the limit was chosen.
+        // More runs may show a longer blackout than the few runs that chose the limit.
         if let Some(shorter) = shorter(&own, &as_it_is, goal)
             && as_it_is.blackout_seconds.is_some_and(|seen| seen.p95 > goal.longest_blackout_seconds)
         {
@@ -100,42 +107,49 @@ impl Replayer<'_> {
                 (own, as_it_is) = (shorter, again);
             }
         }
-        let try_out = |step: Step| {
+        let try_out = |step: SettingsChange| {
             let (settings, conditions) = with(step, settings, conditions);
             let (settings, replay) = self.limited(&settings, &conditions, goal, seed);
             WhatIf { step, settings, replay }
         };
         let what_if: Vec<WhatIf> = steps(settings).into_par_iter().map(try_out).collect();
         let recommended = if meets(&as_it_is, goal) {
-            Some(Recommended { step: None, settings: own.clone(), replay: as_it_is.clone() })
+            Some(Recommendation { step: None, settings: own.clone(), replay: as_it_is.clone() })
         } else {
-            let others = what_if.iter().filter(|what| what.step != Step::TwiceTheGoodput);
-            others.filter(|what| meets(&what.replay, goal)).map(Recommended::from).next()
+            let others = what_if.iter().filter(|what| what.step != SettingsChange::TwiceTheGoodput);
+            others.filter(|what| meets(&what.replay, goal)).map(Recommendation::from).next()
         };
         Advice { as_it_is, settings: own, what_if, recommended }
     }
 
-    /// A forecast from few runs: enough to choose by.
-    pub fn sketch(&self, settings: &Settings, conditions: &Conditions, goal: &Goal, seed: u64) -> Replay {
-        self.runs(settings, conditions, goal, seed, RUNS)
-    }
-
-    /// The settings with the longest downtime limit with which the blackout keeps to the goal, and a sketch of the migration
-    /// with them. QEMU counts only a part of the blackout, so that the limit lies below what is accepted, by what the
-    /// sketch says is missing. A limit with which the migration no longer completes is no help: then the one before it.
-    fn limited(
+    /// Forecast from few runs, enough for a choice.
+    pub fn sketch(
         &self,
-        settings: &Settings,
+        settings: &MigrationParameters,
         conditions: &Conditions,
         goal: &Goal,
         seed: u64,
-    ) -> (Settings, Replay) {
-        let sketch = |settings: Settings| {
+    ) -> PredictedMigration {
+        self.runs(settings, conditions, goal, seed, RUNS)
+    }
+
+    /// Finds the longest downtime limit that keeps the blackout within the goal; returns the settings and a sketch of
+    /// the migration. QEMU counts only a part of the blackout, so the limit lies below the accepted blackout by the
+    /// part that the sketch adds. A limit with which the migration no longer completes is rejected in favour of the one
+    /// before.
+    fn limited(
+        &self,
+        settings: &MigrationParameters,
+        conditions: &Conditions,
+        goal: &Goal,
+        seed: u64,
+    ) -> (MigrationParameters, PredictedMigration) {
+        let sketch = |settings: MigrationParameters| {
             let replay = self.sketch(&settings, conditions, goal, seed);
             (settings, replay)
         };
         let longest = goal.longest_blackout_seconds;
-        let mut chosen = sketch(Settings { downtime_limit_seconds: longest, ..settings.clone() });
+        let mut chosen = sketch(MigrationParameters { downtime_limit_seconds: longest, ..settings.clone() });
         for _ in 1..LIMITS {
             let Some(next) = shorter(&chosen.0, &chosen.1, goal) else { break };
             let next = sketch(next);
@@ -148,58 +162,66 @@ impl Replayer<'_> {
     }
 }
 
-impl From<&WhatIf> for Recommended {
+impl From<&WhatIf> for Recommendation {
     fn from(what: &WhatIf) -> Self {
         Self { step: Some(what.step), settings: what.settings.clone(), replay: what.replay.clone() }
     }
 }
 
-/// The settings with a limit shorter by what the blackout is too long; `None` where it is not, or where no shorter one is
-/// tried.
-fn shorter(settings: &Settings, replay: &Replay, goal: &Goal) -> Option<Settings> {
+/// Settings with the downtime limit reduced by the excess of the blackout; `None` if there is no excess, or the limit
+/// cannot be reduced further.
+fn shorter(
+    settings: &MigrationParameters,
+    replay: &PredictedMigration,
+    goal: &Goal,
+) -> Option<MigrationParameters> {
     let over = replay.blackout_seconds?.p95 - goal.longest_blackout_seconds * AIM;
     let limit = settings.downtime_limit_seconds;
-    (over > 0.0 && limit > LEAST_LIMIT_SECONDS).then(|| Settings {
+    (over > 0.0 && limit > LEAST_LIMIT_SECONDS).then(|| MigrationParameters {
         downtime_limit_seconds: (limit - over).max(LEAST_LIMIT_SECONDS),
         ..settings.clone()
     })
 }
 
-/// Changes worth trying, the mildest first. QEMU refuses multifd together with XBZRLE or with post-copy.
-fn steps(settings: &Settings) -> Vec<Step> {
-    let mut steps = vec![Step::TwiceTheGoodput];
+/// Changes to try, the mildest first. QEMU refuses multifd together with XBZRLE or with post-copy.
+fn steps(settings: &MigrationParameters) -> Vec<SettingsChange> {
+    let mut steps = vec![SettingsChange::TwiceTheGoodput];
     if settings.bandwidth_limit_bytes_per_second.is_some() {
-        steps.push(Step::NoBandwidthLimit);
+        steps.push(SettingsChange::NoBandwidthLimit);
     }
     if settings.multifd_channels.is_none() && settings.xbzrle_cache_bytes.is_none() && !settings.post_copy {
-        steps.push(Step::Multifd);
+        steps.push(SettingsChange::Multifd);
     }
     if settings.xbzrle_cache_bytes.is_none() && settings.multifd_channels.is_none() {
-        steps.push(Step::Xbzrle);
+        steps.push(SettingsChange::Xbzrle);
     }
     if settings.auto_converge.is_none() {
-        steps.push(Step::AutoConverge);
+        steps.push(SettingsChange::AutoConverge);
     }
     if !settings.post_copy && settings.multifd_channels.is_none() {
-        steps.push(Step::PostCopy);
+        steps.push(SettingsChange::PostCopy);
     }
     steps
 }
 
-fn with(step: Step, settings: &Settings, conditions: &Conditions) -> (Settings, Conditions) {
+fn with(
+    step: SettingsChange,
+    settings: &MigrationParameters,
+    conditions: &Conditions,
+) -> (MigrationParameters, Conditions) {
     let (mut settings, mut conditions) = (settings.clone(), conditions.clone());
     match step {
-        Step::NoBandwidthLimit => settings.bandwidth_limit_bytes_per_second = None,
-        Step::TwiceTheGoodput => conditions.goodput_bytes_per_second *= 2.0,
-        Step::Multifd => settings.multifd_channels = Some(4),
-        Step::Xbzrle => settings.xbzrle_cache_bytes = Some(64 << 20),
-        Step::AutoConverge => settings.auto_converge = Some(AutoConverge::default()),
-        Step::PostCopy => settings.post_copy = true,
+        SettingsChange::NoBandwidthLimit => settings.bandwidth_limit_bytes_per_second = None,
+        SettingsChange::TwiceTheGoodput => conditions.goodput_bytes_per_second *= 2.0,
+        SettingsChange::Multifd => settings.multifd_channels = Some(4),
+        SettingsChange::Xbzrle => settings.xbzrle_cache_bytes = Some(64 << 20),
+        SettingsChange::AutoConverge => settings.auto_converge = Some(AutoConverge::default()),
+        SettingsChange::PostCopy => settings.post_copy = true,
     }
     (settings, conditions)
 }
 
-fn meets(replay: &Replay, goal: &Goal) -> bool {
+fn meets(replay: &PredictedMigration, goal: &Goal) -> bool {
     let longest = goal.longest_blackout_seconds;
     let short = replay.blackout_seconds.is_some_and(|blackout| blackout.p95 <= longest);
     replay.converges_ratio >= SURE && short && replay.throttle_pause_seconds <= longest

@@ -1,17 +1,17 @@
-//! QEMU's dirty bitmap and its cursor.
+//! Model of QEMU's dirty bitmap and of the cursor that walks it.
 //!
-//! The cursor goes on from where it was, in address order and round again; a sync does not move it. Under TCG a page
-//! counts as dirty again from the sync on. KVM clears its log a GiB at a time when the cursor enters it, so there the
-//! time that counts begins later.
+//! The cursor continues from its last position, in address order and round again; a sync does not move it. Under TCG a
+//! page counts as dirty again from the sync on. KVM clears its log one GiB at a time when the cursor enters that GiB,
+//! so pages count as dirty again only from then on.
 
 use vmgate_facts::Accelerator;
 
-use super::guest::{Guest, Span};
+use super::guest::{SampledPages, TracedGuest};
 
-/// What is still to be sent, as the sampled pages show it. Figures are in pages of the whole RAM.
+/// Dirty pages still to be sent, represented by the sampled pages. Figures are in pages of the whole RAM.
 #[derive(Debug)]
 pub(super) struct DirtyPages<'a> {
-    guest: &'a Guest,
+    guest: &'a TracedGuest,
     /// Pages that each sampled page stands for in this run; those that stand for none are left out of `alive`.
     weights: Vec<f64>,
     alive: Vec<u64>,
@@ -22,36 +22,36 @@ pub(super) struct DirtyPages<'a> {
     passes: u32,
     seed: u64,
     synced_at: f64,
-    all: Span,
-    chunks: Vec<Chunk>,
+    all: SampledPages,
+    chunks: Vec<DirtyLogChunk>,
     chunk_at_cursor: Option<usize>,
 }
 
-/// A part of RAM whose dirty log is cleared together.
+/// Part of RAM whose dirty log KVM clears together.
 #[derive(Debug)]
-struct Chunk {
-    span: Span,
-    /// When the log was cleared; `None` while it still holds what the last sync reported.
+struct DirtyLogChunk {
+    span: SampledPages,
+    /// Time when the log was cleared; `None` while it still holds the pages that the last sync reported.
     cleared_at: Option<f64>,
-    /// What the log has reported and not cleared.
+    /// Pages that the log has reported and not cleared.
     reported: Vec<u64>,
 }
 
-/// A sampled page at the cursor.
+/// Sampled page at the cursor.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct AtCursor {
-    /// Its number.
+pub(super) struct PageAtCursor {
+    /// Number of the page.
     pub(super) page: usize,
-    /// Pages of those it stands for that are still dirty.
+    /// Number of dirty pages left among those that the page stands for.
     pub(super) left: f64,
-    /// Whether it is zero.
+    /// True if the page is zero.
     pub(super) zero: bool,
 }
 
 impl<'a> DirtyPages<'a> {
-    /// All of RAM, as at the start of a migration, at guest time `now`.
+    /// Marks all of RAM dirty, as at the start of a migration, at guest time `now`.
     pub(super) fn all(
-        guest: &'a Guest,
+        guest: &'a TracedGuest,
         weights: Vec<f64>,
         accelerator: Accelerator,
         seed: u64,
@@ -69,7 +69,7 @@ impl<'a> DirtyPages<'a> {
             Accelerator::Kvm => guest.chunks.clone(),
             Accelerator::Tcg => Vec::new(),
         };
-        let chunk = |span| Chunk { span, cleared_at: None, reported: alive.clone() };
+        let chunk = |span| DirtyLogChunk { span, cleared_at: None, reported: alive.clone() };
         Self {
             guest,
             pages: weights.iter().sum(),
@@ -87,18 +87,18 @@ impl<'a> DirtyPages<'a> {
         }
     }
 
-    /// Dirty pages.
+    /// Number of dirty pages.
     pub(super) fn pages(&self) -> f64 {
         self.pages
     }
 
-    /// How often the cursor has come round.
+    /// Number of times that the cursor has passed the end of RAM.
     pub(super) fn passes(&self) -> u32 {
         self.passes
     }
 
-    /// The next dirty page at or after the cursor, round the end if need be; `None` when all are clean.
-    pub(super) fn seek(&mut self, now: f64) -> Option<AtCursor> {
+    /// Next dirty page at or after the cursor, continuing from the beginning of RAM; `None` when all pages are clean.
+    pub(super) fn seek(&mut self, now: f64) -> Option<PageAtCursor> {
         if !self.is_set(self.cursor) {
             let found = if let Some(page) = self.find(self.cursor) {
                 page
@@ -113,7 +113,7 @@ impl<'a> DirtyPages<'a> {
         let weight = self.weights.get(self.cursor).copied().unwrap_or(0.0);
         let zero =
             self.guest.zero.get(self.cursor / 64).is_some_and(|word| word >> (self.cursor % 64) & 1 == 1);
-        Some(AtCursor { page: self.cursor, left: weight - self.sent_of_cursor, zero })
+        Some(PageAtCursor { page: self.cursor, left: weight - self.sent_of_cursor, zero })
     }
 
     fn is_set(&self, page: usize) -> bool {
@@ -132,12 +132,12 @@ impl<'a> DirtyPages<'a> {
         Some(at * 64 + word.trailing_zeros() as usize)
     }
 
-    /// KVM's log of a chunk is cleared before the first page of it is sent after a sync.
+    /// Clears KVM's log of the chunk at the cursor, as happens before its first page is sent after a sync.
     fn enter(&mut self, now: f64) {
         if self.chunks.is_empty() {
             return;
         }
-        let inside = |chunk: &Chunk| {
+        let inside = |chunk: &DirtyLogChunk| {
             (chunk.span.first_page..chunk.span.first_page + chunk.span.pages).contains(&self.cursor)
         };
         let known = self.chunk_at_cursor.filter(|at| self.chunks.get(*at).is_some_and(inside));
@@ -150,7 +150,7 @@ impl<'a> DirtyPages<'a> {
         }
     }
 
-    /// Pages at the cursor were sent; no more than were left there.
+    /// Records that pages at the cursor were sent; no more than were left.
     pub(super) fn sent(&mut self, pages: f64) {
         self.pages = (self.pages - pages).max(0.0);
         self.sent_of_cursor += pages;
@@ -163,7 +163,7 @@ impl<'a> DirtyPages<'a> {
         }
     }
 
-    /// Takes the dirty log over at guest time `now`; returns how many clean pages became dirty.
+    /// Synchronises with the dirty log at guest time `now`; returns the number of clean pages that became dirty.
     pub(super) fn sync(&mut self, now: f64) -> f64 {
         let (before, left_of_cursor) = (self.pages, self.sent_of_cursor);
         let cursor_was_set = self.is_set(self.cursor);
@@ -174,7 +174,7 @@ impl<'a> DirtyPages<'a> {
             self.read_chunks(now, &mut new);
         }
         new.iter_mut().zip(&self.alive).for_each(|(word, alive)| *word &= alive);
-        // Of a page sent in part, what was sent is dirty again.
+        // The sent part of a page that was sent in part is dirty again.
         let again =
             |bits: &[u64], at: usize| bits.get(at / 64).is_some_and(|word| word >> (at % 64) & 1 == 1);
         if !cursor_was_set || again(&new, self.cursor) {
@@ -203,7 +203,7 @@ impl<'a> DirtyPages<'a> {
         }
     }
 
-    /// Makes pages dirty; returns how many were not.
+    /// Marks pages dirty; returns the number of those that were clean.
     fn add(&mut self, new: &[u64]) -> f64 {
         let mut sum = 0.0;
         for ((bits, new), weights) in self.bits.iter_mut().zip(new).zip(self.weights.chunks(64)) {

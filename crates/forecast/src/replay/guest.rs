@@ -1,8 +1,8 @@
-//! The guest as the trace shows it: which pages it dirties between two moments of its own time.
+//! The guest as recorded in a dirty trace: returns the pages dirtied between two moments of guest time.
 //!
-//! The trace is laid out by tick, so that what was dirtied over a while is the union of a few rows of bits. Guest time
-//! goes on past the end of the trace at its beginning, with other pages in place of those that changed once; it runs
-//! slower while QEMU throttles the vCPUs.
+//! The trace is stored by tick, so that the pages dirtied in an interval are the union of a few rows of bits. Guest
+//! time continues past the end of the trace at its beginning, with other pages in place of those that changed once; it
+//! runs slower while QEMU throttles the vCPUs.
 
 use std::ops::Range;
 
@@ -13,40 +13,42 @@ use super::random::{mix, to_unit};
 /// RAM that KVM's dirty log clears at a time, in pages: QEMU's x-clear-bitmap-shift, 1 GiB.
 const CLEAR_CHUNK_PAGES: u64 = 1 << 18;
 
-/// A trace made ready to be replayed many times.
+/// Dirty trace prepared for many replays.
 #[derive(Debug)]
-pub(super) struct Guest {
-    /// Pages that each sampled page stands for.
+pub(super) struct TracedGuest {
+    /// Number of pages that each sampled page stands for.
     pub(super) weights: Vec<f64>,
-    /// A bit for each sampled page: zero.
+    /// One bit for each sampled page: set for a zero page.
     pub(super) zero: Vec<u64>,
-    changed: Changed,
-    /// Pages that changed in one tick alone. Of pages seen once there are about as many more that were not seen (Good 1953):
-    /// past the trace's end others take their place, or a short trace would make a guest's working set too small.
+    changed: ChangedPages,
+    /// Pages that changed in one tick only. For each page seen once there is about one more that was not seen (Good
+    /// 1953): past the trace's end others take their place, or a short trace would make the guest's working set too
+    /// small.
     once: Vec<u64>,
-    /// Words of bits with a page in them that is not zero: where those others lie. And the place of each word among them.
+    /// Words of bits that contain a page that is not zero, where those other pages lie. And the index of each word
+    /// among them.
     used: Vec<usize>,
     place: Vec<Option<usize>>,
-    /// End of each tick from the trace's beginning, in seconds.
+    /// End of each tick since the beginning of the trace, in seconds.
     ends: Vec<f64>,
-    /// Writes that a page is expected to see in a tick beyond the one that its bit tells of.
+    /// Expected writes to a page in a tick beyond the one that its bit records.
     again: Vec<f64>,
-    /// Ranges of sampled pages whose dirty log is cleared together under KVM, one a GiB.
-    pub(super) chunks: Vec<Span>,
+    /// Ranges of sampled pages whose dirty log KVM clears together, one for each GiB.
+    pub(super) chunks: Vec<SampledPages>,
     /// RAM in GiB.
     pub(super) ram_gib: f64,
 }
 
-/// A range of sampled pages as words of bits.
+/// Range of sampled pages, as words of bits.
 #[derive(Debug, Clone)]
-pub(super) struct Span {
+pub(super) struct SampledPages {
     pub(super) first_page: usize,
     pub(super) pages: usize,
     first_word: usize,
     mask: Vec<u64>,
 }
 
-impl Span {
+impl SampledPages {
     pub(super) fn new(first_page: usize, pages: usize) -> Self {
         let first_word = first_page / 64;
         let last_word = (first_page + pages).div_ceil(64);
@@ -79,7 +81,7 @@ impl Span {
     }
 }
 
-impl Guest {
+impl TracedGuest {
     pub(super) fn new(trace: &DirtyTrace) -> Result<Self, TraceError> {
         trace.check()?;
         let pages = trace.pages.as_slice().len();
@@ -133,25 +135,25 @@ impl Guest {
             used,
             place,
             zero,
-            changed: Changed::new(rows),
+            changed: ChangedPages::new(rows),
             once,
             again,
         })
     }
 
-    /// Length of the trace.
+    /// Length of the trace in seconds.
     pub(super) fn seconds(&self) -> f64 {
         self.ends.last().copied().unwrap_or(0.0)
     }
 
     /// The whole RAM as one range.
-    pub(super) fn all(&self) -> Span {
-        Span::new(0, self.weights.len())
+    pub(super) fn all(&self) -> SampledPages {
+        SampledPages::new(0, self.weights.len())
     }
 
     /// Adds to `dirty` the pages of `span` dirtied after `from` and up to `to`, in seconds of guest time.
     /// `seed` decides on pages whose tick lies only partly in that time; the same seed decides the same for each.
-    pub(super) fn dirtied(&self, from: f64, to: f64, seed: u64, span: &Span, dirty: &mut [u64]) {
+    pub(super) fn dirtied(&self, from: f64, to: f64, seed: u64, span: &SampledPages, dirty: &mut [u64]) {
         let length = self.seconds();
         for lap in (from / length) as u64..=(to / length) as u64 {
             let began = lap as f64 * length;
@@ -160,7 +162,7 @@ impl Guest {
         }
     }
 
-    fn within(&self, lap: u64, (from, to): (f64, f64), seed: u64, span: &Span, dirty: &mut [u64]) {
+    fn within(&self, lap: u64, (from, to): (f64, f64), seed: u64, span: &SampledPages, dirty: &mut [u64]) {
         let tick_at = |moment| self.ends.partition_point(|end| *end <= moment);
         let begin =
             |tick: usize| tick.checked_sub(1).and_then(|at| self.ends.get(at)).copied().unwrap_or(0.0);
@@ -181,12 +183,12 @@ impl Guest {
         }
     }
 
-    /// The words of a row in `span`, as they are when the trace is gone through for the `lap`-th time, from 0.
+    /// Words of a row in `span` in the `lap`-th pass through the trace, from 0.
     fn words<'a>(
         &'a self,
         row: &'a [u64],
         lap: u64,
-        span: &'a Span,
+        span: &'a SampledPages,
     ) -> impl Iterator<Item = (usize, u64)> + 'a {
         let used = self.used.len();
         let by = if lap == 0 { 0 } else { used - mix(lap) as usize % used.max(1) };
@@ -200,7 +202,8 @@ impl Guest {
         })
     }
 
-    /// A page of a tick of which only a part counts: its one known write lies anywhere in the tick, further ones may too.
+    /// Adds pages of a tick that lies only partly in the interval: the known write lies anywhere in the tick, further
+    /// ones may too.
     fn partly(
         &self,
         row: impl Iterator<Item = (usize, u64)>,
@@ -227,15 +230,15 @@ impl Guest {
     }
 }
 
-/// Changed pages: a row of words for each tick, over them the row of each two together, and so on (a segment tree), so that
-/// what changed in any number of ticks is the union of a few rows.
+/// Changed pages as a segment tree: a row of words for each tick, above them the union of each two rows, and so on, so
+/// that the pages changed in any number of ticks are the union of a few rows.
 #[derive(Debug)]
-struct Changed {
+struct ChangedPages {
     tree: Vec<Vec<u64>>,
     ticks: usize,
 }
 
-impl Changed {
+impl ChangedPages {
     fn new(rows: Vec<Vec<u64>>) -> Self {
         let ticks = rows.len();
         let mut tree = vec![Vec::new(); ticks];
@@ -251,12 +254,12 @@ impl Changed {
         Self { tree, ticks }
     }
 
-    /// The row of one tick.
+    /// Row of one tick.
     fn at(&self, tick: usize) -> Option<&[u64]> {
         self.tree.get(self.ticks + tick).map(Vec::as_slice)
     }
 
-    /// Rows whose union is what changed in these ticks.
+    /// Rows whose union is the set of pages changed in these ticks.
     fn over(&self, ticks: Range<usize>) -> impl Iterator<Item = &[u64]> {
         let (mut first, mut end) = (self.ticks + ticks.start, self.ticks + ticks.end);
         let mut nodes = Vec::new();
@@ -275,7 +278,8 @@ impl Changed {
     }
 }
 
-/// Of a page that changed in so many ticks: with writes at random, how many further ones a tick with a change has.
+/// Expected number of further writes in a tick with a change, for a page that changed in `changed` of `ticks` ticks and
+/// is written at random.
 fn further_writes(changed: usize, ticks: usize) -> f64 {
     let probability = (changed as f64 / ticks as f64).min(1.0 - 0.5 / ticks as f64);
     if probability <= 0.0 {
@@ -284,11 +288,11 @@ fn further_writes(changed: usize, ticks: usize) -> f64 {
     -(-probability).ln_1p() / probability - 1.0
 }
 
-fn chunks(positions: &[u64]) -> Vec<Span> {
+fn chunks(positions: &[u64]) -> Vec<SampledPages> {
     let mut first = 0;
     let by_chunk = positions.chunk_by(|a, b| a / CLEAR_CHUNK_PAGES == b / CLEAR_CHUNK_PAGES);
     let spans = by_chunk.map(|chunk| {
-        let span = Span::new(first, chunk.len());
+        let span = SampledPages::new(first, chunk.len());
         first += chunk.len();
         span
     });
@@ -312,7 +316,7 @@ mod tests {
                 rows.fold(vec![0; 3], |sum, row| sum.iter().zip(row).map(|(one, other)| one | other).collect())
             };
             let wanted: Vec<u64> = union(&mut rows[first..end].iter().map(Vec::as_slice));
-            let changed = Changed::new(rows.clone());
+            let changed = ChangedPages::new(rows.clone());
             prop_assert_eq!(union(&mut changed.over(first..end)), wanted);
             prop_assert!(changed.over(first..end).count() <= 12);
             prop_assert!((0..rows.len()).all(|tick| changed.at(tick) == rows.get(tick).map(Vec::as_slice)));

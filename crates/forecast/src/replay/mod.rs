@@ -1,8 +1,9 @@
-//! Replay: QEMU's pre-copy loop run over a dirty trace, many times, to say how a migration will go before it starts.
+//! Replay: a Monte Carlo simulation of QEMU's pre-copy loop over a dirty trace, to predict a migration before it
+//! starts.
 //!
-//! Each run is one guess at everything that is not known exactly: the moment at which the migration meets the guest,
-//! which pages the sample happened to hold, the goodput, the socket's queue, the fixed costs, the effect of throttling.
-//! The spread of the runs is the spread of the forecast. Pure: the same trace, settings and seed give the same replay.
+//! Each run draws all inputs that are not known exactly: the moment at which the migration meets the guest, the pages
+//! in the sample, the goodput, the socket's queue, the fixed delays, the effect of throttling. The spread of the runs
+//! is the spread of the forecast. Pure: the same trace, settings and seed give the same replay.
 
 #![expect(
     clippy::cast_precision_loss,
@@ -20,94 +21,106 @@ mod timeline;
 mod prediction;
 mod random;
 mod run;
+mod send_queue;
 mod settings;
+pub mod synthetic_trace;
 mod throttle;
+mod timeline;
 
 use rayon::prelude::*;
 
 use vmgate_facts::trace::{DirtyTrace, PAGE_BYTES, TraceError};
 
-pub use advise::{Advice, Recommended, Step, WhatIf};
-pub use prediction::{Limit, Replay};
-pub use settings::{AutoConverge, Conditions, Goal, Range, Settings};
+pub use advise::{Advice, Recommendation, SettingsChange, WhatIf};
+pub use prediction::{LimitingFactor, PredictedMigration};
+pub use settings::{AutoConverge, Conditions, Goal, Interval, MigrationParameters};
 
-use guest::Guest;
+use guest::TracedGuest;
 use timeline::Moments;
 use random::Random;
-use run::{Guess, Run, Went};
+use run::{ReplayResult, Run, UncertainInputs};
+use timeline::RunTimeline;
 
-/// Most runs of a replay.
+/// Maximum number of runs of a replay.
 const RUNS: usize = if cfg!(test) { 40 } else { 120 };
-/// Fewest, where each takes long because the migration does not end.
+/// Minimum number of runs, where each takes long because the migration does not end.
 const FEWEST_RUNS: usize = if cfg!(test) { 8 } else { 16 };
-/// Runs side by side. The number does not depend on the machine: nor may a forecast.
+/// Number of parallel runs. Independent of the machine, because the forecast must be too.
 const AT_ONCE: usize = 8;
-/// What the runs of one replay may cost together, in pages of the sample handed over.
+/// Work limit for all runs of one replay, in sampled pages sent.
 const WORK: u64 = if cfg!(test) { 150_000 } else { 1_000_000 };
-/// A migration counts as one that does not converge after this many times what a copy of all RAM
-/// takes, and a while besides.
+/// A migration counts as not converging after this many times the duration of a copy of all RAM, plus some seconds.
 const PATIENCE: f64 = 4.0;
 const PATIENCE_SECONDS: f64 = 60.0;
 
-/// A trace made ready to be replayed under any settings.
+/// Dirty trace prepared for replays under any settings.
 #[derive(Debug)]
 pub struct Replayer<'t> {
     trace: &'t DirtyTrace,
-    guest: Guest,
+    guest: TracedGuest,
 }
 
 impl<'t> Replayer<'t> {
-    /// Takes a trace in; refuses one that is empty or contradicts itself.
+    /// Prepares a trace; refuses one that is empty or contradicts itself.
     pub fn new(trace: &'t DirtyTrace) -> Result<Self, TraceError> {
-        Ok(Self { trace, guest: Guest::new(trace)? })
+        Ok(Self { trace, guest: TracedGuest::new(trace)? })
     }
 
-    /// Predicts a migration. `seed` is what the facts hash to, so that the same facts give the same forecast.
-    pub fn replay(&self, settings: &Settings, conditions: &Conditions, goal: &Goal, seed: u64) -> Replay {
+    /// Predicts a migration. `seed` is a hash of the facts, so that the same facts give the same forecast.
+    pub fn replay(
+        &self,
+        settings: &MigrationParameters,
+        conditions: &Conditions,
+        goal: &Goal,
+        seed: u64,
+    ) -> PredictedMigration {
         self.runs(settings, conditions, goal, seed, RUNS)
     }
 
     fn runs(
         &self,
-        settings: &Settings,
+        settings: &MigrationParameters,
         conditions: &Conditions,
         goal: &Goal,
         seed: u64,
         most: usize,
-    ) -> Replay {
-        // Beyond the deadline too: how late it would be is worth knowing.
+    ) -> PredictedMigration {
+        // Runs continue beyond the deadline, to show by how much it would be missed.
         let patience = self.patience(settings, conditions);
         let deadline = goal.deadline_seconds.unwrap_or(patience);
         let horizon = deadline.max(patience);
-        let run = |guess: Guess| Run::new(&self.guest, settings, conditions, &guess).until(horizon);
+        let run =
+            |inputs: UncertainInputs| Run::new(&self.guest, settings, conditions, &inputs).run_until(horizon);
         let mut random = Random::new(seed);
-        let pilot = run(self.guess(conditions, &mut random, 0.0));
-        let moment_seconds = Moments::step(pilot.total_seconds);
-        let mut went: Vec<Went> = Vec::new();
+        let pilot = run(self.draw_inputs(conditions, &mut random, 0.0));
+        let moment_seconds = RunTimeline::step(pilot.total_seconds);
+        let mut results: Vec<ReplayResult> = Vec::new();
         let mut work = 0;
         let enough_work = WORK * most as u64 / RUNS as u64;
         let fewest = FEWEST_RUNS.min(most / 3);
-        while went.len() < most && (work < enough_work || went.len() < fewest) {
-            let guess =
-                |_| Guess { moment_seconds, ..self.guess(conditions, &mut random, pilot.total_seconds) };
-            let guesses: Vec<Guess> = (0..AT_ONCE).map(guess).collect();
-            let runs: Vec<Went> = guesses.into_par_iter().map(run).collect();
+        while results.len() < most && (work < enough_work || results.len() < fewest) {
+            let inputs = |_| UncertainInputs {
+                moment_seconds,
+                ..self.draw_inputs(conditions, &mut random, pilot.total_seconds)
+            };
+            let drawn: Vec<UncertainInputs> = (0..AT_ONCE).map(inputs).collect();
+            let runs: Vec<ReplayResult> = drawn.into_par_iter().map(run).collect();
             work += runs.iter().map(|one| one.work).sum::<u64>();
-            went.extend(runs);
+            results.extend(runs);
         }
-        Replay::from_runs(&went, settings, deadline)
+        PredictedMigration::from_runs(&results, settings, deadline)
     }
 
-    fn patience(&self, settings: &Settings, conditions: &Conditions) -> f64 {
+    fn patience(&self, settings: &MigrationParameters, conditions: &Conditions) -> f64 {
         let limit = settings.bandwidth_limit_bytes_per_second.unwrap_or(f64::INFINITY);
         let bandwidth = conditions.goodput_bytes_per_second.min(limit).max(1.0);
         PATIENCE * self.trace.ram_bytes as f64 / bandwidth + PATIENCE_SECONDS
     }
 
-    /// Draws one guess. `expected` is about how long the migration takes: where the trace is longer than that, the
-    /// migration begins early enough not to run over the trace's end.
-    fn guess(&self, conditions: &Conditions, random: &mut Random, expected: f64) -> Guess {
-        let mut within = |range: Range| random.between(range.low, range.high);
+    /// Draws the inputs of one run. `expected` is the approximate duration of the migration: where the trace is longer,
+    /// the migration begins early enough not to run over the trace's end.
+    fn draw_inputs(&self, conditions: &Conditions, random: &mut Random, expected: f64) -> UncertainInputs {
+        let mut within = |range: Interval| random.between(range.low, range.high);
         let setup_seconds = within(conditions.setup_seconds);
         let stop_seconds = within(conditions.stop_seconds);
         let start_seconds = within(conditions.start_seconds);
@@ -120,7 +133,7 @@ impl<'t> Replayer<'t> {
         let goodput = conditions.goodput_bytes_per_second * (conditions.goodput_cv * random.normal()).exp();
         let busy = random.between(0.2, 1.0);
         let deltas = self.trace.deltas;
-        Guess {
+        UncertainInputs {
             weights: self.resampled(random),
             offset_seconds,
             goodput,
@@ -140,8 +153,8 @@ impl<'t> Replayer<'t> {
         }
     }
 
-    /// Balanced half-samples: of two neighbours one stands for both. Over the runs this shows how far off a figure
-    /// may be because only a sample was seen, and it leaves the order of the pages as it is.
+    /// Balanced half-samples: of two neighbouring pages one stands for both. Over the runs this shows the error of a
+    /// figure caused by sampling, and keeps the order of the pages.
     fn resampled(&self, random: &mut Random) -> Vec<f64> {
         let mut weights = Vec::with_capacity(self.guest.weights.len());
         let mut coins = 0;

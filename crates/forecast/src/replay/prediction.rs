@@ -1,105 +1,111 @@
-//! What the runs of a replay say together.
+//! Prediction of a migration from all runs of a replay.
 
 use serde::{Deserialize, Serialize};
 
-use vmgate_facts::{Quantiles, Remaining};
+use vmgate_facts::{Quantiles, RemainingMemory};
 
-use super::{moments, run::Went, settings::Settings};
+use super::{run::ReplayResult, settings::MigrationParameters, timeline};
 
-/// A predicted migration.
+/// Predicted migration, from all runs of a replay.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Replay {
-    /// Share of the runs that completed by the deadline, with those that were given up early and would have.
+pub struct PredictedMigration {
+    /// Share of the runs that completed by the deadline, including the expected share of those that were stopped early.
     pub converges_ratio: f64,
-    /// From the order to migrate to its end, of the runs that completed; none where no run did.
+    /// Duration from the order to migrate to the end, of the runs that completed; none where no run did.
     pub total_seconds: Option<Quantiles>,
     /// Bytes that QEMU hands to the network, of the runs that completed.
     pub bytes: Option<Quantiles>,
-    /// Looks at the dirty bitmap (QEMU's dirty-sync-count), of the runs that completed.
+    /// Synchronisations of the dirty bitmap (QEMU's dirty-sync-count), of the runs that completed.
     pub rounds: Option<Quantiles>,
-    /// Silence of the guest, of the runs that completed.
+    /// Blackout (silence of the guest), of the runs that completed.
     pub blackout_seconds: Option<Quantiles>,
     /// Strongest throttle reached, in percent; 0 without auto-converge.
     pub throttle_percent: f64,
-    /// How long the guest stands still at a time under that throttle, again and again while the migration lasts: QEMU lets
-    /// a vCPU run for 10 ms and then sleep, at 99 % for 0.99 s. Peers of the guest notice it as they do a blackout.
+    /// Length of one pause of the vCPUs under that throttle, repeated while the migration lasts: QEMU lets a vCPU run
+    /// for 10 ms and then sleep, at 99 % for 0.99 s. Peers of the guest notice such a pause like a blackout.
     #[serde(default)]
     pub throttle_pause_seconds: f64,
-    /// The least that was ever left to send, as time at the goodput: what the guest's dirtying allows at best.
+    /// Smallest rest that was ever left to send, as time at the goodput: the best blackout that the dirty rate allows.
     pub least_left_seconds: Option<Quantiles>,
-    /// What makes it as long as it is, or keeps it from completing.
-    pub limit: Limit,
-    /// Runs that this rests on.
+    /// Factor that decides the duration, or keeps the migration from completing.
+    pub limit: LimitingFactor,
+    /// Number of runs.
     pub runs: u32,
-    /// Memory left to send as the migration goes on.
+    /// Memory left to send in the course of the migration.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub timeline: Vec<Remaining>,
-    /// Ends of the rounds in the run whose duration is the middle one, from the order to migrate.
+    pub timeline: Vec<RemainingMemory>,
+    /// Ends of the rounds in the run with the median duration, counted from the order to migrate.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub round_ends_seconds: Vec<f64>,
 }
 
-/// What a migration is limited by.
+/// Factor that limits a migration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Limit {
-    /// The path carries no more.
+pub enum LimitingFactor {
+    /// Goodput of the migration path.
     Path,
-    /// QEMU's migration thread sends no faster.
+    /// CPU time of QEMU's migration thread.
     Cpu,
-    /// The bandwidth limit of this change.
+    /// Bandwidth limit of this change.
     BandwidthLimit,
-    /// Memory is dirtied so fast that most of what is sent was sent before, or that it never ends.
+    /// Dirty rate: most of the sent memory was sent before, or pre-copy never ends.
     DirtyRate,
-    /// What is left stays a little above what the downtime limit allows.
+    /// Downtime limit: the rest to send stays slightly above it.
     DowntimeLimit,
 }
 
-impl Limit {
-    /// The limit in words that fit after "limited by".
+impl LimitingFactor {
+    /// Name of the factor, in words that fit after "limited by".
     pub fn words(self) -> &'static str {
         match self {
-            Self::Path => "what the migration path carries",
+            Self::Path => "the bandwidth of the migration path",
             Self::Cpu => "the CPU time that QEMU takes to send a page",
             Self::BandwidthLimit => "the bandwidth limit set for this change",
-            Self::DirtyRate => "how fast the guest dirties its memory",
-            Self::DowntimeLimit => "the downtime limit: a little more is always left than it allows",
+            Self::DirtyRate => "the guest's dirty rate",
+            Self::DowntimeLimit => "the downtime limit: the rest to send stays slightly above it",
         }
     }
 }
 
-/// Above this much of the time, something counts as what limits.
-const MOST_OF_IT: f64 = 0.6;
-/// A migration that would complete with a downtime limit this many times as long is limited by that.
-const LITTLE_MORE: f64 = 4.0;
+/// Share of the time above which a factor counts as the limiting one.
+const DOMINANT_RATIO: f64 = 0.6;
+/// A migration that would complete with a downtime limit this many times as long is limited by the downtime limit.
+const NEAR_LIMIT_FACTOR: f64 = 4.0;
 
-impl Replay {
-    pub(super) fn from_runs(runs: &[Went], settings: &Settings, deadline_seconds: f64) -> Self {
-        let done: Vec<&Went> = runs.iter().filter(|run| run.converged).collect();
-        let of = |figure: fn(&Went) -> f64| quantiles(done.iter().map(|run| figure(run)));
-        let all = |figure: fn(&Went) -> f64| quantiles(runs.iter().map(figure)).map_or(0.0, |seen| seen.p50);
+impl PredictedMigration {
+    pub(super) fn from_runs(
+        runs: &[ReplayResult],
+        settings: &MigrationParameters,
+        deadline_seconds: f64,
+    ) -> Self {
+        let done: Vec<&ReplayResult> = runs.iter().filter(|run| run.converged).collect();
+        let of = |figure: fn(&ReplayResult) -> f64| quantiles(done.iter().map(|run| figure(run)));
+        let all = |figure: fn(&ReplayResult) -> f64| {
+            quantiles(runs.iter().map(figure)).map_or(0.0, |seen| seen.p50)
+        };
         let in_time = done.iter().filter(|run| run.total_seconds <= deadline_seconds).count();
-        let later = later(runs, done.len(), deadline_seconds);
+        let later = expected_later_completions(runs, done.len(), deadline_seconds);
         let converges_ratio = (in_time as f64 + later) / runs.len().max(1) as f64;
         let least_left =
             quantiles(runs.iter().map(|run| run.least_left_seconds).filter(|left| left.is_finite()));
         let throttle_percent = runs.iter().map(|run| run.throttle_percent).fold(0.0, f64::max);
-        let limit = if all(|run| run.limited_ratio) > 1.0 - MOST_OF_IT {
-            Limit::BandwidthLimit
+        let limit = if all(|run| run.limited_ratio) > 1.0 - DOMINANT_RATIO {
+            LimitingFactor::BandwidthLimit
         } else if converges_ratio < 0.5 {
-            let near = settings.downtime_limit_seconds * LITTLE_MORE;
+            let near = settings.downtime_limit_seconds * NEAR_LIMIT_FACTOR;
             if least_left.is_some_and(|left| left.p50 < near) {
-                Limit::DowntimeLimit
+                LimitingFactor::DowntimeLimit
             } else {
-                Limit::DirtyRate
+                LimitingFactor::DirtyRate
             }
-        } else if all(|run| run.dirtied_to_sent) > MOST_OF_IT {
-            Limit::DirtyRate
-        } else if all(|run| run.cpu_ratio) > MOST_OF_IT {
-            Limit::Cpu
+        } else if all(|run| run.dirtied_to_sent) > DOMINANT_RATIO {
+            LimitingFactor::DirtyRate
+        } else if all(|run| run.cpu_ratio) > DOMINANT_RATIO {
+            LimitingFactor::Cpu
         } else {
-            Limit::Path
+            LimitingFactor::Path
         };
         Self {
             converges_ratio,
@@ -112,23 +118,23 @@ impl Replay {
             least_left_seconds: least_left,
             limit,
             runs: u32::try_from(runs.len()).unwrap_or(u32::MAX),
-            timeline: moments::timeline(runs),
-            round_ends_seconds: moments::rounds_of_the_middle(runs),
+            timeline: timeline::timeline(runs),
+            round_ends_seconds: timeline::rounds_of_the_middle(runs),
         }
     }
 }
 
-/// A vCPU runs for this long at a time while it is throttled (CPU_THROTTLE_TIMESLICE_NS).
+/// Time slice for which a throttled vCPU runs (CPU_THROTTLE_TIMESLICE_NS).
 const TIMESLICE_SECONDS: f64 = 0.010;
 
-/// What it then sleeps (cpu_throttle_thread).
+/// Sleep of a vCPU after each time slice (cpu_throttle_thread).
 fn throttle_pause(percent: f64) -> f64 {
     TIMESLICE_SECONDS * percent / (100.0 - percent).max(1.0)
 }
 
-/// Of the runs that were given up, how many would have ended by the deadline: at the rate at which runs ended
-/// that went on.
-fn later(runs: &[Went], done: usize, deadline_seconds: f64) -> f64 {
+/// Expected number of the runs stopped early that would have completed by the deadline, at the rate of completion of
+/// the runs that continued.
+fn expected_later_completions(runs: &[ReplayResult], done: usize, deadline_seconds: f64) -> f64 {
     let exposed: f64 = runs.iter().map(|run| run.exposed_seconds).sum();
     if exposed <= 0.0 {
         return 0.0;
@@ -140,7 +146,7 @@ fn later(runs: &[Went], done: usize, deadline_seconds: f64) -> f64 {
         .sum()
 }
 
-/// The 5th, 50th and 95th percentile, between the two nearest figures.
+/// 5th, 50th and 95th percentile, interpolated between the two nearest figures.
 pub(super) fn quantiles(figures: impl Iterator<Item = f64>) -> Option<Quantiles> {
     let mut sorted: Vec<f64> = figures.collect();
     sorted.sort_by(f64::total_cmp);
@@ -160,13 +166,14 @@ mod tests {
 
     #[test]
     fn a_run_given_up_counts_for_what_it_would_have_done() {
-        let ended = Went { converged: true, exposed_seconds: 20.0, ..Went::default() };
-        let given_up = Went { exposed_seconds: 60.0, given_up_at: Some(60.0), ..Went::default() };
-        let settings = Settings::default();
-        let never = Replay::from_runs(&vec![given_up.clone(); 4], &settings, 600.0);
+        let ended = ReplayResult { converged: true, exposed_seconds: 20.0, ..ReplayResult::default() };
+        let given_up =
+            ReplayResult { exposed_seconds: 60.0, given_up_at: Some(60.0), ..ReplayResult::default() };
+        let settings = MigrationParameters::default();
+        let never = PredictedMigration::from_runs(&vec![given_up.clone(); 4], &settings, 600.0);
         assert!(never.converges_ratio < 1e-9 && never.total_seconds.is_none());
         // One in 80 s: over the 540 s that each of the others had left, nearly all would have ended.
-        let mostly = Replay::from_runs(&[ended, given_up], &settings, 600.0);
+        let mostly = PredictedMigration::from_runs(&[ended, given_up], &settings, 600.0);
         assert!((0.95..1.0).contains(&mostly.converges_ratio), "{mostly:?}");
     }
 

@@ -1,6 +1,6 @@
-//! Random numbers that depend on the seed alone: SplitMix64 (Steele, Lea, Flood 2014).
+//! Pseudo-random numbers that depend on the seed alone: SplitMix64 (Steele, Lea, Flood 2014).
 
-/// A stream of random numbers.
+/// Stream of pseudo-random numbers.
 #[derive(Debug, Clone)]
 pub(super) struct Random(u64);
 
@@ -24,7 +24,7 @@ impl Random {
         low + (high - low) * self.unit()
     }
 
-    /// Around 0 with standard deviation 1: the sum of twelve uniform numbers less six.
+    /// Approximately normal with mean 0 and standard deviation 1: the sum of twelve uniform numbers less six.
     pub(super) fn normal(&mut self) -> f64 {
         (0..12).map(|_| self.unit()).sum::<f64>() - 6.0
     }

@@ -1,55 +1,55 @@
-//! One migration replayed: QEMU's migration thread, step by step, over one guess at everything uncertain.
+//! One run of a replay: a simulation of QEMU's migration thread with one draw of the uncertain inputs.
 //!
 //! The order of steps is that of `migration_thread`, `migration_iteration_run`, `ram_save_iterate` and
-//! `migration_update_counters` in QEMU 7.2 to 10.0. Between them the loop differs in what [`Settings`] says: the sync
+//! `migration_update_counters` in QEMU 7.2 to 10.0. Between them the loop differs in what [`MigrationParameters`] says: the sync
 //! on a timer while throttling, and the bandwidth that QEMU is told.
 
 use vmgate_facts::trace::PAGE_BYTES;
 
 use super::{
-    dirty::{AtCursor, DirtyPages},
-    guest::Guest,
-    link::Link,
-    moments::Moments,
+    dirty::{DirtyPages, PageAtCursor},
+    guest::TracedGuest,
     random::{mix, to_unit},
-    settings::{Conditions, Settings},
+    send_queue::SendQueue,
+    settings::{Conditions, MigrationParameters},
     throttle::Throttle,
+    timeline::RunTimeline,
 };
 
-/// A section ends after this long (MAX_WAIT).
+/// Maximum length of a section (MAX_WAIT).
 const SECTION_SECONDS: f64 = 0.050;
-/// The clock is looked at every so many pages.
+/// Number of pages between two readings of the clock.
 const LOOK_PAGES: f64 = 64.0;
-/// Bandwidth is measured, and the rate budget renewed, this often (BUFFER_DELAY).
+/// Window in which bandwidth is measured and the rate budget renewed (BUFFER_DELAY).
 const WINDOW_SECONDS: f64 = 0.100;
-/// The sync on a timer while throttling (CPU_THROTTLE_DIRTY_SYNC_TIMESLICE_MS).
+/// Interval of the timed sync while throttling (CPU_THROTTLE_DIRTY_SYNC_TIMESLICE_MS).
 const TIMER_SECONDS: f64 = 5.0;
-/// Bytes of a page beside its content, of a zero page, and of a section's end.
+/// Bytes of a page's header, of a zero page, and of a section's end.
 const PAGE_HEADER: f64 = 8.0;
 const ZERO_PAGE_BYTES: f64 = 9.0;
 const SECTION_END_BYTES: f64 = 8.0;
-/// Bytes beside a page's content in a multifd packet of 128: its offset, and its part of the header.
+/// Bytes per page besides its content in a multifd packet of 128: its offset, and its part of the header.
 const MULTIFD_PAGE_HEADER: f64 = 11.0;
 /// Header of a page sent as a difference.
 const XBZRLE_HEADER: f64 = 11.0;
-/// How much longer the CPU takes for a page sent as a difference: it is compared with the cached one.
+/// Factor on the CPU time of a page sent as a difference: the page is compared with the cached one.
 const XBZRLE_COST: f64 = 1.5;
 const PAGE: f64 = PAGE_BYTES as f64;
-/// With this many times the threshold left to send, the threshold is far.
+/// The threshold counts as far if more than this many times the threshold is left to send.
 const FAR: f64 = 4.0;
-/// After so many times round the trace without an end, a run is given up: the same would only come again.
+/// A run is stopped after this many passes through the trace: further passes would only repeat.
 const PATIENCE_ROUNDS: f64 = 2.0;
 const PATIENCE_SECONDS: f64 = 20.0;
-/// In this time on a vCPU the kernel has written all of the pages that it writes all the time.
+/// Busy time of a vCPU in which the kernel has written all its silently rewritten pages.
 const SILENT_BUSY_SECONDS: f64 = 0.005;
-/// Their number at the cursor.
+/// Page number that stands for the silently rewritten pages at the cursor.
 const SILENT: usize = usize::MAX;
-/// What a sync costs to compute, in pages handed over.
+/// Cost of computing a sync, in pages sent.
 const SYNC_WORK: u64 = 60;
 
-/// One guess at everything that a forecast does not know exactly.
+/// Inputs of one run that a forecast does not know exactly, drawn at random.
 #[derive(Debug, Clone)]
-pub(super) struct Guess {
+pub(super) struct UncertainInputs {
     pub(super) weights: Vec<f64>,
     pub(super) offset_seconds: f64,
     pub(super) goodput: f64,
@@ -64,50 +64,50 @@ pub(super) struct Guess {
     pub(super) delta_bytes: f64,
     pub(super) delta_overflow: f64,
     pub(super) seed: u64,
-    /// Time between two moments that are kept for the plot; infinite for none.
+    /// Time between two points kept for the plot; infinite for none.
     pub(super) moment_seconds: f64,
 }
 
-/// How one replay went. Times are in seconds from the order to migrate.
+/// Result of one simulated migration. Times are in seconds from the order to migrate.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub(super) struct Went {
+pub(super) struct ReplayResult {
     pub(super) converged: bool,
     pub(super) total_seconds: f64,
     pub(super) bytes: f64,
     pub(super) rounds: f64,
     pub(super) blackout_seconds: f64,
-    /// Least that was left to send after any sync, as time at the goodput.
+    /// Smallest rest left to send after any sync, as time at the goodput.
     pub(super) least_left_seconds: f64,
-    /// Time QEMU spent on the CPU, by the time it was sending.
+    /// CPU time of QEMU divided by the time it was sending.
     pub(super) cpu_ratio: f64,
-    /// Time spent waiting for the rate budget, by the time it was sending.
+    /// Time spent waiting for the rate budget divided by the time it was sending.
     pub(super) limited_ratio: f64,
-    /// Memory dirtied by memory sent after the first pass; 0 where there was no second.
+    /// Memory dirtied divided by memory sent after the first pass; 0 without a second pass.
     pub(super) dirtied_to_sent: f64,
     pub(super) throttle_percent: f64,
-    /// Time after the first pass in which it could have ended.
+    /// Time after the first pass in which the migration could have completed.
     pub(super) exposed_seconds: f64,
-    /// When it was given up, though it had time left.
+    /// Time when the run was stopped early, before its horizon.
     pub(super) given_up_at: Option<f64>,
-    /// Pages handed over, of the sample: what this run cost to compute.
+    /// Sampled pages sent: the cost of computing this run.
     pub(super) work: u64,
-    /// What was left at each moment, and when rounds ended.
-    pub(super) moments: Moments,
+    /// Memory left over time, and the ends of the rounds.
+    pub(super) timeline: RunTimeline,
 }
 
-/// The migration thread.
+/// State of the simulated migration thread.
 pub(super) struct Run<'a> {
-    guest: &'a Guest,
-    settings: &'a Settings,
+    guest: &'a TracedGuest,
+    settings: &'a MigrationParameters,
     conditions: &'a Conditions,
-    guess: &'a Guess,
+    inputs: &'a UncertainInputs,
     dirty: DirtyPages<'a>,
-    /// Dirty pages that no trace shows, and the guest's time since which they are written.
+    /// Dirty pages that no trace shows, and the guest time since which they are rewritten.
     silent: f64,
     silent_since: f64,
-    link: Link,
+    send_queue: SendQueue,
     throttle: Throttle,
-    /// How fast the guest works, of its usual speed.
+    /// Speed of the guest relative to its usual speed.
     speed: f64,
     now: f64,
     guest_now: f64,
@@ -127,22 +127,22 @@ pub(super) struct Run<'a> {
     first_pass_ended: Option<f64>,
     least_left: f64,
     work: u64,
-    moments: Moments,
+    timeline: RunTimeline,
 }
 
 impl<'a> Run<'a> {
     pub(super) fn new(
-        guest: &'a Guest,
-        settings: &'a Settings,
+        guest: &'a TracedGuest,
+        settings: &'a MigrationParameters,
         conditions: &'a Conditions,
-        drawn: &'a Guess,
+        drawn: &'a UncertainInputs,
     ) -> Self {
         let at = drawn.offset_seconds;
         Self {
             dirty: DirtyPages::all(guest, drawn.weights.clone(), settings.accelerator, drawn.seed, at),
             silent: 0.0, // all of RAM is dirty anyway
             silent_since: at,
-            link: Link::new(drawn.goodput, drawn.queue_bytes),
+            send_queue: SendQueue::new(drawn.goodput, drawn.queue_bytes),
             throttle: Throttle::new(settings.auto_converge),
             speed: 1.0,
             now: 0.0,
@@ -163,22 +163,22 @@ impl<'a> Run<'a> {
             first_pass_ended: None,
             least_left: f64::INFINITY,
             work: 0,
-            moments: Moments::every(drawn.moment_seconds),
+            timeline: RunTimeline::every(drawn.moment_seconds),
             guest,
             settings,
             conditions,
-            guess: drawn,
+            inputs: drawn,
         }
     }
 
-    /// Runs until the migration completes, or is still under way at `horizon` seconds from the order to migrate.
-    pub(super) fn until(mut self, horizon: f64) -> Went {
-        let horizon = horizon - self.guess.setup_seconds;
+    /// Runs until the migration completes, or until `horizon` seconds from the order to migrate.
+    pub(super) fn run_until(mut self, horizon: f64) -> ReplayResult {
+        let horizon = horizon - self.inputs.setup_seconds;
         self.throttle.synced(self.now, 0.0, 0.0);
         while self.now < horizon {
             if self.left() < self.threshold {
                 self.sync();
-                self.least_left = self.least_left.min(self.left() / self.guess.goodput);
+                self.least_left = self.least_left.min(self.left() / self.inputs.goodput);
             }
             if self.settings.post_copy && self.syncs > 1 {
                 return self.post_copy();
@@ -192,15 +192,15 @@ impl<'a> Run<'a> {
             self.end_of_section();
             if self.is_hopeless() {
                 let now = self.now;
-                let given_up_at = Some(now + self.guess.setup_seconds);
-                return Went { given_up_at, ..self.went(false, 0.0, now) };
+                let given_up_at = Some(now + self.inputs.setup_seconds);
+                return ReplayResult { given_up_at, ..self.result(false, 0.0, now) };
             }
         }
         let now = self.now;
-        self.went(false, 0.0, now)
+        self.result(false, 0.0, now)
     }
 
-    /// Nothing will change any more: the trace went round, and the throttle is what it will be.
+    /// True if nothing will change any more: the trace was repeated, and the throttle cannot become stronger.
     fn is_hopeless(&self) -> bool {
         let Some(since) = self.first_pass_ended else { return false };
         let patience = PATIENCE_SECONDS.max(PATIENCE_ROUNDS * self.guest.seconds());
@@ -209,7 +209,7 @@ impl<'a> Run<'a> {
 
     fn elapse(&mut self, seconds: f64) {
         self.now += seconds;
-        self.moments.pass(self.now + self.guess.setup_seconds, self.left());
+        self.timeline.pass(self.now + self.inputs.setup_seconds, self.left());
         self.guest_now += seconds * self.speed;
     }
 
@@ -218,25 +218,25 @@ impl<'a> Run<'a> {
         (self.dirty.pages() + self.silent) * PAGE
     }
 
-    /// Takes the dirty log over; returns the bytes that were clean and are dirty.
+    /// Synchronises with the dirty log; returns the bytes that became dirty.
     fn read_dirty_log(&mut self) -> f64 {
         let before = self.left();
         self.dirty.sync(self.guest_now);
-        let written = (self.guest_now - self.silent_since) * self.guess.vcpu_busy / SILENT_BUSY_SECONDS;
-        self.silent = self.silent.max(self.guess.silent_pages * written.min(1.0));
+        let written = (self.guest_now - self.silent_since) * self.inputs.vcpu_busy / SILENT_BUSY_SECONDS;
+        self.silent = self.silent.max(self.inputs.silent_pages * written.min(1.0));
         self.silent_since = self.guest_now;
         self.syncs += 1;
         (self.left() - before).max(0.0)
     }
 
-    /// What is sent next.
-    fn seek(&mut self) -> Option<AtCursor> {
+    /// Next page to send.
+    fn seek(&mut self) -> Option<PageAtCursor> {
         let silent =
-            (self.silent >= 0.5).then_some(AtCursor { page: SILENT, left: self.silent, zero: false });
+            (self.silent >= 0.5).then_some(PageAtCursor { page: SILENT, left: self.silent, zero: false });
         self.dirty.seek(self.guest_now).or(silent)
     }
 
-    fn sent(&mut self, at: AtCursor, pages: f64) {
+    fn sent(&mut self, at: PageAtCursor, pages: f64) {
         if at.page == SILENT {
             self.silent -= pages;
         } else {
@@ -249,20 +249,20 @@ impl<'a> Run<'a> {
             self.sent_first = self.bytes;
             self.first_pass_ended = Some(self.now);
         }
-        self.moments.round_ends.push(self.now + self.guess.setup_seconds);
+        self.timeline.round_ends.push(self.now + self.inputs.setup_seconds);
         let dirtied = self.read_dirty_log();
         self.work += SYNC_WORK;
         if self.syncs > 2 {
             self.dirtied_later += dirtied;
         }
         let seconds = self.conditions.sync_seconds_per_gib * self.guest.ram_gib;
-        self.link.pass(seconds);
+        self.send_queue.pass(seconds);
         self.elapse(seconds);
         self.throttle.synced(self.now, dirtied, self.bytes);
-        self.speed = self.throttle.speed(self.guess.vcpu_busy, self.guess.throttle_effect);
+        self.speed = self.throttle.speed(self.inputs.vcpu_busy, self.inputs.throttle_effect);
     }
 
-    /// Newer QEMUs sync on a timer while auto-converge is on, so that a long round does not keep the throttle waiting.
+    /// Timed sync of newer QEMUs while auto-converge is on, so that a long round does not delay the throttle.
     fn timer(&mut self) {
         if !self.settings.syncs_while_throttling() || self.now < self.next_timer {
             return;
@@ -279,7 +279,7 @@ impl<'a> Run<'a> {
         let mut until_look = self.stride(self.conditions.page_seconds, 0.0);
         while !self.budget_spent() {
             let Some(at) = self.seek() else { break };
-            let (bytes, cpu) = self.price(at);
+            let (bytes, cpu) = self.page_cost(at);
             let mut pages = at.left.min(until_look);
             if let Some(left) = self.budget_left() {
                 pages = pages.min((left / bytes).ceil().max(1.0));
@@ -297,18 +297,19 @@ impl<'a> Run<'a> {
         self.bytes += SECTION_END_BYTES;
     }
 
-    /// Pages until the next look at the clock, in a section that is so old: QEMU's own number, or to spare computing several
-    /// times that: while the threshold is far, what is left of the section takes; where it is near and the exact end of
-    /// a section matters, what a moment takes.
+    /// Number of pages until the next reading of the clock, in a section of this age: QEMU's own number, or a multiple
+    /// to save computing: while the threshold is far, as many as the rest of the section takes; near the threshold,
+    /// where the exact end of a section matters, as many as a millisecond takes.
     fn stride(&self, page_seconds: f64, age_seconds: f64) -> f64 {
         let far = self.left() > FAR * self.threshold;
         let moment = if far { SECTION_SECONDS - age_seconds } else { 1e-3 };
-        let look_seconds = LOOK_PAGES * page_seconds.max((PAGE + PAGE_HEADER) / self.guess.goodput).max(1e-9);
+        let look_seconds =
+            LOOK_PAGES * page_seconds.max((PAGE + PAGE_HEADER) / self.inputs.goodput).max(1e-9);
         LOOK_PAGES * (moment / look_seconds).floor().clamp(1.0, 4096.0)
     }
 
-    fn hand_over(&mut self, at: AtCursor, pages: f64, bytes: f64, cpu: f64) {
-        let seconds = self.link.send(pages * bytes, pages * cpu);
+    fn hand_over(&mut self, at: PageAtCursor, pages: f64, bytes: f64, cpu: f64) {
+        let seconds = self.send_queue.send(pages * bytes, pages * cpu);
         self.cpu += pages * cpu;
         self.elapse(seconds);
         self.window_bytes += pages * bytes;
@@ -320,8 +321,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Bytes on the wire and CPU seconds of one of the pages at the cursor.
-    fn price(&self, at: AtCursor) -> (f64, f64) {
+    /// Bytes on the wire and CPU seconds of one page at the cursor.
+    fn page_cost(&self, at: PageAtCursor) -> (f64, f64) {
         if at.zero {
             return (ZERO_PAGE_BYTES, self.conditions.zero_page_seconds);
         }
@@ -335,15 +336,15 @@ impl<'a> Run<'a> {
             return (XBZRLE_HEADER, seconds * XBZRLE_COST);
         }
         if self.in_cache.get(at.page / 64).is_some_and(|word| word >> (at.page % 64) & 1 == 1) {
-            let overflow = self.guess.delta_overflow;
-            let bytes = overflow * whole + (1.0 - overflow) * (XBZRLE_HEADER + self.guess.delta_bytes);
+            let overflow = self.inputs.delta_overflow;
+            let bytes = overflow * whole + (1.0 - overflow) * (XBZRLE_HEADER + self.inputs.delta_bytes);
             return (bytes, seconds * XBZRLE_COST);
         }
         (whole, seconds)
     }
 
-    /// A page sent after the first pass goes to its slot of the XBZRLE cache, unless another page has it. All that a sampled
-    /// page stands for go there together, once the last of them was sent.
+    /// Stores a page sent after the first pass in its slot of the XBZRLE cache, unless another page has the slot. All
+    /// pages that a sampled page stands for are stored together, once the last of them was sent.
     fn cache(&mut self, page: usize) {
         let Some(size) = self.settings.xbzrle_cache_bytes else { return };
         let free = 1.0 - self.cached_pages * PAGE / size as f64;
@@ -351,10 +352,10 @@ impl<'a> Run<'a> {
         if let Some(word) = self.in_cache.get_mut(page / 64)
             && *word & bit == 0
             && self.dirty.passes() > 0
-            && to_unit(mix(self.guess.seed ^ page as u64)) < free
+            && to_unit(mix(self.inputs.seed ^ page as u64)) < free
         {
             *word |= bit;
-            self.cached_pages += self.guess.weights.get(page).copied().unwrap_or(0.0);
+            self.cached_pages += self.inputs.weights.get(page).copied().unwrap_or(0.0);
         }
     }
 
@@ -367,13 +368,13 @@ impl<'a> Run<'a> {
         self.budget_left().is_some_and(|left| left <= 0.0)
     }
 
-    /// After each section: a new window if the last one is over, and a wait for it where the budget is spent.
+    /// Starts a new window if the last one is over, and waits for it where the rate budget is spent.
     fn end_of_section(&mut self) {
         self.new_window();
         if self.budget_spent() {
             let wait = (self.window_began + WINDOW_SECONDS - self.now).max(0.0);
             self.limited += wait;
-            self.link.pass(wait);
+            self.send_queue.pass(wait);
             self.elapse(wait);
             self.new_window();
         }
@@ -385,54 +386,54 @@ impl<'a> Run<'a> {
             return;
         }
         let measured = self.window_bytes / length;
-        let bandwidth = self.settings.told_bandwidth().unwrap_or(measured);
+        let bandwidth = self.settings.switchover_bandwidth().unwrap_or(measured);
         self.threshold = bandwidth * self.settings.downtime_limit_seconds;
         self.window_began = self.now;
         self.window_bytes = 0.0;
     }
 
-    /// The vCPUs stop, what is left is sent, the guest starts at the destination.
-    fn complete(mut self) -> Went {
+    /// Stop-and-copy: the vCPUs stop, the rest is sent, the guest starts at the destination.
+    fn complete(mut self) -> ReplayResult {
         self.read_dirty_log();
-        self.link.pass(self.guess.stop_seconds);
+        self.send_queue.pass(self.inputs.stop_seconds);
         let mut sending = 0.0;
         while let Some(at) = self.seek() {
-            let (bytes, cpu) = self.price(at);
-            sending += self.link.send(at.left * bytes, at.left * cpu);
+            let (bytes, cpu) = self.page_cost(at);
+            sending += self.send_queue.send(at.left * bytes, at.left * cpu);
             self.bytes += at.left * bytes;
             self.sent(at, at.left);
             self.cache(at.page);
         }
-        sending += self.others();
-        let blackout = self.guess.stop_seconds + sending + self.guess.start_seconds;
-        let end = self.now + blackout + self.guess.finish_seconds;
-        self.went(true, blackout, end)
+        sending += self.send_other_state();
+        let blackout = self.inputs.stop_seconds + sending + self.inputs.start_seconds;
+        let end = self.now + blackout + self.inputs.finish_seconds;
+        self.result(true, blackout, end)
     }
 
-    /// The guest goes on at the destination at once, and what is left follows.
-    fn post_copy(mut self) -> Went {
+    /// Post-copy: the guest continues at the destination at once, and the rest follows.
+    fn post_copy(mut self) -> ReplayResult {
         self.read_dirty_log();
-        self.link.pass(self.guess.stop_seconds);
-        let sending = self.others();
-        let blackout = self.guess.stop_seconds + sending + self.guess.start_seconds;
+        self.send_queue.pass(self.inputs.stop_seconds);
+        let sending = self.send_other_state();
+        let blackout = self.inputs.stop_seconds + sending + self.inputs.start_seconds;
         let rest = self.left() / PAGE * (PAGE + PAGE_HEADER);
         self.bytes += rest;
-        let end = self.now + blackout + rest / self.guess.goodput + self.guess.finish_seconds;
-        self.went(true, blackout, end)
+        let end = self.now + blackout + rest / self.inputs.goodput + self.inputs.finish_seconds;
+        self.result(true, blackout, end)
     }
 
-    fn others(&mut self) -> f64 {
+    fn send_other_state(&mut self) -> f64 {
         let bytes = self.conditions.other_bytes;
         self.bytes += bytes;
-        self.link.send(bytes, 0.0) + self.link.drain()
+        self.send_queue.send(bytes, 0.0) + self.send_queue.drain()
     }
 
-    fn went(self, converged: bool, blackout_seconds: f64, end: f64) -> Went {
+    fn result(self, converged: bool, blackout_seconds: f64, end: f64) -> ReplayResult {
         let sending = self.now.max(1e-9);
         let sent_later = self.bytes - self.sent_first;
-        Went {
+        ReplayResult {
             converged,
-            total_seconds: end + self.guess.setup_seconds,
+            total_seconds: end + self.inputs.setup_seconds,
             bytes: self.bytes,
             rounds: f64::from(self.syncs),
             blackout_seconds,
@@ -448,7 +449,7 @@ impl<'a> Run<'a> {
             exposed_seconds: self.first_pass_ended.map_or(0.0, |ended| self.now - ended),
             given_up_at: None,
             work: self.work,
-            moments: self.moments,
+            timeline: self.timeline,
         }
     }
 }

@@ -1,28 +1,28 @@
-//! The socket between the two QEMUs: a queue that the path empties at its goodput.
+//! Model of the socket between the two QEMUs: a queue that the path empties at its goodput.
 //!
-//! QEMU's send returns when the bytes are queued, so it measures how fast they enter the queue; what is queued when the
-//! vCPUs stop still has to travel. A sender that found the queue full is woken when a third of it is free
-//! (sk_stream_write_space in Linux), which makes the bandwidth that QEMU measures jitter.
+//! QEMU's send returns when the bytes are queued, so QEMU measures the rate at which bytes enter the queue; bytes
+//! queued when the vCPUs stop still have to travel. A sender that found the queue full is woken when a third of it is
+//! free (sk_stream_write_space in Linux), which makes the bandwidth that QEMU measures jitter.
 
-/// One connection with its queue.
+/// Send queue of one connection.
 #[derive(Debug, Clone)]
-pub(super) struct Link {
+pub(super) struct SendQueue {
     goodput: f64,
     queued: f64,
     capacity: f64,
 }
 
-impl Link {
+impl SendQueue {
     pub(super) fn new(goodput: f64, capacity: f64) -> Self {
         Self { goodput: goodput.max(1.0), queued: 0.0, capacity: capacity.max(1.0) }
     }
 
-    /// Time passes in which nothing is handed over.
+    /// Lets time pass in which nothing is sent.
     pub(super) fn pass(&mut self, seconds: f64) {
         self.queued = (self.queued - seconds * self.goodput).max(0.0);
     }
 
-    /// Hands bytes over that took `cpu` seconds to make; returns the time until QEMU goes on.
+    /// Sends bytes that took `cpu` seconds to prepare; returns the time until QEMU continues.
     pub(super) fn send(&mut self, bytes: f64, cpu: f64) -> f64 {
         self.pass(cpu);
         self.queued += bytes;
@@ -35,7 +35,7 @@ impl Link {
         cpu + waited
     }
 
-    /// Time until all that is queued has arrived.
+    /// Empties the queue; returns the time until all queued bytes have arrived.
     pub(super) fn drain(&mut self) -> f64 {
         let seconds = self.queued / self.goodput;
         self.queued = 0.0;
@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn a_long_stream_goes_at_the_goodput_and_leaves_a_queue() {
-        let mut link = Link::new(1e6, 3e4);
+        let mut link = SendQueue::new(1e6, 3e4);
         let seconds: f64 = (0..10_000).map(|_| link.send(1e3, 1e-5)).sum();
         let (sent, queued) = (1e7, link.queued);
         assert!((seconds - (sent - queued) / 1e6).abs() < 1e-4, "{seconds}");
@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn a_slow_sender_never_waits() {
-        let mut link = Link::new(1e6, 3e4);
+        let mut link = SendQueue::new(1e6, 3e4);
         assert!((0..1000).all(|_| (link.send(1e3, 2e-3) - 2e-3).abs() < 1e-12));
     }
 }

@@ -1,16 +1,16 @@
-//! What a replay is told beside the trace: how QEMU is set, what the path and the hosts can do, and what is wanted.
+//! Inputs of a replay besides the trace: migration parameters, conditions of path and hosts, and the operator's goal.
 
 use serde::{Deserialize, Serialize};
 
 use vmgate_facts::{Accelerator, Version};
 
-/// How the migration is set up. The defaults are libvirt's.
+/// Migration parameters of QEMU. The defaults are libvirt's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Settings {
+pub struct MigrationParameters {
     /// Version of the QEMU on the source, which runs the loop.
     pub qemu: Version,
-    /// What runs the guest: it decides from when on a page counts as dirty again.
+    /// Accelerator of the guest, which decides from when on a page counts as dirty again.
     pub accelerator: Accelerator,
     /// QEMU's downtime-limit.
     pub downtime_limit_seconds: f64,
@@ -18,17 +18,17 @@ pub struct Settings {
     pub bandwidth_limit_bytes_per_second: Option<f64>,
     /// QEMU's avail-switchover-bandwidth (from 8.2): taken for the measured bandwidth; none to measure.
     pub switchover_bandwidth_bytes_per_second: Option<f64>,
-    /// Slow the vCPUs down when memory is dirtied too fast; none for never.
+    /// Throttle the vCPUs when memory is dirtied too fast (auto-converge); none for never.
     pub auto_converge: Option<AutoConverge>,
-    /// Send differences from the second pass on, with a cache of this size; none for whole pages.
+    /// Send differences from the second pass on, with a cache of this size (XBZRLE); none for whole pages.
     pub xbzrle_cache_bytes: Option<u64>,
-    /// Send pages over this many connections; none for one.
+    /// Send pages over this many connections (multifd); none for one.
     pub multifd_channels: Option<u32>,
-    /// Go over to post-copy when all of the RAM was sent once.
+    /// Switch to post-copy when all of the RAM was sent once.
     pub post_copy: bool,
 }
 
-impl Default for Settings {
+impl Default for MigrationParameters {
     fn default() -> Self {
         Self {
             qemu: Version { major: 10, minor: 0, micro: 0 },
@@ -44,14 +44,14 @@ impl Default for Settings {
     }
 }
 
-impl Settings {
-    /// Whether this QEMU looks at the dirty bitmap every 5 s while it throttles (from 9.2: cpu-throttle.c).
+impl MigrationParameters {
+    /// True if this QEMU synchronises the dirty bitmap every 5 s while it throttles (from 9.2: cpu-throttle.c).
     pub(super) fn syncs_while_throttling(&self) -> bool {
         self.auto_converge.is_some() && self.qemu >= Version { major: 9, minor: 2, micro: 0 }
     }
 
-    /// The bandwidth that QEMU is told to reckon with, where it is told and new enough to listen.
-    pub(super) fn told_bandwidth(&self) -> Option<f64> {
+    /// Bandwidth configured for QEMU's switchover decision, if QEMU is new enough to support it.
+    pub(super) fn switchover_bandwidth(&self) -> Option<f64> {
         let listens = self.qemu >= Version { major: 8, minor: 2, micro: 0 };
         self.switchover_bandwidth_bytes_per_second.filter(|_| listens)
     }
@@ -63,7 +63,7 @@ impl Settings {
 pub struct AutoConverge {
     /// First throttle (cpu-throttle-initial).
     pub initial: f64,
-    /// What is added each time (cpu-throttle-increment).
+    /// Increment at each step (cpu-throttle-increment).
     pub increment: f64,
     /// Strongest throttle (max-cpu-throttle).
     pub most: f64,
@@ -75,35 +75,35 @@ impl Default for AutoConverge {
     }
 }
 
-/// What the path and the two hosts can do.
+/// Goodput, CPU costs and fixed delays of the path and the two hosts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Conditions {
-    /// Payload that one TCP stream carries in a second.
+    /// Goodput: payload that one TCP stream carries per second.
     pub goodput_bytes_per_second: f64,
-    /// Standard deviation of the goodput from one migration to the next, by its mean.
+    /// Coefficient of variation of the goodput from one migration to the next.
     pub goodput_cv: f64,
-    /// What the kernel takes from QEMU before QEMU has to wait: unsent and unacknowledged bytes.
-    pub socket_queue_bytes: Range,
+    /// Capacity of the socket's queue before QEMU has to wait: unsent and unacknowledged bytes.
+    pub socket_queue_bytes: Interval,
     /// CPU time that QEMU takes to send a page.
     pub page_seconds: f64,
-    /// CPU time that QEMU takes to find a page zero and say so.
+    /// CPU time that QEMU takes to detect and send a zero page.
     pub zero_page_seconds: f64,
-    /// Time that a look at the dirty bitmap takes, for each GiB of RAM.
+    /// Time of one synchronisation of the dirty bitmap, for each GiB of RAM.
     pub sync_seconds_per_gib: f64,
-    /// Pages that the guest's kernel writes all the time with what they held a moment before: locks, counters. A trace of
-    /// contents does not see them.
-    pub silent_pages: Range,
-    /// From the order to migrate to the first page: libvirt's preparation, the destination's QEMU, the connection.
-    pub setup_seconds: Range,
-    /// Bytes sent beside the guest's RAM: other RAM blocks, device state.
+    /// Pages that the guest's kernel rewrites all the time with their previous content, such as locks and counters. A
+    /// trace of contents does not see them.
+    pub silent_pages: Interval,
+    /// Time from the order to migrate to the first page: libvirt's preparation, the destination's QEMU, the connection.
+    pub setup_seconds: Interval,
+    /// Bytes sent besides the guest's RAM: other RAM blocks, device state.
     pub other_bytes: f64,
-    /// From the stop of the vCPUs to the first byte of the rest: the last sync, libvirt's round trips.
-    pub stop_seconds: Range,
-    /// From the last byte's arrival to a running guest: device state, lock hand-over, libvirt's round trips.
-    pub start_seconds: Range,
-    /// From a running guest to the end of the migration as libvirt reports it.
-    pub finish_seconds: Range,
+    /// Time from the stop of the vCPUs to the first byte of the rest: the last sync, libvirt's round trips.
+    pub stop_seconds: Interval,
+    /// Time from the last byte's arrival to a running guest: device state, lock hand-over, libvirt's round trips.
+    pub start_seconds: Interval,
+    /// Time from a running guest to the end of the migration as libvirt reports it.
+    pub finish_seconds: Interval,
 }
 
 impl Default for Conditions {
@@ -111,36 +111,36 @@ impl Default for Conditions {
         Self {
             goodput_bytes_per_second: 1.17e8,
             goodput_cv: 0.01,
-            socket_queue_bytes: Range { low: 1.0e6, high: 3.0e6 },
+            socket_queue_bytes: Interval { low: 1.0e6, high: 3.0e6 },
             page_seconds: 2.0e-6,
             zero_page_seconds: 0.7e-6,
             sync_seconds_per_gib: 0.5e-3,
-            silent_pages: Range { low: 110.0, high: 150.0 },
-            setup_seconds: Range { low: 0.3, high: 0.8 },
+            silent_pages: Interval { low: 110.0, high: 150.0 },
+            setup_seconds: Interval { low: 0.3, high: 0.8 },
             other_bytes: 5.0e5,
-            stop_seconds: Range { low: 0.01, high: 0.03 },
-            start_seconds: Range { low: 0.03, high: 0.08 },
-            finish_seconds: Range { low: 0.02, high: 0.1 },
+            stop_seconds: Interval { low: 0.01, high: 0.03 },
+            start_seconds: Interval { low: 0.03, high: 0.08 },
+            finish_seconds: Interval { low: 0.02, high: 0.1 },
         }
     }
 }
 
-/// A figure that lies somewhere between two others.
+/// Interval in which a figure lies.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Range {
-    /// The least it is.
+pub struct Interval {
+    /// Lower end.
     pub low: f64,
-    /// The most it is.
+    /// Upper end.
     pub high: f64,
 }
 
-/// What the operator wants of the migration.
+/// Goal of the operator for the migration.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Goal {
-    /// Longest silence of the guest.
+    /// Longest accepted blackout.
     pub longest_blackout_seconds: f64,
-    /// Longest duration of the whole; none for no limit.
+    /// Longest accepted duration of the whole migration; none for no limit.
     pub deadline_seconds: Option<f64>,
 }

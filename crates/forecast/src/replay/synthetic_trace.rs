@@ -1,8 +1,8 @@
-//! Without a trace: a guest made up from D(t), the memory dirtied in windows of several lengths.
+//! Synthetic dirty trace, made from D(t), the memory dirtied in windows of several lengths, where no real trace exists.
 //!
-//! The windows are explained by groups of pages that are each written at random at one rate:
-//! D(t) = Σ Nₖ (1 − e^(−λₖ t)), fitted by non-negative least squares. A guest of such groups is then written down as a
-//! trace, so that one replay serves both. What it does not know, it spreads: groups lie anywhere in RAM.
+//! The windows are explained by groups of pages, each written at random at one rate: D(t) = Σ Nₖ (1 − e^(−λₖ t)),
+//! fitted by non-negative least squares. The groups are then written as a trace, so that one replay serves both.
+//! Unknown positions are spread: groups lie anywhere in RAM.
 
 use vmgate_facts::{
     DirtyWindow,
@@ -11,33 +11,33 @@ use vmgate_facts::{
 
 use super::random::Random;
 
-/// Pages written at random, each on average so many times a second.
+/// Group of pages written at random, all at the same average rate.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Group {
-    /// Pages in it.
+pub struct PageGroup {
+    /// Number of pages in the group.
     pub pages: f64,
-    /// Writes to one page in a second.
+    /// Writes to one page per second.
     pub rate: f64,
 }
 
 const PAGES: u32 = 4096;
 const TICK_SECONDS: f64 = 0.1;
 const TICKS: usize = 300;
-/// Enough for rates this close to come apart.
+/// Number of sweeps, enough to separate rates this close.
 const SWEEPS: u32 = 40_000;
-/// Rates that a group may have: three a decade.
+/// Possible rates of a group: three per decade.
 const RATES: [f64; 13] = [0.003, 0.0065, 0.014, 0.03, 0.065, 0.14, 0.3, 0.65, 1.4, 3.0, 6.5, 14.0, 30.0];
 
-/// Groups of pages that explain the windows, at most as many pages as the RAM has.
-pub fn fit(windows: &[DirtyWindow], ram_bytes: u64) -> Vec<Group> {
+/// Fits groups of pages that explain the windows, with at most as many pages as the RAM has.
+pub fn fit_page_groups(windows: &[DirtyWindow], ram_bytes: u64) -> Vec<PageGroup> {
     let most = (ram_bytes / PAGE_BYTES) as f64;
     let seen: Vec<(f64, f64)> = windows
         .iter()
         .map(|seen| (seen.window_seconds, seen.dirtied_bytes as f64 / PAGE_BYTES as f64))
         .collect();
-    let mut groups = RATES.map(|rate| (Group { pages: 0.0, rate }, parts(rate, &seen)));
-    // Coordinate descent: each group in turn takes what the others leave, and never less than nothing. All is by the
-    // size of the window's own figure, or the longest window would be all that counts.
+    let mut groups = RATES.map(|rate| (PageGroup { pages: 0.0, rate }, parts(rate, &seen)));
+    // Coordinate descent: each group in turn takes the residual of the others, and never less than nothing. Residuals
+    // are relative to the window's own figure, or the longest window alone would count.
     let mut left = vec![1.0; seen.len()];
     for _ in 0..SWEEPS {
         for (group, parts) in &mut groups {
@@ -51,11 +51,11 @@ pub fn fit(windows: &[DirtyWindow], ram_bytes: u64) -> Vec<Group> {
     let groups = groups.map(|(group, _)| group);
     let sum: f64 = groups.iter().map(|group| group.pages).sum();
     let scale = if sum > most { most / sum } else { 1.0 };
-    let scaled = groups.into_iter().map(|group| Group { pages: group.pages * scale, ..group });
+    let scaled = groups.into_iter().map(|group| PageGroup { pages: group.pages * scale, ..group });
     scaled.filter(|group| group.pages > 0.5).collect()
 }
 
-/// What one page of a rate gives to each window, by what was seen there.
+/// Contribution of one page with this rate to each window, relative to the measured figure.
 fn parts(rate: f64, seen: &[(f64, f64)]) -> Vec<f64> {
     seen.iter().map(|(window, pages)| share(rate, *window) / pages.max(1.0)).collect()
 }
@@ -64,8 +64,8 @@ fn share(rate: f64, window: f64) -> f64 {
     -(-rate * window).exp_m1()
 }
 
-/// Writes groups down as the trace of a guest that has them, of whose other pages `zero_ratio` are zero.
-pub fn trace(groups: &[Group], ram_bytes: u64, zero_ratio: f64, seed: u64) -> DirtyTrace {
+/// Creates the trace of a guest with these groups, of whose other pages the share `zero_ratio` is zero.
+pub fn from_page_groups(groups: &[PageGroup], ram_bytes: u64, zero_ratio: f64, seed: u64) -> DirtyTrace {
     let ram_pages = (ram_bytes / PAGE_BYTES).max(1);
     let sampled = u32::try_from(ram_pages).unwrap_or(PAGES).min(PAGES);
     let positions = (0..u64::from(sampled)).map(|at| at * ram_pages / u64::from(sampled)).collect();
@@ -102,8 +102,8 @@ pub fn trace(groups: &[Group], ram_bytes: u64, zero_ratio: f64, seed: u64) -> Di
     }
 }
 
-/// The rate of the group that a page drawn at random belongs to; `None` for a page that nothing writes.
-fn group_of(groups: &[Group], ram_pages: f64, drawn: f64) -> Option<f64> {
+/// Rate of the group of a page drawn at random; `None` for a page that nothing writes.
+fn group_of(groups: &[PageGroup], ram_pages: f64, drawn: f64) -> Option<f64> {
     let mut below = 0.0;
     groups.iter().find_map(|group| {
         below += group.pages / ram_pages;

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::{fallback::Group, *};
+use super::{synthetic_trace::PageGroup, *};
 use vmgate_facts::{
     Accelerator, DirtyWindow, Version,
     trace::{Bits, Positions, Stratum, TraceCost, TraceEnd, TraceSchema},
@@ -48,11 +48,11 @@ fn random_writer(ram_mib: u64, working_mib: u64, rate: f64) -> DirtyTrace {
 
 /// Everything known exactly, nothing fixed, a short queue: what is left is the loop itself.
 fn bare(goodput: f64) -> Conditions {
-    let none = Range { low: 0.0, high: 0.0 };
+    let none = Interval { low: 0.0, high: 0.0 };
     Conditions {
         goodput_bytes_per_second: goodput,
         goodput_cv: 0.0,
-        socket_queue_bytes: Range { low: 6e4, high: 6e4 },
+        socket_queue_bytes: Interval { low: 6e4, high: 6e4 },
         page_seconds: 1e-7,
         zero_page_seconds: 1e-7,
         sync_seconds_per_gib: 0.0,
@@ -65,13 +65,13 @@ fn bare(goodput: f64) -> Conditions {
     }
 }
 
-fn tcg() -> Settings {
-    Settings { accelerator: Accelerator::Tcg, ..Settings::default() }
+fn tcg() -> MigrationParameters {
+    MigrationParameters { accelerator: Accelerator::Tcg, ..MigrationParameters::default() }
 }
 
 const GOAL: Goal = Goal { longest_blackout_seconds: 0.5, deadline_seconds: None };
 
-fn replay(trace: &DirtyTrace, settings: &Settings, conditions: &Conditions) -> Replay {
+fn replay(trace: &DirtyTrace, settings: &MigrationParameters, conditions: &Conditions) -> PredictedMigration {
     Replayer::new(trace).unwrap().replay(settings, conditions, &GOAL, 7)
 }
 
@@ -88,7 +88,7 @@ fn an_idle_guest_takes_as_long_as_its_memory() {
     assert!((replay.converges_ratio - 1.0).abs() < 1e-9);
     // The sync finds nothing more, but what was left when it came is sent in the blackout: at most the limit's worth.
     assert!(replay.blackout_seconds.unwrap().p95 < 0.3 + 0.05);
-    assert_eq!(replay.limit, Limit::Path);
+    assert_eq!(replay.limit, LimitingFactor::Path);
 }
 
 #[test]
@@ -167,8 +167,8 @@ fn a_writer_faster_than_the_path_never_converges_and_throttling_makes_it() {
     let trace = random_writer(256, 200, 0.5);
     let as_it_is = replay(&trace, &tcg(), &bare(40e6));
     assert!(as_it_is.converges_ratio < 0.01, "{as_it_is:?}");
-    assert_eq!(as_it_is.limit, Limit::DirtyRate);
-    let throttled = Settings { auto_converge: Some(AutoConverge::default()), ..tcg() };
+    assert_eq!(as_it_is.limit, LimitingFactor::DirtyRate);
+    let throttled = MigrationParameters { auto_converge: Some(AutoConverge::default()), ..tcg() };
     let throttled = replay(&trace, &throttled, &bare(40e6));
     assert!(throttled.converges_ratio > 0.9 && throttled.throttle_percent > 20.0, "{throttled:?}");
 }
@@ -178,7 +178,7 @@ fn newer_qemus_throttle_sooner_in_a_long_round() {
     let trace = random_writer(1024, 900, 0.05);
     let with = |qemu: &str| {
         let qemu: Version = qemu.parse().unwrap();
-        let settings = Settings { auto_converge: Some(AutoConverge::default()), qemu, ..tcg() };
+        let settings = MigrationParameters { auto_converge: Some(AutoConverge::default()), qemu, ..tcg() };
         replay(&trace, &settings, &bare(30e6)).total_seconds.unwrap().p50
     };
     assert!(with("10.0") < with("7.2"), "{} {}", with("10.0"), with("7.2"));
@@ -186,7 +186,7 @@ fn newer_qemus_throttle_sooner_in_a_long_round() {
 
 #[test]
 fn post_copy_ends_whatever_the_guest_does() {
-    let settings = Settings { post_copy: true, ..tcg() };
+    let settings = MigrationParameters { post_copy: true, ..tcg() };
     let replay = replay(&random_writer(256, 200, 0.5), &settings, &bare(40e6));
     assert!((replay.converges_ratio - 1.0).abs() < 1e-9);
     near(replay.total_seconds.unwrap().p50, (256.0 + 200.0 * 0.93) * MIB as f64 / 40e6, 0.1);
@@ -195,11 +195,11 @@ fn post_copy_ends_whatever_the_guest_does() {
 
 #[test]
 fn a_bandwidth_limit_holds_on_a_faster_path() {
-    let settings = Settings { bandwidth_limit_bytes_per_second: Some(25e6), ..tcg() };
+    let settings = MigrationParameters { bandwidth_limit_bytes_per_second: Some(25e6), ..tcg() };
     let replay = replay(&guest(256, 8, 100, |_, _| false), &settings, &bare(1e9));
     let bytes = (256 * MIB / PAGE_BYTES) as f64 * 4104.0;
     near(replay.total_seconds.unwrap().p50, bytes / 25e6, 0.05);
-    assert_eq!(replay.limit, Limit::BandwidthLimit);
+    assert_eq!(replay.limit, LimitingFactor::BandwidthLimit);
 }
 
 #[test]
@@ -213,10 +213,10 @@ fn differences_of_pages_make_a_rewriter_converge() {
         overflow_ratio: 0.0,
         compared: 100,
     });
-    let settings = Settings { xbzrle_cache_bytes: Some(64 * MIB), ..tcg() };
+    let settings = MigrationParameters { xbzrle_cache_bytes: Some(64 * MIB), ..tcg() };
     let with = replay(&trace, &settings, &bare(40e6));
     // The threshold is reckoned from bytes, of which differences have few, and compared with pages: QEMU's own flaw.
-    assert!(with.limit != Limit::Path || with.converges_ratio > 0.9, "{with:?}");
+    assert!(with.limit != LimitingFactor::Path || with.converges_ratio > 0.9, "{with:?}");
 }
 
 #[test]
@@ -229,10 +229,11 @@ fn pages_that_share_a_slot_of_the_cache_are_sent_whole() {
         compared: 100,
     });
     let bytes = |cache: u64| {
-        let settings = Settings { xbzrle_cache_bytes: Some(cache), downtime_limit_seconds: 0.05, ..tcg() };
+        let settings =
+            MigrationParameters { xbzrle_cache_bytes: Some(cache), downtime_limit_seconds: 0.05, ..tcg() };
         let (replayer, conditions) = (Replayer::new(&trace).unwrap(), bare(40e6));
-        let guess = replayer.guess(&conditions, &mut Random::new(7), 0.0);
-        Run::new(&replayer.guest, &settings, &conditions, &guess).until(20.0).bytes
+        let inputs = replayer.draw_inputs(&conditions, &mut Random::new(7), 0.0);
+        Run::new(&replayer.guest, &settings, &conditions, &inputs).run_until(20.0).bytes
     };
     // A cache as large as the working set holds about two thirds of it.
     let (tight, ample) = (bytes(64 * MIB), bytes(4096 * MIB));
@@ -250,10 +251,13 @@ fn a_page_is_sent_whole_until_it_is_in_the_cache_however_many_it_stands_for() {
         compared: 100,
     });
     let bytes = |xbzrle_cache_bytes| {
-        let settings = Settings { xbzrle_cache_bytes, downtime_limit_seconds: 0.05, ..tcg() };
+        let settings = MigrationParameters { xbzrle_cache_bytes, downtime_limit_seconds: 0.05, ..tcg() };
         let (replayer, conditions) = (Replayer::new(&trace).unwrap(), bare(12e6));
-        let guess = Guess { offset_seconds: 0.0, ..replayer.guess(&conditions, &mut Random::new(7), 0.0) };
-        Run::new(&replayer.guest, &settings, &conditions, &guess).until(29.0).bytes
+        let inputs = UncertainInputs {
+            offset_seconds: 0.0,
+            ..replayer.draw_inputs(&conditions, &mut Random::new(7), 0.0)
+        };
+        Run::new(&replayer.guest, &settings, &conditions, &inputs).run_until(29.0).bytes
     };
     near(bytes(Some(4096 * MIB)), bytes(None), 0.001);
 }
@@ -261,10 +265,10 @@ fn a_page_is_sent_whole_until_it_is_in_the_cache_however_many_it_stands_for() {
 #[test]
 fn what_the_kernel_rewrites_keeps_a_short_limit_from_being_met() {
     let mut trace = guest(64, 4, 100, |_, _| false);
-    let settings = Settings { downtime_limit_seconds: 0.05, ..tcg() };
+    let settings = MigrationParameters { downtime_limit_seconds: 0.05, ..tcg() };
     // The limit lets 146 pages through.
     let converges = |trace: &DirtyTrace, pages: f64| {
-        let conditions = Conditions { silent_pages: Range { low: pages, high: pages }, ..bare(12e6) };
+        let conditions = Conditions { silent_pages: Interval { low: pages, high: pages }, ..bare(12e6) };
         replay(trace, &settings, &conditions).converges_ratio
     };
     assert!(converges(&trace, 100.0) > 0.99);
@@ -277,7 +281,8 @@ fn what_the_kernel_rewrites_keeps_a_short_limit_from_being_met() {
 fn what_is_queued_adds_to_the_blackout() {
     let trace = random_writer(256, 64, 0.1);
     let with = |bytes: f64| {
-        let conditions = Conditions { socket_queue_bytes: Range { low: bytes, high: bytes }, ..bare(50e6) };
+        let conditions =
+            Conditions { socket_queue_bytes: Interval { low: bytes, high: bytes }, ..bare(50e6) };
         replay(&trace, &tcg(), &conditions).blackout_seconds.unwrap().p50
     };
     let longer = with(4e6) - with(6e4);
@@ -288,7 +293,7 @@ fn what_is_queued_adds_to_the_blackout() {
 fn kvm_counts_a_gib_from_the_moment_the_cursor_enters_it() {
     let trace =
         guest(4096, 64, 300, |page, tick| random::to_unit(random::mix(page * 31 + tick as u64)) < 0.002);
-    let kvm = Settings { accelerator: Accelerator::Kvm, ..Settings::default() };
+    let kvm = MigrationParameters { accelerator: Accelerator::Kvm, ..MigrationParameters::default() };
     let (kvm, tcg) = (replay(&trace, &kvm, &bare(4e8)), replay(&trace, &tcg(), &bare(4e8)));
     assert!(kvm.bytes.unwrap().p50 < tcg.bytes.unwrap().p50 * 0.97, "{kvm:?} {tcg:?}");
 }
@@ -301,7 +306,7 @@ fn advice_names_the_mildest_settings_that_meet_the_goal() {
     let advice = replayer.advise(&tcg(), &bare(40e6), &goal, 1);
     assert!(advice.as_it_is.converges_ratio < 0.01);
     let recommended = advice.recommended.unwrap();
-    assert_eq!(recommended.step, Some(Step::AutoConverge));
+    assert_eq!(recommended.step, Some(SettingsChange::AutoConverge));
     assert!(recommended.settings.downtime_limit_seconds < 0.5);
     assert!(recommended.replay.blackout_seconds.unwrap().p95 <= 0.5);
 
@@ -312,19 +317,19 @@ fn advice_names_the_mildest_settings_that_meet_the_goal() {
 
 #[test]
 fn windows_are_explained_by_groups_and_a_trace_made_of_them_dirties_as_much() {
-    let truth = [Group { pages: 4000.0, rate: 3.0 }, Group { pages: 20_000.0, rate: 0.03 }];
-    let dirtied = |groups: &[Group], window: f64| -> f64 {
+    let truth = [PageGroup { pages: 4000.0, rate: 3.0 }, PageGroup { pages: 20_000.0, rate: 0.03 }];
+    let dirtied = |groups: &[PageGroup], window: f64| -> f64 {
         groups.iter().map(|group| group.pages * (1.0 - f64::exp(-group.rate * window))).sum()
     };
     let windows = [0.1, 0.5, 1.0, 3.0, 10.0].map(|window| DirtyWindow {
         window_seconds: window,
         dirtied_bytes: (dirtied(&truth, window) * 4096.0) as u64,
     });
-    let groups = fallback::fit(&windows, 512 * MIB);
+    let groups = synthetic_trace::fit_page_groups(&windows, 512 * MIB);
     for seen in windows {
         near(dirtied(&groups, seen.window_seconds) * 4096.0, seen.dirtied_bytes as f64, 0.05);
     }
-    let trace = fallback::trace(&groups, 512 * MIB, 0.3, 1);
+    let trace = synthetic_trace::from_page_groups(&groups, 512 * MIB, 0.3, 1);
     assert_eq!(trace.check(), Ok(()));
     near(trace.changes.ones() as f64 * 32.0 / 300.0, dirtied(&truth, 0.1), 0.15);
 }
@@ -348,7 +353,7 @@ proptest! {
     fn a_longer_limit_never_converges_less(working in 8_u64..120, rate in 0.05_f64..1.0) {
         let trace = random_writer(128, working, rate);
         let with = |limit: f64| {
-            replay(&trace, &Settings { downtime_limit_seconds: limit, ..tcg() }, &bare(4e7)).converges_ratio
+            replay(&trace, &MigrationParameters { downtime_limit_seconds: limit, ..tcg() }, &bare(4e7)).converges_ratio
         };
         prop_assert!(with(1.0) >= with(0.2) - 0.05);
     }

@@ -1,13 +1,13 @@
-//! Auto-converge: when QEMU slows the vCPUs down, and how much slower the guest then dirties memory.
+//! Auto-converge: the throttle that QEMU applies to the vCPUs, and its effect on the dirty rate.
 
 use super::settings::AutoConverge;
 
-/// Dirtied bytes above this share of the bytes sent count as too many (throttle-trigger-threshold).
+/// Trigger: dirtied bytes above this share of the bytes sent count as too many (throttle-trigger-threshold).
 const TRIGGER: f64 = 0.5;
-/// Syncs closer together than this are not looked at.
+/// Minimum time between two syncs that count.
 const PERIOD_SECONDS: f64 = 1.0;
 
-/// QEMU's throttle: `migration_trigger_throttle` and what is counted for it.
+/// Throttle of QEMU: `migration_trigger_throttle` and its counters.
 #[derive(Debug, Clone)]
 pub(super) struct Throttle {
     rule: Option<AutoConverge>,
@@ -23,17 +23,17 @@ impl Throttle {
         Self { rule, percent: 0.0, high: 0, last: None, dirtied_bytes: 0.0, sent_bytes: 0.0 }
     }
 
-    /// How far the vCPUs are throttled, in percent.
+    /// Strength of the throttle in percent.
     pub(super) fn percent(&self) -> f64 {
         self.percent
     }
 
-    /// Whether it can still become stronger.
+    /// True if the throttle can still become stronger.
     pub(super) fn may_grow(&self) -> bool {
         self.rule.is_some_and(|rule| self.percent < rule.most.clamp(1.0, 99.0))
     }
 
-    /// A sync at `now` found so many bytes newly dirtied, when so many were sent since the start.
+    /// Records a sync at `now` with the bytes dirtied since the last one and the bytes sent since the start.
     pub(super) fn synced(&mut self, now: f64, dirtied_bytes: f64, sent_bytes: f64) {
         self.dirtied_bytes += dirtied_bytes;
         let last = *self.last.get_or_insert(now);
@@ -59,8 +59,8 @@ impl Throttle {
         }
     }
 
-    /// How fast the guest works, of its usual speed: between what the vCPU is left with, and that by how busy it was.
-    /// `where_between` in [0, 1] says where.
+    /// Speed of the guest relative to its usual speed: between the time left to the vCPU, and that time divided by the
+    /// vCPU's busy share. `where_between` in [0, 1] selects the point between the two.
     pub(super) fn speed(&self, busy: f64, where_between: f64) -> f64 {
         let left = 1.0 - self.percent / 100.0;
         let at_most = (left / busy.clamp(0.01, 1.0)).min(1.0);

@@ -1,35 +1,35 @@
-//! How a migration goes on: memory left at equal steps of time, and the ends of the rounds. What a plot shows.
+//! Course of a replayed migration for a plot: memory left at equal steps of time, and the ends of the rounds.
 
-use vmgate_facts::{Quantiles, Remaining};
+use vmgate_facts::{Quantiles, RemainingMemory};
 
-use super::{outcome::quantiles, run::Went};
+use super::{prediction::quantiles, run::ReplayResult};
 
-/// Most moments of a run.
+/// Maximum number of steps of a run.
 pub(super) const MOST: usize = 64;
-/// Steps that a migration of the expected length has.
+/// Number of steps for a migration of the expected duration.
 const STEPS: f64 = 40.0;
-/// Most ends of rounds that are told.
+/// Maximum number of round ends kept.
 const MOST_ROUNDS: usize = 64;
 
-/// What was left to send at each moment of one run.
+/// Memory left to send at each step of one run.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub(super) struct Moments {
+pub(super) struct RunTimeline {
     every_seconds: f64,
     left_bytes: Vec<f64>,
     pub(super) round_ends: Vec<f64>,
 }
 
-impl Moments {
+impl RunTimeline {
     pub(super) fn every(seconds: f64) -> Self {
         Self { every_seconds: seconds, ..Self::default() }
     }
 
-    /// The step for a migration that takes about so long.
+    /// Length of a step for a migration of this expected duration.
     pub(super) fn step(expected_seconds: f64) -> f64 {
         (expected_seconds / STEPS).max(1e-3)
     }
 
-    /// It is `now`, counted from the order to migrate, and until now so much was left.
+    /// Records the memory left until `now`, counted from the order to migrate.
     pub(super) fn pass(&mut self, now: f64, left_bytes: f64) {
         while self.left_bytes.len() < MOST && now >= self.every_seconds * self.left_bytes.len() as f64 {
             self.left_bytes.push(left_bytes);
@@ -37,24 +37,25 @@ impl Moments {
     }
 }
 
-/// What was left at a moment: nothing where the run had ended, and until then what was left when its guest stopped.
-fn left_at(run: &Went, moment: usize) -> f64 {
-    let is_over = run.converged && moment as f64 * run.moments.every_seconds >= run.total_seconds;
-    let seen = run.moments.left_bytes.get(moment).or(run.moments.left_bytes.last());
+/// Memory left at a step: zero after the end of the run, and before that the last recorded value.
+fn left_at(run: &ReplayResult, moment: usize) -> f64 {
+    let is_over = run.converged && moment as f64 * run.timeline.every_seconds >= run.total_seconds;
+    let seen = run.timeline.left_bytes.get(moment).or(run.timeline.left_bytes.last());
     if is_over { 0.0 } else { seen.copied().unwrap_or(0.0) }
 }
 
-/// The runs together, until all are over.
-pub(super) fn timeline(runs: &[Went]) -> Vec<Remaining> {
-    let Some(step) = runs.first().map(|run| run.moments.every_seconds).filter(|step| step.is_finite()) else {
+/// Combines the runs, up to the step at which all have completed.
+pub(super) fn timeline(runs: &[ReplayResult]) -> Vec<RemainingMemory> {
+    let Some(step) = runs.first().map(|run| run.timeline.every_seconds).filter(|step| step.is_finite())
+    else {
         return Vec::new();
     };
     let mut timeline = Vec::new();
     for moment in 0..MOST {
         let Some(remaining_bytes) = quantiles(runs.iter().map(|run| left_at(run, moment))) else { break };
         let Quantiles { p5, p50, p95 } = remaining_bytes;
-        // Whole bytes and milliseconds: more says nothing, and does not survive every reader of JSON.
-        timeline.push(Remaining {
+        // Whole bytes and milliseconds: more digits carry no information, and do not survive every JSON reader.
+        timeline.push(RemainingMemory {
             at_seconds: (moment as f64 * step * 1e3).round() / 1e3,
             remaining_bytes: Quantiles { p5: p5.round(), p50: p50.round(), p95: p95.round() },
         });
@@ -65,12 +66,12 @@ pub(super) fn timeline(runs: &[Went]) -> Vec<Remaining> {
     timeline
 }
 
-/// Ends of the rounds of the run whose duration is the middle one.
-pub(super) fn rounds_of_the_middle(runs: &[Went]) -> Vec<f64> {
-    let mut by_length: Vec<&Went> = runs.iter().collect();
+/// Ends of the rounds of the run with the median duration.
+pub(super) fn rounds_of_the_middle(runs: &[ReplayResult]) -> Vec<f64> {
+    let mut by_length: Vec<&ReplayResult> = runs.iter().collect();
     by_length.sort_by(|one, other| one.total_seconds.total_cmp(&other.total_seconds));
     let middle = by_length.get(by_length.len() / 2);
     middle.map_or_else(Vec::new, |run| {
-        run.moments.round_ends.iter().take(MOST_ROUNDS).map(|at| (at * 1e3).round() / 1e3).collect()
+        run.timeline.round_ends.iter().take(MOST_ROUNDS).map(|at| (at * 1e3).round() / 1e3).collect()
     })
 }

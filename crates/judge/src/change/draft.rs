@@ -1,86 +1,86 @@
-//! A change file as a plan writes it: in the form that people review, and over an earlier one with as few lines changed
-//! as can be.
+//! Draft of a change file, written by a plan for people to review. A draft can be merged into an earlier file with as few
+//! changed lines as possible.
 
 use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
 
-use super::{Versions, load::LIMIT};
+use super::{Versions, load::MOST_BYTES};
 use vmgate_documents::{Problems, SourceFile, parse};
 
-/// A change that is to be written.
+/// A change that will be written to a file.
 #[derive(Debug, Clone, Default)]
-pub struct Draft {
-    /// Its id in the operator's own books.
+pub struct ChangeDraft {
+    /// Id in the operator's ticket system.
     pub id: String,
-    /// What it is for, in a line.
+    /// Purpose of the change, in one line.
     pub title: String,
-    /// When its moves may run, as the file writes it.
+    /// Time window in which the moves may run: start and end.
     pub window: Option<(jiff::Timestamp, jiff::Timestamp)>,
-    /// Longest silence of a guest, where another than the default is accepted.
+    /// Longest blackout that is accepted; the default if none.
     pub longest_blackout_seconds: Option<f64>,
-    /// Longest duration of a migration that is accepted.
+    /// Longest duration of a migration that is accepted; no limit if none.
     pub deadline_seconds: Option<f64>,
-    /// Moves out of one host, into one host and over one link at once.
+    /// Limit on the moves out of one host at the same time.
     pub per_source: u32,
-    /// See [`Self::per_source`].
+    /// Limit on the moves into one host at the same time.
     pub per_destination: u32,
-    /// How many at once altogether.
+    /// Limit on all moves at the same time.
     pub at_once: Option<u32>,
-    /// Its parts; empty where it has but one.
+    /// Waves; empty if there is only one.
     pub waves: Vec<DraftWave>,
-    /// The moves in their order.
+    /// Moves, in their order.
     pub moves: Vec<DraftMove>,
-    /// VMs that stay.
-    pub stays: Vec<Stays>,
+    /// VMs for which the plan found no destination.
+    pub stays: Vec<UnplacedVm>,
 }
 
-/// A part of the change.
+/// A wave of the draft.
 #[derive(Debug, Clone)]
 pub struct DraftWave {
-    /// Its name.
+    /// Name of the wave.
     pub name: String,
-    /// Hosts that it waits for, by URI, and what they must have.
+    /// URIs of the hosts that the wave waits for, and the versions that they must have.
     pub wait_for: Option<(Vec<String>, Versions)>,
 }
 
-/// One move.
+/// A move of the draft.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DraftMove {
     /// Name or UUID of the VM.
     pub vm: String,
-    /// Libvirt URI of its host.
+    /// Libvirt URI of the source.
     pub from: String,
     /// Libvirt URI of the destination.
     pub to: String,
-    /// Address that takes the traffic.
+    /// Address of the destination for the migration traffic.
     pub migrate_address: Option<String>,
-    /// Its part of the links.
+    /// Limit on the migration traffic: the move's part of the links.
     pub bandwidth_limit_bytes_per_second: Option<u64>,
-    /// The part of the change that it belongs to.
+    /// Wave of the move.
     pub wave: Option<String>,
-    /// Groups of which no other member moves meanwhile.
+    /// Groups of which no other member moves at the same time.
     pub exclusive: Vec<String>,
-    /// How long it takes.
+    /// Forecast of the duration, in seconds.
     pub expected_seconds: f64,
 }
 
-/// A VM that stays.
+/// A VM for which the plan found no destination.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stays {
-    /// The VM.
+pub struct UnplacedVm {
+    /// Name or UUID of the VM that stays.
     pub vm: String,
-    /// Libvirt URI of its host.
+    /// Libvirt URI of the host that the VM stays on.
     pub on: String,
-    /// Why.
+    /// Reasons.
     pub because: Vec<String>,
     /// The cheapest way out.
     pub way_out: String,
 }
 
-impl Draft {
-    /// The change as YAML.
-    pub fn text(&self) -> String {
+impl ChangeDraft {
+    /// Returns the change as YAML.
+    pub fn to_yaml(&self) -> String {
         let mut document = json!({ "schema": "vmgate/change/v1", "id": self.id, "title": self.title });
         if let Some(fields) = document.as_object_mut() {
             if let Some((start, end)) = self.window {
@@ -95,20 +95,20 @@ impl Draft {
             if !goals.is_empty() {
                 fields.insert("goals".into(), Value::Object(goals));
             }
-            // A move that cannot be made is no reason to leave the other VMs on a host that goes down.
+            // One move that cannot be made is no reason to leave the other VMs on a host that is shut down.
             fields.insert("after_no_go".into(), json!("continue"));
-            self.lay_plan(fields, self.moves.iter().map(DraftMove::document).collect());
+            self.insert_plan(fields, self.moves.iter().map(DraftMove::document).collect());
         }
         yaml(&document)
     }
 
-    /// The change as YAML, laid over an earlier one: what people wrote into that stays, as do moves that are planned as
-    /// they were, in their order. Of comments only those at its head are kept.
-    pub fn over(&self, name: &str, earlier: &[u8]) -> Result<String, Problems> {
-        let file = SourceFile::bounded(name, earlier.to_vec(), LIMIT)?;
-        let Some(node) = parse(&file).node else { return Ok(self.text()) };
+    /// Merges the change into an earlier file and returns YAML: additions by people are kept, and so are unchanged moves, in
+    /// their order. Only the comments at the head of the file are kept.
+    pub fn merge_into(&self, name: &str, earlier: &[u8]) -> Result<String, Problems> {
+        let file = SourceFile::bounded(name, earlier.to_vec(), MOST_BYTES)?;
+        let Some(node) = parse(&file).node else { return Ok(self.to_yaml()) };
         let mut document = node.to_json();
-        let Some(fields) = document.as_object_mut() else { return Ok(self.text()) };
+        let Some(fields) = document.as_object_mut() else { return Ok(self.to_yaml()) };
         let written = fields.remove("moves").and_then(|moves| match moves {
             Value::Array(moves) => Some(moves),
             _ => None,
@@ -117,13 +117,13 @@ impl Draft {
         for gone in ["waves", "stays", "limits", "at_once"] {
             fields.shift_remove(gone);
         }
-        self.lay_plan(fields, moves);
+        self.insert_plan(fields, moves);
         let comments = file.text.lines().take_while(|line| line.starts_with('#'));
         let head: String = comments.flat_map(|line| [line, "\n"]).collect();
         Ok(head + &yaml(&document))
     }
 
-    fn lay_plan(&self, fields: &mut Map<String, Value>, moves: Vec<Value>) {
+    fn insert_plan(&self, fields: &mut Map<String, Value>, moves: Vec<Value>) {
         let limits = json!({
             "per_source": self.per_source, "per_destination": self.per_destination,
             "per_link": self.per_source.min(self.per_destination),
@@ -136,13 +136,13 @@ impl Draft {
             fields.insert("waves".into(), self.waves.iter().map(DraftWave::document).collect());
         }
         if !self.stays.is_empty() {
-            fields.insert("stays".into(), self.stays.iter().map(Stays::document).collect());
+            fields.insert("stays".into(), self.stays.iter().map(UnplacedVm::document).collect());
         }
         fields.insert("moves".into(), Value::Array(moves));
     }
 
-    /// The planned moves, those of an earlier file first where they are still planned. One that goes elsewhere keeps what
-    /// people added to it.
+    /// Planned moves as JSON: first those of the earlier file that are still planned, then the new ones. A move with another
+    /// destination keeps the additions by people.
     fn merged(&self, written: Vec<Value>) -> Vec<Value> {
         let text =
             |value: &Value, key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -152,7 +152,7 @@ impl Draft {
         let mut moves: Vec<(usize, Value)> = Vec::new();
         for old in written {
             let Some(moved) = planned.remove(&(text(&old, "vm"), text(&old, "from"))) else { continue };
-            moves.push((self.wave_of(moved), moved.onto(old)));
+            moves.push((self.wave_of(moved), moved.merge_into(old)));
         }
         let fresh = self.moves.iter().filter(|moved| planned.contains_key(&key(moved)));
         moves.extend(fresh.map(|moved| (self.wave_of(moved), moved.document())));
@@ -180,11 +180,11 @@ impl DraftWave {
 
 impl DraftMove {
     fn document(&self) -> Value {
-        self.onto(json!({ "vm": self.vm, "from": self.from }))
+        self.merge_into(json!({ "vm": self.vm, "from": self.from }))
     }
 
-    /// Lays what the plan says of the move over what a file says of it.
-    fn onto(&self, mut written: Value) -> Value {
+    /// Writes the planned values of the move over its values in a file.
+    fn merge_into(&self, mut written: Value) -> Value {
         let Some(fields) = written.as_object_mut() else { return written };
         let same = fields.get("to").and_then(Value::as_str) == Some(&self.to);
         fields.insert("to".into(), json!(self.to));
@@ -195,7 +195,7 @@ impl DraftMove {
         set("migrate_address", self.migrate_address.as_ref().map(|address| json!(address)));
         set("wave", self.wave.as_ref().map(|wave| json!(wave)));
         set("exclusive", (!self.exclusive.is_empty()).then(|| json!(self.exclusive)));
-        // A forecast differs a little each time: a move that stays as it was keeps its own.
+        // Forecasts differ a little each time: an unchanged move keeps its earlier forecast.
         if !same || !fields.contains_key("expected_seconds") {
             fields.insert("expected_seconds".into(), json!((self.expected_seconds * 10.0).round() / 10.0));
         }
@@ -209,7 +209,7 @@ impl DraftMove {
     }
 }
 
-impl Stays {
+impl UnplacedVm {
     fn document(&self) -> Value {
         json!({ "vm": self.vm, "on": self.on, "because": self.because, "way_out": self.way_out })
     }
@@ -238,9 +238,9 @@ mod tests {
         }
     }
 
-    fn draft(moves: Vec<DraftMove>) -> Draft {
+    fn draft(moves: Vec<DraftMove>) -> ChangeDraft {
         let versions = Versions { qemu_version: "10.0".parse().ok(), libvirt_version: None };
-        Draft {
+        ChangeDraft {
             id: "CHG-1".into(),
             title: "Empty hv1: for \"disks\"\n".into(),
             per_source: 2,
@@ -252,20 +252,21 @@ mod tests {
                     wait_for: Some((vec!["qemu+ssh://hv1/system".into()], versions)),
                 },
             ],
-            stays: vec![Stays {
+            stays: vec![UnplacedVm {
                 vm: "gpu1".into(),
                 on: "qemu+ssh://hv1/system".into(),
                 because: vec!["devices-migratable: a GPU".into()],
                 way_out: "unplug it".into(),
             }],
             moves,
-            ..Draft::default()
+            ..ChangeDraft::default()
         }
     }
 
     #[test]
     fn a_draft_is_read_back_as_it_was_meant() {
-        let change = ChangeFile::parse("c.yaml", draft(vec![moved("db1", "hv2")]).text().as_bytes()).unwrap();
+        let change =
+            ChangeFile::parse("c.yaml", draft(vec![moved("db1", "hv2")]).to_yaml().as_bytes()).unwrap();
         assert_eq!(change.title.as_deref(), Some("Empty hv1: for \"disks\"\n"));
         assert_eq!(
             (change.limits.per_source, change.limits.per_destination, change.limits.per_link),
@@ -281,7 +282,7 @@ mod tests {
 
     #[test]
     fn over_an_earlier_change_only_what_is_planned_anew_differs() {
-        let earlier = draft(vec![moved("db1", "hv2"), moved("db2", "hv2"), moved("gone", "hv2")]).text();
+        let earlier = draft(vec![moved("db1", "hv2"), moved("db2", "hv2"), moved("gone", "hv2")]).to_yaml();
         let earlier =
             format!("# reviewed by ann\n{earlier}").replace("  - vm: db2", "  - guest: none\n    vm: db2");
         let earlier = earlier.replace("- vm: db2", "- guest: none\n  vm: db2");
@@ -290,7 +291,7 @@ mod tests {
             moved("db2", "hv3"),
             DraftMove { expected_seconds: 13.0, ..moved("db1", "hv2") },
         ]);
-        let text = again.over("c.yaml", earlier.as_bytes()).unwrap();
+        let text = again.merge_into("c.yaml", earlier.as_bytes()).unwrap();
         assert!(text.starts_with("# reviewed by ann\n"), "{text}");
         let change = ChangeFile::parse("c.yaml", text.as_bytes()).unwrap();
         let vms: Vec<&str> = change.moves.iter().map(|moved| moved.vm.as_str()).collect();
@@ -298,6 +299,10 @@ mod tests {
         assert_eq!(change.moves[1].guest.as_deref(), Some("none"));
         assert_eq!(change.moves[1].to.host.as_deref(), Some("hv3"));
         assert_eq!(change.moves[0].expected_seconds, Some(12.3), "it is as it was");
-        assert_eq!(again.over("c.yaml", text.as_bytes()).unwrap(), text, "the same plan changes nothing");
+        assert_eq!(
+            again.merge_into("c.yaml", text.as_bytes()).unwrap(),
+            text,
+            "the same plan changes nothing"
+        );
     }
 }

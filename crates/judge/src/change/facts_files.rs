@@ -1,7 +1,7 @@
-//! Facts files for the moves of a change: collected where the hypervisors are, judged where the change is reviewed.
+//! Facts files for the moves of a change: collected near the hypervisors, judged where the change is reviewed.
 //!
-//! A file is evidence for a move only where it is of the same VM and the same two hosts: facts about another destination
-//! would say GO to a move that nobody looked at.
+//! A file is used for a move only if it is about the same VM and the same two hosts: facts about another destination
+//! could give GO to a move that was never checked.
 
 use std::{
     fs, io,
@@ -14,42 +14,42 @@ use super::{ChangeFile, PlannedMove};
 use vmgate_documents::{Problems, facts_file as document};
 use vmgate_facts::{Fact, Facts, Host, Uri, Vm};
 
-/// A folder of facts files, all of them read.
+/// All facts files of a folder, in memory.
 #[derive(Debug)]
-pub struct Evidence {
+pub struct FactsFiles {
     files: Vec<(PathBuf, Facts)>,
 }
 
 /// Facts files that cannot be used.
 #[derive(Debug, Error)]
-pub enum EvidenceError {
+pub enum FactsFilesError {
     /// The folder, or the one file, cannot be read.
     #[error("{}: cannot be read: {source}; name a facts file, or a folder of them", path.display())]
     Unreadable {
-        /// What was named.
+        /// Path, as it was named.
         path: PathBuf,
-        /// Why.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// One of the files.
+    /// One of the files has problems.
     #[error(transparent)]
     Document(#[from] Problems),
-    /// Two files speak of one move, and which of them holds would be chance.
+    /// Two files are about the same move, so the choice between them would be chance.
     #[error("{} and {} are both about the move of {vm}: keep the later one", first.display(), second.display())]
-    Twice {
-        /// The VM.
+    SameMove {
+        /// Name of the VM.
         vm: String,
-        /// The one file.
+        /// First file.
         first: PathBuf,
-        /// The other.
+        /// Second file.
         second: PathBuf,
     },
 }
 
-impl Evidence {
-    /// Reads a facts file, or all of a folder: those whose names end in yaml, yml or json.
-    pub fn read(path: &Path) -> Result<Self, EvidenceError> {
-        let unreadable = |source| EvidenceError::Unreadable { path: path.to_owned(), source };
+impl FactsFiles {
+    /// Reads a facts file, or all files of a folder with the ending yaml, yml or json.
+    pub fn read(path: &Path) -> Result<Self, FactsFilesError> {
+        let unreadable = |source| FactsFilesError::Unreadable { path: path.to_owned(), source };
         let mut files = vec![path.to_owned()];
         if path.is_dir() {
             let entries = fs::read_dir(path).map_err(unreadable)?;
@@ -60,27 +60,28 @@ impl Evidence {
             });
             files.sort();
         }
-        let read = |file: PathBuf| Ok((file.clone(), document::read(&file)?));
-        Ok(Self { files: files.into_iter().map(read).collect::<Result<_, EvidenceError>>()? })
+        let read = |file: PathBuf| Ok((file.clone(), facts_file::read(&file)?));
+        Ok(Self { files: files.into_iter().map(read).collect::<Result<_, FactsFilesError>>()? })
     }
 
-    /// All of them, for whoever puts them together otherwise.
+    /// Returns all facts, without the names of their files.
     pub fn into_facts(self) -> Vec<Facts> {
         self.files.into_iter().map(|(_, facts)| facts).collect()
     }
 
-    /// The facts of a move of `change`. Where no file has them all are unknown, which is a verdict too: nobody looked.
-    pub fn of(&self, change: &ChangeFile, planned: &PlannedMove) -> Result<Facts, EvidenceError> {
+    /// Returns the facts of a move of `change`. If no file is about the move, all facts are unknown, which leads to a verdict
+    /// too.
+    pub fn facts_of(&self, change: &ChangeFile, planned: &PlannedMove) -> Result<Facts, FactsFilesError> {
         let mut about = self.files.iter().filter(|(_, facts)| is_about(facts, planned));
         let mut facts = match (about.next(), about.next()) {
             (Some((first, _)), Some((second, _))) => {
                 let (first, second) = (first.clone(), second.clone());
-                return Err(EvidenceError::Twice { vm: planned.vm.clone(), first, second });
+                return Err(FactsFilesError::SameMove { vm: planned.vm.clone(), first, second });
             }
             (Some((_, facts)), None) => facts.clone(),
-            (None, _) => nothing_known(planned),
+            (None, _) => facts_without_evidence(planned),
         };
-        facts.change = change.asked(planned);
+        facts.change = change.to_fact(planned);
         Ok(facts)
     }
 }
@@ -101,8 +102,8 @@ pub fn is_host(host: &Fact<Host>, uri: &Uri) -> bool {
     }
 }
 
-/// Names alone, so that the verdict says what it is about.
-fn nothing_known(planned: &PlannedMove) -> Facts {
+/// Facts with only the names of VM and hosts, so that the verdict can name the move.
+fn facts_without_evidence(planned: &PlannedMove) -> Facts {
     let host = |uri: &Uri| {
         let hostname = uri.host.clone().map_or_else(Fact::default, Fact::Known);
         Fact::Known(Host { uri: Fact::Known(uri.to_string()), hostname, ..Host::default() })
@@ -127,19 +128,19 @@ mod tests {
         ChangeFile::parse("c.yaml", text.as_bytes()).unwrap()
     }
 
-    fn evidence(files: &[(&str, &str)]) -> Evidence {
+    fn evidence(files: &[(&str, &str)]) -> FactsFiles {
         let folder = tempfile::tempdir().unwrap();
         for (name, text) in files {
             fs::write(folder.path().join(name), text).unwrap();
         }
-        Evidence::read(folder.path()).unwrap()
+        FactsFiles::read(folder.path()).unwrap()
     }
 
     #[test]
     fn a_file_is_evidence_for_the_move_that_it_is_about() {
         let evidence = evidence(&[("web1.yaml", IDLE), ("notes.txt", "not facts")]);
         let change = change("qemu+ssh://root@hv2/system");
-        let facts = evidence.of(&change, &change.moves[0]).unwrap();
+        let facts = evidence.facts_of(&change, &change.moves[0]).unwrap();
         assert!(facts.guest.known().is_some());
         assert_eq!(facts.change.id.as_deref(), Some("CHG-1"));
     }
@@ -148,7 +149,7 @@ mod tests {
     fn facts_about_another_destination_are_no_evidence() {
         let evidence = evidence(&[("web1.yaml", IDLE)]);
         let change = change("qemu+ssh://root@hv3/system");
-        let facts = evidence.of(&change, &change.moves[0]).unwrap();
+        let facts = evidence.facts_of(&change, &change.moves[0]).unwrap();
         assert_eq!(facts.guest.known(), None);
         assert_eq!(facts.destination.known().unwrap().hostname, Fact::Known("hv3".to_owned()));
     }
@@ -157,7 +158,7 @@ mod tests {
     fn two_files_about_one_move_are_refused() {
         let evidence = evidence(&[("a.yaml", IDLE), ("b.yaml", IDLE)]);
         let change = change("qemu+ssh://root@hv2/system");
-        let error = evidence.of(&change, &change.moves[0]).unwrap_err().to_string();
+        let error = evidence.facts_of(&change, &change.moves[0]).unwrap_err().to_string();
         assert!(error.contains("a.yaml") && error.contains("b.yaml") && error.contains("web1"), "{error}");
     }
 }

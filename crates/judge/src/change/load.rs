@@ -1,9 +1,9 @@
-//! From a change's file to a change: every problem with its place, all together.
+//! Loader of change files: reads and checks a file, and reports all problems with their places.
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use super::{
-    Action, ChangeFile, Deed, Notify, Plan, PlannedMove, WaitFor, Wave,
+    Action, ActionKind, ChangeFile, MovePlan, Notify, PlannedMove, WaitFor, Wave,
     document::{ActionDocument, ChangeDocument, Goals, MoveDocument, NotifyDocument, WaveDocument},
 };
 use vmgate_attest::Digest;
@@ -13,19 +13,19 @@ use vmgate_verdict::{FileLine, waiver};
 
 static CHANGE: Shape<ChangeDocument> = Shape::new();
 
-/// How long an action may take where the file does not say.
+/// Default time limit of an action.
 const TIME_LIMIT_SECONDS: f64 = 60.0;
 
-/// The longest of any time that a file may name: a day.
+/// Limit on every time in a change file: a day.
 const LONGEST_SECONDS: f64 = 86_400.0;
 
-/// Largest change: a plan of tens of thousands of moves is below it.
-pub(super) const LIMIT: u64 = 16 << 20;
+/// Limit on the size of a change file, in bytes: a plan with tens of thousands of moves is smaller.
+pub(super) const MOST_BYTES: u64 = 16 << 20;
 
 pub(super) fn parse(name: &str, bytes: &[u8]) -> Result<ChangeFile, Problems> {
-    let file = SourceFile::bounded(name, bytes.to_vec(), LIMIT)?;
+    let file = SourceFile::bounded(name, bytes.to_vec(), MOST_BYTES)?;
     let (document, root) = CHANGE.read(&file, |root| {
-        let mut check = Check { file: &file, problems: Vec::new() };
+        let mut check = ChangeCheck { file: &file, problems: Vec::new() };
         check.change(root);
         check.problems
     })?;
@@ -33,7 +33,7 @@ pub(super) fn parse(name: &str, bytes: &[u8]) -> Result<ChangeFile, Problems> {
     finish(&file, &root, document, digest)
 }
 
-/// The same document with its names in order, so that moving lines about is no change.
+/// Copy of a document with sorted keys, so that the order of lines does not change the digest.
 fn sorted(value: &serde_json::Value) -> serde_json::Value {
     use serde_json::Value;
     match value {
@@ -105,7 +105,7 @@ fn planned(
         to: uri(&asked.to)?,
         migrate_address: address.map_err(|error| problem(error.to_string()))?,
         guest: asked.guest.clone(),
-        plan: Plan {
+        plan: MovePlan {
             longest_blackout_seconds: blackout(&asked.goals)
                 .or(blackout(&change.goals))
                 .unwrap_or(vmgate_facts::Change::default().longest_blackout_seconds),
@@ -113,7 +113,9 @@ fn planned(
             settings: asked.settings.clone().or(&change.settings),
             rehearsal: change.rehearsal,
             notify: notify(&asked.notify, &change.notify),
-            actions: actions.map(|action| done(action).map_err(&problem)).collect::<Result<_, _>>()?,
+            actions: actions
+                .map(|action| self::action(action).map_err(&problem))
+                .collect::<Result<_, _>>()?,
         },
         wave: change
             .waves
@@ -144,25 +146,27 @@ fn notify(asked: &NotifyDocument, change: &NotifyDocument) -> Option<Notify> {
     })
 }
 
-fn done(action: &ActionDocument) -> Result<Action, String> {
+fn action(action: &ActionDocument) -> Result<Action, String> {
     let deed = match (&action.stop_service, &action.run, &action.undo) {
-        (Some(service), None, None) => Deed::StopService {
+        (Some(service), None, None) => ActionKind::StopService {
             service: service.clone(),
             processes: action.processes.clone().unwrap_or_else(|| vec![service.clone()]),
         },
-        (None, Some(run), Some(undo)) => Deed::Run { on: action.on, run: run.clone(), undo: undo.clone() },
+        (None, Some(run), Some(undo)) => {
+            ActionKind::Run { on: action.on, run: run.clone(), undo: undo.clone() }
+        }
         _ => return Err("an action is either `stop_service`, or `run` with `undo`".to_owned()),
     };
     Ok(Action { deed, time_limit_seconds: action.time_limit_seconds.unwrap_or(TIME_LIMIT_SECONDS) })
 }
 
-/// What the types alone cannot say.
-struct Check<'a> {
+/// Checks that the types cannot express.
+struct ChangeCheck<'a> {
     file: &'a Arc<SourceFile>,
     problems: Vec<Problem>,
 }
 
-impl Check<'_> {
+impl ChangeCheck<'_> {
     fn wrong(&mut self, node: &Node, message: impl Into<String>, label: &str, help: &str) {
         self.problems.push(Problem::at(self.file, node.span.clone(), message).label(label).help(help));
     }
@@ -174,7 +178,7 @@ impl Check<'_> {
         if let Some(window) = root.get("window") {
             self.window(window);
         }
-        self.shared(root);
+        self.common_fields(root);
         if let Some(limits) = root.get("limits") {
             for (name, limit) in limits.entries() {
                 if limit.to_json().as_i64().is_some_and(|limit| limit < 1) {
@@ -182,8 +186,8 @@ impl Check<'_> {
                     self.wrong(
                         limit,
                         format!("`limits.{what}` must be 1 or more"),
-                        "with this nothing could ever move",
-                        "leave it out for 1",
+                        "with this limit no VM can move",
+                        "leave this limit out: the default is 1",
                     );
                 }
             }
@@ -197,7 +201,7 @@ impl Check<'_> {
         }
     }
 
-    /// Each move belongs to a part of the change that is there, and they stand in the order of the parts.
+    /// Checks that each move belongs to a wave that exists, and that the moves are in the order of the waves.
     fn waves(&mut self, waves: &[Node], moves: &[Node]) {
         let mut names: Vec<&str> = Vec::new();
         for wave in waves {
@@ -205,7 +209,12 @@ impl Check<'_> {
                 self.text(name, "name", 128);
                 let text = name.text().unwrap_or_default();
                 if names.contains(&text) {
-                    self.wrong(name, format!("the wave `{text}` is there twice"), "again", "rename one");
+                    self.wrong(
+                        name,
+                        format!("two waves have the name `{text}`"),
+                        "the same name",
+                        "rename one of the waves",
+                    );
                 }
                 names.push(text);
             }
@@ -219,7 +228,7 @@ impl Check<'_> {
         for node in moves {
             let Some(wave) = node.get("wave") else {
                 if !waves.is_empty() && !node.entries().is_empty() {
-                    let help = "name one of `waves`, or leave them out";
+                    let help = "add `wave:` with a name from `waves`, or remove `waves`";
                     self.wrong(node, "this move belongs to no wave", "`wave` is missing", help);
                 }
                 continue;
@@ -229,12 +238,17 @@ impl Check<'_> {
                 None => self.wrong(
                     wave,
                     format!("there is no wave `{text}`"),
-                    "not known",
-                    "name it under `waves`",
+                    "no such wave",
+                    "add the wave to `waves`, or correct the name",
                 ),
                 Some(at) if at < reached => {
-                    let help = "moves stand in the order of their waves";
-                    self.wrong(wave, format!("the wave `{text}` has begun before"), "too late", help);
+                    let help = "write the moves in the order of their waves";
+                    self.wrong(
+                        wave,
+                        format!("this move of the wave `{text}` comes after a move of a later wave"),
+                        "out of order",
+                        help,
+                    );
                 }
                 Some(at) => reached = at,
             }
@@ -246,12 +260,17 @@ impl Check<'_> {
         if let (Some(start), Some(end), Some(node)) = (time("start"), time("end"), window.get("end"))
             && end <= start
         {
-            self.wrong(node, "the window ends before it starts", "not after the start", "exchange the two");
+            self.wrong(
+                node,
+                "the window ends before it starts",
+                "not after the start",
+                "exchange `start` and `end`",
+            );
         }
     }
 
-    /// What a change and a move both have.
-    fn shared(&mut self, node: &Node) {
+    /// Checks the fields that a change and a move both have.
+    fn common_fields(&mut self, node: &Node) {
         if let Some(goals) = node.get("goals") {
             for key in ["longest_blackout_seconds", "deadline_seconds"] {
                 self.seconds(goals, key);
@@ -267,9 +286,9 @@ impl Check<'_> {
             {
                 self.wrong(
                     folder,
-                    "the folder of hooks must be a full path",
-                    "not from /",
-                    "begin it with /",
+                    "the folder of hooks must be an absolute path",
+                    "does not begin with /",
+                    "begin the path with /",
                 );
             }
         }
@@ -285,15 +304,15 @@ impl Check<'_> {
         {
             self.wrong(
                 node,
-                format!("{limit} bytes a second is less than libvirt can set"),
+                format!("{limit} bytes per second is less than libvirt can set"),
                 "less than 1 MiB/s",
-                "give 1048576 or more, or leave it out for no limit",
+                "set 1048576 or more, or leave this limit out",
             );
         }
         if let Some((node, channels)) = number("multifd_channels")
             && !(1..=255).contains(&channels)
         {
-            self.wrong(node, "QEMU has 1 to 255 multifd channels", "out of range", "2 to 8 are usual");
+            self.wrong(node, "`multifd_channels` must be from 1 to 255", "out of range", "2 to 8 are usual");
         }
         let set = |key: &str| settings.get(key).is_some_and(|node| node.text() == Some("true"));
         if let Some(node) = settings.get("post_copy")
@@ -302,9 +321,9 @@ impl Check<'_> {
         {
             self.wrong(
                 node,
-                "post-copy does not go with multifd before QEMU 10.1",
+                "QEMU before 10.1 cannot combine post-copy with multifd",
                 "leave out one of the two",
-                "multifd for a fast link, post-copy for a guest that never converges",
+                "use multifd for a fast link, post-copy for a guest whose migration never converges",
             );
         }
     }
@@ -326,14 +345,14 @@ impl Check<'_> {
                 action,
                 "a command needs its `undo`",
                 "this has none",
-                "say what undoes it; `undo: []` where there is nothing to undo",
+                "add `undo: [PROGRAM, ARGUMENT]`, or `undo: []` if there is nothing to undo",
             );
         } else if service && (undo || given("on")) {
             self.wrong(
                 action,
-                "a service is started again by itself, in the guest",
+                "`stop_service` needs no `undo` and no `on`: vmgate starts the service again, in the guest",
                 "`undo` and `on` belong to `run`",
-                "leave them out",
+                "remove `undo` and `on`",
             );
         }
         if let Some(service) = action.get("stop_service") {
@@ -342,26 +361,26 @@ impl Check<'_> {
             if name.is_empty() || name.starts_with('-') || !name.chars().all(plain) {
                 self.wrong(
                     service,
-                    format!("`{name}` is no name of a service"),
-                    "letters, digits and - _ . @ :",
-                    "write it as `systemctl stop` takes it",
+                    format!("`{name}` is not a valid service name"),
+                    "only letters, digits and - _ . @ : are allowed",
+                    "write the name that `systemctl stop` accepts",
                 );
             }
         }
         if let Some(run) = action.get("run")
             && run.items().first().and_then(Node::text).unwrap_or_default().is_empty()
         {
-            self.wrong(run, "the command is empty", "no program", "name the program first");
+            self.wrong(run, "the command is empty", "no program", "write the program as the first item");
         }
     }
 
     fn moves(&mut self, moves: &Node) {
         if moves.items().is_empty() {
-            self.wrong(moves, "there are no moves", "empty", "name at least one VM with `from` and `to`");
+            self.wrong(moves, "the change has no moves", "empty", "add at least one VM with `from` and `to`");
         }
         let mut seen: HashMap<(&str, &str), &Node> = HashMap::new();
         for node in moves.items() {
-            self.shared(node);
+            self.common_fields(node);
             self.seconds(node, "expected_seconds");
             let vm = node.get("vm");
             if let Some(vm) = vm {
@@ -372,7 +391,12 @@ impl Check<'_> {
             if let (Some(to), [one, other]) = (node.get("to"), uris.as_slice())
                 && one == other
             {
-                self.wrong(to, "source and destination are the same host", "the same", "name another one");
+                self.wrong(
+                    to,
+                    "source and destination are the same host",
+                    "the same host",
+                    "name another destination",
+                );
             }
             if let (Some(vm), Some(name), Some(from)) = (vm, text("vm"), text("from"))
                 && let Some(before) = seen.insert((name, from), vm)
@@ -380,14 +404,19 @@ impl Check<'_> {
                 let problem = Problem::at(self.file, vm.span.clone(), format!("{name} is moved twice"))
                     .label("again")
                     .related(before.span.clone(), "first")
-                    .help("a VM moves once in a change: write a second change for the way on");
+                    .help("a VM can move only once in a change: write a second change for the next move");
                 self.problems.push(problem);
             }
             if let Some(address) = node.get("migrate_address")
                 && address.text().unwrap_or_default().parse::<IpAddr>().is_err()
             {
-                let message = format!("`{}` is no IP address", address.text().unwrap_or_default());
-                self.wrong(address, message, "not an address", "give it as numbers, without a port");
+                let message = format!("`{}` is not an IP address", address.text().unwrap_or_default());
+                self.wrong(
+                    address,
+                    message,
+                    "not an address",
+                    "write the address in numbers and without a port, such as 10.0.1.2",
+                );
             }
             if let Some(guest) = node.get("guest") {
                 self.guest(guest);
@@ -398,8 +427,8 @@ impl Check<'_> {
     fn guest(&mut self, guest: &Node) {
         let way = guest.text().unwrap_or_default();
         if !matches!(way, "agent" | "none" | "exec" | "ssh") && !way.starts_with("ssh://") {
-            let message = format!("`{way}` is no way into a guest");
-            self.wrong(guest, message, "unknown", "agent, none, exec, ssh or ssh://USER@HOST[:PORT]");
+            let message = format!("`{way}` is not a way to reach a guest");
+            self.wrong(guest, message, "unknown", "use agent, none, exec, ssh or ssh://USER@HOST[:PORT]");
         }
     }
 
@@ -418,7 +447,7 @@ impl Check<'_> {
         if text.trim().is_empty() || text.len() > longest || text.chars().any(char::is_control) {
             let message =
                 format!("`{key}` must be a text of 1 to {longest} bytes without control characters");
-            self.wrong(node, message, "this is not", "shorten it, or fill it in");
+            self.wrong(node, message, "not such a text", "shorten or complete the text");
         }
     }
 
@@ -426,8 +455,8 @@ impl Check<'_> {
         let Some(node) = parent.get(key) else { return };
         let Some(seconds) = node.to_json().as_f64() else { return };
         if !(seconds > 0.0 && seconds <= LONGEST_SECONDS) {
-            let message = format!("`{key}` must be above 0 and at most {LONGEST_SECONDS}");
-            self.wrong(node, message, "out of range", "give it in seconds, or leave it out");
+            let message = format!("`{key}` must be more than 0 and at most {LONGEST_SECONDS} seconds");
+            self.wrong(node, message, "out of range", "write a time in seconds, or leave this field out");
         }
     }
 }

@@ -1,5 +1,5 @@
 //! Change files, `vmgate/change/v1`: moves that belong together, with their window, goals, settings, preparation,
-//! limits and waivers. What a rule sees of a change is [`vmgate_facts::Change`].
+//! limits and waivers. Rules see a change as [`crate::fact::Change`].
 
 mod document;
 mod draft;
@@ -16,63 +16,63 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use schemars::{Schema, schema_for};
 
-pub use document::{AfterNoGo, Limits, Notify, Settings, Versions};
-pub use draft::{Draft, DraftMove, DraftWave, Stays};
+pub use document::{AfterNoGo, Limits, Notify, MoveSettings, Versions};
+pub use draft::{ChangeDraft, DraftMove, DraftWave, UnplacedVm};
 pub use facts_files::is_host;
-pub use facts_files::{Evidence, EvidenceError};
-pub use plan::{Action, Deed, Plan, RunsOn};
-pub use reserved_memory::Taken;
+pub use facts_files::{FactsFiles, FactsFilesError};
+pub use plan::{Action, ActionKind, MovePlan, RunsOn};
+pub use reserved_memory::ReservedMemory;
 
-use crate::Asked;
+use crate::VerdictRequest;
 use vmgate_attest::Digest;
 use vmgate_documents::Problems;
 use vmgate_facts::Uri;
 use vmgate_verdict::{FileLine, Waivers};
 
-/// A change that was read and found right.
+/// A change that was loaded without problems.
 #[derive(Debug, Clone)]
 pub struct ChangeFile {
-    /// Its id in the operator's own books.
+    /// Id in the operator's ticket system.
     pub id: String,
-    /// What it is for, in a line.
+    /// Purpose of the change, in one line.
     pub title: Option<String>,
-    /// Start of the time in which its moves may run.
+    /// Start of the time window in which the moves may run.
     pub window_start: Option<Timestamp>,
-    /// End of that time.
+    /// End of the time window.
     pub window_end: Option<Timestamp>,
-    /// How many moves may run at once.
+    /// Limits on the number of moves that run at the same time.
     pub limits: Limits,
-    /// How many moves may run at once altogether; none for as many as the hosts allow.
+    /// Limit on all moves that run at the same time; only `limits` apply if none.
     pub at_once: Option<u32>,
-    /// How many moves may fail before `vmgate run` begins no other.
+    /// Number of moves that may fail before `vmgate run` starts no further move.
     pub error_budget: Option<u32>,
-    /// Its parts, in their order; at least one.
+    /// Waves, in their order; at least one.
     pub waves: Vec<Wave>,
-    /// What happens to the moves after one that is NO-GO.
+    /// Treatment of the moves after a move that is NO-GO.
     pub after_no_go: AfterNoGo,
-    /// Exceptions that come with the change.
+    /// Waivers of the change.
     pub waivers: Waivers,
-    /// The moves, in the order in which they are made.
+    /// The moves, in the order of their execution.
     pub moves: Vec<PlannedMove>,
-    /// Digest of what it says; layout and comments do not count.
+    /// Digest of the content; layout and comments do not count.
     pub digest: Digest,
 }
 
-/// A part of a change: its moves begin when those of the parts before are over.
+/// A wave: a part of a change whose moves start when those of the waves before have ended.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Wave {
-    /// Its name; empty where the change has but one.
+    /// Name of the wave; empty if the change has only one.
     pub name: String,
-    /// What must be before its first move.
+    /// Condition for the first move of the wave.
     pub wait_for: Option<WaitFor>,
 }
 
-/// Hosts that must have had their maintenance.
+/// Hosts whose maintenance must be complete.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WaitFor {
-    /// The hosts.
+    /// Hosts that must answer and accept VMs.
     pub hosts: Vec<Uri>,
-    /// What they must have.
+    /// Versions that these hosts must have.
     pub versions: Versions,
 }
 
@@ -81,49 +81,49 @@ pub struct WaitFor {
 pub struct PlannedMove {
     /// Name or UUID of the VM.
     pub vm: String,
-    /// The host it runs on.
+    /// The source.
     pub from: Uri,
-    /// The host it is to go to.
+    /// The destination.
     pub to: Uri,
-    /// Address at the destination that takes the traffic.
+    /// Address of the destination for the migration traffic.
     pub migrate_address: Option<IpAddr>,
-    /// The way into the guest, as `--guest` takes it.
+    /// Access to the guest, in the form of `--guest`.
     pub guest: Option<String>,
     /// Goals, settings and preparation.
-    pub plan: Plan,
-    /// Its place in [`ChangeFile::waves`].
+    pub plan: MovePlan,
+    /// Index of the move's wave in [`ChangeFile::waves`].
     pub wave: usize,
     /// Groups of which no other member moves at the same time.
     pub exclusive: Vec<String>,
-    /// How long it takes by the plan's forecast, where there was a plan.
+    /// Duration by the plan's forecast, in seconds, if there was a plan.
     pub expected_seconds: Option<f64>,
     /// Where the file asks for it.
     pub place: FileLine,
 }
 
 impl ChangeFile {
-    /// Reads a change file, or says everything that is wrong with it. `name` is the file for messages.
+    /// Reads a change file, or returns all of its problems. `name` is the file name in messages.
     pub fn parse(name: &str, bytes: &[u8]) -> Result<Self, Problems> {
         load::parse(name, bytes)
     }
 
     /// How the verdict on one of its moves is asked for.
-    pub fn asked_of(&self, planned: &PlannedMove, strict: bool) -> Asked {
-        Asked { strict, place: Some(planned.place.clone()), change: Some(self.digest) }
+    pub fn verdict_request(&self, planned: &PlannedMove, strict: bool) -> VerdictRequest {
+        VerdictRequest { strict, place: Some(planned.place.clone()), change: Some(self.digest) }
     }
 
     /// What rules see of this change at one of its moves.
-    pub fn asked(&self, planned: &PlannedMove) -> vmgate_facts::Change {
+    pub fn to_fact(&self, planned: &PlannedMove) -> vmgate_facts::Change {
         vmgate_facts::Change {
             id: Some(self.id.clone()),
             window_start: self.window_start,
             window_end: self.window_end,
-            ..planned.plan.asked()
+            ..planned.plan.to_fact()
         }
     }
 }
 
-/// The JSON Schema of a change file.
+/// JSON Schema of a change file.
 pub fn schema() -> Schema {
     let mut schema = schema_for!(document::ChangeDocument);
     schema.insert("title".to_owned(), "vmgate change".into());

@@ -1,75 +1,75 @@
-//! How one move is to be made: everything that the executor needs, and the ledger keeps for a recovery.
+//! Plan of one move: goals, settings and preparation, which the executor needs and the ledger keeps for recovery.
 
 use serde::{Deserialize, Serialize};
 
-use super::{Notify, Settings};
+use super::{Notify, MoveSettings};
 
 /// Goals, settings and preparation of one move.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Plan {
-    /// Longest silence of the guest that is accepted.
+pub struct MovePlan {
+    /// Longest blackout that is accepted.
     pub longest_blackout_seconds: f64,
     /// Longest duration of the migration that is accepted; none for no limit.
     pub deadline_seconds: Option<f64>,
-    /// How QEMU is to migrate it.
-    pub settings: Settings,
-    /// Whether the move tries out a pair of hypervisor versions, on a VM that may be lost.
+    /// Settings of the migration.
+    pub settings: MoveSettings,
+    /// True if the move tests a pair of hypervisor versions, with a VM that may be lost.
     #[serde(default)]
     pub rehearsal: bool,
-    /// How the guest is told; none where it is not.
+    /// Notification of the guest; none if the guest is not notified.
     pub notify: Option<Notify>,
-    /// What is done before, in this order, and undone after, in the other.
+    /// Actions before the move, in this order; they are undone after the move in the reverse order.
     pub actions: Vec<Action>,
 }
 
-/// Something that is done before a migration and undone after it, whichever way it ends.
+/// An action before a migration, which is undone after the migration, even if it fails.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Action {
-    /// What is done.
-    pub deed: Deed,
-    /// How long it may take, and how long undoing it may take.
+    /// The action itself.
+    pub deed: ActionKind,
+    /// Time limit of the action, and also of its undoing.
     pub time_limit_seconds: f64,
 }
 
-/// What an action does.
+/// Kinds of actions, with their arguments.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "kebab-case")]
-pub enum Deed {
+pub enum ActionKind {
     /// Stops a service in the guest, and starts it again if it ran.
     StopService {
-        /// Its name, as the guest's service manager knows it.
+        /// Name of the service, as the guest's service manager knows it.
         service: String,
-        /// Names of its processes: what is gone when it is stopped.
+        /// Process names of the service, which end when the service is stopped.
         processes: Vec<String>,
     },
-    /// Runs a command, and another one to undo it.
+    /// Runs a command, and another command to undo it.
     Run {
-        /// Where.
+        /// Machine on which both commands run.
         on: RunsOn,
-        /// Program and arguments.
+        /// Program and arguments of the command.
         run: Vec<String>,
-        /// The same for undoing it; empty where there is nothing to undo. It may be run more than once.
+        /// Program and arguments that undo the command; empty if there is nothing to undo. They may run more than once.
         undo: Vec<String>,
     },
 }
 
-/// Where a command runs.
+/// Machine on which a command runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum RunsOn {
-    /// Where vmgate runs.
+    /// The machine of vmgate.
     #[default]
     Operator,
     /// In the guest, through its agent.
     Guest,
 }
 
-/// libvirt's default for the cache of XBZRLE.
+/// Default of libvirt for the size of the XBZRLE cache.
 const XBZRLE_CACHE_BYTES: u64 = 64 << 20;
 
-impl Plan {
+impl MovePlan {
     /// What rules see of this plan.
-    pub fn asked(&self) -> vmgate_facts::Change {
+    pub fn to_fact(&self) -> vmgate_facts::Change {
         vmgate_facts::Change {
             longest_blackout_seconds: self.longest_blackout_seconds,
             deadline_seconds: self.deadline_seconds,
@@ -92,13 +92,13 @@ impl From<&vmgate_facts::Change> for Plan {
         Self {
             longest_blackout_seconds: change.longest_blackout_seconds,
             deadline_seconds: change.deadline_seconds,
-            settings: Settings {
+            settings: MoveSettings {
                 bandwidth_limit_bytes_per_second: change.bandwidth_limit_bytes_per_second,
                 auto_converge: change.settings.auto_converge.then_some(true),
                 xbzrle: change.settings.xbzrle_cache_bytes.is_some().then_some(true),
                 multifd_channels: change.settings.multifd_channels,
                 post_copy: change.settings.post_copy.then_some(true),
-                ..Settings::default()
+                ..MoveSettings::default()
             },
             rehearsal: change.rehearsal,
             notify: Some(Notify::default()),
@@ -107,7 +107,7 @@ impl From<&vmgate_facts::Change> for Plan {
     }
 }
 
-impl Default for Plan {
+impl Default for MovePlan {
     fn default() -> Self {
         Self::from(&vmgate_facts::Change::default())
     }
@@ -116,9 +116,11 @@ impl Default for Plan {
 impl std::fmt::Display for Action {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.deed {
-            Deed::StopService { service, .. } => write!(f, "stop the service {service} in the guest"),
-            Deed::Run { on: RunsOn::Operator, run, .. } => write!(f, "run `{}`", run.join(" ")),
-            Deed::Run { on: RunsOn::Guest, run, .. } => write!(f, "run `{}` in the guest", run.join(" ")),
+            ActionKind::StopService { service, .. } => write!(f, "stop the service {service} in the guest"),
+            ActionKind::Run { on: RunsOn::Operator, run, .. } => write!(f, "run `{}`", run.join(" ")),
+            ActionKind::Run { on: RunsOn::Guest, run, .. } => {
+                write!(f, "run `{}` in the guest", run.join(" "))
+            }
         }
     }
 }

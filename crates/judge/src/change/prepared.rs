@@ -1,24 +1,24 @@
-//! The guest as a change's preparation will leave it.
+//! Effect of a change's preparation on the facts: the guest without the services that will be stopped.
 
 use std::collections::BTreeSet;
 
-use super::{Deed, Plan};
+use super::{ActionKind, MovePlan};
 use vmgate_facts::{Fact, Facts, Guest};
 
-/// Longest name that the kernel keeps of a process.
+/// Characters of a process name that the kernel keeps.
 const KERNEL_NAME: usize = 15;
 
-impl Plan {
-    /// Takes what the plan stops out of the facts: the processes of its services, their sockets and their flows. A
-    /// verdict on such facts is one on the move as it is planned; what is really gone is seen just before the migration,
-    /// when nothing is taken out.
-    pub fn prepare(&self, facts: &mut Facts) {
+impl MovePlan {
+    /// Removes from the facts everything that the plan stops: the processes of its services, their sockets and their flows. A
+    /// verdict on these facts is about the move as planned; the check directly before the migration removes nothing and sees
+    /// the real processes.
+    pub fn apply_preparation(&self, facts: &mut Facts) {
         let stopped: BTreeSet<String> = self
             .actions
             .iter()
             .filter_map(|action| match &action.deed {
-                Deed::StopService { processes, .. } => Some(processes),
-                Deed::Run { .. } => None,
+                ActionKind::StopService { processes, .. } => Some(processes),
+                ActionKind::Run { .. } => None,
             })
             .flatten()
             .map(|name| name.chars().take(KERNEL_NAME).collect())
@@ -26,12 +26,12 @@ impl Plan {
         if let Fact::Known(guest) = &mut facts.guest
             && !stopped.is_empty()
         {
-            without(guest, &stopped);
+            remove_stopped(guest, &stopped);
         }
     }
 }
 
-fn without(guest: &mut Guest, stopped: &BTreeSet<String>) {
+fn remove_stopped(guest: &mut Guest, stopped: &BTreeSet<String>) {
     let goes =
         |owner: &Fact<Option<String>>| matches!(owner, Fact::Known(Some(name)) if stopped.contains(name));
     if let Fact::Known(processes) = &mut guest.processes {

@@ -1,30 +1,30 @@
-//! What the moves of a change before this one will have taken, where all of them are only checked.
+//! Memory that earlier moves of a change will need, for a check of all moves without executing them.
 
 use std::collections::BTreeMap;
 
 use vmgate_facts::{Fact, Facts};
 use vmgate_verdict::{Decision, Verdict};
 
-/// Memory that earlier moves take of their destinations, by the host's UUID.
+/// Memory that earlier moves reserve at their destinations, by the host's UUID.
 #[derive(Debug, Default)]
-pub struct Taken {
+pub struct ReservedMemory {
     memory_bytes: BTreeMap<String, u64>,
 }
 
-impl Taken {
-    /// Takes it out of the facts of the next move. Moves are made one after the other, so that each has the bandwidth for
-    /// itself.
-    pub fn lay_over(&self, facts: &mut Facts) {
+impl ReservedMemory {
+    /// Subtracts the reserved memory from the facts of the next move. Moves run one after the other, so each has the full
+    /// bandwidth.
+    pub fn subtract_from(&self, facts: &mut Facts) {
         let Fact::Known(destination) = &mut facts.destination else { return };
         let Fact::Known(uuid) = &destination.uuid else { return };
-        let Some(taken) = self.memory_bytes.get(uuid) else { return };
+        let Some(reserved) = self.memory_bytes.get(uuid) else { return };
         if let Fact::Known(memory) = &mut destination.memory {
-            memory.available_bytes = memory.available_bytes.saturating_sub(*taken);
+            memory.available_bytes = memory.available_bytes.saturating_sub(*reserved);
         }
     }
 
-    /// Counts a move: one that is not GO is not made, and takes nothing.
-    pub fn add(&mut self, facts: &Facts, verdict: &Verdict) {
+    /// Adds the memory of a move. A move that is not GO will not be made and needs none.
+    pub fn add_move(&mut self, facts: &Facts, verdict: &Verdict) {
         let (Decision::Go(_), Some(vm), Some(destination)) =
             (verdict.decision, facts.vm.known(), facts.destination.known())
         else {
@@ -32,8 +32,8 @@ impl Taken {
         };
         let most = vm.memory_max_bytes.known().or(vm.memory_bytes.known());
         if let (Some(most), Fact::Known(uuid)) = (most, &destination.uuid) {
-            let taken = self.memory_bytes.entry(uuid.clone()).or_default();
-            *taken = taken.saturating_add(*most);
+            let reserved = self.memory_bytes.entry(uuid.clone()).or_default();
+            *reserved = reserved.saturating_add(*most);
         }
     }
 }
@@ -55,21 +55,21 @@ mod tests {
         facts
     }
 
-    fn left(taken: &Taken) -> u64 {
+    fn left(reserved: &ReservedMemory) -> u64 {
         let mut facts = facts();
-        taken.lay_over(&mut facts);
+        reserved.subtract_from(&mut facts);
         facts.destination.known().unwrap().memory.known().unwrap().available_bytes
     }
 
     #[test]
     fn each_go_takes_its_memory_from_the_next_and_a_no_go_takes_none() {
-        let mut taken = Taken::default();
-        assert_eq!(left(&taken), 100);
-        taken.add(&facts(), &sample::no_go());
-        assert_eq!(left(&taken), 100);
-        taken.add(&facts(), &sample::go());
-        assert_eq!(left(&taken), 40);
-        taken.add(&facts(), &sample::go());
-        assert_eq!(left(&taken), 0);
+        let mut reserved = ReservedMemory::default();
+        assert_eq!(left(&reserved), 100);
+        reserved.add_move(&facts(), &sample::no_go());
+        assert_eq!(left(&reserved), 100);
+        reserved.add_move(&facts(), &sample::go());
+        assert_eq!(left(&reserved), 40);
+        reserved.add_move(&facts(), &sample::go());
+        assert_eq!(left(&reserved), 0);
     }
 }

@@ -54,19 +54,19 @@ fn a_whole_change_loads_and_moves_take_what_they_do_not_say_from_it() {
     assert!((web1.plan.longest_blackout_seconds - 2.0).abs() < f64::EPSILON);
     assert!((web2.plan.longest_blackout_seconds - 0.5).abs() < f64::EPSILON);
     assert_eq!((web1.plan.settings.isolate, web2.plan.settings.isolate), (Some(true), Some(false)));
-    assert!(!web1.plan.rehearsal && !change.asked(web1).rehearsal);
+    assert!(!web1.plan.rehearsal && !change.to_fact(web1).rehearsal);
     let rehearsal = parse(&WHOLE.replacen("title:", "rehearsal: true\ntitle:", 1)).unwrap();
-    assert!(rehearsal.asked(&rehearsal.moves[1]).rehearsal, "it is told to the rules");
+    assert!(rehearsal.to_fact(&rehearsal.moves[1]).rehearsal, "the rules see it");
     assert_eq!(web1.plan.actions.len(), 2);
     assert_eq!(
         web1.plan.actions[1].deed,
-        Deed::StopService { service: "corosync".to_owned(), processes: vec!["corosync".to_owned()] }
+        ActionKind::StopService { service: "corosync".to_owned(), processes: vec!["corosync".to_owned()] }
     );
     assert!((web1.plan.notify.as_ref().unwrap().longest_delay_seconds - 20.0).abs() < f64::EPSILON);
     assert_eq!(web2.plan.notify, None);
     assert_eq!(web1.plan.settings.auto_converge, Some(true));
     assert_eq!((web2.plan.settings.auto_converge, web2.plan.settings.post_copy), (Some(false), Some(true)));
-    let asked = change.asked(web2);
+    let asked = change.to_fact(web2);
     assert_eq!(asked.id.as_deref(), Some("CHG-2041"));
     assert_eq!(asked.bandwidth_limit_bytes_per_second, Some(125_000_000));
     assert_eq!(asked.window_end.unwrap().to_string(), "2026-11-24T05:00:00Z");
@@ -112,21 +112,21 @@ moves:
         (2, "`id` must be a text"),
         (3, "ends before it starts"),
         (4, "`goals.longest_blackout_second`: there is no such field"),
-        (4, "`deadline_seconds` must be above 0"),
+        (4, "`deadline_seconds` must be more than 0"),
         (5, "less than libvirt can set"),
         (5, "1 to 255"),
-        (5, "does not go with multifd"),
-        (6, "full path"),
+        (5, "cannot combine post-copy with multifd"),
+        (6, "absolute path"),
         (8, "needs its `undo`"),
-        (10, "is no name of a service"),
-        (11, "started again by itself"),
+        (10, "is not a valid service name"),
+        (11, "vmgate starts the service again"),
         (12, "`limits.per_link` must be 1 or more"),
         (14, "`match` is empty"),
         (14, "at most 90 are allowed"),
         (15, "is not a day"),
         (17, "is not a libvirt URI"),
-        (17, "is no IP address"),
-        (17, "no way into a guest"),
+        (17, "is not an IP address"),
+        (17, "is not a way to reach a guest"),
         (18, "the same host"),
         (19, "web2 is moved twice"),
     ] {

@@ -1,4 +1,4 @@
-//! A URL of PostgreSQL, and the way to the server that it asks for: TLS that is verified in full, unless it says otherwise.
+//! Parser of PostgreSQL URLs, with their TLS settings: fully verified TLS, unless the URL says otherwise.
 
 use std::{env, path::Path, sync::Arc};
 
@@ -15,16 +15,16 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use crate::place;
 use vmgate_facts::text::with_causes;
 
-/// Where a server is and how it is spoken to.
+/// Address of a server, with TLS settings.
 pub(super) struct Address {
     pub(super) config: Config,
     pub(super) tls: MakeRustlsConnect,
 }
 
 impl Address {
-    /// Reads a URL, or says what is wrong with it. A password that it lacks may be in `PGPASSWORD`.
+    /// Parses a URL; the error says what is wrong with it. A password that the URL lacks may be in `PGPASSWORD`.
     pub(super) fn parse(url: &str) -> Result<Self, String> {
-        let (scheme, who, at, parameters) = place::parts(url)
+        let (scheme, who, at, parameters) = place::url_parts(url)
             .ok_or("it cannot be read: in a name or password write @ as %40, / as %2F and ? as %3F")?;
         if !["postgres", "postgresql"].contains(&scheme) {
             return Err(format!("`{scheme}` is unknown: give a file, or postgres://USER@HOST:PORT/NAME"));
@@ -42,7 +42,7 @@ impl Address {
         let plain = format!("postgres://{who}{separator}{at}?{}", rest.join("&"));
         let mut config: Config = plain.parse().map_err(|error| with_causes(&error))?;
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
-            return Err("it names no host: a local server is ?host=/run/postgresql".to_owned());
+            return Err("the URL names no host: for a local server add ?host=/run/postgresql".to_owned());
         }
         if config.get_password().is_none()
             && let Ok(password) = env::var("PGPASSWORD")
@@ -58,18 +58,18 @@ impl Address {
     }
 }
 
-/// Whether a mode of TLS is the one that is secure. What lies between it and none protects from nobody who is in the way.
+/// True for the fully verified TLS mode, false for none. The modes between them do not protect from a man in the middle.
 fn is_verified(mode: &str) -> Result<bool, String> {
     match mode {
         "verify-full" => Ok(true),
         "disable" => Ok(false),
         other => Err(format!(
-            "sslmode={other} does not say who the server is: give verify-full, which is the default, or disable"
+            "sslmode={other} does not verify the identity of the server: give verify-full, which is the default, or disable"
         )),
     }
 }
 
-/// The authorities that are trusted: those in a file, else the system's.
+/// Trusted certificate authorities: those in a file, else the system's.
 fn trusted(file: Option<&str>) -> Result<RootCertStore, String> {
     let certificates = match file {
         Some(file) => from_file(file).map_err(|why| format!("sslrootcert={file}: {why}"))?,
@@ -86,7 +86,7 @@ fn trusted(file: Option<&str>) -> Result<RootCertStore, String> {
 fn from_file(file: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     let read = CertificateDer::pem_file_iter(Path::new(file)).map_err(|error| error.to_string())?;
     let certificates: Vec<_> = read.collect::<Result<_, _>>().map_err(|error| error.to_string())?;
-    if certificates.is_empty() { Err("there is no certificate in it".to_owned()) } else { Ok(certificates) }
+    if certificates.is_empty() { Err("the file holds no certificate".to_owned()) } else { Ok(certificates) }
 }
 
 fn verifying(roots: RootCertStore) -> Result<MakeRustlsConnect, String> {
@@ -128,7 +128,7 @@ mod tests {
             ("postgres://ann:secret@db/x?sslcrt=a", "unknown option `sslcrt`"),
             ("postgres:///x", "names no host"),
             ("postgres://ann:secret@db/x?sslrootcert=/no/such.pem", "sslrootcert=/no/such.pem"),
-            ("postgres://ann:secret@db/x?sslrootcert=Cargo.toml", "no certificate in it"),
+            ("postgres://ann:secret@db/x?sslrootcert=Cargo.toml", "holds no certificate"),
         ] {
             let error = mode(url).unwrap_err();
             assert!(error.contains(says) && !error.contains("sec"), "{url}: {error}");

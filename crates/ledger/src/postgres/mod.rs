@@ -1,9 +1,9 @@
 //! The ledger in PostgreSQL, for runners on several machines.
 //!
-//! Whoever writes locks the empty table `turn` before its transaction sees anything, so that it decides on all that is there.
-//! That is for speed: were the lock missing, a transaction that saw less could not append either, since the number that it
-//! would take is taken. Every wait has an end. What was read is read again where the server went away; what was written
-//! is looked for first, under the lock, which a transaction that is not over still has.
+//! A writer locks the empty table `turn` before the snapshot of its transaction, so that it decides on all earlier records.
+//! The lock is for speed: without it, a transaction with an older snapshot could not append either, since its record
+//! number would be taken already. Every wait has a limit. If the connection is lost, a read is repeated; a write is
+//! first searched for under the lock, which an unfinished transaction still holds.
 
 mod address;
 
@@ -26,7 +26,7 @@ use super::{
     LedgerError, Row, Selection, Store, Writer,
     sql::{COLUMNS, Value, number},
 };
-use crate::place::Place;
+use crate::place::LedgerUrl;
 use address::Address;
 use vmgate_facts::text::with_causes;
 
@@ -35,14 +35,14 @@ const FORMAT: i64 = 1;
 
 const SCHEMA: &str = include_str!("schema.sql");
 
-/// Longest wait for the server, with all tries: a restart fits into it.
+/// Longest wait for the server, with all attempts: long enough for a restart.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Time between two tries.
+/// Time between two attempts.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The server gives up before this side does. One that stands still in a transaction loses it, so that others can write.
-/// A commit is on the disk before it counts, as strictly as the server does it or more.
+/// Timeouts of the server, shorter than those of this side. A client that hangs in a transaction loses it, so that others can
+/// write. A commit is on the disk before it counts, as the server is configured or stricter.
 const SESSION: &str = "
 SET search_path = vmgate;
 SET lock_timeout = '8s';
@@ -51,21 +51,21 @@ SET idle_in_transaction_session_timeout = '2s';
 SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';
 ";
 
-/// The lock comes before the snapshot: a transaction that had to wait for it sees what the one before wrote.
+/// Begins a transaction, with the lock before the snapshot: a transaction that waited for it sees the records of the one before.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ; LOCK TABLE turn IN EXCLUSIVE MODE";
 
 type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 
 /// A ledger in a database.
 pub struct PostgresStore {
-    place: Place,
+    place: LedgerUrl,
     address: Address,
     runtime: Runtime,
     client: Option<Client>,
 }
 
 impl PostgresStore {
-    /// Opens the ledger; `init` has made it.
+    /// Opens a ledger that `init` created.
     pub fn open(url: &str) -> Result<Self, LedgerError> {
         let mut store = Self::at(url)?;
         match store.connection(Instant::now() + PATIENCE)?.format()? {
@@ -75,12 +75,12 @@ impl PostgresStore {
         }
     }
 
-    /// Makes the ledger where there is none, and lets these roles read it and append to it, but change nothing.
+    /// Creates the ledger if there is none, and lets these roles read it and append to it, but change nothing.
     pub fn init(url: &str, runners: &[String]) -> Result<(), LedgerError> {
         let mut store = Self::at(url)?;
         let place = store.place.clone();
         let connection = store.connection(Instant::now() + PATIENCE)?;
-        connection.must_keep_text()?;
+        connection.require_utf8()?;
         connection.run("BEGIN")?;
         match connection.format()? {
             Some(FORMAT) => {}
@@ -88,7 +88,7 @@ impl PostgresStore {
             None => connection.run(SCHEMA)?,
         }
         if !runners.is_empty() {
-            connection.must_own()?;
+            connection.require_owner()?;
         }
         for role in runners {
             let role = format!("\"{}\"", role.replace('"', "\"\""));
@@ -103,7 +103,7 @@ impl PostgresStore {
     }
 
     fn at(url: &str) -> Result<Self, LedgerError> {
-        let place = Place::from(url);
+        let place = LedgerUrl::from(url);
         let unopened = |why| LedgerError::Unopened { place: place.clone(), why };
         let address = Address::parse(url).map_err(unopened)?;
         let runtime = Builder::new_current_thread().enable_all().build();
@@ -111,7 +111,7 @@ impl PostgresStore {
         Ok(Self { place, address, runtime, client: None })
     }
 
-    /// The connection; a new one where there is none.
+    /// The open connection; opens one if there is none.
     fn connection(&mut self, until: Instant) -> Result<Connection<'_>, LedgerError> {
         let Self { place, address, runtime, client } = self;
         let open = match client.take().filter(|client| !client.is_closed()) {
@@ -126,8 +126,8 @@ impl PostgresStore {
         Ok(Connection { client: client.insert(open), runtime, place, until })
     }
 
-    /// Tries until it succeeds, until it fails for a reason that does not pass, or until it took too long.
-    fn again<T>(
+    /// Repeats an attempt until it succeeds, fails with a permanent error, or [`PATIENCE`] has passed.
+    fn retry<T>(
         &mut self,
         mut attempt: impl FnMut(&Connection) -> Result<T, LedgerError>,
     ) -> Result<T, LedgerError> {
@@ -137,10 +137,10 @@ impl PostgresStore {
                 Ok(done) => return Ok(done),
                 Err(error) => error,
             };
-            if error.is_lost() {
+            if error.is_disconnected() {
                 self.client = None;
             }
-            if !error.passes() || Instant::now() + PAUSE > until {
+            if !error.is_temporary() || Instant::now() + PAUSE > until {
                 return Err(error);
             }
             thread::sleep(PAUSE);
@@ -153,32 +153,32 @@ impl Store for PostgresStore {
         &mut self,
         work: &mut dyn FnMut(&mut dyn Writer) -> Result<(), LedgerError>,
     ) -> Result<(), LedgerError> {
-        let mut unanswered = None;
-        let written = self.again(|connection| {
-            let done = connection.write(work, &mut unanswered);
-            if done.as_ref().is_err_and(|error| !error.is_lost()) {
+        let mut unconfirmed = None;
+        let written = self.retry(|connection| {
+            let done = connection.write(work, &mut unconfirmed);
+            if done.as_ref().is_err_and(|error| !error.is_disconnected()) {
                 connection.run("ROLLBACK")?;
             }
             done
         });
         match written {
-            Err(LedgerError::Unreachable { place, why }) if unanswered.is_some() => {
-                Err(LedgerError::Unanswered { place, why })
+            Err(LedgerError::Unreachable { place, why }) if unconfirmed.is_some() => {
+                Err(LedgerError::Unconfirmed { place, why })
             }
             written => written,
         }
     }
 
     fn select(&mut self, selection: &Selection) -> Result<Vec<Row>, LedgerError> {
-        self.again(|connection| connection.select(selection))
+        self.retry(|connection| connection.select(selection))
     }
 }
 
-/// A connection, as long as it may be waited for.
+/// A connection, with the deadline for its answers.
 struct Connection<'a> {
     client: &'a Client,
     runtime: &'a Runtime,
-    place: &'a Place,
+    place: &'a LedgerUrl,
     until: Instant,
 }
 
@@ -191,18 +191,18 @@ impl Connection<'_> {
         within(self.runtime, self.place, self.until, self.client.query_typed(query, values))
     }
 
-    /// The format of the ledger; none where there is none.
+    /// Format of the ledger; `None` if the database has no ledger.
     fn format(&self) -> Result<Option<i64>, LedgerError> {
         let is_there = self.query("SELECT 1 FROM pg_namespace WHERE nspname = 'vmgate'", &[])?;
         if is_there.is_empty() {
             return Ok(None);
         }
         let rows = self.query("SELECT version FROM vmgate.format", &[])?;
-        rows.first().map(|row| row.try_get(0)).transpose().map_err(|error| meaning(self.place, &error))
+        rows.first().map(|row| row.try_get(0)).transpose().map_err(|error| classify(self.place, &error))
     }
 
-    /// What somebody else grants has no effect, and PostgreSQL only warns of it.
-    fn must_own(&self) -> Result<(), LedgerError> {
+    /// Checks that this role owns the ledger: a grant by another role has no effect, and PostgreSQL only warns.
+    fn require_owner(&self) -> Result<(), LedgerError> {
         let owned =
             "SELECT 1 FROM pg_class WHERE oid = 'vmgate.record'::regclass AND pg_has_role(relowner, 'USAGE')";
         if !self.query(owned, &[])?.is_empty() {
@@ -212,13 +212,13 @@ impl Connection<'_> {
         Err(LedgerError::Denied { place: self.place.clone(), why })
     }
 
-    /// Other encodings than UTF-8 cannot hold every name.
-    fn must_keep_text(&self) -> Result<(), LedgerError> {
+    /// Checks that the database is in UTF-8: other encodings cannot hold every name.
+    fn require_utf8(&self) -> Result<(), LedgerError> {
         let rows = self.query("SELECT 1 WHERE current_setting('server_encoding') = 'UTF8'", &[])?;
         if !rows.is_empty() {
             return Ok(());
         }
-        let why = "the database does not hold its texts in UTF-8: make it with ENCODING 'UTF8'".to_owned();
+        let why = "the encoding of the database is not UTF-8: create it with ENCODING 'UTF8'".to_owned();
         Err(LedgerError::Unopened { place: self.place.clone(), why })
     }
 
@@ -228,30 +228,30 @@ impl Connection<'_> {
         self.query(&query, &values)?.iter().map(|stored| row(self.place, stored)).collect()
     }
 
-    /// One transaction. `unanswered` is the digest of a record whose commit was sent and not confirmed.
+    /// Runs one transaction. `unconfirmed` is the digest of a record whose commit was sent and not confirmed.
     fn write(
         &self,
         work: &mut dyn FnMut(&mut dyn Writer) -> Result<(), LedgerError>,
-        unanswered: &mut Option<String>,
+        unconfirmed: &mut Option<String>,
     ) -> Result<(), LedgerError> {
         self.run(BEGIN)?;
-        if let Some(digest) = unanswered {
+        if let Some(digest) = unconfirmed {
             let kept = self.query("SELECT 1 FROM record WHERE digest = $1", &[(digest, Type::TEXT)])?;
             if !kept.is_empty() {
                 return self.run("ROLLBACK");
             }
-            *unanswered = None;
+            *unconfirmed = None;
         }
         let mut writer = InTransaction { connection: self, digest: None };
         work(&mut writer)?;
-        *unanswered = writer.digest;
+        *unconfirmed = writer.digest;
         self.run("COMMIT")
     }
 }
 
 struct InTransaction<'a> {
     connection: &'a Connection<'a>,
-    /// Of the record that was added last.
+    /// Digest of the record that was added last.
     digest: Option<String>,
 }
 
@@ -288,7 +288,7 @@ impl Value {
     }
 }
 
-fn row(place: &Place, row: &tokio_postgres::Row) -> Result<Row, LedgerError> {
+fn row(place: &LedgerUrl, row: &tokio_postgres::Row) -> Result<Row, LedgerError> {
     let broken = |why: String| LedgerError::Store(format!("{place}: {why}"));
     let text = |column| row.try_get::<_, String>(column).map_err(|error| broken(with_causes(&error)));
     let maybe =
@@ -306,25 +306,25 @@ fn row(place: &Place, row: &tokio_postgres::Row) -> Result<Row, LedgerError> {
     })
 }
 
-/// Waits for an answer, but no longer than until then.
+/// Waits for an answer until the deadline at most.
 fn within<T>(
     runtime: &Runtime,
-    place: &Place,
+    place: &LedgerUrl,
     until: Instant,
     answer: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, LedgerError> {
     let left = until.saturating_duration_since(Instant::now());
     match runtime.block_on(async { timeout(left, answer).await }) {
-        Ok(answer) => answer.map_err(|error| meaning(place, &error)),
+        Ok(answer) => answer.map_err(|error| classify(place, &error)),
         Err(_) => Err(LedgerError::Unreachable {
             place: place.clone(),
-            why: format!("it gave no answer for {} s", PATIENCE.as_secs()),
+            why: format!("the server gave no answer for {} s", PATIENCE.as_secs()),
         }),
     }
 }
 
 /// What a failure means.
-fn meaning(place: &Place, error: &Error) -> LedgerError {
+fn classify(place: &LedgerUrl, error: &Error) -> LedgerError {
     let place = place.clone();
     let Some(said) = error.as_db_error() else {
         return LedgerError::Unreachable { place, why: with_causes(error) };

@@ -12,15 +12,15 @@ use std::{
 use super::*;
 use crate::{
     Entry, Ledger,
-    entry::{State, Transition},
-    fresh::cluster::{self, Cluster, psql},
+    entry::{RunStep, Transition},
+    test_ledger::cluster::{self, Cluster, psql},
 };
 
 fn entry(why: &str) -> Entry {
     Entry::Transition(Transition {
         run: "r1".to_owned(),
         vm: "uuid-web1".to_owned(),
-        state: State::Gate,
+        state: RunStep::Gate,
         action: None,
         mark: None,
         why: Some(why.to_owned()),
@@ -48,8 +48,8 @@ fn as_role(url: &str, role: &str) -> String {
     url.replace("//owner@", &format!("//{role}:secret@"))
 }
 
-/// What was written, in order, by a chain that verifies.
-fn told(ledger: &Ledger) -> Vec<String> {
+/// Contents of all records in order; checks the chain first.
+fn contents(ledger: &Ledger) -> Vec<String> {
     ledger.verify().unwrap();
     let records = ledger.records(&Selection::default()).unwrap();
     let why = |entry: &Entry| match entry {
@@ -82,7 +82,7 @@ fn nothing_is_lost_or_doubled(url: &str, each: usize, strike: impl FnOnce(&Atomi
         });
         strike(&over);
     });
-    let mut told = told(&open(url));
+    let mut told = contents(&open(url));
     told.sort();
     let mut expected: Vec<_> = (0..4).flat_map(|w| (0..each).map(move |n| format!("{w}-{n}"))).collect();
     expected.sort();
@@ -97,7 +97,7 @@ fn a_runner_may_read_and_append_and_can_change_nothing() {
     PostgresStore::init(&url, &["runner".to_owned()]).unwrap();
     let ledger = open(&runner);
     ledger.append(&entry("first")).unwrap();
-    assert_eq!(told(&ledger), ["first"]);
+    assert_eq!(contents(&ledger), ["first"]);
     for sql in [
         "UPDATE vmgate.record SET body = '{}'",
         "DELETE FROM vmgate.record",
@@ -197,11 +197,11 @@ fn a_server_that_does_not_answer_is_waited_for_no_longer_than_the_patience() {
     server.order("freeze");
     let start = Instant::now();
     let error = ledger.append(&entry("meanwhile")).unwrap_err();
-    assert!(error.passes(), "{error}");
+    assert!(error.is_temporary(), "{error}");
     assert!(start.elapsed() < PATIENCE + Duration::from_secs(5), "{:?}", start.elapsed());
     server.order("thaw");
     ledger.append(&entry("after")).unwrap();
-    let told = told(&ledger);
+    let told = contents(&ledger);
     assert_eq!((told.first().unwrap().as_str(), told.last().unwrap().as_str()), ("before", "after"));
 }
 
@@ -226,10 +226,10 @@ fn one_that_stands_still_in_a_transaction_does_not_hold_up_the_others() {
         })
         .unwrap();
     });
-    assert_eq!(told(&open(&url)), ["quick", "slow"], "it saw what was written meanwhile");
+    assert_eq!(contents(&open(&url)), ["quick", "slow"], "it saw what was written meanwhile");
 }
 
-/// When a connection is cut around a commit.
+/// Time of the cut of a connection around a commit.
 #[derive(Clone, Copy, PartialEq)]
 enum Cut {
     BeforeTheServerHasIt,
@@ -282,7 +282,7 @@ fn a_commit_that_nobody_answered_is_looked_for_before_it_is_made_again() {
         let written = open(&around).append(&entry("once")).unwrap();
         assert!(has_cut.load(Ordering::SeqCst));
         let ledger = open(&url);
-        assert_eq!(told(&ledger), ["once"]);
+        assert_eq!(contents(&ledger), ["once"]);
         assert_eq!(ledger.record(1).unwrap(), Some(written), "what was told is what is kept");
     }
 }

@@ -1,4 +1,4 @@
-//! Interfaces, disks, and devices that tie the VM to its host.
+//! Interfaces and disks of a VM, and devices that bind the VM to its host.
 
 use roxmltree::Node;
 
@@ -8,7 +8,7 @@ use vmgate_facts::{HostDevice, VmDisk, VmNic, text::plain};
 /// Deepest backing chain that is read; libvirt's own limit is 200.
 const DEEPEST_CHAIN: usize = 200;
 
-/// An interface.
+/// Parses an interface.
 pub(super) fn nic(interface: Node) -> VmNic {
     let attribute = |element: &str, name: &str| {
         child(interface, element).and_then(|node| node.attribute(name)).map(plain)
@@ -32,14 +32,14 @@ pub(super) fn nic(interface: Node) -> VmNic {
     }
 }
 
-/// A disk, where it has a medium.
+/// Parses a disk; none where it has no medium.
 pub(super) fn disk(disk: Node) -> Option<VmDisk> {
     let source = child(disk, "source")?;
     let mirror = child(disk, "mirror").map(|mirror| mirror.attribute("job").unwrap_or("copy"));
     Some(VmDisk {
         target: child(disk, "target").and_then(|node| node.attribute("dev")).map(plain).unwrap_or_default(),
         kind: disk.attribute("type").map(plain).unwrap_or_default(),
-        source: place(source)?,
+        source: source_name(source)?,
         cache: child(disk, "driver")
             .and_then(|node| node.attribute("cache"))
             .map_or_else(|| "default".to_owned(), plain),
@@ -54,7 +54,7 @@ pub(super) fn disk(disk: Node) -> Option<VmDisk> {
 }
 
 /// Path or name of a disk's source.
-fn place(source: Node) -> Option<String> {
+fn source_name(source: Node) -> Option<String> {
     match (source.attribute("pool"), source.attribute("volume")) {
         (Some(pool), Some(volume)) => Some(plain(&format!("{pool}/{volume}"))),
         _ => {
@@ -63,17 +63,17 @@ fn place(source: Node) -> Option<String> {
     }
 }
 
-/// Files and block devices of the backing chain; what is on the network is the network's to have.
+/// Files and block devices of the backing chain, without images on the network.
 fn backing_files(disk: Node) -> Vec<String> {
     let first = child(disk, "backingStore");
     std::iter::successors(first, |store| child(*store, "backingStore"))
         .take(DEEPEST_CHAIN)
         .filter(|store| matches!(store.attribute("type"), Some("file" | "block")))
-        .filter_map(|store| place(child(store, "source")?))
+        .filter_map(|store| source_name(child(store, "source")?))
         .collect()
 }
 
-/// Devices that cannot simply be sent along.
+/// Devices that cannot migrate with the VM as they are.
 pub(super) fn host_devices(devices: Node) -> Vec<HostDevice> {
     devices.children().filter(Node::is_element).filter_map(host_device).collect()
 }
@@ -106,7 +106,7 @@ fn host_device(node: Node) -> Option<HostDevice> {
     })
 }
 
-/// The address of a host device on the host: PCI, USB or mediated device.
+/// Address of a host device on the host: PCI, USB or mediated device.
 fn source_address(node: Node) -> String {
     let Some(source) = child(node, "source") else {
         return String::new();

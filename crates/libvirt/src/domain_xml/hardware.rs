@@ -1,17 +1,17 @@
-//! Placement, firmware, TPM and the files that QEMU opens: what a destination must match to start the VM at all.
+//! Placement, firmware, TPM and boot files of a VM: the destination must match them to start the VM at all.
 
 use roxmltree::Node;
 
 use super::{child, children};
 use vmgate_facts::{BootFile, Firmware, Placement, Tpm, text::plain};
 
-/// Where libvirt keeps the state of swtpm, a folder a VM.
+/// Folder of swtpm's state in libvirt, with one folder per VM.
 const SWTPM_STATE: &str = "/var/lib/libvirt/swtpm";
 
-/// Most numbers that a list such as `0-63` may name: libvirt's own limit is 16384 CPUs.
+/// Most numbers in a list such as `0-63`: libvirt's own limit is 16384 CPUs.
 const LONGEST_LIST: usize = 16_384;
 
-/// CPU features that must be there.
+/// CPU features that the VM requires.
 pub(super) fn demanded_features(cpu: Node) -> Vec<String> {
     children(cpu, "feature")
         .filter(|feature| matches!(feature.attribute("policy"), None | Some("require" | "force")))
@@ -20,7 +20,7 @@ pub(super) fn demanded_features(cpu: Node) -> Vec<String> {
         .collect()
 }
 
-/// The frequency that `<timer name='tsc' frequency=…>` promises.
+/// Frequency in `<timer name='tsc' frequency=…>`, in hertz.
 pub(super) fn tsc_frequency(domain: Node) -> Option<u64> {
     let clock = child(domain, "clock")?;
     let timer = children(clock, "timer").find(|timer| timer.attribute("name") == Some("tsc"))?;
@@ -57,7 +57,7 @@ fn sorted(mut list: Vec<u32>) -> Vec<u32> {
     list
 }
 
-/// The numbers of a list such as `0-3,^2,8` (virBitmapParse).
+/// Parses a list of numbers such as `0-3,^2,8` (virBitmapParse).
 pub(super) fn numbers(list: &str) -> Vec<u32> {
     let (mut named, mut excluded) = (Vec::new(), Vec::new());
     for part in list.split(',').map(str::trim) {
@@ -79,7 +79,7 @@ pub(super) fn firmware(domain: Node) -> Option<Firmware> {
     let os = child(domain, "os")?;
     let loader = child(os, "loader")?;
     let nvram = child(os, "nvram");
-    // With a source of another type than a file the path stands in a child.
+    // If the source is of another type than a file, the path is in a child element.
     let file = |node: Node| {
         let source = child(node, "source").and_then(|source| source.attribute("file"));
         node.text().map(plain).filter(|text| !text.is_empty()).or_else(|| source.map(plain))
@@ -107,7 +107,7 @@ pub(super) fn tpm(tpm: Node, uuid: Option<&str>) -> Tpm {
     }
 }
 
-/// Files that QEMU opens at its start, the firmware's aside.
+/// Files that QEMU opens at its start, without those of the firmware.
 pub(super) fn boot_files(domain: Node) -> Vec<BootFile> {
     let os = child(domain, "os");
     let devices = child(domain, "devices");

@@ -1,4 +1,4 @@
-//! The VM's configuration, as far as it bears on a move, read from libvirt's domain XML.
+//! Parser of libvirt's domain XML: the parts of the VM's configuration that matter for a move.
 
 mod devices;
 mod hardware;
@@ -8,26 +8,26 @@ use roxmltree::{Document, Node};
 use vmgate_facts::text::plain;
 use vmgate_facts::{Accelerator, BootFile, CpuMode, Firmware, HostDevice, Placement, Tpm, VmDisk, VmNic};
 
-/// Channel that QEMU's guest agent listens on.
+/// Name of the channel on which QEMU's guest agent listens.
 const AGENT_CHANNEL: &str = "org.qemu.guest_agent.0";
 
-/// What libvirt writes for a memory limit that does not limit (VIR_DOMAIN_MEMORY_PARAM_UNLIMITED, in KiB there).
+/// libvirt's figure for no memory limit (VIR_DOMAIN_MEMORY_PARAM_UNLIMITED, which is in KiB).
 const UNLIMITED_BYTES: u64 = 9_007_199_254_740_991 << 10;
 
-/// What the domain XML says.
+/// Configuration of a VM.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct DomainConfig {
     /// The domain's name.
     pub name: Option<String>,
     /// The domain's UUID.
     pub uuid: Option<String>,
-    /// What executes the guest; absent for kinds that QEMU does not have.
+    /// Accelerator (KVM or TCG); absent for hypervisors other than QEMU.
     pub accelerator: Option<Accelerator>,
-    /// Memory the VM has now.
+    /// Present memory of the VM.
     pub memory_bytes: Option<u64>,
-    /// Most memory it may have, hotplug included.
+    /// Maximum memory of the VM, hotplug included.
     pub memory_max_bytes: Option<u64>,
-    /// Pages that back its memory.
+    /// Pages that back the VM's memory.
     pub backing: Backing,
     /// Virtual CPUs online.
     pub vcpus: Option<u32>,
@@ -39,13 +39,13 @@ pub struct DomainConfig {
     pub emulator: Option<String>,
     /// `kvm`, `qemu` …, as libvirt writes it.
     pub virt_type: Option<String>,
-    /// How the CPU is chosen.
+    /// Mode of the CPU, such as host-passthrough.
     pub cpu_mode: CpuMode,
     /// The CPU model's name.
     pub cpu_model: Option<String>,
-    /// The `<cpu>` element as it stands.
+    /// The `<cpu>` element as text.
     pub cpu_xml: Option<String>,
-    /// Whether the guest agent has its channel.
+    /// True if the VM has the guest agent's channel.
     pub has_agent_channel: bool,
     /// Network interfaces.
     pub nics: Vec<VmNic>,
@@ -59,7 +59,7 @@ pub struct DomainConfig {
     pub tsc_frequency_hertz: Option<u64>,
     /// Limit on the memory of the VM's process.
     pub memory_hard_limit_bytes: Option<u64>,
-    /// Where memory and threads may be on a host.
+    /// NUMA nodes and CPUs of a host to which the VM is bound.
     pub placement: Placement,
     /// Firmware other than QEMU's BIOS.
     pub firmware: Option<Firmware>,
@@ -135,12 +135,12 @@ pub fn parse(xml: &str) -> Result<DomainConfig, roxmltree::Error> {
     })
 }
 
-/// The first element of that name directly below.
+/// First child element of that name.
 pub(super) fn child<'a, 'input>(node: Node<'a, 'input>, name: &str) -> Option<Node<'a, 'input>> {
     node.children().find(|node| node.has_tag_name(name))
 }
 
-/// Elements of that name directly below.
+/// Child elements of that name.
 pub(super) fn children<'a, 'input>(
     node: Node<'a, 'input>,
     name: &'static str,
@@ -148,7 +148,7 @@ pub(super) fn children<'a, 'input>(
     node.children().filter(move |node| node.has_tag_name(name))
 }
 
-/// A size with libvirt's unit, which is KiB where none is given.
+/// Parses a size with libvirt's unit, which is KiB where none is given.
 fn bytes(node: Node) -> Option<u64> {
     let number: u64 = node.text()?.trim().parse().ok()?;
     number.checked_mul(unit(node.attribute("unit").unwrap_or("KiB"))?)

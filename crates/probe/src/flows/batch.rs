@@ -1,4 +1,4 @@
-//! Many packets with one system call, each with what the kernel knows of it beside its bytes.
+//! Batch receive of packets with one system call, each with its metadata from the kernel.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -22,18 +22,18 @@ const CONTROL_BYTES: usize = 64;
 #[derive(Clone, Copy)]
 struct Control([u8; CONTROL_BYTES]);
 
-/// What the kernel said of one packet.
+/// The kernel's metadata of one packet.
 #[derive(Debug, Clone, Copy, Default)]
 struct Received {
-    /// Bytes in the slot.
+    /// Number of bytes captured in the slot.
     here: usize,
-    /// Length of the whole frame.
+    /// Length of the whole frame in bytes.
     length: usize,
     outgoing: bool,
     tag: Option<u16>,
 }
 
-/// Memory for one batch.
+/// Buffers for one batch of packets.
 pub(crate) struct Batch {
     slots: Vec<[u8; SLOT_BYTES]>,
     controls: Vec<Control>,
@@ -49,7 +49,7 @@ impl Batch {
         }
     }
 
-    /// Takes what is there, without waiting.
+    /// Receives the packets that are ready, without waiting.
     pub(crate) fn receive(&mut self, socket: &PacketSocket) -> io::Result<()> {
         self.received.clear();
         // SAFETY: all zeros is a valid value of these C structures: null pointers and zero lengths.
@@ -104,7 +104,7 @@ impl Batch {
         Ok(())
     }
 
-    /// The packets of the batch; `None` for one that came without its offload header.
+    /// The packets of the batch; `None` for a packet without its offload header.
     pub(crate) fn frames(&self, guest: GuestEnd) -> impl Iterator<Item = Option<Frame<'_>>> {
         self.received.iter().zip(&self.slots).map(move |(packet, slot)| {
             let (offload, bytes) = slot.get(..packet.here)?.split_at_checked(OFFLOAD_BYTES)?;
@@ -119,7 +119,7 @@ impl Batch {
         })
     }
 
-    /// How many packets the batch has.
+    /// Number of packets in the batch.
     pub(crate) fn len(&self) -> usize {
         self.received.len()
     }
@@ -128,11 +128,11 @@ impl Batch {
 /// # Safety
 /// All zeros must be a valid `T`.
 unsafe fn zeroed<T>() -> T {
-    // SAFETY: as the caller vouches.
+    // SAFETY: guaranteed by the caller.
     unsafe { MaybeUninit::zeroed().assume_init() }
 }
 
-/// What PACKET_AUXDATA adds to a message: true length and VLAN tag.
+/// The PACKET_AUXDATA of a message: true length and VLAN tag.
 fn auxiliary(message: &libc::msghdr) -> Option<libc::tpacket_auxdata> {
     // SAFETY: the kernel has filled the message's control buffer, which is aligned, and set its length; the macros
     // stay within that length.

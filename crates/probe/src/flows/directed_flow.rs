@@ -1,48 +1,48 @@
-//! One way of a flow: what both methods count, and where what does not belong to any flow is counted.
+//! One direction of a flow, the unit that both methods count; and totals of packets that belong to no flow.
 
 use std::net::SocketAddr;
 
-/// Datagrams from one endpoint to another as they cross the interface; the other direction is another way.
+/// Datagrams from one endpoint to another across the interface; the reverse direction is another directed flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Way {
-    /// The guest sent it.
+pub(crate) struct DirectedFlow {
+    /// True if the guest sent it.
     pub(crate) from_guest: bool,
     pub(crate) source: SocketAddr,
     pub(crate) destination: SocketAddr,
-    /// Outer VLAN; 0 where untagged or only priority-tagged.
+    /// Outer VLAN id; 0 if untagged or only priority-tagged.
     pub(crate) vlan: u16,
-    /// Second VLAN (802.1ad); 0 where there is none.
+    /// Second VLAN id (802.1ad); 0 if there is none.
     pub(crate) inner_vlan: u16,
 }
 
-/// What was counted of one way. Times are nanoseconds of the monotonic clock.
+/// Counts of one directed flow. Times are nanoseconds of the monotonic clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Count {
     pub(crate) first_nanoseconds: u64,
     pub(crate) last_nanoseconds: u64,
-    /// IP packets: every fragment is one, and a segmentation-offloaded packet is as many as it becomes.
+    /// IP packets: every fragment counts as one, and a segmentation-offloaded packet as the number of its segments.
     pub(crate) packets: u64,
-    /// Bytes of these IP packets, IP headers included and link headers not.
+    /// Bytes of these IP packets, with IP headers and without link headers.
     pub(crate) bytes: u64,
-    /// How many of the packets are fragments after a first.
+    /// Number of these packets that are fragments after the first of a datagram.
     pub(crate) later_fragments: u64,
-    /// The guest's side of the Ethernet header of the first packet.
+    /// Guest-side Ethernet address of the first packet.
     pub(crate) guest_mac: [u8; 6],
 }
 
-/// What belongs to no flow, and what could not be looked at.
+/// Totals of packets that belong to no flow or could not be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Totals {
-    /// Every frame that crossed the interface, of whatever protocol; unknown where the kernel filters first.
+    /// All frames of any protocol that crossed the interface; unknown if the kernel filters first.
     pub(crate) frames: Option<u64>,
-    /// Packets whose headers contradict themselves: no receiver accepts them.
+    /// Packets with inconsistent headers: no receiver accepts them.
     pub(crate) malformed: u64,
-    /// Packets whose headers go on beyond what is looked at: they may be UDP.
+    /// Packets with more headers than the parser reads: they may be UDP.
     pub(crate) too_deep: u64,
-    /// UDP packets of flows for which the table had no room.
+    /// UDP packets of flows that did not fit into the table.
     pub(crate) no_room: u64,
     /// UDP fragments whose first fragment was not seen.
     pub(crate) stray_packets: u64,
-    /// Bytes of these.
+    /// Bytes of these fragments.
     pub(crate) stray_bytes: u64,
 }

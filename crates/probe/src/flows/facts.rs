@@ -1,11 +1,11 @@
-//! From captures to the fact that rules see.
+//! The fact `guest.udp.flows`, made from captures.
 
 use super::flow::{Flow, FlowCapture};
 use vmgate_facts::{CaptureMethod, Cause, Fact, UdpCapture, UdpFlow};
 
 /// The fact `guest.udp.flows` from the captures of all the VM's interfaces; `None` without any.
 ///
-/// It is complete only where every one of them is. The service of a flow is for the catalogue to say.
+/// The fact is complete only if every capture is. The service of a flow comes from the catalogue.
 pub fn udp_capture(captures: &[FlowCapture]) -> Option<UdpCapture> {
     let mut flows: Vec<_> = captures.iter().flat_map(|capture| &capture.flows).collect();
     flows.sort_by_key(|flow| std::cmp::Reverse(flow.packets));
@@ -39,19 +39,19 @@ fn fact(flow: &Flow) -> UdpFlow {
         multicast_group: flow.multicast_group.map(|group| group.to_string()),
         vlan: flow.vlan,
         inner_vlan: flow.inner_vlan,
-        service: Fact::unknown(Cause::NotCollected, "the catalogue was not asked"),
+        service: Fact::unknown(Cause::NotCollected, "the service catalogue was not consulted"),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flows::tally::Tally;
-    use crate::flows::way::{Count, Totals, Way};
+    use crate::flows::raw_capture::RawCapture;
+    use crate::flows::directed_flow::{Count, Totals, DirectedFlow};
     use vmgate_facts::{FlowDirection, Udp};
 
     fn capture(interface: &str, drops: u64) -> FlowCapture {
-        let way = |from_guest, source: &str, destination: &str| Way {
+        let directed = |from_guest, source: &str, destination: &str| DirectedFlow {
             from_guest,
             source: source.parse().unwrap(),
             destination: destination.parse().unwrap(),
@@ -59,14 +59,15 @@ mod tests {
             inner_vlan: 0,
         };
         let count = |packets| Count { packets, bytes: 100 * packets, ..Count::default() };
-        let ways = vec![
-            (way(true, "10.0.0.5:514", "10.0.0.9:4000"), count(30)),
-            (way(false, "10.0.0.9:4000", "10.0.0.5:514"), count(20)),
-            (way(false, "10.0.0.9:4000", "239.1.2.3:514"), count(90)),
+        let directed_flows = vec![
+            (directed(true, "10.0.0.5:514", "10.0.0.9:4000"), count(30)),
+            (directed(false, "10.0.0.9:4000", "10.0.0.5:514"), count(20)),
+            (directed(false, "10.0.0.9:4000", "239.1.2.3:514"), count(90)),
         ];
         let totals = Totals { frames: Some(200), ..Totals::default() };
-        let tally = Tally { ways, totals, drops, interrupted: false, begin: 0, end: 2_000_000_000 };
-        FlowCapture::new(interface.into(), CaptureMethod::KernelCounted, None, tally)
+        let raw =
+            RawCapture { directed_flows, totals, drops, interrupted: false, begin: 0, end: 2_000_000_000 };
+        FlowCapture::new(interface.into(), CaptureMethod::KernelCounted, None, raw)
     }
 
     #[test]
@@ -93,7 +94,7 @@ mod tests {
     fn one_hole_makes_the_whole_incomplete() {
         let fact = udp_capture(&[capture("vnet1", 0), capture("vnet2", 17)]).unwrap();
         assert!(!fact.complete);
-        assert_eq!(fact.holes, ["vnet2: 17 packets were lost to the capture"]);
+        assert_eq!(fact.holes, ["vnet2: 17 packets were dropped by the capture"]);
         assert_eq!(udp_capture(&[]), None);
     }
 }

@@ -1,6 +1,6 @@
-//! The filter of the second method: a classic BPF program that lets through what may be UDP, headers only.
+//! Filter of the packet capture: a classic BPF program that passes packets that may be UDP, headers only.
 //!
-//! It is coarse, since classic BPF cannot walk IPv6 extension headers: those packets pass, and `parse` decides.
+//! The filter is coarse, since classic BPF cannot walk IPv6 extension headers: such packets pass, and `parse` decides.
 
 use libc::sock_filter;
 
@@ -14,9 +14,9 @@ const LOAD_HALF: u16 = 0x28;
 const JUMP_EQUAL: u16 = 0x15;
 const RETURN: u16 = 0x06;
 
-/// Where a comparison goes on; resolved when the length of its block is known.
+/// Jump target of a comparison; resolved once the length of its block is known.
 #[derive(Clone, Copy)]
-enum To {
+enum JumpTarget {
     Next,
     Network,
     Tag,
@@ -25,48 +25,48 @@ enum To {
     Reject,
 }
 
-/// The program.
+/// The filter program that passes packets that may be UDP.
 pub(crate) fn may_be_udp() -> Vec<sock_filter> {
     (0..=DEEPEST_TAGS).flat_map(block).collect()
 }
 
-/// Looks at a frame that has at least so many tags. With one more it goes on to the next block.
+/// The instructions for a frame with at least `tags` VLAN tags. A further tag continues in the next block.
 fn block(tags: usize) -> Vec<sock_filter> {
     let header = 14 + 4 * u32::try_from(tags).unwrap_or(0);
     let ipv6: Vec<u8> = [UDP, IPV6_FRAGMENT, IPV6_AH].into_iter().chain(EXTENSIONS).collect();
-    // What a deeper tag hides may be UDP: let it through to be counted as too deep.
-    let deeper = if tags < DEEPEST_TAGS { To::NextBlock } else { To::Accept };
+    // A packet behind a deeper tag may be UDP: it passes, and is counted as too deep.
+    let deeper = if tags < DEEPEST_TAGS { JumpTarget::NextBlock } else { JumpTarget::Accept };
 
     let mut steps = vec![
-        (LOAD_HALF, header - 2, To::Next, To::Next),
-        (JUMP_EQUAL, 0x0800, To::Next, To::Network),
-        (LOAD_BYTE, header + 9, To::Next, To::Next),
-        (JUMP_EQUAL, u32::from(UDP), To::Accept, To::Reject),
+        (LOAD_HALF, header - 2, JumpTarget::Next, JumpTarget::Next),
+        (JUMP_EQUAL, 0x0800, JumpTarget::Next, JumpTarget::Network),
+        (LOAD_BYTE, header + 9, JumpTarget::Next, JumpTarget::Next),
+        (JUMP_EQUAL, u32::from(UDP), JumpTarget::Accept, JumpTarget::Reject),
     ];
     let network = steps.len();
-    steps.push((JUMP_EQUAL, 0x86dd, To::Next, To::Tag));
-    steps.push((LOAD_BYTE, header + 6, To::Next, To::Next));
+    steps.push((JUMP_EQUAL, 0x86dd, JumpTarget::Next, JumpTarget::Tag));
+    steps.push((LOAD_BYTE, header + 6, JumpTarget::Next, JumpTarget::Next));
     let last = ipv6.len() - 1;
     for (index, protocol) in ipv6.into_iter().enumerate() {
-        let other = if index == last { To::Reject } else { To::Next };
-        steps.push((JUMP_EQUAL, u32::from(protocol), To::Accept, other));
+        let other = if index == last { JumpTarget::Reject } else { JumpTarget::Next };
+        steps.push((JUMP_EQUAL, u32::from(protocol), JumpTarget::Accept, other));
     }
     let tag = steps.len();
     for tag in TAGS {
-        steps.push((JUMP_EQUAL, u32::from(tag), deeper, To::Next));
+        steps.push((JUMP_EQUAL, u32::from(tag), deeper, JumpTarget::Next));
     }
     let reject = steps.len();
-    steps.push((RETURN, 0, To::Next, To::Next));
-    steps.push((RETURN, SNAP_BYTES, To::Next, To::Next));
+    steps.push((RETURN, 0, JumpTarget::Next, JumpTarget::Next));
+    steps.push((RETURN, SNAP_BYTES, JumpTarget::Next, JumpTarget::Next));
 
-    let distance = |at: usize, to: To| {
+    let distance = |at: usize, to: JumpTarget| {
         let target = match to {
-            To::Next => at + 1,
-            To::Network => network,
-            To::Tag => tag,
-            To::Reject => reject,
-            To::Accept => reject + 1,
-            To::NextBlock => reject + 2,
+            JumpTarget::Next => at + 1,
+            JumpTarget::Network => network,
+            JumpTarget::Tag => tag,
+            JumpTarget::Reject => reject,
+            JumpTarget::Accept => reject + 1,
+            JumpTarget::NextBlock => reject + 2,
         };
         u8::try_from(target.saturating_sub(at + 1)).unwrap_or(0)
     };
@@ -77,7 +77,7 @@ fn block(tags: usize) -> Vec<sock_filter> {
         .collect()
 }
 
-/// A program that lets nothing through: it ends a capture without closing the socket.
+/// A program that passes nothing: it ends a capture without closing the socket.
 pub(crate) fn accept_nothing() -> Vec<sock_filter> {
     vec![sock_filter { code: RETURN, jt: 0, jf: 0, k: 0 }]
 }
@@ -87,10 +87,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::flows::parse::{Frame, Parsed, parse};
+    use crate::flows::parse::{Frame, ParsedFrame, parse};
     use crate::flows::tests::{ethernet, hostile, ipv4};
 
-    /// What the kernel's interpreter does with the few instructions used here.
+    /// Interprets the few instructions used here, as the kernel does.
     fn run(code: &[sock_filter], frame: &[u8]) -> u32 {
         let (mut accumulator, mut at) = (0, 0);
         loop {
@@ -127,7 +127,7 @@ mod tests {
         fn whatever_the_parser_counts_passes(bytes in hostile()) {
             let frame =
                 Frame { bytes: &bytes, length: bytes.len(), from_guest: true, tag: None, segment_bytes: 0 };
-            if !matches!(parse(frame), Parsed::Other | Parsed::Malformed) {
+            if !matches!(parse(frame), ParsedFrame::Other | ParsedFrame::Malformed) {
                 prop_assert_eq!(run(&may_be_udp(), &bytes), SNAP_BYTES);
             }
         }

@@ -1,42 +1,42 @@
-//! What a watch found, for people, scripts and facts: flows with both their directions, and every hole.
+//! Result of a flow capture: flows with both directions, and all gaps of the capture.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::tally::Tally;
-use super::way::{Count, Way};
+use super::raw_capture::RawCapture;
+use super::directed_flow::{Count, DirectedFlow};
 use vmgate_facts::{CaptureMethod, FlowDirection};
 
 /// UDP flows of one interface over one window.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FlowCapture {
-    /// The interface that was watched.
+    /// Name of the captured interface.
     pub interface: String,
-    /// Who counted.
+    /// Method that counted the packets.
     pub method: CaptureMethod,
-    /// Why the kernel did not count, where it was tried.
+    /// Reason why the kernel could not count; absent if it did or was not asked.
     pub kernel_refused: Option<String>,
-    /// How long it was watched.
+    /// Duration of the capture.
     pub window_seconds: f64,
-    /// Frames of whatever protocol that crossed the interface; known only where the kernel counts.
+    /// Frames of any protocol that crossed the interface; known only if the kernel counts.
     pub frames: Option<u64>,
-    /// Packets that were lost to the capture.
+    /// Packets that the capture dropped.
     pub drops: u64,
-    /// UDP packets of flows that found the table full; they are in no flow.
+    /// UDP packets of flows that did not fit into the table; they are in no flow.
     pub table_full_packets: u64,
     /// UDP fragments that are in no flow, because the first of their datagram was not seen.
     pub stray_fragments: u64,
-    /// Bytes of these.
+    /// Bytes of these fragments.
     pub stray_fragment_bytes: u64,
-    /// Packets whose headers go on beyond what is looked at (three VLAN tags, nine IPv6 extension headers).
+    /// Packets with more headers than the parser reads (three VLAN tags, nine IPv6 extension headers).
     pub unreadable_packets: u64,
-    /// Packets whose headers contradict themselves; no receiver accepts them, so they are no hole.
+    /// Packets with inconsistent headers; no receiver accepts them, so they are no gap.
     pub malformed_packets: u64,
-    /// The interface went down or away, or the packet limit was reached, before the window's end.
+    /// True if the interface went down or disappeared, or the packet limit was reached, before the window's end.
     pub interrupted: bool,
-    /// Nothing was missed: a flow that is not here did not exist in the window.
+    /// True if nothing was missed: a flow that is not listed did not exist in the window.
     pub complete: bool,
     /// The flows, the busiest first.
     pub flows: Vec<Flow>,
@@ -49,46 +49,46 @@ pub struct Flow {
     pub family: Family,
     /// Always UDP.
     pub protocol: Protocol,
-    /// The guest's end: what the guest sends from, or what is sent to it: its own address, a group or a broadcast.
+    /// The guest's end: its source address, or the destination of packets to it (own address, group or broadcast).
     pub guest: SocketAddr,
     /// The other end.
     pub peer: SocketAddr,
-    /// The group, where datagrams are sent to one.
+    /// The multicast group, if the datagrams are sent to one.
     pub multicast_group: Option<IpAddr>,
     /// VLAN id of the outer tag.
     pub vlan: Option<u16>,
     /// VLAN id of the second tag.
     pub inner_vlan: Option<u16>,
-    /// Who sends.
+    /// Sending side or sides.
     pub direction: FlowDirection,
-    /// What the guest sent.
+    /// Traffic that the guest sent.
     pub from_guest: Traffic,
-    /// What was sent to the guest.
+    /// Traffic that was sent to the guest.
     pub to_guest: Traffic,
-    /// IP packets of both directions. Every fragment is one.
+    /// IP packets of both directions. Every fragment counts as one.
     pub packets: u64,
     /// Bytes of these, IP headers included.
     pub bytes: u64,
-    /// The packets over the window.
+    /// Packets per second, averaged over the window.
     pub packets_per_second: f64,
-    /// The bytes over the window.
+    /// Bytes per second, averaged over the window.
     pub bytes_per_second: f64,
-    /// When the first packet was seen, from the window's begin.
+    /// Time of the first packet, from the start of the window.
     pub first_seen_seconds: f64,
-    /// When the last packet was seen, from the window's begin.
+    /// Time of the last packet, from the start of the window.
     pub last_seen_seconds: f64,
-    /// Ethernet address at the guest's side. One that is not the guest's own is of a flooded frame.
+    /// Ethernet address at the guest's side. An address other than the guest's own comes from a flooded frame.
     pub guest_mac: String,
 }
 
 /// One direction of a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Traffic {
-    /// IP packets. Every fragment is one.
+    /// IP packets. Every fragment counts as one.
     pub packets: u64,
     /// Bytes of these, IP headers included.
     pub bytes: u64,
-    /// Those of the packets that are fragments after the first of a datagram.
+    /// Packets that are fragments after the first of a datagram.
     pub later_fragments: u64,
 }
 
@@ -111,7 +111,7 @@ pub enum Protocol {
 }
 
 #[derive(Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Clone, Copy)]
-struct Ends {
+struct FlowKey {
     guest: SocketAddr,
     peer: SocketAddr,
     vlan: u16,
@@ -119,57 +119,57 @@ struct Ends {
 }
 
 #[derive(Default)]
-struct Both {
+struct BothDirections {
     from_guest: Option<Count>,
     to_guest: Option<Count>,
 }
 
 impl FlowCapture {
-    /// Puts the outcome of a method into words.
+    /// Makes the result from the raw counts of a method.
     pub(crate) fn new(
         interface: String,
         method: CaptureMethod,
         refused: Option<String>,
-        tally: Tally,
+        raw: RawCapture,
     ) -> Self {
-        let window = Window { begin: tally.begin, end: tally.end.max(tally.begin.saturating_add(1)) };
-        let totals = tally.totals;
+        let window = Window { begin: raw.begin, end: raw.end.max(raw.begin.saturating_add(1)) };
+        let totals = raw.totals;
         Self {
             interface,
             method,
             kernel_refused: refused,
             window_seconds: window.seconds(),
             frames: totals.frames,
-            drops: tally.drops,
+            drops: raw.drops,
             table_full_packets: totals.no_room,
             stray_fragments: totals.stray_packets,
             stray_fragment_bytes: totals.stray_bytes,
             unreadable_packets: totals.too_deep,
             malformed_packets: totals.malformed,
-            interrupted: tally.interrupted,
-            complete: tally.drops == 0
+            interrupted: raw.interrupted,
+            complete: raw.drops == 0
                 && totals.no_room == 0
                 && totals.stray_packets == 0
                 && totals.too_deep == 0
-                && !tally.interrupted,
-            flows: flows(tally.ways, window),
+                && !raw.interrupted,
+            flows: flows(raw.directed_flows, window),
         }
     }
 
-    /// What the capture missed, in words; empty where it is complete.
+    /// Descriptions of the gaps of the capture; empty if it is complete.
     pub fn holes(&self) -> Vec<String> {
         let counted = [
-            (self.drops, "packets were lost to the capture"),
-            (self.table_full_packets, "UDP packets of further flows found the table full"),
-            (self.stray_fragments, "UDP fragments came without the first of their datagram"),
-            (self.unreadable_packets, "packets have more headers than are looked at and may be UDP"),
+            (self.drops, "packets were dropped by the capture"),
+            (self.table_full_packets, "UDP packets belong to flows that did not fit into the table"),
+            (self.stray_fragments, "UDP fragments arrived without the first fragment of their datagram"),
+            (self.unreadable_packets, "packets have more headers than vmgate reads and may be UDP"),
         ];
         let counted = counted
             .into_iter()
             .filter(|(count, _)| *count > 0)
             .map(|(count, what)| format!("{}: {count} {what}", self.interface));
         let interrupted = self.interrupted.then(|| {
-            format!("{}: the watch ended after {:.1} s, too early", self.interface, self.window_seconds)
+            format!("{}: the capture ended too early, after {:.1} s", self.interface, self.window_seconds)
         });
         counted.chain(interrupted).collect()
     }
@@ -187,7 +187,7 @@ impl Window {
         self.end.saturating_sub(self.begin) as f64 / 1e9
     }
 
-    /// Seconds from the begin to `at`, within the window.
+    /// Seconds from the start to `at`, clamped to the window.
     fn offset(self, at: u64) -> f64 {
         Self { begin: self.begin, end: at.clamp(self.begin, self.end) }.seconds()
     }
@@ -198,23 +198,26 @@ impl Window {
     }
 }
 
-/// Joins the two ways of each flow.
-fn flows(ways: Vec<(Way, Count)>, window: Window) -> Vec<Flow> {
-    let mut joined: HashMap<Ends, Both> = HashMap::with_capacity(ways.len());
-    for (way, count) in ways {
-        let (guest, peer) =
-            if way.from_guest { (way.source, way.destination) } else { (way.destination, way.source) };
-        let both =
-            joined.entry(Ends { guest, peer, vlan: way.vlan, inner_vlan: way.inner_vlan }).or_default();
-        *(if way.from_guest { &mut both.from_guest } else { &mut both.to_guest }) = Some(count);
+/// Joins the two directions of each flow.
+fn flows(directed_flows: Vec<(DirectedFlow, Count)>, window: Window) -> Vec<Flow> {
+    let mut joined: HashMap<FlowKey, BothDirections> = HashMap::with_capacity(directed_flows.len());
+    for (directed, count) in directed_flows {
+        let (guest, peer) = if directed.from_guest {
+            (directed.source, directed.destination)
+        } else {
+            (directed.destination, directed.source)
+        };
+        let both = joined
+            .entry(FlowKey { guest, peer, vlan: directed.vlan, inner_vlan: directed.inner_vlan })
+            .or_default();
+        *(if directed.from_guest { &mut both.from_guest } else { &mut both.to_guest }) = Some(count);
     }
-    let mut flows: Vec<_> =
-        joined.into_iter().map(|(ends, both)| (ends, flow(ends, &both, window))).collect();
-    flows.sort_by(|(a_ends, a), (b_ends, b)| b.packets.cmp(&a.packets).then_with(|| a_ends.cmp(b_ends)));
+    let mut flows: Vec<_> = joined.into_iter().map(|(key, both)| (key, flow(key, &both, window))).collect();
+    flows.sort_by(|(a_key, a), (b_key, b)| b.packets.cmp(&a.packets).then_with(|| a_key.cmp(b_key)));
     flows.into_iter().map(|(_, flow)| flow).collect()
 }
 
-fn flow(ends: Ends, both: &Both, window: Window) -> Flow {
+fn flow(key: FlowKey, both: &BothDirections, window: Window) -> Flow {
     let traffic = |count: Option<Count>| {
         count.map_or(Traffic::default(), |count| Traffic {
             packets: count.packets,
@@ -228,13 +231,13 @@ fn flow(ends: Ends, both: &Both, window: Window) -> Flow {
     let bytes = from_guest.bytes.saturating_add(to_guest.bytes);
     let group = |sent: Option<Count>, to: SocketAddr| sent.and(to.ip().is_multicast().then_some(to.ip()));
     Flow {
-        family: if ends.guest.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 },
+        family: if key.guest.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 },
         protocol: Protocol::Udp,
-        guest: ends.guest,
-        peer: ends.peer,
-        multicast_group: group(both.from_guest, ends.peer).or_else(|| group(both.to_guest, ends.guest)),
-        vlan: Some(ends.vlan).filter(|id| *id != 0),
-        inner_vlan: Some(ends.inner_vlan).filter(|id| *id != 0),
+        guest: key.guest,
+        peer: key.peer,
+        multicast_group: group(both.from_guest, key.peer).or_else(|| group(both.to_guest, key.guest)),
+        vlan: Some(key.vlan).filter(|id| *id != 0),
+        inner_vlan: Some(key.inner_vlan).filter(|id| *id != 0),
         direction: match (both.from_guest, both.to_guest) {
             (Some(_), Some(_)) => FlowDirection::Both,
             (Some(_), None) => FlowDirection::FromGuest,

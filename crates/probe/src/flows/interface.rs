@@ -1,4 +1,4 @@
-//! The interface that is watched: does it exist, is it up, is it Ethernet, and at which end of it is the guest?
+//! Checks of the interface to capture on: it exists, is up and is Ethernet; and the end at which the guest is.
 
 use std::ffi::{c_char, c_ulong};
 use std::io;
@@ -8,16 +8,16 @@ use pnet::datalink::{self, NetworkInterface};
 
 use super::FlowError;
 
-/// Where the guest is, seen from the interface. It decides which direction is the guest's own sending.
+/// Position of the guest, seen from the interface. It decides which direction counts as sent by the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GuestEnd {
-    /// At the other end of the wire: tap, veth. What the interface receives, the guest has sent.
+    /// At the other end of the wire: tap, veth. Frames that the interface receives were sent by the guest.
     Peer,
-    /// The interface is the guest's own: macvtap, ipvtap. What the interface sends, the guest has sent.
+    /// The interface is the guest's own: macvtap, ipvtap. Frames that the interface sends were sent by the guest.
     Interface,
 }
 
-/// Finds the interface and makes sure that it can be watched.
+/// Finds the interface and checks that it is up.
 pub(crate) fn find(name: &str) -> Result<NetworkInterface, FlowError> {
     let mut all = datalink::interfaces();
     let Some(at) = all.iter().position(|one| one.name == name) else {
@@ -28,12 +28,12 @@ pub(crate) fn find(name: &str) -> Result<NetworkInterface, FlowError> {
     if found.is_up() { Ok(found) } else { Err(FlowError::InterfaceDown { interface: found.name }) }
 }
 
-/// A name as it may be printed: what a caller gives can be anything.
+/// A name made safe to print: a caller may give any text.
 fn shown(name: &str) -> String {
     name.chars().take(32).map(|c| if c.is_ascii_graphic() { c } else { '?' }).collect()
 }
 
-/// Asks the driver where the guest is. `socket` is any socket of the interface's network namespace.
+/// Asks the driver at which end the guest is. `socket` is any socket of the interface's network namespace.
 pub(crate) fn guest_end(socket: RawFd, interface: &NetworkInterface) -> Result<GuestEnd, FlowError> {
     let failed = |source| FlowError::Interface { interface: interface.name.clone(), source };
     let mut request = request(interface);
@@ -46,7 +46,7 @@ pub(crate) fn guest_end(socket: RawFd, interface: &NetworkInterface) -> Result<G
     match driver(socket, interface).as_deref() {
         Ok("macvlan" | "ipvlan") => Ok(GuestEnd::Interface),
         Ok(_) => Ok(GuestEnd::Peer),
-        // Drivers without ethtool operations are none of macvtap and ipvtap.
+        // Drivers without ethtool operations are neither macvtap nor ipvtap.
         Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(GuestEnd::Peer),
         Err(error) => Err(failed(io::Error::from(error.kind()))),
     }

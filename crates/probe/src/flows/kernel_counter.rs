@@ -1,4 +1,4 @@
-//! The first method: the kernel counts, and nothing is copied out of it but the counters.
+//! Counting in the kernel, the first method: only the counters are copied out of the kernel.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -9,20 +9,20 @@ use super::bpf::{
     self, BrokenJump, COUNT_BYTES, Clock, KEY_BYTES, Map, MapKind, Maps, PART_BYTES, Program, TOTAL_BYTES,
     TOTAL_FRAMES, TOTAL_MALFORMED, TOTAL_NO_ROOM, TOTAL_STRAY_OCTETS, TOTAL_STRAY_PACKETS, TOTAL_TOO_DEEP,
 };
+use super::directed_flow::{Count, DirectedFlow, Totals};
 use super::interface::GuestEnd;
-use super::socket::{PacketSocket, Wake, monotonic_nanoseconds};
+use super::raw_capture::RawCapture;
+use super::socket::{PacketSocket, WaitResult, monotonic_nanoseconds};
 use super::table::MOST_PARTS;
-use super::tally::Tally;
-use super::way::{Count, Totals, Way};
 
-/// Why the kernel cannot count.
+/// Reason why the kernel cannot count.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Refusal {
-    #[error("a map cannot be made (needs CAP_BPF, or root): {0}")]
+pub(crate) enum KernelCountError {
+    #[error("cannot create a BPF map (needs CAP_BPF or root): {0}")]
     Map(io::Error),
-    #[error("the program is refused (needs CAP_BPF and Linux 5.8 or later): {0}")]
+    #[error("the kernel rejects the BPF program (needs CAP_BPF and Linux 5.8 or later): {0}")]
     Program(io::Error),
-    #[error("the program cannot be attached: {0}")]
+    #[error("cannot attach the BPF program: {0}")]
     Attach(io::Error),
     #[error(transparent)]
     Assembly(#[from] BrokenJump),
@@ -32,17 +32,19 @@ pub(crate) enum Refusal {
 #[derive(Debug)]
 pub(crate) struct Counter {
     flows: Map,
-    /// Only the program looks into it; it lives as long as the counter.
+    /// Used only by the program; it lives as long as the counter.
     _parts: Map,
     totals: Map,
     program: Program,
 }
 
 impl Counter {
-    pub(crate) fn load(guest: GuestEnd, most_ways: u32) -> Result<Self, Refusal> {
-        let flows = Map::create(MapKind::Hash, KEY_BYTES, COUNT_BYTES, most_ways).map_err(Refusal::Map)?;
-        let parts = Map::create(MapKind::LruHash, KEY_BYTES, PART_BYTES, MOST_PARTS).map_err(Refusal::Map)?;
-        let totals = Map::create(MapKind::Array, 4, TOTAL_BYTES, 1).map_err(Refusal::Map)?;
+    pub(crate) fn load(guest: GuestEnd, max_directed_flows: u32) -> Result<Self, KernelCountError> {
+        let flows = Map::create(MapKind::Hash, KEY_BYTES, COUNT_BYTES, max_directed_flows)
+            .map_err(KernelCountError::Map)?;
+        let parts = Map::create(MapKind::LruHash, KEY_BYTES, PART_BYTES, MOST_PARTS)
+            .map_err(KernelCountError::Map)?;
+        let totals = Map::create(MapKind::Array, 4, TOTAL_BYTES, 1).map_err(KernelCountError::Map)?;
         let maps = Maps { flows: flows.raw(), parts: parts.raw(), totals: totals.raw() };
         let program = match Program::load(&bpf::assemble(maps, guest, Clock::Coarse)?) {
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
@@ -50,44 +52,53 @@ impl Counter {
             }
             other => other,
         }
-        .map_err(Refusal::Program)?;
+        .map_err(KernelCountError::Program)?;
         Ok(Self { flows, _parts: parts, totals, program })
     }
 
-    /// Hangs the counter on the socket, which hears nothing yet.
-    pub(crate) fn attach(&self, socket: &PacketSocket) -> Result<(), Refusal> {
-        socket.set(libc::SOL_SOCKET, libc::SO_ATTACH_BPF, &self.program.raw()).map_err(Refusal::Attach)
+    /// Attaches the counter to the socket, which must not be bound yet.
+    pub(crate) fn attach(&self, socket: &PacketSocket) -> Result<(), KernelCountError> {
+        socket
+            .set(libc::SOL_SOCKET, libc::SO_ATTACH_BPF, &self.program.raw())
+            .map_err(KernelCountError::Attach)
     }
 
-    /// Lets it count for the window.
+    /// Counts for the window.
     pub(crate) fn run(
         self,
         socket: PacketSocket,
         interface: &NetworkInterface,
         window: Duration,
-    ) -> io::Result<Tally> {
+    ) -> io::Result<RawCapture> {
         let begin = monotonic_nanoseconds();
         let deadline = Instant::now() + window;
         socket.bind(interface)?;
-        let mut wake = Wake::Timeout;
-        // Nothing can be read: the filter lets nothing through. Only the interface's end wakes it early.
-        while Instant::now() < deadline && wake != Wake::Lost {
+        let mut wake = WaitResult::Timeout;
+        // Nothing can be read, since the filter passes nothing. Only the loss of the interface ends the wait early.
+        while Instant::now() < deadline && wake != WaitResult::InterfaceLost {
             wake = socket.wait(false, deadline)?;
         }
         let drops = socket.drops()?;
         let end = monotonic_nanoseconds();
-        // Closing waits until no processor runs the program any more: then the maps stand still.
+        // Closing waits until no processor runs the program any more: then the maps no longer change.
         drop(socket);
-        let (ways, totals) = self.read()?;
-        Ok(Tally { ways, totals, drops, interrupted: wake == Wake::Lost, begin, end })
+        let (directed_flows, totals) = self.read()?;
+        Ok(RawCapture {
+            directed_flows,
+            totals,
+            drops,
+            interrupted: wake == WaitResult::InterfaceLost,
+            begin,
+            end,
+        })
     }
 
-    pub(crate) fn read(&self) -> io::Result<(Vec<(Way, Count)>, Totals)> {
-        let garbled = || io::Error::other("the kernel's counters cannot be read: not as vmgate wrote them");
-        let mut ways = Vec::new();
+    pub(crate) fn read(&self) -> io::Result<(Vec<(DirectedFlow, Count)>, Totals)> {
+        let garbled = || io::Error::other("the kernel's counters have an unexpected format");
+        let mut directed_flows = Vec::new();
         for (key, value) in self.flows.entries()? {
-            let way = bpf::read_way(&key).ok_or_else(garbled)?;
-            ways.push((way, bpf::read_count(&value).ok_or_else(garbled)?));
+            let directed = bpf::read_directed_flow(&key).ok_or_else(garbled)?;
+            directed_flows.push((directed, bpf::read_count(&value).ok_or_else(garbled)?));
         }
         let value = self.totals.get(&[0; 4])?.ok_or_else(garbled)?;
         let total = |at| bpf::read_total(&value, at).ok_or_else(garbled);
@@ -99,7 +110,7 @@ impl Counter {
             stray_packets: total(TOTAL_STRAY_PACKETS)?,
             stray_bytes: total(TOTAL_STRAY_OCTETS)?,
         };
-        Ok((ways, totals))
+        Ok((directed_flows, totals))
     }
 
     #[cfg(test)]

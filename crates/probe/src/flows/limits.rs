@@ -1,24 +1,24 @@
-//! What a watch may cost the host.
+//! Limits on the cost of a flow capture for the host.
 
 use std::time::Duration;
 
 use super::Method;
 
-/// The longest watch.
+/// Longest window of a capture.
 pub const LONGEST_WINDOW: Duration = Duration::from_hours(1);
 
-/// Bounds of one watch. Whatever they cut off shows in the result as a hole.
+/// Limits of one capture. Everything that they cut off shows in the result as a gap.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Limits {
-    /// Flows that are told apart, each direction counting as one; 150 bytes of kernel memory each.
+    /// Most flows, each direction counting as one; 150 bytes of kernel memory each.
     pub max_flows: u32,
-    /// Packets that are read into the process; only when capturing.
+    /// Most packets that are read into the process; only for packet capture.
     pub max_packets: u64,
-    /// Share of one processor that reading may take; only when capturing.
+    /// Largest share of one processor for reading; only for packet capture.
     pub max_processor_share: f64,
-    /// Memory for packets that wait to be read; only when capturing.
+    /// Memory for packets that wait to be read; only for packet capture.
     pub buffer_bytes: usize,
-    /// The only method to try; else the kernel counts where it may, and packets are captured where not.
+    /// The only method to try. By default the kernel counts if it can, else packets are captured.
     pub method: Option<Method>,
 }
 
@@ -35,8 +35,8 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Never none, and never more than 100 MB of kernel memory.
-    pub(crate) fn max_ways(&self) -> u32 {
+    /// Most directed flows: at least 1, and at most 100 MB of kernel memory.
+    pub(crate) fn max_directed_flows(&self) -> u32 {
         self.max_flows.clamp(1, 500_000)
     }
 

@@ -1,12 +1,12 @@
-//! The real UDP flows of a VM, seen from the hypervisor host on the VM's tap.
+//! Capture of a VM's UDP flows on its tap, from the hypervisor host.
 //!
-//! UDP has no budget: what is sent during the blackout is lost, so what matters is which flows there are and how
-//! fast. The kernel counts them where it may (CAP_BPF and CAP_NET_RAW, see `bpf`), else headers are captured
-//! (CAP_NET_RAW, see `captured`). Either way a hole is told: only where [`FlowCapture::complete`] holds does
-//! "no such flow" mean that there is none.
+//! UDP has no budget: packets sent during the blackout are lost, so the list of flows and their rates matter. The
+//! kernel counts them if it can (CAP_BPF and CAP_NET_RAW, see `bpf`), else headers are captured (CAP_NET_RAW, see
+//! `packet_capture`). Both report gaps: only if [`FlowCapture::complete`] is true does the absence of a flow mean that
+//! it does not exist.
 //!
-//! Not seen: UDP inside tunnels (the tunnel itself is seen where it is UDP), PPPoE and MPLS, encrypted extension
-//! headers (ESP), and devices that bypass the tap: SR-IOV, vhost-user, XDP redirects.
+//! Not covered: UDP inside tunnels (the tunnel itself is, if it uses UDP), PPPoE and MPLS, encrypted extension headers
+//! (ESP), and devices that bypass the tap: SR-IOV, vhost-user, XDP redirects.
 
 mod batch;
 mod bpf;
@@ -17,10 +17,11 @@ mod flow;
 mod interface;
 mod kernel_counter;
 mod limits;
+mod packet_capture;
 mod parse;
+mod raw_capture;
 mod socket;
 mod table;
-mod tally;
 #[cfg(test)]
 mod tests;
 mod directed_flow;
@@ -58,17 +59,17 @@ pub use limits::{LONGEST_WINDOW, Limits};
 pub use vmgate_facts::CaptureMethod as Method;
 use vmgate_facts::{Cause, Unknown};
 
-/// Why flows could not be watched.
+/// Reason why flows could not be captured.
 #[derive(Debug, thiserror::Error)]
 pub enum FlowError {
     /// There is no interface of that name in this network namespace.
     #[error(
-        "there is no interface {interface:?} here; there are: {others}. Run vmgate on the VM's host, and take the name from `virsh domiflist`"
+        "this host has no interface {interface:?}; existing interfaces: {others}. Run vmgate on the VM's host, and take the name from `virsh domiflist`"
     )]
     NoSuchInterface {
         /// The name that was given.
         interface: String,
-        /// Those that exist.
+        /// Names of the existing interfaces.
         others: String,
     },
     /// The interface is down: nothing crosses it.
@@ -85,42 +86,42 @@ pub enum FlowError {
         /// The interface.
         interface: String,
     },
-    /// The interface cannot be asked what it is.
-    #[error("cannot ask what kind of interface {interface} is")]
+    /// The kind of the interface cannot be determined.
+    #[error("cannot determine the kind of interface {interface}")]
     Interface {
         /// The interface.
         interface: String,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
     /// The window is empty or longer than [`LONGEST_WINDOW`].
-    #[error("cannot watch for {} s: give a time from 0.001 to {} s", .window.as_secs_f64(), LONGEST_WINDOW.as_secs())]
+    #[error("cannot capture for {} s: give a time from 0.001 to {} s", .window.as_secs_f64(), LONGEST_WINDOW.as_secs())]
     Window {
         /// The window that was given.
         window: Duration,
     },
-    /// Packets may not be seen.
+    /// No permission to read packets.
     #[error(
-        "may not open a packet socket for {interface}: run as root, or give vmgate CAP_NET_RAW and CAP_BPF"
+        "no permission to open a packet socket for {interface}: run as root, or give vmgate CAP_NET_RAW and CAP_BPF"
     )]
     NotPermitted {
         /// The interface.
         interface: String,
     },
-    /// The kernel may not count, and nothing else was allowed.
+    /// The kernel cannot count, and no other method was allowed.
     #[error("the kernel cannot count the flows of {interface}: {why}")]
     KernelRefused {
         /// The interface.
         interface: String,
-        /// What was refused.
+        /// Reason of the failure.
         why: String,
     },
-    /// The capture broke off.
-    #[error("the capture on {interface} broke off; try again")]
+    /// The capture failed.
+    #[error("the capture on {interface} failed; try again")]
     Capture {
         /// The interface.
         interface: String,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
 }
@@ -140,9 +141,9 @@ impl From<FlowError> for Unknown {
     }
 }
 
-/// Watches an interface of this thread's network namespace for the window, which passes in this call.
+/// Captures on an interface of this thread's network namespace. Blocks for the window.
 ///
-/// Reads only: nothing on the interface changes. When the call returns, or the process dies, nothing is left.
+/// Read-only: nothing on the interface changes, and nothing remains after the call returns or the process dies.
 pub fn watch(interface: &str, window: Duration, limits: &Limits) -> Result<FlowCapture, FlowError> {
     if window < Duration::from_millis(1) || window > LONGEST_WINDOW {
         return Err(FlowError::Window { window });
@@ -161,11 +162,11 @@ pub fn watch(interface: &str, window: Duration, limits: &Limits) -> Result<FlowC
 
     let mut refused = None;
     if limits.method != Some(Method::Captured) {
-        let counter = kernel::Counter::load(guest, limits.max_ways());
+        let counter = kernel_counter::Counter::load(guest, limits.max_directed_flows());
         match counter.and_then(|counter| counter.attach(&socket).map(|()| counter)) {
             Ok(counter) => {
-                let tally = counter.run(socket, &interface, window).map_err(failed)?;
-                return Ok(FlowCapture::new(name, Method::KernelCounted, None, tally));
+                let raw = counter.run(socket, &interface, window).map_err(failed)?;
+                return Ok(FlowCapture::new(name, Method::KernelCounted, None, raw));
             }
             Err(why) => refused = Some(why.to_string()),
         }
@@ -175,35 +176,35 @@ pub fn watch(interface: &str, window: Duration, limits: &Limits) -> Result<FlowC
             Err(FlowError::KernelRefused { interface: name, why })
         }
         refused => {
-            let tally = captured::run(&socket, &interface, guest, window, limits).map_err(failed)?;
-            Ok(FlowCapture::new(name, Method::Captured, refused, tally))
+            let raw = packet_capture::run(&socket, &interface, guest, window, limits).map_err(failed)?;
+            Ok(FlowCapture::new(name, Method::Captured, refused, raw))
         }
     }
 }
 
-/// What `vmgate probe flows` prints.
+/// Output of `vmgate probe flows`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FlowProbe {
-    /// One for each interface, in the order they were given.
+    /// Results of the interfaces, in the order of the arguments.
     pub interfaces: Vec<InterfaceFlows>,
 }
 
-/// One interface of the probe: its flows, or why they are not known.
+/// Result for one interface: its flows, or the reason why they are unknown.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum InterfaceFlows {
-    /// It was watched.
+    /// The capture succeeded.
     Captured(FlowCapture),
-    /// It could not be.
+    /// The capture failed.
     Failed {
         /// The interface.
         interface: String,
-        /// Why.
+        /// Reason of the failure.
         unknown: Unknown,
     },
 }
 
-/// Watches the interfaces of one VM at the same time: one measurement, so that it costs one window.
+/// Captures on all interfaces of one VM at the same time, so that the measurement takes one window.
 pub fn probe(interfaces: &[String], window: Duration, limits: &Limits) -> FlowProbe {
     let failed =
         |interface: &String, unknown| InterfaceFlows::Failed { interface: interface.clone(), unknown };
@@ -223,9 +224,10 @@ pub fn probe(interfaces: &[String], window: Duration, limits: &Limits) -> FlowPr
                 Ok(Err(_)) => {
                     failed(interface, Unknown::new(Cause::Malformed, "the capture panicked: a bug in vmgate"))
                 }
-                Err(error) => {
-                    failed(interface, Unknown::new(Cause::NotSupported, format!("no thread: {error}")))
-                }
+                Err(error) => failed(
+                    interface,
+                    Unknown::new(Cause::NotSupported, format!("cannot start a thread: {error}")),
+                ),
             })
             .collect()
     });

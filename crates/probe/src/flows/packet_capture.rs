@@ -1,7 +1,8 @@
-//! The second method, for where the kernel may not count: headers of packets that may be UDP come to this process.
+//! Packet capture, the second method, used if the kernel cannot count: this process reads the headers of packets that
+//! may be UDP.
 //!
-//! Read with recvmmsg and not through `pnet::datalink`, which throws away what is needed here: the packet's
-//! direction, the VLAN tag in its metadata and its true length. Headers are parsed with pnet.
+//! ReadResult with recvmmsg and not through `pnet::datalink`, which drops the packet's direction, the VLAN tag in its
+//! metadata and its true length. Headers are parsed with pnet.
 
 use std::ffi::c_int;
 use std::io;
@@ -14,15 +15,15 @@ use super::filter::{accept_nothing, may_be_udp};
 use super::interface::GuestEnd;
 use super::limits::Limits;
 use super::parse::parse;
-use super::socket::{PacketSocket, Wake, monotonic_nanoseconds, thread_nanoseconds};
+use super::raw_capture::RawCapture;
+use super::socket::{PacketSocket, WaitResult, monotonic_nanoseconds, thread_nanoseconds};
 use super::table::Table;
-use super::tally::Tally;
 
-/// Processor time that may be taken in advance, so that a burst is not dropped.
+/// Processor time that may be used in advance, so that a burst is not dropped.
 const HEAD_START: Duration = Duration::from_millis(20);
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// A capture that is going on.
+/// A running capture.
 struct Capture<'a> {
     socket: &'a PacketSocket,
     guest: GuestEnd,
@@ -33,24 +34,24 @@ struct Capture<'a> {
     drops: u64,
 }
 
-/// How one read went.
+/// Result of one read.
 #[derive(PartialEq, Eq)]
-enum Read {
-    Some,
+enum ReadResult {
+    Packets,
     Empty,
-    Lost,
+    InterfaceLost,
 }
 
-/// Watches the interface for the window; `socket` is not bound yet.
+/// Captures on the interface for the window; `socket` must not be bound yet.
 pub(crate) fn run(
     socket: &PacketSocket,
     interface: &NetworkInterface,
     guest: GuestEnd,
     window: Duration,
     limits: &Limits,
-) -> io::Result<Tally> {
+) -> io::Result<RawCapture> {
     prepare(socket, limits)?;
-    let table = Table::new(usize::try_from(limits.max_ways()).unwrap_or(usize::MAX));
+    let table = Table::new(usize::try_from(limits.max_directed_flows()).unwrap_or(usize::MAX));
     let mut capture = Capture { socket, guest, limits, batch: Batch::new(), table, taken: 0, drops: 0 };
     let begin = monotonic_nanoseconds();
     let deadline = Instant::now() + window;
@@ -58,19 +59,19 @@ pub(crate) fn run(
     let mut lost = capture.watch(begin, deadline)?;
     let end = monotonic_nanoseconds();
 
-    // What has come by now belongs to the window; nothing more may come while it is read.
+    // Packets that wait now belong to the window; no more may arrive while they are read.
     set_filter(socket, accept_nothing())?;
     while !capture.is_full() {
         match capture.read()? {
-            Read::Some => {}
-            Read::Empty => break,
-            Read::Lost => lost = true,
+            ReadResult::Packets => {}
+            ReadResult::Empty => break,
+            ReadResult::InterfaceLost => lost = true,
         }
     }
     let drops = capture.drops.saturating_add(socket.drops()?);
-    let (ways, totals) = capture.table.finish();
+    let (directed_flows, totals) = capture.table.finish();
     let full = capture.taken >= limits.max_packets;
-    Ok(Tally { ways, totals, drops, interrupted: lost || full, begin, end })
+    Ok(RawCapture { directed_flows, totals, drops, interrupted: lost || full, begin, end })
 }
 
 fn prepare(socket: &PacketSocket, limits: &Limits) -> io::Result<()> {
@@ -91,37 +92,37 @@ impl Capture<'_> {
         self.taken >= self.limits.max_packets
     }
 
-    /// Reads until the deadline; true where the interface went away before.
+    /// Reads until the deadline; true if the interface disappeared before.
     fn watch(&mut self, begin: u64, deadline: Instant) -> io::Result<bool> {
         let busy_before = thread_nanoseconds();
         while Instant::now() < deadline && !self.is_full() {
             match self.socket.wait(true, deadline)? {
-                Wake::Readable => {}
-                Wake::Timeout => break,
-                Wake::Lost => return Ok(true),
+                WaitResult::Readable => {}
+                WaitResult::Timeout => break,
+                WaitResult::InterfaceLost => return Ok(true),
             }
-            if self.read()? == Read::Lost {
+            if self.read()? == ReadResult::InterfaceLost {
                 return Ok(true);
             }
             let busy = Duration::from_nanos(thread_nanoseconds().saturating_sub(busy_before));
             let passed = Duration::from_nanos(monotonic_nanoseconds().saturating_sub(begin));
             if busy > passed.mul_f64(self.limits.processor_share()) + HEAD_START {
-                // What finds no room meanwhile is dropped in the kernel, at little cost, and counted there.
+                // The kernel drops and counts, at little cost, the packets that do not fit into the buffer meanwhile.
                 std::thread::sleep(PAUSE.min(deadline.saturating_duration_since(Instant::now())));
             }
         }
         Ok(false)
     }
 
-    fn read(&mut self) -> io::Result<Read> {
+    fn read(&mut self) -> io::Result<ReadResult> {
         if let Err(error) = self.batch.receive(self.socket) {
             return match error.raw_os_error() {
-                Some(libc::ENETDOWN) => Ok(Read::Lost),
-                Some(libc::EAGAIN | libc::EINTR) => Ok(Read::Empty),
-                // A packet whose offload this kernel cannot describe: it is lost, and counted.
+                Some(libc::ENETDOWN) => Ok(ReadResult::InterfaceLost),
+                Some(libc::EAGAIN | libc::EINTR) => Ok(ReadResult::Empty),
+                // A packet whose offload this kernel cannot describe: it counts as dropped.
                 Some(libc::EINVAL) => {
                     self.drops = self.drops.saturating_add(1);
-                    Ok(Read::Some)
+                    Ok(ReadResult::Packets)
                 }
                 _ => Err(error),
             };
@@ -134,6 +135,6 @@ impl Capture<'_> {
                 None => self.drops = self.drops.saturating_add(1),
             }
         }
-        Ok(if self.batch.len() == 0 { Read::Empty } else { Read::Some })
+        Ok(if self.batch.len() == 0 { ReadResult::Empty } else { ReadResult::Packets })
     }
 }

@@ -1,7 +1,7 @@
-//! From a captured frame to the UDP datagram, or fragment of one, that it carries.
+//! Parser of captured frames: finds the UDP datagram, or the fragment of one, that a frame carries.
 //!
-//! Headers are read with pnet, and every offset is checked here: frames come out of a guest, or from whoever sends
-//! to it. What is decided here must be decided likewise by the counter in the kernel (`bpf::counter`).
+//! Headers are read with pnet, and every offset is checked here: frames come from a guest or from any sender on the
+//! network. The counter in the kernel (`bpf::counter`) must classify every frame alike.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -11,96 +11,96 @@ use pnet::packet::ipv6::{FragmentPacket, Ipv6Packet};
 use pnet::packet::udp::UdpPacket;
 use pnet::packet::vlan::VlanPacket;
 
-use super::way::Way;
+use super::directed_flow::DirectedFlow;
 
 pub(crate) const UDP: u8 = 17;
 pub(crate) const IPV6_FRAGMENT: u8 = 44;
 pub(crate) const IPV6_AH: u8 = 51;
 /// IPv6 extension headers of the common form: hop-by-hop, routing, destination options, mobility, HIP, shim6.
 pub(crate) const EXTENSIONS: [u8; 6] = [0, 43, 60, 135, 139, 140];
-/// EtherTypes of VLAN tags: 802.1Q, 802.1ad, and what was used before 802.1ad.
+/// EtherTypes of VLAN tags: 802.1Q, 802.1ad, and the one in use before 802.1ad.
 pub(crate) const TAGS: [u16; 3] = [0x8100, 0x88a8, 0x9100];
-/// VLAN tags within a frame that are looked through.
+/// Most VLAN tags in a frame that are read.
 pub(crate) const DEEPEST_TAGS: usize = 2;
-/// IPv6 extension headers that are looked through.
+/// Most IPv6 extension headers that are read.
 pub(crate) const DEEPEST_EXTENSIONS: usize = 8;
-/// How long the fragments of a datagram are expected, in units of 2^30 ns: Linux gives up after 30 s.
+/// Longest wait for the fragments of a datagram, in units of 2^30 ns: Linux gives up after 30 s.
 pub(crate) const FRAGMENT_LIFE: u8 = 30;
 
-/// A frame as a packet socket gives it.
+/// A frame from a packet socket.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Frame<'a> {
-    /// Its beginning, from the Ethernet header on.
+    /// Captured bytes, from the Ethernet header on.
     pub(crate) bytes: &'a [u8],
-    /// How long it was on the interface; never less than what is here.
+    /// Length on the interface; never less than the captured bytes.
     pub(crate) length: usize,
-    /// The guest sent it.
+    /// True if the guest sent it.
     pub(crate) from_guest: bool,
-    /// The tag control information, where the tag was taken out of the frame into its metadata.
+    /// Tag control information, if the kernel moved the tag from the frame to its metadata.
     pub(crate) tag: Option<u16>,
-    /// Payload of each packet that a segmentation-offloaded one will become; 0 for all others.
+    /// Payload of each segment of a segmentation-offloaded packet; 0 for all others.
     pub(crate) segment_bytes: u16,
 }
 
-/// What a frame is.
+/// A parsed frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Parsed {
+pub(crate) enum ParsedFrame {
     /// Not UDP.
     Other,
-    /// Contradicts itself: no receiver accepts it.
+    /// Headers are inconsistent: no receiver accepts it.
     Malformed,
-    /// Goes on beyond what is looked at, so that it may be UDP.
+    /// More headers than the parser reads, so it may be UDP.
     TooDeep,
     /// UDP, with its ports.
     Datagram(Packet),
-    /// A fragment after the first: the ports are 0 and the flow is that of the first.
+    /// A fragment after the first: its ports are 0, and it belongs to the flow of the first fragment.
     LaterFragment(Packet),
 }
 
 /// One packet of UDP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Packet {
-    pub(crate) way: Way,
+    pub(crate) directed: DirectedFlow,
     pub(crate) packets: u64,
     pub(crate) bytes: u64,
     /// The guest's side of the Ethernet header.
     pub(crate) guest_mac: [u8; 6],
-    /// The IP identification, where it is a fragment.
+    /// The IP identification, if the packet is a fragment.
     pub(crate) identification: Option<u32>,
-    /// Surely UDP; a later IPv6 fragment may begin with another header and not tell.
+    /// True if it is certainly UDP; a later IPv6 fragment may hide another header.
     pub(crate) surely_udp: bool,
 }
 
-/// Why there is no packet, as an error so that `?` serves.
-struct No(Parsed);
+/// Early result for a frame without a UDP packet, as an error so that `?` can return it.
+struct NoPacket(ParsedFrame);
 
-/// Where the reading of a frame stands.
+/// A frame and the current offset in it.
 struct Reader<'a> {
     frame: Frame<'a>,
     at: usize,
 }
 
-/// Says what a frame is.
-pub(crate) fn parse(frame: Frame<'_>) -> Parsed {
+/// Parses a frame.
+pub(crate) fn parse(frame: Frame<'_>) -> ParsedFrame {
     match (Reader { frame, at: 0 }).frame() {
-        Ok(parsed) | Err(No(parsed)) => parsed,
+        Ok(parsed) | Err(NoPacket(parsed)) => parsed,
     }
 }
 
 impl<'a> Reader<'a> {
-    /// The next `length` bytes. Missing ones are a contradiction, unless it was the capture that cut them off.
-    fn peek(&self, length: usize) -> Result<&'a [u8], No> {
+    /// The next `length` bytes. Missing bytes make the frame malformed, unless the capture cut them off.
+    fn peek(&self, length: usize) -> Result<&'a [u8], NoPacket> {
         let end = self.at.saturating_add(length);
-        self.frame.bytes.get(self.at..end).ok_or(No(if end > self.frame.length {
-            Parsed::Malformed
+        self.frame.bytes.get(self.at..end).ok_or(NoPacket(if end > self.frame.length {
+            ParsedFrame::Malformed
         } else {
-            Parsed::TooDeep
+            ParsedFrame::TooDeep
         }))
     }
 
-    fn frame(mut self) -> Result<Parsed, No> {
+    fn frame(mut self) -> Result<ParsedFrame, NoPacket> {
         let bytes = self.peek(EthernetPacket::minimum_packet_size())?;
-        let ethernet = EthernetPacket::new(bytes).ok_or(No(Parsed::Malformed))?;
+        let ethernet = EthernetPacket::new(bytes).ok_or(NoPacket(ParsedFrame::Malformed))?;
         let guest = if self.frame.from_guest { ethernet.get_source() } else { ethernet.get_destination() };
         let mut kind = ethernet.get_ethertype().0;
         let (mut vlan, mut inner_vlan) = (self.frame.tag.unwrap_or(0) & 0xfff, 0);
@@ -110,7 +110,7 @@ impl<'a> Reader<'a> {
                 break;
             }
             let bytes = self.peek(VlanPacket::minimum_packet_size())?;
-            let tag = VlanPacket::new(bytes).ok_or(No(Parsed::Malformed))?;
+            let tag = VlanPacket::new(bytes).ok_or(NoPacket(ParsedFrame::Malformed))?;
             self.at += bytes.len();
             kind = tag.get_ethertype().0;
             match tag.get_vlan_identifier() {
@@ -124,24 +124,24 @@ impl<'a> Reader<'a> {
         match i32::from(kind) {
             libc::ETH_P_IP => self.ipv4(link),
             libc::ETH_P_IPV6 => self.ipv6(link),
-            _ if TAGS.contains(&kind) => Ok(Parsed::TooDeep),
-            _ => Ok(Parsed::Other),
+            _ if TAGS.contains(&kind) => Ok(ParsedFrame::TooDeep),
+            _ => Ok(ParsedFrame::Other),
         }
     }
 
-    /// The IP packet's length: what its header says, but never more than the frame holds.
-    fn packet_length(&self, said: usize) -> usize {
+    /// The IP packet's length: the length in its header, but never more than the frame holds.
+    fn packet_length(&self, declared: usize) -> usize {
         let held = self.frame.length.saturating_sub(self.at);
-        if said == 0 || said > held { held } else { said }
+        if declared == 0 || declared > held { held } else { declared }
     }
 
-    fn ipv4(mut self, link: Link) -> Result<Parsed, No> {
-        let header = Ipv4Packet::new(self.peek(20)?).ok_or(No(Parsed::Malformed))?;
+    fn ipv4(mut self, link: Link) -> Result<ParsedFrame, NoPacket> {
+        let header = Ipv4Packet::new(self.peek(20)?).ok_or(NoPacket(ParsedFrame::Malformed))?;
         if header.get_version() != 4 || header.get_header_length() < 5 {
-            return Err(No(Parsed::Malformed));
+            return Err(NoPacket(ParsedFrame::Malformed));
         }
         if header.get_next_level_protocol().0 != UDP {
-            return Ok(Parsed::Other);
+            return Ok(ParsedFrame::Other);
         }
         let packet = Ip {
             link,
@@ -159,10 +159,10 @@ impl<'a> Reader<'a> {
         self.udp(packet, more.then_some(identification))
     }
 
-    fn ipv6(mut self, link: Link) -> Result<Parsed, No> {
-        let header = Ipv6Packet::new(self.peek(40)?).ok_or(No(Parsed::Malformed))?;
+    fn ipv6(mut self, link: Link) -> Result<ParsedFrame, NoPacket> {
+        let header = Ipv6Packet::new(self.peek(40)?).ok_or(NoPacket(ParsedFrame::Malformed))?;
         if header.get_version() != 6 {
-            return Err(No(Parsed::Malformed));
+            return Err(NoPacket(ParsedFrame::Malformed));
         }
         let payload = usize::from(header.get_payload_length());
         let packet = Ip {
@@ -179,7 +179,8 @@ impl<'a> Reader<'a> {
             match next {
                 UDP => return self.udp(packet, fragment_of),
                 IPV6_FRAGMENT => {
-                    let header = FragmentPacket::new(self.peek(8)?).ok_or(No(Parsed::Malformed))?;
+                    let header =
+                        FragmentPacket::new(self.peek(8)?).ok_or(NoPacket(ParsedFrame::Malformed))?;
                     next = header.get_next_header().0;
                     self.at += 8;
                     // pnet's get_fragment_offset counts a reserved bit in.
@@ -191,53 +192,53 @@ impl<'a> Reader<'a> {
                 }
                 IPV6_AH => next = self.skip(2, 4)?,
                 _ if EXTENSIONS.contains(&next) => next = self.skip(1, 8)?,
-                _ => return Ok(Parsed::Other),
+                _ => return Ok(ParsedFrame::Other),
             }
         }
         match next {
             UDP => self.udp(packet, fragment_of),
-            IPV6_FRAGMENT | IPV6_AH => Ok(Parsed::TooDeep),
-            _ if EXTENSIONS.contains(&next) => Ok(Parsed::TooDeep),
-            _ => Ok(Parsed::Other),
+            IPV6_FRAGMENT | IPV6_AH => Ok(ParsedFrame::TooDeep),
+            _ if EXTENSIONS.contains(&next) => Ok(ParsedFrame::TooDeep),
+            _ => Ok(ParsedFrame::Other),
         }
     }
 
-    /// Steps over an extension header whose length field counts units and leaves some of them out.
-    fn skip(&mut self, left_out: usize, unit: usize) -> Result<u8, No> {
+    /// Skips an extension header whose length field counts units, without the first `left_out` ones.
+    fn skip(&mut self, left_out: usize, unit: usize) -> Result<u8, NoPacket> {
         match self.peek(2)? {
             &[next, length] => {
                 self.at += (usize::from(length) + left_out) * unit;
                 Ok(next)
             }
-            _ => Err(No(Parsed::Malformed)),
+            _ => Err(NoPacket(ParsedFrame::Malformed)),
         }
     }
 
-    fn udp(&self, ip: Ip, fragment_of: Option<u32>) -> Result<Parsed, No> {
-        let header = UdpPacket::new(self.peek(8)?).ok_or(No(Parsed::Malformed))?;
+    fn udp(&self, ip: Ip, fragment_of: Option<u32>) -> Result<ParsedFrame, NoPacket> {
+        let header = UdpPacket::new(self.peek(8)?).ok_or(NoPacket(ParsedFrame::Malformed))?;
         let headers = self.at - ip.start + 8;
         let Some(payload) = ip.length.checked_sub(headers) else {
-            return Err(No(Parsed::Malformed));
+            return Err(NoPacket(ParsedFrame::Malformed));
         };
         let segments = match usize::from(self.frame.segment_bytes) {
             0 => 1,
             size => payload.div_ceil(size).max(1),
         };
         let mut packet = self.packet(ip, fragment_of);
-        packet.way.source.set_port(header.get_source());
-        packet.way.destination.set_port(header.get_destination());
+        packet.directed.source.set_port(header.get_source());
+        packet.directed.destination.set_port(header.get_destination());
         packet.packets = segments as u64;
         packet.bytes = (ip.length + (segments - 1) * headers) as u64;
-        Ok(Parsed::Datagram(packet))
+        Ok(ParsedFrame::Datagram(packet))
     }
 
-    fn later_fragment(&self, ip: Ip, identification: u32, surely_udp: bool) -> Parsed {
-        Parsed::LaterFragment(Packet { surely_udp, ..self.packet(ip, Some(identification)) })
+    fn later_fragment(&self, ip: Ip, identification: u32, surely_udp: bool) -> ParsedFrame {
+        ParsedFrame::LaterFragment(Packet { surely_udp, ..self.packet(ip, Some(identification)) })
     }
 
     fn packet(&self, ip: Ip, identification: Option<u32>) -> Packet {
         Packet {
-            way: Way {
+            directed: DirectedFlow {
                 from_guest: self.frame.from_guest,
                 source: SocketAddr::new(ip.source, 0),
                 destination: SocketAddr::new(ip.destination, 0),
@@ -253,7 +254,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// What the link layer said.
+/// Fields of the link layer.
 #[derive(Clone, Copy)]
 struct Link {
     vlan: u16,
@@ -261,7 +262,7 @@ struct Link {
     guest_mac: [u8; 6],
 }
 
-/// What the IP header said.
+/// Fields of the IP header, with the link layer.
 #[derive(Clone, Copy)]
 struct Ip {
     link: Link,

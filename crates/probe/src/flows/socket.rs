@@ -1,4 +1,4 @@
-//! The packet socket that both methods hang on: bound to one interface, deaf until it is.
+//! The packet socket of both methods: it is bound to one interface, and receives nothing before.
 
 use std::ffi::c_int;
 use std::io;
@@ -7,19 +7,19 @@ use std::time::{Duration, Instant};
 
 use pnet::datalink::NetworkInterface;
 
-/// An AF_PACKET socket. It hears nothing before [`PacketSocket::bind`], so that a filter can be put on first.
+/// An AF_PACKET socket. It receives nothing before [`PacketSocket::bind`], so that a filter can be attached first.
 #[derive(Debug)]
 pub(crate) struct PacketSocket(OwnedFd);
 
-/// How a wait ended.
+/// Result of a wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wake {
-    /// The time is over.
+pub(crate) enum WaitResult {
+    /// The deadline has passed.
     Timeout,
     /// A packet can be read.
     Readable,
-    /// The interface went down or away.
-    Lost,
+    /// The interface went down or disappeared.
+    InterfaceLost,
 }
 
 impl PacketSocket {
@@ -46,14 +46,14 @@ impl PacketSocket {
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
-    /// Room for packets that wait; beyond the system's usual limit where the process may.
+    /// Sets the receive buffer size; above the system's limit if the process has the privilege.
     pub(crate) fn set_buffer(&self, bytes: usize) -> io::Result<()> {
         let bytes = c_int::try_from(bytes).unwrap_or(c_int::MAX);
         self.set(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &bytes)
             .or_else(|_| self.set(libc::SOL_SOCKET, libc::SO_RCVBUF, &bytes))
     }
 
-    /// Begins to hear every frame of the interface, in both directions.
+    /// Starts to receive every frame of the interface, in both directions.
     pub(crate) fn bind(&self, interface: &NetworkInterface) -> io::Result<()> {
         // SAFETY: all zeros is a valid sockaddr_ll.
         let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
@@ -66,7 +66,7 @@ impl PacketSocket {
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
-    /// Packets that passed the filter and had no room since this was last asked.
+    /// Packets that passed the filter but did not fit into the buffer since the last call.
     pub(crate) fn drops(&self) -> io::Result<u64> {
         const PACKET_STATISTICS: c_int = 6;
         let mut statistics = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
@@ -79,8 +79,8 @@ impl PacketSocket {
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(u64::from(statistics.tp_drops)) }
     }
 
-    /// Waits for a packet, the end of the interface, or the deadline.
-    pub(crate) fn wait(&self, for_packets: bool, deadline: Instant) -> io::Result<Wake> {
+    /// Waits for a packet, the loss of the interface, or the deadline.
+    pub(crate) fn wait(&self, for_packets: bool, deadline: Instant) -> io::Result<WaitResult> {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             // Rounded up: a wait of 0 would spin through the last millisecond.
@@ -99,22 +99,22 @@ impl PacketSocket {
                     return Err(error);
                 }
             } else if poll.revents & (libc::POLLERR | libc::POLLHUP | libc::POLLNVAL) != 0 {
-                return Ok(Wake::Lost);
+                return Ok(WaitResult::InterfaceLost);
             } else if poll.revents & libc::POLLIN != 0 {
-                return Ok(Wake::Readable);
+                return Ok(WaitResult::Readable);
             } else if Instant::now() >= deadline {
-                return Ok(Wake::Timeout);
+                return Ok(WaitResult::Timeout);
             }
         }
     }
 }
 
-/// Nanoseconds of the clock that the kernel's counter reads too.
+/// Nanoseconds of the monotonic clock, which the kernel's counter also reads.
 pub(crate) fn monotonic_nanoseconds() -> u64 {
     clock_nanoseconds(libc::CLOCK_MONOTONIC)
 }
 
-/// How long this thread has had a processor.
+/// Processor time of this thread.
 pub(crate) fn thread_nanoseconds() -> u64 {
     clock_nanoseconds(libc::CLOCK_THREAD_CPUTIME_ID)
 }

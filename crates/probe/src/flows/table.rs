@@ -1,14 +1,14 @@
-//! The flows of a capture, counted in this process: bounded, and with the same outcome as the kernel's counter.
+//! Flow table of a packet capture: bounded, and with the same results as the kernel's counter.
 
 use std::collections::{HashMap, VecDeque};
 
-use super::parse::{FRAGMENT_LIFE, Packet, Parsed};
-use super::way::{Count, Totals, Way};
+use super::directed_flow::{Count, DirectedFlow, Totals};
+use super::parse::{FRAGMENT_LIFE, Packet, ParsedFrame};
 
-/// Fragmented datagrams that are remembered at a time; beyond them the oldest is forgotten.
+/// Most fragmented datagrams that are remembered at a time; beyond that the oldest is forgotten.
 pub(crate) const MOST_PARTS: u32 = 4096;
 
-/// A datagram whose fragments are on their way.
+/// A datagram of which fragments are still expected.
 #[derive(Debug, Clone, Copy)]
 struct Part {
     seen: u64,
@@ -17,62 +17,64 @@ struct Part {
 
 #[derive(Debug, Clone, Copy)]
 enum PartFlow {
-    Known(Way),
-    /// The first fragment has not come; so many packets and bytes of later ones have.
+    Known(DirectedFlow),
+    /// The first fragment has not arrived; packets and bytes of later ones that have.
     Waits {
         packets: u64,
         bytes: u64,
     },
 }
 
-/// Flows, and what belongs to none.
+/// Counts of flows, and totals of packets outside flows.
 #[derive(Debug)]
 pub(crate) struct Table {
-    most_ways: usize,
-    ways: HashMap<Way, Count>,
-    parts: HashMap<(Way, u32), Part>,
-    /// In the order in which they were first heard of.
-    part_order: VecDeque<(Way, u32)>,
+    max_directed_flows: usize,
+    directed_flows: HashMap<DirectedFlow, Count>,
+    parts: HashMap<(DirectedFlow, u32), Part>,
+    /// Keys of `parts`, oldest first.
+    part_order: VecDeque<(DirectedFlow, u32)>,
     totals: Totals,
 }
 
 impl Table {
-    /// An empty table with room for so many ways.
-    pub(crate) fn new(most_ways: usize) -> Self {
+    /// An empty table with room for that many directed flows.
+    pub(crate) fn new(max_directed_flows: usize) -> Self {
         Self {
-            most_ways,
-            ways: HashMap::new(),
+            max_directed_flows,
+            directed_flows: HashMap::new(),
             parts: HashMap::new(),
             part_order: VecDeque::new(),
             totals: Totals::default(),
         }
     }
 
-    /// What was counted.
-    pub(crate) fn finish(self) -> (Vec<(Way, Count)>, Totals) {
-        (self.ways.into_iter().collect(), self.totals)
+    /// The counts.
+    pub(crate) fn finish(self) -> (Vec<(DirectedFlow, Count)>, Totals) {
+        (self.directed_flows.into_iter().collect(), self.totals)
     }
 
-    /// Counts one frame, seen at `now` in nanoseconds of a clock that does not go back.
-    pub(crate) fn count(&mut self, parsed: Parsed, now: u64) {
+    /// Counts one frame, seen at `now`, in nanoseconds of a monotonic clock.
+    pub(crate) fn count(&mut self, parsed: ParsedFrame, now: u64) {
         match parsed {
-            Parsed::Other => {}
-            Parsed::Malformed => self.totals.malformed += 1,
-            Parsed::TooDeep => self.totals.too_deep += 1,
-            Parsed::Datagram(packet) => match packet.identification {
-                None => self.add(packet.way, packet, 0, now),
+            ParsedFrame::Other => {}
+            ParsedFrame::Malformed => self.totals.malformed += 1,
+            ParsedFrame::TooDeep => self.totals.too_deep += 1,
+            ParsedFrame::Datagram(packet) => match packet.identification {
+                None => self.add(packet.directed, packet, 0, now),
                 Some(id) => self.first_fragment(packet, id, now),
             },
-            Parsed::LaterFragment(packet) => self.later_fragment(packet, now),
+            ParsedFrame::LaterFragment(packet) => self.later_fragment(packet, now),
         }
     }
 
-    fn add(&mut self, way: Way, packet: Packet, later_fragments: u64, now: u64) {
-        if !self.ways.contains_key(&way) && self.ways.len() >= self.most_ways {
+    fn add(&mut self, directed: DirectedFlow, packet: Packet, later_fragments: u64, now: u64) {
+        if !self.directed_flows.contains_key(&directed)
+            && self.directed_flows.len() >= self.max_directed_flows
+        {
             self.totals.no_room = self.totals.no_room.saturating_add(packet.packets);
             return;
         }
-        let count = self.ways.entry(way).or_insert(Count {
+        let count = self.directed_flows.entry(directed).or_insert(Count {
             first_nanoseconds: now,
             guest_mac: packet.guest_mac,
             ..Count::default()
@@ -83,9 +85,9 @@ impl Table {
         count.later_fragments = count.later_fragments.saturating_add(later_fragments);
     }
 
-    /// The later fragments find their flow through the first, and those that came early are taken over.
+    /// Records the flow for later fragments, and adds those that arrived before the first.
     fn first_fragment(&mut self, mut packet: Packet, id: u32, now: u64) {
-        let key = part_key(packet.way, id);
+        let key = part_key(packet.directed, id);
         let early = match self.living_part(&key, now).map(|part| part.flow) {
             Some(PartFlow::Waits { packets, bytes }) => {
                 self.totals.stray_packets = self.totals.stray_packets.saturating_sub(packets);
@@ -96,17 +98,17 @@ impl Table {
             }
             Some(PartFlow::Known(_)) | None => 0,
         };
-        self.remember(key, Part { seen: now, flow: PartFlow::Known(packet.way) });
-        self.add(packet.way, packet, early, now);
+        self.remember(key, Part { seen: now, flow: PartFlow::Known(packet.directed) });
+        self.add(packet.directed, packet, early, now);
     }
 
     fn later_fragment(&mut self, packet: Packet, now: u64) {
         let Some(id) = packet.identification else { return };
-        let key = part_key(packet.way, id);
+        let key = part_key(packet.directed, id);
         match self.living_part(&key, now) {
-            Some(Part { flow: PartFlow::Known(way), .. }) => {
-                let way = *way;
-                return self.add(way, packet, 1, now);
+            Some(Part { flow: PartFlow::Known(directed), .. }) => {
+                let directed = *directed;
+                return self.add(directed, packet, 1, now);
             }
             Some(Part { flow: PartFlow::Waits { packets, bytes }, .. }) => {
                 *packets = packets.saturating_add(1);
@@ -122,11 +124,11 @@ impl Table {
         self.totals.stray_bytes = self.totals.stray_bytes.saturating_add(packet.bytes);
     }
 
-    fn living_part(&mut self, key: &(Way, u32), now: u64) -> Option<&mut Part> {
+    fn living_part(&mut self, key: &(DirectedFlow, u32), now: u64) -> Option<&mut Part> {
         self.parts.get_mut(key).filter(|part| now.saturating_sub(part.seen) >> 30 <= u64::from(FRAGMENT_LIFE))
     }
 
-    fn remember(&mut self, key: (Way, u32), part: Part) {
+    fn remember(&mut self, key: (DirectedFlow, u32), part: Part) {
         if self.parts.insert(key, part).is_none() {
             self.part_order.push_back(key);
         }
@@ -138,9 +140,9 @@ impl Table {
     }
 }
 
-/// A datagram is known by its addresses, VLANs, direction and identification: later fragments have no ports.
-fn part_key(mut way: Way, id: u32) -> (Way, u32) {
-    way.source.set_port(0);
-    way.destination.set_port(0);
-    (way, id)
+/// Key of a datagram: addresses, VLANs, direction and identification, since later fragments have no ports.
+fn part_key(mut directed: DirectedFlow, id: u32) -> (DirectedFlow, u32) {
+    directed.source.set_port(0);
+    directed.destination.set_port(0);
+    (directed, id)
 }

@@ -1,4 +1,4 @@
-//! Questions that can only be put once it is known what runs: more files, and the output of read-only commands.
+//! Further questions to a guest, once its processes are known: more files, and the output of read-only commands.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,24 +11,24 @@ pub const MOST_QUESTIONS: usize = 400;
 /// Longest run of one command, where the guest has timeout(1).
 pub const COMMAND_SECONDS: u32 = 5;
 
-/// What the script says of a file that is not there.
+/// Status that the script prints for a file that does not exist.
 const MISSING: &str = "3";
 
-/// One question.
+/// One question to the guest: a file to read or a command to run.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Question {
     /// The text of a regular file, or of one under /proc or /sys.
     File(SafePath),
-    /// What a shell command prints on its standard output; known only where that is anything. It reads and changes
-    /// nothing. Made of constants and of words that passed [`safe_word`].
+    /// The standard output of a read-only shell command; unknown if it is empty. The command is made of constants
+    /// and of words that passed [`safe_word`].
     Command(String),
 }
 
-/// The answers to all questions that were put.
+/// The answer to each question that was asked.
 pub type Answers = BTreeMap<Question, Result<Vec<u8>, Unknown>>;
 
-/// An absolute path without anything that a shell or a terminal could take for more: a guest's processes name the
-/// files of their configuration, and may name them as they like.
+/// An absolute path without characters that are special to a shell or a terminal: processes of the guest choose the
+/// paths of their configuration files, and may choose hostile ones.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SafePath(String);
 
@@ -48,20 +48,20 @@ impl SafePath {
 }
 
 impl Question {
-    /// The file at a path; none where the path is not harmless.
+    /// The file at a path; none if the path is not safe.
     pub fn file(path: impl Into<String>) -> Option<Self> {
         SafePath::new(path).map(Self::File)
     }
 
-    /// A file of configuration that something in the guest names. Not the kernel's: of those some wait for ever, and
-    /// some forget what was read.
+    /// A configuration file that a process of the guest names. Kernel files (/proc, /sys, /dev) are refused: reading
+    /// some of them blocks for ever, reading others consumes their content.
     pub fn configuration(path: impl Into<String>) -> Option<Self> {
         let path = path.into();
         let is_kernels = ["/proc/", "/sys/", "/dev/"].iter().any(|folder| path.starts_with(folder));
         if is_kernels { None } else { Self::file(path) }
     }
 
-    /// For the reason of an unknown.
+    /// The path or command, for the reason of an unknown.
     pub fn name(&self) -> &str {
         match self {
             Self::File(path) => path.as_str(),
@@ -70,15 +70,15 @@ impl Question {
     }
 }
 
-/// Whether a word means itself in a shell: letters, digits and a few marks, and not an option.
+/// True if a word is literal in a shell: letters, digits and a few marks, and not an option.
 pub fn safe_word(word: &str) -> bool {
     !word.is_empty()
         && !word.starts_with('-')
         && word.chars().all(|c| c.is_ascii_alphanumeric() || "/._@%+:,-".contains(c))
 }
 
-/// One script that answers everything, for ways in that run a shell in the guest. Answers are marked with a word
-/// that nobody in the guest could know before.
+/// One shell script that answers all questions. Each answer ends with `mark`, a word that nobody in the guest could
+/// know before.
 pub fn script(questions: &BTreeSet<Question>, mark: &str) -> String {
     let prologue = format!(
         "exec 2>/dev/null </dev/null; PATH=/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin:$PATH; \
@@ -96,7 +96,7 @@ pub fn script(questions: &BTreeSet<Question>, mark: &str) -> String {
     prologue + &lines.collect::<String>()
 }
 
-/// Takes the script's output apart.
+/// Splits the script's output into the answers.
 pub fn answers(questions: &BTreeSet<Question>, output: &[u8], mark: &str) -> Answers {
     let begin = format!("\n{mark} ");
     let mut rest = output;
@@ -114,12 +114,12 @@ pub fn answers(questions: &BTreeSet<Question>, output: &[u8], mark: &str) -> Ans
         .enumerate()
         .map(|(index, question)| {
             let answer = if index < MOST_QUESTIONS { next() } else { None };
-            (question.clone(), judge(question, answer))
+            (question.clone(), interpret_answer(question, answer))
         })
         .collect()
 }
 
-fn judge(question: &Question, answer: Option<(Vec<u8>, Vec<u8>)>) -> Result<Vec<u8>, Unknown> {
+fn interpret_answer(question: &Question, answer: Option<(Vec<u8>, Vec<u8>)>) -> Result<Vec<u8>, Unknown> {
     let name = question.name();
     match (question, answer) {
         (_, None) => {
@@ -127,16 +127,18 @@ fn judge(question: &Question, answer: Option<(Vec<u8>, Vec<u8>)>) -> Result<Vec<
         }
         (_, Some((content, status))) if status == b"0" => Ok(content),
         (Question::File(_), Some((_, status))) if status == MISSING.as_bytes() => Err(missing(name)),
-        (Question::File(_), Some(_)) => {
-            Err(Unknown::new(Cause::PermissionDenied, format!("{name} in the guest may not be read")))
-        }
-        (Question::Command(_), Some(_)) => {
-            Err(Unknown::new(Cause::NotSupported, format!("`{name}` tells nothing in the guest")))
-        }
+        (Question::File(_), Some(_)) => Err(Unknown::new(
+            Cause::PermissionDenied,
+            format!("vmgate has no permission to read {name} in the guest"),
+        )),
+        (Question::Command(_), Some(_)) => Err(Unknown::new(
+            Cause::NotSupported,
+            format!("the command `{name}` printed nothing in the guest"),
+        )),
     }
 }
 
-/// A file that the guest does not have.
+/// The unknown of a file that the guest does not have.
 pub fn missing(path: &str) -> Unknown {
     Unknown::new(Cause::NotSupported, format!("there is no {path} in the guest"))
 }

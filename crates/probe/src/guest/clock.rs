@@ -8,10 +8,10 @@ use vmgate_facts::{Cause, Fact, GuestClock, Process, Unknown, text::plain};
 
 const CURRENT: &str = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
 const AVAILABLE: &str = "/sys/devices/system/clocksource/clocksource0/available_clocksource";
-/// The first that can tell it does.
+/// Command for the synchronisation state: the first tool that works answers.
 const STATE: &str = "chronyc -c tracking || timedatectl show -p NTPSynchronized || adjtimex";
 
-/// Programs that keep a clock right, by the kernel's names of them.
+/// Process names (comm) of programs that synchronise the clock.
 const SYNCHRONISERS: [&str; 8] =
     ["chronyd", "ntpd", "systemd-timesyn", "openntpd", "ntpd-rs", "ntp-daemon", "phc2sys", "ptp4l"];
 
@@ -36,7 +36,7 @@ pub(super) fn facts(answers: &Answers, processes: &Fact<Vec<Process>>) -> GuestC
             if words && !text.is_empty() {
                 Ok(plain(&text))
             } else {
-                Err(malformed(path, "not clock sources"))
+                Err(malformed(path, "the text does not name clock sources"))
             }
         })
     };
@@ -45,7 +45,7 @@ pub(super) fn facts(answers: &Answers, processes: &Fact<Vec<Process>>) -> GuestC
         Some(Err(why)) if why.cause != Cause::NotSupported => Err(why.clone()),
         _ => Err(Unknown::new(
             Cause::NotSupported,
-            "neither chronyc, timedatectl nor adjtimex tells the clock's state in the guest",
+            "none of chronyc, timedatectl and adjtimex reports the clock's state in the guest",
         )),
     };
     let chrony = state.as_ref().ok().and_then(|text| text.lines().find_map(tracking));
@@ -53,7 +53,7 @@ pub(super) fn facts(answers: &Answers, processes: &Fact<Vec<Process>>) -> GuestC
         let said = chrony.map(|(synchronised, _)| synchronised);
         said.or_else(|| text.lines().find_map(yes_or_no))
             .or_else(|| kernel_status(&text))
-            .ok_or_else(|| malformed("the clock's state", "said in words that are not known"))
+            .ok_or_else(|| malformed("the clock's state", "vmgate does not know this output format"))
     });
     GuestClock {
         source: line(CURRENT).into(),
@@ -71,7 +71,7 @@ pub(super) fn facts(answers: &Answers, processes: &Fact<Vec<Process>>) -> GuestC
     }
 }
 
-/// `chronyc -c tracking`: comma-separated; the fifth is how far the clock is from NTP time, the last the leap status.
+/// Parses `chronyc -c tracking`, comma-separated: field five is the offset from NTP time, the last the leap status.
 fn tracking(text: &str) -> Option<(bool, f64)> {
     let fields: Vec<&str> = text.trim().split(',').collect();
     let offset: f64 = fields.get(4)?.parse().ok()?;

@@ -1,7 +1,7 @@
-//! Which process dirties memory, by the kernel's soft-dirty bits (Linux, Documentation/admin-guide/mm/soft-dirty).
+//! Dirty rate of each process, by the kernel's soft-dirty bits (Linux, Documentation/admin-guide/mm/soft-dirty).
 //!
-//! Only where the user asks for it: clearing the bits write-protects every page of every process, so each page that
-//! is written next costs one fault (about a microsecond), and another user of the bits (CRIU) loses its own trace.
+//! Measured only at the user's request: clearing the bits write-protects every page of every process, so each page
+//! that is written next costs one fault (about a microsecond), and another user of the bits (CRIU) loses its own trace.
 //! A transparent huge page counts whole.
 
 use std::{
@@ -17,7 +17,7 @@ use std::{
 use super::MOST_PROCESSES;
 use vmgate_facts::{Cause, DirtyWriter, Unknown, text::plain_bytes};
 
-/// How many are named.
+/// Number of processes in the result.
 const TOP: usize = 10;
 /// Longest list of mappings of one process.
 const MAPS_LIMIT: u64 = 8 << 20;
@@ -33,7 +33,7 @@ const SOFT_DIRTY: u64 = 1 << 55;
 /// Addresses that a process may write to, from the first to before the last.
 type Range = (u64, u64);
 
-/// The processes of this machine that dirtied most in the window, which passes in this call; the busiest first.
+/// The processes of this machine that dirtied most memory, the busiest first. Measures, and blocks, for `window`.
 pub fn dirty_writers(window: Duration) -> Result<Vec<DirtyWriter>, Unknown> {
     let page_bytes = fs::read("/proc/self/auxv").ok().and_then(|auxv| super::process::page_bytes(&auxv));
     let page_bytes = page_bytes.unwrap_or(4096);
@@ -49,10 +49,13 @@ pub fn dirty_writers(window: Duration) -> Result<Vec<DirtyWriter>, Unknown> {
     measure(&pids, window, page_bytes)
 }
 
-/// Whether this kernel tracks at all: a page that was just written must show as dirty.
+/// Fails if this kernel does not track soft-dirty pages: a page that was just written must show as dirty.
 fn check_support(page_bytes: u64) -> Result<(), Unknown> {
     let not_supported = |why: &str| {
-        Unknown::new(Cause::NotSupported, format!("the guest's kernel tells no soft-dirty pages: {why}"))
+        Unknown::new(
+            Cause::NotSupported,
+            format!("the guest's kernel does not track soft-dirty pages: {why}"),
+        )
     };
     let written = std::hint::black_box(vec![1_u8; 1]);
     let page = (written.as_ptr() as u64) / page_bytes;
@@ -62,7 +65,7 @@ fn check_support(page_bytes: u64) -> Result<(), Unknown> {
     match read {
         Err(error) => Err(not_supported(&error.to_string())),
         Ok(()) if u64::from_ne_bytes(entry) & SOFT_DIRTY == 0 => {
-            Err(not_supported("it was built without CONFIG_MEM_SOFT_DIRTY"))
+            Err(not_supported("the kernel was built without CONFIG_MEM_SOFT_DIRTY"))
         }
         Ok(()) => Ok(()),
     }
@@ -75,14 +78,14 @@ fn measure(pids: &[u32], window: Duration, page_bytes: u64) -> Result<Vec<DirtyW
             Ok(()) => {
                 cleared.insert(pid, Instant::now());
             }
-            // A list without what may not be looked at would name the wrong ones.
+            // A list without the unreadable processes would name the wrong ones.
             Err(error) if error.kind() == ErrorKind::PermissionDenied => {
                 return Err(Unknown::new(
                     Cause::PermissionDenied,
-                    "only root may trace which process of the guest dirties memory",
+                    "only root in the guest can measure which process dirties memory",
                 ));
             }
-            // It has ended.
+            // The process has ended.
             Err(_) => {}
         }
     }
@@ -104,7 +107,7 @@ fn measure(pids: &[u32], window: Duration, page_bytes: u64) -> Result<Vec<DirtyW
     Ok(writers)
 }
 
-/// Pages that a process has written since; none where it has ended.
+/// Pages that a process has written since its bits were cleared; none if it has ended.
 fn dirty_pages(pid: u32, page_bytes: u64, deadline: Instant) -> Result<Option<u64>, Unknown> {
     let mut maps = Vec::new();
     let read = File::open(path(pid, "maps")).and_then(|file| file.take(MAPS_LIMIT).read_to_end(&mut maps));
@@ -118,12 +121,12 @@ fn dirty_pages(pid: u32, page_bytes: u64, deadline: Instant) -> Result<Option<u6
             if Instant::now() > deadline {
                 return Err(Unknown::new(
                     Cause::TimedOut,
-                    "the guest's processes map too much to count their dirty pages in time",
+                    "the guest's processes map too much memory to count their dirty pages in time",
                 ));
             }
             let wanted = usize::try_from(end - offset).unwrap_or(CHUNK).min(CHUNK);
             let Some(chunk) = buffer.get_mut(..wanted) else { break };
-            // The process has ended, or the range is none of memory.
+            // The process has ended, or the range is not memory.
             let Ok(count @ 1..) = pagemap.read_at(chunk, offset) else { break };
             let (entries, _) = chunk.get(..count).unwrap_or_default().as_chunks::<8>();
             let written = entries

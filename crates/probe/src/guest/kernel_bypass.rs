@@ -1,11 +1,11 @@
-//! What goes past the guest's kernel: RDMA devices, devices driven by programs (DPDK), users of huge pages.
+//! Kernel bypass in the guest: RDMA devices, devices driven from user space (DPDK), users of huge pages.
 //!
-//! Folders can only be listed by a shell; the agent reads files alone.
+//! Listing a folder takes a shell: the guest agent only reads files.
 
 use super::ask::{Answers, Question, safe_word};
 use vmgate_facts::{Cause, Fact, HugePageProcess, KernelBypass, Process, Unknown, UserSpaceDevice};
 
-// `echo` at the end: nothing there is an answer too.
+// `echo` at the end: an empty list is an answer too.
 const RDMA: &str = "ls /sys/class/infiniband 2>/dev/null; echo end";
 const DRIVERS: &str = "cd /sys/bus/pci/drivers && for d in vfio-pci uio_pci_generic igb_uio; do for a in $d/0*; do echo $a; done; done; echo end";
 const HUGE: &str = "cd /proc && grep -H HugetlbPages [0-9]*/status | grep -v ' 0 kB'; echo end";
@@ -47,10 +47,11 @@ pub(super) fn facts(answers: &Answers, processes: &Fact<Vec<Process>>) -> Kernel
     }
 }
 
-/// The lines of an answer that are understood; the others are the shell's.
+/// The parsed lines of an answer; lines that do not parse come from the shell and are skipped.
 fn lines<T>(answers: &Answers, command: &str, read: impl Fn(&str) -> Option<T>) -> Fact<Vec<T>> {
     let answer = answers.get(&Question::Command(command.to_owned())).cloned();
-    let text = answer.unwrap_or_else(|| Err(Unknown::new(Cause::NotCollected, "the guest was not asked")));
+    let text =
+        answer.unwrap_or_else(|| Err(Unknown::new(Cause::NotCollected, "no command was run in the guest")));
     text.map(|text| {
         let text = String::from_utf8_lossy(&text);
         text.lines().take(MOST).map(str::trim).filter(|line| *line != "end").filter_map(read).collect()

@@ -1,4 +1,4 @@
-//! This machine as the guest: `vmgate probe guest` runs where the facts are.
+//! This machine as the guest: `vmgate probe guest` runs inside the guest.
 
 use std::{
     collections::BTreeSet,
@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    FILE_LIMIT, GuestReader, KernelSockets, MOST_PROCESSES, RawProcess, TOTAL_LIMIT, Told,
+    FILE_LIMIT, GuestHints, GuestReader, KernelSockets, MOST_PROCESSES, RawProcess, TOTAL_LIMIT,
     ask::{self, Answers, Question},
     tcp,
 };
@@ -50,9 +50,9 @@ impl GuestReader for LocalGuest {
         tcp::gather()
     }
 
-    fn told(&self) -> Told {
+    fn hints(&self) -> GuestHints {
         let addresses = pnet::datalink::interfaces().into_iter().flat_map(|interface| interface.ips);
-        Told {
+        GuestHints {
             os: self.read("/etc/os-release").and_then(|text| os_name(&text)).into(),
             addresses: Fact::Known(
                 addresses
@@ -61,11 +61,11 @@ impl GuestReader for LocalGuest {
                     .map(|ip| ip.to_string())
                     .collect(),
             ),
-            ..Told::default()
+            ..GuestHints::default()
         }
     }
 
-    /// By the same script as elsewhere: what is no regular file must not be waited for, and a command not for long.
+    /// Runs the same script as other access paths: it skips what is no regular file and limits the time of a command.
     fn ask(&self, questions: &BTreeSet<Question>) -> Answers {
         let mark = format!("vmgate-{:016x}", RandomState::new().hash_one(questions));
         let mut shell = Command::new("/bin/sh");
@@ -73,7 +73,10 @@ impl GuestReader for LocalGuest {
         match run(shell, io::empty(), ASK_LIMIT, TOTAL_LIMIT) {
             Ok(output) => ask::answers(questions, &output.stdout, &mark),
             Err(failure) => {
-                let why = Unknown::new(Cause::NotSupported, format!("a shell that should answer: {failure}"));
+                let why = Unknown::new(
+                    Cause::NotSupported,
+                    format!("the shell that reads files and runs commands failed: {failure}"),
+                );
                 questions.iter().map(|question| (question.clone(), Err(why.clone()))).collect()
             }
         }
@@ -88,7 +91,7 @@ fn os_name(text: &[u8]) -> Result<String, Unknown> {
         .ok_or_else(|| Unknown::new(Cause::NotSupported, "/etc/os-release in the guest has no PRETTY_NAME"))
 }
 
-/// One process; none where it ended meanwhile. Sockets of others can only be seen by root.
+/// One process; none if it ended meanwhile. Only root sees the sockets of other users' processes.
 fn process(folder: &Path) -> Option<RawProcess> {
     let sockets = match fs::read_dir(folder.join("fd")) {
         Ok(links) => Some(links.filter_map(|link| inode(&link.ok()?.path())).collect()),
@@ -102,7 +105,7 @@ fn process(folder: &Path) -> Option<RawProcess> {
     })
 }
 
-/// The inode of the socket that a link in /proc/PID/fd stands for.
+/// The inode of the socket that a link in /proc/PID/fd points to.
 fn inode(link: &Path) -> Option<u64> {
     let target = fs::read_link(link).ok()?;
     target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()

@@ -1,4 +1,4 @@
-//! Memory from /proc/meminfo, /proc/vmstat and /proc/pressure/memory, looked at twice.
+//! Guest memory from two samples of /proc/meminfo, /proc/vmstat and /proc/pressure/memory.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,35 +11,35 @@ use super::{
     ask::{Answers, Question},
     malformed,
 };
-use vmgate_facts::{Allocation, Cause, Fact, GuestMemory, Pressure, Unknown};
+use vmgate_facts::{Allocation, Cause, Fact, GuestMemory, MemoryPressure, Unknown};
 
 const MEMINFO: &str = "/proc/meminfo";
 const VMSTAT: &str = "/proc/vmstat";
 const UPTIME: &str = "/proc/uptime";
 const PRESSURE: &str = "/proc/pressure/memory";
 
-/// Shortest time between the two looks from which something can be said.
+/// Shortest time between the two samples that gives usable rates.
 const SHORTEST_WINDOW: Duration = Duration::from_secs(1);
 
-/// What the first look reads, and the second reads again but for the last.
+/// Files of the first sample; the second sample reads all but the last.
 pub(super) const FILES: [&str; 4] = [MEMINFO, VMSTAT, UPTIME, PRESSURE];
 
-/// The first look, which waits for its second.
-pub(super) struct Before {
+/// The first sample, before the second is taken.
+pub(super) struct FirstSample {
     answers: Answers,
     at: Instant,
 }
 
-impl Before {
-    pub(super) fn look(reader: &dyn GuestReader) -> Self {
+impl FirstSample {
+    pub(super) fn take(reader: &dyn GuestReader) -> Self {
         let at = Instant::now();
         let answers =
             questions(&FILES).into_iter().map(|question| (question.clone(), reader.read(question.name())));
         Self { answers: answers.collect(), at }
     }
 
-    /// Looks again, a second after the first look or later.
-    pub(super) fn look_again(self, reader: &dyn GuestReader, page_bytes: u64) -> GuestMemory {
+    /// Takes the second sample, at least [`SHORTEST_WINDOW`] after the first, and derives the facts.
+    pub(super) fn take_second(self, reader: &dyn GuestReader, page_bytes: u64) -> GuestMemory {
         let first = |path: &str| text(&self.answers, path);
         let worth_waiting = first(VMSTAT).is_ok() && first(UPTIME).is_ok();
         let after = if worth_waiting {
@@ -65,9 +65,9 @@ fn text(answers: &Answers, path: &str) -> Result<String, Unknown> {
     }
 }
 
-/// What two looks say together.
+/// The facts that follow from two samples.
 fn facts(before: &Answers, after: &Answers, page_bytes: u64) -> GuestMemory {
-    // Where the second look failed the first is good enough for what does not need two.
+    // If the second sample failed, the first one still serves the facts that need only one.
     let latest = text(after, MEMINFO).or_else(|_| text(before, MEMINFO)).map(|text| Counters::of(&text));
     let bytes = |name: &str| -> Fact<u64> {
         latest.clone().and_then(|counters| counters.bytes(name).ok_or_else(|| lacks(MEMINFO, name))).into()
@@ -87,7 +87,7 @@ fn facts(before: &Answers, after: &Answers, page_bytes: u64) -> GuestMemory {
         huge_pages_used_bytes: huge.into(),
         pressure: match text(before, PRESSURE) {
             Ok(text) => {
-                pressure(&text).map(Some).ok_or_else(|| malformed(PRESSURE, "not the averages")).into()
+                pressure(&text).map(Some).ok_or_else(|| malformed(PRESSURE, "not pressure averages")).into()
             }
             Err(why) if why.cause == Cause::NotSupported => Fact::Known(None),
             Err(why) => Fact::Unknown(why),
@@ -101,17 +101,17 @@ fn lacks(path: &str, name: &str) -> Unknown {
 }
 
 /// `some avg10=0.12 avg60=…` and `full avg10=…`, in percent.
-fn pressure(text: &str) -> Option<Pressure> {
+fn pressure(text: &str) -> Option<MemoryPressure> {
     let ratio = |kind: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(kind))?;
         let percent: f64 =
             line.split_whitespace().find_map(|word| word.strip_prefix("avg10="))?.parse().ok()?;
         (0.0..=100.0).contains(&percent).then_some(percent / 100.0)
     };
-    Some(Pressure { some_ratio: ratio("some ")?, full_ratio: ratio("full ")? })
+    Some(MemoryPressure { some_ratio: ratio("some ")?, full_ratio: ratio("full ")? })
 }
 
-// Sizes of memory stay below 2^52 bytes, where f64 is exact; what does not is a hostile guest's.
+// Sizes of memory stay below 2^52 bytes, where f64 is exact; only a hostile guest reports more.
 #[allow(clippy::cast_precision_loss)]
 fn allocation(before: &Answers, after: &Answers, page_bytes: u64) -> Result<Allocation, Unknown> {
     let both = |path: &str| -> Result<[Counters; 2], Unknown> {
@@ -120,14 +120,19 @@ fn allocation(before: &Answers, after: &Answers, page_bytes: u64) -> Result<Allo
     let uptime = |answers: &Answers| {
         let text = text(answers, UPTIME)?;
         let seconds = text.split_whitespace().next().and_then(|word| word.parse::<f64>().ok());
-        seconds.filter(|seconds| seconds.is_finite()).ok_or_else(|| malformed(UPTIME, "not a time"))
+        seconds
+            .filter(|seconds| seconds.is_finite())
+            .ok_or_else(|| malformed(UPTIME, "not a number of seconds"))
     };
     let window_seconds = ((uptime(after)? - uptime(before)?) * 100.0).round() / 100.0;
     if !(0.5..=3600.0).contains(&window_seconds) {
-        return Err(malformed(UPTIME, "the clock of the guest did not go on as it should"));
+        return Err(malformed(
+            UPTIME,
+            "the guest's uptime did not advance by 0.5 s to 3600 s between the two samples",
+        ));
     }
     let vmstat = both(VMSTAT)?;
-    // A name that ends in `*` stands for all that begin so: zones have counters of their own.
+    // A name that ends in `*` is a prefix: each memory zone has its own counter.
     let grown = |name: &str| {
         let [first, last] = vmstat.each_ref().map(|counters| counters.sum(name));
         last.saturating_sub(first)
@@ -170,7 +175,7 @@ impl Counters {
         let line = |line: &str| {
             let mut words = line.split_whitespace();
             let name = words.next()?.trim_end_matches(':').to_owned();
-            // What memory a kernel can count fits into 48 bits of kB.
+            // The memory that a kernel can count fits into 48 bits of kB.
             let number = words.next()?.parse::<u64>().ok().filter(|number| *number < 1 << 48)?;
             Some((name, (number, words.next() == Some("kB"))))
         };
@@ -228,7 +233,10 @@ mod tests {
         assert_eq!(found.available_bytes, Fact::Known(110_592 * 1024));
         assert_eq!(found.locked_bytes, Fact::Known(183_152 * 1024));
         assert_eq!(found.huge_pages_used_bytes, Fact::Known(4 * 2048 * 1024));
-        assert_eq!(found.pressure, Fact::Known(Some(Pressure { some_ratio: 0.015, full_ratio: 0.0025 })));
+        assert_eq!(
+            found.pressure,
+            Fact::Known(Some(MemoryPressure { some_ratio: 0.015, full_ratio: 0.0025 }))
+        );
         let expected = Allocation {
             window_seconds: 2.0,
             allocation_stalls: 5,

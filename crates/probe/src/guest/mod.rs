@@ -1,9 +1,11 @@
-//! The guest, seen from inside through any [`GuestReader`].
+//! Facts about the guest, read from inside it through any [`GuestReader`].
 
 pub mod ask;
 mod dirty_writers;
 mod kernel_bypass;
 mod clock;
+mod dirty_writers;
+mod kernel_bypass;
 mod local;
 mod memory;
 mod multicast;
@@ -23,7 +25,7 @@ use vmgate_facts::{Cause, Fact, Guest, Sctp, Tcp, Udp, Unknown, text::plain_byte
 use crate::guest::ask::{Answers, Question};
 pub use dirty_writers::dirty_writers;
 pub use local::LocalGuest;
-pub use process::{Limits, RawProcess};
+pub use process::{KernelUnits, RawProcess};
 pub use software::recognised_software;
 pub use tcp::KernelSockets;
 
@@ -36,7 +38,7 @@ pub const MOST_SOCKETS: usize = 20_000;
 /// Most processes; as for sockets.
 pub const MOST_PROCESSES: usize = 20_000;
 
-/// Every file that [`look`] asks for, for ways into a guest that fetch them all at once.
+/// Every file that [`look`] reads, for access paths that fetch all of them at once.
 pub const FILES: [&str; 34] = [
     "/proc/sys/kernel/hostname",
     "/proc/sys/kernel/osrelease",
@@ -74,69 +76,69 @@ pub const FILES: [&str; 34] = [
     memory::FILES[3],
 ];
 
-/// A way into a guest. Implementations bound what they read and say why they could not.
+/// Access to a guest's files and processes. Implementations bound what they read and say why a read failed.
 pub trait GuestReader {
     /// The whole text of a file under /proc or /sys, at most [`FILE_LIMIT`] bytes.
     fn read(&self, path: &str) -> Result<Vec<u8>, Unknown>;
 
-    /// The processes with the sockets that each holds open.
+    /// The processes, each with its open sockets.
     fn processes(&self) -> Result<Vec<RawProcess>, Unknown>;
 
-    /// What the guest's kernel itself says of its TCP sockets; only a probe that runs in the guest can ask it.
+    /// TCP sockets as the guest's kernel reports them over netlink; only a probe that runs in the guest can ask.
     fn kernel_sockets(&self) -> Result<KernelSockets, Unknown> {
-        Err(tcp::not_from_here())
+        Err(tcp::needs_guest_probe())
     }
 
-    /// What is known without reading a file: of a guest that has no /proc, all that is known.
-    fn told(&self) -> Told {
-        Told::default()
+    /// Facts known without reading a file; for a guest without /proc, the only facts.
+    fn hints(&self) -> GuestHints {
+        GuestHints::default()
     }
 
-    /// Answers questions that could not be put before it was known what runs, all in one go where that is possible.
+    /// Answers further questions, in one round trip if possible; see [`ask`].
     fn ask(&self, questions: &BTreeSet<Question>) -> Answers {
         let answer = |question: &Question| match question {
             Question::File(path) => self.read(path.as_str()),
             Question::Command(command) => Err(Unknown::new(
                 Cause::NotSupported,
-                format!("no command can be run in the guest this way: {command}"),
+                format!("vmgate cannot run a command in the guest over this connection: {command}"),
             )),
         };
         questions.iter().map(|question| (question.clone(), answer(question))).collect()
     }
 }
 
-/// What a way into a guest knows of it without reading a file in it.
+/// Facts about a guest that its access path (guest agent, this machine) knows without reading a file.
 #[derive(Debug, Clone, Default)]
-pub struct Told {
-    /// The operating system, in its own words.
+pub struct GuestHints {
+    /// Name of the operating system, as the guest reports it.
     pub os: Fact<String>,
     /// The guest's own host name.
     pub hostname: Fact<String>,
-    /// Release of its kernel.
+    /// Kernel release.
     pub kernel_release: Fact<String>,
-    /// Its addresses.
+    /// IP addresses.
     pub addresses: Fact<Vec<String>>,
 }
 
-/// A table with its name, for errors.
+/// Text of a table under /proc/net, with its path for errors.
 struct Table<'a> {
     path: &'a str,
     text: Vec<u8>,
 }
 
-/// Reads everything that a [`Guest`] says, fact by fact: what one file refuses, another may tell.
+/// Reads all facts of a [`Guest`], each on its own: one unreadable file leaves the other facts known.
 ///
-/// Left at its default, to be derived later: the budget of a connection, the service of a UDP socket and the
-/// software recognised from the catalogue.
+/// Not set here, derived later: the budget of a connection, the service of a UDP socket and the software recognised
+/// from the catalogue.
 pub fn look(reader: &dyn GuestReader) -> Guest {
     let processes = reader.processes();
     let owners = processes.as_ref().map(|processes| Owners::of(processes)).map_err(Clone::clone);
     let page_bytes = reader.read("/proc/self/auxv").ok().and_then(|auxv| process::page_bytes(&auxv));
-    let limits = Limits { page_bytes: page_bytes.unwrap_or(4096) };
-    let told = reader.told();
-    let line = |path: &str, told: Fact<String>| match reader.read(path) {
+    let units = KernelUnits { page_bytes: page_bytes.unwrap_or(4096) };
+    let hints = reader.hints();
+    let line = |path: &str, hints: Fact<String>| match reader.read(path) {
         Ok(text) => Fact::Known(plain_bytes(&text)),
-        Err(why) => told.known().cloned().map_or(Fact::Unknown(why), Fact::Known),
+        Err(why) => hints.known().cloned().map_or(Fact::Unknown(why), Fact::Known),
     };
     let tcp =
         tables(reader, ["/proc/net/tcp", "/proc/net/tcp6"]).and_then(|tables| socket::tcp(&tables, &owners));
@@ -149,16 +151,17 @@ pub fn look(reader: &dyn GuestReader) -> Guest {
     };
     let sockets =
         tables(reader, ["/proc/net/udp", "/proc/net/udp6"]).and_then(|tables| socket::udp(&tables, &owners));
-    let memory = memory::Before::look(reader);
-    let members = software::Members::find(reader, &processes);
-    let processes: Fact<_> = processes.and_then(|processes| process::facts(&processes, limits)).into();
-    let about_members = members.iter().flat_map(software::Members::questions);
-    let answers = reader.ask(&about_members.chain(bypass::questions()).chain(clock::questions()).collect());
+    let memory = memory::FirstSample::take(reader);
+    let members = software::ClusterMembers::find(reader, &processes);
+    let processes: Fact<_> = processes.and_then(|processes| process::facts(&processes, units)).into();
+    let about_members = members.iter().flat_map(software::ClusterMembers::questions);
+    let answers =
+        reader.ask(&about_members.chain(kernel_bypass::questions()).chain(clock::questions()).collect());
     Guest {
-        hostname: line("/proc/sys/kernel/hostname", told.hostname),
-        kernel_release: line("/proc/sys/kernel/osrelease", told.kernel_release),
-        os: told.os,
-        addresses: told.addresses,
+        hostname: line("/proc/sys/kernel/hostname", hints.hostname),
+        kernel_release: line("/proc/sys/kernel/osrelease", hints.kernel_release),
+        os: hints.os,
+        addresses: hints.addresses,
         sysctl: Fact::Known(sysctl::look(reader)),
         tcp: Fact::Known(Tcp { connections, listeners, peers: not_asked() }),
         sctp: Fact::Known(Sctp { associations: sctp::look(reader).into() }),
@@ -166,24 +169,27 @@ pub fn look(reader: &dyn GuestReader) -> Guest {
         multicast_groups: multicast::look(reader).into(),
         neighbours: neighbour::look(reader).into(),
         memory_sync: Fact::default(),
-        kernel_bypass: Fact::Known(bypass::facts(&answers, &processes)),
+        kernel_bypass: Fact::Known(kernel_bypass::facts(&answers, &processes)),
         clock: Fact::Known(clock::facts(&answers, &processes)),
         detectors: Fact::from(members).and_then(|members| members.detectors(reader, answers)),
         dirty_writers: Fact::unknown(
             Cause::NotAllowed,
-            "not measured: allow it with --attribute, which slows the guest's writes, and --guest ssh://… or exec",
+            "not measured: needs --attribute (which slows the guest's writes) and --guest ssh://… or exec",
         ),
         processes,
-        // Last, so that all the rest fills the time between its two looks.
-        memory: Fact::Known(memory.look_again(reader, limits.page_bytes)),
+        // Last, so that all other reads fill the time between its two samples.
+        memory: Fact::Known(memory.take_second(reader, units.page_bytes)),
     }
 }
 
 fn not_asked<T>() -> Fact<T> {
-    Fact::unknown(Cause::NotAllowed, "not asked: --ask-peers allows it, and marks the peers' VMs as tainted")
+    Fact::unknown(
+        Cause::NotAllowed,
+        "the peers were not asked: --ask-peers allows this, and libvirt then marks the peers' VMs as tainted",
+    )
 }
 
-/// Both tables of a protocol. A kernel without IPv6 has no second one; that is no obstacle.
+/// The IPv4 and IPv6 tables of a protocol. A kernel without IPv6 lacks the second one, which is no error.
 fn tables<'a>(reader: &dyn GuestReader, [v4, v6]: [&'a str; 2]) -> Result<Vec<Table<'a>>, Unknown> {
     let mut tables = vec![Table { path: v4, text: reader.read(v4)? }];
     match reader.read(v6) {
@@ -197,7 +203,7 @@ fn tables<'a>(reader: &dyn GuestReader, [v4, v6]: [&'a str; 2]) -> Result<Vec<Ta
 /// Names of the processes that hold each socket, by the socket's inode.
 struct Owners {
     names: BTreeMap<u64, String>,
-    /// Whether the sockets of every process could be seen.
+    /// True if the sockets of every process were readable.
     complete: bool,
 }
 
@@ -206,14 +212,14 @@ impl Owners {
         let mut names = BTreeMap::new();
         for process in processes {
             for &inode in process.sockets.iter().flatten() {
-                // Several processes may share a socket, a server and its workers say: the first is the eldest.
+                // Several processes may share a socket, for example a server and its workers: the first is the eldest.
                 names.entry(inode).or_insert_with(|| process.name());
             }
         }
         Self { names, complete: processes.iter().all(|process| process.sockets.is_some()) }
     }
 
-    /// The owner of a socket; known to be none where no process holds it, which leaves the kernel.
+    /// Name of the owner of a socket; known to be none if no process holds it, so that only the kernel is left.
     fn name(owners: &Result<Self, Unknown>, inode: u64) -> Fact<Option<String>> {
         let owners = match owners {
             Ok(owners) => owners,
@@ -235,7 +241,7 @@ pub(crate) fn fuzz_netlink(datagram: &[u8]) {
     tcp::fuzz(datagram);
 }
 
-/// A text that could not be understood.
+/// The unknown of a text that could not be parsed.
 fn malformed(path: &str, why: &str) -> Unknown {
     Unknown::new(Cause::Malformed, format!("{path} in the guest: {why}"))
 }

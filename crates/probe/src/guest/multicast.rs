@@ -11,7 +11,7 @@ use vmgate_facts::{Cause, MulticastGroup, Unknown, text::plain};
 pub(super) const V4: &str = "/proc/net/igmp";
 pub(super) const V6: &str = "/proc/net/igmp6";
 
-/// The groups of both families, each once an interface. A kernel without IPv6 has no second table.
+/// The groups of both families, each once per interface. A kernel without IPv6 has no second table.
 pub(super) fn look(reader: &dyn GuestReader) -> Result<Vec<MulticastGroup>, Unknown> {
     let mut groups = table(V4, &reader.read(V4)?, v4)?;
     match reader.read(V6) {
@@ -31,11 +31,11 @@ fn table(
     if text.lines().count() > MOST_SOCKETS {
         return Err(malformed(path, &format!("more than {MOST_SOCKETS} lines")));
     }
-    let groups = read(text).ok_or_else(|| malformed(path, "no table of multicast groups"))?;
+    let groups = read(text).ok_or_else(|| malformed(path, "not a table of multicast groups"))?;
     Ok(groups.into_iter().collect())
 }
 
-/// `2 eth0 : 3 V3` names an interface; the lines below it begin with a tab and a group in the kernel's byte order.
+/// Parses igmp: `2 eth0 : 3 V3` names an interface; the lines below begin with a tab and a group in host byte order.
 fn v4(text: &str) -> Option<Vec<MulticastGroup>> {
     let mut lines = text.lines();
     lines.next().filter(|header| header.starts_with("Idx"))?;
@@ -58,7 +58,7 @@ fn v4(text: &str) -> Option<Vec<MulticastGroup>> {
     Some(groups)
 }
 
-/// `2    eth0            ff02000000000000000000000000fb01 1 0000000C 0`
+/// Parses igmp6: `2    eth0            ff02000000000000000000000000fb01 1 0000000C 0`
 fn v6(text: &str) -> Option<Vec<MulticastGroup>> {
     let group = |line: &str| {
         let mut words = line.split_whitespace().skip(1);
@@ -78,7 +78,7 @@ mod tests {
 
     use super::*;
 
-    // As Linux 6.1 writes them.
+    // Output of Linux 6.1.
     const IGMP: &str = "Idx\tDevice    : Count Querier\tGroup    Users Timer\tReporter\n\
         1\tlo        :     1      V3\n\t\t\t\t010000E0     1 0:00000000\t\t0\n\
         2\teth0      :     3      V3\n\t\t\t\t0100C0EF     1 0:00000000\t\t0\n\t\t\t\tFB0000E0     1 0:00000000\t\t0\n";

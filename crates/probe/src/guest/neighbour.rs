@@ -1,5 +1,4 @@
-//! Neighbours of the guest on its links, from /proc/net/arp (net/ipv4/arp.c). The kernel shows those of IPv6 nowhere in
-//! /proc.
+//! Neighbours of the guest on its links, from /proc/net/arp (net/ipv4/arp.c). /proc does not show IPv6 neighbours.
 
 use std::net::Ipv4Addr;
 
@@ -13,7 +12,7 @@ const COMPLETE: u32 = 0x2;
 pub(super) fn look(reader: &dyn GuestReader) -> Result<Vec<Neighbour>, Unknown> {
     let text = reader.read(ARP)?;
     let text = std::str::from_utf8(&text).map_err(|_| malformed(ARP, "not text"))?;
-    parse(text).ok_or_else(|| malformed(ARP, "no table of neighbours"))
+    parse(text).ok_or_else(|| malformed(ARP, "not a table of neighbours"))
 }
 
 fn parse(text: &str) -> Option<Vec<Neighbour>> {
@@ -26,7 +25,7 @@ fn parse(text: &str) -> Option<Vec<Neighbour>> {
         let flags = u32::from_str_radix(flags.strip_prefix("0x")?, 16).ok()?;
         let is_mac = mac.len() == 17 && mac.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b':');
         if !is_mac {
-            // Links without Ethernet addresses have others.
+            // A link without Ethernet addresses.
             return Some(None);
         }
         let found = Neighbour { address: address.to_string(), mac: mac.to_ascii_lowercase() };

@@ -11,49 +11,49 @@ use vmgate_facts::{
 /// Longest command line that is kept.
 const COMMAND_LIMIT: usize = 1024;
 
-/// One process as a way into the guest hands it over.
+/// One process as read from /proc, before parsing.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RawProcess {
     /// The line of /proc/PID/stat.
     pub stat: Vec<u8>,
     /// The text of /proc/PID/cmdline, arguments ended by NUL.
     pub command: Vec<u8>,
-    /// Inodes of the sockets that it holds open; absent where they may not be seen.
+    /// Inodes of its open sockets; absent if vmgate has no permission to list them.
     pub sockets: Option<Vec<u64>>,
 }
 
-/// What the guest's kernel counts in.
+/// Units in which the guest's kernel counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Size of a page.
+pub struct KernelUnits {
+    /// Size of a memory page, in bytes.
     pub page_bytes: u64,
 }
 
 impl RawProcess {
-    /// The kernel's name of it.
+    /// The process name (comm) as the kernel shows it.
     pub(super) fn name(&self) -> String {
         between_parentheses(&self.stat).map(plain_bytes).unwrap_or_default()
     }
 
-    /// The process id; none where the line does not begin with one.
+    /// The process id; none if the stat line does not begin with one.
     pub fn pid(&self) -> Option<u32> {
         let digits = self.stat.split(|&byte| byte == b' ').next()?;
         std::str::from_utf8(digits).ok()?.parse().ok()
     }
 }
 
-/// The processes as facts, by process id. A line that cannot be read makes the list unknown: one process less
-/// might be the one that matters.
-pub(super) fn facts(processes: &[RawProcess], limits: Limits) -> Result<Vec<Process>, Unknown> {
+/// The processes as facts, by process id. A line that cannot be parsed makes the whole list unknown: the missing
+/// process might be the one that matters.
+pub(super) fn facts(processes: &[RawProcess], units: KernelUnits) -> Result<Vec<Process>, Unknown> {
     if processes.len() > MOST_PROCESSES {
         return Err(malformed("/proc", &format!("more than {MOST_PROCESSES} processes")));
     }
-    let mut facts = processes.iter().map(|process| fact(process, limits)).collect::<Result<Vec<_>, _>>()?;
+    let mut facts = processes.iter().map(|process| fact(process, units)).collect::<Result<Vec<_>, _>>()?;
     facts.sort_by_key(|process| process.pid);
     Ok(facts)
 }
 
-fn fact(process: &RawProcess, limits: Limits) -> Result<Process, Unknown> {
+fn fact(process: &RawProcess, units: KernelUnits) -> Result<Process, Unknown> {
     let stat = stat(&process.stat).ok_or_else(|| {
         let line: String = plain_bytes(&process.stat).chars().take(60).collect();
         malformed("/proc/PID/stat", &format!("not a process: `{line}`"))
@@ -63,14 +63,14 @@ fn fact(process: &RawProcess, limits: Limits) -> Result<Process, Unknown> {
         name: plain(&stat.comm),
         command: command(&process.command),
         state: plain(&stat.state.to_string()),
-        resident_bytes: stat.rss.saturating_mul(limits.page_bytes),
+        resident_bytes: stat.rss.saturating_mul(units.page_bytes),
     })
 }
 
-/// Reads a stat line. `procfs-core` panics where the parentheses are not where it expects them, so they are found
-/// and checked first: `PID (NAME) STATE …`.
+/// Parses a stat line, `PID (NAME) STATE …`. `procfs-core` panics on misplaced parentheses, so they are checked
+/// first.
 fn stat(line: &[u8]) -> Option<Stat> {
-    // A name may be any bytes; the rest is ASCII, and stays in its place.
+    // A name may hold any bytes; the rest is ASCII and keeps its position.
     let text = String::from_utf8_lossy(line);
     let text = text.trim();
     let (open, close) = (text.find('(')?, text.rfind(')')?);
@@ -89,7 +89,7 @@ fn between_parentheses(line: &[u8]) -> Option<&[u8]> {
     line.get(open + 1..close)
 }
 
-/// A command line in one line, without its secrets.
+/// The command line as one line of text, with secrets replaced.
 fn command(raw: &[u8]) -> String {
     let arguments: Vec<String> =
         raw.split(|&byte| byte == 0).filter(|argument| !argument.is_empty()).map(plain_bytes).collect();
@@ -126,11 +126,11 @@ mod tests {
         RawProcess { stat: stat.as_bytes().to_vec(), command: command.to_vec(), sockets: None }
     }
 
-    const LIMITS: Limits = Limits { page_bytes: 4096 };
+    const UNITS: KernelUnits = KernelUnits { page_bytes: 4096 };
 
     #[test]
     fn a_process_is_read_even_with_a_crafted_name() {
-        let process = facts(&[raw(STAT, b"/usr/sbin/corosync\0-f\0")], LIMITS).unwrap().remove(0);
+        let process = facts(&[raw(STAT, b"/usr/sbin/corosync\0-f\0")], UNITS).unwrap().remove(0);
         assert_eq!((process.pid, process.name.as_str()), (812, "coro sync)"));
         assert_eq!((process.command.as_str(), process.state.as_str()), ("/usr/sbin/corosync -f", "S"));
         assert_eq!(process.resident_bytes, 52_428_800);
@@ -141,15 +141,15 @@ mod tests {
     fn what_makes_procfs_panic_is_unknown() {
         for line in [")(", "", "(", "1 (x)", "1 (x) ", "(x) S", "1(x) S 1", &STAT[..60], "1 (x) \u{e9}é é"]
         {
-            assert!(facts(&[raw(line, b"")], LIMITS).is_err(), "{line}");
+            assert!(facts(&[raw(line, b"")], UNITS).is_err(), "{line}");
         }
     }
 
     #[test]
     fn an_endless_command_line_is_cut_and_its_controls_removed() {
         let long = raw(STAT, &[b'a'; 5000]);
-        assert!(facts(&[long], LIMITS).unwrap()[0].command.len() < COMMAND_LIMIT + 8);
-        let evil = facts(&[raw(STAT, b"sh\0-c\0\x1b]0;owned\x07\0")], LIMITS).unwrap().remove(0);
+        assert!(facts(&[long], UNITS).unwrap()[0].command.len() < COMMAND_LIMIT + 8);
+        let evil = facts(&[raw(STAT, b"sh\0-c\0\x1b]0;owned\x07\0")], UNITS).unwrap().remove(0);
         assert_eq!(evil.command, "sh -c ?]0;owned?");
     }
 
@@ -167,8 +167,8 @@ mod tests {
     proptest! {
         #[test]
         fn no_line_panics(line in ".{0,200}", cut in 0..STAT.len()) {
-            let _ = facts(&[raw(&line, line.as_bytes())], LIMITS);
-            let _ = facts(&[raw(&STAT[..cut], b"")], LIMITS);
+            let _ = facts(&[raw(&line, line.as_bytes())], UNITS);
+            let _ = facts(&[raw(&STAT[..cut], b"")], UNITS);
         }
     }
 }

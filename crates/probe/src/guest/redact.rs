@@ -1,13 +1,13 @@
-//! Secrets on command lines are replaced before a command line is stored.
+//! Replacement of secrets on command lines, before a command line is stored.
 //!
-//! The table below names what is replaced. It errs on the side of hiding: a command line serves to recognise
-//! software, and `***` does not get in the way of that.
+//! The tables below list the patterns. They hide too much rather than too little: a command line only serves to
+//! recognise software, and `***` does not hinder that.
 
 use std::sync::LazyLock;
 
 use regex::Regex;
 
-/// What stands in place of a secret.
+/// The text that replaces a secret.
 const HIDDEN: &str = "***";
 
 /// Words that name a secret in an option or variable.
@@ -18,7 +18,7 @@ static SECRET_OPTION: LazyLock<Option<Regex>> = LazyLock::new(|| {
     Regex::new(&format!("(?i)^-{{1,2}}[a-z0-9_.-]*{SECRET_WORD}$|^-{{1,2}}(?:requirepass|masterauth)$")).ok()
 });
 
-/// Secrets within one argument: what is matched before `HIDDEN` is kept, the rest goes.
+/// Secrets within one argument: a pattern, and the replacement that keeps the part before the secret.
 static WITHIN: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
     let table = [
         // name=secret and name:secret, in options, variables, JSON and DSNs.
@@ -28,7 +28,7 @@ static WITHIN: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         // HTTP headers.
         (r"(?i)((?:authorization|proxy-authorization|cookie|x-api-key)\s*:\s*).+".to_owned(), "${1}***"),
         (r"(?i)\b((?:bearer|basic)\s+)[A-Za-z0-9._~+/=-]{8,}".to_owned(), "${1}***"),
-        // Tokens that show what they are: JSON web tokens, AWS, GitHub, GitLab, Slack.
+        // Tokens with a recognisable format: JSON web tokens, AWS, GitHub, GitLab, Slack.
         (r"eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*".to_owned(), "***"),
         (r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b".to_owned(), "***"),
         (r"\b(?:gh[pousr]_|github_pat_|glpat-|xox[abprs]-)[A-Za-z0-9_-]{10,}".to_owned(), "***"),
@@ -37,7 +37,7 @@ static WITHIN: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
     table.into_iter().filter_map(|(pattern, kept)| Some((Regex::new(&pattern).ok()?, kept))).collect()
 });
 
-/// Short options that take a secret glued to them or as the next argument, by program: `mysql -phunter2`.
+/// Short options that take a secret, by program: attached (`mysql -phunter2`), or as the next argument.
 const PROGRAMS: [(&str, &str, &str); 6] = [
     ("mysql", "-p", ""),
     ("mysqldump", "-p", ""),
@@ -47,7 +47,7 @@ const PROGRAMS: [(&str, &str, &str); 6] = [
     ("curl", "", "-u"),
 ];
 
-/// The arguments with their secrets replaced. None is added or lost.
+/// Returns the arguments with their secrets replaced; their number stays the same.
 pub(super) fn redact(arguments: &[String]) -> Vec<String> {
     let program = arguments.first().map(|path| path.rsplit('/').next().unwrap_or(path)).unwrap_or_default();
     let special = PROGRAMS.iter().find(|(name, ..)| *name == program);

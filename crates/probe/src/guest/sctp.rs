@@ -1,18 +1,18 @@
 //! SCTP associations from /proc/net/sctp/{assocs,remaddr} and sysctl net.sctp (Linux net/sctp/proc.c).
 //!
-//! The kernel writes time-outs there in its own ticks, of which nothing says how many make a second. Where the heartbeat
-//! interval of an association is the setting's, their ratio tells; else the RTO is taken as the least that is set.
+//! The kernel writes time-outs there in its own ticks, and does not say how many ticks make a second. If the heartbeat
+//! interval of an association equals the sysctl's, their ratio tells; else the RTO is taken as the sysctl's minimum.
 
 use super::{GuestReader, MOST_SOCKETS, malformed};
 use vmgate_facts::{Cause, Fact, SctpAssociation, Unknown, text::plain};
 
 const ASSOCIATIONS: &str = "/proc/net/sctp/assocs";
 const PATHS: &str = "/proc/net/sctp/remaddr";
-/// Ticks a second that distributions build kernels with.
+/// Ticks per second (CONFIG_HZ) that distributions build kernels with.
 const TICKS_IN_USE: [f64; 4] = [100.0, 250.0, 300.0, 1000.0];
 
-/// net.sctp, in seconds where it is a time.
-struct Settings {
+/// Values of sysctl net.sctp; times are in seconds.
+struct SctpSysctls {
     rto_initial: Fact<f64>,
     rto_min: Fact<f64>,
     rto_max: Fact<f64>,
@@ -21,20 +21,20 @@ struct Settings {
     association_max_retrans: Fact<i64>,
 }
 
-/// What one line of assocs says.
+/// One line of /proc/net/sctp/assocs.
 #[derive(Debug, PartialEq)]
-struct Line {
+struct AssociationLine {
     id: u32,
     local: Vec<String>,
     local_port: u16,
-    /// The one in use first.
+    /// Addresses of the peer, the one in use first.
     remote: Vec<String>,
     remote_port: u16,
     heartbeat_ticks: f64,
     max_retrans: i64,
 }
 
-/// What one line of remaddr says.
+/// One line of /proc/net/sctp/remaddr.
 #[derive(Debug, PartialEq)]
 struct PathLine {
     address: String,
@@ -43,11 +43,11 @@ struct PathLine {
     max_retrans: i64,
 }
 
-/// The associations; none where the kernel has no SCTP. The budget is derived later.
+/// The associations; an empty list if the kernel has no SCTP. The budget is derived later.
 pub(super) fn look(reader: &dyn GuestReader) -> Result<Vec<SctpAssociation>, Unknown> {
     let table = match reader.read(ASSOCIATIONS) {
         Ok(table) => table,
-        // The module is not loaded: nobody uses it.
+        // The sctp module is not loaded, so no process uses SCTP.
         Err(why) if why.cause == Cause::NotSupported => return Ok(Vec::new()),
         Err(why) => return Err(why),
     };
@@ -60,7 +60,7 @@ pub(super) fn look(reader: &dyn GuestReader) -> Result<Vec<SctpAssociation>, Unk
     Ok(lines.iter().map(|line| association(line, &paths, &settings)).collect())
 }
 
-fn settings(reader: &dyn GuestReader) -> Settings {
+fn settings(reader: &dyn GuestReader) -> SctpSysctls {
     let number = |name: &str| {
         let path = format!("/proc/sys/net/sctp/{name}");
         let parsed = reader.read(&path).and_then(|text| {
@@ -70,7 +70,7 @@ fn settings(reader: &dyn GuestReader) -> Settings {
         Fact::from(parsed)
     };
     let seconds = |name: &str| number(name).map(|milliseconds| f64::from(milliseconds) / 1e3);
-    Settings {
+    SctpSysctls {
         rto_initial: seconds("rto_initial"),
         rto_min: seconds("rto_min"),
         rto_max: seconds("rto_max"),
@@ -80,7 +80,11 @@ fn settings(reader: &dyn GuestReader) -> Settings {
     }
 }
 
-fn association(line: &Line, paths: &Result<Vec<PathLine>, Unknown>, settings: &Settings) -> SctpAssociation {
+fn association(
+    line: &AssociationLine,
+    paths: &Result<Vec<PathLine>, Unknown>,
+    settings: &SctpSysctls,
+) -> SctpAssociation {
     let ends = |addresses: &[String], port: u16| format!("{}:{port}", addresses.join(","));
     let in_use = paths.as_ref().ok().and_then(|paths| {
         let of_this = |path: &&PathLine| path.association == line.id;
@@ -98,7 +102,7 @@ fn association(line: &Line, paths: &Result<Vec<PathLine>, Unknown>, settings: &S
     let unclear = || {
         Fact::unknown(
             Cause::NotSupported,
-            "the kernel tells it in ticks of unknown length; the least RTO counts in its place",
+            "the kernel reports this time in ticks of unknown length; the minimum RTO is used instead",
         )
     };
     let rto = match (in_use, ticks) {
@@ -124,11 +128,11 @@ fn association(line: &Line, paths: &Result<Vec<PathLine>, Unknown>, settings: &S
     }
 }
 
-/// The rows of a table below its header; one that does not fit makes the whole unknown.
+/// The rows of a table below its header; one row that does not parse makes the whole table unknown.
 fn rows<T>(table: &[u8], path: &str, parse: fn(&str) -> Option<T>) -> Result<Vec<T>, Unknown> {
     let text = std::str::from_utf8(table).map_err(|_| malformed(path, "not text"))?;
     if !text.is_empty() && !text.ends_with('\n') {
-        return Err(malformed(path, "it ends in the middle of a line"));
+        return Err(malformed(path, "the text ends in the middle of a line"));
     }
     let lines: Vec<&str> = text.lines().skip(1).filter(|line| !line.trim().is_empty()).collect();
     if lines.len() > MOST_SOCKETS {
@@ -136,13 +140,14 @@ fn rows<T>(table: &[u8], path: &str, parse: fn(&str) -> Option<T>) -> Result<Vec
     }
     let bad = |line: &str| {
         let short: String = line.chars().take(60).collect();
-        malformed(path, &format!("not understood: `{}`", plain(&short)))
+        malformed(path, &format!("cannot parse the line `{}`", plain(&short)))
     };
     lines.into_iter().map(|line| parse(line).ok_or_else(|| bad(line))).collect()
 }
 
-/// ASSOC SOCK STY SST ST HBKT ASSOC-ID TX_QUEUE RX_QUEUE UID INODE LPORT RPORT LADDRS <-> RADDRS HBINT INS OUTS MAXRT …
-fn line(text: &str) -> Option<Line> {
+/// Parses ASSOC SOCK STY SST ST HBKT ASSOC-ID TX_QUEUE RX_QUEUE UID INODE LPORT RPORT LADDRS <-> RADDRS HBINT INS OUTS
+/// MAXRT …
+fn line(text: &str) -> Option<AssociationLine> {
     let (before, after) = text.split_once("<->")?;
     let mut before = before.split_ascii_whitespace();
     let id = before.nth(6)?.parse().ok()?;
@@ -154,7 +159,7 @@ fn line(text: &str) -> Option<Line> {
     let heartbeat: u32 = after.next()?.parse().ok()?;
     let max_retrans = after.nth(2)?.parse().ok()?;
     let complete = !local.is_empty() && !remote.is_empty();
-    complete.then_some(Line {
+    complete.then_some(AssociationLine {
         id,
         local,
         local_port,
@@ -165,7 +170,7 @@ fn line(text: &str) -> Option<Line> {
     })
 }
 
-/// ADDR ASSOC_ID HB_ACT RTO MAX_PATH_RTX REM_ADDR_RTX START STATE
+/// Parses ADDR ASSOC_ID HB_ACT RTO MAX_PATH_RTX REM_ADDR_RTX START STATE
 fn path_line(text: &str) -> Option<PathLine> {
     let mut fields = text.split_ascii_whitespace();
     let address = fields.next()?.parse::<std::net::IpAddr>().ok()?.to_canonical().to_string();
@@ -175,7 +180,7 @@ fn path_line(text: &str) -> Option<PathLine> {
     Some(PathLine { address, association, rto_ticks: rto.into(), max_retrans })
 }
 
-/// The addresses that come next; the one marked with an asterisk, the primary one, first.
+/// Parses addresses up to the first other field; the primary one, marked with an asterisk, comes first.
 fn addresses<'a>(fields: &mut std::iter::Peekable<impl Iterator<Item = &'a str>>) -> Vec<String> {
     let mut found = Vec::new();
     while let Some(field) = fields.peek() {

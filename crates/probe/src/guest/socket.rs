@@ -1,8 +1,8 @@
 //! Sockets from /proc/net/{tcp,tcp6,udp,udp6}.
 //!
 //! `procfs-core` reads addresses, state and inode; the columns that it leaves out (retransmissions, drops) are read
-//! here. Each line is checked and handed over alone, so that a crafted one can neither panic nor spoil its table
-//! unnoticed: a line that does not fit makes the whole table unknown.
+//! here. Each line is checked and parsed alone, so that a crafted line can neither cause a panic nor corrupt its table
+//! unnoticed: a line that does not parse makes the whole table unknown.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -14,7 +14,7 @@ use procfs_core::{
 use super::{MOST_SOCKETS, Owners, Table, malformed, tcp::fill_from_columns};
 use vmgate_facts::{Fact, Listener, TcpConnection, TcpState, UdpSocket, Unknown};
 
-/// Sockets live in tables written in the guest's byte order; the rest of this is not used for them.
+/// System parameters that `procfs-core` asks for; only the byte order is used for tables of sockets.
 const SYSTEM: ExplicitSystemInfo =
     ExplicitSystemInfo { boot_time_secs: 0, ticks_per_second: 100, page_size: 4096, is_little_endian: true };
 
@@ -61,7 +61,7 @@ pub(super) fn tcp(
             let mut connection = TcpConnection {
                 retransmits: hex_field(line, column::RETRANSMITS).ok_or_else(bad)?,
                 owner: Owners::name(owners, entry.inode),
-                // Of the other end nothing is known from here.
+                // The peer's budget is not visible from this guest.
                 peer_budget_seconds: Fact::Known(None),
                 ..TcpConnection::new(local.to_string(), remote.to_string(), state)
             };
@@ -105,15 +105,15 @@ fn lines<'a>(table: &'a Table) -> Result<Vec<&'a str>, Unknown> {
     let text = std::str::from_utf8(&table.text).map_err(|_| malformed(table.path, "not text"))?;
     let mut lines = text.lines();
     if !lines.next().is_some_and(|header| header.trim_start().starts_with("sl ")) {
-        return Err(malformed(table.path, "no table of sockets"));
+        return Err(malformed(table.path, "not a table of sockets"));
     }
     let lines: Vec<&str> = lines.filter(|line| !line.trim().is_empty()).collect();
     if lines.len() > MOST_SOCKETS {
         return Err(malformed(table.path, &format!("more than {MOST_SOCKETS} sockets")));
     }
-    // The kernel ends every line, so a last line without its end was cut off.
+    // The kernel ends every line with a newline, so a last line without one was cut off.
     if !lines.is_empty() && !text.ends_with('\n') {
-        return Err(malformed(table.path, "it ends in the middle of a line"));
+        return Err(malformed(table.path, "the text ends in the middle of a line"));
     }
     match lines.iter().find(|line| !has_shape(line)) {
         Some(line) => Err(malformed(table.path, &format!("not a socket: `{}`", excerpt(line)))),
@@ -121,7 +121,7 @@ fn lines<'a>(table: &'a Table) -> Result<Vec<&'a str>, Unknown> {
     }
 }
 
-/// Whether a line has the columns that are read, in the alphabet that they are written in.
+/// True if a line has all columns that are read, each in the expected characters.
 fn has_shape(line: &str) -> bool {
     let hex = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let address = |text: &str| {
@@ -136,7 +136,7 @@ fn has_shape(line: &str) -> bool {
         && field(line, column::INODE).is_some_and(|inode| inode.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// A line as `procfs-core` wants it: below a header.
+/// A line below an empty header line, as `procfs-core` expects.
 fn with_header(line: &str) -> Vec<u8> {
     let mut text = Vec::with_capacity(line.len() + 2);
     text.push(b'\n');
@@ -158,12 +158,12 @@ fn excerpt(line: &str) -> String {
     vmgate_facts::text::plain(&short)
 }
 
-/// IPv4 addresses that an IPv6 socket carries are shown as what they are.
+/// The address with IPv4-mapped IPv6 turned into IPv4.
 fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-/// Whether traffic between the two never leaves the guest.
+/// True if traffic between the two addresses never leaves the guest.
 fn stays_inside(local: IpAddr, remote: IpAddr) -> bool {
     local.is_loopback() || remote.is_loopback() || local == remote
 }

@@ -3,13 +3,13 @@
 use super::{GuestReader, malformed};
 use vmgate_facts::{Cause, Fact, Sysctl, Unknown};
 
-/// Reads each setting for itself: an old kernel may lack one.
+/// Reads each setting on its own: an old kernel may lack one.
 pub(super) fn look(reader: &dyn GuestReader) -> Sysctl {
     let number = |name: &str| Fact::from(number(reader, name));
     // Linux counts keepalive times in whole seconds, far below 2^52.
     #[allow(clippy::cast_precision_loss)]
     let seconds = |name: &str| number(name).map(|seconds: i64| seconds as f64);
-    // Newer kernels have it; its absence is an answer, and says that the constant holds.
+    // Settings of newer kernels: if the file is absent, the kernel's built-in constant applies.
     let where_present = |name: &str| match self::number(reader, name) {
         Ok(value) => Fact::Known(Some(value)),
         Err(why) if why.cause == Cause::NotSupported => Fact::Known(None),

@@ -6,13 +6,13 @@ use vmgate_facts::{Bond, BondPort, Duplex, text::plain};
 
 const BONDING: &str = "/proc/net/bonding";
 
-/// The bond of that name; none where there is no such bond.
+/// The bond with that name; none if it does not exist.
 pub(super) fn look(name: &str) -> Option<Bond> {
     parse(&fs::read_to_string(Path::new(BONDING).join(name)).ok()?)
 }
 
-/// The file begins with the bond itself; each port follows behind a line `Slave Interface`. LACP's own details have
-/// further lines, of which none begins as those that are read here.
+/// Parses a bond: the file begins with the bond itself; each port begins with a line `Slave Interface`. LACP adds
+/// further lines, none of which begins like those that are read here.
 fn parse(text: &str) -> Option<Bond> {
     let mut bond = Bond { mode: String::new(), active: None, ports: Vec::new() };
     for line in text.lines() {
@@ -45,7 +45,7 @@ pub(super) fn duplex(word: &str) -> Option<Duplex> {
 mod tests {
     use super::*;
 
-    /// As Linux 6.1 prints an active-backup bond whose first port has lost its link.
+    /// Output of Linux 6.1 for an active-backup bond whose first port has lost its link.
     const ACTIVE_BACKUP: &str = "\
 Ethernet Channel Bonding Driver: v6.1.0-32-amd64
 
@@ -75,7 +75,7 @@ Permanent HW addr: 52:54:00:aa:00:03
 Slave queue ID: 0
 ";
 
-    /// As it prints an LACP bond.
+    /// Output of Linux 5.10 for an LACP bond.
     const LACP: &str = "\
 Ethernet Channel Bonding Driver: v5.10.0-28-amd64
 

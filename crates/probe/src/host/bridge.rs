@@ -1,4 +1,4 @@
-//! Bridges of the host: the kernel's, and those of Open vSwitch, whose database is asked read-only.
+//! Bridges of the host: those of the kernel, and those of Open vSwitch, by a read-only query to its database.
 
 use std::{
     fs,
@@ -15,13 +15,13 @@ use vmgate_facts::{Bridge, BridgeKind, Cause, Unknown, text::plain};
 
 const INTERFACES: &str = "/sys/class/net";
 
-/// Intervals there are in hundredths of a second (USER_HZ), whatever the kernel's own clock.
+/// Ticks per second of intervals in sysfs (USER_HZ), independent of the kernel's own tick.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// Time between two general queries where nobody sets another (RFC 3376, section 8.2).
+/// Default time between two general queries (RFC 3376, section 8.2).
 const DEFAULT_QUERY_INTERVAL_SECONDS: f64 = 125.0;
 
-/// Where the server of Open vSwitch's database listens.
+/// Sockets of Open vSwitch's database server.
 const OVS_SOCKETS: [&str; 2] = ["/run/openvswitch/db.sock", "/var/run/openvswitch/db.sock"];
 
 /// The question for all bridges (RFC 7047, section 4.1.3).
@@ -33,7 +33,7 @@ const OVS_ANSWER: u64 = 1 << 20;
 
 /// All bridges, by name.
 pub(super) fn bridges() -> Result<Vec<Bridge>, Unknown> {
-    let mut bridges = linux()?;
+    let mut bridges = linux_bridges()?;
     let socket = OVS_SOCKETS.iter().map(Path::new).find(|socket| socket.exists());
     if let Some(socket) = socket {
         bridges.extend(open_vswitch(socket)?);
@@ -42,7 +42,7 @@ pub(super) fn bridges() -> Result<Vec<Bridge>, Unknown> {
     Ok(bridges)
 }
 
-fn linux() -> Result<Vec<Bridge>, Unknown> {
+fn linux_bridges() -> Result<Vec<Bridge>, Unknown> {
     let entries = fs::read_dir(INTERFACES).map_err(|error| not_read(INTERFACES, &error))?;
     let bridge =
         |entry: fs::DirEntry| kernel_bridge(&entry.path().join("bridge"), entry.file_name().to_str()?);
@@ -57,7 +57,7 @@ fn kernel_bridge(folder: &Path, name: &str) -> Option<Bridge> {
         name: plain(name),
         kind: BridgeKind::Linux,
         vlan_aware: number("vlan_filtering") == Some(1),
-        // A kernel without snooping sends everything everywhere and asks nobody.
+        // A kernel without snooping floods multicast to all ports and sends no queries.
         multicast_snooping: number("multicast_snooping") == Some(1),
         multicast_querier: number("multicast_querier") == Some(1),
         multicast_query_interval_seconds: number("multicast_query_interval")
@@ -69,7 +69,7 @@ fn kernel_bridge(folder: &Path, name: &str) -> Option<Bridge> {
 fn open_vswitch(socket: &Path) -> Result<Vec<Bridge>, Unknown> {
     let bridges = ask(socket).map_err(|error| not_read(&socket.display().to_string(), &error))?;
     let bridges = bridges.ok_or_else(|| {
-        Unknown::new(Cause::Malformed, "Open vSwitch's database does not answer as RFC 7047 says")
+        Unknown::new(Cause::Malformed, "the answer of Open vSwitch's database does not follow RFC 7047")
     })?;
     Ok(bridges)
 }
@@ -79,14 +79,14 @@ fn ask(socket: &Path) -> io::Result<Option<Vec<Bridge>>> {
     stream.set_read_timeout(Some(OVS_LIMIT))?;
     stream.set_write_timeout(Some(OVS_LIMIT))?;
     stream.write_all(OVS_QUESTION.as_bytes())?;
-    // The server keeps the line open: the answer ends where its JSON ends.
+    // The server keeps the connection open: the answer ends where its JSON ends.
     let mut answers = serde_json::Deserializer::from_reader(stream.take(OVS_ANSWER)).into_iter::<Value>();
     let answer = answers.next().transpose().map_err(io::Error::from)?;
     let rows = answer.as_ref().and_then(|answer| answer.pointer("/result/0/rows")?.as_array());
     Ok(rows.map(|rows| rows.iter().filter_map(open_vswitch_bridge).collect()))
 }
 
-/// Open vSwitch listens to queries where it snoops, and sends none itself (ovs-vswitchd.conf.db(5)).
+/// One bridge. Open vSwitch snoops on queries and sends none itself (ovs-vswitchd.conf.db(5)).
 fn open_vswitch_bridge(row: &Value) -> Option<Bridge> {
     Some(Bridge {
         name: plain(row.get("name")?.as_str()?),
@@ -127,7 +127,7 @@ mod tests {
         assert!(!kernel_bridge(silent.path(), "br1").unwrap().multicast_snooping);
     }
 
-    /// Answers in the form of RFC 7047, from a stand-in for the server, and one that is something else.
+    /// Answers of a mock server, in the form of RFC 7047 and not.
     #[test]
     fn open_vswitch_is_asked_and_not_trusted() {
         let answers = |answer: &'static str| {

@@ -1,4 +1,4 @@
-//! Files and block devices that a VM needs: whether they are here, and what tells them from any other.
+//! Files and block devices that a VM needs: presence on this host, and an identity to compare between hosts.
 
 use std::{
     fs, io,
@@ -11,16 +11,16 @@ use std::{
 
 use procfs::process::{MountInfo, Process};
 
-use super::obstacle;
+use super::procfs_error;
 use vmgate_facts::{Cause, FileKind, HostFile, Unknown, text::plain};
 
-/// Longest wait: a file system of a server that is gone does not answer at all.
+/// Longest wait: a network file system whose server is gone never answers.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// Bytes in the sectors that /sys counts a device's size in.
+/// Bytes of a sector, the unit of a device's size in /sys.
 const SECTOR: u64 = 512;
 
-/// File systems that libvirt takes for shared between hosts (virFileIsSharedFS).
+/// File systems that libvirt considers shared between hosts (virFileIsSharedFS).
 const SHARED: [&str; 15] = [
     "nfs",
     "nfs4",
@@ -39,12 +39,12 @@ const SHARED: [&str; 15] = [
     "fuse.ceph",
 ];
 
-/// Looks at every path, on a thread of its own: what hangs there does not hang the probe.
+/// Describes every path, on a thread of its own, so that a file system that hangs does not block the probe.
 pub(super) fn look(paths: &[String]) -> Result<Vec<HostFile>, Unknown> {
     let (sender, receiver) = mpsc::channel();
     let paths = paths.to_vec();
     thread::spawn(move || {
-        let _ = sender.send(all(&paths));
+        let _ = sender.send(describe_all(&paths));
     });
     receiver.recv_timeout(LIMIT).unwrap_or_else(|_| {
         let why = format!("the host's file systems did not answer within {} s", LIMIT.as_secs());
@@ -52,14 +52,14 @@ pub(super) fn look(paths: &[String]) -> Result<Vec<HostFile>, Unknown> {
     })
 }
 
-fn all(paths: &[String]) -> Result<Vec<HostFile>, Unknown> {
-    let mounts = Process::myself().and_then(|this| this.mountinfo()).map_err(|error| obstacle(&error))?.0;
+fn describe_all(paths: &[String]) -> Result<Vec<HostFile>, Unknown> {
+    let mounts = Process::myself().and_then(|this| this.mountinfo()).map_err(|error| procfs_error(&error))?.0;
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
     let boot = boot.as_deref().map(str::trim);
-    Ok(paths.iter().map(|path| one(path, &mounts, boot)).collect())
+    Ok(paths.iter().map(|path| describe(path, &mounts, boot)).collect())
 }
 
-fn one(path: &str, mounts: &[MountInfo], boot: Option<&str>) -> HostFile {
+fn describe(path: &str, mounts: &[MountInfo], boot: Option<&str>) -> HostFile {
     let nothing = HostFile {
         path: path.to_owned(),
         kind: FileKind::Missing,
@@ -72,19 +72,19 @@ fn one(path: &str, mounts: &[MountInfo], boot: Option<&str>) -> HostFile {
     let real = match fs::canonicalize(path) {
         Ok(real) => real,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return nothing,
-        // Something is there that this user may not look into.
+        // The path exists, but this user has no permission to read it.
         Err(_) => return HostFile { kind: FileKind::Other, ..nothing },
     };
-    let Ok(about) = fs::metadata(&real) else { return HostFile { kind: FileKind::Other, ..nothing } };
-    let kind = about.file_type();
+    let Ok(metadata) = fs::metadata(&real) else { return HostFile { kind: FileKind::Other, ..nothing } };
+    let kind = metadata.file_type();
     if kind.is_block_device() {
-        return block(nothing, about.rdev(), boot);
+        return block(nothing, metadata.rdev(), boot);
     }
     let mount = mounts.iter().rev().filter(|mount| real.starts_with(unescaped(&mount.mount_point)));
     let mount = mount.max_by_key(|mount| unescaped(&mount.mount_point).as_os_str().len());
     let filesystem = mount.map(|mount| plain(&mount.fs_type));
     let shared_filesystem = filesystem.as_deref().is_some_and(|name| SHARED.contains(&name));
-    let of_the_kernel = || boot.map(|boot| format!("boot {boot} {} {}", about.dev(), about.ino()));
+    let kernel_identity = || boot.map(|boot| format!("boot {boot} {} {}", metadata.dev(), metadata.ino()));
     HostFile {
         kind: match () {
             () if kind.is_file() => FileKind::File,
@@ -92,28 +92,29 @@ fn one(path: &str, mounts: &[MountInfo], boot: Option<&str>) -> HostFile {
             () => FileKind::Other,
         },
         identity: match (mount, shared_filesystem) {
-            (Some(mount), true) => Some(of_the_export(mount, about.ino())),
-            _ => of_the_kernel(),
+            (Some(mount), true) => Some(export_identity(mount, metadata.ino())),
+            _ => kernel_identity(),
         },
         read_only: mount.is_some_and(|mount| {
             mount.mount_options.contains_key("ro") || mount.super_options.contains_key("ro")
         }),
-        size_bytes: Some(about.size()),
+        size_bytes: Some(metadata.size()),
         filesystem,
         shared_filesystem,
         ..nothing
     }
 }
 
-/// A file of a shared file system: the server's path (hosts may name the server differently) and number of the file.
-fn of_the_export(mount: &MountInfo, inode: u64) -> String {
+/// Identity of a file on a shared file system: export path and inode, without the server's name, which hosts may
+/// write differently.
+fn export_identity(mount: &MountInfo, inode: u64) -> String {
     let family = if mount.fs_type.starts_with("nfs") { "nfs" } else { mount.fs_type.as_str() };
     let source = mount.mount_source.as_deref().unwrap_or_default();
     let export = source.rsplit_once(':').map_or(source, |(_, path)| path);
     plain(&format!("{family} {export} {inode}"))
 }
 
-/// A block device: what its maker or the volume manager calls it.
+/// Describes a block device; its identity is the name that its maker or the volume manager gave it.
 fn block(nothing: HostFile, device: u64, boot: Option<&str>) -> HostFile {
     let (major, minor) = (libc::major(device), libc::minor(device));
     let folder = PathBuf::from(format!("/sys/dev/block/{major}:{minor}"));
@@ -122,7 +123,7 @@ fn block(nothing: HostFile, device: u64, boot: Option<&str>) -> HostFile {
         Some(plain(&text)).filter(|text| !text.is_empty())
     };
     let name = ["dm/uuid", "wwid", "device/wwid"].into_iter().find_map(read);
-    // A partition's own number belongs to its disk's name.
+    // A partition is identified by its disk's name and its own number.
     let partition = read("partition");
     let of_disk = || read("../wwid").or_else(|| read("../device/wwid"));
     let name = match partition {
@@ -140,7 +141,7 @@ fn block(nothing: HostFile, device: u64, boot: Option<&str>) -> HostFile {
     }
 }
 
-/// A mount point as it is called: the kernel writes blanks and the like as octal numbers (proc_pid_mountinfo(5)).
+/// Decodes a mount point: the kernel escapes white space as octal numbers (proc_pid_mountinfo(5)).
 fn unescaped(path: &Path) -> PathBuf {
     let text = path.to_string_lossy();
     if !text.contains('\\') {

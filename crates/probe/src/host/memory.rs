@@ -4,14 +4,14 @@ use std::{fs, path::Path};
 
 use procfs::{Current, Meminfo};
 
-use super::{not_read, obstacle};
+use super::{not_read, procfs_error};
 use vmgate_facts::{Cause, HostMemory, HugePages, Unknown};
 
 const HUGE_PAGES: &str = "/sys/kernel/mm/hugepages";
 
-/// All memory, and what can be used without swapping.
+/// Total memory, and memory available without swapping.
 pub(super) fn memory() -> Result<HostMemory, Unknown> {
-    let info = Meminfo::current().map_err(|error| obstacle(&error))?;
+    let info = Meminfo::current().map_err(|error| procfs_error(&error))?;
     Ok(HostMemory {
         total_bytes: info.mem_total,
         available_bytes: info.mem_available.ok_or_else(|| {
@@ -20,17 +20,17 @@ pub(super) fn memory() -> Result<HostMemory, Unknown> {
     })
 }
 
-/// The huge page size that is used where none is named.
+/// The default huge page size in bytes; none if the kernel has no huge pages.
 pub(super) fn default_huge_page() -> Result<Option<u64>, Unknown> {
-    Meminfo::current().map(|info| info.hugepagesize).map_err(|error| obstacle(&error))
+    Meminfo::current().map(|info| info.hugepagesize).map_err(|error| procfs_error(&error))
 }
 
-/// Huge pages of every size, smallest first. Pages that are promised to a mapping but not yet used are not free.
+/// Huge pages of every size, smallest first. Pages reserved for a mapping but not used yet do not count as free.
 pub(super) fn huge_pages() -> Result<Vec<HugePages>, Unknown> {
     huge_pages_in(Path::new(HUGE_PAGES))
 }
 
-/// The same of a folder that may be a NUMA node's, where promises are not kept apart.
+/// Huge pages in a sysfs folder; the folder of a NUMA node does not show reserved pages separately.
 pub(super) fn huge_pages_in(folder: &Path) -> Result<Vec<HugePages>, Unknown> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
@@ -62,10 +62,10 @@ fn number(path: &Path) -> Result<u64, Unknown> {
     text.trim().parse().map_err(|_| Unknown::new(Cause::Malformed, format!("{shown} is not a number")))
 }
 
-/// Most numbers that a list may name: more CPUs than any kernel has.
+/// Most numbers in a list: more CPUs than any kernel has.
 const LONGEST_LIST: u32 = 1 << 16;
 
-/// The numbers that a kernel list such as `0-3,8` names.
+/// The numbers in a kernel list such as `0-3,8`.
 pub(super) fn numbers_in_list(list: &str) -> Option<Vec<u32>> {
     let mut numbers = Vec::new();
     for part in list.trim().split(',') {
@@ -79,7 +79,7 @@ pub(super) fn numbers_in_list(list: &str) -> Option<Vec<u32>> {
     Some(numbers)
 }
 
-/// How many they are.
+/// Count of the numbers in a kernel list.
 pub(super) fn count_in_list(list: &str) -> Option<u32> {
     numbers_in_list(list).and_then(|numbers| u32::try_from(numbers.len()).ok())
 }

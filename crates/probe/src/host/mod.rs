@@ -1,7 +1,7 @@
-//! The hypervisor host, seen by a probe that runs on it (`vmgate probe host`).
+//! Facts about the hypervisor host, collected by a probe that runs on it (`vmgate probe host`).
 //!
-//! Read-only and without a daemon. It needs no privilege for networks, memory and load; only the VM's own QEMU
-//! process is hidden from users other than root and QEMU's.
+//! Read-only and without a daemon. Networks, memory and load need no privilege; only root and QEMU's own user can read
+//! the VM's QEMU process.
 
 mod bond;
 mod bridge;
@@ -16,6 +16,7 @@ mod resolve;
 mod route;
 mod settings;
 mod shaper;
+mod stateful_filter;
 pub mod trial;
 
 use std::{net::IpAddr, thread, time::Duration};
@@ -41,23 +42,23 @@ const RESOLVE_LIMIT: Duration = Duration::from_secs(5);
 /// What the probe is asked beyond what it always tells.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Questions {
+pub struct HostQuestions {
     /// A host name to resolve as this host does.
     pub resolve: Option<String>,
-    /// UUIDs of VMs whose QEMU processes are looked at.
+    /// UUIDs of VMs whose QEMU processes are reported.
     pub vms: Vec<String>,
     /// Paths of files and devices that VMs need.
     pub files: Vec<String>,
-    /// Where the migration would go; the first address of the name where this is not given.
+    /// Destination address of the migration; if absent, the first address of the name.
     pub route: Option<IpAddr>,
-    /// What is asked about the way to the other host.
+    /// HostQuestions about the path to the peer host.
     pub peer: Option<PeerQuestions>,
 }
 
 /// The answers, as JSON on the probe's standard output.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HostProbe {
-    /// Names this format.
+    /// Schema id of this format.
     pub schema: HostProbeSchema,
     /// Kernel release, as `uname -r` prints it.
     #[serde(default)]
@@ -74,7 +75,7 @@ pub struct HostProbe {
     /// Huge pages by size.
     #[serde(default)]
     pub huge_pages: Fact<Vec<HugePages>>,
-    /// Size of a huge page where none is named; absent where the kernel has none.
+    /// Default size of a huge page; absent if the kernel has no huge pages.
     #[serde(default)]
     pub default_huge_page_bytes: Fact<Option<u64>>,
     /// Network interfaces.
@@ -86,13 +87,13 @@ pub struct HostProbe {
     /// Stateful filters that bridged traffic passes.
     #[serde(default)]
     pub bridge_filters: Fact<Vec<StatefulFilter>>,
-    /// Addresses of the name that was asked for, in the resolver's order.
+    /// Addresses of the name in the question, in the resolver's order.
     #[serde(default)]
     pub resolved: Fact<Vec<IpAddr>>,
-    /// The QEMU processes of the VMs that were asked for, as far as they run here.
+    /// QEMU processes of the VMs in the question; a VM that does not run here is absent.
     #[serde(default)]
     pub qemus: Fact<Vec<QemuProcess>>,
-    /// The paths that were asked for.
+    /// The files of the paths in the question.
     #[serde(default)]
     pub files: Fact<Vec<HostFile>>,
     /// NUMA nodes.
@@ -101,26 +102,26 @@ pub struct HostProbe {
     /// Bridges.
     #[serde(default)]
     pub bridges: Fact<Vec<Bridge>>,
-    /// Why the host is not to be given VMs.
+    /// Reason why the host must not receive VMs (maintenance); absent if it may.
     #[serde(default)]
     pub maintenance: Fact<Option<String>>,
     /// libvirt's lock manager.
     #[serde(default)]
     pub lock_manager: Fact<Option<String>>,
-    /// Whether processes without privileges may handle page faults.
+    /// True if processes without privileges may handle page faults; absent if the kernel has no such setting.
     #[serde(default)]
     pub unprivileged_userfaultfd: Fact<Option<bool>>,
-    /// The migration path, as far as this host alone can tell.
+    /// The migration path, as far as this host alone can see.
     #[serde(default)]
     pub network: NetworkProbe,
-    /// The way to the other host, where one was named.
+    /// The path to the peer host; unknown if no peer was given.
     #[serde(default)]
     pub peer: Fact<PeerProbe>,
-    /// The host's clock, read last.
+    /// Time of the host's clock, read last.
     pub clock: Timestamp,
 }
 
-/// The names of the format that this version reads.
+/// Schema ids that this version reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HostProbeSchema {
     /// The first format.
@@ -128,43 +129,45 @@ pub enum HostProbeSchema {
     V1,
 }
 
-/// The process that runs a VM.
+/// The QEMU process that runs a VM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QemuProcess {
-    /// Its id.
+    /// Process id.
     pub pid: u32,
     /// The VM's UUID.
     pub uuid: String,
-    /// What the binary that runs says of its version.
+    /// Version that the running binary reports.
     #[serde(default)]
     pub version: Fact<Version>,
-    /// The binary it was started from.
+    /// Path of the binary that it was started from.
     pub binary: String,
-    /// Whether that binary was replaced or removed since: then the process runs a QEMU that is not the installed one.
+    /// True if that binary was replaced or removed since: then the running QEMU is not the installed one.
     pub replaced: bool,
 }
 
-/// Looks at this machine.
-pub fn look(questions: &Questions) -> HostProbe {
+/// Collects the facts of this machine.
+pub fn look(questions: &HostQuestions) -> HostProbe {
     let nics = Fact::from(nic::look());
     thread::scope(|scope| {
-        // It watches for a while, and the rest is looked at meanwhile.
+        // The peer probe takes its whole window; the other facts are collected meanwhile.
         let peer = questions.peer.as_ref().map(|peer| scope.spawn(|| path::peer(peer, &nics)));
-        let host = HostProbe { nics: nics.clone(), ..look_beside(questions) };
+        let host = HostProbe { nics: nics.clone(), ..look_local(questions) };
         let peer = match peer.map(thread::ScopedJoinHandle::join) {
             Some(Ok(peer)) => Fact::Known(peer),
-            Some(Err(_)) => Fact::unknown(Cause::Malformed, "the probe could not cope with what it saw"),
-            None => Fact::unknown(Cause::NotCollected, "no other host was named"),
+            Some(Err(_)) => {
+                Fact::unknown(Cause::Malformed, "the probe of the path panicked: a bug in vmgate")
+            }
+            None => Fact::unknown(Cause::NotCollected, "no peer host was given"),
         };
         HostProbe { peer, clock: Timestamp::now(), ..host }
     })
 }
 
-/// Everything but the interfaces and the other host.
-fn look_beside(questions: &Questions) -> HostProbe {
+/// All facts except network interfaces and the peer host.
+fn look_local(questions: &HostQuestions) -> HostProbe {
     let resolved = match &questions.resolve {
         Some(name) => resolve::resolve(name, RESOLVE_LIMIT).into(),
-        None => Fact::unknown(Cause::NotCollected, "no name was asked for"),
+        None => Fact::unknown(Cause::NotCollected, "no host name was given to resolve"),
     };
     let to = questions.route.map_or_else(|| resolve::first(&resolved), Fact::Known);
     HostProbe {
@@ -172,18 +175,22 @@ fn look_beside(questions: &Questions) -> HostProbe {
         kernel_release: text("/proc/sys/kernel/osrelease").into(),
         cpus: text("/sys/devices/system/cpu/online")
             .and_then(|list| {
-                memory::count_in_list(&list)
-                    .ok_or_else(|| Unknown::new(Cause::Malformed, "/sys/devices/system/cpu/online"))
+                memory::count_in_list(&list).ok_or_else(|| {
+                    Unknown::new(Cause::Malformed, "/sys/devices/system/cpu/online is not a CPU list")
+                })
             })
             .into(),
-        load: LoadAverage::current().map(|load| f64::from(load.one)).map_err(|error| obstacle(&error)).into(),
+        load: LoadAverage::current()
+            .map(|load| f64::from(load.one))
+            .map_err(|error| procfs_error(&error))
+            .into(),
         memory: memory::memory().into(),
         huge_pages: memory::huge_pages().into(),
         default_huge_page_bytes: memory::default_huge_page().into(),
         routes: route::look().into(),
-        bridge_filters: filter::look().into(),
+        bridge_filters: stateful_filter::look().into(),
         qemus: if questions.vms.is_empty() {
-            Fact::unknown(Cause::NotCollected, "no VM was asked for")
+            Fact::unknown(Cause::NotCollected, "no VM was given")
         } else {
             process::qemus(&questions.vms).into()
         },
@@ -207,15 +214,15 @@ fn look_beside(questions: &Questions) -> HostProbe {
 
 #[cfg(fuzzing)]
 pub(crate) fn fuzz_filters(datagram: &[u8]) {
-    filter::fuzz(datagram);
+    stateful_filter::fuzz(datagram);
 }
 
-/// The text of a small file, made harmless.
+/// The text of a small file, without control characters.
 fn text(path: &str) -> Result<String, Unknown> {
     std::fs::read_to_string(path).map(|text| plain(&text)).map_err(|error| not_read(path, &error))
 }
 
-/// Why a file could not be read.
+/// The unknown of a file that could not be read.
 fn not_read(path: &str, error: &std::io::Error) -> Unknown {
     let cause = match error.kind() {
         std::io::ErrorKind::PermissionDenied => Cause::PermissionDenied,
@@ -225,14 +232,14 @@ fn not_read(path: &str, error: &std::io::Error) -> Unknown {
     Unknown::new(cause, format!("cannot read {path} on the host: {error}"))
 }
 
-/// Why `procfs` could not read a file.
-fn obstacle(error: &procfs::ProcError) -> Unknown {
+/// The unknown of a file that `procfs` could not read.
+fn procfs_error(error: &procfs::ProcError) -> Unknown {
     let cause = match error {
         procfs::ProcError::PermissionDenied(_) => Cause::PermissionDenied,
         procfs::ProcError::NotFound(_) => Cause::NotSupported,
         _ => Cause::NotCollected,
     };
-    Unknown::new(cause, format!("on the host: {error}"))
+    Unknown::new(cause, format!("cannot read /proc on the host: {error}"))
 }
 
 #[cfg(test)]
@@ -241,11 +248,11 @@ mod tests {
 
     #[test]
     fn this_machine_is_seen_and_the_answer_survives_the_wire() {
-        let questions = Questions {
+        let questions = HostQuestions {
             resolve: Some("localhost".into()),
             vms: vec!["no-such-vm".into()],
             files: vec!["/etc/passwd".into()],
-            ..Questions::default()
+            ..HostQuestions::default()
         };
         let probe = look(&questions);
         let cpus = *probe.cpus.known().unwrap();

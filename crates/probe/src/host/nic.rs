@@ -8,7 +8,7 @@ use super::{bond, not_read};
 use vmgate_facts::{Cause, Fact, Nic, NicKind, Unknown, text::plain};
 
 const CLASS_NET: &str = "/sys/class/net";
-/// Bytes a second in one Mbit/s.
+/// Bytes per second in one Mbit/s.
 const MBIT: u64 = 125_000;
 /// Nominal speed that the kernel gives every veth (drivers/net/veth.c).
 const VETH_MBIT: i64 = 10_000;
@@ -19,7 +19,7 @@ pub(super) fn look() -> Result<Vec<Nic>, Unknown> {
     let interfaces = datalink::interfaces();
     let mut nics: Vec<Nic> = entries
         .flatten()
-        // Files such as bonding_masters lie beside the interfaces.
+        // The folder also holds files such as bonding_masters.
         .filter(|entry| entry.path().join("ifindex").exists())
         .filter_map(|entry| {
             let name = entry.file_name().into_string().ok()?;
@@ -31,7 +31,7 @@ pub(super) fn look() -> Result<Vec<Nic>, Unknown> {
 }
 
 fn nic(folder: &Path, name: &str, interfaces: &[datalink::NetworkInterface]) -> Nic {
-    // An address may carry a label (`eth0:1`) where an interface's name would stand.
+    // An address may carry a label (`eth0:1`) instead of the interface's name.
     let mine = interfaces.iter().filter(|given| given.name.split(':').next() == Some(name));
     let (mut up, mut addresses) = (false, Vec::new());
     for interface in mine {
@@ -59,17 +59,17 @@ fn nic(folder: &Path, name: &str, interfaces: &[datalink::NetworkInterface]) -> 
     }
 }
 
-/// The sum of counters; unknown where the driver lacks one.
+/// The sum of counters; unknown if the driver lacks one of them.
 fn counted(folder: &Path, counters: &[&str]) -> Fact<u64> {
     let statistics = folder.join("statistics");
     let numbers = counters.iter().map(|counter| attribute(&statistics, counter)?.parse::<u64>().ok());
     match numbers.sum::<Option<u64>>() {
         Some(sum) => Fact::Known(sum),
-        None => Fact::unknown(Cause::NotSupported, "the interface counts no drops"),
+        None => Fact::unknown(Cause::NotSupported, "the interface does not count dropped packets"),
     }
 }
 
-/// The number of a VLAN, from the table of the 8021q module: name, number and interface below, by bars.
+/// The id of a VLAN, from the table of the 8021q module: name, id and lower interface, separated by bars.
 fn vlan_id(name: &str) -> Option<u16> {
     vlan_in(&fs::read_to_string("/proc/net/vlan/config").ok()?, name)
 }
@@ -79,8 +79,8 @@ fn vlan_in(table: &str, name: &str) -> Option<u16> {
     rows.find_map(|mut row| (row.next() == Some(name)).then(|| row.next()?.parse().ok())?)
 }
 
-/// What an interface is, by what the kernel shows of it. A veth has no mark of its own: it is a pair, so it links to
-/// another interface that is not below it, or it has the speed that only veths are given.
+/// Kind of an interface, from its sysfs folder. A veth has no mark of its own: as one of a pair it links to another
+/// interface that is not its lower one, or it has the speed that only veths have.
 fn kind(folder: &Path) -> NicKind {
     let devtype = attribute(folder, "uevent").unwrap_or_default();
     let devtype = devtype.split_whitespace().find_map(|line| line.strip_prefix("DEVTYPE="));
@@ -101,7 +101,7 @@ fn kind(folder: &Path) -> NicKind {
     }
 }
 
-/// Nominal speed; the kernel answers with an error or -1 where there is none.
+/// Nominal speed in bytes per second; the kernel reports an error or -1 if there is none.
 fn speed(folder: &Path) -> Option<u64> {
     u64::try_from(megabits(folder)?).ok().filter(|&megabits| megabits > 0)?.checked_mul(MBIT)
 }
@@ -134,7 +134,7 @@ fn last_name(link: &Path) -> Option<String> {
 mod tests {
     use super::*;
 
-    /// A folder as /sys/class/net has it.
+    /// A folder in the form of /sys/class/net.
     fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         for (name, text) in files {

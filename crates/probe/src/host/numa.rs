@@ -8,7 +8,7 @@ use vmgate_facts::{Cause, NumaNode, Unknown};
 const NODES: &str = "/sys/devices/system/node";
 const ONLINE_CPUS: &str = "/sys/devices/system/cpu/online";
 
-/// Every node that has memory or CPUs, by number. A kernel without NUMA is one node, as libvirt sees it.
+/// All nodes, by number. A kernel without NUMA counts as one node, as in libvirt.
 pub(super) fn nodes() -> Result<Vec<NumaNode>, Unknown> {
     let entries = match fs::read_dir(NODES) {
         Ok(entries) => entries,
@@ -46,7 +46,7 @@ fn node(id: u32, folder: &Path) -> Result<NumaNode, Unknown> {
     })
 }
 
-/// A figure of a node's meminfo: lines such as `Node 0 MemFree:  1234 kB`.
+/// One figure of a node's meminfo, in bytes, from lines such as `Node 0 MemFree:  1234 kB`.
 fn figure(info: &str, name: &str) -> Option<u64> {
     info.lines().find_map(|line| {
         let (label, value) = line.split_once(':')?;

@@ -1,4 +1,4 @@
-//! The QEMU process of a VM, and whether its binary is still the installed one.
+//! The QEMU process of a VM: its version, and a check that its binary is still the installed one.
 
 use std::{
     collections::BTreeMap,
@@ -14,14 +14,14 @@ use super::{QemuProcess, not_read};
 use vmgate_facts::{Cause, Fact, Unknown, Version, text::plain};
 use vmgate_process::run;
 
-/// Longest wait for a QEMU to tell its version, and most bytes of the answer.
+/// Longest wait for `qemu -version`, and most bytes of its answer.
 const VERSION_LIMIT: Duration = Duration::from_secs(3);
 const VERSION_ANSWER: usize = 64 << 10;
 
-/// What the kernel adds to the name of a binary that was replaced or removed (proc_pid_exe(5)).
+/// Suffix that the kernel adds to the name of a binary that was replaced or removed (proc_pid_exe(5)).
 const DELETED: &str = " (deleted)";
 
-/// The processes that were started with `-uuid UUID`, as libvirt starts QEMU, for one of these VMs.
+/// The processes started with `-uuid UUID` for one of these VMs, as libvirt starts QEMU.
 pub(super) fn qemus(vms: &[String]) -> Result<Vec<QemuProcess>, Unknown> {
     let entries = fs::read_dir("/proc").map_err(|error| not_read("/proc", &error))?;
     let mut found = Vec::new();
@@ -38,22 +38,25 @@ pub(super) fn qemus(vms: &[String]) -> Result<Vec<QemuProcess>, Unknown> {
             found.push(process(&entry.path(), pid, uuid, &mut versions)?);
         }
     }
-    // With hidepid a user sees none but their own processes, and that says nothing.
+    // With hidepid a user sees only their own processes, so an empty list proves nothing.
     if found.is_empty() && fs::read("/proc/1/cmdline").is_err() {
-        return Err(Unknown::new(Cause::PermissionDenied, "the host hides processes from this user"));
+        return Err(Unknown::new(
+            Cause::PermissionDenied,
+            "the host hides other users' processes from this user (hidepid)",
+        ));
     }
     found.sort_by_key(|process| process.pid);
     Ok(found)
 }
 
-/// What follows `-uuid`.
+/// The argument after `-uuid`.
 fn uuid_of(command: &[u8]) -> Option<&[u8]> {
     let mut arguments = command.split(|&byte| byte == 0);
     arguments.find(|argument| *argument == b"-uuid")?;
     arguments.next()
 }
 
-/// Versions of binaries, by device and inode: a host's VMs mostly share one.
+/// Versions of binaries, by device and inode: most VMs of a host share one binary.
 type Versions = BTreeMap<(u64, u64), Fact<Version>>;
 
 fn process(folder: &Path, pid: u32, uuid: &str, versions: &mut Versions) -> Result<QemuProcess, Unknown> {
@@ -61,7 +64,7 @@ fn process(folder: &Path, pid: u32, uuid: &str, versions: &mut Versions) -> Resu
     let link = fs::read_link(&exe).map_err(|error| match error.kind() {
         ErrorKind::PermissionDenied => Unknown::new(
             Cause::PermissionDenied,
-            "only root and QEMU's own user see which binary the VM runs",
+            "only root and QEMU's own user can see which binary runs the VM",
         ),
         _ => not_read(&format!("/proc/{pid}/exe"), &error),
     })?;
@@ -79,18 +82,18 @@ fn process(folder: &Path, pid: u32, uuid: &str, versions: &mut Versions) -> Resu
     })
 }
 
-/// What the very binary that runs says of itself, replaced or not: the kernel keeps it behind /proc/PID/exe.
+/// Version that the running binary reports, even if its file was replaced: the kernel keeps it as /proc/PID/exe.
 fn version(exe: &Path) -> Fact<Version> {
     let mut command = Command::new(exe);
     command.arg("-version").env_clear();
     let said = run(command, io::empty(), VERSION_LIMIT, VERSION_ANSWER);
     match said {
         Ok(output) => version_in(&String::from_utf8_lossy(&output.stdout)).map_or_else(
-            || Fact::unknown(Cause::Malformed, "the VM's QEMU does not tell its version"),
+            || Fact::unknown(Cause::Malformed, "the VM's QEMU prints no version with -version"),
             Fact::Known,
         ),
         Err(failure) => {
-            Fact::unknown(Cause::NotSupported, format!("the VM's QEMU does not tell its version: {failure}"))
+            Fact::unknown(Cause::NotSupported, format!("the VM's QEMU cannot report its version: {failure}"))
         }
     }
 }

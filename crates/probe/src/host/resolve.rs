@@ -1,7 +1,7 @@
-//! A name resolved as this host resolves it.
+//! Resolution of a host name with this host's own name service.
 //!
-//! Through getent(1) and not through this process: the probe is a static binary, which has no name service of its
-//! own, and the answer must be the one that libvirtd on this host gets.
+//! By getent(1) and not in this process: the probe is a static binary without a name service, and the answer must be
+//! the one that libvirtd on this host gets.
 
 use std::{
     io,
@@ -16,30 +16,30 @@ use vmgate_process::{ChildFailure, run};
 /// Most bytes of getent's answer.
 const ANSWER_LIMIT: usize = 64 << 10;
 
-/// Addresses of a name, each once, in the resolver's order; none where the host does not know the name.
+/// Addresses of a name, each once, in the resolver's order; empty if the host does not know the name.
 pub(super) fn resolve(name: &str, limit: Duration) -> Result<Vec<IpAddr>, Unknown> {
     let sound = !name.is_empty()
         && name.len() <= 253
         && !name.starts_with('-')
         && name.chars().all(|c| c.is_ascii_alphanumeric() || "-._:".contains(c));
     if !sound {
-        return Err(Unknown::new(Cause::Malformed, "the destination's name is not a host name"));
+        return Err(Unknown::new(Cause::Malformed, "the destination's name is not a valid host name"));
     }
     let mut command = Command::new("getent");
     command.args(["ahosts", name]).stdin(Stdio::null());
     let output = match run(command, io::empty(), limit, ANSWER_LIMIT) {
-        // getent(1): 2 stands for a name that was not found.
+        // getent(1): exit status 2 means that the name was not found.
         Err(ChildFailure::Failed { code: 2, .. }) => return Ok(Vec::new()),
         other => other,
     };
     let output = output.map_err(|failure| match failure {
         ChildFailure::TimedOut => {
-            Unknown::new(Cause::TimedOut, format!("the host does not resolve `{name}` in time"))
+            Unknown::new(Cause::TimedOut, format!("the host did not resolve `{name}` in time"))
         }
         ChildFailure::NotStarted(why) => {
-            Unknown::new(Cause::NotSupported, format!("getent on the host: {why}"))
+            Unknown::new(Cause::NotSupported, format!("cannot run getent on the host: {why}"))
         }
-        other => Unknown::new(Cause::NotCollected, format!("getent on the host: {other}")),
+        other => Unknown::new(Cause::NotCollected, format!("getent failed on the host: {other}")),
     })?;
     let mut addresses: Vec<IpAddr> = Vec::new();
     for line in String::from_utf8_lossy(&output.stdout).lines() {
@@ -52,11 +52,11 @@ pub(super) fn resolve(name: &str, limit: Duration) -> Result<Vec<IpAddr>, Unknow
     Ok(addresses)
 }
 
-/// The address that a connection to the name goes to.
+/// The first address, to which a connection to the name goes.
 pub(super) fn first(resolved: &Fact<Vec<IpAddr>>) -> Fact<IpAddr> {
     resolved.as_ref().and_then(|addresses| match addresses.first() {
         Some(address) => Fact::Known(*address),
-        None => Fact::unknown(Cause::NotSupported, "the host does not resolve the name"),
+        None => Fact::unknown(Cause::NotSupported, "the host cannot resolve the name"),
     })
 }
 

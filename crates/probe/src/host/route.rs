@@ -2,7 +2,7 @@
 
 use std::{fs, net::Ipv6Addr};
 
-use super::{not_read, obstacle};
+use super::{not_read, procfs_error};
 use vmgate_facts::{Cause, Route, Unknown, text::plain};
 
 const IPV6_ROUTE: &str = "/proc/net/ipv6_route";
@@ -15,7 +15,7 @@ mod flag {
     pub(super) const LOCAL: u32 = 0x8000_0000;
 }
 
-/// Both families.
+/// Routes of both families.
 pub(super) fn look() -> Result<Vec<Route>, Unknown> {
     let mut routes = ipv4()?;
     match fs::read_to_string(IPV6_ROUTE) {
@@ -28,7 +28,7 @@ pub(super) fn look() -> Result<Vec<Route>, Unknown> {
 }
 
 fn ipv4() -> Result<Vec<Route>, Unknown> {
-    let entries = procfs::net::route().map_err(|error| obstacle(&error))?;
+    let entries = procfs::net::route().map_err(|error| procfs_error(&error))?;
     Ok(entries
         .into_iter()
         .filter(|entry| {
@@ -44,8 +44,8 @@ fn ipv4() -> Result<Vec<Route>, Unknown> {
         .collect())
 }
 
-/// Columns: destination, its prefix, source, its prefix, next hop, metric, two counters, flags, interface; numbers
-/// in hexadecimal (net/ipv6/route.c). The file holds every table, so what is not a way out is left out.
+/// Parses columns: destination, its prefix, source, its prefix, next hop, metric, two counters, flags, interface;
+/// numbers in hexadecimal (net/ipv6/route.c). The file holds all tables; entries that lead nowhere are skipped.
 fn ipv6(table: &str) -> Result<Vec<Route>, Unknown> {
     let mut routes = Vec::new();
     for line in table.lines() {

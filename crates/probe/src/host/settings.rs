@@ -1,35 +1,35 @@
-//! Settings of the host that bear on a move: the maintenance mark, libvirt's lock manager, user-space page faults.
+//! Settings of the host that affect a move: the maintenance mark, libvirt's lock manager, user-space page faults.
 
 use std::{fs, io::ErrorKind, path::Path};
 
 use super::not_read;
 use vmgate_facts::{Unknown, text::plain};
 
-/// A host with this file is not to be given VMs; what stands in it is the reason.
+/// Maintenance mark: a host with this file must not receive VMs; its text is the reason.
 const MAINTENANCE: &str = "/etc/vmgate/maintenance";
 
-/// Configuration of libvirt's QEMU driver, which only root reads.
+/// Configuration of libvirt's QEMU driver, readable only by root.
 const QEMU_CONF: &str = "/etc/libvirt/qemu.conf";
 
 const USERFAULTFD: &str = "/proc/sys/vm/unprivileged_userfaultfd";
 
-/// The reason why the host is not to be given VMs.
+/// The reason why the host must not receive VMs; none if it may.
 pub(super) fn maintenance() -> Result<Option<String>, Unknown> {
     let reason = read(Path::new(MAINTENANCE))?.map(|text| plain(&text));
     Ok(reason.map(|text| if text.is_empty() { format!("{MAINTENANCE} exists") } else { text }))
 }
 
-/// The lock manager that qemu.conf names.
+/// The lock manager set in qemu.conf.
 pub(super) fn lock_manager() -> Result<Option<String>, Unknown> {
     Ok(read(Path::new(QEMU_CONF))?.and_then(|text| setting(&text, "lock_manager")))
 }
 
-/// Whether a process without privileges may handle page faults; none where the kernel knows no such setting.
+/// True if a process without privileges may handle page faults; none if the kernel has no such setting.
 pub(super) fn unprivileged_userfaultfd() -> Result<Option<bool>, Unknown> {
     Ok(read(Path::new(USERFAULTFD))?.map(|text| text.trim() == "1"))
 }
 
-/// A file's text; none where there is no such file.
+/// A file's text; none if the file does not exist.
 fn read(path: &Path) -> Result<Option<String>, Unknown> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
@@ -38,7 +38,7 @@ fn read(path: &Path) -> Result<Option<String>, Unknown> {
     }
 }
 
-/// The text that libvirt's configuration gives a name: `name = "value"`, comments aside; the last one holds.
+/// Value of a setting in libvirt's configuration, `name = "value"`; the last line with that name counts.
 fn setting(text: &str, name: &str) -> Option<String> {
     let mut lines = text.lines().filter_map(|line| {
         let (key, value) = line.split_once('=')?;

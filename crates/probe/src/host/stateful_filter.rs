@@ -1,8 +1,8 @@
-//! Packet filters that know connections, where bridged traffic passes them: nftables by netlink(7), iptables-nft among
-//! it (linux/netfilter/nf_tables.h, nf_tables_compat.h).
+//! Stateful packet filters that bridged traffic passes: nftables by netlink(7), which includes iptables-nft
+//! (linux/netfilter/nf_tables.h, nf_tables_compat.h).
 //!
-//! A filter's state stays on the source, so that the destination's filter meets every connection in its middle. Seen
-//! are nftables and whether tables of the old iptables are loaded; not what Open vSwitch or an eBPF program tracks.
+//! A filter's state stays on the source, so the destination's filter sees every connection from the middle. Covered are
+//! nftables and the presence of legacy iptables tables; not connections tracked by Open vSwitch or an eBPF program.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,20 +11,20 @@ use std::{
 };
 
 use super::not_read;
-use crate::netlink::{NLMSG_DONE, NLMSG_ERROR, Netlink, NotNetlink, attributes, messages, number32};
+use crate::netlink::{NLMSG_DONE, NLMSG_ERROR, Netlink, NetlinkParseError, attributes, messages, number32};
 use vmgate_facts::{
     Cause, StatefulFilter, Unknown,
     text::{plain, plain_bytes},
 };
 
-/// Whether bridged traffic is handed to the filters of ip; there only with br_netfilter.
-const TO_IP: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
+/// Sysctl that passes bridged traffic to the filters of ip; exists only with br_netfilter.
+const CALL_IPTABLES: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
 /// The same for ip6.
-const TO_IP6: &str = "/proc/sys/net/bridge/bridge-nf-call-ip6tables";
-/// Tables of the old iptables that are in use.
-const OLD_TABLES: &str = "/proc/net/ip_tables_names";
+const CALL_IP6TABLES: &str = "/proc/sys/net/bridge/bridge-nf-call-ip6tables";
+/// Names of the legacy iptables tables in use.
+const LEGACY_TABLES: &str = "/proc/net/ip_tables_names";
 /// The same for ip6.
-const OLD_TABLES6: &str = "/proc/net/ip6_tables_names";
+const LEGACY_TABLES6: &str = "/proc/net/ip6_tables_names";
 
 const NFTABLES: u16 = 10 << 8;
 const NEW_CHAIN: u16 = NFTABLES | 3;
@@ -34,24 +34,24 @@ const GET_RULE: u16 = NFTABLES | 7;
 /// struct nfgenmsg.
 const MESSAGE: usize = 4;
 const DATAGRAM: usize = 64 << 10;
-/// Most chains and rules; more would be a host that nobody understands.
+/// Most chains and rules that are read; more is an error.
 const MOST: usize = 200_000;
 
-/// NF_INET_PRE_ROUTING, NF_INET_FORWARD and NF_INET_POST_ROUTING: what is forwarded passes these. The numbers of the
-/// bridge family are the same.
+/// Hooks that forwarded traffic passes: NF_INET_PRE_ROUTING, NF_INET_FORWARD and NF_INET_POST_ROUTING. The bridge
+/// family uses the same numbers.
 const PASSED: [u32; 3] = [0, 2, 4];
 
-/// A chain: family, table and name.
+/// Key of a chain: family, table and name.
 type ChainId = (u8, String, String);
 
-/// To which families bridged traffic is handed over.
+/// Families whose filters bridged traffic passes (br_netfilter).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct HandedOver {
+struct BridgeNetfilter {
     ip: bool,
     ip6: bool,
 }
 
-/// What the kernel says of its filters.
+/// The kernel's chains and stateful rules.
 #[derive(Debug, Default)]
 struct Ruleset {
     /// Hooks of base chains.
@@ -63,14 +63,16 @@ struct Ruleset {
 /// The stateful filters that bridged traffic passes.
 pub(super) fn look() -> Result<Vec<StatefulFilter>, Unknown> {
     let is_on = |path| text(path).map(|text| !matches!(&*text, "" | "0"));
-    let handed_over = HandedOver { ip: is_on(TO_IP)?, ip6: is_on(TO_IP6)? };
-    for (path, handed_over) in [(OLD_TABLES, handed_over.ip), (OLD_TABLES6, handed_over.ip6)] {
-        let names = if handed_over { text(path)? } else { String::new() };
+    let bridge_netfilter = BridgeNetfilter { ip: is_on(CALL_IPTABLES)?, ip6: is_on(CALL_IP6TABLES)? };
+    for (path, bridge_netfilter) in
+        [(LEGACY_TABLES, bridge_netfilter.ip), (LEGACY_TABLES6, bridge_netfilter.ip6)]
+    {
+        let names = if bridge_netfilter { text(path)? } else { String::new() };
         if !names.is_empty() {
             return Err(Unknown::new(
                 Cause::NotSupported,
                 format!(
-                    "bridged traffic passes tables of the old iptables ({names}), which vmgate does not read: see whether `iptables-legacy-save` on the host names conntrack, state or NAT"
+                    "bridged traffic passes legacy iptables tables ({names}), which vmgate cannot read: check the output of `iptables-legacy-save` on the host for conntrack, state or NAT"
                 ),
             ));
         }
@@ -82,10 +84,10 @@ pub(super) fn look() -> Result<Vec<StatefulFilter>, Unknown> {
         };
         Unknown::new(cause, format!("the host's kernel does not list its packet filters (nftables): {error}"))
     })?;
-    Ok(ruleset.passed(handed_over))
+    Ok(ruleset.passed(bridge_netfilter))
 }
 
-/// The text of a file; empty where the kernel has no such file.
+/// The text of a file; empty if the file does not exist.
 fn text(path: &str) -> Result<String, Unknown> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(plain(&text)),
@@ -109,7 +111,7 @@ fn ruleset() -> Result<Ruleset, Error> {
             match code {
                 0 if seen > MOST => return Err(Error::other(format!("more than {MOST} chains and rules"))),
                 0 => {}
-                // The subsystem is not there: no nftables.
+                // The kernel has no nftables.
                 libc::EINVAL | libc::EOPNOTSUPP => return Ok(Ruleset::default()),
                 code => return Err(Error::from_raw_os_error(code)),
             }
@@ -118,7 +120,7 @@ fn ruleset() -> Result<Ruleset, Error> {
     Ok(ruleset)
 }
 
-/// The request for all of a kind, of every family.
+/// The netlink request for all objects of a kind, in every family.
 fn request(kind: u16) -> [u8; 20] {
     const REQUEST_AND_DUMP: u16 = 0x301;
     let mut bytes = [0; 20];
@@ -131,19 +133,19 @@ fn request(kind: u16) -> [u8; 20] {
 }
 
 impl Ruleset {
-    /// Takes one datagram of an answer; none when it was the last, else the kernel's refusal or 0.
-    fn take(&mut self, datagram: &[u8], seen: &mut usize) -> Result<Option<i32>, NotNetlink> {
+    /// Adds one datagram of an answer. Returns none after the last one, else the kernel's error code or 0.
+    fn take(&mut self, datagram: &[u8], seen: &mut usize) -> Result<Option<i32>, NetlinkParseError> {
         for message in messages(datagram) {
             let message = message?;
             *seen += 1;
             match message.kind {
                 NLMSG_DONE => return Ok(None),
                 NLMSG_ERROR => {
-                    let code = number32(message.payload, 0).ok_or(NotNetlink)?;
+                    let code = number32(message.payload, 0).ok_or(NetlinkParseError)?;
                     return Ok(Some(code.cast_signed().wrapping_neg()));
                 }
-                NEW_CHAIN => self.chain(message.payload).ok_or(NotNetlink)?,
-                NEW_RULE => self.rule(message.payload).ok_or(NotNetlink)?,
+                NEW_CHAIN => self.chain(message.payload).ok_or(NetlinkParseError)?,
+                NEW_RULE => self.rule(message.payload).ok_or(NetlinkParseError)?,
                 _ => {}
             }
         }
@@ -178,9 +180,9 @@ impl Ruleset {
         Some(())
     }
 
-    /// The chains that bridged traffic passes. A chain without a hook is called by another of its table, by which is
-    /// not followed: it is passed where any of its table is.
-    fn passed(self, handed_over: HandedOver) -> Vec<StatefulFilter> {
+    /// The stateful chains that bridged traffic passes. A chain without a hook is called by another chain of its table;
+    /// calls are not followed, so it counts as passed if any chain of its table is.
+    fn passed(self, bridge_netfilter: BridgeNetfilter) -> Vec<StatefulFilter> {
         let passed: BTreeSet<(u8, &str)> = self
             .hooks
             .iter()
@@ -197,9 +199,9 @@ impl Ruleset {
             .filter_map(|((family, table, chain), rules)| {
                 let family = match i32::from(*family) {
                     libc::NFPROTO_BRIDGE => "bridge",
-                    libc::NFPROTO_INET if handed_over.ip || handed_over.ip6 => "inet",
-                    libc::NFPROTO_IPV4 if handed_over.ip => "ip",
-                    libc::NFPROTO_IPV6 if handed_over.ip6 => "ip6",
+                    libc::NFPROTO_INET if bridge_netfilter.ip || bridge_netfilter.ip6 => "inet",
+                    libc::NFPROTO_IPV4 if bridge_netfilter.ip => "ip",
+                    libc::NFPROTO_IPV6 if bridge_netfilter.ip6 => "ip6",
                     _ => return None,
                 };
                 Some(StatefulFilter {
@@ -217,10 +219,10 @@ impl Ruleset {
 pub(super) fn fuzz(datagram: &[u8]) {
     let mut ruleset = Ruleset::default();
     let _ = ruleset.take(datagram, &mut 0);
-    let _ = ruleset.passed(HandedOver { ip: true, ip6: true });
+    let _ = ruleset.passed(BridgeNetfilter { ip: true, ip6: true });
 }
 
-/// Whether an expression heeds or changes the state of connections.
+/// True if an expression reads or changes the state of connections.
 fn is_stateful(expression: &[u8]) -> bool {
     const NAME: u16 = 1;
     const DATA: u16 = 2;
@@ -228,7 +230,7 @@ fn is_stateful(expression: &[u8]) -> bool {
     let Some(expression_name) = attribute(expression, 0, NAME).map(text) else { return false };
     match &*expression_name {
         b"ct" | b"nat" | b"masq" | b"redir" | b"connlimit" | b"synproxy" | b"flow_offload" => true,
-        // Extensions of iptables: their own name is the first of what they hold.
+        // Extensions of iptables: their name is the first attribute of their data.
         b"match" | b"target" => {
             let extension =
                 attribute(expression, 0, DATA).and_then(|data| attribute(data, 0, NAME)).map(text);
@@ -299,14 +301,14 @@ mod tests {
         message(NEW_RULE, family, &attributes)
     }
 
-    const BOTH: HandedOver = HandedOver { ip: true, ip6: true };
+    const BOTH: BridgeNetfilter = BridgeNetfilter { ip: true, ip6: true };
 
-    fn seen(datagrams: &[Vec<u8>], handed_over: HandedOver) -> Vec<String> {
+    fn seen(datagrams: &[Vec<u8>], bridge_netfilter: BridgeNetfilter) -> Vec<String> {
         let mut ruleset = Ruleset::default();
         for datagram in datagrams {
             ruleset.take(datagram, &mut 0).unwrap();
         }
-        let passed = ruleset.passed(handed_over);
+        let passed = ruleset.passed(bridge_netfilter);
         passed.iter().map(|f| format!("{} {} {} {}", f.family, f.table, f.chain, f.rules)).collect()
     }
 
@@ -330,11 +332,11 @@ mod tests {
         ];
         assert_eq!(seen(&rules, BOTH), ["ip filter FORWARD 2", "ip filter called 1"]);
         assert!(
-            seen(&rules, HandedOver { ip: false, ip6: true }).is_empty(),
+            seen(&rules, BridgeNetfilter { ip: false, ip6: true }).is_empty(),
             "bridged traffic does not come there"
         );
         let bridged = [rules.as_slice(), &[rule(bridge, "guests", "forward", &state)]].concat();
-        assert_eq!(seen(&bridged, HandedOver { ip: false, ip6: false }), ["bridge guests forward 1"]);
+        assert_eq!(seen(&bridged, BridgeNetfilter { ip: false, ip6: false }), ["bridge guests forward 1"]);
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! Netlink messages and attributes, taken apart without trust: a length that does not fit ends the reading.
+//! Parser of netlink messages and attributes from untrusted bytes: a length that does not fit ends the parsing.
 
 use vmgate_facts::text::plain_bytes;
 
-/// One message.
+/// One netlink message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Message<'a> {
     /// nlmsg_type.
@@ -11,16 +11,16 @@ pub(crate) struct Message<'a> {
     pub(crate) payload: &'a [u8],
 }
 
-/// Bytes that are not what they should be.
+/// Error for bytes that are not valid netlink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the kernel's netlink answer cannot be taken apart")]
-pub(crate) struct NotNetlink;
+pub(crate) struct NetlinkParseError;
 
 const HEADER: usize = 16;
 const ATTRIBUTE_HEADER: usize = 4;
 
 /// The messages of one datagram.
-pub(crate) fn messages(bytes: &[u8]) -> impl Iterator<Item = Result<Message<'_>, NotNetlink>> {
+pub(crate) fn messages(bytes: &[u8]) -> impl Iterator<Item = Result<Message<'_>, NetlinkParseError>> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
         if rest.is_empty() {
@@ -36,7 +36,7 @@ pub(crate) fn messages(bytes: &[u8]) -> impl Iterator<Item = Result<Message<'_>,
         if found.is_none() {
             rest = &[];
         }
-        Some(found.ok_or(NotNetlink))
+        Some(found.ok_or(NetlinkParseError))
     })
 }
 

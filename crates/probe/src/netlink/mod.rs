@@ -1,14 +1,15 @@
-//! Questions to the kernel of this machine over netlink(7).
+//! Requests to the kernel of this machine over netlink(7).
 
 mod request;
 mod message;
+mod request;
 mod socket;
 
-pub(super) use request::{Request, dump, one};
-pub(super) use message::{NotNetlink, attribute, attributes, messages, number32, number64, text};
+pub(super) use request::{Request, dump, query};
+pub(super) use message::{NetlinkParseError, attribute, attributes, messages, number32, number64, text};
 pub(super) use socket::{Netlink, checked, owned};
 
-/// nlmsg_type of a refusal, or of an acknowledgement where its code is 0.
+/// nlmsg_type of an error, or of an acknowledgement if its code is 0.
 pub(super) const NLMSG_ERROR: u16 = 2;
 /// nlmsg_type of the end of a dump.
 pub(super) const NLMSG_DONE: u16 = 3;

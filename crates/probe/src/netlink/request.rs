@@ -1,4 +1,4 @@
-//! Questions to the kernel and all of their answers.
+//! Netlink requests to the kernel, with one answer or a dump of many.
 
 use std::io::{Error, ErrorKind};
 
@@ -8,7 +8,7 @@ const NLM_F_REQUEST: u16 = 0x1;
 const NLM_F_DUMP: u16 = 0x300;
 /// A datagram of a dump is at most this long (net/netlink/af_netlink.c, max_recvmsg_len).
 const LONGEST_DATAGRAM: usize = 64 << 10;
-/// Datagrams of one dump; a host with thousands of interfaces needs some hundred.
+/// Most datagrams of one dump; a host with thousands of interfaces needs a few hundred.
 const MOST_DATAGRAMS: usize = 4096;
 
 /// A request: the message's kind, its fixed part, and attributes after it.
@@ -44,15 +44,18 @@ impl Request {
     }
 }
 
-/// The one message that answers a request.
-pub(crate) fn one(protocol: libc::c_int, request: &Request) -> Result<Vec<u8>, Error> {
+/// The query message that answers a request.
+pub(crate) fn query(protocol: libc::c_int, request: &Request) -> Result<Vec<u8>, Error> {
     let netlink = Netlink::open(protocol)?;
     netlink.send(&request.bytes(0))?;
     let mut buffer = vec![0; LONGEST_DATAGRAM];
     let answer = netlink.receive(&mut buffer)?;
-    let message = messages(answer).next().ok_or_else(|| Error::other("no answer"))?.map_err(Error::other)?;
+    let message = messages(answer)
+        .next()
+        .ok_or_else(|| Error::other("the kernel sent no answer"))?
+        .map_err(Error::other)?;
     match message.kind {
-        NLMSG_ERROR => Err(refusal(message.payload)),
+        NLMSG_ERROR => Err(kernel_error(message.payload)),
         _ => Ok(message.payload.to_vec()),
     }
 }
@@ -68,7 +71,7 @@ pub(crate) fn dump(protocol: libc::c_int, request: &Request) -> Result<Vec<Vec<u
             let message = message.map_err(Error::other)?;
             match message.kind {
                 NLMSG_DONE => return Ok(found),
-                NLMSG_ERROR => return Err(refusal(message.payload)),
+                NLMSG_ERROR => return Err(kernel_error(message.payload)),
                 _ => found.push(message.payload.to_vec()),
             }
         }
@@ -77,9 +80,9 @@ pub(crate) fn dump(protocol: libc::c_int, request: &Request) -> Result<Vec<Vec<u
 }
 
 /// The kernel's error in an answer (struct nlmsgerr), by its negative number.
-fn refusal(payload: &[u8]) -> Error {
+fn kernel_error(payload: &[u8]) -> Error {
     match number32(payload, 0).map(u32::cast_signed) {
         Some(code) if code < 0 => Error::from_raw_os_error(code.saturating_neg()),
-        _ => Error::new(ErrorKind::InvalidData, "an error without a number"),
+        _ => Error::new(ErrorKind::InvalidData, "the kernel reported an error without a number"),
     }
 }

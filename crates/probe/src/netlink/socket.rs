@@ -1,4 +1,4 @@
-//! A netlink socket: the system calls, read-only and bounded in time.
+//! A netlink socket: system calls, bounded in time.
 
 use std::{
     io::Error,
@@ -9,8 +9,8 @@ use std::{
 /// A netlink socket.
 pub(crate) struct Netlink(OwnedFd);
 
-/// Longest that the kernel is waited for.
-const PATIENCE_SECONDS: libc::time_t = 2;
+/// Longest wait for an answer of the kernel.
+const RECEIVE_TIMEOUT_SECONDS: libc::time_t = 2;
 
 impl Netlink {
     /// Opens one for a protocol (NETLINK_SOCK_DIAG, NETLINK_ROUTE).
@@ -18,14 +18,14 @@ impl Netlink {
         // SAFETY: no pointers; the result is checked before it is owned.
         let fd = unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, protocol) };
         let socket = Self(owned(fd)?);
-        let patience = libc::timeval { tv_sec: PATIENCE_SECONDS, tv_usec: 0 };
+        let timeout = libc::timeval { tv_sec: RECEIVE_TIMEOUT_SECONDS, tv_usec: 0 };
         // SAFETY: the value is a timeval of the length given, and lives through the call.
         let result = unsafe {
             libc::setsockopt(
                 socket.0.as_raw_fd(),
                 libc::SOL_SOCKET,
                 libc::SO_RCVTIMEO,
-                (&raw const patience).cast(),
+                (&raw const timeout).cast(),
                 length_of::<libc::timeval>(),
             )
         };
@@ -58,9 +58,9 @@ impl Netlink {
         };
         let received = usize::try_from(received).map_err(|_| Error::last_os_error())?;
         if sender.nl_pid != 0 {
-            return Err(Error::other("an answer that is not the kernel's"));
+            return Err(Error::other("the answer does not come from the kernel"));
         }
-        buffer.get(..received).ok_or_else(|| Error::other("an answer longer than any that the kernel sends"))
+        buffer.get(..received).ok_or_else(|| Error::other("the answer is longer than the buffer"))
     }
 }
 

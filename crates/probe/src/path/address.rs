@@ -1,8 +1,8 @@
-//! Addresses as migration URIs and routes write them.
+//! Parsers of addresses in migration URIs and routes.
 
 use std::net::IpAddr;
 
-/// Prefix length of the destination where it holds the address.
+/// Prefix length of a route's destination, if the destination contains the address.
 pub(super) fn prefix_match(destination: &str, address: IpAddr) -> Option<u8> {
     let (network, prefix) = split_prefix(destination)?;
     let same = match (network, address) {
@@ -19,7 +19,7 @@ pub(super) fn prefix_match(destination: &str, address: IpAddr) -> Option<u8> {
     same.then_some(prefix)
 }
 
-/// An address and its prefix length.
+/// Parses an address with its prefix length.
 pub(super) fn split_prefix(text: &str) -> Option<(IpAddr, u8)> {
     let (address, prefix) = text.split_once('/')?;
     Some((address.parse().ok()?, prefix.parse().ok()?))

@@ -1,27 +1,27 @@
-//! The certificates of both ends, and whether this move speaks TLS with them.
+//! TLS certificates of both ends, and their use in this move.
 
 use std::net::IpAddr;
 
-use super::End;
+use super::PathEnd;
 use crate::host::CertificateFile;
 use vmgate_facts::{Certificate, CertificateUse, Fact};
 
-pub(super) fn of(source: &End, destination: &End) -> Fact<Vec<Certificate>> {
-    let of = |end: &End, which| {
+pub(super) fn of(source: &PathEnd, destination: &PathEnd) -> Fact<Vec<Certificate>> {
+    let of = |end: &PathEnd, which| {
         end.network
             .certificates
             .as_ref()
             .map(|files| files.iter().map(|file| certificate(file, which, end.tls_name)).collect::<Vec<_>>())
     };
-    of(source, vmgate_facts::End::Source).and_then(|mut all| {
-        of(destination, vmgate_facts::End::Destination).map(|other| {
+    of(source, vmgate_facts::HostRole::Source).and_then(|mut all| {
+        of(destination, vmgate_facts::HostRole::Destination).map(|other| {
             all.extend(other);
             all
         })
     })
 }
 
-fn certificate(file: &CertificateFile, end: vmgate_facts::End, tls_name: Option<&str>) -> Certificate {
+fn certificate(file: &CertificateFile, end: vmgate_facts::HostRole, tls_name: Option<&str>) -> Certificate {
     // The migration itself is not encrypted by vmgate, so that QEMU's certificates are not used.
     let used = match file.purpose {
         CertificateUse::LibvirtCa | CertificateUse::LibvirtServer => tls_name.is_some(),
@@ -43,8 +43,8 @@ fn certificate(file: &CertificateFile, end: vmgate_facts::End, tls_name: Option<
     }
 }
 
-/// Whether a name of a certificate is the one that is looked for (RFC 6125 section 6.4): letters' case does not matter,
-/// and `*` stands for one whole label, the first.
+/// True if a certificate's name matches the wanted name (RFC 6125 section 6.4): case does not matter, and `*` stands for
+/// one whole label, the first.
 fn matches(given: &str, wanted: &str) -> bool {
     if let (Ok(given), Ok(wanted)) = (given.parse::<IpAddr>(), wanted.parse::<IpAddr>()) {
         return given == wanted;

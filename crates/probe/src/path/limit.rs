@@ -1,9 +1,9 @@
-//! What limits the migration: the links, the change, libvirt, shapers.
+//! Rate limits of the migration: by the links, the change, libvirt, and traffic shapers.
 
 use vmgate_facts::{Cause, Change, Fact, PathNic, Shaper};
 
-/// The least rate that something holds the migration to; absent where nothing does. A limit that is known counts even
-/// where others are not: it holds whatever they are.
+/// Lowest rate limit of the migration; absent where nothing limits it. A known limit counts even where others are unknown:
+/// it holds in any case.
 pub(super) fn limit(
     source: &Fact<PathNic>,
     destination: &Fact<PathNic>,
@@ -30,7 +30,7 @@ fn least_shaper(end: &Fact<PathNic>) -> Fact<Option<u64>> {
     })
 }
 
-/// The slower end's nominal speed, or a lower limit.
+/// Nominal speed of the slower end, or a lower limit.
 pub(super) fn bandwidth(
     source: &Fact<PathNic>,
     destination: &Fact<PathNic>,
@@ -42,11 +42,11 @@ pub(super) fn bandwidth(
             Some(speed) => Fact::Known(speed),
             None => Fact::unknown(
                 Cause::NotSupported,
-                format!("the driver of {} at the {which} names no speed", nic.name),
+                format!("the network driver of {} at the {which} reports no link speed", nic.name),
             ),
         })
     };
-    // What is not known to limit does not: the link's own speed is the figure then.
+    // An unknown limit is taken as none: the link's own speed is the figure then.
     let limit = limit(source, destination, change, libvirt).known().copied().flatten();
     speed(source, "source").and_then(|source| {
         speed(destination, "destination").map(|destination| {

@@ -1,20 +1,20 @@
-//! What was proven and measured on the path, out of both ends' accounts.
+//! Measured figures of the path (MTU, RTT, goodput), combined from the answers of both ends.
 
-use super::End;
+use super::PathEnd;
 use vmgate_facts::{Cause, Fact, Goodput, Unknown};
 
-/// Part of a stream's time, not spent in waiting for the path, from which on the path did not decide its rate.
+/// Share of a stream's time without waiting for the path, from which on the cap and not the path decided its rate.
 const HELD_RATIO: f64 = 0.5;
 
-/// The largest packet that passes both ways.
-pub(super) fn mtu(source: &End, destination: &End) -> Fact<u32> {
+/// Largest packet that passes in both directions.
+pub(super) fn mtu(source: &PathEnd, destination: &PathEnd) -> Fact<u32> {
     let there = source.with_peer(|peer| peer.largest_packet_bytes.clone());
     let back = destination.with_peer(|peer| peer.largest_packet_bytes.clone());
     there.and_then(|there| back.map(|back| there.min(back)))
 }
 
-/// The round-trip time that the source saw.
-pub(super) fn rtt(source: &End) -> Fact<f64> {
+/// Round-trip time that the source measured.
+pub(super) fn rtt(source: &PathEnd) -> Fact<f64> {
     source.with_peer(|peer| {
         peer.tried.as_ref().and_then(|tried| match tried.rtt_seconds {
             Some(rtt) => Fact::Known(rtt),
@@ -23,8 +23,8 @@ pub(super) fn rtt(source: &End) -> Fact<f64> {
     })
 }
 
-/// What the destination took of the stream. `cap` is what the stream was allowed, or why there was none.
-pub(super) fn goodput(source: &End, destination: &End, cap: Result<u64, Unknown>) -> Fact<Goodput> {
+/// Goodput of the stream at the destination. `cap` is the cap of the stream, or the reason for which there was none.
+pub(super) fn goodput(source: &PathEnd, destination: &PathEnd, cap: Result<u64, Unknown>) -> Fact<Goodput> {
     let cap = match cap {
         Ok(cap) => cap,
         Err(why) => return Fact::Unknown(why),

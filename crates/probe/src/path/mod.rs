@@ -1,4 +1,4 @@
-//! The migration path, worked out from what both hosts said of their networks and of each other. No I/O.
+//! The migration path, computed from both hosts' facts about their networks and each other. No I/O.
 
 mod address;
 mod certificates;
@@ -14,27 +14,27 @@ pub use address::host_of_address;
 
 use crate::host::{HostProbe, NetworkProbe, PeerProbe};
 use vmgate_facts::Uri;
-use vmgate_facts::{Change, Fact, MigrationTransport, Nic, Path, PathNic, PathRoute, Route, Unknown};
+use vmgate_facts::{Change, Fact, MigrationTransport, Nic, MigrationPath, PathNic, PathRoute, Route, Unknown};
 
-/// What is known of one end.
+/// Facts of one end of the path.
 #[derive(Debug, Clone)]
-pub struct End<'a> {
-    /// Its interfaces.
+pub struct PathEnd<'a> {
+    /// Interfaces of the host.
     pub nics: &'a Fact<Vec<Nic>>,
-    /// Its routes.
+    /// Routes of the host.
     pub routes: &'a Fact<Vec<Route>>,
-    /// What else its probe says of its network.
+    /// Other facts of its probe about the network.
     pub network: NetworkProbe,
     /// Addresses of the other end's name, as this end resolves it.
     pub resolved: Fact<Vec<IpAddr>>,
-    /// What it says of the way to the other end.
+    /// Facts of its probe about the path to the other end.
     pub peer: Fact<PeerProbe>,
-    /// The name that TLS to this end's libvirtd looks for; none where libvirt is not reached by TLS.
+    /// Host name that the certificate of this end's libvirtd must have; none where libvirt is not reached by TLS.
     pub tls_name: Option<&'a str>,
 }
 
-impl<'a> End<'a> {
-    /// An end from what its probe answered; without an answer all of it is unknown for that reason.
+impl<'a> PathEnd<'a> {
+    /// An end with the answer of its probe; without an answer everything is unknown for that reason.
     pub fn of(
         probe: Result<&HostProbe, &Unknown>,
         nics: &'a Fact<Vec<Nic>>,
@@ -48,12 +48,12 @@ impl<'a> End<'a> {
         Self { nics, routes, network, resolved, peer, tls_name: None }
     }
 
-    /// The same, reached by libvirt at that URI: with TLS, the certificate must be for the host that it names.
+    /// The same end, with the URI by which libvirt reaches it: over TLS, the certificate must be for the URI's host.
     #[must_use]
     pub fn reached_by(self, uri: &'a Uri) -> Self {
         let is_tls = match uri.transport.as_deref() {
             Some(transport) => transport == "tls",
-            // libvirt's own choice for a URI that names a host and no transport.
+            // libvirt's default for a URI with a host and without a transport.
             None => true,
         };
         Self { tls_name: uri.host.as_deref().filter(|_| is_tls), ..self }
@@ -64,20 +64,20 @@ impl<'a> End<'a> {
     }
 }
 
-/// Works the path out. `address` is where QEMU at the source will connect to, `libvirt_limit` the rate that libvirt holds
-/// this VM's migrations to, `cap_bytes_per_second` what a measuring stream was allowed, or why there was none.
+/// Computes the path. `address` is the target of the source QEMU's connection, `libvirt_limit` libvirt's limit for this
+/// VM's migrations, `cap_bytes_per_second` the cap of a measuring stream, or the reason for which there was none.
 pub fn path(
     address: Fact<IpAddr>,
-    source: &End,
-    destination: &End,
+    source: &PathEnd,
+    destination: &PathEnd,
     change: &Change,
     libvirt_limit: Fact<Option<u64>>,
     cap_bytes_per_second: Result<u64, Unknown>,
-) -> Path {
-    let (source_nic, destination_nic) = ends(&address, source, destination);
+) -> MigrationPath {
+    let (source_nic, destination_nic) = interfaces(&address, source, destination);
     let certificates = certificates::of(source, destination);
     let goodput = measured::goodput(source, destination, cap_bytes_per_second);
-    Path {
+    MigrationPath {
         bandwidth_bytes_per_second: limit::bandwidth(&source_nic, &destination_nic, change, &libvirt_limit),
         limit_bytes_per_second: limit::limit(&source_nic, &destination_nic, change, &libvirt_limit),
         libvirt_limit_bytes_per_second: libvirt_limit,
@@ -99,14 +99,18 @@ pub fn path(
     }
 }
 
-/// The interfaces at both ends.
-pub fn ends(address: &Fact<IpAddr>, source: &End, destination: &End) -> (Fact<PathNic>, Fact<PathNic>) {
-    let source_nic = address.as_ref().and_then(|address| nic::leaving(*address, source));
-    let destination_nic = address.as_ref().and_then(|address| nic::holding(*address, destination));
+/// Interfaces at both ends of the path.
+pub fn interfaces(
+    address: &Fact<IpAddr>,
+    source: &PathEnd,
+    destination: &PathEnd,
+) -> (Fact<PathNic>, Fact<PathNic>) {
+    let source_nic = address.as_ref().and_then(|address| nic::source_nic(*address, source));
+    let destination_nic = address.as_ref().and_then(|address| nic::destination_nic(*address, destination));
     (source_nic, destination_nic)
 }
 
-fn route_back(destination: &End) -> Fact<PathRoute> {
+fn route_back(destination: &PathEnd) -> Fact<PathRoute> {
     destination.with_peer(|peer| peer.route.as_ref().map(|found| found.route.clone()))
 }
 

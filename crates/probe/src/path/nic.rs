@@ -1,29 +1,29 @@
-//! The interface of each end, and what shares it.
+//! The interface at each end of the path, and other users of that interface.
 
 use std::net::IpAddr;
 
 use super::{
-    End,
+    PathEnd,
     address::{prefix_match, split_prefix},
-    wire::{devices, guest_bridge, is_passed_by_others, speed, stacked},
+    wire::{devices, guest_bridge, is_passed_by_others, shares_a_wire_by_name, speed},
 };
 use crate::host::RateLimit;
 use vmgate_facts::{Cause, Fact, Nic, NicKind, PathNic, Route, Shaper, ShaperKind};
 
-/// Which way a shaper looks.
+/// Direction of traffic that a shaper limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum Direction {
     Sending,
     Receiving,
 }
 
-/// The interface that the source's kernel sends to the address by. Where it was not asked, the longest matching route of
-/// the main table; of equal ones the lowest metric.
-pub(super) fn leaving(address: IpAddr, end: &End) -> Fact<PathNic> {
+/// Interface through which the source's kernel sends to the address. If the kernel was not asked: that of the longest
+/// matching route of the main table; of equal ones the lowest metric.
+pub(super) fn source_nic(address: IpAddr, end: &PathEnd) -> Fact<PathNic> {
     if let Fact::Known(found) = &end.network.route
         && found.to == address
     {
-        return named(&found.route.nic, end, Way::Sending);
+        return nic_named(&found.route.nic, end, Direction::Sending);
     }
     end.routes.as_ref().and_then(|routes| {
         let best = routes
@@ -33,32 +33,32 @@ pub(super) fn leaving(address: IpAddr, end: &End) -> Fact<PathNic> {
             .rev()
             .max_by_key(|(prefix, route)| (*prefix, u32::MAX - route.metric));
         match best {
-            Some((_, route)) => named(&route.nic, end, Way::Sending),
+            Some((_, route)) => nic_named(&route.nic, end, Direction::Sending),
             None => Fact::unknown(Cause::NotSupported, format!("the source host has no route to {address}")),
         }
     })
 }
 
-/// The interface that holds the address.
-pub(super) fn holding(address: IpAddr, end: &End) -> Fact<PathNic> {
+/// Interface of the destination with the address.
+pub(super) fn destination_nic(address: IpAddr, end: &PathEnd) -> Fact<PathNic> {
     end.nics.as_ref().and_then(|nics| {
         let holds = |nic: &&Nic| {
             nic.addresses.iter().any(|given| split_prefix(given).map(|(ip, _)| ip) == Some(address))
         };
         match nics.iter().find(holds) {
-            Some(nic) => named(&nic.name, end, Way::Receiving),
+            Some(nic) => nic_named(&nic.name, end, Direction::Receiving),
             None => Fact::unknown(
                 Cause::NotSupported,
-                format!("no interface of the destination host holds {address}"),
+                format!("no interface of the destination host has the address {address}"),
             ),
         }
     })
 }
 
-fn named(name: &str, end: &End, way: Way) -> Fact<PathNic> {
+fn nic_named(name: &str, end: &PathEnd, direction: Direction) -> Fact<PathNic> {
     let seen = end.nics.as_ref().and_then(|nics| end.routes.as_ref().map(|routes| (nics, routes)));
     seen.and_then(|(nics, routes)| match nics.iter().find(|nic| nic.name == name) {
-        Some(nic) => Fact::Known(whole(nic, nics, routes, end, way)),
+        Some(nic) => Fact::Known(path_nic(nic, nics, routes, end, direction)),
         None => Fact::unknown(
             Cause::NotSupported,
             format!("the interface `{name}` of the route is not among the host's interfaces"),
@@ -66,19 +66,23 @@ fn named(name: &str, end: &End, way: Way) -> Fact<PathNic> {
     })
 }
 
-fn whole(nic: &Nic, nics: &[Nic], routes: &[Route], end: &End, way: Way) -> PathNic {
+fn path_nic(nic: &Nic, nics: &[Nic], routes: &[Route], end: &PathEnd, direction: Direction) -> PathNic {
     let name = nic.name.as_str();
     let devices = devices(nic, nics);
     let carries_default_route =
-        routes.iter().any(|route| is_default(route) && stacked(&route.nic, name, nics));
+        routes.iter().any(|route| is_default(route) && shares_a_wire_by_name(&route.nic, name, nics));
     let storage: Fact<Vec<String>> = end.network.storage.as_ref().map(|storage| {
-        storage.iter().filter(|one| stacked(&one.nic, name, nics)).map(|one| one.what.clone()).collect()
+        storage
+            .iter()
+            .filter(|one| shares_a_wire_by_name(&one.nic, name, nics))
+            .map(|one| one.what.clone())
+            .collect()
     });
     let has_storage = storage.known().is_none_or(|storage| !storage.is_empty());
     let shapers = end.network.shapers.as_ref().map(|shapers| {
-        let limits = if way == Way::Sending { &shapers.sent } else { &shapers.received };
+        let limits = if direction == Direction::Sending { &shapers.sent } else { &shapers.received };
         let here = limits.iter().filter(|limit| devices.contains(&limit.nic));
-        // Other traffic of the host itself goes the same way down.
+        // Other traffic of the host itself passes the same lower interfaces.
         let shared = |limit: &RateLimit| {
             is_passed_by_others(&limit.nic, name, nics)
                 || (nic.kind != NicKind::Bridge && (carries_default_route || has_storage))
@@ -112,7 +116,7 @@ fn whole(nic: &Nic, nics: &[Nic], routes: &[Route], end: &End, way: Way) -> Path
     }
 }
 
-/// Whether everything that passes has to share the rate; the others hold each flow or class to it.
+/// True if all traffic shares the rate of such a shaper; other kinds limit each flow or class to the rate.
 fn is_one_bucket(kind: ShaperKind) -> bool {
     match kind {
         ShaperKind::Tbf | ShaperKind::Police => true,

@@ -1,8 +1,8 @@
-//! Whether the source reaches the ports that take migrations at the destination.
+//! Migration ports of the destination: free ports, and their reachability from the source.
 
 use std::ops::RangeInclusive;
 
-use super::End;
+use super::PathEnd;
 use crate::host::NetworkProbe;
 use vmgate_facts::{Cause, Fact, MigrationPorts, PortsBasis, Unknown};
 
@@ -19,14 +19,18 @@ pub fn free_port(destination: &NetworkProbe) -> Fact<u16> {
                 Some(port) => Fact::Known(port),
                 None => Fact::unknown(
                     Cause::NotSupported,
-                    format!("no port from {} to {} is free there", range.start(), range.end()),
+                    format!(
+                        "no migration port from {} to {} is free at the destination",
+                        range.start(),
+                        range.end()
+                    ),
                 ),
             }
         })
     })
 }
 
-pub(super) fn of(source: &End, destination: &End) -> Fact<MigrationPorts> {
+pub(super) fn of(source: &PathEnd, destination: &PathEnd) -> Fact<MigrationPorts> {
     range(&destination.network).map(|range| {
         let free = destination.network.taken_ports.as_ref().map(|taken| {
             u32::try_from(range.clone().filter(|port| !taken.contains(port)).count()).unwrap_or(0)
@@ -39,8 +43,8 @@ pub(super) fn of(source: &End, destination: &End) -> Fact<MigrationPorts> {
     })
 }
 
-/// What the source saw. Where it failed, and the destination could not listen, nothing is proven.
-fn tried(source: &End, destination: &End) -> (Fact<bool>, PortsBasis, String) {
+/// Result of the trial at the source. If the trial failed and the destination could not listen, nothing is proven.
+fn tried(source: &PathEnd, destination: &PathEnd) -> (Fact<bool>, PortsBasis, String) {
     let there = source.with_peer(|peer| peer.tried.clone());
     let here = destination.with_peer(|peer| peer.tried.clone());
     match (there, here) {
@@ -53,8 +57,8 @@ fn tried(source: &End, destination: &End) -> (Fact<bool>, PortsBasis, String) {
     }
 }
 
-/// What the firewalls' rules allow to say.
-fn by_rules(source: &End, destination: &End) -> (Fact<bool>, PortsBasis, String) {
+/// Reachability as far as the firewalls' rules show it.
+fn by_rules(source: &PathEnd, destination: &PathEnd) -> (Fact<bool>, PortsBasis, String) {
     let chains = source.network.firewall.as_ref().and_then(|source| {
         destination.network.firewall.as_ref().map(|destination| {
             let out = source.outgoing.iter().map(|chain| format!("{chain} at the source"));
@@ -63,12 +67,13 @@ fn by_rules(source: &End, destination: &End) -> (Fact<bool>, PortsBasis, String)
         })
     });
     let (reachable, detail) = match chains {
-        Fact::Known(chains) if chains.is_empty() => {
-            (Fact::Known(true), "neither host's firewall has a rule that could stop it".to_owned())
-        }
+        Fact::Known(chains) if chains.is_empty() => (
+            Fact::Known(true),
+            "neither host's firewall has a rule that could block the migration".to_owned(),
+        ),
         Fact::Known(chains) => {
             let why = format!(
-                "rules of the firewall may stop it ({}), and --probe-path was not given to try",
+                "firewall rules may block the migration ({}): test with --probe-path",
                 chains.join(", ")
             );
             (Fact::Unknown(Unknown::new(Cause::NotAllowed, why.clone())), why)

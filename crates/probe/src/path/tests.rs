@@ -3,7 +3,7 @@
 use super::*;
 use crate::host::{
     Firewall, MigrationConfig, RateLimit, RemoteStorage, RouteTo, Shapers,
-    trial::{Rates, Tried},
+    trial::{Rates, TrialResult},
 };
 use vmgate_facts::{Cause, NicKind, PortsBasis, ShaperKind};
 
@@ -26,8 +26,8 @@ fn nic(name: &str, kind: NicKind, lower: &[&str], addresses: &[&str]) -> Nic {
 }
 
 /// An end whose probe told interfaces and routes, and nothing else.
-fn end<'a>(nics: &'a Fact<Vec<Nic>>, routes: &'a Fact<Vec<Route>>) -> End<'a> {
-    End {
+fn end<'a>(nics: &'a Fact<Vec<Nic>>, routes: &'a Fact<Vec<Route>>) -> PathEnd<'a> {
+    PathEnd {
         nics,
         routes,
         network: NetworkProbe::default(),
@@ -37,7 +37,7 @@ fn end<'a>(nics: &'a Fact<Vec<Nic>>, routes: &'a Fact<Vec<Route>>) -> End<'a> {
     }
 }
 
-fn worked_out(source: &End, destination: &End, change: &Change) -> Path {
+fn worked_out(source: &PathEnd, destination: &PathEnd, change: &Change) -> MigrationPath {
     path(
         Fact::Known(ADDRESS.parse().unwrap()),
         source,
@@ -58,7 +58,7 @@ fn route(destination: &str, nic: &str, metric: u32) -> Route {
     Route { destination: destination.into(), nic: nic.into(), gateway: None, metric }
 }
 
-fn found(nics: Vec<Nic>, routes: Vec<Route>) -> Path {
+fn found(nics: Vec<Nic>, routes: Vec<Route>) -> MigrationPath {
     let (nics, routes) = (Fact::Known(nics), Fact::Known(routes));
     let end = end(&nics, &routes);
     worked_out(&end, &end, &Change::default())
@@ -143,7 +143,9 @@ fn a_vlan_has_the_speed_of_its_wire_and_a_limit_counts() {
 fn what_is_missing_is_unknown_with_its_reason() {
     let path = found(vec![], vec![route("192.0.2.0/24", "eth0", 0)]);
     assert!(matches!(&path.source_nic, Fact::Unknown(why) if why.reason.contains("no route to 10.77.1.2")));
-    assert!(matches!(&path.destination_nic, Fact::Unknown(why) if why.reason.contains("holds 10.77.1.2")));
+    assert!(
+        matches!(&path.destination_nic, Fact::Unknown(why) if why.reason.contains("has the address 10.77.1.2"))
+    );
     assert!(path.bandwidth_bytes_per_second.known().is_none());
 }
 
@@ -174,7 +176,7 @@ fn the_kernels_own_answer_goes_before_the_main_table() {
     assert!(path.route_back.known().is_none());
 }
 
-fn shaped(nics: Vec<Nic>, via: &str, on: &str, kind: ShaperKind) -> Path {
+fn shaped(nics: Vec<Nic>, via: &str, on: &str, kind: ShaperKind) -> MigrationPath {
     let nics = Fact::Known(nics);
     let routes = Fact::Known(vec![route("10.77.1.0/24", via, 0)]);
     let mut end = end(&nics, &routes);
@@ -248,7 +250,7 @@ fn ports_are_reachable_when_no_rule_could_stop_it_and_unknown_when_one_could() {
     destination.network.firewall = Fact::Known(Firewall::default());
     let mut source = end(&nics, &routes);
     source.network.firewall = Fact::Known(Firewall::default());
-    let ports = |source: &End, destination: &End| {
+    let ports = |source: &PathEnd, destination: &PathEnd| {
         worked_out(source, destination, &Change::default()).ports.known().unwrap().clone()
     };
     let open = ports(&source, &destination);
@@ -269,7 +271,7 @@ fn ports_are_reachable_when_no_rule_could_stop_it_and_unknown_when_one_could() {
             route: Fact::default(),
             traffic: Fact::default(),
             largest_packet_bytes: Fact::default(),
-            tried: Fact::Known(Tried {
+            tried: Fact::Known(TrialResult {
                 met,
                 detail: detail.into(),
                 rtt_seconds: None,
@@ -298,7 +300,8 @@ fn goodput_needs_both_ends_accounts() {
         window_seconds: 2.0,
     };
     let said = |held_ratio, rates| {
-        let tried = Tried { met: true, detail: "met".into(), rtt_seconds: Some(0.001), held_ratio, rates };
+        let tried =
+            TrialResult { met: true, detail: "met".into(), rtt_seconds: Some(0.001), held_ratio, rates };
         let mut end = end(&nics, &routes);
         end.peer = Fact::Known(PeerProbe {
             route: Fact::default(),
@@ -308,7 +311,7 @@ fn goodput_needs_both_ends_accounts() {
         });
         end
     };
-    let goodput = |source: &End, destination: &End, cap| {
+    let goodput = |source: &PathEnd, destination: &PathEnd, cap| {
         let address = Fact::Known(ADDRESS.parse().unwrap());
         path(address, source, destination, &Change::default(), Fact::Known(None), cap)
     };

@@ -1,4 +1,4 @@
-//! What the content of changed pages would take on the wire: as differences (XBZRLE), or compressed.
+//! Size of changed pages on the wire: as differences (XBZRLE), or compressed.
 
 use std::collections::BTreeMap;
 
@@ -6,16 +6,16 @@ use vmgate_facts::trace::Deltas;
 
 use super::hash::PAGE;
 
-/// Pages whose earlier content is kept.
+/// Most pages whose earlier content is kept.
 const KEPT: usize = 256;
-/// Age at which a kept page is compared and replaced: about a round of a migration.
+/// Age at which a kept page is compared and replaced: about one pre-copy round of a migration.
 const LAG_SECONDS: f64 = 1.0;
-/// Pages looked at for compressibility.
+/// Most pages that are tested for compressibility.
 const COMPRESSED: u32 = 128;
 
-/// Earlier content of some pages, and what the comparisons gave.
+/// Earlier content of some pages, and the sums of the comparisons.
 #[derive(Debug, Default)]
-pub(super) struct Content {
+pub(super) struct ContentSample {
     kept: BTreeMap<usize, (f64, Vec<u8>)>,
     compared: u32,
     overflowed: u32,
@@ -25,8 +25,8 @@ pub(super) struct Content {
     compressed_bytes: f64,
 }
 
-impl Content {
-    /// A page that is not zero, seen for the first time.
+impl ContentSample {
+    /// Adds a page that is not zero, at its first read.
     pub(super) fn first_seen(&mut self, page: &[u8]) {
         if self.compressed < COMPRESSED {
             self.compressed += 1;
@@ -34,7 +34,7 @@ impl Content {
         }
     }
 
-    /// A page that changed since the last look; `now` in seconds.
+    /// Adds a page that changed since the last read; `now` in seconds.
     pub(super) fn changed(&mut self, number: usize, page: &[u8], now: f64) {
         let room = self.kept.len() < KEPT;
         match self.kept.get_mut(&number) {
@@ -71,8 +71,8 @@ impl Content {
     }
 }
 
-/// Size of the difference as QEMU's xbzrle.c writes it: runs of equal bytes and of new bytes in turn, each led by its
-/// length (one byte below 128, else two). `None` where it would be no smaller than the page.
+/// Size of the difference as QEMU's xbzrle.c encodes it: runs of equal bytes and of new bytes in turn, each after its
+/// length (one byte below 128, else two). `None` if the result is not smaller than the page.
 pub(super) fn delta_bytes(old: &[u8], new: &[u8]) -> Option<usize> {
     let length_bytes = |run: usize| if run < 128 { 1 } else { 2 };
     let mut size = 0;
@@ -99,8 +99,8 @@ pub(super) fn delta_bytes(old: &[u8], new: &[u8]) -> Option<usize> {
     (size < PAGE).then_some(size)
 }
 
-/// About what a fast compressor makes of a page: words seen a little earlier cost a byte, others what their bytes'
-/// entropy says.
+/// Estimate of a page's size after a fast compressor: words seen a little earlier cost one byte, others the entropy of
+/// their bytes.
 fn compressed_bytes(page: &[u8]) -> f64 {
     let (words, _) = page.as_chunks::<8>();
     let mut seen = [0_u64; 256];
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn pages_are_compared_once_they_are_old_enough() {
-        let mut content = Content::default();
+        let mut content = ContentSample::default();
         let mut page = vec![0_u8; PAGE];
         content.changed(3, &page, 0.0);
         page[8] = 1;

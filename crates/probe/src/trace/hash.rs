@@ -1,11 +1,11 @@
-//! A fast hash of one page: whether it changed, not what it holds.
+//! A fast hash of one page, to detect changes of its content.
 //!
-//! Eight lanes of multiply and rotate, so that the CPU works on all at once. Not against an adversary: a guest that
-//! forged equal hashes would only make its own forecast wrong.
+//! Eight lanes of multiply and rotate, so that the CPU works on all in parallel. Not secure against an adversary: a
+//! guest that forges equal hashes only makes its own forecast wrong.
 
 use vmgate_facts::trace::PAGE_BYTES;
 
-/// Size of a page, as an index.
+/// Size of a page in bytes, as an index.
 pub(super) const PAGE: usize = PAGE_BYTES as usize;
 
 const LANES: usize = 8;

@@ -1,22 +1,22 @@
-//! Reading another process's memory: which pages are there, and their content. Reads only, and only where told.
+//! Read access to another process's memory: the backing of its pages, and their content.
 
 use std::{fs::File, io, os::unix::fs::FileExt};
 
 use super::hash::PAGE;
 
-/// What stands behind a page (Linux's pagemap.rst).
+/// Backing of a page (Linux's pagemap.rst).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Backing {
     Present,
     Swapped,
-    /// Never touched, or given back.
+    /// Never touched, or returned to the host.
     Absent,
 }
 
 const PRESENT: u64 = 1 << 63;
 const SWAPPED: u64 = 1 << 62;
 
-/// /proc/PID/pagemap.
+/// The file /proc/PID/pagemap.
 pub(super) struct Pagemap(File);
 
 impl Pagemap {
@@ -24,7 +24,7 @@ impl Pagemap {
         File::open(format!("/proc/{pid}/pagemap")).map(Self)
     }
 
-    /// What stands behind the page at `address`.
+    /// Backing of the page at `address`.
     pub(super) fn backing(&self, address: u64) -> io::Result<Backing> {
         let mut entry = [0_u8; 8];
         self.0.read_exact_at(&mut entry, address / PAGE as u64 * 8)?;
@@ -37,8 +37,8 @@ impl Pagemap {
     }
 }
 
-/// Reads whole pages at `addresses` of a process into `buffer`, one after the other; returns how many it got before
-/// one that cannot be read.
+/// Reads whole pages at `addresses` of a process into `buffer`, one after the other; returns the number of pages read
+/// before the first that cannot be read.
 pub(super) fn read_pages(pid: u32, addresses: &[u64], buffer: &mut [u8]) -> io::Result<usize> {
     let bytes = addresses.len() * PAGE;
     if addresses.is_empty() || buffer.len() < bytes {

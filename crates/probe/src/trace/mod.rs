@@ -1,10 +1,10 @@
-//! The dirty-trace sampler: watches a sample of a running guest's pages from its host, outside QEMU.
+//! The dirty-trace sampler: observes a sample of a running guest's pages from its host, outside QEMU.
 //!
-//! It reads /proc/PID/pagemap and the guest's memory (process_vm_readv) and nothing else, changes nothing, and works
-//! for TCG and KVM on any QEMU. Pages without memory behind them and pages in swap are left alone. It keeps to a
-//! share of one core by taking fewer pages and, if need be, by looking less often; what it cost stands in the trace.
-//! It ends by itself when a thread of QEMU's for a migration, snapshot or measurement appears. A page rewritten with the same content is not seen to
-//! change, and one changed twice between two looks is seen once.
+//! The sampler only reads /proc/PID/pagemap and the guest's memory (process_vm_readv), changes nothing, and works for
+//! TCG and KVM on any QEMU. Pages without backing memory and pages in swap are not read. It stays within a share of one
+//! core by taking fewer pages and, if necessary, by reading less often; the trace records its cost. It ends on its own
+//! when a QEMU thread for a migration, snapshot or dirty-rate measurement appears. A page rewritten with the same
+//! content does not count as changed, and a page changed twice between two reads counts once.
 
 #![expect(
     clippy::cast_precision_loss,
@@ -16,6 +16,7 @@
 mod content;
 mod hash;
 mod memory;
+mod page_sample;
 mod qemu;
 mod ram;
 mod page_sample;
@@ -34,24 +35,24 @@ use vmgate_facts::{
     Cause, Unknown,
     trace::{DirtyTrace, TraceEnd},
 };
-use page_sample::Watch;
+use page_sample::PageSample;
 
-/// What a trace may cost, and how it is taken.
+/// Duration, sampling and cost limits of a trace.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Options {
-    /// How long pages are watched.
+pub struct TraceOptions {
+    /// Duration of the trace.
     pub length: Duration,
-    /// Time between two looks at a page.
+    /// Time between two reads of a page.
     pub tick: Duration,
-    /// Most CPU time, by time.
+    /// Largest share of one core's time.
     pub core_ratio: f64,
-    /// Most pages.
+    /// Most pages in the sample.
     pub most_pages: usize,
-    /// Decides which pages are taken.
+    /// Seed of the random choice of pages.
     pub seed: u64,
 }
 
-impl Default for Options {
+impl Default for TraceOptions {
     fn default() -> Self {
         Self {
             length: Duration::from_secs(30),
@@ -63,37 +64,37 @@ impl Default for Options {
     }
 }
 
-/// Why no trace was taken.
+/// Reason why no trace was taken.
 #[derive(Debug, Error)]
 pub enum RecordError {
-    /// The VM's process.
+    /// The VM's QEMU process was not found or cannot be read.
     #[error(transparent)]
     Qemu(#[from] QemuError),
-    /// The VM's memory.
+    /// The VM's memory was not recognised.
     #[error(transparent)]
     Ram(#[from] RamError),
-    /// A migration, a snapshot or another measurement is under way: it takes the CPU, and the result would be of no use.
-    #[error("the VM is being migrated, saved or measured: trace it before or after")]
+    /// A migration, a snapshot or another measurement is running: it uses the CPU, so the result would be useless.
+    #[error("the VM is being migrated, saved or measured: trace it before or afterwards")]
     Migrating,
-    /// The kernel refuses.
+    /// The kernel denies access to the process's memory.
     #[error("cannot read the memory of process {pid}: run as root on the VM's host")]
     Memory {
         /// The process.
         pid: u32,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// It ended before there was anything to tell.
+    /// The trace ended before its first tick.
     #[error("the measurement ended before the first tick: a migration started, or the VM stopped")]
     TooShort,
 }
 
-/// A trace, and what was recognised as guest RAM.
+/// A trace, and the memory that was recognised as guest RAM.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recording {
     /// The trace.
     pub trace: DirtyTrace,
-    /// Where the guest's RAM lies in QEMU.
+    /// The guest's RAM in QEMU's address space.
     pub blocks: Vec<RamBlock>,
 }
 
@@ -112,15 +113,15 @@ impl From<RecordError> for Unknown {
 }
 
 /// Traces the VM with this name or UUID, which runs on this host.
-pub fn of_vm(vm: &str, options: &Options) -> Result<DirtyTrace, Unknown> {
+pub fn of_vm(vm: &str, options: &TraceOptions) -> Result<DirtyTrace, Unknown> {
     let qemu = Qemu::of(vm).map_err(RecordError::from)?;
     Ok(record(&qemu, options, || false)?.trace)
 }
 
-/// Watches a running VM. `stop` is asked before each tick and ends the trace where it says true.
+/// Traces a running VM. `stop` is called before each tick; the trace ends if it returns true.
 pub fn record(
     qemu: &Qemu,
-    options: &Options,
+    options: &TraceOptions,
     mut stop: impl FnMut() -> bool,
 ) -> Result<Recording, RecordError> {
     qemu.check_readable()?;
@@ -133,7 +134,7 @@ pub fn record(
     let mut next_look = Duration::ZERO;
     let mut asked = || {
         let mut ended = None;
-        // The threads are looked at twice a second: it is a read of a few small files for each.
+        // The threads are checked twice a second: each check reads a few small files per thread.
         if began.elapsed() >= next_look {
             next_look = began.elapsed() + Duration::from_millis(500);
             if !qemu.is_alive() {
@@ -152,23 +153,23 @@ pub fn record(
     Ok(Recording { trace, blocks })
 }
 
-/// Watches blocks of a process's memory until the time is over or `ended` says why it ends.
+/// Traces blocks of a process's memory until the time is over or `ended` returns a reason to end.
 fn watch_blocks(
     pid: u32,
     blocks: &[RamBlock],
-    options: &Options,
+    options: &TraceOptions,
     ended: &mut dyn FnMut() -> Option<TraceEnd>,
 ) -> Result<DirtyTrace, RecordError> {
     let refused = |source| RecordError::Memory { pid, source };
     let began = Instant::now();
     let cpu_before = memory::thread_cpu_seconds();
-    let mut watch = Watch::begin(pid, blocks, options).map_err(refused)?;
+    let mut sample = PageSample::begin(pid, blocks, options).map_err(refused)?;
     let first = Instant::now();
     let mut last = first;
     let mut tick = 0_u32;
     let why = loop {
         tick += 1;
-        // Never sooner than the budget allows, whatever a tick cost.
+        // Never sooner than the CPU budget allows, whatever a tick cost.
         let spent = memory::thread_cpu_seconds() - cpu_before;
         let due = first + options.tick * tick;
         let affordable = began + Duration::from_secs_f64(spent / options.core_ratio.max(0.001));
@@ -179,7 +180,7 @@ fn watch_blocks(
             break why;
         }
         let now = Instant::now();
-        match watch.tick(now - last) {
+        match sample.tick(now - last) {
             Ok(()) => last = now,
             Err(error) if is_gone(&error) => break TraceEnd::ProcessGone,
             Err(error) => return Err(refused(error)),
@@ -187,16 +188,16 @@ fn watch_blocks(
         if now - first >= options.length {
             break TraceEnd::Complete;
         }
-        // A tick that came late does not make the next ones hurry.
+        // A late tick does not shorten the time to the next ones.
         while first + options.tick * (tick + 1) <= now {
             tick += 1;
         }
     };
     let cpu = memory::thread_cpu_seconds() - cpu_before;
-    watch.end(why, cpu, began.elapsed()).ok_or(RecordError::TooShort)
+    sample.end(why, cpu, began.elapsed()).ok_or(RecordError::TooShort)
 }
 
-/// What the kernel says of the memory of a process that has ended.
+/// True for the kernel's error about the memory of a process that has ended.
 fn is_gone(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::ESRCH) || error.kind() == io::ErrorKind::UnexpectedEof
 }

@@ -1,4 +1,4 @@
-//! The pages watched, what was last seen in each, and what changed at which tick.
+//! The sample of pages: the last content (hash) of each page, and the pages that changed at each tick.
 
 use std::{io, time::Duration};
 
@@ -7,22 +7,22 @@ use vmgate_facts::trace::{
 };
 
 use super::{
-    Options, RamBlock,
-    content::Content,
+    RamBlock, TraceOptions,
+    content::ContentSample,
     hash::{self, PAGE},
     memory::{Backing, Pagemap, read_pages, thread_cpu_seconds},
 };
 
 /// Pages read at a time: they stay in the CPU's cache until they are hashed.
 const BATCH: usize = 64;
-/// Looks at the pages' backing are spread over so many ticks.
+/// Number of ticks over which the checks of all pages' backing are spread.
 const BACKING_TICKS: usize = 10;
-/// Pages read to learn what reading one costs, and how often.
+/// Number of pages in a trial read that measures the cost of one page, and number of trials.
 const TRIAL_PAGES: usize = 256;
 const TRIALS: u32 = 5;
-/// A tick reads other pages than a trial, from cold caches: it costs this many times as much.
+/// Cost of a page in a tick, relative to a trial: a tick reads more pages, from cold caches.
 const COLD: f64 = 1.5;
-/// Share of the budget that the sample is chosen for; the rest is for ticks that cost more.
+/// Share of the CPU budget for which the sample is sized; the rest is for ticks that cost more.
 const OF_BUDGET: f64 = 0.85;
 
 /// A page of the sample.
@@ -34,24 +34,24 @@ struct Page {
     hash: u64,
 }
 
-pub(super) struct Watch {
+pub(super) struct PageSample {
     pid: u32,
     pagemap: Pagemap,
     pages: Vec<Page>,
     ram_pages: u64,
     zeros: u64,
-    /// For each tick, the numbers in the sample of the pages that changed.
+    /// For each tick, the indices in the sample of the pages that changed.
     changed: Vec<Vec<u32>>,
     tick_microseconds: Vec<u32>,
     seconds: f64,
-    content: Content,
+    content: ContentSample,
     buffer: Vec<u8>,
 }
 
-impl Watch {
-    /// Chooses the sample and looks at it for the first time.
-    pub(super) fn begin(pid: u32, blocks: &[RamBlock], options: &Options) -> io::Result<Self> {
-        let mut watch = Self {
+impl PageSample {
+    /// Chooses the sample and reads it for the first time.
+    pub(super) fn begin(pid: u32, blocks: &[RamBlock], options: &TraceOptions) -> io::Result<Self> {
+        let mut sample = Self {
             pid,
             pagemap: Pagemap::open(pid)?,
             pages: choose(blocks, TRIAL_PAGES, options.seed),
@@ -60,37 +60,37 @@ impl Watch {
             changed: Vec::new(),
             tick_microseconds: Vec::new(),
             seconds: 0.0,
-            content: Content::default(),
+            content: ContentSample::default(),
             buffer: vec![0; BATCH * PAGE],
         };
-        watch.look_at_backing(|_| true)?;
-        // The quickest trial: the others met cold caches, or another process on this core.
+        sample.look_at_backing(|_| true)?;
+        // The quickest trial counts: the others had cold caches, or another process on this core.
         let mut trial_seconds = f64::INFINITY;
         for _ in 0..TRIALS {
             let before = thread_cpu_seconds();
-            watch.look(|_, _| ())?;
+            sample.look(|_, _| ())?;
             trial_seconds = trial_seconds.min(thread_cpu_seconds() - before);
         }
-        let read = watch.pages.iter().filter(|page| page.backing == Backing::Present).count();
-        // Where next to nothing is there, what a page costs is not known: a careful guess.
+        let read = sample.pages.iter().filter(|page| page.backing == Backing::Present).count();
+        // If almost no page is present, the cost of a page cannot be measured: a cautious guess.
         let page_seconds = if read > TRIAL_PAGES / 8 { COLD * trial_seconds / read as f64 } else { 2e-6 };
-        let share = (read as f64 / watch.pages.len().max(1) as f64).max(0.1);
+        let share = (read as f64 / sample.pages.len().max(1) as f64).max(0.1);
         let affordable = options.core_ratio * options.tick.as_secs_f64() * OF_BUDGET / (page_seconds * share);
         let wanted = (affordable as usize).clamp(BATCH, options.most_pages.clamp(BATCH, MOST_PAGES));
-        watch.pages = choose(blocks, wanted, options.seed);
-        watch.look_at_backing(|_| true)?;
-        let mut content = Content::default();
-        let zeros = watch.zeros;
-        watch.look(|seen, page| {
-            if seen.hash != zeros {
+        sample.pages = choose(blocks, wanted, options.seed);
+        sample.look_at_backing(|_| true)?;
+        let mut content = ContentSample::default();
+        let zeros = sample.zeros;
+        sample.look(|found, page| {
+            if found.hash != zeros {
                 content.first_seen(page);
             }
         })?;
-        watch.content = content;
-        Ok(watch)
+        sample.content = content;
+        Ok(sample)
     }
 
-    /// Looks at every page again, `since` the last time.
+    /// Reads every page again, `since` the last tick.
     pub(super) fn tick(&mut self, since: Duration) -> io::Result<()> {
         self.seconds += since.as_secs_f64();
         let turn = self.changed.len() % BACKING_TICKS;
@@ -98,9 +98,9 @@ impl Watch {
         let mut content = std::mem::take(&mut self.content);
         let now = self.seconds;
         let mut changed = gone;
-        self.look(|seen, page| {
-            changed.push(seen.number);
-            content.changed(seen.number as usize, page, now);
+        self.look(|found, page| {
+            changed.push(found.number);
+            content.changed(found.number as usize, page, now);
         })?;
         self.content = content;
         self.changed.push(changed);
@@ -108,8 +108,8 @@ impl Watch {
         Ok(())
     }
 
-    /// Looks at what stands behind some pages. A page given back to the host reads as zeros from then on; returns those
-    /// for which that is a change.
+    /// Checks the backing of some pages. A page returned to the host reads as zeros from then on; returns the pages for
+    /// which that is a change.
     fn look_at_backing(&mut self, which: impl Fn(usize) -> bool) -> io::Result<Vec<u32>> {
         let mut changed = Vec::new();
         for (number, page) in self.pages.iter_mut().enumerate().filter(|(number, _)| which(*number)) {
@@ -122,8 +122,8 @@ impl Watch {
         Ok(changed)
     }
 
-    /// Reads the pages that are there and tells of each whose content is not what it was.
-    fn look(&mut self, mut changed: impl FnMut(Seen, &[u8])) -> io::Result<()> {
+    /// Reads the present pages and calls `changed` for each whose content differs from the last read.
+    fn look(&mut self, mut changed: impl FnMut(ChangedPage, &[u8])) -> io::Result<()> {
         let there = self.pages.iter().enumerate().filter(|(_, page)| page.backing == Backing::Present);
         let there: Vec<(usize, u64)> = there.map(|(number, page)| (number, page.address)).collect();
         let mut rest = there.as_slice();
@@ -140,10 +140,13 @@ impl Watch {
                 let hash = hash::of(content);
                 if hash != page.hash {
                     page.hash = hash;
-                    changed(Seen { number: u32::try_from(*number).unwrap_or(u32::MAX), hash }, content);
+                    changed(
+                        ChangedPage { number: u32::try_from(*number).unwrap_or(u32::MAX), hash },
+                        content,
+                    );
                 }
             }
-            // One that cannot be read is left out until its backing is looked at again.
+            // A page that cannot be read is skipped until its backing is checked again.
             if got < batch.len()
                 && let Some((number, _)) = batch.get(got)
                 && let Some(page) = self.pages.get_mut(*number)
@@ -155,7 +158,7 @@ impl Watch {
         Ok(())
     }
 
-    /// The trace; `None` where there was not a tick.
+    /// The trace; `None` if there was no tick.
     pub(super) fn end(self, why: TraceEnd, cpu_seconds: f64, wall: Duration) -> Option<DirtyTrace> {
         let ticks = self.tick_microseconds.len();
         if ticks == 0 {
@@ -196,16 +199,16 @@ impl Watch {
     }
 }
 
-/// A page that was found changed.
+/// A page whose content changed.
 #[derive(Debug, Clone, Copy)]
-struct Seen {
-    /// Its number in the sample.
+struct ChangedPage {
+    /// Its index in the sample.
     number: u32,
     hash: u64,
 }
 
-/// As many pages, spread evenly over the blocks, each anywhere in its part. A part lies in one block or the next: the
-/// blocks count as one after the other.
+/// Chooses `wanted` pages by stratified sampling: the blocks, laid end to end, are split into equal parts, and one
+/// random page is taken from each part.
 fn choose(blocks: &[RamBlock], wanted: usize, seed: u64) -> Vec<Page> {
     let ram_pages: u64 = blocks.iter().map(|block| block.bytes / PAGE_BYTES).sum();
     let wanted = (wanted as u64).min(ram_pages);

@@ -1,53 +1,53 @@
-//! Finds the QEMU process of a VM on this host, and what its command line says of its memory.
+//! The QEMU process of a VM on this host: search, and the memory options on its command line.
 
 use std::{fs, io, path::Path};
 
 use serde_json::Value;
 use thiserror::Error;
 
-/// A command line longer than this is none of QEMU's.
+/// Longest command line that is read, in bytes.
 const LONGEST_COMMAND_LINE: u64 = 1 << 20;
 
 /// A QEMU process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Qemu {
-    /// Its process id, as this host numbers it.
+    /// Process id in this host's pid namespace.
     pub pid: u32,
     arguments: Vec<String>,
 }
 
-/// Memory that QEMU was told to give the guest.
+/// A memory backend: guest memory as set on QEMU's command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Backend {
+pub(super) struct MemoryBackend {
     pub(super) id: String,
     pub(super) bytes: u64,
     pub(super) kind: BackendKind,
 }
 
-/// How QEMU gets a backend's memory.
+/// Source of a backend's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BackendKind {
     /// Private anonymous memory.
     Anonymous,
     /// Anonymous memory shared with other processes, or a memfd.
     Shared,
-    /// A file, on hugetlbfs for one.
+    /// A file, for example on hugetlbfs.
     File,
 }
 
-/// Why no QEMU process was found, or not one whose memory may be read.
+/// Reason why no QEMU process was found, or why its memory must not be read.
 #[derive(Debug, Error)]
 pub enum QemuError {
-    /// No process of that VM.
+    /// No process of that VM exists.
     #[error(
         "no QEMU process of `{0}` runs on this host; give the VM's name or UUID, and run this on its source host"
     )]
     NotFound(String),
-    /// Processes cannot be looked at.
-    #[error("cannot look at the processes of this host: run as root")]
+    /// Processes cannot be listed.
+    #[error("cannot list the processes of this host: run as root")]
     Proc(#[source] io::Error),
     /// Encrypted memory: reading it shows only noise.
-    #[error("the memory of this VM is encrypted ({0}): its dirtying cannot be seen from the host")]
+    #[error("the memory of this VM is encrypted ({0}): the host cannot see which pages it dirties")]
     Encrypted(&'static str),
 }
 
@@ -58,16 +58,16 @@ impl Qemu {
         if !vm.contains('/')
             && let Ok(text) = fs::read_to_string(Path::new("/run/libvirt/qemu").join(format!("{vm}.pid")))
             && let Ok(pid) = text.trim().parse()
-            && let Some(found) = Self::with_pid(pid).filter(|qemu| qemu.is_of(vm))
+            && let Some(found) = Self::with_pid(pid).filter(|qemu| qemu.is_vm(vm))
         {
             return Ok(found);
         }
         let processes = fs::read_dir("/proc").map_err(QemuError::Proc)?;
         let pids = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        pids.filter_map(Self::with_pid).find(|qemu| qemu.is_of(vm)).ok_or_else(not_found)
+        pids.filter_map(Self::with_pid).find(|qemu| qemu.is_vm(vm)).ok_or_else(not_found)
     }
 
-    /// The process with this id, where it is a QEMU.
+    /// The process with this id; none if it is not QEMU.
     pub fn with_pid(pid: u32) -> Option<Self> {
         let text = read_bounded(&format!("/proc/{pid}/cmdline"))?;
         let arguments: Vec<String> =
@@ -77,7 +77,7 @@ impl Qemu {
         is_qemu.then_some(Self { pid, arguments })
     }
 
-    fn is_of(&self, vm: &str) -> bool {
+    fn is_vm(&self, vm: &str) -> bool {
         let named = self
             .values("-name")
             .any(|value| value.split(',').any(|part| part == vm || part.strip_prefix("guest=") == Some(vm)));
@@ -89,7 +89,7 @@ impl Qemu {
         after.filter(move |(name, _)| *name == option).map(|(_, value)| value.as_str())
     }
 
-    /// Refuses a VM whose memory is encrypted.
+    /// Fails for a VM whose memory is encrypted.
     pub(super) fn check_readable(&self) -> Result<(), QemuError> {
         let kinds = [
             ("sev-snp-guest", "SEV-SNP"),
@@ -109,10 +109,10 @@ impl Qemu {
         Ok(())
     }
 
-    /// The memory that QEMU was started with, in the order in which QEMU migrates it: by falling size.
-    pub(super) fn backends(&self) -> Vec<Backend> {
+    /// The memory that QEMU was started with, in the order in which QEMU migrates it: by decreasing size.
+    pub(super) fn backends(&self) -> Vec<MemoryBackend> {
         let objects = self.values("-object").map(Object::parse);
-        let mut backends: Vec<Backend> = objects.filter_map(|object| object.backend()).collect();
+        let mut backends: Vec<MemoryBackend> = objects.filter_map(|object| object.backend()).collect();
         if backends.is_empty() {
             let kind = if self.values("-mem-path").next().is_some() {
                 BackendKind::File
@@ -120,13 +120,13 @@ impl Qemu {
                 BackendKind::Anonymous
             };
             let size = self.values("-m").find_map(memory_size);
-            backends.extend(size.map(|bytes| Backend { id: "ram".into(), bytes, kind }));
+            backends.extend(size.map(|bytes| MemoryBackend { id: "ram".into(), bytes, kind }));
         }
         backends.sort_by_key(|backend| std::cmp::Reverse(backend.bytes));
         backends
     }
 
-    /// CPU time of the vCPU threads, and how many there are.
+    /// CPU time of the vCPU threads in seconds, and their number.
     pub(super) fn vcpu_seconds(&self) -> Option<(f64, u32)> {
         let mut seconds = 0.0;
         let mut vcpus = 0;
@@ -149,12 +149,12 @@ impl Qemu {
         (vcpus > 0).then_some((seconds, vcpus))
     }
 
-    /// Whether QEMU migrates the VM, saves it, takes a snapshot in the background, or measures its dirty rate.
+    /// True if QEMU is migrating the VM, saving it, taking a background snapshot, or measuring its dirty rate.
     pub(super) fn is_busy(&self) -> bool {
-        self.threads().iter().any(|(_, name)| is_of_a_job(name))
+        self.threads().iter().any(|(_, name)| is_job_thread(name))
     }
 
-    /// Whether the process is still there.
+    /// True if the process still exists.
     pub(super) fn is_alive(&self) -> bool {
         Path::new(&format!("/proc/{}", self.pid)).exists()
     }
@@ -203,7 +203,7 @@ impl Object {
         self.properties.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
     }
 
-    fn backend(&self) -> Option<Backend> {
+    fn backend(&self) -> Option<MemoryBackend> {
         let shared = matches!(self.get("share"), Some("true" | "on" | "yes"));
         let kind = match self.kind.as_str() {
             "memory-backend-ram" if shared => BackendKind::Shared,
@@ -212,23 +212,23 @@ impl Object {
             "memory-backend-file" => BackendKind::File,
             _ => return None,
         };
-        Some(Backend { id: self.get("id")?.to_owned(), bytes: size(self.get("size")?, 1)?, kind })
+        Some(MemoryBackend { id: self.get("id")?.to_owned(), bytes: size(self.get("size")?, 1)?, kind })
     }
 }
 
-/// Threads of QEMU 7.2 (`live_migration`, `bg_snapshot`, `get_dirtyrate`) and of newer ones, which all begin with `mig/`.
-/// The kernel keeps 15 characters of a name.
-fn is_of_a_job(thread: &str) -> bool {
+/// True for a thread of a migration, snapshot or measurement: in QEMU 7.2 `live_migration`, `bg_snapshot` and
+/// `get_dirtyrate`, in newer ones all names begin with `mig/`. The kernel keeps 15 characters of a name.
+fn is_job_thread(thread: &str) -> bool {
     ["live_migration", "bg_snapshot", "get_dirtyrate"].contains(&thread) || thread.starts_with("mig/")
 }
 
-/// The size in `-m 256`, `-m 1G` or `-m size=262144k,maxmem=…`; a plain number is in MiB.
+/// Parses the size in `-m 256`, `-m 1G` or `-m size=262144k,maxmem=…`; a plain number is in MiB.
 fn memory_size(value: &str) -> Option<u64> {
     let first = value.split(',').next()?;
     size(first.strip_prefix("size=").unwrap_or(first), 1 << 20)
 }
 
-/// A size as QEMU writes it: a number with k, M, G or T, or without, in `unit`s.
+/// Parses a size in QEMU's notation, in bytes: a number with k, M, G or T, or without a suffix in `unit`s.
 fn size(text: &str, unit: u64) -> Option<u64> {
     let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
     let unit = match text.get(digits.len()..)? {
@@ -256,13 +256,13 @@ mod tests {
     fn a_vm_is_known_by_name_and_uuid_and_not_by_a_part_of_them() {
         let qemu =
             qemu(&["-name", "guest=web1,debug-threads=on", "-uuid", "5E7C9B3E-6a0e-4c2e-9a53-0d6f5a5c9d11"]);
-        assert!(qemu.is_of("web1") && qemu.is_of("5e7c9b3e-6a0e-4c2e-9a53-0d6f5a5c9d11"));
-        assert!(!qemu.is_of("web") && !qemu.is_of("on") && !qemu.is_of(""));
+        assert!(qemu.is_vm("web1") && qemu.is_vm("5e7c9b3e-6a0e-4c2e-9a53-0d6f5a5c9d11"));
+        assert!(!qemu.is_vm("web") && !qemu.is_vm("on") && !qemu.is_vm(""));
     }
 
     #[test]
     fn memory_is_read_from_every_way_to_write_it() {
-        let backend = |id: &str, bytes, kind| Backend { id: id.into(), bytes, kind };
+        let backend = |id: &str, bytes, kind| MemoryBackend { id: id.into(), bytes, kind };
         let json = r#"{"qom-type":"memory-backend-memfd","id":"ram-node1","share":true,"size":536870912}"#;
         let found = qemu(&["-object", "memory-backend-ram,id=pc.ram,size=256M", "-object", json]).backends();
         let wanted = [
@@ -290,10 +290,10 @@ mod tests {
             "bg_snapshot",
             "get_dirtyrate",
         ] {
-            assert!(is_of_a_job(thread), "{thread}");
+            assert!(is_job_thread(thread), "{thread}");
         }
         for thread in ["CPU 0/KVM", "IO mon_iothread", "qemu-system-x86", "worker", "migrator"] {
-            assert!(!is_of_a_job(thread), "{thread}");
+            assert!(!is_job_thread(thread), "{thread}");
         }
     }
 

@@ -1,40 +1,40 @@
-//! Which mappings of a QEMU process are guest RAM. Conservative: what is not certain is not read.
+//! Recognition of guest RAM among the mappings of a QEMU process. Conservative: uncertain mappings are not read.
 //!
-//! A mapping is guest RAM only where its kind and its exact size are those of a memory backend on the command line,
-//! and where there are as many such mappings as backends. ROMs, video memory, heaps and device memory never match. smaps is
-//! not read: it walks the page tables of the whole guest under a lock that its page faults need too.
+//! A mapping is guest RAM only if its kind and its exact size are those of a memory backend on the command line, and if
+//! the numbers of such mappings and backends are equal. ROMs, video memory, heaps and device memory never match. smaps
+//! is not read: it walks the page tables of the whole guest under a lock that its page faults need too.
 
 use std::{fs, io};
 
 use thiserror::Error;
 
-use super::qemu::{Backend, BackendKind};
+use super::qemu::{BackendKind, MemoryBackend};
 
 /// A mapping that is guest RAM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RamBlock {
     /// The backend that it belongs to.
     pub id: String,
-    /// Where it begins in the process.
+    /// Start address in the process.
     pub address: u64,
-    /// Its size.
+    /// Size in bytes.
     pub bytes: u64,
-    /// What it is, in words.
+    /// Kind of memory, in words.
     pub kind: &'static str,
 }
 
-/// Why guest RAM was not recognised.
+/// Reason why guest RAM was not recognised.
 #[derive(Debug, Error)]
 pub enum RamError {
     /// The mappings cannot be read.
-    #[error("cannot read the mappings of process {0}: run as root")]
+    #[error("cannot read the memory mappings of process {0}: run as root")]
     Maps(u32, #[source] io::Error),
-    /// The command line names none.
-    #[error("the command line of process {0} names no memory: is it a QEMU?")]
+    /// The command line has no memory option.
+    #[error("the command line of process {0} sets no guest memory: check that the process is QEMU")]
     NoBackend(u32),
-    /// No mapping, or more than one that could be it.
+    /// The number of matching mappings differs from the number of backends.
     #[error(
-        "{found} mappings of {bytes} bytes could be the guest's memory `{id}`, expected {wanted}: not sure, so not read"
+        "{found} mappings of {bytes} bytes match the guest's memory `{id}`, expected {wanted}: vmgate does not read memory without a certain match"
     )]
     NotCertain {
         /// The backend.
@@ -56,8 +56,8 @@ struct Mapping {
     path: String,
 }
 
-/// The guest RAM of a process, in the order of its backends.
-pub(super) fn blocks(pid: u32, backends: &[Backend]) -> Result<Vec<RamBlock>, RamError> {
+/// Finds the guest RAM of a process, in the order of its backends.
+pub(super) fn blocks(pid: u32, backends: &[MemoryBackend]) -> Result<Vec<RamBlock>, RamError> {
     if backends.is_empty() {
         return Err(RamError::NoBackend(pid));
     }
@@ -65,12 +65,12 @@ pub(super) fn blocks(pid: u32, backends: &[Backend]) -> Result<Vec<RamBlock>, Ra
     recognise(&text, backends)
 }
 
-fn recognise(maps: &str, backends: &[Backend]) -> Result<Vec<RamBlock>, RamError> {
+fn recognise(maps: &str, backends: &[MemoryBackend]) -> Result<Vec<RamBlock>, RamError> {
     let mappings: Vec<Mapping> = maps.lines().filter_map(mapping).collect();
     let joined = join(&mappings);
     let mut blocks: Vec<RamBlock> = Vec::new();
     for backend in backends {
-        let alike = |other: &&Backend| other.bytes == backend.bytes && other.kind == backend.kind;
+        let alike = |other: &&MemoryBackend| other.bytes == backend.bytes && other.kind == backend.kind;
         let wanted = backends.iter().filter(alike).count();
         let whole = fitting(&mappings, backend);
         let found = if whole.is_empty() { fitting(&joined, backend) } else { whole };
@@ -88,7 +88,7 @@ fn recognise(maps: &str, backends: &[Backend]) -> Result<Vec<RamBlock>, RamError
     Ok(blocks)
 }
 
-fn fitting<'m>(mappings: &'m [Mapping], backend: &Backend) -> Vec<&'m Mapping> {
+fn fitting<'m>(mappings: &'m [Mapping], backend: &MemoryBackend) -> Vec<&'m Mapping> {
     let right_kind = |mapping: &&Mapping| match backend.kind {
         BackendKind::Anonymous => {
             !mapping.shared && (mapping.path.is_empty() || is_huge_anonymous(&mapping.path))
@@ -119,7 +119,7 @@ fn words(kind: BackendKind, mapping: &Mapping) -> &'static str {
     }
 }
 
-/// A line of /proc/PID/maps that can be read and written: `begin-end rw-p offset device inode  path`.
+/// Parses a line of /proc/PID/maps, `begin-end rw-p offset device inode  path`; none unless readable and writable.
 fn mapping(line: &str) -> Option<Mapping> {
     let mut words = line.splitn(6, ' ');
     let (begin, end) = words.next()?.split_once('-')?;
@@ -131,7 +131,7 @@ fn mapping(line: &str) -> Option<Mapping> {
     readable.then(|| Mapping { begin, end, shared: permissions.ends_with('s'), path: path.to_owned() })
 }
 
-/// Neighbours of one kind as one: NUMA policies split a block into several mappings.
+/// Joins adjacent mappings of the same kind: NUMA policies split a block into several mappings.
 fn join(mappings: &[Mapping]) -> Vec<Mapping> {
     let mut joined: Vec<Mapping> = Vec::new();
     for mapping in mappings {
@@ -164,8 +164,8 @@ mod tests {
 7f0040000000-7f0048000000 rw-s 00000000 00:2a 7                          /dev/hugepages/libvirt/qemu/1-web/ram-node0 (deleted)
 ";
 
-    fn backend(bytes: u64, kind: BackendKind) -> Backend {
-        Backend { id: "ram".into(), bytes, kind }
+    fn backend(bytes: u64, kind: BackendKind) -> MemoryBackend {
+        MemoryBackend { id: "ram".into(), bytes, kind }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The sampler against a child of the test that dirties what the test knows.
+//! Tests of the sampler with a child process that dirties known pages.
 
 use std::{ptr, slice};
 
@@ -8,7 +8,7 @@ const PAGES: usize = 4096;
 const PAGE: usize = 4096;
 const TOUCHED: usize = 2048;
 
-/// Memory shared with nobody, of which a forked child dirties its own copy at the same address.
+/// A forked child that dirties its own copy of private memory, at a known address.
 struct Child {
     pid: libc::pid_t,
     address: u64,
@@ -56,7 +56,7 @@ impl Child {
         Self { pid, address: address as u64 }
     }
 
-    fn watch(&self, options: &Options) -> DirtyTrace {
+    fn watch(&self, options: &TraceOptions) -> DirtyTrace {
         let block = RamBlock {
             id: "ram".into(),
             address: self.address,
@@ -80,12 +80,12 @@ impl Drop for Child {
     }
 }
 
-fn options(seconds: f64) -> Options {
-    Options {
+fn options(seconds: f64) -> TraceOptions {
+    TraceOptions {
         length: Duration::from_secs_f64(seconds),
         tick: Duration::from_millis(50),
         core_ratio: 0.5,
-        ..Options::default()
+        ..TraceOptions::default()
     }
 }
 
@@ -149,7 +149,7 @@ fn a_page_touched_for_the_first_time_counts_as_changed() {
 #[test]
 fn the_cost_keeps_to_the_budget_and_fewer_pages_are_taken_for_it() {
     let child = Child::start(10, |memory, round| memory[0] = round as u8);
-    let trace = child.watch(&Options { core_ratio: 0.01, ..options(2.0) });
+    let trace = child.watch(&TraceOptions { core_ratio: 0.01, ..options(2.0) });
     assert!(trace.cost.core_ratio < 0.015, "{:?}", trace.cost);
     assert!(trace.pages.as_slice().len() < 2000);
     assert!((trace.seconds() - 2.0).abs() < 0.5, "{}", trace.seconds());

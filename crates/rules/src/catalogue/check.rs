@@ -1,31 +1,31 @@
-//! What is wrong with an entry of a catalogue beyond its shape, each at its place.
+//! Checks of catalogue entries that their types cannot express.
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::{Pattern, PortRange};
 use vmgate_documents::{Node, Problem, SourceFile};
 
-/// Characters of a process name that the kernel keeps (TASK_COMM_LEN less the final zero).
+/// Characters of a process name that the kernel keeps (TASK_COMM_LEN without the final zero).
 const KERNEL_NAME_LENGTH: usize = 15;
 
-/// One entry while it is checked.
-pub(super) struct Check<'a> {
+/// Check of one entry.
+pub(super) struct EntryCheck<'a> {
     file: &'a Arc<SourceFile>,
     /// The entry.
     pub(super) entry: &'a Node,
     found: Vec<Problem>,
 }
 
-/// Checks every entry of a catalogue; `known` are the ids of those before it.
+/// Checks every entry of a catalogue; `known` has the ids of earlier catalogues.
 pub(super) fn entries(
     file: &Arc<SourceFile>,
     root: &Node,
     mut known: BTreeSet<String>,
-    each: fn(&mut Check<'_>),
+    each: fn(&mut EntryCheck<'_>),
 ) -> Vec<Problem> {
     let mut found = Vec::new();
     for entry in root.get("entries").map(Node::items).unwrap_or_default() {
-        let mut check = Check { file, entry, found: Vec::new() };
+        let mut check = EntryCheck { file, entry, found: Vec::new() };
         check.id(&mut known);
         each(&mut check);
         found.append(&mut check.found);
@@ -33,13 +33,13 @@ pub(super) fn entries(
     found
 }
 
-impl Check<'_> {
-    /// A problem at a place of the entry.
+impl EntryCheck<'_> {
+    /// Reports a problem at a place of the entry.
     pub(super) fn at(&mut self, node: &Node, message: impl Into<String>, label: &str, help: &str) {
         self.found.push(Problem::at(self.file, node.span.clone(), message).label(label).help(help));
     }
 
-    /// The items of one of its lists; none where it has none.
+    /// Items of a list of the entry; empty if the entry has no such list.
     pub(super) fn items(&self, key: &str) -> Vec<Node> {
         self.entry.get(key).map(Node::items).unwrap_or_default().to_vec()
     }
@@ -51,24 +51,24 @@ impl Check<'_> {
             !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
         });
         if !kebab {
-            let help = "small letters, digits and hyphens: `redis-cluster`";
-            self.at(&node, format!("`{id}` is not an id"), "not kebab-case", help);
+            let help = "use lower-case letters, digits and hyphens: `redis-cluster`";
+            self.at(&node, format!("`{id}` is not a valid id"), "not kebab-case", help);
         }
         if !known.insert(id.to_owned()) {
-            let help = "an entry cannot be replaced: add yours under another id";
-            self.at(&node, format!("there is an entry `{id}` already"), "the same id", help);
+            let help = "give your entry another id: an entry cannot be replaced";
+            self.at(&node, format!("an entry with the id `{id}` already exists"), "the same id", help);
         }
     }
 
-    /// At least one of these lists has an item, or nothing would ever be recognised.
+    /// Checks that at least one of these lists has an item; otherwise the entry could never be recognised.
     pub(super) fn recognisable(&mut self, keys: &[&str]) {
         if keys.iter().all(|key| self.items(key).is_empty()) {
-            let help = format!("give one of {}", keys.join(", "));
-            self.at(&self.entry.clone(), "there is nothing to recognise it by", "this entry", &help);
+            let help = format!("add at least one of {}", keys.join(", "));
+            self.at(&self.entry.clone(), "nothing can match this entry", "this entry", &help);
         }
     }
 
-    /// Names of processes are as long as the kernel keeps them.
+    /// Checks that process names are not longer than the kernel's.
     pub(super) fn names(&mut self, key: &str) {
         for node in self.items(key) {
             let name = node.text().unwrap_or_default();
@@ -76,87 +76,74 @@ impl Check<'_> {
             if length > KERNEL_NAME_LENGTH {
                 let cut: String = name.chars().take(KERNEL_NAME_LENGTH).collect();
                 let message = format!(
-                    "no process is called `{name}`: the kernel keeps {KERNEL_NAME_LENGTH} characters"
+                    "the process name `{name}` is too long: the kernel keeps {KERNEL_NAME_LENGTH} characters"
                 );
                 self.at(&node, message, &format!("{length} characters"), &format!("write `{cut}`"));
             } else if name.trim_end_matches('*').trim().is_empty() {
                 self.at(
                     &node,
-                    "every process is called like this",
-                    "nothing before the star",
-                    "name the process",
+                    "this name matches every process",
+                    "nothing before the `*`",
+                    "write the name of the process, or its beginning and `*`",
                 );
             }
         }
     }
 
-    /// A pattern; `groups` are the capture groups it must have.
+    /// Checks a pattern; `groups` is the required number of capture groups.
     pub(super) fn pattern(&mut self, node: &Node, groups: usize) {
         let Some(text) = node.text() else { return };
         match Pattern::try_from(text.to_owned()) {
             Err(error) => {
-                self.at(
-                    node,
-                    error.to_string(),
-                    "not a pattern",
-                    "the syntax is that of https://docs.rs/regex",
-                );
+                self.at(node, error.to_string(), "not a pattern", "use the syntax of https://docs.rs/regex");
             }
             Ok(pattern) if pattern.groups() != groups => {
                 let (message, help) = if groups == 0 {
-                    (
-                        "this pattern captures what nobody reads",
-                        "write `(?:…)` for a group that captures nothing",
-                    )
+                    ("this pattern must have no capture group", "write `(?:…)` for a group without a capture")
                 } else {
                     (
-                        "this pattern must have exactly one group",
+                        "this pattern must have exactly one capture group",
                         "put brackets around the number: `token: (\\d+)`",
                     )
                 };
-                self.at(node, message, &format!("{} groups", pattern.groups()), help);
+                self.at(node, message, &format!("{} capture groups", pattern.groups()), help);
             }
             Ok(pattern) if pattern.is_in("") => {
                 self.at(
                     node,
-                    "this pattern is found in every text",
-                    "it fits nothing",
-                    "name what it looks for",
+                    "this pattern matches every text",
+                    "matches even an empty text",
+                    "write a text that only this software has",
                 );
             }
             Ok(_) => {}
         }
     }
 
-    /// Ports as they are written.
+    /// Checks the port ranges.
     pub(super) fn ports(&mut self) {
         for node in self.items("ports") {
             if let Some(Err(error)) = node.text().map(str::parse::<PortRange>) {
-                self.at(&node, error.to_string(), "no port", "write `\"53\"` or `\"67-68\"`");
+                self.at(&node, error.to_string(), "not a port", "write `\"53\"` or `\"67-68\"`");
             }
         }
     }
 
-    /// A time is more than nothing.
+    /// Checks that a time is more than 0.
     pub(super) fn seconds(&mut self, node: Option<&Node>) {
         if let Some(node) = node
             && node.to_json().as_f64().is_some_and(|seconds| seconds <= 0.0)
         {
-            self.at(
-                node,
-                "a time must be above zero",
-                "in seconds",
-                "leave it out where the vendor names none",
-            );
+            self.at(node, "a time must be more than 0 seconds", "this time", "write a time in seconds");
         }
     }
 
-    /// A figure without a source is hearsay.
+    /// Checks that the entry has a reference, which is the source of its values.
     pub(super) fn referenced(&mut self) {
         if self.items("references").is_empty() {
             let node = self.entry.get("references").unwrap_or(self.entry).clone();
             let help = "name the vendor's documentation with title and url";
-            self.at(&node, "there is no reference for its figures", "none here", help);
+            self.at(&node, "the entry has no reference for its values", "no reference here", help);
         }
     }
 }

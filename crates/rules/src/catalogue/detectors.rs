@@ -1,22 +1,25 @@
-//! What the guest's own configuration says of its failure detectors, laid over what the catalogue assumes.
+//! Failure detectors of cluster software: time-outs from the guest's own configuration replace the vendors' defaults.
 
 use super::Catalogues;
 use vmgate_facts::{Detector, DetectorBasis, Fact, Guest, MemorySync};
 
 impl Catalogues {
-    /// Puts the time-outs that were read in the guest in place of the vendors' defaults; of several members of one
-    /// kind the least patient counts. Adds what was seen to be a member though nothing in the catalogue's entry gave
-    /// it away, a database server that its configuration makes one of a cluster for instance.
-    pub fn prefer_detectors(&self, found: &mut Vec<MemorySync>, guest: &Guest) {
+    /// Replaces the vendors' defaults by the time-outs that were read in the guest; of several members of one kind the
+    /// shortest time-out counts. Adds cluster members that the catalogue's entry did not recognise, for instance a
+    /// database server that is a member only by its configuration.
+    pub fn apply_guest_detectors(&self, found: &mut Vec<MemorySync>, guest: &Guest) {
         let Fact::Known(detectors) = &guest.detectors else { return };
         for entry in self.memory_sync() {
             let own = detectors.iter().filter(|detector| detector.software == entry.id);
-            let Some(tightest) = own.min_by(|a, b| patience(a).total_cmp(&patience(b))) else { continue };
+            let Some(tightest) = own.min_by(|a, b| timeout_or_shortest(a).total_cmp(&timeout_or_shortest(b)))
+            else {
+                continue;
+            };
             if let Some(known) = found.iter_mut().find(|software| software.id == entry.id) {
                 known.detector_seconds = tightest.detector_seconds.clone();
                 known.detector_source.clone_from(&tightest.source);
             } else if let Some(pid) = tightest.pid
-                && (tightest.basis != DetectorBasis::VendorDefault || is_cut(guest, pid))
+                && (tightest.basis != DetectorBasis::VendorDefault || is_command_line_cut(guest, pid))
             {
                 found.push(MemorySync {
                     id: entry.id.clone(),
@@ -31,14 +34,14 @@ impl Catalogues {
     }
 }
 
-/// An unknown is the least patient: it may be.
-fn patience(detector: &Detector) -> f64 {
+/// Time-out for comparison, in seconds. An unknown time-out counts as the shortest, which it may be.
+fn timeout_or_shortest(detector: &Detector) -> f64 {
     detector.detector_seconds.known().copied().unwrap_or(f64::NEG_INFINITY)
 }
 
-/// Whether the end of the command line is missing from the facts, and with it what gives the software away: Java's main
-/// class stands behind thousands of characters.
-fn is_cut(guest: &Guest, pid: u32) -> bool {
+/// True if the end of the command line is missing from the facts. The missing part may identify the software: Java's main
+/// class comes after thousands of characters.
+fn is_command_line_cut(guest: &Guest, pid: u32) -> bool {
     let process =
         guest.processes.known().and_then(|processes| processes.iter().find(|process| process.pid == pid));
     process.is_some_and(|process| process.command.ends_with('…'))
@@ -79,7 +82,7 @@ mod tests {
         };
         let catalogues = Catalogues::shipped().unwrap();
         let Fact::Known(mut found) = catalogues.recognise(&guest) else { panic!("not recognised") };
-        catalogues.prefer_detectors(&mut found, &guest);
+        catalogues.apply_guest_detectors(&mut found, &guest);
         found
     }
 

@@ -1,4 +1,4 @@
-//! Style of catalogues: what a reader will miss.
+//! Style checks of catalogues.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use super::CatalogueFile;
 use crate::lint::reference_faults;
 use vmgate_documents::{Node, Problem};
 
-/// Everything in a catalogue that is not good style, as warnings.
+/// Returns a warning for everything in a catalogue that is not good style.
 pub(super) fn lint(file: &CatalogueFile) -> Vec<Problem> {
     let mut found = Vec::new();
     let mut warn = |node: &Node, message: String, label: &str, help: &str| {
@@ -15,22 +15,22 @@ pub(super) fn lint(file: &CatalogueFile) -> Vec<Problem> {
     let mut owners: BTreeMap<String, String> = BTreeMap::new();
     for (id, entry) in file.entries() {
         for (key, least, help) in [
-            ("title", 2, "say what people call it"),
-            ("why", 12, "say in a sentence what becomes of a lost datagram"),
-            ("detector", 8, "name the setting or mechanism, and its default"),
-            ("stop", 6, "name the command that takes it out of service"),
-            ("start", 6, "name the command that puts it back"),
+            ("title", 2, "write the name that people use"),
+            ("why", 12, "explain in a sentence what happens to a lost datagram"),
+            ("detector", 8, "write the setting or mechanism, and its default"),
+            ("stop", 6, "write the command that takes the software out of service"),
+            ("start", 6, "write the command that puts the software back into service"),
         ] {
             let Some(node) = entry.get(key) else { continue };
             let text = node.text().unwrap_or_default();
             if text.trim().chars().count() < least {
-                warn(node, format!("`{key}` of {id} says little"), "this text", help);
+                warn(node, format!("`{key}` of {id} has fewer than {least} characters"), "this text", help);
             } else if text.ends_with('.') {
                 warn(
                     node,
                     format!("`{key}` of {id} ends with a full stop"),
                     "at its end",
-                    "leave it out: it is put into sentences",
+                    "remove the full stop: the text is put into sentences",
                 );
             }
         }
@@ -38,12 +38,17 @@ pub(super) fn lint(file: &CatalogueFile) -> Vec<Problem> {
             if let Some(node) = setting.get("file")
                 && !node.text().is_some_and(|path| path.starts_with('/'))
             {
-                warn(node, format!("a file of {id} is not named in full"), "no full path", "begin it with /");
+                warn(
+                    node,
+                    format!("a file of {id} has no absolute path"),
+                    "not an absolute path",
+                    "begin the path with /",
+                );
             }
         }
         for reference in entry.get("references").map(Node::items).unwrap_or_default() {
             for (node, message, help) in reference_faults(reference) {
-                warn(node, message, "of this reference", help);
+                warn(node, message, "this reference", help);
             }
         }
         let names = ["names", "processes"].into_iter().filter_map(|key| entry.get(key)).flat_map(Node::items);

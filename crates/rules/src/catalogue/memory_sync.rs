@@ -1,25 +1,25 @@
-//! Software that synchronises memory or leases with other servers: recognised by process, command line or port.
+//! Catalogue of software that synchronises memory or leases with other servers, recognised by process, command line or port.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Catalogues, Pattern, Reference, check::Check};
+use super::{Catalogues, Pattern, Reference, check::EntryCheck};
 use vmgate_facts::{Cause, Fact, Guest, MemorySync, Process};
 
-/// How the source of a time-out begins that nobody read. Rules look for it.
+/// First words of the source of a time-out that was not read in the guest. Rules look for these words.
 const VENDOR_DEFAULT: &str = "vendor default";
 
-/// A catalogue file of software whose members watch each other.
+/// A catalogue file of software whose members monitor each other.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MemorySyncCatalogue {
-    /// Names this format.
+    /// Name and version of this format.
     pub schema: MemorySyncSchema,
-    /// The software.
+    /// Entries, one for each kind of software.
     pub entries: Vec<MemorySyncEntry>,
 }
 
-/// The names of this format that this version reads.
+/// Versions of this format that this program reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum MemorySyncSchema {
     /// The first format.
@@ -28,55 +28,55 @@ pub enum MemorySyncSchema {
 }
 
 impl MemorySyncCatalogue {
-    /// The name of this format.
+    /// Name of the newest format.
     pub const SCHEMA: &'static str = "vmgate/catalogue/memory-sync/v1";
 }
 
-/// One kind of software whose members watch each other.
+/// One kind of software whose members monitor each other.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MemorySyncEntry {
-    /// Its id in rules and reports.
+    /// Id in rules and reports.
     pub id: String,
-    /// Its name for people.
+    /// Name for people.
     pub title: String,
-    /// The kernel's names of its processes (15 characters at most); one that ends in `*` stands for all that begin so.
+    /// Process names as the kernel has them (at most 15 characters); a name that ends in `*` matches every name with this beginning.
     #[serde(default)]
     pub names: Vec<String>,
-    /// Patterns that are looked for anywhere in a command line.
+    /// Patterns that may match anywhere in a command line.
     #[serde(default)]
     pub commands: Vec<Pattern>,
-    /// Ports on which nothing else listens: a listener proves it, unless its owner is known to be something else.
+    /// Ports that only this software uses: a listener proves that it runs, unless the listener's owner is known to be another program.
     #[serde(default)]
     pub ports: Vec<ListenerPort>,
-    /// Process names that may own such a port without being enough by themselves, such as `java`.
+    /// Process names that may own such a port but do not identify the software alone, such as `java`.
     #[serde(default)]
     pub port_owners: Vec<String>,
-    /// How long peers bear silence by the vendor's default; absent where the vendor names none.
+    /// Vendor's default of the time in seconds after which peers declare a silent member dead; absent if the vendor names none.
     pub detector_default_seconds: Option<f64>,
-    /// Which setting or mechanism that is.
+    /// Setting or mechanism of that time-out.
     pub detector: String,
-    /// How its command line sets another value than the default.
+    /// Options of the command line that change the time-out.
     #[serde(default)]
-    pub command_line: Vec<Setting>,
-    /// Files of the guest in which another value would stand.
+    pub command_line: Vec<CommandLineSetting>,
+    /// Files of the guest that can change the time-out.
     #[serde(default)]
     pub files: Vec<FileSetting>,
-    /// What takes it out of service for the time of a move.
+    /// Command or action that takes the software out of service during a move.
     pub stop: String,
-    /// What puts it back.
+    /// Command or action that puts the software back into service.
     pub start: String,
-    /// The vendor's documentation.
+    /// Documentation of the vendor.
     pub references: Vec<Reference>,
 }
 
-/// A port that gives a software away.
+/// A port that identifies software.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListenerPort {
-    /// Its protocol.
+    /// Protocol of the port.
     pub protocol: Protocol,
-    /// Its number.
+    /// Number of the port.
     #[schemars(range(min = 1))]
     pub port: u16,
 }
@@ -91,30 +91,30 @@ pub enum Protocol {
     Udp,
 }
 
-/// How a failure detector's time-out stands on a command line.
+/// Option of a command line that sets a failure detector's time-out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Setting {
-    /// The option's name.
+pub struct CommandLineSetting {
+    /// Name of the option.
     pub key: String,
-    /// A pattern with one group, around the number.
+    /// Pattern with one capture group, around the number.
     pub pattern: Pattern,
-    /// What one of that number means: 0.001 for milliseconds, 3.0 where peers wait for three intervals.
+    /// Seconds for each unit of that number: 0.001 for milliseconds, 3.0 if peers wait for three intervals.
     pub seconds_each: f64,
 }
 
-/// Where a failure detector's time-out is configured.
+/// Setting of a configuration file that sets a failure detector's time-out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FileSetting {
-    /// The configuration file in the guest.
+    /// Configuration file in the guest.
     pub file: String,
-    /// The setting's name.
+    /// Name of the setting.
     pub key: String,
 }
 
-impl Setting {
-    /// The shortest time that the text sets; nothing where it does not set one.
+impl CommandLineSetting {
+    /// Shortest time that the text sets, in seconds; none if the text sets none.
     pub fn read(&self, text: &str) -> Option<f64> {
         self.pattern
             .captures(text)
@@ -130,8 +130,8 @@ impl MemorySyncEntry {
         self.is_name(&process.name) || self.commands.iter().any(|command| command.is_in(&process.command))
     }
 
-    /// A listener on a port of its own that nothing else is known to own.
-    fn listens<'a>(&self, listeners: &[OpenPort<'a>]) -> Option<OpenPort<'a>> {
+    /// Finds a listener on a port of this software, unless another program is known to own the port.
+    fn matching_port<'a>(&self, listeners: &[OpenPort<'a>]) -> Option<OpenPort<'a>> {
         listeners.iter().copied().find(|open| self.ports.contains(&open.port) && self.may_own(open.owner))
     }
 
@@ -146,12 +146,12 @@ impl MemorySyncEntry {
         })
     }
 
-    /// Where somebody who wants another value sets it.
-    fn set_where(&self) -> String {
+    /// Hint for operators: the file and setting that change the time-out.
+    fn setting_hint(&self) -> String {
         self.files.first().map_or_else(String::new, |set| format!("; {} in {} sets it", set.key, set.file))
     }
 
-    fn found(&self, seen: String, command: &str) -> MemorySync {
+    fn to_fact(&self, seen: String, command: &str) -> MemorySync {
         let from_command = self
             .command_line
             .iter()
@@ -159,11 +159,11 @@ impl MemorySyncEntry {
         let (detector_seconds, detector_source) = match (from_command, self.detector_default_seconds) {
             (Some((seconds, source)), _) => (Fact::Known(seconds), source),
             (None, Some(seconds)) => {
-                (Fact::Known(seconds), format!("{VENDOR_DEFAULT} ({}){}", self.detector, self.set_where()))
+                (Fact::Known(seconds), format!("{VENDOR_DEFAULT} ({}){}", self.detector, self.setting_hint()))
             }
             (None, None) => (
                 Fact::unknown(Cause::NotSupported, "the vendor names no default"),
-                format!("not known ({}){}", self.detector, self.set_where()),
+                format!("not known ({}){}", self.detector, self.setting_hint()),
             ),
         };
         MemorySync {
@@ -177,8 +177,8 @@ impl MemorySyncEntry {
     }
 }
 
-/// What is wrong with an entry beyond its shape.
-pub(super) fn check(check: &mut Check<'_>) {
+/// Checks an entry for problems that its types cannot express.
+pub(super) fn check(check: &mut EntryCheck<'_>) {
     check.referenced();
     check.recognisable(&["names", "commands", "ports"]);
     check.names("names");
@@ -195,19 +195,19 @@ pub(super) fn check(check: &mut Check<'_>) {
     check.seconds(check.entry.get("detector_default_seconds"));
 }
 
-/// A port on which something in the guest listens.
+/// A port with a listener in the guest.
 #[derive(Clone, Copy)]
 struct OpenPort<'a> {
     port: ListenerPort,
-    /// Absent where the kernel owns it or nobody knows.
+    /// Owner of the port; absent if the kernel owns it or the owner is not known.
     owner: Option<&'a str>,
 }
 
 impl Catalogues {
-    /// The software in the guest that watches its peers.
+    /// Recognises the software in the guest that monitors its peers.
     ///
-    /// Unknown where the processes are: ports alone prove that something is there, never that nothing is. What they
-    /// prove stands in the reason, so that it is not lost.
+    /// Unknown if the processes are unknown: ports can prove that software runs, but never that none runs. Software that
+    /// ports prove is named in the reason.
     pub fn recognise(&self, guest: &Guest) -> Fact<Vec<MemorySync>> {
         let open = open_ports(guest);
         let processes = match &guest.processes {
@@ -217,7 +217,7 @@ impl Catalogues {
                 let titles: Vec<&str> = self
                     .memory_sync()
                     .iter()
-                    .filter(|entry| entry.listens(&open).is_some())
+                    .filter(|entry| entry.matching_port(&open).is_some())
                     .map(|entry| entry.title.as_str())
                     .collect();
                 if !titles.is_empty() {
@@ -229,12 +229,12 @@ impl Catalogues {
         let found = self.memory_sync().iter().filter_map(|entry| {
             if let Some(process) = processes.iter().find(|process| entry.is_process(process)) {
                 return Some(
-                    entry.found(format!("{} (pid {})", process.name, process.pid), &process.command),
+                    entry.to_fact(format!("{} (pid {})", process.name, process.pid), &process.command),
                 );
             }
-            let ListenerPort { protocol, port } = entry.listens(&open)?.port;
+            let ListenerPort { protocol, port } = entry.matching_port(&open)?.port;
             let protocol = if protocol == Protocol::Tcp { "tcp" } else { "udp" };
-            Some(entry.found(format!("listener on port {port}/{protocol}"), ""))
+            Some(entry.to_fact(format!("listener on port {port}/{protocol}"), ""))
         });
         Fact::Known(found.collect())
     }

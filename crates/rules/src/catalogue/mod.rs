@@ -1,7 +1,7 @@
-//! What is known of software by name: which of it watches its peers, and which UDP services bear loss.
+//! Catalogues of software: programs that monitor their peers, and UDP services with their tolerance of loss.
 //!
 //! The shipped catalogues are YAML in `rules/catalogues/`, embedded in the program; a user's rule folder may add
-//! entries under ids of its own in `catalogues/`. Beside each lies its test. Everything here is pure: names, command
+//! entries under ids of its own in `catalogues/`. The test of each is in the same folder. Everything here is pure: names, command
 //! lines and ports in, facts out.
 
 mod check;
@@ -14,21 +14,23 @@ mod udp;
 
 use std::{collections::BTreeSet, sync::Arc};
 
-pub use memory_sync::{FileSetting, ListenerPort, MemorySyncCatalogue, MemorySyncEntry, Protocol, Setting};
+pub use memory_sync::{
+    CommandLineSetting, FileSetting, ListenerPort, MemorySyncCatalogue, MemorySyncEntry, Protocol,
+};
 pub use pattern::{InvalidPattern, Pattern};
 pub use ports::{InvalidPorts, PortRange};
 pub use udp::{UdpCatalogue, UdpEntry};
 
 use super::{
     Reference, RuleSource,
-    files::{self, Role},
+    files::{self, FileRole},
 };
 use vmgate_documents::{Node, Parsed, Problem, Problems, Shape, SourceFile, closest, parse};
 
 static MEMORY_SYNC: Shape<MemorySyncCatalogue> = Shape::new();
 static UDP: Shape<UdpCatalogue> = Shape::new();
 
-/// All catalogues in use. Order matters only among entries that match equally well: the first wins.
+/// All catalogues in use. Order matters only for entries that match equally well: the first wins.
 #[derive(Debug, Clone, Default)]
 pub struct Catalogues {
     memory_sync: Vec<MemorySyncEntry>,
@@ -36,7 +38,7 @@ pub struct Catalogues {
     files: Vec<CatalogueFile>,
 }
 
-/// A catalogue's file, kept for what is said of its entries.
+/// File of a catalogue, kept for messages about its entries.
 #[derive(Debug, Clone)]
 pub(super) struct CatalogueFile {
     pub(super) source: Arc<SourceFile>,
@@ -44,7 +46,7 @@ pub(super) struct CatalogueFile {
 }
 
 impl CatalogueFile {
-    /// Its entries with their ids.
+    /// Entries with their ids.
     pub(super) fn entries(&self) -> impl Iterator<Item = (&str, &Node)> {
         let entries = self.node.get("entries").map(Node::items).unwrap_or_default();
         entries.iter().filter_map(|entry| Some((entry.get("id")?.text()?, entry)))
@@ -52,14 +54,14 @@ impl CatalogueFile {
 }
 
 impl Catalogues {
-    /// Every catalogue of the sources; entries of a user's folder come after the shipped ones.
+    /// Loads every catalogue of the sources; entries of a user's folder come after the shipped ones.
     ///
-    /// Software is recognised by the shipped catalogues even where the shipped rules are left out; a folder's file of the same
-    /// name takes the place of a shipped one then.
+    /// The shipped catalogues are used even if the shipped rules are left out; in this case a folder's file replaces the
+    /// shipped file of the same name.
     pub fn load(sources: &[RuleSource]) -> Result<Self, Problems> {
         let folders = sources.iter().filter(|source| **source != RuleSource::Builtin);
         let all: Vec<RuleSource> = std::iter::once(&RuleSource::Builtin).chain(folders).cloned().collect();
-        let (mut files, mut problems) = files::collect(&all, &[Role::Catalogue]);
+        let (mut files, mut problems) = files::collect(&all, &[FileRole::Catalogue]);
         if !sources.contains(&RuleSource::Builtin) {
             let own: BTreeSet<String> =
                 files.iter().filter(|file| !file.builtin).map(|file| file.stem.clone()).collect();
@@ -72,12 +74,12 @@ impl Catalogues {
         if problems.is_empty() { Ok(catalogues) } else { Err(Problems::new(problems)) }
     }
 
-    /// The catalogues that vmgate ships.
+    /// Loads the shipped catalogues.
     pub fn shipped() -> Result<Self, Problems> {
         Self::load(&[RuleSource::Builtin])
     }
 
-    /// Adds the entries of one more file; nothing of it if anything in it is wrong.
+    /// Adds the entries of one file; none of them if the file has a problem.
     fn add(&mut self, file: &Arc<SourceFile>) -> Result<(), Vec<Problem>> {
         let parsed = parse(file);
         let schema = parsed.node.as_ref().and_then(|root| root.get("schema")).and_then(Node::text);
@@ -96,18 +98,18 @@ impl Catalogues {
                 self.memory_sync.extend(read.entries);
                 node
             }
-            _ => return Err(no_catalogue(file, parsed)),
+            _ => return Err(not_a_catalogue(file, parsed)),
         };
         self.files.push(CatalogueFile { source: Arc::clone(file), node });
         Ok(())
     }
 
-    /// Everything in the catalogues that is not good style, as warnings.
+    /// Returns a warning for everything in the catalogues that is not good style.
     pub fn lint(&self) -> Vec<Problem> {
         self.files.iter().flat_map(lint::lint).collect()
     }
 
-    /// Software that watches its peers.
+    /// Software that monitors its peers.
     pub fn memory_sync(&self) -> &[MemorySyncEntry] {
         &self.memory_sync
     }
@@ -117,13 +119,13 @@ impl Catalogues {
         &self.udp_services
     }
 
-    /// The file of that name.
+    /// The file with the given name.
     pub(super) fn file(&self, name: &str) -> Option<&CatalogueFile> {
         self.files.iter().find(|file| file.source.name == name)
     }
 
-    /// The same catalogues with one entry changed.
-    pub(super) fn with(
+    /// Copy of the catalogues with one entry changed.
+    pub(super) fn with_changed_entry(
         &self,
         id: &str,
         software: impl FnOnce(&mut MemorySyncEntry),
@@ -144,8 +146,8 @@ fn ids<T>(entries: &[T], id: impl Fn(&T) -> &String) -> BTreeSet<String> {
     entries.iter().map(|entry| id(entry).clone()).collect()
 }
 
-/// Why a file whose schema is none of ours is no catalogue.
-fn no_catalogue(file: &Arc<SourceFile>, parsed: Parsed) -> Vec<Problem> {
+/// Problems of a file whose schema is not the schema of a catalogue.
+fn not_a_catalogue(file: &Arc<SourceFile>, parsed: Parsed) -> Vec<Problem> {
     let Parsed { node, mut problems } = parsed;
     let Some(root) = node else { return problems };
     let known = [MemorySyncCatalogue::SCHEMA, UdpCatalogue::SCHEMA];
@@ -157,7 +159,7 @@ fn no_catalogue(file: &Arc<SourceFile>, parsed: Parsed) -> Vec<Problem> {
     };
     let span = schema.map_or(root.span.clone(), |schema| schema.span.clone());
     problems.push(
-        Problem::at(file, span, "this is not a catalogue").label("no schema of a catalogue").help(help),
+        Problem::at(file, span, "this is not a catalogue").label("not the schema of a catalogue").help(help),
     );
     problems
 }

@@ -1,4 +1,4 @@
-//! A regular expression that was compiled when its catalogue was read.
+//! Regular expressions of catalogues, compiled when the catalogue is read.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// Most memory that one compiled pattern may take.
+/// Limit on the memory of one compiled pattern.
 const SIZE_LIMIT_BYTES: usize = 256 * 1024;
 
 /// A regular expression in the syntax of the regex crate, which takes time linear in the text. Its classes (`\s`, `\d`) are
@@ -16,7 +16,7 @@ const SIZE_LIMIT_BYTES: usize = 256 * 1024;
 #[serde(try_from = "String", into = "String")]
 pub struct Pattern(Regex);
 
-/// A text that is not a regular expression, or one too large.
+/// A text that is not a regular expression, or is too large.
 #[derive(Debug, Error)]
 #[error("`{text}` is not a regular expression: {}", last_line(problem))]
 pub struct InvalidPattern {
@@ -24,7 +24,7 @@ pub struct InvalidPattern {
     problem: regex::Error,
 }
 
-/// What the parser says below its own drawing of the place.
+/// Last line of the parser's message, without its drawing of the place.
 fn last_line(problem: &regex::Error) -> String {
     let text = problem.to_string();
     let line = text.lines().last().unwrap_or_default();
@@ -32,12 +32,12 @@ fn last_line(problem: &regex::Error) -> String {
 }
 
 impl Pattern {
-    /// Whether it matches somewhere in the text.
+    /// True if the pattern matches somewhere in the text.
     pub fn is_in(&self, text: &str) -> bool {
         self.0.is_match(text.as_bytes())
     }
 
-    /// What the first group captured, for every match in the text.
+    /// Captures of the first group, one for every match in the text.
     pub fn captures<'a>(&'a self, text: &'a str) -> impl Iterator<Item = &'a str> {
         self.0
             .captures_iter(text.as_bytes())
@@ -50,7 +50,7 @@ impl Pattern {
         self.0.captures_len() - 1
     }
 
-    /// As it was written.
+    /// Pattern as it was written.
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }

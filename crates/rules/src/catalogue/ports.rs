@@ -1,4 +1,4 @@
-//! One port, or a range of them.
+//! Port ranges: one port, or several in a row.
 
 use std::{borrow::Cow, str::FromStr};
 
@@ -14,13 +14,13 @@ pub struct PortRange {
     last: u16,
 }
 
-/// A text that is no port and no range of ports.
+/// A text that is neither a port nor a range of ports.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("`{0}` is not a port from 1 to 65535, nor two of them in order with a hyphen between")]
+#[error("`{0}` is neither a port from 1 to 65535 nor a range such as `67-68`")]
 pub struct InvalidPorts(String);
 
 impl PortRange {
-    /// Whether the port is one of them.
+    /// True if the range contains the port.
     pub fn contains(self, port: u16) -> bool {
         (self.first..=self.last).contains(&port)
     }

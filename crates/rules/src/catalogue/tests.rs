@@ -117,18 +117,18 @@ entries:
     assert_eq!(
         told,
         [
-            ("`Bad Id` is not an id", (3, 10)),
-            ("no process is called `averyveryverylongname`: the kernel keeps 15 characters", (3, 36)),
-            ("every process is called like this", (3, 59)),
-            ("a time must be above zero", (3, 91)),
-            ("there is no reference for its figures", (4, 18)),
-            ("this pattern must have exactly one group", (4, 55)),
-            ("a time must be above zero", (4, 75)),
+            ("`Bad Id` is not a valid id", (3, 10)),
+            ("the process name `averyveryverylongname` is too long: the kernel keeps 15 characters", (3, 36)),
+            ("this name matches every process", (3, 59)),
+            ("a time must be more than 0 seconds", (3, 91)),
+            ("the entry has no reference for its values", (4, 18)),
+            ("this pattern must have exactly one capture group", (4, 55)),
+            ("a time must be more than 0 seconds", (4, 75)),
             ("`(` is not a regular expression: unclosed group", (4, 94)),
-            ("this pattern is found in every text", (4, 99)),
-            ("this pattern captures what nobody reads", (4, 105)),
-            ("there is nothing to recognise it by", (5, 5)),
-            ("there is an entry `corosync` already", (5, 10)),
+            ("this pattern matches every text", (4, 99)),
+            ("this pattern must have no capture group", (4, 105)),
+            ("nothing can match this entry", (5, 5)),
+            ("an entry with the id `corosync` already exists", (5, 10)),
             ("`entries[1].restart`: there is no such field", (5, 96)),
         ]
     );
@@ -142,7 +142,7 @@ entries: [{id: x, title: x, ports: ['9-1'], with_process: true, loss: lots, why:
         [
             "`9-1` is not a port from 1 to 65535, nor two of them in order with a hyphen between",
             "`with_process` is set and no process is named",
-            "`entries[0].loss`: `lots` is not a value of this",
+            "`entries[0].loss`: `lots` is not an allowed value",
         ]
     );
 }
@@ -155,7 +155,7 @@ fn a_file_that_is_no_catalogue_says_why() {
         ("[]", "this is not a catalogue"),
         ("", "is empty"),
         ("schema: [", "this is not YAML"),
-        ("a: &a [x]", "anchors and aliases are not read"),
+        ("a: &a [x]", "anchors and aliases are not supported"),
     ] {
         let error = with(text).unwrap_err().to_string();
         assert!(error.contains(words) && error.contains("catalogues/mine.yaml"), "{text}: {error}");
@@ -183,12 +183,12 @@ entries:
     assert_eq!(
         found.iter().map(Problem::message).collect::<Vec<_>>(),
         [
-            "`title` of ours says little",
+            "`title` of ours has fewer than 2 characters",
             "`detector` of ours ends with a full stop",
-            "`stop` of ours says little",
-            "a file of ours is not named in full",
-            "`ours.example` is no address",
-            "a reference without a title",
+            "`stop` of ours has fewer than 6 characters",
+            "a file of ours has no absolute path",
+            "`ours.example` is not a web address",
+            "the reference has no title",
             "theirs and ours both claim the process `ours`",
             "theirs names `theirs` twice",
         ]

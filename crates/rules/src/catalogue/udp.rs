@@ -1,22 +1,22 @@
-//! UDP services: what becomes of datagrams that are lost while a guest is silent.
+//! Catalogue of UDP services: the fate of datagrams that are lost while a guest is silent.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Catalogues, PortRange, Reference, check::Check};
+use super::{Catalogues, PortRange, Reference, check::EntryCheck};
 use vmgate_facts::{Fact, LossTolerance, UdpFlow, UdpService, UdpSocket};
 
 /// A catalogue file of UDP services.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UdpCatalogue {
-    /// Names this format.
+    /// Name and version of this format.
     pub schema: UdpSchema,
-    /// The services.
+    /// Entries, one for each service.
     pub entries: Vec<UdpEntry>,
 }
 
-/// The names of this format that this version reads.
+/// Versions of this format that this program reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum UdpSchema {
     /// The first format.
@@ -25,7 +25,7 @@ pub enum UdpSchema {
 }
 
 impl UdpCatalogue {
-    /// The name of this format.
+    /// Name of the newest format.
     pub const SCHEMA: &'static str = "vmgate/catalogue/udp-services/v1";
 }
 
@@ -33,61 +33,61 @@ impl UdpCatalogue {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UdpEntry {
-    /// Its id in rules and reports.
+    /// Id in rules and reports.
     pub id: String,
-    /// Its name for people.
+    /// Name for people.
     pub title: String,
-    /// Ports it is found on.
+    /// Ports of the service.
     #[serde(default)]
     pub ports: Vec<PortRange>,
-    /// The kernel's names of processes that offer it.
+    /// Names of processes that offer the service, as the kernel has them.
     #[serde(default)]
     pub processes: Vec<String>,
-    /// Whether the port proves nothing without the process, as in a range that everybody uses.
+    /// True if the port matches only together with the process, as in a port range that many programs use.
     #[serde(default)]
     pub with_process: bool,
-    /// What becomes of datagrams that are lost.
+    /// Effect of lost datagrams.
     pub loss: LossTolerance,
-    /// Why, in one sentence.
+    /// Reason, in one sentence.
     pub why: String,
-    /// Where that can be checked, if it is not common knowledge.
+    /// Documents that prove it, if it is not common knowledge.
     #[serde(default)]
     pub references: Vec<Reference>,
 }
 
-/// How sure an entry is about a socket, the surest last.
+/// Strength of a match between an entry and a socket, weakest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Match {
+enum MatchStrength {
     Port,
     Process,
     ProcessAndPort,
 }
 
-/// Ports below this one need privilege, and belong to the service that they are assigned to.
+/// First port that needs no privilege; lower ports belong to the service that they are assigned to.
 const FIRST_UNPRIVILEGED_PORT: u16 = 1024;
 
 impl UdpEntry {
-    fn matches(&self, socket: &UdpSocket) -> Option<Match> {
+    fn matches(&self, socket: &UdpSocket) -> Option<MatchStrength> {
         let ports = [Some(socket.port), socket.remote.as_deref().and_then(port_of)];
         let port =
             ports.into_iter().flatten().find(|port| self.ports.iter().any(|range| range.contains(*port)));
         let owner = socket.owner.known().and_then(Option::as_deref);
         let process = owner.is_some_and(|owner| self.processes.iter().any(|name| name == owner));
         match (process, port) {
-            (true, Some(_)) => Some(Match::ProcessAndPort),
-            (true, None) => Some(Match::Process),
+            (true, Some(_)) => Some(MatchStrength::ProcessAndPort),
+            (true, None) => Some(MatchStrength::Process),
             (false, Some(port)) => {
                 let plausible =
                     port < FIRST_UNPRIVILEGED_PORT || self.processes.is_empty() || owner.is_none();
-                (plausible && !self.with_process).then_some(Match::Port)
+                (plausible && !self.with_process).then_some(MatchStrength::Port)
             }
             (false, None) => None,
         }
     }
 }
 
-/// What is wrong with an entry beyond its shape.
-pub(super) fn check(check: &mut Check<'_>) {
+/// Checks an entry for problems that its types cannot express.
+pub(super) fn check(check: &mut EntryCheck<'_>) {
     check.recognisable(&["ports", "processes"]);
     check.ports();
     check.names("processes");
@@ -95,16 +95,16 @@ pub(super) fn check(check: &mut Check<'_>) {
         && node.to_json() == true
         && check.items("processes").is_empty()
     {
-        let help = "name the processes, or leave `with_process` out";
-        check.at(&node, "`with_process` is set and no process is named", "nothing can match", help);
+        let help = "add `processes`, or leave `with_process` out";
+        check.at(&node, "`with_process` is true, but the entry names no process", "nothing can match", help);
     }
 }
 
 impl Catalogues {
-    /// The service of a socket; nothing where no entry fits.
+    /// Service of a socket; none if no entry matches.
     pub fn classify(&self, socket: &UdpSocket) -> Option<UdpService> {
         let entries = self.udp_services().iter();
-        let mut best: Option<(Match, &UdpEntry)> = None;
+        let mut best: Option<(MatchStrength, &UdpEntry)> = None;
         for (matched, entry) in entries.filter_map(|entry| Some((entry.matches(socket)?, entry))) {
             if best.is_none_or(|(so_far, _)| matched > so_far) {
                 best = Some((matched, entry));
@@ -116,7 +116,7 @@ impl Catalogues {
 }
 
 impl Catalogues {
-    /// The service of a flow, by the ports of both ends and by who owns the guest's end where that is known.
+    /// Service of a flow, by the ports of both ends and by the owner of the guest's end, if known.
     pub fn classify_flow(&self, flow: &UdpFlow, owner: Fact<Option<String>>) -> Option<UdpService> {
         self.classify(&UdpSocket {
             local: flow.local.clone(),
@@ -129,7 +129,7 @@ impl Catalogues {
     }
 }
 
-/// The port of `10.0.0.9:514` or `[::1]:514`.
+/// Port of `10.0.0.9:514` or `[::1]:514`.
 fn port_of(address: &str) -> Option<u16> {
     address.rsplit_once(':')?.1.parse().ok()
 }

@@ -1,4 +1,4 @@
-//! The type check: from the parser's tree to one that can be evaluated, with every problem that is found.
+//! Type check: converts the parser's tree to a tree that can be evaluated, and reports every problem.
 
 use std::{
     cell::{Cell, RefCell},
@@ -12,52 +12,52 @@ use cel::common::ast::{CallExpr, Expr as CelExpr, IdedExpr, LiteralValue, operat
 
 use super::{
     ExprProblem,
-    comprehensions::quantifier,
+    check_comprehensions::quantifier,
     parse::{Parsed, Parser},
     tree::{Comparison, Expr, Node},
 };
 use crate::value::Value;
 use vmgate_documents::types::{Kind, Type};
 
-/// Deepest nesting of an expression: evaluation recurses as deep.
+/// Limit on the nesting of an expression: evaluation recurses to the same depth.
 const DEEPEST: usize = 48;
 
-/// A name that an expression may use beside the facts.
+/// A name that an expression may use in addition to the facts, with its type.
 #[derive(Debug, Clone)]
-pub(crate) struct Named {
+pub(crate) struct TypedName {
     pub(crate) name: String,
     pub(crate) ty: Type,
 }
 
-/// What the expressions of a rule can see.
+/// Names that the expressions of a rule can use.
 #[derive(Default)]
 pub(crate) struct Scope {
     pub(crate) parser: Rc<Parser>,
     /// Parameters, as `params.name`.
-    pub(crate) params: Vec<Named>,
-    /// The lets that were checked so far, by position; the expression is needed to see through named conditions.
-    pub(crate) lets: Vec<(Named, Expr)>,
-    /// Lets that exist and may not be used here, with the reason.
+    pub(crate) params: Vec<TypedName>,
+    /// Lets that were checked before, by position; the expression shows what a named condition proves.
+    pub(crate) lets: Vec<(TypedName, Expr)>,
+    /// Lets that cannot be used here, with the reason.
     pub(crate) hidden: Vec<(String, &'static str)>,
     /// Variables of `foreach`, with their slots.
-    pub(crate) variables: Vec<(Named, usize)>,
-    /// Values that are known to be present, by guards of the rule.
+    pub(crate) variables: Vec<(TypedName, usize)>,
+    /// Values that guards of the rule prove to be present.
     pub(crate) present: BTreeSet<String>,
     /// The next free slot.
     pub(crate) next_slot: usize,
-    /// Whether any fact that was read can be unknown.
+    /// True if any fact that was read can be unknown.
     pub(crate) reads_unknowable: Cell<bool>,
-    /// Names that were used: parameters as `params.name`.
+    /// Names that were used; parameters as `params.name`.
     pub(crate) used: RefCell<HashSet<String>>,
 }
 
-/// Checks one expression.
+/// Type checker of one expression.
 pub(crate) struct Checker<'s> {
     pub(super) scope: &'s mut Scope,
     pub(super) parsed: Rc<Parsed>,
     pub(super) text: String,
-    /// Variables of comprehensions around the current node.
-    pub(super) locals: Vec<(Named, usize)>,
+    /// Variables of the comprehensions that contain the current node.
+    pub(super) locals: Vec<(TypedName, usize)>,
     pub(super) present: Vec<BTreeSet<String>>,
     depth: usize,
     pub(super) problems: Vec<ExprProblem>,
@@ -67,7 +67,7 @@ pub(crate) struct Checker<'s> {
 pub(super) type Checked = (Expr, Type);
 
 impl<'s> Checker<'s> {
-    /// Parses and checks; the type is [`Kind::Any`] where there were problems.
+    /// Parses and checks an expression; the type is [`Kind::Any`] after problems.
     pub(crate) fn check(text: &str, scope: &'s mut Scope) -> Result<(Expr, Type), Vec<ExprProblem>> {
         let parsed = scope.parser.parse(text)?;
         let mut this = Checker {
@@ -83,7 +83,7 @@ impl<'s> Checker<'s> {
         if this.problems.is_empty() { Ok(checked) } else { Err(this.problems) }
     }
 
-    /// As [`Self::check`], for an expression that must be true or false.
+    /// Parses and checks an expression that must be true or false.
     pub(crate) fn check_condition(text: &str, scope: &'s mut Scope) -> Result<Expr, Vec<ExprProblem>> {
         let (expr, ty) = Self::check(text, scope)?;
         let message = match &ty.kind {
@@ -94,13 +94,13 @@ impl<'s> Checker<'s> {
                     return Ok(expr);
                 }
             }
-            _ => format!("this must be true or false, and is {ty}"),
+            _ => format!("this must be true or false, but is {ty}"),
         };
         Err(vec![ExprProblem {
             span: 0..text.len(),
             message,
             label: "not a condition".to_owned(),
-            help: Some("compare it with something, such as `x > 0` or `x != null`".to_owned()),
+            help: Some("compare it with a value, such as `x > 0` or `x != null`".to_owned()),
         }])
     }
 
@@ -114,8 +114,8 @@ impl<'s> Checker<'s> {
         self.problems.push(ExprProblem { span, message: message.into(), label: label.into(), help });
     }
 
-    /// Reports and gives a node that no further problem is reported for.
-    pub(super) fn wrong(
+    /// Reports a problem and returns a node that causes no further problems.
+    pub(super) fn refuse(
         &mut self,
         span: Range<usize>,
         message: impl Into<String>,
@@ -130,7 +130,7 @@ impl<'s> Checker<'s> {
         let span = self.parsed.span(expr);
         if self.depth >= DEEPEST {
             let help = Some("split it with `let`".to_owned());
-            return self.wrong(
+            return self.refuse(
                 span,
                 format!("nested too deeply: at most {DEEPEST} levels"),
                 "one level too many",
@@ -159,14 +159,14 @@ impl<'s> Checker<'s> {
             }
             CelExpr::List(list) => self.list(&list.elements, span),
             CelExpr::Call(call) => self.call(expr, call, span),
-            CelExpr::Map(_) | CelExpr::Struct(_) => self.wrong(
+            CelExpr::Map(_) | CelExpr::Struct(_) => self.refuse(
                 span,
-                "mappings cannot be written in an expression",
+                "an expression cannot contain a mapping",
                 "a mapping",
                 Some("use `?:` to choose between values".to_owned()),
             ),
             CelExpr::Comprehension(_) | CelExpr::Unspecified => {
-                self.wrong(span, "this cannot be used in a rule", "here", None)
+                self.refuse(span, "a rule cannot use this kind of expression", "here", None)
             }
         }
     }
@@ -185,7 +185,7 @@ impl<'s> Checker<'s> {
         (Expr { node: Node::List(items), span }, Type::list(item.unwrap_or_else(Type::any)))
     }
 
-    /// The type of a value that is one of two.
+    /// Type of a value that comes from one of two expressions.
     pub(super) fn unify(&mut self, a: Type, b: Type, span: Range<usize>, what: &str) -> Type {
         let optional = a.optional || b.optional;
         if a.is_number() && b.is_number() && !a.unit.agrees(b.unit) {
@@ -257,17 +257,17 @@ impl<'s> Checker<'s> {
         self.function(expr, call, span)
     }
 
-    /// An operand that must be true or false.
+    /// Checks an operand that must be true or false.
     pub(super) fn condition(&mut self, expr: &IdedExpr, how: &str) -> Expr {
         let checked = self.expr(expr);
-        let (expr, ty) = self.present(checked, &format!("is {how}"));
+        let (expr, ty) = self.require_present(checked, &format!("is {how}"));
         if !matches!(ty.kind, Kind::Bool | Kind::Any) {
-            let message = format!("this must be true or false, and is {ty}");
+            let message = format!("this must be true or false, but is {ty}");
             self.problem(
                 expr.span.clone(),
                 message,
                 ty.to_string(),
-                Some("compare it with something".to_owned()),
+                Some("compare it with a value".to_owned()),
             );
         }
         expr
@@ -276,7 +276,7 @@ impl<'s> Checker<'s> {
     fn logical(&mut self, and: bool, left: &IdedExpr, right: &IdedExpr, span: Range<usize>) -> Checked {
         let left = self.condition(left, "used as a condition");
         let right = self.guarded(&left, and, |this| this.condition(right, "used as a condition"));
-        if self.same(&left, &right) {
+        if self.is_same_text(&left, &right) {
             self.problem(
                 right.span.clone(),
                 "both sides are the same",
@@ -303,8 +303,8 @@ impl<'s> Checker<'s> {
         (Expr { node: Node::Conditional(Box::new(condition), Box::new(then), Box::new(other)), span }, ty)
     }
 
-    /// Whether two operands are the same text and not literals.
-    pub(super) fn same(&self, a: &Expr, b: &Expr) -> bool {
+    /// True if two operands have the same text and are not literals.
+    pub(super) fn is_same_text(&self, a: &Expr, b: &Expr) -> bool {
         let text = |expr: &Expr| {
             self.text.get(expr.span.clone()).map(|text| text.split_whitespace().collect::<String>())
         };

@@ -1,12 +1,12 @@
-//! The type check of `all`, `exists`, `filter` and `map`, and of `has`.
+//! Type check of `all`, `exists`, `filter`, `map` and `has`.
 
 use std::ops::Range;
 
 use cel::common::ast::{CallExpr, Expr as CelExpr, operators};
 
 use super::{
-    check::{Checked, Checker, Named},
-    narrow::{implied, of_items},
+    check::{Checked, Checker, TypedName},
+    narrow::{implied, implied_for_items},
     tree::{Expr, Node, Quantifier},
 };
 use crate::root::ROOT;
@@ -18,16 +18,15 @@ impl Checker<'_> {
             [arg] if matches!(arg.expr, CelExpr::Select(_)) => arg,
             _ => {
                 let help = Some("write `has(vm.job)`".to_owned());
-                return self.wrong(span, "`has` takes one field of something", "not a field", help);
+                return self.refuse(span, "`has` needs one field of a group", "not a field", help);
             }
         };
         let before = self.problems.len();
         let (value, ty) = self.expr(arg);
         if self.problems.len() == before && !ty.optional && ty.kind != Kind::Any && !self.is_guarded(&value) {
             let text = self.text.get(value.span.clone()).unwrap_or_default().to_owned();
-            let help = Some(
-                "a fact that is not known needs no guard: it makes the rule's outcome unknown".to_owned(),
-            );
+            let help =
+                Some("an unknown fact needs no guard: the outcome of the rule is then unknown".to_owned());
             self.problem(
                 span.clone(),
                 format!("`{text}` is never absent, so this is always true"),
@@ -45,30 +44,39 @@ impl Checker<'_> {
         span: Range<usize>,
     ) -> Checked {
         let (Some(target), [name, rest @ ..]) = (&call.target, call.args.as_slice()) else {
-            return self.wrong(span, format!("`{}` is called on a list", call.func_name), "no list", None);
+            return self.refuse(
+                span,
+                format!("`{}` must be called on a list", call.func_name),
+                "no list here",
+                None,
+            );
         };
         let checked = self.expr(target);
-        let (list, list_type) = self.present(checked, "its items are looked at");
+        let (list, list_type) = self.require_present(checked, "its items are read");
         let item = match &list_type.kind {
             Kind::List(item) => (**item).clone(),
             Kind::Any => Type::any(),
             _ => {
-                let message =
-                    format!("`{}` looks at the items of a list, and this is {list_type}", call.func_name);
-                return self.wrong(list.span, message, list_type.to_string(), None);
+                let message = format!("`{}` needs a list, but this is {list_type}", call.func_name);
+                return self.refuse(list.span, message, list_type.to_string(), None);
             }
         };
         let name_span = self.parsed.span(name);
         let CelExpr::Ident(variable) = &name.expr else {
             let help = Some(format!("write `list.{}(x, …)`", call.func_name));
-            return self.wrong(name_span, "a name for the item must come first", "not a name", help);
+            return self.refuse(
+                name_span,
+                "the first argument must be a name for the item",
+                "not a name",
+                help,
+            );
         };
         self.new_name(variable, name_span.clone());
         let slot = self.scope.next_slot;
         self.scope.next_slot += 1;
         let used_before = self.scope.used.borrow_mut().remove(variable);
-        self.locals.push((Named { name: variable.clone(), ty: item.clone() }, slot));
-        self.present.push(of_items(&list, slot, &self.scope.lets));
+        self.locals.push((TypedName { name: variable.clone(), ty: item.clone() }, slot));
+        self.present.push(implied_for_items(&list, slot, &self.scope.lets));
         let (filter, result) = match rest {
             [only] => (None, only),
             [condition, result] if quantifier == Quantifier::Map => {
@@ -78,9 +86,9 @@ impl Checker<'_> {
                 self.locals.pop();
                 self.present.pop();
                 let help = Some(format!("write `list.{}(x, …)`", call.func_name));
-                return self.wrong(
+                return self.refuse(
                     span,
-                    format!("`{}` takes a name and an expression", call.func_name),
+                    format!("`{}` needs a name and an expression", call.func_name),
                     "here",
                     help,
                 );
@@ -100,7 +108,7 @@ impl Checker<'_> {
             self.scope.used.borrow_mut().insert(variable.clone());
         }
         if used {
-            let help = Some("use it in the expression after it".to_owned());
+            let help = Some("use the name in the expression after it".to_owned());
             self.problem(name_span, format!("`{variable}` is not used"), "never used", help);
         }
         let ty = match quantifier {
@@ -112,29 +120,24 @@ impl Checker<'_> {
         (Expr { node, span }, ty)
     }
 
-    /// The items that a filter lets through.
+    /// Type of the items that pass a filter.
     pub(super) fn filtered(&self, item: Type, condition: &Expr) -> Type {
         let proven = implied(condition, true, &self.scope.lets);
-        // Guards on fields of items are lost: the type of a record does not change with them.
+        // Guards on fields of items are not kept: they do not change the type of a record.
         if item.optional && proven.iter().any(|key| key.starts_with('$') && !key.contains('.')) {
             return Type { optional: false, ..item };
         }
         item
     }
 
-    /// A name that must not hide another.
+    /// Checks that a new name does not hide another.
     pub(crate) fn new_name(&mut self, name: &str, span: Range<usize>) {
         let taken = ROOT.field(name).is_some() || name == "params";
         let hides = self.scope.lets.iter().any(|(named, _)| named.name == name)
             || self.locals.iter().chain(&self.scope.variables).any(|(named, _)| named.name == name);
         if taken || hides {
             let help = Some("choose another name".to_owned());
-            self.problem(
-                span,
-                format!("`{name}` already means something else here"),
-                "hides another name",
-                help,
-            );
+            self.problem(span, format!("the name `{name}` is already in use"), "hides another name", help);
         }
     }
 }

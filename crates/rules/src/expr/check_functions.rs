@@ -1,4 +1,4 @@
-//! The type check of functions.
+//! Type check of functions.
 
 use std::ops::Range;
 
@@ -7,8 +7,8 @@ use regex::RegexBuilder;
 
 use super::{
     check::{Checked, Checker},
+    check_names::is_chain,
     duration,
-    names::is_chain,
     tree::{Expr, Function, Node},
 };
 use crate::value::Value;
@@ -19,10 +19,10 @@ use vmgate_documents::{
 use vmgate_facts::Unit;
 use vmgate_facts::Version;
 
-/// Largest compiled form of a pattern.
+/// Limit on the compiled form of a regular expression, in bytes.
 const LARGEST_PATTERN: usize = 256 * 1024;
 
-/// Names of all functions, for suggestions.
+/// Names of all functions, for help texts.
 const NAMES: [&str; 25] = [
     "size",
     "startsWith",
@@ -55,7 +55,7 @@ impl Checker<'_> {
     pub(super) fn function(&mut self, expr: &IdedExpr, call: &CallExpr, span: Range<usize>) -> Checked {
         let name_span = self.parsed.name_span(expr);
         let name = call.func_name.as_str();
-        // `x.f(a)` and `f(x, a)` are the same to what follows.
+        // From here on `x.f(a)` and `f(x, a)` are the same.
         let operands: Vec<&IdedExpr> = call.target.as_deref().into_iter().chain(&call.args).collect();
         match (name, call.target.is_some(), operands.as_slice()) {
             ("size", _, [value]) => self.size(value, span),
@@ -77,12 +77,10 @@ impl Checker<'_> {
             _ if NAMES.contains(&name) => {
                 let form =
                     if call.target.is_some() { format!("x.{name}(…)") } else { format!("{name}(…)") };
-                let help = Some(format!(
-                    "see the list of functions in docs/writing-rules.md for how `{name}` is called"
-                ));
-                self.wrong(
+                let help = Some(format!("see `{name}` in the list of functions in docs/writing-rules.md"));
+                self.refuse(
                     name_span,
-                    format!("`{form}` is not called like this"),
+                    format!("`{form}` is not a valid call"),
                     "wrong number or place of arguments",
                     help,
                 )
@@ -90,22 +88,22 @@ impl Checker<'_> {
             _ => {
                 let help = match closest(name, NAMES) {
                     Some(like) => format!("did you mean `{like}`?"),
-                    None => format!("there are {}", NAMES.join(", ")),
+                    None => format!("the functions are: {}", NAMES.join(", ")),
                 };
-                self.wrong(name_span, format!("there is no function `{name}`"), "not known", Some(help))
+                self.refuse(name_span, format!("there is no function `{name}`"), "not known", Some(help))
             }
         }
     }
 
     fn operand(&mut self, expr: &IdedExpr, name: &str) -> Checked {
         let checked = self.expr(expr);
-        self.present(checked, &format!("is given to `{name}`"))
+        self.require_present(checked, &format!("is given to `{name}`"))
     }
 
     fn size(&mut self, value: &IdedExpr, span: Range<usize>) -> Checked {
         let (expr, ty) = self.operand(value, "size");
         if !matches!(ty.kind, Kind::List(_) | Kind::Map(_) | Kind::Text | Kind::Enum(_) | Kind::Any) {
-            return self.wrong(expr.span, format!("{ty} has no size"), ty.to_string(), None);
+            return self.refuse(expr.span, format!("{ty} has no size"), ty.to_string(), None);
         }
         let kind = Kind::Int { min: Some(0), max: None };
         (Expr { node: Node::Call(Function::Size, vec![expr]), span }, Type::plain(kind))
@@ -115,12 +113,12 @@ impl Checker<'_> {
         let (expr, ty) = self.operand(expr, name);
         if !matches!(ty.kind, Kind::Text | Kind::Enum(_) | Kind::Any) {
             let help = match ty.kind {
-                Kind::List(_) => Some("for an item of a list use `x in list`".to_owned()),
-                _ => Some("`string(x)` makes a text".to_owned()),
+                Kind::List(_) => Some("to look for an item in a list, use `x in list`".to_owned()),
+                _ => Some("`string(x)` converts a value to a text".to_owned()),
             };
             self.problem(
                 expr.span.clone(),
-                format!("`{name}` takes a text, and this is {ty}"),
+                format!("`{name}` needs a text, but this is {ty}"),
                 ty.to_string(),
                 help,
             );
@@ -148,8 +146,13 @@ impl Checker<'_> {
         let text = self.text(text, "matches");
         let pattern_span = self.parsed.span(pattern);
         let CelExpr::Literal(LiteralValue::String(literal)) = &pattern.expr else {
-            let help = Some("write the pattern as a text".to_owned());
-            return self.wrong(pattern_span, "a pattern must be written out", "not a text", help);
+            let help = Some("write the regular expression in quotes".to_owned());
+            return self.refuse(
+                pattern_span,
+                "the regular expression must be a text in quotes",
+                "not a text in quotes",
+                help,
+            );
         };
         match RegexBuilder::new(literal.inner())
             .size_limit(LARGEST_PATTERN)
@@ -162,10 +165,10 @@ impl Checker<'_> {
             Err(error) => {
                 let text = error.to_string();
                 let reason = text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
-                self.wrong(
+                self.refuse(
                     pattern_span,
-                    format!("this is not a pattern: {reason}"),
-                    "a regular expression",
+                    format!("this is not a regular expression: {reason}"),
+                    "this text",
                     None,
                 )
             }
@@ -176,7 +179,12 @@ impl Checker<'_> {
         let (expr, ty) = self.operand(value, "string");
         if matches!(ty.kind, Kind::Record(_) | Kind::Map(_)) {
             let help = Some("name one of its fields".to_owned());
-            return self.wrong(expr.span, format!("{ty} cannot be made a text"), ty.to_string(), help);
+            return self.refuse(
+                expr.span,
+                format!("{ty} cannot be converted to a text"),
+                ty.to_string(),
+                help,
+            );
         }
         (Expr { node: Node::Call(Function::Text, vec![expr]), span }, Type::plain(Kind::Text))
     }
@@ -188,8 +196,8 @@ impl Checker<'_> {
             Kind::Text | Kind::Any => Unit::Any,
             _ if ty.is_number() => ty.unit,
             _ => {
-                let message = format!("`{name}` makes a number of a number or text, and this is {ty}");
-                return self.wrong(expr.span, message, ty.to_string(), conversion_of(&ty));
+                let message = format!("`{name}` converts a number or a text, but this is {ty}");
+                return self.refuse(expr.span, message, ty.to_string(), conversion_of(&ty));
             }
         };
         (Expr { node: Node::Call(function, vec![expr]), span }, Type::number(kind, unit))
@@ -203,7 +211,7 @@ impl Checker<'_> {
             if !ty.is_number() && ty.kind != Kind::Any {
                 self.problem(
                     expr.span.clone(),
-                    format!("`{name}` takes numbers, and this is {ty}"),
+                    format!("`{name}` needs numbers, but this is {ty}"),
                     ty.to_string(),
                     None,
                 );
@@ -217,9 +225,9 @@ impl Checker<'_> {
         let (value, ty) = self.expr(value);
         if !is_chain(&value) && ty.kind != Kind::Any {
             let help = Some("read the field with `.?`: `x.?field.orValue(…)`".to_owned());
-            return self.wrong(
+            return self.refuse(
                 value.span,
-                "`orValue` follows a field read with `.?`",
+                "`orValue` must follow a field that is read with `.?`",
                 "not read with `.?`",
                 help,
             );
@@ -234,17 +242,13 @@ impl Checker<'_> {
         (Expr { node: Node::OrValue(Box::new(value), Box::new(other)), span }, result)
     }
 
-    /// `version("8.2")` and the like: constants, read when the rule is loaded.
+    /// Checks `version("8.2")` and similar constants, which are parsed when the rule is loaded.
     fn constant(&mut self, name: &str, literal: &IdedExpr, span: Range<usize>) -> Checked {
         let literal_span = self.parsed.span(literal);
         let CelExpr::Literal(LiteralValue::String(text)) = &literal.expr else {
-            let help = Some("facts have their types already: compare them as they are".to_owned());
-            return self.wrong(
-                literal_span,
-                format!("`{name}` takes a text that is written out"),
-                "not a text",
-                help,
-            );
+            let help =
+                Some("facts already have the right type: compare them without a conversion".to_owned());
+            return self.refuse(literal_span, format!("`{name}` needs a text in quotes"), "not a text", help);
         };
         let text = text.inner();
         let (value, kind, example) = match name {
@@ -256,22 +260,22 @@ impl Checker<'_> {
             return (Expr { node: Node::Literal(value), span }, Type::plain(kind));
         }
         let help = Some(format!("write it as `{name}(\"{example}\")`"));
-        self.wrong(literal_span, format!("`{text}` is not {kind}"), "cannot be read", help)
+        self.refuse(literal_span, format!("`{text}` is not {kind}"), "cannot be read", help)
     }
 
     fn units_in(&mut self, milliseconds: i64, unit: Unit, value: &IdedExpr, span: Range<usize>) -> Checked {
         let (expr, ty) = self.operand(value, "getSeconds");
         if !matches!(ty.kind, Kind::Duration | Kind::Any) {
             let help = Some("the difference of two times is a duration".to_owned());
-            return self.wrong(
+            return self.refuse(
                 expr.span,
-                format!("this must be a duration, and is {ty}"),
+                format!("this must be a duration, but is {ty}"),
                 ty.to_string(),
                 help,
             );
         }
         (
-            Expr { node: Node::Call(Function::In(milliseconds), vec![expr]), span },
+            Expr { node: Node::Call(Function::DurationIn(milliseconds), vec![expr]), span },
             Type::number(Type::INT, unit),
         )
     }
@@ -279,7 +283,7 @@ impl Checker<'_> {
 
 fn conversion_of(ty: &Type) -> Option<String> {
     match ty.kind {
-        Kind::Duration => Some("`.getSeconds()` makes a number of a duration".to_owned()),
+        Kind::Duration => Some("`.getSeconds()` converts a duration to a number".to_owned()),
         Kind::List(_) => Some("`.size()` is the number of its items".to_owned()),
         _ => None,
     }

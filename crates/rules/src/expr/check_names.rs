@@ -1,4 +1,4 @@
-//! The type check of names and fields, and the guards that make an optional value usable.
+//! Type check of names and fields, and of the guards that optional values need.
 
 use std::{ops::Range, sync::Arc};
 
@@ -26,10 +26,10 @@ impl Checker<'_> {
             LiteralValue::String(value) => (Value::Text(value.inner().into()), Kind::Text),
             LiteralValue::UInt(_) | LiteralValue::Bytes(_) => {
                 let help = Some("write the number without `u`; facts have no byte strings".to_owned());
-                return self.wrong(
+                return self.refuse(
                     span,
-                    "facts have no values of this kind",
-                    "no fact compares with it",
+                    "facts have no values of this type",
+                    "no fact can be compared with this",
                     help,
                 );
             }
@@ -64,11 +64,11 @@ impl Checker<'_> {
         }
         if let Some((_, reason)) = self.scope.hidden.iter().find(|(hidden, _)| hidden == name) {
             self.scope.used.borrow_mut().insert(name.to_owned());
-            return self.wrong(span, format!("`{name}` cannot be used here"), *reason, None);
+            return self.refuse(span, format!("`{name}` cannot be used here"), *reason, None);
         }
         if name == "params" {
-            let help = Some("name one of them: `params.name`".to_owned());
-            return self.wrong(span, "`params` is not a value", "the group of the rule's parameters", help);
+            let help = Some("name one of the parameters: `params.name`".to_owned());
+            return self.refuse(span, "`params` is not a value", "the group of the rule's parameters", help);
         }
         let below = ROOT
             .fields
@@ -89,10 +89,10 @@ impl Checker<'_> {
             }
             (Some(like), None) => format!("did you mean `{like}`?"),
             (None, None) => {
-                format!("there are {}; `vmgate rules facts` lists what they hold", names.join(", "))
+                format!("the known names are {}; `vmgate rules facts` lists all facts", names.join(", "))
             }
         };
-        self.wrong(span, format!("nothing is called `{name}`"), "not known", Some(help))
+        self.refuse(span, format!("the name `{name}` is not known"), "unknown name", Some(help))
     }
 
     pub(super) fn parameter(&mut self, name: &str, name_span: Range<usize>, span: Range<usize>) -> Checked {
@@ -107,10 +107,10 @@ impl Checker<'_> {
             None if names.is_empty() => "declare it under `params:`".to_owned(),
             None => format!("the rule declares {}", names.join(", ")),
         };
-        self.wrong(name_span, format!("the rule has no parameter `{name}`"), "not declared", Some(help))
+        self.refuse(name_span, format!("the rule has no parameter `{name}`"), "not declared", Some(help))
     }
 
-    /// A field of a value; `chained` where the value may be absent and the field is then absent too (`.?`).
+    /// Checks a field of a value. `chained` means `.?`: if the value is absent, so is the field.
     pub(super) fn select(
         &mut self,
         (operand, ty): Checked,
@@ -125,20 +125,25 @@ impl Checker<'_> {
             kind => {
                 let help = match kind {
                     Kind::List(_) => Some(format!(
-                        "say of which item: `.exists(x, x.{name} …)`, `.all(x, x.{name} …)`, or `foreach`"
+                        "say which item is meant: `.exists(x, x.{name} …)`, `.all(x, x.{name} …)`, or `foreach`"
                     )),
                     _ => None,
                 };
-                return self.wrong(name_span, format!("{kind} has no field `{name}`"), "no such field", help);
+                return self.refuse(
+                    name_span,
+                    format!("{kind} has no field `{name}`"),
+                    "no such field",
+                    help,
+                );
             }
         };
         let Some((position, field)) = record.field(name) else {
             let help = match closest(name, record.names()) {
                 Some(like) => format!("did you mean `{like}`?"),
-                None => format!("it has {}", record.names().collect::<Vec<_>>().join(", ")),
+                None => format!("the fields are: {}", record.names().collect::<Vec<_>>().join(", ")),
             };
             let owner = self.text.get(operand.span.clone()).unwrap_or_default().to_owned();
-            return self.wrong(
+            return self.refuse(
                 name_span,
                 format!("`{owner}` has no field `{name}`"),
                 "no such field",
@@ -147,7 +152,7 @@ impl Checker<'_> {
         };
         let in_chain = chained || is_chain(&operand);
         if ty.optional && !in_chain {
-            self.absent_use(&operand, "a field of it is read");
+            self.report_missing_guard(&operand, "a field of it is read");
         }
         self.note_unknowable(&field.ty);
         let mut found = field_type(&ty, field);
@@ -172,7 +177,7 @@ impl Checker<'_> {
         self.scope.reads_unknowable.set(self.scope.reads_unknowable.get() || ty.unknowable);
     }
 
-    /// Takes note of guards around.
+    /// Removes the optionality of a value that a guard proves to be present.
     pub(super) fn narrowed(&self, expr: Expr, ty: Type) -> Checked {
         if ty.optional && self.is_guarded(&expr) {
             return (expr, Type { optional: false, ..ty });
@@ -180,14 +185,14 @@ impl Checker<'_> {
         (expr, ty)
     }
 
-    /// Whether a guard around says that this is present.
+    /// True if a guard proves that this value is present.
     pub(super) fn is_guarded(&self, expr: &Expr) -> bool {
         key(expr).is_some_and(|key| {
             self.scope.present.contains(&key) || self.present.iter().any(|present| present.contains(&key))
         })
     }
 
-    /// Checks with what a condition proves to be present.
+    /// Runs a check with the values that a condition proves to be present.
     pub(super) fn guarded<T>(
         &mut self,
         condition: &Expr,
@@ -200,26 +205,25 @@ impl Checker<'_> {
         checked
     }
 
-    /// Reports that an optional value is used where a value must be.
-    pub(super) fn absent_use(&mut self, expr: &Expr, how: &str) {
+    /// Reports an optional value that is used without a guard.
+    pub(super) fn report_missing_guard(&mut self, expr: &Expr, how: &str) {
         let text = self.text.get(expr.span.clone()).unwrap_or("x").to_owned();
-        let help = format!(
-            "guard it: `{text} != null && …`, or say what counts instead: `{text} != null ? {text} : …`"
-        );
-        let message = format!("`{text}` may be absent, and {how} without a guard");
+        let help =
+            format!("guard it: `{text} != null && …`, or give another value: `{text} != null ? {text} : …`");
+        let message = format!("`{text}` may be absent, but {how} without a guard");
         self.problem(expr.span.clone(), message, "may be null", Some(help));
     }
 
-    /// A value that must not be absent.
-    pub(super) fn present(&mut self, checked: Checked, how: &str) -> Checked {
+    /// Checks that a value cannot be absent.
+    pub(super) fn require_present(&mut self, checked: Checked, how: &str) -> Checked {
         if checked.1.optional && !matches!(checked.1.kind, Kind::Any) {
-            self.absent_use(&checked.0, how);
+            self.report_missing_guard(&checked.0, how);
         }
         (checked.0, Type { optional: false, ..checked.1 })
     }
 }
 
-/// Marks a node as the result of `.?`, whose absence is carried on.
+/// Marks a node as the result of `.?`: if it is absent, the fields below it are absent too.
 fn chain(expr: Expr) -> Expr {
     let span = expr.span.clone();
     Expr {
@@ -228,7 +232,7 @@ fn chain(expr: Expr) -> Expr {
     }
 }
 
-/// Whether a node came from `.?`: nothing else puts one access below another.
+/// True if a node comes from `.?`: nothing else puts one access below another.
 pub(super) fn is_chain(expr: &Expr) -> bool {
     matches!(&expr.node, Node::Access { base: Base::Expr(base), .. } if matches!(base.node, Node::Access { .. }))
 }

@@ -1,4 +1,4 @@
-//! The type check of comparisons, membership and arithmetic: kinds, units, absence, and what is always so.
+//! Type check of comparisons, `in` and arithmetic: types, units, absent values, and results that never change.
 
 use std::ops::Range;
 
@@ -16,7 +16,7 @@ use vmgate_documents::{
 use vmgate_facts::Unit;
 
 impl Comparison {
-    /// As it is written.
+    /// Symbol of the operator.
     pub(crate) fn symbol(self) -> &'static str {
         match self {
             Self::Equal => "==",
@@ -28,7 +28,7 @@ impl Comparison {
         }
     }
 
-    /// Whether it holds of two values that compare so.
+    /// True if the comparison is true for two values of this ordering.
     pub(crate) fn holds(self, ordering: std::cmp::Ordering) -> bool {
         match self {
             Self::Equal => ordering.is_eq(),
@@ -67,29 +67,34 @@ impl Checker<'_> {
         (Expr { node, span }, Type::plain(Kind::Bool))
     }
 
-    /// Absence: `==` and `!= null` may meet it, everything else needs a guard.
+    /// Checks absent values: `==` and `!= null` accept them, every other comparison needs a guard.
     fn check_null(&mut self, comparison: Comparison, left: &Checked, right: &Checked, span: &Range<usize>) {
         for (value, other) in [(left, right), (right, left)] {
             if value.1.kind != Kind::Null {
                 continue;
             }
             if comparison.orders() {
-                let help = Some("compare with `==` or `!=`".to_owned());
-                return self.problem(span.clone(), "null has no order", "compared with null", help);
+                let help = Some("use `==` or `!=`".to_owned());
+                return self.problem(
+                    span.clone(),
+                    "null is neither less nor greater than a value",
+                    "compared with null",
+                    help,
+                );
             }
             if !other.1.optional && other.1.kind != Kind::Any && !self.is_guarded(&other.0) {
                 let text = self.text.get(other.0.span.clone()).unwrap_or_default().to_owned();
                 let always = comparison == Comparison::NotEqual;
                 let message = format!("`{text}` is never absent, so this is always {always}");
                 let help =
-                    "a fact that is not known needs no guard: it makes the rule's outcome unknown".to_owned();
+                    "an unknown fact needs no guard: the outcome of the rule is then unknown".to_owned();
                 self.problem(span.clone(), message, format!("always {always}"), Some(help));
             }
             return;
         }
         let how = match comparison {
             Comparison::Equal => return,
-            Comparison::NotEqual => "is then different from everything".to_owned(),
+            Comparison::NotEqual => "is compared with `!=`, which is true for an absent value,".to_owned(),
             _ => format!("is compared with `{}`", comparison.symbol()),
         };
         if comparison == Comparison::NotEqual && left.1.optional && right.1.optional {
@@ -97,12 +102,12 @@ impl Checker<'_> {
         }
         for (expr, ty) in [left, right] {
             if ty.optional && ty.kind != Kind::Any {
-                self.absent_use(expr, &how);
+                self.report_missing_guard(expr, &how);
             }
         }
     }
 
-    /// Kinds that can be compared, of one unit.
+    /// Checks that the types can be compared and have one unit.
     fn check_kinds(&mut self, comparison: Comparison, left: &Checked, right: &Checked, span: &Range<usize>) {
         let (a, b) = (&left.1, &right.1);
         match (&a.kind, &b.kind) {
@@ -120,7 +125,7 @@ impl Checker<'_> {
             _ => {
                 let help = conversion(a, b).or_else(|| conversion(b, a));
                 let message = format!("{a} cannot be compared with {b}");
-                self.problem(span.clone(), message, format!("`{}` between them", comparison.symbol()), help);
+                self.problem(span.clone(), message, format!("compared with `{}`", comparison.symbol()), help);
             }
         }
     }
@@ -143,7 +148,7 @@ impl Checker<'_> {
         );
     }
 
-    /// A text that is compared with an enumeration must be one of its values.
+    /// Checks that a text that is compared with an enumeration is one of its values.
     fn check_choice(&mut self, ty: &Type, other: &Expr) {
         let (Kind::Enum(choices), Node::Literal(Value::Text(text))) = (&ty.kind, &other.node) else { return };
         if choices.find(text).is_some() {
@@ -152,17 +157,22 @@ impl Checker<'_> {
         let all: Vec<_> = choices.texts().collect();
         let help = match closest(text, choices.texts()) {
             Some(like) => format!("did you mean \"{like}\"?"),
-            None => format!("it is one of {}", all.join(", ")),
+            None => format!("the possible values are: {}", all.join(", ")),
         };
-        self.problem(other.span.clone(), format!("it is never \"{text}\""), "no such value", Some(help));
+        self.problem(
+            other.span.clone(),
+            format!("this value is never \"{text}\""),
+            "no such value",
+            Some(help),
+        );
     }
 
-    /// Comparisons whose outcome no fact can change.
+    /// Reports comparisons whose result no fact can change.
     fn check_always(&mut self, comparison: Comparison, left: &Checked, right: &Checked, span: &Range<usize>) {
         if left.1.kind == Kind::Any || right.1.kind == Kind::Any {
             return;
         }
-        if self.same(&left.0, &right.0) {
+        if self.is_same_text(&left.0, &right.0) {
             let always = comparison.holds(std::cmp::Ordering::Equal);
             let message = format!("both sides are the same, so this is always {always}");
             return self.problem(span.clone(), message, format!("always {always}"), None);
@@ -210,7 +220,7 @@ impl Checker<'_> {
     pub(super) fn membership(&mut self, value: &IdedExpr, list: &IdedExpr, span: Range<usize>) -> Checked {
         let value = self.expr(value);
         let list = self.expr(list);
-        let list = self.present(list, "is searched");
+        let list = self.require_present(list, "is searched");
         match &list.1.kind {
             Kind::List(item) => {
                 let before = self.problems.len();
@@ -219,7 +229,7 @@ impl Checker<'_> {
                         self.check_choice(&value.1, literal);
                     }
                     if items.is_empty() {
-                        self.problem(span.clone(), "nothing is in an empty list", "always false", None);
+                        self.problem(span.clone(), "an empty list contains no value", "always false", None);
                     }
                 }
                 if self.problems.len() == before && !comparable(&value.1, item) {
@@ -233,10 +243,10 @@ impl Checker<'_> {
             Kind::Map(_) if matches!(value.1.kind, Kind::Text | Kind::Enum(_) | Kind::Any) => {}
             Kind::Any => {}
             _ => {
-                let help = Some("for a part of a text use `.contains(…)`".to_owned());
+                let help = Some("to look for a part of a text, use `.contains(…)`".to_owned());
                 self.problem(
                     list.0.span.clone(),
-                    format!("`in` looks into a list, and this is {}", list.1),
+                    format!("`in` needs a list, but this is {}", list.1),
                     list.1.to_string(),
                     help,
                 );
@@ -248,10 +258,10 @@ impl Checker<'_> {
 
     pub(super) fn negate(&mut self, operand: &IdedExpr, span: Range<usize>) -> Checked {
         let checked = self.expr(operand);
-        let (expr, ty) = self.present(checked, "is negated");
+        let (expr, ty) = self.require_present(checked, "is negated");
         if !ty.is_number() && !matches!(ty.kind, Kind::Any | Kind::Duration) {
-            let message = format!("only numbers can be negated, and this is {ty}");
-            return self.wrong(expr.span, message, ty.to_string(), None);
+            let message = format!("only a number can be negated, but this is {ty}");
+            return self.refuse(expr.span, message, ty.to_string(), None);
         }
         let kind = if matches!(ty.kind, Kind::Int { .. }) { Type::INT } else { ty.kind };
         (Expr { node: Node::Negate(Box::new(expr)), span }, Type::number(kind, ty.unit))
@@ -274,9 +284,9 @@ impl Checker<'_> {
             _ => return None,
         };
         let left = self.expr(left);
-        let left = self.present(left, "is reckoned with");
+        let left = self.require_present(left, "is used in a calculation");
         let right = self.expr(right);
-        let right = self.present(right, "is reckoned with");
+        let right = self.require_present(right, "is used in a calculation");
         let ty = self.arithmetic_type(operation, symbol, &left, &right, &span);
         let node = Node::Arithmetic(operation, Box::new(left.0), Box::new(right.0));
         Some((Expr { node, span }, ty))
@@ -299,7 +309,12 @@ impl Checker<'_> {
                 let whole = matches!((&a.kind, &b.kind), (Kind::Int { .. }, Kind::Int { .. }));
                 if operation == Arithmetic::Modulo && !whole {
                     let help = Some("use `int(x)`".to_owned());
-                    self.problem(span.clone(), "a remainder needs two whole numbers", "not both are", help);
+                    self.problem(
+                        span.clone(),
+                        "a remainder needs two whole numbers",
+                        "not two whole numbers",
+                        help,
+                    );
                 }
                 if sum {
                     self.check_units(a.unit, b.unit, &left.0, &right.0, span);
@@ -333,33 +348,39 @@ impl Checker<'_> {
 
     fn index(&mut self, container: &IdedExpr, index: &IdedExpr, span: Range<usize>) -> Checked {
         let container = self.expr(container);
-        let (container, ty) = self.present(container, "is looked into");
+        let (container, ty) = self.require_present(container, "an item of it is read");
         let index = self.expr(index);
-        let (index, index_type) = self.present(index, "is used as a position");
+        let (index, index_type) = self.require_present(index, "is used as a position");
         let item = match (&ty.kind, &index_type.kind) {
             (Kind::Any, _) | (_, Kind::Any) => Type::any(),
             (Kind::List(item), Kind::Int { .. }) | (Kind::Map(item), Kind::Text) => (**item).clone(),
             (Kind::List(_) | Kind::Map(_), _) => {
                 let message = format!("{index_type} is not a position in {ty}");
-                return self.wrong(index.span, message, "not a position", None);
+                return self.refuse(index.span, message, "not a position", None);
             }
             _ => {
-                let help = Some("fields are named: `x.field`".to_owned());
-                return self.wrong(container.span, format!("{ty} has no positions"), "not a list", help);
+                let help = Some("read a field by its name: `x.field`".to_owned());
+                return self.refuse(
+                    container.span,
+                    format!("{ty} has no numbered items"),
+                    "not a list",
+                    help,
+                );
             }
         };
         (Expr { node: Node::Index(Box::new(container), Box::new(index)), span }, item)
     }
 }
 
-/// What a comparison with the bound of a value's range always says; `inside` is how the values beyond compare.
+/// Result of a comparison with a bound of the value's range, if it is always the same; `inside` is the ordering of the
+/// other values of the range.
 fn at_bound(comparison: Comparison, flipped: bool, inside: std::cmp::Ordering) -> Option<bool> {
     let holds =
         |ordering: std::cmp::Ordering| comparison.holds(if flipped { ordering.reverse() } else { ordering });
     (holds(std::cmp::Ordering::Equal) == holds(inside)).then(|| holds(inside))
 }
 
-/// Whether two values can be equal.
+/// True if two values can be equal.
 fn comparable(a: &Type, b: &Type) -> bool {
     match (&a.kind, &b.kind) {
         (Kind::Any | Kind::Null, _)
@@ -372,7 +393,7 @@ fn comparable(a: &Type, b: &Type) -> bool {
     }
 }
 
-/// How a text literal becomes what it is compared with.
+/// Hint for values of different types: the conversion that makes them comparable.
 fn conversion(a: &Type, b: &Type) -> Option<String> {
     match (&a.kind, &b.kind) {
         (Kind::Version, Kind::Text) => Some("write the version as `version(\"8.2\")`".to_owned()),
@@ -381,7 +402,7 @@ fn conversion(a: &Type, b: &Type) -> Option<String> {
         }
         (Kind::Duration, Kind::Text) => Some("write the duration as `duration(\"10m\")`".to_owned()),
         (Kind::Duration, _) if b.is_number() => {
-            Some("`.getSeconds()` makes a number of a duration".to_owned())
+            Some("`.getSeconds()` converts a duration to a number".to_owned())
         }
         (Kind::Timestamp, _) if b.is_number() => {
             Some("add a duration, such as `duration(\"10m\")`".to_owned())
@@ -390,14 +411,14 @@ fn conversion(a: &Type, b: &Type) -> Option<String> {
             Some(format!("compare its fields: {}", record.names().take(6).collect::<Vec<_>>().join(", ")))
         }
         (Kind::Text, _) if b.is_number() => {
-            Some("a number stands without quotes; `string(x)` makes a text".to_owned())
+            Some("write a number without quotes; `string(x)` converts a value to a text".to_owned())
         }
-        (Kind::Mixed, _) => Some("its two results are of different kinds".to_owned()),
+        (Kind::Mixed, _) => Some("its two results have different types".to_owned()),
         _ => None,
     }
 }
 
-/// A unit as it is declared for a parameter.
+/// Name of a unit in the declaration of a parameter.
 fn unit_word(unit: Unit) -> &'static str {
     match unit {
         Unit::BYTES => "bytes",

@@ -1,8 +1,8 @@
-//! Durations as CEL writes them: `1h30m`, `90s`, `1.5s`, `250ms`.
+//! Parser of durations in CEL's notation: `1h30m`, `90s`, `1.5s`, `250ms`.
 
 use jiff::SignedDuration;
 
-/// Reads a duration; none where the text is not one.
+/// Parses a duration; none if the text is not a duration.
 pub(crate) fn parse(text: &str) -> Option<SignedDuration> {
     let (negative, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),

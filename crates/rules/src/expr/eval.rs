@@ -1,7 +1,7 @@
 //! Evaluation in three-valued logic, with a record of the facts that decided the result.
 //!
-//! A result is true only if it is true whatever the unknown facts are. Every fact that is read is noted; where an
-//! operand did not decide (`false && x`), its notes are dropped again, so that what remains is the evidence.
+//! A result is true only if it is true for all values of the unknown facts. Every fact that is read is recorded; if an
+//! operand did not decide (`false && x`), its reads are removed again, so that only the evidence remains.
 
 use std::{borrow::Cow, fmt::Write, rc::Rc};
 
@@ -27,13 +27,13 @@ pub(crate) enum Val<'a> {
     Duration(SignedDuration),
     /// A record or list of the facts, or an item of such a list, with its path.
     Node(&'a Value, PathId),
-    /// A list that was reckoned.
+    /// A computed list.
     List(Rc<Vec<Val<'a>>>),
-    /// Not known; the reads say why.
+    /// Unknown; the recorded reads give the reasons.
     Unknown,
 }
 
-/// A path in the evaluator's table.
+/// Index of a path in the evaluator's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PathId(u32);
 
@@ -45,18 +45,18 @@ enum Segment<'a> {
     Index(usize),
 }
 
-/// A fact that was read, or the reason why a result is not known.
+/// A fact that was read, or the reason why a result is unknown.
 #[derive(Debug, Clone)]
 pub(crate) enum Read<'a> {
     Fact(&'a Value, PathId),
-    /// Too old to count, with the reason.
+    /// Older than the rule accepts, with the reason.
     Stale(String, PathId),
-    /// The expression cannot be reckoned with these facts.
+    /// The expression cannot be evaluated on these facts, with the reason.
     Fault(String),
 }
 
 impl Value {
-    /// The value for an expression; none for a record.
+    /// Converts a fact to a value of an expression; none for a record.
     pub(crate) fn scalar_or_list(&self, path: PathId) -> Option<Val<'_>> {
         Some(match self {
             Self::Null => Val::Null,
@@ -78,15 +78,15 @@ impl Value {
     }
 }
 
-/// The oldest that facts may be, for one rule.
+/// Age limit on the facts, for one rule.
 pub(crate) struct Freshness<'a> {
     pub(crate) facts: &'a Facts,
     pub(crate) now: Timestamp,
     pub(crate) max_age_seconds: f64,
 }
 
-/// Evaluates the expressions of rules over the facts of one move. One evaluator serves all rules in turn, so that its
-/// tables are not made anew for each.
+/// Evaluator of expressions on the facts of one move. One evaluator serves all rules, one after the other, so that its
+/// tables are allocated only once.
 pub(crate) struct Evaluator<'a> {
     root: &'a Value,
     params: &'a [Value],
@@ -99,17 +99,17 @@ pub(crate) struct Evaluator<'a> {
 }
 
 impl Freshness<'_> {
-    /// Why the fact at a path is too old, if it is.
-    fn refuses(&self, path: &str) -> Option<String> {
+    /// Returns why the fact at a path is too old; none if it is not.
+    fn why_too_old(&self, path: &str) -> Option<String> {
         let at = self.facts.provenance_of(path)?.at;
         let age = self.now.duration_since(at).as_secs_f64();
         (age > self.max_age_seconds).then(|| {
-            format!("measured {} ago; the rule accepts {} at most", span(age), span(self.max_age_seconds))
+            format!("measured {} ago; the rule accepts at most {}", span(age), span(self.max_age_seconds))
         })
     }
 }
 
-/// A span of time in its largest fitting unit.
+/// A span of time in the largest unit of which it has two or more.
 fn span(seconds: f64) -> String {
     let (value, unit) = match seconds {
         s if s >= 172_800.0 => (s / 86_400.0, "days"),
@@ -134,8 +134,8 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    /// Makes ready for the expressions of a rule: their parameters, lets and number of variables.
-    pub(crate) fn begin(
+    /// Prepares for the expressions of a rule: their parameters, lets and number of variables.
+    pub(crate) fn start_rule(
         &mut self,
         params: &'a [Value],
         lets: impl IntoIterator<Item = &'a Expr>,
@@ -153,12 +153,12 @@ impl<'a> Evaluator<'a> {
         self.freshness = freshness;
     }
 
-    /// Where the record of reads stands.
+    /// Current position in the record of reads.
     pub(crate) fn mark(&self) -> usize {
         self.reads.len()
     }
 
-    /// Drops the reads since `mark`.
+    /// Removes the reads since `mark`.
     pub(crate) fn forget(&mut self, mark: usize) {
         self.reads.truncate(mark);
     }
@@ -168,7 +168,7 @@ impl<'a> Evaluator<'a> {
         self.reads.get(mark..).unwrap_or_default()
     }
 
-    /// The path as a rule writes it.
+    /// Path in the notation of rules.
     pub(crate) fn path(&self, id: PathId) -> String {
         let mut text = String::with_capacity(48);
         self.write_path(id, &mut text);
@@ -193,7 +193,7 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    /// The items of a list; none where it is not known.
+    /// Items of a list; none if the list is unknown.
     pub(crate) fn items(&mut self, list: &Val<'a>) -> Option<Vec<Val<'a>>> {
         match list {
             Val::Node(Value::List(items), path) => {
@@ -202,7 +202,7 @@ impl<'a> Evaluator<'a> {
                     items
                         .iter()
                         .enumerate()
-                        .map(|(index, item)| Val::Node(item, self.below(path, Segment::Index(index))))
+                        .map(|(index, item)| Val::Node(item, self.child_path(path, Segment::Index(index))))
                         .collect(),
                 )
             }
@@ -211,14 +211,14 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    /// Notes that a list was read as a whole.
-    pub(crate) fn consume(&mut self, list: &Val<'a>) {
+    /// Records that a list was read as a whole.
+    pub(crate) fn note_list(&mut self, list: &Val<'a>) {
         if let Val::Node(node, path) = list {
             self.note(node, *path);
         }
     }
 
-    fn below(&mut self, parent: PathId, segment: Segment<'a>) -> PathId {
+    fn child_path(&mut self, parent: PathId, segment: Segment<'a>) -> PathId {
         let id = u32::try_from(self.paths.len()).unwrap_or(u32::MAX);
         self.paths.push((parent, segment));
         PathId(id)
@@ -233,7 +233,7 @@ impl<'a> Evaluator<'a> {
         self.fault("the rule takes too many steps on these facts")
     }
 
-    /// Notes a fact that was read, and gives what an expression sees of it.
+    /// Records that a fact was read, and returns its value for an expression.
     pub(super) fn read(&mut self, value: &'a Value, path: PathId) -> Val<'a> {
         if self.note(value, path) {
             value.scalar_or_list(path).unwrap_or(Val::Node(value, path))
@@ -242,24 +242,24 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    /// Notes a fact that was read; false where it is too old to count.
+    /// Records that a fact was read; false if the fact is too old.
     pub(super) fn note(&mut self, value: &'a Value, path: PathId) -> bool {
         if let Some(freshness) = &self.freshness
             && !matches!(value, Value::Unknown(_))
-            && let Some(reason) = freshness.refuses(&self.path(path))
+            && let Some(reason) = freshness.why_too_old(&self.path(path))
         {
             self.reads.push(Read::Stale(reason, path));
             return false;
         }
-        // What a rule or its parameters hold is no fact.
+        // Values in the rule or in its parameters are not facts.
         if path != NO_PATH {
             self.reads.push(Read::Fact(value, path));
         }
         true
     }
 
-    /// Reads an item that has not been read yet.
-    pub(super) fn force(&mut self, value: Val<'a>) -> Val<'a> {
+    /// Reads an item of a list, if this has not been done yet.
+    pub(super) fn read_item(&mut self, value: Val<'a>) -> Val<'a> {
         match value {
             Val::Node(node, path) if !node.is_compound() => self.read(node, path),
             other => other,
@@ -268,34 +268,34 @@ impl<'a> Evaluator<'a> {
 
     pub(super) fn scalar(&mut self, expr: &'a Expr) -> Val<'a> {
         let value = self.eval(expr);
-        self.force(value)
+        self.read_item(value)
     }
 
-    pub(super) fn spend(&mut self, steps: u64) -> bool {
+    pub(super) fn count_steps(&mut self, steps: u64) -> bool {
         self.steps += steps;
-        self.steps <= cost::MOST
+        self.steps <= cost::MOST_STEPS
     }
 
-    /// The value of an expression; the facts that decided it are added to the reads.
+    /// Evaluates an expression; the facts that decided the result are added to the reads.
     pub(crate) fn eval(&mut self, expr: &'a Expr) -> Val<'a> {
-        if !self.spend(1) {
+        if !self.count_steps(1) {
             return self.too_many_steps();
         }
         match &expr.node {
             Node::Literal(value) => value.scalar_or_list(NO_PATH).unwrap_or(Val::Unknown),
             Node::Param(index) => match self.params.get(*index) {
                 Some(value) => value.scalar_or_list(NO_PATH).unwrap_or(Val::Unknown),
-                None => self.fault("a parameter has no value"),
+                None => self.fault("a parameter of the rule has no value"),
             },
             Node::Let(index) => match self.lets.get(*index).copied() {
                 Some(expr) => self.eval(expr),
-                None => self.fault("a let has no value"),
+                None => self.fault("a `let` of the rule has no value"),
             },
             Node::Access { base, steps, suffix } => self.access(base, steps, suffix),
             Node::Index(container, index) => self.index(container, index),
             Node::Not(inner) => match self.scalar(inner) {
                 Val::Bool(value) => Val::Bool(!value),
-                other => self.not_a(other, "true or false"),
+                other => self.wrong_type(other, "true or false"),
             },
             Node::Negate(inner) => match self.scalar(inner) {
                 Val::Int(value) => match value.checked_neg() {
@@ -304,14 +304,14 @@ impl<'a> Evaluator<'a> {
                 },
                 Val::Double(value) => Val::Double(-value),
                 Val::Duration(span) => Val::Duration(-span),
-                other => self.not_a(other, "a number"),
+                other => self.wrong_type(other, "a number"),
             },
-            Node::And(left, right) => self.connect(left, right, false),
-            Node::Or(left, right) => self.connect(left, right, true),
+            Node::And(left, right) => self.logical(left, right, false),
+            Node::Or(left, right) => self.logical(left, right, true),
             Node::Conditional(condition, then, other) => match self.scalar(condition) {
                 Val::Bool(true) => self.eval(then),
                 Val::Bool(false) => self.eval(other),
-                value => self.not_a(value, "true or false"),
+                value => self.wrong_type(value, "true or false"),
             },
             Node::Compare(comparison, left, right) => {
                 let left = self.scalar(left);
@@ -334,7 +334,7 @@ impl<'a> Evaluator<'a> {
             },
             Node::Matches(text, regex) => match self.scalar(text) {
                 Val::Text(text) => Val::Bool(regex.is_match(&text)),
-                other => self.not_a(other, "a text"),
+                other => self.wrong_type(other, "a text"),
             },
             Node::Call(function, args) => self.call(*function, args),
             Node::List(items) => {
@@ -347,12 +347,12 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    /// Unknown stays unknown; anything else should not have passed the type check.
+    /// Result for a value of the wrong type: unknown stays unknown, and other types should not pass the type check.
     #[allow(clippy::needless_pass_by_value, reason = "it is what remains of a match")]
-    pub(super) fn not_a(&mut self, value: Val<'a>, expected: &str) -> Val<'a> {
+    pub(super) fn wrong_type(&mut self, value: Val<'a>, expected: &str) -> Val<'a> {
         match value {
             Val::Unknown => Val::Unknown,
-            Val::Null => self.fault(format!("a value is absent where {expected} is needed")),
+            Val::Null => self.fault(format!("a value is absent, but {expected} is needed")),
             _ => self.fault(format!("a value is not {expected}")),
         }
     }
@@ -374,22 +374,22 @@ impl<'a> Evaluator<'a> {
             match value {
                 Value::Record(fields) => match fields.get(*step) {
                     Some(field) => value = field,
-                    None => return self.fault(format!("`{suffix}` is not there")),
+                    None => return self.fault(format!("there is no field `{suffix}`")),
                 },
                 Value::Null | Value::Unknown(_) => break,
                 _ => return self.fault(format!("`{suffix}` is not a field")),
             }
         }
-        let path = if suffix.is_empty() { parent } else { self.below(parent, Segment::Text(suffix)) };
+        let path = if suffix.is_empty() { parent } else { self.child_path(parent, Segment::Text(suffix)) };
         if value.is_compound() { Val::Node(value, path) } else { self.read(value, path) }
     }
 
-    /// A field of a value that is not a record: absent stays absent, unknown stays unknown.
+    /// Reads a field of a value that is not a record: absent stays absent, unknown stays unknown.
     fn access_computed(&mut self, value: Val<'a>, steps: &[usize]) -> Val<'a> {
         match value {
             value if steps.is_empty() => value,
             Val::Null => Val::Null,
-            other => self.not_a(other, "a group of fields"),
+            other => self.wrong_type(other, "a group of fields"),
         }
     }
 
@@ -400,41 +400,41 @@ impl<'a> Evaluator<'a> {
             (Val::Unknown, _) | (_, Val::Unknown) => Val::Unknown,
             (Val::Node(Value::Map(entries), path), Val::Text(key)) => match entries.get_key_value(&**key) {
                 Some((key, value)) => {
-                    let path = self.below(*path, Segment::Text(key));
-                    self.force(Val::Node(value, path))
+                    let path = self.child_path(*path, Segment::Text(key));
+                    self.read_item(Val::Node(value, path))
                 }
                 None => self.fault(format!("there is no `{key}`")),
             },
             (Val::Node(Value::List(items), path), Val::Int(at)) => {
                 match usize::try_from(*at).ok().and_then(|at| Some((at, items.get(at)?))) {
                     Some((at, item)) => {
-                        let path = self.below(*path, Segment::Index(at));
-                        self.force(Val::Node(item, path))
+                        let path = self.child_path(*path, Segment::Index(at));
+                        self.read_item(Val::Node(item, path))
                     }
                     None => self.fault(format!("there is no item {at} in a list of {}", items.len())),
                 }
             }
             (Val::List(items), Val::Int(at)) => {
                 match usize::try_from(*at).ok().and_then(|at| items.get(at)) {
-                    Some(item) => self.force(item.clone()),
+                    Some(item) => self.read_item(item.clone()),
                     None => self.fault(format!("there is no item {at} in a list of {}", items.len())),
                 }
             }
-            _ => self.not_a(container, "a list"),
+            _ => self.wrong_type(container, "a list"),
         }
     }
 
-    /// `&&` (decided by false) and `||` (decided by true), with the evidence of the operand that decided.
-    fn connect(&mut self, left: &'a Expr, right: &'a Expr, decider: bool) -> Val<'a> {
+    /// Evaluates `&&` (decided by false) and `||` (decided by true), with the evidence of the operand that decided.
+    fn logical(&mut self, left: &'a Expr, right: &'a Expr, decider: bool) -> Val<'a> {
         let start = self.mark();
         let first = self.scalar(left);
-        let first = self.truth(first);
+        let first = self.as_bool(first);
         if first == Some(decider) {
             return Val::Bool(decider);
         }
         let middle = self.mark();
         let second = self.scalar(right);
-        let second = self.truth(second);
+        let second = self.as_bool(second);
         match (first, second) {
             (_, Some(value)) if value == decider => {
                 self.reads.drain(start..middle);
@@ -453,11 +453,11 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    pub(super) fn truth(&mut self, value: Val<'a>) -> Option<bool> {
+    pub(super) fn as_bool(&mut self, value: Val<'a>) -> Option<bool> {
         match value {
             Val::Bool(value) => Some(value),
             other => {
-                self.not_a(other, "true or false");
+                self.wrong_type(other, "true or false");
                 None
             }
         }

@@ -7,7 +7,7 @@ use super::{
     tree::{Expr, Quantifier},
 };
 
-/// Facts that are named as deciding one comprehension.
+/// Limit on the items that are named as deciding one comprehension.
 const MOST_DECIDERS: usize = 8;
 
 impl<'a> Evaluator<'a> {
@@ -21,14 +21,14 @@ impl<'a> Evaluator<'a> {
     ) -> Val<'a> {
         let start = self.mark();
         let list = self.eval(list);
-        let Some(items) = self.items(&list) else { return self.not_a(list, "a list") };
+        let Some(items) = self.items(&list) else { return self.wrong_type(list, "a list") };
         if items.is_empty()
             && let Val::Node(node, path) = list
             && let Val::Unknown = self.read(node, path)
         {
             return Val::Unknown;
         }
-        if !self.spend(items.len() as u64) {
+        if !self.count_steps(items.len() as u64) {
             return self.too_many_steps();
         }
         match quantifier {
@@ -40,7 +40,7 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    /// `all` and `exists`: one item can decide. The evidence is the items that did, or all of them if none did.
+    /// Evaluates `all` and `exists`, which one item can decide. The evidence is the deciding items, or all items if none decided.
     pub(super) fn decide(
         &mut self,
         start: usize,
@@ -54,7 +54,7 @@ impl<'a> Evaluator<'a> {
             let mark = self.mark();
             self.bind(slot, item);
             let value = self.scalar(body);
-            match self.truth(value) {
+            match self.as_bool(value) {
                 Some(value) if value == decider => {
                     if deciders == 0 {
                         self.reads.drain(start..mark);
@@ -87,7 +87,7 @@ impl<'a> Evaluator<'a> {
         for item in items {
             self.bind(slot, item);
             let value = self.scalar(body);
-            match self.truth(value) {
+            match self.as_bool(value) {
                 Some(true) => found += 1,
                 Some(false) => {}
                 None => unknown = true,
@@ -100,7 +100,7 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    /// `filter` and `map`. Where a condition is not known, neither is the list.
+    /// Evaluates `filter` and `map`. If a condition is unknown, so is the list.
     pub(super) fn collect(
         &mut self,
         items: Vec<Val<'a>>,
@@ -114,7 +114,7 @@ impl<'a> Evaluator<'a> {
             self.bind(slot, item.clone());
             if let Some(filter) = filter {
                 let value = self.scalar(filter);
-                match self.truth(value) {
+                match self.as_bool(value) {
                     Some(true) => {}
                     Some(false) => continue,
                     None => {

@@ -1,4 +1,4 @@
-//! Evaluation of comparisons, membership, functions and arithmetic.
+//! Evaluation of comparisons, `in`, functions and arithmetic.
 
 use std::rc::Rc;
 
@@ -25,13 +25,13 @@ impl<'a> Evaluator<'a> {
                 self.reads.push(Read::Fact(node, *path));
                 return match value {
                     Val::Text(key) => Val::Bool(entries.contains_key(&*key)),
-                    other => self.not_a(other, "a text"),
+                    other => self.wrong_type(other, "a text"),
                 };
             }
-            Val::List(items) => items.iter().map(|item| self.force(item.clone())).collect(),
-            _ => return self.not_a(list, "a list"),
+            Val::List(items) => items.iter().map(|item| self.read_item(item.clone())).collect(),
+            _ => return self.wrong_type(list, "a list"),
         };
-        if !self.spend(items.len() as u64) {
+        if !self.count_steps(items.len() as u64) {
             return self.too_many_steps();
         }
         let mut unknown = false;
@@ -46,7 +46,7 @@ impl<'a> Evaluator<'a> {
     }
 
     pub(super) fn compare(&mut self, comparison: Comparison, left: Val<'a>, right: Val<'a>) -> Val<'a> {
-        let (left, right) = (self.whole(left), self.whole(right));
+        let (left, right) = (self.read_list(left), self.read_list(right));
         if matches!(comparison, Comparison::Equal | Comparison::NotEqual) {
             return match equal(&left, &right) {
                 Some(same) => Val::Bool(same == (comparison == Comparison::Equal)),
@@ -56,16 +56,16 @@ impl<'a> Evaluator<'a> {
         match (order(&left, &right), left, right) {
             (Order::Is(ordering), ..) => Val::Bool(comparison.holds(ordering)),
             (Order::None, ..) => Val::Bool(false),
-            (Order::Unlike, Val::Unknown, _) | (Order::Unlike, _, Val::Unknown) => Val::Unknown,
-            (Order::Unlike, Val::Null, _) | (Order::Unlike, _, Val::Null) => {
-                self.fault("a value is absent where it is compared")
+            (Order::Incomparable, Val::Unknown, _) | (Order::Incomparable, _, Val::Unknown) => Val::Unknown,
+            (Order::Incomparable, Val::Null, _) | (Order::Incomparable, _, Val::Null) => {
+                self.fault("an absent value is compared")
             }
-            (Order::Unlike, ..) => self.fault("two values cannot be compared"),
+            (Order::Incomparable, ..) => self.fault("values of different types are compared"),
         }
     }
 
-    /// A list of the facts is read as a whole where it is compared.
-    pub(super) fn whole(&mut self, value: Val<'a>) -> Val<'a> {
+    /// Reads a list of the facts as a whole, for a comparison.
+    pub(super) fn read_list(&mut self, value: Val<'a>) -> Val<'a> {
         match value {
             Val::Node(node @ Value::List(_), path) => self.read(node, path),
             other => other,
@@ -87,7 +87,7 @@ impl<'a> Evaluator<'a> {
                 let len = match node {
                     Value::List(items) => items.len(),
                     Value::Map(entries) => entries.len(),
-                    _ => return self.not_a(first, "a list"),
+                    _ => return self.wrong_type(first, "a list"),
                 };
                 if self.note(node, *path) {
                     Val::Int(i64::try_from(len).unwrap_or(i64::MAX))
@@ -131,20 +131,20 @@ impl<'a> Evaluator<'a> {
             (Function::Min | Function::Max, a, Some(b)) => match order(a, b) {
                 Order::Is(ordering) if ordering.is_le() == (function == Function::Min) => first,
                 Order::Is(_) => b.clone(),
-                _ => self.fault("two values cannot be compared"),
+                _ => self.fault("values of different types are compared"),
             },
-            (Function::In(unit), Val::Duration(span), _) => {
+            (Function::DurationIn(unit), Val::Duration(span), _) => {
                 Val::Int(i64::try_from(span.as_millis() / i128::from(unit)).unwrap_or(i64::MAX))
             }
-            _ => self.not_a(first, "what the function takes"),
+            _ => self.wrong_type(first, "an argument that the function accepts"),
         }
     }
 
     #[allow(
         clippy::cast_precision_loss,
-        reason = "a whole number meets a fraction: both are reckoned as fractions"
+        reason = "if one operand is a fraction, both are converted to fractions"
     )]
-    #[allow(clippy::needless_pass_by_value, reason = "both are what an operand came to")]
+    #[allow(clippy::needless_pass_by_value, reason = "both are the results of operands")]
     pub(super) fn arithmetic(&mut self, operation: Arithmetic, left: Val<'a>, right: Val<'a>) -> Val<'a> {
         let fraction = |a: f64, b: f64| match operation {
             Arithmetic::Add => a + b,
@@ -180,7 +180,7 @@ impl<'a> Evaluator<'a> {
             (Val::Int(a), Val::Double(b)) => Val::Double(fraction(*a as f64, *b)),
             (Val::Double(a), Val::Int(b)) => Val::Double(fraction(*a, *b as f64)),
             (Val::Text(a), Val::Text(b)) if add => {
-                if !self.spend((a.len() + b.len()) as u64 / 16) {
+                if !self.count_steps((a.len() + b.len()) as u64 / 16) {
                     return self.too_many_steps();
                 }
                 Val::Text(format!("{a}{b}").into())
@@ -202,28 +202,28 @@ impl<'a> Evaluator<'a> {
             }
             (Val::Node(..) | Val::List(_), Val::Node(..) | Val::List(_)) if add => {
                 match (self.items(&left), self.items(&right)) {
-                    (Some(items), Some(more)) if !self.spend((items.len() + more.len()) as u64) => {
+                    (Some(items), Some(more)) if !self.count_steps((items.len() + more.len()) as u64) => {
                         self.too_many_steps()
                     }
                     (Some(mut items), Some(more)) => {
                         items.extend(more);
                         Val::List(Rc::new(items))
                     }
-                    _ => self.fault("two values cannot be added"),
+                    _ => self.fault("a list and another value cannot be added"),
                 }
             }
-            _ => self.fault("two values cannot be reckoned with each other"),
+            _ => self.fault("arithmetic on values of the wrong types"),
         }
     }
 }
 
-/// How two values compare.
+/// Result of comparing two values.
 enum Order {
     Is(std::cmp::Ordering),
-    /// Numbers without an order: one is not a number.
+    /// Numbers without an order: one is NaN.
     None,
-    /// Not of one kind.
-    Unlike,
+    /// Values of different types.
+    Incomparable,
 }
 
 #[allow(clippy::cast_precision_loss, reason = "CEL compares numbers by value; facts are below 2^53")]
@@ -238,12 +238,12 @@ fn order(a: &Val<'_>, b: &Val<'_>) -> Order {
         (Val::Time(a), Val::Time(b)) => Some(a.cmp(b)),
         (Val::Duration(a), Val::Duration(b)) => Some(a.cmp(b)),
         (Val::Bool(a), Val::Bool(b)) => Some(a.cmp(b)),
-        _ => return Order::Unlike,
+        _ => return Order::Incomparable,
     };
     ordering.map_or(Order::None, Order::Is)
 }
 
-/// Whether two values are equal; none where that is not known. Values of different kinds are not equal.
+/// True if two values are equal; none if that is unknown. Values of different types are not equal.
 fn equal(a: &Val<'_>, b: &Val<'_>) -> Option<bool> {
     match (a, b) {
         (Val::Unknown, _) | (_, Val::Unknown) => None,
@@ -266,7 +266,7 @@ fn equal(a: &Val<'_>, b: &Val<'_>) -> Option<bool> {
         }
         _ => match order(a, b) {
             Order::Is(ordering) => Some(ordering.is_eq()),
-            Order::None | Order::Unlike => Some(false),
+            Order::None | Order::Incomparable => Some(false),
         },
     }
 }

@@ -1,7 +1,7 @@
 //! Expressions: CEL's grammar, checked against the fact types, evaluated in three-valued logic with evidence.
 //!
-//! The text is parsed by the `cel` crate, whose syntax tree the checker turns into the tree in `tree`: fields are
-//! positions, names are slots, every node knows its place in the text. Only checked trees are evaluated.
+//! The `cel` crate parses the text. The checker converts its syntax tree to the tree in `tree`: fields become
+//! positions, names become slots, every node has its place in the text. Only checked trees are evaluated.
 
 mod eval_operators;
 mod check;
@@ -19,18 +19,19 @@ mod parse;
 mod print;
 mod template;
 mod tree;
+mod unquoted;
 
-pub(crate) use check::{Checker, Named, Scope};
-pub(crate) use cost::{MOST as MOST_COST, cost};
+pub(crate) use check::{Checker, Scope, TypedName};
+pub(crate) use cost::{MOST_STEPS, cost};
 pub(crate) use eval::{Evaluator, Freshness, Read, Val};
-pub(crate) use narrow::{implied, key, of_items};
+pub(crate) use narrow::{implied, implied_for_items, key};
 pub(crate) use parse::{Parser, with_stack};
 pub(crate) use template::{Template, check as check_template};
 pub(crate) use tree::{Arithmetic, Comparison, Expr, Node, Quantifier};
 
 use std::ops::Range;
 
-/// A problem at a place of an expression's text.
+/// A problem at a place in the text of an expression.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ExprProblem {
     pub(crate) span: Range<usize>,

@@ -1,14 +1,14 @@
-//! Which optional values a condition proves to be present: `x != null && x > 3`.
+//! Narrowing of optional values: those that a condition proves to be present, as in `x != null && x > 3`.
 
 use std::collections::BTreeSet;
 
 use super::{
-    check::Named,
+    check::TypedName,
     tree::{Base, Comparison, Expr, Node, Quantifier},
 };
 use crate::value::Value;
 
-/// The name of a value that can be guarded, the same wherever the same value is meant.
+/// Key of a value that can be guarded; the same value always has the same key.
 pub(crate) fn key(expr: &Expr) -> Option<String> {
     match &expr.node {
         Node::Let(index) => Some(format!("@{index}")),
@@ -19,8 +19,8 @@ pub(crate) fn key(expr: &Expr) -> Option<String> {
     }
 }
 
-/// The values that are present wherever `expr` is `truth`. `lets` are the rule's, for conditions that were named.
-pub(crate) fn implied(expr: &Expr, truth: bool, lets: &[(Named, Expr)]) -> BTreeSet<String> {
+/// Keys of the values that are present if `expr` is `truth`. `lets` are the rule's, for named conditions.
+pub(crate) fn implied(expr: &Expr, truth: bool, lets: &[(TypedName, Expr)]) -> BTreeSet<String> {
     let both = |a: &Expr, b: &Expr| {
         let mut found = implied(a, truth, lets);
         found.extend(implied(b, truth, lets));
@@ -62,10 +62,12 @@ fn is_null(expr: &Expr) -> bool {
     matches!(expr.node, Node::Literal(Value::Null))
 }
 
-/// What holds of the items of a filtered list, said of the variable in `slot`.
-pub(crate) fn of_items(list: &Expr, slot: usize, lets: &[(Named, Expr)]) -> BTreeSet<String> {
+/// Keys that are present in every item of a filtered list, for the variable in `slot`.
+pub(crate) fn implied_for_items(list: &Expr, slot: usize, lets: &[(TypedName, Expr)]) -> BTreeSet<String> {
     match &list.node {
-        Node::Let(index) => lets.get(*index).map(|(_, expr)| of_items(expr, slot, lets)).unwrap_or_default(),
+        Node::Let(index) => {
+            lets.get(*index).map(|(_, expr)| implied_for_items(expr, slot, lets)).unwrap_or_default()
+        }
         Node::Quantify { quantifier: Quantifier::Filter, list, slot: inner, body, .. } => {
             let of_inner = format!("${inner}");
             let mut found: BTreeSet<String> = implied(body, true, lets)
@@ -74,7 +76,7 @@ pub(crate) fn of_items(list: &Expr, slot: usize, lets: &[(Named, Expr)]) -> BTre
                 .filter(|rest| rest.is_empty() || rest.starts_with('.'))
                 .map(|rest| format!("${slot}{rest}"))
                 .collect();
-            found.extend(of_items(list, slot, lets));
+            found.extend(implied_for_items(list, slot, lets));
             found
         }
         _ => BTreeSet::new(),

@@ -1,4 +1,4 @@
-//! From text to the `cel` crate's syntax tree, with bounds on what is parsed and with the place of every node.
+//! Parser of expressions: text to the `cel` crate's syntax tree, with limits on the text and the place of every node.
 
 use std::{cell::RefCell, collections::HashMap, ops::Range, rc::Rc};
 
@@ -7,16 +7,16 @@ use cel::{
     common::ast::{Expr as CelExpr, IdedExpr, LiteralValue, SourceInfo},
 };
 
-use super::{ExprProblem, outside};
+use super::{ExprProblem, unquoted};
 
-/// Longest expression.
+/// Limit on the length of an expression, in bytes.
 const LONGEST: usize = 4_000;
-/// Most operators, dots and brackets in one expression: each may be one level of the parser's recursion.
+/// Limit on operators, dots and brackets in one expression: each may be one level of the parser's recursion.
 const MOST_OPERATORS: usize = 240;
-/// Stack for the parser, whose frames are large: 96 brackets inside each other take 20 MiB in a debug build.
+/// Stack for the parser, whose frames are large: 96 nested brackets take 20 MiB in a debug build.
 const STACK_BYTES: usize = 64 * 1024 * 1024;
 
-/// Runs something that parses expressions on a thread whose stack suffices for every expression that is accepted.
+/// Runs `work`, which parses expressions, on a thread with enough stack for every expression that is accepted.
 pub(crate) fn with_stack<T: Send>(work: impl FnOnce() -> T + Send) -> std::io::Result<T> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("rules".to_owned()).stack_size(STACK_BYTES);
@@ -27,7 +27,7 @@ pub(crate) fn with_stack<T: Send>(work: impl FnOnce() -> T + Send) -> std::io::R
     })
 }
 
-/// Parses each text once: rules say the same things again and again, and parsing is most of what loading a pack takes.
+/// Parser that remembers its results: rules contain the same texts many times, and parsing is most of the time to load a pack.
 #[derive(Default)]
 pub(crate) struct Parser {
     parsed: RefCell<HashMap<String, Parse>>,
@@ -53,7 +53,7 @@ pub(crate) struct Parsed {
     text: String,
 }
 
-/// Parses without expanding macros: `all`, `has` and the others stay the calls they are written as.
+/// Parses without macro expansion: `all`, `has` and the other macros stay calls.
 fn parse(text: &str) -> Result<Parsed, Vec<ExprProblem>> {
     let whole = |message: String, help: &str| {
         vec![ExprProblem {
@@ -90,12 +90,12 @@ fn parse(text: &str) -> Result<Parsed, Vec<ExprProblem>> {
     }
 }
 
-/// Operators outside of texts.
+/// Number of operators outside of quoted texts.
 fn count_operators(text: &str) -> usize {
-    outside::of_quotes(text).filter(|(_, byte)| b".[({?+-*/%<>=!|&".contains(byte)).count()
+    unquoted::bytes_outside_quotes(text).filter(|(_, byte)| b".[({?+-*/%<>=!|&".contains(byte)).count()
 }
 
-/// The parser's complaint in words that do not name its tables.
+/// Converts an error of the parser to a message without the names of its grammar.
 fn syntax_problem(text: &str, (line, column): (isize, isize), message: &str) -> ExprProblem {
     let line_start: usize =
         text.split_inclusive('\n').take(usize::try_from(line - 1).unwrap_or(0)).map(str::len).sum();
@@ -112,13 +112,13 @@ fn syntax_problem(text: &str, (line, column): (isize, isize), message: &str) -> 
         let what = message.rsplit_once("at: ").map_or(message, |(_, what)| what);
         (
             format!("{what} does not belong in an expression"),
-            Some("a text stands in quotes, closed by the same quote".to_owned()),
+            Some("a text must begin and end with the same quote".to_owned()),
         )
     } else {
         let plain = message.split(" expecting").next().unwrap_or(message);
         let plain =
             plain.replace("mismatched input", "did not expect").replace("extraneous input", "did not expect");
-        let plain = plain.replace("no viable alternative at input", "cannot make sense of");
+        let plain = plain.replace("no viable alternative at input", "cannot understand");
         (plain, Some("operators are && || ! == != < <= > >= + - * / % in ?:".to_owned()))
     };
     let len = text.get(at..).and_then(|rest| rest.chars().next()).map_or(0, char::len_utf8);
@@ -126,7 +126,7 @@ fn syntax_problem(text: &str, (line, column): (isize, isize), message: &str) -> 
 }
 
 impl Parsed {
-    /// The bytes of a node in the text.
+    /// Place of a node in the text, in bytes.
     pub(crate) fn span(&self, expr: &IdedExpr) -> Range<usize> {
         let (start, stop) = self.info.offset_for(expr.id).unwrap_or((0, 0));
         let (start, stop) = (start as usize, stop as usize);
@@ -148,7 +148,7 @@ impl Parsed {
         }
     }
 
-    /// The name of the field that a selection names, or of the function that a call names.
+    /// Place of the field name of a selection, or of the function name of a call.
     pub(crate) fn name_span(&self, expr: &IdedExpr) -> Range<usize> {
         let (start, _) = self.info.offset_for(expr.id).unwrap_or((0, 0));
         let start = start as usize;
@@ -186,7 +186,7 @@ impl Parsed {
         }
     }
 
-    /// The end of the word at or after `at`, past white space and a question mark.
+    /// End of the word at or after `at`, after white space and a question mark.
     fn word_end(&self, at: usize) -> usize {
         let rest = self.text.get(at..).unwrap_or_default();
         let skipped = rest.len() - rest.trim_start_matches(|c: char| c.is_whitespace() || c == '?').len();
@@ -194,7 +194,7 @@ impl Parsed {
         at + skipped + word.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(word.len())
     }
 
-    /// The start of the word that ends before `at`.
+    /// Start of the word that ends before `at`.
     fn word_start(&self, at: usize) -> usize {
         let head = self.text.get(..at).unwrap_or_default();
         head.rfind(|c: char| !(c.is_alphanumeric() || c == '_')).map_or(0, |before| {
@@ -202,11 +202,11 @@ impl Parsed {
         })
     }
 
-    /// Past the bracket that closes the one at `at`.
+    /// Offset after the bracket that closes the one at `at`.
     fn bracket_end(&self, at: usize) -> usize {
         let mut depth = 0_usize;
         let rest = self.text.get(at..).unwrap_or_default();
-        for (offset, byte) in outside::of_quotes(rest) {
+        for (offset, byte) in unquoted::bytes_outside_quotes(rest) {
             match byte {
                 b'(' | b'[' | b'{' => depth += 1,
                 b')' | b']' | b'}' => {

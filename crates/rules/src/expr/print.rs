@@ -1,22 +1,22 @@
-//! Values as people read them: bytes as GiB, seconds without noise, lists with commas.
+//! Values in messages: bytes as GiB, seconds with few digits, lists with commas.
 
 use super::eval::Val;
 use vmgate_facts::Unit;
 
-/// Units of a message's own that make the bare number the right thing to print: `{x / 1048576} MiB`.
+/// Units that a message itself writes after a value, so that only the bare number is printed: `{x / 1048576} MiB`.
 const WRITTEN_UNITS: [&str; 27] = [
     "s", "ms", "seconds", "second", "minutes", "min", "h", "hours", "bytes", "byte", "B", "kB", "KB", "KiB",
     "MB", "MiB", "GB", "GiB", "TiB", "B/s", "kB/s", "KiB/s", "MB/s", "MiB/s", "GB/s", "GiB/s", "%",
 ];
 
-/// Whether the text after an interpolation names the unit already.
+/// True if the text after a value already names the unit.
 pub(crate) fn names_unit(after: &str) -> bool {
     let word = after.trim_start_matches([' ', '\n', '\u{a0}']);
     let word = word.split(|c: char| c.is_whitespace() || ",;:.)!?-{".contains(c)).next().unwrap_or_default();
     WRITTEN_UNITS.contains(&word) || word.ends_with("bit/s") || word.starts_with("bytes")
 }
 
-/// A number with as many digits as mean something.
+/// A number without meaningless digits.
 pub(crate) fn number(value: f64) -> String {
     if value.fract().abs() < f64::EPSILON && value.abs() < 1e15 {
         return format!("{value:.0}");
@@ -41,7 +41,7 @@ fn bytes(value: f64) -> String {
     }
 }
 
-/// A number of a unit, with the unit.
+/// A number with its unit.
 pub(crate) fn quantity(value: f64, unit: Unit) -> String {
     match unit {
         Unit::BYTES => bytes(value),
@@ -51,7 +51,7 @@ pub(crate) fn quantity(value: f64, unit: Unit) -> String {
     }
 }
 
-/// The number that a value is.
+/// The value as a number; none if the value is not a number.
 pub(crate) fn as_number(value: &Val<'_>) -> Option<f64> {
     match value {
         #[allow(clippy::cast_precision_loss, reason = "only compared with what was printed of it")]
@@ -72,7 +72,7 @@ pub(crate) fn exact(value: f64, unit: Unit, bare: bool) -> String {
     }
 }
 
-/// A value as text; `bare` leaves the unit away.
+/// A value as text; `bare` leaves the unit out.
 pub(crate) fn show(value: &Val<'_>, unit: Unit, bare: bool) -> String {
     let unit = if bare { Unit::Count } else { unit };
     match value {

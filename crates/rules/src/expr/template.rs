@@ -4,8 +4,9 @@ use super::{
     ExprProblem,
     check::{Checker, Scope},
     eval::Evaluator,
-    outside, print,
+    print,
     tree::Expr,
+    unquoted,
 };
 use vmgate_documents::types::Kind;
 use vmgate_facts::Unit;
@@ -23,7 +24,7 @@ pub(crate) enum Piece {
     Value { expr: Expr, unit: Unit, bare: bool },
 }
 
-/// Finds the expressions of a text and checks them.
+/// Finds the expressions in a text and checks them.
 pub(crate) fn check(text: &str, scope: &mut Scope) -> Result<Template, Vec<ExprProblem>> {
     let mut pieces = Vec::new();
     let mut problems = Vec::new();
@@ -41,11 +42,10 @@ pub(crate) fn check(text: &str, scope: &mut Scope) -> Result<Template, Vec<ExprP
         let Some(len) = tail.starts_with('{').then(|| expression_len(tail)).flatten() else {
             problems.push(ExprProblem {
                 span: offset..offset + 1,
-                message: "a brace without its partner".to_owned(),
-                label: "this one".to_owned(),
+                message: "this brace has no matching brace".to_owned(),
+                label: "this brace".to_owned(),
                 help: Some(
-                    "an expression stands in `{…}`; a brace that is meant as text is doubled: `{{` or `}}`"
-                        .to_owned(),
+                    "write an expression as `{…}`; write a brace that is text twice: `{{` or `}}`".to_owned(),
                 ),
             });
             rest = tail.get(1..).unwrap_or_default();
@@ -86,13 +86,13 @@ fn shift(span: &std::ops::Range<usize>, by: usize) -> std::ops::Range<usize> {
     span.start + by..span.end + by
 }
 
-/// Bytes of `{…}` with its braces; braces in texts do not count.
+/// Length of `{…}` with its braces, in bytes; braces in quoted texts do not count.
 fn expression_len(text: &str) -> Option<usize> {
-    outside::of_quotes(text).find(|(_, byte)| *byte == b'}').map(|(at, _)| at + 1)
+    unquoted::bytes_outside_quotes(text).find(|(_, byte)| *byte == b'}').map(|(at, _)| at + 1)
 }
 
 impl Template {
-    /// The expressions in it.
+    /// Expressions in the template.
     pub(crate) fn values(&self) -> impl Iterator<Item = &Expr> {
         self.pieces.iter().filter_map(|piece| match piece {
             Piece::Text(_) => None,
@@ -100,11 +100,11 @@ impl Template {
         })
     }
 
-    /// The text with its values; what is not known reads `(unknown)`. Two numbers that differ never read the same: where
-    /// rounding would hide the difference, the full numbers follow in brackets.
+    /// Text with its values; an unknown value is shown as `(unknown)`. Two numbers that differ never look the same: if
+    /// rounding hides the difference, the full numbers follow in brackets.
     pub(crate) fn render<'a>(&'a self, evaluator: &mut Evaluator<'a>) -> String {
         let mut text = String::with_capacity(96);
-        // Where numbers stand in the text: start, end, value and unit.
+        // Numbers in the text: start, end, value and unit.
         let mut numbers: Vec<(usize, usize, f64, Unit, bool)> = Vec::new();
         for piece in &self.pieces {
             match piece {

@@ -1,4 +1,4 @@
-//! The tree of a checked expression.
+//! Tree of a checked expression.
 
 use std::{ops::Range, sync::Arc};
 
@@ -13,15 +13,15 @@ pub(crate) struct Expr {
     pub(crate) span: Range<usize>,
 }
 
-/// What a node does.
+/// Operation of a node.
 #[derive(Debug, Clone)]
 pub(crate) enum Node {
     Literal(Value),
-    /// The rule's parameter of that position.
+    /// The rule's parameter at that position.
     Param(usize),
-    /// The rule's `let` of that position.
+    /// The rule's `let` at that position.
     Let(usize),
-    /// A value below a base, by positions of fields. `suffix` is what that adds to the path.
+    /// A value below a base, by positions of fields. `suffix` is the same as text, for the path.
     Access {
         base: Base,
         steps: Vec<usize>,
@@ -36,9 +36,9 @@ pub(crate) enum Node {
     Compare(Comparison, Box<Expr>, Box<Expr>),
     Arithmetic(Arithmetic, Box<Expr>, Box<Expr>),
     In(Box<Expr>, Box<Expr>),
-    /// Whether a value is not absent.
+    /// True if the value is not absent.
     Present(Box<Expr>),
-    /// The first, or the second where the first is absent.
+    /// The first value, or the second if the first is absent.
     OrValue(Box<Expr>, Box<Expr>),
     Call(Function, Vec<Expr>),
     Matches(Box<Expr>, Box<Regex>),
@@ -52,7 +52,7 @@ pub(crate) enum Node {
     },
 }
 
-/// Where an access begins.
+/// Start of an access.
 #[derive(Debug, Clone)]
 pub(crate) enum Base {
     /// The facts.
@@ -107,11 +107,11 @@ pub(crate) enum Function {
     Min,
     Max,
     /// Whole units in a duration, by the unit's length in milliseconds.
-    In(i64),
+    DurationIn(i64),
 }
 
 impl Expr {
-    /// The nodes right below this one.
+    /// Nodes directly below this one.
     pub(crate) fn children(&self) -> Vec<&Expr> {
         match &self.node {
             Node::Access { base: Base::Expr(base), .. } => vec![base],
@@ -132,7 +132,7 @@ impl Expr {
         }
     }
 
-    /// As [`Self::children`], to change them.
+    /// Nodes directly below this one, for changes.
     pub(crate) fn children_mut(&mut self) -> Vec<&mut Expr> {
         match &mut self.node {
             Node::Access { base: Base::Expr(base), .. } => vec![base],
@@ -155,7 +155,7 @@ impl Expr {
         }
     }
 
-    /// Whether no fact, parameter or variable has a part in the value.
+    /// True if the value depends on no fact, parameter or variable.
     pub(crate) fn is_constant(&self) -> bool {
         match &self.node {
             Node::Param(_) | Node::Let(_) | Node::Access { base: Base::Root | Base::Variable(_), .. } => {

@@ -1,7 +1,7 @@
-//! The part of an expression's text that is not inside of quotes.
+//! The part of an expression's text that is outside of quotes.
 
-/// The bytes outside of quoted texts, with their places; the quotes themselves are left out too.
-pub(super) fn of_quotes(text: &str) -> impl Iterator<Item = (usize, u8)> {
+/// Bytes outside of quoted texts, each with its offset; the quotes are left out too.
+pub(super) fn bytes_outside_quotes(text: &str) -> impl Iterator<Item = (usize, u8)> {
     let mut quote = None;
     let mut escaped = false;
     text.bytes().enumerate().filter(move |(_, byte)| {
@@ -26,7 +26,8 @@ mod tests {
 
     #[test]
     fn quoted_texts_are_passed_over() {
-        let outside = |text: &str| of_quotes(text).map(|(_, byte)| char::from(byte)).collect::<String>();
+        let outside =
+            |text: &str| bytes_outside_quotes(text).map(|(_, byte)| char::from(byte)).collect::<String>();
         assert_eq!(outside("a == \"b\\\"c\" + 'd\"e' + f"), "a ==  +  + f");
         assert_eq!(outside("'\\\\' a 'b"), " a ");
     }

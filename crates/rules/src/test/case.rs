@@ -1,4 +1,4 @@
-//! A case made ready: its facts, its parameters, and what it expects.
+//! Cases of rule tests, prepared to run: facts, parameters and expected outcomes.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 
 use super::{
     document::{CaseDocument, Expect, ExpectedOutcome, TestDocument},
-    place,
+    fact_path,
 };
 use crate::{Rule, pack, param::ParamOrigin, value::Value};
 use vmgate_documents::{Node, Problem, Shape, SourceFile, closest, conform, conform_node, types::Type};
@@ -22,7 +22,7 @@ static FORECAST: Shape<Forecast> = Shape::new();
 /// Facts files by name.
 pub(super) type Fixtures = HashMap<String, Json>;
 
-/// A case, ready to run.
+/// A case, prepared to run.
 pub(super) struct Case {
     pub(super) name: String,
     pub(super) node: Node,
@@ -35,56 +35,56 @@ pub(super) struct Case {
 }
 
 /// The tests of one rule.
-pub(super) struct Tests {
+pub(super) struct RuleTests {
     pub(super) file: Arc<SourceFile>,
     pub(super) node: Node,
     pub(super) rule: String,
     cases: Vec<CaseDocument>,
 }
 
-/// Reads a facts file that cases begin with.
+/// Reads a fixture: a facts file that cases start from.
 pub(super) fn fixture(file: &Arc<SourceFile>) -> Result<Json, Vec<Problem>> {
     FACTS.read(file, |_| Vec::new()).map(|(_, node)| node.to_json())
 }
 
 /// Reads the tests of a rule.
-pub(super) fn tests(file: &Arc<SourceFile>) -> Result<Tests, Vec<Problem>> {
+pub(super) fn tests(file: &Arc<SourceFile>) -> Result<RuleTests, Vec<Problem>> {
     let (document, node) = TEST.read(file, |_| Vec::new())?;
-    Ok(Tests { file: Arc::clone(file), node, rule: document.rule, cases: document.cases })
+    Ok(RuleTests { file: Arc::clone(file), node, rule: document.rule, cases: document.cases })
 }
 
-impl Tests {
-    /// Makes every case ready; what cannot be made ready is a problem.
+impl RuleTests {
+    /// Prepares every case; a case that cannot be prepared is a problem.
     pub(super) fn cases(&self, rule: &Rule, fixtures: &Fixtures) -> (Vec<Case>, Vec<Problem>) {
         let (mut ready, mut problems) = (Vec::new(), Vec::new());
         let nodes = self.node.get("cases").map(Node::items).unwrap_or_default();
         for (document, node) in self.cases.iter().zip(nodes) {
-            let mut maker = Maker { file: &self.file, node, problems: Vec::new() };
-            let case = maker.make(document, rule, fixtures);
+            let mut builder = CaseBuilder { file: &self.file, node, problems: Vec::new() };
+            let case = builder.make(document, rule, fixtures);
             if ready.iter().any(|other: &Case| other.name == document.name) {
-                maker.at(
+                builder.at(
                     node.get("name"),
-                    format!("a second case called `{}`", document.name),
+                    format!("two cases have the name `{}`", document.name),
                     "the same name",
                     None,
                 );
             }
             match case {
-                Some(case) if maker.problems.is_empty() => ready.push(case),
-                _ => problems.extend(maker.problems),
+                Some(case) if builder.problems.is_empty() => ready.push(case),
+                _ => problems.extend(builder.problems),
             }
         }
         (ready, problems)
     }
 }
 
-struct Maker<'a> {
+struct CaseBuilder<'a> {
     file: &'a Arc<SourceFile>,
     node: &'a Node,
     problems: Vec<Problem>,
 }
 
-impl Maker<'_> {
+impl CaseBuilder<'_> {
     fn at(&mut self, node: Option<&Node>, message: impl Into<String>, label: &str, help: Option<String>) {
         let span = node.unwrap_or(self.node).span.clone();
         let problem = Problem::at(self.file, span, message).label(label);
@@ -98,7 +98,7 @@ impl Maker<'_> {
         let Some(fixture) = fixtures.get(&document.given) else {
             let help = match closest(&document.given, fixtures.keys().map(String::as_str)) {
                 Some(like) => format!("did you mean `{like}`?"),
-                None => "fixtures are facts files in the folder `fixtures`".to_owned(),
+                None => "a fixture is a facts file in the folder `fixtures`".to_owned(),
             };
             let message = format!("there is no fixture `{}`", document.given);
             self.at(self.node.get("given"), message, "no such file", Some(help));
@@ -123,8 +123,8 @@ impl Maker<'_> {
         for mismatch in conform(&json, FACTS.ty()) {
             self.at(
                 self.node.get("set"),
-                format!("the facts of this case do not fit together: {mismatch}"),
-                "after this",
+                format!("the facts of this case are not valid: {mismatch}"),
+                "after these changes",
                 None,
             );
         }
@@ -157,30 +157,30 @@ impl Maker<'_> {
 
     fn set(&mut self, key: &Node, value: &Node, json: &mut Json, forecast: &mut Json) {
         let path = key.text().unwrap_or_default();
-        let steps = match place::parse(path) {
+        let steps = match fact_path::parse(path) {
             Ok(steps) => steps,
             Err(message) => return self.at(Some(key), message, "not a path", None),
         };
-        let ty = match place::type_at(&steps) {
+        let ty = match fact_path::type_at(&steps) {
             Ok(ty) => ty,
             Err((message, help)) => return self.at(Some(key), message, "not a fact", help),
         };
         let (target, steps) = match steps.split_first() {
-            Some((place::Step::Field(root), _)) if root == "now" => {
+            Some((fact_path::PathStep::Field(root), _)) if root == "now" => {
                 return self.at(
                     Some(key),
-                    "the time is not set here",
+                    "`now` cannot be set here",
                     "not a fact",
                     Some("write `now:` beside `set:`".to_owned()),
                 );
             }
-            Some((place::Step::Field(root), rest)) if root == "forecast" => (forecast, rest),
+            Some((fact_path::PathStep::Field(root), rest)) if root == "forecast" => (forecast, rest),
             _ => (json, steps.as_slice()),
         };
-        let known = matches!(steps.last(), Some(place::Step::Field(_)) | None);
+        let known = matches!(steps.last(), Some(fact_path::PathStep::Field(_)) | None);
         let ty = if known { ty } else { Type { unknowable: false, ..ty } };
         self.problems.extend(conform_node(self.file, value, &ty));
-        if let Err(message) = place::set(target, steps, value.to_json()) {
+        if let Err(message) = fact_path::set(target, steps, value.to_json()) {
             self.at(Some(key), message, "no such item", None);
         }
     }
@@ -203,33 +203,36 @@ impl Maker<'_> {
         changed.params.iter().map(crate::Param::to_value).collect()
     }
 
-    /// Patterns of expected messages that are none.
+    /// Problems of expected messages whose pattern is not a regular expression.
     fn patterns(&self, document: &CaseDocument) -> Option<Vec<Problem>> {
         let Expect::Outcomes(expected) = &document.expect else { return None };
         let problems = expected.iter().filter_map(|expected| {
             let pattern = expected.message.as_deref().and_then(pattern)?;
             let error = Regex::new(pattern).err()?;
             let span = self.node.get("expect").unwrap_or(self.node).span.clone();
-            Some(Problem::at(self.file, span, format!("`{pattern}` is not a pattern: {error}")).label("here"))
+            Some(
+                Problem::at(self.file, span, format!("`{pattern}` is not a regular expression: {error}"))
+                    .label("here"),
+            )
         });
         Some(problems.collect())
     }
 }
 
-/// The pattern of `/…/`.
+/// Regular expression in `/…/`; none for a plain text.
 fn pattern(text: &str) -> Option<&str> {
     text.strip_prefix('/')?.strip_suffix('/')
 }
 
 impl Expect {
-    /// Whether these outcomes are what was expected.
-    pub(super) fn fits(&self, outcomes: &[Outcome]) -> bool {
+    /// True if the outcomes are the expected ones.
+    pub(super) fn matches(&self, outcomes: &[Outcome]) -> bool {
         match self {
             Self::Overall(status) => overall(outcomes) == *status,
             Self::Outcomes(expected) => {
                 let mut left: Vec<&Outcome> = outcomes.iter().collect();
                 let all_found = expected.iter().all(|expected| {
-                    let found = left.iter().position(|outcome| expected.fits(outcome));
+                    let found = left.iter().position(|outcome| expected.matches(outcome));
                     found.map(|at| left.remove(at)).is_some()
                 });
                 all_found && left.iter().all(|outcome| outcome.status == Status::Pass)
@@ -237,7 +240,7 @@ impl Expect {
         }
     }
 
-    /// What is expected, a line an outcome.
+    /// Expected outcomes, one line for each.
     pub(super) fn lines(&self) -> Vec<String> {
         match self {
             Self::Overall(status) => vec![status.word().to_owned()],
@@ -252,7 +255,7 @@ impl Expect {
 }
 
 impl ExpectedOutcome {
-    fn fits(&self, outcome: &Outcome) -> bool {
+    fn matches(&self, outcome: &Outcome) -> bool {
         let message = match &self.message {
             None => true,
             Some(text) => match pattern(text) {
@@ -266,7 +269,7 @@ impl ExpectedOutcome {
     }
 }
 
-/// The worst of all outcomes.
+/// Worst status of all outcomes.
 pub(super) fn overall(outcomes: &[Outcome]) -> Status {
     [Status::Fail, Status::Unknown, Status::Pass]
         .into_iter()
@@ -274,7 +277,7 @@ pub(super) fn overall(outcomes: &[Outcome]) -> Status {
         .unwrap_or(Status::NotApplicable)
 }
 
-/// An outcome in a line.
+/// An outcome as one line.
 pub(super) fn line(status: Status, subject: Option<&str>, message: Option<&str>) -> String {
     let mut text = status.word().to_owned();
     if let Some(subject) = subject {

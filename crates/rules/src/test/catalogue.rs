@@ -1,7 +1,7 @@
-//! Tests of catalogues: what a process, a listener or a UDP socket is taken for.
+//! Tests of catalogues: the entries that match a process, a listener or a UDP socket.
 //!
-//! Beside `catalogues/<name>.yaml` stands `<name>.test.yaml`. Every entry needs a case that finds it, and every
-//! pattern a case that fails without it: patterns are where catalogues go wrong.
+//! The tests of `catalogues/<name>.yaml` are in `<name>.test.yaml` in the same folder. Every entry needs a case that
+//! finds it, and every pattern needs a case that fails without it: most mistakes in catalogues are in patterns.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -12,25 +12,25 @@ use super::report::{CaseReport, RuleReport};
 use crate::{
     Catalogues,
     catalogue::{MemorySyncEntry, UdpEntry},
-    files::{Role, RuleFile},
+    files::{FileRole, RuleFile},
 };
 use vmgate_documents::{Node, Problem, Shape, SourceFile, closest};
 use vmgate_facts::{Fact, Guest, Listener, Process, Tcp, Udp, UdpSocket};
 
 static TESTS: Shape<CatalogueTestDocument> = Shape::new();
 
-/// The tests of one catalogue. The file is called `<name>.test.yaml` and stands beside `<name>.yaml`.
+/// The tests of one catalogue. The file name is `<name>.test.yaml`, in the folder of `<name>.yaml`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(dead_code, reason = "the schema is checked when the document is read")]
 pub(crate) struct CatalogueTestDocument {
-    /// Names this format.
+    /// Name and version of this format.
     pub(crate) schema: CatalogueTestSchema,
-    /// What must be recognised, case by case.
+    /// Cases, each with the entries that must be found.
     pub(crate) cases: Vec<CatalogueCase>,
 }
 
-/// The names of the format of catalogue tests that this version reads.
+/// Versions of the format of catalogue tests that this program reads.
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 pub(crate) enum CatalogueTestSchema {
     /// The first format.
@@ -38,17 +38,18 @@ pub(crate) enum CatalogueTestSchema {
     V1,
 }
 
-/// One case: something that is seen in a guest, and what it is taken for. It has one of process, listener and udp.
+/// One case: a process, listener or UDP socket of a guest, and the entries that match. A case has exactly one of process,
+/// listener and udp.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CatalogueCase {
-    /// A process of the guest, by the kernel's name for it.
+    /// A process of the guest: its name in the kernel.
     #[schemars(example = &"corosync")]
     process: Option<String>,
-    /// The command line of the process; its name where it is left out.
+    /// The command line of the process; its name if left out.
     #[schemars(example = &"/usr/sbin/corosync -f")]
     command: Option<String>,
-    /// A TCP port that somebody listens on.
+    /// A TCP port with a listener.
     #[schemars(example = 7788)]
     listener: Option<u16>,
     /// The port of a UDP socket.
@@ -57,19 +58,19 @@ pub(crate) struct CatalogueCase {
     /// Address and port of the peer of a connected UDP socket.
     #[schemars(example = &"10.0.0.9:514")]
     peer: Option<String>,
-    /// Process that owns the port: null for the kernel, left out where nobody knows.
+    /// Process that owns the port: null for the kernel, left out if the owner is not known.
     #[serde(default)]
     owner: Fact<Option<String>>,
     /// Ids of the entries that it is taken for; an empty list where it is nothing special.
     #[schemars(example = vec!["corosync"])]
     finds: Vec<String>,
-    /// The time-out that its command line sets.
+    /// The time-out that the command line sets, in seconds.
     #[schemars(example = 5.0)]
     seconds: Option<f64>,
 }
 
-/// What was found, with the time-outs.
-type Found = Vec<(String, Option<f64>)>;
+/// Ids of the entries that match, with their time-outs.
+type FoundEntries = Vec<(String, Option<f64>)>;
 
 impl CatalogueCase {
     fn name(&self) -> String {
@@ -100,8 +101,8 @@ impl CatalogueCase {
         }
     }
 
-    /// What the software catalogues make of it.
-    fn software(&self, catalogues: &Catalogues) -> Found {
+    /// Entries of the software catalogues that match.
+    fn software(&self, catalogues: &Catalogues) -> FoundEntries {
         let mut guest = Guest { processes: Fact::Known(Vec::new()), ..Guest::default() };
         if let Some(name) = &self.process {
             guest.processes = Fact::Known(vec![Process {
@@ -125,34 +126,34 @@ impl CatalogueCase {
         found.map(|one| (one.id.clone(), one.detector_seconds.known().copied())).collect()
     }
 
-    /// What the UDP catalogues make of it.
-    fn service(&self, catalogues: &Catalogues) -> Found {
+    /// Entries of the UDP catalogues that match.
+    fn service(&self, catalogues: &Catalogues) -> FoundEntries {
         let service = self.udp.and_then(|port| catalogues.classify(&self.socket(port)));
         service.map(|service| (service.id, None)).into_iter().collect()
     }
 
-    fn found(&self, catalogues: &Catalogues, of: Kind) -> Found {
+    fn found(&self, catalogues: &Catalogues, of: CatalogueKind) -> FoundEntries {
         match of {
-            Kind::Software => self.software(catalogues),
-            Kind::Services => self.service(catalogues),
+            CatalogueKind::Software => self.software(catalogues),
+            CatalogueKind::Services => self.service(catalogues),
         }
     }
 
-    fn fits(&self, found: &Found) -> bool {
+    fn matches(&self, found: &FoundEntries) -> bool {
         let ids: Vec<&str> = found.iter().map(|(id, _)| id.as_str()).collect();
         ids == self.finds
             && self.seconds.is_none_or(|seconds| found.iter().all(|(_, is)| *is == Some(seconds)))
     }
 }
 
-/// What a catalogue is about.
+/// Kind of a catalogue.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum CatalogueKind {
     Software,
     Services,
 }
 
-/// Tests every catalogue among the files, or those that `filter` is a part of.
+/// Tests every catalogue of the files, or only those whose name contains `filter`.
 pub(super) fn run(
     files: &[RuleFile],
     catalogues: &Catalogues,
@@ -161,25 +162,25 @@ pub(super) fn run(
 ) -> Vec<RuleReport> {
     let mut tests: BTreeMap<String, &RuleFile> = files
         .iter()
-        .filter(|file| file.role == Role::CatalogueTest)
+        .filter(|file| file.role == FileRole::CatalogueTest)
         .map(|file| (place(file), file))
         .collect();
     let mut reports = Vec::new();
-    for file in files.iter().filter(|file| file.role == Role::Catalogue) {
+    for file in files.iter().filter(|file| file.role == FileRole::Catalogue) {
         let tests = tests.remove(&place(file));
         if filter.is_none_or(|filter| file.stem.contains(filter)) {
             reports.push(catalogue(file, tests, catalogues));
         }
     }
     for file in tests.into_values() {
-        let message = format!("there is no catalogue `{}` beside these tests", file.stem);
+        let message = format!("there is no catalogue `{}` in the folder of these tests", file.stem);
         problems.push(Problem::of_file(&file.file.name, message, "write the catalogue, or remove its tests"));
         problems.extend(document(&file.file).err().unwrap_or_default());
     }
     reports
 }
 
-/// Folder and name, by which a catalogue and its tests belong together.
+/// Folder and name, which are the same for a catalogue and its tests.
 fn place(file: &RuleFile) -> String {
     let folder = file.file.name.rsplit_once('/').map_or("", |(folder, _)| folder);
     format!("{folder}/{}", file.stem)
@@ -189,7 +190,8 @@ fn catalogue(file: &RuleFile, tests: Option<&RuleFile>, catalogues: &Catalogues)
     let mut report = RuleReport::new("catalogue", &file.stem);
     let Some(tests) = tests else {
         let message = format!("the catalogue `{}` has no tests", file.stem);
-        let help = format!("write {}.test.yaml beside it; docs/writing-rules.md shows how", file.stem);
+        let help =
+            format!("write {}.test.yaml in the same folder; docs/writing-rules.md shows how", file.stem);
         report.failures.push(Problem::of_file(&file.file.name, message, &help));
         return report;
     };
@@ -197,7 +199,7 @@ fn catalogue(file: &RuleFile, tests: Option<&RuleFile>, catalogues: &Catalogues)
         Err(found) => report.failures.extend(found),
         Ok((document, node)) => {
             let nodes = node.get("cases").map(Node::items).unwrap_or_default();
-            let run = Run { file: &tests.file, cases: &document.cases, nodes, catalogues };
+            let run = CatalogueRun { file: &tests.file, cases: &document.cases, nodes, catalogues };
             run.run(file, &mut report);
         }
     }
@@ -206,36 +208,40 @@ fn catalogue(file: &RuleFile, tests: Option<&RuleFile>, catalogues: &Catalogues)
 
 /// Reads the tests of a catalogue.
 pub(super) fn document(file: &Arc<SourceFile>) -> Result<(CatalogueTestDocument, Node), Vec<Problem>> {
-    TESTS.read(file, |root| one_thing_each(file, root))
+    TESTS.read(file, |root| check_one_object_each(file, root))
 }
 
-/// A case shows one thing.
-fn one_thing_each(file: &Arc<SourceFile>, root: &Node) -> Vec<Problem> {
+/// Checks that each case has exactly one of process, listener and udp.
+fn check_one_object_each(file: &Arc<SourceFile>, root: &Node) -> Vec<Problem> {
     let cases = root.get("cases").map(Node::items).unwrap_or_default();
     let wrong = cases.iter().filter(|case| {
         ["process", "listener", "udp"].into_iter().filter(|key| case.get(key).is_some()).count() != 1
     });
     wrong
         .map(|case| {
-            Problem::at(file, case.span.clone(), "a case shows one thing")
+            Problem::at(file, case.span.clone(), "a case must have exactly one of process, listener and udp")
                 .label("this case")
-                .help("give one of process, listener and udp")
+                .help("split the case, or remove all but one")
         })
         .collect()
 }
 
-struct Run<'a> {
+struct CatalogueRun<'a> {
     file: &'a Arc<SourceFile>,
     cases: &'a [CatalogueCase],
     nodes: &'a [Node],
     catalogues: &'a Catalogues,
 }
 
-impl Run<'_> {
+impl CatalogueRun<'_> {
     fn run(&self, file: &RuleFile, report: &mut RuleReport) {
         let Some(catalogue) = self.catalogues.file(&file.file.name) else {
             let help = "load the catalogues of the folder whose tests are run";
-            report.failures.push(Problem::of_file(&file.file.name, "is tested and not loaded", help));
+            report.failures.push(Problem::of_file(
+                &file.file.name,
+                "has tests, but the catalogue is not loaded",
+                help,
+            ));
             return;
         };
         let entries: Vec<(&str, &Node)> = catalogue.entries().collect();
@@ -243,7 +249,7 @@ impl Run<'_> {
         let of_services = entries.iter().all(|(id, _)| services.iter().any(|entry| entry.id == *id))
             && catalogue.node.get("schema").and_then(Node::text)
                 == Some(crate::catalogue::UdpCatalogue::SCHEMA);
-        let kind = if of_services { Kind::Services } else { Kind::Software };
+        let kind = if of_services { CatalogueKind::Services } else { CatalogueKind::Software };
         for (case, node) in self.cases.iter().zip(self.nodes) {
             report.cases.push(self.case(case, node, kind));
             report.failures.extend(case.finds.iter().filter_map(|id| self.unknown_id(id, node, &entries)));
@@ -253,23 +259,23 @@ impl Run<'_> {
                 let node = node.get("id").unwrap_or(node);
                 let problem =
                     Problem::at(&catalogue.source, node.span.clone(), format!("no case finds `{id}`"));
-                let help = format!("add one to {}", self.file.name);
+                let help = format!("add such a case to {}", self.file.name);
                 report.failures.push(problem.label("this entry").help(help));
             }
             self.mutants(id, node, kind, &catalogue.source, report);
         }
     }
 
-    fn case(&self, case: &CatalogueCase, node: &Node, kind: Kind) -> CaseReport {
+    fn case(&self, case: &CatalogueCase, node: &Node, kind: CatalogueKind) -> CaseReport {
         let found = case.found(self.catalogues, kind);
-        let message = || format!("{}: not what it is taken for", case.name());
-        let problem = (!case.fits(&found))
+        let message = || format!("{}: other entries match than expected", case.name());
+        let problem = (!case.matches(&found))
             .then(|| Problem::at(self.file, node.span.clone(), message()).label("this case"));
         let line = |id: &str, seconds: Option<f64>| match seconds {
             Some(seconds) => format!("{id}, {seconds} s"),
             None => id.to_owned(),
         };
-        let lines = |all: Vec<String>| if all.is_empty() { vec!["nothing special".to_owned()] } else { all };
+        let lines = |all: Vec<String>| if all.is_empty() { vec!["no entry".to_owned()] } else { all };
         CaseReport {
             name: case.name(),
             problem,
@@ -289,29 +295,41 @@ impl Run<'_> {
         let problem = problem.label("no such entry");
         Some(match closest(id, entries.iter().map(|(id, _)| *id)) {
             Some(like) => problem.help(format!("did you mean `{like}`?")),
-            None => problem.help("name the id of an entry"),
+            None => problem.help("write the id of an entry"),
         })
     }
 
-    /// Every pattern of an entry must be needed by a case.
-    fn mutants(&self, id: &str, node: &Node, kind: Kind, source: &Arc<SourceFile>, report: &mut RuleReport) {
+    /// Checks that a case fails without each pattern of an entry.
+    fn mutants(
+        &self,
+        id: &str,
+        node: &Node,
+        kind: CatalogueKind,
+        source: &Arc<SourceFile>,
+        report: &mut RuleReport,
+    ) {
         for mutant in mutants(node, kind) {
             report.mutants += 1;
-            let changed =
-                self.catalogues.with(id, |entry| mutant.software(entry), |entry| mutant.service(entry));
-            // Only a case about this entry, or one that is nothing special, can notice.
+            let changed = self.catalogues.with_changed_entry(
+                id,
+                |entry| mutant.software(entry),
+                |entry| mutant.service(entry),
+            );
+            // Only a case about this entry, or a case that no entry matches, can notice.
             let about =
                 |case: &&CatalogueCase| case.finds.is_empty() || case.finds.iter().any(|found| found == id);
-            if self.cases.iter().filter(about).all(|case| case.fits(&case.found(&changed, kind))) {
-                let message = format!("{id}: no case needs this");
-                let problem = Problem::at(source, mutant.span(node), message).label(mutant.what());
-                report.failures.push(problem.help(format!("add one to {}", self.file.name)));
+            if self.cases.iter().filter(about).all(|case| case.matches(&case.found(&changed, kind))) {
+                let message = format!("{id}: no case needs this part");
+                let problem = Problem::at(source, mutant.span(node), message).label(mutant.label());
+                report
+                    .failures
+                    .push(problem.help(format!("add a case that needs this part to {}", self.file.name)));
             }
         }
     }
 }
 
-/// A part of an entry that is left out, by its position.
+/// A changed entry: one part is left out, by its position.
 enum Mutant {
     Command(usize),
     Option(usize),
@@ -319,10 +337,10 @@ enum Mutant {
     WithProcess,
 }
 
-/// Everything in an entry that looks for more than one text.
-fn mutants(entry: &Node, kind: Kind) -> Vec<Mutant> {
+/// Mutants of an entry: one for every part that matches more than one text.
+fn mutants(entry: &Node, kind: CatalogueKind) -> Vec<Mutant> {
     let positions = |key: &str| 0..entry.get(key).map_or(0, |list| list.items().len());
-    if kind == Kind::Services {
+    if kind == CatalogueKind::Services {
         let with_process = entry.get("with_process").is_some_and(|node| node.to_json() == true);
         return if with_process { vec![Mutant::WithProcess] } else { Vec::new() };
     }
@@ -352,12 +370,12 @@ impl Mutant {
         }
     }
 
-    fn what(&self) -> &'static str {
+    fn label(&self) -> &'static str {
         match self {
-            Self::Command(_) => "all is found without this pattern",
-            Self::Option(_) => "no case sets it",
-            Self::Prefix(_) => "all is found without this name",
-            Self::WithProcess => "all stays the same without it",
+            Self::Command(_) => "every case passes without this pattern",
+            Self::Option(_) => "no case uses this option",
+            Self::Prefix(_) => "every case passes without this name",
+            Self::WithProcess => "every case passes without `with_process`",
         }
     }
 

@@ -1,4 +1,4 @@
-//! The document of a rule's tests, as people write it.
+//! Document of a rule's tests, as people write it.
 
 use std::collections::BTreeMap;
 
@@ -9,20 +9,21 @@ use serde_json::Value as Json;
 
 use vmgate_verdict::Status;
 
-/// The tests of one rule. The file is called `<id>.test.yaml` and stands beside the rule.
+/// The tests of one rule. The file name is `<id>.test.yaml`, in the folder of the rule.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(dead_code, reason = "the schema is checked when the document is read")]
 pub(crate) struct TestDocument {
-    /// Names this format.
+    /// Name and version of this format.
     pub(crate) schema: TestSchema,
     /// The rule's id.
     pub(crate) rule: String,
-    /// What the rule must find, case by case: at least one that passes, fails, is unknown, and shows the remediation.
+    /// Cases, each with the expected outcomes: at least one that passes, one that fails, one that is unknown and one that shows the
+    /// remediation.
     pub(crate) cases: Vec<CaseDocument>,
 }
 
-/// The names of the test format that this version reads.
+/// Versions of the test format that this program reads.
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 pub(crate) enum TestSchema {
     /// The first format.
@@ -35,44 +36,44 @@ pub(crate) enum TestSchema {
 #[serde(deny_unknown_fields)]
 #[allow(dead_code, reason = "facts are read from the document with their positions")]
 pub(crate) struct CaseDocument {
-    /// What the case is, in words.
+    /// Description of the case, in words.
     #[schemars(example = &"one byte too little")]
     pub(crate) name: String,
-    /// The facts to begin with: a file of `fixtures/`, without its ending.
+    /// The facts to start from: a file in `fixtures/`, without its ending.
     #[schemars(example = &"idle-vm")]
     pub(crate) given: String,
-    /// Facts that differ, by path: `vm.nics[0].tap: vnet3`, `vm.nics[+]: {…}` adds one, `!unknown "why"`, `!absent`.
+    /// Facts that differ, by path: `vm.nics[0].tap: vnet3`; `vm.nics[+]: {…}` adds an item; values may be `!unknown "reason"` and `!absent`.
     pub(crate) set: Option<BTreeMap<String, Json>>,
-    /// The predicted migration; what is left out is unknown.
+    /// The predicted migration; fields that are left out are unknown.
     pub(crate) forecast: Option<Json>,
-    /// The time of the check; the fixture's `collected_at` where it is left out.
+    /// The time of the check; the fixture's `collected_at` if left out.
     pub(crate) now: Option<Timestamp>,
     /// Values for parameters of the rule.
     pub(crate) params: Option<BTreeMap<String, Json>>,
-    /// What the rule must find.
+    /// The expected outcomes.
     pub(crate) expect: Expect,
-    /// The case that fails and whose remediation was followed here.
+    /// Name of a failing case whose remediation was applied in this case.
     pub(crate) remediates: Option<String>,
 }
 
-/// What a rule must find.
+/// Expected outcomes of a rule.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub(crate) enum Expect {
-    /// The worst of all outcomes: fail, then unknown, then pass, then not-applicable.
+    /// The worst status of all outcomes: fail, then unknown, then pass, then not-applicable.
     Overall(Status),
-    /// These outcomes, each once; every outcome that is not listed must pass.
+    /// These outcomes, each once; every other outcome must pass.
     Outcomes(Vec<ExpectedOutcome>),
 }
 
-/// One outcome that a rule must have.
+/// One expected outcome.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ExpectedOutcome {
-    /// What was found.
+    /// Expected status.
     pub(crate) status: Status,
-    /// What it was found on, exactly.
+    /// Expected subject, exactly.
     pub(crate) subject: Option<String>,
-    /// A part of the message, or `/a regular expression/`.
+    /// A part of the expected message, or `/a regular expression/`.
     pub(crate) message: Option<String>,
 }

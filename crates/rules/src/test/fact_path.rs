@@ -1,4 +1,4 @@
-//! Paths to facts, as tests and outcomes write them, in documents and in values.
+//! Paths of facts, in the notation of tests and outcomes: parsed, typed, read and set.
 
 use std::sync::Arc;
 
@@ -10,33 +10,35 @@ use vmgate_documents::{
     types::{Kind, Type},
 };
 
-/// A step of a path.
+/// Step of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum PathStep {
     Field(String),
     Index(usize),
-    /// One past the last item.
+    /// A new item after the last.
     Append,
 }
 
-/// Takes a path apart: `vm.nics[0].tap`, `vm.nics.0.tap`, `vm.nics[+]` or `vm.nics.+`.
-pub(super) fn parse(path: &str) -> Result<Vec<Step>, String> {
+/// Parses a path: `vm.nics[0].tap`, `vm.nics.0.tap`, `vm.nics[+]` or `vm.nics.+`.
+pub(super) fn parse(path: &str) -> Result<Vec<PathStep>, String> {
     let mut steps = Vec::new();
     for part in path.split('.') {
         let (name, mut rest) = part.split_at(part.find('[').unwrap_or(part.len()));
         match name.parse() {
-            Ok(index) => steps.push(Step::Index(index)),
-            Err(_) if name == "+" => steps.push(Step::Append),
+            Ok(index) => steps.push(PathStep::Index(index)),
+            Err(_) if name == "+" => steps.push(PathStep::Append),
             Err(_) if name.is_empty() => return Err(format!("`{path}` is not a path: a name is missing")),
-            Err(_) => steps.push(Step::Field(name.to_owned())),
+            Err(_) => steps.push(PathStep::Field(name.to_owned())),
         }
         while let Some(inner) = rest.strip_prefix('[') {
             let Some((index, after)) = inner.split_once(']') else {
                 return Err(format!("`{path}` is not a path: a bracket is not closed"));
             };
             steps.push(match index {
-                "+" => Step::Append,
-                index => Step::Index(index.parse().map_err(|_| format!("`[{index}]` is not a position"))?),
+                "+" => PathStep::Append,
+                index => {
+                    PathStep::Index(index.parse().map_err(|_| format!("`[{index}]` is not a position"))?)
+                }
             });
             rest = after;
         }
@@ -47,40 +49,45 @@ pub(super) fn parse(path: &str) -> Result<Vec<Step>, String> {
     Ok(steps)
 }
 
-/// The type of what stands at a path of the facts.
-pub(super) fn type_at(steps: &[Step]) -> Result<Type, (String, Option<String>)> {
+/// Type of the fact at a path.
+pub(super) fn type_at(steps: &[PathStep]) -> Result<Type, (String, Option<String>)> {
     let mut ty = Type::plain(Kind::Record(Arc::clone(&ROOT)));
     for step in steps {
         ty = match (&ty.kind, step) {
-            (Kind::Record(record), Step::Field(name)) => {
+            (Kind::Record(record), PathStep::Field(name)) => {
                 let Some((_, field)) = record.field(name) else {
                     let help = match closest(name, record.names()) {
                         Some(like) => format!("did you mean `{like}`?"),
-                        None => format!("there are {}", record.names().collect::<Vec<_>>().join(", ")),
+                        None => {
+                            format!("the facts here are: {}", record.names().collect::<Vec<_>>().join(", "))
+                        }
                     };
                     return Err((format!("there is no fact `{name}`"), Some(help)));
                 };
                 field.ty.clone()
             }
-            (Kind::List(item), Step::Index(_) | Step::Append) => (**item).clone(),
-            (Kind::List(_), Step::Field(name)) => {
-                return Err((format!("`{name}` of which item?"), Some(format!("write `[0].{name}`"))));
+            (Kind::List(item), PathStep::Index(_) | PathStep::Append) => (**item).clone(),
+            (Kind::List(_), PathStep::Field(name)) => {
+                return Err((
+                    format!("the item of the list is missing before `{name}`"),
+                    Some(format!("write `[0].{name}`")),
+                ));
             }
-            (kind, Step::Field(name)) => return Err((format!("{kind} has no field `{name}`"), None)),
-            (kind, _) => return Err((format!("{kind} has no positions"), None)),
+            (kind, PathStep::Field(name)) => return Err((format!("{kind} has no field `{name}`"), None)),
+            (kind, _) => return Err((format!("{kind} has no numbered items"), None)),
         };
     }
     Ok(ty)
 }
 
-/// Puts a value at a path of a document. What is unknown or absent on the way becomes known and empty.
-pub(super) fn set(document: &mut Json, steps: &[Step], value: Json) -> Result<(), String> {
+/// Sets the value at a path of a document. Unknown or absent groups on the way become known and empty.
+pub(super) fn set(document: &mut Json, steps: &[PathStep], value: Json) -> Result<(), String> {
     let Some((first, rest)) = steps.split_first() else {
         *document = value;
         return Ok(());
     };
     match first {
-        Step::Field(name) => {
+        PathStep::Field(name) => {
             if !document.is_object() || document.get("unknown").is_some() {
                 *document = Json::Object(Map::new());
             }
@@ -89,13 +96,13 @@ pub(super) fn set(document: &mut Json, steps: &[Step], value: Json) -> Result<()
                 None => Ok(()),
             }
         }
-        Step::Index(_) | Step::Append => {
+        PathStep::Index(_) | PathStep::Append => {
             if !document.is_array() {
                 *document = Json::Array(Vec::new());
             }
             let Some(items) = document.as_array_mut() else { return Ok(()) };
             let len = items.len();
-            let index = if let Step::Index(index) = first { *index } else { len };
+            let index = if let PathStep::Index(index) = first { *index } else { len };
             if index == len {
                 items.push(Json::Null);
             }
@@ -107,17 +114,17 @@ pub(super) fn set(document: &mut Json, steps: &[Step], value: Json) -> Result<()
     }
 }
 
-/// The value at a path of the facts.
-pub(super) fn find<'v>(root: &'v mut Value, steps: &[Step]) -> Option<&'v mut Value> {
+/// Finds the value at a path of the facts.
+pub(super) fn find<'v>(root: &'v mut Value, steps: &[PathStep]) -> Option<&'v mut Value> {
     let mut ty = Type::plain(Kind::Record(Arc::clone(&ROOT)));
     let mut value = root;
     for step in steps {
         (value, ty) = match (value, step, &ty.kind) {
-            (Value::Record(fields), Step::Field(name), Kind::Record(record)) => {
+            (Value::Record(fields), PathStep::Field(name), Kind::Record(record)) => {
                 let (index, field) = record.field(name)?;
                 (fields.get_mut(index)?, field.ty.clone())
             }
-            (Value::List(items), Step::Index(index), Kind::List(item)) => {
+            (Value::List(items), PathStep::Index(index), Kind::List(item)) => {
                 (items.get_mut(*index)?, (**item).clone())
             }
             _ => return None,

@@ -1,12 +1,13 @@
-//! Tests of rules: cases in `<id>.test.yaml` beside the rule, and what is checked without being asked for.
+//! Tests of rules: the cases in `<id>.test.yaml` in the rule's folder, and automatic checks.
 //!
-//! A case names a fixture (a facts file), sets facts in it and says what the rule must find. On its own the runner
-//! demands the cases that every rule needs, turns every fact that decided a case into an unknown one (pass and fail
-//! must not change places), and mutates the rule's operators and numbers (some case must notice).
+//! A case names a fixture (a facts file), sets facts in it and states the expected outcomes. In addition the runner
+//! demands the cases that every rule needs, makes every fact that decided a case unknown (pass must not become fail,
+//! nor fail pass), and mutates the rule's operators and numbers (the result of some case must change).
 
 mod case;
 mod catalogue;
 mod document;
+mod fact_path;
 mod mutate;
 mod fact_path;
 mod report;

@@ -1,4 +1,4 @@
-//! Mutants of a rule: an operator or a number of `when` or `assert` changed. Some case must notice each.
+//! Mutants of a rule: one operator or number of `when` or `assert` is changed. Each must change the result of a case.
 
 use std::ops::Range;
 
@@ -11,15 +11,15 @@ use crate::{
 /// A rule with one change.
 pub(super) struct Mutant {
     pub(super) program: Program,
-    /// The field that was changed.
+    /// Field that was changed.
     pub(super) field: &'static str,
-    /// The changed part of the field's text.
+    /// Changed part of the field's text.
     pub(super) span: Range<usize>,
-    /// What was changed, such as "`<` became `<=`".
+    /// Description of the change, such as "`<` is changed to `<=`".
     pub(super) change: String,
 }
 
-/// Every mutant of a program.
+/// Returns every mutant of a program.
 pub(super) fn mutants(program: &Program) -> Vec<Mutant> {
     let mut all = Vec::new();
     if let Some(when) = &program.when {
@@ -43,7 +43,7 @@ pub(super) fn mutants(program: &Program) -> Vec<Mutant> {
     all
 }
 
-/// Copies of an expression, each with one node changed.
+/// Returns copies of an expression, each with one node changed.
 fn of_expr(expr: &Expr) -> Vec<(Expr, Range<usize>, String)> {
     let mut count = 0;
     expr.walk(&mut |_| count += 1);
@@ -63,7 +63,7 @@ fn of_expr(expr: &Expr) -> Vec<(Expr, Range<usize>, String)> {
     all
 }
 
-/// The node at a position in reading order from the root.
+/// Finds the node at a position, in reading order from the root.
 fn nth<'e>(expr: &'e mut Expr, position: &mut usize) -> Option<&'e mut Expr> {
     if *position == 0 {
         return Some(expr);
@@ -72,9 +72,9 @@ fn nth<'e>(expr: &'e mut Expr, position: &mut usize) -> Option<&'e mut Expr> {
     expr.children_mut().into_iter().find_map(|child| nth(child, position))
 }
 
-/// Applies the change of that number to a node, and says what it was.
+/// Applies the change with that number to a node and returns its description; none if there is no such change.
 fn change(expr: &mut Expr, variant: usize) -> Option<String> {
-    let became = |from: &str, to: &str| Some(format!("`{from}` became `{to}`"));
+    let became = |from: &str, to: &str| Some(format!("`{from}` is changed to `{to}`"));
     match &mut expr.node {
         Node::Compare(comparison, ..) => {
             let from = *comparison;
@@ -91,7 +91,7 @@ fn change(expr: &mut Expr, variant: usize) -> Option<String> {
         }
         Node::Not(inner) if variant == 0 => {
             expr.node = inner.node.clone();
-            Some("the `!` was left out".to_owned())
+            Some("the `!` is left out".to_owned())
         }
         Node::Quantify { quantifier, .. } if variant == 0 => {
             let (from, to) = (*quantifier, swapped(*quantifier)?);
@@ -106,7 +106,7 @@ fn change(expr: &mut Expr, variant: usize) -> Option<String> {
         Node::In(..) if variant == 0 => {
             let inner = Expr { node: expr.node.clone(), span: expr.span.clone() };
             expr.node = Node::Not(Box::new(inner));
-            Some("`in` was negated".to_owned())
+            Some("`in` is negated".to_owned())
         }
         Node::Literal(Value::Int(value)) => {
             let from = *value;
@@ -134,7 +134,7 @@ fn change(expr: &mut Expr, variant: usize) -> Option<String> {
     }
 }
 
-/// What a comparison is changed to: its limit moved, or its direction turned.
+/// Changes of a comparison: the limit is moved, or the direction is reversed.
 fn comparisons(from: Comparison) -> &'static [Comparison] {
     match from {
         Comparison::Equal => &[Comparison::NotEqual],

@@ -1,73 +1,80 @@
-//! What a run of the tests found, and how it is printed.
+//! Report of a test run, and its text form.
 
 use std::{fmt::Write, time::Duration};
 
 use vmgate_documents::Problem;
 
-/// What a run of the tests found.
+/// Report of a test run.
 #[derive(Debug)]
 pub struct TestReport {
-    /// By rule, in the order of the pack; then by catalogue.
+    /// Reports of the rules, in the order of the pack, and then of the catalogues.
     pub rules: Vec<RuleReport>,
-    /// Test files and fixtures that could not be used.
+    /// Problems of test files and fixtures that could not be used.
     pub problems: Vec<Problem>,
-    /// How long it took.
+    /// Duration of the run.
     pub elapsed: Duration,
 }
 
-/// What the tests of one rule or catalogue found.
+/// Report on the tests of one rule or catalogue.
 #[derive(Debug)]
 pub struct RuleReport {
-    /// What it is: a rule or a catalogue.
+    /// The word `rule` or `catalogue`.
     pub kind: &'static str,
-    /// Its id.
+    /// Id of the rule, or name of the catalogue.
     pub rule: String,
-    /// Its cases.
+    /// Reports of the cases.
     pub cases: Vec<CaseReport>,
-    /// Cases that are missing, mutants that nobody noticed, and the like.
+    /// Other findings: missing cases, mutants that no case noticed, and so on.
     pub failures: Vec<Problem>,
-    /// Mutants that were tried.
+    /// Number of mutants that were tried.
     pub mutants: usize,
-    /// Facts that were taken away.
-    pub monotone: usize,
+    /// Number of facts that were made unknown, one at a time.
+    pub hidden_facts: usize,
 }
 
-/// What one case found.
+/// Report on one case.
 #[derive(Debug)]
 pub struct CaseReport {
-    /// Its name.
+    /// Name of the case.
     pub name: String,
-    /// Where it stands, if it failed.
+    /// Problem with its place, if the case failed.
     pub problem: Option<Problem>,
-    /// What was expected, a line an outcome.
+    /// Expected outcomes, one line for each.
     pub expected: Vec<String>,
-    /// What was found, a line an outcome.
+    /// Actual outcomes, one line for each.
     pub actual: Vec<String>,
 }
 
 impl RuleReport {
     pub(super) fn new(kind: &'static str, rule: &str) -> Self {
-        Self { kind, rule: rule.to_owned(), cases: Vec::new(), failures: Vec::new(), mutants: 0, monotone: 0 }
+        Self {
+            kind,
+            rule: rule.to_owned(),
+            cases: Vec::new(),
+            failures: Vec::new(),
+            mutants: 0,
+            hidden_facts: 0,
+        }
     }
 
-    /// Whether everything is as it should be.
+    /// True if there are no failures.
     pub fn passed(&self) -> bool {
         self.failures.is_empty() && self.cases.iter().all(|case| case.problem.is_none())
     }
 }
 
 impl TestReport {
-    /// Whether everything is as it should be, and something was tested at all.
+    /// True if there are no failures and something was tested.
     pub fn passed(&self) -> bool {
         self.problems.is_empty() && !self.rules.is_empty() && self.rules.iter().all(RuleReport::passed)
     }
 
-    /// Whether nothing was tested, and nothing is wrong with what there is.
+    /// True if nothing was tested and no file has a problem.
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty() && self.problems.is_empty()
     }
 
-    /// The report as text; `diff` shows what was expected and found of cases that failed.
+    /// Returns the report as text; `diff` adds the expected and actual outcomes of failed cases.
     pub fn render(&self, color: bool, diff: bool) -> String {
         let paint = |code: &str, text: &str| {
             if color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
@@ -93,11 +100,11 @@ impl TestReport {
         let findings: usize =
             self.problems.len() + self.rules.iter().map(|rule| rule.failures.len()).sum::<usize>();
         let mutants: usize = self.rules.iter().map(|rule| rule.mutants).sum();
-        let monotone: usize = self.rules.iter().map(|rule| rule.monotone).sum();
+        let hidden_facts: usize = self.rules.iter().map(|rule| rule.hidden_facts).sum();
         let _ = write!(
             text,
             "\ntest result: {}. {} cases passed; {failed_cases} failed; {findings} other findings; {mutants} mutants; \
-             {monotone} facts taken away; finished in {:.2}s",
+             {hidden_facts} facts made unknown; finished in {:.2}s",
             verdict(self.passed()),
             cases - failed_cases,
             self.elapsed.as_secs_f64()
@@ -105,7 +112,7 @@ impl TestReport {
         text
     }
 
-    /// How many rules and catalogues there are.
+    /// Number of rules and catalogues, in words.
     fn counted(&self) -> String {
         let count = |kind: &str| self.rules.iter().filter(|rule| rule.kind == kind).count();
         match count("catalogue") {
@@ -143,7 +150,7 @@ impl TestReport {
         if self.rules.is_empty() {
             text.push_str("no rule was tested: nothing matches\n");
         } else if !diff {
-            text.push_str("`--diff` shows what was expected and what was found\n");
+            text.push_str("`--diff` shows the expected and the actual outcomes\n");
         }
     }
 }

@@ -1,32 +1,34 @@
-//! Runs the tests of rules and the checks that nobody has to write.
+//! Runner of the tests of rules and of the automatic checks.
 
 use std::{sync::Arc, time::Instant};
 
 use super::{
-    case::{self, Case, Fixtures, Tests, line, overall},
-    catalogue, mutate, place,
+    case::{self, Case, Fixtures, RuleTests, line, overall},
+    catalogue, fact_path, mutate,
     report::{CaseReport, RuleReport, TestReport},
 };
 use crate::{
     Catalogues, Pack, Rule, RuleSource,
-    evaluate::{self, Subject},
-    files::{self, Role, RuleFile},
+    evaluate::{self, MoveFacts},
+    files::{self, FileRole, RuleFile},
     value::Value,
 };
 use vmgate_documents::{Problem, closest};
 use vmgate_facts::{Cause, Unknown};
 use vmgate_verdict::{Outcome, Status};
 
-/// Runs the tests of every rule and catalogue, or of those that `filter` is a part of (`id`, or `id: case`).
+/// Runs the tests of every rule and catalogue, or only of those whose `id` or `id: case` contains `filter`.
 pub fn run(pack: &Pack, catalogues: &Catalogues, sources: &[RuleSource], filter: Option<&str>) -> TestReport {
     let started = Instant::now();
-    let (files, mut problems) =
-        files::collect(sources, &[Role::Test, Role::Fixture, Role::Catalogue, Role::CatalogueTest]);
+    let (files, mut problems) = files::collect(
+        sources,
+        &[FileRole::Test, FileRole::Fixture, FileRole::Catalogue, FileRole::CatalogueTest],
+    );
     let fixtures = fixtures(&files, &mut problems);
-    let mut tests: Vec<Tests> = Vec::new();
-    for file in files.iter().filter(|file| file.role == Role::Test) {
+    let mut tests: Vec<RuleTests> = Vec::new();
+    for file in files.iter().filter(|file| file.role == FileRole::Test) {
         match case::tests(&file.file) {
-            Ok(found) => check_place(file, found, pack, &mut tests, &mut problems),
+            Ok(found) => check_test_location(file, found, pack, &mut tests, &mut problems),
             Err(found) => problems.extend(found),
         }
     }
@@ -42,13 +44,14 @@ pub fn run(pack: &Pack, catalogues: &Catalogues, sources: &[RuleSource], filter:
     TestReport { rules, problems, elapsed: started.elapsed() }
 }
 
-/// What is wrong with the files of tests by themselves, for when the rules that they are for do not load.
+/// Returns the problems of test files themselves. It is used if the rules do not load.
 pub fn problems_of_files(sources: &[RuleSource]) -> Vec<Problem> {
-    let (files, mut problems) = files::collect(sources, &[Role::Test, Role::Fixture, Role::CatalogueTest]);
+    let (files, mut problems) =
+        files::collect(sources, &[FileRole::Test, FileRole::Fixture, FileRole::CatalogueTest]);
     for RuleFile { role, file, .. } in &files {
         let found = match role {
-            Role::Fixture => case::fixture(file).err(),
-            Role::CatalogueTest => catalogue::document(file).err(),
+            FileRole::Fixture => case::fixture(file).err(),
+            FileRole::CatalogueTest => catalogue::document(file).err(),
             _ => case::tests(file).err(),
         };
         problems.extend(found.unwrap_or_default());
@@ -58,7 +61,7 @@ pub fn problems_of_files(sources: &[RuleSource]) -> Vec<Problem> {
 
 fn fixtures(files: &[RuleFile], problems: &mut Vec<Problem>) -> Fixtures {
     let mut fixtures = Fixtures::new();
-    for file in files.iter().filter(|file| file.role == Role::Fixture) {
+    for file in files.iter().filter(|file| file.role == FileRole::Fixture) {
         match case::fixture(&file.file) {
             Ok(json) => {
                 fixtures.insert(file.stem.clone(), json);
@@ -69,12 +72,12 @@ fn fixtures(files: &[RuleFile], problems: &mut Vec<Problem>) -> Fixtures {
     fixtures
 }
 
-/// Tests belong beside their rule. Those of a shipped rule that was replaced are left out.
-fn check_place(
+/// Checks that tests are in the folder of their rule. Tests of a shipped rule that was replaced are left out.
+fn check_test_location(
     file: &RuleFile,
-    tests: Tests,
+    tests: RuleTests,
     pack: &Pack,
-    all: &mut Vec<Tests>,
+    all: &mut Vec<RuleTests>,
     problems: &mut Vec<Problem>,
 ) {
     let folder = |name: &str| name.rsplit_once('/').map(|(folder, _)| folder.to_owned());
@@ -82,8 +85,8 @@ fn check_place(
         Some(rule) if folder(&rule.file) == folder(&file.file.name) => all.push(tests),
         Some(_) if file.builtin => {}
         Some(rule) => {
-            let message = format!("the tests of `{}` are not beside it", tests.rule);
-            let help = format!("move them beside {}", rule.file);
+            let message = format!("the tests of `{}` are not in the folder of the rule", tests.rule);
+            let help = format!("move this file to the folder of {}", rule.file);
             problems.push(Problem::of_file(&file.file.name, message, &help));
         }
         None if file.builtin
@@ -114,11 +117,14 @@ impl Runner<'_> {
         id.contains(filter) || case.is_some_and(|case| format!("{id}: {case}").contains(filter))
     }
 
-    fn run(&self, tests: Option<&Tests>) -> Option<RuleReport> {
+    fn run(&self, tests: Option<&RuleTests>) -> Option<RuleReport> {
         let whole = self.selects(None);
         let mut report = RuleReport::new("rule", &self.rule.id);
         let Some(tests) = tests else {
-            let help = format!("write {}.test.yaml beside it; docs/writing-rules.md shows how", self.rule.id);
+            let help = format!(
+                "write {}.test.yaml in the same folder; docs/writing-rules.md shows how",
+                self.rule.id
+            );
             let span = self.rule.node.get("id").map_or(0..1, |node| node.span.clone());
             report.failures.push(
                 Problem::at(&self.rule.source, span, format!("`{}` has no tests", self.rule.id))
@@ -135,52 +141,58 @@ impl Runner<'_> {
             let outcomes = self.evaluate(case);
             if self.selects(Some(&case.name)) {
                 report.cases.push(self.case_report(tests, case, &outcomes));
-                self.monotone(tests, case, &outcomes, &mut report);
+                self.check_monotonicity(tests, case, &outcomes, &mut report);
             }
             results.push(outcomes);
         }
         if whole && complete {
-            self.required(tests, &cases, &results, &mut report);
+            self.check_required_cases(tests, &cases, &results, &mut report);
             self.mutate(&cases, &results, &mut report);
         }
         (whole || !report.cases.is_empty()).then_some(report)
     }
 
     fn evaluate(&self, case: &Case) -> Vec<Outcome> {
-        let subject = Subject::new(&case.facts, &case.root, case.now);
+        let subject = MoveFacts::new(&case.facts, &case.root, case.now);
         evaluate::evaluate([(self.rule, case.params.as_slice())].into_iter(), &subject)
     }
 
-    fn case_report(&self, tests: &Tests, case: &Case, outcomes: &[Outcome]) -> CaseReport {
+    fn case_report(&self, tests: &RuleTests, case: &Case, outcomes: &[Outcome]) -> CaseReport {
         let remedy_works =
             case.remediates.is_none() || matches!(overall(outcomes), Status::Pass | Status::NotApplicable);
-        let passed = case.expect.fits(outcomes) && remedy_works;
+        let passed = case.expect.matches(outcomes) && remedy_works;
         let actual = outcomes
             .iter()
             .map(|outcome| line(outcome.status, outcome.subject.as_deref(), Some(&outcome.message)))
             .collect();
         let node = case.node.get("name").unwrap_or(&case.node);
         let message = if remedy_works {
-            format!("{}: {} is not what the rule finds", self.rule.id, case.name)
+            format!("{}: case `{}`: the outcomes are not the expected ones", self.rule.id, case.name)
         } else {
-            format!("{}: {} does not pass, so the remediation does not help", self.rule.id, case.name)
+            format!("{}: case `{}` does not pass, so the remediation does not help", self.rule.id, case.name)
         };
         let problem =
             (!passed).then(|| Problem::at(&tests.file, node.span.clone(), message).label("this case"));
         CaseReport { name: case.name.clone(), problem, expected: case.expect.lines(), actual }
     }
 
-    /// The cases that every rule needs.
-    fn required(&self, tests: &Tests, cases: &[Case], results: &[Vec<Outcome>], report: &mut RuleReport) {
+    /// Checks that the cases exist that every rule needs.
+    fn check_required_cases(
+        &self,
+        tests: &RuleTests,
+        cases: &[Case],
+        results: &[Vec<Outcome>],
+        report: &mut RuleReport,
+    ) {
         let found: Vec<Status> = results.iter().map(|outcomes| overall(outcomes)).collect();
         let span = tests.node.get("cases").map_or(0..1, |node| node.span.clone());
         let mut missing = |what: &str, help: String| {
             let message = format!("{} has no case that {what}", self.rule.id);
             report
                 .failures
-                .push(Problem::at(&tests.file, span.clone(), message).label("among these").help(help));
+                .push(Problem::at(&tests.file, span.clone(), message).label("in this list").help(help));
         };
-        let conditional = self.rule.program.when.is_some() || !self.rule.program.each.is_empty();
+        let conditional = self.rule.program.when.is_some() || !self.rule.program.foreach.is_empty();
         for (status, what) in [
             (Status::Pass, "passes"),
             (Status::Fail, "fails"),
@@ -193,13 +205,13 @@ impl Runner<'_> {
                 _ => true,
             };
             if needed && !found.contains(&status) {
-                missing(what, format!("add one with `expect: {}`", status.word()));
+                missing(what, format!("add a case with `expect: {}`", status.word()));
             }
         }
         if cases.iter().all(|case| case.remediates.is_none()) {
             missing(
                 "shows the remediation",
-                "add one with `remediates: <name of a failing case>` that passes".to_owned(),
+                "add a case that passes, with `remediates: <name of a failing case>`".to_owned(),
             );
         }
         for (case, target) in cases.iter().filter_map(|case| Some((case, case.remediates.as_ref()?))) {
@@ -214,27 +226,33 @@ impl Runner<'_> {
         }
     }
 
-    /// A list that is written out in `foreach` is never empty.
+    /// True if the rule may not apply: it has a `when`, or a `foreach` whose list is not a literal and so may be empty.
     fn can_be_empty(&self) -> bool {
         self.rule.program.when.is_some()
             || self.rule.program.each.iter().any(|each| !matches!(each.list.node, crate::expr::Node::List(_)))
     }
 
-    /// Knowing less never turns pass into fail, nor fail into pass.
-    fn monotone(&self, tests: &Tests, case: &Case, outcomes: &[Outcome], report: &mut RuleReport) {
+    /// Checks that no pass becomes a fail, and no fail a pass, if one fact is made unknown.
+    fn check_monotonicity(
+        &self,
+        tests: &RuleTests,
+        case: &Case,
+        outcomes: &[Outcome],
+        report: &mut RuleReport,
+    ) {
         let paths: std::collections::BTreeSet<&str> = outcomes
             .iter()
             .flat_map(|outcome| &outcome.evidence)
             .map(|evidence| evidence.path.as_str())
             .collect();
         for path in paths {
-            let Ok(steps) = place::parse(path) else { continue };
+            let Ok(steps) = fact_path::parse(path) else { continue };
             let mut root = case.root.clone();
-            let Some(value) = place::find(&mut root, &steps) else { continue };
-            *value = Value::Unknown(Arc::new(Unknown::new(Cause::NotCollected, "taken away")));
-            let subject = Subject::new(&case.facts, &root, case.now);
+            let Some(value) = fact_path::find(&mut root, &steps) else { continue };
+            *value = Value::Unknown(Arc::new(Unknown::new(Cause::NotCollected, "made unknown by the test")));
+            let subject = MoveFacts::new(&case.facts, &root, case.now);
             let less = evaluate::evaluate([(self.rule, case.params.as_slice())].into_iter(), &subject);
-            report.monotone += 1;
+            report.hidden_facts += 1;
             let flipped = less.iter().any(|now| {
                 let before: Vec<Status> = outcomes
                     .iter()
@@ -257,18 +275,20 @@ impl Runner<'_> {
             });
             if flipped {
                 let node = case.node.get("name").unwrap_or(&case.node);
-                let message =
-                    format!("{}: {}: without `{path}` pass and fail change places", self.rule.id, case.name);
+                let message = format!(
+                    "{}: case `{}`: pass and fail are exchanged if `{path}` is unknown",
+                    self.rule.id, case.name
+                );
                 report.failures.push(
                     Problem::at(&tests.file, node.span.clone(), message)
                         .label("this case")
-                        .help("knowing less must lead to unknown; this is a defect of vmgate: please report it with the rule"),
+                        .help("an unknown fact must make the outcome unknown; this is a defect of vmgate: please report it together with the rule"),
                 );
             }
         }
     }
 
-    /// Every change of an operator or a number must be noticed by some case.
+    /// Checks that every change of an operator or a number changes the result of a case.
     fn mutate(&self, cases: &[Case], results: &[Vec<Outcome>], report: &mut RuleReport) {
         let verdicts = |outcomes: &[Outcome]| {
             outcomes.iter().map(|outcome| (outcome.subject.clone(), outcome.status)).collect::<Vec<_>>()
@@ -277,7 +297,7 @@ impl Runner<'_> {
         for mutant in mutate::mutants(&self.rule.program) {
             report.mutants += 1;
             let noticed = cases.iter().zip(&original).any(|(case, before)| {
-                let subject = Subject::new(&case.facts, &case.root, case.now);
+                let subject = MoveFacts::new(&case.facts, &case.root, case.now);
                 verdicts(&evaluate::evaluate_program(self.rule, &mutant.program, &case.params, &subject))
                     != *before
             });
@@ -296,8 +316,8 @@ impl Runner<'_> {
             }
             None => 0..1,
         };
-        Problem::at(source, span, format!("{}: no case notices that {}", self.rule.id, mutant.change))
-            .label(format!("{} here", mutant.change))
-            .help("add a case at the limit, or one that only this part decides; if none can exist, the part is not needed")
+        Problem::at(source, span, format!("{}: no case has another result if {}", self.rule.id, mutant.change))
+            .label(mutant.change.clone())
+            .help("add a case at the limit, or a case that only this part decides; if no such case can exist, remove this part")
     }
 }

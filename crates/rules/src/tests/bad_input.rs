@@ -1,4 +1,4 @@
-//! Files that are not what they should be: each a clear error with its place, never a panic, never silence.
+//! Tests of bad files: each gives a clear error with its place, never a panic, never silence.
 
 use super::*;
 
@@ -18,7 +18,7 @@ fn all_problems_of_all_files_come_back_together() {
     assert_eq!(
         found,
         [
-            ("`severity`: `hihg` is not a value of this", Some((5, 11))),
+            ("`severity`: `hihg` is not an allowed value", Some((5, 11))),
             ("`vm` has no field `memry_max_bytes`", Some((7, 50))),
             ("`step` is missing", Some((1, 1))),
             ("`message` is missing", Some((1, 1))),
@@ -45,24 +45,24 @@ fn an_error_looks_like_one_of_the_compiler() {
 #[test]
 fn rules_that_cannot_be_right_are_refused() {
     for (old, new, message) in [
-        ("schema: vmgate/rule/v1", "schema: vmgate/rule/v9", "`vmgate/rule/v9` is not a value of this"),
+        ("schema: vmgate/rule/v1", "schema: vmgate/rule/v9", "`vmgate/rule/v9` is not an allowed value"),
         ("id: memory-fits", "id: Memory_fits", "`Memory_fits` is not an id"),
         ("tags: [memory]", "tag: [memory]", "did you mean `tags`?"),
         ("tags: [memory]", "tags: memory", "expected a list of texts"),
         ("tags: [memory]", "when: \"true\"", "does not depend on any fact"),
-        ("tags: [memory]", "max_age: -1", "an age must be more than 0"),
-        ("tags: [memory]", "subject: \"{vm.name}\"", "a subject without `foreach`"),
-        ("tags: [memory]", "foreach: {n: vm.nics}", "`foreach` without a subject"),
+        ("tags: [memory]", "max_age: -1", "`max_age` must be more than 0 seconds"),
+        ("tags: [memory]", "subject: \"{vm.name}\"", "the rule has a `subject` but no `foreach`"),
+        ("tags: [memory]", "foreach: {n: vm.nics}", "the rule has a `foreach` but no `subject`"),
         ("tags: [memory]", "foreach: {n: vm.nics}\nsubject: x", "the variable `n` is not used"),
         (
             "tags: [memory]",
             "foreach: {n: vm.name}\nsubject: \"{n}\"",
-            "`foreach` takes a list, and this is a text",
+            "`foreach` needs a list, but this is a text",
         ),
         (
             "tags: [memory]",
             "foreach: {vm: vm.nics}\nsubject: \"{vm.mac}\"",
-            "`vm` already means something else",
+            "the name `vm` is already in use",
         ),
         (
             "tags: [memory]",
@@ -73,31 +73,27 @@ fn rules_that_cannot_be_right_are_refused() {
         (
             "tags: [memory]",
             "let: {a_bytes: vm.dirty_rate.window_seconds}\nwhen: a_bytes > 1.0",
-            "`a_bytes` is called bytes and is seconds",
+            "the name of `a_bytes` says bytes, but the unit of its value is seconds",
         ),
-        ("tags: [memory]", "let: {a: b, b: vm.vcpus}\nwhen: a > b", "nothing is called `b`"),
+        ("tags: [memory]", "let: {a: b, b: vm.vcpus}\nwhen: a > b", "the name `b` is not known"),
+        ("default: 1048576", "default: -1", "the default of `spare_bytes` must be at least 0"),
+        ("default: 1048576", "default: many", "the default of `spare_bytes` must be a whole number (bytes)"),
         (
-            "default: 1048576",
-            "default: -1",
-            "the default of `spare_bytes` does not fit: it must be at least 0",
+            "min: 0",
+            "unit: seconds, min: 0",
+            "the name of `spare_bytes` says bytes, but its `unit` says seconds",
         ),
-        (
-            "default: 1048576",
-            "default: many",
-            "the default of `spare_bytes` does not fit: it must be a whole number (bytes)",
-        ),
-        ("min: 0", "unit: seconds, min: 0", "`spare_bytes` is called bytes and declared as seconds"),
         ("params.spare_bytes\nmessage", "params.spare_byte\nmessage", "did you mean `params.spare_bytes`?"),
         (" + params.spare_bytes\nmessage", "\nmessage", ""),
         ("{params.spare_bytes} to spare", "{ to spare", "did not expect 'spare'"),
-        ("{params.spare_bytes} to spare", "} to spare", "a brace without its partner"),
+        ("{params.spare_bytes} to spare", "} to spare", "this brace has no matching brace"),
         ("{params.spare_bytes} to spare", "{vm.memory} to spare", "`vm` has no field `memory`"),
         ("{params.spare_bytes} to spare", "{destination.memory} to spare", "cannot be printed"),
         ("remediation: Choose", "remediation: \"{vm.nam}\" # Choose", "did you mean `name`?"),
         (
             "vm.memory_max_bytes + params.spare_bytes\nmessage",
             "params.spare_bytes && vm.nics.all(a, vm.nics.all(b, vm.nics.all(c, vm.nics.all(d, a.mac + b.mac == c.mac + d.mac))))\nmessage",
-            "4 walks over lists inside each other; at most 3 are accepted",
+            "4 loops over lists are nested; at most 3 are allowed",
         ),
         (
             "vm.memory_max_bytes + params.spare_bytes\nmessage",
@@ -156,7 +152,7 @@ fn files_that_are_no_rules_say_what_they_are() {
     let errors = Pack::load(&[RuleSource::Dir(dir.path().to_owned())]).unwrap_err();
     let text = errors.to_string();
     for expected in [
-        "anchors and aliases are not read",
+        "anchors and aliases are not supported",
         "nested too deeply",
         "the key `id` is given twice",
         "tabs disallowed",
@@ -194,7 +190,8 @@ fn an_id_belongs_to_one_rule() {
     let (_dir, source) = folder(&[("a/memory-fits.yaml", FITS), ("b/memory-fits.yaml", FITS)]);
     let text = Pack::load(&[source]).unwrap_err().to_string();
     assert!(
-        text.contains("`memory-fits` is defined twice: here and in ") && text.contains("a/memory-fits.yaml"),
+        text.contains("two rules have the id `memory-fits`: this one and the one in ")
+            && text.contains("a/memory-fits.yaml"),
         "{text}"
     );
 }
@@ -204,7 +201,7 @@ fn a_shipped_rule_is_replaced_only_by_one_that_says_so() {
     let mine = FITS.replace("id: memory-fits", "id: destination-memory-fits");
     let (_dir, source) = folder(&[("destination-memory-fits.yaml", &mine)]);
     let text = Pack::load(&[RuleSource::Builtin, source]).unwrap_err().to_string();
-    assert!(text.contains("`destination-memory-fits` is a shipped rule already, in rules/1-prepare/destination-memory-fits.yaml"), "{text}");
+    assert!(text.contains("the id `destination-memory-fits` belongs to a shipped rule, in rules/1-prepare/destination-memory-fits.yaml"), "{text}");
 
     let mine = format!("{mine}replaces: destination-memory-fits\n");
     let (_dir, source) = folder(&[("destination-memory-fits.yaml", &mine)]);

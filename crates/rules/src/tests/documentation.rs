@@ -1,11 +1,11 @@
-//! docs/writing-rules.md: its files load and pass their tests, and its outputs are what comes out.
+//! Tests of docs/writing-rules.md: its files load and pass their tests, and its outputs are the real ones.
 
 use super::*;
 use vmgate_facts::Forecast;
 
 const PAGE: &str = include_str!("../../../../docs/writing-rules.md");
 
-/// The fenced block after every comment that begins with `what`, with the rest of the comment.
+/// Fenced blocks after comments that begin with `what`, each with the rest of its comment.
 fn blocks(what: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for part in PAGE.split("<!-- ").skip(1) {
@@ -32,7 +32,7 @@ fn site(change: Option<(&str, &str, &str)>) -> (TempDir, RuleSource) {
     folder(&files)
 }
 
-/// What is said, without the temporary folder.
+/// Output without the path of the temporary folder.
 fn plain(text: &str, dir: &TempDir) -> String {
     text.replace(&format!("{}/", dir.path().display()), "")
 }

@@ -1,4 +1,4 @@
-//! Packs of rules as a user loads them: the shipped one, and folders of files good and bad.
+//! Tests of rule packs as a user loads them: the shipped pack, and folders of good and bad files.
 
 mod bad_input;
 mod documentation;
@@ -14,7 +14,7 @@ use super::*;
 use vmgate_documents::{Problem, Problems};
 use vmgate_verdict::{Effect, Evidence, Missing, Outcome, Severity, Status, Step};
 
-/// A rule that is right in every way; `{}` lines are added at its end.
+/// A rule without any problem; tests replace parts of it.
 const FITS: &str = r#"schema: vmgate/rule/v1
 id: memory-fits
 title: The destination has memory for the VM
@@ -71,14 +71,14 @@ fn folder(files: &[(&str, &str)]) -> (TempDir, RuleSource) {
     (dir, source)
 }
 
-/// The pack of one rule, with `old` replaced by `new` in [`FITS`].
+/// Pack of one rule: [`FITS`] with `old` replaced by `new`.
 fn pack_of(old: &str, new: &str) -> Result<Pack, Problems> {
     assert!(FITS.contains(old), "{old}");
     let (_dir, source) = folder(&[("memory-fits.yaml", &FITS.replacen(old, new, 1))]);
     Pack::load(&[source])
 }
 
-/// What is said of a pack that does not load.
+/// Error message of a pack that does not load.
 fn refusal(old: &str, new: &str) -> String {
     match pack_of(old, new) {
         Ok(_) => panic!("`{new}` is accepted"),
@@ -111,7 +111,7 @@ fn the_shipped_pack_passes_its_tests() {
 
 #[test]
 fn the_shipped_files_name_schemas_that_exist() {
-    let (files, _) = files::collect(&[RuleSource::Builtin], &files::Role::ALL);
+    let (files, _) = files::collect(&[RuleSource::Builtin], &files::FileRole::ALL);
     for file in files {
         let text = &file.file.text;
         let line = text.lines().next().unwrap_or_default();
@@ -152,15 +152,15 @@ fn style_is_linted_with_the_place() {
     assert_eq!(
         messages,
         [
-            "the file is called `other` and the rule `memory-fits`",
-            "the rule lies in 4-switch/",
-            "the title is an order",
-            "the title tells of trouble: `missing`",
-            "the title is not a headline",
+            "the file name is `other`, but the rule id is `memory-fits`",
+            "the folder 4-switch/ is for rules of another step",
+            "the title gives an order",
+            "the title describes a failure: `missing`",
+            "the title does not have the form of a headline",
             "the message ends with a full stop",
-            "the message does not tell this side of the comparison",
+            "the message does not show this side of the comparison",
             "the rule has no tags",
-            "`ftp:libvirt.org/manpages/virsh.html` is no address",
+            "`ftp:libvirt.org/manpages/virsh.html` is not a web address",
         ]
     );
     assert_eq!(found[6].position(), Some((7, 9)));

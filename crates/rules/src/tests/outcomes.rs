@@ -1,4 +1,4 @@
-//! Outcomes: their order, their evidence, what is missing, and facts that are too old.
+//! Tests of outcomes: their order, their evidence, missing facts, and facts that are too old.
 
 use jiff::Timestamp;
 use serde_json::json;
@@ -90,13 +90,13 @@ fn what_is_not_known_makes_one_outcome_and_not_silence() {
     );
     assert_eq!(
         &*found[0].message,
-        "cannot tell what `vm.nics.filter(n, n.kind != \"user\")` holds: vm.nics is not known (no answer)"
+        "cannot tell the items of `vm.nics.filter(n, n.kind != \"user\")`: vm.nics is not known (no answer)"
     );
 
     let found =
         outcomes(&[NICS], &facts(|document| document["vm"]["state"] = json!({"unknown": "no answer"})));
     assert_eq!((found.len(), found[0].status), (1, Status::Unknown));
-    assert!(found[0].message.starts_with("cannot tell whether this applies"));
+    assert!(found[0].message.starts_with("cannot tell whether the rule applies"));
 
     let found = outcomes(&[NICS], &facts(|document| document["vm"] = json!({"unknown": "no VM"})));
     assert_eq!(
@@ -126,7 +126,7 @@ fn facts_older_than_the_rule_accepts_are_missing() {
         stale[0].missing,
         [Missing {
             path: "destination.memory.available_bytes".into(),
-            reason: "measured 70 min ago; the rule accepts 10 min at most".into(),
+            reason: "measured 70 min ago; the rule accepts at most 10 min".into(),
             cause: Cause::TooOld,
         }]
     );

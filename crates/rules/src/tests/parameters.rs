@@ -1,4 +1,4 @@
-//! Parameters: defaults, profiles, the user's configuration, and what may not be set.
+//! Tests of parameters: defaults, profiles, the user's configuration, and values that are refused.
 
 use super::*;
 
@@ -38,31 +38,31 @@ fn the_configuration_holds_over_the_profile_and_that_over_the_default() {
 fn wrong_parameters_are_errors_that_say_who_set_them() {
     let (_dir, pack) = with_profile();
     for (profile, values, expected) in [
-        (Some("strickt"), ParamOverrides::new(), "there is no profile `strickt`; there are strict"),
+        (Some("strickt"), ParamOverrides::new(), "there is no profile `strickt`; the profiles are: strict"),
         (
             None,
             overrides("memory-fit", "spare_bytes", 1),
-            "vmgate.yaml sets parameters of `memory-fit`, which is no rule; did you mean `memory-fits`?",
+            "vmgate.yaml sets parameters of the rule `memory-fit`, but there is no such rule; did you mean `memory-fits`?",
         ),
         (
             None,
             overrides("memory-fits", "spare", 1),
-            "vmgate.yaml sets `spare` of memory-fits, which has no such parameter; did you mean `spare_bytes`?",
+            "vmgate.yaml sets `spare` of memory-fits, but this rule has no such parameter; did you mean `spare_bytes`?",
         ),
         (
             None,
             overrides("memory-fits", "spare_bytes", "x"),
-            "vmgate.yaml sets `spare_bytes` of memory-fits to \"x\": it must be a whole number (bytes)",
+            "vmgate.yaml sets `spare_bytes` of memory-fits to \"x\", but the value must be a whole number (bytes)",
         ),
         (
             None,
             overrides("memory-fits", "spare_bytes", -1),
-            "vmgate.yaml sets `spare_bytes` of memory-fits to -1: it must be at least 0",
+            "vmgate.yaml sets `spare_bytes` of memory-fits to -1, but the value must be at least 0",
         ),
         (
             None,
             overrides("memory-fits", "spare_bytes", 1.5),
-            "vmgate.yaml sets `spare_bytes` of memory-fits to 1.5: it must be a whole number (bytes)",
+            "vmgate.yaml sets `spare_bytes` of memory-fits to 1.5, but the value must be a whole number (bytes)",
         ),
     ] {
         assert_eq!(pack.clone().with_parameters(profile, &values).unwrap_err().to_string(), expected);
@@ -81,7 +81,7 @@ fn profiles_are_checked_when_they_are_loaded() {
         [
             ("there is no rule `memory-fit`", (4, 3)),
             ("memory-fits has no parameter `spare`", (5, 17)),
-            ("`spare_bytes` of memory-fits does not fit: it must be at least 0", (5, 40)),
+            ("`spare_bytes` of memory-fits must be at least 0", (5, 40)),
         ]
     );
 }

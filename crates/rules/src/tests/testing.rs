@@ -1,4 +1,4 @@
-//! The test runner: what it accepts, and everything that it must not let pass.
+//! Tests of the test runner: what it accepts, and everything that it must refuse.
 
 use super::*;
 
@@ -50,7 +50,10 @@ fn cases_are_selected_by_a_part_of_their_name() {
 #[test]
 fn what_is_not_as_expected_fails_with_both_sides() {
     let text = refused("expect: pass", "expect: fail");
-    assert!(text.contains("memory-fits: just enough is not what the rule finds"), "{text}");
+    assert!(
+        text.contains("memory-fits: case `just enough`: the outcomes are not the expected ones"),
+        "{text}"
+    );
     assert!(
         text.contains("  - expected: fail\n  + found:    pass The destination has memory for the VM\n"),
         "{text}"
@@ -99,7 +102,10 @@ fn a_change_that_no_case_notices_is_a_finding_with_its_place() {
         )
         .replace("vm.memory_max_bytes: 1048575", "vm.memory_max_bytes: 5");
     let (passed, text) = run(FITS, &far, None);
-    assert!(!passed && text.contains("memory-fits: no case notices that `>=` became `>`"), "{text}");
+    assert!(
+        !passed && text.contains("memory-fits: no case has another result if `>=` is changed to `>`"),
+        "{text}"
+    );
     assert!(text.contains("memory-fits.yaml:7:9") && text.contains("1 other findings; 3 mutants"), "{text}");
 }
 
@@ -120,15 +126,15 @@ fn typing_errors_in_tests_are_errors_with_a_place() {
         (
             "destination.memory.available_bytes: 2097151}",
             "destination.memory.available_bytes: !unknown x}",
-            "this cannot be unknown by itself",
+            "this field cannot be unknown by itself",
         ),
-        ("destination: !unknown \"no answer\"", "destination: !absent ", "this is never absent"),
+        ("destination: !unknown \"no answer\"", "destination: !absent ", "null is not allowed here"),
         ("destination: !unknown \"no answer\"", "vm.nics.tap: vnet0", "`tap` of which item?"),
         ("destination: !unknown \"no answer\"", "vm.nics.3.tap: vnet0", "write `[+]` to add one"),
         (
             "destination: !unknown \"no answer\"",
             "\"vm.nics[+].tap\": vnet0",
-            "the facts of this case do not fit together: vm.nics[0]: `mac` is missing",
+            "the facts of this case are not valid: vm.nics[0]: `mac` is missing",
         ),
         ("destination: !unknown \"no answer\"", "now: 2026-11-23T01:00:00Z", "write `now:` beside `set:`"),
         ("expect: unknown", "expect: unknwon", "did you mean `unknown`?"),
@@ -139,9 +145,9 @@ fn typing_errors_in_tests_are_errors_with_a_place() {
             "expect: unknown\n    forecast: {total_second: 1}",
             "did you mean `total_seconds`?",
         ),
-        ("name: nobody asked", "name: just enough", "a second case called `just enough`"),
+        ("name: nobody asked", "name: just enough", "two cases have the name `just enough`"),
         ("rule: memory-fits", "rule: memory-fit", "there is no rule `memory-fit`"),
-        ("/needs 1 MiB", "/needs (", "is not a pattern"),
+        ("/needs 1 MiB", "/needs (", "is not a regular expression"),
     ] {
         let text = refused(old, new);
         assert!(text.contains(expected), "{new}:\n{text}");
@@ -248,13 +254,21 @@ fn a_tested_catalogue_passes() {
 #[test]
 fn a_catalogue_is_held_to_its_tests() {
     for (old, new, expected) in [
-        ("finds: []", "finds: [ours]", "process /opt/ours: not what it is taken for"),
-        ("finds: []", "finds: [ours]", "  - expected: ours\n  + found:    nothing special\n"),
+        ("finds: []", "finds: [ours]", "process /opt/ours: other entries match than expected"),
+        ("finds: []", "finds: [ours]", "  - expected: ours\n  + found:    no entry\n"),
         ("seconds: 2.5", "seconds: 2.0", "  - expected: ours, 2 s\n  + found:    ours, 2.5 s\n"),
-        (", seconds: 2.5", "", "ours: no case needs this"),
-        ("command: /opt/ours --cluster, finds: [ours]", "finds: []", "all is found without this pattern"),
+        (", seconds: 2.5", "", "ours: no case needs this part"),
+        (
+            "command: /opt/ours --cluster, finds: [ours]",
+            "finds: []",
+            "every case passes without this pattern",
+        ),
         ("finds: [ours]", "finds: [hours]", "did you mean `ours`?"),
-        ("{process: oursd,", "{process: oursd, udp: 3,", "give one of process, listener and udp"),
+        (
+            "{process: oursd,",
+            "{process: oursd, udp: 3,",
+            "a case must have exactly one of process, listener and udp",
+        ),
         ("finds: []", "find: []", "did you mean `finds`?"),
         ("catalogue-test/v1", "catalogue-test/v2", "did you mean `vmgate/catalogue-test/v1`?"),
     ] {
@@ -272,5 +286,7 @@ fn tests_of_a_catalogue_that_is_not_there_are_a_finding() {
     let (_dir, source) = folder(&[("catalogues/gone.test.yaml", SOFTWARE_TESTS)]);
     let sources = [source];
     let report = test::run(&Pack::load(&sources).unwrap(), &Catalogues::default(), &sources, None);
-    assert!(report.render(false, false).contains("there is no catalogue `gone` beside these tests"));
+    assert!(
+        report.render(false, false).contains("there is no catalogue `gone` in the folder of these tests")
+    );
 }

@@ -1,11 +1,11 @@
 //! A small assembler for eBPF: instructions as methods, jumps to labels, no toolchain.
 //!
-//! It knows what the flow counter needs and nothing else. Encodings are those of the kernel's
-//! Documentation/bpf/standardization/instruction-set.rst. It never panics: a label that was never placed or lies
-//! too far away is an error of [`Assembler::finish`].
+//! Only the instructions that the flow counter needs. Encodings follow the kernel's
+//! Documentation/bpf/standardization/instruction-set.rst. It never panics: a label that was never placed or is too
+//! far away is an error of [`Assembler::finish`].
 
-/// Registers. R0 is a call's result, R1 to R5 its arguments (lost over the call), R6 to R9 survive calls,
-/// R10 points behind the end of the 512 byte stack.
+/// Registers. R0 is a call's result, R1 to R5 its arguments (lost by the call), R6 to R9 survive calls,
+/// R10 points to the end of the 512-byte stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Reg {
@@ -44,9 +44,9 @@ pub(crate) enum Alu {
     Move = 0xb0,
 }
 
-/// When a jump is taken; comparisons are unsigned, [`When::AnyBit`] is a bit test.
+/// Condition of a jump; comparisons are unsigned, [`Condition::AnyBit`] is a bit test.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum When {
+pub(crate) enum Condition {
     Equal = 0x10,
     Above = 0x20,
     AnyBit = 0x40,
@@ -65,11 +65,11 @@ pub(crate) enum Helper {
     KtimeGetCoarseNs = 160,
 }
 
-/// A place in the program to jump to.
+/// A jump target in the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Label(usize);
 
-/// One instruction as the kernel reads it.
+/// One instruction in the kernel's encoding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub(crate) struct Instruction {
@@ -79,14 +79,14 @@ pub(crate) struct Instruction {
     immediate: i32,
 }
 
-/// A program whose jumps do not work out: a mistake in vmgate.
+/// A jump without a reachable target: a bug in vmgate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the flow counter could not be assembled: jump at instruction {at} has no reachable target")]
 pub struct BrokenJump {
     at: usize,
 }
 
-/// A program that is being written.
+/// A program under construction.
 #[derive(Debug, Default)]
 pub(crate) struct Assembler {
     code: Vec<Instruction>,
@@ -107,7 +107,7 @@ const SOURCE_REGISTER: u8 = 0x08;
 const TO_BIG_ENDIAN: u8 = 0xd8;
 const CALL: u8 = 0x80;
 const EXIT: u8 = 0x90;
-/// In the source field of a 64-bit immediate: it is a map, or an address within an array map's value.
+/// Source field of a 64-bit immediate that is a map, or an address within an array map's value.
 const PSEUDO_MAP: u8 = 1;
 const PSEUDO_MAP_VALUE: u8 = 2;
 
@@ -168,7 +168,7 @@ impl Assembler {
         self.emit(CLASS_STX | MODE_ATOMIC | Width::Double as u8, base, src as u8, offset, 0);
     }
 
-    /// `dst = R10 + offset`, a place on the stack
+    /// `dst = R10 + offset`, an address on the stack
     pub(crate) fn stack(&mut self, dst: Reg, offset: i16) {
         self.copy(dst, Reg::R10);
         self.alu(Alu::Add, dst, i32::from(offset));
@@ -205,7 +205,7 @@ impl Assembler {
         Label(self.places.len() - 1)
     }
 
-    /// The label stands before the next instruction.
+    /// Places the label before the next instruction.
     pub(crate) fn place(&mut self, label: Label) {
         let here = self.code.len();
         if let Some(place) = self.places.get_mut(label.0) {
@@ -213,22 +213,22 @@ impl Assembler {
         }
     }
 
-    /// Goes on at the label.
+    /// Jumps to the label.
     pub(crate) fn jump(&mut self, to: Label) {
         self.jumps.push((self.code.len(), to));
         self.emit(CLASS_JMP, Reg::R0, 0, 0, 0);
     }
 
-    /// Goes on at the label when the register compares so with the value.
-    pub(crate) fn jump_if(&mut self, dst: Reg, when: When, value: i32, to: Label) {
+    /// Jumps to the label if the comparison of the register with the value holds.
+    pub(crate) fn jump_if(&mut self, dst: Reg, condition: Condition, value: i32, to: Label) {
         self.jumps.push((self.code.len(), to));
-        self.emit(CLASS_JMP | when as u8, dst, 0, 0, value);
+        self.emit(CLASS_JMP | condition as u8, dst, 0, 0, value);
     }
 
-    /// Goes on at the label when the two registers compare so.
-    pub(crate) fn jump_if_reg(&mut self, dst: Reg, when: When, src: Reg, to: Label) {
+    /// Jumps to the label if the comparison of the two registers holds.
+    pub(crate) fn jump_if_reg(&mut self, dst: Reg, condition: Condition, src: Reg, to: Label) {
         self.jumps.push((self.code.len(), to));
-        self.emit(CLASS_JMP | SOURCE_REGISTER | when as u8, dst, src as u8, 0, 0);
+        self.emit(CLASS_JMP | SOURCE_REGISTER | condition as u8, dst, src as u8, 0, 0);
     }
 
     /// The finished program, its jumps resolved.
@@ -271,7 +271,7 @@ mod tests {
     fn a_jump_counts_from_the_instruction_after_it() {
         let mut asm = Assembler::default();
         let end = asm.label();
-        asm.jump_if(Reg::R1, When::Equal, 7, end);
+        asm.jump_if(Reg::R1, Condition::Equal, 7, end);
         asm.map(Reg::R2, 3);
         asm.place(end);
         asm.exit();

@@ -1,24 +1,23 @@
-//! The program that counts UDP flows in the kernel, as a socket filter: it looks at every frame of the interface
-//! and lets none of them through to the socket.
+//! The program that counts UDP flows in the kernel, as a socket filter: it reads every frame of the interface and
+//! passes none of them to the socket.
 //!
-//! The packet is read with bpf_skb_load_bytes only, so no guest can make it read beyond a packet. What it does is
-//! what [`parse`](crate::flows::parse) does with a captured frame; a test runs both on the same
-//! frames and compares.
+//! The packet is read with bpf_skb_load_bytes only, so no guest can make it read beyond a packet. It classifies frames
+//! like [`parse`](crate::collect::probe::flows::parse); a test runs both on the same frames and compares.
 
-use super::assembler::{Assembler, BrokenJump, Helper, Instruction, Label, Reg, When, Width};
+use super::assembler::{Assembler, BrokenJump, Condition, Helper, Instruction, Label, Reg, Width};
 use super::layout::{KEY_BYTES, TOTAL_FRAMES, TOTAL_MALFORMED, TOTAL_TOO_DEEP};
 use crate::flows::GuestEnd;
 
-/// The clocks a program may read. Both go on from the same moment, so that they compare.
+/// The clocks that a program may read. Both count from the same moment, so their values are comparable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Clock {
-    /// As of the last tick, at most 10 ms ago; far cheaper. Linux 5.11.
+    /// Time of the last tick, at most 10 ms ago; far cheaper. Needs Linux 5.11.
     Coarse,
-    /// Linux 5.8 for programs that are not under the GPL.
+    /// Exact time. Needs Linux 5.8 for programs that are not under the GPL.
     Exact,
 }
 
-/// Descriptors of the maps the program writes to.
+/// File descriptors of the maps that the program writes to.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Maps {
     pub(crate) flows: i32,
@@ -31,31 +30,31 @@ pub(super) const KEY: i16 = -48;
 pub(super) const PART_KEY: i16 = -96;
 pub(super) const VALUE: i16 = -176;
 pub(super) const HEADER: i16 = -216;
-/// Just below the next header, so that one call reads both.
+/// Directly below [`HEADER`], so that one call reads both.
 pub(super) const ETHERNET: i16 = HEADER - 14;
 pub(super) const NOW: i16 = -240;
 pub(super) const OCTETS: i16 = -248;
 pub(super) const PACKETS: i16 = -256;
 pub(super) const FRAGMENTS: i16 = -264;
-/// Not zero: the packet is the first of a fragmented datagram.
+/// Nonzero if the packet is the first fragment of a datagram.
 pub(super) const IS_FIRST: i16 = -272;
 pub(super) const IDENTIFICATION: i16 = -280;
 
-/// The context, all along.
+/// The context (struct __sk_buff), throughout the program.
 pub(super) const SKB: Reg = Reg::R6;
-/// Offset in the frame of what is looked at next.
+/// Offset in the frame of the next header.
 pub(super) const AT: Reg = Reg::R7;
 /// Offset of the IP header.
 pub(super) const IP: Reg = Reg::R8;
-/// EtherType, then the next header's protocol, then the map value that is filled.
+/// EtherType, then the protocol of the next header.
 pub(super) const NEXT: Reg = Reg::R9;
 
-/// The program while it is written.
+/// The program under construction.
 pub(super) struct Counter {
     pub(super) asm: Assembler,
     pub(super) maps: Maps,
     pub(super) clock: Clock,
-    /// Nothing to count.
+    /// Exit without counting.
     pub(super) done: Label,
     pub(super) malformed: Label,
     pub(super) too_deep: Label,
@@ -68,7 +67,7 @@ pub(super) struct Counter {
     pub(super) count: Label,
 }
 
-/// Assembles the program for an interface whose guest is at the given end.
+/// Assembles the program for an interface with the guest at the given end.
 pub(crate) fn assemble(maps: Maps, guest: GuestEnd, clock: Clock) -> Result<Vec<Instruction>, BrokenJump> {
     let mut asm = Assembler::default();
     let [done, malformed, too_deep, ipv4, ipv6, udp, ports, later_fragment, count] =
@@ -100,7 +99,7 @@ pub(crate) fn assemble(maps: Maps, guest: GuestEnd, clock: Clock) -> Result<Vec<
 }
 
 impl Counter {
-    /// Reads `length` bytes of the frame at [`AT`] to the stack, or gives the packet up as malformed.
+    /// Reads `length` bytes of the frame at [`AT`] to the stack, or counts the packet as malformed.
     pub(super) fn read(&mut self, to: i16, length: i32) {
         let asm = &mut self.asm;
         asm.copy(Reg::R1, SKB);
@@ -108,7 +107,7 @@ impl Counter {
         asm.stack(Reg::R3, to);
         asm.set(Reg::R4, length);
         asm.call(Helper::SkbLoadBytes);
-        asm.jump_if(Reg::R0, When::NotEqual, 0, self.malformed);
+        asm.jump_if(Reg::R0, Condition::NotEqual, 0, self.malformed);
     }
 
     pub(super) fn zero(&mut self, from: i16, bytes: usize) {
@@ -144,7 +143,7 @@ impl Counter {
         self.asm.call(Helper::MapUpdate);
     }
 
-    /// R0 = now, and so on the stack.
+    /// Reads the time to R0 and to the stack.
     pub(super) fn now(&mut self) {
         self.asm.call(match self.clock {
             Clock::Coarse => Helper::KtimeGetCoarseNs,
@@ -164,7 +163,7 @@ impl Counter {
         self.zero(IDENTIFICATION, 8);
     }
 
-    /// The ways out; the result is always 0: nothing goes to the socket.
+    /// The exits of the program; the result is always 0, so nothing goes to the socket.
     fn ends(&mut self) {
         for (label, total) in [(self.malformed, TOTAL_MALFORMED), (self.too_deep, TOTAL_TOO_DEEP)] {
             self.asm.place(label);

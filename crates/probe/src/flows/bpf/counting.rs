@@ -1,6 +1,6 @@
-//! The counter's sums: the UDP datagram and its segments, fragments of one datagram, the flow.
+//! Counting part of the program: UDP datagrams and their segments, fragments, and the sums of each flow.
 
-use super::assembler::{Alu, Label, Reg, When, Width};
+use super::assembler::{Alu, Condition, Label, Reg, Width};
 use super::counter::{
     AT, Counter, ETHERNET, FRAGMENTS, HEADER, IDENTIFICATION, IP, IS_FIRST, KEY, NEXT, NOW, OCTETS, PACKETS,
     PART_KEY, SKB, VALUE,
@@ -12,11 +12,11 @@ use super::layout::{
 };
 use crate::flows::parse::{FRAGMENT_LIFE, UDP};
 
-/// In struct __sk_buff: payload of each segment of an offloaded packet; 0 for others.
+/// Offset in struct __sk_buff of the payload size of each segment of an offloaded packet; 0 for others.
 const SKB_GSO_SIZE: i16 = 176;
 
 impl Counter {
-    /// UDP header; how many packets a segmentation-offloaded one becomes.
+    /// UDP header, and number of segments of a segmentation-offloaded packet.
     pub(super) fn datagram(&mut self) {
         self.asm.place(self.udp);
         self.read(HEADER, 8);
@@ -25,20 +25,20 @@ impl Counter {
         asm.load(Width::Word, Reg::R1, Reg::R10, HEADER);
         asm.place(self.ports);
         asm.store(Width::Word, Reg::R10, KEY + KEY_PORTS, Reg::R1);
-        // R3: all headers from IP to UDP; they must lie within the packet.
+        // R3: length of all headers from IP to UDP, which must not exceed the packet.
         asm.copy(Reg::R3, AT);
         asm.alu_reg(Alu::Sub, Reg::R3, IP);
         asm.alu(Alu::Add, Reg::R3, 8);
         asm.load(Width::Double, Reg::R2, Reg::R10, OCTETS);
-        asm.jump_if_reg(Reg::R3, When::Above, Reg::R2, self.malformed);
+        asm.jump_if_reg(Reg::R3, Condition::Above, Reg::R2, self.malformed);
         asm.set(Reg::R5, 1);
         asm.store(Width::Double, Reg::R10, PACKETS, Reg::R5);
         asm.load(Width::Word, Reg::R4, SKB, SKB_GSO_SIZE);
-        asm.jump_if(Reg::R4, When::Equal, 0, single);
-        // R5 = ceil(payload / size); each but the first has its own headers.
+        asm.jump_if(Reg::R4, Condition::Equal, 0, single);
+        // R5 = ceil(payload / size); every segment but the first adds its own headers.
         asm.copy(Reg::R5, Reg::R2);
         asm.alu_reg(Alu::Sub, Reg::R5, Reg::R3);
-        asm.jump_if_reg(Reg::R5, When::AtMost, Reg::R4, single);
+        asm.jump_if_reg(Reg::R5, Condition::AtMost, Reg::R4, single);
         asm.alu_reg(Alu::Add, Reg::R5, Reg::R4);
         asm.alu(Alu::Sub, Reg::R5, 1);
         asm.alu_reg(Alu::Div, Reg::R5, Reg::R4);
@@ -50,7 +50,7 @@ impl Counter {
         asm.place(single);
         self.now();
         self.asm.load(Width::Double, Reg::R1, Reg::R10, IS_FIRST);
-        self.asm.jump_if(Reg::R1, When::Equal, 0, self.count);
+        self.asm.jump_if(Reg::R1, Condition::Equal, 0, self.count);
     }
 
     pub(super) fn part_key(&mut self) {
@@ -59,26 +59,26 @@ impl Counter {
         self.asm.store(Width::Word, Reg::R10, PART_KEY + KEY_PORTS, Reg::R1);
     }
 
-    /// Looks the datagram up; jumps away unless its entry (then in R0) is young enough.
+    /// Looks the datagram up; jumps to `none` unless its entry (then in R0) is young enough.
     pub(super) fn living_part(&mut self, none: Label) {
         self.lookup(self.maps.parts, PART_KEY);
         let asm = &mut self.asm;
-        asm.jump_if(Reg::R0, When::Equal, 0, none);
+        asm.jump_if(Reg::R0, Condition::Equal, 0, none);
         asm.load(Width::Double, Reg::R1, Reg::R10, NOW);
         asm.load(Width::Double, Reg::R2, Reg::R0, PART_SEEN);
         asm.alu_reg(Alu::Sub, Reg::R1, Reg::R2);
         asm.alu(Alu::ShiftRight, Reg::R1, 30);
-        asm.jump_if(Reg::R1, When::Above, i32::from(FRAGMENT_LIFE), none);
+        asm.jump_if(Reg::R1, Condition::Above, i32::from(FRAGMENT_LIFE), none);
     }
 
-    /// A first fragment: the later ones find their flow through it, and those that came early are taken over.
+    /// First fragment: records the flow for later fragments, and adds those that arrived before it.
     pub(super) fn first_fragment(&mut self) {
         let alone = self.asm.label();
         self.part_key();
         self.living_part(alone);
         let asm = &mut self.asm;
         asm.load(Width::Double, Reg::R1, Reg::R0, PART_WAITS);
-        asm.jump_if(Reg::R1, When::Equal, 0, alone);
+        asm.jump_if(Reg::R1, Condition::Equal, 0, alone);
         asm.load(Width::Double, Reg::R3, Reg::R0, PART_PACKETS);
         asm.load(Width::Double, Reg::R4, Reg::R0, PART_OCTETS);
         asm.store(Width::Double, Reg::R10, FRAGMENTS, Reg::R3);
@@ -100,20 +100,20 @@ impl Counter {
         self.asm.jump(self.count);
     }
 
-    /// Adds the packet to its flow, which is made if there is room.
+    /// Adds the packet to its flow, which is created if the table has room.
     pub(super) fn add_up(&mut self) {
         const ONLY_NEW: i32 = 1;
         self.asm.place(self.count);
         let (found, room) = (self.asm.label(), self.asm.label());
         self.lookup(self.maps.flows, KEY);
-        self.asm.jump_if(Reg::R0, When::NotEqual, 0, found);
+        self.asm.jump_if(Reg::R0, Condition::NotEqual, 0, found);
         self.zero(VALUE, COUNT_BYTES);
         self.asm.load(Width::Double, Reg::R1, Reg::R10, NOW);
         self.asm.store(Width::Double, Reg::R10, VALUE + COUNT_FIRST, Reg::R1);
         self.guest_mac();
         self.update(self.maps.flows, KEY, ONLY_NEW);
         self.lookup(self.maps.flows, KEY);
-        self.asm.jump_if(Reg::R0, When::NotEqual, 0, room);
+        self.asm.jump_if(Reg::R0, Condition::NotEqual, 0, room);
         self.asm.load(Width::Double, Reg::R1, Reg::R10, PACKETS);
         self.total(TOTAL_NO_ROOM, Reg::R1);
         self.asm.jump(self.done);
@@ -124,7 +124,7 @@ impl Counter {
         {
             let none = self.asm.label();
             self.asm.load(Width::Double, Reg::R1, Reg::R10, amount);
-            self.asm.jump_if(Reg::R1, When::Equal, 0, none);
+            self.asm.jump_if(Reg::R1, Condition::Equal, 0, none);
             self.asm.atomic_add(Reg::R0, counter, Reg::R1);
             self.asm.place(none);
         }
@@ -137,7 +137,7 @@ impl Counter {
         let asm = &mut self.asm;
         let (from_guest, stored) = (asm.label(), asm.label());
         asm.load(Width::Byte, Reg::R1, Reg::R10, KEY + KEY_FROM_GUEST);
-        asm.jump_if(Reg::R1, When::NotEqual, 0, from_guest);
+        asm.jump_if(Reg::R1, Condition::NotEqual, 0, from_guest);
         for (at, after) in [(0, Some(stored)), (6, None)] {
             for half in [0, 2, 4] {
                 asm.load(Width::Half, Reg::R1, Reg::R10, ETHERNET + at + half);
@@ -151,7 +151,7 @@ impl Counter {
         asm.place(stored);
     }
 
-    /// A fragment that does not carry the ports: its flow is that of the first fragment of the datagram.
+    /// Later fragment, which carries no ports: it belongs to the flow of the datagram's first fragment.
     pub(super) fn fragment_without_ports(&mut self) {
         let [unheard, wait] = std::array::from_fn(|_| self.asm.label());
         self.asm.place(self.later_fragment);
@@ -162,11 +162,11 @@ impl Counter {
         self.asm.store(Width::Double, Reg::R10, FRAGMENTS, Reg::R1);
         self.living_part(unheard);
         self.asm.load(Width::Double, Reg::R1, Reg::R0, PART_WAITS);
-        self.asm.jump_if(Reg::R1, When::NotEqual, 0, wait);
+        self.asm.jump_if(Reg::R1, Condition::NotEqual, 0, wait);
         self.move_doubles(KEY, (Reg::R0, 0), KEY_BYTES);
         self.asm.jump(self.count);
 
-        // Known to wait already: one more. (A header other than UDP's never made such an entry.)
+        // The entry already waits for its first fragment: add one more. (Only UDP creates such an entry.)
         self.asm.place(wait);
         self.asm.set(Reg::R1, 1);
         self.asm.atomic_add(Reg::R0, PART_PACKETS, Reg::R1);
@@ -177,7 +177,7 @@ impl Counter {
         self.asm.jump(self.done);
 
         self.asm.place(unheard);
-        self.asm.jump_if(NEXT, When::NotEqual, i32::from(UDP), self.done);
+        self.asm.jump_if(NEXT, Condition::NotEqual, i32::from(UDP), self.done);
         self.zero(VALUE, PART_BYTES);
         for (to, from) in
             [(PART_SEEN, NOW), (PART_WAITS, PACKETS), (PART_PACKETS, PACKETS), (PART_OCTETS, OCTETS)]

@@ -1,6 +1,6 @@
-//! The counter's way through the headers: from the frame to the UDP header, or to a fragment without one.
+//! Header part of the program: from the frame to the UDP header, or to a fragment without one.
 
-use super::assembler::{Alu, Label, Reg, When, Width};
+use super::assembler::{Alu, Condition, Label, Reg, Width};
 use super::counter::{AT, Counter, ETHERNET, HEADER, IDENTIFICATION, IP, IS_FIRST, KEY, NEXT, OCTETS, SKB};
 use super::layout::{KEY_DESTINATION, KEY_FROM_GUEST, KEY_INNER_VLAN, KEY_VERSION, KEY_VLAN};
 use crate::flows::GuestEnd;
@@ -21,7 +21,7 @@ impl Counter {
         let (short, read) = (self.asm.label(), self.asm.label());
         self.asm.set(AT, 0);
         self.asm.load(Width::Word, Reg::R1, SKB, SKB_LENGTH);
-        self.asm.jump_if(Reg::R1, When::Below, USUAL_BYTES, short);
+        self.asm.jump_if(Reg::R1, Condition::Below, USUAL_BYTES, short);
         self.read(ETHERNET, USUAL_BYTES);
         self.asm.jump(read);
         self.asm.place(short);
@@ -30,19 +30,19 @@ impl Counter {
         self.asm.set(AT, 14);
         let asm = &mut self.asm;
 
-        let other_way = asm.label();
+        let to_guest = asm.label();
         let when_incoming = match guest {
-            GuestEnd::Peer => When::Equal,
-            GuestEnd::Interface => When::NotEqual,
+            GuestEnd::Peer => Condition::Equal,
+            GuestEnd::Interface => Condition::NotEqual,
         };
         asm.load(Width::Word, Reg::R1, SKB, SKB_PACKET_TYPE);
-        asm.jump_if(Reg::R1, when_incoming, PACKET_OUTGOING, other_way);
+        asm.jump_if(Reg::R1, when_incoming, PACKET_OUTGOING, to_guest);
         asm.store_value(Width::Byte, Reg::R10, KEY + KEY_FROM_GUEST, 1);
-        asm.place(other_way);
+        asm.place(to_guest);
 
         let untagged = asm.label();
         asm.load(Width::Word, Reg::R1, SKB, SKB_VLAN_PRESENT);
-        asm.jump_if(Reg::R1, When::Equal, 0, untagged);
+        asm.jump_if(Reg::R1, Condition::Equal, 0, untagged);
         asm.load(Width::Word, Reg::R1, SKB, SKB_VLAN_TCI);
         asm.alu(Alu::And, Reg::R1, 0xfff);
         asm.store(Width::Half, Reg::R10, KEY + KEY_VLAN, Reg::R1);
@@ -55,21 +55,21 @@ impl Counter {
             self.tag(network);
         }
         for tag in TAGS {
-            self.asm.jump_if(NEXT, When::Equal, i32::from(tag), self.too_deep);
+            self.asm.jump_if(NEXT, Condition::Equal, i32::from(tag), self.too_deep);
         }
         let asm = &mut self.asm;
         asm.place(network);
         asm.copy(IP, AT);
-        asm.jump_if(NEXT, When::Equal, libc::ETH_P_IP, self.ipv4);
-        asm.jump_if(NEXT, When::Equal, libc::ETH_P_IPV6, self.ipv6);
+        asm.jump_if(NEXT, Condition::Equal, libc::ETH_P_IP, self.ipv4);
+        asm.jump_if(NEXT, Condition::Equal, libc::ETH_P_IPV6, self.ipv6);
         asm.jump(self.done);
     }
 
-    /// One VLAN tag in the frame; without one, on to the network layer.
+    /// One VLAN tag in the frame; without one, jumps to the network layer.
     pub(super) fn tag(&mut self, network: Label) {
         let tagged = self.asm.label();
         for tag in TAGS {
-            self.asm.jump_if(NEXT, When::Equal, i32::from(tag), tagged);
+            self.asm.jump_if(NEXT, Condition::Equal, i32::from(tag), tagged);
         }
         self.asm.jump(network);
         self.asm.place(tagged);
@@ -82,30 +82,30 @@ impl Counter {
         asm.load(Width::Half, Reg::R1, Reg::R10, HEADER);
         asm.network_half(Reg::R1);
         asm.alu(Alu::And, Reg::R1, 0xfff);
-        asm.jump_if(Reg::R1, When::Equal, 0, known);
+        asm.jump_if(Reg::R1, Condition::Equal, 0, known);
         asm.load(Width::Half, Reg::R2, Reg::R10, KEY + KEY_VLAN);
-        asm.jump_if(Reg::R2, When::NotEqual, 0, inner);
+        asm.jump_if(Reg::R2, Condition::NotEqual, 0, inner);
         asm.store(Width::Half, Reg::R10, KEY + KEY_VLAN, Reg::R1);
         asm.jump(known);
         asm.place(inner);
         asm.load(Width::Half, Reg::R2, Reg::R10, KEY + KEY_INNER_VLAN);
-        asm.jump_if(Reg::R2, When::NotEqual, 0, known);
+        asm.jump_if(Reg::R2, Condition::NotEqual, 0, known);
         asm.store(Width::Half, Reg::R10, KEY + KEY_INNER_VLAN, Reg::R1);
         asm.place(known);
     }
 
-    /// Stores the IP packet's length: what its header says, but never more than the frame holds.
-    pub(super) fn packet_length(&mut self, said: Reg) {
+    /// Stores the IP packet's length: the length in its header, but never more than the frame holds.
+    pub(super) fn packet_length(&mut self, declared: Reg) {
         let asm = &mut self.asm;
         let (keep, cut) = (asm.label(), asm.label());
         asm.load(Width::Word, Reg::R2, SKB, SKB_LENGTH);
         asm.alu_reg(Alu::Sub, Reg::R2, IP);
-        asm.jump_if(said, When::Equal, 0, cut);
-        asm.jump_if_reg(said, When::AtMost, Reg::R2, keep);
+        asm.jump_if(declared, Condition::Equal, 0, cut);
+        asm.jump_if_reg(declared, Condition::AtMost, Reg::R2, keep);
         asm.place(cut);
-        asm.copy(said, Reg::R2);
+        asm.copy(declared, Reg::R2);
         asm.place(keep);
-        asm.store(Width::Double, Reg::R10, OCTETS, said);
+        asm.store(Width::Double, Reg::R10, OCTETS, declared);
     }
 
     pub(super) fn internet_v4(&mut self) {
@@ -120,13 +120,13 @@ impl Counter {
         asm.load(Width::Byte, Reg::R1, Reg::R10, HEADER);
         asm.copy(Reg::R2, Reg::R1);
         asm.alu(Alu::ShiftRight, Reg::R2, 4);
-        asm.jump_if(Reg::R2, When::NotEqual, 4, self.malformed);
+        asm.jump_if(Reg::R2, Condition::NotEqual, 4, self.malformed);
         asm.alu(Alu::And, Reg::R1, 15);
-        asm.jump_if(Reg::R1, When::Below, 5, self.malformed);
+        asm.jump_if(Reg::R1, Condition::Below, 5, self.malformed);
         asm.alu(Alu::ShiftLeft, Reg::R1, 2);
         asm.alu_reg(Alu::Add, AT, Reg::R1);
         asm.load(Width::Byte, NEXT, Reg::R10, HEADER + 9);
-        asm.jump_if(NEXT, When::NotEqual, i32::from(UDP), self.done);
+        asm.jump_if(NEXT, Condition::NotEqual, i32::from(UDP), self.done);
         asm.store_value(Width::Byte, Reg::R10, KEY + KEY_VERSION, 4);
         asm.load(Width::Word, Reg::R1, Reg::R10, HEADER + 12);
         asm.store(Width::Word, Reg::R10, KEY, Reg::R1);
@@ -141,20 +141,20 @@ impl Counter {
         asm.store(Width::Double, Reg::R10, IDENTIFICATION, Reg::R1);
         asm.load(Width::Half, Reg::R1, Reg::R10, HEADER + 6);
         asm.network_half(Reg::R1);
-        asm.jump_if(Reg::R1, When::AnyBit, 0x1fff, self.later_fragment);
+        asm.jump_if(Reg::R1, Condition::AnyBit, 0x1fff, self.later_fragment);
         asm.alu(Alu::And, Reg::R1, 0x2000);
         asm.store(Width::Double, Reg::R10, IS_FIRST, Reg::R1);
-        asm.jump_if(AT, When::NotEqual, 34, self.udp);
+        asm.jump_if(AT, Condition::NotEqual, 34, self.udp);
         self.unless_read(self.udp);
         self.asm.load(Width::Word, Reg::R1, Reg::R10, HEADER + 20);
         self.asm.jump(self.ports);
     }
 
-    /// Jumps away unless the packet is of the usual form, whose headers were read with the first call.
+    /// Jumps to `otherwise` unless the packet has the usual form, whose headers were read with the first call.
     fn unless_read(&mut self, otherwise: Label) {
-        self.asm.jump_if(IP, When::NotEqual, 14, otherwise);
+        self.asm.jump_if(IP, Condition::NotEqual, 14, otherwise);
         self.asm.load(Width::Word, Reg::R1, SKB, SKB_LENGTH);
-        self.asm.jump_if(Reg::R1, When::Below, USUAL_BYTES, otherwise);
+        self.asm.jump_if(Reg::R1, Condition::Below, USUAL_BYTES, otherwise);
     }
 
     pub(super) fn internet_v6(&mut self) {
@@ -162,14 +162,14 @@ impl Counter {
         self.read(HEADER, 40);
         self.asm.load(Width::Byte, Reg::R1, Reg::R10, HEADER);
         self.asm.alu(Alu::ShiftRight, Reg::R1, 4);
-        self.asm.jump_if(Reg::R1, When::NotEqual, 6, self.malformed);
+        self.asm.jump_if(Reg::R1, Condition::NotEqual, 6, self.malformed);
         self.asm.store_value(Width::Byte, Reg::R10, KEY + KEY_VERSION, 6);
         self.move_doubles(KEY, (Reg::R10, HEADER + 8), 32);
         let asm = &mut self.asm;
         let jumbo = asm.label();
         asm.load(Width::Half, Reg::R1, Reg::R10, HEADER + 4);
         asm.network_half(Reg::R1);
-        asm.jump_if(Reg::R1, When::Equal, 0, jumbo);
+        asm.jump_if(Reg::R1, Condition::Equal, 0, jumbo);
         asm.alu(Alu::Add, Reg::R1, 40);
         asm.place(jumbo);
         self.packet_length(Reg::R1);
@@ -178,9 +178,9 @@ impl Counter {
         for _ in 0..DEEPEST_EXTENSIONS {
             self.extension();
         }
-        self.asm.jump_if(NEXT, When::Equal, i32::from(UDP), self.udp);
+        self.asm.jump_if(NEXT, Condition::Equal, i32::from(UDP), self.udp);
         for header in EXTENSIONS.into_iter().chain([IPV6_FRAGMENT, IPV6_AH]) {
-            self.asm.jump_if(NEXT, When::Equal, i32::from(header), self.too_deep);
+            self.asm.jump_if(NEXT, Condition::Equal, i32::from(header), self.too_deep);
         }
         self.asm.jump(self.done);
     }
@@ -188,11 +188,11 @@ impl Counter {
     /// One IPv6 extension header; UDP leaves the chain, anything unknown ends the program.
     pub(super) fn extension(&mut self) {
         let [options, authentication, fragment, length, after] = std::array::from_fn(|_| self.asm.label());
-        self.asm.jump_if(NEXT, When::Equal, i32::from(UDP), self.udp);
-        self.asm.jump_if(NEXT, When::Equal, i32::from(IPV6_FRAGMENT), fragment);
-        self.asm.jump_if(NEXT, When::Equal, i32::from(IPV6_AH), authentication);
+        self.asm.jump_if(NEXT, Condition::Equal, i32::from(UDP), self.udp);
+        self.asm.jump_if(NEXT, Condition::Equal, i32::from(IPV6_FRAGMENT), fragment);
+        self.asm.jump_if(NEXT, Condition::Equal, i32::from(IPV6_AH), authentication);
         for header in EXTENSIONS {
-            self.asm.jump_if(NEXT, When::Equal, i32::from(header), options);
+            self.asm.jump_if(NEXT, Condition::Equal, i32::from(header), options);
         }
         self.asm.jump(self.done);
 
@@ -222,7 +222,7 @@ impl Counter {
         asm.store(Width::Double, Reg::R10, IDENTIFICATION, Reg::R1);
         asm.load(Width::Half, Reg::R1, Reg::R10, HEADER + 2);
         asm.network_half(Reg::R1);
-        asm.jump_if(Reg::R1, When::AnyBit, 0xfff8, self.later_fragment);
+        asm.jump_if(Reg::R1, Condition::AnyBit, 0xfff8, self.later_fragment);
         asm.alu(Alu::And, Reg::R1, 1);
         asm.store(Width::Double, Reg::R10, IS_FIRST, Reg::R1);
         asm.place(after);

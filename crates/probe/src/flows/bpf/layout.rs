@@ -1,12 +1,12 @@
-//! How the kernel's maps are laid out: the program writes these bytes, and [`Way`] and [`Count`] are read from them.
+//! Byte layout of the BPF maps: the program writes these bytes, and [`DirectedFlow`] and [`Count`] are read from them.
 //!
 //! A key is 48 bytes: source and destination address (16 each, IPv4 in the first 4), source and destination port
-//! in network order, outer and inner VLAN, IP version, 1 for what the guest sent, zeros. The key of a fragmented
+//! in network order, outer and inner VLAN, IP version, 1 if the guest sent it, zeros. The key of a fragmented
 //! datagram is the same with the IP identification in place of the ports.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::flows::way::{Count, Way};
+use crate::flows::directed_flow::{Count, DirectedFlow};
 
 pub(crate) const KEY_BYTES: usize = 48;
 pub(crate) const KEY_DESTINATION: i16 = 16;
@@ -24,8 +24,8 @@ pub(crate) const COUNT_OCTETS: i16 = 24;
 pub(crate) const COUNT_FRAGMENTS: i16 = 32;
 pub(crate) const COUNT_GUEST_MAC: i16 = 40;
 
-/// What is kept of a datagram whose fragments are on their way: its flow's key, when it was last heard of, whether
-/// the flow is known yet, and the fragments that came before the first one.
+/// Entry of a datagram of which fragments are expected: key of its flow, time of the last fragment, a mark while the
+/// flow is not known yet, and the counts of fragments that arrived before the first one.
 pub(crate) const PART_BYTES: usize = 80;
 pub(crate) const PART_SEEN: i16 = 48;
 pub(crate) const PART_WAITS: i16 = 56;
@@ -50,7 +50,7 @@ fn number(bytes: &[u8], at: i16) -> Option<u64> {
 }
 
 /// Reads a key; `None` for bytes that the program cannot have written.
-pub(crate) fn read_way(key: &[u8]) -> Option<Way> {
+pub(crate) fn read_directed_flow(key: &[u8]) -> Option<DirectedFlow> {
     let version = *key.get(usize::try_from(KEY_VERSION).ok()?)?;
     let address = |at| match version {
         4 => array::<4>(key, at).map(|octets| IpAddr::V4(Ipv4Addr::from(octets))),
@@ -59,7 +59,7 @@ pub(crate) fn read_way(key: &[u8]) -> Option<Way> {
     };
     let port = |at| array(key, at).map(u16::from_be_bytes);
     let vlan = |at| array(key, at).map(u16::from_ne_bytes);
-    Some(Way {
+    Some(DirectedFlow {
         from_guest: *key.get(usize::try_from(KEY_FROM_GUEST).ok()?)? == 1,
         source: SocketAddr::new(address(0)?, port(KEY_PORTS)?),
         destination: SocketAddr::new(address(KEY_DESTINATION)?, port(KEY_PORTS + 2)?),

@@ -1,6 +1,6 @@
 //! Counting in the kernel: an eBPF socket filter, assembled and loaded by vmgate itself.
 //!
-//! It exists as long as the socket it hangs on, so it is gone with the process, however that ends.
+//! The filter exists as long as the socket that it is attached to, so it never outlives the process.
 
 mod assembler;
 mod counter;
@@ -15,6 +15,6 @@ pub use assembler::BrokenJump;
 pub(crate) use counter::{Clock, Maps, assemble};
 pub(crate) use layout::{
     COUNT_BYTES, KEY_BYTES, PART_BYTES, TOTAL_BYTES, TOTAL_FRAMES, TOTAL_MALFORMED, TOTAL_NO_ROOM,
-    TOTAL_STRAY_OCTETS, TOTAL_STRAY_PACKETS, TOTAL_TOO_DEEP, read_count, read_total, read_way,
+    TOTAL_STRAY_OCTETS, TOTAL_STRAY_PACKETS, TOTAL_TOO_DEEP, read_count, read_directed_flow, read_total,
 };
 pub(crate) use syscall::{Map, MapKind, Program};

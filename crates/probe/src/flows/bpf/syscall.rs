@@ -1,4 +1,4 @@
-//! bpf(2): maps, programs, and nothing of what they mean.
+//! Wrapper of bpf(2): creates and reads maps, and loads programs.
 
 use std::ffi::{c_int, c_long};
 use std::io;
@@ -13,12 +13,12 @@ const MAP_NEXT_KEY: c_int = 4;
 const PROGRAM_LOAD: c_int = 5;
 const SOCKET_FILTER: u32 = 1;
 
-/// The kinds of map that are used.
+/// Kinds of maps in use.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum MapKind {
     Hash = 1,
     Array = 2,
-    /// Makes room for a new key by dropping the one that was not used for longest.
+    /// Drops the least recently used key to make room for a new one.
     LruHash = 9,
 }
 
@@ -53,7 +53,7 @@ struct MapElement {
     map: u32,
     padding: u32,
     key: u64,
-    /// Of the value, or of the next key.
+    /// Address of the value, or of the next key.
     to: u64,
     flags: u64,
 }
@@ -77,7 +77,7 @@ fn address<T: ?Sized>(of: *const T) -> u64 {
     of.cast::<u8>() as usize as u64
 }
 
-/// Names show in `bpftool map` and `bpftool prog`, so that an operator sees whose they are.
+/// A name for `bpftool map` and `bpftool prog`, so that an operator sees that it is vmgate's.
 fn name(text: &str) -> [u8; 16] {
     let mut name = [0; 16];
     for (to, from) in name.iter_mut().take(15).zip(text.bytes()) {
@@ -89,7 +89,7 @@ fn name(text: &str) -> [u8; 16] {
 /// # Safety
 /// `attributes` must be what `command` takes, and every address in it must be valid for what the command does.
 unsafe fn bpf<T>(command: c_int, attributes: &mut T) -> io::Result<c_long> {
-    // SAFETY: the pointer and the size describe one live value; the caller vouches for what is in it.
+    // SAFETY: the pointer and the size describe one live value; the caller guarantees its content.
     let result =
         unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
@@ -101,7 +101,7 @@ fn descriptor(result: c_long) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
-/// Before Linux 5.11 maps counted as locked memory, whose usual limit is too small for any map.
+/// Lifts the limit of locked memory: before Linux 5.11 maps counted as such, and the default limit is too small.
 fn lift_memory_lock_limit() {
     let limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
     // SAFETY: the pointer is to a live rlimit. A refusal changes nothing: the map is then refused again.
@@ -151,7 +151,7 @@ impl Map {
         }
     }
 
-    /// The value of a key; `None` where the map does not have it.
+    /// The value of a key; `None` if the map does not have it.
     pub(crate) fn get(&self, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
         if key.len() != self.key_bytes {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
@@ -166,7 +166,7 @@ impl Map {
         }
     }
 
-    /// All that is in the map. Nobody may be writing to it any more.
+    /// All entries of the map. No program may write to it any more.
     pub(crate) fn entries(&self) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
         let mut entries = Vec::new();
         let mut key = Vec::new();
@@ -188,7 +188,7 @@ impl Map {
 }
 
 impl Program {
-    /// Hands a socket filter to the kernel, which checks it and refuses what could do harm.
+    /// Loads a socket filter; the kernel verifies it and rejects an unsafe one.
     pub(crate) fn load(code: &[Instruction]) -> io::Result<Self> {
         let license = c"Apache-2.0";
         let mut attributes = LoadProgram {
@@ -210,7 +210,7 @@ impl Program {
 
 #[cfg(test)]
 pub(crate) mod trial {
-    //! Running a program on given bytes, and the kernel's words where it refuses one.
+    //! Test runs of a program on given bytes, and the verifier's message if the kernel rejects one.
 
     use super::*;
 
@@ -233,7 +233,7 @@ pub(crate) mod trial {
         context_out: u64,
     }
 
-    /// Why the kernel refuses the program, in the verifier's words; `None` where it does not.
+    /// The verifier's message if the kernel rejects the program, else `None`.
     pub(crate) fn refusal(code: &[Instruction]) -> Option<String> {
         let mut log = vec![0_u8; 1 << 24];
         let mut attributes = LoadProgram {
@@ -252,19 +252,19 @@ pub(crate) mod trial {
         Some(format!("{error}\n{}", String::from_utf8_lossy(&log).trim_end_matches('\0')))
     }
 
-    /// Runs the program on a frame that came in; `gso_size` stands in its context. Its result.
+    /// Runs the program on an incoming frame, with `gso_size` in its context, and returns its result.
     pub(crate) fn run(program: &Program, frame: &[u8], gso_size: u16) -> io::Result<u32> {
         repeat(program, frame, gso_size, 1).map(|(result, _)| result)
     }
 
-    /// Runs the program so many times; its result, and the nanoseconds of one run.
+    /// Runs the program `repeat` times, and returns its result and the nanoseconds of one run.
     pub(crate) fn repeat(
         program: &Program,
         frame: &[u8],
         gso_size: u16,
         repeat: u32,
     ) -> io::Result<(u32, u32)> {
-        // The kernel takes one Ethernet header off before a socket filter sees the packet: give it one to take.
+        // The kernel removes one Ethernet header before a socket filter sees the packet: add one to remove.
         let mut data = vec![0_u8; 14];
         data.extend_from_slice(frame);
         let mut context = [0_u8; 192];

@@ -1,4 +1,4 @@
-//! The counter in the kernel and the one in the process must count alike: both run on the same frames.
+//! Equality of the counter in the kernel and the one in the process: both run on the same frames.
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -9,18 +9,18 @@ use crate::flows::bpf::{
     COUNT_BYTES, Clock, KEY_BYTES, Map, MapKind, Maps, PART_BYTES, TOTAL_BYTES, assemble, trial,
 };
 use crate::flows::interface::GuestEnd;
-use crate::flows::kernel::Counter;
-use crate::flows::way::{Count, Totals, Way};
+use crate::flows::kernel_counter::Counter;
+use crate::flows::directed_flow::{Count, Totals, DirectedFlow};
 
-type Outcome = (Vec<(Way, Count)>, Totals);
+type Outcome = (Vec<(DirectedFlow, Count)>, Totals);
 
-/// Without what differs by nature: times, and the frames that only the kernel counts.
-fn comparable((mut ways, totals): Outcome) -> Outcome {
-    for (_, count) in &mut ways {
+/// The counts without times, and without the frames that only the kernel counts.
+fn comparable((mut directed_flows, totals): Outcome) -> Outcome {
+    for (_, count) in &mut directed_flows {
         (count.first_nanoseconds, count.last_nanoseconds) = (0, 0);
     }
-    ways.sort_by_key(|(way, _)| *way);
-    (ways, Totals { frames: None, ..totals })
+    directed_flows.sort_by_key(|(directed, _)| *directed);
+    (directed_flows, Totals { frames: None, ..totals })
 }
 
 #[test]
@@ -48,8 +48,8 @@ fn the_kernel_counts_an_offloaded_packet_as_what_it_becomes() {
     let frame = ethernet(true, &[], 0x0800, &ipv4(ends, 17, &[], None, &udp(1, 2, 1400)));
     let counter = Counter::load(GuestEnd::Peer, 10).unwrap();
     trial::run(counter.program(), &frame, 600).unwrap();
-    let (ways, _) = counter.read().unwrap();
-    assert_eq!((ways[0].1.packets, ways[0].1.bytes), (3, 1400 + 3 * 28));
+    let (directed_flows, _) = counter.read().unwrap();
+    assert_eq!((directed_flows[0].1.packets, directed_flows[0].1.bytes), (3, 1400 + 3 * 28));
 }
 
 #[test]
@@ -61,8 +61,8 @@ fn the_kernel_says_when_its_table_is_full() {
         let frame = ethernet(true, &[], 0x0800, &ipv4(ends, 17, &[], None, &udp(port, 53, 0)));
         trial::run(counter.program(), &frame, 0).unwrap();
     }
-    let (ways, totals) = counter.read().unwrap();
-    assert_eq!((ways.len(), totals.no_room), (2, 3));
+    let (directed_flows, totals) = counter.read().unwrap();
+    assert_eq!((directed_flows.len(), totals.no_room), (2, 3));
 }
 
 #[test]

@@ -72,7 +72,7 @@ pub(super) fn ipv6(
     packet
 }
 
-/// An extension header of the common form with so many bytes, a multiple of 8.
+/// An extension header of the common form with a length of `bytes`, a multiple of 8.
 pub(super) fn options(bytes: usize) -> Vec<u8> {
     let mut header = vec![0; bytes];
     header[1] = u8::try_from(bytes / 8 - 1).unwrap();

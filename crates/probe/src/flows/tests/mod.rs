@@ -1,4 +1,4 @@
-//! What the flow capture must do, on made frames and on real interfaces.
+//! Tests of the flow capture, on constructed frames and on real interfaces.
 
 mod agreement;
 mod frames;

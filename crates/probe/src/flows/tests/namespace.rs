@@ -1,4 +1,4 @@
-//! Real interfaces in namespaces of the tests' own: exact counts, by both methods.
+//! Tests on real interfaces in separate network namespaces: exact counts, by both methods.
 
 use std::net::UdpSocket;
 use std::time::Duration;
@@ -20,7 +20,7 @@ fn traffic(packets: u64, bytes: u64, later_fragments: u64) -> Traffic {
     Traffic { packets, bytes, later_fragments }
 }
 
-/// Sends so many datagrams of so many bytes from here to there.
+/// Sends `datagrams` datagrams of `bytes` bytes each.
 fn send(from: &str, to: &str, datagrams: usize, bytes: usize) {
     let socket = UdpSocket::bind(from).unwrap();
     for _ in 0..datagrams {
@@ -93,10 +93,10 @@ fn tags_options_fragments_and_offload_are_seen_on_a_tap() {
         let deep = ipv6((v6(5), v6(9)), &[(0, options(8)), (60, options(16))], 17, &udp(5000, 6000, 0));
         for method in BOTH {
             let capture = watched("tap0", method, &Limits::default(), || {
-                // The kernel moves the first tag of what comes in to the packet's metadata.
+                // The kernel moves the first tag of an incoming frame to the packet's metadata.
                 tap.send(&ethernet(true, &[(0x8100, 7)], 0x0800, &datagram));
                 tap.send(&ethernet(true, &[(0x88a8, 7), (0x8100, 9)], 0x0800, &datagram));
-                // What goes out here has the tag in the frame.
+                // An outgoing frame keeps the tag in the frame.
                 inject("tap0", &ethernet(false, &[(0x8100, 7)], 0x0800, &answer));
                 inject("tap0", &ethernet(false, &[(0x8100, 7), (0x8100, 9)], 0x0800, &answer));
                 tap.send(&ethernet(true, &[], 0x0800, &v4(&[1; 24], None, &udp(5001, 6000, 0))));
@@ -231,7 +231,7 @@ fn errors_say_what_to_do() {
     in_namespace(|| {
         let error =
             |name: &str| watch(name, Duration::from_millis(10), &Limits::default()).unwrap_err().to_string();
-        assert!(error("vnet9").contains("there are: lo"), "{}", error("vnet9"));
+        assert!(error("vnet9").contains("existing interfaces: lo"), "{}", error("vnet9"));
         assert!(!error("a\u{1b}[2J").contains('\u{1b}'));
         ip("link add tap0 type veth peer name guest0");
         assert!(error("tap0").contains("is down"));

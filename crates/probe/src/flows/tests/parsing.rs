@@ -1,11 +1,11 @@
-//! The parser and the table on made frames; and on whatever a guest may send.
+//! Tests of the parser and the flow table, on constructed and on hostile frames.
 
 use proptest::prelude::*;
 
 use super::frames::{GUEST_MAC, ethernet, fragment, ipv4, ipv6, options, udp, v6};
-use crate::flows::parse::{Frame, Parsed, parse};
+use crate::flows::parse::{Frame, ParsedFrame, parse};
 use crate::flows::table::Table;
-use crate::flows::way::{Count, Totals, Way};
+use crate::flows::directed_flow::{Count, Totals, DirectedFlow};
 
 const ENDS: ([u8; 4], [u8; 4]) = ([10, 0, 0, 5], [10, 0, 0, 9]);
 
@@ -13,8 +13,8 @@ pub(super) fn whole(bytes: &[u8]) -> Frame<'_> {
     Frame { bytes, length: bytes.len(), from_guest: true, tag: None, segment_bytes: 0 }
 }
 
-/// What the table says after these frames, in order.
-pub(super) fn counted(frames: &[Vec<u8>]) -> (Vec<(Way, Count)>, Totals) {
+/// Counts of the table after these frames, in order.
+pub(super) fn counted(frames: &[Vec<u8>]) -> (Vec<(DirectedFlow, Count)>, Totals) {
     let mut table = Table::new(1000);
     for (now, frame) in frames.iter().enumerate() {
         table.count(parse(whole(frame)), now as u64);
@@ -22,21 +22,21 @@ pub(super) fn counted(frames: &[Vec<u8>]) -> (Vec<(Way, Count)>, Totals) {
     table.finish()
 }
 
-fn only(frames: &[Vec<u8>]) -> (Way, Count) {
-    let (ways, totals) = counted(frames);
+fn only(frames: &[Vec<u8>]) -> (DirectedFlow, Count) {
+    let (directed_flows, totals) = counted(frames);
     assert_eq!(totals, Totals::default());
-    assert_eq!(ways.len(), 1, "{ways:?}");
-    ways[0]
+    assert_eq!(directed_flows.len(), 1, "{directed_flows:?}");
+    directed_flows[0]
 }
 
 #[test]
 fn a_datagram_is_counted_with_its_ends_and_its_ip_bytes() {
     let frame = ethernet(true, &[], 0x0800, &ipv4(ENDS, 17, &[], None, &udp(5000, 53, 100)));
-    let (way, count) = only(&[frame.clone(), frame]);
-    assert_eq!(way.source, "10.0.0.5:5000".parse().unwrap());
-    assert_eq!(way.destination, "10.0.0.9:53".parse().unwrap());
-    assert!(way.from_guest);
-    assert_eq!((way.vlan, way.inner_vlan), (0, 0));
+    let (directed, count) = only(&[frame.clone(), frame]);
+    assert_eq!(directed.source, "10.0.0.5:5000".parse().unwrap());
+    assert_eq!(directed.destination, "10.0.0.9:53".parse().unwrap());
+    assert!(directed.from_guest);
+    assert_eq!((directed.vlan, directed.inner_vlan), (0, 0));
     assert_eq!(
         count,
         Count {
@@ -61,8 +61,8 @@ fn ipv6_extension_headers_are_stepped_over() {
     let authentication = [vec![0, 4], vec![0; 22]].concat();
     let chain = [(0, options(16)), (60, options(8)), (43, options(24)), (51, authentication)];
     let frame = ethernet(true, &[], 0x86dd, &ipv6((v6(1), v6(2)), &chain, 17, &udp(5000, 53, 1)));
-    let (way, count) = only(&[frame]);
-    assert_eq!(way.source, "[fd00::1]:5000".parse().unwrap());
+    let (directed, count) = only(&[frame]);
+    assert_eq!(directed.source, "[fd00::1]:5000".parse().unwrap());
     assert_eq!(count.bytes, 40 + 16 + 8 + 24 + 24 + 9);
 }
 
@@ -72,7 +72,7 @@ fn vlan_tags_are_read_from_the_frame_and_from_its_metadata() {
     let vlans = |tags: &[(u16, u16)], tag| {
         let bytes = ethernet(true, tags, 0x0800, &packet);
         match parse(Frame { tag, ..whole(&bytes) }) {
-            Parsed::Datagram(packet) => Some((packet.way.vlan, packet.way.inner_vlan)),
+            ParsedFrame::Datagram(packet) => Some((packet.directed.vlan, packet.directed.inner_vlan)),
             _ => None,
         }
     };
@@ -93,12 +93,12 @@ fn fragments_join_the_flow_of_the_first() {
     let (second, third) = (part(7, 100, true, &[0; 800]), part(7, 200, false, &[0; 80]));
     let total = 3 * 20 + 800 + 800 + 80;
     for order in [[&first, &second, &third], [&third, &second, &first], [&second, &first, &third]] {
-        let (way, count) = only(&order.map(Clone::clone));
-        assert_eq!(way.destination.port(), 514);
+        let (directed, count) = only(&order.map(Clone::clone));
+        assert_eq!(directed.destination.port(), 514);
         assert_eq!((count.packets, count.bytes, count.later_fragments), (3, total, 2));
     }
-    let (ways, totals) = counted(&[part(8, 100, true, &[0; 800]), first]);
-    assert_eq!(ways.len(), 1);
+    let (directed_flows, totals) = counted(&[part(8, 100, true, &[0; 800]), first]);
+    assert_eq!(directed_flows.len(), 1);
     assert_eq!((totals.stray_packets, totals.stray_bytes), (1, 820));
 }
 
@@ -110,15 +110,17 @@ fn ipv6_fragments_join_the_flow_of_the_first_even_behind_other_headers() {
     };
     let first = part(0, true, 60, &[&[17, 0, 0, 0, 0, 0, 0, 0][..], &udp(5000, 514, 800)].concat());
     let later = part(102, false, 60, &[0; 100]);
-    let (way, count) = only(&[first, later]);
-    assert_eq!(way.source.port(), 5000);
+    let (directed, count) = only(&[first, later]);
+    assert_eq!(directed.source.port(), 5000);
     assert_eq!((count.packets, count.later_fragments), (2, 1));
 }
 
 #[test]
 fn an_offloaded_packet_counts_as_what_it_becomes() {
     let bytes = ethernet(true, &[], 0x0800, &ipv4(ENDS, 17, &[], None, &udp(1, 2, 2500)));
-    let Parsed::Datagram(packet) = parse(Frame { segment_bytes: 1000, ..whole(&bytes) }) else { panic!() };
+    let ParsedFrame::Datagram(packet) = parse(Frame { segment_bytes: 1000, ..whole(&bytes) }) else {
+        panic!()
+    };
     assert_eq!((packet.packets, packet.bytes), (3, 2500 + 3 * 28));
 }
 
@@ -126,8 +128,8 @@ fn an_offloaded_packet_counts_as_what_it_becomes() {
 fn what_was_cut_off_by_the_capture_is_not_called_malformed() {
     let bytes = ethernet(true, &[], 0x0800, &ipv4(ENDS, 17, &[], None, &udp(1, 2, 0)));
     let cut = &bytes[..36];
-    assert_eq!(parse(Frame { length: bytes.len(), ..whole(cut) }), Parsed::TooDeep);
-    assert_eq!(parse(whole(cut)), Parsed::Malformed);
+    assert_eq!(parse(Frame { length: bytes.len(), ..whole(cut) }), ParsedFrame::TooDeep);
+    assert_eq!(parse(whole(cut)), ParsedFrame::Malformed);
 }
 
 #[test]
@@ -137,8 +139,12 @@ fn endless_fragments_do_not_fill_memory() {
     };
     let mut frames: Vec<_> = (0..5000).map(|id| part(id, 0, &udp(5000, 514, 8))).collect();
     frames.extend([part(0, 2, &[0; 8]), part(4999, 2, &[0; 8])]);
-    let (ways, totals) = counted(&frames);
-    assert_eq!((ways[0].1.later_fragments, totals.stray_packets), (1, 1), "the oldest is forgotten");
+    let (directed_flows, totals) = counted(&frames);
+    assert_eq!(
+        (directed_flows[0].1.later_fragments, totals.stray_packets),
+        (1, 1),
+        "the oldest is forgotten"
+    );
 }
 
 #[test]
@@ -148,8 +154,8 @@ fn a_full_table_says_so() {
         let frame = ethernet(true, &[], 0x0800, &ipv4(ENDS, 17, &[], None, &udp(port, 53, 0)));
         table.count(parse(whole(&frame)), 0);
     }
-    let (ways, totals) = table.finish();
-    assert_eq!((ways.len(), totals.no_room), (2, 3));
+    let (directed_flows, totals) = table.finish();
+    assert_eq!((directed_flows.len(), totals.no_room), (2, 3));
 }
 
 /// Bytes that look enough like a packet to get deep into the parser.
@@ -217,7 +223,7 @@ proptest! {
 
     #[test]
     fn no_packet_claims_more_bytes_than_its_frame_has(frame in hostile()) {
-        if let Parsed::Datagram(packet) | Parsed::LaterFragment(packet) = parse(whole(&frame)) {
+        if let ParsedFrame::Datagram(packet) | ParsedFrame::LaterFragment(packet) = parse(whole(&frame)) {
             prop_assert!(packet.bytes <= frame.len() as u64);
             prop_assert_eq!(packet.packets, 1);
         }
@@ -225,13 +231,13 @@ proptest! {
 
     #[test]
     fn every_packet_is_counted_exactly_once(frames in prop::collection::vec(hostile(), 0..20)) {
-        let (ways, totals) = counted(&frames);
+        let (directed_flows, totals) = counted(&frames);
         let parsed: Vec<_> = frames.iter().map(|frame| parse(whole(frame))).collect();
-        let flows: u64 = ways.iter().map(|(_, count)| count.packets).sum();
-        let other = parsed.iter().filter(|one| matches!(one, Parsed::Other)).count() as u64;
+        let flows: u64 = directed_flows.iter().map(|(_, count)| count.packets).sum();
+        let other = parsed.iter().filter(|one| matches!(one, ParsedFrame::Other)).count() as u64;
         let vague = parsed
             .iter()
-            .filter(|one| matches!(one, Parsed::LaterFragment(packet) if !packet.surely_udp))
+            .filter(|one| matches!(one, ParsedFrame::LaterFragment(packet) if !packet.surely_udp))
             .count() as u64;
         let counted = flows + totals.malformed + totals.too_deep + totals.stray_packets + other;
         prop_assert!(counted <= frames.len() as u64 && counted + vague >= frames.len() as u64);

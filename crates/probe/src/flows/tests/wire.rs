@@ -1,4 +1,4 @@
-//! Networks for tests: namespaces, veth pairs and taps that vanish with the thread that made them.
+//! Networks for tests: namespaces, veth pairs and taps that disappear with the thread that made them.
 
 use std::ffi::c_char;
 use std::fs::{File, OpenOptions, read_to_string};
@@ -47,7 +47,7 @@ pub(super) fn drop_capabilities(numbers: &[u32]) {
     }
 }
 
-/// A second namespace that holds `guest0`, the other end of `tap0` here. Hands jobs to a thread in it.
+/// A second namespace with `guest0`, the other end of `tap0` here; its jobs run in a thread inside it.
 pub(super) struct GuestSide {
     jobs: mpsc::Sender<Box<dyn FnOnce() + Send>>,
     results: mpsc::Receiver<thread::Result<()>>,
@@ -91,7 +91,7 @@ impl GuestSide {
         guest
     }
 
-    /// Runs the job there and waits for it.
+    /// Runs the job in the guest's namespace and waits for it.
     pub(super) fn run(&self, job: impl FnOnce() + Send + 'static) {
         self.jobs.send(Box::new(job)).unwrap();
         self.results.recv().unwrap().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -121,7 +121,7 @@ pub(super) fn watched(interface: &str, method: Method, limits: &Limits, traffic:
     panic!("the traffic took longer than the watch");
 }
 
-/// Whether a packet socket of this namespace hears every protocol (ETH_P_ALL is 0003) by now: its column R says so, a
+/// True once a packet socket of this namespace receives every protocol (ETH_P_ALL is 0003): its column R is set a
 /// moment after it is bound.
 fn somebody_listens() -> bool {
     let sockets = read_to_string("/proc/thread-self/net/packet").unwrap();
@@ -148,7 +148,7 @@ pub(super) fn inject(interface: &str, frame: &[u8]) {
     assert_eq!(usize::try_from(sent).ok(), Some(frame.len()), "{}", io::Error::last_os_error());
 }
 
-/// A tap as QEMU opens it: what is written to it, the guest has sent.
+/// A tap as QEMU opens it: frames written to it count as sent by the guest.
 pub(super) struct Tap(File);
 
 impl Tap {
@@ -177,7 +177,7 @@ impl Tap {
         (&self.0).write_all(&[&[0; 10], frame].concat()).unwrap();
     }
 
-    /// The guest sends one large UDP packet over IPv4, to be segmented into such of so many bytes of payload.
+    /// The guest sends one large UDP packet over IPv4, to be segmented into packets of `segment_bytes` of payload.
     pub(super) fn send_offloaded(&self, frame: &[u8], segment_bytes: u16) {
         const NEEDS_CHECKSUM: u8 = 1;
         const GSO_UDP_L4: u8 = 5;

@@ -1,9 +1,9 @@
-//! Patroni and Consul: leases and gossip.
+//! Failure detectors of Patroni (lease of the leader) and Consul (gossip and Raft).
 
 use serde_json::Value;
 
 use super::{
-    Found, Question, Seen, Software,
+    Evidence, Question, Reading, Software,
     format::{
         block::{self, Statement},
         duration::seconds,
@@ -12,14 +12,14 @@ use super::{
 };
 use vmgate_facts::DetectorBasis;
 
-/// Patroni's dynamic configuration: the leader's key expires ttl (30 s) after it was renewed, which happens every
+/// Patroni's dynamic configuration: the leader's key expires ttl (30 s) after its renewal, and it is renewed every
 /// loop_wait (10 s): a leader that falls silent has at least the difference.
 pub(super) const PATRONI: Software = Software {
     id: "patroni",
     names: &["patroni"],
-    marks: &["/bin/patroni"],
+    argument_marks: &["/bin/patroni"],
     files: &["/etc/patroni/config.yml", "/etc/patroni/patroni.yml", "/etc/patroni.yml"],
-    more: |running| {
+    extra_questions: |running| {
         let named = running.argument_ending(&[".yml", ".yaml"]).and_then(|path| running.file(path));
         let option = named.as_ref().map(|file| format!("-c {} ", file.name())).unwrap_or_default();
         [named, Some(Question::Command(format!("patronictl {option}show-config")))]
@@ -29,7 +29,7 @@ pub(super) const PATRONI: Software = Software {
     },
     read: patroni,
     default: Some((20.0, "Patroni dynamic configuration, ttl of 30 s less loop_wait of 10 s")),
-    ..Software::PLAIN
+    ..Software::BASE
 };
 
 /// Consul: a member that misses a probe is suspected for `suspicion_mult * probe_interval` (4 x 1 s; longer with more
@@ -43,13 +43,15 @@ pub(super) const CONSUL: Software = Software {
         "/etc/consul.d/consul.json",
         "/etc/consul.d/config.json",
     ],
-    more: |running| running.option("-config-file").and_then(|path| running.file(path)).into_iter().collect(),
+    extra_questions: |running| {
+        running.option("-config-file").and_then(|path| running.file(path)).into_iter().collect()
+    },
     read: consul,
     default: Some((4.0, "Consul gossip_lan, suspicion_mult 4 x probe_interval 1 s")),
-    ..Software::PLAIN
+    ..Software::BASE
 };
 
-fn patroni(seen: &Seen<'_>) -> Found {
+fn patroni(evidence: &Evidence<'_>) -> Reading {
     let found = |place: &str, text: &str, under: &str, basis: DetectorBasis, note: &str| {
         let tree = tree::yaml(text)?;
         let value =
@@ -60,20 +62,21 @@ fn patroni(seen: &Seen<'_>) -> Found {
         }
         let (ttl, wait) = (ttl.unwrap_or(30.0), wait.unwrap_or(10.0));
         let source = format!("{place} ttl {ttl} s less loop_wait {wait} s{note}");
-        Some(Found::Timeout { seconds: (ttl - wait).max(0.0), basis, source })
+        Some(Reading::Timeout { seconds: (ttl - wait).max(0.0), basis, source })
     };
-    let told = seen
+    let told = evidence
         .outputs()
         .find_map(|output| found("patronictl show-config", &output, "", DetectorBasis::Tool, ""));
-    let note = ", the initial value: what holds is in the distributed store";
+    let note = ", the initial value: the value in force is in the distributed configuration store";
     told.or_else(|| {
-        seen.files()
+        evidence
+            .files()
             .find_map(|(path, text)| found(path, &text, "bootstrap.dcs.", DetectorBasis::Configuration, note))
     })
-    .unwrap_or(Found::Nothing)
+    .unwrap_or(Reading::NotConfigured)
 }
 
-/// Settings of all files together: a folder of them is usual, and each may be HCL or JSON.
+/// Consul settings merged from all files: usually a folder of files, each in HCL or JSON.
 #[derive(Default)]
 struct Gossip {
     probe_interval: Option<f64>,
@@ -83,7 +86,7 @@ struct Gossip {
     places: Vec<String>,
 }
 
-/// A file of Consul's.
+/// One configuration file of Consul.
 enum Document {
     Hcl(Vec<Statement>),
     Json(Value),
@@ -98,7 +101,7 @@ impl Document {
         }
     }
 
-    /// A setting in a section, or outside of any where that is empty.
+    /// A setting in a section; an empty section means top level.
     fn value(&self, section: &str, key: &str) -> Option<String> {
         match self {
             Self::Json(tree) if section.is_empty() => tree::scalar(tree, key),
@@ -112,9 +115,9 @@ impl Document {
     }
 }
 
-fn consul(seen: &Seen<'_>) -> Found {
-    let mut gossip = Gossip { server: seen.running.says("-server"), ..Gossip::default() };
-    for (path, text) in seen.files() {
+fn consul(evidence: &Evidence<'_>) -> Reading {
+    let mut gossip = Gossip { server: evidence.running.has_argument_with("-server"), ..Gossip::default() };
+    for (path, text) in evidence.files() {
         let Some(document) = Document::parse(&text) else { continue };
         let value = |section: &str, key: &str| document.value(section, key);
         let time = |section, key, bare| value(section, key).and_then(|text| seconds(&text, bare));
@@ -126,15 +129,15 @@ fn consul(seen: &Seen<'_>) -> Found {
     }
     let raft = gossip.raft_multiplier.filter(|_| gossip.server);
     if gossip.probe_interval.is_none() && gossip.suspicion_mult.is_none() && raft.is_none() {
-        return Found::Nothing;
+        return Reading::NotConfigured;
     }
     let places = gossip.places.join(", ");
     let (interval, times) = (gossip.probe_interval.unwrap_or(1.0), gossip.suspicion_mult.unwrap_or(4.0));
     match raft {
         Some(raft) if raft < interval * times => {
-            Found::configured(raft, format!("{places} raft_multiplier {raft} x 1 s"))
+            Reading::configured(raft, format!("{places} raft_multiplier {raft} x 1 s"))
         }
-        _ => Found::configured(
+        _ => Reading::configured(
             interval * times,
             format!("{places} suspicion_mult {times} x probe_interval {interval} s"),
         ),
@@ -158,8 +161,8 @@ mod tests {
                 .file("/etc/patroni/a.yml", YML)
         };
         let told = read(&PATRONI, &case().output("loop_wait: 5\nttl: 20\nretry_timeout: 5\n"));
-        assert_eq!(told, Found::told(15.0, "patronictl show-config ttl 20 s less loop_wait 5 s"));
-        let Found::Timeout { seconds, source, .. } = read(&PATRONI, &case()) else { panic!("not read") };
+        assert_eq!(told, Reading::reported(15.0, "patronictl show-config ttl 20 s less loop_wait 5 s"));
+        let Reading::Timeout { seconds, source, .. } = read(&PATRONI, &case()) else { panic!("not read") };
         assert_eq!(seconds, 20.0);
         assert!(source.contains("initial value") && !source.contains("hunter2"), "{source}");
     }
@@ -169,13 +172,13 @@ mod tests {
         let agent = |server: &[&str]| Case::process("consul", &[&["consul", "agent"], server].concat());
         let hcl = "server = true\nencrypt = \"hunter2\"\ngossip_lan {\n  probe_interval = \"500ms\"\n}\nperformance { raft_multiplier = 1 }\n";
         let found = read(&CONSUL, &agent(&[]).file("/etc/consul.d/consul.hcl", hcl));
-        assert_eq!(found, Found::configured(1.0, "/etc/consul.d/consul.hcl raft_multiplier 1 x 1 s"));
+        assert_eq!(found, Reading::configured(1.0, "/etc/consul.d/consul.hcl raft_multiplier 1 x 1 s"));
         let json = "{\"gossip_lan\": {\"suspicion_mult\": 6, \"probe_interval\": \"2s\"}}";
         let found = read(&CONSUL, &agent(&[]).file("/etc/consul.d/config.json", json));
         assert_eq!(
             found,
-            Found::configured(12.0, "/etc/consul.d/config.json suspicion_mult 6 x probe_interval 2 s")
+            Reading::configured(12.0, "/etc/consul.d/config.json suspicion_mult 6 x probe_interval 2 s")
         );
-        assert_eq!(read(&CONSUL, &agent(&["-server"])), Found::Nothing);
+        assert_eq!(read(&CONSUL, &agent(&["-server"])), Reading::NotConfigured);
     }
 }

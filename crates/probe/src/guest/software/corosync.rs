@@ -1,11 +1,11 @@
-//! Corosync, and Pacemaker and SBD which stand on it.
+//! Failure detectors of Corosync, and of Pacemaker and SBD, which run on top of it.
 //!
-//! corosync.conf(5): token is 3000 ms since 3.1 and was 1000 ms; with a node list of three nodes or more
-//! `token + (nodes - 2) * token_coefficient` holds, coefficient 650 ms; consensus is 1.2 times that. Silence is noticed
-//! when the token has not come back for that time; then members have for the consensus time to agree.
+//! corosync.conf(5): token is 3000 ms since 3.1, 1000 ms before; with a node list of three nodes or more the token is
+//! `token + (nodes - 2) * token_coefficient`, coefficient 650 ms; consensus is 1.2 times that. Silence is noticed when
+//! the token has not come back within that time; then members have the consensus time to agree.
 
 use super::{
-    Found, Question, Seen, Software,
+    Evidence, Question, Reading, Software,
     format::{block, duration::seconds, lines, tree},
 };
 
@@ -18,20 +18,20 @@ pub(super) const COROSYNC: Software = Software {
     id: "corosync",
     names: &["corosync"],
     files: &[CONFIGURATION],
-    more: |_| vec![Question::Command("corosync-cmapctl runtime.config.totem.".into())],
+    extra_questions: |_| vec![Question::Command("corosync-cmapctl runtime.config.totem.".into())],
     read: totem,
     default: Some((1.0, "corosync.conf(5) token, 1000 ms before 3.1 and 3000 ms since")),
-    ..Software::PLAIN
+    ..Software::BASE
 };
 
 pub(super) const PACEMAKER: Software = Software {
     id: "pacemaker",
     names: &["pacemakerd", "pacemaker-remot", "pacemaker_remot"],
     files: &[CONFIGURATION, CIB],
-    more: COROSYNC.more,
+    extra_questions: COROSYNC.extra_questions,
     read: pacemaker,
     default: COROSYNC.default,
-    ..Software::PLAIN
+    ..Software::BASE
 };
 
 pub(super) const SBD: Software = Software {
@@ -40,18 +40,18 @@ pub(super) const SBD: Software = Software {
     files: &["/etc/sysconfig/sbd", "/etc/default/sbd"],
     read: sbd,
     default: Some((5.0, "sbd(8) SBD_WATCHDOG_TIMEOUT")),
-    ..Software::PLAIN
+    ..Software::BASE
 };
 
-fn totem(seen: &Seen<'_>) -> Found {
-    if let Some(found) = seen.outputs().find_map(|output| running_totem(&output)) {
+fn totem(evidence: &Evidence<'_>) -> Reading {
+    if let Some(found) = evidence.outputs().find_map(|output| running_totem(&output)) {
         return found;
     }
-    seen.file_at(CONFIGURATION).map_or(Found::Nothing, |text| configured_totem(&text))
+    evidence.file_at(CONFIGURATION).map_or(Reading::NotConfigured, |text| configured_totem(&text))
 }
 
-/// `runtime.config.totem.token (u32) = 3150`: what holds, with everything counted in.
-fn running_totem(output: &str) -> Option<Found> {
+/// Parses the token in force, coefficient included: `runtime.config.totem.token (u32) = 3150`.
+fn running_totem(output: &str) -> Option<Reading> {
     let value = |key: &str| {
         let line = output.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(" (u32) = "))?;
         seconds(line, MILLISECOND)
@@ -60,18 +60,21 @@ fn running_totem(output: &str) -> Option<Found> {
     let consensus = value("runtime.config.totem.consensus")
         .map(|seconds| format!(", totem.consensus {seconds} s"))
         .unwrap_or_default();
-    Some(Found::told(token, format!("corosync-cmapctl runtime.config.totem.token {token} s{consensus}")))
+    Some(Reading::reported(
+        token,
+        format!("corosync-cmapctl runtime.config.totem.token {token} s{consensus}"),
+    ))
 }
 
-fn configured_totem(text: &str) -> Found {
+fn configured_totem(text: &str) -> Reading {
     let statements = block::parse(text);
     let totem: Vec<_> = block::named(&statements, "totem").flat_map(|totem| totem.block.clone()).collect();
     let value = |key: &str| block::value(&totem, key).and_then(|text| seconds(text, MILLISECOND));
     let nodes = block::named(&statements, "nodelist")
         .map(|list| block::named(&list.block, "node").count())
         .sum::<usize>();
-    let Some(token) = value("token") else { return Found::Nothing };
-    // At most as many as there are statements in a file: exact.
+    let Some(token) = value("token") else { return Reading::NotConfigured };
+    // At most the number of statements in a file, so the conversion is exact.
     #[allow(clippy::cast_precision_loss)]
     let further = nodes.saturating_sub(2) as f64;
     let coefficient = value("token_coefficient").unwrap_or(COEFFICIENT_SECONDS);
@@ -83,23 +86,24 @@ fn configured_totem(text: &str) -> Found {
     };
     let consensus =
         value("consensus").map(|seconds| format!(", totem.consensus {seconds} s")).unwrap_or_default();
-    Found::configured(sum, format!("{CONFIGURATION} totem.token {token} s{added}{consensus}"))
+    Reading::configured(sum, format!("{CONFIGURATION} totem.token {token} s{added}{consensus}"))
 }
 
-/// Membership is Corosync's; a remote node has none and is watched by monitor operations.
-fn pacemaker(seen: &Seen<'_>) -> Found {
-    if seen.running.name.contains("remot") {
-        return Found::assumed(20.0, "Pacemaker Explained, time-out of a monitor operation");
+/// Corosync decides membership; a remote node does not run Corosync and is watched by monitor operations.
+fn pacemaker(evidence: &Evidence<'_>) -> Reading {
+    if evidence.running.name.contains("remot") {
+        return Reading::vendor_default(20.0, "Pacemaker Explained, time-out of a monitor operation");
     }
-    match totem(seen) {
-        Found::Timeout { seconds, basis, source } => {
-            let fencing = match seen.file_at(CIB).and_then(|cib| tree::property(&cib, "stonith-enabled")) {
+    match totem(evidence) {
+        Reading::Timeout { seconds, basis, source } => {
+            let fencing = match evidence.file_at(CIB).and_then(|cib| tree::property(&cib, "stonith-enabled"))
+            {
                 Some(value) if matches!(value.trim(), "false" | "off" | "no" | "0") => "off",
                 Some(_) => "on",
-                // Without a word on it, or without a look at it, it is on: so the vendor's default.
+                // Fencing is on by default, also if the CIB does not set it or cannot be read.
                 None => "on by default",
             };
-            Found::Timeout {
+            Reading::Timeout {
                 seconds,
                 basis,
                 source: format!("{source}; fencing (stonith-enabled) is {fencing}"),
@@ -109,12 +113,12 @@ fn pacemaker(seen: &Seen<'_>) -> Found {
     }
 }
 
-fn sbd(seen: &Seen<'_>) -> Found {
-    let found = seen.files().find_map(|(path, text)| {
+fn sbd(evidence: &Evidence<'_>) -> Reading {
+    let found = evidence.files().find_map(|(path, text)| {
         let timeout = seconds(lines::value(&text, "SBD_WATCHDOG_TIMEOUT")?, 1.0)?;
-        Some(Found::configured(timeout, format!("{path} SBD_WATCHDOG_TIMEOUT {timeout} s")))
+        Some(Reading::configured(timeout, format!("{path} SBD_WATCHDOG_TIMEOUT {timeout} s")))
     });
-    found.unwrap_or(Found::Nothing)
+    found.unwrap_or(Reading::NotConfigured)
 }
 
 #[cfg(test)]
@@ -132,12 +136,12 @@ mod tests {
         let found =
             read(&COROSYNC, &Case::process("corosync", &["corosync", "-f"]).file(CONFIGURATION, THREE));
         let source = "/etc/corosync/corosync.conf totem.token 2.5 s + 1 x totem.token_coefficient 0.65 s";
-        assert_eq!(found, Found::configured(3.15, source));
+        assert_eq!(found, Reading::configured(3.15, source));
         let two = "totem {\n token: 10000\n consensus: 12000\n}\nnodelist { node { }\n node { }\n }";
         let found = read(&COROSYNC, &Case::process("corosync", &["corosync"]).file(CONFIGURATION, two));
         assert_eq!(
             found,
-            Found::configured(10.0, "/etc/corosync/corosync.conf totem.token 10 s, totem.consensus 12 s")
+            Reading::configured(10.0, "/etc/corosync/corosync.conf totem.token 10 s, totem.consensus 12 s")
         );
     }
 
@@ -147,7 +151,7 @@ mod tests {
                       runtime.config.totem.token_retransmit (u32) = 750\n";
         let case = Case::process("corosync", &["corosync"]).file(CONFIGURATION, THREE).output(output);
         let source = "corosync-cmapctl runtime.config.totem.token 3.15 s, totem.consensus 3.78 s";
-        assert_eq!(read(&COROSYNC, &case), Found::told(3.15, source));
+        assert_eq!(read(&COROSYNC, &case), Reading::reported(3.15, source));
     }
 
     #[test]
@@ -163,9 +167,9 @@ mod tests {
         let cib = "<cib><configuration><crm_config><cluster_property_set id='b'>\
             <nvpair id='o' name='stonith-enabled' value='false'/></cluster_property_set></crm_config></configuration></cib>";
         let case = Case::process("pacemakerd", &["pacemakerd"]).file(CONFIGURATION, THREE);
-        let Found::Timeout { seconds, source, .. } = read(&PACEMAKER, &case) else { panic!("not read") };
+        let Reading::Timeout { seconds, source, .. } = read(&PACEMAKER, &case) else { panic!("not read") };
         assert_eq!((seconds, source.ends_with("is on by default")), (3.15, true));
-        let Found::Timeout { source, .. } = read(&PACEMAKER, &case.file(CIB, cib)) else {
+        let Reading::Timeout { source, .. } = read(&PACEMAKER, &case.file(CIB, cib)) else {
             panic!("not read")
         };
         assert!(source.ends_with("is off"), "{source}");
@@ -177,6 +181,9 @@ mod tests {
     fn sbd_says_it_in_its_environment_file() {
         let case =
             Case::process("sbd", &["sbd: watcher"]).file("/etc/default/sbd", "SBD_WATCHDOG_TIMEOUT=\"15\"\n");
-        assert_eq!(read(&SBD, &case), Found::configured(15.0, "/etc/default/sbd SBD_WATCHDOG_TIMEOUT 15 s"));
+        assert_eq!(
+            read(&SBD, &case),
+            Reading::configured(15.0, "/etc/default/sbd SBD_WATCHDOG_TIMEOUT 15 s")
+        );
     }
 }

@@ -1,7 +1,7 @@
-//! Oracle RAC, MongoDB, Elasticsearch and Cassandra.
+//! Failure detectors of Oracle RAC, MongoDB, Elasticsearch and Cassandra.
 
 use super::{
-    Found, Question, Seen, Software,
+    Evidence, Question, Reading, Software,
     format::{duration::seconds, tree},
 };
 use vmgate_facts::{Cause, Unknown};
@@ -12,25 +12,25 @@ const MILLISECOND: f64 = 0.001;
 pub(super) const ORACLE_RAC: Software = Software {
     id: "oracle-rac",
     names: &["ocssd.bin", "ocssd"],
-    more: |running| {
+    extra_questions: |running| {
         let tool = running
             .folder()
             .map(|folder| format!("{folder}/crsctl"))
             .filter(|path| Question::file(path).is_some());
         tool.map(|path| Question::Command(format!("{path} get css misscount"))).into_iter().collect()
     },
-    read: |seen| {
+    read: |evidence| {
         // CRS-4678: Successful get misscount 30 for Cluster Synchronization Services.
-        let value = seen.outputs().find_map(|output| {
+        let value = evidence.outputs().find_map(|output| {
             let (_, rest) = output.split_once("misscount ")?;
             seconds(rest.split_whitespace().next()?, 1.0)
         });
-        value.map_or(Found::Nothing, |misscount| {
-            Found::told(misscount, format!("crsctl get css misscount {misscount} s"))
+        value.map_or(Reading::NotConfigured, |misscount| {
+            Reading::reported(misscount, format!("crsctl get css misscount {misscount} s"))
         })
     },
     default: Some((30.0, "Oracle Clusterware CSS misscount of 30 s")),
-    ..Software::PLAIN
+    ..Software::BASE
 };
 
 /// MongoDB keeps electionTimeoutMillis in the replica set, which only a client that has logged in may read.
@@ -38,83 +38,84 @@ pub(super) const MONGODB: Software = Software {
     id: "mongodb",
     names: &["mongod"],
     files: &["/etc/mongod.conf", "/etc/mongodb.conf"],
-    more: |running| {
+    extra_questions: |running| {
         let named = running.option("--config").or_else(|| running.option("-f"));
         named.and_then(|path| running.file(path)).into_iter().collect()
     },
-    read: |seen| {
-        let flag = seen.running.option("--replSet").is_some();
-        let file = seen.file();
+    read: |evidence| {
+        let flag = evidence.running.option("--replSet").is_some();
+        let file = evidence.file();
         let configured =
             file.as_ref().and_then(|(_, text)| tree::scalar(&tree::yaml(text)?, "replication.replSetName"));
         if !flag && configured.is_none() && file.is_some() {
-            return Found::NotAMember;
+            return Reading::NotAMember;
         }
-        Found::Unknown(Unknown::new(
+        Reading::Unknown(Unknown::new(
             Cause::NotSupported,
-            "electionTimeoutMillis (10000 by default) stands in the replica set: rs.conf().settings tells it",
+            "electionTimeoutMillis (10000 by default) is stored in the replica set: rs.conf().settings shows it",
         ))
     },
-    ..Software::PLAIN
+    ..Software::BASE
 };
 
-/// Elasticsearch: a node goes after cluster.fault_detection.follower_check.retry_count (3) checks of timeout (10 s) in
-/// a row; leader_check likewise.
+/// Elasticsearch: a node is removed after cluster.fault_detection.follower_check.retry_count (3) failed checks of
+/// timeout (10 s) in a row; leader_check likewise.
 pub(super) const ELASTICSEARCH: Software = Software {
     id: "elasticsearch",
-    marks: &["org.elasticsearch.", "org.opensearch."],
+    argument_marks: &["org.elasticsearch.", "org.opensearch."],
     files: &["/etc/elasticsearch/elasticsearch.yml", "/etc/opensearch/opensearch.yml"],
-    more: |running| {
+    extra_questions: |running| {
         let folder = running.option("-Des.path.conf").or_else(|| running.option("-Dopensearch.path.conf"));
-        let name = if running.says("org.opensearch.") { "opensearch.yml" } else { "elasticsearch.yml" };
+        let name =
+            if running.has_argument_with("org.opensearch.") { "opensearch.yml" } else { "elasticsearch.yml" };
         folder.and_then(|folder| running.file(&format!("{folder}/{name}"))).into_iter().collect()
     },
     read: elasticsearch,
     default: Some((30.0, "Elasticsearch fault detection, 3 checks of 10 s")),
-    ..Software::PLAIN
+    ..Software::BASE
 };
 
-/// Cassandra: silence of `phi_convict_threshold * ln 10` mean gossip intervals of 1 s convicts (8: 18.4 s), by
-/// org.apache.cassandra.gms.FailureDetector and Hayashibara's phi accrual paper.
+/// Cassandra: a node is convicted after a silence of `phi_convict_threshold * ln 10` mean gossip intervals of 1 s
+/// (8: 18.4 s), see org.apache.cassandra.gms.FailureDetector and Hayashibara's phi accrual paper.
 pub(super) const CASSANDRA: Software = Software {
     id: "cassandra",
     names: &["scylla"],
-    marks: &["org.apache.cassandra.service.CassandraDaemon"],
+    argument_marks: &["org.apache.cassandra.service.CassandraDaemon"],
     files: &[
         "/etc/cassandra/cassandra.yaml",
         "/etc/cassandra/conf/cassandra.yaml",
         "/etc/scylla/scylla.yaml",
     ],
-    more: |running| {
+    extra_questions: |running| {
         let named = running.option("-Dcassandra.config").and_then(|path| path.strip_prefix("file://"));
         named.and_then(|path| running.file(path)).into_iter().collect()
     },
-    read: |seen| {
-        let found = seen.files().find_map(|(path, text)| {
+    read: |evidence| {
+        let found = evidence.files().find_map(|(path, text)| {
             let phi: f64 = tree::scalar(&tree::yaml(&text)?, "phi_convict_threshold")?.parse().ok()?;
             (1.0..=100.0).contains(&phi).then(|| {
-                Found::configured(
+                Reading::configured(
                     silence(phi),
                     format!("{path} phi_convict_threshold {phi}, at one gossip a second"),
                 )
             })
         });
-        found.unwrap_or(Found::Nothing)
+        found.unwrap_or(Reading::NotConfigured)
     },
     default: Some((18.4, "cassandra.yaml phi_convict_threshold of 8, at one gossip a second")),
-    ..Software::PLAIN
+    ..Software::BASE
 };
 
-/// Silence that phi stands for, to a tenth of a second.
+/// Seconds of silence that correspond to phi, rounded to a tenth.
 fn silence(phi: f64) -> f64 {
     (phi * std::f64::consts::LN_10 * 10.0).round() / 10.0
 }
 
-fn elasticsearch(seen: &Seen<'_>) -> Found {
-    let Some((path, text)) = seen.file() else { return Found::Nothing };
-    let Some(tree) = tree::yaml(&text) else { return Found::Nothing };
+fn elasticsearch(evidence: &Evidence<'_>) -> Reading {
+    let Some((path, text)) = evidence.file() else { return Reading::NotConfigured };
+    let Some(tree) = tree::yaml(&text) else { return Reading::NotConfigured };
     if tree::scalar(&tree, "discovery.type").as_deref() == Some("single-node") {
-        return Found::NotAMember;
+        return Reading::NotAMember;
     }
     let checks = ["follower_check", "leader_check"].map(|check| {
         let value = |key: &str, bare| {
@@ -128,11 +129,11 @@ fn elasticsearch(seen: &Seen<'_>) -> Found {
     let tightest =
         checks.into_iter().filter(|check| check.3).min_by(|a, b| (a.1 * a.2).total_cmp(&(b.1 * b.2)));
     match tightest {
-        Some((check, timeout, count, _)) => Found::configured(
+        Some((check, timeout, count, _)) => Reading::configured(
             timeout * count,
             format!("{path} {check} retry_count {count} x timeout {timeout} s"),
         ),
-        None => Found::Nothing,
+        None => Reading::NotConfigured,
     }
 }
 
@@ -147,7 +148,7 @@ mod tests {
     fn oracle_is_asked_by_the_tool_beside_its_daemon() {
         let case = Case::process("ocssd.bin", &["/u01/app/19.0.0/grid/bin/ocssd.bin"])
             .output("CRS-4678: Successful get misscount 60 for Cluster Synchronization Services.\n");
-        assert_eq!(read(&ORACLE_RAC, &case), Found::told(60.0, "crsctl get css misscount 60 s"));
+        assert_eq!(read(&ORACLE_RAC, &case), Reading::reported(60.0, "crsctl get css misscount 60 s"));
         let odd = Case::process("ocssd.bin", &["/u01/$(id)/ocssd.bin"]).detector(&ORACLE_RAC).unwrap();
         assert_eq!(odd.detector_seconds.known(), Some(&30.0));
     }
@@ -175,11 +176,11 @@ mod tests {
         let found = read(&ELASTICSEARCH, &node().file("/srv/es/elasticsearch.yml", text));
         assert_eq!(
             found,
-            Found::configured(10.0, "/srv/es/elasticsearch.yml follower_check retry_count 2 x timeout 5 s")
+            Reading::configured(10.0, "/srv/es/elasticsearch.yml follower_check retry_count 2 x timeout 5 s")
         );
         let single = node().file("/srv/es/elasticsearch.yml", "discovery.type: single-node\n");
-        assert_eq!(read(&ELASTICSEARCH, &single), Found::NotAMember);
-        assert_eq!(read(&ELASTICSEARCH, &node()), Found::Nothing);
+        assert_eq!(read(&ELASTICSEARCH, &single), Reading::NotAMember);
+        assert_eq!(read(&ELASTICSEARCH, &node()), Reading::NotConfigured);
     }
 
     #[test]
@@ -187,7 +188,7 @@ mod tests {
         let case = Case::process("java", &["java", "org.apache.cassandra.service.CassandraDaemon"])
             .file("/etc/cassandra/cassandra.yaml", "cluster_name: 'a'\nphi_convict_threshold: 12\n");
         let source = "/etc/cassandra/cassandra.yaml phi_convict_threshold 12, at one gossip a second";
-        assert_eq!(read(&CASSANDRA, &case), Found::configured(27.6, source));
+        assert_eq!(read(&CASSANDRA, &case), Reading::configured(27.6, source));
         assert!((silence(8.0) - 18.4).abs() < 1e-9);
     }
 }

@@ -1,9 +1,9 @@
-//! DRBD: the peer is gone when it does not answer a ping within ping-timeout (0.5 s), which is sent when nothing was
-//! heard for ping-int (10 s) and when a request has waited for timeout (6 s); a silence can fall together with a ping,
-//! so ping-timeout is what surely holds. Kernel threads are named after the resource.
+//! DRBD: a peer is lost if it does not answer a ping within ping-timeout (0.5 s). A ping is sent after ping-int (10 s)
+//! without traffic and after a request has waited for timeout (6 s). A blackout can coincide with a ping, so only
+//! ping-timeout is guaranteed. Kernel threads are named after the resource.
 
 use super::{
-    Found, Question, Running, Seen, Software,
+    Evidence, Question, Reading, RunningProcess, Software,
     format::{
         block::{self, Statement},
         duration::seconds,
@@ -18,29 +18,29 @@ pub(super) const DRBD: Software = Software {
     id: "drbd",
     names: &["drbd-reissue", "drbd_w_*", "drbd_r_*", "drbd_s_*", "drbd_a_*", "drbd_as_*"],
     files: &["/etc/drbd.d/global_common.conf", "/etc/drbd.conf"],
-    more: |running| {
+    extra_questions: |running| {
         let resource = resource(running).map(|name| format!("/etc/drbd.d/{name}.res"));
         let show = Question::Command("drbdsetup show --show-defaults".into());
         resource.and_then(Question::file).into_iter().chain([show]).collect()
     },
     read,
     default: Some((0.5, "drbd.conf(5) ping-timeout of 5 tenths of a second")),
-    ..Software::PLAIN
+    ..Software::BASE
 };
 
-/// The resource after which a kernel thread is named, as far as its name goes: fifteen characters.
-fn resource(running: &Running) -> Option<&str> {
+/// The resource after which a kernel thread is named; the kernel cuts a thread's name after fifteen characters.
+fn resource(running: &RunningProcess) -> Option<&str> {
     THREADS.iter().find_map(|prefix| running.name.strip_prefix(prefix)).filter(|name| !name.is_empty())
 }
 
-fn read(seen: &Seen<'_>) -> Found {
-    if let Some(output) = seen.outputs().next()
+fn read(evidence: &Evidence<'_>) -> Reading {
+    if let Some(output) = evidence.outputs().next()
         && let Some((tightest, words)) = tightest(&output)
     {
         let source = format!("drbdsetup show {words}");
-        return Found::Timeout { seconds: tightest, basis: DetectorBasis::Tool, source };
+        return Reading::Timeout { seconds: tightest, basis: DetectorBasis::Tool, source };
     }
-    let mut all: Vec<_> = seen
+    let mut all: Vec<_> = evidence
         .files()
         .filter_map(|(path, text)| {
             let (seconds, words) = tightest(&text)?;
@@ -48,10 +48,12 @@ fn read(seen: &Seen<'_>) -> Found {
         })
         .collect();
     all.sort_by(|a, b| a.0.total_cmp(&b.0));
-    all.into_iter().next().map_or(Found::Nothing, |(seconds, source)| Found::configured(seconds, source))
+    all.into_iter()
+        .next()
+        .map_or(Reading::NotConfigured, |(seconds, source)| Reading::configured(seconds, source))
 }
 
-/// The smallest ping-timeout of all `net` sections, wherever they stand.
+/// The smallest ping-timeout of all `net` sections, at any depth.
 fn tightest(text: &str) -> Option<(f64, String)> {
     fn collect(statements: &[Statement], found: &mut Vec<f64>) {
         for statement in statements {
@@ -78,22 +80,25 @@ mod tests {
     fn the_kernel_is_asked_before_the_files() {
         let output = "resource \"r0\" {\n    net {\n        ping-timeout        \t20; # 1/10 seconds\n        shared-secret \"hunter2\";\n    }\n}\n";
         let case = || Case::process("drbd-reissue", &[]);
-        assert_eq!(read(&DRBD, &case().output(output)), Found::told(2.0, "drbdsetup show ping-timeout 2 s"));
+        assert_eq!(
+            read(&DRBD, &case().output(output)),
+            Reading::reported(2.0, "drbdsetup show ping-timeout 2 s")
+        );
         let file = case().file(
             "/etc/drbd.d/global_common.conf",
             "common {\n net\n {\n  ping-timeout 8; timeout 60;\n }\n}\n",
         );
         assert_eq!(
             read(&DRBD, &file),
-            Found::configured(0.8, "/etc/drbd.d/global_common.conf ping-timeout 0.8 s")
+            Reading::configured(0.8, "/etc/drbd.d/global_common.conf ping-timeout 0.8 s")
         );
     }
 
     #[test]
     fn a_thread_names_its_resource() {
         let process = crate::guest::RawProcess { stat: b"9 (drbd_w_r0) S".to_vec(), ..Default::default() };
-        let running = Running::of(&process);
+        let running = RunningProcess::of(&process);
         assert_eq!(resource(&running), Some("r0"));
-        assert_eq!((DRBD.more)(&running)[0].name(), "/etc/drbd.d/r0.res");
+        assert_eq!((DRBD.extra_questions)(&running)[0].name(), "/etc/drbd.d/r0.res");
     }
 }

@@ -1,26 +1,26 @@
-//! What was seen of one member, and what was found in it.
+//! Answers about one cluster member, and the failure detector's time-out that is read from them.
 
 use std::borrow::Cow;
 
-use super::{Running, Software};
+use super::{RunningProcess, Software};
 use crate::guest::ask::{Answers, Question};
 use vmgate_facts::{Cause, DetectorBasis, Unknown};
 
-/// The end of reading.
+/// Result of reading one member's failure detector.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Found {
+pub(super) enum Reading {
     /// The failure detector's time-out.
     Timeout { seconds: f64, basis: DetectorBasis, source: String },
-    /// Nothing says what it is: the vendor's default holds.
-    Nothing,
-    /// It runs, and not as a member of a cluster.
+    /// No answer sets the time-out: the vendor's default applies.
+    NotConfigured,
+    /// The software runs, but not as a member of a cluster.
     NotAMember,
-    /// It cannot be read, and the default cannot be assumed.
+    /// The time-out cannot be read, and the default must not be assumed.
     Unknown(Unknown),
 }
 
-impl Found {
-    /// Read from a file, the command line or the environment.
+impl Reading {
+    /// A time-out read from a file, the command line or the environment.
     pub(super) fn configured(seconds: f64, source: impl Into<String>) -> Self {
         Self::Timeout {
             seconds: rounded(seconds),
@@ -29,37 +29,37 @@ impl Found {
         }
     }
 
-    /// Read nowhere: what the vendor says where `reference` tells.
-    pub(super) fn assumed(seconds: f64, reference: &str) -> Self {
+    /// The vendor's default, documented in `reference`.
+    pub(super) fn vendor_default(seconds: f64, reference: &str) -> Self {
         let source = format!("vendor default: {reference}");
         Self::Timeout { seconds, basis: DetectorBasis::VendorDefault, source }
     }
 
-    /// Told by the software.
-    pub(super) fn told(seconds: f64, source: impl Into<String>) -> Self {
+    /// A time-out that the software's own tool reported.
+    pub(super) fn reported(seconds: f64, source: impl Into<String>) -> Self {
         Self::Timeout { seconds: rounded(seconds), basis: DetectorBasis::Tool, source: source.into() }
     }
 }
 
-/// To the microsecond: what adding and multiplying left behind that is no information.
+/// Rounds to the microsecond, which removes the errors of floating-point arithmetic.
 fn rounded(seconds: f64) -> f64 {
     (seconds * 1e6).round() / 1e6
 }
 
-/// All that was answered about one member.
-pub(super) struct Seen<'a> {
-    pub(super) running: &'a Running,
+/// All answers about one cluster member.
+pub(super) struct Evidence<'a> {
+    pub(super) running: &'a RunningProcess,
     questions: Vec<Question>,
     answers: &'a Answers,
     variables: &'static [&'static str],
 }
 
-impl<'a> Seen<'a> {
-    pub(super) fn of(software: &Software, running: &'a Running, answers: &'a Answers) -> Self {
+impl<'a> Evidence<'a> {
+    pub(super) fn of(software: &Software, running: &'a RunningProcess, answers: &'a Answers) -> Self {
         Self { running, questions: software.questions(running), answers, variables: software.variables }
     }
 
-    /// The files that are there, with their texts: those that the command line names come first.
+    /// Path and text of each file that exists; files that the command line names come first.
     pub(super) fn files(&self) -> impl Iterator<Item = (&str, Cow<'a, str>)> {
         self.questions.iter().filter_map(|question| match question {
             Question::File(path) if !is_of_process(path.as_str()) => {
@@ -70,17 +70,17 @@ impl<'a> Seen<'a> {
         })
     }
 
-    /// The first file that is there.
+    /// The first file that exists.
     pub(super) fn file(&self) -> Option<(&str, Cow<'a, str>)> {
         self.files().next()
     }
 
-    /// A file by its path, also one that was only asked for after the others.
+    /// The text of a file by its path, including files of follow-up questions.
     pub(super) fn file_at(&self, path: &str) -> Option<Cow<'a, str>> {
         self.answer(&Question::file(path)?)
     }
 
-    /// What the commands printed, in the order in which they were asked.
+    /// Output of each command, in the order of the questions.
     pub(super) fn outputs(&self) -> impl Iterator<Item = Cow<'a, str>> {
         self.questions
             .iter()
@@ -88,7 +88,7 @@ impl<'a> Seen<'a> {
             .filter_map(|question| self.answer(question))
     }
 
-    /// One of the variables that the software lists, from its environment.
+    /// The value of one of the software's listed variables, from the process's environment.
     pub(super) fn variable(&self, name: &str) -> Option<String> {
         debug_assert!(self.variables.contains(&name), "{name} is not asked for");
         let environment = self.answer(&self.running.environment()?)?;
@@ -96,7 +96,7 @@ impl<'a> Seen<'a> {
         Some(value.to_owned())
     }
 
-    /// What stood in the way of reading, for the words of a default; empty where nothing did.
+    /// A note on the first file that could not be read, for the source of a default; empty if there is none.
     pub(super) fn obstacles(&self) -> String {
         let refused = |question: &&Question| matches!(self.answers.get(question), Some(Err(why)) if why.cause != Cause::NotSupported);
         match self.questions.iter().filter(|question| matches!(question, Question::File(_))).find(refused) {
@@ -110,7 +110,7 @@ impl<'a> Seen<'a> {
     }
 }
 
-/// Whether a file tells of the process itself. What its working folder leads to is a file like others.
+/// True if a file is about the process itself. A file under its working folder (/proc/PID/cwd) is configuration.
 fn is_of_process(path: &str) -> bool {
     path.starts_with("/proc/") && !path.contains("/cwd/")
 }

@@ -1,8 +1,8 @@
-//! Galera: a member silent for evs.suspect_timeout (PT5S) is suspected, and out once the others agree;
-//! evs.inactive_timeout (PT15S) is without asking them. Both stand in wsrep_provider_options.
+//! Galera: a member silent for evs.suspect_timeout (PT5S) is suspected, and removed once the others agree; after
+//! evs.inactive_timeout (PT15S) it is removed without agreement. Both are set in wsrep_provider_options.
 
 use super::{
-    Found, Question, Seen, Software,
+    Evidence, Question, Reading, Software,
     format::{duration::seconds, lines},
 };
 use vmgate_facts::DetectorBasis;
@@ -13,7 +13,7 @@ const INACTIVE: &str = "evs.inactive_timeout";
 pub(super) const GALERA: Software = Software {
     id: "galera",
     names: &["mysqld", "mariadbd"],
-    // In the order in which Debian and Red Hat read them: the last that sets the options wins.
+    // In the order in which Debian and Red Hat read them: the last file that sets the options wins.
     files: &[
         "/etc/my.cnf",
         "/etc/mysql/my.cnf",
@@ -27,9 +27,9 @@ pub(super) const GALERA: Software = Software {
         "/etc/my.cnf.d/mariadb-server.cnf",
         "/etc/my.cnf.d/galera.cnf",
     ],
-    more: |running| {
+    extra_questions: |running| {
         let client = if running.name == "mysqld" { "mysql" } else { "mariadb" };
-        // Root is let in over the local socket without a password where the distribution's default still holds.
+        // By the distribution's default, root logs in over the local socket without a password.
         let query = "select @@wsrep_on, @@wsrep_provider_options";
         let mut questions =
             vec![Question::Command(format!("{client} --connect-timeout=2 -N -B -e \"{query}\""))];
@@ -38,51 +38,51 @@ pub(super) const GALERA: Software = Software {
     },
     read,
     default: Some((5.0, "Galera parameters, evs.suspect_timeout of PT5S")),
-    ..Software::PLAIN
+    ..Software::BASE
 };
 
 pub(super) const ARBITRATOR: Software = Software {
     id: "galera",
     names: &["garbd"],
     files: &["/etc/default/garb", "/etc/sysconfig/garb"],
-    read: |seen| {
-        let options = seen.running.option("--options").or_else(|| seen.running.option("-o"));
-        let in_file = seen.files().find_map(|(path, text)| {
+    read: |evidence| {
+        let options = evidence.running.option("--options").or_else(|| evidence.running.option("-o"));
+        let in_file = evidence.files().find_map(|(path, text)| {
             evs(path, lines::value(&text, "GALERA_OPTIONS")?, DetectorBasis::Configuration)
         });
         options
             .and_then(|options| evs("command line", options, DetectorBasis::Configuration))
             .or(in_file)
-            .unwrap_or(Found::Nothing)
+            .unwrap_or(Reading::NotConfigured)
     },
     default: GALERA.default,
-    ..Software::PLAIN
+    ..Software::BASE
 };
 
-fn read(seen: &Seen<'_>) -> Found {
-    if let Some(output) = seen.outputs().next() {
+fn read(evidence: &Evidence<'_>) -> Reading {
+    if let Some(output) = evidence.outputs().next() {
         let on = output.trim_start().starts_with(['1', 'O']);
         return match evs("wsrep_provider_options", &output, DetectorBasis::Tool) {
             Some(found) if on => found,
-            _ if on => Found::Nothing,
-            _ => Found::NotAMember,
+            _ if on => Reading::NotConfigured,
+            _ => Reading::NotAMember,
         };
     }
-    let mut on = seen.running.says("wsrep");
-    let mut options = seen
+    let mut on = evidence.running.has_argument_with("wsrep");
+    let mut options = evidence
         .running
         .option("--wsrep_provider_options")
-        .or(seen.running.option("--wsrep-provider-options"))
+        .or(evidence.running.option("--wsrep-provider-options"))
         .and_then(|options| evs("command line", options, DetectorBasis::Configuration));
     let from_command_line = options.is_some();
-    for (path, text) in seen.files() {
+    for (path, text) in evidence.files() {
         for setting in lines::settings(&text) {
             match setting.key.replace('-', "_").as_str() {
                 "wsrep_on" => {
                     on = matches!(setting.value.to_ascii_lowercase().as_str(), "on" | "1" | "true" | "");
                 }
-                // MySQL with Galera has no wsrep_on in its files; a provider is what makes it one.
-                "wsrep_provider" if seen.running.name != "mariadbd" => on |= setting.value != "none",
+                // MySQL with Galera has no wsrep_on in its files; a configured provider makes it a member.
+                "wsrep_provider" if evidence.running.name != "mariadbd" => on |= setting.value != "none",
                 "wsrep_provider_options" if !from_command_line => {
                     options = evs(path, setting.value, DetectorBasis::Configuration);
                 }
@@ -92,13 +92,13 @@ fn read(seen: &Seen<'_>) -> Found {
     }
     match options {
         Some(found) if on => found,
-        _ if on => Found::Nothing,
-        _ => Found::NotAMember,
+        _ if on => Reading::NotConfigured,
+        _ => Reading::NotAMember,
     }
 }
 
-/// The time-outs in a list of provider options, `key = value; key = value`.
-fn evs(place: &str, options: &str, basis: DetectorBasis) -> Option<Found> {
+/// Parses the time-outs in a list of provider options, `key = value; key = value`.
+fn evs(place: &str, options: &str, basis: DetectorBasis) -> Option<Reading> {
     let value = |key: &str| {
         options.rsplit([';', '\t', '\n']).find_map(|pair| {
             let (name, value) = pair.split_once('=')?;
@@ -115,7 +115,7 @@ fn evs(place: &str, options: &str, basis: DetectorBasis) -> Option<Found> {
         (None, Some(inactive)) if inactive < 5.0 => (inactive, format!("{INACTIVE} {inactive} s")),
         _ => return None,
     };
-    Some(Found::Timeout { seconds: tightest, basis, source: format!("{place} {words}") })
+    Some(Reading::Timeout { seconds: tightest, basis, source: format!("{place} {words}") })
 }
 
 #[cfg(test)]
@@ -131,11 +131,11 @@ mod tests {
     fn the_server_says_what_holds() {
         let output = "1\tbase_dir = /var/lib/mysql/; evs.inactive_timeout = PT15S; evs.suspect_timeout = PT7S; socket.ssl_password = hunter2;\n";
         let case = Case::process("mariadbd", &["/usr/sbin/mariadbd"]).output(output);
-        let Found::Timeout { seconds, basis, source } = read(&GALERA, &case) else { panic!("not read") };
+        let Reading::Timeout { seconds, basis, source } = read(&GALERA, &case) else { panic!("not read") };
         assert_eq!((seconds, basis), (7.0, DetectorBasis::Tool));
         assert_eq!(source, "wsrep_provider_options evs.suspect_timeout 7 s, evs.inactive_timeout 15 s");
         let alone = Case::process("mariadbd", &["mariadbd"]).output("0\t\n");
-        assert_eq!(read(&GALERA, &alone), Found::NotAMember);
+        assert_eq!(read(&GALERA, &alone), Reading::NotAMember);
     }
 
     #[test]
@@ -144,15 +144,15 @@ mod tests {
         let case = Case::process("mariadbd", &["/usr/sbin/mariadbd"]).file(SIXTY, text);
         assert_eq!(
             read(&GALERA, &case),
-            Found::configured(30.0, format!("{SIXTY} evs.suspect_timeout 30 s"))
+            Reading::configured(30.0, format!("{SIXTY} evs.suspect_timeout 30 s"))
         );
         let command = Case::process(
             "mariadbd",
             &["mariadbd", "--wsrep_on=ON", "--wsrep_provider_options=evs.suspect_timeout=PT3S"],
         );
-        assert_eq!(read(&GALERA, &command), Found::configured(3.0, "command line evs.suspect_timeout 3 s"));
+        assert_eq!(read(&GALERA, &command), Reading::configured(3.0, "command line evs.suspect_timeout 3 s"));
         let silent = Case::process("mariadbd", &["mariadbd"]).file(SIXTY, "[galera]\nwsrep_on = ON\n");
-        assert_eq!(read(&GALERA, &silent), Found::Nothing);
+        assert_eq!(read(&GALERA, &silent), Reading::NotConfigured);
         let alone = Case::process("mariadbd", &["mariadbd"]).file(SIXTY, "[galera]\n#wsrep_on = ON\n");
         assert_eq!(alone.detector(&GALERA), None);
     }
@@ -163,6 +163,9 @@ mod tests {
             "garbd",
             &["garbd", "--options", "evs.suspect_timeout=PT8S;gmcast.listen_addr=tcp://0:4567"],
         );
-        assert_eq!(read(&ARBITRATOR, &case), Found::configured(8.0, "command line evs.suspect_timeout 8 s"));
+        assert_eq!(
+            read(&ARBITRATOR, &case),
+            Reading::configured(8.0, "command line evs.suspect_timeout 8 s")
+        );
     }
 }

@@ -1,7 +1,7 @@
-//! Data grids in a Java virtual machine: Hazelcast, Infinispan and all that stands on JGroups, Ignite.
+//! Failure detectors of Java data grids: Hazelcast, Infinispan and others built on JGroups, Ignite.
 
 use super::{
-    Found, Running, Seen, Software,
+    Evidence, Reading, RunningProcess, Software,
     format::{duration::seconds, tree},
 };
 
@@ -11,28 +11,28 @@ const NO_HEARTBEAT: &str = "hazelcast.max.no.heartbeat.seconds";
 /// Hazelcast, deadline failure detector: hazelcast.max.no.heartbeat.seconds (60).
 pub(super) const HAZELCAST: Software = Software {
     id: "hazelcast",
-    marks: &["com.hazelcast.", "hazelcast-"],
+    argument_marks: &["com.hazelcast.", "hazelcast-"],
     files: &[
         "/etc/hazelcast/hazelcast.yaml",
         "/etc/hazelcast/hazelcast.xml",
         "/opt/hazelcast/config/hazelcast.xml",
     ],
-    more: |running| named(running, "-Dhazelcast.config="),
+    extra_questions: |running| named(running, "-Dhazelcast.config="),
     read: hazelcast,
     default: Some((60.0, "Hazelcast deadline failure detector, max.no.heartbeat.seconds of 60")),
-    ..Software::PLAIN
+    ..Software::BASE
 };
 
 /// JGroups: FD_ALL, FD_ALL2, FD_ALL3 suspect a member after `timeout` ms; Infinispan's own stacks have 10000.
 pub(super) const INFINISPAN: Software = Software {
     id: "infinispan",
-    marks: &["org.infinispan.", "infinispan-server", "-ha.xml", "-Djgroups."],
+    argument_marks: &["org.infinispan.", "infinispan-server", "-ha.xml", "-Djgroups."],
     files: &[
         "/opt/infinispan/server/conf/infinispan.xml",
         "/opt/wildfly/standalone/configuration/standalone-ha.xml",
         "/opt/jboss/wildfly/standalone/configuration/standalone-ha.xml",
     ],
-    more: |running| {
+    extra_questions: |running| {
         running
             .argument_ending(&["-ha.xml", "infinispan.xml"])
             .and_then(|path| running.file(path))
@@ -41,60 +41,60 @@ pub(super) const INFINISPAN: Software = Software {
     },
     read: jgroups,
     default: Some((10.0, "JGroups FD_ALL timeout of 10000 ms, as the servers ship it")),
-    ..Software::PLAIN
+    ..Software::BASE
 };
 
 /// Ignite: failureDetectionTimeout of 10000 ms.
 pub(super) const IGNITE: Software = Software {
     id: "ignite",
-    marks: &["org.apache.ignite."],
+    argument_marks: &["org.apache.ignite."],
     files: &["/etc/apache-ignite/default-config.xml", "/opt/ignite/config/default-config.xml"],
-    more: |running| {
+    extra_questions: |running| {
         running.argument_ending(&[".xml"]).and_then(|path| running.file(path)).into_iter().collect()
     },
-    read: |seen| {
-        let found = seen.files().find_map(|(path, text)| {
+    read: |evidence| {
+        let found = evidence.files().find_map(|(path, text)| {
             let timeout = seconds(&tree::property(&text, "failureDetectionTimeout")?, MILLISECOND)?;
-            Some(Found::configured(timeout, format!("{path} failureDetectionTimeout {timeout} s")))
+            Some(Reading::configured(timeout, format!("{path} failureDetectionTimeout {timeout} s")))
         });
-        found.unwrap_or(Found::Nothing)
+        found.unwrap_or(Reading::NotConfigured)
     },
     default: Some((10.0, "Ignite failureDetectionTimeout of 10000 ms")),
-    ..Software::PLAIN
+    ..Software::BASE
 };
 
-fn named(running: &Running, prefix: &str) -> Vec<super::Question> {
+fn named(running: &RunningProcess, prefix: &str) -> Vec<super::Question> {
     let path = running.arguments().find_map(|argument| argument.strip_prefix(prefix));
     path.and_then(|path| running.file(path)).into_iter().collect()
 }
 
-fn hazelcast(seen: &Seen<'_>) -> Found {
-    let flag = seen.running.option(&format!("-D{NO_HEARTBEAT}")).and_then(|text| seconds(text, 1.0));
+fn hazelcast(evidence: &Evidence<'_>) -> Reading {
+    let flag = evidence.running.option(&format!("-D{NO_HEARTBEAT}")).and_then(|text| seconds(text, 1.0));
     if let Some(timeout) = flag {
-        return Found::configured(timeout, format!("command line {NO_HEARTBEAT} {timeout} s"));
+        return Reading::configured(timeout, format!("command line {NO_HEARTBEAT} {timeout} s"));
     }
-    let found = seen.files().find_map(|(path, text)| {
+    let found = evidence.files().find_map(|(path, text)| {
         let value = if text.trim_start().starts_with('<') {
             tree::property(&text, NO_HEARTBEAT)?
         } else {
             tree::scalar(&tree::yaml(&text)?, &format!("hazelcast.properties.{NO_HEARTBEAT}"))?
         };
         let timeout = seconds(&value, 1.0)?;
-        Some(Found::configured(timeout, format!("{path} {NO_HEARTBEAT} {timeout} s")))
+        Some(Reading::configured(timeout, format!("{path} {NO_HEARTBEAT} {timeout} s")))
     });
-    found.unwrap_or(Found::Nothing)
+    found.unwrap_or(Reading::NotConfigured)
 }
 
-fn jgroups(seen: &Seen<'_>) -> Found {
-    let found = seen.files().find_map(|(path, text)| {
-        // As an element of a JGroups stack, or as WildFly's <protocol type="FD_ALL3"> with a property.
+fn jgroups(evidence: &Evidence<'_>) -> Reading {
+    let found = evidence.files().find_map(|(path, text)| {
+        // Either an element of a JGroups stack, or WildFly's <protocol type="FD_ALL3"> with a property.
         let stack = tree::attributes(&text, |name| name.starts_with("FD_ALL"), "timeout");
         let wildfly = tree::property_within(&text, |kind| kind.starts_with("FD_ALL"), "timeout");
         let times = stack.into_iter().chain(wildfly).filter_map(|text| seconds(&text, MILLISECOND));
         let timeout = times.reduce(f64::min)?;
-        Some(Found::configured(timeout, format!("{path} FD_ALL timeout {timeout} s")))
+        Some(Reading::configured(timeout, format!("{path} FD_ALL timeout {timeout} s")))
     });
-    found.unwrap_or(Found::Nothing)
+    found.unwrap_or(Reading::NotConfigured)
 }
 
 #[cfg(test)]
@@ -115,21 +115,21 @@ mod tests {
         let flag = java(&["-Dhazelcast.max.no.heartbeat.seconds=20", start]);
         assert_eq!(
             read(&HAZELCAST, &flag),
-            Found::configured(20.0, format!("command line {NO_HEARTBEAT} 20 s"))
+            Reading::configured(20.0, format!("command line {NO_HEARTBEAT} 20 s"))
         );
         let yaml =
             "hazelcast:\n  cluster-name: a\n  properties:\n    hazelcast.max.no.heartbeat.seconds: 30\n";
         let case = java(&["-Dhazelcast.config=/srv/h.yaml", start]).file("/srv/h.yaml", yaml);
         assert_eq!(
             read(&HAZELCAST, &case),
-            Found::configured(30.0, format!("/srv/h.yaml {NO_HEARTBEAT} 30 s"))
+            Reading::configured(30.0, format!("/srv/h.yaml {NO_HEARTBEAT} 30 s"))
         );
         let xml = "<hazelcast xmlns=\"http://www.hazelcast.com/schema/config\"><properties>\
                    <property name=\"hazelcast.max.no.heartbeat.seconds\">15</property></properties></hazelcast>";
         let case = java(&[start]).file("/etc/hazelcast/hazelcast.xml", xml);
         assert_eq!(
             read(&HAZELCAST, &case),
-            Found::configured(15.0, format!("/etc/hazelcast/hazelcast.xml {NO_HEARTBEAT} 15 s"))
+            Reading::configured(15.0, format!("/etc/hazelcast/hazelcast.xml {NO_HEARTBEAT} 15 s"))
         );
     }
 
@@ -140,13 +140,13 @@ mod tests {
             .file("/srv/infinispan.xml", stack);
         assert_eq!(
             read(&INFINISPAN, &case),
-            Found::configured(8.0, "/srv/infinispan.xml FD_ALL timeout 8 s")
+            Reading::configured(8.0, "/srv/infinispan.xml FD_ALL timeout 8 s")
         );
         let wildfly = "<server><stack name='udp'><protocol type='FD_SOCK'/><protocol type='FD_ALL3'>\
                        <property name='timeout'>6000</property></protocol></stack></server>";
         let case = java(&["-jar", "jboss-modules.jar", "--server-config=standalone-ha.xml"])
             .file("/opt/wildfly/standalone/configuration/standalone-ha.xml", wildfly);
-        let Found::Timeout { seconds, .. } = read(&INFINISPAN, &case) else { panic!("not read") };
+        let Reading::Timeout { seconds, .. } = read(&INFINISPAN, &case) else { panic!("not read") };
         assert_eq!(seconds, 6.0);
     }
 
@@ -158,7 +158,7 @@ mod tests {
             .file("/proc/7/cwd/config/a.xml", xml);
         assert_eq!(
             read(&IGNITE, &case),
-            Found::configured(5.0, "/proc/7/cwd/config/a.xml failureDetectionTimeout 5 s")
+            Reading::configured(5.0, "/proc/7/cwd/config/a.xml failureDetectionTimeout 5 s")
         );
     }
 }

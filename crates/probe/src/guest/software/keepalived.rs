@@ -1,12 +1,12 @@
-//! keepalived: VRRP and BFD.
+//! Failure detectors of keepalived: VRRP and BFD.
 //!
 //! A backup takes over after `3 * advert_int + skew` (RFC 5798 section 6.1), where the skew is `(256 - priority) / 256`
-//! seconds in version 2 and as many 256ths of advert_int in version 3. The backup's own priority counts; while this
-//! guest is master the backups' are lower as a rule, and so their skew is not shorter than what is given here. A BFD
-//! peer gives up after `multiplier` intervals (RFC 5880 section 6.8.4), 50 ms where nothing else is said.
+//! seconds in version 2 and that fraction of advert_int in version 3. The backup's own priority counts; while this
+//! guest is master, backups usually have a lower priority, so their skew is not shorter than the result here. A BFD
+//! peer gives up after `multiplier` intervals (RFC 5880 section 6.8.4), 50 ms by default.
 
 use super::{
-    Found, Question, Seen, Software,
+    Evidence, Question, Reading, Software,
     format::{
         block::{self, Statement},
         duration::seconds,
@@ -21,20 +21,20 @@ pub(super) const KEEPALIVED: Software = Software {
     id: "keepalived",
     names: &["keepalived"],
     files: &[CONFIGURATION],
-    more: |running| {
+    extra_questions: |running| {
         let named = running.option("-f").or_else(|| running.option("--use-file"));
         named.and_then(|path| running.file(path)).into_iter().collect()
     },
-    follow: |seen| {
-        let Some((path, text)) = seen.file() else { return Vec::new() };
+    follow_up_questions: |evidence| {
+        let Some((path, text)) = evidence.file() else { return Vec::new() };
         included(path, &block::parse(&text)).filter_map(Question::configuration).take(MOST_INCLUDES).collect()
     },
     read,
     default: Some((3.0, "keepalived.conf(5), 3 x advert_int of 1 s without the skew")),
-    ..Software::PLAIN
+    ..Software::BASE
 };
 
-/// Paths of the files that a file includes; those with wildcards name none.
+/// Paths of the files that a file includes; a path with wildcards is kept as text and matches no file.
 fn included(path: &str, statements: &[Statement]) -> impl Iterator<Item = String> {
     let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
     let named = statements.iter().filter(|statement| statement.name().starts_with("include"));
@@ -44,12 +44,12 @@ fn included(path: &str, statements: &[Statement]) -> impl Iterator<Item = String
     })
 }
 
-fn read(seen: &Seen<'_>) -> Found {
-    let Some((path, text)) = seen.file() else { return Found::Nothing };
+fn read(evidence: &Evidence<'_>) -> Reading {
+    let Some((path, text)) = evidence.file() else { return Reading::NotConfigured };
     let mut statements = block::parse(&text);
     let mut unread = 0;
     for file in included(path, &statements).collect::<Vec<_>>() {
-        match seen.file_at(&file) {
+        match evidence.file_at(&file) {
             Some(text) => statements.extend(block::parse(&text)),
             None => unread += 1,
         }
@@ -82,10 +82,10 @@ fn read(seen: &Seen<'_>) -> Found {
     let mut instances: Vec<(f64, String)> = vrrp.chain(bfd).collect();
     instances.sort_by(|a, b| a.0.total_cmp(&b.0));
     let count = instances.len();
-    let Some((tightest, words)) = instances.into_iter().next() else { return Found::Nothing };
+    let Some((tightest, words)) = instances.into_iter().next() else { return Reading::NotConfigured };
     let which = if count > 1 { format!(", the tightest of {count}") } else { String::new() };
     let includes = if unread > 0 { format!("; {unread} includes not read") } else { String::new() };
-    Found::configured(tightest, format!("{path} {words}{which}{includes}"))
+    Reading::configured(tightest, format!("{path} {words}{which}{includes}"))
 }
 
 #[cfg(test)]
@@ -101,7 +101,7 @@ mod tests {
             &KEEPALIVED,
             &Case::process("keepalived", &["/usr/sbin/keepalived"]).file(CONFIGURATION, text),
         ) {
-            Found::Timeout { seconds, source, .. } => (seconds, source),
+            Reading::Timeout { seconds, source, .. } => (seconds, source),
             other => panic!("{other:?}"),
         }
     }
@@ -138,7 +138,7 @@ mod tests {
         let case = Case::process("keepalived", &["keepalived", "-f", "/etc/ka/main.conf"])
             .file("/etc/ka/main.conf", main)
             .file("/etc/ka/conf.d/a.conf", ONE);
-        let Found::Timeout { seconds, source, .. } = read(&KEEPALIVED, &case) else { panic!("not read") };
+        let Reading::Timeout { seconds, source, .. } = read(&KEEPALIVED, &case) else { panic!("not read") };
         assert_eq!(seconds, 3.25);
         assert!(source.ends_with("; 1 includes not read"), "{source}");
     }

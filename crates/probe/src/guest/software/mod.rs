@@ -1,9 +1,9 @@
 //! Failure detectors of cluster software, read from the software's own tool, its configuration, its command line or
 //! its environment.
 //!
-//! [`SOFTWARE`] lists what is known, one constant each; a constant says how the software is recognised, where its
-//! time-outs stand, and how they are read. Reading is pure: text in, [`Found`] out. Of the text nothing stays but
-//! numbers: configuration holds secrets.
+//! [`SOFTWARE`] lists the supported software, one constant each: how it is recognised, which files and commands hold
+//! its time-outs, and how they are read. Reading is pure: text in, [`Reading`] out. Only numbers of the text are kept:
+//! configuration holds secrets.
 
 mod ceph;
 mod cloud;
@@ -11,6 +11,7 @@ mod corosync;
 mod database;
 mod drbd;
 mod etcd;
+mod evidence;
 mod format;
 mod galera;
 mod jvm;
@@ -35,54 +36,54 @@ use crate::guest::software::{
 };
 use vmgate_facts::{Cause, Detector, DetectorBasis, Fact, Unknown};
 
-/// Most members that are looked at in one guest.
+/// Most cluster members that are read in one guest.
 const MOST_MEMBERS: usize = 256;
 
-/// What is known of one piece of software. `id` is the rule pack's catalogue's.
+/// Recognition and configuration of one piece of cluster software. `id` is its id in the rule pack's catalogue.
 struct Software {
     id: &'static str,
-    /// The kernel's names of its processes; one that ends in `*` stands for all that begin so.
+    /// Names (comm) of its processes; a name that ends in `*` is a prefix.
     names: &'static [&'static str],
-    /// Words one of which stands in an argument.
-    marks: &'static [&'static str],
-    /// Where its configuration stands when the command line does not say.
+    /// Texts of which one occurs in an argument of its process.
+    argument_marks: &'static [&'static str],
+    /// Default paths of its configuration, if the command line names none.
     files: &'static [&'static str],
     /// Environment variables that carry its settings.
     variables: &'static [&'static str],
-    /// Files that the command line names, and commands to ask.
-    more: fn(&Running) -> Vec<Question>,
-    /// Files that what was read names.
-    follow: fn(&Seen<'_>) -> Vec<Question>,
-    read: fn(&Seen<'_>) -> Found,
-    /// Its default, and where the vendor says so; none where the vendor names none or it hides a choice.
+    /// Files that the command line names, and commands to run.
+    extra_questions: fn(&RunningProcess) -> Vec<Question>,
+    /// Files that the files already read refer to.
+    follow_up_questions: fn(&Evidence<'_>) -> Vec<Question>,
+    read: fn(&Evidence<'_>) -> Reading,
+    /// The vendor's default in seconds, with its source; none if the vendor names none or assuming it would be wrong.
     default: Option<(f64, &'static str)>,
 }
 
 impl Software {
-    /// What most have in common: nothing to ask beyond `files`.
-    const PLAIN: Self = Self {
+    /// Base of each constant: no questions beyond `files`.
+    const BASE: Self = Self {
         id: "",
         names: &[],
-        marks: &[],
+        argument_marks: &[],
         files: &[],
         variables: &[],
-        more: |_| Vec::new(),
-        follow: |_| Vec::new(),
-        read: |_| Found::Nothing,
+        extra_questions: |_| Vec::new(),
+        follow_up_questions: |_| Vec::new(),
+        read: |_| Reading::NotConfigured,
         default: None,
     };
 
-    fn runs_as(&self, running: &Running) -> bool {
+    fn runs_as(&self, running: &RunningProcess) -> bool {
         let named = self.names.iter().any(|name| match name.strip_suffix('*') {
             Some(start) => running.name.starts_with(start),
             None => running.name == *name,
         });
-        named || self.marks.iter().any(|mark| running.says(mark))
+        named || self.argument_marks.iter().any(|mark| running.has_argument_with(mark))
     }
 
-    /// What there is to ask about one member.
-    fn questions(&self, running: &Running) -> Vec<Question> {
-        let mut questions = (self.more)(running);
+    /// All questions about one member.
+    fn questions(&self, running: &RunningProcess) -> Vec<Question> {
+        let mut questions = (self.extra_questions)(running);
         questions.extend(self.files.iter().filter_map(|path| Question::file(*path)));
         if !self.variables.is_empty() {
             questions.extend(running.environment());
@@ -125,48 +126,50 @@ const SOFTWARE: [&Software; 25] = [
     &ceph::MON,
 ];
 
-/// The members in the guest, before and while they are asked.
-pub(super) struct Members {
-    members: Vec<(&'static Software, Running)>,
-    /// Why the processes are not known. Then the configuration in its usual places is read: it tells the time-outs of
-    /// what may run.
-    unseen: Option<Unknown>,
+/// The cluster members in the guest, before their answers are in.
+pub(super) struct ClusterMembers {
+    members: Vec<(&'static Software, RunningProcess)>,
+    /// Reason why the processes are unknown. Then the configuration at its default paths is read: it gives the
+    /// time-outs of software that may run.
+    processes_unknown: Option<Unknown>,
 }
 
-impl Members {
-    /// Finds them among the processes.
+impl ClusterMembers {
+    /// Finds the members among the processes.
     pub(super) fn find(
         reader: &dyn GuestReader,
         processes: &Result<Vec<RawProcess>, Unknown>,
     ) -> Result<Self, Unknown> {
         Ok(match processes {
-            Ok(processes) => Self { members: members(reader, processes)?, unseen: None },
+            Ok(processes) => Self { members: members(reader, processes)?, processes_unknown: None },
             Err(why) => Self {
-                members: SOFTWARE.iter().map(|software| (*software, Running::default())).collect(),
-                unseen: Some(why.clone()),
+                members: SOFTWARE.iter().map(|software| (*software, RunningProcess::default())).collect(),
+                processes_unknown: Some(why.clone()),
             },
         })
     }
 
-    /// What there is to ask about them.
+    /// All questions about the members.
     pub(super) fn questions(&self) -> impl Iterator<Item = Question> {
         self.members.iter().flat_map(|(software, running)| software.questions(running))
     }
 
-    /// What the answers say, after those have led to further questions.
+    /// The failure detectors according to the answers; asks the follow-up questions first.
     pub(super) fn detectors(&self, reader: &dyn GuestReader, mut answers: Answers) -> Fact<Vec<Detector>> {
         let asked: BTreeSet<Question> = self.questions().collect();
         let refused = |question: &Question| match answers.get(question) {
             Some(Err(why)) => why.cause != Cause::NotSupported,
             _ => false,
         };
-        if let (Some(why), true) = (&self.unseen, asked.iter().all(refused)) {
+        if let (Some(why), true) = (&self.processes_unknown, asked.iter().all(refused)) {
             return Fact::Unknown(why.clone());
         }
         let further: BTreeSet<Question> = self
             .members
             .iter()
-            .flat_map(|(software, running)| (software.follow)(&Seen::of(software, running, &answers)))
+            .flat_map(|(software, running)| {
+                (software.follow_up_questions)(&Evidence::of(software, running, &answers))
+            })
             .filter(|question| !answers.contains_key(question))
             .collect();
         if !further.is_empty() {
@@ -176,13 +179,13 @@ impl Members {
     }
 }
 
-/// The processes that are members of something.
+/// The processes that are members of a cluster.
 fn members(
     reader: &dyn GuestReader,
     processes: &[RawProcess],
-) -> Result<Vec<(&'static Software, Running)>, Unknown> {
-    let mut running: Vec<Running> = processes.iter().map(Running::of).collect();
-    complete(reader, &mut running);
+) -> Result<Vec<(&'static Software, RunningProcess)>, Unknown> {
+    let mut running: Vec<RunningProcess> = processes.iter().map(RunningProcess::of).collect();
+    complete_command_lines(reader, &mut running);
     let members: Vec<_> = running
         .into_iter()
         .flat_map(|running| {
@@ -200,31 +203,31 @@ fn members(
     Ok(members)
 }
 
-/// Command lines of Java are longer than what the list of processes holds, and what runs stands at their end.
-fn complete(reader: &dyn GuestReader, running: &mut [Running]) {
+/// Reads long command lines in full: Java's are longer than the list of processes holds, and name the program last.
+fn complete_command_lines(reader: &dyn GuestReader, running: &mut [RunningProcess]) {
     let questions: BTreeSet<Question> = running
         .iter()
-        .filter(|running| running.is_cut())
+        .filter(|running| running.may_be_cut())
         .take(MOST_MEMBERS)
-        .filter_map(Running::whole)
+        .filter_map(RunningProcess::full_command_line)
         .collect();
     if questions.is_empty() {
         return;
     }
     let answers = reader.ask(&questions);
     for running in running {
-        if let Some(Ok(command)) = running.whole().and_then(|question| answers.get(&question)) {
+        if let Some(Ok(command)) = running.full_command_line().and_then(|question| answers.get(&question)) {
             running.set_command(command);
         }
     }
 }
 
-/// What the answers say, once for each process group: of several processes that say the same the eldest is named.
-fn detectors(members: &[(&'static Software, Running)], answers: &Answers) -> Vec<Detector> {
+/// The failure detectors according to the answers. Of several processes with the same one, the lowest pid is named.
+fn detectors(members: &[(&'static Software, RunningProcess)], answers: &Answers) -> Vec<Detector> {
     let mut found: BTreeMap<(&str, String), Detector> = BTreeMap::new();
     for (software, running) in members {
-        let seen = Seen::of(software, running, answers);
-        let Some(detector) = detector(software, &seen) else { continue };
+        let evidence = Evidence::of(software, running, answers);
+        let Some(detector) = detector(software, &evidence) else { continue };
         found
             .entry((software.id, detector.source.clone()))
             .and_modify(|known| known.pid = known.pid.min(detector.pid))
@@ -233,22 +236,22 @@ fn detectors(members: &[(&'static Software, Running)], answers: &Answers) -> Vec
     found.into_values().collect()
 }
 
-fn detector(software: &Software, seen: &Seen<'_>) -> Option<Detector> {
-    let (detector_seconds, basis, source) = match (software.read)(seen) {
-        Found::Timeout { seconds, basis, source } => (Fact::Known(seconds), basis, source),
-        Found::NotAMember => return None,
-        // Without a process there is nothing that would have a default.
-        _ if seen.running.pid.is_none() => return None,
-        Found::Unknown(why) => (Fact::Unknown(why), DetectorBasis::VendorDefault, "not known".to_owned()),
-        Found::Nothing => {
+fn detector(software: &Software, evidence: &Evidence<'_>) -> Option<Detector> {
+    let (detector_seconds, basis, source) = match (software.read)(evidence) {
+        Reading::Timeout { seconds, basis, source } => (Fact::Known(seconds), basis, source),
+        Reading::NotAMember => return None,
+        // Without a process no default applies.
+        _ if evidence.running.pid.is_none() => return None,
+        Reading::Unknown(why) => (Fact::Unknown(why), DetectorBasis::VendorDefault, "not known".to_owned()),
+        Reading::NotConfigured => {
             let (seconds, reference) = software.default?;
-            let source = format!("vendor default: {reference}{}", seen.obstacles());
+            let source = format!("vendor default: {reference}{}", evidence.obstacles());
             (Fact::Known(seconds), DetectorBasis::VendorDefault, source)
         }
     };
     Some(Detector {
         software: software.id.to_owned(),
-        pid: seen.running.pid,
+        pid: evidence.running.pid,
         detector_seconds,
         basis,
         source,
@@ -261,7 +264,7 @@ mod tests {
 
     use super::{testing::Case, *};
 
-    /// Keys, units and marks of every format around, and a secret.
+    /// Keys, units and punctuation of all formats, and a secret.
     const NEAR: &str = "(totem|nodelist|node|token|vrrp_instance|advert_int|bfd_instance|include|wsrep_on|\\[|\\]|server\\.1|\
         wsrep_provider_options|evs.suspect_timeout|cluster-enabled|cluster-node-timeout|sentinel|tickTime|syncLimit|\
         net_ticktime|ttl|bootstrap|gossip_lan|ping-timeout|hunter2|yes|ON|[0-9]{1,4}|ms|PT5S|[{}=:;,<>/\"' \n]){0,40}";
@@ -271,7 +274,7 @@ mod tests {
         fn no_text_makes_a_reader_panic_or_tell_a_secret(text in NEAR, odd in "\\PC{0,60}", argument in NEAR) {
             for software in SOFTWARE {
                 let name = software.names.first().map_or("java", |name| name.trim_end_matches('*'));
-                let mut case = Case::process(name, &[name, &argument, software.marks.first().unwrap_or(&"x")]);
+                let mut case = Case::process(name, &[name, &argument, software.argument_marks.first().unwrap_or(&"x")]);
                 for path in software.files {
                     case = case.file(path, if path.len() % 2 == 0 { &text } else { &odd });
                 }

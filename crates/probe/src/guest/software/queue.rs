@@ -1,71 +1,71 @@
-//! ZooKeeper, Kafka and RabbitMQ.
+//! Failure detectors of ZooKeeper, Kafka and RabbitMQ.
 
 use super::{
-    Found, Running, Seen, Software,
+    Evidence, Reading, RunningProcess, Software,
     format::{duration::seconds, lines},
 };
 
 const MILLISECOND: f64 = 0.001;
 
-/// zookeeperAdmin: a follower that has not heard of the leader, or the leader of it, for `tickTime * syncLimit` goes.
+/// zookeeperAdmin: leader and follower drop each other after a silence of `tickTime * syncLimit`.
 pub(super) const ZOOKEEPER: Software = Software {
     id: "zookeeper",
-    marks: &["org.apache.zookeeper.server.quorum.QuorumPeerMain"],
+    argument_marks: &["org.apache.zookeeper.server.quorum.QuorumPeerMain"],
     files: &["/etc/zookeeper/conf/zoo.cfg", "/etc/zookeeper/zoo.cfg", "/opt/zookeeper/conf/zoo.cfg"],
-    more: |running| named(running, &[".cfg", ".conf", ".properties"]),
+    extra_questions: |running| named(running, &[".cfg", ".conf", ".properties"]),
     read: zookeeper,
     default: Some((10.0, "ZooKeeper sample configuration, syncLimit 5 x tickTime 2000 ms")),
-    ..Software::PLAIN
+    ..Software::BASE
 };
 
 /// Kafka broker configuration: as a KRaft controller controller.quorum.fetch.timeout.ms (2000), as a KRaft broker
 /// broker.session.timeout.ms (9000), with ZooKeeper zookeeper.session.timeout.ms (18000).
 pub(super) const KAFKA: Software = Software {
     id: "kafka",
-    marks: &["kafka.Kafka"],
+    argument_marks: &["kafka.Kafka"],
     files: &["/etc/kafka/server.properties", "/opt/kafka/config/server.properties"],
-    more: |running| named(running, &[".properties"]),
+    extra_questions: |running| named(running, &[".properties"]),
     read: kafka,
     default: Some((2.0, "Kafka controller.quorum.fetch.timeout.ms of 2000")),
-    ..Software::PLAIN
+    ..Software::BASE
 };
 
-/// RabbitMQ, net tick time: a node is taken for down between 0.75 and 1.25 times net_ticktime (60 s).
+/// RabbitMQ, net tick time: a node is considered down after 0.75 to 1.25 times net_ticktime (60 s).
 pub(super) const RABBITMQ: Software = Software {
     id: "rabbitmq",
-    marks: &["rabbitmq_server", "rabbit_boot", "rabbitmq_boot"],
+    argument_marks: &["rabbitmq_server", "rabbit_boot", "rabbitmq_boot"],
     files: &["/etc/rabbitmq/rabbitmq.conf", "/etc/rabbitmq/advanced.config", "/etc/rabbitmq/rabbitmq.config"],
     read: rabbitmq,
     default: Some((45.0, "RabbitMQ net_ticktime of 60 s less a quarter")),
-    ..Software::PLAIN
+    ..Software::BASE
 };
 
-fn named(running: &Running, endings: &[&str]) -> Vec<super::Question> {
+fn named(running: &RunningProcess, endings: &[&str]) -> Vec<super::Question> {
     running.argument_ending(endings).and_then(|path| running.file(path)).into_iter().collect()
 }
 
-fn zookeeper(seen: &Seen<'_>) -> Found {
-    let Some((path, text)) = seen.file() else { return Found::Nothing };
-    // The members stand in the file or, since 3.5, in another that it names.
+fn zookeeper(evidence: &Evidence<'_>) -> Reading {
+    let Some((path, text)) = evidence.file() else { return Reading::NotConfigured };
+    // The members are listed in the file or, since 3.5, in another file that it names.
     let member = |key: &str| key.starts_with("server.") || key == "dynamicConfigFile";
     if !lines::settings(&text).any(|setting| member(setting.key)) {
-        return Found::NotAMember;
+        return Reading::NotAMember;
     }
     let tick = lines::value(&text, "tickTime").and_then(|text| seconds(text, MILLISECOND));
     let limit = lines::value(&text, "syncLimit").and_then(|text| seconds(text, 1.0));
     match (tick, limit) {
         (Some(tick), Some(limit)) => {
-            Found::configured(tick * limit, format!("{path} syncLimit {limit} x tickTime {tick} s"))
+            Reading::configured(tick * limit, format!("{path} syncLimit {limit} x tickTime {tick} s"))
         }
-        _ => Found::Nothing,
+        _ => Reading::NotConfigured,
     }
 }
 
-fn kafka(seen: &Seen<'_>) -> Found {
-    let file = seen.file();
+fn kafka(evidence: &Evidence<'_>) -> Reading {
+    let file = evidence.file();
     let (path, text) = file.as_ref().map_or(("command line", ""), |(path, text)| (*path, text.as_ref()));
     let overrides = || {
-        let arguments = seen.running.arguments();
+        let arguments = evidence.running.arguments();
         arguments
             .pairs()
             .filter(|(first, _)| *first == "--override")
@@ -76,7 +76,7 @@ fn kafka(seen: &Seen<'_>) -> Found {
         given.or_else(|| lines::value(text, key))
     };
     if file.is_none() && overrides().next().is_none() {
-        return Found::Nothing;
+        return Reading::NotConfigured;
     }
     let time = |key: &str, default: f64| {
         let seconds = value(key).and_then(|text| seconds(text, MILLISECOND));
@@ -96,30 +96,30 @@ fn kafka(seen: &Seen<'_>) -> Found {
     times.sort_by(|a, b| a.0.total_cmp(&b.0));
     match times.into_iter().next() {
         Some((seconds, key, default)) => {
-            Found::configured(seconds, format!("{path} {key} {seconds} s{default}"))
+            Reading::configured(seconds, format!("{path} {key} {seconds} s{default}"))
         }
-        None => Found::Nothing,
+        None => Reading::NotConfigured,
     }
 }
 
-fn rabbitmq(seen: &Seen<'_>) -> Found {
+fn rabbitmq(evidence: &Evidence<'_>) -> Reading {
     let tick = |place: &str, text: &str| {
         let tick = seconds(text, 1.0).filter(|seconds| *seconds > 0.0)?;
-        Some(Found::configured(0.75 * tick, format!("{place} net_ticktime {tick} s, less a quarter")))
+        Some(Reading::configured(0.75 * tick, format!("{place} net_ticktime {tick} s, less a quarter")))
     };
     let on_command_line = || {
-        let arguments = seen.running.arguments();
+        let arguments = evidence.running.arguments();
         arguments
             .pairs()
             .find_map(|(name, value)| if name == "net_ticktime" { tick("command line", value) } else { None })
     };
     let in_file = || {
-        seen.files().find_map(|(path, text)| match lines::value(&text, "net_ticktime") {
+        evidence.files().find_map(|(path, text)| match lines::value(&text, "net_ticktime") {
             Some(value) => tick(path, value),
             None => tick(path, erlang_value(&text, "net_ticktime")?),
         })
     };
-    on_command_line().or_else(in_file).unwrap_or(Found::Nothing)
+    on_command_line().or_else(in_file).unwrap_or(Reading::NotConfigured)
 }
 
 /// The digits in `{name, 60}` of an Erlang term, on a line that is no comment.
@@ -158,15 +158,15 @@ mod tests {
         };
         let text = "tickTime=2000\ninitLimit=10\nsyncLimit=5\nserver.1=a:2888:3888\nserver.2=b:2888:3888\n";
         let found = read(&ZOOKEEPER, &java("/srv/zoo.cfg").file("/srv/zoo.cfg", text));
-        assert_eq!(found, Found::configured(10.0, "/srv/zoo.cfg syncLimit 5 x tickTime 2 s"));
+        assert_eq!(found, Reading::configured(10.0, "/srv/zoo.cfg syncLimit 5 x tickTime 2 s"));
         let relative =
             read(&ZOOKEEPER, &java("../conf/zoo.cfg").file("/etc/zookeeper/conf/zoo.cfg", "tickTime=2000\n"));
-        assert_eq!(relative, Found::NotAMember);
+        assert_eq!(relative, Reading::NotAMember);
         let cwd = read(
             &ZOOKEEPER,
             &java("conf/zoo.cfg").file("/proc/7/cwd/conf/zoo.cfg", &text.replace("2000", "500")),
         );
-        assert_eq!(cwd, Found::configured(2.5, "/proc/7/cwd/conf/zoo.cfg syncLimit 5 x tickTime 0.5 s"));
+        assert_eq!(cwd, Reading::configured(2.5, "/proc/7/cwd/conf/zoo.cfg syncLimit 5 x tickTime 0.5 s"));
     }
 
     #[test]
@@ -178,17 +178,17 @@ mod tests {
         let found = broker("process.roles=broker,controller\ncontroller.quorum.fetch.timeout.ms=4000\n");
         assert_eq!(
             found,
-            Found::configured(4.0, "/etc/kafka/kraft.properties controller.quorum.fetch.timeout.ms 4 s")
+            Reading::configured(4.0, "/etc/kafka/kraft.properties controller.quorum.fetch.timeout.ms 4 s")
         );
         let found = broker("process.roles=broker\nsasl.jaas.config=password=\"hunter2\"\n");
         assert_eq!(
             found,
-            Found::configured(9.0, "/etc/kafka/kraft.properties broker.session.timeout.ms 9 s by default")
+            Reading::configured(9.0, "/etc/kafka/kraft.properties broker.session.timeout.ms 9 s by default")
         );
         let found = broker("zookeeper.session.timeout.ms=6000\n");
         assert_eq!(
             found,
-            Found::configured(6.0, "/etc/kafka/kraft.properties zookeeper.session.timeout.ms 6 s")
+            Reading::configured(6.0, "/etc/kafka/kraft.properties zookeeper.session.timeout.ms 6 s")
         );
         let given = [
             "java",
@@ -199,7 +199,7 @@ mod tests {
             "broker.session.timeout.ms=3000",
         ];
         let found = read(&KAFKA, &Case::process("java", &given));
-        assert_eq!(found, Found::configured(3.0, "command line broker.session.timeout.ms 3 s"));
+        assert_eq!(found, Reading::configured(3.0, "command line broker.session.timeout.ms 3 s"));
     }
 
     #[test]
@@ -213,7 +213,7 @@ mod tests {
         let ini = node().file("/etc/rabbitmq/rabbitmq.conf", "# net_ticktime = 1\nnet_ticktime = 120\n");
         assert_eq!(
             read(&RABBITMQ, &ini),
-            Found::configured(90.0, "/etc/rabbitmq/rabbitmq.conf net_ticktime 120 s, less a quarter")
+            Reading::configured(90.0, "/etc/rabbitmq/rabbitmq.conf net_ticktime 120 s, less a quarter")
         );
         let terms = node().file(
             "/etc/rabbitmq/advanced.config",
@@ -221,7 +221,7 @@ mod tests {
         );
         assert_eq!(
             read(&RABBITMQ, &terms),
-            Found::configured(6.0, "/etc/rabbitmq/advanced.config net_ticktime 8 s, less a quarter")
+            Reading::configured(6.0, "/etc/rabbitmq/advanced.config net_ticktime 8 s, less a quarter")
         );
         assert_eq!(node().detector(&RABBITMQ).unwrap().detector_seconds.known(), Some(&45.0));
     }

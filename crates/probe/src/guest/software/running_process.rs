@@ -1,22 +1,22 @@
-//! A process that may be a cluster member, with its raw command line: secrets and all, so it stays in here.
+//! A process that may be a cluster member, with its raw command line, secrets included: it never leaves this module.
 
 use crate::guest::{RawProcess, ask::Question};
 
-/// Length from which a command line may have been cut.
+/// Length in bytes from which a command line may have been cut.
 const CUT: usize = 4000;
-/// Most of a command line that is looked at.
+/// Most bytes of a command line that are read.
 const MOST: usize = 128 << 10;
 
-/// One process; the default is nobody, of whom the usual places are asked.
+/// One process. The default has no pid: only configuration at default paths is read for it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Running {
+pub(super) struct RunningProcess {
     pub(super) pid: Option<u32>,
     pub(super) name: String,
     arguments: Vec<String>,
     length: usize,
 }
 
-impl Running {
+impl RunningProcess {
     pub(super) fn of(process: &RawProcess) -> Self {
         let mut running = Self { pid: process.pid(), name: process.name(), ..Self::default() };
         running.set_command(&process.command);
@@ -33,16 +33,16 @@ impl Running {
             .collect();
     }
 
-    pub(super) fn is_cut(&self) -> bool {
+    pub(super) fn may_be_cut(&self) -> bool {
         self.length >= CUT
     }
 
-    /// Asks for the whole command line.
-    pub(super) fn whole(&self) -> Option<Question> {
+    /// The question for the whole command line.
+    pub(super) fn full_command_line(&self) -> Option<Question> {
         Question::file(format!("/proc/{}/cmdline", self.pid?))
     }
 
-    /// Asks for the environment.
+    /// The question for the environment.
     pub(super) fn environment(&self) -> Option<Question> {
         Question::file(format!("/proc/{}/environ", self.pid?))
     }
@@ -51,8 +51,8 @@ impl Running {
         self.arguments.iter().map(String::as_str)
     }
 
-    /// Whether a text stands in one of the arguments.
-    pub(super) fn says(&self, text: &str) -> bool {
+    /// True if a text occurs in one of the arguments.
+    pub(super) fn has_argument_with(&self, text: &str) -> bool {
         self.arguments.iter().any(|argument| argument.contains(text))
     }
 
@@ -69,7 +69,7 @@ impl Running {
             .last()
     }
 
-    /// Asks for a file that the command line names, which may be relative to where the process is.
+    /// The question for a file named on the command line; a relative path is resolved in the process's working folder.
     pub(super) fn file(&self, path: &str) -> Option<Question> {
         if path.starts_with('/') {
             return Question::configuration(path);
@@ -78,12 +78,12 @@ impl Running {
         Question::file(format!("/proc/{}/cwd/{path}", self.pid?))
     }
 
-    /// The first argument with such an ending.
+    /// The first argument with one of these endings.
     pub(super) fn argument_ending(&self, endings: &[&str]) -> Option<&str> {
         self.arguments().skip(1).find(|argument| endings.iter().any(|ending| argument.ends_with(ending)))
     }
 
-    /// The program's folder, where its path is known.
+    /// The program's folder; none if its path is not known.
     pub(super) fn folder(&self) -> Option<&str> {
         self.arguments.first()?.rsplit_once('/').map(|(folder, _)| folder)
     }

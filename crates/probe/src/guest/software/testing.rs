@@ -1,18 +1,18 @@
-//! A member made of texts, for the tests of each reader.
+//! A simulated cluster member, for the tests of each reader.
 
 use std::collections::BTreeMap;
 
-use super::{Found, Running, Seen, Software, detector};
+use super::{Reading, RunningProcess, Evidence, Software, detector};
 use crate::guest::{
     RawProcess,
     ask::{Answers, Question, missing},
 };
 use vmgate_facts::{Cause, Detector, Unknown};
 
-/// A process, the files around it and what its tools say.
+/// A process, its files and the output of its tools.
 #[derive(Default)]
 pub(super) struct Case {
-    running: Running,
+    running: RunningProcess,
     files: BTreeMap<String, Result<Vec<u8>, Unknown>>,
     outputs: Vec<String>,
 }
@@ -21,7 +21,7 @@ impl Case {
     pub(super) fn process(name: &str, arguments: &[&str]) -> Self {
         let command: Vec<u8> = arguments.iter().flat_map(|argument| argument.bytes().chain([0])).collect();
         let stat = format!("7 ({name}) S 1").into_bytes();
-        Self { running: Running::of(&RawProcess { stat, command, sockets: None }), ..Self::default() }
+        Self { running: RunningProcess::of(&RawProcess { stat, command, sockets: None }), ..Self::default() }
     }
 
     pub(super) fn file(mut self, path: &str, text: &str) -> Self {
@@ -38,7 +38,7 @@ impl Case {
         self.file("/proc/7/environ", &pairs.join("\0"))
     }
 
-    /// What the commands print, in the order of asking.
+    /// Adds the output of the next command, in the order of the questions.
     pub(super) fn output(mut self, text: &str) -> Self {
         self.outputs.push(text.to_owned());
         self
@@ -61,7 +61,7 @@ impl Case {
         for question in software.questions(&self.running) {
             answer(question, &mut answers);
         }
-        for question in (software.follow)(&Seen::of(software, &self.running, &answers)) {
+        for question in (software.follow_up_questions)(&Evidence::of(software, &self.running, &answers)) {
             answer(question, &mut answers);
         }
         answers
@@ -70,13 +70,13 @@ impl Case {
     pub(super) fn detector(&self, software: &Software) -> Option<Detector> {
         assert!(software.runs_as(&self.running), "{} is not recognised", software.id);
         let answers = self.answers(software);
-        detector(software, &Seen::of(software, &self.running, &answers))
+        detector(software, &Evidence::of(software, &self.running, &answers))
     }
 }
 
-/// What the software's reader makes of a case.
-pub(super) fn read(software: &Software, case: &Case) -> Found {
+/// Runs the software's reader on a case.
+pub(super) fn read(software: &Software, case: &Case) -> Reading {
     assert!(software.runs_as(&case.running), "{} is not recognised", software.id);
     let answers = case.answers(software);
-    (software.read)(&Seen::of(software, &case.running, &answers))
+    (software.read)(&Evidence::of(software, &case.running, &answers))
 }

@@ -1,16 +1,16 @@
-//! Windows Server Failover Clustering: no guest with a /proc runs it, and what runs it keeps its settings in a registry.
+//! Windows Server Failover Clustering: a guest that runs it has no /proc and keeps its settings in the registry.
 
-use super::{Found, Software};
+use super::{Reading, Software};
 use vmgate_facts::{Cause, Unknown};
 
 pub(super) const WSFC: Software = Software {
     id: "wsfc",
     names: &["clussvc", "clussvc.exe"],
     read: |_| {
-        Found::Unknown(Unknown::new(
+        Reading::Unknown(Unknown::new(
             Cause::NotSupported,
-            "vmgate reads no Windows guest: Get-Cluster tells SameSubnetDelay and SameSubnetThreshold",
+            "vmgate cannot read a Windows guest: Get-Cluster shows SameSubnetDelay and SameSubnetThreshold",
         ))
     },
-    ..Software::PLAIN
+    ..Software::BASE
 };

@@ -1,4 +1,4 @@
-//! The columns of /proc/net/tcp that tell of timers (net/ipv4/tcp_ipv4.c, get_tcp4_sock).
+//! The columns of /proc/net/tcp about timers (net/ipv4/tcp_ipv4.c, get_tcp4_sock).
 
 use super::timer;
 use vmgate_facts::{Cause, Fact, TcpConnection, TcpTimer};
@@ -11,9 +11,9 @@ mod column {
     pub(super) const RTO: usize = 12;
 }
 
-/// Ticks a second in every file under /proc (USER_HZ), whatever the kernel's own.
+/// Ticks per second in every file under /proc (USER_HZ), independent of the kernel's own tick (CONFIG_HZ).
 const TICKS_PER_SECOND: f64 = 100.0;
-/// No kernel has a greater RTO (TCP_RTO_MAX): what is above it is not one.
+/// Largest RTO of any kernel (TCP_RTO_MAX): a greater number is not an RTO.
 const RTO_MAX_SECONDS: f64 = 120.0;
 
 /// Fills in what a line says; what it does not say stays unknown.
@@ -30,7 +30,7 @@ pub(crate) fn fill(connection: &mut TcpConnection, line: &str) {
     if let Some(running) = running {
         connection.timer = Fact::Known(running);
         match running {
-            // The retransmission timer hides the one for keepalive; none at all means that there is no keepalive.
+            // The retransmission timer hides the keepalive timer; if no timer runs, there is no keepalive.
             TcpTimer::Off => connection.keepalive = Fact::Known(None),
             TcpTimer::ZeroWindowProbe => {
                 let probes = field(column::PROBES).and_then(|text| text.parse::<u32>().ok());

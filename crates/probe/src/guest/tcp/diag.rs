@@ -1,8 +1,8 @@
-//! TCP sockets in the answer of the kernel's socket monitoring interface (sock_diag(7), linux/inet_diag.h).
+//! Parser of TCP sockets from the kernel's socket monitoring interface (sock_diag(7), linux/inet_diag.h).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::netlink::{NLMSG_DONE, NLMSG_ERROR, NotNetlink, attributes, messages, number32};
+use crate::netlink::{NLMSG_DONE, NLMSG_ERROR, NetlinkParseError, attributes, messages, number32};
 
 /// One socket.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,11 +16,11 @@ pub(super) struct DiagSocket {
     /// Bytes sent and not acknowledged, or not sent yet.
     pub(super) queued: u32,
     pub(super) inode: u64,
-    /// What tcp_info adds; absent for a connection that is being opened by the peer.
+    /// Figures of tcp_info; absent for a connection that the peer is opening (SYN-RECEIVED).
     pub(super) info: Option<TcpInfo>,
 }
 
-/// The part of struct tcp_info that decides a budget.
+/// The part of struct tcp_info from which a connection's budget is derived.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct TcpInfo {
     /// tcpi_backoff.
@@ -35,7 +35,7 @@ pub(super) struct TcpInfo {
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Batch {
     pub(super) sockets: Vec<DiagSocket>,
-    /// Whether it says that there are no more.
+    /// True if this datagram ends the answer.
     pub(super) done: bool,
     /// The kernel's refusal, as errno.
     pub(super) error: Option<i32>,
@@ -47,20 +47,20 @@ const INET_DIAG_INFO: u16 = 2;
 /// struct inet_diag_msg.
 const MESSAGE: usize = 72;
 
-/// Takes one datagram apart. A socket that does not fit spoils it all: one less might be the one that matters.
-pub(super) fn parse(datagram: &[u8]) -> Result<Batch, NotNetlink> {
+/// Parses one datagram. One socket that does not parse fails it all: a missing socket might be the one that matters.
+pub(super) fn parse(datagram: &[u8]) -> Result<Batch, NetlinkParseError> {
     let mut batch = Batch::default();
     for message in messages(datagram) {
         let message = message?;
         match message.kind {
             NLMSG_DONE => batch.done = true,
             NLMSG_ERROR => {
-                let code = number32(message.payload, 0).ok_or(NotNetlink)?;
+                let code = number32(message.payload, 0).ok_or(NetlinkParseError)?;
                 batch.error = Some(code.cast_signed().wrapping_neg());
                 batch.done = true;
             }
-            BY_FAMILY => batch.sockets.push(socket(message.payload).ok_or(NotNetlink)?),
-            // NLMSG_NOOP and what is yet to be invented.
+            BY_FAMILY => batch.sockets.push(socket(message.payload).ok_or(NetlinkParseError)?),
+            // NLMSG_NOOP and kinds that are not known yet.
             _ => {}
         }
     }

@@ -1,4 +1,4 @@
-//! Asks the kernel of this machine: one dump a family, then options and route of each connection.
+//! TCP connections of this machine, from its kernel: one dump per address family, then options and route of each.
 
 use std::{
     collections::BTreeMap,
@@ -10,8 +10,9 @@ use std::{
 use super::{
     KernelSocket, KernelSockets,
     diag::{self, DiagSocket},
-    kernel::{self, SocketOptions},
-    route, timer,
+    route,
+    socket_options::{self, SocketOptions},
+    timer,
 };
 use crate::{
     guest::{MOST_PROCESSES, MOST_SOCKETS},
@@ -23,11 +24,11 @@ use vmgate_facts::{Cause, Fact, Unknown};
 const STATES: u32 = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 11 | 1 << 12;
 /// A datagram of a dump is at most this long (net/netlink/af_netlink.c, max_recvmsg_len).
 const DATAGRAM: usize = 64 << 10;
-/// Different peers whose route is asked for.
+/// Most peers whose route is queried.
 const MOST_ROUTES: usize = 1024;
 
-/// Where a socket's descriptor is: process and number.
-type Place = (i32, i32);
+/// File descriptor of a socket: process id and descriptor number.
+type SocketDescriptor = (i32, i32);
 
 /// Every TCP connection of this machine, none over loopback.
 pub(crate) fn gather() -> Result<KernelSockets, Unknown> {
@@ -43,12 +44,12 @@ pub(crate) fn gather() -> Result<KernelSockets, Unknown> {
         })?);
     }
     sockets.retain(|socket| !socket.local.ip().is_loopback() && !socket.remote.ip().is_loopback());
-    let places = places(&sockets);
+    let socket_descriptors = socket_descriptors(&sockets);
     let mut routes = Routes::default();
     let described = sockets.into_iter().map(|socket| {
         let ends = (socket.local, socket.remote);
-        let options = options(&socket, &places);
-        let rto_min_seconds = routes.least_rto(socket.remote.ip());
+        let options = options(&socket, &socket_descriptors);
+        let rto_min_seconds = routes.rto_min(socket.remote.ip());
         (ends, describe(&socket, options, rto_min_seconds))
     });
     Ok(KernelSockets(described.collect()))
@@ -92,9 +93,9 @@ fn dump(family: u8) -> Result<Vec<DiagSocket>, Error> {
     }
 }
 
-/// One place of each socket, by its inode.
-fn places(sockets: &[DiagSocket]) -> BTreeMap<u64, Place> {
-    let mut wanted: BTreeMap<u64, Option<Place>> =
+/// One file descriptor of each socket, by the socket's inode.
+fn socket_descriptors(sockets: &[DiagSocket]) -> BTreeMap<u64, SocketDescriptor> {
+    let mut wanted: BTreeMap<u64, Option<SocketDescriptor>> =
         sockets.iter().map(|socket| (socket.inode, None)).collect();
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     for process in
@@ -109,51 +110,54 @@ fn places(sockets: &[DiagSocket]) -> BTreeMap<u64, Place> {
                 Some((inode, descriptor.file_name().to_str()?.parse::<i32>().ok()?))
             })();
             if let Some((inode, number)) = found
-                && let Some(place) = wanted.get_mut(&inode)
+                && let Some(slot) = wanted.get_mut(&inode)
             {
-                place.get_or_insert((process, number));
+                slot.get_or_insert((process, number));
             }
         }
     }
-    wanted.into_iter().filter_map(|(inode, place)| Some((inode, place?))).collect()
+    wanted.into_iter().filter_map(|(inode, slot)| Some((inode, slot?))).collect()
 }
 
-fn options(socket: &DiagSocket, places: &BTreeMap<u64, Place>) -> Result<SocketOptions, Unknown> {
+fn options(
+    socket: &DiagSocket,
+    socket_descriptors: &BTreeMap<u64, SocketDescriptor>,
+) -> Result<SocketOptions, Unknown> {
     if socket.inode == 0 {
         return Err(Unknown::new(
             Cause::NotSupported,
-            "no process holds this socket: its options cannot be asked",
+            "no process holds this socket: its options cannot be read",
         ));
     }
-    let (process, descriptor) = places.get(&socket.inode).copied().ok_or_else(|| {
+    let (process, descriptor) = socket_descriptors.get(&socket.inode).copied().ok_or_else(|| {
         Unknown::new(Cause::PermissionDenied, "only root sees which process holds a socket, and its options")
     })?;
-    kernel::options(process, descriptor).map_err(|error| {
+    socket_options::options(process, descriptor).map_err(|error| {
         let cause = match error.raw_os_error() {
             Some(libc::EPERM | libc::EACCES) => Cause::PermissionDenied,
             // Before Linux 5.6 there is no pidfd_getfd.
             Some(libc::ENOSYS) => Cause::NotSupported,
             _ => Cause::NotCollected,
         };
-        Unknown::new(cause, format!("options of a socket of process {process}: {error}"))
+        Unknown::new(cause, format!("cannot read the socket options of process {process}: {error}"))
     })
 }
 
-/// The least RTO of the route to each peer, asked once a peer.
+/// The minimum RTO of the route to each peer; each peer is queried once.
 #[derive(Default)]
 struct Routes {
     known: BTreeMap<IpAddr, Fact<Option<f64>>>,
 }
 
 impl Routes {
-    fn least_rto(&mut self, peer: IpAddr) -> Fact<Option<f64>> {
+    fn rto_min(&mut self, peer: IpAddr) -> Fact<Option<f64>> {
         if let Some(fact) = self.known.get(&peer) {
             return fact.clone();
         }
         if self.known.len() >= MOST_ROUTES {
             return Fact::unknown(
                 Cause::NotCollected,
-                format!("routes are asked for {MOST_ROUTES} peers at most"),
+                format!("vmgate queries the routes of {MOST_ROUTES} peers at most"),
             );
         }
         let answer = (|| {
@@ -164,7 +168,9 @@ impl Routes {
         })();
         let fact = match answer {
             Ok(least) => Fact::Known(least),
-            Err(error) => Fact::unknown(Cause::NotCollected, format!("the route to {peer}: {error}")),
+            Err(error) => {
+                Fact::unknown(Cause::NotCollected, format!("cannot query the route to {peer}: {error}"))
+            }
         };
         self.known.insert(peer, fact.clone());
         fact
@@ -192,7 +198,7 @@ mod tests {
         let info = ours.info.unwrap();
         assert!((0.2..1.0).contains(&info.rto_seconds), "{info:?}");
         assert_eq!((info.backoff, ours.retransmits), (0, 0));
-        let (process, descriptor) = places(&sockets)[&ours.inode];
+        let (process, descriptor) = socket_descriptors(&sockets)[&ours.inode];
         assert_eq!((process.cast_unsigned(), descriptor), (std::process::id(), stream.as_raw_fd()));
     }
 
@@ -201,7 +207,7 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let none = SocketOptions { user_timeout_seconds: None, keepalive: None };
-        assert_eq!(kernel::options_of(&stream).unwrap(), none);
+        assert_eq!(socket_options::options_of(&stream).unwrap(), none);
         for (level, name, value) in [
             (libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1),
             (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, 30),
@@ -215,18 +221,18 @@ mod tests {
                 unsafe { libc::setsockopt(stream.as_raw_fd(), level, name, (&raw const value).cast(), 4) };
             assert_eq!(result, 0);
         }
-        let read = kernel::options_of(&stream).unwrap();
+        let read = socket_options::options_of(&stream).unwrap();
         assert_eq!(read.user_timeout_seconds, Some(1.5));
         assert_eq!(read.keepalive, Some(KeepAlive { idle_seconds: 30.0, interval_seconds: 5.0, probes: 3 }));
-        // Through the process, as for another's: that takes root, or a kernel that lets a process look at itself.
+        // Through the process, as for another process: needs root, or a kernel that lets a process read itself.
         let own = std::process::id().cast_signed();
-        if let Ok(through_process) = kernel::options(own, stream.as_raw_fd()) {
+        if let Ok(through_process) = socket_options::options(own, stream.as_raw_fd()) {
             assert_eq!(through_process, read);
         }
     }
 
     #[test]
     fn the_route_of_a_peer_sets_no_least_rto_by_itself() {
-        assert_eq!(Routes::default().least_rto("127.0.0.1".parse().unwrap()), Fact::Known(None));
+        assert_eq!(Routes::default().rto_min("127.0.0.1".parse().unwrap()), Fact::Known(None));
     }
 }

@@ -1,13 +1,14 @@
-//! What decides the budget of each TCP connection: its RTO, backoff, timer, options and route.
+//! Facts that decide the budget of each TCP connection: its RTO, backoff, timer, options and route.
 //!
-//! From /proc/net/tcp through every way in; where the probe itself runs in the guest, the kernel is asked (INET_DIAG,
-//! socket options, routes) and that replaces it, connection by connection. Each says which it was.
+//! Every access path reads /proc/net/tcp. A probe that runs in the guest also asks the kernel (INET_DIAG, socket
+//! options, routes); the kernel's figures replace those of /proc, connection by connection. Each names its evidence.
 
 mod columns;
 mod diag;
 mod gather;
 mod socket_options;
 mod route;
+mod socket_options;
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
@@ -16,11 +17,11 @@ use vmgate_facts::{Cause, Fact, KeepAlive, TcpConnection, TcpEvidence, TcpTimer,
 pub(super) use columns::fill as fill_from_columns;
 pub(super) use gather::gather;
 
-/// What the kernel itself says of the TCP sockets.
+/// TCP sockets as the kernel reports them, by local and remote address.
 #[derive(Debug, Clone, Default)]
 pub struct KernelSockets(BTreeMap<(SocketAddr, SocketAddr), KernelSocket>);
 
-/// One of them.
+/// One TCP socket as the kernel reports it.
 #[derive(Debug, Clone, PartialEq)]
 struct KernelSocket {
     timer: Option<TcpTimer>,
@@ -33,16 +34,16 @@ struct KernelSocket {
     rto_min_seconds: Fact<Option<f64>>,
 }
 
-/// The answer of a way into the guest that cannot ask its kernel.
-pub(super) fn not_from_here() -> Unknown {
+/// The unknown of an access path that cannot ask the guest's kernel.
+pub(super) fn needs_guest_probe() -> Unknown {
     Unknown::new(
         Cause::NoGuestProbe,
         "only a probe that runs in the guest can ask its kernel for socket options",
     )
 }
 
-/// Puts the kernel's own figures in the place of those of /proc. A connection that came or went in between keeps what
-/// /proc said.
+/// Replaces the figures of /proc by the kernel's own. A connection that opened or closed in between keeps those of
+/// /proc.
 pub(super) fn refine(connections: &mut [TcpConnection], sockets: Result<KernelSockets, Unknown>) {
     let sockets = match sockets {
         Ok(sockets) => sockets.0,
@@ -88,7 +89,7 @@ fn set_unknown<T>(fact: &mut Fact<T>, why: &Unknown) {
     }
 }
 
-/// idiag_timer, and the column tr of /proc/net/tcp: the same numbers.
+/// The timer of idiag_timer, or of the column tr of /proc/net/tcp: both use the same numbers.
 fn timer(number: u8) -> Option<TcpTimer> {
     match number {
         0 => Some(TcpTimer::Off),
@@ -124,7 +125,7 @@ mod tests {
         assert_eq!(connections[0].evidence, TcpEvidence::InetDiag);
         assert_eq!((connections[0].rto_seconds.clone(), connections[0].retransmits), (Fact::Known(0.816), 2));
         assert_eq!(connections[1].evidence, TcpEvidence::Proc, "gone in between");
-        refine(&mut connections[1..], Err(not_from_here()));
-        assert_eq!(connections[1].keepalive, Fact::Unknown(not_from_here()));
+        refine(&mut connections[1..], Err(needs_guest_probe()));
+        assert_eq!(connections[1].keepalive, Fact::Unknown(needs_guest_probe()));
     }
 }

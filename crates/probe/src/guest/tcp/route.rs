@@ -1,8 +1,8 @@
-//! The least RTO that a route sets (`ip route … rto_min`, RTAX_RTO_MIN; linux/rtnetlink.h).
+//! The minimum RTO that a route sets (`ip route … rto_min`, RTAX_RTO_MIN; linux/rtnetlink.h).
 
 use std::net::IpAddr;
 
-use crate::netlink::{NLMSG_ERROR, NotNetlink, attributes, messages, number32};
+use crate::netlink::{NLMSG_ERROR, NetlinkParseError, attributes, messages, number32};
 
 const RTM_GETROUTE: u16 = 26;
 const RTM_NEWROUTE: u16 = 24;
@@ -34,18 +34,18 @@ pub(super) fn request(to: IpAddr) -> Vec<u8> {
     bytes
 }
 
-/// The least RTO in the answer; none where the route sets none. The kernel heeds it only where it is locked
-/// (tcp_rto_min), as `ip route` does by itself.
-pub(super) fn parse(datagram: &[u8]) -> Result<Option<f64>, NotNetlink> {
-    let message = messages(datagram).next().ok_or(NotNetlink)??;
+/// The minimum RTO in the answer; none if the route sets none. The kernel applies it only if the metric is locked
+/// (tcp_rto_min); `ip route` locks it by itself.
+pub(super) fn parse(datagram: &[u8]) -> Result<Option<f64>, NetlinkParseError> {
+    let message = messages(datagram).next().ok_or(NetlinkParseError)??;
     match message.kind {
         RTM_NEWROUTE => {}
-        // No route, or none that may be seen: nothing that it could set.
+        // No route, or no permission to see it: no minimum RTO.
         NLMSG_ERROR => return Ok(None),
-        _ => return Err(NotNetlink),
+        _ => return Err(NetlinkParseError),
     }
     if message.payload.len() < MESSAGE {
-        return Err(NotNetlink);
+        return Err(NetlinkParseError);
     }
     let (mut least, mut locked) = (None, false);
     for (_, metrics) in attributes(message.payload, MESSAGE).filter(|(kind, _)| *kind == RTA_METRICS) {
@@ -87,7 +87,7 @@ mod tests {
     fn a_locked_least_rto_counts() {
         assert_eq!(parse(&answer(1 << RTAX_RTO_MIN, 50)), Ok(Some(0.05)));
         assert_eq!(parse(&answer(0, 50)), Ok(None), "not heeded by the kernel");
-        assert_eq!(parse(&[]), Err(NotNetlink));
+        assert_eq!(parse(&[]), Err(NetlinkParseError));
     }
 
     proptest! {

@@ -1,7 +1,7 @@
-//! A look at another process's socket options, by system calls.
+//! Socket options of another process, read by system calls.
 //!
-//! It reads only. Options cost three system calls a socket and need root (pidfd_getfd(2): PTRACE_MODE_ATTACH): for that
-//! moment the probe holds the socket too, so that a process which closes it meanwhile closes it a few microseconds late.
+//! Options cost three system calls per socket and need root (pidfd_getfd(2): PTRACE_MODE_ATTACH). For that moment the
+//! probe holds the socket too: if the process closes it meanwhile, the connection ends a few microseconds late.
 
 use std::{
     io::Error,
@@ -11,7 +11,7 @@ use std::{
 
 use vmgate_facts::KeepAlive;
 
-/// Options of a socket that decide its budget.
+/// Socket options from which a connection's budget is derived.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct SocketOptions {
     pub(super) user_timeout_seconds: Option<f64>,

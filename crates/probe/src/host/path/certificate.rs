@@ -1,4 +1,4 @@
-//! The X.509 certificates under /etc/pki that libvirt and QEMU of this host would show or trust.
+//! The X.509 certificates under /etc/pki that libvirt and QEMU of this host present or trust.
 
 use std::{
     fs,
@@ -22,27 +22,27 @@ use vmgate_facts::{
     text::{plain, plain_bytes},
 };
 
-/// Larger files are no certificates.
+/// Largest file that is read as a certificate.
 const MOST_BYTES: u64 = 1 << 20;
-/// Names kept of one certificate.
+/// Most names kept of one certificate.
 const MOST_NAMES: usize = 64;
 
 /// One certificate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CertificateFile {
-    /// Its file.
+    /// Path of its file.
     pub file: String,
-    /// What it is for.
+    /// Purpose: which program uses it, in which role.
     pub purpose: CertificateUse,
-    /// Whom it names.
+    /// Subject name.
     pub subject: String,
     /// First moment of its validity.
     pub valid_from: Timestamp,
     /// Last moment of its validity.
     pub valid_until: Timestamp,
-    /// DNS names and addresses that it is for.
+    /// DNS names and addresses that it is valid for.
     pub names: Vec<String>,
-    /// Whether the authority beside it is named as its issuer.
+    /// True if the CA certificate in the same place is its issuer.
     pub issued_by_ca: Fact<bool>,
 }
 
@@ -79,7 +79,7 @@ fn look_under(root: &Path, migration: Option<&str>) -> Result<Vec<CertificateFil
     Ok(found)
 }
 
-/// The first certificate of a file; none where there is no file.
+/// The first certificate of a file; none if the file does not exist.
 fn read(path: &PathBuf, shown: &str) -> Result<Option<Certificate>, Unknown> {
     let size = match fs::metadata(path) {
         Ok(metadata) => metadata.len(),
@@ -90,7 +90,7 @@ fn read(path: &PathBuf, shown: &str) -> Result<Option<Certificate>, Unknown> {
         return Err(malformed(shown));
     }
     let bytes = fs::read(path).map_err(|error| not_read(shown, &error))?;
-    // certtool writes the certificate's text before it.
+    // certtool writes a text form before the PEM block.
     let text = from_utf8(&bytes).map_err(|_| malformed(shown))?;
     let begin = text.find("-----BEGIN CERTIFICATE-----").ok_or_else(|| malformed(shown))?;
     let end = text.get(begin..).and_then(|rest| Some(begin + rest.find(END)? + END.len()));
@@ -101,7 +101,7 @@ fn read(path: &PathBuf, shown: &str) -> Result<Option<Certificate>, Unknown> {
 const END: &str = "-----END CERTIFICATE-----";
 
 fn malformed(shown: &str) -> Unknown {
-    Unknown::new(Cause::Malformed, format!("{shown} on the host is no certificate in PEM"))
+    Unknown::new(Cause::Malformed, format!("{shown} on the host is not a PEM certificate"))
 }
 
 fn describe(
@@ -120,9 +120,11 @@ fn describe(
     let is_authority = matches!(purpose, CertificateUse::LibvirtCa | CertificateUse::QemuCa);
     let issued_by_ca = match authority {
         Some(authority) => Fact::Known(names_as_issuer(certificate, authority)),
-        // An authority is its own.
+        // A CA certificate is its own issuer.
         None if is_authority => Fact::Known(true),
-        None => Fact::unknown(Cause::NotSupported, "no certificate of an authority lies beside it"),
+        None => {
+            Fact::unknown(Cause::NotSupported, "the host has no CA certificate to compare the issuer with")
+        }
     };
     Ok(CertificateFile {
         file: plain(file),
@@ -135,7 +137,7 @@ fn describe(
     })
 }
 
-/// The names in subjectAltName, or the common name where there is none (RFC 6125 section 6.4.4).
+/// The names in subjectAltName, or the common name if there is none (RFC 6125 section 6.4.4).
 fn names(certificate: &Certificate) -> Vec<String> {
     let content = certificate.tbs_certificate();
     if let Ok(Some((_, SubjectAltName(names)))) = content.get_extension::<SubjectAltName>() {
@@ -157,7 +159,7 @@ fn address(octets: &[u8]) -> Option<IpAddr> {
     <[u8; 16]>::try_from(octets).ok().map(IpAddr::from)
 }
 
-/// Whether a certificate names the authority as its issuer, by name and, where both have one, by key id.
+/// True if a certificate names the CA as its issuer, by name and, if both have one, by key id.
 fn names_as_issuer(certificate: &Certificate, authority: &Certificate) -> bool {
     let (content, above) = (certificate.tbs_certificate(), authority.tbs_certificate());
     let wanted = content.get_extension::<AuthorityKeyIdentifier>().ok().flatten();

@@ -1,5 +1,5 @@
-//! Whether this host's firewall could stop a migration: base chains of nf_tables that see incoming or outgoing packets,
-//! and iptables' old tables. Rules are not interpreted: a chain that has some, or that drops by policy, could.
+//! Firewall chains of this host that could block a migration: base chains of nf_tables for incoming or outgoing
+//! packets, and legacy iptables tables. Rules are not interpreted: a chain with rules, or with a drop policy, could.
 
 use std::{
     fs,
@@ -32,12 +32,12 @@ mod family {
     pub(super) const IPV6: u8 = 10;
 }
 
-/// Chains that could stop packets.
+/// Names of the chains that could block packets.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Firewall {
-    /// Incoming ones.
+    /// Chains for incoming packets.
     pub incoming: Vec<String>,
-    /// Outgoing ones.
+    /// Chains for outgoing packets.
     pub outgoing: Vec<String>,
 }
 
@@ -45,10 +45,12 @@ pub struct Firewall {
 pub(crate) fn look() -> Result<Firewall, Unknown> {
     let mut firewall = Firewall::default();
     match dump(libc::NETLINK_NETFILTER, &Request::new(GET_CHAIN, &[0; FIXED])) {
-        Ok(chains) => chains.iter().filter_map(|payload| chain(payload)).for_each(|(name, way)| match way {
-            Way::In => firewall.incoming.push(name),
-            Way::Out => firewall.outgoing.push(name),
-        }),
+        Ok(chains) => {
+            chains.iter().filter_map(|payload| chain(payload)).for_each(|(name, direction)| match direction {
+                Direction::In => firewall.incoming.push(name),
+                Direction::Out => firewall.outgoing.push(name),
+            })
+        }
         // A kernel without nf_tables has none of its chains.
         Err(error) if is_missing(&error) => {}
         Err(error) => {
@@ -56,14 +58,14 @@ pub(crate) fn look() -> Result<Firewall, Unknown> {
                 ErrorKind::PermissionDenied => Cause::PermissionDenied,
                 _ => Cause::NotSupported,
             };
-            let why = format!("the firewall's chains (nf_tables, which needs CAP_NET_ADMIN): {error}");
+            let why = format!("cannot list the firewall's chains (nf_tables, needs CAP_NET_ADMIN): {error}");
             return Err(Unknown::new(cause, why));
         }
     }
     for (file, name) in
         [("/proc/net/ip_tables_names", "iptables"), ("/proc/net/ip6_tables_names", "ip6tables")]
     {
-        // The file is not there where the tables never were.
+        // The file does not exist if the tables were never loaded.
         let tables = fs::read_to_string(file).unwrap_or_default();
         if tables.lines().any(|table| table == "filter") {
             firewall.incoming.push(format!("{name} filter INPUT"));
@@ -79,25 +81,25 @@ fn is_missing(error: &Error) -> bool {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum Direction {
     In,
     Out,
 }
 
-/// A chain that could stop a migration's packets, as `nft` would name it.
-fn chain(payload: &[u8]) -> Option<(String, Way)> {
+/// Name, as `nft` writes it, and direction of a chain that could block a migration; none if it could not.
+fn chain(payload: &[u8]) -> Option<(String, Direction)> {
     let of = |kind| attribute(payload, FIXED, kind);
     let hook = big32(attribute(of(NFTA_CHAIN_HOOK)?, 0, NFTA_HOOK_HOOKNUM)?)?;
-    let (family, way) = match (payload.first().copied()?, hook) {
+    let (family, direction) = match (payload.first().copied()?, hook) {
         // Hooks: prerouting, input, forward, output, postrouting; a device has ingress and egress.
-        (family::INET, 0 | 1) => ("inet", Way::In),
-        (family::INET, 3 | 4) => ("inet", Way::Out),
-        (family::IPV4, 0 | 1) => ("ip", Way::In),
-        (family::IPV4, 3 | 4) => ("ip", Way::Out),
-        (family::IPV6, 0 | 1) => ("ip6", Way::In),
-        (family::IPV6, 3 | 4) => ("ip6", Way::Out),
-        (family::NETDEV, 0) => ("netdev", Way::In),
-        (family::NETDEV, 1) => ("netdev", Way::Out),
+        (family::INET, 0 | 1) => ("inet", Direction::In),
+        (family::INET, 3 | 4) => ("inet", Direction::Out),
+        (family::IPV4, 0 | 1) => ("ip", Direction::In),
+        (family::IPV4, 3 | 4) => ("ip", Direction::Out),
+        (family::IPV6, 0 | 1) => ("ip6", Direction::In),
+        (family::IPV6, 3 | 4) => ("ip6", Direction::Out),
+        (family::NETDEV, 0) => ("netdev", Direction::In),
+        (family::NETDEV, 1) => ("netdev", Direction::Out),
         _ => return None,
     };
     // Address translation changes packets and does not stop them.
@@ -105,7 +107,7 @@ fn chain(payload: &[u8]) -> Option<(String, Way)> {
     let rules = of(NFTA_CHAIN_USE).and_then(big32).unwrap_or(0);
     let drops = of(NFTA_CHAIN_POLICY).and_then(big32).is_some_and(|policy| policy != POLICY_ACCEPT);
     let name = format!("{family} {} {}", text(of(NFTA_CHAIN_TABLE)?), text(of(NFTA_CHAIN_NAME)?));
-    (filters && (rules > 0 || drops)).then_some((name, way))
+    (filters && (rules > 0 || drops)).then_some((name, direction))
 }
 
 /// A number in network order.
@@ -144,14 +146,14 @@ mod tests {
     #[test]
     fn a_chain_that_could_stop_packets_is_told_from_one_that_could_not() {
         let seen = |payload: Vec<u8>| chain(&payload);
-        let input = || Some(("inet filter input".to_owned(), Way::In));
+        let input = || Some(("inet filter input".to_owned(), Direction::In));
         assert_eq!(seen(message(1, 1, 1, 3, b"filter\0")), input(), "it has rules");
         assert_eq!(seen(message(1, 1, 0, 0, b"filter\0")), input(), "it drops by policy");
         assert_eq!(seen(message(1, 1, 1, 0, b"filter\0")), None, "empty, and accepts");
         assert_eq!(seen(message(1, 1, 1, 3, b"nat\0")), None);
         assert_eq!(seen(message(1, 2, 0, 3, b"filter\0")), None, "forwarding");
         assert_eq!(seen(message(7, 1, 0, 3, b"filter\0")), None, "a bridge's");
-        assert_eq!(seen(message(2, 3, 1, 1, b"filter\0")).unwrap().1, Way::Out);
+        assert_eq!(seen(message(2, 3, 1, 1, b"filter\0")).unwrap().1, Direction::Out);
         let whole = message(1, 1, 0, 0, b"filter\0");
         for cut in 0..whole.len() {
             let _ = chain(&whole[..cut]);

@@ -1,4 +1,4 @@
-//! What this host knows of the migration path: the way to the other host, what shares it, what could stop it.
+//! The migration path as seen from this host: route to the peer host, traffic that shares it, obstacles on it.
 
 pub(super) mod certificate;
 pub(super) mod firewall;
@@ -19,38 +19,38 @@ pub use certificate::CertificateFile;
 pub use firewall::Firewall;
 pub use ports::MigrationConfig;
 pub use route::RouteTo;
-pub(super) use route::names;
+pub(super) use route::interface_names;
 pub use storage::RemoteStorage;
 pub use traffic::Traffic;
 
 use super::{
     shaper::{self, Shapers},
-    trial::{self, Role, Trial, Tried},
+    trial::{self, Role, Trial, TrialResult},
 };
 use vmgate_facts::{Cause, Fact, Nic, Unknown};
 
-/// What every look at a host tells of its network, beside interfaces and routes.
+/// Network facts that every host probe collects, besides interfaces and routes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct NetworkProbe {
-    /// The way to the address that was asked for, or that the name resolved to.
+    /// The route to the address in the question, or to the first address of the name.
     pub route: Fact<RouteTo>,
-    /// What holds traffic back, as seen by packets on that way.
+    /// Rate limits on that route.
     pub shapers: Fact<Shapers>,
-    /// Remote storage and how it is reached.
+    /// Remote storage and the interface that it is reached by.
     pub storage: Fact<Vec<RemoteStorage>>,
-    /// Whether the firewall could stop a migration.
+    /// Firewall chains that could block a migration.
     pub firewall: Fact<Firewall>,
-    /// What qemu.conf says.
+    /// Migration settings of qemu.conf.
     pub config: Fact<MigrationConfig>,
-    /// Ports of the migration range that are taken.
+    /// Ports of the migration range that are in use.
     pub taken_ports: Fact<Vec<u16>>,
     /// Certificates.
     pub certificates: Fact<Vec<CertificateFile>>,
 }
 
 impl NetworkProbe {
-    /// What is known where the probe did not answer.
+    /// All facts unknown, for a probe that did not answer.
     pub fn unknown(why: &Unknown) -> Self {
         Self {
             route: Fact::Unknown(why.clone()),
@@ -67,29 +67,29 @@ impl NetworkProbe {
 /// What is asked once it is known who the other host is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerQuestions {
-    /// The other host's end of the path.
+    /// Address of the peer host on the path.
     pub address: IpAddr,
     /// How long the interfaces are watched; written as seconds.
     #[serde(rename = "window_seconds", with = "crate::wire::seconds")]
     pub window: Duration,
-    /// What is tried; none sends no packet.
+    /// The path test to run; none sends no packet.
     pub trial: Option<Trial>,
 }
 
-/// The answers to those.
+/// The answers to [`PeerQuestions`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PeerProbe {
-    /// The way to the other host.
+    /// The route to the peer host.
     pub route: Fact<RouteTo>,
-    /// What each interface carried.
+    /// Traffic of each interface, by name.
     pub traffic: Fact<BTreeMap<String, Traffic>>,
-    /// The largest packet that reached the other host in one piece.
+    /// The largest packet that reached the peer host without fragmentation.
     pub largest_packet_bytes: Fact<u32>,
-    /// What came of the trial.
-    pub tried: Fact<Tried>,
+    /// Result of the path test.
+    pub tried: Fact<TrialResult>,
 }
 
-/// Looks at what needs no other host. `to` is where the migration goes, where that is known.
+/// Collects the facts that need no peer host. `to` is the destination address of the migration, if known.
 pub(super) fn look(to: &Fact<IpAddr>) -> NetworkProbe {
     let config = ports::config();
     let folder = config.as_ref().ok().and_then(|config| config.certificates.clone());
@@ -106,12 +106,12 @@ pub(super) fn look(to: &Fact<IpAddr>) -> NetworkProbe {
     }
 }
 
-/// Looks at the way to the other host, watches, and tries what is allowed.
+/// Reads the route to the peer host, measures the traffic, and runs the path test if it is allowed.
 pub(super) fn peer(questions: &PeerQuestions, nics: &Fact<Vec<Nic>>) -> PeerProbe {
     let route = Fact::from(route::to(questions.address));
-    let traffic = window::watch(questions.window);
+    let traffic = traffic::measure(questions.window);
     let not_allowed =
-        || Unknown::new(Cause::NotAllowed, "no packet was sent on the path: --probe-path allows it");
+        || Unknown::new(Cause::NotAllowed, "no packet was sent on the path: --probe-path allows this test");
     let (largest, tried) = match &questions.trial {
         None => (Err(not_allowed()), Err(not_allowed())),
         Some(trial) => {
@@ -122,12 +122,12 @@ pub(super) fn peer(questions: &PeerQuestions, nics: &Fact<Vec<Nic>>) -> PeerProb
     PeerProbe { route, traffic: traffic.into(), largest_packet_bytes: largest.into(), tried: tried.into() }
 }
 
-/// What the interface of the route takes at the most.
+/// MTU of the route's interface, in bytes.
 fn mtu(route: &Fact<RouteTo>, nics: &Fact<Vec<Nic>>) -> Result<u32, Unknown> {
     let mtu = route.as_ref().and_then(|route| {
         nics.as_ref().and_then(|nics| match nics.iter().find(|nic| nic.name == route.route.nic) {
             Some(nic) => Fact::Known(nic.mtu_bytes),
-            None => Fact::unknown(Cause::NotSupported, "the route's interface is gone"),
+            None => Fact::unknown(Cause::NotSupported, "the interface of the route no longer exists"),
         })
     });
     match mtu {

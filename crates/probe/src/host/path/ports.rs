@@ -1,10 +1,10 @@
-//! What this host's QEMU driver is told about incoming migrations, and which of its ports are taken.
+//! Settings of libvirt's QEMU driver for incoming migrations, and the migration ports in use on this host.
 
 use std::{fs, ops::RangeInclusive, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use crate::host::{not_read, obstacle};
+use crate::host::{not_read, procfs_error};
 use vmgate_facts::{Unknown, text::plain};
 
 const QEMU_CONF: &str = "/etc/libvirt/qemu.conf";
@@ -12,14 +12,14 @@ const QEMU_CONF: &str = "/etc/libvirt/qemu.conf";
 pub(crate) const FIRST: u16 = 49152;
 pub(crate) const LAST: u16 = 49215;
 
-/// What qemu.conf says about migrations.
+/// Migration settings of qemu.conf.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MigrationConfig {
     /// First port (migration_port_min).
     pub first_port: u16,
     /// Last port (migration_port_max).
     pub last_port: u16,
-    /// The name or address that this host gives to sources (migration_host); none for its host name.
+    /// The name or address that this host announces to sources (migration_host); none for its host name.
     pub host: Option<String>,
     /// The address that QEMU listens on (migration_address); none for all.
     pub address: Option<String>,
@@ -42,7 +42,7 @@ pub(crate) fn config() -> Result<MigrationConfig, Unknown> {
     }
 }
 
-/// Lines are `name = "text"` or `name = number`; what is left out has its default.
+/// Parses lines `name = "text"` or `name = number`; settings that are absent have their default.
 fn parse(text: &str) -> MigrationConfig {
     let value = |wanted: &str| {
         let mut lines = text.lines().filter_map(|line| line.split_once('='));
@@ -62,7 +62,7 @@ fn parse(text: &str) -> MigrationConfig {
 
 /// Ports of the range that a socket of this host has, whatever its state.
 pub(crate) fn taken(range: &RangeInclusive<u16>) -> Result<Vec<u16>, Unknown> {
-    let mut sockets = procfs::net::tcp().map_err(|error| obstacle(&error))?;
+    let mut sockets = procfs::net::tcp().map_err(|error| procfs_error(&error))?;
     // A kernel without IPv6 has no such file.
     sockets.extend(procfs::net::tcp6().unwrap_or_default());
     let mut ports: Vec<u16> = sockets

@@ -1,6 +1,6 @@
-//! The way that this host's kernel takes to an address, policy rules included (RTM_GETROUTE; `ip route get`).
+//! Route that this host's kernel takes to an address, policy rules included (RTM_GETROUTE; `ip route get`).
 //!
-//! The question carries no mark, user or port, so that rules which look at those are answered as for a packet without.
+//! The request carries no mark, user or port, so rules that test those treat it as a packet without them.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +11,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::netlink::{Request, attribute, number32, one};
+use crate::netlink::{Request, attribute, number32, query};
 use vmgate_facts::{Cause, PathRoute, Unknown, text::plain};
 
 const RTM_GETROUTE: u16 = 26;
@@ -21,26 +21,26 @@ const RTA_GATEWAY: u16 = 5;
 const RTA_PREFSRC: u16 = 7;
 const RTA_TABLE: u16 = 15;
 const RTA_VIA: u16 = 18;
-/// The table that decided is named and not just the main one (linux/rtnetlink.h).
+/// Asks for the table that decided, and not just for the main one (linux/rtnetlink.h).
 const RTM_F_LOOKUP_TABLE: u32 = 0x1000;
 /// struct rtmsg.
 const FIXED: usize = 12;
 
-/// The kernel's answer.
+/// The route that the kernel takes to an address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteTo {
-    /// The address that was asked for.
+    /// Destination address in the question.
     pub to: IpAddr,
-    /// The address that packets to it carry as their source.
+    /// Source address of packets to it.
     pub from: IpAddr,
-    /// The way.
+    /// Interface, gateway and table.
     pub route: PathRoute,
 }
 
 /// Asks for the way to an address.
 pub(crate) fn to(address: IpAddr) -> Result<RouteTo, Unknown> {
-    let answer = one(libc::NETLINK_ROUTE, &request(address)).map_err(|error| unreachable(address, &error))?;
-    parse(address, &answer, &names()).ok_or_else(|| {
+    let answer = query(libc::NETLINK_ROUTE, &request(address)).map_err(|error| unreachable(address, &error))?;
+    parse(address, &answer, &interface_names()).ok_or_else(|| {
         Unknown::new(Cause::Malformed, format!("the kernel's answer for the way to {address}"))
     })
 }
@@ -58,15 +58,16 @@ fn request(address: IpAddr) -> Request {
 
 fn unreachable(address: IpAddr, error: &Error) -> Unknown {
     let no_route = matches!(error.kind(), ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable);
-    let what = if no_route { "the host has no route to" } else { "the host does not tell its route to" };
+    let what =
+        if no_route { "the host has no route to" } else { "the host's kernel did not report its route to" };
     Unknown::new(Cause::NotSupported, format!("{what} {address} ({error})"))
 }
 
-/// Takes the answer apart; `names` are the interfaces by index.
+/// Parses the answer; `names` are the interfaces by index.
 fn parse(to: IpAddr, payload: &[u8], names: &BTreeMap<u32, String>) -> Option<RouteTo> {
     let of = |kind| attribute(payload, FIXED, kind);
     let nic = names.get(&number32(of(RTA_OIF)?, 0)?)?.clone();
-    // A route of IPv4 over an IPv6 next hop has its family before the address.
+    // An IPv4 route over an IPv6 next hop has the address family before the address.
     let gateway = of(RTA_GATEWAY).and_then(address).or_else(|| address(of(RTA_VIA)?.get(2..)?));
     Some(RouteTo {
         to,
@@ -87,7 +88,7 @@ fn address(octets: &[u8]) -> Option<IpAddr> {
 }
 
 /// Names of interfaces by their index.
-pub(crate) fn names() -> BTreeMap<u32, String> {
+pub(crate) fn interface_names() -> BTreeMap<u32, String> {
     let entries = fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
     let named = entries.filter_map(|entry| {
         let index = fs::read_to_string(entry.path().join("ifindex")).ok()?.trim().parse().ok()?;

@@ -1,5 +1,5 @@
-//! Remote storage that this host uses, and the interface that each is reached by: NFS, CIFS, Ceph and Gluster mounts,
-//! and iSCSI sessions.
+//! Remote storage that this host uses, with the interface that leads to it: NFS, CIFS, Ceph and Gluster mounts, and
+//! iSCSI sessions.
 
 use std::{
     collections::BTreeSet,
@@ -12,27 +12,27 @@ use procfs::MountEntry;
 use serde::{Deserialize, Serialize};
 
 use super::route;
-use crate::host::obstacle;
+use crate::host::procfs_error;
 use vmgate_facts::{Unknown, text::plain};
 
 const ISCSI: &str = "/sys/class/iscsi_connection";
-/// Different addresses whose route is asked for.
+/// Most addresses whose route is queried.
 const MOST_ADDRESSES: usize = 256;
 
 /// One address of remote storage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemoteStorage {
-    /// What it is, such as `nfs 10.77.1.9:/images`.
+    /// Kind and name, such as `nfs 10.77.1.9:/images`.
     pub what: String,
     /// Its address.
     pub address: IpAddr,
-    /// The interface that the route to it leaves by.
+    /// The interface of the route to it.
     pub nic: String,
 }
 
 /// Every address of remote storage, each with its way. One without a way is in trouble of its own and left out.
 pub(crate) fn look() -> Result<Vec<RemoteStorage>, Unknown> {
-    let mounts = procfs::mounts().map_err(|error| obstacle(&error))?;
+    let mounts = procfs::mounts().map_err(|error| procfs_error(&error))?;
     let mut found: BTreeSet<(String, IpAddr)> = BTreeSet::new();
     for mount in &mounts {
         for address in addresses(mount) {
@@ -49,7 +49,7 @@ pub(crate) fn look() -> Result<Vec<RemoteStorage>, Unknown> {
     Ok(with_way.collect())
 }
 
-/// The addresses of a mount's servers. NFS and CIFS name theirs as an option (`addr=`), Ceph and Gluster in the source.
+/// Server addresses of a mount: NFS and CIFS name them in an option (`addr=`), Ceph and Gluster in the source.
 fn addresses(mount: &MountEntry) -> Vec<IpAddr> {
     match mount.fs_vfstype.as_str() {
         "nfs" | "nfs4" | "cifs" | "smb3" => {

@@ -1,4 +1,4 @@
-//! What the interfaces of this host carry, over a window.
+//! Traffic of this host's interfaces, measured over a window.
 
 use std::{
     collections::BTreeMap,
@@ -17,14 +17,14 @@ pub(crate) const LONGEST: Duration = Duration::from_mins(1);
 /// Traffic of one interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Traffic {
-    /// Bytes received in a second.
+    /// Bytes received per second.
     pub received_bytes_per_second: u64,
-    /// Bytes sent in a second.
+    /// Bytes sent per second.
     pub sent_bytes_per_second: u64,
 }
 
 /// Reads the counters twice, `window` apart.
-pub(crate) fn watch(window: Duration) -> Result<BTreeMap<String, Traffic>, Unknown> {
+pub(crate) fn measure(window: Duration) -> Result<BTreeMap<String, Traffic>, Unknown> {
     let (start, before) = (Instant::now(), counters()?);
     thread::sleep(window.min(LONGEST));
     let after = counters()?;
@@ -32,7 +32,7 @@ pub(crate) fn watch(window: Duration) -> Result<BTreeMap<String, Traffic>, Unkno
     Ok(after
         .into_iter()
         .filter_map(|(name, (received, sent))| {
-            // One that was made meanwhile has no window.
+            // An interface that was created meanwhile has no first sample.
             let (received_before, sent_before) = before.get(&name)?;
             let rate = |after: u64, before: u64| per_second(after.saturating_sub(before), seconds);
             let traffic = Traffic {
@@ -50,7 +50,7 @@ fn per_second(bytes: u64, seconds: f64) -> u64 {
     (bytes as f64 / seconds.max(1e-6)) as u64
 }
 
-/// Bytes received and sent since each interface was made.
+/// Bytes received and sent by each interface since it was created.
 fn counters() -> Result<BTreeMap<String, (u64, u64)>, Unknown> {
     const CLASS_NET: &str = "/sys/class/net";
     let entries = fs::read_dir(CLASS_NET).map_err(|error| not_read(CLASS_NET, &error))?;
@@ -80,7 +80,7 @@ mod tests {
                 thread::sleep(Duration::from_millis(10));
             }
         });
-        let seen = watch(Duration::from_millis(300)).unwrap();
+        let seen = measure(Duration::from_millis(300)).unwrap();
         sender.join().unwrap();
         let lo = seen.get("lo").unwrap();
         assert!(lo.sent_bytes_per_second > 100_000, "{lo:?}");

@@ -1,8 +1,8 @@
-//! Filters: which packets they take, into which class, or by which policer (linux/pkt_cls.h).
+//! Traffic-control filters: the packets that they match, and their class or policer (linux/pkt_cls.h).
 
 use std::net::IpAddr;
 
-use super::message::{FIXED, RATESPEC_RATE, TCA_KIND, TCA_OPTIONS};
+use super::qdisc::{FIXED, RATESPEC_RATE, TCA_KIND, TCA_OPTIONS};
 use crate::netlink::{attribute, attributes, number32, number64, text};
 
 const TCA_U32_CLASSID: u16 = 1;
@@ -15,9 +15,9 @@ const TCA_ACT_KIND: u16 = 1;
 const TCA_ACT_OPTIONS: u16 = 2;
 const TCA_POLICE_TBF: u16 = 1;
 const TCA_POLICE_RATE64: u16 = 8;
-/// Where the rate stands in a struct tc_police.
+/// Offset of the rate in a struct tc_police.
 const POLICE_RATE: usize = 20 + RATESPEC_RATE;
-/// Where the keys begin in a struct tc_u32_sel, and how long one is.
+/// Offset of the keys in a struct tc_u32_sel, and length of one key.
 const KEYS: usize = 16;
 const KEY: usize = 16;
 /// Offset of the destination address in an IPv4 header.
@@ -26,44 +26,44 @@ const IPV4_DESTINATION: u32 = 16;
 const EVERY_PROTOCOL: u16 = 0x0003_u16.to_be();
 const IPV4: u16 = 0x0800_u16.to_be();
 
-/// Whether a filter takes packets to an address.
+/// Share of the packets to an address that a filter matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Takes {
+pub(super) enum FilterMatch {
     All,
     None,
     Some,
 }
 
-/// A filter, as far as it can be foretold: which packets to `to` it takes, and their class.
-pub(super) fn class(payload: &[u8], to: Option<IpAddr>) -> Option<(Takes, Option<u32>)> {
+/// The share of packets to `to` that a filter matches, and their class, as far as vmgate understands the filter.
+pub(super) fn class(payload: &[u8], to: Option<IpAddr>) -> Option<(FilterMatch, Option<u32>)> {
     let kind = text(attribute(payload, FIXED, TCA_KIND)?);
     let options = attribute(payload, FIXED, TCA_OPTIONS)?;
     let class = |attribute_kind| number32(attribute(options, 0, attribute_kind)?, 0);
     match kind.as_str() {
         "u32" => {
-            // A hash table without keys of its own.
+            // A filter without keys is a hash table.
             let keys = attribute(options, 0, TCA_U32_SEL)?;
-            Some((u32_takes(payload, keys, to), class(TCA_U32_CLASSID)))
+            Some((u32_match(payload, keys, to), class(TCA_U32_CLASSID)))
         }
-        "matchall" => Some((protocol_takes(payload, to), class(TCA_MATCHALL_CLASSID))),
-        // Another classifier: nobody knows what it takes, nor where its class stands.
-        _ => Some((Takes::Some, None)),
+        "matchall" => Some((protocol_match(payload, to), class(TCA_MATCHALL_CLASSID))),
+        // Another classifier: its matches and its class are not known.
+        _ => Some((FilterMatch::Some, None)),
     }
 }
 
-/// The rate of a policer that every packet from or to the address meets.
+/// The rate of a policer that every packet from or to the address passes, in bytes per second.
 pub(super) fn policed(payload: &[u8], peer: Option<IpAddr>) -> Option<u64> {
     let kind = text(attribute(payload, FIXED, TCA_KIND)?);
     let options = attribute(payload, FIXED, TCA_OPTIONS)?;
-    let (takes, actions) = match kind.as_str() {
-        "u32" => (u32_takes(payload, attribute(options, 0, TCA_U32_SEL)?, None), TCA_U32_ACT),
-        "matchall" => (protocol_takes(payload, peer), TCA_MATCHALL_ACT),
+    let (matched, actions) = match kind.as_str() {
+        "u32" => (u32_match(payload, attribute(options, 0, TCA_U32_SEL)?, None), TCA_U32_ACT),
+        "matchall" => (protocol_match(payload, peer), TCA_MATCHALL_ACT),
         _ => return None,
     };
-    if takes != Takes::All {
+    if matched != FilterMatch::All {
         return None;
     }
-    // The old way to write it has the policer in the filter itself.
+    // The old form has the policer in the filter itself.
     if let Some(police) = attribute(options, 0, TCA_U32_POLICE).filter(|_| kind == "u32") {
         return police_rate(police);
     }
@@ -79,20 +79,20 @@ fn police_rate(options: &[u8]) -> Option<u64> {
         .filter(|&rate| rate > 0)
 }
 
-/// Whether a filter sees packets of the address's protocol at all: it stands in the low half of tcm_info.
-fn protocol_takes(payload: &[u8], to: Option<IpAddr>) -> Takes {
+/// Match by the filter's protocol, which is the low half of tcm_info.
+fn protocol_match(payload: &[u8], to: Option<IpAddr>) -> FilterMatch {
     let wanted = number32(payload, 16).and_then(|info| u16::try_from(info & 0xffff).ok());
     match (wanted, to) {
-        (Some(EVERY_PROTOCOL), _) | (Some(IPV4), Some(IpAddr::V4(_))) => Takes::All,
-        (Some(IPV4), Some(IpAddr::V6(_))) => Takes::None,
-        _ => Takes::Some,
+        (Some(EVERY_PROTOCOL), _) | (Some(IPV4), Some(IpAddr::V4(_))) => FilterMatch::All,
+        (Some(IPV4), Some(IpAddr::V6(_))) => FilterMatch::None,
+        _ => FilterMatch::Some,
     }
 }
 
-/// Keys are `(packet[offset] & mask) == value`; all must hold.
-fn u32_takes(payload: &[u8], selector: &[u8], to: Option<IpAddr>) -> Takes {
+/// Match by the keys, which are `(packet[offset] & mask) == value`; all must hold.
+fn u32_match(payload: &[u8], selector: &[u8], to: Option<IpAddr>) -> FilterMatch {
     let count = usize::from(selector.get(2).copied().unwrap_or(0));
-    let mut takes = protocol_takes(payload, to);
+    let mut matched = protocol_match(payload, to);
     for index in 0..count {
         let at = KEYS + index * KEY;
         let (Some(mask), Some(value), Some(offset), Some(indirect)) = (
@@ -101,7 +101,7 @@ fn u32_takes(payload: &[u8], selector: &[u8], to: Option<IpAddr>) -> Takes {
             number32(selector, at + 8),
             number32(selector, at + 12),
         ) else {
-            return Takes::Some;
+            return FilterMatch::Some;
         };
         let holds = match to {
             _ if mask == 0 && value == 0 => Some(true),
@@ -111,12 +111,12 @@ fn u32_takes(payload: &[u8], selector: &[u8], to: Option<IpAddr>) -> Takes {
             _ => None,
         };
         match holds {
-            Some(false) => return Takes::None,
-            None if takes == Takes::All => takes = Takes::Some,
+            Some(false) => return FilterMatch::None,
+            None if matched == FilterMatch::All => matched = FilterMatch::Some,
             Some(true) | None => {}
         }
     }
-    takes
+    matched
 }
 
 /// A number in network order.
@@ -126,9 +126,9 @@ fn bits(bytes: &[u8], at: usize) -> Option<u32> {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::{super::message::tests::*, *};
+    use super::{super::qdisc::tests::*, *};
 
-    /// `protocol ip u32 match ip dst ADDRESS/PREFIX flowid CLASS`, and further keys.
+    /// The filter `protocol ip u32 match ip dst ADDRESS/PREFIX flowid CLASS`, with further keys.
     pub(crate) fn u32_filter(keys: &[(u32, u32, u32)], class: u32) -> Vec<u8> {
         let mut selector = vec![0, 0, u8::try_from(keys.len()).unwrap(), 0];
         selector.resize(KEYS, 0);
@@ -154,13 +154,13 @@ pub(super) mod tests {
     #[test]
     fn a_u32_filter_takes_the_addresses_that_it_names() {
         let filter = u32_filter(&[(16, 0xffff_ff00, 0x0a4d_0200)], 0x0001_0010);
-        assert_eq!(class(&filter, address("10.77.2.2")), Some((Takes::All, Some(0x0001_0010))));
-        assert_eq!(class(&filter, address("10.77.3.2")).unwrap().0, Takes::None);
-        assert_eq!(class(&filter, address("fd00::2")).unwrap().0, Takes::None);
-        assert_eq!(class(&filter, None).unwrap().0, Takes::Some);
+        assert_eq!(class(&filter, address("10.77.2.2")), Some((FilterMatch::All, Some(0x0001_0010))));
+        assert_eq!(class(&filter, address("10.77.3.2")).unwrap().0, FilterMatch::None);
+        assert_eq!(class(&filter, address("fd00::2")).unwrap().0, FilterMatch::None);
+        assert_eq!(class(&filter, None).unwrap().0, FilterMatch::Some);
         let with_port = u32_filter(&[(16, u32::MAX, 0x0a4d_0202), (20, 0xffff, 49152)], 1);
-        assert_eq!(class(&with_port, address("10.77.2.2")).unwrap().0, Takes::Some);
-        assert_eq!(class(&with_port, address("10.77.2.3")).unwrap().0, Takes::None);
+        assert_eq!(class(&with_port, address("10.77.2.2")).unwrap().0, FilterMatch::Some);
+        assert_eq!(class(&with_port, address("10.77.2.3")).unwrap().0, FilterMatch::None);
     }
 
     #[test]

@@ -1,19 +1,19 @@
-//! The class of an HTB that packets to an address fall into, and what it may borrow at the most (its `ceil`).
+//! The HTB class that packets to an address fall into, and its maximum rate (`ceil`).
 
 use std::net::IpAddr;
 
 use super::{
-    filter::{self, Takes},
-    message::{FIXED, Qdisc, RATESPEC_RATE, ROOT, TCA_KIND, TCA_OPTIONS},
+    filter::{self, FilterMatch},
+    qdisc::{FIXED, Qdisc, RATESPEC_RATE, ROOT, TCA_KIND, TCA_OPTIONS},
 };
 use crate::netlink::{attribute, number32, number64, text};
 
 const TCA_HTB_PARMS: u16 = 1;
 const TCA_HTB_INIT: u16 = 2;
 const TCA_HTB_CEIL64: u16 = 7;
-/// Where the default class stands in a struct tc_htb_glob.
+/// Offset of the default class in a struct tc_htb_glob.
 const GLOB_DEFAULT: usize = 8;
-/// Where the ceiling's rate stands in a struct tc_htb_opt: behind the ratespec of the rate.
+/// Offset of the ceiling's rate in a struct tc_htb_opt, after the ratespec of the rate.
 const OPT_CEIL: usize = 12 + RATESPEC_RATE;
 /// Classes may be nested eight deep (TC_HTB_MAXDEPTH).
 const DEEPEST: usize = 8;
@@ -24,7 +24,7 @@ struct Class {
     ceil: u64,
 }
 
-/// The rate that packets to `to` get at the most; none where nothing holds them.
+/// Maximum rate of packets to `to`, in bytes per second; none if no class limits them.
 pub(super) fn rate(
     root: &Qdisc,
     classes: &[Vec<u8>],
@@ -35,29 +35,31 @@ pub(super) fn rate(
     let mut candidates = Vec::new();
     for filter in filters.iter().filter_map(|payload| filter::class(payload, to)) {
         match filter {
-            (Takes::All, Some(class)) => {
+            (FilterMatch::All, Some(class)) => {
                 candidates.push(class);
                 return largest(&classes, &candidates);
             }
-            (Takes::Some, Some(class)) => candidates.push(class),
-            // Nobody knows where: any class may be meant.
-            (Takes::Some | Takes::All, None) => candidates.extend(classes.iter().map(|class| class.handle)),
-            (Takes::None, _) => {}
+            (FilterMatch::Some, Some(class)) => candidates.push(class),
+            // The class is not known, so it may be any of them.
+            (FilterMatch::Some | FilterMatch::All, None) => {
+                candidates.extend(classes.iter().map(|class| class.handle))
+            }
+            (FilterMatch::None, _) => {}
         }
     }
-    // What no filter takes goes to the default class; without one it is not held at all.
+    // Packets that no filter matches go to the default class; without one they are not limited.
     let default = number32(attribute(&root.options, 0, TCA_HTB_INIT)?, GLOB_DEFAULT)?;
     candidates.push(root.handle & 0xffff_0000 | default & 0xffff);
     largest(&classes, &candidates)
 }
 
-/// The largest ceiling; none where a class does not exist, since its packets are then not held.
+/// The largest ceiling; none if a class does not exist, since its packets are then not limited.
 fn largest(classes: &[Class], candidates: &[u32]) -> Option<u64> {
     let ceilings: Option<Vec<u64>> = candidates.iter().map(|&handle| ceiling(classes, handle)).collect();
     ceilings?.into_iter().max()
 }
 
-/// The least ceiling of a class and all above it.
+/// The smallest ceiling of a class and all its ancestors.
 fn ceiling(classes: &[Class], mut handle: u32) -> Option<u64> {
     let find = |handle: u32| classes.iter().find(|class| class.handle == handle);
     let mut least = find(handle)?.ceil;
@@ -89,7 +91,7 @@ fn parse(payload: &[u8]) -> Option<Class> {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{filter::tests::u32_filter, message::tests::*},
+        super::{filter::tests::u32_filter, qdisc::tests::*},
         *,
     };
 

@@ -1,9 +1,9 @@
-//! What holds back the traffic of this host's interfaces: queueing disciplines and policers (RTM_GETQDISC and its kin).
+//! Rate limits on this host's interfaces: queueing disciplines and policers (RTM_GETQDISC and related messages).
 //!
-//! What is looked for is the rate that one TCP stream to a given address gets at the most: all of a `tbf` or `cake`,
-//! one flow's share of `fq`, and of `htb` the class that packets to that address fall into. Where filters cannot be
-//! foretold (other classifiers than u32, other keys than addresses), the largest class that could take them counts,
-//! so that a limit is never thought lower than it is.
+//! The result is the maximum rate of one TCP stream to a given address: all of a `tbf` or `cake`, one flow's share of
+//! `fq`, and for `htb` the class that packets to that address fall into. If a filter is not understood (classifiers
+//! other than u32, keys other than addresses), the largest class that could match counts, so that a limit is never
+//! estimated too low.
 
 mod filter;
 mod htb;
@@ -17,40 +17,40 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::host::shaper::message::{INGRESS, Qdisc, ROOT};
+use crate::host::shaper::qdisc::{INGRESS, Qdisc, ROOT};
 use crate::netlink::{Request, dump};
 use vmgate_facts::{Cause, ShaperKind, Unknown};
 
 const RTM_GETQDISC: u16 = 38;
 const RTM_GETTCLASS: u16 = 42;
 const RTM_GETTFILTER: u16 = 46;
-/// Where filters of incoming packets hang: `ingress` and `clsact` alike.
+/// Parents of filters for incoming packets: of `ingress` and of `clsact`.
 const INGRESS_FILTERS: u32 = 0xffff_0000;
 const CLSACT_INGRESS_FILTERS: u32 = 0xffff_fff2;
 
-/// What holds the host's traffic back.
+/// Rate limits on the host's traffic.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Shapers {
-    /// What is sent to the address that was asked for, or to anywhere where none was.
+    /// Limits on packets sent to the address in the question, or to any address if none was given.
     pub sent: Vec<RateLimit>,
-    /// What is received.
+    /// Limits on received packets.
     pub received: Vec<RateLimit>,
 }
 
-/// The rate that one interface holds traffic to.
+/// Rate limit of one interface.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RateLimit {
-    /// The interface.
+    /// Name of the interface.
     pub nic: String,
-    /// By what.
+    /// Kind of the shaper.
     pub kind: ShaperKind,
-    /// The rate.
+    /// Maximum rate.
     pub rate_bytes_per_second: u64,
 }
 
-/// Looks at every interface; `to` is where packets are meant to go.
+/// Reads the limits of every interface; `to` is the address that packets are sent to.
 pub(super) fn look(to: Option<IpAddr>) -> Result<Shapers, Unknown> {
-    gather(to, &super::path::names()).map_err(|error| {
+    gather(to, &super::path::interface_names()).map_err(|error| {
         let cause = match error.kind() {
             ErrorKind::PermissionDenied => Cause::PermissionDenied,
             _ => Cause::NotSupported,
@@ -60,7 +60,7 @@ pub(super) fn look(to: Option<IpAddr>) -> Result<Shapers, Unknown> {
 }
 
 fn gather(to: Option<IpAddr>, names: &BTreeMap<u32, String>) -> Result<Shapers, Error> {
-    let qdiscs: Vec<Qdisc> = dump(libc::NETLINK_ROUTE, &Request::new(RTM_GETQDISC, &message::fixed(0, 0)))?
+    let qdiscs: Vec<Qdisc> = dump(libc::NETLINK_ROUTE, &Request::new(RTM_GETQDISC, &qdisc::fixed(0, 0)))?
         .iter()
         .filter_map(|payload| Qdisc::parse(payload))
         .collect();
@@ -82,7 +82,7 @@ fn gather(to: Option<IpAddr>, names: &BTreeMap<u32, String>) -> Result<Shapers, 
     Ok(shapers)
 }
 
-/// What the root qdisc of an interface lets a stream have.
+/// Maximum rate of a stream through the root qdisc of an interface.
 fn sent(
     root: &Qdisc,
     all: &[&Qdisc],
@@ -90,13 +90,13 @@ fn sent(
     to: Option<IpAddr>,
 ) -> Result<Option<(ShaperKind, u64)>, Error> {
     if root.kind == "htb" {
-        let classes = dump(libc::NETLINK_ROUTE, &Request::new(RTM_GETTCLASS, &message::fixed(index, 0)))?;
+        let classes = dump(libc::NETLINK_ROUTE, &Request::new(RTM_GETTCLASS, &qdisc::fixed(index, 0)))?;
         let filters = filters(index, root.handle)?;
         let rate = htb::rate(root, &classes, &filters, to);
         return Ok(rate.map(|rate| (ShaperKind::Htb, rate)));
     }
     if root.kind == "mq" {
-        // One discipline a hardware queue; a stream may get into any of them.
+        // One qdisc per hardware queue; a stream may use any of them.
         let queues =
             all.iter().filter(|qdisc| qdisc.parent >> 16 == root.handle >> 16 && qdisc.parent != ROOT);
         let rates: Option<Vec<_>> = queues.map(|queue| queue.rate()).collect();
@@ -105,7 +105,7 @@ fn sent(
     Ok(root.rate())
 }
 
-/// What a policer lets in of packets from anywhere.
+/// Lowest rate of a policer that all received packets pass, in bytes per second.
 fn received(index: u32, from: Option<IpAddr>) -> Result<Option<u64>, Error> {
     let mut found = filters(index, INGRESS_FILTERS)?;
     found.extend(filters(index, CLSACT_INGRESS_FILTERS)?);
@@ -113,8 +113,8 @@ fn received(index: u32, from: Option<IpAddr>) -> Result<Option<u64>, Error> {
 }
 
 fn filters(index: u32, parent: u32) -> Result<Vec<Vec<u8>>, Error> {
-    match dump(libc::NETLINK_ROUTE, &Request::new(RTM_GETTFILTER, &message::fixed(index, parent))) {
-        // A qdisc without such a place for filters has none there.
+    match dump(libc::NETLINK_ROUTE, &Request::new(RTM_GETTFILTER, &qdisc::fixed(index, parent))) {
+        // The qdisc does not support filters at this parent.
         Err(error) if error.kind() == ErrorKind::InvalidInput => Ok(Vec::new()),
         other => other,
     }

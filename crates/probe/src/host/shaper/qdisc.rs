@@ -1,4 +1,4 @@
-//! A queueing discipline as the kernel tells of it (linux/pkt_sched.h).
+//! Parser of a queueing discipline (qdisc) in a netlink message (linux/pkt_sched.h).
 
 use crate::netlink::{attribute, number32, number64, text};
 use vmgate_facts::ShaperKind;
@@ -11,7 +11,7 @@ pub(super) const INGRESS: u32 = 0xffff_fff1;
 pub(super) const FIXED: usize = 20;
 pub(super) const TCA_KIND: u16 = 1;
 pub(super) const TCA_OPTIONS: u16 = 2;
-/// Where the rate stands in a struct tc_ratespec.
+/// Offset of the rate in a struct tc_ratespec.
 pub(super) const RATESPEC_RATE: usize = 8;
 
 const TCA_TBF_PARMS: u16 = 1;
@@ -20,7 +20,7 @@ const TCA_FQ_RATE_ENABLE: u16 = 5;
 const TCA_FQ_FLOW_MAX_RATE: u16 = 7;
 const TCA_CAKE_BASE_RATE64: u16 = 2;
 
-/// A struct tcmsg that asks for one interface (all with 0) and parent.
+/// A struct tcmsg that selects one interface (0: all) and parent.
 pub(super) fn fixed(interface: u32, parent: u32) -> Vec<u8> {
     let mut fixed = vec![0; 4];
     for number in [interface, 0, parent, 0] {
@@ -50,7 +50,7 @@ impl Qdisc {
         })
     }
 
-    /// The rate that it lets one stream have; none where it sets none.
+    /// Maximum rate of one stream through this qdisc, in bytes per second; none if it sets no limit.
     pub(super) fn rate(&self) -> Option<(ShaperKind, u64)> {
         let of = |kind| attribute(&self.options, 0, kind);
         match self.kind.as_str() {
@@ -62,7 +62,7 @@ impl Qdisc {
             "fq" => {
                 let enabled = of(TCA_FQ_RATE_ENABLE).and_then(|value| number32(value, 0)) != Some(0);
                 let rate = number32(of(TCA_FQ_FLOW_MAX_RATE)?, 0)?;
-                // All bits stand for no limit.
+                // All bits set means no limit.
                 (enabled && rate != u32::MAX).then_some((ShaperKind::Fq, rate.into()))
             }
             "cake" => {

@@ -1,4 +1,4 @@
-//! The end that connects, as QEMU at the source would: a plain TCP socket with the host's own settings.
+//! Connecting end of a path test, like QEMU on the source: a plain TCP socket with the host's own settings.
 
 use std::{
     io::{Error, ErrorKind, Read, Write},
@@ -7,38 +7,45 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{LONGEST_STREAM, PATIENCE, ROUND_TRIPS, Stream, Tried};
+use super::{LONGEST_STREAM, PATIENCE, ROUND_TRIPS, Stream, TrialResult};
 
-/// Pause between two attempts: the other end may not listen yet.
+/// Pause between two attempts: the listening end may not be ready yet.
 const AGAIN: Duration = Duration::from_millis(50);
-/// Longest wait for one attempt; a SYN is sent again after a second (RFC 6298).
+/// Longest wait for one attempt; a SYN is retransmitted after a second (RFC 6298).
 const ATTEMPT: Duration = Duration::from_millis(2500);
 /// Time between two portions of a stream.
 const PORTION: Duration = Duration::from_millis(2);
-/// A stream is at most this part of a second ahead of its cap.
+/// A stream is at most one part in this many of a second ahead of its cap.
 const BURSTS_A_SECOND: u64 = 50;
-/// Largest portion: what a socket takes at once.
+/// Largest portion in bytes, as much as a socket takes at once.
 const LARGEST_PORTION: u64 = 1 << 20;
 
-/// Connects within `patience`.
-pub(super) fn connect(to: SocketAddr, stream: Option<&Stream>, patience: Duration) -> Tried {
+/// Connects within `patience`, measures the round-trip time, and sends the stream if there is one.
+pub(super) fn connect(to: SocketAddr, stream: Option<&Stream>, patience: Duration) -> TrialResult {
     let deadline = Instant::now() + patience;
     let mut connection = loop {
         match TcpStream::connect_timeout(&to, ATTEMPT.min(patience)) {
             Ok(connection) => break connection,
             Err(_) if Instant::now() + AGAIN < deadline => thread::sleep(AGAIN),
-            Err(error) => return Tried::not_met(unreached(to, &error)),
+            Err(error) => return TrialResult::not_connected(unreached(to, &error)),
         }
     };
-    let met =
-        |detail, rtt_seconds, held_ratio| Tried { met: true, detail, rtt_seconds, held_ratio, rates: None };
+    let met = |detail, rtt_seconds, held_ratio| TrialResult {
+        met: true,
+        detail,
+        rtt_seconds,
+        held_ratio,
+        rates: None,
+    };
     let rtt = match round_trips(&mut connection) {
         Ok(rtt) => rtt,
-        Err(error) => return met(format!("{to} was reached, and then: {error}"), None, None),
+        Err(error) => {
+            return met(format!("connected to {to}, but the round-trip test failed: {error}"), None, None);
+        }
     };
     match stream.map(|stream| send(&mut connection, stream)).transpose() {
-        Ok(held) => met(format!("{to} was reached"), Some(rtt), held),
-        Err(error) => met(format!("{to} was reached, and the stream broke: {error}"), Some(rtt), None),
+        Ok(held) => met(format!("connected to {to}"), Some(rtt), held),
+        Err(error) => met(format!("connected to {to}, but the stream failed: {error}"), Some(rtt), None),
     }
 }
 
@@ -52,7 +59,7 @@ fn unreached(to: SocketAddr, error: &Error) -> String {
     }
 }
 
-/// The median time of one byte there and back.
+/// Median round-trip time of one byte, in seconds.
 fn round_trips(connection: &mut TcpStream) -> Result<f64, Error> {
     connection.set_nodelay(true)?;
     connection.set_read_timeout(Some(PATIENCE))?;
@@ -69,13 +76,13 @@ fn round_trips(connection: &mut TcpStream) -> Result<f64, Error> {
     Ok(times.get(ROUND_TRIPS / 2).copied().unwrap_or_default().as_secs_f64())
 }
 
-/// Sends at the cap for the stream's length, and waits until the other end has all of it. Gives the part of the time in
-/// which it did not wait for the path to take what it wrote.
+/// Sends at the cap for the stream's length, and waits until the listening end has read all of it. Returns the share of
+/// the time in which it was not blocked by the path.
 fn send(connection: &mut TcpStream, stream: &Stream) -> Result<f64, Error> {
     let length = stream.length.min(LONGEST_STREAM);
     let cap = stream.cap_bytes_per_second.max(1);
     let most = (cap / BURSTS_A_SECOND).clamp(1, LARGEST_PORTION);
-    // Without a least portion every turn of the loop would send the few bytes that have just become due.
+    // Without a minimum portion every turn of the loop would send the few bytes that have just become due.
     let least = allowance(cap, PORTION).clamp(1, most);
     let data = vec![0_u8; usize::try_from(most).unwrap_or(0)];
     let start = Instant::now();
@@ -83,7 +90,7 @@ fn send(connection: &mut TcpStream, stream: &Stream) -> Result<f64, Error> {
     let mut waited = Duration::ZERO;
     while start.elapsed() < length {
         let due = allowance(cap, start.elapsed());
-        // Time in which the path or this machine held the stream up is not made good by a burst above the cap.
+        // Time lost to the path or this machine is not made up by a burst above the cap.
         sent = sent.max(due.saturating_sub(cap / BURSTS_A_SECOND));
         let ready = due.saturating_sub(sent);
         if ready < least {
@@ -98,7 +105,7 @@ fn send(connection: &mut TcpStream, stream: &Stream) -> Result<f64, Error> {
     }
     let held_ratio = 1.0 - waited.as_secs_f64() / start.elapsed().as_secs_f64().max(f64::MIN_POSITIVE);
     connection.shutdown(Shutdown::Write)?;
-    // The other end closes when it has read everything.
+    // The listening end closes when it has read everything.
     let mut rest = [0; 1];
     connection.read(&mut rest).map(|_| held_ratio)
 }

@@ -1,4 +1,4 @@
-//! The end that listens: one connection, from the peer, bounded in time and bytes.
+//! Listening end of a path test: one connection, only from the peer, bounded in time and bytes.
 
 use std::{
     io::{Error, ErrorKind, Read, Write},
@@ -7,35 +7,35 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{PATIENCE, ROUND_TRIPS, Rates, Stream, Tried};
+use super::{PATIENCE, ROUND_TRIPS, Rates, Stream, TrialResult};
 use vmgate_facts::{Cause, Unknown};
 
-/// Pause between two looks for a connection.
+/// Pause between two checks for a connection.
 const POLL: Duration = Duration::from_millis(2);
 const BUFFER: usize = 256 << 10;
 
-/// Listens at `at` until the peer was there.
-pub(super) fn listen(at: SocketAddr, peer: IpAddr, stream: Option<&Stream>) -> Result<Tried, Unknown> {
+/// Listens at `at` for one connection from the peer, echoes its bytes, and receives the stream if there is one.
+pub(super) fn listen(at: SocketAddr, peer: IpAddr, stream: Option<&Stream>) -> Result<TrialResult, Unknown> {
     let listener = TcpListener::bind(at)
         .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
         .map_err(|error| {
             Unknown::new(Cause::NotSupported, format!("the probe cannot listen on {at}: {error}"))
         })?;
-    // The other end watches its interfaces first, and starts later by as much as two logins may differ.
+    // The connecting end first measures its interfaces, and its login may take longer.
     let deadline = Instant::now() + PATIENCE + PATIENCE;
     let Some(mut connection) = accept(&listener, peer, deadline) else {
-        return Ok(Tried::not_met(format!("nothing came from {peer} to {at}")));
+        return Ok(TrialResult::not_connected(format!("{peer} did not connect to {at}")));
     };
     drop(listener);
-    let met = |detail, rates| Tried { met: true, detail, rtt_seconds: None, held_ratio: None, rates };
+    let met = |detail, rates| TrialResult { met: true, detail, rtt_seconds: None, held_ratio: None, rates };
     let answered = echo(&mut connection);
     if let Err(error) = answered {
-        return Ok(met(format!("{peer} came to {at}, and then: {error}"), None));
+        return Ok(met(format!("{peer} connected to {at}, but the round-trip test failed: {error}"), None));
     }
     let rates = stream.map(|stream| take(&mut connection, stream));
     Ok(match rates.transpose() {
-        Ok(rates) => met(format!("{peer} came to {at}"), rates),
-        Err(error) => met(format!("{peer} came to {at}, and its stream broke: {error}"), None),
+        Ok(rates) => met(format!("{peer} connected to {at}"), rates),
+        Err(error) => met(format!("{peer} connected to {at}, but the stream failed: {error}"), None),
     })
 }
 
@@ -43,7 +43,7 @@ fn accept(listener: &TcpListener, peer: IpAddr, deadline: Instant) -> Option<Tcp
     while Instant::now() < deadline {
         match listener.accept() {
             Ok((connection, from)) if from.ip().to_canonical() == peer => return Some(connection),
-            // Somebody else: the connection is closed.
+            // Not the peer: the connection is closed.
             Ok(_) => {}
             Err(_) => thread::sleep(POLL),
         }
@@ -64,21 +64,21 @@ fn echo(connection: &mut TcpStream) -> Result<(), Error> {
     Ok(())
 }
 
-/// Takes what comes until the peer ends it, and notes when it came.
+/// Receives bytes until the peer ends the stream, and records their arrival times.
 fn take(connection: &mut TcpStream, stream: &Stream) -> Result<Rates, Error> {
     let mut buffer = vec![0; BUFFER];
     let start = Instant::now();
     let deadline = start + stream.length + PATIENCE;
-    let mut came = Vec::new();
+    let mut arrivals = Vec::new();
     loop {
         let count = connection.read(&mut buffer)?;
         if count == 0 {
             break;
         }
-        came.push((start.elapsed(), count));
+        arrivals.push((start.elapsed(), count));
         if Instant::now() > deadline {
-            return Err(Error::new(ErrorKind::TimedOut, "it did not end in time"));
+            return Err(Error::new(ErrorKind::TimedOut, "the stream did not end in time"));
         }
     }
-    Rates::of(&came).ok_or_else(|| Error::other("too little of it came to tell a rate"))
+    Rates::of(&arrivals).ok_or_else(|| Error::other("too few bytes arrived to compute a rate"))
 }

@@ -1,8 +1,8 @@
-//! Trying the migration path, where the user allows it: one TCP connection to a free migration port, a few pings that may
-//! not be fragmented, and, where that is allowed too, one bounded stream.
+//! Path test, run only if the user allows it: one TCP connection to a free migration port, a few pings that must not be
+//! fragmented, and, if that is allowed too, one bounded stream.
 //!
-//! One end listens on its migration address and takes one connection, from the other end alone; the other connects as
-//! QEMU would. Both give up by themselves. At most one trial runs on a host at a time.
+//! One end listens on its migration address and accepts one connection, only from the other end; the other connects as
+//! QEMU would. Each has its own time limit. At most one test runs on a host at a time.
 
 mod connect;
 mod listen;
@@ -29,17 +29,17 @@ use vmgate_facts::{Cause, Unknown};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 /// Longest that a stream may last.
 pub const LONGEST_STREAM: Duration = Duration::from_secs(30);
-/// Bytes that go to and fro, one at a time, to learn the round-trip time.
+/// Number of one-byte round trips from which the round-trip time is measured.
 const ROUND_TRIPS: usize = 11;
-/// Name of the lock, an abstract socket: it leaves nothing on the disk and ends with the process.
+/// Name of the lock, an abstract socket, which leaves nothing on the disk and ends with the process.
 const LOCK: &[u8] = b"vmgate-path-trial";
 
 /// What one end is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trial {
-    /// Which end this is.
+    /// Role of this end.
     pub role: Role,
-    /// What is sent after the round trips; none for nothing.
+    /// The stream that is sent after the round trips; none sends no stream.
     pub stream: Option<Stream>,
 }
 
@@ -47,7 +47,7 @@ pub struct Trial {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
-    /// Listens there.
+    /// Listens at this address.
     Listen(SocketAddr),
     /// Connects to this port of the peer.
     Connect(u16),
@@ -56,37 +56,37 @@ pub enum Role {
 /// A stream and its bounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stream {
-    /// Most bytes in a second.
+    /// Most bytes per second.
     pub cap_bytes_per_second: u64,
     /// How long; written as seconds.
     #[serde(rename = "length_seconds", with = "crate::wire::seconds")]
     pub length: Duration,
 }
 
-/// What came of a trial, as one end saw it.
+/// Result of a path test, as seen by one end.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Tried {
+pub struct TrialResult {
     /// Whether the two ends met.
     pub met: bool,
-    /// What happened, in words.
+    /// Description of the result, in words.
     pub detail: String,
     /// Median round-trip time; only the end that connects knows it.
     pub rtt_seconds: Option<f64>,
-    /// Part of a stream's time in which it did not wait for the path: its cap, or the host itself, held it back. Only the
-    /// end that connects knows it.
+    /// Share of a stream's time in which the path did not limit it, but its cap or the host itself did. Only the
+    /// connecting end knows it.
     pub held_ratio: Option<f64>,
-    /// What arrived of a stream; only the end that listens knows it.
+    /// Rates of the stream on arrival; only the listening end knows them.
     pub rates: Option<Rates>,
 }
 
-impl Tried {
-    fn not_met(detail: String) -> Self {
+impl TrialResult {
+    fn not_connected(detail: String) -> Self {
         Self { met: false, detail, rtt_seconds: None, held_ratio: None, rates: None }
     }
 }
 
-/// Does this end's part.
-pub(super) fn run(peer: IpAddr, trial: &Trial) -> Result<Tried, Unknown> {
+/// Runs this end's part of the test.
+pub(super) fn run(peer: IpAddr, trial: &Trial) -> Result<TrialResult, Unknown> {
     let _lock = lock(LOCK)?;
     match trial.role {
         Role::Listen(at) => listen::listen(at, peer, trial.stream.as_ref()),
@@ -96,14 +96,15 @@ pub(super) fn run(peer: IpAddr, trial: &Trial) -> Result<Tried, Unknown> {
     }
 }
 
-/// Keeps other trials off this host for as long as it lives.
+/// Takes the lock that keeps other path tests off this host until it is dropped.
 fn lock(name: &[u8]) -> Result<UnixListener, Unknown> {
     UnixAddr::from_abstract_name(name).and_then(|address| UnixListener::bind_addr(&address)).map_err(
         |error| {
             let why = if error.kind() == std::io::ErrorKind::AddrInUse {
-                "another vmgate tries a migration path on this host now; one at a time".to_owned()
+                "another vmgate is testing a migration path on this host: only one test may run at a time"
+                    .to_owned()
             } else {
-                format!("the lock against other trials on this host: {error}")
+                format!("cannot take the lock against other path tests on this host: {error}")
             };
             Unknown::new(Cause::NotAllowed, why)
         },
@@ -148,7 +149,7 @@ mod tests {
     fn one_trial_at_a_time() {
         let name = b"vmgate-path-trial-test";
         let first = lock(name).unwrap();
-        assert!(lock(name).unwrap_err().reason.contains("one at a time"));
+        assert!(lock(name).unwrap_err().reason.contains("only one test"));
         drop(first);
         assert!(lock(name).is_ok());
     }

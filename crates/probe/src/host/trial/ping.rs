@@ -1,7 +1,7 @@
-//! The largest packet that reaches the other end in one piece: ICMP echo requests that no router may fragment
-//! (RFC 1191's DF), sent whatever path MTU the kernel believes in (IP_PMTUDISC_PROBE).
+//! Path MTU: the largest packet that reaches the peer without fragmentation, found by ICMP echo requests with DF set
+//! (RFC 1191), sent regardless of the path MTU that the kernel has cached (IP_PMTUDISC_PROBE).
 //!
-//! Only the way there is proven: the kernel fragments its reply where it must. So both ends ping.
+//! Only the forward direction is proven, since the peer's kernel may fragment its reply. So both ends ping.
 
 use std::{
     io::{Error, ErrorKind},
@@ -22,13 +22,13 @@ use pnet::packet::{
 use crate::netlink::{checked, owned};
 use vmgate_facts::{Cause, Unknown};
 
-/// Longest wait for the first answer, which shows the round-trip time.
+/// Longest wait for the first answer, from which the round-trip time is taken.
 const FIRST: Duration = Duration::from_secs(1);
-/// Least wait for an answer; a lost packet must not look as one that is too large.
+/// Shortest wait for an answer; a slow answer must not look like a packet that is too large.
 const LEAST: Duration = Duration::from_millis(150);
-/// Attempts before a size is held for too large.
+/// Attempts before a size counts as too large.
 const ATTEMPTS: usize = 2;
-/// Sizes that networks often have, tried before a search.
+/// Common packet sizes of networks, tried before the search.
 const USUAL: [u32; 9] = [8942, 4352, 1500, 1492, 1480, 1450, 1420, 1400, 1280];
 /// A size that every path carries (RFC 791's 576).
 const SMALL: u32 = 576;
@@ -43,18 +43,19 @@ pub(crate) fn largest_packet(peer: IpAddr, mtu: u32) -> Result<u32, Unknown> {
             ErrorKind::PermissionDenied => Cause::PermissionDenied,
             _ => Cause::NotSupported,
         };
-        Unknown::new(cause, format!("a raw ICMP socket on the host (it needs CAP_NET_RAW): {error}"))
+        Unknown::new(cause, format!("cannot open a raw ICMP socket on the host (needs CAP_NET_RAW): {error}"))
     })?;
     let start = Instant::now();
     if !pinger.passes(SMALL.min(mtu), FIRST) {
-        let why = format!("{peer} does not answer to ping: what a packet may measure is not proven");
+        let why =
+            format!("{peer} does not answer ping, so the largest packet size on the path cannot be measured");
         return Err(Unknown::new(Cause::NotSupported, why));
     }
     let patience = LEAST.max(start.elapsed() * 4);
     Ok(search(mtu, |size| pinger.passes(size, patience)))
 }
 
-/// The largest size up to `most` that passes, where SMALL does.
+/// The largest size up to `most` that passes, if [`SMALL`] does.
 fn search(most: u32, mut passes: impl FnMut(u32) -> bool) -> u32 {
     if most <= SMALL || passes(most) {
         return most;
@@ -68,7 +69,7 @@ fn search(most: u32, mut passes: impl FnMut(u32) -> bool) -> u32 {
         }
         high = size;
     }
-    // Nearly always the usual size is the very one.
+    // The common size is nearly always the exact limit.
     if high - low > 1 && !passes(low + 1) {
         return low;
     }
@@ -108,14 +109,14 @@ impl Pinger {
         checked(unsafe {
             libc::setsockopt(fd.as_raw_fd(), level, option, (&raw const probe).cast(), length)
         })?;
-        // A raw socket takes the same calls as one of UDP; the port is not used.
+        // A raw socket takes the same calls as a UDP socket; the port is not used.
         let socket = UdpSocket::from(fd);
         socket.connect(SocketAddr::new(peer, 0))?;
         let identifier = u16::try_from(process::id() & 0xffff).unwrap_or(0);
         Ok(Self { socket, is_ipv4, identifier, sequence: 0 })
     }
 
-    /// Whether a packet of that size is answered.
+    /// True if a packet of that size is answered.
     fn passes(&mut self, size: u32, patience: Duration) -> bool {
         (0..ATTEMPTS).any(|_| self.ping(size, patience))
     }
@@ -126,7 +127,7 @@ impl Pinger {
         let length = size.saturating_sub(header).max(ICMP_HEADER);
         let mut packet = vec![0_u8; usize::try_from(length).unwrap_or(0)];
         self.fill(&mut packet);
-        // EMSGSIZE: larger than the interface itself takes.
+        // EMSGSIZE: larger than the MTU of the interface.
         if self.socket.send(&packet).is_err() {
             return false;
         }
@@ -142,7 +143,7 @@ impl Pinger {
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                     return false;
                 }
-                // Somebody else's, or an error that an earlier packet brought.
+                // An answer to another process, or an error caused by an earlier packet.
                 Ok(_) | Err(_) => {}
             }
         }
@@ -157,12 +158,12 @@ impl Pinger {
             let sum = IcmpPacket::new(echo.packet()).map_or(0, |packet| icmp::checksum(&packet));
             echo.set_checksum(sum);
         } else {
-            // The kernel reckons the checksum of ICMPv6 itself.
+            // The kernel computes the checksum of ICMPv6 itself.
             echo.set_icmp_type(icmp::IcmpType(ICMP6_ECHO_REQUEST));
         }
     }
 
-    /// Whether it is the answer to the last packet; a raw IPv4 socket gives the IP header too.
+    /// True if it is the answer to the last packet; a raw IPv4 socket also returns the IP header.
     fn is_answer(&self, bytes: &[u8]) -> bool {
         let header = if self.is_ipv4 {
             Ipv4Packet::new(bytes).map_or(0, |packet| usize::from(packet.get_header_length()) * 4)

@@ -1,4 +1,4 @@
-//! On facts that are known, the `cel` crate's own evaluator comes to the same results.
+//! Comparison with the `cel` crate's own evaluator: on known facts the results are the same.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -54,7 +54,7 @@ proptest! {
         match program.execute(&cel_context(&facts)) {
             Ok(cel::Value::Bool(theirs)) => prop_assert_eq!(ours, theirs.to_string(), "{}", text),
             Ok(other) => prop_assert!(false, "{text}: {other:?}"),
-            // What it calls an error is not known to us, or the other operand decided.
+            // An error of the `cel` crate is unknown here, unless the other operand decided.
             Err(error) => prop_assert!(ours == "unknown", "{text}: {ours}, and there {error}"),
         }
     }

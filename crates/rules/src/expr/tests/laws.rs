@@ -1,4 +1,4 @@
-//! Laws of three-valued logic, and that knowing less never turns a result into another.
+//! Laws of three-valued logic, and monotonicity: with fewer known facts a result may become unknown, but never another.
 
 use super::*;
 
@@ -66,7 +66,7 @@ fn the_laws_of_the_lattice_hold() {
     }
 }
 
-/// Every place of the facts that can be unknown by itself, as a JSON pointer.
+/// Places of the facts that can each be unknown, as JSON pointers.
 const PLACES: [&str; 22] = [
     "/vm",
     "/vm/name",
@@ -122,7 +122,7 @@ proptest! {
         let Ok(_) = check(&text) else { return Ok(()) };
         let (before, evidence) = eval(&text, &root(&known_facts()));
         let path = place.trim_start_matches('/').replace("/1/", "[1].").replace('/', ".");
-        // Where nothing at or below the place decided, the result does not depend on it.
+        // If nothing at or below the place decided, the result does not depend on it.
         if before == "unknown" || evidence.iter().any(|read| read.starts_with(&path) || path.starts_with(read.as_str())) {
             return Ok(());
         }

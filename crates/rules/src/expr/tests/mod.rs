@@ -1,4 +1,4 @@
-//! Expressions: what is refused, what comes out, and the laws that hold of all of them.
+//! Tests of expressions: errors, results, and laws that are true for all expressions.
 
 mod agreement;
 mod errors;
@@ -13,7 +13,7 @@ use super::{Checker, Evaluator, Expr, ExprProblem, Read, Scope, Val, with_stack}
 use crate::value::Value;
 use vmgate_facts::{Facts, Forecast};
 
-/// A move of which everything that the tests name is known.
+/// A move for which all facts of the tests are known.
 fn known_facts() -> Json {
     json!({
         "schema": "vmgate/facts/v1", "collected_at": "2026-11-23T01:00:00Z",
@@ -65,7 +65,7 @@ fn check(text: &str) -> Result<(Expr, usize), Vec<ExprProblem>> {
     .unwrap()
 }
 
-/// What comes out: a text for the tests to compare.
+/// A result as text, for the tests to compare.
 fn show(value: &Val<'_>) -> String {
     match value {
         Val::Null => "null".to_owned(),
@@ -84,11 +84,11 @@ fn show(value: &Val<'_>) -> String {
     }
 }
 
-/// The result of an expression, and the paths that were read for it.
+/// Result of an expression, and the paths that were read for it.
 fn eval(text: &str, root: &Value) -> (String, Vec<String>) {
     let (expr, slots) = check(text).unwrap_or_else(|problems| panic!("{text}: {problems:?}"));
     let mut evaluator = Evaluator::new(root);
-    evaluator.begin(&[], [], slots, None);
+    evaluator.start_rule(&[], [], slots, None);
     let value = evaluator.eval(&expr);
     let paths = evaluator
         .reads(0)
@@ -102,7 +102,7 @@ fn eval(text: &str, root: &Value) -> (String, Vec<String>) {
     (show(&value), paths)
 }
 
-/// A whole number, of no unit.
+/// Expression for a whole number without a unit.
 fn int_text(depth: u32) -> BoxedStrategy<String> {
     let leaf = select(vec![
         "vm.vcpus",

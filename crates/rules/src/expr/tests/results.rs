@@ -1,4 +1,4 @@
-//! What comes out, and what is named as having decided it.
+//! Results of expressions, and the facts that are named as deciding.
 
 use super::*;
 
@@ -132,7 +132,7 @@ fn texts_have_values_that_people_read() {
         })
         .unwrap();
         let mut evaluator = Evaluator::new(&root);
-        evaluator.begin(&[], [], slots, None);
+        evaluator.start_rule(&[], [], slots, None);
         assert_eq!(template.render(&mut evaluator), expected, "{text}");
     }
 }

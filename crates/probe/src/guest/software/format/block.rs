@@ -1,9 +1,9 @@
-//! Statements in braces: corosync.conf, keepalived.conf, drbd.conf, HCL.
+//! Parser of configuration with statements in braces: corosync.conf, keepalived.conf, drbd.conf, HCL.
 //!
-//! A statement is a line or ends with `;`, and may have a block of statements. `=` and `:` between words are taken for
+//! A statement ends with its line or with `;`, and may have a block of statements. `=` and `:` between words count as
 //! blanks; `#`, `!` and `//` at the start of a word begin a comment.
 
-/// Deepest nesting that is read; what is deeper is left out.
+/// Deepest nesting that is read; deeper statements are left out.
 const DEEPEST: usize = 12;
 /// Most statements of one file.
 const MOST: usize = 20_000;
@@ -73,7 +73,7 @@ pub(crate) fn parse(text: &str) -> Vec<Statement> {
                 }
             }
         }
-        // Words in what is too deep are of no interest.
+        // Words in a block that is too deep are dropped.
         if too_deep > 0 {
             words.clear();
         }
@@ -87,7 +87,7 @@ pub(crate) fn parse(text: &str) -> Vec<Statement> {
     open.pop().map(|root| root.block).unwrap_or_default()
 }
 
-/// Puts the innermost block into the one around it. A brace too many changes nothing.
+/// Closes the innermost block. A surplus closing brace changes nothing.
 fn close(open: &mut Vec<Statement>) {
     if open.len() < 2 {
         return;

@@ -1,6 +1,6 @@
-//! Lengths of time as configuration writes them: `1500`, `1500ms`, `5 seconds`, `1m30s`, `PT5S`.
+//! Parser of durations in configuration: `1500`, `1500ms`, `5 seconds`, `1m30s`, `PT5S`.
 
-/// Longest time that is believed: beyond a year nobody waits for a member.
+/// Longest duration that is accepted: no cluster waits longer than a year for a member.
 const LONGEST_SECONDS: f64 = 366.0 * 86_400.0;
 
 /// Seconds of a text; `bare` is what a number without unit counts. None where it is no length of time.
@@ -16,12 +16,12 @@ pub(crate) fn seconds(text: &str, bare: f64) -> Option<f64> {
             _ => sum_of_units(text, unit)?,
         },
     };
-    // Written as milliseconds most often: what the multiplication added to that is no information.
+    // Usually written in milliseconds: rounding removes the error of the multiplication.
     let sum = (sum * 1e6).round() / 1e6;
     (sum.is_finite() && (0.0..=LONGEST_SECONDS).contains(&sum)).then_some(sum)
 }
 
-/// ISO 8601 without its P, as far as its units have a fixed length: `1DT2H3M4.5S`.
+/// Parses ISO 8601 without its P, only units of fixed length: `1DT2H3M4.5S`.
 fn iso(text: &str) -> Option<f64> {
     let (date, time) = text.split_once(['T', 't']).unwrap_or((text, ""));
     let part = |text: &str, unit: fn(&str) -> Option<f64>| {
@@ -53,7 +53,7 @@ fn sum_of_units(text: &str, unit: fn(&str) -> Option<f64>) -> Option<f64> {
     Some(sum)
 }
 
-/// The number that a text begins with, and what follows it.
+/// The number at the start of a text, and the rest of the text.
 fn number(text: &str) -> Option<(f64, &str)> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (digits, rest) = text.split_at_checked(end)?;

@@ -1,9 +1,9 @@
-//! One setting a line: properties, ini files, redis.conf, files of environment variables.
+//! Parser of configuration with one setting per line: properties, ini, redis.conf, environment files.
 
 /// Most settings of one file.
 const MOST: usize = 20_000;
 
-/// One line.
+/// One setting, from one line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Setting<'a> {
     /// The `[section]` it stands in; empty before the first.

@@ -1,5 +1,5 @@
-//! The formats that configuration is written in. Each reader takes any text, of a bounded size, and never panics;
-//! what it cannot make sense of it leaves out.
+//! Parsers of configuration formats. Each accepts any text of a bounded size and never panics; it leaves out the parts
+//! that it does not understand.
 
 pub(super) mod block;
 pub(super) mod duration;

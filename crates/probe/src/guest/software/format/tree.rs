@@ -1,4 +1,4 @@
-//! YAML, JSON and XML, with bounds on what their authors may make of them.
+//! Parsers of YAML, JSON and XML, with bounds on size, nesting and aliases.
 
 use roxmltree::{Document, ParsingOptions};
 use serde_json::Value;
@@ -89,7 +89,7 @@ pub(crate) fn property_within(text: &str, wanted: impl Fn(&str) -> bool, name: &
     })
 }
 
-/// Reads XML without a document type, so that no entity can multiply it.
+/// Parses XML; a document type is refused, so that no entity can multiply the text.
 fn with_xml(text: &str, read: impl FnOnce(&Document<'_>) -> Vec<String>) -> Vec<String> {
     // Configuration nests a handful of levels; the reader calls itself for each.
     if deepest(text) > 64 {
@@ -99,7 +99,7 @@ fn with_xml(text: &str, read: impl FnOnce(&Document<'_>) -> Vec<String>) -> Vec<
     Document::parse_with_options(text, options).map(|document| read(&document)).unwrap_or_default()
 }
 
-/// An upper bound of how deep elements nest.
+/// An upper bound of the nesting depth of elements.
 fn deepest(text: &str) -> usize {
     let (mut depth, mut most) = (0_usize, 0);
     for (at, _) in text.match_indices('<') {

@@ -1,17 +1,18 @@
-//! What to do first: the obstacles that stand in the way of most VMs, each with its way out.
+//! First steps of an audit: the obstacles whose removal helps most VMs, each with its way out.
 
 use std::collections::BTreeMap;
 
-use super::{Answer, AuditedVm, FirstStep, Reason};
+use super::{AuditedVm, FirstStep, MoveAnswer, RuleViolation};
 
-/// So many are worth naming: what comes after them changes once they are gone.
-const NAMED: usize = 5;
+/// Limit on the steps that are named: the order of further steps changes when these are done.
+const MOST_STEPS: usize = 5;
 
-/// The obstacles, by how many VMs would have a destination if this one alone were gone, then by how many moves they block.
-pub(super) fn first(vms: &[AuditedVm]) -> Vec<FirstStep> {
+/// Returns the obstacles, sorted by the number of VMs that get a destination if only this obstacle is removed, then by the number of
+/// moves that the obstacle blocks.
+pub(super) fn first_steps(vms: &[AuditedVm]) -> Vec<FirstStep> {
     let mut steps: BTreeMap<(&str, &str), FirstStep> = BTreeMap::new();
     for vm in vms {
-        for destination in vm.destinations.iter().filter(|destination| destination.answer == Answer::No) {
+        for destination in vm.destinations.iter().filter(|destination| destination.answer == MoveAnswer::No) {
             let mut rules: Vec<&str> =
                 destination.because.iter().map(|reason| reason.rule.as_str()).collect();
             rules.dedup();
@@ -31,11 +32,11 @@ pub(super) fn first(vms: &[AuditedVm]) -> Vec<FirstStep> {
         let rank = |step: &FirstStep| (step.frees, step.blocks);
         rank(b).cmp(&rank(a)).then_with(|| (&a.rule, &a.host).cmp(&(&b.rule, &b.host)))
     });
-    steps.truncate(NAMED);
+    steps.truncate(MOST_STEPS);
     steps
 }
 
-fn blank(reason: &Reason, host: &str) -> FirstStep {
+fn blank(reason: &RuleViolation, host: &str) -> FirstStep {
     FirstStep {
         rule: reason.rule.clone(),
         host: host.to_owned(),
@@ -50,15 +51,15 @@ fn blank(reason: &Reason, host: &str) -> FirstStep {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audit::Destination;
+    use crate::audit::AuditedDestination;
 
     fn vm(name: &str, destinations: &[(&str, &[&str])]) -> AuditedVm {
-        let destinations = destinations.iter().map(|(host, rules)| Destination {
+        let destinations = destinations.iter().map(|(host, rules)| AuditedDestination {
             host: (*host).to_owned(),
-            answer: if rules.is_empty() { Answer::Yes } else { Answer::No },
+            answer: if rules.is_empty() { MoveAnswer::Yes } else { MoveAnswer::No },
             because: rules
                 .iter()
-                .map(|rule| Reason {
+                .map(|rule| RuleViolation {
                     rule: (*rule).to_owned(),
                     subject: None,
                     message: "m".into(),
@@ -86,7 +87,7 @@ mod tests {
             vm("e", &[("hv2", &["network"]), ("hv3", &[])]),
             vm("f", &[("hv2", &["network"]), ("hv3", &[])]),
         ];
-        let steps = first(&vms);
+        let steps = first_steps(&vms);
         let seen: Vec<_> =
             steps.iter().map(|s| (s.rule.as_str(), s.host.as_str(), s.frees, s.blocks)).collect();
         assert_eq!(seen, [("memory", "hv2", 2, 3), ("network", "hv3", 1, 1), ("network", "hv2", 0, 4)]);
@@ -94,6 +95,6 @@ mod tests {
 
     #[test]
     fn where_nothing_blocks_there_is_nothing_to_do() {
-        assert_eq!(first(&[vm("a", &[("hv2", &[])])]), []);
+        assert_eq!(first_steps(&[vm("a", &[("hv2", &[])])]), []);
     }
 }

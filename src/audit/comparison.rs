@@ -1,29 +1,29 @@
-//! What has become different since an earlier audit: obstacles that are new, gone, or as they were.
+//! Comparison with an earlier audit: obstacles that are new, fixed or unchanged.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use thiserror::Error;
 
-use super::{Audit, AuditSince, Obstacle};
+use super::{Audit, AuditDifferences, Obstacle};
 
-/// A file that is no audit to hold another against.
+/// A baseline file that is not an audit.
 #[derive(Debug, Error)]
 #[error(
     "{file} is not an audit of vmgate (vmgate/audit/v1, as `vmgate audit --output json` writes it): {problem}"
 )]
 pub struct InvalidAudit {
-    /// The file as it was named.
+    /// File, as it was named.
     pub file: String,
-    /// What is wrong.
+    /// Problem of the file.
     pub problem: String,
 }
 
 type Key<'a> = (&'a str, &'a str, &'a str, Option<&'a str>);
 
 impl Audit {
-    /// Reads an audit back, JSON or YAML. `file` is only for messages.
+    /// Reads an audit from JSON or YAML. `file` is only for messages.
     pub fn read(file: &str, bytes: &[u8]) -> Result<Self, InvalidAudit> {
-        // JSON is YAML too, but much slower to read as such.
+        // JSON is YAML too, but the YAML parser is much slower.
         let read = serde_json::from_slice(bytes).or_else(|json| {
             let is_json = bytes.trim_ascii_start().starts_with(b"{");
             serde_yaml::from_slice(bytes)
@@ -32,8 +32,8 @@ impl Audit {
         read.map_err(|problem| InvalidAudit { file: file.to_owned(), problem })
     }
 
-    /// Lays down how this audit differs from an earlier one.
-    pub fn hold_against(&mut self, earlier: &Self) {
+    /// Compares this audit with an earlier one and stores the differences in `since`.
+    pub fn compare_with(&mut self, earlier: &Self) {
         let (before, now) = (obstacles(earlier), obstacles(self));
         let only = |these: &BTreeMap<Key<'_>, Obstacle>, those: &BTreeMap<Key<'_>, Obstacle>| {
             these
@@ -42,7 +42,7 @@ impl Audit {
                 .map(|(_, obstacle)| obstacle.clone())
                 .collect()
         };
-        let since = AuditSince {
+        let since = AuditDifferences {
             evaluated_at: earlier.evaluated_at,
             new: only(&now, &before),
             fixed: only(&before, &now),
@@ -53,7 +53,7 @@ impl Audit {
     }
 }
 
-/// Every violation that keeps a VM from a host. The VM is known by its UUID, whichever host it runs on meanwhile.
+/// Returns every violation that blocks a VM from a host. The VM is identified by its UUID, because it may have moved.
 fn obstacles(audit: &Audit) -> BTreeMap<Key<'_>, Obstacle> {
     let mut found = BTreeMap::new();
     for vm in &audit.vms {
@@ -88,18 +88,18 @@ fn names(audit: &Audit) -> BTreeSet<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audit::{Answer, AuditSchema, AuditedVm, Destination, Reason};
+    use crate::audit::{AuditSchema, AuditedDestination, AuditedVm, MoveAnswer, RuleViolation};
 
     fn audit(rules: &[&str]) -> Audit {
-        let because = rules.iter().map(|rule| Reason {
+        let because = rules.iter().map(|rule| RuleViolation {
             rule: (*rule).to_owned(),
             subject: None,
             message: format!("{rule} is violated"),
             remediation: None,
         });
-        let destination = Destination {
+        let destination = AuditedDestination {
             host: "hv2".into(),
-            answer: Answer::No,
+            answer: MoveAnswer::No,
             because: because.collect(),
             warnings: vec![],
             undecided: vec![],
@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn obstacles_are_new_fixed_or_as_they_were() {
         let mut now = audit(&["memory", "network"]);
-        now.hold_against(&audit(&["memory", "cpu"]));
+        now.compare_with(&audit(&["memory", "cpu"]));
         let since = now.since.unwrap();
         let rules = |obstacles: &[Obstacle]| obstacles.iter().map(|o| o.rule.clone()).collect::<Vec<_>>();
         assert_eq!((rules(&since.new), rules(&since.fixed)), (vec!["network".into()], vec!["cpu".into()]));

@@ -1,0 +1,19 @@
+//! Facts that are collected again on the destination after a migration.
+
+use std::time::Duration;
+
+use super::{CollectRequest, flows::WatchedInterfaces, guest, libvirt::Domain, transport::Transport, vm};
+use crate::fact::{Guest, UdpCapture, Unknown, VmState};
+
+/// Collects the guest's facts through the access that the request names, on whichever host the VM runs now.
+pub fn guest(request: &CollectRequest, domain: &Domain) -> Result<Guest, Unknown> {
+    let way = &request.guest_access;
+    guest::look(way, domain.clone(), VmState::Running, true, None, request.timeout).map(|(guest, _)| guest)
+}
+
+/// Watches the guest's UDP flows on the destination for `window`.
+pub fn flows(request: &CollectRequest, domain: &Domain, window: Duration) -> Result<UdpCapture, Unknown> {
+    let way = request.destination_probe.clone().unwrap_or_else(|| Transport::for_uri(&request.to));
+    let vm = vm::look(domain, vm::Monitor::Forbidden)?;
+    WatchedInterfaces::of(&vm)?.watch(&way, window, request.timeout)
+}
