@@ -21,7 +21,7 @@ use crate::{
 use vmgate_facts::Change;
 use vmgate_judge::{
     Policy,
-    change::{ChangeFile, Evidence},
+    change::{ChangeFile, Seen},
 };
 use vmgate_verdict::ExitCode;
 

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::{CollectRequest, flows::WatchedInterfaces, guest, libvirt::Domain, transport::Transport, vm};
-use crate::fact::{Guest, UdpCapture, Unknown, VmState};
+use super::{CollectRequest, flows::WatchedInterfaces, guest, transport::Transport, vm};
+use vmgate_facts::{Guest, UdpCapture, Unknown, VmState};
+use vmgate_libvirt::Domain;
 
 /// Collects the guest's facts through the access that the request names, on whichever host the VM runs now.
 pub fn guest(request: &CollectRequest, domain: &Domain) -> Result<Guest, Unknown> {

@@ -29,7 +29,7 @@ use vmgate_facts::{Cause, Change, Fact, Facts, Guest, Host, UdpCapture, Unknown}
 use vmgate_libvirt::{Domain, Hypervisor, LibvirtError};
 use vmgate_probe::{
     host::PeerProbe,
-    path::{self, End},
+    path::{self, Over},
 };
 
 /// The move whose facts are to be collected, and the permitted means.

@@ -24,7 +24,7 @@ use vmgate_probe::{
         HostProbe, PeerProbe, PeerQuestions, Questions,
         trial::{Role, Stream, Trial},
     },
-    path::{self, End},
+    path::{self, Over},
 };
 
 /// Part of a link that a stream may take where others use the link too, and where nobody else does.

@@ -6,7 +6,7 @@
 
 #![forbid(unsafe_code)]
 
-pub mod again;
+pub mod after_migration;
 pub mod agent;
 mod without_move;
 mod asker;

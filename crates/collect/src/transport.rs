@@ -14,7 +14,7 @@ use vmgate_facts::{Cause, Fact, Unknown, Uri, trace::DirtyTrace};
 use vmgate_probe::{
     flows::FlowProbe,
     host::{HostProbe, PeerQuestions, HostQuestions},
-    wire::{NoAnswer, Question, read_answer},
+    wire::{NotTold, Question, read_answer},
 };
 use vmgate_process::{Output, run};
 use vmgate_reach::{Login, SshTarget, Subject, of_command};

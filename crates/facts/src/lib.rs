@@ -21,7 +21,6 @@ mod host_memory;
 mod host_network;
 mod host_storage;
 mod link;
-mod collection_method;
 mod path;
 mod path_probe;
 pub mod text;
@@ -62,7 +61,6 @@ pub use host_memory::{HostMemory, HugePageClaim, HugePages, MemoryClaims, NumaNo
 pub use host_network::VirtualNetwork;
 pub use host_storage::{FileKind, HostFile};
 pub use link::{Bond, BondPort, Duplex, Shaper, ShaperKind};
-pub use collection_method::Means;
 pub use path::{HostRole, MigrationTransport, MigrationPath, PathNic, PathRoute};
 pub use path_probe::{Goodput, MigrationPorts, PortsBasis};
 pub use unit::Unit;

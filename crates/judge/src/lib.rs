@@ -7,4 +7,4 @@ pub mod change;
 mod policy;
 pub mod way_back;
 
-pub use policy::{Asked, InvalidPolicy, Policy};
+pub use policy::{VerdictRequest, InvalidPolicy, Policy};

@@ -17,7 +17,6 @@ mod query;
 mod sql;
 mod sqlite;
 mod store;
-mod display;
 
 use std::sync::Mutex;
 

@@ -9,7 +9,6 @@ mod agent;
 mod bulk;
 pub mod capabilities;
 mod cpu;
-mod device_update;
 mod dirty_rate;
 mod domain;
 pub mod domain_capabilities;

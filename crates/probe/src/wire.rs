@@ -37,7 +37,7 @@ const LONGEST_WINDOW: f64 = 3600.0;
 #[serde(tag = "ask", rename_all = "kebab-case")]
 pub enum Question {
     /// The hypervisor host: answered with [`host::HostProbe`].
-    Host(host::Questions),
+    Host(host::HostQuestions),
     /// The guest that the program runs in: answered with [`vmgate_facts::Guest`].
     Guest {
         /// Length of a trace of the processes that dirty memory, in seconds; none traces nothing.
@@ -121,8 +121,11 @@ impl Question {
             }
             Self::Trace { vm, length_seconds, core_ratio } => {
                 let core_ratio = core_ratio.clamp(CORE_RATIO.0, CORE_RATIO.1);
-                let options =
-                    trace::Options { length: *length_seconds, core_ratio, ..trace::Options::default() };
+                let options = trace::TraceOptions {
+                    length: *length_seconds,
+                    core_ratio,
+                    ..trace::TraceOptions::default()
+                };
                 serde_json::to_value(Fact::from(trace::of_vm(vm, &options)))
             }
         }
@@ -226,7 +229,7 @@ mod tests {
 
     use super::*;
     use crate::host::{
-        HostProbe, PeerQuestions, Questions,
+        HostProbe, HostQuestions, PeerQuestions,
         trial::{Role, Stream, Trial},
     };
     use vmgate_facts::Guest;
@@ -243,7 +246,7 @@ mod tests {
         let stream = Stream { cap_bytes_per_second: 5, length: Duration::from_millis(1500) };
         let trial = Trial { role: Role::Listen("[::1]:49152".parse().unwrap()), stream: Some(stream) };
         let peer = PeerQuestions { address, window: Duration::from_secs(1), trial: Some(trial) };
-        let host = Questions {
+        let host = HostQuestions {
             resolve: Some("--help".into()),
             vms: vec!["a".into()],
             files: vec!["it's".into()],
@@ -252,7 +255,7 @@ mod tests {
         };
         for question in [
             Question::Host(host),
-            Question::Host(Questions::default()),
+            Question::Host(HostQuestions::default()),
             Question::Guest { attribute_seconds: None },
             Question::Guest { attribute_seconds: Some(Duration::from_millis(500)) },
             Question::Flows { interfaces: vec!["vnet0".into()], window_seconds: Duration::from_secs(2) },

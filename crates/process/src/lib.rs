@@ -53,7 +53,7 @@ pub enum ChildFailure {
 #[derive(Debug)]
 pub struct ChildGuard {
     pub child: Child,
-    complaint: Receiver<(Vec<u8>, Option<Timestamp>)>,
+    stderr: Receiver<(Vec<u8>, Option<Timestamp>)>,
 }
 
 impl ChildGuard {

@@ -23,10 +23,12 @@ mod timer_wheel;
 
 use vmgate_facts::{DecidedBy, KeepAlive};
 
-pub use derive::{established, fill_tcp, fill_peers, handshake, survived_silence_seconds};
-pub use sctp::{SctpBudget, SctpPath, fill_sctp, sctp};
+pub use derive::{
+    established_timeout_seconds, fill_peers, fill_tcp, handshake_timeout_seconds, survived_silence_seconds,
+};
+pub use sctp::{SctpBudget, SctpPath, fill_sctp, sctp_budget};
 pub use silence::{SurvivalEstimate, ConnectionEnd, Silence, Survival};
-pub use tcp::{model_timeout_seconds, tcp};
+pub use tcp::{model_timeout_seconds, tcp_budget};
 pub use timer_wheel::TickRate;
 
 /// Least RTO in the kernel's model, whatever the connection's own (TCP_RTO_MIN).

@@ -21,11 +21,8 @@ mod timeline;
 mod prediction;
 mod random;
 mod run;
-mod send_queue;
 mod settings;
-pub mod synthetic_trace;
 mod throttle;
-mod timeline;
 
 use rayon::prelude::*;
 
@@ -36,7 +33,6 @@ pub use prediction::{LimitingFactor, PredictedMigration};
 pub use settings::{AutoConverge, Conditions, Goal, Interval, MigrationParameters};
 
 use guest::TracedGuest;
-use timeline::Moments;
 use random::Random;
 use run::{ReplayResult, Run, UncertainInputs};
 use timeline::RunTimeline;

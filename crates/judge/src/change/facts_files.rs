@@ -11,7 +11,7 @@ use std::{
 use thiserror::Error;
 
 use super::{ChangeFile, PlannedMove};
-use vmgate_documents::{Problems, facts_file as document};
+use vmgate_documents::{Problems, facts_file};
 use vmgate_facts::{Fact, Facts, Host, Uri, Vm};
 
 /// All facts files of a folder, in memory.

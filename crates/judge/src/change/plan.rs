@@ -86,7 +86,7 @@ impl MovePlan {
     }
 }
 
-impl From<&vmgate_facts::Change> for Plan {
+impl From<&vmgate_facts::Change> for MovePlan {
     /// The plan of a move that is asked for on the command line.
     fn from(change: &vmgate_facts::Change) -> Self {
         Self {

@@ -5,10 +5,10 @@ use std::mem::MaybeUninit;
 
 use libc::c_uint;
 
-use super::filter::SNAP_BYTES;
-use super::interface::GuestEnd;
-use super::parse::Frame;
-use super::socket::PacketSocket;
+use crate::flows::filter::SNAP_BYTES;
+use crate::flows::interface::GuestEnd;
+use crate::flows::parse::Frame;
+use crate::flows::socket::PacketSocket;
 
 const BATCH: usize = 64;
 /// struct virtio_net_hdr, which the kernel puts before each frame: flags, type, header length, segment size, …

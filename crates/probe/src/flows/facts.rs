@@ -1,6 +1,6 @@
 //! The fact `guest.udp.flows`, made from captures.
 
-use super::flow::{Flow, FlowCapture};
+use crate::flows::flow::{Flow, FlowCapture};
 use vmgate_facts::{CaptureMethod, Cause, Fact, UdpCapture, UdpFlow};
 
 /// The fact `guest.udp.flows` from the captures of all the VM's interfaces; `None` without any.
@@ -45,9 +45,9 @@ fn fact(flow: &Flow) -> UdpFlow {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::flows::directed_flow::{Count, DirectedFlow, Totals};
+    use crate::flows::facts::*;
     use crate::flows::raw_capture::RawCapture;
-    use crate::flows::directed_flow::{Count, Totals, DirectedFlow};
     use vmgate_facts::{FlowDirection, Udp};
 
     fn capture(interface: &str, drops: u64) -> FlowCapture {

@@ -4,7 +4,7 @@
 
 use libc::sock_filter;
 
-use super::parse::{DEEPEST_TAGS, EXTENSIONS, IPV6_AH, IPV6_FRAGMENT, TAGS, UDP};
+use crate::flows::parse::{DEEPEST_TAGS, EXTENSIONS, IPV6_AH, IPV6_FRAGMENT, TAGS, UDP};
 
 /// Bytes of each frame that reach the process: more headers than any sane packet has.
 pub(crate) const SNAP_BYTES: u32 = 512;
@@ -86,7 +86,7 @@ pub(crate) fn accept_nothing() -> Vec<sock_filter> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use crate::flows::filter::*;
     use crate::flows::parse::{Frame, ParsedFrame, parse};
     use crate::flows::tests::{ethernet, hostile, ipv4};
 

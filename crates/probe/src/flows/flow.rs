@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::raw_capture::RawCapture;
-use super::directed_flow::{Count, DirectedFlow};
+use crate::flows::directed_flow::{Count, DirectedFlow};
+use crate::flows::raw_capture::RawCapture;
 use vmgate_facts::{CaptureMethod, FlowDirection};
 
 /// UDP flows of one interface over one window.

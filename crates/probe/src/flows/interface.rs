@@ -6,7 +6,7 @@ use std::os::fd::RawFd;
 
 use pnet::datalink::{self, NetworkInterface};
 
-use super::FlowError;
+use crate::flows::FlowError;
 
 /// Position of the guest, seen from the interface. It decides which direction counts as sent by the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

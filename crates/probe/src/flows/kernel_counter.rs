@@ -5,15 +5,15 @@ use std::time::{Duration, Instant};
 
 use pnet::datalink::NetworkInterface;
 
-use super::bpf::{
+use crate::flows::bpf::{
     self, BrokenJump, COUNT_BYTES, Clock, KEY_BYTES, Map, MapKind, Maps, PART_BYTES, Program, TOTAL_BYTES,
     TOTAL_FRAMES, TOTAL_MALFORMED, TOTAL_NO_ROOM, TOTAL_STRAY_OCTETS, TOTAL_STRAY_PACKETS, TOTAL_TOO_DEEP,
 };
-use super::directed_flow::{Count, DirectedFlow, Totals};
-use super::interface::GuestEnd;
-use super::raw_capture::RawCapture;
-use super::socket::{PacketSocket, WaitResult, monotonic_nanoseconds};
-use super::table::MOST_PARTS;
+use crate::flows::directed_flow::{Count, DirectedFlow, Totals};
+use crate::flows::interface::GuestEnd;
+use crate::flows::raw_capture::RawCapture;
+use crate::flows::socket::{PacketSocket, WaitResult, monotonic_nanoseconds};
+use crate::flows::table::MOST_PARTS;
 
 /// Reason why the kernel cannot count.
 #[derive(Debug, thiserror::Error)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Method;
+use crate::flows::Method;
 
 /// Longest window of a capture.
 pub const LONGEST_WINDOW: Duration = Duration::from_hours(1);

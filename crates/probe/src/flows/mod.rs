@@ -10,7 +10,7 @@
 
 mod batch;
 mod bpf;
-mod packet_capture;
+mod directed_flow;
 mod facts;
 mod filter;
 mod flow;
@@ -24,7 +24,6 @@ mod socket;
 mod table;
 #[cfg(test)]
 mod tests;
-mod directed_flow;
 
 #[cfg(fuzzing)]
 pub(crate) fn fuzz_frames(bytes: &[u8]) {

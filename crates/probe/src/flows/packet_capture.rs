@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 
 use pnet::datalink::NetworkInterface;
 
-use super::batch::Batch;
-use super::filter::{accept_nothing, may_be_udp};
-use super::interface::GuestEnd;
-use super::limits::Limits;
-use super::parse::parse;
-use super::raw_capture::RawCapture;
-use super::socket::{PacketSocket, WaitResult, monotonic_nanoseconds, thread_nanoseconds};
-use super::table::Table;
+use crate::flows::batch::Batch;
+use crate::flows::filter::{accept_nothing, may_be_udp};
+use crate::flows::interface::GuestEnd;
+use crate::flows::limits::Limits;
+use crate::flows::parse::parse;
+use crate::flows::raw_capture::RawCapture;
+use crate::flows::socket::{PacketSocket, WaitResult, monotonic_nanoseconds, thread_nanoseconds};
+use crate::flows::table::Table;
 
 /// Processor time that may be used in advance, so that a burst is not dropped.
 const HEAD_START: Duration = Duration::from_millis(20);

@@ -11,7 +11,7 @@ use pnet::packet::ipv6::{FragmentPacket, Ipv6Packet};
 use pnet::packet::udp::UdpPacket;
 use pnet::packet::vlan::VlanPacket;
 
-use super::directed_flow::DirectedFlow;
+use crate::flows::directed_flow::DirectedFlow;
 
 pub(crate) const UDP: u8 = 17;
 pub(crate) const IPV6_FRAGMENT: u8 = 44;

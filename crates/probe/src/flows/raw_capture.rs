@@ -1,6 +1,6 @@
-//! Raw result of a capture, before it is turned into a [`FlowCapture`](super::FlowCapture).
+//! Raw result of a capture, before it is turned into a [`FlowCapture`](crate::flows::FlowCapture).
 
-use super::directed_flow::{Count, DirectedFlow, Totals};
+use crate::flows::directed_flow::{Count, DirectedFlow, Totals};
 
 /// Raw result of a capture, by either method.
 #[derive(Debug)]

@@ -2,8 +2,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::directed_flow::{Count, DirectedFlow, Totals};
-use super::parse::{FRAGMENT_LIFE, Packet, ParsedFrame};
+use crate::flows::directed_flow::{Count, DirectedFlow, Totals};
+use crate::flows::parse::{FRAGMENT_LIFE, Packet, ParsedFrame};
 
 /// Most fragmented datagrams that are remembered at a time; beyond that the oldest is forgotten.
 pub(crate) const MOST_PARTS: u32 = 4096;

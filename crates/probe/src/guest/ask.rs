@@ -149,7 +149,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::*;
+    use crate::guest::ask::*;
 
     fn ask(questions: &[Question]) -> Answers {
         let questions: BTreeSet<_> = questions.iter().cloned().collect();

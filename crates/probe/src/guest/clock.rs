@@ -1,6 +1,6 @@
 //! The guest's clock: the source from sysfs, its state from chronyc, timedatectl or adjtimex.
 
-use super::{
+use crate::guest::{
     ask::{Answers, Question},
     malformed,
 };
@@ -104,7 +104,7 @@ fn kernel_status(text: &str) -> Option<bool> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use crate::guest::clock::*;
 
     const TRACKING: &str = "C0A80001,ntp1,3,1700000000.123,0.000012,-0.000003,0.000021,-12.3,0.001,0.05,0.01,0.002,64.2,Normal\n";
 

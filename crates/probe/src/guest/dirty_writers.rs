@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::MOST_PROCESSES;
+use crate::guest::MOST_PROCESSES;
 use vmgate_facts::{Cause, DirtyWriter, Unknown, text::plain_bytes};
 
 /// Number of processes in the result.
@@ -35,7 +35,8 @@ type Range = (u64, u64);
 
 /// The processes of this machine that dirtied most memory, the busiest first. Measures, and blocks, for `window`.
 pub fn dirty_writers(window: Duration) -> Result<Vec<DirtyWriter>, Unknown> {
-    let page_bytes = fs::read("/proc/self/auxv").ok().and_then(|auxv| super::process::page_bytes(&auxv));
+    let page_bytes =
+        fs::read("/proc/self/auxv").ok().and_then(|auxv| crate::guest::process::page_bytes(&auxv));
     let page_bytes = page_bytes.unwrap_or(4096);
     check_support(page_bytes)?;
     let entries = fs::read_dir("/proc")
@@ -160,7 +161,7 @@ fn path(pid: u32, file: &str) -> PathBuf {
 mod tests {
     use std::process::{Child, Command};
 
-    use super::*;
+    use crate::guest::dirty_writers::*;
 
     struct Busy(Child);
 

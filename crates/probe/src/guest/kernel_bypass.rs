@@ -2,7 +2,7 @@
 //!
 //! Listing a folder takes a shell: the guest agent only reads files.
 
-use super::ask::{Answers, Question, safe_word};
+use crate::guest::ask::{Answers, Question, safe_word};
 use vmgate_facts::{Cause, Fact, HugePageProcess, KernelBypass, Process, Unknown, UserSpaceDevice};
 
 // `echo` at the end: an empty list is an answer too.
@@ -61,7 +61,7 @@ fn lines<T>(answers: &Answers, command: &str, read: impl Fn(&str) -> Option<T>) 
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::guest::kernel_bypass::*;
 
     fn bypass(rdma: &str, drivers: &str, huge: &str) -> KernelBypass {
         let answers = [(RDMA, rdma), (DRIVERS, drivers), (HUGE, huge)]

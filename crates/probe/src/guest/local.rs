@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use super::{
+use crate::guest::{
     FILE_LIMIT, GuestHints, GuestReader, KernelSockets, MOST_PROCESSES, RawProcess, TOTAL_LIMIT,
     ask::{self, Answers, Question},
     tcp,
@@ -128,7 +128,7 @@ fn why(path: &str, error: &std::io::Error) -> Unknown {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::guest::local::*;
     use crate::guest::look;
 
     #[test]

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
+use crate::guest::{
     GuestReader,
     ask::{Answers, Question},
     malformed,
@@ -204,7 +204,7 @@ impl Counters {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use crate::guest::memory::*;
 
     const MEMINFO_BEFORE: &str = "MemTotal:         738940 kB\nMemAvailable:     110592 kB\nMlocked:          183152 kB\n\
         AnonPages:        200000 kB\nShmem:            100000 kB\nCommitted_AS:    1000000 kB\nHugePages_Total:       8\n\

@@ -1,8 +1,6 @@
 //! Facts about the guest, read from inside it through any [`GuestReader`].
 
 pub mod ask;
-mod dirty_writers;
-mod kernel_bypass;
 mod clock;
 mod dirty_writers;
 mod kernel_bypass;

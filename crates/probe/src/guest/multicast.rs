@@ -5,7 +5,7 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr},
 };
 
-use super::{GuestReader, MOST_SOCKETS, malformed};
+use crate::guest::{GuestReader, MOST_SOCKETS, malformed};
 use vmgate_facts::{Cause, MulticastGroup, Unknown, text::plain};
 
 pub(super) const V4: &str = "/proc/net/igmp";
@@ -76,7 +76,7 @@ fn v6(text: &str) -> Option<Vec<MulticastGroup>> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use crate::guest::multicast::*;
 
     // Output of Linux 6.1.
     const IGMP: &str = "Idx\tDevice    : Count Querier\tGroup    Users Timer\tReporter\n\

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::{GuestReader, MOST_SOCKETS, malformed};
+use crate::guest::{GuestReader, MOST_SOCKETS, malformed};
 use vmgate_facts::{Neighbour, Unknown};
 
 pub(super) const ARP: &str = "/proc/net/arp";
@@ -39,7 +39,7 @@ fn parse(text: &str) -> Option<Vec<Neighbour>> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use crate::guest::neighbour::*;
 
     const TABLE: &str = "IP address       HW type     Flags       HW address            Mask     Device\n\
         10.0.0.7         0x1         0x2         52:54:00:AA:bb:cc     *        eth0\n\

@@ -2,7 +2,7 @@
 
 use procfs_core::{FromRead, process::Stat};
 
-use super::{MOST_PROCESSES, malformed, redact::redact};
+use crate::guest::{MOST_PROCESSES, malformed, redact::redact};
 use vmgate_facts::{
     Process, Unknown,
     text::{plain, plain_bytes},
@@ -117,7 +117,7 @@ pub(super) fn page_bytes(auxv: &[u8]) -> Option<u64> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use crate::guest::process::*;
 
     const STAT: &str = "812 (coro sync)) S 1 812 812 0 -1 4194560 5403 0 12 0 85 43 0 0 -2 0 3 0 1044 215588864 \
         12800 18446744073709551615 94 95 14 0 0 0 0 4096 17641 0 0 0 17 0 99 2 0 0 0 0 0 0 0 0 0 0 0";

@@ -89,7 +89,7 @@ fn within(argument: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::guest::redact::*;
 
     fn line(text: &str) -> String {
         let arguments: Vec<String> = text.split('|').map(str::to_owned).collect();

@@ -11,7 +11,7 @@ use procfs_core::{
     net::{TcpNetEntries, TcpState as State, UdpNetEntries},
 };
 
-use super::{MOST_SOCKETS, Owners, Table, malformed, tcp::fill_from_columns};
+use crate::guest::{MOST_SOCKETS, Owners, Table, malformed, tcp::fill_from_columns};
 use vmgate_facts::{Fact, Listener, TcpConnection, TcpState, UdpSocket, Unknown};
 
 /// System parameters that `procfs-core` asks for; only the byte order is used for tables of sockets.
@@ -172,7 +172,7 @@ fn stays_inside(local: IpAddr, remote: IpAddr) -> bool {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use crate::guest::socket::*;
     use vmgate_facts::Cause;
 
     const TCP: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n   \

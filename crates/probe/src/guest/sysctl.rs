@@ -1,6 +1,6 @@
 //! Kernel settings from /proc/sys/net/ipv4.
 
-use super::{GuestReader, malformed};
+use crate::guest::{GuestReader, malformed};
 use vmgate_facts::{Cause, Fact, Sysctl, Unknown};
 
 /// Reads each setting on its own: an old kernel may lack one.
@@ -10,7 +10,7 @@ pub(super) fn look(reader: &dyn GuestReader) -> Sysctl {
     #[allow(clippy::cast_precision_loss)]
     let seconds = |name: &str| number(name).map(|seconds: i64| seconds as f64);
     // Settings of newer kernels: if the file is absent, the kernel's built-in constant applies.
-    let where_present = |name: &str| match self::number(reader, name) {
+    let where_present = |name: &str| match crate::guest::sysctl::number(reader, name) {
         Ok(value) => Fact::Known(Some(value)),
         Err(why) if why.cause == Cause::NotSupported => Fact::Known(None),
         Err(why) => Fact::Unknown(why),

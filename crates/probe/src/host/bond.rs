@@ -43,7 +43,7 @@ pub(super) fn duplex(word: &str) -> Option<Duplex> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::host::bond::*;
 
     /// Output of Linux 6.1 for an active-backup bond whose first port has lost its link.
     const ACTIVE_BACKUP: &str = "\

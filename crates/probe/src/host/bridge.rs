@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::not_read;
+use crate::host::not_read;
 use vmgate_facts::{Bridge, BridgeKind, Cause, Unknown, text::plain};
 
 const INTERFACES: &str = "/sys/class/net";
@@ -102,7 +102,7 @@ fn open_vswitch_bridge(row: &Value) -> Option<Bridge> {
 mod tests {
     use std::{os::unix::net::UnixListener, thread};
 
-    use super::*;
+    use crate::host::bridge::*;
 
     #[test]
     fn bridges_of_this_machine_are_the_kernels() {

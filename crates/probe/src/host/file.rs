@@ -11,7 +11,7 @@ use std::{
 
 use procfs::process::{MountInfo, Process};
 
-use super::procfs_error;
+use crate::host::procfs_error;
 use vmgate_facts::{Cause, FileKind, HostFile, Unknown, text::plain};
 
 /// Longest wait: a network file system whose server is gone never answers.
@@ -155,7 +155,7 @@ fn unescaped(path: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::host::file::*;
 
     #[test]
     fn a_file_is_the_same_by_every_name_and_a_copy_is_another() {

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use procfs::{Current, Meminfo};
 
-use super::{not_read, procfs_error};
+use crate::host::{not_read, procfs_error};
 use vmgate_facts::{Cause, HostMemory, HugePages, Unknown};
 
 const HUGE_PAGES: &str = "/sys/kernel/mm/hugepages";
@@ -86,7 +86,7 @@ pub(super) fn count_in_list(list: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::count_in_list;
+    use crate::host::memory::count_in_list;
 
     #[test]
     fn kernel_lists_are_counted() {

@@ -6,7 +6,6 @@
 mod bond;
 mod bridge;
 mod file;
-mod stateful_filter;
 mod memory;
 mod nic;
 mod numa;
@@ -39,7 +38,7 @@ use vmgate_facts::{
 /// Longest wait for the host's name service.
 const RESOLVE_LIMIT: Duration = Duration::from_secs(5);
 
-/// What the probe is asked beyond what it always tells.
+/// HostQuestions to the probe, beyond the facts that it always collects.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HostQuestions {
@@ -244,7 +243,7 @@ fn procfs_error(error: &procfs::ProcError) -> Unknown {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::host::*;
 
     #[test]
     fn this_machine_is_seen_and_the_answer_survives_the_wire() {

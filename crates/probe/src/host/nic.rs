@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use pnet::datalink;
 
-use super::{bond, not_read};
+use crate::host::{bond, not_read};
 use vmgate_facts::{Cause, Fact, Nic, NicKind, Unknown, text::plain};
 
 const CLASS_NET: &str = "/sys/class/net";
@@ -132,7 +132,7 @@ fn last_name(link: &Path) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::host::nic::*;
 
     /// A folder in the form of /sys/class/net.
     fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use super::{memory, not_read, text};
+use crate::host::{memory, not_read, text};
 use vmgate_facts::{Cause, NumaNode, Unknown};
 
 const NODES: &str = "/sys/devices/system/node";
@@ -32,7 +32,7 @@ fn node(id: u32, folder: &Path) -> Result<NumaNode, Unknown> {
     let shown = folder.join("meminfo").display().to_string();
     let info = fs::read_to_string(folder.join("meminfo")).map_err(|error| not_read(&shown, &error))?;
     let figure = |name: &str| figure(&info, name).unwrap_or(0);
-    let total_bytes = self::figure(&info, "MemTotal")
+    let total_bytes = crate::host::numa::figure(&info, "MemTotal")
         .ok_or_else(|| Unknown::new(Cause::Malformed, format!("{shown} has no MemTotal")))?;
     let files = figure("Active(file)").saturating_add(figure("Inactive(file)"));
     let clean = files.saturating_sub(figure("Dirty")).saturating_sub(figure("Writeback"));
@@ -70,7 +70,7 @@ fn only_node() -> Result<NumaNode, Unknown> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::host::numa::*;
 
     #[test]
     fn this_machine_has_a_node_with_memory_and_cpus() {

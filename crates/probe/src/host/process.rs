@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use super::{QemuProcess, not_read};
+use crate::host::{QemuProcess, not_read};
 use vmgate_facts::{Cause, Fact, Unknown, Version, text::plain};
 use vmgate_process::run;
 
@@ -106,7 +106,7 @@ fn version_in(text: &str) -> Option<Version> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::host::process::*;
 
     #[test]
     fn a_vm_is_known_by_its_uuid_argument_only() {

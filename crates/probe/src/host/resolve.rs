@@ -62,7 +62,7 @@ pub(super) fn first(resolved: &Fact<Vec<IpAddr>>) -> Fact<IpAddr> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::host::resolve::*;
 
     #[test]
     fn names_are_resolved_and_options_are_not_names() {

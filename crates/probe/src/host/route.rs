@@ -2,7 +2,7 @@
 
 use std::{fs, net::Ipv6Addr};
 
-use super::{not_read, procfs_error};
+use crate::host::{not_read, procfs_error};
 use vmgate_facts::{Cause, Route, Unknown, text::plain};
 
 const IPV6_ROUTE: &str = "/proc/net/ipv6_route";
@@ -77,7 +77,7 @@ fn ipv6(table: &str) -> Result<Vec<Route>, Unknown> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::host::route::*;
 
     #[test]
     fn only_ways_out_are_routes() {

@@ -2,7 +2,7 @@
 
 use std::{fs, io::ErrorKind, path::Path};
 
-use super::not_read;
+use crate::host::not_read;
 use vmgate_facts::{Unknown, text::plain};
 
 /// Maintenance mark: a host with this file must not receive VMs; its text is the reason.
@@ -49,7 +49,7 @@ fn setting(text: &str, name: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::host::settings::*;
 
     #[test]
     fn comments_and_longer_names_are_not_the_setting() {

@@ -10,7 +10,7 @@ use std::{
     io::{Error, ErrorKind},
 };
 
-use super::not_read;
+use crate::host::not_read;
 use crate::netlink::{NLMSG_DONE, NLMSG_ERROR, Netlink, NetlinkParseError, attributes, messages, number32};
 use vmgate_facts::{
     Cause, StatefulFilter, Unknown,
@@ -269,7 +269,7 @@ fn name(payload: &[u8], offset: usize, wanted: u16) -> Option<String> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use crate::host::stateful_filter::*;
 
     fn nested(kind: u16, value: &[u8]) -> Vec<u8> {
         let mut bytes = u16::try_from(4 + value.len()).unwrap().to_ne_bytes().to_vec();

@@ -7,13 +7,13 @@ use vmgate_facts::text::plain_bytes;
 pub(crate) struct Message<'a> {
     /// nlmsg_type.
     pub(crate) kind: u16,
-    /// What follows the header.
+    /// Bytes after the header.
     pub(crate) payload: &'a [u8],
 }
 
 /// Error for bytes that are not valid netlink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the kernel's netlink answer cannot be taken apart")]
+#[error("cannot parse the kernel's netlink answer")]
 pub(crate) struct NetlinkParseError;
 
 const HEADER: usize = 16;
@@ -73,7 +73,7 @@ pub(crate) fn attribute(payload: &[u8], offset: usize, wanted: u16) -> Option<&[
     attributes(payload, offset).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
 }
 
-/// A text that the kernel ends with a NUL.
+/// Text of a value that ends with a NUL, without control characters.
 pub(crate) fn text(value: &[u8]) -> String {
     plain_bytes(value.split(|&byte| byte == 0).next().unwrap_or_default())
 }
@@ -86,7 +86,7 @@ fn aligned(length: usize) -> usize {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use crate::netlink::message::*;
 
     #[test]
     fn messages_follow_one_another_aligned() {

@@ -1,12 +1,11 @@
 //! Requests to the kernel of this machine over netlink(7).
 
-mod request;
 mod message;
 mod request;
 mod socket;
 
-pub(super) use request::{Request, dump, query};
 pub(super) use message::{NetlinkParseError, attribute, attributes, messages, number32, number64, text};
+pub(super) use request::{Request, dump, query};
 pub(super) use socket::{Netlink, checked, owned};
 
 /// nlmsg_type of an error, or of an acknowledgement if its code is 0.

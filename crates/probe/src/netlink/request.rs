@@ -2,7 +2,7 @@
 
 use std::io::{Error, ErrorKind};
 
-use super::{NLMSG_DONE, NLMSG_ERROR, Netlink, messages, number32};
+use crate::netlink::{NLMSG_DONE, NLMSG_ERROR, Netlink, messages, number32};
 
 const NLM_F_REQUEST: u16 = 0x1;
 const NLM_F_DUMP: u16 = 0x300;
@@ -44,7 +44,7 @@ impl Request {
     }
 }
 
-/// The query message that answers a request.
+/// Sends a request and returns the payload of its only answer.
 pub(crate) fn query(protocol: libc::c_int, request: &Request) -> Result<Vec<u8>, Error> {
     let netlink = Netlink::open(protocol)?;
     netlink.send(&request.bytes(0))?;
@@ -60,7 +60,7 @@ pub(crate) fn query(protocol: libc::c_int, request: &Request) -> Result<Vec<u8>,
     }
 }
 
-/// All messages of a dump.
+/// Sends a request and returns the payloads of all messages of the dump.
 pub(crate) fn dump(protocol: libc::c_int, request: &Request) -> Result<Vec<Vec<u8>>, Error> {
     let netlink = Netlink::open(protocol)?;
     netlink.send(&request.bytes(NLM_F_DUMP))?;

@@ -13,7 +13,7 @@ pub(crate) struct Netlink(OwnedFd);
 const RECEIVE_TIMEOUT_SECONDS: libc::time_t = 2;
 
 impl Netlink {
-    /// Opens one for a protocol (NETLINK_SOCK_DIAG, NETLINK_ROUTE).
+    /// Opens a socket for a protocol (NETLINK_SOCK_DIAG, NETLINK_ROUTE, NETLINK_NETFILTER).
     pub(crate) fn open(protocol: libc::c_int) -> Result<Self, Error> {
         // SAFETY: no pointers; the result is checked before it is owned.
         let fd = unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, protocol) };
@@ -35,12 +35,12 @@ impl Netlink {
 
     /// Sends a request to the kernel.
     pub(crate) fn send(&self, request: &[u8]) -> Result<(), Error> {
-        // SAFETY: pointer and length are those of the slice; a netlink socket that is not connected sends to the kernel.
+        // SAFETY: pointer and length are those of the slice; an unconnected netlink socket sends to the kernel.
         let sent = unsafe { libc::send(self.0.as_raw_fd(), request.as_ptr().cast(), request.len(), 0) };
         if sent < 0 { Err(Error::last_os_error()) } else { Ok(()) }
     }
 
-    /// One datagram of the answer; what did not fit is an error, as is a sender other than the kernel.
+    /// Receives one datagram of the answer. A datagram larger than the buffer, or from another sender, is an error.
     pub(crate) fn receive<'b>(&self, buffer: &'b mut [u8]) -> Result<&'b [u8], Error> {
         // SAFETY: all zeroes is a valid sockaddr_nl.
         let mut sender: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
@@ -64,14 +64,14 @@ impl Netlink {
     }
 }
 
-/// A descriptor that a system call has just made, as one that closes itself.
+/// Owns a file descriptor that a system call has just created, so that it is closed on drop.
 pub(crate) fn owned(fd: libc::c_int) -> Result<OwnedFd, Error> {
     checked(fd)?;
     // SAFETY: a descriptor that the kernel has just made, and that nothing else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// The system's error where a call answered with less than zero.
+/// Returns the system's error if a call returned a negative number.
 pub(crate) fn checked(result: libc::c_int) -> Result<(), Error> {
     if result < 0 { Err(Error::last_os_error()) } else { Ok(()) }
 }

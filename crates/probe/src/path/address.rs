@@ -44,7 +44,7 @@ pub fn host_of_address(text: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::path::address::*;
 
     #[test]
     fn an_address_is_found_in_every_shape() {

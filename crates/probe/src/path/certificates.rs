@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use super::PathEnd;
 use crate::host::CertificateFile;
+use crate::path::PathEnd;
 use vmgate_facts::{Certificate, CertificateUse, Fact};
 
 pub(super) fn of(source: &PathEnd, destination: &PathEnd) -> Fact<Vec<Certificate>> {
@@ -60,7 +60,7 @@ fn matches(given: &str, wanted: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::matches;
+    use crate::path::certificates::matches;
 
     #[test]
     fn names_match_as_tls_has_it() {

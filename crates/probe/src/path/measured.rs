@@ -1,6 +1,6 @@
 //! Measured figures of the path (MTU, RTT, goodput), combined from the answers of both ends.
 
-use super::PathEnd;
+use crate::path::PathEnd;
 use vmgate_facts::{Cause, Fact, Goodput, Unknown};
 
 /// Share of a stream's time without waiting for the path, from which on the cap and not the path decided its rate.

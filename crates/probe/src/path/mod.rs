@@ -14,7 +14,9 @@ pub use address::host_of_address;
 
 use crate::host::{HostProbe, NetworkProbe, PeerProbe};
 use vmgate_facts::Uri;
-use vmgate_facts::{Change, Fact, MigrationTransport, Nic, MigrationPath, PathNic, PathRoute, Route, Unknown};
+use vmgate_facts::{
+    Change, Fact, MigrationPath, MigrationTransport, Nic, PathNic, PathRoute, Route, Unknown,
+};
 
 /// Facts of one end of the path.
 #[derive(Debug, Clone)]

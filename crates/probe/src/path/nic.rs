@@ -2,12 +2,12 @@
 
 use std::net::IpAddr;
 
-use super::{
+use crate::host::RateLimit;
+use crate::path::{
     PathEnd,
     address::{prefix_match, split_prefix},
     wire::{devices, guest_bridge, is_passed_by_others, shares_a_wire_by_name, speed},
 };
-use crate::host::RateLimit;
 use vmgate_facts::{Cause, Fact, Nic, NicKind, PathNic, Route, Shaper, ShaperKind};
 
 /// Direction of traffic that a shaper limits.

@@ -2,16 +2,16 @@
 
 use std::ops::RangeInclusive;
 
-use super::PathEnd;
 use crate::host::NetworkProbe;
+use crate::path::PathEnd;
 use vmgate_facts::{Cause, Fact, MigrationPorts, PortsBasis, Unknown};
 
-/// The range, as the destination's qemu.conf has it.
+/// Range of migration ports in the destination's qemu.conf.
 pub(crate) fn range(destination: &NetworkProbe) -> Fact<RangeInclusive<u16>> {
     destination.config.as_ref().map(|config| config.first_port..=config.last_port)
 }
 
-/// The port that a trial takes: the highest free one, since libvirt gives out the lowest.
+/// Port for a trial: the highest free one, since libvirt uses the lowest.
 pub fn free_port(destination: &NetworkProbe) -> Fact<u16> {
     range(destination).and_then(|range| {
         destination.taken_ports.as_ref().and_then(|taken| {

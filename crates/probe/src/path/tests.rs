@@ -1,10 +1,10 @@
 //! The path worked out from made-up networks.
 
-use super::*;
 use crate::host::{
     Firewall, MigrationConfig, RateLimit, RemoteStorage, RouteTo, Shapers,
     trial::{Rates, TrialResult},
 };
+use crate::path::*;
 use vmgate_facts::{Cause, NicKind, PortsBasis, ShaperKind};
 
 fn nic(name: &str, kind: NicKind, lower: &[&str], addresses: &[&str]) -> Nic {
@@ -258,7 +258,7 @@ fn ports_are_reachable_when_no_rule_could_stop_it_and_unknown_when_one_could() {
         (open.free, open.reachable, open.basis),
         (Fact::Known(2), Fact::Known(true), PortsBasis::Rules)
     );
-    assert_eq!(super::ports::free_port(&destination.network), Fact::Known(49154));
+    assert_eq!(crate::path::ports::free_port(&destination.network), Fact::Known(49154));
 
     let incoming = vec!["inet filter input".to_owned()];
     destination.network.firewall = Fact::Known(Firewall { incoming, outgoing: Vec::new() });

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use vmgate_facts::trace::Deltas;
 
-use super::hash::PAGE;
+use crate::trace::hash::PAGE;
 
 /// Most pages whose earlier content is kept.
 const KEPT: usize = 256;
@@ -135,7 +135,7 @@ fn compressed_bytes(page: &[u8]) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::trace::content::*;
 
     #[test]
     fn a_difference_is_as_long_as_its_runs() {

@@ -41,7 +41,7 @@ pub(super) fn of_zeros() -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::trace::hash::*;
 
     #[test]
     fn each_byte_of_a_page_counts() {

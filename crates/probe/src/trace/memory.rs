@@ -2,7 +2,7 @@
 
 use std::{fs::File, io, os::unix::fs::FileExt};
 
-use super::hash::PAGE;
+use crate::trace::hash::PAGE;
 
 /// Backing of a page (Linux's pagemap.rst).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -19,7 +19,6 @@ mod memory;
 mod page_sample;
 mod qemu;
 mod ram;
-mod page_sample;
 
 use std::{
     io,
@@ -31,11 +30,11 @@ use thiserror::Error;
 pub use qemu::{Qemu, QemuError};
 pub use ram::{RamBlock, RamError};
 
+use page_sample::PageSample;
 use vmgate_facts::{
     Cause, Unknown,
     trace::{DirtyTrace, TraceEnd},
 };
-use page_sample::PageSample;
 
 /// Duration, sampling and cost limits of a trace.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -6,7 +6,7 @@ use vmgate_facts::trace::{
     Bits, DirtyTrace, MOST_PAGES, PAGE_BYTES, Positions, Stratum, TraceCost, TraceEnd, TraceSchema,
 };
 
-use super::{
+use crate::trace::{
     RamBlock, TraceOptions,
     content::ContentSample,
     hash::{self, PAGE},

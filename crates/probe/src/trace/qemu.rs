@@ -245,7 +245,7 @@ fn size(text: &str, unit: u64) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::trace::qemu::*;
 
     fn qemu(arguments: &[&str]) -> Qemu {
         let program = ["/usr/bin/qemu-system-x86_64"].iter().chain(arguments);

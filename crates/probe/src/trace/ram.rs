@@ -8,7 +8,7 @@ use std::{fs, io};
 
 use thiserror::Error;
 
-use super::qemu::{BackendKind, MemoryBackend};
+use crate::trace::qemu::{BackendKind, MemoryBackend};
 
 /// A mapping that is guest RAM.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -151,7 +151,7 @@ fn join(mappings: &[Mapping]) -> Vec<Mapping> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::trace::ram::*;
 
     const MAPS: &str = "\
 55d000000000-55d000400000 r-xp 00000000 fe:01 1234                       /usr/bin/qemu-system-x86_64

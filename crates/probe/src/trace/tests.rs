@@ -2,7 +2,7 @@
 
 use std::{ptr, slice};
 
-use super::*;
+use crate::trace::*;
 
 const PAGES: usize = 4096;
 const PAGE: usize = 4096;

@@ -19,7 +19,6 @@ mod parse;
 mod print;
 mod template;
 mod tree;
-mod unquoted;
 
 pub(crate) use check::{Checker, Scope, TypedName};
 pub(crate) use cost::{MOST_STEPS, cost};

@@ -9,7 +9,6 @@ mod catalogue;
 mod document;
 mod fact_path;
 mod mutate;
-mod fact_path;
 mod report;
 mod run;
 

@@ -252,7 +252,7 @@ impl Assembler {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::flows::bpf::assembler::*;
 
     #[test]
     fn instructions_are_encoded_as_the_kernel_documents_them() {

@@ -1,11 +1,11 @@
 //! Counting part of the program: UDP datagrams and their segments, fragments, and the sums of each flow.
 
-use super::assembler::{Alu, Condition, Label, Reg, Width};
-use super::counter::{
+use crate::flows::bpf::assembler::{Alu, Condition, Label, Reg, Width};
+use crate::flows::bpf::counter::{
     AT, Counter, ETHERNET, FRAGMENTS, HEADER, IDENTIFICATION, IP, IS_FIRST, KEY, NEXT, NOW, OCTETS, PACKETS,
     PART_KEY, SKB, VALUE,
 };
-use super::layout::{
+use crate::flows::bpf::layout::{
     COUNT_BYTES, COUNT_FIRST, COUNT_FRAGMENTS, COUNT_GUEST_MAC, COUNT_LAST, COUNT_OCTETS, COUNT_PACKETS,
     KEY_BYTES, KEY_FROM_GUEST, KEY_PORTS, PART_BYTES, PART_OCTETS, PART_PACKETS, PART_SEEN, PART_WAITS,
     TOTAL_NO_ROOM, TOTAL_STRAY_OCTETS, TOTAL_STRAY_PACKETS,

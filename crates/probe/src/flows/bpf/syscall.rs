@@ -4,7 +4,7 @@ use std::ffi::{c_int, c_long};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-use super::assembler::Instruction;
+use crate::flows::bpf::assembler::Instruction;
 
 // Commands and types of include/uapi/linux/bpf.h.
 const MAP_CREATE: c_int = 0;
@@ -212,7 +212,7 @@ impl Program {
 pub(crate) mod trial {
     //! Test runs of a program on given bytes, and the verifier's message if the kernel rejects one.
 
-    use super::*;
+    use crate::flows::bpf::syscall::*;
 
     const PROGRAM_TEST_RUN: c_int = 10;
 

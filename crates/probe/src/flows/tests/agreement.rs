@@ -3,14 +3,14 @@
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use super::frames::{ethernet, ipv4, ipv6, options, udp, v6};
-use super::parsing::{counted, hostile};
 use crate::flows::bpf::{
     COUNT_BYTES, Clock, KEY_BYTES, Map, MapKind, Maps, PART_BYTES, TOTAL_BYTES, assemble, trial,
 };
+use crate::flows::directed_flow::{Count, DirectedFlow, Totals};
 use crate::flows::interface::GuestEnd;
 use crate::flows::kernel_counter::Counter;
-use crate::flows::directed_flow::{Count, Totals, DirectedFlow};
+use crate::flows::tests::frames::{ethernet, ipv4, ipv6, options, udp, v6};
+use crate::flows::tests::parsing::{counted, hostile};
 
 type Outcome = (Vec<(DirectedFlow, Count)>, Totals);
 

@@ -3,8 +3,8 @@
 use std::net::UdpSocket;
 use std::time::Duration;
 
-use super::frames::{GUEST_MAC, PEER_MAC, ethernet, fragment, ipv4, ipv6, options, udp, v6};
-use super::wire::{GuestSide, Tap, drop_capabilities, in_namespace, inject, ip, watched};
+use crate::flows::tests::frames::{GUEST_MAC, PEER_MAC, ethernet, fragment, ipv4, ipv6, options, udp, v6};
+use crate::flows::tests::wire::{GuestSide, Tap, drop_capabilities, in_namespace, inject, ip, watched};
 use crate::flows::{Flow, FlowCapture, Limits, Method, Traffic, probe, udp_capture, watch};
 use vmgate_facts::FlowDirection;
 

@@ -1,7 +1,9 @@
 //! Ceph: an OSD is reported down after osd_heartbeat_grace (20 s) of silence; a monitor's peers wait mon_lease (5 s).
 
-use super::{Reading, Question, RunningProcess, Evidence, Software, format::duration::seconds};
 use crate::guest::ask::safe_word;
+use crate::guest::software::{
+    Evidence, Question, Reading, RunningProcess, Software, format::duration::seconds,
+};
 
 const CONFIGURATION: &str = "/etc/ceph/ceph.conf";
 
@@ -56,9 +58,9 @@ fn read(evidence: &Evidence<'_>, setting: &str) -> Reading {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        super::testing::{Case, read},
-        *,
+    use crate::guest::software::{
+        ceph::*,
+        testing::{Case, read},
     };
 
     #[test]

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{
+use crate::guest::software::{
     Evidence, Question, Reading, Software,
     format::{
         block::{self, Statement},
@@ -147,9 +147,9 @@ fn consul(evidence: &Evidence<'_>) -> Reading {
 #[cfg(test)]
 #[allow(clippy::float_cmp)] // as written, not as computed
 mod tests {
-    use super::{
-        super::testing::{Case, read},
-        *,
+    use crate::guest::software::{
+        cloud::*,
+        testing::{Case, read},
     };
 
     const YML: &str = "scope: a\nrestapi: {password: hunter2}\nbootstrap:\n  dcs:\n    ttl: 30\n    loop_wait: 10\n    retry_timeout: 10\n";

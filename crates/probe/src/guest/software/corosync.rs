@@ -4,7 +4,7 @@
 //! `token + (nodes - 2) * token_coefficient`, coefficient 650 ms; consensus is 1.2 times that. Silence is noticed when
 //! the token has not come back within that time; then members have the consensus time to agree.
 
-use super::{
+use crate::guest::software::{
     Evidence, Question, Reading, Software,
     format::{block, duration::seconds, lines, tree},
 };
@@ -123,9 +123,9 @@ fn sbd(evidence: &Evidence<'_>) -> Reading {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        super::testing::{Case, read},
-        *,
+    use crate::guest::software::{
+        corosync::*,
+        testing::{Case, read},
     };
 
     const THREE: &str = "totem {\n\tversion: 2\n\ttoken: 2500\n\tinterface {\n\t\tringnumber: 0\n\t\ttoken: 9\n\t}\n}\n\

@@ -1,6 +1,6 @@
 //! Failure detectors of Oracle RAC, MongoDB, Elasticsearch and Cassandra.
 
-use super::{
+use crate::guest::software::{
     Evidence, Question, Reading, Software,
     format::{duration::seconds, tree},
 };
@@ -139,9 +139,9 @@ fn elasticsearch(evidence: &Evidence<'_>) -> Reading {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        super::testing::{Case, read},
-        *,
+    use crate::guest::software::{
+        database::*,
+        testing::{Case, read},
     };
 
     #[test]

@@ -2,7 +2,7 @@
 //! without traffic and after a request has waited for timeout (6 s). A blackout can coincide with a ping, so only
 //! ping-timeout is guaranteed. Kernel threads are named after the resource.
 
-use super::{
+use crate::guest::software::{
     Evidence, Question, Reading, RunningProcess, Software,
     format::{
         block::{self, Statement},
@@ -71,9 +71,9 @@ fn tightest(text: &str) -> Option<(f64, String)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        super::testing::{Case, read},
-        *,
+    use crate::guest::software::{
+        drbd::*,
+        testing::{Case, read},
     };
 
     #[test]

@@ -1,7 +1,7 @@
 //! etcd: followers start an election if the leader has been silent for election-timeout (1000 ms) since its last
 //! heartbeat; heartbeats come every heartbeat-interval (100 ms).
 
-use super::{
+use crate::guest::software::{
     Evidence, Reading, Software,
     format::{duration::seconds, lines, tree},
 };
@@ -86,9 +86,9 @@ fn found(place: &str, election: Option<String>, heartbeat: Option<String>) -> Op
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        super::testing::{Case, read},
-        *,
+    use crate::guest::software::{
+        etcd::*,
+        testing::{Case, read},
     };
 
     #[test]

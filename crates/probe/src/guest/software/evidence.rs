@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use super::{RunningProcess, Software};
 use crate::guest::ask::{Answers, Question};
+use crate::guest::software::{RunningProcess, Software};
 use vmgate_facts::{Cause, DetectorBasis, Unknown};
 
 /// Result of reading one member's failure detector.

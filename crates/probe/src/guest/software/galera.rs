@@ -1,7 +1,7 @@
 //! Galera: a member silent for evs.suspect_timeout (PT5S) is suspected, and removed once the others agree; after
 //! evs.inactive_timeout (PT15S) it is removed without agreement. Both are set in wsrep_provider_options.
 
-use super::{
+use crate::guest::software::{
     Evidence, Question, Reading, Software,
     format::{duration::seconds, lines},
 };
@@ -120,9 +120,9 @@ fn evs(place: &str, options: &str, basis: DetectorBasis) -> Option<Reading> {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        super::testing::{Case, read},
-        *,
+    use crate::guest::software::{
+        galera::*,
+        testing::{Case, read},
     };
 
     const SIXTY: &str = "/etc/mysql/mariadb.conf.d/60-galera.cnf";

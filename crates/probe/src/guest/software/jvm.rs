@@ -1,6 +1,6 @@
 //! Failure detectors of Java data grids: Hazelcast, Infinispan and others built on JGroups, Ignite.
 
-use super::{
+use crate::guest::software::{
     Evidence, Reading, RunningProcess, Software,
     format::{duration::seconds, tree},
 };
@@ -63,7 +63,7 @@ pub(super) const IGNITE: Software = Software {
     ..Software::BASE
 };
 
-fn named(running: &RunningProcess, prefix: &str) -> Vec<super::Question> {
+fn named(running: &RunningProcess, prefix: &str) -> Vec<crate::guest::software::Question> {
     let path = running.arguments().find_map(|argument| argument.strip_prefix(prefix));
     path.and_then(|path| running.file(path)).into_iter().collect()
 }
@@ -100,9 +100,9 @@ fn jgroups(evidence: &Evidence<'_>) -> Reading {
 #[cfg(test)]
 #[allow(clippy::float_cmp)] // as written, not as computed
 mod tests {
-    use super::{
-        super::testing::{Case, read},
-        *,
+    use crate::guest::software::{
+        jvm::*,
+        testing::{Case, read},
     };
 
     fn java(arguments: &[&str]) -> Case {

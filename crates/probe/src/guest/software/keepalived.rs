@@ -5,7 +5,7 @@
 //! guest is master, backups usually have a lower priority, so their skew is not shorter than the result here. A BFD
 //! peer gives up after `multiplier` intervals (RFC 5880 section 6.8.4), 50 ms by default.
 
-use super::{
+use crate::guest::software::{
     Evidence, Question, Reading, Software,
     format::{
         block::{self, Statement},
@@ -91,9 +91,9 @@ fn read(evidence: &Evidence<'_>) -> Reading {
 #[cfg(test)]
 #[allow(clippy::float_cmp)] // as written, not as computed
 mod tests {
-    use super::{
-        super::testing::{Case, read},
-        *,
+    use crate::guest::software::{
+        keepalived::*,
+        testing::{Case, read},
     };
 
     fn told(text: &str) -> (f64, String) {

@@ -19,20 +19,19 @@ mod keepalived;
 mod queue;
 mod redis;
 mod running_process;
-mod evidence;
 #[cfg(test)]
 mod testing;
 mod windows;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{
+use crate::guest::software::{
+    evidence::{Evidence, Reading},
+    running_process::RunningProcess,
+};
+use crate::guest::{
     GuestReader, RawProcess,
     ask::{Answers, Question},
-};
-use crate::guest::software::{
-    running::Running,
-    seen::{Found, Seen},
 };
 use vmgate_facts::{Cause, Detector, DetectorBasis, Fact, Unknown};
 
@@ -97,7 +96,7 @@ pub fn recognised_software() -> impl Iterator<Item = &'static str> {
     SOFTWARE.iter().map(|software| software.id)
 }
 
-/// Everything that vmgate can read the failure detector of.
+/// All software of which vmgate can read the failure detector.
 const SOFTWARE: [&Software; 25] = [
     &corosync::COROSYNC,
     &corosync::PACEMAKER,
@@ -262,7 +261,7 @@ fn detector(software: &Software, evidence: &Evidence<'_>) -> Option<Detector> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{testing::Case, *};
+    use crate::guest::software::{testing::Case, *};
 
     /// Keys, units and punctuation of all formats, and a secret.
     const NEAR: &str = "(totem|nodelist|node|token|vrrp_instance|advert_int|bfd_instance|include|wsrep_on|\\[|\\]|server\\.1|\

@@ -1,6 +1,6 @@
 //! Failure detectors of ZooKeeper, Kafka and RabbitMQ.
 
-use super::{
+use crate::guest::software::{
     Evidence, Reading, RunningProcess, Software,
     format::{duration::seconds, lines},
 };
@@ -40,7 +40,7 @@ pub(super) const RABBITMQ: Software = Software {
     ..Software::BASE
 };
 
-fn named(running: &RunningProcess, endings: &[&str]) -> Vec<super::Question> {
+fn named(running: &RunningProcess, endings: &[&str]) -> Vec<crate::guest::software::Question> {
     running.argument_ending(endings).and_then(|path| running.file(path)).into_iter().collect()
 }
 
@@ -143,9 +143,9 @@ impl<'a, I: Iterator<Item = &'a str>> Pairs<'a> for I {}
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        super::testing::{Case, read},
-        *,
+    use crate::guest::software::{
+        queue::*,
+        testing::{Case, read},
     };
 
     #[test]

@@ -4,11 +4,11 @@
 //! The server overwrites its command line with its address and mode, so the path of its file is lost; the server itself
 //! is asked.
 
-use super::{
+use crate::guest::ask::safe_word;
+use crate::guest::software::{
     Evidence, Question, Reading, RunningProcess, Software,
     format::{duration::seconds, lines},
 };
-use crate::guest::ask::safe_word;
 
 const MILLISECOND: f64 = 0.001;
 
@@ -143,9 +143,9 @@ fn sentinel(evidence: &Evidence<'_>) -> Reading {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        super::testing::{Case, read},
-        *,
+    use crate::guest::software::{
+        redis::*,
+        testing::{Case, read},
     };
 
     const CONF: &str = "port 7000\ncluster-enabled yes\ncluster-node-timeout 7000\nrequirepass hunter2\n";

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Reading, RunningProcess, Evidence, Software, detector};
+use crate::guest::software::{Evidence, Reading, RunningProcess, Software, detector};
 use crate::guest::{
     RawProcess,
     ask::{Answers, Question, missing},

@@ -1,6 +1,6 @@
 //! Windows Server Failover Clustering: a guest that runs it has no /proc and keeps its settings in the registry.
 
-use super::{Reading, Software};
+use crate::guest::software::{Reading, Software};
 use vmgate_facts::{Cause, Unknown};
 
 pub(super) const WSFC: Software = Software {

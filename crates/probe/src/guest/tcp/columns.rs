@@ -1,6 +1,6 @@
 //! The columns of /proc/net/tcp about timers (net/ipv4/tcp_ipv4.c, get_tcp4_sock).
 
-use super::timer;
+use crate::guest::tcp::timer;
 use vmgate_facts::{Cause, Fact, TcpConnection, TcpTimer};
 
 /// Positions in a line after splitting at blanks.
@@ -16,7 +16,7 @@ const TICKS_PER_SECOND: f64 = 100.0;
 /// Largest RTO of any kernel (TCP_RTO_MAX): a greater number is not an RTO.
 const RTO_MAX_SECONDS: f64 = 120.0;
 
-/// Fills in what a line says; what it does not say stays unknown.
+/// Sets the facts that a line holds; the others stay unknown.
 pub(crate) fn fill(connection: &mut TcpConnection, line: &str) {
     let field = |column: usize| line.split_ascii_whitespace().nth(column);
     let hex = |text: &str| u64::from_str_radix(text, 16).ok();
@@ -57,7 +57,7 @@ pub(crate) fn fill(connection: &mut TcpConnection, line: &str) {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use crate::guest::tcp::columns::*;
     use vmgate_facts::{TcpEvidence, TcpState};
 
     fn filled(line: &str) -> TcpConnection {

@@ -121,7 +121,7 @@ pub(super) fn request(family: u8, states: u32) -> Vec<u8> {
 pub(super) mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use crate::guest::tcp::diag::*;
 
     /// One socket as Linux 6.18 sent it: 10.0.0.5:41822 to 10.0.0.7:5432, one retransmission, RTO 408 ms.
     pub(crate) fn sample() -> Vec<u8> {

@@ -7,7 +7,7 @@ use std::{
     net::IpAddr,
 };
 
-use super::{
+use crate::guest::tcp::{
     KernelSocket, KernelSockets,
     diag::{self, DiagSocket},
     route,
@@ -181,7 +181,7 @@ impl Routes {
 mod tests {
     use std::{io::Write as _, net::TcpStream, os::fd::AsRawFd, time::Duration};
 
-    use super::*;
+    use crate::guest::tcp::gather::*;
     use vmgate_facts::KeepAlive;
 
     #[test]

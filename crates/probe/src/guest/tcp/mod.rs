@@ -6,7 +6,6 @@
 mod columns;
 mod diag;
 mod gather;
-mod socket_options;
 mod route;
 mod socket_options;
 
@@ -102,7 +101,7 @@ fn timer(number: u8) -> Option<TcpTimer> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::guest::tcp::*;
     use vmgate_facts::TcpState;
 
     #[test]

@@ -64,7 +64,7 @@ pub(super) fn parse(datagram: &[u8]) -> Result<Option<f64>, NetlinkParseError> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use crate::guest::tcp::route::*;
 
     fn answer(lock: u32, rto_min: u32) -> Vec<u8> {
         let mut metrics = Vec::new();

@@ -46,7 +46,7 @@ pub struct CertificateFile {
     pub issued_by_ca: Fact<bool>,
 }
 
-/// Reads those that there are. `migration` is the folder that qemu.conf names for migrations.
+/// Reads the certificates that exist. `migration` is the folder that qemu.conf sets for migrations.
 pub(crate) fn look(migration: Option<&str>) -> Result<Vec<CertificateFile>, Unknown> {
     look_under(Path::new("/"), migration)
 }
@@ -176,7 +176,7 @@ fn names_as_issuer(certificate: &Certificate, authority: &Certificate) -> bool {
 mod tests {
     use std::process::Command;
 
-    use super::*;
+    use crate::host::path::certificate::*;
 
     /// Makes certificates with openssl(1), as an administrator would.
     fn openssl(folder: &Path, arguments: &str) {

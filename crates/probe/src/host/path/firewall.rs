@@ -41,7 +41,7 @@ pub struct Firewall {
     pub outgoing: Vec<String>,
 }
 
-/// Looks at all of them; needs CAP_NET_ADMIN.
+/// Lists the chains; needs CAP_NET_ADMIN.
 pub(crate) fn look() -> Result<Firewall, Unknown> {
     let mut firewall = Firewall::default();
     match dump(libc::NETLINK_NETFILTER, &Request::new(GET_CHAIN, &[0; FIXED])) {
@@ -117,7 +117,7 @@ fn big32(bytes: &[u8]) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::host::path::firewall::*;
 
     fn message(family: u8, hook: u32, policy: u32, rules: u32, kind: &[u8]) -> Vec<u8> {
         let attributes = |list: &[(u16, Vec<u8>)]| {

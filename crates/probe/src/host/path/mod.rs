@@ -23,7 +23,7 @@ pub(super) use route::interface_names;
 pub use storage::RemoteStorage;
 pub use traffic::Traffic;
 
-use super::{
+use crate::host::{
     shaper::{self, Shapers},
     trial::{self, Role, Trial, TrialResult},
 };
@@ -64,12 +64,12 @@ impl NetworkProbe {
     }
 }
 
-/// What is asked once it is known who the other host is.
+/// Questions about the path to the peer host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerQuestions {
     /// Address of the peer host on the path.
     pub address: IpAddr,
-    /// How long the interfaces are watched; written as seconds.
+    /// Time for which the interfaces' traffic is measured.
     #[serde(rename = "window_seconds", with = "crate::wire::seconds")]
     pub window: Duration,
     /// The path test to run; none sends no packet.
@@ -137,7 +137,7 @@ fn mtu(route: &Fact<RouteTo>, nics: &Fact<Vec<Nic>>) -> Result<u32, Unknown> {
 }
 
 impl PeerQuestions {
-    /// How long answering may take at the most, beyond what every look takes.
+    /// Longest time for the answers, beyond that of the probe itself.
     pub fn longest(&self) -> Duration {
         let stream = self.trial.and_then(|trial| trial.stream).map_or(Duration::ZERO, |stream| stream.length);
         self.window + self.trial.map_or(Duration::ZERO, |_| trial::PATIENCE * 4) + stream

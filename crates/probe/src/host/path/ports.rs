@@ -8,7 +8,7 @@ use crate::host::{not_read, procfs_error};
 use vmgate_facts::{Unknown, text::plain};
 
 const QEMU_CONF: &str = "/etc/libvirt/qemu.conf";
-/// libvirt's own range (src/qemu/qemu_conf.c).
+/// libvirt's default range (src/qemu/qemu_conf.c).
 pub(crate) const FIRST: u16 = 49152;
 pub(crate) const LAST: u16 = 49215;
 
@@ -33,7 +33,7 @@ impl Default for MigrationConfig {
     }
 }
 
-/// Reads qemu.conf; needs root where, as packages have it, the folder is root's alone.
+/// Reads qemu.conf; needs root if only root may read the folder, as packages install it.
 pub(crate) fn config() -> Result<MigrationConfig, Unknown> {
     match fs::read_to_string(Path::new(QEMU_CONF)) {
         Ok(text) => Ok(parse(&text)),
@@ -60,7 +60,7 @@ fn parse(text: &str) -> MigrationConfig {
     }
 }
 
-/// Ports of the range that a socket of this host has, whatever its state.
+/// Ports of the range that a TCP socket of this host uses, in any state.
 pub(crate) fn taken(range: &RangeInclusive<u16>) -> Result<Vec<u16>, Unknown> {
     let mut sockets = procfs::net::tcp().map_err(|error| procfs_error(&error))?;
     // A kernel without IPv6 has no such file.
@@ -79,7 +79,7 @@ pub(crate) fn taken(range: &RangeInclusive<u16>) -> Result<Vec<u16>, Unknown> {
 mod tests {
     use std::net::TcpListener;
 
-    use super::*;
+    use crate::host::path::ports::*;
 
     #[test]
     fn what_is_set_counts_and_comments_do_not() {

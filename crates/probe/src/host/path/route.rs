@@ -37,11 +37,12 @@ pub struct RouteTo {
     pub route: PathRoute,
 }
 
-/// Asks for the way to an address.
+/// Asks the kernel for the route to an address.
 pub(crate) fn to(address: IpAddr) -> Result<RouteTo, Unknown> {
-    let answer = query(libc::NETLINK_ROUTE, &request(address)).map_err(|error| unreachable(address, &error))?;
+    let answer =
+        query(libc::NETLINK_ROUTE, &request(address)).map_err(|error| unreachable(address, &error))?;
     parse(address, &answer, &interface_names()).ok_or_else(|| {
-        Unknown::new(Cause::Malformed, format!("the kernel's answer for the way to {address}"))
+        Unknown::new(Cause::Malformed, format!("cannot parse the kernel's answer for the route to {address}"))
     })
 }
 
@@ -99,7 +100,7 @@ pub(crate) fn interface_names() -> BTreeMap<u32, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::host::path::route::*;
 
     #[test]
     fn the_way_to_this_machine_is_its_loopback() {

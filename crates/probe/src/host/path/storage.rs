@@ -11,7 +11,7 @@ use std::{
 use procfs::MountEntry;
 use serde::{Deserialize, Serialize};
 
-use super::route;
+use crate::host::path::route;
 use crate::host::procfs_error;
 use vmgate_facts::{Unknown, text::plain};
 
@@ -30,7 +30,7 @@ pub struct RemoteStorage {
     pub nic: String,
 }
 
-/// Every address of remote storage, each with its way. One without a way is in trouble of its own and left out.
+/// Every address of remote storage, each with its interface. An address without a route is left out.
 pub(crate) fn look() -> Result<Vec<RemoteStorage>, Unknown> {
     let mounts = procfs::mounts().map_err(|error| procfs_error(&error))?;
     let mut found: BTreeSet<(String, IpAddr)> = BTreeSet::new();
@@ -89,7 +89,7 @@ fn iscsi(folder: &Path) -> Vec<(String, IpAddr)> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::host::path::storage::*;
 
     fn mount(kind: &str, source: &str, options: &str) -> MountEntry {
         let options = options.split(',').filter(|option| !option.is_empty());

@@ -8,7 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::super::not_read;
+use crate::host::not_read;
 use vmgate_facts::{Unknown, text::plain};
 
 /// Longest window.
@@ -23,7 +23,7 @@ pub struct Traffic {
     pub sent_bytes_per_second: u64,
 }
 
-/// Reads the counters twice, `window` apart.
+/// Measures each interface's traffic: reads the counters twice, `window` apart.
 pub(crate) fn measure(window: Duration) -> Result<BTreeMap<String, Traffic>, Unknown> {
     let (start, before) = (Instant::now(), counters()?);
     thread::sleep(window.min(LONGEST));
@@ -68,7 +68,7 @@ fn counters() -> Result<BTreeMap<String, (u64, u64)>, Unknown> {
 mod tests {
     use std::net::UdpSocket;
 
-    use super::*;
+    use crate::host::path::traffic::*;
 
     #[test]
     fn what_is_sent_in_the_window_is_seen() {

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::qdisc::{FIXED, RATESPEC_RATE, TCA_KIND, TCA_OPTIONS};
+use crate::host::shaper::qdisc::{FIXED, RATESPEC_RATE, TCA_KIND, TCA_OPTIONS};
 use crate::netlink::{attribute, attributes, number32, number64, text};
 
 const TCA_U32_CLASSID: u16 = 1;
@@ -126,7 +126,7 @@ fn bits(bytes: &[u8], at: usize) -> Option<u32> {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::{super::qdisc::tests::*, *};
+    use crate::host::shaper::{filter::*, qdisc::tests::*};
 
     /// The filter `protocol ip u32 match ip dst ADDRESS/PREFIX flowid CLASS`, with further keys.
     pub(crate) fn u32_filter(keys: &[(u32, u32, u32)], class: u32) -> Vec<u8> {

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{
+use crate::host::shaper::{
     filter::{self, FilterMatch},
     qdisc::{FIXED, Qdisc, RATESPEC_RATE, ROOT, TCA_KIND, TCA_OPTIONS},
 };
@@ -90,10 +90,7 @@ fn parse(payload: &[u8]) -> Option<Class> {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        super::{filter::tests::u32_filter, qdisc::tests::*},
-        *,
-    };
+    use crate::host::shaper::{filter::tests::u32_filter, htb::*, qdisc::tests::*};
 
     fn class(minor: u32, parent: u32, ceil: u32) -> Vec<u8> {
         let given = options(&[(TCA_HTB_PARMS, [ratespec(1), ratespec(ceil)].concat())]);

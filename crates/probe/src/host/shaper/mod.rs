@@ -50,7 +50,7 @@ pub struct RateLimit {
 
 /// Reads the limits of every interface; `to` is the address that packets are sent to.
 pub(super) fn look(to: Option<IpAddr>) -> Result<Shapers, Unknown> {
-    gather(to, &super::path::interface_names()).map_err(|error| {
+    gather(to, &crate::host::path::interface_names()).map_err(|error| {
         let cause = match error.kind() {
             ErrorKind::PermissionDenied => Cause::PermissionDenied,
             _ => Cause::NotSupported,

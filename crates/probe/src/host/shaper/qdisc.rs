@@ -78,7 +78,7 @@ impl Qdisc {
 pub(super) mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use crate::host::shaper::qdisc::*;
 
     /// Attributes, one after the other.
     pub(crate) fn options(list: &[(u16, Vec<u8>)]) -> Vec<u8> {

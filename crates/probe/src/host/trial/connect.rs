@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{LONGEST_STREAM, PATIENCE, ROUND_TRIPS, Stream, TrialResult};
+use crate::host::trial::{LONGEST_STREAM, PATIENCE, ROUND_TRIPS, Stream, TrialResult};
 
 /// Pause between two attempts: the listening end may not be ready yet.
 const AGAIN: Duration = Duration::from_millis(50);

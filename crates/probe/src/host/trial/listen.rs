@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{PATIENCE, ROUND_TRIPS, Rates, Stream, TrialResult};
+use crate::host::trial::{PATIENCE, ROUND_TRIPS, Rates, Stream, TrialResult};
 use vmgate_facts::{Cause, Unknown};
 
 /// Pause between two checks for a connection.

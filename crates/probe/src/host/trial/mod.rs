@@ -27,14 +27,14 @@ use vmgate_facts::{Cause, Unknown};
 
 /// Longest wait of one end for the other.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
-/// Longest that a stream may last.
+/// Longest duration of a stream.
 pub const LONGEST_STREAM: Duration = Duration::from_secs(30);
 /// Number of one-byte round trips from which the round-trip time is measured.
 const ROUND_TRIPS: usize = 11;
 /// Name of the lock, an abstract socket, which leaves nothing on the disk and ends with the process.
 const LOCK: &[u8] = b"vmgate-path-trial";
 
-/// What one end is to do.
+/// Orders for one end of a path test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trial {
     /// Role of this end.
@@ -43,7 +43,7 @@ pub struct Trial {
     pub stream: Option<Stream>,
 }
 
-/// The two ends of a trial.
+/// The two ends of a path test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
@@ -58,7 +58,7 @@ pub enum Role {
 pub struct Stream {
     /// Most bytes per second.
     pub cap_bytes_per_second: u64,
-    /// How long; written as seconds.
+    /// Duration.
     #[serde(rename = "length_seconds", with = "crate::wire::seconds")]
     pub length: Duration,
 }
@@ -66,7 +66,7 @@ pub struct Stream {
 /// Result of a path test, as seen by one end.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrialResult {
-    /// Whether the two ends met.
+    /// True if the two ends connected.
     pub met: bool,
     /// Description of the result, in words.
     pub detail: String,
@@ -115,7 +115,7 @@ fn lock(name: &[u8]) -> Result<UnixListener, Unknown> {
 mod tests {
     use std::{net::TcpListener, thread};
 
-    use super::*;
+    use crate::host::trial::*;
 
     fn free_port() -> u16 {
         TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()

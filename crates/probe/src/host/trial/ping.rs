@@ -180,7 +180,7 @@ impl Pinger {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::host::trial::ping::*;
 
     #[test]
     fn the_search_finds_the_size_in_few_steps() {

@@ -55,7 +55,7 @@ impl Rates {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::host::trial::rate::*;
 
     #[test]
     fn the_slow_start_is_left_out_and_a_gap_is_not() {

@@ -13,33 +13,33 @@ const MOST: usize = 20_000;
 pub(crate) struct Statement {
     /// The words before the block.
     pub(crate) words: Vec<String>,
-    /// The statements in it.
+    /// The statements in the block.
     pub(crate) block: Vec<Statement>,
 }
 
 impl Statement {
-    /// The word at the beginning.
+    /// The first word.
     pub(crate) fn name(&self) -> &str {
         self.words.first().map_or("", String::as_str)
     }
 
-    /// The word after it.
+    /// The second word.
     pub(crate) fn argument(&self) -> Option<&str> {
         self.words.get(1).map(String::as_str)
     }
 }
 
-/// The last argument given to a statement of that name: later ones override.
+/// The argument of the last statement with that name: later statements override earlier ones.
 pub(crate) fn value<'a>(statements: &'a [Statement], name: &str) -> Option<&'a str> {
     named(statements, name).filter_map(Statement::argument).last()
 }
 
-/// Statements of that name, at this level.
+/// The statements with that name, at this level.
 pub(crate) fn named<'a>(statements: &'a [Statement], name: &str) -> impl Iterator<Item = &'a Statement> {
     statements.iter().filter(move |statement| statement.name() == name)
 }
 
-/// Reads a text.
+/// Parses a text into statements.
 pub(crate) fn parse(text: &str) -> Vec<Statement> {
     let mut open: Vec<Statement> = vec![Statement::default()];
     let mut words: Vec<String> = Vec::new();
@@ -163,7 +163,7 @@ impl Tokens<'_> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use crate::guest::software::format::block::*;
 
     #[test]
     fn every_dialect_is_read() {

@@ -3,7 +3,7 @@
 /// Longest duration that is accepted: no cluster waits longer than a year for a member.
 const LONGEST_SECONDS: f64 = 366.0 * 86_400.0;
 
-/// Seconds of a text; `bare` is what a number without unit counts. None where it is no length of time.
+/// Seconds of a duration; `bare` is the unit, in seconds, of a number without one. None if it is not a duration.
 pub(crate) fn seconds(text: &str, bare: f64) -> Option<f64> {
     let text = text.trim().trim_matches(['"', '\'']).trim();
     if text.len() > 64 {
@@ -77,7 +77,7 @@ fn unit(name: &str) -> Option<f64> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use crate::guest::software::format::duration::*;
 
     #[test]
     fn every_way_to_write_a_time() {

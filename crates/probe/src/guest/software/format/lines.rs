@@ -6,11 +6,11 @@ const MOST: usize = 20_000;
 /// One setting, from one line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Setting<'a> {
-    /// The `[section]` it stands in; empty before the first.
+    /// Name of its `[section]`; empty before the first.
     pub(crate) section: &'a str,
-    /// What is set.
+    /// Name of the setting.
     pub(crate) key: &'a str,
-    /// To what, without quotation marks around it.
+    /// Its value, without the quotation marks around it.
     pub(crate) value: &'a str,
 }
 
@@ -35,7 +35,7 @@ pub(crate) fn settings(text: &str) -> impl Iterator<Item = Setting<'_>> {
     })
 }
 
-/// The value of a key, as the last line that has it says.
+/// The value in the last line with that key.
 pub(crate) fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
     settings(text).filter(|setting| setting.key == key).map(|setting| setting.value).last()
 }
@@ -53,7 +53,7 @@ fn unquoted(value: &str) -> &str {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use crate::guest::software::format::lines::*;
 
     #[test]
     fn every_dialect_is_read() {

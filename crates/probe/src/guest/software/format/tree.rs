@@ -7,7 +7,7 @@ use serde_saphyr::{Budget, Options};
 /// Longest dotted key that is looked up.
 const DEEPEST: usize = 8;
 
-/// Reads YAML or JSON. Aliases may not multiply it, nor nesting exhaust the stack.
+/// Parses YAML or JSON. Bounds keep aliases from multiplying the text and nesting from exhausting the stack.
 pub(crate) fn yaml(text: &str) -> Option<Value> {
     let budget = Budget {
         max_events: 50_000,
@@ -24,7 +24,7 @@ pub(crate) fn yaml(text: &str) -> Option<Value> {
     serde_saphyr::from_str_with_options(text, options).ok()
 }
 
-/// The scalar at a dotted key, as text. The key's parts may be nested or stand dotted: Elasticsearch takes both.
+/// The scalar at a dotted key, as text. The key's parts may be nested or dotted: Elasticsearch accepts both.
 pub(crate) fn scalar(value: &Value, key: &str) -> Option<String> {
     match find(value, key, 0)? {
         Value::String(text) => Some(text.clone()),
@@ -48,8 +48,8 @@ fn find<'a>(value: &'a Value, key: &str, depth: usize) -> Option<&'a Value> {
     })
 }
 
-/// The value of an attribute of every element that `wanted` picks by its name, and where there is no such attribute
-/// of the element of that name within.
+/// The value of an attribute of each element whose name `wanted` accepts; if the attribute is absent, the text of the
+/// child element of that name.
 pub(crate) fn attributes(text: &str, wanted: impl Fn(&str) -> bool, attribute: &str) -> Vec<String> {
     with_xml(text, |document| {
         let elements =
@@ -66,7 +66,7 @@ pub(crate) fn attributes(text: &str, wanted: impl Fn(&str) -> bool, attribute: &
     })
 }
 
-/// The `value` of elements whose `name` is the one wanted (`<property name="…" value="…"/>`), or else their text.
+/// The `value`, or else the text, of the last element with that `name`: `<property name="…" value="…"/>`.
 pub(crate) fn property(text: &str, name: &str) -> Option<String> {
     with_xml(text, |document| {
         let elements = document.descendants().filter(|node| node.attribute("name") == Some(name));
@@ -77,7 +77,7 @@ pub(crate) fn property(text: &str, name: &str) -> Option<String> {
     .pop()
 }
 
-/// The same, of properties directly within an element whose `type` is one that is wanted.
+/// As [`property`], for all properties directly within elements whose `type` is accepted by `wanted`.
 pub(crate) fn property_within(text: &str, wanted: impl Fn(&str) -> bool, name: &str) -> Vec<String> {
     with_xml(text, |document| {
         let elements = document.descendants().filter(|node| node.attribute("type").is_some_and(&wanted));
@@ -121,7 +121,7 @@ fn deepest(text: &str) -> usize {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use crate::guest::software::format::tree::*;
 
     #[test]
     fn yaml_and_json_are_read_nested_and_dotted() {
