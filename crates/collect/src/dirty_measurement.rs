@@ -10,7 +10,7 @@ use vmgate_facts::{
     Cause, DirtyRate, DirtyRateMethod, DirtyWindow, Fact, Unknown, Vm, VmState, trace::DirtyTrace,
 };
 use vmgate_libvirt::Domain;
-use vmgate_probe::trace::Options;
+use vmgate_probe::trace::TraceOptions;
 use vmgate_reach::Subject;
 
 /// Longest window of page sampling, in seconds (virDomainStartDirtyRateCalc).

@@ -23,13 +23,13 @@ use super::{
     vm::{self, FoundVm, Monitor},
     worker::{Clock, TimedResult, Worker},
 };
-use crate::guest_probe::GuestWay;
+use crate::guest_probe::GuestAccess;
 use vmgate_facts::Uri;
 use vmgate_facts::{Cause, Change, Fact, Facts, Guest, Host, UdpCapture, Unknown};
 use vmgate_libvirt::{Domain, Hypervisor, LibvirtError};
 use vmgate_probe::{
     host::PeerProbe,
-    path::{self, Over},
+    path::{self, PathEnd},
 };
 
 /// The move whose facts are to be collected, and the permitted means.

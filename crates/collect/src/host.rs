@@ -8,7 +8,7 @@ use super::{
 use vmgate_facts::{Cause, Fact, Host, Unknown, VirtualNetwork};
 use vmgate_facts::{Uri, text::plain};
 use vmgate_libvirt::{
-    GuestSummary, Hypervisor, LibvirtError, Trouble,
+    GuestSummary, Hypervisor, LibvirtError, LibvirtErrorKind,
     capabilities::{self, Capabilities, GuestArch},
     network_xml,
 };

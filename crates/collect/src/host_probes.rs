@@ -21,10 +21,10 @@ use vmgate_facts::{Cause, Fact, PathNic, Unknown};
 use vmgate_libvirt::{Domain, Hypervisor};
 use vmgate_probe::{
     host::{
-        HostProbe, PeerProbe, PeerQuestions, Questions,
+        HostProbe, PeerProbe, PeerQuestions, HostQuestions,
         trial::{Role, Stream, Trial},
     },
-    path::{self, Over},
+    path::{self, PathEnd},
 };
 
 /// Part of a link that a stream may take where others use the link too, and where nobody else does.

@@ -30,9 +30,9 @@ pub mod transport;
 mod vm;
 mod worker;
 
-pub use without_move::collect_alone;
+pub use without_move::collect_without_move;
 pub use claims::PlannedMove;
-pub use gather::{CollectError, Request, collect};
-pub use guest_probe::GuestWay;
+pub use gather::{CollectError, CollectRequest, collect};
+pub use guest_probe::GuestAccess;
 pub use host_probes::TryPath;
 pub use transport::{Answer, Transport};

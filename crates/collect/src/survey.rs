@@ -22,8 +22,8 @@ use vmgate_facts::Uri;
 use vmgate_facts::{Cause, Change, Fact, Facts, Host, Unknown, VmState};
 use vmgate_libvirt::{Hypervisor, ask_each};
 use vmgate_probe::{
-    host::Questions,
-    path::{self, Over},
+    host::HostQuestions,
+    path::{self, PathEnd},
 };
 
 /// Most bytes of paths that one call of a probe takes on its command line; Linux gives one argument 128 KiB.

@@ -14,7 +14,7 @@ use vmgate_facts::{Cause, Fact, Unknown, Uri, trace::DirtyTrace};
 use vmgate_probe::{
     flows::FlowProbe,
     host::{HostProbe, PeerQuestions, HostQuestions},
-    wire::{NotTold, Question, read_answer},
+    wire::{NoAnswer, Question, read_answer},
 };
 use vmgate_process::{Output, run};
 use vmgate_reach::{Login, SshTarget, Subject, of_command};
@@ -94,7 +94,7 @@ impl Transport {
         let limit = limit + questions.peer.as_ref().map_or(Duration::ZERO, PeerQuestions::longest);
         let output = self.ask(Question::Host(questions.clone()), limit, ANSWER_LIMIT)?;
         // The probe reads its clock last and prints at once.
-        let received = output.began.unwrap_or_else(Timestamp::now);
+        let received = output.first_byte_at.unwrap_or_else(Timestamp::now);
         Ok(Answer { probe: read(&output)?, received })
     }
 
@@ -130,7 +130,7 @@ impl Transport {
         match self {
             Self::Local => answer_here(question, limit),
             Self::Ssh(target) => target.ask(Subject::Host, &question.to_json(), limit, most),
-            Self::Kept(login) => login.ask(Subject::Host, &question.to_json(), limit, most),
+            Self::SharedLogin(login) => login.ask(Subject::Host, &question.to_json(), limit, most),
             Self::Exec(words) => exec(Subject::Host, words, &question, limit, most),
             Self::None(why) => Err(Unknown::new(Cause::NoHostProbe, why.clone())),
         }
@@ -148,7 +148,7 @@ fn answer_here(question: Question, limit: Duration) -> Result<Output, Unknown> {
         .recv_timeout(limit)
         .map_err(|_| Unknown::new(Cause::TimedOut, "the probe of this machine did not end in time"))?;
     let stdout = stdout.map_err(|error| Unknown::new(Cause::Malformed, error.to_string()))?;
-    Ok(Output { stdout, began: Some(began) })
+    Ok(Output { stdout, first_byte_at: Some(began) })
 }
 
 /// Runs a command of the user's with the question on its standard input.
@@ -160,12 +160,12 @@ pub(crate) fn exec(
     most: usize,
 ) -> Result<Output, Unknown> {
     let Some((program, rest)) = words.split_first() else {
-        return Err(Unknown::new(subject.obstacle(), "the probe command is empty"));
+        return Err(Unknown::new(subject.missing_probe_cause(), "the probe command is empty"));
     };
     let mut command = Command::new(program);
     command.args(rest);
     run(command, Cursor::new(question.to_json()), limit, most)
-        .map_err(|failure| of_probe_command(&failure, subject, program))
+        .map_err(|failure| of_command(&failure, subject, program))
 }
 
 /// The document of an answer.

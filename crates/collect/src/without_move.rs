@@ -10,11 +10,11 @@ use super::{
     transport::Transport,
     vm::{self, Monitor},
 };
-use crate::guest_probe::GuestWay;
+use crate::guest_probe::GuestAccess;
 use vmgate_facts::Uri;
 use vmgate_facts::{Cause, Fact, Facts, Unknown};
 use vmgate_libvirt::{Domain, Hypervisor, LibvirtError};
-use vmgate_probe::host::Questions;
+use vmgate_probe::host::HostQuestions;
 
 /// Collects the facts of a VM and its host, which stands as the source. Measures nothing, and fails only without the VM's
 /// state: what cannot be learnt is unknown.

@@ -15,8 +15,8 @@ use super::{
     Pass,
     hand::{self, MigrateParams},
 };
-use vmgate_judge::change::Plan;
-use vmgate_libvirt::{Domain, Hypervisor, JobStats, LibvirtError, Trouble};
+use vmgate_judge::change::MovePlan;
+use vmgate_libvirt::{Domain, Hypervisor, JobStats, LibvirtError, LibvirtErrorKind};
 
 /// Time between two queries of a running migration's statistics.
 const LOOK: Duration = Duration::from_millis(200);

@@ -5,7 +5,7 @@ use std::{io, process::Command, time::Duration};
 use super::notify::quoted;
 use crate::hand::ScriptResult;
 use crate::hand::run_script;
-use vmgate_judge::change::{What, ActionKind, RunsOn};
+use vmgate_judge::change::{Action, ActionKind, RunsOn};
 use vmgate_ledger::entry::RunStarted;
 use vmgate_libvirt::Domain;
 

@@ -69,7 +69,7 @@ mod tests {
 
     use super::*;
     use vmgate_judge::change::MovePlan;
-    use vmgate_ledger::fresh::TestLedger;
+    use vmgate_ledger::test_ledger::TestLedger;
     use vmgate_verdict::NameAndUuid;
 
     /// A host of libvirt's test driver that runs these VMs.

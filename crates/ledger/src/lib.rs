@@ -28,7 +28,7 @@ pub use entry::Entry;
 pub use error::LedgerError;
 pub use limits::{MoveConflict, Refusal};
 pub use observation::Observation;
-pub use place::Place;
+pub use place::LedgerUrl;
 pub use postgres::PostgresStore;
 pub use query::{OpenRun, PastForecast};
 pub use sqlite::SqliteStore;

@@ -76,10 +76,10 @@ pub(super) fn refuse(limits: &Limits, run: &RunStarted, open: &[OpenRun]) -> Opt
     let source = &run.source.uuid;
     let destination = &run.destination.uuid;
     if let Some(other) = full(&|other| other.source.uuid == *source, limits.per_source) {
-        return Some(refusal(other, InTheWay::Source(label(&run.source), limits.per_source)));
+        return Some(refusal(other, MoveConflict::Source(label(&run.source), limits.per_source)));
     }
     if let Some(other) = full(&|other| other.destination.uuid == *destination, limits.per_destination) {
-        let why = InTheWay::Destination(label(&run.destination), limits.per_destination);
+        let why = MoveConflict::Destination(label(&run.destination), limits.per_destination);
         return Some(refusal(other, why));
     }
     let same_link = |other: &RunStarted| {
@@ -87,6 +87,6 @@ pub(super) fn refuse(limits: &Limits, run: &RunStarted, open: &[OpenRun]) -> Opt
             || (&other.source.uuid, &other.destination.uuid) == (destination, source)
     };
     full(&same_link, limits.per_link).map(|other| {
-        refusal(other, InTheWay::Link(label(&run.source), label(&run.destination), limits.per_link))
+        refusal(other, MoveConflict::Link(label(&run.source), label(&run.destination), limits.per_link))
     })
 }

@@ -62,10 +62,10 @@ impl TestLedger {
 macro_rules! in_every_store {
     ($($test:ident)*) => {
         mod in_file {
-            $(#[test] fn $test() { super::$test(&$crate::fresh::TestLedger::in_file()); })*
+            $(#[test] fn $test() { super::$test(&$crate::test_ledger::TestLedger::in_file()); })*
         }
         mod in_database {
-            $(#[test] fn $test() { super::$test(&$crate::fresh::TestLedger::in_database()); })*
+            $(#[test] fn $test() { super::$test(&$crate::test_ledger::TestLedger::in_database()); })*
         }
     };
 }

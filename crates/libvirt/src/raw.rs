@@ -10,9 +10,9 @@ pub use virt::{error::Error as RawError, sys};
 
 pub use super::params::{ParamList, checked};
 use super::{
-    Domain, Hypervisor, LibvirtError, Trouble,
-    limit::Limit,
-    session::{Session, WatchedSession},
+    Domain, Hypervisor, LibvirtError, LibvirtErrorKind,
+    limit::CallLimit,
+    session::{Session, KeepaliveSession},
 };
 
 /// A VM and a destination over connections that a silent daemon ends: for one call that may last, on one thread.
@@ -20,8 +20,8 @@ use super::{
 pub struct WatchedMove {
     // Before the sessions, which close their connections.
     domain: RawDomain,
-    to: WatchedSession,
-    _from: WatchedSession,
+    to: KeepaliveSession,
+    _from: KeepaliveSession,
 }
 
 impl WatchedMove {
@@ -50,9 +50,9 @@ impl Domain {
     /// Opens connections of their own to both hosts, and finds the VM over them.
     pub fn watched(&self, destination: &Hypervisor, doing: &str) -> Result<WatchedMove, LibvirtError> {
         let uuid = self.uuid()?;
-        let watched = |limit: &Limit, session: &Arc<Session>| {
+        let watched = |limit: &CallLimit, session: &Arc<Session>| {
             let session = Arc::clone(session);
-            limit.call(doing, move || session.watched())
+            limit.call(doing, move || session.with_keepalive())
         };
         let from = watched(self.limit(), self.session())?;
         let to = watched(&destination.limit, &destination.session)?;
@@ -62,7 +62,7 @@ impl Domain {
     }
 
     /// An error of this VM's host.
-    pub fn error(&self, doing: &str, trouble: Trouble) -> LibvirtError {
+    pub fn error(&self, doing: &str, trouble: LibvirtErrorKind) -> LibvirtError {
         self.limit().error(doing, trouble)
     }
 

@@ -68,7 +68,7 @@ impl Login {
         let (script, content): (_, Box<dyn Read + Send>) = match sent {
             Some(program) => {
                 let script = format!("echo \"'$d/vmgate'\" && {keep}");
-                (program.receive_script(&script), Box::new(program.bytes()))
+                (program.received(&script), Box::new(program.bytes()))
             }
             None => (format!("echo {INSTALLED}; {keep}"), Box::new(io::empty())),
         };

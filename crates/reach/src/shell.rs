@@ -14,7 +14,7 @@ use thiserror::Error;
 use super::{
     SshTarget,
     on_host::{self, OnHostProgram, on_host_program},
-    ssh::{code, quoted},
+    ssh::{code, quoted, ssh_failure},
 };
 use vmgate_facts::Uri;
 use vmgate_process::{ChildFailure, run};
@@ -84,7 +84,7 @@ impl HostShell {
             }
             Program::Sent => {
                 let program = to_send().map_err(ShellError::Unreachable)?;
-                self.script(&program.receive_and_run_script(&arguments), program.bytes().chain(input), limit)
+                self.script(&program.pushed(&arguments), program.bytes().chain(input), limit)
             }
         };
         answer.map_err(explain)
@@ -126,7 +126,7 @@ impl HostShell {
 fn to_send() -> Result<&'static OnHostProgram, String> {
     on_host_program()?.ok_or_else(|| {
         format!(
-            "there is no {} here to send: put it beside vmgate or at {}, or name it with {}",
+            "this machine has no {} to send to the host: put this file beside vmgate or at {}, or name its path in {}",
             on_host::NAME,
             on_host::PACKAGED,
             on_host::VARIABLE
@@ -138,7 +138,7 @@ fn explain(failure: ChildFailure) -> ShellError {
     match failure {
         ChildFailure::Failed { code: NOT_INSTALLED, .. } => ShellError::NotInstalled,
         ChildFailure::Failed { code: code::SSH, stderr } => {
-            ShellError::Unreachable(ssh::ssh_failure(&stderr))
+            ShellError::Unreachable(ssh_failure(&stderr))
         }
         ChildFailure::Failed { code: code::NO_FOLDER, stderr } => {
             ShellError::Unreachable(format!("mktemp could not make a private folder on the host ({stderr}): make /tmp, or the folder in TMPDIR, writable there"))
@@ -149,9 +149,9 @@ fn explain(failure: ChildFailure) -> ShellError {
         ChildFailure::Failed { code: code::NO_GZIP, .. } => ShellError::Unreachable(
             "gzip is not installed there, which unpacks the program: install gzip".to_owned(),
         ),
-        ChildFailure::Failed { code: code::NOT_FOUND, complaint } => ShellError::Unreachable(complaint),
-        ChildFailure::Failed { complaint, .. } => {
-            ShellError::Refused(complaint.trim_start_matches("vmgate: ").to_owned())
+        ChildFailure::Failed { code: code::NOT_FOUND, stderr } => ShellError::Unreachable(stderr),
+        ChildFailure::Failed { stderr, .. } => {
+            ShellError::Refused(stderr.trim_start_matches("vmgate: ").to_owned())
         }
         other => ShellError::Unreachable(format!("the program on the host {other}")),
     }

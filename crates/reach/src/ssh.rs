@@ -38,7 +38,7 @@ pub enum Subject {
 
 impl Subject {
     /// Cause of every fact that is unknown where its probe does not run.
-    pub fn obstacle(self) -> Cause {
+    pub fn missing_probe_cause(self) -> Cause {
         match self {
             Self::Host => Cause::NoHostProbe,
             Self::Guest => Cause::NoGuestProbe,
@@ -48,7 +48,7 @@ impl Subject {
 
 /// Why a probe command of the user's brought nothing.
 pub fn of_command(failure: &ChildFailure, subject: Subject, program: &str) -> Unknown {
-    let cause = if *failure == ChildFailure::TimedOut { Cause::TimedOut } else { subject.obstacle() };
+    let cause = if *failure == ChildFailure::TimedOut { Cause::TimedOut } else { subject.missing_probe_cause() };
     Unknown::new(cause, format!("the probe command `{program}`: {failure}"))
 }
 
@@ -96,7 +96,7 @@ impl SshTarget {
         let mut command = self.command(limit, &[]);
         let question = Cursor::new(question.to_vec());
         let output = if let Some(program) = program {
-            command.arg(program.receive_and_run_script(""));
+            command.arg(program.pushed(""));
             run(command, program.bytes().chain(question), limit, most)
         } else {
             command.arg(format!("exec {INSTALLED}"));
@@ -151,8 +151,8 @@ impl SshTarget {
                 no_probe("gzip is not installed there, which unpacks it: install gzip".to_owned())
             }
             ChildFailure::Failed { code: code::NOT_FOUND, .. } => no_probe(format!(
-                "vmgate is not installed there, and there is no {NAME} here to send \
-                 (beside vmgate, at {PACKAGED} or named by {VARIABLE})"
+                "this machine has no {NAME} to send, and vmgate is not installed on that machine: put {NAME} beside \
+                 vmgate or at {PACKAGED}, name its path in {VARIABLE}, or install vmgate on that machine"
             )),
             ChildFailure::Failed { code: code::SSH, stderr } => {
                 no_probe(ssh_failure(&stderr))

@@ -75,7 +75,7 @@ pub fn render(state: &CampaignState, now: Timestamp) -> String {
         Some((what, by)) => text.extend([what.word(), " by ", &plain(by), "\n"]),
     }
     if let Some(end) = state.window_end {
-        let _ = writeln!(text, "the window {}", window_text(end, now));
+        let _ = writeln!(text, "the window {}", closes(end, now));
     }
     for (number, wave) in state.waves.iter().enumerate().filter(|_| state.waves.len() > 1) {
         let counts = state.counts(Some(number));

@@ -9,12 +9,12 @@ use std::{
 };
 
 use super::*;
-use vmgate_ledger::fresh::cluster::Cluster;
+use vmgate_ledger::test_ledger::cluster::Cluster;
 use vmgate_ledger::{
     Campaign, Entry, Expulsion, LedgerError, Record,
     campaign::{CampaignEvent, ClaimResult, Steering},
     entry::Driver,
-    fresh::{TestLedger, in_every_store},
+    test_ledger::{TestLedger, in_every_store},
 };
 use vmgate_verdict::ExitCode;
 
@@ -145,7 +145,7 @@ fn run_with(
 /// What tests ask of the ledger of a campaign.
 trait Records {
     fn write(&self, change: &ChangeFile, event: CampaignEvent) -> Record;
-    fn state(&self, change: &ChangeFile) -> State;
+    fn state(&self, change: &ChangeFile) -> CampaignState;
 }
 
 impl Records for TestLedger {

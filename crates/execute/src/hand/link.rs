@@ -6,7 +6,7 @@ use std::{
 };
 
 use vmgate_libvirt::{
-    Domain, LibvirtError, Trouble,
+    Domain, LibvirtError, LibvirtErrorKind,
     raw::{checked, sys},
 };
 
@@ -52,5 +52,5 @@ pub(crate) fn set_note(domain: &Domain, uri: &str, element: Option<&str>) -> Res
 }
 
 fn text(domain: &Domain, doing: &str, text: &str) -> Result<CString, LibvirtError> {
-    CString::new(text).map_err(|_| domain.error(doing, Trouble::Other("the text holds a NUL".to_owned())))
+    CString::new(text).map_err(|_| domain.error(doing, LibvirtErrorKind::Other("the text holds a NUL".to_owned())))
 }

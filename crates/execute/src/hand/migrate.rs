@@ -4,7 +4,7 @@ use crate::Pass;
 use std::{ffi::c_int, time::Duration};
 
 use vmgate_libvirt::{
-    Domain, Hypervisor, LibvirtError, Trouble, WatchedMove,
+    Domain, Hypervisor, LibvirtError, LibvirtErrorKind, WatchedMove,
     raw::{ParamList, RawError, checked, sys},
 };
 
@@ -50,10 +50,10 @@ pub(crate) fn migrate(
         super::set_max_downtime(domain, downtime)?;
     }
     if domain.uuid()? != pass.vm() {
-        return Err(domain.error(&doing, Trouble::Other("the verdict is about another VM".to_owned())));
+        return Err(domain.error(&action, LibvirtErrorKind::Other("the verdict is about another VM".to_owned())));
     }
-    let watched = domain.watched(destination, &doing)?;
-    run(&watched, params).map_err(|error| domain.explain(&doing, &error))
+    let watched = domain.watched(destination, &action)?;
+    run(&watched, params).map_err(|error| domain.explain(&action, &error))
 }
 
 fn flags(params: &MigrateParams) -> u32 {

@@ -14,7 +14,7 @@ use vmgate_libvirt::{
 
 pub(crate) use link::{set_note, update_device};
 pub(crate) use migrate::{MigrateParams, migrate};
-pub(crate) use run_script::{Carried, order};
+pub(crate) use run_script::{ScriptResult, run_script};
 
 /// Removes the stored configuration; a running VM goes on as a transient one.
 pub(crate) fn undefine(domain: &Domain) -> Result<(), LibvirtError> {

@@ -23,7 +23,7 @@ use vmgate_ledger::{
     Entry,
     entry::{Isolation, IsolationAction},
 };
-use vmgate_libvirt::{Domain, LibvirtError, Trouble};
+use vmgate_libvirt::{Domain, LibvirtError, LibvirtErrorKind};
 use vmgate_verdict::{ExitCode, NameAndUuid};
 
 /// Time limit of a libvirt call: longer than a busy libvirt needs, since nothing else stops the harm.
@@ -194,7 +194,7 @@ pub fn isolate(
     if !up.is_empty() {
         let note = earlier.with(up.iter().map(|interface| CutInterface::of(interface)), at, by, reason);
         // Without the note a release does not know what to do; with the network up, harm is done meanwhile.
-        if let Err(error) = hand::set_metadata_element(&domain, NOTE_URI, Some(&note.to_xml())) {
+        if let Err(error) = hand::set_note(&domain, NOTE_URI, Some(&note.to_xml())) {
             tracing::warn!(
                 "{error}: `vmgate isolate --release` will not know which interfaces were cut; the evidence lists them"
             );
@@ -245,7 +245,7 @@ pub fn release(domain: &Domain, host: &str) -> Result<ReleaseReport, IsolationEr
     let took_seconds = start.elapsed().as_secs_f64();
     // The note stays if an interface could not be connected again.
     if not_released.is_empty() && !note.cut.is_empty() {
-        hand::set_metadata_element(&domain, NOTE_URI, None)?;
+        hand::set_note(&domain, NOTE_URI, None)?;
     }
     let isolated = (!note.cut.is_empty()).then(|| format!("{} at {}: {}", note.by, note.at, note.reason));
     Ok(ReleaseReport {
