@@ -14,7 +14,7 @@ use std::{
 };
 
 use vmgate::report::{self, Format, Style};
-use vmgate_judge::{VerdictRequest, Policy};
+use vmgate_judge::{Policy, VerdictRequest};
 use vmgate_rules::{ParamOverrides, RuleSource};
 use vmgate_verdict::Verdict;
 

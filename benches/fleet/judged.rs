@@ -3,7 +3,8 @@
 use std::fs;
 
 use vmgate::fleet::{
-    HostId, PolicyOracle, RollingPace, PlanRequest, SiteVm, Site, build, evacuate, inventory::Inventory, rolling,
+    HostId, PlanRequest, PolicyOracle, RollingPace, Site, SiteVm, build, evacuate, inventory::Inventory,
+    rolling,
 };
 use vmgate_facts::{Change, Fact, Facts, Host};
 use vmgate_judge::Policy;

@@ -11,7 +11,7 @@ use std::{
 };
 
 use vmgate_facts::trace::DirtyTrace;
-use vmgate_probe::trace::{TraceOptions, Qemu, record};
+use vmgate_probe::trace::{Qemu, TraceOptions, record};
 
 use crate::{Came, Outcome, load::Load, net, plan::Case};
 

@@ -45,7 +45,7 @@ use std::{
 use serde::{Deserialize, Deserializer, Serialize};
 use vmgate_facts::trace::TraceCost;
 use vmgate_forecast::replay::PredictedMigration;
-use vmgate_probe::trace::{TraceOptions, Qemu, record};
+use vmgate_probe::trace::{Qemu, TraceOptions, record};
 
 use baseline::Baseline;
 use campaign::Campaign;

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use vmgate_facts::{Accelerator, trace::DirtyTrace};
-use vmgate_forecast::replay::{AutoConverge, Goal, Replayer, MigrationParameters};
+use vmgate_forecast::replay::{AutoConverge, Goal, MigrationParameters, Replayer};
 
 use crate::{
     Outcome, Prediction, baseline, constants::Constants, lab::DEADLINE_SECONDS, net::Goodput, plan::Case,

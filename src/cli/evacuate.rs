@@ -11,18 +11,9 @@ use super::{
     output,
     session::{Session, read_change},
 };
-use crate::{
-    fleet::{
-        self, ChangeHeader, FilesSite, Fleet, FleetPlan, HostId, PlanRequest, PolicyOracle, Proposal,
-        RollingPace, Site, VmId, inventory::Inventory,
-    },
-    report::visible_lines,
-};
+use crate::{fleet::{self, ChangeHeader, FilesSite, Fleet, FleetPlan, HostId, PlanRequest, PolicyOracle, Proposal, RollingPace, Site, VmId, inventory::Inventory}, report::visible_lines};
+use vmgate_judge::{change::{ChangeFile, FactsFiles}, Policy};
 use vmgate_facts::Change;
-use vmgate_judge::{
-    Policy,
-    change::{ChangeFile, Seen},
-};
 use vmgate_verdict::ExitCode;
 
 /// Rule and parameter with QEMU's memory overhead per guest.
@@ -164,7 +155,7 @@ impl Evacuate {
     }
 }
 
-/// The destinations of an earlier change, for VMs that are still where it found them.
+/// Destinations in an earlier change of the VMs that are still on its source hosts.
 fn earlier_destinations(change: &ChangeFile, inventory: &Inventory, fleet: &Fleet) -> HashMap<VmId, HostId> {
     let host_at = |uri: &vmgate_facts::Uri| inventory.hosts.iter().position(|host| host.uri == *uri);
     let vm_at = |name: &str, from: usize| {
@@ -200,8 +191,8 @@ fn exit(plan: &FleetPlan, empty: &[usize], site: &dyn Site) -> ExitCode {
 #[cfg(feature = "libvirt")]
 fn survey_site(inventory: &Inventory, session: &Session) -> Result<Box<dyn Site>, Failure> {
     use crate::fleet::SurveySite;
-    use vmgate_collect::survey::{self, HostRequest};
-    use vmgate_ledger::{Selection, entry::EntryKind};
+use vmgate_collect::survey::{HostRequest, self};
+use vmgate_ledger::{Selection, entry::EntryKind};
     let requests = inventory.hosts.iter().map(|host| {
         let known = super::audit::request_of(&host.name, host.uri.clone(), session)?;
         Ok(HostRequest {

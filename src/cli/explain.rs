@@ -7,7 +7,7 @@ use clap::Args;
 use super::{Failure, options::GlobalOptions, output, session::Session};
 use crate::report;
 use vmgate_documents::closest;
-use vmgate_judge::{VerdictRequest, Policy};
+use vmgate_judge::{Policy, VerdictRequest};
 use vmgate_verdict::{ExitCode, JudgedOutcome, Verdict, waiver::Glob};
 
 #[derive(Debug, Args)]

@@ -6,14 +6,11 @@ use clap::Args;
 use serde_json::json;
 
 use super::{Failure, hook, options::GlobalOptions, output, session::Session};
+use vmgate_facts::{Uri, text::{plain, with_causes}};
+use vmgate_libvirt::{Domain, Hypervisor, LibvirtErrorKind};
 use vmgate_collect::transport::Transport;
-use vmgate_execute::isolate::{
-    self, IsolationContext, EvidenceSources, IsolationReport, SavedEvidence, Link, IsolationError, ReleaseReport, UncutDevice,
-};
-use vmgate_facts::text::with_causes;
-use vmgate_facts::{Uri, text::plain};
+use vmgate_execute::isolate::{EvidenceSources, IsolationContext, IsolationError, IsolationReport, Link, ReleaseReport, SavedEvidence, UncutDevice, self};
 use vmgate_ledger::{Entry, Ledger};
-use vmgate_libvirt::{Domain, Hypervisor, Trouble};
 use vmgate_verdict::ExitCode;
 
 #[derive(Debug, Args)]

@@ -9,10 +9,10 @@ use jiff::Timestamp;
 use super::{Failure, session::Session};
 #[cfg(feature = "libvirt")]
 use vmgate_collect::{CollectRequest, TryPath};
-use vmgate_facts::Change;
 use vmgate_facts::Uri;
-use vmgate_ledger::LedgerUrl;
 use vmgate_probe::host::trial::{LONGEST_STREAM, Stream};
+use vmgate_facts::Change;
+use vmgate_ledger::LedgerUrl;
 
 /// Options that every command understands.
 #[derive(Debug, Args)]
@@ -36,8 +36,8 @@ pub(super) struct GlobalOptions {
     /// Time to evaluate at, such as 2026-11-23T22:00:00Z; the present if not given
     #[arg(long, global = true, value_name = "TIME")]
     pub at: Option<Timestamp>,
-    /// The ledger that checks and moves are written down in: a SQLite file, made where there is none, or
-    /// postgres://USER@HOST:PORT/NAME, which runners on several machines share
+    /// Ledger of checks and moves: an SQLite file, which is created if it does not exist, or
+    /// postgres://USER@HOST:PORT/NAME, which runners on several machines can share
     #[arg(
         long,
         visible_alias = "store",

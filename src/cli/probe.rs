@@ -4,7 +4,7 @@ use std::{io, time::Duration};
 
 use clap::{Args, Subcommand};
 use vmgate_probe::{
-    host::Questions,
+    host::HostQuestions,
     wire::{self, Question},
 };
 use vmgate_verdict::ExitCode;
@@ -68,7 +68,7 @@ impl Probe {
     pub(super) fn run(&self) -> Result<ExitCode, Failure> {
         let question = match &self.subject {
             Subject::Host { vms, files } => {
-                Question::Host(Questions { vms: vms.clone(), files: files.clone(), ..Questions::default() })
+                Question::Host(HostQuestions { vms: vms.clone(), files: files.clone(), ..HostQuestions::default() })
             }
             Subject::Guest { attribute } => Question::Guest { attribute_seconds: *attribute },
             Subject::Flows { interfaces, seconds } => {

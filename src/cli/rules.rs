@@ -5,8 +5,8 @@ use schemars::schema_for;
 
 use super::{Failure, options::GlobalOptions, output, session::Session};
 use crate::{audit::Audit, config, fleet::inventory};
+use vmgate_judge::{change, InvalidPolicy, Policy};
 use vmgate_documents::{Problem, Problems, closest};
-use vmgate_judge::{InvalidPolicy, Policy, change};
 use vmgate_rules::{Pack, test};
 use vmgate_verdict::ExitCode;
 
@@ -56,7 +56,7 @@ enum Action {
 impl Rules {
     pub(super) fn run(&self, shared: &GlobalOptions) -> Result<ExitCode, Failure> {
         let session = Session::open(shared)?;
-        match &self.what {
+        match &self.action {
             Action::List => list(&some_rules(&session)?.pack),
             Action::Show { id } => show(&session.policy()?.pack, id),
             Action::Lint => lint(&some_rules(&session)?, output::colours_stdout(shared)),

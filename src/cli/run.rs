@@ -20,13 +20,10 @@ use super::{
     output,
     session::{Session, read_change},
 };
-use vmgate_collect::host_versions;
-use vmgate_execute::{
-    RecoveryResult, Hosts, MoveFailure,
-    campaign::{CampaignEnd, Mover, Runner, RunnerError, RunnerSettings, RunSummary, uptime_seconds},
-};
+use vmgate_execute::{campaign::{CampaignEnd, Mover, RunSummary, Runner, RunnerError, RunnerSettings, uptime_seconds}, RecoveryResult, Hosts, MoveFailure};
 use vmgate_judge::change::ChangeFile;
-use vmgate_ledger::{Ledger, campaign::Released};
+use vmgate_collect::host_versions;
+use vmgate_ledger::{Ledger, campaign::ClaimResult};
 use vmgate_verdict::ExitCode;
 
 #[derive(Debug, Args)]
@@ -66,7 +63,7 @@ impl Run {
         let session = Session::open(shared)?;
         let change = read_change(&self.change)?;
         let policy = session.policy()?.and_waivers(change.waivers.clone());
-        let driver = vmgate_execute::driver();
+        let driver = vmgate_execute::current_driver();
         let name = format!("{}-{}-{}", driver.machine, driver.pid, driver.started_ticks);
         let ledger = Ledger::open(session.ledger_for_moves()?).map_err(Failure::failed)?.for_runner(&name);
         let (drain, stop) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
@@ -93,7 +90,7 @@ impl Run {
             on_progress: &say_once(shared),
         };
         let summary = runner.run();
-        let state = super::campaign::read(desk.ledger(), &change.digest.to_string())?;
+        let state = super::campaign::read(context.ledger(), &change.digest.to_string())?;
         output::say(shared, vmgate_execute::campaign::render(&state, session.now()).trim_end());
         match summary {
             Ok(summary) => Ok(exit(&summary, &state)),
@@ -105,7 +102,7 @@ impl Run {
     }
 }
 
-/// The worst that became of a move; 30 where some were not begun.
+/// Exit code of the worst failed move; 30 if some moves were not begun.
 fn exit(summary: &RunSummary, state: &vmgate_execute::campaign::CampaignState) -> ExitCode {
     use vmgate_execute::campaign::TaskState;
     let failed = state.tasks.iter().filter_map(|task| match &task.state {
@@ -163,9 +160,9 @@ fn handle_signals(drain: &Arc<AtomicBool>, stop: &Arc<AtomicBool>) -> Result<(),
 }
 
 impl LiveMover<'_> {
-    /// What is refused may be done already, by a runner that was counted out in the middle of it.
+    /// Result of a refused move: done if a runner that was expelled during the move has completed it.
     fn refused(&self, order: &MoveOrder, hosts: &Hosts, failure: Failure) -> ClaimResult {
-        match vmgate_execute::has_moved(self.desk.ledger(), self.change.digest, &order.vm, hosts) {
+        match vmgate_execute::has_moved(self.context.ledger(), self.change.digest, &order.vm, hosts) {
             Ok(true) => ClaimResult::Done,
             Ok(false) | Err(_) => Self::again(failure),
         }
@@ -215,14 +212,8 @@ impl Mover for LiveMover<'_> {
                 exit: ExitCode::Internal,
             };
         };
-        let hosts = self.desk.hosts(order);
-        match vmgate_execute::take_over(
-            self.desk.ledger(),
-            self.change.digest,
-            &order.vm,
-            &hosts,
-            self.timeout,
-        ) {
+        let hosts = self.context.hosts(order);
+        match vmgate_execute::take_over(self.context.ledger(), self.change.digest, &order.vm, &hosts, self.timeout) {
             Ok(RecoveryResult::Ended { moved: true, .. }) => ClaimResult::Done,
             Ok(RecoveryResult::Ended { host, .. }) => Self::again(Failure {
                 exit: ExitCode::NotFinished,

@@ -1,29 +1,30 @@
 //! Session: the settings of a command from options and vmgate.yaml together: rules, waivers, time, limits.
 
-#[cfg(feature = "libvirt")]
-use std::env;
-use std::path::PathBuf;
-use std::{fs, path::Path, time::Duration};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 
 use super::{Failure, options::GlobalOptions, output};
-use crate::config::Config;
+#[cfg(feature = "libvirt")]
+use vmgate_collect::{guest_probe::GuestAccess, transport::Transport};
 #[cfg(feature = "libvirt")]
 use crate::config::HostConfig;
 #[cfg(feature = "libvirt")]
-use vmgate_attest::PrivateKey;
-#[cfg(feature = "libvirt")]
-use vmgate_collect::{guest_probe::GuestWay, transport::Transport};
-#[cfg(feature = "libvirt")]
 use vmgate_facts::Facts;
-use vmgate_facts::Uri;
-use vmgate_judge::{InvalidPolicy, Policy, change::ChangeFile};
-use vmgate_ledger::Place;
 use vmgate_ledger::{Entry, Ledger};
+use vmgate_ledger::LedgerUrl;
+use vmgate_verdict::Verdict;
+#[cfg(feature = "libvirt")]
+use vmgate_attest::PrivateKey;
+use crate::config::Config;
+use vmgate_judge::{change::ChangeFile, InvalidPolicy, Policy};
+use vmgate_facts::Uri;
 use vmgate_reach::{HostShell, SshTarget};
 use vmgate_rules::RuleSource;
-use vmgate_verdict::Verdict;
 use vmgate_verdict::Waivers;
 
 /// Environment variable with the private key in PEM, used if no file is named.
@@ -54,17 +55,17 @@ impl<'a> Session<'a> {
         self.shared.timeout.or(self.config.timeout()).unwrap_or(DEFAULT_TIMEOUT)
     }
 
-    /// The ledger, where one is named.
+    /// The ledger, if one is named.
     pub(super) fn ledger(&self) -> Result<Option<Ledger>, Failure> {
         self.ledger_place().map(Ledger::open).transpose().map_err(Failure::failed)
     }
 
-    /// Where the ledger is, if that is said.
+    /// File or database of the ledger, if one is named.
     pub(super) fn ledger_place(&self) -> Option<LedgerUrl> {
         self.shared.ledger.clone().or_else(|| self.config.ledger.clone())
     }
 
-    /// Where the ledger is that moves are written down in: there is always one.
+    /// File or database of the ledger for moves: the default one if none is named.
     pub(super) fn ledger_for_moves(&self) -> Result<LedgerUrl, Failure> {
         if let Some(place) = self.ledger_place() {
             return Ok(place);
@@ -85,7 +86,7 @@ impl<'a> Session<'a> {
         Ok(facts)
     }
 
-    /// Writes verdicts into the ledger, where one is named.
+    /// Writes verdicts to the ledger, if one is named.
     pub(super) fn record(&self, verdicts: &[Verdict]) -> Result<(), Failure> {
         let Some(ledger) = self.ledger()? else { return Ok(()) };
         for verdict in verdicts {

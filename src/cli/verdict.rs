@@ -13,10 +13,10 @@ use super::{
     output,
     session::{KEY_VARIABLE, Session},
 };
-use crate::report;
-use vmgate_attest::{PrivateKey, PublicKey};
-use vmgate_facts::text::with_causes;
 use vmgate_verdict::ExitCode;
+use vmgate_attest::{PrivateKey, PublicKey};
+use crate::report;
+use vmgate_facts::text::with_causes;
 
 #[derive(Debug, Args)]
 pub(super) struct VerdictCommand {
@@ -80,8 +80,7 @@ fn sign(file: &Path, key: Option<&Path>) -> Result<ExitCode, Failure> {
     .map_err(Failure::usage)?;
     let mut envelopes = Vec::new();
     for verdict in &verdicts {
-        let envelope =
-            vmgate_attest::sign(verdict, &key).map_err(|error| Failure::failed(with_causes(&error)))?;
+        let envelope = vmgate_attest::sign(verdict, &key).map_err(|error| Failure::failed(with_causes(&error)))?;
         envelopes.push(serde_json::to_string(&envelope).map_err(Failure::failed)?);
     }
     output::to_stdout(|out| envelopes.iter().try_for_each(|envelope| writeln!(out, "{envelope}")))?;
@@ -95,7 +94,7 @@ fn verify(file: &Path, keys: &[PathBuf]) -> Result<ExitCode, Failure> {
     let trusted = keys.iter().map(key).collect::<Result<Vec<_>, _>>()?;
     let text = read(file)?;
     let verdicts = envelopes(&text).into_iter().map(|envelope| {
-        let attested = vmgate_attest::verify::<vmgate_verdict::Verdict>(envelope.as_bytes(), &trusted)
+        let attested = vmgate_attest::verify(envelope.as_bytes(), &trusted)
             .map_err(|error| Failure::usage(format!("{}: {}", file.display(), with_causes(&error))))?;
         Ok(attested.verdict)
     });

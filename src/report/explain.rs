@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use super::{Style, style::Paint, visible, words};
 use vmgate_rules::Rule;
-use vmgate_verdict::{Effect, Seen, JudgedOutcome, Status, Verdict};
+use vmgate_verdict::{Effect, Evidence, JudgedOutcome, Status, Verdict};
 
 /// Writes the explanation of `judged`, an outcome of `verdict`. The flag beside the rule is true if the verdict was made
 /// with the same rules and parameters.

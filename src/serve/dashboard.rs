@@ -4,12 +4,9 @@ use std::{collections::HashMap, slice};
 
 use serde::Serialize;
 
-use vmgate_execute::campaign::{Counts, CampaignState, Task, TaskState};
+use vmgate_execute::campaign::{CampaignState, Counts, Task, TaskState};
 use vmgate_facts::Uri;
-use vmgate_ledger::{
-    Entry, Record, Selection,
-    entry::{EntryKind, Migration, VerdictSummary},
-};
+use vmgate_ledger::{Entry, Record, Selection, entry::{EntryKind, Migration, VerdictSummary}};
 
 /// A campaign with the verdicts, runs and migrations of its moves, after the records that were read.
 #[derive(Debug, Clone)]
@@ -152,7 +149,7 @@ impl Dashboard {
     }
 }
 
-/// The host of a libvirt URI, for people.
+/// Host name in a libvirt URI, for people.
 pub fn host_name(uri: &str) -> String {
     uri.parse().map_or_else(|_| uri.to_owned(), |uri: Uri| uri.host_for_people().to_owned())
 }
@@ -161,17 +158,13 @@ pub fn host_name(uri: &str) -> String {
 mod tests {
     use std::path::Path;
 
-    use crate::serve::{metrics::metrics, page::page};
     use super::*;
-    use vmgate_execute::campaign::{opened, uptime_seconds};
-    use vmgate_facts::Quantiles;
-    use vmgate_judge::change::{ChangeFile, MovePlan};
-    use vmgate_ledger::{
-        Campaign, Ledger,
-        campaign::{CampaignEvent, ClaimResult},
-        entry::{self, Driver, MigrationOutcome, RunEnded, RunStarted},
-    };
-    use vmgate_verdict::{ExitCode, NameAndUuid, sample};
+    use crate::serve::{metrics, page};
+use vmgate_execute::campaign::{opened, uptime_seconds};
+use vmgate_judge::change::{ChangeFile, MovePlan};
+use vmgate_facts::Quantiles;
+use vmgate_ledger::{Campaign, Ledger, campaign::{CampaignEvent, ClaimResult}, entry::{self, Driver, MigrationOutcome, RunEnded, RunStarted}};
+use vmgate_verdict::{ExitCode, NameAndUuid, sample};
 
     fn driver() -> Driver {
         Driver { machine: "here".into(), boot: "b".into(), pid: 1, started_ticks: 1 }

@@ -18,7 +18,7 @@ use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 use tiny_http::{Header, Method, Request, Response, Server};
 
-pub use self::{board::Dashboard, metrics::metrics, page::page};
+pub use self::{dashboard::Dashboard, metrics::metrics, page::page};
 use vmgate_execute::campaign::uptime_seconds;
 use vmgate_ledger::Ledger;
 

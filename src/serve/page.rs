@@ -4,10 +4,10 @@ use jiff::Timestamp;
 use minijinja::{Value, context, value::Serde};
 use serde::Serialize;
 
-use super::board::host_name;
+use super::dashboard::host_name;
+use vmgate_execute::campaign::{CampaignState, Counts, Task, TaskState, window_text};
+use crate::serve::dashboard::{Dashboard, MoveStatus};
 use crate::report::{html, words};
-use crate::serve::board::{Dashboard, MoveStatus};
-use vmgate_execute::campaign::{Counts, CampaignState, Task, TaskState, window_text};
 use vmgate_facts::Quantiles;
 use vmgate_ledger::campaign::Steering;
 use vmgate_verdict::Decision;

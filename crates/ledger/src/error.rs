@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use super::{BrokenChain, Refusal};
-use crate::place::LedgerUrl;
+use crate::ledger_url::LedgerUrl;
 
 /// The ledger could not be read or written, or does not allow what was asked.
 #[derive(Debug, Error)]

@@ -6,7 +6,7 @@
 pub mod cluster;
 
 use super::Ledger;
-use crate::place::LedgerUrl;
+use crate::ledger_url::LedgerUrl;
 
 /// A place for a new ledger.
 pub struct TestLedger {

@@ -10,7 +10,8 @@ mod status;
 use std::path::{Path, PathBuf};
 use std::{
     env, fs,
-    io::{self, Read},
+    io,
+    str::FromStr,
     time::Duration,
 };
 
@@ -19,29 +20,24 @@ use clap::{
     builder::{PossibleValuesParser, TypedValueParser},
 };
 use serde::de::DeserializeOwned;
-use std::str::FromStr;
 use strum::VariantNames;
 
+use crate::cli::hook::hook_host::HookHost;
 #[cfg(feature = "libvirt")]
 use super::session::KEY_VARIABLE;
 use super::{Failure, options::GlobalOptions, output, session::Session};
-use crate::cli::hook::place::HookHost;
-use vmgate_facts::Uri;
-use vmgate_facts::text::plain;
-use vmgate_facts::text::with_causes;
 #[cfg(feature = "libvirt")]
-use vmgate_hook::{InstallRequest, InstallReport, HookActivation, EnforcementMode, OnError, HookPlacement, SignerKey};
-use vmgate_hook::{
-    Override, PROGRAM, ReceivedVerdict, RemovalReport,
-    requests::HookRequest,
-};
-use vmgate_reach::{HostShell, Program};
-use vmgate_verdict::ExitCode;
+use vmgate_facts::{Uri, text::with_causes};
+use vmgate_hook::{EnforcementMode, HookActivation, HookPlacement, InstallReport, InstallRequest, OnError, SignerKey};
 use vmgate_verdict::Verdict;
+use vmgate_facts::text::plain;
+use vmgate_reach::{HostShell, Program};
+use vmgate_hook::{Override, PROGRAM, ReceivedVerdict, RemovalReport, requests::HookRequest};
+use vmgate_verdict::ExitCode;
 
 #[cfg(feature = "libvirt")]
-pub(super) use crate::cli::hook::place::uuid_of;
-pub(super) use crate::cli::hook::place::{HookHostError, host_named};
+pub(super) use crate::cli::hook::hook_host::uuid_of;
+pub(super) use crate::cli::hook::hook_host::{HookHostError, host_named};
 
 #[derive(Debug, Args)]
 pub(super) struct Hook {
@@ -115,7 +111,7 @@ enum Action {
 impl Hook {
     pub(super) fn run(&self, shared: &GlobalOptions) -> Result<ExitCode, Failure> {
         let session = Session::open(shared)?;
-        match &self.what {
+        match &self.action {
             #[cfg(feature = "libvirt")]
             Action::Status(of) => of.run(&session),
             #[cfg(feature = "libvirt")]
@@ -234,8 +230,7 @@ pub(super) fn push_own_verdict(
         );
         return Ok(());
     };
-    let envelope =
-        vmgate_attest::sign(verdict, &key).map_err(|error| Failure::failed(with_causes(&error)))?;
+    let envelope = vmgate_attest::sign(verdict, &key).map_err(|error| Failure::failed(with_causes(&error)))?;
     let envelope = serde_json::to_string(&envelope).map_err(Failure::failed)?;
     match push_verdict(&shell, host, envelope, session.timeout()) {
         Ok(received) => tracing::info!("{host} has received the signed verdict {}", received.verdict),
@@ -306,7 +301,8 @@ pub(super) fn operator() -> String {
     plain(&format!("{}@{}", user.as_deref().unwrap_or("somebody"), machine.trim()))
 }
 
-/// Reads one of an enum's names, which help and errors list.
+/// Parser of an enum's names, which help and errors list.
+#[cfg(feature = "libvirt")]
 fn named<T>() -> impl TypedValueParser<Value = T>
 where
     T: FromStr<Err = strum::ParseError> + VariantNames + Clone + Send + Sync + 'static,

@@ -19,7 +19,7 @@ pub use lease::{Lease, uptime_seconds};
 pub use next::{NextStep, CampaignEnd};
 pub use runner::{Mover, Runner, RunnerError, RunnerSettings, RunSummary};
 pub use state::{CampaignState, Task, TaskState};
-pub use status::{Counts, closes, render};
+pub use status::{Counts, render, window_text};
 
 use vmgate_judge::change::ChangeFile;
 use vmgate_ledger::campaign::{CampaignMove, CampaignEvent};

@@ -75,7 +75,7 @@ pub fn render(state: &CampaignState, now: Timestamp) -> String {
         Some((what, by)) => text.extend([what.word(), " by ", &plain(by), "\n"]),
     }
     if let Some(end) = state.window_end {
-        let _ = writeln!(text, "the window {}", closes(end, now));
+        let _ = writeln!(text, "the window {}", window_text(end, now));
     }
     for (number, wave) in state.waves.iter().enumerate().filter(|_| state.waves.len() > 1) {
         let counts = state.counts(Some(number));
@@ -106,8 +106,8 @@ pub fn render(state: &CampaignState, now: Timestamp) -> String {
     text
 }
 
-/// When a window closes, for people.
-pub fn closes(end: Timestamp, now: Timestamp) -> String {
+/// When a window window_text, for people.
+pub fn window_text(end: Timestamp, now: Timestamp) -> String {
     let left = end.duration_since(now).as_secs();
-    if left > 0 { format!("closes in {} min", left / 60) } else { "is closed".to_owned() }
+    if left > 0 { format!("window_text in {} min", left / 60) } else { "is closed".to_owned() }
 }

@@ -12,7 +12,7 @@ use tokio_postgres::{
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::place;
+use crate::ledger_url;
 use vmgate_facts::text::with_causes;
 
 /// Address of a server, with TLS settings.
@@ -24,7 +24,7 @@ pub(super) struct Address {
 impl Address {
     /// Parses a URL; the error says what is wrong with it. A password that the URL lacks may be in `PGPASSWORD`.
     pub(super) fn parse(url: &str) -> Result<Self, String> {
-        let (scheme, who, at, parameters) = place::url_parts(url)
+        let (scheme, who, at, parameters) = ledger_url::url_parts(url)
             .ok_or("it cannot be read: in a name or password write @ as %40, / as %2F and ? as %3F")?;
         if !["postgres", "postgresql"].contains(&scheme) {
             return Err(format!("`{scheme}` is unknown: give a file, or postgres://USER@HOST:PORT/NAME"));

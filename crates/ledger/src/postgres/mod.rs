@@ -26,7 +26,7 @@ use super::{
     LedgerError, Row, Selection, Store, Writer,
     sql::{COLUMNS, Value, number},
 };
-use crate::place::LedgerUrl;
+use crate::ledger_url::LedgerUrl;
 use address::Address;
 use vmgate_facts::text::with_causes;
 
