@@ -6,7 +6,7 @@ use vmgate_facts::{
     Accelerator,
     trace::{Bits, DirtyTrace, PAGE_BYTES, Positions, Stratum, TraceCost, TraceEnd, TraceSchema},
 };
-use vmgate_forecast::replay::{Conditions, Goal, Replayer, Settings};
+use vmgate_forecast::replay::{Conditions, Goal, MigrationParameters, Replayer};
 
 use crate::Outcome;
 

@@ -146,7 +146,7 @@ fn undecided(moves: &[JudgedMove]) -> Vec<MissingEvidence> {
 mod tests {
     use super::*;
     use vmgate_facts::Facts;
-    use vmgate_judge::{VerdictRequest, Policy};
+    use vmgate_judge::{Policy, VerdictRequest};
     use vmgate_rules::{ParamOverrides, RuleSource};
 
     fn facts(change: impl FnOnce(&mut serde_yaml::Value)) -> Facts {

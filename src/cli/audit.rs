@@ -11,10 +11,10 @@ use super::{
     session::{self, Session},
 };
 use crate::audit::{self, AuditedHost, JudgedMove};
+use vmgate_collect::survey::{self, HostRequest, HostSummary};
 use vmgate_facts::Uri;
-use vmgate_libvirt::ask_each;
-use vmgate_collect::survey::{HostRequest, HostSummary, self};
 use vmgate_judge::VerdictRequest;
+use vmgate_libvirt::ask_each;
 use vmgate_verdict::{ExitCode, Verdict};
 
 #[derive(Debug, Args)]

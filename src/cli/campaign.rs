@@ -7,7 +7,11 @@ use jiff::Timestamp;
 
 use super::{Failure, hook, ledger, options::GlobalOptions, output, session::Session};
 use vmgate_execute::campaign::{CampaignState, render, uptime_seconds};
-use vmgate_ledger::{Campaign, Entry, Ledger, Selection, campaign::{CampaignEvent, Steering}, entry::EntryKind};
+use vmgate_ledger::{
+    Campaign, Entry, Ledger, Selection,
+    campaign::{CampaignEvent, Steering},
+    entry::EntryKind,
+};
 use vmgate_verdict::ExitCode;
 
 #[derive(Debug, Args)]

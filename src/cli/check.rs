@@ -8,8 +8,11 @@ use super::{
     Failure, options, output,
     session::{self, Session},
 };
-use vmgate_judge::{change::{ChangeFile, FactsFiles, PlannedMove, ReservedMemory}, VerdictRequest};
 use vmgate_facts::Facts;
+use vmgate_judge::{
+    VerdictRequest,
+    change::{ChangeFile, FactsFiles, PlannedMove, ReservedMemory},
+};
 use vmgate_verdict::ExitCode;
 
 #[derive(Debug, Args)]

@@ -10,10 +10,10 @@ use super::{
     output,
     session::Session,
 };
-use vmgate_judge::change::{ChangeFile, PlannedMove};
 use vmgate_collect::{CollectError, CollectRequest};
+use vmgate_facts::{Change, Facts, text::with_causes};
+use vmgate_judge::change::{ChangeFile, PlannedMove};
 use vmgate_libvirt::LibvirtErrorKind;
-use vmgate_facts::{text::with_causes, Change, Facts};
 use vmgate_verdict::ExitCode;
 
 #[derive(Debug, Args)]

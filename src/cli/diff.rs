@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{Failure, options::GlobalOptions, output};
 use crate::report;
-use vmgate_verdict::{Effect, Status, BaselineComparison, Decision, ExitCode, Move, NoGoReason, Verdict};
+use vmgate_verdict::{BaselineComparison, Decision, Effect, ExitCode, Move, NoGoReason, Status, Verdict};
 
 #[derive(Debug, Args)]
 pub(super) struct Diff {

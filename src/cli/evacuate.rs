@@ -11,9 +11,18 @@ use super::{
     output,
     session::{Session, read_change},
 };
-use crate::{fleet::{self, ChangeHeader, FilesSite, Fleet, FleetPlan, HostId, PlanRequest, PolicyOracle, Proposal, RollingPace, Site, VmId, inventory::Inventory}, report::visible_lines};
-use vmgate_judge::{change::{ChangeFile, FactsFiles}, Policy};
+use crate::{
+    fleet::{
+        self, ChangeHeader, FilesSite, Fleet, FleetPlan, HostId, PlanRequest, PolicyOracle, Proposal,
+        RollingPace, Site, VmId, inventory::Inventory,
+    },
+    report::visible_lines,
+};
 use vmgate_facts::Change;
+use vmgate_judge::{
+    Policy,
+    change::{ChangeFile, FactsFiles},
+};
 use vmgate_verdict::ExitCode;
 
 /// Rule and parameter with QEMU's memory overhead per guest.
@@ -191,8 +200,8 @@ fn exit(plan: &FleetPlan, empty: &[usize], site: &dyn Site) -> ExitCode {
 #[cfg(feature = "libvirt")]
 fn survey_site(inventory: &Inventory, session: &Session) -> Result<Box<dyn Site>, Failure> {
     use crate::fleet::SurveySite;
-use vmgate_collect::survey::{HostRequest, self};
-use vmgate_ledger::{Selection, entry::EntryKind};
+    use vmgate_collect::survey::{self, HostRequest};
+    use vmgate_ledger::{Selection, entry::EntryKind};
     let requests = inventory.hosts.iter().map(|host| {
         let known = super::audit::request_of(&host.name, host.uri.clone(), session)?;
         Ok(HostRequest {

@@ -6,11 +6,17 @@ use clap::Args;
 use serde_json::json;
 
 use super::{Failure, hook, options::GlobalOptions, output, session::Session};
-use vmgate_facts::{Uri, text::{plain, with_causes}};
-use vmgate_libvirt::{Domain, Hypervisor, LibvirtErrorKind};
 use vmgate_collect::transport::Transport;
-use vmgate_execute::isolate::{EvidenceSources, IsolationContext, IsolationError, IsolationReport, Link, ReleaseReport, SavedEvidence, UncutDevice, self};
+use vmgate_execute::isolate::{
+    self, EvidenceSources, IsolationContext, IsolationError, IsolationReport, Link, ReleaseReport,
+    SavedEvidence, UncutDevice,
+};
+use vmgate_facts::{
+    Uri,
+    text::{plain, with_causes},
+};
 use vmgate_ledger::{Entry, Ledger};
+use vmgate_libvirt::{Domain, Hypervisor, LibvirtErrorKind};
 use vmgate_verdict::ExitCode;
 
 #[derive(Debug, Args)]

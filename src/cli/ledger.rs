@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{Failure, options::GlobalOptions, output, session::Session};
 use vmgate_facts::text::plain;
-use vmgate_ledger::{Entry, Head, Ledger, LedgerError, Record, Selection, entry::EntryKind, LedgerUrl};
+use vmgate_ledger::{Entry, Head, Ledger, LedgerError, LedgerUrl, Record, Selection, entry::EntryKind};
 use vmgate_verdict::ExitCode;
 
 #[derive(Debug, Args)]

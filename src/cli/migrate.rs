@@ -17,13 +17,18 @@ use super::{
     output,
     session::{Session, read_change},
 };
-use vmgate_judge::{change::{AfterNoGo, ChangeFile, Limits, MovePlan, PlannedMove}, Policy, VerdictRequest};
+use vmgate_attest::PublicKey;
 use vmgate_collect::guest_probe::GuestAccess;
-use vmgate_execute::{Assignment, CompletedMove, Event, Hosts, Judge, EvidenceOptions, Pass, Progress, MoveFailure};
+use vmgate_execute::{
+    Assignment, CompletedMove, Event, EvidenceOptions, Hosts, Judge, MoveFailure, Pass, Progress,
+};
 use vmgate_facts::{Change, Facts};
+use vmgate_judge::{
+    Policy, VerdictRequest,
+    change::{AfterNoGo, ChangeFile, Limits, MovePlan, PlannedMove},
+};
 use vmgate_ledger::{Entry, Ledger, entry::RunStep};
 use vmgate_verdict::{ExitCode, Verdict};
-use vmgate_attest::PublicKey;
 
 #[derive(Debug, Args)]
 pub(super) struct Migrate {
@@ -220,8 +225,10 @@ impl<'a> MoveContext<'a> {
 
     /// Asks the gate for a pass, with a saved verdict or a new check. Also returns the facts of that check.
     pub(super) fn gate(&self, order: &MoveOrder) -> (GateResult, Option<Facts>) {
-        let refused =
-            |refused: vmgate_execute::GateRefusal| Failure { exit: refused.exit(), text: refused.to_string() };
+        let refused = |refused: vmgate_execute::GateRefusal| Failure {
+            exit: refused.exit(),
+            text: refused.to_string(),
+        };
         if !self.envelopes.is_empty() {
             let asked = vmgate_execute::GateRequest {
                 vm: &order.vm,

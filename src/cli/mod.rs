@@ -179,7 +179,7 @@ pub fn main() -> process::ExitCode {
         Command::Report(command) => command.run(&cli.shared),
         Command::Diff(command) => command.run(&cli.shared),
         Command::Explain(command) => command.run(&cli.shared),
-            Command::Ledger(command) => command.run(&cli.shared),
+        Command::Ledger(command) => command.run(&cli.shared),
         Command::Verdict(command) => command.run(&cli.shared),
         Command::Rules(command) => command.run(&cli.shared),
         Command::Hook(command) => command.run(&cli.shared),
@@ -258,5 +258,4 @@ mod tests {
             assert!(root.find_subcommand(name).is_some(), "{name}");
         }
     }
-
 }

@@ -18,10 +18,10 @@ use super::{
     output,
     session::Session,
 };
-use vmgate_facts::Uri;
-use vmgate_libvirt::Hypervisor;
 use vmgate_collect::transport::Transport;
+use vmgate_facts::Uri;
 use vmgate_ledger::{Entry, Ledger, Observation};
+use vmgate_libvirt::Hypervisor;
 use vmgate_verdict::{ExitCode, NameAndUuid};
 
 /// Longest sleep between two checks for Ctrl-C.

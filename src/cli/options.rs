@@ -9,10 +9,10 @@ use jiff::Timestamp;
 use super::{Failure, session::Session};
 #[cfg(feature = "libvirt")]
 use vmgate_collect::{CollectRequest, TryPath};
-use vmgate_facts::Uri;
-use vmgate_probe::host::trial::{LONGEST_STREAM, Stream};
 use vmgate_facts::Change;
+use vmgate_facts::Uri;
 use vmgate_ledger::LedgerUrl;
+use vmgate_probe::host::trial::{LONGEST_STREAM, Stream};
 
 /// Options that every command understands.
 #[derive(Debug, Args)]

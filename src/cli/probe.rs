@@ -67,9 +67,11 @@ enum Subject {
 impl Probe {
     pub(super) fn run(&self) -> Result<ExitCode, Failure> {
         let question = match &self.subject {
-            Subject::Host { vms, files } => {
-                Question::Host(HostQuestions { vms: vms.clone(), files: files.clone(), ..HostQuestions::default() })
-            }
+            Subject::Host { vms, files } => Question::Host(HostQuestions {
+                vms: vms.clone(),
+                files: files.clone(),
+                ..HostQuestions::default()
+            }),
             Subject::Guest { attribute } => Question::Guest { attribute_seconds: *attribute },
             Subject::Flows { interfaces, seconds } => {
                 Question::Flows { interfaces: interfaces.clone(), window_seconds: *seconds }

@@ -5,8 +5,8 @@ use schemars::schema_for;
 
 use super::{Failure, options::GlobalOptions, output, session::Session};
 use crate::{audit::Audit, config, fleet::inventory};
-use vmgate_judge::{change, InvalidPolicy, Policy};
 use vmgate_documents::{Problem, Problems, closest};
+use vmgate_judge::{InvalidPolicy, Policy, change};
 use vmgate_rules::{Pack, test};
 use vmgate_verdict::ExitCode;
 

@@ -20,9 +20,12 @@ use super::{
     output,
     session::{Session, read_change},
 };
-use vmgate_execute::{campaign::{CampaignEnd, Mover, RunSummary, Runner, RunnerError, RunnerSettings, uptime_seconds}, RecoveryResult, Hosts, MoveFailure};
-use vmgate_judge::change::ChangeFile;
 use vmgate_collect::host_versions;
+use vmgate_execute::{
+    Hosts, MoveFailure, RecoveryResult,
+    campaign::{CampaignEnd, Mover, RunSummary, Runner, RunnerError, RunnerSettings, uptime_seconds},
+};
+use vmgate_judge::change::ChangeFile;
 use vmgate_ledger::{Ledger, campaign::ClaimResult};
 use vmgate_verdict::ExitCode;
 
@@ -213,7 +216,13 @@ impl Mover for LiveMover<'_> {
             };
         };
         let hosts = self.context.hosts(order);
-        match vmgate_execute::take_over(self.context.ledger(), self.change.digest, &order.vm, &hosts, self.timeout) {
+        match vmgate_execute::take_over(
+            self.context.ledger(),
+            self.change.digest,
+            &order.vm,
+            &hosts,
+            self.timeout,
+        ) {
             Ok(RecoveryResult::Ended { moved: true, .. }) => ClaimResult::Done,
             Ok(RecoveryResult::Ended { host, .. }) => Self::again(Failure {
                 exit: ExitCode::NotFinished,

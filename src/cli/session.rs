@@ -9,22 +9,22 @@ use std::{
 use jiff::Timestamp;
 
 use super::{Failure, options::GlobalOptions, output};
-#[cfg(feature = "libvirt")]
-use vmgate_collect::{guest_probe::GuestAccess, transport::Transport};
+use crate::config::Config;
 #[cfg(feature = "libvirt")]
 use crate::config::HostConfig;
 #[cfg(feature = "libvirt")]
-use vmgate_facts::Facts;
-use vmgate_ledger::{Entry, Ledger};
-use vmgate_ledger::LedgerUrl;
-use vmgate_verdict::Verdict;
-#[cfg(feature = "libvirt")]
 use vmgate_attest::PrivateKey;
-use crate::config::Config;
-use vmgate_judge::{change::ChangeFile, InvalidPolicy, Policy};
+#[cfg(feature = "libvirt")]
+use vmgate_collect::{guest_probe::GuestAccess, transport::Transport};
+#[cfg(feature = "libvirt")]
+use vmgate_facts::Facts;
 use vmgate_facts::Uri;
+use vmgate_judge::{InvalidPolicy, Policy, change::ChangeFile};
+use vmgate_ledger::LedgerUrl;
+use vmgate_ledger::{Entry, Ledger};
 use vmgate_reach::{HostShell, SshTarget};
 use vmgate_rules::RuleSource;
+use vmgate_verdict::Verdict;
 use vmgate_verdict::Waivers;
 
 /// Environment variable with the private key in PEM, used if no file is named.

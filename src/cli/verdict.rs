@@ -13,10 +13,10 @@ use super::{
     output,
     session::{KEY_VARIABLE, Session},
 };
-use vmgate_verdict::ExitCode;
-use vmgate_attest::{PrivateKey, PublicKey};
 use crate::report;
+use vmgate_attest::{PrivateKey, PublicKey};
 use vmgate_facts::text::with_causes;
+use vmgate_verdict::ExitCode;
 
 #[derive(Debug, Args)]
 pub(super) struct VerdictCommand {
@@ -80,7 +80,8 @@ fn sign(file: &Path, key: Option<&Path>) -> Result<ExitCode, Failure> {
     .map_err(Failure::usage)?;
     let mut envelopes = Vec::new();
     for verdict in &verdicts {
-        let envelope = vmgate_attest::sign(verdict, &key).map_err(|error| Failure::failed(with_causes(&error)))?;
+        let envelope =
+            vmgate_attest::sign(verdict, &key).map_err(|error| Failure::failed(with_causes(&error)))?;
         envelopes.push(serde_json::to_string(&envelope).map_err(Failure::failed)?);
     }
     output::to_stdout(|out| envelopes.iter().try_for_each(|envelope| writeln!(out, "{envelope}")))?;

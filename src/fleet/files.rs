@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use super::{SiteVm, Site, inventory::Inventory};
+use super::{Site, SiteVm, inventory::Inventory};
 use vmgate_facts::{Cause, Change, Fact, Facts, Host, Provenance, Unknown, Vm};
 use vmgate_judge::change::is_host;
 use vmgate_probe::path::{self, PathEnd};
@@ -181,7 +181,11 @@ fn address(address: Option<std::net::IpAddr>) -> Fact<std::net::IpAddr> {
 }
 
 /// A path that nobody tried, from what its ends say of themselves.
-pub(super) fn untested_path(from: &Host, to: &Host, address: &Fact<std::net::IpAddr>) -> vmgate_facts::MigrationPath {
+pub(super) fn untested_path(
+    from: &Host,
+    to: &Host,
+    address: &Fact<std::net::IpAddr>,
+) -> vmgate_facts::MigrationPath {
     let why =
         || Unknown::new(Cause::NotCollected, "nobody looked at this path: it is planned for the first time");
     let (from, to) = (unmeasured_end(from, &why()), unmeasured_end(to, &why()));

@@ -4,10 +4,10 @@ use std::{cell::RefCell, collections::HashMap};
 
 use jiff::Timestamp;
 
-use super::{Fleet, HostId, Oracle, Ruling, Site, VmId, RefusalReason};
+use super::{Fleet, HostId, Oracle, RefusalReason, Ruling, Site, VmId};
 use crate::audit::{self, MoveAnswer};
 use vmgate_facts::{Change, Fact, Facts, MigrationPath, Vm};
-use vmgate_judge::{VerdictRequest, Policy, change::Versions};
+use vmgate_judge::{Policy, VerdictRequest, change::Versions};
 use vmgate_verdict::{Effect, JudgedOutcome, Status};
 
 /// Time of a move besides sending the memory, for a guest with unknown dirty rate: the same value as in the

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use super::{Fleet, HostId, PolicyOracle, BuildNotes, FleetPlan, ScheduledMove, VmId, Wave, inventory::Inventory, plan::counted};
+use super::{
+    BuildNotes, Fleet, FleetPlan, HostId, PolicyOracle, ScheduledMove, VmId, Wave, inventory::Inventory,
+    plan::counted,
+};
 use vmgate_judge::change::{ChangeDraft, DraftMove, DraftWave, UnplacedVm};
 
 /// Head of a change file: id, title, window and limits.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{SiteVm, Site};
+use super::{Site, SiteVm};
 use vmgate_collect::survey::Survey;
 use vmgate_facts::{DirtyRate, DirtyRateMethod, Fact, Facts, Host, Provenance};
 use vmgate_ledger::{Entry, Record};

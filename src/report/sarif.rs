@@ -18,7 +18,8 @@ use serde_json::json;
 use super::{json, visible, words};
 use vmgate_attest::Digest;
 use vmgate_verdict::{
-    Effect, Evidence, ExitCode, JudgedOutcome, Missing, Move, NameAndUuid, Outcome, Severity, Status, Trend, Verdict,
+    Effect, Evidence, ExitCode, JudgedOutcome, Missing, Move, NameAndUuid, Outcome, Severity, Status, Trend,
+    Verdict,
 };
 
 const SCHEMA: &str =

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use vmgate_facts::Cause;
 use vmgate_verdict::{
-    Counts, Decision, Effect, GoReason, NoGoReason, Outcome, BaselineComparison, Status, Verdict, WaiverFault,
+    BaselineComparison, Counts, Decision, Effect, GoReason, NoGoReason, Outcome, Status, Verdict, WaiverFault,
 };
 
 /// Cause of missing evidence in words; `None` stands for a rule that cannot be evaluated although its facts are known.

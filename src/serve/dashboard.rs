@@ -6,7 +6,10 @@ use serde::Serialize;
 
 use vmgate_execute::campaign::{CampaignState, Counts, Task, TaskState};
 use vmgate_facts::Uri;
-use vmgate_ledger::{Entry, Record, Selection, entry::{EntryKind, Migration, VerdictSummary}};
+use vmgate_ledger::{
+    Entry, Record, Selection,
+    entry::{EntryKind, Migration, VerdictSummary},
+};
 
 /// A campaign with the verdicts, runs and migrations of its moves, after the records that were read.
 #[derive(Debug, Clone)]
@@ -160,11 +163,15 @@ mod tests {
 
     use super::*;
     use crate::serve::{metrics, page};
-use vmgate_execute::campaign::{opened, uptime_seconds};
-use vmgate_judge::change::{ChangeFile, MovePlan};
-use vmgate_facts::Quantiles;
-use vmgate_ledger::{Campaign, Ledger, campaign::{CampaignEvent, ClaimResult}, entry::{self, Driver, MigrationOutcome, RunEnded, RunStarted}};
-use vmgate_verdict::{ExitCode, NameAndUuid, sample};
+    use vmgate_execute::campaign::{opened, uptime_seconds};
+    use vmgate_facts::Quantiles;
+    use vmgate_judge::change::{ChangeFile, MovePlan};
+    use vmgate_ledger::{
+        Campaign, Ledger,
+        campaign::{CampaignEvent, ClaimResult},
+        entry::{self, Driver, MigrationOutcome, RunEnded, RunStarted},
+    };
+    use vmgate_verdict::{ExitCode, NameAndUuid, sample};
 
     fn driver() -> Driver {
         Driver { machine: "here".into(), boot: "b".into(), pid: 1, started_ticks: 1 }

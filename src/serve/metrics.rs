@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use vmgate_execute::campaign::Counts;
-use crate::serve::dashboard::Dashboard;
 use crate::report::prometheus::{label, number, seconds};
+use crate::serve::dashboard::Dashboard;
+use vmgate_execute::campaign::Counts;
 use vmgate_ledger::campaign::Steering;
 
 /// A gauge: name, help, and its values by labels.

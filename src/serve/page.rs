@@ -5,9 +5,9 @@ use minijinja::{Value, context, value::Serde};
 use serde::Serialize;
 
 use super::dashboard::host_name;
-use vmgate_execute::campaign::{CampaignState, Counts, Task, TaskState, window_text};
-use crate::serve::dashboard::{Dashboard, MoveStatus};
 use crate::report::{html, words};
+use crate::serve::dashboard::{Dashboard, MoveStatus};
+use vmgate_execute::campaign::{CampaignState, Counts, Task, TaskState, window_text};
 use vmgate_facts::Quantiles;
 use vmgate_ledger::campaign::Steering;
 use vmgate_verdict::Decision;

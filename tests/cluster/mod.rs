@@ -1,6 +1,13 @@
 //! A PostgreSQL server for this test program, in a temporary folder, without TCP: it stops with the program, also after a crash.
 
-#![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used, clippy::panic, clippy::missing_panics_doc)] // not every program needs all of it
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::missing_panics_doc
+)] // not every program needs all of it
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},

@@ -17,7 +17,7 @@ use std::{
 };
 
 use tempfile::TempDir;
-use vmgate_ledger::{Entry, Ledger, entry::RunStep, LedgerUrl};
+use vmgate_ledger::{Entry, Ledger, LedgerUrl, entry::RunStep};
 
 use crate::{
     faults::page::Page,

@@ -13,7 +13,8 @@
 use std::{fmt::Write as _, path::PathBuf, process::Command, thread::sleep, time::Duration};
 
 use vmgate_forecast::budget::{
-    Budget, ConnectionState, KernelSettings, ConnectionEnd, Silence, Survival, TickRate, model_timeout_seconds, tcp_budget,
+    Budget, ConnectionEnd, ConnectionState, KernelSettings, Silence, Survival, TickRate,
+    model_timeout_seconds, tcp_budget,
 };
 
 /// Interval of requests, so that data is sent at most this long after a blackout has begun.

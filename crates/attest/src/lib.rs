@@ -17,7 +17,9 @@ use thiserror::Error;
 pub use digest::{Digest, InvalidDigest};
 pub use dsse::{DsseSignature, Envelope};
 pub use key::{InvalidKey, PrivateKey, PublicKey};
-pub use permit::{Decision, GoReason, NameAndUuid, NoGoReason, Permit, PermitDigests, PermitSchema, PermittedMove};
+pub use permit::{
+    Decision, GoReason, NameAndUuid, NoGoReason, Permit, PermitDigests, PermitSchema, PermittedMove,
+};
 
 /// A document that is signed as the predicate of a statement about facts.
 pub trait Predicate {

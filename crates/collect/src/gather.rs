@@ -13,12 +13,12 @@ use thiserror::Error;
 
 use super::{
     claims::{self, PlannedMove},
-    dirty_measurement::{DirtyMeasurement, MeasurementPlan, MeasuredVm},
-    flows, guest, host, needed_files,
+    dirty_measurement::{DirtyMeasurement, MeasuredVm, MeasurementPlan},
+    flows, guest, host,
+    host_probes::{self, ProbeAnswers, ProbeInputs, ProbeTransports, SourceDetails, TryPath},
+    needed_files,
     offer::{self, Offer, OfferRequest},
-    peers,
-    host_probes::{self, SourceDetails, ProbeAnswers, ProbeInputs, TryPath, ProbeTransports},
-    provenance,
+    peers, provenance,
     transport::{Answer, Transport},
     vm::{self, FoundVm, Monitor},
     worker::{Clock, TimedResult, Worker},

@@ -21,7 +21,7 @@ use vmgate_facts::{Cause, Fact, PathNic, Unknown};
 use vmgate_libvirt::{Domain, Hypervisor};
 use vmgate_probe::{
     host::{
-        HostProbe, PeerProbe, PeerQuestions, HostQuestions,
+        HostProbe, HostQuestions, PeerProbe, PeerQuestions,
         trial::{Role, Stream, Trial},
     },
     path::{self, PathEnd},

@@ -8,7 +8,6 @@
 
 pub mod after_migration;
 pub mod agent;
-mod without_move;
 mod asker;
 mod claims;
 mod dirty_measurement;
@@ -19,20 +18,21 @@ mod gather;
 mod guest;
 pub mod guest_probe;
 mod host;
+mod host_probes;
+pub mod host_versions;
 mod needed_files;
 mod offer;
 mod peers;
-mod host_probes;
 mod provenance;
-pub mod host_versions;
 pub mod survey;
 pub mod transport;
 mod vm;
+mod without_move;
 mod worker;
 
-pub use without_move::collect_without_move;
 pub use claims::PlannedMove;
 pub use gather::{CollectError, CollectRequest, collect};
 pub use guest_probe::GuestAccess;
 pub use host_probes::TryPath;
 pub use transport::{Answer, Transport};
+pub use without_move::collect_without_move;

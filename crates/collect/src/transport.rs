@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use vmgate_facts::{Cause, Fact, Unknown, Uri, trace::DirtyTrace};
 use vmgate_probe::{
     flows::FlowProbe,
-    host::{HostProbe, PeerQuestions, HostQuestions},
+    host::{HostProbe, HostQuestions, PeerQuestions},
     wire::{NoAnswer, Question, read_answer},
 };
 use vmgate_process::{Output, run};

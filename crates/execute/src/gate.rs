@@ -117,7 +117,11 @@ impl Pass {
 
     /// Opens the gate if the envelope holds a verdict that a trusted key signed, that is GO and has not expired, and that
     /// was reached for this VM, this change and these rules. Hosts are held against it when they are met.
-    pub fn from_envelope(envelope: &[u8], trusted: &[PublicKey], asked: &GateRequest) -> Result<Self, GateRefusal> {
+    pub fn from_envelope(
+        envelope: &[u8],
+        trusted: &[PublicKey],
+        asked: &GateRequest,
+    ) -> Result<Self, GateRefusal> {
         let verdict =
             vmgate_attest::verify::<Verdict>(envelope, trusted).map_err(GateRefusal::NotTrusted)?.verdict;
         let vm = verdict.moved.vm.label().to_owned();

@@ -2,7 +2,7 @@
 
 use vmgate_ledger::{
     Entry, Ledger, LedgerError,
-    entry::{RunEnding, ActionState, RunEnded, RunStarted, RunStep, Transition},
+    entry::{ActionState, RunEnded, RunEnding, RunStarted, RunStep, Transition},
 };
 use vmgate_verdict::ExitCode;
 

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use vmgate_collect::{CollectError, CollectRequest};
 use vmgate_facts::Facts;
-use vmgate_judge::{VerdictRequest, Policy, change::MovePlan};
+use vmgate_judge::{Policy, VerdictRequest, change::MovePlan};
 use vmgate_ledger::Ledger;
 use vmgate_verdict::Verdict;
 

@@ -6,7 +6,6 @@
 
 #![deny(unsafe_code)]
 
-mod migration_record;
 pub mod campaign;
 mod driver;
 mod gate;
@@ -18,6 +17,7 @@ pub mod isolate;
 mod journal;
 mod judge;
 mod migration;
+mod migration_record;
 mod notify;
 mod post_migration_failure;
 mod prepare;
@@ -38,8 +38,8 @@ pub use guard::ConvergenceEstimate;
 pub use hosts::{HostConnection, Hosts};
 pub use judge::Judge;
 pub use migration::Progress;
-pub use recover::{RecoveryResult, RecoveredRun, recover};
-pub use post_migration_failure::{IsolationResult, EvidenceOptions};
+pub use post_migration_failure::{EvidenceOptions, IsolationResult};
+pub use recover::{RecoveredRun, RecoveryResult, recover};
 pub use take_over::{current_driver, has_moved, take_over};
 pub use vm_location::VmLocation;
 

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::guard::{Guard, Measure, ConvergenceEstimate};
+use super::guard::{ConvergenceEstimate, Guard, Measure};
 use super::{
     Pass,
     hand::{self, MigrateParams},

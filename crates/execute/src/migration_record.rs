@@ -6,7 +6,7 @@ use super::run::Run;
 use vmgate_facts::{Fact, Facts, Forecast, Quantiles};
 use vmgate_ledger::{
     Entry,
-    entry::{Migration, MigrationOutcome, HypervisorPair, Rehearsal},
+    entry::{HypervisorPair, Migration, MigrationOutcome, Rehearsal},
 };
 use vmgate_libvirt::JobStats;
 
@@ -92,7 +92,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let ledger = Ledger::open(folder.path().join("ledger.db")).unwrap();
         let named = |name: &str| NameAndUuid { name: None, uuid: Some(name.to_owned()) };
-        let [forecast_total_seconds, replayed_total_seconds, forecast_blackout_seconds] = forecast_quantiles(forecast);
+        let [forecast_total_seconds, replayed_total_seconds, forecast_blackout_seconds] =
+            forecast_quantiles(forecast);
         let migration = Migration {
             run: "r1".to_owned(),
             vm: named("vm"),

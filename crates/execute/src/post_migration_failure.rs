@@ -16,7 +16,7 @@ use vmgate_facts::Uri;
 use vmgate_facts::text::with_causes;
 use vmgate_ledger::{
     Entry, Ledger,
-    entry::{RunEnding, MigrationOutcome, RunStep},
+    entry::{MigrationOutcome, RunEnding, RunStep},
 };
 use vmgate_reach::HostShell;
 use vmgate_verdict::ExitCode;

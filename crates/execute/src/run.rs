@@ -23,7 +23,7 @@ use vmgate_facts::text::with_causes;
 use vmgate_facts::{Facts, Forecast, ForecastMethod};
 use vmgate_ledger::{
     Entry, Ledger, LedgerError,
-    entry::{RunEnding, ActionState, MigrationOutcome, RunStarted, RunStep},
+    entry::{ActionState, MigrationOutcome, RunEnding, RunStarted, RunStep},
 };
 use vmgate_libvirt::{Domain, JobStats};
 use vmgate_verdict::ExitCode;

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{RecoveryResult, Hosts, VmLocation, driver as process, journal::Journal, recover::finish_run};
+use super::{Hosts, RecoveryResult, VmLocation, driver as process, journal::Journal, recover::finish_run};
 use vmgate_attest::Digest;
 use vmgate_ledger::{
     Entry, Ledger, LedgerError, Selection,

@@ -61,7 +61,7 @@ pub use host_memory::{HostMemory, HugePageClaim, HugePages, MemoryClaims, NumaNo
 pub use host_network::VirtualNetwork;
 pub use host_storage::{FileKind, HostFile};
 pub use link::{Bond, BondPort, Duplex, Shaper, ShaperKind};
-pub use path::{HostRole, MigrationTransport, MigrationPath, PathNic, PathRoute};
+pub use path::{HostRole, MigrationPath, MigrationTransport, PathNic, PathRoute};
 pub use path_probe::{Goodput, MigrationPorts, PortsBasis};
 pub use unit::Unit;
 pub use uri::{InvalidUri, Uri};

@@ -39,7 +39,11 @@ pub(super) fn same_uuid(one: &str, other: &str) -> bool {
 }
 
 /// Holds a verdict against what is asked. The source host is not among what libvirt tells, so it is not compared.
-pub(super) fn fits(verdict: &Permit, asked: &IncomingMigration, now: Timestamp) -> Result<(), VerdictMismatch> {
+pub(super) fn fits(
+    verdict: &Permit,
+    asked: &IncomingMigration,
+    now: Timestamp,
+) -> Result<(), VerdictMismatch> {
     let is = |uuid: &Option<String>, meant: &str| uuid.as_deref().is_some_and(|uuid| same_uuid(uuid, meant));
     if !is(&verdict.moved.vm.uuid, &asked.vm) {
         return Err(VerdictMismatch::OtherVm);
@@ -68,7 +72,9 @@ pub(super) fn destined(verdict: &Permit, host: &str, now: Timestamp) -> Result<(
 
 #[cfg(test)]
 mod tests {
-    use vmgate_attest::{Digest, GoReason, NameAndUuid, NoGoReason, PermitDigests, PermitSchema, PermittedMove};
+    use vmgate_attest::{
+        Digest, GoReason, NameAndUuid, NoGoReason, PermitDigests, PermitSchema, PermittedMove,
+    };
 
     use super::*;
 
@@ -100,8 +106,10 @@ mod tests {
     fn a_go_lets_in_its_vm_on_its_destination_until_it_expires() {
         let permit = go();
         assert_eq!(fits(&permit, &asked(), now()), Ok(()));
-        let written_otherwise =
-            IncomingMigration { vm: asked().vm.to_uppercase().replace('-', ""), destination: asked().destination };
+        let written_otherwise = IncomingMigration {
+            vm: asked().vm.to_uppercase().replace('-', ""),
+            destination: asked().destination,
+        };
         assert_eq!(fits(&permit, &written_otherwise, now()), Ok(()));
         assert!(matches!(fits(&permit, &asked(), permit.expires_at), Err(VerdictMismatch::Expired(..))));
         let other_vm = IncomingMigration { vm: asked().destination, ..asked() };

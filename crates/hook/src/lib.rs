@@ -21,14 +21,14 @@ mod status;
 mod store;
 mod trust;
 
-pub use config::{HookConfig, EnforcementMode, OnError};
+pub use config::{EnforcementMode, HookConfig, OnError};
 pub use daemon::HookActivation;
-pub use requests::serve;
-pub use install::{InstallRequest, InstallReport, SignerKey};
-pub use journal::{DecisionReason, JournalEntry, JournalEvent};
 pub use emergency_override::Override;
+pub use install::{InstallReport, InstallRequest, SignerKey};
+pub use journal::{DecisionReason, JournalEntry, JournalEvent};
 pub use layout::{Layout, PROGRAM};
 pub use remove::RemovalReport;
+pub use requests::serve;
 pub use run::{HookAnswer, run};
 pub use script::HookPlacement;
 pub use status::{HookStatus, KeyFileStatus};

@@ -17,7 +17,7 @@ use super::{
     decide::{self, IncomingMigration, VerdictMismatch},
     trust,
 };
-use vmgate_attest::{VerifiedVerdict, Permit, PublicKey};
+use vmgate_attest::{Permit, PublicKey, VerifiedVerdict};
 use vmgate_facts::text::plain;
 use vmgate_facts::text::with_causes;
 

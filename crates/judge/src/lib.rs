@@ -7,4 +7,4 @@ pub mod change;
 mod policy;
 pub mod way_back;
 
-pub use policy::{VerdictRequest, InvalidPolicy, Policy};
+pub use policy::{InvalidPolicy, Policy, VerdictRequest};

@@ -8,7 +8,7 @@ use vmgate_attest::Digest;
 use vmgate_documents::Problems;
 use vmgate_facts::Facts;
 use vmgate_rules::{Catalogues, Pack, ParamErrors, ParamOverrides, RuleSource};
-use vmgate_verdict::{DecisionContext, Digests, Outcome, FileLine, Verdict, Waivers};
+use vmgate_verdict::{DecisionContext, Digests, FileLine, Outcome, Verdict, Waivers};
 
 /// Invalid rules, parameters or catalogues: an error of the user, reported with every position.
 #[derive(Debug, Error)]

@@ -41,7 +41,9 @@ impl TestLedger {
                 let database = rusqlite::Connection::open(file).unwrap();
                 database.execute_batch(sql).map_err(|error| error.to_string())
             }
-            LedgerUrl::Database(url) => cluster::psql(url, &format!("SET search_path = vmgate; {sql}")).map(drop),
+            LedgerUrl::Database(url) => {
+                cluster::psql(url, &format!("SET search_path = vmgate; {sql}")).map(drop)
+            }
         }
     }
 

@@ -6,6 +6,7 @@
 //! libvirt (LGPL-2.1).
 
 mod agent;
+mod blockers;
 mod bulk;
 pub mod capabilities;
 mod cpu;
@@ -17,7 +18,6 @@ mod error;
 mod job;
 mod limit;
 pub mod network_xml;
-mod blockers;
 mod params;
 pub mod raw;
 mod session;
@@ -31,7 +31,7 @@ pub use cpu::{CpuComparison, CpuRequest};
 pub use dirty_rate::DirtyRateSample;
 pub use domain::{Domain, RunState};
 pub use error::{LibvirtError, LibvirtErrorKind};
-pub use job::{JobEnd, JobStats, JobOperation};
+pub use job::{JobEnd, JobOperation, JobStats};
 pub use raw::WatchedMove;
 
 use crate::{error::kind_of_connect_error, limit::CallLimit, session::Session};

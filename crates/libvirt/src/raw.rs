@@ -12,7 +12,7 @@ pub use super::params::{ParamList, checked};
 use super::{
     Domain, Hypervisor, LibvirtError, LibvirtErrorKind,
     limit::CallLimit,
-    session::{Session, KeepaliveSession},
+    session::{KeepaliveSession, Session},
 };
 
 /// A VM and a destination over connections that a silent daemon ends: for one call that may last, on one thread.

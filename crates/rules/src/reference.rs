@@ -16,8 +16,8 @@ use vmgate_documents::{
     closest,
     types::{Kind, Type, field_type},
 };
-use vmgate_facts::Facts;
 use vmgate_facts::CollectionMethod;
+use vmgate_facts::Facts;
 use vmgate_facts::Unit;
 
 /// A fact that rules can use.

@@ -153,8 +153,10 @@ fn count(outcomes: &[JudgedOutcome]) -> Counts {
 fn moved(facts: &Facts, asked_in: Option<FileLine>) -> Move {
     let text = |fact: &Fact<String>| fact.known().cloned();
     let host = |host: &Fact<vmgate_facts::Host>| {
-        host.known()
-            .map_or_else(NameAndUuid::default, |host| NameAndUuid { name: text(&host.hostname), uuid: text(&host.uuid) })
+        host.known().map_or_else(NameAndUuid::default, |host| NameAndUuid {
+            name: text(&host.hostname),
+            uuid: text(&host.uuid),
+        })
     };
     let vm = facts.vm.known();
     Move {

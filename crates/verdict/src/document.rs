@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ExitCode, BaselineComparison, WaiverProblem, waiver::Day};
+use super::{BaselineComparison, ExitCode, WaiverProblem, waiver::Day};
 use crate::{Effect, Outcome};
 use vmgate_attest::{Decision, Digest, NameAndUuid, Permit, Predicate};
 use vmgate_facts::{Cause, Change, Forecast};

@@ -3,6 +3,7 @@
 //! Pure: the same outcomes, waivers, facts and time give the same document, byte for byte. The exit codes of all
 //! commands are in [`ExitCode`].
 
+mod baseline;
 mod decide;
 mod document;
 mod exit;
@@ -11,19 +12,18 @@ mod outcome;
 mod read;
 #[cfg(any(test, feature = "sample"))]
 pub mod sample;
-mod baseline;
 mod unknown;
 pub mod waiver;
 
+pub use baseline::{Baseline, BaselineComparison, ChangedFinding, ChangedValue, Finding, Trend};
 pub use decide::{DecisionContext, decide};
 pub use document::{
-    Counts, Digests, JudgedOutcome, Move, FileLine, Tool, UnknownGroup, Verdict, VerdictSchema, AppliedWaiver,
+    AppliedWaiver, Counts, Digests, FileLine, JudgedOutcome, Move, Tool, UnknownGroup, Verdict, VerdictSchema,
 };
 pub use exit::{ExitCode, InvalidExitCode};
 pub use expiry::VALID_FOR;
 pub use outcome::{Effect, Evidence, Missing, Outcome, Severity, Status, Step};
 pub use read::{InvalidVerdict, Verdicts, VerdictsSchema, read};
-pub use baseline::{Baseline, ChangedFinding, ChangedValue, Finding, BaselineComparison, Trend};
 pub use vmgate_attest::{Decision, GoReason, NameAndUuid, NoGoReason};
 pub use waiver::{WaiverFault, WaiverFile, WaiverProblem, Waivers};
 

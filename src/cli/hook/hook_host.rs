@@ -7,12 +7,12 @@ use serde::de::DeserializeOwned;
 
 use super::super::{Failure, session::Session};
 use vmgate_facts::Uri;
-use vmgate_reach::{HostShell, Program, ShellError};
-use vmgate_hook::requests::HookRequest;
-#[cfg(feature = "libvirt")]
-use vmgate_libvirt::{capabilities, Hypervisor};
 use vmgate_facts::Version;
 use vmgate_hook::HookPlacement;
+use vmgate_hook::requests::HookRequest;
+#[cfg(feature = "libvirt")]
+use vmgate_libvirt::{Hypervisor, capabilities};
+use vmgate_reach::{HostShell, Program, ShellError};
 
 /// First version of libvirt that runs every hook in a folder.
 #[cfg(feature = "libvirt")]

@@ -8,12 +8,7 @@ mod status;
 
 #[cfg(feature = "libvirt")]
 use std::path::{Path, PathBuf};
-use std::{
-    env, fs,
-    io,
-    str::FromStr,
-    time::Duration,
-};
+use std::{env, fs, io, str::FromStr, time::Duration};
 
 use clap::{
     Args, Subcommand,
@@ -22,18 +17,20 @@ use clap::{
 use serde::de::DeserializeOwned;
 use strum::VariantNames;
 
-use crate::cli::hook::hook_host::HookHost;
 #[cfg(feature = "libvirt")]
 use super::session::KEY_VARIABLE;
 use super::{Failure, options::GlobalOptions, output, session::Session};
+use crate::cli::hook::hook_host::HookHost;
+use vmgate_facts::text::plain;
 #[cfg(feature = "libvirt")]
 use vmgate_facts::{Uri, text::with_causes};
-use vmgate_hook::{EnforcementMode, HookActivation, HookPlacement, InstallReport, InstallRequest, OnError, SignerKey};
-use vmgate_verdict::Verdict;
-use vmgate_facts::text::plain;
-use vmgate_reach::{HostShell, Program};
+use vmgate_hook::{
+    EnforcementMode, HookActivation, HookPlacement, InstallReport, InstallRequest, OnError, SignerKey,
+};
 use vmgate_hook::{Override, PROGRAM, ReceivedVerdict, RemovalReport, requests::HookRequest};
+use vmgate_reach::{HostShell, Program};
 use vmgate_verdict::ExitCode;
+use vmgate_verdict::Verdict;
 
 #[cfg(feature = "libvirt")]
 pub(super) use crate::cli::hook::hook_host::uuid_of;
@@ -230,7 +227,8 @@ pub(super) fn push_own_verdict(
         );
         return Ok(());
     };
-    let envelope = vmgate_attest::sign(verdict, &key).map_err(|error| Failure::failed(with_causes(&error)))?;
+    let envelope =
+        vmgate_attest::sign(verdict, &key).map_err(|error| Failure::failed(with_causes(&error)))?;
     let envelope = serde_json::to_string(&envelope).map_err(Failure::failed)?;
     match push_verdict(&shell, host, envelope, session.timeout()) {
         Ok(received) => tracing::info!("{host} has received the signed verdict {}", received.verdict),

@@ -6,7 +6,10 @@
 use crate::cli::session::Session;
 use vmgate_facts::text::plain;
 use vmgate_hook::{DecisionReason, HookStatus, JournalEvent};
-use vmgate_ledger::{Entry, Ledger, LedgerError, Selection, entry::{EntryKind, Override}};
+use vmgate_ledger::{
+    Entry, Ledger, LedgerError, Selection,
+    entry::{EntryKind, Override},
+};
 use vmgate_verdict::NameAndUuid;
 
 /// The check that would have refused the VM.

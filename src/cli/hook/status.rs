@@ -13,9 +13,12 @@ use super::{
     host_named, overrides,
 };
 use vmgate_facts::{Uri, text::plain};
+use vmgate_hook::{
+    DecisionReason, EnforcementMode, HookStatus, JournalEntry, JournalEvent, OnError, PROGRAM,
+    requests::HookRequest,
+};
 use vmgate_libvirt::Hypervisor;
 use vmgate_reach::Program;
-use vmgate_hook::{DecisionReason, EnforcementMode, HookStatus, JournalEntry, JournalEvent, OnError, PROGRAM, requests::HookRequest};
 use vmgate_verdict::ExitCode;
 
 #[derive(Debug, Args)]

@@ -6,7 +6,7 @@ use super::{
     Group, Inventory, InventoryHost, Network, Pool,
     document::{GroupDocument, HostDocument, InventoryDocument, ScopeDocument},
 };
-use crate::fleet::{GroupScope, Limits, AffinityRule};
+use crate::fleet::{AffinityRule, GroupScope, Limits};
 use vmgate_documents::{Node, Problem, Problems, Shape, SourceFile, closest};
 use vmgate_facts::Uri;
 

@@ -10,7 +10,7 @@ use std::{net::IpAddr, path::Path};
 use schemars::{Schema, schema_for};
 use thiserror::Error;
 
-use super::{GroupScope, Limits, AffinityRule};
+use super::{AffinityRule, GroupScope, Limits};
 use vmgate_documents::{Problems, SourceFile, closest};
 use vmgate_facts::Uri;
 use vmgate_judge::change::Versions;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::super::words;
-use vmgate_verdict::{Verdict, AppliedWaiver, waiver::Day};
+use vmgate_verdict::{AppliedWaiver, Verdict, waiver::Day};
 
 /// A waiver in force, over all moves.
 #[derive(Debug, Serialize, PartialEq, Eq)]

@@ -12,7 +12,9 @@ use super::{
     plot::{Plot, plots},
     timeline::{Timeline, timeline},
 };
-use vmgate_verdict::{Decision, Effect, JudgedOutcome, Status, UnknownGroup, Verdict, AppliedWaiver, WaiverProblem};
+use vmgate_verdict::{
+    AppliedWaiver, Decision, Effect, JudgedOutcome, Status, UnknownGroup, Verdict, WaiverProblem,
+};
 
 /// One move.
 #[derive(Serialize)]

@@ -20,7 +20,7 @@ use vmgate_reach::agent::AgentChannel;
 
 use vmgate_facts::{Cause, Unknown};
 use vmgate_probe::guest::{
-    FILE_LIMIT, GuestReader, RawProcess, TOTAL_LIMIT, GuestHints,
+    FILE_LIMIT, GuestHints, GuestReader, RawProcess, TOTAL_LIMIT,
     ask::{Answers, Question},
 };
 use vmgate_reach::agent::Agent;

@@ -16,13 +16,13 @@ mod status;
 mod tests;
 
 pub use lease::{Lease, uptime_seconds};
-pub use next::{NextStep, CampaignEnd};
-pub use runner::{Mover, Runner, RunnerError, RunnerSettings, RunSummary};
+pub use next::{CampaignEnd, NextStep};
+pub use runner::{Mover, RunSummary, Runner, RunnerError, RunnerSettings};
 pub use state::{CampaignState, Task, TaskState};
 pub use status::{Counts, render, window_text};
 
 use vmgate_judge::change::ChangeFile;
-use vmgate_ledger::campaign::{CampaignMove, CampaignEvent};
+use vmgate_ledger::campaign::{CampaignEvent, CampaignMove};
 
 /// Opening event of a campaign, which the first runner of a change writes.
 pub fn opened(change: &ChangeFile) -> CampaignEvent {

@@ -12,7 +12,7 @@ use std::{
 use jiff::Timestamp;
 use thiserror::Error;
 
-use super::{NextStep, CampaignEnd, Lease, CampaignState, next::RunnerContext, opened, uptime_seconds};
+use super::{CampaignEnd, CampaignState, Lease, NextStep, next::RunnerContext, opened, uptime_seconds};
 use vmgate_judge::change::ChangeFile;
 use vmgate_ledger::{
     Campaign, Entry, Expulsion, Ledger, LedgerError,

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use vmgate_ledger::{
     Campaign, Entry, Expulsion, Record, Selection,
-    campaign::{CampaignMove, CampaignEvent, ClaimResult, Steering},
+    campaign::{CampaignEvent, CampaignMove, ClaimResult, Steering},
     entry::EntryKind,
 };
 use vmgate_verdict::ExitCode;

@@ -52,5 +52,6 @@ pub(crate) fn set_note(domain: &Domain, uri: &str, element: Option<&str>) -> Res
 }
 
 fn text(domain: &Domain, doing: &str, text: &str) -> Result<CString, LibvirtError> {
-    CString::new(text).map_err(|_| domain.error(doing, LibvirtErrorKind::Other("the text holds a NUL".to_owned())))
+    CString::new(text)
+        .map_err(|_| domain.error(doing, LibvirtErrorKind::Other("the text holds a NUL".to_owned())))
 }

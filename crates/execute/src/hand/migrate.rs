@@ -50,7 +50,9 @@ pub(crate) fn migrate(
         super::set_max_downtime(domain, downtime)?;
     }
     if domain.uuid()? != pass.vm() {
-        return Err(domain.error(&action, LibvirtErrorKind::Other("the verdict is about another VM".to_owned())));
+        return Err(
+            domain.error(&action, LibvirtErrorKind::Other("the verdict is about another VM".to_owned()))
+        );
     }
     let watched = domain.watched(destination, &action)?;
     run(&watched, params).map_err(|error| domain.explain(&action, &error))

@@ -90,8 +90,13 @@ fn tail(ways: &EvidenceSources, script: &str) -> Result<Vec<u8>, String> {
 
 fn facts(ways: &EvidenceSources, domain: &Domain) -> Result<Vec<u8>, String> {
     let host = (ways.hypervisor, ways.uri);
-    let looked =
-        vmgate_collect::collect_without_move(domain, host, (ways.probe, ways.guest), ways.timeout, Timestamp::now());
+    let looked = vmgate_collect::collect_without_move(
+        domain,
+        host,
+        (ways.probe, ways.guest),
+        ways.timeout,
+        Timestamp::now(),
+    );
     let facts = looked.map_err(|error| error.to_string())?;
     serde_json::to_vec_pretty(&facts).map_err(|error| error.to_string())
 }

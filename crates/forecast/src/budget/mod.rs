@@ -27,7 +27,7 @@ pub use derive::{
     established_timeout_seconds, fill_peers, fill_tcp, handshake_timeout_seconds, survived_silence_seconds,
 };
 pub use sctp::{SctpBudget, SctpPath, fill_sctp, sctp_budget};
-pub use silence::{SurvivalEstimate, ConnectionEnd, Silence, Survival};
+pub use silence::{ConnectionEnd, Silence, Survival, SurvivalEstimate};
 pub use tcp::{model_timeout_seconds, tcp_budget};
 pub use timer_wheel::TickRate;
 

@@ -14,15 +14,15 @@
 
 mod advise;
 mod dirty;
-pub mod synthetic_trace;
 mod guest;
-mod send_queue;
-mod timeline;
 mod prediction;
 mod random;
 mod run;
+mod send_queue;
 mod settings;
+pub mod synthetic_trace;
 mod throttle;
+mod timeline;
 
 use rayon::prelude::*;
 

@@ -16,7 +16,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use schemars::{Schema, schema_for};
 
-pub use document::{AfterNoGo, Limits, Notify, MoveSettings, Versions};
+pub use document::{AfterNoGo, Limits, MoveSettings, Notify, Versions};
 pub use draft::{ChangeDraft, DraftMove, DraftWave, UnplacedVm};
 pub use facts_files::is_host;
 pub use facts_files::{FactsFiles, FactsFilesError};

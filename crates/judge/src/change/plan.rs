@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Notify, MoveSettings};
+use super::{MoveSettings, Notify};
 
 /// Goals, settings and preparation of one move.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

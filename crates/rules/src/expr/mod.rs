@@ -3,22 +3,22 @@
 //! The `cel` crate parses the text. The checker converts its syntax tree to the tree in `tree`: fields become
 //! positions, names become slots, every node has its place in the text. Only checked trees are evaluated.
 
-mod eval_operators;
 mod check;
-mod eval_comprehensions;
 mod check_comprehensions;
+mod check_functions;
+mod check_names;
+mod check_operators;
 mod cost;
 mod duration;
 mod eval;
-mod check_functions;
-mod check_names;
+mod eval_comprehensions;
+mod eval_operators;
 mod narrow;
-mod check_operators;
-mod unquoted;
 mod parse;
 mod print;
 mod template;
 mod tree;
+mod unquoted;
 
 pub(crate) use check::{Checker, Scope, TypedName};
 pub(crate) use cost::{MOST_STEPS, cost};

@@ -229,7 +229,12 @@ impl Runner<'_> {
     /// True if the rule may not apply: it has a `when`, or a `foreach` whose list is not a literal and so may be empty.
     fn can_be_empty(&self) -> bool {
         self.rule.program.when.is_some()
-            || self.rule.program.foreach.iter().any(|each| !matches!(each.list.node, crate::expr::Node::List(_)))
+            || self
+                .rule
+                .program
+                .foreach
+                .iter()
+                .any(|each| !matches!(each.list.node, crate::expr::Node::List(_)))
     }
 
     /// Checks that no pass becomes a fail, and no fail a pass, if one fact is made unknown.

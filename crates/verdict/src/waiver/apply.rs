@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Day, Match, Waiver, Waivers};
-use crate::{Move, Outcome, Status, AppliedWaiver};
+use crate::{AppliedWaiver, Move, Outcome, Status};
 
 /// A waiver that has no effect, and the reason. A waiver problem changes no decision.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
