@@ -15,21 +15,22 @@ deps: ## Install the Debian packages that building and the lab need (root)
 	@tests/lab/lab install
 	@pkg-config --exists libvirt 2>/dev/null || tests/install libvirt-dev pkg-config
 
-# The probe is the build without libvirt, linked statically, so that it runs wherever only it is copied. Only its own
-# link step is static: the dependencies are those of the other build.
-PROBE := --bin vmgate-probe --no-default-features --features probe
+# The on-host program, linked statically so that it runs wherever only it is copied. Only its own link step is static:
+# the dependencies are those of the other build.
+ON_HOST := -p vmgate-onhost --bin vmgate-probe
 STATIC := -C target-feature=+crt-static -C strip=symbols
 
 build: deps ## Build vmgate (debug) and its static probe
 	$(CARGO) build
-	$(CARGO) rustc $(PROBE) -- $(STATIC)
+	$(CARGO) rustc $(ON_HOST) -- $(STATIC)
 
 probe: deps ## Build the static probe alone (debug)
-	$(CARGO) rustc $(PROBE) -- $(STATIC)
+	$(CARGO) rustc $(ON_HOST) -- $(STATIC)
 
-release: deps ## Build the optimised binary and its static probe
+release: deps ## Build the optimised binary, with the on-host program inside it
 	$(CARGO) build --release
-	$(CARGO) rustc --release $(PROBE) -- $(STATIC)
+	$(CARGO) rustc --profile on-host $(ON_HOST) -- $(STATIC)
+	install -D target/on-host/vmgate-probe target/release/vmgate-probe
 
 demo: build ## On a fresh machine: a safe VM is migrated, an unsafe one is refused
 	@tests/demo
@@ -38,7 +39,7 @@ test: lint unit rules drift lab-core ## Everything that must hold, but for the s
 
 lint: deps ## Formatting and clippy, with and without libvirt
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --all-targets -- -D warnings
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --all-targets --no-default-features -- -D warnings
 
 # The tests start a server of their own, as an unprivileged user, and stop it.
@@ -46,8 +47,8 @@ postgresql:
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || tests/install postgresql
 
 unit: build postgresql ## Unit, property and command-line tests that need no lab
-	$(CARGO) test
-	$(CARGO) test --lib -- --ignored
+	$(CARGO) test --workspace
+	$(CARGO) test --workspace --lib -- --ignored
 
 rules: build ## The tests beside the rules
 	$(DEMO_BIN) rules lint
@@ -125,9 +126,8 @@ book: ## The documentation as a book, in target/book (mdBook; built on the first
 	@command -v mdbook >/dev/null || $(CARGO) install --locked mdbook
 	mdbook build docs
 
-install: release ## Install the program and its probe for this user (~/.cargo/bin)
+install: deps ## Install the program for this user (~/.cargo/bin); the on-host program is inside it
 	$(CARGO) install --path . --locked
-	install -m 755 target/release/vmgate-probe "$${CARGO_HOME:-$$HOME/.cargo}/bin/"
 
 deb: release ## The Debian package, in target/debian
 	@packaging/deb release

@@ -69,7 +69,7 @@ enum ConfigSchema {
 pub struct HostConfig {
     /// Address of the host for `ssh`, such as `root@10.0.0.7` or `ssh://root@hv1:2222`; from the URI if not given.
     pub ssh: Option<String>,
-    /// Command that runs `vmgate probe host` on the host and prints its answer; replaces ssh.
+    /// Command that runs `vmgate probe ask` on the host and prints its answer; replaces ssh.
     pub exec: Option<Vec<String>>,
     /// libvirt URI of the host, for `vmgate audit`; without it an audit of all hosts leaves this host out.
     pub uri: Option<String>,
@@ -88,7 +88,7 @@ pub struct HostConfig {
 pub struct GuestConfig {
     /// Address of the guest for `ssh`, such as `root@10.0.0.5` or `ssh://root@web1:2222`.
     pub ssh: Option<String>,
-    /// Command that prints the output of `vmgate probe guest` in that guest; takes precedence over ssh.
+    /// Command that runs `vmgate probe ask` in that guest and prints its answer; takes precedence over ssh.
     pub exec: Option<Vec<String>>,
 }
 

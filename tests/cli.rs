@@ -454,7 +454,6 @@ fn verdicts_of_a_change_are_signed_and_verified_together() {
 }
 
 #[test]
-#[cfg(feature = "ledger")]
 fn the_ledger_keeps_verdicts_and_tells_when_it_was_changed() {
     let folder = tempfile::tempdir().unwrap();
     let ask = |arguments: &[&str]| {

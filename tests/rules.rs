@@ -195,7 +195,7 @@ fn one_id_is_one_rule_and_a_shipped_one_is_not_replaced_in_silence() {
     let site = Site::new(&[("site/vm-is-running.yaml", mine.as_bytes())]);
     let said = site.vmgate(&["--rules", "site", "rules", "list"], 2);
     says(&said, "the id `vm-is-running` belongs to a shipped rule, in rules/2-precopy/vm-is-running.yaml");
-    says(&said, "say `replaces: vm-is-running`");
+    says(&said, "add `replaces: vm-is-running`");
     site.write("site/vm-is-running.yaml", format!("{mine}replaces: vm-is-running\n").as_bytes());
     let said = site.vmgate(&["--rules", "site", "rules", "show", "vm-is-running"], 0);
     says(&said, "The VM is called as it should be");

@@ -6,10 +6,9 @@
 use std::{cell::Cell, collections::BTreeSet, time::Duration};
 
 use libfuzzer_sys::fuzz_target;
-use vmgate::collect::{
-    agent::{AgentChannel, AgentFailure, AgentGuest},
-    probe::guest::{GuestReader, ask::Question},
-};
+use vmgate_collect::agent::AgentGuest;
+use vmgate_probe::guest::{GuestReader, ask::Question};
+use vmgate_reach::agent::{AgentChannel, AgentFailure};
 
 struct Lines<'a> {
     lines: Vec<&'a str>,

@@ -4,8 +4,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use vmgate::collect::fuzz;
+use vmgate_probe::flows::fuzz_frames;
 
 fuzz_target!(|data: &[u8]| {
-    fuzz::frames(data);
+    fuzz_frames(data);
 });

@@ -8,16 +8,14 @@
 use std::{cell::Cell, collections::BTreeSet, sync::LazyLock};
 
 use libfuzzer_sys::fuzz_target;
-use vmgate::{
-    collect::probe::guest::{
-        GuestReader, RawProcess,
-        ask::{Answers, Question},
-        look,
-    },
-    fact::{Facts, Unknown},
-    forecast::derive,
-    rule::catalogue::Catalogues,
+use vmgate_facts::{Cause, Fact, Facts, Unknown};
+use vmgate_forecast::derive;
+use vmgate_probe::guest::{
+    GuestReader, RawProcess,
+    ask::{Answers, Question},
+    look,
 };
+use vmgate_rules::Catalogues;
 
 /// Names by which software is recognised; the rest of a command line is the fuzzer's.
 const NAMES: [&str; 24] = [
@@ -47,7 +45,7 @@ impl GuestReader for Text<'_> {
     fn read(&self, path: &str) -> Result<Vec<u8>, Unknown> {
         // The memory is looked at a second time only where these are there, and that takes a second.
         match path {
-            "/proc/uptime" => Err(Unknown::new(vmgate_facts::Cause::NotSupported, "no")),
+            "/proc/uptime" => Err(Unknown::new(Cause::NotSupported, "no")),
             _ => Ok(self.text()),
         }
     }
@@ -77,6 +75,6 @@ fuzz_target!(|data: &[u8]| {
     let guest = look(&Text { name, texts, next: Cell::new(0) });
     let text = serde_json::to_string(&guest).expect("facts can be written");
     assert!(!text.contains("\\u001b") && !text.contains('\u{202e}'), "{text}");
-    let facts = Facts { guest: vmgate_facts::Fact::Known(guest), ..Facts::empty("2026-11-23T00:00:00Z".parse().unwrap()) };
+    let facts = Facts { guest: Fact::Known(guest), ..Facts::empty("2026-11-23T00:00:00Z".parse().unwrap()) };
     let _ = derive(facts, &CATALOGUES);
 });

@@ -4,9 +4,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use vmgate::collect::fuzz;
+use vmgate_probe::{guest::fuzz_netlink, host::fuzz_filters};
 
 fuzz_target!(|data: &[u8]| {
-    fuzz::inet_diag(data);
-    fuzz::packet_filters(data);
+    fuzz_netlink(data);
+    fuzz_filters(data);
 });

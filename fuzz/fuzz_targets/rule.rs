@@ -7,11 +7,9 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use vmgate::{
-    fact::{Facts, Forecast},
-    rule::{Pack, explain_rule, lint},
-    verdict::Waivers,
-};
+use vmgate_facts::{Facts, Forecast};
+use vmgate_rules::{Pack, explain_rule, lint};
+use vmgate_verdict::Waivers;
 
 static FACTS: LazyLock<Facts> = LazyLock::new(|| {
     let nic = |mac: &str| serde_json::json!({"mac": mac, "kind": "bridge", "source": "br0", "tap": null, "model": null, "link_up": true});

@@ -174,7 +174,7 @@ fn print_release(released: &ReleaseReport) -> Result<(), Failure> {
         let ReleaseReport { vm, host, .. } = released;
         match (&released.isolated, released.released.as_slice()) {
             (None, _) => {
-                writeln!(out, "{vm} on {host}: vmgate has not isolated this VM, so nothing was changed")?
+                writeln!(out, "{vm} on {host}: vmgate has not isolated this VM, so nothing was changed")?;
             }
             (Some(_), []) => writeln!(out, "{vm} on {host}: no interface was left to connect")?,
             (Some(why), links) => {

@@ -22,7 +22,7 @@ pub fn explain(
     match rule {
         Some((rule, same)) => page.rule(rule, same)?,
         None => {
-            page.section("The rule", ["this rule is not loaded: name its folder with --rules".to_owned()])?
+            page.section("The rule", ["this rule is not loaded: name its folder with --rules".to_owned()])?;
         }
     }
     page.facts(verdict, judged)?;

@@ -7,23 +7,27 @@ use vmgate_facts::{
     DirtyRateMethod, Fact, ForecastMethod,
     trace::{DirtyTrace, TraceEnd},
 };
+use vmgate_probe::wire::{Question, read_answer};
 
-use crate::harness::{Guest, a_to_b, collected, lab, uri_a, uri_b, vmgate, words};
+use crate::harness::{Guest, a_to_b, collected, lab, on_host, uri_a, uri_b, vmgate, words};
 
 const MIB: u64 = 1 << 20;
 
-/// Trace of a guest, taken by the probe on its host.
+/// Trace of a guest, taken by the on-host program on its host.
 fn traced(vm: &str, on: &str, seconds: u32) -> DirtyTrace {
-    let probe = probe_on(on);
-    let seconds = seconds.to_string();
-    let said = lab(&["host", on, &probe, "probe", "host", "--trace", vm, "--seconds", &seconds]).exits(0);
-    match serde_json::from_str::<Fact<DirtyTrace>>(&said.stdout).unwrap() {
+    let question = Question::Trace {
+        vm: vm.to_owned(),
+        length_seconds: Duration::from_secs(seconds.into()),
+        core_ratio: 0.05,
+    };
+    let said = on_host(on, &probe_on(on), &question.to_json()).exits(0);
+    match read_answer::<Fact<DirtyTrace>>(said.stdout.as_bytes()).unwrap() {
         Fact::Known(trace) => trace,
         Fact::Unknown(why) => panic!("{why:?}"),
     }
 }
 
-/// Path of the static probe on a host: in the lab's state folder, which is mounted on each host.
+/// Path of the on-host program on a host: in the lab's state folder, which is mounted on each host.
 fn probe_on(host: &str) -> String {
     let state = std::env::var("VMGATE_LAB_STATE").unwrap();
     let built = concat!(env!("CARGO_MANIFEST_DIR"), "/target/debug/vmgate-probe");

@@ -1,8 +1,18 @@
-//! Signed verdicts: an in-toto Statement v1 about the facts, with the verdict as its predicate, in a DSSE envelope
-//! signed with Ed25519.
+//! Signed statements: an in-toto Statement v1 about the facts, with a verdict as its predicate, in a DSSE envelope signed
+//! with Ed25519.
 //!
 //! Only the key is trusted, and nothing in the envelope: its key id is only a hint, and the statement is read
 //! after the signature was verified. Specifications: in-toto attestation v1 (spec/v1), DSSE v1.0 (protocol.md, envelope.md).
+//! [`Permit`] is the part of a verdict that whoever admits a VM acts on. No I/O, no clock, no rules: small, since the hook
+//! on a destination depends on it. Every crate may; it depends on no other crate of vmgate.
+//!
+//! Walls, which the compiler keeps:
+//!
+//! ```compile_fail
+//! use vmgate_verdict::Verdict;
+//! ```
+
+#![forbid(unsafe_code)]
 
 mod digest;
 mod dsse;

@@ -5,8 +5,7 @@ use std::time::Duration;
 use super::agent::{AgentGuest, AgentMethod};
 use crate::{guest_probe as ways, guest_probe::GuestAccess};
 use vmgate_facts::{Cause, Guest, Unknown, VmState};
-use vmgate_libvirt::{Domain, LibvirtError, LibvirtErrorKind};
-use vmgate_reach::agent::{AgentChannel, AgentFailure};
+use vmgate_libvirt::Domain;
 
 /// Collects the guest's facts, for at most `timeout`. Also returns the method, for provenance.
 pub(super) fn look(

@@ -21,7 +21,7 @@ pub enum GuestAccess {
     Agent,
     /// `vmgate probe guest` over ssh: sent, checked, run and removed, as on a host.
     Ssh(SshTarget),
-    /// A command that prints the answer of `vmgate probe guest` of that guest.
+    /// A command that runs `vmgate probe ask` in that guest: the question comes on its standard input.
     Exec(Vec<String>),
     /// No access to the guest, for this reason.
     None(String),

@@ -2,7 +2,25 @@
 //!
 //! Reads through libvirt, probes on both hosts, and the guest's agent or probe. Whatever cannot be learnt is an unknown
 //! fact with its reason. Nothing here can change a VM: this crate has no `unsafe`, and so cannot call what libvirt has for
-//! that.
+//! that. Judges nothing, and knows neither the ledger nor the executor. For `vmgate_execute`, which collects again before a
+//! move, and for the command line.
+//!
+//! Walls, which the compiler keeps:
+//!
+//! ```compile_fail
+//! use vmgate_execute::Pass;
+//! ```
+//!
+//! ```compile_fail
+//! use vmgate_ledger::Ledger;
+//! ```
+//!
+//! ```compile_fail
+//! #![forbid(unsafe_code)]
+//! fn end(vm: vmgate_libvirt::raw::sys::virDomainPtr) {
+//!     unsafe { vmgate_libvirt::raw::sys::virDomainDestroy(vm) };
+//! }
+//! ```
 
 #![forbid(unsafe_code)]
 

@@ -7,7 +7,6 @@ use jiff::Timestamp;
 use super::{dirty_measurement::DirtyMeasurement, transport::Transport};
 use vmgate_facts::Provenance;
 use vmgate_probe::host::HostProbe;
-use vmgate_reach::Subject;
 
 /// Times and methods of the parts of a collection.
 pub(super) struct Sources<'a> {

@@ -37,7 +37,7 @@ pub enum Transport {
     Ssh(SshTarget),
     /// Over one ssh login for several runs, with the probe kept ready on the host.
     SharedLogin(Arc<Login>),
-    /// A command that prints the answer of `vmgate probe host` of that host. The probe's arguments are added.
+    /// A command that runs `vmgate probe ask` on that host: the question comes on its standard input.
     Exec(Vec<String>),
     /// No probe, for this reason.
     None(String),

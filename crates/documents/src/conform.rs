@@ -50,7 +50,7 @@ impl fmt::Display for Mismatch {
 }
 
 /// The path as a rule writes it.
-pub fn dotted(path: &[Segment]) -> String {
+pub(crate) fn dotted(path: &[Segment]) -> String {
     let mut text = String::new();
     for segment in path {
         match segment {

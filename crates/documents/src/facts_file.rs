@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::{Problem, Problems, Shape, SourceFile, conform};
 use vmgate_facts::Facts;
 
-/// Largest facts file that is read: that of a guest with [`MOST_SOCKETS`](super::probe::guest::MOST_SOCKETS) sockets and as many
+/// Largest facts file that is read, in bytes: that of a guest with as many sockets as the probe lists and as many
 /// processes is below it.
 const LIMIT: u64 = 32 << 20;
 

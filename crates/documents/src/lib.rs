@@ -1,7 +1,17 @@
 //! YAML documents that people write: rules and their tests, profiles, catalogues, waivers, settings, facts.
 //!
 //! All documents are read in the same way: parsed with the position of every node, checked against the JSON Schema of a
-//! Rust type, and all problems of a file are shown together in the style of rustc, with a caret and a way out.
+//! Rust type, and all problems of a file are shown together in the style of rustc, with a caret and a way out. An unknown
+//! field is an error. Knows the form of a document and never its meaning; the only I/O is to read the file that is named.
+//! For every crate that reads what people write; the programs on hosts do without it.
+//!
+//! Walls, which the compiler keeps:
+//!
+//! ```compile_fail
+//! use vmgate_rules::Pack;
+//! ```
+
+#![forbid(unsafe_code)]
 
 mod conform;
 pub mod facts_file;
@@ -39,6 +49,8 @@ pub struct Shape<T> {
 }
 
 impl<T: JsonSchema + DeserializeOwned> Shape<T> {
+    /// A shape, worked out when it is first used.
+    #[allow(clippy::new_without_default, reason = "shapes are statics")]
     pub const fn new() -> Self {
         Self { ty: LazyLock::new(schema::type_of_schema::<T>), of: PhantomData }
     }

@@ -20,7 +20,12 @@ pub struct Node {
 #[derive(Debug, Clone)]
 pub enum Content {
     /// A scalar as it reads once quotes, escapes and folding are resolved.
-    Scalar { text: String, style: ScalarStyle },
+    Scalar {
+        /// The text.
+        text: String,
+        /// Plain, quoted or a block.
+        style: ScalarStyle,
+    },
     /// A list.
     List(Vec<Node>),
     /// A mapping in the file's order.

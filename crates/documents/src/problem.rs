@@ -49,24 +49,28 @@ impl Problem {
     }
 
     /// What stands beside the caret.
+    #[must_use]
     pub fn label(mut self, label: impl Into<String>) -> Self {
         self.0.label = label.into();
         self
     }
 
     /// The way out.
+    #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.0.help = Some(help.into());
         self
     }
 
     /// A second place in the same file that belongs to it.
+    #[must_use]
     pub fn related(mut self, span: Range<usize>, label: impl Into<String>) -> Self {
         self.0.related = Some((span, label.into()));
         self
     }
 
     /// Style, not an error: shown as a warning.
+    #[must_use]
     pub fn warning(mut self) -> Self {
         self.0.warning = true;
         self
@@ -150,7 +154,7 @@ fn clamp(text: &str, span: &Range<usize>) -> Range<usize> {
 }
 
 /// Text from a file without characters that would control the terminal.
-pub fn visible(text: &str) -> String {
+pub(crate) fn visible(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
 }
 
@@ -193,6 +197,7 @@ impl Problems {
         text + &format!("{count} {}{shown}", if count == 1 { "problem" } else { "problems" })
     }
 
+    /// Problems in the order of their files and places, each once.
     pub fn new(mut problems: Vec<Problem>) -> Self {
         problems.sort_by(|a, b| (a.file(), a.0.span.start).cmp(&(b.file(), b.0.span.start)));
         problems.dedup();

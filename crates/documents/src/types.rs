@@ -14,26 +14,36 @@ pub enum Kind {
     Any,
     /// Only `null`.
     Null,
+    /// True or false.
     Bool,
     /// A whole number within bounds.
     Int {
+        /// Least value; none for any.
         min: Option<i64>,
+        /// Greatest value; none for any.
         max: Option<i64>,
     },
+    /// A floating-point number.
     Double,
+    /// Any text.
     Text,
     /// A text from a fixed list.
     Enum(Arc<Choices>),
+    /// A version, such as 7.2.22.
     Version,
+    /// A point in time.
     Timestamp,
     /// A day, in documents only.
     Day,
     /// An IP address, in documents only.
     Address,
+    /// A length of time.
     Duration,
+    /// Values of one type.
     List(Arc<Type>),
     /// A mapping from names to values of one type.
     Map(Arc<Type>),
+    /// A mapping with known fields.
     Record(Arc<Record>),
     /// One of several shapes, in documents only.
     OneOf(Arc<Vec<Type>>),
@@ -44,10 +54,11 @@ pub enum Kind {
 /// Type of a value: its kind, if it can be absent or unknown, and its unit.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Type {
+    /// Kind of the value.
     pub kind: Kind,
-    /// Whether it can be absent (null).
+    /// True if it can be absent (null).
     pub optional: bool,
-    /// Whether it can be unknown.
+    /// True if it can be unknown.
     pub unknowable: bool,
     /// Unit of a number, or of the numbers of a list.
     pub unit: Unit,
@@ -56,33 +67,42 @@ pub struct Type {
 /// A fixed list of texts.
 #[derive(Debug, PartialEq)]
 pub struct Choices {
+    /// The texts, in their order.
     pub choices: Vec<Choice>,
 }
 
 /// One text of a fixed list.
 #[derive(Debug, PartialEq)]
 pub struct Choice {
+    /// The text itself.
     pub text: Arc<str>,
+    /// Its documentation.
     pub description: String,
 }
 
 /// A value with named fields.
 #[derive(Debug, PartialEq)]
 pub struct Record {
+    /// Name of the record, for messages.
     pub name: String,
+    /// Its fields, in their order.
     pub fields: Vec<Field>,
 }
 
 /// A named field of a record.
 #[derive(Debug, PartialEq)]
 pub struct Field {
+    /// Name of the field.
     pub name: String,
+    /// Type of its value.
     pub ty: Type,
-    /// Whether a document must have it.
+    /// True if a document must have it.
     pub required: bool,
+    /// Its documentation.
     pub description: String,
+    /// Example of a value.
     pub example: Option<Json>,
-    /// By what means it is learnt, where the schema says so.
+    /// Methods that collect it, if the schema names any.
     pub learnt_by: Vec<CollectionMethod>,
 }
 
@@ -92,40 +112,49 @@ impl Record {
         self.fields.iter().enumerate().find(|(_, field)| field.name == name)
     }
 
+    /// Names of all fields.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.fields.iter().map(|field| field.name.as_str())
     }
 }
 
 impl Choices {
+    /// The choice of that text.
     pub fn find(&self, text: &str) -> Option<&Choice> {
         self.choices.iter().find(|choice| &*choice.text == text)
     }
 
+    /// All texts.
     pub fn texts(&self) -> impl Iterator<Item = &str> {
         self.choices.iter().map(|choice| &*choice.text)
     }
 }
 
 impl Type {
+    /// A type that is never absent or unknown, without a unit.
     pub fn plain(kind: Kind) -> Self {
         Self { kind, optional: false, unknowable: false, unit: Unit::Count }
     }
 
+    /// A number with a unit.
     pub fn number(kind: Kind, unit: Unit) -> Self {
         Self { unit, ..Self::plain(kind) }
     }
 
+    /// Any whole number.
     pub const INT: Kind = Kind::Int { min: None, max: None };
 
+    /// Anything.
     pub fn any() -> Self {
         Self { unit: Unit::Any, ..Self::plain(Kind::Any) }
     }
 
+    /// A list of values of one type.
     pub fn list(of: Type) -> Self {
         Self { unit: of.unit, ..Self::plain(Kind::List(Arc::new(of))) }
     }
 
+    /// True for whole and floating-point numbers.
     pub fn is_number(&self) -> bool {
         matches!(self.kind, Kind::Int { .. } | Kind::Double)
     }

@@ -20,6 +20,7 @@ const DEEPEST: usize = 48;
 pub struct Parsed {
     /// The tree; absent where the file cannot be read to its end.
     pub node: Option<Node>,
+    /// Problems of the YAML itself.
     pub problems: Vec<Problem>,
 }
 

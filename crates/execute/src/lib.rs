@@ -1,8 +1,21 @@
-//! Execution of moves: migrates VMs, and only on a GO. The one part of vmgate that changes a host.
+//! Execution of moves: migrates VMs, and only on a GO. The one part of vmgate that changes a VM.
 //!
 //! The result of a migration is always read from both hosts afterwards, never from what libvirt's call
 //! returned: either the VM runs on one host alone, and the result names the host, or somebody must look. Every step is in the
-//! ledger before it is taken, so that `recover` can finish a run that a crash left behind.
+//! ledger before it is taken, so that `recover` can finish a run that a crash left behind. Parses no command line and prints
+//! nothing. Only the command line may depend on it: whoever can is able to ask for a change.
+//!
+//! Walls, which the compiler keeps: the hand is private, and a pass has no constructor but a verdict.
+//!
+//! ```compile_fail
+//! use vmgate_execute::hand::migrate;
+//! ```
+//!
+//! ```compile_fail
+//! fn pass(verdict: vmgate_verdict::Verdict) -> vmgate_execute::Pass {
+//!     vmgate_execute::Pass { verdict }
+//! }
+//! ```
 
 #![deny(unsafe_code)]
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::hand::ScriptResult;
 use crate::hand::run_script;
+use vmgate_facts::text::shell_word;
 use vmgate_judge::change::Notify;
 use vmgate_libvirt::Domain;
 
@@ -73,14 +74,9 @@ fn script(folder: &str, news: MoveNotice) -> String {
         "exec 2>&1; [ -d {folder} ] || exit 0; for hook in {folder}/*; do \
          [ -f \"$hook\" ] && [ -x \"$hook\" ] || continue; \
          \"$hook\" {news} || {{ code=$?; echo \"${{hook##*/}} failed\"; exit $code; }}; done",
-        folder = quoted(folder),
+        folder = shell_word(folder),
         news = news.word()
     )
-}
-
-/// Quotes a text as one word of a shell.
-pub(super) fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 #[cfg(test)]

@@ -2,9 +2,9 @@
 
 use std::{io, process::Command, time::Duration};
 
-use super::notify::quoted;
 use crate::hand::ScriptResult;
 use crate::hand::run_script;
+use vmgate_facts::text::shell_word;
 use vmgate_judge::change::{Action, ActionKind, RunsOn};
 use vmgate_ledger::entry::RunStarted;
 use vmgate_libvirt::Domain;
@@ -71,8 +71,9 @@ impl Preparation<'_> {
         match on {
             RunsOn::Operator => self.on_this_machine(words, action),
             RunsOn::Guest => {
-                let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
-                let variables = self.variables().map(|(name, value)| format!("{name}={}", quoted(&value)));
+                let words: Vec<String> = words.iter().map(|word| shell_word(word)).collect();
+                let variables =
+                    self.variables().map(|(name, value)| format!("{name}={}", shell_word(&value)));
                 let script = format!("exec 2>&1; {} exec {}", variables.join(" "), words.join(" "));
                 match self.in_guest(&script, action)? {
                     0 => Ok(()),
@@ -135,6 +136,6 @@ fn service_script(service: &str, verb: Verb) -> String {
          systemctl cat \"$s\" >/dev/null 2>&1 || exit 127; systemctl {systemd} \"$s\"; \
          elif command -v rc-service >/dev/null && rc-service -e \"$s\"; then rc-service \"$s\" {script}; \
          elif [ -x \"/etc/init.d/$s\" ]; then \"/etc/init.d/$s\" {script}; else exit 127; fi",
-        service = quoted(service)
+        service = shell_word(service)
     )
 }

@@ -1,7 +1,20 @@
-//! Facts about a move: typed, each known or unknown for a stated reason, with their provenance.
+//! Facts about a move: typed values, each known or unknown for a stated reason, with unit and provenance.
 //!
 //! The types here are the only source of the facts' JSON Schema, of the names that a rule may use, and of the reference
-//! for rule authors. A number's name ends with its unit.
+//! for rule authors. A number's name ends with its unit. Nothing here collects or judges: no I/O, no clock. Every crate
+//! may depend on this one, the on-host program included; it depends on no other crate of vmgate.
+//!
+//! Walls, which the compiler keeps:
+//!
+//! ```compile_fail
+//! use vmgate_rules::Pack;
+//! ```
+//!
+//! ```compile_fail
+//! use vmgate_probe::guest::look;
+//! ```
+
+#![forbid(unsafe_code)]
 
 mod bridge;
 mod certificate;

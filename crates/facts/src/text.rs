@@ -38,6 +38,11 @@ pub fn with_causes(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// Quotes a text as one word for a shell, in single quotes.
+pub fn shell_word(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
 /// Characters that change how others are shown, or are not shown at all (Unicode TR 36, TR 39).
 fn is_deceptive(c: char) -> bool {
     matches!(c,

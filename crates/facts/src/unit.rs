@@ -52,12 +52,14 @@ impl Unit {
     }
 
     /// The unit of a sum or of one of two values, for units that agree.
+    #[must_use]
     pub fn either(self, other: Self) -> Self {
         if self == Self::Any { other } else { self }
     }
 
     /// The unit of a product: a part of a quantity is that quantity.
     #[allow(clippy::unnested_or_patterns, reason = "nested, they would be tried in another order")]
+    #[must_use]
     pub fn times(self, other: Self) -> Self {
         match (self, other) {
             // The order matters: a literal says less than a ratio, and that less than a count.
@@ -74,6 +76,7 @@ impl Unit {
     }
 
     /// The unit of a quotient: one quantity by another of its unit is a ratio.
+    #[must_use]
     pub fn per(self, other: Self) -> Self {
         match (self, other) {
             (Self::Count, Self::Count) => Self::Ratio,

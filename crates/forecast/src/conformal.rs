@@ -1,5 +1,5 @@
-//! Correction of forecast intervals by the errors of earlier forecasts: split conformal prediction (Romano, Patterson,
-//! Candès 2019).
+//! Correction of forecast intervals by the errors of earlier forecasts: conformal prediction (score of Romano, Patterson,
+//! Candès 2019), calibrated on all earlier migrations and not on a part split off.
 //!
 //! A score is the distance of the actual figure outside its interval, divided by the median; negative for a figure
 //! inside. The interval is then widened, or narrowed, by the score that nine of ten earlier forecasts stayed below,

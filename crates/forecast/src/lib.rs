@@ -1,7 +1,16 @@
 //! Derived facts: connection budgets, recognised software, and the predicted migration.
 //!
-//! Pure: no clock, no input except the facts and the catalogues. A fact that is already known is never replaced, so a
-//! facts file may provide a better value.
+//! Pure: no I/O, no clock, no input except the facts and the catalogues. A fact that is already known is never replaced,
+//! so a facts file may provide a better value. Never judges: a rule compares the forecast with the goals of the move. For
+//! `vmgate_judge`, and for the parts of the command line that show or measure forecasts.
+//!
+//! Walls, which the compiler keeps:
+//!
+//! ```compile_fail
+//! use vmgate_libvirt::Hypervisor;
+//! ```
+
+#![forbid(unsafe_code)]
 
 pub mod budget;
 #[expect(

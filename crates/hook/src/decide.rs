@@ -122,7 +122,7 @@ mod tests {
     fn what_is_no_clear_go_lets_nobody_in() {
         let no_go = Permit { decision: Decision::NoGo(NoGoReason::RuleViolated), ..go() };
         let why = fits(&no_go, &asked(), now()).unwrap_err();
-        assert_eq!(why.to_string(), "the verdict for it is NO-GO: a rule is violated");
+        assert_eq!(why.to_string(), "the verdict for this VM is NO-GO: a rule is violated");
         let mut nameless = go();
         nameless.moved.vm.uuid = None;
         assert_eq!(fits(&nameless, &asked(), now()), Err(VerdictMismatch::OtherVm));

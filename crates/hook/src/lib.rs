@@ -2,8 +2,20 @@
 //! started it.
 //!
 //! libvirt's hook script calls [`run()`], which never calls libvirt (libvirt waits for it) and keeps a time limit.
-//! [`requests`] are the other commands of `vmgate hook` on that host. All of this builds without libvirt, since the
-//! program on the host is the static one. docs/hook.md says what the hook protects against and what not.
+//! [`requests`] are the other commands of `vmgate hook` on that host. Of a verdict only the few fields of
+//! [`vmgate_attest::Permit`] are read, so that a hook obeys verdicts of newer versions; it knows no rule. All of this builds
+//! without libvirt, since the program on the host is the static one. For that program, and for the command line that
+//! installs it. docs/hook.md says what the hook protects against and what not.
+//!
+//! Walls, which the compiler keeps:
+//!
+//! ```compile_fail
+//! use vmgate_verdict::Verdict;
+//! ```
+//!
+//! ```compile_fail
+//! use vmgate_rules::Pack;
+//! ```
 
 pub mod config;
 mod daemon;

@@ -65,7 +65,7 @@ pub fn run(layout: Layout, arguments: &[String], xml: impl Read + Send + 'static
     loop {
         match receiver.recv_timeout(limit.saturating_sub(start.elapsed())) {
             Ok(WorkerMessage::Configured((its_limit, its_fallback))) => {
-                (limit, fallback_open) = (its_limit, its_fallback)
+                (limit, fallback_open) = (its_limit, its_fallback);
             }
             Ok(WorkerMessage::Answered(answer)) => return answer,
             Err(mpsc::RecvTimeoutError::Timeout) => {

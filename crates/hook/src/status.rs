@@ -144,7 +144,7 @@ fn look_at_files(layout: &Layout, record: Option<&InstallRecord>, problems: &mut
             hook.display()
         )),
         Ok(true) if !unchanged => {
-            problems.push(format!("{}: the script was changed; {again}", hook.display()))
+            problems.push(format!("{}: the script was changed; {again}", hook.display()));
         }
         Ok(true) => {}
     }

@@ -2,7 +2,20 @@
 //!
 //! Hash-chained: each record holds the digest of the one before it, so that a change to any of them
 //! breaks all that follow. A move reserves its VM by a record of its start without one of its end, so that a crash can
-//! neither lose that reservation nor hide it. [`Store`] is the interface to a database.
+//! neither lose that reservation nor hide it. [`Store`] is the interface to a database. Records and refuses, and never acts:
+//! it knows no hypervisor and no host. For `vmgate_execute` and the command line.
+//!
+//! Walls, which the compiler keeps:
+//!
+//! ```compile_fail
+//! use vmgate_execute::Pass;
+//! ```
+//!
+//! ```compile_fail
+//! use vmgate_libvirt::Hypervisor;
+//! ```
+
+#![forbid(unsafe_code)]
 
 pub mod campaign;
 mod chain;

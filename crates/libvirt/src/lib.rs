@@ -1,9 +1,15 @@
-//! Safe client of libvirt in which every call ends; the `unsafe` calls of libvirt's C functions are all here.
+//! Safe client of libvirt in which every call ends, and the XML of libvirt.
 //!
 //! Every call runs under a time limit, nothing ever prompts, and the traps of the `virt` crate (statistics that
 //! leak or abort, states that swallow errors) are stepped around with libvirt's C functions. Nothing here changes
 //! a VM but [`Domain::dirty_rate`], which measures; [`raw`] is the door for the executor. The only crate that links
-//! libvirt (LGPL-2.1).
+//! libvirt (LGPL-2.1): `cargo deny` refuses `virt` elsewhere. For `vmgate_collect`, `vmgate_execute` and the command line.
+//!
+//! Walls, which the compiler keeps:
+//!
+//! ```compile_fail
+//! use vmgate_execute::Pass;
+//! ```
 
 mod agent;
 mod blockers;

@@ -1,4 +1,10 @@
 //! Child processes with a time limit and an output limit, which are always killed and reaped.
+//!
+//! One place, so that no part of vmgate waits for ever for a program, or keeps everything that a program prints. Knows
+//! neither ssh nor a shell: it runs the command that it is given. For the crates that start programs (probe, reach,
+//! collect, execute, the command line); the pure crates start none.
+
+#![forbid(unsafe_code)]
 
 use std::{
     io::{self, Read},
@@ -52,6 +58,7 @@ pub enum ChildFailure {
 /// A child that is killed and reaped, whatever way a function is left.
 #[derive(Debug)]
 pub struct ChildGuard {
+    /// The process.
     pub child: Child,
     stderr: Receiver<(Vec<u8>, Option<Timestamp>)>,
 }

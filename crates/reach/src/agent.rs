@@ -42,13 +42,17 @@ pub struct Chunk {
     pub end: bool,
 }
 
-/// Where a command that the agent runs has got to.
+/// Progress of a command that the agent runs.
 pub enum Execution {
+    /// The command runs.
     Running,
     /// The command has ended. `code` is absent if a signal ended it.
     Done {
+        /// Standard output, as far as the agent kept it.
         output: Vec<u8>,
+        /// True if the agent cut the output off.
         truncated: bool,
+        /// Exit code.
         code: Option<i64>,
     },
 }
@@ -128,16 +132,19 @@ impl<C: AgentChannel> Agent<C> {
         ))
     }
 
+    /// Opens a file for reading; returns its handle.
     pub fn open_file(&self, path: &str, patience: Duration) -> Result<i64, Unknown> {
         self.require_enabled(&["guest-file-open", "guest-file-read", "guest-file-close"])?;
         self.ask("guest-file-open", &json!({"path": path, "mode": "r"}), patience)
     }
 
+    /// Reads at most `count` bytes from where the last read ended.
     pub fn read_file(&self, handle: i64, count: usize, patience: Duration) -> Result<Chunk, Unknown> {
         let read: Read = self.ask("guest-file-read", &json!({"handle": handle, "count": count}), patience)?;
         Ok(Chunk { bytes: decode("guest-file-read", &read.content)?, end: read.eof })
     }
 
+    /// Closes a handle.
     pub fn close_file(&self, handle: i64, patience: Duration) -> Result<(), Unknown> {
         let _: Value = self.ask("guest-file-close", &json!({"handle": handle}), patience)?;
         Ok(())
@@ -151,6 +158,7 @@ impl<C: AgentChannel> Agent<C> {
         Ok(started.pid)
     }
 
+    /// Asks for the progress of a shell.
     pub fn shell_status(&self, pid: i64, patience: Duration) -> Result<Execution, Unknown> {
         let status: Status = self.ask("guest-exec-status", &json!({"pid": pid}), patience)?;
         if !status.exited {
@@ -163,6 +171,7 @@ impl<C: AgentChannel> Agent<C> {
         })
     }
 
+    /// Sends a command and reads its answer as `T`.
     pub fn ask<T: DeserializeOwned>(
         &self,
         command: &str,

@@ -1,6 +1,6 @@
 //! An agent of canned answers, for the tests of whatever speaks to one.
 
-#![allow(clippy::unwrap_used, reason = "for tests")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "for tests")]
 
 use std::{cell::RefCell, collections::BTreeMap, time::Duration};
 

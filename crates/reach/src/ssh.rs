@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use vmgate_facts::{Cause, InvalidUri, Unknown, Uri};
+use vmgate_facts::{Cause, InvalidUri, Unknown, Uri, text::shell_word};
 use vmgate_process::{ChildFailure, Output, run};
 
 use super::on_host::{NAME, PACKAGED, VARIABLE, on_host_program};
@@ -213,7 +213,7 @@ impl fmt::Display for SshTarget {
 
 /// Words for a shell, each in single quotes.
 pub fn quoted(words: &[String]) -> String {
-    words.iter().map(|word| format!("'{}'", word.replace('\'', r"'\''"))).collect::<Vec<_>>().join(" ")
+    words.iter().map(|word| shell_word(word)).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

@@ -1,8 +1,21 @@
 //! Rules: loaded from YAML, checked against the fact types, evaluated in three-valued logic.
 //!
-//! `files` finds rule files, `load` checks one (its form by `crate::document`, its expressions by `expr`), `pack` holds all rules
-//! with the current parameters, `evaluate` makes outcomes of facts. No I/O after loading, no clock: the same rules, facts
-//! and time give the same outcomes.
+//! `files` finds rule files, `load` checks one (its form by `vmgate_documents`, its expressions by `expr`), `pack` holds all
+//! rules with the current parameters, `evaluate` makes outcomes of facts. No I/O after loading, no clock: the same rules,
+//! facts and time give the same outcomes. Never collects a fact, and never decides GO or NO-GO. For the crates that
+//! forecast and judge, and for the command line.
+//!
+//! Walls, which the compiler keeps:
+//!
+//! ```compile_fail
+//! use vmgate_collect::collect;
+//! ```
+//!
+//! ```compile_fail
+//! use vmgate_reach::SshTarget;
+//! ```
+
+#![forbid(unsafe_code)]
 
 pub mod catalogue;
 mod document;

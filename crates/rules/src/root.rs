@@ -1,7 +1,7 @@
 //! Root of expressions: the names that every expression can begin with.
 //!
 //! There is no second list of fields: name, type, unit, optionality, documentation and example of every fact come
-//! from `src/fact`.
+//! from `vmgate-facts`.
 
 use std::sync::{Arc, LazyLock};
 

@@ -50,17 +50,32 @@ impl Value {
 
     /// Makes the root of expressions for one move.
     pub(crate) fn root(facts: &Facts, forecast: &Forecast, now: Timestamp) -> Self {
+        // Without `..`, so that a new group of facts does not compile until it has its value below.
+        let Facts {
+            schema: _,
+            collected_at: _,
+            provenance: _,
+            vm,
+            guest,
+            source,
+            destination,
+            path,
+            history,
+            change,
+        } = facts;
         let fields = ROOT.fields.iter().map(|field| match field.name.as_str() {
-            "vm" => Self::of(&facts.vm, &field.ty),
-            "guest" => Self::of(&facts.guest, &field.ty),
-            "source" => Self::of(&facts.source, &field.ty),
-            "destination" => Self::of(&facts.destination, &field.ty),
-            "path" => Self::of(&facts.path, &field.ty),
-            "history" => Self::of(&facts.history, &field.ty),
-            "change" => Self::of(&facts.change, &field.ty),
+            "vm" => Self::of(vm, &field.ty),
+            "guest" => Self::of(guest, &field.ty),
+            "source" => Self::of(source, &field.ty),
+            "destination" => Self::of(destination, &field.ty),
+            "path" => Self::of(path, &field.ty),
+            "history" => Self::of(history, &field.ty),
+            "change" => Self::of(change, &field.ty),
             "forecast" => Self::of(forecast, &field.ty),
             "now" => Self::Time(now),
-            _ => Self::not_collected(),
+            other => {
+                Self::malformed(format!("the rule engine has no value for `{other}`, which is a defect"))
+            }
         });
         Self::Record(fields.collect())
     }

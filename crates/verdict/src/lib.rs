@@ -1,7 +1,21 @@
 //! From outcomes to a verdict: GO or NO-GO for one move, with waivers applied and all evidence.
 //!
 //! Pure: the same outcomes, waivers, facts and time give the same document, byte for byte. The exit codes of all
-//! commands are in [`ExitCode`].
+//! commands are in [`ExitCode`]. Evaluates no rule and collects no fact; the only I/O is to read a waiver file. For the
+//! crates that judge, record, execute and report. The on-host program does not depend on it: [`vmgate_attest::Permit`] is
+//! what a destination reads of a verdict.
+//!
+//! Walls, which the compiler keeps:
+//!
+//! ```compile_fail
+//! use vmgate_rules::Pack;
+//! ```
+//!
+//! ```compile_fail
+//! use vmgate_ledger::Ledger;
+//! ```
+
+#![forbid(unsafe_code)]
 
 mod baseline;
 mod decide;

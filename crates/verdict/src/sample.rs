@@ -1,5 +1,7 @@
 //! Fixed outcomes, waivers and verdicts that tests and golden reports are made from.
 
+#![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "for tests")]
+
 use std::sync::Arc;
 
 use serde_json::json;

@@ -233,7 +233,7 @@ pub(super) fn push_own_verdict(
     match push_verdict(&shell, host, envelope, session.timeout()) {
         Ok(received) => tracing::info!("{host} has received the signed verdict {}", received.verdict),
         Err(why) => {
-            tracing::warn!("{}; the hook there decides without this verdict", why.into_failure(host).text)
+            tracing::warn!("{}; the hook there decides without this verdict", why.into_failure(host).text);
         }
     }
     Ok(())

@@ -69,7 +69,7 @@ groups:
         (11, "at least two VMs"),
         (11, "both `together` and `apart`"),
         (12, "`x` is in the group twice"),
-        (12, "`shelf` is not a value"),
+        (12, "`shelf` is not an allowed value"),
     ] {
         let place = format!("{line}: ");
         assert!(

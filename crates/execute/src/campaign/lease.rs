@@ -5,10 +5,14 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-/// Uptime of this machine in seconds, with the time it was suspended: a clock that nobody sets.
+use rustix::time::{ClockId, clock_gettime};
+
+/// Uptime of this machine in seconds, with the time it was suspended (CLOCK_BOOTTIME): a clock that nobody sets, and that
+/// cannot fail to be read, so that a lease always ends.
+#[allow(clippy::cast_precision_loss, reason = "an uptime")]
 pub fn uptime_seconds() -> f64 {
-    let text = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
-    text.split(' ').next().and_then(|seconds| seconds.parse().ok()).unwrap_or(0.0)
+    let now = clock_gettime(ClockId::Boottime);
+    now.tv_sec as f64 + now.tv_nsec as f64 / 1e9
 }
 
 /// Lease of this runner.

@@ -307,7 +307,7 @@ impl Runner<'_> {
                 Ok(()) => lease.renew(began),
                 Err(LedgerError::Expelled) => lease.lose(),
                 Err(error) => {
-                    tracing::warn!("this runner could not write its heartbeat to the ledger: {error}")
+                    tracing::warn!("this runner could not write its heartbeat to the ledger: {error}");
                 }
             }
         }

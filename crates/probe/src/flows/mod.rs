@@ -25,8 +25,9 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+/// Counts frames of a VM's tap, each after a byte that is its length, and makes facts of them.
 #[cfg(fuzzing)]
-pub(crate) fn fuzz_frames(bytes: &[u8]) {
+pub fn fuzz_frames(bytes: &[u8]) {
     let mut table = table::Table::new(64);
     let mut rest = bytes;
     for now in 0_u64.. {

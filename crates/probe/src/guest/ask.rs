@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use vmgate_facts::text::shell_word;
 use vmgate_facts::{Cause, Unknown};
 
 /// Most bytes taken of one answer.
@@ -91,7 +92,7 @@ pub fn script(questions: &BTreeSet<Question>, mark: &str) -> String {
     );
     let lines = questions.iter().take(MOST_QUESTIONS).map(|question| match question {
         Question::File(path) => format!("f {}\n", path.as_str()),
-        Question::Command(command) => format!("c '{}'\n", command.replace('\'', r"'\''")),
+        Question::Command(command) => format!("c {}\n", shell_word(command)),
     });
     prologue + &lines.collect::<String>()
 }

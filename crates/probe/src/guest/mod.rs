@@ -234,8 +234,9 @@ impl Owners {
     }
 }
 
+/// Parses the kernel's answer about TCP sockets and routes.
 #[cfg(fuzzing)]
-pub(crate) fn fuzz_netlink(datagram: &[u8]) {
+pub fn fuzz_netlink(datagram: &[u8]) {
     tcp::fuzz(datagram);
 }
 

@@ -211,8 +211,9 @@ fn look_local(questions: &HostQuestions) -> HostProbe {
     }
 }
 
+/// Parses the kernel's answer about packet filters.
 #[cfg(fuzzing)]
-pub(crate) fn fuzz_filters(datagram: &[u8]) {
+pub fn fuzz_filters(datagram: &[u8]) {
     stateful_filter::fuzz(datagram);
 }
 

@@ -140,8 +140,8 @@ entries: [{id: x, title: x, ports: ['9-1'], with_process: true, loss: lots, why:
     assert_eq!(
         told,
         [
-            "`9-1` is not a port from 1 to 65535, nor two of them in order with a hyphen between",
-            "`with_process` is set and no process is named",
+            "`9-1` is neither a port from 1 to 65535 nor a range such as `67-68`",
+            "`with_process` is true, but the entry names no process",
             "`entries[0].loss`: `lots` is not an allowed value",
         ]
     );

@@ -46,7 +46,7 @@ fn an_error_looks_like_one_of_the_compiler() {
 fn rules_that_cannot_be_right_are_refused() {
     for (old, new, message) in [
         ("schema: vmgate/rule/v1", "schema: vmgate/rule/v9", "`vmgate/rule/v9` is not an allowed value"),
-        ("id: memory-fits", "id: Memory_fits", "`Memory_fits` is not an id"),
+        ("id: memory-fits", "id: Memory_fits", "`Memory_fits` is not a valid rule id"),
         ("tags: [memory]", "tag: [memory]", "did you mean `tags`?"),
         ("tags: [memory]", "tags: memory", "expected a list of texts"),
         ("tags: [memory]", "when: \"true\"", "does not depend on any fact"),

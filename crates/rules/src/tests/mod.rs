@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::*;
 use vmgate_documents::{Problem, Problems};
-use vmgate_verdict::{Effect, Evidence, Missing, Outcome, Severity, Status, Step};
+use vmgate_verdict::{Effect, Missing, Outcome, Status};
 
 /// A rule without any problem; tests replace parts of it.
 const FITS: &str = r#"schema: vmgate/rule/v1

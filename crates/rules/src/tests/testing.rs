@@ -129,7 +129,11 @@ fn typing_errors_in_tests_are_errors_with_a_place() {
             "this field cannot be unknown by itself",
         ),
         ("destination: !unknown \"no answer\"", "destination: !absent ", "null is not allowed here"),
-        ("destination: !unknown \"no answer\"", "vm.nics.tap: vnet0", "`tap` of which item?"),
+        (
+            "destination: !unknown \"no answer\"",
+            "vm.nics.tap: vnet0",
+            "the item of the list is missing before `tap`",
+        ),
         ("destination: !unknown \"no answer\"", "vm.nics.3.tap: vnet0", "write `[+]` to add one"),
         (
             "destination: !unknown \"no answer\"",

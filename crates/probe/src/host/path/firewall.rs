@@ -46,10 +46,12 @@ pub(crate) fn look() -> Result<Firewall, Unknown> {
     let mut firewall = Firewall::default();
     match dump(libc::NETLINK_NETFILTER, &Request::new(GET_CHAIN, &[0; FIXED])) {
         Ok(chains) => {
-            chains.iter().filter_map(|payload| chain(payload)).for_each(|(name, direction)| match direction {
-                Direction::In => firewall.incoming.push(name),
-                Direction::Out => firewall.outgoing.push(name),
-            })
+            chains.iter().filter_map(|payload| chain(payload)).for_each(
+                |(name, direction)| match direction {
+                    Direction::In => firewall.incoming.push(name),
+                    Direction::Out => firewall.outgoing.push(name),
+                },
+            );
         }
         // A kernel without nf_tables has none of its chains.
         Err(error) if is_missing(&error) => {}

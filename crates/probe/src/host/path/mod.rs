@@ -7,11 +7,7 @@ pub(super) mod route;
 pub(super) mod storage;
 pub(super) mod traffic;
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +21,7 @@ pub use traffic::Traffic;
 
 use crate::host::{
     shaper::{self, Shapers},
-    trial::{self, Role, Trial, TrialResult},
+    trial::{self, Trial, TrialResult},
 };
 use vmgate_facts::{Cause, Fact, Nic, Unknown};
 

@@ -42,7 +42,7 @@ pub(super) fn rate(
             (FilterMatch::Some, Some(class)) => candidates.push(class),
             // The class is not known, so it may be any of them.
             (FilterMatch::Some | FilterMatch::All, None) => {
-                candidates.extend(classes.iter().map(|class| class.handle))
+                candidates.extend(classes.iter().map(|class| class.handle));
             }
             (FilterMatch::None, _) => {}
         }
