@@ -133,7 +133,7 @@ fn help_template() -> String {
         });
         let rows: String = rows.collect();
         if !rows.is_empty() {
-            text += &format!("\n{header}{title}:{header:#}\n{rows}");
+            text.extend(["\n", &format!("{header}{title}:{header:#}\n"), &rows]);
         }
     }
     text + &format!(

@@ -10,8 +10,10 @@ use super::{Failure, session::Session};
 #[cfg(feature = "libvirt")]
 use vmgate_collect::{CollectRequest, TryPath};
 use vmgate_facts::Change;
+#[cfg(feature = "libvirt")]
 use vmgate_facts::Uri;
 use vmgate_ledger::LedgerUrl;
+#[cfg(feature = "libvirt")]
 use vmgate_probe::host::trial::{LONGEST_STREAM, Stream};
 
 /// Options that every command understands.

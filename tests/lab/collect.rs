@@ -192,10 +192,10 @@ fn the_probe_goes_when_vmgate_goes_in_whatever_way() {
     assert_eq!(fs::read_dir(here.path()).unwrap().count(), 0);
     assert_eq!(["a", "b"].map(probe_folders), ["", ""]);
 
-    let mut child = start_vmgate(&words(&["collect", vm.name, "--trace-seconds", "30"], &a_to_b()));
-    wait_until("the probe is there", || !probe_folders("a").is_empty());
-    child.kill().unwrap();
-    child.wait().unwrap();
+    let vmgate = start_vmgate(&words(&["collect", vm.name, "--trace-seconds", "30"], &a_to_b()));
+    let mut vmgate = vmgate.wait_until("the probe is there", || !probe_folders("a").is_empty());
+    vmgate.child.kill().unwrap();
+    vmgate.said();
     wait_until("the probe is gone", || ["a", "b"].map(probe_folders) == ["", ""]);
 }
 

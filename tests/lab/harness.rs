@@ -7,7 +7,7 @@ use std::{
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -126,8 +126,8 @@ pub(crate) fn vmgate(arguments: &[&str]) -> Said {
 }
 
 /// Starts vmgate in the operator's namespace. `ip netns exec` becomes vmgate, so the pid is vmgate's.
-pub(crate) fn start_vmgate(arguments: &[&str]) -> Child {
-    piped(vmgate_command(arguments))
+pub(crate) fn start_vmgate(arguments: &[&str]) -> Running {
+    Running::start(arguments)
 }
 
 fn piped(mut command: Command) -> Child {
@@ -153,6 +153,37 @@ impl Running {
         let mut child = piped(command);
         let (stdout, stderr) = (read_all(child.stdout.take()), read_all(child.stderr.take()));
         Self { child, stdout, stderr }
+    }
+
+    /// Waits until something holds while it runs. If it ends before, the test fails with its words.
+    #[track_caller]
+    pub(crate) fn wait_until(mut self, what: &str, holds: impl Fn() -> bool) -> Self {
+        let start = Instant::now();
+        while !holds() {
+            if self.child.try_wait().unwrap().is_some() {
+                let said = self.said();
+                panic!("vmgate ended before this: {what}\n{}{}", said.stdout, said.stderr);
+            }
+            assert!(start.elapsed() < Duration::from_mins(5), "not within five minutes: {what}");
+            thread::sleep(Duration::from_millis(20));
+        }
+        self
+    }
+
+    /// Waits until the memory of the guest is being copied from host `a`.
+    #[track_caller]
+    pub(crate) fn copies(self, guest: &Guest) -> Self {
+        self.wait_until("the migration copies memory", || {
+            let job = lab(&["host", "a", "virsh", "-q", "domjobinfo", guest.name]).stdout;
+            job.contains("Memory processed") && job.contains("Unbounded")
+        })
+    }
+
+    /// Ctrl-C.
+    pub(crate) fn interrupt(&self) {
+        let pid = libc::pid_t::try_from(self.child.id()).unwrap();
+        // SAFETY: kill(2) takes no pointers, and the child has not been waited for, so the pid is its own.
+        assert_eq!(unsafe { libc::kill(pid, libc::SIGINT) }, 0);
     }
 
     /// Its output after its end.

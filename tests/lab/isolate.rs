@@ -5,7 +5,7 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, UdpSocket},
     path::PathBuf,
-    process::{Child, Stdio},
+    process::Stdio,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -18,7 +18,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::harness::{
-    Guest, Said, SlowLink, a_to_b, b_to_a, in_operators_network, lab, start_vmgate, uri_a, vmgate,
+    Guest, Running, Said, SlowLink, a_to_b, b_to_a, in_operators_network, lab, start_vmgate, uri_a, vmgate,
     vmgate_command, words,
 };
 
@@ -274,16 +274,16 @@ struct Deadly {
 
 impl Deadly {
     /// Starts the move, and kills the service when the baseline has been taken and the memory is being sent.
-    fn start(&self, guest: &Guest, from: &str, options: &[String]) -> Child {
+    fn start(&self, guest: &Guest, from: &str, options: &[String]) -> Running {
         let evidence = self.evidence.path().to_str().unwrap();
         let first = ["migrate", guest.name, "--isolate", "--evidence", evidence];
         let more = ["--longest-blackout", "2", "--timeout", "60"];
-        let child = start_vmgate(&words(&[&first[..], &more[..]].concat(), options));
-        wait_until("it migrates", || {
+        let vmgate = start_vmgate(&words(&[&first[..], &more[..]].concat(), options));
+        let vmgate = vmgate.wait_until("it migrates", || {
             lab(&["host", from, "virsh", "-q", "domjobinfo", guest.name]).stdout.contains("Memory processed")
         });
         in_guest(guest, "kill $(pidof workload)").exits(0);
-        child
+        vmgate
     }
 }
 
@@ -318,7 +318,7 @@ fn a_guest_that_does_not_work_after_its_move_is_cut_off_where_it_is_even_across_
         Guest::start("sufferer", &["--on", "a", "--memory", "192", "--workload", "tcp-listen port=7000"]);
     let _slow = SlowLink::at("100mbit");
     let deadly = Deadly { evidence: tempfile::tempdir().unwrap() };
-    let said: Said = deadly.start(&guest, "a", &a_to_b()).wait_with_output().unwrap().into();
+    let said = deadly.start(&guest, "a", &a_to_b()).said();
     let said = said
         .exits(31)
         .says("the VM runs on lab-b, but gone since the move: TCP listener")
@@ -351,8 +351,8 @@ fn a_guest_that_does_not_work_after_its_move_is_cut_off_where_it_is_even_across_
     wait_until("it is to be isolated", || {
         written().iter().filter(|step| *step == "isolate").count() > before
     });
-    child.kill().unwrap();
-    child.wait().unwrap();
+    child.child.kill().unwrap();
+    child.said();
     vmgate(&["recover", "--timeout", "60"]).exits(31).says("runs on lab-a").says("the VM was isolated");
     assert_eq!(down(&guest), [true]);
     assert_eq!(written().last().map(String::as_str), Some("ended isolated"));

@@ -1,13 +1,8 @@
 //! Real migrations: done and verified, refused, aborted, failed.
 
-use std::{
-    fs, thread,
-    time::{Duration, Instant},
-};
+use std::fs;
 
-use crate::harness::{
-    Guest, Said, SlowLink, a_to_b, b_to_a, lab, start_vmgate, statuses, vmgate, wait_for_the_copy, words,
-};
+use crate::harness::{Guest, Said, SlowLink, a_to_b, b_to_a, lab, start_vmgate, statuses, vmgate, words};
 
 #[test]
 #[ignore = "needs the lab: make lab-test"]
@@ -38,13 +33,10 @@ fn a_no_go_is_not_migrated_and_the_guest_stays() {
 fn ctrl_c_aborts_the_migration_and_the_guest_goes_on_where_it_was() {
     let guest = Guest::start("aborted", &["--on", "a"]);
     let _slow = SlowLink::at("100mbit");
-    let child = start_vmgate(&words(&["migrate", guest.name, "--longest-blackout", "2"], &a_to_b()));
-    let pid = libc::pid_t::try_from(child.id()).unwrap();
-    wait_for_the_copy(&guest);
-    // SAFETY: kill(2) takes no pointers, and the child has not been waited for, so the pid is its own.
-    assert_eq!(unsafe { libc::kill(pid, libc::SIGINT) }, 0);
-    let said: Said = child.wait_with_output().unwrap().into();
-    said.exits(30).says("runs on lab-a");
+    let vmgate = start_vmgate(&words(&["migrate", guest.name, "--longest-blackout", "2"], &a_to_b()));
+    let vmgate = vmgate.copies(&guest);
+    vmgate.interrupt();
+    vmgate.said().exits(30).says("runs on lab-a");
     assert_eq!((guest.state_on("a").as_str(), guest.state_on("b").as_str()), ("running", ""));
     let job = lab(&["host", "a", "virsh", "-q", "domjobinfo", guest.name]);
     assert!(job.stdout.contains("None"), "a job is left behind: {}", job.stdout);
@@ -55,17 +47,10 @@ fn ctrl_c_aborts_the_migration_and_the_guest_goes_on_where_it_was() {
 fn ctrl_c_while_the_destination_prepares_is_not_lost() {
     let guest = Guest::start("too-early", &["--on", "a"]);
     let _slow = SlowLink::at("100mbit");
-    let child = start_vmgate(&words(&["migrate", guest.name, "--longest-blackout", "2"], &a_to_b()));
-    let pid = libc::pid_t::try_from(child.id()).unwrap();
-    let start = Instant::now();
-    while guest.state_on("b").is_empty() {
-        assert!(start.elapsed() < Duration::from_mins(2), "the destination never prepared");
-        thread::sleep(Duration::from_millis(20));
-    }
-    // SAFETY: kill(2) takes no pointers, and the child has not been waited for, so the pid is its own.
-    assert_eq!(unsafe { libc::kill(pid, libc::SIGINT) }, 0);
-    let said: Said = child.wait_with_output().unwrap().into();
-    said.exits(30).says("on request").says("runs on lab-a");
+    let vmgate = start_vmgate(&words(&["migrate", guest.name, "--longest-blackout", "2"], &a_to_b()));
+    let vmgate = vmgate.wait_until("the destination prepares", || !guest.state_on("b").is_empty());
+    vmgate.interrupt();
+    vmgate.said().exits(30).says("on request").says("runs on lab-a");
     assert_eq!((guest.state_on("a").as_str(), guest.state_on("b").as_str()), ("running", ""));
 }
 
@@ -74,12 +59,11 @@ fn ctrl_c_while_the_destination_prepares_is_not_lost() {
 fn a_migration_that_fails_says_where_the_guest_runs() {
     let guest = Guest::start("cut-off", &["--on", "a"]);
     let _slow = SlowLink::at("100mbit");
-    let child = start_vmgate(&words(&["migrate", guest.name, "--longest-blackout", "2"], &a_to_b()));
-    wait_for_the_copy(&guest);
+    let vmgate = start_vmgate(&words(&["migrate", guest.name, "--longest-blackout", "2"], &a_to_b()));
+    let vmgate = vmgate.copies(&guest);
     // The destination's QEMU dies under the migration: only the lab's own process, by its pid.
     lab(&["host", "b", "sh", "-c", "kill -9 $(cat /run/libvirt/qemu/cut-off.pid)"]).exits(0);
-    let said: Said = child.wait_with_output().unwrap().into();
-    said.exits(30).says("runs on lab-a");
+    vmgate.said().exits(30).says("runs on lab-a");
     assert_eq!((guest.state_on("a").as_str(), guest.state_on("b").as_str()), ("running", ""));
 }
 

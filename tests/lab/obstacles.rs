@@ -98,11 +98,11 @@ fn a_user_without_permission_is_told_so() {
 fn hosts_that_go_silent_in_mid_check_do_not_hang_it() {
     let guest = Guest::start("silenced", &["--on", "a"]);
     let quick = ["check", guest.name, "--timeout", "3", "--trace-seconds", "0", "--dirty-window", "10"];
-    let child = start_vmgate(&words(&quick, &a_to_b()));
+    let vmgate = start_vmgate(&words(&quick, &a_to_b()));
     wait_for_page_sampling(&guest);
     let _silence = Silence::over(&["a", "b"]);
     let start = Instant::now();
-    let said: Said = child.wait_with_output().unwrap().into();
+    let said = vmgate.said();
     assert!(start.elapsed() < Duration::from_secs(30), "took {:?}", start.elapsed());
     said.exits(21);
 }

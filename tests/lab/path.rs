@@ -223,7 +223,7 @@ fn the_changes_limit_is_applied_through_libvirt() {
         }
         std::thread::sleep(std::time::Duration::from_millis(100));
     }
-    let said: Said = child.wait_with_output().unwrap().into();
+    let said = child.said();
     assert!(seen.contains(r#""max-bandwidth":16777216"#), "{seen}\n{}{}", said.stdout, said.stderr);
     said.exits(0).says("runs on lab-b");
 }

@@ -106,6 +106,7 @@ pub struct ParamList {
 
 impl ParamList {
     /// An empty list.
+    #[allow(clippy::new_without_default, reason = "a list is made to be filled")]
     pub fn new() -> Self {
         Self { params: ptr::null_mut(), count: 0, capacity: 0 }
     }

@@ -214,6 +214,7 @@ mod optional_seconds {
     #[derive(Serialize, Deserialize)]
     struct Seconds(#[serde(with = "super::seconds")] Duration);
 
+    #[allow(clippy::ref_option, reason = "the signature that serde calls")]
     pub(super) fn serialize<S: Serializer>(duration: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
         duration.map(Seconds).serialize(to)
     }

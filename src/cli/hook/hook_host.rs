@@ -7,7 +7,9 @@ use serde::de::DeserializeOwned;
 
 use super::super::{Failure, session::Session};
 use vmgate_facts::Uri;
+#[cfg(feature = "libvirt")]
 use vmgate_facts::Version;
+#[cfg(feature = "libvirt")]
 use vmgate_hook::HookPlacement;
 use vmgate_hook::requests::HookRequest;
 #[cfg(feature = "libvirt")]

@@ -8,13 +8,15 @@ mod status;
 
 #[cfg(feature = "libvirt")]
 use std::path::{Path, PathBuf};
-use std::{env, fs, io, str::FromStr, time::Duration};
+#[cfg(feature = "libvirt")]
+use std::str::FromStr;
+use std::{env, fs, io, time::Duration};
 
-use clap::{
-    Args, Subcommand,
-    builder::{PossibleValuesParser, TypedValueParser},
-};
+#[cfg(feature = "libvirt")]
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Subcommand};
 use serde::de::DeserializeOwned;
+#[cfg(feature = "libvirt")]
 use strum::VariantNames;
 
 #[cfg(feature = "libvirt")]
@@ -24,12 +26,14 @@ use crate::cli::hook::hook_host::HookHost;
 use vmgate_facts::text::plain;
 #[cfg(feature = "libvirt")]
 use vmgate_facts::{Uri, text::with_causes};
+#[cfg(feature = "libvirt")]
 use vmgate_hook::{
     EnforcementMode, HookActivation, HookPlacement, InstallReport, InstallRequest, OnError, SignerKey,
 };
 use vmgate_hook::{Override, PROGRAM, ReceivedVerdict, RemovalReport, requests::HookRequest};
 use vmgate_reach::{HostShell, Program};
 use vmgate_verdict::ExitCode;
+#[cfg(feature = "libvirt")]
 use vmgate_verdict::Verdict;
 
 #[cfg(feature = "libvirt")]

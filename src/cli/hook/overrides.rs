@@ -51,7 +51,7 @@ fn overrides(host: &str, status: &HookStatus) -> Vec<Override> {
                 (NameAndUuid { name: None, uuid: uuid.clone() }, plain(by), reason, Some(*until))
             }
             JournalEvent::Decision { vm, uuid, reason, because: DecisionReason::Override, .. } => {
-                let by = "whoever set the override".to_owned();
+                let by = "the operator who set the override".to_owned();
                 (NameAndUuid { name: Some(plain(vm)), uuid: uuid.clone() }, by, reason, None)
             }
             _ => return None,
