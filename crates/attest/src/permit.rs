@@ -75,6 +75,7 @@ impl Permit {
 
 /// What a VM or host is called.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub struct NameAndUuid {
     /// Its name; absent where it is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
