@@ -10,7 +10,6 @@ use std::{
 
 use schemars::{JsonSchema, Schema, schema_for};
 use serde::Deserialize;
-
 use vmgate_documents::{LARGEST_BYTES, Node, Problem, Problems, Shape, SourceFile};
 use vmgate_ledger::LedgerUrl;
 use vmgate_rules::ParamOverrides;

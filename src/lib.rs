@@ -1,7 +1,7 @@
 //! vmgate: go or no-go for live migration of KVM/QEMU virtual machines, and a gate that enforces it.
 //!
-//! What people meet: the command line, reports, plans for a fleet, audits, the page of a campaign, and settings. What it
-//! stands on are the crates under `crates/`; docs/architecture.md is the map.
+//! The part that people meet: command line, reports, plans for a fleet, audits, the page of a campaign, and settings. It
+//! stands on the crates under `crates/`; docs/architecture.md is the map.
 
 #![forbid(unsafe_code)]
 

@@ -7,10 +7,9 @@ mod said;
 
 use std::{fs, path::Path, process::Command};
 
+use said::{Said, vmgate_in};
 use serde_json::Value;
 use tempfile::TempDir;
-
-use said::{Said, vmgate_in};
 
 const HEALTHY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/rules/fixtures/idle-vm.yaml");
 const NOW: &str = "2026-11-23T01:05:00Z";

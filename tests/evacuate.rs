@@ -6,9 +6,8 @@ mod said;
 
 use std::{fmt::Write as _, fs, path::Path};
 
-use tempfile::TempDir;
-
 use said::{Said, vmgate_in};
+use tempfile::TempDir;
 
 const HEALTHY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/rules/fixtures/idle-vm.yaml");
 const NOW: &str = "2026-11-23T01:05:00Z";

@@ -1,8 +1,10 @@
 //! Sends small UDP packets out of an interface, paced or as fast as possible.
 
-use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::{
+    io,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    time::{Duration, Instant},
+};
 
 use crate::watchers::thread_time;
 

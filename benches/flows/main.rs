@@ -17,8 +17,7 @@
 mod generator;
 mod watchers;
 
-use std::process::Command;
-use std::time::Duration;
+use std::{process::Command, time::Duration};
 
 use generator::Generator;
 use watchers::{Watcher, kernel_nanoseconds};

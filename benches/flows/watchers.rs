@@ -1,17 +1,18 @@
 //! The captures that are compared, each with its packet count and its cost.
 
-use std::fs;
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
 
-use pnet::datalink::{self, Channel, NetworkInterface};
-use pnet::packet::Packet;
-use pnet::packet::ethernet::EthernetPacket;
-use pnet::packet::ipv4::Ipv4Packet;
-use pnet::packet::udp::UdpPacket;
+use pnet::{
+    datalink::{self, Channel, NetworkInterface},
+    packet::{Packet, ethernet::EthernetPacket, ipv4::Ipv4Packet, udp::UdpPacket},
+};
 use vmgate_probe::flows::{Limits, Method, watch};
 
 use crate::generator::Generator;

@@ -42,15 +42,14 @@ use std::{
     time::Duration,
 };
 
-use serde::{Deserialize, Deserializer, Serialize};
-use vmgate_facts::trace::TraceCost;
-use vmgate_forecast::replay::PredictedMigration;
-use vmgate_probe::trace::{Qemu, TraceOptions, record};
-
 use baseline::Baseline;
 use campaign::Campaign;
 use load::Pressure;
 use plan::Case;
+use serde::{Deserialize, Deserializer, Serialize};
+use vmgate_facts::trace::TraceCost;
+use vmgate_forecast::replay::PredictedMigration;
+use vmgate_probe::trace::{Qemu, TraceOptions, record};
 
 /// Error of the bench, which prints it and ends.
 pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;

@@ -3,7 +3,6 @@
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-
 use vmgate_facts::Cause;
 use vmgate_verdict::ExitCode;
 

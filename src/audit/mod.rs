@@ -9,14 +9,12 @@ mod first_steps;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::Timestamp;
-
 pub use comparison::InvalidAudit;
 pub use document::{
     Audit, AuditDifferences, AuditSchema, AuditedDestination, AuditedHost, AuditedVm, FirstStep,
     MissingEvidence, MoveAnswer, Obstacle, RuleViolation,
 };
-
+use jiff::Timestamp;
 use vmgate_facts::Cause;
 use vmgate_verdict::{Effect, JudgedOutcome, Status, Verdict};
 
@@ -144,10 +142,11 @@ fn undecided(moves: &[JudgedMove]) -> Vec<MissingEvidence> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use vmgate_facts::Facts;
     use vmgate_judge::{Policy, VerdictRequest};
     use vmgate_rules::{ParamOverrides, RuleSource};
+
+    use super::*;
 
     fn facts(change: impl FnOnce(&mut serde_yaml::Value)) -> Facts {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/rules/fixtures/idle-vm.yaml");

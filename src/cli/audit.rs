@@ -3,6 +3,11 @@
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use clap::Args;
+use vmgate_collect::survey::{self, HostRequest, HostSummary};
+use vmgate_facts::Uri;
+use vmgate_judge::VerdictRequest;
+use vmgate_libvirt::ask_each;
+use vmgate_verdict::{ExitCode, Verdict};
 
 use super::{
     Failure,
@@ -11,11 +16,6 @@ use super::{
     session::{self, Session},
 };
 use crate::audit::{self, AuditedHost, JudgedMove};
-use vmgate_collect::survey::{self, HostRequest, HostSummary};
-use vmgate_facts::Uri;
-use vmgate_judge::VerdictRequest;
-use vmgate_libvirt::ask_each;
-use vmgate_verdict::{ExitCode, Verdict};
 
 #[derive(Debug, Args)]
 pub(super) struct AuditCommand {

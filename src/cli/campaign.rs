@@ -4,8 +4,6 @@ use std::{io::IsTerminal, thread, time::Duration};
 
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
-
-use super::{Failure, hook, ledger, options::GlobalOptions, output, session::Session};
 use vmgate_execute::campaign::{CampaignState, render, uptime_seconds};
 use vmgate_ledger::{
     Campaign, Entry, Ledger, Selection,
@@ -13,6 +11,8 @@ use vmgate_ledger::{
     entry::EntryKind,
 };
 use vmgate_verdict::ExitCode;
+
+use super::{Failure, hook, ledger, options::GlobalOptions, output, session::Session};
 
 #[derive(Debug, Args)]
 pub(super) struct Status {

@@ -3,17 +3,17 @@
 use std::path::PathBuf;
 
 use clap::Args;
-
-use super::{
-    Failure, options, output,
-    session::{self, Session},
-};
 use vmgate_facts::Facts;
 use vmgate_judge::{
     VerdictRequest,
     change::{ChangeFile, FactsFiles, PlannedMove, ReservedMemory},
 };
 use vmgate_verdict::ExitCode;
+
+use super::{
+    Failure, options, output,
+    session::{self, Session},
+};
 
 #[derive(Debug, Args)]
 pub(super) struct Check {

@@ -3,6 +3,11 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use vmgate_collect::{CollectError, CollectRequest};
+use vmgate_facts::{Change, Facts, text::with_causes};
+use vmgate_judge::change::{ChangeFile, PlannedMove};
+use vmgate_libvirt::LibvirtErrorKind;
+use vmgate_verdict::ExitCode;
 
 use super::{
     Failure,
@@ -10,11 +15,6 @@ use super::{
     output,
     session::Session,
 };
-use vmgate_collect::{CollectError, CollectRequest};
-use vmgate_facts::{Change, Facts, text::with_causes};
-use vmgate_judge::change::{ChangeFile, PlannedMove};
-use vmgate_libvirt::LibvirtErrorKind;
-use vmgate_verdict::ExitCode;
 
 #[derive(Debug, Args)]
 pub(super) struct Collect {

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
+use vmgate_verdict::{BaselineComparison, Decision, Effect, ExitCode, Move, NoGoReason, Status, Verdict};
 
 use super::{Failure, options::GlobalOptions, output};
 use crate::report;
-use vmgate_verdict::{BaselineComparison, Decision, Effect, ExitCode, Move, NoGoReason, Status, Verdict};
 
 #[derive(Debug, Args)]
 pub(super) struct Diff {

@@ -4,6 +4,12 @@ use std::{collections::HashMap, fs, path::PathBuf};
 
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
+use vmgate_facts::Change;
+use vmgate_judge::{
+    Policy,
+    change::{ChangeFile, FactsFiles},
+};
+use vmgate_verdict::ExitCode;
 
 use super::{
     Failure,
@@ -18,12 +24,6 @@ use crate::{
     },
     report::visible_lines,
 };
-use vmgate_facts::Change;
-use vmgate_judge::{
-    Policy,
-    change::{ChangeFile, FactsFiles},
-};
-use vmgate_verdict::ExitCode;
 
 /// Rule and parameter with QEMU's memory overhead per guest.
 const OVERHEAD: (&str, &str) = ("destination-memory-fits", "overhead_bytes");
@@ -199,9 +199,10 @@ fn exit(plan: &FleetPlan, empty: &[usize], site: &dyn Site) -> ExitCode {
 
 #[cfg(feature = "libvirt")]
 fn survey_site(inventory: &Inventory, session: &Session) -> Result<Box<dyn Site>, Failure> {
-    use crate::fleet::SurveySite;
     use vmgate_collect::survey::{self, HostRequest};
     use vmgate_ledger::{Selection, entry::EntryKind};
+
+    use crate::fleet::SurveySite;
     let requests = inventory.hosts.iter().map(|host| {
         let known = super::audit::request_of(&host.name, host.uri.clone(), session)?;
         Ok(HostRequest {

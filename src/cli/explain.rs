@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use clap::Args;
-
-use super::{Failure, options::GlobalOptions, output, session::Session};
-use crate::report;
 use vmgate_documents::closest;
 use vmgate_judge::{Policy, VerdictRequest};
 use vmgate_verdict::{ExitCode, JudgedOutcome, Verdict, waiver::Glob};
+
+use super::{Failure, options::GlobalOptions, output, session::Session};
+use crate::report;
 
 #[derive(Debug, Args)]
 pub(super) struct Explain {

@@ -9,9 +9,9 @@ use std::{
 
 use clap::{Args, Subcommand};
 use clap_complete::Shell;
+use vmgate_verdict::ExitCode;
 
 use super::{Failure, output};
-use vmgate_verdict::ExitCode;
 
 #[derive(Debug, Args)]
 pub(super) struct Generate {

@@ -4,8 +4,6 @@ use std::{env, path::PathBuf};
 
 use clap::Args;
 use serde_json::json;
-
-use super::{Failure, hook, options::GlobalOptions, output, session::Session};
 use vmgate_collect::transport::Transport;
 use vmgate_execute::isolate::{
     self, EvidenceSources, IsolationContext, IsolationError, IsolationReport, Link, ReleaseReport,
@@ -18,6 +16,8 @@ use vmgate_facts::{
 use vmgate_ledger::{Entry, Ledger};
 use vmgate_libvirt::{Domain, Hypervisor, LibvirtErrorKind};
 use vmgate_verdict::ExitCode;
+
+use super::{Failure, hook, options::GlobalOptions, output, session::Session};
 
 #[derive(Debug, Args)]
 pub(super) struct Isolate {

@@ -4,11 +4,11 @@ use std::io::{self, IsTerminal};
 
 use clap::{Args, Subcommand};
 use serde_json::json;
-
-use super::{Failure, options::GlobalOptions, output, session::Session};
 use vmgate_facts::text::plain;
 use vmgate_ledger::{Entry, Head, Ledger, LedgerError, LedgerUrl, Record, Selection, entry::EntryKind};
 use vmgate_verdict::ExitCode;
+
+use super::{Failure, options::GlobalOptions, output, session::Session};
 
 #[derive(Debug, Args)]
 pub(super) struct LedgerCommand {

@@ -10,13 +10,6 @@ use std::{
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-
-use super::{
-    Failure, collect, hook, isolate,
-    options::{GlobalOptions, Goals, MoveOptions},
-    output,
-    session::{Session, read_change},
-};
 use vmgate_attest::PublicKey;
 use vmgate_collect::guest_probe::GuestAccess;
 use vmgate_execute::{
@@ -29,6 +22,13 @@ use vmgate_judge::{
 };
 use vmgate_ledger::{Entry, Ledger, entry::RunStep};
 use vmgate_verdict::{ExitCode, Verdict};
+
+use super::{
+    Failure, collect, hook, isolate,
+    options::{GlobalOptions, Goals, MoveOptions},
+    output,
+    session::{Session, read_change},
+};
 
 #[derive(Debug, Args)]
 pub(super) struct Migrate {

@@ -36,7 +36,6 @@ mod verdict;
 use std::process;
 
 use clap::{CommandFactory, Parser, Subcommand};
-
 use vmgate_verdict::ExitCode;
 
 /// Go or no-go for the live migration of a KVM/QEMU virtual machine.

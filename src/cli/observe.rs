@@ -11,6 +11,11 @@ use std::{
 
 use clap::Args;
 use signal_hook::consts::{SIGINT, SIGTERM};
+use vmgate_collect::transport::Transport;
+use vmgate_facts::Uri;
+use vmgate_ledger::{Entry, Ledger, Observation};
+use vmgate_libvirt::Hypervisor;
+use vmgate_verdict::{ExitCode, NameAndUuid};
 
 use super::{
     Failure,
@@ -18,11 +23,6 @@ use super::{
     output,
     session::Session,
 };
-use vmgate_collect::transport::Transport;
-use vmgate_facts::Uri;
-use vmgate_ledger::{Entry, Ledger, Observation};
-use vmgate_libvirt::Hypervisor;
-use vmgate_verdict::{ExitCode, NameAndUuid};
 
 /// Longest sleep between two checks for Ctrl-C.
 const NAP: Duration = Duration::from_millis(200);

@@ -4,9 +4,6 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
-
-#[cfg(feature = "libvirt")]
-use super::{Failure, session::Session};
 #[cfg(feature = "libvirt")]
 use vmgate_collect::{CollectRequest, TryPath};
 use vmgate_facts::Change;
@@ -15,6 +12,9 @@ use vmgate_facts::Uri;
 use vmgate_ledger::LedgerUrl;
 #[cfg(feature = "libvirt")]
 use vmgate_probe::host::trial::{LONGEST_STREAM, Stream};
+
+#[cfg(feature = "libvirt")]
+use super::{Failure, session::Session};
 
 /// Options that every command understands.
 #[derive(Debug, Args)]
@@ -132,7 +132,7 @@ pub(super) struct MoveOptions {
 
 #[cfg(feature = "libvirt")]
 impl MoveOptions {
-    /// What is to be collected for this move.
+    /// Request to collect the facts of this move.
     pub(super) fn request(
         &self,
         vm: &str,

@@ -11,6 +11,8 @@ use std::{
 use clap::Args;
 use tempfile::NamedTempFile;
 use tracing_subscriber::{EnvFilter, fmt::time::SystemTime};
+use vmgate_facts::text::with_causes;
+use vmgate_verdict::{Baseline, ExitCode, Verdict};
 
 use super::{
     Failure,
@@ -19,8 +21,6 @@ use super::{
 #[cfg(feature = "libvirt")]
 use crate::audit::Audit;
 use crate::report::{self, Format, ReportError, Style, Templates, visible_lines};
-use vmgate_facts::text::with_causes;
-use vmgate_verdict::{Baseline, ExitCode, Verdict};
 
 /// Options of the reports to write.
 #[derive(Debug, Args)]

@@ -53,7 +53,7 @@ enum Subject {
     Trace {
         /// The VM, by its UUID or name
         vm: String,
-        /// How long to trace
+        /// Length of the trace
         #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
         seconds: Duration,
         /// Most CPU time that tracing may take, by wall time

@@ -1,11 +1,11 @@
 //! `vmgate recover`: finishes the moves that a crash left behind.
 
 use clap::Args;
-
-use super::{Failure, options::GlobalOptions, output, session::Session};
 use vmgate_execute::{RecoveredRun, recover};
 use vmgate_ledger::{Ledger, LedgerUrl};
 use vmgate_verdict::ExitCode;
+
+use super::{Failure, options::GlobalOptions, output, session::Session};
 
 #[derive(Debug, Args)]
 pub(super) struct Recover {

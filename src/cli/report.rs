@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use vmgate_verdict::ExitCode;
 
 use super::{Failure, options::GlobalOptions, output};
-use vmgate_verdict::ExitCode;
 
 #[derive(Debug, Args)]
 pub(super) struct Report {

@@ -2,13 +2,13 @@
 
 use clap::{Args, Subcommand};
 use schemars::schema_for;
-
-use super::{Failure, options::GlobalOptions, output, session::Session};
-use crate::{audit::Audit, config, fleet::inventory};
 use vmgate_documents::{Problem, Problems, closest};
 use vmgate_judge::{InvalidPolicy, Policy, change};
 use vmgate_rules::{Pack, test};
 use vmgate_verdict::ExitCode;
+
+use super::{Failure, options::GlobalOptions, output, session::Session};
+use crate::{audit::Audit, config, fleet::inventory};
 
 #[derive(Debug, Args)]
 pub(super) struct Rules {

@@ -12,14 +12,6 @@ use std::{
 
 use clap::Args;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-
-use super::{
-    Failure,
-    migrate::{GateResult, MoveContext, MoveOrder, move_orders},
-    options::{self, GlobalOptions, MoveOptions},
-    output,
-    session::{Session, read_change},
-};
 use vmgate_collect::host_versions;
 use vmgate_execute::{
     Hosts, MoveFailure, RecoveryResult,
@@ -28,6 +20,14 @@ use vmgate_execute::{
 use vmgate_judge::change::ChangeFile;
 use vmgate_ledger::{Ledger, campaign::ClaimResult};
 use vmgate_verdict::ExitCode;
+
+use super::{
+    Failure,
+    migrate::{GateResult, MoveContext, MoveOrder, move_orders},
+    options::{self, GlobalOptions, MoveOptions},
+    output,
+    session::{Session, read_change},
+};
 
 #[derive(Debug, Args)]
 pub(super) struct Run {

@@ -12,10 +12,10 @@ use std::{
 
 use clap::Args;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use vmgate_verdict::ExitCode;
 
 use super::{Failure, campaign, options::GlobalOptions, output};
 use crate::serve::StatusServer;
-use vmgate_verdict::ExitCode;
 
 #[derive(Debug, Args)]
 pub(super) struct Serve {

@@ -7,11 +7,6 @@ use std::{
 };
 
 use jiff::Timestamp;
-
-use super::{Failure, options::GlobalOptions, output};
-use crate::config::Config;
-#[cfg(feature = "libvirt")]
-use crate::config::HostConfig;
 #[cfg(feature = "libvirt")]
 use vmgate_attest::PrivateKey;
 #[cfg(feature = "libvirt")]
@@ -20,12 +15,15 @@ use vmgate_collect::{guest_probe::GuestAccess, transport::Transport};
 use vmgate_facts::Facts;
 use vmgate_facts::Uri;
 use vmgate_judge::{InvalidPolicy, Policy, change::ChangeFile};
-use vmgate_ledger::LedgerUrl;
-use vmgate_ledger::{Entry, Ledger};
+use vmgate_ledger::{Entry, Ledger, LedgerUrl};
 use vmgate_reach::{HostShell, SshTarget};
 use vmgate_rules::RuleSource;
-use vmgate_verdict::Verdict;
-use vmgate_verdict::Waivers;
+use vmgate_verdict::{Verdict, Waivers};
+
+use super::{Failure, options::GlobalOptions, output};
+use crate::config::Config;
+#[cfg(feature = "libvirt")]
+use crate::config::HostConfig;
 
 /// Environment variable with the private key in PEM, used if no file is named.
 pub(super) const KEY_VARIABLE: &str = "VMGATE_SIGNING_KEY";

@@ -6,6 +6,9 @@ use std::{
 };
 
 use clap::{Args, Subcommand};
+use vmgate_attest::{PrivateKey, PublicKey};
+use vmgate_facts::text::with_causes;
+use vmgate_verdict::ExitCode;
 
 use super::{
     Failure, hook,
@@ -14,9 +17,6 @@ use super::{
     session::{KEY_VARIABLE, Session},
 };
 use crate::report;
-use vmgate_attest::{PrivateKey, PublicKey};
-use vmgate_facts::text::with_causes;
-use vmgate_verdict::ExitCode;
 
 #[derive(Debug, Args)]
 pub(super) struct VerdictCommand {

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use thiserror::Error;
+use vmgate_facts::{Fact, Host, HugePages, NumaNode, Vm};
+use vmgate_probe::path::host_of_address;
 
 use super::{
     AffinityGroup, Fleet, FleetHost, FleetNetwork, FleetVm, HostId, Resource, Site, SiteVm, VmId,
     inventory::{Inventory, InventoryHost},
 };
-use vmgate_facts::{Fact, Host, HugePages, NumaNode, Vm};
-use vmgate_probe::path::host_of_address;
 
 /// Assumed speed of a link whose speed is unknown: 1 Gbit/s.
 const ASSUMED_LINK_BYTES_PER_SECOND: u64 = 125_000_000;

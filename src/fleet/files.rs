@@ -5,10 +5,11 @@
 
 use std::collections::HashMap;
 
-use super::{Site, SiteVm, inventory::Inventory};
 use vmgate_facts::{Cause, Change, Fact, Facts, Host, Provenance, Unknown, Vm};
 use vmgate_judge::change::is_host;
 use vmgate_probe::path::{self, PathEnd};
+
+use super::{Site, SiteVm, inventory::Inventory};
 
 /// A site of facts files, merged.
 #[derive(Debug)]

@@ -3,12 +3,12 @@
 use std::{cell::RefCell, collections::HashMap};
 
 use jiff::Timestamp;
-
-use super::{Fleet, HostId, Oracle, RefusalReason, Ruling, Site, VmId};
-use crate::audit::{self, MoveAnswer};
 use vmgate_facts::{Change, Fact, Facts, MigrationPath, Vm};
 use vmgate_judge::{Policy, VerdictRequest, change::Versions};
 use vmgate_verdict::{Effect, JudgedOutcome, Status};
+
+use super::{Fleet, HostId, Oracle, RefusalReason, Ruling, Site, VmId};
+use crate::audit::{self, MoveAnswer};
 
 /// Time of a move besides sending the memory, for a guest with unknown dirty rate: the same value as in the
 /// forecast from rates.

@@ -2,11 +2,12 @@
 
 use std::fmt;
 
+use vmgate_judge::change::{ChangeDraft, DraftMove, DraftWave, UnplacedVm};
+
 use super::{
     BuildNotes, Fleet, FleetPlan, HostId, PolicyOracle, ScheduledMove, VmId, Wave, inventory::Inventory,
     plan::counted,
 };
-use vmgate_judge::change::{ChangeDraft, DraftMove, DraftWave, UnplacedVm};
 
 /// Head of a change file: id, title, window and limits.
 #[derive(Debug, Clone, Default)]

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 
-use super::{Site, SiteVm};
 use vmgate_collect::survey::Survey;
 use vmgate_facts::{DirtyRate, DirtyRateMethod, Fact, Facts, Host, Provenance};
 use vmgate_ledger::{Entry, Record};
+
+use super::{Site, SiteVm};
 
 /// A site of surveyed hosts, in the inventory's order.
 pub struct SurveySite {

@@ -1,7 +1,8 @@
 //! Changes since the baseline, in the words that several formats share.
 
-use super::words;
 use vmgate_verdict::{BaselineComparison, ChangedValue, Effect, Finding};
+
+use super::words;
 
 /// One finding that is new, changed or fixed.
 pub(super) struct BaselineEntry<'a> {

@@ -5,8 +5,9 @@
 
 use std::io::{self, Write};
 
-use super::{visible, words};
 use vmgate_verdict::{Effect, Finding, JudgedOutcome, Verdict};
+
+use super::{visible, words};
 
 const HEADER: [&str; 26] = [
     "vm",
@@ -134,8 +135,9 @@ fn cell(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use vmgate_verdict::{DecisionContext, Waivers, decide, sample};
+
+    use super::*;
 
     #[test]
     fn nothing_is_evaluated_by_a_spreadsheet() {

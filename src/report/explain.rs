@@ -3,9 +3,10 @@
 
 use std::io::{self, Write};
 
-use super::{Style, style::Paint, visible, words};
 use vmgate_rules::Rule;
 use vmgate_verdict::{Effect, Evidence, JudgedOutcome, Status, Verdict};
+
+use super::{Style, style::Paint, visible, words};
 
 /// Writes the explanation of `judged`, an outcome of `verdict`. The flag beside the rule is true if the verdict was made
 /// with the same rules and parameters.
@@ -175,8 +176,9 @@ fn origin(evidence: &Evidence, verdict: &Verdict) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use vmgate_verdict::sample;
+
+    use super::*;
 
     fn explained(rule: &str) -> String {
         let verdict = sample::no_go();

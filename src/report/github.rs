@@ -6,11 +6,12 @@
 
 use std::io::{self, Write};
 
+use vmgate_verdict::{Effect, Move, Verdict};
+
 use super::{
     by_rule::{RuleGroup, violations},
     visible, waiver_problems, words,
 };
-use vmgate_verdict::{Effect, Move, Verdict};
 
 /// Most findings of one rule that are named; GitHub cuts long annotations.
 const SHOWN: usize = 5;
@@ -112,8 +113,9 @@ fn property(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use vmgate_verdict::sample;
+
+    use super::*;
 
     fn written(verdicts: &[Verdict]) -> String {
         let mut out = Vec::new();

@@ -7,9 +7,9 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
+use vmgate_verdict::{Verdict, VerdictsSchema};
 
 use super::visible::{is_control_or_hidden, is_plain};
-use vmgate_verdict::{Verdict, VerdictsSchema};
 
 /// Borrowed form of [`crate::verdict::Verdicts`].
 #[derive(Serialize)]
@@ -99,8 +99,9 @@ impl Formatter for TerminalSafe {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use vmgate_verdict::{read, sample};
+
+    use super::*;
 
     fn written(verdicts: &[Verdict]) -> Vec<u8> {
         let mut bytes = Vec::new();

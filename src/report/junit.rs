@@ -11,9 +11,9 @@ use std::{
 };
 
 use quick_xml::{Writer, events::BytesText};
+use vmgate_verdict::{Decision, Effect, JudgedOutcome, NoGoReason, Status, Verdict};
 
 use super::{visible, words};
-use vmgate_verdict::{Decision, Effect, JudgedOutcome, NoGoReason, Status, Verdict};
 
 type Xml<'a> = Writer<&'a mut dyn Write>;
 
@@ -252,8 +252,9 @@ fn text(judged: &JudgedOutcome) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use vmgate_verdict::{DecisionContext, Waivers, decide, sample};
+
+    use super::*;
 
     /// Every case of a report as an independent reader sees it: (suite, case, outcome).
     fn cases(verdicts: &[Verdict]) -> Vec<(String, String, &'static str)> {

@@ -8,13 +8,14 @@ use std::{
     io::{self, Write},
 };
 
+use vmgate_verdict::{Decision, Effect, ExitCode, UnknownGroup, Verdict};
+
 use super::{
     Style,
     baseline::{BaselineEntry, baseline_entries},
     by_rule::{RuleGroup, by_rule, violations},
     visible, waiver_problems, words,
 };
-use vmgate_verdict::{Decision, Effect, ExitCode, UnknownGroup, Verdict};
 
 /// Most findings of one rule that are listed; comments have a limit of 65,536 characters on GitHub.
 const SHOWN: usize = 10;
@@ -215,8 +216,9 @@ fn upper_first(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use vmgate_verdict::sample;
+
+    use super::*;
 
     #[test]
     fn what_looks_like_markdown_is_shown_as_it_was_written() {

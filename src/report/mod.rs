@@ -24,17 +24,16 @@ mod yaml;
 
 use std::{collections::BTreeSet, fmt, io, io::Write, str::FromStr};
 
-use serde::Serialize;
-use thiserror::Error;
-
 pub use explain::explain;
 pub use html::{TemplateError, Templates};
+use serde::Serialize;
 pub use style::{NARROWEST, Style};
+use thiserror::Error;
 pub use visible::visible;
 pub(crate) use visible::visible_lines;
+use vmgate_verdict::{Move, Verdict, WaiverFault, WaiverProblem};
 
 use crate::audit::Audit;
-use vmgate_verdict::{Move, Verdict, WaiverFault, WaiverProblem};
 
 /// The formats of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -254,8 +253,9 @@ fn waiver_problems(verdicts: &[Verdict]) -> Vec<&WaiverProblem> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use vmgate_verdict::{DecisionContext, Status, Waivers, decide, sample};
+
+    use super::*;
 
     #[test]
     fn every_format_is_found_by_its_name() {

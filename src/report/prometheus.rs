@@ -7,8 +7,9 @@ use std::{
     io::{self, Write},
 };
 
-use super::{visible, words};
 use vmgate_verdict::{Decision, Effect, Status, Verdict};
+
+use super::{visible, words};
 
 /// A metric: name, help, and its value for a verdict by further labels.
 type Metric = (&'static str, &'static str, fn(&Verdict) -> Vec<(String, f64)>);
@@ -150,8 +151,9 @@ fn expires(verdict: &Verdict) -> Vec<(String, f64)> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use vmgate_verdict::sample;
+
+    use super::*;
 
     fn written(verdicts: &[Verdict]) -> String {
         let mut out = Vec::new();

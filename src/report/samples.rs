@@ -4,8 +4,9 @@
 
 use std::{fs, path::PathBuf};
 
-use super::{Format, Style, write};
 use vmgate_verdict::{Verdict, sample};
+
+use super::{Format, Style, write};
 
 fn verdicts(format: Format) -> Vec<Verdict> {
     match format {

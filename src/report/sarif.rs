@@ -14,13 +14,13 @@ use std::{
 
 use serde::{Serialize, Serializer};
 use serde_json::json;
-
-use super::{json, visible, words};
 use vmgate_attest::Digest;
 use vmgate_verdict::{
     Effect, Evidence, ExitCode, JudgedOutcome, Missing, Move, NameAndUuid, Outcome, Severity, Status, Trend,
     Verdict,
 };
+
+use super::{json, visible, words};
 
 const SCHEMA: &str =
     "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json";
@@ -342,9 +342,9 @@ fn suppressions(judged: &JudgedOutcome) -> Vec<Suppression> {
 #[cfg(test)]
 mod tests {
     use serde_json::Value;
+    use vmgate_verdict::sample;
 
     use super::*;
-    use vmgate_verdict::sample;
 
     fn written(verdicts: &[Verdict]) -> Value {
         let mut out = Vec::new();

@@ -3,8 +3,7 @@
 //! Names, paths and messages come from guests and may be made to move the cursor, set a terminal's title, hide a
 //! part of a line or turn its direction (CVE-2021-42574). Such characters are shown as `\u{…}`.
 
-use std::borrow::Cow;
-use std::fmt::Write as _;
+use std::{borrow::Cow, fmt::Write as _};
 
 /// `text` on one line, with every control or hidden character written as `\u{…}`, and line breaks and tabs as
 /// spaces. All characters are seen, in their real order.

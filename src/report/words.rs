@@ -1,7 +1,6 @@
 //! Words and number formats that several report formats share.
 
 use jiff::Timestamp;
-
 use vmgate_facts::Cause;
 use vmgate_verdict::{
     BaselineComparison, Counts, Decision, Effect, GoReason, NoGoReason, Outcome, Status, Verdict, WaiverFault,
@@ -148,8 +147,9 @@ pub(super) fn about(subject: Option<&str>, message: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use vmgate_verdict::sample;
+
+    use super::*;
 
     #[test]
     fn an_age_has_its_two_largest_units() {

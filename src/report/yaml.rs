@@ -11,12 +11,12 @@ use std::{
 
 use serde::Serialize;
 use serde_json::Value;
+use vmgate_verdict::{Verdict, VerdictsSchema};
 
 use super::{
     json::VerdictList,
     visible::{is_control_or_hidden, is_plain},
 };
-use vmgate_verdict::{Verdict, VerdictsSchema};
 
 pub(super) fn write(verdicts: &[Verdict], sink: &mut dyn Write) -> io::Result<()> {
     let mut sink = io::BufWriter::new(sink);
@@ -163,9 +163,9 @@ fn is_escaped(character: char) -> bool {
 mod tests {
     use proptest::prelude::*;
     use serde_json::json;
+    use vmgate_verdict::{read, sample};
 
     use super::*;
-    use vmgate_verdict::{read, sample};
 
     #[test]
     fn it_reads_back_as_the_same_verdicts_and_holds_nothing_that_is_obeyed() {

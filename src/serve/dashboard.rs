@@ -3,7 +3,6 @@
 use std::{collections::HashMap, slice};
 
 use serde::Serialize;
-
 use vmgate_execute::campaign::{CampaignState, Counts, Task, TaskState};
 use vmgate_facts::Uri;
 use vmgate_ledger::{
@@ -161,8 +160,6 @@ pub(super) fn host_name(uri: &str) -> String {
 mod tests {
     use std::path::Path;
 
-    use super::*;
-    use crate::serve::{metrics, page};
     use vmgate_execute::campaign::{opened, uptime_seconds};
     use vmgate_facts::Quantiles;
     use vmgate_judge::change::{ChangeFile, MovePlan};
@@ -172,6 +169,9 @@ mod tests {
         entry::{self, Driver, MigrationOutcome, RunEnded, RunStarted},
     };
     use vmgate_verdict::{ExitCode, NameAndUuid, sample};
+
+    use super::*;
+    use crate::serve::{metrics, page};
 
     fn driver() -> Driver {
         Driver { machine: "here".into(), boot: "b".into(), pid: 1, started_ticks: 1 }

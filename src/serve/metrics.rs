@@ -2,10 +2,13 @@
 
 use std::fmt::Write as _;
 
-use crate::report::prometheus::{label, number, seconds};
-use crate::serve::dashboard::Dashboard;
 use vmgate_execute::campaign::Counts;
 use vmgate_ledger::campaign::Steering;
+
+use crate::{
+    report::prometheus::{label, number, seconds},
+    serve::dashboard::Dashboard,
+};
 
 /// A gauge: name, help, and its values by labels.
 struct Gauge {

@@ -17,10 +17,10 @@ use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 use tiny_http::{Header, Method, Request, Response, Server};
-
-pub use self::{dashboard::Dashboard, metrics::metrics, page::page};
 use vmgate_execute::campaign::uptime_seconds;
 use vmgate_ledger::Ledger;
+
+pub use self::{dashboard::Dashboard, metrics::metrics, page::page};
 
 /// Shortest token, in characters: a shorter one could be guessed.
 const TOKEN_LENGTH: usize = 16;

@@ -3,14 +3,16 @@
 use jiff::Timestamp;
 use minijinja::{Value, context, value::Serde};
 use serde::Serialize;
-
-use super::dashboard::host_name;
-use crate::report::{html, words};
-use crate::serve::dashboard::{Dashboard, MoveStatus};
 use vmgate_execute::campaign::{CampaignState, Counts, Task, TaskState, window_text};
 use vmgate_facts::Quantiles;
 use vmgate_ledger::campaign::Steering;
 use vmgate_verdict::Decision;
+
+use super::dashboard::host_name;
+use crate::{
+    report::{html, words},
+    serve::dashboard::{Dashboard, MoveStatus},
+};
 
 const PAGE: &str = include_str!("../../reports/campaign/page.html");
 const SCRIPT: &str = include_str!("../../reports/campaign/script.js");

@@ -16,6 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use cluster::Cluster;
 use tempfile::TempDir;
 use vmgate_ledger::{Entry, Ledger, LedgerUrl, entry::RunStep};
 
@@ -23,7 +24,6 @@ use crate::{
     faults::page::Page,
     harness::{Guest, Running, lab, setting, vmgate},
 };
-use cluster::Cluster;
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/fleet-faults.md");
 const GUESTS: [&str; 12] = [

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::harness::{Guest, Said, a_to_b, lab, start_vmgate, statuses, uri_a, uri_b, vmgate, words};
+use crate::harness::{Guest, a_to_b, lab, start_vmgate, statuses, uri_a, uri_b, vmgate, words};
 
 #[test]
 #[ignore = "needs the lab: make lab-test"]

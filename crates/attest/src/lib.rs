@@ -21,15 +21,14 @@ mod permit;
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use thiserror::Error;
-
 pub use digest::{Digest, InvalidDigest};
 pub use dsse::{DsseSignature, Envelope};
 pub use key::{InvalidKey, PrivateKey, PublicKey};
 pub use permit::{
     Decision, GoReason, NameAndUuid, NoGoReason, Permit, PermitDigests, PermitSchema, PermittedMove,
 };
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use thiserror::Error;
 
 /// A document that is signed as the predicate of a statement about facts.
 pub trait Predicate {

@@ -73,19 +73,19 @@ impl Permit {
     }
 }
 
-/// What a VM or host is called.
+/// Name and UUID of a VM or host.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct NameAndUuid {
-    /// Its name; absent where it is not known.
+    /// Name; absent if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Its UUID; absent where it is not known.
+    /// UUID; absent if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uuid: Option<String>,
 }
 
-/// The answer and the class of its reason.
+/// GO or NO-GO, with the class of the reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "answer", content = "because")]
 pub enum Decision {
@@ -128,7 +128,7 @@ impl Decision {
         }
     }
 
-    /// The class of its reason in words that end a sentence.
+    /// Class of the reason, in words that end a sentence.
     pub fn reason(self) -> &'static str {
         match self {
             Self::Go(GoReason::AllClear) => "nothing speaks against it",

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::{CollectRequest, flows::WatchedInterfaces, guest, transport::Transport, vm};
 use vmgate_facts::{Guest, UdpCapture, Unknown, VmState};
 use vmgate_libvirt::Domain;
+
+use super::{CollectRequest, flows::WatchedInterfaces, guest, transport::Transport, vm};
 
 /// Collects the guest's facts through the access that the request names, on whichever host the VM runs now.
 pub fn guest(request: &CollectRequest, domain: &Domain) -> Result<Guest, Unknown> {

@@ -37,8 +37,9 @@ impl Asker {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use vmgate_facts::Cause;
+
+    use super::*;
 
     #[test]
     fn a_lost_host_is_not_asked_again() {

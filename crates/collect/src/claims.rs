@@ -1,7 +1,6 @@
 //! Claims on a host's memory: by VMs that run there, are migrating in now, or are planned to move there first.
 
-use vmgate_facts::text::plain;
-use vmgate_facts::{Fact, HostJob, HostVm, HugePageClaim, MemoryClaims};
+use vmgate_facts::{Fact, HostJob, HostVm, HugePageClaim, MemoryClaims, text::plain};
 use vmgate_libvirt::{
     Domain, GuestSummary, ask_each,
     domain_xml::{self, Backing},

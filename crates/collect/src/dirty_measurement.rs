@@ -5,12 +5,13 @@
 
 use std::time::Duration;
 
-use super::{guest, transport::Transport, vm::FoundVm};
 use vmgate_facts::{
     Cause, DirtyRate, DirtyRateMethod, DirtyWindow, Fact, Unknown, Vm, VmState, trace::DirtyTrace,
 };
 use vmgate_libvirt::Domain;
 use vmgate_probe::trace::TraceOptions;
+
+use super::{guest, transport::Transport, vm::FoundVm};
 
 /// Longest window of page sampling, in seconds (virDomainStartDirtyRateCalc).
 const LONGEST_WINDOW: u32 = 60;

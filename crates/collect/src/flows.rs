@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::{guest, transport::Transport, vm::FoundVm};
-use vmgate_facts::text::plain;
-use vmgate_facts::{Cause, Fact, Guest, Udp, UdpCapture, Unknown, VmState};
+use vmgate_facts::{Cause, Fact, Guest, Udp, UdpCapture, Unknown, VmState, text::plain};
 use vmgate_probe::flows::{FlowProbe, InterfaceFlows, udp_capture};
+
+use super::{guest, transport::Transport, vm::FoundVm};
 
 /// Most interfaces of one VM that are watched.
 const MOST_TAPS: usize = 32;
@@ -126,10 +126,11 @@ pub(super) fn into_guest(guest: Result<Guest, Unknown>, flows: Result<UdpCapture
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use vmgate_facts::Vm;
     use vmgate_libvirt::domain_xml;
     use vmgate_probe::flows::FlowCapture;
+
+    use super::*;
 
     fn found(devices: &str) -> FoundVm {
         let xml = format!("<domain type='kvm'><devices>{devices}</devices></domain>");

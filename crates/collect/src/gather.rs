@@ -10,6 +10,12 @@ use std::{
 
 use jiff::Timestamp;
 use thiserror::Error;
+use vmgate_facts::{Cause, Change, Fact, Facts, Guest, Host, UdpCapture, Unknown, Uri};
+use vmgate_libvirt::{Domain, Hypervisor, LibvirtError};
+use vmgate_probe::{
+    host::PeerProbe,
+    path::{self, PathEnd},
+};
 
 use super::{
     claims::{self, PlannedMove},
@@ -24,13 +30,6 @@ use super::{
     worker::{Clock, TimedResult, Worker},
 };
 use crate::guest_probe::GuestAccess;
-use vmgate_facts::Uri;
-use vmgate_facts::{Cause, Change, Fact, Facts, Guest, Host, UdpCapture, Unknown};
-use vmgate_libvirt::{Domain, Hypervisor, LibvirtError};
-use vmgate_probe::{
-    host::PeerProbe,
-    path::{self, PathEnd},
-};
 
 /// The move whose facts are to be collected, and the permitted means.
 #[derive(Debug, Clone)]

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use super::agent::{AgentGuest, AgentMethod};
-use crate::{guest_probe as ways, guest_probe::GuestAccess};
 use vmgate_facts::{Cause, Guest, Unknown, VmState};
 use vmgate_libvirt::Domain;
+
+use super::agent::{AgentGuest, AgentMethod};
+use crate::{guest_probe as ways, guest_probe::GuestAccess};
 
 /// Collects the guest's facts, for at most `timeout`. Also returns the method, for provenance.
 pub(super) fn look(

@@ -86,8 +86,9 @@ pub(crate) fn fuzz_answer(output: &Output) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use vmgate_facts::Fact;
+
+    use super::*;
 
     const TIME: Duration = Duration::from_secs(20);
 

@@ -1,16 +1,16 @@
 //! Facts of a host, merged from the answers of libvirt and the host probe.
 
-use super::{
-    asker::Asker,
-    claims::{self, VmsAndClaims},
-    transport::Answer,
-};
-use vmgate_facts::{Cause, Fact, Host, Unknown, VirtualNetwork};
-use vmgate_facts::{Uri, text::plain};
+use vmgate_facts::{Cause, Fact, Host, Unknown, Uri, VirtualNetwork, text::plain};
 use vmgate_libvirt::{
     GuestSummary, Hypervisor, LibvirtError, LibvirtErrorKind,
     capabilities::{self, Capabilities, GuestArch},
     network_xml,
+};
+
+use super::{
+    asker::Asker,
+    claims::{self, VmsAndClaims},
+    transport::Answer,
 };
 
 /// Answers of libvirt about a host.

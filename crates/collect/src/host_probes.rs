@@ -11,12 +11,6 @@ use std::{
 };
 
 use jiff::Timestamp;
-
-use super::{
-    CollectRequest,
-    transport::{Answer, Transport},
-    worker::{Clock, TimedResult, Worker},
-};
 use vmgate_facts::{Cause, Fact, PathNic, Unknown};
 use vmgate_libvirt::{Domain, Hypervisor};
 use vmgate_probe::{
@@ -25,6 +19,12 @@ use vmgate_probe::{
         trial::{Role, Stream, Trial},
     },
     path::{self, PathEnd},
+};
+
+use super::{
+    CollectRequest,
+    transport::{Answer, Transport},
+    worker::{Clock, TimedResult, Worker},
 };
 
 /// Part of a link that a stream may take where others use the link too, and where nobody else does.

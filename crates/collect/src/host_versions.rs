@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::host;
-use vmgate_facts::Uri;
-use vmgate_facts::{Cause, Fact, Unknown, Version};
+use vmgate_facts::{Cause, Fact, Unknown, Uri, Version};
 use vmgate_judge::change::Versions;
 use vmgate_libvirt::Hypervisor;
+
+use super::host;
 
 /// Checks that the host answers and has at least the wanted versions; the error says what is missing.
 pub fn check(uri: &Uri, wanted: &Versions, timeout: Duration) -> Result<(), String> {

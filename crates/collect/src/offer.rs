@@ -1,8 +1,9 @@
 //! Offer of a host's hypervisor to one VM: CPU features, limits of the machine type, TPM backends.
 
-use super::asker::Asker;
 use vmgate_facts::{Cause, Fact, Host, Unknown};
 use vmgate_libvirt::{CpuComparison, CpuRequest, Hypervisor, domain_capabilities, domain_xml::DomainConfig};
+
+use super::asker::Asker;
 
 /// Facts of a destination that depend on the VM.
 #[derive(Debug, Clone, PartialEq, Default)]

@@ -9,10 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::agent::AgentGuest;
-use vmgate_facts::text::plain;
-use vmgate_facts::{Cause, Fact, Guest, TcpConnection, TcpPeer, Unknown};
+use vmgate_facts::{Cause, Fact, Guest, TcpConnection, TcpPeer, Unknown, text::plain};
 use vmgate_libvirt::{Domain, Hypervisor, domain_xml};
+
+use super::agent::AgentGuest;
 
 /// Most VMs whose configuration is read for their addresses, on each host.
 const MOST_VMS: usize = 500;
@@ -99,8 +99,9 @@ fn of_guest(vm: String, guest: Guest, own: &[TcpConnection]) -> TcpPeer {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use vmgate_facts::{Tcp, TcpState};
+
+    use super::*;
 
     #[test]
     fn of_a_peer_only_the_common_connections_are_kept() {

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-
-use super::{dirty_measurement::DirtyMeasurement, transport::Transport};
 use vmgate_facts::Provenance;
 use vmgate_probe::host::HostProbe;
+
+use super::{dirty_measurement::DirtyMeasurement, transport::Transport};
 
 /// Times and methods of the parts of a collection.
 pub(super) struct Sources<'a> {

@@ -8,6 +8,12 @@ use std::{
 };
 
 use jiff::Timestamp;
+use vmgate_facts::{Cause, Change, Fact, Facts, Host, Unknown, Uri, VmState};
+use vmgate_libvirt::{Hypervisor, ask_each};
+use vmgate_probe::{
+    host::HostQuestions,
+    path::{self, PathEnd},
+};
 
 use super::{
     dirty_measurement::DirtyMeasurement,
@@ -17,13 +23,6 @@ use super::{
     provenance,
     transport::{Answer, Transport},
     vm::{self, FoundVm, Monitor},
-};
-use vmgate_facts::Uri;
-use vmgate_facts::{Cause, Change, Fact, Facts, Host, Unknown, VmState};
-use vmgate_libvirt::{Hypervisor, ask_each};
-use vmgate_probe::{
-    host::HostQuestions,
-    path::{self, PathEnd},
 };
 
 /// Most bytes of paths that one call of a probe takes on its command line; Linux gives one argument 128 KiB.

@@ -1,12 +1,12 @@
 //! Facts of the VM, from libvirt's answers and the domain XML.
 
-use super::{asker::Asker, transport::Answer};
-use vmgate_facts::text::plain;
-use vmgate_facts::{Cause, Fact, Host, Unknown, Version, Vm, VmState};
+use vmgate_facts::{Cause, Fact, Host, Unknown, Version, Vm, VmState, text::plain};
 use vmgate_libvirt::{
     Domain, LibvirtError, RunState,
     domain_xml::{self, Backing, DomainConfig},
 };
+
+use super::{asker::Asker, transport::Answer};
 
 /// The VM as libvirt describes it: its facts, and what the other collectors need.
 pub(super) struct FoundVm {

@@ -3,6 +3,9 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use vmgate_facts::{Cause, Fact, Facts, Unknown, Uri};
+use vmgate_libvirt::{Domain, Hypervisor, LibvirtError};
+use vmgate_probe::host::HostQuestions;
 
 use super::{
     dirty_measurement::DirtyMeasurement,
@@ -11,10 +14,6 @@ use super::{
     vm::{self, Monitor},
 };
 use crate::guest_probe::GuestAccess;
-use vmgate_facts::Uri;
-use vmgate_facts::{Cause, Fact, Facts, Unknown};
-use vmgate_libvirt::{Domain, Hypervisor, LibvirtError};
-use vmgate_probe::host::HostQuestions;
 
 /// Collects the facts of a VM and its host, which stands as the source. Measures nothing, and fails only without the VM's
 /// state: what cannot be learnt is unknown.

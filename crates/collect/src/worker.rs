@@ -6,7 +6,6 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-
 use vmgate_facts::{Cause, Unknown};
 
 /// The operator's clock during the collection: starts at a given time and goes on monotonically.

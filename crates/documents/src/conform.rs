@@ -7,14 +7,13 @@ use std::{
 };
 
 use serde_json::Value as Json;
+use vmgate_facts::{Day, Unknown, Version};
 
 use super::{
     MOST_PROBLEMS, Node, Problem, SourceFile, closest,
     schema::type_of_schema,
     types::{Kind, Record, Type},
 };
-use vmgate_facts::Day;
-use vmgate_facts::{Unknown, Version};
 
 /// `{unknown: why, cause: …}`.
 static UNKNOWN: LazyLock<Type> = LazyLock::new(type_of_schema::<Unknown>);
@@ -30,7 +29,7 @@ pub enum Segment {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mismatch {
     pub path: Vec<Segment>,
-    /// Whether the key is wrong and not its value.
+    /// True if the key is wrong and not its value.
     pub at_key: bool,
     pub message: String,
     pub help: Option<String>,
@@ -304,8 +303,9 @@ fn expected(kind: &Kind) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use vmgate_facts::Facts;
+
+    use super::*;
 
     #[test]
     fn of_countless_mistakes_some_are_told() {

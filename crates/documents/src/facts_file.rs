@@ -3,9 +3,9 @@
 use std::{path::Path, sync::Arc};
 
 use serde_json::Value;
+use vmgate_facts::Facts;
 
 use crate::{Problem, Problems, Shape, SourceFile, conform};
-use vmgate_facts::Facts;
 
 /// Largest facts file that is read, in bytes: that of a guest with as many sockets as the probe lists and as many
 /// processes is below it.

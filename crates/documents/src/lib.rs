@@ -27,17 +27,14 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use schemars::JsonSchema;
-use serde::de::DeserializeOwned;
-
 pub use conform::{conform, conform_node};
 pub use node::{Content, Node};
-pub use problem::closest;
-pub use problem::{Problem, Problems};
+pub use problem::{Problem, Problems, closest};
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
 pub use source::{LARGEST_BYTES, SourceFile};
-pub use yaml::{Parsed, parse};
-
 use types::Type;
+pub use yaml::{Parsed, parse};
 
 /// Most problems of one kind that are looked for in one document: whoever has more begins with these.
 pub const MOST_PROBLEMS: usize = 200;

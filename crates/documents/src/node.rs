@@ -12,7 +12,7 @@ pub struct Node {
     pub span: Range<usize>,
     /// Its tag without the exclamation mark, such as `unknown`.
     pub tag: Option<String>,
-    /// What it holds.
+    /// Content.
     pub content: Content,
 }
 

@@ -48,7 +48,7 @@ impl Problem {
         }))
     }
 
-    /// What stands beside the caret.
+    /// Text beside the caret.
     #[must_use]
     pub fn label(mut self, label: impl Into<String>) -> Self {
         self.0.label = label.into();

@@ -4,10 +4,9 @@ use std::{collections::HashMap, sync::Arc};
 
 use schemars::{JsonSchema, schema_for};
 use serde_json::Value as Json;
+use vmgate_facts::{CollectionMethod, Unit};
 
 use super::types::{Choice, Choices, Field, Kind, Record, Type};
-use vmgate_facts::CollectionMethod;
-use vmgate_facts::Unit;
 
 /// The type of a Rust type's JSON form.
 pub fn type_of_schema<T: JsonSchema>() -> Type {

@@ -12,7 +12,7 @@ pub const LARGEST_BYTES: u64 = 1 << 20;
 pub struct SourceFile {
     /// Its path as the user wrote it, or its place in the shipped pack.
     pub name: String,
-    /// What it holds.
+    /// Content.
     pub text: String,
 }
 

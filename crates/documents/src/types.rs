@@ -3,9 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use serde_json::Value as Json;
-
-use vmgate_facts::CollectionMethod;
-use vmgate_facts::Unit;
+use vmgate_facts::{CollectionMethod, Unit};
 
 /// Kind of a value.
 #[derive(Debug, Clone, PartialEq)]

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use thiserror::Error;
-
 use vmgate_attest::{AttestError, Digest, PublicKey};
 use vmgate_verdict::{Decision, Effect, ExitCode, JudgedOutcome, NameAndUuid, Verdict};
 
@@ -155,7 +154,7 @@ impl Pass {
     }
 }
 
-/// What blocks now and did not before: the reason why a verdict no longer holds. Rules that lack their facts for one
+/// New blocking outcomes: the reason why a verdict no longer holds. Rules that lack their facts for one
 /// reason are told together: a host that does not answer is one problem, not a dozen.
 pub(super) fn new_blockers(before: &Verdict, after: &Verdict) -> String {
     let same = |one: &JudgedOutcome, other: &JudgedOutcome| {
@@ -190,10 +189,11 @@ fn rule_and_message(judged: &JudgedOutcome) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use vmgate_attest::PrivateKey;
     use vmgate_facts::Cause;
     use vmgate_verdict::{Missing, Outcome, Status, sample};
+
+    use super::*;
 
     /// RFC 8410 section 10.3 gives the first; the second is another one of that form.
     const KEYS: [&str; 2] = [

@@ -292,10 +292,10 @@ fn precise(bytes: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-
-    use super::*;
     use vmgate_judge::change::MoveSettings;
     use vmgate_libvirt::JobOperation;
+
+    use super::*;
 
     const MIB: u64 = 1 << 20;
 

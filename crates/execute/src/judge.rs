@@ -11,9 +11,9 @@ use vmgate_verdict::Verdict;
 pub struct Judge<'a> {
     /// The rules, with waivers.
     pub policy: &'a Policy,
-    /// What is to be collected.
+    /// Request to collect the facts.
     pub request: CollectRequest,
-    /// How the verdict is asked for.
+    /// Request for the verdict.
     pub asked: VerdictRequest,
     /// The time to evaluate at; the present for none.
     pub at: Option<Timestamp>,

@@ -44,8 +44,6 @@ mod vm_location;
 
 use std::{net::IpAddr, sync::atomic::AtomicBool, time::Duration};
 
-use thiserror::Error;
-
 pub use gate::{GateRefusal, GateRequest, Pass};
 pub use guard::ConvergenceEstimate;
 pub use hosts::{HostConnection, Hosts};
@@ -54,8 +52,8 @@ pub use migration::Progress;
 pub use post_migration_failure::{EvidenceOptions, IsolationResult};
 pub use recover::{RecoveredRun, RecoveryResult, recover};
 pub use take_over::{current_driver, has_moved, take_over};
+use thiserror::Error;
 pub use vm_location::VmLocation;
-
 use vmgate_facts::Facts;
 use vmgate_judge::change::{Limits, MovePlan};
 use vmgate_ledger::{Ledger, Refusal, entry::RunStep};

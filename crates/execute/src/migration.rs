@@ -10,13 +10,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::guard::{ConvergenceEstimate, Guard, Measure};
-use super::{
-    Pass,
-    hand::{self, MigrateParams},
-};
 use vmgate_judge::change::MovePlan;
 use vmgate_libvirt::{Domain, Hypervisor, JobStats, LibvirtError, LibvirtErrorKind};
+
+use super::{
+    Pass,
+    guard::{ConvergenceEstimate, Guard, Measure},
+    hand::{self, MigrateParams},
+};
 
 /// Time between two queries of a running migration's statistics.
 const LOOK: Duration = Duration::from_millis(200);

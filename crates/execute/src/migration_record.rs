@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use super::run::Run;
 use vmgate_facts::{Fact, Facts, Forecast, Quantiles};
 use vmgate_ledger::{
     Entry,
     entry::{HypervisorPair, Migration, MigrationOutcome, Rehearsal},
 };
 use vmgate_libvirt::JobStats;
+
+use super::run::Run;
 
 impl Run<'_> {
     /// Records forecast and measured result. `job_stats` are those of libvirt, where the migration completed.
@@ -80,12 +81,12 @@ fn version_pair(facts: &Facts) -> Option<HypervisorPair> {
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
-
-    use super::*;
     use vmgate_facts::{History, PastMigration, Vm};
     use vmgate_ledger::Ledger;
     use vmgate_rules::Catalogues;
     use vmgate_verdict::NameAndUuid;
+
+    use super::*;
 
     /// Ledger record of a migration that took `total` seconds, with this forecast.
     fn remembered(forecast: &Forecast, total: f64) -> PastMigration {

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::hand::ScriptResult;
-use crate::hand::run_script;
 use vmgate_facts::text::shell_word;
 use vmgate_judge::change::Notify;
 use vmgate_libvirt::Domain;
+
+use crate::hand::{ScriptResult, run_script};
 
 /// Time limit of the hooks after a move: nothing important waits for them.
 const AFTERWARDS: Duration = Duration::from_secs(30);

@@ -4,6 +4,14 @@
 use std::{fmt, path::PathBuf};
 
 use serde_json::json;
+use vmgate_collect::transport::Transport;
+use vmgate_facts::{Uri, text::with_causes};
+use vmgate_ledger::{
+    Entry, Ledger,
+    entry::{MigrationOutcome, RunEnding, RunStep},
+};
+use vmgate_reach::HostShell;
+use vmgate_verdict::ExitCode;
 
 use super::{
     CompletedMove, Event, Hosts, MoveFailure,
@@ -11,15 +19,6 @@ use super::{
     notify::MoveNotice,
     run::Run,
 };
-use vmgate_collect::transport::Transport;
-use vmgate_facts::Uri;
-use vmgate_facts::text::with_causes;
-use vmgate_ledger::{
-    Entry, Ledger,
-    entry::{MigrationOutcome, RunEnding, RunStep},
-};
-use vmgate_reach::HostShell;
-use vmgate_verdict::ExitCode;
 
 /// Options for the evidence on a VM that is cut off the network.
 #[derive(Debug)]

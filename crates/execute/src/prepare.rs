@@ -2,12 +2,12 @@
 
 use std::{io, process::Command, time::Duration};
 
-use crate::hand::ScriptResult;
-use crate::hand::run_script;
 use vmgate_facts::text::shell_word;
 use vmgate_judge::change::{Action, ActionKind, RunsOn};
 use vmgate_ledger::entry::RunStarted;
 use vmgate_libvirt::Domain;
+
+use crate::hand::{ScriptResult, run_script};
 
 /// Largest output of a command that is kept, in bytes.
 const OUTPUT: usize = 64 << 10;

@@ -3,6 +3,11 @@
 use std::{fmt, time::Duration};
 
 use jiff::Timestamp;
+use vmgate_ledger::{
+    Entry, Ledger, LedgerError, OpenRun, Record,
+    entry::{RunEnding, RunStep},
+};
+use vmgate_verdict::ExitCode;
 
 use super::{
     Hosts, VmLocation,
@@ -14,11 +19,6 @@ use super::{
     resolve,
     restore::PendingUndo,
 };
-use vmgate_ledger::{
-    Entry, Ledger, LedgerError, OpenRun, Record,
-    entry::{RunEnding, RunStep},
-};
-use vmgate_verdict::ExitCode;
 
 /// Author of an isolation that a crashed run was about to make and the recovery repeats.
 const BY: &str = "vmgate recover";
@@ -221,9 +221,10 @@ pub(super) fn finish_run(journal: &Journal, open: &OpenRun, hosts: &Hosts) -> Re
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use vmgate_attest::Digest;
     use vmgate_ledger::entry::Transition;
+
+    use super::*;
 
     #[test]
     fn a_vm_that_was_about_to_be_cut_off_is_told_by_its_reason() {

@@ -5,14 +5,15 @@
 //! A paused half is removed only while the other side is seen running; the source's copy runs again only where the
 //! destination never can have.
 
-use crate::hand;
 use std::{
     thread,
     time::{Duration, Instant},
 };
 
-use super::{Hosts, VmLocation, vm_location::Presence};
 use vmgate_libvirt::JobOperation;
+
+use super::{Hosts, VmLocation, vm_location::Presence};
+use crate::hand;
 
 /// Time for libvirt to clean up after each step.
 const SETTLING: Duration = Duration::from_secs(20);
@@ -100,8 +101,9 @@ impl Remedy {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use vmgate_facts::VmState;
+
+    use super::*;
 
     #[test]
     fn nothing_is_done_unless_the_other_side_is_certain() {

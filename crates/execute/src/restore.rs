@@ -2,16 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use super::{
-    journal::Journal,
-    notify::{self, GuestAnswer, MoveNotice},
-    prepare::Preparation,
-};
 use vmgate_ledger::{
     Entry, Record,
     entry::{ActionState, RunStep},
 };
 use vmgate_libvirt::Domain;
+
+use super::{
+    journal::Journal,
+    notify::{self, GuestAnswer, MoveNotice},
+    prepare::Preparation,
+};
 
 /// Number of attempts to undo an action.
 const TRIES: u32 = 3;
@@ -83,10 +84,10 @@ impl PendingUndo {
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
-
-    use super::*;
     use vmgate_attest::Digest;
     use vmgate_ledger::entry::Transition;
+
+    use super::*;
 
     fn record(action: Option<usize>, mark: Option<ActionState>, state: RunStep) -> Record {
         let (run, vm) = ("r1".to_owned(), "uuid".to_owned());

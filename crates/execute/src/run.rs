@@ -8,6 +8,14 @@ use std::{
     time::Instant,
 };
 
+use vmgate_facts::{Facts, Forecast, ForecastMethod, text::with_causes};
+use vmgate_ledger::{
+    Entry, Ledger, LedgerError,
+    entry::{ActionState, MigrationOutcome, RunEnding, RunStarted, RunStep},
+};
+use vmgate_libvirt::{Domain, JobStats};
+use vmgate_verdict::ExitCode;
+
 use super::{
     Assignment, CompletedMove, Event, Hosts, MoveFailure, VmLocation, driver, gate,
     guard::Guard,
@@ -19,14 +27,6 @@ use super::{
     restore::PendingUndo,
     verify::Baseline,
 };
-use vmgate_facts::text::with_causes;
-use vmgate_facts::{Facts, Forecast, ForecastMethod};
-use vmgate_ledger::{
-    Entry, Ledger, LedgerError,
-    entry::{ActionState, MigrationOutcome, RunEnding, RunStarted, RunStep},
-};
-use vmgate_libvirt::{Domain, JobStats};
-use vmgate_verdict::ExitCode;
 
 /// Reason why a run stops.
 enum Halt {
@@ -406,8 +406,9 @@ fn forecast_limit(forecast: &Forecast) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use vmgate_facts::Fact;
+
+    use super::*;
 
     #[test]
     fn a_limit_that_was_only_assumed_is_no_choice_of_the_forecast() {

@@ -5,12 +5,13 @@
 
 use std::time::Duration;
 
-use super::{Hosts, RecoveryResult, VmLocation, driver as process, journal::Journal, recover::finish_run};
 use vmgate_attest::Digest;
 use vmgate_ledger::{
     Entry, Ledger, LedgerError, Selection,
     entry::{Driver, EntryKind, RunStarted},
 };
+
+use super::{Hosts, RecoveryResult, VmLocation, driver as process, journal::Journal, recover::finish_run};
 
 /// Identity of this process, as the ledger records drivers.
 pub fn current_driver() -> Driver {
@@ -67,10 +68,11 @@ fn is_of(run: &RunStarted, change: Digest, vm: &str, hosts: &Hosts) -> bool {
 mod tests {
     use std::{fs, path::Path};
 
-    use super::*;
     use vmgate_judge::change::MovePlan;
     use vmgate_ledger::test_ledger::TestLedger;
     use vmgate_verdict::NameAndUuid;
+
+    use super::*;
 
     /// A host of libvirt's test driver that runs these VMs.
     fn host(folder: &Path, name: &str, vms: &[&str]) -> String {

@@ -7,7 +7,6 @@ use std::{
 };
 
 use jiff::Timestamp;
-
 use vmgate_collect::{CollectRequest, after_migration};
 use vmgate_facts::{Fact, Facts, Guest, TcpState, VmNic};
 use vmgate_libvirt::{Domain, domain_xml};

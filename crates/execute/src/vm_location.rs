@@ -5,9 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{HostConnection, Hosts};
 use vmgate_facts::VmState;
 use vmgate_libvirt::{LibvirtError, LibvirtErrorKind, RunState};
+
+use super::{HostConnection, Hosts};
 
 /// Time for the hosts to clean up after a migration, and to be reachable again, before their answer counts.
 const SETTLING: Duration = Duration::from_secs(20);

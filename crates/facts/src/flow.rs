@@ -28,7 +28,7 @@ pub struct UdpCapture {
     /// True if nothing was missed: a flow that is not in the list did not exist in the window.
     #[schemars(example = true)]
     pub complete: bool,
-    /// What was missed, in words; empty where it is complete.
+    /// Descriptions of what the capture missed; empty where it is complete.
     #[schemars(example = vec!["vnet3: 17 packets were lost to the capture"])]
     pub holes: Vec<String>,
     /// The flows, the busiest first.

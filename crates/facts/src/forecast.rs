@@ -60,7 +60,7 @@ pub struct Forecast {
     pub advice: Fact<String>,
     /// Memory left to send as the migration goes on: what a plot shows.
     pub timeline: Fact<Vec<RemainingMemory>>,
-    /// When the rounds end in the middle one of the replays, from the order to migrate.
+    /// Ends of the rounds in the median replay, in seconds from the start of the migration.
     #[schemars(example = vec![4.0, 4.8])]
     pub round_ends_seconds: Fact<Vec<f64>>,
 }

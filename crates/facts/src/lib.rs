@@ -47,10 +47,6 @@ mod vm_hardware;
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
 pub use bridge::{Bridge, BridgeKind, StatefulFilter};
 pub use certificate::{Certificate, CertificateUse};
 pub use change::{Change, MigrationSettings};
@@ -73,9 +69,12 @@ pub use host_guests::{HostJob, HostVm, MachineType, Tsc};
 pub use host_memory::{HostMemory, HugePageClaim, HugePages, MemoryClaims, NumaNode};
 pub use host_network::VirtualNetwork;
 pub use host_storage::{FileKind, HostFile};
+use jiff::Timestamp;
 pub use link::{Bond, BondPort, Duplex, Shaper, ShaperKind};
 pub use path::{HostRole, MigrationPath, MigrationTransport, PathNic, PathRoute};
 pub use path_probe::{Goodput, MigrationPorts, PortsBasis};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 pub use unit::Unit;
 pub use uri::{InvalidUri, Uri};
 pub use value::{Cause, Fact, Unknown};

@@ -46,7 +46,7 @@ impl Unit {
         }
     }
 
-    /// Whether values of both units can be compared and added.
+    /// True if values of both units can be compared and added.
     pub fn agrees(self, other: Self) -> bool {
         self == other || self == Self::Any || other == Self::Any
     }

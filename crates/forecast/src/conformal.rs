@@ -6,7 +6,6 @@
 //! whatever the reason for the errors was. The only assumption is that the next migration is like the earlier ones.
 
 use serde::{Deserialize, Serialize};
-
 use vmgate_facts::Quantiles;
 
 /// Share of the actual figures that should lie in the interval from p5 to p95.

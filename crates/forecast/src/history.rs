@@ -1,10 +1,11 @@
 //! Use of the ledger's history in a forecast: interval correction by earlier migrations, and quieter hours of the day.
 
+use vmgate_facts::{Alternative, Fact, Facts, Forecast, History, ObservedHour, Quantiles};
+
 use super::{
     conformal::{Correction, PastForecast},
     replay::{Conditions, Goal, MigrationParameters, Replayer, synthetic_trace},
 };
-use vmgate_facts::{Alternative, Fact, Facts, Forecast, History, ObservedHour, Quantiles};
 
 /// An hour is quiet if the VM dirties at most this part of its present dirty rate.
 const QUIET: f64 = 0.5;

@@ -26,7 +26,6 @@ mod predict;
 pub mod replay;
 
 pub use budget::{established_timeout_seconds, handshake_timeout_seconds, survived_silence_seconds};
-
 use vmgate_facts::{Cause, Fact, Facts, Forecast, Guest, UdpService, UdpSocket, Vm};
 use vmgate_rules::catalogue::Catalogues;
 

@@ -2,6 +2,10 @@
 //! else an estimate from rates.
 
 use sha2::{Digest as _, Sha256};
+use vmgate_facts::{
+    Accelerator, Alternative, Cause, Fact, Facts, Forecast, ForecastMethod, Provenance, Quantiles, Vm,
+    trace::DirtyTrace,
+};
 
 use super::{
     history, precopy,
@@ -9,10 +13,6 @@ use super::{
         Advice, AutoConverge, Conditions, Goal, MigrationParameters, PredictedMigration, Replayer, WhatIf,
         synthetic_trace,
     },
-};
-use vmgate_facts::{
-    Accelerator, Alternative, Cause, Fact, Facts, Forecast, ForecastMethod, Provenance, Quantiles, Vm,
-    trace::DirtyTrace,
 };
 
 /// Minimum number of windows for a synthetic guest: with one, any mixture of pages would explain the window.

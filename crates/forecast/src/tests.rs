@@ -2,13 +2,14 @@
 
 use std::fmt::Write;
 
-use super::{
-    replay::synthetic_trace::{self, PageGroup},
-    *,
-};
 use vmgate_facts::{
     DirtyWindow, ForecastMethod, History, LossTolerance, MemorySync, ObservedHour, PastMigration, Quantiles,
     TcpConnection, Udp,
+};
+
+use super::{
+    replay::synthetic_trace::{self, PageGroup},
+    *,
 };
 
 /// The fixtures of the rules are facts files like any other.

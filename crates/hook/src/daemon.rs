@@ -3,7 +3,11 @@
 //! virHookInitialize records if an executable hook for QEMU exists; virHookCall then reads the folder each
 //! time. So an additional hook works at once, and the first hook after a reload (SIGHUP), which restarts nothing.
 
-use std::{fs, os::unix::fs::MetadataExt, os::unix::fs::PermissionsExt, path::PathBuf};
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::PathBuf,
+};
 
 use procfs::process::Process;
 use serde::{Deserialize, Serialize};

@@ -2,7 +2,6 @@
 
 use jiff::Timestamp;
 use thiserror::Error;
-
 use vmgate_attest::{Decision, Permit};
 
 /// An incoming migration: VM and destination.

@@ -8,6 +8,7 @@ use std::{
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use vmgate_attest::{Digest, PublicKey};
 
 use super::{
     EnforcementMode, HookActivation, HookConfig, HookPlacement, JournalEntry, JournalEvent, Layout, OnError,
@@ -15,7 +16,6 @@ use super::{
     journal, keyring, run, script,
     trust::{self, UntrustedFile},
 };
-use vmgate_attest::{Digest, PublicKey};
 
 const RECORD_LIMIT: u64 = 64 << 10;
 /// Largest hook that is read to see if it is vmgate's, bytes.

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
+use vmgate_attest::PublicKey;
+
 use super::{
     Layout,
     trust::{self, UntrustedFile},
 };
-use vmgate_attest::PublicKey;
 
 /// Largest key file, bytes.
 const MOST: u64 = 16 << 10;

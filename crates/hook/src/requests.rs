@@ -17,7 +17,7 @@ use super::{
 /// Largest request, in bytes: a signed verdict, and the JSON around it.
 const REQUEST_LIMIT: u64 = 64 << 20;
 
-/// What is to be done.
+/// Request to the hook on a host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HookRequest {

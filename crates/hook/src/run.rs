@@ -13,13 +13,13 @@ use std::{
 };
 
 use jiff::Timestamp;
+use vmgate_facts::text::plain;
 
 use super::{
     DecisionReason, EnforcementMode, HookConfig, JournalEntry, JournalEvent, Layout, OnError,
     config::InvalidHookConfig, decide::IncomingMigration, emergency_override, install, journal, keyring,
     store,
 };
-use vmgate_facts::text::plain;
 
 /// Largest domain XML that is read, bytes.
 const XML_LIMIT: u64 = 16 << 20;

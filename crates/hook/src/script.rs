@@ -135,8 +135,7 @@ pub(super) fn clear_chained(layout: &Layout) -> Result<Vec<PathBuf>, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::PROGRAM;
-    use super::*;
+    use super::{super::PROGRAM, *};
 
     #[test]
     fn every_script_is_marked_and_names_the_program() {

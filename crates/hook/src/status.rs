@@ -4,14 +4,14 @@ use std::fs;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use vmgate_attest::Digest;
+use vmgate_facts::text::with_causes;
 
 use super::{
     HookActivation, HookConfig, JournalEntry, Layout, Override, daemon, emergency_override,
     install::{self, InstallRecord},
     journal, keyring, script, store, trust,
 };
-use vmgate_attest::Digest;
-use vmgate_facts::text::with_causes;
 
 /// Status of the hook on a host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -11,15 +11,14 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use vmgate_attest::{Permit, PublicKey, VerifiedVerdict};
+use vmgate_facts::text::{plain, with_causes};
 
 use super::{
     Layout,
     decide::{self, IncomingMigration, VerdictMismatch},
     trust,
 };
-use vmgate_attest::{Permit, PublicKey, VerifiedVerdict};
-use vmgate_facts::text::plain;
-use vmgate_facts::text::with_causes;
 
 /// Largest verdict file, bytes.
 const MOST: u64 = 32 << 20;

@@ -2,13 +2,13 @@
 
 use jiff::Timestamp;
 use thiserror::Error;
-
-use crate::way_back;
 use vmgate_attest::Digest;
 use vmgate_documents::Problems;
 use vmgate_facts::Facts;
 use vmgate_rules::{Catalogues, Pack, ParamErrors, ParamOverrides, RuleSource};
 use vmgate_verdict::{DecisionContext, Digests, FileLine, Outcome, Verdict, Waivers};
+
+use crate::way_back;
 
 /// Invalid rules, parameters or catalogues: an error of the user, reported with every position.
 #[derive(Debug, Error)]
@@ -35,7 +35,7 @@ pub struct Policy {
 pub struct VerdictRequest {
     /// True if warnings count as a failure of the check.
     pub strict: bool,
-    /// Where in a file the move is asked for.
+    /// Line of a file that asks for the move.
     pub place: Option<FileLine>,
     /// Digest of that file, where it is a change.
     pub change: Option<Digest>,

@@ -2,7 +2,6 @@
 //! Their failures are warnings: the move itself may succeed, but the VM could not return to its source.
 
 use jiff::Timestamp;
-
 use vmgate_facts::{Fact, Facts, Forecast, Host, Vm};
 use vmgate_rules::{Pack, Rule};
 use vmgate_verdict::{Effect, Outcome, Status};
@@ -72,8 +71,9 @@ fn without<T>(list: Fact<Vec<T>>, gone: impl Fn(&T) -> bool) -> Fact<Vec<T>> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use vmgate_rules::RuleSource;
+
+    use super::*;
 
     fn facts() -> Facts {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../rules/fixtures/idle-vm.yaml");

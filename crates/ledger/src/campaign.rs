@@ -5,9 +5,9 @@ use std::fmt;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use vmgate_verdict::ExitCode;
 
 use super::entry::Driver;
-use vmgate_verdict::ExitCode;
 
 /// An event of a campaign.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

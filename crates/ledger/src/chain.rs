@@ -6,9 +6,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
+use vmgate_attest::Digest;
 
 use super::{Entry, LedgerError, Record, Row, Selection, Writer};
-use vmgate_attest::Digest;
 
 /// Digest of the previous record, in the first record.
 const GENESIS: &str = "0000000000000000000000000000000000000000000000000000000000000000";

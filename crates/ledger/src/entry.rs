@@ -4,12 +4,12 @@ use std::fmt;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-
-use super::{Campaign, Expulsion, Observation};
 use vmgate_attest::Digest;
 use vmgate_facts::{Quantiles, Version};
 use vmgate_judge::change::MovePlan;
 use vmgate_verdict::{Counts, Decision, Digests, ExitCode, Move, NameAndUuid, Verdict};
+
+use super::{Campaign, Expulsion, Observation};
 
 /// Entry of the ledger: one event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -147,7 +147,7 @@ pub struct RunStarted {
     pub change: Option<String>,
     /// Digest of the change file.
     pub change_digest: Option<Digest>,
-    /// What is to be done, and undone: all that a recovery needs.
+    /// Actions and their undo actions: all that a recovery needs.
     pub plan: MovePlan,
     /// The process that drives it.
     pub driver: Driver,
@@ -234,15 +234,15 @@ pub struct Migration {
     pub run: String,
     /// The VM.
     pub vm: NameAndUuid,
-    /// Where it came from.
+    /// Source host.
     pub source: NameAndUuid,
-    /// Where it went to.
+    /// Destination host.
     pub destination: NameAndUuid,
     /// Versions and machine type; absent where they are not known.
     pub pair: Option<HypervisorPair>,
-    /// How it ended.
+    /// Result of the migration.
     pub outcome: MigrationOutcome,
-    /// Whether it was a rehearsal, on a VM that may be lost.
+    /// True if it was a rehearsal, on a VM that may be lost.
     #[serde(default)]
     pub rehearsal: bool,
     /// Forecast of the whole duration, seconds, as the verdict had it.
@@ -286,9 +286,9 @@ pub enum MigrationOutcome {
 pub struct Rehearsal {
     /// The VM.
     pub vm: NameAndUuid,
-    /// What was tried.
+    /// Versions at both ends.
     pub pair: HypervisorPair,
-    /// Whether the VM also came back.
+    /// True if the VM also came back.
     pub there_and_back: bool,
     /// True if the rehearsal succeeded.
     pub passed: bool,
@@ -305,7 +305,7 @@ pub struct Isolation {
     pub vm: NameAndUuid,
     /// The host it runs on.
     pub host: NameAndUuid,
-    /// Whether it was cut off or let back.
+    /// True if the VM was isolated, false if it was connected again.
     pub action: IsolationAction,
     /// MAC addresses of the interfaces that were changed.
     pub interfaces: Vec<String>,
@@ -336,11 +336,11 @@ pub enum IsolationAction {
 pub struct Override {
     /// The VM.
     pub vm: NameAndUuid,
-    /// Where it came from; absent where that is not known.
+    /// Source host; absent if it is not known.
     pub source: Option<NameAndUuid>,
-    /// Where it went to.
+    /// Destination host.
     pub destination: NameAndUuid,
-    /// What would have refused it, and why.
+    /// Gate that would have refused it, with its reason.
     pub refused_by: String,
     /// Person who answers for the override.
     pub by: String,

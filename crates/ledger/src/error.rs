@@ -11,13 +11,13 @@ pub enum LedgerError {
     /// No ledger at this place.
     #[error("{place}: there is no ledger; {}", creation_hint(.place))]
     Missing {
-        /// Where it was looked for.
+        /// Location of the missing ledger.
         place: LedgerUrl,
     },
     /// The ledger cannot be opened.
     #[error("{place}: the ledger cannot be opened: {why}")]
     Unopened {
-        /// Where it is.
+        /// Location of the ledger.
         place: LedgerUrl,
         /// Why.
         why: String,
@@ -27,7 +27,7 @@ pub enum LedgerError {
         "{place}: the ledger has format {found}, and this version of vmgate knows {known}: use a newer vmgate"
     )]
     Newer {
-        /// Where it is.
+        /// Location of the ledger.
         place: LedgerUrl,
         /// The format it has.
         found: i64,
@@ -45,7 +45,7 @@ pub enum LedgerError {
         "{place}: the ledger cannot be reached: {why}; check that PostgreSQL runs there and accepts this machine"
     )]
     Unreachable {
-        /// Where it is.
+        /// Location of the ledger.
         place: LedgerUrl,
         /// Why.
         why: String,
@@ -56,9 +56,9 @@ pub enum LedgerError {
          `vmgate ledger list` when the ledger can be reached again"
     )]
     Unconfirmed {
-        /// Where it is.
+        /// Location of the ledger.
         place: LedgerUrl,
-        /// What happened.
+        /// Description of the failure.
         why: String,
     },
     /// The database role lacks a privilege.
@@ -66,9 +66,9 @@ pub enum LedgerError {
         "{place}: {why}: run `vmgate ledger init --runner ROLE` as the owner of the ledger to give a role its privileges"
     )]
     Denied {
-        /// Where it is.
+        /// Location of the ledger.
         place: LedgerUrl,
-        /// What PostgreSQL says.
+        /// Message of PostgreSQL.
         why: String,
     },
     /// The database failed.
@@ -91,7 +91,7 @@ pub enum LedgerError {
 }
 
 impl LedgerError {
-    /// Whether the connection to the database is gone.
+    /// True if the connection to the database is lost.
     pub(super) fn is_disconnected(&self) -> bool {
         matches!(self, Self::Unreachable { .. })
     }
@@ -106,7 +106,7 @@ impl LedgerError {
     }
 }
 
-/// How a ledger comes to be there.
+/// Command that creates a ledger at this place.
 fn creation_hint(place: &LedgerUrl) -> &'static str {
     match place {
         LedgerUrl::File(_) => "the first check or move with --ledger makes one",

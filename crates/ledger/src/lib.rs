@@ -33,12 +33,12 @@ mod store;
 
 use std::sync::Mutex;
 
-use jiff::Timestamp;
-
 pub use campaign::{Campaign, Expulsion};
 pub use chain::{BrokenChain, Head};
 pub use entry::Entry;
+use entry::{EntryKind, RunStarted};
 pub use error::LedgerError;
+use jiff::Timestamp;
 pub use ledger_url::LedgerUrl;
 pub use limits::{MoveConflict, Refusal};
 pub use observation::Observation;
@@ -46,8 +46,6 @@ pub use postgres::PostgresStore;
 pub use query::{OpenRun, PastForecast};
 pub use sqlite::SqliteStore;
 pub use store::{Row, Selection, Store, Writer};
-
-use entry::{EntryKind, RunStarted};
 use vmgate_attest::Digest;
 use vmgate_facts::{Fact, Facts, History, Host, VersionPair};
 use vmgate_judge::change::Limits;

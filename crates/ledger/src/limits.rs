@@ -3,9 +3,9 @@
 use std::fmt;
 
 use thiserror::Error;
+use vmgate_judge::change::Limits;
 
 use super::{OpenRun, entry::RunStarted};
-use vmgate_judge::change::Limits;
 
 /// Refusal to begin a move now.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use jiff::{Timestamp, tz::TimeZone};
 use serde::{Deserialize, Serialize};
-
-use super::{Entry, PastForecast, Record, entry::MigrationOutcome};
 use vmgate_facts::{DirtyWindow, ObservedHour, PastMigration};
 use vmgate_verdict::NameAndUuid;
+
+use super::{Entry, PastForecast, Record, entry::MigrationOutcome};
 
 /// One measurement of a VM's dirty rate, at low cost.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -16,7 +16,7 @@ pub struct Observation {
     pub vm: NameAndUuid,
     /// The host it ran on.
     pub host: NameAndUuid,
-    /// How long it was watched, seconds.
+    /// Length of the observation, in seconds.
     pub watched_seconds: f64,
     /// Memory dirtied in a second.
     pub rate_bytes_per_second: u64,
@@ -76,8 +76,9 @@ pub(super) fn past_migrations(past: &[PastForecast]) -> Vec<PastMigration> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use vmgate_attest::Digest;
+
+    use super::*;
 
     #[test]
     fn an_hour_is_told_by_its_busiest_observation_over_all_days() {

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use vmgate_facts::{Version, VersionPair};
 
 use super::{
     Entry, LedgerError, Record, Row,
     entry::{HypervisorPair, Migration, MigrationOutcome, RunStarted},
 };
-use vmgate_facts::{Version, VersionPair};
 
 /// A run that has begun and not ended.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,6 +1,8 @@
 use std::{sync::Barrier, thread};
 
 use proptest::prelude::*;
+use vmgate_judge::change::{Limits, MovePlan};
+use vmgate_verdict::{ExitCode, NameAndUuid};
 
 use super::{
     entry::{
@@ -10,8 +12,6 @@ use super::{
     test_ledger::{TestLedger, in_every_store},
     *,
 };
-use vmgate_judge::change::{Limits, MovePlan};
-use vmgate_verdict::{ExitCode, NameAndUuid};
 
 fn named(name: &str) -> NameAndUuid {
     NameAndUuid { name: Some(name.to_owned()), uuid: Some(format!("uuid-{name}")) }

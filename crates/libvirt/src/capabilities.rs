@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use roxmltree::{Document, Node};
+use vmgate_facts::{MachineType, Tsc, text::plain};
 
 use super::domain_xml::{child, children};
-use vmgate_facts::text::plain;
-use vmgate_facts::{MachineType, Tsc};
 
 /// Capabilities of a host.
 #[derive(Debug, Clone, PartialEq, Default)]

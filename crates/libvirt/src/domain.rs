@@ -3,9 +3,9 @@
 use std::{ffi::c_int, sync::Arc, time::Duration};
 
 use virt::{domain::Domain as RawDomain, error::Error, sys};
+use vmgate_facts::VmState;
 
 use super::{error::LibvirtError, limit::CallLimit, params::checked, session::Session};
-use vmgate_facts::VmState;
 
 /// Time that a call gets in addition to the agent's own time limit, for the round trip.
 const AGENT_MARGIN: Duration = Duration::from_secs(1);
@@ -140,8 +140,10 @@ impl Domain {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Hypervisor, LibvirtErrorKind};
-    use super::*;
+    use super::{
+        super::{Hypervisor, LibvirtErrorKind},
+        *,
+    };
 
     fn mock() -> Domain {
         let host = Hypervisor::open(&"test:///default".parse().unwrap(), Duration::from_secs(10)).unwrap();

@@ -1,9 +1,9 @@
 //! Parser of libvirt's domain capabilities XML: the offer of a host's QEMU to one kind of VM.
 
 use roxmltree::{Document, Node};
+use vmgate_facts::text::plain;
 
 use super::domain_xml::{child, children};
-use vmgate_facts::text::plain;
 
 /// Offer of a host's QEMU to one kind of VM.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

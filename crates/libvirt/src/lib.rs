@@ -30,8 +30,6 @@ mod session;
 
 use std::{sync::Arc, time::Duration};
 
-use virt::{error::Error, sys};
-
 pub use bulk::{GuestSummary, ask_each};
 pub use cpu::{CpuComparison, CpuRequest};
 pub use dirty_rate::DirtyRateSample;
@@ -39,10 +37,10 @@ pub use domain::{Domain, RunState};
 pub use error::{LibvirtError, LibvirtErrorKind};
 pub use job::{JobEnd, JobOperation, JobStats};
 pub use raw::WatchedMove;
+use virt::{error::Error, sys};
+use vmgate_facts::{HostMemory, Uri, Version};
 
 use crate::{error::kind_of_connect_error, limit::CallLimit, session::Session};
-use vmgate_facts::Uri;
-use vmgate_facts::{HostMemory, Version};
 
 /// Most similar names that are proposed in place of an unknown VM.
 const NEAR_NAMES: usize = 3;

@@ -1,10 +1,9 @@
 //! Parser of libvirt's network XML.
 
 use roxmltree::Document;
+use vmgate_facts::{VirtualNetwork, text::plain};
 
 use super::domain_xml::{child, children};
-use vmgate_facts::VirtualNetwork;
-use vmgate_facts::text::plain;
 
 /// Reads a network XML; none where it has no name. The error is the parser's.
 pub fn parse(xml: &str) -> Result<Option<VirtualNetwork>, roxmltree::Error> {

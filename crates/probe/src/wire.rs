@@ -19,9 +19,9 @@ use std::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use thiserror::Error;
+use vmgate_facts::{Fact, text::plain};
 
 use super::{flows, guest, host, trace};
-use vmgate_facts::{Fact, text::plain};
 
 /// Version of the wire.
 pub const WIRE: u32 = 1;
@@ -228,12 +228,13 @@ mod optional_seconds {
 mod tests {
     use std::net::IpAddr;
 
+    use vmgate_facts::Guest;
+
     use super::*;
     use crate::host::{
         HostProbe, HostQuestions, PeerQuestions,
         trial::{Role, Stream, Trial},
     };
-    use vmgate_facts::Guest;
 
     fn reply(question: &str) -> Value {
         let mut answer = Vec::new();

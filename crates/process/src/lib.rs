@@ -16,7 +16,6 @@ use std::{
 
 use jiff::Timestamp;
 use thiserror::Error;
-
 use vmgate_facts::text::plain_bytes;
 
 /// Most bytes of a child's standard error that are kept.
@@ -116,7 +115,7 @@ pub fn run(
     Ok(Output { stdout, first_byte_at })
 }
 
-/// What a thread that reads has to tell, until the deadline.
+/// Receives the result of a reading thread, until the deadline.
 pub fn receive<T>(reader: &Receiver<T>, deadline: Instant) -> Result<T, ChildFailure> {
     reader.recv_timeout(deadline.saturating_duration_since(Instant::now())).map_err(|error| match error {
         RecvTimeoutError::Timeout => ChildFailure::TimedOut,

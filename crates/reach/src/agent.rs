@@ -5,7 +5,6 @@ use std::{collections::BTreeSet, time::Duration};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-
 use vmgate_facts::{Cause, Unknown, text::plain};
 
 /// Longest answer that is parsed: the largest output of a shell, in base64.

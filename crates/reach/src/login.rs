@@ -17,10 +17,10 @@ use std::{
 };
 
 use tempfile::TempDir;
-
-use super::{SshTarget, Subject, on_host::on_host_program, ssh::INSTALLED};
 use vmgate_facts::Unknown;
 use vmgate_process::{ChildFailure, ChildGuard, Output, receive, run};
+
+use super::{SshTarget, Subject, on_host::on_host_program, ssh::INSTALLED};
 
 /// Longest name of a control socket: ssh adds 17 characters to it, and a socket's address holds 107 (unix(7)).
 const SOCKET_NAME_LIMIT: usize = 90;

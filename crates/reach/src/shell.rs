@@ -10,14 +10,14 @@ use std::{
 };
 
 use thiserror::Error;
+use vmgate_facts::Uri;
+use vmgate_process::{ChildFailure, run};
 
 use super::{
     SshTarget,
     on_host::{self, OnHostProgram, on_host_program},
     ssh::{code, quoted, ssh_failure},
 };
-use vmgate_facts::Uri;
-use vmgate_process::{ChildFailure, run};
 
 /// Most bytes of an answer.
 const ANSWER_LIMIT: usize = 8 << 20;

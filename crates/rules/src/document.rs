@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-
 use vmgate_facts::Unit;
 use vmgate_verdict::{Effect, Severity, Step};
 

@@ -3,6 +3,8 @@
 use std::{cmp::Reverse, collections::HashMap, ptr, sync::Arc};
 
 use jiff::Timestamp;
+use vmgate_facts::{Cause, Facts, Provenance, Unknown};
+use vmgate_verdict::{Evidence, Missing, Outcome, Status};
 
 use super::{
     expr::{Evaluator, Freshness, Read, Val},
@@ -10,8 +12,6 @@ use super::{
     rule::Rule,
     value::Value,
 };
-use vmgate_facts::{Cause, Facts, Provenance, Unknown};
-use vmgate_verdict::{Evidence, Missing, Outcome, Status};
 
 /// Limit on the facts that one outcome names as its evidence.
 const MOST_EVIDENCE: usize = 16;

@@ -2,9 +2,10 @@
 
 use std::fmt::Write;
 
-use super::{Pack, Rule};
 use vmgate_facts::Unit;
 use vmgate_verdict::{Effect, Step};
+
+use super::{Pack, Rule};
 
 /// Documentation of one rule, in Markdown. Each parameter is shown with its current value and the origin of that value.
 pub fn explain_rule(rule: &Rule) -> String {

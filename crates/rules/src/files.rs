@@ -7,7 +7,6 @@ use std::{
 };
 
 use include_dir::{Dir, include_dir};
-
 use vmgate_documents::{LARGEST_BYTES, Problem, SourceFile};
 
 /// The shipped rules, with their tests, fixtures, profiles and catalogues.

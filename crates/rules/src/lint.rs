@@ -2,13 +2,14 @@
 
 use std::{collections::BTreeSet, ops::Range, path::Path};
 
+use vmgate_documents::{Node as YamlNode, Problem};
+use vmgate_verdict::{Effect, Step};
+
 use super::{
     Pack, Rule,
     expr::{self, Comparison, Expr, Node, Template},
     value::Value,
 };
-use vmgate_documents::{Node as YamlNode, Problem};
-use vmgate_verdict::{Effect, Step};
 
 /// First words of a title that gives an order and does not describe the healthy state.
 const ORDERS: [&str; 8] = ["check", "ensure", "verify", "make", "test", "validate", "detect", "must"];

@@ -3,6 +3,11 @@
 use std::{collections::BTreeMap, ops::Range, rc::Rc, sync::Arc};
 
 use cel::common::ast::{Expr as CelExpr, IdedExpr};
+use vmgate_documents::{
+    Content, Node, Parsed, Problem, Shape, SourceFile, conform_node, parse,
+    types::{Kind, Type},
+};
+use vmgate_facts::Unit;
 
 use super::{
     document::{ParamDocument, RuleDocument},
@@ -13,11 +18,6 @@ use super::{
     root::ROOT,
     rule::{Rule, RuleExpressions},
 };
-use vmgate_documents::{
-    Content, Node, Parsed, Problem, Shape, SourceFile, conform_node, parse,
-    types::{Kind, Type},
-};
-use vmgate_facts::Unit;
 
 static RULE: Shape<RuleDocument> = Shape::new();
 

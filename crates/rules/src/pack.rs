@@ -8,6 +8,9 @@ use std::{
 
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
+use vmgate_documents::{Node, Problem, Problems, Shape, SourceFile, closest};
+use vmgate_facts::{Facts, Forecast};
+use vmgate_verdict::Outcome;
 
 use super::{
     document::ProfileDocument,
@@ -18,9 +21,6 @@ use super::{
     rule::Rule,
     value::Value,
 };
-use vmgate_documents::{Node, Problem, Problems, Shape, SourceFile, closest};
-use vmgate_facts::{Facts, Forecast};
-use vmgate_verdict::Outcome;
 
 static PROFILE: Shape<ProfileDocument> = Shape::new();
 

@@ -4,13 +4,13 @@ use std::{collections::BTreeMap, fmt};
 
 use serde_json::Value as Json;
 use thiserror::Error;
+use vmgate_documents::types::{Kind, Type};
+use vmgate_facts::Unit;
 
 use super::{
     document::{ParamDocument, ParamKind},
     value::Value,
 };
-use vmgate_documents::types::{Kind, Type};
-use vmgate_facts::Unit;
 
 /// Values for parameters, by rule id and parameter name, as in vmgate.yaml.
 pub type ParamOverrides = BTreeMap<String, BTreeMap<String, Json>>;

@@ -5,6 +5,11 @@ use std::{fmt::Write, sync::Arc};
 use schemars::schema_for;
 use serde_json::Value as Json;
 use thiserror::Error;
+use vmgate_documents::{
+    closest,
+    types::{Kind, Type, field_type},
+};
+use vmgate_facts::{CollectionMethod, Facts, Unit};
 
 use super::{
     catalogue::{MemorySyncCatalogue, UdpCatalogue},
@@ -12,13 +17,6 @@ use super::{
     root::ROOT,
     test::{CatalogueTestDocument, TestDocument},
 };
-use vmgate_documents::{
-    closest,
-    types::{Kind, Type, field_type},
-};
-use vmgate_facts::CollectionMethod;
-use vmgate_facts::Facts;
-use vmgate_facts::Unit;
 
 /// A fact that rules can use.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,7 +37,7 @@ pub struct FactField {
     pub choices: Vec<(String, String)>,
     /// By what means it is learnt, its own or those of the group around it.
     pub learnt_by: Vec<CollectionMethod>,
-    /// Whether it has fields of its own.
+    /// True if it has fields of its own.
     pub group: bool,
 }
 

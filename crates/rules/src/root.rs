@@ -6,7 +6,6 @@
 use std::sync::{Arc, LazyLock};
 
 use serde_json::Value as Json;
-
 use vmgate_documents::{
     schema::type_of_schema,
     types::{Field, Kind, Record, Type},
@@ -55,8 +54,9 @@ pub(crate) static ROOT: LazyLock<Arc<Record>> = LazyLock::new(|| {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use vmgate_facts::Unit;
+
+    use super::*;
 
     fn field<'a>(path: &str, from: &'a Record) -> &'a Field {
         match path.split_once('.') {

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{document::Reference, param::Param, program::Program};
 use vmgate_documents::{Node, SourceFile};
 use vmgate_verdict::{Effect, Severity, Step};
+
+use super::{document::Reference, param::Param, program::Program};
 
 /// A rule.
 #[derive(Debug, Clone)]

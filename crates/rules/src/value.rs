@@ -12,10 +12,10 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use serde::ser::{self, Serialize};
 use serde_json::Value as Json;
-
-use super::root::ROOT;
 use vmgate_documents::types::{Kind, Type};
 use vmgate_facts::{Cause, Facts, Forecast, Unknown, Version};
+
+use super::root::ROOT;
 
 /// A value of a fact.
 #[derive(Debug, Clone, PartialEq)]

@@ -3,6 +3,7 @@
 use std::{cmp::Reverse, collections::BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
+use vmgate_facts::{Fact, Facts, Forecast};
 
 use super::{
     Counts, Decision, Digests, FileLine, GoReason, JudgedOutcome, Move, NameAndUuid, NoGoReason, Tool,
@@ -10,7 +11,6 @@ use super::{
     waiver::{Day, apply_waivers},
 };
 use crate::{Effect, Outcome, Status};
-use vmgate_facts::{Fact, Facts, Forecast};
 
 /// Inputs of a decision besides outcomes, waivers and facts.
 #[derive(Debug, Clone)]

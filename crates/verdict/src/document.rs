@@ -3,11 +3,11 @@
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use vmgate_attest::{Decision, Digest, NameAndUuid, Permit, Predicate};
+use vmgate_facts::{Cause, Change, Forecast};
 
 use super::{BaselineComparison, ExitCode, WaiverProblem, waiver::Day};
 use crate::{Effect, Outcome};
-use vmgate_attest::{Decision, Digest, NameAndUuid, Permit, Predicate};
-use vmgate_facts::{Cause, Change, Forecast};
 
 /// The digests of everything that went into a verdict.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -112,7 +112,7 @@ pub struct FileLine {
     pub line: u32,
 }
 
-/// How many outcomes there are of each kind.
+/// Numbers of outcomes, by kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Counts {

@@ -1,7 +1,6 @@
 //! Expiry of a verdict: the state of a VM and of its hosts changes, so a verdict is valid for a limited time.
 
 use jiff::{SignedDuration, Timestamp};
-
 use vmgate_facts::Facts;
 
 /// Default validity of a verdict after its oldest volatile fact.
@@ -44,8 +43,9 @@ fn is_stable(path: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use vmgate_facts::Provenance;
+
+    use super::*;
 
     fn at(text: &str) -> Timestamp {
         text.parse().unwrap()

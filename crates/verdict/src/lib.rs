@@ -38,10 +38,9 @@ pub use exit::{ExitCode, InvalidExitCode};
 pub use expiry::VALID_FOR;
 pub use outcome::{Effect, Evidence, Missing, Outcome, Severity, Status, Step};
 pub use read::{InvalidVerdict, Verdicts, VerdictsSchema, read};
+use schemars::{Schema, schema_for};
 pub use vmgate_attest::{Decision, GoReason, NameAndUuid, NoGoReason};
 pub use waiver::{WaiverFault, WaiverFile, WaiverProblem, Waivers};
-
-use schemars::{Schema, schema_for};
 
 /// The JSON Schema of a verdict.
 pub fn schema() -> Schema {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-
 use vmgate_facts::Cause;
 
 /// Step of a migration that a rule belongs to, in the order of the steps.

@@ -5,14 +5,14 @@
 use std::sync::Arc;
 
 use serde_json::json;
+use vmgate_attest::Digest;
+use vmgate_facts::{Cause, Fact, Facts, Forecast, ForecastMethod, Host, Quantiles, RemainingMemory, Vm};
 
 use super::{
     DecisionContext, Digests, FileLine, Verdict, Waivers, decide,
     waiver::{Day, Glob, Match, Waiver},
 };
 use crate::{Effect, Evidence, Missing, Outcome, Severity, Status, Step};
-use vmgate_attest::Digest;
-use vmgate_facts::{Cause, Fact, Facts, Forecast, ForecastMethod, Host, Quantiles, RemainingMemory, Vm};
 
 /// An outcome of a rule that blocks.
 pub fn outcome(rule: &str, status: Status) -> Outcome {

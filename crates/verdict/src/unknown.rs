@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use vmgate_facts::Cause;
+
 use super::{JudgedOutcome, UnknownGroup};
 use crate::Status;
-use vmgate_facts::Cause;
 
 /// Groups the undecided outcomes without a waiver; the gravest effect first, then the largest group.
 /// An outcome that lacks facts for several causes is counted with each: all of them have to be removed.

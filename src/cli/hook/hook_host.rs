@@ -4,8 +4,6 @@ use std::time::Duration;
 
 use clap::Args;
 use serde::de::DeserializeOwned;
-
-use super::super::{Failure, session::Session};
 use vmgate_facts::Uri;
 #[cfg(feature = "libvirt")]
 use vmgate_facts::Version;
@@ -15,6 +13,8 @@ use vmgate_hook::requests::HookRequest;
 #[cfg(feature = "libvirt")]
 use vmgate_libvirt::{Hypervisor, capabilities};
 use vmgate_reach::{HostShell, Program, ShellError};
+
+use super::super::{Failure, session::Session};
 
 /// First version of libvirt that runs every hook in a folder.
 #[cfg(feature = "libvirt")]

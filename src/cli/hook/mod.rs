@@ -18,11 +18,6 @@ use clap::{Args, Subcommand};
 use serde::de::DeserializeOwned;
 #[cfg(feature = "libvirt")]
 use strum::VariantNames;
-
-#[cfg(feature = "libvirt")]
-use super::session::KEY_VARIABLE;
-use super::{Failure, options::GlobalOptions, output, session::Session};
-use crate::cli::hook::hook_host::HookHost;
 use vmgate_facts::text::plain;
 #[cfg(feature = "libvirt")]
 use vmgate_facts::{Uri, text::with_causes};
@@ -36,6 +31,10 @@ use vmgate_verdict::ExitCode;
 #[cfg(feature = "libvirt")]
 use vmgate_verdict::Verdict;
 
+#[cfg(feature = "libvirt")]
+use super::session::KEY_VARIABLE;
+use super::{Failure, options::GlobalOptions, output, session::Session};
+use crate::cli::hook::hook_host::HookHost;
 #[cfg(feature = "libvirt")]
 pub(super) use crate::cli::hook::hook_host::uuid_of;
 pub(super) use crate::cli::hook::hook_host::{HookHostError, host_named};
@@ -61,7 +60,7 @@ enum Action {
         #[arg(long, value_name = "MODE")]
         #[arg(value_parser = named::<EnforcementMode>())]
         mode: Option<EnforcementMode>,
-        /// What happens where nothing can be decided [default: as it is, at first closed]
+        /// Result where nothing can be decided: closed refuses, open admits [default: unchanged, closed at the first install]
         #[arg(long, value_name = "HOW")]
         #[arg(value_parser = named::<OnError>())]
         on_error: Option<OnError>,

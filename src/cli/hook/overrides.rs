@@ -3,7 +3,6 @@
 //! They are first written to the host's own log, since an emergency may have no ledger at hand. Whenever vmgate asks
 //! the host afterwards, it adds the overrides that are in that log and not yet in the ledger.
 
-use crate::cli::session::Session;
 use vmgate_facts::text::plain;
 use vmgate_hook::{DecisionReason, HookStatus, JournalEvent};
 use vmgate_ledger::{
@@ -11,6 +10,8 @@ use vmgate_ledger::{
     entry::{EntryKind, Override},
 };
 use vmgate_verdict::NameAndUuid;
+
+use crate::cli::session::Session;
 
 /// The check that would have refused the VM.
 const REFUSED_BY: &str = "the host's hook";

@@ -5,13 +5,6 @@ use std::io::{self, Write};
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use serde_json::json;
-
-use super::{
-    super::{Failure, output, session::Session},
-    activation_text,
-    hook_host::{self, HookHostError, uuid_of},
-    host_named, overrides,
-};
 use vmgate_facts::{Uri, text::plain};
 use vmgate_hook::{
     DecisionReason, EnforcementMode, HookStatus, JournalEntry, JournalEvent, OnError, PROGRAM,
@@ -20,6 +13,13 @@ use vmgate_hook::{
 use vmgate_libvirt::Hypervisor;
 use vmgate_reach::Program;
 use vmgate_verdict::ExitCode;
+
+use super::{
+    super::{Failure, output, session::Session},
+    activation_text,
+    hook_host::{self, HookHostError, uuid_of},
+    host_named, overrides,
+};
 
 #[derive(Debug, Args)]
 pub(super) struct HookStatusCommand {

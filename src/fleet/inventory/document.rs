@@ -4,7 +4,6 @@ use std::net::IpAddr;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-
 use vmgate_judge::change::Versions;
 
 /// Hosts of a site, and the groups of VMs on them.

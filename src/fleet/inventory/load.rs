@@ -2,13 +2,14 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use vmgate_documents::{Node, Problem, Problems, Shape, SourceFile, closest};
+use vmgate_facts::Uri;
+
 use super::{
     Group, Inventory, InventoryHost, Network, Pool,
     document::{GroupDocument, HostDocument, InventoryDocument, ScopeDocument},
 };
 use crate::fleet::{AffinityRule, GroupScope, Limits};
-use vmgate_documents::{Node, Problem, Problems, Shape, SourceFile, closest};
-use vmgate_facts::Uri;
 
 static INVENTORY: Shape<InventoryDocument> = Shape::new();
 

@@ -9,11 +9,11 @@ use std::{net::IpAddr, path::Path};
 
 use schemars::{Schema, schema_for};
 use thiserror::Error;
-
-use super::{AffinityRule, GroupScope, Limits};
 use vmgate_documents::{Problems, SourceFile, closest};
 use vmgate_facts::Uri;
 use vmgate_judge::change::Versions;
+
+use super::{AffinityRule, GroupScope, Limits};
 
 /// Largest inventory file in bytes: enough for tens of thousands of hosts.
 const LIMIT: u64 = 16 << 20;

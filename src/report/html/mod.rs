@@ -18,10 +18,10 @@ use minijinja::{
 };
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
+use vmgate_verdict::{Decision, ExitCode, Verdict};
 
 use super::{visible, waiver_problems, words};
 use crate::report::html::view::MoveView;
-use vmgate_verdict::{Decision, ExitCode, Verdict};
 
 /// Placeholder of the moves in the page. No text can contain it: its `<` would be escaped.
 const MOVES: &str = "<!-- vmgate: moves -->";
@@ -190,8 +190,9 @@ fn row(number: usize, verdict: &Verdict) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use vmgate_verdict::sample;
+
+    use super::*;
 
     fn written(verdicts: &[Verdict], templates: &Templates) -> Result<String, HtmlError> {
         let mut out = Vec::new();

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
+use vmgate_verdict::{AppliedWaiver, Verdict, waiver::Day};
 
 use super::super::words;
-use vmgate_verdict::{AppliedWaiver, Verdict, waiver::Day};
 
 /// A waiver in force, over all moves.
 #[derive(Debug, Serialize, PartialEq, Eq)]
@@ -70,8 +70,9 @@ pub(super) fn origins(verdicts: &[Verdict]) -> Vec<Origin> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use vmgate_verdict::sample;
+
+    use super::*;
 
     #[test]
     fn a_waiver_is_one_line_for_all_moves_it_lies_on() {

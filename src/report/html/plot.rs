@@ -1,7 +1,6 @@
 //! The forecast as bars: from the fifth to the ninety-fifth percentile, with the median and the limit marked.
 
 use serde::Serialize;
-
 use vmgate_facts::{Fact, Quantiles};
 use vmgate_verdict::Verdict;
 

@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 
 use serde::Serialize;
-
-use super::super::words;
 use vmgate_facts::{Forecast, RemainingMemory};
 use vmgate_verdict::Verdict;
+
+use super::super::words;
 
 /// Size of the picture in view box units, and the free space for text at the bottom.
 const WIDTH: f64 = 600.0;
@@ -93,9 +93,10 @@ fn tenth(place: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use vmgate_facts::{Fact, Quantiles};
     use vmgate_verdict::sample;
+
+    use super::*;
 
     #[test]
     fn the_picture_goes_from_all_of_the_memory_to_nothing() {

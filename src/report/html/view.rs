@@ -2,6 +2,9 @@
 
 use jiff::Timestamp;
 use serde::Serialize;
+use vmgate_verdict::{
+    AppliedWaiver, Decision, Effect, JudgedOutcome, Status, UnknownGroup, Verdict, WaiverProblem,
+};
 
 use super::{
     super::{
@@ -11,9 +14,6 @@ use super::{
     },
     plot::{Plot, plots},
     timeline::{Timeline, timeline},
-};
-use vmgate_verdict::{
-    AppliedWaiver, Decision, Effect, JudgedOutcome, Status, UnknownGroup, Verdict, WaiverProblem,
 };
 
 /// One move.

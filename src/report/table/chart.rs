@@ -2,12 +2,13 @@
 
 use std::io::{self, Write};
 
+use vmgate_facts::{Fact, Forecast, Quantiles};
+use vmgate_verdict::Verdict;
+
 use super::{
     super::{Style, style::Paint, visible, words},
     grid::at_spaces,
 };
-use vmgate_facts::{Fact, Forecast, Quantiles};
-use vmgate_verdict::Verdict;
 
 /// Block characters, from empty to full in eighths.
 const BLOCKS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
@@ -92,8 +93,9 @@ fn blocks(shares: &[f64]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use vmgate_verdict::sample;
+
+    use super::*;
 
     #[test]
     fn blocks_are_as_high_as_what_is_left() {

@@ -2,11 +2,12 @@
 
 use std::io::{self, Write};
 
+use vmgate_verdict::{Move, Verdict};
+
 use super::{
     super::{Style, style::Paint, visible, words},
     trends,
 };
-use vmgate_verdict::{Move, Verdict};
 
 /// Writes the differences of `verdicts` from their baseline, and the moves that are `gone`: only the baseline has them.
 pub(in crate::report) fn differences(

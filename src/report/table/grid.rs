@@ -4,7 +4,10 @@ use std::io::{self, Write};
 
 use tabled::{
     builder::Builder,
-    settings::{Color, Modify, Padding, Style as Lines, Width, object::Cell, object::Columns},
+    settings::{
+        Color, Modify, Padding, Style as Lines, Width,
+        object::{Cell, Columns},
+    },
 };
 
 use super::super::{Style, style::Paint};

@@ -8,6 +8,8 @@ mod overview;
 
 use std::io::{self, Write};
 
+use vmgate_verdict::{Decision, Effect, JudgedOutcome, Status, UnknownGroup, Verdict, WaiverProblem};
+
 use super::{
     Style,
     baseline::baseline_entries,
@@ -17,7 +19,6 @@ use super::{
 };
 use crate::report::table::grid::{Grid, Line, Row};
 pub(super) use crate::report::table::{audit::write as write_audit, differences::differences};
-use vmgate_verdict::{Decision, Effect, JudgedOutcome, Status, UnknownGroup, Verdict, WaiverProblem};
 
 /// Most findings of one rule that are shown; the rest is only counted, unless the report is verbose.
 const SHOWN: usize = 5;
@@ -211,8 +212,9 @@ fn digests(verdict: &Verdict, sink: &mut dyn Write) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use vmgate_verdict::{DecisionContext, Outcome, Waivers, decide, sample};
+
+    use super::*;
 
     fn written(verdicts: &[Verdict], style: &Style) -> String {
         let mut out = Vec::new();

@@ -6,12 +6,12 @@ use tabled::{
     builder::Builder,
     settings::{Color, Modify, Padding, Style as Lines, object::Cell, style::HorizontalLine},
 };
+use vmgate_verdict::{Decision, Effect, ExitCode, Status, Verdict};
 
 use super::{
     super::{Style, visible, words},
     grid::at_spaces,
 };
-use vmgate_verdict::{Decision, Effect, ExitCode, Status, Verdict};
 
 /// Spaces between two columns.
 const GAP: usize = 2;

@@ -6,13 +6,14 @@ use std::{
     time::Instant,
 };
 
-use super::{AgentGuest, script};
 use vmgate_facts::{Cause, Unknown};
 use vmgate_probe::guest::{
     TOTAL_LIMIT,
     ask::{self, Answers, Question},
 };
 use vmgate_reach::agent::AgentChannel;
+
+use super::{AgentGuest, script};
 
 impl<C: AgentChannel> AgentGuest<C> {
     pub(super) fn answers(&self, questions: &BTreeSet<Question>) -> Answers {

@@ -9,11 +9,11 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
-
-use super::AgentGuest;
 use vmgate_facts::{Cause, Fact, Guest, Unknown};
 use vmgate_probe::guest::look;
 use vmgate_reach::agent::{AgentChannel, AgentFailure};
+
+use super::AgentGuest;
 
 /// An agent that allows everything and then answers as it likes.
 struct Hostile<F>(RefCell<F>);

@@ -16,14 +16,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use vmgate_reach::agent::AgentChannel;
-
 use vmgate_facts::{Cause, Unknown};
 use vmgate_probe::guest::{
     FILE_LIMIT, GuestHints, GuestReader, RawProcess, TOTAL_LIMIT,
     ask::{Answers, Question},
 };
-use vmgate_reach::agent::Agent;
+use vmgate_reach::agent::{Agent, AgentChannel};
 
 /// Bytes asked for in one guest-file-read.
 const CHUNK: usize = 256 << 10;
@@ -37,7 +35,7 @@ pub struct AgentGuest<C> {
     agent: Agent<C>,
     deadline: Instant,
     spent: Cell<usize>,
-    /// What a shell in the guest gathered; or why there is none.
+    /// Files and processes that a shell in the guest printed, or the reason why there are none.
     gathered: Result<script::ScriptOutput, Unknown>,
     told: GuestHints,
     /// Why no file can be read in it, where it is no Linux.
@@ -162,10 +160,11 @@ impl<C: AgentChannel> GuestReader for AgentGuest<C> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use vmgate_facts::Fact;
     use vmgate_probe::guest::look;
     use vmgate_reach::canned::Canned;
+
+    use super::*;
 
     const INFO_FILES: &str = r#"{"return":{"version":"7.2","supported_commands":[
         {"name":"guest-file-open","enabled":true},{"name":"guest-file-read","enabled":true},

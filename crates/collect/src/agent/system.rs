@@ -5,7 +5,6 @@ use std::{net::IpAddr, time::Duration};
 
 use serde::Deserialize;
 use serde_json::json;
-
 use vmgate_facts::{Cause, Fact, Unknown, text::plain};
 use vmgate_probe::guest::GuestHints;
 use vmgate_reach::agent::{Agent, AgentChannel};
@@ -47,7 +46,7 @@ struct Address {
     ip_address: String,
 }
 
-/// What the guest is, by its agent's word.
+/// Operating system of the guest, as its agent reports it.
 pub(super) struct GuestSystem {
     pub(super) told: GuestHints,
     /// Why nothing can be read in it: it has no /proc.
@@ -134,10 +133,11 @@ fn addresses(interfaces: Vec<Interface>) -> Fact<Vec<String>> {
 mod tests {
     use std::time::Duration;
 
-    use super::super::AgentGuest;
     use vmgate_facts::{Cause, Fact, Guest};
     use vmgate_probe::guest::look;
     use vmgate_reach::canned::Canned;
+
+    use super::super::AgentGuest;
 
     /// Written by hand in the form of qemu-ga's schema, not recorded from a Windows guest.
     const INFO: &str = r#"{"return": {"version": "109.0.0", "supported_commands": [

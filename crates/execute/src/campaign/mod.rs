@@ -20,7 +20,6 @@ pub use next::{CampaignEnd, NextStep};
 pub use runner::{Mover, RunSummary, Runner, RunnerError, RunnerSettings};
 pub use state::{CampaignState, Task, TaskState};
 pub use status::{Counts, render, window_text};
-
 use vmgate_judge::change::ChangeFile;
 use vmgate_ledger::campaign::{CampaignEvent, CampaignMove};
 

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use jiff::Timestamp;
-
-use super::{CampaignState, Task, TaskState};
 use vmgate_judge::change::Limits;
 use vmgate_ledger::campaign::Steering;
+
+use super::{CampaignState, Task, TaskState};
 
 /// Next step of a runner. Moves and waves are named by index.
 #[derive(Debug, Clone, PartialEq)]

@@ -11,14 +11,14 @@ use std::{
 
 use jiff::Timestamp;
 use thiserror::Error;
-
-use super::{CampaignEnd, CampaignState, Lease, NextStep, next::RunnerContext, opened, uptime_seconds};
 use vmgate_judge::change::ChangeFile;
 use vmgate_ledger::{
     Campaign, Entry, Expulsion, Ledger, LedgerError,
     campaign::{CampaignEvent, ClaimResult},
     entry::Driver,
 };
+
+use super::{CampaignEnd, CampaignState, Lease, NextStep, next::RunnerContext, opened, uptime_seconds};
 
 /// Default time between two reads of the campaign while nothing can begin.
 const LOOK: Duration = Duration::from_millis(500);

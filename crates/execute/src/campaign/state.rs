@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
-
 use vmgate_ledger::{
     Campaign, Entry, Expulsion, Record, Selection,
     campaign::{CampaignEvent, CampaignMove, ClaimResult, Steering},

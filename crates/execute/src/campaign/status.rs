@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 use serde::Serialize;
-
-use super::{CampaignState, Task, TaskState};
 use vmgate_facts::text::plain;
 use vmgate_ledger::campaign::Steering;
+
+use super::{CampaignState, Task, TaskState};
 
 /// Numbers of moves by state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -106,7 +106,7 @@ pub fn render(state: &CampaignState, now: Timestamp) -> String {
     text
 }
 
-/// When a window window_text, for people.
+/// Text about the end of a change window.
 pub fn window_text(end: Timestamp, now: Timestamp) -> String {
     let left = end.duration_since(now).as_secs();
     if left > 0 { format!("window_text in {} min", left / 60) } else { "is closed".to_owned() }

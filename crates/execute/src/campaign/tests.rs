@@ -8,15 +8,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::*;
-use vmgate_ledger::test_ledger::cluster::Cluster;
 use vmgate_ledger::{
     Campaign, Entry, Expulsion, LedgerError, Record,
     campaign::{CampaignEvent, ClaimResult, Steering},
     entry::Driver,
-    test_ledger::{TestLedger, in_every_store},
+    test_ledger::{TestLedger, cluster::Cluster, in_every_store},
 };
 use vmgate_verdict::ExitCode;
+
+use super::*;
 
 /// Hosts that exist nowhere: a move takes some milliseconds, and it is written down what ran beside what.
 #[derive(Default)]
@@ -142,7 +142,7 @@ fn run_with(
     runner.run()
 }
 
-/// What tests ask of the ledger of a campaign.
+/// Shortcuts to the ledger of a campaign.
 trait Records {
     fn write(&self, change: &ChangeFile, event: CampaignEvent) -> Record;
     fn state(&self, change: &ChangeFile) -> CampaignState;

@@ -1,6 +1,5 @@
 //! Live migration of a VM through libvirt (virDomainMigrate3).
 
-use crate::Pass;
 use std::{ffi::c_int, time::Duration};
 
 use vmgate_libvirt::{
@@ -8,28 +7,30 @@ use vmgate_libvirt::{
     raw::{ParamList, RawError, checked, sys},
 };
 
+use crate::Pass;
+
 /// Parameters of a migration. There is no field for libvirt's `unsafe` flag: vmgate never overrides libvirt's own
 /// checks.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of virDomainMigrate3")]
 pub(crate) struct MigrateParams {
-    /// Where the source's QEMU connects to, such as `tcp:10.77.1.2`; none lets the destination choose.
+    /// URI that the source's QEMU connects to, such as `tcp:10.77.1.2`; none lets the destination choose.
     pub(crate) migrate_uri: Option<String>,
     /// Limit of the transfer in MiB a second; none for libvirt's own.
     pub(crate) bandwidth_mib_per_second: Option<u64>,
     /// Longest stop of the guest that QEMU aims at; none for QEMU's own (300 ms).
     pub(crate) max_downtime: Option<Duration>,
-    /// Whether QEMU may slow the guest's vCPUs so that the migration converges.
+    /// True if QEMU may slow the guest's vCPUs so that the migration converges.
     pub(crate) auto_converge: bool,
-    /// Whether it may be switched to post-copy while it runs, see [`super::start_post_copy`].
+    /// True if it may be switched to post-copy while it runs, see [`super::start_post_copy`].
     pub(crate) post_copy: bool,
-    /// Whether pages are sent as what changed in them.
+    /// True if pages are sent as differences (XBZRLE).
     pub(crate) xbzrle: bool,
     /// Connections to send over; a single stream for none.
     pub(crate) multifd_channels: Option<u32>,
-    /// Whether the traffic goes over TLS.
+    /// True if the traffic goes over TLS.
     pub(crate) tls: bool,
-    /// Whether the VM's configuration is stored at the destination, and removed at the source.
+    /// True if the VM's configuration is stored at the destination, and removed at the source.
     pub(crate) persistent: bool,
 }
 

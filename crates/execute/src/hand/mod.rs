@@ -7,14 +7,13 @@ mod run_script;
 
 use std::time::Duration;
 
+pub(crate) use link::{set_note, update_device};
+pub(crate) use migrate::{MigrateParams, migrate};
+pub(crate) use run_script::{ScriptResult, run_script};
 use vmgate_libvirt::{
     Domain, LibvirtError,
     raw::{checked, sys},
 };
-
-pub(crate) use link::{set_note, update_device};
-pub(crate) use migrate::{MigrateParams, migrate};
-pub(crate) use run_script::{ScriptResult, run_script};
 
 /// Removes the stored configuration; a running VM goes on as a transient one.
 pub(crate) fn undefine(domain: &Domain) -> Result<(), LibvirtError> {

@@ -68,8 +68,9 @@ pub(crate) fn run_script<C: AgentChannel>(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use vmgate_reach::canned::Canned;
+
+    use super::*;
 
     const INFO: &str = r#"{"return":{"supported_commands":[
         {"name":"guest-exec","enabled":true},{"name":"guest-exec-status","enabled":true}]}}"#;

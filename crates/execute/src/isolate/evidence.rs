@@ -10,12 +10,12 @@ use std::{
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
-
-use super::IsolationReport;
 use vmgate_collect::{guest_probe::GuestAccess, transport::Transport};
 use vmgate_facts::Uri;
 use vmgate_libvirt::{Domain, Hypervisor, JobStats, LibvirtError};
 use vmgate_reach::{HostShell, quoted};
+
+use super::IsolationReport;
 
 /// Bytes that are saved from the end of each log.
 const LOG_TAIL: u32 = 1 << 20;

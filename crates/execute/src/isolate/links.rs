@@ -3,7 +3,6 @@
 use quick_xml::escape::escape;
 use roxmltree::{Document, Node};
 use serde::Serialize;
-
 use vmgate_facts::text::plain;
 
 /// XML namespace of vmgate's isolation note in a domain's metadata.

@@ -7,17 +7,13 @@
 mod evidence;
 mod links;
 
-use crate::hand;
 use std::time::{Duration, Instant};
 
+pub use evidence::{EvidenceSources, SavedEvidence, save_evidence};
 use jiff::Timestamp;
+pub use links::{Link, UncutDevice};
 use serde::Serialize;
 use thiserror::Error;
-
-pub use evidence::{EvidenceSources, SavedEvidence, save_evidence};
-pub use links::{Link, UncutDevice};
-
-use crate::isolate::links::{CutInterface, Interface, LinkState, NOTE_URI};
 use vmgate_facts::{VmState, text::plain};
 use vmgate_ledger::{
     Entry,
@@ -25,6 +21,11 @@ use vmgate_ledger::{
 };
 use vmgate_libvirt::{Domain, LibvirtError, LibvirtErrorKind};
 use vmgate_verdict::{ExitCode, NameAndUuid};
+
+use crate::{
+    hand,
+    isolate::links::{CutInterface, Interface, LinkState, NOTE_URI},
+};
 
 /// Time limit of a libvirt call: longer than a busy libvirt needs, since nothing else stops the harm.
 const CALL_LIMIT: Duration = Duration::from_secs(35);

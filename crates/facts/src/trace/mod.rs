@@ -14,12 +14,11 @@ mod leb128;
 )]
 mod windows;
 
+pub use bits::Bits;
+pub use leb128::{Positions, TickLengths};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-
-pub use bits::Bits;
-pub use leb128::{Positions, TickLengths};
 
 /// Page size in every trace: the unit in which QEMU sends memory, on x86 and most others.
 pub const PAGE_BYTES: u64 = 4096;

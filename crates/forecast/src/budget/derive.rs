@@ -1,10 +1,11 @@
 //! Budgets of connections, computed from the facts of the guest.
 
+use vmgate_facts::{Cause, Fact, Sysctl, Tcp, TcpConnection, TcpEvidence, TcpState, TcpTimer};
+
 use super::{
     Budget, ConnectionState, KernelSettings, MODEL_RTO_SECONDS, Phase, TickRate, Traffic,
     model_timeout_seconds, tcp_budget,
 };
-use vmgate_facts::{Cause, Fact, Sysctl, Tcp, TcpConnection, TcpEvidence, TcpState, TcpTimer};
 
 /// RTO of a handshake before a round trip was measured (TCP_TIMEOUT_INIT), in seconds.
 const INITIAL_RTO_SECONDS: f64 = 1.0;
@@ -203,9 +204,9 @@ fn effective_orphan_retries(setting: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use vmgate_facts::{DecidedBy, KeepAlive, TcpPeer};
 
     use super::*;
-    use vmgate_facts::{DecidedBy, KeepAlive, TcpPeer};
 
     fn sysctl(retries2: i64, syn: i64, synack: i64) -> Sysctl {
         Sysctl {

@@ -21,8 +21,6 @@ mod tcp;
 mod tests;
 mod timer_wheel;
 
-use vmgate_facts::{DecidedBy, KeepAlive};
-
 pub use derive::{
     established_timeout_seconds, fill_peers, fill_tcp, handshake_timeout_seconds, survived_silence_seconds,
 };
@@ -30,6 +28,7 @@ pub use sctp::{SctpBudget, SctpPath, fill_sctp, sctp_budget};
 pub use silence::{ConnectionEnd, Silence, Survival, SurvivalEstimate};
 pub use tcp::{model_timeout_seconds, tcp_budget};
 pub use timer_wheel::TickRate;
+use vmgate_facts::{DecidedBy, KeepAlive};
 
 /// Least RTO in the kernel's model, whatever the connection's own (TCP_RTO_MIN).
 pub const MODEL_RTO_SECONDS: f64 = 0.2;

@@ -1,7 +1,8 @@
 //! TCP budgets: a simulation of the kernel's retransmission and keepalive timers, one firing after another.
 
-use super::{Budget, ConnectionState, KernelSettings, MODEL_RTO_SECONDS, Phase, Traffic};
 use vmgate_facts::{DecidedBy, KeepAlive};
+
+use super::{Budget, ConnectionState, KernelSettings, MODEL_RTO_SECONDS, Phase, Traffic};
 
 /// RTO of a SYN before a round trip was measured (TCP_TIMEOUT_INIT).
 const INITIAL_RTO_SECONDS: f64 = 1.0;

@@ -24,18 +24,15 @@ pub mod synthetic_trace;
 mod throttle;
 mod timeline;
 
-use rayon::prelude::*;
-
-use vmgate_facts::trace::{DirtyTrace, PAGE_BYTES, TraceError};
-
 pub use advise::{Advice, Recommendation, SettingsChange, WhatIf};
-pub use prediction::{LimitingFactor, PredictedMigration};
-pub use settings::{AutoConverge, Conditions, Goal, Interval, MigrationParameters};
-
 use guest::TracedGuest;
+pub use prediction::{LimitingFactor, PredictedMigration};
 use random::Random;
+use rayon::prelude::*;
 use run::{ReplayResult, Run, UncertainInputs};
+pub use settings::{AutoConverge, Conditions, Goal, Interval, MigrationParameters};
 use timeline::RunTimeline;
+use vmgate_facts::trace::{DirtyTrace, PAGE_BYTES, TraceError};
 
 /// Maximum number of runs of a replay.
 const RUNS: usize = if cfg!(test) { 40 } else { 120 };

@@ -1,7 +1,6 @@
 //! Prediction of a migration from all runs of a replay.
 
 use serde::{Deserialize, Serialize};
-
 use vmgate_facts::{Quantiles, RemainingMemory};
 
 use super::{run::ReplayResult, settings::MigrationParameters, timeline};

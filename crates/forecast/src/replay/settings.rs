@@ -1,7 +1,6 @@
 //! Inputs of a replay besides the trace: migration parameters, conditions of path and hosts, and the operator's goal.
 
 use serde::{Deserialize, Serialize};
-
 use vmgate_facts::{Accelerator, Version};
 
 /// Migration parameters of QEMU. The defaults are libvirt's.

@@ -1,12 +1,12 @@
 //! Replays of made-up guests whose migration can be worked out by hand.
 
 use proptest::prelude::*;
-
-use super::{synthetic_trace::PageGroup, *};
 use vmgate_facts::{
     Accelerator, DirtyWindow, Version,
     trace::{Bits, Positions, Stratum, TraceCost, TraceEnd, TraceSchema},
 };
+
+use super::{synthetic_trace::PageGroup, *};
 
 const MIB: u64 = 1 << 20;
 const TICK: f64 = 0.1;

@@ -3,10 +3,10 @@
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-
-use super::RunsOn;
 use vmgate_facts::Version;
 use vmgate_verdict::waiver::Waiver;
+
+use super::RunsOn;
 
 /// A change: moves that belong together.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

@@ -4,9 +4,9 @@
 use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
+use vmgate_documents::{Problems, SourceFile, parse};
 
 use super::{Versions, load::MOST_BYTES};
-use vmgate_documents::{Problems, SourceFile, parse};
 
 /// A change that will be written to a file.
 #[derive(Debug, Clone, Default)]

@@ -9,10 +9,10 @@ use std::{
 };
 
 use thiserror::Error;
-
-use super::{ChangeFile, PlannedMove};
 use vmgate_documents::{Problems, facts_file};
 use vmgate_facts::{Fact, Facts, Host, Uri, Vm};
+
+use super::{ChangeFile, PlannedMove};
 
 /// All facts files of a folder, in memory.
 #[derive(Debug)]
@@ -93,7 +93,7 @@ fn is_about(facts: &Facts, planned: &PlannedMove) -> bool {
     is_vm && is_host(&facts.source, &planned.from) && is_host(&facts.destination, &planned.to)
 }
 
-/// Whether a host is the one that is reached by `uri`: it was reached by the same, or is called like the host in it.
+/// True if a host is the one that `uri` names: it was reached by the same URI, or has the name of its host.
 pub fn is_host(host: &Fact<Host>, uri: &Uri) -> bool {
     let Some(host) = host.known() else { return false };
     match host.uri.known().and_then(|text| text.parse::<Uri>().ok()) {

@@ -2,14 +2,15 @@
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
-use super::{
-    Action, ActionKind, ChangeFile, MovePlan, Notify, PlannedMove, WaitFor, Wave,
-    document::{ActionDocument, ChangeDocument, Goals, MoveDocument, NotifyDocument, WaveDocument},
-};
 use vmgate_attest::Digest;
 use vmgate_documents::{Node, Problem, Problems, Shape, SourceFile};
 use vmgate_facts::Uri;
 use vmgate_verdict::{FileLine, waiver};
+
+use super::{
+    Action, ActionKind, ChangeFile, MovePlan, Notify, PlannedMove, WaitFor, Wave,
+    document::{ActionDocument, ChangeDocument, Goals, MoveDocument, NotifyDocument, WaveDocument},
+};
 
 static CHANGE: Shape<ChangeDocument> = Shape::new();
 

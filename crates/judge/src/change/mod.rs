@@ -13,21 +13,19 @@ mod tests;
 
 use std::net::IpAddr;
 
-use jiff::Timestamp;
-use schemars::{Schema, schema_for};
-
 pub use document::{AfterNoGo, Limits, MoveSettings, Notify, Versions};
 pub use draft::{ChangeDraft, DraftMove, DraftWave, UnplacedVm};
-pub use facts_files::is_host;
-pub use facts_files::{FactsFiles, FactsFilesError};
+pub use facts_files::{FactsFiles, FactsFilesError, is_host};
+use jiff::Timestamp;
 pub use plan::{Action, ActionKind, MovePlan, RunsOn};
 pub use reserved_memory::ReservedMemory;
-
-use crate::VerdictRequest;
+use schemars::{Schema, schema_for};
 use vmgate_attest::Digest;
 use vmgate_documents::Problems;
 use vmgate_facts::Uri;
 use vmgate_verdict::{FileLine, Waivers};
+
+use crate::VerdictRequest;
 
 /// A change that was loaded without problems.
 #[derive(Debug, Clone)]
@@ -97,7 +95,7 @@ pub struct PlannedMove {
     pub exclusive: Vec<String>,
     /// Duration by the plan's forecast, in seconds, if there was a plan.
     pub expected_seconds: Option<f64>,
-    /// Where the file asks for it.
+    /// Line of the file that asks for it.
     pub place: FileLine,
 }
 
@@ -107,12 +105,12 @@ impl ChangeFile {
         load::parse(name, bytes)
     }
 
-    /// How the verdict on one of its moves is asked for.
+    /// Request for the verdict on one of its moves.
     pub fn verdict_request(&self, planned: &PlannedMove, strict: bool) -> VerdictRequest {
         VerdictRequest { strict, place: Some(planned.place.clone()), change: Some(self.digest) }
     }
 
-    /// What rules see of this change at one of its moves.
+    /// The change as rules see it at one of its moves.
     pub fn to_fact(&self, planned: &PlannedMove) -> vmgate_facts::Change {
         vmgate_facts::Change {
             id: Some(self.id.clone()),

@@ -68,7 +68,7 @@ pub enum RunsOn {
 const XBZRLE_CACHE_BYTES: u64 = 64 << 20;
 
 impl MovePlan {
-    /// What rules see of this plan.
+    /// The plan as rules see it.
     pub fn to_fact(&self) -> vmgate_facts::Change {
         vmgate_facts::Change {
             longest_blackout_seconds: self.longest_blackout_seconds,

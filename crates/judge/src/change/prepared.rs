@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{ActionKind, MovePlan};
 use vmgate_facts::{Fact, Facts, Guest};
+
+use super::{ActionKind, MovePlan};
 
 /// Characters of a process name that the kernel keeps.
 const KERNEL_NAME: usize = 15;

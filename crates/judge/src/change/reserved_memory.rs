@@ -40,9 +40,10 @@ impl ReservedMemory {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use vmgate_facts::{Host, HostMemory, Vm};
     use vmgate_verdict::sample;
+
+    use super::*;
 
     fn facts() -> Facts {
         let mut facts = Facts::empty(sample::now());

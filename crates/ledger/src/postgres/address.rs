@@ -11,9 +11,9 @@ use tokio_postgres::{
     config::{Host, SslMode},
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
+use vmgate_facts::text::with_causes;
 
 use crate::ledger_url;
-use vmgate_facts::text::with_causes;
 
 /// Address of a server, with TLS settings.
 pub(super) struct Address {

@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use address::Address;
 use tokio::{
     runtime::{Builder, Runtime},
     time::timeout,
@@ -21,14 +22,13 @@ use tokio_postgres::{
     error::SqlState,
     types::{ToSql, Type},
 };
+use vmgate_facts::text::with_causes;
 
 use super::{
     LedgerError, Row, Selection, Store, Writer,
     sql::{COLUMNS, Value, number},
 };
 use crate::ledger_url::LedgerUrl;
-use address::Address;
-use vmgate_facts::text::with_causes;
 
 /// The format of the tables, in `vmgate.format`.
 const FORMAT: i64 = 1;
@@ -323,7 +323,7 @@ fn within<T>(
     }
 }
 
-/// What a failure means.
+/// Converts a failure of PostgreSQL.
 fn classify(place: &LedgerUrl, error: &Error) -> LedgerError {
     let place = place.clone();
     let Some(said) = error.as_db_error() else {

@@ -1,9 +1,9 @@
 //! Interfaces and disks of a VM, and devices that bind the VM to its host.
 
 use roxmltree::Node;
+use vmgate_facts::{HostDevice, VmDisk, VmNic, text::plain};
 
 use super::{child, children};
-use vmgate_facts::{HostDevice, VmDisk, VmNic, text::plain};
 
 /// Deepest backing chain that is read; libvirt's own limit is 200.
 const DEEPEST_CHAIN: usize = 200;

@@ -1,9 +1,9 @@
 //! Placement, firmware, TPM and boot files of a VM: the destination must match them to start the VM at all.
 
 use roxmltree::Node;
+use vmgate_facts::{BootFile, Firmware, Placement, Tpm, text::plain};
 
 use super::{child, children};
-use vmgate_facts::{BootFile, Firmware, Placement, Tpm, text::plain};
 
 /// Folder of swtpm's state in libvirt, with one folder per VM.
 const SWTPM_STATE: &str = "/var/lib/libvirt/swtpm";

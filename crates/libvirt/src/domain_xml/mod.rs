@@ -4,9 +4,9 @@ mod devices;
 mod hardware;
 
 use roxmltree::{Document, Node};
-
-use vmgate_facts::text::plain;
-use vmgate_facts::{Accelerator, BootFile, CpuMode, Firmware, HostDevice, Placement, Tpm, VmDisk, VmNic};
+use vmgate_facts::{
+    Accelerator, BootFile, CpuMode, Firmware, HostDevice, Placement, Tpm, VmDisk, VmNic, text::plain,
+};
 
 /// Name of the channel on which QEMU's guest agent listens.
 const AGENT_CHANNEL: &str = "org.qemu.guest_agent.0";

@@ -1,14 +1,10 @@
 //! Batch receive of packets with one system call, each with its metadata from the kernel.
 
-use std::io;
-use std::mem::MaybeUninit;
+use std::{io, mem::MaybeUninit};
 
 use libc::c_uint;
 
-use crate::flows::filter::SNAP_BYTES;
-use crate::flows::interface::GuestEnd;
-use crate::flows::parse::Frame;
-use crate::flows::socket::PacketSocket;
+use crate::flows::{filter::SNAP_BYTES, interface::GuestEnd, parse::Frame, socket::PacketSocket};
 
 const BATCH: usize = 64;
 /// struct virtio_net_hdr, which the kernel puts before each frame: flags, type, header length, segment size, …

@@ -1,7 +1,8 @@
 //! The fact `guest.udp.flows`, made from captures.
 
-use crate::flows::flow::{Flow, FlowCapture};
 use vmgate_facts::{CaptureMethod, Cause, Fact, UdpCapture, UdpFlow};
+
+use crate::flows::flow::{Flow, FlowCapture};
 
 /// The fact `guest.udp.flows` from the captures of all the VM's interfaces; `None` without any.
 ///
@@ -45,10 +46,13 @@ fn fact(flow: &Flow) -> UdpFlow {
 
 #[cfg(test)]
 mod tests {
-    use crate::flows::directed_flow::{Count, DirectedFlow, Totals};
-    use crate::flows::facts::*;
-    use crate::flows::raw_capture::RawCapture;
     use vmgate_facts::{FlowDirection, Udp};
+
+    use crate::flows::{
+        directed_flow::{Count, DirectedFlow, Totals},
+        facts::*,
+        raw_capture::RawCapture,
+    };
 
     fn capture(interface: &str, drops: u64) -> FlowCapture {
         let directed = |from_guest, source: &str, destination: &str| DirectedFlow {

@@ -86,9 +86,11 @@ pub(crate) fn accept_nothing() -> Vec<sock_filter> {
 mod tests {
     use proptest::prelude::*;
 
-    use crate::flows::filter::*;
-    use crate::flows::parse::{Frame, ParsedFrame, parse};
-    use crate::flows::tests::{ethernet, hostile, ipv4};
+    use crate::flows::{
+        filter::*,
+        parse::{Frame, ParsedFrame, parse},
+        tests::{ethernet, hostile, ipv4},
+    };
 
     /// Interprets the few instructions used here, as the kernel does.
     fn run(code: &[sock_filter], frame: &[u8]) -> u32 {

@@ -1,13 +1,17 @@
 //! Result of a flow capture: flows with both directions, and all gaps of the capture.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+};
 
 use serde::{Deserialize, Serialize};
-
-use crate::flows::directed_flow::{Count, DirectedFlow};
-use crate::flows::raw_capture::RawCapture;
 use vmgate_facts::{CaptureMethod, FlowDirection};
+
+use crate::flows::{
+    directed_flow::{Count, DirectedFlow},
+    raw_capture::RawCapture,
+};
 
 /// UDP flows of one interface over one window.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

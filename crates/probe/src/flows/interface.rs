@@ -1,8 +1,10 @@
 //! Checks of the interface to capture on: it exists, is up and is Ethernet; and the end at which the guest is.
 
-use std::ffi::{c_char, c_ulong};
-use std::io;
-use std::os::fd::RawFd;
+use std::{
+    ffi::{c_char, c_ulong},
+    io,
+    os::fd::RawFd,
+};
 
 use pnet::datalink::{self, NetworkInterface};
 

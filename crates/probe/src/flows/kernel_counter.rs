@@ -1,19 +1,24 @@
 //! Counting in the kernel, the first method: only the counters are copied out of the kernel.
 
-use std::io;
-use std::time::{Duration, Instant};
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
 use pnet::datalink::NetworkInterface;
 
-use crate::flows::bpf::{
-    self, BrokenJump, COUNT_BYTES, Clock, KEY_BYTES, Map, MapKind, Maps, PART_BYTES, Program, TOTAL_BYTES,
-    TOTAL_FRAMES, TOTAL_MALFORMED, TOTAL_NO_ROOM, TOTAL_STRAY_OCTETS, TOTAL_STRAY_PACKETS, TOTAL_TOO_DEEP,
+use crate::flows::{
+    bpf::{
+        self, BrokenJump, COUNT_BYTES, Clock, KEY_BYTES, Map, MapKind, Maps, PART_BYTES, Program,
+        TOTAL_BYTES, TOTAL_FRAMES, TOTAL_MALFORMED, TOTAL_NO_ROOM, TOTAL_STRAY_OCTETS, TOTAL_STRAY_PACKETS,
+        TOTAL_TOO_DEEP,
+    },
+    directed_flow::{Count, DirectedFlow, Totals},
+    interface::GuestEnd,
+    raw_capture::RawCapture,
+    socket::{PacketSocket, WaitResult, monotonic_nanoseconds},
+    table::MOST_PARTS,
 };
-use crate::flows::directed_flow::{Count, DirectedFlow, Totals};
-use crate::flows::interface::GuestEnd;
-use crate::flows::raw_capture::RawCapture;
-use crate::flows::socket::{PacketSocket, WaitResult, monotonic_nanoseconds};
-use crate::flows::table::MOST_PARTS;
 
 /// Reason why the kernel cannot count.
 #[derive(Debug, thiserror::Error)]

@@ -45,17 +45,14 @@ pub fn fuzz_frames(bytes: &[u8]) {
     let _ = table.finish();
 }
 
-use std::io;
-use std::time::Duration;
-
-use serde::{Deserialize, Serialize};
+use std::{io, time::Duration};
 
 pub use bpf::BrokenJump;
 pub use facts::udp_capture;
 pub use flow::{Family, Flow, FlowCapture, Protocol, Traffic};
 pub use interface::GuestEnd;
 pub use limits::{LONGEST_WINDOW, Limits};
-
+use serde::{Deserialize, Serialize};
 pub use vmgate_facts::CaptureMethod as Method;
 use vmgate_facts::{Cause, Unknown};
 

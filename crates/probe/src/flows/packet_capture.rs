@@ -4,20 +4,24 @@
 //! ReadResult with recvmmsg and not through `pnet::datalink`, which drops the packet's direction, the VLAN tag in its
 //! metadata and its true length. Headers are parsed with pnet.
 
-use std::ffi::c_int;
-use std::io;
-use std::time::{Duration, Instant};
+use std::{
+    ffi::c_int,
+    io,
+    time::{Duration, Instant},
+};
 
 use pnet::datalink::NetworkInterface;
 
-use crate::flows::batch::Batch;
-use crate::flows::filter::{accept_nothing, may_be_udp};
-use crate::flows::interface::GuestEnd;
-use crate::flows::limits::Limits;
-use crate::flows::parse::parse;
-use crate::flows::raw_capture::RawCapture;
-use crate::flows::socket::{PacketSocket, WaitResult, monotonic_nanoseconds, thread_nanoseconds};
-use crate::flows::table::Table;
+use crate::flows::{
+    batch::Batch,
+    filter::{accept_nothing, may_be_udp},
+    interface::GuestEnd,
+    limits::Limits,
+    parse::parse,
+    raw_capture::RawCapture,
+    socket::{PacketSocket, WaitResult, monotonic_nanoseconds, thread_nanoseconds},
+    table::Table,
+};
 
 /// Processor time that may be used in advance, so that a burst is not dropped.
 const HEAD_START: Duration = Duration::from_millis(20);

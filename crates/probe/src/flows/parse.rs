@@ -5,11 +5,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use pnet::packet::ethernet::EthernetPacket;
-use pnet::packet::ipv4::Ipv4Packet;
-use pnet::packet::ipv6::{FragmentPacket, Ipv6Packet};
-use pnet::packet::udp::UdpPacket;
-use pnet::packet::vlan::VlanPacket;
+use pnet::packet::{
+    ethernet::EthernetPacket,
+    ipv4::Ipv4Packet,
+    ipv6::{FragmentPacket, Ipv6Packet},
+    udp::UdpPacket,
+    vlan::VlanPacket,
+};
 
 use crate::flows::directed_flow::DirectedFlow;
 

@@ -1,9 +1,11 @@
 //! The packet socket of both methods: it is bound to one interface, and receives nothing before.
 
-use std::ffi::c_int;
-use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::time::{Duration, Instant};
+use std::{
+    ffi::c_int,
+    io,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+    time::{Duration, Instant},
+};
 
 use pnet::datalink::NetworkInterface;
 

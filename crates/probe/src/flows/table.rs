@@ -2,8 +2,10 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::flows::directed_flow::{Count, DirectedFlow, Totals};
-use crate::flows::parse::{FRAGMENT_LIFE, Packet, ParsedFrame};
+use crate::flows::{
+    directed_flow::{Count, DirectedFlow, Totals},
+    parse::{FRAGMENT_LIFE, Packet, ParsedFrame},
+};
 
 /// Most fragmented datagrams that are remembered at a time; beyond that the oldest is forgotten.
 pub(crate) const MOST_PARTS: u32 = 4096;

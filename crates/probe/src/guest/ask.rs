@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use vmgate_facts::text::shell_word;
-use vmgate_facts::{Cause, Unknown};
+use vmgate_facts::{Cause, Unknown, text::shell_word};
 
 /// Most bytes taken of one answer.
 pub const ANSWER_LIMIT: usize = 256 << 10;

@@ -1,10 +1,11 @@
 //! The guest's clock: the source from sysfs, its state from chronyc, timedatectl or adjtimex.
 
+use vmgate_facts::{Cause, Fact, GuestClock, Process, Unknown, text::plain};
+
 use crate::guest::{
     ask::{Answers, Question},
     malformed,
 };
-use vmgate_facts::{Cause, Fact, GuestClock, Process, Unknown, text::plain};
 
 const CURRENT: &str = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
 const AVAILABLE: &str = "/sys/devices/system/clocksource/clocksource0/available_clocksource";

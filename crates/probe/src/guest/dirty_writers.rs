@@ -14,8 +14,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::guest::MOST_PROCESSES;
 use vmgate_facts::{Cause, DirtyWriter, Unknown, text::plain_bytes};
+
+use crate::guest::MOST_PROCESSES;
 
 /// Number of processes in the result.
 const TOP: usize = 10;

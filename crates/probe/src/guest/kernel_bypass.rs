@@ -2,8 +2,9 @@
 //!
 //! Listing a folder takes a shell: the guest agent only reads files.
 
-use crate::guest::ask::{Answers, Question, safe_word};
 use vmgate_facts::{Cause, Fact, HugePageProcess, KernelBypass, Process, Unknown, UserSpaceDevice};
+
+use crate::guest::ask::{Answers, Question, safe_word};
 
 // `echo` at the end: an empty list is an answer too.
 const RDMA: &str = "ls /sys/class/infiniband 2>/dev/null; echo end";

@@ -10,13 +10,14 @@ use std::{
     time::Duration,
 };
 
+use vmgate_facts::{Cause, Fact, Unknown, text::plain};
+use vmgate_process::run;
+
 use crate::guest::{
     FILE_LIMIT, GuestHints, GuestReader, KernelSockets, MOST_PROCESSES, RawProcess, TOTAL_LIMIT,
     ask::{self, Answers, Question},
     tcp,
 };
-use vmgate_facts::{Cause, Fact, Unknown, text::plain};
-use vmgate_process::run;
 
 /// Longest command line that is read.
 const COMMAND_LIMIT: usize = 4096;
@@ -128,8 +129,7 @@ fn why(path: &str, error: &std::io::Error) -> Unknown {
 
 #[cfg(test)]
 mod tests {
-    use crate::guest::local::*;
-    use crate::guest::look;
+    use crate::guest::{local::*, look};
 
     #[test]
     fn this_machine_is_read_whole() {

@@ -6,12 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use vmgate_facts::{Allocation, Cause, Fact, GuestMemory, MemoryPressure, Unknown};
+
 use crate::guest::{
     GuestReader,
     ask::{Answers, Question},
     malformed,
 };
-use vmgate_facts::{Allocation, Cause, Fact, GuestMemory, MemoryPressure, Unknown};
 
 const MEMINFO: &str = "/proc/meminfo";
 const VMSTAT: &str = "/proc/vmstat";

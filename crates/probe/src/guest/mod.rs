@@ -18,14 +18,14 @@ mod tcp;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use vmgate_facts::{Cause, Fact, Guest, Sctp, Tcp, Udp, Unknown, text::plain_bytes};
-
-use crate::guest::ask::{Answers, Question};
 pub use dirty_writers::dirty_writers;
 pub use local::LocalGuest;
 pub use process::{KernelUnits, RawProcess};
 pub use software::recognised_software;
 pub use tcp::KernelSockets;
+use vmgate_facts::{Cause, Fact, Guest, Sctp, Tcp, Udp, Unknown, text::plain_bytes};
+
+use crate::guest::ask::{Answers, Question};
 
 /// Most bytes taken of one file of the guest: room for [`MOST_SOCKETS`] lines of 150 bytes.
 pub const FILE_LIMIT: usize = 4 << 20;

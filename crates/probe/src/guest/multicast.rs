@@ -5,8 +5,9 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr},
 };
 
-use crate::guest::{GuestReader, MOST_SOCKETS, malformed};
 use vmgate_facts::{Cause, MulticastGroup, Unknown, text::plain};
+
+use crate::guest::{GuestReader, MOST_SOCKETS, malformed};
 
 pub(super) const V4: &str = "/proc/net/igmp";
 pub(super) const V6: &str = "/proc/net/igmp6";

@@ -2,8 +2,9 @@
 
 use std::net::Ipv4Addr;
 
-use crate::guest::{GuestReader, MOST_SOCKETS, malformed};
 use vmgate_facts::{Neighbour, Unknown};
+
+use crate::guest::{GuestReader, MOST_SOCKETS, malformed};
 
 pub(super) const ARP: &str = "/proc/net/arp";
 /// ATF_COM: the hardware address is known.

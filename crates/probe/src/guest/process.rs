@@ -1,12 +1,12 @@
 //! Processes from /proc/PID/{stat,cmdline,fd}.
 
 use procfs_core::{FromRead, process::Stat};
-
-use crate::guest::{MOST_PROCESSES, malformed, redact::redact};
 use vmgate_facts::{
     Process, Unknown,
     text::{plain, plain_bytes},
 };
+
+use crate::guest::{MOST_PROCESSES, malformed, redact::redact};
 
 /// Longest command line that is kept.
 const COMMAND_LIMIT: usize = 1024;

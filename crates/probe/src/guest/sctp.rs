@@ -3,8 +3,9 @@
 //! The kernel writes time-outs there in its own ticks, and does not say how many ticks make a second. If the heartbeat
 //! interval of an association equals the sysctl's, their ratio tells; else the RTO is taken as the sysctl's minimum.
 
-use crate::guest::{GuestReader, MOST_SOCKETS, malformed};
 use vmgate_facts::{Cause, Fact, SctpAssociation, Unknown, text::plain};
+
+use crate::guest::{GuestReader, MOST_SOCKETS, malformed};
 
 const ASSOCIATIONS: &str = "/proc/net/sctp/assocs";
 const PATHS: &str = "/proc/net/sctp/remaddr";
@@ -200,8 +201,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use crate::guest::RawProcess;
-    use crate::guest::sctp::*;
+    use crate::guest::{RawProcess, sctp::*};
 
     const ASSOCS: &str = " ASSOC     SOCK   STY SST ST HBKT ASSOC-ID TX_QUEUE RX_QUEUE UID INODE LPORT RPORT LADDRS <-> RADDRS HBINT INS OUTS MAXRT T1X T2X RTXC wmema wmemq sndbuf rcvbuf\n\
         0000000012345678 0000000087654321 2   1   3  0       7        0        0       0 20001 36412 36413  10.0.0.5 *10.1.0.5 <-> 10.0.0.7 *10.1.0.7 \t    7500    10    10   10    0    0        0        1        0   212992   212992\n";

@@ -10,9 +10,9 @@ use procfs_core::{
     ExplicitSystemInfo, FromBufReadSI,
     net::{TcpNetEntries, TcpState as State, UdpNetEntries},
 };
+use vmgate_facts::{Fact, Listener, TcpConnection, TcpState, UdpSocket, Unknown};
 
 use crate::guest::{MOST_SOCKETS, Owners, Table, malformed, tcp::fill_from_columns};
-use vmgate_facts::{Fact, Listener, TcpConnection, TcpState, UdpSocket, Unknown};
 
 /// System parameters that `procfs-core` asks for; only the byte order is used for tables of sockets.
 const SYSTEM: ExplicitSystemInfo =
@@ -171,9 +171,9 @@ fn stays_inside(local: IpAddr, remote: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use vmgate_facts::Cause;
 
     use crate::guest::socket::*;
-    use vmgate_facts::Cause;
 
     const TCP: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n   \
         0: 00000000:0016 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 15083 1 0 100 0 0 10 0\n   \

@@ -1,7 +1,8 @@
 //! Kernel settings from /proc/sys/net/ipv4.
 
-use crate::guest::{GuestReader, malformed};
 use vmgate_facts::{Cause, Fact, Sysctl, Unknown};
+
+use crate::guest::{GuestReader, malformed};
 
 /// Reads each setting on its own: an old kernel may lack one.
 pub(super) fn look(reader: &dyn GuestReader) -> Sysctl {

@@ -9,9 +9,9 @@ use std::{
 };
 
 use serde_json::Value;
+use vmgate_facts::{Bridge, BridgeKind, Cause, Unknown, text::plain};
 
 use crate::host::not_read;
-use vmgate_facts::{Bridge, BridgeKind, Cause, Unknown, text::plain};
 
 const INTERFACES: &str = "/sys/class/net";
 

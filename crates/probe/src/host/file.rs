@@ -10,9 +10,9 @@ use std::{
 };
 
 use procfs::process::{MountInfo, Process};
+use vmgate_facts::{Cause, FileKind, HostFile, Unknown, text::plain};
 
 use crate::host::procfs_error;
-use vmgate_facts::{Cause, FileKind, HostFile, Unknown, text::plain};
 
 /// Longest wait: a network file system whose server is gone never answers.
 const LIMIT: Duration = Duration::from_secs(5);

@@ -3,9 +3,9 @@
 use std::{fs, path::Path};
 
 use procfs::{Current, Meminfo};
+use vmgate_facts::{Cause, HostMemory, HugePages, Unknown};
 
 use crate::host::{not_read, procfs_error};
-use vmgate_facts::{Cause, HostMemory, HugePages, Unknown};
 
 const HUGE_PAGES: &str = "/sys/kernel/mm/hugepages";
 

@@ -21,15 +21,13 @@ pub mod trial;
 use std::{net::IpAddr, thread, time::Duration};
 
 use jiff::Timestamp;
-use procfs::{Current, LoadAverage};
-use serde::{Deserialize, Serialize};
-
 pub use path::{
     CertificateFile, Firewall, MigrationConfig, NetworkProbe, PeerProbe, PeerQuestions, RemoteStorage,
     RouteTo, Traffic,
 };
+use procfs::{Current, LoadAverage};
+use serde::{Deserialize, Serialize};
 pub use shaper::{RateLimit, Shapers};
-
 use vmgate_facts::{
     Bridge, Cause, Fact, HostFile, HostMemory, HugePages, Nic, NumaNode, Route, StatefulFilter, Unknown,
     Version, text::plain,

@@ -3,9 +3,9 @@
 use std::{fs, path::Path};
 
 use pnet::datalink;
+use vmgate_facts::{Cause, Fact, Nic, NicKind, Unknown, text::plain};
 
 use crate::host::{bond, not_read};
-use vmgate_facts::{Cause, Fact, Nic, NicKind, Unknown, text::plain};
 
 const CLASS_NET: &str = "/sys/class/net";
 /// Bytes per second in one Mbit/s.

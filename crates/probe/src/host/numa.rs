@@ -2,8 +2,9 @@
 
 use std::{fs, path::Path};
 
-use crate::host::{memory, not_read, text};
 use vmgate_facts::{Cause, NumaNode, Unknown};
+
+use crate::host::{memory, not_read, text};
 
 const NODES: &str = "/sys/devices/system/node";
 const ONLINE_CPUS: &str = "/sys/devices/system/cpu/online";

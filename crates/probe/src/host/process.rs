@@ -10,9 +10,10 @@ use std::{
     time::Duration,
 };
 
-use crate::host::{QemuProcess, not_read};
 use vmgate_facts::{Cause, Fact, Unknown, Version, text::plain};
 use vmgate_process::run;
+
+use crate::host::{QemuProcess, not_read};
 
 /// Longest wait for `qemu -version`, and most bytes of its answer.
 const VERSION_LIMIT: Duration = Duration::from_secs(3);

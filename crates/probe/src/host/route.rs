@@ -2,8 +2,9 @@
 
 use std::{fs, net::Ipv6Addr};
 
-use crate::host::{not_read, procfs_error};
 use vmgate_facts::{Cause, Route, Unknown, text::plain};
+
+use crate::host::{not_read, procfs_error};
 
 const IPV6_ROUTE: &str = "/proc/net/ipv6_route";
 

@@ -2,8 +2,9 @@
 
 use std::{fs, io::ErrorKind, path::Path};
 
-use crate::host::not_read;
 use vmgate_facts::{Unknown, text::plain};
+
+use crate::host::not_read;
 
 /// Maintenance mark: a host with this file must not receive VMs; its text is the reason.
 const MAINTENANCE: &str = "/etc/vmgate/maintenance";

@@ -10,11 +10,14 @@ use std::{
     io::{Error, ErrorKind},
 };
 
-use crate::host::not_read;
-use crate::netlink::{NLMSG_DONE, NLMSG_ERROR, Netlink, NetlinkParseError, attributes, messages, number32};
 use vmgate_facts::{
     Cause, StatefulFilter, Unknown,
     text::{plain, plain_bytes},
+};
+
+use crate::{
+    host::not_read,
+    netlink::{NLMSG_DONE, NLMSG_ERROR, Netlink, NetlinkParseError, attributes, messages, number32},
 };
 
 /// Sysctl that passes bridged traffic to the filters of ip; exists only with br_netfilter.

@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
-use crate::host::CertificateFile;
-use crate::path::PathEnd;
 use vmgate_facts::{Certificate, CertificateUse, Fact};
+
+use crate::{host::CertificateFile, path::PathEnd};
 
 pub(super) fn of(source: &PathEnd, destination: &PathEnd) -> Fact<Vec<Certificate>> {
     let of = |end: &PathEnd, which| {

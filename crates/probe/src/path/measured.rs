@@ -1,7 +1,8 @@
 //! Measured figures of the path (MTU, RTT, goodput), combined from the answers of both ends.
 
-use crate::path::PathEnd;
 use vmgate_facts::{Cause, Fact, Goodput, Unknown};
+
+use crate::path::PathEnd;
 
 /// Share of a stream's time without waiting for the path, from which on the cap and not the path decided its rate.
 const HELD_RATIO: f64 = 0.5;

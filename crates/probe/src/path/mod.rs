@@ -11,12 +11,11 @@ mod wire;
 use std::net::IpAddr;
 
 pub use address::host_of_address;
+use vmgate_facts::{
+    Change, Fact, MigrationPath, MigrationTransport, Nic, PathNic, PathRoute, Route, Unknown, Uri,
+};
 
 use crate::host::{HostProbe, NetworkProbe, PeerProbe};
-use vmgate_facts::Uri;
-use vmgate_facts::{
-    Change, Fact, MigrationPath, MigrationTransport, Nic, PathNic, PathRoute, Route, Unknown,
-};
 
 /// Facts of one end of the path.
 #[derive(Debug, Clone)]

@@ -2,13 +2,16 @@
 
 use std::net::IpAddr;
 
-use crate::host::RateLimit;
-use crate::path::{
-    PathEnd,
-    address::{prefix_match, split_prefix},
-    wire::{devices, guest_bridge, is_passed_by_others, shares_a_wire_by_name, speed},
-};
 use vmgate_facts::{Cause, Fact, Nic, NicKind, PathNic, Route, Shaper, ShaperKind};
+
+use crate::{
+    host::RateLimit,
+    path::{
+        PathEnd,
+        address::{prefix_match, split_prefix},
+        wire::{devices, guest_bridge, is_passed_by_others, shares_a_wire_by_name, speed},
+    },
+};
 
 /// Direction of traffic that a shaper limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,9 +2,9 @@
 
 use std::ops::RangeInclusive;
 
-use crate::host::NetworkProbe;
-use crate::path::PathEnd;
 use vmgate_facts::{Cause, Fact, MigrationPorts, PortsBasis, Unknown};
+
+use crate::{host::NetworkProbe, path::PathEnd};
 
 /// Range of migration ports in the destination's qemu.conf.
 pub(crate) fn range(destination: &NetworkProbe) -> Fact<RangeInclusive<u16>> {

@@ -1,11 +1,14 @@
 //! The path worked out from made-up networks.
 
-use crate::host::{
-    Firewall, MigrationConfig, RateLimit, RemoteStorage, RouteTo, Shapers,
-    trial::{Rates, TrialResult},
-};
-use crate::path::*;
 use vmgate_facts::{Cause, NicKind, PortsBasis, ShaperKind};
+
+use crate::{
+    host::{
+        Firewall, MigrationConfig, RateLimit, RemoteStorage, RouteTo, Shapers,
+        trial::{Rates, TrialResult},
+    },
+    path::*,
+};
 
 fn nic(name: &str, kind: NicKind, lower: &[&str], addresses: &[&str]) -> Nic {
     Nic {

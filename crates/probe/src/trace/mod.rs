@@ -25,12 +25,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use thiserror::Error;
-
+use page_sample::PageSample;
 pub use qemu::{Qemu, QemuError};
 pub use ram::{RamBlock, RamError};
-
-use page_sample::PageSample;
+use thiserror::Error;
 use vmgate_facts::{
     Cause, Unknown,
     trace::{DirtyTrace, TraceEnd},

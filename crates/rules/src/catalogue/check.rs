@@ -2,8 +2,9 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{Pattern, PortRange};
 use vmgate_documents::{Node, Problem, SourceFile};
+
+use super::{Pattern, PortRange};
 
 /// Characters of a process name that the kernel keeps (TASK_COMM_LEN without the final zero).
 const KERNEL_NAME_LENGTH: usize = 15;

@@ -1,7 +1,8 @@
 //! Failure detectors of cluster software: time-outs from the guest's own configuration replace the vendors' defaults.
 
-use super::Catalogues;
 use vmgate_facts::{Detector, DetectorBasis, Fact, Guest, MemorySync};
+
+use super::Catalogues;
 
 impl Catalogues {
     /// Replaces the vendors' defaults by the time-outs that were read in the guest; of several members of one kind the
@@ -54,8 +55,9 @@ fn name_of(guest: &Guest, pid: u32) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use vmgate_facts::{Cause, Process};
+
+    use super::*;
 
     fn detector(software: &str, pid: u32, seconds: f64, basis: DetectorBasis) -> Detector {
         Detector {

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use vmgate_documents::{Node, Problem};
+
 use super::CatalogueFile;
 use crate::lint::reference_faults;
-use vmgate_documents::{Node, Problem};
 
 /// Returns a warning for everything in a catalogue that is not good style.
 pub(super) fn lint(file: &CatalogueFile) -> Vec<Problem> {

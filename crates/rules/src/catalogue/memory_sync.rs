@@ -2,9 +2,9 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use vmgate_facts::{Cause, Fact, Guest, MemorySync, Process};
 
 use super::{Catalogues, Pattern, Reference, check::EntryCheck};
-use vmgate_facts::{Cause, Fact, Guest, MemorySync, Process};
 
 /// First words of the source of a time-out that was not read in the guest. Rules look for these words.
 const VENDOR_DEFAULT: &str = "vendor default";

@@ -20,12 +20,12 @@ pub use memory_sync::{
 pub use pattern::{InvalidPattern, Pattern};
 pub use ports::{InvalidPorts, PortRange};
 pub use udp::{UdpCatalogue, UdpEntry};
+use vmgate_documents::{Node, Parsed, Problem, Problems, Shape, SourceFile, closest, parse};
 
 use super::{
     Reference, RuleSource,
     files::{self, FileRole},
 };
-use vmgate_documents::{Node, Parsed, Problem, Problems, Shape, SourceFile, closest, parse};
 
 static MEMORY_SYNC: Shape<MemorySyncCatalogue> = Shape::new();
 static UDP: Shape<UdpCatalogue> = Shape::new();

@@ -1,8 +1,9 @@
 use std::fs;
 
-use super::*;
 use vmgate_documents::Problems;
 use vmgate_facts::{Cause, Fact, Guest, Listener, LossTolerance, Process, Tcp, UdpService, UdpSocket};
+
+use super::*;
 
 fn shipped() -> Catalogues {
     Catalogues::shipped().unwrap()

@@ -2,9 +2,9 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use vmgate_facts::{Fact, LossTolerance, UdpFlow, UdpService, UdpSocket};
 
 use super::{Catalogues, PortRange, Reference, check::EntryCheck};
-use vmgate_facts::{Fact, LossTolerance, UdpFlow, UdpService, UdpSocket};
 
 /// A catalogue file of UDP services.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -9,6 +9,7 @@ use std::{
 };
 
 use cel::common::ast::{CallExpr, Expr as CelExpr, IdedExpr, LiteralValue, operators};
+use vmgate_documents::types::{Kind, Type};
 
 use super::{
     ExprProblem,
@@ -17,7 +18,6 @@ use super::{
     tree::{Comparison, Expr, Node},
 };
 use crate::value::Value;
-use vmgate_documents::types::{Kind, Type};
 
 /// Limit on the nesting of an expression: evaluation recurses to the same depth.
 const DEEPEST: usize = 48;

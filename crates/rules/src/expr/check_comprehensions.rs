@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use cel::common::ast::{CallExpr, Expr as CelExpr, operators};
+use vmgate_documents::types::{Kind, Type};
 
 use super::{
     check::{Checked, Checker, TypedName},
@@ -10,7 +11,6 @@ use super::{
     tree::{Expr, Node, Quantifier},
 };
 use crate::root::ROOT;
-use vmgate_documents::types::{Kind, Type};
 
 impl Checker<'_> {
     pub(super) fn has(&mut self, call: &CallExpr, span: Range<usize>) -> Checked {

@@ -4,6 +4,11 @@ use std::ops::Range;
 
 use cel::common::ast::{CallExpr, Expr as CelExpr, IdedExpr, LiteralValue};
 use regex::RegexBuilder;
+use vmgate_documents::{
+    closest,
+    types::{Kind, Type},
+};
+use vmgate_facts::{Unit, Version};
 
 use super::{
     check::{Checked, Checker},
@@ -12,12 +17,6 @@ use super::{
     tree::{Expr, Function, Node},
 };
 use crate::value::Value;
-use vmgate_documents::{
-    closest,
-    types::{Kind, Type},
-};
-use vmgate_facts::Unit;
-use vmgate_facts::Version;
 
 /// Limit on the compiled form of a regular expression, in bytes.
 const LARGEST_PATTERN: usize = 256 * 1024;

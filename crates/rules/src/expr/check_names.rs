@@ -3,6 +3,11 @@
 use std::{ops::Range, sync::Arc};
 
 use cel::common::ast::LiteralValue;
+use vmgate_documents::{
+    closest,
+    types::{Kind, Type, field_type},
+};
+use vmgate_facts::Unit;
 
 use super::{
     check::{Checked, Checker},
@@ -10,11 +15,6 @@ use super::{
     tree::{Base, Expr, Node},
 };
 use crate::{root::ROOT, value::Value};
-use vmgate_documents::{
-    closest,
-    types::{Kind, Type, field_type},
-};
-use vmgate_facts::Unit;
 
 impl Checker<'_> {
     pub(super) fn literal(&mut self, literal: &LiteralValue, span: Range<usize>) -> Checked {

@@ -3,17 +3,17 @@
 use std::ops::Range;
 
 use cel::common::ast::{IdedExpr, operators};
+use vmgate_documents::{
+    closest,
+    types::{Kind, Type},
+};
+use vmgate_facts::Unit;
 
 use super::{
     check::{Checked, Checker},
     tree::{Arithmetic, Comparison, Expr, Node},
 };
 use crate::value::Value;
-use vmgate_documents::{
-    closest,
-    types::{Kind, Type},
-};
-use vmgate_facts::Unit;
 
 impl Comparison {
     /// Symbol of the operator.

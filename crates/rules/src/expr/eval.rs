@@ -6,13 +6,13 @@
 use std::{borrow::Cow, fmt::Write, rc::Rc};
 
 use jiff::{SignedDuration, Timestamp};
+use vmgate_facts::{Facts, Version};
 
 use super::{
     cost,
     tree::{Base, Expr, Node},
 };
 use crate::value::Value;
-use vmgate_facts::{Facts, Version};
 
 /// A value of an expression.
 #[derive(Debug, Clone)]

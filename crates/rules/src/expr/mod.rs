@@ -20,6 +20,8 @@ mod template;
 mod tree;
 mod unquoted;
 
+use std::ops::Range;
+
 pub(crate) use check::{Checker, Scope, TypedName};
 pub(crate) use cost::{MOST_STEPS, cost};
 pub(crate) use eval::{Evaluator, Freshness, Read, Val};
@@ -27,8 +29,6 @@ pub(crate) use narrow::{implied, implied_for_items, key};
 pub(crate) use parse::{Parser, with_stack};
 pub(crate) use template::{Template, check as check_template};
 pub(crate) use tree::{Arithmetic, Comparison, Expr, Node, Quantifier};
-
-use std::ops::Range;
 
 /// A problem at a place in the text of an expression.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,7 +1,8 @@
 //! Values in messages: bytes as GiB, seconds with few digits, lists with commas.
 
-use super::eval::Val;
 use vmgate_facts::Unit;
+
+use super::eval::Val;
 
 /// Units that a message itself writes after a value, so that only the bare number is printed: `{x / 1048576} MiB`.
 const WRITTEN_UNITS: [&str; 27] = [

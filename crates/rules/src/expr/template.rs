@@ -1,5 +1,8 @@
 //! Texts with values in them: `"{c.remote} gives up after {c.budget_seconds} s"`. `{{` and `}}` are braces.
 
+use vmgate_documents::types::Kind;
+use vmgate_facts::Unit;
+
 use super::{
     ExprProblem,
     check::{Checker, Scope},
@@ -8,8 +11,6 @@ use super::{
     tree::Expr,
     unquoted,
 };
-use vmgate_documents::types::Kind;
-use vmgate_facts::Unit;
 
 /// A text with expressions in it.
 #[derive(Debug, Clone, Default)]

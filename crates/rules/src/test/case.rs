@@ -5,15 +5,15 @@ use std::{collections::HashMap, sync::Arc};
 use jiff::Timestamp;
 use regex::Regex;
 use serde_json::Value as Json;
+use vmgate_documents::{Node, Problem, Shape, SourceFile, closest, conform, conform_node, types::Type};
+use vmgate_facts::{Facts, Forecast};
+use vmgate_verdict::{Outcome, Status};
 
 use super::{
     document::{CaseDocument, Expect, ExpectedOutcome, TestDocument},
     fact_path,
 };
 use crate::{Rule, pack, param::ParamOrigin, value::Value};
-use vmgate_documents::{Node, Problem, Shape, SourceFile, closest, conform, conform_node, types::Type};
-use vmgate_facts::{Facts, Forecast};
-use vmgate_verdict::{Outcome, Status};
 
 static TEST: Shape<TestDocument> = Shape::new();
 static FACTS: Shape<Facts> = Shape::new();

@@ -7,6 +7,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use vmgate_documents::{Node, Problem, Shape, SourceFile, closest};
+use vmgate_facts::{Fact, Guest, Listener, Process, Tcp, Udp, UdpSocket};
 
 use super::report::{CaseReport, RuleReport};
 use crate::{
@@ -14,8 +16,6 @@ use crate::{
     catalogue::{MemorySyncEntry, UdpEntry},
     files::{FileRole, RuleFile},
 };
-use vmgate_documents::{Node, Problem, Shape, SourceFile, closest};
-use vmgate_facts::{Fact, Guest, Listener, Process, Tcp, Udp, UdpSocket};
 
 static TESTS: Shape<CatalogueTestDocument> = Shape::new();
 

@@ -6,7 +6,6 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value as Json;
-
 use vmgate_verdict::Status;
 
 /// The tests of one rule. The file name is `<id>.test.yaml`, in the folder of the rule.

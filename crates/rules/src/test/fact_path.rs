@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use serde_json::{Map, Value as Json};
-
-use crate::{root::ROOT, value::Value};
 use vmgate_documents::{
     closest,
     types::{Kind, Type},
 };
+
+use crate::{root::ROOT, value::Value};
 
 /// Step of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]

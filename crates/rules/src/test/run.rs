@@ -2,6 +2,10 @@
 
 use std::{sync::Arc, time::Instant};
 
+use vmgate_documents::{Problem, closest};
+use vmgate_facts::{Cause, Unknown};
+use vmgate_verdict::{Outcome, Status};
+
 use super::{
     case::{self, Case, Fixtures, RuleTests, line, overall},
     catalogue, fact_path, mutate,
@@ -13,9 +17,6 @@ use crate::{
     files::{self, FileRole, RuleFile},
     value::Value,
 };
-use vmgate_documents::{Problem, closest};
-use vmgate_facts::{Cause, Unknown};
-use vmgate_verdict::{Outcome, Status};
 
 /// Runs the tests of every rule and catalogue, or only of those whose `id` or `id: case` contains `filter`.
 pub fn run(pack: &Pack, catalogues: &Catalogues, sources: &[RuleSource], filter: Option<&str>) -> TestReport {

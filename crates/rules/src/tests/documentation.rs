@@ -1,7 +1,8 @@
 //! Tests of docs/writing-rules.md: its files load and pass their tests, and its outputs are the real ones.
 
-use super::*;
 use vmgate_facts::Forecast;
+
+use super::*;
 
 const PAGE: &str = include_str!("../../../../docs/writing-rules.md");
 

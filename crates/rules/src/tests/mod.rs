@@ -9,10 +9,10 @@ mod testing;
 use std::{fs, path::PathBuf};
 
 use tempfile::TempDir;
-
-use super::*;
 use vmgate_documents::{Problem, Problems};
 use vmgate_verdict::{Effect, Missing, Outcome, Status};
+
+use super::*;
 
 /// A rule without any problem; tests replace parts of it.
 const FITS: &str = r#"schema: vmgate/rule/v1

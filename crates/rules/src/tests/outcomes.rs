@@ -2,9 +2,9 @@
 
 use jiff::Timestamp;
 use serde_json::json;
+use vmgate_facts::{Cause, Facts, Forecast};
 
 use super::*;
-use vmgate_facts::{Cause, Facts, Forecast};
 
 const NICS: &str = r#"schema: vmgate/rule/v1
 id: nic-up

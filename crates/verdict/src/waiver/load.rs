@@ -2,8 +2,9 @@
 
 use std::{path::Path, sync::Arc};
 
-use super::{Day, MAX_DAYS, Waiver, WaiverFile};
 use vmgate_documents::{LARGEST_BYTES, Node, Problem, Problems, Shape, SourceFile};
+
+use super::{Day, MAX_DAYS, Waiver, WaiverFile};
 
 static WAIVERS: Shape<WaiverFile> = Shape::new();
 
@@ -24,7 +25,7 @@ fn waivers(file: &Arc<SourceFile>) -> Result<Vec<Waiver>, Problems> {
     Ok(document.waivers)
 }
 
-/// What is wrong with one waiver beyond its shape: a text that says nothing, no matcher, a term that is not allowed.
+/// Problems of one waiver beyond its shape: an empty text, no matcher, a term that is not allowed.
 pub fn problems(file: &Arc<SourceFile>, waiver: &Node) -> Vec<Problem> {
     let problem = |node: &Node, message: String, label: &str, help: &str| {
         Problem::at(file, node.span.clone(), message).label(label).help(help)

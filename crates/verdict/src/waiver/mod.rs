@@ -7,20 +7,18 @@ mod apply;
 mod glob;
 mod load;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 pub use apply::{WaivedOutcomes, WaiverFault, WaiverProblem, apply_waivers};
 pub use glob::Glob;
-
 pub use load::problems;
-
-use std::path::Path;
-
-use super::{Move, NameAndUuid};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use vmgate_attest::Digest;
 use vmgate_documents::Problems;
 pub use vmgate_facts::{Day, InvalidDay};
+
+use super::{Move, NameAndUuid};
 
 /// Most days from a waiver's creation to its last valid day. Longer exceptions belong in the rule.
 pub const MAX_DAYS: i32 = 90;

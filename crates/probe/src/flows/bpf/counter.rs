@@ -4,11 +4,13 @@
 //! The packet is read with bpf_skb_load_bytes only, so no guest can make it read beyond a packet. It classifies frames
 //! like [`parse`](crate::flows::parse); a test runs both on the same frames and compares.
 
-use crate::flows::GuestEnd;
-use crate::flows::bpf::assembler::{
-    Assembler, BrokenJump, Condition, Helper, Instruction, Label, Reg, Width,
+use crate::flows::{
+    GuestEnd,
+    bpf::{
+        assembler::{Assembler, BrokenJump, Condition, Helper, Instruction, Label, Reg, Width},
+        layout::{KEY_BYTES, TOTAL_FRAMES, TOTAL_MALFORMED, TOTAL_TOO_DEEP},
+    },
 };
-use crate::flows::bpf::layout::{KEY_BYTES, TOTAL_FRAMES, TOTAL_MALFORMED, TOTAL_TOO_DEEP};
 
 /// The clocks that a program may read. Both count from the same moment, so their values are comparable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,16 +1,20 @@
 //! Counting part of the program: UDP datagrams and their segments, fragments, and the sums of each flow.
 
-use crate::flows::bpf::assembler::{Alu, Condition, Label, Reg, Width};
-use crate::flows::bpf::counter::{
-    AT, Counter, ETHERNET, FRAGMENTS, HEADER, IDENTIFICATION, IP, IS_FIRST, KEY, NEXT, NOW, OCTETS, PACKETS,
-    PART_KEY, SKB, VALUE,
+use crate::flows::{
+    bpf::{
+        assembler::{Alu, Condition, Label, Reg, Width},
+        counter::{
+            AT, Counter, ETHERNET, FRAGMENTS, HEADER, IDENTIFICATION, IP, IS_FIRST, KEY, NEXT, NOW, OCTETS,
+            PACKETS, PART_KEY, SKB, VALUE,
+        },
+        layout::{
+            COUNT_BYTES, COUNT_FIRST, COUNT_FRAGMENTS, COUNT_GUEST_MAC, COUNT_LAST, COUNT_OCTETS,
+            COUNT_PACKETS, KEY_BYTES, KEY_FROM_GUEST, KEY_PORTS, PART_BYTES, PART_OCTETS, PART_PACKETS,
+            PART_SEEN, PART_WAITS, TOTAL_NO_ROOM, TOTAL_STRAY_OCTETS, TOTAL_STRAY_PACKETS,
+        },
+    },
+    parse::{FRAGMENT_LIFE, UDP},
 };
-use crate::flows::bpf::layout::{
-    COUNT_BYTES, COUNT_FIRST, COUNT_FRAGMENTS, COUNT_GUEST_MAC, COUNT_LAST, COUNT_OCTETS, COUNT_PACKETS,
-    KEY_BYTES, KEY_FROM_GUEST, KEY_PORTS, PART_BYTES, PART_OCTETS, PART_PACKETS, PART_SEEN, PART_WAITS,
-    TOTAL_NO_ROOM, TOTAL_STRAY_OCTETS, TOTAL_STRAY_PACKETS,
-};
-use crate::flows::parse::{FRAGMENT_LIFE, UDP};
 
 /// Offset in struct __sk_buff of the payload size of each segment of an offloaded packet; 0 for others.
 const SKB_GSO_SIZE: i16 = 176;

@@ -1,12 +1,14 @@
 //! Header part of the program: from the frame to the UDP header, or to a fragment without one.
 
-use crate::flows::GuestEnd;
-use crate::flows::bpf::assembler::{Alu, Condition, Label, Reg, Width};
-use crate::flows::bpf::counter::{
-    AT, Counter, ETHERNET, HEADER, IDENTIFICATION, IP, IS_FIRST, KEY, NEXT, OCTETS, SKB,
+use crate::flows::{
+    GuestEnd,
+    bpf::{
+        assembler::{Alu, Condition, Label, Reg, Width},
+        counter::{AT, Counter, ETHERNET, HEADER, IDENTIFICATION, IP, IS_FIRST, KEY, NEXT, OCTETS, SKB},
+        layout::{KEY_DESTINATION, KEY_FROM_GUEST, KEY_INNER_VLAN, KEY_VERSION, KEY_VLAN},
+    },
+    parse::{DEEPEST_EXTENSIONS, DEEPEST_TAGS, EXTENSIONS, IPV6_AH, IPV6_FRAGMENT, TAGS, UDP},
 };
-use crate::flows::bpf::layout::{KEY_DESTINATION, KEY_FROM_GUEST, KEY_INNER_VLAN, KEY_VERSION, KEY_VLAN};
-use crate::flows::parse::{DEEPEST_EXTENSIONS, DEEPEST_TAGS, EXTENSIONS, IPV6_AH, IPV6_FRAGMENT, TAGS, UDP};
 
 // Offsets in struct __sk_buff (include/uapi/linux/bpf.h).
 const SKB_LENGTH: i16 = 0;

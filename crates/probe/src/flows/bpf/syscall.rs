@@ -1,8 +1,10 @@
 //! Wrapper of bpf(2): creates and reads maps, and loads programs.
 
-use std::ffi::{c_int, c_long};
-use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::{
+    ffi::{c_int, c_long},
+    io,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+};
 
 use crate::flows::bpf::assembler::Instruction;
 

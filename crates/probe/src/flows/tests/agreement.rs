@@ -1,16 +1,20 @@
 //! Equality of the counter in the kernel and the one in the process: both run on the same frames.
 
-use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
-
-use crate::flows::bpf::{
-    COUNT_BYTES, Clock, KEY_BYTES, Map, MapKind, Maps, PART_BYTES, TOTAL_BYTES, assemble, trial,
+use proptest::{
+    prelude::*,
+    test_runner::{Config, TestRunner},
 };
-use crate::flows::directed_flow::{Count, DirectedFlow, Totals};
-use crate::flows::interface::GuestEnd;
-use crate::flows::kernel_counter::Counter;
-use crate::flows::tests::frames::{ethernet, ipv4, ipv6, options, udp, v6};
-use crate::flows::tests::parsing::{counted, hostile};
+
+use crate::flows::{
+    bpf::{COUNT_BYTES, Clock, KEY_BYTES, Map, MapKind, Maps, PART_BYTES, TOTAL_BYTES, assemble, trial},
+    directed_flow::{Count, DirectedFlow, Totals},
+    interface::GuestEnd,
+    kernel_counter::Counter,
+    tests::{
+        frames::{ethernet, ipv4, ipv6, options, udp, v6},
+        parsing::{counted, hostile},
+    },
+};
 
 type Outcome = (Vec<(DirectedFlow, Count)>, Totals);
 

@@ -1,12 +1,17 @@
 //! Tests on real interfaces in separate network namespaces: exact counts, by both methods.
 
-use std::net::UdpSocket;
-use std::time::Duration;
+use std::{net::UdpSocket, time::Duration};
 
-use crate::flows::tests::frames::{GUEST_MAC, PEER_MAC, ethernet, fragment, ipv4, ipv6, options, udp, v6};
-use crate::flows::tests::wire::{GuestSide, Tap, drop_capabilities, in_namespace, inject, ip, watched};
-use crate::flows::{Flow, FlowCapture, Limits, Method, Traffic, probe, udp_capture, watch};
 use vmgate_facts::FlowDirection;
+
+use crate::flows::{
+    Flow, FlowCapture, Limits, Method, Traffic, probe,
+    tests::{
+        frames::{GUEST_MAC, PEER_MAC, ethernet, fragment, ipv4, ipv6, options, udp, v6},
+        wire::{GuestSide, Tap, drop_capabilities, in_namespace, inject, ip, watched},
+    },
+    udp_capture, watch,
+};
 
 const BOTH: [Method; 2] = [Method::KernelCounted, Method::Captured];
 

@@ -2,10 +2,12 @@
 
 use proptest::prelude::*;
 
-use crate::flows::directed_flow::{Count, DirectedFlow, Totals};
-use crate::flows::parse::{Frame, ParsedFrame, parse};
-use crate::flows::table::Table;
-use crate::flows::tests::frames::{GUEST_MAC, ethernet, fragment, ipv4, ipv6, options, udp, v6};
+use crate::flows::{
+    directed_flow::{Count, DirectedFlow, Totals},
+    parse::{Frame, ParsedFrame, parse},
+    table::Table,
+    tests::frames::{GUEST_MAC, ethernet, fragment, ipv4, ipv6, options, udp, v6},
+};
 
 const ENDS: ([u8; 4], [u8; 4]) = ([10, 0, 0, 5], [10, 0, 0, 9]);
 

@@ -1,16 +1,17 @@
 //! Networks for tests: namespaces, veth pairs and taps that disappear with the thread that made them.
 
-use std::ffi::c_char;
-use std::fs::{File, OpenOptions, read_to_string};
-use std::io::{self, Write};
-use std::os::fd::AsRawFd;
-use std::process::Command;
-use std::sync::mpsc;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::{
+    ffi::c_char,
+    fs::{File, OpenOptions, read_to_string},
+    io::{self, Write},
+    os::fd::AsRawFd,
+    process::Command,
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
 
-use crate::flows::socket::PacketSocket;
-use crate::flows::{FlowCapture, Limits, Method, watch};
+use crate::flows::{FlowCapture, Limits, Method, socket::PacketSocket, watch};
 
 /// Runs the body in a thread with a network namespace of its own. Threads and processes it starts share it.
 pub(super) fn in_namespace<T: Send>(body: impl FnOnce() -> T + Send) -> T {

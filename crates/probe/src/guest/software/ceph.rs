@@ -1,8 +1,8 @@
 //! Ceph: an OSD is reported down after osd_heartbeat_grace (20 s) of silence; a monitor's peers wait mon_lease (5 s).
 
-use crate::guest::ask::safe_word;
-use crate::guest::software::{
-    Evidence, Question, Reading, RunningProcess, Software, format::duration::seconds,
+use crate::guest::{
+    ask::safe_word,
+    software::{Evidence, Question, Reading, RunningProcess, Software, format::duration::seconds},
 };
 
 const CONFIGURATION: &str = "/etc/ceph/ceph.conf";

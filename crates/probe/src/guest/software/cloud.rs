@@ -1,6 +1,7 @@
 //! Failure detectors of Patroni (lease of the leader) and Consul (gossip and Raft).
 
 use serde_json::Value;
+use vmgate_facts::DetectorBasis;
 
 use crate::guest::software::{
     Evidence, Question, Reading, Software,
@@ -10,7 +11,6 @@ use crate::guest::software::{
         tree,
     },
 };
-use vmgate_facts::DetectorBasis;
 
 /// Patroni's dynamic configuration: the leader's key expires ttl (30 s) after its renewal, and it is renewed every
 /// loop_wait (10 s): a leader that falls silent has at least the difference.

@@ -1,10 +1,11 @@
 //! Failure detectors of Oracle RAC, MongoDB, Elasticsearch and Cassandra.
 
+use vmgate_facts::{Cause, Unknown};
+
 use crate::guest::software::{
     Evidence, Question, Reading, Software,
     format::{duration::seconds, tree},
 };
-use vmgate_facts::{Cause, Unknown};
 
 const MILLISECOND: f64 = 0.001;
 

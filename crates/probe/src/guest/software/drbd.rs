@@ -2,6 +2,8 @@
 //! without traffic and after a request has waited for timeout (6 s). A blackout can coincide with a ping, so only
 //! ping-timeout is guaranteed. Kernel threads are named after the resource.
 
+use vmgate_facts::DetectorBasis;
+
 use crate::guest::software::{
     Evidence, Question, Reading, RunningProcess, Software,
     format::{
@@ -9,7 +11,6 @@ use crate::guest::software::{
         duration::seconds,
     },
 };
-use vmgate_facts::DetectorBasis;
 
 const TENTH: f64 = 0.1;
 const THREADS: [&str; 5] = ["drbd_w_", "drbd_r_", "drbd_s_", "drbd_a_", "drbd_as_"];

@@ -2,9 +2,12 @@
 
 use std::borrow::Cow;
 
-use crate::guest::ask::{Answers, Question};
-use crate::guest::software::{RunningProcess, Software};
 use vmgate_facts::{Cause, DetectorBasis, Unknown};
+
+use crate::guest::{
+    ask::{Answers, Question},
+    software::{RunningProcess, Software},
+};
 
 /// Result of reading one member's failure detector.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,11 +1,12 @@
 //! Galera: a member silent for evs.suspect_timeout (PT5S) is suspected, and removed once the others agree; after
 //! evs.inactive_timeout (PT15S) it is removed without agreement. Both are set in wsrep_provider_options.
 
+use vmgate_facts::DetectorBasis;
+
 use crate::guest::software::{
     Evidence, Question, Reading, Software,
     format::{duration::seconds, lines},
 };
-use vmgate_facts::DetectorBasis;
 
 const SUSPECT: &str = "evs.suspect_timeout";
 const INACTIVE: &str = "evs.inactive_timeout";

@@ -25,15 +25,16 @@ mod windows;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::guest::software::{
-    evidence::{Evidence, Reading},
-    running_process::RunningProcess,
-};
+use vmgate_facts::{Cause, Detector, DetectorBasis, Fact, Unknown};
+
 use crate::guest::{
     GuestReader, RawProcess,
     ask::{Answers, Question},
+    software::{
+        evidence::{Evidence, Reading},
+        running_process::RunningProcess,
+    },
 };
-use vmgate_facts::{Cause, Detector, DetectorBasis, Fact, Unknown};
 
 /// Most cluster members that are read in one guest.
 const MOST_MEMBERS: usize = 256;

@@ -4,10 +4,12 @@
 //! The server overwrites its command line with its address and mode, so the path of its file is lost; the server itself
 //! is asked.
 
-use crate::guest::ask::safe_word;
-use crate::guest::software::{
-    Evidence, Question, Reading, RunningProcess, Software,
-    format::{duration::seconds, lines},
+use crate::guest::{
+    ask::safe_word,
+    software::{
+        Evidence, Question, Reading, RunningProcess, Software,
+        format::{duration::seconds, lines},
+    },
 };
 
 const MILLISECOND: f64 = 0.001;

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use crate::guest::software::{Evidence, Reading, RunningProcess, Software, detector};
+use vmgate_facts::{Cause, Detector, Unknown};
+
 use crate::guest::{
     RawProcess,
     ask::{Answers, Question, missing},
+    software::{Evidence, Reading, RunningProcess, Software, detector},
 };
-use vmgate_facts::{Cause, Detector, Unknown};
 
 /// A process, its files and the output of its tools.
 #[derive(Default)]

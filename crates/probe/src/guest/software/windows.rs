@@ -1,7 +1,8 @@
 //! Windows Server Failover Clustering: a guest that runs it has no /proc and keeps its settings in the registry.
 
-use crate::guest::software::{Reading, Software};
 use vmgate_facts::{Cause, Unknown};
+
+use crate::guest::software::{Reading, Software};
 
 pub(super) const WSFC: Software = Software {
     id: "wsfc",

@@ -1,7 +1,8 @@
 //! The columns of /proc/net/tcp about timers (net/ipv4/tcp_ipv4.c, get_tcp4_sock).
 
-use crate::guest::tcp::timer;
 use vmgate_facts::{Cause, Fact, TcpConnection, TcpTimer};
+
+use crate::guest::tcp::timer;
 
 /// Positions in a line after splitting at blanks.
 mod column {
@@ -56,9 +57,9 @@ pub(crate) fn fill(connection: &mut TcpConnection, line: &str) {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use vmgate_facts::{TcpEvidence, TcpState};
 
     use crate::guest::tcp::columns::*;
-    use vmgate_facts::{TcpEvidence, TcpState};
 
     fn filled(line: &str) -> TcpConnection {
         let mut connection = TcpConnection::new("10.0.0.5:1", "10.0.0.7:2", TcpState::Established);

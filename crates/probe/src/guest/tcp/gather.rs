@@ -7,18 +7,21 @@ use std::{
     net::IpAddr,
 };
 
-use crate::guest::tcp::{
-    KernelSocket, KernelSockets,
-    diag::{self, DiagSocket},
-    route,
-    socket_options::{self, SocketOptions},
-    timer,
-};
+use vmgate_facts::{Cause, Fact, Unknown};
+
 use crate::{
-    guest::{MOST_PROCESSES, MOST_SOCKETS},
+    guest::{
+        MOST_PROCESSES, MOST_SOCKETS,
+        tcp::{
+            KernelSocket, KernelSockets,
+            diag::{self, DiagSocket},
+            route,
+            socket_options::{self, SocketOptions},
+            timer,
+        },
+    },
     netlink::Netlink,
 };
-use vmgate_facts::{Cause, Fact, Unknown};
 
 /// States that may carry data: all but time-wait, closed and listening (net/tcp_states.h).
 const STATES: u32 = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 11 | 1 << 12;
@@ -181,8 +184,9 @@ impl Routes {
 mod tests {
     use std::{io::Write as _, net::TcpStream, os::fd::AsRawFd, time::Duration};
 
-    use crate::guest::tcp::gather::*;
     use vmgate_facts::KeepAlive;
+
+    use crate::guest::tcp::gather::*;
 
     #[test]
     fn this_kernel_tells_of_a_connection_of_our_own() {

@@ -11,10 +11,9 @@ mod socket_options;
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
-use vmgate_facts::{Cause, Fact, KeepAlive, TcpConnection, TcpEvidence, TcpTimer, Unknown};
-
 pub(super) use columns::fill as fill_from_columns;
 pub(super) use gather::gather;
+use vmgate_facts::{Cause, Fact, KeepAlive, TcpConnection, TcpEvidence, TcpTimer, Unknown};
 
 /// TCP sockets as the kernel reports them, by local and remote address.
 #[derive(Debug, Clone, Default)]
@@ -101,8 +100,9 @@ fn timer(number: u8) -> Option<TcpTimer> {
 
 #[cfg(test)]
 mod tests {
-    use crate::guest::tcp::*;
     use vmgate_facts::TcpState;
+
+    use crate::guest::tcp::*;
 
     #[test]
     fn the_kernels_word_replaces_that_of_proc() {

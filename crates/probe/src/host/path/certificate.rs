@@ -10,6 +10,10 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use vmgate_facts::{
+    Cause, CertificateUse, Fact, Unknown,
+    text::{plain, plain_bytes},
+};
 use x509_cert::{
     Certificate,
     der::{DecodePem, oid::db::rfc4519::COMMON_NAME},
@@ -17,10 +21,6 @@ use x509_cert::{
 };
 
 use crate::host::not_read;
-use vmgate_facts::{
-    Cause, CertificateUse, Fact, Unknown,
-    text::{plain, plain_bytes},
-};
 
 /// Largest file that is read as a certificate.
 const MOST_BYTES: u64 = 1 << 20;

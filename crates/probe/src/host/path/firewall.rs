@@ -7,9 +7,9 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use vmgate_facts::{Cause, Unknown};
 
 use crate::netlink::{Request, attribute, dump, text};
-use vmgate_facts::{Cause, Unknown};
 
 /// NFNL_SUBSYS_NFTABLES and NFT_MSG_GETCHAIN (linux/netfilter/nf_tables.h).
 const GET_CHAIN: u16 = 10 << 8 | 4;

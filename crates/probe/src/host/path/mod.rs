@@ -9,21 +9,20 @@ pub(super) mod traffic;
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
-use serde::{Deserialize, Serialize};
-
 pub use certificate::CertificateFile;
 pub use firewall::Firewall;
 pub use ports::MigrationConfig;
 pub use route::RouteTo;
 pub(super) use route::interface_names;
+use serde::{Deserialize, Serialize};
 pub use storage::RemoteStorage;
 pub use traffic::Traffic;
+use vmgate_facts::{Cause, Fact, Nic, Unknown};
 
 use crate::host::{
     shaper::{self, Shapers},
     trial::{self, Trial, TrialResult},
 };
-use vmgate_facts::{Cause, Fact, Nic, Unknown};
 
 /// Network facts that every host probe collects, besides interfaces and routes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]

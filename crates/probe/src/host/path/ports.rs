@@ -3,9 +3,9 @@
 use std::{fs, ops::RangeInclusive, path::Path};
 
 use serde::{Deserialize, Serialize};
+use vmgate_facts::{Unknown, text::plain};
 
 use crate::host::{not_read, procfs_error};
-use vmgate_facts::{Unknown, text::plain};
 
 const QEMU_CONF: &str = "/etc/libvirt/qemu.conf";
 /// libvirt's default range (src/qemu/qemu_conf.c).

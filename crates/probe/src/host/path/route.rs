@@ -10,9 +10,9 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use vmgate_facts::{Cause, PathRoute, Unknown, text::plain};
 
 use crate::netlink::{Request, attribute, number32, query};
-use vmgate_facts::{Cause, PathRoute, Unknown, text::plain};
 
 const RTM_GETROUTE: u16 = 26;
 const RTA_DST: u16 = 1;

@@ -10,10 +10,9 @@ use std::{
 
 use procfs::MountEntry;
 use serde::{Deserialize, Serialize};
-
-use crate::host::path::route;
-use crate::host::procfs_error;
 use vmgate_facts::{Unknown, text::plain};
+
+use crate::host::{path::route, procfs_error};
 
 const ISCSI: &str = "/sys/class/iscsi_connection";
 /// Most addresses whose route is queried.

@@ -7,9 +7,9 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use vmgate_facts::{Unknown, text::plain};
 
 use crate::host::not_read;
-use vmgate_facts::{Unknown, text::plain};
 
 /// Longest window.
 pub(crate) const LONGEST: Duration = Duration::from_mins(1);

@@ -2,8 +2,10 @@
 
 use std::net::IpAddr;
 
-use crate::host::shaper::qdisc::{FIXED, RATESPEC_RATE, TCA_KIND, TCA_OPTIONS};
-use crate::netlink::{attribute, attributes, number32, number64, text};
+use crate::{
+    host::shaper::qdisc::{FIXED, RATESPEC_RATE, TCA_KIND, TCA_OPTIONS},
+    netlink::{attribute, attributes, number32, number64, text},
+};
 
 const TCA_U32_CLASSID: u16 = 1;
 const TCA_U32_SEL: u16 = 5;

@@ -2,11 +2,13 @@
 
 use std::net::IpAddr;
 
-use crate::host::shaper::{
-    filter::{self, FilterMatch},
-    qdisc::{FIXED, Qdisc, RATESPEC_RATE, ROOT, TCA_KIND, TCA_OPTIONS},
+use crate::{
+    host::shaper::{
+        filter::{self, FilterMatch},
+        qdisc::{FIXED, Qdisc, RATESPEC_RATE, ROOT, TCA_KIND, TCA_OPTIONS},
+    },
+    netlink::{attribute, number32, number64, text},
 };
-use crate::netlink::{attribute, number32, number64, text};
 
 const TCA_HTB_PARMS: u16 = 1;
 const TCA_HTB_INIT: u16 = 2;

@@ -16,10 +16,12 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-
-use crate::host::shaper::qdisc::{INGRESS, Qdisc, ROOT};
-use crate::netlink::{Request, dump};
 use vmgate_facts::{Cause, ShaperKind, Unknown};
+
+use crate::{
+    host::shaper::qdisc::{INGRESS, Qdisc, ROOT},
+    netlink::{Request, dump},
+};
 
 const RTM_GETQDISC: u16 = 38;
 const RTM_GETTCLASS: u16 = 42;

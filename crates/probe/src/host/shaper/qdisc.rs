@@ -1,7 +1,8 @@
 //! Parser of a queueing discipline (qdisc) in a netlink message (linux/pkt_sched.h).
 
-use crate::netlink::{attribute, number32, number64, text};
 use vmgate_facts::ShaperKind;
+
+use crate::netlink::{attribute, number32, number64, text};
 
 /// The parent of a root qdisc.
 pub(super) const ROOT: u32 = 0xffff_ffff;

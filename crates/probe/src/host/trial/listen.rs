@@ -7,8 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::host::trial::{PATIENCE, ROUND_TRIPS, Rates, Stream, TrialResult};
 use vmgate_facts::{Cause, Unknown};
+
+use crate::host::trial::{PATIENCE, ROUND_TRIPS, Rates, Stream, TrialResult};
 
 /// Pause between two checks for a connection.
 const POLL: Duration = Duration::from_millis(2);

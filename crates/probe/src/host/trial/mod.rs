@@ -18,11 +18,9 @@ use std::{
     time::Duration,
 };
 
-use serde::{Deserialize, Serialize};
-
 pub(super) use ping::largest_packet;
 pub use rate::Rates;
-
+use serde::{Deserialize, Serialize};
 use vmgate_facts::{Cause, Unknown};
 
 /// Longest wait of one end for the other.

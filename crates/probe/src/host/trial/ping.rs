@@ -14,13 +14,12 @@ use std::{
 
 use pnet::packet::{
     Packet, icmp,
-    icmp::echo_request::MutableEchoRequestPacket,
-    icmp::{IcmpPacket, IcmpTypes},
+    icmp::{IcmpPacket, IcmpTypes, echo_request::MutableEchoRequestPacket},
     ipv4::Ipv4Packet,
 };
+use vmgate_facts::{Cause, Unknown};
 
 use crate::netlink::{checked, owned};
-use vmgate_facts::{Cause, Unknown};
 
 /// Longest wait for the first answer, from which the round-trip time is taken.
 const FIRST: Duration = Duration::from_secs(1);

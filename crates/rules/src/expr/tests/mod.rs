@@ -8,10 +8,10 @@ mod results;
 use jiff::Timestamp;
 use proptest::{prelude::*, sample::select};
 use serde_json::{Value as Json, json};
+use vmgate_facts::{Facts, Forecast};
 
 use super::{Checker, Evaluator, Expr, ExprProblem, Read, Scope, Val, with_stack};
 use crate::value::Value;
-use vmgate_facts::{Facts, Forecast};
 
 /// A move for which all facts of the tests are known.
 fn known_facts() -> Json {
