@@ -140,13 +140,8 @@ pub fn collect(request: &CollectRequest, now: Timestamp) -> Result<Facts, Collec
     let emulator = source_answers.offer(arch).known().and_then(|offer| offer.emulator.clone());
     let source_probe = &probes.source.value;
     let source_host = source_answers.with_probe(arch, source_probe);
-    let mut destination_host =
-        offer.apply_to(destination.answers.with_probe(arch, &probes.destination.value));
-    destination_host.claims =
-        destination_host.claims.map(|claims| claims::with_planned(claims, &request.planned));
-    if let Some(reason) = &request.maintenance {
-        destination_host.maintenance = Fact::Known(Some(reason.clone()));
-    }
+    let destination_host = offer.apply_to(destination.answers.with_probe(arch, &probes.destination.value));
+    let destination_host = with_the_plan(destination_host, request);
     let mut facts = Facts { change: request.change.clone(), ..Facts::empty(now) };
     let dirtying = DirtyMeasurement::of(&parallel.dirtying.value);
     facts.provenance = provenance::of(&provenance::Sources {
@@ -200,6 +195,15 @@ pub fn collect(request: &CollectRequest, now: Timestamp) -> Result<Facts, Collec
     facts.source = Fact::Known(source_host);
     facts.destination = Fact::Known(destination_host);
     Ok(facts)
+}
+
+/// The destination with what the operator plans for it: moves that come first, and maintenance.
+fn with_the_plan(mut host: Host, request: &CollectRequest) -> Host {
+    host.claims = host.claims.map(|claims| claims::with_planned(claims, &request.planned));
+    if let Some(reason) = &request.maintenance {
+        host.maintenance = Fact::Known(Some(reason.clone()));
+    }
+    host
 }
 
 fn vm_at_source(request: &CollectRequest) -> Result<(Hypervisor, Domain, FoundVm), LibvirtError> {
