@@ -244,3 +244,41 @@ pub fn fuzz_netlink(datagram: &[u8]) {
 fn malformed(path: &str, why: &str) -> Unknown {
     Unknown::new(Cause::Malformed, format!("{path} in the guest: {why}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    /// This machine as a guest, which remembers the names of the files that it was asked for.
+    #[derive(Default)]
+    struct Recorder(RefCell<BTreeSet<String>>);
+
+    impl GuestReader for Recorder {
+        fn read(&self, path: &str) -> Result<Vec<u8>, Unknown> {
+            self.0.borrow_mut().insert(path.to_owned());
+            // A file that this machine lacks is empty, so that its readers go on.
+            Ok(std::fs::read(path).unwrap_or_default())
+        }
+
+        fn processes(&self) -> Result<Vec<RawProcess>, Unknown> {
+            Ok(Vec::new())
+        }
+
+        /// Questions that follow are asked one by one, by every access path.
+        fn ask(&self, _: &BTreeSet<Question>) -> Answers {
+            Answers::new()
+        }
+    }
+
+    #[test]
+    fn every_file_that_is_read_is_in_the_list_that_is_fetched_at_once() {
+        let guest = Recorder::default();
+        look(&guest);
+        let read = guest.0.into_inner();
+        let forgotten: Vec<&String> = read.iter().filter(|path| !FILES.contains(&path.as_str())).collect();
+        assert!(forgotten.is_empty(), "read and not in FILES: {forgotten:?}");
+        assert!(read.len() > 20, "only {} are read", read.len());
+    }
+}
