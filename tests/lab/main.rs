@@ -9,6 +9,8 @@
     clippy::too_many_lines
 )] // tables of faults and places
 
+#[path = "../authority/lab.rs"]
+mod authority;
 mod campaign;
 mod check;
 mod collect;

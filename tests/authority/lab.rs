@@ -1,0 +1,1 @@
+//! Promises that need real hosts: run by tests/lab/main.rs.
