@@ -5,6 +5,20 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)] // in helpers of tests too
 
+mod clock;
+mod copied;
+mod data;
+mod evidence;
+mod fail_closed;
+mod hook;
+mod keys;
+mod ledger;
+mod listeners;
+mod output;
+mod ownership;
+mod parsers;
+mod permits;
 mod promises;
+mod versions;
 #[path = "../said/mod.rs"]
 mod said;

@@ -1,0 +1,1 @@
+//! Promise 11: commands that are shown to be copied.

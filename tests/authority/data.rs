@@ -1,0 +1,1 @@
+//! Promises 3 and 4: data is not code.

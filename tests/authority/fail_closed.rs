@@ -1,0 +1,1 @@
+//! Promise 15: what cannot be known.

@@ -1,0 +1,1 @@
+//! Promise 16: keys end.

@@ -1,0 +1,1 @@
+//! Promise 12: what a runner may do to the ledger it shares.

@@ -1,0 +1,1 @@
+//! Promise 13: listeners and strangers.

@@ -1,0 +1,1 @@
+//! Promise 8: only what nobody else can write is believed.

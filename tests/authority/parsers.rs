@@ -1,0 +1,1 @@
+//! Promise 17: bytes of strangers.

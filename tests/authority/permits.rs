@@ -1,0 +1,1 @@
+//! Promise 7: what was refused cannot be used later.

@@ -1,0 +1,1 @@
+//! Promise 14: programs of different releases.
