@@ -1,8 +1,8 @@
 //! Checks a verified verdict against an incoming migration: VM, destination, expiry and GO. No I/O.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use thiserror::Error;
-use vmgate_attest::{Decision, Permit};
+use vmgate_attest::{CLOCK_SKEW, Decision, NoAuthority, Permit};
 
 /// An incoming migration: VM and destination.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +28,9 @@ pub(super) enum VerdictMismatch {
     /// The verdict has expired.
     #[error("the verdict for this VM expired at {0}; the time on this host is {1}")]
     Expired(Timestamp, Timestamp),
+    /// The verdict permits nothing: it is simulated, or its times are not those of a verdict of the present.
+    #[error(transparent)]
+    NoAuthority(#[from] NoAuthority),
 }
 
 /// Compares two UUIDs, ignoring case and hyphens.
@@ -56,6 +59,7 @@ pub(super) fn destined(verdict: &Permit, host: &str, now: Timestamp) -> Result<(
     if !same_uuid(destination, host) {
         return Err(VerdictMismatch::OtherDestination(destination.to_owned(), host.to_owned()));
     }
+    verdict.validity().check(now, CLOCK_SKEW, SignedDuration::MAX)?;
     if now >= verdict.expires_at {
         return Err(VerdictMismatch::Expired(verdict.expires_at, now));
     }
@@ -88,8 +92,15 @@ mod tests {
         };
         Permit {
             schema: PermitSchema::V1,
+            evaluated_at: now(),
             expires_at: "2026-11-23T11:00:00Z".parse().unwrap(),
-            moved: PermittedMove { vm: uuid('a'), destination: uuid('b') },
+            simulated: false,
+            moved: PermittedMove {
+                vm: uuid('a'),
+                source: uuid('c'),
+                destination: uuid('b'),
+                migrate_address: None,
+            },
             decision: Decision::Go(GoReason::AllClear),
             strict: false,
             digests: PermitDigests { facts: Some(Digest::of(b"facts")) },
@@ -115,6 +126,16 @@ mod tests {
         assert_eq!(fits(&permit, &other_vm, now()), Err(VerdictMismatch::OtherVm));
         let other_host = IncomingMigration { destination: asked().vm, ..asked() };
         assert!(matches!(fits(&permit, &other_host, now()), Err(VerdictMismatch::OtherDestination(..))));
+    }
+
+    #[test]
+    fn a_simulated_verdict_and_one_from_the_future_let_nobody_in() {
+        let simulated = Permit { simulated: true, ..go() };
+        let why = fits(&simulated, &asked(), now()).unwrap_err();
+        assert!(why.to_string().contains("simulated"), "{why}");
+        let future = Permit { evaluated_at: "2026-11-23T10:30:00Z".parse().unwrap(), ..go() };
+        let why = fits(&future, &asked(), now()).unwrap_err();
+        assert!(matches!(why, VerdictMismatch::NoAuthority(NoAuthority::Future { .. })), "{why}");
     }
 
     #[test]
