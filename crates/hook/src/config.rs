@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use vmgate_attest::CLOCK_SKEW;
 
-use super::{Layout, trust};
+use super::{Layout, decide::TimeLimits, trust};
 
 /// Largest configuration file, bytes.
 const MOST: u64 = 64 << 10;
@@ -26,6 +28,13 @@ pub struct HookConfig {
     /// Size at which the log is rotated, 1 to 1024 MiB.
     #[serde(deserialize_with = "log_size")]
     pub log_mebibytes: u64,
+    /// Longest time from the evaluation of a verdict to its end, 1 to 10080 minutes.
+    #[serde(deserialize_with = "lifetime")]
+    pub max_lifetime_minutes: u32,
+    /// Longest time that a verdict may have been evaluated later than now, as the clocks of two machines differ, 0 to 3600
+    /// seconds.
+    #[serde(deserialize_with = "skew")]
+    pub max_clock_skew_seconds: u32,
 }
 
 /// Ids of the format that this version reads.
@@ -71,6 +80,9 @@ impl Default for HookConfig {
             on_error: OnError::default(),
             time_limit_seconds: 5.0,
             log_mebibytes: 10,
+            // vmgate's own verdicts live for an hour at most.
+            max_lifetime_minutes: 60,
+            max_clock_skew_seconds: u32::try_from(CLOCK_SKEW.as_secs()).unwrap_or(60),
         }
     }
 }
@@ -107,6 +119,14 @@ impl HookConfig {
         Duration::from_secs_f64(self.time_limit_seconds)
     }
 
+    /// Limits of the times of a verdict.
+    pub(super) fn time_limits(&self) -> TimeLimits {
+        TimeLimits {
+            skew: SignedDuration::from_secs(self.max_clock_skew_seconds.into()),
+            lifetime: SignedDuration::from_mins(self.max_lifetime_minutes.into()),
+        }
+    }
+
     /// The text of the file, with a comment on each setting.
     pub fn to_text(&self) -> String {
         let word = |value: Result<String, serde_yaml::Error>| value.unwrap_or_default().trim().to_owned();
@@ -120,11 +140,16 @@ impl HookConfig {
              # Longest time for a decision; libvirt waits meanwhile.\n\
              time-limit-seconds: {limit}\n\
              # Size at which /var/log/vmgate/hook.jsonl is rotated; four older files are kept.\n\
-             log-mebibytes: {size}\n",
+             log-mebibytes: {size}\n\
+             # Longest life of a verdict, and how much later than now it may have been evaluated (clocks differ).\n\
+             max-lifetime-minutes: {lifetime}\n\
+             max-clock-skew-seconds: {skew}\n",
             mode = word(serde_yaml::to_string(&self.mode)),
             on_error = word(serde_yaml::to_string(&self.on_error)),
             limit = self.time_limit_seconds,
             size = self.log_mebibytes,
+            lifetime = self.max_lifetime_minutes,
+            skew = self.max_clock_skew_seconds,
         )
     }
 }
@@ -158,6 +183,28 @@ fn log_size<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D:
         Ok(number)
     } else {
         Err(serde::de::Error::custom("log-mebibytes must be from 1 to 1024"))
+    }
+}
+
+fn lifetime<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    whole_number(deserializer, "max-lifetime-minutes", 1, 7 * 24 * 60)
+}
+
+fn skew<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    whole_number(deserializer, "max-clock-skew-seconds", 0, 3600)
+}
+
+fn whole_number<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+    name: &str,
+    least: u32,
+    most: u32,
+) -> Result<u32, D::Error> {
+    let number = u32::deserialize(deserializer)?;
+    if (least..=most).contains(&number) {
+        Ok(number)
+    } else {
+        Err(serde::de::Error::custom(format!("{name} must be from {least} to {most}")))
     }
 }
 
