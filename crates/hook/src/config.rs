@@ -154,17 +154,25 @@ impl HookConfig {
     }
 }
 
-/// True if the text has one of the two lines that let migrations in. The hook script looks for the same lines when its
-/// program cannot run.
+/// A line that lets migrations in when no decision is possible, as an extended regular expression. The hook script looks for
+/// it when its program cannot run, and [`fallback_open`] in settings that cannot be parsed.
+pub(super) const OPEN_LINE: &str =
+    "^(on-error:[[:blank:]]+open|mode:[[:blank:]]+audit-only)([[:space:]]*|[[:space:]]+#.*)$";
+
+/// True if the text has a line like [`OPEN_LINE`].
 fn fallback_open(text: &str) -> bool {
-    text.lines().any(|line| {
-        let line = line.split_once(" #").map_or(line, |(before, _)| before).trim_end();
-        let is = |name: &str, value: &str| {
-            line.strip_prefix(name)
-                .and_then(|rest| rest.strip_prefix(':'))
-                .is_some_and(|rest| rest.trim() == value)
+    // The classes of the expression, in the C locale; a line has no newline.
+    let blank = |c: char| matches!(c, ' ' | '\t');
+    let space = |c: char| matches!(c, ' ' | '\t' | '\r' | '\x0b' | '\x0c');
+    text.split('\n').any(|line| {
+        let value = |name: &str| line.strip_prefix(name).filter(|rest| rest.starts_with(blank));
+        let after = |name: &str, word: &str| {
+            value(name).and_then(|rest| rest.trim_start_matches(blank).strip_prefix(word))
         };
-        is("on-error", "open") || is("mode", "audit-only")
+        after("on-error:", "open").or_else(|| after("mode:", "audit-only")).is_some_and(|rest| {
+            let comment = rest.trim_start_matches(space);
+            comment.is_empty() || (comment.len() < rest.len() && comment.starts_with('#'))
+        })
     })
 }
 
@@ -236,6 +244,42 @@ mod tests {
         ] {
             let error = HookConfig::parse(text).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_script_and_the_program_find_the_same_lines() {
+        let starts = [
+            "on-error:",
+            "on-error: ",
+            "on-error:\t",
+            "mode:  \t",
+            "on-error :",
+            " on-error: ",
+            "\"mode\": ",
+        ];
+        let words = ["open", "audit-only", "openish", "closed", "open#", "\"open\"", ""];
+        let ends = [
+            "", " ", "\t", "  # note", "\t# note", "# note", " note", "\r", " \r", "\r # x", "\u{b}",
+            "\u{a0}", "\u{85}", " # ö",
+        ];
+        let mut lines = Vec::new();
+        for start in starts {
+            lines.extend(
+                words.iter().flat_map(|word| ends.iter().map(move |end| format!("{start}{word}{end}"))),
+            );
+        }
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        std::io::Write::write_all(&mut file, lines.join("\n").as_bytes()).unwrap();
+        let mut grep = std::process::Command::new("grep");
+        let output = grep.args(["-aEn", OPEN_LINE]).arg(file.path()).env("LC_ALL", "C").output().unwrap();
+        let found = String::from_utf8_lossy(&output.stdout);
+        let found: Vec<usize> =
+            found.split('\n').filter_map(|line| line.split(':').next()?.parse().ok()).collect();
+        assert!(found.len() > 20, "{found:?}");
+        for (number, line) in (1..).zip(&lines) {
+            assert_eq!(fallback_open(line), found.contains(&number), "{line:?}");
+            assert_eq!(fallback_open(&format!("x: y\n{line}\nz")), found.contains(&number), "{line:?}");
         }
     }
 

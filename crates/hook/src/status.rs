@@ -192,7 +192,8 @@ fn look_at_files(layout: &Layout, record: Option<&InstallRecord>, problems: &mut
         script::HookPlacement::Folder => layout.folder_hook(),
         script::HookPlacement::Chained => layout.main_hook(),
     };
-    let unchanged = fs::read(&hook).is_ok_and(|there| there == script::text(record.place).into_bytes());
+    let unchanged =
+        fs::read(&hook).is_ok_and(|there| there == script::text(layout, record.place).into_bytes());
     match trust::executable(&hook) {
         Err(why) => problems.push(format!("{}; {again}", with_causes(&why))),
         Ok(false) => problems.push(format!(
