@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::{
     DecisionReason, HookConfig, Layout,
     config::InvalidHookConfig,
-    decide::{self, IncomingMigration},
+    decide::{self, IncomingMigration, VerdictMismatch},
     emergency_override,
     incoming::IncomingVm,
     install, keyring,
@@ -81,8 +81,11 @@ fn matching(
         };
         let fits = match store::spent(layout, &vm.uuid, &verdict) {
             Some(spent) => Err(format!("the verdict for this VM {}", spent.words())),
-            None => decide::fits(&verdict.verdict, &asked, config.time_limits(), now)
-                .map_err(|why| why.to_string()),
+            None => match decide::fits(&verdict.verdict, &asked, config.time_limits(), now) {
+                // Somebody put it into the wrong folder.
+                Err(VerdictMismatch::OtherVm) => continue,
+                fits => fits.map_err(|why| why.to_string()),
+            },
         };
         if file.until().is_some_and(|until| until <= now) {
             file.remove();

@@ -326,6 +326,44 @@ mod tests {
     }
 
     #[test]
+    fn lines_of_many_writers_stay_whole_while_the_file_is_put_aside() {
+        let root = tempfile::tempdir().unwrap();
+        let layout = Layout::under(root.path());
+        std::thread::scope(|scope| {
+            for writer in 0..8 {
+                let layout = &layout;
+                scope.spawn(move || {
+                    for number in 0..60 {
+                        let by = format!("{writer} {number} {}", "x".repeat(7_000));
+                        append(layout, &JournalEntry::now(JournalEvent::OverrideWithdrawn { by }), 1)
+                            .unwrap();
+                    }
+                });
+            }
+        });
+        assert!(PathBuf::from(format!("{}.1", layout.journal().display())).exists());
+        assert_eq!(last_entries(&layout, usize::MAX).len(), 8 * 60);
+    }
+
+    #[test]
+    fn a_line_after_one_that_was_cut_off_is_whole() {
+        let root = tempfile::tempdir().unwrap();
+        let layout = Layout::under(root.path());
+        let entry = JournalEntry::now(JournalEvent::OverrideWithdrawn { by: "ops".into() });
+        append(&layout, &entry, 1).unwrap();
+        let text = fs::read_to_string(layout.journal()).unwrap();
+        fs::write(layout.journal(), format!("{text}{{\"at\":")).unwrap();
+        append(&layout, &entry, 1).unwrap();
+        assert_eq!(last_entries(&layout, 10), [entry.clone(), entry]);
+    }
+
+    #[test]
+    fn an_event_of_a_newer_version_is_read() {
+        let line = r#"{"at":"2026-11-23T10:00:00Z","vmgate":"9","event":"transferred","to":"x"}"#;
+        assert_eq!(serde_json::from_str::<JournalEntry>(line).unwrap().event, JournalEvent::Other);
+    }
+
+    #[test]
     fn overrides_are_told_whatever_came_after_them() {
         let root = tempfile::tempdir().unwrap();
         let layout = Layout::under(root.path());

@@ -71,3 +71,67 @@ fn move_older(layout: &Layout) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use vmgate_attest::VerifiedVerdict;
+
+    use super::*;
+    use crate::store::{OnHost, Spent};
+
+    const VM: &str = "5e7c9b3e-0000-4000-8000-00000000000a";
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn verdict(expires_at: &str) -> OnHost {
+        let text = format!(
+            r#"{{"schema":"vmgate/verdict/v1","evaluated_at":"2026-11-23T10:00:00Z","expires_at":"{expires_at}","strict":false,
+            "move":{{"vm":{{"uuid":"{VM}"}},"destination":{{}}}},"decision":{{"answer":"GO","because":"all-clear"}},"digests":{{}}}}"#
+        );
+        let statement = vmgate_attest::Digest::of(text.as_bytes());
+        VerifiedVerdict { verdict: serde_json::from_str(&text).unwrap(), key_id: String::new(), statement }
+    }
+
+    fn host() -> (tempfile::TempDir, Layout, Uuid) {
+        let root = tempfile::tempdir().unwrap();
+        let layout = Layout::under(root.path());
+        trust::make_folder(&layout.spent(), 0o700).unwrap();
+        (root, layout, Uuid::parse(VM).unwrap())
+    }
+
+    #[test]
+    fn a_clock_that_jumps_forward_and_back_lets_no_verdict_serve_twice() {
+        let (_root, layout, vm) = host();
+        let used = verdict("2026-11-23T11:00:00.5Z");
+        assert!(store::mark(&layout, &vm, &used, Spent::Used).unwrap());
+        tidy(&layout, at("2036-01-01T00:00:00Z"));
+        assert_eq!(trust::list(&layout.spent()).unwrap().len(), 0, "its mark is gone");
+        // The clock is right again, and the verdict not expired.
+        assert_eq!(store::spent(&layout, &vm, &used), Some(Spent::Forgotten));
+        assert!(!store::mark(&layout, &vm, &used, Spent::Used).unwrap());
+        let newer = verdict("2026-11-23T11:00:02Z");
+        assert_eq!(store::spent(&layout, &vm, &newer), None, "a newer verdict serves");
+        tidy(&layout, at("2026-11-23T10:30:00Z"));
+        assert_eq!(store::spent(&layout, &vm, &used), Some(Spent::Forgotten));
+    }
+
+    #[test]
+    fn a_mark_is_kept_for_a_day_after_its_verdict_whatever_the_clock_did_before() {
+        let (_root, layout, vm) = host();
+        let used = verdict("2026-11-23T11:00:00Z");
+        assert!(store::mark(&layout, &vm, &used, Spent::Used).unwrap());
+        for now in ["1970-01-01T00:00:00Z", "2026-11-23T10:30:00Z", "2026-11-24T10:59:59Z"] {
+            tidy(&layout, at(now));
+            assert_eq!(store::spent(&layout, &vm, &used), Some(Spent::Used), "{now}");
+        }
+    }
+
+    #[test]
+    fn what_was_forgotten_and_cannot_be_read_may_be_anything() {
+        let (_root, layout, vm) = host();
+        std::fs::write(layout.forgotten(), "yesterday").unwrap();
+        assert_eq!(store::spent(&layout, &vm, &verdict("2099-11-23T11:00:00Z")), Some(Spent::Forgotten));
+    }
+}
