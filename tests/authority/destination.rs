@@ -136,7 +136,7 @@ pub(crate) fn with(mut verdict: Value, pointer: &str, value: Value) -> Value {
 
 /// A verdict that was evaluated so many minutes from now, and lives for an hour.
 pub(crate) fn evaluated(verdict: Value, minutes: i64) -> Value {
-    with(with(verdict, "/evaluated_at", in_minutes(minutes)), "/expires_at", in_minutes(minutes + 60))
+    with(with(verdict, "/evaluated_at", in_minutes(minutes)), "/expires_at", in_minutes(minutes + 59))
 }
 
 pub(crate) fn in_minutes(minutes: i64) -> Value {
