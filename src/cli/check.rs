@@ -36,6 +36,8 @@ pub(super) struct Check {
     #[arg(conflicts_with_all = ["change_id", "longest_blackout", "deadline", "bandwidth_limit", "rehearsal"])]
     change: Option<PathBuf>,
     #[command(flatten)]
+    time: options::EvaluationTime,
+    #[command(flatten)]
     reports: output::Reports,
     /// Warnings make the exit code 10
     #[arg(long)]
@@ -59,8 +61,8 @@ impl Check {
                 };
                 planned.plan.apply_preparation(&mut facts);
                 reserved.subtract_from(&mut facts);
-                let verdict =
-                    policy.judge(facts.clone(), session.now(), &change.verdict_request(planned, self.strict));
+                let asked = self.simulated(change.verdict_request(planned, self.strict));
+                let verdict = policy.judge(facts.clone(), self.time.now(), &asked);
                 reserved.add_move(&facts, &verdict);
                 Ok(verdict)
             };
@@ -70,10 +72,14 @@ impl Check {
         }
         let mut facts = self.facts(&session)?;
         facts.change = self.goals.over(facts.change);
-        let asked = VerdictRequest { strict: self.strict, ..VerdictRequest::default() };
-        let verdict = policy.judge(facts, session.now(), &asked);
+        let asked = self.simulated(VerdictRequest { strict: self.strict, ..VerdictRequest::default() });
+        let verdict = policy.judge(facts, self.time.now(), &asked);
         session.record(std::slice::from_ref(&verdict))?;
         reports.write(&[verdict], shared)
+    }
+
+    fn simulated(&self, asked: VerdictRequest) -> VerdictRequest {
+        VerdictRequest { simulated: self.time.is_simulated(), ..asked }
     }
 
     fn facts(&self, session: &Session) -> Result<Facts, Failure> {
@@ -90,7 +96,7 @@ impl Check {
                 "nothing to check: give a VM with --from URI and --to URI, a facts file with --facts FILE, or a change with --change FILE",
             ));
         };
-        super::collect::from_hosts(vm, &self.the_move, &self.goals, session)
+        super::collect::from_hosts(vm, &self.the_move, &self.goals, session, self.time.now())
     }
 
     #[cfg(feature = "libvirt")]
@@ -101,7 +107,7 @@ impl Check {
         session: &Session,
     ) -> Result<Facts, Failure> {
         let request = super::collect::request_of(change, planned, &self.the_move, session)?;
-        session.with_history(super::collect::facts(&request, session.now())?)
+        session.with_history(super::collect::facts(&request, self.time.now())?)
     }
 
     #[cfg(not(feature = "libvirt"))]

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use jiff::Timestamp;
 use vmgate_collect::{CollectError, CollectRequest};
 use vmgate_facts::{Change, Facts, text::with_causes};
 use vmgate_judge::change::{ChangeFile, PlannedMove};
@@ -33,7 +34,7 @@ impl Collect {
     pub(super) fn run(&self, shared: &GlobalOptions) -> Result<ExitCode, Failure> {
         let session = Session::open(shared)?;
         let file = self.output.as_deref().map(output::OpenFile::draft_for).transpose()?;
-        let facts = from_hosts(&self.vm, &self.the_move, &self.goals, &session)?;
+        let facts = from_hosts(&self.vm, &self.the_move, &self.goals, &session, Timestamp::now())?;
         let text = serde_yaml::to_string(&facts).map_err(Failure::failed)?;
         match file {
             Some(file) => file.finish_with(&text)?,
@@ -43,15 +44,15 @@ impl Collect {
     }
 }
 
-/// Collects the facts of a move from its hosts.
+/// Collects the facts of a move from its hosts, and dates them from `now`.
 pub(super) fn from_hosts(
     vm: &str,
     the_move: &MoveOptions,
     goals: &Goals,
     session: &Session,
+    now: Timestamp,
 ) -> Result<Facts, Failure> {
-    session
-        .with_history(facts(&the_move.request(vm, goals.over(Change::default()), session)?, session.now())?)
+    session.with_history(facts(&the_move.request(vm, goals.over(Change::default()), session)?, now)?)
 }
 
 /// Collection request for a move of a change. Only the options on how to collect are used.
@@ -67,7 +68,7 @@ pub(super) fn request_of(
 }
 
 /// Collects what a request asks for.
-pub(super) fn facts(request: &CollectRequest, now: jiff::Timestamp) -> Result<Facts, Failure> {
+pub(super) fn facts(request: &CollectRequest, now: Timestamp) -> Result<Facts, Failure> {
     vmgate_collect::collect(request, now).map_err(|error| failure(&error))
 }
 

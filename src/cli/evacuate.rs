@@ -13,7 +13,7 @@ use vmgate_verdict::ExitCode;
 
 use super::{
     Failure,
-    options::{GlobalOptions, Goals},
+    options::{EvaluationTime, GlobalOptions, Goals},
     output,
     session::{Session, read_change},
 };
@@ -61,6 +61,8 @@ pub(super) struct Evacuate {
     window_end: Option<Timestamp>,
     #[command(flatten)]
     goals: Goals,
+    #[command(flatten)]
+    time: EvaluationTime,
 }
 
 /// Racks that are emptied at the same time.
@@ -85,7 +87,7 @@ impl Evacuate {
         let overhead = overhead_bytes(&policy);
         let (fleet, notes) = fleet::build(&inventory, &*site, overhead).map_err(Failure::usage)?;
         let asked = self.goals.over(Change::default());
-        let mut judge = PolicyOracle::new(&policy, &*site, &fleet, &asked, session.now());
+        let mut judge = PolicyOracle::new(&policy, &*site, &fleet, &asked, self.time.now());
         if self.rolling.is_some() {
             judge = judge.with_way_back(inventory.after_maintenance);
         }
@@ -113,7 +115,16 @@ impl Evacuate {
         if let Some(file) = draft_file {
             file.finish_with(&self.text(&proposal)?)?;
         }
-        output::to_stdout(|out| write!(out, "{}", visible_lines(&proposal.to_string())))?;
+        output::to_stdout(|out| {
+            if self.time.is_simulated() {
+                writeln!(
+                    out,
+                    "Simulated for {}: each move is checked again before it is made.",
+                    self.time.now()
+                )?;
+            }
+            write!(out, "{}", visible_lines(&proposal.to_string()))
+        })?;
         Ok(exit(&plan, &empty, &*site))
     }
 
@@ -147,7 +158,7 @@ impl Evacuate {
                 let files = FactsFiles::read(path).map_err(Failure::usage)?.into_facts();
                 Ok(Box::new(FilesSite::new(inventory, files)))
             }
-            None => survey_site(inventory, session),
+            None => survey_site(inventory, session, self.time.now()),
         }
     }
 
@@ -198,7 +209,7 @@ fn exit(plan: &FleetPlan, empty: &[usize], site: &dyn Site) -> ExitCode {
 }
 
 #[cfg(feature = "libvirt")]
-fn survey_site(inventory: &Inventory, session: &Session) -> Result<Box<dyn Site>, Failure> {
+fn survey_site(inventory: &Inventory, session: &Session, now: Timestamp) -> Result<Box<dyn Site>, Failure> {
     use vmgate_collect::survey::{self, HostRequest};
     use vmgate_ledger::{Selection, entry::EntryKind};
 
@@ -213,7 +224,7 @@ fn survey_site(inventory: &Inventory, session: &Session) -> Result<Box<dyn Site>
     });
     let requests: Vec<HostRequest> = requests.collect::<Result<_, Failure>>()?;
     let bar = output::progress(session.shared, requests.len() as u64 * survey::STEPS_PER_HOST, "hosts");
-    let survey = survey::survey(requests, session.timeout(), session.now(), || bar.inc(1));
+    let survey = survey::survey(requests, session.timeout(), now, || bar.inc(1));
     bar.finish_and_clear();
     let observations = match session.ledger()? {
         Some(ledger) => {
@@ -226,6 +237,6 @@ fn survey_site(inventory: &Inventory, session: &Session) -> Result<Box<dyn Site>
 }
 
 #[cfg(not(feature = "libvirt"))]
-fn survey_site(_: &Inventory, _: &Session) -> Result<Box<dyn Site>, Failure> {
+fn survey_site(_: &Inventory, _: &Session, _: Timestamp) -> Result<Box<dyn Site>, Failure> {
     Err(Failure::usage("this build of vmgate has no libvirt and cannot ask hosts: give --facts PATH"))
 }

@@ -14,6 +14,7 @@ use vmgate_attest::PublicKey;
 use vmgate_collect::guest_probe::GuestAccess;
 use vmgate_execute::{
     Assignment, CompletedMove, Event, EvidenceOptions, Hosts, Judge, MoveFailure, Pass, Progress,
+    cancel_after,
 };
 use vmgate_facts::{Change, Facts};
 use vmgate_judge::{
@@ -24,7 +25,9 @@ use vmgate_ledger::{Entry, Ledger, entry::RunStep};
 use vmgate_verdict::{ExitCode, Verdict};
 
 use super::{
-    Failure, collect, hook, isolate,
+    Failure, collect,
+    hook::{self, DestinationPermits},
+    isolate,
     options::{GlobalOptions, Goals, MoveOptions},
     output,
     session::{Session, read_change},
@@ -151,7 +154,7 @@ impl Migrate {
         Ok(MoveOrder {
             vm,
             plan: without_unreachable_notify(&request.guest_access, plan),
-            judge: Judge { policy, request, asked, at: session.shared.at },
+            judge: Judge { policy, request, asked },
             limits: Limits::default(),
             address: self.the_move.migrate_address,
         })
@@ -171,12 +174,7 @@ pub(super) fn move_orders<'a>(
         Ok(MoveOrder {
             vm: planned.vm.clone(),
             plan: without_unreachable_notify(&request.guest_access, planned.plan.clone()),
-            judge: Judge {
-                policy,
-                request,
-                asked: change.verdict_request(planned, strict),
-                at: session.shared.at,
-            },
+            judge: Judge { policy, request, asked: change.verdict_request(planned, strict) },
             limits: change.limits,
             address: planned.migrate_address,
         })
@@ -234,7 +232,6 @@ impl<'a> MoveContext<'a> {
                 vm: &order.vm,
                 change: order.judge.asked.change,
                 rules: order.judge.policy.digest(),
-                now: order.judge.now(),
             };
             let open = |envelope: &Vec<u8>| Pass::from_envelope(envelope, &self.trusted, &asked);
             let mut why = None;
@@ -254,7 +251,12 @@ impl<'a> MoveContext<'a> {
         if let Err(error) = self.ledger.append(&Entry::Verdict((&verdict).into())) {
             return (GateResult::Refused(Failure::failed(error), vec![verdict]), None);
         }
-        match Pass::from_verdict(verdict.clone(), order.judge.now()) {
+        // A GO that waits at the destination from earlier no longer holds.
+        match self.permits(order) {
+            Ok(permits) => cancel_after(&verdict, &permits),
+            Err(failure) => return (GateResult::Refused(failure, vec![verdict]), None),
+        }
+        match Pass::from_verdict(verdict.clone()) {
             Ok(pass) => (GateResult::Pass(Box::new(pass)), Some(facts)),
             Err(error) => (GateResult::Refused(refused(error), vec![verdict]), None),
         }
@@ -287,6 +289,11 @@ impl<'a> MoveContext<'a> {
         Hosts::new(request.from.clone(), request.to.clone(), self.session.timeout())
     }
 
+    /// Way to the hook of the destination.
+    fn permits(&self, order: &MoveOrder) -> Result<DestinationPermits<'_>, Failure> {
+        DestinationPermits::of(&order.judge.request.to, self.session)
+    }
+
     /// Executes a move that has a pass.
     pub(super) fn carry_out(
         &self,
@@ -297,6 +304,7 @@ impl<'a> MoveContext<'a> {
         watch: &mut dyn FnMut(Event),
     ) -> Result<Result<CompletedMove, MoveFailure>, Failure> {
         let destination = &order.judge.request.to;
+        let permits = self.permits(order)?;
         let assignment = Assignment {
             pass,
             verdict_facts,
@@ -304,13 +312,13 @@ impl<'a> MoveContext<'a> {
             plan: &order.plan,
             migrate_address: order.address,
             limits: order.limits,
+            permits: &permits,
             evidence_options: EvidenceOptions {
                 by: hook::operator(),
                 shell: self.session.shell(destination)?,
                 folder: self.evidence.clone(),
             },
         };
-        hook::push_own_verdict(assignment.pass.verdict(), destination, self.session)?;
         Ok(hosts.carry_out(&assignment, &self.ledger, &self.stop, watch))
     }
 

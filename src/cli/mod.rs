@@ -97,7 +97,7 @@ enum Command {
     Explain(explain::Explain),
     /// Create, read and verify the ledger
     Ledger(ledger::LedgerCommand),
-    /// Sign, send or verify a verdict
+    /// Sign, send, withdraw or verify a verdict
     Verdict(verdict::VerdictCommand),
     /// List, explain and test rules
     Rules(rules::Rules),
@@ -148,6 +148,11 @@ pub fn main() -> process::ExitCode {
         Err(problem) => {
             // A closed pipe is not an error: the reader has read enough.
             let _ = problem.print();
+            if is_misplaced_time(&problem) {
+                output::say_failure(&Failure::usage(
+                    "--at is for commands that look: check, audit, evacuate and explain. Whatever acts uses the machine's clock",
+                ));
+            }
             return if problem.use_stderr() { ExitCode::Invalid.into() } else { process::ExitCode::SUCCESS };
         }
     };
@@ -186,6 +191,14 @@ pub fn main() -> process::ExitCode {
         Command::Generate(command) => command.run(),
     };
     ended(done)
+}
+
+/// True if a time was given to a command that has none.
+fn is_misplaced_time(problem: &clap::Error) -> bool {
+    use clap::error::{ContextKind, ContextValue, ErrorKind};
+    let argument = problem.get(ContextKind::InvalidArg);
+    problem.kind() == ErrorKind::UnknownArgument
+        && matches!(argument, Some(ContextValue::String(name)) if name == "--at")
 }
 
 fn ended(done: Result<ExitCode, Failure>) -> process::ExitCode {

@@ -11,6 +11,7 @@ use std::{
 };
 
 use clap::Args;
+use jiff::Timestamp;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use vmgate_collect::host_versions;
 use vmgate_execute::{
@@ -94,7 +95,7 @@ impl Run {
         };
         let summary = runner.run();
         let state = super::campaign::read(context.ledger(), &change.digest.to_string())?;
-        output::say(shared, vmgate_execute::campaign::render(&state, session.now()).trim_end());
+        output::say(shared, vmgate_execute::campaign::render(&state, Timestamp::now()).trim_end());
         match summary {
             Ok(summary) => Ok(exit(&summary, &state)),
             Err(error @ RunnerError::LeaseLost) => {

@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
 #[cfg(feature = "libvirt")]
 use vmgate_attest::PrivateKey;
 #[cfg(feature = "libvirt")]
@@ -41,11 +40,6 @@ impl<'a> Session<'a> {
     pub(super) fn open(shared: &'a GlobalOptions) -> Result<Self, Failure> {
         let config = Config::load(shared.config.as_deref()).map_err(Failure::usage)?;
         Ok(Self { shared, config })
-    }
-
-    /// The time to evaluate at.
-    pub(super) fn now(&self) -> Timestamp {
-        self.shared.at.unwrap_or_else(Timestamp::now)
     }
 
     /// Longest wait for one remote answer.

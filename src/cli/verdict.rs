@@ -6,12 +6,14 @@ use std::{
 };
 
 use clap::{Args, Subcommand};
-use vmgate_attest::{PrivateKey, PublicKey};
-use vmgate_facts::text::with_causes;
-use vmgate_verdict::ExitCode;
+use jiff::Timestamp;
+use vmgate_attest::{CLOCK_SKEW, Permit, PrivateKey, PublicKey};
+use vmgate_facts::text::{plain, with_causes};
+use vmgate_verdict::{ExitCode, VALID_FOR, Verdict};
 
 use super::{
-    Failure, hook,
+    Failure,
+    hook::{self, WithdrawnPermits},
     options::GlobalOptions,
     output,
     session::{KEY_VARIABLE, Session},
@@ -41,6 +43,17 @@ enum Action {
         /// Envelope, written by `verdict sign`
         file: PathBuf,
     },
+    /// Withdraw verdicts that wait at a destination with vmgate's hook, so that they let no VM in any more
+    Withdraw {
+        /// Destination: a libvirt URI, or [USER@]HOST[:PORT] for ssh
+        host: String,
+        /// Digest of the verdict, as `verdict push` printed it
+        #[arg(required_unless_present = "vm", conflicts_with = "vm")]
+        verdict: Option<String>,
+        /// All verdicts of the VM with this UUID
+        #[arg(long, value_name = "UUID")]
+        vm: Option<String>,
+    },
     /// Verify an envelope, or one per line, and print the verdicts if a trusted key signed all of them
     Verify {
         /// Envelope, written by `verdict sign`
@@ -55,6 +68,9 @@ impl VerdictCommand {
     pub(super) fn run(&self, shared: &GlobalOptions) -> Result<ExitCode, Failure> {
         match &self.action {
             Action::Push { host, file } => push(host, file, shared),
+            Action::Withdraw { host, verdict, vm } => {
+                withdraw(host, verdict.as_deref(), vm.as_deref(), shared)
+            }
             Action::Sign { file, key } => sign(file, key.as_deref()),
             Action::Verify { file, key } => verify(file, key),
         }
@@ -78,12 +94,14 @@ fn sign(file: &Path, key: Option<&Path>) -> Result<ExitCode, Failure> {
         },
     }
     .map_err(Failure::usage)?;
-    let mut envelopes = Vec::new();
-    for verdict in &verdicts {
-        let envelope =
-            vmgate_attest::sign(verdict, &key).map_err(|error| Failure::failed(with_causes(&error)))?;
-        envelopes.push(serde_json::to_string(&envelope).map_err(Failure::failed)?);
-    }
+    let now = Timestamp::now();
+    let sign = |verdict: &Verdict| {
+        verdict.check_authority(now).map_err(|why| {
+            Failure::usage(format!("{}: not signed: {}: {why}", file.display(), verdict.moved.vm.label()))
+        })?;
+        hook::signed(verdict, &key)
+    };
+    let envelopes = verdicts.iter().map(sign).collect::<Result<Vec<_>, _>>()?;
     output::to_stdout(|out| envelopes.iter().try_for_each(|envelope| writeln!(out, "{envelope}")))?;
     Ok(ExitCode::Go)
 }
@@ -115,14 +133,49 @@ fn push(host: &str, file: &Path, shared: &GlobalOptions) -> Result<ExitCode, Fai
     let session = Session::open(shared)?;
     let uri = hook::host_named(host)?;
     let name = uri.host_for_people();
-    let received = hook::push_verdict(&session.shell(&uri)?, name, read(file)?, session.timeout())
-        .map_err(|why| why.into_failure(name))?;
+    let envelope = read(file)?;
+    let refused = |why: &dyn std::fmt::Display| {
+        Failure::usage(format!("{}: not sent to {name}: {why}", file.display()))
+    };
+    // The hook decides, by its own clock and keys. Refused here first, because an older hook does not know of it.
+    let permit: Permit =
+        vmgate_attest::read_unverified(envelope.as_bytes()).map_err(|why| refused(&with_causes(&why)))?;
+    permit.validity().check(Timestamp::now(), CLOCK_SKEW, VALID_FOR).map_err(|why| refused(&why))?;
+    let received =
+        hook::push(&session.shell(&uri)?, name, envelope, &session).map_err(|why| why.into_failure(name))?;
     output::to_stdout(|out| {
         writeln!(
             out,
             "{name}: {} may migrate in once until {}, by verdict {}",
             received.vm, received.expires_at, received.verdict
         )
+    })?;
+    Ok(ExitCode::Go)
+}
+
+fn withdraw(
+    host: &str,
+    verdict: Option<&str>,
+    vm: Option<&str>,
+    shared: &GlobalOptions,
+) -> Result<ExitCode, Failure> {
+    let session = Session::open(shared)?;
+    let uri = hook::host_named(host)?;
+    let name = uri.host_for_people();
+    let which = match (verdict, vm) {
+        (Some(digest), _) => WithdrawnPermits::One(digest),
+        (None, Some(uuid)) => WithdrawnPermits::OfVm(uuid),
+        (None, None) => return Err(Failure::usage("give the digest of a verdict, or --vm UUID")),
+    };
+    let withdrawn =
+        hook::withdraw(&session.shell(&uri)?, name, which, &session).map_err(|why| why.into_failure(name))?;
+    output::to_stdout(|out| {
+        if withdrawn.is_empty() {
+            writeln!(out, "{name}: no such verdict waits there; nothing was withdrawn")?;
+        }
+        withdrawn.iter().try_for_each(|digest| {
+            writeln!(out, "{name}: the verdict {} is withdrawn and lets no VM in", plain(digest))
+        })
     })?;
     Ok(ExitCode::Go)
 }

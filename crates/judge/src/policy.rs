@@ -35,6 +35,8 @@ pub struct Policy {
 pub struct VerdictRequest {
     /// True if warnings count as a failure of the check.
     pub strict: bool,
+    /// True if the time of the evaluation is not that of the machine's clock.
+    pub simulated: bool,
     /// Line of a file that asks for the move.
     pub place: Option<FileLine>,
     /// Digest of that file, where it is a change.
@@ -97,6 +99,7 @@ impl Policy {
         outcomes.extend(back);
         let context = DecisionContext {
             strict: request.strict,
+            simulated: request.simulated,
             asked_in: request.place.clone(),
             digests,
             other_rules: self.pack.rules().iter().map(|rule| rule.id.to_string()).collect(),

@@ -17,6 +17,8 @@ use crate::{Effect, Outcome, Status};
 pub struct DecisionContext {
     /// Time of the evaluation; waivers and the expiry are compared with it.
     pub now: Timestamp,
+    /// True if somebody chose that time: the verdict then permits nothing.
+    pub simulated: bool,
     /// Validity of the verdict after the oldest volatile fact.
     pub valid_for: SignedDuration,
     /// True if warnings count as a failure of the check.
@@ -36,6 +38,7 @@ impl DecisionContext {
     pub fn at(now: Timestamp) -> Self {
         Self {
             now,
+            simulated: false,
             valid_for: VALID_FOR,
             strict: false,
             digests: Digests::default(),
@@ -64,6 +67,7 @@ pub fn decide(
         schema: VerdictSchema::V1,
         tool: Tool { name: "vmgate".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
         evaluated_at: context.now,
+        simulated: context.simulated,
         expires_at: expiry::expires_at(facts, context.now, context.valid_for),
         moved,
         change: facts.change.clone(),
@@ -166,6 +170,7 @@ fn moved(facts: &Facts, asked_in: Option<FileLine>) -> Move {
         }),
         source: host(&facts.source),
         destination: host(&facts.destination),
+        migrate_address: facts.path.known().and_then(|path| path.destination_address.known().cloned()),
         asked_in,
     }
 }
