@@ -31,7 +31,8 @@ mod run;
 mod script;
 mod status;
 mod store;
-mod trust;
+
+use vmgate_trust as trust;
 
 pub use config::{EnforcementMode, HookConfig, OnError};
 pub use daemon::HookActivation;
