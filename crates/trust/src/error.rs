@@ -37,6 +37,11 @@ pub(crate) enum FileProblem {
 }
 
 impl UntrustedFile {
+    /// A file whose content cannot be used.
+    pub fn unreadable(path: &Path, why: io::Error) -> Self {
+        Self::of(path, why)
+    }
+
     pub(crate) fn of(path: &Path, problem: impl Into<FileProblem>) -> Self {
         Self { path: path.to_owned(), problem: problem.into() }
     }

@@ -31,9 +31,9 @@ use vmgate_verdict::ExitCode;
 #[cfg(feature = "libvirt")]
 use vmgate_verdict::Verdict;
 
-#[cfg(feature = "libvirt")]
-use super::session::KEY_VARIABLE;
 use super::{Failure, options::GlobalOptions, output, session::Session};
+#[cfg(feature = "libvirt")]
+use super::{key_files, session::KEY_VARIABLE};
 use crate::cli::hook::hook_host::HookHost;
 #[cfg(feature = "libvirt")]
 pub(super) use crate::cli::hook::hook_host::uuid_of;
@@ -288,8 +288,7 @@ fn print_other_hooks(out: &mut dyn io::Write, others: &[String]) -> io::Result<(
 
 #[cfg(feature = "libvirt")]
 fn signer_key(file: &Path) -> Result<SignerKey, Failure> {
-    let pem = fs::read_to_string(file)
-        .map_err(|error| Failure::usage(format!("{}: cannot be read: {error}", file.display())))?;
+    let pem = key_files::public_text(file)?;
     let stem = file.file_stem().unwrap_or_default().to_string_lossy();
     Ok(SignerKey { name: format!("{stem}.pem"), pem })
 }
