@@ -37,17 +37,14 @@ const OTHERS: u32 = 0o077;
 
 /// The content of a file of at most `most` bytes that nobody else could have written.
 pub fn read(path: &Path, most: u64) -> Result<Vec<u8>, UntrustedFile> {
-    let (file, _) = open(path, &Believer::of_this_process())?;
+    let (file, _) = open(path, &Believer::of_this_process(), Readers::Anybody)?;
     content(file, path, most)
 }
 
 /// As [`read`], for a private key, a token or a password: nobody else can read the file either.
 pub fn read_secret(path: &Path, most: u64) -> Result<Vec<u8>, UntrustedFile> {
-    let (file, metadata) = open(path, &Believer::of_this_process())?;
-    match metadata.mode() & 0o7777 {
-        mode if mode & OTHERS != 0 => Err(UntrustedFile::of(path, FileProblem::NotSecret(mode))),
-        _ => content(file, path, most),
-    }
+    let (file, _) = open(path, &Believer::of_this_process(), Readers::Owner)?;
+    content(file, path, most)
 }
 
 /// The files of a folder in which nobody else can add, replace or remove one, by name. Folders in it are left out.
@@ -72,12 +69,19 @@ pub fn check_folder(folder: &Path) -> Result<(), UntrustedFile> {
 
 /// True if a program is executable. An error means that others could have written or replaced it.
 pub fn executable(path: &Path) -> Result<bool, UntrustedFile> {
-    let (_, metadata) = open(path, &Believer::of_this_process())?;
+    let (_, metadata) = open(path, &Believer::of_this_process(), Readers::Anybody)?;
     Ok(metadata.mode() & 0o111 != 0)
 }
 
+/// Users who may read a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Readers {
+    Anybody,
+    Owner,
+}
+
 /// A regular file, opened, and the metadata of that same open file. A pipe does not make this wait.
-fn open(path: &Path, believer: &Believer) -> Result<(File, Metadata), UntrustedFile> {
+fn open(path: &Path, believer: &Believer, readers: Readers) -> Result<(File, Metadata), UntrustedFile> {
     let of = |problem: std::io::Error| UntrustedFile::of(path, problem);
     let way = believer.way_to(path)?;
     let not_followed = i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).unwrap_or_default();
@@ -85,6 +89,10 @@ fn open(path: &Path, believer: &Believer) -> Result<(File, Metadata), UntrustedF
     let metadata = file.metadata().map_err(of)?;
     if !metadata.is_file() {
         return Err(UntrustedFile::of(path, FileProblem::NotAFile));
+    }
+    let mode = metadata.mode() & 0o7777;
+    if readers == Readers::Owner && mode & OTHERS != 0 {
+        return Err(UntrustedFile::of(path, FileProblem::NotSecret(mode)));
     }
     if !way.vouched_for {
         believer.owned(&way.real, &metadata)?;

@@ -131,13 +131,14 @@ fn a_folder_that_the_operator_vouches_for_is_believed_but_its_secrets_are_not_pu
     write(&file, b"x", 0o666).unwrap();
     set(folder.path(), 0o777);
     let vouched = |folder: &Path| Believer::of(0, vec![fs::canonicalize(folder).unwrap()]);
-    assert!(open(&file, &vouched(folder.path())).is_ok());
+    assert!(open(&file, &vouched(folder.path()), Readers::Anybody).is_ok());
+    assert!(open(&file, &vouched(folder.path()), Readers::Owner).is_err());
     assert!(vouched(folder.path()).folder_of_files(folder.path()).is_ok());
     let other = tempfile::tempdir().unwrap();
-    assert!(open(&file, &vouched(other.path())).is_err());
+    assert!(open(&file, &vouched(other.path()), Readers::Anybody).is_err());
     let link = other.path().join("link");
     symlink(&file, &link).unwrap();
-    assert!(open(&link, &vouched(other.path())).is_err(), "a link out of the folder");
+    assert!(open(&link, &vouched(other.path()), Readers::Anybody).is_err(), "a link out of the folder");
 }
 
 #[test]
