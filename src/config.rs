@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    io::ErrorKind,
     net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -43,6 +44,8 @@ pub struct Config {
     /// The ledger: a file, or the URL of a PostgreSQL database.
     #[schemars(with = "Option<String>")]
     pub ledger: Option<LedgerUrl>,
+    /// Folders with the change files that were executed: `vmgate recover` takes the commands and hosts of a move from them.
+    pub changes: Vec<PathBuf>,
     /// Private key that `vmgate migrate` signs verdicts with, for destinations that demand it.
     pub signing_key: Option<PathBuf>,
     /// Longest wait for one answer of a host or guest, in seconds.
@@ -95,15 +98,21 @@ impl Config {
     /// Reads `named`, else [`DEFAULT_FILE`] if it exists, else takes the defaults.
     pub fn load(named: Option<&Path>) -> Result<Self, Problems> {
         let path = named.unwrap_or(Path::new(DEFAULT_FILE));
-        if named.is_none() && !path.exists() {
+        if named.is_none() && path.symlink_metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound)
+        {
             return Ok(Self::default());
         }
-        let file = SourceFile::read(path, LARGEST_BYTES)?;
+        let file = SourceFile::read_trusted(path, LARGEST_BYTES)?;
         let says_nothing = |line: &str| line.trim().is_empty() || line.trim().starts_with('#');
         if file.text.lines().all(says_nothing) {
             return Ok(Self::default());
         }
         let (config, _) = CONFIG.read(&file, |root| wrong_timeout(&file, root))?;
+        if config.ledger.as_ref().is_some_and(LedgerUrl::has_password) {
+            // A password for everybody is none.
+            vmgate_trust::read_secret(path, LARGEST_BYTES)
+                .map_err(|why| Problem::of_untrusted(path, &why))?;
+        }
         Ok(config.relative_to(path.parent().unwrap_or(Path::new(""))))
     }
 
@@ -121,6 +130,7 @@ impl Config {
         self.rules
             .iter_mut()
             .chain(&mut self.trusted_keys)
+            .chain(&mut self.changes)
             .chain(files)
             .for_each(|path| *path = folder.join(&*path));
         self

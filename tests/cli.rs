@@ -513,8 +513,12 @@ fn of_two_runners_for_one_change_each_move_is_taken_by_one() {
     let folder = tempfile::tempdir().unwrap();
     let store = cluster::database();
     vmgate_in(folder.path(), &["ledger", "init", "--store", &store]).exits(0);
-    let a_move = |vm| format!("  - {{vm: vm{vm}, from: 'test:///from{vm}', to: 'test:///to{vm}'}}\n");
+    let uri = |name: &str, vm: usize| format!("qemu+ssh://root@{name}{vm}/system");
+    let a_move = |vm| format!("  - {{vm: vm{vm}, from: '{}', to: '{}'}}\n", uri("from", vm), uri("to", vm));
     let moves: Vec<String> = (0..6).map(a_move).collect();
+    let host = |name: String| format!("  {name}: {{uri: 'test:///{name}'}}\n");
+    let hosts: String = (0..6).map(|vm| host(format!("from{vm}")) + &host(format!("to{vm}"))).collect();
+    fs::write(folder.path().join("vmgate.yaml"), format!("hosts:\n{hosts}")).unwrap();
     let change = format!("schema: vmgate/change/v1\nid: CHG-1\nmoves:\n{}", moves.concat());
     fs::write(folder.path().join("change.yaml"), change).unwrap();
     let run = ["run", "--change", "change.yaml", "--attempts", "1", "--store", &store];

@@ -62,8 +62,9 @@ pub(super) fn request_of(
     looking: &MoveOptions,
     session: &Session,
 ) -> Result<CollectRequest, Failure> {
-    let hosts = (planned.from.clone(), planned.to.clone());
-    let (guest, asked) = (planned.guest.as_deref(), change.to_fact(planned));
+    let hosts = (session.connection(&planned.from)?, session.connection(&planned.to)?);
+    let guest = session.planned_guest_access(&planned.vm, planned.guest.as_ref())?;
+    let asked = change.to_fact(planned);
     looking.request_between(hosts, &planned.vm, guest, planned.migrate_address, asked, session)
 }
 

@@ -177,7 +177,7 @@ impl Evacuate {
 
 /// Destinations in an earlier change of the VMs that are still on its source hosts.
 fn earlier_destinations(change: &ChangeFile, inventory: &Inventory, fleet: &Fleet) -> HashMap<VmId, HostId> {
-    let host_at = |uri: &vmgate_facts::Uri| inventory.hosts.iter().position(|host| host.uri == *uri);
+    let host_at = |uri: &vmgate_facts::HostUri| inventory.hosts.iter().position(|host| host.uri == *uri);
     let vm_at = |name: &str, from: usize| {
         fleet.vms.iter().position(|vm| vm.name == name && vm.host == HostId(from)).map(VmId)
     };
@@ -215,7 +215,9 @@ fn survey_site(inventory: &Inventory, session: &Session, now: Timestamp) -> Resu
 
     use crate::fleet::SurveySite;
     let requests = inventory.hosts.iter().map(|host| {
-        let known = super::audit::request_of(&host.name, host.uri.clone(), session)?;
+        let site = session.site_uri(&host.name)?;
+        let uri = site.map_or_else(|| session.connection(&host.uri), Ok)?;
+        let known = super::audit::request_of(&host.name, uri, session)?;
         Ok(HostRequest {
             maintenance: host.maintenance.clone().or(known.maintenance.clone()),
             migrate_address: host.migrate_address.or(known.migrate_address),

@@ -44,7 +44,7 @@ pub(super) struct Isolate {
 impl Isolate {
     pub(super) fn run(&self, shared: &GlobalOptions) -> Result<ExitCode, Failure> {
         let session = Session::open(shared)?;
-        let uri: Uri = self.on.parse().map_err(|error| Failure::usage(format!("--on: {error}")))?;
+        let uri = Uri::from_operator(&self.on).map_err(|error| Failure::usage(format!("--on: {error}")))?;
         let hypervisor = Hypervisor::open(&uri, session.timeout()).map_err(Failure::failed)?;
         let domain = hypervisor.domain(&self.vm).map_err(|error| match error.kind {
             LibvirtErrorKind::NoSuchVm(_) => Failure::usage(error),

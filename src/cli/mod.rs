@@ -14,12 +14,15 @@ mod generate;
 mod hook;
 #[cfg(feature = "libvirt")]
 mod isolate;
+mod key_files;
 mod ledger;
 #[cfg(feature = "libvirt")]
 mod migrate;
 #[cfg(feature = "libvirt")]
 mod observe;
 mod options;
+#[cfg(feature = "libvirt")]
+mod orders;
 mod output;
 mod probe;
 #[cfg(feature = "libvirt")]

@@ -27,7 +27,7 @@ use super::{
     migrate::{GateResult, MoveContext, MoveOrder, move_orders},
     options::{self, GlobalOptions, MoveOptions},
     output,
-    session::{Session, read_change},
+    session::{Session, read_order},
 };
 
 #[derive(Debug, Args)]
@@ -65,7 +65,7 @@ struct LiveMover<'a> {
 impl Run {
     pub(super) fn run(&self, shared: &GlobalOptions) -> Result<ExitCode, Failure> {
         let session = Session::open(shared)?;
-        let change = read_change(&self.change)?;
+        let change = read_order(&self.change)?;
         let policy = session.policy()?.and_waivers(change.waivers.clone());
         let driver = vmgate_execute::current_driver();
         let name = format!("{}-{}-{}", driver.machine, driver.pid, driver.started_ticks);
@@ -220,9 +220,8 @@ impl Mover for LiveMover<'_> {
         match vmgate_execute::take_over(
             self.context.ledger(),
             self.change.digest,
-            &order.vm,
+            (&order.vm, &order.plan),
             &hosts,
-            self.timeout,
         ) {
             Ok(RecoveryResult::Ended { moved: true, .. }) => ClaimResult::Done,
             Ok(RecoveryResult::Ended { host, .. }) => Self::again(Failure {
@@ -248,7 +247,8 @@ impl Mover for LiveMover<'_> {
             ));
         }
         wait_for.hosts.iter().try_for_each(|host| {
-            host_versions::check(host, &wait_for.versions, self.timeout)
+            let uri = self.context.session().connection(host).map_err(|failure| failure.text)?;
+            host_versions::check(&uri, &wait_for.versions, self.timeout)
                 .map_err(|why| format!("`{name}` waits: {why}"))
         })
     }

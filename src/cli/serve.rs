@@ -1,7 +1,6 @@
 //! `vmgate serve`: a read-only page of a campaign for browsers, and metrics for Prometheus.
 
 use std::{
-    fs,
     net::SocketAddr,
     path::PathBuf,
     sync::{
@@ -14,7 +13,7 @@ use clap::Args;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use vmgate_verdict::ExitCode;
 
-use super::{Failure, campaign, options::GlobalOptions, output};
+use super::{Failure, campaign, key_files, options::GlobalOptions, output};
 use crate::serve::StatusServer;
 
 #[derive(Debug, Args)]
@@ -31,11 +30,7 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) fn run(&self, shared: &GlobalOptions) -> Result<ExitCode, Failure> {
-        let token = self.token_file.as_ref().map(|file| {
-            fs::read_to_string(file)
-                .map_err(|error| Failure::usage(format!("{}: cannot be read: {error}", file.display())))
-        });
-        let token = token.transpose()?;
+        let token = self.token_file.as_deref().map(key_files::secret_text).transpose()?;
         let ledger = campaign::open(shared)?;
         let campaign = campaign::find(&ledger, self.change.as_deref())?;
         let page = StatusServer::open(self.listen, token.as_deref().map(str::trim), ledger, &campaign)

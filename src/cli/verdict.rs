@@ -7,13 +7,14 @@ use std::{
 
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
-use vmgate_attest::{CLOCK_SKEW, Permit, PrivateKey, PublicKey};
+use vmgate_attest::{CLOCK_SKEW, Permit, PrivateKey};
 use vmgate_facts::text::{plain, with_causes};
 use vmgate_verdict::{ExitCode, VALID_FOR, Verdict};
 
 use super::{
     Failure,
     hook::{self, WithdrawnPermits},
+    key_files,
     options::GlobalOptions,
     output,
     session::{KEY_VARIABLE, Session},
@@ -87,13 +88,12 @@ fn sign(file: &Path, key: Option<&Path>) -> Result<ExitCode, Failure> {
         )));
     }
     let key = match key {
-        Some(file) => PrivateKey::from_pem(&file.display().to_string(), &read(file)?),
+        Some(file) => key_files::private_key(file)?,
         None => match env::var(KEY_VARIABLE) {
-            Ok(pem) => PrivateKey::from_pem(KEY_VARIABLE, &pem),
+            Ok(pem) => PrivateKey::from_pem(KEY_VARIABLE, &pem).map_err(Failure::usage)?,
             Err(_) => return Err(Failure::usage(format!("no key: give --key FILE or set {KEY_VARIABLE}"))),
         },
-    }
-    .map_err(Failure::usage)?;
+    };
     let now = Timestamp::now();
     let sign = |verdict: &Verdict| {
         verdict.check_authority(now).map_err(|why| {
@@ -107,10 +107,7 @@ fn sign(file: &Path, key: Option<&Path>) -> Result<ExitCode, Failure> {
 }
 
 fn verify(file: &Path, keys: &[PathBuf]) -> Result<ExitCode, Failure> {
-    let key = |file: &PathBuf| {
-        PublicKey::from_pem(&file.display().to_string(), &read(file)?).map_err(Failure::usage)
-    };
-    let trusted = keys.iter().map(key).collect::<Result<Vec<_>, _>>()?;
+    let trusted = keys.iter().map(|file| key_files::public_key(file)).collect::<Result<Vec<_>, _>>()?;
     let text = read(file)?;
     let verdicts = envelopes(&text).into_iter().map(|envelope| {
         let attested = vmgate_attest::verify(envelope.as_bytes(), &trusted)

@@ -1,11 +1,16 @@
 //! Recovery after a crash: the ledger has the runs that were left behind, and both hosts are asked where their VMs are.
+//!
+//! A record says that a run was left behind, and how far it came. Its commands are not run and its addresses are not used:
+//! whoever may write to the ledger would run programs here. Both come from the operator, as a [`RunOrder`].
 
 use std::{fmt, time::Duration};
 
 use jiff::Timestamp;
+use vmgate_facts::{Uri, text::plain};
+use vmgate_judge::change::MovePlan;
 use vmgate_ledger::{
     Entry, Ledger, LedgerError, OpenRun, Record,
-    entry::{RunEnding, RunStep},
+    entry::{RunEnding, RunStarted, RunStep},
 };
 use vmgate_verdict::ExitCode;
 
@@ -22,6 +27,19 @@ use super::{
 
 /// Author of an isolation that a crashed run was about to make and the recovery repeats.
 const BY: &str = "vmgate recover";
+
+/// Order of a run, by the word of the operator: a change file of the digest that the record names, or the command line.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunOrder {
+    /// Name or UUID of the VM.
+    pub vm: String,
+    /// URI of the source.
+    pub from: Uri,
+    /// URI of the destination.
+    pub to: Uri,
+    /// Goals, settings and preparation.
+    pub plan: MovePlan,
+}
 
 /// An open run after a recovery.
 #[derive(Debug)]
@@ -64,8 +82,13 @@ pub enum RecoveryResult {
     Stopped(VmLocation),
     /// Not certain where the VM runs, or how often; the run stays open.
     Unclear(VmLocation),
-    /// The URIs in the ledger cannot be parsed.
-    UnusableUris(String),
+    /// The operator's order is not known, so that nothing was asked and nothing was run; the run stays open.
+    OrderNeeded {
+        /// The missing part, and how it is given.
+        missing: String,
+        /// What a recovery would do, by the record.
+        would: Vec<String>,
+    },
 }
 
 impl fmt::Display for RecoveryResult {
@@ -91,7 +114,13 @@ impl fmt::Display for RecoveryResult {
                 f,
                 "somebody must look: {seen}. vmgate started and stopped nothing; run `vmgate recover` again when both hosts answer"
             ),
-            Self::UnusableUris(why) => write!(f, "the host URIs in the ledger cannot be used: {why}"),
+            Self::OrderNeeded { missing, would } => {
+                write!(
+                    f,
+                    "nothing was done: {missing}. By the record, a recovery would then {}",
+                    would.join("; ")
+                )
+            }
         }
     }
 }
@@ -106,26 +135,34 @@ impl RecoveryResult {
     pub fn exit(&self) -> ExitCode {
         match self {
             Self::StillDriven(_) | Self::Ended { .. } => ExitCode::Go,
-            Self::UnusableUris(_) => ExitCode::Internal,
-            Self::NotRestored { .. } | Self::Isolated { .. } | Self::Stopped(_) | Self::Unclear(_) => {
-                ExitCode::OperatorNeeded
-            }
+            Self::OrderNeeded { .. }
+            | Self::NotRestored { .. }
+            | Self::Isolated { .. }
+            | Self::Stopped(_)
+            | Self::Unclear(_) => ExitCode::OperatorNeeded,
         }
     }
 }
 
-/// Finishes or rolls back every run that was left behind. `elsewhere` includes runs that began on another machine,
-/// whose process cannot be checked.
+/// Finishes or rolls back every run that was left behind and that `order_of` knows; the error of `order_of` says what the
+/// operator must give. `elsewhere` includes runs that began on another machine, whose process cannot be checked.
 pub fn recover(
     ledger: &Ledger,
     timeout: Duration,
     elsewhere: bool,
+    order_of: &dyn Fn(&RunStarted) -> Result<RunOrder, String>,
 ) -> Result<Vec<RecoveredRun>, LedgerError> {
     let open = ledger.open_runs()?;
-    Ok(open.iter().map(|open| recover_run(ledger, open, timeout, elsewhere)).collect())
+    Ok(open.iter().map(|open| recover_run(ledger, open, timeout, elsewhere, order_of)).collect())
 }
 
-fn recover_run(ledger: &Ledger, open: &OpenRun, timeout: Duration, elsewhere: bool) -> RecoveredRun {
+fn recover_run(
+    ledger: &Ledger,
+    open: &OpenRun,
+    timeout: Duration,
+    elsewhere: bool,
+    order_of: &dyn Fn(&RunStarted) -> Result<RunOrder, String>,
+) -> RecoveredRun {
     let run = &open.run;
     let result = match driver::driver_state(&run.driver) {
         DriverState::Alive => RecoveryResult::StillDriven(run.driver.to_string()),
@@ -133,17 +170,39 @@ fn recover_run(ledger: &Ledger, open: &OpenRun, timeout: Duration, elsewhere: bo
             "{}, which cannot be checked from here (give --elsewhere if that process is gone)",
             run.driver
         )),
-        DriverState::Gone | DriverState::Elsewhere => match (run.from.parse(), run.to.parse()) {
-            (Ok(from), Ok(to)) => {
-                let journal = Journal { ledger, run, by_recovery: true };
-                finish_run(&journal, open, &Hosts::new(from, to, timeout))
+        DriverState::Gone | DriverState::Elsewhere => match order_of(run) {
+            Ok(order) => {
+                let hosts = Hosts::new(order.from, order.to, timeout);
+                finish_run(ledger, open, (&order.vm, &order.plan), &hosts)
             }
-            (from, to) => RecoveryResult::UnusableUris(
-                [from.err(), to.err()].into_iter().flatten().map(|error| error.to_string()).collect(),
-            ),
+            Err(missing) => RecoveryResult::OrderNeeded { missing, would: by_the_record(open) },
         },
     };
     RecoveredRun { run: run.run.clone(), vm: run.vm.label().to_owned(), result }
+}
+
+/// What a recovery would do if the record told the truth; its text is shown and never used.
+fn by_the_record(open: &OpenRun) -> Vec<String> {
+    let run = &open.run;
+    let hosts = format!("ask `{}` and `{}` where the VM is", plain(&run.from), plain(&run.to));
+    let pending = PendingUndo::of(&open.history).actions;
+    let undone = pending.iter().rev().filter_map(|number| run.plan.actions.get(*number));
+    std::iter::once(hosts)
+        .chain(undone.map(|action| format!("undo: {}", plain(&action.to_string()))))
+        .collect()
+}
+
+/// The run as the operator ordered it: of its record only how far it came.
+fn as_ordered(run: &RunStarted, plan: &MovePlan, hosts: &Hosts) -> RunStarted {
+    let mut plan = plan.clone();
+    // The guest was not told, whatever the change says: its way in was not the agent.
+    plan.notify = plan.notify.filter(|_| run.plan.notify.is_some());
+    RunStarted {
+        from: hosts.source.uri().to_string(),
+        to: hosts.destination.uri().to_string(),
+        plan,
+        ..run.clone()
+    }
 }
 
 /// Time since the migration began; `None` if the run did not reach that step.
@@ -164,12 +223,19 @@ fn isolation_begun(history: &[Record]) -> Option<&str> {
     })
 }
 
-pub(super) fn finish_run(journal: &Journal, open: &OpenRun, hosts: &Hosts) -> RecoveryResult {
-    let vm = journal.vm();
+/// Finishes or rolls back a run of this VM, with the plan that the operator ordered.
+pub(super) fn finish_run(
+    ledger: &Ledger,
+    open: &OpenRun,
+    (vm, plan): (&str, &MovePlan),
+    hosts: &Hosts,
+) -> RecoveryResult {
+    let run = as_ordered(&open.run, plan, hosts);
+    let journal = &Journal { ledger, run: &run, by_recovery: true };
     // A run that never reached its migration has changed nothing on the hosts: any job there belongs to somebody else.
     let seen = match migrating_for(&open.history) {
-        Some(ago) if resolve::end_job(&vm, hosts, ago) => resolve::settle(&vm, hosts),
-        _ => VmLocation::settle(&vm, hosts),
+        Some(ago) if resolve::end_job(vm, hosts, ago) => resolve::settle(vm, hosts),
+        _ => VmLocation::settle(vm, hosts),
     };
     let (line, moved) = if seen.only_on_source() {
         (&hosts.source, false)
@@ -185,8 +251,9 @@ pub(super) fn finish_run(journal: &Journal, open: &OpenRun, hosts: &Hosts) -> Re
     };
     let host = line.name().to_owned();
     // Cut off before the preparation is undone: undoing takes time, and the VM could do harm meanwhile.
-    let cut_off = isolation_begun(&open.history).filter(|_| moved).map(|trouble| {
-        let cut_off = cut_off(&vm, hosts, BY, trouble);
+    let isolates = moved && run.plan.settings.isolate == Some(true);
+    let cut_off = isolation_begun(&open.history).filter(|_| isolates).map(|trouble| {
+        let cut_off = cut_off(vm, hosts, BY, trouble);
         if let IsolationResult::Isolated { isolated, .. } = &cut_off {
             let context = IsolationContext {
                 host_uuid: open.run.destination.uuid.clone(),
@@ -201,7 +268,7 @@ pub(super) fn finish_run(journal: &Journal, open: &OpenRun, hosts: &Hosts) -> Re
     });
     let mut to_undo = PendingUndo::of(&open.history);
     let news = if moved { MoveNotice::After } else { MoveNotice::Stayed };
-    let left = match line.domain(&vm) {
+    let left = match line.domain(vm) {
         Ok(domain) => to_undo.undo(journal, &domain, news),
         Err(error) => vec![error.to_string()],
     };

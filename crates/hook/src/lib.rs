@@ -38,8 +38,9 @@ mod script;
 mod status;
 mod store;
 mod tidy;
-mod trust;
 mod uuid;
+
+use vmgate_trust as trust;
 
 pub use config::{EnforcementMode, HookConfig, OnError};
 pub use daemon::HookActivation;

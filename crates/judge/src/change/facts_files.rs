@@ -10,7 +10,7 @@ use std::{
 
 use thiserror::Error;
 use vmgate_attest::PublicKey;
-use vmgate_facts::{Fact, Facts, Host, Uri, Vm};
+use vmgate_facts::{Fact, Facts, Host, HostUri, Uri, Vm};
 
 use super::{ChangeFile, PlannedMove};
 use crate::evidence::{self, EvidenceError, EvidenceOrigin};
@@ -102,19 +102,21 @@ fn is_about(facts: &Facts, planned: &PlannedMove) -> bool {
     is_vm && is_host(&facts.source, &planned.from) && is_host(&facts.destination, &planned.to)
 }
 
-/// True if a host is the one that `uri` names: it was reached by the same URI, or has the name of its host.
-pub fn is_host(host: &Fact<Host>, uri: &Uri) -> bool {
+/// True if a host is the one that `named` names: it was reached by the same name, or, if it was reached by no name, has
+/// that name itself. The URI in the facts is compared, and never connected to.
+pub fn is_host(host: &Fact<Host>, named: &HostUri) -> bool {
     let Some(host) = host.known() else { return false };
-    match host.uri.known().and_then(|text| text.parse::<Uri>().ok()) {
-        Some(reached_by) => reached_by == *uri,
-        None => host.hostname.known().is_some() && host.hostname.known() == uri.host.as_ref(),
+    let reached_by = host.uri.known().and_then(|text| Uri::from_operator(text).ok());
+    match reached_by {
+        Some(uri) if uri.host.is_some() || named.host().is_none() => named.is_reached_by(&uri),
+        _ => host.hostname.known().is_some_and(|name| Some(name.as_str()) == named.host()),
     }
 }
 
 /// Facts with only the names of VM and hosts, so that the verdict can name the move.
 fn facts_without_evidence(planned: &PlannedMove) -> Facts {
-    let host = |uri: &Uri| {
-        let hostname = uri.host.clone().map_or_else(Fact::default, Fact::Known);
+    let host = |uri: &HostUri| {
+        let hostname = uri.host().map_or_else(Fact::default, |host| Fact::Known(host.to_owned()));
         Fact::Known(Host { uri: Fact::Known(uri.to_string()), hostname, ..Host::default() })
     };
     let mut facts = Facts::empty(jiff::Timestamp::UNIX_EPOCH);
