@@ -41,6 +41,8 @@ pub struct Config {
     pub waivers: Option<PathBuf>,
     /// Trusted public keys for signed verdicts, in PEM.
     pub trusted_keys: Vec<PathBuf>,
+    /// Trusted public keys for signed facts, in PEM.
+    pub facts_keys: Vec<PathBuf>,
     /// The ledger: a file, or the URL of a PostgreSQL database.
     #[schemars(with = "Option<String>")]
     pub ledger: Option<LedgerUrl>,
@@ -130,6 +132,7 @@ impl Config {
         self.rules
             .iter_mut()
             .chain(&mut self.trusted_keys)
+            .chain(&mut self.facts_keys)
             .chain(&mut self.changes)
             .chain(files)
             .for_each(|path| *path = folder.join(&*path));

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, path::PathBuf};
 use clap::Args;
 use vmgate_collect::survey::{self, HostRequest, HostSummary};
 use vmgate_facts::Uri;
-use vmgate_judge::VerdictRequest;
+use vmgate_judge::{EvidenceOrigin, VerdictRequest};
 use vmgate_libvirt::ask_each;
 use vmgate_verdict::{ExitCode, Verdict};
 
@@ -38,7 +38,8 @@ impl AuditCommand {
         let requests = self.requests(&session)?;
         let reports = self.reports.open()?;
         let now = self.time.now();
-        let asked = VerdictRequest { simulated: self.time.is_simulated(), ..VerdictRequest::default() };
+        let (simulated, evidence) = (self.time.is_simulated(), EvidenceOrigin::Live);
+        let asked = VerdictRequest { simulated, evidence, ..VerdictRequest::default() };
         let bar = output::progress(shared, requests.len() as u64 * survey::STEPS_PER_HOST, "hosts");
         let survey = survey::survey(requests, session.timeout(), now, || bar.inc(1));
         bar.finish_and_clear();

@@ -155,7 +155,8 @@ impl Evacuate {
     fn site(&self, inventory: &Inventory, session: &Session) -> Result<Box<dyn Site>, Failure> {
         match &self.facts {
             Some(path) => {
-                let files = FactsFiles::read(path).map_err(Failure::usage)?.into_facts();
+                let files =
+                    FactsFiles::read(path, &session.facts_keys(&[])?).map_err(Failure::usage)?.into_facts();
                 Ok(Box::new(FilesSite::new(inventory, files)))
             }
             None => survey_site(inventory, session, self.time.now()),

@@ -8,6 +8,7 @@ use std::{
 
 #[cfg(feature = "libvirt")]
 use vmgate_attest::PrivateKey;
+use vmgate_attest::PublicKey;
 #[cfg(feature = "libvirt")]
 use vmgate_collect::{guest_probe::GuestAccess, transport::Transport};
 #[cfg(feature = "libvirt")]
@@ -146,6 +147,11 @@ impl<'a> Session<'a> {
         key_files::private_key(file)
             .map(Some)
             .map_err(|failure| Failure::usage(format!("signing_key: {}", failure.text)))
+    }
+
+    /// Public keys that are trusted to sign facts: those of the configuration, and these files.
+    pub(super) fn facts_keys(&self, more: &[PathBuf]) -> Result<Vec<PublicKey>, Failure> {
+        self.config.facts_keys.iter().chain(more).map(|file| key_files::public_key(file)).collect()
     }
 
     /// Access to the guest of a VM that a change file names.

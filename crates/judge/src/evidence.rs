@@ -6,7 +6,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use vmgate_attest::{AttestError, Digest, Envelope, FactsBasis, FactsOrigin, Predicate, PrivateKey, PublicKey};
+use vmgate_attest::{
+    AttestError, Digest, Envelope, FactsBasis, FactsOrigin, Predicate, PrivateKey, PublicKey,
+};
 use vmgate_documents::{Problems, SourceFile, facts_file};
 use vmgate_facts::{Facts, text::with_causes};
 
@@ -93,7 +95,8 @@ pub fn read_facts(path: &Path, keys: &[PublicKey]) -> Result<(Facts, EvidenceOri
 /// Text of a file that is an envelope; none for any other file.
 fn envelope(path: &Path) -> Option<String> {
     let file = SourceFile::read(path, LIMIT).ok()?;
-    let is_envelope = file.text.trim_start().starts_with('{') && serde_json::from_str::<Envelope>(&file.text).is_ok();
+    let is_envelope =
+        file.text.trim_start().starts_with('{') && serde_json::from_str::<Envelope>(&file.text).is_ok();
     is_envelope.then(|| file.text.clone())
 }
 
@@ -108,7 +111,8 @@ impl EvidenceOrigin {
         let mut groups: Vec<FactsBasis> = Vec::new();
         let names = ["vm", "measurements", "guest", "source", "destination", "path"];
         for name in names.into_iter().chain(facts.history.known().map(|_| "history")) {
-            let of_group = || facts.provenance.iter().filter(|(path, _)| group_of(path) == name).map(|(_, from)| from);
+            let of_group =
+                || facts.provenance.iter().filter(|(path, _)| group_of(path) == name).map(|(_, from)| from);
             let mut collectors: Vec<String> = of_group().map(|from| from.collector.clone()).collect();
             collectors.sort();
             collectors.dedup();
@@ -175,6 +179,9 @@ mod tests {
         let of = |name: &str| groups.iter().find(|group| group.group == name).unwrap();
         assert_eq!(of("guest").collectors, ["guest agent"]);
         assert_eq!(of("measurements").collectors, ["libvirt"]);
-        assert_eq!((of("source").collectors.as_slice(), of("source").at.is_some()), (["host probe".to_owned()].as_slice(), true));
+        assert_eq!(
+            (of("source").collectors.as_slice(), of("source").at.is_some()),
+            (["host probe".to_owned()].as_slice(), true)
+        );
     }
 }

@@ -3,7 +3,9 @@
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use vmgate_attest::{Basis, CLOCK_SKEW, Decision, Digest, NameAndUuid, NoAuthority, Permit, Predicate, Validity};
+use vmgate_attest::{
+    Basis, CLOCK_SKEW, Decision, Digest, NameAndUuid, NoAuthority, Permit, Predicate, Validity,
+};
 use vmgate_facts::{Cause, Change, Forecast};
 
 use super::{BaselineComparison, ExitCode, VALID_FOR, WaiverProblem, waiver::Day};

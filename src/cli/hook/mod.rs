@@ -28,9 +28,9 @@ use vmgate_hook::{Override, PROGRAM, RemovalReport, requests::HookRequest};
 use vmgate_reach::Program;
 use vmgate_verdict::ExitCode;
 
-use super::{Failure, options::GlobalOptions, output, session::Session};
 #[cfg(feature = "libvirt")]
-use super::{key_files, session::KEY_VARIABLE};
+use super::key_files;
+use super::{Failure, options::GlobalOptions, output, session::Session};
 use crate::cli::hook::hook_host::HookHost;
 pub(super) use crate::cli::hook::hook_host::host_named;
 #[cfg(feature = "libvirt")]
