@@ -5,7 +5,7 @@
 mod cluster;
 mod said;
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 
 use said::{Said, vmgate_in};
 use serde_json::Value;
@@ -498,7 +498,9 @@ fn a_ledger_in_postgresql_is_used_as_one_in_a_file_and_its_password_is_never_sho
     ask(&runner, &["ledger", "list"]).exits(1).complains("permission denied");
     ask(&owner, &["ledger", "init", "--runner", "runner"]).exits(0);
     ask(&runner, &["check", "--facts", HEALTHY, "--at", NOW]).exits(0);
-    fs::write(folder.path().join("vmgate.yaml"), format!("ledger: \"{runner}\"\n")).unwrap();
+    let config = folder.path().join("vmgate.yaml");
+    fs::write(&config, format!("ledger: \"{runner}\"\n")).unwrap();
+    fs::set_permissions(&config, fs::Permissions::from_mode(0o600)).unwrap();
     vmgate_in(folder.path(), &["check", "--facts", HEALTHY, "--at", NOW]).exits(0);
     ask(&runner, &["ledger", "list"]).exits(0).reports("GO");
     ask(&runner, &["ledger", "show", "2"]).exits(0).reports("\"kind\": \"verdict\"");

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use vmgate_collect::host_versions;
 use vmgate_execute::{
-    Hosts, MoveFailure, RecoveryResult,
+    Hosts, MoveFailure, RecoveryResult, RunOrder,
     campaign::{CampaignEnd, Mover, RunSummary, Runner, RunnerError, RunnerSettings, uptime_seconds},
 };
 use vmgate_judge::change::ChangeFile;
@@ -216,13 +216,15 @@ impl Mover for LiveMover<'_> {
                 exit: ExitCode::Internal,
             };
         };
-        let hosts = self.context.hosts(order);
-        match vmgate_execute::take_over(
-            self.context.ledger(),
-            self.change.digest,
-            (&order.vm, &order.plan),
-            &hosts,
-        ) {
+        let request = &order.judge.request;
+        let order = RunOrder {
+            vm: order.vm.clone(),
+            from: request.from.clone(),
+            to: request.to.clone(),
+            change: Some(self.change.id.clone()),
+            plan: order.plan.clone(),
+        };
+        match vmgate_execute::take_over(self.context.ledger(), self.change.digest, &order, self.timeout) {
             Ok(RecoveryResult::Ended { moved: true, .. }) => ClaimResult::Done,
             Ok(RecoveryResult::Ended { host, .. }) => Self::again(Failure {
                 exit: ExitCode::NotFinished,

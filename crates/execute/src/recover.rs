@@ -12,7 +12,8 @@ use vmgate_ledger::{
     Entry, Ledger, LedgerError, OpenRun, Record,
     entry::{RunEnding, RunStarted, RunStep},
 };
-use vmgate_verdict::ExitCode;
+use vmgate_libvirt::Domain;
+use vmgate_verdict::{ExitCode, NameAndUuid};
 
 use super::{
     Hosts, VmLocation,
@@ -37,8 +38,17 @@ pub struct RunOrder {
     pub from: Uri,
     /// URI of the destination.
     pub to: Uri,
+    /// Id of the change; none for a single move.
+    pub change: Option<String>,
     /// Goals, settings and preparation.
     pub plan: MovePlan,
+}
+
+impl RunOrder {
+    /// Connections to the hosts of the order, opened on the first use.
+    pub(super) fn hosts(&self, timeout: Duration) -> Hosts {
+        Hosts::new(self.from.clone(), self.to.clone(), timeout)
+    }
 }
 
 /// An open run after a recovery.
@@ -171,10 +181,7 @@ fn recover_run(
             run.driver
         )),
         DriverState::Gone | DriverState::Elsewhere => match order_of(run) {
-            Ok(order) => {
-                let hosts = Hosts::new(order.from, order.to, timeout);
-                finish_run(ledger, open, (&order.vm, &order.plan), &hosts)
-            }
+            Ok(order) => finish_run(ledger, open, &order, &order.hosts(timeout)),
             Err(missing) => RecoveryResult::OrderNeeded { missing, would: by_the_record(open) },
         },
     };
@@ -193,13 +200,14 @@ fn by_the_record(open: &OpenRun) -> Vec<String> {
 }
 
 /// The run as the operator ordered it: of its record only how far it came.
-fn as_ordered(run: &RunStarted, plan: &MovePlan, hosts: &Hosts) -> RunStarted {
-    let mut plan = plan.clone();
+fn as_ordered(run: &RunStarted, order: &RunOrder) -> RunStarted {
+    let mut plan = order.plan.clone();
     // The guest was not told, whatever the change says: its way in was not the agent.
     plan.notify = plan.notify.filter(|_| run.plan.notify.is_some());
     RunStarted {
-        from: hosts.source.uri().to_string(),
-        to: hosts.destination.uri().to_string(),
+        from: order.from.to_string(),
+        to: order.to.to_string(),
+        change: order.change.clone(),
         plan,
         ..run.clone()
     }
@@ -223,14 +231,15 @@ fn isolation_begun(history: &[Record]) -> Option<&str> {
     })
 }
 
+/// The run with the VM's name and UUID by its host: commands get them in their environment.
+fn as_the_host_names_it(run: &RunStarted, domain: &Domain) -> RunStarted {
+    let vm = NameAndUuid { name: domain.name().ok(), uuid: domain.uuid().ok() };
+    RunStarted { vm, ..run.clone() }
+}
+
 /// Finishes or rolls back a run of this VM, with the plan that the operator ordered.
-pub(super) fn finish_run(
-    ledger: &Ledger,
-    open: &OpenRun,
-    (vm, plan): (&str, &MovePlan),
-    hosts: &Hosts,
-) -> RecoveryResult {
-    let run = as_ordered(&open.run, plan, hosts);
+pub(super) fn finish_run(ledger: &Ledger, open: &OpenRun, order: &RunOrder, hosts: &Hosts) -> RecoveryResult {
+    let (vm, run) = (order.vm.as_str(), as_ordered(&open.run, order));
     let journal = &Journal { ledger, run: &run, by_recovery: true };
     // A run that never reached its migration has changed nothing on the hosts: any job there belongs to somebody else.
     let seen = match migrating_for(&open.history) {
@@ -269,7 +278,10 @@ pub(super) fn finish_run(
     let mut to_undo = PendingUndo::of(&open.history);
     let news = if moved { MoveNotice::After } else { MoveNotice::Stayed };
     let left = match line.domain(vm) {
-        Ok(domain) => to_undo.undo(journal, &domain, news),
+        Ok(domain) => {
+            let run = &as_the_host_names_it(&run, &domain);
+            to_undo.undo(&Journal { ledger, run, by_recovery: true }, &domain, news)
+        }
         Err(error) => vec![error.to_string()],
     };
     if !left.is_empty() {

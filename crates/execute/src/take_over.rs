@@ -3,14 +3,15 @@
 //! The other runner was expelled from the ledger before, so that it takes no further step. It may still have one migration
 //! job at the hypervisor (libvirt runs one for a domain): that job is ended here before anything else is done.
 
+use std::time::Duration;
+
 use vmgate_attest::Digest;
-use vmgate_judge::change::MovePlan;
 use vmgate_ledger::{
     Entry, Ledger, LedgerError, Selection,
     entry::{Driver, EntryKind, RunStarted},
 };
 
-use super::{Hosts, RecoveryResult, VmLocation, driver as process, recover::finish_run};
+use super::{Hosts, RecoveryResult, RunOrder, VmLocation, driver as process, recover::finish_run};
 
 /// Identity of this process, as the ledger records drivers.
 pub fn current_driver() -> Driver {
@@ -22,12 +23,13 @@ pub fn current_driver() -> Driver {
 pub fn take_over(
     ledger: &Ledger,
     change: Digest,
-    (vm, plan): (&str, &MovePlan),
-    hosts: &Hosts,
+    order: &RunOrder,
+    timeout: Duration,
 ) -> Result<RecoveryResult, LedgerError> {
+    let (vm, hosts) = (order.vm.as_str(), &order.hosts(timeout));
     let open = ledger.open_runs()?;
     if let Some(open) = open.iter().find(|open| is_of(&open.run, change, vm, hosts)) {
-        return Ok(finish_run(ledger, open, (vm, plan), hosts));
+        return Ok(finish_run(ledger, open, order, hosts));
     }
     let seen = VmLocation::settle(vm, hosts);
     let ended =
@@ -66,8 +68,9 @@ fn is_of(run: &RunStarted, change: Digest, vm: &str, hosts: &Hosts) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::Path, time::Duration};
+    use std::{fs, path::Path};
 
+    use vmgate_judge::change::MovePlan;
     use vmgate_ledger::test_ledger::TestLedger;
     use vmgate_verdict::NameAndUuid;
 

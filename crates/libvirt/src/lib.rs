@@ -299,7 +299,11 @@ mod tests {
     use super::*;
 
     fn mock() -> Hypervisor {
-        Hypervisor::open(&"test:///default".parse().unwrap(), Duration::from_secs(10)).unwrap()
+        Hypervisor::open(
+            &vmgate_facts::Uri::from_operator("test:///default").unwrap(),
+            Duration::from_secs(10),
+        )
+        .unwrap()
     }
 
     #[test]
