@@ -30,9 +30,9 @@ use vmgate_verdict::ExitCode;
 
 use super::{Failure, options::GlobalOptions, output, session::Session};
 use crate::cli::hook::hook_host::HookHost;
+pub(super) use crate::cli::hook::hook_host::host_named;
 #[cfg(feature = "libvirt")]
 pub(super) use crate::cli::hook::hook_host::uuid_of;
-pub(super) use crate::cli::hook::hook_host::host_named;
 #[cfg(feature = "libvirt")]
 pub(super) use crate::cli::hook::permits::DestinationPermits;
 pub(super) use crate::cli::hook::permits::{WithdrawnPermits, push, signed, withdraw};
