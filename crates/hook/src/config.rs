@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use vmgate_attest::CLOCK_SKEW;
 
-use super::{Layout, trust};
+use super::{Layout, decide::TimeLimits, trust};
 
 /// Largest configuration file, bytes.
 const MOST: u64 = 64 << 10;
@@ -26,6 +28,13 @@ pub struct HookConfig {
     /// Size at which the log is rotated, 1 to 1024 MiB.
     #[serde(deserialize_with = "log_size")]
     pub log_mebibytes: u64,
+    /// Longest time from the evaluation of a verdict to its end, 1 to 10080 minutes.
+    #[serde(deserialize_with = "lifetime")]
+    pub max_lifetime_minutes: u32,
+    /// Longest time that a verdict may have been evaluated later than now, as the clocks of two machines differ, 0 to 3600
+    /// seconds.
+    #[serde(deserialize_with = "skew")]
+    pub max_clock_skew_seconds: u32,
 }
 
 /// Ids of the format that this version reads.
@@ -71,6 +80,9 @@ impl Default for HookConfig {
             on_error: OnError::default(),
             time_limit_seconds: 5.0,
             log_mebibytes: 10,
+            // vmgate's own verdicts live for an hour at most.
+            max_lifetime_minutes: 60,
+            max_clock_skew_seconds: u32::try_from(CLOCK_SKEW.as_secs()).unwrap_or(60),
         }
     }
 }
@@ -107,6 +119,14 @@ impl HookConfig {
         Duration::from_secs_f64(self.time_limit_seconds)
     }
 
+    /// Limits of the times of a verdict.
+    pub(super) fn time_limits(&self) -> TimeLimits {
+        TimeLimits {
+            skew: SignedDuration::from_secs(self.max_clock_skew_seconds.into()),
+            lifetime: SignedDuration::from_mins(self.max_lifetime_minutes.into()),
+        }
+    }
+
     /// The text of the file, with a comment on each setting.
     pub fn to_text(&self) -> String {
         let word = |value: Result<String, serde_yaml::Error>| value.unwrap_or_default().trim().to_owned();
@@ -120,26 +140,39 @@ impl HookConfig {
              # Longest time for a decision; libvirt waits meanwhile.\n\
              time-limit-seconds: {limit}\n\
              # Size at which /var/log/vmgate/hook.jsonl is rotated; four older files are kept.\n\
-             log-mebibytes: {size}\n",
+             log-mebibytes: {size}\n\
+             # Longest life of a verdict, and how much later than now it may have been evaluated (clocks differ).\n\
+             max-lifetime-minutes: {lifetime}\n\
+             max-clock-skew-seconds: {skew}\n",
             mode = word(serde_yaml::to_string(&self.mode)),
             on_error = word(serde_yaml::to_string(&self.on_error)),
             limit = self.time_limit_seconds,
             size = self.log_mebibytes,
+            lifetime = self.max_lifetime_minutes,
+            skew = self.max_clock_skew_seconds,
         )
     }
 }
 
-/// True if the text has one of the two lines that let migrations in. The hook script looks for the same lines when its
-/// program cannot run.
+/// A line that lets migrations in when no decision is possible, as an extended regular expression. The hook script looks for
+/// it when its program cannot run, and [`fallback_open`] in settings that cannot be parsed.
+pub(super) const OPEN_LINE: &str =
+    "^(on-error:[[:blank:]]+open|mode:[[:blank:]]+audit-only)([[:space:]]*|[[:space:]]+#.*)$";
+
+/// True if the text has a line like [`OPEN_LINE`].
 fn fallback_open(text: &str) -> bool {
-    text.lines().any(|line| {
-        let line = line.split_once(" #").map_or(line, |(before, _)| before).trim_end();
-        let is = |name: &str, value: &str| {
-            line.strip_prefix(name)
-                .and_then(|rest| rest.strip_prefix(':'))
-                .is_some_and(|rest| rest.trim() == value)
+    // The classes of the expression, in the C locale; a line has no newline.
+    let blank = |c: char| matches!(c, ' ' | '\t');
+    let space = |c: char| matches!(c, ' ' | '\t' | '\r' | '\x0b' | '\x0c');
+    text.split('\n').any(|line| {
+        let value = |name: &str| line.strip_prefix(name).filter(|rest| rest.starts_with(blank));
+        let after = |name: &str, word: &str| {
+            value(name).and_then(|rest| rest.trim_start_matches(blank).strip_prefix(word))
         };
-        is("on-error", "open") || is("mode", "audit-only")
+        after("on-error:", "open").or_else(|| after("mode:", "audit-only")).is_some_and(|rest| {
+            let comment = rest.trim_start_matches(space);
+            comment.is_empty() || (comment.len() < rest.len() && comment.starts_with('#'))
+        })
     })
 }
 
@@ -158,6 +191,28 @@ fn log_size<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D:
         Ok(number)
     } else {
         Err(serde::de::Error::custom("log-mebibytes must be from 1 to 1024"))
+    }
+}
+
+fn lifetime<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    whole_number(deserializer, "max-lifetime-minutes", 1, 7 * 24 * 60)
+}
+
+fn skew<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    whole_number(deserializer, "max-clock-skew-seconds", 0, 3600)
+}
+
+fn whole_number<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+    name: &str,
+    least: u32,
+    most: u32,
+) -> Result<u32, D::Error> {
+    let number = u32::deserialize(deserializer)?;
+    if (least..=most).contains(&number) {
+        Ok(number)
+    } else {
+        Err(serde::de::Error::custom(format!("{name} must be from {least} to {most}")))
     }
 }
 
@@ -189,6 +244,42 @@ mod tests {
         ] {
             let error = HookConfig::parse(text).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_script_and_the_program_find_the_same_lines() {
+        let starts = [
+            "on-error:",
+            "on-error: ",
+            "on-error:\t",
+            "mode:  \t",
+            "on-error :",
+            " on-error: ",
+            "\"mode\": ",
+        ];
+        let words = ["open", "audit-only", "openish", "closed", "open#", "\"open\"", ""];
+        let ends = [
+            "", " ", "\t", "  # note", "\t# note", "# note", " note", "\r", " \r", "\r # x", "\u{b}",
+            "\u{a0}", "\u{85}", " # ö",
+        ];
+        let mut lines = Vec::new();
+        for start in starts {
+            lines.extend(
+                words.iter().flat_map(|word| ends.iter().map(move |end| format!("{start}{word}{end}"))),
+            );
+        }
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        std::io::Write::write_all(&mut file, lines.join("\n").as_bytes()).unwrap();
+        let mut grep = std::process::Command::new("grep");
+        let output = grep.args(["-aEn", OPEN_LINE]).arg(file.path()).env("LC_ALL", "C").output().unwrap();
+        let found = String::from_utf8_lossy(&output.stdout);
+        let found: Vec<usize> =
+            found.split('\n').filter_map(|line| line.split(':').next()?.parse().ok()).collect();
+        assert!(found.len() > 20, "{found:?}");
+        for (number, line) in (1..).zip(&lines) {
+            assert_eq!(fallback_open(line), found.contains(&number), "{line:?}");
+            assert_eq!(fallback_open(&format!("x: y\n{line}\nz")), found.contains(&number), "{line:?}");
         }
     }
 

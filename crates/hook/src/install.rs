@@ -13,7 +13,7 @@ use vmgate_attest::{Digest, PublicKey};
 use super::{
     EnforcementMode, HookActivation, HookConfig, HookPlacement, JournalEntry, JournalEvent, Layout, OnError,
     daemon::{self, Daemon},
-    journal, keyring, run, script,
+    journal, keyring, requests, script, tidy,
     trust::{self, UntrustedFile},
 };
 
@@ -95,7 +95,7 @@ pub(super) fn install(
     let mut known_by = daemon::aware_daemons(layout, &known_by);
     let failed = |error: io::Error| format!("the hook is not installed: {error}");
     folders(layout).map_err(failed)?;
-    let lock = run::lock(layout).map_err(failed)?;
+    let lock = requests::lock(layout).map_err(failed)?;
     let mut changed = Vec::new();
     let mut put = |path: &Path, content: &[u8], mode: u32| -> Result<(), String> {
         if fs::read(path).is_ok_and(|there| there == content) && trust::read(path, u64::MAX - 1).is_ok() {
@@ -106,6 +106,7 @@ pub(super) fn install(
         Ok(())
     };
     put(&layout.program(), program, 0o755)?;
+    tidy::tidy(layout, Timestamp::now());
     for key in &wanted.keys {
         put(&layout.keys().join(&key.name), key.pem.as_bytes(), 0o644)?;
     }

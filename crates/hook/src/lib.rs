@@ -17,10 +17,13 @@
 //! use vmgate_rules::Pack;
 //! ```
 
+mod claim;
 pub mod config;
 mod daemon;
 mod decide;
+mod decision;
 mod emergency_override;
+mod incoming;
 mod install;
 mod journal;
 mod keyring;
@@ -31,7 +34,9 @@ mod run;
 mod script;
 mod status;
 mod store;
+mod tidy;
 mod trust;
+mod uuid;
 
 pub use config::{EnforcementMode, HookConfig, OnError};
 pub use daemon::HookActivation;
@@ -43,7 +48,7 @@ pub use remove::RemovalReport;
 pub use requests::serve;
 pub use run::{HookAnswer, run};
 pub use script::HookPlacement;
-pub use status::{HookStatus, KeyFileStatus};
+pub use status::{HookStatus, KeyFileStatus, WaitingVerdict};
 pub use store::ReceivedVerdict;
 
 /// Version of this build of vmgate.

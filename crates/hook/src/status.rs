@@ -4,7 +4,7 @@ use std::fs;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use vmgate_attest::Digest;
+use vmgate_attest::{Digest, NameAndUuid};
 use vmgate_facts::text::with_causes;
 
 use super::{
@@ -12,6 +12,9 @@ use super::{
     install::{self, InstallRecord},
     journal, keyring, script, store, trust,
 };
+
+/// Most verdicts that are shown one by one.
+const SHOWN: usize = 100;
 
 /// Status of the hook on a host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -34,6 +37,9 @@ pub struct HookStatus {
     pub overridden: Option<Override>,
     /// Number of verdicts that were not used yet.
     pub waiting: usize,
+    /// The first of these verdicts, by UUID of the VM.
+    #[serde(default)]
+    pub verdicts: Vec<WaitingVerdict>,
     /// Problems, each with the way out.
     pub problems: Vec<String>,
     /// The last lines of the log, oldest first.
@@ -43,6 +49,22 @@ pub struct HookStatus {
     pub overrides: Vec<JournalEntry>,
     /// Time by the host's clock, which decides when a verdict expires.
     pub clock: Timestamp,
+}
+
+/// A verdict that waits for its VM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitingVerdict {
+    /// Digest of the signed statement.
+    pub verdict: String,
+    /// The VM.
+    pub vm: NameAndUuid,
+    /// The host that the VM leaves. libvirt does not tell it, so it is only shown.
+    pub source: NameAndUuid,
+    /// Address of the migration; absent where libvirt chooses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migrate_address: Option<String>,
+    /// End of the verdict.
+    pub expires_at: Timestamp,
 }
 
 /// A file of the key folder.
@@ -68,6 +90,7 @@ pub(super) fn status(layout: &Layout, lines: usize) -> HookStatus {
         None
     });
     let keys = if there { keys(layout, &mut problems) } else { Vec::new() };
+    let (waiting, verdicts) = waiting(layout, clock, &mut problems);
     if there {
         look_at_files(layout, record.as_ref(), &mut problems);
     }
@@ -82,7 +105,8 @@ pub(super) fn status(layout: &Layout, lines: usize) -> HookStatus {
         keys,
         others: install::others(layout),
         overridden: overridden.filter(|set| set.since <= clock && clock < set.until),
-        waiting: store::waiting(layout),
+        waiting,
+        verdicts,
         problems,
         recent: journal::last_entries(layout, lines),
         overrides: journal::overrides(layout),
@@ -92,6 +116,38 @@ pub(super) fn status(layout: &Layout, lines: usize) -> HookStatus {
 
 fn installed_hooks(layout: &Layout) -> usize {
     [layout.folder_hook(), layout.main_hook()].iter().filter(|path| install::is_ours(path)).count()
+}
+
+/// Number of the verdicts that a VM could use now, and the first of them.
+fn waiting(layout: &Layout, now: Timestamp, problems: &mut Vec<String>) -> (usize, Vec<WaitingVerdict>) {
+    let keys = keyring::trusted(layout).unwrap_or_default();
+    let (mut number, mut shown) = (0, Vec::new());
+    for vm in store::vms(layout) {
+        let files = store::waiting_for(layout, &vm).unwrap_or_else(|why| {
+            problems.push(why.to_string());
+            Vec::new()
+        });
+        for file in files.iter().filter(|file| !file.no_go && file.until().is_none_or(|until| now < until)) {
+            if shown.len() >= SHOWN {
+                number += 1;
+                continue;
+            }
+            let Ok(verdict) = file.open(&keys) else { continue };
+            if store::is_no_go(&verdict) || store::spent(layout, &vm, &verdict).is_some() {
+                continue;
+            }
+            number += 1;
+            let moved = verdict.verdict.moved;
+            shown.push(WaitingVerdict {
+                verdict: verdict.statement.to_string(),
+                vm: moved.vm,
+                source: moved.source,
+                migrate_address: moved.migrate_address,
+                expires_at: verdict.verdict.expires_at,
+            });
+        }
+    }
+    (number, shown)
 }
 
 fn keys(layout: &Layout, problems: &mut Vec<String>) -> Vec<KeyFileStatus> {
@@ -136,7 +192,8 @@ fn look_at_files(layout: &Layout, record: Option<&InstallRecord>, problems: &mut
         script::HookPlacement::Folder => layout.folder_hook(),
         script::HookPlacement::Chained => layout.main_hook(),
     };
-    let unchanged = fs::read(&hook).is_ok_and(|there| there == script::text(record.place).into_bytes());
+    let unchanged =
+        fs::read(&hook).is_ok_and(|there| there == script::text(layout, record.place).into_bytes());
     match trust::executable(&hook) {
         Err(why) => problems.push(format!("{}; {again}", with_causes(&why))),
         Ok(false) => problems.push(format!(

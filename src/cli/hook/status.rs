@@ -8,7 +8,7 @@ use serde_json::json;
 use vmgate_facts::{Uri, text::plain};
 use vmgate_hook::{
     DecisionReason, EnforcementMode, HookStatus, JournalEntry, JournalEvent, OnError, PROGRAM,
-    requests::HookRequest,
+    WaitingVerdict, requests::HookRequest,
 };
 use vmgate_libvirt::Hypervisor;
 use vmgate_reach::Program;
@@ -146,6 +146,9 @@ fn print(out: &mut dyn Write, seen: &HostStatus) -> io::Result<()> {
         writeln!(out, "  key {}: {}", plain(&key.file), key.id.as_deref().unwrap_or("not trusted"))?;
     }
     writeln!(out, "  {} signed verdicts not used yet", status.waiting)?;
+    for waiting in &status.verdicts {
+        writeln!(out, "    {}", waiting_line(waiting))?;
+    }
     if let Some(set) = &status.overridden {
         let whom = set.vm.as_deref().map_or_else(|| "every VM".to_owned(), plain);
         let (by, reason) = (plain(&set.by), plain(&set.reason));
@@ -158,6 +161,13 @@ fn print(out: &mut dyn Write, seen: &HostStatus) -> io::Result<()> {
         writeln!(out, "  problem: {}", plain(trouble))?;
     }
     status.recent.iter().try_for_each(|entry| writeln!(out, "  {}", line(entry)))
+}
+
+fn waiting_line(waiting: &WaitingVerdict) -> String {
+    let address =
+        waiting.migrate_address.as_deref().map_or_else(String::new, |address| format!(" by {address}"));
+    let (vm, source) = (waiting.vm.label(), waiting.source.label());
+    plain(&format!("{vm} from {source}{address} until {}: {}", waiting.expires_at, waiting.verdict))
 }
 
 fn in_words(status: &HookStatus) -> String {
@@ -190,8 +200,12 @@ fn line(entry: &JournalEntry) -> String {
             };
             format!("{vm} {done} {because}: {reason}")
         }
-        JournalEvent::Received { vm, expires_at, by, .. } => {
-            format!("verdict for {vm} until {expires_at}, from {by}")
+        JournalEvent::Received { vm, expires_at, by, cancelled, .. } => match cancelled.len() {
+            0 => format!("verdict for {vm} until {expires_at}, from {by}"),
+            number => format!("NO-GO for {vm} from {by}; it cancelled {number} waiting verdicts"),
+        },
+        JournalEvent::VerdictsWithdrawn { verdicts, by } => {
+            format!("withdrawn by {by}: {}", verdicts.join(", "))
         }
         JournalEvent::OverrideSet { reason, by, until, .. } => {
             format!("override until {until} by {by}: {reason}")
@@ -199,6 +213,7 @@ fn line(entry: &JournalEntry) -> String {
         JournalEvent::OverrideWithdrawn { by } => format!("override withdrawn by {by}"),
         JournalEvent::Installed { changed, by } => format!("installed by {by}: {}", changed.join(", ")),
         JournalEvent::Removed { by } => format!("removed by {by}"),
+        JournalEvent::Other => "an event that only a newer version of vmgate knows".to_owned(),
     };
     format!("{} {}", entry.at, plain(&what))
 }
