@@ -1,9 +1,11 @@
 //! `vmgate serve`: a read-only page of a campaign for browsers, and metrics for Prometheus.
 
 use std::{
-    fs,
+    fs::{self, File},
+    io::{self, Read as _},
     net::SocketAddr,
-    path::PathBuf,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -15,7 +17,10 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use vmgate_verdict::ExitCode;
 
 use super::{Failure, campaign, options::GlobalOptions, output};
-use crate::serve::StatusServer;
+use crate::serve::{Certificate, StatusServer};
+
+/// Most bytes of a token or a key that are read.
+const LARGEST_SECRET: u64 = 64 << 10;
 
 #[derive(Debug, Args)]
 pub(super) struct Serve {
@@ -27,28 +32,70 @@ pub(super) struct Serve {
     /// File with the token that readers must send: as a bearer token, or as the password of any user
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Certificate of this server in PEM, and after it those of its issuers: the page is served over TLS
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Private key of the certificate, in PEM; only its owner may be able to read it
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
 }
 
 impl Serve {
     pub(super) fn run(&self, shared: &GlobalOptions) -> Result<ExitCode, Failure> {
-        let token = self.token_file.as_ref().map(|file| {
-            fs::read_to_string(file)
-                .map_err(|error| Failure::usage(format!("{}: cannot be read: {error}", file.display())))
-        });
-        let token = token.transpose()?;
+        let token = self.token_file.as_deref().map(secret).transpose()?;
+        let certificate = self.certificate()?;
         let ledger = campaign::open(shared)?;
         let campaign = campaign::find(&ledger, self.change.as_deref())?;
-        let page = StatusServer::open(self.listen, token.as_deref().map(str::trim), ledger, &campaign)
-            .map_err(Failure::usage)?;
+        let page = StatusServer::open(
+            self.listen,
+            token.as_deref().map(str::trim),
+            certificate.as_ref(),
+            ledger,
+            &campaign,
+        )
+        .map_err(Failure::usage)?;
         let stop = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM, SIGHUP] {
             signal_hook::flag::register(signal, Arc::clone(&stop))
                 .map_err(|error| Failure::failed(format!("signals could not be caught: {error}")))?;
         }
-        if let Some(address) = page.address() {
-            output::say(shared, &format!("http://{address}/ and http://{address}/metrics, until Ctrl-C"));
+        if certificate.is_none() && !self.listen.ip().is_loopback() {
+            output::say(
+                shared,
+                "without --tls-cert and --tls-key the token goes over the network readable by everybody on its way",
+            );
+        }
+        if let Some(url) = page.url() {
+            output::say(shared, &format!("{url} and {url}metrics, until Ctrl-C"));
         }
         page.serve(&|| stop.load(Ordering::Relaxed));
         Ok(ExitCode::Go)
     }
+
+    fn certificate(&self) -> Result<Option<Certificate>, Failure> {
+        let (Some(certificate), Some(key)) = (&self.tls_cert, &self.tls_key) else { return Ok(None) };
+        let chain = fs::read(certificate).map_err(|error| output::unreadable(certificate, &error))?;
+        let private = secret(key)?;
+        let (certificate, key) = (certificate.display().to_string(), key.display().to_string());
+        Certificate::from_pem((&certificate, &chain), (&key, private.as_bytes()))
+            .map(Some)
+            .map_err(Failure::usage)
+    }
+}
+
+/// Text of a file that only its owner can read.
+fn secret(file: &Path) -> Result<String, Failure> {
+    let unreadable = |error: io::Error| output::unreadable(file, &error);
+    let mut opened = File::open(file).map_err(unreadable)?;
+    let mode = opened.metadata().map_err(unreadable)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        let name = file.display();
+        return Err(Failure::usage(format!(
+            "{name}: has mode {:04o}, so other users can read it: `chmod 600 {name}`",
+            mode & 0o7777
+        )));
+    }
+    let mut text = String::new();
+    opened.by_ref().take(LARGEST_SECRET).read_to_string(&mut text).map_err(unreadable)?;
+    Ok(text)
 }
