@@ -190,11 +190,11 @@ fn print_table(records: &[Record], shared: &GlobalOptions) -> Result<ExitCode, F
     let width = if io::stdout().is_terminal() { output::style(shared).width } else { usize::MAX };
     let paragraphs = records.iter().map(|record| {
         let time = record.at.strftime("%Y-%m-%d %H:%M:%SZ");
-        let lead = format!("{:>6}  {time}  {:<12} ", record.sequence, record.entry.kind().name());
+        let lead = format!("{:>6}  {time}  {:<12} ", record.sequence, record.entry.kind_name());
         let hang = " ".repeat(10);
         // Names come from hosts and guests.
         let said = plain(&match &record.entry {
-            Entry::RunStarted(_) => format!("{} {}", record.entry.run().unwrap_or_default(), record.entry),
+            Entry::RunStarted(run) => format!("{} {}", run.run, record.entry),
             other => other.to_string(),
         });
         let options = textwrap::Options::new(width).word_splitter(textwrap::WordSplitter::NoHyphenation);

@@ -14,6 +14,7 @@
 
 #![forbid(unsafe_code)]
 
+mod detached;
 mod digest;
 mod dsse;
 mod key;
@@ -21,6 +22,7 @@ mod permit;
 
 use std::collections::BTreeMap;
 
+pub use detached::{DetachedSignature, InvalidSignature};
 pub use digest::{Digest, InvalidDigest};
 pub use dsse::{DsseSignature, Envelope};
 pub use key::{InvalidKey, PrivateKey, PublicKey};

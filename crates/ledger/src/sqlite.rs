@@ -14,8 +14,9 @@ use rusqlite::{
 };
 
 use super::{
-    LedgerError, Row, Selection, Store, Writer,
+    Head, LedgerError, Row, Selection, Store, Writer, chain,
     sql::{self, COLUMNS, number},
+    store::Draft,
 };
 
 /// The format of the tables, in `user_version`.
@@ -199,23 +200,25 @@ impl Writer for InTransaction<'_> {
         select(self.transaction, selection).map_err(|error| failed(self.path, &error))
     }
 
-    fn insert(&mut self, row: &Row) -> Result<(), LedgerError> {
-        self.transaction
-            .execute(
-                &format!("INSERT INTO record ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"),
-                (
-                    number(row.sequence),
-                    row.at.to_string(),
-                    &row.kind,
-                    &row.run,
-                    &row.vm,
-                    &row.body,
-                    &row.previous,
-                    &row.digest,
-                ),
-            )
-            .map(drop)
-            .map_err(|error| failed(self.path, &error))
+    fn head(&mut self) -> Result<Head, LedgerError> {
+        Ok(self.select(&Selection::newest())?.last().map_or_else(Head::genesis, Head::from))
+    }
+
+    fn append(&mut self, draft: &Draft) -> Result<Row, LedgerError> {
+        let row = chain::follow(&self.head()?, draft);
+        let insert = format!("INSERT INTO record ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)");
+        let values = (
+            number(row.sequence),
+            row.at.to_string(),
+            &row.kind,
+            &row.run,
+            &row.vm,
+            &row.body,
+            &row.previous,
+            &row.digest,
+        );
+        self.transaction.execute(&insert, values).map_err(|error| failed(self.path, &error))?;
+        Ok(row)
     }
 }
 

@@ -104,7 +104,7 @@ fn a_runner_may_read_and_append_and_can_change_nothing() {
         "TRUNCATE vmgate.record",
         "DROP TABLE vmgate.record",
         "ALTER TABLE vmgate.record DISABLE TRIGGER ALL",
-        "UPDATE vmgate.format SET version = 2",
+        "UPDATE vmgate.format SET version = 3",
         "CREATE TABLE vmgate.other ()",
     ] {
         let error = psql(&runner, sql).unwrap_err();
@@ -222,7 +222,7 @@ fn one_that_stands_still_in_a_transaction_does_not_hold_up_the_others() {
             if calls == 1 {
                 thread::sleep(Duration::from_secs(5));
             }
-            crate::chain::append(writer, &entry("slow"), jiff::Timestamp::now()).map(drop)
+            crate::chain::append(writer, &entry("slow"), jiff::Timestamp::now(), None).map(drop)
         })
         .unwrap();
     });
@@ -257,7 +257,7 @@ fn pass_on(mut client: UnixStream, mut server: UnixStream, cut: Cut, has_cut: &A
     let mut bytes = vec![0; 1 << 16];
     while let Ok(length @ 1..) = client.read(&mut bytes) {
         let asked = &bytes[..length];
-        let commits = asked.windows(7).any(|window| window == b"COMMIT\0");
+        let commits = asked.windows(13).any(|window| window == b"vmgate.append");
         if commits && !has_cut.swap(true, Ordering::SeqCst) {
             client.shutdown(Shutdown::Both).unwrap();
             if cut == Cut::BeforeTheAnswer {
