@@ -1,5 +1,6 @@
 //! The command line: one file per command, and no logic beyond parsing options and choosing an exit code.
 
+mod anchor;
 #[cfg(feature = "libvirt")]
 mod audit;
 #[cfg(feature = "libvirt")]
@@ -15,6 +16,7 @@ mod hook;
 #[cfg(feature = "libvirt")]
 mod isolate;
 mod ledger;
+mod ledger_survey;
 #[cfg(feature = "libvirt")]
 mod migrate;
 #[cfg(feature = "libvirt")]

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use vmgate_execute::{RecoveredRun, recover};
-use vmgate_ledger::{Ledger, LedgerUrl};
+use vmgate_ledger::LedgerUrl;
 use vmgate_verdict::ExitCode;
 
 use super::{Failure, options::GlobalOptions, output, session::Session};
@@ -22,7 +22,7 @@ impl Recover {
             output::to_stdout(|out| writeln!(out, "nothing to recover: there is no ledger {place}"))?;
             return Ok(ExitCode::Go);
         }
-        let ledger = Ledger::open(place).map_err(Failure::failed)?;
+        let ledger = session.open_ledger(place)?;
         let recovered = recover(&ledger, session.timeout(), self.elsewhere).map_err(Failure::failed)?;
         output::to_stdout(|out| {
             if recovered.is_empty() {

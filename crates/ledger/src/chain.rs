@@ -204,10 +204,12 @@ impl Verification {
         if digest(&row.previous, row.sequence, row.at, &row.body).hex() != row.digest {
             return broken(row.sequence, "the content is not the content that was written");
         }
-        let value: Value = serde_json::from_str(&row.body).unwrap_or_default();
-        let columns = Columns { kind: Some(row.kind.clone()), run: row.run.clone(), vm: row.vm.clone() };
-        if Columns::of(&value) != columns {
-            return broken(row.sequence, "the columns do not agree with the content");
+        // A database accepts what no reader here does, such as a thousand brackets: such a text has no columns to agree with.
+        if let Ok(value) = serde_json::from_str::<Value>(&row.body) {
+            let columns = Columns { kind: Some(row.kind.clone()), run: row.run.clone(), vm: row.vm.clone() };
+            if Columns::of(&value) != columns {
+                return broken(row.sequence, "the columns do not agree with the content");
+            }
         }
         self.head = Head::from(row);
         Ok(())

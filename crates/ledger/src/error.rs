@@ -127,6 +127,24 @@ pub enum LedgerError {
     /// The chain is broken: somebody changed the ledger, or the disk did.
     #[error("the ledger was changed after it was written: {0}")]
     Broken(BrokenChain),
+    /// A record is another one than it once was.
+    #[error(
+        "record {sequence} has another digest than before: the ledger was rewritten, or it is another ledger"
+    )]
+    Rewritten {
+        /// Number of the record.
+        sequence: u64,
+    },
+    /// Records at the end are missing.
+    #[error(
+        "the ledger ends at record {last}, but it once had record {once}: records at the end were removed"
+    )]
+    CutOff {
+        /// Number of the newest record.
+        last: u64,
+        /// Number of the record that was once the newest.
+        once: u64,
+    },
     /// The entry cannot be written.
     #[error("the entry cannot be written as JSON: {0}")]
     Encode(String),

@@ -17,6 +17,7 @@
 
 #![forbid(unsafe_code)]
 
+mod anchor;
 pub mod campaign;
 mod chain;
 mod display;
@@ -25,6 +26,7 @@ mod error;
 mod ledger_url;
 mod limits;
 mod observation;
+mod owner_only;
 mod postgres;
 mod query;
 mod sql;
@@ -35,6 +37,7 @@ mod unknown;
 
 use std::sync::Mutex;
 
+pub use anchor::{Anchor, AnchorError, NotAHead, append_anchor, read_anchors};
 pub use campaign::{Campaign, Expulsion};
 pub use chain::{BrokenChain, Head};
 pub use entry::Entry;

@@ -14,7 +14,7 @@ use rusqlite::{
 };
 
 use super::{
-    Head, LedgerError, Row, Selection, Store, Writer, chain,
+    Head, LedgerError, Row, Selection, Store, Writer, chain, owner_only,
     sql::{self, COLUMNS, number},
     store::Draft,
 };
@@ -62,9 +62,7 @@ pub struct SqliteStore {
 impl SqliteStore {
     /// Opens the file, or creates it if it does not exist.
     pub fn open(path: &Path) -> Result<Self, LedgerError> {
-        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            std::fs::create_dir_all(folder).map_err(|error| unopened(path, &error))?;
-        }
+        owner_only::create(path).map_err(|error| unopened(path, &error))?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
         let begin = Instant::now();
         loop {
@@ -75,6 +73,7 @@ impl SqliteStore {
                 }
                 opened => {
                     let store = opened?;
+                    owner_only::narrow(path).map_err(|why| unopened(path, &why))?;
                     return Ok(Self { reserve: reserve(path), ..store });
                 }
             }
@@ -91,7 +90,12 @@ impl SqliteStore {
         let store = Self::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
             .or_else(|_| Self::connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY))?;
         match store.format()? {
-            FORMAT => Ok(store),
+            FORMAT => {
+                if let Err(why) = owner_only::narrow(path) {
+                    tracing::warn!("{why}");
+                }
+                Ok(store)
+            }
             0 => Err(unopened(path, &"the file is not a ledger of vmgate")),
             found => Err(store.newer(found)),
         }

@@ -43,7 +43,7 @@ fn transition(run: &str, why: &str) -> Entry {
     })
 }
 
-fn ended(run: &str) -> Entry {
+pub(crate) fn ended(run: &str) -> Entry {
     Entry::RunEnded(RunEnded {
         run: run.to_owned(),
         vm: "uuid-web1".to_owned(),
