@@ -13,6 +13,7 @@ const NAMED: usize = 20;
 #[derive(Debug, Default)]
 pub(super) struct Survey {
     by_role: BTreeMap<String, Vec<u64>>,
+    without_role: Vec<u64>,
     signed: BTreeMap<usize, Vec<u64>>,
     other_keys: BTreeMap<String, Vec<u64>>,
     unsigned: Vec<u64>,
@@ -29,6 +30,8 @@ impl Survey {
         if let Some(role) = &record.role {
             self.by_role.entry(plain(role)).or_default().push(sequence);
             self.claims.extend(claim(&record, role));
+        } else {
+            self.without_role.push(sequence);
         }
         if matches!(record.entry, Entry::Unknown(_)) {
             self.unknown.push(sequence);
@@ -58,6 +61,13 @@ impl Survey {
         let mut text = String::new();
         for (role, records) in &self.by_role {
             let _ = writeln!(text, "written by role {role}: {}", ranges(records));
+        }
+        if !self.by_role.is_empty() && !self.without_role.is_empty() {
+            let records = ranges(&self.without_role);
+            let _ = writeln!(
+                text,
+                "written without a role, by an older vmgate or by the ledger's owner: {records}"
+            );
         }
         if !keys.is_empty() {
             for (index, file) in keys.iter().enumerate() {

@@ -181,6 +181,8 @@ fn a_runner_has_no_way_to_write_but_the_function() {
         let error = psql(&shared.runner, sql).unwrap_err();
         assert!(error.contains("must be owner") || error.contains("permission denied"), "{sql}: {error}");
     }
+    let init = ["ledger", "init", "--runner", "owner"];
+    shared.vmgate(&shared.owner, &init).exits(1).warns("give the runner a role of its own");
     let _ = psql(&shared.runner, "GRANT INSERT ON vmgate.record TO raw_writer");
     refused(psql(&shared.runner, &insert("2", "2026-11-29T06:00:00Z")), "permission denied");
     shared.append("ann");
@@ -393,7 +395,12 @@ fn a_ledger_of_before_is_brought_up_to_date_by_init() {
     refused(psql(&shared.runner, "INSERT INTO vmgate.record (body) VALUES ('x')"), "permission denied");
     refused(psql(&shared.runner, "BEGIN; LOCK TABLE vmgate.turn IN EXCLUSIVE MODE"), "permission denied");
     assert_eq!(psql(&shared.owner, "SELECT version FROM vmgate.format").unwrap(), "2");
-    shared.verify(&[]).exits(0).prints("2 records").prints("written by role veteran: 1 record (2)");
+    shared
+        .verify(&[])
+        .exits(0)
+        .prints("2 records")
+        .prints("written by role veteran: 1 record (2)")
+        .prints("without a role, by an older vmgate or by the ledger's owner: 1 record (1)");
 }
 
 fn key(folder: &Path, name: &str) {

@@ -69,12 +69,14 @@ pub enum LedgerError {
     },
     /// Others wrote again and again between what was read and what was to be written on it.
     #[error(
-        "{place}: others write to the ledger so often that nothing could be decided on it for {seconds} s, and nothing was \
-         written: `vmgate ledger list` shows what they write"
+        "{place}: others write to the ledger so often (role {last} was the last) that nothing could be decided on it for \
+         {seconds} s, and nothing was written: `vmgate ledger list` shows what they write"
     )]
     Overtaken {
         /// Location of the ledger.
         place: LedgerUrl,
+        /// Role that wrote the newest record.
+        last: String,
         /// Time of all attempts.
         seconds: u64,
     },

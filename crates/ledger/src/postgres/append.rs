@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use tokio_postgres::SimpleQueryMessage;
 
 use super::{BEGIN, Connection, PATIENCE, PAUSE, PostgresStore, within};
-use crate::{Head, LedgerError, Row, Selection, Writer, chain, sql::number, store::Draft};
+use crate::{Head, LedgerError, Row, Selection, Writer, chain, sql::number, stamp::Stamp, store::Draft};
 
 /// Runs `work` until nothing came between what it read and what it appended.
 pub(super) fn transaction(
@@ -118,7 +118,11 @@ impl Writer for InTransaction<'_> {
         });
         match answer {
             Ok(Some(answer)) => answer.row(draft, &place),
-            Ok(None) => Err(LedgerError::Overtaken { place, seconds: PATIENCE.as_secs() }),
+            Ok(None) => {
+                let newest = self.answer(|connection| connection.select(&Selection::newest()))?;
+                let last = newest.first().and_then(|row| Stamp::of(&row.body).role).unwrap_or_default();
+                Err(LedgerError::Overtaken { place, last, seconds: PATIENCE.as_secs() })
+            }
             Err(LedgerError::Unreachable { place, why }) if was_sent => {
                 Err(LedgerError::Unconfirmed { place, why })
             }

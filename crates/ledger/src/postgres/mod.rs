@@ -57,6 +57,7 @@ SET lock_timeout = '8s';
 SET statement_timeout = '9s';
 SET idle_in_transaction_session_timeout = '2s';
 SET default_transaction_isolation = 'read committed';
+SET default_transaction_read_only = off;
 SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';
 ";
 
@@ -208,6 +209,20 @@ impl Connection<'_> {
         Err(LedgerError::Denied { place: self.place.clone(), why })
     }
 
+    /// Checks that a runner's role is bound by the rights of the tables. A role that is not there is PostgreSQL's to refuse.
+    fn require_less_than_owner(&self, role: &str) -> Result<(), LedgerError> {
+        let above =
+            "SELECT 1 FROM pg_roles r, pg_class c WHERE r.rolname = $1 AND c.oid = 'vmgate.record'::regclass
+            AND (r.rolsuper OR pg_has_role(r.oid, c.relowner, 'MEMBER'))";
+        if self.query(above, &[(&role, Type::TEXT)])?.is_empty() {
+            return Ok(());
+        }
+        let why = format!(
+            "role {role} is a superuser, or owns the ledger, so no right would bind it: give the runner a role of its own"
+        );
+        Err(LedgerError::Unopened { place: self.place.clone(), why })
+    }
+
     /// Checks that the database is in UTF-8: other encodings cannot hold every name.
     fn require_utf8(&self) -> Result<(), LedgerError> {
         let rows = self.query("SELECT 1 WHERE current_setting('server_encoding') = 'UTF8'", &[])?;
@@ -257,6 +272,7 @@ impl Connection<'_> {
             self.require_owner()?;
         }
         for role in runners {
+            self.require_less_than_owner(role)?;
             let role = format!("\"{}\"", role.replace('"', "\"\""));
             self.run(&format!(
                 "GRANT USAGE ON SCHEMA vmgate TO {role};
