@@ -124,6 +124,20 @@ fn refused(answer: Result<String, String>, says: &str) {
 struct Session(Child);
 
 impl Session {
+    /// Each of these statements is sent by itself.
+    fn of(url: &str, statements: &[&str]) -> Self {
+        let statements = statements.iter().flat_map(|statement| ["-c", statement]);
+        let child = Command::new("psql")
+            .args(["-qAtX", url])
+            .args(statements)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        thread::sleep(Duration::from_millis(500));
+        Self(child)
+    }
+
     fn that(url: &str, sql: &str) -> Self {
         let mut child = Command::new("psql")
             .args(["-qAtX", url])
@@ -265,14 +279,9 @@ fn what_a_runner_locks_stops_nobody() {
             "BEGIN; LOCK TABLE vmgate.record, vmgate.format IN ACCESS SHARE MODE; SELECT * FROM vmgate.record;",
         ),
         Session::that(&shared.runner, "BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT * FROM vmgate.record;"),
-        Session::that(&shared.runner, &format!("BEGIN;\n{append};\n")),
-        Session::that(
-            &shared.runner,
-            &format!(
-                "SET idle_in_transaction_session_timeout = 0; START TRANSACTION;\nSAVEPOINT s;\n{append};\n"
-            ),
-        ),
-        Session::that(&shared.runner, &format!("\\set AUTOCOMMIT off\nSELECT 1;\n{again};\n")),
+        Session::of(&shared.runner, &["BEGIN", &append, "SELECT pg_sleep(60)"]),
+        Session::of(&shared.runner, &["START TRANSACTION; SAVEPOINT s", &append, "SELECT pg_sleep(60)"]),
+        Session::of(&shared.runner, &["BEGIN; SELECT 1", &again, "SELECT pg_sleep(60)"]),
     ];
     let start = Instant::now();
     shared.append("ann");
@@ -497,6 +506,25 @@ fn an_anchor_shows_that_a_ledger_was_cut_off_or_rewritten() {
     fs::write(folder.join("empty"), "").unwrap();
     shared.verify(&["--anchor", "empty"]).exits(2).warns("no anchor");
     shared.verify(&["--anchor", "missing"]).exits(2).warns("cannot be read");
+}
+
+/// Promise 12: A campaign ends, and the ledger is cut off behind it: its head was anchored at the end, and `verify` finds what is missing.
+#[test]
+#[cfg(feature = "libvirt")]
+fn the_end_of_a_campaign_is_anchored() {
+    let shared = Shared::with_runner("campaigner");
+    let folder = shared.folder.path();
+    fs::write(folder.join("vmgate.yaml"), "anchor: {file: anchors}\n").unwrap();
+    let change = "schema: vmgate/change/v1\nid: CHG-1\nmoves:\n  - {vm: web1, from: 'test:///none', to: 'test:///other'}\n";
+    fs::write(folder.join("change.yaml"), change).unwrap();
+    // The hosts do not exist: the move is tried once and fails.
+    shared.vmgate(&shared.runner, &["run", "--change", "change.yaml", "--attempts", "1"]);
+    let anchors = fs::read_to_string(folder.join("anchors")).unwrap();
+    let last = psql(&shared.owner, "SELECT max(sequence) FROM vmgate.record").unwrap();
+    assert!(anchors.starts_with(&format!("{last}:")) && anchors.lines().count() == 1, "{anchors}");
+    shared.verify(&[]).exits(0).prints("1 anchor of anchors agree");
+    shared.tamper(&format!("DELETE FROM vmgate.record WHERE sequence = {last}"));
+    shared.verify(&[]).exits(2).warns("once had record");
 }
 
 /// Promise 12: Another user of the machine finds the ledger's file: its mode is 0600 and that of its new folders 0700, whatever the umask, and a wider one is told and narrowed.
