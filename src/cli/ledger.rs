@@ -173,7 +173,8 @@ fn verify(
         ledger.check_head(known).map_err(failure)?;
     }
     let anchored = anchors.map(|file| anchor::check(ledger, file)).transpose()?;
-    let mut text = format!("{} records, all unchanged; head {head}\n", head.sequence);
+    let records = if head.sequence == 1 { "record" } else { "records" };
+    let mut text = format!("{} {records}, all unchanged; head {head}\n", head.sequence);
     if let (Some(number), Some(file)) = (anchored, anchors) {
         let anchors = if number == 1 { "anchor" } else { "anchors" };
         text += &format!("{number} {anchors} of {} agree\n", file.display());

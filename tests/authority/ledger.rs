@@ -379,7 +379,7 @@ fn of_old(role: &str) -> Shared {
 fn a_ledger_of_before_is_brought_up_to_date_by_init() {
     let shared = of_old("veteran");
     psql(&shared.owner, "CREATE ROLE veteran_columns; GRANT INSERT (body), UPDATE (body) ON vmgate.record TO veteran_columns; GRANT veteran_columns TO veteran").unwrap();
-    shared.verify(&[]).exits(0).prints("1 records, all unchanged");
+    shared.verify(&[]).exits(0).prints("1 record, all unchanged");
     shared
         .vmgate(&shared.runner, &["check", "--facts", HEALTHY])
         .exits(1)

@@ -38,7 +38,7 @@ pub(super) fn open_runs(rows: &[Row]) -> Result<Vec<OpenRun>, LedgerError> {
         match entry {
             Entry::RunStarted(run) => runs.push(OpenRun { since, run, history: Vec::new() }),
             other => {
-                tracing::warn!("record {sequence} of the ledger is left out: {}", plain(&other.to_string()))
+                tracing::warn!("record {sequence} of the ledger is left out: {}", plain(&other.to_string()));
             }
         }
     }

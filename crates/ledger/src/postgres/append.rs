@@ -140,9 +140,10 @@ impl Call {
     fn new(draft: &Draft, head: Option<&Head>) -> Result<Self, LedgerError> {
         let mut token = [0; 16];
         getrandom::fill(&mut token).map_err(|error| LedgerError::Store(error.to_string()))?;
-        let token: String = token.iter().map(|byte| format!("{byte:02x}")).collect();
+        let token = u128::from_be_bytes(token);
         let head = head.map_or_else(|| "NULL".to_owned(), |head| number(head.sequence).to_string());
-        let statement = format!("SELECT * FROM vmgate.append({}, '{token}', {head})", literal(&draft.body));
+        let statement =
+            format!("SELECT * FROM vmgate.append({}, '{token:032x}', {head})", literal(&draft.body));
         Ok(Self { statement })
     }
 }

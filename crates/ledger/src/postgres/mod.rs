@@ -350,9 +350,8 @@ fn classify(place: &LedgerUrl, error: &Error) -> LedgerError {
             LedgerError::Unreachable { place, why }
         }
         other => match other.code().get(..2) {
-            Some("08") => LedgerError::Unreachable { place, why },
+            Some("08" | "57") => LedgerError::Unreachable { place, why },
             Some("28" | "3D") => LedgerError::Unopened { place, why },
-            Some("57") => LedgerError::Unreachable { place, why },
             _ => LedgerError::Store(format!("{place}: {why}")),
         },
     }

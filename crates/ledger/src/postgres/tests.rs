@@ -114,6 +114,28 @@ fn a_runner_may_read_and_append_and_can_change_nothing() {
     assert!(error.contains("does not own the ledger"), "{error}");
 }
 
+/// Texts and names that PostgreSQL, JSON or the statement could take for something else.
+#[test]
+fn what_is_written_is_read_back_whatever_it_holds() {
+    let url = cluster::database();
+    let odd = r#"we"ird\ é'); DROP"#;
+    psql(&url, &format!("CREATE ROLE \"{}\" LOGIN PASSWORD 'secret'", odd.replace('"', "\"\""))).unwrap();
+    PostgresStore::init(&url, &[odd.to_owned()]).unwrap();
+    let encoded: String = odd.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let ledger = open(&url.replace("//owner@", &format!("//{encoded}:secret@")));
+    let texts =
+        ["it's", r"a \ b \' c", "E'x'", "$1 %L %s", "line\nbreak\ttab", "\u{202e}ü😀", r#"{"role":"x"}"#];
+    for text in texts {
+        let written = ledger.append(&entry(text)).unwrap();
+        assert_eq!(written.role.as_deref(), Some(odd));
+        assert_eq!(ledger.record(written.sequence).unwrap(), Some(written));
+    }
+    ledger.append(&entry("nul \0 byte")).unwrap();
+    let mut expected = texts.to_vec();
+    expected.push("nul \u{fffd} byte");
+    assert_eq!(contents(&ledger), expected);
+}
+
 #[test]
 fn a_role_that_may_not_write_is_told_so_and_how_it_may() {
     let url = made(cluster::database());
