@@ -116,7 +116,8 @@ impl Isolate {
 
 fn write_down(session: &Session, entry: &Entry) -> Result<(), Failure> {
     let place = session.ledger_for_moves()?;
-    let ledger = Ledger::open(place.clone());
+    let key = session.signing_key()?;
+    let ledger = Ledger::open(place.clone()).map(|ledger| ledger.signed_with(key));
     ledger.and_then(|ledger| ledger.append(entry)).map(|_| ()).map_err(|error| {
         Failure::failed(format!(
             "the network of the VM was changed, but this could not be written to the ledger {place}: {}",

@@ -139,7 +139,7 @@ impl Migrate {
                 .map_err(|error| Failure::failed(format!("Ctrl-C could not be caught: {error}")))?;
         }
         let evidence = self.evidence.clone().or_else(isolate::evidence_folder);
-        let ledger = Ledger::open(place).map_err(Failure::failed)?;
+        let ledger = session.open_ledger(place)?;
         Ok(MoveContext { ledger, stop, session, evidence, envelopes, trusted })
     }
 

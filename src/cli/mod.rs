@@ -1,5 +1,6 @@
 //! The command line: one file per command, and no logic beyond parsing options and choosing an exit code.
 
+mod anchor;
 #[cfg(feature = "libvirt")]
 mod audit;
 #[cfg(feature = "libvirt")]
@@ -16,6 +17,7 @@ mod hook;
 mod isolate;
 mod key_files;
 mod ledger;
+mod ledger_survey;
 #[cfg(feature = "libvirt")]
 mod migrate;
 #[cfg(feature = "libvirt")]

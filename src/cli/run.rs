@@ -19,7 +19,7 @@ use vmgate_execute::{
     campaign::{CampaignEnd, Mover, RunSummary, Runner, RunnerError, RunnerSettings, uptime_seconds},
 };
 use vmgate_judge::change::ChangeFile;
-use vmgate_ledger::{Ledger, campaign::ClaimResult};
+use vmgate_ledger::campaign::ClaimResult;
 use vmgate_verdict::ExitCode;
 
 use super::{
@@ -69,7 +69,7 @@ impl Run {
         let policy = session.policy()?.and_waivers(change.waivers.clone());
         let driver = vmgate_execute::current_driver();
         let name = format!("{}-{}-{}", driver.machine, driver.pid, driver.started_ticks);
-        let ledger = Ledger::open(session.ledger_for_moves()?).map_err(Failure::failed)?.for_runner(&name);
+        let ledger = session.open_ledger(session.ledger_for_moves()?)?.for_runner(&name);
         let (drain, stop) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let context = MoveContext::for_runner(ledger, Arc::clone(&stop), &session);
         let orders = move_orders(&change, &policy, &self.look, self.strict, &session)?;
@@ -94,6 +94,9 @@ impl Run {
             on_progress: &say_once(shared),
         };
         let summary = runner.run();
+        if summary.as_ref().is_ok_and(|summary| summary.ending.is_some()) {
+            super::anchor::at_the_end(context.ledger(), &session);
+        }
         let state = super::campaign::read(context.ledger(), &change.digest.to_string())?;
         output::say(shared, vmgate_execute::campaign::render(&state, Timestamp::now()).trim_end());
         match summary {

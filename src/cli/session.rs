@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-#[cfg(feature = "libvirt")]
 use vmgate_attest::PrivateKey;
 use vmgate_attest::PublicKey;
 #[cfg(feature = "libvirt")]
@@ -57,7 +56,12 @@ impl<'a> Session<'a> {
 
     /// The ledger, if one is named.
     pub(super) fn ledger(&self) -> Result<Option<Ledger>, Failure> {
-        self.ledger_place().map(Ledger::open).transpose().map_err(Failure::failed)
+        self.ledger_place().map(|place| self.open_ledger(place)).transpose()
+    }
+
+    /// Opens a ledger to write to it: records are signed if the site has a key.
+    pub(super) fn open_ledger(&self, place: LedgerUrl) -> Result<Ledger, Failure> {
+        Ok(Ledger::open(place).map_err(Failure::failed)?.signed_with(self.signing_key()?))
     }
 
     /// File or database of the ledger, if one is named.
@@ -137,8 +141,7 @@ impl<'a> Session<'a> {
         ssh_target(target, &format!("hosts.{host}.ssh")).map(HostShell::Ssh)
     }
 
-    /// Private key that signs verdicts: from the environment, else from the file in the configuration.
-    #[cfg(feature = "libvirt")]
+    /// Private key that signs verdicts and records: from the environment, else from the file in the configuration.
     pub(super) fn signing_key(&self) -> Result<Option<PrivateKey>, Failure> {
         if let Ok(pem) = env::var(KEY_VARIABLE) {
             return PrivateKey::from_pem(KEY_VARIABLE, &pem).map(Some).map_err(Failure::usage);

@@ -301,25 +301,22 @@ pub(super) fn finish_run(ledger: &Ledger, open: &OpenRun, order: &RunOrder, host
 
 #[cfg(test)]
 mod tests {
-    use vmgate_attest::Digest;
     use vmgate_ledger::entry::Transition;
 
     use super::*;
 
     #[test]
     fn a_vm_that_was_about_to_be_cut_off_is_told_by_its_reason() {
-        let entered = |state, why: Option<&str>| Record {
-            sequence: 1,
-            at: Timestamp::UNIX_EPOCH,
-            entry: Entry::Transition(Transition {
+        let entered = |state, why: Option<&str>| {
+            let entry = Entry::Transition(Transition {
                 run: "r1".to_owned(),
                 vm: "uuid".to_owned(),
                 state,
                 action: None,
                 mark: None,
                 why: why.map(str::to_owned),
-            }),
-            digest: Digest::of(b""),
+            });
+            Record::sample(Timestamp::UNIX_EPOCH, entry)
         };
         let verified = entered(RunStep::Verify, None);
         assert_eq!(isolation_begun(std::slice::from_ref(&verified)), None);
