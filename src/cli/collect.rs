@@ -15,6 +15,7 @@ use super::{
     output,
     session::Session,
 };
+use crate::report;
 
 #[derive(Debug, Args)]
 pub(super) struct Collect {
@@ -32,12 +33,11 @@ pub(super) struct Collect {
 impl Collect {
     pub(super) fn run(&self, shared: &GlobalOptions) -> Result<ExitCode, Failure> {
         let session = Session::open(shared)?;
-        let file = self.output.as_deref().map(output::OpenFile::draft_for).transpose()?;
+        let file = self.output.as_deref().map(output::OpenFile::open).transpose()?;
         let facts = from_hosts(&self.vm, &self.the_move, &self.goals, &session)?;
-        let text = serde_yaml::to_string(&facts).map_err(Failure::failed)?;
         match file {
-            Some(file) => file.finish_with(&text)?,
-            None => output::to_stdout(|out| out.write_all(text.as_bytes()))?,
+            Some(file) => file.write(|out| report::yaml_document(&facts, out))?,
+            None => output::to_stdout(|out| report::yaml_document(&facts, out))?,
         }
         Ok(ExitCode::Go)
     }

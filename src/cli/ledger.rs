@@ -9,6 +9,7 @@ use vmgate_ledger::{Entry, Head, Ledger, LedgerError, LedgerUrl, Record, Selecti
 use vmgate_verdict::ExitCode;
 
 use super::{Failure, options::GlobalOptions, output, session::Session};
+use crate::report;
 
 #[derive(Debug, Args)]
 pub(super) struct LedgerCommand {
@@ -127,9 +128,8 @@ fn show(ledger: &Ledger, wanted: &str) -> Result<ExitCode, Failure> {
         let text = format!("there is no record or run `{wanted}`; `vmgate ledger list` lists them");
         return Err(Failure::usage(text));
     }
-    let texts: Result<Vec<_>, _> =
-        records.iter().map(|record| serde_json::to_string_pretty(&document(record))).collect();
-    print(&(texts.map_err(Failure::failed)?.join("\n") + "\n"))
+    output::to_stdout(|out| records.iter().try_for_each(|record| report::document(&document(record), out)))?;
+    Ok(ExitCode::Go)
 }
 
 fn verify(ledger: &Ledger, known: Option<&str>) -> Result<ExitCode, Failure> {
@@ -177,8 +177,10 @@ fn document(record: &Record) -> serde_json::Value {
 }
 
 fn print_json(records: &[Record]) -> Result<ExitCode, Failure> {
-    let lines: Vec<String> = records.iter().map(|record| document(record).to_string()).collect();
-    if lines.is_empty() { Ok(ExitCode::Go) } else { print(&(lines.join("\n") + "\n")) }
+    output::to_stdout(|out| {
+        records.iter().try_for_each(|record| report::document_line(&document(record), out))
+    })?;
+    Ok(ExitCode::Go)
 }
 
 /// Prints each record as a paragraph: number, time, kind and content.
@@ -197,8 +199,7 @@ fn print_table(records: &[Record], shared: &GlobalOptions) -> Result<ExitCode, F
             Entry::RunStarted(_) => format!("{} {}", record.entry.run().unwrap_or_default(), record.entry),
             other => other.to_string(),
         });
-        let options = textwrap::Options::new(width).word_splitter(textwrap::WordSplitter::NoHyphenation);
-        textwrap::fill(&said, options.initial_indent(&lead).subsequent_indent(&hang)) + "\n"
+        report::wrap::fill(&said, &lead, &hang, width) + "\n"
     });
     print(&paragraphs.collect::<String>())
 }

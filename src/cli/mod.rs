@@ -21,6 +21,7 @@ mod migrate;
 mod observe;
 mod options;
 mod output;
+mod output_file;
 mod probe;
 #[cfg(feature = "libvirt")]
 mod recover;
@@ -146,8 +147,7 @@ pub fn main() -> process::ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(problem) => {
-            // A closed pipe is not an error: the reader has read enough.
-            let _ = problem.print();
+            output::say_of_arguments(&problem);
             return if problem.use_stderr() { ExitCode::Invalid.into() } else { process::ExitCode::SUCCESS };
         }
     };
