@@ -144,6 +144,7 @@ fn help_template() -> String {
 
 /// Runs the command that the process's arguments name.
 pub fn main() -> process::ExitCode {
+    output::start_panics();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(problem) => {

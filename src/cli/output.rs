@@ -1,6 +1,7 @@
 //! Output of reports, logs and failures: reports to stdout or files, everything else to stderr.
 
 use std::{
+    backtrace::BacktraceStatus,
     fmt::Display,
     fs,
     io::{self, IsTerminal, Write},
@@ -313,6 +314,18 @@ impl Write for HarmlessStderr {
     fn flush(&mut self) -> io::Result<()> {
         io::stderr().flush()
     }
+}
+
+/// Prints panics on stderr, made harmless: the message of one may quote the text that it choked on.
+pub(super) fn start_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let trace = std::backtrace::Backtrace::capture();
+        let trace = match trace.status() {
+            BacktraceStatus::Captured => format!("{trace}"),
+            _ => "set RUST_BACKTRACE=1 to see where".to_owned(),
+        };
+        to_stderr(&format!("vmgate: this is a defect of vmgate, please report it: {panic}\n{trace}\n"));
+    }));
 }
 
 /// Starts the log on stderr: warnings, or more with `-v`, or as VMGATE_LOG says.
