@@ -18,6 +18,7 @@ use vmgate_execute::{
     Hosts, MoveFailure, RecoveryResult, RunOrder,
     campaign::{CampaignEnd, Mover, RunSummary, Runner, RunnerError, RunnerSettings, uptime_seconds},
 };
+use vmgate_facts::text::ShownCommand;
 use vmgate_judge::change::ChangeFile;
 use vmgate_ledger::campaign::ClaimResult;
 use vmgate_verdict::ExitCode;
@@ -247,8 +248,8 @@ impl Mover for LiveMover<'_> {
         let name = wave.map_or("", |wave| wave.name.as_str());
         if wait_for.versions == vmgate_judge::change::Versions::default() {
             return Err(format!(
-                "the hosts that `{name}` waits for are empty: when their maintenance is done, run `vmgate campaign open {}`",
-                self.change.id
+                "the hosts that `{name}` waits for are empty: when their maintenance is done, run `{}`",
+                ShownCommand::new("vmgate campaign open").operand(&self.change.id)
             ));
         }
         wait_for.hosts.iter().try_for_each(|host| {

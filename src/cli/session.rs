@@ -36,6 +36,13 @@ pub(super) const KEY_VARIABLE: &str = "VMGATE_SIGNING_KEY";
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Folder for what vmgate keeps of this user's work (XDG Base Directory Specification); `None` without a home folder.
+pub(super) fn state_folder() -> Option<PathBuf> {
+    let state = env::var_os("XDG_STATE_HOME").filter(|folder| !folder.is_empty()).map(PathBuf::from);
+    let home = || env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
+    state.or_else(home).map(|folder| folder.join("vmgate"))
+}
+
 /// Options and configuration together: an option takes precedence over the file.
 pub(super) struct Session<'a> {
     pub(super) shared: &'a GlobalOptions,
@@ -74,9 +81,7 @@ impl<'a> Session<'a> {
         if let Some(place) = self.ledger_place() {
             return Ok(place);
         }
-        let state = env::var_os("XDG_STATE_HOME").filter(|folder| !folder.is_empty()).map(PathBuf::from);
-        let home = || env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
-        state.or_else(home).map(|folder| folder.join("vmgate/ledger.db").into()).ok_or_else(|| {
+        state_folder().map(|folder| folder.join("ledger.db").into()).ok_or_else(|| {
             Failure::usage("no ledger is known: give one with --ledger PLACE, or `ledger:` in vmgate.yaml")
         })
     }
