@@ -19,6 +19,6 @@ mod ownership;
 mod parsers;
 mod permits;
 mod promises;
-mod versions;
 #[path = "../said/mod.rs"]
 mod said;
+mod versions;

@@ -150,6 +150,11 @@ fn fill(facts: &mut Vm, config: &Fact<DomainConfig>) {
     facts.huge_page_bytes = config.as_ref().and_then(|config| match config.backing {
         Backing::Ordinary => Fact::Known(None),
         Backing::Huge(bytes) => Fact::Known(Some(bytes)),
+        Backing::Mixed => Fact::unknown(
+            Cause::NotSupported,
+            "the VM's memory is backed by pages of several sizes; vmgate can judge one size only: compare `virsh freepages \
+             --all` at the destination with the VM's <hugepages>, and waive this",
+        ),
         // The host probe reads the size.
         Backing::HugeOfDefaultSize => Fact::unknown(
             Cause::NoHostProbe,
@@ -157,6 +162,7 @@ fn fill(facts: &mut Vm, config: &Fact<DomainConfig>) {
         ),
     });
     facts.vcpus = part(config, "vCPUs", |config| config.vcpus);
+    facts.most_vcpus = part(config, "vCPUs", |config| config.most_vcpus);
     facts.machine_type = part(config, "machine type", |config| config.machine_type.clone());
     facts.cpu_mode = part(config, "CPU", |config| Some(config.cpu_mode));
     facts.cpu_model = part(config, "CPU", |config| Some(config.cpu_model.clone()));
@@ -169,6 +175,7 @@ fn fill(facts: &mut Vm, config: &Fact<DomainConfig>) {
     facts.tpm = part(config, "TPM", |config| Some(config.tpm.clone()));
     facts.launch_security = part(config, "launch security", |config| Some(config.launch_security.clone()));
     facts.boot_files = part(config, "file", |config| Some(config.boot_files.clone()));
+    facts.components = part(config, "device", |config| Some(config.components.clone()));
     facts.has_agent_channel = part(config, "channel", |config| Some(config.has_agent_channel));
     facts.nics = part(config, "interface", |config| Some(config.nics.clone()));
     facts.disks = part(config, "disk", |config| Some(config.disks.clone()));

@@ -82,7 +82,7 @@ pub use version::{InvalidVersion, Version};
 pub use vm::{
     Accelerator, CpuMode, DirtyRate, DirtyRateMethod, DirtyWindow, HostDevice, Vm, VmDisk, VmNic, VmState,
 };
-pub use vm_hardware::{BootFile, Firmware, Placement, Tpm};
+pub use vm_hardware::{BootFile, Firmware, Placement, Tpm, VmComponent};
 
 /// All facts of one move. The document that `vmgate collect` writes and `vmgate check --facts` reads.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

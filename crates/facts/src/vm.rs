@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{BootFile, Fact, Firmware, Placement, Tpm, Version, trace::DirtyTrace};
+use super::{BootFile, Fact, Firmware, Placement, Tpm, Version, VmComponent, trace::DirtyTrace};
 
 /// The VM that is to move: its configuration and what it does now.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -28,7 +28,7 @@ pub struct Vm {
     /// Memory of the VM now (the balloon's size), as libvirt reports it.
     #[schemars(example = 4_294_967_296_u64)]
     pub memory_bytes: Fact<u64>,
-    /// Maximum memory of the VM; the destination must be able to provide this much.
+    /// Maximum memory of the VM, without what may be plugged in later; the destination must be able to provide this much.
     #[schemars(example = 4_294_967_296_u64)]
     pub memory_max_bytes: Fact<u64>,
     /// Size of the huge pages that back the VM's memory; absent where ordinary pages back the memory.
@@ -37,6 +37,9 @@ pub struct Vm {
     /// Virtual CPUs that are online now.
     #[schemars(example = 4)]
     pub vcpus: Fact<u32>,
+    /// Maximum number of virtual CPUs, those that may be plugged in later included; QEMU starts with room for all of them.
+    #[schemars(example = 8)]
+    pub most_vcpus: Fact<u32>,
     /// Versioned machine type of the running VM.
     #[schemars(example = &"pc-q35-7.2")]
     pub machine_type: Fact<String>,
@@ -69,6 +72,8 @@ pub struct Vm {
     pub launch_security: Fact<Option<String>>,
     /// Files of the host that QEMU opens when the VM starts.
     pub boot_files: Fact<Vec<BootFile>>,
+    /// Devices, image formats and settings that QEMU must be able to migrate, each once.
+    pub components: Fact<Vec<VmComponent>>,
     /// Number of snapshots of the VM in libvirt.
     #[schemars(example = 0)]
     pub snapshots: Fact<u32>,
@@ -258,11 +263,21 @@ pub struct VmDisk {
     #[schemars(example = false)]
     #[serde(default)]
     pub transient: bool,
-    /// True if libvirt starts the VM without the disk when its file is missing (startupPolicy optional).
+    /// True if a migration leaves the medium out where it is missing at the destination (startupPolicy optional or requisite
+    /// of a CD-ROM or floppy drive).
     #[schemars(example = false)]
     #[serde(default)]
     pub optional: bool,
-    /// Files below it that hold what was never written to it (the backing chain), nearest first.
+    /// Format of the image, such as raw or qcow2; absent where the configuration names none.
+    #[schemars(example = &"qcow2")]
+    #[serde(default)]
+    pub format: Option<String>,
+    /// Formats of the images below it (the backing chain), nearest first.
+    #[schemars(example = vec!["raw"])]
+    #[serde(default)]
+    pub backing_formats: Vec<String>,
+    /// Files below it that hold what was never written to it (the backing chain), nearest first, and data files of qcow2
+    /// images.
     #[schemars(example = vec!["/srv/images/debian-13.qcow2"])]
     #[serde(default)]
     pub backing_files: Vec<String>,
