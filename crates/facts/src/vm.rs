@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{BootFile, Fact, Firmware, Placement, Tpm, Version, VmComponent, trace::DirtyTrace};
+use super::{BootFile, Fact, Firmware, Placement, Tpm, Version, VmComponent, VmListener, trace::DirtyTrace};
 
 /// The VM that is to move: its configuration and what it does now.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -74,6 +74,14 @@ pub struct Vm {
     pub boot_files: Fact<Vec<BootFile>>,
     /// Devices, image formats and settings that QEMU must be able to migrate, each once.
     pub components: Fact<Vec<VmComponent>>,
+    /// Models of the security labels under which the VM runs, such as dac or apparmor.
+    #[schemars(example = vec!["dac", "apparmor"])]
+    pub security_models: Fact<Vec<String>>,
+    /// Secrets of libvirt that the VM needs, of encrypted disks and of storage on the network, each by UUID or usage.
+    #[schemars(example = vec!["6a1f3d0e-1111-4222-8333-000000000009"])]
+    pub secrets: Fact<Vec<String>>,
+    /// Addresses of the host at which QEMU listens for the VM.
+    pub listeners: Fact<Vec<VmListener>>,
     /// Number of snapshots of the VM in libvirt.
     #[schemars(example = 0)]
     pub snapshots: Fact<u32>,
@@ -240,12 +248,17 @@ pub struct VmDisk {
     /// Name of the disk in the domain (target).
     #[schemars(example = &"vda")]
     pub target: String,
-    /// Type of the source: file, block, network, volume. Drives without a medium are not listed.
+    /// Type of the source: file, block, network, volume. A volume of a storage pool has the type of its file where the source
+    /// host tells. Drives without a medium are not listed.
     #[schemars(example = &"file")]
     pub kind: String,
     /// Path or name of the source.
     #[schemars(example = &"/srv/images/web1.qcow2")]
     pub source: String,
+    /// Storage pool of libvirt and volume in it; absent where the configuration names a file, a device or an export itself.
+    #[schemars(example = &"fast/web1.qcow2")]
+    #[serde(default)]
+    pub volume: Option<String>,
     /// Cache mode as configured; `default` where none is configured.
     #[schemars(example = &"none")]
     pub cache: String,

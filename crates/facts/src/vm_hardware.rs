@@ -85,3 +85,15 @@ pub struct VmComponent {
     #[schemars(example = &"its state is not sent")]
     pub why: Option<String>,
 }
+
+/// Address of the host at which QEMU listens for the VM: of a display, or of a serial port that is a server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct VmListener {
+    /// Device that is reached there: vnc, spice, serial …
+    #[schemars(example = &"vnc")]
+    pub device: String,
+    /// IP address or host name, as configured.
+    #[schemars(example = &"0.0.0.0")]
+    pub address: String,
+}

@@ -27,6 +27,7 @@ pub mod network_xml;
 mod params;
 pub mod raw;
 mod session;
+pub mod volume_xml;
 
 use std::{sync::Arc, time::Duration};
 
@@ -37,7 +38,7 @@ pub use domain::{Domain, RunState};
 pub use error::{LibvirtError, LibvirtErrorKind};
 pub use job::{JobEnd, JobOperation, JobStats};
 pub use raw::WatchedMove;
-use virt::{error::Error, sys};
+use virt::{error::Error, secret::Secret, sys};
 use vmgate_facts::{HostMemory, Uri, Version};
 
 use crate::{error::kind_of_connect_error, limit::CallLimit, session::Session};
@@ -178,6 +179,38 @@ impl Hypervisor {
             let mut names: Vec<String> = filters.iter().filter_map(|filter| filter.name().ok()).collect();
             names.sort();
             Ok(names)
+        })
+    }
+
+    /// Secrets, each by its UUID and by its usage. Values are not read.
+    pub fn secrets(&self) -> Result<Vec<String>, LibvirtError> {
+        self.call("list the secrets", |session| {
+            let secrets = session.connect().list_all_secrets(0)?;
+            let names = |secret: &Secret| [secret.uuid_string().ok(), secret.usage_id().ok()];
+            let mut names: Vec<String> = secrets.iter().flat_map(names).flatten().collect();
+            names.retain(|name| !name.is_empty());
+            names.sort();
+            Ok(names)
+        })
+    }
+
+    /// Names of the storage pools that are active.
+    pub fn active_storage_pools(&self) -> Result<Vec<String>, LibvirtError> {
+        self.call("list the storage pools", |session| {
+            let active = sys::VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE;
+            let pools = session.connect().list_all_storage_pools(active)?;
+            let mut names: Vec<String> = pools.iter().filter_map(|pool| pool.name().ok()).collect();
+            names.sort();
+            Ok(names)
+        })
+    }
+
+    /// XML of a volume of a storage pool.
+    pub fn volume_xml(&self, pool: &str, volume: &str) -> Result<String, LibvirtError> {
+        let (pool, volume) = (pool.to_owned(), volume.to_owned());
+        self.call("find a volume of a storage pool", move |session| {
+            let pool = session.connect().lookup_storage_pool_by_name(&pool)?;
+            pool.lookup_storage_vol_by_name(&volume)?.xml_desc(0)
         })
     }
 

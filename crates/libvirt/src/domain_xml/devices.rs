@@ -48,6 +48,7 @@ pub(super) fn disk(disk: Node) -> Option<VmDisk> {
         target: child(disk, "target").and_then(|node| node.attribute("dev")).map(plain).unwrap_or_default(),
         kind: disk.attribute("type").map(plain).unwrap_or_default(),
         source: source_name(source)?,
+        volume: volume(source),
         cache: child(disk, "driver")
             .and_then(|node| node.attribute("cache"))
             .map_or_else(|| "default".to_owned(), plain),
@@ -67,8 +68,8 @@ pub(super) fn disk(disk: Node) -> Option<VmDisk> {
 
 /// Path or name of a disk's source. An export on the network may have no name, and then has its server's.
 fn source_name(source: Node) -> Option<String> {
-    if let (Some(pool), Some(volume)) = (source.attribute("pool"), source.attribute("volume")) {
-        return Some(plain(&format!("{pool}/{volume}")));
+    if let Some(volume) = volume(source) {
+        return Some(volume);
     }
     let named = ["file", "dev", "name", "dir", "path"].iter().find_map(|name| source.attribute(*name));
     let host = || {
@@ -86,6 +87,11 @@ fn source_name(source: Node) -> Option<String> {
             (!address.is_empty()).then_some(address)
         }),
     }
+}
+
+/// Storage pool and volume.
+fn volume(source: Node) -> Option<String> {
+    Some(plain(&format!("{}/{}", source.attribute("pool")?, source.attribute("volume")?)))
 }
 
 /// Elements of the backing chain, nearest first.

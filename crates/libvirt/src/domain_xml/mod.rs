@@ -5,11 +5,12 @@ mod devices;
 mod elements;
 mod hardware;
 mod memory;
+mod requirements;
 
 use roxmltree::{Document, Node};
 use vmgate_facts::{
-    Accelerator, BootFile, CpuMode, Firmware, HostDevice, Placement, Tpm, VmComponent, VmDisk, VmNic,
-    text::plain,
+    Accelerator, BootFile, CpuMode, Firmware, HostDevice, Placement, Tpm, VmComponent, VmDisk, VmListener,
+    VmNic, text::plain,
 };
 
 /// Name of the channel on which QEMU's guest agent listens.
@@ -75,6 +76,12 @@ pub struct DomainConfig {
     pub launch_security: Option<String>,
     /// Files that QEMU opens at its start.
     pub boot_files: Vec<BootFile>,
+    /// Models of security labels.
+    pub security_models: Vec<String>,
+    /// Secrets, by UUID or usage.
+    pub secrets: Vec<String>,
+    /// Addresses at which QEMU listens.
+    pub listeners: Vec<VmListener>,
     /// Devices, image formats and settings, and elements that nothing here reads; a catalogue tells which of them migrate.
     pub components: Vec<VmComponent>,
 }
@@ -142,9 +149,36 @@ pub fn parse(xml: &str) -> Result<DomainConfig, roxmltree::Error> {
         placement: hardware::placement(domain),
         firmware: hardware::firmware(domain),
         launch_security: child(domain, "launchSecurity").and_then(|node| node.attribute("type")).map(plain),
-        boot_files: hardware::boot_files(domain),
+        boot_files: hardware::boot_files(domain)
+            .into_iter()
+            .chain(devices.map(requirements::backend_files).unwrap_or_default())
+            .collect(),
+        security_models: requirements::security_models(domain),
+        secrets: requirements::secrets(domain),
+        listeners: devices.map(requirements::listeners).unwrap_or_default(),
         components: components::of(domain),
     })
+}
+
+impl DomainConfig {
+    /// The configuration that a migration sends, with what only the live configuration tells: taps, block jobs and the backing
+    /// chains that libvirt found.
+    #[must_use]
+    pub fn with_live(mut self, live: Self) -> Self {
+        for nic in &mut self.nics {
+            if let Some(now) = live.nics.iter().find(|now| now.mac == nic.mac) {
+                nic.tap.clone_from(&now.tap);
+            }
+        }
+        for disk in &mut self.disks {
+            if let Some(now) = live.disks.iter().find(|now| now.target == disk.target) {
+                disk.job.clone_from(&now.job);
+                disk.backing_files.clone_from(&now.backing_files);
+                disk.backing_formats.clone_from(&now.backing_formats);
+            }
+        }
+        Self { memory_bytes: live.memory_bytes, vcpus: live.vcpus, ..self }
+    }
 }
 
 /// First child element of that name.
