@@ -26,6 +26,7 @@ mod limit;
 pub mod network_xml;
 mod params;
 pub mod raw;
+pub mod secret_xml;
 mod session;
 pub mod volume_xml;
 
@@ -38,7 +39,7 @@ pub use domain::{Domain, RunState};
 pub use error::{LibvirtError, LibvirtErrorKind};
 pub use job::{JobEnd, JobOperation, JobStats};
 pub use raw::WatchedMove;
-use virt::{error::Error, secret::Secret, sys};
+use virt::{error::Error, sys};
 use vmgate_facts::{HostMemory, Uri, Version};
 
 use crate::{error::kind_of_connect_error, limit::CallLimit, session::Session};
@@ -182,15 +183,11 @@ impl Hypervisor {
         })
     }
 
-    /// Secrets, each by its UUID and by its usage. Values are not read.
-    pub fn secrets(&self) -> Result<Vec<String>, LibvirtError> {
+    /// XML of all secrets, without their values. The `virt` crate's own reading of a secret's usage frees libvirt's memory.
+    pub fn secret_xmls(&self) -> Result<Vec<String>, LibvirtError> {
         self.call("list the secrets", |session| {
             let secrets = session.connect().list_all_secrets(0)?;
-            let names = |secret: &Secret| [secret.uuid_string().ok(), secret.usage_id().ok()];
-            let mut names: Vec<String> = secrets.iter().flat_map(names).flatten().collect();
-            names.retain(|name| !name.is_empty());
-            names.sort();
-            Ok(names)
+            Ok(secrets.iter().filter_map(|secret| secret.xml_desc(0).ok()).collect())
         })
     }
 

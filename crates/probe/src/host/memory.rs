@@ -124,7 +124,7 @@ pub(super) fn count_in_list(list: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use crate::host::memory::count_in_list;
+    use super::*;
 
     #[test]
     fn kernel_lists_are_counted() {
