@@ -1,6 +1,6 @@
 //! Claims on a host's memory: by VMs that run there, are migrating in now, or are planned to move there first.
 
-use vmgate_facts::{Fact, HostJob, HostVm, HugePageClaim, MemoryClaims, text::plain};
+use vmgate_facts::{Cause, Fact, HostJob, HostVm, HugePageClaim, MemoryClaims, Unknown, Uuid, text::plain};
 use vmgate_libvirt::{
     Domain, GuestSummary, ask_each,
     domain_xml::{self, Backing},
@@ -22,7 +22,7 @@ pub struct PlannedMove {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct VmsAndClaims {
     pub(super) vms: Fact<Vec<HostVm>>,
-    pub(super) active: Fact<Vec<String>>,
+    pub(super) active: Fact<Vec<Uuid>>,
     pub(super) jobs: Fact<Vec<HostJob>>,
     pub(super) claims: Fact<MemoryClaims>,
 }
@@ -33,21 +33,23 @@ const INCOMING: &str = "migration-in";
 /// Facts of the VMs of a host. Asks each running one for its job, and each that migrates in for its memory.
 pub(super) fn of(guests: Fact<&[GuestSummary]>) -> VmsAndClaims {
     let jobs = guests.clone().map(jobs);
-    let listed = guests.clone().map(|guests| {
-        let vm = |guest: &GuestSummary| HostVm {
-            name: plain(&guest.name),
-            uuid: guest.uuid.clone(),
-            active: guest.active,
-        };
-        guests.iter().map(vm).collect::<Vec<_>>()
-    });
+    let listed =
+        guests.clone().and_then(|guests| guests.iter().map(listed).collect::<Result<Vec<_>, _>>().into());
     let active = listed.as_ref().map(|vms| {
-        let mut uuids: Vec<String> = vms.iter().filter(|vm| vm.active).map(|vm| vm.uuid.clone()).collect();
+        let mut uuids: Vec<Uuid> = vms.iter().filter(|vm| vm.active).map(|vm| vm.uuid.clone()).collect();
         uuids.sort();
         uuids
     });
     let claims = guests.and_then(|guests| jobs.as_ref().map(|jobs| claims(guests, jobs)));
     VmsAndClaims { vms: listed, active, jobs, claims }
+}
+
+fn listed(guest: &GuestSummary) -> Result<HostVm, Unknown> {
+    let name = plain(&guest.name);
+    match &guest.uuid {
+        Some(uuid) => Ok(HostVm { name, uuid: uuid.clone(), active: guest.active }),
+        None => Err(Unknown::new(Cause::Malformed, format!("VM {name} has a UUID that identifies nothing"))),
+    }
 }
 
 fn jobs(guests: &[GuestSummary]) -> Vec<HostJob> {

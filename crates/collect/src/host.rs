@@ -1,6 +1,6 @@
 //! Facts of a host, merged from the answers of libvirt and the host probe.
 
-use vmgate_facts::{Cause, Fact, Host, Unknown, Uri, VirtualNetwork, text::plain};
+use vmgate_facts::{Cause, Fact, Host, Unknown, Uri, Uuid, VirtualNetwork, text::plain};
 use vmgate_libvirt::{
     GuestSummary, Hypervisor, LibvirtError, LibvirtErrorKind,
     capabilities::{self, Capabilities, GuestArch},
@@ -33,14 +33,6 @@ pub(super) fn ask(hypervisor: &Hypervisor, uri: &Uri, hostname: Fact<String>) ->
             Fact::Known,
         )
     });
-    let named = |what: &str, name: fn(&Capabilities) -> Option<String>| {
-        capabilities.as_ref().and_then(|known| {
-            name(known).map_or_else(
-                || Fact::unknown(Cause::NotSupported, format!("the host's capabilities name no {what}")),
-                Fact::Known,
-            )
-        })
-    };
     let plain_names = |names: Vec<String>| names.iter().map(|name| plain(name)).collect();
     let virtual_networks = asker.ask(|| virtual_networks(hypervisor));
     let guests = asker.ask(|| hypervisor.guests());
@@ -48,8 +40,8 @@ pub(super) fn ask(hypervisor: &Hypervisor, uri: &Uri, hostname: Fact<String>) ->
     let facts = Host {
         uri: Fact::Known(uri.to_string()),
         hostname: hostname.map(|name| plain(&name)),
-        uuid: named("UUID", |known| known.uuid.clone()),
-        cpu_model: named("CPU model", |known| known.cpu_model.clone()),
+        uuid: named_in(&capabilities, "UUID", |known| known.uuid.clone()),
+        cpu_model: named_in(&capabilities, "CPU model", |known| known.cpu_model.clone()),
         libvirt_version: asker.ask(|| hypervisor.libvirt_version()),
         qemu_version: asker.ask(|| hypervisor.hypervisor_version()),
         cpus: asker.ask(|| hypervisor.node_info()).map(|info| info.cpus),
@@ -67,6 +59,20 @@ pub(super) fn ask(hypervisor: &Hypervisor, uri: &Uri, hostname: Fact<String>) ->
         ..Host::default()
     };
     LibvirtAnswers { facts, capabilities, guests }
+}
+
+/// A part of the capabilities, unknown where they leave it out or give what cannot be understood.
+fn named_in<T>(
+    capabilities: &Fact<Capabilities>,
+    what: &str,
+    part: impl FnOnce(&Capabilities) -> Option<T>,
+) -> Fact<T> {
+    capabilities.as_ref().and_then(|known| {
+        part(known).map_or_else(
+            || Fact::unknown(Cause::NotSupported, format!("the host's capabilities name no {what}")),
+            Fact::Known,
+        )
+    })
 }
 
 /// Active libvirt networks, by name.
@@ -113,8 +119,8 @@ pub(super) fn unreachable(uri: &Uri, why: &Unknown) -> LibvirtAnswers {
 
 impl LibvirtAnswers {
     /// The host's UUID, where it is known.
-    pub(super) fn uuid(&self) -> Option<&str> {
-        self.facts.uuid.known().map(String::as_str)
+    pub(super) fn uuid(&self) -> Option<&Uuid> {
+        self.facts.uuid.known()
     }
 
     /// Offer of the host to guests of an architecture.

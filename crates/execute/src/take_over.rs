@@ -59,9 +59,7 @@ pub fn has_moved(ledger: &Ledger, change: Digest, vm: &str, hosts: &Hosts) -> Re
 }
 
 fn is_of(run: &RunStarted, change: Digest, vm: &str, hosts: &Hosts) -> bool {
-    run.change_digest == Some(change)
-        && run.from == hosts.source.uri().to_string()
-        && [&run.vm.name, &run.vm.uuid].into_iter().flatten().any(|name| name == vm)
+    run.change_digest == Some(change) && run.from == hosts.source.uri().to_string() && run.vm.is(vm)
 }
 
 #[cfg(test)]

@@ -3,14 +3,15 @@
 use jiff::Timestamp;
 use thiserror::Error;
 use vmgate_attest::{Decision, Permit};
+use vmgate_facts::Uuid;
 
 /// An incoming migration: VM and destination.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct IncomingMigration {
     /// The VM's UUID.
-    pub(super) vm: String,
+    pub(super) vm: Uuid,
     /// This host's UUID.
-    pub(super) destination: String,
+    pub(super) destination: Uuid,
 }
 
 /// Reason why a verdict does not let a VM in.
@@ -21,7 +22,7 @@ pub(super) enum VerdictMismatch {
     OtherVm,
     /// The verdict is about another destination host.
     #[error("the verdict for this VM is about the destination host {0}, but this is host {1}")]
-    OtherDestination(String, String),
+    OtherDestination(String, Uuid),
     /// The verdict is not GO.
     #[error("the verdict for this VM is {0}: {1}")]
     NotGo(&'static str, &'static str),
@@ -30,31 +31,24 @@ pub(super) enum VerdictMismatch {
     Expired(Timestamp, Timestamp),
 }
 
-/// Compares two UUIDs, ignoring case and hyphens.
-pub(super) fn same_uuid(one: &str, other: &str) -> bool {
-    let digits =
-        |text: &str| text.chars().filter(|c| *c != '-').map(|c| c.to_ascii_lowercase()).collect::<String>();
-    digits(one) == digits(other)
-}
-
 /// Holds a verdict against what is asked. The source host is not among what libvirt tells, so it is not compared.
 pub(super) fn fits(
     verdict: &Permit,
     asked: &IncomingMigration,
     now: Timestamp,
 ) -> Result<(), VerdictMismatch> {
-    let is = |uuid: &Option<String>, meant: &str| uuid.as_deref().is_some_and(|uuid| same_uuid(uuid, meant));
-    if !is(&verdict.moved.vm.uuid, &asked.vm) {
+    if verdict.moved.vm.uuid.as_ref() != Some(&asked.vm) {
         return Err(VerdictMismatch::OtherVm);
     }
     destined(verdict, &asked.destination, now)
 }
 
 /// The same without regard to the VM: whether it can ever be of use on this host.
-pub(super) fn destined(verdict: &Permit, host: &str, now: Timestamp) -> Result<(), VerdictMismatch> {
-    let destination = verdict.moved.destination.uuid.as_deref().unwrap_or("(not named)");
-    if !same_uuid(destination, host) {
-        return Err(VerdictMismatch::OtherDestination(destination.to_owned(), host.to_owned()));
+pub(super) fn destined(verdict: &Permit, host: &Uuid, now: Timestamp) -> Result<(), VerdictMismatch> {
+    let destination = verdict.moved.destination.uuid.as_ref();
+    if destination != Some(host) {
+        let named = destination.map_or("(not named)", Uuid::as_str);
+        return Err(VerdictMismatch::OtherDestination(named.to_owned(), host.clone()));
     }
     if now >= verdict.expires_at {
         return Err(VerdictMismatch::Expired(verdict.expires_at, now));
@@ -84,7 +78,7 @@ mod tests {
     fn go() -> Permit {
         let uuid = |digit: char| {
             let uuid = "00000000-0000-4000-8000-00000000000a".replace('a', &digit.to_string());
-            NameAndUuid { name: None, uuid: Some(uuid) }
+            NameAndUuid { name: None, uuid: Some(uuid.parse().unwrap()) }
         };
         Permit {
             schema: PermitSchema::V1,
@@ -106,7 +100,7 @@ mod tests {
         let permit = go();
         assert_eq!(fits(&permit, &asked(), now()), Ok(()));
         let written_otherwise = IncomingMigration {
-            vm: asked().vm.to_uppercase().replace('-', ""),
+            vm: asked().vm.as_str().to_uppercase().replace('-', "").parse().unwrap(),
             destination: asked().destination,
         };
         assert_eq!(fits(&permit, &written_otherwise, now()), Ok(()));

@@ -4,10 +4,10 @@ use std::{fs, io};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use vmgate_facts::Uuid;
 
 use super::{
     Layout,
-    decide::same_uuid,
     trust::{self, UntrustedFile},
 };
 
@@ -26,9 +26,9 @@ pub struct Override {
     pub since: Timestamp,
     /// End of the override.
     pub until: Timestamp,
-    /// UUID of the only VM; all VMs if absent.
+    /// UUID of the only VM; all VMs if absent. One that cannot be read makes the override unreadable, not wider.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub vm: Option<String>,
+    pub vm: Option<Uuid>,
 }
 
 impl Override {
@@ -38,7 +38,7 @@ impl Override {
         minutes: u32,
         reason: &str,
         by: &str,
-        vm: Option<String>,
+        vm: Option<Uuid>,
     ) -> Result<Self, String> {
         if minutes == 0 || minutes > LONGEST_MINUTES {
             return Err(format!("an override can last 1 to {LONGEST_MINUTES} minutes, not {minutes}"));
@@ -53,11 +53,11 @@ impl Override {
     }
 
     /// True if the override lets this VM in at `now`. False also if the clock jumped back to before the start.
-    pub(super) fn covers(&self, vm: &str, now: Timestamp) -> bool {
+    pub(super) fn covers(&self, vm: &Uuid, now: Timestamp) -> bool {
         let longest = SignedDuration::from_mins(LONGEST_MINUTES.into());
         let stands =
             self.since <= now && now < self.until && self.until.duration_since(self.since) <= longest;
-        stands && self.vm.as_deref().is_none_or(|only| same_uuid(only, vm))
+        stands && self.vm.as_ref().is_none_or(|only| only == vm)
     }
 }
 
@@ -96,15 +96,18 @@ mod tests {
     #[test]
     fn it_stands_for_its_minutes_and_for_its_vm() {
         let now = at("2026-11-23T10:00:00Z");
-        let set = Override::starting(now, 30, " fire in room 2 ", "ops", Some("aa-bb".into())).unwrap();
-        assert!(set.covers("AABB", now) && set.covers("aa-bb", at("2026-11-23T10:29:59Z")));
-        assert!(!set.covers("aa-bb", at("2026-11-23T10:30:00Z")), "over");
-        assert!(!set.covers("aa-bb", at("2026-11-23T09:59:59Z")), "the clock jumped back");
-        assert!(!set.covers("cc-dd", now), "another VM");
+        let vm = |text: &str| text.parse::<Uuid>().unwrap();
+        let (own, other) =
+            (vm("5e7c9b3e-6a0e-4c2e-9a53-0d6f5a5c9d11"), vm("5e7c9b3e-6a0e-4c2e-9a53-0d6f5a5c9d12"));
+        let set = Override::starting(now, 30, " fire in room 2 ", "ops", Some(own.clone())).unwrap();
+        assert!(set.covers(&own, now) && set.covers(&own, at("2026-11-23T10:29:59Z")));
+        assert!(!set.covers(&own, at("2026-11-23T10:30:00Z")), "over");
+        assert!(!set.covers(&own, at("2026-11-23T09:59:59Z")), "the clock jumped back");
+        assert!(!set.covers(&other, now), "another VM");
         let all = Override { vm: None, ..set.clone() };
-        assert!(all.covers("cc-dd", now));
+        assert!(all.covers(&other, now));
         let forever = Override { until: at("2036-11-23T10:00:00Z"), ..all };
-        assert!(!forever.covers("cc-dd", now), "nobody sets that through vmgate");
+        assert!(!forever.covers(&other, now), "nobody sets that through vmgate");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{EnforcementMode, Layout, trust};
+use vmgate_facts::Uuid;
 
 /// Number of rotated files that are kept.
 const KEPT_FILES: u32 = 4;
@@ -43,7 +44,8 @@ pub enum JournalEvent {
         /// Name of the VM, from libvirt.
         vm: String,
         /// UUID of the VM; absent if it could not be read.
-        uuid: Option<String>,
+        #[serde(default, deserialize_with = "Uuid::or_absent")]
+        uuid: Option<Uuid>,
         /// True if the migration was let in.
         let_in: bool,
         /// Kind of the reason.
@@ -73,7 +75,8 @@ pub enum JournalEvent {
     /// The emergency override was set.
     OverrideSet {
         /// UUID of the only VM; absent for all VMs.
-        uuid: Option<String>,
+        #[serde(default, deserialize_with = "Uuid::or_absent")]
+        uuid: Option<Uuid>,
         /// Reason of the override.
         reason: String,
         /// Person responsible for the override.
@@ -215,7 +218,7 @@ mod tests {
         let layout = Layout::under(root.path());
         let decision = |because, let_in| JournalEvent::Decision {
             vm: "web1".into(),
-            uuid: Some("u".into()),
+            uuid: Some("5e7c9b3e-6a0e-4c2e-9a53-0d6f5a5c9d11".parse().unwrap()),
             let_in,
             because,
             reason: "r".into(),
@@ -245,7 +248,7 @@ mod tests {
     fn a_line_is_flat_and_names_its_event() {
         let decision = JournalEvent::Decision {
             vm: "web1".into(),
-            uuid: Some("u".into()),
+            uuid: Some("5e7c9b3e-6a0e-4c2e-9a53-0d6f5a5c9d11".parse().unwrap()),
             let_in: false,
             because: DecisionReason::NoVerdict,
             reason: "none".into(),

@@ -8,6 +8,7 @@ use std::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use vmgate_facts::Uuid;
 
 use super::{
     HookConfig, InstallRequest, JournalEntry, JournalEvent, Layout, Override, emergency_override, install,
@@ -51,7 +52,7 @@ pub enum HookRequest {
         /// Person responsible for the override.
         by: String,
         /// UUID of the only VM; `None` for all VMs.
-        vm: Option<String>,
+        vm: Option<Uuid>,
     },
     /// Withdraw the override; the answer is true if there was one.
     Withdraw {

@@ -13,7 +13,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use vmgate_facts::text::plain;
+use vmgate_facts::{InvalidUuid, Uuid, text::plain};
 
 use super::{
     DecisionReason, EnforcementMode, HookConfig, JournalEntry, JournalEvent, Layout, OnError,
@@ -106,11 +106,11 @@ struct HookDecision {
     reason: String,
     verdict: Option<String>,
     key: Option<String>,
-    uuid: Option<String>,
+    uuid: Option<Uuid>,
 }
 
 impl HookDecision {
-    fn error(uuid: Option<String>, let_in: bool, reason: String) -> Self {
+    fn error(uuid: Option<Uuid>, let_in: bool, reason: String) -> Self {
         Self { let_in, because: DecisionReason::Error, reason, verdict: None, key: None, uuid }
     }
 }
@@ -169,7 +169,7 @@ fn answer(
 
 /// Decides by a verdict, else by an override, which applies even when no other decision is possible. An error means that
 /// no decision is possible.
-fn decide(layout: &Layout, vm: &str, invalid: Option<&InvalidHookConfig>) -> Result<HookDecision, String> {
+fn decide(layout: &Layout, vm: &Uuid, invalid: Option<&InvalidHookConfig>) -> Result<HookDecision, String> {
     let now = Timestamp::now();
     let by_verdict = match invalid {
         Some(invalid) => Err(invalid.to_string()),
@@ -183,7 +183,7 @@ fn decide(layout: &Layout, vm: &str, invalid: Option<&InvalidHookConfig>) -> Res
             let reason = format!("the override by {} is active until {}: {}", set.by, set.until, set.reason);
             Ok(HookDecision {
                 because: DecisionReason::Override,
-                ..HookDecision::error(Some(vm.to_owned()), true, reason)
+                ..HookDecision::error(Some(vm.clone()), true, reason)
             })
         }
         Ok(_) => by_verdict,
@@ -195,10 +195,10 @@ fn decide(layout: &Layout, vm: &str, invalid: Option<&InvalidHookConfig>) -> Res
 }
 
 /// Looks for a matching verdict and marks it as used.
-fn by_verdict(layout: &Layout, vm: &str, now: Timestamp) -> Result<HookDecision, String> {
+fn by_verdict(layout: &Layout, vm: &Uuid, now: Timestamp) -> Result<HookDecision, String> {
     let record = install::record(layout)?;
     let keys = keyring::trusted(layout)?;
-    let asked = IncomingMigration { vm: vm.to_owned(), destination: record.host_uuid };
+    let asked = IncomingMigration { vm: vm.clone(), destination: record.host_uuid };
     let found = store::search(layout, &asked, &keys, now)?;
     for matching in &found.matching {
         let served = store::mark_used(layout, matching).map_err(|why| {
@@ -212,7 +212,7 @@ fn by_verdict(layout: &Layout, vm: &str, now: Timestamp) -> Result<HookDecision,
                 reason: "let in by a signed GO, which is now used up".to_owned(),
                 verdict: Some(verdict),
                 key: Some(matching.attested.key_id.clone()),
-                uuid: Some(vm.to_owned()),
+                uuid: Some(vm.clone()),
             });
         }
     }
@@ -220,12 +220,12 @@ fn by_verdict(layout: &Layout, vm: &str, now: Timestamp) -> Result<HookDecision,
         [] => "this host has no signed verdict for this VM".to_owned(),
         reasons => reasons.iter().take(3).map(String::as_str).collect::<Vec<_>>().join("; "),
     };
-    let refused = HookDecision::error(Some(vm.to_owned()), false, reason);
+    let refused = HookDecision::error(Some(vm.clone()), false, reason);
     Ok(HookDecision { because: DecisionReason::NoVerdict, ..refused })
 }
 
 /// The VM's UUID in its XML.
-fn vm_uuid(xml: impl Read) -> Result<String, String> {
+fn vm_uuid(xml: impl Read) -> Result<Uuid, String> {
     let mut text = String::new();
     xml.take(XML_LIMIT)
         .read_to_string(&mut text)
@@ -233,9 +233,8 @@ fn vm_uuid(xml: impl Read) -> Result<String, String> {
     let document = roxmltree::Document::parse(&text)
         .map_err(|error| format!("the domain XML from libvirt is not well-formed: {error}"))?;
     let uuid = document.root_element().children().find(|node| node.has_tag_name("uuid"));
-    uuid.and_then(|node| node.text())
-        .map(plain)
-        .ok_or_else(|| "the domain XML from libvirt names no UUID".to_owned())
+    let text = uuid.and_then(|node| node.text()).ok_or("the domain XML from libvirt names no UUID")?;
+    text.parse().map_err(|why: InvalidUuid| format!("the domain XML from libvirt: {why}"))
 }
 
 /// Takes the lock: one decision at a time, and no other process writes to the log or the folders. Released when dropped.

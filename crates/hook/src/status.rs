@@ -5,7 +5,7 @@ use std::fs;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use vmgate_attest::Digest;
-use vmgate_facts::text::with_causes;
+use vmgate_facts::{Uuid, text::with_causes};
 
 use super::{
     HookActivation, HookConfig, JournalEntry, Layout, Override, daemon, emergency_override,
@@ -19,7 +19,8 @@ pub struct HookStatus {
     /// Version of the installed program; absent if not installed.
     pub vmgate: Option<String>,
     /// UUID of the host at the installation.
-    pub host_uuid: Option<String>,
+    #[serde(default, deserialize_with = "Uuid::or_absent")]
+    pub host_uuid: Option<Uuid>,
     /// Time of the last installation or update.
     pub installed_at: Option<Timestamp>,
     /// Settings in force; absent if they cannot be read.

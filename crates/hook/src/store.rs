@@ -12,7 +12,10 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use vmgate_attest::{Permit, PublicKey, VerifiedVerdict};
-use vmgate_facts::text::{plain, with_causes};
+use vmgate_facts::{
+    Uuid,
+    text::{plain, with_causes},
+};
 
 use super::{
     Layout,
@@ -115,14 +118,14 @@ pub(super) fn mark_used(layout: &Layout, matching: &MatchingVerdict) -> io::Resu
 pub(super) fn receive(
     layout: &Layout,
     envelope: &[u8],
-    host: &str,
+    host: &Uuid,
     keys: &[PublicKey],
     now: Timestamp,
 ) -> Result<ReceivedVerdict, String> {
     let attested: VerifiedVerdict<Permit> =
         vmgate_attest::verify(envelope, keys).map_err(|why| with_causes(&why))?;
     let verdict = &attested.verdict;
-    let Some(vm) = verdict.moved.vm.uuid.as_deref() else {
+    let Some(vm) = &verdict.moved.vm.uuid else {
         return Err(
             "the verdict has no UUID of the VM, so it cannot be matched with an incoming VM".to_owned()
         );
@@ -132,7 +135,7 @@ pub(super) fn receive(
         return Err("this verdict was already used and can be used only once; check again for a new verdict"
             .to_owned());
     }
-    let name = format!("{}.{}.json", plain_name(vm), attested.statement.hex());
+    let name = format!("{vm}.{}.json", attested.statement.hex());
     let file = layout.verdicts().join(name);
     trust::write(&file, envelope, 0o600)
         .map_err(|error| format!("{}: cannot be written: {error}", file.display()))?;
@@ -171,24 +174,15 @@ fn open(file: &Path, keys: &[PublicKey]) -> Result<VerifiedVerdict<Permit>, Stri
 
 /// Its name begins with the VM's UUID, so that a spent one tells whom it let in without being read.
 fn spent_name(layout: &Layout, attested: &VerifiedVerdict<Permit>) -> PathBuf {
-    let vm = attested.verdict.moved.vm.uuid.as_deref().unwrap_or_default();
-    layout.spent().join(format!("{}.{}.json", plain_name(vm), attested.statement.hex()))
+    let vm = attested.verdict.moved.vm.uuid.as_ref().map(Uuid::as_str).unwrap_or_default();
+    layout.spent().join(format!("{vm}.{}.json", attested.statement.hex()))
 }
 
-fn spent_for(layout: &Layout, vm: &str) -> bool {
+fn spent_for(layout: &Layout, vm: &Uuid) -> bool {
     trust::list(&layout.spent()).unwrap_or_default().iter().any(|file| named_for(file, vm))
 }
 
-fn named_for(file: &Path, vm: &str) -> bool {
+fn named_for(file: &Path, vm: &Uuid) -> bool {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
-    name.split('.').next().is_some_and(|uuid| decide::same_uuid(uuid, vm))
-}
-
-/// A UUID that is safe in a file name: signed text can still come from an untrusted guest or host.
-fn plain_name(uuid: &str) -> String {
-    uuid.chars()
-        .filter(|c| c.is_ascii_alphanumeric() || *c == '-')
-        .take(64)
-        .collect::<String>()
-        .to_ascii_lowercase()
+    name.split('.').next().and_then(|uuid| uuid.parse::<Uuid>().ok()).as_ref() == Some(vm)
 }

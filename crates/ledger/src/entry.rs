@@ -5,7 +5,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use vmgate_attest::Digest;
-use vmgate_facts::{Quantiles, Version};
+use vmgate_facts::{Quantiles, Uuid, Version};
 use vmgate_judge::change::MovePlan;
 use vmgate_verdict::{Counts, Decision, Digests, ExitCode, Move, NameAndUuid, Verdict};
 
@@ -388,18 +388,19 @@ impl Entry {
 
     /// UUID of the VM.
     pub fn vm(&self) -> Option<&str> {
-        match self {
-            Self::Verdict(entry) => entry.moved.vm.uuid.as_deref(),
-            Self::RunStarted(entry) => entry.vm.uuid.as_deref(),
-            Self::Transition(entry) => Some(&entry.vm),
-            Self::RunEnded(entry) => Some(&entry.vm),
-            Self::Migration(entry) => entry.vm.uuid.as_deref(),
-            Self::Rehearsal(entry) => entry.vm.uuid.as_deref(),
-            Self::Isolation(entry) => entry.vm.uuid.as_deref(),
-            Self::Override(entry) => entry.vm.uuid.as_deref(),
-            Self::Observation(entry) => entry.vm.uuid.as_deref(),
-            Self::Campaign(_) | Self::Expulsion(_) => None,
-        }
+        let named = match self {
+            Self::Verdict(entry) => &entry.moved.vm,
+            Self::RunStarted(entry) => &entry.vm,
+            Self::Transition(entry) => return Some(&entry.vm),
+            Self::RunEnded(entry) => return Some(&entry.vm),
+            Self::Migration(entry) => &entry.vm,
+            Self::Rehearsal(entry) => &entry.vm,
+            Self::Isolation(entry) => &entry.vm,
+            Self::Override(entry) => &entry.vm,
+            Self::Observation(entry) => &entry.vm,
+            Self::Campaign(_) | Self::Expulsion(_) => return None,
+        };
+        named.uuid.as_ref().map(Uuid::as_str)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use vmgate_facts::{Version, VersionPair};
+use vmgate_facts::{Uuid, Version, VersionPair};
 
 use super::{
     Entry, LedgerError, Record, Row,
@@ -71,11 +71,11 @@ pub(super) fn version_pairs(records: &[Record]) -> Vec<VersionPair> {
 }
 
 /// The migrations between two hosts, by UUID, in that direction.
-pub(super) fn past_forecasts(records: &[Record], source: &str, destination: &str) -> Vec<PastForecast> {
+pub(super) fn past_forecasts(records: &[Record], source: &Uuid, destination: &Uuid) -> Vec<PastForecast> {
     let of = |record: &Record| match &record.entry {
         Entry::Migration(migration)
-            if migration.source.uuid.as_deref() == Some(source)
-                && migration.destination.uuid.as_deref() == Some(destination) =>
+            if migration.source.uuid.as_ref() == Some(source)
+                && migration.destination.uuid.as_ref() == Some(destination) =>
         {
             Some(PastForecast { at: record.at, migration: migration.clone() })
         }

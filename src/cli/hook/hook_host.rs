@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use clap::Args;
 use serde::de::DeserializeOwned;
-use vmgate_facts::Uri;
 #[cfg(feature = "libvirt")]
 use vmgate_facts::Version;
+use vmgate_facts::{Uri, Uuid};
 #[cfg(feature = "libvirt")]
 use vmgate_hook::HookPlacement;
 use vmgate_hook::requests::HookRequest;
 #[cfg(feature = "libvirt")]
-use vmgate_libvirt::{Hypervisor, capabilities};
+use vmgate_libvirt::Hypervisor;
 use vmgate_reach::{HostShell, Program, ShellError};
 
 use super::super::{Failure, session::Session};
@@ -58,21 +58,13 @@ impl HookHost {
 
     /// UUID of the host, and the placement of hooks that its libvirt supports.
     #[cfg(feature = "libvirt")]
-    pub(super) fn uuid_and_placement(&self, session: &Session) -> Result<(String, HookPlacement), Failure> {
+    pub(super) fn uuid_and_placement(&self, session: &Session) -> Result<(Uuid, HookPlacement), Failure> {
         let host = Hypervisor::open(&self.uri()?, session.timeout()).map_err(Failure::failed)?;
-        let uuid = uuid_of(&host).map_err(Failure::failed)?;
+        let uuid = host.uuid().map_err(Failure::failed)?;
         let version = host.libvirt_version().map_err(Failure::failed)?;
         let folders = RUNS_FOLDERS.parse::<Version>().is_ok_and(|first| version >= first);
         Ok((uuid, if folders { HookPlacement::Folder } else { HookPlacement::Chained }))
     }
-}
-
-/// The host's UUID in its capabilities.
-#[cfg(feature = "libvirt")]
-pub(in crate::cli) fn uuid_of(host: &Hypervisor) -> Result<String, String> {
-    let xml = host.capabilities_xml().map_err(|error| error.to_string())?;
-    let uuid = capabilities::parse(&xml).ok().and_then(|capabilities| capabilities.uuid);
-    uuid.ok_or_else(|| format!("libvirt on {} does not report the host's UUID", host.name()))
 }
 
 /// Error of a request to vmgate on a host.

@@ -20,7 +20,7 @@ use serde::de::DeserializeOwned;
 use strum::VariantNames;
 use vmgate_facts::text::plain;
 #[cfg(feature = "libvirt")]
-use vmgate_facts::{Uri, text::with_causes};
+use vmgate_facts::{Uri, Uuid, text::with_causes};
 #[cfg(feature = "libvirt")]
 use vmgate_hook::{
     EnforcementMode, HookActivation, HookPlacement, InstallReport, InstallRequest, OnError, SignerKey,
@@ -36,7 +36,6 @@ use super::session::KEY_VARIABLE;
 use super::{Failure, options::GlobalOptions, output, session::Session};
 use crate::cli::hook::hook_host::HookHost;
 #[cfg(feature = "libvirt")]
-pub(super) use crate::cli::hook::hook_host::uuid_of;
 pub(super) use crate::cli::hook::hook_host::{HookHostError, host_named};
 
 #[derive(Debug, Args)]
@@ -101,7 +100,7 @@ enum Action {
         minutes: Option<u32>,
         /// Only for the VM with this UUID
         #[arg(long, value_name = "UUID")]
-        vm: Option<String>,
+        vm: Option<Uuid>,
         /// End the present override
         #[arg(long, conflicts_with_all = ["reason", "minutes", "vm"])]
         withdraw: bool,
@@ -165,8 +164,7 @@ impl Hook {
                 {
                     overrides::write_down(&session, &host.name(), &status);
                 }
-                let whom =
-                    set.vm.as_ref().map_or_else(|| "every VM".to_owned(), |vm| format!("VM {}", plain(vm)));
+                let whom = set.vm.as_ref().map_or_else(|| "every VM".to_owned(), |vm| format!("VM {vm}"));
                 output::to_stdout(|out| {
                     writeln!(
                         out,

@@ -1,7 +1,7 @@
 //! Placement, firmware, TPM and boot files of a VM: the destination must match them to start the VM at all.
 
 use roxmltree::Node;
-use vmgate_facts::{BootFile, Firmware, Placement, Tpm, text::plain};
+use vmgate_facts::{BootFile, Firmware, Placement, Tpm, Uuid, text::plain};
 
 use super::{child, children};
 
@@ -93,7 +93,7 @@ pub(super) fn firmware(domain: Node) -> Option<Firmware> {
 }
 
 /// The trusted platform module.
-pub(super) fn tpm(tpm: Node, uuid: Option<&str>) -> Tpm {
+pub(super) fn tpm(tpm: Node, uuid: Option<&Uuid>) -> Tpm {
     let backend = child(tpm, "backend");
     let attribute = |name: &str| backend.and_then(|backend| backend.attribute(name));
     let kind = attribute("type").map(plain).unwrap_or_default();

@@ -19,6 +19,7 @@ use vmgate_documents::Problems;
 pub use vmgate_facts::{Day, InvalidDay};
 
 use super::{Move, NameAndUuid};
+use vmgate_facts::Uuid;
 
 /// Most days from a waiver's creation to its last valid day. Longer exceptions belong in the rule.
 pub const MAX_DAYS: i32 = 90;
@@ -137,7 +138,8 @@ impl Match {
     /// True if the VM and host matchers fit this move. An unknown name fits no matcher.
     fn fits_move(&self, moved: &Move) -> bool {
         let fits = |glob: &Glob, named: &NameAndUuid| {
-            [&named.name, &named.uuid].into_iter().flatten().any(|text| glob.fits(text))
+            let names = [named.name.as_deref(), named.uuid.as_ref().map(Uuid::as_str)];
+            names.into_iter().flatten().any(|text| glob.fits(text))
         };
         self.vm.as_ref().is_none_or(|glob| fits(glob, &moved.vm))
             && self
