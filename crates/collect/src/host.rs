@@ -6,6 +6,7 @@ use vmgate_libvirt::{
     capabilities::{self, Capabilities, GuestArch},
     network_xml,
 };
+use vmgate_probe::host::HostProbe;
 
 use super::{
     asker::Asker,
@@ -143,47 +144,68 @@ impl LibvirtAnswers {
     pub(super) fn with_probe(&self, arch: Option<&str>, answer: &Result<Answer, Unknown>) -> Host {
         let machine_types = self.offer(arch).map(|offer| offer.machine_types);
         let mut host = Host { machine_types, ..self.facts.clone() };
-        let answer = match answer {
-            Ok(answer) => answer,
-            Err(why) => {
-                host.kernel_release = Fact::Unknown(why.clone());
-                host.load_ratio = Fact::Unknown(why.clone());
-                host.huge_pages = Fact::Unknown(why.clone());
-                host.nics = Fact::Unknown(why.clone());
-                host.routes = Fact::Unknown(why.clone());
-                host.numa_nodes = Fact::Unknown(why.clone());
-                host.bridges = Fact::Unknown(why.clone());
-                host.files = Fact::Unknown(why.clone());
-                host.maintenance = Fact::Unknown(why.clone());
-                host.lock_manager = Fact::Unknown(why.clone());
-                host.unprivileged_userfaultfd = Fact::Unknown(why.clone());
-                host.bridge_filters = Fact::Unknown(why.clone());
-                host.clock_offset_seconds = Fact::Unknown(why.clone());
-                return host;
-            }
-        };
-        let probe = &answer.probe;
-        host.kernel_release = probe.kernel_release.clone();
-        host.memory = first_known(probe.memory.clone(), host.memory);
-        host.cpus = first_known(probe.cpus.clone(), host.cpus);
-        host.load_ratio =
-            probe.load.clone().and_then(|load| host.cpus.clone().map(|cpus| load / f64::from(cpus.max(1))));
-        host.huge_pages = probe.huge_pages.clone();
-        host.nics = probe.nics.clone();
-        host.routes = probe.routes.clone();
-        host.numa_nodes = probe.numa_nodes.clone();
-        host.bridges = probe.bridges.clone();
-        host.files = probe.files.clone();
-        host.maintenance = probe.maintenance.clone();
-        host.lock_manager = probe.lock_manager.clone();
-        host.unprivileged_userfaultfd = probe.unprivileged_userfaultfd.clone();
-        host.bridge_filters = probe.bridge_filters.clone();
-        host.clock_offset_seconds = Fact::Known(probe.clock.duration_since(answer.received).as_secs_f64());
+        match answer {
+            Ok(answer) => take_over(&mut host, answer),
+            Err(why) => no_probe(&mut host, why),
+        }
         host
     }
 }
 
+/// Declares the facts that only the host probe gives, by their name in both [`HostProbe`] and [`Host`]. A field of the
+/// answer that is neither here nor taken apart below does not compile.
+macro_rules! probed {
+    ($($fact:ident),* $(,)?) => {
+        /// Names of the facts that the host probe gives.
+        pub(super) const PROBED: &[&str] =
+            &[$(stringify!($fact),)* "load_ratio", "clock_offset_seconds"];
+
+        fn take_over(host: &mut Host, answer: &Answer) {
+            let HostProbe {
+                $($fact,)*
+                cpus,
+                memory,
+                load,
+                clock,
+                schema: _,
+                default_huge_page_bytes: _, // of the VM: see vm.rs
+                qemus: _,
+                resolved: _, // of the path: see path.rs
+                network: _,
+                peer: _,
+            } = &answer.probe;
+            $(host.$fact = $fact.clone();)*
+            // libvirt stands in where the probe has no figure.
+            host.memory = first_known(memory, &host.memory);
+            host.cpus = first_known(cpus, &host.cpus);
+            host.load_ratio =
+                load.clone().and_then(|load| host.cpus.clone().map(|cpus| load / f64::from(cpus.max(1))));
+            host.clock_offset_seconds = Fact::Known(clock.duration_since(answer.received).as_secs_f64());
+        }
+
+        fn no_probe(host: &mut Host, why: &Unknown) {
+            $(host.$fact = Fact::Unknown(why.clone());)*
+            host.load_ratio = Fact::Unknown(why.clone());
+            host.clock_offset_seconds = Fact::Unknown(why.clone());
+        }
+    };
+}
+
+probed!(
+    kernel_release,
+    huge_pages,
+    nics,
+    routes,
+    numa_nodes,
+    bridges,
+    bridge_filters,
+    files,
+    maintenance,
+    lock_manager,
+    unprivileged_userfaultfd,
+);
+
 /// The first fact where it is known, else the second.
-fn first_known<T>(first: Fact<T>, second: Fact<T>) -> Fact<T> {
-    if first.known().is_some() { first } else { second }
+fn first_known<T: Clone>(first: &Fact<T>, second: &Fact<T>) -> Fact<T> {
+    if first.known().is_some() { first.clone() } else { second.clone() }
 }
