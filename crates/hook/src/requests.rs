@@ -8,7 +8,7 @@ use std::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use vmgate_facts::Uuid;
+use vmgate_facts::{Uuid, text::plain};
 
 use super::{
     HookConfig, InstallRequest, JournalEntry, JournalEvent, Layout, Override, emergency_override, install,
@@ -61,18 +61,29 @@ pub enum HookRequest {
     },
 }
 
-/// Reads a [`HookRequest`] in JSON, carries it out on this host, and writes the answer. The error is for people.
+/// Answer to a request that this version does not know, as the on-host program's wire has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotSupported {
+    /// Version of the program that answers.
+    pub program: String,
+    /// Reason.
+    pub not_supported: String,
+}
+
+/// Reads a [`HookRequest`] in JSON, carries it out on this host, and writes the answer; [`NotSupported`] if it is the request
+/// of a newer version. The error is for people.
 pub fn serve(question: impl Read, mut answer: impl Write) -> Result<(), String> {
     let mut text = String::new();
     question.take(REQUEST_LIMIT).read_to_string(&mut text).map_err(|error| error.to_string())?;
-    let request = serde_json::from_str(&text).map_err(|error| {
-        format!(
-            "this is another version of vmgate ({}), which does not know what is asked for: {error}; install it again \
-             with: vmgate hook install",
-            super::VERSION
-        )
-    })?;
-    let document = carry_out(&Layout::default(), request, || fs::read("/proc/self/exe"))?;
+    let asked: Value = serde_json::from_str(&text)
+        .map_err(|error| format!("standard input holds no request to the hook in JSON: {error}"))?;
+    let document = match serde_json::from_value(asked) {
+        Ok(request) => carry_out(&Layout::default(), request, || fs::read("/proc/self/exe"))?,
+        Err(error) => value(NotSupported {
+            program: super::VERSION.to_owned(),
+            not_supported: plain(&error.to_string()),
+        })?,
+    };
     writeln!(answer, "{document}").map_err(|error| error.to_string())
 }
 
@@ -146,4 +157,30 @@ fn log(layout: &Layout, event: JournalEvent) -> io::Result<()> {
 
 fn value(answer: impl Serialize) -> Result<Value, String> {
     serde_json::to_value(answer).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer_to(request: &str) -> Result<Value, String> {
+        let mut answer = Vec::new();
+        serve(request.as_bytes(), &mut answer).map(|()| serde_json::from_slice(&answer).unwrap())
+    }
+
+    #[test]
+    fn a_request_of_a_newer_version_is_answered_not_supported() {
+        for request in [r#"{"rotate-keys": {"by": "ops"}}"#, r#""rotate-keys""#, r#"{"status": {}}"#, "[]"] {
+            let answer = answer_to(request).unwrap();
+            let answer: NotSupported = serde_json::from_value(answer).unwrap();
+            assert_eq!(answer.program, crate::VERSION, "{request}");
+        }
+        assert!(answer_to("").unwrap_err().contains("no request"));
+    }
+
+    #[test]
+    fn unknown_fields_of_a_request_are_ignored() {
+        let status = answer_to(r#"{"status": {"lines": 0, "colour": "blue"}}"#).unwrap();
+        assert!(status.get("clock").is_some(), "{status}");
+    }
 }

@@ -3,7 +3,8 @@
 use std::fs;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
 use vmgate_attest::Digest;
 use vmgate_facts::{Uuid, text::with_causes};
 
@@ -23,7 +24,8 @@ pub struct HookStatus {
     pub host_uuid: Option<Uuid>,
     /// Time of the last installation or update.
     pub installed_at: Option<Timestamp>,
-    /// Settings in force; absent if they cannot be read.
+    /// Settings in force; absent if they cannot be read. Settings that this version does not know are left out.
+    #[serde(default, deserialize_with = "known_settings")]
     pub config: Option<HookConfig>,
     /// Files of the key folder.
     pub keys: Vec<KeyFileStatus>,
@@ -37,10 +39,11 @@ pub struct HookStatus {
     pub waiting: usize,
     /// Problems, each with the way out.
     pub problems: Vec<String>,
-    /// The last lines of the log, oldest first.
+    /// The last lines of the log, oldest first. Events that this version does not know are left out.
+    #[serde(default, deserialize_with = "journal::known_entries")]
     pub recent: Vec<JournalEntry>,
     /// The last log lines on overrides, set or used, oldest first, for the ledger.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "journal::known_entries")]
     pub overrides: Vec<JournalEntry>,
     /// Time by the host's clock, which decides when a verdict expires.
     pub clock: Timestamp,
@@ -53,6 +56,17 @@ pub struct KeyFileStatus {
     pub file: String,
     /// Id of the key; absent if not trusted.
     pub id: Option<String>,
+}
+
+/// Reads settings from a host whose vmgate may be newer; in hook.yaml an unknown setting is an error.
+fn known_settings<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<HookConfig>, D::Error> {
+    let Some(mut settings) = Option::<Map<String, Value>>::deserialize(deserializer)? else {
+        return Ok(None);
+    };
+    if let Ok(Value::Object(known)) = serde_json::to_value(HookConfig::default()) {
+        settings.retain(|name, _| known.contains_key(name));
+    }
+    Ok(serde_json::from_value(Value::Object(settings)).ok())
 }
 
 /// Checks everything that the hook needs.

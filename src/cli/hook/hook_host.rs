@@ -6,10 +6,13 @@ use clap::Args;
 use serde::de::DeserializeOwned;
 #[cfg(feature = "libvirt")]
 use vmgate_facts::Version;
-use vmgate_facts::{Uri, Uuid};
+use vmgate_facts::{
+    Uri, Uuid,
+    text::{plain, shell_word},
+};
 #[cfg(feature = "libvirt")]
 use vmgate_hook::HookPlacement;
-use vmgate_hook::requests::HookRequest;
+use vmgate_hook::requests::{HookRequest, NotSupported};
 #[cfg(feature = "libvirt")]
 use vmgate_libvirt::Hypervisor;
 use vmgate_reach::{HostShell, Program, ShellError};
@@ -106,9 +109,39 @@ pub(in crate::cli) fn ask<T: DeserializeOwned>(
         ShellError::Unreachable(why) => HookHostError::Unreachable(why),
         ShellError::Refused(why) => HookHostError::Refused(why),
     })?;
-    serde_json::from_slice(&answer).map_err(|error| {
+    read_answer(&answer, host)
+}
+
+fn read_answer<T: DeserializeOwned>(answer: &[u8], host: &str) -> Result<T, HookHostError> {
+    if let Ok(there) = serde_json::from_slice::<NotSupported>(answer) {
+        return Err(HookHostError::Refused(format!(
+            "vmgate {} is installed there and does not support this request ({}): update the hook with: vmgate hook install {}",
+            plain(&there.program),
+            plain(&there.not_supported),
+            shell_word(host)
+        )));
+    }
+    serde_json::from_slice(answer).map_err(|error| {
         HookHostError::Unreachable(format!(
-            "vmgate on {host} is another version and its answer cannot be parsed ({error}); update it with: vmgate hook install"
+            "another version of vmgate is installed there, and its answer cannot be read ({error}): update the hook with: \
+             vmgate hook install {}",
+            shell_word(host)
         ))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use vmgate_hook::HookStatus;
+
+    use super::*;
+
+    #[test]
+    fn a_hook_that_does_not_know_a_request_is_to_be_updated() {
+        for answer in [r#"{"program": "0.1.0", "not_supported": "unknown variant"}"#, "{}"] {
+            let refused = read_answer::<HookStatus>(answer.as_bytes(), "hv2").unwrap_err();
+            let (HookHostError::Refused(why) | HookHostError::Unreachable(why)) = refused else { panic!() };
+            assert!(why.ends_with("update the hook with: vmgate hook install 'hv2'"), "{why}");
+        }
+    }
 }

@@ -26,7 +26,7 @@ pub const MAX_DAYS: i32 = 90;
 
 /// The waiver document as it is written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct WaiverFile {
     /// Id of this format.
     pub schema: WaiversSchema,
@@ -44,7 +44,7 @@ pub enum WaiversSchema {
 
 /// One exception. Of several matching waivers, the order of the fields decides which one applies.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Waiver {
     /// Id of the one rule that is waived.
     #[schemars(example = &"tcp-retransmission-budget")]
@@ -69,7 +69,8 @@ pub struct Waiver {
 
 /// Matchers of a waiver. `*` stands for any text, `?` for one character; the whole text must fit.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
 pub struct Match {
     /// The subject of the finding; a finding on the move as a whole has an empty one.
     #[serde(skip_serializing_if = "Option::is_none")]
