@@ -140,7 +140,8 @@ fn parse(output: &[u8], mark: &str) -> Result<ScriptOutput, Unknown> {
     let sockets = cut("end").ok_or_else(incomplete)?;
     let content =
         split_head_output(files.strip_suffix(b"\n").unwrap_or(files), |name| FILES.contains(&name))?;
-    let present = String::from_utf8_lossy(present).lines().map(str::to_owned).collect();
+    let present =
+        String::from_utf8_lossy(present).lines().filter(|line| !line.is_empty()).map(str::to_owned).collect();
     Ok(ScriptOutput {
         files: Some(GuestFiles { content, present }),
         processes: processes(stats, commands, sockets, mark),

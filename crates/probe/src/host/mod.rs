@@ -11,6 +11,7 @@ mod nic;
 mod numa;
 pub(crate) mod path;
 mod process;
+mod qemu_conf;
 mod resolve;
 mod route;
 mod settings;
