@@ -8,6 +8,7 @@
 mod clock;
 mod copied;
 mod data;
+mod destination;
 mod evidence;
 mod fail_closed;
 mod hook;
@@ -19,6 +20,6 @@ mod ownership;
 mod parsers;
 mod permits;
 mod promises;
-mod versions;
 #[path = "../said/mod.rs"]
 mod said;
+mod versions;

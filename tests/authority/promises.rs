@@ -6,12 +6,18 @@ use std::{fmt::Write as _, fs, path::Path};
 const PROMISES: &[(u32, &str)] = &[
     (1, "What acts uses the real clock: `--at` is for commands that look."),
     (2, "A verdict admits one migration, for as long as the policy of the destination allows."),
-    (3, "What is read is never run: programs and addresses come from the command line and the site's configuration."),
+    (
+        3,
+        "What is read is never run: programs and addresses come from the command line and the site's configuration.",
+    ),
     (4, "Reading a change file, an inventory or a ledger runs nothing."),
     (5, "The hook decides in time and writes down every decision."),
     (6, "What the hook admits was judged by the rules and on the facts that the destination demands."),
     (7, "NO-GO leaves no permit behind."),
-    (8, "Configuration, rules, waivers, keys and tokens are believed only from files that nobody else can write."),
+    (
+        8,
+        "Configuration, rules, waivers, keys and tokens are believed only from files that nobody else can write.",
+    ),
     (9, "A report replaces regular files only."),
     (10, "Nothing that a guest names is obeyed by a terminal, a CI runner, a browser or a spreadsheet."),
     (11, "A command shown to be copied is safe to copy."),
@@ -64,7 +70,9 @@ fn all_shown() -> Vec<Shown> {
     files.sort();
     files
         .iter()
-        .flat_map(|file| shown_by(&fs::read_to_string(file).unwrap(), file.file_stem().unwrap().to_str().unwrap()))
+        .flat_map(|file| {
+            shown_by(&fs::read_to_string(file).unwrap(), file.file_stem().unwrap().to_str().unwrap())
+        })
         .collect()
 }
 
@@ -89,10 +97,18 @@ fn page() -> String {
 fn every_promise_has_a_test_and_every_test_a_promise() {
     let shown = all_shown();
     for (number, promise) in PROMISES {
-        assert!(shown.iter().any(|test| test.promise == *number), "no test shows promise {number}: {promise}");
+        assert!(
+            shown.iter().any(|test| test.promise == *number),
+            "no test shows promise {number}: {promise}"
+        );
     }
     for test in &shown {
-        assert!(PROMISES.iter().any(|(number, _)| *number == test.promise), "{} shows promise {}", test.name, test.promise);
+        assert!(
+            PROMISES.iter().any(|(number, _)| *number == test.promise),
+            "{} shows promise {}",
+            test.name,
+            test.promise
+        );
     }
 }
 
@@ -102,5 +118,9 @@ fn the_page_of_promises_is_fresh() {
     if std::env::var_os("UPDATE").is_some() {
         fs::write(&path, page()).unwrap();
     }
-    assert_eq!(fs::read_to_string(path).unwrap_or_default(), page(), "docs/promises.md is stale: run `make generate`");
+    assert_eq!(
+        fs::read_to_string(path).unwrap_or_default(),
+        page(),
+        "docs/promises.md is stale: run `make generate`"
+    );
 }

@@ -27,6 +27,11 @@ pub enum InvalidUuid {
 }
 
 impl Uuid {
+    /// The UUID in a text; none where the text is none.
+    pub fn parse(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+
     /// Text in lower case, with hyphens.
     pub fn as_str(&self) -> &str {
         &self.0

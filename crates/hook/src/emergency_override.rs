@@ -26,7 +26,7 @@ pub struct Override {
     pub since: Timestamp,
     /// End of the override.
     pub until: Timestamp,
-    /// UUID of the only VM; all VMs if absent. One that cannot be read makes the override unreadable, not wider.
+    /// UUID of the only VM; all VMs if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vm: Option<Uuid>,
 }
@@ -89,6 +89,8 @@ pub(super) fn withdraw(layout: &Layout) -> io::Result<bool> {
 mod tests {
     use super::*;
 
+    const VM: &str = "5e7c9b3e-0000-4000-8000-00000000000a";
+
     fn at(text: &str) -> Timestamp {
         text.parse().unwrap()
     }
@@ -96,9 +98,8 @@ mod tests {
     #[test]
     fn it_stands_for_its_minutes_and_for_its_vm() {
         let now = at("2026-11-23T10:00:00Z");
-        let vm = |text: &str| text.parse::<Uuid>().unwrap();
-        let (own, other) =
-            (vm("5e7c9b3e-6a0e-4c2e-9a53-0d6f5a5c9d11"), vm("5e7c9b3e-6a0e-4c2e-9a53-0d6f5a5c9d12"));
+        let other = "11111111-2222-4333-8444-555555555555".parse().unwrap();
+        let own: Uuid = VM.parse().unwrap();
         let set = Override::starting(now, 30, " fire in room 2 ", "ops", Some(own.clone())).unwrap();
         assert!(set.covers(&own, now) && set.covers(&own, at("2026-11-23T10:29:59Z")));
         assert!(!set.covers(&own, at("2026-11-23T10:30:00Z")), "over");

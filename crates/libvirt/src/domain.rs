@@ -149,7 +149,11 @@ mod tests {
     };
 
     fn mock() -> Domain {
-        let host = Hypervisor::open(&"test:///default".parse().unwrap(), Duration::from_secs(10)).unwrap();
+        let host = Hypervisor::open(
+            &vmgate_facts::Uri::from_operator("test:///default").unwrap(),
+            Duration::from_secs(10),
+        )
+        .unwrap();
         host.domain("test").unwrap()
     }
 

@@ -304,7 +304,11 @@ mod tests {
     use super::*;
 
     fn mock() -> Hypervisor {
-        Hypervisor::open(&"test:///default".parse().unwrap(), Duration::from_secs(10)).unwrap()
+        Hypervisor::open(
+            &vmgate_facts::Uri::from_operator("test:///default").unwrap(),
+            Duration::from_secs(10),
+        )
+        .unwrap()
     }
 
     #[test]
@@ -339,7 +343,7 @@ mod tests {
 
     #[test]
     fn an_unreachable_host_is_told_with_the_way_out() {
-        let uri = "qemu+unix:///system?socket=/nonexistent/libvirt-sock".parse().unwrap();
+        let uri = Uri::from_operator("qemu+unix:///system?socket=/nonexistent/libvirt-sock").unwrap();
         let error = Hypervisor::open(&uri, Duration::from_secs(10)).unwrap_err();
         assert!(matches!(error.kind, LibvirtErrorKind::Unreachable(_)), "{error}");
         assert!(error.to_string().contains("Check the URI"), "{error}");
@@ -348,7 +352,8 @@ mod tests {
     #[test]
     fn a_daemon_that_accepts_and_says_nothing_costs_its_time_limit() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let uri = format!("qemu+tcp://{}/system", listener.local_addr().unwrap()).parse().unwrap();
+        let uri =
+            Uri::from_operator(&format!("qemu+tcp://{}/system", listener.local_addr().unwrap())).unwrap();
         let start = std::time::Instant::now();
         let error = Hypervisor::open(&uri, Duration::from_millis(200)).unwrap_err();
         assert_eq!(error.kind, LibvirtErrorKind::TimedOut(Duration::from_millis(200)));
