@@ -71,8 +71,7 @@ impl Explain {
     }
 
     fn is_of_vm(&self, verdict: &Verdict) -> bool {
-        let names = [&verdict.moved.vm.name, &verdict.moved.vm.uuid];
-        self.vm.as_ref().is_none_or(|vm| names.into_iter().flatten().any(|name| name == vm))
+        self.vm.as_ref().is_none_or(|vm| verdict.moved.vm.is(vm))
     }
 
     fn is_selected(&self, judged: &JudgedOutcome) -> bool {

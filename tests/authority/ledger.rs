@@ -90,7 +90,10 @@ impl Shared {
 }
 
 fn an_override(by: &str) -> Entry {
-    let named = |name: &str| NameAndUuid { name: Some(name.to_owned()), uuid: Some("u-1".to_owned()) };
+    let named = |name: &str| NameAndUuid {
+        name: Some(name.to_owned()),
+        uuid: "5e7c9b3e-6a0e-4c2e-9a53-0d6f5a5c9d11".parse().ok(),
+    };
     Entry::Override(Override {
         vm: named("web1"),
         source: None,

@@ -30,7 +30,8 @@ fn main() -> ExitCode {
             Ok(())
         }
         _ => Err(format!(
-            "this is vmgate-probe {version}: it takes no arguments, and one question in JSON on standard input"
+            "this is vmgate-probe {version}, which takes no arguments, but one question in JSON on standard input. If vmgate \
+             called it, that vmgate is older: update it, or remove VMGATE_PROBE so that it sends its own program"
         )),
     };
     match done {
