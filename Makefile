@@ -105,6 +105,7 @@ lab-down: ## Take the lab down and leave nothing behind
 bench: release ## Speed and memory: rules, start-up, a whole check
 	@$(LAB) up
 	@eval "$$($(LAB) env)" && $(CARGO) bench --bench process --bench reports --bench rules --bench flows
+	@$(CARGO) bench -p vmgate-hook --bench hook
 
 RESULTS ?= benches/forecast/results/campaign-4.jsonl
 FORECAST ?= --seed 4 --tuned-on benches/forecast/results/campaign.jsonl

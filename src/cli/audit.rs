@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, path::PathBuf};
 use clap::Args;
 use vmgate_collect::survey::{self, HostRequest, HostSummary};
 use vmgate_facts::Uri;
-use vmgate_judge::VerdictRequest;
+use vmgate_judge::{EvidenceOrigin, VerdictRequest};
 use vmgate_libvirt::ask_each;
 use vmgate_verdict::{ExitCode, Verdict};
 
@@ -38,7 +38,8 @@ impl AuditCommand {
         let requests = self.requests(&session)?;
         let reports = self.reports.open()?;
         let now = self.time.now();
-        let asked = VerdictRequest { simulated: self.time.is_simulated(), ..VerdictRequest::default() };
+        let (simulated, evidence) = (self.time.is_simulated(), EvidenceOrigin::Live);
+        let asked = VerdictRequest { simulated, evidence, ..VerdictRequest::default() };
         let bar = output::progress(shared, requests.len() as u64 * survey::STEPS_PER_HOST, "hosts");
         let survey = survey::survey(requests, session.timeout(), now, || bar.inc(1));
         bar.finish_and_clear();
@@ -85,10 +86,11 @@ fn inventory(text: &str) -> impl Iterator<Item = String> {
 
 /// Survey request for a host, given by its URI or by its name in the configuration.
 fn request(named: &str, session: &Session) -> Result<HostRequest, Failure> {
-    let configured = session.config.hosts.get(named);
-    let text = match configured.and_then(|host| host.uri.as_deref()) {
+    let uri = match session.site_uri(named)? {
         Some(uri) => uri,
-        None if named.contains("://") => named,
+        None if named.contains("://") => {
+            Uri::from_operator(named).map_err(|error| Failure::usage(format!("{named}: {error}")))?
+        }
         None => {
             return Err(Failure::usage(format!(
                 "{named}: not a libvirt URI, and vmgate.yaml has no hosts.{named}.uri; add it there, or give \
@@ -96,18 +98,17 @@ fn request(named: &str, session: &Session) -> Result<HostRequest, Failure> {
             )));
         }
     };
-    let uri: Uri = text.parse().map_err(|error| Failure::usage(format!("{named}: {error}")))?;
     request_of(named, uri, session)
 }
 
 /// Survey request for the host `named`, with its settings in the configuration.
 pub(super) fn request_of(named: &str, uri: Uri, session: &Session) -> Result<HostRequest, Failure> {
     let configured = session.config.hosts.get(named);
-    let by_uri = || uri.host.as_ref().and_then(|host| session.config.hosts.get(host));
+    let by_uri = || uri.name().and_then(|host| session.config.hosts.get(host));
     let settings = configured.or_else(by_uri);
-    let name = match (named.contains("://"), &uri.host) {
+    let name = match (named.contains("://"), uri.name()) {
         (false, _) => named.to_owned(),
-        (true, Some(host)) => host.clone(),
+        (true, Some(host)) => host.to_owned(),
         (true, None) => uri.to_string(),
     };
     Ok(HostRequest {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use vmgate_facts::Facts;
 use vmgate_judge::{
-    VerdictRequest,
+    EvidenceOrigin, VerdictRequest,
     change::{ChangeFile, FactsFiles, PlannedMove, ReservedMemory},
 };
 use vmgate_verdict::ExitCode;
@@ -30,6 +30,10 @@ pub(super) struct Check {
     #[cfg_attr(feature = "libvirt", arg(long, value_name = "PATH", conflicts_with_all = ["vm", "from", "to"]))]
     #[cfg_attr(not(feature = "libvirt"), arg(long, value_name = "PATH", required = true))]
     facts: Option<PathBuf>,
+    /// Public key, in PEM, that is trusted to sign facts (`collect --sign`), in addition to `facts_keys` of vmgate.yaml; may be
+    /// repeated
+    #[arg(long, value_name = "FILE", requires = "facts")]
+    facts_key: Vec<PathBuf>,
     /// Check every move of this change
     #[arg(long, value_name = "FILE")]
     #[cfg_attr(feature = "libvirt", arg(conflicts_with_all = ["vm", "from", "to", "migrate_address", "guest"]))]
@@ -52,16 +56,19 @@ impl Check {
         if let Some(file) = &self.change {
             let change = session::read_change(file)?;
             let policy = policy.and_waivers(change.waivers.clone());
-            let evidence = self.facts.as_deref().map(FactsFiles::read).transpose().map_err(Failure::usage)?;
+            let keys = session.facts_keys(&self.facts_key)?;
+            let read = |path: &PathBuf| FactsFiles::read(path, &keys).map_err(Failure::usage);
+            let evidence = self.facts.as_ref().map(read).transpose()?;
             let mut reserved = ReservedMemory::default();
             let judge = |planned: &PlannedMove| {
-                let mut facts = match &evidence {
+                let (mut facts, evidence) = match &evidence {
                     Some(evidence) => evidence.facts_of(&change, planned).map_err(Failure::usage)?,
-                    None => self.ask_hosts_of(&change, planned, &session)?,
+                    None => (self.ask_hosts_of(&change, planned, &session)?, EvidenceOrigin::Live),
                 };
                 planned.plan.apply_preparation(&mut facts);
                 reserved.subtract_from(&mut facts);
-                let asked = self.simulated(change.verdict_request(planned, self.strict));
+                let asked = VerdictRequest { evidence, ..change.verdict_request(planned, self.strict) };
+                let asked = self.simulated(asked);
                 let verdict = policy.judge(facts.clone(), self.time.now(), &asked);
                 reserved.add_move(&facts, &verdict);
                 Ok(verdict)
@@ -70,9 +77,10 @@ impl Check {
             session.record(&verdicts)?;
             return reports.write(&verdicts, shared);
         }
-        let mut facts = self.facts(&session)?;
+        let (mut facts, evidence) = self.facts(&session)?;
         facts.change = self.goals.over(facts.change);
-        let asked = self.simulated(VerdictRequest { strict: self.strict, ..VerdictRequest::default() });
+        let asked = VerdictRequest { strict: self.strict, evidence, ..VerdictRequest::default() };
+        let asked = self.simulated(asked);
         let verdict = policy.judge(facts, self.time.now(), &asked);
         session.record(std::slice::from_ref(&verdict))?;
         reports.write(&[verdict], shared)
@@ -82,11 +90,13 @@ impl Check {
         VerdictRequest { simulated: self.time.is_simulated(), ..asked }
     }
 
-    fn facts(&self, session: &Session) -> Result<Facts, Failure> {
-        if let Some(file) = &self.facts {
-            return vmgate_documents::facts_file::read(file).map_err(Failure::usage);
+    fn facts(&self, session: &Session) -> Result<(Facts, EvidenceOrigin), Failure> {
+        match &self.facts {
+            Some(file) => {
+                vmgate_judge::read_facts(file, &session.facts_keys(&self.facts_key)?).map_err(Failure::usage)
+            }
+            None => Ok((Self::ask_hosts(self, session)?, EvidenceOrigin::Live)),
         }
-        Self::ask_hosts(self, session)
     }
 
     #[cfg(feature = "libvirt")]

@@ -17,12 +17,9 @@ use super::{
     output,
     session::{Session, read_change},
 };
-use crate::{
-    fleet::{
-        self, ChangeHeader, FilesSite, Fleet, FleetPlan, HostId, PlanRequest, PolicyOracle, Proposal,
-        RollingPace, Site, VmId, inventory::Inventory,
-    },
-    report::visible_lines,
+use crate::fleet::{
+    self, ChangeHeader, FilesSite, Fleet, FleetPlan, HostId, PlanRequest, PolicyOracle, Proposal,
+    RollingPace, Site, VmId, inventory::Inventory,
 };
 
 /// Rule and parameter with QEMU's memory overhead per guest.
@@ -82,7 +79,7 @@ impl Evacuate {
         let empty = inventory.select(&self.hosts).map_err(Failure::usage)?;
         let into = inventory.select(&self.into).map_err(Failure::usage)?;
         let earlier = self.replan.as_deref().map(read_change).transpose()?;
-        let draft_file = self.output.as_deref().map(output::OpenFile::draft_for).transpose()?;
+        let draft_file = self.output.as_deref().map(output::OpenFile::open).transpose()?;
         let site = self.site(&inventory, &session)?;
         let overhead = overhead_bytes(&policy);
         let (fleet, notes) = fleet::build(&inventory, &*site, overhead).map_err(Failure::usage)?;
@@ -113,7 +110,8 @@ impl Evacuate {
             header,
         };
         if let Some(file) = draft_file {
-            file.finish_with(&self.text(&proposal)?)?;
+            let text = self.text(&proposal)?;
+            file.write(|out| out.write_all(text.as_bytes()))?;
         }
         output::to_stdout(|out| {
             if self.time.is_simulated() {
@@ -123,7 +121,7 @@ impl Evacuate {
                     self.time.now()
                 )?;
             }
-            write!(out, "{}", visible_lines(&proposal.to_string()))
+            write!(out, "{proposal}")
         })?;
         Ok(exit(&plan, &empty, &*site))
     }
@@ -155,7 +153,8 @@ impl Evacuate {
     fn site(&self, inventory: &Inventory, session: &Session) -> Result<Box<dyn Site>, Failure> {
         match &self.facts {
             Some(path) => {
-                let files = FactsFiles::read(path).map_err(Failure::usage)?.into_facts();
+                let files =
+                    FactsFiles::read(path, &session.facts_keys(&[])?).map_err(Failure::usage)?.into_facts();
                 Ok(Box::new(FilesSite::new(inventory, files)))
             }
             None => survey_site(inventory, session, self.time.now()),
@@ -177,7 +176,7 @@ impl Evacuate {
 
 /// Destinations in an earlier change of the VMs that are still on its source hosts.
 fn earlier_destinations(change: &ChangeFile, inventory: &Inventory, fleet: &Fleet) -> HashMap<VmId, HostId> {
-    let host_at = |uri: &vmgate_facts::Uri| inventory.hosts.iter().position(|host| host.uri == *uri);
+    let host_at = |uri: &vmgate_facts::HostUri| inventory.hosts.iter().position(|host| host.uri == *uri);
     let vm_at = |name: &str, from: usize| {
         fleet.vms.iter().position(|vm| vm.name == name && vm.host == HostId(from)).map(VmId)
     };
@@ -215,7 +214,9 @@ fn survey_site(inventory: &Inventory, session: &Session, now: Timestamp) -> Resu
 
     use crate::fleet::SurveySite;
     let requests = inventory.hosts.iter().map(|host| {
-        let known = super::audit::request_of(&host.name, host.uri.clone(), session)?;
+        let site = session.site_uri(&host.name)?;
+        let uri = site.map_or_else(|| session.connection(&host.uri), Ok)?;
+        let known = super::audit::request_of(&host.name, uri, session)?;
         Ok(HostRequest {
             maintenance: host.maintenance.clone().or(known.maintenance.clone()),
             migrate_address: host.migrate_address.or(known.migrate_address),

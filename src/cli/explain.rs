@@ -42,9 +42,10 @@ impl Explain {
         let verdicts = match (&self.verdict, &self.facts) {
             (Some(file), _) => output::read_verdicts(file)?,
             (None, Some(file)) => {
-                let facts = vmgate_documents::facts_file::read(file).map_err(Failure::usage)?;
-                let asked =
-                    VerdictRequest { simulated: self.time.is_simulated(), ..VerdictRequest::default() };
+                let (facts, evidence) =
+                    vmgate_judge::read_facts(file, &session.facts_keys(&[])?).map_err(Failure::usage)?;
+                let simulated = self.time.is_simulated();
+                let asked = VerdictRequest { simulated, evidence, ..VerdictRequest::default() };
                 vec![policy.judge(facts, self.time.now(), &asked)]
             }
             (None, None) => Vec::new(),

@@ -16,7 +16,7 @@ use vmgate_execute::{
     Assignment, CompletedMove, Event, EvidenceOptions, Hosts, Judge, MoveFailure, Pass, Progress,
     cancel_after,
 };
-use vmgate_facts::{Change, Facts};
+use vmgate_facts::{Change, Facts, text::ShownCommand};
 use vmgate_judge::{
     Policy, VerdictRequest,
     change::{AfterNoGo, ChangeFile, Limits, MovePlan, PlannedMove},
@@ -27,10 +27,10 @@ use vmgate_verdict::{ExitCode, Verdict};
 use super::{
     Failure, collect,
     hook::{self, DestinationPermits},
-    isolate,
+    isolate, key_files,
     options::{GlobalOptions, Goals, MoveOptions},
     output,
-    session::{Session, read_change},
+    session::{Session, read_order},
 };
 
 #[derive(Debug, Args)]
@@ -104,13 +104,13 @@ impl Migrate {
                 context.migrate(&order, pass.into_pass()?, verdict_facts)
             }
             Some(file) => {
-                let change = read_change(file)?;
+                let change = read_order(file)?;
                 let policy = policy.and_waivers(change.waivers.clone());
                 if let Some(wave) = change.waves.iter().find(|wave| wave.wait_for.is_some()) {
                     let name = &wave.name;
+                    let command = ShownCommand::new("vmgate run --change").value(file.display());
                     return Err(Failure::usage(format!(
-                        "the wave `{name}` waits for the maintenance of hosts: `vmgate run --change {}` does that",
-                        file.display()
+                        "the wave `{name}` waits for the maintenance of hosts: `{command}` does that"
                     )));
                 }
                 let orders = move_orders(&change, &policy, &self.the_move, self.strict, &session)?;
@@ -127,20 +127,19 @@ impl Migrate {
                 .map_err(|error| Failure::usage(format!("{}: cannot be read: {error}", file.display())))
         };
         let envelopes: Vec<Vec<u8>> = self.verdict.iter().map(read).collect::<Result<_, _>>()?;
-        let key = |file: &PathBuf| {
-            let pem = String::from_utf8_lossy(&read(file)?).into_owned();
-            PublicKey::from_pem(&file.display().to_string(), &pem).map_err(Failure::usage)
-        };
         let keys = session.config.trusted_keys.iter().chain(&self.trusted_key);
-        let trusted =
-            if envelopes.is_empty() { Vec::new() } else { keys.map(key).collect::<Result<_, _>>()? };
+        let trusted = if envelopes.is_empty() {
+            Vec::new()
+        } else {
+            keys.map(|file| key_files::public_key(file)).collect::<Result<_, _>>()?
+        };
         let stop = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM, SIGHUP] {
             signal_hook::flag::register(signal, Arc::clone(&stop))
                 .map_err(|error| Failure::failed(format!("Ctrl-C could not be caught: {error}")))?;
         }
         let evidence = self.evidence.clone().or_else(isolate::evidence_folder);
-        let ledger = Ledger::open(place).map_err(Failure::failed)?;
+        let ledger = session.open_ledger(place)?;
         Ok(MoveContext { ledger, stop, session, evidence, envelopes, trusted })
     }
 
@@ -215,6 +214,10 @@ impl<'a> MoveContext<'a> {
     pub(super) fn for_runner(ledger: Ledger, stop: Arc<AtomicBool>, session: &'a Session<'a>) -> Self {
         let evidence = isolate::evidence_folder();
         Self { ledger, stop, session, evidence, envelopes: Vec::new(), trusted: Vec::new() }
+    }
+
+    pub(super) fn session(&self) -> &Session<'a> {
+        self.session
     }
 
     pub(super) fn ledger(&self) -> &Ledger {

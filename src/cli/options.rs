@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 #[cfg(feature = "libvirt")]
-use vmgate_collect::{CollectRequest, TryPath};
+use vmgate_collect::{CollectRequest, TryPath, guest_probe::GuestAccess};
 use vmgate_facts::Change;
 #[cfg(feature = "libvirt")]
 use vmgate_facts::Uri;
@@ -158,7 +158,8 @@ impl MoveOptions {
         change: Change,
         session: &Session,
     ) -> Result<CollectRequest, Failure> {
-        self.request_between(self.uris()?, vm, self.guest.as_deref(), self.migrate_address, change, session)
+        let guest = session.guest_access(vm, self.guest.as_deref())?;
+        self.request_between(self.uris()?, vm, guest, self.migrate_address, change, session)
     }
 
     /// Collection request for a move between these hosts. Only the options on how to collect are used.
@@ -166,7 +167,7 @@ impl MoveOptions {
         &self,
         (from, to): (Uri, Uri),
         vm: &str,
-        guest: Option<&str>,
+        guest_access: GuestAccess,
         migrate_address: Option<std::net::IpAddr>,
         change: Change,
         session: &Session,
@@ -181,7 +182,7 @@ impl MoveOptions {
             allow_monitor: self.allow_monitor,
             planned: Vec::new(),
             maintenance: session.maintenance(&to),
-            guest_access: session.guest_access(vm, guest)?,
+            guest_access,
             from,
             to,
             migrate_address: migrate_address.map(|address| address.to_string()),
@@ -205,7 +206,9 @@ impl MoveOptions {
 
     fn uris(&self) -> Result<(Uri, Uri), Failure> {
         let parse = |text: &Option<String>, option| match text {
-            Some(text) => text.parse().map_err(|error| Failure::usage(format!("{option}: {error}"))),
+            Some(text) => {
+                Uri::from_operator(text).map_err(|error| Failure::usage(format!("{option}: {error}")))
+            }
             None => Err(Failure::usage(format!(
                 "{option} is missing: give the libvirt URI of the host, such as qemu+ssh://root@hv1/system"
             ))),

@@ -7,13 +7,15 @@ use std::{
 
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
-use vmgate_attest::{CLOCK_SKEW, NoAuthority, Permit, PrivateKey, PublicKey};
+use vmgate_attest::{CLOCK_SKEW, NoAuthority, Permit, PrivateKey};
 use vmgate_facts::text::{plain, with_causes};
+use vmgate_hook::HookConfig;
 use vmgate_verdict::{Decision, ExitCode, VALID_FOR, Verdict};
 
 use super::{
     Failure,
     hook::{self, WithdrawnPermits},
+    key_files,
     options::GlobalOptions,
     output,
     session::{KEY_VARIABLE, Session},
@@ -61,6 +63,9 @@ enum Action {
         /// Trusted public key, in PEM; may be repeated
         #[arg(long, value_name = "FILE", required = true)]
         key: Vec<PathBuf>,
+        /// Also check what a host demands in this hook.yaml; its `keys` are named after the files given with --key
+        #[arg(long, value_name = "FILE")]
+        policy: Option<PathBuf>,
     },
 }
 
@@ -72,7 +77,7 @@ impl VerdictCommand {
                 withdraw(host, verdict.as_deref(), vm.as_deref(), shared)
             }
             Action::Sign { file, key } => sign(file, key.as_deref()),
-            Action::Verify { file, key } => verify(file, key),
+            Action::Verify { file, key, policy } => verify(file, key, policy.as_deref()),
         }
     }
 }
@@ -87,13 +92,12 @@ fn sign(file: &Path, key: Option<&Path>) -> Result<ExitCode, Failure> {
         )));
     }
     let key = match key {
-        Some(file) => PrivateKey::from_pem(&file.display().to_string(), &read(file)?),
+        Some(file) => key_files::private_key(file)?,
         None => match env::var(KEY_VARIABLE) {
-            Ok(pem) => PrivateKey::from_pem(KEY_VARIABLE, &pem),
+            Ok(pem) => PrivateKey::from_pem(KEY_VARIABLE, &pem).map_err(Failure::usage)?,
             Err(_) => return Err(Failure::usage(format!("no key: give --key FILE or set {KEY_VARIABLE}"))),
         },
-    }
-    .map_err(Failure::usage)?;
+    };
     let now = Timestamp::now();
     let sign = |verdict: &Verdict| {
         match (verdict.check_authority(now), verdict.decision) {
@@ -113,20 +117,33 @@ fn sign(file: &Path, key: Option<&Path>) -> Result<ExitCode, Failure> {
     Ok(ExitCode::Go)
 }
 
-fn verify(file: &Path, keys: &[PathBuf]) -> Result<ExitCode, Failure> {
-    let key = |file: &PathBuf| {
-        PublicKey::from_pem(&file.display().to_string(), &read(file)?).map_err(Failure::usage)
-    };
-    let trusted = keys.iter().map(key).collect::<Result<Vec<_>, _>>()?;
+fn verify(file: &Path, keys: &[PathBuf], policy: Option<&Path>) -> Result<ExitCode, Failure> {
+    let trusted = keys.iter().map(|file| key_files::public_key(file)).collect::<Result<Vec<_>, _>>()?;
+    let policy = policy.map(read_policy).transpose()?;
     let text = read(file)?;
-    let verdicts = envelopes(&text).into_iter().map(|envelope| {
-        let attested = vmgate_attest::verify(envelope.as_bytes(), &trusted)
-            .map_err(|error| Failure::usage(format!("{}: {}", file.display(), with_causes(&error))))?;
-        Ok(attested.verdict)
-    });
-    let verdicts = verdicts.collect::<Result<Vec<_>, Failure>>()?;
+    let refused = |why: &dyn std::fmt::Display| Failure::usage(format!("{}: {why}", file.display()));
+    let mut verdicts = Vec::new();
+    for envelope in envelopes(&text) {
+        let bytes = envelope.as_bytes();
+        let attested =
+            vmgate_attest::verify(bytes, &trusted).map_err(|error| refused(&with_causes(&error)))?;
+        if let Some(policy) = &policy {
+            let permit =
+                vmgate_attest::verify(bytes, &trusted).map_err(|error| refused(&with_causes(&error)))?;
+            let signer = keys.iter().zip(&trusted).find(|(_, key)| key.id() == permit.key_id);
+            let name = signer.and_then(|(file, _)| file.file_name()).unwrap_or_default().to_string_lossy();
+            policy.check(&permit, &name, Timestamp::now()).map_err(|why| refused(&why))?;
+        }
+        verdicts.push(attested.verdict);
+    }
     output::to_stdout(|out| report::verdicts(&verdicts, out))?;
     Ok(ExitCode::Go)
+}
+
+/// Settings of a host, from a copy of its hook.yaml.
+fn read_policy(file: &Path) -> Result<HookConfig, Failure> {
+    HookConfig::parse(&key_files::public_text(file)?)
+        .map_err(|why| Failure::usage(format!("{}: {why}", file.display())))
 }
 
 /// Envelopes in a text: one per line, as `sign` writes them, or one over several lines, as other tools do.
@@ -150,6 +167,17 @@ fn push(host: &str, file: &Path, shared: &GlobalOptions) -> Result<ExitCode, Fai
     permit.validity().check(Timestamp::now(), CLOCK_SKEW, VALID_FOR).map_err(|why| refused(&why))?;
     let received =
         hook::push(&session.shell(&uri)?, name, envelope, &session).map_err(|why| why.into_failure(name))?;
+    if received.no_go {
+        let cancelled = received.cancelled.len();
+        output::to_stdout(|out| {
+            writeln!(
+                out,
+                "{name}: {} may not migrate in; {cancelled} waiting verdicts are cancelled",
+                received.vm
+            )
+        })?;
+        return Ok(ExitCode::Go);
+    }
     output::to_stdout(|out| {
         writeln!(
             out,

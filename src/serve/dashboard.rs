@@ -153,7 +153,7 @@ impl Dashboard {
 
 /// Host name in a libvirt URI, for people.
 pub(super) fn host_name(uri: &str) -> String {
-    uri.parse().map_or_else(|_| uri.to_owned(), |uri: Uri| uri.host_for_people().to_owned())
+    Uri::from_operator(uri).map_or_else(|_| uri.to_owned(), |uri| uri.host_for_people().to_owned())
 }
 
 #[cfg(test)]

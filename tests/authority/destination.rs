@@ -1,6 +1,6 @@
 //! A destination host in a folder: the hook installed under another root, keys, verdicts, and migrations that come in.
 
-use std::{fs, io::Cursor, path::Path};
+use std::{fs, io::Cursor, os::unix::fs::PermissionsExt, path::Path};
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -73,6 +73,14 @@ impl Destination {
         self.ask(HookRequest::Receive { envelope: signed(verdict, key), by: "test".into() })
     }
 
+    /// Puts an envelope into the folder of a VM, without the checks of a push.
+    pub(crate) fn place(&self, number: usize, name: &str, envelope: &str) {
+        let folder = self.layout.verdicts().join(vm(number));
+        fs::create_dir_all(&folder).unwrap();
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
+        write_for_root(&folder.join(format!("{name}.json")), envelope);
+    }
+
     pub(crate) fn status(&self) -> Value {
         self.ask(HookRequest::Status { lines: 10_000 }).unwrap()
     }
@@ -88,6 +96,11 @@ impl Destination {
         let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
         lines.filter(|line| line["event"] == "decision").collect()
     }
+}
+
+pub(crate) fn write_for_root(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 pub(crate) fn begin(layout: &Layout, name: &str, uuid: &str) -> HookAnswer {

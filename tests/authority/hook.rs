@@ -16,21 +16,8 @@ use vmgate_hook::requests::HookRequest;
 
 use crate::destination::{
     Destination, HOST, SITE, begin, call, evaluated, go, in_minutes, let_in, no_go, refused, signed, touch,
-    vm, with,
+    vm, with, write_for_root,
 };
-
-/// Puts an envelope into the folder of a VM, without the checks of a push.
-fn place(host: &Destination, number: usize, name: &str, envelope: &str) {
-    let folder = host.layout.verdicts().join(vm(number));
-    fs::create_dir_all(&folder).unwrap();
-    fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
-    write_for_root(&folder.join(name), envelope);
-}
-
-fn write_for_root(path: &Path, text: &str) {
-    fs::write(path, text).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
-}
 
 /// Domain XML from a libvirt that never finishes writing it.
 struct Endless;
@@ -50,10 +37,10 @@ fn waiting_verdicts_of_other_vms_do_not_delay_a_decision() {
     let host = Destination::new();
     let envelope = signed(&go(1), SITE);
     for number in 100..2100 {
-        place(&host, number, &format!("{}.4102444800.json", "0".repeat(64)), &envelope);
+        host.place(number, &format!("{}.4102444800", "0".repeat(64)), &envelope);
     }
     for number in 0..200 {
-        place(&host, 99, &format!("placed{number}.json"), &envelope);
+        host.place(99, &format!("placed{number}"), &envelope);
     }
     for number in (0..16).step_by(2) {
         host.push(&go(number), SITE).unwrap();
@@ -241,7 +228,7 @@ fn status_counts_verdicts_and_nothing_else() {
     write_for_root(&folder.join("README"), "x");
     write_for_root(&host.layout.verdicts().join("notes.txt"), "x");
     fs::create_dir(host.layout.verdicts().join(vm(2))).unwrap();
-    place(&host, 4, &format!("{}.100.json", "0".repeat(64)), &signed(&go(4), SITE));
+    host.place(4, &format!("{}.100", "0".repeat(64)), &signed(&go(4), SITE));
     let status = host.status();
     assert_eq!(status["waiting"], 1, "{status:#}");
     assert_eq!(status["verdicts"][0]["vm"]["name"], "web1");
@@ -268,7 +255,7 @@ fn a_verdict_from_another_time_lets_nobody_in() {
     for (number, (verdict, why)) in cases.iter().enumerate() {
         let said = host.push(verdict, SITE).unwrap_err();
         assert!(said.contains(why), "{said}");
-        place(&host, 1, &format!("placed{number}.json"), &signed(verdict, SITE));
+        host.place(1, &format!("placed{number}"), &signed(verdict, SITE));
         refused(&host.migrate("web1", &vm(1)), why);
         fs::remove_dir_all(host.layout.verdicts().join(vm(1))).unwrap();
     }
@@ -293,7 +280,7 @@ fn a_used_verdict_stays_used_whatever_the_times_of_files() {
         let_in(&host.migrate("web2", &vm(2)));
         let why = host.push(&verdict, SITE).unwrap_err();
         assert!(why.contains("can be used only once"), "{why}");
-        place(&host, 1, "placed.json", &signed(&verdict, SITE));
+        host.place(1, "placed", &signed(&verdict, SITE));
         refused(&host.migrate("web1", &vm(1)), "was already used");
     }
 }

@@ -14,6 +14,8 @@
 
 #![forbid(unsafe_code)]
 
+mod basis;
+mod detached;
 mod digest;
 mod dsse;
 mod key;
@@ -22,11 +24,14 @@ mod validity;
 
 use std::collections::BTreeMap;
 
+pub use basis::{Basis, FactsBasis, FactsOrigin, RulesBasis, RulesOrigin};
+pub use detached::{DetachedSignature, InvalidSignature};
 pub use digest::{Digest, InvalidDigest};
 pub use dsse::{DsseSignature, Envelope};
 pub use key::{InvalidKey, PrivateKey, PublicKey};
 pub use permit::{
-    Decision, GoReason, NameAndUuid, NoGoReason, Permit, PermitDigests, PermitSchema, PermittedMove,
+    Decision, GoReason, NameAndUuid, NoGoReason, Permit, PermitCounts, PermitDigests, PermitSchema,
+    PermittedMove,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Digest, Predicate, Validity};
+use super::{Basis, Digest, Predicate, Validity};
 
 /// A verdict, `vmgate/verdict/v1`, as far as a destination host reads it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +28,19 @@ pub struct Permit {
     pub strict: bool,
     /// Digests of what it was reached from.
     pub digests: PermitDigests,
+    /// Rules and facts that it rests on; absent in verdicts of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basis: Option<Basis>,
+    /// Numbers of outcomes; absent if the writer does not count them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counts: Option<PermitCounts>,
+}
+
+/// The numbers of outcomes of a verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PermitCounts {
+    /// Outcomes that a waiver applies to.
+    pub waived: usize,
 }
 
 /// Names of the verdict formats that a destination accepts.

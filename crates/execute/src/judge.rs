@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use vmgate_collect::{CollectError, CollectRequest};
 use vmgate_facts::Facts;
-use vmgate_judge::{Policy, VerdictRequest, change::MovePlan};
+use vmgate_judge::{EvidenceOrigin, Policy, VerdictRequest, change::MovePlan};
 use vmgate_ledger::Ledger;
 use vmgate_verdict::Verdict;
 
@@ -31,15 +31,21 @@ impl Judge<'_> {
     pub fn planned(&self, plan: &MovePlan, ledger: &Ledger) -> Result<(Facts, Verdict), CollectError> {
         let mut facts = self.collect(ledger)?;
         plan.apply_preparation(&mut facts);
-        let verdict = self.policy.judge(facts.clone(), Timestamp::now(), &self.asked);
+        let verdict = self.judge(&facts);
         Ok((facts, verdict))
     }
 
     /// Facts and verdict of the move as it is now.
     pub fn judge_current(&self, ledger: &Ledger) -> Result<(Facts, Verdict), CollectError> {
         let facts = self.collect(ledger)?;
-        let verdict = self.policy.judge(facts.clone(), Timestamp::now(), &self.asked);
+        let verdict = self.judge(&facts);
         Ok((facts, verdict))
+    }
+
+    /// The verdict at the present time on facts that were just collected.
+    fn judge(&self, facts: &Facts) -> Verdict {
+        let asked = VerdictRequest { evidence: EvidenceOrigin::Live, ..self.asked.clone() };
+        self.policy.judge(facts.clone(), Timestamp::now(), &asked)
     }
 
     /// The facts, with the ledger's history of earlier moves: both verdicts of a run rest on the same kind of evidence.

@@ -52,7 +52,7 @@ pub use judge::Judge;
 pub use migration::Progress;
 pub use permits::{PermitDesk, cancel_after};
 pub use post_migration_failure::{EvidenceOptions, IsolationResult};
-pub use recover::{RecoveredRun, RecoveryResult, recover};
+pub use recover::{RecoveredRun, RecoveryResult, RunOrder, recover};
 pub use take_over::{current_driver, has_moved, take_over};
 use thiserror::Error;
 pub use vm_location::VmLocation;

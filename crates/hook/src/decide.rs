@@ -140,6 +140,8 @@ mod tests {
             decision: Decision::Go(GoReason::AllClear),
             strict: false,
             digests: PermitDigests { facts: Some(Digest::of(b"facts")) },
+            basis: None,
+            counts: None,
         }
     }
 

@@ -10,7 +10,8 @@ use super::{
     decide::{self, IncomingMigration, VerdictMismatch},
     emergency_override,
     incoming::IncomingVm,
-    install, keyring,
+    install,
+    keyring::Keyring,
     store::{self, OnHost, Spent, WaitingFile},
 };
 
@@ -67,15 +68,17 @@ fn matching(
     mismatches: &mut Vec<String>,
 ) -> Result<Vec<(WaitingFile, OnHost)>, String> {
     let record = install::record(layout)?;
-    let keys = keyring::trusted(layout)?;
     let now = Timestamp::now();
+    let keyring = Keyring::load(layout, config, now)?;
+    let keys = keyring.public();
     let asked = IncomingMigration { vm: vm.uuid.to_string(), destination: record.host_uuid };
     let mut matching = Vec::new();
     for file in store::waiting_for(layout, &vm.uuid).map_err(|why| why.to_string())? {
         let verdict = match file.open(&keys) {
             Ok(verdict) => verdict,
             Err(why) => {
-                mismatches.push(why);
+                let refused_key = file.bytes().ok().and_then(|envelope| keyring.signed_by_refused(&envelope));
+                mismatches.push(refused_key.unwrap_or(why));
                 continue;
             }
         };
@@ -84,7 +87,8 @@ fn matching(
             None => match decide::fits(&verdict.verdict, &asked, config.time_limits(), now) {
                 // Somebody put it into the wrong folder.
                 Err(VerdictMismatch::OtherVm) => continue,
-                fits => fits.map_err(|why| why.to_string()),
+                Err(why) => Err(why.to_string()),
+                Ok(()) => allowed(config, &keyring, &verdict, &vm.name),
             },
         };
         if file.until().is_some_and(|until| until <= now) {
@@ -97,6 +101,14 @@ fn matching(
     }
     matching.sort_by_key(|(_, verdict)| verdict.verdict.expires_at);
     Ok(matching)
+}
+
+/// Checks what hook.yaml demands of a verdict that is otherwise fit.
+fn allowed(config: &HookConfig, keyring: &Keyring, verdict: &OnHost, incoming: &str) -> Result<(), String> {
+    if let Some(why) = keyring.forbids(&verdict.key_id, &verdict.verdict, Some(incoming)) {
+        return Err(why);
+    }
+    config.demanded(verdict).map_err(|why| why.to_string())
 }
 
 /// Marks the verdict that lets the VM in as used, or asks the override, which applies even when no other decision is

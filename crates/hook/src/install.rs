@@ -13,7 +13,9 @@ use vmgate_attest::{Digest, PublicKey};
 use super::{
     EnforcementMode, HookActivation, HookConfig, HookPlacement, JournalEntry, JournalEvent, Layout, OnError,
     daemon::{self, Daemon},
-    journal, keyring, requests, script, tidy,
+    journal,
+    keyring::Keyring,
+    requests, script, tidy,
     trust::{self, UntrustedFile},
 };
 
@@ -143,9 +145,9 @@ fn check(layout: &Layout, wanted: &InstallRequest) -> Result<(), String> {
             ));
         }
     }
-    let mode =
-        wanted.mode.or_else(|| HookConfig::load(layout).ok().map(|config| config.mode)).unwrap_or_default();
-    let trusts = !wanted.keys.is_empty() || keyring::trusted(layout).is_ok();
+    let config = HookConfig::load(layout).unwrap_or_default();
+    let mode = wanted.mode.unwrap_or(config.mode);
+    let trusts = !wanted.keys.is_empty() || Keyring::load(layout, &config, Timestamp::now()).is_ok();
     if mode == EnforcementMode::Enforce && !trusts {
         return Err(format!(
             "no key is trusted on this host, so all migrations would be refused: give --key FILE (a public key in PEM), put one into \

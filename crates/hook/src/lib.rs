@@ -22,12 +22,15 @@ pub mod config;
 mod daemon;
 mod decide;
 mod decision;
+pub mod demand;
 mod emergency_override;
 mod incoming;
 mod install;
 mod journal;
+pub mod key_rule;
 mod keyring;
 mod layout;
+pub mod policy;
 mod remove;
 pub mod requests;
 mod run;
@@ -35,8 +38,9 @@ mod script;
 mod status;
 mod store;
 mod tidy;
-mod trust;
 mod uuid;
+
+use vmgate_trust as trust;
 
 pub use config::{EnforcementMode, HookConfig, OnError};
 pub use daemon::HookActivation;

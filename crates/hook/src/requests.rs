@@ -14,7 +14,9 @@ use vmgate_facts::text::with_causes;
 
 use super::{
     HookConfig, InstallRequest, JournalEntry, JournalEvent, Layout, Override, decide, emergency_override,
-    install, journal, keyring, remove, status,
+    install, journal,
+    keyring::Keyring,
+    remove, status,
     store::{self, OnHost},
     tidy,
     uuid::Uuid,
@@ -136,14 +138,15 @@ pub fn carry_out(
 fn receive(layout: &Layout, envelope: &str, by: String) -> Result<Value, String> {
     let record = install::record(layout)?;
     let config = HookConfig::load(layout).map_err(|why| why.to_string())?;
-    let keys = keyring::trusted(layout)?;
-    let envelope = envelope.as_bytes();
-    let verdict: OnHost = vmgate_attest::verify(envelope, &keys).map_err(|why| with_causes(&why))?;
+    let now = Timestamp::now();
+    let keyring = Keyring::load(layout, &config, now)?;
+    let (keys, envelope) = (keyring.public(), envelope.as_bytes());
+    let verdict: OnHost = vmgate_attest::verify(envelope, &keys)
+        .map_err(|why| keyring.signed_by_refused(envelope).unwrap_or_else(|| with_causes(&why)))?;
     let permit = &verdict.verdict;
     let vm = permit.moved.vm.uuid.as_deref().and_then(Uuid::parse).ok_or_else(|| {
         "the verdict has no UUID of the VM, so it cannot be matched with an incoming VM".to_owned()
     })?;
-    let now = Timestamp::now();
     let limits = config.time_limits();
     let (host, no_go) = (&record.host_uuid, store::is_no_go(&verdict));
     let checked = if no_go {
@@ -152,6 +155,12 @@ fn receive(layout: &Layout, envelope: &str, by: String) -> Result<Value, String>
         decide::destined(permit, host, limits, now)
     };
     checked.map_err(|why| why.to_string())?;
+    if let Some(why) = keyring.forbids(&verdict.key_id, permit, None) {
+        return Err(why);
+    }
+    if !no_go {
+        config.demanded(&verdict).map_err(|why| why.to_string())?;
+    }
     // A NO-GO outlives every GO that was evaluated before it.
     let last_older = permit.evaluated_at.saturating_add(limits.lifetime).unwrap_or(permit.expires_at);
     let until = if no_go { permit.expires_at.max(last_older) } else { permit.expires_at };
@@ -175,7 +184,8 @@ fn withdraw(layout: &Layout, verdict: Option<&str>, vm: Option<&str>, by: String
         return Err("nothing to withdraw: name a verdict by its digest, or a VM".to_owned());
     }
     let digest = verdict.map(str::parse::<Digest>).transpose().map_err(|why| why.to_string())?;
-    let keys = keyring::trusted(layout)?;
+    let config = HookConfig::load(layout).map_err(|why| why.to_string())?;
+    let keys = Keyring::load(layout, &config, Timestamp::now())?.public();
     let lock = lock(layout).map_err(|error| error.to_string())?;
     let withdrawn = store::withdraw(layout, digest, vm, &keys)?;
     if !withdrawn.is_empty() {

@@ -10,7 +10,10 @@ use vmgate_facts::text::with_causes;
 use super::{
     HookActivation, HookConfig, JournalEntry, Layout, Override, daemon, emergency_override,
     install::{self, InstallRecord},
-    journal, keyring, script, store, trust,
+    journal,
+    key_rule::KeyRule,
+    keyring::{self, Keyring},
+    script, store, trust,
 };
 
 /// Most verdicts that are shown one by one.
@@ -25,7 +28,8 @@ pub struct HookStatus {
     pub host_uuid: Option<String>,
     /// Time of the last installation or update.
     pub installed_at: Option<Timestamp>,
-    /// Settings in force; absent if they cannot be read.
+    /// Settings in force; absent if they cannot be read, here or by the reader's version.
+    #[serde(default, deserialize_with = "if_known")]
     pub config: Option<HookConfig>,
     /// Files of the key folder.
     pub keys: Vec<KeyFileStatus>,
@@ -72,8 +76,20 @@ pub struct WaitingVerdict {
 pub struct KeyFileStatus {
     /// The file's name.
     pub file: String,
-    /// Id of the key; absent if not trusted.
+    /// Id of the key; absent if it cannot be read.
     pub id: Option<String>,
+    /// Reason why it signs nothing now; absent if it is trusted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+    /// Its limits in hook.yaml.
+    #[serde(default)]
+    pub limits: KeyRule,
+}
+
+/// Reads the settings of a host, or none where a newer version there has settings that this one does not know.
+fn if_known<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<HookConfig>, D::Error> {
+    let value = serde_json::Value::deserialize(deserializer)?;
+    Ok(HookConfig::deserialize(value).ok())
 }
 
 /// Checks everything that the hook needs.
@@ -89,8 +105,9 @@ pub(super) fn status(layout: &Layout, lines: usize) -> HookStatus {
         problems.push(format!("the override is ignored: {why}"));
         None
     });
-    let keys = if there { keys(layout, &mut problems) } else { Vec::new() };
-    let (waiting, verdicts) = waiting(layout, clock, &mut problems);
+    let settings = config.clone().unwrap_or_default();
+    let keys = if there { keys(layout, &settings, clock, &mut problems) } else { Vec::new() };
+    let (waiting, verdicts) = waiting(layout, &settings, clock, &mut problems);
     if there {
         look_at_files(layout, record.as_ref(), &mut problems);
     }
@@ -119,8 +136,13 @@ fn installed_hooks(layout: &Layout) -> usize {
 }
 
 /// Number of the verdicts that a VM could use now, and the first of them.
-fn waiting(layout: &Layout, now: Timestamp, problems: &mut Vec<String>) -> (usize, Vec<WaitingVerdict>) {
-    let keys = keyring::trusted(layout).unwrap_or_default();
+fn waiting(
+    layout: &Layout,
+    config: &HookConfig,
+    now: Timestamp,
+    problems: &mut Vec<String>,
+) -> (usize, Vec<WaitingVerdict>) {
+    let keys = Keyring::load(layout, config, now).map(|ring| ring.public()).unwrap_or_default();
     let (mut number, mut shown) = (0, Vec::new());
     for vm in store::vms(layout) {
         let files = store::waiting_for(layout, &vm).unwrap_or_else(|why| {
@@ -150,18 +172,35 @@ fn waiting(layout: &Layout, now: Timestamp, problems: &mut Vec<String>) -> (usiz
     (number, shown)
 }
 
-fn keys(layout: &Layout, problems: &mut Vec<String>) -> Vec<KeyFileStatus> {
+fn keys(
+    layout: &Layout,
+    config: &HookConfig,
+    now: Timestamp,
+    problems: &mut Vec<String>,
+) -> Vec<KeyFileStatus> {
     let files = keyring::key_files(layout).unwrap_or_else(|why| {
         problems.push(why.to_string());
         Vec::new()
     });
     let mut keys = Vec::new();
     for file in files {
-        let name = file.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let id = file.key.map(|key| key.id()).map_err(|why| problems.push(why)).ok();
-        keys.push(KeyFileStatus { file: name, id });
+        let name = file.name();
+        let id = file.key.map(|key| key.id());
+        let trusted = id.clone().and_then(|id| config.rule_of(&name, &id, now));
+        let limits = config.keys.as_ref().and_then(|rules| rules.get(&name)).cloned().unwrap_or_default();
+        let refused = trusted.err();
+        problems.extend(refused.clone());
+        keys.push(KeyFileStatus { file: name, id: id.ok(), refused, limits });
     }
-    if !keys.iter().any(|key| key.id.is_some()) {
+    for file in config.keys.iter().flat_map(|rules| rules.keys()) {
+        if !keys.iter().any(|key| key.file == *file) {
+            problems.push(format!(
+                "`keys` in hook.yaml lists {file}, but there is no such file in {}",
+                layout.keys().display()
+            ));
+        }
+    }
+    if !keys.iter().any(|key| key.refused.is_none()) {
         problems.push(format!(
             "no key is trusted, so no verdict can let a VM in: put a public key into {}",
             layout.keys().display()

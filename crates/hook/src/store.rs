@@ -119,9 +119,14 @@ impl WaitingFile {
 
     /// The verdict, if a trusted key signed it. The error is for people.
     pub(super) fn open(&self, keys: &[PublicKey]) -> Result<OnHost, String> {
-        let bytes = trust::read(&self.path, MOST).map_err(|why| why.to_string())?;
+        let bytes = self.bytes().map_err(|why| why.to_string())?;
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
         vmgate_attest::verify(&bytes, keys).map_err(|why| format!("{}: {}", plain(&name), with_causes(&why)))
+    }
+
+    /// The envelope, whoever signed it.
+    pub(super) fn bytes(&self) -> Result<Vec<u8>, UntrustedFile> {
+        trust::read(&self.path, MOST)
     }
 
     /// Removes the file. One that cannot be removed is no danger: only its mark and its end decide.

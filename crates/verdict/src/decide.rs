@@ -3,6 +3,7 @@
 use std::{cmp::Reverse, collections::BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
+use vmgate_attest::Basis;
 use vmgate_facts::{Fact, Facts, Forecast};
 
 use super::{
@@ -31,6 +32,8 @@ pub struct DecisionContext {
     pub asked_in: Option<FileLine>,
     /// Forecast of the migration, for the report.
     pub forecast: Option<Forecast>,
+    /// Rules and facts that the verdict rests on.
+    pub basis: Option<Basis>,
 }
 
 impl DecisionContext {
@@ -45,6 +48,7 @@ impl DecisionContext {
             other_rules: BTreeSet::new(),
             asked_in: None,
             forecast: None,
+            basis: None,
         }
     }
 }
@@ -80,6 +84,7 @@ pub fn decide(
         forecast: context.forecast.clone(),
         since: None,
         digests,
+        basis: context.basis.clone(),
     }
 }
 

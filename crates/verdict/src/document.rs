@@ -3,7 +3,9 @@
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use vmgate_attest::{CLOCK_SKEW, Decision, Digest, NameAndUuid, NoAuthority, Permit, Predicate, Validity};
+use vmgate_attest::{
+    Basis, CLOCK_SKEW, Decision, Digest, NameAndUuid, NoAuthority, Permit, Predicate, Validity,
+};
 use vmgate_facts::{Cause, Change, Forecast};
 
 use super::{BaselineComparison, ExitCode, VALID_FOR, WaiverProblem, waiver::Day};
@@ -71,6 +73,9 @@ pub struct Verdict {
     pub since: Option<BaselineComparison>,
     /// Digests of the inputs.
     pub digests: Digests,
+    /// Rules and facts that it rests on, with their origins; absent in verdicts of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basis: Option<Basis>,
 }
 
 /// Ids of the verdict format that this version reads and writes.

@@ -28,6 +28,8 @@ use vmgate_hook::{Override, PROGRAM, RemovalReport, requests::HookRequest};
 use vmgate_reach::Program;
 use vmgate_verdict::ExitCode;
 
+#[cfg(feature = "libvirt")]
+use super::key_files;
 use super::{Failure, options::GlobalOptions, output, session::Session};
 use crate::cli::hook::hook_host::HookHost;
 pub(super) use crate::cli::hook::hook_host::host_named;
@@ -237,8 +239,7 @@ fn print_other_hooks(out: &mut dyn io::Write, others: &[String]) -> io::Result<(
 
 #[cfg(feature = "libvirt")]
 fn signer_key(file: &Path) -> Result<SignerKey, Failure> {
-    let pem = fs::read_to_string(file)
-        .map_err(|error| Failure::usage(format!("{}: cannot be read: {error}", file.display())))?;
+    let pem = key_files::public_text(file)?;
     let stem = file.file_stem().unwrap_or_default().to_string_lossy();
     Ok(SignerKey { name: format!("{stem}.pem"), pem })
 }
