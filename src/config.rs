@@ -41,12 +41,17 @@ pub struct Config {
     pub waivers: Option<PathBuf>,
     /// Trusted public keys for signed verdicts, in PEM.
     pub trusted_keys: Vec<PathBuf>,
+    /// Trusted public keys for signed facts, in PEM.
+    pub facts_keys: Vec<PathBuf>,
     /// The ledger: a file, or the URL of a PostgreSQL database.
     #[schemars(with = "Option<String>")]
     pub ledger: Option<LedgerUrl>,
     /// Folders with the change files that were executed: `vmgate recover` takes the commands and hosts of a move from them.
     pub changes: Vec<PathBuf>,
-    /// Private key that `vmgate migrate` signs verdicts with, for destinations that demand it.
+    /// Places outside of the ledger for copies of its head, by which a rewritten or shortened ledger is found out. Written at
+    /// the end of each campaign and by `vmgate ledger anchor`.
+    pub anchor: Option<AnchorConfig>,
+    /// Private key that signs verdicts, for destinations that demand it, and records of the ledger.
     pub signing_key: Option<PathBuf>,
     /// Longest wait for one answer of a host or guest, in seconds.
     #[schemars(range(min = 0.01, max = 86400.0), example = 10.0)]
@@ -55,6 +60,17 @@ pub struct Config {
     pub hosts: BTreeMap<String, HostConfig>,
     /// Access to guests, by the VM's name as it is given to vmgate.
     pub guests: BTreeMap<String, GuestConfig>,
+}
+
+/// Places for copies of the ledger's head.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AnchorConfig {
+    /// File to which a line is added, `NUMBER:DIGEST TIME`: best on another machine's disk. `vmgate ledger verify` holds the
+    /// ledger against it.
+    pub file: Option<PathBuf>,
+    /// Command that is given the same line on its standard input, such as `curl` to a web address.
+    pub command: Option<Vec<String>>,
 }
 
 /// Ids of the formats that this version reads.
@@ -127,10 +143,12 @@ impl Config {
             Some(LedgerUrl::File(path)) => Some(path),
             _ => None,
         };
-        let files = self.waivers.iter_mut().chain(ledger).chain(self.signing_key.as_mut());
+        let anchors = self.anchor.as_mut().and_then(|anchor| anchor.file.as_mut());
+        let files = self.waivers.iter_mut().chain(ledger).chain(self.signing_key.as_mut()).chain(anchors);
         self.rules
             .iter_mut()
             .chain(&mut self.trusted_keys)
+            .chain(&mut self.facts_keys)
             .chain(&mut self.changes)
             .chain(files)
             .for_each(|path| *path = folder.join(&*path));

@@ -5,13 +5,13 @@ use std::{collections::BTreeSet, fs, path::PathBuf};
 use clap::Args;
 use vmgate_collect::survey::{self, HostRequest, HostSummary};
 use vmgate_facts::Uri;
-use vmgate_judge::VerdictRequest;
+use vmgate_judge::{EvidenceOrigin, VerdictRequest};
 use vmgate_libvirt::ask_each;
 use vmgate_verdict::{ExitCode, Verdict};
 
 use super::{
     Failure,
-    options::GlobalOptions,
+    options::{EvaluationTime, GlobalOptions},
     output,
     session::{self, Session},
 };
@@ -26,6 +26,8 @@ pub(super) struct AuditCommand {
     #[arg(long, value_name = "FILE")]
     inventory: Option<PathBuf>,
     #[command(flatten)]
+    time: EvaluationTime,
+    #[command(flatten)]
     reports: output::Reports,
 }
 
@@ -35,13 +37,15 @@ impl AuditCommand {
         let policy = session.policy()?;
         let requests = self.requests(&session)?;
         let reports = self.reports.open()?;
-        let now = session.now();
+        let now = self.time.now();
+        let (simulated, evidence) = (self.time.is_simulated(), EvidenceOrigin::Live);
+        let asked = VerdictRequest { simulated, evidence, ..VerdictRequest::default() };
         let bar = output::progress(shared, requests.len() as u64 * survey::STEPS_PER_HOST, "hosts");
         let survey = survey::survey(requests, session.timeout(), now, || bar.inc(1));
         bar.finish_and_clear();
         let moves = ask_each(&survey.moves(), |wanted| {
             let (source, destination) = survey.host_names(*wanted)?;
-            let verdict = policy.judge(survey.facts(*wanted)?, now, &VerdictRequest::default());
+            let verdict = policy.judge(survey.facts(*wanted)?, now, &asked);
             Some(JudgedMove { source: source.to_owned(), destination: destination.to_owned(), verdict })
         });
         let moves: Vec<JudgedMove> = moves.into_iter().flatten().collect();

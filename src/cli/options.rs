@@ -35,9 +35,6 @@ pub(super) struct GlobalOptions {
     /// File of waivers to apply to the outcomes
     #[arg(long, global = true, value_name = "FILE")]
     pub waivers: Option<PathBuf>,
-    /// Time to evaluate at, such as 2026-11-23T22:00:00Z; the present if not given
-    #[arg(long, global = true, value_name = "TIME")]
-    pub at: Option<Timestamp>,
     /// Ledger of checks and moves: an SQLite file, which is created if it does not exist, or
     /// postgres://USER@HOST:PORT/NAME, which runners on several machines can share
     #[arg(
@@ -61,6 +58,28 @@ pub(super) struct GlobalOptions {
     /// Use of colour; NO_COLOR is obeyed too
     #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = ColourChoice::Auto)]
     pub color: ColourChoice,
+}
+
+/// Time of an evaluation, for commands that look. A command that acts has no such option, and no other way to be given a
+/// time: it uses the machine's clock.
+#[derive(Debug, Args)]
+pub(super) struct EvaluationTime {
+    /// Time to evaluate at, such as 2026-11-23T22:00:00Z, to see what would be: the verdict is simulated and permits nothing
+    /// [default: the present]
+    #[arg(long, value_name = "TIME")]
+    at: Option<Timestamp>,
+}
+
+impl EvaluationTime {
+    /// The time that was given, else that of the machine's clock.
+    pub(super) fn now(&self) -> Timestamp {
+        self.at.unwrap_or_else(Timestamp::now)
+    }
+
+    /// True if the time was given.
+    pub(super) fn is_simulated(&self) -> bool {
+        self.at.is_some()
+    }
 }
 
 /// Use of colour on a terminal.

@@ -11,14 +11,16 @@ use std::{
 };
 
 use clap::Args;
+use jiff::Timestamp;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use vmgate_collect::host_versions;
 use vmgate_execute::{
     Hosts, MoveFailure, RecoveryResult, RunOrder,
     campaign::{CampaignEnd, Mover, RunSummary, Runner, RunnerError, RunnerSettings, uptime_seconds},
 };
+use vmgate_facts::text::ShownCommand;
 use vmgate_judge::change::ChangeFile;
-use vmgate_ledger::{Ledger, campaign::ClaimResult};
+use vmgate_ledger::campaign::ClaimResult;
 use vmgate_verdict::ExitCode;
 
 use super::{
@@ -68,7 +70,7 @@ impl Run {
         let policy = session.policy()?.and_waivers(change.waivers.clone());
         let driver = vmgate_execute::current_driver();
         let name = format!("{}-{}-{}", driver.machine, driver.pid, driver.started_ticks);
-        let ledger = Ledger::open(session.ledger_for_moves()?).map_err(Failure::failed)?.for_runner(&name);
+        let ledger = session.open_ledger(session.ledger_for_moves()?)?.for_runner(&name);
         let (drain, stop) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let context = MoveContext::for_runner(ledger, Arc::clone(&stop), &session);
         let orders = move_orders(&change, &policy, &self.look, self.strict, &session)?;
@@ -93,8 +95,11 @@ impl Run {
             on_progress: &say_once(shared),
         };
         let summary = runner.run();
+        if summary.as_ref().is_ok_and(|summary| summary.ending.is_some()) {
+            super::anchor::at_the_end(context.ledger(), &session);
+        }
         let state = super::campaign::read(context.ledger(), &change.digest.to_string())?;
-        output::say(shared, vmgate_execute::campaign::render(&state, session.now()).trim_end());
+        output::say(shared, vmgate_execute::campaign::render(&state, Timestamp::now()).trim_end());
         match summary {
             Ok(summary) => Ok(exit(&summary, &state)),
             Err(error @ RunnerError::LeaseLost) => {
@@ -243,8 +248,8 @@ impl Mover for LiveMover<'_> {
         let name = wave.map_or("", |wave| wave.name.as_str());
         if wait_for.versions == vmgate_judge::change::Versions::default() {
             return Err(format!(
-                "the hosts that `{name}` waits for are empty: when their maintenance is done, run `vmgate campaign open {}`",
-                self.change.id
+                "the hosts that `{name}` waits for are empty: when their maintenance is done, run `{}`",
+                ShownCommand::new("vmgate campaign open").operand(&self.change.id)
             ));
         }
         wait_for.hosts.iter().try_for_each(|host| {

@@ -218,7 +218,8 @@ fn migrating_for(history: &[Record]) -> Option<Duration> {
     let began = history.iter().find(
         |record| matches!(&record.entry, Entry::Transition(transition) if transition.state == RunStep::Migrate),
     )?;
-    Some(Timestamp::now().duration_since(began.at).try_into().unwrap_or_default())
+    // A record of the future means that the clock was set back: how long ago is not known, so no job passes for the run's own.
+    Some(Timestamp::now().duration_since(began.at).try_into().unwrap_or(Duration::MAX))
 }
 
 /// Reason of an isolation that the run was about to make when it was left behind; `None` if it was not.
@@ -300,25 +301,22 @@ pub(super) fn finish_run(ledger: &Ledger, open: &OpenRun, order: &RunOrder, host
 
 #[cfg(test)]
 mod tests {
-    use vmgate_attest::Digest;
     use vmgate_ledger::entry::Transition;
 
     use super::*;
 
     #[test]
     fn a_vm_that_was_about_to_be_cut_off_is_told_by_its_reason() {
-        let entered = |state, why: Option<&str>| Record {
-            sequence: 1,
-            at: Timestamp::UNIX_EPOCH,
-            entry: Entry::Transition(Transition {
+        let entered = |state, why: Option<&str>| {
+            let entry = Entry::Transition(Transition {
                 run: "r1".to_owned(),
                 vm: "uuid".to_owned(),
                 state,
                 action: None,
                 mark: None,
                 why: why.map(str::to_owned),
-            }),
-            digest: Digest::of(b""),
+            });
+            Record::sample(Timestamp::UNIX_EPOCH, entry)
         };
         let verified = entered(RunStep::Verify, None);
         assert_eq!(isolation_begun(std::slice::from_ref(&verified)), None);
@@ -326,5 +324,24 @@ mod tests {
             isolation_begun(&[verified, entered(RunStep::Isolate, Some("it is deaf"))]),
             Some("it is deaf")
         );
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_makes_no_job_of_somebody_else_ours() {
+        let began = |at| {
+            let entry = Entry::Transition(Transition {
+                run: "r1".to_owned(),
+                vm: "uuid".to_owned(),
+                state: RunStep::Migrate,
+                action: None,
+                mark: None,
+                why: None,
+            });
+            Record::sample(at, entry)
+        };
+        let (now, day) = (Timestamp::now(), jiff::SignedDuration::from_hours(24));
+        let ago = |at| migrating_for(&[began(at)]).unwrap();
+        assert!(ago(now - day) >= Duration::from_hours(24));
+        assert_eq!(ago(now + day), Duration::MAX, "a job of any age is younger than that");
     }
 }

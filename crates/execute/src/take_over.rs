@@ -49,7 +49,9 @@ pub fn has_moved(ledger: &Ledger, change: Digest, vm: &str, hosts: &Hosts) -> Re
     if !VmLocation::look(vm, hosts).only_on_destination() {
         return Ok(false);
     }
-    let begun = ledger.records(&Selection { kinds: vec![EntryKind::RunStarted], ..Selection::default() })?;
+    let Ok(uuid) = hosts.destination.domain(vm).and_then(|domain| domain.uuid()) else { return Ok(false) };
+    let (kinds, of_vm) = (vec![EntryKind::RunStarted], Some(uuid));
+    let begun = ledger.records(&Selection { kinds, vm: of_vm, ..Selection::default() })?;
     Ok(begun
         .iter()
         .any(|record| matches!(&record.entry, Entry::RunStarted(run) if is_of(run, change, vm, hosts))))
@@ -76,11 +78,13 @@ mod tests {
 
     use super::*;
 
+    const UUID: &str = "11111111-2222-3333-4444-555555555555";
+
     /// A host of libvirt's test driver that runs these VMs.
     fn host(folder: &Path, name: &str, vms: &[&str]) -> String {
         let domain = |vm: &&str| {
             format!(
-                "<domain type='test'><name>{vm}</name><memory>1024</memory><os><type>hvm</type></os></domain>"
+                "<domain type='test'><name>{vm}</name><uuid>{UUID}</uuid><memory>1024</memory><os><type>hvm</type></os></domain>"
             )
         };
         let file = folder.join(name);
@@ -95,7 +99,7 @@ mod tests {
         let uri = |text: &str| vmgate_facts::Uri::from_operator(text).unwrap();
         let hosts = Hosts::new(uri(&from), uri(&to), timeout);
         let (ledger, change) = (TestLedger::in_file().ledger(), Digest::of(b"change"));
-        let named = |name: &str| NameAndUuid { name: Some(name.to_owned()), uuid: None };
+        let named = |name: &str| NameAndUuid { name: Some(name.to_owned()), uuid: Some(UUID.to_owned()) };
         let run = RunStarted {
             run: "r1".to_owned(),
             vm: named("web"),

@@ -80,6 +80,17 @@ pub(crate) fn collect(sources: &[RuleSource], roles: &[FileRole]) -> (Vec<RuleFi
     (files, problems)
 }
 
+/// Names and contents of the files of a source that shape a judgement: rules, profiles and catalogues, by name. Files that
+/// cannot be read are left out; loading the source reports them.
+pub fn pack_files(source: &RuleSource) -> Vec<(String, String)> {
+    let roles = [FileRole::Rule, FileRole::Profile, FileRole::Catalogue];
+    let (files, _) = collect(std::slice::from_ref(source), &roles);
+    let name = |file: &RuleFile| format!("{:?}/{}", file.role, file.stem);
+    let mut files: Vec<_> = files.iter().map(|file| (name(file), file.file.text.clone())).collect();
+    files.sort();
+    files
+}
+
 /// Path of a file below its source, and its content.
 type FoundFile = (PathBuf, FileContent);
 

@@ -116,7 +116,12 @@ impl ChangeFile {
 
     /// Request for the verdict on one of its moves.
     pub fn verdict_request(&self, planned: &PlannedMove, strict: bool) -> VerdictRequest {
-        VerdictRequest { strict, place: Some(planned.place.clone()), change: Some(self.digest) }
+        VerdictRequest {
+            strict,
+            place: Some(planned.place.clone()),
+            change: Some(self.digest),
+            ..VerdictRequest::default()
+        }
     }
 
     /// The change as rules see it at one of its moves.
