@@ -1,19 +1,19 @@
 //! `vmgate ledger`: creates, lists and verifies the ledger of checks and moves.
 
 use std::{
-    fs,
     io::{self, IsTerminal},
     path::{Path, PathBuf},
 };
 
 use clap::{Args, Subcommand};
 use serde_json::json;
-use vmgate_attest::PublicKey;
 use vmgate_facts::text::plain;
 use vmgate_ledger::{Entry, Head, Ledger, LedgerError, LedgerUrl, Record, Selection, entry::EntryKind};
 use vmgate_verdict::ExitCode;
 
-use super::{Failure, anchor, ledger_survey::Survey, options::GlobalOptions, output, session::Session};
+use super::{
+    Failure, anchor, key_files, ledger_survey::Survey, options::GlobalOptions, output, session::Session,
+};
 use crate::{config::AnchorConfig, report};
 
 #[derive(Debug, Args)]
@@ -159,13 +159,9 @@ fn verify(
     ledger: &Ledger,
     known: Option<&Head>,
     anchors: Option<&Path>,
-    key_files: &[PathBuf],
+    named: &[PathBuf],
 ) -> Result<ExitCode, Failure> {
-    let key = |file: &PathBuf| {
-        let pem = fs::read_to_string(file).map_err(|error| output::unreadable(file, &error))?;
-        PublicKey::from_pem(&file.display().to_string(), &pem).map_err(Failure::usage)
-    };
-    let keys = key_files.iter().map(key).collect::<Result<Vec<_>, _>>()?;
+    let keys = named.iter().map(|file| key_files::public_key(file)).collect::<Result<Vec<_>, _>>()?;
     let mut survey = Survey::default();
     let head = ledger.verify_each(|row| survey.see(row, &keys)).map_err(failure)?;
     if let Some(known) = known {
