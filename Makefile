@@ -77,6 +77,7 @@ lab-core: lab-selftest ## The main job on two real hypervisor hosts, and bad inp
 
 lab-test: lab-selftest ## All tests on real hypervisor hosts, most of an hour
 	@$(LAB) up
+	@tests/install faketime
 	@$(LAB_TEST)
 	@eval "$$($(LAB) env)" && $(CARGO) test --test truth_tcp -- --ignored quick
 

@@ -31,7 +31,7 @@ const OUTSIDE: &[&str] = &[
     "procfs",
     "tempfile",
     "signal-hook",
-    "tiny_http",
+    "hyper",
     "clap",
     "indicatif",
     "vmgate-process",
@@ -92,7 +92,7 @@ fn walls() -> Vec<(&'static str, &'static [&'static str])> {
         ),
         ("collect", &["vmgate-ledger", "vmgate-execute", "vmgate-hook", "clap", "rusqlite"]),
         ("ledger", &["vmgate-collect", "vmgate-execute", "vmgate-libvirt", "vmgate-probe", "clap", "virt"]),
-        ("execute", &["vmgate-hook", "clap", "vmgate", "tiny_http"]),
+        ("execute", &["vmgate-hook", "clap", "vmgate", "hyper"]),
     ]);
     walls
 }

@@ -17,6 +17,7 @@ use super::{
     output,
     session::{KEY_VARIABLE, Session},
 };
+use crate::report;
 
 #[derive(Debug, Args)]
 pub(super) struct Collect {
@@ -39,20 +40,20 @@ impl Collect {
     pub(super) fn run(&self, shared: &GlobalOptions) -> Result<ExitCode, Failure> {
         let session = Session::open(shared)?;
         let key = if self.sign { Some(signing_key(&session)?) } else { None };
-        let file = self.output.as_deref().map(output::OpenFile::draft_for).transpose()?;
+        let file = self.output.as_deref().map(output::OpenFile::open).transpose()?;
         let facts = from_hosts(&self.vm, &self.the_move, &self.goals, &session, Timestamp::now())?;
-        let text = match key {
+        let write: Box<dyn FnOnce(&mut dyn Write) -> io::Result<()>> = match key {
             Some(key) => {
                 let envelope = vmgate_judge::sign_facts(facts, &key)
                     .map_err(|error| Failure::failed(with_causes(&error)))?;
                 tracing::info!("the facts are signed by key {}", key.public().id());
-                serde_json::to_string(&envelope).map_err(Failure::failed)? + "\n"
+                Box::new(move |out| report::document_line(&envelope, out))
             }
-            None => serde_yaml::to_string(&facts).map_err(Failure::failed)?,
+            None => Box::new(move |out| report::yaml_document(&facts, out)),
         };
         match file {
-            Some(file) => file.finish_with(&text)?,
-            None => output::to_stdout(|out| out.write_all(text.as_bytes()))?,
+            Some(file) => file.write(write)?,
+            None => output::to_stdout(write)?,
         }
         Ok(ExitCode::Go)
     }

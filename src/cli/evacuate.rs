@@ -17,12 +17,9 @@ use super::{
     output,
     session::{Session, read_change},
 };
-use crate::{
-    fleet::{
-        self, ChangeHeader, FilesSite, Fleet, FleetPlan, HostId, PlanRequest, PolicyOracle, Proposal,
-        RollingPace, Site, VmId, inventory::Inventory,
-    },
-    report::visible_lines,
+use crate::fleet::{
+    self, ChangeHeader, FilesSite, Fleet, FleetPlan, HostId, PlanRequest, PolicyOracle, Proposal,
+    RollingPace, Site, VmId, inventory::Inventory,
 };
 
 /// Rule and parameter with QEMU's memory overhead per guest.
@@ -82,7 +79,7 @@ impl Evacuate {
         let empty = inventory.select(&self.hosts).map_err(Failure::usage)?;
         let into = inventory.select(&self.into).map_err(Failure::usage)?;
         let earlier = self.replan.as_deref().map(read_change).transpose()?;
-        let draft_file = self.output.as_deref().map(output::OpenFile::draft_for).transpose()?;
+        let draft_file = self.output.as_deref().map(output::OpenFile::open).transpose()?;
         let site = self.site(&inventory, &session)?;
         let overhead = overhead_bytes(&policy);
         let (fleet, notes) = fleet::build(&inventory, &*site, overhead).map_err(Failure::usage)?;
@@ -113,7 +110,8 @@ impl Evacuate {
             header,
         };
         if let Some(file) = draft_file {
-            file.finish_with(&self.text(&proposal)?)?;
+            let text = self.text(&proposal)?;
+            file.write(|out| out.write_all(text.as_bytes()))?;
         }
         output::to_stdout(|out| {
             if self.time.is_simulated() {
@@ -123,7 +121,7 @@ impl Evacuate {
                     self.time.now()
                 )?;
             }
-            write!(out, "{}", visible_lines(&proposal.to_string()))
+            write!(out, "{proposal}")
         })?;
         Ok(exit(&plan, &empty, &*site))
     }

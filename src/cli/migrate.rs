@@ -16,7 +16,7 @@ use vmgate_execute::{
     Assignment, CompletedMove, Event, EvidenceOptions, Hosts, Judge, MoveFailure, Pass, Progress,
     cancel_after,
 };
-use vmgate_facts::{Change, Facts};
+use vmgate_facts::{Change, Facts, text::ShownCommand};
 use vmgate_judge::{
     Policy, VerdictRequest,
     change::{AfterNoGo, ChangeFile, Limits, MovePlan, PlannedMove},
@@ -108,9 +108,9 @@ impl Migrate {
                 let policy = policy.and_waivers(change.waivers.clone());
                 if let Some(wave) = change.waves.iter().find(|wave| wave.wait_for.is_some()) {
                     let name = &wave.name;
+                    let command = ShownCommand::new("vmgate run --change").value(file.display());
                     return Err(Failure::usage(format!(
-                        "the wave `{name}` waits for the maintenance of hosts: `vmgate run --change {}` does that",
-                        file.display()
+                        "the wave `{name}` waits for the maintenance of hosts: `{command}` does that"
                     )));
                 }
                 let orders = move_orders(&change, &policy, &self.the_move, self.strict, &session)?;
@@ -139,7 +139,7 @@ impl Migrate {
                 .map_err(|error| Failure::failed(format!("Ctrl-C could not be caught: {error}")))?;
         }
         let evidence = self.evidence.clone().or_else(isolate::evidence_folder);
-        let ledger = Ledger::open(place).map_err(Failure::failed)?;
+        let ledger = session.open_ledger(place)?;
         Ok(MoveContext { ledger, stop, session, evidence, envelopes, trusted })
     }
 

@@ -1,5 +1,6 @@
 //! The command line: one file per command, and no logic beyond parsing options and choosing an exit code.
 
+mod anchor;
 #[cfg(feature = "libvirt")]
 mod audit;
 #[cfg(feature = "libvirt")]
@@ -16,6 +17,7 @@ mod hook;
 mod isolate;
 mod key_files;
 mod ledger;
+mod ledger_survey;
 #[cfg(feature = "libvirt")]
 mod migrate;
 #[cfg(feature = "libvirt")]
@@ -24,6 +26,7 @@ mod options;
 #[cfg(feature = "libvirt")]
 mod orders;
 mod output;
+mod output_file;
 mod probe;
 #[cfg(feature = "libvirt")]
 mod recover;
@@ -146,11 +149,11 @@ fn help_template() -> String {
 
 /// Runs the command that the process's arguments name.
 pub fn main() -> process::ExitCode {
+    output::start_panics();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(problem) => {
-            // A closed pipe is not an error: the reader has read enough.
-            let _ = problem.print();
+            output::say_of_arguments(&problem);
             if is_misplaced_time(&problem) {
                 output::say_failure(&Failure::usage(
                     "--at is for commands that look: check, audit, evacuate and explain. Whatever acts uses the machine's clock",

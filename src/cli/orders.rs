@@ -61,7 +61,8 @@ impl<'a> KnownOrders<'a> {
         let mut orders = Vec::new();
         for planned in change.moves.iter().filter(|planned| is_vm(run, &planned.vm)) {
             let (from, to) = (hosts(&planned.from)?, hosts(&planned.to)?);
-            orders.push(RunOrder { vm: planned.vm.clone(), from, to, plan: planned.plan.clone() });
+            let (vm, plan) = (planned.vm.clone(), planned.plan.clone());
+            orders.push(RunOrder { vm, from, to, change: Some(change.id.clone()), plan });
         }
         if orders.len() > 1 {
             orders.retain(|order| order.from.to_string() == run.from);
@@ -88,9 +89,9 @@ impl<'a> KnownOrders<'a> {
             ..MovePlan::default()
         };
         if let Some((_, from, to)) = self.named.as_ref().filter(|(vm, ..)| is_vm(run, vm)) {
-            return Ok(RunOrder { vm, from: from.clone(), to: to.clone(), plan });
+            return Ok(RunOrder { vm, from: from.clone(), to: to.clone(), change: None, plan });
         }
-        Ok(RunOrder { vm, from: self.recorded(&run.from)?, to: self.recorded(&run.to)?, plan })
+        Ok(RunOrder { vm, from: self.recorded(&run.from)?, to: self.recorded(&run.to)?, change: None, plan })
     }
 
     /// The URI to connect with, for one that a record names: the site's, or one that a document may name.

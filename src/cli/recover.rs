@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use vmgate_execute::{RecoveredRun, recover};
-use vmgate_ledger::{Ledger, LedgerUrl};
+use vmgate_ledger::LedgerUrl;
 use vmgate_verdict::ExitCode;
 
 use super::{Failure, options::GlobalOptions, orders::KnownOrders, output, session::Session};
@@ -40,7 +40,7 @@ impl Recover {
             output::to_stdout(|out| writeln!(out, "nothing to recover: there is no ledger {place}"))?;
             return Ok(ExitCode::Go);
         }
-        let ledger = Ledger::open(place).map_err(Failure::failed)?;
+        let ledger = session.open_ledger(place)?;
         let recovered = recover(&ledger, session.timeout(), self.elsewhere, &|run| orders.of(run));
         let recovered = recovered.map_err(Failure::failed)?;
         output::to_stdout(|out| {

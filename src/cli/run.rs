@@ -15,11 +15,12 @@ use jiff::Timestamp;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use vmgate_collect::host_versions;
 use vmgate_execute::{
-    Hosts, MoveFailure, RecoveryResult,
+    Hosts, MoveFailure, RecoveryResult, RunOrder,
     campaign::{CampaignEnd, Mover, RunSummary, Runner, RunnerError, RunnerSettings, uptime_seconds},
 };
+use vmgate_facts::text::ShownCommand;
 use vmgate_judge::change::ChangeFile;
-use vmgate_ledger::{Ledger, campaign::ClaimResult};
+use vmgate_ledger::campaign::ClaimResult;
 use vmgate_verdict::ExitCode;
 
 use super::{
@@ -69,7 +70,7 @@ impl Run {
         let policy = session.policy()?.and_waivers(change.waivers.clone());
         let driver = vmgate_execute::current_driver();
         let name = format!("{}-{}-{}", driver.machine, driver.pid, driver.started_ticks);
-        let ledger = Ledger::open(session.ledger_for_moves()?).map_err(Failure::failed)?.for_runner(&name);
+        let ledger = session.open_ledger(session.ledger_for_moves()?)?.for_runner(&name);
         let (drain, stop) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let context = MoveContext::for_runner(ledger, Arc::clone(&stop), &session);
         let orders = move_orders(&change, &policy, &self.look, self.strict, &session)?;
@@ -94,6 +95,9 @@ impl Run {
             on_progress: &say_once(shared),
         };
         let summary = runner.run();
+        if summary.as_ref().is_ok_and(|summary| summary.ending.is_some()) {
+            super::anchor::at_the_end(context.ledger(), &session);
+        }
         let state = super::campaign::read(context.ledger(), &change.digest.to_string())?;
         output::say(shared, vmgate_execute::campaign::render(&state, Timestamp::now()).trim_end());
         match summary {
@@ -216,13 +220,15 @@ impl Mover for LiveMover<'_> {
                 exit: ExitCode::Internal,
             };
         };
-        let hosts = self.context.hosts(order);
-        match vmgate_execute::take_over(
-            self.context.ledger(),
-            self.change.digest,
-            (&order.vm, &order.plan),
-            &hosts,
-        ) {
+        let request = &order.judge.request;
+        let order = RunOrder {
+            vm: order.vm.clone(),
+            from: request.from.clone(),
+            to: request.to.clone(),
+            change: Some(self.change.id.clone()),
+            plan: order.plan.clone(),
+        };
+        match vmgate_execute::take_over(self.context.ledger(), self.change.digest, &order, self.timeout) {
             Ok(RecoveryResult::Ended { moved: true, .. }) => ClaimResult::Done,
             Ok(RecoveryResult::Ended { host, .. }) => Self::again(Failure {
                 exit: ExitCode::NotFinished,
@@ -242,8 +248,8 @@ impl Mover for LiveMover<'_> {
         let name = wave.map_or("", |wave| wave.name.as_str());
         if wait_for.versions == vmgate_judge::change::Versions::default() {
             return Err(format!(
-                "the hosts that `{name}` waits for are empty: when their maintenance is done, run `vmgate campaign open {}`",
-                self.change.id
+                "the hosts that `{name}` waits for are empty: when their maintenance is done, run `{}`",
+                ShownCommand::new("vmgate campaign open").operand(&self.change.id)
             ));
         }
         wait_for.hosts.iter().try_for_each(|host| {

@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-#[cfg(feature = "libvirt")]
 use vmgate_attest::PrivateKey;
 use vmgate_attest::PublicKey;
 #[cfg(feature = "libvirt")]
@@ -37,6 +36,13 @@ pub(super) const KEY_VARIABLE: &str = "VMGATE_SIGNING_KEY";
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Folder for what vmgate keeps of this user's work (XDG Base Directory Specification); `None` without a home folder.
+pub(super) fn state_folder() -> Option<PathBuf> {
+    let state = env::var_os("XDG_STATE_HOME").filter(|folder| !folder.is_empty()).map(PathBuf::from);
+    let home = || env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
+    state.or_else(home).map(|folder| folder.join("vmgate"))
+}
+
 /// Options and configuration together: an option takes precedence over the file.
 pub(super) struct Session<'a> {
     pub(super) shared: &'a GlobalOptions,
@@ -57,7 +63,12 @@ impl<'a> Session<'a> {
 
     /// The ledger, if one is named.
     pub(super) fn ledger(&self) -> Result<Option<Ledger>, Failure> {
-        self.ledger_place().map(Ledger::open).transpose().map_err(Failure::failed)
+        self.ledger_place().map(|place| self.open_ledger(place)).transpose()
+    }
+
+    /// Opens a ledger to write to it: records are signed if the site has a key.
+    pub(super) fn open_ledger(&self, place: LedgerUrl) -> Result<Ledger, Failure> {
+        Ok(Ledger::open(place).map_err(Failure::failed)?.signed_with(self.signing_key()?))
     }
 
     /// File or database of the ledger, if one is named.
@@ -70,9 +81,7 @@ impl<'a> Session<'a> {
         if let Some(place) = self.ledger_place() {
             return Ok(place);
         }
-        let state = env::var_os("XDG_STATE_HOME").filter(|folder| !folder.is_empty()).map(PathBuf::from);
-        let home = || env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
-        state.or_else(home).map(|folder| folder.join("vmgate/ledger.db").into()).ok_or_else(|| {
+        state_folder().map(|folder| folder.join("ledger.db").into()).ok_or_else(|| {
             Failure::usage("no ledger is known: give one with --ledger PLACE, or `ledger:` in vmgate.yaml")
         })
     }
@@ -137,8 +146,7 @@ impl<'a> Session<'a> {
         ssh_target(target, &format!("hosts.{host}.ssh")).map(HostShell::Ssh)
     }
 
-    /// Private key that signs verdicts: from the environment, else from the file in the configuration.
-    #[cfg(feature = "libvirt")]
+    /// Private key that signs verdicts and records: from the environment, else from the file in the configuration.
     pub(super) fn signing_key(&self) -> Result<Option<PrivateKey>, Failure> {
         if let Ok(pem) = env::var(KEY_VARIABLE) {
             return PrivateKey::from_pem(KEY_VARIABLE, &pem).map(Some).map_err(Failure::usage);

@@ -7,10 +7,10 @@ use std::{
 
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
-use vmgate_attest::{CLOCK_SKEW, Permit, PrivateKey};
+use vmgate_attest::{CLOCK_SKEW, NoAuthority, Permit, PrivateKey};
 use vmgate_facts::text::{plain, with_causes};
 use vmgate_hook::HookConfig;
-use vmgate_verdict::{ExitCode, VALID_FOR, Verdict};
+use vmgate_verdict::{Decision, ExitCode, VALID_FOR, Verdict};
 
 use super::{
     Failure,
@@ -100,10 +100,17 @@ fn sign(file: &Path, key: Option<&Path>) -> Result<ExitCode, Failure> {
     };
     let now = Timestamp::now();
     let sign = |verdict: &Verdict| {
-        verdict.check_authority(now).map_err(|why| {
-            Failure::usage(format!("{}: not signed: {}: {why}", file.display(), verdict.moved.vm.label()))
-        })?;
-        hook::signed(verdict, &key)
+        match (verdict.check_authority(now), verdict.decision) {
+            // A NO-GO without facts permits nothing; it is a record all the same.
+            (Ok(()), _) | (Err(NoAuthority::StaleFacts { .. }), Decision::NoGo(_)) => {
+                hook::signed(verdict, &key)
+            }
+            (Err(why), _) => Err(Failure::usage(format!(
+                "{}: not signed: {}: {why}",
+                file.display(),
+                verdict.moved.vm.label()
+            ))),
+        }
     };
     let envelopes = verdicts.iter().map(sign).collect::<Result<Vec<_>, _>>()?;
     output::to_stdout(|out| envelopes.iter().try_for_each(|envelope| writeln!(out, "{envelope}")))?;

@@ -11,12 +11,12 @@ use tempfile::TempDir;
 use crate::harness::{self, Guest, Said, a_to_b, lab, on_host, setting, uri_a, uri_b, words};
 
 /// Host b with the hook installed, and a key that it trusts. The hook is removed on drop.
-struct Enforced {
+pub(crate) struct Enforced {
     folder: TempDir,
 }
 
 impl Enforced {
-    fn with(options: &[&str]) -> Self {
+    pub(crate) fn with(options: &[&str]) -> Self {
         let enforced = Self { folder: tempfile::tempdir().unwrap() };
         for name in ["site", "stranger"] {
             enforced.make_key(name);
@@ -37,7 +37,7 @@ impl Enforced {
         vmgate(&arguments)
     }
 
-    fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         self.folder.path().join(name).to_str().unwrap().to_owned()
     }
 
@@ -48,7 +48,7 @@ impl Enforced {
     }
 
     /// Verdict on the guest's move from a to b, GO or NO-GO.
-    fn check(&self, guest: &Guest, options: &[&str]) -> Value {
+    pub(crate) fn check(&self, guest: &Guest, options: &[&str]) -> Value {
         let mut arguments = words(&["check", guest.name, "--output", "json"], &[]);
         let a_to_b = a_to_b();
         arguments.extend(a_to_b.iter().map(String::as_str));
@@ -57,7 +57,7 @@ impl Enforced {
     }
 
     /// Signs a verdict and gives the file with the envelope.
-    fn sign(&self, verdict: &Value, key: &str) -> String {
+    pub(crate) fn sign(&self, verdict: &Value, key: &str) -> String {
         let (file, envelope) = (self.path("verdict.json"), self.path("envelope.json"));
         fs::write(&file, verdict.to_string()).unwrap();
         let key = self.path(&format!("{key}.key"));
@@ -67,23 +67,23 @@ impl Enforced {
     }
 
     /// Puts an envelope into the hook's folder, without the checks of `verdict push`.
-    fn place(&self, guest: &Guest, envelope: &str) {
+    pub(crate) fn place(&self, guest: &Guest, envelope: &str) {
         let folder = format!("/var/lib/vmgate/verdicts/{}", uuid_of(guest));
         let put = format!("umask 077; mkdir -p {folder}; cat > {folder}/placed.json");
         on_host("b", &put, &fs::read(envelope).unwrap()).exits(0);
     }
 
-    fn clear(&self) {
+    pub(crate) fn clear(&self) {
         on_host("b", "rm -rf /var/lib/vmgate/verdicts/*-*", b"").exits(0);
     }
 
-    fn status(&self) -> Value {
+    pub(crate) fn status(&self) -> Value {
         let said = vmgate(&["hook", "status", &uri_b(), "--output", "json"]);
         said.json()["hosts"][0].clone()
     }
 
     /// The last decision in the log.
-    fn decision(&self) -> Value {
+    pub(crate) fn decision(&self) -> Value {
         let status = self.status();
         let recent = status["status"]["recent"].as_array().unwrap();
         recent.iter().rfind(|entry| entry["event"] == "decision").cloned().unwrap_or(Value::Null)
@@ -98,7 +98,7 @@ impl Drop for Enforced {
 }
 
 /// Runs vmgate with a timeout that is long enough for an emulated host.
-fn vmgate(arguments: &[&str]) -> Said {
+pub(crate) fn vmgate(arguments: &[&str]) -> Said {
     let patience: &[&str] = if arguments.contains(&"--timeout") { &[] } else { &["--timeout", "60"] };
     harness::vmgate(&[arguments, patience].concat())
 }
@@ -108,26 +108,26 @@ fn openssl(arguments: &[&str]) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-fn uuid_of(guest: &Guest) -> String {
+pub(crate) fn uuid_of(guest: &Guest) -> String {
     let host = if guest.state_on("a").is_empty() { "b" } else { "a" };
     lab(&["host", host, "virsh", "-q", "domuuid", guest.name]).exits(0).stdout.trim().to_owned()
 }
 
 /// Migrates with virsh, as a person who does not know vmgate would.
-fn virsh_migrate(guest: &Guest, from: &str, to: &str) -> Said {
+pub(crate) fn virsh_migrate(guest: &Guest, from: &str, to: &str) -> Said {
     let uri = format!("qemu+tcp://lab-{to}/system");
     lab(&["host", from, "virsh", "migrate", "--live", "--persistent", "--undefinesource", guest.name, &uri])
 }
 
 #[track_caller]
-fn refused(guest: &Guest, why: &str) {
+pub(crate) fn refused(guest: &Guest, why: &str) {
     virsh_migrate(guest, "a", "b").exits(1).says(guest.name).says(why);
     assert_eq!((guest.state_on("a").as_str(), guest.state_on("b").as_str()), ("running", ""), "{why}");
 }
 
 /// Lets the guest in and brings it back.
 #[track_caller]
-fn let_in(guest: &Guest) {
+pub(crate) fn let_in(guest: &Guest) {
     virsh_migrate(guest, "a", "b").exits(0);
     assert_eq!((guest.state_on("a").as_str(), guest.state_on("b").as_str()), ("", "running"));
     virsh_migrate(guest, "b", "a").exits(0);

@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 mod basis;
+mod detached;
 mod digest;
 mod dsse;
 mod key;
@@ -24,6 +25,7 @@ mod validity;
 use std::collections::BTreeMap;
 
 pub use basis::{Basis, FactsBasis, FactsOrigin, RulesBasis, RulesOrigin};
+pub use detached::{DetachedSignature, InvalidSignature};
 pub use digest::{Digest, InvalidDigest};
 pub use dsse::{DsseSignature, Envelope};
 pub use key::{InvalidKey, PrivateKey, PublicKey};

@@ -39,10 +39,10 @@ pub enum NoAuthority {
         /// Present time of the reader.
         now: Timestamp,
     },
-    /// The facts were too old when the verdict was reached.
+    /// The facts were too old when the verdict was reached, or dated later.
     #[error(
-        "the verdict was evaluated at {evaluated_at} on facts that were too old by then: it had expired at {expires_at}. Collect \
-         the facts again, and check again"
+        "the verdict was evaluated at {evaluated_at} on facts that were too old by then, or dated later: it was valid until \
+         {expires_at}. Collect the facts again, and check again"
     )]
     StaleFacts {
         /// Time of the evaluation.

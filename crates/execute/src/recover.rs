@@ -12,7 +12,8 @@ use vmgate_ledger::{
     Entry, Ledger, LedgerError, OpenRun, Record,
     entry::{RunEnding, RunStarted, RunStep},
 };
-use vmgate_verdict::ExitCode;
+use vmgate_libvirt::Domain;
+use vmgate_verdict::{ExitCode, NameAndUuid};
 
 use super::{
     Hosts, VmLocation,
@@ -37,8 +38,17 @@ pub struct RunOrder {
     pub from: Uri,
     /// URI of the destination.
     pub to: Uri,
+    /// Id of the change; none for a single move.
+    pub change: Option<String>,
     /// Goals, settings and preparation.
     pub plan: MovePlan,
+}
+
+impl RunOrder {
+    /// Connections to the hosts of the order, opened on the first use.
+    pub(super) fn hosts(&self, timeout: Duration) -> Hosts {
+        Hosts::new(self.from.clone(), self.to.clone(), timeout)
+    }
 }
 
 /// An open run after a recovery.
@@ -171,10 +181,7 @@ fn recover_run(
             run.driver
         )),
         DriverState::Gone | DriverState::Elsewhere => match order_of(run) {
-            Ok(order) => {
-                let hosts = Hosts::new(order.from, order.to, timeout);
-                finish_run(ledger, open, (&order.vm, &order.plan), &hosts)
-            }
+            Ok(order) => finish_run(ledger, open, &order, &order.hosts(timeout)),
             Err(missing) => RecoveryResult::OrderNeeded { missing, would: by_the_record(open) },
         },
     };
@@ -193,13 +200,14 @@ fn by_the_record(open: &OpenRun) -> Vec<String> {
 }
 
 /// The run as the operator ordered it: of its record only how far it came.
-fn as_ordered(run: &RunStarted, plan: &MovePlan, hosts: &Hosts) -> RunStarted {
-    let mut plan = plan.clone();
+fn as_ordered(run: &RunStarted, order: &RunOrder) -> RunStarted {
+    let mut plan = order.plan.clone();
     // The guest was not told, whatever the change says: its way in was not the agent.
     plan.notify = plan.notify.filter(|_| run.plan.notify.is_some());
     RunStarted {
-        from: hosts.source.uri().to_string(),
-        to: hosts.destination.uri().to_string(),
+        from: order.from.to_string(),
+        to: order.to.to_string(),
+        change: order.change.clone(),
         plan,
         ..run.clone()
     }
@@ -210,7 +218,8 @@ fn migrating_for(history: &[Record]) -> Option<Duration> {
     let began = history.iter().find(
         |record| matches!(&record.entry, Entry::Transition(transition) if transition.state == RunStep::Migrate),
     )?;
-    Some(Timestamp::now().duration_since(began.at).try_into().unwrap_or_default())
+    // A record of the future means that the clock was set back: how long ago is not known, so no job passes for the run's own.
+    Some(Timestamp::now().duration_since(began.at).try_into().unwrap_or(Duration::MAX))
 }
 
 /// Reason of an isolation that the run was about to make when it was left behind; `None` if it was not.
@@ -223,14 +232,15 @@ fn isolation_begun(history: &[Record]) -> Option<&str> {
     })
 }
 
+/// The run with the VM's name and UUID by its host: commands get them in their environment.
+fn as_the_host_names_it(run: &RunStarted, domain: &Domain) -> RunStarted {
+    let vm = NameAndUuid { name: domain.name().ok(), uuid: domain.uuid().ok() };
+    RunStarted { vm, ..run.clone() }
+}
+
 /// Finishes or rolls back a run of this VM, with the plan that the operator ordered.
-pub(super) fn finish_run(
-    ledger: &Ledger,
-    open: &OpenRun,
-    (vm, plan): (&str, &MovePlan),
-    hosts: &Hosts,
-) -> RecoveryResult {
-    let run = as_ordered(&open.run, plan, hosts);
+pub(super) fn finish_run(ledger: &Ledger, open: &OpenRun, order: &RunOrder, hosts: &Hosts) -> RecoveryResult {
+    let (vm, run) = (order.vm.as_str(), as_ordered(&open.run, order));
     let journal = &Journal { ledger, run: &run, by_recovery: true };
     // A run that never reached its migration has changed nothing on the hosts: any job there belongs to somebody else.
     let seen = match migrating_for(&open.history) {
@@ -269,7 +279,10 @@ pub(super) fn finish_run(
     let mut to_undo = PendingUndo::of(&open.history);
     let news = if moved { MoveNotice::After } else { MoveNotice::Stayed };
     let left = match line.domain(vm) {
-        Ok(domain) => to_undo.undo(journal, &domain, news),
+        Ok(domain) => {
+            let run = &as_the_host_names_it(&run, &domain);
+            to_undo.undo(&Journal { ledger, run, by_recovery: true }, &domain, news)
+        }
         Err(error) => vec![error.to_string()],
     };
     if !left.is_empty() {
@@ -288,25 +301,22 @@ pub(super) fn finish_run(
 
 #[cfg(test)]
 mod tests {
-    use vmgate_attest::Digest;
     use vmgate_ledger::entry::Transition;
 
     use super::*;
 
     #[test]
     fn a_vm_that_was_about_to_be_cut_off_is_told_by_its_reason() {
-        let entered = |state, why: Option<&str>| Record {
-            sequence: 1,
-            at: Timestamp::UNIX_EPOCH,
-            entry: Entry::Transition(Transition {
+        let entered = |state, why: Option<&str>| {
+            let entry = Entry::Transition(Transition {
                 run: "r1".to_owned(),
                 vm: "uuid".to_owned(),
                 state,
                 action: None,
                 mark: None,
                 why: why.map(str::to_owned),
-            }),
-            digest: Digest::of(b""),
+            });
+            Record::sample(Timestamp::UNIX_EPOCH, entry)
         };
         let verified = entered(RunStep::Verify, None);
         assert_eq!(isolation_begun(std::slice::from_ref(&verified)), None);
@@ -314,5 +324,26 @@ mod tests {
             isolation_begun(&[verified, entered(RunStep::Isolate, Some("it is deaf"))]),
             Some("it is deaf")
         );
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_makes_no_job_of_somebody_else_ours() {
+        let began = |at| Record {
+            sequence: 1,
+            at,
+            entry: Entry::Transition(Transition {
+                run: "r1".to_owned(),
+                vm: "uuid".to_owned(),
+                state: RunStep::Migrate,
+                action: None,
+                mark: None,
+                why: None,
+            }),
+            digest: Digest::of(b""),
+        };
+        let (now, day) = (Timestamp::now(), jiff::SignedDuration::from_hours(24));
+        let ago = |at| migrating_for(&[began(at)]).unwrap();
+        assert!(ago(now - day) >= Duration::from_hours(24));
+        assert_eq!(ago(now + day), Duration::MAX, "a job of any age is younger than that");
     }
 }

@@ -3,14 +3,15 @@
 //! The other runner was expelled from the ledger before, so that it takes no further step. It may still have one migration
 //! job at the hypervisor (libvirt runs one for a domain): that job is ended here before anything else is done.
 
+use std::time::Duration;
+
 use vmgate_attest::Digest;
-use vmgate_judge::change::MovePlan;
 use vmgate_ledger::{
     Entry, Ledger, LedgerError, Selection,
     entry::{Driver, EntryKind, RunStarted},
 };
 
-use super::{Hosts, RecoveryResult, VmLocation, driver as process, recover::finish_run};
+use super::{Hosts, RecoveryResult, RunOrder, VmLocation, driver as process, recover::finish_run};
 
 /// Identity of this process, as the ledger records drivers.
 pub fn current_driver() -> Driver {
@@ -22,12 +23,13 @@ pub fn current_driver() -> Driver {
 pub fn take_over(
     ledger: &Ledger,
     change: Digest,
-    (vm, plan): (&str, &MovePlan),
-    hosts: &Hosts,
+    order: &RunOrder,
+    timeout: Duration,
 ) -> Result<RecoveryResult, LedgerError> {
+    let (vm, hosts) = (order.vm.as_str(), &order.hosts(timeout));
     let open = ledger.open_runs()?;
     if let Some(open) = open.iter().find(|open| is_of(&open.run, change, vm, hosts)) {
-        return Ok(finish_run(ledger, open, (vm, plan), hosts));
+        return Ok(finish_run(ledger, open, order, hosts));
     }
     let seen = VmLocation::settle(vm, hosts);
     let ended =
@@ -47,7 +49,9 @@ pub fn has_moved(ledger: &Ledger, change: Digest, vm: &str, hosts: &Hosts) -> Re
     if !VmLocation::look(vm, hosts).only_on_destination() {
         return Ok(false);
     }
-    let begun = ledger.records(&Selection { kinds: vec![EntryKind::RunStarted], ..Selection::default() })?;
+    let Ok(uuid) = hosts.destination.domain(vm).and_then(|domain| domain.uuid()) else { return Ok(false) };
+    let (kinds, of_vm) = (vec![EntryKind::RunStarted], Some(uuid));
+    let begun = ledger.records(&Selection { kinds, vm: of_vm, ..Selection::default() })?;
     Ok(begun
         .iter()
         .any(|record| matches!(&record.entry, Entry::RunStarted(run) if is_of(run, change, vm, hosts))))
@@ -66,18 +70,21 @@ fn is_of(run: &RunStarted, change: Digest, vm: &str, hosts: &Hosts) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::Path, time::Duration};
+    use std::{fs, path::Path};
 
+    use vmgate_judge::change::MovePlan;
     use vmgate_ledger::test_ledger::TestLedger;
     use vmgate_verdict::NameAndUuid;
 
     use super::*;
 
+    const UUID: &str = "11111111-2222-3333-4444-555555555555";
+
     /// A host of libvirt's test driver that runs these VMs.
     fn host(folder: &Path, name: &str, vms: &[&str]) -> String {
         let domain = |vm: &&str| {
             format!(
-                "<domain type='test'><name>{vm}</name><memory>1024</memory><os><type>hvm</type></os></domain>"
+                "<domain type='test'><name>{vm}</name><uuid>{UUID}</uuid><memory>1024</memory><os><type>hvm</type></os></domain>"
             )
         };
         let file = folder.join(name);
@@ -92,7 +99,7 @@ mod tests {
         let uri = |text: &str| vmgate_facts::Uri::from_operator(text).unwrap();
         let hosts = Hosts::new(uri(&from), uri(&to), timeout);
         let (ledger, change) = (TestLedger::in_file().ledger(), Digest::of(b"change"));
-        let named = |name: &str| NameAndUuid { name: Some(name.to_owned()), uuid: None };
+        let named = |name: &str| NameAndUuid { name: Some(name.to_owned()), uuid: Some(UUID.to_owned()) };
         let run = RunStarted {
             run: "r1".to_owned(),
             vm: named("web"),

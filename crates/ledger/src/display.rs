@@ -60,6 +60,7 @@ impl fmt::Display for Entry {
             Self::Campaign(event) => event.fmt(f),
             Self::Expulsion(expulsion) => expulsion.fmt(f),
             Self::Override(given) => given.fmt(f),
+            Self::Unknown(unknown) => unknown.fmt(f),
         }
     }
 }

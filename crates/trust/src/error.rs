@@ -22,6 +22,8 @@ pub(crate) enum FileProblem {
     Io(#[from] io::Error),
     #[error("the owner is user {owner}, not root{}", if *me == 0 { String::new() } else { format!(" and not you (user {me})") })]
     Owner { owner: u32, me: u32 },
+    #[error("the folder's owner is user {owner}, not root{}", if *me == 0 { String::new() } else { format!(" and not you (user {me})") })]
+    FolderOwner { owner: u32, me: u32 },
     #[error("other users can write it (mode {0:o})")]
     Writable(u32),
     #[error("other users can add and remove files in it (mode {0:o})")]
@@ -30,7 +32,7 @@ pub(crate) enum FileProblem {
     NotSecret(u32),
     #[error("not a regular file")]
     NotAFile,
-    #[error("more than {0} bytes")]
+    #[error("is too large: more than {0} bytes")]
     TooLarge(u64),
     #[error("too many links")]
     Links,
@@ -67,6 +69,11 @@ impl UntrustedFile {
         match &self.problem {
             FileProblem::Owner { me: 0, .. } => Some(format!("use chown root {path}")),
             FileProblem::Owner { me, .. } => Some(format!("use chown {me} {path}, or a copy of your own")),
+            // The folder may be somebody's home.
+            FileProblem::FolderOwner { me, .. } => {
+                let me = if *me == 0 { "root".to_owned() } else { me.to_string() };
+                Some(format!("move the file into a folder of your own, or use chown {me} {path}"))
+            }
             FileProblem::Writable(_) | FileProblem::Shared(_) => Some(format!("use chmod go-w {path}")),
             FileProblem::NotSecret(_) => Some(format!("use chmod 600 {path}")),
             FileProblem::Io(_) | FileProblem::NotAFile | FileProblem::TooLarge(_) | FileProblem::Links => {

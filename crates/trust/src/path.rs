@@ -120,7 +120,10 @@ impl Believer {
     /// Checks a folder. True if others may add files to it, but not replace those of others.
     fn folder(&self, path: &Path) -> Result<bool, UntrustedFile> {
         let metadata = fs::symlink_metadata(path).map_err(|problem| UntrustedFile::of(path, problem))?;
-        self.belongs(path, &metadata)?;
+        if !self.believes(metadata.uid()) {
+            let problem = FileProblem::FolderOwner { owner: metadata.uid(), me: self.me };
+            return Err(UntrustedFile::of(path, problem));
+        }
         if metadata.mode() & STICKY != 0 && metadata.mode() & OTHERS_WRITE != 0 {
             return Ok(true);
         }
@@ -129,10 +132,14 @@ impl Believer {
 
     fn belongs(&self, path: &Path, metadata: &Metadata) -> Result<(), UntrustedFile> {
         let owner = metadata.uid();
-        if owner == 0 || owner == self.me {
+        if self.believes(owner) {
             return Ok(());
         }
         Err(UntrustedFile::of(path, FileProblem::Owner { owner, me: self.me }))
+    }
+
+    fn believes(&self, user: u32) -> bool {
+        user == 0 || user == self.me
     }
 
     fn vouched_for(&self, path: &Path) -> Option<PathBuf> {

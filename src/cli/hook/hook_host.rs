@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use clap::Args;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 use vmgate_facts::Uri;
 #[cfg(feature = "libvirt")]
 use vmgate_facts::Version;
 #[cfg(feature = "libvirt")]
 use vmgate_hook::HookPlacement;
+use vmgate_hook::requests::HookRequest;
 #[cfg(feature = "libvirt")]
 use vmgate_libvirt::{Hypervisor, capabilities};
 use vmgate_reach::{HostShell, Program, ShellError};
@@ -102,7 +103,7 @@ pub(in crate::cli) fn ask<T: DeserializeOwned>(
     shell: &HostShell,
     host: &str,
     program: Program,
-    request: &impl Serialize,
+    request: &HookRequest,
     timeout: Duration,
 ) -> Result<T, HookHostError> {
     let input = serde_json::to_vec(request).map_err(|error| HookHostError::Unreachable(error.to_string()))?;

@@ -2,7 +2,6 @@
 
 #[cfg(feature = "libvirt")]
 use jiff::Timestamp;
-use serde_json::json;
 use vmgate_attest::PrivateKey;
 #[cfg(feature = "libvirt")]
 use vmgate_execute::PermitDesk;
@@ -49,10 +48,10 @@ pub(in crate::cli) fn withdraw(
     session: &Session,
 ) -> Result<Vec<String>, HookHostError> {
     let (verdict, vm) = match which {
-        WithdrawnPermits::One(digest) => (Some(digest), None),
-        WithdrawnPermits::OfVm(uuid) => (None, Some(uuid)),
+        WithdrawnPermits::One(digest) => (Some(digest.to_owned()), None),
+        WithdrawnPermits::OfVm(uuid) => (None, Some(uuid.to_owned())),
     };
-    let request = json!({"withdraw-verdicts": {"verdict": verdict, "vm": vm, "by": operator()}});
+    let request = HookRequest::WithdrawVerdicts { verdict, vm, by: operator() };
     hook_host::ask(shell, host, Program::Installed(PROGRAM), &request, session.timeout())
 }
 

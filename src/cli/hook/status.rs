@@ -20,6 +20,7 @@ use super::{
     hook_host::{self, HookHostError, uuid_of},
     host_named, overrides,
 };
+use crate::report;
 
 #[derive(Debug, Args)]
 pub(super) struct HookStatusCommand {
@@ -60,7 +61,7 @@ impl HookStatusCommand {
             StatusFormat::Text => seen.iter().try_for_each(|seen| print(out, seen)),
             StatusFormat::Json => {
                 let hosts: Vec<_> = seen.iter().map(document).collect();
-                writeln!(out, "{:#}", json!({"schema": "vmgate/hook-status/v1", "hosts": hosts}))
+                report::document(&json!({"schema": "vmgate/hook-status/v1", "hosts": hosts}), out)
             }
         })?;
         let enforced =

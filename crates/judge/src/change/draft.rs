@@ -297,7 +297,7 @@ mod tests {
         let vms: Vec<&str> = change.moves.iter().map(|moved| moved.vm.as_str()).collect();
         assert_eq!(vms, ["db1", "db2", "new"]);
         assert_eq!(change.moves[1].guest, Some(crate::change::GuestWay::None));
-        assert_eq!(change.moves[1].to.host.as_deref(), Some("hv3"));
+        assert_eq!(change.moves[1].to.host(), Some("hv3"));
         assert_eq!(change.moves[0].expected_seconds, Some(12.3), "it is as it was");
         assert_eq!(
             again.merge_into("c.yaml", text.as_bytes()).unwrap(),
