@@ -128,7 +128,7 @@ fn sign(folder: &Path, key: Option<&Path>) -> Result<ExitCode, Failure> {
     let text =
         vmgate_judge::sign_rules(folder, &key).map_err(|error| Failure::failed(with_causes(&error)))?;
     let file = folder.join(SIGNATURE_FILE);
-    output::OpenFile::draft_for(&file)?.finish_with(&text)?;
+    output::OpenFile::open(&file)?.write(|out| out.write_all(text.as_bytes()))?;
     print(&format!("{}: signed by key {}\n", file.display(), key.public().id()))
 }
 

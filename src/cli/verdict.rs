@@ -7,7 +7,7 @@ use std::{
 
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
-use vmgate_attest::{CLOCK_SKEW, NoAuthority, Permit, PrivateKey};
+use vmgate_attest::{CLOCK_SKEW, NoAuthority, Permit};
 use vmgate_facts::text::{plain, with_causes};
 use vmgate_hook::HookConfig;
 use vmgate_verdict::{Decision, ExitCode, VALID_FOR, Verdict};
