@@ -181,6 +181,14 @@ fn a_verdict_on_a_facts_file_says_so() {
     let folder = folder();
     let verdict = check(folder.path(), "facts.yaml", &[]);
     assert_eq!(origins(&verdict), ["file"]);
+    for format in ["table", "markdown"] {
+        let said = vmgate_in(folder.path(), &["check", "--facts", "facts.yaml", "-o", format]);
+        assert!(
+            said.stdout.to_lowercase().contains("facts read from a file (facts.yaml)"),
+            "{}",
+            said.stdout
+        );
+    }
     let groups = verdict["basis"]["facts"].as_array().unwrap();
     for name in ["vm", "measurements", "guest", "source", "destination", "path"] {
         let group = groups.iter().find(|group| group["group"] == name).unwrap();
