@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    io::ErrorKind,
     net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -40,9 +41,13 @@ pub struct Config {
     pub waivers: Option<PathBuf>,
     /// Trusted public keys for signed verdicts, in PEM.
     pub trusted_keys: Vec<PathBuf>,
+    /// Trusted public keys for signed facts, in PEM.
+    pub facts_keys: Vec<PathBuf>,
     /// The ledger: a file, or the URL of a PostgreSQL database.
     #[schemars(with = "Option<String>")]
     pub ledger: Option<LedgerUrl>,
+    /// Folders with the change files that were executed: `vmgate recover` takes the commands and hosts of a move from them.
+    pub changes: Vec<PathBuf>,
     /// Places outside of the ledger for copies of its head, by which a rewritten or shortened ledger is found out. Written at
     /// the end of each campaign and by `vmgate ledger anchor`.
     pub anchor: Option<AnchorConfig>,
@@ -84,7 +89,8 @@ pub struct HostConfig {
     pub ssh: Option<String>,
     /// Command that runs `vmgate probe ask` on the host and prints its answer; replaces ssh.
     pub exec: Option<Vec<String>>,
-    /// libvirt URI of the host, for `vmgate audit`; without it an audit of all hosts leaves this host out.
+    /// libvirt URI of the host, which may have all of libvirt's parameters. It is used wherever a change file, an inventory or a
+    /// record names this host, and by `vmgate audit`; without it an audit of all hosts leaves this host out.
     pub uri: Option<String>,
     /// Reason why the host must not be given VMs now; none while it may be given VMs.
     pub maintenance: Option<String>,
@@ -109,15 +115,21 @@ impl Config {
     /// Reads `named`, else [`DEFAULT_FILE`] if it exists, else takes the defaults.
     pub fn load(named: Option<&Path>) -> Result<Self, Problems> {
         let path = named.unwrap_or(Path::new(DEFAULT_FILE));
-        if named.is_none() && !path.exists() {
+        if named.is_none() && path.symlink_metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound)
+        {
             return Ok(Self::default());
         }
-        let file = SourceFile::read(path, LARGEST_BYTES)?;
+        let file = SourceFile::read_trusted(path, LARGEST_BYTES)?;
         let says_nothing = |line: &str| line.trim().is_empty() || line.trim().starts_with('#');
         if file.text.lines().all(says_nothing) {
             return Ok(Self::default());
         }
         let (config, _) = CONFIG.read(&file, |root| wrong_timeout(&file, root))?;
+        if config.ledger.as_ref().is_some_and(LedgerUrl::has_password) {
+            // A password for everybody is none.
+            vmgate_trust::read_secret(path, LARGEST_BYTES)
+                .map_err(|why| Problem::of_untrusted(path, &why))?;
+        }
         Ok(config.relative_to(path.parent().unwrap_or(Path::new(""))))
     }
 
@@ -136,6 +148,8 @@ impl Config {
         self.rules
             .iter_mut()
             .chain(&mut self.trusted_keys)
+            .chain(&mut self.facts_keys)
+            .chain(&mut self.changes)
             .chain(files)
             .for_each(|path| *path = folder.join(&*path));
         self

@@ -15,7 +15,7 @@ use vmgate_ledger::{Entry, Head, Ledger, LedgerError, LedgerUrl, Record, Selecti
 use vmgate_verdict::ExitCode;
 
 use super::{Failure, anchor, ledger_survey::Survey, options::GlobalOptions, output, session::Session};
-use crate::config::AnchorConfig;
+use crate::{config::AnchorConfig, report};
 
 #[derive(Debug, Args)]
 pub(super) struct LedgerCommand {
@@ -152,9 +152,8 @@ fn show(ledger: &Ledger, wanted: &str) -> Result<ExitCode, Failure> {
         let text = format!("there is no record or run `{wanted}`; `vmgate ledger list` lists them");
         return Err(Failure::usage(text));
     }
-    let texts: Result<Vec<_>, _> =
-        records.iter().map(|record| serde_json::to_string_pretty(&document(record))).collect();
-    print(&(texts.map_err(Failure::failed)?.join("\n") + "\n"))
+    output::to_stdout(|out| records.iter().try_for_each(|record| report::document(&document(record), out)))?;
+    Ok(ExitCode::Go)
 }
 
 fn verify(
@@ -214,8 +213,10 @@ fn document(record: &Record) -> serde_json::Value {
 }
 
 fn print_json(records: &[Record]) -> Result<ExitCode, Failure> {
-    let lines: Vec<String> = records.iter().map(|record| document(record).to_string()).collect();
-    if lines.is_empty() { Ok(ExitCode::Go) } else { print(&(lines.join("\n") + "\n")) }
+    output::to_stdout(|out| {
+        records.iter().try_for_each(|record| report::document_line(&document(record), out))
+    })?;
+    Ok(ExitCode::Go)
 }
 
 /// Prints each record as a paragraph: number, time, kind and content.
@@ -239,8 +240,7 @@ fn print_table(records: &[Record], shared: &GlobalOptions) -> Result<ExitCode, F
             (Some(role), Some(_)) => format!("{said} (written by role {})", plain(role)),
             _ => said,
         };
-        let options = textwrap::Options::new(width).word_splitter(textwrap::WordSplitter::NoHyphenation);
-        textwrap::fill(&said, options.initial_indent(&lead).subsequent_indent(&hang)) + "\n"
+        report::wrap::fill(&said, &lead, &hang, width) + "\n"
     });
     print(&paragraphs.collect::<String>())
 }

@@ -33,7 +33,7 @@ pub(super) struct Observe {
     #[arg(required = true, value_name = "VM")]
     vms: Vec<String>,
     /// libvirt URI of the host that the VMs run on
-    #[arg(long, value_name = "URI")]
+    #[arg(long, value_name = "URI", value_parser = Uri::from_operator)]
     from: Uri,
     /// Duration of the observation, in seconds; a day if not given
     #[arg(long = "for", value_name = "SECONDS", default_value = "86400", value_parser = seconds)]

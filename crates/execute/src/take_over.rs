@@ -11,28 +11,25 @@ use vmgate_ledger::{
     entry::{Driver, EntryKind, RunStarted},
 };
 
-use super::{Hosts, RecoveryResult, VmLocation, driver as process, journal::Journal, recover::finish_run};
+use super::{Hosts, RecoveryResult, RunOrder, VmLocation, driver as process, recover::finish_run};
 
 /// Identity of this process, as the ledger records drivers.
 pub fn current_driver() -> Driver {
     process::this_process()
 }
 
-/// Finishes a move of a change that another runner began. If it began nothing, the result is the VM's location.
+/// Finishes a move of a change that another runner began, with the plan and the hosts of this runner's own change file. If
+/// nothing was begun, the result is the VM's location.
 pub fn take_over(
     ledger: &Ledger,
     change: Digest,
-    vm: &str,
-    hosts: &Hosts,
+    order: &RunOrder,
     timeout: Duration,
 ) -> Result<RecoveryResult, LedgerError> {
+    let (vm, hosts) = (order.vm.as_str(), &order.hosts(timeout));
     let open = ledger.open_runs()?;
     if let Some(open) = open.iter().find(|open| is_of(&open.run, change, vm, hosts)) {
-        let journal = Journal { ledger, run: &open.run, by_recovery: true };
-        return Ok(match (open.run.from.parse(), open.run.to.parse()) {
-            (Ok(from), Ok(to)) => finish_run(&journal, open, &Hosts::new(from, to, timeout)),
-            _ => RecoveryResult::UnusableUris("the host URIs in the ledger cannot be parsed".to_owned()),
-        });
+        return Ok(finish_run(ledger, open, order, hosts));
     }
     let seen = VmLocation::settle(vm, hosts);
     let ended =
@@ -61,8 +58,13 @@ pub fn has_moved(ledger: &Ledger, change: Digest, vm: &str, hosts: &Hosts) -> Re
 }
 
 fn is_of(run: &RunStarted, change: Digest, vm: &str, hosts: &Hosts) -> bool {
+    // The other runner's own configuration may reach the same host by another URI.
+    let is_source = || {
+        run.from == hosts.source.uri().to_string()
+            || run.source.uuid.as_ref().is_some_and(|uuid| hosts.source.uuid().is_ok_and(|own| own == *uuid))
+    };
     run.change_digest == Some(change)
-        && run.from == hosts.source.uri().to_string()
+        && is_source()
         && [&run.vm.name, &run.vm.uuid].into_iter().flatten().any(|name| name == vm)
 }
 
@@ -94,7 +96,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (from, to) = (host(folder.path(), "from", source), host(folder.path(), "to", destination));
         let timeout = Duration::from_secs(10);
-        let hosts = Hosts::new(from.parse().unwrap(), to.parse().unwrap(), timeout);
+        let uri = |text: &str| vmgate_facts::Uri::from_operator(text).unwrap();
+        let hosts = Hosts::new(uri(&from), uri(&to), timeout);
         let (ledger, change) = (TestLedger::in_file().ledger(), Digest::of(b"change"));
         let named = |name: &str| NameAndUuid { name: Some(name.to_owned()), uuid: Some(UUID.to_owned()) };
         let run = RunStarted {

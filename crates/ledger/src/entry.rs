@@ -126,6 +126,9 @@ pub struct VerdictSummary {
     pub blocking: Vec<String>,
     /// Time of evaluation.
     pub evaluated_at: Timestamp,
+    /// True if somebody chose that time: such a verdict permits nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub simulated: bool,
     /// Time from which the verdict is too old to act on.
     pub expires_at: Timestamp,
     /// Digests of facts, rules and change.
@@ -471,6 +474,7 @@ impl From<&Verdict> for VerdictSummary {
             counts: verdict.counts,
             blocking,
             evaluated_at: verdict.evaluated_at,
+            simulated: verdict.simulated,
             expires_at: verdict.expires_at,
             digests: verdict.digests.clone(),
         }
