@@ -104,7 +104,8 @@ impl CampaignCommand {
 
 pub(super) fn open(shared: &GlobalOptions) -> Result<Ledger, Failure> {
     let session = Session::open(shared)?;
-    Ledger::open_existing(session.ledger_for_moves()?).map_err(ledger::failure)
+    let ledger = Ledger::open_existing(session.ledger_for_moves()?).map_err(ledger::failure)?;
+    Ok(ledger.signed_with(session.signing_key()?))
 }
 
 /// The state of a campaign, by its digest.

@@ -49,7 +49,7 @@ pub(super) struct Isolate {
 impl Isolate {
     pub(super) fn run(&self, shared: &GlobalOptions) -> Result<ExitCode, Failure> {
         let session = Session::open(shared)?;
-        let uri: Uri = self.on.parse().map_err(|error| Failure::usage(format!("--on: {error}")))?;
+        let uri = Uri::from_operator(&self.on).map_err(|error| Failure::usage(format!("--on: {error}")))?;
         let hypervisor = Hypervisor::open(&uri, session.timeout()).map_err(Failure::failed)?;
         let domain = hypervisor.domain(&self.vm).map_err(|error| match error.kind {
             LibvirtErrorKind::NoSuchVm(_) => Failure::usage(error),
@@ -121,7 +121,8 @@ impl Isolate {
 
 fn write_down(session: &Session, entry: &Entry) -> Result<(), Failure> {
     let place = session.ledger_for_moves()?;
-    let ledger = Ledger::open(place.clone());
+    let key = session.signing_key()?;
+    let ledger = Ledger::open(place.clone()).map(|ledger| ledger.signed_with(key));
     ledger.and_then(|ledger| ledger.append(entry)).map(|_| ()).map_err(|error| {
         Failure::failed(format!(
             "the network of the VM was changed, but this could not be written to the ledger {place}: {}",

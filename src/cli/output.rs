@@ -23,6 +23,9 @@ use super::{
 use crate::audit::Audit;
 use crate::report::{self, Format, ReportError, Style, Templates, lines::Lines};
 
+/// Largest template, in bytes.
+const LARGEST_TEMPLATE: u64 = 1 << 20;
+
 /// Options of the reports to write.
 #[derive(Debug, Args)]
 pub(super) struct Reports {
@@ -109,7 +112,8 @@ pub(super) fn read_baseline(file: &Path) -> Result<Baseline, Failure> {
 
 fn with_template(templates: Templates, file: &PathBuf) -> Result<Templates, Failure> {
     let unusable = |why: &dyn Display| Failure::usage(format!("--template {}: {why}", file.display()));
-    let text = fs::read_to_string(file).map_err(|error| unusable(&format!("cannot be read: {error}")))?;
+    let bytes = vmgate_trust::read(file, LARGEST_TEMPLATE).map_err(|why| unusable(&why))?;
+    let text = String::from_utf8(bytes).map_err(|error| unusable(&error))?;
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     templates.with(&name, text).map_err(|error| unusable(&error))
 }

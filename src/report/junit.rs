@@ -155,8 +155,10 @@ fn kind(judged: &JudgedOutcome, strict: bool) -> CaseResult {
 
 fn suite(verdict: &Verdict, xml: &mut Xml<'_>) -> io::Result<()> {
     let totals = Totals::of(kinds(verdict));
+    // CI systems show the name of a suite, and seldom its properties.
+    let simulated = words::simulation(verdict).map(|simulated| format!(" ({simulated})"));
     let attributes = [
-        ("name", words::movement(verdict)),
+        ("name", format!("{}{}", words::movement(verdict), simulated.unwrap_or_default())),
         ("timestamp", verdict.evaluated_at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
     ];
     element("testsuite", attributes.into_iter().chain(totals.attributes()), xml, |xml| {
@@ -180,6 +182,7 @@ fn properties(verdict: &Verdict) -> Vec<(&'static str, String)> {
         ("expires_at", verdict.expires_at.to_string()),
         ("exit_code", verdict.exit_code().code().to_string()),
     ];
+    properties.extend(verdict.simulated.then(|| ("simulated", "true".to_owned())));
     properties.extend(verdict.since.as_ref().map(|since| ("since", words::since(since))));
     let digests = &verdict.digests;
     for (name, digest) in [

@@ -1,33 +1,49 @@
 //! HTTP server for a campaign: a read-only page, and metrics.
 //!
-//! On the loopback address only, unless a token is required. Nothing can be changed through it.
+//! On the loopback address only, unless a token is required. Nothing can be changed through it, and strangers can ask for
+//! little: see [`listener`].
 
+mod access;
+mod connections;
 mod dashboard;
+mod listener;
 mod metrics;
 mod page;
+mod tls;
 
 use std::{
-    net::{IpAddr, SocketAddr},
-    sync::{Mutex, PoisonError},
-    time::Duration,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
 };
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
+use http_body_util::Full;
+use hyper::{
+    Method, Response, StatusCode,
+    header::{
+        ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue,
+        WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    },
+};
 use jiff::Timestamp;
-use sha2::{Digest as _, Sha256};
 use thiserror::Error;
-use tiny_http::{Header, Method, Request, Response, Server};
 use vmgate_execute::campaign::uptime_seconds;
 use vmgate_ledger::Ledger;
 
-pub use self::{dashboard::Dashboard, metrics::metrics, page::page};
+use self::{
+    access::{Access, Refusal},
+    listener::{Answer, Head, Listener, Site},
+};
+pub use self::{
+    dashboard::Dashboard,
+    metrics::metrics,
+    page::page,
+    tls::{Certificate, CertificateError},
+};
 
 /// Shortest token, in characters: a shorter one could be guessed.
 const TOKEN_LENGTH: usize = 16;
-/// Number of concurrent requests.
-const WORKERS: usize = 4;
-/// Time between two checks for the end.
-const LOOK: Duration = Duration::from_millis(200);
+
+const TEXT: &str = "text/plain; charset=utf-8";
 
 /// Error at the start of the server.
 #[derive(Debug, Error)]
@@ -47,97 +63,84 @@ pub enum ServeError {
     Listen(SocketAddr, String),
 }
 
-/// Access control of the server.
-enum Access {
-    /// Only readers on this machine.
-    Local,
-    /// Only readers with the token, by its digest, so that the time of a comparison reveals nothing.
-    Token([u8; 32]),
-}
-
 /// HTTP server for the page and metrics of one campaign.
 pub struct StatusServer {
-    server: Server,
-    access: Access,
-    ledger: Ledger,
-    board: Mutex<Dashboard>,
+    listener: Listener,
+    site: Arc<Campaign>,
+    scheme: &'static str,
 }
 
 impl StatusServer {
-    /// Listens on an address, for a campaign by its digest. With a token, only readers who send the token may read.
+    /// Listens on an address, for a campaign by its digest. With a token, only readers who send the token may read; with a
+    /// certificate, they read over TLS.
     pub fn open(
         address: SocketAddr,
         token: Option<&str>,
+        certificate: Option<&Certificate>,
         ledger: Ledger,
         campaign: &str,
     ) -> Result<Self, ServeError> {
         let access = match token {
             Some(token) if token.len() < TOKEN_LENGTH => return Err(ServeError::ShortToken(token.len())),
-            Some(token) => Access::Token(Sha256::digest(token).into()),
+            Some(token) => Access::with_token(token),
             None if address.ip().is_loopback() => Access::Local,
             None => return Err(ServeError::NoToken(address)),
         };
-        let server = Server::http(address).map_err(|error| ServeError::Listen(address, error.to_string()))?;
-        Ok(Self { server, access, ledger, board: Mutex::new(Dashboard::new(campaign)) })
+        let listener = Listener::open(address, certificate.map(Certificate::acceptor))
+            .map_err(|error| ServeError::Listen(address, error.to_string()))?;
+        let site = Arc::new(Campaign { access, ledger, board: Mutex::new(Dashboard::new(campaign)) });
+        Ok(Self { listener, site, scheme: if certificate.is_some() { "https" } else { "http" } })
     }
 
-    /// Address that the server listens on.
-    pub fn address(&self) -> Option<SocketAddr> {
-        self.server.server_addr().to_ip()
+    /// URL of the page, by the address that the server listens on.
+    pub fn url(&self) -> Option<String> {
+        self.listener.address().map(|address| format!("{}://{address}/", self.scheme))
     }
 
     /// Answers requests until `stop` returns true.
-    pub fn serve(&self, stop: &(impl Fn() -> bool + Sync)) {
-        std::thread::scope(|scope| {
-            for _ in 0..WORKERS {
-                scope.spawn(|| {
-                    while !stop() {
-                        if let Ok(Some(request)) = self.server.recv_timeout(LOOK) {
-                            self.answer(request);
-                        }
-                    }
-                });
-            }
-        });
+    pub fn serve(self, stop: &impl Fn() -> bool) {
+        self.listener.serve(stop, &self.site);
+    }
+}
+
+/// The page and the metrics of one campaign.
+struct Campaign {
+    access: Access,
+    ledger: Ledger,
+    board: Mutex<Dashboard>,
+}
+
+impl Site for Campaign {
+    fn refused(&self, head: &Head) -> Option<Answer> {
+        // First of all, and before anything else of the request is looked at.
+        if let Err(refusal) = self.access.check(head.headers()) {
+            return Some(refused(refusal));
+        }
+        if !matches!(*head.method(), Method::GET | Method::HEAD) {
+            let mut answer =
+                answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, "this page is read-only\n".to_owned());
+            answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return Some(answer);
+        }
+        let known = matches!(head.uri().path(), "/" | "/metrics");
+        (!known).then(|| {
+            answer(StatusCode::NOT_FOUND, TEXT, "not found: the pages are / and /metrics\n".to_owned())
+        })
     }
 
-    fn answer(&self, request: Request) {
-        let Answer { status, kind, text, more } = self.answer_to(&request);
-        let security = [
-            ("Content-Type", kind),
-            ("Cache-Control", "no-store"),
-            ("X-Content-Type-Options", "nosniff"),
-            ("Content-Security-Policy", "frame-ancestors 'none'"),
-        ];
-        let mut response = Response::from_string(text).with_status_code(status);
-        for (name, value) in security.into_iter().chain(more) {
-            if let Ok(header) = Header::from_bytes(name, value) {
-                response = response.with_header(header);
-            }
-        }
-        // A reader that has gone needs no answer.
-        let _ = request.respond(response);
-    }
-
-    fn answer_to(&self, request: &Request) -> Answer {
-        if let Err(refused) = self.access.allows(request) {
-            return refused;
-        }
-        if !matches!(request.method(), Method::Get | Method::Head) {
-            let answer = Answer::plain(405, "this page is read-only");
-            return Answer { more: Some(("Allow", "GET, HEAD")), ..answer };
-        }
-        let path = request.url().split('?').next().unwrap_or_default();
-        let shown = match path {
-            "/" => self.show("text/html; charset=utf-8", |board| {
+    fn page(&self, head: &Head) -> Answer {
+        let shown = if head.uri().path() == "/metrics" {
+            self.show("text/plain; version=0.0.4; charset=utf-8", |board| Ok(metrics(board)))
+        } else {
+            self.show("text/html; charset=utf-8", |board| {
                 page(board, Timestamp::now()).map_err(|error| error.to_string())
-            }),
-            "/metrics" => self.show("text/plain; version=0.0.4; charset=utf-8", |board| Ok(metrics(board))),
-            _ => Ok(Answer::plain(404, "not found: the pages are / and /metrics")),
+            })
         };
-        shown.unwrap_or_else(|why| Answer::plain(503, &why))
+        shown.unwrap_or_else(|why| answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{why}\n")))
     }
+}
 
+impl Campaign {
     /// Renders the present state of the campaign.
     fn show(
         &self,
@@ -147,71 +150,37 @@ impl StatusServer {
         let mut board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
         let records = self.ledger.records(&board.unread()).map_err(|error| error.to_string())?;
         board.read(&records, uptime_seconds());
-        Ok(Answer { status: 200, kind, text: render(&board)?, more: None })
+        Ok(answer(StatusCode::OK, kind, render(&board)?))
     }
 }
 
-struct Answer {
-    status: u16,
-    kind: &'static str,
-    text: String,
-    more: Option<(&'static str, &'static str)>,
-}
-
-impl Answer {
-    fn plain(status: u16, text: &str) -> Self {
-        Self { status, kind: "text/plain; charset=utf-8", text: format!("{text}\n"), more: None }
-    }
-}
-
-impl Access {
-    fn allows(&self, request: &Request) -> Result<(), Answer> {
-        let header = |name: &'static str| {
-            request
-                .headers()
-                .iter()
-                .find(|header| header.field.equiv(name))
-                .map(|header| header.value.as_str())
-        };
-        match self {
-            // Protection from DNS rebinding: the Host header of a foreign page is not a loopback name.
-            Self::Local if header("Host").is_some_and(is_local) => Ok(()),
-            Self::Local => Err(Answer::plain(403, "use a loopback address or localhost in the URL")),
-            Self::Token(digest)
-                if header("Authorization")
-                    .and_then(token_from)
-                    .is_some_and(|token| <[u8; 32]>::from(Sha256::digest(token)) == *digest) =>
-            {
-                Ok(())
-            }
-            Self::Token(_) => Err(Answer {
-                more: Some(("WWW-Authenticate", "Basic realm=\"vmgate: any name, the token as password\"")),
-                ..Answer::plain(
-                    401,
-                    "the token is required: as a bearer token, or as the password of any user",
-                )
-            }),
+fn refused(refusal: Refusal) -> Answer {
+    match refusal {
+        Refusal::NotLocal => {
+            answer(StatusCode::FORBIDDEN, TEXT, "use a loopback address or localhost in the URL\n".to_owned())
+        }
+        Refusal::NoToken => {
+            let text =
+                "the token is required: as a bearer token, or as the password of any user\n".to_owned();
+            let mut answer = answer(StatusCode::UNAUTHORIZED, TEXT, text);
+            let ask = HeaderValue::from_static("Basic realm=\"vmgate: any name, the token as password\"");
+            answer.headers_mut().insert(WWW_AUTHENTICATE, ask);
+            answer
         }
     }
 }
 
-/// True if a Host header names a loopback address or localhost.
-fn is_local(host: &str) -> bool {
-    let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
-    let name = name.map_or(host, |(name, _)| name).trim_matches(['[', ']']);
-    name.eq_ignore_ascii_case("localhost")
-        || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
-/// The token of an Authorization header: a bearer token, or the password of basic authentication.
-fn token_from(header: &str) -> Option<String> {
-    let (scheme, rest) = header.split_once(' ')?;
-    if scheme.eq_ignore_ascii_case("bearer") {
-        return Some(rest.trim().to_owned());
-    }
-    let decoded =
-        scheme.eq_ignore_ascii_case("basic").then(|| BASE64_STANDARD.decode(rest.trim()).ok())??;
-    String::from_utf8(decoded).ok()?.split_once(':').map(|(_, password)| password.to_owned())
+fn answer(status: StatusCode, kind: &'static str, text: String) -> Answer {
+    let headers: [(HeaderName, &'static str); 4] = [
+        (CONTENT_TYPE, kind),
+        (CACHE_CONTROL, "no-store"),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (CONTENT_SECURITY_POLICY, "frame-ancestors 'none'"),
+    ];
+    let mut answer = Response::new(Full::from(text));
+    *answer.status_mut() = status;
+    answer.headers_mut().extend(headers.map(|(name, value)| (name, HeaderValue::from_static(value))));
+    answer
 }
 
 #[cfg(test)]
@@ -229,11 +198,13 @@ mod tests {
     fn answered(token: Option<&str>, request: &str) -> String {
         let folder = tempfile::tempdir().unwrap();
         let ledger = Ledger::open(folder.path().join("ledger.db")).unwrap();
-        let page = StatusServer::open("127.0.0.1:0".parse().unwrap(), token, ledger, "sha256:0").unwrap();
+        let page =
+            StatusServer::open("127.0.0.1:0".parse().unwrap(), token, None, ledger, "sha256:0").unwrap();
         let stop = AtomicBool::new(false);
         thread::scope(|scope| {
+            let address = page.listener.address().unwrap();
             scope.spawn(|| page.serve(&|| stop.load(Ordering::Relaxed)));
-            let mut stream = TcpStream::connect(page.address().unwrap()).unwrap();
+            let mut stream = TcpStream::connect(address).unwrap();
             stream.write_all(format!("{request}\r\nConnection: close\r\n\r\n").as_bytes()).unwrap();
             let mut answer = String::new();
             let read = stream.read_to_string(&mut answer);
@@ -277,36 +248,13 @@ mod tests {
         let open = |address: &str, token| {
             let folder = tempfile::tempdir().unwrap();
             let ledger = Ledger::open(folder.path().join("ledger.db")).unwrap();
-            StatusServer::open(address.parse().unwrap(), token, ledger, "sha256:0").err().unwrap().to_string()
+            StatusServer::open(address.parse().unwrap(), token, None, ledger, "sha256:0")
+                .err()
+                .unwrap()
+                .to_string()
         };
         assert!(open("0.0.0.0:0", None).contains("--token-file"));
         assert!(open("0.0.0.0:0", Some("short")).contains("has 5 characters"));
         assert!(open("203.0.113.7:1", Some("0123456789abcdef")).contains("203.0.113.7:1"));
-    }
-
-    #[test]
-    fn only_the_loopback_is_this_machine() {
-        for host in ["localhost", "LOCALHOST:8480", "127.0.0.1:8480", "127.1.2.3", "[::1]:8480", "[::1]"] {
-            assert!(is_local(host), "{host}");
-        }
-        for host in [
-            "",
-            "evil.example",
-            "localhost.evil.example:8480",
-            "10.0.0.1:8480",
-            "[2001:db8::1]:80",
-            "127.0.0.1.nip.io",
-        ] {
-            assert!(!is_local(host), "{host}");
-        }
-    }
-
-    #[test]
-    fn a_token_comes_as_bearer_or_as_password() {
-        assert_eq!(token_from("Bearer abc").as_deref(), Some("abc"));
-        assert_eq!(token_from("basic b3BzOmFiYw==").as_deref(), Some("abc"));
-        for nothing in ["", "abc", "Basic", "Basic !!", "Basic b3Bz", "Digest abc"] {
-            assert_eq!(token_from(nothing), None, "{nothing}");
-        }
     }
 }

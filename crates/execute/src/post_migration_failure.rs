@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn what_was_done_is_said_with_the_way_back() {
-        let uri: Uri = "qemu+ssh://root@hv2/system".parse().unwrap();
+        let uri = Uri::from_operator("qemu+ssh://root@hv2/system").unwrap();
         let isolated = IsolationReport {
             vm: "web1".to_owned(),
             uuid: "u".to_owned(),

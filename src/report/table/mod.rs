@@ -79,7 +79,9 @@ fn head(verdict: &Verdict, sink: &mut dyn Write, style: &Style) -> io::Result<()
     lines.push(format!("evaluated {at}, valid until {until}"));
     lines.extend(verdict.since.as_ref().map(words::since));
     if verdict.expires_at <= verdict.evaluated_at {
-        lines.push("already expired: the facts are too old to act on; collect them again".to_owned());
+        lines.push(
+            "already expired: the facts are too old to act on, or dated later; collect them again".to_owned(),
+        );
     }
     let width = style.columns().saturating_sub(indent.len());
     let lines = lines.iter().flat_map(|line| wrap(line, "", "", width));

@@ -73,5 +73,9 @@ fn why(verdict: &Verdict) -> String {
         .map(|judged| &*judged.outcome.rule)
         .collect();
     violated.dedup();
-    if violated.is_empty() { words::reason(verdict) } else { visible(&violated.join(", ")).into_owned() }
+    if violated.is_empty() {
+        return words::reason(verdict);
+    }
+    let rules = visible(&violated.join(", ")).into_owned();
+    words::simulation(verdict).map_or_else(|| rules.clone(), |simulated| format!("{simulated}; {rules}"))
 }
