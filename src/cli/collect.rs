@@ -1,6 +1,9 @@
 //! `vmgate collect`: writes the facts of a move to a file for `vmgate check --facts` on any machine.
 
-use std::path::PathBuf;
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+};
 
 use clap::Args;
 use jiff::Timestamp;
