@@ -98,13 +98,22 @@ impl Config {
         if named.is_none() && !path.exists() {
             return Ok(Self::default());
         }
-        let file = SourceFile::read(path, LARGEST_BYTES)?;
+        let config = Self::of(&SourceFile::read(path, LARGEST_BYTES)?)?;
+        Ok(config.relative_to(path.parent().unwrap_or(Path::new(""))))
+    }
+
+    /// Parses a configuration from bytes. `name` is only for messages; paths stay as they are written.
+    pub fn parse(name: &str, bytes: &[u8]) -> Result<Self, Problems> {
+        Self::of(&SourceFile::new(name, bytes)?)
+    }
+
+    fn of(file: &Arc<SourceFile>) -> Result<Self, Problems> {
         let says_nothing = |line: &str| line.trim().is_empty() || line.trim().starts_with('#');
         if file.text.lines().all(says_nothing) {
             return Ok(Self::default());
         }
-        let (config, _) = CONFIG.read(&file, |root| wrong_timeout(&file, root))?;
-        Ok(config.relative_to(path.parent().unwrap_or(Path::new(""))))
+        let (config, _) = CONFIG.read(file, |root| wrong_timeout(file, root))?;
+        Ok(config)
     }
 
     /// Longest wait for one answer, if set.

@@ -204,6 +204,6 @@ fn ssh_target(text: &str, named_by: &str) -> Result<SshTarget, Failure> {
 
 /// Reads a change file.
 pub(super) fn read_change(file: &Path) -> Result<ChangeFile, Failure> {
-    let bytes = fs::read(file).map_err(|error| output::unreadable(file, &error))?;
+    let bytes = output::bytes_of(file)?;
     ChangeFile::parse(&file.display().to_string(), &bytes).map_err(Failure::usage)
 }

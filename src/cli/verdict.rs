@@ -1,7 +1,7 @@
 //! `vmgate verdict`: signs a verdict so that it can be trusted elsewhere, and checks one that was signed.
 
 use std::{
-    env, fs,
+    env,
     path::{Path, PathBuf},
 };
 
@@ -128,5 +128,5 @@ fn push(host: &str, file: &Path, shared: &GlobalOptions) -> Result<ExitCode, Fai
 }
 
 fn read(file: &Path) -> Result<String, Failure> {
-    fs::read_to_string(file).map_err(|error| output::unreadable(file, &error))
+    String::from_utf8(output::bytes_of(file)?).map_err(|error| output::unreadable(file, &error.utf8_error()))
 }

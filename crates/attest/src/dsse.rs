@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{AttestError, PrivateKey, PublicKey};
 
+/// Most signatures of an envelope: each is tried with every trusted key, over the whole payload.
+const MOST_SIGNATURES: usize = 16;
+
 /// A signed payload. Fields that are not known are ignored, as the specification demands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Envelope {
@@ -52,6 +55,9 @@ impl Envelope {
     ) -> Result<(Vec<u8>, &'k PublicKey), AttestError> {
         if self.payload_type != payload_type {
             return Err(AttestError::OtherPayload(self.payload_type.clone()));
+        }
+        if self.signatures.len() > MOST_SIGNATURES {
+            return Err(AttestError::TooManySignatures(self.signatures.len()));
         }
         let payload = decode(&self.payload).ok_or(AttestError::NotBase64("payload"))?;
         let message = pre_authentication(&self.payload_type, &payload);

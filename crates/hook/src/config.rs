@@ -98,7 +98,7 @@ impl HookConfig {
         })
     }
 
-    fn parse(text: &str) -> Result<Self, serde_yaml::Error> {
+    pub(super) fn parse(text: &str) -> Result<Self, serde_yaml::Error> {
         if text.trim().is_empty() { Ok(Self::default()) } else { serde_yaml::from_str(text) }
     }
 

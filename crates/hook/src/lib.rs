@@ -33,6 +33,9 @@ mod status;
 mod store;
 mod trust;
 
+#[cfg(feature = "fuzzing")]
+pub mod fuzz;
+
 pub use config::{EnforcementMode, HookConfig, OnError};
 pub use daemon::HookActivation;
 pub use emergency_override::Override;

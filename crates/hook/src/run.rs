@@ -13,7 +13,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use vmgate_facts::text::plain;
+use vmgate_facts::{text::plain, xml};
 
 use super::{
     DecisionReason, EnforcementMode, HookConfig, JournalEntry, JournalEvent, Layout, OnError,
@@ -225,12 +225,13 @@ fn by_verdict(layout: &Layout, vm: &str, now: Timestamp) -> Result<HookDecision,
 }
 
 /// The VM's UUID in its XML.
-fn vm_uuid(xml: impl Read) -> Result<String, String> {
+pub(super) fn vm_uuid(domain: impl Read) -> Result<String, String> {
     let mut text = String::new();
-    xml.take(XML_LIMIT)
+    domain
+        .take(XML_LIMIT)
         .read_to_string(&mut text)
         .map_err(|error| format!("the domain XML from libvirt cannot be read: {error}"))?;
-    let document = roxmltree::Document::parse(&text)
+    let document = xml::parse(&text)
         .map_err(|error| format!("the domain XML from libvirt is not well-formed: {error}"))?;
     let uuid = document.root_element().children().find(|node| node.has_tag_name("uuid"));
     uuid.and_then(|node| node.text())

@@ -3,7 +3,7 @@
 mod devices;
 mod hardware;
 
-use roxmltree::{Document, Node};
+use roxmltree::Node;
 use vmgate_facts::{
     Accelerator, BootFile, CpuMode, Firmware, HostDevice, Placement, Tpm, VmDisk, VmNic, text::plain,
 };
@@ -85,7 +85,7 @@ pub enum Backing {
 
 /// Reads a domain XML. The error is the parser's.
 pub fn parse(xml: &str) -> Result<DomainConfig, roxmltree::Error> {
-    let document = Document::parse(xml)?;
+    let document = vmgate_facts::xml::parse(xml)?;
     let domain = document.root_element();
     let os_type = child(domain, "os").and_then(|os| child(os, "type"));
     let devices = child(domain, "devices");

@@ -43,7 +43,7 @@ pub(crate) fn config() -> Result<MigrationConfig, Unknown> {
 }
 
 /// Parses lines `name = "text"` or `name = number`; settings that are absent have their default.
-fn parse(text: &str) -> MigrationConfig {
+pub(crate) fn parse(text: &str) -> MigrationConfig {
     let value = |wanted: &str| {
         let mut lines = text.lines().filter_map(|line| line.split_once('='));
         let (_, value) = lines.rfind(|(name, _)| name.trim() == wanted)?;
