@@ -77,6 +77,7 @@ lab-core: lab-selftest ## The main job on two real hypervisor hosts, and bad inp
 
 lab-test: lab-selftest ## All tests on real hypervisor hosts, most of an hour
 	@$(LAB) up
+	@tests/install faketime
 	@$(LAB_TEST)
 	@eval "$$($(LAB) env)" && $(CARGO) test --test truth_tcp -- --ignored quick
 
@@ -104,6 +105,7 @@ lab-down: ## Take the lab down and leave nothing behind
 bench: release ## Speed and memory: rules, start-up, a whole check
 	@$(LAB) up
 	@eval "$$($(LAB) env)" && $(CARGO) bench --bench process --bench reports --bench rules --bench flows
+	@$(CARGO) bench -p vmgate-hook --bench hook
 
 RESULTS ?= benches/forecast/results/campaign-4.jsonl
 FORECAST ?= --seed 4 --tuned-on benches/forecast/results/campaign.jsonl

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    io::ErrorKind,
     net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -40,10 +41,17 @@ pub struct Config {
     pub waivers: Option<PathBuf>,
     /// Trusted public keys for signed verdicts, in PEM.
     pub trusted_keys: Vec<PathBuf>,
+    /// Trusted public keys for signed facts, in PEM.
+    pub facts_keys: Vec<PathBuf>,
     /// The ledger: a file, or the URL of a PostgreSQL database.
     #[schemars(with = "Option<String>")]
     pub ledger: Option<LedgerUrl>,
-    /// Private key that `vmgate migrate` signs verdicts with, for destinations that demand it.
+    /// Folders with the change files that were executed: `vmgate recover` takes the commands and hosts of a move from them.
+    pub changes: Vec<PathBuf>,
+    /// Places outside of the ledger for copies of its head, by which a rewritten or shortened ledger is found out. Written at
+    /// the end of each campaign and by `vmgate ledger anchor`.
+    pub anchor: Option<AnchorConfig>,
+    /// Private key that signs verdicts, for destinations that demand it, and records of the ledger.
     pub signing_key: Option<PathBuf>,
     /// Longest wait for one answer of a host or guest, in seconds.
     #[schemars(range(min = 0.01, max = 86400.0), example = 10.0)]
@@ -52,6 +60,17 @@ pub struct Config {
     pub hosts: BTreeMap<String, HostConfig>,
     /// Access to guests, by the VM's name as it is given to vmgate.
     pub guests: BTreeMap<String, GuestConfig>,
+}
+
+/// Places for copies of the ledger's head.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AnchorConfig {
+    /// File to which a line is added, `NUMBER:DIGEST TIME`: best on another machine's disk. `vmgate ledger verify` holds the
+    /// ledger against it.
+    pub file: Option<PathBuf>,
+    /// Command that is given the same line on its standard input, such as `curl` to a web address.
+    pub command: Option<Vec<String>>,
 }
 
 /// Ids of the formats that this version reads.
@@ -70,7 +89,8 @@ pub struct HostConfig {
     pub ssh: Option<String>,
     /// Command that runs `vmgate probe ask` on the host and prints its answer; replaces ssh.
     pub exec: Option<Vec<String>>,
-    /// libvirt URI of the host, for `vmgate audit`; without it an audit of all hosts leaves this host out.
+    /// libvirt URI of the host, which may have all of libvirt's parameters. It is used wherever a change file, an inventory or a
+    /// record names this host, and by `vmgate audit`; without it an audit of all hosts leaves this host out.
     pub uri: Option<String>,
     /// Reason why the host must not be given VMs now; none while it may be given VMs.
     pub maintenance: Option<String>,
@@ -95,10 +115,16 @@ impl Config {
     /// Reads `named`, else [`DEFAULT_FILE`] if it exists, else takes the defaults.
     pub fn load(named: Option<&Path>) -> Result<Self, Problems> {
         let path = named.unwrap_or(Path::new(DEFAULT_FILE));
-        if named.is_none() && !path.exists() {
+        if named.is_none() && path.symlink_metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound)
+        {
             return Ok(Self::default());
         }
-        let config = Self::of(&SourceFile::read(path, LARGEST_BYTES)?)?;
+        let config = Self::of(&SourceFile::read_trusted(path, LARGEST_BYTES)?)?;
+        if config.ledger.as_ref().is_some_and(LedgerUrl::has_password) {
+            // A password for everybody is none.
+            vmgate_trust::read_secret(path, LARGEST_BYTES)
+                .map_err(|why| Problem::of_untrusted(path, &why))?;
+        }
         Ok(config.relative_to(path.parent().unwrap_or(Path::new(""))))
     }
 
@@ -126,10 +152,13 @@ impl Config {
             Some(LedgerUrl::File(path)) => Some(path),
             _ => None,
         };
-        let files = self.waivers.iter_mut().chain(ledger).chain(self.signing_key.as_mut());
+        let anchors = self.anchor.as_mut().and_then(|anchor| anchor.file.as_mut());
+        let files = self.waivers.iter_mut().chain(ledger).chain(self.signing_key.as_mut()).chain(anchors);
         self.rules
             .iter_mut()
             .chain(&mut self.trusted_keys)
+            .chain(&mut self.facts_keys)
+            .chain(&mut self.changes)
             .chain(files)
             .for_each(|path| *path = folder.join(&*path));
         self

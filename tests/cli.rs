@@ -5,8 +5,9 @@
 mod cluster;
 mod said;
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 
+use jiff::SignedDuration;
 use said::{Said, vmgate_in};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -433,7 +434,9 @@ fn verdicts_of_a_change_are_signed_and_verified_together() {
     let (change, facts) = change_of(&folder, &["web1", "web2"]);
     let verdicts = folder.path().join("verdicts.json").to_str().unwrap().to_owned();
     let json = format!("json={verdicts}");
-    vmgate(&["check", "--change", &change, "--facts", &facts, "--at", NOW, "-o", &json]).exits(21);
+    // Only a verdict of the present can be signed.
+    write(&folder, "facts/web1.yaml", &said::facts_collected(SignedDuration::ZERO));
+    vmgate(&["check", "--change", &change, "--facts", &facts, "-o", &json]).exits(21);
     let openssl = |arguments: &[&str]| {
         assert!(
             Command::new("openssl").args(arguments).current_dir(folder.path()).status().unwrap().success()
@@ -498,7 +501,9 @@ fn a_ledger_in_postgresql_is_used_as_one_in_a_file_and_its_password_is_never_sho
     ask(&runner, &["ledger", "list"]).exits(1).complains("permission denied");
     ask(&owner, &["ledger", "init", "--runner", "runner"]).exits(0);
     ask(&runner, &["check", "--facts", HEALTHY, "--at", NOW]).exits(0);
-    fs::write(folder.path().join("vmgate.yaml"), format!("ledger: \"{runner}\"\n")).unwrap();
+    let config = folder.path().join("vmgate.yaml");
+    fs::write(&config, format!("ledger: \"{runner}\"\n")).unwrap();
+    fs::set_permissions(&config, fs::Permissions::from_mode(0o600)).unwrap();
     vmgate_in(folder.path(), &["check", "--facts", HEALTHY, "--at", NOW]).exits(0);
     ask(&runner, &["ledger", "list"]).exits(0).reports("GO");
     ask(&runner, &["ledger", "show", "2"]).exits(0).reports("\"kind\": \"verdict\"");
@@ -513,8 +518,12 @@ fn of_two_runners_for_one_change_each_move_is_taken_by_one() {
     let folder = tempfile::tempdir().unwrap();
     let store = cluster::database();
     vmgate_in(folder.path(), &["ledger", "init", "--store", &store]).exits(0);
-    let a_move = |vm| format!("  - {{vm: vm{vm}, from: 'test:///from{vm}', to: 'test:///to{vm}'}}\n");
+    let uri = |name: &str, vm: usize| format!("qemu+ssh://root@{name}{vm}/system");
+    let a_move = |vm| format!("  - {{vm: vm{vm}, from: '{}', to: '{}'}}\n", uri("from", vm), uri("to", vm));
     let moves: Vec<String> = (0..6).map(a_move).collect();
+    let host = |name: String| format!("  {name}: {{uri: 'test:///{name}'}}\n");
+    let hosts: String = (0..6).map(|vm| host(format!("from{vm}")) + &host(format!("to{vm}"))).collect();
+    fs::write(folder.path().join("vmgate.yaml"), format!("hosts:\n{hosts}")).unwrap();
     let change = format!("schema: vmgate/change/v1\nid: CHG-1\nmoves:\n{}", moves.concat());
     fs::write(folder.path().join("change.yaml"), change).unwrap();
     let run = ["run", "--change", "change.yaml", "--attempts", "1", "--store", &store];

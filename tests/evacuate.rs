@@ -246,15 +246,20 @@ fn a_host_that_does_not_answer_is_planned_around_and_named() {
     let host = |name: &str, vms: &str| {
         let file = folder.path().join(format!("{name}.xml"));
         fs::write(&file, format!("<node>{vms}</node>")).unwrap();
-        format!("  - {{name: {name}, uri: 'test://{}', rack: r1}}\n", file.display())
+        let inventory = format!("  - {{name: {name}, uri: 'qemu+ssh://root@{name}/system', rack: r1}}\n");
+        (inventory, format!("  {name}: {{uri: 'test://{}'}}\n", file.display()))
     };
     let vm = "<domain type='test'><name>web1</name><memory unit='MiB'>1024</memory><vcpu>2</vcpu>\
               <os><type arch='x86_64' machine='pc-q35-7.2'>hvm</type></os><devices><shmem name='s'>\
               <size unit='M'>1</size></shmem></devices></domain>";
-    let hosts = host("hv1", vm) + &host("hv2", "");
-    let gone = "  - {name: hv3, uri: 'qemu+unix:///system?socket=/nonexistent/libvirt-sock'}\n";
-    let inventory = format!("schema: vmgate/inventory/v1\nhosts:\n{hosts}{gone}");
+    let (first, at_first) = host("hv1", vm);
+    let (second, at_second) = host("hv2", "");
+    let gone = "  - {name: hv3, uri: 'qemu+ssh://root@hv3/system'}\n";
+    let at_gone = "  hv3: {uri: 'qemu+unix:///system?socket=/nonexistent/libvirt-sock'}\n";
+    let inventory = format!("schema: vmgate/inventory/v1\nhosts:\n{first}{second}{gone}");
     fs::write(folder.path().join("site.yaml"), inventory).unwrap();
+    let config = format!("hosts:\n{at_first}{at_second}{at_gone}");
+    fs::write(folder.path().join("vmgate.yaml"), config).unwrap();
     vmgate(folder.path(), "evacuate hv1 --into hv2 hv3 --inventory site.yaml")
         .exits(20)
         .says("web1 stays on hv1")

@@ -93,13 +93,15 @@ pub(crate) fn key(data: &[u8]) {
 /// Records of a campaign, one a line: its state, its page and its metrics.
 pub(crate) fn ledger(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
-    let entries = text.lines().filter_map(|line| serde_json::from_str::<Entry>(line).ok());
+    let entries = text.lines().filter_map(|line| Some((serde_json::from_str::<Entry>(line).ok()?, line)));
     let records: Vec<Record> = entries
         .zip(1..)
-        .map(|(entry, sequence)| Record {
+        .map(|((entry, line), sequence)| Record {
             sequence,
             at: "2026-11-23T01:00:00Z".parse().expect("it is a time"),
             entry,
+            role: None,
+            body: line.to_owned(),
             digest: Digest::of(b"record"),
         })
         .collect();

@@ -11,9 +11,9 @@ mod guest;
 mod rule;
 
 use vmgate_execute::isolate;
-use vmgate_facts::{Day, Uri, Version, trace::DirtyTrace};
+use vmgate_facts::{Day, GuestAddress, HostUri, Uri, Version, trace::DirtyTrace};
 use vmgate_ledger::LedgerUrl;
-use vmgate_libvirt::{capabilities, domain_capabilities, domain_xml, network_xml};
+use vmgate_libvirt::{capabilities, domain_capabilities, domain_xml, network_xml, secret_xml, volume_xml};
 use vmgate_probe::wire::Question;
 use vmgate_reach::SshTarget;
 
@@ -40,7 +40,7 @@ pub const PARSERS: &[Parser] = &[
     ("ledger", documents::ledger),
     ("maps", |data| vmgate_probe::trace::fuzz_maps(data)),
     ("netlink", netlink),
-    ("network", |data| drop(network_xml::parse(&text(data)))),
+    ("network", network),
     ("probe", |data| vmgate_collect::fuzz::probe_answer(data)),
     ("question", |data| drop(serde_json::from_slice::<Question>(data))),
     ("rule", rule::load),
@@ -74,14 +74,20 @@ fn trace(data: &[u8]) {
     }
 }
 
+/// XML of networks, volumes and secrets.
+fn network(data: &[u8]) {
+    let text = text(data);
+    drop((network_xml::parse(&text), volume_xml::parse(&text), secret_xml::names(&text)));
+}
+
 /// Addresses of hosts and ledgers, and what else is a word with a meaning.
 fn uri(data: &[u8]) {
     let text = text(data);
-    if let Ok(uri) = text.parse::<Uri>() {
-        assert_eq!(uri.to_string().parse::<Uri>().as_ref(), Ok(&uri), "{text:?}");
+    if let Ok(uri) = Uri::from_operator(&text) {
+        assert_eq!(Uri::from_operator(&uri.to_string()).as_ref(), Ok(&uri), "{text:?}");
+        drop(uri.for_libvirt());
     }
-    if let Ok(target) = text.parse::<SshTarget>() {
-        drop(target.to_string());
-    }
+    drop((text.parse::<HostUri>(), text.parse::<GuestAddress>()));
+    drop(SshTarget::from_operator(&text).map(|target| target.to_string()));
     drop((LedgerUrl::from(text.clone()), text.parse::<Day>(), text.parse::<Version>()));
 }

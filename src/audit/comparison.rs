@@ -108,6 +108,7 @@ mod tests {
         Audit {
             schema: AuditSchema::V1,
             evaluated_at: "2026-11-23T10:00:00Z".parse().unwrap(),
+            simulated: false,
             hosts: vec![],
             vms: vec![vm],
             first: vec![],

@@ -14,6 +14,9 @@ pub struct Audit {
     pub schema: AuditSchema,
     /// Time at which the rules were evaluated.
     pub evaluated_at: Timestamp,
+    /// True if somebody chose that time (`--at`); absent where false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub simulated: bool,
     /// Hosts, in the order they were named.
     pub hosts: Vec<AuditedHost>,
     /// VMs that run on these hosts, by host and name.

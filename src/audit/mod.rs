@@ -52,6 +52,7 @@ pub fn audit(hosts: Vec<AuditedHost>, moves: &[JudgedMove], at: Timestamp) -> Au
     Audit {
         schema: AuditSchema::V1,
         evaluated_at: at,
+        simulated: moves.iter().any(|judged| judged.verdict.simulated),
         hosts,
         first: first_steps::first_steps(&vms),
         vms,

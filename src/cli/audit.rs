@@ -5,13 +5,13 @@ use std::{collections::BTreeSet, fs, path::PathBuf};
 use clap::Args;
 use vmgate_collect::survey::{self, HostRequest, HostSummary};
 use vmgate_facts::Uri;
-use vmgate_judge::VerdictRequest;
+use vmgate_judge::{EvidenceOrigin, VerdictRequest};
 use vmgate_libvirt::ask_each;
 use vmgate_verdict::{ExitCode, Verdict};
 
 use super::{
     Failure,
-    options::GlobalOptions,
+    options::{EvaluationTime, GlobalOptions},
     output,
     session::{self, Session},
 };
@@ -26,6 +26,8 @@ pub(super) struct AuditCommand {
     #[arg(long, value_name = "FILE")]
     inventory: Option<PathBuf>,
     #[command(flatten)]
+    time: EvaluationTime,
+    #[command(flatten)]
     reports: output::Reports,
 }
 
@@ -35,13 +37,15 @@ impl AuditCommand {
         let policy = session.policy()?;
         let requests = self.requests(&session)?;
         let reports = self.reports.open()?;
-        let now = session.now();
+        let now = self.time.now();
+        let (simulated, evidence) = (self.time.is_simulated(), EvidenceOrigin::Live);
+        let asked = VerdictRequest { simulated, evidence, ..VerdictRequest::default() };
         let bar = output::progress(shared, requests.len() as u64 * survey::STEPS_PER_HOST, "hosts");
         let survey = survey::survey(requests, session.timeout(), now, || bar.inc(1));
         bar.finish_and_clear();
         let moves = ask_each(&survey.moves(), |wanted| {
             let (source, destination) = survey.host_names(*wanted)?;
-            let verdict = policy.judge(survey.facts(*wanted)?, now, &VerdictRequest::default());
+            let verdict = policy.judge(survey.facts(*wanted)?, now, &asked);
             Some(JudgedMove { source: source.to_owned(), destination: destination.to_owned(), verdict })
         });
         let moves: Vec<JudgedMove> = moves.into_iter().flatten().collect();
@@ -82,10 +86,11 @@ fn inventory(text: &str) -> impl Iterator<Item = String> {
 
 /// Survey request for a host, given by its URI or by its name in the configuration.
 fn request(named: &str, session: &Session) -> Result<HostRequest, Failure> {
-    let configured = session.config.hosts.get(named);
-    let text = match configured.and_then(|host| host.uri.as_deref()) {
+    let uri = match session.site_uri(named)? {
         Some(uri) => uri,
-        None if named.contains("://") => named,
+        None if named.contains("://") => {
+            Uri::from_operator(named).map_err(|error| Failure::usage(format!("{named}: {error}")))?
+        }
         None => {
             return Err(Failure::usage(format!(
                 "{named}: not a libvirt URI, and vmgate.yaml has no hosts.{named}.uri; add it there, or give \
@@ -93,18 +98,17 @@ fn request(named: &str, session: &Session) -> Result<HostRequest, Failure> {
             )));
         }
     };
-    let uri: Uri = text.parse().map_err(|error| Failure::usage(format!("{named}: {error}")))?;
     request_of(named, uri, session)
 }
 
 /// Survey request for the host `named`, with its settings in the configuration.
 pub(super) fn request_of(named: &str, uri: Uri, session: &Session) -> Result<HostRequest, Failure> {
     let configured = session.config.hosts.get(named);
-    let by_uri = || uri.host.as_ref().and_then(|host| session.config.hosts.get(host));
+    let by_uri = || uri.name().and_then(|host| session.config.hosts.get(host));
     let settings = configured.or_else(by_uri);
-    let name = match (named.contains("://"), &uri.host) {
+    let name = match (named.contains("://"), uri.name()) {
         (false, _) => named.to_owned(),
-        (true, Some(host)) => host.clone(),
+        (true, Some(host)) => host.to_owned(),
         (true, None) => uri.to_string(),
     };
     Ok(HostRequest {

@@ -61,11 +61,11 @@ impl Status {
             let state = read(&ledger, &campaign)?;
             let text = render(&state, Timestamp::now());
             let live = self.watch && std::io::stdout().is_terminal();
-            output::to_stdout(|out| {
+            if live {
                 // The screen is cleared and written from its top.
-                let clear = if live { "\x1b[H\x1b[2J" } else { "" };
-                write!(out, "{clear}{text}")
-            })?;
+                output::to_stdout_as_it_is(|out| out.write_all(b"\x1b[H\x1b[2J"))?;
+            }
+            output::to_stdout(|out| out.write_all(text.as_bytes()))?;
             let counts = state.counts(None);
             let stopped = matches!(state.steering, Some((Steering::Stop, _)));
             let is_over = counts.running == 0 && (stopped || counts.waiting == 0);
@@ -104,7 +104,8 @@ impl CampaignCommand {
 
 pub(super) fn open(shared: &GlobalOptions) -> Result<Ledger, Failure> {
     let session = Session::open(shared)?;
-    Ledger::open_existing(session.ledger_for_moves()?).map_err(ledger::failure)
+    let ledger = Ledger::open_existing(session.ledger_for_moves()?).map_err(ledger::failure)?;
+    Ok(ledger.signed_with(session.signing_key()?))
 }
 
 /// The state of a campaign, by its digest.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use vmgate_facts::Facts;
 use vmgate_judge::{
-    VerdictRequest,
+    EvidenceOrigin, VerdictRequest,
     change::{ChangeFile, FactsFiles, PlannedMove, ReservedMemory},
 };
 use vmgate_verdict::ExitCode;
@@ -30,11 +30,17 @@ pub(super) struct Check {
     #[cfg_attr(feature = "libvirt", arg(long, value_name = "PATH", conflicts_with_all = ["vm", "from", "to"]))]
     #[cfg_attr(not(feature = "libvirt"), arg(long, value_name = "PATH", required = true))]
     facts: Option<PathBuf>,
+    /// Public key, in PEM, that is trusted to sign facts (`collect --sign`), in addition to `facts_keys` of vmgate.yaml; may be
+    /// repeated
+    #[arg(long, value_name = "FILE", requires = "facts")]
+    facts_key: Vec<PathBuf>,
     /// Check every move of this change
     #[arg(long, value_name = "FILE")]
     #[cfg_attr(feature = "libvirt", arg(conflicts_with_all = ["vm", "from", "to", "migrate_address", "guest"]))]
     #[arg(conflicts_with_all = ["change_id", "longest_blackout", "deadline", "bandwidth_limit", "rehearsal"])]
     change: Option<PathBuf>,
+    #[command(flatten)]
+    time: options::EvaluationTime,
     #[command(flatten)]
     reports: output::Reports,
     /// Warnings make the exit code 10
@@ -50,17 +56,20 @@ impl Check {
         if let Some(file) = &self.change {
             let change = session::read_change(file)?;
             let policy = policy.and_waivers(change.waivers.clone());
-            let evidence = self.facts.as_deref().map(FactsFiles::read).transpose().map_err(Failure::usage)?;
+            let keys = session.facts_keys(&self.facts_key)?;
+            let read = |path: &PathBuf| FactsFiles::read(path, &keys).map_err(Failure::usage);
+            let evidence = self.facts.as_ref().map(read).transpose()?;
             let mut reserved = ReservedMemory::default();
             let judge = |planned: &PlannedMove| {
-                let mut facts = match &evidence {
+                let (mut facts, evidence) = match &evidence {
                     Some(evidence) => evidence.facts_of(&change, planned).map_err(Failure::usage)?,
-                    None => self.ask_hosts_of(&change, planned, &session)?,
+                    None => (self.ask_hosts_of(&change, planned, &session)?, EvidenceOrigin::Live),
                 };
                 planned.plan.apply_preparation(&mut facts);
                 reserved.subtract_from(&mut facts);
-                let verdict =
-                    policy.judge(facts.clone(), session.now(), &change.verdict_request(planned, self.strict));
+                let asked = VerdictRequest { evidence, ..change.verdict_request(planned, self.strict) };
+                let asked = self.simulated(asked);
+                let verdict = policy.judge(facts.clone(), self.time.now(), &asked);
                 reserved.add_move(&facts, &verdict);
                 Ok(verdict)
             };
@@ -68,19 +77,26 @@ impl Check {
             session.record(&verdicts)?;
             return reports.write(&verdicts, shared);
         }
-        let mut facts = self.facts(&session)?;
+        let (mut facts, evidence) = self.facts(&session)?;
         facts.change = self.goals.over(facts.change);
-        let asked = VerdictRequest { strict: self.strict, ..VerdictRequest::default() };
-        let verdict = policy.judge(facts, session.now(), &asked);
+        let asked = VerdictRequest { strict: self.strict, evidence, ..VerdictRequest::default() };
+        let asked = self.simulated(asked);
+        let verdict = policy.judge(facts, self.time.now(), &asked);
         session.record(std::slice::from_ref(&verdict))?;
         reports.write(&[verdict], shared)
     }
 
-    fn facts(&self, session: &Session) -> Result<Facts, Failure> {
-        if let Some(file) = &self.facts {
-            return vmgate_documents::facts_file::read(file).map_err(Failure::usage);
+    fn simulated(&self, asked: VerdictRequest) -> VerdictRequest {
+        VerdictRequest { simulated: self.time.is_simulated(), ..asked }
+    }
+
+    fn facts(&self, session: &Session) -> Result<(Facts, EvidenceOrigin), Failure> {
+        match &self.facts {
+            Some(file) => {
+                vmgate_judge::read_facts(file, &session.facts_keys(&self.facts_key)?).map_err(Failure::usage)
+            }
+            None => Ok((Self::ask_hosts(self, session)?, EvidenceOrigin::Live)),
         }
-        Self::ask_hosts(self, session)
     }
 
     #[cfg(feature = "libvirt")]
@@ -90,7 +106,7 @@ impl Check {
                 "nothing to check: give a VM with --from URI and --to URI, a facts file with --facts FILE, or a change with --change FILE",
             ));
         };
-        super::collect::from_hosts(vm, &self.the_move, &self.goals, session)
+        super::collect::from_hosts(vm, &self.the_move, &self.goals, session, self.time.now())
     }
 
     #[cfg(feature = "libvirt")]
@@ -101,7 +117,7 @@ impl Check {
         session: &Session,
     ) -> Result<Facts, Failure> {
         let request = super::collect::request_of(change, planned, &self.the_move, session)?;
-        session.with_history(super::collect::facts(&request, session.now())?)
+        session.with_history(super::collect::facts(&request, self.time.now())?)
     }
 
     #[cfg(not(feature = "libvirt"))]

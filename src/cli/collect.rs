@@ -1,8 +1,13 @@
 //! `vmgate collect`: writes the facts of a move to a file for `vmgate check --facts` on any machine.
 
-use std::path::PathBuf;
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+};
 
 use clap::Args;
+use jiff::Timestamp;
+use vmgate_attest::PrivateKey;
 use vmgate_collect::{CollectError, CollectRequest};
 use vmgate_facts::{Change, Facts, text::with_causes};
 use vmgate_judge::change::{ChangeFile, PlannedMove};
@@ -13,8 +18,9 @@ use super::{
     Failure,
     options::{GlobalOptions, Goals, MoveOptions},
     output,
-    session::Session,
+    session::{KEY_VARIABLE, Session},
 };
+use crate::report;
 
 #[derive(Debug, Args)]
 pub(super) struct Collect {
@@ -27,31 +33,50 @@ pub(super) struct Collect {
     /// File to write; stdout if not given
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Sign the facts, so that `check --facts` can tell who collected them, with the key in VMGATE_SIGNING_KEY or `signing_key`
+    /// of vmgate.yaml
+    #[arg(long)]
+    sign: bool,
 }
 
 impl Collect {
     pub(super) fn run(&self, shared: &GlobalOptions) -> Result<ExitCode, Failure> {
         let session = Session::open(shared)?;
-        let file = self.output.as_deref().map(output::OpenFile::draft_for).transpose()?;
-        let facts = from_hosts(&self.vm, &self.the_move, &self.goals, &session)?;
-        let text = serde_yaml::to_string(&facts).map_err(Failure::failed)?;
+        let key = if self.sign { Some(signing_key(&session)?) } else { None };
+        let file = self.output.as_deref().map(output::OpenFile::open).transpose()?;
+        let facts = from_hosts(&self.vm, &self.the_move, &self.goals, &session, Timestamp::now())?;
+        let write: Box<dyn FnOnce(&mut dyn Write) -> io::Result<()>> = match key {
+            Some(key) => {
+                let envelope = vmgate_judge::sign_facts(facts, &key)
+                    .map_err(|error| Failure::failed(with_causes(&error)))?;
+                tracing::info!("the facts are signed by key {}", key.public().id());
+                Box::new(move |out| report::document_line(&envelope, out))
+            }
+            None => Box::new(move |out| report::yaml_document(&facts, out)),
+        };
         match file {
-            Some(file) => file.finish_with(&text)?,
-            None => output::to_stdout(|out| out.write_all(text.as_bytes()))?,
+            Some(file) => file.write(write)?,
+            None => output::to_stdout(write)?,
         }
         Ok(ExitCode::Go)
     }
 }
 
-/// Collects the facts of a move from its hosts.
+fn signing_key(session: &Session) -> Result<PrivateKey, Failure> {
+    session.signing_key()?.ok_or_else(|| {
+        Failure::usage(format!("--sign: no key: set {KEY_VARIABLE}, or `signing_key: FILE` in vmgate.yaml"))
+    })
+}
+
+/// Collects the facts of a move from its hosts, and dates them from `now`.
 pub(super) fn from_hosts(
     vm: &str,
     the_move: &MoveOptions,
     goals: &Goals,
     session: &Session,
+    now: Timestamp,
 ) -> Result<Facts, Failure> {
-    session
-        .with_history(facts(&the_move.request(vm, goals.over(Change::default()), session)?, session.now())?)
+    session.with_history(facts(&the_move.request(vm, goals.over(Change::default()), session)?, now)?)
 }
 
 /// Collection request for a move of a change. Only the options on how to collect are used.
@@ -61,13 +86,14 @@ pub(super) fn request_of(
     looking: &MoveOptions,
     session: &Session,
 ) -> Result<CollectRequest, Failure> {
-    let hosts = (planned.from.clone(), planned.to.clone());
-    let (guest, asked) = (planned.guest.as_deref(), change.to_fact(planned));
+    let hosts = (session.connection(&planned.from)?, session.connection(&planned.to)?);
+    let guest = session.planned_guest_access(&planned.vm, planned.guest.as_ref())?;
+    let asked = change.to_fact(planned);
     looking.request_between(hosts, &planned.vm, guest, planned.migrate_address, asked, session)
 }
 
 /// Collects what a request asks for.
-pub(super) fn facts(request: &CollectRequest, now: jiff::Timestamp) -> Result<Facts, Failure> {
+pub(super) fn facts(request: &CollectRequest, now: Timestamp) -> Result<Facts, Failure> {
     vmgate_collect::collect(request, now).map_err(|error| failure(&error))
 }
 

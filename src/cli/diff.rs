@@ -35,6 +35,8 @@ struct OneMove<'a> {
     #[serde(rename = "move")]
     moved: &'a Move,
     decision: Decision,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    simulated: bool,
     since: &'a BaselineComparison,
 }
 
@@ -50,7 +52,12 @@ impl Diff {
         if self.json {
             let moves = verdicts.iter().filter_map(|verdict| {
                 let since = verdict.since.as_ref()?;
-                Some(OneMove { moved: &verdict.moved, decision: verdict.decision, since })
+                Some(OneMove {
+                    moved: &verdict.moved,
+                    decision: verdict.decision,
+                    simulated: verdict.simulated,
+                    since,
+                })
             });
             let document = Document { schema: "vmgate/diff/v1", moves: moves.collect(), gone: &gone };
             output::to_stdout(|out| report::document(&document, out))?;

@@ -13,16 +13,13 @@ use vmgate_verdict::ExitCode;
 
 use super::{
     Failure,
-    options::{GlobalOptions, Goals},
+    options::{EvaluationTime, GlobalOptions, Goals},
     output,
     session::{Session, read_change},
 };
-use crate::{
-    fleet::{
-        self, ChangeHeader, FilesSite, Fleet, FleetPlan, HostId, PlanRequest, PolicyOracle, Proposal,
-        RollingPace, Site, VmId, inventory::Inventory,
-    },
-    report::visible_lines,
+use crate::fleet::{
+    self, ChangeHeader, FilesSite, Fleet, FleetPlan, HostId, PlanRequest, PolicyOracle, Proposal,
+    RollingPace, Site, VmId, inventory::Inventory,
 };
 
 /// Rule and parameter with QEMU's memory overhead per guest.
@@ -61,6 +58,8 @@ pub(super) struct Evacuate {
     window_end: Option<Timestamp>,
     #[command(flatten)]
     goals: Goals,
+    #[command(flatten)]
+    time: EvaluationTime,
 }
 
 /// Racks that are emptied at the same time.
@@ -80,12 +79,12 @@ impl Evacuate {
         let empty = inventory.select(&self.hosts).map_err(Failure::usage)?;
         let into = inventory.select(&self.into).map_err(Failure::usage)?;
         let earlier = self.replan.as_deref().map(read_change).transpose()?;
-        let draft_file = self.output.as_deref().map(output::OpenFile::draft_for).transpose()?;
+        let draft_file = self.output.as_deref().map(output::OpenFile::open).transpose()?;
         let site = self.site(&inventory, &session)?;
         let overhead = overhead_bytes(&policy);
         let (fleet, notes) = fleet::build(&inventory, &*site, overhead).map_err(Failure::usage)?;
         let asked = self.goals.over(Change::default());
-        let mut judge = PolicyOracle::new(&policy, &*site, &fleet, &asked, session.now());
+        let mut judge = PolicyOracle::new(&policy, &*site, &fleet, &asked, self.time.now());
         if self.rolling.is_some() {
             judge = judge.with_way_back(inventory.after_maintenance);
         }
@@ -111,9 +110,19 @@ impl Evacuate {
             header,
         };
         if let Some(file) = draft_file {
-            file.finish_with(&self.text(&proposal)?)?;
+            let text = self.text(&proposal)?;
+            file.write(|out| out.write_all(text.as_bytes()))?;
         }
-        output::to_stdout(|out| write!(out, "{}", visible_lines(&proposal.to_string())))?;
+        output::to_stdout(|out| {
+            if self.time.is_simulated() {
+                writeln!(
+                    out,
+                    "Simulated for {}: each move is checked again before it is made.",
+                    self.time.now()
+                )?;
+            }
+            write!(out, "{proposal}")
+        })?;
         Ok(exit(&plan, &empty, &*site))
     }
 
@@ -144,10 +153,11 @@ impl Evacuate {
     fn site(&self, inventory: &Inventory, session: &Session) -> Result<Box<dyn Site>, Failure> {
         match &self.facts {
             Some(path) => {
-                let files = FactsFiles::read(path).map_err(Failure::usage)?.into_facts();
+                let files =
+                    FactsFiles::read(path, &session.facts_keys(&[])?).map_err(Failure::usage)?.into_facts();
                 Ok(Box::new(FilesSite::new(inventory, files)))
             }
-            None => survey_site(inventory, session),
+            None => survey_site(inventory, session, self.time.now()),
         }
     }
 
@@ -166,7 +176,7 @@ impl Evacuate {
 
 /// Destinations in an earlier change of the VMs that are still on its source hosts.
 fn earlier_destinations(change: &ChangeFile, inventory: &Inventory, fleet: &Fleet) -> HashMap<VmId, HostId> {
-    let host_at = |uri: &vmgate_facts::Uri| inventory.hosts.iter().position(|host| host.uri == *uri);
+    let host_at = |uri: &vmgate_facts::HostUri| inventory.hosts.iter().position(|host| host.uri == *uri);
     let vm_at = |name: &str, from: usize| {
         fleet.vms.iter().position(|vm| vm.name == name && vm.host == HostId(from)).map(VmId)
     };
@@ -198,13 +208,15 @@ fn exit(plan: &FleetPlan, empty: &[usize], site: &dyn Site) -> ExitCode {
 }
 
 #[cfg(feature = "libvirt")]
-fn survey_site(inventory: &Inventory, session: &Session) -> Result<Box<dyn Site>, Failure> {
+fn survey_site(inventory: &Inventory, session: &Session, now: Timestamp) -> Result<Box<dyn Site>, Failure> {
     use vmgate_collect::survey::{self, HostRequest};
     use vmgate_ledger::{Selection, entry::EntryKind};
 
     use crate::fleet::SurveySite;
     let requests = inventory.hosts.iter().map(|host| {
-        let known = super::audit::request_of(&host.name, host.uri.clone(), session)?;
+        let site = session.site_uri(&host.name)?;
+        let uri = site.map_or_else(|| session.connection(&host.uri), Ok)?;
+        let known = super::audit::request_of(&host.name, uri, session)?;
         Ok(HostRequest {
             maintenance: host.maintenance.clone().or(known.maintenance.clone()),
             migrate_address: host.migrate_address.or(known.migrate_address),
@@ -213,7 +225,7 @@ fn survey_site(inventory: &Inventory, session: &Session) -> Result<Box<dyn Site>
     });
     let requests: Vec<HostRequest> = requests.collect::<Result<_, Failure>>()?;
     let bar = output::progress(session.shared, requests.len() as u64 * survey::STEPS_PER_HOST, "hosts");
-    let survey = survey::survey(requests, session.timeout(), session.now(), || bar.inc(1));
+    let survey = survey::survey(requests, session.timeout(), now, || bar.inc(1));
     bar.finish_and_clear();
     let observations = match session.ledger()? {
         Some(ledger) => {
@@ -226,6 +238,6 @@ fn survey_site(inventory: &Inventory, session: &Session) -> Result<Box<dyn Site>
 }
 
 #[cfg(not(feature = "libvirt"))]
-fn survey_site(_: &Inventory, _: &Session) -> Result<Box<dyn Site>, Failure> {
+fn survey_site(_: &Inventory, _: &Session, _: Timestamp) -> Result<Box<dyn Site>, Failure> {
     Err(Failure::usage("this build of vmgate has no libvirt and cannot ask hosts: give --facts PATH"))
 }

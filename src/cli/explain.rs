@@ -7,7 +7,12 @@ use vmgate_documents::closest;
 use vmgate_judge::{Policy, VerdictRequest};
 use vmgate_verdict::{ExitCode, JudgedOutcome, Verdict, waiver::Glob};
 
-use super::{Failure, options::GlobalOptions, output, session::Session};
+use super::{
+    Failure,
+    options::{EvaluationTime, GlobalOptions},
+    output,
+    session::Session,
+};
 use crate::report;
 
 #[derive(Debug, Args)]
@@ -25,6 +30,8 @@ pub(super) struct Explain {
     /// Only moves of this VM, by name or UUID
     #[arg(long, value_name = "VM")]
     vm: Option<String>,
+    #[command(flatten)]
+    time: EvaluationTime,
 }
 
 impl Explain {
@@ -35,8 +42,11 @@ impl Explain {
         let verdicts = match (&self.verdict, &self.facts) {
             (Some(file), _) => output::read_verdicts(file)?,
             (None, Some(file)) => {
-                let facts = vmgate_documents::facts_file::read(file).map_err(Failure::usage)?;
-                vec![policy.judge(facts, session.now(), &VerdictRequest::default())]
+                let (facts, evidence) =
+                    vmgate_judge::read_facts(file, &session.facts_keys(&[])?).map_err(Failure::usage)?;
+                let simulated = self.time.is_simulated();
+                let asked = VerdictRequest { simulated, evidence, ..VerdictRequest::default() };
+                vec![policy.judge(facts, self.time.now(), &asked)]
             }
             (None, None) => Vec::new(),
         };

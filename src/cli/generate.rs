@@ -47,9 +47,9 @@ impl Generate {
             Action::Completions { shell } => {
                 let mut script = Vec::new();
                 clap_complete::generate(*shell, &mut super::command(), "vmgate", &mut script);
-                output::to_stdout(|out| out.write_all(&script))?;
+                output::to_stdout_as_it_is(|out| out.write_all(&script))?;
             }
-            Action::Commands => output::to_stdout(|out| out.write_all(commands().as_bytes()))?,
+            Action::Commands => output::to_stdout_as_it_is(|out| out.write_all(commands().as_bytes()))?,
         }
         Ok(ExitCode::Go)
     }

@@ -1,6 +1,6 @@
 //! `vmgate isolate`: cuts a VM off the network at once and saves evidence, or connects it again.
 
-use std::{env, path::PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::json;
@@ -11,13 +11,18 @@ use vmgate_execute::isolate::{
 };
 use vmgate_facts::{
     Uri,
-    text::{plain, with_causes},
+    text::{ShownCommand, plain, with_causes},
 };
 use vmgate_ledger::{Entry, Ledger};
 use vmgate_libvirt::{Domain, Hypervisor, LibvirtErrorKind};
 use vmgate_verdict::ExitCode;
 
-use super::{Failure, hook, options::GlobalOptions, output, session::Session};
+use super::{
+    Failure, hook,
+    options::GlobalOptions,
+    output,
+    session::{Session, state_folder},
+};
 
 #[derive(Debug, Args)]
 pub(super) struct Isolate {
@@ -44,7 +49,7 @@ pub(super) struct Isolate {
 impl Isolate {
     pub(super) fn run(&self, shared: &GlobalOptions) -> Result<ExitCode, Failure> {
         let session = Session::open(shared)?;
-        let uri: Uri = self.on.parse().map_err(|error| Failure::usage(format!("--on: {error}")))?;
+        let uri = Uri::from_operator(&self.on).map_err(|error| Failure::usage(format!("--on: {error}")))?;
         let hypervisor = Hypervisor::open(&uri, session.timeout()).map_err(Failure::failed)?;
         let domain = hypervisor.domain(&self.vm).map_err(|error| match error.kind {
             LibvirtErrorKind::NoSuchVm(_) => Failure::usage(error),
@@ -61,7 +66,7 @@ impl Isolate {
         let by = hook::operator();
         let isolated = isolate::isolate(&domain, hypervisor.name(), &by, &self.reason).map_err(failure)?;
         // Printed before the evidence is collected, which takes time.
-        print_isolation(&isolated)?;
+        print_isolation(&isolated, &self.on)?;
         let kept = self.save_evidence(&session, (&hypervisor, &uri), &domain, &isolated, &by);
         // Recorded even if no evidence could be saved.
         write_down(&session, &isolated.entry(self.context(&hypervisor, kept.as_ref().ok())))?;
@@ -116,7 +121,8 @@ impl Isolate {
 
 fn write_down(session: &Session, entry: &Entry) -> Result<(), Failure> {
     let place = session.ledger_for_moves()?;
-    let ledger = Ledger::open(place.clone());
+    let key = session.signing_key()?;
+    let ledger = Ledger::open(place.clone()).map(|ledger| ledger.signed_with(key));
     ledger.and_then(|ledger| ledger.append(entry)).map(|_| ()).map_err(|error| {
         Failure::failed(format!(
             "the network of the VM was changed, but this could not be written to the ledger {place}: {}",
@@ -135,12 +141,10 @@ fn failure(error: IsolationError) -> Failure {
 
 /// Default folder of the evidence; `None` without a home folder.
 pub(super) fn evidence_folder() -> Option<PathBuf> {
-    let state = env::var_os("XDG_STATE_HOME").filter(|folder| !folder.is_empty()).map(PathBuf::from);
-    let home = || env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
-    state.or_else(home).map(|folder| folder.join("vmgate/isolated"))
+    state_folder().map(|folder| folder.join("isolated"))
 }
 
-fn print_isolation(isolated: &IsolationReport) -> Result<(), Failure> {
+fn print_isolation(isolated: &IsolationReport, on: &str) -> Result<(), Failure> {
     output::to_stdout(|out| {
         let IsolationReport { vm, host, took_seconds, .. } = isolated;
         match isolated.cut.as_slice() {
@@ -158,7 +162,8 @@ fn print_isolation(isolated: &IsolationReport) -> Result<(), Failure> {
             )?;
         }
         print_devices(out, "NOT CUT", &isolated.not_cut)?;
-        writeln!(out, "to connect it again: vmgate isolate {vm} --on URI --release")
+        let command = ShownCommand::new("vmgate isolate --release --on").value(on).operand(vm);
+        writeln!(out, "to connect it again: {command}")
     })
 }
 

@@ -1,14 +1,20 @@
 //! `vmgate ledger`: creates, lists and verifies the ledger of checks and moves.
 
-use std::io::{self, IsTerminal};
+use std::{
+    fs,
+    io::{self, IsTerminal},
+    path::{Path, PathBuf},
+};
 
 use clap::{Args, Subcommand};
 use serde_json::json;
+use vmgate_attest::PublicKey;
 use vmgate_facts::text::plain;
 use vmgate_ledger::{Entry, Head, Ledger, LedgerError, LedgerUrl, Record, Selection, entry::EntryKind};
 use vmgate_verdict::ExitCode;
 
-use super::{Failure, options::GlobalOptions, output, session::Session};
+use super::{Failure, anchor, ledger_survey::Survey, options::GlobalOptions, output, session::Session};
+use crate::{config::AnchorConfig, report};
 
 #[derive(Debug, Args)]
 pub(super) struct LedgerCommand {
@@ -51,12 +57,23 @@ enum Action {
         /// Number of the record, or id of the run
         record: String,
     },
-    /// Check that no record was changed, removed or inserted
+    /// Check that no record was changed, removed or inserted, and say who wrote them
     Verify {
-        /// Record that must be in the ledger, as an earlier `ledger verify` printed it: without this option, records that
-        /// were removed at the end are not noticed
+        /// Record that must be in the ledger, as an earlier `ledger verify` printed it: without this option or anchors, records
+        /// that were removed at the end are not noticed
         #[arg(long, value_name = "NUMBER:DIGEST")]
-        head: Option<String>,
+        head: Option<Head>,
+        /// File of anchors that the ledger must agree with; that of vmgate.yaml if none is given
+        #[arg(long, value_name = "FILE")]
+        anchor: Option<PathBuf>,
+        /// Public key of a runner, in PEM: says which records it signed; may be repeated
+        #[arg(long, value_name = "FILE")]
+        key: Vec<PathBuf>,
+    },
+    /// Copy number and digest of the newest record to where vmgate.yaml says (`anchor`), after a check of the ledger
+    Anchor {
+        /// File of anchors, which takes the place of those in vmgate.yaml
+        file: Option<PathBuf>,
     },
 }
 
@@ -93,7 +110,11 @@ impl LedgerCommand {
                 if *json { print_json(&records) } else { print_table(&records, shared) }
             }
             Action::Show { record } => show(&ledger, record),
-            Action::Verify { head } => verify(&ledger, head.as_deref()),
+            Action::Verify { head, anchor, key } => {
+                let anchors = session.config.anchor.as_ref().and_then(|anchor| anchor.file.clone());
+                verify(&ledger, head.as_ref(), anchor.clone().or(anchors).as_deref(), key)
+            }
+            Action::Anchor { file } => write_anchor(&ledger, file.as_deref(), &session),
         }
     }
 }
@@ -112,7 +133,10 @@ fn init(place: LedgerUrl, runners: &[String]) -> Result<ExitCode, Failure> {
 /// Failure for a ledger error: a broken chain is a finding about the file, not a failure of vmgate.
 pub(super) fn failure(error: LedgerError) -> Failure {
     match error {
-        LedgerError::Broken(_) | LedgerError::Missing { .. } => Failure::usage(error),
+        LedgerError::Broken(_)
+        | LedgerError::Rewritten { .. }
+        | LedgerError::CutOff { .. }
+        | LedgerError::Missing { .. } => Failure::usage(error),
         other => Failure::failed(other),
     }
 }
@@ -127,58 +151,68 @@ fn show(ledger: &Ledger, wanted: &str) -> Result<ExitCode, Failure> {
         let text = format!("there is no record or run `{wanted}`; `vmgate ledger list` lists them");
         return Err(Failure::usage(text));
     }
-    let texts: Result<Vec<_>, _> =
-        records.iter().map(|record| serde_json::to_string_pretty(&document(record))).collect();
-    print(&(texts.map_err(Failure::failed)?.join("\n") + "\n"))
+    output::to_stdout(|out| records.iter().try_for_each(|record| report::document(&document(record), out)))?;
+    Ok(ExitCode::Go)
 }
 
-fn verify(ledger: &Ledger, known: Option<&str>) -> Result<ExitCode, Failure> {
-    let head = ledger.verify().map_err(failure)?;
+fn verify(
+    ledger: &Ledger,
+    known: Option<&Head>,
+    anchors: Option<&Path>,
+    key_files: &[PathBuf],
+) -> Result<ExitCode, Failure> {
+    let key = |file: &PathBuf| {
+        let pem = fs::read_to_string(file).map_err(|error| output::unreadable(file, &error))?;
+        PublicKey::from_pem(&file.display().to_string(), &pem).map_err(Failure::usage)
+    };
+    let keys = key_files.iter().map(key).collect::<Result<Vec<_>, _>>()?;
+    let mut survey = Survey::default();
+    let head = ledger.verify_each(|row| survey.see(row, &keys)).map_err(failure)?;
     if let Some(known) = known {
-        let known = parse_head(known)?;
-        let record = ledger.record(known.sequence).map_err(failure)?;
-        match record {
-            Some(record) if record.digest.hex() == known.digest => {}
-            Some(_) => {
-                let text = format!(
-                    "record {} has another digest than before: the ledger was rewritten",
-                    known.sequence
-                );
-                return Err(Failure::usage(text));
-            }
-            None => {
-                let text = format!(
-                    "the ledger ends at record {}, but it once had record {}: records at the end were removed",
-                    head.sequence, known.sequence
-                );
-                return Err(Failure::usage(text));
-            }
+        ledger.check_head(known).map_err(failure)?;
+    }
+    let anchored = anchors.map(|file| anchor::check(ledger, file)).transpose()?;
+    let records = if head.sequence == 1 { "record" } else { "records" };
+    let mut text = format!("{} {records}, all unchanged; head {head}\n", head.sequence);
+    if let (Some(number), Some(file)) = (anchored, anchors) {
+        let anchors = if number == 1 { "anchor" } else { "anchors" };
+        text += &format!("{number} {anchors} of {} agree\n", file.display());
+    }
+    text += &survey.text(key_files);
+    print(&text)?;
+    survey.bad().map_or(Ok(ExitCode::Go), |bad| Err(Failure::usage(bad.trim_end())))
+}
+
+fn write_anchor(ledger: &Ledger, file: Option<&Path>, session: &Session) -> Result<ExitCode, Failure> {
+    let named = file.map(|file| AnchorConfig { file: Some(file.to_owned()), command: None });
+    let places = named.or_else(|| session.config.anchor.clone()).ok_or_else(|| {
+        Failure::usage(
+            "no place for the anchor is known: give a FILE, or name one in vmgate.yaml (`anchor: {file: FILE}`)",
+        )
+    })?;
+    ledger.verify().map_err(failure)?;
+    let anchor = anchor::write(ledger, &places, session)?;
+    print(&format!("anchored {anchor}\n"))
+}
+
+/// A record as JSON, with the fields of its entry that this version does not know.
+fn document(record: &Record) -> serde_json::Value {
+    let mut entry: serde_json::Value = serde_json::from_str(&record.body).unwrap_or_default();
+    let mut document = json!({ "sequence": record.sequence, "at": record.at, "digest": record.digest });
+    for stamp in ["role", "signature"] {
+        if let Some(value) = entry.as_object_mut().and_then(|entry| entry.remove(stamp)) {
+            document[stamp] = value;
         }
     }
-    print(&format!("{} records, all unchanged; head {}:{}\n", head.sequence, head.sequence, head.digest))
-}
-
-fn parse_head(text: &str) -> Result<Head, Failure> {
-    let head = text.split_once(':').and_then(|(sequence, digest)| {
-        Some(Head { sequence: sequence.parse().ok()?, digest: digest.to_owned() })
-    });
-    head.ok_or_else(|| {
-        Failure::usage(format!("--head {text}: give NUMBER:DIGEST, as `vmgate ledger verify` prints it"))
-    })
-}
-
-fn document(record: &Record) -> serde_json::Value {
-    json!({
-        "sequence": record.sequence,
-        "at": record.at,
-        "digest": record.digest,
-        "entry": record.entry,
-    })
+    document["entry"] = entry;
+    document
 }
 
 fn print_json(records: &[Record]) -> Result<ExitCode, Failure> {
-    let lines: Vec<String> = records.iter().map(|record| document(record).to_string()).collect();
-    if lines.is_empty() { Ok(ExitCode::Go) } else { print(&(lines.join("\n") + "\n")) }
+    output::to_stdout(|out| {
+        records.iter().try_for_each(|record| report::document_line(&document(record), out))
+    })?;
+    Ok(ExitCode::Go)
 }
 
 /// Prints each record as a paragraph: number, time, kind and content.
@@ -190,15 +224,19 @@ fn print_table(records: &[Record], shared: &GlobalOptions) -> Result<ExitCode, F
     let width = if io::stdout().is_terminal() { output::style(shared).width } else { usize::MAX };
     let paragraphs = records.iter().map(|record| {
         let time = record.at.strftime("%Y-%m-%d %H:%M:%SZ");
-        let lead = format!("{:>6}  {time}  {:<12} ", record.sequence, record.entry.kind().name());
+        let lead = format!("{:>6}  {time}  {:<12} ", record.sequence, plain(record.entry.kind_name()));
         let hang = " ".repeat(10);
         // Names come from hosts and guests.
         let said = plain(&match &record.entry {
-            Entry::RunStarted(_) => format!("{} {}", record.entry.run().unwrap_or_default(), record.entry),
+            Entry::RunStarted(run) => format!("{} {}", run.run, record.entry),
             other => other.to_string(),
         });
-        let options = textwrap::Options::new(width).word_splitter(textwrap::WordSplitter::NoHyphenation);
-        textwrap::fill(&said, options.initial_indent(&lead).subsequent_indent(&hang)) + "\n"
+        // A name in a record is its writer's word; the role is the database's.
+        let said = match (&record.role, record.entry.claimed_author()) {
+            (Some(role), Some(_)) => format!("{said} (written by role {})", plain(role)),
+            _ => said,
+        };
+        report::wrap::fill(&said, &lead, &hang, width) + "\n"
     });
     print(&paragraphs.collect::<String>())
 }

@@ -14,8 +14,9 @@ use vmgate_attest::PublicKey;
 use vmgate_collect::guest_probe::GuestAccess;
 use vmgate_execute::{
     Assignment, CompletedMove, Event, EvidenceOptions, Hosts, Judge, MoveFailure, Pass, Progress,
+    cancel_after,
 };
-use vmgate_facts::{Change, Facts};
+use vmgate_facts::{Change, Facts, text::ShownCommand};
 use vmgate_judge::{
     Policy, VerdictRequest,
     change::{AfterNoGo, ChangeFile, Limits, MovePlan, PlannedMove},
@@ -24,10 +25,12 @@ use vmgate_ledger::{Entry, Ledger, entry::RunStep};
 use vmgate_verdict::{ExitCode, Verdict};
 
 use super::{
-    Failure, collect, hook, isolate,
+    Failure, collect,
+    hook::{self, DestinationPermits},
+    isolate, key_files,
     options::{GlobalOptions, Goals, MoveOptions},
     output,
-    session::{Session, read_change},
+    session::{Session, read_order},
 };
 
 #[derive(Debug, Args)]
@@ -101,13 +104,13 @@ impl Migrate {
                 context.migrate(&order, pass.into_pass()?, verdict_facts)
             }
             Some(file) => {
-                let change = read_change(file)?;
+                let change = read_order(file)?;
                 let policy = policy.and_waivers(change.waivers.clone());
                 if let Some(wave) = change.waves.iter().find(|wave| wave.wait_for.is_some()) {
                     let name = &wave.name;
+                    let command = ShownCommand::new("vmgate run --change").value(file.display());
                     return Err(Failure::usage(format!(
-                        "the wave `{name}` waits for the maintenance of hosts: `vmgate run --change {}` does that",
-                        file.display()
+                        "the wave `{name}` waits for the maintenance of hosts: `{command}` does that"
                     )));
                 }
                 let orders = move_orders(&change, &policy, &self.the_move, self.strict, &session)?;
@@ -124,20 +127,19 @@ impl Migrate {
                 .map_err(|error| Failure::usage(format!("{}: cannot be read: {error}", file.display())))
         };
         let envelopes: Vec<Vec<u8>> = self.verdict.iter().map(read).collect::<Result<_, _>>()?;
-        let key = |file: &PathBuf| {
-            let pem = String::from_utf8_lossy(&read(file)?).into_owned();
-            PublicKey::from_pem(&file.display().to_string(), &pem).map_err(Failure::usage)
-        };
         let keys = session.config.trusted_keys.iter().chain(&self.trusted_key);
-        let trusted =
-            if envelopes.is_empty() { Vec::new() } else { keys.map(key).collect::<Result<_, _>>()? };
+        let trusted = if envelopes.is_empty() {
+            Vec::new()
+        } else {
+            keys.map(|file| key_files::public_key(file)).collect::<Result<_, _>>()?
+        };
         let stop = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM, SIGHUP] {
             signal_hook::flag::register(signal, Arc::clone(&stop))
                 .map_err(|error| Failure::failed(format!("Ctrl-C could not be caught: {error}")))?;
         }
         let evidence = self.evidence.clone().or_else(isolate::evidence_folder);
-        let ledger = Ledger::open(place).map_err(Failure::failed)?;
+        let ledger = session.open_ledger(place)?;
         Ok(MoveContext { ledger, stop, session, evidence, envelopes, trusted })
     }
 
@@ -151,7 +153,7 @@ impl Migrate {
         Ok(MoveOrder {
             vm,
             plan: without_unreachable_notify(&request.guest_access, plan),
-            judge: Judge { policy, request, asked, at: session.shared.at },
+            judge: Judge { policy, request, asked },
             limits: Limits::default(),
             address: self.the_move.migrate_address,
         })
@@ -171,12 +173,7 @@ pub(super) fn move_orders<'a>(
         Ok(MoveOrder {
             vm: planned.vm.clone(),
             plan: without_unreachable_notify(&request.guest_access, planned.plan.clone()),
-            judge: Judge {
-                policy,
-                request,
-                asked: change.verdict_request(planned, strict),
-                at: session.shared.at,
-            },
+            judge: Judge { policy, request, asked: change.verdict_request(planned, strict) },
             limits: change.limits,
             address: planned.migrate_address,
         })
@@ -219,6 +216,10 @@ impl<'a> MoveContext<'a> {
         Self { ledger, stop, session, evidence, envelopes: Vec::new(), trusted: Vec::new() }
     }
 
+    pub(super) fn session(&self) -> &Session<'a> {
+        self.session
+    }
+
     pub(super) fn ledger(&self) -> &Ledger {
         &self.ledger
     }
@@ -234,7 +235,6 @@ impl<'a> MoveContext<'a> {
                 vm: &order.vm,
                 change: order.judge.asked.change,
                 rules: order.judge.policy.digest(),
-                now: order.judge.now(),
             };
             let open = |envelope: &Vec<u8>| Pass::from_envelope(envelope, &self.trusted, &asked);
             let mut why = None;
@@ -254,7 +254,12 @@ impl<'a> MoveContext<'a> {
         if let Err(error) = self.ledger.append(&Entry::Verdict((&verdict).into())) {
             return (GateResult::Refused(Failure::failed(error), vec![verdict]), None);
         }
-        match Pass::from_verdict(verdict.clone(), order.judge.now()) {
+        // A GO that waits at the destination from earlier no longer holds.
+        match self.permits(order) {
+            Ok(permits) => cancel_after(&verdict, &permits),
+            Err(failure) => return (GateResult::Refused(failure, vec![verdict]), None),
+        }
+        match Pass::from_verdict(verdict.clone()) {
             Ok(pass) => (GateResult::Pass(Box::new(pass)), Some(facts)),
             Err(error) => (GateResult::Refused(refused(error), vec![verdict]), None),
         }
@@ -287,6 +292,11 @@ impl<'a> MoveContext<'a> {
         Hosts::new(request.from.clone(), request.to.clone(), self.session.timeout())
     }
 
+    /// Way to the hook of the destination.
+    fn permits(&self, order: &MoveOrder) -> Result<DestinationPermits<'_>, Failure> {
+        DestinationPermits::of(&order.judge.request.to, self.session)
+    }
+
     /// Executes a move that has a pass.
     pub(super) fn carry_out(
         &self,
@@ -297,6 +307,7 @@ impl<'a> MoveContext<'a> {
         watch: &mut dyn FnMut(Event),
     ) -> Result<Result<CompletedMove, MoveFailure>, Failure> {
         let destination = &order.judge.request.to;
+        let permits = self.permits(order)?;
         let assignment = Assignment {
             pass,
             verdict_facts,
@@ -304,13 +315,13 @@ impl<'a> MoveContext<'a> {
             plan: &order.plan,
             migrate_address: order.address,
             limits: order.limits,
+            permits: &permits,
             evidence_options: EvidenceOptions {
                 by: hook::operator(),
                 shell: self.session.shell(destination)?,
                 folder: self.evidence.clone(),
             },
         };
-        hook::push_own_verdict(assignment.pass.verdict(), destination, self.session)?;
         Ok(hosts.carry_out(&assignment, &self.ledger, &self.stop, watch))
     }
 

@@ -1,5 +1,6 @@
 //! The command line: one file per command, and no logic beyond parsing options and choosing an exit code.
 
+mod anchor;
 #[cfg(feature = "libvirt")]
 mod audit;
 #[cfg(feature = "libvirt")]
@@ -14,13 +15,18 @@ mod generate;
 mod hook;
 #[cfg(feature = "libvirt")]
 mod isolate;
+mod key_files;
 mod ledger;
+mod ledger_survey;
 #[cfg(feature = "libvirt")]
 mod migrate;
 #[cfg(feature = "libvirt")]
 mod observe;
 mod options;
+#[cfg(feature = "libvirt")]
+mod orders;
 mod output;
+mod output_file;
 mod probe;
 #[cfg(feature = "libvirt")]
 mod recover;
@@ -97,7 +103,7 @@ enum Command {
     Explain(explain::Explain),
     /// Create, read and verify the ledger
     Ledger(ledger::LedgerCommand),
-    /// Sign, send or verify a verdict
+    /// Sign, send, withdraw or verify a verdict
     Verdict(verdict::VerdictCommand),
     /// List, explain and test rules
     Rules(rules::Rules),
@@ -143,11 +149,16 @@ fn help_template() -> String {
 
 /// Runs the command that the process's arguments name.
 pub fn main() -> process::ExitCode {
+    output::start_panics();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(problem) => {
-            // A closed pipe is not an error: the reader has read enough.
-            let _ = problem.print();
+            output::say_of_arguments(&problem);
+            if is_misplaced_time(&problem) {
+                output::say_failure(&Failure::usage(
+                    "--at is for commands that look: check, audit, evacuate and explain. Whatever acts uses the machine's clock",
+                ));
+            }
             return if problem.use_stderr() { ExitCode::Invalid.into() } else { process::ExitCode::SUCCESS };
         }
     };
@@ -186,6 +197,14 @@ pub fn main() -> process::ExitCode {
         Command::Generate(command) => command.run(),
     };
     ended(done)
+}
+
+/// True if a time was given to a command that has none.
+fn is_misplaced_time(problem: &clap::Error) -> bool {
+    use clap::error::{ContextKind, ContextValue, ErrorKind};
+    let argument = problem.get(ContextKind::InvalidArg);
+    problem.kind() == ErrorKind::UnknownArgument
+        && matches!(argument, Some(ContextValue::String(name)) if name == "--at")
 }
 
 fn ended(done: Result<ExitCode, Failure>) -> process::ExitCode {

@@ -13,7 +13,7 @@ use clap::Args;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use vmgate_collect::transport::Transport;
 use vmgate_facts::Uri;
-use vmgate_ledger::{Entry, Ledger, Observation};
+use vmgate_ledger::{Entry, Observation};
 use vmgate_libvirt::Hypervisor;
 use vmgate_verdict::{ExitCode, NameAndUuid};
 
@@ -33,7 +33,7 @@ pub(super) struct Observe {
     #[arg(required = true, value_name = "VM")]
     vms: Vec<String>,
     /// libvirt URI of the host that the VMs run on
-    #[arg(long, value_name = "URI")]
+    #[arg(long, value_name = "URI", value_parser = Uri::from_operator)]
     from: Uri,
     /// Duration of the observation, in seconds; a day if not given
     #[arg(long = "for", value_name = "SECONDS", default_value = "86400", value_parser = seconds)]
@@ -52,7 +52,7 @@ pub(super) struct Observe {
 impl Observe {
     pub(super) fn run(&self, shared: &GlobalOptions) -> Result<ExitCode, Failure> {
         let session = Session::open(shared)?;
-        let ledger = Ledger::open(session.ledger_for_moves()?).map_err(Failure::failed)?;
+        let ledger = session.open_ledger(session.ledger_for_moves()?)?;
         let way = session.probe(&self.from)?.unwrap_or_else(|| Transport::for_uri(&self.from));
         let stop = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {

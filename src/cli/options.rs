@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 #[cfg(feature = "libvirt")]
-use vmgate_collect::{CollectRequest, TryPath};
+use vmgate_collect::{CollectRequest, TryPath, guest_probe::GuestAccess};
 use vmgate_facts::Change;
 #[cfg(feature = "libvirt")]
 use vmgate_facts::Uri;
@@ -35,9 +35,6 @@ pub(super) struct GlobalOptions {
     /// File of waivers to apply to the outcomes
     #[arg(long, global = true, value_name = "FILE")]
     pub waivers: Option<PathBuf>,
-    /// Time to evaluate at, such as 2026-11-23T22:00:00Z; the present if not given
-    #[arg(long, global = true, value_name = "TIME")]
-    pub at: Option<Timestamp>,
     /// Ledger of checks and moves: an SQLite file, which is created if it does not exist, or
     /// postgres://USER@HOST:PORT/NAME, which runners on several machines can share
     #[arg(
@@ -61,6 +58,28 @@ pub(super) struct GlobalOptions {
     /// Use of colour; NO_COLOR is obeyed too
     #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = ColourChoice::Auto)]
     pub color: ColourChoice,
+}
+
+/// Time of an evaluation, for commands that look. A command that acts has no such option, and no other way to be given a
+/// time: it uses the machine's clock.
+#[derive(Debug, Args)]
+pub(super) struct EvaluationTime {
+    /// Time to evaluate at, such as 2026-11-23T22:00:00Z, to see what would be: the verdict is simulated and permits nothing
+    /// [default: the present]
+    #[arg(long, value_name = "TIME")]
+    at: Option<Timestamp>,
+}
+
+impl EvaluationTime {
+    /// The time that was given, else that of the machine's clock.
+    pub(super) fn now(&self) -> Timestamp {
+        self.at.unwrap_or_else(Timestamp::now)
+    }
+
+    /// True if the time was given.
+    pub(super) fn is_simulated(&self) -> bool {
+        self.at.is_some()
+    }
 }
 
 /// Use of colour on a terminal.
@@ -139,7 +158,8 @@ impl MoveOptions {
         change: Change,
         session: &Session,
     ) -> Result<CollectRequest, Failure> {
-        self.request_between(self.uris()?, vm, self.guest.as_deref(), self.migrate_address, change, session)
+        let guest = session.guest_access(vm, self.guest.as_deref())?;
+        self.request_between(self.uris()?, vm, guest, self.migrate_address, change, session)
     }
 
     /// Collection request for a move between these hosts. Only the options on how to collect are used.
@@ -147,7 +167,7 @@ impl MoveOptions {
         &self,
         (from, to): (Uri, Uri),
         vm: &str,
-        guest: Option<&str>,
+        guest_access: GuestAccess,
         migrate_address: Option<std::net::IpAddr>,
         change: Change,
         session: &Session,
@@ -162,7 +182,7 @@ impl MoveOptions {
             allow_monitor: self.allow_monitor,
             planned: Vec::new(),
             maintenance: session.maintenance(&to),
-            guest_access: session.guest_access(vm, guest)?,
+            guest_access,
             from,
             to,
             migrate_address: migrate_address.map(|address| address.to_string()),
@@ -186,7 +206,9 @@ impl MoveOptions {
 
     fn uris(&self) -> Result<(Uri, Uri), Failure> {
         let parse = |text: &Option<String>, option| match text {
-            Some(text) => text.parse().map_err(|error| Failure::usage(format!("{option}: {error}"))),
+            Some(text) => {
+                Uri::from_operator(text).map_err(|error| Failure::usage(format!("{option}: {error}")))
+            }
             None => Err(Failure::usage(format!(
                 "{option} is missing: give the libvirt URI of the host, such as qemu+ssh://root@hv1/system"
             ))),

@@ -1,27 +1,31 @@
 //! Output of reports, logs and failures: reports to stdout or files, everything else to stderr.
 
 use std::{
+    backtrace::BacktraceStatus,
     fmt::Display,
-    fs::{self, File},
+    fs::File,
     io::{self, IsTerminal, Read as _, Write},
     path::{Path, PathBuf},
     str::FromStr,
 };
 
 use clap::Args;
-use tempfile::NamedTempFile;
 use tracing_subscriber::{EnvFilter, fmt::time::SystemTime};
 use vmgate_documents::LARGEST_PROGRAM_DOCUMENT;
-use vmgate_facts::text::with_causes;
+use vmgate_facts::text::{harmless, with_causes};
 use vmgate_verdict::{Baseline, ExitCode, Verdict};
 
 use super::{
     Failure,
     options::{ColourChoice, GlobalOptions},
+    output_file::{OutputFile, pipe_may_close},
 };
 #[cfg(feature = "libvirt")]
 use crate::audit::Audit;
-use crate::report::{self, Format, ReportError, Style, Templates, visible_lines};
+use crate::report::{self, Format, ReportError, Style, Templates, lines::Lines};
+
+/// Largest template, in bytes.
+const LARGEST_TEMPLATE: u64 = 1 << 20;
 
 /// Options of the reports to write.
 #[derive(Debug, Args)]
@@ -57,7 +61,7 @@ impl FromStr for ReportTarget {
     }
 }
 
-/// Reports whose files could be opened. A file appears complete or not at all.
+/// Reports whose files could be opened. A regular file appears complete or not at all.
 pub(super) struct OpenReports {
     targets: Vec<(Format, Option<OpenFile>)>,
     baseline: Option<SavedReport>,
@@ -70,16 +74,17 @@ struct SavedReport {
     bytes: Vec<u8>,
 }
 
+/// File that could be opened, under the name that messages call it.
 pub(super) struct OpenFile {
     path: PathBuf,
-    draft: NamedTempFile,
+    file: OutputFile,
 }
 
 impl Reports {
     /// Makes sure that every report can be written, before the work begins that it reports.
     pub(super) fn open(&self) -> Result<OpenReports, Failure> {
         let open = |target: &ReportTarget| match &target.file {
-            Some(path) => Ok((target.format, Some(OpenFile::draft_for(path)?))),
+            Some(path) => Ok((target.format, Some(OpenFile::open(path)?))),
             None => Ok((target.format, None)),
         };
         Ok(OpenReports {
@@ -108,31 +113,26 @@ pub(super) fn read_baseline(file: &Path) -> Result<Baseline, Failure> {
 
 fn with_template(templates: Templates, file: &PathBuf) -> Result<Templates, Failure> {
     let unusable = |why: &dyn Display| Failure::usage(format!("--template {}: {why}", file.display()));
-    let text = fs::read_to_string(file).map_err(|error| unusable(&format!("cannot be read: {error}")))?;
+    let bytes = vmgate_trust::read(file, LARGEST_TEMPLATE).map_err(|why| unusable(&why))?;
+    let text = String::from_utf8(bytes).map_err(|error| unusable(&error))?;
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     templates.with(&name, text).map_err(|error| unusable(&error))
 }
 
 impl OpenFile {
-    /// Opens a draft next to `path`, which can replace it in one step.
-    pub(super) fn draft_for(path: &Path) -> Result<Self, Failure> {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        if path.is_dir() {
-            return Err(unwritable(path, &"the path is a folder"));
-        }
-        let draft = NamedTempFile::new_in(folder).map_err(|error| unwritable(path, &error))?;
-        Ok(Self { path: path.to_owned(), draft })
+    /// Opens a file for writing; an existing file stays as it is until [`OpenFile::write`].
+    pub(super) fn open(path: &Path) -> Result<Self, Failure> {
+        let file = OutputFile::open(path).map_err(|why| unwritable(path, &why))?;
+        Ok(Self { path: path.to_owned(), file })
     }
 
-    /// Writes the whole text and replaces the file by it.
-    pub(super) fn finish_with(mut self, text: &str) -> Result<(), Failure> {
-        self.draft.write_all(text.as_bytes()).map_err(|error| unwritable(&self.path, &error))?;
-        self.finish()
-    }
-
-    fn finish(self) -> Result<(), Failure> {
-        self.draft.persist(&self.path).map_err(|error| unwritable(&self.path, &error.error))?;
-        Ok(())
+    /// Writes the whole content. If that fails, an existing file is what it was.
+    pub(super) fn write(
+        mut self,
+        content: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<(), Failure> {
+        let written = content(&mut self.file);
+        pipe_may_close(written).and_then(|()| self.file.finish()).map_err(|why| unwritable(&self.path, &why))
     }
 }
 
@@ -161,16 +161,8 @@ impl OpenReports {
         let verdicts = compared.as_deref().unwrap_or(verdicts);
         let templates = self.templates;
         for (format, file) in self.targets {
-            if let Some(mut file) = file {
-                let style =
-                    Style { verbose: shared.verbose > 0, templates: templates.clone(), ..Style::default() };
-                report::write(format, verdicts, &mut file.draft, &style)
-                    .map_err(|error| unwritable(&file.path, &with_causes(&error)))?;
-                file.finish()?;
-            } else {
-                let style = Style { templates: templates.clone(), ..style(shared) };
-                to_stdout(|out| report::write(format, verdicts, out, &style).map_err(sink_error))?;
-            }
+            let style = Style { templates: templates.clone(), ..style_for(file.as_ref(), shared) };
+            write_to(file, |out| report::write(format, verdicts, out, &style).map_err(sink_error))?;
         }
         Ok(ExitCode::of_all(verdicts))
     }
@@ -189,7 +181,7 @@ fn compared(verdicts: &[Verdict], saved: &SavedReport) -> Result<Vec<Verdict>, F
 fn sink_error(error: ReportError) -> io::Error {
     match error {
         ReportError::Write { source, .. } => source,
-        template @ ReportError::Template(_) => io::Error::other(template),
+        template @ ReportError::Template(_) => io::Error::other(with_causes(&template)),
     }
 }
 
@@ -206,32 +198,52 @@ impl OpenReports {
             audit.compare_with(&Audit::read(name, bytes).map_err(Failure::usage)?);
         }
         for (format, file) in self.targets {
-            if let Some(mut file) = file {
-                let templates = self.templates.clone();
-                let style = Style { verbose: shared.verbose > 0, templates, ..Style::default() };
-                report::write_audit(format, audit, verdicts, &mut file.draft, &style)
-                    .map_err(|error| unwritable(&file.path, &with_causes(&error)))?;
-                file.finish()?;
-            } else {
-                let style = Style { templates: self.templates.clone(), ..style(shared) };
-                to_stdout(|out| {
-                    report::write_audit(format, audit, verdicts, out, &style).map_err(sink_error)
-                })?;
-            }
+            let style = Style { templates: self.templates.clone(), ..style_for(file.as_ref(), shared) };
+            write_to(file, |out| {
+                report::write_audit(format, audit, verdicts, out, &style).map_err(sink_error)
+            })?;
         }
         Ok(())
     }
 }
 
-/// Prints on stdout; a closed pipe is not an error.
-pub(super) fn to_stdout(print: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failure> {
-    let mut out = io::BufWriter::new(io::stdout().lock());
-    match print(&mut out).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::failed(format!(
-            "stdout: cannot be written: {error}; write to a file with --output FORMAT=PATH"
-        ))),
-        _ => Ok(()),
+/// Style of a report for a file, or for stdout.
+fn style_for(file: Option<&OpenFile>, shared: &GlobalOptions) -> Style {
+    match file {
+        Some(_) => Style { verbose: shared.verbose > 0, ..Style::default() },
+        None => style(shared),
     }
+}
+
+/// Writes to a file, or to stdout. The content makes itself harmless.
+fn write_to(
+    file: Option<OpenFile>,
+    content: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<(), Failure> {
+    match file {
+        Some(file) => file.write(content),
+        None => to_stdout_as_it_is(content),
+    }
+}
+
+/// Prints text or JSON on stdout, in lines that neither a terminal nor a CI runner obeys; a closed pipe is not an error.
+pub(super) fn to_stdout(print: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failure> {
+    to_stdout_as_it_is(|out| {
+        let mut lines = Lines::new(out);
+        print(&mut lines).and_then(|()| lines.flush())
+    })
+}
+
+/// Prints on stdout what is harmless by itself: reports, and what the program alone has made.
+pub(super) fn to_stdout_as_it_is(
+    print: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<(), Failure> {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    pipe_may_close(print(&mut out).and_then(|()| out.flush())).map_err(|error| {
+        Failure::failed(format!(
+            "stdout: cannot be written: {error}; write to a file with --output FORMAT=PATH"
+        ))
+    })
 }
 
 /// Progress bar over this number of parts, on a terminal only.
@@ -253,10 +265,13 @@ pub(super) fn colours_stdout(shared: &GlobalOptions) -> bool {
     match shared.color {
         ColourChoice::Always => true,
         ColourChoice::Never => false,
-        ColourChoice::Auto => {
-            io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-        }
+        ColourChoice::Auto => io::stdout().is_terminal() && colour_is_wanted(),
     }
+}
+
+/// True unless NO_COLOR asks for no colour (https://no-color.org).
+fn colour_is_wanted() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// Style of reports on stdout.
@@ -272,27 +287,59 @@ pub(super) fn style(shared: &GlobalOptions) -> Style {
 #[cfg(feature = "libvirt")]
 pub(super) fn say(shared: &GlobalOptions, text: &str) {
     if !shared.quiet {
-        let _ = writeln!(io::stderr(), "vmgate: {}", visible_lines(text));
+        to_stderr(&format!("vmgate: {text}\n"));
     }
 }
 
 /// Prints a failure on stderr.
 pub(super) fn say_failure(failure: &Failure) {
-    let _ = writeln!(io::stderr(), "vmgate: {}", visible_lines(failure.text.trim_end()));
+    to_stderr(&format!("vmgate: {}\n", failure.text.trim_end()));
 }
 
-/// Standard error for the log, with control characters escaped: an event may hold text from a guest.
-struct EscapedStderr;
+/// Prints on stderr, in lines that neither a terminal nor a CI runner obeys.
+fn to_stderr(text: &str) {
+    let _ = io::stderr().write_all(harmless(text).as_bytes());
+}
 
-impl Write for EscapedStderr {
+/// Prints what clap says about the arguments: help on stdout, a mistake on stderr. It repeats the arguments, which may
+/// be names from anywhere.
+pub(super) fn say_of_arguments(said: &clap::Error) {
+    let to_stderr_too = said.use_stderr();
+    let terminal = if to_stderr_too { io::stderr().is_terminal() } else { io::stdout().is_terminal() };
+    let text = said.render();
+    let text = if terminal && colour_is_wanted() { text.ansi().to_string() } else { text.to_string() };
+    if to_stderr_too {
+        to_stderr(&text);
+    } else {
+        // A closed pipe is not an error, and there is no other way to say anything else.
+        let _ = to_stdout(|out| out.write_all(text.as_bytes()));
+    }
+}
+
+/// Standard error for the log, made harmless: an event may hold text from a guest.
+struct HarmlessStderr;
+
+impl Write for HarmlessStderr {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        io::stderr().write_all(visible_lines(&String::from_utf8_lossy(bytes)).as_bytes())?;
+        io::stderr().write_all(harmless(&String::from_utf8_lossy(bytes)).as_bytes())?;
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         io::stderr().flush()
     }
+}
+
+/// Prints panics on stderr, made harmless: the message of one may quote the text that it choked on.
+pub(super) fn start_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let trace = std::backtrace::Backtrace::capture();
+        let trace = match trace.status() {
+            BacktraceStatus::Captured => format!("{trace}"),
+            _ => "set RUST_BACKTRACE=1 to see where".to_owned(),
+        };
+        to_stderr(&format!("vmgate: this is a defect of vmgate, please report it: {panic}\n{trace}\n"));
+    }));
 }
 
 /// Starts the log on stderr: warnings, or more with `-v`, or as VMGATE_LOG says.
@@ -306,7 +353,7 @@ pub(super) fn start_log(shared: &GlobalOptions) {
     let filter = EnvFilter::try_from_env("VMGATE_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(|| EscapedStderr)
+        .with_writer(|| HarmlessStderr)
         .with_ansi(io::stderr().is_terminal() && shared.color != ColourChoice::Never)
         .with_target(false)
         .with_timer(SystemTime)

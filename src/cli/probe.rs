@@ -10,6 +10,7 @@ use vmgate_probe::{
 use vmgate_verdict::ExitCode;
 
 use super::{Failure, options::seconds, output};
+use crate::report;
 
 #[derive(Debug, Args)]
 pub(super) struct Probe {
@@ -82,12 +83,12 @@ impl Probe {
             Subject::Ask => {
                 let mut reply = Vec::new();
                 wire::serve(io::stdin(), &mut reply, env!("CARGO_PKG_VERSION")).map_err(Failure::usage)?;
-                output::to_stdout(|out| out.write_all(&reply))?;
+                output::to_stdout_as_it_is(|out| out.write_all(&reply))?;
                 return Ok(ExitCode::Go);
             }
         };
         let answer = question.answer().map_err(Failure::failed)?;
-        output::to_stdout(|out| writeln!(out, "{answer}"))?;
+        output::to_stdout(|out| report::document_line(&answer, out))?;
         Ok(ExitCode::Go)
     }
 }

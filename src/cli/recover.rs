@@ -1,14 +1,29 @@
 //! `vmgate recover`: finishes the moves that a crash left behind.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use vmgate_execute::{RecoveredRun, recover};
-use vmgate_ledger::{Ledger, LedgerUrl};
+use vmgate_ledger::LedgerUrl;
 use vmgate_verdict::ExitCode;
 
-use super::{Failure, options::GlobalOptions, output, session::Session};
+use super::{Failure, options::GlobalOptions, orders::KnownOrders, output, session::Session};
 
 #[derive(Debug, Args)]
 pub(super) struct Recover {
+    /// Name or UUID of the VM whose hosts are given by --from and --to
+    #[arg(requires_all = ["from", "to"])]
+    vm: Option<String>,
+    /// libvirt URI of the source of that VM's move, as it was given to `vmgate migrate`
+    #[arg(long, value_name = "URI", requires = "vm")]
+    from: Option<String>,
+    /// libvirt URI of the destination of that VM's move
+    #[arg(long, value_name = "URI", requires = "vm")]
+    to: Option<String>,
+    /// Change file that was executed, unchanged; may be repeated. Only its commands are run, and only its hosts are asked:
+    /// those in the ledger are not believed. Files in the folders under `changes` in vmgate.yaml are found without this
+    #[arg(long, value_name = "FILE")]
+    change: Vec<PathBuf>,
     /// Also finish moves that began on another machine: only if vmgate no longer runs there
     #[arg(long)]
     elsewhere: bool,
@@ -18,12 +33,16 @@ impl Recover {
     pub(super) fn run(&self, shared: &GlobalOptions) -> Result<ExitCode, Failure> {
         let session = Session::open(shared)?;
         let place = session.ledger_for_moves()?;
+        let named = self.vm.as_deref().zip(self.from.as_deref()).zip(self.to.as_deref());
+        let named = named.map(|((vm, from), to)| (vm, from, to));
+        let orders = KnownOrders::read(&session, &self.change, named)?;
         if matches!(&place, LedgerUrl::File(path) if !path.exists()) {
             output::to_stdout(|out| writeln!(out, "nothing to recover: there is no ledger {place}"))?;
             return Ok(ExitCode::Go);
         }
-        let ledger = Ledger::open(place).map_err(Failure::failed)?;
-        let recovered = recover(&ledger, session.timeout(), self.elsewhere).map_err(Failure::failed)?;
+        let ledger = session.open_ledger(place)?;
+        let recovered = recover(&ledger, session.timeout(), self.elsewhere, &|run| orders.of(run));
+        let recovered = recovered.map_err(Failure::failed)?;
         output::to_stdout(|out| {
             if recovered.is_empty() {
                 writeln!(out, "nothing to recover: every move in the ledger has ended")?;

@@ -2,7 +2,9 @@
 
 use clap::{Args, Subcommand};
 use schemars::schema_for;
+use vmgate_attest::RulesOrigin;
 use vmgate_documents::{Problem, Problems, closest};
+use vmgate_facts::text::plain;
 use vmgate_judge::{InvalidPolicy, Policy, change};
 use vmgate_rules::{Pack, test};
 use vmgate_verdict::ExitCode;
@@ -49,6 +51,8 @@ enum Action {
         #[arg(long, conflicts_with = "path")]
         markdown: bool,
     },
+    /// Print the digest of each pack of rules and of the parameters, as `demand: rules` of a host's hook.yaml names them
+    Digest,
     /// Print the reference of all rules, the Markdown of docs/rules.md
     Reference,
 }
@@ -66,6 +70,7 @@ impl Rules {
             Action::Facts { path, .. } => {
                 print(&vmgate_rules::facts_reference(path.as_deref()).map_err(Failure::usage)?)
             }
+            Action::Digest => digests(&some_rules(&session)?),
             Action::Reference => print(&vmgate_rules::rules_reference(&some_rules(&session)?.pack)),
         }
     }
@@ -84,6 +89,21 @@ fn some_rules(session: &Session) -> Result<Policy, Failure> {
 
 fn list(pack: &Pack) -> Result<ExitCode, Failure> {
     let rows = pack.rules().iter().map(|rule| [rule.step.word(), rule.effect.word(), &rule.id, &rule.title]);
+    let mut table = rows.collect::<tabled::builder::Builder>().build();
+    table.with(tabled::settings::Style::blank());
+    print(&format!("{table}\n"))
+}
+
+fn digests(policy: &Policy) -> Result<ExitCode, Failure> {
+    let rows = policy.basis().iter().map(|pack| {
+        let name = match (pack.origin, &pack.name) {
+            (RulesOrigin::Builtin, _) => "builtin".to_owned(),
+            (RulesOrigin::Parameters, Some(name)) => format!("parameters {}", plain(name)),
+            (RulesOrigin::Parameters, None) => "parameters".to_owned(),
+            (_, name) => plain(name.as_deref().unwrap_or_default()),
+        };
+        [pack.digest.to_string(), name]
+    });
     let mut table = rows.collect::<tabled::builder::Builder>().build();
     table.with(tabled::settings::Style::blank());
     print(&format!("{table}\n"))

@@ -11,14 +11,16 @@ use std::{
 };
 
 use clap::Args;
+use jiff::Timestamp;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use vmgate_collect::host_versions;
 use vmgate_execute::{
-    Hosts, MoveFailure, RecoveryResult,
+    Hosts, MoveFailure, RecoveryResult, RunOrder,
     campaign::{CampaignEnd, Mover, RunSummary, Runner, RunnerError, RunnerSettings, uptime_seconds},
 };
+use vmgate_facts::text::ShownCommand;
 use vmgate_judge::change::ChangeFile;
-use vmgate_ledger::{Ledger, campaign::ClaimResult};
+use vmgate_ledger::campaign::ClaimResult;
 use vmgate_verdict::ExitCode;
 
 use super::{
@@ -26,7 +28,7 @@ use super::{
     migrate::{GateResult, MoveContext, MoveOrder, move_orders},
     options::{self, GlobalOptions, MoveOptions},
     output,
-    session::{Session, read_change},
+    session::{Session, read_order},
 };
 
 #[derive(Debug, Args)]
@@ -64,11 +66,11 @@ struct LiveMover<'a> {
 impl Run {
     pub(super) fn run(&self, shared: &GlobalOptions) -> Result<ExitCode, Failure> {
         let session = Session::open(shared)?;
-        let change = read_change(&self.change)?;
+        let change = read_order(&self.change)?;
         let policy = session.policy()?.and_waivers(change.waivers.clone());
         let driver = vmgate_execute::current_driver();
         let name = format!("{}-{}-{}", driver.machine, driver.pid, driver.started_ticks);
-        let ledger = Ledger::open(session.ledger_for_moves()?).map_err(Failure::failed)?.for_runner(&name);
+        let ledger = session.open_ledger(session.ledger_for_moves()?)?.for_runner(&name);
         let (drain, stop) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let context = MoveContext::for_runner(ledger, Arc::clone(&stop), &session);
         let orders = move_orders(&change, &policy, &self.look, self.strict, &session)?;
@@ -93,8 +95,11 @@ impl Run {
             on_progress: &say_once(shared),
         };
         let summary = runner.run();
+        if summary.as_ref().is_ok_and(|summary| summary.ending.is_some()) {
+            super::anchor::at_the_end(context.ledger(), &session);
+        }
         let state = super::campaign::read(context.ledger(), &change.digest.to_string())?;
-        output::say(shared, vmgate_execute::campaign::render(&state, session.now()).trim_end());
+        output::say(shared, vmgate_execute::campaign::render(&state, Timestamp::now()).trim_end());
         match summary {
             Ok(summary) => Ok(exit(&summary, &state)),
             Err(error @ RunnerError::LeaseLost) => {
@@ -215,14 +220,15 @@ impl Mover for LiveMover<'_> {
                 exit: ExitCode::Internal,
             };
         };
-        let hosts = self.context.hosts(order);
-        match vmgate_execute::take_over(
-            self.context.ledger(),
-            self.change.digest,
-            &order.vm,
-            &hosts,
-            self.timeout,
-        ) {
+        let request = &order.judge.request;
+        let order = RunOrder {
+            vm: order.vm.clone(),
+            from: request.from.clone(),
+            to: request.to.clone(),
+            change: Some(self.change.id.clone()),
+            plan: order.plan.clone(),
+        };
+        match vmgate_execute::take_over(self.context.ledger(), self.change.digest, &order, self.timeout) {
             Ok(RecoveryResult::Ended { moved: true, .. }) => ClaimResult::Done,
             Ok(RecoveryResult::Ended { host, .. }) => Self::again(Failure {
                 exit: ExitCode::NotFinished,
@@ -242,12 +248,13 @@ impl Mover for LiveMover<'_> {
         let name = wave.map_or("", |wave| wave.name.as_str());
         if wait_for.versions == vmgate_judge::change::Versions::default() {
             return Err(format!(
-                "the hosts that `{name}` waits for are empty: when their maintenance is done, run `vmgate campaign open {}`",
-                self.change.id
+                "the hosts that `{name}` waits for are empty: when their maintenance is done, run `{}`",
+                ShownCommand::new("vmgate campaign open").operand(&self.change.id)
             ));
         }
         wait_for.hosts.iter().try_for_each(|host| {
-            host_versions::check(host, &wait_for.versions, self.timeout)
+            let uri = self.context.session().connection(host).map_err(|failure| failure.text)?;
+            host_versions::check(&uri, &wait_for.versions, self.timeout)
                 .map_err(|why| format!("`{name}` waits: {why}"))
         })
     }

@@ -1,11 +1,8 @@
 //! `vmgate serve`: a read-only page of a campaign for browsers, and metrics for Prometheus.
 
 use std::{
-    fs::{self, File},
-    io::{self, Read as _},
     net::SocketAddr,
-    os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -16,11 +13,8 @@ use clap::Args;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use vmgate_verdict::ExitCode;
 
-use super::{Failure, campaign, options::GlobalOptions, output};
+use super::{Failure, campaign, key_files, options::GlobalOptions, output};
 use crate::serve::{Certificate, StatusServer};
-
-/// Most bytes of a token or a key that are read.
-const LARGEST_SECRET: u64 = 64 << 10;
 
 #[derive(Debug, Args)]
 pub(super) struct Serve {
@@ -42,7 +36,7 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) fn run(&self, shared: &GlobalOptions) -> Result<ExitCode, Failure> {
-        let token = self.token_file.as_deref().map(secret).transpose()?;
+        let token = self.token_file.as_deref().map(key_files::secret_text).transpose()?;
         let certificate = self.certificate()?;
         let ledger = campaign::open(shared)?;
         let campaign = campaign::find(&ledger, self.change.as_deref())?;
@@ -74,28 +68,11 @@ impl Serve {
 
     fn certificate(&self) -> Result<Option<Certificate>, Failure> {
         let (Some(certificate), Some(key)) = (&self.tls_cert, &self.tls_key) else { return Ok(None) };
-        let chain = fs::read(certificate).map_err(|error| output::unreadable(certificate, &error))?;
-        let private = secret(key)?;
+        let chain = key_files::public_text(certificate)?;
+        let private = key_files::secret_text(key)?;
         let (certificate, key) = (certificate.display().to_string(), key.display().to_string());
-        Certificate::from_pem((&certificate, &chain), (&key, private.as_bytes()))
+        Certificate::from_pem((&certificate, chain.as_bytes()), (&key, private.as_bytes()))
             .map(Some)
             .map_err(Failure::usage)
     }
-}
-
-/// Text of a file that only its owner can read.
-fn secret(file: &Path) -> Result<String, Failure> {
-    let unreadable = |error: io::Error| output::unreadable(file, &error);
-    let mut opened = File::open(file).map_err(unreadable)?;
-    let mode = opened.metadata().map_err(unreadable)?.permissions().mode();
-    if mode & 0o077 != 0 {
-        let name = file.display();
-        return Err(Failure::usage(format!(
-            "{name}: has mode {:04o}, so other users can read it: `chmod 600 {name}`",
-            mode & 0o7777
-        )));
-    }
-    let mut text = String::new();
-    opened.by_ref().take(LARGEST_SECRET).read_to_string(&mut text).map_err(unreadable)?;
-    Ok(text)
 }

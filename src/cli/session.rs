@@ -1,25 +1,31 @@
 //! Session: the settings of a command from options and vmgate.yaml together: rules, waivers, time, limits.
 
 use std::{
-    env, fs,
+    env,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use jiff::Timestamp;
-#[cfg(feature = "libvirt")]
 use vmgate_attest::PrivateKey;
+use vmgate_attest::PublicKey;
 #[cfg(feature = "libvirt")]
 use vmgate_collect::{guest_probe::GuestAccess, transport::Transport};
 #[cfg(feature = "libvirt")]
 use vmgate_facts::Facts;
-use vmgate_facts::Uri;
-use vmgate_judge::{InvalidPolicy, Policy, change::ChangeFile};
+use vmgate_facts::{HostUri, Uri};
+#[cfg(feature = "libvirt")]
+use vmgate_judge::change::GuestWay;
+use vmgate_judge::{
+    InvalidPolicy, Policy,
+    change::{ChangeFile, LARGEST_BYTES as LARGEST_CHANGE},
+};
 use vmgate_ledger::{Entry, Ledger, LedgerUrl};
 use vmgate_reach::{HostShell, SshTarget};
 use vmgate_rules::RuleSource;
 use vmgate_verdict::{Verdict, Waivers};
 
+#[cfg(feature = "libvirt")]
+use super::key_files;
 use super::{Failure, options::GlobalOptions, output};
 use crate::config::Config;
 #[cfg(feature = "libvirt")]
@@ -29,6 +35,13 @@ use crate::config::HostConfig;
 pub(super) const KEY_VARIABLE: &str = "VMGATE_SIGNING_KEY";
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Folder for what vmgate keeps of this user's work (XDG Base Directory Specification); `None` without a home folder.
+pub(super) fn state_folder() -> Option<PathBuf> {
+    let state = env::var_os("XDG_STATE_HOME").filter(|folder| !folder.is_empty()).map(PathBuf::from);
+    let home = || env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
+    state.or_else(home).map(|folder| folder.join("vmgate"))
+}
 
 /// Options and configuration together: an option takes precedence over the file.
 pub(super) struct Session<'a> {
@@ -43,11 +56,6 @@ impl<'a> Session<'a> {
         Ok(Self { shared, config })
     }
 
-    /// The time to evaluate at.
-    pub(super) fn now(&self) -> Timestamp {
-        self.shared.at.unwrap_or_else(Timestamp::now)
-    }
-
     /// Longest wait for one remote answer.
     pub(super) fn timeout(&self) -> Duration {
         self.shared.timeout.or(self.config.timeout()).unwrap_or(DEFAULT_TIMEOUT)
@@ -55,7 +63,12 @@ impl<'a> Session<'a> {
 
     /// The ledger, if one is named.
     pub(super) fn ledger(&self) -> Result<Option<Ledger>, Failure> {
-        self.ledger_place().map(Ledger::open).transpose().map_err(Failure::failed)
+        self.ledger_place().map(|place| self.open_ledger(place)).transpose()
+    }
+
+    /// Opens a ledger to write to it: records are signed if the site has a key.
+    pub(super) fn open_ledger(&self, place: LedgerUrl) -> Result<Ledger, Failure> {
+        Ok(Ledger::open(place).map_err(Failure::failed)?.signed_with(self.signing_key()?))
     }
 
     /// File or database of the ledger, if one is named.
@@ -68,9 +81,7 @@ impl<'a> Session<'a> {
         if let Some(place) = self.ledger_place() {
             return Ok(place);
         }
-        let state = env::var_os("XDG_STATE_HOME").filter(|folder| !folder.is_empty()).map(PathBuf::from);
-        let home = || env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
-        state.or_else(home).map(|folder| folder.join("vmgate/ledger.db").into()).ok_or_else(|| {
+        state_folder().map(|folder| folder.join("ledger.db").into()).ok_or_else(|| {
             Failure::usage("no ledger is known: give one with --ledger PLACE, or `ledger:` in vmgate.yaml")
         })
     }
@@ -93,10 +104,27 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
+    /// URI to connect with, for a host that a document names: the site's for this name, which may say more, else the
+    /// document's.
+    pub(super) fn connection(&self, named: &HostUri) -> Result<Uri, Failure> {
+        let site = named.host().map(|host| self.site_uri(host)).transpose()?.flatten();
+        Ok(site.unwrap_or_else(|| named.into()))
+    }
+
+    /// URI of a host in the configuration.
+    pub(super) fn site_uri(&self, host: &str) -> Result<Option<Uri>, Failure> {
+        let Some(text) = self.config.hosts.get(host).and_then(|host| host.uri.as_deref()) else {
+            return Ok(None);
+        };
+        let uri = Uri::from_operator(text);
+        let uri = uri.map_err(|error| Failure::usage(format!("vmgate.yaml: hosts.{host}.uri: {error}")))?;
+        Ok(Some(Uri { known_as: Some(host.to_owned()), ..uri }))
+    }
+
     /// Transport to the probe on a host, if the configuration names one.
     #[cfg(feature = "libvirt")]
     pub(super) fn probe(&self, uri: &Uri) -> Result<Option<Transport>, Failure> {
-        let Some(host) = uri.host.as_ref() else { return Ok(None) };
+        let Some(host) = uri.name() else { return Ok(None) };
         let Some(config) = self.config.hosts.get(host) else { return Ok(None) };
         probe_way(host, config)
     }
@@ -104,12 +132,12 @@ impl<'a> Session<'a> {
     /// Reason in the configuration against placing VMs on a host; `None` if there is none.
     #[cfg(feature = "libvirt")]
     pub(super) fn maintenance(&self, uri: &Uri) -> Option<String> {
-        self.config.hosts.get(uri.host.as_ref()?)?.maintenance.clone()
+        self.config.hosts.get(uri.name()?)?.maintenance.clone()
     }
 
     /// Shell on a host: the command in the configuration, else ssh, else the local shell.
     pub(super) fn shell(&self, uri: &Uri) -> Result<HostShell, Failure> {
-        let config = uri.host.as_ref().and_then(|host| Some((host, self.config.hosts.get(host)?)));
+        let config = uri.name().and_then(|host| Some((host, self.config.hosts.get(host)?)));
         let Some((host, config)) = config else { return Ok(HostShell::for_uri(uri)) };
         if let Some(command) = &config.shell {
             return Ok(HostShell::Command(command.clone()));
@@ -118,17 +146,38 @@ impl<'a> Session<'a> {
         ssh_target(target, &format!("hosts.{host}.ssh")).map(HostShell::Ssh)
     }
 
-    /// Private key that signs verdicts: from the environment, else from the file in the configuration.
-    #[cfg(feature = "libvirt")]
+    /// Private key that signs verdicts and records: from the environment, else from the file in the configuration.
     pub(super) fn signing_key(&self) -> Result<Option<PrivateKey>, Failure> {
         if let Ok(pem) = env::var(KEY_VARIABLE) {
             return PrivateKey::from_pem(KEY_VARIABLE, &pem).map(Some).map_err(Failure::usage);
         }
         let Some(file) = &self.config.signing_key else { return Ok(None) };
-        let pem = fs::read_to_string(file).map_err(|error| {
-            Failure::usage(format!("signing_key: {}: cannot be read: {error}", file.display()))
-        })?;
-        PrivateKey::from_pem(&file.display().to_string(), &pem).map(Some).map_err(Failure::usage)
+        key_files::private_key(file)
+            .map(Some)
+            .map_err(|failure| Failure::usage(format!("signing_key: {}", failure.text)))
+    }
+
+    /// Public keys that are trusted to sign facts: those of the configuration, and these files.
+    pub(super) fn facts_keys(&self, more: &[PathBuf]) -> Result<Vec<PublicKey>, Failure> {
+        self.config.facts_keys.iter().chain(more).map(|file| key_files::public_key(file)).collect()
+    }
+
+    /// Access to the guest of a VM that a change file names.
+    #[cfg(feature = "libvirt")]
+    pub(super) fn planned_guest_access(
+        &self,
+        vm: &str,
+        way: Option<&GuestWay>,
+    ) -> Result<GuestAccess, Failure> {
+        let option = match way {
+            None => None,
+            Some(GuestWay::Agent) => Some("agent"),
+            Some(GuestWay::None) => Some("none"),
+            Some(GuestWay::Exec) => Some("exec"),
+            Some(GuestWay::Ssh) => Some("ssh"),
+            Some(GuestWay::Address(address)) => return Ok(GuestAccess::Ssh(address.into())),
+        };
+        self.guest_access(vm, option)
     }
 
     /// Access to a VM's guest: by the option, else by the configuration, else the agent.
@@ -195,14 +244,27 @@ pub(super) fn probe_way(host: &str, config: &HostConfig) -> Result<Option<Transp
 }
 
 fn ssh_target(text: &str, named_by: &str) -> Result<SshTarget, Failure> {
-    text.parse().map_err(|_| {
+    SshTarget::from_operator(text).map_err(|_| {
         Failure::usage(format!(
             "{named_by}: `{text}` is not USER@HOST or USER@HOST:PORT, with or without ssh://"
         ))
     })
 }
 
-/// Reads a change file.
+/// Reads a change file to execute it. If it has commands, it is a program, and believed only if nobody else could have
+/// written it.
+#[cfg(feature = "libvirt")]
+pub(super) fn read_order(file: &Path) -> Result<ChangeFile, Failure> {
+    let change = read_change(file)?;
+    if !change.has_commands() {
+        return Ok(change);
+    }
+    let why_not = |why| Failure::usage(format!("the change has commands to run: {why}"));
+    let bytes = vmgate_trust::read(file, LARGEST_CHANGE).map_err(why_not)?;
+    ChangeFile::parse(&file.display().to_string(), &bytes).map_err(Failure::usage)
+}
+
+/// Reads a change file to look at it.
 pub(super) fn read_change(file: &Path) -> Result<ChangeFile, Failure> {
     let bytes = output::bytes_of(file)?;
     ChangeFile::parse(&file.display().to_string(), &bytes).map_err(Failure::usage)

@@ -63,11 +63,17 @@ fn about(verdict: &Verdict) -> [String; 9] {
         moved.source.label().to_owned(),
         moved.destination.label().to_owned(),
         verdict.change.id.clone().unwrap_or_default(),
-        verdict.decision.word().to_owned(),
+        decision(verdict),
         verdict.exit_code().code().to_string(),
         verdict.evaluated_at.to_string(),
         verdict.expires_at.to_string(),
     ]
+}
+
+/// GO or NO-GO. A simulated one is another value, which a filter on GO does not find.
+fn decision(verdict: &Verdict) -> String {
+    let simulated = if verdict.simulated { " (simulated)" } else { "" };
+    format!("{}{simulated}", verdict.decision.word())
 }
 
 fn outcome(judged: &JudgedOutcome, verdict: &Verdict) -> [String; 17] {

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use vmgate_rules::Rule;
 use vmgate_verdict::{Effect, Evidence, JudgedOutcome, Status, Verdict};
 
-use super::{Style, style::Paint, visible, words};
+use super::{Style, style::Paint, visible, words, wrap::fill};
 
 /// Writes the explanation of `judged`, an outcome of `verdict`. The flag beside the rule is true if the verdict was made
 /// with the same rules and parameters.
@@ -40,11 +40,7 @@ struct Page<'a> {
 impl Page<'_> {
     fn line(&mut self, indent: usize, text: &str) -> io::Result<()> {
         let (first, next) = (" ".repeat(indent), " ".repeat(indent + 2));
-        let options = textwrap::Options::new(self.style.columns())
-            .word_splitter(textwrap::WordSplitter::NoHyphenation)
-            .initial_indent(&first)
-            .subsequent_indent(&next);
-        writeln!(self.sink, "{}", textwrap::fill(&visible(text), options))
+        writeln!(self.sink, "{}", fill(&visible(text), &first, &next, self.style.columns()))
     }
 
     fn title(&mut self, title: &str) -> io::Result<()> {
@@ -217,7 +213,7 @@ mod tests {
     #[test]
     fn nothing_is_obeyed_by_a_terminal_and_no_line_is_too_wide() {
         let text = explained("no-uninterruptible-process");
-        assert!(!text.chars().any(|c| c != '\n' && super::super::visible::is_control_or_hidden(c)), "{text}");
+        assert!(!text.chars().any(|c| c != '\n' && vmgate_facts::text::is_control_or_hidden(c)), "{text}");
         assert!(text.lines().all(|line| textwrap::core::display_width(line) <= 80), "{text}");
     }
 }

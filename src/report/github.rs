@@ -6,6 +6,7 @@
 
 use std::io::{self, Write};
 
+use vmgate_facts::text::without_commands;
 use vmgate_verdict::{Effect, Move, Verdict};
 
 use super::{
@@ -98,9 +99,10 @@ fn annotation(
     writeln!(sink, "::{level} {place}title={}::{}", property(title), lines.join("%0A"))
 }
 
-/// Breaks up the runner's old command notation, `##[…]`, which is recognised anywhere in a line (ActionCommand.TryParse).
+/// Text without the runner's old command notation, `##[…]`, which is recognised anywhere in a line
+/// (ActionCommand.TryParse).
 fn shown(text: &str) -> String {
-    visible(text).replace("##[", "## [")
+    without_commands(&visible(text)).into_owned()
 }
 
 fn data(text: &str) -> String {

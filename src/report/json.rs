@@ -1,15 +1,14 @@
 //! The verdict document as it is, for programs: `vmgate/verdict/v1`, or `vmgate/verdicts/v1` for several.
 //!
-//! Control and hidden characters are written as JSON's own `\u` escapes, so that the bytes are harmless on a
-//! terminal and the values are unchanged.
+//! Control and hidden characters, and one character of each command of a CI runner, are written as JSON's own `\u`
+//! escapes: the bytes are harmless in a terminal and in a log, and the values are unchanged.
 
 use std::io::{self, Write};
 
 use serde::Serialize;
-use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
+use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter, Serializer};
+use vmgate_facts::text::{command_marks, is_control_or_hidden, is_printable_ascii};
 use vmgate_verdict::{Verdict, VerdictsSchema};
-
-use super::visible::{is_control_or_hidden, is_plain};
 
 /// Borrowed form of [`crate::verdict::Verdicts`].
 #[derive(Serialize)]
@@ -34,30 +33,41 @@ pub(super) fn write(verdicts: &[Verdict], sink: &mut dyn Write) -> io::Result<()
 /// Writes any document in the layout of all JSON reports.
 pub(super) fn pretty(document: &impl Serialize, sink: &mut dyn Write) -> io::Result<()> {
     let mut sink = io::BufWriter::new(sink);
-    let formatter = TerminalSafe(PrettyFormatter::new());
+    let formatter = Harmless(PrettyFormatter::new());
     document.serialize(&mut Serializer::with_formatter(&mut sink, formatter)).map_err(io::Error::from)?;
     sink.write_all(b"\n")?;
     sink.flush()
 }
 
-/// Indented JSON without control or hidden characters.
-struct TerminalSafe(PrettyFormatter<'static>);
+/// Writes any document on one line.
+pub(super) fn line(document: &impl Serialize, sink: &mut dyn Write) -> io::Result<()> {
+    let mut sink = io::BufWriter::new(sink);
+    document
+        .serialize(&mut Serializer::with_formatter(&mut sink, Harmless(CompactFormatter)))
+        .map_err(io::Error::from)?;
+    sink.write_all(b"\n")?;
+    sink.flush()
+}
 
-impl Formatter for TerminalSafe {
+/// JSON in a layout, with escapes for what a terminal or a runner obeys.
+struct Harmless<Layout>(Layout);
+
+impl<Layout: Formatter> Formatter for Harmless<Layout> {
     fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
-        if is_plain(fragment) {
+        let marks = command_marks(fragment);
+        if marks.is_empty() && is_printable_ascii(fragment) {
             return writer.write_all(fragment.as_bytes());
         }
-        let mut rest = fragment;
-        while let Some((position, character)) = rest.char_indices().find(|(_, c)| is_control_or_hidden(*c)) {
-            let (before, after) = rest.split_at(position);
-            writer.write_all(before.as_bytes())?;
+        let mut written = 0;
+        let obeyed = |(at, c): &(usize, char)| is_control_or_hidden(*c) || marks.contains(at);
+        for (at, character) in fragment.char_indices().filter(obeyed) {
+            writer.write_all(fragment.get(written..at).unwrap_or_default().as_bytes())?;
             for unit in character.encode_utf16(&mut [0; 2]) {
                 write!(writer, "\\u{unit:04x}")?;
             }
-            rest = after.get(character.len_utf8()..).unwrap_or_default();
+            written = at + character.len_utf8();
         }
-        writer.write_all(rest.as_bytes())
+        writer.write_all(fragment.get(written..).unwrap_or_default().as_bytes())
     }
 
     fn begin_array<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
@@ -126,5 +136,18 @@ mod tests {
         pretty(&"\u{e0041}\u{9b}", &mut tag).unwrap();
         assert_eq!(tag, b"\"\\udb40\\udc41\\u009b\"\n");
         assert_eq!(serde_json::from_slice::<String>(&tag).unwrap(), "\u{e0041}\u{9b}");
+    }
+
+    #[test]
+    fn no_byte_of_it_is_obeyed_by_a_runner_and_the_value_stays() {
+        let hostile = "::error::a ##vso[b] ##[c] section_start:1:d";
+        let mut out = Vec::new();
+        line(&hostile, &mut out).unwrap();
+        assert_eq!(
+            out,
+            br#"":\u003aerror::a ##vso\u005bb] ##\u005bc] section_start\u003a1:d"
+"#
+        );
+        assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), hostile);
     }
 }

@@ -7,10 +7,17 @@
 
 use std::{
     borrow::Cow,
+    fmt::Write as _,
     io::{self, Write},
 };
 
-use quick_xml::{Writer, events::BytesText};
+use quick_xml::{
+    Writer,
+    escape::escape,
+    events::{BytesText, attributes::Attribute},
+    name::QName,
+};
+use vmgate_facts::text::between_marks;
 use vmgate_verdict::{Decision, Effect, JudgedOutcome, NoGoReason, Status, Verdict};
 
 use super::{visible, words};
@@ -89,9 +96,8 @@ fn element(
     xml: &mut Xml<'_>,
     inner: impl FnOnce(&mut Xml<'_>) -> io::Result<()>,
 ) -> io::Result<()> {
-    let attributes: Vec<_> =
-        attributes.into_iter().map(|(name, value)| (name, shown(&value).into_owned())).collect();
-    let attributes = attributes.iter().map(|(name, value)| (*name, value.as_str()));
+    let attributes: Vec<_> = attributes.into_iter().map(|(name, value)| (name, escaped(&value))).collect();
+    let attributes = attributes.iter().map(as_it_stands);
     xml.create_element(name).with_attributes(attributes).write_inner_content(inner).map(|_| ())
 }
 
@@ -101,10 +107,28 @@ fn empty(
     attributes: impl IntoIterator<Item = (&'static str, String)>,
     xml: &mut Xml<'_>,
 ) -> io::Result<()> {
-    let attributes: Vec<_> =
-        attributes.into_iter().map(|(name, value)| (name, shown(&value).into_owned())).collect();
-    let attributes = attributes.iter().map(|(name, value)| (*name, value.as_str()));
+    let attributes: Vec<_> = attributes.into_iter().map(|(name, value)| (name, escaped(&value))).collect();
+    let attributes = attributes.iter().map(as_it_stands);
     xml.create_element(name).with_attributes(attributes).write_empty().map(|_| ())
+}
+
+/// An attribute whose value is escaped already.
+fn as_it_stands<'a>((name, value): &'a (&'static str, String)) -> Attribute<'a> {
+    Attribute { key: QName(name), value: Cow::Borrowed(value) }
+}
+
+/// Text in XML's escapes. One character of each command of a CI runner is a reference, so that the command is in the value
+/// and not in the file.
+fn escaped(text: &str) -> String {
+    let text = shown(text);
+    let mut out = String::with_capacity(text.len() + 16);
+    for (part, obeyed) in between_marks(&text) {
+        out.push_str(&escape(part));
+        if let Some(obeyed) = obeyed {
+            let _ = write!(out, "&#{};", u32::from(obeyed)); // writing to a String cannot fail
+        }
+    }
+    out
 }
 
 /// Text that is valid in XML: the two characters that `visible` keeps and XML forbids are escaped.
@@ -141,8 +165,10 @@ fn kind(judged: &JudgedOutcome, strict: bool) -> CaseResult {
 
 fn suite(verdict: &Verdict, xml: &mut Xml<'_>) -> io::Result<()> {
     let totals = Totals::of(kinds(verdict));
+    // CI systems show the name of a suite, and seldom its properties.
+    let simulated = words::simulation(verdict).map(|simulated| format!(" ({simulated})"));
     let attributes = [
-        ("name", words::movement(verdict)),
+        ("name", format!("{}{}", words::movement(verdict), simulated.unwrap_or_default())),
         ("timestamp", verdict.evaluated_at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
     ];
     element("testsuite", attributes.into_iter().chain(totals.attributes()), xml, |xml| {
@@ -166,6 +192,7 @@ fn properties(verdict: &Verdict) -> Vec<(&'static str, String)> {
         ("expires_at", verdict.expires_at.to_string()),
         ("exit_code", verdict.exit_code().code().to_string()),
     ];
+    properties.extend(verdict.simulated.then(|| ("simulated", "true".to_owned())));
     properties.extend(verdict.since.as_ref().map(|since| ("since", words::since(since))));
     let digests = &verdict.digests;
     for (name, digest) in [
@@ -217,7 +244,8 @@ fn case(judged: &JudgedOutcome, strict: bool, xml: &mut Xml<'_>) -> io::Result<(
 }
 
 fn written(text: &str, xml: &mut Xml<'_>) -> io::Result<()> {
-    xml.write_event(quick_xml::events::Event::Text(BytesText::new(text)))
+    let lines: Vec<String> = text.split('\n').map(escaped).collect();
+    xml.write_event(quick_xml::events::Event::Text(BytesText::from_escaped(lines.join("\n"))))
 }
 
 fn why_skipped(judged: &JudgedOutcome) -> String {
@@ -246,8 +274,8 @@ fn text(judged: &JudgedOutcome) -> String {
         lines.push(format!("{} is not known: {}. Way out: {way_out}", missing.path, missing.reason));
     }
     lines.extend(outcome.evidence.iter().map(|evidence| format!("{} = {}", evidence.path, evidence.value)));
-    let shown: Vec<_> = lines.iter().map(|line| shown(line)).collect();
-    shown.join("\n")
+    let lines: Vec<_> = lines.iter().map(|line| visible(line)).collect();
+    lines.join("\n")
 }
 
 #[cfg(test)]
@@ -261,7 +289,7 @@ mod tests {
         let mut out = Vec::new();
         write(verdicts, &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
-        let document = roxmltree::Document::parse(&text).unwrap();
+        let document = vmgate_facts::xml::parse(&text).unwrap();
         assert_eq!(document.root_element().tag_name().name(), "testsuites");
         let mut found = Vec::new();
         for case in document.descendants().filter(|node| node.has_tag_name("testcase")) {

@@ -201,7 +201,12 @@ fn footer(verdict: &Verdict, sink: &mut dyn Write) -> io::Result<()> {
     write!(sink, "{} passed, {} not applicable. ", counts.pass, counts.not_applicable)?;
     write!(sink, "{} {}", escaped(&tool.name), escaped(&tool.version))?;
     let digests = &verdict.digests;
-    for (name, digest) in [("facts", digests.facts), ("rules", digests.rules), ("waivers", digests.waivers)] {
+    for (name, digest) in [
+        ("facts", digests.facts),
+        ("rules", digests.rules),
+        ("waivers", digests.waivers),
+        ("change", digests.change),
+    ] {
         if let Some(digest) = digest {
             write!(sink, ", {name} `{}`", digest.hex().get(..12).unwrap_or_default())?;
         }

@@ -1,7 +1,8 @@
 //! Reports on verdicts for people and programs, one file per format. All formats have the same content.
 //!
 //! No format reads the environment, the terminal or the clock: what depends on them is in [`Style`]. Text from
-//! a guest or a host is always escaped for the format; see [`visible()`] for text on a terminal.
+//! a guest or a host is always escaped for the format; see [`visible()`] for text on a terminal, and [`lines`] for the last
+//! step of formats that consist of lines.
 
 mod baseline;
 mod by_rule;
@@ -11,6 +12,7 @@ mod github;
 pub(crate) mod html;
 mod json;
 mod junit;
+pub(crate) mod lines;
 mod markdown;
 pub(crate) mod prometheus;
 #[cfg(test)]
@@ -18,8 +20,8 @@ mod samples;
 mod sarif;
 mod style;
 mod table;
-mod visible;
 pub(crate) mod words;
+pub(crate) mod wrap;
 mod yaml;
 
 use std::{collections::BTreeSet, fmt, io, io::Write, str::FromStr};
@@ -29,10 +31,10 @@ pub use html::{TemplateError, Templates};
 use serde::Serialize;
 pub use style::{NARROWEST, Style};
 use thiserror::Error;
-pub use visible::visible;
-pub(crate) use visible::visible_lines;
+pub use vmgate_facts::text::visible;
 use vmgate_verdict::{Move, Verdict, WaiverFault, WaiverProblem};
 
+use self::lines::Lines;
 use crate::audit::Audit;
 
 /// The formats of a report.
@@ -182,14 +184,14 @@ pub fn write(
     style: &Style,
 ) -> Result<(), ReportError> {
     match format {
-        Format::Table => table::write(verdicts, sink, style),
+        Format::Table => table::write(verdicts, &mut Lines::new(sink), style),
         Format::Json => json::write(verdicts, sink),
         Format::Yaml => yaml::write(verdicts, sink),
-        Format::Markdown => markdown::write(verdicts, sink, style),
+        Format::Markdown => markdown::write(verdicts, &mut Lines::new(sink), style),
         Format::Junit => junit::write(verdicts, sink),
-        Format::Github => github::write(verdicts, sink),
-        Format::Csv => csv::write(verdicts, sink),
-        Format::Prometheus => prometheus::write(verdicts, sink),
+        Format::Github => github::write(verdicts, &mut Lines::with_annotations(sink)),
+        Format::Csv => csv::write(verdicts, &mut Lines::new(sink)),
+        Format::Prometheus => prometheus::write(verdicts, &mut Lines::new(sink)),
         Format::Sarif => sarif::write(verdicts, sink),
         Format::Html => return html::write(verdicts, sink, &style.templates).map_err(ReportError::from),
     }
@@ -212,9 +214,19 @@ pub fn differences(
     table::differences(verdicts, gone, sink, style)
 }
 
-/// Writes any document as JSON without control or hidden characters.
+/// Writes any document as JSON without control or hidden characters, or what a runner obeys.
 pub fn document(document: &impl Serialize, sink: &mut dyn Write) -> io::Result<()> {
     json::pretty(document, sink)
+}
+
+/// Writes any document as JSON on one line, as [`document`] does over several.
+pub fn document_line(document: &impl Serialize, sink: &mut dyn Write) -> io::Result<()> {
+    json::line(document, sink)
+}
+
+/// Writes any document as YAML, as the report of that format.
+pub fn yaml_document(document: &impl Serialize, sink: &mut dyn Write) -> io::Result<()> {
+    yaml::document(document, sink)
 }
 
 /// Writes a report on an audit. Table, JSON and YAML show the audit itself; every other format lists the verdicts
@@ -227,7 +239,7 @@ pub fn write_audit(
     style: &Style,
 ) -> Result<(), ReportError> {
     match format {
-        Format::Table => table::write_audit(audit, sink, style),
+        Format::Table => table::write_audit(audit, &mut Lines::new(sink), style),
         Format::Json => json::pretty(audit, sink),
         Format::Yaml => yaml::document(audit, sink),
         _ => return write(format, verdicts, sink, style),

@@ -56,7 +56,8 @@ pub(super) fn write(verdicts: &[Verdict], sink: &mut dyn Write) -> io::Result<()
 fn labels(verdict: &Verdict) -> String {
     let moved = &verdict.moved;
     let names = [("vm", &moved.vm), ("source", &moved.source), ("destination", &moved.destination)];
-    names.map(|(name, named)| label(name, named.label())).join(",")
+    let simulated = if verdict.simulated { ",simulated=\"true\"" } else { "" };
+    names.map(|(name, named)| label(name, named.label())).join(",") + simulated
 }
 
 /// A label with its value.
@@ -85,7 +86,7 @@ pub(crate) fn seconds(time: jiff::Timestamp) -> f64 {
 }
 
 fn go(verdict: &Verdict) -> Vec<(String, f64)> {
-    alone(if matches!(verdict.decision, Decision::Go(_)) { 1.0 } else { 0.0 })
+    alone(if matches!(verdict.decision, Decision::Go(_)) && !verdict.simulated { 1.0 } else { 0.0 })
 }
 
 fn exit_code(verdict: &Verdict) -> Vec<(String, f64)> {

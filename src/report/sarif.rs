@@ -84,6 +84,9 @@ struct Properties<'a> {
     vm: &'a NameAndUuid,
     source: &'a NameAndUuid,
     destination: &'a NameAndUuid,
+    /// True if the time of the evaluation was chosen.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    simulated: bool,
     effect_now: Option<Effect>,
     evidence: &'a [Arc<Evidence>],
     missing: &'a [Missing],
@@ -193,6 +196,14 @@ fn invocation(verdicts: &[Verdict]) -> serde_json::Value {
     if let (Some(end), Some(fields)) = (end, invocation.as_object_mut()) {
         fields.insert("endTimeUtc".to_owned(), json!(end));
     }
+    let simulated: Vec<_> = verdicts
+        .iter()
+        .filter_map(|verdict| Some(format!("{}: {}", words::movement(verdict), words::simulation(verdict)?)))
+        .map(|text| json!({ "level": "warning", "message": { "text": message(&text) } }))
+        .collect();
+    if let (false, Some(fields)) = (simulated.is_empty(), invocation.as_object_mut()) {
+        fields.insert("toolExecutionNotifications".to_owned(), json!(simulated));
+    }
     invocation
 }
 
@@ -226,6 +237,7 @@ fn result<'a>(
             vm: &moved.vm,
             source: &moved.source,
             destination: &moved.destination,
+            simulated: verdict.simulated,
             effect_now: judged.effect_now,
             evidence: &outcome.evidence,
             missing: &outcome.missing,
@@ -312,6 +324,7 @@ fn gone<'a>(verdict: &'a Verdict, indices: &BTreeMap<&str, usize>) -> impl Itera
             baseline_state: Some("absent"),
             suppressions: Vec::new(),
             properties: Properties {
+                simulated: verdict.simulated,
                 vm: &moved.vm,
                 source: &moved.source,
                 destination: &moved.destination,

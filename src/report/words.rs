@@ -90,8 +90,21 @@ pub(super) fn movement(verdict: &Verdict) -> String {
     format!("{}: {} -> {}{change}", moved.vm.label(), moved.source.label(), moved.destination.label())
 }
 
-/// The reason of the decision with its figures, in one sentence without a full stop.
+/// The reason of the decision with its figures, in one sentence without a full stop. Of a simulated verdict the time comes
+/// first, because every report for people shows the reason.
 pub(super) fn reason(verdict: &Verdict) -> String {
+    match simulation(verdict) {
+        Some(simulated) => format!("{simulated}; {}", counted_reason(verdict)),
+        None => counted_reason(verdict),
+    }
+}
+
+/// Warning of a simulated verdict, without a full stop; `None` for one of the machine's clock.
+pub(super) fn simulation(verdict: &Verdict) -> Option<String> {
+    verdict.simulated.then(|| format!("simulated for {}, permits nothing", time(verdict.evaluated_at)))
+}
+
+fn counted_reason(verdict: &Verdict) -> String {
     let Counts { blocking, warnings, rules, .. } = verdict.counts;
     let undecided =
         verdict.with_effect(Effect::Block).filter(|j| j.outcome.status == Status::Unknown).count();

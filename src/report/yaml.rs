@@ -2,7 +2,7 @@
 //!
 //! Written here and not by a YAML library: the existing ones take a millisecond per verdict, and do not escape control
 //! characters. A string is plain only if no YAML parser can read it as anything else; all others are quoted,
-//! with escapes for control and hidden characters.
+//! with escapes for control and hidden characters and for the commands of CI runners.
 
 use std::{
     fmt::Write as _,
@@ -11,12 +11,10 @@ use std::{
 
 use serde::Serialize;
 use serde_json::Value;
+use vmgate_facts::text::{command_marks, is_control_or_hidden, is_printable_ascii};
 use vmgate_verdict::{Verdict, VerdictsSchema};
 
-use super::{
-    json::VerdictList,
-    visible::{is_control_or_hidden, is_plain},
-};
+use super::json::VerdictList;
 
 pub(super) fn write(verdicts: &[Verdict], sink: &mut dyn Write) -> io::Result<()> {
     let mut sink = io::BufWriter::new(sink);
@@ -123,16 +121,18 @@ fn is_bare(text: &str) -> bool {
     const WORDS: [&str; 8] = ["true", "false", "null", "yes", "no", "on", "off", "nan"];
     text.starts_with(|first: char| first.is_ascii_alphabetic())
         && !text.ends_with([' ', ':'])
-        && is_plain(text)
+        && is_printable_ascii(text)
         && !text.contains(": ")
         && !text.contains(" #")
         && text.len() > 1
+        && command_marks(text).is_empty()
         && !WORDS.iter().any(|word| text.eq_ignore_ascii_case(word))
 }
 
 /// True if the text can be written as a literal block of several lines.
 fn is_literal(text: &str) -> bool {
-    let shown = |line: &str| !line.chars().any(is_escaped) && !line.ends_with(' ');
+    let shown =
+        |line: &str| !line.chars().any(is_escaped) && !line.ends_with(' ') && command_marks(line).is_empty();
     text.contains('\n')
         && !text.starts_with(['\n', ' '])
         && !text.ends_with('\n')
@@ -141,12 +141,13 @@ fn is_literal(text: &str) -> bool {
 
 fn quoted(text: &str, yaml: &mut String) {
     yaml.push('"');
-    for character in text.chars() {
+    let marks = command_marks(text);
+    for (at, character) in text.char_indices() {
         let _ = match character {
             '"' | '\\' => write!(yaml, "\\{character}"),
             '\n' => write!(yaml, "\\n"),
             '\t' => write!(yaml, "\\t"),
-            _ if !is_escaped(character) => write!(yaml, "{character}"),
+            _ if !is_escaped(character) && !marks.contains(&at) => write!(yaml, "{character}"),
             '\u{10000}'.. => write!(yaml, "\\U{:08x}", u32::from(character)),
             _ => write!(yaml, "\\u{:04x}", u32::from(character)),
         }; // writing to a String cannot fail
@@ -191,6 +192,10 @@ mod tests {
             ("\u{1b}[0m\u{e0041}", "\"\\u001b[0m\\U000e0041\"\n"),
             ("one\n\n  two", "|-\n  one\n\n    two\n"),
             ("one\n", "\"one\\n\"\n"),
+            ("one\n::error::two", "\"one\\n::error::two\"\n"),
+            ("::error::a", "\":\\u003aerror::a\"\n"),
+            ("x ##vso[a] ##[b]", "\"x ##vso\\u005ba] ##\\u005bb]\"\n"),
+            ("section_start:1", "\"section_start\\u003a1\"\n"),
         ] {
             assert_eq!(text(&value).unwrap(), yaml);
         }

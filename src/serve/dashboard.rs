@@ -90,7 +90,7 @@ impl Dashboard {
     fn apply(&mut self, entry: &Entry) {
         let is_ours = |change: &Option<String>| change.as_deref() == Some(&self.state.id);
         match entry {
-            Entry::Verdict(given) if is_ours(&given.change) => {
+            Entry::Verdict(given) if is_ours(&given.change) && !given.simulated => {
                 let vm = [&given.moved.vm.name, &given.moved.vm.uuid];
                 if let Some(seen) = self.task_of(&vm, |_| true).and_then(|at| self.moves.get_mut(at)) {
                     seen.verdict = Some(given.clone());
@@ -153,7 +153,7 @@ impl Dashboard {
 
 /// Host name in a libvirt URI, for people.
 pub(super) fn host_name(uri: &str) -> String {
-    uri.parse().map_or_else(|_| uri.to_owned(), |uri: Uri| uri.host_for_people().to_owned())
+    Uri::from_operator(uri).map_or_else(|_| uri.to_owned(), |uri| uri.host_for_people().to_owned())
 }
 
 #[cfg(test)]

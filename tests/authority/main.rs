@@ -8,6 +8,7 @@
 mod clock;
 mod copied;
 mod data;
+mod destination;
 mod evidence;
 mod fail_closed;
 mod hook;

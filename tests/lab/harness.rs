@@ -281,7 +281,8 @@ fn agent_of(name: &str) -> Domain {
 /// libvirt on host `A` or `B`.
 pub(crate) fn host(name: char) -> Hypervisor {
     let socket = setting(&format!("VMGATE_LAB_SOCKET_{name}"));
-    Hypervisor::open(&format!("qemu+unix:///system?socket={socket}").parse().unwrap(), AGENT_LIMIT).unwrap()
+    let uri = format!("qemu+unix:///system?socket={socket}");
+    Hypervisor::open(&vmgate_facts::Uri::from_operator(&uri).unwrap(), AGENT_LIMIT).unwrap()
 }
 
 /// A guest on host `A` or `B`.

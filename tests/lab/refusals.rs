@@ -5,6 +5,7 @@ use std::{
     fmt::Write as _,
     fs,
     path::{Path, PathBuf},
+    process::Command,
     time::Instant,
 };
 
@@ -22,7 +23,7 @@ struct Case {
     options: &'static [&'static str],
     /// Changes to the guest's XML before it is started: a text and its replacement.
     edits: &'static [(&'static str, &'static str)],
-    /// Commands on hosts (or of the lab itself) before the changed guest is started, after that, and in the end.
+    /// Commands on hosts (or of the lab itself, or here) before the changed guest is started, after that, and in the end.
     before: &'static [(&'static str, &'static str)],
     after: &'static [(&'static str, &'static str)],
     cleanup: &'static [(&'static str, &'static str)],
@@ -64,6 +65,10 @@ const MAKE_DISK: (&str, &str) = (
     "a",
     "cd /lab/guests/@NAME@ && truncate -s 64M disk.img copy.img && chmod 666 disk.img copy.img && chmod 777 .",
 );
+
+/// A storage pool in the guest's folder, which both hosts see.
+const POOL: &str =
+    "virsh -q pool-define-as local dir --target /lab/guests/@NAME@ && virsh -q pool-start local";
 
 /// libvirt looks for mounted huge pages when it starts; `lab up` starts it again.
 const STOP_LIBVIRTD: &str = "p=$(cat /run/libvirtd.pid); kill $p; while [ -e /proc/$p ]; do sleep 0.1; done";
@@ -211,6 +216,128 @@ fn cases() -> Vec<Case> {
             edits: &[("<kernel>*</kernel>", "<kernel>/srv/only-a-vmlinuz</kernel>")],
             foretold: &["destination-has-boot-files"],
             answer: Answer::Refuses("only-a-vmlinuz"),
+            ..PLAIN
+        },
+        Case {
+            what: "a display that listens at an address of the source",
+            guest: "listens",
+            edits: &[("</devices>", "<graphics type='vnc' autoport='yes' listen='10.77.2.1'/></devices>")],
+            foretold: &["destination-has-listen-addresses"],
+            answer: Answer::Refuses("Cannot assign requested address"),
+            ..PLAIN
+        },
+        Case {
+            what: "a serial port that writes to a folder of the source",
+            guest: "logs",
+            before: &[("a", "mkdir -p /var/log/only-at-a && chmod 777 /var/log/only-at-a")],
+            cleanup: &[("a", "rm -r /var/log/only-at-a")],
+            edits: &[(
+                "</devices>",
+                "<serial type='file'><source path='/var/log/only-at-a/c.log'/><target port='1'/></serial></devices>",
+            )],
+            foretold: &["destination-has-boot-files"],
+            answer: Answer::Refuses("only-at-a"),
+            ..PLAIN
+        },
+        Case {
+            what: "an encrypted disk whose secret only the source has",
+            guest: "luks",
+            before: &[
+                (
+                    "here",
+                    "chmod 777 . && qemu-img create -q --object secret,id=s,data=vmgate -f luks -o \
+                     key-secret=s,iter-time=10 disk.img 16M && chmod 666 disk.img",
+                ),
+                (
+                    "a",
+                    "echo \"<secret ephemeral='no' private='no'><uuid>6a1f3d0e-1111-4222-8333-000000000009</uuid></secret>\" \
+                     >/tmp/s.xml && virsh -q secret-define /tmp/s.xml && virsh -q secret-set-value \
+                     6a1f3d0e-1111-4222-8333-000000000009 $(printf vmgate | base64)",
+                ),
+            ],
+            cleanup: &[("a", "virsh -q secret-undefine 6a1f3d0e-1111-4222-8333-000000000009")],
+            edits: &[(
+                "</devices>",
+                "<disk type='file' device='disk'><driver name='qemu' type='raw' cache='none'/>\
+                 <source file='/lab/guests/@NAME@/disk.img'><encryption format='luks'><secret type='passphrase' \
+                 uuid='6a1f3d0e-1111-4222-8333-000000000009'/></encryption></source><target dev='vda' bus='virtio'/>\
+                 <readonly/></disk></devices>",
+            )],
+            foretold: &["destination-has-secrets"],
+            answer: Answer::Refuses("6a1f3d0e-1111-4222-8333-000000000009"),
+            ..PLAIN
+        },
+        Case {
+            what: "a disk in a format that blocks migration (vdi)",
+            guest: "vdi",
+            before: &[(
+                "here",
+                "chmod 777 . && qemu-img create -q -f vdi disk.img 16M && chmod 666 disk.img",
+            )],
+            edits: &[(
+                "</devices>",
+                "<disk type='file' device='disk'><driver name='qemu' type='vdi' cache='none'/>\
+                 <source file='/lab/guests/@NAME@/disk.img'/><target dev='vda' bus='virtio'/><readonly/></disk></devices>",
+            )],
+            foretold: &["components-migratable"],
+            answer: Answer::Refuses("does not support live migration"),
+            ..PLAIN
+        },
+        Case {
+            what: "a virtio crypto device",
+            guest: "crypto",
+            on: "b",
+            edits: &[(
+                "</devices>",
+                "<crypto model='virtio' type='qemu'><backend model='builtin' queues='1'/></crypto></devices>",
+            )],
+            foretold: &["components-migratable"],
+            answer: Answer::Refuses("non-migratable"),
+            ..PLAIN
+        },
+        Case {
+            what: "a USB sound card and a USB serial port",
+            guest: "usb-sound",
+            edits: &[
+                ("<controller type='usb' model='none'/>", "<controller type='usb' model='qemu-xhci'/>"),
+                (
+                    "</devices>",
+                    "<sound model='usb'/><serial type='pty'><target type='usb-serial' port='1'/></serial></devices>",
+                ),
+            ],
+            foretold: &["components-migratable"],
+            answer: Answer::Refuses("non-migratable"),
+            ..PLAIN
+        },
+        Case {
+            what: "a QXL video card, which the destination's QEMU lacks",
+            guest: "qxl",
+            edits: &[("</devices>", "<video><model type='qxl'/></video></devices>")],
+            foretold: &["destination-has-device-models"],
+            answer: Answer::Refuses("qxl"),
+            ..PLAIN
+        },
+        Case {
+            what: "a volume of a storage pool in a local folder",
+            guest: "volume",
+            before: &[MAKE_DISK, ("a", POOL)],
+            cleanup: &[("a", "virsh -q pool-destroy local; virsh -q pool-undefine local")],
+            edits: &[(
+                "</devices>",
+                "<disk type='volume' device='disk'><driver name='qemu' type='raw' cache='none'/>\
+                 <source pool='local' volume='disk.img'/><target dev='vda' bus='virtio'/></disk></devices>",
+            )],
+            foretold: &["destination-has-storage-pools", "disk-filesystem-shared"],
+            answer: Answer::Refuses("without shared storage"),
+            ..PLAIN
+        },
+        Case {
+            what: "address space for memory that may be plugged in later, more than the destination has memory",
+            guest: "max-memory",
+            edits: &[
+                ("<memory", "<maxMemory slots='16' unit='GiB'>64</maxMemory><memory"),
+                ("<cpu *</cpu>", "<cpu><numa><cell id='0' cpus='0' memory='128' unit='MiB'/></numa></cpu>"),
+            ],
             ..PLAIN
         },
         Case {
@@ -394,6 +521,11 @@ fn named(text: &str, guest: &str) -> String {
 fn on_host((host, command): &(&str, &str), guest: &str) -> Result<(), String> {
     let said = match *host {
         "lab" => lab(&command.split(' ').collect::<Vec<_>>()),
+        // On this machine, in the folder of the guest that the hosts have as /lab/guests/NAME.
+        "here" => {
+            let folder = PathBuf::from(setting("VMGATE_LAB_STATE")).join("guests").join(guest);
+            Command::new("sh").args(["-c", command]).current_dir(folder).output().unwrap().into()
+        }
         host => lab(&["host", host, "sh", "-c", &named(command, guest)]),
     };
     if said.code == 0 { Ok(()) } else { Err(format!("on {host}: {command}: {}", said.stderr)) }

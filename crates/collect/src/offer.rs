@@ -1,6 +1,6 @@
 //! Offer of a host's hypervisor to one VM: CPU features, limits of the machine type, TPM backends.
 
-use vmgate_facts::{Cause, Fact, Host, Unknown};
+use vmgate_facts::{Cause, DeviceModels, Fact, Host, Unknown};
 use vmgate_libvirt::{CpuComparison, CpuRequest, Hypervisor, domain_capabilities, domain_xml::DomainConfig};
 
 use super::asker::Asker;
@@ -13,6 +13,7 @@ pub(super) struct Offer {
     cpu_models: Fact<Vec<String>>,
     most_vcpus: Fact<u32>,
     tpm_backends: Fact<Vec<String>>,
+    device_models: Fact<Vec<DeviceModels>>,
 }
 
 /// Part of a VM's configuration that decides the offer; VMs that agree in it get the same answer.
@@ -66,6 +67,7 @@ pub(super) fn ask(hypervisor: &Hypervisor, wanted: &OfferRequest) -> Offer {
             CpuComparison::Incompatible(names) => Fact::Known(names),
         }),
         cpu_models: capabilities.as_ref().map(|known| known.cpu_models.clone()),
+        device_models: capabilities.as_ref().map(|known| known.device_models.clone()),
         most_vcpus: capabilities
             .as_ref()
             .and_then(|known| known.most_vcpus.ok_or_else(|| untold("maximum number of vCPUs")).into()),
@@ -83,6 +85,7 @@ impl Offer {
             cpu_models: Fact::Unknown(why.clone()),
             most_vcpus: Fact::Unknown(why.clone()),
             tpm_backends: Fact::Unknown(why.clone()),
+            device_models: Fact::Unknown(why.clone()),
         }
     }
 
@@ -94,6 +97,7 @@ impl Offer {
             cpu_models: self.cpu_models,
             most_vcpus: self.most_vcpus,
             tpm_backends: self.tpm_backends,
+            device_models: self.device_models,
             ..host
         }
     }

@@ -381,7 +381,7 @@ mod tests {
     fn request(name: &str, uri: &str) -> HostRequest {
         HostRequest {
             name: name.to_owned(),
-            uri: uri.parse().unwrap(),
+            uri: Uri::from_operator(uri).unwrap(),
             probe: None,
             maintenance: (name == "b").then(|| "new disks".to_owned()),
             migrate_address: None,

@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn the_uri_suggests_the_way() {
-        let way = |uri: &str| Transport::for_uri(&uri.parse().unwrap());
+        let way = |uri: &str| Transport::for_uri(&Uri::from_operator(uri).unwrap());
         assert!(matches!(way("qemu:///system"), Transport::Local));
         assert!(matches!(way("test:///default"), Transport::None(_)));
         let Transport::Ssh(target) = way("qemu+ssh://ops@hv1:2222/system?keyfile=/k&no_verify=1") else {

@@ -4,6 +4,7 @@ use vmgate_facts::{Cause, Fact, Host, Unknown, Version, Vm, VmState, text::plain
 use vmgate_libvirt::{
     Domain, LibvirtError, RunState,
     domain_xml::{self, Backing, DomainConfig},
+    volume_xml,
 };
 
 use super::{asker::Asker, transport::Answer};
@@ -32,9 +33,14 @@ pub(super) fn look(domain: &Domain, monitor: Monitor) -> Result<FoundVm, Libvirt
     let RunState { state, .. } = domain.state()?;
     let mut asker = Asker::default();
     let uuid = asker.ask(|| domain.uuid());
-    let config = asker
-        .ask(|| domain.xml())
-        .and_then(|xml| configuration(&xml))
+    let live = asker.ask(|| domain.xml()).and_then(|xml| configuration(&xml));
+    // A connection that may only read is not given the migratable XML; live XML tells nearly the same.
+    let config = match asker.ask(|| domain.migratable_xml()).and_then(|xml| configuration(&xml)) {
+        Fact::Known(migratable) => live.map(|live| migratable.with_live(live)),
+        Fact::Unknown(_) => live,
+    };
+    let config = config
+        .map(|config| with_volumes(config, domain))
         .map(|config| if state == VmState::Running { with_block_jobs(config, domain) } else { config });
     let mut facts = Vm {
         name: asker.ask(|| domain.name()).map(|name| plain(&name)),
@@ -65,6 +71,22 @@ pub(super) fn configuration(xml: &str) -> Fact<DomainConfig> {
         |error| Fact::unknown(Cause::Malformed, format!("the VM's configuration: {error}")),
         Fact::Known,
     )
+}
+
+/// Resolves volumes of storage pools to the files and devices that they are, as libvirt does before it migrates.
+fn with_volumes(mut config: DomainConfig, domain: &Domain) -> DomainConfig {
+    for disk in config.disks.iter_mut().filter(|disk| disk.kind == "volume") {
+        let Some((pool, name)) = disk.volume.as_deref().and_then(|volume| volume.split_once('/')) else {
+            continue;
+        };
+        // A volume that is not found stays one, and the rule on storage pools says so.
+        let xml = domain.hypervisor().volume_xml(pool, name);
+        if let Some(volume) = xml.ok().and_then(|xml| volume_xml::parse(&xml).ok().flatten()) {
+            disk.kind = volume.kind;
+            disk.source = volume.path;
+        }
+    }
+    config
 }
 
 /// Adds the block jobs that the domain XML leaves out: the XML names copies and active commits only.
@@ -150,6 +172,11 @@ fn fill(facts: &mut Vm, config: &Fact<DomainConfig>) {
     facts.huge_page_bytes = config.as_ref().and_then(|config| match config.backing {
         Backing::Ordinary => Fact::Known(None),
         Backing::Huge(bytes) => Fact::Known(Some(bytes)),
+        Backing::Mixed => Fact::unknown(
+            Cause::NotSupported,
+            "the VM's memory is backed by pages of several sizes; vmgate can judge one size only: compare `virsh freepages \
+             --all` at the destination with the VM's <hugepages>, and waive this",
+        ),
         // The host probe reads the size.
         Backing::HugeOfDefaultSize => Fact::unknown(
             Cause::NoHostProbe,
@@ -157,6 +184,7 @@ fn fill(facts: &mut Vm, config: &Fact<DomainConfig>) {
         ),
     });
     facts.vcpus = part(config, "vCPUs", |config| config.vcpus);
+    facts.most_vcpus = part(config, "vCPUs", |config| config.most_vcpus);
     facts.machine_type = part(config, "machine type", |config| config.machine_type.clone());
     facts.cpu_mode = part(config, "CPU", |config| Some(config.cpu_mode));
     facts.cpu_model = part(config, "CPU", |config| Some(config.cpu_model.clone()));
@@ -169,6 +197,10 @@ fn fill(facts: &mut Vm, config: &Fact<DomainConfig>) {
     facts.tpm = part(config, "TPM", |config| Some(config.tpm.clone()));
     facts.launch_security = part(config, "launch security", |config| Some(config.launch_security.clone()));
     facts.boot_files = part(config, "file", |config| Some(config.boot_files.clone()));
+    facts.security_models = part(config, "label", |config| Some(config.security_models.clone()));
+    facts.secrets = part(config, "secret", |config| Some(config.secrets.clone()));
+    facts.listeners = part(config, "device", |config| Some(config.listeners.clone()));
+    facts.components = part(config, "device", |config| Some(config.components.clone()));
     facts.has_agent_channel = part(config, "channel", |config| Some(config.has_agent_channel));
     facts.nics = part(config, "interface", |config| Some(config.nics.clone()));
     facts.disks = part(config, "disk", |config| Some(config.disks.clone()));

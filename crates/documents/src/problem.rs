@@ -1,8 +1,9 @@
 //! Problems in documents, each with its position, shown in the style of rustc.
 
-use std::{fmt, ops::Range, sync::Arc};
+use std::{fmt, ops::Range, path::Path, sync::Arc};
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet, renderer::DecorStyle};
+use vmgate_trust::UntrustedFile;
 
 use super::SourceFile;
 
@@ -46,6 +47,14 @@ impl Problem {
             related: None,
             warning: false,
         }))
+    }
+
+    /// A file or folder that is not believed, or cannot be read.
+    pub fn of_untrusted(path: &Path, why: &UntrustedFile) -> Self {
+        let at_fault = (why.path() != path).then(|| format!("{}: ", why.path().display()));
+        let message = format!("{}{}", at_fault.unwrap_or_default(), why.problem());
+        let help = why.way_out().unwrap_or_else(|| "check the path and its permissions".to_owned());
+        Self::of_file(&path.display().to_string(), message, &help)
     }
 
     /// Text beside the caret.

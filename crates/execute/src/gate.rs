@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use thiserror::Error;
-use vmgate_attest::{AttestError, Digest, PublicKey};
+use vmgate_attest::{AttestError, Digest, NoAuthority, PublicKey};
 use vmgate_verdict::{Decision, Effect, ExitCode, JudgedOutcome, NameAndUuid, Verdict};
 
 /// Permission to migrate one VM between two hosts. Only a verdict can create one.
@@ -43,6 +43,14 @@ pub enum GateRefusal {
         /// Present time.
         now: Timestamp,
     },
+    /// The verdict is simulated, or its times are not those of a verdict of the present.
+    #[error("not migrated: {vm}: {why}")]
+    NoAuthority {
+        /// The VM's name.
+        vm: String,
+        /// Reason.
+        why: NoAuthority,
+    },
     /// No trusted key signed the verdict.
     #[error("not migrated: {0}")]
     NotTrusted(#[source] AttestError),
@@ -69,8 +77,6 @@ pub struct GateRequest<'a> {
     pub change: Option<Digest>,
     /// Digest of the rules with their parameters.
     pub rules: Option<Digest>,
-    /// Present time.
-    pub now: Timestamp,
 }
 
 impl GateRefusal {
@@ -78,15 +84,20 @@ impl GateRefusal {
     pub fn exit(&self) -> ExitCode {
         match self {
             Self::NotGo { exit, .. } => *exit,
-            Self::Unnamed(_) | Self::Expired { .. } => ExitCode::EvidenceMissing,
+            Self::Unnamed(_) | Self::Expired { .. } | Self::NoAuthority { .. } => ExitCode::EvidenceMissing,
             Self::NotTrusted(_) | Self::Mismatch { .. } => ExitCode::Invalid,
         }
     }
 }
 
 impl Pass {
-    /// Gives a pass if `verdict` is GO at `now`; under `--strict` a GO with warnings gives none.
-    pub fn from_verdict(verdict: Verdict, now: Timestamp) -> Result<Self, GateRefusal> {
+    /// Gives a pass if `verdict` is GO at the present time of this machine's clock, which nobody can replace; under
+    /// `--strict` a GO with warnings gives none.
+    pub fn from_verdict(verdict: Verdict) -> Result<Self, GateRefusal> {
+        Self::at(verdict, Timestamp::now())
+    }
+
+    fn at(verdict: Verdict, now: Timestamp) -> Result<Self, GateRefusal> {
         let exit = ExitCode::of(&verdict);
         let label = |named: &NameAndUuid| named.name.clone().unwrap_or_else(|| "the VM".to_owned());
         if !matches!(verdict.decision, Decision::Go(_)) || exit != ExitCode::Go {
@@ -96,6 +107,9 @@ impl Pass {
                 because: exit.meaning().to_owned(),
                 exit,
             });
+        }
+        if let Err(why) = verdict.check_authority(now) {
+            return Err(GateRefusal::NoAuthority { vm: label(&verdict.moved.vm), why });
         }
         if !verdict.permits_migration(now) {
             let (vm, expired) = (label(&verdict.moved.vm), verdict.expires_at);
@@ -121,6 +135,15 @@ impl Pass {
         trusted: &[PublicKey],
         asked: &GateRequest,
     ) -> Result<Self, GateRefusal> {
+        Self::from_envelope_at(envelope, trusted, asked, Timestamp::now())
+    }
+
+    fn from_envelope_at(
+        envelope: &[u8],
+        trusted: &[PublicKey],
+        asked: &GateRequest,
+        now: Timestamp,
+    ) -> Result<Self, GateRefusal> {
         let verdict =
             vmgate_attest::verify::<Verdict>(envelope, trusted).map_err(GateRefusal::NotTrusted)?.verdict;
         let vm = verdict.moved.vm.label().to_owned();
@@ -140,7 +163,7 @@ impl Pass {
         if digests.rules != asked.rules || asked.rules.is_none() {
             return other(words(digests.rules, "rules"), words(asked.rules, "rules"));
         }
-        Self::from_verdict(verdict, asked.now)
+        Self::at(verdict, now)
     }
 
     /// The verdict that gave this pass.
@@ -189,6 +212,7 @@ fn rule_and_message(judged: &JudgedOutcome) -> String {
 
 #[cfg(test)]
 mod tests {
+    use jiff::SignedDuration;
     use vmgate_attest::PrivateKey;
     use vmgate_facts::Cause;
     use vmgate_verdict::{Missing, Outcome, Status, sample};
@@ -216,28 +240,33 @@ mod tests {
         verdict
     }
 
-    fn asked(verdict: &Verdict) -> GateRequest<'static> {
-        GateRequest {
-            vm: "vm-uuid",
-            change: Some(Digest::of(b"change")),
-            rules: Some(Digest::of(b"rules")),
-            now: verdict.evaluated_at,
-        }
+    fn asked() -> GateRequest<'static> {
+        GateRequest { vm: "vm-uuid", change: Some(Digest::of(b"change")), rules: Some(Digest::of(b"rules")) }
+    }
+
+    fn open_at(
+        verdict: &Verdict,
+        asked: &GateRequest,
+        signer: usize,
+        now: Timestamp,
+    ) -> Result<Pass, GateRefusal> {
+        let envelope = vmgate_attest::sign(verdict, &key(signer)).unwrap();
+        let envelope = serde_json::to_vec(&envelope).unwrap();
+        Pass::from_envelope_at(&envelope, &[key(0).public()], asked, now)
     }
 
     fn open(verdict: &Verdict, asked: &GateRequest, signer: usize) -> Result<Pass, GateRefusal> {
-        let envelope = vmgate_attest::sign(verdict, &key(signer)).unwrap();
-        Pass::from_envelope(&serde_json::to_vec(&envelope).unwrap(), &[key(0).public()], asked)
+        open_at(verdict, asked, signer, verdict.evaluated_at)
     }
 
     #[test]
     fn a_signed_go_opens_the_gate_for_what_it_was_reached_for_and_nothing_else() {
         let verdict = go();
-        let this = asked(&verdict);
+        let this = asked();
         assert_eq!(open(&verdict, &this, 0).unwrap().vm(), "vm-uuid");
         assert!(matches!(open(&verdict, &this, 1), Err(GateRefusal::NotTrusted(_))));
-        let late = GateRequest { now: verdict.expires_at, ..this.clone() };
-        assert!(matches!(open(&verdict, &late, 0), Err(GateRefusal::Expired { .. })));
+        let late = open_at(&verdict, &this, 0, verdict.expires_at);
+        assert!(matches!(late, Err(GateRefusal::Expired { .. })), "{late:?}");
         for other in [
             GateRequest { vm: "another", ..this.clone() },
             GateRequest { change: None, ..this.clone() },
@@ -254,12 +283,33 @@ mod tests {
     }
 
     #[test]
+    fn the_gate_reads_the_clock_of_this_machine() {
+        // The sample is of another day than today.
+        assert!(Pass::from_verdict(go()).is_err());
+    }
+
+    #[test]
+    fn a_chosen_time_the_future_stale_facts_and_a_long_life_open_nothing() {
+        let go = go();
+        let hour = SignedDuration::from_hours(1);
+        let simulated = Verdict { simulated: true, ..go.clone() };
+        let long = Verdict { expires_at: go.evaluated_at + hour * 2, ..go.clone() };
+        let stale = Verdict { expires_at: go.evaluated_at - hour, ..go.clone() };
+        let before = |verdict: &Verdict| open_at(verdict, &asked(), 0, verdict.evaluated_at - hour);
+        for refused in
+            [open(&simulated, &asked(), 0), open(&long, &asked(), 0), open(&stale, &asked(), 0), before(&go)]
+        {
+            assert!(matches!(refused, Err(GateRefusal::NoAuthority { .. })), "{refused:?}");
+        }
+    }
+
+    #[test]
     fn a_signed_no_go_opens_nothing() {
         let mut verdict = sample::no_go();
         verdict.moved.vm.uuid = Some("vm-uuid".to_owned());
         (verdict.digests.rules, verdict.digests.change) =
             (Some(Digest::of(b"rules")), Some(Digest::of(b"change")));
-        let refused = open(&verdict, &asked(&verdict), 0).unwrap_err();
+        let refused = open(&verdict, &asked(), 0).unwrap_err();
         assert_eq!(refused.exit(), ExitCode::RuleViolated, "{refused}");
     }
 

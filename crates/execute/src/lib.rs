@@ -32,6 +32,7 @@ mod judge;
 mod migration;
 mod migration_record;
 mod notify;
+mod permits;
 mod post_migration_failure;
 mod prepare;
 mod recover;
@@ -49,8 +50,9 @@ pub use guard::ConvergenceEstimate;
 pub use hosts::{HostConnection, Hosts};
 pub use judge::Judge;
 pub use migration::Progress;
+pub use permits::{PermitDesk, cancel_after};
 pub use post_migration_failure::{EvidenceOptions, IsolationResult};
-pub use recover::{RecoveredRun, RecoveryResult, recover};
+pub use recover::{RecoveredRun, RecoveryResult, RunOrder, recover};
 pub use take_over::{current_driver, has_moved, take_over};
 use thiserror::Error;
 pub use vm_location::VmLocation;
@@ -74,6 +76,8 @@ pub struct Assignment<'a> {
     pub migrate_address: Option<IpAddr>,
     /// Limits on the number of concurrent moves.
     pub limits: Limits,
+    /// Way to the destination's hook.
+    pub permits: &'a dyn PermitDesk,
     /// Options for the evidence that is saved if the VM is cut off the network.
     pub evidence_options: EvidenceOptions,
 }

@@ -5,7 +5,10 @@ use std::{fmt, path::PathBuf};
 
 use serde_json::json;
 use vmgate_collect::transport::Transport;
-use vmgate_facts::{Uri, text::with_causes};
+use vmgate_facts::{
+    Uri,
+    text::{ShownCommand, with_causes},
+};
 use vmgate_ledger::{
     Entry, Ledger,
     entry::{MigrationOutcome, RunEnding, RunStep},
@@ -165,7 +168,8 @@ impl fmt::Display for IsolationResult {
             Self::NotAsked => f.write_str("nothing was isolated or stopped"),
             Self::Failed { vm, uri, why } => write!(
                 f,
-                "the VM could NOT be cut off the network: {why}. Try again: vmgate isolate {vm} --on {uri}"
+                "the VM could NOT be cut off the network: {why}. Try again: {}",
+                ShownCommand::new("vmgate isolate --on").value(uri).operand(vm)
             ),
             Self::Isolated { isolated, uri, evidence } => {
                 let IsolationReport { vm, cut, cut_before, not_cut, took_seconds, .. } = &**isolated;
@@ -185,7 +189,8 @@ impl fmt::Display for IsolationResult {
                     Ok(folder) => write!(f, "; evidence: {}", folder.display())?,
                     Err(why) => write!(f, "; no evidence was kept: {why}")?,
                 }
-                write!(f, ". To connect it again: vmgate isolate {vm} --on {uri} --release")
+                let again = ShownCommand::new("vmgate isolate --release --on").value(uri).operand(vm);
+                write!(f, ". To connect it again: {again}")
             }
         }
     }
@@ -198,7 +203,7 @@ mod tests {
 
     #[test]
     fn what_was_done_is_said_with_the_way_back() {
-        let uri: Uri = "qemu+ssh://root@hv2/system".parse().unwrap();
+        let uri = Uri::from_operator("qemu+ssh://root@hv2/system").unwrap();
         let isolated = IsolationReport {
             vm: "web1".to_owned(),
             uuid: "u".to_owned(),
@@ -219,7 +224,7 @@ mod tests {
         assert_eq!(
             cut.to_string(),
             "the VM was isolated: its interfaces (52:54:00:00:00:01) were cut in 0.031 s; NOT CUT: hostdev0: it has no link; \
-             evidence: /e/1. To connect it again: vmgate isolate web1 --on qemu+ssh://root@hv2/system --release"
+             evidence: /e/1. To connect it again: vmgate isolate --release --on qemu+ssh://root@hv2/system web1"
         );
         assert_eq!(cut.ending(), RunEnding::Isolated);
         let failed = IsolationResult::Failed { vm: "web1".to_owned(), uri, why: "no answer".to_owned() };

@@ -1,13 +1,19 @@
 //! Recovery after a crash: the ledger has the runs that were left behind, and both hosts are asked where their VMs are.
+//!
+//! A record says that a run was left behind, and how far it came. Its commands are not run and its addresses are not used:
+//! whoever may write to the ledger would run programs here. Both come from the operator, as a [`RunOrder`].
 
 use std::{fmt, time::Duration};
 
 use jiff::Timestamp;
+use vmgate_facts::{Uri, text::plain};
+use vmgate_judge::change::MovePlan;
 use vmgate_ledger::{
     Entry, Ledger, LedgerError, OpenRun, Record,
-    entry::{RunEnding, RunStep},
+    entry::{RunEnding, RunStarted, RunStep},
 };
-use vmgate_verdict::ExitCode;
+use vmgate_libvirt::Domain;
+use vmgate_verdict::{ExitCode, NameAndUuid};
 
 use super::{
     Hosts, VmLocation,
@@ -22,6 +28,28 @@ use super::{
 
 /// Author of an isolation that a crashed run was about to make and the recovery repeats.
 const BY: &str = "vmgate recover";
+
+/// Order of a run, by the word of the operator: a change file of the digest that the record names, or the command line.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunOrder {
+    /// Name or UUID of the VM.
+    pub vm: String,
+    /// URI of the source.
+    pub from: Uri,
+    /// URI of the destination.
+    pub to: Uri,
+    /// Id of the change; none for a single move.
+    pub change: Option<String>,
+    /// Goals, settings and preparation.
+    pub plan: MovePlan,
+}
+
+impl RunOrder {
+    /// Connections to the hosts of the order, opened on the first use.
+    pub(super) fn hosts(&self, timeout: Duration) -> Hosts {
+        Hosts::new(self.from.clone(), self.to.clone(), timeout)
+    }
+}
 
 /// An open run after a recovery.
 #[derive(Debug)]
@@ -64,8 +92,13 @@ pub enum RecoveryResult {
     Stopped(VmLocation),
     /// Not certain where the VM runs, or how often; the run stays open.
     Unclear(VmLocation),
-    /// The URIs in the ledger cannot be parsed.
-    UnusableUris(String),
+    /// The operator's order is not known, so that nothing was asked and nothing was run; the run stays open.
+    OrderNeeded {
+        /// The missing part, and how it is given.
+        missing: String,
+        /// What a recovery would do, by the record.
+        would: Vec<String>,
+    },
 }
 
 impl fmt::Display for RecoveryResult {
@@ -91,7 +124,13 @@ impl fmt::Display for RecoveryResult {
                 f,
                 "somebody must look: {seen}. vmgate started and stopped nothing; run `vmgate recover` again when both hosts answer"
             ),
-            Self::UnusableUris(why) => write!(f, "the host URIs in the ledger cannot be used: {why}"),
+            Self::OrderNeeded { missing, would } => {
+                write!(
+                    f,
+                    "nothing was done: {missing}. By the record, a recovery would then {}",
+                    would.join("; ")
+                )
+            }
         }
     }
 }
@@ -106,26 +145,34 @@ impl RecoveryResult {
     pub fn exit(&self) -> ExitCode {
         match self {
             Self::StillDriven(_) | Self::Ended { .. } => ExitCode::Go,
-            Self::UnusableUris(_) => ExitCode::Internal,
-            Self::NotRestored { .. } | Self::Isolated { .. } | Self::Stopped(_) | Self::Unclear(_) => {
-                ExitCode::OperatorNeeded
-            }
+            Self::OrderNeeded { .. }
+            | Self::NotRestored { .. }
+            | Self::Isolated { .. }
+            | Self::Stopped(_)
+            | Self::Unclear(_) => ExitCode::OperatorNeeded,
         }
     }
 }
 
-/// Finishes or rolls back every run that was left behind. `elsewhere` includes runs that began on another machine,
-/// whose process cannot be checked.
+/// Finishes or rolls back every run that was left behind and that `order_of` knows; the error of `order_of` says what the
+/// operator must give. `elsewhere` includes runs that began on another machine, whose process cannot be checked.
 pub fn recover(
     ledger: &Ledger,
     timeout: Duration,
     elsewhere: bool,
+    order_of: &dyn Fn(&RunStarted) -> Result<RunOrder, String>,
 ) -> Result<Vec<RecoveredRun>, LedgerError> {
     let open = ledger.open_runs()?;
-    Ok(open.iter().map(|open| recover_run(ledger, open, timeout, elsewhere)).collect())
+    Ok(open.iter().map(|open| recover_run(ledger, open, timeout, elsewhere, order_of)).collect())
 }
 
-fn recover_run(ledger: &Ledger, open: &OpenRun, timeout: Duration, elsewhere: bool) -> RecoveredRun {
+fn recover_run(
+    ledger: &Ledger,
+    open: &OpenRun,
+    timeout: Duration,
+    elsewhere: bool,
+    order_of: &dyn Fn(&RunStarted) -> Result<RunOrder, String>,
+) -> RecoveredRun {
     let run = &open.run;
     let result = match driver::driver_state(&run.driver) {
         DriverState::Alive => RecoveryResult::StillDriven(run.driver.to_string()),
@@ -133,17 +180,37 @@ fn recover_run(ledger: &Ledger, open: &OpenRun, timeout: Duration, elsewhere: bo
             "{}, which cannot be checked from here (give --elsewhere if that process is gone)",
             run.driver
         )),
-        DriverState::Gone | DriverState::Elsewhere => match (run.from.parse(), run.to.parse()) {
-            (Ok(from), Ok(to)) => {
-                let journal = Journal { ledger, run, by_recovery: true };
-                finish_run(&journal, open, &Hosts::new(from, to, timeout))
-            }
-            (from, to) => RecoveryResult::UnusableUris(
-                [from.err(), to.err()].into_iter().flatten().map(|error| error.to_string()).collect(),
-            ),
+        DriverState::Gone | DriverState::Elsewhere => match order_of(run) {
+            Ok(order) => finish_run(ledger, open, &order, &order.hosts(timeout)),
+            Err(missing) => RecoveryResult::OrderNeeded { missing, would: by_the_record(open) },
         },
     };
     RecoveredRun { run: run.run.clone(), vm: run.vm.label().to_owned(), result }
+}
+
+/// What a recovery would do if the record told the truth; its text is shown and never used.
+fn by_the_record(open: &OpenRun) -> Vec<String> {
+    let run = &open.run;
+    let hosts = format!("ask `{}` and `{}` where the VM is", plain(&run.from), plain(&run.to));
+    let pending = PendingUndo::of(&open.history).actions;
+    let undone = pending.iter().rev().filter_map(|number| run.plan.actions.get(*number));
+    std::iter::once(hosts)
+        .chain(undone.map(|action| format!("undo: {}", plain(&action.to_string()))))
+        .collect()
+}
+
+/// The run as the operator ordered it: of its record only how far it came.
+fn as_ordered(run: &RunStarted, order: &RunOrder) -> RunStarted {
+    let mut plan = order.plan.clone();
+    // The guest was not told, whatever the change says: its way in was not the agent.
+    plan.notify = plan.notify.filter(|_| run.plan.notify.is_some());
+    RunStarted {
+        from: order.from.to_string(),
+        to: order.to.to_string(),
+        change: order.change.clone(),
+        plan,
+        ..run.clone()
+    }
 }
 
 /// Time since the migration began; `None` if the run did not reach that step.
@@ -151,7 +218,8 @@ fn migrating_for(history: &[Record]) -> Option<Duration> {
     let began = history.iter().find(
         |record| matches!(&record.entry, Entry::Transition(transition) if transition.state == RunStep::Migrate),
     )?;
-    Some(Timestamp::now().duration_since(began.at).try_into().unwrap_or_default())
+    // A record of the future means that the clock was set back: how long ago is not known, so no job passes for the run's own.
+    Some(Timestamp::now().duration_since(began.at).try_into().unwrap_or(Duration::MAX))
 }
 
 /// Reason of an isolation that the run was about to make when it was left behind; `None` if it was not.
@@ -164,12 +232,20 @@ fn isolation_begun(history: &[Record]) -> Option<&str> {
     })
 }
 
-pub(super) fn finish_run(journal: &Journal, open: &OpenRun, hosts: &Hosts) -> RecoveryResult {
-    let vm = journal.vm();
+/// The run with the VM's name and UUID by its host: commands get them in their environment.
+fn as_the_host_names_it(run: &RunStarted, domain: &Domain) -> RunStarted {
+    let vm = NameAndUuid { name: domain.name().ok(), uuid: domain.uuid().ok() };
+    RunStarted { vm, ..run.clone() }
+}
+
+/// Finishes or rolls back a run of this VM, with the plan that the operator ordered.
+pub(super) fn finish_run(ledger: &Ledger, open: &OpenRun, order: &RunOrder, hosts: &Hosts) -> RecoveryResult {
+    let (vm, run) = (order.vm.as_str(), as_ordered(&open.run, order));
+    let journal = &Journal { ledger, run: &run, by_recovery: true };
     // A run that never reached its migration has changed nothing on the hosts: any job there belongs to somebody else.
     let seen = match migrating_for(&open.history) {
-        Some(ago) if resolve::end_job(&vm, hosts, ago) => resolve::settle(&vm, hosts),
-        _ => VmLocation::settle(&vm, hosts),
+        Some(ago) if resolve::end_job(vm, hosts, ago) => resolve::settle(vm, hosts),
+        _ => VmLocation::settle(vm, hosts),
     };
     let (line, moved) = if seen.only_on_source() {
         (&hosts.source, false)
@@ -185,8 +261,9 @@ pub(super) fn finish_run(journal: &Journal, open: &OpenRun, hosts: &Hosts) -> Re
     };
     let host = line.name().to_owned();
     // Cut off before the preparation is undone: undoing takes time, and the VM could do harm meanwhile.
-    let cut_off = isolation_begun(&open.history).filter(|_| moved).map(|trouble| {
-        let cut_off = cut_off(&vm, hosts, BY, trouble);
+    let isolates = moved && run.plan.settings.isolate == Some(true);
+    let cut_off = isolation_begun(&open.history).filter(|_| isolates).map(|trouble| {
+        let cut_off = cut_off(vm, hosts, BY, trouble);
         if let IsolationResult::Isolated { isolated, .. } = &cut_off {
             let context = IsolationContext {
                 host_uuid: open.run.destination.uuid.clone(),
@@ -201,8 +278,11 @@ pub(super) fn finish_run(journal: &Journal, open: &OpenRun, hosts: &Hosts) -> Re
     });
     let mut to_undo = PendingUndo::of(&open.history);
     let news = if moved { MoveNotice::After } else { MoveNotice::Stayed };
-    let left = match line.domain(&vm) {
-        Ok(domain) => to_undo.undo(journal, &domain, news),
+    let left = match line.domain(vm) {
+        Ok(domain) => {
+            let run = &as_the_host_names_it(&run, &domain);
+            to_undo.undo(&Journal { ledger, run, by_recovery: true }, &domain, news)
+        }
         Err(error) => vec![error.to_string()],
     };
     if !left.is_empty() {
@@ -221,25 +301,22 @@ pub(super) fn finish_run(journal: &Journal, open: &OpenRun, hosts: &Hosts) -> Re
 
 #[cfg(test)]
 mod tests {
-    use vmgate_attest::Digest;
     use vmgate_ledger::entry::Transition;
 
     use super::*;
 
     #[test]
     fn a_vm_that_was_about_to_be_cut_off_is_told_by_its_reason() {
-        let entered = |state, why: Option<&str>| Record {
-            sequence: 1,
-            at: Timestamp::UNIX_EPOCH,
-            entry: Entry::Transition(Transition {
+        let entered = |state, why: Option<&str>| {
+            let entry = Entry::Transition(Transition {
                 run: "r1".to_owned(),
                 vm: "uuid".to_owned(),
                 state,
                 action: None,
                 mark: None,
                 why: why.map(str::to_owned),
-            }),
-            digest: Digest::of(b""),
+            });
+            Record::sample(Timestamp::UNIX_EPOCH, entry)
         };
         let verified = entered(RunStep::Verify, None);
         assert_eq!(isolation_begun(std::slice::from_ref(&verified)), None);
@@ -247,5 +324,26 @@ mod tests {
             isolation_begun(&[verified, entered(RunStep::Isolate, Some("it is deaf"))]),
             Some("it is deaf")
         );
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_makes_no_job_of_somebody_else_ours() {
+        let began = |at| Record {
+            sequence: 1,
+            at,
+            entry: Entry::Transition(Transition {
+                run: "r1".to_owned(),
+                vm: "uuid".to_owned(),
+                state: RunStep::Migrate,
+                action: None,
+                mark: None,
+                why: None,
+            }),
+            digest: Digest::of(b""),
+        };
+        let (now, day) = (Timestamp::now(), jiff::SignedDuration::from_hours(24));
+        let ago = |at| migrating_for(&[began(at)]).unwrap();
+        assert!(ago(now - day) >= Duration::from_hours(24));
+        assert_eq!(ago(now + day), Duration::MAX, "a job of any age is younger than that");
     }
 }

@@ -84,19 +84,14 @@ impl PendingUndo {
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
-    use vmgate_attest::Digest;
     use vmgate_ledger::entry::Transition;
 
     use super::*;
 
     fn record(action: Option<usize>, mark: Option<ActionState>, state: RunStep) -> Record {
         let (run, vm) = ("r1".to_owned(), "uuid".to_owned());
-        Record {
-            sequence: 1,
-            at: Timestamp::UNIX_EPOCH,
-            entry: Entry::Transition(Transition { run, vm, state, action, mark, why: None }),
-            digest: Digest::of(b""),
-        }
+        let entry = Entry::Transition(Transition { run, vm, state, action, mark, why: None });
+        Record::sample(Timestamp::UNIX_EPOCH, entry)
     }
 
     #[test]

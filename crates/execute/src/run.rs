@@ -3,18 +3,20 @@
 
 use std::{
     any::Any,
+    net::IpAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::atomic::{AtomicBool, Ordering},
     time::Instant,
 };
 
+use jiff::Timestamp;
 use vmgate_facts::{Facts, Forecast, ForecastMethod, text::with_causes};
 use vmgate_ledger::{
     Entry, Ledger, LedgerError,
     entry::{ActionState, MigrationOutcome, RunEnding, RunStarted, RunStep},
 };
 use vmgate_libvirt::{Domain, JobStats};
-use vmgate_verdict::ExitCode;
+use vmgate_verdict::{ExitCode, Verdict};
 
 use super::{
     Assignment, CompletedMove, Event, Hosts, MoveFailure, VmLocation, driver, gate,
@@ -22,6 +24,7 @@ use super::{
     journal::Journal,
     migration::{self, EndedMigration},
     notify::{self, GuestAnswer, MoveNotice},
+    permits,
     prepare::Preparation,
     resolve,
     restore::PendingUndo,
@@ -59,6 +62,10 @@ pub(super) struct Run<'a> {
     baseline: Option<Baseline>,
     pub(super) facts: Option<Facts>,
     pub(super) ended: Option<EndedMigration>,
+    /// Verdict of the recheck, which the destination is told.
+    rechecked: Option<Verdict>,
+    /// Digest of the permit that the destination was given.
+    permit: Option<String>,
     /// The downtime limit that the forecast of the recheck rests on.
     downtime_limit_seconds: Option<f64>,
     /// True if the run came to its migration: only then may it change anything on the hosts.
@@ -91,13 +98,21 @@ pub(super) fn carry_out(
         baseline: None,
         facts: None,
         ended: None,
+        rechecked: None,
+        permit: None,
         downtime_limit_seconds: None,
         migrates: false,
         began: Instant::now(),
     };
     let result =
         catch_unwind(AssertUnwindSafe(|| run.take_steps())).unwrap_or_else(|panic| Err(defect(&*panic)));
-    run.finish(result)
+    let permit = run.permit.take();
+    let ended = run.finish(result);
+    // After the VM is seen to: a permit that was not used would let the VM in later, on a verdict that nobody looks at then.
+    if let (Err(_), Some(permit)) = (&ended, permit) {
+        assignment.permits.withdraw(&permit);
+    }
+    ended
 }
 
 /// Converts a panic of vmgate: the hosts must be asked where the VM is, whatever the step.
@@ -107,9 +122,19 @@ fn defect(panic: &(dyn Any + Send)) -> Halt {
     Halt::Migration { why: format!("internal error in vmgate ({words})") }
 }
 
-/// Checks that both hosts are those of the verdict, by UUID, and returns the VM's domain on the source.
+/// Checks that both hosts are those of the verdict, by UUID, and the migration address too, and returns the VM's domain on
+/// the source.
 fn check_vm_and_hosts(hosts: &Hosts, assignment: &Assignment) -> Result<Domain, MoveFailure> {
     let moved = &assignment.pass.verdict().moved;
+    let used = assignment.migrate_address.map(|address| address.to_string());
+    if let (Some(used), Some(judged)) = (&used, &moved.migrate_address)
+        && !same_address(used, judged)
+    {
+        return Err(MoveFailure::NotStarted(format!(
+            "the migration would go to the address {used}, but the verdict is about {judged}: give the address that was checked, or \
+             check again"
+        )));
+    }
     for (host, meant) in [(&hosts.source, &moved.source), (&hosts.destination, &moved.destination)] {
         let uuid = host.uuid().map_err(MoveFailure::NotStarted)?;
         if Some(&uuid) != meant.uuid.as_ref() {
@@ -124,10 +149,16 @@ fn check_vm_and_hosts(hosts: &Hosts, assignment: &Assignment) -> Result<Domain, 
     hosts.source.domain(assignment.pass.vm()).map_err(not_started)
 }
 
+/// True if both are one IP address, however it is written.
+fn same_address(one: &str, other: &str) -> bool {
+    let parse = |text: &str| text.parse::<IpAddr>().ok();
+    one == other || parse(one).is_some_and(|address| parse(other) == Some(address))
+}
+
 fn run_started(hosts: &Hosts, assignment: &Assignment) -> RunStarted {
     let verdict = assignment.pass.verdict();
     let driver = driver::this_process();
-    let now = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S");
+    let now = Timestamp::now().strftime("%Y%m%dT%H%M%S");
     // Unique among all machines that write to one ledger, and readable: when, and for which VM.
     let vm: String = assignment.pass.vm().chars().take(8).collect();
     RunStarted {
@@ -236,7 +267,8 @@ impl Run<'_> {
         })?;
         self.journal.ledger.append(&Entry::Verdict((&verdict).into()))?;
         let before = self.assignment.pass.verdict();
-        if !verdict.permits_migration(self.assignment.judge.now()) {
+        permits::cancel_after(&verdict, self.assignment.permits);
+        if !verdict.permits_migration(Timestamp::now()) {
             let why = format!("the verdict no longer holds: {}", gate::new_blockers(before, &verdict));
             let exit = match ExitCode::of(&verdict) {
                 ExitCode::Go => exit,
@@ -251,11 +283,20 @@ impl Run<'_> {
             let why = "the VM or a host is no longer the one that the verdict is about".to_owned();
             return Err(Halt::BeforeMigration { why, exit: ExitCode::Invalid });
         }
+        if let (Some(then), Some(now)) = (&then.migrate_address, &now.migrate_address)
+            && !same_address(then, now)
+        {
+            let why = format!(
+                "the migration would now go to the address {now}, but the verdict is about {then}: check again"
+            );
+            return Err(Halt::BeforeMigration { why, exit: ExitCode::Invalid });
+        }
         let baseline = Baseline::of(&self.domain, &facts, self.assignment.verdict_facts.as_ref());
         self.baseline =
             Some(baseline.map_err(|why| Halt::BeforeMigration { why, exit: ExitCode::Internal })?);
         self.facts = Some(facts);
         self.downtime_limit_seconds = verdict.forecast.as_ref().and_then(forecast_limit);
+        self.rechecked = Some(verdict);
         Ok(())
     }
 
@@ -265,6 +306,8 @@ impl Run<'_> {
         self.migrates = true;
         let not_begun = |error: vmgate_libvirt::LibvirtError| Halt::Migration { why: error.to_string() };
         let destination = self.hosts.destination.hypervisor().map_err(not_begun)?;
+        // The last step before the migration: no permit waits for a move that is not begun.
+        self.permit = self.rechecked.as_ref().and_then(|verdict| self.assignment.permits.grant(verdict));
         let watch = &mut *self.watch;
         let ended = migration::migrate(
             &self.assignment.pass,
@@ -421,5 +464,13 @@ mod tests {
         assert_eq!(forecast_limit(&forecast(ForecastMethod::ReplayOfWindows)), Some(0.2));
         assert_eq!(forecast_limit(&forecast(ForecastMethod::Assumed)), None);
         assert_eq!(forecast_limit(&Forecast::default()), None);
+    }
+
+    #[test]
+    fn an_address_is_the_same_however_it_is_written() {
+        assert!(same_address("fd00:0:0::2", "fd00::2"));
+        assert!(same_address("hv2-mig", "hv2-mig"));
+        assert!(!same_address("10.0.0.1", "10.0.0.2"));
+        assert!(!same_address("hv2-mig", "10.0.0.2"));
     }
 }

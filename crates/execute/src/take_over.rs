@@ -11,28 +11,25 @@ use vmgate_ledger::{
     entry::{Driver, EntryKind, RunStarted},
 };
 
-use super::{Hosts, RecoveryResult, VmLocation, driver as process, journal::Journal, recover::finish_run};
+use super::{Hosts, RecoveryResult, RunOrder, VmLocation, driver as process, recover::finish_run};
 
 /// Identity of this process, as the ledger records drivers.
 pub fn current_driver() -> Driver {
     process::this_process()
 }
 
-/// Finishes a move of a change that another runner began. If it began nothing, the result is the VM's location.
+/// Finishes a move of a change that another runner began, with the plan and the hosts of this runner's own change file. If
+/// nothing was begun, the result is the VM's location.
 pub fn take_over(
     ledger: &Ledger,
     change: Digest,
-    vm: &str,
-    hosts: &Hosts,
+    order: &RunOrder,
     timeout: Duration,
 ) -> Result<RecoveryResult, LedgerError> {
+    let (vm, hosts) = (order.vm.as_str(), &order.hosts(timeout));
     let open = ledger.open_runs()?;
     if let Some(open) = open.iter().find(|open| is_of(&open.run, change, vm, hosts)) {
-        let journal = Journal { ledger, run: &open.run, by_recovery: true };
-        return Ok(match (open.run.from.parse(), open.run.to.parse()) {
-            (Ok(from), Ok(to)) => finish_run(&journal, open, &Hosts::new(from, to, timeout)),
-            _ => RecoveryResult::UnusableUris("the host URIs in the ledger cannot be parsed".to_owned()),
-        });
+        return Ok(finish_run(ledger, open, order, hosts));
     }
     let seen = VmLocation::settle(vm, hosts);
     let ended =
@@ -52,15 +49,22 @@ pub fn has_moved(ledger: &Ledger, change: Digest, vm: &str, hosts: &Hosts) -> Re
     if !VmLocation::look(vm, hosts).only_on_destination() {
         return Ok(false);
     }
-    let begun = ledger.records(&Selection { kinds: vec![EntryKind::RunStarted], ..Selection::default() })?;
+    let Ok(uuid) = hosts.destination.domain(vm).and_then(|domain| domain.uuid()) else { return Ok(false) };
+    let (kinds, of_vm) = (vec![EntryKind::RunStarted], Some(uuid));
+    let begun = ledger.records(&Selection { kinds, vm: of_vm, ..Selection::default() })?;
     Ok(begun
         .iter()
         .any(|record| matches!(&record.entry, Entry::RunStarted(run) if is_of(run, change, vm, hosts))))
 }
 
 fn is_of(run: &RunStarted, change: Digest, vm: &str, hosts: &Hosts) -> bool {
+    // The other runner's own configuration may reach the same host by another URI.
+    let is_source = || {
+        run.from == hosts.source.uri().to_string()
+            || run.source.uuid.as_ref().is_some_and(|uuid| hosts.source.uuid().is_ok_and(|own| own == *uuid))
+    };
     run.change_digest == Some(change)
-        && run.from == hosts.source.uri().to_string()
+        && is_source()
         && [&run.vm.name, &run.vm.uuid].into_iter().flatten().any(|name| name == vm)
 }
 
@@ -74,11 +78,13 @@ mod tests {
 
     use super::*;
 
+    const UUID: &str = "11111111-2222-3333-4444-555555555555";
+
     /// A host of libvirt's test driver that runs these VMs.
     fn host(folder: &Path, name: &str, vms: &[&str]) -> String {
         let domain = |vm: &&str| {
             format!(
-                "<domain type='test'><name>{vm}</name><memory>1024</memory><os><type>hvm</type></os></domain>"
+                "<domain type='test'><name>{vm}</name><uuid>{UUID}</uuid><memory>1024</memory><os><type>hvm</type></os></domain>"
             )
         };
         let file = folder.join(name);
@@ -90,9 +96,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (from, to) = (host(folder.path(), "from", source), host(folder.path(), "to", destination));
         let timeout = Duration::from_secs(10);
-        let hosts = Hosts::new(from.parse().unwrap(), to.parse().unwrap(), timeout);
+        let uri = |text: &str| vmgate_facts::Uri::from_operator(text).unwrap();
+        let hosts = Hosts::new(uri(&from), uri(&to), timeout);
         let (ledger, change) = (TestLedger::in_file().ledger(), Digest::of(b"change"));
-        let named = |name: &str| NameAndUuid { name: Some(name.to_owned()), uuid: None };
+        let named = |name: &str| NameAndUuid { name: Some(name.to_owned()), uuid: Some(UUID.to_owned()) };
         let run = RunStarted {
             run: "r1".to_owned(),
             vm: named("web"),

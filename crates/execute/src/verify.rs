@@ -6,14 +6,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use jiff::Timestamp;
 use vmgate_collect::{CollectRequest, after_migration};
 use vmgate_facts::{Fact, Facts, Guest, TcpState, VmNic};
 use vmgate_libvirt::{Domain, domain_xml};
 
+use super::campaign::uptime_seconds;
+
 /// Longest wait for the guest to answer and for its interfaces to come up.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// Largest step of the guest's clock against the operator's, in addition to the blackout: libvirt reports whole seconds.
+/// Largest step of the guest's clock against a steady one, in addition to the blackout: libvirt reports whole seconds.
 const CLOCK_SECONDS: f64 = 2.0;
 /// Lowest packet rate of a steady flow: a slower one may pause for as long as flows are watched.
 const STEADY_PACKETS_PER_SECOND: f64 = 5.0;
@@ -185,11 +186,12 @@ fn all_flows(guest: &Guest, least: f64) -> BTreeSet<String> {
         .collect()
 }
 
-/// Difference of the guest's clock and the operator's, in seconds.
+/// Difference of the guest's clock and the uptime of this machine, in seconds. The machine's wall clock may be set while the
+/// move runs, which says nothing about the guest.
 #[allow(clippy::cast_precision_loss)] // seconds since the epoch
 fn clock_offset_seconds(domain: &Domain) -> Result<f64, String> {
     let guest = domain.guest_time().map_err(|error| error.to_string())?;
-    Ok(guest as f64 - Timestamp::now().as_duration().as_secs_f64())
+    Ok(guest as f64 - uptime_seconds())
 }
 
 /// Interfaces of the VM that are up and have a device on the host.

@@ -51,6 +51,17 @@ pub struct Host {
     /// Backends of a TPM that this host's libvirt offers; only asked of the destination.
     #[schemars(example = vec!["emulator"])]
     pub tpm_backends: Fact<Vec<String>>,
+    /// Models of devices that this host's QEMU offers to the VM, where libvirt lists them; only asked of the destination.
+    pub device_models: Fact<Vec<DeviceModels>>,
+    /// Models of security labels that this host's libvirt sets, such as dac or apparmor.
+    #[schemars(example = vec!["dac", "apparmor"])]
+    pub security_models: Fact<Vec<String>>,
+    /// Secrets that this host's libvirt holds, by UUID and by usage.
+    #[schemars(example = vec!["6a1f3d0e-1111-4222-8333-000000000009"])]
+    pub secrets: Fact<Vec<String>>,
+    /// Names of libvirt's active storage pools.
+    #[schemars(example = vec!["fast"])]
+    pub storage_pools: Fact<Vec<String>>,
     /// Time stamp counter (TSC); absent where libvirt could not measure it.
     pub tsc: Fact<Option<Tsc>>,
     /// Logical CPUs online.
@@ -110,6 +121,18 @@ pub struct Host {
     /// ahead.
     #[schemars(example = 0.02)]
     pub clock_offset_seconds: Fact<f64>,
+}
+
+/// Models of one kind of device that a host's QEMU offers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct DeviceModels {
+    /// Element of the domain XML.
+    #[schemars(example = &"video")]
+    pub kind: String,
+    /// Models, or buses or types for kinds that have these; empty where QEMU has no device of the kind.
+    #[schemars(example = vec!["vga", "virtio"])]
+    pub models: Vec<String>,
 }
 
 /// A network interface of a host.

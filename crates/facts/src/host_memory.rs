@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Fact;
+
 /// Memory of a host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
@@ -26,6 +28,11 @@ pub struct HugePages {
     /// Number of pages that are not in use.
     #[schemars(example = 1024)]
     pub free: u64,
+    /// True if a hugetlbfs of that page size is mounted, without which libvirt starts no VM on such pages; unknown for the
+    /// pages of a NUMA node.
+    #[schemars(example = true)]
+    #[serde(default)]
+    pub mounted: Fact<bool>,
 }
 
 /// A NUMA node of a host.

@@ -33,6 +33,7 @@ mod host_guests;
 mod host_memory;
 mod host_network;
 mod host_storage;
+mod host_uri;
 mod link;
 mod path;
 mod path_probe;
@@ -65,11 +66,12 @@ pub use guest_memory::{
     Allocation, GuestClock, GuestMemory, HugePageProcess, KernelBypass, MemoryPressure, UserSpaceDevice,
 };
 pub use history::{History, ObservedHour, PastMigration, VersionPair};
-pub use host::{Host, Nic, NicKind, Route};
+pub use host::{DeviceModels, Host, Nic, NicKind, Route};
 pub use host_guests::{HostJob, HostVm, MachineType, Tsc};
 pub use host_memory::{HostMemory, HugePageClaim, HugePages, MemoryClaims, NumaNode};
 pub use host_network::VirtualNetwork;
 pub use host_storage::{FileKind, HostFile};
+pub use host_uri::{GuestAddress, HostUri};
 use jiff::Timestamp;
 pub use link::{Bond, BondPort, Duplex, Shaper, ShaperKind};
 pub use path::{HostRole, MigrationPath, MigrationTransport, PathNic, PathRoute};
@@ -83,7 +85,7 @@ pub use version::{InvalidVersion, Version};
 pub use vm::{
     Accelerator, CpuMode, DirtyRate, DirtyRateMethod, DirtyWindow, HostDevice, Vm, VmDisk, VmNic, VmState,
 };
-pub use vm_hardware::{BootFile, Firmware, Placement, Tpm};
+pub use vm_hardware::{BootFile, Firmware, Placement, Tpm, VmComponent, VmListener};
 
 /// All facts of one move. The document that `vmgate collect` writes and `vmgate check --facts` reads.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -1,11 +1,21 @@
-//! Sanitiser of text from guests and hosts, which may send anything: vmgate prints what they sent.
+//! Text from guests and hosts, which may send anything, and vmgate prints it.
+//!
+//! [`plain`] cleans a text where it enters. What is printed is cleaned again on its way out: [`visible()`] for terminals and
+//! browsers, [`without_commands`] for the runners of CI systems, [`ShownCommand`] for commands that people copy.
+
+mod runner;
+mod shell;
+mod visible;
+
+pub use runner::{between_marks, command_marks, without_commands};
+pub use shell::{ShellWord, ShownCommand, shell_word};
+pub use visible::{is_control_or_hidden, is_printable_ascii, visible, visible_lines};
 
 /// Longest text that is kept of one name or line; the rest is cut off and `…` stands in its place.
 const LONGEST: usize = 4096;
 
-/// Replaces characters that could drive a terminal or mislead a reader: control characters (escape sequences among
-/// them), line and paragraph separators, marks that reverse the direction of writing, and invisible characters
-/// become `?`. Tabs and newlines become blanks.
+/// Replaces characters that could drive a terminal or mislead a reader, those of [`is_control_or_hidden`], by `?`. Tabs
+/// and newlines become blanks.
 pub fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len().min(LONGEST));
     for c in text.trim().chars() {
@@ -15,7 +25,7 @@ pub fn plain(text: &str) -> String {
         }
         out.push(match c {
             '\t' | '\n' | '\r' => ' ',
-            c if c.is_control() || is_deceptive(c) => '?',
+            c if is_control_or_hidden(c) => '?',
             c => c,
         });
     }
@@ -38,17 +48,10 @@ pub fn with_causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Quotes a text as one word for a shell, in single quotes.
-pub fn shell_word(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
-}
-
-/// Characters that change how others are shown, or are not shown at all (Unicode TR 36, TR 39).
-fn is_deceptive(c: char) -> bool {
-    matches!(c,
-        '\u{ad}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}'
-        | '\u{e0000}'..='\u{e007f}')
+/// Text of several lines for standard output, standard error and logs: nothing in it is obeyed by a terminal or by the
+/// runner of a CI system, and the colours of vmgate's own diagnostics stay.
+pub fn harmless(text: &str) -> String {
+    without_commands(&visible_lines(text)).into_owned()
 }
 
 #[cfg(test)]
@@ -69,5 +72,13 @@ mod tests {
     fn endless_text_is_cut() {
         let long = plain(&"x".repeat(1 << 20));
         assert!(long.len() <= LONGEST + 4 && long.ends_with('…'));
+    }
+
+    #[test]
+    fn a_message_is_harmless_to_terminals_and_runners() {
+        assert_eq!(
+            harmless("\u{1b}[1merror\u{1b}[0m\n::error::x\u{7}\n##vso[a]"),
+            "\u{1b}[1merror\u{1b}[0m\n: :error::x\\u{7}\n##vso [a]"
+        );
     }
 }

@@ -1,16 +1,14 @@
 //! Parser of libvirt connection URIs, from which the way to the host probe is derived, too.
 //!
 //! Shapes are those of <https://libvirt.org/uri.html>: `driver[+transport]://[user@][host][:port]/path[?name=value&…]`.
-//! A password is not accepted: libvirt ignores it, and it would end up in logs and ledgers.
+//! A password is not accepted: libvirt ignores it, and it would end up in logs and ledgers. A URI may start programs, so it
+//! is what an operator wrote, on the command line or in vmgate.yaml; documents name hosts by a [`super::HostUri`].
 
-use std::{
-    fmt::{self, Write as _},
-    str::FromStr,
-};
+use std::fmt::{self, Write as _};
 
 use thiserror::Error;
 
-/// A libvirt connection URI.
+/// A libvirt URI to connect with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Uri {
     /// Hypervisor driver: `qemu`, or `test` for libvirt's own mock.
@@ -27,6 +25,9 @@ pub struct Uri {
     pub path: String,
     /// Parameters after the `?`, in their order.
     pub parameters: Vec<(String, String)>,
+    /// Name by which documents and the site's configuration know the host, where the URI has another or none. No part of the
+    /// text.
+    pub known_as: Option<String>,
 }
 
 /// Error for a text that is not a URI that vmgate can use.
@@ -53,12 +54,25 @@ pub enum InvalidUri {
     /// The text contains a control character or white space.
     #[error("the URI {0:?} contains a control character or a space: remove that character")]
     Characters(String),
+    /// A document has something in a URI that only an operator may say.
+    #[error(
+        "{part} is not allowed in a document (`{uri}`): write the URI with it in {way_out}, and here {here}"
+    )]
+    NotInDocuments {
+        /// The part that is not allowed.
+        part: String,
+        /// The whole URI.
+        uri: String,
+        /// Place where it may stand.
+        way_out: String,
+        /// Address that may stand in the document.
+        here: String,
+    },
 }
 
-impl FromStr for Uri {
-    type Err = InvalidUri;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
+impl Uri {
+    /// Parses a URI that an operator wrote: on the command line or in the site's configuration. It may start programs.
+    pub fn from_operator(text: &str) -> Result<Self, InvalidUri> {
         if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
             return Err(InvalidUri::Characters(text.to_owned()));
         }
@@ -107,6 +121,7 @@ impl FromStr for Uri {
             port,
             path: path.to_owned(),
             parameters,
+            known_as: None,
         })
     }
 }
@@ -132,9 +147,14 @@ impl Uri {
         self.parameters.iter().find(|(given, _)| given == name).map(|(_, value)| value.as_str())
     }
 
-    /// Name of the host for messages; `this machine` where the URI names none.
+    /// Name by which documents and the site's configuration know the host; absent for this machine.
+    pub fn name(&self) -> Option<&str> {
+        self.known_as.as_deref().or(self.host.as_deref())
+    }
+
+    /// Name of the host for messages; `this machine` where there is none.
     pub fn host_for_people(&self) -> &str {
-        self.host.as_deref().unwrap_or("this machine")
+        self.name().unwrap_or("this machine")
     }
 
     /// The URI as libvirt gets it: with `no_tty` added for ssh, so that nothing ever waits for a password.
@@ -217,31 +237,31 @@ mod tests {
             "qemu+unix:///system?socket=/run/lab%20a/libvirt-sock",
             "test:///default",
         ] {
-            let uri: Uri = text.parse().unwrap();
+            let uri = Uri::from_operator(text).unwrap();
             assert_eq!(uri.to_string(), text);
         }
-        let uri: Uri = "qemu+ssh://root@[fe80::1]:2222/system?keyfile=/k%41".parse().unwrap();
+        let uri = Uri::from_operator("qemu+ssh://root@[fe80::1]:2222/system?keyfile=/k%41").unwrap();
         assert_eq!((uri.host.as_deref(), uri.port), (Some("fe80::1"), Some(2222)));
         assert_eq!(uri.parameter("keyfile"), Some("/kA"));
     }
 
     #[test]
     fn ssh_never_asks_for_a_password() {
-        let uri: Uri = "qemu+ssh://hv1/system".parse().unwrap();
+        let uri = Uri::from_operator("qemu+ssh://hv1/system").unwrap();
         assert_eq!(uri.for_libvirt(), "qemu+ssh://hv1/system?no_tty=1");
-        let uri: Uri = "qemu:///system".parse().unwrap();
+        let uri = Uri::from_operator("qemu:///system").unwrap();
         assert_eq!(uri.for_libvirt(), "qemu:///system");
     }
 
     #[test]
     fn what_is_no_uri_is_refused_with_the_way_to_write_one() {
         for text in ["", "hv1", "://x", "qemu+://h/s", "qemu://[::1/system", "qemu://[::1]x/system"] {
-            assert!(matches!(text.parse::<Uri>(), Err(InvalidUri::NotAUri(_))), "{text}");
+            assert!(matches!(Uri::from_operator(text), Err(InvalidUri::NotAUri(_))), "{text}");
         }
-        assert!(matches!("qemu://h:x/s".parse::<Uri>(), Err(InvalidUri::Port { .. })));
-        assert!(matches!("qemu://h:0/s".parse::<Uri>(), Err(InvalidUri::Port { .. })));
-        assert!(matches!("qemu://h/s\u{1b}[2J".parse::<Uri>(), Err(InvalidUri::Characters(_))));
-        let refused = "qemu+ssh://root:hunter2@h/s".parse::<Uri>().unwrap_err();
+        assert!(matches!(Uri::from_operator("qemu://h:x/s"), Err(InvalidUri::Port { .. })));
+        assert!(matches!(Uri::from_operator("qemu://h:0/s"), Err(InvalidUri::Port { .. })));
+        assert!(matches!(Uri::from_operator("qemu://h/s\u{1b}[2J"), Err(InvalidUri::Characters(_))));
+        let refused = Uri::from_operator("qemu+ssh://root:hunter2@h/s").unwrap_err();
         assert!(!refused.to_string().contains("hunter2"));
     }
 }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{BootFile, Fact, Firmware, Placement, Tpm, Version, trace::DirtyTrace};
+use super::{BootFile, Fact, Firmware, Placement, Tpm, Version, VmComponent, VmListener, trace::DirtyTrace};
 
 /// The VM that is to move: its configuration and what it does now.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -28,7 +28,7 @@ pub struct Vm {
     /// Memory of the VM now (the balloon's size), as libvirt reports it.
     #[schemars(example = 4_294_967_296_u64)]
     pub memory_bytes: Fact<u64>,
-    /// Maximum memory of the VM; the destination must be able to provide this much.
+    /// Maximum memory of the VM, without what may be plugged in later; the destination must be able to provide this much.
     #[schemars(example = 4_294_967_296_u64)]
     pub memory_max_bytes: Fact<u64>,
     /// Size of the huge pages that back the VM's memory; absent where ordinary pages back the memory.
@@ -37,6 +37,9 @@ pub struct Vm {
     /// Virtual CPUs that are online now.
     #[schemars(example = 4)]
     pub vcpus: Fact<u32>,
+    /// Maximum number of virtual CPUs, those that may be plugged in later included; QEMU starts with room for all of them.
+    #[schemars(example = 8)]
+    pub most_vcpus: Fact<u32>,
     /// Versioned machine type of the running VM.
     #[schemars(example = &"pc-q35-7.2")]
     pub machine_type: Fact<String>,
@@ -69,6 +72,16 @@ pub struct Vm {
     pub launch_security: Fact<Option<String>>,
     /// Files of the host that QEMU opens when the VM starts.
     pub boot_files: Fact<Vec<BootFile>>,
+    /// Devices, image formats and settings that QEMU must be able to migrate, each once.
+    pub components: Fact<Vec<VmComponent>>,
+    /// Models of the security labels under which the VM runs, such as dac or apparmor.
+    #[schemars(example = vec!["dac", "apparmor"])]
+    pub security_models: Fact<Vec<String>>,
+    /// Secrets of libvirt that the VM needs, of encrypted disks and of storage on the network, each by UUID or usage.
+    #[schemars(example = vec!["6a1f3d0e-1111-4222-8333-000000000009"])]
+    pub secrets: Fact<Vec<String>>,
+    /// Addresses of the host at which QEMU listens for the VM.
+    pub listeners: Fact<Vec<VmListener>>,
     /// Number of snapshots of the VM in libvirt.
     #[schemars(example = 0)]
     pub snapshots: Fact<u32>,
@@ -235,12 +248,17 @@ pub struct VmDisk {
     /// Name of the disk in the domain (target).
     #[schemars(example = &"vda")]
     pub target: String,
-    /// Type of the source: file, block, network, volume. Drives without a medium are not listed.
+    /// Type of the source: file, block, network, volume. A volume of a storage pool has the type of its file where the source
+    /// host tells. Drives without a medium are not listed.
     #[schemars(example = &"file")]
     pub kind: String,
     /// Path or name of the source.
     #[schemars(example = &"/srv/images/web1.qcow2")]
     pub source: String,
+    /// Storage pool of libvirt and volume in it; absent where the configuration names a file, a device or an export itself.
+    #[schemars(example = &"fast/web1.qcow2")]
+    #[serde(default)]
+    pub volume: Option<String>,
     /// Cache mode as configured; `default` where none is configured.
     #[schemars(example = &"none")]
     pub cache: String,
@@ -258,11 +276,21 @@ pub struct VmDisk {
     #[schemars(example = false)]
     #[serde(default)]
     pub transient: bool,
-    /// True if libvirt starts the VM without the disk when its file is missing (startupPolicy optional).
+    /// True if a migration leaves the medium out where it is missing at the destination (startupPolicy optional or requisite
+    /// of a CD-ROM or floppy drive).
     #[schemars(example = false)]
     #[serde(default)]
     pub optional: bool,
-    /// Files below it that hold what was never written to it (the backing chain), nearest first.
+    /// Format of the image, such as raw or qcow2; absent where the configuration names none.
+    #[schemars(example = &"qcow2")]
+    #[serde(default)]
+    pub format: Option<String>,
+    /// Formats of the images below it (the backing chain), nearest first.
+    #[schemars(example = vec!["raw"])]
+    #[serde(default)]
+    pub backing_formats: Vec<String>,
+    /// Files below it that hold what was never written to it (the backing chain), nearest first, and data files of qcow2
+    /// images.
     #[schemars(example = vec!["/srv/images/debian-13.qcow2"])]
     #[serde(default)]
     pub backing_files: Vec<String>,

@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Fact;
+
 /// NUMA nodes and CPUs of the host that the VM is bound to.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
@@ -61,4 +63,37 @@ pub struct BootFile {
     /// Path of the file.
     #[schemars(example = &"/boot/guest/vmlinuz")]
     pub path: String,
+}
+
+/// Part of the VM that QEMU must be able to migrate: a device with its model, the format of an image, or a setting.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct VmComponent {
+    /// Element of the domain XML, or image for the format of a disk's image. An element that vmgate does not know has its path
+    /// here.
+    #[schemars(example = &"sound")]
+    pub kind: String,
+    /// Model of the component; empty where it has none.
+    #[schemars(example = &"ich9")]
+    pub model: String,
+    /// True if QEMU migrates it; unknown where the catalogue of components does not list it.
+    #[serde(default)]
+    #[schemars(example = true)]
+    pub migrates: Fact<bool>,
+    /// Reason in the catalogue; absent where it gives none.
+    #[serde(default)]
+    #[schemars(example = &"its state is not sent")]
+    pub why: Option<String>,
+}
+
+/// Address of the host at which QEMU listens for the VM: of a display, or of a serial port that is a server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct VmListener {
+    /// Device that is reached there: vnc, spice, serial …
+    #[schemars(example = &"vnc")]
+    pub device: String,
+    /// IP address or host name, as configured.
+    #[schemars(example = &"0.0.0.0")]
+    pub address: String,
 }

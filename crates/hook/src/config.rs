@@ -1,11 +1,21 @@
 //! Settings of the hook on a destination host: `/etc/vmgate/hook.yaml`.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use serde_saphyr::{Budget, Options};
 use thiserror::Error;
+use vmgate_attest::{CLOCK_SKEW, Permit, VerifiedVerdict};
 
-use super::{Layout, trust};
+use super::{
+    Layout,
+    decide::TimeLimits,
+    key_rule::KeyRule,
+    policy::{self, Demands, Revoked, UnmetDemand},
+    trust,
+    uuid::Uuid,
+};
 
 /// Largest configuration file, bytes.
 const MOST: u64 = 64 << 10;
@@ -26,6 +36,22 @@ pub struct HookConfig {
     /// Size at which the log is rotated, 1 to 1024 MiB.
     #[serde(deserialize_with = "log_size")]
     pub log_mebibytes: u64,
+    /// Longest time from the evaluation of a verdict to its end, 1 to 10080 minutes.
+    #[serde(deserialize_with = "lifetime")]
+    pub max_lifetime_minutes: u32,
+    /// Longest time that a verdict may have been evaluated later than now, as the clocks of two machines differ, 0 to 3600
+    /// seconds.
+    #[serde(deserialize_with = "skew")]
+    pub max_clock_skew_seconds: u32,
+    /// Demands on what a verdict rests on.
+    #[serde(skip_serializing_if = "Demands::is_empty")]
+    pub demand: Demands,
+    /// Keys that are trusted, by the names of their files, with their limits; every key in the folder if absent.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "key_rules")]
+    pub keys: Option<BTreeMap<String, KeyRule>>,
+    /// Keys and verdicts that are no longer believed.
+    #[serde(skip_serializing_if = "Revoked::is_empty")]
+    pub revoked: Revoked,
 }
 
 /// Ids of the format that this version reads.
@@ -71,6 +97,12 @@ impl Default for HookConfig {
             on_error: OnError::default(),
             time_limit_seconds: 5.0,
             log_mebibytes: 10,
+            // vmgate's own verdicts live for an hour at most.
+            max_lifetime_minutes: 60,
+            max_clock_skew_seconds: u32::try_from(CLOCK_SKEW.as_secs()).unwrap_or(60),
+            demand: Demands::default(),
+            keys: None,
+            revoked: Revoked::default(),
         }
     }
 }
@@ -98,8 +130,70 @@ impl HookConfig {
         })
     }
 
-    pub(super) fn parse(text: &str) -> Result<Self, serde_yaml::Error> {
-        if text.trim().is_empty() { Ok(Self::default()) } else { serde_yaml::from_str(text) }
+    /// Reads settings. The error names the mistake, and what was probably meant.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let nothing = text.lines().map(str::trim).all(|line| line.is_empty() || line.starts_with('#'));
+        let config: Self = if nothing {
+            Self::default()
+        } else {
+            let budget = Budget {
+                max_depth: 16,
+                max_nodes: 20_000,
+                max_anchors: 0,
+                max_aliases: 0,
+                ..Budget::default()
+            };
+            let options = Options { budget: Some(budget), with_snippet: false, ..Options::default() };
+            serde_saphyr::from_str_with_options(text, options)
+                .map_err(|error| with_proposal(&error.to_string()))?
+        };
+        for (name, rule) in config.keys.iter().flatten() {
+            if let Some(host) = rule.sources.iter().find(|host| Uuid::parse(host).is_none()) {
+                return Err(format!(
+                    "keys: {name}: sources: `{host}` is not a UUID; `virsh capabilities` on that host shows it"
+                ));
+            }
+        }
+        Ok(config)
+    }
+
+    /// Limits of a key, by the name of its file. An error says why the key may sign nothing at `now`.
+    pub fn rule_of(&self, file: &str, id: &str, now: Timestamp) -> Result<KeyRule, String> {
+        if self.revoked.keys.iter().any(|revoked| revoked.is(id)) {
+            return Err(format!("{file}: the key {id} is revoked (`revoked: keys` in hook.yaml)"));
+        }
+        let Some(rules) = &self.keys else { return Ok(KeyRule::default()) };
+        let rule = rules.get(file).ok_or_else(|| {
+            format!("{file}: `keys` in hook.yaml does not list this file, so its key signs nothing; add a line `{file}: {{}}` there")
+        })?;
+        match rule.invalid_at(now) {
+            Some(why) => Err(format!(
+                "{file}: the key is not valid now: {why}; use another key, or change `keys` in hook.yaml"
+            )),
+            None => Ok(rule.clone()),
+        }
+    }
+
+    /// Checks a verdict with a valid signature against everything that these settings demand at `now`, but for what is
+    /// about this host. `key_file` is the name that `keys` has for its key. The error is for people.
+    pub fn check(
+        &self,
+        verdict: &VerifiedVerdict<Permit>,
+        key_file: &str,
+        now: Timestamp,
+    ) -> Result<(), String> {
+        let limits = self.time_limits();
+        let permit = &verdict.verdict;
+        let rule = self.rule_of(key_file, &verdict.key_id, now)?;
+        if let Some(why) = rule.forbids(permit, None) {
+            return Err(format!("the key {key_file} may not sign this verdict: {why}"));
+        }
+        permit.validity().check(now, limits.skew, limits.lifetime).map_err(|why| why.to_string())?;
+        self.demanded(verdict).map_err(|why| why.to_string())
+    }
+
+    pub(super) fn demanded(&self, verdict: &VerifiedVerdict<Permit>) -> Result<(), UnmetDemand> {
+        policy::check(&self.demand, &self.revoked, verdict)
     }
 
     /// Longest time for a decision.
@@ -107,9 +201,22 @@ impl HookConfig {
         Duration::from_secs_f64(self.time_limit_seconds)
     }
 
+    /// Limits of the times of a verdict.
+    pub(super) fn time_limits(&self) -> TimeLimits {
+        TimeLimits {
+            skew: SignedDuration::from_secs(self.max_clock_skew_seconds.into()),
+            lifetime: SignedDuration::from_mins(self.max_lifetime_minutes.into()),
+        }
+    }
+
     /// The text of the file, with a comment on each setting.
     pub fn to_text(&self) -> String {
         let word = |value: Result<String, serde_yaml::Error>| value.unwrap_or_default().trim().to_owned();
+        let policy = Policy { demand: &self.demand, keys: self.keys.as_ref(), revoked: &self.revoked };
+        let policy = match word(serde_yaml::to_string(&policy)) {
+            empty if empty == "{}" => String::new(),
+            policy => format!("# Demands on verdicts, limits of keys, and what is revoked.\n{policy}\n"),
+        };
         format!(
             "# Settings for incoming migrations on this host; see docs/hook.md of vmgate. Read at each migration.\n\
              schema: vmgate/hook/v1\n\
@@ -120,27 +227,73 @@ impl HookConfig {
              # Longest time for a decision; libvirt waits meanwhile.\n\
              time-limit-seconds: {limit}\n\
              # Size at which /var/log/vmgate/hook.jsonl is rotated; four older files are kept.\n\
-             log-mebibytes: {size}\n",
+             log-mebibytes: {size}\n\
+             # Longest life of a verdict, and how much later than now it may have been evaluated (clocks differ).\n\
+             max-lifetime-minutes: {lifetime}\n\
+             max-clock-skew-seconds: {skew}\n\
+             {policy}",
             mode = word(serde_yaml::to_string(&self.mode)),
             on_error = word(serde_yaml::to_string(&self.on_error)),
             limit = self.time_limit_seconds,
             size = self.log_mebibytes,
+            lifetime = self.max_lifetime_minutes,
+            skew = self.max_clock_skew_seconds,
         )
     }
 }
 
-/// True if the text has one of the two lines that let migrations in. The hook script looks for the same lines when its
-/// program cannot run.
+/// A line that lets migrations in when no decision is possible, as an extended regular expression. The hook script looks for
+/// it when its program cannot run, and [`fallback_open`] in settings that cannot be parsed.
+pub(super) const OPEN_LINE: &str =
+    "^(on-error:[[:blank:]]+open|mode:[[:blank:]]+audit-only)([[:space:]]*|[[:space:]]+#.*)$";
+
+/// True if the text has a line like [`OPEN_LINE`].
 fn fallback_open(text: &str) -> bool {
-    text.lines().any(|line| {
-        let line = line.split_once(" #").map_or(line, |(before, _)| before).trim_end();
-        let is = |name: &str, value: &str| {
-            line.strip_prefix(name)
-                .and_then(|rest| rest.strip_prefix(':'))
-                .is_some_and(|rest| rest.trim() == value)
+    // The classes of the expression, in the C locale; a line has no newline.
+    let blank = |c: char| matches!(c, ' ' | '\t');
+    let space = |c: char| matches!(c, ' ' | '\t' | '\r' | '\x0b' | '\x0c');
+    text.split('\n').any(|line| {
+        let value = |name: &str| line.strip_prefix(name).filter(|rest| rest.starts_with(blank));
+        let after = |name: &str, word: &str| {
+            value(name).and_then(|rest| rest.trim_start_matches(blank).strip_prefix(word))
         };
-        is("on-error", "open") || is("mode", "audit-only")
+        after("on-error:", "open").or_else(|| after("mode:", "audit-only")).is_some_and(|rest| {
+            let comment = rest.trim_start_matches(space);
+            comment.is_empty() || (comment.len() < rest.len() && comment.starts_with('#'))
+        })
     })
+}
+
+/// The part of the settings that has no defaults to show.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Policy<'a> {
+    #[serde(skip_serializing_if = "Demands::is_empty")]
+    demand: &'a Demands,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keys: Option<&'a BTreeMap<String, KeyRule>>,
+    #[serde(skip_serializing_if = "Revoked::is_empty")]
+    revoked: &'a Revoked,
+}
+
+/// Adds to an error on a word that is not known the known word that is most like it.
+fn with_proposal(error: &str) -> String {
+    let mut words = error.split('`').skip(1).step_by(2);
+    let unknown = error.contains("unknown field") || error.contains("unknown variant");
+    let Some(word) = words.next().filter(|_| unknown) else { return error.to_owned() };
+    let likeness = |candidate: &str| strsim::jaro_winkler(word, candidate);
+    match words.max_by(|one, other| likeness(one).total_cmp(&likeness(other))) {
+        Some(like) if likeness(like) > 0.7 => format!("{error}; did you mean `{like}`?"),
+        _ => error.to_owned(),
+    }
+}
+
+/// Reads `keys`, in which a file without a value has no limits.
+fn key_rules<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<BTreeMap<String, KeyRule>>, D::Error> {
+    let rules: BTreeMap<String, Option<KeyRule>> = BTreeMap::deserialize(deserializer)?;
+    Ok(Some(rules.into_iter().map(|(file, rule)| (file, rule.unwrap_or_default())).collect()))
 }
 
 fn time_limit<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
@@ -161,6 +314,28 @@ fn log_size<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D:
     }
 }
 
+fn lifetime<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    whole_number(deserializer, "max-lifetime-minutes", 1, 7 * 24 * 60)
+}
+
+fn skew<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    whole_number(deserializer, "max-clock-skew-seconds", 0, 3600)
+}
+
+fn whole_number<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+    name: &str,
+    least: u32,
+    most: u32,
+) -> Result<u32, D::Error> {
+    let number = u32::deserialize(deserializer)?;
+    if (least..=most).contains(&number) {
+        Ok(number)
+    } else {
+        Err(serde::de::Error::custom(format!("{name} must be from {least} to {most}")))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,12 +351,33 @@ mod tests {
             }
         }
         assert_eq!(HookConfig::parse("").unwrap(), HookConfig::default());
+        let text = format!(
+            "demand: {{rules: [builtin, 'sha256:{0}', {0}], facts: [live, {0}], waivers: refused}}\n\
+             keys: {{site.pem: {{not-before: 2026-01-01, not-after: 2027-01-01T00:00:00Z, vms: [web*]}}, ci.pem: }}\n\
+             revoked: {{keys: [{0}], verdicts: ['sha256:{0}']}}\n",
+            "ab".repeat(32)
+        );
+        let config = HookConfig::parse(&text).unwrap();
+        assert_eq!((config.demand.rules.len(), config.keys.as_ref().unwrap().len()), (3, 2));
+        assert_eq!(HookConfig::parse(&config.to_text()).unwrap(), config);
     }
 
     #[test]
     fn a_slip_is_an_error_that_names_it() {
         for (text, part) in [
-            ("mod: enforce", "mod"),
+            ("mod: enforce", "did you mean `mode`?"),
+            ("mode: enforced", "did you mean `enforce`?"),
+            ("demands: {}", "did you mean `demand`?"),
+            ("demand: {rule: [builtin]}", "did you mean `rules`?"),
+            ("demand: {rules: [shipped]}", "`builtin`, a digest"),
+            ("demand: {rules: builtin}", "sequence"),
+            ("demand: {facts: [alive]}", "`live`, or the id of a key"),
+            ("demand: {waivers: none}", "`refused`"),
+            ("keys: {site.pem: {not_after: 2027-01-01}}", "did you mean `not-after`?"),
+            ("keys: {site.pem: {not-after: 1}}", "2027-06-30"),
+            ("keys: {site.pem: {sources: [hv1]}}", "not a UUID"),
+            ("revoked: {keys: [abc]}", "64 hexadecimal digits"),
+            ("max-lifetime-minutes: 0", "1 to 10080"),
             ("mode: off", "off"),
             ("time-limit-seconds: 0", "0.1 to 60"),
             ("log-mebibytes: 0", "1 to 1024"),
@@ -189,6 +385,42 @@ mod tests {
         ] {
             let error = HookConfig::parse(text).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_script_and_the_program_find_the_same_lines() {
+        let starts = [
+            "on-error:",
+            "on-error: ",
+            "on-error:\t",
+            "mode:  \t",
+            "on-error :",
+            " on-error: ",
+            "\"mode\": ",
+        ];
+        let words = ["open", "audit-only", "openish", "closed", "open#", "\"open\"", ""];
+        let ends = [
+            "", " ", "\t", "  # note", "\t# note", "# note", " note", "\r", " \r", "\r # x", "\u{b}",
+            "\u{a0}", "\u{85}", " # ö",
+        ];
+        let mut lines = Vec::new();
+        for start in starts {
+            lines.extend(
+                words.iter().flat_map(|word| ends.iter().map(move |end| format!("{start}{word}{end}"))),
+            );
+        }
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        std::io::Write::write_all(&mut file, lines.join("\n").as_bytes()).unwrap();
+        let mut grep = std::process::Command::new("grep");
+        let output = grep.args(["-aEn", OPEN_LINE]).arg(file.path()).env("LC_ALL", "C").output().unwrap();
+        let found = String::from_utf8_lossy(&output.stdout);
+        let found: Vec<usize> =
+            found.split('\n').filter_map(|line| line.split(':').next()?.parse().ok()).collect();
+        assert!(found.len() > 20, "{found:?}");
+        for (number, line) in (1..).zip(&lines) {
+            assert_eq!(fallback_open(line), found.contains(&number), "{line:?}");
+            assert_eq!(fallback_open(&format!("x: y\n{line}\nz")), found.contains(&number), "{line:?}");
         }
     }
 

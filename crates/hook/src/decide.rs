@@ -1,8 +1,10 @@
 //! Checks a verified verdict against an incoming migration: VM, destination, expiry and GO. No I/O.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use thiserror::Error;
-use vmgate_attest::{Decision, Permit};
+use vmgate_attest::{Decision, NoAuthority, Permit};
+
+use super::uuid::Uuid;
 
 /// An incoming migration: VM and destination.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,6 +13,15 @@ pub(super) struct IncomingMigration {
     pub(super) vm: String,
     /// This host's UUID.
     pub(super) destination: String,
+}
+
+/// Limits that a host sets to the times of a verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TimeLimits {
+    /// Longest time that a verdict may have been evaluated later than now.
+    pub(super) skew: SignedDuration,
+    /// Longest time from the evaluation of a verdict to its end.
+    pub(super) lifetime: SignedDuration,
 }
 
 /// Reason why a verdict does not let a VM in.
@@ -28,37 +39,37 @@ pub(super) enum VerdictMismatch {
     /// The verdict has expired.
     #[error("the verdict for this VM expired at {0}; the time on this host is {1}")]
     Expired(Timestamp, Timestamp),
-}
-
-/// Compares two UUIDs, ignoring case and hyphens.
-pub(super) fn same_uuid(one: &str, other: &str) -> bool {
-    let digits =
-        |text: &str| text.chars().filter(|c| *c != '-').map(|c| c.to_ascii_lowercase()).collect::<String>();
-    digits(one) == digits(other)
+    /// The verdict permits nothing: it is simulated, or its times are not those of a verdict of the present.
+    #[error(transparent)]
+    NoAuthority(#[from] NoAuthority),
 }
 
 /// Holds a verdict against what is asked. The source host is not among what libvirt tells, so it is not compared.
 pub(super) fn fits(
     verdict: &Permit,
     asked: &IncomingMigration,
+    limits: TimeLimits,
     now: Timestamp,
 ) -> Result<(), VerdictMismatch> {
-    let is = |uuid: &Option<String>, meant: &str| uuid.as_deref().is_some_and(|uuid| same_uuid(uuid, meant));
+    let is = |uuid: &Option<String>, meant: &str| uuid.as_deref().is_some_and(|uuid| Uuid::same(uuid, meant));
     if !is(&verdict.moved.vm.uuid, &asked.vm) {
         return Err(VerdictMismatch::OtherVm);
     }
-    destined(verdict, &asked.destination, now)
+    destined(verdict, &asked.destination, limits, now)
 }
 
 /// The same without regard to the VM: whether it can ever be of use on this host.
-pub(super) fn destined(verdict: &Permit, host: &str, now: Timestamp) -> Result<(), VerdictMismatch> {
-    let destination = verdict.moved.destination.uuid.as_deref().unwrap_or("(not named)");
-    if !same_uuid(destination, host) {
-        return Err(VerdictMismatch::OtherDestination(destination.to_owned(), host.to_owned()));
-    }
+pub(super) fn destined(
+    verdict: &Permit,
+    host: &str,
+    limits: TimeLimits,
+    now: Timestamp,
+) -> Result<(), VerdictMismatch> {
+    for_this_host(verdict, host)?;
     if now >= verdict.expires_at {
         return Err(VerdictMismatch::Expired(verdict.expires_at, now));
     }
+    verdict.validity().check(now, limits.skew, limits.lifetime)?;
     if !verdict.permits_migration(now) {
         let because = match verdict.decision {
             Decision::Go(_) => "there are warnings, and --strict was used",
@@ -69,6 +80,32 @@ pub(super) fn destined(verdict: &Permit, host: &str, now: Timestamp) -> Result<(
     Ok(())
 }
 
+/// True to its word, a NO-GO cancels what waits for its VM: it must be about this host, and of the present. The age of its
+/// facts does not matter.
+pub(super) fn cancels(
+    verdict: &Permit,
+    host: &str,
+    limits: TimeLimits,
+    now: Timestamp,
+) -> Result<(), VerdictMismatch> {
+    for_this_host(verdict, host)?;
+    if now >= verdict.expires_at {
+        return Err(VerdictMismatch::Expired(verdict.expires_at, now));
+    }
+    match verdict.validity().check(now, limits.skew, SignedDuration::MAX) {
+        Err(NoAuthority::StaleFacts { .. }) => Ok(()),
+        checked => Ok(checked?),
+    }
+}
+
+fn for_this_host(verdict: &Permit, host: &str) -> Result<(), VerdictMismatch> {
+    let destination = verdict.moved.destination.uuid.as_deref().unwrap_or("(not named)");
+    if Uuid::same(destination, host) {
+        return Ok(());
+    }
+    Err(VerdictMismatch::OtherDestination(destination.to_owned(), host.to_owned()))
+}
+
 #[cfg(test)]
 mod tests {
     use vmgate_attest::{
@@ -76,6 +113,9 @@ mod tests {
     };
 
     use super::*;
+
+    const LIMITS: TimeLimits =
+        TimeLimits { skew: SignedDuration::from_secs(60), lifetime: SignedDuration::from_hours(1) };
 
     fn now() -> Timestamp {
         "2026-11-23T10:00:00Z".parse().unwrap()
@@ -88,11 +128,20 @@ mod tests {
         };
         Permit {
             schema: PermitSchema::V1,
+            evaluated_at: now(),
             expires_at: "2026-11-23T11:00:00Z".parse().unwrap(),
-            moved: PermittedMove { vm: uuid('a'), destination: uuid('b') },
+            simulated: false,
+            moved: PermittedMove {
+                vm: uuid('a'),
+                source: uuid('c'),
+                destination: uuid('b'),
+                migrate_address: None,
+            },
             decision: Decision::Go(GoReason::AllClear),
             strict: false,
             digests: PermitDigests { facts: Some(Digest::of(b"facts")) },
+            basis: None,
+            counts: None,
         }
     }
 
@@ -104,29 +153,48 @@ mod tests {
     #[test]
     fn a_go_lets_in_its_vm_on_its_destination_until_it_expires() {
         let permit = go();
-        assert_eq!(fits(&permit, &asked(), now()), Ok(()));
+        assert_eq!(fits(&permit, &asked(), LIMITS, now()), Ok(()));
         let written_otherwise = IncomingMigration {
             vm: asked().vm.to_uppercase().replace('-', ""),
             destination: asked().destination,
         };
-        assert_eq!(fits(&permit, &written_otherwise, now()), Ok(()));
-        assert!(matches!(fits(&permit, &asked(), permit.expires_at), Err(VerdictMismatch::Expired(..))));
+        assert_eq!(fits(&permit, &written_otherwise, LIMITS, now()), Ok(()));
+        assert!(matches!(
+            fits(&permit, &asked(), LIMITS, permit.expires_at),
+            Err(VerdictMismatch::Expired(..))
+        ));
         let other_vm = IncomingMigration { vm: asked().destination, ..asked() };
-        assert_eq!(fits(&permit, &other_vm, now()), Err(VerdictMismatch::OtherVm));
+        assert_eq!(fits(&permit, &other_vm, LIMITS, now()), Err(VerdictMismatch::OtherVm));
         let other_host = IncomingMigration { destination: asked().vm, ..asked() };
-        assert!(matches!(fits(&permit, &other_host, now()), Err(VerdictMismatch::OtherDestination(..))));
+        assert!(matches!(
+            fits(&permit, &other_host, LIMITS, now()),
+            Err(VerdictMismatch::OtherDestination(..))
+        ));
+    }
+
+    #[test]
+    fn a_simulated_verdict_and_one_from_the_future_let_nobody_in() {
+        let simulated = Permit { simulated: true, ..go() };
+        let why = fits(&simulated, &asked(), LIMITS, now()).unwrap_err();
+        assert!(why.to_string().contains("simulated"), "{why}");
+        let future = Permit { evaluated_at: "2026-11-23T10:30:00Z".parse().unwrap(), ..go() };
+        let why = fits(&future, &asked(), LIMITS, now()).unwrap_err();
+        assert!(matches!(why, VerdictMismatch::NoAuthority(NoAuthority::Future { .. })), "{why}");
     }
 
     #[test]
     fn what_is_no_clear_go_lets_nobody_in() {
         let no_go = Permit { decision: Decision::NoGo(NoGoReason::RuleViolated), ..go() };
-        let why = fits(&no_go, &asked(), now()).unwrap_err();
+        let why = fits(&no_go, &asked(), LIMITS, now()).unwrap_err();
         assert_eq!(why.to_string(), "the verdict for this VM is NO-GO: a rule is violated");
         let mut nameless = go();
         nameless.moved.vm.uuid = None;
-        assert_eq!(fits(&nameless, &asked(), now()), Err(VerdictMismatch::OtherVm));
+        assert_eq!(fits(&nameless, &asked(), LIMITS, now()), Err(VerdictMismatch::OtherVm));
         nameless = go();
         nameless.moved.destination.uuid = None;
-        assert!(matches!(fits(&nameless, &asked(), now()), Err(VerdictMismatch::OtherDestination(..))));
+        assert!(matches!(
+            fits(&nameless, &asked(), LIMITS, now()),
+            Err(VerdictMismatch::OtherDestination(..))
+        ));
     }
 }

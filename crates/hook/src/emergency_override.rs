@@ -4,11 +4,12 @@ use std::{fs, io};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use vmgate_facts::text::plain;
 
 use super::{
     Layout,
-    decide::same_uuid,
     trust::{self, UntrustedFile},
+    uuid::Uuid,
 };
 
 /// Longest duration of an override, minutes.
@@ -48,6 +49,12 @@ impl Override {
                 return Err(format!("{what} is empty: an override needs a reason and a name"));
             }
         }
+        if let Some(vm) = vm.as_deref().filter(|vm| Uuid::parse(vm).is_none()) {
+            return Err(format!(
+                "--vm {}: this is not a UUID; `virsh domuuid NAME` prints the UUID of a VM",
+                plain(vm)
+            ));
+        }
         let until = now.saturating_add(SignedDuration::from_mins(minutes.into())).unwrap_or(now);
         Ok(Self { reason: reason.trim().to_owned(), by: by.trim().to_owned(), since: now, until, vm })
     }
@@ -57,7 +64,7 @@ impl Override {
         let longest = SignedDuration::from_mins(LONGEST_MINUTES.into());
         let stands =
             self.since <= now && now < self.until && self.until.duration_since(self.since) <= longest;
-        stands && self.vm.as_deref().is_none_or(|only| same_uuid(only, vm))
+        stands && self.vm.as_deref().is_none_or(|only| Uuid::same(only, vm))
     }
 }
 
@@ -89,6 +96,8 @@ pub(super) fn withdraw(layout: &Layout) -> io::Result<bool> {
 mod tests {
     use super::*;
 
+    const VM: &str = "5e7c9b3e-0000-4000-8000-00000000000a";
+
     fn at(text: &str) -> Timestamp {
         text.parse().unwrap()
     }
@@ -96,15 +105,18 @@ mod tests {
     #[test]
     fn it_stands_for_its_minutes_and_for_its_vm() {
         let now = at("2026-11-23T10:00:00Z");
-        let set = Override::starting(now, 30, " fire in room 2 ", "ops", Some("aa-bb".into())).unwrap();
-        assert!(set.covers("AABB", now) && set.covers("aa-bb", at("2026-11-23T10:29:59Z")));
-        assert!(!set.covers("aa-bb", at("2026-11-23T10:30:00Z")), "over");
-        assert!(!set.covers("aa-bb", at("2026-11-23T09:59:59Z")), "the clock jumped back");
-        assert!(!set.covers("cc-dd", now), "another VM");
+        let set = Override::starting(now, 30, " fire in room 2 ", "ops", Some(VM.into())).unwrap();
+        assert!(set.covers(&VM.to_uppercase(), now) && set.covers(VM, at("2026-11-23T10:29:59Z")));
+        assert!(!set.covers(VM, at("2026-11-23T10:30:00Z")), "over");
+        assert!(!set.covers(VM, at("2026-11-23T09:59:59Z")), "the clock jumped back");
+        assert!(!set.covers("11111111-2222-4333-8444-555555555555", now), "another VM");
         let all = Override { vm: None, ..set.clone() };
-        assert!(all.covers("cc-dd", now));
+        assert!(all.covers("11111111-2222-4333-8444-555555555555", now));
         let forever = Override { until: at("2036-11-23T10:00:00Z"), ..all };
-        assert!(!forever.covers("cc-dd", now), "nobody sets that through vmgate");
+        assert!(
+            !forever.covers("11111111-2222-4333-8444-555555555555", now),
+            "nobody sets that through vmgate"
+        );
     }
 
     #[test]
@@ -113,6 +125,7 @@ mod tests {
         assert!(Override::starting(now, 0, "r", "b", None).is_err());
         assert!(Override::starting(now, LONGEST_MINUTES + 1, "r", "b", None).is_err());
         assert!(Override::starting(now, 1, "  ", "b", None).unwrap_err().contains("--reason"));
+        assert!(Override::starting(now, 1, "r", "b", Some("web1".into())).unwrap_err().contains("domuuid"));
         assert!(Override::starting(now, 1, "r", "", None).unwrap_err().contains("--by"));
     }
 }

@@ -13,7 +13,9 @@ use vmgate_attest::{Digest, PublicKey};
 use super::{
     EnforcementMode, HookActivation, HookConfig, HookPlacement, JournalEntry, JournalEvent, Layout, OnError,
     daemon::{self, Daemon},
-    journal, keyring, run, script,
+    journal,
+    keyring::Keyring,
+    requests, script, tidy,
     trust::{self, UntrustedFile},
 };
 
@@ -95,7 +97,7 @@ pub(super) fn install(
     let mut known_by = daemon::aware_daemons(layout, &known_by);
     let failed = |error: io::Error| format!("the hook is not installed: {error}");
     folders(layout).map_err(failed)?;
-    let lock = run::lock(layout).map_err(failed)?;
+    let lock = requests::lock(layout).map_err(failed)?;
     let mut changed = Vec::new();
     let mut put = |path: &Path, content: &[u8], mode: u32| -> Result<(), String> {
         if fs::read(path).is_ok_and(|there| there == content) && trust::read(path, u64::MAX - 1).is_ok() {
@@ -106,6 +108,7 @@ pub(super) fn install(
         Ok(())
     };
     put(&layout.program(), program, 0o755)?;
+    tidy::tidy(layout, Timestamp::now());
     for key in &wanted.keys {
         put(&layout.keys().join(&key.name), key.pem.as_bytes(), 0o644)?;
     }
@@ -142,9 +145,9 @@ fn check(layout: &Layout, wanted: &InstallRequest) -> Result<(), String> {
             ));
         }
     }
-    let mode =
-        wanted.mode.or_else(|| HookConfig::load(layout).ok().map(|config| config.mode)).unwrap_or_default();
-    let trusts = !wanted.keys.is_empty() || keyring::trusted(layout).is_ok();
+    let config = HookConfig::load(layout).unwrap_or_default();
+    let mode = wanted.mode.unwrap_or(config.mode);
+    let trusts = !wanted.keys.is_empty() || Keyring::load(layout, &config, Timestamp::now()).is_ok();
     if mode == EnforcementMode::Enforce && !trusts {
         return Err(format!(
             "no key is trusted on this host, so all migrations would be refused: give --key FILE (a public key in PEM), put one into \

@@ -77,24 +77,34 @@ impl Layout {
         self.at("/var/lib/vmgate/hook-override.json")
     }
 
-    /// Lock file, held while a verdict is used or a line is logged.
+    /// Lock file, held while verdicts, the override or the installation change. A decision takes no lock.
     pub fn lock(&self) -> PathBuf {
         self.at("/var/lib/vmgate/hook.lock")
     }
 
-    /// Signed verdicts that were not used yet.
+    /// Signed verdicts that were not used yet, in one folder for each VM.
     pub fn verdicts(&self) -> PathBuf {
         self.at("/var/lib/vmgate/verdicts")
     }
 
-    /// Signed verdicts that were used, by the digest of the signed statement.
+    /// Marks of signed verdicts that never serve again, by the digest of the signed statement.
     pub fn spent(&self) -> PathBuf {
         self.at("/var/lib/vmgate/verdicts/spent")
+    }
+
+    /// End of the verdicts whose marks were removed, in seconds since the epoch.
+    pub(super) fn forgotten(&self) -> PathBuf {
+        self.at("/var/lib/vmgate/forgotten-until")
     }
 
     /// Log of decisions, one line of JSON each.
     pub fn journal(&self) -> PathBuf {
         self.at("/var/log/vmgate/hook.jsonl")
+    }
+
+    /// Socket of the system log, for lines that the hook's own log has no room for.
+    pub(super) fn system_log(&self) -> PathBuf {
+        self.at("/dev/log")
     }
 
     /// PID files of libvirt's daemons.

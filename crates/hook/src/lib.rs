@@ -17,21 +17,30 @@
 //! use vmgate_rules::Pack;
 //! ```
 
+mod claim;
 pub mod config;
 mod daemon;
 mod decide;
+mod decision;
+pub mod demand;
 mod emergency_override;
+mod incoming;
 mod install;
 mod journal;
+pub mod key_rule;
 mod keyring;
 mod layout;
+pub mod policy;
 mod remove;
 pub mod requests;
 mod run;
 mod script;
 mod status;
 mod store;
-mod trust;
+mod tidy;
+mod uuid;
+
+use vmgate_trust as trust;
 
 #[cfg(feature = "fuzzing")]
 pub mod fuzz;
@@ -46,7 +55,7 @@ pub use remove::RemovalReport;
 pub use requests::serve;
 pub use run::{HookAnswer, run};
 pub use script::HookPlacement;
-pub use status::{HookStatus, KeyFileStatus};
+pub use status::{HookStatus, KeyFileStatus, WaitingVerdict};
 pub use store::ReceivedVerdict;
 
 /// Version of this build of vmgate.

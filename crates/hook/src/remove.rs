@@ -4,7 +4,7 @@ use std::{fs, io};
 
 use serde::{Deserialize, Serialize};
 
-use super::{HookConfig, JournalEntry, JournalEvent, Layout, install, journal, run, script};
+use super::{HookConfig, JournalEntry, JournalEvent, Layout, install, journal, requests, script};
 
 /// Result of a removal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,7 +18,7 @@ pub struct RemovalReport {
 /// Removes the hook, scripts first, so that libvirt never calls a removed program. With `purge`, settings, keys and
 /// verdicts are removed too; the log always stays.
 pub(super) fn remove(layout: &Layout, purge: bool, by: &str) -> Result<RemovalReport, String> {
-    let lock = run::lock(layout).ok();
+    let lock = requests::lock(layout).ok();
     let mut changed = script::clear_folder(layout)?;
     changed.extend(script::clear_chained(layout)?);
     let mut files = vec![layout.program(), layout.record()];

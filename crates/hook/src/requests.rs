@@ -1,17 +1,25 @@
 //! Requests to vmgate on a host: `vmgate hook host` there reads a [`HookRequest`] and prints the result of [`carry_out`].
 
 use std::{
-    fs,
+    fs::{self, File, OpenOptions},
     io::{self, Read, Write},
+    os::unix::fs::OpenOptionsExt,
 };
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use vmgate_attest::Digest;
+use vmgate_facts::text::with_causes;
 
 use super::{
-    HookConfig, InstallRequest, JournalEntry, JournalEvent, Layout, Override, emergency_override, install,
-    journal, keyring, remove, run, status, store,
+    HookConfig, InstallRequest, JournalEntry, JournalEvent, Layout, Override, decide, emergency_override,
+    install, journal,
+    keyring::Keyring,
+    remove, status,
+    store::{self, OnHost},
+    tidy,
+    uuid::Uuid,
 };
 
 /// Largest request, in bytes: a signed verdict, and the JSON around it.
@@ -35,10 +43,19 @@ pub enum HookRequest {
         /// Number of log lines in the answer.
         lines: usize,
     },
-    /// Store a signed verdict; the answer is [`super::ReceivedVerdict`].
+    /// Store a signed GO, or cancel with a signed NO-GO what waits for its VM; the answer is [`super::ReceivedVerdict`].
     Receive {
         /// The DSSE envelope.
         envelope: String,
+        /// Operator.
+        by: String,
+    },
+    /// Withdraw waiting verdicts; the answer is the list of digests that were withdrawn, as strings. Unknown to older versions.
+    WithdrawVerdicts {
+        /// Digest of the only verdict; `None` for all of the VM.
+        verdict: Option<String>,
+        /// UUID or name of the VM; `None` for the VM of the verdict.
+        vm: Option<String>,
         /// Operator.
         by: String,
     },
@@ -90,6 +107,9 @@ pub fn carry_out(
         HookRequest::Remove { purge, by } => value(remove::remove(layout, purge, &by)?),
         HookRequest::Status { lines } => value(status::status(layout, lines)),
         HookRequest::Receive { envelope, by } => receive(layout, &envelope, by),
+        HookRequest::WithdrawVerdicts { verdict, vm, by } => {
+            withdraw(layout, verdict.as_deref(), vm.as_deref(), by)
+        }
         HookRequest::Override { minutes, reason, by, vm } => {
             let set = Override::starting(Timestamp::now(), minutes, &reason, &by, vm)?;
             let event = JournalEvent::OverrideSet {
@@ -117,15 +137,41 @@ pub fn carry_out(
 
 fn receive(layout: &Layout, envelope: &str, by: String) -> Result<Value, String> {
     let record = install::record(layout)?;
-    let keys = keyring::trusted(layout)?;
-    let lock = run::lock(layout).map_err(|error| error.to_string())?;
+    let config = HookConfig::load(layout).map_err(|why| why.to_string())?;
     let now = Timestamp::now();
-    store::tidy(layout, now);
-    let received = store::receive(layout, envelope.as_bytes(), &record.host_uuid, &keys, now)?;
+    let keyring = Keyring::load(layout, &config, now)?;
+    let (keys, envelope) = (keyring.public(), envelope.as_bytes());
+    let verdict: OnHost = vmgate_attest::verify(envelope, &keys)
+        .map_err(|why| keyring.signed_by_refused(envelope).unwrap_or_else(|| with_causes(&why)))?;
+    let permit = &verdict.verdict;
+    let vm = permit.moved.vm.uuid.as_deref().and_then(Uuid::parse).ok_or_else(|| {
+        "the verdict has no UUID of the VM, so it cannot be matched with an incoming VM".to_owned()
+    })?;
+    let limits = config.time_limits();
+    let (host, no_go) = (&record.host_uuid, store::is_no_go(&verdict));
+    let checked = if no_go {
+        decide::cancels(permit, host, limits, now)
+    } else {
+        decide::destined(permit, host, limits, now)
+    };
+    checked.map_err(|why| why.to_string())?;
+    if let Some(why) = keyring.forbids(&verdict.key_id, permit, None) {
+        return Err(why);
+    }
+    if !no_go {
+        config.demanded(&verdict).map_err(|why| why.to_string())?;
+    }
+    // A NO-GO outlives every GO that was evaluated before it.
+    let last_older = permit.evaluated_at.saturating_add(limits.lifetime).unwrap_or(permit.expires_at);
+    let until = if no_go { permit.expires_at.max(last_older) } else { permit.expires_at };
+    let lock = lock(layout).map_err(|error| error.to_string())?;
+    tidy::tidy(layout, now);
+    let received = store::receive(layout, &vm, &verdict, envelope, &keys, until)?;
     let event = JournalEvent::Received {
         vm: received.vm.clone(),
         verdict: received.verdict.clone(),
         expires_at: received.expires_at,
+        cancelled: received.cancelled.clone(),
         by,
     };
     log(layout, event).map_err(|error| format!("{}: {error}", layout.journal().display()))?;
@@ -133,8 +179,34 @@ fn receive(layout: &Layout, envelope: &str, by: String) -> Result<Value, String>
     value(received)
 }
 
+fn withdraw(layout: &Layout, verdict: Option<&str>, vm: Option<&str>, by: String) -> Result<Value, String> {
+    if verdict.is_none() && vm.is_none() {
+        return Err("nothing to withdraw: name a verdict by its digest, or a VM".to_owned());
+    }
+    let digest = verdict.map(str::parse::<Digest>).transpose().map_err(|why| why.to_string())?;
+    let config = HookConfig::load(layout).map_err(|why| why.to_string())?;
+    let keys = Keyring::load(layout, &config, Timestamp::now())?.public();
+    let lock = lock(layout).map_err(|error| error.to_string())?;
+    let withdrawn = store::withdraw(layout, digest, vm, &keys)?;
+    if !withdrawn.is_empty() {
+        log(layout, JournalEvent::VerdictsWithdrawn { verdicts: withdrawn.clone(), by })
+            .map_err(|error| format!("{}: {error}", layout.journal().display()))?;
+    }
+    drop(lock);
+    value(withdrawn)
+}
+
+/// Takes the lock: one change of verdicts, override or installation at a time. Released when dropped.
+pub(super) fn lock(layout: &Layout) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+    let file = options.open(layout.lock())?;
+    file.lock()?;
+    Ok(file)
+}
+
 fn locked<T>(layout: &Layout, work: impl FnOnce() -> io::Result<T>) -> Result<T, String> {
-    let done = run::lock(layout).and_then(|lock| work().inspect(|_| drop(lock)));
+    let done = lock(layout).and_then(|lock| work().inspect(|_| drop(lock)));
     done.map_err(|error| format!("{}: {error}; is the hook installed here?", layout.state().display()))
 }
 

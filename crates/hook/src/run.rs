@@ -1,30 +1,31 @@
 //! Entry point of libvirt's hook script: decides on one incoming migration within the time limit.
 //!
 //! Only `migrate begin` needs a decision; all other operations pass at once, since libvirt kills a VM whose hook fails at
-//! `reconnect`. This code never calls libvirt, which waits for the answer and holds the VM's lock.
+//! `reconnect`. This code never calls libvirt, which waits for the answer and holds the VM's lock. It takes no lock either:
+//! any number of migrations are decided at the same time.
 
 use std::{
-    fs::{File, OpenOptions},
-    io::{self, Read},
-    os::unix::fs::OpenOptionsExt,
+    io::Read,
     sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
 
-use jiff::Timestamp;
-use vmgate_facts::{text::plain, xml};
+use vmgate_facts::text::plain;
 
 use super::{
     DecisionReason, EnforcementMode, HookConfig, JournalEntry, JournalEvent, Layout, OnError,
-    config::InvalidHookConfig, decide::IncomingMigration, emergency_override, install, journal, keyring,
-    store,
+    claim::Claim,
+    config::InvalidHookConfig,
+    decision::{self, HookDecision},
+    incoming,
+    journal::{self, Written},
 };
 
-/// Largest domain XML that is read, bytes.
-const XML_LIMIT: u64 = 16 << 20;
 /// Time limit until the configuration is read.
 const UNCONFIGURED: Duration = Duration::from_secs(5);
+/// Longest wait for the log, and for a decision that was made when the time was over.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Answer to libvirt and to the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,215 +48,159 @@ pub fn run(layout: Layout, arguments: &[String], xml: impl Read + Send + 'static
     if (operation.as_str(), sub_operation.as_str()) != ("migrate", "begin") {
         return HookAnswer::silent();
     }
-    let name = plain(name);
-    let start = Instant::now();
+    let mut call =
+        Call { layout, name: plain(name), uuid: None, start: Instant::now(), settings: Settings::unknown() };
+    let claim = Claim::default();
     // The configuration is read in the thread too: any file may be on a disk that hangs.
     let (sender, receiver) = mpsc::channel();
-    let asked_name = name.clone();
+    let (mut its_call, its_claim) = (call.clone(), claim.clone());
     let worker = thread::Builder::new().name("hook".into()).spawn(move || {
-        let config = HookConfig::load(&layout);
-        let _ = sender.send(WorkerMessage::Configured(limit_and_fallback(&config)));
-        let _ = sender.send(WorkerMessage::Answered(answer(&layout, &asked_name, config, xml, start)));
+        let config = HookConfig::load(&its_call.layout);
+        its_call.settings = Settings::of(&config);
+        let _ = sender.send(WorkerMessage::Configured(its_call.settings));
+        let vm = incoming::read(&its_call.name, xml);
+        its_call.uuid = vm.as_ref().ok().map(|vm| vm.uuid.to_string());
+        let _ = sender.send(WorkerMessage::Read(its_call.uuid.clone()));
+        let found =
+            vm.map_err(|why| why.to_string()).and_then(|vm| decision::find(&its_call.layout, vm, &config));
+        // Without the claim the time was over, and the other thread has answered.
+        if its_claim.take() {
+            let decision = decision::take_effect(&its_call.layout, found, its_call.settings.fallback_open);
+            let _ = sender.send(WorkerMessage::Answered(its_call.answer(decision)));
+        }
     });
     if let Err(error) = worker {
-        return undecided(&name, false, &format!("no thread could be started: {error}"));
+        return call.undecided(&format!("no thread could be started: {error}"));
     }
-    let mut limit = UNCONFIGURED;
-    let mut fallback_open = false;
+    let mut limit = call.settings.limit;
     loop {
-        match receiver.recv_timeout(limit.saturating_sub(start.elapsed())) {
-            Ok(WorkerMessage::Configured((its_limit, its_fallback))) => {
-                (limit, fallback_open) = (its_limit, its_fallback);
+        match receiver.recv_timeout(limit.saturating_sub(call.start.elapsed())) {
+            Ok(WorkerMessage::Configured(settings)) => {
+                call.settings = settings;
+                limit = settings.limit;
             }
+            Ok(WorkerMessage::Read(uuid)) => call.uuid = uuid,
             Ok(WorkerMessage::Answered(answer)) => return answer,
             Err(mpsc::RecvTimeoutError::Timeout) => {
-                let why = format!("no decision within {} s", limit.as_secs_f64());
-                return undecided(&name, fallback_open, &why);
+                // The other thread has decided if the claim is gone, and only has to write that down.
+                if limit > call.settings.limit || claim.take() {
+                    return call
+                        .undecided(&format!("no decision within {} s", call.settings.limit.as_secs_f64()));
+                }
+                limit += 3 * PATIENCE;
             }
             Err(mpsc::RecvTimeoutError::Disconnected) => {
-                return undecided(
-                    &name,
-                    fallback_open,
-                    "vmgate's hook stopped before the decision; this is a defect of vmgate",
-                );
+                return call
+                    .undecided("vmgate's hook stopped before the decision; this is a defect of vmgate");
             }
         }
     }
 }
 
 enum WorkerMessage {
-    Configured((Duration, bool)),
+    Configured(Settings),
+    Read(Option<String>),
     Answered(HookAnswer),
 }
 
-/// The time limit, and true if a migration is let in when no decision is possible.
-fn limit_and_fallback(config: &Result<HookConfig, InvalidHookConfig>) -> (Duration, bool) {
-    match config {
-        Ok(config) => (
-            config.time_limit(),
-            config.mode == EnforcementMode::AuditOnly || config.on_error == OnError::Open,
-        ),
-        Err(invalid) => (UNCONFIGURED, invalid.fallback_open),
+/// What an answer needs of the configuration, even where it cannot be read.
+#[derive(Debug, Clone, Copy)]
+struct Settings {
+    limit: Duration,
+    /// True if a migration is let in when no decision is possible.
+    fallback_open: bool,
+    mode: Option<EnforcementMode>,
+    log_mebibytes: u64,
+}
+
+impl Settings {
+    fn unknown() -> Self {
+        let log_mebibytes = HookConfig::default().log_mebibytes;
+        Self { limit: UNCONFIGURED, fallback_open: false, mode: None, log_mebibytes }
+    }
+
+    fn of(config: &Result<HookConfig, InvalidHookConfig>) -> Self {
+        match config {
+            Ok(config) => Self {
+                limit: config.time_limit(),
+                fallback_open: config.mode == EnforcementMode::AuditOnly || config.on_error == OnError::Open,
+                mode: Some(config.mode),
+                log_mebibytes: config.log_mebibytes,
+            },
+            Err(invalid) => Self { fallback_open: invalid.fallback_open, ..Self::unknown() },
+        }
     }
 }
 
-/// A decision before the enforcement mode is applied.
-struct HookDecision {
-    let_in: bool,
-    because: DecisionReason,
-    reason: String,
-    verdict: Option<String>,
-    key: Option<String>,
+/// One call of libvirt, as far as it is known.
+#[derive(Debug, Clone)]
+struct Call {
+    layout: Layout,
+    name: String,
     uuid: Option<String>,
-}
-
-impl HookDecision {
-    fn error(uuid: Option<String>, let_in: bool, reason: String) -> Self {
-        Self { let_in, because: DecisionReason::Error, reason, verdict: None, key: None, uuid }
-    }
-}
-
-/// Decides, and logs the decision before it takes effect.
-fn answer(
-    layout: &Layout,
-    name: &str,
-    config: Result<HookConfig, InvalidHookConfig>,
-    xml: impl Read,
     start: Instant,
-) -> HookAnswer {
-    let (_, fallback_open) = limit_and_fallback(&config);
-    let mut uuid = None;
-    let lock = lock(layout);
-    let decided = match &lock {
-        Err(why) => Err(format!("{}: {why}", layout.lock().display())),
-        Ok(_) => vm_uuid(xml).and_then(|vm| {
-            uuid = Some(vm.clone());
-            decide(layout, &vm, config.as_ref().err())
-        }),
-    };
-    let decision = decided.unwrap_or_else(|why| HookDecision::error(uuid, fallback_open, why));
-    let config = config.ok();
-    let mode = config.as_ref().map(|config| config.mode);
-    let mut let_in = decision.let_in || mode == Some(EnforcementMode::AuditOnly);
-    let event = JournalEvent::Decision {
-        vm: name.to_owned(),
-        uuid: decision.uuid.clone(),
-        let_in,
-        because: decision.because,
-        reason: decision.reason.clone(),
-        verdict: decision.verdict.clone(),
-        key: decision.key.clone(),
-        mode,
-        took_milliseconds: u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
-    };
-    let size = config.unwrap_or_default().log_mebibytes;
-    let logged = journal::append(layout, &JournalEntry::now(event), size);
-    let mut reason = decision.reason;
-    if let Err(error) = &logged {
-        reason = format!("{reason}; {} cannot be written: {error}", layout.journal().display());
-        // An override must not take effect without a log entry.
-        if decision.because == DecisionReason::Override && mode != Some(EnforcementMode::AuditOnly) {
-            let_in = false;
-        }
-    }
-    match (let_in, decision.because) {
-        (true, _) => {
-            HookAnswer { let_in, message: logged.err().map(|_| message(name, "was let in", &reason)) }
-        }
-        (false, DecisionReason::Error) => undecided(name, false, &reason),
-        (false, _) => HookAnswer { let_in, message: Some(refusal(name, &reason)) },
-    }
+    settings: Settings,
 }
 
-/// Decides by a verdict, else by an override, which applies even when no other decision is possible. An error means that
-/// no decision is possible.
-fn decide(layout: &Layout, vm: &str, invalid: Option<&InvalidHookConfig>) -> Result<HookDecision, String> {
-    let now = Timestamp::now();
-    let by_verdict = match invalid {
-        Some(invalid) => Err(invalid.to_string()),
-        None => by_verdict(layout, vm, now),
-    };
-    if let Ok(HookDecision { let_in: true, .. }) = by_verdict {
-        return by_verdict;
+impl Call {
+    /// The answer where no decision is possible.
+    fn undecided(&self, why: &str) -> HookAnswer {
+        self.answer(HookDecision::error(self.settings.fallback_open, why.to_owned()))
     }
-    match emergency_override::load(layout) {
-        Ok(Some(set)) if set.covers(vm, now) => {
-            let reason = format!("the override by {} is active until {}: {}", set.by, set.until, set.reason);
-            Ok(HookDecision {
-                because: DecisionReason::Override,
-                ..HookDecision::error(Some(vm.to_owned()), true, reason)
-            })
-        }
-        Ok(_) => by_verdict,
-        Err(distrust) => by_verdict.map(|refused| HookDecision {
-            reason: format!("{}; the override is ignored: {distrust}", refused.reason),
-            ..refused
-        }),
+
+    /// Writes the decision down before it takes effect, and answers.
+    fn answer(&self, decision: HookDecision) -> HookAnswer {
+        let audit_only = self.settings.mode == Some(EnforcementMode::AuditOnly);
+        let mut let_in = decision.let_in || audit_only;
+        let event = JournalEvent::Decision {
+            vm: self.name.clone(),
+            uuid: self.uuid.clone(),
+            let_in,
+            because: decision.because,
+            reason: decision.reason.clone(),
+            verdict: decision.verdict,
+            key: decision.key,
+            mode: self.settings.mode,
+            took_milliseconds: u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX),
+        };
+        let written = journal::write_down(
+            &self.layout,
+            JournalEntry::now(event),
+            self.settings.log_mebibytes,
+            PATIENCE,
+        );
+        let log = self.layout.journal();
+        let (reason, unwritten) = match written {
+            Written::Log => (decision.reason, false),
+            Written::SystemLog(why) => (
+                format!(
+                    "{}; {} cannot be written, so this is in the system log: {why}",
+                    decision.reason,
+                    log.display()
+                ),
+                true,
+            ),
+            Written::Nowhere(why) => {
+                // An override must not take effect without a line.
+                if decision.because == DecisionReason::Override && !audit_only {
+                    let_in = false;
+                }
+                (format!("{}; {} cannot be written: {why}", decision.reason, log.display()), true)
+            }
+        };
+        let message = match (let_in, decision.because) {
+            (true, DecisionReason::Error) => {
+                Some(message(&self.name, "was let in, although no decision was possible", &reason))
+            }
+            (true, _) => unwritten.then(|| message(&self.name, "was let in", &reason)),
+            (false, DecisionReason::Error) => Some(format!(
+                "{}; run `vmgate hook status` for this host; docs/hook.md says what to do in an emergency",
+                message(&self.name, "was refused, because no decision was possible", &reason)
+            )),
+            (false, _) => Some(refusal(&self.name, &reason)),
+        };
+        HookAnswer { let_in, message }
     }
-}
-
-/// Looks for a matching verdict and marks it as used.
-fn by_verdict(layout: &Layout, vm: &str, now: Timestamp) -> Result<HookDecision, String> {
-    let record = install::record(layout)?;
-    let keys = keyring::trusted(layout)?;
-    let asked = IncomingMigration { vm: vm.to_owned(), destination: record.host_uuid };
-    let found = store::search(layout, &asked, &keys, now)?;
-    for matching in &found.matching {
-        let served = store::mark_used(layout, matching).map_err(|why| {
-            format!("{}: the verdict cannot be marked as used: {why}", layout.spent().display())
-        })?;
-        if served {
-            let verdict = matching.attested.statement.to_string();
-            return Ok(HookDecision {
-                let_in: true,
-                because: DecisionReason::Verdict,
-                reason: "let in by a signed GO, which is now used up".to_owned(),
-                verdict: Some(verdict),
-                key: Some(matching.attested.key_id.clone()),
-                uuid: Some(vm.to_owned()),
-            });
-        }
-    }
-    let reason = match found.mismatches.as_slice() {
-        [] => "this host has no signed verdict for this VM".to_owned(),
-        reasons => reasons.iter().take(3).map(String::as_str).collect::<Vec<_>>().join("; "),
-    };
-    let refused = HookDecision::error(Some(vm.to_owned()), false, reason);
-    Ok(HookDecision { because: DecisionReason::NoVerdict, ..refused })
-}
-
-/// The VM's UUID in its XML.
-pub(super) fn vm_uuid(domain: impl Read) -> Result<String, String> {
-    let mut text = String::new();
-    domain
-        .take(XML_LIMIT)
-        .read_to_string(&mut text)
-        .map_err(|error| format!("the domain XML from libvirt cannot be read: {error}"))?;
-    let document = xml::parse(&text)
-        .map_err(|error| format!("the domain XML from libvirt is not well-formed: {error}"))?;
-    let uuid = document.root_element().children().find(|node| node.has_tag_name("uuid"));
-    uuid.and_then(|node| node.text())
-        .map(plain)
-        .ok_or_else(|| "the domain XML from libvirt names no UUID".to_owned())
-}
-
-/// Takes the lock: one decision at a time, and no other process writes to the log or the folders. Released when dropped.
-pub(super) fn lock(layout: &Layout) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-    let file = options.open(layout.lock())?;
-    file.lock()?;
-    Ok(file)
-}
-
-fn undecided(name: &str, fallback_open: bool, why: &str) -> HookAnswer {
-    let way_out = "run `vmgate hook status` for this host; docs/hook.md says what to do in an emergency";
-    let message = if fallback_open {
-        message(name, "was let in, although no decision was possible", why)
-    } else {
-        format!("{}; {way_out}", message(name, "was refused, because no decision was possible", why))
-    };
-    HookAnswer { let_in: fallback_open, message: Some(message) }
 }
 
 fn refusal(name: &str, reason: &str) -> String {

@@ -4,14 +4,20 @@ use std::fs;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use vmgate_attest::Digest;
+use vmgate_attest::{Digest, NameAndUuid};
 use vmgate_facts::text::with_causes;
 
 use super::{
     HookActivation, HookConfig, JournalEntry, Layout, Override, daemon, emergency_override,
     install::{self, InstallRecord},
-    journal, keyring, script, store, trust,
+    journal,
+    key_rule::KeyRule,
+    keyring::{self, Keyring},
+    script, store, trust,
 };
+
+/// Most verdicts that are shown one by one.
+const SHOWN: usize = 100;
 
 /// Status of the hook on a host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,7 +28,8 @@ pub struct HookStatus {
     pub host_uuid: Option<String>,
     /// Time of the last installation or update.
     pub installed_at: Option<Timestamp>,
-    /// Settings in force; absent if they cannot be read.
+    /// Settings in force; absent if they cannot be read, here or by the reader's version.
+    #[serde(default, deserialize_with = "if_known")]
     pub config: Option<HookConfig>,
     /// Files of the key folder.
     pub keys: Vec<KeyFileStatus>,
@@ -34,6 +41,9 @@ pub struct HookStatus {
     pub overridden: Option<Override>,
     /// Number of verdicts that were not used yet.
     pub waiting: usize,
+    /// The first of these verdicts, by UUID of the VM.
+    #[serde(default)]
+    pub verdicts: Vec<WaitingVerdict>,
     /// Problems, each with the way out.
     pub problems: Vec<String>,
     /// The last lines of the log, oldest first.
@@ -45,13 +55,41 @@ pub struct HookStatus {
     pub clock: Timestamp,
 }
 
+/// A verdict that waits for its VM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitingVerdict {
+    /// Digest of the signed statement.
+    pub verdict: String,
+    /// The VM.
+    pub vm: NameAndUuid,
+    /// The host that the VM leaves. libvirt does not tell it, so it is only shown.
+    pub source: NameAndUuid,
+    /// Address of the migration; absent where libvirt chooses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migrate_address: Option<String>,
+    /// End of the verdict.
+    pub expires_at: Timestamp,
+}
+
 /// A file of the key folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyFileStatus {
     /// The file's name.
     pub file: String,
-    /// Id of the key; absent if not trusted.
+    /// Id of the key; absent if it cannot be read.
     pub id: Option<String>,
+    /// Reason why it signs nothing now; absent if it is trusted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+    /// Its limits in hook.yaml.
+    #[serde(default)]
+    pub limits: KeyRule,
+}
+
+/// Reads the settings of a host, or none where a newer version there has settings that this one does not know.
+fn if_known<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<HookConfig>, D::Error> {
+    let value = serde_json::Value::deserialize(deserializer)?;
+    Ok(HookConfig::deserialize(value).ok())
 }
 
 /// Checks everything that the hook needs.
@@ -67,7 +105,9 @@ pub(super) fn status(layout: &Layout, lines: usize) -> HookStatus {
         problems.push(format!("the override is ignored: {why}"));
         None
     });
-    let keys = if there { keys(layout, &mut problems) } else { Vec::new() };
+    let settings = config.clone().unwrap_or_default();
+    let keys = if there { keys(layout, &settings, clock, &mut problems) } else { Vec::new() };
+    let (waiting, verdicts) = waiting(layout, &settings, clock, &mut problems);
     if there {
         look_at_files(layout, record.as_ref(), &mut problems);
     }
@@ -82,7 +122,8 @@ pub(super) fn status(layout: &Layout, lines: usize) -> HookStatus {
         keys,
         others: install::others(layout),
         overridden: overridden.filter(|set| set.since <= clock && clock < set.until),
-        waiting: store::waiting(layout),
+        waiting,
+        verdicts,
         problems,
         recent: journal::last_entries(layout, lines),
         overrides: journal::overrides(layout),
@@ -94,18 +135,72 @@ fn installed_hooks(layout: &Layout) -> usize {
     [layout.folder_hook(), layout.main_hook()].iter().filter(|path| install::is_ours(path)).count()
 }
 
-fn keys(layout: &Layout, problems: &mut Vec<String>) -> Vec<KeyFileStatus> {
+/// Number of the verdicts that a VM could use now, and the first of them.
+fn waiting(
+    layout: &Layout,
+    config: &HookConfig,
+    now: Timestamp,
+    problems: &mut Vec<String>,
+) -> (usize, Vec<WaitingVerdict>) {
+    let keys = Keyring::load(layout, config, now).map(|ring| ring.public()).unwrap_or_default();
+    let (mut number, mut shown) = (0, Vec::new());
+    for vm in store::vms(layout) {
+        let files = store::waiting_for(layout, &vm).unwrap_or_else(|why| {
+            problems.push(why.to_string());
+            Vec::new()
+        });
+        for file in files.iter().filter(|file| !file.no_go && file.until().is_none_or(|until| now < until)) {
+            if shown.len() >= SHOWN {
+                number += 1;
+                continue;
+            }
+            let Ok(verdict) = file.open(&keys) else { continue };
+            if store::is_no_go(&verdict) || store::spent(layout, &vm, &verdict).is_some() {
+                continue;
+            }
+            number += 1;
+            let moved = verdict.verdict.moved;
+            shown.push(WaitingVerdict {
+                verdict: verdict.statement.to_string(),
+                vm: moved.vm,
+                source: moved.source,
+                migrate_address: moved.migrate_address,
+                expires_at: verdict.verdict.expires_at,
+            });
+        }
+    }
+    (number, shown)
+}
+
+fn keys(
+    layout: &Layout,
+    config: &HookConfig,
+    now: Timestamp,
+    problems: &mut Vec<String>,
+) -> Vec<KeyFileStatus> {
     let files = keyring::key_files(layout).unwrap_or_else(|why| {
         problems.push(why.to_string());
         Vec::new()
     });
     let mut keys = Vec::new();
     for file in files {
-        let name = file.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let id = file.key.map(|key| key.id()).map_err(|why| problems.push(why)).ok();
-        keys.push(KeyFileStatus { file: name, id });
+        let name = file.name();
+        let id = file.key.map(|key| key.id());
+        let trusted = id.clone().and_then(|id| config.rule_of(&name, &id, now));
+        let limits = config.keys.as_ref().and_then(|rules| rules.get(&name)).cloned().unwrap_or_default();
+        let refused = trusted.err();
+        problems.extend(refused.clone());
+        keys.push(KeyFileStatus { file: name, id: id.ok(), refused, limits });
     }
-    if !keys.iter().any(|key| key.id.is_some()) {
+    for file in config.keys.iter().flat_map(|rules| rules.keys()) {
+        if !keys.iter().any(|key| key.file == *file) {
+            problems.push(format!(
+                "`keys` in hook.yaml lists {file}, but there is no such file in {}",
+                layout.keys().display()
+            ));
+        }
+    }
+    if !keys.iter().any(|key| key.refused.is_none()) {
         problems.push(format!(
             "no key is trusted, so no verdict can let a VM in: put a public key into {}",
             layout.keys().display()
@@ -136,7 +231,8 @@ fn look_at_files(layout: &Layout, record: Option<&InstallRecord>, problems: &mut
         script::HookPlacement::Folder => layout.folder_hook(),
         script::HookPlacement::Chained => layout.main_hook(),
     };
-    let unchanged = fs::read(&hook).is_ok_and(|there| there == script::text(record.place).into_bytes());
+    let unchanged =
+        fs::read(&hook).is_ok_and(|there| there == script::text(layout, record.place).into_bytes());
     match trust::executable(&hook) {
         Err(why) => problems.push(format!("{}; {again}", with_causes(&why))),
         Ok(false) => problems.push(format!(

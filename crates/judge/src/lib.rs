@@ -22,7 +22,9 @@
 #![forbid(unsafe_code)]
 
 pub mod change;
+mod evidence;
 mod policy;
 pub mod way_back;
 
+pub use evidence::{EvidenceError, EvidenceOrigin, read_facts, sign_facts};
 pub use policy::{InvalidPolicy, Policy, VerdictRequest};

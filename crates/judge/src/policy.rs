@@ -1,14 +1,16 @@
 //! Policy, and the pure path from facts to verdict: derive facts, evaluate the rules, apply waivers, decide.
 
+use std::path::Path;
+
 use jiff::Timestamp;
 use thiserror::Error;
-use vmgate_attest::Digest;
+use vmgate_attest::{Basis, Digest, RulesBasis, RulesOrigin};
 use vmgate_documents::Problems;
 use vmgate_facts::Facts;
 use vmgate_rules::{Catalogues, Pack, ParamErrors, ParamOverrides, RuleSource};
 use vmgate_verdict::{DecisionContext, Digests, FileLine, Outcome, Verdict, Waivers};
 
-use crate::way_back;
+use crate::{evidence::EvidenceOrigin, way_back};
 
 /// Invalid rules, parameters or catalogues: an error of the user, reported with every position.
 #[derive(Debug, Error)]
@@ -28,6 +30,8 @@ pub struct Policy {
     /// Catalogues of known software and UDP services.
     pub catalogues: Catalogues,
     waivers: Waivers,
+    /// Packs and parameters that the rules were made from.
+    basis: Vec<RulesBasis>,
 }
 
 /// Options of one request for a verdict.
@@ -35,10 +39,14 @@ pub struct Policy {
 pub struct VerdictRequest {
     /// True if warnings count as a failure of the check.
     pub strict: bool,
+    /// True if the time of the evaluation is not that of the machine's clock.
+    pub simulated: bool,
     /// Line of a file that asks for the move.
     pub place: Option<FileLine>,
     /// Digest of that file, where it is a change.
     pub change: Option<Digest>,
+    /// Origin of the facts.
+    pub evidence: EvidenceOrigin,
 }
 
 impl Policy {
@@ -56,7 +64,9 @@ impl Policy {
             }
         };
         let pack = pack.with_parameters(profile, parameters)?;
-        Ok(Self { pack, catalogues, waivers: Waivers::default() })
+        let mut basis: Vec<RulesBasis> = sources.iter().map(|source| basis_of(source, &pack)).collect();
+        basis.extend(basis_of_parameters(profile, parameters));
+        Ok(Self { pack, catalogues, waivers: Waivers::default(), basis })
     }
 
     /// Replaces the waivers of the policy.
@@ -69,6 +79,11 @@ impl Policy {
     #[must_use]
     pub fn and_waivers(self, waivers: Waivers) -> Self {
         Self { waivers: self.waivers.and(waivers), ..self }
+    }
+
+    /// Packs and parameters that the rules were made from, as in verdicts.
+    pub fn basis(&self) -> &[RulesBasis] {
+        &self.basis
     }
 
     /// Digest of the rules with their parameters, as in verdicts.
@@ -85,6 +100,7 @@ impl Policy {
 
     /// Returns the verdict on one move at the time `now`. The same input gives the same verdict, byte for byte.
     pub fn judge(&self, facts: Facts, now: Timestamp, request: &VerdictRequest) -> Verdict {
+        let basis = Basis { rules: self.basis.clone(), facts: request.evidence.basis(&facts) };
         let digests = Digests {
             facts: serde_json::to_vec(&facts).ok().map(|bytes| Digest::of(&bytes)),
             rules: self.digest(),
@@ -97,12 +113,44 @@ impl Policy {
         outcomes.extend(back);
         let context = DecisionContext {
             strict: request.strict,
+            simulated: request.simulated,
             asked_in: request.place.clone(),
             digests,
             other_rules: self.pack.rules().iter().map(|rule| rule.id.to_string()).collect(),
             forecast: Some(forecast),
+            basis: Some(basis),
             ..DecisionContext::at(now)
         };
         vmgate_verdict::decide(outcomes, &self.waivers, &facts, &context)
     }
+}
+
+fn basis_of(source: &RuleSource, pack: &Pack) -> RulesBasis {
+    let files = vmgate_rules::pack_files(source);
+    let digest = Digest::of_parts(files.iter().map(|(name, text)| (name.as_str(), text.as_bytes())));
+    let (origin, name, replaces) = match source {
+        RuleSource::Builtin => (RulesOrigin::Builtin, None, Vec::new()),
+        RuleSource::Dir(folder) => {
+            let of_folder = pack.rules().iter().filter(|rule| Path::new(&rule.file).starts_with(folder));
+            let replaces = of_folder.filter_map(|rule| rule.replaces.clone()).collect();
+            (RulesOrigin::Folder, Some(folder.display().to_string()), replaces)
+        }
+    };
+    RulesBasis { origin, name, digest, replaces, signed_by: None }
+}
+
+/// Parameters of a site judge as much as rules do, so they count as a pack of their own.
+fn basis_of_parameters(profile: Option<&str>, parameters: &ParamOverrides) -> Option<RulesBasis> {
+    if profile.is_none() && parameters.is_empty() {
+        return None;
+    }
+    let values = serde_json::to_string(parameters).unwrap_or_default();
+    let parts = [("profile", profile.unwrap_or_default()), ("parameters", values.as_str())];
+    Some(RulesBasis {
+        origin: RulesOrigin::Parameters,
+        name: profile.map(|profile| format!("of the profile {profile}")),
+        digest: Digest::of_parts(parts.map(|(name, text)| (name, text.as_bytes()))),
+        replaces: Vec::new(),
+        signed_by: None,
+    })
 }

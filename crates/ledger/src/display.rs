@@ -14,7 +14,8 @@ impl fmt::Display for Entry {
                 let moved = &given.moved;
                 let (vm, source, destination) =
                     (moved.vm.label(), moved.source.label(), moved.destination.label());
-                write!(f, "{vm}, {source} -> {destination}: {}", given.decision.word())?;
+                let simulated = if given.simulated { "simulated " } else { "" };
+                write!(f, "{vm}, {source} -> {destination}: {simulated}{}", given.decision.word())?;
                 match given.blocking.as_slice() {
                     [] => Ok(()),
                     blocking => write!(f, " by {}", blocking.join(", ")),
@@ -59,6 +60,7 @@ impl fmt::Display for Entry {
             Self::Campaign(event) => event.fmt(f),
             Self::Expulsion(expulsion) => expulsion.fmt(f),
             Self::Override(given) => given.fmt(f),
+            Self::Unknown(unknown) => unknown.fmt(f),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Entries of the ledger. A field that is added later is optional, so that old records stay readable.
+//! Entries of the ledger. A field that is added later is optional, so that old records stay readable; a field that a newer
+//! vmgate added is ignored, and kept in the record.
 
 use std::fmt;
 
@@ -9,7 +10,7 @@ use vmgate_facts::{Quantiles, Version};
 use vmgate_judge::change::MovePlan;
 use vmgate_verdict::{Counts, Decision, Digests, ExitCode, Move, NameAndUuid, Verdict};
 
-use super::{Campaign, Expulsion, Observation};
+use super::{Campaign, Expulsion, Observation, UnknownEntry, campaign::CampaignEvent};
 
 /// Entry of the ledger: one event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -37,9 +38,12 @@ pub enum Entry {
     Campaign(Campaign),
     /// A campaign runner was expelled.
     Expulsion(Expulsion),
+    /// An entry that this version cannot read. It is kept, counted and shown, and nothing is concluded from it.
+    #[serde(skip)]
+    Unknown(UnknownEntry),
 }
 
-/// Kind of an entry.
+/// Kind of an entry that this version writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EntryKind {
     /// [`Entry::Verdict`]
@@ -122,6 +126,9 @@ pub struct VerdictSummary {
     pub blocking: Vec<String>,
     /// Time of evaluation.
     pub evaluated_at: Timestamp,
+    /// True if somebody chose that time: such a verdict permits nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub simulated: bool,
     /// Time from which the verdict is too old to act on.
     pub expires_at: Timestamp,
     /// Digests of facts, rules and change.
@@ -355,9 +362,9 @@ pub struct Override {
 }
 
 impl Entry {
-    /// Kind of the entry.
-    pub fn kind(&self) -> EntryKind {
-        match self {
+    /// Name of its kind in the records.
+    pub fn kind_name(&self) -> &str {
+        let kind = match self {
             Self::Verdict(_) => EntryKind::Verdict,
             Self::RunStarted(_) => EntryKind::RunStarted,
             Self::Transition(_) => EntryKind::Transition,
@@ -369,36 +376,23 @@ impl Entry {
             Self::Observation(_) => EntryKind::Observation,
             Self::Campaign(_) => EntryKind::Campaign,
             Self::Expulsion(_) => EntryKind::Expulsion,
-        }
+            Self::Unknown(unknown) => return &unknown.kind,
+        };
+        kind.name()
     }
 
-    /// Id of the run; for a campaign event the campaign, for an expulsion the runner.
-    pub fn run(&self) -> Option<&str> {
+    /// Person or runner that the entry itself names as its author, as far as it names one.
+    pub fn claimed_author(&self) -> Option<&str> {
         match self {
-            Self::RunStarted(entry) => Some(&entry.run),
-            Self::Transition(entry) => Some(&entry.run),
-            Self::RunEnded(entry) => Some(&entry.run),
-            Self::Migration(entry) => Some(&entry.run),
-            Self::Isolation(entry) => entry.run.as_deref(),
-            Self::Campaign(entry) => Some(&entry.campaign),
-            Self::Expulsion(entry) => Some(&entry.runner),
-            Self::Verdict(_) | Self::Rehearsal(_) | Self::Override(_) | Self::Observation(_) => None,
-        }
-    }
-
-    /// UUID of the VM.
-    pub fn vm(&self) -> Option<&str> {
-        match self {
-            Self::Verdict(entry) => entry.moved.vm.uuid.as_deref(),
-            Self::RunStarted(entry) => entry.vm.uuid.as_deref(),
-            Self::Transition(entry) => Some(&entry.vm),
-            Self::RunEnded(entry) => Some(&entry.vm),
-            Self::Migration(entry) => entry.vm.uuid.as_deref(),
-            Self::Rehearsal(entry) => entry.vm.uuid.as_deref(),
-            Self::Isolation(entry) => entry.vm.uuid.as_deref(),
-            Self::Override(entry) => entry.vm.uuid.as_deref(),
-            Self::Observation(entry) => entry.vm.uuid.as_deref(),
-            Self::Campaign(_) | Self::Expulsion(_) => None,
+            Self::Rehearsal(entry) => Some(&entry.by),
+            Self::Isolation(entry) => Some(&entry.by),
+            Self::Override(entry) => Some(&entry.by),
+            Self::Campaign(entry) => match &entry.event {
+                CampaignEvent::WaveOpened { by, .. } | CampaignEvent::Steered { by, .. } => Some(by),
+                _ => None,
+            },
+            Self::Expulsion(entry) => Some(&entry.by),
+            _ => None,
         }
     }
 }
@@ -480,6 +474,7 @@ impl From<&Verdict> for VerdictSummary {
             counts: verdict.counts,
             blocking,
             evaluated_at: verdict.evaluated_at,
+            simulated: verdict.simulated,
             expires_at: verdict.expires_at,
             digests: verdict.digests.clone(),
         }

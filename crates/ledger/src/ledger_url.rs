@@ -47,6 +47,17 @@ impl From<PathBuf> for LedgerUrl {
     }
 }
 
+impl LedgerUrl {
+    /// True if the URL contains a password, so that the file that contains the URL is a secret. A URL that cannot be split may
+    /// contain one.
+    pub fn has_password(&self) -> bool {
+        let Self::Database(url) = self else { return false };
+        url_parts(url).is_none_or(|(_, who, _, parameters)| {
+            who.contains(':') || parameters.split('&').any(|parameter| parameter.starts_with("password="))
+        })
+    }
+}
+
 /// Splits a URL into scheme; user and password; host, port and database; parameters. None if the split would be
 /// ambiguous, as with an `@` in a password.
 pub(crate) fn url_parts(url: &str) -> Option<(&str, &str, &str, &str)> {

@@ -17,6 +17,7 @@
 
 #![forbid(unsafe_code)]
 
+mod anchor;
 pub mod campaign;
 mod chain;
 mod display;
@@ -25,14 +26,18 @@ mod error;
 mod ledger_url;
 mod limits;
 mod observation;
+mod owner_only;
 mod postgres;
 mod query;
 mod sql;
 mod sqlite;
+mod stamp;
 mod store;
+mod unknown;
 
 use std::sync::Mutex;
 
+pub use anchor::{Anchor, AnchorError, NotAHead, append_anchor, read_anchors};
 pub use campaign::{Campaign, Expulsion};
 pub use chain::{BrokenChain, Head};
 pub use entry::Entry;
@@ -45,8 +50,10 @@ pub use observation::Observation;
 pub use postgres::PostgresStore;
 pub use query::{OpenRun, PastForecast};
 pub use sqlite::SqliteStore;
-pub use store::{Row, Selection, Store, Writer};
-use vmgate_attest::Digest;
+pub use stamp::SignatureState;
+pub use store::{Draft, Row, Selection, Store, Writer};
+pub use unknown::UnknownEntry;
+use vmgate_attest::{Digest, PrivateKey, PublicKey};
 use vmgate_facts::{Fact, Facts, History, Host, VersionPair};
 use vmgate_judge::change::Limits;
 
@@ -55,10 +62,15 @@ use vmgate_judge::change::Limits;
 pub struct Record {
     /// Number of the record, from 1, without gaps.
     pub sequence: u64,
-    /// Time of writing, by the clock of the machine that wrote it. Clocks jump: only the sequence gives the order.
+    /// Time of writing, by the clock of the database, or of the machine that wrote it to a file. Clocks jump: only the sequence
+    /// gives the order.
     pub at: Timestamp,
-    /// Content of the record.
+    /// Content of the record, as far as this version knows it.
     pub entry: Entry,
+    /// Role of the database that wrote it, as the database saw it; none in a file and in records of old.
+    pub role: Option<String>,
+    /// The record's own text, with what this version does not know.
+    pub body: String,
     /// Digest of the record, which the next record contains.
     pub digest: Digest,
 }
@@ -68,6 +80,8 @@ pub struct Ledger {
     store: Mutex<Box<dyn Store>>,
     /// Name of the campaign runner that writes, if any: once it was expelled, nothing of it is written any more.
     runner: Option<String>,
+    /// Key that signs what is written, if any.
+    key: Option<PrivateKey>,
 }
 
 impl Ledger {
@@ -99,9 +113,9 @@ impl Ledger {
         Ok(Self::with_store(Box::new(PostgresStore::open(url)?)))
     }
 
-    /// A ledger with_store another store.
+    /// A ledger in another store.
     pub fn with_store(store: Box<dyn Store>) -> Self {
-        Self { store: Mutex::new(store), runner: None }
+        Self { store: Mutex::new(store), runner: None, key: None }
     }
 
     /// The same ledger for a campaign runner. The transaction that writes a record first checks that the runner was not
@@ -109,6 +123,12 @@ impl Ledger {
     #[must_use]
     pub fn for_runner(self, runner: &str) -> Self {
         Self { runner: Some(runner.to_owned()), ..self }
+    }
+
+    /// The same ledger, whose new records are signed with this key, if there is one.
+    #[must_use]
+    pub fn signed_with(self, key: Option<PrivateKey>) -> Self {
+        Self { key, ..self }
     }
 
     /// Reads the selected records and lets `work` choose an entry to append, in one transaction: of two writers at once, the
@@ -122,7 +142,7 @@ impl Ledger {
             let records: Vec<Record> =
                 writer.select(selection)?.iter().map(Record::try_from).collect::<Result<_, _>>()?;
             let (answer, entry) = work(&records)?;
-            let record = entry.map(|entry| chain::append(writer, &entry, Timestamp::now())).transpose()?;
+            let record = entry.map(|entry| self.add(writer, &entry)).transpose()?;
             Ok((answer, record))
         })
     }
@@ -132,20 +152,28 @@ impl Ledger {
         self.append_at(entry, Timestamp::now())
     }
 
-    /// Appends an entry with a given time.
+    /// Appends an entry with a given time; a database takes its own all the same.
     pub fn append_at(&self, entry: &Entry, at: Timestamp) -> Result<Record, LedgerError> {
-        self.write(|writer| chain::append(writer, entry, at))
+        self.write(|writer| chain::append(writer, entry, at, self.key.as_ref()))
+    }
+
+    fn add(&self, writer: &mut dyn Writer, entry: &Entry) -> Result<Record, LedgerError> {
+        chain::append(writer, entry, Timestamp::now(), self.key.as_ref())
     }
 
     /// Records the start of a run, if no other run moves the VM and the limits of hosts and link allow one more move. Check
     /// and write are one transaction: of two conflicting runs at once, one is refused.
     pub fn begin(&self, run: &RunStarted, limits: &Limits) -> Result<Record, LedgerError> {
         self.write(|writer| {
-            let open = query::open_runs(&writer.select(&Selection::open_runs())?)?;
+            let rows = writer.select(&Selection::open_runs())?;
+            let open = query::open_runs(&rows)?;
+            if let Some(row) = query::unread_run(&rows, run)? {
+                return Err(LedgerError::UnreadRun { vm: run.vm.label().to_owned(), sequence: row.sequence });
+            }
             if let Some(refusal) = limits::refuse(limits, run, &open) {
                 return Err(LedgerError::Refused(Box::new(refusal)));
             }
-            chain::append(writer, &Entry::RunStarted(run.clone()), Timestamp::now())
+            self.add(writer, &Entry::RunStarted(run.clone()))
         })
     }
 
@@ -162,15 +190,31 @@ impl Ledger {
 
     /// Checks every digest of the chain, and that the columns agree with the records. Returns the newest record.
     pub fn verify(&self) -> Result<Head, LedgerError> {
-        let mut chain = chain::Verification::default();
+        self.verify_each(|_| Ok(()))
+    }
+
+    /// The same, and lets `look` see each record that was checked, oldest first.
+    pub fn verify_each(
+        &self,
+        mut look: impl FnMut(&Row) -> Result<(), LedgerError>,
+    ) -> Result<Head, LedgerError> {
+        let mut chain = chain::Verification::new();
         loop {
             let after = chain.head().sequence;
             let rows = self.rows(&Selection { after, at_most: Some(1000), ..Selection::default() })?;
             if rows.is_empty() {
-                return Ok(chain.head());
+                return Ok(chain.head().clone());
             }
-            rows.iter().try_for_each(|row| chain.next(row))?;
+            for row in &rows {
+                chain.next(row)?;
+                look(row)?;
+            }
         }
+    }
+
+    /// The newest record, which is not verified.
+    pub fn head(&self) -> Result<Head, LedgerError> {
+        Ok(self.rows(&Selection::newest())?.last().map_or_else(Head::genesis, Head::from))
     }
 
     /// Runs without a record of their end, oldest first: moves under way, or left behind by a crash.
@@ -202,7 +246,8 @@ impl Ledger {
 
     /// History of moves between two hosts and of a VM's dirty rate by the hour, all by UUID.
     pub fn past(&self, vm: &str, source: &str, destination: &str) -> Result<History, LedgerError> {
-        let wanted = Selection { kinds: vec![EntryKind::Observation], ..Selection::default() };
+        let (kinds, of_vm) = (vec![EntryKind::Observation], Some(vm.to_owned()));
+        let wanted = Selection { kinds, vm: of_vm, ..Selection::default() };
         Ok(History {
             past_migrations: Fact::Known(observation::past_migrations(
                 &self.past_forecasts(source, destination)?,
@@ -256,6 +301,13 @@ impl Ledger {
     /// Locks the store. A thread that panicked with the lock left no half transaction behind: the store rolls those back.
     fn lock(&self) -> std::sync::MutexGuard<'_, Box<dyn Store>> {
         self.store.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Row {
+    /// Holds the signature of the record against keys.
+    pub fn signature(&self, keys: &[PublicKey]) -> SignatureState {
+        stamp::Stamp::check(self, keys)
     }
 }
 

@@ -76,24 +76,21 @@ pub(super) fn past_migrations(past: &[PastForecast]) -> Vec<PastMigration> {
 
 #[cfg(test)]
 mod tests {
-    use vmgate_attest::Digest;
-
     use super::*;
 
     #[test]
     fn an_hour_is_told_by_its_busiest_observation_over_all_days() {
-        let record = |at: &str, uuid: &str, rate_bytes_per_second| Record {
-            sequence: 1,
-            at: at.parse().unwrap(),
-            entry: Entry::Observation(Observation {
-                vm: NameAndUuid { name: None, uuid: Some(uuid.into()) },
+        let record = |at: &str, uuid: &str, rate_bytes_per_second| {
+            let vm = NameAndUuid { name: None, uuid: Some(uuid.into()) };
+            let entry = Entry::Observation(Observation {
+                vm,
                 host: NameAndUuid::default(),
                 watched_seconds: 5.0,
                 rate_bytes_per_second,
                 dirty_windows: Vec::new(),
                 core_ratio: 0.01,
-            }),
-            digest: Digest::of(b""),
+            });
+            Record::sample(at.parse().unwrap(), entry)
         };
         let records = [
             record("2026-11-22T03:10:00Z", "one", 5),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use vmgate_facts::{Version, VersionPair};
+use vmgate_facts::{Version, VersionPair, text::plain};
 
 use super::{
     Entry, LedgerError, Record, Row,
@@ -30,16 +30,29 @@ pub struct PastForecast {
     pub migration: Migration,
 }
 
-/// Parses rows that were selected as open runs.
+/// Parses rows that were selected as open runs, and leaves those out that this version cannot read.
 pub(super) fn open_runs(rows: &[Row]) -> Result<Vec<OpenRun>, LedgerError> {
     let mut runs = Vec::new();
     for row in rows {
-        let Record { at: since, entry, .. } = Record::try_from(row)?;
-        if let Entry::RunStarted(run) = entry {
-            runs.push(OpenRun { since, run, history: Vec::new() });
+        let Record { at: since, entry, sequence, .. } = Record::try_from(row)?;
+        match entry {
+            Entry::RunStarted(run) => runs.push(OpenRun { since, run, history: Vec::new() }),
+            other => {
+                tracing::warn!("record {sequence} of the ledger is left out: {}", plain(&other.to_string()));
+            }
         }
     }
     Ok(runs)
+}
+
+/// The open run of the same VM that this version cannot read: it reserves the VM all the same.
+pub(super) fn unread_run<'a>(rows: &'a [Row], run: &RunStarted) -> Result<Option<&'a Row>, LedgerError> {
+    for row in rows.iter().filter(|row| row.vm.is_some() && row.vm == run.vm.uuid) {
+        if matches!(Record::try_from(row)?.entry, Entry::Unknown(_)) {
+            return Ok(Some(row));
+        }
+    }
+    Ok(None)
 }
 
 /// Version pairs in records of rehearsals and migrations: only successful ones are proof.

@@ -14,8 +14,9 @@ use rusqlite::{
 };
 
 use super::{
-    LedgerError, Row, Selection, Store, Writer,
+    Head, LedgerError, Row, Selection, Store, Writer, chain, owner_only,
     sql::{self, COLUMNS, number},
+    store::Draft,
 };
 
 /// The format of the tables, in `user_version`.
@@ -61,9 +62,7 @@ pub struct SqliteStore {
 impl SqliteStore {
     /// Opens the file, or creates it if it does not exist.
     pub fn open(path: &Path) -> Result<Self, LedgerError> {
-        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            std::fs::create_dir_all(folder).map_err(|error| unopened(path, &error))?;
-        }
+        owner_only::create(path).map_err(|error| unopened(path, &error))?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
         let begin = Instant::now();
         loop {
@@ -74,6 +73,7 @@ impl SqliteStore {
                 }
                 opened => {
                     let store = opened?;
+                    owner_only::narrow(path).map_err(|why| unopened(path, &why))?;
                     return Ok(Self { reserve: reserve(path), ..store });
                 }
             }
@@ -90,7 +90,12 @@ impl SqliteStore {
         let store = Self::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
             .or_else(|_| Self::connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY))?;
         match store.format()? {
-            FORMAT => Ok(store),
+            FORMAT => {
+                if let Err(why) = owner_only::narrow(path) {
+                    tracing::warn!("{why}");
+                }
+                Ok(store)
+            }
             0 => Err(unopened(path, &"the file is not a ledger of vmgate")),
             found => Err(store.newer(found)),
         }
@@ -199,23 +204,25 @@ impl Writer for InTransaction<'_> {
         select(self.transaction, selection).map_err(|error| failed(self.path, &error))
     }
 
-    fn insert(&mut self, row: &Row) -> Result<(), LedgerError> {
-        self.transaction
-            .execute(
-                &format!("INSERT INTO record ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"),
-                (
-                    number(row.sequence),
-                    row.at.to_string(),
-                    &row.kind,
-                    &row.run,
-                    &row.vm,
-                    &row.body,
-                    &row.previous,
-                    &row.digest,
-                ),
-            )
-            .map(drop)
-            .map_err(|error| failed(self.path, &error))
+    fn head(&mut self) -> Result<Head, LedgerError> {
+        Ok(self.select(&Selection::newest())?.last().map_or_else(Head::genesis, Head::from))
+    }
+
+    fn append(&mut self, draft: &Draft) -> Result<Row, LedgerError> {
+        let row = chain::follow(&self.head()?, draft);
+        let insert = format!("INSERT INTO record ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)");
+        let values = (
+            number(row.sequence),
+            row.at.to_string(),
+            &row.kind,
+            &row.run,
+            &row.vm,
+            &row.body,
+            &row.previous,
+            &row.digest,
+        );
+        self.transaction.execute(&insert, values).map_err(|error| failed(self.path, &error))?;
+        Ok(row)
     }
 }
 

@@ -3,7 +3,22 @@
 
 use jiff::Timestamp;
 
-use super::{LedgerError, entry::EntryKind};
+use super::{Head, LedgerError, entry::EntryKind};
+
+/// An entry to be appended. The store gives it its place in the chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draft {
+    /// Time of writing by the clock of this machine; a database takes its own.
+    pub at: Timestamp,
+    /// Kind of the entry.
+    pub kind: String,
+    /// Id of the run.
+    pub run: Option<String>,
+    /// UUID of the VM.
+    pub vm: Option<String>,
+    /// The entry as canonical JSON, with the writer's signature if it is signed.
+    pub body: String,
+}
 
 /// A record as stored. Kind, run and VM repeat fields of the body, so that they can be searched for;
 /// `verify` compares them with the body.
@@ -19,7 +34,7 @@ pub struct Row {
     pub run: Option<String>,
     /// UUID of the VM.
     pub vm: Option<String>,
-    /// The entry as canonical JSON, of which the bytes are hashed.
+    /// The entry as JSON with its stamp, of which the bytes are hashed.
     pub body: String,
     /// Digest of the previous record, in hexadecimal; zeros for the first.
     pub previous: String,
@@ -64,9 +79,9 @@ impl Selection {
 
 /// A database with the ledger in it.
 pub trait Store: Send {
-    /// Runs `work` in one transaction that excludes all other writers, and stores its rows on stable
-    /// storage before this returns. Nothing is stored if `work` fails. `work` may run again if the connection
-    /// was lost meanwhile; its rows are then stored once.
+    /// Runs `work`, which reads and then appends one record at most, as if it ran alone: no other record comes between what it
+    /// reads and what it appends. The record is on stable storage before this returns, and nothing is stored if `work` fails.
+    /// `work` may run again, if others wrote meanwhile or the connection was lost; its record is then stored once.
     fn write(
         &mut self,
         work: &mut dyn FnMut(&mut dyn Writer) -> Result<(), LedgerError>,
@@ -81,6 +96,9 @@ pub trait Writer {
     /// The rows of a selection, oldest first.
     fn select(&mut self, selection: &Selection) -> Result<Vec<Row>, LedgerError>;
 
-    /// Adds a row.
-    fn insert(&mut self, row: &Row) -> Result<(), LedgerError>;
+    /// The newest record.
+    fn head(&mut self) -> Result<Head, LedgerError>;
+
+    /// Appends a record.
+    fn append(&mut self, draft: &Draft) -> Result<Row, LedgerError>;
 }

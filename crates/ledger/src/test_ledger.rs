@@ -5,8 +5,19 @@
 #[path = "../../../tests/cluster/mod.rs"]
 pub mod cluster;
 
-use super::Ledger;
+use jiff::Timestamp;
+use vmgate_attest::Digest;
+
+use super::{Entry, Ledger, PostgresStore, Record, SqliteStore, Store, chain};
 use crate::ledger_url::LedgerUrl;
+
+impl Record {
+    /// A record that is in no ledger.
+    pub fn sample(at: Timestamp, entry: Entry) -> Self {
+        let (role, body) = (None, serde_json::to_string(&entry).unwrap());
+        Self { sequence: 1, at, entry, role, body, digest: Digest::of(b"") }
+    }
+}
 
 /// A place for a new ledger.
 pub struct TestLedger {
@@ -45,6 +56,17 @@ impl TestLedger {
                 cluster::psql(url, &format!("SET search_path = vmgate; {sql}")).map(drop)
             }
         }
+    }
+
+    /// Appends whatever this is as an entry.
+    pub fn append_raw(&self, entry: &serde_json::Value) {
+        let mut store: Box<dyn Store> = match &self.place {
+            LedgerUrl::File(file) => Box::new(SqliteStore::open(file).unwrap()),
+            LedgerUrl::Database(url) => Box::new(PostgresStore::open(url).unwrap()),
+        };
+        store
+            .write(&mut |writer| chain::append_json(writer, entry.clone(), Timestamp::now(), None).map(drop))
+            .unwrap();
     }
 
     /// Lets records be changed behind its back.

@@ -135,7 +135,11 @@ mod tests {
 
     #[test]
     fn all_vms_of_the_mock_hypervisor_are_told_at_once() {
-        let host = Hypervisor::open(&"test:///default".parse().unwrap(), Duration::from_secs(10)).unwrap();
+        let host = Hypervisor::open(
+            &vmgate_facts::Uri::from_operator("test:///default").unwrap(),
+            Duration::from_secs(10),
+        )
+        .unwrap();
         let guests = host.guests().unwrap();
         assert_eq!(guests.len(), 1);
         assert_eq!((guests[0].name.as_str(), guests[0].active), ("test", true));

@@ -16,6 +16,8 @@ pub struct Capabilities {
     pub cpu_model: Option<String>,
     /// The time stamp counter, where libvirt could measure it.
     pub tsc: Option<Tsc>,
+    /// Models of security labels that libvirt sets on this host.
+    pub security_models: Vec<String>,
     /// Offer of the host, by the guest's architecture.
     pub guests: BTreeMap<String, GuestArch>,
 }
@@ -45,6 +47,11 @@ pub fn parse(xml: &str) -> Result<Capabilities, roxmltree::Error> {
     }
     Ok(Capabilities {
         uuid: text(host.and_then(|host| child(host, "uuid"))),
+        security_models: host
+            .into_iter()
+            .flat_map(|host| children(host, "secmodel"))
+            .filter_map(|model| text(child(model, "model")))
+            .collect(),
         tsc: host.and_then(|host| child(host, "cpu")).and_then(tsc),
         cpu_model: text(host.and_then(|host| child(host, "cpu")).and_then(|cpu| child(cpu, "model"))),
         guests,
@@ -82,7 +89,8 @@ mod tests {
     #[test]
     fn machine_types_are_listed_once_with_their_real_names() {
         let xml = "<capabilities><host><uuid>0d5f1b5a-1111-4222-8333-000000000001</uuid>
-            <cpu><arch>x86_64</arch><model>Cascadelake-Server</model></cpu></host>
+            <cpu><arch>x86_64</arch><model>Cascadelake-Server</model></cpu>
+            <secmodel><model>apparmor</model><doi>0</doi></secmodel><secmodel><model>dac</model></secmodel></host>
             <guest><os_type>hvm</os_type><arch name='i686'><machine>pc-i440fx-7.2</machine></arch></guest>
             <guest><os_type>hvm</os_type><arch name='x86_64'><emulator>/usr/bin/qemu-system-x86_64</emulator>
               <machine maxCpus='255'>pc-i440fx-7.2</machine>
@@ -94,6 +102,7 @@ mod tests {
         let capabilities = parse(xml).unwrap();
         assert_eq!(capabilities.uuid.as_deref(), Some("0d5f1b5a-1111-4222-8333-000000000001"));
         assert_eq!(capabilities.cpu_model.as_deref(), Some("Cascadelake-Server"));
+        assert_eq!(capabilities.security_models, ["apparmor", "dac"]);
         let offer = &capabilities.guests["x86_64"];
         assert_eq!(offer.emulator.as_deref(), Some("/usr/bin/qemu-system-x86_64"));
         let types: Vec<_> = offer.machine_types.iter().map(|m| (m.name.as_str(), m.deprecated)).collect();

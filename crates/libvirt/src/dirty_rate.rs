@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn a_hypervisor_that_cannot_measure_says_so() {
-        let uri = "test:///default".parse().unwrap();
+        let uri = vmgate_facts::Uri::from_operator("test:///default").unwrap();
         let host = super::super::Hypervisor::open(&uri, Duration::from_secs(10)).unwrap();
         let error = host.domain("test").unwrap().dirty_rate(1).unwrap_err();
         assert!(matches!(error.kind, LibvirtErrorKind::NotSupported(_)), "{error}");

@@ -5,7 +5,7 @@ use std::{ffi::c_int, sync::Arc, time::Duration};
 use virt::{domain::Domain as RawDomain, error::Error, sys};
 use vmgate_facts::VmState;
 
-use super::{error::LibvirtError, limit::CallLimit, params::checked, session::Session};
+use super::{Hypervisor, error::LibvirtError, limit::CallLimit, params::checked, session::Session};
 
 /// Time that a call gets in addition to the agent's own time limit, for the round trip.
 const AGENT_MARGIN: Duration = Duration::from_secs(1);
@@ -31,6 +31,11 @@ pub struct RunState {
 impl Domain {
     pub(super) fn new(raw: RawDomain, session: &Arc<Session>, limit: &CallLimit) -> Self {
         Self { raw: Arc::new(raw), session: Arc::clone(session), limit: limit.clone() }
+    }
+
+    /// The hypervisor on which the VM was found.
+    pub fn hypervisor(&self) -> Hypervisor {
+        Hypervisor { session: Arc::clone(&self.session), limit: self.limit.clone() }
     }
 
     /// Host and time limit of calls.
@@ -87,6 +92,14 @@ impl Domain {
         self.call("read the VM's configuration", |domain| domain.raw.xml_desc(0))
     }
 
+    /// The configuration as a migration sends it to the destination: interfaces by the name of their network, and nothing that
+    /// libvirt chose for this host only. Needs a connection that may write.
+    pub fn migratable_xml(&self) -> Result<String, LibvirtError> {
+        self.call("read the VM's migratable configuration", |domain| {
+            domain.raw.xml_desc(sys::VIR_DOMAIN_XML_MIGRATABLE)
+        })
+    }
+
     /// Reads the present state of the VM.
     pub fn state(&self) -> Result<RunState, LibvirtError> {
         let (state, reason) = self.call("read the VM's state", |domain| {
@@ -140,13 +153,14 @@ impl Domain {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        super::{Hypervisor, LibvirtErrorKind},
-        *,
-    };
+    use super::{super::LibvirtErrorKind, *};
 
     fn mock() -> Domain {
-        let host = Hypervisor::open(&"test:///default".parse().unwrap(), Duration::from_secs(10)).unwrap();
+        let host = Hypervisor::open(
+            &vmgate_facts::Uri::from_operator("test:///default").unwrap(),
+            Duration::from_secs(10),
+        )
+        .unwrap();
         host.domain("test").unwrap()
     }
 

@@ -1,7 +1,7 @@
 //! Parser of libvirt's domain capabilities XML: the offer of a host's QEMU to one kind of VM.
 
 use roxmltree::Node;
-use vmgate_facts::text::plain;
+use vmgate_facts::{DeviceModels, text::plain};
 
 use super::domain_xml::{child, children};
 
@@ -14,7 +14,21 @@ pub struct DomainCapabilities {
     pub cpu_models: Vec<String>,
     /// Backends of a TPM; none where this libvirt does not report them.
     pub tpm_backends: Option<Vec<String>>,
+    /// Models by kind of device, of the kinds whose models libvirt lists in full.
+    pub device_models: Vec<DeviceModels>,
 }
+
+/// Kinds of device with the list that holds their models, as [`super::domain_xml`] names kinds and models.
+const MODEL_LISTS: &[(&str, &str)] = &[
+    ("video", "modelType"),
+    ("disk", "bus"),
+    ("graphics", "type"),
+    ("rng", "model"),
+    ("tpm", "model"),
+    ("redirdev", "bus"),
+    ("crypto", "model"),
+    ("panic", "model"),
+];
 
 /// Reads a domain capabilities XML. The error is the parser's.
 pub fn parse(xml: &str) -> Result<DomainCapabilities, roxmltree::Error> {
@@ -23,18 +37,32 @@ pub fn parse(xml: &str) -> Result<DomainCapabilities, roxmltree::Error> {
     let vcpu = child(root, "vcpu").and_then(|vcpu| vcpu.attribute("max"));
     let modes = child(root, "cpu").into_iter().flat_map(|cpu| children(cpu, "mode"));
     let custom = modes.filter(|mode| mode.attribute("name") == Some("custom"));
-    let tpm = child(root, "devices").and_then(|devices| child(devices, "tpm"));
+    let devices = child(root, "devices");
     Ok(DomainCapabilities {
+        device_models: devices.map(device_models).unwrap_or_default(),
         most_vcpus: vcpu.and_then(|most| most.parse().ok()),
         cpu_models: custom
             .flat_map(|mode| children(mode, "model"))
             .filter_map(|model| model.text())
             .map(plain)
             .collect(),
-        tpm_backends: tpm.map(|tpm| {
+        tpm_backends: devices.and_then(|devices| child(devices, "tpm")).map(|tpm| {
             if tpm.attribute("supported") == Some("yes") { choices(tpm, "backendModel") } else { Vec::new() }
         }),
     })
+}
+
+fn device_models(devices: Node) -> Vec<DeviceModels> {
+    let of_kind = |(kind, list): &(&str, &str)| {
+        let device = child(devices, kind)?;
+        // A libvirt that offers a kind without listing its models does not tell which there are.
+        let models = match device.attribute("supported") {
+            Some("no") => Vec::new(),
+            _ => Some(choices(device, list)).filter(|models| !models.is_empty())?,
+        };
+        Some(DeviceModels { kind: (*kind).to_owned(), models })
+    };
+    MODEL_LISTS.iter().filter_map(of_kind).collect()
 }
 
 /// Values of an `<enum name=…>`.
@@ -55,12 +83,16 @@ mod tests {
             <mode name='custom' supported='yes'><model usable='yes' vendor='Intel'>Nehalem</model>
             <model usable='no'>EPYC-v2</model></mode></cpu>
             <devices><tpm supported='yes'><enum name='model'><value>tpm-crb</value></enum>
-            <enum name='backendModel'><value>passthrough</value><value>emulator</value></enum></tpm></devices>
+            <enum name='backendModel'><value>passthrough</value><value>emulator</value></enum></tpm>
+            <crypto supported='no'/></devices>
             </domainCapabilities>";
         let offer = parse(xml).unwrap();
         assert_eq!(offer.most_vcpus, Some(255));
         assert_eq!(offer.cpu_models, ["Nehalem", "EPYC-v2"]);
         assert_eq!(offer.tpm_backends.unwrap(), ["passthrough", "emulator"]);
+        let models: Vec<_> =
+            offer.device_models.iter().map(|m| (m.kind.as_str(), m.models.join(" "))).collect();
+        assert_eq!(models, [("tpm", "tpm-crb".to_owned()), ("crypto", String::new())]);
         assert_eq!(parse("<domainCapabilities/>").unwrap(), DomainCapabilities::default());
         assert!(parse("").is_err());
     }

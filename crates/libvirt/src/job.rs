@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn no_job_is_no_crash() {
         assert_eq!(stats(sys::VIR_DOMAIN_JOB_NONE, &Values::default()), None);
-        let uri = "test:///default".parse().unwrap();
+        let uri = vmgate_facts::Uri::from_operator("test:///default").unwrap();
         let host = super::super::Hypervisor::open(&uri, Duration::from_secs(10)).unwrap();
         // The mock driver may not know jobs; it must say so and not bring vmgate down.
         match host.domain("test").unwrap().job_info() {

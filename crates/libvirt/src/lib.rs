@@ -26,7 +26,9 @@ mod limit;
 pub mod network_xml;
 mod params;
 pub mod raw;
+pub mod secret_xml;
 mod session;
+pub mod volume_xml;
 
 use std::{sync::Arc, time::Duration};
 
@@ -181,6 +183,34 @@ impl Hypervisor {
         })
     }
 
+    /// XML of all secrets, without their values. The `virt` crate's own reading of a secret's usage frees libvirt's memory.
+    pub fn secret_xmls(&self) -> Result<Vec<String>, LibvirtError> {
+        self.call("list the secrets", |session| {
+            let secrets = session.connect().list_all_secrets(0)?;
+            Ok(secrets.iter().filter_map(|secret| secret.xml_desc(0).ok()).collect())
+        })
+    }
+
+    /// Names of the storage pools that are active.
+    pub fn active_storage_pools(&self) -> Result<Vec<String>, LibvirtError> {
+        self.call("list the storage pools", |session| {
+            let active = sys::VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE;
+            let pools = session.connect().list_all_storage_pools(active)?;
+            let mut names: Vec<String> = pools.iter().filter_map(|pool| pool.name().ok()).collect();
+            names.sort();
+            Ok(names)
+        })
+    }
+
+    /// XML of a volume of a storage pool.
+    pub fn volume_xml(&self, pool: &str, volume: &str) -> Result<String, LibvirtError> {
+        let (pool, volume) = (pool.to_owned(), volume.to_owned());
+        self.call("find a volume of a storage pool", move |session| {
+            let pool = session.connect().lookup_storage_pool_by_name(&pool)?;
+            pool.lookup_storage_vol_by_name(&volume)?.xml_desc(0)
+        })
+    }
+
     /// Domain capabilities: the offer of a QEMU to VMs of a machine type (virConnectGetDomainCapabilities).
     pub fn domain_capabilities_xml(
         &self,
@@ -299,7 +329,11 @@ mod tests {
     use super::*;
 
     fn mock() -> Hypervisor {
-        Hypervisor::open(&"test:///default".parse().unwrap(), Duration::from_secs(10)).unwrap()
+        Hypervisor::open(
+            &vmgate_facts::Uri::from_operator("test:///default").unwrap(),
+            Duration::from_secs(10),
+        )
+        .unwrap()
     }
 
     #[test]
@@ -334,7 +368,7 @@ mod tests {
 
     #[test]
     fn an_unreachable_host_is_told_with_the_way_out() {
-        let uri = "qemu+unix:///system?socket=/nonexistent/libvirt-sock".parse().unwrap();
+        let uri = Uri::from_operator("qemu+unix:///system?socket=/nonexistent/libvirt-sock").unwrap();
         let error = Hypervisor::open(&uri, Duration::from_secs(10)).unwrap_err();
         assert!(matches!(error.kind, LibvirtErrorKind::Unreachable(_)), "{error}");
         assert!(error.to_string().contains("Check the URI"), "{error}");
@@ -343,7 +377,8 @@ mod tests {
     #[test]
     fn a_daemon_that_accepts_and_says_nothing_costs_its_time_limit() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let uri = format!("qemu+tcp://{}/system", listener.local_addr().unwrap()).parse().unwrap();
+        let uri =
+            Uri::from_operator(&format!("qemu+tcp://{}/system", listener.local_addr().unwrap())).unwrap();
         let start = std::time::Instant::now();
         let error = Hypervisor::open(&uri, Duration::from_millis(200)).unwrap_err();
         assert_eq!(error.kind, LibvirtErrorKind::TimedOut(Duration::from_millis(200)));

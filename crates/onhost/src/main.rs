@@ -8,6 +8,8 @@
 
 use std::{env, io, process::ExitCode};
 
+use vmgate_facts::text::harmless;
+
 /// Exit code of a question that cannot be read, as `vmgate` has it for invalid input.
 const INVALID: u8 = 2;
 
@@ -34,7 +36,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
-            eprintln!("vmgate: {why}");
+            eprintln!("vmgate: {}", harmless(&why));
             ExitCode::from(INVALID)
         }
     }
@@ -43,7 +45,8 @@ fn main() -> ExitCode {
 fn admit(arguments: &[String]) -> ExitCode {
     let answer = vmgate_hook::run(vmgate_hook::Layout::default(), arguments, io::stdin());
     if let Some(message) = answer.message {
-        eprintln!("{message}");
+        // It names the VM, and whoever began the migration reads it, perhaps in the log of a CI system.
+        eprintln!("{}", harmless(&message));
     }
     if answer.let_in { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

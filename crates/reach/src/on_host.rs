@@ -4,7 +4,6 @@ use std::{
     borrow::Cow,
     env,
     fmt::Write as _,
-    fs,
     io::{Cursor, Read},
     path::{Path, PathBuf},
     sync::OnceLock,
@@ -12,6 +11,7 @@ use std::{
 
 use flate2::{Compression, read::GzEncoder};
 use sha2::{Digest, Sha256};
+use vmgate_trust::UntrustedFile;
 
 use super::ssh::code;
 
@@ -49,12 +49,9 @@ pub(super) struct OnHostProgram {
 }
 
 impl OnHostProgram {
-    fn read(path: &Path) -> Result<Self, String> {
-        let size = fs::metadata(path).map_err(|error| error.to_string())?.len();
-        if size > LIMIT {
-            return Err(format!("{size} bytes are more than an on-host program may have ({LIMIT})"));
-        }
-        let bytes = fs::read(path).map_err(|error| error.to_string())?;
+    /// Reads the program, which runs as root on hosts and in guests, from a file that nobody else can write.
+    fn read(path: &Path) -> Result<Self, UntrustedFile> {
+        let bytes = vmgate_trust::read(path, LIMIT)?;
         let sha256 = Sha256::digest(&bytes).iter().fold(String::new(), |mut text, byte| {
             let _ = write!(text, "{byte:02x}");
             text
@@ -62,7 +59,7 @@ impl OnHostProgram {
         let mut packed = Vec::new();
         GzEncoder::new(bytes.as_slice(), Compression::fast())
             .read_to_end(&mut packed)
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| UntrustedFile::unreadable(path, error))?;
         Ok(Self { packed: packed.into(), sha256: sha256.into() })
     }
 
@@ -114,12 +111,19 @@ fn find() -> Result<Option<OnHostProgram>, String> {
     }
     let beside = env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join(NAME)));
     let places = beside.into_iter().chain([PathBuf::from(PACKAGED)]);
-    Ok(places.into_iter().find_map(|path| OnHostProgram::read(&path).ok()))
+    for path in places {
+        match OnHostProgram::read(&path) {
+            Ok(program) => return Ok(Some(program)),
+            Err(why) if why.is_missing() => {}
+            Err(why) => return Err(why.to_string()),
+        }
+    }
+    Ok(None)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{process::Command, time::Duration};
+    use std::{fs, process::Command, time::Duration};
 
     use vmgate_process::{ChildFailure, run};
 

@@ -6,11 +6,10 @@ use std::{
     fmt,
     io::{Cursor, Read},
     process::Command,
-    str::FromStr,
     time::Duration,
 };
 
-use vmgate_facts::{Cause, InvalidUri, Unknown, Uri, text::shell_word};
+use vmgate_facts::{Cause, GuestAddress, InvalidUri, Unknown, Uri, text::shell_word};
 use vmgate_process::{ChildFailure, Output, run};
 
 use super::on_host::{NAME, PACKAGED, VARIABLE, on_host_program};
@@ -82,6 +81,17 @@ impl SshTarget {
             key_file: uri.parameter("keyfile").map(str::to_owned),
             accept_any_host_key: uri.parameter("no_verify") == Some("1"),
             program: uri.parameter("command").filter(|_| over_ssh).unwrap_or("ssh").to_owned(),
+        }
+    }
+
+    /// Parses what an operator wrote, on the command line or in the site's configuration: `USER@HOST` or `USER@HOST:PORT`,
+    /// with or without `ssh://`; without a user, ssh's configuration decides. It may name a program and a key.
+    pub fn from_operator(text: &str) -> Result<Self, InvalidUri> {
+        let place = text.strip_prefix("ssh://").unwrap_or(text).trim_end_matches('/');
+        let uri = Uri::from_operator(&format!("qemu+ssh://{place}"))?;
+        match &uri.host {
+            Some(host) if uri.path.is_empty() => Ok(Self::for_uri(&uri, host)),
+            _ => Err(InvalidUri::NotAUri(text.to_owned())),
         }
     }
 
@@ -184,17 +194,10 @@ pub(super) fn ssh_failure(stderr: &str) -> String {
     format!("ssh failed ({}): {way_out}", if words.is_empty() { "no message" } else { words })
 }
 
-/// Parses `USER@HOST` or `USER@HOST:PORT`, with or without `ssh://`; without a user, ssh's configuration decides.
-impl FromStr for SshTarget {
-    type Err = InvalidUri;
-
-    fn from_str(text: &str) -> Result<Self, InvalidUri> {
-        let place = text.strip_prefix("ssh://").unwrap_or(text).trim_end_matches('/');
-        let uri: Uri = format!("qemu+ssh://{place}").parse()?;
-        match &uri.host {
-            Some(host) if uri.path.is_empty() => Ok(Self::for_uri(&uri, host)),
-            _ => Err(InvalidUri::NotAUri(text.to_owned())),
-        }
+/// The login at a guest that a document names: without programs, keys or options of its own.
+impl From<&GuestAddress> for SshTarget {
+    fn from(named: &GuestAddress) -> Self {
+        Self::for_uri(named.uri(), named.uri().host_for_people())
     }
 }
 
@@ -223,13 +226,13 @@ mod tests {
     #[test]
     fn a_target_is_written_with_or_without_its_scheme() {
         for text in ["ssh://ops@web1:2222", "ops@web1:2222", "ssh://ops@web1:2222/"] {
-            let target: SshTarget = text.parse().unwrap();
+            let target = SshTarget::from_operator(text).unwrap();
             assert_eq!(target.to_string(), "ops@web1:2222");
         }
-        let keyed: SshTarget = "ssh://web1?keyfile=/k".parse().unwrap();
+        let keyed = SshTarget::from_operator("ssh://web1?keyfile=/k").unwrap();
         assert_eq!((keyed.user, keyed.key_file.as_deref()), (None, Some("/k")));
         for text in ["", "ssh://", "root@web1/etc", "root:secret@web1", "web1:port", "we b1"] {
-            assert!(text.parse::<SshTarget>().is_err(), "{text}");
+            assert!(SshTarget::from_operator(text).is_err(), "{text}");
         }
     }
 
@@ -250,7 +253,7 @@ mod tests {
 
     #[test]
     fn a_host_that_looks_like_an_option_is_a_host() {
-        let uri: Uri = "qemu+ssh://hv1/system".parse().unwrap();
+        let uri = Uri::from_operator("qemu+ssh://hv1/system").unwrap();
         let target = SshTarget::for_uri(&uri, "-oProxyCommand=touch /tmp/owned");
         let command = target.command(Duration::from_secs(5), &[]);
         let arguments: Vec<_> = command.get_args().collect();

@@ -163,7 +163,8 @@ fn paragraphs(text: &str) -> String {
 
 fn age_words(seconds: f64) -> String {
     match seconds {
-        s if s % 86_400.0 == 0.0 => format!("{} h", s / 3_600.0),
+        86_400.0 => "1 day".to_owned(),
+        s if s % 86_400.0 == 0.0 => format!("{} days", s / 86_400.0),
         s if s % 3_600.0 == 0.0 => format!("{} h", s / 3_600.0),
         s if s % 60.0 == 0.0 => format!("{} min", s / 60.0),
         s => format!("{s} s"),

@@ -80,6 +80,17 @@ pub(crate) fn collect(sources: &[RuleSource], roles: &[FileRole]) -> (Vec<RuleFi
     (files, problems)
 }
 
+/// Names and contents of the files of a source that shape a judgement: rules, profiles and catalogues, by name. Files that
+/// cannot be read are left out; loading the source reports them.
+pub fn pack_files(source: &RuleSource) -> Vec<(String, String)> {
+    let roles = [FileRole::Rule, FileRole::Profile, FileRole::Catalogue];
+    let (files, _) = collect(std::slice::from_ref(source), &roles);
+    let name = |file: &RuleFile| format!("{:?}/{}", file.role, file.stem);
+    let mut files: Vec<_> = files.iter().map(|file| (name(file), file.file.text.clone())).collect();
+    files.sort();
+    files
+}
+
 /// Path of a file below its source, and its content.
 type FoundFile = (PathBuf, FileContent);
 
@@ -94,7 +105,7 @@ impl FileContent {
     fn read(self, path: &Path) -> Result<Arc<SourceFile>, Problem> {
         match self {
             Self::Embedded(bytes) => SourceFile::new(&format!("rules/{}", path.display()), bytes),
-            Self::OnDisk(place) => SourceFile::read(&place, LARGEST_BYTES),
+            Self::OnDisk(place) => SourceFile::read_trusted(&place, LARGEST_BYTES),
             Self::Unreadable(problem) => Err(problem),
         }
     }
@@ -139,6 +150,11 @@ fn walk(dir: &Path, inner: &Path, depth: usize, found: &mut Vec<FoundFile>) {
             "is nested too deeply".into(),
             "keep rules at most 8 folders deep below `--rules`",
         ));
+    }
+    // Who can add or remove files in a folder of rules decides what is demanded.
+    if let Err(why) = vmgate_trust::check_folder(dir) {
+        return found
+            .push((PathBuf::from("x.yaml"), FileContent::Unreadable(Problem::of_untrusted(dir, &why))));
     }
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,

@@ -38,7 +38,7 @@ mod value;
 pub use catalogue::Catalogues;
 pub use document::{ParamKind, Reference};
 pub use explain::{explain_rule, rules_reference};
-pub use files::RuleSource;
+pub use files::{RuleSource, pack_files};
 pub use lint::lint;
 pub use pack::{Pack, Profile};
 pub use param::{Param, ParamError, ParamErrors, ParamOrigin, ParamOverrides};

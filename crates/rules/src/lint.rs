@@ -7,7 +7,7 @@ use vmgate_verdict::{Effect, Step};
 
 use super::{
     Pack, Rule,
-    expr::{self, Comparison, Expr, Node, Template},
+    expr::{self, Comparison, Expr, Node, Piece, Place, Template},
     value::Value,
 };
 
@@ -16,6 +16,22 @@ const ORDERS: [&str; 8] = ["check", "ensure", "verify", "make", "test", "validat
 /// Words that describe a failure.
 const UNHEALTHY: [&str; 8] =
     ["fails", "failed", "missing", "broken", "insufficient", "exceeded", "error", "wrong"];
+
+/// Programs whose commands people copy out of remediations.
+const PROGRAMS: [&str; 12] = [
+    "chmod",
+    "chown",
+    "ethtool",
+    "iptables",
+    "nft",
+    "qemu-img",
+    "rm",
+    "ssh",
+    "sudo",
+    "sysctl",
+    "systemctl",
+    "virsh",
+];
 
 /// Returns a warning for everything that is not good style, in the order of the rules.
 pub fn lint(pack: &Pack) -> Vec<Problem> {
@@ -35,6 +51,8 @@ impl Linter<'_> {
         self.texts();
         self.references();
         self.consequences();
+        self.commands("message", &self.rule.program.message);
+        self.commands("remediation", &self.rule.program.remediation);
         self.found
     }
 
@@ -251,6 +269,49 @@ impl Linter<'_> {
                 "only a note",
                 help,
             );
+        }
+    }
+}
+
+impl Linter<'_> {
+    /// Checks that every value in a command is one that vmgate quotes: a guest may have any name.
+    fn commands(&mut self, key: &str, template: &Template) {
+        let mut sentence = String::new();
+        for piece in &template.pieces {
+            match piece {
+                Piece::Text(text) => {
+                    if let Some((_, rest)) = text.rsplit_once(['.', ':', ';', ',', '(', '`', '\n']) {
+                        sentence.clear();
+                        sentence.push_str(rest);
+                    } else {
+                        sentence.push_str(text);
+                    }
+                }
+                Piece::Value { place: Place::Command { in_quotes: true, .. }, .. } => {
+                    self.warn(
+                        key,
+                        "a value stands between quotes of a command",
+                        "vmgate quotes it, and these quotes would end its own",
+                        "remove the quotes around `{…}`: every value between backticks is quoted as one word of a shell",
+                    );
+                    return;
+                }
+                Piece::Value { place: Place::Text | Place::BesideCode, .. } => {
+                    let mut words = sentence.split_whitespace();
+                    let program = words.find(|word| PROGRAMS.contains(word));
+                    if let Some(program) = program.filter(|_| words.next().is_some()) {
+                        self.warn(
+                            key,
+                            format!("a value stands in a command of {program} that is not between backticks"),
+                            "the value is not quoted",
+                            "put the command between backticks: values in it are then quoted for a shell",
+                        );
+                        return;
+                    }
+                    sentence.push('x');
+                }
+                Piece::Value { .. } => {}
+            }
         }
     }
 }

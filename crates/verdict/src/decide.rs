@@ -3,6 +3,7 @@
 use std::{cmp::Reverse, collections::BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
+use vmgate_attest::Basis;
 use vmgate_facts::{Fact, Facts, Forecast};
 
 use super::{
@@ -17,6 +18,8 @@ use crate::{Effect, Outcome, Status};
 pub struct DecisionContext {
     /// Time of the evaluation; waivers and the expiry are compared with it.
     pub now: Timestamp,
+    /// True if somebody chose that time: the verdict then permits nothing.
+    pub simulated: bool,
     /// Validity of the verdict after the oldest volatile fact.
     pub valid_for: SignedDuration,
     /// True if warnings count as a failure of the check.
@@ -29,6 +32,8 @@ pub struct DecisionContext {
     pub asked_in: Option<FileLine>,
     /// Forecast of the migration, for the report.
     pub forecast: Option<Forecast>,
+    /// Rules and facts that the verdict rests on.
+    pub basis: Option<Basis>,
 }
 
 impl DecisionContext {
@@ -36,12 +41,14 @@ impl DecisionContext {
     pub fn at(now: Timestamp) -> Self {
         Self {
             now,
+            simulated: false,
             valid_for: VALID_FOR,
             strict: false,
             digests: Digests::default(),
             other_rules: BTreeSet::new(),
             asked_in: None,
             forecast: None,
+            basis: None,
         }
     }
 }
@@ -64,6 +71,7 @@ pub fn decide(
         schema: VerdictSchema::V1,
         tool: Tool { name: "vmgate".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
         evaluated_at: context.now,
+        simulated: context.simulated,
         expires_at: expiry::expires_at(facts, context.now, context.valid_for),
         moved,
         change: facts.change.clone(),
@@ -76,6 +84,7 @@ pub fn decide(
         forecast: context.forecast.clone(),
         since: None,
         digests,
+        basis: context.basis.clone(),
     }
 }
 
@@ -166,6 +175,7 @@ fn moved(facts: &Facts, asked_in: Option<FileLine>) -> Move {
         }),
         source: host(&facts.source),
         destination: host(&facts.destination),
+        migrate_address: facts.path.known().and_then(|path| path.destination_address.known().cloned()),
         asked_in,
     }
 }

@@ -3,10 +3,12 @@
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use vmgate_attest::{Decision, Digest, NameAndUuid, Permit, Predicate};
+use vmgate_attest::{
+    Basis, CLOCK_SKEW, Decision, Digest, NameAndUuid, NoAuthority, Permit, Predicate, Validity,
+};
 use vmgate_facts::{Cause, Change, Forecast};
 
-use super::{BaselineComparison, ExitCode, WaiverProblem, waiver::Day};
+use super::{BaselineComparison, ExitCode, VALID_FOR, WaiverProblem, waiver::Day};
 use crate::{Effect, Outcome};
 
 /// The digests of everything that went into a verdict.
@@ -36,8 +38,12 @@ pub struct Verdict {
     pub schema: VerdictSchema,
     /// Program that made the verdict.
     pub tool: Tool,
-    /// Time of the evaluation.
+    /// Time of the evaluation: of the machine's clock, unless the verdict is simulated.
     pub evaluated_at: Timestamp,
+    /// True if the verdict was evaluated at a time that somebody chose (`--at`): it shows what would be, and permits nothing.
+    /// Absent where false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub simulated: bool,
     /// Time from which the evidence is too old to act on.
     pub expires_at: Timestamp,
     /// The move that was judged.
@@ -67,6 +73,9 @@ pub struct Verdict {
     pub since: Option<BaselineComparison>,
     /// Digests of the inputs.
     pub digests: Digests,
+    /// Rules and facts that it rests on, with their origins; absent in verdicts of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basis: Option<Basis>,
 }
 
 /// Ids of the verdict format that this version reads and writes.
@@ -97,6 +106,9 @@ pub struct Move {
     pub source: NameAndUuid,
     /// The host that the VM is to move to.
     pub destination: NameAndUuid,
+    /// Address at the destination for the migration traffic; absent where libvirt chooses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migrate_address: Option<String>,
     /// Line of the change file that asks for the move; absent for a move from the command line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked_in: Option<FileLine>,
@@ -201,9 +213,20 @@ impl Verdict {
         ExitCode::of(self)
     }
 
-    /// True if a migration may run at `now`: GO, not expired, and without warnings under `--strict`.
+    /// Its times.
+    pub fn validity(&self) -> Validity {
+        Validity { evaluated_at: self.evaluated_at, expires_at: self.expires_at, simulated: self.simulated }
+    }
+
+    /// Checks that something may act on it at `now`, a time of this machine's clock: not simulated, not from the future, on
+    /// fresh facts, and not valid for longer than a verdict is. Expiry and GO are other questions.
+    pub fn check_authority(&self, now: Timestamp) -> Result<(), NoAuthority> {
+        self.validity().check(now, CLOCK_SKEW, VALID_FOR)
+    }
+
+    /// True if a migration may run at `now`: GO, with authority, not expired, and without warnings under `--strict`.
     pub fn permits_migration(&self, now: Timestamp) -> bool {
-        self.exit_code() == ExitCode::Go && now < self.expires_at
+        self.exit_code() == ExitCode::Go && now < self.expires_at && self.check_authority(now).is_ok()
     }
 
     /// The outcomes with this effect on the decision.

@@ -1,6 +1,7 @@
 //! Expiry of a verdict: the state of a VM and of its hosts changes, so a verdict is valid for a limited time.
 
 use jiff::{SignedDuration, Timestamp};
+use vmgate_attest::CLOCK_SKEW;
 use vmgate_facts::Facts;
 
 /// Default validity of a verdict after its oldest volatile fact.
@@ -28,10 +29,14 @@ const STABLE: [&str; 17] = [
 ];
 
 /// Expiry time of a verdict: `valid_for` after the oldest of the evaluation, the start of the collection, and every
-/// volatile fact with a known time.
+/// volatile fact with a known time. A fact from the future has no known age, so the verdict expires at once.
 pub(super) fn expires_at(facts: &Facts, now: Timestamp, valid_for: SignedDuration) -> Timestamp {
     let volatile = facts.provenance.iter().filter(|(path, _)| !is_stable(path)).map(|(_, from)| from.at);
-    let oldest = volatile.fold(now.min(facts.collected_at), Timestamp::min);
+    let times: Vec<Timestamp> = volatile.chain([facts.collected_at]).collect();
+    if times.iter().any(|at| at.duration_since(now) > CLOCK_SKEW) {
+        return now;
+    }
+    let oldest = times.into_iter().fold(now, Timestamp::min);
     oldest.saturating_add(valid_for).unwrap_or(oldest)
 }
 
@@ -76,9 +81,19 @@ mod tests {
     }
 
     #[test]
-    fn facts_from_the_future_do_not_prolong_a_verdict() {
+    fn facts_from_the_future_make_no_verdict_to_act_on() {
         let now = at("2026-11-23T10:00:00Z");
-        let facts = Facts::empty(at("2027-01-01T00:00:00Z"));
-        assert_eq!(expires_at(&facts, now, VALID_FOR), at("2026-11-23T11:00:00Z"));
+        assert_eq!(expires_at(&Facts::empty(at("2027-01-01T00:00:00Z")), now, VALID_FOR), now);
+        let nearly_now = Facts::empty(at("2026-11-23T10:00:30Z"));
+        assert_eq!(expires_at(&nearly_now, now, VALID_FOR), at("2026-11-23T11:00:00Z"));
+        let mut facts = Facts::empty(now);
+        let from = Provenance {
+            collector: String::new(),
+            method: String::new(),
+            at: at("2027-01-01T00:00:00Z"),
+            window_seconds: None,
+        };
+        facts.provenance.insert("vm.dirty_rate".into(), from);
+        assert_eq!(expires_at(&facts, now, VALID_FOR), now);
     }
 }

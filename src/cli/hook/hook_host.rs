@@ -36,7 +36,7 @@ pub(in crate::cli) struct HookHost {
 /// URI of a host that was given as a URI or for ssh.
 pub(in crate::cli) fn host_named(text: &str) -> Result<Uri, Failure> {
     let uri = if text.contains("://") { text.to_owned() } else { format!("qemu+ssh://{text}/system") };
-    uri.parse().map_err(|error| Failure::usage(format!("{text}: {error}")))
+    Uri::from_operator(&uri).map_err(|error| Failure::usage(format!("{text}: {error}")))
 }
 
 impl HookHost {

@@ -3,6 +3,7 @@
 mod hook_host;
 #[cfg(feature = "libvirt")]
 mod overrides;
+mod permits;
 #[cfg(feature = "libvirt")]
 mod status;
 
@@ -10,7 +11,7 @@ mod status;
 use std::path::{Path, PathBuf};
 #[cfg(feature = "libvirt")]
 use std::str::FromStr;
-use std::{env, fs, io, time::Duration};
+use std::{env, fs, io};
 
 #[cfg(feature = "libvirt")]
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -20,24 +21,23 @@ use serde::de::DeserializeOwned;
 use strum::VariantNames;
 use vmgate_facts::text::plain;
 #[cfg(feature = "libvirt")]
-use vmgate_facts::{Uri, text::with_causes};
-#[cfg(feature = "libvirt")]
 use vmgate_hook::{
     EnforcementMode, HookActivation, HookPlacement, InstallReport, InstallRequest, OnError, SignerKey,
 };
-use vmgate_hook::{Override, PROGRAM, ReceivedVerdict, RemovalReport, requests::HookRequest};
-use vmgate_reach::{HostShell, Program};
+use vmgate_hook::{Override, PROGRAM, RemovalReport, requests::HookRequest};
+use vmgate_reach::Program;
 use vmgate_verdict::ExitCode;
-#[cfg(feature = "libvirt")]
-use vmgate_verdict::Verdict;
 
 #[cfg(feature = "libvirt")]
-use super::session::KEY_VARIABLE;
+use super::key_files;
 use super::{Failure, options::GlobalOptions, output, session::Session};
 use crate::cli::hook::hook_host::HookHost;
+pub(super) use crate::cli::hook::hook_host::host_named;
 #[cfg(feature = "libvirt")]
 pub(super) use crate::cli::hook::hook_host::uuid_of;
-pub(super) use crate::cli::hook::hook_host::{HookHostError, host_named};
+#[cfg(feature = "libvirt")]
+pub(super) use crate::cli::hook::permits::DestinationPermits;
+pub(super) use crate::cli::hook::permits::{WithdrawnPermits, push, signed, withdraw};
 
 #[derive(Debug, Args)]
 pub(super) struct Hook {
@@ -193,55 +193,6 @@ fn ask<T: DeserializeOwned>(
         .map_err(|why| why.into_failure(&host.name()))
 }
 
-/// Sends a signed verdict to a host that requires one.
-pub(super) fn push_verdict(
-    shell: &HostShell,
-    host: &str,
-    envelope: String,
-    timeout: Duration,
-) -> Result<ReceivedVerdict, HookHostError> {
-    let request = HookRequest::Receive { envelope, by: operator() };
-    hook_host::ask(shell, host, Program::Installed(PROGRAM), &request, timeout)
-}
-
-/// Signs vmgate's own verdict and sends it to a destination that requires one. A failure is only
-/// logged: the hook there decides, and a VM that it refuses stays on its source.
-#[cfg(feature = "libvirt")]
-pub(super) fn push_own_verdict(
-    verdict: &Verdict,
-    destination: &Uri,
-    session: &Session,
-) -> Result<(), Failure> {
-    let host = destination.host_for_people();
-    let shell = session.shell(destination)?;
-    let demands = format!("[ -x {PROGRAM} ] && echo hook || echo none");
-    match shell.read(&demands, session.timeout()) {
-        Ok(answer) if answer.starts_with(b"hook") => {}
-        Ok(_) => return Ok(()),
-        Err(why) => {
-            tracing::warn!("{host}: vmgate could not find out if this host requires a signed verdict: {why}");
-            return Ok(());
-        }
-    }
-    let Some(key) = session.signing_key()? else {
-        tracing::warn!(
-            "{host} has vmgate's hook, but no key to sign the verdict is known: set signing_key in vmgate.yaml or \
-             {KEY_VARIABLE}; without one the hook lets the VM in only if its verdict was pushed before"
-        );
-        return Ok(());
-    };
-    let envelope =
-        vmgate_attest::sign(verdict, &key).map_err(|error| Failure::failed(with_causes(&error)))?;
-    let envelope = serde_json::to_string(&envelope).map_err(Failure::failed)?;
-    match push_verdict(&shell, host, envelope, session.timeout()) {
-        Ok(received) => tracing::info!("{host} has received the signed verdict {}", received.verdict),
-        Err(why) => {
-            tracing::warn!("{}; the hook there decides without this verdict", why.into_failure(host).text);
-        }
-    }
-    Ok(())
-}
-
 #[cfg(feature = "libvirt")]
 fn print_installation(host: &str, installed: &InstallReport) -> Result<ExitCode, Failure> {
     output::to_stdout(|out| {
@@ -288,8 +239,7 @@ fn print_other_hooks(out: &mut dyn io::Write, others: &[String]) -> io::Result<(
 
 #[cfg(feature = "libvirt")]
 fn signer_key(file: &Path) -> Result<SignerKey, Failure> {
-    let pem = fs::read_to_string(file)
-        .map_err(|error| Failure::usage(format!("{}: cannot be read: {error}", file.display())))?;
+    let pem = key_files::public_text(file)?;
     let stem = file.file_stem().unwrap_or_default().to_string_lossy();
     Ok(SignerKey { name: format!("{stem}.pem"), pem })
 }

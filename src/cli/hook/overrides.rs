@@ -11,7 +11,7 @@ use vmgate_ledger::{
 };
 use vmgate_verdict::NameAndUuid;
 
-use crate::cli::session::Session;
+use crate::cli::{Failure, session::Session};
 
 /// The check that would have refused the VM.
 const REFUSED_BY: &str = "the host's hook";
@@ -22,8 +22,14 @@ pub(super) fn write_down(session: &Session, host: &str, status: &HookStatus) {
         return;
     }
     let Ok(place) = session.ledger_for_moves() else { return };
-    if let Err(error) = Ledger::open(place.clone()).and_then(|ledger| add(&ledger, host, status)) {
-        tracing::warn!("the overrides of {host} could not be written to the ledger {place}: {error}");
+    let added = session
+        .open_ledger(place.clone())
+        .and_then(|ledger| add(&ledger, host, status).map_err(Failure::failed));
+    if let Err(failure) = added {
+        tracing::warn!(
+            "the overrides of {host} could not be written to the ledger {place}: {}",
+            failure.text
+        );
     }
 }
 

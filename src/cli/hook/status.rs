@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use serde_json::json;
 use vmgate_facts::{Uri, text::plain};
 use vmgate_hook::{
-    DecisionReason, EnforcementMode, HookStatus, JournalEntry, JournalEvent, OnError, PROGRAM,
-    requests::HookRequest,
+    DecisionReason, EnforcementMode, HookConfig, HookStatus, JournalEntry, JournalEvent, KeyFileStatus,
+    OnError, PROGRAM, WaitingVerdict, policy::WaiversDemand, requests::HookRequest,
 };
 use vmgate_libvirt::Hypervisor;
 use vmgate_reach::Program;
@@ -20,6 +20,7 @@ use super::{
     hook_host::{self, HookHostError, uuid_of},
     host_named, overrides,
 };
+use crate::report;
 
 #[derive(Debug, Args)]
 pub(super) struct HookStatusCommand {
@@ -60,7 +61,7 @@ impl HookStatusCommand {
             StatusFormat::Text => seen.iter().try_for_each(|seen| print(out, seen)),
             StatusFormat::Json => {
                 let hosts: Vec<_> = seen.iter().map(document).collect();
-                writeln!(out, "{:#}", json!({"schema": "vmgate/hook-status/v1", "hosts": hosts}))
+                report::document(&json!({"schema": "vmgate/hook-status/v1", "hosts": hosts}), out)
             }
         })?;
         let enforced =
@@ -143,9 +144,15 @@ fn print(out: &mut dyn Write, seen: &HostStatus) -> io::Result<()> {
         writeln!(out, "  host UUID {}", plain(uuid))?;
     }
     for key in &status.keys {
-        writeln!(out, "  key {}: {}", plain(&key.file), key.id.as_deref().unwrap_or("not trusted"))?;
+        writeln!(out, "  {}", key_line(key))?;
+    }
+    if let Some(config) = &status.config {
+        demand_lines(config).iter().try_for_each(|line| writeln!(out, "  {line}"))?;
     }
     writeln!(out, "  {} signed verdicts not used yet", status.waiting)?;
+    for waiting in &status.verdicts {
+        writeln!(out, "    {}", waiting_line(waiting))?;
+    }
     if let Some(set) = &status.overridden {
         let whom = set.vm.as_deref().map_or_else(|| "every VM".to_owned(), plain);
         let (by, reason) = (plain(&set.by), plain(&set.reason));
@@ -158,6 +165,54 @@ fn print(out: &mut dyn Write, seen: &HostStatus) -> io::Result<()> {
         writeln!(out, "  problem: {}", plain(trouble))?;
     }
     status.recent.iter().try_for_each(|entry| writeln!(out, "  {}", line(entry)))
+}
+
+/// A key with its limits, or the reason why it signs nothing.
+fn key_line(key: &KeyFileStatus) -> String {
+    let (file, id) = (plain(&key.file), key.id.as_deref().unwrap_or("(cannot be read)"));
+    if key.refused.is_some() || key.id.is_none() {
+        return format!("key {file}: {id}: signs nothing");
+    }
+    let limits = &key.limits;
+    let days = [("from", limits.not_before), ("until", limits.not_after)];
+    let days = days.into_iter().filter_map(|(word, day)| day.map(|day| format!("{word} {day}")));
+    let scopes = [("for", &limits.vms), ("from the hosts", &limits.sources)];
+    let scopes = scopes
+        .into_iter()
+        .filter(|(_, of)| !of.is_empty())
+        .map(|(word, of)| format!("{word} {}", of.join(", ")));
+    let all: Vec<String> = days.chain(scopes).collect();
+    let limits = if all.is_empty() { String::new() } else { format!(", {}", plain(&all.join(", "))) };
+    format!("key {file}: {id}{limits}")
+}
+
+/// Limits and demands on verdicts, and what is revoked.
+fn demand_lines(config: &HookConfig) -> Vec<String> {
+    let mut lines = vec![format!(
+        "verdicts live for at most {} min, and may be evaluated at most {} s later than now",
+        config.max_lifetime_minutes, config.max_clock_skew_seconds
+    )];
+    let mut list = |what: &str, words: Vec<String>| {
+        if !words.is_empty() {
+            lines.push(format!("{what}: {}", words.join(", ")));
+        }
+    };
+    let demand = &config.demand;
+    list("demands rules", demand.rules.iter().map(ToString::to_string).collect());
+    list("demands facts", demand.facts.iter().map(ToString::to_string).collect());
+    if demand.waivers == WaiversDemand::Refused {
+        list("waivers", vec!["refused".to_owned()]);
+    }
+    list("revoked keys", config.revoked.keys.iter().map(ToString::to_string).collect());
+    list("revoked verdicts", config.revoked.verdicts.iter().map(ToString::to_string).collect());
+    lines
+}
+
+fn waiting_line(waiting: &WaitingVerdict) -> String {
+    let address =
+        waiting.migrate_address.as_deref().map_or_else(String::new, |address| format!(" by {address}"));
+    let (vm, source) = (waiting.vm.label(), waiting.source.label());
+    plain(&format!("{vm} from {source}{address} until {}: {}", waiting.expires_at, waiting.verdict))
 }
 
 fn in_words(status: &HookStatus) -> String {
@@ -190,8 +245,12 @@ fn line(entry: &JournalEntry) -> String {
             };
             format!("{vm} {done} {because}: {reason}")
         }
-        JournalEvent::Received { vm, expires_at, by, .. } => {
-            format!("verdict for {vm} until {expires_at}, from {by}")
+        JournalEvent::Received { vm, expires_at, by, cancelled, .. } => match cancelled.len() {
+            0 => format!("verdict for {vm} until {expires_at}, from {by}"),
+            number => format!("NO-GO for {vm} from {by}; it cancelled {number} waiting verdicts"),
+        },
+        JournalEvent::VerdictsWithdrawn { verdicts, by } => {
+            format!("withdrawn by {by}: {}", verdicts.join(", "))
         }
         JournalEvent::OverrideSet { reason, by, until, .. } => {
             format!("override until {until} by {by}: {reason}")
@@ -199,6 +258,7 @@ fn line(entry: &JournalEntry) -> String {
         JournalEvent::OverrideWithdrawn { by } => format!("override withdrawn by {by}"),
         JournalEvent::Installed { changed, by } => format!("installed by {by}: {}", changed.join(", ")),
         JournalEvent::Removed { by } => format!("removed by {by}"),
+        JournalEvent::Other => "an event that only a newer version of vmgate knows".to_owned(),
     };
     format!("{} {}", entry.at, plain(&what))
 }

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use vmgate_documents::{Node, Problem, Problems, Shape, SourceFile, closest};
-use vmgate_facts::Uri;
+use vmgate_facts::HostUri;
 
 use super::{
     Group, Inventory, InventoryHost, Network, Pool,
@@ -66,7 +66,7 @@ fn host_of(host: &HostDocument, pools: &[&str], networks: &[&str]) -> Result<Inv
     let place = |names: &[&str], wanted: &str| names.iter().position(|name| *name == wanted);
     Ok(InventoryHost {
         name: host.name.clone(),
-        uri: host.uri.parse::<Uri>().map_err(|error| error.to_string())?,
+        uri: host.uri.parse::<HostUri>().map_err(|error| error.to_string())?,
         rack: host.rack.clone().unwrap_or_else(|| host.name.clone()),
         pool: host.pool.as_deref().and_then(|pool| place(pools, pool)),
         networks: host.networks.iter().filter_map(|network| place(networks, network)).collect(),
@@ -167,7 +167,7 @@ impl Check<'_> {
             );
         }
         if let Some(node) = host.get("uri")
-            && let Some(Err(error)) = node.text().map(str::parse::<Uri>)
+            && let Some(Err(error)) = node.text().map(str::parse::<HostUri>)
         {
             self.wrong(node, error.to_string(), "invalid URI", "see https://libvirt.org/uri.html");
         }

@@ -10,7 +10,7 @@ use std::{net::IpAddr, path::Path};
 use schemars::{Schema, schema_for};
 use thiserror::Error;
 use vmgate_documents::{Problems, SourceFile, closest};
-use vmgate_facts::Uri;
+use vmgate_facts::HostUri;
 use vmgate_judge::change::Versions;
 
 use super::{AffinityRule, GroupScope, Limits};
@@ -43,7 +43,7 @@ pub struct InventoryHost {
     /// Name of the host.
     pub name: String,
     /// libvirt URI of the host.
-    pub uri: Uri,
+    pub uri: HostUri,
     /// Rack of the host; the host's own name if the file gives none.
     pub rack: String,
     /// Index in [`Inventory::pools`].

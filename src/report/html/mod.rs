@@ -9,7 +9,10 @@ mod plot;
 mod timeline;
 mod view;
 
-use std::io::{self, Write};
+use std::{
+    fmt,
+    io::{self, Write},
+};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use minijinja::{
@@ -18,6 +21,7 @@ use minijinja::{
 };
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
+use vmgate_facts::text::between_marks;
 use vmgate_verdict::{Decision, ExitCode, Verdict};
 
 use super::{visible, waiver_problems, words};
@@ -116,7 +120,16 @@ pub(crate) fn engine<'a>() -> Result<Environment<'a>, minijinja::Error> {
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_auto_escape_callback(|_| AutoEscape::Html);
     environment.set_formatter(|out, state, value| match value.as_str() {
-        Some(text) if !value.is_safe() => escape_formatter(out, state, &Value::from(visible(text).as_ref())),
+        Some(text) if !value.is_safe() => {
+            // One character of each command of a CI runner is a reference: the page may be written to a log.
+            for (part, obeyed) in between_marks(&visible(text)) {
+                escape_formatter(out, state, &Value::from(part))?;
+                if let Some(obeyed) = obeyed {
+                    fmt::Write::write_fmt(out, format_args!("&#{};", u32::from(obeyed)))?;
+                }
+            }
+            Ok(())
+        }
         _ => escape_formatter(out, state, value),
     });
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
@@ -210,7 +223,7 @@ mod tests {
         verdict.outcomes[0].outcome.rule = "' onclick='alert(1)".into();
         let hostile = written(&[verdict], &Templates::default()).unwrap();
         assert_eq!(hostile.matches('<').count(), benign.matches('<').count());
-        assert!(!hostile.chars().any(|c| c != '\n' && super::super::visible::is_control_or_hidden(c)));
+        assert!(!hostile.chars().any(|c| c != '\n' && vmgate_facts::text::is_control_or_hidden(c)));
     }
 
     #[test]

@@ -52,6 +52,9 @@ fn summary(audit: &Audit, sink: &mut dyn Write, style: &Style) -> io::Result<()>
         (all, 0) => format!("Each of the {all} VMs has a possible destination."),
         (all, stuck) => format!("{stuck} of {all} VMs have no certain destination."),
     };
+    if audit.simulated {
+        writeln!(sink, "Simulated for {}: no move is permitted by it.", words::time(audit.evaluated_at))?;
+    }
     let paint = if stuck == 0 { Paint::Good } else { Paint::Bad };
     writeln!(sink, "{}", style.paint(paint, &text))
 }

@@ -5,10 +5,7 @@ use std::io::{self, Write};
 use vmgate_facts::{Fact, Forecast, Quantiles};
 use vmgate_verdict::Verdict;
 
-use super::{
-    super::{Style, style::Paint, visible, words},
-    grid::at_spaces,
-};
+use super::super::{Style, style::Paint, visible, words, wrap::wrap};
 
 /// Block characters, from empty to full in eighths.
 const BLOCKS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
@@ -28,8 +25,7 @@ pub(super) fn write(verdict: &Verdict, sink: &mut dyn Write, style: &Style) -> i
     for (lead, text) in lines {
         let hang = " ".repeat(LEAD);
         let lead = format!("{lead:LEAD$}");
-        let wrap = at_spaces(style.columns()).initial_indent(&lead).subsequent_indent(&hang);
-        for line in textwrap::wrap(&visible(&text), wrap) {
+        for line in wrap(&visible(&text), &lead, &hang, style.columns()) {
             writeln!(sink, "{line}")?;
         }
     }

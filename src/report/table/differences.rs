@@ -31,6 +31,9 @@ pub(in crate::report) fn differences(
         let paint = if word == "GO" { Paint::Good } else { Paint::Bad };
         let movement = words::movement(verdict);
         writeln!(sink, "{}{was}  {}", style.paint(paint, word), visible(&movement))?;
+        if let Some(simulated) = words::simulation(verdict) {
+            writeln!(sink, "{simulated}")?;
+        }
         writeln!(sink, "{}", words::since(since))?;
         trends(verdict, &mut sink, style)?;
         writeln!(sink)?;

@@ -10,7 +10,7 @@ use tabled::{
     },
 };
 
-use super::super::{Style, style::Paint};
+use super::super::{Style, style::Paint, wrap::fill};
 
 /// Width of the key column with the space after it: the longest words are `permission` and a date.
 const KEY: usize = 12;
@@ -41,14 +41,8 @@ impl Line {
     }
 
     fn wrapped(&self, width: usize) -> String {
-        let hang = " ".repeat(self.hang);
-        textwrap::fill(&self.text, at_spaces(width).initial_indent(self.lead).subsequent_indent(&hang))
+        fill(&self.text, self.lead, &" ".repeat(self.hang), width)
     }
-}
-
-/// Options that wrap at spaces only: a rule id or a time that is cut at a hyphen cannot be copied.
-pub(super) fn at_spaces<'a>(width: usize) -> textwrap::Options<'a> {
-    textwrap::Options::new(width).word_splitter(textwrap::WordSplitter::NoHyphenation)
 }
 
 /// Rows under one title.
@@ -76,7 +70,7 @@ impl<'a> Grid<'a> {
         let mut builder = Builder::default();
         for row in &self.rows {
             let lines: Vec<String> = row.lines.iter().map(|line| line.wrapped(text)).collect();
-            builder.push_record([textwrap::fill(&row.key, at_spaces(KEY - 1)), lines.join("\n")]);
+            builder.push_record([fill(&row.key, "", "", KEY - 1), lines.join("\n")]);
         }
         let mut table = builder.build();
         table

@@ -16,6 +16,7 @@ use super::{
     by_rule::{RuleGroup, by_rule, violations},
     style::Paint,
     visible, waiver_problems, words,
+    wrap::wrap,
 };
 use crate::report::table::grid::{Grid, Line, Row};
 pub(super) use crate::report::table::{audit::write as write_audit, differences::differences};
@@ -78,10 +79,12 @@ fn head(verdict: &Verdict, sink: &mut dyn Write, style: &Style) -> io::Result<()
     lines.push(format!("evaluated {at}, valid until {until}"));
     lines.extend(verdict.since.as_ref().map(words::since));
     if verdict.expires_at <= verdict.evaluated_at {
-        lines.push("already expired: the facts are too old to act on; collect them again".to_owned());
+        lines.push(
+            "already expired: the facts are too old to act on, or dated later; collect them again".to_owned(),
+        );
     }
     let width = style.columns().saturating_sub(indent.len());
-    let lines = lines.iter().flat_map(|line| textwrap::wrap(line, grid::at_spaces(width)));
+    let lines = lines.iter().flat_map(|line| wrap(line, "", "", width));
     for (position, line) in lines.enumerate() {
         let lead = if position == 0 { format!("{}  ", style.paint(paint, word)) } else { indent.clone() };
         writeln!(sink, "{lead}{line}")?;
@@ -256,7 +259,7 @@ mod tests {
     #[test]
     fn without_colour_nothing_is_left_that_a_terminal_obeys() {
         let text = written(&[sample::no_go(), sample::go()], &Style { verbose: true, ..Style::default() });
-        assert!(!text.chars().any(|c| c != '\n' && super::super::visible::is_control_or_hidden(c)));
+        assert!(!text.chars().any(|c| c != '\n' && vmgate_facts::text::is_control_or_hidden(c)));
         assert!(text.contains(r"\u{1b}]0;owned\u{7}"));
     }
 

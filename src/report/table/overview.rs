@@ -8,10 +8,7 @@ use tabled::{
 };
 use vmgate_verdict::{Decision, Effect, ExitCode, Status, Verdict};
 
-use super::{
-    super::{Style, visible, words},
-    grid::at_spaces,
-};
+use super::super::{Style, visible, words, wrap::fill};
 
 /// Spaces between two columns.
 const GAP: usize = 2;
@@ -22,7 +19,7 @@ pub(super) fn write(verdicts: &[Verdict], sink: &mut dyn Write, style: &Style) -
     let mut builder = Builder::default();
     builder.push_record(["", "VM", "from", "to", "why"]);
     for (verdict, row) in verdicts.iter().zip(&rows) {
-        let wrapped = row.iter().zip(widths).map(|(text, width)| textwrap::fill(text, at_spaces(width)));
+        let wrapped = row.iter().zip(widths).map(|(text, width)| fill(text, "", "", width));
         builder.push_record(std::iter::once(verdict.decision.word().to_owned()).chain(wrapped));
     }
     let mut table = builder.build();
@@ -76,5 +73,9 @@ fn why(verdict: &Verdict) -> String {
         .map(|judged| &*judged.outcome.rule)
         .collect();
     violated.dedup();
-    if violated.is_empty() { words::reason(verdict) } else { visible(&violated.join(", ")).into_owned() }
+    if violated.is_empty() {
+        return words::reason(verdict);
+    }
+    let rules = visible(&violated.join(", ")).into_owned();
+    words::simulation(verdict).map_or_else(|| rules.clone(), |simulated| format!("{simulated}; {rules}"))
 }

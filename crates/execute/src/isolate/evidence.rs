@@ -56,7 +56,9 @@ pub fn save_evidence(
 ) -> io::Result<SavedEvidence> {
     let time = isolated.at.strftime("%Y%m%dT%H%M%S%3fZ");
     let folder = ways.folder.join(format!("{}-{time}", isolated.uuid));
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(ways.folder)?;
+    // Not one that is there already: in a shared folder somebody else could have made it, with links in it.
+    fs::DirBuilder::new().mode(0o700).create(&folder)?;
     let mut kept = SavedEvidence { folder: folder.clone(), missing: Vec::new() };
     fs::write(folder.join("isolation.json"), format!("{:#}\n", json!({"isolation": isolated, "said": why})))?;
     fs::write(folder.join("domain-before.xml"), &isolated.xml_before)?;

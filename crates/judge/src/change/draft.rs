@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use serde_json::{Map, Value, json};
 use vmgate_documents::{Problems, SourceFile, parse};
 
-use super::{Versions, load::MOST_BYTES};
+use super::{Versions, load::LARGEST_BYTES};
 
 /// A change that will be written to a file.
 #[derive(Debug, Clone, Default)]
@@ -105,7 +105,7 @@ impl ChangeDraft {
     /// Merges the change into an earlier file and returns YAML: additions by people are kept, and so are unchanged moves, in
     /// their order. Only the comments at the head of the file are kept.
     pub fn merge_into(&self, name: &str, earlier: &[u8]) -> Result<String, Problems> {
-        let file = SourceFile::bounded(name, earlier.to_vec(), MOST_BYTES)?;
+        let file = SourceFile::bounded(name, earlier.to_vec(), LARGEST_BYTES)?;
         let Some(node) = parse(&file).node else { return Ok(self.to_yaml()) };
         let mut document = node.to_json();
         let Some(fields) = document.as_object_mut() else { return Ok(self.to_yaml()) };
@@ -296,8 +296,8 @@ mod tests {
         let change = ChangeFile::parse("c.yaml", text.as_bytes()).unwrap();
         let vms: Vec<&str> = change.moves.iter().map(|moved| moved.vm.as_str()).collect();
         assert_eq!(vms, ["db1", "db2", "new"]);
-        assert_eq!(change.moves[1].guest.as_deref(), Some("none"));
-        assert_eq!(change.moves[1].to.host.as_deref(), Some("hv3"));
+        assert_eq!(change.moves[1].guest, Some(crate::change::GuestWay::None));
+        assert_eq!(change.moves[1].to.host(), Some("hv3"));
         assert_eq!(change.moves[0].expected_seconds, Some(12.3), "it is as it was");
         assert_eq!(
             again.merge_into("c.yaml", text.as_bytes()).unwrap(),

@@ -4,11 +4,11 @@ use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use vmgate_attest::Digest;
 use vmgate_documents::{Node, Problem, Problems, Shape, SourceFile};
-use vmgate_facts::Uri;
+use vmgate_facts::HostUri;
 use vmgate_verdict::{FileLine, waiver};
 
 use super::{
-    Action, ActionKind, ChangeFile, MovePlan, Notify, PlannedMove, WaitFor, Wave,
+    Action, ActionKind, ChangeFile, GuestWay, MovePlan, Notify, PlannedMove, UnknownGuestWay, WaitFor, Wave,
     document::{ActionDocument, ChangeDocument, Goals, MoveDocument, NotifyDocument, WaveDocument},
 };
 
@@ -21,10 +21,10 @@ const TIME_LIMIT_SECONDS: f64 = 60.0;
 const LONGEST_SECONDS: f64 = 86_400.0;
 
 /// Limit on the size of a change file, in bytes: a plan with tens of thousands of moves is smaller.
-pub(super) const MOST_BYTES: u64 = 16 << 20;
+pub const LARGEST_BYTES: u64 = 16 << 20;
 
 pub(super) fn parse(name: &str, bytes: &[u8]) -> Result<ChangeFile, Problems> {
-    let file = SourceFile::bounded(name, bytes.to_vec(), MOST_BYTES)?;
+    let file = SourceFile::bounded(name, bytes.to_vec(), LARGEST_BYTES)?;
     let (document, root) = CHANGE.read(&file, |root| {
         let mut check = ChangeCheck { file: &file, problems: Vec::new() };
         check.change(root);
@@ -80,7 +80,7 @@ fn finish(
 
 fn wave(wave: &WaveDocument, file: &Arc<SourceFile>, node: &Node) -> Result<Wave, Problem> {
     let wait_for = wave.wait_for.as_ref().map(|wanted| {
-        let hosts = wanted.hosts.iter().map(|uri| uri.parse::<Uri>());
+        let hosts = wanted.hosts.iter().map(|uri| uri.parse::<HostUri>());
         Ok(WaitFor { hosts: hosts.collect::<Result<_, _>>()?, versions: wanted.versions })
     });
     let wait_for = wait_for
@@ -97,7 +97,7 @@ fn planned(
 ) -> Result<PlannedMove, Problem> {
     let problem = |error: String| Problem::at(file, node.span.clone(), error);
     let line = problem(String::new()).position().map_or(1, |(line, _)| line);
-    let uri = |text: &str| text.parse::<Uri>().map_err(|error| problem(error.to_string()));
+    let uri = |text: &str| text.parse::<HostUri>().map_err(|error| problem(error.to_string()));
     let address = asked.migrate_address.as_deref().map(str::parse::<IpAddr>).transpose();
     let actions = change.prepare.iter().chain(&asked.prepare);
     Ok(PlannedMove {
@@ -105,7 +105,7 @@ fn planned(
         from: uri(&asked.from)?,
         to: uri(&asked.to)?,
         migrate_address: address.map_err(|error| problem(error.to_string()))?,
-        guest: asked.guest.clone(),
+        guest: asked.guest.as_deref().map(guest_way).transpose().map_err(&problem)?,
         plan: MovePlan {
             longest_blackout_seconds: blackout(&asked.goals)
                 .or(blackout(&change.goals))
@@ -127,6 +127,10 @@ fn planned(
         expected_seconds: asked.expected_seconds,
         place: FileLine { file: file.name.clone(), line: u32::try_from(line).unwrap_or(u32::MAX) },
     })
+}
+
+fn guest_way(text: &str) -> Result<GuestWay, String> {
+    text.parse().map_err(|error: UnknownGuestWay| error.to_string())
 }
 
 fn blackout(goals: &Goals) -> Option<f64> {
@@ -426,15 +430,13 @@ impl ChangeCheck<'_> {
     }
 
     fn guest(&mut self, guest: &Node) {
-        let way = guest.text().unwrap_or_default();
-        if !matches!(way, "agent" | "none" | "exec" | "ssh") && !way.starts_with("ssh://") {
-            let message = format!("`{way}` is not a way to reach a guest");
-            self.wrong(guest, message, "unknown", "use agent, none, exec, ssh or ssh://USER@HOST[:PORT]");
+        if let Err(why) = guest_way(guest.text().unwrap_or_default()) {
+            self.wrong(guest, why, "not such a way", "use agent, none, exec, ssh or ssh://USER@HOST[:PORT]");
         }
     }
 
-    fn uri(&mut self, node: &Node) -> Option<Uri> {
-        match node.text()?.parse::<Uri>() {
+    fn uri(&mut self, node: &Node) -> Option<HostUri> {
+        match node.text()?.parse::<HostUri>() {
             Ok(uri) => Some(uri),
             Err(error) => {
                 self.wrong(node, error.to_string(), "this URI", "see https://libvirt.org/uri.html");

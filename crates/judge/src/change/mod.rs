@@ -4,6 +4,7 @@
 mod document;
 mod draft;
 mod facts_files;
+mod guest_way;
 mod load;
 mod plan;
 mod prepared;
@@ -16,13 +17,15 @@ use std::net::IpAddr;
 pub use document::{AfterNoGo, Limits, MoveSettings, Notify, Versions};
 pub use draft::{ChangeDraft, DraftMove, DraftWave, UnplacedVm};
 pub use facts_files::{FactsFiles, FactsFilesError, is_host};
+pub use guest_way::{GuestWay, UnknownGuestWay};
 use jiff::Timestamp;
+pub use load::LARGEST_BYTES;
 pub use plan::{Action, ActionKind, MovePlan, RunsOn};
 pub use reserved_memory::ReservedMemory;
 use schemars::{Schema, schema_for};
 use vmgate_attest::Digest;
 use vmgate_documents::Problems;
-use vmgate_facts::Uri;
+use vmgate_facts::HostUri;
 use vmgate_verdict::{FileLine, Waivers};
 
 use crate::VerdictRequest;
@@ -69,7 +72,7 @@ pub struct Wave {
 #[derive(Debug, Clone, PartialEq)]
 pub struct WaitFor {
     /// Hosts that must answer and accept VMs.
-    pub hosts: Vec<Uri>,
+    pub hosts: Vec<HostUri>,
     /// Versions that these hosts must have.
     pub versions: Versions,
 }
@@ -80,13 +83,13 @@ pub struct PlannedMove {
     /// Name or UUID of the VM.
     pub vm: String,
     /// The source.
-    pub from: Uri,
+    pub from: HostUri,
     /// The destination.
-    pub to: Uri,
+    pub to: HostUri,
     /// Address of the destination for the migration traffic.
     pub migrate_address: Option<IpAddr>,
-    /// Access to the guest, in the form of `--guest`.
-    pub guest: Option<String>,
+    /// Access to the guest; none for the site's choice.
+    pub guest: Option<GuestWay>,
     /// Goals, settings and preparation.
     pub plan: MovePlan,
     /// Index of the move's wave in [`ChangeFile::waves`].
@@ -105,9 +108,20 @@ impl ChangeFile {
         load::parse(name, bytes)
     }
 
+    /// True if a move runs commands, on the machine of vmgate or in the guest, so that the file is a program.
+    pub fn has_commands(&self) -> bool {
+        let mut actions = self.moves.iter().flat_map(|planned| &planned.plan.actions);
+        actions.any(|action| matches!(action.deed, ActionKind::Run { .. }))
+    }
+
     /// Request for the verdict on one of its moves.
     pub fn verdict_request(&self, planned: &PlannedMove, strict: bool) -> VerdictRequest {
-        VerdictRequest { strict, place: Some(planned.place.clone()), change: Some(self.digest) }
+        VerdictRequest {
+            strict,
+            place: Some(planned.place.clone()),
+            change: Some(self.digest),
+            ..VerdictRequest::default()
+        }
     }
 
     /// The change as rules see it at one of its moves.

@@ -1,6 +1,7 @@
 //! Plan of one move: goals, settings and preparation, which the executor needs and the ledger keeps for recovery.
 
 use serde::{Deserialize, Serialize};
+use vmgate_facts::text::ShellWord;
 
 use super::{MoveSettings, Notify};
 
@@ -115,11 +116,14 @@ impl Default for MovePlan {
 
 impl std::fmt::Display for Action {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // As a person would have to type it to do the same.
+        let typed =
+            |run: &[String]| run.iter().map(|word| ShellWord(word).to_string()).collect::<Vec<_>>().join(" ");
         match &self.deed {
             ActionKind::StopService { service, .. } => write!(f, "stop the service {service} in the guest"),
-            ActionKind::Run { on: RunsOn::Operator, run, .. } => write!(f, "run `{}`", run.join(" ")),
+            ActionKind::Run { on: RunsOn::Operator, run, .. } => write!(f, "run `{}`", typed(run)),
             ActionKind::Run { on: RunsOn::Guest, run, .. } => {
-                write!(f, "run `{}` in the guest", run.join(" "))
+                write!(f, "run `{}` in the guest", typed(run))
             }
         }
     }

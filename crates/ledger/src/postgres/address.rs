@@ -15,6 +15,9 @@ use vmgate_facts::text::with_causes;
 
 use crate::ledger_url;
 
+/// Largest file of certificates: the system's own is a quarter of it.
+const MOST_BYTES: u64 = 1 << 20;
+
 /// Address of a server, with TLS settings.
 pub(super) struct Address {
     pub(super) config: Config,
@@ -84,7 +87,9 @@ fn trusted(file: Option<&str>) -> Result<RootCertStore, String> {
 }
 
 fn from_file(file: &str) -> Result<Vec<CertificateDer<'static>>, String> {
-    let read = CertificateDer::pem_file_iter(Path::new(file)).map_err(|error| error.to_string())?;
+    // Who can write this file decides which server gets the password.
+    let bytes = vmgate_trust::read(Path::new(file), MOST_BYTES).map_err(|why| why.to_string())?;
+    let read = CertificateDer::pem_slice_iter(&bytes);
     let certificates: Vec<_> = read.collect::<Result<_, _>>().map_err(|error| error.to_string())?;
     if certificates.is_empty() { Err("the file holds no certificate".to_owned()) } else { Ok(certificates) }
 }

@@ -1,11 +1,12 @@
 //! The ledger in PostgreSQL, for runners on several machines.
 //!
-//! A writer locks the empty table `turn` before the snapshot of its transaction, so that it decides on all earlier records.
-//! The lock is for speed: without it, a transaction with an older snapshot could not append either, since its record
-//! number would be taken already. Every wait has a limit. If the connection is lost, a read is repeated; a write is
-//! first searched for under the lock, which an unfinished transaction still holds.
+//! A record is appended by a function of the database (append.sql), which alone may write: it stamps role, time, number and digest.
+//! A decision names the newest record that it rests on, and the function refuses it if there is a newer one by then; so no
+//! lock is held while a client thinks, and a client that hangs holds up nobody. Every wait has a limit, and whoever holds a lock
+//! for longer is named. If the connection is lost, a read is repeated; so is a write, which the function knows by its token.
 
 mod address;
+mod append;
 
 use std::{
     thread,
@@ -24,16 +25,20 @@ use tokio_postgres::{
 };
 use vmgate_facts::text::with_causes;
 
-use super::{
-    LedgerError, Row, Selection, Store, Writer,
-    sql::{COLUMNS, Value, number},
-};
-use crate::ledger_url::LedgerUrl;
+use super::{LedgerError, Row, Selection, Store, Writer, sql::Value};
+use crate::{error::Blocker, ledger_url::LedgerUrl};
 
 /// The format of the tables, in `vmgate.format`.
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 
+/// The tables of format 1.
 const SCHEMA: &str = include_str!("schema.sql");
+
+/// From format 1 to format 2.
+const UPGRADE: &str = include_str!("format-2.sql");
+
+/// The function that appends, and the rights of those who could write by themselves.
+const APPEND: &str = include_str!("append.sql");
 
 /// Longest wait for the server, with all attempts: long enough for a restart.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -41,18 +46,31 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Time between two attempts.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Timeouts of the server, shorter than those of this side. A client that hangs in a transaction loses it, so that others can
-/// write. A commit is on the disk before it counts, as the server is configured or stricter.
+/// Longest wait for a lock, as the statements below and append.sql set it.
+const LOCK_SECONDS: u64 = 8;
+
+/// Timeouts of the server, shorter than those of this side. A commit is on the disk before it counts, as the server is
+/// configured or stricter. The function reads what was committed last, whatever the role's settings say.
 const SESSION: &str = "
 SET search_path = vmgate;
 SET lock_timeout = '8s';
 SET statement_timeout = '9s';
 SET idle_in_transaction_session_timeout = '2s';
+SET default_transaction_isolation = 'read committed';
+SET default_transaction_read_only = off;
 SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';
 ";
 
-/// Begins a transaction, with the lock before the snapshot: a transaction that waited for it sees the records of the one before.
-const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ; LOCK TABLE turn IN EXCLUSIVE MODE";
+/// Begins a transaction whose reads agree with each other.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+
+/// Processes of others that hold locks on the ledger's tables, as strong ones or all.
+const BLOCKERS: &str = "
+SELECT DISTINCT l.pid, coalesce(a.usename::text, '?') FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+WHERE l.relation IN (SELECT oid FROM pg_class WHERE relnamespace = 'vmgate'::regnamespace) AND l.granted
+  AND l.pid <> pg_backend_pid() AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND (l.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock') OR $1)
+ORDER BY 1";
 
 type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 
@@ -65,41 +83,27 @@ pub struct PostgresStore {
 }
 
 impl PostgresStore {
-    /// Opens a ledger that `init` created.
+    /// Opens a ledger that `init` created. One of the format before is only read.
     pub fn open(url: &str) -> Result<Self, LedgerError> {
         let mut store = Self::at(url)?;
         match store.connection(Instant::now() + PATIENCE)?.format()? {
-            Some(FORMAT) => Ok(store),
+            Some(1..=FORMAT) => Ok(store),
             Some(found) => Err(LedgerError::Newer { place: store.place, found, known: FORMAT }),
             None => Err(LedgerError::Missing { place: store.place }),
         }
     }
 
-    /// Creates the ledger if there is none, and lets these roles read it and append to it, but change nothing.
+    /// Creates the ledger if there is none, brings one of an older format up to date, and lets these roles read it and append
+    /// to it, but change nothing.
     pub fn init(url: &str, runners: &[String]) -> Result<(), LedgerError> {
         let mut store = Self::at(url)?;
-        let place = store.place.clone();
         let connection = store.connection(Instant::now() + PATIENCE)?;
-        connection.require_utf8()?;
-        connection.run("BEGIN")?;
-        match connection.format()? {
-            Some(FORMAT) => {}
-            Some(found) => return Err(LedgerError::Newer { place, found, known: FORMAT }),
-            None => connection.run(SCHEMA)?,
+        let done = connection.set_up(runners);
+        if matches!(done, Err(LedgerError::Locked(_))) {
+            connection.run("ROLLBACK")?;
+            return Err(connection.blocked(true));
         }
-        if !runners.is_empty() {
-            connection.require_owner()?;
-        }
-        for role in runners {
-            let role = format!("\"{}\"", role.replace('"', "\"\""));
-            connection.run(&format!(
-                "GRANT USAGE ON SCHEMA vmgate TO {role};
-                 GRANT SELECT ON vmgate.format TO {role};
-                 GRANT SELECT, INSERT ON vmgate.record TO {role};
-                 GRANT UPDATE ON vmgate.turn TO {role};"
-            ))?;
-        }
-        connection.run("COMMIT")
+        done
     }
 
     fn at(url: &str) -> Result<Self, LedgerError> {
@@ -126,15 +130,16 @@ impl PostgresStore {
         Ok(Connection { client: client.insert(open), runtime, place, until })
     }
 
-    /// Repeats an attempt until it succeeds, fails with a permanent error, or [`PATIENCE`] has passed.
+    /// Repeats an attempt until it succeeds, fails with a permanent error, or the time is over.
     fn retry<T>(
         &mut self,
+        until: Instant,
         mut attempt: impl FnMut(&Connection) -> Result<T, LedgerError>,
     ) -> Result<T, LedgerError> {
-        let until = Instant::now() + PATIENCE;
         loop {
             let error = match self.connection(until).and_then(|connection| attempt(&connection)) {
                 Ok(done) => return Ok(done),
+                Err(LedgerError::Locked(_)) => return Err(self.connection(until)?.blocked(false)),
                 Err(error) => error,
             };
             if error.is_disconnected() {
@@ -153,24 +158,11 @@ impl Store for PostgresStore {
         &mut self,
         work: &mut dyn FnMut(&mut dyn Writer) -> Result<(), LedgerError>,
     ) -> Result<(), LedgerError> {
-        let mut unconfirmed = None;
-        let written = self.retry(|connection| {
-            let done = connection.write(work, &mut unconfirmed);
-            if done.as_ref().is_err_and(|error| !error.is_disconnected()) {
-                connection.run("ROLLBACK")?;
-            }
-            done
-        });
-        match written {
-            Err(LedgerError::Unreachable { place, why }) if unconfirmed.is_some() => {
-                Err(LedgerError::Unconfirmed { place, why })
-            }
-            written => written,
-        }
+        append::transaction(self, work)
     }
 
     fn select(&mut self, selection: &Selection) -> Result<Vec<Row>, LedgerError> {
-        self.retry(|connection| connection.select(selection))
+        self.retry(Instant::now() + PATIENCE, |connection| connection.select(selection))
     }
 }
 
@@ -201,15 +193,34 @@ impl Connection<'_> {
         rows.first().map(|row| row.try_get(0)).transpose().map_err(|error| classify(self.place, &error))
     }
 
-    /// Checks that this role owns the ledger: a grant by another role has no effect, and PostgreSQL only warns.
-    fn require_owner(&self) -> Result<(), LedgerError> {
+    /// True if this role owns the ledger.
+    fn is_owner(&self) -> Result<bool, LedgerError> {
         let owned =
             "SELECT 1 FROM pg_class WHERE oid = 'vmgate.record'::regclass AND pg_has_role(relowner, 'USAGE')";
-        if !self.query(owned, &[])?.is_empty() {
+        Ok(!self.query(owned, &[])?.is_empty())
+    }
+
+    /// Checks that this role owns the ledger: a grant by another role has no effect, and PostgreSQL only warns.
+    fn require_owner(&self) -> Result<(), LedgerError> {
+        if self.is_owner()? {
             return Ok(());
         }
         let why = "this role does not own the ledger".to_owned();
         Err(LedgerError::Denied { place: self.place.clone(), why })
+    }
+
+    /// Checks that a runner's role is bound by the rights of the tables. A role that is not there is PostgreSQL's to refuse.
+    fn require_less_than_owner(&self, role: &str) -> Result<(), LedgerError> {
+        let above =
+            "SELECT 1 FROM pg_roles r, pg_class c WHERE r.rolname = $1 AND c.oid = 'vmgate.record'::regclass
+            AND (r.rolsuper OR pg_has_role(r.oid, c.relowner, 'MEMBER'))";
+        if self.query(above, &[(&role, Type::TEXT)])?.is_empty() {
+            return Ok(());
+        }
+        let why = format!(
+            "role {role} is a superuser, or owns the ledger, so no right would bind it: give the runner a role of its own"
+        );
+        Err(LedgerError::Unopened { place: self.place.clone(), why })
     }
 
     /// Checks that the database is in UTF-8: other encodings cannot hold every name.
@@ -228,54 +239,48 @@ impl Connection<'_> {
         self.query(&query, &values)?.iter().map(|stored| row(self.place, stored)).collect()
     }
 
-    /// Runs one transaction. `unconfirmed` is the digest of a record whose commit was sent and not confirmed.
-    fn write(
-        &self,
-        work: &mut dyn FnMut(&mut dyn Writer) -> Result<(), LedgerError>,
-        unconfirmed: &mut Option<String>,
-    ) -> Result<(), LedgerError> {
-        self.run(BEGIN)?;
-        if let Some(digest) = unconfirmed {
-            let kept = self.query("SELECT 1 FROM record WHERE digest = $1", &[(digest, Type::TEXT)])?;
-            if !kept.is_empty() {
-                return self.run("ROLLBACK");
+    /// Names those who hold locks for too long. `any` counts readers too, for which a change of the tables waits.
+    fn blocked(&self, any: bool) -> LedgerError {
+        let rows = self.query(BLOCKERS, &[(&any, Type::BOOL)]).unwrap_or_default();
+        let blocker = |row: &tokio_postgres::Row| {
+            Some(Blocker { pid: row.try_get(0).ok()?, role: row.try_get(1).ok()? })
+        };
+        let by = rows.iter().filter_map(blocker).collect();
+        LedgerError::Blocked { place: self.place.clone(), by, seconds: LOCK_SECONDS }
+    }
+
+    /// Makes the tables what this version expects, in one transaction.
+    fn set_up(&self, runners: &[String]) -> Result<(), LedgerError> {
+        self.require_utf8()?;
+        self.run("BEGIN")?;
+        let found = self.format()?;
+        match found {
+            None => self.run(&[SCHEMA, UPGRADE].concat())?,
+            Some(1) => {
+                self.require_owner()?;
+                self.run(UPGRADE)?;
             }
-            *unconfirmed = None;
+            Some(FORMAT) => {}
+            Some(found) => {
+                return Err(LedgerError::Newer { place: self.place.clone(), found, known: FORMAT });
+            }
         }
-        let mut writer = InTransaction { connection: self, digest: None };
-        work(&mut writer)?;
-        *unconfirmed = writer.digest;
+        if self.is_owner()? {
+            self.run(APPEND)?;
+        }
+        if !runners.is_empty() {
+            self.require_owner()?;
+        }
+        for role in runners {
+            self.require_less_than_owner(role)?;
+            let role = format!("\"{}\"", role.replace('"', "\"\""));
+            self.run(&format!(
+                "GRANT USAGE ON SCHEMA vmgate TO {role};
+                 GRANT SELECT ON vmgate.format, vmgate.record TO {role};
+                 GRANT EXECUTE ON FUNCTION vmgate.append(text, text, bigint) TO {role};"
+            ))?;
+        }
         self.run("COMMIT")
-    }
-}
-
-struct InTransaction<'a> {
-    connection: &'a Connection<'a>,
-    /// Digest of the record that was added last.
-    digest: Option<String>,
-}
-
-impl Writer for InTransaction<'_> {
-    fn select(&mut self, selection: &Selection) -> Result<Vec<Row>, LedgerError> {
-        self.connection.select(selection)
-    }
-
-    fn insert(&mut self, row: &Row) -> Result<(), LedgerError> {
-        let insert = format!("INSERT INTO record ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)");
-        let (sequence, at) = (number(row.sequence), row.at.to_string());
-        let values: [Parameter; 8] = [
-            (&sequence, Type::INT8),
-            (&at, Type::TEXT),
-            (&row.kind, Type::TEXT),
-            (&row.run, Type::TEXT),
-            (&row.vm, Type::TEXT),
-            (&row.body, Type::TEXT),
-            (&row.previous, Type::TEXT),
-            (&row.digest, Type::TEXT),
-        ];
-        self.connection.query(&insert, &values)?;
-        self.digest = Some(row.digest.clone());
-        Ok(())
     }
 }
 
@@ -333,18 +338,20 @@ fn classify(place: &LedgerUrl, error: &Error) -> LedgerError {
     match said.code() {
         &SqlState::INSUFFICIENT_PRIVILEGE => LedgerError::Denied { place, why },
         &SqlState::UNDEFINED_TABLE => LedgerError::Missing { place },
+        // Only `append` is called, and it came with format 2.
+        &SqlState::UNDEFINED_FUNCTION => LedgerError::Older { place, found: 1, known: FORMAT },
         &SqlState::DISK_FULL => LedgerError::DiskFull(place),
         &(SqlState::T_R_SERIALIZATION_FAILURE
         | SqlState::T_R_DEADLOCK_DETECTED
         | SqlState::UNIQUE_VIOLATION
-        | SqlState::LOCK_NOT_AVAILABLE) => LedgerError::Locked(place),
+        | SqlState::LOCK_NOT_AVAILABLE
+        | SqlState::QUERY_CANCELED) => LedgerError::Locked(place),
         &(SqlState::TOO_MANY_CONNECTIONS | SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT) => {
             LedgerError::Unreachable { place, why }
         }
         other => match other.code().get(..2) {
-            Some("08") => LedgerError::Unreachable { place, why },
+            Some("08" | "57") => LedgerError::Unreachable { place, why },
             Some("28" | "3D") => LedgerError::Unopened { place, why },
-            Some("57") if *other != SqlState::QUERY_CANCELED => LedgerError::Unreachable { place, why },
             _ => LedgerError::Store(format!("{place}: {why}")),
         },
     }

@@ -104,7 +104,7 @@ fn a_runner_may_read_and_append_and_can_change_nothing() {
         "TRUNCATE vmgate.record",
         "DROP TABLE vmgate.record",
         "ALTER TABLE vmgate.record DISABLE TRIGGER ALL",
-        "UPDATE vmgate.format SET version = 2",
+        "UPDATE vmgate.format SET version = 3",
         "CREATE TABLE vmgate.other ()",
     ] {
         let error = psql(&runner, sql).unwrap_err();
@@ -112,6 +112,28 @@ fn a_runner_may_read_and_append_and_can_change_nothing() {
     }
     let error = PostgresStore::init(&runner, &["runner".to_owned()]).unwrap_err().to_string();
     assert!(error.contains("does not own the ledger"), "{error}");
+}
+
+/// Texts and names that PostgreSQL, JSON or the statement could take for something else.
+#[test]
+fn what_is_written_is_read_back_whatever_it_holds() {
+    let url = cluster::database();
+    let odd = r#"we"ird\ é'); DROP"#;
+    psql(&url, &format!("CREATE ROLE \"{}\" LOGIN PASSWORD 'secret'", odd.replace('"', "\"\""))).unwrap();
+    PostgresStore::init(&url, &[odd.to_owned()]).unwrap();
+    let encoded: String = odd.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let ledger = open(&url.replace("//owner@", &format!("//{encoded}:secret@")));
+    let texts =
+        ["it's", r"a \ b \' c", "E'x'", "$1 %L %s", "line\nbreak\ttab", "\u{202e}ü😀", r#"{"role":"x"}"#];
+    for text in texts {
+        let written = ledger.append(&entry(text)).unwrap();
+        assert_eq!(written.role.as_deref(), Some(odd));
+        assert_eq!(ledger.record(written.sequence).unwrap(), Some(written));
+    }
+    ledger.append(&entry("nul \0 byte")).unwrap();
+    let mut expected = texts.to_vec();
+    expected.push("nul \u{fffd} byte");
+    assert_eq!(contents(&ledger), expected);
 }
 
 #[test]
@@ -222,7 +244,7 @@ fn one_that_stands_still_in_a_transaction_does_not_hold_up_the_others() {
             if calls == 1 {
                 thread::sleep(Duration::from_secs(5));
             }
-            crate::chain::append(writer, &entry("slow"), jiff::Timestamp::now()).map(drop)
+            crate::chain::append(writer, &entry("slow"), jiff::Timestamp::now(), None).map(drop)
         })
         .unwrap();
     });
@@ -257,7 +279,7 @@ fn pass_on(mut client: UnixStream, mut server: UnixStream, cut: Cut, has_cut: &A
     let mut bytes = vec![0; 1 << 16];
     while let Ok(length @ 1..) = client.read(&mut bytes) {
         let asked = &bytes[..length];
-        let commits = asked.windows(7).any(|window| window == b"COMMIT\0");
+        let commits = asked.windows(13).any(|window| window == b"vmgate.append");
         if commits && !has_cut.swap(true, Ordering::SeqCst) {
             client.shutdown(Shutdown::Both).unwrap();
             if cut == Cut::BeforeTheAnswer {
@@ -296,7 +318,13 @@ fn tls_is_verified_and_what_cannot_be_is_refused() {
     PostgresStore::init(&local, &["far".to_owned()]).unwrap();
     let name = &local[local.find("/test").unwrap() + 1..local.find('?').unwrap()];
     let at = |host: &str, how: &str| format!("postgres://far:secret@{host}:{port}/{name}?{how}");
-    let root = |name: &str| format!("sslrootcert={}", server.file(name).display());
+    // The server's own folder belongs to another user, so nothing in it is believed.
+    let ours = tempfile::tempdir().unwrap();
+    let root = |name: &str| {
+        let copy = ours.path().join(name);
+        std::fs::copy(server.file(name), &copy).unwrap();
+        format!("sslrootcert={}", copy.display())
+    };
     for how in [root("ca.pem"), format!("{}&sslmode=verify-full", root("ca.pem"))] {
         open(&at("127.0.0.1", &how)).append(&entry("over TLS")).unwrap();
     }

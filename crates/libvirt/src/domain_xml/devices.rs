@@ -13,13 +13,19 @@ pub(super) fn nic(interface: Node) -> VmNic {
     let attribute = |element: &str, name: &str| {
         child(interface, element).and_then(|node| node.attribute(name)).map(plain)
     };
-    let kind = interface.attribute("type").map(plain).unwrap_or_default();
-    let source = ["bridge", "network", "dev", "path"].iter().find_map(|name| attribute("source", name));
+    // For an interface of a libvirt network, live XML tells the network's bridge or device, too. The destination resolves
+    // the network by its name.
+    let network = attribute("source", "network");
+    let kind = match network {
+        Some(_) => "network".to_owned(),
+        None => interface.attribute("type").map(plain).unwrap_or_default(),
+    };
+    let source =
+        network.or_else(|| ["bridge", "dev", "path"].iter().find_map(|name| attribute("source", name)));
     let tags = child(interface, "vlan").into_iter().flat_map(|vlan| children(vlan, "tag"));
     VmNic {
         mac: attribute("mac", "address").unwrap_or_default(),
-        // For a libvirt network the live XML names its bridge too; the network is what the destination must have.
-        source: if kind == "network" { attribute("source", "network").or(source) } else { source },
+        source,
         kind,
         tap: attribute("target", "dev"),
         model: attribute("model", "type"),
@@ -35,39 +41,80 @@ pub(super) fn nic(interface: Node) -> VmNic {
 /// Parses a disk; none where it has no medium.
 pub(super) fn disk(disk: Node) -> Option<VmDisk> {
     let source = child(disk, "source")?;
+    let device = disk.attribute("device").map_or_else(|| "disk".to_owned(), plain);
+    let removable = matches!(device.as_str(), "cdrom" | "floppy");
     let mirror = child(disk, "mirror").map(|mirror| mirror.attribute("job").unwrap_or("copy"));
     Some(VmDisk {
         target: child(disk, "target").and_then(|node| node.attribute("dev")).map(plain).unwrap_or_default(),
         kind: disk.attribute("type").map(plain).unwrap_or_default(),
         source: source_name(source)?,
+        volume: volume(source),
         cache: child(disk, "driver")
             .and_then(|node| node.attribute("cache"))
             .map_or_else(|| "default".to_owned(), plain),
         read_only: child(disk, "readonly").is_some(),
         shareable: child(disk, "shareable").is_some(),
-        device: disk.attribute("device").map_or_else(|| "disk".to_owned(), plain),
+        device,
         transient: child(disk, "transient").is_some(),
-        optional: source.attribute("startupPolicy") == Some("optional"),
+        // libvirt leaves out a missing medium of a drive on migration; a missing disk always stops it
+        // (qemuDomainCheckDiskStartupPolicy).
+        optional: removable && matches!(source.attribute("startupPolicy"), Some("optional" | "requisite")),
+        format: child(disk, "driver").and_then(|driver| driver.attribute("type")).map(plain),
+        backing_formats: backing_formats(disk),
         backing_files: backing_files(disk),
         job: mirror.map(plain),
     })
 }
 
-/// Path or name of a disk's source.
+/// Path or name of a disk's source. An export on the network may have no name, and then has its server's.
 fn source_name(source: Node) -> Option<String> {
-    match (source.attribute("pool"), source.attribute("volume")) {
-        (Some(pool), Some(volume)) => Some(plain(&format!("{pool}/{volume}"))),
-        _ => {
-            ["file", "dev", "name", "dir", "path"].iter().find_map(|name| source.attribute(*name)).map(plain)
-        }
+    if let Some(volume) = volume(source) {
+        return Some(volume);
+    }
+    let named = ["file", "dev", "name", "dir", "path"].iter().find_map(|name| source.attribute(*name));
+    let host = || {
+        let host = child(source, "host")?;
+        host.attribute("name").or_else(|| host.attribute("socket"))
+    };
+    match source.attribute("protocol") {
+        Some(protocol) => Some(plain(
+            named
+                .map_or_else(|| format!("{protocol}:{}", host().unwrap_or_default()), str::to_owned)
+                .as_str(),
+        )),
+        None => named.map(plain).or_else(|| {
+            let address = device_address(child(source, "address")?);
+            (!address.is_empty()).then_some(address)
+        }),
     }
 }
 
-/// Files and block devices of the backing chain, without images on the network.
-fn backing_files(disk: Node) -> Vec<String> {
-    let first = child(disk, "backingStore");
-    std::iter::successors(first, |store| child(*store, "backingStore"))
+/// Storage pool and volume.
+fn volume(source: Node) -> Option<String> {
+    Some(plain(&format!("{}/{}", source.attribute("pool")?, source.attribute("volume")?)))
+}
+
+/// Elements of the backing chain, nearest first.
+fn backing_chain<'a, 'input>(disk: Node<'a, 'input>) -> impl Iterator<Item = Node<'a, 'input>> {
+    std::iter::successors(child(disk, "backingStore"), |store| child(*store, "backingStore"))
         .take(DEEPEST_CHAIN)
+}
+
+/// Formats of the images of the backing chain.
+fn backing_formats(disk: Node) -> Vec<String> {
+    backing_chain(disk).filter_map(|store| child(store, "format")?.attribute("type")).map(plain).collect()
+}
+
+/// Files and block devices of the backing chain, without images on the network, and the data files of qcow2 images.
+fn backing_files(disk: Node) -> Vec<String> {
+    let own_data = child(disk, "source").and_then(|source| child(source, "dataStore"));
+    let stores = backing_chain(disk).flat_map(|store| {
+        let data = child(store, "source").and_then(|source| child(source, "dataStore"));
+        std::iter::once(store).chain(data)
+    });
+    own_data
+        .into_iter()
+        .chain(stores)
         .filter(|store| matches!(store.attribute("type"), Some("file" | "block")))
         .filter_map(|store| source_name(child(store, "source")?))
         .collect()
@@ -116,16 +163,29 @@ fn source_address(node: Node) -> String {
     if let (Some(vendor), Some(product)) = (vendor, product) {
         return format!("{vendor}:{product}");
     }
-    let Some(address) = child(source, "address") else {
-        return source.attribute("dev").unwrap_or_default().to_owned();
-    };
-    let hex = |name: &str| address.attribute(name).map(|text| text.trim_start_matches("0x"));
-    match (hex("domain"), hex("bus"), hex("slot"), hex("function")) {
-        (Some(domain), Some(bus), Some(slot), Some(function)) => format!("{domain}:{bus}:{slot}.{function}"),
-        _ => match (address.attribute("uuid"), address.attribute("bus"), address.attribute("device")) {
-            (Some(uuid), ..) => uuid.to_owned(),
-            (None, Some(bus), Some(device)) => format!("{bus}:{device}"),
-            _ => String::new(),
-        },
+    let address = child(source, "address").map(device_address).unwrap_or_default();
+    // A SCSI device has its adapter's name beside the address, a host adapter of its own its WWPN, a character device its path.
+    let adapter = child(source, "adapter").and_then(|adapter| adapter.attribute("name"));
+    let named = ["dev", "wwpn", "name", "protocol"].iter().find_map(|name| source.attribute(*name));
+    let parts = [adapter, Some(address.as_str()), if address.is_empty() { named } else { None }];
+    parts.into_iter().flatten().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+/// Address of a PCI, USB, SCSI or mediated device.
+fn device_address(address: Node) -> String {
+    let attribute = |name: &str| address.attribute(name);
+    let hex = |name: &str| attribute(name).map(|text| text.trim_start_matches("0x"));
+    if let (Some(domain), Some(bus), Some(slot), Some(function)) =
+        (hex("domain"), hex("bus"), hex("slot"), hex("function"))
+    {
+        return format!("{domain}:{bus}:{slot}.{function}");
     }
+    if let Some(uuid) = attribute("uuid") {
+        return uuid.to_owned();
+    }
+    ["bus", "device", "target", "unit"]
+        .iter()
+        .filter_map(|name| attribute(name))
+        .collect::<Vec<_>>()
+        .join(":")
 }

@@ -33,7 +33,11 @@ pub(super) fn placement(domain: Node) -> Placement {
     let memory = tune.and_then(|tune| child(tune, "memory"));
     let cells = tune.into_iter().flat_map(|tune| children(tune, "memnode"));
     let policies: Vec<Node> = memory.into_iter().chain(cells).collect();
-    let numa_nodes = policies.iter().filter_map(|node| node.attribute("nodeset")).flat_map(numbers).collect();
+    let devices = child(domain, "devices").into_iter().flat_map(|devices| children(devices, "memory"));
+    let device_nodes =
+        devices.filter_map(|device| child(child(device, "source")?, "nodemask")?.text()).flat_map(numbers);
+    let numa_nodes = policies.iter().filter_map(|node| node.attribute("nodeset")).flat_map(numbers);
+    let numa_nodes = numa_nodes.chain(device_nodes).collect();
     let threads = child(domain, "cputune");
     let pins = threads.into_iter().flat_map(|tune| {
         ["vcpupin", "emulatorpin", "iothreadpin"].into_iter().flat_map(move |name| children(tune, name))
@@ -81,8 +85,12 @@ pub(super) fn firmware(domain: Node) -> Option<Firmware> {
     let nvram = child(os, "nvram");
     // If the source is of another type than a file, the path is in a child element.
     let file = |node: Node| {
-        let source = child(node, "source").and_then(|source| source.attribute("file"));
-        node.text().map(plain).filter(|text| !text.is_empty()).or_else(|| source.map(plain))
+        let source = child(node, "source");
+        let source = source.and_then(|source| source.attribute("file").or_else(|| source.attribute("dev")));
+        node.text()
+            .map(|text| plain(text.trim()))
+            .filter(|text| !text.is_empty())
+            .or_else(|| source.map(plain))
     };
     Some(Firmware {
         loader: file(loader)?,
@@ -92,8 +100,15 @@ pub(super) fn firmware(domain: Node) -> Option<Firmware> {
     })
 }
 
-/// The trusted platform module.
-pub(super) fn tpm(tpm: Node, uuid: Option<&str>) -> Tpm {
+/// The trusted platform module. Of several (pseries guests have a proxy beside it) the one that binds the VM to its host.
+pub(super) fn tpm<'a, 'input: 'a>(
+    tpms: impl Iterator<Item = Node<'a, 'input>>,
+    uuid: Option<&str>,
+) -> Option<Tpm> {
+    tpms.map(|node| one_tpm(node, uuid)).max_by_key(|tpm| tpm.backend == "passthrough")
+}
+
+fn one_tpm(tpm: Node, uuid: Option<&str>) -> Tpm {
     let backend = child(tpm, "backend");
     let attribute = |name: &str| backend.and_then(|backend| backend.attribute(name));
     let kind = attribute("type").map(plain).unwrap_or_default();
@@ -107,28 +122,36 @@ pub(super) fn tpm(tpm: Node, uuid: Option<&str>) -> Tpm {
     }
 }
 
-/// Files that QEMU opens at its start, without those of the firmware.
+/// Files that QEMU opens at its start, without disks and those of the firmware.
 pub(super) fn boot_files(domain: Node) -> Vec<BootFile> {
-    let os = child(domain, "os");
-    let devices = child(domain, "devices");
-    let named = |parent: Option<Node>, element: &str, purpose: &str| {
-        let path = parent.and_then(|parent| child(parent, element)).and_then(|node| node.text()).map(plain);
-        path.filter(|path| path.starts_with('/')).map(|path| BootFile { purpose: purpose.to_owned(), path })
-    };
-    let acpi = os.and_then(|os| child(os, "acpi"));
-    let roms = devices.into_iter().flat_map(|devices| devices.children()).filter_map(|device| {
-        let path = plain(child(device, "rom")?.attribute("file")?);
-        path.starts_with('/').then(|| BootFile { purpose: "rom".to_owned(), path })
+    let devices = child(domain, "devices").into_iter();
+    let of_os = child(domain, "os").into_iter().flat_map(|os| os.children()).flat_map(|node| {
+        let purpose = node.tag_name().name();
+        match purpose {
+            "kernel" | "initrd" | "dtb" | "shim" => vec![(purpose, node.text())],
+            "acpi" => children(node, "table").map(|table| (purpose, table.text())).collect(),
+            _ => Vec::new(),
+        }
     });
-    [
-        named(devices, "emulator", "emulator"),
-        named(os, "kernel", "kernel"),
-        named(os, "initrd", "initrd"),
-        named(os, "dtb", "dtb"),
-        named(acpi, "table", "acpi"),
-    ]
-    .into_iter()
-    .flatten()
-    .chain(roms)
+    let of_devices = devices.flat_map(|devices| devices.children()).flat_map(|device| {
+        let rom = child(device, "rom").and_then(|rom| rom.attribute("file"));
+        let own = match device.tag_name().name() {
+            "emulator" => Some(("emulator", device.text())),
+            "memory" => {
+                let path = child(device, "source").and_then(|source| child(source, "path"));
+                Some(("memory", path.and_then(|path| path.text())))
+            }
+            _ => None,
+        };
+        own.into_iter().chain([("rom", rom)])
+    });
+    let of_fw_cfg = children(domain, "sysinfo")
+        .flat_map(|info| children(info, "entry"))
+        .map(|entry| ("fwcfg", entry.attribute("file")));
+    let all = of_devices.chain(of_os).chain(of_fw_cfg);
+    all.filter_map(|(purpose, path)| {
+        let path = plain(path?.trim());
+        path.starts_with('/').then(|| BootFile { purpose: purpose.to_owned(), path })
+    })
     .collect()
 }

@@ -1,11 +1,16 @@
 //! Parser of libvirt's domain XML: the parts of the VM's configuration that matter for a move.
 
+mod components;
 mod devices;
+mod elements;
 mod hardware;
+mod memory;
+mod requirements;
 
 use roxmltree::Node;
 use vmgate_facts::{
-    Accelerator, BootFile, CpuMode, Firmware, HostDevice, Placement, Tpm, VmDisk, VmNic, text::plain,
+    Accelerator, BootFile, CpuMode, Firmware, HostDevice, Placement, Tpm, VmComponent, VmDisk, VmListener,
+    VmNic, text::plain,
 };
 
 /// Name of the channel on which QEMU's guest agent listens.
@@ -25,12 +30,14 @@ pub struct DomainConfig {
     pub accelerator: Option<Accelerator>,
     /// Present memory of the VM.
     pub memory_bytes: Option<u64>,
-    /// Maximum memory of the VM, hotplug included.
+    /// Maximum memory of the VM. `<maxMemory>` is not it: that is address space for memory that may be plugged in later.
     pub memory_max_bytes: Option<u64>,
     /// Pages that back the VM's memory.
     pub backing: Backing,
     /// Virtual CPUs online.
     pub vcpus: Option<u32>,
+    /// Maximum number of virtual CPUs; QEMU starts with room for all of them.
+    pub most_vcpus: Option<u32>,
     /// Architecture, such as `x86_64`.
     pub arch: Option<String>,
     /// Versioned machine type.
@@ -69,6 +76,14 @@ pub struct DomainConfig {
     pub launch_security: Option<String>,
     /// Files that QEMU opens at its start.
     pub boot_files: Vec<BootFile>,
+    /// Models of security labels.
+    pub security_models: Vec<String>,
+    /// Secrets, by UUID or usage.
+    pub secrets: Vec<String>,
+    /// Addresses at which QEMU listens.
+    pub listeners: Vec<VmListener>,
+    /// Devices, image formats and settings, and elements that nothing here reads; a catalogue tells which of them migrate.
+    pub components: Vec<VmComponent>,
 }
 
 /// Pages that back a VM's memory.
@@ -81,6 +96,8 @@ pub enum Backing {
     HugeOfDefaultSize,
     /// Huge pages of this many bytes.
     Huge(u64),
+    /// Pages of several sizes, ordinary ones perhaps among them.
+    Mixed,
 }
 
 /// Reads a domain XML. The error is the parser's.
@@ -94,11 +111,10 @@ pub fn parse(xml: &str) -> Result<DomainConfig, roxmltree::Error> {
     let cpu = child(domain, "cpu");
     let virt_type = domain.attribute("type").map(plain);
     let memory = child(domain, "memory").and_then(bytes);
-    let max_memory = child(domain, "maxMemory").and_then(bytes);
     let uuid = child(domain, "uuid").and_then(|uuid| uuid.text()).map(plain);
     Ok(DomainConfig {
         name: child(domain, "name").and_then(|name| name.text()).map(plain),
-        tpm: devices_named("tpm").next().map(|tpm| hardware::tpm(tpm, uuid.as_deref())),
+        tpm: hardware::tpm(devices_named("tpm"), uuid.as_deref()),
         uuid,
         accelerator: match virt_type.as_deref() {
             Some("kvm") => Some(Accelerator::Kvm),
@@ -106,9 +122,11 @@ pub fn parse(xml: &str) -> Result<DomainConfig, roxmltree::Error> {
             _ => None,
         },
         memory_bytes: child(domain, "currentMemory").and_then(bytes).or(memory),
-        memory_max_bytes: max_memory.max(memory),
-        backing: backing(domain),
-        vcpus: child(domain, "vcpu").and_then(vcpus),
+        memory_max_bytes: memory,
+        backing: memory::backing(domain),
+        vcpus: child(domain, "vcpu")
+            .and_then(|vcpu| vcpus(vcpu.attribute("current").or_else(|| vcpu.text()))),
+        most_vcpus: child(domain, "vcpu").and_then(|vcpu| vcpus(vcpu.text())),
         arch: os_type.and_then(|os| os.attribute("arch")).map(plain),
         machine_type: os_type.and_then(|os| os.attribute("machine")).map(plain),
         emulator: devices_named("emulator").find_map(|node| node.text()).map(plain),
@@ -131,8 +149,36 @@ pub fn parse(xml: &str) -> Result<DomainConfig, roxmltree::Error> {
         placement: hardware::placement(domain),
         firmware: hardware::firmware(domain),
         launch_security: child(domain, "launchSecurity").and_then(|node| node.attribute("type")).map(plain),
-        boot_files: hardware::boot_files(domain),
+        boot_files: hardware::boot_files(domain)
+            .into_iter()
+            .chain(devices.map(requirements::backend_files).unwrap_or_default())
+            .collect(),
+        security_models: requirements::security_models(domain),
+        secrets: requirements::secrets(domain),
+        listeners: devices.map(requirements::listeners).unwrap_or_default(),
+        components: components::of(domain),
     })
+}
+
+impl DomainConfig {
+    /// The configuration that a migration sends, with what only the live configuration tells: taps, block jobs and the backing
+    /// chains that libvirt found.
+    #[must_use]
+    pub fn with_live(mut self, live: Self) -> Self {
+        for nic in &mut self.nics {
+            if let Some(now) = live.nics.iter().find(|now| now.mac == nic.mac) {
+                nic.tap.clone_from(&now.tap);
+            }
+        }
+        for disk in &mut self.disks {
+            if let Some(now) = live.disks.iter().find(|now| now.target == disk.target) {
+                disk.job.clone_from(&now.job);
+                disk.backing_files.clone_from(&now.backing_files);
+                disk.backing_formats.clone_from(&now.backing_formats);
+            }
+        }
+        Self { memory_bytes: live.memory_bytes, vcpus: live.vcpus, ..self }
+    }
 }
 
 /// First child element of that name.
@@ -170,19 +216,8 @@ fn unit(name: &str) -> Option<u64> {
     })
 }
 
-fn backing(domain: Node) -> Backing {
-    let Some(huge) = child(domain, "memoryBacking").and_then(|backing| child(backing, "hugepages")) else {
-        return Backing::Ordinary;
-    };
-    let size = child(huge, "page").and_then(|page| {
-        let size: u64 = page.attribute("size")?.parse().ok()?;
-        size.checked_mul(unit(page.attribute("unit").unwrap_or("KiB"))?)
-    });
-    size.map_or(Backing::HugeOfDefaultSize, Backing::Huge)
-}
-
-fn vcpus(vcpu: Node) -> Option<u32> {
-    vcpu.attribute("current").or_else(|| vcpu.text())?.trim().parse().ok()
+fn vcpus(number: Option<&str>) -> Option<u32> {
+    number?.trim().parse().ok()
 }
 
 fn cpu_mode(cpu: Node) -> CpuMode {

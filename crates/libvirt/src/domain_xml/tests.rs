@@ -46,7 +46,8 @@ fn a_live_configuration_is_read_whole() {
     let config = parse(XML).unwrap();
     assert_eq!(config.accelerator, Some(Accelerator::Tcg));
     assert_eq!(config.memory_bytes, Some(256 << 20));
-    assert_eq!(config.memory_max_bytes, Some(1 << 30));
+    assert_eq!(config.memory_max_bytes, Some(512 << 20), "address space for hotplug is no memory");
+    assert_eq!(config.most_vcpus, Some(4));
     assert_eq!(config.backing, Backing::Huge(2 << 20));
     assert_eq!(config.vcpus, Some(2));
     assert_eq!(config.machine_type.as_deref(), Some("pc-q35-7.2"));
@@ -146,10 +147,10 @@ fn placement_firmware_and_ties_to_the_host_are_read() {
         files,
         [
             "emulator /usr/libexec/qemu-kvm",
+            "rom /usr/share/rom.bin",
             "kernel /boot/vmlinuz",
             "initrd /boot/initrd",
-            "acpi /etc/slic",
-            "rom /usr/share/rom.bin"
+            "acpi /etc/slic"
         ]
     );
     let tpm = config.tpm.unwrap();

@@ -3,10 +3,11 @@
 use std::{fs, path::Path};
 
 use procfs::{Current, Meminfo};
-use vmgate_facts::{Cause, HostMemory, HugePages, Unknown};
+use vmgate_facts::{Cause, Fact, HostMemory, HugePages, Unknown};
 
 use crate::host::{not_read, procfs_error};
 
+const MOUNTS: &str = "/proc/self/mounts";
 const HUGE_PAGES: &str = "/sys/kernel/mm/hugepages";
 
 /// Total memory, and memory available without swapping.
@@ -27,7 +28,40 @@ pub(super) fn default_huge_page() -> Result<Option<u64>, Unknown> {
 
 /// Huge pages of every size, smallest first. Pages reserved for a mapping but not used yet do not count as free.
 pub(super) fn huge_pages() -> Result<Vec<HugePages>, Unknown> {
-    huge_pages_in(Path::new(HUGE_PAGES))
+    let mut sizes = huge_pages_in(Path::new(HUGE_PAGES))?;
+    let default_bytes = default_huge_page();
+    let mounts = fs::read_to_string(MOUNTS).map_err(|error| not_read(MOUNTS, &error));
+    for size in &mut sizes {
+        size.mounted = match (&mounts, &default_bytes) {
+            (Ok(mounts), Ok(default_bytes)) => {
+                Fact::Known(hugetlbfs_page_bytes(mounts, *default_bytes).contains(&size.page_bytes))
+            }
+            (Err(why), _) | (_, Err(why)) => Fact::Unknown(why.clone()),
+        };
+    }
+    Ok(sizes)
+}
+
+/// Page sizes of the mounted hugetlbfs, from /proc/mounts; one without an option has pages of the default size.
+fn hugetlbfs_page_bytes(mounts: &str, default_bytes: Option<u64>) -> Vec<u64> {
+    let options = mounts.lines().filter_map(|line| {
+        let mut fields = line.split(' ').skip(2);
+        (fields.next()? == "hugetlbfs").then(|| fields.next())?
+    });
+    let size = |options: &str| match options.split(',').find_map(|option| option.strip_prefix("pagesize=")) {
+        Some(size) => {
+            let digits = size.trim_end_matches(|c: char| !c.is_ascii_digit());
+            let unit = match size.trim_start_matches(|c: char| c.is_ascii_digit()) {
+                "K" | "k" => 1 << 10,
+                "M" | "m" => 1 << 20,
+                "G" | "g" => 1 << 30,
+                _ => 1,
+            };
+            digits.parse::<u64>().ok()?.checked_mul(unit)
+        }
+        None => default_bytes,
+    };
+    options.filter_map(size).collect()
 }
 
 /// Huge pages in a sysfs folder; the folder of a NUMA node does not show reserved pages separately.
@@ -50,7 +84,11 @@ pub(super) fn huge_pages_in(folder: &Path) -> Result<Vec<HugePages>, Unknown> {
         let free = number(&entry.path().join("free_hugepages"))?;
         let kept_apart = entry.path().join("resv_hugepages");
         let promised = if kept_apart.exists() { number(&kept_apart)? } else { 0 };
-        sizes.push(HugePages { page_bytes: kib.saturating_mul(1024), free: free.saturating_sub(promised) });
+        sizes.push(HugePages {
+            page_bytes: kib.saturating_mul(1024),
+            free: free.saturating_sub(promised),
+            mounted: Fact::default(),
+        });
     }
     sizes.sort_by_key(|size| size.page_bytes);
     Ok(sizes)
@@ -86,7 +124,7 @@ pub(super) fn count_in_list(list: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use crate::host::memory::count_in_list;
+    use super::*;
 
     #[test]
     fn kernel_lists_are_counted() {
@@ -95,5 +133,13 @@ mod tests {
         for bad in ["", "3-1", "x", "0-", "0-4294967295"] {
             assert_eq!(count_in_list(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn page_sizes_of_mounts_are_read() {
+        let mounts = "proc /proc proc rw 0 0\nhugetlbfs /dev/hugepages hugetlbfs rw,relatime,pagesize=2M 0 0\n\
+                      none /dev/hugepages1G hugetlbfs rw,pagesize=1024M 0 0\nnone /mnt hugetlbfs rw 0 0\n";
+        assert_eq!(hugetlbfs_page_bytes(mounts, Some(2 << 20)), [2 << 20, 1 << 30, 2 << 20]);
+        assert!(hugetlbfs_page_bytes("hugetlbfs hugetlbfs\n\n x y", None).is_empty());
     }
 }

@@ -1,10 +1,12 @@
-//! Catalogues of software: programs that monitor their peers, and UDP services with their tolerance of loss.
+//! Catalogues: programs that monitor their peers, UDP services with their tolerance of loss, and components of VMs that QEMU
+//! migrates or not.
 //!
 //! The shipped catalogues are YAML in `rules/catalogues/`, embedded in the program; a user's rule folder may add
 //! entries under ids of its own in `catalogues/`. The test of each is in the same folder. Everything here is pure: names, command
 //! lines and ports in, facts out.
 
 mod check;
+mod components;
 mod detectors;
 mod lint;
 mod memory_sync;
@@ -14,6 +16,7 @@ mod udp;
 
 use std::{collections::BTreeSet, sync::Arc};
 
+pub use components::{ComponentCatalogue, ComponentEntry};
 pub use memory_sync::{
     CommandLineSetting, FileSetting, ListenerPort, MemorySyncCatalogue, MemorySyncEntry, Protocol,
 };
@@ -29,12 +32,14 @@ use super::{
 
 static MEMORY_SYNC: Shape<MemorySyncCatalogue> = Shape::new();
 static UDP: Shape<UdpCatalogue> = Shape::new();
+static COMPONENTS: Shape<ComponentCatalogue> = Shape::new();
 
 /// All catalogues in use. Order matters only for entries that match equally well: the first wins.
 #[derive(Debug, Clone, Default)]
 pub struct Catalogues {
     memory_sync: Vec<MemorySyncEntry>,
     udp_services: Vec<UdpEntry>,
+    components: Vec<ComponentEntry>,
     files: Vec<CatalogueFile>,
 }
 
@@ -91,6 +96,13 @@ impl Catalogues {
                 self.udp_services.extend(read.entries);
                 node
             }
+            Some(ComponentCatalogue::SCHEMA) => {
+                let known = ids(&self.components, |entry| &entry.id);
+                let check = |root: &Node| check::entries(file, root, known, components::check);
+                let (read, node) = COMPONENTS.read_parsed(file, parsed, check)?;
+                self.components.extend(read.entries);
+                node
+            }
             Some(MemorySyncCatalogue::SCHEMA) => {
                 let known = ids(&self.memory_sync, |entry| &entry.id);
                 let check = |root: &Node| check::entries(file, root, known, memory_sync::check);
@@ -117,6 +129,11 @@ impl Catalogues {
     /// UDP services.
     pub fn udp_services(&self) -> &[UdpEntry] {
         &self.udp_services
+    }
+
+    /// Components of VMs.
+    pub fn components(&self) -> &[ComponentEntry] {
+        &self.components
     }
 
     /// The file with the given name.
@@ -150,12 +167,12 @@ fn ids<T>(entries: &[T], id: impl Fn(&T) -> &String) -> BTreeSet<String> {
 fn not_a_catalogue(file: &Arc<SourceFile>, parsed: Parsed) -> Vec<Problem> {
     let Parsed { node, mut problems } = parsed;
     let Some(root) = node else { return problems };
-    let known = [MemorySyncCatalogue::SCHEMA, UdpCatalogue::SCHEMA];
+    let known = [MemorySyncCatalogue::SCHEMA, UdpCatalogue::SCHEMA, ComponentCatalogue::SCHEMA];
     let schema = root.get("schema");
     let text = schema.and_then(Node::text).unwrap_or_default();
     let help = match closest(text, known) {
         Some(like) => format!("did you mean `{like}`?"),
-        None => format!("begin it with `schema: {}` or `schema: {}`", known[0], known[1]),
+        None => format!("begin it with one of {}", known.map(|id| format!("`schema: {id}`")).join(", ")),
     };
     let span = schema.map_or(root.span.clone(), |schema| schema.span.clone());
     problems.push(

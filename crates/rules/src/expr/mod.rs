@@ -8,6 +8,7 @@ mod check_comprehensions;
 mod check_functions;
 mod check_names;
 mod check_operators;
+mod code_span;
 mod cost;
 mod duration;
 mod eval;
@@ -23,11 +24,12 @@ mod unquoted;
 use std::ops::Range;
 
 pub(crate) use check::{Checker, Scope, TypedName};
+pub(crate) use code_span::Place;
 pub(crate) use cost::{MOST_STEPS, cost};
 pub(crate) use eval::{Evaluator, Freshness, Read, Val};
 pub(crate) use narrow::{implied, implied_for_items, key};
 pub(crate) use parse::{Parser, with_stack};
-pub(crate) use template::{Template, check as check_template};
+pub(crate) use template::{Piece, Template, check as check_template};
 pub(crate) use tree::{Arithmetic, Comparison, Expr, Node, Quantifier};
 
 /// A problem at a place in the text of an expression.

@@ -1,4 +1,5 @@
-//! Texts with values in them: `"{c.remote} gives up after {c.budget_seconds} s"`. `{{` and `}}` are braces.
+//! Texts with values in them: `"{c.remote} gives up after {c.budget_seconds} s"`. `{{` and `}}` are braces. Values between
+//! backticks are quoted for a shell.
 
 use vmgate_documents::types::Kind;
 use vmgate_facts::Unit;
@@ -6,6 +7,7 @@ use vmgate_facts::Unit;
 use super::{
     ExprProblem,
     check::{Checker, Scope},
+    code_span::{Place, Reader},
     eval::Evaluator,
     print,
     tree::Expr,
@@ -22,7 +24,7 @@ pub(crate) struct Template {
 #[derive(Debug, Clone)]
 pub(crate) enum Piece {
     Text(String),
-    Value { expr: Expr, unit: Unit, bare: bool },
+    Value { expr: Expr, unit: Unit, bare: bool, place: Place },
 }
 
 /// Finds the expressions in a text and checks them.
@@ -30,13 +32,16 @@ pub(crate) fn check(text: &str, scope: &mut Scope) -> Result<Template, Vec<ExprP
     let mut pieces = Vec::new();
     let mut problems = Vec::new();
     let mut plain = String::new();
+    let mut reader = Reader::new(text);
     let mut rest = text;
     while let Some(at) = rest.find(['{', '}']) {
         let offset = text.len() - rest.len() + at;
         let (head, tail) = rest.split_at(at);
         plain.push_str(head);
+        reader.text(head);
         if tail.starts_with("{{") || tail.starts_with("}}") {
             plain.push_str(tail.get(..1).unwrap_or_default());
+            reader.text(tail.get(..1).unwrap_or_default());
             rest = tail.get(2..).unwrap_or_default();
             continue;
         }
@@ -67,7 +72,8 @@ pub(crate) fn check(text: &str, scope: &mut Scope) -> Result<Template, Vec<ExprP
                 if !plain.is_empty() {
                     pieces.push(Piece::Text(std::mem::take(&mut plain)));
                 }
-                pieces.push(Piece::Value { expr, unit: ty.unit, bare: print::names_unit(rest) });
+                let place = reader.value(&expr, rest);
+                pieces.push(Piece::Value { expr, unit: ty.unit, bare: print::names_unit(rest), place });
             }
             Err(found) => problems.extend(
                 found
@@ -110,12 +116,12 @@ impl Template {
         for piece in &self.pieces {
             match piece {
                 Piece::Text(plain) => text.push_str(plain),
-                Piece::Value { expr, unit, bare } => {
+                Piece::Value { expr, unit, bare, place } => {
                     let mark = evaluator.mark();
                     let value = evaluator.eval(expr);
                     evaluator.forget(mark);
                     let start = text.len();
-                    text.push_str(&print::show(&value, *unit, *bare));
+                    text.push_str(&place.show(print::show(&value, *unit, *bare)));
                     if let Some(number) = print::as_number(&value) {
                         numbers.push((start, text.len(), number, *unit, *bare));
                     }

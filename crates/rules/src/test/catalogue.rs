@@ -1,4 +1,4 @@
-//! Tests of catalogues: the entries that match a process, a listener or a UDP socket.
+//! Tests of catalogues: the entries that match a process, a listener, a UDP socket or a component of a VM.
 //!
 //! The tests of `catalogues/<name>.yaml` are in `<name>.test.yaml` in the same folder. Every entry needs a case that
 //! finds it, and every pattern needs a case that fails without it: most mistakes in catalogues are in patterns.
@@ -13,7 +13,7 @@ use vmgate_facts::{Fact, Guest, Listener, Process, Tcp, Udp, UdpSocket};
 use super::report::{CaseReport, RuleReport};
 use crate::{
     Catalogues,
-    catalogue::{MemorySyncEntry, UdpEntry},
+    catalogue::{ComponentCatalogue, MemorySyncEntry, UdpCatalogue, UdpEntry},
     files::{FileRole, RuleFile},
 };
 
@@ -38,8 +38,8 @@ pub(crate) enum CatalogueTestSchema {
     V1,
 }
 
-/// One case: a process, listener or UDP socket of a guest, and the entries that match. A case has exactly one of process,
-/// listener and udp.
+/// One case: a process, listener or UDP socket of a guest, or a component of a VM, and the entries that match. A case has
+/// exactly one of process, listener, udp and component.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CatalogueCase {
@@ -55,6 +55,9 @@ pub(crate) struct CatalogueCase {
     /// The port of a UDP socket.
     #[schemars(example = 5405)]
     udp: Option<u16>,
+    /// A component of a VM: its kind and its model.
+    #[schemars(example = &"sound ich9")]
+    component: Option<String>,
     /// Address and port of the peer of a connected UDP socket.
     #[schemars(example = &"10.0.0.9:514")]
     peer: Option<String>,
@@ -79,6 +82,9 @@ impl CatalogueCase {
             Fact::Known(None) => " of the kernel".to_owned(),
             Fact::Unknown(_) => String::new(),
         };
+        if let Some(component) = &self.component {
+            return format!("component {component}");
+        }
         match (&self.process, self.listener, self.udp) {
             (Some(process), ..) => format!("process {}", self.command.as_ref().unwrap_or(process)),
             (None, Some(port), _) => format!("listener {port}{of}"),
@@ -132,8 +138,16 @@ impl CatalogueCase {
         service.map(|service| (service.id, None)).into_iter().collect()
     }
 
+    /// Entry of the catalogues of components that lists it.
+    fn component(&self, catalogues: &Catalogues) -> FoundEntries {
+        let Some(component) = &self.component else { return Vec::new() };
+        let (kind, model) = component.split_once(' ').unwrap_or((component, ""));
+        catalogues.component(kind, model).map(|entry| (entry.id.clone(), None)).into_iter().collect()
+    }
+
     fn found(&self, catalogues: &Catalogues, of: CatalogueKind) -> FoundEntries {
         match of {
+            CatalogueKind::Components => self.component(catalogues),
             CatalogueKind::Software => self.software(catalogues),
             CatalogueKind::Services => self.service(catalogues),
         }
@@ -146,9 +160,13 @@ impl CatalogueCase {
     }
 }
 
+/// Keys of a case, one of which it must have.
+const OBJECTS: [&str; 4] = ["process", "listener", "udp", "component"];
+
 /// Kind of a catalogue.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum CatalogueKind {
+    Components,
     Software,
     Services,
 }
@@ -211,17 +229,19 @@ pub(super) fn document(file: &Arc<SourceFile>) -> Result<(CatalogueTestDocument,
     TESTS.read(file, |root| check_one_object_each(file, root))
 }
 
-/// Checks that each case has exactly one of process, listener and udp.
+/// Checks that each case has exactly one object.
 fn check_one_object_each(file: &Arc<SourceFile>, root: &Node) -> Vec<Problem> {
     let cases = root.get("cases").map(Node::items).unwrap_or_default();
-    let wrong = cases.iter().filter(|case| {
-        ["process", "listener", "udp"].into_iter().filter(|key| case.get(key).is_some()).count() != 1
-    });
+    let wrong = cases.iter().filter(|case| OBJECTS.iter().filter(|key| case.get(key).is_some()).count() != 1);
     wrong
         .map(|case| {
-            Problem::at(file, case.span.clone(), "a case must have exactly one of process, listener and udp")
-                .label("this case")
-                .help("split the case, or remove all but one")
+            Problem::at(
+                file,
+                case.span.clone(),
+                format!("a case must have exactly one of {}", OBJECTS.join(", ")),
+            )
+            .label("this case")
+            .help("split the case, or remove all but one")
         })
         .collect()
 }
@@ -245,11 +265,11 @@ impl CatalogueRun<'_> {
             return;
         };
         let entries: Vec<(&str, &Node)> = catalogue.entries().collect();
-        let services = self.catalogues.udp_services();
-        let of_services = entries.iter().all(|(id, _)| services.iter().any(|entry| entry.id == *id))
-            && catalogue.node.get("schema").and_then(Node::text)
-                == Some(crate::catalogue::UdpCatalogue::SCHEMA);
-        let kind = if of_services { CatalogueKind::Services } else { CatalogueKind::Software };
+        let kind = match catalogue.node.get("schema").and_then(Node::text) {
+            Some(UdpCatalogue::SCHEMA) => CatalogueKind::Services,
+            Some(ComponentCatalogue::SCHEMA) => CatalogueKind::Components,
+            _ => CatalogueKind::Software,
+        };
         for (case, node) in self.cases.iter().zip(self.nodes) {
             report.cases.push(self.case(case, node, kind));
             report.failures.extend(case.finds.iter().filter_map(|id| self.unknown_id(id, node, &entries)));
@@ -287,7 +307,8 @@ impl CatalogueRun<'_> {
     fn unknown_id(&self, id: &str, node: &Node, entries: &[(&str, &Node)]) -> Option<Problem> {
         let software = self.catalogues.memory_sync().iter().map(|entry| entry.id.as_str());
         let services = self.catalogues.udp_services().iter().map(|entry| entry.id.as_str());
-        if software.chain(services).any(|known| known == id) {
+        let components = self.catalogues.components().iter().map(|entry| entry.id.as_str());
+        if software.chain(services).chain(components).any(|known| known == id) {
             return None;
         }
         let node = node.get("finds").unwrap_or(node);
@@ -340,6 +361,9 @@ enum Mutant {
 /// Mutants of an entry: one for every part that matches more than one text.
 fn mutants(entry: &Node, kind: CatalogueKind) -> Vec<Mutant> {
     let positions = |key: &str| 0..entry.get(key).map_or(0, |list| list.items().len());
+    if kind == CatalogueKind::Components {
+        return Vec::new();
+    }
     if kind == CatalogueKind::Services {
         let with_process = entry.get("with_process").is_some_and(|node| node.to_json() == true);
         return if with_process { vec![Mutant::WithProcess] } else { Vec::new() };

@@ -206,7 +206,7 @@ fn a_shipped_rule_is_replaced_only_by_one_that_says_so() {
     let mine = format!("{mine}replaces: destination-memory-fits\n");
     let (_dir, source) = folder(&[("destination-memory-fits.yaml", &mine)]);
     let pack = Pack::load(std::slice::from_ref(&source));
-    assert!(pack.is_ok() || pack.is_err());
+    assert!(pack.is_ok(), "a pack without the shipped rules has nothing to replace, and that is fine");
     let shipped = Pack::load(&[RuleSource::Builtin]).unwrap();
     match Pack::load(&[RuleSource::Builtin, source]) {
         Ok(pack) => {

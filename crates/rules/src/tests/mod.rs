@@ -140,6 +140,46 @@ fn every_shipped_rule_can_be_explained() {
 }
 
 #[test]
+fn a_value_in_a_command_that_vmgate_cannot_quote_is_refused_by_lint() {
+    for (remediation, message) in [
+        ("Run `virsh edit '{vm.name}'` and restart the guest.", "a value stands between quotes of a command"),
+        (
+            "Run `ssh host \"virsh edit {vm.name}\"` and restart.",
+            "a value stands between quotes of a command",
+        ),
+        (
+            "Edit the VM with virsh edit {vm.name} and restart it.",
+            "a value stands in a command of virsh that is not between backticks",
+        ),
+        (
+            "Run: sudo -n systemctl restart {vm.name} on the host.",
+            "a value stands in a command of sudo that is not between backticks",
+        ),
+    ] {
+        let text = FITS.replace(
+            "remediation: Choose a destination with more memory, or shrink the VM with `virsh setmem VM SIZE --live`.",
+            &format!("remediation: {}", serde_json::json!(remediation)),
+        );
+        let (_dir, source) = folder(&[("1-prepare/memory-fits.yaml", &text)]);
+        let found = lint(&Pack::load(&[source]).unwrap());
+        let messages: Vec<&str> = found.iter().map(Problem::message).collect();
+        assert_eq!(messages, [message], "{remediation}");
+        assert!(found[0].position().is_some());
+    }
+    for fine in [
+        "Run `virsh edit {vm.name}` with `cache='none'`; {vm.name} needs it.",
+        "It's `virsh setmem {vm.name} {vm.memory_max_bytes} --live`, since virsh's answer on {vm.name} is right.",
+    ] {
+        let text = FITS.replace(
+            "remediation: Choose a destination with more memory, or shrink the VM with `virsh setmem VM SIZE --live`.",
+            &format!("remediation: {}", serde_json::json!(fine)),
+        );
+        let (_dir, source) = folder(&[("1-prepare/memory-fits.yaml", &text)]);
+        assert!(lint(&Pack::load(&[source]).unwrap()).is_empty(), "{fine}");
+    }
+}
+
+#[test]
 fn style_is_linted_with_the_place() {
     let text = FITS
         .replace("title: The destination has memory for the VM", "title: Check that memory is not missing.")

@@ -59,6 +59,27 @@ fn outcomes_come_by_step_severity_id_and_subject() {
 }
 
 #[test]
+fn a_value_in_a_command_is_one_word_and_a_value_beside_it_begins_none() {
+    let rule = NICS.replace("Set it up", "Of {vm.name} - set it up").replace(
+        "{n.mac} up`",
+        "{n.mac} up`, or `virsh edit {vm.name}` or `virsh dumpxml {vm.name} > {vm.name}.xml`",
+    );
+    let said = |name: &str| {
+        let found = outcomes(&[&rule], &facts(|facts| facts["vm"]["name"] = json!(name)));
+        found[1].remediation.clone().unwrap()
+    };
+    assert_eq!(
+        said("x'; $(touch pwned) \""),
+        r#"Of x'; $(touch pwned) " - set it up with `virsh domif-setlink 'x'\''; $(touch pwned) "' b up`, or `virsh edit 'x'\''; $(touch pwned) "'` or `virsh dumpxml 'x'\''; $(touch pwned) "' > 'x'\''; $(touch pwned) "'.xml`."#
+    );
+    assert!(
+        said("a`b`")
+            .starts_with(r#"Of a'b' - set it up with `virsh domif-setlink "$(printf 'a\140b\140')" b up`"#)
+    );
+    assert!(said("-x").contains("`virsh edit -- -x`"), "{}", said("-x"));
+}
+
+#[test]
 fn an_outcome_names_what_decided_it_and_where_that_is_from() {
     let found = outcomes(&[NICS], &facts(|_| ()));
     let down = &found[1];

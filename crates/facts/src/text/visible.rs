@@ -1,4 +1,5 @@
-//! Escaping of text for terminals and browsers. All such escaping is in this file.
+//! Escaping of text for terminals and browsers. All such escaping is in this file, and so is the list of the characters
+//! that need it.
 //!
 //! Names, paths and messages come from guests and may be made to move the cursor, set a terminal's title, hide a
 //! part of a line or turn its direction (CVE-2021-42574). Such characters are shown as `\u{…}`.
@@ -8,7 +9,7 @@ use std::{borrow::Cow, fmt::Write as _};
 /// `text` on one line, with every control or hidden character written as `\u{…}`, and line breaks and tabs as
 /// spaces. All characters are seen, in their real order.
 pub fn visible(text: &str) -> Cow<'_, str> {
-    if is_plain(text) || !text.chars().any(is_control_or_hidden) {
+    if is_printable_ascii(text) || !text.chars().any(is_control_or_hidden) {
         return Cow::Borrowed(text);
     }
     let mut shown = String::with_capacity(text.len() + 16);
@@ -25,13 +26,13 @@ pub fn visible(text: &str) -> Cow<'_, str> {
 }
 
 /// True if the text is all printable ASCII, as most text is; a fast check without decoding.
-pub(super) fn is_plain(text: &str) -> bool {
+pub fn is_printable_ascii(text: &str) -> bool {
     text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
 /// Text of several lines for a terminal: like [`visible()`], but line breaks stay, and so do the colours of vmgate's own
 /// diagnostics. All other escape sequences are escaped, also those that hide text.
-pub(crate) fn visible_lines(text: &str) -> String {
+pub fn visible_lines(text: &str) -> String {
     let mut shown = String::with_capacity(text.len() + 16);
     for (position, line) in text.split('\n').enumerate() {
         if position > 0 {
@@ -67,7 +68,7 @@ fn colour(text: &str) -> Option<&str> {
 
 /// True if a terminal or a browser acts on this character instead of showing it: Unicode's controls (Cc),
 /// format characters (Cf) that hide or reorder, line and paragraph separators, invisible fillers, and tags.
-pub(super) fn is_control_or_hidden(character: char) -> bool {
+pub fn is_control_or_hidden(character: char) -> bool {
     character.is_control()
         || matches!(
             character,

@@ -1,0 +1,136 @@
+//! Components of a VM: devices with their models, image formats and settings, for a catalogue that tells which of them QEMU
+//! migrates. An element that no table here names is a component too: it is not known to migrate, and has its path as its kind.
+
+use std::collections::BTreeSet;
+
+use roxmltree::Node;
+use vmgate_facts::{Fact, VmComponent, text::plain};
+
+use super::{
+    child, children,
+    elements::{self, QEMU_NAMESPACE},
+};
+
+/// Attributes that together are the model of a device, by its element. `child/@attribute` is an attribute of a child.
+/// Files, addresses and options of back ends are facts of their own; so are host devices, shared folders and shared memory.
+const MODELS: &[(&str, &[&str])] = &[
+    ("audio", &[]),
+    ("channel", &["target/@type"]),
+    ("console", &["target/@type"]),
+    ("controller", &["@type", "@model"]),
+    ("crypto", &["@model"]),
+    ("disk", &["target/@bus", "@model"]),
+    ("emulator", &[]),
+    ("graphics", &["@type"]),
+    ("hub", &["@type"]),
+    ("input", &["@type", "@bus"]),
+    ("interface", &["model/@type"]),
+    ("iommu", &["@model"]),
+    ("lease", &[]),
+    ("memballoon", &["@model"]),
+    ("memory", &["@model"]),
+    ("nvram", &[]),
+    ("panic", &["@model"]),
+    ("parallel", &[]),
+    ("pstore", &["@backend"]),
+    ("redirdev", &["@bus"]),
+    ("redirfilter", &[]),
+    ("rng", &["@model"]),
+    ("serial", &["target/@type"]),
+    ("smartcard", &["@mode"]),
+    ("sound", &["@model"]),
+    ("tpm", &["@model"]),
+    ("video", &["model/@type"]),
+    ("vsock", &["@model"]),
+    ("watchdog", &["@model"]),
+];
+
+/// Components of the VM, sorted, each once.
+pub(super) fn of(domain: Node) -> Vec<VmComponent> {
+    let mut found = BTreeSet::new();
+    for device in child(domain, "devices").into_iter().flat_map(|devices| devices.children()) {
+        if device.is_element() {
+            found.extend(of_device(device));
+        }
+    }
+    found.extend(settings(domain).into_iter().map(|(kind, model)| (kind.to_owned(), model.to_owned())));
+    found.extend(elements::unread(domain).into_iter().map(|path| (path, String::new())));
+    let component = |(kind, model)| VmComponent { kind, model, migrates: Fact::default(), why: None };
+    found.into_iter().map(component).collect()
+}
+
+fn of_device(device: Node) -> Vec<(String, String)> {
+    let element = device.tag_name().name();
+    // An unread element is found by its path.
+    let Some((_, parts)) = MODELS.iter().find(|(name, _)| *name == element) else { return Vec::new() };
+    let value = |part: &&&str| match part.split_once("/@") {
+        Some((inner, name)) => child(device, inner).and_then(|inner| inner.attribute(name)),
+        None => device.attribute(part.trim_start_matches('@')),
+    };
+    let model: Vec<&str> = parts.iter().filter_map(|part| value(&part)).collect();
+    let mut found = vec![(element.to_owned(), plain(&model.join(" ")))];
+    if element == "disk" {
+        found.extend(image_formats(device).into_iter().map(|format| ("image".to_owned(), format)));
+    }
+    if element == "video"
+        && let Some(acceleration) = child(device, "model").and_then(|model| child(model, "acceleration"))
+        && acceleration.attribute("accel3d") == Some("yes")
+    {
+        found.push(("video".to_owned(), plain(&format!("{} accel3d", model.join(" ")))));
+    }
+    found
+}
+
+/// Formats of a disk's image and of those below it.
+fn image_formats(disk: Node) -> Vec<String> {
+    let own = child(disk, "driver").and_then(|driver| driver.attribute("type"));
+    let folder = (disk.attribute("type") == Some("dir")).then_some("vvfat");
+    let formats = disk.descendants().filter(|node| node.has_tag_name("format"));
+    own.into_iter()
+        .chain(folder)
+        .chain(formats.filter_map(|format| format.attribute("type")))
+        .map(plain)
+        .collect()
+}
+
+/// Settings that are no device and that QEMU or libvirt may refuse to migrate.
+fn settings(domain: Node) -> Vec<(&'static str, &'static str)> {
+    let mut found = Vec::new();
+    let cpu = child(domain, "cpu");
+    if cpu.and_then(|cpu| cpu.attribute("migratable")) == Some("off") {
+        found.push(("cpu", "migratable off"));
+    }
+    if cpu.and_then(|cpu| child(cpu, "cache")).and_then(|cache| cache.attribute("mode"))
+        == Some("passthrough")
+    {
+        found.push(("cpu", "cache passthrough"));
+    }
+    if cpu.and_then(|cpu| child(cpu, "maxphysaddr")).and_then(|bits| bits.attribute("mode"))
+        == Some("passthrough")
+    {
+        found.push(("cpu", "maxphysaddr passthrough"));
+    }
+    let hyperv = child(domain, "features").and_then(|features| child(features, "hyperv"));
+    match hyperv.and_then(|hyperv| hyperv.attribute("mode")) {
+        Some("passthrough") => found.push(("hyperv", "passthrough")),
+        Some("host-model") => found.push(("hyperv", "host-model")),
+        _ => {}
+    }
+    let own = |name: &str| {
+        domain.children().any(|node| {
+            node.tag_name().namespace() == Some(QEMU_NAMESPACE)
+                && node.tag_name().name() == name
+                && node.children().any(|inner| inner.is_element())
+        })
+    };
+    for name in ["commandline", "override", "capabilities"] {
+        if own(name) {
+            found.push(("qemu", name));
+        }
+    }
+    let disks = child(domain, "devices").into_iter().flat_map(|devices| children(devices, "disk"));
+    if disks.filter_map(|disk| child(disk, "source")).any(|source| child(source, "reservations").is_some()) {
+        found.push(("disk", "persistent reservations"));
+    }
+    found
+}
