@@ -328,18 +328,16 @@ mod tests {
 
     #[test]
     fn a_clock_that_was_set_back_makes_no_job_of_somebody_else_ours() {
-        let began = |at| Record {
-            sequence: 1,
-            at,
-            entry: Entry::Transition(Transition {
+        let began = |at| {
+            let entry = Entry::Transition(Transition {
                 run: "r1".to_owned(),
                 vm: "uuid".to_owned(),
                 state: RunStep::Migrate,
                 action: None,
                 mark: None,
                 why: None,
-            }),
-            digest: Digest::of(b""),
+            });
+            Record::sample(at, entry)
         };
         let (now, day) = (Timestamp::now(), jiff::SignedDuration::from_hours(24));
         let ago = |at| migrating_for(&[began(at)]).unwrap();
