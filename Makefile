@@ -6,7 +6,7 @@ CARGO ?= cargo
 LAB := tests/lab/lab
 DEMO_BIN := target/debug/vmgate
 
-.PHONY: versions-test postgresql lab-selftest lab-core faults fleet-faults help deps build probe release demo test lint unit rules readers test-browser examples-test package-test lab-test truth-tcp lab-up lab-down bench bench-forecast generate drift recording book install deb static reproducible sbom deny clean
+.PHONY: versions-test postgresql lab-selftest lab-core faults fleet-faults help deps build probe release demo test lint unit rules readers test-browser examples-test package-test lab-test truth-tcp lab-up lab-down bench bench-forecast generate drift recording book install deb static reproducible sbom fuzz deny clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -147,9 +147,15 @@ sbom: ## CycloneDX list of what is in the binary
 	@mkdir -p target
 	packaging/sbom >target/vmgate.cdx.json
 
-deny: ## Licences, sources and bans of the dependencies (cargo-deny)
+FUZZ_SECONDS ?= 600
+fuzz: deps ## Fuzz every parser of strangers' bytes, FUZZ_SECONDS (600) in all; needs a nightly toolchain
+	@fuzz/run $(FUZZ_SECONDS)
+
+# Without a network the advisories are read from a clone of github.com/rustsec/advisory-db: ADVISORY_DB=path.
+deny: ## Licences, sources, bans and advisories of the dependencies (cargo-deny); ADVISORY_DB=path of a clone, if offline
 	@command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny
 	$(CARGO) deny check licenses bans sources
+	@packaging/advisories $(ADVISORY_DB)
 
 clean: lab-down ## Remove the lab and what was built
 	$(CARGO) clean

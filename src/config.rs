@@ -119,18 +119,27 @@ impl Config {
         {
             return Ok(Self::default());
         }
-        let file = SourceFile::read_trusted(path, LARGEST_BYTES)?;
-        let says_nothing = |line: &str| line.trim().is_empty() || line.trim().starts_with('#');
-        if file.text.lines().all(says_nothing) {
-            return Ok(Self::default());
-        }
-        let (config, _) = CONFIG.read(&file, |root| wrong_timeout(&file, root))?;
+        let config = Self::of(&SourceFile::read_trusted(path, LARGEST_BYTES)?)?;
         if config.ledger.as_ref().is_some_and(LedgerUrl::has_password) {
             // A password for everybody is none.
             vmgate_trust::read_secret(path, LARGEST_BYTES)
                 .map_err(|why| Problem::of_untrusted(path, &why))?;
         }
         Ok(config.relative_to(path.parent().unwrap_or(Path::new(""))))
+    }
+
+    /// Parses a configuration from bytes. `name` is only for messages; paths stay as they are written.
+    pub fn parse(name: &str, bytes: &[u8]) -> Result<Self, Problems> {
+        Self::of(&SourceFile::new(name, bytes)?)
+    }
+
+    fn of(file: &Arc<SourceFile>) -> Result<Self, Problems> {
+        let says_nothing = |line: &str| line.trim().is_empty() || line.trim().starts_with('#');
+        if file.text.lines().all(says_nothing) {
+            return Ok(Self::default());
+        }
+        let (config, _) = CONFIG.read(file, |root| wrong_timeout(file, root))?;
+        Ok(config)
     }
 
     /// Longest wait for one answer, if set.

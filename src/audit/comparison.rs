@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use thiserror::Error;
+use vmgate_documents::program_document;
 
 use super::{Audit, AuditDifferences, Obstacle};
 
@@ -23,13 +24,7 @@ type Key<'a> = (&'a str, &'a str, &'a str, Option<&'a str>);
 impl Audit {
     /// Reads an audit from JSON or YAML. `file` is only for messages.
     pub fn read(file: &str, bytes: &[u8]) -> Result<Self, InvalidAudit> {
-        // JSON is YAML too, but the YAML parser is much slower.
-        let read = serde_json::from_slice(bytes).or_else(|json| {
-            let is_json = bytes.trim_ascii_start().starts_with(b"{");
-            serde_yaml::from_slice(bytes)
-                .map_err(|yaml| if is_json { json.to_string() } else { yaml.to_string() })
-        });
-        read.map_err(|problem| InvalidAudit { file: file.to_owned(), problem })
+        program_document(bytes).map_err(|problem| InvalidAudit { file: file.to_owned(), problem })
     }
 
     /// Compares this audit with an earlier one and stores the differences in `since`.

@@ -3,14 +3,15 @@
 use std::{
     backtrace::BacktraceStatus,
     fmt::Display,
-    fs,
-    io::{self, IsTerminal, Write},
+    fs::File,
+    io::{self, IsTerminal, Read as _, Write},
     path::{Path, PathBuf},
     str::FromStr,
 };
 
 use clap::Args;
 use tracing_subscriber::{EnvFilter, fmt::time::SystemTime};
+use vmgate_documents::LARGEST_PROGRAM_DOCUMENT;
 use vmgate_facts::text::{Colours, harmless, with_causes};
 use vmgate_verdict::{Baseline, ExitCode, Verdict};
 
@@ -101,7 +102,7 @@ pub(super) fn read_verdicts(file: &Path) -> Result<Vec<Verdict>, Failure> {
 }
 
 fn saved(file: &Path) -> Result<SavedReport, Failure> {
-    let bytes = fs::read(file).map_err(|error| unreadable(file, &error))?;
+    let bytes = bytes_of(file)?;
     Ok(SavedReport { name: file.display().to_string(), bytes })
 }
 
@@ -133,6 +134,15 @@ impl OpenFile {
         let written = content(&mut self.file);
         pipe_may_close(written).and_then(|()| self.file.finish()).map_err(|why| unwritable(&self.path, &why))
     }
+}
+
+/// Bytes of a file that a program wrote, up to one byte more than any reader takes.
+pub(super) fn bytes_of(path: &Path) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(LARGEST_PROGRAM_DOCUMENT + 1).read_to_end(&mut bytes))
+        .map_err(|error| unreadable(path, &error))?;
+    Ok(bytes)
 }
 
 /// Failure for a user's file that cannot be read.

@@ -1,7 +1,7 @@
 //! Session: the settings of a command from options and vmgate.yaml together: rules, waivers, time, limits.
 
 use std::{
-    env, fs,
+    env,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -271,6 +271,6 @@ pub(super) fn read_order(file: &Path) -> Result<ChangeFile, Failure> {
 
 /// Reads a change file to look at it.
 pub(super) fn read_change(file: &Path) -> Result<ChangeFile, Failure> {
-    let bytes = fs::read(file).map_err(|error| output::unreadable(file, &error))?;
+    let bytes = output::bytes_of(file)?;
     ChangeFile::parse(&file.display().to_string(), &bytes).map_err(Failure::usage)
 }

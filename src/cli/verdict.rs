@@ -1,9 +1,6 @@
 //! `vmgate verdict`: signs a verdict so that it can be trusted elsewhere, and checks one that was signed.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
@@ -210,5 +207,5 @@ fn withdraw(
 }
 
 fn read(file: &Path) -> Result<String, Failure> {
-    fs::read_to_string(file).map_err(|error| output::unreadable(file, &error))
+    String::from_utf8(output::bytes_of(file)?).map_err(|error| output::unreadable(file, &error.utf8_error()))
 }

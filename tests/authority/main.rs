@@ -14,9 +14,11 @@ mod fail_closed;
 mod hook;
 mod keys;
 mod ledger;
+#[cfg(feature = "libvirt")]
 mod listeners;
 mod output;
 mod ownership;
+#[cfg(feature = "libvirt")]
 mod parsers;
 mod permits;
 mod promises;

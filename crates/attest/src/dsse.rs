@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{AttestError, PrivateKey, PublicKey};
 
+/// Most signatures of an envelope: each is tried with every trusted key, over the whole payload.
+const MOST_SIGNATURES: usize = 16;
+
 /// A signed payload. Fields that are not known are ignored, as the specification demands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Envelope {
@@ -50,6 +53,9 @@ impl Envelope {
         payload_type: &str,
         trusted: &'k [PublicKey],
     ) -> Result<(Vec<u8>, &'k PublicKey), AttestError> {
+        if self.signatures.len() > MOST_SIGNATURES {
+            return Err(AttestError::TooManySignatures(self.signatures.len()));
+        }
         let payload = self.unverified_payload(payload_type)?;
         let message = pre_authentication(&self.payload_type, &payload);
         for signature in &self.signatures {

@@ -103,6 +103,9 @@ pub enum AttestError {
     /// The payload is not an in-toto statement.
     #[error("the envelope holds `{0}`, not an in-toto statement ({PAYLOAD_TYPE})")]
     OtherPayload(String),
+    /// The envelope has more signatures than are tried.
+    #[error("the envelope has {0} signatures; at most 16 are read: have it signed again, by one key")]
+    TooManySignatures(usize),
     /// A field is not base64.
     #[error("the envelope's {0} is not base64: the file is damaged")]
     NotBase64(&'static str),
@@ -339,6 +342,14 @@ MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=
             // A key id is a hint that nobody relies on; everything else is signed.
             assert!(!matches!(result, Ok(found) if found.verdict != sample::no_go()), "at {position}");
         }
+    }
+
+    #[test]
+    fn countless_signatures_are_not_tried() {
+        let mut envelope = sign(&sample::go(), &private()).unwrap();
+        envelope.signatures = vec![envelope.signatures[0].clone(); 17];
+        let refused = verify::<Verdict>(&bytes(&envelope), &[other()]);
+        assert!(matches!(refused, Err(AttestError::TooManySignatures(17))), "{refused:?}");
     }
 
     #[test]

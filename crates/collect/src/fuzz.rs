@@ -1,4 +1,4 @@
-//! Entry point for fuzzing (`cargo fuzz` sets `cfg(fuzzing)`) of a parser that is private otherwise.
+//! Entry point for `fuzz/` (feature `fuzzing`) of a parser that is private otherwise.
 
 use crate::transport;
 

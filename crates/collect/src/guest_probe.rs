@@ -83,7 +83,7 @@ fn parse_guest_answer(output: &Output) -> Result<Guest, Unknown> {
     })
 }
 
-#[cfg(fuzzing)]
+#[cfg(feature = "fuzzing")]
 pub(crate) fn fuzz_answer(output: &Output) {
     let _ = parse_guest_answer(output);
 }

@@ -30,7 +30,7 @@ mod asker;
 mod claims;
 mod dirty_measurement;
 mod flows;
-#[cfg(fuzzing)]
+#[cfg(feature = "fuzzing")]
 pub mod fuzz;
 mod gather;
 mod guest;

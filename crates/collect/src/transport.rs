@@ -184,7 +184,7 @@ pub(crate) fn unanswered(why: NoAnswer) -> Unknown {
 }
 
 /// Reads what a fuzzer made as an answer to every question.
-#[cfg(fuzzing)]
+#[cfg(feature = "fuzzing")]
 pub fn fuzz_answer(bytes: &[u8]) {
     use vmgate_probe::flows::{InterfaceFlows, udp_capture};
 

@@ -15,10 +15,18 @@ static FACTS: Shape<Facts> = Shape::new();
 
 /// Reads a facts file, YAML or JSON. Returns all problems of the file together.
 pub fn read(path: &Path) -> Result<Facts, Problems> {
-    let file = SourceFile::read(path, LIMIT)?;
+    document(&SourceFile::read(path, LIMIT)?)
+}
+
+/// Parses a facts file from bytes. `name` is only for messages.
+pub fn parse(name: &str, bytes: &[u8]) -> Result<Facts, Problems> {
+    document(&SourceFile::bounded(name, bytes.to_vec(), LIMIT)?)
+}
+
+fn document(file: &Arc<SourceFile>) -> Result<Facts, Problems> {
     match json(&file.text) {
         Some(facts) => Ok(facts),
-        None => yaml(&file),
+        None => yaml(file),
     }
 }
 

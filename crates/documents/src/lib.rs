@@ -2,7 +2,7 @@
 //!
 //! All documents are read in the same way: parsed with the position of every node, checked against the JSON Schema of a
 //! Rust type, and all problems of a file are shown together in the style of rustc, with a caret and a way out. An unknown
-//! field is an error. Knows the form of a document and never its meaning; the only I/O is to read the file that is named.
+//! field is an error. What programs write is read here too, in the same bounds and without a shape. Knows the form of a document and never its meaning; the only I/O is to read the file that is named.
 //! For every crate that reads what people write; the programs on hosts do without it.
 //!
 //! Walls, which the compiler keeps:
@@ -17,6 +17,7 @@ mod conform;
 pub mod facts_file;
 mod node;
 mod problem;
+mod program_document;
 pub mod schema;
 mod source;
 pub mod types;
@@ -30,6 +31,7 @@ use std::{
 pub use conform::{conform, conform_node};
 pub use node::{Content, Node};
 pub use problem::{Problem, Problems, closest};
+pub use program_document::{LARGEST_PROGRAM_DOCUMENT, program_document};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 pub use source::{LARGEST_BYTES, SourceFile};
@@ -37,7 +39,7 @@ use types::Type;
 pub use yaml::{Parsed, parse};
 
 /// Most problems of one kind that are looked for in one document: whoever has more begins with these.
-pub const MOST_PROBLEMS: usize = 200;
+pub const MOST_PROBLEMS: usize = 50;
 
 /// The shape of one kind of document, worked out from its Rust type when the first of them is read.
 pub struct Shape<T> {

@@ -46,6 +46,7 @@ mod value;
 mod version;
 mod vm;
 mod vm_hardware;
+pub mod xml;
 
 use std::collections::BTreeMap;
 

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use serde_saphyr::{Budget, Options};
 use thiserror::Error;
 use vmgate_attest::{CLOCK_SKEW, Permit, VerifiedVerdict};
 
@@ -136,7 +137,16 @@ impl HookConfig {
         let config: Self = if nothing {
             Self::default()
         } else {
-            serde_yaml::from_str(text).map_err(|error| with_proposal(&error.to_string()))?
+            let budget = Budget {
+                max_depth: 16,
+                max_nodes: 20_000,
+                max_anchors: 0,
+                max_aliases: 0,
+                ..Budget::default()
+            };
+            let options = Options { budget: Some(budget), with_snippet: false, ..Options::default() };
+            serde_saphyr::from_str_with_options(text, options)
+                .map_err(|error| with_proposal(&error.to_string()))?
         };
         for (name, rule) in config.keys.iter().flatten() {
             if let Some(host) = rule.sources.iter().find(|host| Uuid::parse(host).is_none()) {

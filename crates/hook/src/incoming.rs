@@ -32,7 +32,7 @@ pub(super) enum InvalidDomain {
 pub(super) fn read(name: &str, xml: impl Read) -> Result<IncomingVm, InvalidDomain> {
     let mut text = String::new();
     xml.take(XML_LIMIT).read_to_string(&mut text)?;
-    let document = roxmltree::Document::parse(&text)?;
+    let document = vmgate_facts::xml::parse(&text)?;
     let uuid = document.root_element().children().find(|node| node.has_tag_name("uuid"));
     let uuid = uuid.and_then(|node| node.text()).and_then(Uuid::parse).ok_or(InvalidDomain::NoUuid)?;
     Ok(IncomingVm { name: name.to_owned(), uuid })

@@ -41,6 +41,9 @@ mod tidy;
 
 use vmgate_trust as trust;
 
+#[cfg(feature = "fuzzing")]
+pub mod fuzz;
+
 pub use config::{EnforcementMode, HookConfig, OnError};
 pub use daemon::HookActivation;
 pub use emergency_override::Override;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use roxmltree::{Document, Node};
+use roxmltree::Node;
 use vmgate_facts::{MachineType, Tsc, Uuid, text::plain};
 
 use super::domain_xml::{child, children};
@@ -33,7 +33,7 @@ pub struct GuestArch {
 
 /// Reads a capabilities XML. The error is the parser's.
 pub fn parse(xml: &str) -> Result<Capabilities, roxmltree::Error> {
-    let document = Document::parse(xml)?;
+    let document = vmgate_facts::xml::parse(xml)?;
     let root = document.root_element();
     let host = child(root, "host");
     let text = |node: Option<Node>| node.and_then(|node| node.text()).map(plain);

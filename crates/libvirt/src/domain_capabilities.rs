@@ -1,6 +1,6 @@
 //! Parser of libvirt's domain capabilities XML: the offer of a host's QEMU to one kind of VM.
 
-use roxmltree::{Document, Node};
+use roxmltree::Node;
 use vmgate_facts::{DeviceModels, text::plain};
 
 use super::domain_xml::{child, children};
@@ -32,7 +32,7 @@ const MODEL_LISTS: &[(&str, &str)] = &[
 
 /// Reads a domain capabilities XML. The error is the parser's.
 pub fn parse(xml: &str) -> Result<DomainCapabilities, roxmltree::Error> {
-    let document = Document::parse(xml)?;
+    let document = vmgate_facts::xml::parse(xml)?;
     let root = document.root_element();
     let vcpu = child(root, "vcpu").and_then(|vcpu| vcpu.attribute("max"));
     let modes = child(root, "cpu").into_iter().flat_map(|cpu| children(cpu, "mode"));

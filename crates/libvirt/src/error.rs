@@ -24,6 +24,8 @@ pub enum LibvirtErrorKind {
     Unreachable(String),
     /// An established connection was lost.
     ConnectionLost(String),
+    /// The host's ssh key is not the one that is known, or none is known.
+    HostKey(String),
     /// Permission was refused.
     PermissionDenied(String),
     /// The host has no such VM; similar names of VMs that exist.
@@ -47,7 +49,9 @@ impl LibvirtError {
     pub fn cause(&self) -> Cause {
         match self.kind {
             LibvirtErrorKind::TimedOut(_) => Cause::TimedOut,
-            LibvirtErrorKind::Unreachable(_) | LibvirtErrorKind::ConnectionLost(_) => Cause::HostUnreachable,
+            LibvirtErrorKind::Unreachable(_)
+            | LibvirtErrorKind::ConnectionLost(_)
+            | LibvirtErrorKind::HostKey(_) => Cause::HostUnreachable,
             LibvirtErrorKind::PermissionDenied(_) => Cause::PermissionDenied,
             LibvirtErrorKind::NotSupported(_) => Cause::NotSupported,
             LibvirtErrorKind::WrongState(_) => Cause::GuestNotRunning,
@@ -69,9 +73,12 @@ impl LibvirtError {
             LibvirtErrorKind::ConnectionLost(_) => {
                 "Check that the host is up and that libvirtd (or virtqemud) runs on it"
             }
+            LibvirtErrorKind::HostKey(_) => {
+                "Compare the host's key with the one that `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` shows on \
+                 its console. If they are the same, log in once by hand with ssh to accept it"
+            }
             LibvirtErrorKind::PermissionDenied(_) => {
-                "Log in as root or as a member of the group libvirt. Over ssh, use a key that needs no password, and \
-                 log in once by hand to accept the host key"
+                "Log in as root or as a member of the group libvirt. Over ssh, use a key that needs no password"
             }
             LibvirtErrorKind::NoSuchVm(near) if near.is_empty() => {
                 "List the VMs of the host with `virsh list --all`"
@@ -101,6 +108,7 @@ impl LibvirtError {
             LibvirtErrorKind::NotSupported(why) => format!("not supported by this host: {why}"),
             LibvirtErrorKind::Busy(why) => format!("another job holds the VM: {why}"),
             LibvirtErrorKind::Unreachable(why)
+            | LibvirtErrorKind::HostKey(why)
             | LibvirtErrorKind::PermissionDenied(why)
             | LibvirtErrorKind::WrongState(why)
             | LibvirtErrorKind::AgentSilent(why)
@@ -194,18 +202,21 @@ pub(super) fn kind_of(number: u32, message: &str) -> LibvirtErrorKind {
 
 /// Kind of an error while connecting, where nearly every error means that the host cannot be reached.
 pub(super) fn kind_of_connect_error(number: u32, message: &str) -> LibvirtErrorKind {
-    let denied = ["permission denied", "host key verification failed", "authentication"];
+    let host_key = ["host key verification failed", "identification has changed"];
+    let denied = ["permission denied", "authentication"];
     // libvirt puts the message of ssh between words about its pipe to ssh.
     let message = message
         .strip_prefix("Cannot recv data: ")
         .and_then(|rest| rest.strip_suffix(": Connection reset by peer"))
         .unwrap_or(message);
+    let lower = message.to_ascii_lowercase();
+    if host_key.iter().any(|sign| lower.contains(sign)) {
+        return LibvirtErrorKind::HostKey(message.split_whitespace().collect::<Vec<_>>().join(" "));
+    }
     match kind_of(number, message) {
-        LibvirtErrorKind::PermissionDenied(text) => LibvirtErrorKind::PermissionDenied(text),
         LibvirtErrorKind::Other(text)
         | LibvirtErrorKind::ConnectionLost(text)
         | LibvirtErrorKind::NotSupported(text) => {
-            let lower = text.to_ascii_lowercase();
             if denied.iter().any(|sign| lower.contains(sign)) {
                 LibvirtErrorKind::PermissionDenied(text)
             } else {
@@ -252,7 +263,13 @@ mod tests {
             LibvirtErrorKind::Unreachable("ssh: connect to host hv1 port 22: Connection refused".into())
         );
         let key = "Cannot recv data: Host key verification failed.: Connection reset by peer";
-        assert!(matches!(kind_of_connect_error(38, key), LibvirtErrorKind::PermissionDenied(_)));
+        let kind = kind_of_connect_error(38, key);
+        assert_eq!(kind, LibvirtErrorKind::HostKey("Host key verification failed.".into()));
+        let error = LibvirtError { host: "hv1".into(), action: "connect".into(), kind };
+        assert!(
+            error.to_string().contains("ssh-keygen -lf") && !error.to_string().contains("root"),
+            "{error}"
+        );
         let socket = "Failed to connect socket to '/run/libvirt/libvirt-sock': Permission denied";
         assert!(matches!(kind_of_connect_error(38, socket), LibvirtErrorKind::PermissionDenied(_)));
     }

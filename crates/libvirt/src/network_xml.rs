@@ -1,13 +1,12 @@
 //! Parser of libvirt's network XML.
 
-use roxmltree::Document;
 use vmgate_facts::{VirtualNetwork, text::plain};
 
 use super::domain_xml::{child, children};
 
 /// Reads a network XML; none where it has no name. The error is the parser's.
 pub fn parse(xml: &str) -> Result<Option<VirtualNetwork>, roxmltree::Error> {
-    let document = Document::parse(xml)?;
+    let document = vmgate_facts::xml::parse(xml)?;
     let root = document.root_element();
     let attribute = |element: &str, name: &str| child(root, element).and_then(|node| node.attribute(name));
     let Some(name) = child(root, "name").and_then(|name| name.text()) else { return Ok(None) };

@@ -1,13 +1,12 @@
 //! Parser of libvirt's XML of a secret: the names by which a domain can refer to it.
 
-use roxmltree::Document;
 use vmgate_facts::text::plain;
 
 use super::domain_xml::child;
 
 /// UUID and usage of a secret, those that it has. The error is the parser's.
 pub fn names(xml: &str) -> Result<Vec<String>, roxmltree::Error> {
-    let document = Document::parse(xml)?;
+    let document = vmgate_facts::xml::parse(xml)?;
     let root = document.root_element();
     let usage = child(root, "usage");
     let usage = ["name", "volume", "target"].iter().find_map(|kind| child(usage?, kind));

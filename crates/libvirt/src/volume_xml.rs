@@ -1,6 +1,5 @@
 //! Parser of libvirt's XML of a volume of a storage pool.
 
-use roxmltree::Document;
 use vmgate_facts::text::plain;
 
 use super::domain_xml::child;
@@ -16,7 +15,7 @@ pub struct Volume {
 
 /// Reads a volume XML; none where it names no path. The error is the parser's.
 pub fn parse(xml: &str) -> Result<Option<Volume>, roxmltree::Error> {
-    let document = Document::parse(xml)?;
+    let document = vmgate_facts::xml::parse(xml)?;
     let root = document.root_element();
     let path = child(root, "target").and_then(|target| child(target, "path")).and_then(|path| path.text());
     let kind = root.attribute("type").unwrap_or("file");

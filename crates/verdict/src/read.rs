@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use vmgate_documents::program_document;
 
 use super::{Verdict, VerdictSchema, decide::is_consistent};
 
@@ -51,9 +52,14 @@ enum Kind {
 /// only for messages. A decision that does not follow from the outcomes in the same document is refused.
 pub fn read(file: &str, bytes: &[u8]) -> Result<Vec<Verdict>, InvalidVerdict> {
     let invalid = |problem: String| InvalidVerdict { file: file.to_owned(), problem };
-    let text = std::str::from_utf8(bytes).map_err(|_| invalid("the file is not UTF-8 text".to_owned()))?;
-    let verdicts =
-        if text.trim_start().starts_with('{') { json(text) } else { yaml(text) }.map_err(invalid)?;
+    let head: Head = program_document(bytes).map_err(|problem| {
+        invalid(format!("the `schema` must be vmgate/verdict/v1 or vmgate/verdicts/v1 ({problem})"))
+    })?;
+    let verdicts = match head.schema {
+        Kind::One(_) => program_document(bytes).map(|verdict| vec![verdict]),
+        Kind::Several(_) => program_document(bytes).map(|list: Verdicts| list.verdicts),
+    }
+    .map_err(invalid)?;
     match verdicts.iter().find(|verdict| !is_consistent(verdict)) {
         None => Ok(verdicts),
         Some(verdict) => Err(invalid(format!(
@@ -62,28 +68,6 @@ pub fn read(file: &str, bytes: &[u8]) -> Result<Vec<Verdict>, InvalidVerdict> {
             verdict.moved.vm.label()
         ))),
     }
-}
-
-fn json(text: &str) -> Result<Vec<Verdict>, String> {
-    let wrong = |error: serde_json::Error| error.to_string();
-    let head: Head = serde_json::from_str(text).map_err(|error| no_head(&error))?;
-    match head.schema {
-        Kind::One(_) => Ok(vec![serde_json::from_str(text).map_err(wrong)?]),
-        Kind::Several(_) => Ok(serde_json::from_str::<Verdicts>(text).map_err(wrong)?.verdicts),
-    }
-}
-
-fn yaml(text: &str) -> Result<Vec<Verdict>, String> {
-    let wrong = |error: serde_yaml::Error| error.to_string();
-    let head: Head = serde_yaml::from_str(text).map_err(|error| no_head(&error))?;
-    match head.schema {
-        Kind::One(_) => Ok(vec![serde_yaml::from_str(text).map_err(wrong)?]),
-        Kind::Several(_) => Ok(serde_yaml::from_str::<Verdicts>(text).map_err(wrong)?.verdicts),
-    }
-}
-
-fn no_head(error: &dyn std::error::Error) -> String {
-    format!("the `schema` must be vmgate/verdict/v1 or vmgate/verdicts/v1 ({error})")
 }
 
 #[cfg(test)]

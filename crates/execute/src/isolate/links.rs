@@ -1,7 +1,7 @@
 //! Network interfaces and their link states in a domain XML, and vmgate's isolation note in its metadata. No I/O.
 
 use quick_xml::escape::escape;
-use roxmltree::{Document, Node};
+use roxmltree::Node;
 use serde::Serialize;
 use vmgate_facts::text::plain;
 
@@ -78,7 +78,7 @@ pub(super) struct NetworkDevices {
 
 /// Reads a live domain XML.
 pub(super) fn read(xml: &str) -> Result<NetworkDevices, roxmltree::Error> {
-    let document = Document::parse(xml)?;
+    let document = vmgate_facts::xml::parse(xml)?;
     let domain = document.root_element();
     let devices = child(domain, "devices");
     let named = |name: &'static str| {

@@ -279,3 +279,9 @@ fn active(domain: &Domain, host: &str) -> Result<(String, Uuid, String), Isolati
 fn malformed(vm: &str, why: &roxmltree::Error) -> IsolationError {
     IsolationError::Malformed { vm: vm.to_owned(), why: why.to_string() }
 }
+
+/// Reads the network devices and the isolation note of a domain XML.
+#[cfg(feature = "fuzzing")]
+pub fn fuzz_links(xml: &str) {
+    let _ = links::read(xml);
+}

@@ -5,10 +5,10 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-use super::{
-    MOST_PAGES, MOST_TICKS,
-    leb128::{from_base64, put_leb128, take_leb128, to_base64},
-};
+use super::leb128::{from_base64, put_leb128, take_leb128, to_base64};
+
+/// Most bits that are read, 16 MiB of them: fifty times those of the longest trace of the largest sample.
+const MOST_BITS: usize = 1 << 27;
 
 /// Bit vector. Written as base64 of run lengths (LEB128), clear and set in turn, clear first; the length comes first.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -94,20 +94,20 @@ impl Bits {
     }
 
     fn from_runs(mut runs: &[u8]) -> Option<Self> {
-        let len = usize::try_from(take_leb128(&mut runs)?).ok()?;
-        if len > MOST_PAGES.saturating_mul(MOST_TICKS) / 1024 {
-            return None;
-        }
-        let mut bits = Self::clear(len);
+        let len = usize::try_from(take_leb128(&mut runs)?).ok().filter(|len| *len <= MOST_BITS)?;
+        // All runs are read before any bit costs memory.
+        let mut set = Vec::new();
         let (mut at, mut value) = (0_usize, false);
         while !runs.is_empty() {
             let run = usize::try_from(take_leb128(&mut runs)?).ok()?;
             let end = at.checked_add(run).filter(|end| *end <= len)?;
             if value {
-                (at..end).for_each(|at| bits.set(at));
+                set.push(at..end);
             }
             (at, value) = (end, !value);
         }
+        let mut bits = Self::clear(len);
+        set.into_iter().flatten().for_each(|at| bits.set(at));
         Some(bits)
     }
 }

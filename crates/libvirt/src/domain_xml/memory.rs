@@ -58,12 +58,11 @@ fn guest_nodes(domain: Node) -> Vec<u32> {
 
 #[cfg(test)]
 mod tests {
-    use roxmltree::Document;
 
     use super::*;
 
     fn of(xml: &str) -> Backing {
-        backing(Document::parse(xml).unwrap().root_element())
+        backing(vmgate_facts::xml::parse(xml).unwrap().root_element())
     }
 
     #[test]

@@ -7,7 +7,7 @@ mod hardware;
 mod memory;
 mod requirements;
 
-use roxmltree::{Document, Node};
+use roxmltree::Node;
 use vmgate_facts::{
     Accelerator, BootFile, CpuMode, Firmware, HostDevice, Placement, Tpm, Uuid, VmComponent, VmDisk,
     VmListener, VmNic, text::plain,
@@ -102,7 +102,7 @@ pub enum Backing {
 
 /// Reads a domain XML. The error is the parser's.
 pub fn parse(xml: &str) -> Result<DomainConfig, roxmltree::Error> {
-    let document = Document::parse(xml)?;
+    let document = vmgate_facts::xml::parse(xml)?;
     let domain = document.root_element();
     let os_type = child(domain, "os").and_then(|os| child(os, "type"));
     let devices = child(domain, "devices");

@@ -120,7 +120,6 @@ fn folder_of(path: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use roxmltree::Document;
 
     use super::*;
 
@@ -144,7 +143,7 @@ mod tests {
 
     #[test]
     fn labels_secrets_addresses_and_files_are_found() {
-        let document = Document::parse(XML).unwrap();
+        let document = vmgate_facts::xml::parse(XML).unwrap();
         let domain = document.root_element();
         let devices = child(domain, "devices").unwrap();
         assert_eq!(security_models(domain), ["apparmor", "dac"]);

@@ -26,7 +26,7 @@ mod table;
 mod tests;
 
 /// Counts frames of a VM's tap, each after a byte that is its length, and makes facts of them.
-#[cfg(fuzzing)]
+#[cfg(feature = "fuzzing")]
 pub fn fuzz_frames(bytes: &[u8]) {
     let mut table = table::Table::new(64);
     let mut rest = bytes;

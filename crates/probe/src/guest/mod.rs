@@ -235,7 +235,7 @@ impl Owners {
 }
 
 /// Parses the kernel's answer about TCP sockets and routes.
-#[cfg(fuzzing)]
+#[cfg(feature = "fuzzing")]
 pub fn fuzz_netlink(datagram: &[u8]) {
     tcp::fuzz(datagram);
 }

@@ -211,9 +211,16 @@ fn look_local(questions: &HostQuestions) -> HostProbe {
 }
 
 /// Parses the kernel's answer about packet filters.
-#[cfg(fuzzing)]
+#[cfg(feature = "fuzzing")]
 pub fn fuzz_filters(datagram: &[u8]) {
     stateful_filter::fuzz(datagram);
+}
+
+/// Parses the text of qemu.conf, and of a file of certificates.
+#[cfg(feature = "fuzzing")]
+pub fn fuzz_files(bytes: &[u8]) {
+    let _ = path::ports::in_conf(&String::from_utf8_lossy(bytes).as_ref().into());
+    path::certificate::fuzz(bytes);
 }
 
 /// The text of a small file, without control characters.

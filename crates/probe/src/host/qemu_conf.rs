@@ -43,7 +43,7 @@ fn unquoted(value: &str) -> &str {
     value.split('#').next().unwrap_or_default().trim()
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 impl From<&str> for QemuConf {
     fn from(text: &str) -> Self {
         Self(text.to_owned())

@@ -217,7 +217,7 @@ impl Ruleset {
     }
 }
 
-#[cfg(fuzzing)]
+#[cfg(feature = "fuzzing")]
 pub(super) fn fuzz(datagram: &[u8]) {
     let mut ruleset = Ruleset::default();
     let _ = ruleset.take(datagram, &mut 0);

@@ -61,6 +61,12 @@ impl Default for TraceOptions {
     }
 }
 
+/// Parses the memory map of a QEMU process.
+#[cfg(feature = "fuzzing")]
+pub fn fuzz_maps(bytes: &[u8]) {
+    ram::fuzz(&String::from_utf8_lossy(bytes));
+}
+
 /// Reason why no trace was taken.
 #[derive(Debug, Error)]
 pub enum RecordError {

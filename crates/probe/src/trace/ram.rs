@@ -88,6 +88,13 @@ fn recognise(maps: &str, backends: &[MemoryBackend]) -> Result<Vec<RamBlock>, Ra
     Ok(blocks)
 }
 
+#[cfg(feature = "fuzzing")]
+pub(super) fn fuzz(maps: &str) {
+    for kind in [BackendKind::Anonymous, BackendKind::Shared, BackendKind::File] {
+        let _ = recognise(maps, &[MemoryBackend { id: "ram".to_owned(), bytes: 4096, kind }]);
+    }
+}
+
 fn fitting<'m>(mappings: &'m [Mapping], backend: &MemoryBackend) -> Vec<&'m Mapping> {
     let right_kind = |mapping: &&Mapping| match backend.kind {
         BackendKind::Anonymous => {

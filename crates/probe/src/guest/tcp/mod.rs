@@ -76,7 +76,7 @@ pub(super) fn refine(connections: &mut [TcpConnection], sockets: Result<KernelSo
     }
 }
 
-#[cfg(fuzzing)]
+#[cfg(feature = "fuzzing")]
 pub(super) fn fuzz(datagram: &[u8]) {
     let _ = (diag::parse(datagram), route::parse(datagram));
 }

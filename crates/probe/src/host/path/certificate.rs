@@ -90,12 +90,24 @@ fn read(path: &PathBuf, shown: &str) -> Result<Option<Certificate>, Unknown> {
         return Err(malformed(shown));
     }
     let bytes = fs::read(path).map_err(|error| not_read(shown, &error))?;
+    parse(&bytes, shown).map(Some)
+}
+
+/// The first certificate of a file's text.
+fn parse(bytes: &[u8], shown: &str) -> Result<Certificate, Unknown> {
     // certtool writes a text form before the PEM block.
-    let text = from_utf8(&bytes).map_err(|_| malformed(shown))?;
+    let text = from_utf8(bytes).map_err(|_| malformed(shown))?;
     let begin = text.find("-----BEGIN CERTIFICATE-----").ok_or_else(|| malformed(shown))?;
     let end = text.get(begin..).and_then(|rest| Some(begin + rest.find(END)? + END.len()));
     let pem = end.and_then(|end| text.get(begin..end)).ok_or_else(|| malformed(shown))?;
-    Certificate::from_pem(pem.as_bytes()).map(Some).map_err(|_| malformed(shown))
+    Certificate::from_pem(pem.as_bytes()).map_err(|_| malformed(shown))
+}
+
+#[cfg(feature = "fuzzing")]
+pub(in crate::host) fn fuzz(bytes: &[u8]) {
+    if let Ok(certificate) = parse(bytes, "fuzz") {
+        let _ = describe("fuzz", CertificateUse::QemuServer, &certificate, Some(&certificate));
+    }
 }
 
 const END: &str = "-----END CERTIFICATE-----";

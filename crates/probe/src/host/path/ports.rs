@@ -37,7 +37,7 @@ pub(crate) fn config() -> Result<MigrationConfig, Unknown> {
     QemuConf::read().map(|conf| in_conf(&conf))
 }
 
-fn in_conf(conf: &QemuConf) -> MigrationConfig {
+pub(in crate::host) fn in_conf(conf: &QemuConf) -> MigrationConfig {
     let port = |wanted, default| conf.get(wanted).and_then(|port| port.parse().ok()).unwrap_or(default);
     MigrationConfig {
         first_port: port("migration_port_min", FIRST),

@@ -9,7 +9,7 @@ use std::{
 
 use vmgate_facts::{Cause, Unknown};
 
-use crate::host::trial::{PATIENCE, ROUND_TRIPS, Rates, Stream, TrialResult};
+use crate::host::trial::{LONGEST_STREAM, PATIENCE, ROUND_TRIPS, Rates, Stream, TrialResult};
 
 /// Pause between two checks for a connection.
 const POLL: Duration = Duration::from_millis(2);
@@ -44,9 +44,8 @@ fn accept(listener: &TcpListener, peer: IpAddr, deadline: Instant) -> Option<Tcp
     while Instant::now() < deadline {
         match listener.accept() {
             Ok((connection, from)) if from.ip().to_canonical() == peer => return Some(connection),
-            // Not the peer: the connection is closed.
-            Ok(_) => {}
-            Err(_) => thread::sleep(POLL),
+            // A connection of somebody else is closed; however many there are, they cost no more than the wait.
+            Ok(_) | Err(_) => thread::sleep(POLL),
         }
     }
     None
@@ -69,16 +68,27 @@ fn echo(connection: &mut TcpStream) -> Result<(), Error> {
 fn take(connection: &mut TcpStream, stream: &Stream) -> Result<Rates, Error> {
     let mut buffer = vec![0; BUFFER];
     let start = Instant::now();
-    let deadline = start + stream.length + PATIENCE;
-    let mut arrivals = Vec::new();
+    let longest = stream.length.min(LONGEST_STREAM) + PATIENCE;
+    let most = stream.cap_bytes_per_second.max(1).saturating_mul(longest.as_secs() + 1);
+    let mut taken = 0_u64;
+    let mut arrivals: Vec<(Duration, usize)> = Vec::new();
     loop {
         let count = connection.read(&mut buffer)?;
         if count == 0 {
             break;
         }
-        arrivals.push((start.elapsed(), count));
-        if Instant::now() > deadline {
-            return Err(Error::new(ErrorKind::TimedOut, "the stream did not end in time"));
+        let at = start.elapsed();
+        // However small its packets are, a stream costs an entry a millisecond.
+        match arrivals.last_mut().filter(|(last, _)| last.as_millis() == at.as_millis()) {
+            Some((last, bytes)) => (*last, *bytes) = (at, bytes.saturating_add(count)),
+            None => arrivals.push((at, count)),
+        }
+        taken = taken.saturating_add(count as u64);
+        if at > longest || taken > most {
+            return Err(Error::new(
+                ErrorKind::TimedOut,
+                "the stream did not end in time, or is larger than agreed",
+            ));
         }
     }
     Rates::of(&arrivals).ok_or_else(|| Error::other("too few bytes arrived to compute a rate"))

@@ -1,8 +1,9 @@
 //! Parsers of YAML, JSON and XML, with bounds on size, nesting and aliases.
 
-use roxmltree::{Document, ParsingOptions};
+use roxmltree::Document;
 use serde_json::Value;
 use serde_saphyr::{Budget, Options};
+use vmgate_facts::xml;
 
 /// Longest dotted key that is looked up.
 const DEEPEST: usize = 8;
@@ -89,32 +90,8 @@ pub(crate) fn property_within(text: &str, wanted: impl Fn(&str) -> bool, name: &
     })
 }
 
-/// Parses XML; a document type is refused, so that no entity can multiply the text.
 fn with_xml(text: &str, read: impl FnOnce(&Document<'_>) -> Vec<String>) -> Vec<String> {
-    // Configuration nests a handful of levels; the reader calls itself for each.
-    if deepest(text) > 64 {
-        return Vec::new();
-    }
-    let options = ParsingOptions { allow_dtd: false, nodes_limit: 50_000, ..ParsingOptions::default() };
-    Document::parse_with_options(text, options).map(|document| read(&document)).unwrap_or_default()
-}
-
-/// An upper bound of the nesting depth of elements.
-fn deepest(text: &str) -> usize {
-    let (mut depth, mut most) = (0_usize, 0);
-    for (at, _) in text.match_indices('<') {
-        let rest = text.get(at + 1..).unwrap_or_default();
-        match rest.chars().next() {
-            Some('/') => depth = depth.saturating_sub(1),
-            Some('!' | '?') => {}
-            _ => {
-                let tag = rest.split('>').next().unwrap_or_default();
-                depth += usize::from(!tag.ends_with('/'));
-                most = most.max(depth);
-            }
-        }
-    }
-    most
+    xml::parse(text).map(|document| read(&document)).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -1,15 +1,9 @@
-//! A rule file of any bytes, or any text as its expressions: loaded, checked, its errors printed, evaluated. After `~`
-//! a waiver file, which is read as all other documents are.
-//!
-//! `cargo +nightly fuzz run rule -- -max_total_time=300`
-#![no_main]
+//! Rule files, and expressions: loaded, checked, their errors printed, evaluated.
 
 use std::sync::LazyLock;
 
-use libfuzzer_sys::fuzz_target;
 use vmgate_facts::{Facts, Forecast};
 use vmgate_rules::{Pack, explain_rule, lint};
-use vmgate_verdict::Waivers;
 
 static FACTS: LazyLock<Facts> = LazyLock::new(|| {
     let nic = |mac: &str| serde_json::json!({"mac": mac, "kind": "bridge", "source": "br0", "tap": null, "model": null, "link_up": true});
@@ -23,18 +17,13 @@ static FACTS: LazyLock<Facts> = LazyLock::new(|| {
     .expect("the facts fit their type")
 });
 
-fuzz_target!(|data: &[u8]| {
+/// A rule of these bytes; after `=` a rule whose assertion they are.
+pub(crate) fn load(data: &[u8]) {
     let rule = match data.split_first() {
         Some((b'=', text)) => match std::str::from_utf8(text) {
             Ok(text) => expression(text),
             Err(_) => return,
         },
-        Some((b'~', bytes)) => {
-            if let Err(problems) = Waivers::parse("fuzz.yaml", bytes) {
-                drop(problems.render(true));
-            }
-            return;
-        }
         _ => data.to_vec(),
     };
     match Pack::of_rule("fuzz.yaml", &rule) {
@@ -46,7 +35,7 @@ fuzz_target!(|data: &[u8]| {
             drop((lint(&pack), pack.digest(), pack.rules().iter().map(explain_rule).collect::<String>()));
         }
     }
-});
+}
 
 /// A rule whose assertion, and an expression of whose message, is the text.
 fn expression(text: &str) -> Vec<u8> {

@@ -1,13 +1,9 @@
 //! All text that a guest's kernel, tools and configuration may hold: tables of sockets, SCTP, multicast groups, memory,
 //! processes, and the settings of every cluster software that is known. The first byte says which process runs; the
 //! rest is cut at NUL bytes into the texts that are handed out in turn.
-//!
-//! `cargo +nightly fuzz run guest -- -max_total_time=300`
-#![no_main]
 
 use std::{cell::Cell, collections::BTreeSet, sync::LazyLock};
 
-use libfuzzer_sys::fuzz_target;
 use vmgate_facts::{Cause, Fact, Facts, Unknown};
 use vmgate_forecast::derive;
 use vmgate_probe::guest::{
@@ -19,9 +15,30 @@ use vmgate_rules::Catalogues;
 
 /// Names by which software is recognised; the rest of a command line is the fuzzer's.
 const NAMES: [&str; 24] = [
-    "corosync", "pacemakerd", "sbd", "keepalived", "etcd", "mariadbd", "garbd", "redis-server", "redis-sentinel",
-    "java", "beam.smp", "patroni", "consul", "drbdsetup", "ocssd.bin", "mongod", "ceph-osd", "ceph-mon", "clussvc.exe",
-    "chronyd", "python3", "memcached", "nginx", "x",
+    "corosync",
+    "pacemakerd",
+    "sbd",
+    "keepalived",
+    "etcd",
+    "mariadbd",
+    "garbd",
+    "redis-server",
+    "redis-sentinel",
+    "java",
+    "beam.smp",
+    "patroni",
+    "consul",
+    "drbdsetup",
+    "ocssd.bin",
+    "mongod",
+    "ceph-osd",
+    "ceph-mon",
+    "clussvc.exe",
+    "chronyd",
+    "python3",
+    "memcached",
+    "nginx",
+    "x",
 ];
 
 static CATALOGUES: LazyLock<Catalogues> =
@@ -68,7 +85,8 @@ impl GuestReader for Text<'_> {
     }
 }
 
-fuzz_target!(|data: &[u8]| {
+/// Looks at the guest, and derives what follows.
+pub(crate) fn look_at(data: &[u8]) {
     let Some((&first, rest)) = data.split_first() else { return };
     let name = NAMES[usize::from(first) % NAMES.len()];
     let texts = rest.split(|&byte| byte == 0).collect();
@@ -77,4 +95,4 @@ fuzz_target!(|data: &[u8]| {
     assert!(!text.contains("\\u001b") && !text.contains('\u{202e}'), "{text}");
     let facts = Facts { guest: Fact::Known(guest), ..Facts::empty("2026-11-23T00:00:00Z".parse().unwrap()) };
     let _ = derive(facts, &CATALOGUES);
-});
+}
