@@ -60,7 +60,7 @@ impl Explain {
             return Err(self.not_found(&of_vm, &policy));
         }
         let style = output::style(shared);
-        output::to_stdout(|out| {
+        output::to_stdout_in_colour(shared, |out| {
             found.iter().try_for_each(|(verdict, judged)| {
                 let rule = policy.pack.rule(&judged.outcome.rule);
                 let same = verdict.digests.rules == policy.digest();

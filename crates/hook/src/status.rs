@@ -115,7 +115,7 @@ pub(super) fn status(layout: &Layout, lines: usize) -> HookStatus {
     });
     let settings = config.clone().unwrap_or_default();
     let keys = if there { keys(layout, &settings, clock, &mut problems) } else { Vec::new() };
-    let (waiting, verdicts) = waiting(layout, &settings, clock, &mut problems);
+    let (waiting, verdicts) = waiting(layout, &settings, clock);
     if there {
         look_at_files(layout, record.as_ref(), &mut problems);
     }
@@ -144,20 +144,14 @@ fn installed_hooks(layout: &Layout) -> usize {
 }
 
 /// Number of the verdicts that a VM could use now, and the first of them.
-fn waiting(
-    layout: &Layout,
-    config: &HookConfig,
-    now: Timestamp,
-    problems: &mut Vec<String>,
-) -> (usize, Vec<WaitingVerdict>) {
+fn waiting(layout: &Layout, config: &HookConfig, now: Timestamp) -> (usize, Vec<WaitingVerdict>) {
     let keys = Keyring::load(layout, config, now).map(|ring| ring.public()).unwrap_or_default();
     let (mut number, mut shown) = (0, Vec::new());
     for vm in store::vms(layout) {
-        let files = store::waiting_for(layout, &vm).unwrap_or_else(|why| {
-            problems.push(why.to_string());
-            Vec::new()
-        });
-        for file in files.iter().filter(|file| !file.no_go && file.until().is_none_or(|until| now < until)) {
+        for file in store::names_for(layout, &vm) {
+            if file.no_go || file.until().is_some_and(|until| until <= now) {
+                continue;
+            }
             if shown.len() >= SHOWN {
                 number += 1;
                 continue;

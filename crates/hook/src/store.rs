@@ -108,6 +108,12 @@ pub(super) fn waiting_for(layout: &Layout, vm: &Uuid) -> Result<Vec<WaitingFile>
     }
 }
 
+/// The same by their names, whoever put them there: for removing them and for counting.
+pub(super) fn names_for(layout: &Layout, vm: &Uuid) -> impl Iterator<Item = WaitingFile> {
+    let entries = fs::read_dir(folder_of(layout, vm)).into_iter().flatten().flatten();
+    entries.filter_map(|entry| WaitingFile::at(entry.path()))
+}
+
 impl WaitingFile {
     /// A file by its name; none if it is no verdict.
     fn at(path: PathBuf) -> Option<Self> {

@@ -21,8 +21,9 @@ const MARKS_KEPT: SignedDuration = SignedDuration::from_hours(24);
 pub(super) fn tidy(layout: &Layout, now: Timestamp) {
     move_older(layout);
     for vm in store::vms(layout) {
-        let files = store::waiting_for(layout, &vm).unwrap_or_default();
-        for file in files.iter().filter(|file| file.until().is_some_and(|until| until <= now)) {
+        for file in
+            store::names_for(layout, &vm).filter(|file| file.until().is_some_and(|until| until <= now))
+        {
             file.remove();
         }
         // Only an empty folder can be removed.

@@ -8,7 +8,7 @@
 
 use std::{env, io, process::ExitCode};
 
-use vmgate_facts::text::harmless;
+use vmgate_facts::text::{Colours, harmless};
 
 /// Exit code of a question that cannot be read, as `vmgate` has it for invalid input.
 const INVALID: u8 = 2;
@@ -37,7 +37,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
-            eprintln!("vmgate: {}", harmless(&why));
+            eprintln!("vmgate: {}", harmless(&why, Colours::Escaped));
             ExitCode::from(INVALID)
         }
     }
@@ -47,7 +47,7 @@ fn admit(arguments: &[String]) -> ExitCode {
     let answer = vmgate_hook::run(vmgate_hook::Layout::default(), arguments, io::stdin());
     if let Some(message) = answer.message {
         // It names the VM, and whoever began the migration reads it, perhaps in the log of a CI system.
-        eprintln!("{}", harmless(&message));
+        eprintln!("{}", harmless(&message, Colours::Escaped));
     }
     if answer.let_in { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
