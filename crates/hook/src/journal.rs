@@ -18,8 +18,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
 
 use super::{EnforcementMode, Layout, trust};
 use vmgate_facts::Uuid;
@@ -295,14 +294,6 @@ pub(super) fn last_entries(layout: &Layout, count: usize) -> Vec<JournalEntry> {
         entries = older;
     }
     entries.split_off(entries.len().saturating_sub(count))
-}
-
-/// Reads entries from a host whose vmgate may be newer, and leaves out events that this version does not know.
-pub(super) fn known_entries<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Vec<JournalEntry>, D::Error> {
-    let entries = Vec::<Value>::deserialize(deserializer)?;
-    Ok(entries.into_iter().filter_map(|entry| serde_json::from_value(entry).ok()).collect())
 }
 
 fn entries_of(path: &Path) -> Vec<JournalEntry> {

@@ -17,6 +17,8 @@
 //! use vmgate_rules::Pack;
 //! ```
 
+#![forbid(unsafe_code)]
+
 mod claim;
 pub mod config;
 mod daemon;

@@ -3,8 +3,11 @@
 use std::fs;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::{Map, Value};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{DeserializeOwned, Error as _},
+};
+use serde_json::Value;
 use vmgate_attest::{Digest, NameAndUuid};
 use vmgate_facts::{Uuid, text::with_causes};
 
@@ -48,11 +51,10 @@ pub struct HookStatus {
     pub verdicts: Vec<WaitingVerdict>,
     /// Problems, each with the way out.
     pub problems: Vec<String>,
-    /// The last lines of the log, oldest first. Events that this version does not know are left out.
-    #[serde(default, deserialize_with = "journal::known_entries")]
+    /// The last lines of the log, oldest first.
     pub recent: Vec<JournalEntry>,
     /// The last log lines on overrides, set or used, oldest first, for the ledger.
-    #[serde(default, deserialize_with = "journal::known_entries")]
+    #[serde(default)]
     pub overrides: Vec<JournalEntry>,
     /// Time by the host's clock, which decides when a verdict expires.
     pub clock: Timestamp,
@@ -85,19 +87,45 @@ pub struct KeyFileStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
     /// Its limits in hook.yaml.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "known_limits")]
     pub limits: KeyRule,
 }
 
 /// Reads settings from a host whose vmgate may be newer; in hook.yaml an unknown setting is an error.
 fn known_settings<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<HookConfig>, D::Error> {
-    let Some(mut settings) = Option::<Map<String, Value>>::deserialize(deserializer)? else {
-        return Ok(None);
-    };
-    if let Ok(Value::Object(known)) = serde_json::to_value(HookConfig::default()) {
-        settings.retain(|name, _| known.contains_key(name));
+    Ok(Option::<Value>::deserialize(deserializer)?.and_then(|settings| without_unknown(settings).ok()))
+}
+
+/// The same for the limits of a key.
+fn known_limits<'de, D: Deserializer<'de>>(deserializer: D) -> Result<KeyRule, D::Error> {
+    without_unknown(Value::deserialize(deserializer)?).map_err(D::Error::custom)
+}
+
+/// Reads a document of a strict type without the fields that the type does not have.
+fn without_unknown<T: DeserializeOwned>(mut document: Value) -> Result<T, serde_json::Error> {
+    loop {
+        let error = match T::deserialize(&document) {
+            Ok(known) => return Ok(known),
+            Err(error) => error,
+        };
+        let text = error.to_string();
+        let name = text.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());
+        if !name.is_some_and(|name| remove(&mut document, name)) {
+            return Err(error);
+        }
     }
-    Ok(serde_json::from_value(Value::Object(settings)).ok())
+}
+
+/// Removes a field wherever it is; true if it was there.
+fn remove(document: &mut Value, name: &str) -> bool {
+    match document {
+        Value::Object(fields) => {
+            let found = fields.remove(name).is_some();
+            fields.values_mut().fold(found, |found, value| remove(value, name) || found)
+        }
+        Value::Array(items) => items.iter_mut().fold(false, |found, item| remove(item, name) || found),
+        _ => false,
+    }
 }
 
 /// Checks everything that the hook needs.
