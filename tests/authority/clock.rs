@@ -224,7 +224,7 @@ fn a_verdict_with_wrong_times_opens_no_gate() {
     };
     for (verdict, why) in without_authority(&verdict).into_iter().chain([(expired, "expired at")]) {
         signed_by_hand(&site, &verdict);
-        let moved = ["migrate", &uuid, "--from", "test:///default", "--to", "test:///other"];
+        let moved = ["migrate", uuid.as_str(), "--from", "test:///default", "--to", "test:///other"];
         let by =
             ["--verdict", "envelope.json", "--trusted-key", "public.pem", "--ledger", "l.db", "-o", "json=r"];
         let said = vmgate_in(site.path(), &[&moved[..], &by].concat());
