@@ -1,6 +1,7 @@
 //! `vmgate ledger`: creates, lists and verifies the ledger of checks and moves.
 
 use std::{
+    fmt::Write as _,
     io::{self, IsTerminal},
     path::{Path, PathBuf},
 };
@@ -172,7 +173,7 @@ fn verify(
     let mut text = format!("{} {records}, all unchanged; head {head}\n", head.sequence);
     if let (Some(number), Some(file)) = (anchored, anchors) {
         let anchors = if number == 1 { "anchor" } else { "anchors" };
-        text += &format!("{number} {anchors} of {} agree\n", file.display());
+        let _ = writeln!(text, "{number} {anchors} of {} agree", file.display());
     }
     text += &survey.text(named);
     print(&text)?;
@@ -194,14 +195,17 @@ fn write_anchor(ledger: &Ledger, file: Option<&Path>, session: &Session) -> Resu
 /// A record as JSON, with the fields of its entry that this version does not know.
 fn document(record: &Record) -> serde_json::Value {
     let mut entry: serde_json::Value = serde_json::from_str(&record.body).unwrap_or_default();
-    let mut document = json!({ "sequence": record.sequence, "at": record.at, "digest": record.digest });
+    let mut document = serde_json::Map::new();
+    document.insert("sequence".to_owned(), json!(record.sequence));
+    document.insert("at".to_owned(), json!(record.at));
+    document.insert("digest".to_owned(), json!(record.digest));
     for stamp in ["role", "signature"] {
         if let Some(value) = entry.as_object_mut().and_then(|entry| entry.remove(stamp)) {
-            document[stamp] = value;
+            document.insert(stamp.to_owned(), value);
         }
     }
-    document["entry"] = entry;
-    document
+    document.insert("entry".to_owned(), entry);
+    document.into()
 }
 
 fn print_json(records: &[Record]) -> Result<ExitCode, Failure> {

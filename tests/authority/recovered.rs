@@ -45,7 +45,7 @@ fn left_behind(place: &str, from: &str, to: &str, undo: &[&str], change_digest: 
     ledger
         .append(&Entry::RunStarted(RunStarted {
             run: "r1".to_owned(),
-            vm: NameAndUuid { name: Some("web1".to_owned()), uuid: Some("web1".to_owned()) },
+            vm: NameAndUuid { name: Some("web1".to_owned()), uuid: None },
             source: named("hv1"),
             destination: named("hv2"),
             from: from.to_owned(),

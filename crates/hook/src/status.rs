@@ -3,9 +3,10 @@
 use std::fs;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
 use vmgate_attest::{Digest, NameAndUuid};
-use vmgate_facts::text::with_causes;
+use vmgate_facts::{Uuid, text::with_causes};
 
 use super::{
     HookActivation, HookConfig, JournalEntry, Layout, Override, daemon, emergency_override,
@@ -25,11 +26,12 @@ pub struct HookStatus {
     /// Version of the installed program; absent if not installed.
     pub vmgate: Option<String>,
     /// UUID of the host at the installation.
-    pub host_uuid: Option<String>,
+    #[serde(default, deserialize_with = "Uuid::or_absent")]
+    pub host_uuid: Option<Uuid>,
     /// Time of the last installation or update.
     pub installed_at: Option<Timestamp>,
-    /// Settings in force; absent if they cannot be read, here or by the reader's version.
-    #[serde(default, deserialize_with = "if_known")]
+    /// Settings in force; absent if they cannot be read. Settings that this version does not know are left out.
+    #[serde(default, deserialize_with = "known_settings")]
     pub config: Option<HookConfig>,
     /// Files of the key folder.
     pub keys: Vec<KeyFileStatus>,
@@ -46,10 +48,11 @@ pub struct HookStatus {
     pub verdicts: Vec<WaitingVerdict>,
     /// Problems, each with the way out.
     pub problems: Vec<String>,
-    /// The last lines of the log, oldest first.
+    /// The last lines of the log, oldest first. Events that this version does not know are left out.
+    #[serde(default, deserialize_with = "journal::known_entries")]
     pub recent: Vec<JournalEntry>,
     /// The last log lines on overrides, set or used, oldest first, for the ledger.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "journal::known_entries")]
     pub overrides: Vec<JournalEntry>,
     /// Time by the host's clock, which decides when a verdict expires.
     pub clock: Timestamp,
@@ -86,10 +89,15 @@ pub struct KeyFileStatus {
     pub limits: KeyRule,
 }
 
-/// Reads the settings of a host, or none where a newer version there has settings that this one does not know.
-fn if_known<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<HookConfig>, D::Error> {
-    let value = serde_json::Value::deserialize(deserializer)?;
-    Ok(HookConfig::deserialize(value).ok())
+/// Reads settings from a host whose vmgate may be newer; in hook.yaml an unknown setting is an error.
+fn known_settings<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<HookConfig>, D::Error> {
+    let Some(mut settings) = Option::<Map<String, Value>>::deserialize(deserializer)? else {
+        return Ok(None);
+    };
+    if let Ok(Value::Object(known)) = serde_json::to_value(HookConfig::default()) {
+        settings.retain(|name, _| known.contains_key(name));
+    }
+    Ok(serde_json::from_value(Value::Object(settings)).ok())
 }
 
 /// Checks everything that the hook needs.
@@ -107,7 +115,7 @@ pub(super) fn status(layout: &Layout, lines: usize) -> HookStatus {
     });
     let settings = config.clone().unwrap_or_default();
     let keys = if there { keys(layout, &settings, clock, &mut problems) } else { Vec::new() };
-    let (waiting, verdicts) = waiting(layout, &settings, clock, &mut problems);
+    let (waiting, verdicts) = waiting(layout, &settings, clock);
     if there {
         look_at_files(layout, record.as_ref(), &mut problems);
     }
@@ -136,20 +144,14 @@ fn installed_hooks(layout: &Layout) -> usize {
 }
 
 /// Number of the verdicts that a VM could use now, and the first of them.
-fn waiting(
-    layout: &Layout,
-    config: &HookConfig,
-    now: Timestamp,
-    problems: &mut Vec<String>,
-) -> (usize, Vec<WaitingVerdict>) {
+fn waiting(layout: &Layout, config: &HookConfig, now: Timestamp) -> (usize, Vec<WaitingVerdict>) {
     let keys = Keyring::load(layout, config, now).map(|ring| ring.public()).unwrap_or_default();
     let (mut number, mut shown) = (0, Vec::new());
     for vm in store::vms(layout) {
-        let files = store::waiting_for(layout, &vm).unwrap_or_else(|why| {
-            problems.push(why.to_string());
-            Vec::new()
-        });
-        for file in files.iter().filter(|file| !file.no_go && file.until().is_none_or(|until| now < until)) {
+        for file in store::names_for(layout, &vm) {
+            if file.no_go || file.until().is_some_and(|until| until <= now) {
+                continue;
+            }
             if shown.len() >= SHOWN {
                 number += 1;
                 continue;

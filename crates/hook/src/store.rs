@@ -18,12 +18,14 @@ use std::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use vmgate_attest::{Decision, Digest, Permit, PublicKey, VerifiedVerdict};
-use vmgate_facts::text::{plain, with_causes};
+use vmgate_facts::{
+    Uuid,
+    text::{plain, with_causes},
+};
 
 use super::{
     Layout,
     trust::{self, UntrustedFile},
-    uuid::Uuid,
 };
 
 /// Largest verdict file, bytes.
@@ -104,6 +106,12 @@ pub(super) fn waiting_for(layout: &Layout, vm: &Uuid) -> Result<Vec<WaitingFile>
         Err(why) if why.is_missing() => Ok(Vec::new()),
         Err(why) => Err(why),
     }
+}
+
+/// The same by their names, whoever put them there: for removing them and for counting.
+pub(super) fn names_for(layout: &Layout, vm: &Uuid) -> impl Iterator<Item = WaitingFile> {
+    let entries = fs::read_dir(folder_of(layout, vm)).into_iter().flatten().flatten();
+    entries.filter_map(|entry| WaitingFile::at(entry.path()))
 }
 
 impl WaitingFile {
