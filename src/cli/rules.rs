@@ -73,7 +73,7 @@ impl Rules {
         match &self.action {
             Action::List => list(&some_rules(&session)?.pack),
             Action::Show { id } => show(&session.policy()?.pack, id),
-            Action::Lint => lint(&some_rules(&session)?, output::colours_stdout(shared)),
+            Action::Lint => lint(&some_rules(&session)?, shared),
             Action::Test { run, diff } => tests(&session, run.as_deref(), *diff),
             Action::Schema { name } => schema(name.as_deref()),
             Action::Facts { markdown: true, .. } => print(&vmgate_rules::facts_markdown()),
@@ -144,15 +144,16 @@ fn show(pack: &Pack, id: &str) -> Result<ExitCode, Failure> {
     Err(Failure::usage(format!("there is no rule `{id}`; {hint}")))
 }
 
-fn lint(policy: &Policy, colour: bool) -> Result<ExitCode, Failure> {
+fn lint(policy: &Policy, shared: &GlobalOptions) -> Result<ExitCode, Failure> {
     let problems: Vec<Problem> =
         vmgate_rules::lint(&policy.pack).into_iter().chain(policy.catalogues.lint()).collect();
     if problems.is_empty() {
         return Ok(ExitCode::Go);
     }
+    let colour = output::colours_stdout(shared);
     let text: String =
         problems.iter().flat_map(|problem| [problem.render(colour), "\n\n".to_owned()]).collect();
-    print(&text)?;
+    output::to_stdout_in_colour(shared, |out| out.write_all(text.as_bytes()))?;
     Err(Failure::usage(format!("{} findings of style: each one above says what to change", problems.len())))
 }
 
@@ -165,7 +166,8 @@ fn tests(session: &Session, pattern: Option<&str>, diff: bool) -> Result<ExitCod
         other @ InvalidPolicy::Parameters(_) => Failure::usage(other),
     })?;
     let report = test::run(&policy.pack, &policy.catalogues, &session.rule_sources(), pattern);
-    print(&report.render(output::colours_stdout(session.shared), diff))?;
+    let text = report.render(output::colours_stdout(session.shared), diff);
+    output::to_stdout_in_colour(session.shared, |out| out.write_all(text.as_bytes()))?;
     Ok(match report.passed() {
         true => ExitCode::Go,
         false if report.is_empty() => ExitCode::NothingEvaluated,

@@ -7,13 +7,14 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use vmgate_attest::{CLOCK_SKEW, Permit, VerifiedVerdict};
 
+use vmgate_facts::Uuid;
+
 use super::{
     Layout,
     decide::TimeLimits,
     key_rule::KeyRule,
     policy::{self, Demands, Revoked, UnmetDemand},
     trust,
-    uuid::Uuid,
 };
 
 /// Largest configuration file, bytes.

@@ -18,9 +18,11 @@ use std::{
 };
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
 use super::{EnforcementMode, Layout, trust};
+use vmgate_facts::Uuid;
 
 /// Number of rotated files that are kept.
 const KEPT_FILES: u32 = 4;
@@ -54,7 +56,8 @@ pub enum JournalEvent {
         /// Name of the VM, from libvirt.
         vm: String,
         /// UUID of the VM; absent if it could not be read.
-        uuid: Option<String>,
+        #[serde(default, deserialize_with = "Uuid::or_absent")]
+        uuid: Option<Uuid>,
         /// True if the migration was let in.
         let_in: bool,
         /// Kind of the reason.
@@ -94,7 +97,8 @@ pub enum JournalEvent {
     /// The emergency override was set.
     OverrideSet {
         /// UUID of the only VM; absent for all VMs.
-        uuid: Option<String>,
+        #[serde(default, deserialize_with = "Uuid::or_absent")]
+        uuid: Option<Uuid>,
         /// Reason of the override.
         reason: String,
         /// Person responsible for the override.
@@ -293,6 +297,14 @@ pub(super) fn last_entries(layout: &Layout, count: usize) -> Vec<JournalEntry> {
     entries.split_off(entries.len().saturating_sub(count))
 }
 
+/// Reads entries from a host whose vmgate may be newer, and leaves out events that this version does not know.
+pub(super) fn known_entries<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<JournalEntry>, D::Error> {
+    let entries = Vec::<Value>::deserialize(deserializer)?;
+    Ok(entries.into_iter().filter_map(|entry| serde_json::from_value(entry).ok()).collect())
+}
+
 fn entries_of(path: &Path) -> Vec<JournalEntry> {
     let Ok(file) = fs::File::open(path) else { return Vec::new() };
     let lines = BufReader::new(file).split(b'\n').map_while(Result::ok);
@@ -369,7 +381,7 @@ mod tests {
         let layout = Layout::under(root.path());
         let decision = |because, let_in| JournalEvent::Decision {
             vm: "web1".into(),
-            uuid: Some("u".into()),
+            uuid: Some("5e7c9b3e-6a0e-4c2e-9a53-0d6f5a5c9d11".parse().unwrap()),
             let_in,
             because,
             reason: "r".into(),
@@ -399,7 +411,7 @@ mod tests {
     fn a_line_is_flat_and_names_its_event() {
         let decision = JournalEvent::Decision {
             vm: "web1".into(),
-            uuid: Some("u".into()),
+            uuid: Some("5e7c9b3e-6a0e-4c2e-9a53-0d6f5a5c9d11".parse().unwrap()),
             let_in: false,
             because: DecisionReason::NoVerdict,
             reason: "none".into(),

@@ -38,7 +38,6 @@ mod script;
 mod status;
 mod store;
 mod tidy;
-mod uuid;
 
 use vmgate_trust as trust;
 

@@ -3,9 +3,10 @@
 use std::fs;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
 use vmgate_attest::{Digest, NameAndUuid};
-use vmgate_facts::text::with_causes;
+use vmgate_facts::{Uuid, text::with_causes};
 
 use super::{
     HookActivation, HookConfig, JournalEntry, Layout, Override, daemon, emergency_override,
@@ -25,11 +26,12 @@ pub struct HookStatus {
     /// Version of the installed program; absent if not installed.
     pub vmgate: Option<String>,
     /// UUID of the host at the installation.
-    pub host_uuid: Option<String>,
+    #[serde(default, deserialize_with = "Uuid::or_absent")]
+    pub host_uuid: Option<Uuid>,
     /// Time of the last installation or update.
     pub installed_at: Option<Timestamp>,
-    /// Settings in force; absent if they cannot be read, here or by the reader's version.
-    #[serde(default, deserialize_with = "if_known")]
+    /// Settings in force; absent if they cannot be read. Settings that this version does not know are left out.
+    #[serde(default, deserialize_with = "known_settings")]
     pub config: Option<HookConfig>,
     /// Files of the key folder.
     pub keys: Vec<KeyFileStatus>,
@@ -46,10 +48,11 @@ pub struct HookStatus {
     pub verdicts: Vec<WaitingVerdict>,
     /// Problems, each with the way out.
     pub problems: Vec<String>,
-    /// The last lines of the log, oldest first.
+    /// The last lines of the log, oldest first. Events that this version does not know are left out.
+    #[serde(default, deserialize_with = "journal::known_entries")]
     pub recent: Vec<JournalEntry>,
     /// The last log lines on overrides, set or used, oldest first, for the ledger.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "journal::known_entries")]
     pub overrides: Vec<JournalEntry>,
     /// Time by the host's clock, which decides when a verdict expires.
     pub clock: Timestamp,
@@ -86,10 +89,15 @@ pub struct KeyFileStatus {
     pub limits: KeyRule,
 }
 
-/// Reads the settings of a host, or none where a newer version there has settings that this one does not know.
-fn if_known<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<HookConfig>, D::Error> {
-    let value = serde_json::Value::deserialize(deserializer)?;
-    Ok(HookConfig::deserialize(value).ok())
+/// Reads settings from a host whose vmgate may be newer; in hook.yaml an unknown setting is an error.
+fn known_settings<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<HookConfig>, D::Error> {
+    let Some(mut settings) = Option::<Map<String, Value>>::deserialize(deserializer)? else {
+        return Ok(None);
+    };
+    if let Ok(Value::Object(known)) = serde_json::to_value(HookConfig::default()) {
+        settings.retain(|name, _| known.contains_key(name));
+    }
+    Ok(serde_json::from_value(Value::Object(settings)).ok())
 }
 
 /// Checks everything that the hook needs.

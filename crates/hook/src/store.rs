@@ -18,12 +18,14 @@ use std::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use vmgate_attest::{Decision, Digest, Permit, PublicKey, VerifiedVerdict};
-use vmgate_facts::text::{plain, with_causes};
+use vmgate_facts::{
+    Uuid,
+    text::{plain, with_causes},
+};
 
 use super::{
     Layout,
     trust::{self, UntrustedFile},
-    uuid::Uuid,
 };
 
 /// Largest verdict file, bytes.

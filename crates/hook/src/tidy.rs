@@ -10,7 +10,8 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Layout, store, trust, uuid::Uuid};
+use super::{Layout, store, trust};
+use vmgate_facts::Uuid;
 
 /// Time that a mark is kept after the end of its verdict, so that small steps of the clock leave no trace.
 const MARKS_KEPT: SignedDuration = SignedDuration::from_hours(24);
