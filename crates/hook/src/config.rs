@@ -384,7 +384,7 @@ mod tests {
             ("log-mebibytes: 0", "1 to 1024"),
             ("schema: vmgate/hook/v2", "v2"),
         ] {
-            let error = HookConfig::parse(text).unwrap_err().to_string();
+            let error = HookConfig::parse(text).unwrap_err();
             assert!(error.contains(part), "{error}");
         }
     }

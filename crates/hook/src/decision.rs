@@ -51,14 +51,14 @@ pub(super) fn find(
     layout: &Layout,
     vm: IncomingVm,
     config: &Result<HookConfig, InvalidHookConfig>,
-) -> Result<FoundForVm, String> {
+) -> FoundForVm {
     let mut found = FoundForVm { vm, matching: Ok(Vec::new()), mismatches: Vec::new() };
     found.matching = match config {
         Ok(config) => matching(layout, &found.vm, config, &mut found.mismatches),
         // An override may still let the VM in.
         Err(invalid) => Err(invalid.to_string()),
     };
-    Ok(found)
+    found
 }
 
 fn matching(

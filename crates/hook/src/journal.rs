@@ -162,11 +162,11 @@ pub(super) enum Written {
 /// Writes a line to the log, else to the system log; ends within about `patience`, since the disk may hang.
 pub(super) fn write_down(
     layout: &Layout,
-    entry: JournalEntry,
+    entry: &JournalEntry,
     most_mebibytes: u64,
     patience: Duration,
 ) -> Written {
-    let line = match line_of(&entry) {
+    let line = match line_of(entry) {
         Ok(line) => line,
         Err(error) => return Written::Nowhere(error.to_string()),
     };

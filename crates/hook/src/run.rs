@@ -61,8 +61,7 @@ pub fn run(layout: Layout, arguments: &[String], xml: impl Read + Send + 'static
         let vm = incoming::read(&its_call.name, xml);
         its_call.uuid = vm.as_ref().ok().map(|vm| vm.uuid.clone());
         let _ = sender.send(WorkerMessage::Read(its_call.uuid.clone()));
-        let found =
-            vm.map_err(|why| why.to_string()).and_then(|vm| decision::find(&its_call.layout, vm, &config));
+        let found = vm.map_err(|why| why.to_string()).map(|vm| decision::find(&its_call.layout, vm, &config));
         // Without the claim the time was over, and the other thread has answered.
         if its_claim.take() {
             let decision = decision::take_effect(&its_call.layout, found, its_call.settings.fallback_open);
@@ -165,7 +164,7 @@ impl Call {
         };
         let written = journal::write_down(
             &self.layout,
-            JournalEntry::now(event),
+            &JournalEntry::now(event),
             self.settings.log_mebibytes,
             PATIENCE,
         );

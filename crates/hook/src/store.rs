@@ -38,13 +38,13 @@ const NO_GO: &str = "no-go";
 
 /// A file that waits for a VM, by its name alone.
 pub(super) struct WaitingFile {
-    pub(super) path: PathBuf,
     /// Digest of the statement; none for a file that vmgate did not name.
     digest: Option<Digest>,
     /// Time until which the file is of use.
     until: Option<Timestamp>,
     /// True for a NO-GO, by the name; for counting only.
     pub(super) no_go: bool,
+    path: PathBuf,
 }
 
 /// A verdict on the host with a valid signature.
