@@ -175,7 +175,7 @@ fn verify(
         let anchors = if number == 1 { "anchor" } else { "anchors" };
         let _ = writeln!(text, "{number} {anchors} of {} agree", file.display());
     }
-    text += &survey.text(key_files);
+    text += &survey.text(named);
     print(&text)?;
     survey.bad().map_or(Ok(ExitCode::Go), |bad| Err(Failure::usage(bad.trim_end())))
 }
