@@ -324,21 +324,14 @@ fn facts_of_now(folder: &Path) {
         .replace_all(&previous("facts.yaml"), now)
         .into_owned();
     fs::write(folder.join("facts.yaml"), facts).unwrap();
-    fs::write(folder.join("vm-is-named.yaml"), previous("vm-is-named.yaml")).unwrap();
+    fs::create_dir(folder.join("rules")).unwrap();
+    fs::write(folder.join("rules/vm-is-named.yaml"), previous("vm-is-named.yaml")).unwrap();
     fs::write(folder.join("key.pem"), KEY).unwrap();
     fs::set_permissions(folder.join("key.pem"), fs::Permissions::from_mode(0o600)).unwrap();
 }
 
-const CHECK: [&str; 8] = [
-    "check",
-    "--no-builtin-rules",
-    "--rules",
-    "vm-is-named.yaml",
-    "--facts",
-    "facts.yaml",
-    "--output",
-    "json",
-];
+const CHECK: [&str; 8] =
+    ["check", "--no-builtin-rules", "--rules", "rules", "--facts", "facts.yaml", "--output", "json"];
 
 /// Promise 14: builds the release before from its commit; its signed GO opens the hook of this one, its probe's answers are
 /// read. Its own hook admits on a GO of this release or says why not.
