@@ -369,7 +369,7 @@ fn of_old(role: &str) -> Shared {
     psql(
         &shared.runner,
         &format!(
-            "INSERT INTO vmgate.record SELECT 1, '{at}', 'override', NULL, 'u-1', b, repeat('0', 64),
+            "INSERT INTO vmgate.record SELECT 1, '{at}', 'override', NULL, b::json -> 'vm' ->> 'uuid', b, repeat('0', 64),
              encode(sha256(convert_to(repeat('0', 64) || E'\\n1\\n{at}\\n' || b, 'UTF8')), 'hex') FROM (VALUES ('{body}')) v(b)"
         ),
     )
