@@ -43,18 +43,15 @@ fn words(text: &str) -> Vec<(Word<'_>, bool)> {
     while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
         let next = rest.find([' ', '`']).unwrap_or(rest.len());
         at += next;
-        match text.get(at..).and_then(|rest| rest.chars().next()) {
-            Some('`') => {
-                let end = text.get(at + 1..).and_then(|rest| rest.find('`'));
-                is_code |= end.is_some();
-                at += end.map_or(1, |end| end + 2);
-            }
-            _ => {
-                let spaces = text.get(at..).map_or(0, |rest| rest.len() - rest.trim_start_matches(' ').len());
-                at += spaces;
-                words.push((Word::from(text.get(begin..at).unwrap_or_default()), is_code));
-                (begin, is_code) = (at, false);
-            }
+        let rest = text.get(at..).unwrap_or_default();
+        if let Some(code) = rest.strip_prefix('`') {
+            let end = code.find('`');
+            is_code |= end.is_some();
+            at += end.map_or(1, |end| end + 2);
+        } else {
+            at += rest.len() - rest.trim_start_matches(' ').len();
+            words.push((Word::from(text.get(begin..at).unwrap_or_default()), is_code));
+            (begin, is_code) = (at, false);
         }
     }
     if begin < at {

@@ -287,7 +287,7 @@ fn verdict_of(hostile: &str) -> Verdict {
         group.reasons = vec![hostile.to_owned()];
     }
     for problem in &mut verdict.waiver_problems {
-        problem.message = hostile.to_owned();
+        hostile.clone_into(&mut problem.message);
     }
     verdict
 }
