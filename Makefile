@@ -6,7 +6,7 @@ CARGO ?= cargo
 LAB := tests/lab/lab
 DEMO_BIN := target/debug/vmgate
 
-.PHONY: postgresql lab-selftest lab-core faults fleet-faults help deps build probe release demo test lint unit rules readers test-browser examples-test package-test lab-test truth-tcp lab-up lab-down bench bench-forecast generate drift recording book install deb static reproducible sbom fuzz deny clean
+.PHONY: versions-test postgresql lab-selftest lab-core faults fleet-faults help deps build probe release demo test lint unit rules readers test-browser examples-test package-test lab-test truth-tcp lab-up lab-down bench bench-forecast generate drift recording book install deb static reproducible sbom fuzz deny clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -66,6 +66,9 @@ examples-test: build ## The commands of the CI examples, run as they stand there
 package-test: build ## The Debian package, installed and used in a bare root file system
 	@tests/package/check debug
 
+versions-test: build ## The release before this one, built from its commit (minutes, then cached), and this one, each with the other's documents
+	$(CARGO) test --test authority versions:: -- --include-ignored
+
 lab-selftest: build ## The lab itself: two hosts, guests, migrations there and back
 	@tests/lab/selftest
 
@@ -75,7 +78,7 @@ lab-core: lab-selftest ## The main job on two real hypervisor hosts, and bad inp
 	@$(LAB) up
 	@$(LAB_TEST) check:: collect:: migrate:: obstacles::
 
-lab-test: lab-selftest ## All tests on real hypervisor hosts, most of an hour
+lab-test: lab-selftest versions-test ## All tests on real hypervisor hosts, most of an hour
 	@$(LAB) up
 	@tests/install faketime
 	@$(LAB_TEST)

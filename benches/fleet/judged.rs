@@ -38,14 +38,14 @@ impl MadeUp {
                 parse(&text.replace("10.77.1.2/24", &address)).destination.known().unwrap().clone();
             host.uri = Fact::Known(format!("qemu+ssh://root@hv{at}/system"));
             host.hostname = Fact::Known(format!("hv{at}"));
-            host.uuid = Fact::Known(format!("6f0d3c4e-1111-4222-8333-{at:012}"));
+            host.uuid = Fact::Known(format!("6f0d3c4e-1111-4222-8333-{at:012}").parse().unwrap());
             Fact::Known(host)
         };
         let vm = |at: usize| {
             let mut vm = vm.clone();
             let memory = (2 * GIB) << (at * 7 % 3);
             vm.name = Fact::Known(format!("web{at}"));
-            vm.uuid = Fact::Known(format!("5e7c9b3e-6a0e-4c2e-9a53-{at:012}"));
+            vm.uuid = Fact::Known(format!("5e7c9b3e-6a0e-4c2e-9a53-{at:012}").parse().unwrap());
             (vm.memory_bytes, vm.memory_max_bytes) = (Fact::Known(memory), Fact::Known(memory));
             SiteVm { host: at / VMS_PER_HOST, vm }
         };

@@ -8,7 +8,7 @@ use vmgate_verdict::ExitCode;
 
 /// An audit: every VM of some hosts, with its possible destinations.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Audit {
     /// Name and version of this format.
     pub schema: AuditSchema,
@@ -33,7 +33,7 @@ pub struct Audit {
 
 /// A first step: an obstacle at one destination, and the gain of its removal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct FirstStep {
     /// Id of the rule that is violated.
     pub rule: String,
@@ -54,7 +54,7 @@ pub struct FirstStep {
 
 /// Differences between an audit and an earlier audit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct AuditDifferences {
     /// Time of the earlier audit.
     pub evaluated_at: Timestamp,
@@ -73,7 +73,7 @@ pub struct AuditDifferences {
 
 /// An obstacle: a violated rule that blocks a VM from a destination.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Obstacle {
     /// Name of the VM.
     pub vm: String,
@@ -98,7 +98,7 @@ pub enum AuditSchema {
 
 /// A host of the audit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct AuditedHost {
     /// Name for people.
     pub name: String,
@@ -115,7 +115,7 @@ pub struct AuditedHost {
 
 /// A VM with its possible destinations.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct AuditedVm {
     /// Name of the VM, as libvirt knows it.
     pub name: String,
@@ -129,7 +129,7 @@ pub struct AuditedVm {
 
 /// A host as a possible destination of a VM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct AuditedDestination {
     /// Name of the host.
     pub host: String,
@@ -160,7 +160,7 @@ pub enum MoveAnswer {
 
 /// A violated rule.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct RuleViolation {
     /// Id of the rule.
     pub rule: String,
@@ -176,7 +176,7 @@ pub struct RuleViolation {
 
 /// Evidence that is missing because of one cause.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct MissingEvidence {
     /// Cause.
     pub cause: Cause,

@@ -38,8 +38,8 @@ pub fn audit(hosts: Vec<AuditedHost>, moves: &[JudgedMove], at: Timestamp) -> Au
     let mut vms: BTreeMap<(String, String, String), Vec<AuditedDestination>> = BTreeMap::new();
     for judged in moves {
         let vm = &judged.verdict.moved.vm;
-        let key =
-            (judged.source.clone(), vm.name.clone().unwrap_or_default(), vm.uuid.clone().unwrap_or_default());
+        let uuid = vm.uuid.as_ref().map(ToString::to_string).unwrap_or_default();
+        let key = (judged.source.clone(), vm.name.clone().unwrap_or_default(), uuid);
         vms.entry(key).or_default().push(rate_destination(&judged.destination, &judged.verdict));
     }
     let vms = vms.into_iter().map(|((host, name, uuid), destinations)| AuditedVm {

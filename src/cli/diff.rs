@@ -62,7 +62,9 @@ impl Diff {
             let document = Document { schema: "vmgate/diff/v1", moves: moves.collect(), gone: &gone };
             output::to_stdout(|out| report::document(&document, out))?;
         } else {
-            output::to_stdout(|out| report::differences(&verdicts, &gone, out, &output::style(shared)))?;
+            output::to_stdout_in_colour(shared, |out| {
+                report::differences(&verdicts, &gone, out, &output::style(shared))
+            })?;
         }
         Ok(self.exit_code(&verdicts))
     }

@@ -5,10 +5,8 @@ use std::{collections::HashMap, fs, path::PathBuf};
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use vmgate_facts::Change;
-use vmgate_judge::{
-    Policy,
-    change::{ChangeFile, FactsFiles},
-};
+use vmgate_judge::change::{ChangeFile, FactsFiles};
+use vmgate_rules::Pack;
 use vmgate_verdict::ExitCode;
 
 use super::{
@@ -22,8 +20,8 @@ use crate::fleet::{
     RollingPace, Site, VmId, inventory::Inventory,
 };
 
-/// Rule and parameter with QEMU's memory overhead per guest.
-const OVERHEAD: (&str, &str) = ("destination-memory-fits", "overhead_bytes");
+/// Parameter with QEMU's memory overhead per guest, in whichever rule judges the destination's memory.
+const OVERHEAD: &str = "overhead_bytes";
 
 #[derive(Debug, Args)]
 pub(super) struct Evacuate {
@@ -81,7 +79,7 @@ impl Evacuate {
         let earlier = self.replan.as_deref().map(read_change).transpose()?;
         let draft_file = self.output.as_deref().map(output::OpenFile::open).transpose()?;
         let site = self.site(&inventory, &session)?;
-        let overhead = overhead_bytes(&policy);
+        let overhead = overhead_bytes(&policy.pack);
         let (fleet, notes) = fleet::build(&inventory, &*site, overhead).map_err(Failure::usage)?;
         let asked = self.goals.over(Change::default());
         let mut judge = PolicyOracle::new(&policy, &*site, &fleet, &asked, self.time.now());
@@ -187,10 +185,10 @@ fn earlier_destinations(change: &ChangeFile, inventory: &Inventory, fleet: &Flee
     moves.collect()
 }
 
-fn overhead_bytes(policy: &Policy) -> u64 {
-    let rule = policy.pack.rule(OVERHEAD.0);
-    let param = rule.and_then(|rule| rule.params.iter().find(|param| param.name == OVERHEAD.1));
-    param.and_then(|param| param.value.as_u64()).unwrap_or(0)
+/// The largest of all rules: a site may have its own rule in place of the shipped one.
+fn overhead_bytes(pack: &Pack) -> u64 {
+    let params = pack.rules().iter().flat_map(|rule| &rule.params);
+    params.filter(|param| param.name == OVERHEAD).filter_map(|param| param.value.as_u64()).max().unwrap_or(0)
 }
 
 /// 0 where all VMs can go; 20 where some cannot; 21 where a host that is to be emptied did not answer.
@@ -240,4 +238,21 @@ fn survey_site(inventory: &Inventory, session: &Session, now: Timestamp) -> Resu
 #[cfg(not(feature = "libvirt"))]
 fn survey_site(_: &Inventory, _: &Session, _: Timestamp) -> Result<Box<dyn Site>, Failure> {
     Err(Failure::usage("this build of vmgate has no libvirt and cannot ask hosts: give --facts PATH"))
+}
+
+#[cfg(test)]
+mod tests {
+    use vmgate_rules::RuleSource;
+
+    use super::*;
+
+    #[test]
+    fn the_overhead_is_that_of_whichever_rule_judges_memory() {
+        let shipped = Pack::load(&[RuleSource::Builtin]).unwrap();
+        assert_eq!(overhead_bytes(&shipped), 256 << 20);
+        let own = include_str!("../../rules/1-prepare/destination-memory-fits.yaml")
+            .replace("id: destination-memory-fits", "id: our-memory-fits")
+            .replace("default: 268435456", "default: 1073741824");
+        assert_eq!(overhead_bytes(&Pack::of_rule("our-memory-fits.yaml", own.as_bytes()).unwrap()), 1 << 30);
+    }
 }

@@ -60,7 +60,7 @@ impl Explain {
             return Err(self.not_found(&of_vm, &policy));
         }
         let style = output::style(shared);
-        output::to_stdout(|out| {
+        output::to_stdout_in_colour(shared, |out| {
             found.iter().try_for_each(|(verdict, judged)| {
                 let rule = policy.pack.rule(&judged.outcome.rule);
                 let same = verdict.digests.rules == policy.digest();
@@ -71,8 +71,7 @@ impl Explain {
     }
 
     fn is_of_vm(&self, verdict: &Verdict) -> bool {
-        let names = [&verdict.moved.vm.name, &verdict.moved.vm.uuid];
-        self.vm.as_ref().is_none_or(|vm| names.into_iter().flatten().any(|name| name == vm))
+        self.vm.as_ref().is_none_or(|vm| verdict.moved.vm.is(vm))
     }
 
     fn is_selected(&self, judged: &JudgedOutcome) -> bool {

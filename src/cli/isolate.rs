@@ -76,7 +76,7 @@ impl Isolate {
 
     fn context(&self, hypervisor: &Hypervisor, kept: Option<&SavedEvidence>) -> IsolationContext {
         IsolationContext {
-            host_uuid: hook::uuid_of(hypervisor).ok(),
+            host_uuid: hypervisor.uuid().ok(),
             by: hook::operator(),
             reason: self.reason.clone(),
             evidence: kept.map(|kept| kept.folder.display().to_string()),

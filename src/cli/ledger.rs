@@ -1,19 +1,20 @@
 //! `vmgate ledger`: creates, lists and verifies the ledger of checks and moves.
 
 use std::{
-    fs,
+    fmt::Write as _,
     io::{self, IsTerminal},
     path::{Path, PathBuf},
 };
 
 use clap::{Args, Subcommand};
 use serde_json::json;
-use vmgate_attest::PublicKey;
 use vmgate_facts::text::plain;
 use vmgate_ledger::{Entry, Head, Ledger, LedgerError, LedgerUrl, Record, Selection, entry::EntryKind};
 use vmgate_verdict::ExitCode;
 
-use super::{Failure, anchor, ledger_survey::Survey, options::GlobalOptions, output, session::Session};
+use super::{
+    Failure, anchor, key_files, ledger_survey::Survey, options::GlobalOptions, output, session::Session,
+};
 use crate::{config::AnchorConfig, report};
 
 #[derive(Debug, Args)]
@@ -159,13 +160,9 @@ fn verify(
     ledger: &Ledger,
     known: Option<&Head>,
     anchors: Option<&Path>,
-    key_files: &[PathBuf],
+    named: &[PathBuf],
 ) -> Result<ExitCode, Failure> {
-    let key = |file: &PathBuf| {
-        let pem = fs::read_to_string(file).map_err(|error| output::unreadable(file, &error))?;
-        PublicKey::from_pem(&file.display().to_string(), &pem).map_err(Failure::usage)
-    };
-    let keys = key_files.iter().map(key).collect::<Result<Vec<_>, _>>()?;
+    let keys = named.iter().map(|file| key_files::public_key(file)).collect::<Result<Vec<_>, _>>()?;
     let mut survey = Survey::default();
     let head = ledger.verify_each(|row| survey.see(row, &keys)).map_err(failure)?;
     if let Some(known) = known {
@@ -176,9 +173,9 @@ fn verify(
     let mut text = format!("{} {records}, all unchanged; head {head}\n", head.sequence);
     if let (Some(number), Some(file)) = (anchored, anchors) {
         let anchors = if number == 1 { "anchor" } else { "anchors" };
-        text += &format!("{number} {anchors} of {} agree\n", file.display());
+        let _ = writeln!(text, "{number} {anchors} of {} agree", file.display());
     }
-    text += &survey.text(key_files);
+    text += &survey.text(named);
     print(&text)?;
     survey.bad().map_or(Ok(ExitCode::Go), |bad| Err(Failure::usage(bad.trim_end())))
 }
@@ -198,14 +195,17 @@ fn write_anchor(ledger: &Ledger, file: Option<&Path>, session: &Session) -> Resu
 /// A record as JSON, with the fields of its entry that this version does not know.
 fn document(record: &Record) -> serde_json::Value {
     let mut entry: serde_json::Value = serde_json::from_str(&record.body).unwrap_or_default();
-    let mut document = json!({ "sequence": record.sequence, "at": record.at, "digest": record.digest });
+    let mut document = serde_json::Map::new();
+    document.insert("sequence".to_owned(), json!(record.sequence));
+    document.insert("at".to_owned(), json!(record.at));
+    document.insert("digest".to_owned(), json!(record.digest));
     for stamp in ["role", "signature"] {
         if let Some(value) = entry.as_object_mut().and_then(|entry| entry.remove(stamp)) {
-            document[stamp] = value;
+            document.insert(stamp.to_owned(), value);
         }
     }
-    document["entry"] = entry;
-    document
+    document.insert("entry".to_owned(), entry);
+    document.into()
 }
 
 fn print_json(records: &[Record]) -> Result<ExitCode, Failure> {

@@ -108,7 +108,10 @@ fn claim(record: &Record, role: &str) -> Option<String> {
 }
 
 fn list(lines: &[String]) -> String {
-    let mut text: String = lines.iter().take(NAMED).map(|line| format!("  {line}\n")).collect();
+    let mut text = String::new();
+    for line in lines.iter().take(NAMED) {
+        let _ = writeln!(text, "  {line}");
+    }
     if let Some(more) = lines.len().checked_sub(NAMED).filter(|more| *more > 0) {
         let _ = writeln!(text, "  and {more} more");
     }

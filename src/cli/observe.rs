@@ -90,16 +90,12 @@ impl Observe {
             return Err(format!("a libvirt job runs on the VM ({})", job.operation.name()));
         }
         let uuid = domain.uuid().map_err(|error| error.to_string())?;
-        let trace =
-            way.trace(&uuid, self.window, self.core_ratio, session.timeout()).map_err(|why| why.reason)?;
-        let capabilities = host.capabilities_xml().ok();
-        let capabilities = capabilities.and_then(|xml| vmgate_libvirt::capabilities::parse(&xml).ok());
+        let trace = way
+            .trace(uuid.as_str(), self.window, self.core_ratio, session.timeout())
+            .map_err(|why| why.reason)?;
         Ok(Observation {
             vm: NameAndUuid { name: domain.name().ok(), uuid: Some(uuid) },
-            host: NameAndUuid {
-                name: Some(host.name().to_owned()),
-                uuid: capabilities.and_then(|seen| seen.uuid),
-            },
+            host: NameAndUuid { name: Some(host.name().to_owned()), uuid: host.uuid().ok() },
             watched_seconds: trace.seconds(),
             rate_bytes_per_second: trace.dirty_rate().rate_bytes_per_second,
             dirty_windows: trace.dirty_windows(),

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use vmgate_execute::RunOrder;
-use vmgate_facts::{HostUri, Uri, text::plain};
+use vmgate_facts::{HostUri, Uri, Uuid, text::plain};
 use vmgate_judge::change::{ChangeFile, LARGEST_BYTES, MovePlan, Notify};
 use vmgate_ledger::entry::RunStarted;
 
@@ -82,7 +82,8 @@ impl<'a> KnownOrders<'a> {
                     .to_owned(),
             );
         }
-        let vm = run.vm.uuid.as_deref().or(run.vm.name.as_deref()).unwrap_or_default().to_owned();
+        let uuid = run.vm.uuid.as_ref().map(Uuid::as_str);
+        let vm = uuid.or(run.vm.name.as_deref()).unwrap_or_default().to_owned();
         let plan = MovePlan {
             settings: run.plan.settings.clone(),
             notify: run.plan.notify.as_ref().map(|_| Notify::default()),
@@ -113,7 +114,7 @@ impl<'a> KnownOrders<'a> {
 }
 
 fn is_vm(run: &RunStarted, name: &str) -> bool {
-    [&run.vm.name, &run.vm.uuid].into_iter().flatten().any(|known| known == name)
+    run.vm.is(name)
 }
 
 /// The change files of a folder in which nobody else can put any. What is no change file is left out.

@@ -12,7 +12,7 @@ use std::{
 use clap::Args;
 use tracing_subscriber::{EnvFilter, fmt::time::SystemTime};
 use vmgate_documents::LARGEST_PROGRAM_DOCUMENT;
-use vmgate_facts::text::{harmless, with_causes};
+use vmgate_facts::text::{Colours, harmless, with_causes};
 use vmgate_verdict::{Baseline, ExitCode, Verdict};
 
 use super::{
@@ -228,8 +228,23 @@ fn write_to(
 
 /// Prints text or JSON on stdout, in lines that neither a terminal nor a CI runner obeys; a closed pipe is not an error.
 pub(super) fn to_stdout(print: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failure> {
+    to_stdout_with(Colours::Escaped, print)
+}
+
+/// Prints text with vmgate's own colours, if the options allow them, and all else as [`to_stdout`] does.
+pub(super) fn to_stdout_in_colour(
+    shared: &GlobalOptions,
+    print: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<(), Failure> {
+    to_stdout_with(if colours_stdout(shared) { Colours::Kept } else { Colours::Escaped }, print)
+}
+
+fn to_stdout_with(
+    colours: Colours,
+    print: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<(), Failure> {
     to_stdout_as_it_is(|out| {
-        let mut lines = Lines::new(out);
+        let mut lines = Lines::new(out, colours);
         print(&mut lines).and_then(|()| lines.flush())
     })
 }
@@ -298,30 +313,32 @@ pub(super) fn say_failure(failure: &Failure) {
 
 /// Prints on stderr, in lines that neither a terminal nor a CI runner obeys.
 fn to_stderr(text: &str) {
-    let _ = io::stderr().write_all(harmless(text).as_bytes());
+    let _ = io::stderr().write_all(harmless(text, Colours::Escaped).as_bytes());
 }
 
 /// Prints what clap says about the arguments: help on stdout, a mistake on stderr. It repeats the arguments, which may
-/// be names from anywhere.
+/// be names from anywhere; clap takes escape sequences out of them.
 pub(super) fn say_of_arguments(said: &clap::Error) {
-    let to_stderr_too = said.use_stderr();
-    let terminal = if to_stderr_too { io::stderr().is_terminal() } else { io::stdout().is_terminal() };
-    let text = said.render();
-    let text = if terminal && colour_is_wanted() { text.ansi().to_string() } else { text.to_string() };
-    if to_stderr_too {
-        to_stderr(&text);
+    let terminal = if said.use_stderr() { io::stderr().is_terminal() } else { io::stdout().is_terminal() };
+    let (text, colours) = if terminal && colour_is_wanted() {
+        (said.render().ansi().to_string(), Colours::Kept)
     } else {
-        // A closed pipe is not an error, and there is no other way to say anything else.
-        let _ = to_stdout(|out| out.write_all(text.as_bytes()));
+        (said.render().to_string(), Colours::Escaped)
+    };
+    if said.use_stderr() {
+        let _ = io::stderr().write_all(harmless(&text, colours).as_bytes());
+    } else {
+        // There is no other way to say anything.
+        let _ = to_stdout_with(colours, |out| out.write_all(text.as_bytes()));
     }
 }
 
 /// Standard error for the log, made harmless: an event may hold text from a guest.
-struct HarmlessStderr;
+struct HarmlessStderr(Colours);
 
 impl Write for HarmlessStderr {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        io::stderr().write_all(harmless(&String::from_utf8_lossy(bytes)).as_bytes())?;
+        io::stderr().write_all(harmless(&String::from_utf8_lossy(bytes), self.0).as_bytes())?;
         Ok(bytes.len())
     }
 
@@ -350,11 +367,13 @@ pub(super) fn start_log(shared: &GlobalOptions) {
         (false, 1) => "vmgate=info,warn",
         (false, _) => "vmgate=debug,info",
     };
+    let in_colour = io::stderr().is_terminal() && shared.color != ColourChoice::Never;
+    let colours = if in_colour { Colours::Kept } else { Colours::Escaped };
     let filter = EnvFilter::try_from_env("VMGATE_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(|| HarmlessStderr)
-        .with_ansi(io::stderr().is_terminal() && shared.color != ColourChoice::Never)
+        .with_writer(move || HarmlessStderr(colours))
+        .with_ansi(colours == Colours::Kept)
         .with_target(false)
         .with_timer(SystemTime)
         .init();

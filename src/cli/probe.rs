@@ -11,6 +11,7 @@ use vmgate_verdict::ExitCode;
 
 use super::{Failure, options::seconds, output};
 use crate::report;
+use vmgate_facts::Uuid;
 
 #[derive(Debug, Args)]
 pub(super) struct Probe {
@@ -30,7 +31,7 @@ enum Subject {
     Host {
         /// Also look at the QEMU process of the VM with this UUID; may be repeated
         #[arg(long = "vm", value_name = "UUID")]
-        vms: Vec<String>,
+        vms: Vec<Uuid>,
         /// Also look at this file or block device; may be repeated
         #[arg(long = "file", value_name = "PATH")]
         files: Vec<String>,

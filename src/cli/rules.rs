@@ -1,15 +1,17 @@
 //! `vmgate rules`: lists, explains, lints and tests the rules, and prints schemas and the facts that rules can name.
 
+use std::path::{Path, PathBuf};
+
 use clap::{Args, Subcommand};
 use schemars::schema_for;
 use vmgate_attest::RulesOrigin;
 use vmgate_documents::{Problem, Problems, closest};
-use vmgate_facts::text::plain;
-use vmgate_judge::{InvalidPolicy, Policy, change};
-use vmgate_rules::{Pack, test};
+use vmgate_facts::text::{plain, with_causes};
+use vmgate_judge::{InvalidPolicy, Policy, SIGNATURE_FILE, change};
+use vmgate_rules::{Pack, RuleSource, test};
 use vmgate_verdict::ExitCode;
 
-use super::{Failure, options::GlobalOptions, output, session::Session};
+use super::{Failure, key_files, options::GlobalOptions, output, session::Session};
 use crate::{audit::Audit, config, fleet::inventory};
 
 #[derive(Debug, Args)]
@@ -53,6 +55,14 @@ enum Action {
     },
     /// Print the digest of each pack of rules and of the parameters, as `demand: rules` of a host's hook.yaml names them
     Digest,
+    /// Sign a folder of rules, so that hosts can demand its key: writes pack.dsse.json into the folder
+    Sign {
+        /// Folder of rules
+        folder: PathBuf,
+        /// Private key, PKCS#8 in PEM; if not given, the variable VMGATE_SIGNING_KEY holds the key
+        #[arg(long, value_name = "FILE")]
+        key: Option<PathBuf>,
+    },
     /// Print the reference of all rules, the Markdown of docs/rules.md
     Reference,
 }
@@ -63,7 +73,7 @@ impl Rules {
         match &self.action {
             Action::List => list(&some_rules(&session)?.pack),
             Action::Show { id } => show(&session.policy()?.pack, id),
-            Action::Lint => lint(&some_rules(&session)?, output::colours_stdout(shared)),
+            Action::Lint => lint(&some_rules(&session)?, shared),
             Action::Test { run, diff } => tests(&session, run.as_deref(), *diff),
             Action::Schema { name } => schema(name.as_deref()),
             Action::Facts { markdown: true, .. } => print(&vmgate_rules::facts_markdown()),
@@ -71,6 +81,7 @@ impl Rules {
                 print(&vmgate_rules::facts_reference(path.as_deref()).map_err(Failure::usage)?)
             }
             Action::Digest => digests(&some_rules(&session)?),
+            Action::Sign { folder, key } => sign(folder, key.as_deref()),
             Action::Reference => print(&vmgate_rules::rules_reference(&some_rules(&session)?.pack)),
         }
     }
@@ -102,11 +113,23 @@ fn digests(policy: &Policy) -> Result<ExitCode, Failure> {
             (RulesOrigin::Parameters, None) => "parameters".to_owned(),
             (_, name) => plain(name.as_deref().unwrap_or_default()),
         };
-        [pack.digest.to_string(), name]
+        let signer = pack.signed_by.as_ref().map_or_else(String::new, |key| format!("signed by key {key}"));
+        [pack.digest.to_string(), name, signer]
     });
     let mut table = rows.collect::<tabled::builder::Builder>().build();
     table.with(tabled::settings::Style::blank());
     print(&format!("{table}\n"))
+}
+
+fn sign(folder: &Path, key: Option<&Path>) -> Result<ExitCode, Failure> {
+    // Rules that do not load are not worth a signature.
+    Pack::load(&[RuleSource::Builtin, RuleSource::Dir(folder.to_owned())]).map_err(Failure::usage)?;
+    let key = key_files::signing_key(key)?;
+    let text =
+        vmgate_judge::sign_rules(folder, &key).map_err(|error| Failure::failed(with_causes(&error)))?;
+    let file = folder.join(SIGNATURE_FILE);
+    output::OpenFile::open(&file)?.write(|out| out.write_all(text.as_bytes()))?;
+    print(&format!("{}: signed by key {}\n", file.display(), key.public().id()))
 }
 
 fn show(pack: &Pack, id: &str) -> Result<ExitCode, Failure> {
@@ -121,15 +144,16 @@ fn show(pack: &Pack, id: &str) -> Result<ExitCode, Failure> {
     Err(Failure::usage(format!("there is no rule `{id}`; {hint}")))
 }
 
-fn lint(policy: &Policy, colour: bool) -> Result<ExitCode, Failure> {
+fn lint(policy: &Policy, shared: &GlobalOptions) -> Result<ExitCode, Failure> {
     let problems: Vec<Problem> =
         vmgate_rules::lint(&policy.pack).into_iter().chain(policy.catalogues.lint()).collect();
     if problems.is_empty() {
         return Ok(ExitCode::Go);
     }
+    let colour = output::colours_stdout(shared);
     let text: String =
         problems.iter().flat_map(|problem| [problem.render(colour), "\n\n".to_owned()]).collect();
-    print(&text)?;
+    output::to_stdout_in_colour(shared, |out| out.write_all(text.as_bytes()))?;
     Err(Failure::usage(format!("{} findings of style: each one above says what to change", problems.len())))
 }
 
@@ -142,7 +166,8 @@ fn tests(session: &Session, pattern: Option<&str>, diff: bool) -> Result<ExitCod
         other @ InvalidPolicy::Parameters(_) => Failure::usage(other),
     })?;
     let report = test::run(&policy.pack, &policy.catalogues, &session.rule_sources(), pattern);
-    print(&report.render(output::colours_stdout(session.shared), diff))?;
+    let text = report.render(output::colours_stdout(session.shared), diff);
+    output::to_stdout_in_colour(session.shared, |out| out.write_all(text.as_bytes()))?;
     Ok(match report.passed() {
         true => ExitCode::Go,
         false if report.is_empty() => ExitCode::NothingEvaluated,

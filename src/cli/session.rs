@@ -61,9 +61,14 @@ impl<'a> Session<'a> {
         self.shared.timeout.or(self.config.timeout()).unwrap_or(DEFAULT_TIMEOUT)
     }
 
-    /// The ledger, if one is named.
+    /// The ledger, if one is named, for commands that only look: they need no key, so without it their records are not signed.
     pub(super) fn ledger(&self) -> Result<Option<Ledger>, Failure> {
-        self.ledger_place().map(|place| self.open_ledger(place)).transpose()
+        let Some(place) = self.ledger_place() else { return Ok(None) };
+        let key = self.signing_key().unwrap_or_else(|failure| {
+            tracing::warn!("what this command writes to the ledger is not signed: {}", failure.text);
+            None
+        });
+        Ok(Some(Ledger::open(place).map_err(Failure::failed)?.signed_with(key)))
     }
 
     /// Opens a ledger to write to it: records are signed if the site has a key.

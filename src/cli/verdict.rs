@@ -1,13 +1,10 @@
 //! `vmgate verdict`: signs a verdict so that it can be trusted elsewhere, and checks one that was signed.
 
-use std::{
-    env,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
-use vmgate_attest::{CLOCK_SKEW, NoAuthority, Permit, PrivateKey};
+use vmgate_attest::{CLOCK_SKEW, NoAuthority, Permit};
 use vmgate_facts::text::{plain, with_causes};
 use vmgate_hook::HookConfig;
 use vmgate_verdict::{Decision, ExitCode, VALID_FOR, Verdict};
@@ -18,7 +15,7 @@ use super::{
     key_files,
     options::GlobalOptions,
     output,
-    session::{KEY_VARIABLE, Session},
+    session::Session,
 };
 use crate::report;
 
@@ -91,13 +88,7 @@ fn sign(file: &Path, key: Option<&Path>) -> Result<ExitCode, Failure> {
             file.display()
         )));
     }
-    let key = match key {
-        Some(file) => key_files::private_key(file)?,
-        None => match env::var(KEY_VARIABLE) {
-            Ok(pem) => PrivateKey::from_pem(KEY_VARIABLE, &pem).map_err(Failure::usage)?,
-            Err(_) => return Err(Failure::usage(format!("no key: give --key FILE or set {KEY_VARIABLE}"))),
-        },
-    };
+    let key = key_files::signing_key(key)?;
     let now = Timestamp::now();
     let sign = |verdict: &Verdict| {
         match (verdict.check_authority(now), verdict.decision) {

@@ -66,7 +66,7 @@ impl FilesSite {
             }
             let (Fact::Known(vm), Some(host)) = (&facts.vm, source) else { continue };
             let seen = SiteVm { host, vm: vm.clone() };
-            let key = vm.uuid.known().or(vm.name.known()).cloned().unwrap_or_default();
+            let key = seen.name().to_owned();
             let at = *known.entry(key).or_insert(site.vms.len());
             if let (Some(vm), Some(file)) = (site.vms.get_mut(at), site.file_of.get_mut(at)) {
                 (*vm, *file) = (seen, number);

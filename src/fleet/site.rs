@@ -1,6 +1,6 @@
 //! Site: known facts of an inventory's hosts and of the VMs on them, from any source.
 
-use vmgate_facts::{Fact, Facts, Host, Vm};
+use vmgate_facts::{Fact, Facts, Host, Uuid, Vm};
 
 /// Known facts of hosts and VMs.
 pub trait Site: Sync {
@@ -26,14 +26,12 @@ pub struct SiteVm {
 impl SiteVm {
     /// Name of the VM, else its UUID.
     pub fn name(&self) -> &str {
-        let known = self.vm.name.known().or(self.vm.uuid.known());
-        known.map_or("?", String::as_str)
+        let name = self.vm.name.known().map(String::as_str);
+        name.or(self.vm.uuid.known().map(Uuid::as_str)).unwrap_or("?")
     }
 
     /// True if `name` is the VM's name or UUID.
     pub fn is_called(&self, name: &str) -> bool {
-        [&self.vm.name, &self.vm.uuid]
-            .into_iter()
-            .any(|known| known.known().is_some_and(|known| known == name))
+        self.vm.is_called(name)
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use vmgate_collect::survey::Survey;
-use vmgate_facts::{DirtyRate, DirtyRateMethod, Fact, Facts, Host, Provenance};
+use vmgate_facts::{DirtyRate, DirtyRateMethod, Fact, Facts, Host, Provenance, Uuid};
 use vmgate_ledger::{Entry, Record};
 
 use super::{Site, SiteVm};
@@ -15,7 +15,7 @@ pub struct SurveySite {
     vms: Vec<SiteVm>,
     /// Index of each VM on its host.
     places: Vec<usize>,
-    observed: HashMap<String, (DirtyRate, jiff::Timestamp)>,
+    observed: HashMap<Uuid, (DirtyRate, jiff::Timestamp)>,
 }
 
 impl SurveySite {

@@ -59,7 +59,7 @@ fn about(verdict: &Verdict) -> [String; 9] {
     let moved = &verdict.moved;
     [
         moved.vm.label().to_owned(),
-        moved.vm.uuid.clone().unwrap_or_default(),
+        moved.vm.uuid.as_ref().map(ToString::to_string).unwrap_or_default(),
         moved.source.label().to_owned(),
         moved.destination.label().to_owned(),
         verdict.change.id.clone().unwrap_or_default(),

@@ -8,7 +8,7 @@ use std::{
     io::{self, Write},
 };
 
-use vmgate_facts::text::{visible_lines, without_commands};
+use vmgate_facts::text::{Colours, visible_lines, without_commands};
 
 /// Commands of a runner that are let through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,16 +23,17 @@ pub(crate) struct Lines<'a> {
     sink: &'a mut dyn Write,
     begun: Vec<u8>,
     commands: Commands,
+    colours: Colours,
 }
 
 impl<'a> Lines<'a> {
-    pub(crate) fn new(sink: &'a mut dyn Write) -> Self {
-        Self { sink, begun: Vec::new(), commands: Commands::None }
+    pub(crate) fn new(sink: &'a mut dyn Write, colours: Colours) -> Self {
+        Self { sink, begun: Vec::new(), commands: Commands::None, colours }
     }
 
     /// For annotations of GitHub, which begin with two colons.
     pub(super) fn with_annotations(sink: &'a mut dyn Write) -> Self {
-        Self { commands: Commands::Annotations, ..Self::new(sink) }
+        Self { commands: Commands::Annotations, ..Self::new(sink, Colours::Escaped) }
     }
 
     fn pass_on(&mut self) -> io::Result<()> {
@@ -40,7 +41,7 @@ impl<'a> Lines<'a> {
         let text = String::from_utf8_lossy(&begun);
         let line = text.trim_end_matches(['\r', '\n']);
         let end = text.get(line.len()..).unwrap_or_default();
-        let shown = visible_lines(line);
+        let shown = visible_lines(line, self.colours);
         let shown = match (self.commands, shown.strip_prefix("::")) {
             (Commands::Annotations, Some(rest)) => Cow::Owned(format!("::{}", without_commands(rest))),
             _ => without_commands(&shown),
@@ -88,11 +89,11 @@ mod tests {
     #[test]
     fn a_command_is_broken_however_it_is_written() {
         assert_eq!(
-            through(|out| Lines::new(out), &["x\n:", ":err", "or::y #", "#[a]\r\n", "z"]),
+            through(|out| Lines::new(out, Colours::Escaped), &["x\n:", ":err", "or::y #", "#[a]\r\n", "z"]),
             "x\n: :error::y ## [a]\r\nz"
         );
         assert_eq!(
-            through(|out| Lines::new(out), &["\u{1b}[1mGO\u{1b}[0m\u{1b}[2J\n"]),
+            through(|out| Lines::new(out, Colours::Kept), &["\u{1b}[1mGO\u{1b}[0m\u{1b}[2J\n"]),
             "\u{1b}[1mGO\u{1b}[0m\\u{1b}[2J\n"
         );
     }

@@ -101,6 +101,9 @@ fn one(verdict: &Verdict, alone: bool, sink: &mut dyn Write, style: &Style) -> i
     writeln!(sink, "{level} {} {word} {}\n", symbol(verdict), escaped(&words::movement(verdict)))?;
     let (at, until) = (words::time(verdict.evaluated_at), words::time(verdict.expires_at));
     writeln!(sink, "{}. Evaluated {at}, valid until {until}.\n", upper_first(&words::reason(verdict)))?;
+    for line in words::basis(verdict) {
+        writeln!(sink, "{}.\n", upper_first(&escaped(&line)))?;
+    }
     for (effect, title) in
         [(Effect::Block, "What blocks"), (Effect::Warn, "Warnings"), (Effect::Note, "Notes")]
     {

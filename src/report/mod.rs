@@ -184,14 +184,14 @@ pub fn write(
     style: &Style,
 ) -> Result<(), ReportError> {
     match format {
-        Format::Table => table::write(verdicts, &mut Lines::new(sink), style),
+        Format::Table => table::write(verdicts, &mut Lines::new(sink, style.colours()), style),
         Format::Json => json::write(verdicts, sink),
         Format::Yaml => yaml::write(verdicts, sink),
-        Format::Markdown => markdown::write(verdicts, &mut Lines::new(sink), style),
+        Format::Markdown => markdown::write(verdicts, &mut Lines::new(sink, style.colours()), style),
         Format::Junit => junit::write(verdicts, sink),
         Format::Github => github::write(verdicts, &mut Lines::with_annotations(sink)),
-        Format::Csv => csv::write(verdicts, &mut Lines::new(sink)),
-        Format::Prometheus => prometheus::write(verdicts, &mut Lines::new(sink)),
+        Format::Csv => csv::write(verdicts, &mut Lines::new(sink, style.colours())),
+        Format::Prometheus => prometheus::write(verdicts, &mut Lines::new(sink, style.colours())),
         Format::Sarif => sarif::write(verdicts, sink),
         Format::Html => return html::write(verdicts, sink, &style.templates).map_err(ReportError::from),
     }
@@ -239,7 +239,7 @@ pub fn write_audit(
     style: &Style,
 ) -> Result<(), ReportError> {
     match format {
-        Format::Table => table::write_audit(audit, &mut Lines::new(sink), style),
+        Format::Table => table::write_audit(audit, &mut Lines::new(sink, style.colours()), style),
         Format::Json => json::pretty(audit, sink),
         Format::Yaml => yaml::document(audit, sink),
         _ => return write(format, verdicts, sink, style),

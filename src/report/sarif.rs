@@ -21,6 +21,7 @@ use vmgate_verdict::{
 };
 
 use super::{json, visible, words};
+use vmgate_facts::Uuid;
 
 const SCHEMA: &str =
     "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json";
@@ -338,7 +339,7 @@ fn gone<'a>(verdict: &'a Verdict, indices: &BTreeMap<&str, usize>) -> impl Itera
 
 /// Fingerprint of a finding: the same for the same finding on the same VM in every run.
 fn fingerprints(rule: &str, subject: Option<&str>, moved: &Move) -> BTreeMap<&'static str, String> {
-    let vm = moved.vm.uuid.as_deref().unwrap_or(moved.vm.label());
+    let vm = moved.vm.uuid.as_ref().map_or(moved.vm.label(), Uuid::as_str);
     let parts = [("rule", rule), ("vm", vm), ("subject", subject.unwrap_or_default())];
     let digest = Digest::of_parts(parts.map(|(name, text)| (name, text.as_bytes())));
     BTreeMap::from([("vmgateFinding/v1", digest.hex())])

@@ -1,5 +1,7 @@
 //! Options of a report: width, colour, verbosity and templates. The caller, who knows terminal and options, sets them.
 
+use vmgate_facts::text::Colours;
+
 use super::Templates;
 
 /// Smallest width of a table; a narrower terminal wraps the lines.
@@ -28,6 +30,11 @@ impl Style {
     /// The width to use: the terminal's, and never below [`NARROWEST`].
     pub(super) fn columns(&self) -> usize {
         self.width.max(NARROWEST)
+    }
+
+    /// Fate of colours in the text: names in it are visible, so all colours are vmgate's own.
+    pub(super) fn colours(&self) -> Colours {
+        if self.colour { Colours::Kept } else { Colours::Escaped }
     }
 
     /// `text` in a terminal colour if colour may be used, else unchanged.

@@ -1,6 +1,7 @@
 //! Words and number formats that several report formats share.
 
 use jiff::Timestamp;
+use vmgate_attest::{FactsBasis, FactsOrigin, RulesOrigin};
 use vmgate_facts::Cause;
 use vmgate_verdict::{
     BaselineComparison, Counts, Decision, Effect, GoReason, NoGoReason, Outcome, Status, Verdict, WaiverFault,
@@ -102,6 +103,25 @@ pub(super) fn reason(verdict: &Verdict) -> String {
 /// Warning of a simulated verdict, without a full stop; `None` for one of the machine's clock.
 pub(super) fn simulation(verdict: &Verdict) -> Option<String> {
     verdict.simulated.then(|| format!("simulated for {}, permits nothing", time(verdict.evaluated_at)))
+}
+
+/// What a reader must know of the basis: facts that were not measured live, and rules that are not those that are shipped.
+/// Empty where there is nothing to say.
+pub(super) fn basis(verdict: &Verdict) -> Vec<String> {
+    let Some(basis) = &verdict.basis else { return Vec::new() };
+    let mut lines = Vec::new();
+    let other = basis.facts.iter().filter(|facts| facts.origin != FactsOrigin::Live);
+    let mut origins: Vec<String> = other.map(FactsBasis::in_words).collect();
+    origins.dedup();
+    if !origins.is_empty() {
+        lines.push(format!("facts {}", origins.join(", ")));
+    }
+    let folders = basis.rules.iter().filter(|pack| pack.origin != RulesOrigin::Builtin);
+    lines.extend(folders.map(|pack| format!("judged by {}{}", pack.title(), pack.replaced())));
+    if !basis.rules.is_empty() && !basis.rules.iter().any(|pack| pack.origin == RulesOrigin::Builtin) {
+        lines.push("the shipped rules were left out".to_owned());
+    }
+    lines
 }
 
 fn counted_reason(verdict: &Verdict) -> String {

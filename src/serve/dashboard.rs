@@ -4,11 +4,12 @@ use std::{collections::HashMap, slice};
 
 use serde::Serialize;
 use vmgate_execute::campaign::{CampaignState, Counts, Task, TaskState};
-use vmgate_facts::Uri;
+use vmgate_facts::{Uri, Uuid};
 use vmgate_ledger::{
     Entry, Record, Selection,
     entry::{EntryKind, Migration, VerdictSummary},
 };
+use vmgate_verdict::NameAndUuid;
 
 /// A campaign with the verdicts, runs and migrations of its moves, after the records that were read.
 #[derive(Debug, Clone)]
@@ -91,15 +92,15 @@ impl Dashboard {
         let is_ours = |change: &Option<String>| change.as_deref() == Some(&self.state.id);
         match entry {
             Entry::Verdict(given) if is_ours(&given.change) && !given.simulated => {
-                let vm = [&given.moved.vm.name, &given.moved.vm.uuid];
-                if let Some(seen) = self.task_of(&vm, |_| true).and_then(|at| self.moves.get_mut(at)) {
+                if let Some(seen) =
+                    self.task_of(&given.moved.vm, |_| true).and_then(|at| self.moves.get_mut(at))
+                {
                     seen.verdict = Some(given.clone());
                 }
             }
             Entry::RunStarted(run) if is_ours(&run.change) => {
-                let vm = [&run.vm.name, &run.vm.uuid];
                 let same_way = |task: &Task| task.the_move.from == run.from && task.the_move.to == run.to;
-                if let Some(at) = self.task_of(&vm, same_way) {
+                if let Some(at) = self.task_of(&run.vm, same_way) {
                     self.runs.insert(run.run.clone(), at);
                 }
             }
@@ -122,8 +123,9 @@ impl Dashboard {
     }
 
     /// Index of the VM's move that is under way, else of its first move.
-    fn task_of(&self, vm: &[&Option<String>], is_it: impl Fn(&Task) -> bool) -> Option<usize> {
-        let named = vm.iter().filter_map(|name| self.of_vm.get(name.as_ref()?)).flatten();
+    fn task_of(&self, vm: &NameAndUuid, is_it: impl Fn(&Task) -> bool) -> Option<usize> {
+        let names = [vm.name.as_deref(), vm.uuid.as_ref().map(Uuid::as_str)];
+        let named = names.into_iter().filter_map(|name| self.of_vm.get(name?)).flatten();
         let mut found =
             named.filter_map(|at| Some((*at, self.state.tasks.get(*at)?))).filter(|(_, task)| is_it(task));
         let first = found.clone().next();
@@ -168,7 +170,7 @@ mod tests {
         campaign::{CampaignEvent, ClaimResult},
         entry::{self, Driver, MigrationOutcome, RunEnded, RunStarted},
     };
-    use vmgate_verdict::{ExitCode, NameAndUuid, sample};
+    use vmgate_verdict::{ExitCode, sample};
 
     use super::*;
     use crate::serve::{metrics, page};

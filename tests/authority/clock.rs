@@ -71,7 +71,7 @@ fn without_authority(go: &Verdict) -> Vec<(Verdict, &'static str)> {
 }
 
 #[track_caller]
-fn refuses(said: Said, why: &str) {
+fn refuses(said: &Said, why: &str) {
     assert_ne!(said.code, 0, "{}", said.stdout);
     assert!(said.stderr.contains(why), "`{why}` is missing: {}", said.stderr);
     assert_eq!(said.stdout, "");
@@ -185,7 +185,7 @@ fn a_simulated_verdict_is_not_signed() {
         let time = (Timestamp::now() + SignedDuration::from_hours(hours)).to_string();
         check(&site, &["--at", &time, "-o", "json=simulated.json"]);
         let signing = ["verdict", "sign", "simulated.json", "--key", "private.pem"];
-        refuses(vmgate_in(site.path(), &signing), "simulated");
+        refuses(&vmgate_in(site.path(), &signing), "simulated");
     }
 }
 
@@ -194,7 +194,7 @@ fn a_simulated_verdict_is_not_signed() {
 fn a_verdict_with_wrong_times_is_not_signed() {
     let site = site();
     for (verdict, why) in without_authority(&go(&site)) {
-        refuses(sign(&site, &verdict), why);
+        refuses(&sign(&site, &verdict), why);
     }
 }
 
@@ -205,7 +205,7 @@ fn a_verdict_with_wrong_times_is_not_sent() {
     for (verdict, why) in without_authority(&go(&site)) {
         signed_by_hand(&site, &verdict);
         let said = vmgate_in(site.path(), &["verdict", "push", "hv.invalid", "envelope.json"]);
-        refuses(said, why);
+        refuses(&said, why);
     }
 }
 
@@ -224,7 +224,7 @@ fn a_verdict_with_wrong_times_opens_no_gate() {
     };
     for (verdict, why) in without_authority(&verdict).into_iter().chain([(expired, "expired at")]) {
         signed_by_hand(&site, &verdict);
-        let moved = ["migrate", &uuid, "--from", "test:///default", "--to", "test:///other"];
+        let moved = ["migrate", uuid.as_str(), "--from", "test:///default", "--to", "test:///other"];
         let by =
             ["--verdict", "envelope.json", "--trusted-key", "public.pem", "--ledger", "l.db", "-o", "json=r"];
         let said = vmgate_in(site.path(), &[&moved[..], &by].concat());
@@ -242,5 +242,5 @@ fn facts_of_the_future_make_no_verdict_to_act_on() {
     let said = check(&site, &["-o", "json=verdict.json", "-o", "table"]);
     assert!(said.stdout.contains("already expired"), "{}", said.stdout);
     let signing = ["verdict", "sign", "verdict.json", "--key", "private.pem"];
-    refuses(vmgate_in(site.path(), &signing), "dated later");
+    refuses(&vmgate_in(site.path(), &signing), "dated later");
 }

@@ -44,7 +44,7 @@ impl Destination {
     pub(crate) fn install(&self, keys: &[(&str, &str)]) {
         let keys = keys.iter().map(|(name, pem)| SignerKey { name: (*name).into(), pem: (*pem).into() });
         let wanted = InstallRequest {
-            host_uuid: HOST.into(),
+            host_uuid: HOST.parse().unwrap(),
             place: HookPlacement::Folder,
             keys: keys.collect(),
             mode: Some(EnforcementMode::Enforce),

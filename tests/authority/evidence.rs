@@ -181,6 +181,14 @@ fn a_verdict_on_a_facts_file_says_so() {
     let folder = folder();
     let verdict = check(folder.path(), "facts.yaml", &[]);
     assert_eq!(origins(&verdict), ["file"]);
+    for format in ["table", "markdown"] {
+        let said = vmgate_in(folder.path(), &["check", "--facts", "facts.yaml", "-o", format]);
+        assert!(
+            said.stdout.to_lowercase().contains("facts read from a file (facts.yaml)"),
+            "{}",
+            said.stdout
+        );
+    }
     let groups = verdict["basis"]["facts"].as_array().unwrap();
     for name in ["vm", "measurements", "guest", "source", "destination", "path"] {
         let group = groups.iter().find(|group| group["group"] == name).unwrap();
@@ -254,15 +262,37 @@ fn a_verdict_names_everything_that_shaped_it() {
     refused(&replaced, "which replace destination-memory-fits");
     write(&folder, "rules/destination-memory-fits.yaml", &weaker);
     refused(&judged(&["--rules", "rules", "--no-builtin-rules"]), "was not judged by the shipped rules");
-    write(&folder, "vmgate.yaml", "parameters: {destination-memory-fits: {overhead_bytes: 0}}\n");
+    let parameters =
+        |bytes| format!("parameters: {{destination-memory-fits: {{overhead_bytes: {bytes}}}}}\n");
+    write(&folder, "vmgate.yaml", &parameters(0));
     refused(&judged(&[]), "parameters");
 
+    // A key that signs the folder stands for it, until the folder is changed.
+    let with_site = || judged(&["--rules", "site"]);
+    write(&folder, "vmgate.yaml", "# nothing\n");
+    write(
+        &folder,
+        "site/destination-memory-fits.yaml",
+        &format!("{weaker}replaces: destination-memory-fits\n"),
+    );
+    vmgate_in(folder.path(), &["rules", "sign", "site", "--key", "collector.key"]).exits(0);
+    let signed = format!("demand: {{rules: [builtin, {}]}}\n", id(OTHER));
+    verified(folder.path(), &with_site(), &signed).unwrap();
+    write(
+        &folder,
+        "site/destination-memory-fits.yaml",
+        &format!("{weaker}replaces: destination-memory-fits\n# more\n"),
+    );
+    let why = verified(folder.path(), &with_site(), &signed).unwrap_err();
+    assert!(why.contains("rules that the key"), "{why}");
+
     // The site consents by naming the digests, which it can print.
+    write(&folder, "vmgate.yaml", &parameters(0));
     let digests = vmgate_in(folder.path(), &["rules", "digest"]).exits(0).stdout;
     let named: Vec<&str> = digests.split_whitespace().filter(|word| word.starts_with("sha256:")).collect();
     assert_eq!(named.len(), 2, "{digests}");
     let consent = format!("demand: {{rules: ['{}', '{}']}}\n", named[0], named[1]);
     verified(folder.path(), &judged(&[]), &consent).unwrap();
-    write(&folder, "vmgate.yaml", "parameters: {destination-memory-fits: {overhead_bytes: 1}}\n");
+    write(&folder, "vmgate.yaml", &parameters(1));
     verified(folder.path(), &judged(&[]), &consent).unwrap_err();
 }

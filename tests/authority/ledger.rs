@@ -90,7 +90,10 @@ impl Shared {
 }
 
 fn an_override(by: &str) -> Entry {
-    let named = |name: &str| NameAndUuid { name: Some(name.to_owned()), uuid: Some("u-1".to_owned()) };
+    let named = |name: &str| NameAndUuid {
+        name: Some(name.to_owned()),
+        uuid: "5e7c9b3e-6a0e-4c2e-9a53-0d6f5a5c9d11".parse().ok(),
+    };
     Entry::Override(Override {
         vm: named("web1"),
         source: None,
@@ -514,8 +517,10 @@ fn an_anchor_shows_that_a_ledger_was_cut_off_or_rewritten() {
 fn the_end_of_a_campaign_is_anchored() {
     let shared = Shared::with_runner("campaigner");
     let folder = shared.folder.path();
-    fs::write(folder.join("vmgate.yaml"), "anchor: {file: anchors}\n").unwrap();
-    let change = "schema: vmgate/change/v1\nid: CHG-1\nmoves:\n  - {vm: web1, from: 'test:///none', to: 'test:///other'}\n";
+    let site =
+        "anchor: {file: anchors}\nhosts: {none: {uri: 'test:///none'}, other: {uri: 'test:///other'}}\n";
+    fs::write(folder.join("vmgate.yaml"), site).unwrap();
+    let change = "schema: vmgate/change/v1\nid: CHG-1\nmoves:\n  - {vm: web1, from: 'qemu+ssh://none/system', to: 'qemu+ssh://other/system'}\n";
     fs::write(folder.join("change.yaml"), change).unwrap();
     // The hosts do not exist: the move is tried once and fails.
     shared.vmgate(&shared.runner, &["run", "--change", "change.yaml", "--attempts", "1"]);

@@ -119,12 +119,15 @@ fn a_pipe_and_a_socket_get_the_report() {
     assert_eq!(names_in(folder.path()), ["pipe", "socket"]);
 }
 
-/// Promise 9: writes to open files by their names in /dev and /proc: a pipe, a file, process substitution, a closed pipe.
+/// Promise 9: writes to open files by their names in /dev/fd and /proc: a pipe, a file, process substitution, a closed pipe.
 #[test]
 fn an_open_file_is_written_to_by_its_number() {
     let folder = tempfile::tempdir().unwrap();
     let run = |script: &str| bash(folder.path(), script);
-    for name in ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"] {
+    // Links like those in /dev, but of this test: a vmgate without the cure replaces them, and the machine keeps its own.
+    symlink("/proc/self/fd/1", folder.path().join("stdout")).unwrap();
+    symlink("/proc/self/fd/2", folder.path().join("stderr")).unwrap();
+    for name in ["stdout", "/dev/fd/1", "/proc/self/fd/1"] {
         assert_report(&run(&format!("$vmgate -o json={name} | cat")).exits(0).stdout);
         // Into a file, the report stands after what was written before, and the file is the same one.
         fs::write(folder.path().join("log"), "").unwrap();
@@ -139,12 +142,16 @@ fn an_open_file_is_written_to_by_its_number() {
     assert_report(&fs::read_to_string(folder.path().join("three")).unwrap());
     run("$vmgate -o json=>(cat >four); wait $!").exits(0);
     assert_report(&fs::read_to_string(folder.path().join("four")).unwrap());
-    assert_report(&run("$vmgate -o json=/dev/stderr 2>&1 >/dev/null | cat").exits(0).stdout);
-    // The machine's own device, but by the number of an open file only.
-    run("$vmgate -o json=/dev/fd/3 3>/dev/null").exits(0);
-    assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
+    assert!(folder.path().join("stdout").is_symlink());
+    assert_report(&run("$vmgate -o json=stderr 2>&1 >/dev/null | cat").exits(0).stdout);
+    // A device of this test's own too: none of the machine's may be the target, for the day on which the cure is broken.
+    if make_node(&folder.path().join("null"), "c", "1", "3") {
+        run("$vmgate -o json=/dev/fd/3 3>null").exits(0);
+        assert!(fs::metadata(folder.path().join("null")).unwrap().file_type().is_char_device());
+        fs::remove_file(folder.path().join("null")).unwrap();
+    }
     run("$vmgate -o json=/dev/fd/3 3>&1 >&2 | true; exit ${PIPESTATUS[0]}").exits(0);
-    assert_eq!(names_in(folder.path()), ["four", "log", "three"]);
+    assert_eq!(names_in(folder.path()), ["four", "log", "stderr", "stdout", "three"]);
 }
 
 /// Promise 9: names symbolic links: the file behind them is replaced, with its permissions, and the links stay.

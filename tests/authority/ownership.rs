@@ -126,7 +126,8 @@ fn a_private_key_must_be_private_and_a_public_key_unchanged() {
     let folder = folder_with("key.pem", PRIVATE);
     let key = folder.path().join("key.pem");
     set(&key, 0o600);
-    check(folder.path(), &["-o", "json=verdict.json"]).exits(0);
+    // Judged now, so NO-GO: a verdict of another time is not signed.
+    vmgate_in(folder.path(), &["check", "--facts", FACTS, "-o", "json=verdict.json"]);
     let sign = || vmgate_in(folder.path(), &["verdict", "sign", "verdict.json", "--key", "key.pem"]);
     let envelope = sign().stdout;
     for mode in [0o640, 0o604, 0o644, 0o666] {

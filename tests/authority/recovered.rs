@@ -45,7 +45,7 @@ fn left_behind(place: &str, from: &str, to: &str, undo: &[&str], change_digest: 
     ledger
         .append(&Entry::RunStarted(RunStarted {
             run: "r1".to_owned(),
-            vm: NameAndUuid { name: Some("web1".to_owned()), uuid: Some("web1".to_owned()) },
+            vm: NameAndUuid { name: Some("web1".to_owned()), uuid: None },
             source: named("hv1"),
             destination: named("hv2"),
             from: from.to_owned(),
@@ -140,9 +140,10 @@ fn a_recovery_runs_the_commands_of_the_change_file_and_asks_for_it() {
             "{}",
             said.stdout
         );
-        trap.write("changed.yaml", &text.replace("touch", "cat"));
+        let other = trap.path().join("other");
+        trap.write("changed.yaml", &text.replace("/undone", "/other"));
         recover(&trap, &ledger, &["--change", "changed.yaml"]).exits(31);
-        assert!(!undone.exists());
+        assert!(!undone.exists() && !other.exists(), "a file of another digest is no order");
         let said = recover(&trap, &ledger, &["--change", "change.yaml"]).exits(0);
         assert!(said.stdout.contains("has ended"), "{}", said.stdout);
         assert!(undone.exists());

@@ -105,18 +105,27 @@ impl FactsBasis {
 }
 
 impl RulesBasis {
-    /// The pack in words.
+    /// The pack in words, with its digest and what it replaces.
     pub fn in_words(&self) -> String {
+        format!("{} ({}){}", self.title(), self.digest, self.replaced())
+    }
+
+    /// What the pack replaces, to follow its name; empty for nothing.
+    pub fn replaced(&self) -> String {
+        match self.replaces.as_slice() {
+            [] => String::new(),
+            replaced => format!(", which replace {}", replaced.join(", ")),
+        }
+    }
+
+    /// The pack in words, such as `the rules of the folder site-rules`.
+    pub fn title(&self) -> String {
         let name = self.name.as_ref().map_or_else(String::new, |name| format!(" {name}"));
-        let what = match self.origin {
+        match self.origin {
             RulesOrigin::Builtin => "the shipped rules".to_owned(),
             RulesOrigin::Folder => format!("the rules of the folder{name}"),
             RulesOrigin::Parameters => format!("parameters{name}"),
             RulesOrigin::Other => format!("rules{name} of an origin that this version does not know"),
-        };
-        match self.replaces.as_slice() {
-            [] => format!("{what} ({})", self.digest),
-            replaced => format!("{what} ({}), which replace {}", self.digest, replaced.join(", ")),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use ed25519_dalek::{
     Signature, Signer as _, SigningKey, VerifyingKey,
-    pkcs8::{DecodePrivateKey as _, DecodePublicKey as _, EncodePublicKey as _},
+    pkcs8::{DecodePrivateKey as _, DecodePublicKey as _, EncodePublicKey as _, spki::der::pem::LineEnding},
 };
 use thiserror::Error;
 
@@ -74,6 +74,12 @@ impl PublicKey {
                 "it contains no PEM; `openssl pkey -in KEY -pubout` writes one"
             },
         })
+    }
+
+    /// The key as a SubjectPublicKeyInfo in PEM.
+    pub fn to_pem(&self) -> String {
+        // The encoding of an Ed25519 key has a fixed form and cannot fail.
+        self.0.to_public_key_pem(LineEnding::LF).unwrap_or_default()
     }
 
     /// The SHA-256 digest of the key's SubjectPublicKeyInfo, in hexadecimal: `openssl pkey -pubin -in KEY -outform

@@ -47,6 +47,11 @@ pub trait Predicate {
 
     /// Name of the VM, for the subject and for messages.
     fn label(&self) -> &str;
+
+    /// Name of the subject of the statement.
+    fn subject(&self) -> String {
+        format!("facts of {}", self.label())
+    }
 }
 
 const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
@@ -140,7 +145,7 @@ pub fn sign<P: Predicate + Serialize>(verdict: &P, key: &PrivateKey) -> Result<E
     let statement = Statement {
         kind: STATEMENT_TYPE.to_owned(),
         subject: vec![Subject {
-            name: format!("facts of {label}"),
+            name: verdict.subject(),
             digest: BTreeMap::from([("sha256".to_owned(), facts.hex())]),
         }],
         predicate_type: P::TYPE.to_owned(),

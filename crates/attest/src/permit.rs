@@ -4,6 +4,7 @@
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use vmgate_facts::Uuid;
 
 use super::{Basis, Digest, Predicate, Validity};
 
@@ -110,8 +111,8 @@ pub struct NameAndUuid {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// UUID; absent if unknown.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub uuid: Option<String>,
+    #[serde(default, deserialize_with = "Uuid::or_absent", skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<Uuid>,
 }
 
 /// GO or NO-GO, with the class of the reason.
@@ -172,7 +173,13 @@ impl Decision {
 impl NameAndUuid {
     /// The name, else the UUID, else what it is not.
     pub fn label(&self) -> &str {
-        self.name.as_deref().or(self.uuid.as_deref()).unwrap_or("(unknown)")
+        self.name.as_deref().or(self.uuid.as_ref().map(Uuid::as_str)).unwrap_or("(unknown)")
+    }
+
+    /// True if `given`, by a person, is this name or any spelling of this UUID.
+    pub fn is(&self, given: &str) -> bool {
+        self.name.as_deref() == Some(given)
+            || given.parse().is_ok_and(|uuid: Uuid| self.uuid.as_ref() == Some(&uuid))
     }
 }
 

@@ -1,8 +1,8 @@
 //! Claims on a host's memory: by VMs that run there, are migrating in now, or are planned to move there first.
 
-use vmgate_facts::{Fact, HostJob, HostVm, HugePageClaim, MemoryClaims, text::plain};
+use vmgate_facts::{Cause, Fact, HostJob, HostVm, HugePageClaim, MemoryClaims, Unknown, Uuid, text::plain};
 use vmgate_libvirt::{
-    Domain, GuestSummary, ask_each,
+    Domain, GuestSummary, JobStats, LibvirtError, LibvirtErrorKind, ask_each,
     domain_xml::{self, Backing},
 };
 
@@ -22,7 +22,7 @@ pub struct PlannedMove {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct VmsAndClaims {
     pub(super) vms: Fact<Vec<HostVm>>,
-    pub(super) active: Fact<Vec<String>>,
+    pub(super) active: Fact<Vec<Uuid>>,
     pub(super) jobs: Fact<Vec<HostJob>>,
     pub(super) claims: Fact<MemoryClaims>,
 }
@@ -32,57 +32,78 @@ const INCOMING: &str = "migration-in";
 
 /// Facts of the VMs of a host. Asks each running one for its job, and each that migrates in for its memory.
 pub(super) fn of(guests: Fact<&[GuestSummary]>) -> VmsAndClaims {
-    let jobs = guests.clone().map(jobs);
-    let listed = guests.clone().map(|guests| {
-        let vm = |guest: &GuestSummary| HostVm {
-            name: plain(&guest.name),
-            uuid: guest.uuid.clone(),
-            active: guest.active,
-        };
-        guests.iter().map(vm).collect::<Vec<_>>()
-    });
+    let jobs = guests.clone().and_then(|guests| jobs(guests).into());
+    let listed =
+        guests.clone().and_then(|guests| guests.iter().map(listed).collect::<Result<Vec<_>, _>>().into());
     let active = listed.as_ref().map(|vms| {
-        let mut uuids: Vec<String> = vms.iter().filter(|vm| vm.active).map(|vm| vm.uuid.clone()).collect();
+        let mut uuids: Vec<Uuid> = vms.iter().filter(|vm| vm.active).map(|vm| vm.uuid.clone()).collect();
         uuids.sort();
         uuids
     });
-    let claims = guests.and_then(|guests| jobs.as_ref().map(|jobs| claims(guests, jobs)));
+    let claims = guests.and_then(|guests| jobs.as_ref().and_then(|jobs| claims(guests, jobs).into()));
     VmsAndClaims { vms: listed, active, jobs, claims }
 }
 
-fn jobs(guests: &[GuestSummary]) -> Vec<HostJob> {
-    let active: Vec<&GuestSummary> = guests.iter().filter(|guest| guest.active).collect();
-    let found = ask_each(&active, |guest| {
-        // A VM that went away meanwhile has no job.
-        let job = guest.domain.job_info().ok().flatten()?;
-        let running = job.end.is_none();
-        running.then(|| HostJob { vm: plain(&guest.name), operation: job.operation.name().to_owned() })
-    });
-    found.into_iter().flatten().collect()
+fn listed(guest: &GuestSummary) -> Result<HostVm, Unknown> {
+    let name = plain(&guest.name);
+    match &guest.uuid {
+        Some(uuid) => Ok(HostVm { name, uuid: uuid.clone(), active: guest.active }),
+        None => Err(Unknown::new(Cause::Malformed, format!("VM {name} has a UUID that identifies nothing"))),
+    }
 }
 
-fn claims(guests: &[GuestSummary], jobs: &[HostJob]) -> MemoryClaims {
+fn jobs(guests: &[GuestSummary]) -> Result<Vec<HostJob>, Unknown> {
+    let active: Vec<&GuestSummary> = guests.iter().filter(|guest| guest.active).collect();
+    let found = ask_each(&active, |guest| {
+        let job = running_job(guest.domain.job_info())?;
+        Ok(job.map(|job| HostJob { vm: plain(&guest.name), operation: job.operation.name().to_owned() }))
+    });
+    found.into_iter().filter_map(Result::transpose).collect()
+}
+
+/// The job that runs, in libvirt's answer. A VM that went away meanwhile has none; any other error says nothing about it.
+fn running_job(answer: Result<Option<JobStats>, LibvirtError>) -> Result<Option<JobStats>, Unknown> {
+    use LibvirtErrorKind::{NoSuchVm, NotSupported, WrongState};
+    match answer {
+        Ok(job) => Ok(job.filter(|job| job.end.is_none())),
+        Err(LibvirtError { kind: NoSuchVm(_) | WrongState(_) | NotSupported(_), .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn claims(guests: &[GuestSummary], jobs: &[HostJob]) -> Result<MemoryClaims, Unknown> {
+    let memory_of = |guest: &GuestSummary| {
+        let why = || {
+            Unknown::new(
+                Cause::NotSupported,
+                format!("libvirt reports no memory for VM {}", plain(&guest.name)),
+            )
+        };
+        guest.memory_max_bytes.ok_or_else(why)
+    };
+    let sum = |bytes: Vec<u64>| bytes.into_iter().fold(0, u64::saturating_add);
     let running = guests.iter().filter(|guest| guest.active);
     let comes_in = |guest: &&GuestSummary| {
         let name = plain(&guest.name);
         jobs.iter().any(|job| job.operation == INCOMING && job.vm == name)
     };
     let incoming: Vec<&GuestSummary> = guests.iter().filter(comes_in).collect();
-    MemoryClaims {
-        running_bytes: running.filter_map(|guest| guest.memory_max_bytes).fold(0, u64::saturating_add),
-        incoming_bytes: incoming.iter().map(|guest| yet_to_fill(guest)).fold(0, u64::saturating_add),
+    let yet_to_fill = |guest: &&GuestSummary| Ok(yet_to_fill(guest, memory_of(guest)?));
+    Ok(MemoryClaims {
+        running_bytes: sum(running.map(memory_of).collect::<Result<_, Unknown>>()?),
+        incoming_bytes: sum(incoming.iter().map(yet_to_fill).collect::<Result<_, Unknown>>()?),
         vms: incoming.iter().map(|guest| plain(&guest.name)).collect(),
         ..MemoryClaims::default()
-    }
+    })
 }
 
 /// Ordinary memory that an incoming VM has yet to take: its maximum, less what its process already holds.
-fn yet_to_fill(guest: &GuestSummary) -> u64 {
+fn yet_to_fill(guest: &GuestSummary, memory_max_bytes: u64) -> u64 {
     let on_huge_pages = backing(&guest.domain).is_some_and(|backing| backing != Backing::Ordinary);
     if on_huge_pages {
         return 0;
     }
-    guest.memory_max_bytes.unwrap_or(0).saturating_sub(guest.resident_bytes.unwrap_or(0))
+    memory_max_bytes.saturating_sub(guest.resident_bytes.unwrap_or(0))
 }
 
 fn backing(domain: &Domain) -> Option<Backing> {
@@ -113,6 +134,18 @@ pub(super) fn with_planned(claims: MemoryClaims, planned: &[PlannedMove]) -> Mem
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_that_does_not_tell_is_not_no_job() {
+        let answer = |kind| {
+            running_job(Err(LibvirtError { host: "hv2".into(), action: "read the job".into(), kind }))
+                .map(|job| job.is_some())
+        };
+        assert_eq!(answer(LibvirtErrorKind::NoSuchVm(Vec::new())), Ok(false), "the VM has ended meanwhile");
+        let why = answer(LibvirtErrorKind::TimedOut(std::time::Duration::from_secs(1))).unwrap_err();
+        assert_eq!(why.cause, Cause::TimedOut);
+        assert!(answer(LibvirtErrorKind::ConnectionLost(String::new())).is_err());
+    }
 
     #[test]
     fn planned_moves_add_up_by_the_kind_of_page() {

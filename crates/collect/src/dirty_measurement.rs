@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use vmgate_facts::{
-    Cause, DirtyRate, DirtyRateMethod, DirtyWindow, Fact, Unknown, Vm, VmState, trace::DirtyTrace,
+    Cause, DirtyRate, DirtyRateMethod, DirtyWindow, Fact, Unknown, Uuid, Vm, VmState, trace::DirtyTrace,
 };
 use vmgate_libvirt::Domain;
 use vmgate_probe::trace::TraceOptions;
@@ -68,7 +68,8 @@ impl MeasurementPlan {
             return Err(Unknown::new(Cause::NotCollected, "the VM's UUID is not known"));
         };
         let length = Duration::from_secs(self.trace_seconds.into());
-        let trace = self.way.trace(uuid, length, TraceOptions::default().core_ratio, self.timeout)?;
+        let trace =
+            self.way.trace(uuid.as_str(), length, TraceOptions::default().core_ratio, self.timeout)?;
         trace.check().map_err(|error| Unknown::new(Cause::Malformed, error.to_string()))?;
         Ok(trace)
     }
@@ -138,7 +139,7 @@ impl DirtyMeasurement {
 /// Facts of a VM that decide if it can be measured.
 #[derive(Debug, Clone)]
 pub(super) struct MeasuredVm {
-    uuid: Option<String>,
+    uuid: Option<Uuid>,
     state: VmState,
     job: Option<String>,
 }

@@ -10,7 +10,7 @@ use std::{
 
 use jiff::Timestamp;
 use thiserror::Error;
-use vmgate_facts::{Cause, Change, Fact, Facts, Guest, Host, UdpCapture, Unknown, Uri};
+use vmgate_facts::{Cause, Change, Fact, Facts, Guest, Host, UdpCapture, Unknown, Uri, Uuid};
 use vmgate_libvirt::{Domain, Hypervisor, LibvirtError};
 use vmgate_probe::{
     host::PeerProbe,
@@ -187,7 +187,7 @@ pub fn collect(request: &CollectRequest, now: Timestamp) -> Result<Facts, Collec
     {
         let hosts: Vec<&Hypervisor> =
             [Some(&source), destination.hypervisor.as_ref().ok()].into_iter().flatten().collect();
-        let peers = peers::ask(guest, vm.uuid.as_deref(), &hosts, request.timeout);
+        let peers = peers::ask(guest, vm.uuid.as_ref(), &hosts, request.timeout);
         if let Fact::Known(tcp) = &mut guest.tcp {
             tcp.peers = peers.into();
         }
@@ -220,8 +220,8 @@ fn end_of<'a>(answer: &Result<Answer, Unknown>, host: &'a Host, peer: Fact<PeerP
 
 fn refuse_one_host(
     request: &CollectRequest,
-    source: Option<&str>,
-    destination: Option<&str>,
+    source: Option<&Uuid>,
+    destination: Option<&Uuid>,
 ) -> Result<(), CollectError> {
     match (source, destination) {
         (Some(one), Some(other)) if one == other => Err(same_host(

@@ -1,11 +1,12 @@
 //! Facts of a host, merged from the answers of libvirt and the host probe.
 
-use vmgate_facts::{Cause, Fact, Host, Unknown, Uri, VirtualNetwork, text::plain};
+use vmgate_facts::{Cause, Fact, Host, Unknown, Uri, Uuid, VirtualNetwork, text::plain};
 use vmgate_libvirt::{
     GuestSummary, Hypervisor, LibvirtError, LibvirtErrorKind,
     capabilities::{self, Capabilities, GuestArch},
     network_xml, secret_xml,
 };
+use vmgate_probe::host::HostProbe;
 
 use super::{
     asker::Asker,
@@ -33,14 +34,6 @@ pub(super) fn ask(hypervisor: &Hypervisor, uri: &Uri, hostname: Fact<String>) ->
             Fact::Known,
         )
     });
-    let named = |what: &str, name: fn(&Capabilities) -> Option<String>| {
-        capabilities.as_ref().and_then(|known| {
-            name(known).map_or_else(
-                || Fact::unknown(Cause::NotSupported, format!("the host's capabilities name no {what}")),
-                Fact::Known,
-            )
-        })
-    };
     let plain_names = |names: Vec<String>| names.iter().map(|name| plain(name)).collect();
     let virtual_networks = asker.ask(|| virtual_networks(hypervisor));
     let guests = asker.ask(|| hypervisor.guests());
@@ -48,8 +41,8 @@ pub(super) fn ask(hypervisor: &Hypervisor, uri: &Uri, hostname: Fact<String>) ->
     let facts = Host {
         uri: Fact::Known(uri.to_string()),
         hostname: hostname.map(|name| plain(&name)),
-        uuid: named("UUID", |known| known.uuid.clone()),
-        cpu_model: named("CPU model", |known| known.cpu_model.clone()),
+        uuid: named_in(&capabilities, "UUID", |known| known.uuid.clone()),
+        cpu_model: named_in(&capabilities, "CPU model", |known| known.cpu_model.clone()),
         libvirt_version: asker.ask(|| hypervisor.libvirt_version()),
         qemu_version: asker.ask(|| hypervisor.hypervisor_version()),
         cpus: asker.ask(|| hypervisor.node_info()).map(|info| info.cpus),
@@ -70,6 +63,20 @@ pub(super) fn ask(hypervisor: &Hypervisor, uri: &Uri, hostname: Fact<String>) ->
         ..Host::default()
     };
     LibvirtAnswers { facts, capabilities, guests }
+}
+
+/// A part of the capabilities, unknown where they leave it out or give what cannot be understood.
+fn named_in<T>(
+    capabilities: &Fact<Capabilities>,
+    what: &str,
+    part: impl FnOnce(&Capabilities) -> Option<T>,
+) -> Fact<T> {
+    capabilities.as_ref().and_then(|known| {
+        part(known).map_or_else(
+            || Fact::unknown(Cause::NotSupported, format!("the host's capabilities name no {what}")),
+            Fact::Known,
+        )
+    })
 }
 
 /// Names of secrets; one whose XML cannot be read is not found by any VM.
@@ -127,8 +134,8 @@ pub(super) fn unreachable(uri: &Uri, why: &Unknown) -> LibvirtAnswers {
 
 impl LibvirtAnswers {
     /// The host's UUID, where it is known.
-    pub(super) fn uuid(&self) -> Option<&str> {
-        self.facts.uuid.known().map(String::as_str)
+    pub(super) fn uuid(&self) -> Option<&Uuid> {
+        self.facts.uuid.known()
     }
 
     /// Offer of the host to guests of an architecture.
@@ -151,47 +158,68 @@ impl LibvirtAnswers {
     pub(super) fn with_probe(&self, arch: Option<&str>, answer: &Result<Answer, Unknown>) -> Host {
         let machine_types = self.offer(arch).map(|offer| offer.machine_types);
         let mut host = Host { machine_types, ..self.facts.clone() };
-        let answer = match answer {
-            Ok(answer) => answer,
-            Err(why) => {
-                host.kernel_release = Fact::Unknown(why.clone());
-                host.load_ratio = Fact::Unknown(why.clone());
-                host.huge_pages = Fact::Unknown(why.clone());
-                host.nics = Fact::Unknown(why.clone());
-                host.routes = Fact::Unknown(why.clone());
-                host.numa_nodes = Fact::Unknown(why.clone());
-                host.bridges = Fact::Unknown(why.clone());
-                host.files = Fact::Unknown(why.clone());
-                host.maintenance = Fact::Unknown(why.clone());
-                host.lock_manager = Fact::Unknown(why.clone());
-                host.unprivileged_userfaultfd = Fact::Unknown(why.clone());
-                host.bridge_filters = Fact::Unknown(why.clone());
-                host.clock_offset_seconds = Fact::Unknown(why.clone());
-                return host;
-            }
-        };
-        let probe = &answer.probe;
-        host.kernel_release = probe.kernel_release.clone();
-        host.memory = first_known(probe.memory.clone(), host.memory);
-        host.cpus = first_known(probe.cpus.clone(), host.cpus);
-        host.load_ratio =
-            probe.load.clone().and_then(|load| host.cpus.clone().map(|cpus| load / f64::from(cpus.max(1))));
-        host.huge_pages = probe.huge_pages.clone();
-        host.nics = probe.nics.clone();
-        host.routes = probe.routes.clone();
-        host.numa_nodes = probe.numa_nodes.clone();
-        host.bridges = probe.bridges.clone();
-        host.files = probe.files.clone();
-        host.maintenance = probe.maintenance.clone();
-        host.lock_manager = probe.lock_manager.clone();
-        host.unprivileged_userfaultfd = probe.unprivileged_userfaultfd.clone();
-        host.bridge_filters = probe.bridge_filters.clone();
-        host.clock_offset_seconds = Fact::Known(probe.clock.duration_since(answer.received).as_secs_f64());
+        match answer {
+            Ok(answer) => take_over(&mut host, answer),
+            Err(why) => no_probe(&mut host, why),
+        }
         host
     }
 }
 
+/// Declares the facts that only the host probe gives, by their name in both [`HostProbe`] and [`Host`]. A field of the
+/// answer that is neither here nor taken apart below does not compile.
+macro_rules! probed {
+    ($($fact:ident),* $(,)?) => {
+        /// Names of the facts that the host probe gives.
+        pub(super) const PROBED: &[&str] =
+            &[$(stringify!($fact),)* "load_ratio", "clock_offset_seconds"];
+
+        fn take_over(host: &mut Host, answer: &Answer) {
+            let HostProbe {
+                $($fact,)*
+                cpus,
+                memory,
+                load,
+                clock,
+                schema: _,
+                default_huge_page_bytes: _, // of the VM: see vm.rs
+                qemus: _,
+                resolved: _, // of the path: see path.rs
+                network: _,
+                peer: _,
+            } = &answer.probe;
+            $(host.$fact = $fact.clone();)*
+            // libvirt stands in where the probe has no figure.
+            host.memory = first_known(memory, &host.memory);
+            host.cpus = first_known(cpus, &host.cpus);
+            host.load_ratio =
+                load.clone().and_then(|load| host.cpus.clone().map(|cpus| load / f64::from(cpus.max(1))));
+            host.clock_offset_seconds = Fact::Known(clock.duration_since(answer.received).as_secs_f64());
+        }
+
+        fn no_probe(host: &mut Host, why: &Unknown) {
+            $(host.$fact = Fact::Unknown(why.clone());)*
+            host.load_ratio = Fact::Unknown(why.clone());
+            host.clock_offset_seconds = Fact::Unknown(why.clone());
+        }
+    };
+}
+
+probed!(
+    kernel_release,
+    huge_pages,
+    nics,
+    routes,
+    numa_nodes,
+    bridges,
+    bridge_filters,
+    files,
+    maintenance,
+    lock_manager,
+    unprivileged_userfaultfd,
+);
+
 /// The first fact where it is known, else the second.
-fn first_known<T>(first: Fact<T>, second: Fact<T>) -> Fact<T> {
-    if first.known().is_some() { first } else { second }
+fn first_known<T: Clone>(first: &Fact<T>, second: &Fact<T>) -> Fact<T> {
+    if first.known().is_some() { first.clone() } else { second.clone() }
 }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use vmgate_facts::{Cause, Fact, PathNic, Unknown};
+use vmgate_facts::{Cause, Fact, PathNic, Unknown, Uuid};
 use vmgate_libvirt::{Domain, Hypervisor};
 use vmgate_probe::{
     host::{
@@ -104,7 +104,7 @@ pub(super) struct SourceDetails {
     /// Host name of the source.
     pub(super) source_name: Option<String>,
     /// UUID of the VM, where it is known.
-    pub(super) vms: Vec<String>,
+    pub(super) vms: Vec<Uuid>,
     /// Paths that the VM needs at both hosts.
     pub(super) files: Vec<String>,
 }

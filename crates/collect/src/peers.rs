@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use vmgate_facts::{Cause, Fact, Guest, TcpConnection, TcpPeer, Unknown, text::plain};
+use vmgate_facts::{Cause, Fact, Guest, TcpConnection, TcpPeer, Unknown, Uuid, text::plain};
 use vmgate_libvirt::{Domain, Hypervisor, domain_xml};
 
 use super::agent::AgentGuest;
@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Asks the guest agents of those peers of `guest` that run on these hosts, for at most `limit` in all.
 pub(super) fn ask(
     guest: &Guest,
-    own_uuid: Option<&str>,
+    own_uuid: Option<&Uuid>,
     hosts: &[&Hypervisor],
     limit: Duration,
 ) -> Result<Vec<TcpPeer>, Unknown> {
@@ -43,10 +43,10 @@ pub(super) fn ask(
     if macs.is_empty() {
         return Ok(Vec::new());
     }
-    let mut found: BTreeMap<String, Domain> = BTreeMap::new();
+    let mut found: BTreeMap<Uuid, Domain> = BTreeMap::new();
     for host in hosts {
         let uuids = host.active_vm_uuids()?;
-        for uuid in uuids.iter().filter(|uuid| Some(uuid.as_str()) != own_uuid).take(MOST_VMS) {
+        for uuid in uuids.iter().filter(|uuid| Some(*uuid) != own_uuid).take(MOST_VMS) {
             if Instant::now() > deadline {
                 return Err(Unknown::new(
                     Cause::TimedOut,
@@ -54,7 +54,7 @@ pub(super) fn ask(
                 ));
             }
             // A VM that has ended meanwhile is no peer any more.
-            let Ok(domain) = host.domain(uuid) else { continue };
+            let Ok(domain) = host.domain(uuid.as_str()) else { continue };
             let config = domain.xml().ok().and_then(|xml| domain_xml::parse(&xml).ok());
             let is_peer = config.is_some_and(|config| {
                 config.nics.iter().any(|nic| macs.contains(nic.mac.to_ascii_lowercase().as_str()))

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use vmgate_facts::Provenance;
 use vmgate_probe::host::HostProbe;
 
-use super::{dirty_measurement::DirtyMeasurement, transport::Transport};
+use super::{dirty_measurement::DirtyMeasurement, host::PROBED, transport::Transport};
 
 /// Times and methods of the parts of a collection.
 pub(super) struct Sources<'a> {
@@ -73,23 +73,7 @@ pub(super) fn of(sources: &Sources) -> BTreeMap<String, Provenance> {
         note(name, "libvirt", calls, side.libvirt_at, None);
         // libvirt stands in where the probe has no figure for memory.
         let memory = side.probe.filter(|probe| probe.memory.known().is_some()).map(|_| "memory");
-        let from_probe = [
-            "kernel_release",
-            "load_ratio",
-            "huge_pages",
-            "nics",
-            "routes",
-            "clock_offset_seconds",
-            "numa_nodes",
-            "bridges",
-            "bridge_filters",
-            "files",
-            "maintenance",
-            "lock_manager",
-            "unprivileged_userfaultfd",
-        ]
-        .into_iter()
-        .chain(memory);
+        let from_probe = PROBED.iter().copied().chain(memory);
         for fact in from_probe {
             note(&format!("{name}.{fact}"), "host probe", &side.way.method("host"), side.probe_at, None);
         }

@@ -1,6 +1,6 @@
 //! Facts of the VM, from libvirt's answers and the domain XML.
 
-use vmgate_facts::{Cause, Fact, Host, Unknown, Version, Vm, VmState, text::plain};
+use vmgate_facts::{Cause, Fact, Host, Unknown, Uuid, Version, Vm, VmState, text::plain};
 use vmgate_libvirt::{
     Domain, LibvirtError, RunState,
     domain_xml::{self, Backing, DomainConfig},
@@ -18,7 +18,7 @@ pub(super) struct FoundVm {
     /// Present state of the VM.
     pub(super) state: VmState,
     /// UUID of the VM.
-    pub(super) uuid: Option<String>,
+    pub(super) uuid: Option<Uuid>,
 }
 
 /// Permission to ask QEMU's monitor, for which libvirt marks the domain as tainted.
@@ -111,7 +111,7 @@ pub(super) fn complete(
         _ => found.facts.huge_page_bytes.clone(),
     };
     Vm {
-        qemu_version: qemu_version(found.uuid.as_deref(), own == emulator, source, probe),
+        qemu_version: qemu_version(found.uuid.as_ref(), own == emulator, source, probe),
         huge_page_bytes,
         ..found.facts.clone()
     }
@@ -121,15 +121,17 @@ pub(super) fn complete(
 /// the VM's process was started from the installed binary. QEMU's monitor knows the version, too, but asking it taints the
 /// domain.
 fn qemu_version(
-    uuid: Option<&str>,
+    uuid: Option<&Uuid>,
     is_host_default: bool,
     source: &Host,
     probe: &Result<Answer, Unknown>,
 ) -> Fact<Version> {
     let process = match probe {
-        Ok(answer) => answer.probe.qemus.as_ref().map(|qemus| {
-            qemus.iter().find(|qemu| uuid.is_some_and(|uuid| qemu.uuid.eq_ignore_ascii_case(uuid))).cloned()
-        }),
+        Ok(answer) => answer
+            .probe
+            .qemus
+            .as_ref()
+            .map(|qemus| qemus.iter().find(|qemu| Some(&qemu.uuid) == uuid).cloned()),
         Err(why) => Fact::Unknown(why.clone()),
     };
     process.and_then(|process| match process {

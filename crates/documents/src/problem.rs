@@ -3,6 +3,7 @@
 use std::{fmt, ops::Range, path::Path, sync::Arc};
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet, renderer::DecorStyle};
+use vmgate_facts::text::{Colours, is_control_or_hidden, visible_lines};
 use vmgate_trust::UntrustedFile;
 
 use super::SourceFile;
@@ -162,16 +163,16 @@ fn clamp(text: &str, span: &Range<usize>) -> Range<usize> {
     start..if end == start { start + one } else { end }
 }
 
-/// Text from a file without characters that would control the terminal.
+/// Text from a file without characters that would control the terminal or mislead its reader.
 pub(crate) fn visible(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
+    visible_lines(text, Colours::Escaped)
 }
 
-/// Like [`visible`], but keeps the length in bytes, so that spans stay right.
+/// A file's text with `?` for such characters: it keeps the length in bytes, so that spans stay right.
 fn visible_source(text: &str) -> String {
     text.chars()
         .flat_map(|c| {
-            let keep = !c.is_control() || matches!(c, '\n' | '\t' | '\r');
+            let keep = !is_control_or_hidden(c) || matches!(c, '\n' | '\t' | '\r');
             std::iter::repeat_n(if keep { c } else { '?' }, if keep { 1 } else { c.len_utf8() })
         })
         .collect()

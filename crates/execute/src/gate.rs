@@ -5,12 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use thiserror::Error;
 use vmgate_attest::{AttestError, Digest, NoAuthority, PublicKey};
+use vmgate_facts::Uuid;
 use vmgate_verdict::{Decision, Effect, ExitCode, JudgedOutcome, NameAndUuid, Verdict};
 
 /// Permission to migrate one VM between two hosts. Only a verdict can create one.
 #[derive(Debug)]
 pub struct Pass {
     verdict: Verdict,
+    vm: Uuid,
 }
 
 /// Reason why a verdict gives no [`Pass`].
@@ -116,16 +118,11 @@ impl Pass {
             return Err(GateRefusal::Expired { vm, expired, now });
         }
         let moved = &verdict.moved;
-        for (named, whose) in [
-            (&moved.vm, "the VM's UUID"),
-            (&moved.source, "the source host's UUID"),
-            (&moved.destination, "the destination host's UUID"),
-        ] {
-            if named.uuid.is_none() {
-                return Err(GateRefusal::Unnamed(whose));
-            }
-        }
-        Ok(Self { verdict })
+        let known = |named: &NameAndUuid, whose| named.uuid.clone().ok_or(GateRefusal::Unnamed(whose));
+        let vm = known(&moved.vm, "the VM's UUID")?;
+        known(&moved.source, "the source host's UUID")?;
+        known(&moved.destination, "the destination host's UUID")?;
+        Ok(Self { verdict, vm })
     }
 
     /// Opens the gate if the envelope holds a verdict that a trusted key signed, that is GO and has not expired, and that
@@ -149,8 +146,7 @@ impl Pass {
         let vm = verdict.moved.vm.label().to_owned();
         let other =
             |reached: String, asked: String| Err(GateRefusal::Mismatch { vm: vm.clone(), reached, asked });
-        let names = [&verdict.moved.vm.name, &verdict.moved.vm.uuid];
-        if !names.into_iter().flatten().any(|name| name == asked.vm) {
+        if !verdict.moved.vm.is(asked.vm) {
             return other(format!("the VM {vm}"), format!("the VM {}", asked.vm));
         }
         let words = |digest: Option<Digest>, what: &str| {
@@ -172,8 +168,8 @@ impl Pass {
     }
 
     /// UUID of the VM.
-    pub(super) fn vm(&self) -> &str {
-        self.verdict.moved.vm.uuid.as_deref().unwrap_or_default()
+    pub(super) fn vm(&self) -> &Uuid {
+        &self.vm
     }
 }
 
@@ -229,19 +225,21 @@ mod tests {
         PrivateKey::from_pem("key", KEYS[number]).unwrap()
     }
 
+    const VM: &str = "5e7c9b3e-6a0e-4c2e-9a53-0d6f5a5c9d11";
+
     /// A GO verdict for a given VM, hosts, rules and change.
     fn go() -> Verdict {
         let mut verdict = sample::go();
-        verdict.moved.vm.uuid = Some("vm-uuid".to_owned());
-        verdict.moved.source.uuid = Some("source-uuid".to_owned());
-        verdict.moved.destination.uuid = Some("destination-uuid".to_owned());
+        verdict.moved.vm.uuid = Some(VM.parse().unwrap());
+        verdict.moved.source.uuid = Some("6f0d3c4e-1111-4222-8333-000000000001".parse().unwrap());
+        verdict.moved.destination.uuid = Some("6f0d3c4e-1111-4222-8333-000000000002".parse().unwrap());
         verdict.digests.rules = Some(Digest::of(b"rules"));
         verdict.digests.change = Some(Digest::of(b"change"));
         verdict
     }
 
     fn asked() -> GateRequest<'static> {
-        GateRequest { vm: "vm-uuid", change: Some(Digest::of(b"change")), rules: Some(Digest::of(b"rules")) }
+        GateRequest { vm: VM, change: Some(Digest::of(b"change")), rules: Some(Digest::of(b"rules")) }
     }
 
     fn open_at(
@@ -263,7 +261,7 @@ mod tests {
     fn a_signed_go_opens_the_gate_for_what_it_was_reached_for_and_nothing_else() {
         let verdict = go();
         let this = asked();
-        assert_eq!(open(&verdict, &this, 0).unwrap().vm(), "vm-uuid");
+        assert_eq!(open(&verdict, &this, 0).unwrap().vm().as_str(), VM);
         assert!(matches!(open(&verdict, &this, 1), Err(GateRefusal::NotTrusted(_))));
         let late = open_at(&verdict, &this, 0, verdict.expires_at);
         assert!(matches!(late, Err(GateRefusal::Expired { .. })), "{late:?}");
@@ -306,7 +304,7 @@ mod tests {
     #[test]
     fn a_signed_no_go_opens_nothing() {
         let mut verdict = sample::no_go();
-        verdict.moved.vm.uuid = Some("vm-uuid".to_owned());
+        verdict.moved.vm.uuid = Some(VM.parse().unwrap());
         (verdict.digests.rules, verdict.digests.change) =
             (Some(Digest::of(b"rules")), Some(Digest::of(b"change")));
         let refused = open(&verdict, &asked(), 0).unwrap_err();

@@ -5,8 +5,8 @@ use std::{
     time::Duration,
 };
 
-use vmgate_facts::Uri;
-use vmgate_libvirt::{Domain, Hypervisor, LibvirtError, LibvirtErrorKind, capabilities};
+use vmgate_facts::{Uri, Uuid};
+use vmgate_libvirt::{Domain, Hypervisor, LibvirtError, LibvirtErrorKind};
 
 /// Both hosts of a move.
 #[derive(Debug)]
@@ -90,9 +90,7 @@ impl HostConnection {
     }
 
     /// The UUID in the host's capabilities.
-    pub fn uuid(&self) -> Result<String, String> {
-        let xml = self.ask(Hypervisor::capabilities_xml).map_err(|error| error.to_string())?;
-        let uuid = capabilities::parse(&xml).ok().and_then(|capabilities| capabilities.uuid);
-        uuid.ok_or_else(|| format!("libvirt on host {} does not report the host's UUID", self.name()))
+    pub fn uuid(&self) -> Result<Uuid, LibvirtError> {
+        self.ask(Hypervisor::uuid)
     }
 }

@@ -58,7 +58,7 @@ impl Journal<'_> {
 
     /// UUID of the VM.
     pub(super) fn vm(&self) -> String {
-        self.run.vm.uuid.clone().unwrap_or_default()
+        self.run.vm.uuid.as_ref().map(ToString::to_string).unwrap_or_default()
     }
 
     fn write(

@@ -92,14 +92,18 @@ mod tests {
     fn remembered(forecast: &Forecast, total: f64) -> PastMigration {
         let folder = tempfile::tempdir().unwrap();
         let ledger = Ledger::open(folder.path().join("ledger.db")).unwrap();
-        let named = |name: &str| NameAndUuid { name: None, uuid: Some(name.to_owned()) };
+        let uuid = |text: &str| text.parse::<vmgate_facts::Uuid>().unwrap();
+        let vm = uuid("5e7c9b3e-6a0e-4c2e-9a53-0d6f5a5c9d11");
+        let hosts =
+            ["6f0d3c4e-1111-4222-8333-000000000001", "6f0d3c4e-1111-4222-8333-000000000002"].map(uuid);
+        let named = |uuid: &vmgate_facts::Uuid| NameAndUuid { name: None, uuid: Some(uuid.clone()) };
         let [forecast_total_seconds, replayed_total_seconds, forecast_blackout_seconds] =
             forecast_quantiles(forecast);
         let migration = Migration {
             run: "r1".to_owned(),
-            vm: named("vm"),
-            source: named("a"),
-            destination: named("b"),
+            vm: named(&vm),
+            source: named(&hosts[0]),
+            destination: named(&hosts[1]),
             pair: None,
             outcome: MigrationOutcome::Completed,
             rehearsal: false,
@@ -114,7 +118,7 @@ mod tests {
             throttle_percent: None,
         };
         ledger.append(&Entry::Migration(migration)).unwrap();
-        ledger.past("vm", "a", "b").unwrap().past_migrations.known().unwrap()[0]
+        ledger.past(&vm, &hosts[0], &hosts[1]).unwrap().past_migrations.known().unwrap()[0]
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub trait PermitDesk {
 /// Cancels what waits for the VM of a NO-GO: an earlier GO no longer holds.
 pub fn cancel_after(verdict: &Verdict, permits: &dyn PermitDesk) {
     if let (Decision::NoGo(_), Some(vm)) = (verdict.decision, &verdict.moved.vm.uuid) {
-        permits.withdraw_all(vm);
+        permits.withdraw_all(vm.as_str());
     }
 }
 
@@ -58,14 +58,14 @@ mod tests {
     fn a_no_go_cancels_what_waits_for_its_vm_and_a_go_cancels_nothing() {
         let desk = Desk::default();
         let (mut go, mut no_go) = (sample::go(), sample::no_go());
-        go.moved.vm.uuid = Some("go-uuid".to_owned());
+        go.moved.vm.uuid = Some("5e7c9b3e-6a0e-4c2e-9a53-0d6f5a5c9d11".parse().unwrap());
         cancel_after(&go, &desk);
         assert!(desk.withdrawn.borrow().is_empty());
         no_go.moved.vm.uuid = None;
         cancel_after(&no_go, &desk);
         assert!(desk.withdrawn.borrow().is_empty(), "no VM is named");
-        no_go.moved.vm.uuid = Some("no-go-uuid".to_owned());
+        no_go.moved.vm.uuid = Some("5e7c9b3e-6a0e-4c2e-9a53-0d6f5a5c9d12".parse().unwrap());
         cancel_after(&no_go, &desk);
-        assert_eq!(*desk.withdrawn.borrow(), ["all of no-go-uuid"]);
+        assert_eq!(*desk.withdrawn.borrow(), ["all of 5e7c9b3e-6a0e-4c2e-9a53-0d6f5a5c9d12"]);
     }
 }

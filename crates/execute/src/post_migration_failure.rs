@@ -100,7 +100,7 @@ impl Run<'_> {
         self.journal.note(RunStep::Isolate, None, Some(trouble));
         (self.watch)(Event::Entering(RunStep::Isolate));
         let keeper = &self.assignment.evidence_options;
-        let cut = cut_off(self.assignment.pass.vm(), self.hosts, &keeper.by, trouble);
+        let cut = cut_off(self.assignment.pass.vm().as_str(), self.hosts, &keeper.by, trouble);
         let IsolationResult::Isolated { isolated, uri, .. } = cut else { return cut };
         let evidence = self.keep(&isolated, trouble);
         let verdict = self.assignment.pass.verdict();
@@ -206,7 +206,7 @@ mod tests {
         let uri = Uri::from_operator("qemu+ssh://root@hv2/system").unwrap();
         let isolated = IsolationReport {
             vm: "web1".to_owned(),
-            uuid: "u".to_owned(),
+            uuid: "5e7c9b3e-6a0e-4c2e-9a53-0d6f5a5c9d11".parse().unwrap(),
             host: "hv2".to_owned(),
             at: jiff::Timestamp::UNIX_EPOCH,
             cut: vec![Link { mac: "52:54:00:00:00:01".to_owned(), tap: None }],

@@ -115,7 +115,7 @@ impl Preparation<'_> {
         let run = self.run;
         [
             ("VMGATE_VM", run.vm.label().to_owned()),
-            ("VMGATE_VM_UUID", run.vm.uuid.clone().unwrap_or_default()),
+            ("VMGATE_VM_UUID", run.vm.uuid.as_ref().map(ToString::to_string).unwrap_or_default()),
             ("VMGATE_FROM", run.from.clone()),
             ("VMGATE_TO", run.to.clone()),
             ("VMGATE_CHANGE", run.change.clone().unwrap_or_default()),

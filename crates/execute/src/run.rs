@@ -10,7 +10,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use vmgate_facts::{Facts, Forecast, ForecastMethod, text::with_causes};
+use vmgate_facts::{Facts, Forecast, ForecastMethod, Uuid, text::with_causes};
 use vmgate_ledger::{
     Entry, Ledger, LedgerError,
     entry::{ActionState, MigrationOutcome, RunEnding, RunStarted, RunStep},
@@ -136,9 +136,9 @@ fn check_vm_and_hosts(hosts: &Hosts, assignment: &Assignment) -> Result<Domain, 
         )));
     }
     for (host, meant) in [(&hosts.source, &moved.source), (&hosts.destination, &moved.destination)] {
-        let uuid = host.uuid().map_err(MoveFailure::NotStarted)?;
+        let uuid = host.uuid().map_err(|error| MoveFailure::NotStarted(error.to_string()))?;
         if Some(&uuid) != meant.uuid.as_ref() {
-            let meant = meant.uuid.as_deref().unwrap_or_default();
+            let meant = meant.uuid.as_ref().map(Uuid::as_str).unwrap_or_default();
             let name = host.name();
             return Err(MoveFailure::NotStarted(format!(
                 "host {name} has the UUID {uuid}, but the verdict is about host {meant}"
@@ -146,7 +146,7 @@ fn check_vm_and_hosts(hosts: &Hosts, assignment: &Assignment) -> Result<Domain, 
         }
     }
     let not_started = |error: vmgate_libvirt::LibvirtError| MoveFailure::NotStarted(error.to_string());
-    hosts.source.domain(assignment.pass.vm()).map_err(not_started)
+    hosts.source.domain(assignment.pass.vm().as_str()).map_err(not_started)
 }
 
 /// True if both are one IP address, however it is written.
@@ -160,7 +160,7 @@ fn run_started(hosts: &Hosts, assignment: &Assignment) -> RunStarted {
     let driver = driver::this_process();
     let now = Timestamp::now().strftime("%Y%m%dT%H%M%S");
     // Unique among all machines that write to one ledger, and readable: when, and for which VM.
-    let vm: String = assignment.pass.vm().chars().take(8).collect();
+    let vm: String = assignment.pass.vm().as_str().chars().take(8).collect();
     RunStarted {
         run: format!("{now}-{vm}-{}", driver.pid),
         vm: verdict.moved.vm.clone(),
@@ -333,7 +333,7 @@ impl Run<'_> {
         // Verified even if the ledger fails: the VM is on the destination already.
         self.journal.note(RunStep::Verify, None, None);
         (self.watch)(Event::Entering(RunStep::Verify));
-        let seen = VmLocation::settle(self.assignment.pass.vm(), self.hosts);
+        let seen = VmLocation::settle(self.assignment.pass.vm().as_str(), self.hosts);
         if !seen.only_on_destination() {
             return Err(Halt::Migration {
                 why: "libvirt reports that the migration is done, but the hosts do not confirm it".to_owned(),
@@ -344,7 +344,7 @@ impl Run<'_> {
 
     fn verify_on_destination(&mut self) -> Result<Option<JobStats>, Halt> {
         let failed = |problem: String| Halt::PostMigration { problem };
-        let domain = self.hosts.destination.domain(self.assignment.pass.vm());
+        let domain = self.hosts.destination.domain(self.assignment.pass.vm().as_str());
         self.domain = domain.map_err(|error| failed(error.to_string()))?;
         let job_stats = self.domain.completed_job().ok().flatten();
         let request = &self.assignment.judge.request;
@@ -368,7 +368,7 @@ impl Run<'_> {
             }
             Err(Halt::PostMigration { problem }) => self.fail_after_migration(problem),
             Err(Halt::Migration { why }) => {
-                let vm = self.assignment.pass.vm();
+                let vm = self.assignment.pass.vm().as_str();
                 let seen = if self.migrates {
                     resolve::settle(vm, self.hosts)
                 } else {
@@ -422,7 +422,7 @@ impl Run<'_> {
     fn stayed(&mut self, why: String, exit: ExitCode) -> Result<CompletedMove, MoveFailure> {
         let host = self.hosts.source.name().to_owned();
         // A connection that broke on the way is made anew.
-        if let Ok(domain) = self.hosts.source.domain(self.assignment.pass.vm()) {
+        if let Ok(domain) = self.hosts.source.domain(self.assignment.pass.vm().as_str()) {
             self.domain = domain;
         }
         let left = self.to_undo.undo(&self.journal, &self.domain, MoveNotice::Stayed);

@@ -50,7 +50,7 @@ pub fn has_moved(ledger: &Ledger, change: Digest, vm: &str, hosts: &Hosts) -> Re
         return Ok(false);
     }
     let Ok(uuid) = hosts.destination.domain(vm).and_then(|domain| domain.uuid()) else { return Ok(false) };
-    let (kinds, of_vm) = (vec![EntryKind::RunStarted], Some(uuid));
+    let (kinds, of_vm) = (vec![EntryKind::RunStarted], Some(uuid.to_string()));
     let begun = ledger.records(&Selection { kinds, vm: of_vm, ..Selection::default() })?;
     Ok(begun
         .iter()
@@ -63,9 +63,7 @@ fn is_of(run: &RunStarted, change: Digest, vm: &str, hosts: &Hosts) -> bool {
         run.from == hosts.source.uri().to_string()
             || run.source.uuid.as_ref().is_some_and(|uuid| hosts.source.uuid().is_ok_and(|own| own == *uuid))
     };
-    run.change_digest == Some(change)
-        && is_source()
-        && [&run.vm.name, &run.vm.uuid].into_iter().flatten().any(|name| name == vm)
+    run.change_digest == Some(change) && is_source() && run.vm.is(vm)
 }
 
 #[cfg(test)]
@@ -99,7 +97,8 @@ mod tests {
         let uri = |text: &str| vmgate_facts::Uri::from_operator(text).unwrap();
         let hosts = Hosts::new(uri(&from), uri(&to), timeout);
         let (ledger, change) = (TestLedger::in_file().ledger(), Digest::of(b"change"));
-        let named = |name: &str| NameAndUuid { name: Some(name.to_owned()), uuid: Some(UUID.to_owned()) };
+        let named =
+            |name: &str| NameAndUuid { name: Some(name.to_owned()), uuid: Some(UUID.parse().unwrap()) };
         let run = RunStarted {
             run: "r1".to_owned(),
             vm: named("web"),

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Bond, Bridge, Duplex, Fact, HostFile, HostJob, HostMemory, HostVm, HugePages, MachineType, MemoryClaims,
-    NumaNode, StatefulFilter, Tsc, Version, VirtualNetwork,
+    NumaNode, StatefulFilter, Tsc, Uuid, Version, VirtualNetwork,
 };
 
 /// A hypervisor host, source or destination.
@@ -21,7 +21,7 @@ pub struct Host {
     pub hostname: Fact<String>,
     /// Host UUID in libvirt's capabilities. libvirt refuses a migration between hosts with the same UUID.
     #[schemars(example = &"6f0d3c4e-1111-4222-8333-123456789abc")]
-    pub uuid: Fact<String>,
+    pub uuid: Fact<Uuid>,
     /// Version of libvirt's daemon.
     #[schemars(example = &"9.0.0")]
     pub libvirt_version: Fact<Version>,
@@ -116,7 +116,7 @@ pub struct Host {
     pub jobs: Fact<Vec<HostJob>>,
     /// UUIDs of the domains that run here now.
     #[schemars(example = vec!["5e7c9b3e-6a0e-4c2e-9a53-0d6f5a5c9d11"])]
-    pub active_vms: Fact<Vec<String>>,
+    pub active_vms: Fact<Vec<Uuid>>,
     /// Difference between the host's clock and the clock of the machine that runs vmgate; positive where the host is
     /// ahead.
     #[schemars(example = 0.02)]

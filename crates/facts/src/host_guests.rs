@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Uuid;
+
 /// Machine type that QEMU on a host offers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
@@ -24,7 +26,7 @@ pub struct HostVm {
     pub name: String,
     /// UUID of the domain.
     #[schemars(example = &"0c6d1a52-5d0f-4d0e-8d8e-7d5e2f0a9b10")]
-    pub uuid: String,
+    pub uuid: Uuid,
     /// True if the domain has a QEMU process on the host: running, paused or in an incoming migration.
     #[schemars(example = true)]
     pub active: bool,

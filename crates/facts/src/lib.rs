@@ -41,6 +41,7 @@ pub mod text;
 pub mod trace;
 mod unit;
 mod uri;
+mod uuid;
 mod value;
 mod version;
 mod vm;
@@ -80,6 +81,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 pub use unit::Unit;
 pub use uri::{InvalidUri, Uri};
+pub use uuid::{InvalidUuid, Uuid};
 pub use value::{Cause, Fact, Unknown};
 pub use version::{InvalidVersion, Version};
 pub use vm::{

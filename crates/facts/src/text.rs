@@ -9,7 +9,7 @@ mod visible;
 
 pub use runner::{between_marks, command_marks, without_commands};
 pub use shell::{ShellWord, ShownCommand, shell_word};
-pub use visible::{is_control_or_hidden, is_printable_ascii, visible, visible_lines};
+pub use visible::{Colours, is_control_or_hidden, is_printable_ascii, visible, visible_lines};
 
 /// Longest text that is kept of one name or line; the rest is cut off and `…` stands in its place.
 const LONGEST: usize = 4096;
@@ -49,9 +49,9 @@ pub fn with_causes(error: &dyn std::error::Error) -> String {
 }
 
 /// Text of several lines for standard output, standard error and logs: nothing in it is obeyed by a terminal or by the
-/// runner of a CI system, and the colours of vmgate's own diagnostics stay.
-pub fn harmless(text: &str) -> String {
-    without_commands(&visible_lines(text)).into_owned()
+/// runner of a CI system, but colours, where they are vmgate's own.
+pub fn harmless(text: &str, colours: Colours) -> String {
+    without_commands(&visible_lines(text, colours)).into_owned()
 }
 
 #[cfg(test)]
@@ -77,8 +77,9 @@ mod tests {
     #[test]
     fn a_message_is_harmless_to_terminals_and_runners() {
         assert_eq!(
-            harmless("\u{1b}[1merror\u{1b}[0m\n::error::x\u{7}\n##vso[a]"),
+            harmless("\u{1b}[1merror\u{1b}[0m\n::error::x\u{7}\n##vso[a]", Colours::Kept),
             "\u{1b}[1merror\u{1b}[0m\n: :error::x\\u{7}\n##vso [a]"
         );
+        assert_eq!(harmless("\u{1b}[30mx\n::error::y", Colours::Escaped), "\\u{1b}[30mx\n: :error::y");
     }
 }

@@ -3,7 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{BootFile, Fact, Firmware, Placement, Tpm, Version, VmComponent, VmListener, trace::DirtyTrace};
+use super::{
+    BootFile, Fact, Firmware, Placement, Tpm, Uuid, Version, VmComponent, VmListener, trace::DirtyTrace,
+};
 
 /// The VM that is to move: its configuration and what it does now.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -15,7 +17,7 @@ pub struct Vm {
     pub name: Fact<String>,
     /// The domain's UUID, the same on both hosts.
     #[schemars(example = &"5e7c9b3e-6a0e-4c2e-9a53-0d6f5a5c9d11")]
-    pub uuid: Fact<String>,
+    pub uuid: Fact<Uuid>,
     /// State of the domain now.
     #[schemars(example = &"running")]
     pub state: Fact<VmState>,
@@ -319,4 +321,12 @@ pub struct HostDevice {
     #[schemars(example = false)]
     #[serde(default)]
     pub teamed: bool,
+}
+
+impl Vm {
+    /// True if `given`, by a person, is the VM's name or any spelling of its UUID.
+    pub fn is_called(&self, given: &str) -> bool {
+        self.name.known().is_some_and(|name| name == given)
+            || given.parse().is_ok_and(|uuid: Uuid| self.uuid.known() == Some(&uuid))
+    }
 }

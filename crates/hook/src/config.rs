@@ -8,13 +8,14 @@ use serde_saphyr::{Budget, Options};
 use thiserror::Error;
 use vmgate_attest::{CLOCK_SKEW, Permit, VerifiedVerdict};
 
+use vmgate_facts::Uuid;
+
 use super::{
     Layout,
     decide::TimeLimits,
     key_rule::KeyRule,
     policy::{self, Demands, Revoked, UnmetDemand},
     trust,
-    uuid::Uuid,
 };
 
 /// Largest configuration file, bytes.
@@ -383,7 +384,7 @@ mod tests {
             ("log-mebibytes: 0", "1 to 1024"),
             ("schema: vmgate/hook/v2", "v2"),
         ] {
-            let error = HookConfig::parse(text).unwrap_err().to_string();
+            let error = HookConfig::parse(text).unwrap_err();
             assert!(error.contains(part), "{error}");
         }
     }

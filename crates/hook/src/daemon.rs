@@ -10,6 +10,7 @@ use std::{
 };
 
 use procfs::process::Process;
+use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
 use super::Layout;
@@ -92,10 +93,8 @@ pub(super) fn activation(layout: &Layout, knowing: &[Daemon]) -> HookActivation 
 pub(super) fn reload(layout: &Layout) -> Result<Vec<Daemon>, String> {
     let running = running(layout);
     for daemon in &running {
-        // SAFETY: kill(2) takes no pointers.
-        if unsafe { libc::kill(daemon.pid, libc::SIGHUP) } != 0 {
-            return Err(format!("{} cannot be reloaded: {}", daemon.name, std::io::Error::last_os_error()));
-        }
+        let pid = Pid::from_raw(daemon.pid).ok_or_else(|| format!("{} has no process id", daemon.name))?;
+        kill_process(pid, Signal::HUP).map_err(|why| format!("{} cannot be reloaded: {why}", daemon.name))?;
     }
     Ok(running)
 }

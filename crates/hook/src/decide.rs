@@ -4,15 +4,15 @@ use jiff::{SignedDuration, Timestamp};
 use thiserror::Error;
 use vmgate_attest::{Decision, NoAuthority, Permit};
 
-use super::uuid::Uuid;
+use vmgate_facts::Uuid;
 
 /// An incoming migration: VM and destination.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct IncomingMigration {
     /// The VM's UUID.
-    pub(super) vm: String,
+    pub(super) vm: Uuid,
     /// This host's UUID.
-    pub(super) destination: String,
+    pub(super) destination: Uuid,
 }
 
 /// Limits that a host sets to the times of a verdict.
@@ -32,7 +32,7 @@ pub(super) enum VerdictMismatch {
     OtherVm,
     /// The verdict is about another destination host.
     #[error("the verdict for this VM is about the destination host {0}, but this is host {1}")]
-    OtherDestination(String, String),
+    OtherDestination(String, Uuid),
     /// The verdict is not GO.
     #[error("the verdict for this VM is {0}: {1}")]
     NotGo(&'static str, &'static str),
@@ -51,8 +51,7 @@ pub(super) fn fits(
     limits: TimeLimits,
     now: Timestamp,
 ) -> Result<(), VerdictMismatch> {
-    let is = |uuid: &Option<String>, meant: &str| uuid.as_deref().is_some_and(|uuid| Uuid::same(uuid, meant));
-    if !is(&verdict.moved.vm.uuid, &asked.vm) {
+    if verdict.moved.vm.uuid.as_ref() != Some(&asked.vm) {
         return Err(VerdictMismatch::OtherVm);
     }
     destined(verdict, &asked.destination, limits, now)
@@ -61,7 +60,7 @@ pub(super) fn fits(
 /// The same without regard to the VM: whether it can ever be of use on this host.
 pub(super) fn destined(
     verdict: &Permit,
-    host: &str,
+    host: &Uuid,
     limits: TimeLimits,
     now: Timestamp,
 ) -> Result<(), VerdictMismatch> {
@@ -84,7 +83,7 @@ pub(super) fn destined(
 /// facts does not matter.
 pub(super) fn cancels(
     verdict: &Permit,
-    host: &str,
+    host: &Uuid,
     limits: TimeLimits,
     now: Timestamp,
 ) -> Result<(), VerdictMismatch> {
@@ -98,12 +97,13 @@ pub(super) fn cancels(
     }
 }
 
-fn for_this_host(verdict: &Permit, host: &str) -> Result<(), VerdictMismatch> {
-    let destination = verdict.moved.destination.uuid.as_deref().unwrap_or("(not named)");
-    if Uuid::same(destination, host) {
+fn for_this_host(verdict: &Permit, host: &Uuid) -> Result<(), VerdictMismatch> {
+    let destination = verdict.moved.destination.uuid.as_ref();
+    if destination == Some(host) {
         return Ok(());
     }
-    Err(VerdictMismatch::OtherDestination(destination.to_owned(), host.to_owned()))
+    let named = destination.map_or("(not named)", Uuid::as_str);
+    Err(VerdictMismatch::OtherDestination(named.to_owned(), host.clone()))
 }
 
 #[cfg(test)]
@@ -124,7 +124,7 @@ mod tests {
     fn go() -> Permit {
         let uuid = |digit: char| {
             let uuid = "00000000-0000-4000-8000-00000000000a".replace('a', &digit.to_string());
-            NameAndUuid { name: None, uuid: Some(uuid) }
+            NameAndUuid { name: None, uuid: Some(uuid.parse().unwrap()) }
         };
         Permit {
             schema: PermitSchema::V1,
@@ -155,7 +155,7 @@ mod tests {
         let permit = go();
         assert_eq!(fits(&permit, &asked(), LIMITS, now()), Ok(()));
         let written_otherwise = IncomingMigration {
-            vm: asked().vm.to_uppercase().replace('-', ""),
+            vm: asked().vm.as_str().to_uppercase().replace('-', "").parse().unwrap(),
             destination: asked().destination,
         };
         assert_eq!(fits(&permit, &written_otherwise, LIMITS, now()), Ok(()));

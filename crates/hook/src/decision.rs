@@ -51,14 +51,14 @@ pub(super) fn find(
     layout: &Layout,
     vm: IncomingVm,
     config: &Result<HookConfig, InvalidHookConfig>,
-) -> Result<FoundForVm, String> {
+) -> FoundForVm {
     let mut found = FoundForVm { vm, matching: Ok(Vec::new()), mismatches: Vec::new() };
     found.matching = match config {
         Ok(config) => matching(layout, &found.vm, config, &mut found.mismatches),
         // An override may still let the VM in.
         Err(invalid) => Err(invalid.to_string()),
     };
-    Ok(found)
+    found
 }
 
 fn matching(
@@ -71,7 +71,7 @@ fn matching(
     let now = Timestamp::now();
     let keyring = Keyring::load(layout, config, now)?;
     let keys = keyring.public();
-    let asked = IncomingMigration { vm: vm.uuid.to_string(), destination: record.host_uuid };
+    let asked = IncomingMigration { vm: vm.uuid.clone(), destination: record.host_uuid };
     let mut matching = Vec::new();
     for file in store::waiting_for(layout, &vm.uuid).map_err(|why| why.to_string())? {
         let verdict = match file.open(&keys) {
@@ -128,7 +128,7 @@ pub(super) fn take_effect(
         return by_verdict.unwrap_or_else(|why| HookDecision::error(fallback_open, why));
     }
     let by_verdict = match emergency_override::load(layout) {
-        Ok(Some(set)) if set.covers(vm.uuid.as_str(), Timestamp::now()) => {
+        Ok(Some(set)) if set.covers(&vm.uuid, Timestamp::now()) => {
             let reason = format!("the override by {} is active until {}: {}", set.by, set.until, set.reason);
             return HookDecision { because: DecisionReason::Override, ..HookDecision::error(true, reason) };
         }

@@ -4,7 +4,7 @@ use std::io::{self, Read};
 
 use thiserror::Error;
 
-use super::uuid::Uuid;
+use vmgate_facts::Uuid;
 
 /// Largest domain XML that is read, bytes.
 const XML_LIMIT: u64 = 16 << 20;

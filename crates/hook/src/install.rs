@@ -9,6 +9,7 @@ use std::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use vmgate_attest::{Digest, PublicKey};
+use vmgate_facts::Uuid;
 
 use super::{
     EnforcementMode, HookActivation, HookConfig, HookPlacement, JournalEntry, JournalEvent, Layout, OnError,
@@ -27,7 +28,7 @@ const SCRIPT_LIMIT: u64 = 1 << 20;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct InstallRequest {
     /// The host's UUID, as libvirt's capabilities name it: verdicts must name it as their destination.
-    pub host_uuid: String,
+    pub host_uuid: Uuid,
     /// Placement of the hook beside other hooks.
     pub place: HookPlacement,
     /// Public keys to trust in addition to the existing ones.
@@ -70,7 +71,7 @@ pub(super) struct InstallRecord {
     /// Version of vmgate.
     pub(super) vmgate: String,
     /// UUID of the host at the installation.
-    pub(super) host_uuid: String,
+    pub(super) host_uuid: Uuid,
     pub(super) place: HookPlacement,
     /// Digest of the installed program.
     pub(super) program: Digest,

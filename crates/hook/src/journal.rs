@@ -21,6 +21,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{EnforcementMode, Layout, trust};
+use vmgate_facts::Uuid;
 
 /// Number of rotated files that are kept.
 const KEPT_FILES: u32 = 4;
@@ -54,7 +55,8 @@ pub enum JournalEvent {
         /// Name of the VM, from libvirt.
         vm: String,
         /// UUID of the VM; absent if it could not be read.
-        uuid: Option<String>,
+        #[serde(default, deserialize_with = "Uuid::or_absent")]
+        uuid: Option<Uuid>,
         /// True if the migration was let in.
         let_in: bool,
         /// Kind of the reason.
@@ -94,7 +96,8 @@ pub enum JournalEvent {
     /// The emergency override was set.
     OverrideSet {
         /// UUID of the only VM; absent for all VMs.
-        uuid: Option<String>,
+        #[serde(default, deserialize_with = "Uuid::or_absent")]
+        uuid: Option<Uuid>,
         /// Reason of the override.
         reason: String,
         /// Person responsible for the override.
@@ -159,11 +162,11 @@ pub(super) enum Written {
 /// Writes a line to the log, else to the system log; ends within about `patience`, since the disk may hang.
 pub(super) fn write_down(
     layout: &Layout,
-    entry: JournalEntry,
+    entry: &JournalEntry,
     most_mebibytes: u64,
     patience: Duration,
 ) -> Written {
-    let line = match line_of(&entry) {
+    let line = match line_of(entry) {
         Ok(line) => line,
         Err(error) => return Written::Nowhere(error.to_string()),
     };
@@ -369,7 +372,7 @@ mod tests {
         let layout = Layout::under(root.path());
         let decision = |because, let_in| JournalEvent::Decision {
             vm: "web1".into(),
-            uuid: Some("u".into()),
+            uuid: Some("5e7c9b3e-6a0e-4c2e-9a53-0d6f5a5c9d11".parse().unwrap()),
             let_in,
             because,
             reason: "r".into(),
@@ -399,7 +402,7 @@ mod tests {
     fn a_line_is_flat_and_names_its_event() {
         let decision = JournalEvent::Decision {
             vm: "web1".into(),
-            uuid: Some("u".into()),
+            uuid: Some("5e7c9b3e-6a0e-4c2e-9a53-0d6f5a5c9d11".parse().unwrap()),
             let_in: false,
             because: DecisionReason::NoVerdict,
             reason: "none".into(),

@@ -6,7 +6,7 @@ use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 use vmgate_attest::Permit;
 
-use super::uuid::Uuid;
+use vmgate_facts::Uuid;
 
 /// Limits of a key, under the name of its file in hook.yaml. What is left out has no limit.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -87,6 +87,11 @@ impl Moment {
     }
 }
 
+/// True if a text of hook.yaml is this UUID.
+fn is_uuid(allowed: &str, uuid: Option<&Uuid>) -> bool {
+    uuid.is_some() && Uuid::parse(allowed).as_ref() == uuid
+}
+
 impl KeyRule {
     /// Reason why the key is not valid at `now`.
     pub fn invalid_at(&self, now: Timestamp) -> Option<String> {
@@ -106,23 +111,25 @@ impl KeyRule {
     pub fn forbids(&self, permit: &Permit, incoming: Option<&str>) -> Option<String> {
         let vm = &permit.moved.vm;
         if !self.vms.is_empty() {
-            let uuid = vm.uuid.as_deref().unwrap_or_default();
+            let uuid = vm.uuid.as_ref();
             let names: Vec<&str> = vm.name.as_deref().into_iter().chain(incoming).collect();
             let by_name =
                 |pattern: &str| !names.is_empty() && names.iter().all(|name| matches(pattern, name));
-            if !self.vms.iter().any(|allowed| Uuid::same(allowed, uuid) || by_name(allowed)) {
+            if !self.vms.iter().any(|allowed| is_uuid(allowed, uuid) || by_name(allowed)) {
                 return Some(format!(
-                    "`vms` in hook.yaml allows {}, and the VM is {} ({uuid})",
+                    "`vms` in hook.yaml allows {}, and the VM is {} ({})",
                     self.vms.join(", "),
                     names.join(", here "),
+                    uuid.map_or("without a UUID", Uuid::as_str),
                 ));
             }
         }
-        let source = permit.moved.source.uuid.as_deref().unwrap_or("(not named)");
-        if !self.sources.is_empty() && !self.sources.iter().any(|allowed| Uuid::same(allowed, source)) {
+        let source = permit.moved.source.uuid.as_ref();
+        if !self.sources.is_empty() && !self.sources.iter().any(|allowed| is_uuid(allowed, source)) {
             return Some(format!(
-                "`sources` in hook.yaml allows {}, and the source host is {source}",
-                self.sources.join(", ")
+                "`sources` in hook.yaml allows {}, and the source host is {}",
+                self.sources.join(", "),
+                source.map_or("(not named)", Uuid::as_str)
             ));
         }
         None

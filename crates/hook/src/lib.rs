@@ -17,6 +17,8 @@
 //! use vmgate_rules::Pack;
 //! ```
 
+#![forbid(unsafe_code)]
+
 mod claim;
 pub mod config;
 mod daemon;
@@ -38,7 +40,6 @@ mod script;
 mod status;
 mod store;
 mod tidy;
-mod uuid;
 
 use vmgate_trust as trust;
 

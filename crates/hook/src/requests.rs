@@ -10,7 +10,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use vmgate_attest::Digest;
-use vmgate_facts::text::with_causes;
+use vmgate_facts::{
+    Uuid,
+    text::{plain, with_causes},
+};
 
 use super::{
     HookConfig, InstallRequest, JournalEntry, JournalEvent, Layout, Override, decide, emergency_override,
@@ -19,7 +22,6 @@ use super::{
     remove, status,
     store::{self, OnHost},
     tidy,
-    uuid::Uuid,
 };
 
 /// Largest request, in bytes: a signed verdict, and the JSON around it.
@@ -68,7 +70,7 @@ pub enum HookRequest {
         /// Person responsible for the override.
         by: String,
         /// UUID of the only VM; `None` for all VMs.
-        vm: Option<String>,
+        vm: Option<Uuid>,
     },
     /// Withdraw the override; the answer is true if there was one.
     Withdraw {
@@ -77,18 +79,29 @@ pub enum HookRequest {
     },
 }
 
-/// Reads a [`HookRequest`] in JSON, carries it out on this host, and writes the answer. The error is for people.
+/// Answer to a request that this version does not know, as the on-host program's wire has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotSupported {
+    /// Version of the program that answers.
+    pub program: String,
+    /// Reason.
+    pub not_supported: String,
+}
+
+/// Reads a [`HookRequest`] in JSON, carries it out on this host, and writes the answer; [`NotSupported`] if it is the request
+/// of a newer version. The error is for people.
 pub fn serve(question: impl Read, mut answer: impl Write) -> Result<(), String> {
     let mut text = String::new();
     question.take(REQUEST_LIMIT).read_to_string(&mut text).map_err(|error| error.to_string())?;
-    let request = serde_json::from_str(&text).map_err(|error| {
-        format!(
-            "this is another version of vmgate ({}), which does not know what is asked for: {error}; install it again \
-             with: vmgate hook install",
-            super::VERSION
-        )
-    })?;
-    let document = carry_out(&Layout::default(), request, || fs::read("/proc/self/exe"))?;
+    let asked: Value = serde_json::from_str(&text)
+        .map_err(|error| format!("standard input holds no request to the hook in JSON: {error}"))?;
+    let document = match serde_json::from_value(asked) {
+        Ok(request) => carry_out(&Layout::default(), request, || fs::read("/proc/self/exe"))?,
+        Err(error) => value(NotSupported {
+            program: super::VERSION.to_owned(),
+            not_supported: plain(&error.to_string()),
+        })?,
+    };
     writeln!(answer, "{document}").map_err(|error| error.to_string())
 }
 
@@ -144,7 +157,7 @@ fn receive(layout: &Layout, envelope: &str, by: String) -> Result<Value, String>
     let verdict: OnHost = vmgate_attest::verify(envelope, &keys)
         .map_err(|why| keyring.signed_by_refused(envelope).unwrap_or_else(|| with_causes(&why)))?;
     let permit = &verdict.verdict;
-    let vm = permit.moved.vm.uuid.as_deref().and_then(Uuid::parse).ok_or_else(|| {
+    let vm = permit.moved.vm.uuid.clone().ok_or_else(|| {
         "the verdict has no UUID of the VM, so it cannot be matched with an incoming VM".to_owned()
     })?;
     let limits = config.time_limits();
@@ -217,4 +230,30 @@ fn log(layout: &Layout, event: JournalEvent) -> io::Result<()> {
 
 fn value(answer: impl Serialize) -> Result<Value, String> {
     serde_json::to_value(answer).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer_to(request: &str) -> Result<Value, String> {
+        let mut answer = Vec::new();
+        serve(request.as_bytes(), &mut answer).map(|()| serde_json::from_slice(&answer).unwrap())
+    }
+
+    #[test]
+    fn a_request_of_a_newer_version_is_answered_not_supported() {
+        for request in [r#"{"rotate-keys": {"by": "ops"}}"#, r#""rotate-keys""#, r#"{"status": {}}"#, "[]"] {
+            let answer = answer_to(request).unwrap();
+            let answer: NotSupported = serde_json::from_value(answer).unwrap();
+            assert_eq!(answer.program, crate::VERSION, "{request}");
+        }
+        assert!(answer_to("").unwrap_err().contains("no request"));
+    }
+
+    #[test]
+    fn unknown_fields_of_a_request_are_ignored() {
+        let status = answer_to(r#"{"status": {"lines": 0, "colour": "blue"}}"#).unwrap();
+        assert!(status.get("clock").is_some(), "{status}");
+    }
 }

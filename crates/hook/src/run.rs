@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use vmgate_facts::text::plain;
+use vmgate_facts::{Uuid, text::plain};
 
 use super::{
     DecisionReason, EnforcementMode, HookConfig, JournalEntry, JournalEvent, Layout, OnError,
@@ -59,10 +59,9 @@ pub fn run(layout: Layout, arguments: &[String], xml: impl Read + Send + 'static
         its_call.settings = Settings::of(&config);
         let _ = sender.send(WorkerMessage::Configured(its_call.settings));
         let vm = incoming::read(&its_call.name, xml);
-        its_call.uuid = vm.as_ref().ok().map(|vm| vm.uuid.to_string());
+        its_call.uuid = vm.as_ref().ok().map(|vm| vm.uuid.clone());
         let _ = sender.send(WorkerMessage::Read(its_call.uuid.clone()));
-        let found =
-            vm.map_err(|why| why.to_string()).and_then(|vm| decision::find(&its_call.layout, vm, &config));
+        let found = vm.map_err(|why| why.to_string()).map(|vm| decision::find(&its_call.layout, vm, &config));
         // Without the claim the time was over, and the other thread has answered.
         if its_claim.take() {
             let decision = decision::take_effect(&its_call.layout, found, its_call.settings.fallback_open);
@@ -99,7 +98,7 @@ pub fn run(layout: Layout, arguments: &[String], xml: impl Read + Send + 'static
 
 enum WorkerMessage {
     Configured(Settings),
-    Read(Option<String>),
+    Read(Option<Uuid>),
     Answered(HookAnswer),
 }
 
@@ -137,7 +136,7 @@ impl Settings {
 struct Call {
     layout: Layout,
     name: String,
-    uuid: Option<String>,
+    uuid: Option<Uuid>,
     start: Instant,
     settings: Settings,
 }
@@ -165,7 +164,7 @@ impl Call {
         };
         let written = journal::write_down(
             &self.layout,
-            JournalEntry::now(event),
+            &JournalEntry::now(event),
             self.settings.log_mebibytes,
             PATIENCE,
         );

@@ -3,9 +3,13 @@
 use std::fs;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{DeserializeOwned, Error as _},
+};
+use serde_json::Value;
 use vmgate_attest::{Digest, NameAndUuid};
-use vmgate_facts::text::with_causes;
+use vmgate_facts::{Uuid, text::with_causes};
 
 use super::{
     HookActivation, HookConfig, JournalEntry, Layout, Override, daemon, emergency_override,
@@ -25,11 +29,12 @@ pub struct HookStatus {
     /// Version of the installed program; absent if not installed.
     pub vmgate: Option<String>,
     /// UUID of the host at the installation.
-    pub host_uuid: Option<String>,
+    #[serde(default, deserialize_with = "Uuid::or_absent")]
+    pub host_uuid: Option<Uuid>,
     /// Time of the last installation or update.
     pub installed_at: Option<Timestamp>,
-    /// Settings in force; absent if they cannot be read, here or by the reader's version.
-    #[serde(default, deserialize_with = "if_known")]
+    /// Settings in force; absent if they cannot be read. Settings that this version does not know are left out.
+    #[serde(default, deserialize_with = "known_settings")]
     pub config: Option<HookConfig>,
     /// Files of the key folder.
     pub keys: Vec<KeyFileStatus>,
@@ -82,14 +87,45 @@ pub struct KeyFileStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
     /// Its limits in hook.yaml.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "known_limits")]
     pub limits: KeyRule,
 }
 
-/// Reads the settings of a host, or none where a newer version there has settings that this one does not know.
-fn if_known<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<HookConfig>, D::Error> {
-    let value = serde_json::Value::deserialize(deserializer)?;
-    Ok(HookConfig::deserialize(value).ok())
+/// Reads settings from a host whose vmgate may be newer; in hook.yaml an unknown setting is an error.
+fn known_settings<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<HookConfig>, D::Error> {
+    Ok(Option::<Value>::deserialize(deserializer)?.and_then(|settings| without_unknown(settings).ok()))
+}
+
+/// The same for the limits of a key.
+fn known_limits<'de, D: Deserializer<'de>>(deserializer: D) -> Result<KeyRule, D::Error> {
+    without_unknown(Value::deserialize(deserializer)?).map_err(D::Error::custom)
+}
+
+/// Reads a document of a strict type without the fields that the type does not have.
+fn without_unknown<T: DeserializeOwned>(mut document: Value) -> Result<T, serde_json::Error> {
+    loop {
+        let error = match T::deserialize(&document) {
+            Ok(known) => return Ok(known),
+            Err(error) => error,
+        };
+        let text = error.to_string();
+        let name = text.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());
+        if !name.is_some_and(|name| remove(&mut document, name)) {
+            return Err(error);
+        }
+    }
+}
+
+/// Removes a field wherever it is; true if it was there.
+fn remove(document: &mut Value, name: &str) -> bool {
+    match document {
+        Value::Object(fields) => {
+            let found = fields.remove(name).is_some();
+            fields.values_mut().fold(found, |found, value| remove(value, name) || found)
+        }
+        Value::Array(items) => items.iter_mut().fold(false, |found, item| remove(item, name) || found),
+        _ => false,
+    }
 }
 
 /// Checks everything that the hook needs.
@@ -107,7 +143,7 @@ pub(super) fn status(layout: &Layout, lines: usize) -> HookStatus {
     });
     let settings = config.clone().unwrap_or_default();
     let keys = if there { keys(layout, &settings, clock, &mut problems) } else { Vec::new() };
-    let (waiting, verdicts) = waiting(layout, &settings, clock, &mut problems);
+    let (waiting, verdicts) = waiting(layout, &settings, clock);
     if there {
         look_at_files(layout, record.as_ref(), &mut problems);
     }
@@ -136,20 +172,14 @@ fn installed_hooks(layout: &Layout) -> usize {
 }
 
 /// Number of the verdicts that a VM could use now, and the first of them.
-fn waiting(
-    layout: &Layout,
-    config: &HookConfig,
-    now: Timestamp,
-    problems: &mut Vec<String>,
-) -> (usize, Vec<WaitingVerdict>) {
+fn waiting(layout: &Layout, config: &HookConfig, now: Timestamp) -> (usize, Vec<WaitingVerdict>) {
     let keys = Keyring::load(layout, config, now).map(|ring| ring.public()).unwrap_or_default();
     let (mut number, mut shown) = (0, Vec::new());
     for vm in store::vms(layout) {
-        let files = store::waiting_for(layout, &vm).unwrap_or_else(|why| {
-            problems.push(why.to_string());
-            Vec::new()
-        });
-        for file in files.iter().filter(|file| !file.no_go && file.until().is_none_or(|until| now < until)) {
+        for file in store::names_for(layout, &vm) {
+            if file.no_go || file.until().is_some_and(|until| until <= now) {
+                continue;
+            }
             if shown.len() >= SHOWN {
                 number += 1;
                 continue;

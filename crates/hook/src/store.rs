@@ -18,12 +18,14 @@ use std::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use vmgate_attest::{Decision, Digest, Permit, PublicKey, VerifiedVerdict};
-use vmgate_facts::text::{plain, with_causes};
+use vmgate_facts::{
+    Uuid,
+    text::{plain, with_causes},
+};
 
 use super::{
     Layout,
     trust::{self, UntrustedFile},
-    uuid::Uuid,
 };
 
 /// Largest verdict file, bytes.
@@ -36,13 +38,13 @@ const NO_GO: &str = "no-go";
 
 /// A file that waits for a VM, by its name alone.
 pub(super) struct WaitingFile {
-    pub(super) path: PathBuf,
     /// Digest of the statement; none for a file that vmgate did not name.
     digest: Option<Digest>,
     /// Time until which the file is of use.
     until: Option<Timestamp>,
     /// True for a NO-GO, by the name; for counting only.
     pub(super) no_go: bool,
+    path: PathBuf,
 }
 
 /// A verdict on the host with a valid signature.
@@ -104,6 +106,12 @@ pub(super) fn waiting_for(layout: &Layout, vm: &Uuid) -> Result<Vec<WaitingFile>
         Err(why) if why.is_missing() => Ok(Vec::new()),
         Err(why) => Err(why),
     }
+}
+
+/// The same by their names, whoever put them there: for removing them and for counting.
+pub(super) fn names_for(layout: &Layout, vm: &Uuid) -> impl Iterator<Item = WaitingFile> {
+    let entries = fs::read_dir(folder_of(layout, vm)).into_iter().flatten().flatten();
+    entries.filter_map(|entry| WaitingFile::at(entry.path()))
 }
 
 impl WaitingFile {

@@ -10,7 +10,8 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Layout, store, trust, uuid::Uuid};
+use super::{Layout, store, trust};
+use vmgate_facts::Uuid;
 
 /// Time that a mark is kept after the end of its verdict, so that small steps of the clock leave no trace.
 const MARKS_KEPT: SignedDuration = SignedDuration::from_hours(24);
@@ -20,8 +21,9 @@ const MARKS_KEPT: SignedDuration = SignedDuration::from_hours(24);
 pub(super) fn tidy(layout: &Layout, now: Timestamp) {
     move_older(layout);
     for vm in store::vms(layout) {
-        let files = store::waiting_for(layout, &vm).unwrap_or_default();
-        for file in files.iter().filter(|file| file.until().is_some_and(|until| until <= now)) {
+        for file in
+            store::names_for(layout, &vm).filter(|file| file.until().is_some_and(|until| until <= now))
+        {
             file.remove();
         }
         // Only an empty folder can be removed.

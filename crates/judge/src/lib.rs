@@ -24,7 +24,9 @@
 pub mod change;
 mod evidence;
 mod policy;
+mod signed_pack;
 pub mod way_back;
 
 pub use evidence::{EvidenceError, EvidenceOrigin, read_facts, sign_facts};
 pub use policy::{InvalidPolicy, Policy, VerdictRequest};
+pub use signed_pack::{SIGNATURE_FILE, sign_rules};

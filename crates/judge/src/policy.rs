@@ -10,7 +10,7 @@ use vmgate_facts::Facts;
 use vmgate_rules::{Catalogues, Pack, ParamErrors, ParamOverrides, RuleSource};
 use vmgate_verdict::{DecisionContext, Digests, FileLine, Outcome, Verdict, Waivers};
 
-use crate::{evidence::EvidenceOrigin, way_back};
+use crate::{evidence::EvidenceOrigin, signed_pack, way_back};
 
 /// Invalid rules, parameters or catalogues: an error of the user, reported with every position.
 #[derive(Debug, Error)]
@@ -126,17 +126,17 @@ impl Policy {
 }
 
 fn basis_of(source: &RuleSource, pack: &Pack) -> RulesBasis {
-    let files = vmgate_rules::pack_files(source);
-    let digest = Digest::of_parts(files.iter().map(|(name, text)| (name.as_str(), text.as_bytes())));
-    let (origin, name, replaces) = match source {
-        RuleSource::Builtin => (RulesOrigin::Builtin, None, Vec::new()),
+    let digest = signed_pack::digest_of(source);
+    let (origin, name, replaces, signed_by) = match source {
+        RuleSource::Builtin => (RulesOrigin::Builtin, None, Vec::new(), None),
         RuleSource::Dir(folder) => {
             let of_folder = pack.rules().iter().filter(|rule| Path::new(&rule.file).starts_with(folder));
             let replaces = of_folder.filter_map(|rule| rule.replaces.clone()).collect();
-            (RulesOrigin::Folder, Some(folder.display().to_string()), replaces)
+            let signer = signed_pack::signer_of(folder, digest);
+            (RulesOrigin::Folder, Some(folder.display().to_string()), replaces, signer)
         }
     };
-    RulesBasis { origin, name, digest, replaces, signed_by: None }
+    RulesBasis { origin, name, digest, replaces, signed_by }
 }
 
 /// Parameters of a site judge as much as rules do, so they count as a pack of their own.

@@ -72,7 +72,7 @@ impl fmt::Display for Override {
         match until {
             Some(until) => {
                 let whom =
-                    vm.uuid.as_deref().map_or_else(|| "every VM".to_owned(), |uuid| format!("VM {uuid}"));
+                    vm.uuid.as_ref().map_or_else(|| "every VM".to_owned(), |uuid| format!("VM {uuid}"));
                 write!(f, "{by} lets {whom} into {host} until {until}, overriding {refused_by}: {reason}")
             }
             None => {

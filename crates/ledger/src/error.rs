@@ -1,6 +1,7 @@
 //! Errors of the ledger.
 
 use thiserror::Error;
+use vmgate_facts::text::ShownCommand;
 
 use super::{BrokenChain, Refusal};
 use crate::ledger_url::LedgerUrl;
@@ -158,7 +159,8 @@ pub enum LedgerError {
     /// A run that this version cannot read reserves the VM.
     #[error(
         "{vm} is reserved by record {sequence} of the ledger, which this version of vmgate cannot read: use the version that \
-         wrote it (`vmgate ledger show {sequence}`), or wait for the end of that run"
+         wrote it (`{}`), or wait for the end of that run",
+        ShownCommand::new("vmgate ledger show").value(sequence)
     )]
     UnreadRun {
         /// The VM.

@@ -54,7 +54,7 @@ pub use stamp::SignatureState;
 pub use store::{Draft, Row, Selection, Store, Writer};
 pub use unknown::UnknownEntry;
 use vmgate_attest::{Digest, PrivateKey, PublicKey};
-use vmgate_facts::{Fact, Facts, History, Host, VersionPair};
+use vmgate_facts::{Fact, Facts, History, Host, Uuid, VersionPair};
 use vmgate_judge::change::Limits;
 
 /// Record of the ledger: an entry with its position in the chain.
@@ -239,14 +239,18 @@ impl Ledger {
     }
 
     /// Forecasts and measured results of migrations between two hosts (by UUID), oldest first.
-    pub fn past_forecasts(&self, source: &str, destination: &str) -> Result<Vec<PastForecast>, LedgerError> {
+    pub fn past_forecasts(
+        &self,
+        source: &Uuid,
+        destination: &Uuid,
+    ) -> Result<Vec<PastForecast>, LedgerError> {
         let wanted = Selection { kinds: vec![EntryKind::Migration], ..Selection::default() };
         Ok(query::past_forecasts(&self.records(&wanted)?, source, destination))
     }
 
     /// History of moves between two hosts and of a VM's dirty rate by the hour, all by UUID.
-    pub fn past(&self, vm: &str, source: &str, destination: &str) -> Result<History, LedgerError> {
-        let (kinds, of_vm) = (vec![EntryKind::Observation], Some(vm.to_owned()));
+    pub fn past(&self, vm: &Uuid, source: &Uuid, destination: &Uuid) -> Result<History, LedgerError> {
+        let (kinds, of_vm) = (vec![EntryKind::Observation], Some(vm.to_string()));
         let wanted = Selection { kinds, vm: of_vm, ..Selection::default() };
         Ok(History {
             past_migrations: Fact::Known(observation::past_migrations(

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::{Timestamp, tz::TimeZone};
 use serde::{Deserialize, Serialize};
-use vmgate_facts::{DirtyWindow, ObservedHour, PastMigration};
+use vmgate_facts::{DirtyWindow, ObservedHour, PastMigration, Uuid};
 use vmgate_verdict::NameAndUuid;
 
 use super::{Entry, PastForecast, Record, entry::MigrationOutcome};
@@ -27,11 +27,11 @@ pub struct Observation {
 }
 
 /// Hours of the day with observations of a VM, each with its highest dirty rate.
-pub(super) fn hours(records: &[Record], vm: &str) -> Vec<ObservedHour> {
+pub(super) fn hours(records: &[Record], vm: &Uuid) -> Vec<ObservedHour> {
     let mut hours: BTreeMap<u32, ObservedHour> = BTreeMap::new();
     for record in records {
         let Entry::Observation(seen) = &record.entry else { continue };
-        if seen.vm.uuid.as_deref() != Some(vm) {
+        if seen.vm.uuid.as_ref() != Some(vm) {
             continue;
         }
         let hour = hour_of(record.at);
@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn an_hour_is_told_by_its_busiest_observation_over_all_days() {
         let record = |at: &str, uuid: &str, rate_bytes_per_second| {
-            let vm = NameAndUuid { name: None, uuid: Some(uuid.into()) };
+            let vm = NameAndUuid { name: None, uuid: Some(uuid.parse().unwrap()) };
             let entry = Entry::Observation(Observation {
                 vm,
                 host: NameAndUuid::default(),
@@ -92,14 +92,15 @@ mod tests {
             });
             Record::sample(at.parse().unwrap(), entry)
         };
+        let (one, other) = ("5e7c9b3e-6a0e-4c2e-9a53-0d6f5a5c9d11", "5e7c9b3e-6a0e-4c2e-9a53-0d6f5a5c9d12");
         let records = [
-            record("2026-11-22T03:10:00Z", "one", 5),
-            record("2026-11-23T03:40:00Z", "one", 9),
-            record("2026-11-23T03:50:00Z", "one", 7),
-            record("2026-11-23T14:00:00Z", "one", 50),
-            record("2026-11-23T03:40:00Z", "other", 90),
+            record("2026-11-22T03:10:00Z", one, 5),
+            record("2026-11-23T03:40:00Z", one, 9),
+            record("2026-11-23T03:50:00Z", one, 7),
+            record("2026-11-23T14:00:00Z", one, 50),
+            record("2026-11-23T03:40:00Z", other, 90),
         ];
-        let seen = hours(&records, "one");
+        let seen = hours(&records, &one.parse().unwrap());
         let told: Vec<_> =
             seen.iter().map(|hour| (hour.hour, hour.rate_bytes_per_second, hour.observations)).collect();
         assert_eq!(told, [(3, 9, 3), (14, 50, 1)]);

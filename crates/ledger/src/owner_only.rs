@@ -9,6 +9,8 @@ use std::{
     path::Path,
 };
 
+use vmgate_facts::text::ShownCommand;
+
 const MODE: u32 = 0o600;
 
 /// Makes an empty file and the folders above it, if there are none. SQLite gives the files beside it the same mode.
@@ -17,8 +19,17 @@ pub(super) fn create(path: &Path) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     }
     match OpenOptions::new().write(true).create_new(true).mode(MODE).open(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => regular(path),
+        made => made.map(|_| ()),
+    }
+}
+
+/// An error for a device, pipe or folder, of which neither the content nor the permissions are vmgate's to change.
+fn regular(path: &Path) -> io::Result<()> {
+    if path.metadata()?.is_file() {
+        Ok(())
+    } else {
+        Err(io::Error::other("it is not a regular file: name a file, or one that does not exist yet"))
     }
 }
 
@@ -27,7 +38,7 @@ pub(super) fn narrow(path: &Path) -> Result<(), String> {
     for ending in ["", "-wal", "-shm", "-journal"] {
         let mut name = OsString::from(path);
         name.push(ending);
-        let file = match File::open(&name) {
+        let file = match regular(Path::new(&name)).and_then(|()| File::open(&name)) {
             Ok(file) => file,
             Err(error) if !ending.is_empty() && error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(error.to_string()),
@@ -38,7 +49,8 @@ pub(super) fn narrow(path: &Path) -> Result<(), String> {
         }
         let name = Path::new(&name).display();
         file.set_permissions(Permissions::from_mode(mode & MODE)).map_err(|error| {
-            format!("other users of the machine may use {name} (mode {mode:04o}): run `chmod 600 {name}` as its owner ({error})")
+            let command = ShownCommand::new("chmod 600").operand(&name);
+            format!("other users of the machine may use {name} (mode {mode:04o}): run `{command}` as its owner ({error})")
         })?;
         tracing::warn!(
             "other users of the machine could use {name} (mode {mode:04o}): now only its owner can (mode 0600)"
@@ -54,6 +66,22 @@ mod tests {
 
     fn mode(path: &Path) -> u32 {
         path.metadata().unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn a_pipe_or_a_device_is_not_a_ledger_and_keeps_its_permissions() {
+        let folder = tempfile::tempdir().unwrap();
+        let (pipe, null) = (folder.path().join("pipe"), folder.path().join("null"));
+        for (path, arguments) in [(&pipe, ["p"].as_slice()), (&null, &["c", "1", "3"])] {
+            let made =
+                std::process::Command::new("mknod").args(["-m", "666"]).arg(path).args(arguments).status();
+            if !made.unwrap().success() {
+                continue; // only root may make a device
+            }
+            let refused = Ledger::open(path).err().map(|error| error.to_string());
+            assert!(refused.is_some_and(|why| why.contains("not a regular file")), "{}", path.display());
+            assert_eq!(mode(path), 0o666);
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use vmgate_facts::{Version, VersionPair, text::plain};
+use vmgate_facts::{Uuid, Version, VersionPair, text::plain};
 
 use super::{
     Entry, LedgerError, Record, Row,
@@ -47,7 +47,10 @@ pub(super) fn open_runs(rows: &[Row]) -> Result<Vec<OpenRun>, LedgerError> {
 
 /// The open run of the same VM that this version cannot read: it reserves the VM all the same.
 pub(super) fn unread_run<'a>(rows: &'a [Row], run: &RunStarted) -> Result<Option<&'a Row>, LedgerError> {
-    for row in rows.iter().filter(|row| row.vm.is_some() && row.vm == run.vm.uuid) {
+    for row in rows
+        .iter()
+        .filter(|row| row.vm.is_some() && row.vm.as_deref() == run.vm.uuid.as_ref().map(Uuid::as_str))
+    {
         if matches!(Record::try_from(row)?.entry, Entry::Unknown(_)) {
             return Ok(Some(row));
         }
@@ -84,11 +87,11 @@ pub(super) fn version_pairs(records: &[Record]) -> Vec<VersionPair> {
 }
 
 /// The migrations between two hosts, by UUID, in that direction.
-pub(super) fn past_forecasts(records: &[Record], source: &str, destination: &str) -> Vec<PastForecast> {
+pub(super) fn past_forecasts(records: &[Record], source: &Uuid, destination: &Uuid) -> Vec<PastForecast> {
     let of = |record: &Record| match &record.entry {
         Entry::Migration(migration)
-            if migration.source.uuid.as_deref() == Some(source)
-                && migration.destination.uuid.as_deref() == Some(destination) =>
+            if migration.source.uuid.as_ref() == Some(source)
+                && migration.destination.uuid.as_ref() == Some(destination) =>
         {
             Some(PastForecast { at: record.at, migration: migration.clone() })
         }

@@ -12,9 +12,16 @@ use super::{
     test_ledger::{TestLedger, in_every_store},
     *,
 };
+use vmgate_facts::Uuid;
+
+/// A UUID for a name, always the same.
+fn uuid(name: &str) -> Uuid {
+    let number = name.bytes().fold(0_u64, |sum, byte| sum * 31 + u64::from(byte));
+    format!("00000000-0000-4000-8000-{:012x}", number & 0xffff_ffff_ffff).parse().unwrap()
+}
 
 fn named(name: &str) -> NameAndUuid {
-    NameAndUuid { name: Some(name.to_owned()), uuid: Some(format!("uuid-{name}")) }
+    NameAndUuid { name: Some(name.to_owned()), uuid: Some(uuid(name)) }
 }
 
 fn run(run: &str, vm: &str, source: &str, destination: &str) -> RunStarted {
@@ -35,7 +42,7 @@ fn run(run: &str, vm: &str, source: &str, destination: &str) -> RunStarted {
 fn transition(run: &str, why: &str) -> Entry {
     Entry::Transition(Transition {
         run: run.to_owned(),
-        vm: "uuid-web1".to_owned(),
+        vm: uuid("web1").to_string(),
         state: RunStep::Gate,
         action: None,
         mark: None,
@@ -46,7 +53,7 @@ fn transition(run: &str, why: &str) -> Entry {
 pub(crate) fn ended(run: &str) -> Entry {
     Entry::RunEnded(RunEnded {
         run: run.to_owned(),
-        vm: "uuid-web1".to_owned(),
+        vm: uuid("web1").to_string(),
         ending: RunEnding::Done,
         exit: ExitCode::Go,
         runs_on: None,
@@ -260,8 +267,8 @@ fn a_pair_of_versions_is_known_by_what_went_well_and_rehearsals_are_told_apart()
     at(&migration(MigrationOutcome::Completed, false), "2026-11-23T00:00:00Z");
     let both = (Some("2026-11-22T00:00:00Z".to_owned()), Some("2026-11-23T00:00:00Z".to_owned()));
     assert_eq!(known(), Some(both));
-    assert_eq!(ledger.past_forecasts("uuid-a", "uuid-b").unwrap().len(), 4);
-    assert_eq!(ledger.past_forecasts("uuid-b", "uuid-a").unwrap(), []);
+    assert_eq!(ledger.past_forecasts(&uuid("a"), &uuid("b")).unwrap().len(), 4);
+    assert_eq!(ledger.past_forecasts(&uuid("b"), &uuid("a")).unwrap(), []);
 }
 
 #[test]

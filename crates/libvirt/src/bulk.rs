@@ -12,6 +12,7 @@ use std::{
 use virt::{domain::Domain as RawDomain, error::Error, sys};
 
 use super::{Domain, Hypervisor, error::LibvirtError, limit::CallLimit, params::Values, session::Session};
+use vmgate_facts::Uuid;
 
 /// Most questions that wait for an answer of one host at the same time.
 const AT_ONCE: usize = 8;
@@ -23,8 +24,8 @@ pub struct GuestSummary {
     pub domain: Domain,
     /// Name of the VM.
     pub name: String,
-    /// UUID of the VM.
-    pub uuid: String,
+    /// UUID of the VM; none where it is one that identifies nothing.
+    pub uuid: Option<Uuid>,
     /// True if the VM has a process on the host.
     pub active: bool,
     /// Maximum memory of the VM; none where this driver does not report it.
@@ -95,7 +96,7 @@ unsafe fn summary(
     let id = unsafe { sys::virDomainGetID(record.dom) };
     Ok(GuestSummary {
         name: raw.name()?,
-        uuid: raw.uuid_string()?,
+        uuid: raw.uuid_string()?.parse().ok(),
         active: id != u32::MAX,
         memory_max_bytes: kib(c"balloon.maximum"),
         resident_bytes: kib(c"balloon.rss").filter(|&bytes| bytes > 0),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use roxmltree::Node;
-use vmgate_facts::{MachineType, Tsc, text::plain};
+use vmgate_facts::{MachineType, Tsc, Uuid, text::plain};
 
 use super::domain_xml::{child, children};
 
@@ -11,7 +11,7 @@ use super::domain_xml::{child, children};
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Capabilities {
     /// The host's UUID.
-    pub uuid: Option<String>,
+    pub uuid: Option<Uuid>,
     /// Model of the host's CPU.
     pub cpu_model: Option<String>,
     /// The time stamp counter, where libvirt could measure it.
@@ -46,7 +46,7 @@ pub fn parse(xml: &str) -> Result<Capabilities, roxmltree::Error> {
         }
     }
     Ok(Capabilities {
-        uuid: text(host.and_then(|host| child(host, "uuid"))),
+        uuid: host.and_then(|host| child(host, "uuid")?.text()?.parse().ok()),
         security_models: host
             .into_iter()
             .flat_map(|host| children(host, "secmodel"))
@@ -100,7 +100,7 @@ mod tests {
               <domain type='qemu'/><domain type='kvm'><machine>pc-q35-7.2</machine></domain>
             </arch></guest></capabilities>";
         let capabilities = parse(xml).unwrap();
-        assert_eq!(capabilities.uuid.as_deref(), Some("0d5f1b5a-1111-4222-8333-000000000001"));
+        assert_eq!(capabilities.uuid.unwrap().as_str(), "0d5f1b5a-1111-4222-8333-000000000001");
         assert_eq!(capabilities.cpu_model.as_deref(), Some("Cascadelake-Server"));
         assert_eq!(capabilities.security_models, ["apparmor", "dac"]);
         let offer = &capabilities.guests["x86_64"];

@@ -3,9 +3,11 @@
 use std::{ffi::c_int, sync::Arc, time::Duration};
 
 use virt::{domain::Domain as RawDomain, error::Error, sys};
-use vmgate_facts::VmState;
+use vmgate_facts::{InvalidUuid, Uuid, VmState};
 
-use super::{Hypervisor, error::LibvirtError, limit::CallLimit, params::checked, session::Session};
+use super::{
+    Hypervisor, LibvirtErrorKind, error::LibvirtError, limit::CallLimit, params::checked, session::Session,
+};
 
 /// Time that a call gets in addition to the agent's own time limit, for the round trip.
 const AGENT_MARGIN: Duration = Duration::from_secs(1);
@@ -83,8 +85,11 @@ impl Domain {
     }
 
     /// The VM's UUID.
-    pub fn uuid(&self) -> Result<String, LibvirtError> {
-        self.call("read the VM's UUID", |domain| domain.raw.uuid_string())
+    pub fn uuid(&self) -> Result<Uuid, LibvirtError> {
+        let action = "read the VM's UUID";
+        let text = self.call(action, |domain| domain.raw.uuid_string())?;
+        text.parse()
+            .map_err(|why: InvalidUuid| self.limit.error(action, LibvirtErrorKind::Other(why.to_string())))
     }
 
     /// The live configuration; the stored one where the VM does not run.
@@ -168,7 +173,7 @@ mod tests {
     fn a_mock_vm_tells_about_itself() {
         let vm = mock();
         assert_eq!(vm.name().unwrap(), "test");
-        assert_eq!(vm.uuid().unwrap().len(), 36);
+        assert_eq!(vm.uuid().unwrap().as_str().len(), 36);
         assert_eq!(vm.state().unwrap().state, VmState::Running);
         assert!(vm.is_persistent().unwrap());
         assert!(vm.xml().unwrap().contains("<name>test</name>"));

@@ -40,7 +40,7 @@ pub use error::{LibvirtError, LibvirtErrorKind};
 pub use job::{JobEnd, JobOperation, JobStats};
 pub use raw::WatchedMove;
 use virt::{error::Error, sys};
-use vmgate_facts::{HostMemory, Uri, Version};
+use vmgate_facts::{HostMemory, Uri, Uuid, Version};
 
 use crate::{error::kind_of_connect_error, limit::CallLimit, session::Session};
 
@@ -101,10 +101,12 @@ impl Hypervisor {
     pub fn domain(&self, name_or_uuid: &str) -> Result<Domain, LibvirtError> {
         let action = format!("find the VM `{name_or_uuid}`");
         let wanted = name_or_uuid.to_owned();
-        let looks_like_uuid = is_uuid(&wanted);
+        let uuid = wanted.parse::<Uuid>().ok();
         let found = self.call(&action, move |session| {
             let connect = session.connect();
-            if looks_like_uuid && let Ok(domain) = connect.lookup_domain_by_uuid_string(&wanted) {
+            if let Some(uuid) = &uuid
+                && let Ok(domain) = connect.lookup_domain_by_uuid_string(uuid.as_str())
+            {
                 return Ok(domain);
             }
             connect.lookup_domain_by_name(&wanted)
@@ -130,12 +132,21 @@ impl Hypervisor {
         })
     }
 
+    /// UUID of the host, as its capabilities name it.
+    pub fn uuid(&self) -> Result<Uuid, LibvirtError> {
+        let xml = self.capabilities_xml()?;
+        capabilities::parse(&xml).ok().and_then(|known| known.uuid).ok_or_else(|| {
+            let missing = "libvirt does not report the host's UUID".to_owned();
+            self.limit.error("read the host's UUID", LibvirtErrorKind::Other(missing))
+        })
+    }
+
     /// UUIDs of the VMs that run now.
-    pub fn active_vm_uuids(&self) -> Result<Vec<String>, LibvirtError> {
+    pub fn active_vm_uuids(&self) -> Result<Vec<Uuid>, LibvirtError> {
         self.call("list the running VMs", |session| {
             let domains = session.connect().list_all_domains(sys::VIR_CONNECT_LIST_DOMAINS_ACTIVE)?;
-            let mut uuids: Vec<String> =
-                domains.iter().filter_map(|domain| domain.uuid_string().ok()).collect();
+            let mut uuids: Vec<Uuid> =
+                domains.iter().filter_map(|domain| domain.uuid_string().ok()?.parse().ok()).collect();
             uuids.sort();
             Ok(uuids)
         })
@@ -305,12 +316,6 @@ fn memory_stats(session: &Session) -> Result<Vec<(String, u64)>, Error> {
         String::from_utf8_lossy(&bytes.collect::<Vec<u8>>()).into_owned()
     };
     Ok(stats.iter().take(written).map(|stat| (name(stat), stat.value)).collect())
-}
-
-/// True if a text has the shape of a UUID, with or without dashes.
-fn is_uuid(text: &str) -> bool {
-    let digits = text.chars().filter(|&c| c != '-').count();
-    digits == 32 && text.chars().all(|c| c == '-' || c.is_ascii_hexdigit())
 }
 
 /// Names most similar to the wanted one.

@@ -56,7 +56,7 @@ impl Domain {
         };
         let from = watched(self.limit(), self.session())?;
         let to = watched(&destination.limit, &destination.session)?;
-        let found = from.session().connect().lookup_domain_by_uuid_string(&uuid);
+        let found = from.session().connect().lookup_domain_by_uuid_string(uuid.as_str());
         let domain = found.map_err(|error| self.explain(doing, &error))?;
         Ok(WatchedMove { domain, to, _from: from })
     }

@@ -8,7 +8,7 @@
 
 use std::{env, io, process::ExitCode};
 
-use vmgate_facts::text::harmless;
+use vmgate_facts::text::{Colours, harmless};
 
 /// Exit code of a question that cannot be read, as `vmgate` has it for invalid input.
 const INVALID: u8 = 2;
@@ -30,13 +30,14 @@ fn main() -> ExitCode {
             Ok(())
         }
         _ => Err(format!(
-            "this is vmgate-probe {version}: it takes no arguments, and one question in JSON on standard input"
+            "this is vmgate-probe {version}, which takes no arguments, but one question in JSON on standard input. If vmgate \
+             called it, that vmgate is older: update it, or remove VMGATE_PROBE so that it sends its own program"
         )),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
-            eprintln!("vmgate: {}", harmless(&why));
+            eprintln!("vmgate: {}", harmless(&why, Colours::Escaped));
             ExitCode::from(INVALID)
         }
     }
@@ -46,7 +47,7 @@ fn admit(arguments: &[String]) -> ExitCode {
     let answer = vmgate_hook::run(vmgate_hook::Layout::default(), arguments, io::stdin());
     if let Some(message) = answer.message {
         // It names the VM, and whoever began the migration reads it, perhaps in the log of a CI system.
-        eprintln!("{}", harmless(&message));
+        eprintln!("{}", harmless(&message, Colours::Escaped));
     }
     if answer.let_in { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

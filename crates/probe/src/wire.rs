@@ -250,7 +250,7 @@ mod tests {
         let peer = PeerQuestions { address, window: Duration::from_secs(1), trial: Some(trial) };
         let host = HostQuestions {
             resolve: Some("--help".into()),
-            vms: vec!["a".into()],
+            vms: vec!["00000000-0000-0000-0000-00000000000a".parse().unwrap()],
             files: vec!["it's".into()],
             route: Some(address),
             peer: Some(peer),

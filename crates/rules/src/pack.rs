@@ -117,7 +117,10 @@ impl Pack {
             if let Some(profile) = self.profiles.get(name).cloned() {
                 self.set(&profile.params, &ParamOrigin::Profile(profile.name), &mut errors);
             } else {
-                let known = self.profiles.keys().cloned().collect::<Vec<_>>().join(", ");
+                let known = match self.profiles.keys().cloned().collect::<Vec<_>>().as_slice() {
+                    [] => "these rules have no profiles".to_owned(),
+                    known => format!("the profiles are: {}", known.join(", ")),
+                };
                 errors.push(ParamError::NoProfile { name: name.to_owned(), known });
             }
         }
@@ -325,12 +328,13 @@ fn check_profile(file: &RuleFile, key: &Node, values: &Node, rules: &[Rule], pro
         match rule.params.iter().find(|param| param.name == text) {
             None => {
                 let known: Vec<&str> = rule.params.iter().map(|param| param.name.as_str()).collect();
-                let message = format!("{id} has no parameter `{text}`");
-                problems.push(
-                    Problem::at(&file.file, name.span.clone(), message)
-                        .label("no such parameter")
-                        .help(format!("the parameters of {id} are: {}", known.join(", "))),
-                );
+                let help = match known.as_slice() {
+                    [] => format!("{id} has no parameters: remove this line"),
+                    known => format!("the parameters of {id} are: {}", known.join(", ")),
+                };
+                let problem =
+                    Problem::at(&file.file, name.span.clone(), format!("{id} has no parameter `{text}`"));
+                problems.push(problem.label("no such parameter").help(help));
             }
             Some(param) => {
                 if let Some(reason) = param.value_problem(&value.to_json()) {

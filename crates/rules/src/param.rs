@@ -66,11 +66,11 @@ impl fmt::Display for ParamOrigin {
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum ParamError {
     /// The profile does not exist.
-    #[error("there is no profile `{name}`; the profiles are: {known}")]
+    #[error("there is no profile `{name}`; {known}")]
     NoProfile {
         /// The name as it was given.
         name: String,
-        /// The names of all profiles.
+        /// The profiles that there are, in words.
         known: String,
     },
     /// The rule does not exist.

@@ -237,7 +237,9 @@ fn without_positions(path: &str) -> String {
 }
 
 fn key(moved: &Move) -> MoveKey {
-    let name = |named: &NameAndUuid| named.uuid.clone().unwrap_or_else(|| named.label().to_owned());
+    let name = |named: &NameAndUuid| {
+        named.uuid.as_ref().map_or_else(|| named.label().to_owned(), ToString::to_string)
+    };
     (name(&moved.vm), name(&moved.destination))
 }
 
@@ -317,7 +319,7 @@ mod tests {
     fn a_move_that_was_not_there_is_all_new_and_one_that_is_not_there_any_more_is_named() {
         let mut now = sample::no_go();
         let baseline = Baseline::new(vec![sample::go()]);
-        now.moved.vm.uuid = Some("another".into());
+        now.moved.vm.uuid = Some("6f0d3c4e-1111-4222-8333-123456789abc".parse().unwrap());
         baseline.compare(&mut now);
         let since = now.since.clone().unwrap();
         assert_eq!((since.evaluated_at, since.new.len(), since.unchanged), (None, 8, 0));

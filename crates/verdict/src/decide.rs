@@ -160,18 +160,17 @@ fn count(outcomes: &[JudgedOutcome]) -> Counts {
 }
 
 fn moved(facts: &Facts, asked_in: Option<FileLine>) -> Move {
-    let text = |fact: &Fact<String>| fact.known().cloned();
     let host = |host: &Fact<vmgate_facts::Host>| {
         host.known().map_or_else(NameAndUuid::default, |host| NameAndUuid {
-            name: text(&host.hostname),
-            uuid: text(&host.uuid),
+            name: host.hostname.known().cloned(),
+            uuid: host.uuid.known().cloned(),
         })
     };
     let vm = facts.vm.known();
     Move {
         vm: vm.map_or_else(NameAndUuid::default, |vm| NameAndUuid {
-            name: text(&vm.name),
-            uuid: text(&vm.uuid),
+            name: vm.name.known().cloned(),
+            uuid: vm.uuid.known().cloned(),
         }),
         source: host(&facts.source),
         destination: host(&facts.destination),

@@ -61,7 +61,7 @@ pub fn facts(vm: &str) -> Facts {
     let host = |name: &str, uuid: &str| {
         Fact::Known(Host {
             hostname: Fact::Known(name.into()),
-            uuid: Fact::Known(uuid.into()),
+            uuid: Fact::Known(uuid.parse().unwrap()),
             ..Host::default()
         })
     };
@@ -69,7 +69,7 @@ pub fn facts(vm: &str) -> Facts {
     facts.change.id = Some("CHG-2041".into());
     facts.vm = Fact::Known(Vm {
         name: Fact::Known(vm.into()),
-        uuid: Fact::Known("5e7c9b3e-6a0e-4c2e-9a53-0d6f5a5c9d11".into()),
+        uuid: Fact::Known("5e7c9b3e-6a0e-4c2e-9a53-0d6f5a5c9d11".parse().unwrap()),
         ..Vm::default()
     });
     facts.source = host("hv1.example.org", "6f0d3c4e-1111-4222-8333-123456789abc");

@@ -4,14 +4,17 @@ use std::time::Duration;
 
 use clap::Args;
 use serde::de::DeserializeOwned;
-use vmgate_facts::Uri;
 #[cfg(feature = "libvirt")]
 use vmgate_facts::Version;
+use vmgate_facts::{
+    Uri, Uuid,
+    text::{plain, shell_word},
+};
 #[cfg(feature = "libvirt")]
 use vmgate_hook::HookPlacement;
-use vmgate_hook::requests::HookRequest;
+use vmgate_hook::requests::{HookRequest, NotSupported};
 #[cfg(feature = "libvirt")]
-use vmgate_libvirt::{Hypervisor, capabilities};
+use vmgate_libvirt::Hypervisor;
 use vmgate_reach::{HostShell, Program, ShellError};
 
 use super::super::{Failure, session::Session};
@@ -58,21 +61,13 @@ impl HookHost {
 
     /// UUID of the host, and the placement of hooks that its libvirt supports.
     #[cfg(feature = "libvirt")]
-    pub(super) fn uuid_and_placement(&self, session: &Session) -> Result<(String, HookPlacement), Failure> {
+    pub(super) fn uuid_and_placement(&self, session: &Session) -> Result<(Uuid, HookPlacement), Failure> {
         let host = Hypervisor::open(&self.uri()?, session.timeout()).map_err(Failure::failed)?;
-        let uuid = uuid_of(&host).map_err(Failure::failed)?;
+        let uuid = host.uuid().map_err(Failure::failed)?;
         let version = host.libvirt_version().map_err(Failure::failed)?;
         let folders = RUNS_FOLDERS.parse::<Version>().is_ok_and(|first| version >= first);
         Ok((uuid, if folders { HookPlacement::Folder } else { HookPlacement::Chained }))
     }
-}
-
-/// The host's UUID in its capabilities.
-#[cfg(feature = "libvirt")]
-pub(in crate::cli) fn uuid_of(host: &Hypervisor) -> Result<String, String> {
-    let xml = host.capabilities_xml().map_err(|error| error.to_string())?;
-    let uuid = capabilities::parse(&xml).ok().and_then(|capabilities| capabilities.uuid);
-    uuid.ok_or_else(|| format!("libvirt on {} does not report the host's UUID", host.name()))
 }
 
 /// Error of a request to vmgate on a host.
@@ -114,9 +109,39 @@ pub(in crate::cli) fn ask<T: DeserializeOwned>(
         ShellError::Unreachable(why) => HookHostError::Unreachable(why),
         ShellError::Refused(why) => HookHostError::Refused(why),
     })?;
-    serde_json::from_slice(&answer).map_err(|error| {
+    read_answer(&answer, host)
+}
+
+fn read_answer<T: DeserializeOwned>(answer: &[u8], host: &str) -> Result<T, HookHostError> {
+    if let Ok(there) = serde_json::from_slice::<NotSupported>(answer) {
+        return Err(HookHostError::Refused(format!(
+            "vmgate {} is installed there and does not support this request ({}): update the hook with: vmgate hook install {}",
+            plain(&there.program),
+            plain(&there.not_supported),
+            shell_word(host)
+        )));
+    }
+    serde_json::from_slice(answer).map_err(|error| {
         HookHostError::Unreachable(format!(
-            "vmgate on {host} is another version and its answer cannot be parsed ({error}); update it with: vmgate hook install"
+            "another version of vmgate is installed there, and its answer cannot be read ({error}): update the hook with: \
+             vmgate hook install {}",
+            shell_word(host)
         ))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use vmgate_hook::HookStatus;
+
+    use super::*;
+
+    #[test]
+    fn a_hook_that_does_not_know_a_request_is_to_be_updated() {
+        for answer in [r#"{"program": "0.1.0", "not_supported": "unknown variant"}"#, "{}"] {
+            let refused = read_answer::<HookStatus>(answer.as_bytes(), "hv2").unwrap_err();
+            let (HookHostError::Refused(why) | HookHostError::Unreachable(why)) = refused else { panic!() };
+            assert!(why.ends_with("update the hook with: vmgate hook install 'hv2'"), "{why}");
+        }
+    }
 }

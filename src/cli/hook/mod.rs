@@ -19,7 +19,7 @@ use clap::{Args, Subcommand};
 use serde::de::DeserializeOwned;
 #[cfg(feature = "libvirt")]
 use strum::VariantNames;
-use vmgate_facts::text::plain;
+use vmgate_facts::{Uuid, text::plain};
 #[cfg(feature = "libvirt")]
 use vmgate_hook::{
     EnforcementMode, HookActivation, HookPlacement, InstallReport, InstallRequest, OnError, SignerKey,
@@ -33,8 +33,6 @@ use super::key_files;
 use super::{Failure, options::GlobalOptions, output, session::Session};
 use crate::cli::hook::hook_host::HookHost;
 pub(super) use crate::cli::hook::hook_host::host_named;
-#[cfg(feature = "libvirt")]
-pub(super) use crate::cli::hook::hook_host::uuid_of;
 #[cfg(feature = "libvirt")]
 pub(super) use crate::cli::hook::permits::DestinationPermits;
 pub(super) use crate::cli::hook::permits::{WithdrawnPermits, push, signed, withdraw};
@@ -101,7 +99,7 @@ enum Action {
         minutes: Option<u32>,
         /// Only for the VM with this UUID
         #[arg(long, value_name = "UUID")]
-        vm: Option<String>,
+        vm: Option<Uuid>,
         /// End the present override
         #[arg(long, conflicts_with_all = ["reason", "minutes", "vm"])]
         withdraw: bool,
@@ -165,8 +163,7 @@ impl Hook {
                 {
                     overrides::write_down(&session, &host.name(), &status);
                 }
-                let whom =
-                    set.vm.as_ref().map_or_else(|| "every VM".to_owned(), |vm| format!("VM {}", plain(vm)));
+                let whom = set.vm.as_ref().map_or_else(|| "every VM".to_owned(), |vm| format!("VM {vm}"));
                 output::to_stdout(|out| {
                     writeln!(
                         out,

@@ -77,12 +77,12 @@ mod tests {
     #[test]
     fn what_a_host_tells_twice_is_written_once() {
         let told = serde_json::json!({
-            "host_uuid": "b", "keys": [], "others": [], "waiting": 0, "problems": [], "recent": [],
+            "host_uuid": "6f0d3c4e-1111-4222-8333-123456789abc", "keys": [], "others": [], "waiting": 0, "problems": [], "recent": [],
             "clock": "2026-11-26T10:00:00Z",
             "overrides": [
                 {"at": "2026-11-26T09:00:00Z", "vmgate": "0.1.0", "event": "override-set", "uuid": null,
                  "reason": "fire", "by": "ops", "until": "2026-11-26T09:30:00Z"},
-                {"at": "2026-11-26T09:05:00Z", "vmgate": "0.1.0", "event": "decision", "vm": "web1", "uuid": "u",
+                {"at": "2026-11-26T09:05:00Z", "vmgate": "0.1.0", "event": "decision", "vm": "web1", "uuid": "5e7c9b3e-6a0e-4c2e-9a53-0d6f5a5c9d11",
                  "let_in": true, "because": "override", "reason": "the override of ops stands: fire",
                  "verdict": null, "key": null, "mode": "enforce", "took_milliseconds": 3},
             ],

@@ -17,7 +17,7 @@ use vmgate_verdict::ExitCode;
 use super::{
     super::{Failure, output, session::Session},
     activation_text,
-    hook_host::{self, HookHostError, uuid_of},
+    hook_host::{self, HookHostError},
     host_named, overrides,
 };
 use crate::report;
@@ -85,8 +85,8 @@ fn look(uri: &Uri, last: usize, session: &Session) -> Result<HostStatus, Failure
 
 /// A verdict names the host by the UUID that libvirt tells, so both must be the same.
 fn compare_uuid(uri: &Uri, status: &mut HookStatus, session: &Session) {
-    let told = Hypervisor::open(uri, session.timeout()).map_err(|error| error.to_string());
-    match (told.and_then(|host| uuid_of(&host)), &status.host_uuid) {
+    let told = Hypervisor::open(uri, session.timeout()).and_then(|host| host.uuid());
+    match (told, &status.host_uuid) {
         (Err(why), _) => status.problems.push(format!("the UUID of the host cannot be compared: {why}")),
         (Ok(told), Some(recorded)) if told != *recorded => status.problems.push(format!(
             "libvirt reports the host UUID {told}, but the hook was installed for {recorded}, so every verdict is refused; \
@@ -141,7 +141,7 @@ fn print(out: &mut dyn Write, seen: &HostStatus) -> io::Result<()> {
         writeln!(out, "  vmgate {version}, installed {at}")?;
     }
     if let Some(uuid) = &status.host_uuid {
-        writeln!(out, "  host UUID {}", plain(uuid))?;
+        writeln!(out, "  host UUID {}", uuid)?;
     }
     for key in &status.keys {
         writeln!(out, "  {}", key_line(key))?;
@@ -154,7 +154,7 @@ fn print(out: &mut dyn Write, seen: &HostStatus) -> io::Result<()> {
         writeln!(out, "    {}", waiting_line(waiting))?;
     }
     if let Some(set) = &status.overridden {
-        let whom = set.vm.as_deref().map_or_else(|| "every VM".to_owned(), plain);
+        let whom = set.vm.as_ref().map_or_else(|| "every VM".to_owned(), ToString::to_string);
         let (by, reason) = (plain(&set.by), plain(&set.reason));
         writeln!(out, "  OVERRIDE until {}: {whom} is let in; set by {by}: {reason}", set.until)?;
     }

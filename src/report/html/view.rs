@@ -15,6 +15,7 @@ use super::{
     plot::{Plot, plots},
     timeline::{Timeline, timeline},
 };
+use vmgate_facts::Uuid;
 
 /// One move.
 #[derive(Serialize)]
@@ -143,7 +144,7 @@ impl<'a> MoveView<'a> {
             warnings: verdict.counts.warnings,
             word: verdict.decision.word(),
             vm: moved.vm.label(),
-            vm_uuid: moved.vm.uuid.as_deref().unwrap_or_default(),
+            vm_uuid: moved.vm.uuid.as_ref().map(Uuid::as_str).unwrap_or_default(),
             source: moved.source.label(),
             destination: moved.destination.label(),
             change: verdict.change.id.as_deref(),

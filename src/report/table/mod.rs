@@ -77,6 +77,7 @@ fn head(verdict: &Verdict, sink: &mut dyn Write, style: &Style) -> io::Result<()
     let mut lines = vec![visible(&words::movement(verdict)).into_owned(), words::reason(verdict)];
     let (at, until) = (words::time(verdict.evaluated_at), words::time(verdict.expires_at));
     lines.push(format!("evaluated {at}, valid until {until}"));
+    lines.extend(words::basis(verdict).iter().map(|line| visible(line).into_owned()));
     lines.extend(verdict.since.as_ref().map(words::since));
     if verdict.expires_at <= verdict.evaluated_at {
         lines.push(

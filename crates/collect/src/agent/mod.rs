@@ -133,13 +133,9 @@ impl<C: AgentChannel> AgentGuest<C> {
 
 impl<C: AgentChannel> GuestReader for AgentGuest<C> {
     fn read(&self, path: &str) -> Result<Vec<u8>, Unknown> {
-        match self.gathered.as_ref().ok().and_then(|gathered| gathered.files.as_ref()) {
-            Some(files) => files
-                .get(path)
-                .cloned()
-                .ok_or_else(|| Unknown::new(Cause::NotSupported, format!("the guest has no file {path}"))),
-            None => self.read_file(path),
-        }
+        // A file that the script did not ask for is read by itself.
+        let files = self.gathered.as_ref().ok().and_then(|gathered| gathered.files.as_ref());
+        files.and_then(|files| files.read(path)).unwrap_or_else(|| self.read_file(path))
     }
 
     fn processes(&self) -> Result<Vec<RawProcess>, Unknown> {

@@ -25,12 +25,42 @@ const COMMAND_LIMIT: usize = 4096;
 
 /// Output of the script.
 pub(super) struct ScriptOutput {
-    /// Files by path, without those that the guest does not have; none at all where they did not fit.
-    pub(super) files: Option<BTreeMap<String, Vec<u8>>>,
+    /// Content of the files; none at all where they did not fit.
+    pub(super) files: Option<GuestFiles>,
     /// The processes, or the fault of their list.
     pub(super) processes: Result<Vec<RawProcess>, Unknown>,
     /// Size of the whole output.
     pub(super) bytes: usize,
+}
+
+/// Files of a guest, as far as the script asked for them.
+pub(super) struct GuestFiles {
+    /// Content by path.
+    content: BTreeMap<String, Vec<u8>>,
+    /// Paths that are there, readable or not.
+    present: BTreeSet<String>,
+}
+
+impl GuestFiles {
+    /// Content of a file; an error says if it is not there or cannot be read. None for a path that was not asked for.
+    pub(super) fn read(&self, path: &str) -> Option<Result<Vec<u8>, Unknown>> {
+        if let Some(content) = self.content.get(path) {
+            return Some(Ok(content.clone()));
+        }
+        let why = if self.present.contains(path) {
+            Unknown::new(
+                Cause::PermissionDenied,
+                format!("the guest agent's user may not read {path} in the guest"),
+            )
+        } else if self.present.is_empty() {
+            Unknown::new(Cause::Malformed, "the shell in the guest found none of the kernel's files")
+        } else if FILES.contains(&path) {
+            Unknown::new(Cause::NotSupported, format!("the guest has no file {path}"))
+        } else {
+            return None;
+        };
+        Some(Err(why))
+    }
 }
 
 /// Runs the script and waits for its end. A guest with some ten thousand connections has too much for one answer:
@@ -77,10 +107,15 @@ pub(super) fn run<C: AgentChannel>(
 
 /// Writes the script. `ls -n` so that no name service is asked; errors of processes that end meanwhile are ignored.
 fn script(mark: &str, files: Option<&[&str]>) -> String {
-    let files = files.map(|files| format!("head -c {OUTPUT_LIMIT} {};", files.join(" "))).unwrap_or_default();
+    let files = files.unwrap_or_default().join(" ");
+    let (list, content) = if files.is_empty() {
+        (String::new(), String::new())
+    } else {
+        (format!("ls -d {files};"), format!("head -c {OUTPUT_LIMIT} {files};"))
+    };
     format!(
         "exec 2>/dev/null; cd /proc || exit 1; LC_ALL=C; export LC_ALL; {{ \
-         {files} echo; echo {mark}-stat; cat [0-9]*/stat; echo {mark}-command; \
+         {list} echo {mark}-present; {content} echo; echo {mark}-stat; cat [0-9]*/stat; echo {mark}-command; \
          head -c {COMMAND_LIMIT} [0-9]*/cmdline; echo; echo {mark}-socket; \
          ls -ln [0-9]*/fd | grep -o -e '^[0-9]*/fd:' -e ' -> socket:\\[[0-9]*]$'; echo {mark}-end; }} \
          | head -c {OUTPUT_LIMIT}"
@@ -98,13 +133,17 @@ fn parse(output: &[u8], mark: &str) -> Result<ScriptOutput, Unknown> {
         rest = tail.get(line.len()..)?;
         Some(section)
     };
+    let present = cut("present").ok_or_else(incomplete)?;
     let files = cut("stat").ok_or_else(incomplete)?;
     let stats = cut("command").ok_or_else(incomplete)?;
     let commands = cut("socket").ok_or_else(incomplete)?;
     let sockets = cut("end").ok_or_else(incomplete)?;
-    let files = split_head_output(files.strip_suffix(b"\n").unwrap_or(files), |name| FILES.contains(&name))?;
+    let content =
+        split_head_output(files.strip_suffix(b"\n").unwrap_or(files), |name| FILES.contains(&name))?;
+    let present =
+        String::from_utf8_lossy(present).lines().filter(|line| !line.is_empty()).map(str::to_owned).collect();
     Ok(ScriptOutput {
-        files: Some(files),
+        files: Some(GuestFiles { content, present }),
         processes: processes(stats, commands, sockets, mark),
         bytes: output.len(),
     })
@@ -181,7 +220,7 @@ fn processes(stats: &[u8], commands: &[u8], sockets: &[u8], mark: &str) -> Resul
         }
     }
     processes.sort_by_key(RawProcess::pid);
-    Ok(processes)
+    RawProcess::complete(processes)
 }
 
 /// Splits the stat lines. A process's name may hold line breaks, so an incomplete line continues on the next.
@@ -252,8 +291,9 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         let gathered = parse(&run_here("vmgate-test"), "vmgate-test").unwrap();
         let files = gathered.files.unwrap();
-        assert_eq!(files["/proc/sys/net/ipv4/tcp_retries2"].last(), Some(&b'\n'));
-        let table = String::from_utf8(files["/proc/net/udp"].clone()).unwrap();
+        let read = |path: &str| files.read(path).unwrap();
+        assert_eq!(read("/proc/sys/net/ipv4/tcp_retries2").unwrap().last(), Some(&b'\n'));
+        let table = String::from_utf8(read("/proc/net/udp").unwrap()).unwrap();
         let line = table.lines().find(|line| line.contains(&format!(":{port:04X} "))).unwrap();
         let inode: u64 = line.split_whitespace().nth(9).unwrap().parse().unwrap();
         assert!(table.ends_with('\n') && !table.ends_with("\n\n"));
@@ -264,6 +304,28 @@ mod tests {
         assert_eq!(me.command, command[..command.len().min(COMMAND_LIMIT)]);
         let ours = processes.iter().find(|process| find(&process.command, b"vmgate-test").is_some());
         assert_eq!(ours, None, "the script does not list itself");
+    }
+
+    #[test]
+    fn a_file_that_is_there_and_not_read_is_not_absent() {
+        let [absent, unread, empty_kernel] = ["/proc/net/sctp/assocs", FILES[0], FILES[1]];
+        let text = format!("{unread}\nm-present\n\nm-stat\n1 (init) S 0\nm-command\n\nm-socket\nm-end\n");
+        let files = parse(text.as_bytes(), "m").unwrap().files.unwrap();
+        let cause = |files: &GuestFiles, path| files.read(path).unwrap().unwrap_err().cause;
+        assert_eq!(cause(&files, unread), Cause::PermissionDenied);
+        assert_eq!(cause(&files, empty_kernel), Cause::NotSupported);
+        assert!(
+            FILES.contains(&absent) || files.read(absent).is_none(),
+            "nobody asked for it, so nobody knows"
+        );
+        let files = parse(text.replace(unread, "").as_bytes(), "m").unwrap().files.unwrap();
+        assert_eq!(cause(&files, unread), Cause::Malformed, "a kernel has some of these files");
+    }
+
+    #[test]
+    fn a_list_without_the_first_process_is_not_all_processes() {
+        let text = "m-present\n\nm-stat\n7 (sh) S 0\nm-command\n\nm-socket\nm-end\n";
+        assert!(parse(text.as_bytes(), "m").unwrap().processes.is_err());
     }
 
     #[test]
@@ -290,7 +352,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_output_panics(output in proptest::collection::vec(any::<u8>(), 0..400), text in "(m-(stat|command|socket|end)\n|==> [0-9]/cmdline <==\n|[0-9]+ \\(.\\) S\n|[0-9]/fd:\n|-> socket:\\[[0-9]\\]\n){0,30}") {
+        fn no_output_panics(output in proptest::collection::vec(any::<u8>(), 0..400), text in "(m-(present|stat|command|socket|end)\n|==> [0-9]/cmdline <==\n|[0-9]+ \\(.\\) S\n|[0-9]/fd:\n|-> socket:\\[[0-9]\\]\n){0,30}") {
             let _ = parse(&output, "m");
             let _ = parse(text.as_bytes(), "m");
         }

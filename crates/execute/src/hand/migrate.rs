@@ -50,7 +50,7 @@ pub(crate) fn migrate(
     if let Some(downtime) = params.max_downtime {
         super::set_max_downtime(domain, downtime)?;
     }
-    if domain.uuid()? != pass.vm() {
+    if domain.uuid()? != *pass.vm() {
         return Err(
             domain.error(&action, LibvirtErrorKind::Other("the verdict is about another VM".to_owned()))
         );

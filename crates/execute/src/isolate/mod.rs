@@ -14,7 +14,7 @@ use jiff::Timestamp;
 pub use links::{Link, UncutDevice};
 use serde::Serialize;
 use thiserror::Error;
-use vmgate_facts::{VmState, text::plain};
+use vmgate_facts::{Uuid, VmState, text::plain};
 use vmgate_ledger::{
     Entry,
     entry::{Isolation, IsolationAction},
@@ -36,7 +36,7 @@ pub struct IsolationReport {
     /// Name of the VM.
     pub vm: String,
     /// UUID of the VM.
-    pub uuid: String,
+    pub uuid: Uuid,
     /// Host that the VM runs on.
     pub host: String,
     /// Time of the beginning.
@@ -62,7 +62,7 @@ pub struct ReleaseReport {
     /// Name of the VM.
     pub vm: String,
     /// UUID of the VM.
-    pub uuid: String,
+    pub uuid: Uuid,
     /// Host that the VM runs on.
     pub host: String,
     /// Interfaces whose link is as it was before the isolation.
@@ -81,7 +81,7 @@ pub struct ReleaseReport {
 #[derive(Debug, Clone, Default)]
 pub struct IsolationContext {
     /// The host's UUID, where it is known.
-    pub host_uuid: Option<String>,
+    pub host_uuid: Option<Uuid>,
     /// Operator.
     pub by: String,
     /// Reason.
@@ -147,7 +147,7 @@ impl ReleaseReport {
     }
 }
 
-fn named(name: &str, uuid: Option<String>) -> NameAndUuid {
+fn named(name: &str, uuid: Option<Uuid>) -> NameAndUuid {
     NameAndUuid { name: Some(name.to_owned()), uuid }
 }
 
@@ -262,7 +262,7 @@ pub fn release(domain: &Domain, host: &str) -> Result<ReleaseReport, IsolationEr
 }
 
 /// Name, UUID and live domain XML of an active VM.
-fn active(domain: &Domain, host: &str) -> Result<(String, String, String), IsolationError> {
+fn active(domain: &Domain, host: &str) -> Result<(String, Uuid, String), IsolationError> {
     let vm = plain(&domain.name()?);
     if domain.state()?.state == VmState::ShutOff {
         return Err(IsolationError::Inactive { vm, host: host.to_owned() });

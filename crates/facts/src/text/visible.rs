@@ -30,9 +30,18 @@ pub fn is_printable_ascii(text: &str) -> bool {
     text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
-/// Text of several lines for a terminal: like [`visible()`], but line breaks stay, and so do the colours of vmgate's own
-/// diagnostics. All other escape sequences are escaped, also those that hide text.
-pub fn visible_lines(text: &str) -> String {
+/// Escape sequences that set colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Colours {
+    /// They stay: vmgate has coloured its own text, and names from elsewhere in it were made visible before.
+    Kept,
+    /// They are shown like all others.
+    Escaped,
+}
+
+/// Text of several lines for a terminal: like [`visible()`], but line breaks stay, and so may colours. All other escape
+/// sequences are escaped, also those that hide text.
+pub fn visible_lines(text: &str, colours: Colours) -> String {
     let mut shown = String::with_capacity(text.len() + 16);
     for (position, line) in text.split('\n').enumerate() {
         if position > 0 {
@@ -41,7 +50,7 @@ pub fn visible_lines(text: &str) -> String {
         let mut rest = line;
         while let Some((before, after)) = rest.split_once('\u{1b}') {
             shown.push_str(&visible(before));
-            if let Some(colour) = colour(after) {
+            if let Some(colour) = colour(after).filter(|_| colours == Colours::Kept) {
                 shown.push('\u{1b}');
                 shown.push_str(colour);
                 rest = after.get(colour.len()..).unwrap_or_default();
@@ -59,9 +68,8 @@ pub fn visible_lines(text: &str) -> String {
 fn colour(text: &str) -> Option<&str> {
     let end = text.find('m').filter(|&end| end <= 16)?;
     let numbers = text.get(1..end).filter(|_| text.starts_with('['))?;
-    let is_colour = |number: &str| {
-        matches!(number.parse(), Ok(0 | 1 | 4 | 22 | 24 | 30..=39 | 90..=97)) || number.is_empty()
-    };
+    let is_colour =
+        |number: &str| matches!(number.parse(), Ok(0..=4 | 22..=24 | 30..=39 | 90..=97)) || number.is_empty();
     let of_palette = numbers.strip_prefix("38;5;").is_some_and(|number| number.parse::<u8>().is_ok());
     (numbers.split(';').all(is_colour) || of_palette).then(|| text.get(..=end)).flatten()
 }
@@ -129,10 +137,11 @@ mod tests {
     #[test]
     fn lines_keep_their_breaks_and_colours_and_nothing_else() {
         assert_eq!(
-            visible_lines("\u{1b}[1m\u{1b}[31merror\u{1b}[0m: a\n  | b"),
+            visible_lines("\u{1b}[1m\u{1b}[31merror\u{1b}[0m: a\n  | b", Colours::Kept),
             "\u{1b}[1m\u{1b}[31merror\u{1b}[0m: a\n  | b"
         );
-        assert_eq!(visible_lines("\u{1b}[38;5;9mx"), "\u{1b}[38;5;9mx");
+        assert_eq!(visible_lines("\u{1b}[38;5;9mx", Colours::Kept), "\u{1b}[38;5;9mx");
+        assert_eq!(visible_lines("\u{1b}[31mx\u{1b}[0m", Colours::Escaped), r"\u{1b}[31mx\u{1b}[0m");
         for (text, shown) in [
             ("a\u{1b}[2Jb", r"a\u{1b}[2Jb"),
             ("a\u{1b}[8mhidden", r"a\u{1b}[8mhidden"),
@@ -140,7 +149,7 @@ mod tests {
             ("\u{202e}gpj\r\n", "\\u{202e}gpj\\u{d}\n"),
             ("\u{1b}", r"\u{1b}"),
         ] {
-            assert_eq!(visible_lines(text), shown);
+            assert_eq!(visible_lines(text, Colours::Kept), shown);
         }
     }
 
@@ -148,7 +157,7 @@ mod tests {
         #[test]
         fn lines_let_nothing_through(text in any::<String>(), near in "(\u{1b}|\\[|[0-9;m]|a|\n){0,30}") {
             for text in [text, near] {
-                let shown = visible_lines(&text);
+                let shown = visible_lines(&text, Colours::Kept);
                 let left = shown.split('\u{1b}').enumerate().all(|(position, part)| {
                     (position == 0 || colour(part).is_some()) && !part.chars().any(|c| c != '\n' && is_control_or_hidden(c))
                 });

@@ -4,7 +4,7 @@ use vmgate_facts::{Cause, Fact, Sysctl, Tcp, TcpConnection, TcpEvidence, TcpStat
 
 use super::{
     Budget, ConnectionState, KernelSettings, MODEL_RTO_SECONDS, Phase, TickRate, Traffic,
-    model_timeout_seconds, tcp_budget,
+    model_timeout_seconds, tcp::power_of_two, tcp_budget,
 };
 
 /// RTO of a handshake before a round trip was measured (TCP_TIMEOUT_INIT), in seconds.
@@ -125,7 +125,7 @@ fn tcp_connection_budget(connection: &TcpConnection, sysctl: &Sysctl) -> Fact<Bu
 }
 
 fn backed_off(rto: f64, times: u32, most: f64) -> f64 {
-    (rto * 2_f64.powf(f64::from(times.min(31)))).min(most)
+    (rto * power_of_two(times)).min(most)
 }
 
 /// Minimum RTO of a connection: of its route, else of its kernel.

@@ -13,13 +13,18 @@ const MOST_FIRINGS: usize = 1024;
 /// Tolerance far below the kernel's resolution; sums of decimal fractions may miss an equality.
 const EPSILON: f64 = 1e-9;
 
+/// Factor of an RTO that was doubled so many times, exact on every platform.
+pub(super) fn power_of_two(times: u32) -> f64 {
+    libm::scalbn(1.0, i32::try_from(times.min(1000)).unwrap_or(1000))
+}
+
 /// The kernel's time-out for `retries` retransmissions from an RTO of `base_seconds` (tcp_model_timeout).
 pub fn model_timeout_seconds(retries: u32, base_seconds: f64, rto_max_seconds: f64) -> f64 {
     let mut doublings = 0_u32;
-    while doublings < 31 && base_seconds * 2_f64.powf(f64::from(doublings + 1)) <= rto_max_seconds + EPSILON {
+    while doublings < 31 && base_seconds * power_of_two(doublings + 1) <= rto_max_seconds + EPSILON {
         doublings += 1;
     }
-    let doubled = |times: u32| (2_f64.powf(f64::from(times + 1)) - 1.0) * base_seconds;
+    let doubled = |times: u32| (power_of_two(times + 1) - 1.0) * base_seconds;
     let linear = retries.saturating_sub(doublings);
     doubled(retries.min(doublings)) + f64::from(linear) * rto_max_seconds
 }
@@ -79,15 +84,13 @@ impl TimerSchedule {
         let rto_max = kernel.rto_max_seconds.max(1.0);
         let rto = match c.phase {
             // Here the kernel keeps the RTO as it is and applies the backoff when it sets the timer.
-            Phase::ZeroWindow => {
-                c.rto_seconds.max(MODEL_RTO_SECONDS) * 2_f64.powf(f64::from(c.backoff.min(31)))
-            }
+            Phase::ZeroWindow => c.rto_seconds.max(MODEL_RTO_SECONDS) * power_of_two(c.backoff),
             _ => c.rto_seconds,
         };
         let rto = rto.clamp(0.001, rto_max);
         // Past delays, newest first: each is half of the one after it, down to the RTO without backoff.
         let gone = |delays: u32| -> f64 {
-            let halved = |times: u32| rto / 2_f64.powf(f64::from(times.min(c.backoff)));
+            let halved = |times: u32| rto / power_of_two(times.min(c.backoff));
             (0..delays.min(64)).map(halved).sum()
         };
         let lost = c.retransmits > 0;
@@ -137,7 +140,7 @@ impl TimerSchedule {
                 plan.most_tries = Some(kernel.retries2);
                 // The delay doubles no more often than probes are allowed (tcp_send_probe0).
                 let doublings = kernel.retries2.saturating_sub(c.backoff).min(31);
-                plan.most_seconds = (rto * 2_f64.powf(f64::from(doublings))).min(rto_max);
+                plan.most_seconds = (rto * power_of_two(doublings)).min(rto_max);
                 plan.decided_by = DecidedBy::ZeroWindowProbe;
             }
         }

@@ -221,7 +221,7 @@ impl TracedGuest {
                 let random = mix(seed ^ ((page as u64) << 20));
                 let again = self.again.get(page).copied().unwrap_or(0.0);
                 let known = to_unit(random);
-                let further = again > 0.01 && to_unit(mix(random)) < -(-again * (end - begin)).exp_m1();
+                let further = again > 0.01 && to_unit(mix(random)) < -libm::expm1(-again * (end - begin));
                 if (known >= begin && known < end) || further {
                     *to |= 1 << bit;
                 }
@@ -285,7 +285,7 @@ fn further_writes(changed: usize, ticks: usize) -> f64 {
     if probability <= 0.0 {
         return 0.0;
     }
-    -(-probability).ln_1p() / probability - 1.0
+    -libm::log1p(-probability) / probability - 1.0
 }
 
 fn chunks(positions: &[u64]) -> Vec<SampledPages> {

@@ -34,14 +34,20 @@ pub use settings::{AutoConverge, Conditions, Goal, Interval, MigrationParameters
 use timeline::RunTimeline;
 use vmgate_facts::trace::{DirtyTrace, PAGE_BYTES, TraceError};
 
-/// Maximum number of runs of a replay.
-const RUNS: usize = if cfg!(test) { 40 } else { 120 };
-/// Minimum number of runs, where each takes long because the migration does not end.
-const FEWEST_RUNS: usize = if cfg!(test) { 8 } else { 16 };
+/// Limits on the work of a replay.
+#[derive(Debug, Clone, Copy)]
+struct Effort {
+    /// Maximum number of runs.
+    runs: usize,
+    /// Minimum number of runs, where each takes long because the migration does not end.
+    fewest: usize,
+    /// Work of all runs, in sampled pages sent.
+    work: u64,
+}
+
+const EFFORT: Effort = Effort { runs: 120, fewest: 16, work: 1_000_000 };
 /// Number of parallel runs. Independent of the machine, because the forecast must be too.
 const AT_ONCE: usize = 8;
-/// Work limit for all runs of one replay, in sampled pages sent.
-const WORK: u64 = if cfg!(test) { 150_000 } else { 1_000_000 };
 /// A migration counts as not converging after this many times the duration of a copy of all RAM, plus some seconds.
 const PATIENCE: f64 = 4.0;
 const PATIENCE_SECONDS: f64 = 60.0;
@@ -51,12 +57,13 @@ const PATIENCE_SECONDS: f64 = 60.0;
 pub struct Replayer<'t> {
     trace: &'t DirtyTrace,
     guest: TracedGuest,
+    effort: Effort,
 }
 
 impl<'t> Replayer<'t> {
     /// Prepares a trace; refuses one that is empty or contradicts itself.
     pub fn new(trace: &'t DirtyTrace) -> Result<Self, TraceError> {
-        Ok(Self { trace, guest: TracedGuest::new(trace)? })
+        Ok(Self { trace, guest: TracedGuest::new(trace)?, effort: EFFORT })
     }
 
     /// Predicts a migration. `seed` is a hash of the facts, so that the same facts give the same forecast.
@@ -67,7 +74,7 @@ impl<'t> Replayer<'t> {
         goal: &Goal,
         seed: u64,
     ) -> PredictedMigration {
-        self.runs(settings, conditions, goal, seed, RUNS)
+        self.runs(settings, conditions, goal, seed, self.effort.runs)
     }
 
     fn runs(
@@ -89,8 +96,8 @@ impl<'t> Replayer<'t> {
         let moment_seconds = RunTimeline::step(pilot.total_seconds);
         let mut results: Vec<ReplayResult> = Vec::new();
         let mut work = 0;
-        let enough_work = WORK * most as u64 / RUNS as u64;
-        let fewest = FEWEST_RUNS.min(most / 3);
+        let enough_work = self.effort.work * most as u64 / self.effort.runs as u64;
+        let fewest = self.effort.fewest.min(most / 3);
         while results.len() < most && (work < enough_work || results.len() < fewest) {
             let inputs = |_| UncertainInputs {
                 moment_seconds,
@@ -123,7 +130,8 @@ impl<'t> Replayer<'t> {
         let length = self.guest.seconds();
         let spare = length - expected;
         let offset_seconds = random.between(0.0, if spare > length / 4.0 { spare } else { length });
-        let goodput = conditions.goodput_bytes_per_second * (conditions.goodput_cv * random.normal()).exp();
+        let goodput =
+            conditions.goodput_bytes_per_second * libm::exp(conditions.goodput_cv * random.normal());
         let busy = random.between(0.2, 1.0);
         let deltas = self.trace.deltas;
         UncertainInputs {

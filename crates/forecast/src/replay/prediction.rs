@@ -141,7 +141,7 @@ fn expected_later_completions(runs: &[ReplayResult], done: usize, deadline_secon
     let rate = done as f64 / exposed;
     runs.iter()
         .filter_map(|run| run.given_up_at)
-        .map(|at| -(-rate * (deadline_seconds - at).max(0.0)).exp_m1())
+        .map(|at| -libm::expm1(-rate * (deadline_seconds - at).max(0.0)))
         .sum()
 }
 

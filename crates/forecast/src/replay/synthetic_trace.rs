@@ -61,7 +61,7 @@ fn parts(rate: f64, seen: &[(f64, f64)]) -> Vec<f64> {
 }
 
 fn share(rate: f64, window: f64) -> f64 {
-    -(-rate * window).exp_m1()
+    -libm::expm1(-rate * window)
 }
 
 /// Creates the trace of a guest with these groups, of whose other pages the share `zero_ratio` is zero.

@@ -69,10 +69,15 @@ fn tcg() -> MigrationParameters {
     MigrationParameters { accelerator: Accelerator::Tcg, ..MigrationParameters::default() }
 }
 
+/// A replayer with few runs: what these tests look at does not hang on their number.
+fn quick(trace: &DirtyTrace) -> Replayer<'_> {
+    Replayer { effort: Effort { runs: 40, fewest: 8, work: 150_000 }, ..Replayer::new(trace).unwrap() }
+}
+
 const GOAL: Goal = Goal { longest_blackout_seconds: 0.5, deadline_seconds: None };
 
 fn replay(trace: &DirtyTrace, settings: &MigrationParameters, conditions: &Conditions) -> PredictedMigration {
-    Replayer::new(trace).unwrap().replay(settings, conditions, &GOAL, 7)
+    quick(trace).replay(settings, conditions, &GOAL, 7)
 }
 
 fn near(is: f64, wanted: f64, tolerance: f64) {
@@ -231,7 +236,7 @@ fn pages_that_share_a_slot_of_the_cache_are_sent_whole() {
     let bytes = |cache: u64| {
         let settings =
             MigrationParameters { xbzrle_cache_bytes: Some(cache), downtime_limit_seconds: 0.05, ..tcg() };
-        let (replayer, conditions) = (Replayer::new(&trace).unwrap(), bare(40e6));
+        let (replayer, conditions) = (quick(&trace), bare(40e6));
         let inputs = replayer.draw_inputs(&conditions, &mut Random::new(7), 0.0);
         Run::new(&replayer.guest, &settings, &conditions, &inputs).run_until(20.0).bytes
     };
@@ -252,7 +257,7 @@ fn a_page_is_sent_whole_until_it_is_in_the_cache_however_many_it_stands_for() {
     });
     let bytes = |xbzrle_cache_bytes| {
         let settings = MigrationParameters { xbzrle_cache_bytes, downtime_limit_seconds: 0.05, ..tcg() };
-        let (replayer, conditions) = (Replayer::new(&trace).unwrap(), bare(12e6));
+        let (replayer, conditions) = (quick(&trace), bare(12e6));
         let inputs = UncertainInputs {
             offset_seconds: 0.0,
             ..replayer.draw_inputs(&conditions, &mut Random::new(7), 0.0)
@@ -301,7 +306,7 @@ fn kvm_counts_a_gib_from_the_moment_the_cursor_enters_it() {
 #[test]
 fn advice_names_the_mildest_settings_that_meet_the_goal() {
     let trace = random_writer(256, 200, 0.5);
-    let replayer = Replayer::new(&trace).unwrap();
+    let replayer = quick(&trace);
     let goal = Goal { longest_blackout_seconds: 0.5, deadline_seconds: Some(120.0) };
     let advice = replayer.advise(&tcg(), &bare(40e6), &goal, 1);
     assert!(advice.as_it_is.converges_ratio < 0.01);
@@ -311,7 +316,7 @@ fn advice_names_the_mildest_settings_that_meet_the_goal() {
     assert!(recommended.replay.blackout_seconds.unwrap().p95 <= 0.5);
 
     let idle = guest(256, 8, 100, |_, _| false);
-    let advice = Replayer::new(&idle).unwrap().advise(&tcg(), &bare(40e6), &goal, 1);
+    let advice = quick(&idle).advise(&tcg(), &bare(40e6), &goal, 1);
     assert_eq!(advice.recommended.unwrap().step, None);
 }
 
@@ -361,7 +366,7 @@ proptest! {
     #[test]
     fn the_same_input_gives_the_same_replay(seed in any::<u64>(), rate in 0.01_f64..0.5) {
         let trace = random_writer(128, 64, rate);
-        let replayer = Replayer::new(&trace).unwrap();
+        let replayer = quick(&trace);
         let conditions = Conditions { goodput_bytes_per_second: 5e7, ..Conditions::default() };
         let one = replayer.replay(&tcg(), &conditions, &GOAL, seed);
         prop_assert_eq!(one, replayer.replay(&tcg(), &conditions, &GOAL, seed));

@@ -98,7 +98,8 @@ pub(super) struct WaitForDocument {
 
 /// Minimum versions on a host. Without a version, only people can confirm that the maintenance is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)] // in a change file; the ledger ignores them
 pub struct Versions {
     /// Minimum version of the installed QEMU.
     #[schemars(example = &"10.0.13")]
@@ -155,7 +156,8 @@ pub(super) struct Goals {
 
 /// Settings of a migration. A setting that a move leaves out is taken from the change.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)] // in a change file; the ledger ignores them
 pub struct MoveSettings {
     /// Limit on the migration traffic; no limit if left out.
     #[schemars(example = 125_000_000_u64)]

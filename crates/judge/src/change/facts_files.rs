@@ -96,9 +96,7 @@ impl FactsFiles {
 }
 
 fn is_about(facts: &Facts, planned: &PlannedMove) -> bool {
-    let vm = facts.vm.known();
-    let names = vm.into_iter().flat_map(|vm| [vm.name.known(), vm.uuid.known()]).flatten();
-    let is_vm = names.into_iter().any(|name| *name == planned.vm);
+    let is_vm = facts.vm.known().is_some_and(|vm| vm.is_called(&planned.vm));
     is_vm && is_host(&facts.source, &planned.from) && is_host(&facts.destination, &planned.to)
 }
 

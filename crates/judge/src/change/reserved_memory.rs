@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use vmgate_facts::{Fact, Facts};
+use vmgate_facts::{Fact, Facts, Uuid};
 use vmgate_verdict::{Decision, Verdict};
 
 /// Memory that earlier moves reserve at their destinations, by the host's UUID.
 #[derive(Debug, Default)]
 pub struct ReservedMemory {
-    memory_bytes: BTreeMap<String, u64>,
+    memory_bytes: BTreeMap<Uuid, u64>,
 }
 
 impl ReservedMemory {
@@ -49,7 +49,7 @@ mod tests {
         let mut facts = Facts::empty(sample::now());
         facts.vm = Fact::Known(Vm { memory_max_bytes: Fact::Known(60), ..Vm::default() });
         facts.destination = Fact::Known(Host {
-            uuid: Fact::Known("b".to_owned()),
+            uuid: Fact::Known("6f0d3c4e-1111-4222-8333-123456789abc".parse().unwrap()),
             memory: Fact::Known(HostMemory { total_bytes: 200, available_bytes: 100 }),
             ..Host::default()
         });

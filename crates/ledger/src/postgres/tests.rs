@@ -19,7 +19,7 @@ use crate::{
 fn entry(why: &str) -> Entry {
     Entry::Transition(Transition {
         run: "r1".to_owned(),
-        vm: "uuid-web1".to_owned(),
+        vm: "5e7c9b3e-6a0e-4c2e-9a53-0d6f5a5c9d11".to_owned(),
         state: RunStep::Gate,
         action: None,
         mark: None,

@@ -1,7 +1,7 @@
 //! Placement, firmware, TPM and boot files of a VM: the destination must match them to start the VM at all.
 
 use roxmltree::Node;
-use vmgate_facts::{BootFile, Firmware, Placement, Tpm, text::plain};
+use vmgate_facts::{BootFile, Firmware, Placement, Tpm, Uuid, text::plain};
 
 use super::{child, children};
 
@@ -103,12 +103,12 @@ pub(super) fn firmware(domain: Node) -> Option<Firmware> {
 /// The trusted platform module. Of several (pseries guests have a proxy beside it) the one that binds the VM to its host.
 pub(super) fn tpm<'a, 'input: 'a>(
     tpms: impl Iterator<Item = Node<'a, 'input>>,
-    uuid: Option<&str>,
+    uuid: Option<&Uuid>,
 ) -> Option<Tpm> {
     tpms.map(|node| one_tpm(node, uuid)).max_by_key(|tpm| tpm.backend == "passthrough")
 }
 
-fn one_tpm(tpm: Node, uuid: Option<&str>) -> Tpm {
+fn one_tpm(tpm: Node, uuid: Option<&Uuid>) -> Tpm {
     let backend = child(tpm, "backend");
     let attribute = |name: &str| backend.and_then(|backend| backend.attribute(name));
     let kind = attribute("type").map(plain).unwrap_or_default();

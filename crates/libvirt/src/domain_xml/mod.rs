@@ -9,8 +9,8 @@ mod requirements;
 
 use roxmltree::Node;
 use vmgate_facts::{
-    Accelerator, BootFile, CpuMode, Firmware, HostDevice, Placement, Tpm, VmComponent, VmDisk, VmListener,
-    VmNic, text::plain,
+    Accelerator, BootFile, CpuMode, Firmware, HostDevice, Placement, Tpm, Uuid, VmComponent, VmDisk,
+    VmListener, VmNic, text::plain,
 };
 
 /// Name of the channel on which QEMU's guest agent listens.
@@ -25,7 +25,7 @@ pub struct DomainConfig {
     /// The domain's name.
     pub name: Option<String>,
     /// The domain's UUID.
-    pub uuid: Option<String>,
+    pub uuid: Option<Uuid>,
     /// Accelerator (KVM or TCG); absent for hypervisors other than QEMU.
     pub accelerator: Option<Accelerator>,
     /// Present memory of the VM.
@@ -111,10 +111,10 @@ pub fn parse(xml: &str) -> Result<DomainConfig, roxmltree::Error> {
     let cpu = child(domain, "cpu");
     let virt_type = domain.attribute("type").map(plain);
     let memory = child(domain, "memory").and_then(bytes);
-    let uuid = child(domain, "uuid").and_then(|uuid| uuid.text()).map(plain);
+    let uuid = child(domain, "uuid").and_then(|uuid| uuid.text()?.parse().ok());
     Ok(DomainConfig {
         name: child(domain, "name").and_then(|name| name.text()).map(plain),
-        tpm: hardware::tpm(devices_named("tpm"), uuid.as_deref()),
+        tpm: hardware::tpm(devices_named("tpm"), uuid.as_ref()),
         uuid,
         accelerator: match virt_type.as_deref() {
             Some("kvm") => Some(Accelerator::Kvm),

@@ -44,7 +44,7 @@ impl GuestReader for LocalGuest {
             .take(MOST_PROCESSES + 1)
             .collect();
         processes.sort_by_key(|(pid, _)| *pid);
-        Ok(processes.into_iter().map(|(_, process)| process).collect())
+        RawProcess::complete(processes.into_iter().map(|(_, process)| process).collect())
     }
 
     fn kernel_sockets(&self) -> Result<KernelSockets, Unknown> {

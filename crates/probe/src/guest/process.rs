@@ -2,7 +2,7 @@
 
 use procfs_core::{FromRead, process::Stat};
 use vmgate_facts::{
-    Process, Unknown,
+    Cause, Process, Unknown,
     text::{plain, plain_bytes},
 };
 
@@ -30,6 +30,17 @@ pub struct KernelUnits {
 }
 
 impl RawProcess {
+    /// The processes, if they are all of a guest's. Every Linux has a first process; a list without it is of a user from whom
+    /// the others are hidden, or of a shell that could not list them.
+    pub fn complete(processes: Vec<Self>) -> Result<Vec<Self>, Unknown> {
+        if processes.iter().any(|process| process.pid() == Some(1)) {
+            return Ok(processes);
+        }
+        let why =
+            "the guest hides processes from this user (hidepid), or its shell cannot list them: look as root";
+        Err(Unknown::new(Cause::PermissionDenied, why))
+    }
+
     /// The process name (comm) as the kernel shows it.
     pub(super) fn name(&self) -> String {
         between_parentheses(&self.stat).map(plain_bytes).unwrap_or_default()

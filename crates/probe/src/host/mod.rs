@@ -11,6 +11,7 @@ mod nic;
 mod numa;
 pub(crate) mod path;
 mod process;
+mod qemu_conf;
 mod resolve;
 mod route;
 mod settings;
@@ -30,7 +31,7 @@ use serde::{Deserialize, Serialize};
 pub use shaper::{RateLimit, Shapers};
 use vmgate_facts::{
     Bridge, Cause, Fact, HostFile, HostMemory, HugePages, Nic, NumaNode, Route, StatefulFilter, Unknown,
-    Version, text::plain,
+    Uuid, Version, text::plain,
 };
 
 /// Longest wait for the host's name service.
@@ -43,7 +44,7 @@ pub struct HostQuestions {
     /// A host name to resolve as this host does.
     pub resolve: Option<String>,
     /// UUIDs of VMs whose QEMU processes are reported.
-    pub vms: Vec<String>,
+    pub vms: Vec<Uuid>,
     /// Paths of files and devices that VMs need.
     pub files: Vec<String>,
     /// Destination address of the migration; if absent, the first address of the name.
@@ -132,7 +133,7 @@ pub struct QemuProcess {
     /// Process id.
     pub pid: u32,
     /// The VM's UUID.
-    pub uuid: String,
+    pub uuid: Uuid,
     /// Version that the running binary reports.
     #[serde(default)]
     pub version: Fact<Version>,
@@ -218,7 +219,7 @@ pub fn fuzz_filters(datagram: &[u8]) {
 /// Parses the text of qemu.conf, and of a file of certificates.
 #[cfg(feature = "fuzzing")]
 pub fn fuzz_files(bytes: &[u8]) {
-    let _ = path::ports::parse(&String::from_utf8_lossy(bytes));
+    let _ = path::ports::in_conf(&String::from_utf8_lossy(bytes).as_ref().into());
     path::certificate::fuzz(bytes);
 }
 
@@ -255,7 +256,7 @@ mod tests {
     fn this_machine_is_seen_and_the_answer_survives_the_wire() {
         let questions = HostQuestions {
             resolve: Some("localhost".into()),
-            vms: vec!["no-such-vm".into()],
+            vms: vec!["00000000-0000-0000-0000-00000000dead".parse().unwrap()],
             files: vec!["/etc/passwd".into()],
             ..HostQuestions::default()
         };

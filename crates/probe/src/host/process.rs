@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use vmgate_facts::{Cause, Fact, Unknown, Version, text::plain};
+use vmgate_facts::{Cause, Fact, Unknown, Uuid, Version, text::plain};
 use vmgate_process::run;
 
 use crate::host::{QemuProcess, not_read};
@@ -23,7 +23,7 @@ const VERSION_ANSWER: usize = 64 << 10;
 const DELETED: &str = " (deleted)";
 
 /// The processes started with `-uuid UUID` for one of these VMs, as libvirt starts QEMU.
-pub(super) fn qemus(vms: &[String]) -> Result<Vec<QemuProcess>, Unknown> {
+pub(super) fn qemus(vms: &[Uuid]) -> Result<Vec<QemuProcess>, Unknown> {
     let entries = fs::read_dir("/proc").map_err(|error| not_read("/proc", &error))?;
     let mut found = Vec::new();
     let mut versions = BTreeMap::new();
@@ -32,10 +32,7 @@ pub(super) fn qemus(vms: &[String]) -> Result<Vec<QemuProcess>, Unknown> {
             continue;
         };
         let Ok(command) = fs::read(entry.path().join("cmdline")) else { continue };
-        let named = uuid_of(&command);
-        if let Some(uuid) =
-            vms.iter().find(|vm| named.is_some_and(|given| given.eq_ignore_ascii_case(vm.as_bytes())))
-        {
+        if let Some(uuid) = uuid_of(&command).filter(|uuid| vms.contains(uuid)) {
             found.push(process(&entry.path(), pid, uuid, &mut versions)?);
         }
     }
@@ -51,16 +48,16 @@ pub(super) fn qemus(vms: &[String]) -> Result<Vec<QemuProcess>, Unknown> {
 }
 
 /// The argument after `-uuid`.
-fn uuid_of(command: &[u8]) -> Option<&[u8]> {
+fn uuid_of(command: &[u8]) -> Option<Uuid> {
     let mut arguments = command.split(|&byte| byte == 0);
     arguments.find(|argument| *argument == b"-uuid")?;
-    arguments.next()
+    str::from_utf8(arguments.next()?).ok()?.parse().ok()
 }
 
 /// Versions of binaries, by device and inode: most VMs of a host share one binary.
 type Versions = BTreeMap<(u64, u64), Fact<Version>>;
 
-fn process(folder: &Path, pid: u32, uuid: &str, versions: &mut Versions) -> Result<QemuProcess, Unknown> {
+fn process(folder: &Path, pid: u32, uuid: Uuid, versions: &mut Versions) -> Result<QemuProcess, Unknown> {
     let exe = folder.join("exe");
     let link = fs::read_link(&exe).map_err(|error| match error.kind() {
         ErrorKind::PermissionDenied => Unknown::new(
@@ -76,7 +73,7 @@ fn process(folder: &Path, pid: u32, uuid: &str, versions: &mut Versions) -> Resu
     };
     Ok(QemuProcess {
         pid,
-        uuid: uuid.to_owned(),
+        uuid,
         version,
         binary: plain(shown.strip_suffix(DELETED).unwrap_or(&shown)),
         replaced: shown.ends_with(DELETED),
@@ -114,14 +111,14 @@ mod tests {
         let uuid = "5e7c9b3e-6a0e-4c2e-9a53-0d6f5a5c9d11";
         let command =
             format!("/usr/bin/qemu-system-x86_64\0-name\0web1\0-uuid\0{}\0-m\x001G\0", uuid.to_uppercase());
-        assert!(uuid_of(command.as_bytes()).unwrap().eq_ignore_ascii_case(uuid.as_bytes()));
+        assert_eq!(uuid_of(command.as_bytes()).unwrap().as_str(), uuid);
         assert_eq!(uuid_of(format!("grep\0{uuid}\0").as_bytes()), None);
         assert_eq!(uuid_of(b"qemu\0-uuid"), None);
     }
 
     #[test]
     fn a_vm_that_does_not_run_here_has_no_process() {
-        assert_eq!(qemus(&["00000000-0000-0000-0000-00000000dead".to_owned()]), Ok(Vec::new()));
+        assert_eq!(qemus(&["00000000-0000-0000-0000-00000000dead".parse().unwrap()]), Ok(Vec::new()));
     }
 
     #[test]

@@ -10,14 +10,13 @@ use std::{
     io::{Error, ErrorKind},
 };
 
-use vmgate_facts::{
-    Cause, StatefulFilter, Unknown,
-    text::{plain, plain_bytes},
-};
+use vmgate_facts::{Cause, StatefulFilter, Unknown, text::plain};
 
 use crate::{
     host::not_read,
-    netlink::{NLMSG_DONE, NLMSG_ERROR, Netlink, NetlinkParseError, attributes, messages, number32},
+    netlink::{
+        self, NLMSG_DONE, NLMSG_ERROR, Netlink, NetlinkParseError, attribute, attributes, messages, number32,
+    },
 };
 
 /// Sysctl that passes bridged traffic to the filters of ip; exists only with br_netfilter.
@@ -259,13 +258,8 @@ fn is_stateful(expression: &[u8]) -> bool {
     }
 }
 
-fn attribute(payload: &[u8], offset: usize, wanted: u16) -> Option<&[u8]> {
-    attributes(payload, offset).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
-}
-
 fn name(payload: &[u8], offset: usize, wanted: u16) -> Option<String> {
-    attribute(payload, offset, wanted)
-        .map(|bytes| plain_bytes(bytes.split(|byte| *byte == 0).next().unwrap_or_default()))
+    attribute(payload, offset, wanted).map(netlink::text)
 }
 
 #[cfg(test)]
@@ -355,8 +349,7 @@ mod tests {
 
     #[test]
     fn this_kernel_answers_root_and_refuses_others() {
-        // SAFETY: no arguments, no failure.
-        let is_root = unsafe { libc::geteuid() } == 0;
+        let is_root = rustix::process::geteuid().is_root();
         match ruleset() {
             Ok(_) => assert!(is_root),
             Err(error) => assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}"),

@@ -6,7 +6,7 @@ mod socket;
 
 pub(super) use message::{NetlinkParseError, attribute, attributes, messages, number32, number64, text};
 pub(super) use request::{Request, dump, query};
-pub(super) use socket::{Netlink, checked, owned};
+pub(super) use socket::Netlink;
 
 /// nlmsg_type of an error, or of an acknowledgement if its code is 0.
 pub(super) const NLMSG_ERROR: u16 = 2;

@@ -60,8 +60,6 @@ pub(super) fn read_pages(pid: u32, addresses: &[u64], buffer: &mut [u8]) -> io::
 
 /// CPU time that this thread has used, in seconds.
 pub(super) fn thread_cpu_seconds() -> f64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the pointer is to a live variable of the type that the call fills.
-    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }

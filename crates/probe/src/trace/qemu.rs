@@ -4,6 +4,7 @@ use std::{fs, io, path::Path};
 
 use serde_json::Value;
 use thiserror::Error;
+use vmgate_facts::Uuid;
 
 /// Longest command line that is read, in bytes.
 const LONGEST_COMMAND_LINE: u64 = 1 << 20;
@@ -81,7 +82,10 @@ impl Qemu {
         let named = self
             .values("-name")
             .any(|value| value.split(',').any(|part| part == vm || part.strip_prefix("guest=") == Some(vm)));
-        named || self.values("-uuid").any(|uuid| uuid.eq_ignore_ascii_case(vm))
+        named
+            || vm
+                .parse::<Uuid>()
+                .is_ok_and(|vm| self.values("-uuid").any(|uuid| uuid.parse() == Ok(vm.clone())))
     }
 
     fn values<'a>(&'a self, option: &'a str) -> impl Iterator<Item = &'a str> {

@@ -69,10 +69,10 @@ impl Checker<'_> {
             ("max", false, [a, b]) => self.extreme(Function::Max, a, b, span),
             ("orValue", true, [value, other]) => self.or_value(value, other, span),
             ("version" | "timestamp" | "duration", false, [literal]) => self.constant(name, literal, span),
-            ("getMilliseconds", true, [value]) => self.units_in(1, Unit::Count, value, span),
-            ("getSeconds", true, [value]) => self.units_in(1_000, Unit::SECONDS, value, span),
-            ("getMinutes", true, [value]) => self.units_in(60_000, Unit::Count, value, span),
-            ("getHours", true, [value]) => self.units_in(3_600_000, Unit::Count, value, span),
+            ("getMilliseconds", true, [value]) => self.units_in(name, 1, Unit::Count, value, span),
+            ("getSeconds", true, [value]) => self.units_in(name, 1_000, Unit::SECONDS, value, span),
+            ("getMinutes", true, [value]) => self.units_in(name, 60_000, Unit::Count, value, span),
+            ("getHours", true, [value]) => self.units_in(name, 3_600_000, Unit::Count, value, span),
             _ if NAMES.contains(&name) => {
                 let form =
                     if call.target.is_some() { format!("x.{name}(…)") } else { format!("{name}(…)") };
@@ -262,8 +262,15 @@ impl Checker<'_> {
         self.refuse(literal_span, format!("`{text}` is not {kind}"), "cannot be read", help)
     }
 
-    fn units_in(&mut self, milliseconds: i64, unit: Unit, value: &IdedExpr, span: Range<usize>) -> Checked {
-        let (expr, ty) = self.operand(value, "getSeconds");
+    fn units_in(
+        &mut self,
+        name: &str,
+        milliseconds: i64,
+        unit: Unit,
+        value: &IdedExpr,
+        span: Range<usize>,
+    ) -> Checked {
+        let (expr, ty) = self.operand(value, name);
         if !matches!(ty.kind, Kind::Duration | Kind::Any) {
             let help = Some("the difference of two times is a duration".to_owned());
             return self.refuse(

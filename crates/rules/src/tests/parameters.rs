@@ -87,6 +87,21 @@ fn profiles_are_checked_when_they_are_loaded() {
 }
 
 #[test]
+fn an_empty_list_is_told_in_words() {
+    let (_dir, source) = folder(&[("memory-fits.yaml", FITS)]);
+    let pack = Pack::load(&[source]).unwrap();
+    let error = pack.with_parameters(Some("strict"), &ParamOverrides::new()).unwrap_err();
+    assert_eq!(error.to_string(), "there is no profile `strict`; these rules have no profiles");
+
+    let without = FITS.replace("params.spare_bytes", "1");
+    let without = without.split("params:\n").next().unwrap();
+    let profile = "schema: vmgate/profile/v1\ntitle: x\nparams:\n  memory-fits: {spare: 1}\n";
+    let (_dir, source) = folder(&[("memory-fits.yaml", without), ("profiles/strict.yaml", profile)]);
+    let error = Pack::load(&[source]).unwrap_err().to_string();
+    assert!(error.contains("memory-fits has no parameters: remove this line"), "{error}");
+}
+
+#[test]
 fn the_digest_is_of_the_content_and_not_of_the_layout() {
     let digest = |text: &str| {
         let (_dir, source) = folder(&[("memory-fits.yaml", text)]);

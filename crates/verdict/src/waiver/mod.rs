@@ -19,13 +19,14 @@ use vmgate_documents::Problems;
 pub use vmgate_facts::{Day, InvalidDay};
 
 use super::{Move, NameAndUuid};
+use vmgate_facts::Uuid;
 
 /// Most days from a waiver's creation to its last valid day. Longer exceptions belong in the rule.
 pub const MAX_DAYS: i32 = 90;
 
 /// The waiver document as it is written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct WaiverFile {
     /// Id of this format.
     pub schema: WaiversSchema,
@@ -43,7 +44,7 @@ pub enum WaiversSchema {
 
 /// One exception. Of several matching waivers, the order of the fields decides which one applies.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Waiver {
     /// Id of the one rule that is waived.
     #[schemars(example = &"tcp-retransmission-budget")]
@@ -68,7 +69,8 @@ pub struct Waiver {
 
 /// Matchers of a waiver. `*` stands for any text, `?` for one character; the whole text must fit.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
 pub struct Match {
     /// The subject of the finding; a finding on the move as a whole has an empty one.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -137,7 +139,8 @@ impl Match {
     /// True if the VM and host matchers fit this move. An unknown name fits no matcher.
     fn fits_move(&self, moved: &Move) -> bool {
         let fits = |glob: &Glob, named: &NameAndUuid| {
-            [&named.name, &named.uuid].into_iter().flatten().any(|text| glob.fits(text))
+            let names = [named.name.as_deref(), named.uuid.as_ref().map(Uuid::as_str)];
+            names.into_iter().flatten().any(|text| glob.fits(text))
         };
         self.vm.as_ref().is_none_or(|glob| fits(glob, &moved.vm))
             && self

@@ -184,6 +184,7 @@ impl Routes {
 mod tests {
     use std::{io::Write as _, net::TcpStream, os::fd::AsRawFd, time::Duration};
 
+    use rustix::net::sockopt;
     use vmgate_facts::KeepAlive;
 
     use crate::guest::tcp::gather::*;
@@ -212,19 +213,11 @@ mod tests {
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let none = SocketOptions { user_timeout_seconds: None, keepalive: None };
         assert_eq!(socket_options::options_of(&stream).unwrap(), none);
-        for (level, name, value) in [
-            (libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1),
-            (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, 30),
-            (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, 5),
-            (libc::IPPROTO_TCP, libc::TCP_KEEPCNT, 3),
-            (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, 1500),
-        ] {
-            let value: libc::c_int = value;
-            // SAFETY: the value is an int, as the length says, and lives through the call.
-            let result =
-                unsafe { libc::setsockopt(stream.as_raw_fd(), level, name, (&raw const value).cast(), 4) };
-            assert_eq!(result, 0);
-        }
+        sockopt::set_socket_keepalive(&stream, true).unwrap();
+        sockopt::set_tcp_keepidle(&stream, Duration::from_secs(30)).unwrap();
+        sockopt::set_tcp_keepintvl(&stream, Duration::from_secs(5)).unwrap();
+        sockopt::set_tcp_keepcnt(&stream, 3).unwrap();
+        sockopt::set_tcp_user_timeout(&stream, 1500).unwrap();
         let read = socket_options::options_of(&stream).unwrap();
         assert_eq!(read.user_timeout_seconds, Some(1.5));
         assert_eq!(read.keepalive, Some(KeepAlive { idle_seconds: 30.0, interval_seconds: 5.0, probes: 3 }));

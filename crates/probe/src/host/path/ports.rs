@@ -1,13 +1,12 @@
 //! Settings of libvirt's QEMU driver for incoming migrations, and the migration ports in use on this host.
 
-use std::{fs, ops::RangeInclusive, path::Path};
+use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
-use vmgate_facts::{Unknown, text::plain};
+use vmgate_facts::Unknown;
 
-use crate::host::{not_read, procfs_error};
+use crate::host::{procfs_error, qemu_conf::QemuConf};
 
-const QEMU_CONF: &str = "/etc/libvirt/qemu.conf";
 /// libvirt's default range (src/qemu/qemu_conf.c).
 pub(crate) const FIRST: u16 = 49152;
 pub(crate) const LAST: u16 = 49215;
@@ -33,30 +32,19 @@ impl Default for MigrationConfig {
     }
 }
 
-/// Reads qemu.conf; needs root if only root may read the folder, as packages install it.
+/// Reads qemu.conf; settings that are absent have their default.
 pub(crate) fn config() -> Result<MigrationConfig, Unknown> {
-    match fs::read_to_string(Path::new(QEMU_CONF)) {
-        Ok(text) => Ok(parse(&text)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(MigrationConfig::default()),
-        Err(error) => Err(not_read(QEMU_CONF, &error)),
-    }
+    QemuConf::read().map(|conf| in_conf(&conf))
 }
 
-/// Parses lines `name = "text"` or `name = number`; settings that are absent have their default.
-pub(crate) fn parse(text: &str) -> MigrationConfig {
-    let value = |wanted: &str| {
-        let mut lines = text.lines().filter_map(|line| line.split_once('='));
-        let (_, value) = lines.rfind(|(name, _)| name.trim() == wanted)?;
-        let value = value.split('#').next().unwrap_or(value).trim().trim_matches('"');
-        Some(plain(value)).filter(|value| !value.is_empty())
-    };
-    let port = |wanted, default| value(wanted).and_then(|port| port.parse().ok()).unwrap_or(default);
+pub(in crate::host) fn in_conf(conf: &QemuConf) -> MigrationConfig {
+    let port = |wanted, default| conf.get(wanted).and_then(|port| port.parse().ok()).unwrap_or(default);
     MigrationConfig {
         first_port: port("migration_port_min", FIRST),
         last_port: port("migration_port_max", LAST),
-        host: value("migration_host"),
-        address: value("migration_address"),
-        certificates: value("migrate_tls_x509_cert_dir").or_else(|| value("default_tls_x509_cert_dir")),
+        host: conf.get("migration_host"),
+        address: conf.get("migration_address"),
+        certificates: conf.get("migrate_tls_x509_cert_dir").or_else(|| conf.get("default_tls_x509_cert_dir")),
     }
 }
 
@@ -85,11 +73,11 @@ mod tests {
     fn what_is_set_counts_and_comments_do_not() {
         let text = "# migration_port_min = 1\nmigration_port_min = 50000\n\
                     migration_host = \"hv2-mig\" # the fast one\nmigration_address = \"\"\n";
-        let config = parse(text);
+        let config = in_conf(&text.into());
         assert_eq!((config.first_port, config.last_port), (50000, LAST));
         assert_eq!((config.host.as_deref(), config.address), (Some("hv2-mig"), None));
-        assert_eq!(parse(""), MigrationConfig::default());
-        assert_eq!(parse("migration_port_max = many\n").last_port, LAST);
+        assert_eq!(in_conf(&"".into()), MigrationConfig::default());
+        assert_eq!(in_conf(&"migration_port_max = many\n".into()).last_port, LAST);
     }
 
     #[test]

@@ -5,9 +5,7 @@
 
 use std::{
     io::{Error, ErrorKind},
-    mem::size_of,
     net::{IpAddr, SocketAddr, UdpSocket},
-    os::fd::{AsRawFd, OwnedFd},
     process,
     time::{Duration, Instant},
 };
@@ -17,9 +15,11 @@ use pnet::packet::{
     icmp::{IcmpPacket, IcmpTypes, echo_request::MutableEchoRequestPacket},
     ipv4::Ipv4Packet,
 };
+use rustix::net::{
+    AddressFamily, SocketFlags, SocketType, ipproto, socket_with,
+    sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery},
+};
 use vmgate_facts::{Cause, Unknown};
-
-use crate::netlink::{checked, owned};
 
 /// Longest wait for the first answer, from which the round-trip time is taken.
 const FIRST: Duration = Duration::from_secs(1);
@@ -93,21 +93,17 @@ struct Pinger {
 impl Pinger {
     fn open(peer: IpAddr) -> Result<Self, Error> {
         let is_ipv4 = peer.is_ipv4();
-        let (family, protocol, level, option) = if is_ipv4 {
-            (libc::AF_INET, libc::IPPROTO_ICMP, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER)
+        let open =
+            |family, protocol| socket_with(family, SocketType::RAW, SocketFlags::CLOEXEC, Some(protocol));
+        let fd = if is_ipv4 {
+            let fd = open(AddressFamily::INET, ipproto::ICMP)?;
+            sockopt::set_ip_mtu_discover(&fd, Ipv4PathMtuDiscovery::PROBE)?;
+            fd
         } else {
-            (libc::AF_INET6, libc::IPPROTO_ICMPV6, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER)
+            let fd = open(AddressFamily::INET6, ipproto::ICMPV6)?;
+            sockopt::set_ipv6_mtu_discover(&fd, Ipv6PathMtuDiscovery::PROBE)?;
+            fd
         };
-        // SAFETY: no pointers; the result is checked before it is owned.
-        let fd: OwnedFd =
-            owned(unsafe { libc::socket(family, libc::SOCK_RAW | libc::SOCK_CLOEXEC, protocol) })?;
-        // The same value for both families.
-        let probe: libc::c_int = libc::IP_PMTUDISC_PROBE;
-        let length = libc::socklen_t::try_from(size_of::<libc::c_int>()).unwrap_or(4);
-        // SAFETY: the value is an integer of the length given, and lives through the call.
-        checked(unsafe {
-            libc::setsockopt(fd.as_raw_fd(), level, option, (&raw const probe).cast(), length)
-        })?;
         // A raw socket takes the same calls as a UDP socket; the port is not used.
         let socket = UdpSocket::from(fd);
         socket.connect(SocketAddr::new(peer, 0))?;
