@@ -27,7 +27,7 @@ fn files(parser: &str) -> Vec<Vec<u8>> {
     let mut paths = Vec::new();
     for folder in ["seeds", "corpus", "artifacts"] {
         let entries = fs::read_dir(root.join(folder).join(parser)).into_iter().flatten();
-        paths.extend(entries.map(|entry| entry.unwrap().path()));
+        paths.extend(entries.take(500).map(|entry| entry.unwrap().path()));
     }
     paths.sort();
     paths.iter().map(|path| fs::read(path).unwrap()).collect()
@@ -145,10 +145,11 @@ fn changed_files_are_read_or_refused_within_bounds() {
 /// Documents that are small for what a careless parser does with them, of about so many bytes.
 fn bombs(bytes: usize) -> Vec<String> {
     let repeated = |part: &str| part.repeat(bytes / part.len());
-    let numbered = |part: &dyn Fn(usize) -> String| (0..bytes / 12).map(part).collect::<String>();
-    let aliases: String =
-        (1..30).map(|n| format!("a{n}: &a{n} [{}]\n", vec![format!("*a{}", n - 1); 9].join(", "))).collect();
-    let entities: String = (1..30).map(|n| format!("<!ENTITY a{n} '&a{};&a{};'>", n - 1, n - 1)).collect();
+    let numbered = |part: &dyn Fn(usize) -> String| (0..bytes / 12).map(part).collect::<Vec<_>>().concat();
+    let aliases = (1..30).map(|n| format!("a{n}: &a{n} [{}]\n", vec![format!("*a{}", n - 1); 9].join(", ")));
+    let aliases = aliases.collect::<Vec<_>>().concat();
+    let entities = (1..30).map(|n| format!("<!ENTITY a{n} '&a{};&a{};'>", n - 1, n - 1));
+    let entities = entities.collect::<Vec<_>>().concat();
     vec![
         repeated("["),
         repeated("{\"a\":"),
