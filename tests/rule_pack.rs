@@ -49,6 +49,7 @@ fn back() -> Facts {
     let there = known(&mut facts.destination).clone();
     let here = known(&mut facts.source);
     (here.cpu_models, here.most_vcpus) = (there.cpu_models, there.most_vcpus);
+    here.device_models = there.device_models;
     std::mem::swap(&mut facts.source, &mut facts.destination);
     let path = known(&mut facts.path);
     path.destination_address = Fact::Known("10.77.1.1".into());

@@ -1,9 +1,6 @@
 //! `vmgate collect`: writes the facts of a move to a file for `vmgate check --facts` on any machine.
 
-use std::{
-    io::{self, Write},
-    path::PathBuf,
-};
+use std::{io::Write, path::PathBuf};
 
 use clap::Args;
 use jiff::Timestamp;
@@ -45,18 +42,18 @@ impl Collect {
         let key = if self.sign { Some(signing_key(&session)?) } else { None };
         let file = self.output.as_deref().map(output::OpenFile::open).transpose()?;
         let facts = from_hosts(&self.vm, &self.the_move, &self.goals, &session, Timestamp::now())?;
-        let write: Box<dyn FnOnce(&mut dyn Write) -> io::Result<()>> = match key {
-            Some(key) => {
-                let envelope = vmgate_judge::sign_facts(facts, &key)
-                    .map_err(|error| Failure::failed(with_causes(&error)))?;
-                tracing::info!("the facts are signed by key {}", key.public().id());
-                Box::new(move |out| report::document_line(&envelope, out))
-            }
-            None => Box::new(move |out| report::yaml_document(&facts, out)),
+        let envelope = key.as_ref().map(|key| vmgate_judge::sign_facts(facts.clone(), key)).transpose();
+        let envelope = envelope.map_err(|error| Failure::failed(with_causes(&error)))?;
+        let write = |out: &mut dyn Write| match &envelope {
+            Some(envelope) => report::document_line(envelope, out),
+            None => report::yaml_document(&facts, out),
         };
         match file {
             Some(file) => file.write(write)?,
             None => output::to_stdout(write)?,
+        }
+        if let Some(key) = key {
+            tracing::info!("the facts are signed by key {}", key.public().id());
         }
         Ok(ExitCode::Go)
     }

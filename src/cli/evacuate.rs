@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use vmgate_facts::Change;
 use vmgate_judge::change::{ChangeFile, FactsFiles};
 use vmgate_rules::Pack;
-use vmgate_verdict::ExitCode;
+use vmgate_verdict::{Effect, ExitCode};
 
 use super::{
     Failure,
@@ -185,9 +185,10 @@ fn earlier_destinations(change: &ChangeFile, inventory: &Inventory, fleet: &Flee
     moves.collect()
 }
 
-/// The largest of all rules: a site may have its own rule in place of the shipped one.
+/// The largest of all rules that block a move: a site may have its own rule in place of the shipped one.
 fn overhead_bytes(pack: &Pack) -> u64 {
-    let params = pack.rules().iter().flat_map(|rule| &rule.params);
+    let blocking = pack.rules().iter().filter(|rule| rule.effect == Effect::Block);
+    let params = blocking.flat_map(|rule| &rule.params);
     params.filter(|param| param.name == OVERHEAD).filter_map(|param| param.value.as_u64()).max().unwrap_or(0)
 }
 

@@ -90,7 +90,10 @@ impl Reports {
         Ok(OpenReports {
             targets: self.targets.iter().map(open).collect::<Result<_, _>>()?,
             baseline: self.baseline.as_deref().map(saved).transpose()?,
-            templates: self.templates.iter().try_fold(Templates::default(), with_template)?,
+            templates: self
+                .templates
+                .iter()
+                .try_fold(Templates::default(), |templates, file| with_template(templates, file))?,
         })
     }
 }
@@ -111,7 +114,7 @@ pub(super) fn read_baseline(file: &Path) -> Result<Baseline, Failure> {
     read_verdicts(file).map(Baseline::new)
 }
 
-fn with_template(templates: Templates, file: &PathBuf) -> Result<Templates, Failure> {
+fn with_template(templates: Templates, file: &Path) -> Result<Templates, Failure> {
     let unusable = |why: &dyn Display| Failure::usage(format!("--template {}: {why}", file.display()));
     let bytes = vmgate_trust::read(file, LARGEST_TEMPLATE).map_err(|why| unusable(&why))?;
     let text = String::from_utf8(bytes).map_err(|error| unusable(&error))?;

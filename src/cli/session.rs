@@ -6,27 +6,21 @@ use std::{
     time::Duration,
 };
 
-use vmgate_attest::PrivateKey;
-use vmgate_attest::PublicKey;
+use vmgate_attest::{PrivateKey, PublicKey};
 #[cfg(feature = "libvirt")]
 use vmgate_collect::{guest_probe::GuestAccess, transport::Transport};
 #[cfg(feature = "libvirt")]
 use vmgate_facts::Facts;
 use vmgate_facts::{HostUri, Uri};
 #[cfg(feature = "libvirt")]
-use vmgate_judge::change::GuestWay;
-use vmgate_judge::{
-    InvalidPolicy, Policy,
-    change::{ChangeFile, LARGEST_BYTES as LARGEST_CHANGE},
-};
+use vmgate_judge::change::{GuestWay, LARGEST_BYTES as LARGEST_CHANGE};
+use vmgate_judge::{InvalidPolicy, Policy, change::ChangeFile};
 use vmgate_ledger::{Entry, Ledger, LedgerUrl};
 use vmgate_reach::{HostShell, SshTarget};
 use vmgate_rules::RuleSource;
 use vmgate_verdict::{Verdict, Waivers};
 
-#[cfg(feature = "libvirt")]
-use super::key_files;
-use super::{Failure, options::GlobalOptions, output};
+use super::{Failure, key_files, options::GlobalOptions, output};
 use crate::config::Config;
 #[cfg(feature = "libvirt")]
 use crate::config::HostConfig;

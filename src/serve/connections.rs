@@ -46,10 +46,8 @@ impl Connections {
     pub(super) fn make_room(&mut self) {
         self.open.retain(|connection| !connection.task.is_finished());
         while self.open.len() >= MOST {
-            let Some(victim) = victim(self.open.iter().map(|one| (one.peer, one.progress.is_admitted())))
-            else {
-                return;
-            };
+            let states: Vec<_> = self.open.iter().map(|one| (one.peer, one.progress.is_admitted())).collect();
+            let Some(victim) = victim(&states) else { return };
             self.open.remove(victim).task.abort();
         }
     }
@@ -61,10 +59,10 @@ impl Connections {
 }
 
 /// Index of the connection that is closed when all are taken, of their peers and states in the order of arrival.
-fn victim(connections: impl Iterator<Item = (IpAddr, bool)> + Clone) -> Option<usize> {
-    let count = |peer| connections.clone().filter(|(other, _)| *other == peer).count();
-    let most = connections.clone().map(|(peer, _)| count(peer)).max()?;
-    let of_greedy = connections.clone().enumerate().filter(|(_, (peer, _))| count(*peer) == most);
+fn victim(connections: &[(IpAddr, bool)]) -> Option<usize> {
+    let count = |peer| connections.iter().filter(|(other, _)| *other == peer).count();
+    let most = connections.iter().map(|(peer, _)| count(*peer)).max()?;
+    let of_greedy = connections.iter().enumerate().filter(|(_, (peer, _))| count(*peer) == most);
     of_greedy.min_by_key(|(at, (_, is_admitted))| (*is_admitted, *at)).map(|(at, _)| at)
 }
 
@@ -84,13 +82,7 @@ mod tests {
     fn whoever_has_most_connections_loses_the_oldest_stranger() {
         let at = |last| IpAddr::from([192, 0, 2, last]);
         let of = |connections: &[(u8, bool)]| {
-            victim(
-                connections
-                    .iter()
-                    .map(|(last, admitted)| (at(*last), *admitted))
-                    .collect::<Vec<_>>()
-                    .into_iter(),
-            )
+            victim(&connections.iter().map(|(last, admitted)| (at(*last), *admitted)).collect::<Vec<_>>())
         };
         assert_eq!(of(&[]), None);
         assert_eq!(of(&[(1, false), (2, true), (2, false), (2, false)]), Some(2));

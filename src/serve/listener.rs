@@ -57,7 +57,7 @@ pub(super) trait Site: Send + Sync + 'static {
 /// Server that carries requests to a function and its answers back.
 pub(super) struct Listener {
     runtime: Runtime,
-    listener: TcpListener,
+    socket: TcpListener,
     tls: Option<TlsAcceptor>,
 }
 
@@ -65,27 +65,27 @@ impl Listener {
     /// Listens on an address, with TLS if there is a certificate.
     pub(super) fn open(address: SocketAddr, tls: Option<TlsAcceptor>) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(1).build()?;
-        let listener = StdListener::bind(address)?;
-        listener.set_nonblocking(true)?;
-        let listener = {
+        let socket = StdListener::bind(address)?;
+        socket.set_nonblocking(true)?;
+        let socket = {
             let _inside = runtime.enter();
-            TcpListener::from_std(listener)?
+            TcpListener::from_std(socket)?
         };
-        Ok(Self { runtime, listener, tls })
+        Ok(Self { runtime, socket, tls })
     }
 
     /// Address that the server listens on.
     pub(super) fn address(&self) -> Option<SocketAddr> {
-        self.listener.local_addr().ok()
+        self.socket.local_addr().ok()
     }
 
     /// Answers requests until `stop` returns true.
     pub(super) fn serve(self, stop: &impl Fn() -> bool, site: &Arc<impl Site>) {
-        let Self { runtime, listener, tls } = self;
+        let Self { runtime, socket, tls } = self;
         runtime.block_on(async {
             let mut connections = Connections::default();
             while !stop() {
-                let Ok(arrived) = timeout(LOOK, listener.accept()).await else { continue };
+                let Ok(arrived) = timeout(LOOK, socket.accept()).await else { continue };
                 let Ok((stream, peer)) = arrived else {
                     sleep(PAUSE).await;
                     continue;

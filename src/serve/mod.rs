@@ -239,7 +239,7 @@ mod tests {
         assert!(ask("Authorization: Bearer 0123456789abcdef").starts_with("HTTP/1.1 200"));
         for wrong in ["Accept: */*", "Authorization: Bearer 0123456789abcdee", "Authorization: Basic Og=="] {
             let answer = ask(wrong);
-            assert!(answer.starts_with("HTTP/1.1 401") && answer.contains("WWW-Authenticate"), "{answer}");
+            assert!(answer.starts_with("HTTP/1.1 401") && answer.contains("www-authenticate"), "{answer}");
         }
     }
 

@@ -143,8 +143,9 @@ fn the_guests_address_in_a_change_file_runs_nothing() {
 fn reading_an_inventory_runs_nothing() {
     let trap = Trap::new();
     let hosts = trap.uris().into_iter().enumerate();
-    let hosts: String =
+    let hosts: Vec<String> =
         hosts.map(|(number, (uri, _))| format!("  - {{name: hv{number}, uri: '{uri}'}}\n")).collect();
+    let hosts = hosts.concat();
     trap.write("site.yaml", &format!("schema: vmgate/inventory/v1\nhosts:\n{hosts}"));
     let said = trap
         .run(&["evacuate", "hv1", "--into", "hv2", "--inventory", "site.yaml", "--timeout", "1"])

@@ -184,7 +184,7 @@ fn a_verdict_on_a_facts_file_says_so() {
     for format in ["table", "markdown"] {
         let said = vmgate_in(folder.path(), &["check", "--facts", "facts.yaml", "-o", format]);
         assert!(
-            said.stdout.to_lowercase().contains("facts read from a file (facts.yaml)"),
+            said.stdout.replace('\\', "").to_lowercase().contains("facts read from a file (facts.yaml)"),
             "{}",
             said.stdout
         );

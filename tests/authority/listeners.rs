@@ -21,7 +21,7 @@ const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 /// Memory that strangers may cost altogether, in KiB.
 const MEMORY: u64 = 50 << 10;
 /// Longest wait for something that happens at once when it happens.
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 
 /// `vmgate serve` of a campaign.
 struct Server {

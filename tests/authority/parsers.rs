@@ -11,6 +11,7 @@ use std::{
 use rustix::time::{ClockId, clock_gettime};
 
 #[path = "../../fuzz/src/lib.rs"]
+#[allow(clippy::pedantic, clippy::expect_used)] // a harness: what it cannot do is a finding
 mod fuzz;
 
 /// Changes of the seeds of each parser.

@@ -121,7 +121,7 @@ impl Cutter {
 /// Links of a guest by libvirt on a host: each interface, and true if its link is down.
 fn links(guest: &Guest, host: &str) -> Vec<(String, bool)> {
     let xml = lab(&["host", host, "virsh", "dumpxml", guest.name]).exits(0).stdout;
-    let document = roxmltree::Document::parse(&xml).unwrap();
+    let document = vmgate_facts::xml::parse(&xml).unwrap();
     let interfaces = document
         .descendants()
         .filter(|node| node.has_tag_name("interface") && node.attribute("type").is_some());

@@ -36,7 +36,7 @@ pub(super) fn look(domain: &Domain, monitor: Monitor) -> Result<FoundVm, Libvirt
     let live = asker.ask(|| domain.xml()).and_then(|xml| configuration(&xml));
     // A connection that may only read is not given the migratable XML; live XML tells nearly the same.
     let config = match asker.ask(|| domain.migratable_xml()).and_then(|xml| configuration(&xml)) {
-        Fact::Known(migratable) => live.map(|live| migratable.with_live(live)),
+        Fact::Known(migratable) => live.map(|live| migratable.with_live(&live)),
         Fact::Unknown(_) => live,
     };
     let config = config

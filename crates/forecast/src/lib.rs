@@ -45,7 +45,9 @@ pub fn derive(mut facts: Facts, catalogues: &Catalogues) -> (Facts, Forecast) {
     if let Fact::Known(vm) = &mut facts.vm {
         fill_dirtying(vm);
         if let Fact::Known(components) = &mut vm.components {
-            components.iter_mut().for_each(|component| catalogues.classify_component(component));
+            for component in components {
+                catalogues.classify_component(component);
+            }
         }
     }
     let forecast = predict::forecast(&mut facts);

@@ -118,14 +118,15 @@ fn without_unknown<T: DeserializeOwned>(mut document: Value) -> Result<T, serde_
 
 /// Removes a field wherever it is; true if it was there.
 fn remove(document: &mut Value, name: &str) -> bool {
-    match document {
-        Value::Object(fields) => {
-            let found = fields.remove(name).is_some();
-            fields.values_mut().fold(found, |found, value| remove(value, name) || found)
-        }
-        Value::Array(items) => items.iter_mut().fold(false, |found, item| remove(item, name) || found),
-        _ => false,
+    let (mut found, inner): (bool, Vec<&mut Value>) = match document {
+        Value::Object(fields) => (fields.remove(name).is_some(), fields.values_mut().collect()),
+        Value::Array(items) => (false, items.iter_mut().collect()),
+        _ => (false, Vec::new()),
+    };
+    for value in inner {
+        found |= remove(value, name);
     }
+    found
 }
 
 /// Checks everything that the hook needs.

@@ -317,6 +317,7 @@ mod tests {
                 "profile.v1",
                 "memory-sync.v1",
                 "udp-services.v1",
+                "components.v1",
                 "catalogue-test.v1"
             ]
         );

@@ -6,8 +6,8 @@ use vmgate_attest::PrivateKey;
 #[cfg(feature = "libvirt")]
 use vmgate_execute::PermitDesk;
 #[cfg(feature = "libvirt")]
-use vmgate_facts::Uri;
-use vmgate_facts::text::{ShownCommand, with_causes};
+use vmgate_facts::{Uri, text::ShownCommand};
+use vmgate_facts::text::with_causes;
 use vmgate_hook::{PROGRAM, ReceivedVerdict, requests::HookRequest};
 use vmgate_reach::{HostShell, Program};
 use vmgate_verdict::Verdict;
@@ -115,8 +115,7 @@ impl<'a> DestinationPermits<'a> {
             }),
             Err(HookHostError::NoHook) => {}
             Err(why) => tracing::warn!(
-                "{}; a signed verdict that waits there stays valid until it expires: `{}` shows how many wait, `vmgate verdict \
-                 withdraw` withdraws them",
+                "{}; a signed verdict that waits there stays valid until it expires: `{}` shows how many wait",
                 why.into_failure(host).text,
                 ShownCommand::new("vmgate hook status").operand(host)
             ),

@@ -141,7 +141,7 @@ fn print(out: &mut dyn Write, seen: &HostStatus) -> io::Result<()> {
         writeln!(out, "  vmgate {version}, installed {at}")?;
     }
     if let Some(uuid) = &status.host_uuid {
-        writeln!(out, "  host UUID {}", uuid)?;
+        writeln!(out, "  host UUID {uuid}")?;
     }
     for key in &status.keys {
         writeln!(out, "  {}", key_line(key))?;

@@ -57,7 +57,7 @@ fn leading_colons(line: &str) -> Option<usize> {
     let tail = after.trim_start_matches(|c: char| c.is_ascii_hexdigit() || matches!(c, ':' | '.'));
     let address = after.strip_suffix(tail).unwrap_or_default();
     let is_address = !address.is_empty()
-        && !address.contains("::")
+        && !after.contains("::")
         && !tail.starts_with(|c: char| c.is_alphabetic() || c == '-');
     (!is_address).then(|| line.len() - rest.len() + 1)
 }
@@ -110,6 +110,7 @@ mod tests {
             ("section_start:1:a section_end:1:a", "section_start :1:a section_end :1:a"),
             ("::", ": :"),
             ("::dead::beef", ": :dead::beef"),
+            ("::.]::", ": :.]::"),
         ] {
             assert_eq!(without_commands(text), shown);
             assert_eq!(without_commands(shown), shown);

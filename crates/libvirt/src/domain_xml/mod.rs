@@ -164,7 +164,7 @@ impl DomainConfig {
     /// The configuration that a migration sends, with what only the live configuration tells: taps, block jobs and the backing
     /// chains that libvirt found.
     #[must_use]
-    pub fn with_live(mut self, live: Self) -> Self {
+    pub fn with_live(mut self, live: &Self) -> Self {
         for nic in &mut self.nics {
             if let Some(now) = live.nics.iter().find(|now| now.mac == nic.mac) {
                 nic.tap.clone_from(&now.tap);

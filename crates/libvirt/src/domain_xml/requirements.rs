@@ -77,7 +77,7 @@ pub(super) fn backend_files(devices: Node) -> Vec<BootFile> {
                     match (type_of, source.attribute("mode")) {
                         (Some("dev"), _) | (Some("unix"), Some("connect")) => needs(kind.to_owned(), path),
                         (Some("file" | "pipe" | "unix"), _) => {
-                            needs(format!("folder of {kind}"), folder_of(path))
+                            needs(format!("folder of {kind}"), folder_of(path));
                         }
                         _ => {}
                     }

@@ -271,7 +271,7 @@ fn a_catalogue_is_held_to_its_tests() {
         (
             "{process: oursd,",
             "{process: oursd, udp: 3,",
-            "a case must have exactly one of process, listener and udp",
+            "a case must have exactly one of process, listener, udp, component",
         ),
         ("finds: []", "find: []", "did you mean `finds`?"),
         ("catalogue-test/v1", "catalogue-test/v2", "did you mean `vmgate/catalogue-test/v1`?"),
