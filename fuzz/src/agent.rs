@@ -18,7 +18,7 @@ impl AgentChannel for Lines<'_> {
         if json.contains("guest-ping") {
             return Ok(r#"{"return": {}}"#.to_owned());
         }
-        if json.contains("guest-info") && self.lines.len() % 4 != 0 {
+        if json.contains("guest-info") && !self.lines.len().is_multiple_of(4) {
             let names =
                 ["guest-exec", "guest-exec-status", "guest-file-open", "guest-file-read", "guest-file-close"];
             let from = if self.lines.len() % 4 == 1 { 2 } else { 0 };

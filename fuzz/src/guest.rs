@@ -77,7 +77,7 @@ impl GuestReader for Text<'_> {
         command.extend(self.text());
         let crafted = RawProcess { stat: self.text(), command: self.text(), sockets: Some(vec![1]) };
         let known = RawProcess { stat: stat.into_bytes(), command, sockets: None };
-        Ok(vec![known.clone(), if self.texts.len() % 2 == 0 { crafted } else { known }])
+        Ok(vec![known.clone(), if self.texts.len().is_multiple_of(2) { crafted } else { known }])
     }
 
     fn ask(&self, questions: &BTreeSet<Question>) -> Answers {

@@ -11,7 +11,9 @@ use vmgate_attest::{PrivateKey, PublicKey};
 use vmgate_collect::{guest_probe::GuestAccess, transport::Transport};
 #[cfg(feature = "libvirt")]
 use vmgate_facts::Facts;
-use vmgate_facts::{HostUri, Uri};
+#[cfg(feature = "libvirt")]
+use vmgate_facts::HostUri;
+use vmgate_facts::Uri;
 #[cfg(feature = "libvirt")]
 use vmgate_judge::change::{GuestWay, LARGEST_BYTES as LARGEST_CHANGE};
 use vmgate_judge::{InvalidPolicy, Policy, change::ChangeFile};
@@ -66,6 +68,7 @@ impl<'a> Session<'a> {
     }
 
     /// Opens a ledger to write to it: records are signed if the site has a key.
+    #[cfg(feature = "libvirt")]
     pub(super) fn open_ledger(&self, place: LedgerUrl) -> Result<Ledger, Failure> {
         Ok(Ledger::open(place).map_err(Failure::failed)?.signed_with(self.signing_key()?))
     }
@@ -105,12 +108,14 @@ impl<'a> Session<'a> {
 
     /// URI to connect with, for a host that a document names: the site's for this name, which may say more, else the
     /// document's.
+    #[cfg(feature = "libvirt")]
     pub(super) fn connection(&self, named: &HostUri) -> Result<Uri, Failure> {
         let site = named.host().map(|host| self.site_uri(host)).transpose()?.flatten();
         Ok(site.unwrap_or_else(|| named.into()))
     }
 
     /// URI of a host in the configuration.
+    #[cfg(feature = "libvirt")]
     pub(super) fn site_uri(&self, host: &str) -> Result<Option<Uri>, Failure> {
         let Some(text) = self.config.hosts.get(host).and_then(|host| host.uri.as_deref()) else {
             return Ok(None);

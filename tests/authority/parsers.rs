@@ -39,7 +39,7 @@ fn problem(parser: fn(&[u8]), data: &[u8]) -> Option<String> {
     let begin = thread_time();
     let mut ended = Ok(());
     let used = allocation_counter::measure(|| ended = catch_unwind(AssertUnwindSafe(|| parser(data))));
-    let took = thread_time() - begin;
+    let took = thread_time().saturating_sub(begin);
     let most = MEMORY + MEMORY_A_BYTE * data.len() as u64;
     let why = match ended {
         Err(_) => "panics".to_owned(),

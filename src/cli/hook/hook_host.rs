@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use clap::Args;
 use serde::de::DeserializeOwned;
-#[cfg(feature = "libvirt")]
-use vmgate_facts::{Uuid, Version};
 use vmgate_facts::{
     Uri,
     text::{ShownCommand, plain},
 };
+#[cfg(feature = "libvirt")]
+use vmgate_facts::{Uuid, Version};
 #[cfg(feature = "libvirt")]
 use vmgate_hook::HookPlacement;
 use vmgate_hook::requests::{HookRequest, NotSupported};

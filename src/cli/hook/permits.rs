@@ -5,9 +5,9 @@ use jiff::Timestamp;
 use vmgate_attest::PrivateKey;
 #[cfg(feature = "libvirt")]
 use vmgate_execute::PermitDesk;
+use vmgate_facts::text::with_causes;
 #[cfg(feature = "libvirt")]
 use vmgate_facts::{Uri, text::ShownCommand};
-use vmgate_facts::text::with_causes;
 use vmgate_hook::{PROGRAM, ReceivedVerdict, requests::HookRequest};
 use vmgate_reach::{HostShell, Program};
 use vmgate_verdict::Verdict;

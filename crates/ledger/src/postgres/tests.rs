@@ -121,7 +121,7 @@ fn what_is_written_is_read_back_whatever_it_holds() {
     let odd = r#"we"ird\ é'); DROP"#;
     psql(&url, &format!("CREATE ROLE \"{}\" LOGIN PASSWORD 'secret'", odd.replace('"', "\"\""))).unwrap();
     PostgresStore::init(&url, &[odd.to_owned()]).unwrap();
-    let encoded: String = odd.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let encoded = odd.bytes().map(|byte| format!("%{byte:02X}")).collect::<Vec<_>>().concat();
     let ledger = open(&url.replace("//owner@", &format!("//{encoded}:secret@")));
     let texts =
         ["it's", r"a \ b \' c", "E'x'", "$1 %L %s", "line\nbreak\ttab", "\u{202e}ü😀", r#"{"role":"x"}"#];
