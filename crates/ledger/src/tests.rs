@@ -127,7 +127,7 @@ fn records_cannot_be_changed_or_removed_and_whoever_drops_the_triggers_is_found_
 /// What a newer version writes: a kind that is not known here, a known kind with one field more, a known kind that has changed.
 fn what_a_newer_vmgate_wrote_is_kept_counted_and_shown(fresh: &TestLedger) {
     let newer =
-        serde_json::json!({"kind": "sealed", "run": "r1", "vm": {"uuid": "uuid-web1"}, "depth": 1e300});
+        serde_json::json!({"kind": "sealed", "run": "r1", "vm": {"uuid": uuid("web1")}, "depth": 1e300});
     let mut longer = serde_json::to_value(transition("r1", "because")).unwrap();
     longer["colour"] = "blue".into();
     let mut other = serde_json::to_value(Entry::RunStarted(run("r2", "web1", "a", "b"))).unwrap();
@@ -139,7 +139,7 @@ fn what_a_newer_vmgate_wrote_is_kept_counted_and_shown(fresh: &TestLedger) {
     ledger.append(&ended("r1")).unwrap();
     assert_eq!(ledger.verify().unwrap().sequence, 4);
     let records =
-        ledger.records(&Selection { vm: Some("uuid-web1".into()), ..Selection::default() }).unwrap();
+        ledger.records(&Selection { vm: Some(uuid("web1").to_string()), ..Selection::default() }).unwrap();
     let words: Vec<_> = records.iter().map(|record| record.entry.to_string()).collect();
     assert_eq!(words[0], "unknown kind `sealed`, written by a newer vmgate");
     assert_eq!(words[1], "gate: because");
