@@ -165,7 +165,8 @@ fn only_a_go_for_this_vm_and_this_host_by_a_trusted_key_lets_in() {
     let guest = Guest::start("picky", &["--on", "a"]);
     let go = enforced.check(&guest, &[]);
     assert_eq!(go["decision"]["answer"], "GO", "{go:#}");
-    let hours_ago = |hours| (jiff::Timestamp::now() - jiff::SignedDuration::from_hours(hours)).to_string();
+    let now = jiff::Timestamp::now();
+    let hours_ago = |hours| (now - jiff::SignedDuration::from_hours(hours)).to_string();
     let mut expired = go.clone();
     expired["evaluated_at"] = hours_ago(2).into();
     expired["expires_at"] = hours_ago(1).into();
@@ -261,7 +262,7 @@ fn where_nothing_can_be_decided_the_configuration_says_what_happens() {
     on_host("b", "mv /usr/lib/vmgate/vmgate-hook /usr/lib/vmgate/away", b"").exits(0);
     let_in(&guest);
     config("mode: enforce\non-error: closed\n");
-    refused(&guest, "could not run");
+    refused(&guest, "is missing");
     on_host("b", "mv /usr/lib/vmgate/away /usr/lib/vmgate/vmgate-hook", b"").exits(0);
 }
 

@@ -264,7 +264,7 @@ fn cases() -> Vec<Case> {
                  <readonly/></disk></devices>",
             )],
             foretold: &["destination-has-secrets"],
-            answer: Answer::Refuses("6a1f3d0e-1111-4222-8333-000000000009"),
+            answer: Answer::Refuses("secret"),
             ..PLAIN
         },
         Case {
@@ -307,6 +307,19 @@ fn cases() -> Vec<Case> {
             ],
             foretold: &["components-migratable"],
             answer: Answer::Refuses("non-migratable"),
+            ..PLAIN
+        },
+        Case {
+            what: "two cores a socket, which give the CPU a flag more from QEMU 10 on",
+            guest: "threads",
+            options: &["--vcpus", "2"],
+            edits: &[(
+                "<cpu *</cpu>",
+                "<cpu mode='custom' match='exact' check='none'><model fallback='forbid'>Nehalem</model>\
+                 <topology sockets='1' dies='1' cores='2' threads='1'/></cpu>",
+            )],
+            foretold: &["cpu-topology-flag-agrees"],
+            answer: Answer::Refuses("ht"),
             ..PLAIN
         },
         Case {

@@ -59,6 +59,10 @@ pub struct Vm {
     /// The CPU model's name; absent where the mode does not name one.
     #[schemars(example = &"Cascadelake-Server-v5")]
     pub cpu_model: Fact<Option<String>>,
+    /// Threads of one socket of the virtual CPU: dies, clusters, cores and threads multiplied; 1 where the configuration has no
+    /// topology.
+    #[schemars(example = 2)]
+    pub threads_per_socket: Fact<u32>,
     /// CPU features that the configuration demands by name.
     #[schemars(example = vec!["invtsc"])]
     pub cpu_features: Fact<Vec<String>>,

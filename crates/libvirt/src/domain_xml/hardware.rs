@@ -20,6 +20,13 @@ pub(super) fn demanded_features(cpu: Node) -> Vec<String> {
         .collect()
 }
 
+/// Threads of one socket, by `<topology>`.
+pub(super) fn threads_per_socket(cpu: Node) -> u32 {
+    let Some(topology) = child(cpu, "topology") else { return 1 };
+    let number = |name: &&str| topology.attribute(*name)?.parse::<u32>().ok();
+    ["dies", "clusters", "cores", "threads"].iter().filter_map(number).fold(1, u32::saturating_mul)
+}
+
 /// Frequency in `<timer name='tsc' frequency=…>`, in hertz.
 pub(super) fn tsc_frequency(domain: Node) -> Option<u64> {
     let clock = child(domain, "clock")?;

@@ -60,6 +60,8 @@ pub struct DomainConfig {
     pub disks: Vec<VmDisk>,
     /// Devices that tie the VM to its host.
     pub host_devices: Vec<HostDevice>,
+    /// Threads of one socket of the virtual CPU.
+    pub threads_per_socket: u32,
     /// CPU features demanded by name.
     pub cpu_features: Vec<String>,
     /// Promised frequency of the time stamp counter.
@@ -140,6 +142,7 @@ pub fn parse(xml: &str) -> Result<DomainConfig, roxmltree::Error> {
         nics: devices_named("interface").map(devices::nic).collect(),
         disks: devices_named("disk").filter_map(devices::disk).collect(),
         host_devices: devices.map(devices::host_devices).unwrap_or_default(),
+        threads_per_socket: cpu.map_or(1, hardware::threads_per_socket),
         cpu_features: cpu.map(hardware::demanded_features).unwrap_or_default(),
         tsc_frequency_hertz: hardware::tsc_frequency(domain),
         memory_hard_limit_bytes: child(domain, "memtune")

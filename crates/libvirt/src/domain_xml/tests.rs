@@ -77,7 +77,7 @@ fn a_live_configuration_is_read_whole() {
 #[test]
 fn an_empty_domain_is_mostly_unknown_and_no_crash() {
     let config = parse("<domain/>").unwrap();
-    assert_eq!(config, DomainConfig::default());
+    assert_eq!(config, DomainConfig { threads_per_socket: 1, ..DomainConfig::default() });
     assert!(parse("").is_err());
     assert!(parse("<domain><memory unit='EiB'>99999999999999999999</memory></domain>").is_ok());
 }
@@ -97,6 +97,7 @@ const HARDWARE: &str = r"<domain type='kvm'>
     <acpi><table type='slic'>/etc/slic</table></acpi>
   </os>
   <cpu mode='host-passthrough'>
+    <topology sockets='1' dies='1' cores='2' threads='2'/>
     <feature policy='require' name='invtsc'/><feature policy='disable' name='hle'/><feature policy='optional' name='x'/>
   </cpu>
   <clock offset='utc'><timer name='rtc'/><timer name='tsc' frequency='2400000000'/></clock>
@@ -139,7 +140,7 @@ fn placement_firmware_and_ties_to_the_host_are_read() {
         (firmware.nvram_template.as_deref(), firmware.secure),
         (Some("/usr/share/OVMF/VARS.fd"), true)
     );
-    assert_eq!(config.cpu_features, ["invtsc"]);
+    assert_eq!((config.cpu_features.as_slice(), config.threads_per_socket), (&["invtsc".to_owned()][..], 4));
     assert_eq!(config.tsc_frequency_hertz, Some(2_400_000_000));
     assert_eq!(config.launch_security.as_deref(), Some("sev"));
     let files: Vec<_> = config.boot_files.iter().map(|f| format!("{} {}", f.purpose, f.path)).collect();
