@@ -28,12 +28,16 @@ fn a_no_go_is_not_migrated_and_the_guest_stays() {
     assert_eq!((guest.state_on("a").as_str(), guest.state_on("b").as_str()), ("running", ""));
 }
 
+/// Seconds of blackout that are accepted of an idle guest over 100 Mbit/s. Its own pages take up to 2 s there when the machine is
+/// busy, and a NO-GO for that is right.
+const ACCEPTED: &str = "4";
+
 #[test]
 #[ignore = "needs the lab: make lab-test"]
 fn ctrl_c_aborts_the_migration_and_the_guest_goes_on_where_it_was() {
     let guest = Guest::start("aborted", &["--on", "a"]);
     let _slow = SlowLink::at("100mbit");
-    let vmgate = start_vmgate(&words(&["migrate", guest.name, "--longest-blackout", "2"], &a_to_b()));
+    let vmgate = start_vmgate(&words(&["migrate", guest.name, "--longest-blackout", ACCEPTED], &a_to_b()));
     let vmgate = vmgate.copies(&guest);
     vmgate.interrupt();
     vmgate.said().exits(30).says("runs on lab-a");
@@ -47,7 +51,7 @@ fn ctrl_c_aborts_the_migration_and_the_guest_goes_on_where_it_was() {
 fn ctrl_c_while_the_destination_prepares_is_not_lost() {
     let guest = Guest::start("too-early", &["--on", "a"]);
     let _slow = SlowLink::at("100mbit");
-    let vmgate = start_vmgate(&words(&["migrate", guest.name, "--longest-blackout", "2"], &a_to_b()));
+    let vmgate = start_vmgate(&words(&["migrate", guest.name, "--longest-blackout", ACCEPTED], &a_to_b()));
     let vmgate = vmgate.wait_until("the destination prepares", || !guest.state_on("b").is_empty());
     vmgate.interrupt();
     vmgate.said().exits(30).says("on request").says("runs on lab-a");
@@ -59,7 +63,7 @@ fn ctrl_c_while_the_destination_prepares_is_not_lost() {
 fn a_migration_that_fails_says_where_the_guest_runs() {
     let guest = Guest::start("cut-off", &["--on", "a"]);
     let _slow = SlowLink::at("100mbit");
-    let vmgate = start_vmgate(&words(&["migrate", guest.name, "--longest-blackout", "2"], &a_to_b()));
+    let vmgate = start_vmgate(&words(&["migrate", guest.name, "--longest-blackout", ACCEPTED], &a_to_b()));
     let vmgate = vmgate.copies(&guest);
     // The destination's QEMU dies under the migration: only the lab's own process, by its pid.
     lab(&["host", "b", "sh", "-c", "kill -9 $(cat /run/libvirt/qemu/cut-off.pid)"]).exits(0);
