@@ -277,7 +277,7 @@ impl Deadly {
     fn start(&self, guest: &Guest, from: &str, options: &[String]) -> Running {
         let evidence = self.evidence.path().to_str().unwrap();
         let first = ["migrate", guest.name, "--isolate", "--evidence", evidence];
-        let more = ["--longest-blackout", "2", "--timeout", "60"];
+        let more = ["--longest-blackout", "4", "--timeout", "60"];
         let vmgate = start_vmgate(&words(&[&first[..], &more[..]].concat(), options));
         let vmgate = vmgate.wait_until("it migrates", || {
             lab(&["host", from, "virsh", "-q", "domjobinfo", guest.name]).stdout.contains("Memory processed")
