@@ -1,4 +1,5 @@
-//! Who may read: people on this machine, or whoever sends the token. Asked before anything else of a request is looked at.
+//! Access control of the page: people on this machine may read, or whoever sends the token. It is the first thing that is asked
+//! of a request.
 
 use std::net::IpAddr;
 

@@ -66,7 +66,7 @@ fn victim(connections: &[(IpAddr, bool)]) -> Option<usize> {
     of_greedy.min_by_key(|(at, (_, is_admitted))| (*is_admitted, *at)).map(|(at, _)| at)
 }
 
-/// What counts as one peer: an IPv4 address, or the /64 that one machine may have all addresses of.
+/// Network that counts as one peer: an IPv4 address, or the /64 that one machine may have all addresses of.
 fn network(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),

@@ -16,10 +16,11 @@ use std::{
 
 use serde_json::Value;
 use tempfile::TempDir;
+use vmgate_ledger::{Entry, Ledger, Selection, entry::RunStep};
 
 use crate::harness::{
-    Guest, Running, Said, SlowLink, a_to_b, b_to_a, in_operators_network, lab, start_vmgate, uri_a, vmgate,
-    vmgate_command, words,
+    Guest, Running, Said, SlowLink, a_to_b, b_to_a, in_operators_network, lab, ledger, start_vmgate, uri_a,
+    vmgate, vmgate_command, words,
 };
 
 const OPERATOR: &str = "10.77.2.254";
@@ -291,14 +292,6 @@ fn in_guest(guest: &Guest, script: &str) -> Said {
     lab(&["guest", "exec", guest.name, "/bin/sh", "-c", script])
 }
 
-fn wait_until(what: &str, holds: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < Duration::from_mins(5), "not within five minutes: {what}");
-        thread::sleep(Duration::from_millis(50));
-    }
-}
-
 /// Steps of the last run in the ledger.
 fn written() -> Vec<String> {
     let list = vmgate(&["ledger", "list", "--json", "-n", "200"]).stdout;
@@ -347,13 +340,28 @@ fn a_guest_that_does_not_work_after_its_move_is_cut_off_where_it_is_even_across_
     // vmgate is killed before it cuts the guest off, or just after: a recovery cuts the guest off.
     in_guest(&guest, "setsid workload tcp-listen port=7000 >/dev/null 2>&1 &").exits(0);
     let mut child = deadly.start(&guest, "b", &b_to_a());
-    let before = steps.iter().filter(|step| *step == "isolate").count();
-    wait_until("it is to be isolated", || {
-        written().iter().filter(|step| *step == "isolate").count() > before
-    });
+    // Read in this process: a command of its own would look too late.
+    let ledger = Ledger::open(ledger()).unwrap();
+    let is_isolate =
+        |entry: &Entry| matches!(entry, Entry::Transition(step) if step.state == RunStep::Isolate);
+    let isolations = || {
+        let records = ledger.records(&Selection::default()).unwrap();
+        records.iter().filter(|record| is_isolate(&record.entry)).count()
+    };
+    let before = isolations();
+    while isolations() == before {
+        if child.child.try_wait().unwrap().is_some() {
+            let said = child.said();
+            panic!("vmgate ended before it was to isolate\n{}{}", said.stdout, said.stderr);
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
     child.child.kill().unwrap();
     child.said();
-    vmgate(&["recover", "--timeout", "60"]).exits(31).says("runs on lab-a").says("the VM was isolated");
+    vmgate(&["recover", "--timeout", "60"])
+        .exits(31)
+        .says("runs on the destination lab-a")
+        .says("the VM was isolated");
     assert_eq!(down(&guest), [true]);
     assert_eq!(written().last().map(String::as_str), Some("ended isolated"));
     vmgate(&["isolate", guest.name, "--on", &uri_a(), "--release"]).exits(0).says("connected again");

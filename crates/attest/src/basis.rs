@@ -1,4 +1,4 @@
-//! What a verdict rests on: the packs of rules that judged, and the origin of each group of facts.
+//! Basis of a verdict: the packs of rules that judged, and the origin of each group of facts.
 //!
 //! A destination may demand one or the other. An origin that a reader does not know is none that it accepts.
 
@@ -110,7 +110,7 @@ impl RulesBasis {
         format!("{} ({}){}", self.title(), self.digest, self.replaced())
     }
 
-    /// What the pack replaces, to follow its name; empty for nothing.
+    /// Replacements by the pack as a text that follows its name; empty for none.
     pub fn replaced(&self) -> String {
         match self.replaces.as_slice() {
             [] => String::new(),

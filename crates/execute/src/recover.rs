@@ -96,7 +96,7 @@ pub enum RecoveryResult {
     OrderNeeded {
         /// The missing part, and how it is given.
         missing: String,
-        /// What a recovery would do, by the record.
+        /// Steps that a recovery would take, by the record.
         would: Vec<String>,
     },
 }
@@ -188,7 +188,7 @@ fn recover_run(
     RecoveredRun { run: run.run.clone(), vm: run.vm.label().to_owned(), result }
 }
 
-/// What a recovery would do if the record told the truth; its text is shown and never used.
+/// Steps that a recovery would take if the record told the truth; the text is shown and never used.
 fn by_the_record(open: &OpenRun) -> Vec<String> {
     let run = &open.run;
     let hosts = format!("ask `{}` and `{}` where the VM is", plain(&run.from), plain(&run.to));

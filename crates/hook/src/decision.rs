@@ -37,7 +37,7 @@ impl HookDecision {
     }
 }
 
-/// What the host has for a VM.
+/// Verdicts that the host has for a VM, and reasons against those that do not let it in.
 pub(super) struct FoundForVm {
     vm: IncomingVm,
     /// Verdicts that let the VM in, the earliest end first; or the reason why no decision by verdict is possible.

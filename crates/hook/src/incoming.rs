@@ -1,4 +1,4 @@
-//! What libvirt tells about a VM that comes in: its name, and its UUID in the domain XML.
+//! The VM of an incoming migration, as libvirt tells it: its name, and its UUID in the domain XML.
 
 use std::io::{self, Read};
 

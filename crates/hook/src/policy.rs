@@ -1,4 +1,4 @@
-//! What a host demands of a verdict beyond GO: rules, facts, waivers, and what each key may sign.
+//! Demands of a host on a verdict beyond GO: rules, facts, waivers, and what each key may sign.
 //!
 //! All of it stands in hook.yaml and is optional. What is demanded and not said by a verdict is refused, with a message that
 //! names it. No I/O.
@@ -35,7 +35,7 @@ pub enum WaiversDemand {
     Refused,
 }
 
-/// What is no longer believed.
+/// Revocation list: keys and verdicts that are no longer believed.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Revoked {

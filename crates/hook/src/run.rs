@@ -102,7 +102,7 @@ enum WorkerMessage {
     Answered(HookAnswer),
 }
 
-/// What an answer needs of the configuration, even where it cannot be read.
+/// Part of the configuration that every answer needs, even where the file cannot be read.
 #[derive(Debug, Clone, Copy)]
 struct Settings {
     limit: Duration,

@@ -65,7 +65,7 @@ pub(super) enum Spent {
 }
 
 impl Spent {
-    /// What happened, after "the verdict for this VM".
+    /// Text that follows "the verdict for this VM".
     pub(super) fn words(self) -> &'static str {
         match self {
             Self::Used => "was already used; a verdict can be used only once",

@@ -32,7 +32,7 @@ pub enum EvidenceOrigin {
 }
 
 impl Default for EvidenceOrigin {
-    /// What nobody vouches for counts as a file.
+    /// Facts that nobody vouches for count as read from a file.
     fn default() -> Self {
         Self::File(None)
     }

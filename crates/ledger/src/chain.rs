@@ -122,7 +122,7 @@ fn sorted(value: Value) -> Value {
     }
 }
 
-/// What can be searched for in an entry of any kind, by the names that all kinds use, those of newer versions too. A database
+/// Search terms of an entry of any kind, by the names that all kinds use, those of newer versions too. A database
 /// reads the same out of an entry (postgres/append.sql).
 #[derive(Debug, PartialEq, Eq)]
 struct Columns {

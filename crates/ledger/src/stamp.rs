@@ -8,7 +8,7 @@ use vmgate_attest::{DetachedSignature, PrivateKey, PublicKey};
 
 use super::{Head, Row};
 
-/// What is signed besides the text: that it is a record of a ledger.
+/// Context that is signed with the text: it is a record of a ledger.
 const PURPOSE: &str = "vmgate ledger record v1";
 
 /// Stamp of a record.

@@ -124,7 +124,7 @@ fn records_cannot_be_changed_or_removed_and_whoever_drops_the_triggers_is_found_
     }
 }
 
-/// What a newer version writes: a kind that is not known here, a known kind with one field more, a known kind that has changed.
+/// Records of a newer version: a kind that is not known here, a known kind with one field more, a known kind that has changed.
 fn what_a_newer_vmgate_wrote_is_kept_counted_and_shown(fresh: &TestLedger) {
     let newer =
         serde_json::json!({"kind": "sealed", "run": "r1", "vm": {"uuid": uuid("web1")}, "depth": 1e300});

@@ -12,7 +12,7 @@ pub fn shell_word(text: &str) -> String {
 
 /// Text as one word of a command that is shown: bare where every shell takes it as it is, else quoted.
 ///
-/// What is shown has no backtick, no line break and no hidden character, so that a command between backticks ends where
+/// The shown text has no backtick, no line break and no hidden character, so that a command between backticks ends where
 /// it should, and nothing in it is a command of a CI runner; the shell puts the same word together again.
 ///
 /// ```

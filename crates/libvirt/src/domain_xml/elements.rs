@@ -1,6 +1,6 @@
 //! Elements and attributes of a domain XML that are accounted for: read into facts, or without effect on a migration.
 //!
-//! What stands in none of these tables is told by its path: a newer libvirt may have elements that stop a migration. Names
+//! Anything in none of these tables is told by its path: a newer libvirt may have elements that stop a migration. Names
 //! are those of libvirt 11.3's schema (domaincommon.rng).
 
 use std::collections::BTreeSet;

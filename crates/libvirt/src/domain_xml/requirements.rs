@@ -1,4 +1,4 @@
-//! What else a domain XML demands of a host: secrets, labels, addresses to listen at, and files or folders of back ends.
+//! Further requirements of a domain XML on a host: secrets, labels, addresses to listen at, and files or folders of back ends.
 
 use std::collections::BTreeSet;
 
